@@ -1,0 +1,3 @@
+module github.com/channels-go/channels
+
+go 1.25

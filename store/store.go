@@ -1,0 +1,189 @@
+// Package store defines what a hub keeps outside of one process's channels:
+// the history of channels, the numbers of every replica, and who is present.
+//
+// [Memory] keeps it in this process. Package redisstore keeps it in Redis,
+// so that several replicas of an app share it. A Store of your own passes
+// the conformance suite in package storetest.
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// Store is what a hub needs. Its parts are independent of each other: an
+// implementation may keep them in different places.
+//
+// Every method may be called by many goroutines at the same time, obeys its
+// context's deadline, and returns [ErrClosed] after Close. A method that
+// fails has either done nothing or all of what it was asked.
+type Store interface {
+	Log
+	Registry
+	Presence
+
+	// Close frees what the Store itself has opened, never what its
+	// constructor was given. A second Close does nothing and returns nil.
+	Close() error
+}
+
+var (
+	// ErrClosed is returned by every method after Close.
+	ErrClosed = errors.New("store: closed")
+	// ErrUnavailable is wrapped by errors that may go away by themselves: a
+	// server that cannot be reached, is failing over, or is out of memory.
+	ErrUnavailable = errors.New("store: unavailable")
+)
+
+// Position is a place in a channel's log. Offsets count from 1 within an
+// epoch, without gaps. An epoch names one life of a log: a log that was lost
+// and begins anew has another epoch. The zero Position is before the first
+// message of a log that does not exist yet.
+type Position struct {
+	Epoch  string
+	Offset uint64
+}
+
+// Log keeps the last messages of each channel in one order.
+type Log interface {
+	// Append adds e to the channel's log and returns its position; e.Offset
+	// and e.Time are the Store's to set. Where o.Key was used for this
+	// channel within o.KeyTTL, nothing is added: Append returns the position
+	// that the key's first entry got, and true.
+	//
+	// The log drops its oldest entries beyond o.Size, and entries older than
+	// o.TTL. It remembers its epoch and last offset for at least MetaTTL
+	// after the last Append, also when no entry is left.
+	//
+	// Append does not keep or change e.Body; the caller may reuse it.
+	Append(ctx context.Context, channel string, e Entry, o AppendOptions) (pos Position, duplicate bool, err error)
+
+	// Range reads a part of a channel's log. An absent log is not an error:
+	// it is the zero Page. The caller owns what it gets.
+	Range(ctx context.Context, channel string, q Query) (Page, error)
+
+	// Tops returns the last position of each channel, in the order of the
+	// names; for an absent log the zero Position. It is one round trip.
+	Tops(ctx context.Context, channels []string) ([]Position, error)
+}
+
+// MetaTTL is the least time for which a log's epoch and last offset are
+// remembered after its last Append.
+const MetaTTL = 24 * time.Hour
+
+// Entry is one message in a log.
+type Entry struct {
+	Offset uint64    // set by the Store
+	Time   time.Time // when it was appended, by the Store's clock; millisecond precision
+	Header string
+	Body   json.RawMessage
+}
+
+// AppendOptions are the limits of the log that Append adds to.
+type AppendOptions struct {
+	Size   int           // how many entries the log keeps at the most; at least 1
+	TTL    time.Duration // how long an entry is kept; at least 1 ms
+	Key    string        // idempotency key; none where empty
+	KeyTTL time.Duration // how long Key is remembered; used where Key is set
+}
+
+// Query selects a part of a log: the entries with After < offset, and with
+// offset < Before where Before is not 0. Limit bounds their number; a Limit
+// of 0 asks only for the Page's positions. Entries always come in ascending
+// order; where there are more than Limit, they are the first ones, or with
+// Newest the last ones.
+type Query struct {
+	After  uint64
+	Before uint64
+	Limit  int
+	Newest bool
+}
+
+// Page is what a Range found.
+type Page struct {
+	Entries []Entry
+	Top     Position // the log's last position
+	First   uint64   // the offset of the oldest entry kept; Top.Offset+1 where none is; 0 for an absent log
+}
+
+// Registry holds what each replica reports of itself and of its channels.
+type Registry interface {
+	// Report records a replica's heartbeat, and the numbers of the channels
+	// that changed since its last Report. It returns false where the Store
+	// held no living record of the replica before: it then has only what
+	// this Report says, and the replica must report everything again, with
+	// Full set. What a replica reported (its presence too) leaves every
+	// answer [DeadAfter] after its last Report.
+	Report(ctx context.Context, r Report) (known bool, err error)
+
+	// Forget removes a replica and all that it reported, at once. An unknown
+	// replica is not an error.
+	Forget(ctx context.Context, node string) error
+
+	// Nodes returns the living replicas, sorted by ID.
+	Nodes(ctx context.Context) ([]Node, error)
+
+	// Channels returns up to limit channels whose names begin with prefix
+	// and are greater than after (in byte order), sorted by name, each with
+	// the sum over all living replicas. Channels whose numbers are all zero
+	// are left out.
+	Channels(ctx context.Context, prefix, after string, limit int) ([]Count, error)
+
+	// Channel returns one channel's sum over all living replicas. Nothing
+	// reported is not an error: the numbers are zero.
+	Channel(ctx context.Context, name string) (Count, error)
+}
+
+// DeadAfter is how long after its last Report a replica counts as dead.
+const DeadAfter = 10 * time.Second
+
+// Report is what a replica says of itself.
+type Report struct {
+	Node     Node
+	Full     bool    // Channels is everything: forget what the replica reported earlier of channels, and its presence
+	Channels []Count // of this replica alone; one whose numbers are zero is removed
+}
+
+// Node is one replica. Seen is set by the Store.
+type Node struct {
+	ID      string
+	Started time.Time
+	Seen    time.Time       // the last Report, by the Store's clock
+	Info    json.RawMessage // what the hub tells of itself; the Store does not read it
+}
+
+// Count holds a channel's numbers.
+type Count struct {
+	Channel     string
+	Subscribers int
+	Publishes   int // in the last 60 seconds
+}
+
+// Presence holds who is subscribed to channels, by replica.
+type Presence interface {
+	// UpdatePresence applies changes in order. The members live as long as
+	// the replica's reports; changes of a replica that has no living record
+	// are dropped without an error, since that replica's next Report tells
+	// it to send everything again.
+	UpdatePresence(ctx context.Context, node string, changes []PresenceChange) error
+
+	// Members returns up to limit members of a channel on all living
+	// replicas, sorted by ID, and how many there are in all.
+	Members(ctx context.Context, channel string, limit int) (members []Member, total int, err error)
+}
+
+// PresenceChange is one member that joined or left a channel.
+type PresenceChange struct {
+	Channel string
+	Member  Member
+	Left    bool // then only Member.ID counts
+}
+
+// Member is one connection that is subscribed to a channel.
+type Member struct {
+	ID   string          `json:"id"`             // the connection's id, unique over all replicas
+	User string          `json:"user,omitempty"` // the identity's id
+	Info json.RawMessage `json:"info,omitempty"` // what the identity tells others
+}
