@@ -1,0 +1,507 @@
+package channels
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+// maxBatch is how many messages one POST /v1/publish may publish.
+const maxBatch = 1000
+
+type publishAnswer struct {
+	Status string     `json:"status"`
+	Ch     string     `json:"channel,omitempty"`
+	Offset uint64     `json:"offset,omitempty"`
+	Epoch  string     `json:"epoch,omitempty"`
+	Error  *errorBody `json:"error,omitempty"`
+}
+
+func answerOf(res Result, err error) publishAnswer {
+	if err != nil {
+		e := visible(err, ErrInternal)
+		return publishAnswer{Status: "fail", Error: &errorBody{e.Code, e.Message}}
+	}
+	return publishAnswer{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch}
+}
+
+// body reads a request's body, which may be of any content type (curl -d
+// sends a form's).
+func (h *Hub) body(w http.ResponseWriter, r *http.Request, max int, f func(b []byte) error) error {
+	buf := inbound.Get().(*inboundBuffer)
+	defer inbound.Put(buf)
+	err := buf.readFrom(http.MaxBytesReader(w, r.Body, int64(max)))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		return ErrTooLarge.saying("the request has more than %d bytes", max)
+	case err != nil:
+		return errBadJSON.saying("the request's body ended early").because(err)
+	}
+	return f(buf.b)
+}
+
+// servePublish is POST /v1/channel/{name}/publish.
+func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	key, err := keyOf(r)
+	if err != nil {
+		return err
+	}
+	var m Message
+	err = h.body(w, r, h.opts.MaxMessageBytes+envelopeBytes, func(b []byte) error {
+		var in struct {
+			Header *json.RawMessage `json:"header"`
+			Body   json.RawMessage  `json:"body"`
+		}
+		if err := unmarshal(b, &in); err != nil {
+			return err
+		}
+		var err error
+		m, err = parsedMessage(in.Header, in.Body, h.opts.MaxMessageBytes)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	id, _ := IdentityFrom(r.Context())
+	res, err := h.publish(r.Context(), Publication{Channel: name, Message: m, Identity: id, Network: true}, PublishOptions{Key: key})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, answerOf(res, nil))
+	return nil
+}
+
+func keyOf(r *http.Request) (string, error) {
+	v := r.Header.Values("Idempotency-Key")
+	if len(v) > 1 || len(v) == 1 && v[0] == "" {
+		return "", ErrBadKey.saying("there has to be one Idempotency-Key of 1 to 200 characters, or none")
+	}
+	return r.Header.Get("Idempotency-Key"), nil
+}
+
+// servePublishMany is POST /v1/publish: {"channels":[…],"header","body"} or
+// {"messages":[{"channel","header","body","idempotency_key"},…]}.
+func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string) error {
+	type message struct {
+		Channel string           `json:"channel"`
+		Header  *json.RawMessage `json:"header"`
+		Body    json.RawMessage  `json:"body"`
+		Key     string           `json:"idempotency_key"`
+	}
+	var in struct {
+		Channels []string `json:"channels"`
+		message
+		Messages []message `json:"messages"`
+	}
+	// As many messages as fit: a batch may be longer than one message.
+	if err := h.body(w, r, 4*h.opts.MaxMessageBytes+maxBatch*envelopeBytes/8, func(b []byte) error { return unmarshal(b, &in) }); err != nil {
+		return err
+	}
+	if r.Header.Get("Idempotency-Key") != "" {
+		return ErrBadKey.saying(`the Idempotency-Key header is for one message; give each in "messages" its "idempotency_key"`)
+	}
+	switch many := len(in.Messages) > 0; {
+	case many && (in.Channels != nil || in.Channel != "" || in.Header != nil || in.Body != nil):
+		return ErrBadMessage.saying(`give either "messages", or "channels" with "header" and "body"`)
+	case !many && len(in.Channels) == 0:
+		return ErrBadMessage.saying(`give "channels" with "header" and "body", or "messages", with 1 to %d entries`, maxBatch)
+	case len(in.Channels) > maxBatch || len(in.Messages) > maxBatch:
+		return ErrTooLarge.saying("one request publishes at most %d messages", maxBatch)
+	}
+	for _, name := range in.Channels {
+		m := in.message
+		m.Channel = name
+		in.Messages = append(in.Messages, m)
+	}
+	id, _ := IdentityFrom(r.Context())
+	answer := struct {
+		Status  string          `json:"status"`
+		Results []publishAnswer `json:"results"`
+	}{Status: "ok"}
+	for _, one := range in.Messages {
+		m, err := parsedMessage(one.Header, one.Body, h.opts.MaxMessageBytes)
+		var res Result
+		if err == nil {
+			res, err = h.publish(r.Context(), Publication{Channel: one.Channel, Message: m, Identity: id, Network: true}, PublishOptions{Key: one.Key})
+		}
+		if err != nil {
+			answer.Status = "fail"
+		}
+		a := answerOf(res, err)
+		a.Ch = one.Channel
+		answer.Results = append(answer.Results, a)
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// ChannelInfo holds a channel's numbers over all replicas.
+type ChannelInfo struct {
+	Name        string
+	Subscribers int
+	Publishes   int // in the last 60 seconds
+	// Position is the last one of the history, First the offset of the
+	// oldest message kept. Hub.Channel fills them in, Hub.Channels does not.
+	Position Position
+	First    uint64
+}
+
+// ChannelsQuery selects a part of the list of channels.
+type ChannelsQuery struct {
+	Prefix string
+	Limit  int    // 0: 100; at most 1000
+	Cursor string // from the page before
+}
+
+// ChannelsPage is a part of the list, sorted by name.
+type ChannelsPage struct {
+	Channels []ChannelInfo
+	Next     string // the cursor of the next page; empty after the last one
+}
+
+const (
+	defaultListLimit = 100
+	maxListLimit     = 1000
+)
+
+// Channels lists the channels that have subscribers, or publishes in the last
+// 60 seconds, over all replicas. The errors are [ErrBadQuery],
+// [ErrStoreUnavailable] and [ErrClosed].
+func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
+	if !h.calls.enter() {
+		return ChannelsPage{}, ErrClosed
+	}
+	defer h.calls.leave()
+	switch {
+	case q.Limit < 0 || q.Limit > maxListLimit:
+		return ChannelsPage{}, ErrBadQuery.saying("limit is %d; it may be 1 to %d", q.Limit, maxListLimit)
+	case q.Limit == 0:
+		q.Limit = defaultListLimit
+	}
+	if q.Prefix != "" {
+		if err := CheckName(q.Prefix); err != nil && q.Prefix != "." && q.Prefix != ".." {
+			return ChannelsPage{}, ErrBadQuery.saying("the prefix %.210q cannot begin a channel's name", q.Prefix)
+		}
+	}
+	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
+	if err != nil || q.Cursor != "" && CheckName(string(after)) != nil {
+		return ChannelsPage{}, ErrBadQuery.saying("the cursor %.300q is none that this list has given", q.Cursor)
+	}
+	if err := h.flush(ctx, false); err != nil {
+		return ChannelsPage{}, err
+	}
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	counts, err := h.store.Channels(ctx, q.Prefix, string(after), q.Limit+1)
+	if err != nil {
+		return ChannelsPage{}, ErrStoreUnavailable.because(err)
+	}
+	var page ChannelsPage
+	if len(counts) > q.Limit {
+		counts = counts[:q.Limit]
+		page.Next = base64.RawURLEncoding.EncodeToString([]byte(counts[q.Limit-1].Channel))
+	}
+	page.Channels = make([]ChannelInfo, len(counts))
+	for i, c := range counts {
+		page.Channels[i] = ChannelInfo{Name: c.Channel, Subscribers: c.Subscribers, Publishes: c.Publishes}
+	}
+	return page, nil
+}
+
+// Channel returns one channel's numbers; all zero where there is nothing. The
+// errors are [ErrBadChannel], [ErrStoreUnavailable] and [ErrClosed].
+func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
+	if !h.calls.enter() {
+		return ChannelInfo{}, ErrClosed
+	}
+	defer h.calls.leave()
+	ch, err := h.use(name)
+	if err != nil {
+		return ChannelInfo{}, err
+	}
+	defer ch.release()
+	if err := h.flush(ctx, false); err != nil {
+		return ChannelInfo{}, err
+	}
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	c, err := h.store.Channel(ctx, name)
+	if err != nil {
+		return ChannelInfo{}, ErrStoreUnavailable.because(err)
+	}
+	info := ChannelInfo{Name: name, Subscribers: c.Subscribers, Publishes: c.Publishes}
+	if ch.opts.HistorySize > 0 {
+		page, err := h.store.Range(ctx, name, store.Query{})
+		if err != nil {
+			return ChannelInfo{}, ErrStoreUnavailable.because(err)
+		}
+		info.Position, info.First = Position(page.Top), page.First
+	}
+	return info, nil
+}
+
+// HistoryQuery selects a part of a channel's history: the newest Limit
+// messages, those after Since (oldest first), or those right before Before.
+type HistoryQuery struct {
+	Since  *Position // only messages after it
+	Before uint64    // only messages with a lower offset; 0: no bound
+	Limit  int       // 0: 100; at most 1000
+}
+
+// History is a part of a channel's history, in the order of offsets.
+type History struct {
+	Messages []Message
+	Position Position // the channel's last one: from here, Subscribe goes on
+	First    uint64   // the offset of the oldest message kept
+	Missed   bool     // Since is of another epoch, or messages after it are no longer kept
+}
+
+// History reads a channel's history. The errors are [ErrNoHistory],
+// [ErrBadChannel], [ErrBadQuery], [ErrStoreUnavailable] and [ErrClosed].
+func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (History, error) {
+	if !h.calls.enter() {
+		return History{}, ErrClosed
+	}
+	defer h.calls.leave()
+	switch {
+	case q.Limit < 0 || q.Limit > maxListLimit:
+		return History{}, ErrBadQuery.saying("limit is %d; it may be 1 to %d", q.Limit, maxListLimit)
+	case q.Limit == 0:
+		q.Limit = defaultListLimit
+	}
+	ch, err := h.use(channel)
+	if err != nil {
+		return History{}, err
+	}
+	defer ch.release()
+	if ch.opts.HistorySize == 0 {
+		return History{}, ErrNoHistory
+	}
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	sq := store.Query{Before: q.Before, Limit: q.Limit, Newest: q.Since == nil}
+	if q.Since != nil {
+		sq.After = q.Since.Offset
+	}
+	page, err := h.store.Range(ctx, channel, sq)
+	if err == nil && q.Since != nil && page.Top.Epoch != q.Since.Epoch && sq.After > 0 {
+		sq.After = 0 // an offset of another life of the log says nothing
+		page, err = h.store.Range(ctx, channel, sq)
+	}
+	if err != nil {
+		return History{}, ErrStoreUnavailable.because(err)
+	}
+	r := History{Messages: make([]Message, len(page.Entries)), Position: Position(page.Top), First: page.First}
+	for i := range page.Entries {
+		r.Messages[i] = *fromEntry(page.Top.Epoch, &page.Entries[i])
+	}
+	if s := q.Since; s != nil && *s != (Position{}) {
+		r.Missed = s.Epoch != page.Top.Epoch || s.Offset > page.Top.Offset || page.First > s.Offset+1
+	} else if s != nil {
+		r.Missed = page.First > 1
+	}
+	return r, nil
+}
+
+type channelRow struct {
+	Name   string  `json:"channel_name"`
+	Cnt    int     `json:"cnt"`
+	RPM    int     `json:"rpm"`
+	Offset *uint64 `json:"offset,omitempty"`
+	Epoch  *string `json:"epoch,omitempty"`
+	First  *uint64 `json:"first,omitempty"`
+}
+
+// serveList is GET /v1/channel?prefix=&limit=&cursor=.
+func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string) error {
+	q, err := queryOf(r, "prefix", "limit", "cursor")
+	if err != nil {
+		return err
+	}
+	if err := h.authorizeHTTP(r, ActionList, ""); err != nil {
+		return err
+	}
+	limit, err := limitOf(q)
+	if err != nil {
+		return err
+	}
+	page, err := h.Channels(r.Context(), ChannelsQuery{Prefix: q.Get("prefix"), Limit: limit, Cursor: q.Get("cursor")})
+	if err != nil {
+		return err
+	}
+	rows := make([]channelRow, len(page.Channels))
+	for i, c := range page.Channels {
+		rows[i] = channelRow{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Data []channelRow `json:"data"`
+		Next string       `json:"next"`
+	}{rows, page.Next})
+	return nil
+}
+
+// serveOne is GET /v1/channel/{name}.
+func (h *Hub) serveOne(w http.ResponseWriter, r *http.Request, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if err := h.authorizeHTTP(r, ActionList, name); err != nil {
+		return err
+	}
+	c, err := h.Channel(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	row := channelRow{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
+	if c.Position != (Position{}) {
+		row.Offset, row.Epoch, row.First = &c.Position.Offset, &c.Position.Epoch, &c.First
+	}
+	writeJSON(w, http.StatusOK, map[string]channelRow{"data": row})
+	return nil
+}
+
+type historyRow struct {
+	Header string          `json:"header"`
+	Body   json.RawMessage `json:"body"`
+	Offset uint64          `json:"offset"`
+	Epoch  string          `json:"epoch"`
+	Time   time.Time       `json:"time"`
+}
+
+// serveHistory is GET /v1/channel/{name}/history?limit=&since=&before=.
+func (h *Hub) serveHistory(w http.ResponseWriter, r *http.Request, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	q, err := queryOf(r, "limit", "since", "before")
+	if err != nil {
+		return err
+	}
+	if err := h.authorizeHTTP(r, ActionHistory, name); err != nil {
+		return err
+	}
+	var hq HistoryQuery
+	if hq.Limit, err = limitOf(q); err != nil {
+		return err
+	}
+	if s := q.Get("since"); s != "" {
+		p, err := ParsePosition(s)
+		if err != nil {
+			return err
+		}
+		hq.Since = &p
+	}
+	if s := q.Get("before"); s != "" {
+		if hq.Before, err = strconv.ParseUint(s, 10, 64); err != nil || hq.Before == 0 {
+			return ErrBadQuery.saying("before is %.40q; it has to be an offset, 1 or more", s)
+		}
+	}
+	page, err := h.History(r.Context(), name, hq)
+	if err != nil {
+		return err
+	}
+	rows := make([]historyRow, len(page.Messages))
+	for i, m := range page.Messages {
+		rows[i] = historyRow{m.Header, m.Body, m.Position.Offset, m.Position.Epoch, m.Time.UTC()}
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Data   []historyRow `json:"data"`
+		Offset uint64       `json:"offset"`
+		Epoch  string       `json:"epoch"`
+		First  uint64       `json:"first"`
+		Missed bool         `json:"missed"`
+	}{rows, page.Position.Offset, page.Position.Epoch, page.First, page.Missed})
+	return nil
+}
+
+// servePresence is GET /v1/channel/{name}/presence?limit=.
+func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	q, err := queryOf(r, "limit")
+	if err != nil {
+		return err
+	}
+	if err := h.authorizeHTTP(r, ActionPresence, name); err != nil {
+		return err
+	}
+	limit, err := limitOf(q)
+	if err != nil {
+		return err
+	}
+	ms, err := h.Presence(r.Context(), name, limit)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Data []Member `json:"data"`
+		Cnt  int      `json:"cnt"`
+	}{ms.Members, ms.Total})
+	return nil
+}
+
+// queryOf parses a query, in which each of the keys may stand once. Others
+// are ignored: caches and proxies add their own.
+func queryOf(r *http.Request, keys ...string) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, ErrBadQuery.saying("the query is not encoded correctly: %v", err)
+	}
+	for _, k := range keys {
+		if len(q[k]) > 1 {
+			return nil, ErrBadQuery.saying("%s stands in the query %d times; it may stand there once", k, len(q[k]))
+		}
+	}
+	return q, nil
+}
+
+func limitOf(q url.Values) (int, error) {
+	s := q.Get("limit")
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, ErrBadQuery.saying("limit is %.40q; it has to be a whole number, 1 or more", s)
+	}
+	return n, nil
+}
+
+// Disconnect closes the connections with an id, or all of a user's on this
+// replica, with close code 3003 and the code "disconnected". It returns how
+// many there were.
+func (h *Hub) Disconnect(idOrUser string) int {
+	cs := h.clients.find(idOrUser)
+	for _, c := range cs {
+		c.end(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)
+	}
+	return len(cs)
+}
+
+// Unsubscribe ends the subscriptions to a channel of a connection, or of all
+// of a user's connections on this replica. A connection that has no other
+// subscription is closed with 3003 and the code "unsubscribed". It returns
+// how many there were.
+func (h *Hub) Unsubscribe(idOrUser, channel string) int {
+	n := 0
+	for _, c := range h.clients.find(idOrUser) {
+		if c.sub.ch.name == channel {
+			c.end(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
+			n++
+		}
+	}
+	return n
+}

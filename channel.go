@@ -1,0 +1,231 @@
+package channels
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+// A channel is what this replica holds of one channel: its subscribers, in
+// which order messages reach them, its members and its numbers. It exists
+// while it has subscribers, recent publishes, or somebody at work on it.
+//
+// Lock order: a shard of the channel table, then channel.mu, then outbox.mu,
+// then a writer's. Nothing that waits is called with one of them held.
+type channel struct {
+	hub  *Hub
+	name string
+	opts ChannelOptions
+
+	users atomic.Int32 // callers at work on the channel, which keep it in the table
+
+	mu       sync.Mutex // guards the fields below
+	subs     []*subscription
+	order    order
+	members  map[string]Member // by connection id; where opts.Presence is on
+	rate     *rate             // nil while nothing was published
+	freed    bool              // no longer in the table
+	hot      bool              // on the hub's list of channels whose rate decays
+	dirty    bool              // on the hub's list of channels to report
+	reported store.Count       // what the Store knows
+}
+
+// A subscription is one receiver's place in one channel.
+type subscription struct {
+	ch   *channel
+	out  *outbox
+	id   string // the connection's, for PublishOptions.Except
+	slot int    // in ch.subs, guarded by ch.mu; -1 where it is not in it
+	hold *hold  // while the subscriber catches up, guarded by ch.mu
+}
+
+// attachLocked makes s a subscriber of all that comes from now on.
+func (ch *channel) attachLocked(s *subscription) {
+	s.slot = len(ch.subs)
+	ch.subs = append(ch.subs, s)
+}
+
+// detach ends a subscription. It may be repeated.
+func (ch *channel) detach(s *subscription) {
+	ch.mu.Lock()
+	if s.slot < 0 {
+		ch.mu.Unlock()
+		return
+	}
+	last := len(ch.subs) - 1
+	ch.subs[s.slot] = ch.subs[last]
+	ch.subs[s.slot].slot = s.slot
+	ch.subs[last] = nil
+	ch.subs = ch.subs[:last]
+	s.slot, s.hold = -1, nil
+	if len(ch.subs) == 0 {
+		ch.subs = nil
+		ch.restLocked()
+	}
+	ch.touchLocked()
+	ch.mu.Unlock()
+}
+
+// restLocked ends what the channel does for subscribers where none is left.
+func (ch *channel) restLocked() {
+	if len(ch.subs) > 0 || ch.order.waiting > 0 {
+		return
+	}
+	ch.order.rest()
+	if m := ch.hub.mesh; m != nil {
+		if err := m.Unsubscribe(ch.name); err != nil {
+			ch.hub.log.Debug("mesh: unsubscribe", "channel", ch.name, "err", err)
+		}
+	}
+}
+
+// fanOut queues a frame for all subscribers but one, and returns for how many.
+func (ch *channel) fanOutLocked(f *frame, except string) int {
+	n := 0
+	for _, s := range ch.subs {
+		if except != "" && s.id == except {
+			continue
+		}
+		n++
+		if s.hold != nil && s.held(f) {
+			continue
+		}
+		s.out.send(f, ch.opts.SlowSubscriber)
+	}
+	return n
+}
+
+// deliver sends a message without a position to the local subscribers.
+func (ch *channel) deliver(f *frame, except string) int {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.fanOutLocked(f, except)
+}
+
+// countPublish counts one message that was published through this replica.
+func (ch *channel) countPublish(now time.Time) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.rate == nil {
+		ch.rate = new(rate)
+	}
+	ch.rate.add(now.Unix(), 1)
+	ch.touchLocked()
+}
+
+// touchLocked notes that the channel's numbers have changed.
+func (ch *channel) touchLocked() {
+	if ch.dirty && ch.hot {
+		return
+	}
+	ch.hub.report.touch(ch, !ch.dirty, !ch.hot)
+	ch.dirty, ch.hot = true, true
+}
+
+func (ch *channel) countLocked(now time.Time) store.Count {
+	c := store.Count{Channel: ch.name, Subscribers: len(ch.subs)}
+	if ch.rate != nil {
+		c.Publishes = ch.rate.sum(now.Unix())
+		if c.Publishes == 0 {
+			ch.rate = nil
+		}
+	}
+	return c
+}
+
+// release ends a caller's work on the channel.
+func (ch *channel) release() { ch.users.Add(-1) }
+
+// subscriptions returns the subscriptions that pick chooses.
+func (ch *channel) subscriptions(pick func(*subscription) bool) []*subscription {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(ch.subs), func(s *subscription) bool { return !pick(s) })
+}
+
+// channelTable holds the channels of this replica. Its shards keep callers
+// of different channels apart.
+type channelTable struct {
+	n      atomic.Int64 // channels
+	shards [64]struct {
+		mu sync.RWMutex
+		m  map[string]*channel
+		_  [24]byte // keeps neighbours off one cache line
+	}
+}
+
+func (t *channelTable) shard(name string) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * 16777619
+	}
+	return int(h % uint32(len(t.shards)))
+}
+
+// use returns the channel and keeps it until release; nil where it is not there.
+func (t *channelTable) use(name string) *channel {
+	s := &t.shards[t.shard(name)]
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	ch := s.m[name]
+	if ch != nil {
+		ch.users.Add(1) // under the shard's lock, which free wants whole
+	}
+	return ch
+}
+
+// put adds a channel in use, or returns the one that is there already.
+func (t *channelTable) put(ch *channel) *channel {
+	s := &t.shards[t.shard(ch.name)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.m[ch.name]; old != nil {
+		old.users.Add(1)
+		return old
+	}
+	if s.m == nil {
+		s.m = make(map[string]*channel)
+	}
+	ch.users.Store(1)
+	s.m[ch.name] = ch
+	t.n.Add(1)
+	ch.mu.Lock()
+	ch.touchLocked() // so that it is freed where nothing comes of it
+	ch.mu.Unlock()
+	return ch
+}
+
+// free removes the channel where nothing needs it, and returns whether it did.
+func (t *channelTable) free(ch *channel) bool {
+	s := &t.shards[t.shard(ch.name)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.freed || ch.users.Load() > 0 || len(ch.subs) > 0 || ch.rate != nil || ch.dirty || ch.order.waiting > 0 {
+		return false
+	}
+	ch.freed = true
+	delete(s.m, ch.name)
+	t.n.Add(-1)
+	return true
+}
+
+// all calls f for every channel, with no lock held.
+func (t *channelTable) all(f func(*channel)) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		chs := make([]*channel, 0, len(s.m))
+		for _, ch := range s.m {
+			chs = append(chs, ch)
+		}
+		s.mu.RUnlock()
+		for _, ch := range chs {
+			f(ch)
+		}
+	}
+}

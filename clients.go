@@ -1,0 +1,145 @@
+package channels
+
+import (
+	"strconv"
+	"sync"
+	"time"
+)
+
+// A client is one receiver: a WebSocket connection, a stream of server-sent
+// events, or a Go subscriber.
+type client struct {
+	outbox
+	hub  *Hub
+	info Client
+	sub  subscription
+
+	slot, at int          // its place in the table, guarded by the table
+	seen     atomicSecond // when the client last gave a sign of life
+	expiry   *time.Timer
+}
+
+func (h *Hub) initClient(c *client, owner receiver, as format, info Client) {
+	c.hub, c.owner, c.info, c.format = h, owner, info, as
+	c.limit, c.stats = h.opts.QueueBytes, &h.stats
+	c.sub = subscription{out: &c.outbox, id: info.ID, slot: -1}
+}
+
+// clientTable holds all clients of this replica, by id and user, and in as
+// many slots as the ping period has seconds: each second, one slot is asked
+// for a sign of life, so that no timer per connection is needed.
+type clientTable struct {
+	period int // in seconds
+	mu     sync.Mutex
+	next   uint64 // the number of the next client
+	byID   map[string]*client
+	byUser map[string]map[*client]struct{}
+	slots  [][]*client
+	turn   int
+}
+
+// newID returns an id that is unique over all replicas.
+func (t *clientTable) newID(node string) string {
+	t.mu.Lock()
+	t.next++
+	n := t.next
+	t.mu.Unlock()
+	return node + "-" + strconv.FormatUint(n, 36)
+}
+
+func (t *clientTable) add(c *client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID == nil {
+		t.byID = make(map[string]*client)
+		t.byUser = make(map[string]map[*client]struct{})
+		t.slots = make([][]*client, t.period)
+	}
+	t.byID[c.info.ID] = c
+	if u := c.info.Identity.ID; u != "" {
+		if t.byUser[u] == nil {
+			t.byUser[u] = make(map[*client]struct{})
+		}
+		t.byUser[u][c] = struct{}{}
+	}
+	c.slot = len(t.byID) % len(t.slots)
+	c.at = len(t.slots[c.slot])
+	t.slots[c.slot] = append(t.slots[c.slot], c)
+}
+
+func (t *clientTable) remove(c *client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[c.info.ID] != c {
+		return
+	}
+	delete(t.byID, c.info.ID)
+	if u := c.info.Identity.ID; u != "" {
+		delete(t.byUser[u], c)
+		if len(t.byUser[u]) == 0 {
+			delete(t.byUser, u)
+		}
+	}
+	s := t.slots[c.slot]
+	last := len(s) - 1
+	s[c.at] = s[last]
+	s[c.at].at = c.at
+	s[last] = nil
+	t.slots[c.slot] = s[:last]
+}
+
+func (t *clientTable) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byID)
+}
+
+// all returns the clients that pick chooses; nil chooses all.
+func (t *clientTable) all(pick func(*client) bool) []*client {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cs := make([]*client, 0, len(t.byID))
+	for _, c := range t.byID {
+		if pick == nil || pick(c) {
+			cs = append(cs, c)
+		}
+	}
+	return cs
+}
+
+// find returns the client with an id, and the clients of a user.
+func (t *clientTable) find(idOrUser string) []*client {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var cs []*client
+	if c := t.byID[idOrUser]; c != nil {
+		cs = append(cs, c)
+	}
+	for c := range t.byUser[idOrUser] {
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// pingSome asks the clients of one slot for a sign of life, and cuts those
+// that gave none for two periods.
+func (t *clientTable) pingSome(h *Hub, now time.Time) {
+	t.mu.Lock()
+	if t.slots == nil {
+		t.mu.Unlock()
+		return
+	}
+	t.turn = (t.turn + 1) % len(t.slots)
+	cs := append([]*client(nil), t.slots[t.turn]...)
+	t.mu.Unlock()
+	silent := now.Unix() - 2*int64(t.period)
+	for _, c := range cs {
+		switch {
+		case c.format == formatGo:
+		case c.format != formatSSE && c.seen.Load() < silent:
+			c.owner.kill(errSilent)
+		default:
+			c.send(pingFrame, SlowClose)
+		}
+	}
+}

@@ -1,0 +1,322 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+)
+
+// A conn is one WebSocket connection. The library does the handshake and the
+// reading, in the connection's only goroutine; all writing goes through the
+// outbox, the library's own control frames too (wire.go).
+type conn struct {
+	client
+	ws     *websocket.Conn
+	nc     net.Conn
+	raw    syscall.RawConn // nil where only a goroutine may write: TLS
+	writer *writer
+
+	early []byte // what net/http had already read behind the handshake
+
+	// Both are guarded by outbox.mu: the socket is closed when nothing more
+	// is read and nothing more is to be written.
+	readDone, writeDone bool
+}
+
+type atomicSecond struct{ atomic.Int64 }
+
+var errSilent = errors.New("channels: no sign of life from the client")
+
+// closeTimeout is how long a client may take to answer a close frame.
+const closeTimeout = 5 * time.Second
+
+func (h *Hub) newConn(info Client) *conn {
+	c := &conn{}
+	h.initClient(&c.client, c, formatWS, info)
+	c.scheduled = true // until start: what comes before the handshake ends waits
+	return c
+}
+
+// start lets a connection write what has come since it was subscribed, and
+// begins to read. The conns gate owns the goroutine; it ends with the socket.
+func (c *conn) start() {
+	c.seen.Store(c.hub.seconds.Load())
+	c.wake()
+	if !c.hub.conns.run(c.serve) {
+		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, true)
+		c.finish(ErrClosed)
+	}
+}
+
+// wake gets a drainer to work: the connection's writer, or a goroutine.
+func (c *conn) wake() {
+	if c.raw != nil {
+		c.writer.add(c)
+		return
+	}
+	if !c.hub.conns.run(func() { c.writeRest(nil, false) }) {
+		c.kill(ErrClosed)
+	}
+}
+
+// writeRest writes with a deadline what a writer could not, and then all that
+// is queued. It is the drainer meanwhile, so nothing lands inside of a frame.
+func (c *conn) writeRest(b []byte, last bool) {
+	var frames []*frame
+	var buf []byte
+	for {
+		if len(b) > 0 {
+			c.nc.SetWriteDeadline(time.Now().Add(c.hub.opts.WriteTimeout))
+			if _, err := c.nc.Write(b); err != nil {
+				c.kill(err)
+				return
+			}
+		}
+		if last {
+			c.wroteLast()
+			return
+		}
+		if c.raw != nil {
+			// The next to write may be a writer, which a deadline that has
+			// passed would stop.
+			c.nc.SetWriteDeadline(time.Time{})
+		}
+		frames = c.take(frames[:0], writeBytes)
+		if len(frames) == 0 {
+			return
+		}
+		b, last = c.client.join(&buf, frames)
+		clear(frames)
+	}
+}
+
+// wroteLast notes that the close frame is out: the client has a moment to answer.
+func (c *conn) wroteLast() {
+	c.mu.Lock()
+	c.abandonLocked(nil)
+	c.writeDone = true
+	done := c.readDone
+	c.mu.Unlock()
+	if done {
+		c.nc.Close()
+		return
+	}
+	c.nc.SetReadDeadline(time.Now().Add(closeTimeout))
+}
+
+// kill cuts a connection that cannot be written or read any more.
+func (c *conn) kill(err error) {
+	c.mu.Lock()
+	c.abandonLocked(err)
+	c.writeDone = true
+	c.mu.Unlock()
+	cut(c.nc) // which ends the reading
+}
+
+// cut closes a socket at once. For TLS it skips the alert, for which Close
+// would wait where the client has stopped reading.
+func cut(nc net.Conn) {
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = t.NetConn()
+	}
+	nc.Close()
+}
+
+// serve reads until the connection ends, and then takes it out of the hub.
+func (c *conn) serve() {
+	err := c.hub.guard("a connection", c.read)
+	var crash *panicked
+	if errors.As(err, &crash) {
+		c.end(farewell(ErrInternal, closeInternal), err, true)
+	}
+	c.finish(err)
+}
+
+// read handles what the client sends until the connection ends.
+func (c *conn) read() error {
+	h := c.hub
+	// The library reads one byte more than its limit allows. What is around
+	// the body has to fit too, so that the parser can say what was too long.
+	c.ws.SetReadLimit(int64(h.opts.MaxMessageBytes) + envelopeBytes)
+	for {
+		typ, r, err := c.ws.Reader(context.Background()) // never cancelled: a context would cost a timer for each read
+		if err != nil {
+			return err
+		}
+		if typ != websocket.MessageText {
+			if _, err := io.Copy(io.Discard, r); err != nil {
+				return err
+			}
+			c.send(newErrorFrame(errBinary, nil), SlowClose)
+			continue
+		}
+		buf := inbound.Get().(*inboundBuffer)
+		err = buf.readFrom(r)
+		if err == nil && !utf8.Valid(buf.b) {
+			err = errText
+		}
+		if err == nil {
+			err = c.handle(buf.b)
+		}
+		inbound.Put(buf)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errText = errors.New("channels: a text message that is not UTF-8")
+
+// handle publishes one message of the client's, and answers. Only a panic in
+// the app's code is an error: it ends the connection.
+func (c *conn) handle(b []byte) error {
+	// The request's own context ended when it was hijacked.
+	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
+	m, id, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
+	if err == nil {
+		_, err = c.hub.publish(ctx, Publication{
+			Channel: c.sub.ch.name, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
+		}, PublishOptions{})
+	}
+	if err == nil {
+		c.send(newAnswerFrame(headerExchange, exchangeOK, id), SlowClose)
+		return nil
+	}
+	var crash *panicked
+	if errors.As(err, &crash) {
+		return err
+	}
+	c.send(newErrorFrame(visible(err, ErrInternal), id), SlowClose)
+	return nil
+}
+
+// finish takes the connection out of the hub. err is why the reading ended.
+func (c *conn) finish(err error) {
+	switch {
+	case errors.Is(err, errText):
+		// RFC 6455 section 8.1: such a connection fails.
+		c.end([]*frame{newCloseFrame(closeBadText, "text that is not UTF-8")}, err, false)
+	case isProtocolError(err):
+		// The library sends a close frame for most violations, not for all.
+		c.end([]*frame{newCloseFrame(closeProtocol, "protocol error")}, err, false)
+	}
+	c.leave()
+	c.ws.CloseNow() // frees the library's part; the socket is ours (wire.go)
+
+	ended, cause := c.ended()
+	if ended && websocket.CloseStatus(err) == -1 {
+		// The close frame is on its way, and the client has not answered. To
+		// close now would have the kernel throw away what is unread, and the
+		// close frame with it.
+		c.nc.SetReadDeadline(time.Now().Add(c.hub.opts.WriteTimeout + closeTimeout))
+		io.Copy(io.Discard, c.nc)
+	}
+	c.mu.Lock()
+	c.readDone = true
+	if !ended {
+		c.abandonLocked(err)
+		c.writeDone = true
+	}
+	done := c.writeDone
+	c.mu.Unlock()
+	if done {
+		c.nc.Close()
+	}
+	if cause == nil && websocket.CloseStatus(err) == -1 && !errors.Is(err, io.EOF) {
+		cause = err
+	}
+	c.gone(cause)
+}
+
+// isProtocolError tells what a client did wrong from what the network did.
+func isProtocolError(err error) bool {
+	var ne net.Error
+	var oe *net.OpError
+	return err != nil && websocket.CloseStatus(err) == -1 && !errors.As(err, &ne) && !errors.As(err, &oe) &&
+		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) &&
+		!errors.Is(err, ErrInternal)
+}
+
+// subscribed completes what makes a client of the hub: presence, its expiry,
+// and the app's hook. It returns false where the hook panicked.
+func (c *client) subscribed(ctx context.Context) bool {
+	h, id := c.hub, c.info.Identity
+	h.stats.connects.Add(1)
+	h.clients.add(c)
+	if !id.Expires.IsZero() {
+		c.expiry = time.AfterFunc(time.Until(id.Expires), func() {
+			c.end(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
+		})
+	}
+	if c.format != formatGo {
+		h.joined(c.sub.ch, Member{ID: c.info.ID, User: id.ID, Info: id.Info})
+	}
+	if h.draining.Load() { // it began while this client was being accepted
+		c.end(farewell(ErrDraining, closeGoingAway), ErrDraining, false)
+	}
+	if h.opts.OnSubscribe == nil {
+		return true
+	}
+	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.info, c.sub.ch.name); return nil })
+	if err != nil {
+		c.end(farewell(ErrInternal, closeInternal), err, true)
+	}
+	return err == nil
+}
+
+// leave ends the client's subscription and presence. It may be repeated.
+func (c *client) leave() {
+	c.sub.ch.detach(&c.sub)
+	if c.format != formatGo {
+		c.hub.left(c.sub.ch, c.info.ID)
+	}
+}
+
+// gone completes the end of a client: what subscribed began, and the hook.
+func (c *client) gone(cause error) {
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
+	c.hub.clients.remove(c)
+	c.sub.ch.release()
+	c.hub.disconnected(c.info, cause)
+}
+
+// disconnected calls the app's hook.
+func (h *Hub) disconnected(info Client, cause error) {
+	h.log.LogAttrs(context.Background(), slog.LevelDebug, "disconnected", slog.String("client", info.ID), slog.Any("cause", cause))
+	if h.opts.OnDisconnect != nil {
+		h.guard("OnDisconnect", func() error { h.opts.OnDisconnect(info, cause); return nil })
+	}
+}
+
+// parseClientMessage reads {"header":…,"body":…,"id":…}. The id is any JSON
+// scalar of at most 64 bytes; it comes back also where the rest is wrong.
+// Nothing that it returns shares memory with b.
+func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, err error) {
+	var in struct {
+		Header *json.RawMessage `json:"header"`
+		Body   json.RawMessage  `json:"body"`
+		ID     json.RawMessage  `json:"id"`
+	}
+	if err := unmarshal(b, &in); err != nil {
+		return m, nil, err
+	}
+	if in.ID != nil && string(in.ID) != "null" {
+		if len(in.ID) > 64 || in.ID[0] == '{' || in.ID[0] == '[' {
+			return m, nil, ErrBadMessage.saying("the id may be a number, a string, true or false, of up to 64 bytes")
+		}
+		id = in.ID
+	}
+	m, err = parsedMessage(in.Header, in.Body, max)
+	return m, id, err
+}

@@ -1,0 +1,127 @@
+package channels
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+// drainPerClient spreads the reconnects of few clients over less than
+// Options.DrainTime: nobody waits 5 s for ten of them.
+const drainPerClient = 5 * time.Millisecond
+
+// Drain prepares for Shutdown without a stampede: /readyz says 503, new
+// connections are refused with 503 and the code "draining", and each client
+// is told {"header":"reconnect","body":{"after_ms":…}} and closed with 1001
+// that much later. Publishing goes on, and what is published meanwhile reaches
+// who is still here; who has a position resumes from it on another replica.
+//
+// It returns when all clients have gone, or with ctx's error. Go subscribers
+// stay until Shutdown.
+func (h *Hub) Drain(ctx context.Context) error {
+	if !h.calls.enter() {
+		return ErrClosed
+	}
+	defer h.calls.leave()
+	h.draining.Store(true)
+	if err := h.flush(ctx, true); err != nil {
+		h.warnStore(err)
+	}
+	cs := h.clients.all(func(c *client) bool { return c.format != formatGo })
+	rand.Shuffle(len(cs), func(i, j int) { cs[i], cs[j] = cs[j], cs[i] })
+	spread := min(max(h.opts.DrainTime, 0), time.Duration(len(cs))*drainPerClient)
+	if end, ok := ctx.Deadline(); ok {
+		spread = min(spread, max(0, time.Until(end)*3/4)) // leave time for closing
+	}
+	begin := time.Now()
+	at := func(i int) time.Duration { return spread * time.Duration(i) / time.Duration(len(cs)) }
+	for i, c := range cs {
+		c.send(newHubFrame(headerReconnect, map[string]int64{"after_ms": at(i).Milliseconds()}), SlowClose)
+	}
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for i, c := range cs {
+		t.Reset(time.Until(begin.Add(at(i))))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		c.end([]*frame{newCloseFrame(closeGoingAway, ErrDraining.Code)}, ErrDraining, false)
+	}
+	return h.awaitClients(ctx, func(c *client) bool { return c.format != formatGo })
+}
+
+// awaitClients waits until none is left of the clients that pick chooses.
+func (h *Hub) awaitClients(ctx context.Context, pick func(*client) bool) error {
+	t := time.NewTicker(5 * time.Millisecond)
+	defer t.Stop()
+	for len(h.clients.all(pick)) > 0 {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Shutdown ends the hub: calls of its methods return [ErrClosed], publishes
+// under way are completed, and all clients are closed with 1001 after what is
+// queued for them. When ctx ends first, they are cut, and Shutdown returns
+// ctx's error. Either way the hub has freed what it holds when it returns,
+// and this replica has left the Store. A second Shutdown waits for the first.
+//
+// No hook may call it: it waits for them.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.shutdown.Do(func() { h.shutdownErr = h.end(ctx) })
+	return h.shutdownErr
+}
+
+func (h *Hub) end(ctx context.Context) error {
+	h.draining.Store(true) // from now on, nobody becomes a client
+	h.calls.shut()
+	late := h.calls.wait(ctx)
+
+	for _, c := range h.clients.all(nil) {
+		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
+		if c.format == formatGo {
+			c.owner.kill(ErrClosed) // its reader may be gone; what is queued can still be read
+		}
+	}
+	if err := h.awaitClients(ctx, nil); err != nil {
+		late = err
+		for _, c := range h.clients.all(nil) {
+			c.owner.kill(ErrClosed)
+		}
+	}
+	h.conns.shut()
+	h.conns.wait(context.Background()) // their sockets are closed
+
+	h.stop()
+	h.tasks.shut()
+	h.tasks.wait(context.Background()) // their context has ended
+	for _, w := range h.writers {
+		w.stop()
+	}
+	h.loops.shut()
+	h.loops.wait(context.Background())
+	return errors.Join(late, h.forget())
+}
+
+// forget takes this replica out of the Store.
+func (h *Hub) forget() error {
+	ctx, cancel := h.storeContext(context.Background())
+	defer cancel()
+	if err := h.store.Forget(ctx, h.opts.Node); err != nil && !errors.Is(err, store.ErrClosed) {
+		// Not the caller's to repair: the Store forgets it by itself.
+		h.log.Warn("leaving the store", "err", err)
+	}
+	if h.owned {
+		return h.store.Close()
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package channels
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// Error is an error that a client may see: a stable code for programs, and a
+// sentence that names what was wrong and what is allowed. The README lists
+// all codes. What the app's own Authorize and hooks return reaches clients
+// only if it is (or wraps) an *Error; anything else is logged, and clients
+// get the code "forbidden" or "internal".
+type Error struct {
+	Code    string // e.g. "bad_channel"
+	Message string
+	Status  int // the HTTP status; 0 means 403
+	cause   error
+}
+
+// Error returns the message and, for the log, the cause.
+func (e *Error) Error() string {
+	if e.cause != nil {
+		return "channels: " + e.Message + ": " + e.cause.Error()
+	}
+	return "channels: " + e.Message
+}
+
+// Unwrap returns the cause, which clients never see.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is makes errors with the same code equal for errors.Is.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+func (e *Error) status() int {
+	if e.Status == 0 {
+		return http.StatusForbidden
+	}
+	return e.Status
+}
+
+// because returns a copy of e with a cause for the log.
+func (e *Error) because(cause error) *Error {
+	c := *e
+	c.cause = cause
+	return &c
+}
+
+// saying returns a copy of e with a message of its own.
+func (e *Error) saying(format string, args ...any) *Error {
+	c := *e
+	c.Message = fmt.Sprintf(format, args...)
+	return &c
+}
+
+// What callers of the Go API may want to tell apart with errors.Is.
+var (
+	ErrClosed           = &Error{Code: "closed", Status: http.StatusServiceUnavailable, Message: "the hub is shut down"}
+	ErrDraining         = &Error{Code: "draining", Status: http.StatusServiceUnavailable, Message: "this replica is shutting down; connect again"}
+	ErrStoreUnavailable = &Error{Code: "store_unavailable", Status: http.StatusServiceUnavailable, Message: "the store does not answer, so nothing was accepted; try again"}
+	ErrMeshUnavailable  = &Error{Code: "mesh_unavailable", Status: http.StatusServiceUnavailable, Message: "the other replicas cannot be reached; try again"}
+	ErrTooManyChannels  = &Error{Code: "too_many_channels", Status: http.StatusServiceUnavailable, Message: "this replica holds as many channels as it may; try again later"}
+	ErrSlowSubscriber   = &Error{Code: "slow_subscriber", Status: http.StatusServiceUnavailable, Message: "the subscriber reads more slowly than its channels publish; connect again"}
+	ErrForbidden        = &Error{Code: "forbidden", Status: http.StatusForbidden, Message: "this is not allowed"}
+	ErrExpired          = &Error{Code: "expired", Status: http.StatusUnauthorized, Message: "the credentials have expired; connect again with new ones"}
+	ErrDisconnected     = &Error{Code: "disconnected", Status: http.StatusForbidden, Message: "the app has ended this connection"}
+	ErrUnsubscribed     = &Error{Code: "unsubscribed", Status: http.StatusForbidden, Message: "the app has ended this subscription"}
+	ErrInternal         = &Error{Code: "internal", Status: http.StatusInternalServerError, Message: "an error inside of the server, which its log tells of"}
+	ErrBadChannel       = &Error{Code: "bad_channel", Status: http.StatusBadRequest}
+	ErrBadMessage       = &Error{Code: "bad_message", Status: http.StatusBadRequest}
+	ErrTooLarge         = &Error{Code: "too_large", Status: http.StatusRequestEntityTooLarge}
+	ErrReservedHeader   = &Error{Code: "reserved_header", Status: http.StatusBadRequest}
+	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest}
+	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest}
+	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history"}
+	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence"}
+)
+
+// Codes of what only comes up on the wire.
+var (
+	errBadJSON       = &Error{Code: "bad_json", Status: http.StatusBadRequest}
+	errBadUTF8       = &Error{Code: "bad_utf8", Status: http.StatusBadRequest, Message: "the message is not valid UTF-8"}
+	errBinary        = &Error{Code: "binary", Status: http.StatusBadRequest, Message: "binary frames are not taken; send JSON as text"}
+	errBadHandshake  = &Error{Code: "bad_handshake", Status: http.StatusBadRequest}
+	errUpgrade       = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired}
+	errNotHijackable = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError}
+	errBadOrigin     = &Error{Code: "bad_origin", Status: http.StatusForbidden}
+	errNotFound      = &Error{Code: "not_found", Status: http.StatusNotFound}
+	errBadMethod     = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed}
+)
+
+// ResetError tells a Go subscriber that messages between its position and
+// Position can no longer be had. The subscription goes on after Position.
+type ResetError struct {
+	Reason   string // see the reset reasons in the README
+	Position Position
+}
+
+func (e *ResetError) Error() string {
+	return "channels: messages were missed (" + e.Reason + "); the subscription goes on after " + e.Position.String()
+}
+
+// visible returns what a client may see of err; what it may not is replaced
+// by fallback, with err as the cause for the log.
+func visible(err error, fallback *Error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return fallback.because(err)
+}

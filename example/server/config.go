@@ -1,0 +1,154 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/channels-go/channels"
+)
+
+// config is what the flags and the environment say.
+type config struct {
+	addr     string
+	node     string
+	history  historyRules
+	presence patterns
+	origins  []string
+	drain    time.Duration
+	logLevel slog.Level
+}
+
+// parse reads the flags; what they leave out comes from CHANNELS_… variables.
+func parse(args []string, env func(string) (string, bool), out io.Writer) (config, error) {
+	var cfg config
+	fs := flag.NewFlagSet("server", flag.ContinueOnError)
+	fs.SetOutput(out)
+	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
+	fs.StringVar(&cfg.node, "node", "", "this replica's `NAME`; random where empty")
+	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep so many messages for so long, e.g. 'chat.*=1000,24h'; repeatable, the first that matches counts; in the environment separated by spaces")
+	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who comes and goes, e.g. 'chat.*' (all channels list who is there); repeatable, in the environment separated by spaces")
+	fs.Func("origin", "`ORIGIN` of other websites whose pages may connect, e.g. https://app.example.com; repeatable, in the environment separated by spaces", func(s string) error {
+		cfg.origins = append(cfg.origins, strings.Fields(s)...)
+		return nil
+	})
+	fs.DurationVar(&cfg.drain, "drain", 5*time.Second, "over how long reconnects are spread at the end")
+	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "`LEVEL`: debug, info, warn or error")
+	if err := fs.Parse(args); err != nil {
+		return cfg, err
+	}
+	if fs.NArg() > 0 {
+		return cfg, fmt.Errorf("there are no arguments but flags, and %q is none", fs.Arg(0))
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var err error
+	fs.VisitAll(func(f *flag.Flag) {
+		key := "CHANNELS_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, ok := env(key); ok && !given[f.Name] && err == nil {
+			if e := f.Value.Set(v); e != nil {
+				err = fmt.Errorf("%s=%q: %w", key, v, e)
+			}
+		}
+	})
+	if err == nil && cfg.drain < 0 {
+		err = fmt.Errorf("-drain is %v; it may be 0 or more", cfg.drain)
+	}
+	cfg.history.presence = cfg.presence
+	return cfg, err
+}
+
+// patterns match channel names, as path.Match does: * stands for any text
+// (names have no slash).
+type patterns []string
+
+func (p *patterns) String() string { return strings.Join(*p, " ") }
+
+func (p *patterns) Set(s string) error {
+	for _, f := range strings.Fields(s) {
+		if _, err := path.Match(f, ""); err != nil {
+			return fmt.Errorf("the pattern %q: %w", f, err)
+		}
+		*p = append(*p, f)
+	}
+	return nil
+}
+
+func (p patterns) match(name string) bool {
+	for _, s := range p {
+		if ok, _ := path.Match(s, name); ok {
+			return true
+		}
+	}
+	return false
+}
+
+type historyRule struct {
+	pattern string
+	size    int
+	ttl     time.Duration
+}
+
+// historyRules say what each channel keeps.
+type historyRules struct {
+	rules    []historyRule
+	presence patterns
+}
+
+func (h *historyRules) String() string {
+	var s []string
+	for _, r := range h.rules {
+		s = append(s, fmt.Sprintf("%s=%d,%v", r.pattern, r.size, r.ttl))
+	}
+	return strings.Join(s, " ")
+}
+
+func (h *historyRules) Set(s string) error {
+	for _, f := range strings.Fields(s) {
+		pattern, limits, ok := cutLast(f, "=")
+		size, ttl, ok2 := strings.Cut(limits, ",")
+		if !ok || !ok2 || pattern == "" {
+			return fmt.Errorf("%q has not the form PATTERN=SIZE,TTL, e.g. chat.*=1000,24h", f)
+		}
+		var one patterns
+		if err := one.Set(pattern); err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(size)
+		if err != nil || n < 1 || n > 10_000_000 {
+			return fmt.Errorf("the size %q in %q has to be a number from 1 to 10000000", size, f)
+		}
+		d, err := time.ParseDuration(ttl)
+		if err != nil || d < time.Millisecond {
+			return fmt.Errorf("the time %q in %q has to be 1ms or more, e.g. 90s, 24h", ttl, f)
+		}
+		h.rules = append(h.rules, historyRule{pattern, n, d})
+	}
+	return nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+func (h *historyRules) options(name string) channels.ChannelOptions {
+	o := channels.ChannelOptions{Presence: channels.PresenceList}
+	for _, r := range h.rules {
+		if ok, _ := path.Match(r.pattern, name); ok {
+			o.HistorySize, o.HistoryTTL = r.size, r.ttl
+			break
+		}
+	}
+	if h.presence.match(name) {
+		o.Presence = channels.PresenceEvents
+	}
+	return o
+}

@@ -1,0 +1,92 @@
+// Command server is the hub as a service of its own, for apps that are not
+// written in Go: they publish with POST /v1/channel/{name}/publish.
+//
+//	go run ./example/server -addr 127.0.0.1:8080 -history 'chat.*=1000,24h'
+//
+// Every flag is also an environment variable: -addr is CHANNELS_ADDR. SIGTERM
+// drains: clients are told to connect elsewhere, and the server exits with 0.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/channels-go/channels"
+)
+
+func main() {
+	cfg, err := parse(os.Args[1:], os.LookupEnv, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(2)
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
+	slog.SetDefault(log)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, cfg, log); err != nil {
+		log.Error("server", "err", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, and then drains.
+func run(ctx context.Context, cfg config, log *slog.Logger) error {
+	hub, err := channels.New(channels.Options{
+		Node:           cfg.node,
+		Channel:        cfg.history.options,
+		AllowedOrigins: cfg.origins,
+		DrainTime:      cfg.drain,
+		Logger:         log,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", cfg.addr)
+	if err != nil {
+		return errors.Join(err, hub.Shutdown(context.Background()))
+	}
+	srv := &http.Server{
+		Handler:           hub.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that break off
+	}
+	log.Info("listening", "addr", l.Addr().String())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }() // ends with srv.Shutdown below
+
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		log.Info("draining", "clients", hub.Stats().Connections)
+	}
+	// A load balancer needs a moment to see that this replica is not ready,
+	// and clients need one to go: both have the drain time and a little more.
+	end, cancel := context.WithTimeout(context.Background(), cfg.drain+5*time.Second)
+	defer cancel()
+	if e := hub.Drain(end); e != nil {
+		log.Warn("drain", "err", e)
+	}
+	if e := hub.Shutdown(end); e != nil {
+		log.Warn("shutdown", "err", e)
+	}
+	if e := srv.Shutdown(end); e != nil {
+		srv.Close()
+	}
+	log.Info("stopped")
+	return err
+}

@@ -1,0 +1,270 @@
+package channels
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/coder/websocket"
+)
+
+// A frame is one thing to be written, encoded once for all its receivers, at
+// most once for each wire format. It never changes, so that any number of
+// queues may hold it.
+type frame struct {
+	ch   *channel // whose message it is; nil for what the hub says itself
+	msg  *Message // what Go subscribers get; nil where they get nothing
+	err  error    // what Go subscribers get instead of a message
+	text []byte   // the JSON; nil for a frame of the WebSocket protocol's own
+	last bool     // nothing may follow it: a close frame, the end of a stream
+	pong bool     // only the newest one counts
+
+	ws       []byte // the WebSocket frame
+	deflated atomic.Pointer[[]byte]
+	sse      atomic.Pointer[[]byte]
+	minFlate int // deflate texts of at least this length; 0 never
+}
+
+// format is how a connection wants its frames.
+type format uint8
+
+const (
+	formatWS format = iota
+	formatDeflate
+	formatSSE
+	formatGo
+)
+
+// frameOverhead is what a queued frame costs beside its bytes, roughly: so
+// that millions of tiny frames are bounded too.
+const frameOverhead = 64
+
+// WebSocket opcodes, RFC 6455 section 11.8, with the FIN bit.
+const (
+	opText  = 0x80 | 0x1
+	opClose = 0x80 | 0x8
+	opPing  = 0x80 | 0x9
+	opPong  = 0x80 | 0xA
+	rsv1    = 0x40 // RFC 7692: the message is deflated
+)
+
+// appendWSHeader appends the header of an unmasked (server to client) frame.
+func appendWSHeader(b []byte, first byte, n int) []byte {
+	b = append(b, first)
+	switch {
+	case n < 126:
+		return append(b, byte(n))
+	case n <= 0xffff:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+}
+
+const maxWSHeader = 10
+
+// newTextFrame builds a frame of which build appends the text.
+func newTextFrame(sizeHint int, build func([]byte) []byte) *frame {
+	// The text goes behind room for the longest header; then the header is
+	// set right before it, so that there is one allocation and no copy.
+	b := build(make([]byte, maxWSHeader, maxWSHeader+sizeHint))
+	text := b[maxWSHeader:]
+	var head [maxWSHeader]byte
+	h := appendWSHeader(head[:0], opText, len(text))
+	start := maxWSHeader - len(h)
+	copy(b[start:], h)
+	return &frame{text: text, ws: b[start:]}
+}
+
+// newMessageFrame encodes m. The frame keeps m, which must not change.
+func newMessageFrame(ch *channel, m *Message, minFlate int) *frame {
+	hint := len(m.Header) + len(m.Body) + len(m.Position.Epoch) + 64
+	f := newTextFrame(hint, func(b []byte) []byte { return appendMessage(b, m) })
+	f.ch, f.msg, f.minFlate = ch, m, minFlate
+	return f
+}
+
+// newControlFrame makes a frame of the WebSocket protocol's own.
+func newControlFrame(op byte, payload []byte) *frame {
+	return &frame{ws: append(appendWSHeader(nil, op, len(payload)), payload...)}
+}
+
+// The WebSocket close codes that the hub uses. 3000 and above are from
+// IANA's registry of close codes.
+const (
+	closeGoingAway    websocket.StatusCode = 1001
+	closeProtocol     websocket.StatusCode = 1002
+	closeBadText      websocket.StatusCode = 1007
+	closeInternal     websocket.StatusCode = 1011
+	closeTryAgain     websocket.StatusCode = 1013
+	closeUnauthorized websocket.StatusCode = 3000
+	closeForbidden    websocket.StatusCode = 3003
+)
+
+// farewell tells a client why its connection ends: by a message, which all
+// formats can carry, and by the code and reason of the close frame.
+func farewell(e *Error, code websocket.StatusCode) []*frame {
+	said := newErrorFrame(e, nil)
+	said.err = e
+	return []*frame{said, newCloseFrame(code, e.Code)}
+}
+
+// newCloseFrame ends a connection. The reason is cut to what fits.
+func newCloseFrame(code websocket.StatusCode, reason string) *frame {
+	if len(reason) > 123 { // RFC 6455 section 5.5: 125 with the code
+		reason = reason[:123]
+	}
+	f := newControlFrame(opClose, append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...))
+	f.last = true
+	return f
+}
+
+// newHubFrame makes what the hub itself says: {"header":…,"body":…}.
+func newHubFrame(header string, body any) *frame {
+	b, err := json.Marshal(body)
+	if err != nil {
+		b = []byte("null")
+	}
+	m := Message{Header: header, Body: b}
+	return newTextFrame(len(b)+32, func(to []byte) []byte { return appendMessage(to, &m) })
+}
+
+type wireError struct {
+	Code string `json:"code"`
+	Msg  string `json:"msg"`
+}
+
+// newErrorFrame tells a client what was refused; id is that of its message.
+func newErrorFrame(e *Error, id json.RawMessage) *frame {
+	body, _ := json.Marshal(wireError{e.Code, e.Message}) // strings cannot fail
+	return newAnswerFrame(headerError, body, id)
+}
+
+func newAnswerFrame(header string, body, id json.RawMessage) *frame {
+	return newTextFrame(len(body)+len(id)+48, func(b []byte) []byte {
+		b = append(b, `{"header":"`...)
+		b = append(b, header...)
+		b = append(b, `","body":`...)
+		b = append(b, body...)
+		if id != nil {
+			b = append(b, `,"id":`...)
+			b = append(b, id...)
+		}
+		return append(b, '}')
+	})
+}
+
+var exchangeOK = json.RawMessage(`{"msg":"ok"}`)
+
+// newResetFrame says that messages up to pos can no longer be had.
+func newResetFrame(reason string, pos Position) *frame {
+	body, _ := json.Marshal(struct {
+		Reason string `json:"reason"`
+	}{reason})
+	m := Message{Header: headerReset, Body: body, Position: pos}
+	f := newTextFrame(len(body)+96, func(b []byte) []byte { return appendMessage(b, &m) })
+	f.err = &ResetError{reason, pos}
+	if pos != (Position{}) {
+		f.msg = &m // for the event id
+	}
+	return f
+}
+
+// bytes returns the frame in a format; empty where it has nothing to say there.
+func (f *frame) bytes(as format) []byte {
+	switch as {
+	case formatDeflate:
+		if f.minFlate > 0 && len(f.text) >= f.minFlate {
+			return once(&f.deflated, f.deflate)
+		}
+	case formatSSE:
+		return once(&f.sse, f.event)
+	}
+	return f.ws
+}
+
+// once returns what make made first. Two callers at the same time may both
+// make it; that is rarer, and cheaper, than a lock in each frame.
+func once(p *atomic.Pointer[[]byte], make func() []byte) []byte {
+	if b := p.Load(); b != nil {
+		return *b
+	}
+	b := make()
+	if !p.CompareAndSwap(nil, &b) {
+		return *p.Load()
+	}
+	return b
+}
+
+// offset is the message's place in the history, or 0 where it has none.
+func (f *frame) offset() uint64 {
+	if f.msg == nil {
+		return 0
+	}
+	return f.msg.Position.Offset
+}
+
+// size is what the frame counts for in a queue.
+func (f *frame) size() int { return len(f.ws) + frameOverhead }
+
+// event encodes the frame as a server-sent event; the id is the position,
+// which the browser sends back as Last-Event-ID.
+func (f *frame) event() []byte {
+	switch {
+	case f.text != nil:
+		b := make([]byte, 0, len(f.text)+64)
+		if f.msg != nil && f.msg.Position != (Position{}) {
+			b = append(b, "id: "...)
+			b = append(b, f.msg.Position.Epoch...)
+			b = append(b, ':')
+			b = strconv.AppendUint(b, f.msg.Position.Offset, 10)
+			b = append(b, '\n')
+		}
+		b = append(b, "data: "...)
+		b = append(b, f.text...)
+		return append(b, "\n\n"...)
+	case f == pingFrame:
+		return []byte(":\n\n") // a comment, which keeps proxies from cutting
+	}
+	return []byte{}
+}
+
+var pingFrame = newControlFrame(opPing, nil)
+
+var flaters = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid
+	return w
+}}
+
+// deflate compresses the text for permessage-deflate without context
+// takeover (RFC 7692 section 7.2.1), or returns the plain frame where that
+// is not smaller.
+func (f *frame) deflate() []byte {
+	var out bytes.Buffer
+	out.Grow(maxWSHeader + len(f.text)/2)
+	out.Write(make([]byte, maxWSHeader))
+	w := flaters.Get().(*flate.Writer)
+	defer flaters.Put(w)
+	w.Reset(&out)
+	_, err := w.Write(f.text)
+	if err = errors.Join(err, w.Flush()); err != nil {
+		return f.ws // a Buffer does not fail
+	}
+	b := bytes.TrimSuffix(out.Bytes(), []byte("\x00\x00\xff\xff"))
+	n := len(b) - maxWSHeader
+	if n >= len(f.text) {
+		return f.ws
+	}
+	var head [maxWSHeader]byte
+	h := appendWSHeader(head[:0], opText|rsv1, n)
+	start := maxWSHeader - len(h)
+	copy(b[start:], h)
+	w.Reset(io.Discard)
+	return b[start:]
+}

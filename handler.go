@@ -1,0 +1,281 @@
+package channels
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// serve routes a request. It does so itself, since it tells more than a
+// http.ServeMux: each error is JSON with a code, each 405 has its Allow.
+//
+// The path is split before it is unescaped: a name with %2F in it is one
+// wrong name, not two parts of the path.
+func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	name := ""
+	route := parts[0]
+	switch {
+	case len(parts) >= 2 && parts[0] == "channel":
+		name, route = parts[1], "channel"
+		if len(parts) > 3 || len(parts) == 3 && parts[2] != "" {
+			route = ""
+		}
+	case len(parts) >= 2 && parts[0] == "v1":
+		route = "v1/" + parts[1]
+		if len(parts) > 2 && parts[1] == "channel" {
+			name = parts[2]
+			route = strings.Join(append([]string{"v1/channel/{name}"}, parts[3:]...), "/")
+		} else if len(parts) > 2 {
+			route = ""
+		}
+	case len(parts) > 1:
+		route = ""
+	}
+	end, ok := endpoints[route]
+	if !ok {
+		h.refuse(w, r, errNotFound.saying("there is nothing at %.200q", r.URL.Path))
+		return
+	}
+	if !h.checkOrigin(w, r, end) {
+		return
+	}
+	switch {
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Allow", end.allow())
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case r.Method == http.MethodHead && end.method == http.MethodGet && end.plain:
+	case r.Method == http.MethodConnect && route == "channel":
+		h.refuse(w, r, errUpgrade.saying("WebSocket over HTTP/2 is not served; open it over HTTP/1.1"))
+		return
+	case r.Method != end.method:
+		w.Header().Set("Allow", end.allow())
+		h.refuse(w, r, errBadMethod.saying("%s is not allowed here; %s is", r.Method, end.allow()))
+		return
+	}
+	name, err := url.PathUnescape(name)
+	if err != nil {
+		h.refuse(w, r, ErrBadChannel.saying("the channel name in the path is not percent-encoded correctly"))
+		return
+	}
+	err = h.guard("the handler of "+route, func() error { return end.serve(h, w, r, name) })
+	if err != nil {
+		h.refuse(w, r, err)
+	}
+}
+
+// An endpoint is one row of the table of endpoints. An error that serve
+// returns is the answer; then nothing has been written yet.
+type endpoint struct {
+	method string
+	plain  bool // a GET without side effects or streams, so HEAD works too
+	serve  func(h *Hub, w http.ResponseWriter, r *http.Request, name string) error
+}
+
+var endpoints map[string]endpoint
+
+func init() { // not a literal, which would refer to itself through the handlers
+	endpoints = map[string]endpoint{
+		"channel":                    {http.MethodGet, false, (*Hub).serveChannel},
+		"v1/publish":                 {http.MethodPost, false, (*Hub).servePublishMany},
+		"v1/channel":                 {http.MethodGet, true, (*Hub).serveList},
+		"v1/channel/{name}":          {http.MethodGet, true, (*Hub).serveOne},
+		"v1/channel/{name}/publish":  {http.MethodPost, false, (*Hub).servePublish},
+		"v1/channel/{name}/history":  {http.MethodGet, true, (*Hub).serveHistory},
+		"v1/channel/{name}/presence": {http.MethodGet, true, (*Hub).servePresence},
+		"healthz":                    {http.MethodGet, true, (*Hub).serveHealth},
+		"readyz":                     {http.MethodGet, true, (*Hub).serveReady},
+	}
+}
+
+func (e endpoint) allow() string {
+	switch {
+	case e.plain:
+		return "GET, HEAD, OPTIONS"
+	default:
+		return e.method + ", OPTIONS"
+	}
+}
+
+// serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.
+func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) error {
+	stream := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+	upgrade := headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
+	switch {
+	case upgrade, stream && r.ProtoMajor >= 1:
+	case r.ProtoMajor >= 2:
+		return errUpgrade.saying("this channel is a WebSocket, which needs HTTP/1.1 (with TLS: ALPN http/1.1), or server-sent events, which need Accept: text/event-stream; this was a plain GET over %s", r.Proto)
+	default:
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+		return errUpgrade.saying("this channel is a WebSocket (Upgrade: websocket) or a stream of server-sent events (Accept: text/event-stream); this was a plain GET")
+	}
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	since, err := sinceOf(r, stream && !upgrade)
+	if err != nil {
+		return err
+	}
+	if !h.conns.enter() {
+		return ErrClosed
+	}
+	defer h.conns.leave()
+	if h.draining.Load() {
+		return ErrDraining
+	}
+	if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
+		return err
+	}
+	id, _ := IdentityFrom(r.Context())
+	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: "websocket"}
+	if !upgrade {
+		info.Transport = "sse"
+	}
+	ch, err := h.use(name)
+	if err != nil {
+		return err
+	}
+	if h.opts.OnConnect != nil {
+		if err := h.guard("OnConnect", func() error { return h.opts.OnConnect(r.Context(), info) }); err != nil {
+			ch.release()
+			return visible(err, ErrForbidden)
+		}
+	}
+	// From here on, OnDisconnect follows.
+	if upgrade {
+		err = h.serveWebSocket(w, r, ch, info, since)
+	} else {
+		err = h.serveStream(w, r, ch, info, since)
+	}
+	if err != nil {
+		ch.release()
+		h.disconnected(info, err)
+	}
+	return err
+}
+
+// serveWebSocket subscribes, upgrades, and returns: the connection goes on
+// without the handler, whose goroutine and buffers are freed. An error means
+// that there is no connection.
+func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position) error {
+	c := h.newConn(info)
+	// Subscribed before the handshake ends: once the client knows that it is
+	// connected, it misses nothing.
+	if err := ch.attach(r.Context(), &c.sub, since); err != nil {
+		return err
+	}
+	if err := h.upgrade(w, r, c); err != nil {
+		ch.detach(&c.sub)
+		c.abandon(err)
+		if c.nc != nil {
+			c.nc.Close()
+			h.log.Debug("WebSocket upgrade", "err", err)
+			return errGone
+		}
+		return err
+	}
+	c.subscribed(r.Context())
+	c.start()
+	return nil
+}
+
+// errGone says that the connection is lost, so that there is nobody to answer.
+var errGone = errors.New("channels: the connection is lost")
+
+// sinceOf reads the position from which a client wants to go on. The
+// Last-Event-ID is the browser's own memory: one that makes no sense is a
+// reset and not an error, at which the browser would give up for good.
+func sinceOf(r *http.Request, stream bool) (*Position, error) {
+	if last := r.Header.Get("Last-Event-ID"); stream && last != "" {
+		p, err := ParsePosition(last)
+		if err != nil {
+			p = Position{Epoch: "?"} // no log's epoch
+		}
+		return &p, nil
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, ErrBadQuery.saying("the query is not encoded correctly: %v", err)
+	}
+	s := q.Get("since")
+	if s == "" {
+		return nil, nil
+	}
+	p, err := ParsePosition(s)
+	return &p, err
+}
+
+// headerHas returns whether a comma-separated header has a token.
+func headerHas(h http.Header, key, token string) bool {
+	for _, v := range h.Values(key) {
+		for part := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refuse answers with an error as JSON.
+func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if err == errGone {
+		return
+	}
+	e := visible(err, ErrInternal)
+	if e.status() >= 500 && e.cause != nil {
+		h.log.Warn("refused", "path", r.URL.Path, "err", e)
+	}
+	if e.status() == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, e.status(), failure{"fail", errorBody{e.Code, e.Message}})
+}
+
+type failure struct {
+	Status string    `json:"status"`
+	Error  errorBody `json:"error"`
+}
+
+type errorBody struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// writeJSON answers; net/http leaves the body out for HEAD.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil { // Identity.Info that is no JSON, for one
+		status = http.StatusInternalServerError
+		b, _ = json.Marshal(failure{"fail", errorBody{ErrInternal.Code, ErrInternal.Message}})
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n'))
+}
+
+func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) error {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	return nil
+}
+
+// serveReady says whether a load balancer should send new clients here.
+func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
+	switch {
+	case h.calls.closed():
+		return ErrClosed
+	case h.draining.Load():
+		return ErrDraining
+	case h.storeBad.Load():
+		return ErrStoreUnavailable
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	return nil
+}

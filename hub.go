@@ -1,0 +1,376 @@
+package channels
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/store"
+)
+
+// A Hub holds the channels of one process and their subscribers. All its
+// methods may be called by many goroutines at the same time.
+//
+// The way of a message: Publish checks it and asks the hooks; where the
+// channel keeps history, the Store gives it a position; it goes to the mesh
+// and to the channel's local subscribers, encoded once (frame.go). The
+// channel puts what has positions in order (order.go) and queues the frame in
+// each subscriber's outbox; writers (writer.go) drain the outboxes.
+type Hub struct {
+	opts  Options
+	log   *slog.Logger
+	store store.Store
+	owned bool      // the store is the hub's own to close
+	mesh  mesh.Mesh // nil in one process
+
+	channels channelTable
+	clients  clientTable
+	writers  []*writer
+	spread   atomic.Uint32 // deals connections to writers
+	report   reporter
+	stats    counters
+	started  time.Time
+	seconds  atomic.Int64 // Unix time, set by the ticker: what connections note when they read
+	storeBad atomic.Bool  // the last report failed
+	// storeWarned is when a failing store was logged last, in Unix seconds.
+	storeWarned atomic.Int64
+
+	draining atomic.Bool
+	calls    gate // calls of the API that are under way
+	tasks    gate // goroutines that read from the store for subscribers
+	conns    gate // goroutines that belong to a connection
+	loops    gate // the hub's own goroutines
+	// ctx ends with the hub; calls to the store and the mesh derive from it.
+	ctx  context.Context
+	stop context.CancelFunc
+
+	shutdown    sync.Once
+	shutdownErr error
+}
+
+// New starts a hub. It refuses options that contradict each other. Shutdown
+// frees what it holds.
+func New(o Options) (*Hub, error) {
+	o.setDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now()}
+	h.log = h.log.With("node", o.Node)
+	if h.store == nil {
+		m, err := store.NewMemory(store.MemoryOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("channels: %w", err)
+		}
+		h.store, h.owned = m, true
+	}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	h.seconds.Store(time.Now().Unix())
+	h.clients.period = int(o.PingPeriod / time.Second)
+	h.report.full = true // the store knows nothing of us yet
+	h.writers = make([]*writer, runtime.GOMAXPROCS(0))
+	for i := range h.writers {
+		h.writers[i] = newWriter(h)
+		h.loops.run(h.writers[i].run)
+	}
+	h.loops.run(h.tick)
+	if h.mesh != nil {
+		h.loops.run(h.receive)
+	}
+	if h.mesh != nil || !h.owned {
+		h.loops.run(h.watchTops) // others may append, or an answer of the store be lost
+	}
+	return h, nil
+}
+
+// PublishOptions change how one message is published.
+type PublishOptions struct {
+	// Key makes repeating a publish safe: within 5 minutes, a message with
+	// the same key on the same channel is not published again, and the
+	// answer is that of the first. 1 to 200 bytes, printable ASCII. Only for
+	// channels with history.
+	Key string
+	// Local reaches this replica's subscribers only, and is not stored.
+	Local bool
+	// Except is the id of a connection that does not get the message: the
+	// sender's, where it needs no echo.
+	Except string
+}
+
+// keyTTL is how long idempotency keys are remembered.
+const keyTTL = 5 * time.Minute
+
+// Result is what happened to a published message.
+type Result struct {
+	Position  Position // zero where the channel keeps no history
+	Stored    bool     // it is in the Store
+	Duplicate bool     // its key was seen: nothing was published, Position is the first one's
+	Receivers int      // subscribers on this replica whose queues it went to
+}
+
+// Publish sends a message to all subscribers of a channel, on all replicas.
+// It does not keep or change m.Body. The app's own Go code is trusted: it is
+// not asked for authorisation, but the OnPublish hook sees its messages.
+//
+// The errors are [ErrBadChannel], [ErrBadMessage], [ErrTooLarge],
+// [ErrReservedHeader], [ErrBadKey], [ErrNoHistory] (a key on a channel without
+// history), [ErrStoreUnavailable], [ErrMeshUnavailable], [ErrTooManyChannels],
+// [ErrClosed], and what OnPublish returns. After ErrStoreUnavailable a message
+// may have been stored all the same (the answer was lost): repeat it with a Key.
+func (h *Hub) Publish(ctx context.Context, channel string, m Message, opts ...PublishOptions) (Result, error) {
+	var o PublishOptions
+	switch len(opts) {
+	case 0:
+	case 1:
+		o = opts[0]
+	default:
+		return Result{}, ErrBadMessage.saying("Publish takes one PublishOptions, not %d", len(opts))
+	}
+	body, err := checkBody(m.Body, h.opts.MaxMessageBytes)
+	if err != nil {
+		return Result{}, err
+	}
+	// The frames and a store may outlive the call, the caller's slice may not.
+	m.Body = append([]byte(nil), body...)
+	return h.publish(ctx, Publication{Channel: channel, Message: m}, o)
+}
+
+// publish is behind every way to publish. The body is valid, and ours.
+func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Result, error) {
+	if !h.calls.enter() {
+		return Result{}, ErrClosed
+	}
+	defer h.calls.leave()
+	if err := h.checkPublication(&p, o); err != nil {
+		return Result{}, err
+	}
+	ch, err := h.use(p.Channel)
+	if err != nil {
+		return Result{}, err
+	}
+	defer ch.release()
+	if p.Network {
+		if err := h.mayPublish(ctx, ch, &p); err != nil {
+			return Result{}, err
+		}
+	}
+	if h.opts.OnPublish != nil {
+		if err := h.onPublish(ctx, &p); err != nil {
+			return Result{}, err
+		}
+	}
+	m := &Message{Header: p.Message.Header, Body: p.Message.Body}
+
+	var res Result
+	if o.Key != "" && (ch.opts.HistorySize == 0 || o.Local) {
+		return res, ErrNoHistory.saying("an idempotency key needs a channel with history; %q keeps none", p.Channel)
+	}
+	if ch.opts.HistorySize > 0 && !o.Local {
+		if res, err = h.append(ctx, ch, m, o); err != nil || res.Duplicate {
+			return res, err
+		}
+	}
+	ch.countPublish(time.Now())
+	h.stats.published.Add(1)
+	var meshErr error
+	if h.mesh != nil && !o.Local {
+		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: m.Body,
+			Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except})
+	}
+	f := newMessageFrame(ch, m, h.opts.CompressBytes)
+	if res.Stored {
+		res.Receivers = ch.arrive(f, o.Except)
+	} else {
+		res.Receivers = ch.deliver(f, o.Except)
+	}
+	if meshErr != nil {
+		if !res.Stored {
+			return res, ErrMeshUnavailable.because(meshErr)
+		}
+		// It is in the Store, where the other replicas will find it.
+		h.log.Warn("mesh: publish", "channel", p.Channel, "err", meshErr)
+	}
+	return res, nil
+}
+
+// append gives the message its position.
+func (h *Hub) append(ctx context.Context, ch *channel, m *Message, o PublishOptions) (Result, error) {
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	pos, dup, err := h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body}, store.AppendOptions{
+		Size: ch.opts.HistorySize, TTL: ch.opts.HistoryTTL, Key: o.Key, KeyTTL: keyTTL})
+	if err != nil {
+		h.warnStore(err)
+		// It may have been stored, and only the answer was lost: then the
+		// subscribers are to have it.
+		ch.mu.Lock()
+		ch.fillLocked()
+		ch.mu.Unlock()
+		return Result{}, ErrStoreUnavailable.because(err)
+	}
+	m.Position = Position(pos)
+	return Result{Position: m.Position, Stored: true, Duplicate: dup}, nil
+}
+
+func (h *Hub) checkPublication(p *Publication, o PublishOptions) error {
+	if err := CheckName(p.Channel); err != nil {
+		return err
+	}
+	if err := checkHeader(p.Message.Header); err != nil {
+		return err
+	}
+	if len(o.Key) > 200 || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ErrBadKey.saying("an idempotency key has 1 to 200 characters of printable ASCII without spaces, not %.210q", o.Key)
+	}
+	return nil
+}
+
+func (h *Hub) mayPublish(ctx context.Context, ch *channel, p *Publication) error {
+	switch ch.opts.Publishers {
+	case PublishersServer:
+		return ErrForbidden.saying("only the server publishes on %q", ch.name)
+	case PublishersIdentified:
+		if p.Identity.ID == "" {
+			return ErrForbidden.saying("%q takes messages from identified users only", ch.name)
+		}
+	}
+	return h.authorize(ctx, Request{Action: ActionPublish, Channel: ch.name, Identity: p.Identity, Client: p.Client})
+}
+
+func (h *Hub) onPublish(ctx context.Context, p *Publication) error {
+	before := p.Channel
+	if err := h.guard("OnPublish", func() error { return h.opts.OnPublish(ctx, p) }); err != nil {
+		if !p.Network {
+			return err
+		}
+		return visible(err, ErrForbidden)
+	}
+	p.Channel = before // it was authorised for this one
+	if err := checkHeader(p.Message.Header); err != nil {
+		return err
+	}
+	body, err := checkBody(p.Message.Body, h.opts.MaxMessageBytes)
+	p.Message.Body = append([]byte(nil), body...)
+	return err
+}
+
+// use returns a channel, made where it was not there, and keeps it until release.
+func (h *Hub) use(name string) (*channel, error) {
+	if ch := h.channels.use(name); ch != nil {
+		return ch, nil
+	}
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if int(h.channels.n.Load()) >= h.opts.MaxChannels {
+		return nil, ErrTooManyChannels
+	}
+	ch := &channel{hub: h, name: strings.Clone(name)}
+	err := h.guard("Options.Channel", func() error { ch.opts = h.opts.Channel(name); return nil })
+	if err != nil {
+		return nil, err
+	}
+	if err := ch.opts.check(); err != nil {
+		h.log.Error("Options.Channel contradicts itself, so the channel cannot be used", "channel", name, "err", err)
+		return nil, ErrInternal.because(fmt.Errorf("channel %q: %w", name, err))
+	}
+	if ch.opts.Presence != PresenceOff {
+		ch.members = make(map[string]Member)
+	}
+	return h.channels.put(ch), nil
+}
+
+// guard calls the app's code and turns a panic into an error, with the stack
+// in the log.
+func (h *Hub) guard(name string, f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			h.log.Error("panic in "+name, "panic", r, "stack", string(debug.Stack()))
+			err = &panicked{ErrInternal.because(fmt.Errorf("panic in %s: %v", name, r))}
+		}
+	}()
+	return f()
+}
+
+// panicked is an ErrInternal that also ends the connection on which it came up.
+type panicked struct{ err *Error }
+
+func (p *panicked) Error() string { return p.err.Error() }
+func (p *panicked) Unwrap() error { return p.err }
+
+// receive passes on what other replicas publish, until the hub is shut down.
+func (h *Hub) receive() {
+	backoff := newBackoff()
+	for h.ctx.Err() == nil {
+		err := h.mesh.Receive(h.ctx, h.take)
+		if h.ctx.Err() != nil {
+			return
+		}
+		h.log.Error("mesh: receive", "err", err)
+		if !backoff.wait(h.ctx) {
+			return
+		}
+	}
+}
+
+// take handles one packet from another replica. It never waits.
+func (h *Hub) take(p mesh.Packet) {
+	ch := h.channels.use(p.Channel)
+	if ch == nil {
+		return // nobody here is subscribed any more
+	}
+	defer ch.release()
+	header := p.Header
+	if p.Kind == mesh.KindPresence {
+		header = headerPresence
+	}
+	f := newMessageFrame(ch, &Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}, h.opts.CompressBytes)
+	if p.Offset > 0 {
+		ch.arrive(f, p.Sender)
+	} else {
+		ch.deliver(f, p.Sender)
+	}
+}
+
+// watchTops looks for messages that the mesh lost, until the hub is shut down.
+func (h *Hub) watchTops() {
+	t := time.NewTicker(topsPeriod)
+	defer t.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-t.C:
+			h.compareTops(h.ctx)
+		}
+	}
+}
+
+// storeContext bounds a call of the store.
+func (h *Hub) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, h.opts.StoreTimeout)
+}
+
+// background runs f as a task of the hub; false where it is shut down.
+func (h *Hub) background(f func()) bool { return h.tasks.run(f) }
+
+// Handler serves the endpoints that the package's documentation lists. It may
+// be mounted at "/" or, with http.StripPrefix, below any path.
+func (h *Hub) Handler() http.Handler { return http.HandlerFunc(h.serve) }
+
+// randomID returns 13 lower-case letters and digits, unique with 64 bits.
+func randomID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}

@@ -1,0 +1,93 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// Identity is who is on the other end, as the app's own middleware found out.
+type Identity struct {
+	// ID names the user; several connections may share it. Disconnect takes
+	// it, and presence shows it.
+	ID string
+	// Info is any JSON that presence shows to others beside the ID.
+	Info json.RawMessage
+	// Expires is when the identity's connections are closed, with the code
+	// "expired" (close code 3000). Zero: never.
+	Expires time.Time
+	// Value is for the app's own Authorize and hooks; it is never sent.
+	Value any
+}
+
+type identityKey struct{}
+
+// WithIdentity returns a context that carries id. A middleware around
+// hub.Handler passes it on with r.WithContext.
+func WithIdentity(ctx context.Context, id Identity) context.Context {
+	return context.WithValue(ctx, identityKey{}, id)
+}
+
+// IdentityFrom returns the identity that WithIdentity put into ctx.
+func IdentityFrom(ctx context.Context) (Identity, bool) {
+	id, ok := ctx.Value(identityKey{}).(Identity)
+	return id, ok
+}
+
+// Action is what somebody wants to do.
+type Action string
+
+const (
+	ActionSubscribe Action = "subscribe"
+	ActionPublish   Action = "publish"
+	ActionHistory   Action = "history"
+	ActionPresence  Action = "presence"
+	ActionList      Action = "list" // Request.Channel is empty, or the one channel asked for
+)
+
+// Request is what Authorize decides on.
+type Request struct {
+	Action   Action
+	Channel  string
+	Identity Identity // zero where the app's middleware gave none
+	Client   string   // the connection's id; empty for plain HTTP
+}
+
+// Client is one connection, as hooks see it.
+type Client struct {
+	ID         string // unique over all replicas
+	Identity   Identity
+	RemoteAddr string // of the TCP connection, as net/http gives it; empty for Go subscribers
+	Transport  string // "websocket", "sse" or "go"
+}
+
+// Publication is a message on its way, as OnPublish sees it.
+type Publication struct {
+	Channel  string
+	Message  Message // Header and Body may be changed
+	Identity Identity
+	Client   string // the publishing connection's id; empty for HTTP and Go
+	Network  bool   // false where the app's own Go code publishes
+}
+
+// authorize asks the app whether somebody from the network may do something.
+func (h *Hub) authorize(ctx context.Context, r Request) error {
+	if !r.Identity.Expires.IsZero() && !time.Now().Before(r.Identity.Expires) {
+		return ErrExpired
+	}
+	if h.opts.Authorize == nil {
+		return nil
+	}
+	err := h.guard("Authorize", func() error { return h.opts.Authorize(ctx, r) })
+	if err == nil {
+		return nil
+	}
+	h.log.Debug("refused", "action", r.Action, "channel", r.Channel, "user", r.Identity.ID, "client", r.Client, "err", err)
+	return visible(err, ErrForbidden)
+}
+
+func (h *Hub) authorizeHTTP(r *http.Request, a Action, channel string) error {
+	id, _ := IdentityFrom(r.Context())
+	return h.authorize(r.Context(), Request{Action: a, Channel: channel, Identity: id})
+}

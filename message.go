@@ -1,0 +1,214 @@
+package channels
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/channels-go/channels/store"
+)
+
+// Message is what is published on a channel: a header that says what kind of
+// thing it is, and a body, which is any JSON value.
+type Message struct {
+	Header string
+	Body   json.RawMessage
+
+	// Position is the message's place in a channel with history, zero in
+	// others. Time is when the store appended it; live messages have none.
+	// The hub sets both; Publish ignores them.
+	Position Position
+	Time     time.Time
+}
+
+// Position is a place in a channel's history: offsets count from 1 without
+// gaps within an epoch. An epoch names one life of the history. See [store.Position].
+type Position struct {
+	Epoch  string
+	Offset uint64
+}
+
+// String returns the form that ParsePosition reads: "epoch:offset".
+func (p Position) String() string {
+	return p.Epoch + ":" + strconv.FormatUint(p.Offset, 10)
+}
+
+// maxEpoch bounds the epochs that are taken from clients, in bytes.
+const maxEpoch = 64
+
+// ParsePosition reads "epoch:offset", as clients send it in since and
+// Last-Event-ID. The epoch may be empty: ":0" is before the first message.
+func ParsePosition(s string) (Position, error) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 || i > maxEpoch {
+		return Position{}, ErrBadQuery.saying("the position %.80q has not the form epoch:offset, e.g. k3f9:12", s)
+	}
+	n, err := strconv.ParseUint(s[i+1:], 10, 64)
+	if err != nil {
+		return Position{}, ErrBadQuery.saying("the offset in the position %.80q is not a whole number", s)
+	}
+	for _, c := range []byte(s[:i]) {
+		if c <= ' ' || c > '~' {
+			return Position{}, ErrBadQuery.saying("the epoch in the position %.80q has a character that no epoch has", s)
+		}
+	}
+	return Position{Epoch: s[:i], Offset: n}, nil
+}
+
+// MaxNameBytes is the longest channel name, in bytes of UTF-8.
+const MaxNameBytes = 200
+
+// CheckName returns nil for a valid channel name: 1 to [MaxNameBytes] bytes
+// of UTF-8 with no control characters, spaces, "/", "*" or "?". The names "."
+// and ".." are refused too, because no URL path can carry them.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return ErrBadChannel.saying("a channel name must not be empty")
+	case len(name) > MaxNameBytes:
+		return ErrBadChannel.saying("a channel name has at most %d bytes, this one has %d", MaxNameBytes, len(name))
+	case name == "." || name == "..":
+		return ErrBadChannel.saying("%q is no channel name, since no URL path can carry it", name)
+	}
+	for i, r := range name {
+		switch {
+		case r == utf8.RuneError:
+			if _, size := utf8.DecodeRuneInString(name[i:]); size == 1 {
+				return ErrBadChannel.saying("the channel name %q is not valid UTF-8", name)
+			}
+		case r == '/' || r == '*' || r == '?', isSpaceOrControl(r):
+			return ErrBadChannel.saying("the channel name %q has %q in it; names have no control characters, spaces, /, * or ?", name, r)
+		}
+	}
+	return nil
+}
+
+func isSpaceOrControl(r rune) bool {
+	if r < 0x7f {
+		return r <= ' '
+	}
+	return unicode.IsControl(r) || unicode.Is(unicode.Z, r) || r == '\ufeff'
+}
+
+// MaxHeaderBytes is the longest header of a message.
+const MaxHeaderBytes = 1024
+
+// maxDepth bounds how deep arrays and objects nest in a body: other JSON
+// parsers give up or recurse without bounds (Python's at about 1,000).
+const maxDepth = 500
+
+// The headers that only the hub itself sends.
+const (
+	headerError     = "error"
+	headerExchange  = "exchange"
+	headerReset     = "reset"
+	headerReconnect = "reconnect"
+	headerPresence  = "presence"
+)
+
+func checkHeader(h string) error {
+	switch h {
+	case headerError, headerExchange, headerReset, headerReconnect, headerPresence:
+		return ErrReservedHeader.saying("the header %q is the server's own; choose another", h)
+	case "":
+		return ErrBadMessage.saying("the header must not be empty")
+	}
+	if len(h) > MaxHeaderBytes {
+		return ErrBadMessage.saying("a header has at most %d bytes, this one has %d", MaxHeaderBytes, len(h))
+	}
+	if !utf8.ValidString(h) {
+		return errBadUTF8.saying("the header is not valid UTF-8")
+	}
+	return nil
+}
+
+// checkBody returns the body as it goes out: valid, in UTF-8, on one line
+// (server-sent events end at a line's end). It never changes its argument.
+func checkBody(b json.RawMessage, max int) (json.RawMessage, error) {
+	switch {
+	case len(b) == 0:
+		return nil, ErrBadMessage.saying("the body is missing; it may be any JSON value, null too")
+	case len(b) > max:
+		return nil, ErrTooLarge.saying("a message has at most %d bytes, this body has %d", max, len(b))
+	case !utf8.Valid(b):
+		return nil, errBadUTF8.saying("the body is not valid UTF-8")
+	case !json.Valid(b):
+		return nil, ErrBadMessage.saying("the body is not valid JSON")
+	}
+	return checkParsed(b)
+}
+
+// checkParsed is checkBody for what a JSON parser has taken already.
+func checkParsed(b json.RawMessage) (json.RawMessage, error) {
+	if d := depth(b); d > maxDepth {
+		return nil, ErrBadMessage.saying("the body nests more than %d levels deep", maxDepth)
+	}
+	if bytes.ContainsAny(b, "\r\n") { // white space: within strings they are escaped
+		var c bytes.Buffer
+		if err := json.Compact(&c, b); err != nil {
+			return nil, ErrBadMessage.saying("the body is not valid JSON").because(err)
+		}
+		b = c.Bytes()
+	}
+	return b, nil
+}
+
+// depth returns how deep valid JSON nests.
+func depth(b []byte) (deepest int) {
+	d, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted:
+			if c == '\\' {
+				i++
+			} else if c == '"' {
+				quoted = false
+			}
+		case c == '"':
+			quoted = true
+		case c == '{' || c == '[':
+			if d++; d > deepest {
+				deepest = d
+			}
+		case c == '}' || c == ']':
+			d--
+		}
+	}
+	return deepest
+}
+
+// appendMessage appends {"header":…,"body":…} with the position where there is one.
+func appendMessage(b []byte, m *Message) []byte {
+	b = append(b, `{"header":`...)
+	b = appendString(b, m.Header)
+	b = append(b, `,"body":`...)
+	b = append(b, m.Body...)
+	if m.Position != (Position{}) {
+		b = append(b, `,"offset":`...)
+		b = strconv.AppendUint(b, m.Position.Offset, 10)
+		b = append(b, `,"epoch":`...)
+		b = appendString(b, m.Position.Epoch)
+	}
+	return append(b, '}')
+}
+
+// appendString appends s as a JSON string.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			quoted, _ := json.Marshal(s) // a string cannot fail
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+func fromEntry(epoch string, e *store.Entry) *Message {
+	return &Message{Header: e.Header, Body: e.Body, Time: e.Time, Position: Position{epoch, e.Offset}}
+}

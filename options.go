@@ -1,0 +1,243 @@
+package channels
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/store"
+)
+
+// Options configure a Hub. The zero value is one process with memory. New
+// copies them; later changes have no effect.
+type Options struct {
+	// Store keeps history, presence and numbers. Default: a [store.Memory]
+	// of the hub's own. A Store that is given is not closed by the hub.
+	Store store.Store
+
+	// Mesh carries messages between replicas. Default: none, one process. A
+	// Mesh that is given is not closed by the hub.
+	Mesh mesh.Mesh
+
+	// Node names this replica: 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".".
+	// No two replicas may share one. Default: random.
+	Node string
+
+	// Channel gives each channel its options, by name. It is called when a
+	// channel comes to life on this replica, and must give the same answer
+	// on every replica. Default: the zero ChannelOptions for all.
+	Channel func(name string) ChannelOptions
+
+	// Authorize is asked before anybody from the network subscribes,
+	// publishes, or reads history, presence or the list. An error refuses;
+	// see [Error] for what the client gets to see. Go code that calls the
+	// Hub is trusted and not asked. Default: everything is allowed.
+	Authorize func(ctx context.Context, r Request) error
+
+	// AllowedOrigins are the origins besides the app's own from which
+	// browsers may connect and publish: "https://app.example.com", or
+	// "https://*.example.com" for any subdomain. "*" lets every website open
+	// WebSockets here with its visitors' cookies: only for public data; name
+	// the origins otherwise. Default: the app's own origin only.
+	AllowedOrigins []string
+
+	// OnConnect is called before a connection is accepted; an error refuses it.
+	OnConnect func(ctx context.Context, c Client) error
+	// OnDisconnect is called once after each connection that OnConnect let
+	// in; reason is nil where the client left by itself.
+	OnDisconnect func(c Client, reason error)
+	// OnSubscribe is called right after a connection has been subscribed: what it
+	// publishes reaches the new subscriber.
+	OnSubscribe func(ctx context.Context, c Client, channel string)
+	// OnPublish is called before each message is published (the app's own
+	// too), in the publisher's goroutine. It may change the message's header
+	// and body; an error refuses it. Hooks hold no lock and may call the Hub.
+	OnPublish func(ctx context.Context, p *Publication) error
+
+	// MaxMessageBytes bounds a message from the network and its body.
+	// Default 256 KiB; 1 KiB to 64 MiB.
+	MaxMessageBytes int
+	// QueueBytes bounds what waits for one slow receiver; then the channel's
+	// SlowSubscriber policy applies. Default 1 MiB or 4 × MaxMessageBytes,
+	// whichever is more; at least 2 × MaxMessageBytes.
+	QueueBytes int
+	// MaxChannels bounds how many channels this replica holds at a time.
+	// Default 1,000,000.
+	MaxChannels int
+	// CompressBytes is the length from which messages are deflated for
+	// clients that can (once for all of them). Default 1024; negative: never.
+	// Compression can reveal a secret that shares a message with text that an
+	// attacker chooses: turn it off for such messages.
+	CompressBytes int
+	// PingPeriod is how often silent connections are asked for a sign of
+	// life. One that gives none for twice as long is closed. Default 25 s
+	// (proxies cut at 60 s); 1 s to 10 min.
+	PingPeriod time.Duration
+	// WriteTimeout bounds one write to a connection that has stopped
+	// reading. Default 10 s; 100 ms to 5 min.
+	WriteTimeout time.Duration
+	// StoreTimeout bounds one call of the Store. Default 5 s; 10 ms to 1 min.
+	StoreTimeout time.Duration
+	// DrainTime is over how long Drain spreads the reconnects of many
+	// clients. Default 5 s; 0 to 10 min (negative: at once).
+	DrainTime time.Duration
+
+	// Logger gets one record for what an operator should know. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// ChannelOptions say what one channel keeps and who may use it.
+type ChannelOptions struct {
+	// HistorySize is how many messages the channel keeps. 0: no history, and
+	// delivery is at most once. With history every message has a position,
+	// and clients resume where they were.
+	HistorySize int
+	// HistoryTTL is how long a message is kept. Default 24 h where HistorySize is set.
+	HistoryTTL time.Duration
+	// Presence says whether the channel knows who is subscribed. Default off.
+	Presence PresenceMode
+	// SlowSubscriber is what happens to a subscriber whose queue is full. A
+	// channel with history always closes: the client resumes without loss.
+	SlowSubscriber SlowPolicy
+	// Publishers says who may publish from the network.
+	Publishers Publishers
+}
+
+// PresenceMode says what a channel tells of its subscribers.
+type PresenceMode uint8
+
+const (
+	PresenceOff    PresenceMode = iota
+	PresenceList                // Presence and GET …/presence list them
+	PresenceEvents              // and subscribers get a "presence" message for each that joins or leaves
+)
+
+// SlowPolicy is what happens to a subscriber whose queue is full.
+type SlowPolicy uint8
+
+const (
+	SlowClose      SlowPolicy = iota // close it with code 1013; the client connects again
+	SlowDropOldest                   // drop the oldest quarter of what waits
+	SlowKeepLatest                   // drop all that waits, keep the newest message
+)
+
+// Publishers says who may publish on a channel from the network. Go code that
+// calls the Hub always may.
+type Publishers uint8
+
+const (
+	PublishersAnyone     Publishers = iota // whom Authorize lets
+	PublishersIdentified                   // the same, if they have an Identity with an ID
+	PublishersServer                       // nobody: only the app's Go code
+)
+
+func (o *Options) setDefaults() {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	defTime := func(p *time.Duration, v time.Duration) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&o.MaxMessageBytes, 256<<10)
+	def(&o.QueueBytes, max(1<<20, 4*o.MaxMessageBytes))
+	def(&o.MaxChannels, 1_000_000)
+	def(&o.CompressBytes, 1024)
+	defTime(&o.PingPeriod, 25*time.Second)
+	defTime(&o.WriteTimeout, 10*time.Second)
+	defTime(&o.StoreTimeout, 5*time.Second)
+	defTime(&o.DrainTime, 5*time.Second)
+	if o.Node == "" {
+		o.Node = randomID()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Channel == nil {
+		o.Channel = func(string) ChannelOptions { return ChannelOptions{} }
+	}
+}
+
+func (o *Options) check() error {
+	between := func(field string, v, lo, hi int) error {
+		if v < lo || v > hi {
+			return fmt.Errorf("channels: Options.%s is %d; it may be %d to %d", field, v, lo, hi)
+		}
+		return nil
+	}
+	betweenTime := func(field string, v, lo, hi time.Duration) error {
+		if v < lo || v > hi {
+			return fmt.Errorf("channels: Options.%s is %v; it may be %v to %v", field, v, lo, hi)
+		}
+		return nil
+	}
+	for _, err := range []error{
+		between("MaxMessageBytes", o.MaxMessageBytes, 1<<10, 64<<20),
+		between("QueueBytes", o.QueueBytes, 2*o.MaxMessageBytes, 1<<30),
+		between("MaxChannels", o.MaxChannels, 1, 1<<30),
+		betweenTime("PingPeriod", o.PingPeriod, time.Second, 10*time.Minute),
+		betweenTime("WriteTimeout", o.WriteTimeout, 100*time.Millisecond, 5*time.Minute),
+		betweenTime("StoreTimeout", o.StoreTimeout, 10*time.Millisecond, time.Minute),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	if o.DrainTime > 10*time.Minute {
+		return fmt.Errorf("channels: Options.DrainTime is %v; it may be up to 10m0s", o.DrainTime)
+	}
+	if len(o.Node) > 64 || strings.Trim(o.Node, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
+		return fmt.Errorf("channels: Options.Node is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", o.Node)
+	}
+	if o.Mesh != nil && o.Store == nil {
+		return fmt.Errorf("channels: Options.Mesh without Options.Store: replicas would each have a list, presence and history of their own; give them a shared Store, or store.NewMemory to say that this is meant")
+	}
+	for _, s := range o.AllowedOrigins {
+		if err := checkOriginPattern(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkOriginPattern(s string) error {
+	if s == "*" {
+		return nil
+	}
+	u, err := url.Parse(strings.Replace(s, "://*.", "://", 1))
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Contains(u.Host, "*") {
+		return fmt.Errorf(`channels: Options.AllowedOrigins has %q; it may have "https://host", "https://host:port", "https://*.host" and "*"`, s)
+	}
+	return nil
+}
+
+// check returns what is contradictory in a channel's options.
+func (o *ChannelOptions) check() error {
+	switch {
+	case o.HistorySize < 0 || o.HistorySize > 10_000_000:
+		return fmt.Errorf("ChannelOptions.HistorySize is %d; it may be 0 to 10000000", o.HistorySize)
+	case o.HistoryTTL < 0 || o.HistoryTTL > 0 && o.HistoryTTL < time.Millisecond:
+		return fmt.Errorf("ChannelOptions.HistoryTTL is %v; it may be 1ms or more", o.HistoryTTL)
+	case o.HistorySize == 0 && o.HistoryTTL > 0:
+		return fmt.Errorf("ChannelOptions.HistoryTTL is %v, but HistorySize is 0: set how many messages to keep", o.HistoryTTL)
+	case o.HistorySize > 0 && o.SlowSubscriber != SlowClose:
+		return fmt.Errorf("ChannelOptions.SlowSubscriber drops messages, but the channel has history, which promises each of them; it may be SlowClose")
+	case o.SlowSubscriber > SlowKeepLatest:
+		return fmt.Errorf("ChannelOptions.SlowSubscriber is %d; it may be SlowClose, SlowDropOldest or SlowKeepLatest", o.SlowSubscriber)
+	case o.Presence > PresenceEvents:
+		return fmt.Errorf("ChannelOptions.Presence is %d; it may be PresenceOff, PresenceList or PresenceEvents", o.Presence)
+	case o.Publishers > PublishersServer:
+		return fmt.Errorf("ChannelOptions.Publishers is %d; it may be PublishersAnyone, PublishersIdentified or PublishersServer", o.Publishers)
+	}
+	if o.HistorySize > 0 && o.HistoryTTL == 0 {
+		o.HistoryTTL = 24 * time.Hour
+	}
+	return nil
+}

@@ -1,0 +1,378 @@
+package channels
+
+import (
+	"context"
+	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+// order puts the messages of a channel with history in the order of their
+// offsets for all subscribers of this replica: what comes twice is dropped,
+// what comes early waits, what is missing is fetched from the Store. It is at
+// work while the channel has subscribers. channel.mu guards it.
+type order struct {
+	pos     Position      // of the last message that all subscribers got
+	synced  bool          // pos is known
+	syncing chan struct{} // closed when the sync under way ends
+	waiting int           // subscribers that are about to attach
+
+	early      map[uint64]*frame // by offset: messages after a gap
+	earlyBytes int
+
+	filling bool        // a goroutine fetches what is missing
+	timer   *time.Timer // until a gap is filled
+	gap     bool        // timer is set
+	seen    Position    // the Store's top, when it was last looked at
+}
+
+const (
+	// gapWait is how long a gap waits for the late message before the Store
+	// is asked: within one process, or between replicas, it is usually there
+	// within a millisecond.
+	gapWait = 50 * time.Millisecond
+	// topsPeriod is how often tops are compared with the Store, where a mesh
+	// may have lost the last message: seen twice as missing, it is fetched,
+	// within the 5 s that are promised.
+	topsPeriod = 1500 * time.Millisecond
+	// maxEarly bounds the messages that wait behind a gap; beyond it they
+	// are forgotten, since the Store has them.
+	maxEarly = 1024
+	// rangeLimit is how many messages are read from the Store at a time.
+	rangeLimit = 128
+)
+
+func (o *order) rest() {
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	*o = order{syncing: o.syncing, filling: o.filling}
+}
+
+// sync makes the channel's position known. The caller has counted itself in
+// order.waiting, so that what arrives meanwhile is kept.
+func (ch *channel) sync(ctx context.Context) error {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	o := &ch.order
+	for !o.synced {
+		if running := o.syncing; running != nil {
+			ch.mu.Unlock()
+			select {
+			case <-running:
+			case <-ctx.Done():
+			}
+			ch.mu.Lock()
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			continue
+		}
+		done := make(chan struct{})
+		o.syncing = done
+		ch.mu.Unlock()
+		top, err := ch.top(ctx)
+		ch.mu.Lock()
+		o.syncing = nil
+		close(done)
+		if err != nil {
+			return err
+		}
+		o.pos, o.synced = top, true
+		ch.advanceLocked()
+	}
+	return nil
+}
+
+// top asks the Store for the channel's last position. The mesh is asked for
+// the channel first, so that nothing falls between the two.
+func (ch *channel) top(ctx context.Context) (Position, error) {
+	h := ch.hub
+	if h.mesh != nil {
+		if err := h.mesh.Subscribe(ch.name); err != nil {
+			return Position{}, ErrMeshUnavailable.because(err)
+		}
+	}
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	tops, err := h.store.Tops(ctx, []string{ch.name})
+	if err != nil {
+		return Position{}, ErrStoreUnavailable.because(err)
+	}
+	return Position(tops[0]), nil
+}
+
+// arrive takes a message with a position, from here or from another replica,
+// in any order and any number of times. It returns how many subscribers have
+// got it or will get it.
+func (ch *channel) arrive(f *frame, except string) int {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	o := &ch.order
+	if len(ch.subs) == 0 && o.waiting == 0 {
+		return 0
+	}
+	p := f.msg.Position
+	switch {
+	case !o.synced:
+		ch.keepLocked(f)
+		return 0
+	case o.pos.Epoch == "" && p.Epoch != "":
+		o.pos.Epoch = p.Epoch // the log was born after the sync
+	case o.pos.Epoch != p.Epoch:
+		ch.fillLocked() // another life of the log, or a message of an earlier one: the Store knows
+		return len(ch.subs)
+	case p.Offset <= o.pos.Offset:
+		return 0
+	}
+	if p.Offset == o.pos.Offset+1 {
+		o.pos = p
+		n := ch.fanOutLocked(f, except)
+		ch.advanceLocked()
+		return n
+	}
+	ch.keepLocked(f)
+	ch.awaitGapLocked()
+	return len(ch.subs)
+}
+
+// keepLocked keeps a message that came early.
+func (ch *channel) keepLocked(f *frame) {
+	o := &ch.order
+	if len(o.early) >= maxEarly || o.earlyBytes >= ch.hub.opts.QueueBytes {
+		o.early, o.earlyBytes = nil, 0
+		if o.synced {
+			ch.fillLocked()
+		}
+		return
+	}
+	if o.early == nil {
+		o.early = make(map[uint64]*frame)
+	}
+	if o.early[f.msg.Position.Offset] == nil {
+		o.early[f.msg.Position.Offset] = f
+		o.earlyBytes += f.size()
+	}
+}
+
+// advanceLocked passes on the early messages that now come next.
+func (ch *channel) advanceLocked() {
+	o := &ch.order
+	for len(o.early) > 0 {
+		f := o.early[o.pos.Offset+1]
+		if f == nil {
+			break
+		}
+		delete(o.early, o.pos.Offset+1)
+		o.earlyBytes -= f.size()
+		if f.msg.Position.Epoch != o.pos.Epoch && o.pos.Epoch != "" {
+			continue // of another life of the log
+		}
+		o.pos = f.msg.Position
+		ch.fanOutLocked(f, "")
+	}
+	for off, f := range o.early {
+		if off <= o.pos.Offset {
+			delete(o.early, off)
+			o.earlyBytes -= f.size()
+		}
+	}
+	switch {
+	case len(o.early) > 0:
+		ch.awaitGapLocked()
+	case o.gap:
+		o.gap = false
+		o.timer.Stop()
+	}
+}
+
+// awaitGapLocked gives a late message a moment before the Store is asked.
+func (ch *channel) awaitGapLocked() {
+	o := &ch.order
+	if o.gap || o.filling {
+		return
+	}
+	o.gap = true
+	if o.timer == nil {
+		o.timer = time.AfterFunc(gapWait, func() {
+			ch.mu.Lock()
+			defer ch.mu.Unlock()
+			if ch.order.gap {
+				ch.order.gap = false
+				ch.fillLocked()
+			}
+		})
+		return
+	}
+	o.timer.Reset(gapWait)
+}
+
+// fillLocked starts a goroutine that fetches what is missing from the Store.
+// It ends when nothing is missing, nobody is subscribed, or the hub is shut
+// down, which waits for it.
+func (ch *channel) fillLocked() {
+	if o := &ch.order; !o.filling && o.synced {
+		o.filling = ch.hub.background(ch.fill)
+	}
+}
+
+func (ch *channel) fill() {
+	backoff := newBackoff()
+	for {
+		ch.mu.Lock()
+		o := &ch.order
+		if !o.synced {
+			o.filling = false
+			ch.mu.Unlock()
+			return
+		}
+		from := o.pos
+		ch.mu.Unlock()
+
+		page, err := ch.read(ch.hub.ctx, from.Offset)
+		if err != nil {
+			ch.hub.warnStore(err)
+			if !backoff.wait(ch.hub.ctx) {
+				ch.mu.Lock()
+				ch.order.filling = false
+				ch.mu.Unlock()
+				return
+			}
+			continue
+		}
+		backoff.reset()
+		if ch.merge(from, page) {
+			return
+		}
+	}
+}
+
+// read reads the next part of the channel's history.
+func (ch *channel) read(ctx context.Context, after uint64) (store.Page, error) {
+	ctx, cancel := ch.hub.storeContext(ctx)
+	defer cancel()
+	return ch.hub.store.Range(ctx, ch.name, store.Query{After: after, Limit: rangeLimit})
+}
+
+// merge passes on what the Store had after from. It returns true, and marks
+// the filling as over, where nothing is missing any more.
+func (ch *channel) merge(from Position, page store.Page) bool {
+	frames := ch.encode(page)
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	o := &ch.order
+	top := Position(page.Top)
+	switch {
+	case !o.synced || o.pos.Epoch != from.Epoch && from.Epoch != "":
+		// The subscribers have gone, or others have come.
+	case top.Epoch == "":
+		// The log is lost and not reborn yet: there is nothing to fetch.
+		// What waits behind the gap was acknowledged, but cannot be ordered.
+		o.early, o.earlyBytes = nil, 0
+	case from.Epoch != "" && top.Epoch != from.Epoch:
+		ch.resetLocked(resetEpoch, Position{top.Epoch, page.First - 1})
+		return false // the page was read with another life's offset
+	case top.Offset < from.Offset:
+		ch.resetLocked(resetEpoch, top) // the Store has lost its last messages
+		return false
+	default:
+		o.pos.Epoch = top.Epoch
+		if page.First > o.pos.Offset+1 {
+			ch.resetLocked(resetTrimmed, Position{top.Epoch, page.First - 1})
+		}
+		for _, f := range frames {
+			if f.msg.Position.Offset == o.pos.Offset+1 {
+				o.pos = f.msg.Position
+				ch.fanOutLocked(f, "")
+			}
+		}
+		ch.advanceLocked()
+		if o.pos.Offset < top.Offset {
+			return false
+		}
+	}
+	o.filling = false
+	if len(o.early) > 0 {
+		ch.awaitGapLocked()
+	}
+	return true
+}
+
+// encode makes the frames of a page.
+func (ch *channel) encode(page store.Page) []*frame {
+	frames := make([]*frame, len(page.Entries))
+	for i := range page.Entries {
+		frames[i] = newMessageFrame(ch, fromEntry(page.Top.Epoch, &page.Entries[i]), ch.hub.opts.CompressBytes)
+	}
+	return frames
+}
+
+// The reasons of a reset.
+const (
+	resetEpoch     = "epoch"      // the history was lost and has begun anew
+	resetTrimmed   = "trimmed"    // what was missed is no longer kept
+	resetNoHistory = "no_history" // the channel keeps none
+)
+
+// resetLocked tells all subscribers that messages up to pos cannot be had.
+func (ch *channel) resetLocked(reason string, pos Position) {
+	o := &ch.order
+	o.pos = pos
+	for off, f := range o.early {
+		if f.msg.Position.Epoch != pos.Epoch || off <= pos.Offset {
+			delete(o.early, off)
+			o.earlyBytes -= f.size()
+		}
+	}
+	f := newResetFrame(reason, pos)
+	for _, s := range ch.subs {
+		s.hold = nil // who is catching up stops, since this is where it goes on
+		s.out.send(f, SlowClose)
+	}
+}
+
+// compareTops looks for messages that a mesh has lost with none behind them.
+// The hub calls it every topsPeriod with all channels that have both history
+// and subscribers.
+func (h *Hub) compareTops(ctx context.Context) {
+	var chs []*channel
+	var names []string
+	h.channels.all(func(ch *channel) {
+		ch.mu.Lock()
+		active := ch.opts.HistorySize > 0 && ch.order.synced && len(ch.subs) > 0
+		ch.mu.Unlock()
+		if active {
+			chs, names = append(chs, ch), append(names, ch.name)
+		}
+	})
+	if len(names) == 0 {
+		return
+	}
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	tops, err := h.store.Tops(ctx, names)
+	if err != nil {
+		h.warnStore(err)
+		return
+	}
+	for i, ch := range chs {
+		ch.compareTop(Position(tops[i]))
+	}
+}
+
+// compareTop starts a fill where the channel is behind what the Store had
+// already when it was looked at the time before: a message that is under way
+// needs no read.
+func (ch *channel) compareTop(top Position) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	o := &ch.order
+	if !o.synced || top.Epoch == "" {
+		return
+	}
+	if o.pos.Epoch != top.Epoch && o.seen.Epoch == top.Epoch ||
+		o.pos.Epoch == top.Epoch && o.seen.Epoch == top.Epoch && o.pos.Offset < o.seen.Offset {
+		ch.fillLocked()
+	}
+	o.seen = top
+}

@@ -1,0 +1,115 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/store"
+)
+
+// Member is one connection that is subscribed to a channel with presence.
+type Member struct {
+	ID   string          `json:"id"`             // the connection's, unique over all replicas
+	User string          `json:"user,omitempty"` // Identity.ID
+	Info json.RawMessage `json:"info,omitempty"` // Identity.Info
+}
+
+// Members is who is in a channel.
+type Members struct {
+	Members []Member // sorted by ID; up to the limit
+	Total   int
+}
+
+// maxMembers bounds one answer of Presence.
+const maxMembers = 10_000
+
+// Presence returns who is subscribed to a channel on all replicas, up to
+// limit (0: 10,000, the most). Go subscribers are no members. The errors are
+// [ErrNoPresence], [ErrBadChannel], [ErrStoreUnavailable] and [ErrClosed].
+func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members, error) {
+	if !h.calls.enter() {
+		return Members{}, ErrClosed
+	}
+	defer h.calls.leave()
+	if limit < 0 || limit > maxMembers {
+		return Members{}, ErrBadQuery.saying("limit is %d; it may be 0 to %d", limit, maxMembers)
+	}
+	if limit == 0 {
+		limit = maxMembers
+	}
+	ch, err := h.use(channel)
+	if err != nil {
+		return Members{}, err
+	}
+	defer ch.release()
+	if ch.opts.Presence == PresenceOff {
+		return Members{}, ErrNoPresence
+	}
+	if err := h.flush(ctx, false); err != nil {
+		return Members{}, err
+	}
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	ms, total, err := h.store.Members(ctx, channel, limit)
+	if err != nil {
+		return Members{}, ErrStoreUnavailable.because(err)
+	}
+	r := Members{Members: make([]Member, len(ms)), Total: total}
+	for i, m := range ms {
+		r.Members[i] = Member(m)
+	}
+	return r, nil
+}
+
+// joined makes a connection a member of the channel it is subscribed to.
+func (h *Hub) joined(ch *channel, m Member) {
+	if ch.opts.Presence == PresenceOff {
+		return
+	}
+	ch.mu.Lock()
+	ch.members[m.ID] = m
+	h.report.changePresence(store.PresenceChange{Channel: ch.name, Member: store.Member(m)})
+	ch.mu.Unlock()
+	h.presenceEvent(ch, "join", m)
+}
+
+// left is joined's counterpart. It may be repeated.
+func (h *Hub) left(ch *channel, id string) {
+	if ch.opts.Presence == PresenceOff {
+		return
+	}
+	ch.mu.Lock()
+	m, ok := ch.members[id]
+	if ok {
+		delete(ch.members, id)
+		h.report.changePresence(store.PresenceChange{Channel: ch.name, Member: store.Member{ID: id}, Left: true})
+	}
+	ch.mu.Unlock()
+	if ok {
+		h.presenceEvent(ch, "leave", m)
+	}
+}
+
+// presenceEvent tells subscribers on all replicas. Events have no position:
+// who missed one asks for the list.
+func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
+	if ch.opts.Presence != PresenceEvents {
+		return
+	}
+	body, err := json.Marshal(struct {
+		Event  string `json:"event"`
+		Member Member `json:"member"`
+	}{event, m})
+	if err != nil { // Identity.Info is no JSON
+		h.log.Error("presence: Identity.Info", "user", m.User, "err", err)
+		return
+	}
+	if h.mesh != nil {
+		p := mesh.Packet{Kind: mesh.KindPresence, Channel: ch.name, Body: body}
+		if err := h.mesh.Publish(h.ctx, p); err != nil {
+			h.log.Debug("mesh: presence", "channel", ch.name, "err", err)
+		}
+	}
+	ch.deliver(newMessageFrame(ch, &Message{Header: headerPresence, Body: body}, h.opts.CompressBytes), "")
+}

@@ -1,0 +1,36 @@
+package channels
+
+// rate counts events in a sliding window of 60 seconds, in steps of one.
+// Its memory is constant, and an idle one needs no work. It is not safe for
+// concurrent use.
+type rate struct {
+	buckets [60]uint32
+	last    int64 // the second of the newest bucket
+	total   int
+}
+
+// add counts n events at a time in Unix seconds.
+func (r *rate) add(now int64, n int) {
+	r.forward(now)
+	r.buckets[r.last%60] += uint32(n)
+	r.total += n
+}
+
+// sum returns how many events the 60 seconds up to now had.
+func (r *rate) sum(now int64) int {
+	r.forward(now)
+	return r.total
+}
+
+func (r *rate) forward(now int64) {
+	if now-r.last >= 60 {
+		*r = rate{last: now}
+		return
+	}
+	for r.last < now { // a clock that is set back counts in the newest bucket
+		r.last++
+		b := &r.buckets[r.last%60]
+		r.total -= int(*b)
+		*b = 0
+	}
+}

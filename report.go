@@ -1,0 +1,221 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+// counters are the hub's totals since it was started.
+type counters struct {
+	published, dropped, slow, connects atomic.Int64
+}
+
+// Stats are a hub's totals since New, and what it holds now.
+type Stats struct {
+	Connections int   `json:"connections"` // WebSocket, server-sent events, and Go subscribers
+	Channels    int   `json:"channels"`    // on this replica
+	Connects    int64 `json:"connects"`
+	Published   int64 `json:"published"` // through this replica
+	Dropped     int64 `json:"dropped"`   // messages, by SlowDropOldest and SlowKeepLatest
+	SlowClosed  int64 `json:"slow_closed"`
+}
+
+// Stats returns the hub's numbers at this moment.
+func (h *Hub) Stats() Stats {
+	return Stats{
+		Connections: h.clients.count(),
+		Channels:    int(h.channels.n.Load()),
+		Connects:    h.stats.connects.Load(),
+		Published:   h.stats.published.Load(),
+		Dropped:     h.stats.dropped.Load(),
+		SlowClosed:  h.stats.slow.Load(),
+	}
+}
+
+// A reporter tells the Store what has changed: once a second, and before
+// this replica reads a list, so that one sees what one did.
+type reporter struct {
+	sending sync.Mutex // held during a report; no other lock is held with it
+	full    bool       // the Store knows nothing of us: guarded by sending
+
+	mu       sync.Mutex // guards the fields below
+	dirty    []*channel // their numbers have changed since the last report
+	hot      []*channel // had publishes within the last 60 s, or are to be freed
+	presence []store.PresenceChange
+	lost     bool // too many presence changes wait: send all of it
+}
+
+// maxPresenceChanges bounds what waits for a Store that is down.
+const maxPresenceChanges = 10_000
+
+func (r *reporter) touch(ch *channel, dirty, hot bool) {
+	r.mu.Lock()
+	if dirty {
+		r.dirty = append(r.dirty, ch)
+	}
+	if hot {
+		r.hot = append(r.hot, ch)
+	}
+	r.mu.Unlock()
+}
+
+func (r *reporter) changePresence(c store.PresenceChange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.presence) >= maxPresenceChanges {
+		r.presence, r.lost = nil, true
+	}
+	if !r.lost {
+		r.presence = append(r.presence, c)
+	}
+}
+
+// tick is the hub's clock: once a second it asks silent connections for a
+// sign of life, and reports. It ends with the hub.
+func (h *Hub) tick() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case now := <-t.C:
+			h.seconds.Store(now.Unix())
+			h.clients.pingSome(h, now)
+			h.cool(now)
+			err := h.flush(h.ctx, true)
+			if h.ctx.Err() == nil {
+				h.storeBad.Store(err != nil)
+			}
+			if err != nil {
+				h.warnStore(err)
+			}
+		}
+	}
+}
+
+// cool lets rates fall, and frees the channels that nothing needs.
+func (h *Hub) cool(now time.Time) {
+	r := &h.report
+	r.mu.Lock()
+	hot := r.hot
+	r.hot = nil
+	r.mu.Unlock()
+	kept := hot[:0]
+	for _, ch := range hot {
+		ch.mu.Lock()
+		if c := ch.countLocked(now); c != ch.reported && !ch.dirty {
+			ch.dirty = true
+			r.touch(ch, true, false)
+		}
+		stays := ch.rate != nil || ch.dirty || len(ch.subs) == 0
+		if !stays {
+			ch.hot = false
+		}
+		ch.mu.Unlock()
+		if stays && !h.channels.free(ch) {
+			kept = append(kept, ch)
+		}
+	}
+	r.mu.Lock()
+	r.hot = append(r.hot, kept...)
+	r.mu.Unlock()
+}
+
+// flush sends what has changed to the Store; with always, the heartbeat too
+// where nothing has. What could not be sent stays to be sent.
+func (h *Hub) flush(ctx context.Context, always bool) error {
+	r := &h.report
+	r.sending.Lock()
+	defer r.sending.Unlock()
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+
+	r.mu.Lock()
+	dirty, presence := r.dirty, r.presence
+	r.dirty, r.presence = nil, nil
+	r.full = r.full || r.lost
+	r.lost = false
+	r.mu.Unlock()
+	if !always && !r.full && len(dirty) == 0 && len(presence) == 0 {
+		return nil
+	}
+	for {
+		counts := h.counts(dirty)
+		if r.full {
+			counts, presence = h.everything()
+		}
+		known, err := h.store.Report(ctx, store.Report{Node: h.node(), Full: r.full, Channels: counts})
+		if err == nil && !known && !r.full {
+			r.full = true // the Store has forgotten us
+			continue
+		}
+		if err == nil && len(presence) > 0 {
+			err = h.store.UpdatePresence(ctx, h.opts.Node, presence)
+		}
+		if err != nil {
+			r.full = true // some of it may have arrived: the next report settles it
+			return ErrStoreUnavailable.because(err)
+		}
+		r.full = false
+		return nil
+	}
+}
+
+// counts takes the numbers of channels for a report.
+func (h *Hub) counts(chs []*channel) []store.Count {
+	now := time.Now()
+	counts := make([]store.Count, 0, len(chs))
+	for _, ch := range chs {
+		ch.mu.Lock()
+		c := ch.countLocked(now)
+		ch.dirty, ch.reported = false, c
+		ch.mu.Unlock()
+		counts = append(counts, c)
+	}
+	return counts
+}
+
+// everything is what a Store must know that knows nothing of this replica.
+func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
+	var counts []store.Count
+	var presence []store.PresenceChange
+	now := time.Now()
+	h.channels.all(func(ch *channel) {
+		ch.mu.Lock()
+		defer ch.mu.Unlock()
+		c := ch.countLocked(now)
+		ch.reported = c
+		if c.Subscribers > 0 || c.Publishes > 0 {
+			counts = append(counts, c)
+		}
+		for _, m := range ch.members {
+			presence = append(presence, store.PresenceChange{Channel: ch.name, Member: store.Member(m)})
+		}
+	})
+	return counts, presence
+}
+
+func (h *Hub) node() store.Node {
+	info, _ := json.Marshal(struct { // numbers cannot fail
+		Stats
+		Draining bool `json:"draining"`
+	}{h.Stats(), h.draining.Load()})
+	return store.Node{ID: h.opts.Node, Started: h.started, Info: info}
+}
+
+// warnStore logs that the store fails, at most every few seconds: many
+// channels may notice at once.
+func (h *Hub) warnStore(err error) {
+	now := time.Now().Unix()
+	last := h.storeWarned.Load()
+	if now-last >= 5 && h.storeWarned.CompareAndSwap(last, now) && !errors.Is(err, context.Canceled) {
+		h.log.Warn("the store fails; what needs it is refused until it is back", "err", err)
+	}
+}

@@ -1,0 +1,101 @@
+package channels
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+)
+
+// A stream is one client of server-sent events. The goroutine of its HTTP
+// handler drains the outbox.
+type stream struct {
+	client
+	signal chan struct{} // something is queued
+	cancel context.CancelCauseFunc
+}
+
+func (s *stream) wake() {
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) kill(err error) { s.cancel(err) }
+
+// retryMillis is after what time a browser connects again.
+const retryMillis = "retry: 1000\n\n"
+
+// serveStream answers GET /channel/{name}/ with server-sent events, as the
+// HTML standard defines them (section 9.2), until either side ends. An error
+// means that nothing was written.
+func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position) error {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	s := &stream{signal: make(chan struct{}, 1), cancel: cancel}
+	h.initClient(&s.client, s, formatSSE, info)
+	if err := ch.attach(ctx, &s.sub, since); err != nil {
+		return err
+	}
+	defer func() {
+		s.leave()
+		_, cause := s.ended()
+		if cause == nil {
+			cause = context.Cause(ctx)
+		}
+		if errors.Is(cause, context.Canceled) {
+			cause = nil // the client left
+		}
+		s.abandon(cause)
+		s.gone(cause)
+	}()
+	s.subscribed(ctx)
+	if err := s.write(ctx, w); err != nil {
+		s.abandon(err)
+	}
+	return nil
+}
+
+func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
+	rc := http.NewResponseController(w)
+	head := w.Header()
+	head.Set("Content-Type", "text/event-stream; charset=utf-8")
+	head.Set("Cache-Control", "no-store")
+	head.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	w.WriteHeader(http.StatusOK)
+	b, last := []byte(retryMillis), false
+	var buf []byte
+	var frames []*frame
+	for {
+		if len(b) > 0 {
+			// A server's own WriteTimeout would cut the stream: each write
+			// has a deadline of its own instead. Not every writer has them.
+			rc.SetWriteDeadline(time.Now().Add(s.hub.opts.WriteTimeout))
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+			if err := rc.Flush(); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
+		}
+		frames = s.take(frames[:0], writeBytes)
+		if len(frames) == 0 {
+			select {
+			case <-s.signal:
+				b = nil
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		b, last = s.join(&buf, frames)
+		clear(frames)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+)
+
+// A Typed publishes and receives values of one type on one channel, as JSON.
+// Get one with [Of].
+type Typed[T any] struct {
+	hub     *Hub
+	channel string
+}
+
+// Of returns a typed view of a channel.
+func Of[T any](h *Hub, channel string) Typed[T] { return Typed[T]{h, channel} }
+
+// Value is a message whose body is a T.
+type Value[T any] struct {
+	Header string
+	Body   T
+	Position
+}
+
+// Publish is [Hub.Publish] with v as the body.
+func (t Typed[T]) Publish(ctx context.Context, header string, v T, opts ...PublishOptions) (Result, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return Result{}, fmt.Errorf("channels: %s: encoding the body: %w", t.channel, err)
+	}
+	return t.hub.Publish(ctx, t.channel, Message{Header: header, Body: b}, opts...)
+}
+
+// Subscribe is [Hub.Subscribe].
+func (t Typed[T]) Subscribe(ctx context.Context, from Position) (*TypedSubscription[T], error) {
+	s, err := t.hub.Subscribe(ctx, t.channel, from)
+	if err != nil {
+		return nil, err
+	}
+	return &TypedSubscription[T]{s}, nil
+}
+
+// A TypedSubscription is a [Subscription] whose Values are decoded.
+type TypedSubscription[T any] struct{ *Subscription }
+
+// Values yields what Messages does, decoded. A body that is no T yields an
+// error, which names its header and position, and the loop may go on. Presence
+// events are left out.
+func (s *TypedSubscription[T]) Values() iter.Seq2[Value[T], error] {
+	return func(yield func(Value[T], error) bool) {
+		for m, err := range s.Messages() {
+			if err == nil && m.Header == headerPresence {
+				continue
+			}
+			v := Value[T]{Header: m.Header, Position: m.Position}
+			if err == nil {
+				if err = json.Unmarshal(m.Body, &v.Body); err != nil {
+					err = fmt.Errorf("channels: message %q at %s: %w", m.Header, m.Position, err)
+				}
+			}
+			if !yield(v, err) {
+				return
+			}
+		}
+	}
+}

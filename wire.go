@@ -1,0 +1,183 @@
+package channels
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// A wire is the net.Conn that the WebSocket library gets: it reads from the
+// socket, but what the library writes (control frames, one to a call, since
+// the buffer that it gets is as long as the longest) goes into the outbox, so
+// that a stuck client never blocks the reading.
+type wire conn
+
+func (w *wire) Read(b []byte) (int, error) {
+	if len(w.early) > 0 {
+		n := copy(b, w.early)
+		if w.early = w.early[n:]; len(w.early) == 0 {
+			w.early = nil
+		}
+		return n, nil
+	}
+	n, err := w.nc.Read(b)
+	if n > 0 {
+		w.seen.Store(w.hub.seconds.Load())
+	}
+	return n, err
+}
+
+func (w *wire) Write(b []byte) (int, error) {
+	if len(b) > 0 && b[0] == opClose {
+		f := &frame{ws: append([]byte(nil), b...), last: true}
+		w.end([]*frame{f}, nil, false)
+	}
+	return len(b), nil
+}
+
+// Close is called by the library. The socket stays open until the close frame
+// is out (conn.finish), but whoever reads is let go.
+func (w *wire) Close() error {
+	return w.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (w *wire) LocalAddr() net.Addr              { return w.nc.LocalAddr() }
+func (w *wire) RemoteAddr() net.Addr             { return w.nc.RemoteAddr() }
+func (w *wire) SetDeadline(time.Time) error      { return nil }
+func (w *wire) SetReadDeadline(time.Time) error  { return nil }
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
+
+// The sizes of the library's buffers: small, because each idle connection has
+// them. The write buffer holds the longest control frame (RFC 6455 section
+// 5.5), the read buffer most messages of clients.
+const (
+	readBufferBytes  = 256
+	writeBufferBytes = 128
+)
+
+// upgradeWriter is the ResponseWriter that the WebSocket library gets.
+type upgradeWriter struct {
+	http.ResponseWriter
+	hijacker http.Hijacker
+	conn     *conn
+	hijacked bool
+	status   int    // what the library refused with, or 0
+	said     []byte // and why, as plain text
+}
+
+// WriteHeader keeps a refusal back, so that it can be sent as JSON.
+func (u *upgradeWriter) WriteHeader(status int) {
+	if status >= 400 {
+		u.status = status
+		return
+	}
+	u.ResponseWriter.WriteHeader(status)
+}
+
+func (u *upgradeWriter) Write(b []byte) (int, error) {
+	if u.status != 0 {
+		u.said = append(u.said, b...)
+		return len(b), nil
+	}
+	return u.ResponseWriter.Write(b)
+}
+
+// WriteHeaderNow is what gin's writer needs to send the header; others do it
+// in WriteHeader.
+func (u *upgradeWriter) WriteHeaderNow() {
+	if g, ok := u.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
+		g.WriteHeaderNow()
+	}
+}
+
+func (u *upgradeWriter) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// Hijack takes the socket over from net/http, with small buffers in place of
+// net/http's, which are freed.
+func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := u.hijacker.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	u.hijacked = true
+	c := u.conn
+	c.nc = nc
+	if n := rw.Reader.Buffered(); n > 0 {
+		b, _ := rw.Reader.Peek(n) // it is buffered
+		c.early = append([]byte(nil), b...)
+	}
+	if sc, ok := nc.(syscall.Conn); ok && canTry {
+		// Resolved here and not at each write, which would allocate.
+		if c.raw, err = sc.SyscallConn(); err != nil {
+			nc.Close()
+			return nil, nil, err
+		}
+	}
+	w := (*wire)(c)
+	return w, bufio.NewReadWriter(bufio.NewReaderSize(w, readBufferBytes), bufio.NewWriterSize(w, writeBufferBytes)), nil
+}
+
+// findHijacker looks for the server's own ResponseWriter behind what
+// middleware has wrapped around it.
+func findHijacker(w http.ResponseWriter) (http.Hijacker, error) {
+	for inner := w; ; {
+		switch t := inner.(type) {
+		case http.Hijacker:
+			return t, nil
+		case interface{ Unwrap() http.ResponseWriter }:
+			inner = t.Unwrap()
+		default:
+			return nil, errNotHijackable.saying("a middleware of this server wraps the http.ResponseWriter in a %T, which hides its Hijack method, so no WebSocket can be opened; "+
+				"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware", inner)
+		}
+	}
+}
+
+// upgrade makes a WebSocket of the request. Where it fails, nothing has been
+// written yet unless the socket was hijacked.
+func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
+	hj, err := findHijacker(w)
+	if err != nil {
+		h.log.Error("WebSocket", "err", err)
+		return err
+	}
+	u := &upgradeWriter{ResponseWriter: w, hijacker: hj, conn: c}
+	mode := websocket.CompressionNoContextTakeover
+	if h.opts.CompressBytes < 0 {
+		mode = websocket.CompressionDisabled
+	}
+	ws, err := websocket.Accept(u, r, &websocket.AcceptOptions{
+		InsecureSkipVerify: true, // the handler has checked the origin
+		CompressionMode:    mode,
+		OnPingReceived:     c.pong,
+	})
+	switch {
+	case err != nil && u.status != 0 && u.status < 500:
+		return errBadHandshake.saying("%s", strings.TrimSpace(string(u.said)))
+	case err != nil && u.hijacked:
+		return err
+	case err != nil:
+		return ErrInternal.because(fmt.Errorf("WebSocket upgrade: %w", err))
+	}
+	c.ws = ws
+	if strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate") {
+		c.format = formatDeflate
+	}
+	c.writer = h.writers[h.spread.Add(1)%uint32(len(h.writers))]
+	return nil
+}
+
+// pong answers a ping through the outbox, and tells the library not to.
+func (c *conn) pong(_ context.Context, payload []byte) bool {
+	f := newControlFrame(opPong, payload)
+	f.pong = true
+	c.send(f, SlowClose)
+	return false
+}

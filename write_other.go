@@ -1,0 +1,20 @@
+//go:build !linux && !darwin
+
+package channels
+
+import (
+	"errors"
+	"syscall"
+)
+
+var errWouldBlock = errors.New("would block")
+
+// tryWrite is not used on this system: every connection that has something
+// to write gets a goroutine for as long as it does.
+type tryWrite struct{}
+
+func (*tryWrite) init() {}
+
+func (*tryWrite) write(syscall.RawConn, []byte) (int, error) { return 0, errWouldBlock }
+
+const canTry = false
