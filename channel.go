@@ -1,7 +1,6 @@
 package channels
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,13 +137,6 @@ func (ch *channel) countLocked(now time.Time) store.Count {
 
 // release ends a caller's work on the channel.
 func (ch *channel) release() { ch.users.Add(-1) }
-
-// subscriptions returns the subscriptions that pick chooses.
-func (ch *channel) subscriptions(pick func(*subscription) bool) []*subscription {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(ch.subs), func(s *subscription) bool { return !pick(s) })
-}
 
 // channelTable holds the channels of this replica. Its shards keep callers
 // of different channels apart.

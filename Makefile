@@ -1,0 +1,42 @@
+# The verbs of the project. Each installs what it needs, where it is missing.
+SHELL := /bin/bash
+MODULES := . $(patsubst %/go.mod,%,$(wildcard */go.mod))
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+FUZZTIME ?= 30s
+
+.PHONY: test setup lint vet bench fuzz demo
+
+## test: every test of every module, with the race detector, and the lint that needs only Go
+test: setup vet
+	set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && go test -race -timeout 10m ./...); done
+
+## setup: what the tests need beyond Go, from Debian's packages (root or sudo)
+setup:
+	@.ci/setup
+
+## vet: formatting, go vet on the systems that we name, staticcheck
+vet:
+	@set -e; bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted: $$bad"; exit 1; fi
+	set -e; for m in $(MODULES); do (cd $$m && go vet ./... && go run $(STATICCHECK) ./...); done
+	GOOS=windows go vet ./...
+	GOOS=darwin go vet ./...
+
+## lint: vet, and the known vulnerabilities (which asks a server on the internet)
+lint: vet
+	set -e; for m in $(MODULES); do (cd $$m && go run $(GOVULNCHECK) ./...); done
+
+## bench: the benchmarks
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+## fuzz: each fuzz test for FUZZTIME
+fuzz:
+	set -e; for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+## demo: the chat
+demo:
+	go run ./example/chat

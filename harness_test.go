@@ -1,0 +1,281 @@
+package channels_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// patience is how long a test waits for what has to come. It is never waited
+// for in a run that passes.
+const patience = 20 * time.Second
+
+// server is a hub behind a real HTTP server on a loopback port.
+type server struct {
+	t    *testing.T
+	hub  *channels.Hub
+	http *httptest.Server
+	log  *logBuffer
+}
+
+// serve starts a hub and a server with its handler, wrapped by the middleware.
+// Both end with the test.
+func serve(t *testing.T, o channels.Options, middleware ...func(http.Handler) http.Handler) *server {
+	t.Helper()
+	s := newServer(t, o, middleware...)
+	s.http.Start()
+	return s
+}
+
+// serveTLS is serve with TLS, and HTTP/2 for who wants it.
+func serveTLS(t *testing.T, o channels.Options) *server {
+	t.Helper()
+	s := newServer(t, o)
+	s.http.EnableHTTP2 = true
+	s.http.StartTLS()
+	return s
+}
+
+func newServer(t *testing.T, o channels.Options, middleware ...func(http.Handler) http.Handler) *server {
+	t.Helper()
+	s := &server{t: t, log: &logBuffer{}}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	hub, err := channels.New(o)
+	require.NoError(t, err)
+	s.hub = hub
+	h := hub.Handler()
+	for _, m := range middleware {
+		h = m(h)
+	}
+	s.http = httptest.NewUnstartedServer(h)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := hub.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		s.http.Close()
+		s.http.Client().CloseIdleConnections()
+	})
+	return s
+}
+
+// logBuffer keeps what the hub logs.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// --- HTTP
+
+// answer is what an HTTP request got.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	json   map[string]any
+}
+
+// code is the error's code, or "".
+func (a answer) code() string {
+	e, _ := a.json["error"].(map[string]any)
+	c, _ := e["code"].(string)
+	return c
+}
+
+// message is the error's message, or "".
+func (a answer) message() string {
+	e, _ := a.json["error"].(map[string]any)
+	c, _ := e["message"].(string)
+	return c
+}
+
+// do makes a request; header holds names and values in turn.
+func (s *server) do(method, path, body string, header ...string) answer {
+	s.t.Helper()
+	req, err := http.NewRequest(method, s.http.URL+path, strings.NewReader(body))
+	require.NoError(s.t, err)
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Add(header[i], header[i+1])
+	}
+	resp, err := s.http.Client().Do(req)
+	require.NoError(s.t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(s.t, err)
+	a := answer{status: resp.StatusCode, header: resp.Header, body: string(b)}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && len(b) > 0 {
+		require.NoError(s.t, json.Unmarshal(b, &a.json), "body: %s", b)
+	}
+	return a
+}
+
+// publish publishes over HTTP and wants it to succeed.
+func (s *server) publish(channel, header, body string) answer {
+	s.t.Helper()
+	a := s.do("POST", "/v1/channel/"+url.PathEscape(channel)+"/publish", `{"header":"`+header+`","body":`+body+`}`)
+	require.Equal(s.t, 200, a.status, a.body)
+	return a
+}
+
+// --- WebSocket
+
+// wsClient is a real WebSocket connection.
+type wsClient struct {
+	t *testing.T
+	c *websocket.Conn
+}
+
+// message is what a client receives.
+type message struct {
+	Header string          `json:"header"`
+	Body   json.RawMessage `json:"body"`
+	Offset uint64          `json:"offset"`
+	Epoch  string          `json:"epoch"`
+	ID     json.RawMessage `json:"id"`
+}
+
+func (m message) since() string {
+	return "?since=" + (channels.Position{Epoch: m.Epoch, Offset: m.Offset}).String()
+}
+
+// errorCode is the code in an error message's body.
+func (m message) errorCode() string {
+	var b struct{ Code string }
+	json.Unmarshal(m.Body, &b)
+	return b.Code
+}
+
+// tryDial opens a WebSocket to a channel, or returns why not.
+func (s *server) tryDial(path string, o *websocket.DialOptions) (*wsClient, *http.Response, error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if o == nil {
+		o = &websocket.DialOptions{}
+	}
+	if o.HTTPClient == nil {
+		// Not the server's client: its transport keeps idle connections.
+		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		s.t.Cleanup(tr.CloseIdleConnections)
+		o.HTTPClient = &http.Client{Transport: tr}
+	}
+	c, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.http.URL, "http")+path, o)
+	if err != nil {
+		return nil, resp, err
+	}
+	c.SetReadLimit(64 << 20)
+	s.t.Cleanup(func() { c.CloseNow() })
+	return &wsClient{s.t, c}, resp, nil
+}
+
+// join opens a WebSocket to a channel; query begins with "?" where there is one.
+func (s *server) join(channel, query string) *wsClient {
+	s.t.Helper()
+	w, _, err := s.tryDial("/channel/"+url.PathEscape(channel)+"/"+query, nil)
+	require.NoError(s.t, err)
+	return w
+}
+
+// read returns the next message, or why there is none.
+func (w *wsClient) read() (message, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, b, err := w.c.Read(ctx)
+	if err != nil {
+		return message{}, err
+	}
+	var m message
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, errors.Join(err, errors.New(string(b)))
+	}
+	return m, nil
+}
+
+func (w *wsClient) next() message {
+	w.t.Helper()
+	m, err := w.read()
+	require.NoError(w.t, err)
+	return m
+}
+
+// want wants the next message to be this one.
+func (w *wsClient) want(header, body string) message {
+	w.t.Helper()
+	m := w.next()
+	require.Equal(w.t, header, m.Header, "body: %s", m.Body)
+	require.Equal(w.t, body, string(m.Body))
+	return m
+}
+
+func (w *wsClient) send(text string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	require.NoError(w.t, w.c.Write(ctx, websocket.MessageText, []byte(text)))
+}
+
+// wantClose reads up to the close frame, and returns its error after the messages before it.
+func (w *wsClient) wantClose(code websocket.StatusCode) (before []message, ce websocket.CloseError) {
+	w.t.Helper()
+	for {
+		m, err := w.read()
+		if err == nil {
+			before = append(before, m)
+			continue
+		}
+		require.ErrorAs(w.t, err, &ce)
+		require.Equal(w.t, code, ce.Code, "reason %q", ce.Reason)
+		return before, ce
+	}
+}
+
+// until waits for a condition. What it asks must be cheap.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func ctxT(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func msg(header, body string) channels.Message {
+	return channels.Message{Header: header, Body: json.RawMessage(body)}
+}
