@@ -19,8 +19,8 @@ type Message struct {
 	Body   json.RawMessage
 
 	// Position is the message's place in a channel with history, zero in
-	// others. Time is when the store appended it; live messages have none.
-	// The hub sets both; Publish ignores them.
+	// others. Time is when the store appended it; only History tells it. The
+	// hub sets both; Publish ignores them.
 	Position Position
 	Time     time.Time
 }

@@ -302,7 +302,9 @@ func (ch *channel) merge(from Position, page store.Page) bool {
 func (ch *channel) encode(page store.Page) []*frame {
 	frames := make([]*frame, len(page.Entries))
 	for i := range page.Entries {
-		frames[i] = newMessageFrame(ch, fromEntry(page.Top.Epoch, &page.Entries[i]), ch.hub.opts.CompressBytes)
+		m := fromEntry(page.Top.Epoch, &page.Entries[i])
+		m.Time = time.Time{} // as if it had come live
+		frames[i] = newMessageFrame(ch, m, ch.hub.opts.CompressBytes)
 	}
 	return frames
 }

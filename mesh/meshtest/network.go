@@ -1,0 +1,179 @@
+// Package meshtest has what a test of replicas needs: a network in memory
+// that can lose, repeat, delay and reorder packets, and cut replicas apart.
+package meshtest
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+// A Network connects meshes in one process. Its methods may be called by many
+// goroutines. It keeps time with timers, so it works in a testing/synctest
+// bubble.
+type Network struct {
+	mu     sync.Mutex // guards the fields below
+	rand   *rand.Rand
+	faults Faults
+	nodes  map[string]*node
+	cut    map[[2]string]bool
+	lost   int
+}
+
+// Faults are what a network does to packets. The zero Faults are none: each
+// packet arrives once, at once, in order.
+type Faults struct {
+	Drop      float64       // the share of packets that is lost, 0 to 1
+	Duplicate float64       // the share that arrives twice
+	Delay     time.Duration // packets take up to so long, each on its own: they overtake each other
+}
+
+// NewNetwork returns a network whose faults are drawn from a seed.
+func NewNetwork(seed uint64) *Network {
+	return &Network{
+		rand:  rand.New(rand.NewPCG(seed, 0)),
+		nodes: make(map[string]*node),
+		cut:   make(map[[2]string]bool),
+	}
+}
+
+// SetFaults changes what happens to packets from now on.
+func (n *Network) SetFaults(f Faults) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.faults = f
+}
+
+// Cut loses all packets between two nodes until Heal.
+func (n *Network) Cut(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[[2]string{a, b}], n.cut[[2]string{b, a}] = true, true
+}
+
+// Heal ends all cuts.
+func (n *Network) Heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.cut)
+}
+
+// Lost returns how many packets the network has lost, by faults and cuts.
+func (n *Network) Lost() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lost
+}
+
+// Join returns the mesh of a new node.
+func (n *Network) Join(id string) mesh.Mesh {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	d := &node{net: n, id: id, wants: make(map[string]bool), in: make(chan mesh.Packet, 1<<16), closed: make(chan struct{})}
+	n.nodes[id] = d
+	return d
+}
+
+type node struct {
+	net    *Network
+	id     string
+	in     chan mesh.Packet // what has arrived
+	closed chan struct{}
+
+	// Guarded by net.mu.
+	wants map[string]bool
+	seq   uint64
+	gone  bool
+}
+
+func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
+	n := d.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if d.gone {
+		return mesh.ErrClosed
+	}
+	d.seq++
+	p.Origin, p.Seq = d.id, d.seq
+	p.Body = append([]byte(nil), p.Body...)
+	for id, to := range n.nodes {
+		if to == d || to.gone || !to.wants[p.Channel] {
+			continue
+		}
+		if n.cut[[2]string{d.id, id}] || n.rand.Float64() < n.faults.Drop {
+			n.lost++
+			continue
+		}
+		copies := 1
+		if n.rand.Float64() < n.faults.Duplicate {
+			copies = 2
+		}
+		for range copies {
+			if n.faults.Delay == 0 {
+				to.arriveLocked(p)
+				continue
+			}
+			time.AfterFunc(time.Duration(n.rand.Int64N(int64(n.faults.Delay))), func() {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				to.arriveLocked(p)
+			})
+		}
+	}
+	return nil
+}
+
+func (d *node) arriveLocked(p mesh.Packet) {
+	if d.gone {
+		return
+	}
+	select {
+	case d.in <- p:
+	default:
+		d.net.lost++
+	}
+}
+
+func (d *node) Subscribe(channel string) error   { return d.want(channel, true) }
+func (d *node) Unsubscribe(channel string) error { return d.want(channel, false) }
+
+func (d *node) want(channel string, want bool) error {
+	d.net.mu.Lock()
+	defer d.net.mu.Unlock()
+	if d.gone {
+		return mesh.ErrClosed
+	}
+	if want {
+		d.wants[channel] = true
+	} else {
+		delete(d.wants, channel)
+	}
+	return nil
+}
+
+func (d *node) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
+	for {
+		select {
+		case <-d.closed:
+			return mesh.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		case p := <-d.in:
+			deliver(p)
+		}
+	}
+}
+
+func (d *node) Close() error {
+	d.net.mu.Lock()
+	defer d.net.mu.Unlock()
+	if !d.gone {
+		d.gone = true
+		close(d.closed)
+		delete(d.net.nodes, d.id)
+	}
+	return nil
+}

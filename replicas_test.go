@@ -1,0 +1,506 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh/meshtest"
+	"github.com/channels-go/channels/store"
+)
+
+// These tests run several hubs in one process, on one store and a network
+// that loses, repeats and reorders. They are what any mesh is measured by.
+// They run in a synctest bubble: seconds pass at once.
+
+// replicas are hubs that share a store and a network.
+type replicas struct {
+	t     *testing.T
+	store *faultyStore
+	net   *meshtest.Network
+	hubs  []*channels.Hub
+}
+
+func history(string) channels.ChannelOptions {
+	return channels.ChannelOptions{HistorySize: 100_000, HistoryTTL: time.Hour, Presence: channels.PresenceList}
+}
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// inBubble runs f with n replicas, and ends them.
+func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions, f func(r *replicas)) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := store.NewMemory(store.MemoryOptions{})
+		require.NoError(t, err)
+		r := &replicas{t: t, store: &faultyStore{Store: m}, net: meshtest.NewNetwork(1)}
+		for i := range n {
+			id := "r" + strconv.Itoa(i)
+			node := r.net.Join(id)
+			defer node.Close()
+			hub, err := channels.New(channels.Options{Node: id, Store: r.store, Mesh: node, Channel: options, Logger: quiet})
+			require.NoError(t, err)
+			r.hubs = append(r.hubs, hub)
+		}
+		defer func() {
+			r.store.down.Store(false)
+			r.store.mute.Store("")
+			for _, h := range r.hubs {
+				if err := h.Shutdown(context.Background()); err != nil {
+					t.Errorf("shutdown: %v", err)
+				}
+			}
+			m.Close()
+			synctest.Wait()
+		}()
+		f(r)
+	})
+}
+
+// faultyStore can be down, or lose what one replica reports.
+type faultyStore struct {
+	store.Store
+	down   atomic.Bool
+	mute   atomic.Value // the id of a replica whose reports are lost
+	ranges atomic.Int64
+}
+
+func (s *faultyStore) err() error {
+	if s.down.Load() {
+		return fmt.Errorf("test: %w", store.ErrUnavailable)
+	}
+	return nil
+}
+
+func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+	if err := s.err(); err != nil {
+		return store.Position{}, false, err
+	}
+	return s.Store.Append(ctx, ch, e, o)
+}
+
+func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (store.Page, error) {
+	s.ranges.Add(1)
+	if err := s.err(); err != nil {
+		return store.Page{}, err
+	}
+	return s.Store.Range(ctx, ch, q)
+}
+
+func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position, error) {
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	return s.Store.Tops(ctx, chs)
+}
+
+func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) {
+	if m, _ := s.mute.Load().(string); m == r.Node.ID {
+		return true, nil
+	}
+	if err := s.err(); err != nil {
+		return false, err
+	}
+	return s.Store.Report(ctx, r)
+}
+
+// subscriber collects what a Go subscriber gets.
+type subscriber struct {
+	sub *channels.Subscription
+
+	mu     sync.Mutex
+	got    []channels.Message
+	resets []*channels.ResetError
+	end    error
+	done   chan struct{}
+}
+
+func (r *replicas) subscribe(i int, channel string, from channels.Position) *subscriber {
+	r.t.Helper()
+	return subscribe(r.t, r.hubs[i], channel, from)
+}
+
+func subscribe(t *testing.T, h *channels.Hub, channel string, from channels.Position) *subscriber {
+	t.Helper()
+	sub, err := h.Subscribe(context.Background(), channel, from)
+	require.NoError(t, err)
+	s := &subscriber{sub: sub, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		for m, err := range sub.Messages() {
+			s.mu.Lock()
+			if reset, ok := err.(*channels.ResetError); ok {
+				s.resets = append(s.resets, reset)
+			} else if err != nil {
+				s.end = err
+			} else {
+				s.got = append(s.got, m)
+			}
+			s.mu.Unlock()
+		}
+	}()
+	return s
+}
+
+// close ends the subscription and returns what it got.
+func (s *subscriber) close() []channels.Message {
+	s.sub.Close()
+	<-s.done
+	return s.got
+}
+
+func (s *subscriber) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.got)
+}
+
+// wantAll wants the offsets first to last, each once and in order.
+func wantAll(t *testing.T, got []channels.Message, first, last uint64) {
+	t.Helper()
+	for i, m := range got {
+		require.Equal(t, first+uint64(i), m.Position.Offset, "message %d of %d", i, len(got))
+	}
+	require.Len(t, got, int(last-first+1))
+}
+
+func sameMessage(a, b channels.Message) bool {
+	return a.Position == b.Position && a.Header == b.Header && string(a.Body) == string(b.Body) && a.Time.Equal(b.Time)
+}
+
+func (r *replicas) publish(i int, channel string, n int) channels.Result {
+	r.t.Helper()
+	res, err := r.hubs[i].Publish(context.Background(), channel, channels.Message{Header: "n", Body: json.RawMessage(strconv.Itoa(n))})
+	require.NoError(r.t, err)
+	return res
+}
+
+func TestPromiseDeliveryWithHistoryExactlyOnceInOneOrder(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		faults meshtest.Faults
+	}{
+		{"a perfect network", meshtest.Faults{}},
+		{"reordered", meshtest.Faults{Delay: 20 * time.Millisecond}},
+		{"duplicated", meshtest.Faults{Duplicate: 0.5, Delay: 5 * time.Millisecond}},
+		{"a tenth is lost", meshtest.Faults{Drop: 0.1}},
+		{"everything is lost", meshtest.Faults{Drop: 1}},
+		{"all of it", meshtest.Faults{Drop: 0.3, Duplicate: 0.3, Delay: 200 * time.Millisecond}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, 3, history, func(r *replicas) {
+				r.net.SetFaults(c.faults)
+				var subs []*subscriber
+				for i := range 9 {
+					subs = append(subs, r.subscribe(i%3, "c", channels.Position{}))
+				}
+				const each = 200
+				var wg sync.WaitGroup
+				for i := range 3 {
+					wg.Go(func() {
+						for n := range each {
+							r.publish(i, "c", n)
+							if n%20 == 0 {
+								time.Sleep(time.Millisecond) // in the bubble: lets timers run
+							}
+						}
+					})
+				}
+				wg.Wait()
+				time.Sleep(5 * time.Second) // what is promised, and not more
+				synctest.Wait()
+				first := subs[0].close()
+				wantAll(t, first, 1, 3*each)
+				for _, s := range subs[1:] {
+					require.True(t, slices.EqualFunc(first, s.close(), sameMessage))
+					require.Empty(t, s.resets)
+				}
+			})
+		})
+	}
+}
+
+func TestPromiseALostLastMessageIsFoundWithin5s(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", channels.Position{})
+		r.net.SetFaults(meshtest.Faults{Drop: 1})
+		r.publish(0, "c", 1)
+		require.Equal(t, 1, r.net.Lost())
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 1)
+	})
+}
+
+func TestPromiseDeliveryWithoutHistoryAtMostOnceInThePublishersOrder(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		near, far := r.subscribe(0, "c", channels.Position{}), r.subscribe(1, "c", channels.Position{})
+		r.net.SetFaults(meshtest.Faults{Drop: 0.2})
+		for n := range 500 {
+			res := r.publish(0, "c", n)
+			require.Equal(t, channels.Result{Receivers: 1}, res)
+		}
+		synctest.Wait()
+		require.Len(t, near.close(), 500)
+		got := far.close()
+		require.Equal(t, 500-r.net.Lost(), len(got))
+		last := -1
+		for _, m := range got {
+			n, err := strconv.Atoi(string(m.Body))
+			require.NoError(t, err)
+			require.Greater(t, n, last)
+			last = n
+		}
+	})
+}
+
+func TestPromiseAnAcknowledgedPublishWasHandedToEveryLivePeer(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		a, b := r.subscribe(1, "c", channels.Position{}), r.subscribe(2, "c", channels.Position{})
+		r.publish(0, "c", 1)
+		synctest.Wait()
+		require.Len(t, a.close(), 1)
+		require.Len(t, b.close(), 1)
+	})
+}
+
+func TestPromiseAnAcknowledgedPublishIsInTheStore(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		for n := range 50 {
+			res := r.publish(0, "c", n)
+			require.True(t, res.Stored)
+			page, err := r.store.Range(context.Background(), "c", store.Query{After: res.Position.Offset - 1, Limit: 1})
+			require.NoError(t, err)
+			require.Len(t, page.Entries, 1)
+			require.Equal(t, strconv.Itoa(n), string(page.Entries[0].Body))
+		}
+	})
+}
+
+func TestPromiseStoreDownWithoutHistoryGoesOn(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		s := r.subscribe(1, "c", channels.Position{})
+		r.store.down.Store(true)
+		time.Sleep(30 * time.Second)
+		late := r.subscribe(1, "c", channels.Position{})
+		r.publish(0, "c", 1)
+		synctest.Wait()
+		require.Len(t, s.close(), 1)
+		require.Len(t, late.close(), 1)
+	})
+}
+
+func TestPromiseStoreDownWithHistoryIsRefusedAndGoesOnByItself(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", channels.Position{})
+		r.publish(0, "c", 1)
+		r.store.down.Store(true)
+		_, err := r.hubs[0].Publish(context.Background(), "c", msg("n", "2"))
+		require.ErrorIs(t, err, channels.ErrStoreUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		_, err = r.hubs[0].Subscribe(context.Background(), "other", channels.Position{})
+		require.ErrorIs(t, err, channels.ErrStoreUnavailable)
+		time.Sleep(30 * time.Second)
+		r.store.down.Store(false)
+		r.publish(0, "c", 2)
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 2)
+		require.Empty(t, s.resets)
+		time.Sleep(2 * time.Second) // the next report
+		c, err := r.hubs[0].Channel(context.Background(), "c")
+		require.NoError(t, err)
+		require.Equal(t, 2, c.Publishes)
+	})
+}
+
+func TestStoreAnswerThatWasLostStillReachesSubscribers(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		s := r.subscribe(0, "c", channels.Position{})
+		// Stored behind the hub's back: what a lost answer looks like.
+		_, _, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")}, store.AppendOptions{Size: 10, TTL: time.Hour})
+		require.NoError(t, err)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 1)
+	})
+}
+
+func TestPromiseAfterAReconnectExactlyWhatWasMissed(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		r.net.SetFaults(meshtest.Faults{Drop: 0.2, Duplicate: 0.2, Delay: 30 * time.Millisecond})
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range 2 {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Millisecond):
+						r.publish(i, "c", n)
+					}
+				}
+			})
+		}
+		// Comes and goes on either replica, each time from where it was.
+		var all []channels.Message
+		first := r.publish(0, "c", 0)
+		from := first.Position
+		for i := range 40 {
+			s := r.subscribe(i%2, "c", from)
+			time.Sleep(time.Duration(i*7%50) * time.Millisecond)
+			got := s.close()
+			require.Empty(t, s.resets)
+			all = append(all, got...)
+			if len(all) > 0 {
+				from = all[len(all)-1].Position
+			}
+			time.Sleep(time.Duration(i*13%60) * time.Millisecond)
+		}
+		close(stop)
+		wg.Wait()
+		s := r.subscribe(0, "c", from)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		all = append(all, s.close()...)
+		h, err := r.hubs[0].History(context.Background(), "c", channels.HistoryQuery{Limit: 1})
+		require.NoError(t, err)
+		wantAll(t, all, first.Position.Offset+1, h.Position.Offset)
+		require.Greater(t, len(all), 1000)
+	})
+}
+
+func TestPromiseAfterAReconnectAnExplicitReset(t *testing.T) {
+	small := func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 5} }
+	inBubble(t, 1, small, func(r *replicas) {
+		first := r.publish(0, "c", 1)
+		for n := 2; n <= 10; n++ {
+			r.publish(0, "c", n)
+		}
+		for _, c := range []struct {
+			name   string
+			from   channels.Position
+			reason string
+			got    int
+		}{
+			{"no longer kept", first.Position, "trimmed", 1},
+			{"before the first, which is no longer kept", channels.Position{Epoch: first.Position.Epoch}, "trimmed", 1},
+			{"another epoch", channels.Position{Epoch: "other", Offset: 10}, "epoch", 1},
+			{"from the future", channels.Position{Epoch: first.Position.Epoch, Offset: 1000}, "epoch", 1},
+			{"the oldest that can be resumed", channels.Position{Epoch: first.Position.Epoch, Offset: 5}, "", 6},
+			{"nothing missed", channels.Position{Epoch: first.Position.Epoch, Offset: 10}, "", 1},
+		} {
+			t.Log(c.name)
+			s := r.subscribe(0, "c", c.from)
+			synctest.Wait()
+			if c.reason == "" {
+				require.Empty(t, s.resets)
+			} else {
+				require.Len(t, s.resets, 1)
+				require.Equal(t, c.reason, s.resets[0].Reason)
+				require.Equal(t, channels.Position{Epoch: first.Position.Epoch, Offset: 10}, s.resets[0].Position)
+			}
+			res, err := r.hubs[0].Publish(context.Background(), "c", msg("n", "0"), channels.PublishOptions{Local: true})
+			require.NoError(t, err)
+			require.Equal(t, 1, res.Receivers)
+			synctest.Wait()
+			require.Len(t, s.close(), c.got)
+		}
+	})
+}
+
+func TestALogThatIsLostResetsItsSubscribers(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		a, b := r.subscribe(0, "c", channels.Position{}), r.subscribe(1, "c", channels.Position{})
+		old := r.publish(0, "c", 1).Position
+		synctest.Wait()
+		lose(t, r)
+		now := r.publish(0, "c", 2).Position
+		require.NotEqual(t, old.Epoch, now.Epoch)
+		require.EqualValues(t, 1, now.Offset)
+		r.publish(1, "c", 3)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		for _, s := range []*subscriber{a, b} {
+			got := s.close()
+			require.Len(t, s.resets, 1)
+			require.Equal(t, channels.Position{Epoch: now.Epoch}, s.resets[0].Position)
+			require.Len(t, got, 3)
+			require.Equal(t, old, got[0].Position)
+			wantAll(t, got[1:], 1, 2)
+		}
+	})
+}
+
+// lose replaces the store's contents by nothing, as FLUSHALL does.
+func lose(t *testing.T, r *replicas) {
+	m, err := store.NewMemory(store.MemoryOptions{})
+	require.NoError(t, err)
+	r.store.Store = m // nothing else runs: the bubble is idle
+}
+
+func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		a, b := r.subscribe(0, "c", channels.Position{}), r.subscribe(1, "c", channels.Position{})
+		time.Sleep(2 * time.Second)
+		c, err := r.hubs[0].Channel(context.Background(), "c")
+		require.NoError(t, err)
+		require.Equal(t, 2, c.Subscribers)
+		r.store.mute.Store("r1") // as if killed: nothing is reported, nothing taken back
+		time.Sleep(10 * time.Second)
+		c, err = r.hubs[0].Channel(context.Background(), "c")
+		require.NoError(t, err)
+		require.Equal(t, 1, c.Subscribers)
+		r.store.mute.Store("") // a replica that was only away comes back with all it has
+		time.Sleep(3 * time.Second)
+		c, err = r.hubs[0].Channel(context.Background(), "c")
+		require.NoError(t, err)
+		require.Equal(t, 2, c.Subscribers)
+		a.close()
+		b.close()
+	})
+}
+
+func TestAGapIsFilledWithFewReads(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", channels.Position{})
+		r.publish(0, "c", 1)
+		synctest.Wait()
+		r.net.Cut("r0", "r1")
+		for n := range 100 {
+			r.publish(0, "c", n)
+		}
+		r.net.Heal()
+		before := r.store.ranges.Load()
+		r.publish(0, "c", 101)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.LessOrEqual(t, r.store.ranges.Load()-before, int64(2))
+		wantAll(t, s.close(), 1, 102)
+	})
+}
+
+func TestALateMessageNeedsNoRead(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", channels.Position{})
+		r.net.SetFaults(meshtest.Faults{Delay: 30 * time.Millisecond, Duplicate: 0.2})
+		for n := range 100 {
+			r.publish(0, "c", n)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.Zero(t, r.store.ranges.Load())
+		wantAll(t, s.close(), 1, 100)
+	})
+}
