@@ -21,7 +21,7 @@ import (
 type conn struct {
 	client
 	ws     *websocket.Conn
-	nc     net.Conn
+	nc     net.Conn        // nil during the handshake; set with outbox.mu held
 	raw    syscall.RawConn // nil where only a goroutine may write: TLS
 	writer *writer
 
@@ -49,12 +49,14 @@ func (h *Hub) newConn(info Client) *conn {
 // start lets a connection write what has come since it was subscribed, and
 // begins to read. The conns gate owns the goroutine; it ends with the socket.
 func (c *conn) start() {
-	c.seen.Store(c.hub.seconds.Load())
-	c.wake()
-	if !c.hub.conns.run(c.serve) {
-		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, true)
-		c.finish(ErrClosed)
+	c.mu.Lock()
+	killed := c.state == outboxClosed
+	c.mu.Unlock()
+	if killed {
+		cut(c.nc)
 	}
+	c.wake()
+	c.hub.conns.run(c.serve) // the handler is inside of the gate, so it is open
 }
 
 // wake gets a drainer to work: the connection's writer, or a goroutine.
@@ -118,8 +120,11 @@ func (c *conn) kill(err error) {
 	c.mu.Lock()
 	c.abandonLocked(err)
 	c.writeDone = true
+	nc := c.nc
 	c.mu.Unlock()
-	cut(c.nc) // which ends the reading
+	if nc != nil { // else start cuts it
+		cut(nc) // which ends the reading
+	}
 }
 
 // cut closes a socket at once. For TLS it skips the alert, for which Close
@@ -246,11 +251,12 @@ func isProtocolError(err error) bool {
 		!errors.Is(err, ErrInternal)
 }
 
-// subscribed completes what makes a client of the hub: presence, its expiry,
-// and the app's hook. It returns false where the hook panicked.
-func (c *client) subscribed(ctx context.Context) bool {
+// admit makes a subscribed client one of the hub's: from now on Disconnect
+// finds it, presence shows it, and its identity can expire. gone undoes it.
+func (c *client) admit() {
 	h, id := c.hub, c.info.Identity
 	h.stats.connects.Add(1)
+	c.seen.Store(h.seconds.Load())
 	h.clients.add(c)
 	if !id.Expires.IsZero() {
 		c.expiry = time.AfterFunc(time.Until(id.Expires), func() {
@@ -260,17 +266,21 @@ func (c *client) subscribed(ctx context.Context) bool {
 	if c.format != formatGo {
 		h.joined(c.sub.ch, Member{ID: c.info.ID, User: id.ID, Info: id.Info})
 	}
-	if h.draining.Load() { // it began while this client was being accepted
+	if h.draining.Load() && (c.format != formatGo || h.calls.closed()) { // it began meanwhile
 		c.end(farewell(ErrDraining, closeGoingAway), ErrDraining, false)
 	}
+}
+
+// welcome calls the app's hook. A panic in it ends the connection.
+func (c *client) welcome(ctx context.Context) {
+	h := c.hub
 	if h.opts.OnSubscribe == nil {
-		return true
+		return
 	}
 	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.info, c.sub.ch.name); return nil })
 	if err != nil {
 		c.end(farewell(ErrInternal, closeInternal), err, true)
 	}
-	return err == nil
 }
 
 // leave ends the client's subscription and presence. It may be repeated.
@@ -281,7 +291,7 @@ func (c *client) leave() {
 	}
 }
 
-// gone completes the end of a client: what subscribed began, and the hook.
+// gone undoes admit and calls the app's hook. The channel is free to go.
 func (c *client) gone(cause error) {
 	if c.expiry != nil {
 		c.expiry.Stop()

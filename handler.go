@@ -145,17 +145,11 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 			return visible(err, ErrForbidden)
 		}
 	}
-	// From here on, OnDisconnect follows.
+	// From here on OnDisconnect follows, and the channel is released.
 	if upgrade {
-		err = h.serveWebSocket(w, r, ch, info, since)
-	} else {
-		err = h.serveStream(w, r, ch, info, since)
+		return h.serveWebSocket(w, r, ch, info, since)
 	}
-	if err != nil {
-		ch.release()
-		h.disconnected(info, err)
-	}
-	return err
+	return h.serveStream(w, r, ch, info, since)
 }
 
 // serveWebSocket subscribes, upgrades, and returns: the connection goes on
@@ -166,19 +160,22 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, ch *channel
 	// Subscribed before the handshake ends: once the client knows that it is
 	// connected, it misses nothing.
 	if err := ch.attach(r.Context(), &c.sub, since); err != nil {
+		ch.release()
+		h.disconnected(info, err)
 		return err
 	}
+	c.admit()
 	if err := h.upgrade(w, r, c); err != nil {
-		ch.detach(&c.sub)
+		c.leave()
 		c.abandon(err)
+		c.gone(err)
 		if c.nc != nil {
 			c.nc.Close()
-			h.log.Debug("WebSocket upgrade", "err", err)
 			return errGone
 		}
 		return err
 	}
-	c.subscribed(r.Context())
+	c.welcome(r.Context())
 	c.start()
 	return nil
 }

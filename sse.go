@@ -36,8 +36,11 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, i
 	s := &stream{signal: make(chan struct{}, 1), cancel: cancel}
 	h.initClient(&s.client, s, formatSSE, info)
 	if err := ch.attach(ctx, &s.sub, since); err != nil {
+		ch.release()
+		h.disconnected(info, err)
 		return err
 	}
+	s.admit()
 	defer func() {
 		s.leave()
 		_, cause := s.ended()
@@ -50,7 +53,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, i
 		s.abandon(cause)
 		s.gone(cause)
 	}()
-	s.subscribed(ctx)
+	s.welcome(ctx)
 	if err := s.write(ctx, w); err != nil {
 		s.abandon(err)
 	}

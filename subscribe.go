@@ -51,10 +51,8 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, from Position) (*Su
 		return nil, err
 	}
 	s.stop = context.AfterFunc(ctx, s.Close)
-	if !s.subscribed(ctx) {
-		s.Close()
-		return nil, ErrInternal
-	}
+	s.admit()
+	s.welcome(ctx)
 	return s, nil
 }
 

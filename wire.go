@@ -108,7 +108,9 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	u.hijacked = true
 	c := u.conn
+	c.mu.Lock()
 	c.nc = nc
+	c.mu.Unlock()
 	if n := rw.Reader.Buffered(); n > 0 {
 		b, _ := rw.Reader.Peek(n) // it is buffered
 		c.early = append([]byte(nil), b...)

@@ -1,0 +1,331 @@
+package channels_test
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+func TestAnIdleConnectionHasOneGoroutine(t *testing.T) {
+	s := serve(t, channels.Options{})
+	s.do("GET", "/healthz", "")
+	s.raw("c", "") // what the first one starts
+	before := runtime.NumGoroutine()
+	const n = 200
+	for range n {
+		s.raw("c", "")
+	}
+	// The handlers' own goroutines have returned, or are about to.
+	until(t, "one goroutine a connection", func() bool { return runtime.NumGoroutine() == before+n })
+}
+
+func TestClientsCloseIsAnswered(t *testing.T) {
+	reasons := make(chan error, 1)
+	s := serve(t, channels.Options{OnDisconnect: func(c channels.Client, reason error) { reasons <- reason }})
+	w := s.join("c", "")
+	require.NoError(t, w.c.Close(websocket.StatusNormalClosure, "bye"))
+	require.NoError(t, <-reasons)
+	require.Zero(t, s.hub.Stats().Connections)
+}
+
+func TestPings(t *testing.T) {
+	t.Run("a flood is answered, the newest for sure", func(t *testing.T) {
+		s := serve(t, channels.Options{})
+		r := s.raw("c", "")
+		const n = 20_000
+		go func() {
+			var b []byte
+			for i := range n {
+				b = append(b, masked(rawPing, []byte(strconv.Itoa(i)))...)
+			}
+			r.c.Write(b)
+		}()
+		for got := 0; ; got++ {
+			f := r.read()
+			require.Equal(t, byte(rawPong), f.first)
+			if string(f.payload) == strconv.Itoa(n-1) {
+				return
+			}
+			require.Less(t, got, n)
+		}
+	})
+	t.Run("a silent client is cut", func(t *testing.T) {
+		gone := make(chan error, 1)
+		s := serve(t, channels.Options{PingPeriod: time.Second, OnDisconnect: func(_ channels.Client, reason error) { gone <- reason }})
+		r := s.raw("c", "")
+		require.Equal(t, byte(rawPing), r.read().first)
+		select {
+		case err := <-gone:
+			require.ErrorContains(t, err, "no sign of life")
+		case <-time.After(patience):
+			t.Fatal("still there")
+		}
+	})
+	t.Run("one that answers stays", func(t *testing.T) {
+		s := serve(t, channels.Options{PingPeriod: time.Second})
+		r := s.raw("c", "")
+		for range 4 {
+			f := r.read()
+			require.Equal(t, byte(rawPing), f.first)
+			r.write(masked(rawPong, f.payload))
+		}
+		s.publish("c", "still", "1")
+		r.wantText("still")
+	})
+}
+
+// TestNothingLandsInsideOfAFrame has receivers that read in fits and starts,
+// so that writes are cut short, while messages, answers and pongs go out.
+func TestNothingLandsInsideOfAFrame(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		tls  bool
+	}{{"plain", false}, {"TLS", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			o := channels.Options{QueueBytes: 512 << 20, MaxMessageBytes: 1 << 20, CompressBytes: -1}
+			var s *server
+			if c.tls {
+				s = serveTLS(t, o)
+			} else {
+				s = serve(t, o)
+			}
+			const messages, clients = 60, 4
+			sizes := rand.New(rand.NewPCG(1, 2))
+			var wg sync.WaitGroup
+			for range clients {
+				w := s.join("c", "")
+				wg.Go(func() {
+					next, answers := 0, 0
+					for next < messages || answers < messages/10 {
+						if next%7 == 3 {
+							time.Sleep(time.Millisecond) // lets the socket fill: not a synchronisation
+						}
+						m, err := w.read()
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if m.Header == "error" {
+							answers++
+							continue
+						}
+						var b struct {
+							N   int
+							Pad string
+						}
+						if err := json.Unmarshal(m.Body, &b); err != nil || b.N != next || strings.Trim(b.Pad, "x") != "" {
+							t.Errorf("message %d: %v, n %d", next, err, b.N)
+							return
+						}
+						next++
+						if next%10 == 0 { // refused, so that it comes as an answer and not to all
+							w.send(`{"header":"error","body":1}`)
+						}
+					}
+				})
+			}
+			for n := range messages {
+				_, err := s.hub.Publish(ctxT(t), "c", msg("m", fmt.Sprintf(`{"n":%d,"pad":%q}`, n, strings.Repeat("x", sizes.IntN(200_000)))))
+				require.NoError(t, err)
+			}
+			wg.Wait()
+		})
+	}
+}
+
+func TestCompression(t *testing.T) {
+	body := `{"text":"` + strings.Repeat("so it goes ", 500) + `"}`
+	offer := "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+	t.Run("long messages are deflated, short ones are not", func(t *testing.T) {
+		s := serve(t, channels.Options{})
+		r, plain := s.raw("c", offer), s.raw("c", "")
+		s.publish("c", "long", body)
+		f := r.read()
+		require.Equal(t, byte(rawText|0x40), f.first)
+		require.Less(t, len(f.payload), 500)
+		text, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(f.payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+		require.NoError(t, err)
+		require.Equal(t, `{"header":"long","body":`+body+`}`, string(text))
+		require.Equal(t, text, plain.wantText("long").payload)
+		s.publish("c", "short", `1`)
+		require.Equal(t, byte(rawText), r.read().first)
+	})
+	t.Run("what does not shrink is sent as it is", func(t *testing.T) {
+		s := serve(t, channels.Options{CompressBytes: 1})
+		r := s.raw("c", offer)
+		s.publish("c", "x", `1`)
+		require.Equal(t, byte(rawText), r.read().first)
+	})
+	t.Run("off", func(t *testing.T) {
+		s := serve(t, channels.Options{CompressBytes: -1})
+		r := s.raw("c", offer)
+		s.publish("c", "long", body)
+		require.Equal(t, byte(rawText), r.read().first)
+	})
+	t.Run("a real client, in both directions", func(t *testing.T) {
+		s := serve(t, channels.Options{})
+		w, resp, err := s.tryDial("/channel/c/", &websocket.DialOptions{CompressionMode: websocket.CompressionNoContextTakeover, CompressionThreshold: 1})
+		require.NoError(t, err)
+		require.Contains(t, resp.Header.Get("Sec-WebSocket-Extensions"), "permessage-deflate")
+		w.send(`{"header":"long","body":` + body + `}`)
+		w.want("long", body)
+		w.want("exchange", `{"msg":"ok"}`)
+	})
+}
+
+func TestTLS(t *testing.T) {
+	var ids sync.Map
+	s := serveTLS(t, channels.Options{OnConnect: connected(&ids)})
+	a, b := s.join("c", ""), s.join("c", "")
+	for n := range 100 {
+		a.send(fmt.Sprintf(`{"header":"n","body":%d}`, n))
+	}
+	for n := range 100 {
+		b.want("n", strconv.Itoa(n))
+	}
+	ids.Range(func(id, _ any) bool {
+		require.Equal(t, 1, s.hub.Disconnect(id.(string)))
+		return true
+	})
+	_, ce := b.wantClose(3003)
+	require.Equal(t, "disconnected", ce.Reason)
+}
+
+// connected is an OnConnect hook that notes the connections' ids.
+func connected(ids *sync.Map) func(context.Context, channels.Client) error {
+	return func(_ context.Context, c channels.Client) error {
+		ids.Store(c.ID, c)
+		return nil
+	}
+}
+
+func TestNoDataFollowsACloseFrame(t *testing.T) {
+	var ids sync.Map
+	s := serve(t, channels.Options{OnConnect: connected(&ids)})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	ctx := ctxT(t)
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					s.hub.Publish(ctx, "c", msg("m", "1"))
+				}
+			}
+		})
+	}
+	for range 50 {
+		r := s.raw("c", "")
+		ids.Range(func(id, _ any) bool {
+			s.hub.Disconnect(id.(string))
+			return true
+		})
+		code, reason := r.wantClose()
+		require.Equal(t, 3003, code)
+		require.Equal(t, "disconnected", reason)
+		ids.Clear()
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestHTTPServerTimeoutsDoNotEndAConnection(t *testing.T) {
+	s := newServer(t, channels.Options{PingPeriod: time.Second})
+	s.http.Config.ReadTimeout = 300 * time.Millisecond
+	s.http.Config.WriteTimeout = 300 * time.Millisecond
+	s.http.Start()
+	w := s.join("c", "")
+	until(t, "the timeouts have passed", func() bool { return s.hub.Stats().Connects == 1 })
+	time.AfterFunc(700*time.Millisecond, func() { s.hub.Publish(ctxT(t), "c", msg("late", "1")) })
+	w.want("late", "1")
+	w.send(`{"header":"x","body":2}`)
+	w.want("x", "2")
+}
+
+// TestALostConnection vanishes without a word while it is published to.
+func TestALostConnection(t *testing.T) {
+	s := serve(t, channels.Options{})
+	keep := s.join("c", "")
+	for range 50 {
+		r := s.raw("c", "")
+		r.c.(*net.TCPConn).SetLinger(0) // close sends a reset
+		r.c.Close()
+		s.publish("c", "m", "1")
+		keep.want("m", "1")
+	}
+	until(t, "only one is left", func() bool { return s.hub.Stats().Connections == 1 })
+}
+
+func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
+	for _, hist := range []int{0, 1000} {
+		t.Run(fmt.Sprintf("history %d", hist), func(t *testing.T) {
+			s := serve(t, channels.Options{Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: hist} }})
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			ctx := ctxT(t)
+			for range 3 {
+				wg.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+							if _, err := s.hub.Publish(ctx, "c", msg("m", "1")); err != nil {
+								t.Error(err)
+								return
+							}
+						}
+					}
+				})
+			}
+			for range 100 {
+				s.raw("c", "").c.Close()
+			}
+			close(stop)
+			wg.Wait()
+			until(t, "nobody is left", func() bool { return s.hub.Stats().Connections == 0 })
+		})
+	}
+}
+
+func TestUnusedChannelsAreFreed(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for n := range 1000 {
+		require.Equal(t, 200, s.do("GET", "/v1/channel/c"+strconv.Itoa(n), "").status)
+	}
+	w := s.join("stays", "")
+	until(t, "one channel is left", func() bool { return s.hub.Stats().Channels == 1 })
+	s.publish("stays", "m", "1")
+	w.want("m", "1")
+}
+
+func TestMaxChannels(t *testing.T) {
+	s := serve(t, channels.Options{MaxChannels: 2})
+	s.join("a", "")
+	s.join("b", "")
+	a := s.do("POST", "/v1/channel/c/publish", `{"header":"x","body":1}`)
+	require.Equal(t, http.StatusServiceUnavailable, a.status)
+	require.Equal(t, "too_many_channels", a.code())
+	require.NotEmpty(t, a.header.Get("Retry-After"))
+	s.publish("b", "x", "1")
+}
