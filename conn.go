@@ -218,7 +218,8 @@ func (c *conn) finish(err error) {
 	c.ws.CloseNow() // frees the library's part; the socket is ours (wire.go)
 
 	ended, cause := c.ended()
-	if ended && websocket.CloseStatus(err) == -1 {
+	var ne net.Error
+	if ended && websocket.CloseStatus(err) == -1 && !(errors.As(err, &ne) && ne.Timeout()) {
 		// The close frame is on its way, and the client has not answered. To
 		// close now would have the kernel throw away what is unread, and the
 		// close frame with it.

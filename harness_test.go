@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -32,6 +33,8 @@ type server struct {
 	hub  *channels.Hub
 	http *httptest.Server
 	log  *logBuffer
+
+	ended bool // the test has shut the hub down itself, with an error
 }
 
 // serve starts a hub and a server with its handler, wrapped by the middleware.
@@ -69,13 +72,37 @@ func newServer(t *testing.T, o channels.Options, middleware ...func(http.Handler
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := hub.Shutdown(ctx); err != nil {
+		if err := hub.Shutdown(ctx); err != nil && !s.ended {
 			t.Errorf("shutdown: %v", err)
 		}
 		s.http.Close()
 		s.http.Client().CloseIdleConnections()
 	})
 	return s
+}
+
+// smallBuffers makes sockets fill soon where nobody reads.
+func (s *server) smallBuffers() {
+	s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		c.(*net.TCPConn).SetWriteBuffer(8 << 10)
+		return ctx
+	}
+}
+
+// stall opens a WebSocket with a small receive buffer, which is not read.
+func (s *server) stall(channel string) *wsClient {
+	s.t.Helper()
+	tr := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err == nil {
+			c.(*net.TCPConn).SetReadBuffer(8 << 10)
+		}
+		return c, err
+	}}
+	s.t.Cleanup(tr.CloseIdleConnections)
+	w, _, err := s.tryDial("/channel/"+url.PathEscape(channel)+"/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}})
+	require.NoError(s.t, err)
+	return w
 }
 
 // logBuffer keeps what the hub logs.

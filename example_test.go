@@ -1,0 +1,306 @@
+package channels_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/coder/websocket"
+
+	"github.com/channels-go/channels"
+)
+
+// An app mounts the hub's handler and publishes; a client subscribes with a
+// WebSocket.
+func ExampleHub() {
+	ctx := context.Background()
+	hub, err := channels.New(channels.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/rt/", http.StripPrefix("/rt", hub.Handler()))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	defer hub.Shutdown(ctx) // before the server: it ends the connections
+
+	ws, _, err := websocket.Dial(ctx, server.URL+"/rt/channel/orders/", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+
+	res, err := hub.Publish(ctx, "orders", channels.Message{Header: "new", Body: json.RawMessage(`{"id":1}`)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("receivers:", res.Receivers)
+
+	// The client publishes too: it gets its own message, and then the answer.
+	if err := ws.Write(ctx, websocket.MessageText, []byte(`{"header":"seen","body":1,"id":"a"}`)); err != nil {
+		log.Fatal(err)
+	}
+	for range 3 {
+		_, text, err := ws.Read(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(string(text))
+	}
+	// Output:
+	// receivers: 1
+	// {"header":"new","body":{"id":1}}
+	// {"header":"seen","body":1}
+	// {"header":"exchange","body":{"msg":"ok"},"id":"a"}
+}
+
+// An idempotency key makes it safe to publish again after an error or a
+// crash: the channel gets the message once.
+func ExampleHub_Publish() {
+	ctx := context.Background()
+	hub, err := channels.New(channels.Options{
+		Channel: func(name string) channels.ChannelOptions {
+			return channels.ChannelOptions{HistorySize: 100}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Shutdown(ctx)
+
+	paid := channels.Message{Header: "paid", Body: json.RawMessage(`{"order":17}`)}
+	for range 2 {
+		res, err := hub.Publish(ctx, "orders", paid, channels.PublishOptions{Key: "order-17-paid"})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("offset", res.Position.Offset, "duplicate", res.Duplicate)
+	}
+
+	_, err = hub.Publish(ctx, "no such name", paid)
+	fmt.Println(errors.Is(err, channels.ErrBadChannel))
+	// Output:
+	// offset 1 duplicate false
+	// offset 1 duplicate true
+	// true
+}
+
+// A subscriber in Go goes on where it was: it gets what it missed, then what
+// comes. Where that is no longer kept, it gets a ResetError and goes on.
+func ExampleHub_Subscribe() {
+	ctx := context.Background()
+	hub, err := channels.New(channels.Options{
+		Channel: func(name string) channels.ChannelOptions {
+			return channels.ChannelOptions{HistorySize: 2}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Shutdown(ctx)
+
+	publish := func(body string) channels.Position {
+		res, err := hub.Publish(ctx, "log", channels.Message{Header: "line", Body: json.RawMessage(body)})
+		if err != nil {
+			log.Fatal(err)
+		}
+		return res.Position
+	}
+	// read prints what a subscriber that was at from gets, up to the message "c".
+	read := func(from channels.Position) {
+		sub, err := hub.Subscribe(ctx, "log", from)
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer sub.Close()
+		for m, err := range sub.Messages() {
+			var reset *channels.ResetError
+			switch {
+			case errors.As(err, &reset):
+				fmt.Println("reset:", reset.Reason, reset.Position.Offset)
+				return
+			case err != nil:
+				log.Fatal(err)
+			}
+			fmt.Println(m.Position.Offset, string(m.Body))
+			if string(m.Body) == `"c"` {
+				return
+			}
+		}
+	}
+
+	first := publish(`"a"`)
+	publish(`"b"`)
+	publish(`"c"`)
+	read(first) // of the two messages that are kept, none is missing
+
+	publish(`"d"`)
+	read(first) // "b" is no longer kept
+	// Output:
+	// 2 "b"
+	// 3 "c"
+	// reset: trimmed 4
+}
+
+// A typed view encodes and decodes the bodies.
+func ExampleOf() {
+	ctx := context.Background()
+	hub, err := channels.New(channels.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Shutdown(ctx)
+
+	type Price struct {
+		Symbol string  `json:"symbol"`
+		Price  float64 `json:"price"`
+	}
+	prices := channels.Of[Price](hub, "prices")
+
+	sub, err := prices.Subscribe(ctx, channels.Position{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sub.Close()
+
+	if _, err := prices.Publish(ctx, "tick", Price{"ACME", 12.5}); err != nil {
+		log.Fatal(err)
+	}
+	for v, err := range sub.Values() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(v.Header, v.Body.Symbol, v.Body.Price)
+		break
+	}
+	// Output:
+	// tick ACME 12.5
+}
+
+// The app's own middleware tells the hub who somebody is, and Authorize
+// decides what they may do: here everybody reads the news, but only "ann"
+// writes them.
+func ExampleWithIdentity() {
+	hub, err := channels.New(channels.Options{
+		Authorize: func(ctx context.Context, r channels.Request) error {
+			switch {
+			case r.Action == channels.ActionSubscribe && r.Channel == "news":
+				return nil
+			case r.Action == channels.ActionPublish && r.Channel == "news" && r.Identity.ID == "ann":
+				return nil
+			}
+			return channels.ErrForbidden
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	sessions := map[string]string{"s3cr3t": "ann"} // an app has a store of its own
+	identify := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c, err := r.Cookie("session"); err == nil {
+				if user, ok := sessions[c.Value]; ok {
+					r = r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: user}))
+				}
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	server := httptest.NewServer(identify(hub.Handler()))
+	defer server.Close()
+	defer hub.Shutdown(context.Background())
+
+	for _, cookie := range []string{"", "session=s3cr3t"} {
+		req, err := http.NewRequest("POST", server.URL+"/v1/channel/news/publish", strings.NewReader(`{"header":"item","body":"It rains."}`))
+		if err != nil {
+			log.Fatal(err)
+		}
+		req.Header.Set("Cookie", cookie)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			log.Fatal(err)
+		}
+		var answer struct {
+			Status string
+			Error  struct{ Code, Message string }
+		}
+		err = json.NewDecoder(res.Body).Decode(&answer)
+		res.Body.Close()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(res.StatusCode, answer.Status, answer.Error.Code)
+	}
+	// Output:
+	// 403 fail forbidden
+	// 200 ok
+}
+
+// Server-sent events need no WebSocket. Where the channel keeps history, each
+// event has an id, which a browser sends back as Last-Event-ID when it
+// connects again.
+func Example_serverSentEvents() {
+	ctx := context.Background()
+	hub, err := channels.New(channels.Options{
+		Channel: func(name string) channels.ChannelOptions {
+			return channels.ChannelOptions{HistorySize: 100}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := httptest.NewServer(hub.Handler())
+	defer server.Close()
+	defer hub.Shutdown(ctx)
+
+	var seen string // the id of the first message: what the client has seen
+	for _, body := range []string{`"one"`, `"two"`, `"three"`} {
+		res, err := hub.Publish(ctx, "news", channels.Message{Header: "item", Body: json.RawMessage(body)})
+		if err != nil {
+			log.Fatal(err)
+		}
+		if seen == "" {
+			seen = res.Position.String()
+		}
+	}
+
+	req, err := http.NewRequest("GET", server.URL+"/channel/news/", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Last-Event-ID", seen)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer res.Body.Close()
+	fmt.Println(res.Header.Get("Content-Type"))
+	lines := bufio.NewScanner(res.Body)
+	for n := 0; n < 2 && lines.Scan(); {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue // the id, the time after which to connect again, an empty line
+		}
+		var m struct {
+			Header string
+			Body   string
+			Offset int
+		}
+		if err := json.Unmarshal([]byte(data), &m); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(m.Offset, m.Header, m.Body)
+		n++
+	}
+	// Output:
+	// text/event-stream; charset=utf-8
+	// 2 item two
+	// 3 item three
+}

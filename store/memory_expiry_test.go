@@ -1,0 +1,164 @@
+package store_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+)
+
+func TestMemoryTTL(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, 0)
+		o := store.AppendOptions{Size: 10, TTL: time.Minute}
+		for range 3 {
+			mustAppend(t, m, "ch", "1", o)
+			time.Sleep(20 * time.Second)
+		}
+		p := readAll(t, m, "ch") // one is a minute old now
+		require.Len(t, p.Entries, 2)
+		require.EqualValues(t, 2, p.First)
+		time.Sleep(40*time.Second - 1)
+		require.Len(t, readAll(t, m, "ch").Entries, 1)
+		time.Sleep(1)
+		p = readAll(t, m, "ch")
+		require.Empty(t, p.Entries)
+		require.EqualValues(t, 4, p.First)
+		require.EqualValues(t, 3, p.Top.Offset)
+
+		// What had expired does not come back with a longer TTL.
+		mustAppend(t, m, "ch", "4", store.AppendOptions{Size: 10, TTL: time.Hour})
+		require.EqualValues(t, 4, readAll(t, m, "ch").First)
+	})
+}
+
+func TestMemoryMetaTTL(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, 0)
+		o := store.AppendOptions{Size: 10, TTL: time.Minute}
+		first := mustAppend(t, m, "ch", "1", o)
+		time.Sleep(store.MetaTTL - 1)
+		require.Equal(t, first, top(t, m, "ch"))
+		second := mustAppend(t, m, "ch", "2", o)
+		require.Equal(t, store.Position{Epoch: first.Epoch, Offset: 2}, second)
+
+		time.Sleep(store.MetaTTL)
+		require.Equal(t, store.Position{}, top(t, m, "ch"))
+		require.Equal(t, store.Page{}, readAll(t, m, "ch"))
+		reborn := mustAppend(t, m, "ch", "3", o)
+		require.EqualValues(t, 1, reborn.Offset)
+		require.NotEqual(t, first.Epoch, reborn.Epoch)
+
+		time.Sleep(store.MetaTTL)
+		again := mustAppend(t, m, "ch", "4", o) // with nobody having looked before
+		require.EqualValues(t, 1, again.Offset)
+		require.NotEqual(t, reborn.Epoch, again.Epoch)
+	})
+}
+
+// A position lives as long as what refers to it.
+func TestMemoryMetaOutlivesEntriesAndKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const week = 7 * 24 * time.Hour
+		m := newMemory(t, 0)
+		entry := mustAppend(t, m, "entry", "1", store.AppendOptions{Size: 1, TTL: week})
+		o := store.AppendOptions{Size: 1, TTL: time.Minute, Key: "k", KeyTTL: week}
+		key := mustAppend(t, m, "key", "1", o)
+		time.Sleep(week - 1)
+		require.Len(t, readAll(t, m, "entry").Entries, 1)
+		require.Equal(t, entry, top(t, m, "entry"))
+		pos, duplicate, err := m.Append(t.Context(), "key", store.Entry{}, o)
+		require.NoError(t, err)
+		require.True(t, duplicate)
+		require.Equal(t, key, pos)
+		time.Sleep(1)
+		require.Equal(t, store.Position{}, top(t, m, "entry"))
+		require.Equal(t, key, top(t, m, "key"), "MetaTTL counts from a duplicate, too")
+		time.Sleep(store.MetaTTL)
+		require.Equal(t, store.Position{}, top(t, m, "key"))
+	})
+}
+
+func TestMemoryKeyTTL(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, 0)
+		o := plenty
+		ttls := map[string]time.Duration{"a": time.Hour, "b": time.Second, "c": time.Minute, "d": 2 * time.Hour, "e": time.Second}
+		for _, o.Key = range []string{"a", "b", "c", "d", "e"} {
+			o.KeyTTL = ttls[o.Key]
+			mustAppend(t, m, "ch", `"`+o.Key+`"`, o)
+		}
+		start := time.Now()
+		full := m.Bytes()
+		seen := func(key string) bool {
+			// Only a key that is remembered adds nothing.
+			o := plenty
+			o.Key, o.KeyTTL = key, time.Millisecond
+			_, duplicate, err := m.Append(t.Context(), "ch", store.Entry{}, o)
+			require.NoError(t, err)
+			return duplicate
+		}
+		for _, step := range []time.Duration{time.Second, time.Minute, time.Hour, 2 * time.Hour} {
+			time.Sleep(step - 1 - time.Since(start))
+			for key, ttl := range ttls {
+				require.Equal(t, ttl >= step, seen(key), "%s before %v", key, step)
+			}
+			time.Sleep(10 * time.Millisecond)
+			for key, ttl := range ttls {
+				require.Equal(t, ttl > step, seen(key), "%s after %v", key, step)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.Positive(t, full)
+	})
+}
+
+func TestMemoryDeadAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		m := newMemory(t, 0)
+		rep := store.Report{Node: store.Node{ID: "a"}, Channels: []store.Count{{Channel: "ch", Subscribers: 1}}}
+		heartbeat := store.Report{Node: store.Node{ID: "a"}}
+		_, err := m.Report(ctx, rep)
+		require.NoError(t, err)
+		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "x"}}}))
+		for range 3 {
+			time.Sleep(store.DeadAfter - 1)
+			known, err := m.Report(ctx, heartbeat)
+			require.NoError(t, err)
+			require.True(t, known)
+		}
+		// Presence lives by reports alone.
+		time.Sleep(store.DeadAfter - 1)
+		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "y"}}}))
+		nodes, err := m.Nodes(ctx)
+		require.NoError(t, err)
+		require.Len(t, nodes, 1)
+		c, err := m.Channel(ctx, "ch")
+		require.NoError(t, err)
+		require.Equal(t, 1, c.Subscribers)
+		_, total, err := m.Members(ctx, "ch", 10)
+		require.NoError(t, err)
+		require.Equal(t, 2, total)
+
+		time.Sleep(1)
+		_, total, err = m.Members(ctx, "ch", 10)
+		require.NoError(t, err)
+		require.Zero(t, total)
+		c, err = m.Channel(ctx, "ch")
+		require.NoError(t, err)
+		require.Zero(t, c.Subscribers)
+		require.Zero(t, m.Bytes())
+		known, err := m.Report(ctx, heartbeat)
+		require.NoError(t, err)
+		require.False(t, known)
+	})
+}

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Append implements [Log]. Appending to an existing log costs one allocation
+// and about half a microsecond (BenchmarkMemoryAppend).
+func (m *Memory) Append(ctx context.Context, channel string, e Entry, o AppendOptions) (Position, bool, error) {
+	if err := m.enter(ctx); err != nil {
+		return Position{}, false, err
+	}
+	if err := o.check(); err != nil {
+		return Position{}, false, err
+	}
+	if err := m.checkFits(channel, e); err != nil {
+		return Position{}, false, err
+	}
+	packed := pack(e)
+	for {
+		l, err := m.logFor(channel)
+		if err != nil {
+			return Position{}, false, err
+		}
+		l.mu.Lock()
+		if l.gone { // dropped between logFor and Lock
+			l.mu.Unlock()
+			continue
+		}
+		wall := time.Now()
+		now := wall.Sub(m.start)
+		freed := l.expire(now)
+		if offset, ok := l.seen(o.Key); ok {
+			pos := Position{l.epoch, offset}
+			l.stayUntil(saturatingAdd(now, MetaTTL))
+			m.bytes.Add(-freed)
+			l.mu.Unlock()
+			return pos, true, nil
+		}
+		stale, err := m.touch(l)
+		if err != nil {
+			l.mu.Unlock()
+			return Position{}, false, err
+		}
+		packed.at, packed.wall = now, wall.UnixMilli()
+		grown := l.add(packed, o)
+		pos := Position{l.epoch, l.top}
+		m.bytes.Add(grown - freed)
+		l.mu.Unlock()
+
+		m.tidy(stale, now)
+		m.evict()
+		return pos, false, nil
+	}
+}
+
+// Range implements [Log].
+func (m *Memory) Range(ctx context.Context, channel string, q Query) (Page, error) {
+	if err := m.enter(ctx); err != nil {
+		return Page{}, err
+	}
+	l, err := m.find(channel)
+	if l == nil {
+		return Page{}, err
+	}
+	l.mu.Lock()
+	m.bytes.Add(-l.expire(m.now()))
+	if l.epoch == "" {
+		l.mu.Unlock()
+		return Page{}, nil
+	}
+	page := Page{Top: Position{l.epoch, l.top}, First: l.first()}
+	offset, found := l.slice(q)
+	l.mu.Unlock()
+
+	// What is packed never changes: no lock is held while it is copied out.
+	if len(found) > 0 {
+		page.Entries = make([]Entry, len(found))
+	}
+	for i, p := range found {
+		page.Entries[i] = p.unpack(offset + uint64(i))
+	}
+	return page, nil
+}
+
+// Tops implements [Log].
+func (m *Memory) Tops(ctx context.Context, channels []string) ([]Position, error) {
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	tops := make([]Position, len(channels))
+	now := m.now()
+	for i, name := range channels {
+		l, err := m.find(name)
+		if err != nil {
+			return nil, err
+		}
+		if l == nil {
+			continue
+		}
+		l.mu.Lock()
+		m.bytes.Add(-l.expire(now))
+		tops[i] = Position{l.epoch, l.top}
+		l.mu.Unlock()
+	}
+	return tops, nil
+}
+
+func (o AppendOptions) check() error {
+	switch {
+	case o.Size < 1:
+		return fmt.Errorf("store: AppendOptions.Size is %d; it must be at least 1", o.Size)
+	case o.TTL < time.Millisecond:
+		return fmt.Errorf("store: AppendOptions.TTL is %v; it must be at least 1ms", o.TTL)
+	case o.Key != "" && o.KeyTTL < time.Millisecond:
+		return fmt.Errorf("store: AppendOptions.KeyTTL is %v; with a Key it must be at least 1ms", o.KeyTTL)
+	}
+	return nil
+}
+
+// checkFits says whether e fits once all that can be evicted is, so that an
+// Append that succeeds has not evicted its own entry.
+func (m *Memory) checkFits(channel string, e Entry) error {
+	need := logCost(channel) + int64(len(e.Header)) + int64(len(e.Body)) + entryOverhead
+	if need > m.maxBytes {
+		return fmt.Errorf("store: an entry that takes %d bytes doesn't fit into MemoryOptions.MaxBytes (%d)", need, m.maxBytes)
+	}
+	if pinned := m.pinned.Load(); need > m.maxBytes-pinned {
+		return fmt.Errorf("%w: what replicas reported takes %d bytes of MemoryOptions.MaxBytes (%d)", ErrUnavailable, pinned, m.maxBytes)
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidwall/btree"
+)
+
+// Estimates of what things take besides their text, in bytes, with Go's
+// overhead (TestMemoryCountsWhatItTakes).
+const (
+	nodeOverhead   = 400
+	countOverhead  = 130 // a replica's numbers of a channel, and their share in the sum
+	roomOverhead   = 220
+	memberOverhead = 200 // a member, its places in the room and in the replica's set
+)
+
+// registry holds what replicas report, presence too.
+type registry struct {
+	mu    sync.Mutex // guards all, what the pointers lead to too
+	nodes map[string]*replica
+	sums  *btree.Map[string, *numbers] // by channel, over all replicas; never all zero
+	rooms map[string]*room             // by channel; never empty
+}
+
+// replica is what one replica has reported.
+type replica struct {
+	node    Node
+	seen    time.Duration // see Memory.now
+	counts  map[string]*numbers
+	members map[memberKey]struct{}
+}
+
+// numbers are those of a Count.
+type numbers struct{ subscribers, publishes int }
+
+func newRegistry() registry {
+	return registry{
+		nodes: make(map[string]*replica),
+		sums:  new(btree.Map[string, *numbers]),
+		rooms: make(map[string]*room),
+	}
+}
+
+// lockRegistry begins every method of Registry and Presence: it returns with
+// reg.mu held and no dead replica left, or with an error.
+func (m *Memory) lockRegistry(ctx context.Context) (now time.Duration, err error) {
+	if err := m.enter(ctx); err != nil {
+		return 0, err
+	}
+	m.reg.mu.Lock()
+	if m.closed.Load() {
+		m.reg.mu.Unlock()
+		return 0, ErrClosed
+	}
+	now = m.now()
+	for _, r := range m.reg.nodes {
+		if now-r.seen >= DeadAfter {
+			m.removeLocked(r)
+		}
+	}
+	return now, nil
+}
+
+// Report implements [Registry].
+func (m *Memory) Report(ctx context.Context, rep Report) (known bool, err error) {
+	now, err := m.lockRegistry(ctx)
+	if err != nil {
+		return false, err
+	}
+	r, known := m.reg.nodes[rep.Node.ID]
+	if !known {
+		r = &replica{
+			counts:  make(map[string]*numbers),
+			members: make(map[memberKey]struct{}),
+		}
+		r.node.ID = strings.Clone(rep.Node.ID)
+		m.reg.nodes[r.node.ID] = r
+		m.pin(nodeCost(r.node))
+	}
+	if rep.Full {
+		m.clearLocked(r)
+	}
+	m.pin(-nodeCost(r.node))
+	r.seen = now
+	r.node.Started = rep.Node.Started.Round(0)
+	r.node.Seen = time.Now().Truncate(time.Millisecond).UTC()
+	r.node.Info = bytes.Clone(rep.Node.Info)
+	m.pin(nodeCost(r.node))
+	for _, c := range rep.Channels {
+		m.countLocked(r, c.Channel, numbers{c.Subscribers, c.Publishes})
+	}
+	m.reg.mu.Unlock()
+	m.evict()
+	return known, nil
+}
+
+// Forget implements [Registry].
+func (m *Memory) Forget(ctx context.Context, node string) error {
+	if _, err := m.lockRegistry(ctx); err != nil {
+		return err
+	}
+	defer m.reg.mu.Unlock()
+	if r, ok := m.reg.nodes[node]; ok {
+		m.removeLocked(r)
+	}
+	return nil
+}
+
+// Nodes implements [Registry].
+func (m *Memory) Nodes(ctx context.Context) ([]Node, error) {
+	if _, err := m.lockRegistry(ctx); err != nil {
+		return nil, err
+	}
+	defer m.reg.mu.Unlock()
+	nodes := make([]Node, 0, len(m.reg.nodes))
+	for _, r := range m.reg.nodes {
+		n := r.node
+		n.Info = bytes.Clone(n.Info)
+		nodes = append(nodes, n)
+	}
+	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.ID, b.ID) })
+	return nodes, nil
+}
+
+// Channels implements [Registry]. Its cost depends on limit, not on how many
+// channels there are (BenchmarkMemoryChannels).
+func (m *Memory) Channels(ctx context.Context, prefix, after string, limit int) ([]Count, error) {
+	if _, err := m.lockRegistry(ctx); err != nil {
+		return nil, err
+	}
+	defer m.reg.mu.Unlock()
+	if limit <= 0 {
+		return nil, nil
+	}
+	counts := make([]Count, 0, min(limit, m.reg.sums.Len(), 1024))
+	m.reg.sums.Ascend(max(prefix, after), func(name string, n *numbers) bool {
+		if !strings.HasPrefix(name, prefix) {
+			return false
+		}
+		if name != after || after < prefix { // after itself is not asked for
+			counts = append(counts, n.count(name))
+		}
+		return len(counts) < limit
+	})
+	return counts, nil
+}
+
+// Channel implements [Registry].
+func (m *Memory) Channel(ctx context.Context, name string) (Count, error) {
+	if _, err := m.lockRegistry(ctx); err != nil {
+		return Count{}, err
+	}
+	defer m.reg.mu.Unlock()
+	if n, ok := m.reg.sums.Get(name); ok {
+		return n.count(name), nil
+	}
+	return Count{Channel: name}, nil
+}
+
+func (n numbers) count(channel string) Count {
+	return Count{Channel: channel, Subscribers: n.subscribers, Publishes: n.publishes}
+}
+
+// countLocked sets a replica's numbers of a channel, and corrects the sum.
+func (m *Memory) countLocked(r *replica, channel string, n numbers) {
+	row, ok := r.counts[channel]
+	if !ok {
+		if n == (numbers{}) {
+			return
+		}
+		// The rows are pointers since setting a map's value sets its key
+		// too, which would keep the caller's memory.
+		channel = strings.Clone(channel)
+		row = new(numbers)
+		r.counts[channel] = row
+		m.pin(int64(len(channel)) + countOverhead)
+	}
+	m.sumLocked(channel, n.subscribers-row.subscribers, n.publishes-row.publishes)
+	*row = n
+	if n == (numbers{}) {
+		delete(r.counts, channel)
+		m.pin(-int64(len(channel)) - countOverhead)
+	}
+}
+
+func (m *Memory) sumLocked(channel string, subscribers, publishes int) {
+	sum, ok := m.reg.sums.Get(channel)
+	if !ok {
+		sum = new(numbers)
+	}
+	sum.subscribers += subscribers
+	sum.publishes += publishes
+	if *sum == (numbers{}) {
+		m.reg.sums.Delete(channel)
+	} else if !ok {
+		m.reg.sums.Set(channel, sum)
+	}
+}
+
+// removeLocked forgets a replica.
+func (m *Memory) removeLocked(r *replica) {
+	m.clearLocked(r)
+	delete(m.reg.nodes, r.node.ID)
+	m.pin(-nodeCost(r.node))
+}
+
+// clearLocked forgets what a replica reported of channels and presence.
+func (m *Memory) clearLocked(r *replica) {
+	for channel := range r.counts {
+		m.countLocked(r, channel, numbers{})
+	}
+	for key := range r.members {
+		m.leaveLocked(r, key)
+	}
+}
+
+// pin counts bytes that are never evicted.
+func (m *Memory) pin(n int64) {
+	m.pinned.Add(n)
+	m.bytes.Add(n)
+}
+
+func nodeCost(n Node) int64 { return int64(len(n.ID)) + int64(len(n.Info)) + nodeOverhead }

@@ -1,0 +1,120 @@
+package storetest
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+)
+
+var bytesCases = []Case{
+	{"EntriesComeBackWhole", "Header and body come back byte for byte, whatever is in them; Time is the Store's, in milliseconds.", entriesComeBackWhole},
+	{"ChannelNames", "Any name is a channel of its own: long, in any language, with the characters that servers treat specially.", channelNames},
+	{"BodyOfOneMiB", "A body of 1 MiB is stored and returned whole.", bodyOfOneMiB},
+	{"BytesAreNotShared", "The caller may change its body after Append, and what Range gave it, without changing the log.", bytesAreNotShared},
+}
+
+func entriesComeBackWhole(t *testing.T, s store.Store) {
+	ch := unique("log")
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	texts := []string{
+		"",
+		"plain",
+		" white\tspace\r\n ",
+		"\x00",
+		"a\x00b:c\x00",
+		"Grüße, 世界 🎉 \u2028",
+		`{"json":"\u0000 \" \\"}`,
+		"\xff\xfe not UTF-8",
+		string(every),
+		strings.Repeat("long ", 5000),
+	}
+	for _, text := range texts {
+		appendOne(t, s, ch, store.Entry{Header: text, Body: []byte(text + "!")}, plenty)
+		appendOne(t, s, ch, store.Entry{Header: text}, plenty)
+		appendOne(t, s, ch, store.Entry{Body: []byte(text)}, plenty)
+	}
+	all := readN(t, s, ch, 3*len(texts))
+	for i, text := range texts {
+		require.Equal(t, text, all[3*i].Header)
+		require.Equal(t, text+"!", string(all[3*i].Body))
+		require.Equal(t, text, all[3*i+1].Header)
+		require.Empty(t, all[3*i+1].Body)
+		require.Empty(t, all[3*i+2].Header)
+		require.Equal(t, text, string(all[3*i+2].Body))
+	}
+
+	// What the caller sets of Offset and Time doesn't matter.
+	pos := appendOne(t, s, ch, store.Entry{Offset: 99, Time: time.Unix(1, 0), Body: body(1)}, plenty)
+	last := readN(t, s, ch, 3*len(texts)+1)[3*len(texts)]
+	require.Equal(t, pos.Offset, last.Offset)
+	require.WithinDuration(t, time.Now(), last.Time, time.Hour)
+	require.True(t, last.Time.Truncate(time.Millisecond).Equal(last.Time), "%v is more precise than a millisecond", last.Time)
+}
+
+func channelNames(t *testing.T, s store.Store) {
+	base := unique("name")
+	names := []string{
+		base,
+		base + ":",
+		base + ":meta",
+		base + "*",
+		base + "?",
+		base + "[a-z]",
+		base + "{tag}",
+		"{" + base + "}",
+		base + " with space",
+		base + "/slash/",
+		base + "%2F",
+		base + "\x00",
+		base + "UPPER",
+		base + "upper",
+		base + strings.Repeat("ж世", 40), // above 200 bytes
+		base + strings.Repeat("x", 200),
+		base + strings.Repeat("x", 201),
+	}
+	for i, name := range names {
+		appendOne(t, s, name, store.Entry{Header: name, Body: body(i)}, plenty)
+	}
+	for i, name := range names {
+		e := readN(t, s, name, 1)[0]
+		require.Equal(t, name, e.Header)
+		require.Equal(t, string(body(i)), string(e.Body))
+	}
+}
+
+func bodyOfOneMiB(t *testing.T, s store.Store) {
+	ch := unique("log")
+	big := []byte(`"` + strings.Repeat("0123456789abcdef", 1<<16) + `"`)
+	appendOne(t, s, ch, store.Entry{Header: "big", Body: big}, plenty)
+	appendOne(t, s, ch, store.Entry{Header: "small", Body: body(2)}, plenty)
+	got := readN(t, s, ch, 2)[0].Body
+	require.True(t, bytes.Equal(big, got), "the body of %d bytes came back as another one of %d bytes", len(big), len(got))
+}
+
+func bytesAreNotShared(t *testing.T, s store.Store) {
+	ch := unique("log")
+	b := []byte(`"original"`)
+	appendOne(t, s, ch, store.Entry{Body: b}, plenty)
+	require.Equal(t, `"original"`, string(b), "Append changed the body")
+	copy(b, `"changed!"`)
+	appendOne(t, s, ch, store.Entry{Body: []byte(`"second"`)}, plenty)
+
+	got := readN(t, s, ch, 2)
+	require.Equal(t, `"original"`, string(got[0].Body))
+	copy(got[0].Body, `"changed!"`)
+	_ = append(got[0].Body, "more"...)
+	require.Equal(t, `"second"`, string(got[1].Body), "two bodies share memory")
+	got[1] = store.Entry{}
+
+	got = readN(t, s, ch, 2)
+	require.Equal(t, `"original"`, string(got[0].Body))
+	require.Equal(t, `"second"`, string(got[1].Body))
+}

@@ -1,0 +1,133 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+)
+
+var lifeCases = []Case{
+	{"CancelledContext", "With a cancelled context every method fails with the context's error, and does nothing.", cancelledContext},
+	{"UseAfterClose", "After Close every method returns ErrClosed; a second Close returns nil.", useAfterClose},
+	{"CloseDuringCalls", "Close while others call makes each call either succeed or return ErrClosed; none hangs.", closeDuringCalls},
+}
+
+// calls returns a call of each method, on names that begin with base.
+func calls(s store.Store, base string) map[string]func(ctx context.Context) error {
+	return map[string]func(ctx context.Context) error{
+		"Append": func(ctx context.Context) error {
+			_, _, err := s.Append(ctx, base+"log", store.Entry{Header: "h", Body: body(1)}, plenty)
+			return err
+		},
+		"Range": func(ctx context.Context) error {
+			_, err := s.Range(ctx, base+"log", store.Query{Limit: 10})
+			return err
+		},
+		"Tops": func(ctx context.Context) error {
+			_, err := s.Tops(ctx, []string{base + "log", base + "absent"})
+			return err
+		},
+		"Report": func(ctx context.Context) error {
+			_, err := s.Report(ctx, store.Report{
+				Node:     store.Node{ID: base + "new"},
+				Channels: []store.Count{{Channel: base + "ch", Subscribers: 1}},
+			})
+			return err
+		},
+		"Forget": func(ctx context.Context) error { return s.Forget(ctx, base+"node") },
+		"Nodes": func(ctx context.Context) error {
+			_, err := s.Nodes(ctx)
+			return err
+		},
+		"Channels": func(ctx context.Context) error {
+			_, err := s.Channels(ctx, base, "", 10)
+			return err
+		},
+		"Channel": func(ctx context.Context) error {
+			_, err := s.Channel(ctx, base+"ch")
+			return err
+		},
+		"UpdatePresence": func(ctx context.Context) error {
+			return s.UpdatePresence(ctx, base+"node", []store.PresenceChange{join(base+"ch", "id")})
+		},
+		"Members": func(ctx context.Context) error {
+			_, _, err := s.Members(ctx, base+"ch", 10)
+			return err
+		},
+	}
+}
+
+func cancelledContext(t *testing.T, s store.Store) {
+	base := unique("cancelled")
+	report(t, s, base+"node", true)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range calls(s, base) {
+		require.ErrorIs(t, call(ctx), context.Canceled, name)
+	}
+	requireAbsent(t, readAll(t, s, base+"log"))
+	require.Equal(t, []string{base + "node"}, nodeIDs(t, s, base))
+	require.Empty(t, channels(t, s, base, "", 10))
+	_, total := members(t, s, base+"ch", 10)
+	require.Zero(t, total)
+}
+
+func useAfterClose(t *testing.T, s store.Store) {
+	base := unique("closed")
+	appendN(t, s, base+"log", 3, plenty)
+	report(t, s, base+"node", true, store.Count{Channel: base + "ch", Subscribers: 1})
+	require.NoError(t, s.Close())
+	for name, call := range calls(s, base) {
+		require.ErrorIs(t, call(t.Context()), store.ErrClosed, name)
+	}
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+}
+
+func closeDuringCalls(t *testing.T, s store.Store) {
+	base := unique("closing")
+	ctx := t.Context()
+	report(t, s, base+"node", true)
+	started := make(chan struct{}, 1000)
+	var wg sync.WaitGroup
+	for name, call := range calls(s, base) {
+		for range 3 {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					err := call(ctx)
+					if n == 5 {
+						started <- struct{}{}
+					}
+					if errors.Is(err, store.ErrClosed) {
+						if n < 5 {
+							started <- struct{}{}
+						}
+						return
+					}
+					if !assert.NoError(t, err, name) {
+						started <- struct{}{}
+						return
+					}
+				}
+			})
+		}
+	}
+	for range 3 * len(calls(s, base)) {
+		<-started
+	}
+	var closers sync.WaitGroup
+	for range 3 {
+		closers.Go(func() { assert.NoError(t, s.Close()) })
+	}
+	closers.Wait()
+	for name, call := range calls(s, base) {
+		require.ErrorIs(t, call(ctx), store.ErrClosed, name)
+	}
+	wg.Wait()
+}

@@ -1,0 +1,286 @@
+package storetest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+)
+
+var registryCases = []Case{
+	{"NodesSorted", "Nodes are sorted by ID, with Started and Info as reported last, and Seen by the Store's clock; bytes are not shared.", nodesSorted},
+	{"ReportKnown", "Report returns true where a living record of the replica existed before, and false otherwise.", reportKnown},
+	{"SumsOverReplicas", "Channels and Channel return the sums of all replicas; a Report changes only the channels it names.", sumsOverReplicas},
+	{"ZeroCountsVanish", "A channel whose numbers are all zero leaves Channels; one with any number left stays.", zeroCountsVanish},
+	{"ChannelsPages", "Channels returns what begins with prefix and is greater than after, in byte order, up to limit.", channelsPages},
+	{"FullReplaces", "A Report with Full forgets all that the replica, and no other one, reported before of channels.", fullReplaces},
+	{"ForgetRemoves", "Forget removes a replica and all that it reported, at once; an unknown one is no error.", forgetRemoves},
+	{"DeadReplicaVanishes", "DeadAfter after its last Report all of a replica leaves every answer, also its presence; when it comes back, it is unknown and only what it reports anew is there.", deadReplicaVanishes},
+}
+
+func nodesSorted(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	base := unique("node")
+	started := time.Now().Add(-time.Hour)
+	for _, id := range []string{"c", "a", "B", "ä"} {
+		info := json.RawMessage(`{"id":"` + id + `"}`)
+		_, err := s.Report(ctx, store.Report{Node: store.Node{ID: base + id, Started: started, Info: info}})
+		require.NoError(t, err)
+		copy(info, `{"id":"?`)
+	}
+	require.Equal(t, []string{base + "B", base + "a", base + "c", base + "ä"}, nodeIDs(t, s, base))
+	for range 2 { // the second time after the first answer was overwritten
+		nodes, err := s.Nodes(ctx)
+		require.NoError(t, err)
+		for _, n := range nodes {
+			if id, mine := strings.CutPrefix(n.ID, base); mine {
+				require.Equal(t, `{"id":"`+id+`"}`, string(n.Info))
+				require.WithinDuration(t, started, n.Started, time.Millisecond)
+				require.WithinDuration(t, time.Now(), n.Seen, time.Hour)
+				clear(n.Info)
+			}
+		}
+	}
+
+	_, err := s.Report(ctx, store.Report{Node: store.Node{ID: base + "a", Started: started, Info: json.RawMessage(`"new"`)}})
+	require.NoError(t, err)
+	nodes, err := s.Nodes(ctx)
+	require.NoError(t, err)
+	i := slices.IndexFunc(nodes, func(n store.Node) bool { return n.ID == base+"a" })
+	require.Equal(t, `"new"`, string(nodes[i].Info))
+}
+
+func reportKnown(t *testing.T, s store.Store) {
+	a, b := unique("a"), unique("b")
+	require.False(t, report(t, s, a, false))
+	require.True(t, report(t, s, a, false))
+	require.True(t, report(t, s, a, true))
+	require.False(t, report(t, s, b, true), "Full is not what makes a replica known")
+	require.True(t, report(t, s, b, false))
+	require.NoError(t, s.Forget(t.Context(), a))
+	require.False(t, report(t, s, a, false))
+	require.True(t, report(t, s, a, false))
+}
+
+func sumsOverReplicas(t *testing.T, s store.Store) {
+	a, b, ch := unique("a"), unique("b"), unique("ch")
+	report(t, s, a, true, store.Count{Channel: ch + "1", Subscribers: 3, Publishes: 7}, store.Count{Channel: ch + "2", Subscribers: 1})
+	// What an unknown replica reports counts too.
+	report(t, s, b, false, store.Count{Channel: ch + "1", Subscribers: 2}, store.Count{Channel: ch + "3", Publishes: 4})
+	require.Equal(t, []store.Count{
+		{Channel: ch + "1", Subscribers: 5, Publishes: 7},
+		{Channel: ch + "2", Subscribers: 1},
+		{Channel: ch + "3", Publishes: 4},
+	}, channels(t, s, ch, "", 10))
+
+	report(t, s, a, false, store.Count{Channel: ch + "1", Subscribers: 1, Publishes: 1})
+	report(t, s, b, false)
+	require.Equal(t, []store.Count{
+		{Channel: ch + "1", Subscribers: 3, Publishes: 1},
+		{Channel: ch + "2", Subscribers: 1},
+		{Channel: ch + "3", Publishes: 4},
+	}, channels(t, s, ch, "", 10))
+
+	for name, want := range map[string]store.Count{
+		ch + "1": {Channel: ch + "1", Subscribers: 3, Publishes: 1},
+		ch + "3": {Channel: ch + "3", Publishes: 4},
+		ch + "4": {Channel: ch + "4"},
+	} {
+		c, err := s.Channel(t.Context(), name)
+		require.NoError(t, err)
+		require.Equal(t, want, c)
+	}
+}
+
+func zeroCountsVanish(t *testing.T, s store.Store) {
+	a, b, ch := unique("a"), unique("b"), unique("ch")
+	report(t, s, a, true,
+		store.Count{Channel: ch + "1", Subscribers: 1, Publishes: 1},
+		store.Count{Channel: ch + "2", Subscribers: 1},
+		store.Count{Channel: ch + "3"})
+	report(t, s, b, true, store.Count{Channel: ch + "2", Subscribers: 1})
+	require.Len(t, channels(t, s, ch, "", 10), 2)
+
+	report(t, s, a, false, store.Count{Channel: ch + "1", Publishes: 1}, store.Count{Channel: ch + "2"})
+	require.Equal(t, []store.Count{
+		{Channel: ch + "1", Publishes: 1},
+		{Channel: ch + "2", Subscribers: 1},
+	}, channels(t, s, ch, "", 10))
+
+	report(t, s, a, false, store.Count{Channel: ch + "1"}, store.Count{Channel: ch + "never"})
+	report(t, s, b, false, store.Count{Channel: ch + "2"})
+	require.Empty(t, channels(t, s, ch, "", 10))
+	c, err := s.Channel(t.Context(), ch+"1")
+	require.NoError(t, err)
+	require.Equal(t, store.Count{Channel: ch + "1"}, c)
+
+	report(t, s, a, false, store.Count{Channel: ch + "1", Subscribers: 2})
+	require.Equal(t, []store.Count{{Channel: ch + "1", Subscribers: 2}}, channels(t, s, ch, "", 10))
+}
+
+func channelsPages(t *testing.T, s store.Store) {
+	a, b, base := unique("a"), unique("b"), unique("ch")
+	var names []string
+	for i := range 40 {
+		names = append(names, fmt.Sprint(base, "n", i))
+	}
+	names = append(names, base, base+"*", base+"N1", base+"[n]", base+"n", base+"n1\x00", base+"n1:", base+"nß", base+"zoë", base+"世界", base+"\U0010ffff")
+	for i, name := range names {
+		// Each replica has every second one, and some are on both.
+		if i%2 == 0 || i%5 == 0 {
+			report(t, s, a, false, store.Count{Channel: name, Subscribers: 1})
+		}
+		if i%2 == 1 || i%5 == 0 {
+			report(t, s, b, false, store.Count{Channel: name, Subscribers: 1})
+		}
+	}
+	slices.Sort(names)
+
+	get := func(prefix, after string, limit int) []string {
+		got := []string{}
+		for _, c := range channels(t, s, prefix, after, limit) {
+			got = append(got, c.Channel)
+		}
+		return got
+	}
+	withPrefix := func(prefix, after string, limit int) []string {
+		want := []string{}
+		for _, n := range names {
+			if strings.HasPrefix(n, prefix) && n > after && len(want) < limit {
+				want = append(want, n)
+			}
+		}
+		return want
+	}
+	require.Equal(t, names, get(base, "", 1000))
+	for _, limit := range []int{1, 7, len(names)} {
+		var all []string
+		for after := ""; ; {
+			page := get(base, after, limit)
+			require.LessOrEqual(t, len(page), limit)
+			if len(page) == 0 {
+				break
+			}
+			require.Greater(t, page[0], after)
+			all = append(all, page...)
+			after = page[len(page)-1]
+		}
+		require.Equal(t, names, all, "in pages of %d", limit)
+	}
+	for _, prefix := range []string{base, base + "n", base + "n1", base + "n1:", base + "N", base + "*", base + "[", base + "世", base + "none"} {
+		for _, after := range []string{"", base, base + "n", base + "n1", base + "n15", base + "n2", base + "n39x", base + "~", "\U0010ffff"} {
+			for _, limit := range []int{0, 1, 3, 1000} {
+				require.Equal(t, withPrefix(prefix, after, limit), get(prefix, after, limit), "%q after %q limit %d", prefix, after, limit)
+			}
+		}
+	}
+}
+
+func fullReplaces(t *testing.T, s store.Store) {
+	a, b, ch := unique("a"), unique("b"), unique("ch")
+	report(t, s, a, true, store.Count{Channel: ch + "1", Subscribers: 1}, store.Count{Channel: ch + "2", Subscribers: 2})
+	report(t, s, b, true, store.Count{Channel: ch + "1", Subscribers: 10})
+	report(t, s, a, true, store.Count{Channel: ch + "2", Subscribers: 3}, store.Count{Channel: ch + "3", Subscribers: 4})
+	require.Equal(t, []store.Count{
+		{Channel: ch + "1", Subscribers: 10},
+		{Channel: ch + "2", Subscribers: 3},
+		{Channel: ch + "3", Subscribers: 4},
+	}, channels(t, s, ch, "", 10))
+	report(t, s, a, true)
+	require.Equal(t, []store.Count{{Channel: ch + "1", Subscribers: 10}}, channels(t, s, ch, "", 10))
+	require.Equal(t, []string{a}, nodeIDs(t, s, a))
+}
+
+func forgetRemoves(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	a, b, ch := unique("a"), unique("b"), unique("ch")
+	report(t, s, a, true, store.Count{Channel: ch, Subscribers: 1, Publishes: 2})
+	report(t, s, b, true, store.Count{Channel: ch, Subscribers: 4})
+	update(t, s, a, join(ch, "on a"))
+	update(t, s, b, join(ch, "on b"))
+
+	require.NoError(t, s.Forget(ctx, a))
+	require.Empty(t, nodeIDs(t, s, a))
+	require.Equal(t, []string{b}, nodeIDs(t, s, b))
+	require.Equal(t, []store.Count{{Channel: ch, Subscribers: 4}}, channels(t, s, ch, "", 10))
+	ids, total := members(t, s, ch, 10)
+	require.Equal(t, []string{"on b"}, ids)
+	require.Equal(t, 1, total)
+
+	require.NoError(t, s.Forget(ctx, a))
+	require.NoError(t, s.Forget(ctx, unique("never")))
+	report(t, s, a, false)
+	require.Equal(t, []store.Count{{Channel: ch, Subscribers: 4}}, channels(t, s, ch, "", 10), "a forgotten replica's numbers came back")
+	_, total = members(t, s, ch, 10)
+	require.Equal(t, 1, total, "a forgotten replica's members came back")
+}
+
+func deadReplicaVanishes(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	dead, alive, ch := unique("dead"), unique("alive"), unique("ch")
+	report(t, s, alive, true, store.Count{Channel: ch, Subscribers: 1})
+	update(t, s, alive, join(ch, "on alive"))
+	before := time.Now()
+	report(t, s, dead, true, store.Count{Channel: ch, Subscribers: 2}, store.Count{Channel: ch + "only", Publishes: 1})
+	update(t, s, dead, join(ch, "on dead"))
+	after := time.Now()
+
+	// Each answer is checked for itself: the replica is there until
+	// DeadAfter has passed, and gone a bit later. In between both is right.
+	answers := map[string]func() bool{
+		"Nodes": func() bool { return len(nodeIDs(t, s, dead)) == 0 },
+		"Channels": func() bool {
+			return slices.Equal(channels(t, s, ch, "", 10), []store.Count{{Channel: ch, Subscribers: 1}})
+		},
+		"Channel": func() bool {
+			c, err := s.Channel(ctx, ch+"only")
+			require.NoError(t, err)
+			return c == store.Count{Channel: ch + "only"}
+		},
+		"Members": func() bool {
+			ids, total := members(t, s, ch, 10)
+			return total == 1 && slices.Equal(ids, []string{"on alive"})
+		},
+	}
+	heartbeat := before
+	for len(answers) > 0 {
+		if now := time.Now(); now.Sub(heartbeat) > store.DeadAfter/5 {
+			heartbeat = now
+			require.True(t, report(t, s, alive, false), "the living replica must report in time")
+		}
+		for name, gone := range answers {
+			if gone() {
+				require.Greater(t, time.Since(before), store.DeadAfter-time.Second, "%s: gone too early", name)
+				delete(answers, name)
+				continue
+			}
+			// A heartbeat is kept for as long as DeadAfter, and a server may
+			// take a bit longer; slow answers are not its fault.
+			require.Less(t, time.Since(after), store.DeadAfter+5*time.Second, "%s: not gone", name)
+		}
+		sleep(ctx, 50*time.Millisecond)
+	}
+
+	update(t, s, dead, join(ch, "dropped"))
+	require.False(t, report(t, s, dead, false))
+	require.Equal(t, []store.Count{{Channel: ch, Subscribers: 1}}, channels(t, s, ch, "", 10), "numbers came back from the dead")
+	ids, _ := members(t, s, ch, 10)
+	require.Equal(t, []string{"on alive"}, ids, "members came back from the dead")
+	require.True(t, report(t, s, dead, true, store.Count{Channel: ch, Subscribers: 5}))
+	require.Equal(t, []store.Count{{Channel: ch, Subscribers: 6}}, channels(t, s, ch, "", 10))
+}
+
+// sleep is the pause between two questions.
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

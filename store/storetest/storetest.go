@@ -1,0 +1,207 @@
+// Package storetest proves that a [store.Store] keeps what its interface
+// promises:
+//
+//	func TestStore(t *testing.T) {
+//		storetest.Run(t, func(t *testing.T) store.Store { return mystore.New(…) })
+//	}
+//
+// Nothing is assumed of how fast a Store is, nor that it is empty: the cases
+// use names of their own, and may run at the same time on the same server.
+package storetest
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+)
+
+// Case is one promise of a Store.
+type Case struct {
+	Name    string
+	Explain string // what is promised, and why; shown where it is broken
+	Check   func(t *testing.T, s store.Store)
+}
+
+// Run checks all [Cases] in parallel subtests, each with a Store that open
+// made for it, which Run closes. It takes a bit longer than
+// [store.DeadAfter]. A case that hangs for a minute ends the test binary with
+// a dump of all goroutines.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	for _, c := range Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			c.Run(t, open)
+		})
+	}
+}
+
+// Run checks one case as [Run] does, in t itself. A Store that does no I/O may
+// be checked inside a testing/synctest bubble, where waiting takes no time.
+func (c Case) Run(t *testing.T, open func(t *testing.T) store.Store) {
+	watchdog := time.AfterFunc(time.Minute, func() {
+		buf := make([]byte, 1<<20)
+		panic(fmt.Sprintf("%s hangs: %s\n\n%s", t.Name(), c.Explain, buf[:runtime.Stack(buf, true)]))
+	})
+	defer watchdog.Stop()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what is promised: %s", c.Explain)
+		}
+	})
+	s := open(t)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	c.Check(t, s)
+}
+
+// Cases returns all that [Run] checks.
+func Cases() []Case {
+	var all []Case
+	for _, group := range [][]Case{logCases, bytesCases, keyCases, registryCases, presenceCases, lifeCases} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+// The limits of cases that are about something else.
+var plenty = store.AppendOptions{Size: 10_000, TTL: time.Hour}
+
+// patience is how long a case waits for what must happen.
+const patience = 20 * time.Second
+
+// unique returns a name that no other case uses.
+func unique(what string) string { return "storetest-" + what + "-" + rand.Text()[:12] + "-" }
+
+// body returns a JSON body.
+func body(i int) json.RawMessage { return json.RawMessage(fmt.Sprintf(`{"n":%d}`, i)) }
+
+// appendN appends n entries with the bodies 1 … n, and returns the last position.
+func appendN(t *testing.T, s store.Store, channel string, n int, o store.AppendOptions) (last store.Position) {
+	t.Helper()
+	for i := 1; i <= n; i++ {
+		last = appendOne(t, s, channel, store.Entry{Header: "h", Body: body(i)}, o)
+	}
+	return last
+}
+
+// appendOne appends an entry that is no duplicate.
+func appendOne(t *testing.T, s store.Store, channel string, e store.Entry, o store.AppendOptions) store.Position {
+	t.Helper()
+	pos, duplicate, err := s.Append(t.Context(), channel, e, o)
+	require.NoError(t, err)
+	require.False(t, duplicate)
+	return pos
+}
+
+// read reads a part of a log.
+func read(t *testing.T, s store.Store, channel string, q store.Query) store.Page {
+	t.Helper()
+	p, err := s.Range(t.Context(), channel, q)
+	require.NoError(t, err)
+	return p
+}
+
+// readAll reads a log that has few entries.
+func readAll(t *testing.T, s store.Store, channel string) store.Page {
+	t.Helper()
+	return read(t, s, channel, store.Query{Limit: 1 << 20})
+}
+
+// readN reads a log that must have n entries.
+func readN(t *testing.T, s store.Store, channel string, n int) []store.Entry {
+	t.Helper()
+	p := readAll(t, s, channel)
+	require.Len(t, p.Entries, n)
+	return p.Entries
+}
+
+// offsets returns those of the entries.
+func offsets(p store.Page) []uint64 {
+	offs := []uint64{}
+	for _, e := range p.Entries {
+		offs = append(offs, e.Offset)
+	}
+	return offs
+}
+
+// requireAbsent checks that p is what Range returns for an absent log.
+func requireAbsent(t *testing.T, p store.Page) {
+	t.Helper()
+	require.Empty(t, p.Entries)
+	require.Zero(t, p.Top)
+	require.Zero(t, p.First)
+}
+
+// eventually asks until what it asks for is so.
+func eventually(t *testing.T, what string, ask func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ask(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			require.FailNow(t, "not within "+patience.String()+": "+what)
+		}
+	}
+}
+
+// nodeIDs returns the living replicas that belong to a case.
+func nodeIDs(t *testing.T, s store.Store, prefix string) []string {
+	t.Helper()
+	nodes, err := s.Nodes(t.Context())
+	require.NoError(t, err)
+	ids := []string{}
+	for _, n := range nodes {
+		if strings.HasPrefix(n.ID, prefix) {
+			ids = append(ids, n.ID)
+		}
+	}
+	return ids
+}
+
+// report records the numbers of a replica.
+func report(t *testing.T, s store.Store, node string, full bool, counts ...store.Count) (known bool) {
+	t.Helper()
+	known, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: node}, Full: full, Channels: counts})
+	require.NoError(t, err)
+	return known
+}
+
+// channels returns a page of the sums.
+func channels(t *testing.T, s store.Store, prefix, after string, limit int) []store.Count {
+	t.Helper()
+	counts, err := s.Channels(t.Context(), prefix, after, limit)
+	require.NoError(t, err)
+	return append([]store.Count{}, counts...)
+}
+
+// join and leave make a change of presence.
+func join(channel, id string) store.PresenceChange {
+	return store.PresenceChange{Channel: channel, Member: store.Member{ID: id, User: "user of " + id}}
+}
+
+func leave(channel, id string) store.PresenceChange {
+	return store.PresenceChange{Channel: channel, Member: store.Member{ID: id}, Left: true}
+}
+
+// update applies changes of presence.
+func update(t *testing.T, s store.Store, node string, changes ...store.PresenceChange) {
+	t.Helper()
+	require.NoError(t, s.UpdatePresence(t.Context(), node, changes))
+}
+
+// members returns the IDs of up to limit members, and how many there are.
+func members(t *testing.T, s store.Store, channel string, limit int) (ids []string, total int) {
+	t.Helper()
+	ms, total, err := s.Members(t.Context(), channel, limit)
+	require.NoError(t, err)
+	ids = []string{}
+	for _, m := range ms {
+		ids = append(ids, m.ID)
+	}
+	return ids, total
+}
