@@ -45,6 +45,7 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 		m, err := store.NewMemory(store.MemoryOptions{})
 		require.NoError(t, err)
 		r := &replicas{t: t, store: &faultyStore{Store: m}, net: meshtest.NewNetwork(1)}
+		r.store.log.Store(m)
 		for i := range n {
 			id := "r" + strconv.Itoa(i)
 			node := r.net.Join(id)
@@ -71,9 +72,11 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 // faultyStore can be down, or lose what one replica reports.
 type faultyStore struct {
 	store.Store
+	log    atomic.Pointer[store.Memory] // where the logs are
 	down   atomic.Bool
 	mute   atomic.Value // the id of a replica whose reports are lost
 	ranges atomic.Int64
+	lag    atomic.Int64 // how long an answer of Range takes to arrive, in nanoseconds
 }
 
 func (s *faultyStore) err() error {
@@ -87,7 +90,7 @@ func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o st
 	if err := s.err(); err != nil {
 		return store.Position{}, false, err
 	}
-	return s.Store.Append(ctx, ch, e, o)
+	return s.log.Load().Append(ctx, ch, e, o)
 }
 
 func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (store.Page, error) {
@@ -95,14 +98,16 @@ func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (stor
 	if err := s.err(); err != nil {
 		return store.Page{}, err
 	}
-	return s.Store.Range(ctx, ch, q)
+	page, err := s.log.Load().Range(ctx, ch, q)
+	time.Sleep(time.Duration(s.lag.Load())) // in the bubble: what is published meanwhile is not in the page
+	return page, err
 }
 
 func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position, error) {
 	if err := s.err(); err != nil {
 		return nil, err
 	}
-	return s.Store.Tops(ctx, chs)
+	return s.log.Load().Tops(ctx, chs)
 }
 
 func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) {
@@ -339,6 +344,7 @@ func TestStoreAnswerThatWasLostStillReachesSubscribers(t *testing.T) {
 func TestPromiseAfterAReconnectExactlyWhatWasMissed(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		r.net.SetFaults(meshtest.Faults{Drop: 0.2, Duplicate: 0.2, Delay: 30 * time.Millisecond})
+		r.store.lag.Store(int64(3 * time.Millisecond))
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
 		for i := range 2 {
@@ -443,11 +449,38 @@ func TestALogThatIsLostResetsItsSubscribers(t *testing.T) {
 	})
 }
 
-// lose replaces the store's contents by nothing, as FLUSHALL does.
+// TestALogThatIsLostWhileASubscriberCatchesUp resets that one too, once, and
+// nothing of the old log follows the reset.
+func TestALogThatIsLostWhileASubscriberCatchesUp(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		first := r.publish(0, "c", 0).Position
+		for n := range 1000 {
+			r.publish(0, "c", n)
+		}
+		live := r.subscribe(0, "c", channels.Position{})
+		r.store.lag.Store(int64(100 * time.Millisecond))
+		late := r.subscribe(0, "c", first)
+		time.Sleep(250 * time.Millisecond) // two pages of eight
+		lose(t, r)
+		now := r.publish(0, "c", 1).Position
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Len(t, live.close(), 1)
+		require.Len(t, live.resets, 1)
+		got := late.close()
+		require.Len(t, late.resets, 1)
+		require.Equal(t, channels.Position{Epoch: now.Epoch}, late.resets[0].Position)
+		require.Equal(t, now, got[len(got)-1].Position)
+		wantAll(t, got[:len(got)-1], 2, uint64(len(got)))
+		require.Less(t, len(got), 500)
+	})
+}
+
+// lose replaces the logs by nothing, as a restart without persistence does.
 func lose(t *testing.T, r *replicas) {
 	m, err := store.NewMemory(store.MemoryOptions{})
 	require.NoError(t, err)
-	r.store.Store = m // nothing else runs: the bubble is idle
+	r.store.log.Store(m)
 }
 
 func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
@@ -500,7 +533,11 @@ func TestALateMessageNeedsNoRead(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
+		r.net.SetFaults(meshtest.Faults{Duplicate: 1, Delay: 30 * time.Millisecond})
+		r.publish(0, "c", 100) // the last one comes twice
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		require.Zero(t, r.store.ranges.Load())
-		wantAll(t, s.close(), 1, 100)
+		wantAll(t, s.close(), 1, 101)
 	})
 }

@@ -117,54 +117,56 @@ func TestMemoryForever(t *testing.T) {
 
 func TestMemoryPages100000Channels(t *testing.T) {
 	t.Parallel()
-	const n = 100_000
-	m := newMemory(t, 0)
-	counts := make([]store.Count, n)
-	var names []string
-	for i := range counts {
-		name := fmt.Sprintf("%c%d", 'a'+i%26, i)
-		names = append(names, name)
-		counts[i] = store.Count{Channel: name, Subscribers: i + 1}
-	}
-	rand.Shuffle(n, func(i, j int) { counts[i], counts[j] = counts[j], counts[i] })
-	slices.Sort(names)
-	_, err := m.Report(t.Context(), store.Report{Node: store.Node{ID: "a"}, Full: true, Channels: counts})
-	require.NoError(t, err)
-	_, err = m.Report(t.Context(), store.Report{Node: store.Node{ID: "b"}, Full: true, Channels: counts[:n/2]})
-	require.NoError(t, err)
-
-	list := func(prefix string) (all []string, subscribers int) {
-		for after := ""; ; {
-			page, err := m.Channels(t.Context(), prefix, after, 1000)
-			require.NoError(t, err)
-			if len(page) == 0 {
-				return all, subscribers
-			}
-			for _, c := range page {
-				all = append(all, c.Channel)
-				subscribers += c.Subscribers
-			}
-			after = page[len(page)-1].Channel
+	synctest.Test(t, func(t *testing.T) { // a replica must not die of a slow machine
+		const n = 100_000
+		m := newMemory(t, 0)
+		counts := make([]store.Count, n)
+		var names []string
+		for i := range counts {
+			name := fmt.Sprintf("%c%d", 'a'+i%26, i)
+			names = append(names, name)
+			counts[i] = store.Count{Channel: name, Subscribers: i + 1}
 		}
-	}
-	want := n * (n + 1) / 2
-	for _, c := range counts[:n/2] {
-		want += c.Subscribers
-	}
-	all, subscribers := list("")
-	require.True(t, slices.Equal(names, all))
-	require.Equal(t, want, subscribers)
+		rand.Shuffle(n, func(i, j int) { counts[i], counts[j] = counts[j], counts[i] })
+		slices.Sort(names)
+		_, err := m.Report(t.Context(), store.Report{Node: store.Node{ID: "a"}, Full: true, Channels: counts})
+		require.NoError(t, err)
+		_, err = m.Report(t.Context(), store.Report{Node: store.Node{ID: "b"}, Full: true, Channels: counts[:n/2]})
+		require.NoError(t, err)
 
-	all, _ = list("q1")
-	require.True(t, slices.Equal(slices.DeleteFunc(slices.Clone(names), func(s string) bool { return !strings.HasPrefix(s, "q1") }), all))
+		list := func(prefix string) (all []string, subscribers int) {
+			for after := ""; ; {
+				page, err := m.Channels(t.Context(), prefix, after, 1000)
+				require.NoError(t, err)
+				if len(page) == 0 {
+					return all, subscribers
+				}
+				for _, c := range page {
+					all = append(all, c.Channel)
+					subscribers += c.Subscribers
+				}
+				after = page[len(page)-1].Channel
+			}
+		}
+		want := n * (n + 1) / 2
+		for _, c := range counts[:n/2] {
+			want += c.Subscribers
+		}
+		all, subscribers := list("")
+		require.True(t, slices.Equal(names, all))
+		require.Equal(t, want, subscribers)
 
-	require.NoError(t, m.Forget(t.Context(), "a"))
-	all, _ = list("")
-	require.Len(t, all, n/2)
-	require.NoError(t, m.Forget(t.Context(), "b"))
-	all, _ = list("")
-	require.Empty(t, all)
-	require.Zero(t, m.Bytes())
+		all, _ = list("q1")
+		require.True(t, slices.Equal(slices.DeleteFunc(slices.Clone(names), func(s string) bool { return !strings.HasPrefix(s, "q1") }), all))
+
+		require.NoError(t, m.Forget(t.Context(), "a"))
+		all, _ = list("")
+		require.Len(t, all, n/2)
+		require.NoError(t, m.Forget(t.Context(), "b"))
+		all, _ = list("")
+		require.Empty(t, all)
+		require.Zero(t, m.Bytes())
+	})
 }
 
 // Logs are trimmed, expire and are evicted while many goroutines use them

@@ -1,0 +1,206 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// deadline bounds every wait. It is far longer than any of them takes, save
+// for a server that drains, which may take its 10 s.
+const deadline = 30 * time.Second
+
+// browser is a headless Chromium with a profile of its own.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+func newBrowser(t *testing.T) *browser {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:], // headless, no-first-run, no background networking, no sync
+		chromedp.ExecPath(findBrowser(t)),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.NoSandbox, // there is none in most containers
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+	)
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, _ := chromedp.NewContext(allocator)
+	t.Cleanup(func() {
+		defer stop()
+		bounded, cancel := context.WithTimeout(ctx, deadline)
+		defer cancel()
+		assert.NoError(t, chromedp.Cancel(bounded)) // waits until it has let go of its profile
+	})
+	require.NoError(t, chromedp.Do(ctx), "Chromium does not start")
+	return &browser{t: t, ctx: ctx}
+}
+
+func findBrowser(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	require.FailNow(t, "these tests need Chromium, and none is installed: `make test` installs it")
+	return ""
+}
+
+// page is a tab, as if it were on a computer of its own: its storage is its own too.
+type page struct {
+	t    *testing.T
+	ctx  context.Context
+	stop context.CancelFunc
+
+	mu     sync.Mutex
+	errors []string // exceptions, and what the page's security policy has stopped
+}
+
+// open opens an address as somebody who has not been here before.
+func (b *browser) open(url, name string, width, height int64) *page {
+	b.t.Helper()
+	ctx, stop := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
+	p := &page{t: b.t, ctx: ctx, stop: stop}
+	require.NoError(b.t, chromedp.Do(ctx))
+	messages := chromedp.Console(ctx)
+	go func() { // ends with ctx, thus with the browser
+		for m, err := range messages {
+			if err != nil {
+				return
+			}
+			if m.Type == chromedp.ConsoleException || strings.Contains(m.Text, "Content Security Policy") {
+				p.mu.Lock()
+				p.errors = append(p.errors, m.Text)
+				p.mu.Unlock()
+			}
+		}
+	}()
+	b.t.Cleanup(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		assert.Empty(b.t, p.errors, "%s's page has errors", name)
+	})
+	p.do(
+		chromedp.EmulateViewport(width, height),
+		chromedp.Navigate(url),
+		chromedp.SendKeys(chromedp.CSS("#name-input"), name),
+		chromedp.Click(chromedp.CSS("#name-save")),
+	)
+	p.state("online")
+	return p
+}
+
+// join opens an address on a computer.
+func (b *browser) join(url, name string) *page {
+	b.t.Helper()
+	return b.open(url, name, 1280, 800)
+}
+
+func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, deadline)
+	defer cancel()
+	require.NoError(p.t, chromedp.Do(ctx, actions...))
+}
+
+// eval returns the value of a JavaScript expression.
+func eval[T any](p *page, expression string) T {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, deadline)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	require.NoError(p.t, err, expression)
+	return v
+}
+
+// until waits for a JavaScript condition.
+func (p *page) until(condition string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, deadline)
+	defer cancel()
+	_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](fmt.Sprintf(`new Promise((done) => {
+		const check = () => { if (%s) { clearInterval(timer); done(true); } };
+		const timer = setInterval(check, 20);
+	})`, condition), chromedp.EvalAwaitPromise))
+	if err != nil {
+		require.FailNow(p.t, "the page never came to "+condition, "%v; it shows\n%s", err, eval[string](p, `document.body.innerText`))
+	}
+}
+
+func (p *page) state(state string) {
+	p.t.Helper()
+	p.until(`document.getElementById("state").dataset.state === ` + quoted(state))
+}
+
+// message is one that the page shows.
+type message struct {
+	Offset     int
+	From, Text string
+}
+
+const shown = `[...document.querySelectorAll("#messages [data-offset]")].map((li) => ({
+	Offset: +li.dataset.offset, From: li.querySelector(".from").textContent, Text: li.querySelector(".text").textContent }))`
+
+func (p *page) messages() []message {
+	p.t.Helper()
+	return eval[[]message](p, shown)
+}
+
+// shows waits until the page shows exactly these texts, in this order.
+func (p *page) shows(texts ...string) {
+	p.t.Helper()
+	if texts == nil {
+		texts = []string{}
+	}
+	p.until(fmt.Sprintf(`JSON.stringify((%s).map((m) => m.Text)) === %s && !document.querySelector("#outbox li")`, shown, quoted(quoted(texts))))
+}
+
+// people waits until the page lists exactly these names.
+func (p *page) people(names ...string) {
+	p.t.Helper()
+	p.until(fmt.Sprintf(`JSON.stringify([...document.querySelectorAll("#people li .name")].map((e) => e.textContent)) === %s`, quoted(quoted(names))))
+}
+
+// say types a text and presses Enter.
+func (p *page) say(text string) {
+	p.t.Helper()
+	p.do(chromedp.SendKeys(chromedp.CSS("#message-input"), text), enter)
+}
+
+// enter is the key alone: SendKeys would also type its character.
+var enter = chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+	for _, event := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
+		_, err := cdp.Call(ctx, t, input.DispatchKeyEvent, input.DispatchKeyEventParams{
+			Type: event, Key: "Enter", Code: "Enter", WindowsVirtualKeyCode: 13, NativeVirtualKeyCode: 13,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+})
+
+// quoted writes a value as JavaScript.
+func quoted(v any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // as JSON.stringify does it
+	if err := e.Encode(v); err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(b.String())
+}

@@ -1,0 +1,268 @@
+// Package e2e tests the chat as people use it: the real program, and pages in
+// a real browser.
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestTwoPagesTalkAndSeeEachOther(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("talk"), "Ann")
+	ben := b.join(s.url("talk"), "Ben")
+
+	ann.people("Ann", "Ben")
+	ben.people("Ben", "Ann")
+	ann.say("hello")
+	ben.shows("hello")
+	ben.say("hi Ann")
+	for _, p := range []*page{ann, ben} {
+		p.shows("hello", "hi Ann")
+		assert.Equal(t, []message{{1, "Ann", "hello"}, {2, "Ben", "hi Ann"}}, p.messages())
+	}
+
+	// Two pages of one person are one person.
+	again := b.join(s.url("talk"), "Ann")
+	again.shows("hello", "hi Ann")
+	again.say("now from here")
+	ben.shows("hello", "hi Ann", "now from here")
+	ben.people("Ben", "Ann")
+	ann.stop()
+	again.say("the other is closed")
+	ben.shows("hello", "hi Ann", "now from here", "the other is closed")
+	ben.people("Ben", "Ann")
+	again.stop()
+	ben.people("Ben")
+}
+
+func TestRoomsHaveAddressesAndCounts(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url(""), "Ann")
+	ann.until(`document.querySelector('#rooms [aria-current]').closest("li").dataset.room === "lobby"`)
+	ann.say("in the lobby")
+	ann.shows("in the lobby")
+
+	ann.do(chromedp.SendKeys(chromedp.CSS("#room-input"), "우리 방\r"))
+	ann.shows()
+	ann.state("online")
+	assert.Equal(t, "#"+eval[string](ann, `encodeURIComponent("우리-방")`), eval[string](ann, `location.hash`))
+	ann.say("안녕하세요")
+	ann.shows("안녕하세요")
+
+	ben := b.join(eval[string](ann, `location.href`), "Ben")
+	ben.shows("안녕하세요")
+	ben.until(`document.querySelector('#rooms li[data-room="우리-방"] small')?.textContent === "2"`)
+	ann.do(chromedp.Click(chromedp.CSS(`#rooms li[data-room="lobby"] a`)))
+	ann.shows("in the lobby")
+	ben.people("Ben")
+	ben.until(`document.querySelector('#rooms li[data-room="lobby"] small')?.textContent === "1"`)
+}
+
+func TestLostConnectionIsResumed(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	network := newProxy(t, s.addr)
+	ann := b.join(s.url("tunnel"), "Ann")
+	ben := b.join(network.url("tunnel"), "Ben")
+	ann.say("before")
+	ben.shows("before")
+
+	network.cut()
+	ben.until(`document.getElementById("state").dataset.state !== "online"`)
+	ann.people("Ann")
+	missed := []string{"before"}
+	for i := range 5 {
+		text := fmt.Sprintf("missed %d", i)
+		missed = append(missed, text)
+		ann.say(text)
+		ann.shows(missed...)
+	}
+	ben.say("from the tunnel")
+	ben.until(`document.querySelector('#outbox li[data-state=waiting] .text').textContent === "from the tunnel"`)
+	network.mend()
+
+	all := append(missed, "from the tunnel")
+	ben.shows(all...)
+	ann.shows(all...)
+	ann.people("Ann", "Ben")
+	ann.say("after")
+	ben.shows(append(all, "after")...)
+	for i, m := range ben.messages() {
+		assert.Equal(t, i+1, m.Offset)
+	}
+}
+
+func TestMessageWhoseAnswerIsLostIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	network := newProxy(t, s.addr)
+	ann := b.join(s.url("doubt"), "Ann")
+	ben := b.join(network.url("doubt"), "Ben")
+
+	network.deaf.Store(true)
+	ben.say("did you get this?")
+	ann.shows("did you get this?")
+	ben.until(`document.querySelector('#outbox li[data-state=sent]')`)
+	network.cut()
+	network.mend()
+	ben.shows("did you get this?")
+	ben.say("again")
+	ann.shows("did you get this?", "again")
+	ben.shows("did you get this?", "again")
+	assert.Equal(t, 2, ben.messages()[1].Offset, "the server has one of them twice")
+}
+
+func TestReaderWhoMissedTooMuchGetsTheNewest(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	network := newProxy(t, s.addr)
+	ben := b.join(network.url("busy"), "Ben")
+	s.post("busy", `{"header":"line","body":0}`)
+	ben.shows("line 0")
+	network.cut()
+	var last []string
+	for i := range 250 { // more than the room keeps
+		s.post("busy", fmt.Sprintf(`{"header":"line","body":%d}`, i+1))
+		last = append(last, fmt.Sprintf("line %d", i+1))
+	}
+	network.mend()
+	ben.shows(last[200:]...)
+	s.post("busy", `{"header":"line","body":"live"}`)
+	ben.shows(append(last[200:], `line "live"`)...)
+}
+
+func TestPagesOutliveTheServer(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("restart"), "Ann")
+	ben := b.join(s.url("restart"), "Ben")
+	ann.say("before")
+	ben.shows("before")
+
+	require.NoError(t, s.terminate())
+	for _, p := range []*page{ann, ben} {
+		p.until(`document.getElementById("state").dataset.state !== "online"`)
+	}
+	ann.say("written meanwhile")
+
+	again := serve(t, s.addr)
+	for _, p := range []*page{ann, ben} {
+		p.state("online")
+	}
+	// The new process has another memory: what was said before is gone.
+	ben.shows("written meanwhile")
+	ben.say("welcome back")
+	ann.shows("written meanwhile", "welcome back")
+	require.NoError(t, again.terminate())
+}
+
+func TestWhatPeopleTypeIsOnlyText(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	evil := `<img src=x onerror="window.ran=true">`
+	ann := b.join(s.url("markup"), evil)
+	ben := b.join(s.url("markup"), "Ben")
+	script := `<script>window.ran=true</script> & "quotes" 'n all javascript:alert(1)`
+	ann.say(evil)
+	ann.say(script)
+	s.post("markup", `{"header":"<b>hi</b>","body":"`+`<img src=x onerror='window.ran=true'>"}`)
+	for _, p := range []*page{ann, ben} {
+		p.shows(evil, script, `<b>hi</b> "<img src=x onerror='window.ran=true'>"`)
+		assert.Equal(t, evil, p.messages()[0].From)
+		assert.Zero(t, eval[int](p, `document.querySelectorAll("#messages :is(img, script, b, a), #people img, #rooms img").length`))
+		assert.False(t, eval[bool](p, `"ran" in window`))
+	}
+
+	ann.say("see https://example.com/a?b=c#d, and tell me")
+	ben.until(`document.querySelector("#messages a")?.href === "https://example.com/a?b=c#d"`)
+	assert.Equal(t, "noopener noreferrer nofollow", eval[string](ben, `document.querySelector("#messages a").rel`))
+}
+
+func TestProgramsReachThePage(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("build"), "Ann")
+	s.post("build", `{"header":"hi","body":{"n":1}}`)
+	ann.shows(`hi {"n":1}`)
+	s.post("build", `{"header":"say","body":{"text":"all green","from":"Ann"}}`)
+	ann.shows(`hi {"n":1}`, "all green")
+	assert.Equal(t, []message{{1, "server", `hi {"n":1}`}, {2, "server", "all green"}}, ann.messages())
+
+	// Any JSON, also such as looks like what people's pages send.
+	texts := []string{`hi {"n":1}`, "all green"}
+	for _, body := range []string{`{"key":"k","at":"never"}`, `{"key":"k","at":"never"}`, `"text"`, `[1,[]]`, `null`, `0`} {
+		s.post("build", `{"header":"x","body":`+body+`}`)
+		texts = append(texts, "x "+body)
+	}
+	ann.shows(texts...)
+	ann.do(chromedp.Reload())
+	ann.shows(texts...)
+}
+
+func TestRefusedMessageSaysWhy(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("long"), "Ann")
+	eval[bool](ann, `(() => {
+		const input = document.getElementById("message-input");
+		input.value = "x".repeat(2001);
+		return input.dispatchEvent(new Event("input"));
+	})()`)
+	ann.do(chromedp.Click(chromedp.CSS("#send")))
+	ann.until(`document.querySelector("#outbox li[data-state=failed] .fate")?.textContent.includes("1 to 2000 characters")`)
+	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))
+	ann.say("shorter")
+	ann.shows("shorter")
+}
+
+func TestReaderWhoScrolledUpStaysThere(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("scroll"), "Ann")
+	for i := range 40 {
+		s.post("scroll", fmt.Sprintf(`{"header":"line","body":%d}`, i))
+	}
+	atBottom := `(({scrollTop, clientHeight, scrollHeight}) => scrollTop + clientHeight > scrollHeight - 2)(document.getElementById("scroll"))`
+	ann.until(`document.querySelectorAll("#messages [data-offset]").length === 40 && ` + atBottom)
+	eval[bool](ann, `(document.getElementById("scroll").scrollTop = 10, true)`)
+	ann.until(`document.getElementById("newer").hidden`)
+	s.post("scroll", `{"header":"line","body":"new"}`)
+	ann.until(`!document.getElementById("newer").hidden`)
+	assert.InDelta(t, 10, eval[float64](ann, `document.getElementById("scroll").scrollTop`), 1)
+	ann.do(chromedp.Click(chromedp.CSS("#newer")))
+	ann.until(atBottom)
+	ann.until(`document.getElementById("newer").hidden`)
+}
+
+func TestSmallPhone(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.open(s.url("a-room-with-a-rather-long-name-that-does-not-fit"), "Ann with a rather long name, 40 letters..", 360, 740)
+	long := "https://example.com/" + fmt.Sprintf("%0200d", 0)
+	ann.say(long)
+	ann.shows(long)
+
+	fits := func() {
+		t.Helper()
+		assert.LessOrEqual(t, eval[int](ann, `document.documentElement.scrollWidth`), 360)
+		assert.LessOrEqual(t, eval[int](ann, `document.getElementById("scroll").scrollWidth`), 360)
+	}
+	fits()
+	for _, side := range []string{"rooms", "people"} {
+		ann.do(chromedp.Click(chromedp.CSS("#" + side + "-toggle")))
+		ann.until(fmt.Sprintf(`(({left, right}) => left >= 0 && right <= 360)(document.getElementById("%s-panel").getBoundingClientRect())`, side))
+		fits()
+		ann.do(chromedp.Click(chromedp.CSS("#" + side + "-panel .close")))
+		ann.until(fmt.Sprintf(`document.activeElement.id === "%s-toggle"`, side))
+	}
+	ann.say("still here")
+	ann.shows(long, "still here")
+	fits()
+}

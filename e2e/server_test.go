@@ -1,0 +1,229 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// binary is example/chat, built once by TestMain. Go's cache of test results
+// does not see what is built here: run these tests with -count=1.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "chat")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "chat")
+		build := exec.Command("go", "build", "-o", binary, "./example/chat")
+		build.Dir = ".."
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "example/chat does not build: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// server is a running example/chat.
+type server struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	addr   string
+	exited chan error // gets what Wait returns
+}
+
+// serve starts a server on addr and returns when it listens.
+func serve(t *testing.T, addr string) *server {
+	t.Helper()
+	s := &server{t: t, cmd: exec.Command(binary, "-addr", addr), exited: make(chan error, 1)}
+	out, err := s.cmd.StdoutPipe()
+	require.NoError(t, err)
+	var log bytes.Buffer
+	s.cmd.Stderr = &log
+	require.NoError(t, s.cmd.Start())
+
+	listening := make(chan string, 1)
+	go func() { // ends with the process
+		lines := bufio.NewScanner(out)
+		if lines.Scan() {
+			listening <- lines.Text()
+		}
+		io.Copy(io.Discard, out)
+		s.exited <- s.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		s.cmd.Process.Kill()
+		select {
+		case <-s.exited:
+		case <-time.After(deadline):
+			t.Error("the server does not die")
+			return
+		}
+		if t.Failed() {
+			t.Logf("the server wrote:\n%s", &log)
+		}
+	})
+
+	select {
+	case line := <-listening:
+		url, ok := strings.CutPrefix(line, "Chat is running: http://")
+		require.True(t, ok, "the server printed %q", line)
+		s.addr = strings.TrimSuffix(url, "/")
+	case <-time.After(deadline):
+		require.FailNow(t, "the server does not say where it listens")
+	}
+	return s
+}
+
+func (s *server) url(room string) string { return "http://" + s.addr + "/#" + room }
+
+// terminate asks the server to stop and returns how that went.
+func (s *server) terminate() error {
+	s.t.Helper()
+	require.NoError(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case err := <-s.exited:
+		s.exited <- nil // for the cleanup
+		return err
+	case <-time.After(deadline):
+		return errors.New("it is still running")
+	}
+}
+
+// post publishes as a program does: with no name.
+func (s *server) post(room, message string) {
+	s.t.Helper()
+	res, err := http.Post("http://"+s.addr+"/v1/channel/"+room+"/publish", "application/json", strings.NewReader(message))
+	require.NoError(s.t, err)
+	defer res.Body.Close()
+	body, _ := io.ReadAll(res.Body)
+	require.Equal(s.t, http.StatusOK, res.StatusCode, "%s", body)
+}
+
+// proxy is the network between a page and the server.
+type proxy struct {
+	listener net.Listener
+	target   string
+	deaf     atomic.Bool // what the server says is lost
+
+	mu    sync.Mutex // guards the fields below
+	down  bool
+	conns map[net.Conn]struct{}
+}
+
+func newProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{listener: l, target: target, conns: map[net.Conn]struct{}{}}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { p.carry(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		p.cut()
+		all.Wait()
+	})
+	return p
+}
+
+func (p *proxy) url(room string) string { return "http://" + p.listener.Addr().String() + "/#" + room }
+
+// cut breaks all connections and takes no new ones until mend.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = true
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+func (p *proxy) mend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = false
+	p.deaf.Store(false)
+}
+
+// carry passes on what a page and the server say until either is gone.
+func (p *proxy) carry(page net.Conn) {
+	defer page.Close()
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	if !p.add(page, server) {
+		return
+	}
+	defer p.remove(page, server)
+
+	var both sync.WaitGroup
+	pass := func(to, from net.Conn, lose *atomic.Bool) {
+		defer to.Close()
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			if lose.Load() {
+				continue
+			}
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	both.Go(func() { pass(server, page, new(atomic.Bool)) })
+	both.Go(func() { pass(page, server, &p.deaf) })
+	both.Wait()
+}
+
+func (p *proxy) add(conns ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.down {
+		return false
+	}
+	for _, c := range conns {
+		p.conns[c] = struct{}{}
+	}
+	return true
+}
+
+func (p *proxy) remove(conns ...net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		delete(p.conns, c)
+	}
+}

@@ -1,0 +1,183 @@
+// Command chat is a chat for the browser: rooms, who is here, and what was
+// said, in one process with no server besides it.
+//
+//	go run ./example/chat
+//
+// The page's connection is in page/room.js; everything the server does is in
+// this file.
+package main
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/channels-go/channels"
+)
+
+//go:embed page
+var page embed.FS
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal does not wait
+	if err := run(ctx, *addr); err != nil {
+		fmt.Fprintln(os.Stderr, "chat:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves the chat on addr until ctx ends, then lets everybody go.
+func run(ctx context.Context, addr string) error {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	hub, err := newHub()
+	if err != nil {
+		return err
+	}
+	// No WriteTimeout: a stream of events is a response without an end.
+	server := &http.Server{
+		Handler:           routes(hub),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	fmt.Printf("Chat is running: http://%s/\n", listener.Addr())
+
+	select {
+	case err = <-served: // only a failure ends Serve before Shutdown does
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(err,
+		hub.Drain(ctx),       // tells every page when to come back, then closes its connection
+		hub.Shutdown(ctx),    // ends what the hub runs
+		server.Shutdown(ctx)) // waits for the last requests
+}
+
+// newHub makes the hub: every room keeps its last messages and tells its
+// members who comes and goes.
+func newHub() (*channels.Hub, error) {
+	return channels.New(channels.Options{
+		Channel: func(string) channels.ChannelOptions {
+			return channels.ChannelOptions{
+				HistorySize: 200,
+				HistoryTTL:  24 * time.Hour,
+				Presence:    channels.PresenceEvents,
+			}
+		},
+		OnPublish: check,
+		Logger:    slog.Default(),
+	})
+}
+
+// routes puts the page and the hub under one address.
+func routes(hub *channels.Hub) http.Handler {
+	files, err := fs.Sub(page, "page")
+	if err != nil {
+		panic(err) // the folder is part of the program
+	}
+	h := identify(hub.Handler())
+	mux := http.NewServeMux()
+	mux.Handle("/", secure(http.FileServerFS(files)))
+	mux.Handle("/channel/", h)
+	mux.Handle("/v1/", h)
+	return mux
+}
+
+// secure lets the page load and run only what this server serves.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'self'; connect-src 'self' ws: wss:; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-cache")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// identify tells the hub who a request is from. Here it is whoever the page
+// says it is; an app with accounts takes it from its session instead, and the
+// rest stays as it is.
+func identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if q := r.URL.Query(); q.Has("name") {
+			name := strings.TrimSpace(q.Get("name"))
+			if !validName(name) {
+				http.Error(w, "a name has 1 to 40 characters, all of them visible", http.StatusBadRequest)
+				return
+			}
+			info, _ := json.Marshal(map[string]string{"name": name}) // a map of strings always encodes
+			ctx := channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info})
+			r = r.WithContext(ctx)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func validName(name string) bool {
+	n := utf8.RuneCountInString(name)
+	return n >= 1 && n <= 40 && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
+}
+
+// say is the body of what somebody says.
+type say struct {
+	Text string    `json:"text"`
+	Key  string    `json:"key,omitempty"` // the page's own mark, by which it knows its message again
+	From string    `json:"from,omitempty"`
+	At   time.Time `json:"at"`
+}
+
+// check is asked about each message before it is published. It writes into it
+// who says it and when, so that nobody can speak under another's name.
+func check(_ context.Context, p *channels.Publication) error {
+	if p.Message.Header != "say" {
+		if p.Identity.ID != "" {
+			return refusal("people can only say something")
+		}
+		return nil // from a program; the page shows it as the server's
+	}
+	var s say
+	if err := json.Unmarshal(p.Message.Body, &s); err != nil {
+		return refusal(`the body has to be like {"text":"hello"}`)
+	}
+	s.Text = strings.TrimSpace(s.Text)
+	if n := utf8.RuneCountInString(s.Text); n < 1 || n > 2000 {
+		return refusal("a text has 1 to 2000 characters")
+	}
+	if len(s.Key) > 64 {
+		return refusal("a key has up to 64 bytes")
+	}
+	s.From, s.At = p.Identity.ID, time.Now().UTC().Truncate(time.Millisecond)
+	body, err := json.Marshal(s)
+	p.Message.Body = body
+	return err
+}
+
+// refusal is an error whose reason the client gets to see.
+func refusal(reason string) error {
+	return &channels.Error{Code: "refused", Message: reason, Status: http.StatusBadRequest}
+}

@@ -1,0 +1,407 @@
+// The page: what is seen and typed. What travels is in room.js.
+
+import { Room } from "./room.js";
+
+const $ = (id) => document.getElementById(id);
+const SHOWN = 500; // messages that stay on the page
+const PAUSE = 5 * 60_000; // a silence after which the same person is named again
+
+let user = localStorage.getItem("name") ?? "";
+let room = null;
+let last = null; // the last message shown: {from, at}
+let unread = 0;
+const visited = new Map(); // room → {outbox, draft}
+
+// --- messages
+
+const clock = new Intl.DateTimeFormat([], { hour: "numeric", minute: "2-digit" });
+const calendar = new Intl.DateTimeFormat([], { weekday: "long", day: "numeric", month: "long" });
+
+// item makes the element for a message. Text goes in as text, never as HTML.
+function item({ from, text, at, generic }, previous) {
+  const li = $("message-template").content.firstElementChild.cloneNode(true);
+  const part = (name) => li.querySelector(name);
+  const follows = previous?.from === from && at - previous.at < PAUSE && at.toDateString() === previous.at.toDateString();
+  li.classList.toggle("mine", from === user && !generic);
+  li.classList.toggle("generic", !!generic);
+  li.classList.toggle("follows", follows);
+  part("time").hidden = from === user && previous && clock.format(at) === clock.format(previous.at);
+  face(part(".avatar"), generic ? "" : from);
+  part(".from").textContent = from;
+  part("time").textContent = clock.format(at);
+  part("time").dateTime = at.toISOString();
+  part("time").title = at.toLocaleString();
+  if (generic) part(".text").textContent = text;
+  else part(".text").append(...linked(text));
+  return li;
+}
+
+// read turns what the server sends into what is shown. Whatever is not
+// somebody saying something comes from a program.
+function read({ header, body, time }) {
+  const at = new Date((header === "say" && body.at) || time || Date.now());
+  if (header === "say" && body.from) return { from: body.from, text: body.text, at };
+  const text = header === "say" ? body.text : `${header} ${JSON.stringify(body)}`.slice(0, 2000);
+  return { from: "server", text, at, generic: true };
+}
+
+// linked splits a text into strings and links; only http and https are links.
+function linked(text) {
+  return text.split(/(https?:\/\/[^\s<>"]+[^\s<>"'.,:;!?)\]])/).map((piece, i) => {
+    if (i % 2 === 0 || !URL.canParse(piece)) return piece;
+    const a = document.createElement("a");
+    a.href = piece;
+    a.target = "_blank";
+    a.rel = "noopener noreferrer nofollow";
+    a.textContent = piece;
+    return a;
+  });
+}
+
+function show(m) {
+  const view = read(m);
+  const list = $("messages");
+  if (last?.at.toDateString() !== view.at.toDateString()) list.append(day(view.at));
+  const li = item(view, last);
+  li.dataset.offset = m.offset;
+  list.append(li);
+  last = view;
+  while (list.children.length > SHOWN) list.firstChild.remove();
+  $("empty").hidden = true;
+}
+
+function day(at) {
+  const li = document.createElement("li");
+  li.className = "day";
+  const days = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(at).setHours(0, 0, 0, 0)) / 86_400_000);
+  li.textContent = ["Today", "Yesterday"][days] ?? calendar.format(at);
+  return li;
+}
+
+function showOutbox(outbox) {
+  const fates = { waiting: "Waiting for the connection", unsure: "Waiting for the connection" };
+  let previous = last;
+  $("outbox").replaceChildren(...outbox.map((m) => {
+    m.at ??= new Date();
+    const view = { from: user, text: m.text, at: m.at };
+    const li = item(view, previous);
+    const fate = li.querySelector(".fate");
+    previous = view;
+    li.dataset.state = m.state;
+    fate.textContent = m.state === "failed" ? `Not sent: ${m.error} ` : fates[m.state] ?? "";
+    fate.hidden = !fate.textContent;
+    if (m.state === "failed") fate.append(button("Try again", () => room.resend(m)), button("Remove", () => room.forget(m)));
+    return li;
+  }));
+  $("empty").hidden = $("messages").children.length + outbox.length > 0;
+}
+
+function button(label, onclick) {
+  const b = document.createElement("button");
+  b.type = "button";
+  b.textContent = label;
+  b.onclick = onclick;
+  return b;
+}
+
+// --- scrolling: at the bottom, unless the reader has gone up
+
+const scroll = $("scroll");
+let following = true;
+
+scroll.addEventListener("scroll", () => {
+  following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 48;
+  if (following) $("newer").hidden = true;
+});
+$("newer").onclick = () => toBottom();
+
+function toBottom() {
+  following = true;
+  $("newer").hidden = true;
+  scroll.scrollTop = scroll.scrollHeight;
+}
+
+// The composer grows, keyboards open, lines wrap: the last line stays in sight.
+const resized = new ResizeObserver(() => following && toBottom());
+resized.observe(scroll);
+resized.observe(scroll.firstElementChild);
+
+// --- faces and people
+
+function face(el, name) {
+  let hash = 0;
+  for (const c of name) hash = (hash * 31 + c.codePointAt(0)) % 100_003;
+  const initials = name.split(/\s+/).map((word) => [...word][0]);
+  el.textContent = [initials[0], initials.length > 1 ? initials.at(-1) : ""].join("").toUpperCase();
+  el.style.setProperty("--hue", Math.round(hash * 137.5) % 360); // steps of the golden angle lie far apart
+}
+
+// showPeople shows everyone once, however many pages they have open.
+function showPeople(members) {
+  const pages = Map.groupBy(members, (m) => m.user || "");
+  const guests = pages.get("")?.length ?? 0;
+  pages.delete("");
+  if (user && room?.state === "online" && !pages.has(user)) pages.set(user, []); // the list is a moment behind
+  const names = [...pages.keys()].sort((a, b) => (b === user) - (a === user) || a.localeCompare(b));
+  const people = names.map((name) => person(name, name === user ? "you" : ""));
+  if (guests) people.push(person(guests === 1 ? "A program" : `${guests} programs`, ""));
+  $("people").replaceChildren(...people);
+  $("people-count").textContent = names.length;
+  $("people-toggle").setAttribute("aria-label", `${names.length} people here`);
+}
+
+function person(name, note) {
+  const li = document.createElement("li");
+  const avatar = li.appendChild(document.createElement("span"));
+  avatar.className = "avatar";
+  avatar.ariaHidden = "true";
+  face(avatar, name);
+  const label = li.appendChild(document.createElement("span"));
+  label.className = "name";
+  label.textContent = name;
+  if (note) {
+    const small = li.appendChild(document.createElement("small"));
+    small.textContent = note;
+  }
+  return li;
+}
+
+// --- rooms
+
+const address = (name) => `#${encodeURIComponent(name)}`;
+
+// possible turns what somebody typed into a name that a room can have.
+const possible = (name) => name.trim().replace(/[\s/*?]+/g, "-");
+
+function roomInAddress() {
+  try {
+    return possible(decodeURIComponent(location.hash.slice(1))) || "lobby";
+  } catch {
+    return "lobby"; // a stray % in the address
+  }
+}
+
+// showRooms lists the rooms where somebody is, and those visited.
+async function showRooms() {
+  if (document.hidden) return;
+  let counts = new Map();
+  try {
+    const res = await fetch("/v1/channel?limit=100", { cache: "no-store" });
+    counts = new Map((await res.json()).data.map((c) => [c.channel_name, c.cnt]));
+  } catch {
+    return; // the list stays as it was
+  }
+  const names = [...new Set(["lobby", ...visited.keys(), ...counts.keys()])].sort((a, b) => a.localeCompare(b));
+  const before = new Map([...$("rooms").children].map((li) => [li.dataset.room, li]));
+  const focused = document.activeElement;
+  $("rooms").replaceChildren(...names.map((name) => {
+    const li = before.get(name) ?? roomItem(name);
+    const n = counts.get(name) ?? 0;
+    li.querySelector("small").textContent = n || "";
+    li.querySelector("small").title = `${n} connected`;
+    return li;
+  }));
+  markRoom();
+  if ($("rooms").contains(focused)) focused.focus(); // moving it took the focus away
+}
+
+function roomItem(name) {
+  const li = document.createElement("li");
+  li.dataset.room = name;
+  const a = li.appendChild(document.createElement("a"));
+  a.href = address(name);
+  const label = a.appendChild(document.createElement("span"));
+  label.textContent = name;
+  a.append(document.createElement("small"));
+  return li;
+}
+
+function markRoom() {
+  for (const li of $("rooms").children) {
+    li.firstChild.ariaCurrent = li.dataset.room === room?.name ? "page" : null;
+  }
+}
+
+$("room-form").onsubmit = (e) => {
+  e.preventDefault();
+  const name = possible($("room-input").value);
+  if (!name) return;
+  $("room-input").value = "";
+  location.hash = address(name);
+  if (name === room?.name) closeDrawers();
+};
+
+// enter leaves the room for the one in the address.
+function enter() {
+  const name = roomInAddress();
+  if (!location.hash) history.replaceState(null, "", address(name));
+  if (!visited.has(name)) visited.set(name, { outbox: [], draft: "" });
+  if (room) visited.get(room.name).draft = input.value;
+  room?.close();
+  const { outbox, draft } = visited.get(name);
+  $("room-name").textContent = name;
+  $("messages").replaceChildren();
+  last = null;
+  scroll.ariaBusy = "true"; // read out what is new, not the whole history
+  room = new Room(name, user, outbox, {
+    history(messages) {
+      $("messages").replaceChildren();
+      last = null;
+      messages.forEach(show);
+      showOutbox(outbox);
+      toBottom();
+      requestAnimationFrame(() => (scroll.ariaBusy = "false"));
+    },
+    message(m) {
+      show(m);
+      if (following) toBottom();
+      else $("newer").hidden = false;
+      if (document.hidden) unread++;
+      showTitle();
+    },
+    outbox() {
+      showOutbox(outbox);
+      if (following) toBottom();
+    },
+    people: showPeople,
+    state: showState,
+  });
+  showPeople([]);
+  showOutbox(outbox);
+  $("empty").hidden = true; // until that is known
+  showRooms();
+  closeDrawers();
+  showTitle();
+  input.value = draft;
+  typed();
+  if (matchMedia("(hover: hover)").matches) input.focus(); // elsewhere it would open the keyboard
+}
+
+function showTitle() {
+  document.title = `${unread ? `(${unread}) ` : ""}#${roomInAddress()} · Chat`;
+}
+
+// --- the connection's state
+
+function showState(state, why) {
+  const label = { online: "Live", connecting: "Connecting…", offline: why ?? "Offline, trying again…" }[state];
+  $("state").dataset.state = state;
+  $("state").firstElementChild.textContent = label;
+  $("hint").textContent = state === "online"
+    ? "Enter sends, Shift + Enter begins a new line"
+    : "What you write now is sent as soon as the connection is back";
+}
+
+addEventListener("online", () => (room?.cut(), room?.wake()));
+addEventListener("offline", () => room?.cut());
+addEventListener("pageshow", () => room?.wake());
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  unread = 0;
+  showTitle();
+  room?.wake();
+  room?.refreshPeople();
+  showRooms();
+});
+setInterval(() => showRooms(), 5_000);
+setInterval(() => document.hidden || room?.refreshPeople(), 15_000);
+
+// --- writing
+
+const input = $("message-input");
+
+function typed() {
+  $("send").disabled = !input.value.trim();
+  input.style.height = "auto";
+  input.style.height = `${input.scrollHeight}px`;
+}
+
+input.addEventListener("input", typed);
+input.addEventListener("keydown", (e) => {
+  // isComposing: this Enter ends a syllable of Korean, not the message.
+  if (e.key !== "Enter" || e.shiftKey || e.isComposing) return;
+  e.preventDefault();
+  $("composer").requestSubmit();
+});
+$("composer").onsubmit = (e) => {
+  e.preventDefault();
+  const text = input.value.trim();
+  if (!text || !room) return;
+  input.value = "";
+  typed();
+  following = true;
+  room.send(text);
+  input.focus();
+};
+
+// --- the name
+
+const nameDialog = $("name-dialog");
+
+function askName() {
+  $("name-input").value = user;
+  nameDialog.showModal();
+  $("name-input").select();
+}
+
+$("me").onclick = askName;
+nameDialog.addEventListener("cancel", (e) => user || e.preventDefault()); // there has to be one
+nameDialog.querySelector("form").onsubmit = (e) => {
+  const name = $("name-input").value.replace(/\s+/g, " ").trim();
+  $("name-input").value = name;
+  if (!name) return e.preventDefault();
+  if (name === user) return;
+  user = name;
+  localStorage.setItem("name", name);
+  showName();
+  enter();
+};
+
+function showName() {
+  face($("me").querySelector(".avatar"), user);
+  $("me").querySelector(".name").textContent = user;
+}
+
+// --- drawers: on small screens the panels come in from the sides
+
+const drawers = [
+  { toggle: $("rooms-toggle"), panel: $("rooms-panel"), narrow: matchMedia("(max-width: 719px)") },
+  { toggle: $("people-toggle"), panel: $("people-panel"), narrow: matchMedia("(max-width: 1023px)") },
+];
+
+function setDrawers(opened) {
+  for (const { toggle, panel, narrow } of drawers) {
+    const open = panel === opened && narrow.matches;
+    panel.classList.toggle("open", open);
+    panel.inert = narrow.matches && !open;
+    toggle.ariaExpanded = String(open);
+  }
+  const any = !!document.querySelector(".panel.open");
+  document.body.classList.toggle("dimmed", any);
+  document.querySelector("main").inert = any;
+}
+
+function closeDrawers() {
+  const open = drawers.find((d) => d.panel.classList.contains("open"));
+  setDrawers(null);
+  open?.toggle.focus();
+}
+
+for (const { toggle, panel, narrow } of drawers) {
+  toggle.onclick = () => {
+    setDrawers(panel);
+    panel.querySelector(".close").focus();
+  };
+  panel.querySelector(".close").onclick = closeDrawers;
+  narrow.onchange = () => setDrawers(null);
+}
+$("backdrop").onclick = closeDrawers;
+addEventListener("keydown", (e) => e.key === "Escape" && closeDrawers());
+
+// --- begin
+
+addEventListener("hashchange", () => user && enter());
+setDrawers(null);
+showName();
+if (user) enter();
+else askName();
