@@ -10,7 +10,7 @@ FUZZTIME ?= 30s
 
 ## test: every test of every module, with the race detector, and the lint that needs only Go
 test: setup vet
-	set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && go test -race -timeout 10m ./...); done
+	set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && go test -race -count=1 -timeout 10m ./...); done
 
 ## setup: what the tests need beyond Go, from Debian's packages (root or sudo)
 setup:

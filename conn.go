@@ -186,14 +186,15 @@ var errText = errors.New("channels: a text message that is not UTF-8")
 func (c *conn) handle(b []byte) error {
 	// The request's own context ended when it was hijacked.
 	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
-	m, id, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
+	m, id, key, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
+	var res Result
 	if err == nil {
-		_, err = c.hub.publish(ctx, Publication{
+		res, err = c.hub.publish(ctx, Publication{
 			Channel: c.sub.ch.name, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
-		}, PublishOptions{})
+		}, PublishOptions{Key: key})
 	}
 	if err == nil {
-		c.send(newAnswerFrame(headerExchange, exchangeOK, id), SlowClose)
+		c.send(newExchangeFrame(res.Position, id), SlowClose)
 		return nil
 	}
 	var crash *panicked
@@ -310,24 +311,30 @@ func (h *Hub) disconnected(info Client, cause error) {
 	}
 }
 
-// parseClientMessage reads {"header":…,"body":…,"id":…}. The id is any JSON
-// scalar of at most 64 bytes; it comes back also where the rest is wrong.
+// parseClientMessage reads {"header":…,"body":…,"id":…,"key":…}. The id is any
+// JSON scalar of at most 64 bytes; it comes back also where the rest is wrong.
 // Nothing that it returns shares memory with b.
-func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, err error) {
+func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, key string, err error) {
 	var in struct {
 		Header *json.RawMessage `json:"header"`
 		Body   json.RawMessage  `json:"body"`
 		ID     json.RawMessage  `json:"id"`
+		Key    *string          `json:"key"`
 	}
-	if err := unmarshal(b, &in); err != nil {
-		return m, nil, err
-	}
+	err = unmarshal(b, &in)
 	if in.ID != nil && string(in.ID) != "null" {
 		if len(in.ID) > 64 || in.ID[0] == '{' || in.ID[0] == '[' {
-			return m, nil, ErrBadMessage.saying("the id may be a number, a string, true or false, of up to 64 bytes")
+			return m, nil, "", ErrBadMessage.saying("the id may be a number, a string, true or false, of up to 64 bytes")
 		}
 		id = in.ID
 	}
-	m, err = parsedMessage(in.Header, in.Body, max)
-	return m, id, err
+	if err == nil {
+		m, err = parsedMessage(in.Header, in.Body, max)
+	}
+	if err == nil && in.Key != nil {
+		if key = *in.Key; key == "" {
+			err = ErrBadKey.saying("the key must not be empty; it has 1 to 200 characters, or is left out")
+		}
+	}
+	return m, id, key, err
 }

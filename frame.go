@@ -160,6 +160,19 @@ func newAnswerFrame(header string, body, id json.RawMessage) *frame {
 	})
 }
 
+// newExchangeFrame acknowledges a publish, with the position where there is one.
+func newExchangeFrame(pos Position, id json.RawMessage) *frame {
+	if pos == (Position{}) {
+		return newAnswerFrame(headerExchange, exchangeOK, id)
+	}
+	body, _ := json.Marshal(struct { // strings and numbers cannot fail
+		Msg    string `json:"msg"`
+		Offset uint64 `json:"offset"`
+		Epoch  string `json:"epoch"`
+	}{"ok", pos.Offset, pos.Epoch})
+	return newAnswerFrame(headerExchange, body, id)
+}
+
 var exchangeOK = json.RawMessage(`{"msg":"ok"}`)
 
 // newResetFrame says that messages up to pos can no longer be had.

@@ -339,12 +339,13 @@ func (ch *channel) resetLocked(reason string, pos Position) {
 func (h *Hub) compareTops(ctx context.Context) {
 	var chs []*channel
 	var names []string
+	var before []Position
 	h.channels.all(func(ch *channel) {
 		ch.mu.Lock()
-		active := ch.opts.HistorySize > 0 && ch.order.synced && len(ch.subs) > 0
+		active, pos := ch.opts.HistorySize > 0 && ch.order.synced && len(ch.subs) > 0, ch.order.pos
 		ch.mu.Unlock()
 		if active {
-			chs, names = append(chs, ch), append(names, ch.name)
+			chs, names, before = append(chs, ch), append(names, ch.name), append(before, pos)
 		}
 	})
 	if len(names) == 0 {
@@ -358,22 +359,26 @@ func (h *Hub) compareTops(ctx context.Context) {
 		return
 	}
 	for i, ch := range chs {
-		ch.compareTop(Position(tops[i]))
+		ch.compareTop(before[i], Position(tops[i]))
 	}
 }
 
 // compareTop starts a fill where the channel is behind what the Store had
-// already when it was looked at the time before: a message that is under way
-// needs no read.
-func (ch *channel) compareTop(top Position) {
+// already when it was looked at the time before (a message that is under way
+// needs no read), or where the Store has lost what the channel had before it
+// was asked.
+func (ch *channel) compareTop(before, top Position) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	o := &ch.order
 	if !o.synced || top.Epoch == "" {
 		return
 	}
-	if o.pos.Epoch != top.Epoch && o.seen.Epoch == top.Epoch ||
-		o.pos.Epoch == top.Epoch && o.seen.Epoch == top.Epoch && o.pos.Offset < o.seen.Offset {
+	again := o.seen.Epoch == top.Epoch
+	switch {
+	case top.Epoch == before.Epoch && top.Offset < before.Offset,
+		again && top.Epoch != o.pos.Epoch,
+		again && top.Epoch == o.pos.Epoch && o.pos.Offset < o.seen.Offset:
 		ch.fillLocked()
 	}
 	o.seen = top

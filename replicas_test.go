@@ -76,6 +76,7 @@ type faultyStore struct {
 	down   atomic.Bool
 	mute   atomic.Value // the id of a replica whose reports are lost
 	ranges atomic.Int64
+	hidden atomic.Int64 // how many of the last messages it has lost
 	lag    atomic.Int64 // how long an answer of Range takes to arrive, in nanoseconds
 }
 
@@ -99,6 +100,8 @@ func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (stor
 		return store.Page{}, err
 	}
 	page, err := s.log.Load().Range(ctx, ch, q)
+	page.Top.Offset -= uint64(s.hidden.Load())
+	page.Entries = slices.DeleteFunc(page.Entries, func(e store.Entry) bool { return e.Offset > page.Top.Offset })
 	time.Sleep(time.Duration(s.lag.Load())) // in the bubble: what is published meanwhile is not in the page
 	return page, err
 }
@@ -107,7 +110,11 @@ func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position,
 	if err := s.err(); err != nil {
 		return nil, err
 	}
-	return s.log.Load().Tops(ctx, chs)
+	tops, err := s.log.Load().Tops(ctx, chs)
+	for i := range tops {
+		tops[i].Offset -= uint64(s.hidden.Load())
+	}
+	return tops, err
 }
 
 func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) {
@@ -446,6 +453,24 @@ func TestALogThatIsLostResetsItsSubscribers(t *testing.T) {
 			require.Equal(t, old, got[0].Position)
 			wantAll(t, got[1:], 1, 2)
 		}
+	})
+}
+
+// TestAStoreThatLosesItsLastMessages is what a failover to a replica of the
+// store can do: subscribers are told, and go on from what is left.
+func TestAStoreThatLosesItsLastMessages(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		s := r.subscribe(0, "c", channels.Position{})
+		var last channels.Position
+		for n := range 10 {
+			last = r.publish(0, "c", n).Position
+		}
+		r.store.hidden.Store(3)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 10)
+		require.Len(t, s.resets, 1)
+		require.Equal(t, channels.Position{Epoch: last.Epoch, Offset: 7}, s.resets[0].Position)
 	})
 }
 

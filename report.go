@@ -147,11 +147,12 @@ func (h *Hub) flush(ctx context.Context, always bool) error {
 		return nil
 	}
 	for {
-		counts := h.counts(dirty)
+		report := store.Report{Node: h.node(), Full: r.full, Channels: h.counts(dirty)}
 		if r.full {
-			counts, presence = h.everything()
+			report.Channels, report.Members = h.everything()
+			presence = nil
 		}
-		known, err := h.store.Report(ctx, store.Report{Node: h.node(), Full: r.full, Channels: counts})
+		known, err := h.store.Report(ctx, report)
 		if err == nil && !known && !r.full {
 			r.full = true // the Store has forgotten us
 			continue

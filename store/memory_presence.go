@@ -29,17 +29,21 @@ func (m *Memory) UpdatePresence(ctx context.Context, node string, changes []Pres
 		return err
 	}
 	if r, ok := m.reg.nodes[node]; ok {
-		for _, c := range changes {
-			if c.Left {
-				m.leaveLocked(r, memberKey{c.Channel, c.Member.ID})
-			} else {
-				m.joinLocked(r, c.Channel, c.Member)
-			}
-		}
+		m.updateLocked(r, changes)
 	}
 	m.reg.mu.Unlock()
 	m.evict()
 	return nil
+}
+
+func (m *Memory) updateLocked(r *replica, changes []PresenceChange) {
+	for _, c := range changes {
+		if c.Left {
+			m.leaveLocked(r, memberKey{c.Channel, c.Member.ID})
+		} else {
+			m.joinLocked(r, c.Channel, c.Member)
+		}
+	}
 }
 
 // Members implements [Presence].

@@ -95,6 +95,9 @@ func (m *Memory) Report(ctx context.Context, rep Report) (known bool, err error)
 	for _, c := range rep.Channels {
 		m.countLocked(r, c.Channel, numbers{c.Subscribers, c.Publishes})
 	}
+	if rep.Full {
+		m.updateLocked(r, rep.Members)
+	}
 	m.reg.mu.Unlock()
 	m.evict()
 	return known, nil

@@ -39,7 +39,8 @@ var (
 
 // Position is a place in a channel's log. Offsets count from 1 within an
 // epoch, without gaps. An epoch names one life of a log: a log that was lost
-// and begins anew has another epoch. The zero Position is before the first
+// and begins anew has another epoch: 1 to 64 of A-Z, a-z, 0-9, "-", "_", "."
+// and "~", since clients send it in URLs. The zero Position is before the first
 // message of a log that does not exist yet.
 type Position struct {
 	Epoch  string
@@ -57,7 +58,8 @@ type Log interface {
 	// o.TTL. It remembers its epoch and last offset for at least MetaTTL
 	// after the last Append, also when no entry is left.
 	//
-	// Append does not keep or change e.Body; the caller may reuse it.
+	// Append does not keep or change e.Body; the caller may reuse it. Limits
+	// below those that AppendOptions names are an error.
 	Append(ctx context.Context, channel string, e Entry, o AppendOptions) (pos Position, duplicate bool, err error)
 
 	// Range reads a part of a channel's log. An absent log is not an error:
@@ -84,9 +86,9 @@ type Entry struct {
 // AppendOptions are the limits of the log that Append adds to.
 type AppendOptions struct {
 	Size   int           // how many entries the log keeps at the most; at least 1
-	TTL    time.Duration // how long an entry is kept; at least 1 ms
+	TTL    time.Duration // how long an entry is kept, those appended earlier too; at least 1 ms
 	Key    string        // idempotency key; none where empty
-	KeyTTL time.Duration // how long Key is remembered; used where Key is set
+	KeyTTL time.Duration // how long Key is remembered from its first use; at least 1 ms where Key is set
 }
 
 // Query selects a part of a log: the entries with After < offset, and with
@@ -113,8 +115,8 @@ type Registry interface {
 	// Report records a replica's heartbeat, and the numbers of the channels
 	// that changed since its last Report. It returns false where the Store
 	// held no living record of the replica before: it then has only what
-	// this Report says, and the replica must report everything again, with
-	// Full set. What a replica reported (its presence too) leaves every
+	// this Report says, and where that was not Full, the replica must report
+	// everything. What a replica reported (its presence too) leaves every
 	// answer [DeadAfter] after its last Report.
 	Report(ctx context.Context, r Report) (known bool, err error)
 
@@ -142,8 +144,11 @@ const DeadAfter = 10 * time.Second
 // Report is what a replica says of itself.
 type Report struct {
 	Node     Node
-	Full     bool    // Channels is everything: forget what the replica reported earlier of channels, and its presence
 	Channels []Count // of this replica alone; one whose numbers are zero is removed
+	// Full says that Channels and Members are all that the replica has: what
+	// it reported earlier of either is replaced, in one step.
+	Full    bool
+	Members []PresenceChange // with Full only
 }
 
 // Node is one replica. Seen is set by the Store.

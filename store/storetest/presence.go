@@ -17,7 +17,7 @@ var presenceCases = []Case{
 	{"PresenceInOrder", "Changes apply in the order given; to leave without having joined, or twice, is no error; a join of a member replaces what was known of it.", presenceInOrder},
 	{"MembersSorted", "Members of all replicas come sorted by ID, up to limit, with the total.", membersSorted},
 	{"MembersComeBackWhole", "User and Info come back as given; bytes are not shared with the caller.", membersComeBackWhole},
-	{"FullClearsPresence", "A Report with Full forgets the replica's members, and no other one's; one without Full keeps them.", fullClearsPresence},
+	{"FullReplacesPresence", "A Report with Full replaces the replica's members by those in it, and no other one's; one without Full keeps them.", fullReplacesPresence},
 	{"UnknownReplicaDropped", "Changes of a replica that has no living record are dropped without an error.", unknownReplicaDropped},
 	{"PresenceConcurrent", "Changes of many replicas at the same time all arrive.", presenceConcurrent},
 }
@@ -103,7 +103,7 @@ func membersComeBackWhole(t *testing.T, s store.Store) {
 	}
 }
 
-func fullClearsPresence(t *testing.T, s store.Store) {
+func fullReplacesPresence(t *testing.T, s store.Store) {
 	a, b, ch := unique("a"), unique("b"), unique("ch")
 	report(t, s, a, true)
 	report(t, s, b, true)
@@ -116,9 +116,12 @@ func fullClearsPresence(t *testing.T, s store.Store) {
 	ids, total := members(t, s, ch, 10)
 	require.Equal(t, []string{"2"}, ids)
 	require.Equal(t, 1, total)
-	update(t, s, a, join(ch, "3"))
+	known, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: a}, Full: true,
+		Members: []store.PresenceChange{join(ch, "3"), join(ch, "4")}})
+	require.NoError(t, err)
+	require.True(t, known)
 	ids, _ = members(t, s, ch, 10)
-	require.Equal(t, []string{"2", "3"}, ids)
+	require.Equal(t, []string{"2", "3", "4"}, ids)
 }
 
 func unknownReplicaDropped(t *testing.T, s store.Store) {
