@@ -221,7 +221,8 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 }
 
 // Channel returns one channel's numbers; all zero where there is nothing. The
-// errors are [ErrBadChannel], [ErrStoreUnavailable] and [ErrClosed].
+// errors are [ErrBadChannel], [ErrTooManyChannels], [ErrInternal] (see
+// Publish), [ErrStoreUnavailable] and [ErrClosed].
 func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
 	if !h.calls.enter() {
 		return ChannelInfo{}, ErrClosed
@@ -269,7 +270,7 @@ type History struct {
 }
 
 // History reads a channel's history. The errors are [ErrNoHistory],
-// [ErrBadChannel], [ErrBadQuery], [ErrStoreUnavailable] and [ErrClosed].
+// [ErrBadQuery], and those of Channel.
 func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (History, error) {
 	if !h.calls.enter() {
 		return History{}, ErrClosed

@@ -57,6 +57,9 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 	}
 	ch.attachLocked(s)
 	ch.touchLocked()
+	if since == nil && s.out.format == formatSSE {
+		s.out.send(newPlaceFrame(ch.order.pos), SlowClose)
+	}
 	if since != nil && *since != ch.order.pos {
 		from, target, held := *since, ch.order.pos, &hold{limit: s.out.limit / 2}
 		s.hold = held
@@ -78,7 +81,7 @@ func (ch *channel) attachPlain(s *subscription, since *Position) error {
 	ch.attachLocked(s)
 	ch.touchLocked()
 	if since != nil {
-		s.out.send(newResetFrame(resetNoHistory, Position{}), SlowClose)
+		s.out.send(newResetFrame(resetNoHistory, nil), SlowClose)
 	}
 	return nil
 }
@@ -139,8 +142,23 @@ func (s *subscription) reset(reason string, held *hold) {
 	s.ch.mu.Lock()
 	defer s.ch.mu.Unlock()
 	if s.hold == held {
-		s.hold = nil
-		s.out.send(newResetFrame(reason, s.ch.order.pos), SlowClose)
+		pos := s.ch.order.pos
+		s.resetLocked(newResetFrame(reason, &pos))
+	}
+}
+
+// resetLocked sends a reset, and of what was held what has no position.
+func (s *subscription) resetLocked(reset *frame) {
+	held := s.hold
+	s.hold = nil
+	s.out.send(reset, SlowClose)
+	if held == nil {
+		return
+	}
+	for _, f := range held.frames {
+		if f.offset() == 0 {
+			s.out.send(f, SlowClose)
+		}
 	}
 }
 

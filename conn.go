@@ -300,7 +300,9 @@ func (c *client) gone(cause error) {
 	}
 	c.hub.clients.remove(c)
 	c.sub.ch.release()
-	c.hub.disconnected(c.info, cause)
+	if c.format != formatGo {
+		c.hub.disconnected(c.info, cause)
+	}
 }
 
 // disconnected calls the app's hook.

@@ -60,7 +60,7 @@ func (e *Error) saying(format string, args ...any) *Error {
 var (
 	ErrClosed           = &Error{Code: "closed", Status: http.StatusServiceUnavailable, Message: "the hub is shut down"}
 	ErrDraining         = &Error{Code: "draining", Status: http.StatusServiceUnavailable, Message: "this replica is shutting down; connect again"}
-	ErrStoreUnavailable = &Error{Code: "store_unavailable", Status: http.StatusServiceUnavailable, Message: "the store does not answer, so nothing was accepted; try again"}
+	ErrStoreUnavailable = &Error{Code: "store_unavailable", Status: http.StatusServiceUnavailable, Message: "the store does not answer; try again, with an idempotency key where a message must not come twice"}
 	ErrMeshUnavailable  = &Error{Code: "mesh_unavailable", Status: http.StatusServiceUnavailable, Message: "the other replicas cannot be reached; try again"}
 	ErrTooManyChannels  = &Error{Code: "too_many_channels", Status: http.StatusServiceUnavailable, Message: "this replica holds as many channels as it may; try again later"}
 	ErrSlowSubscriber   = &Error{Code: "slow_subscriber", Status: http.StatusServiceUnavailable, Message: "the subscriber reads more slowly than its channels publish; connect again"}
@@ -71,6 +71,7 @@ var (
 	ErrInternal         = &Error{Code: "internal", Status: http.StatusInternalServerError, Message: "an error inside of the server, which its log tells of"}
 	ErrBadChannel       = &Error{Code: "bad_channel", Status: http.StatusBadRequest}
 	ErrBadMessage       = &Error{Code: "bad_message", Status: http.StatusBadRequest}
+	ErrBadUTF8          = &Error{Code: "bad_utf8", Status: http.StatusBadRequest, Message: "the message is not valid UTF-8"}
 	ErrTooLarge         = &Error{Code: "too_large", Status: http.StatusRequestEntityTooLarge}
 	ErrReservedHeader   = &Error{Code: "reserved_header", Status: http.StatusBadRequest}
 	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest}
@@ -82,11 +83,11 @@ var (
 // Codes of what only comes up on the wire.
 var (
 	errBadJSON       = &Error{Code: "bad_json", Status: http.StatusBadRequest}
-	errBadUTF8       = &Error{Code: "bad_utf8", Status: http.StatusBadRequest, Message: "the message is not valid UTF-8"}
 	errBinary        = &Error{Code: "binary", Status: http.StatusBadRequest, Message: "binary frames are not taken; send JSON as text"}
 	errBadHandshake  = &Error{Code: "bad_handshake", Status: http.StatusBadRequest}
 	errUpgrade       = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired}
 	errNotHijackable = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError}
+	errNotFlushable  = &Error{Code: "not_flushable", Status: http.StatusInternalServerError}
 	errBadOrigin     = &Error{Code: "bad_origin", Status: http.StatusForbidden}
 	errNotFound      = &Error{Code: "not_found", Status: http.StatusNotFound}
 	errBadMethod     = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed}
@@ -101,6 +102,23 @@ type ResetError struct {
 
 func (e *ResetError) Error() string {
 	return "channels: messages were missed (" + e.Reason + "); the subscription goes on after " + e.Position.String()
+}
+
+// panicked is an ErrInternal that also ends the connection on which it came up.
+type panicked struct{ err *Error }
+
+func (p *panicked) Error() string { return p.err.Error() }
+func (p *panicked) Unwrap() error { return p.err }
+
+// refusal is what a hook's error becomes for a client: itself where the app
+// says so, "forbidden" otherwise.
+func (h *Hub) refusal(hook string, err error) error {
+	var crash *panicked
+	if errors.As(err, &crash) {
+		return crash
+	}
+	h.log.Debug("refused", "by", hook, "err", err)
+	return visible(err, ErrForbidden)
 }
 
 // visible returns what a client may see of err; what it may not is replaced

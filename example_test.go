@@ -114,7 +114,7 @@ func ExampleHub_Subscribe() {
 	}
 	// read prints what a subscriber that was at from gets, up to the message "c".
 	read := func(from channels.Position) {
-		sub, err := hub.Subscribe(ctx, "log", from)
+		sub, err := hub.Subscribe(ctx, "log", &from)
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func ExampleOf() {
 	}
 	prices := channels.Of[Price](hub, "prices")
 
-	sub, err := prices.Subscribe(ctx, channels.Position{})
+	sub, err := prices.Subscribe(ctx, nil)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -18,12 +18,13 @@ import (
 // most once for each wire format. It never changes, so that any number of
 // queues may hold it.
 type frame struct {
-	ch   *channel // whose message it is; nil for what the hub says itself
-	msg  *Message // what Go subscribers get; nil where they get nothing
-	err  error    // what Go subscribers get instead of a message
-	text []byte   // the JSON; nil for a frame of the WebSocket protocol's own
-	last bool     // nothing may follow it: a close frame, the end of a stream
-	pong bool     // only the newest one counts
+	ch   *channel  // whose message it is; nil for what the hub says itself
+	msg  *Message  // what Go subscribers get; nil where they get nothing
+	err  error     // what Go subscribers get instead of a message
+	at   *Position // where the channel is after it; nil where that says nothing
+	text []byte    // the JSON; nil for a frame of the WebSocket protocol's own
+	last bool      // nothing may follow it: a close frame, the end of a stream
+	pong bool      // only the newest one counts
 
 	ws       []byte // the WebSocket frame
 	deflated atomic.Pointer[[]byte]
@@ -69,8 +70,14 @@ func appendWSHeader(b []byte, first byte, n int) []byte {
 
 const maxWSHeader = 10
 
-// newTextFrame builds a frame of which build appends the text.
+// newTextFrame makes a frame of which build appends the text.
 func newTextFrame(sizeHint int, build func([]byte) []byte) *frame {
+	f := &frame{}
+	f.encode(sizeHint, build)
+	return f
+}
+
+func (f *frame) encode(sizeHint int, build func([]byte) []byte) {
 	// The text goes behind room for the longest header; then the header is
 	// set right before it, so that there is one allocation and no copy.
 	b := build(make([]byte, maxWSHeader, maxWSHeader+sizeHint))
@@ -79,13 +86,17 @@ func newTextFrame(sizeHint int, build func([]byte) []byte) *frame {
 	h := appendWSHeader(head[:0], opText, len(text))
 	start := maxWSHeader - len(h)
 	copy(b[start:], h)
-	return &frame{text: text, ws: b[start:]}
+	f.text, f.ws = text, b[start:]
 }
 
 // newMessageFrame encodes m. The frame keeps m, which must not change.
 func newMessageFrame(ch *channel, m *Message, minFlate int) *frame {
 	hint := len(m.Header) + len(m.Body) + len(m.Position.Epoch) + 64
-	f := newTextFrame(hint, func(b []byte) []byte { return appendMessage(b, m) })
+	f := &frame{}
+	if m.Position != (Position{}) {
+		f.at = &m.Position
+	}
+	f.encode(hint, func(b []byte) []byte { return appendMessage(b, m.Header, m.Body, f.at) })
 	f.ch, f.msg, f.minFlate = ch, m, minFlate
 	return f
 }
@@ -131,8 +142,7 @@ func newHubFrame(header string, body any) *frame {
 	if err != nil {
 		b = []byte("null")
 	}
-	m := Message{Header: header, Body: b}
-	return newTextFrame(len(b)+32, func(to []byte) []byte { return appendMessage(to, &m) })
+	return newTextFrame(len(b)+32, func(to []byte) []byte { return appendMessage(to, header, b, nil) })
 }
 
 type wireError struct {
@@ -175,17 +185,23 @@ func newExchangeFrame(pos Position, id json.RawMessage) *frame {
 
 var exchangeOK = json.RawMessage(`{"msg":"ok"}`)
 
-// newResetFrame says that messages up to pos can no longer be had.
-func newResetFrame(reason string, pos Position) *frame {
+// newPlaceFrame tells a stream of server-sent events where it begins, so that
+// the browser can resume from there. No event comes of it.
+func newPlaceFrame(pos Position) *frame { return &frame{at: &pos} }
+
+// newResetFrame says that messages up to pos can no longer be had; pos is nil
+// where the channel has no positions.
+func newResetFrame(reason string, pos *Position) *frame {
 	body, _ := json.Marshal(struct {
 		Reason string `json:"reason"`
 	}{reason})
-	m := Message{Header: headerReset, Body: body, Position: pos}
-	f := newTextFrame(len(body)+96, func(b []byte) []byte { return appendMessage(b, &m) })
-	f.err = &ResetError{reason, pos}
-	if pos != (Position{}) {
-		f.msg = &m // for the event id
+	f := newTextFrame(len(body)+96, func(b []byte) []byte { return appendMessage(b, headerReset, body, pos) })
+	f.at = pos
+	e := &ResetError{Reason: reason}
+	if pos != nil {
+		e.Position = *pos
 	}
+	f.err = e
 	return f
 }
 
@@ -230,18 +246,21 @@ func (f *frame) size() int { return len(f.ws) + frameOverhead }
 // which the browser sends back as Last-Event-ID.
 func (f *frame) event() []byte {
 	switch {
-	case f.text != nil:
+	case f.text != nil || f.at != nil:
 		b := make([]byte, 0, len(f.text)+64)
-		if f.msg != nil && f.msg.Position != (Position{}) {
+		if f.at != nil {
 			b = append(b, "id: "...)
-			b = append(b, f.msg.Position.Epoch...)
+			b = append(b, f.at.Epoch...)
 			b = append(b, ':')
-			b = strconv.AppendUint(b, f.msg.Position.Offset, 10)
+			b = strconv.AppendUint(b, f.at.Offset, 10)
 			b = append(b, '\n')
 		}
-		b = append(b, "data: "...)
-		b = append(b, f.text...)
-		return append(b, "\n\n"...)
+		if f.text != nil {
+			b = append(b, "data: "...)
+			b = append(b, f.text...)
+			b = append(b, '\n')
+		}
+		return append(b, '\n')
 	case f == pingFrame:
 		return []byte(":\n\n") // a comment, which keeps proxies from cutting
 	}

@@ -102,7 +102,7 @@ func (e endpoint) allow() string {
 
 // serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.
 func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) error {
-	stream := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+	stream := wantsStream(r)
 	upgrade := headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
 	switch {
 	case upgrade, stream && r.ProtoMajor >= 1:
@@ -131,6 +131,10 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		return err
 	}
 	id, _ := IdentityFrom(r.Context())
+	if len(id.Info) > 0 && !json.Valid(id.Info) {
+		h.log.Error("Identity.Info is not JSON, so nobody could read the presence", "user", id.ID)
+		return ErrInternal
+	}
 	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: "websocket"}
 	if !upgrade {
 		info.Transport = "sse"
@@ -142,7 +146,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if h.opts.OnConnect != nil {
 		if err := h.guard("OnConnect", func() error { return h.opts.OnConnect(r.Context(), info) }); err != nil {
 			ch.release()
-			return visible(err, ErrForbidden)
+			return h.refusal("OnConnect", err)
 		}
 	}
 	// From here on OnDisconnect follows, and the channel is released.
@@ -180,6 +184,10 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, ch *channel
 	return nil
 }
 
+func wantsStream(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+}
+
 // errGone says that the connection is lost, so that there is nobody to answer.
 var errGone = errors.New("channels: the connection is lost")
 
@@ -194,9 +202,9 @@ func sinceOf(r *http.Request, stream bool) (*Position, error) {
 		}
 		return &p, nil
 	}
-	q, err := url.ParseQuery(r.URL.RawQuery)
+	q, err := queryOf(r, "since")
 	if err != nil {
-		return nil, ErrBadQuery.saying("the query is not encoded correctly: %v", err)
+		return nil, err
 	}
 	s := q.Get("since")
 	if s == "" {
@@ -229,6 +237,10 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e.status() == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
+		if r.Header.Get("Sec-Fetch-Mode") != "" && wantsStream(r) {
+			refuseStream(w, e)
+			return
+		}
 	}
 	writeJSON(w, e.status(), failure{"fail", errorBody{e.Code, e.Message}})
 }

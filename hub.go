@@ -122,10 +122,11 @@ type Result struct {
 // It does not keep or change m.Body. The app's own Go code is trusted: it is
 // not asked for authorisation, but the OnPublish hook sees its messages.
 //
-// The errors are [ErrBadChannel], [ErrBadMessage], [ErrTooLarge],
+// The errors are [ErrBadChannel], [ErrBadMessage], [ErrBadUTF8], [ErrTooLarge],
 // [ErrReservedHeader], [ErrBadKey], [ErrNoHistory] (a key on a channel without
 // history), [ErrStoreUnavailable], [ErrMeshUnavailable], [ErrTooManyChannels],
-// [ErrClosed], and what OnPublish returns. After ErrStoreUnavailable a message
+// [ErrInternal] (Options.Channel contradicts itself, or a hook panicked),
+// [ErrClosed], the context's, and what OnPublish returns. After ErrStoreUnavailable a message
 // may have been stored all the same (the answer was lost): repeat it with a Key.
 func (h *Hub) Publish(ctx context.Context, channel string, m Message, opts ...PublishOptions) (Result, error) {
 	var o PublishOptions
@@ -151,6 +152,9 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		return Result{}, ErrClosed
 	}
 	defer h.calls.leave()
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
 	if err := h.checkPublication(&p, o); err != nil {
 		return Result{}, err
 	}
@@ -173,7 +177,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 
 	var res Result
 	if o.Key != "" && (ch.opts.HistorySize == 0 || o.Local) {
-		return res, ErrNoHistory.saying("an idempotency key needs a channel with history; %q keeps none", p.Channel)
+		return res, ErrNoHistory.saying("an idempotency key needs a channel with history, and a message that is not Local; this is not so on %q", p.Channel)
 	}
 	if ch.opts.HistorySize > 0 && !o.Local {
 		if res, err = h.append(ctx, ch, m, o); err != nil || res.Duplicate {
@@ -192,6 +196,11 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		res.Receivers = ch.arrive(f, o.Except)
 	} else {
 		res.Receivers = ch.deliver(f, o.Except)
+	}
+	if h.stats.pressed.Load() && h.stats.pressed.Swap(false) {
+		// A queue is more than half full. Where processors are few, a busy
+		// publisher keeps the writers from running: let them.
+		runtime.Gosched()
 	}
 	if meshErr != nil {
 		if !res.Stored {
@@ -253,7 +262,7 @@ func (h *Hub) onPublish(ctx context.Context, p *Publication) error {
 		if !p.Network {
 			return err
 		}
-		return visible(err, ErrForbidden)
+		return h.refusal("OnPublish", err)
 	}
 	p.Channel = before // it was authorised for this one
 	if err := checkHeader(p.Message.Header); err != nil {
@@ -301,12 +310,6 @@ func (h *Hub) guard(name string, f func() error) (err error) {
 	}()
 	return f()
 }
-
-// panicked is an ErrInternal that also ends the connection on which it came up.
-type panicked struct{ err *Error }
-
-func (p *panicked) Error() string { return p.err.Error() }
-func (p *panicked) Unwrap() error { return p.err }
 
 // receive passes on what other replicas publish, until the hub is shut down.
 func (h *Hub) receive() {

@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -83,8 +84,7 @@ func (h *Hub) authorize(ctx context.Context, r Request) error {
 	if err == nil {
 		return nil
 	}
-	h.log.Debug("refused", "action", r.Action, "channel", r.Channel, "user", r.Identity.ID, "client", r.Client, "err", err)
-	return visible(err, ErrForbidden)
+	return h.refusal("Authorize", fmt.Errorf("%s %q by user %q: %w", r.Action, r.Channel, r.Identity.ID, err))
 }
 
 func (h *Hub) authorizeHTTP(r *http.Request, a Action, channel string) error {

@@ -121,7 +121,7 @@ func checkHeader(h string) error {
 		return ErrBadMessage.saying("a header has at most %d bytes, this one has %d", MaxHeaderBytes, len(h))
 	}
 	if !utf8.ValidString(h) {
-		return errBadUTF8.saying("the header is not valid UTF-8")
+		return ErrBadUTF8.saying("the header is not valid UTF-8")
 	}
 	return nil
 }
@@ -135,7 +135,7 @@ func checkBody(b json.RawMessage, max int) (json.RawMessage, error) {
 	case len(b) > max:
 		return nil, ErrTooLarge.saying("a message has at most %d bytes, this body has %d", max, len(b))
 	case !utf8.Valid(b):
-		return nil, errBadUTF8.saying("the body is not valid UTF-8")
+		return nil, ErrBadUTF8.saying("the body is not valid UTF-8")
 	case !json.Valid(b):
 		return nil, ErrBadMessage.saying("the body is not valid JSON")
 	}
@@ -182,16 +182,16 @@ func depth(b []byte) (deepest int) {
 }
 
 // appendMessage appends {"header":…,"body":…} with the position where there is one.
-func appendMessage(b []byte, m *Message) []byte {
+func appendMessage(b []byte, header string, body []byte, at *Position) []byte {
 	b = append(b, `{"header":`...)
-	b = appendString(b, m.Header)
+	b = appendString(b, header)
 	b = append(b, `,"body":`...)
-	b = append(b, m.Body...)
-	if m.Position != (Position{}) {
+	b = append(b, body...)
+	if at != nil {
 		b = append(b, `,"offset":`...)
-		b = strconv.AppendUint(b, m.Position.Offset, 10)
+		b = strconv.AppendUint(b, at.Offset, 10)
 		b = append(b, `,"epoch":`...)
-		b = appendString(b, m.Position.Epoch)
+		b = appendString(b, at.Epoch)
 	}
 	return append(b, '}')
 }

@@ -75,7 +75,7 @@ type Options struct {
 	CompressBytes int
 	// PingPeriod is how often silent connections are asked for a sign of
 	// life. One that gives none for twice as long is closed. Default 25 s
-	// (proxies cut at 60 s); 1 s to 10 min.
+	// (proxies cut at 60 s); 1 s to 10 min, in whole seconds.
 	PingPeriod time.Duration
 	// WriteTimeout bounds one write to a connection that has stopped
 	// reading. Default 10 s; 100 ms to 5 min.
@@ -83,7 +83,7 @@ type Options struct {
 	// StoreTimeout bounds one call of the Store. Default 5 s; 10 ms to 1 min.
 	StoreTimeout time.Duration
 	// DrainTime is over how long Drain spreads the reconnects of many
-	// clients. Default 5 s; 0 to 10 min (negative: at once).
+	// clients. Default 5 s; up to 10 min; negative: at once.
 	DrainTime time.Duration
 
 	// Logger gets one record for what an operator should know. Default: slog.Default().
@@ -189,6 +189,9 @@ func (o *Options) check() error {
 		if err != nil {
 			return err
 		}
+	}
+	if o.PingPeriod%time.Second != 0 {
+		return fmt.Errorf("channels: Options.PingPeriod is %v; it may be 1s to 10m0s, in whole seconds", o.PingPeriod)
 	}
 	if o.DrainTime > 10*time.Minute {
 		return fmt.Errorf("channels: Options.DrainTime is %v; it may be up to 10m0s", o.DrainTime)

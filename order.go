@@ -326,10 +326,9 @@ func (ch *channel) resetLocked(reason string, pos Position) {
 			o.earlyBytes -= f.size()
 		}
 	}
-	f := newResetFrame(reason, pos)
+	f := newResetFrame(reason, &pos)
 	for _, s := range ch.subs {
-		s.hold = nil // who is catching up stops, since this is where it goes on
-		s.out.send(f, SlowClose)
+		s.resetLocked(f) // who is catching up stops, since this is where it goes on
 	}
 }
 

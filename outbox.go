@@ -62,6 +62,9 @@ func (o *outbox) send(f *frame, policy SlowPolicy) {
 }
 
 func (o *outbox) pushLocked(f *frame) {
+	if o.bytes > o.limit/2 && !o.stats.pressed.Load() {
+		o.stats.pressed.Store(true)
+	}
 	if f.pong { // a flood of pings is answered once: RFC 6455 section 5.5.3
 		for i := o.head; i < len(o.q); i++ {
 			if o.q[i].pong {

@@ -14,7 +14,7 @@ const envelopeBytes = 6*MaxHeaderBytes + 1024
 // unmarshal reads JSON and says what is wrong with it.
 func unmarshal(b []byte, v any) error {
 	if !utf8.Valid(b) {
-		return errBadUTF8
+		return ErrBadUTF8
 	}
 	err := json.Unmarshal(b, v)
 	if err == nil {

@@ -26,7 +26,7 @@ const maxMembers = 10_000
 
 // Presence returns who is subscribed to a channel on all replicas, up to
 // limit (0: 10,000, the most). Go subscribers are no members. The errors are
-// [ErrNoPresence], [ErrBadChannel], [ErrStoreUnavailable] and [ErrClosed].
+// [ErrNoPresence], [ErrBadQuery], and those of Channel.
 func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members, error) {
 	if !h.calls.enter() {
 		return Members{}, ErrClosed

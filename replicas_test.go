@@ -138,12 +138,12 @@ type subscriber struct {
 	done   chan struct{}
 }
 
-func (r *replicas) subscribe(i int, channel string, from channels.Position) *subscriber {
+func (r *replicas) subscribe(i int, channel string, from *channels.Position) *subscriber {
 	r.t.Helper()
 	return subscribe(r.t, r.hubs[i], channel, from)
 }
 
-func subscribe(t *testing.T, h *channels.Hub, channel string, from channels.Position) *subscriber {
+func subscribe(t *testing.T, h *channels.Hub, channel string, from *channels.Position) *subscriber {
 	t.Helper()
 	sub, err := h.Subscribe(context.Background(), channel, from)
 	require.NoError(t, err)
@@ -215,7 +215,7 @@ func TestPromiseDeliveryWithHistoryExactlyOnceInOneOrder(t *testing.T) {
 				r.net.SetFaults(c.faults)
 				var subs []*subscriber
 				for i := range 9 {
-					subs = append(subs, r.subscribe(i%3, "c", channels.Position{}))
+					subs = append(subs, r.subscribe(i%3, "c", nil))
 				}
 				const each = 200
 				var wg sync.WaitGroup
@@ -245,7 +245,7 @@ func TestPromiseDeliveryWithHistoryExactlyOnceInOneOrder(t *testing.T) {
 
 func TestPromiseALostLastMessageIsFoundWithin5s(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
-		s := r.subscribe(1, "c", channels.Position{})
+		s := r.subscribe(1, "c", nil)
 		r.net.SetFaults(meshtest.Faults{Drop: 1})
 		r.publish(0, "c", 1)
 		require.Equal(t, 1, r.net.Lost())
@@ -257,7 +257,7 @@ func TestPromiseALostLastMessageIsFoundWithin5s(t *testing.T) {
 
 func TestPromiseDeliveryWithoutHistoryAtMostOnceInThePublishersOrder(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
-		near, far := r.subscribe(0, "c", channels.Position{}), r.subscribe(1, "c", channels.Position{})
+		near, far := r.subscribe(0, "c", nil), r.subscribe(1, "c", nil)
 		r.net.SetFaults(meshtest.Faults{Drop: 0.2})
 		for n := range 500 {
 			res := r.publish(0, "c", n)
@@ -279,7 +279,7 @@ func TestPromiseDeliveryWithoutHistoryAtMostOnceInThePublishersOrder(t *testing.
 
 func TestPromiseAnAcknowledgedPublishWasHandedToEveryLivePeer(t *testing.T) {
 	inBubble(t, 3, nil, func(r *replicas) {
-		a, b := r.subscribe(1, "c", channels.Position{}), r.subscribe(2, "c", channels.Position{})
+		a, b := r.subscribe(1, "c", nil), r.subscribe(2, "c", nil)
 		r.publish(0, "c", 1)
 		synctest.Wait()
 		require.Len(t, a.close(), 1)
@@ -302,10 +302,10 @@ func TestPromiseAnAcknowledgedPublishIsInTheStore(t *testing.T) {
 
 func TestPromiseStoreDownWithoutHistoryGoesOn(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
-		s := r.subscribe(1, "c", channels.Position{})
+		s := r.subscribe(1, "c", nil)
 		r.store.down.Store(true)
 		time.Sleep(30 * time.Second)
-		late := r.subscribe(1, "c", channels.Position{})
+		late := r.subscribe(1, "c", nil)
 		r.publish(0, "c", 1)
 		synctest.Wait()
 		require.Len(t, s.close(), 1)
@@ -315,13 +315,13 @@ func TestPromiseStoreDownWithoutHistoryGoesOn(t *testing.T) {
 
 func TestPromiseStoreDownWithHistoryIsRefusedAndGoesOnByItself(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
-		s := r.subscribe(1, "c", channels.Position{})
+		s := r.subscribe(1, "c", nil)
 		r.publish(0, "c", 1)
 		r.store.down.Store(true)
 		_, err := r.hubs[0].Publish(context.Background(), "c", msg("n", "2"))
 		require.ErrorIs(t, err, channels.ErrStoreUnavailable)
 		require.ErrorIs(t, err, store.ErrUnavailable)
-		_, err = r.hubs[0].Subscribe(context.Background(), "other", channels.Position{})
+		_, err = r.hubs[0].Subscribe(context.Background(), "other", nil)
 		require.ErrorIs(t, err, channels.ErrStoreUnavailable)
 		time.Sleep(30 * time.Second)
 		r.store.down.Store(false)
@@ -338,7 +338,7 @@ func TestPromiseStoreDownWithHistoryIsRefusedAndGoesOnByItself(t *testing.T) {
 
 func TestStoreAnswerThatWasLostStillReachesSubscribers(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
-		s := r.subscribe(0, "c", channels.Position{})
+		s := r.subscribe(0, "c", nil)
 		// Stored behind the hub's back: what a lost answer looks like.
 		_, _, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")}, store.AppendOptions{Size: 10, TTL: time.Hour})
 		require.NoError(t, err)
@@ -371,7 +371,7 @@ func TestPromiseAfterAReconnectExactlyWhatWasMissed(t *testing.T) {
 		first := r.publish(0, "c", 0)
 		from := first.Position
 		for i := range 40 {
-			s := r.subscribe(i%2, "c", from)
+			s := r.subscribe(i%2, "c", &from)
 			time.Sleep(time.Duration(i*7%50) * time.Millisecond)
 			got := s.close()
 			require.Empty(t, s.resets)
@@ -383,7 +383,7 @@ func TestPromiseAfterAReconnectExactlyWhatWasMissed(t *testing.T) {
 		}
 		close(stop)
 		wg.Wait()
-		s := r.subscribe(0, "c", from)
+		s := r.subscribe(0, "c", &from)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		all = append(all, s.close()...)
@@ -415,7 +415,7 @@ func TestPromiseAfterAReconnectAnExplicitReset(t *testing.T) {
 			{"nothing missed", channels.Position{Epoch: first.Position.Epoch, Offset: 10}, "", 1},
 		} {
 			t.Log(c.name)
-			s := r.subscribe(0, "c", c.from)
+			s := r.subscribe(0, "c", &c.from)
 			synctest.Wait()
 			if c.reason == "" {
 				require.Empty(t, s.resets)
@@ -435,7 +435,7 @@ func TestPromiseAfterAReconnectAnExplicitReset(t *testing.T) {
 
 func TestALogThatIsLostResetsItsSubscribers(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
-		a, b := r.subscribe(0, "c", channels.Position{}), r.subscribe(1, "c", channels.Position{})
+		a, b := r.subscribe(0, "c", nil), r.subscribe(1, "c", nil)
 		old := r.publish(0, "c", 1).Position
 		synctest.Wait()
 		lose(t, r)
@@ -460,7 +460,7 @@ func TestALogThatIsLostResetsItsSubscribers(t *testing.T) {
 // store can do: subscribers are told, and go on from what is left.
 func TestAStoreThatLosesItsLastMessages(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
-		s := r.subscribe(0, "c", channels.Position{})
+		s := r.subscribe(0, "c", nil)
 		var last channels.Position
 		for n := range 10 {
 			last = r.publish(0, "c", n).Position
@@ -482,9 +482,9 @@ func TestALogThatIsLostWhileASubscriberCatchesUp(t *testing.T) {
 		for n := range 1000 {
 			r.publish(0, "c", n)
 		}
-		live := r.subscribe(0, "c", channels.Position{})
+		live := r.subscribe(0, "c", nil)
 		r.store.lag.Store(int64(100 * time.Millisecond))
-		late := r.subscribe(0, "c", first)
+		late := r.subscribe(0, "c", &first)
 		time.Sleep(250 * time.Millisecond) // two pages of eight
 		lose(t, r)
 		now := r.publish(0, "c", 1).Position
@@ -510,7 +510,7 @@ func lose(t *testing.T, r *replicas) {
 
 func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
-		a, b := r.subscribe(0, "c", channels.Position{}), r.subscribe(1, "c", channels.Position{})
+		a, b := r.subscribe(0, "c", nil), r.subscribe(1, "c", nil)
 		time.Sleep(2 * time.Second)
 		c, err := r.hubs[0].Channel(context.Background(), "c")
 		require.NoError(t, err)
@@ -532,7 +532,7 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 
 func TestAGapIsFilledWithFewReads(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
-		s := r.subscribe(1, "c", channels.Position{})
+		s := r.subscribe(1, "c", nil)
 		r.publish(0, "c", 1)
 		synctest.Wait()
 		r.net.Cut("r0", "r1")
@@ -551,7 +551,7 @@ func TestAGapIsFilledWithFewReads(t *testing.T) {
 
 func TestALateMessageNeedsNoRead(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
-		s := r.subscribe(1, "c", channels.Position{})
+		s := r.subscribe(1, "c", nil)
 		r.net.SetFaults(meshtest.Faults{Delay: 30 * time.Millisecond, Duplicate: 0.2})
 		for n := range 100 {
 			r.publish(0, "c", n)

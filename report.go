@@ -14,6 +14,8 @@ import (
 // counters are the hub's totals since it was started.
 type counters struct {
 	published, dropped, slow, connects atomic.Int64
+
+	pressed atomic.Bool // a queue is more than half full
 }
 
 // Stats are a hub's totals since New, and what it holds now.

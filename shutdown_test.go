@@ -180,7 +180,7 @@ func TestPromiseShutdownLosesNothingOfAHistory(t *testing.T) {
 
 func TestUseAfterShutdown(t *testing.T) {
 	s := serve(t, channels.Options{Channel: history})
-	sub, err := s.hub.Subscribe(t.Context(), "c", channels.Position{})
+	sub, err := s.hub.Subscribe(t.Context(), "c", nil)
 	require.NoError(t, err)
 	_, err = s.hub.Publish(t.Context(), "c", msg("m", "1"))
 	require.NoError(t, err)
@@ -207,7 +207,7 @@ func TestUseAfterShutdown(t *testing.T) {
 	ctx := t.Context()
 	_, err = s.hub.Publish(ctx, "c", msg("m", "1"))
 	require.ErrorIs(t, err, channels.ErrClosed)
-	_, err = s.hub.Subscribe(ctx, "c", channels.Position{})
+	_, err = s.hub.Subscribe(ctx, "c", nil)
 	require.ErrorIs(t, err, channels.ErrClosed)
 	_, err = s.hub.Channels(ctx, channels.ChannelsQuery{})
 	require.ErrorIs(t, err, channels.ErrClosed)
@@ -296,7 +296,7 @@ func TestShutdownWithAStalledClient(t *testing.T) {
 
 func TestHubsAreIndependent(t *testing.T) {
 	a, b := newHub(t, channels.Options{}), newHub(t, channels.Options{})
-	sub, err := a.Subscribe(t.Context(), "c", channels.Position{})
+	sub, err := a.Subscribe(t.Context(), "c", nil)
 	require.NoError(t, err)
 	defer sub.Close()
 	res, err := b.Publish(t.Context(), "c", msg("m", "1"))

@@ -152,7 +152,7 @@ func TestAGoSubscriberThatIsSlow(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			hub := newHub(t, channels.Options{QueueBytes: 64 << 10, MaxMessageBytes: 1 << 10,
 				Channel: func(string) channels.ChannelOptions { return c.options }})
-			sub, err := hub.Subscribe(t.Context(), "c", channels.Position{})
+			sub, err := hub.Subscribe(t.Context(), "c", nil)
 			require.NoError(t, err)
 			defer sub.Close()
 			const n = 5000

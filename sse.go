@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -27,10 +28,25 @@ func (s *stream) kill(err error) { s.cancel(err) }
 // retryMillis is after what time a browser connects again.
 const retryMillis = "retry: 1000\n\n"
 
+// refuseStream tells a browser to come back later. An EventSource that gets an
+// HTTP error gives up for good, so what will pass by itself is told as a
+// stream that ends at once. Programs get the error.
+func refuseStream(w http.ResponseWriter, e *Error) {
+	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintf(w, "retry: 3000\n\n%s", newErrorFrame(e, nil).bytes(formatSSE))
+}
+
 // serveStream answers GET /channel/{name}/ with server-sent events, as the
 // HTML standard defines them (section 9.2), until either side ends. An error
 // means that nothing was written.
 func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position) error {
+	if err := canFlush(w); err != nil {
+		h.log.Error("server-sent events", "err", err)
+		ch.release()
+		h.disconnected(info, err)
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := &stream{signal: make(chan struct{}, 1), cancel: cancel}
@@ -81,6 +97,9 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 			if err := rc.Flush(); err != nil {
 				return err
 			}
+			// Over HTTP/2 a deadline that passes ends the stream, also when
+			// nothing is being written.
+			rc.SetWriteDeadline(time.Time{})
 		}
 		if last {
 			return nil

@@ -20,14 +20,17 @@ type Subscription struct {
 }
 
 // Subscribe subscribes to a channel at once: what is published after it
-// returns reaches Messages. With from, it begins behind that position: first
-// what was missed, then what comes, or a [ResetError] where that is no longer
-// possible. The zero Position means: from now on.
+// returns reaches Messages. With from, which [Hub.History] and each message
+// tell, it begins behind that position: first what was missed, then what
+// comes, or a [ResetError] where that is no longer possible. The zero Position
+// is before the first message; nil means from now on.
+//
+// The hooks for connections are not called, and no presence shows it.
 //
 // The subscription ends with ctx, with Close, or with the hub. A subscriber
 // that does not read gets what ChannelOptions.SlowSubscriber says; with
 // SlowClose its Messages end with [ErrSlowSubscriber].
-func (h *Hub) Subscribe(ctx context.Context, channel string, from Position) (*Subscription, error) {
+func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*Subscription, error) {
 	if !h.calls.enter() {
 		return nil, ErrClosed
 	}
@@ -42,17 +45,12 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, from Position) (*Su
 	s := &Subscription{signal: make(chan struct{}, 1), done: make(chan struct{}), ctx: ctx}
 	id, _ := IdentityFrom(ctx)
 	h.initClient(&s.client, s, formatGo, Client{ID: h.clients.newID(h.opts.Node), Identity: id, Transport: "go"})
-	var since *Position
-	if from != (Position{}) {
-		since = &from
-	}
-	if err := ch.attach(ctx, &s.sub, since); err != nil {
+	if err := ch.attach(ctx, &s.sub, from); err != nil {
 		ch.release()
 		return nil, err
 	}
 	s.stop = context.AfterFunc(ctx, s.Close)
 	s.admit()
-	s.welcome(ctx)
 	return s, nil
 }
 

@@ -21,7 +21,8 @@ func Of[T any](h *Hub, channel string) Typed[T] { return Typed[T]{h, channel} }
 type Value[T any] struct {
 	Header string
 	Body   T
-	Position
+
+	Position Position // zero where the channel keeps no history
 }
 
 // Publish is [Hub.Publish] with v as the body.
@@ -34,7 +35,7 @@ func (t Typed[T]) Publish(ctx context.Context, header string, v T, opts ...Publi
 }
 
 // Subscribe is [Hub.Subscribe].
-func (t Typed[T]) Subscribe(ctx context.Context, from Position) (*TypedSubscription[T], error) {
+func (t Typed[T]) Subscribe(ctx context.Context, from *Position) (*TypedSubscription[T], error) {
 	s, err := t.hub.Subscribe(ctx, t.channel, from)
 	if err != nil {
 		return nil, err

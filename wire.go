@@ -126,27 +126,42 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w, bufio.NewReadWriter(bufio.NewReaderSize(w, readBufferBytes), bufio.NewWriterSize(w, writeBufferBytes)), nil
 }
 
-// findHijacker looks for the server's own ResponseWriter behind what
-// middleware has wrapped around it.
-func findHijacker(w http.ResponseWriter) (http.Hijacker, error) {
-	for inner := w; ; {
-		switch t := inner.(type) {
-		case http.Hijacker:
-			return t, nil
-		case interface{ Unwrap() http.ResponseWriter }:
-			inner = t.Unwrap()
-		default:
-			return nil, errNotHijackable.saying("a middleware of this server wraps the http.ResponseWriter in a %T, which hides its Hijack method, so no WebSocket can be opened; "+
-				"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware", inner)
+// find looks for a capability of the server's own ResponseWriter behind what
+// middleware has wrapped around it. It returns the innermost writer that it
+// came to.
+func find[T any](w http.ResponseWriter) (found T, innermost http.ResponseWriter, ok bool) {
+	for {
+		if t, ok := w.(T); ok {
+			return t, w, true
 		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return found, w, false
+		}
+		w = u.Unwrap()
 	}
+}
+
+const wrapped = "a middleware of this server wraps the http.ResponseWriter in a %T, which hides its %s method, so no %s can be opened; " +
+	"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware"
+
+// canFlush returns nil where what is written can be sent at once.
+func canFlush(w http.ResponseWriter) error {
+	if _, _, ok := find[http.Flusher](w); ok {
+		return nil
+	}
+	if _, inner, ok := find[interface{ FlushError() error }](w); !ok {
+		return errNotFlushable.saying(wrapped, inner, "Flush", "stream of server-sent events")
+	}
+	return nil
 }
 
 // upgrade makes a WebSocket of the request. Where it fails, nothing has been
 // written yet unless the socket was hijacked.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
-	hj, err := findHijacker(w)
-	if err != nil {
+	hj, inner, ok := find[http.Hijacker](w)
+	if !ok {
+		err := errNotHijackable.saying(wrapped, inner, "Hijack", "WebSocket")
 		h.log.Error("WebSocket", "err", err)
 		return err
 	}

@@ -48,7 +48,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		Node:           cfg.node,
 		Channel:        cfg.history.options,
 		AllowedOrigins: cfg.origins,
-		DrainTime:      cfg.drain,
+		DrainTime:      max(cfg.drain, 1), // 0 would be the default
 		Logger:         log,
 	})
 	if err != nil {
