@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -122,7 +123,7 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 	}
 	for _, name := range in.Channels {
 		m := in.message
-		m.Channel = name
+		m.Channel, m.Body = name, bytes.Clone(m.Body) // OnPublish may change each
 		in.Messages = append(in.Messages, m)
 	}
 	id, _ := IdentityFrom(r.Context())

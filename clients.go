@@ -19,6 +19,10 @@ type client struct {
 	expiry   *time.Timer
 }
 
+// inGo says that the receiver is Go code: no connection, so no hooks for one,
+// no presence, no pings.
+func (c *client) inGo() bool { return c.info.Transport == transportGo }
+
 func (h *Hub) initClient(c *client, owner receiver, as format, info Client) {
 	c.hub, c.owner, c.info, c.format = h, owner, info, as
 	c.limit, c.stats = h.opts.QueueBytes, &h.stats
@@ -135,8 +139,8 @@ func (t *clientTable) pingSome(h *Hub, now time.Time) {
 	silent := now.Unix() - 2*int64(t.period)
 	for _, c := range cs {
 		switch {
-		case c.format == formatGo:
-		case c.format != formatSSE && c.seen.Load() < silent:
+		case c.inGo():
+		case c.info.Transport == transportWebSocket && c.seen.Load() < silent:
 			c.owner.kill(errSilent)
 		default:
 			c.send(pingFrame, SlowClose)

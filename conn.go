@@ -56,7 +56,10 @@ func (c *conn) start() {
 		cut(c.nc)
 	}
 	c.wake()
-	c.hub.conns.run(c.serve) // the handler is inside of the gate, so it is open
+	if !c.hub.conns.run(c.serve) { // shut down during the handshake
+		c.kill(ErrClosed)
+		c.finish(ErrClosed)
+	}
 }
 
 // wake gets a drainer to work: the connection's writer, or a goroutine.
@@ -265,10 +268,10 @@ func (c *client) admit() {
 			c.end(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
 		})
 	}
-	if c.format != formatGo {
+	if !c.inGo() {
 		h.joined(c.sub.ch, Member{ID: c.info.ID, User: id.ID, Info: id.Info})
 	}
-	if h.draining.Load() && (c.format != formatGo || h.calls.closed()) { // it began meanwhile
+	if h.draining.Load() && (!c.inGo() || h.calls.closed()) { // it began meanwhile
 		c.end(farewell(ErrDraining, closeGoingAway), ErrDraining, false)
 	}
 }
@@ -288,7 +291,7 @@ func (c *client) welcome(ctx context.Context) {
 // leave ends the client's subscription and presence. It may be repeated.
 func (c *client) leave() {
 	c.sub.ch.detach(&c.sub)
-	if c.format != formatGo {
+	if !c.inGo() {
 		c.hub.left(c.sub.ch, c.info.ID)
 	}
 }
@@ -300,7 +303,7 @@ func (c *client) gone(cause error) {
 	}
 	c.hub.clients.remove(c)
 	c.sub.ch.release()
-	if c.format != formatGo {
+	if !c.inGo() {
 		c.hub.disconnected(c.info, cause)
 	}
 }

@@ -59,6 +59,9 @@ func TestPings(t *testing.T) {
 		}()
 		for got := 0; ; got++ {
 			f := r.read()
+			if f.first == rawPing { // its turn came in the first second
+				continue
+			}
 			require.Equal(t, byte(rawPong), f.first)
 			if string(f.payload) == strconv.Itoa(n-1) {
 				return

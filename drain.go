@@ -30,7 +30,8 @@ func (h *Hub) Drain(ctx context.Context) error {
 	if err := h.flush(ctx, true); err != nil {
 		h.warnStore(err)
 	}
-	cs := h.clients.all(func(c *client) bool { return c.format != formatGo })
+	connected := func(c *client) bool { return !c.inGo() }
+	cs := h.clients.all(connected)
 	rand.Shuffle(len(cs), func(i, j int) { cs[i], cs[j] = cs[j], cs[i] })
 	spread := min(max(h.opts.DrainTime, 0), time.Duration(len(cs))*drainPerClient)
 	if end, ok := ctx.Deadline(); ok {
@@ -52,7 +53,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 		}
 		c.end([]*frame{newCloseFrame(closeGoingAway, ErrDraining.Code)}, ErrDraining, false)
 	}
-	return h.awaitClients(ctx, func(c *client) bool { return c.format != formatGo })
+	return h.awaitClients(ctx, connected)
 }
 
 // awaitClients waits until none is left of the clients that pick chooses.
@@ -88,7 +89,7 @@ func (h *Hub) end(ctx context.Context) error {
 
 	for _, c := range h.clients.all(nil) {
 		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
-		if c.format == formatGo {
+		if c.inGo() {
 			c.owner.kill(ErrClosed) // its reader may be gone; what is queued can still be read
 		}
 	}

@@ -19,7 +19,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	route := parts[0]
 	switch {
 	case len(parts) >= 2 && parts[0] == "channel":
-		name, route = parts[1], "channel"
+		name, route = parts[1], "channel/{name}"
 		if len(parts) > 3 || len(parts) == 3 && parts[2] != "" {
 			route = ""
 		}
@@ -48,7 +48,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	case r.Method == http.MethodHead && end.method == http.MethodGet && end.plain:
-	case r.Method == http.MethodConnect && route == "channel":
+	case r.Method == http.MethodConnect && route == "channel/{name}":
 		h.refuse(w, r, errUpgrade.saying("WebSocket over HTTP/2 is not served; open it over HTTP/1.1"))
 		return
 	case r.Method != end.method:
@@ -79,7 +79,7 @@ var endpoints map[string]endpoint
 
 func init() { // not a literal, which would refer to itself through the handlers
 	endpoints = map[string]endpoint{
-		"channel":                    {http.MethodGet, false, (*Hub).serveChannel},
+		"channel/{name}":             {http.MethodGet, false, (*Hub).serveChannel},
 		"v1/publish":                 {http.MethodPost, false, (*Hub).servePublishMany},
 		"v1/channel":                 {http.MethodGet, true, (*Hub).serveList},
 		"v1/channel/{name}":          {http.MethodGet, true, (*Hub).serveOne},
@@ -135,9 +135,9 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		h.log.Error("Identity.Info is not JSON, so nobody could read the presence", "user", id.ID)
 		return ErrInternal
 	}
-	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: "websocket"}
+	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket}
 	if !upgrade {
-		info.Transport = "sse"
+		info.Transport = transportSSE
 	}
 	ch, err := h.use(name)
 	if err != nil {
@@ -173,10 +173,6 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, ch *channel
 		c.leave()
 		c.abandon(err)
 		c.gone(err)
-		if c.nc != nil {
-			c.nc.Close()
-			return errGone
-		}
 		return err
 	}
 	c.welcome(r.Context())

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,7 @@ type Hub struct {
 // frees what it holds.
 func New(o Options) (*Hub, error) {
 	o.setDefaults()
+	o.AllowedOrigins = slices.Clone(o.AllowedOrigins)
 	if err := o.check(); err != nil {
 		return nil, err
 	}

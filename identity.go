@@ -63,6 +63,13 @@ type Client struct {
 	Transport  string // "websocket", "sse" or "go"
 }
 
+// The values of Client.Transport.
+const (
+	transportWebSocket = "websocket"
+	transportSSE       = "sse"
+	transportGo        = "go"
+)
+
 // Publication is a message on its way, as OnPublish sees it.
 type Publication struct {
 	Channel  string

@@ -215,7 +215,7 @@ func checkOriginPattern(s string) error {
 		return nil
 	}
 	u, err := url.Parse(strings.Replace(s, "://*.", "://", 1))
-	if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Contains(u.Host, "*") {
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || strings.ContainsAny(s, "?#@") || strings.HasSuffix(s, ":") || strings.Contains(u.Host, "*") {
 		return fmt.Errorf(`channels: Options.AllowedOrigins has %q; it may have "https://host", "https://host:port", "https://*.host" and "*"`, s)
 	}
 	return nil

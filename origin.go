@@ -53,10 +53,22 @@ func matchOrigin(pattern string, u *url.URL) bool {
 	if !strings.EqualFold(scheme, u.Scheme) {
 		return false
 	}
+	host, from := withoutDefaultPort(scheme, host), withoutDefaultPort(scheme, u.Host)
 	if suffix, ok := strings.CutPrefix(host, "*"); ok {
-		return len(u.Host) > len(suffix) && strings.EqualFold(u.Host[len(u.Host)-len(suffix):], suffix)
+		return len(from) > len(suffix) && strings.EqualFold(from[len(from)-len(suffix):], suffix)
 	}
-	return strings.EqualFold(host, u.Host)
+	return strings.EqualFold(host, from)
+}
+
+// withoutDefaultPort drops the port that browsers leave out of an origin.
+func withoutDefaultPort(scheme, host string) string {
+	switch strings.ToLower(scheme) {
+	case "http":
+		return strings.TrimSuffix(host, ":80")
+	case "https":
+		return strings.TrimSuffix(host, ":443")
+	}
+	return host
 }
 
 // checkOrigin answers for CORS, and refuses browsers on other websites.

@@ -44,13 +44,13 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*S
 	}
 	s := &Subscription{signal: make(chan struct{}, 1), done: make(chan struct{}), ctx: ctx}
 	id, _ := IdentityFrom(ctx)
-	h.initClient(&s.client, s, formatGo, Client{ID: h.clients.newID(h.opts.Node), Identity: id, Transport: "go"})
+	h.initClient(&s.client, s, formatGo, Client{ID: h.clients.newID(h.opts.Node), Identity: id, Transport: transportGo})
 	if err := ch.attach(ctx, &s.sub, from); err != nil {
 		ch.release()
 		return nil, err
 	}
-	s.stop = context.AfterFunc(ctx, s.Close)
 	s.admit()
+	s.stop = context.AfterFunc(ctx, s.close)
 	return s, nil
 }
 
@@ -136,8 +136,12 @@ func (s *Subscription) finish() {
 
 // Close ends the subscription. It may be repeated.
 func (s *Subscription) Close() {
+	s.stop()
+	s.close()
+}
+
+func (s *Subscription) close() {
 	s.closed.Do(func() {
-		s.stop()
 		s.finish()
 		s.abandon(nil)
 		close(s.done)

@@ -2,8 +2,8 @@ package channels
 
 import (
 	"bufio"
+	"bytes"
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -72,41 +72,41 @@ type upgradeWriter struct {
 	said     []byte // and why, as plain text
 }
 
-// WriteHeader keeps a refusal back, so that it can be sent as JSON.
+// WriteHeader keeps the status back: a refusal is to be sent as JSON, and the
+// 101 goes out in Hijack.
 func (u *upgradeWriter) WriteHeader(status int) {
 	if status >= 400 {
 		u.status = status
-		return
 	}
-	u.ResponseWriter.WriteHeader(status)
 }
 
 func (u *upgradeWriter) Write(b []byte) (int, error) {
-	if u.status != 0 {
-		u.said = append(u.said, b...)
-		return len(b), nil
-	}
-	return u.ResponseWriter.Write(b)
+	u.said = append(u.said, b...)
+	return len(b), nil
 }
-
-// WriteHeaderNow is what gin's writer needs to send the header; others do it
-// in WriteHeader.
-func (u *upgradeWriter) WriteHeaderNow() {
-	if g, ok := u.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
-		g.WriteHeaderNow()
-	}
-}
-
-func (u *upgradeWriter) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
 // Hijack takes the socket over from net/http, with small buffers in place of
-// net/http's, which are freed.
+// net/http's, which are freed, and answers the handshake.
+//
+// The answer is written to the socket and not through the ResponseWriters of
+// middleware: some hold it back until the handler returns (gin's, gzip), and
+// a Hijack that fails after it could no longer be told.
 func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	nc, rw, err := u.hijacker.Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
 	u.hijacked = true
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	u.Header().Write(&head)
+	head.WriteString("\r\n")
+	nc.SetWriteDeadline(time.Now().Add(u.conn.hub.opts.WriteTimeout))
+	if _, err := nc.Write(head.Bytes()); err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	nc.SetWriteDeadline(time.Time{})
 	c := u.conn
 	c.mu.Lock()
 	c.nc = nc
@@ -157,7 +157,7 @@ func canFlush(w http.ResponseWriter) error {
 }
 
 // upgrade makes a WebSocket of the request. Where it fails, nothing has been
-// written yet unless the socket was hijacked.
+// written yet; after errGone nothing can be.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	hj, inner, ok := find[http.Hijacker](w)
 	if !ok {
@@ -179,9 +179,18 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	case err != nil && u.status != 0 && u.status < 500:
 		return errBadHandshake.saying("%s", strings.TrimSpace(string(u.said)))
 	case err != nil && u.hijacked:
-		return err
+		if c.nc != nil {
+			c.nc.Close()
+		}
+		return errGone
 	case err != nil:
-		return ErrInternal.because(fmt.Errorf("WebSocket upgrade: %w", err))
+		for _, k := range []string{"Upgrade", "Connection", "Sec-Websocket-Accept", "Sec-Websocket-Extensions"} {
+			w.Header().Del(k) // it is an ordinary answer again
+		}
+		err := errNotHijackable.saying("the http.ResponseWriter of this server, a %T, has a Hijack method that fails, so no WebSocket can be opened; "+
+			"find the middleware that it belongs to, or mount the hub outside of it", inner).because(err)
+		h.log.Error("WebSocket", "err", err)
+		return err
 	}
 	c.ws = ws
 	if strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate") {
