@@ -188,7 +188,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 			w.Header().Del(k) // it is an ordinary answer again
 		}
 		err := errNotHijackable.saying("the http.ResponseWriter of this server, a %T, has a Hijack method that fails, so no WebSocket can be opened; "+
-			"find the middleware that it belongs to, or mount the hub outside of it", inner).because(err)
+			"give that type a method Unwrap() http.ResponseWriter in place of its Hijack, or mount the hub outside of that middleware", inner).because(err)
 		h.log.Error("WebSocket", "err", err)
 		return err
 	}
