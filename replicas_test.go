@@ -172,12 +172,6 @@ func (s *subscriber) close() []channels.Message {
 	return s.got
 }
 
-func (s *subscriber) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.got)
-}
-
 // wantAll wants the offsets first to last, each once and in order.
 func wantAll(t *testing.T, got []channels.Message, first, last uint64) {
 	t.Helper()

@@ -104,6 +104,9 @@ func (b *browser) open(url, name string, width, height int64) *page {
 	return p
 }
 
+// in is the same browser for a subtest.
+func (b *browser) in(t *testing.T) *browser { return &browser{t: t, ctx: b.ctx} }
+
 // join opens an address on a computer.
 func (b *browser) join(url, name string) *page {
 	b.t.Helper()
@@ -141,6 +144,13 @@ func (p *page) until(condition string) {
 	}
 }
 
+// visit goes to another room.
+func (p *page) visit(room string) {
+	p.t.Helper()
+	eval[string](p, `location.hash = `+quoted(room))
+	p.until(`document.getElementById("room-name").textContent === ` + quoted(room))
+}
+
 func (p *page) state(state string) {
 	p.t.Helper()
 	p.until(`document.getElementById("state").dataset.state === ` + quoted(state))
@@ -167,6 +177,38 @@ func (p *page) shows(texts ...string) {
 		texts = []string{}
 	}
 	p.until(fmt.Sprintf(`JSON.stringify((%s).map((m) => m.Text)) === %s && !document.querySelector("#outbox li")`, shown, quoted(quoted(texts))))
+}
+
+// delay has answers reach the page late, or else messages, so that what was
+// written behind them comes first. It concerns the connections to come.
+func (p *page) delay(answers bool) {
+	p.t.Helper()
+	eval[bool](p, fmt.Sprintf(`(() => {
+		const { set } = Object.getOwnPropertyDescriptor(WebSocket.prototype, "onmessage");
+		Object.defineProperty(WebSocket.prototype, "onmessage", { set(f) {
+			set.call(this, f && ((e) => setTimeout(f, (JSON.parse(e.data).header === "exchange") === %t ? 300 : 0, e)));
+		} });
+		return true;
+	})()`, answers))
+}
+
+// count notes how many times the page shows a text, sent or not, from the
+// moment when it first does. The function that it returns tells the numbers.
+func (p *page) count(text string) func() []int {
+	p.t.Helper()
+	eval[bool](p, fmt.Sprintf(`(() => {
+		const text = %s, counts = (window.counts ??= {})[text] = new Set();
+		new MutationObserver(() => {
+			const all = [...document.querySelectorAll("#messages .text, #outbox .text")];
+			const n = all.filter((e) => e.textContent === text).length;
+			if (n || counts.size) counts.add(n);
+		}).observe(document.getElementById("scroll"), { childList: true, subtree: true });
+		return true;
+	})()`, quoted(text)))
+	return func() []int {
+		p.t.Helper()
+		return eval[[]int](p, `[...counts[`+quoted(text)+`]].sort()`)
+	}
 }
 
 // people waits until the page lists exactly these names.

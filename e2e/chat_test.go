@@ -102,21 +102,91 @@ func TestLostConnectionIsResumed(t *testing.T) {
 func TestMessageWhoseAnswerIsLostIsSaidOnce(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	for name, test := range map[string]struct {
+		arrives     bool // the message reaches the server, and only its answer is lost
+		lateAnswers bool // to the repetition, or else the message is late
+		elsewhere   bool // its author looks into another room meanwhile
+	}{
+		"answer-lost":               {true, true, false},
+		"answer-lost-message-late":  {true, false, false},
+		"answer-lost-other-room":    {true, true, true},
+		"message-lost":              {false, true, false},
+		"message-lost-message-late": {false, false, false},
+		"message-lost-other-room":   {false, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			network := newProxy(t, s.addr)
+			ann := b.in(t).join(s.url(name), "Ann")
+			ben := b.in(t).join(network.url(name), "Ben")
+			ben.delay(test.lateAnswers)
+			counts, seen := ben.count("did you get this?"), []int{1}
+
+			network.deaf.Store(true)
+			network.mute.Store(!test.arrives)
+			ben.say("did you get this?")
+			ben.until(`document.querySelector('#outbox li[data-state=sent]')`)
+			if test.arrives {
+				ann.shows("did you get this?")
+			}
+			network.cut()
+			ben.until(`document.querySelector('#outbox li[data-state=waiting] .fate').textContent === "Waiting for the connection"`)
+			if test.elsewhere {
+				seen = []int{0, 1}
+				for _, room := range []string{"elsewhere", name} {
+					ben.visit(room)
+				}
+			}
+			network.mend()
+			ben.shows("did you get this?")
+			ben.say("again")
+			ann.shows("did you get this?", "again")
+			ben.shows("did you get this?", "again")
+			assert.Equal(t, 2, ben.messages()[1].Offset, "the server has one of them twice")
+			assert.Equal(t, seen, counts(), "how many times at once its author saw it")
+		})
+	}
+}
+
+func TestOwnMessageIsShownOnceWhicheverComesFirst(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	for room, lateAnswers := range map[string]bool{"the-message": true, "its-answer": false} {
+		t.Run(room, func(t *testing.T) {
+			ben := b.in(t).join(s.url(""), "Ben")
+			ben.delay(lateAnswers)
+			ben.visit(room)
+			ben.state("online")
+			var all []string
+			for _, text := range []string{"the first", "another"} {
+				counts := ben.count(text)
+				s.post(room, `{"header":"line","body":1}`)
+				ben.say(text)
+				all = append(all, "line 1", text)
+				ben.shows(all...)
+				assert.Equal(t, []int{1}, counts(), "how many times at once its author saw it")
+			}
+		})
+	}
+}
+
+func TestMessageIsNotRepeatedWhenItsKeyMayBeForgotten(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
 	network := newProxy(t, s.addr)
-	ann := b.join(s.url("doubt"), "Ann")
-	ben := b.join(network.url("doubt"), "Ben")
+	ann := b.join(s.url("sleep"), "Ann")
+	ben := b.join(network.url("sleep"), "Ben")
 
 	network.deaf.Store(true)
-	ben.say("did you get this?")
-	ann.shows("did you get this?")
-	ben.until(`document.querySelector('#outbox li[data-state=sent]')`)
+	ben.say("good night")
+	ann.shows("good night")
 	network.cut()
+	eval[bool](ben, `(() => { const now = Date.now; Date.now = () => now() + 5 * 60_000; return true; })()`)
 	network.mend()
-	ben.shows("did you get this?")
-	ben.say("again")
-	ann.shows("did you get this?", "again")
-	ben.shows("did you get this?", "again")
-	assert.Equal(t, 2, ben.messages()[1].Offset, "the server has one of them twice")
+	ben.until(`document.querySelector("#outbox li[data-state=failed] .fate")?.textContent.includes("may have been said")`)
+	ben.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))
+	ben.shows("good night")
+	ben.say("good morning")
+	ann.shows("good night", "good morning")
 }
 
 func TestReaderWhoMissedTooMuchGetsTheNewest(t *testing.T) {

@@ -125,6 +125,7 @@ type proxy struct {
 	listener net.Listener
 	target   string
 	deaf     atomic.Bool // what the server says is lost
+	mute     atomic.Bool // what the page says is lost
 
 	mu    sync.Mutex // guards the fields below
 	down  bool
@@ -171,6 +172,7 @@ func (p *proxy) mend() {
 	defer p.mu.Unlock()
 	p.down = false
 	p.deaf.Store(false)
+	p.mute.Store(false)
 }
 
 // carry passes on what a page and the server say until either is gone.
@@ -203,7 +205,7 @@ func (p *proxy) carry(page net.Conn) {
 			}
 		}
 	}
-	both.Go(func() { pass(server, page, new(atomic.Bool)) })
+	both.Go(func() { pass(server, page, &p.mute) })
 	both.Go(func() { pass(page, server, &p.deaf) })
 	both.Wait()
 }

@@ -146,7 +146,6 @@ func validName(name string) bool {
 // say is the body of what somebody says.
 type say struct {
 	Text string    `json:"text"`
-	Key  string    `json:"key,omitempty"` // the page's own mark, by which it knows its message again
 	From string    `json:"from,omitempty"`
 	At   time.Time `json:"at"`
 }
@@ -167,9 +166,6 @@ func check(_ context.Context, p *channels.Publication) error {
 	s.Text = strings.TrimSpace(s.Text)
 	if n := utf8.RuneCountInString(s.Text); n < 1 || n > 2000 {
 		return refusal("a text has 1 to 2000 characters")
-	}
-	if len(s.Key) > 64 {
-		return refusal("a key has up to 64 bytes")
 	}
 	s.From, s.At = p.Identity.ID, time.Now().UTC().Truncate(time.Millisecond)
 	body, err := json.Marshal(s)

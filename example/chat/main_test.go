@@ -78,7 +78,7 @@ func TestNamesAreBounded(t *testing.T) {
 func TestNobodySpeaksUnderAnothersName(t *testing.T) {
 	s := serve(t)
 	before := time.Now().Truncate(time.Millisecond)
-	status, reason := publish(t, s, "?name=Ann", `{"header":"say","body":{"text":" hi ","key":"k","from":"Ben","at":"1999-01-01T00:00:00Z","more":1}}`)
+	status, reason := publish(t, s, "?name=Ann", `{"header":"say","body":{"text":" hi ","from":"Ben","at":"1999-01-01T00:00:00Z","more":1}}`)
 	require.Equal(t, http.StatusOK, status, reason)
 	status, reason = publish(t, s, "", `{"header":"say","body":{"text":"I am Ben","from":"Ben"}}`)
 	require.Equal(t, http.StatusOK, status, reason)
@@ -99,7 +99,7 @@ func TestNobodySpeaksUnderAnothersName(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, at.Before(before))
 	delete(first, "at")
-	assert.Equal(t, map[string]any{"text": "hi", "key": "k", "from": "Ann"}, first)
+	assert.Equal(t, map[string]any{"text": "hi", "from": "Ann"}, first)
 	assert.NotContains(t, history.Data[1].Body, "from")
 	assert.Equal(t, map[string]any{"n": 1.0}, history.Data[2].Body)
 }
@@ -110,7 +110,6 @@ func TestWhatIsRefused(t *testing.T) {
 		`{"header":"say","body":{"text":"  "}}`:                                               "a text has 1 to 2000 characters",
 		`{"header":"say","body":{"text":"` + strings.Repeat("é", 2001) + `"}}`:                "a text has 1 to 2000 characters",
 		`{"header":"say","body":"hello"}`:                                                     `the body has to be like {"text":"hello"}`,
-		`{"header":"say","body":{"text":"hi","key":"` + strings.Repeat("k", 65) + `"}}`:       "a key has up to 64 bytes",
 		`{"header":"deploy","body":{"text":"people are not programs; they only say things"}}`: "people can only say something",
 	} {
 		status, got := publish(t, s, "?name=Ann", message)

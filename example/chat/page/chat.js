@@ -79,21 +79,20 @@ function day(at) {
 }
 
 function showOutbox(outbox) {
-  const fates = { waiting: "Waiting for the connection", unsure: "Waiting for the connection" };
   let previous = last;
-  $("outbox").replaceChildren(...outbox.map((m) => {
+  $("outbox").replaceChildren(...[...outbox].map(([key, m]) => {
     m.at ??= new Date();
     const view = { from: user, text: m.text, at: m.at };
     const li = item(view, previous);
     const fate = li.querySelector(".fate");
     previous = view;
     li.dataset.state = m.state;
-    fate.textContent = m.state === "failed" ? `Not sent: ${m.error} ` : fates[m.state] ?? "";
+    fate.textContent = { waiting: "Waiting for the connection", failed: `${m.error} ` }[m.state] ?? "";
     fate.hidden = !fate.textContent;
-    if (m.state === "failed") fate.append(button("Try again", () => room.resend(m)), button("Remove", () => room.forget(m)));
+    if (m.state === "failed") fate.append(button("Try again", () => room.resend(key)), button("Remove", () => room.forget(key)));
     return li;
   }));
-  $("empty").hidden = $("messages").children.length + outbox.length > 0;
+  $("empty").hidden = $("messages").children.length + outbox.size > 0;
 }
 
 function button(label, onclick) {
@@ -235,7 +234,7 @@ $("room-form").onsubmit = (e) => {
 function enter() {
   const name = roomInAddress();
   if (!location.hash) history.replaceState(null, "", address(name));
-  if (!visited.has(name)) visited.set(name, { outbox: [], draft: "" });
+  if (!visited.has(name)) visited.set(name, { outbox: new Map(), draft: "" });
   if (room) visited.get(room.name).draft = input.value;
   room?.close();
   const { outbox, draft } = visited.get(name);

@@ -2,20 +2,21 @@
 // no gap and nothing twice, however often the connection breaks.
 //
 // It loads the history once and then keeps the position of the last message
-// it has passed on. Each connection asks for what came since that position.
-// What cannot be sent waits in the outbox for the next connection.
+// it has passed on. Each connection asks for what came since that position,
+// and repeats what was not answered on the one before: the server publishes
+// the same key only once.
 
 const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts, growing
 const STEADY = 5_000; // a connection that lasts this long starts them anew
 const PATIENCE = 10_000; // with whatever the server is to answer
+const KEY_LIFE = 4 * 60_000; // the server's memory for keys lasts 5 minutes
 
 export class Room {
   #user;
   #outbox;
   #on;
-  #position = null; // of the last message passed on; null until the history is loaded
-  #keys = new Set(); // of the messages passed on
-  #held = null; // what arrives while the history is being loaded again
+  #position = null; // of the last message passed on; null until the history is
+  #held = []; // what has arrived and is not passed on yet: a history, messages
   #members = new Map();
   #moves = null; // who comes and goes while the members are being loaded
   #socket = null;
@@ -24,11 +25,11 @@ export class Room {
   #due = null; // when to connect next, where the server has said it
   #timer;
   #ended = new AbortController();
-  #ids = 0;
 
-  // outbox is an array that outlives the Room. Its entries are {key, text,
-  // state, error}; their state is "waiting", "sent", "unsure" (the connection
-  // broke before the answer), "done" or "failed". on has the functions
+  // outbox is a Map that outlives the Room: key → {text, state, error, sentAt,
+  // …}. The state is "waiting" for a connection, "sent", "failed", or "done"
+  // until the message itself arrives; sentAt is set while there is no answer.
+  // on has the functions
   //   history(messages)  show these instead of all others
   //   message(message)   show one more
   //   outbox()           the outbox has changed
@@ -49,21 +50,19 @@ export class Room {
 
   // send puts a text into the outbox, and sends it once there is a connection.
   send(text) {
-    const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
-    this.#outbox.push({ key, text, state: "waiting" });
+    const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // randomUUID needs HTTPS
+    this.#outbox.set(key, { text, state: "waiting" });
     this.#flush();
   }
 
-  // resend sends what was refused, forget takes it out of the outbox.
-  resend(entry) {
-    entry.state = "waiting";
+  // resend sends what has failed, forget takes it out of the outbox.
+  resend(key) {
+    this.#outbox.get(key).state = "waiting";
     this.#flush();
   }
 
-  forget(entry) {
-    clearTimeout(entry.timer);
-    const i = this.#outbox.indexOf(entry);
-    if (i >= 0) this.#outbox.splice(i, 1);
+  forget(key) {
+    this.#outbox.delete(key);
     this.#on.outbox();
   }
 
@@ -82,15 +81,17 @@ export class Room {
     clearTimeout(this.#timer);
     this.#set("connecting");
     try {
-      if (!this.#position) await this.#load();
+      if (!this.#position) this.#held = [await this.#get("history?limit=50")];
     } catch (err) {
       if (this.#ended.signal.aborted) return;
       if (err.refused) this.#set("offline", err.message); // asking again would not help
       else this.#retry();
       return;
     }
+    this.#pass();
+    const since = this.#position ?? this.#held[0];
     const url = new URL(`/channel/${encodeURIComponent(this.name)}/`, location.origin.replace("http", "ws"));
-    url.searchParams.set("since", `${this.#position.epoch}:${this.#position.offset}`);
+    url.searchParams.set("since", `${since.epoch}:${since.offset}`);
     url.searchParams.set("name", this.#user);
     const socket = this.#socket = new WebSocket(url);
     this.#timer = setTimeout(() => this.#lost(socket), PATIENCE);
@@ -119,12 +120,11 @@ export class Room {
   // drop forgets the socket without waiting for the other side to agree.
   #drop() {
     clearTimeout(this.#timer);
-    for (const m of this.#outbox) {
-      clearTimeout(m.timer);
-      if (m.state === "sent") m.state = "unsure";
+    for (const m of this.#outbox.values()) {
+      if (m.state === "sent") m.state = "waiting";
     }
     const socket = this.#socket;
-    this.#socket = this.#held = null;
+    this.#socket = null;
     if (!socket) return;
     socket.onopen = socket.onclose = socket.onmessage = null;
     socket.close();
@@ -147,9 +147,8 @@ export class Room {
   #received(m) {
     switch (m.header) {
       case "exchange":
-        return this.#answered(m.id);
       case "error":
-        return this.#answered(m.id, m.body);
+        return this.#answered(m);
       case "presence":
         this.#moves?.push(m.body);
         this.#moved(m.body);
@@ -158,91 +157,57 @@ export class Room {
         this.#due = Date.now() + m.body.after_ms;
         return;
       case "reset": // what was missed can no longer be had one by one
-        return this.#reset();
+        this.#position = null;
+        return this.#lost(this.#socket);
     }
-    if (this.#held) this.#held.push(m);
-    else this.#arrived(m);
+    this.#held.push(m);
+    this.#pass();
   }
 
-  #arrived(m) {
+  // pass passes on what is held, unless an answer is missing: only that tells
+  // which message is the one that the outbox shows already.
+  #pass() {
+    if ([...this.#outbox.values()].some((m) => m.sentAt)) return;
+    for (const m of this.#held.splice(0)) {
+      const p = this.#position;
+      if (m.epoch === p?.epoch && m.offset <= p.offset) continue;
+      this.#position = { epoch: m.epoch, offset: m.offset };
+      if (m.data) this.#on.history(m.data);
+      else this.#on.message(m);
+    }
     const p = this.#position;
-    if (m.epoch === p.epoch && m.offset <= p.offset) return;
-    this.#position = { epoch: m.epoch, offset: m.offset };
-    if (this.#isNew(m)) this.#on.message(m);
-  }
-
-  // isNew says whether a message is to be shown, and takes it out of the
-  // outbox. One that was sent again because its answer got lost can be in the
-  // log twice, with the same key.
-  #isNew({ header, body }) {
-    if (header !== "say" || !body.key) return true;
-    const mine = this.#outbox.find((m) => m.key === body.key);
-    if (mine) this.forget(mine);
-    const key = `${body.key} ${body.from}`;
-    return !this.#keys.has(key) && !!this.#keys.add(key);
-  }
-
-  async #load() {
-    const socket = this.#socket;
-    const h = await this.#get("history?limit=50");
-    if (socket !== this.#socket) return; // the next connection begins where this one did
-    this.#position = { epoch: h.epoch, offset: h.offset };
-    this.#keys.clear();
-    this.#on.history(h.data.filter((m) => this.#isNew(m)));
-    this.#outbox.filter((m) => m.state === "done").forEach((m) => this.forget(m));
-  }
-
-  async #reset() {
-    const socket = this.#socket;
-    this.#held = [];
-    try {
-      await this.#load();
-    } catch {
-      if (socket === this.#socket) this.#position = null;
-      return this.#lost(socket);
+    for (const [key, m] of this.#outbox) { // another epoch's message was lost with it
+      if (m.state === "done" && p?.epoch && (m.epoch !== p.epoch || m.offset <= p.offset)) this.forget(key);
     }
-    if (socket !== this.#socket) return;
-    const held = this.#held;
-    this.#held = null;
-    held.forEach((m) => this.#arrived(m));
   }
 
-  // flush sends what waits in the outbox. What was on its way when the
-  // connection broke may have arrived: it looks before it says that again.
-  async #flush() {
+  // flush sends what waits in the outbox, for the first time or again.
+  #flush() {
     const socket = this.#socket;
-    if (socket?.readyState !== WebSocket.OPEN) return this.#on.outbox();
-    const unsure = this.#outbox.filter((m) => m.state === "unsure");
-    if (unsure.length) {
-      let said;
-      try {
-        said = await this.#get("history?limit=200");
-      } catch {
-        return this.#lost(socket);
+    for (const [key, m] of this.#outbox) {
+      if (m.state !== "waiting" || this.state !== "online") continue;
+      m.sentAt ??= Date.now();
+      if (Date.now() - m.sentAt > KEY_LIFE) { // then it could be said twice
+        Object.assign(m, { state: "failed", error: "No answer came; it may have been said.", sentAt: null });
+        continue;
       }
-      if (socket !== this.#socket) return;
-      const keys = new Set(said.data.map((m) => m.body?.key));
-      for (const m of unsure) {
-        if (m.state === "unsure") m.state = keys.has(m.key) ? "done" : "waiting";
-      }
-    }
-    for (const m of this.#outbox) {
-      if (m.state !== "waiting") continue;
       m.state = "sent";
-      m.id = ++this.#ids;
       m.timer = setTimeout(() => this.#lost(socket), PATIENCE);
-      socket.send(JSON.stringify({ header: "say", body: { text: m.text, key: m.key }, id: m.id }));
+      socket.send(JSON.stringify({ header: "say", body: { text: m.text }, id: key, key }));
     }
     this.#on.outbox();
+    this.#pass();
   }
 
-  #answered(id, error) {
-    const m = this.#outbox.find((m) => m.id === id && m.state === "sent");
+  #answered({ header, body, id }) {
+    const m = this.#outbox.get(id);
     if (!m) return;
     clearTimeout(m.timer);
-    m.error = error?.msg;
-    m.state = !error ? "done" : error.code === "draining" ? "waiting" : "failed";
+    m.sentAt = null;
+    if (header === "exchange") Object.assign(m, { state: "done", epoch: body.epoch, offset: body.offset });
+    else Object.assign(m, { state: "failed", error: `Not sent: ${body.msg}` });
     this.#on.outbox();
+    this.#pass();
   }
 
   // refreshPeople asks who is connected. The server tells of everyone who

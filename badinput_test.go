@@ -1,0 +1,980 @@
+package channels_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// tcpClient is a TCP connection on which a test may send what no proper
+// client sends, before a handshake too.
+type tcpClient struct{ *rawClient }
+
+func (s *server) dialRaw() tcpClient {
+	s.t.Helper()
+	c, err := net.Dial("tcp", s.http.Listener.Addr().String())
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { c.Close() })
+	require.NoError(s.t, c.SetDeadline(time.Now().Add(patience)))
+	return tcpClient{&rawClient{s.t, c, bufio.NewReader(c)}}
+}
+
+func (c tcpClient) write(text string) {
+	c.t.Helper()
+	_, err := io.WriteString(c.c, text)
+	require.NoError(c.t, err)
+}
+
+func (c tcpClient) close() { c.c.Close() }
+
+func (c tcpClient) closeWrite() { c.c.(*net.TCPConn).CloseWrite() }
+
+func (c tcpClient) response() (*http.Response, error) { return http.ReadResponse(c.br, nil) }
+
+// ask sends a request and reads its answer.
+func (c tcpClient) ask(request string) answer {
+	c.t.Helper()
+	c.write(request)
+	resp, err := c.response()
+	require.NoError(c.t, err)
+	a := answer{status: resp.StatusCode, header: resp.Header}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return a
+	}
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(c.t, err)
+	a.body = string(b)
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+		require.NoError(c.t, json.Unmarshal(b, &a.json), a.body)
+	}
+	return a
+}
+
+// upgradeRequest is a handshake; header lines replace those of the same name,
+// or leave them out where they have no value.
+func upgradeRequest(path string, header ...string) string {
+	lines := []string{"Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+	for _, h := range header {
+		name, value, _ := strings.Cut(h, ":")
+		for i, l := range lines {
+			if strings.HasPrefix(l, name+":") {
+				lines[i] = ""
+			}
+		}
+		if value != "" {
+			lines = append(lines, h)
+		}
+	}
+	text := "GET " + path + " HTTP/1.1\r\n"
+	for _, l := range lines {
+		if l != "" {
+			text += l + "\r\n"
+		}
+	}
+	return text + "\r\n"
+}
+
+// handshake asks for a WebSocket and wants no more than the answer.
+func (s *server) handshake(path string, header ...string) answer {
+	s.t.Helper()
+	return s.dialRaw().ask(upgradeRequest(path, header...))
+}
+
+func (c tcpClient) upgrade(path string, header ...string) {
+	c.t.Helper()
+	a := c.ask(upgradeRequest(path, header...))
+	require.Equal(c.t, 101, a.status, a.body)
+	require.Equal(c.t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", a.header.Get("Sec-WebSocket-Accept")) // the example of RFC 6455
+}
+
+// The parts of a frame's first byte: RFC 6455 section 5.2.
+const (
+	finBit   = 0x80
+	rsv1Bit  = 0x40
+	opText   = 0x1
+	opBinary = 0x2
+	opClose  = 0x8
+	opPing   = 0x9
+	opPong   = 0xA
+)
+
+// wsFrame is a frame as a client sends it.
+func wsFrame(first byte, payload string) string { return string(masked(first, []byte(payload))) }
+
+// frameHeader is one of which the length need not be true; mask is 0x80 or 0.
+func frameHeader(first, mask byte, n uint64) string {
+	switch {
+	case n < 126:
+		return string([]byte{first, mask | byte(n)})
+	case n <= 0xffff:
+		return string(binary.BigEndian.AppendUint16([]byte{first, mask | 126}, uint16(n)))
+	}
+	return string(binary.BigEndian.AppendUint64([]byte{first, mask | 127}, n))
+}
+
+// message reads the next text, past control frames.
+func (c tcpClient) message() (m message) {
+	c.t.Helper()
+	for {
+		f, err := c.tryRead()
+		require.NoError(c.t, err)
+		require.NotEqual(c.t, byte(rawClose), f.first, "closed: %q", f.payload)
+		if f.first == rawText {
+			require.NoError(c.t, json.Unmarshal(f.payload, &m), "%s", f.payload)
+			return m
+		}
+	}
+}
+
+// wantClosed reads up to the close frame, and then to the end of the connection.
+func (c tcpClient) wantClosed(code int) {
+	c.t.Helper()
+	for {
+		f, err := c.tryRead()
+		require.NoError(c.t, err, "before a close frame")
+		if f.first == rawClose {
+			require.GreaterOrEqual(c.t, len(f.payload), 2)
+			require.Equal(c.t, code, int(binary.BigEndian.Uint16(f.payload)), "%s", f.payload[2:])
+			break
+		}
+	}
+	c.closeWrite() // the server need not wait any more
+	rest, err := io.ReadAll(c.br)
+	require.False(c.t, isTimeout(err), "the connection is still open")
+	require.Empty(c.t, rest, "after a close frame nothing may follow")
+}
+
+// deep is JSON that nests n levels deep.
+func deep(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+
+// maxMessage is the limit in the tests below.
+const maxMessage = 4096
+
+// What is sent as a message, and what becomes of it: the same over a
+// WebSocket and over HTTP.
+var badInput = []struct {
+	name, text string
+	code       string // "" where it is accepted
+	header     string // else "x"
+	body       string // what subscribers get
+}{
+	// Broken.
+	{name: "nothing", code: "bad_json"},
+	{name: "a space", text: " ", code: "bad_json"},
+	{name: "cut off", text: `{"header":"x","body":`, code: "bad_json"},
+	{name: "cut off in a string", text: `{"header":"x","body":"`, code: "bad_json"},
+	{name: "no comma", text: `{"header":"x" "body":1}`, code: "bad_json"},
+	{name: "a comma too many", text: `{"header":"x","body":1,}`, code: "bad_json"},
+	{name: "single quotes", text: `{'header':'x','body':1}`, code: "bad_json"},
+	{name: "bare keys", text: `{header:"x",body:1}`, code: "bad_json"},
+	{name: "a comment", text: `{"header":"x","body":1}//`, code: "bad_json"},
+	{name: "two messages", text: `{"header":"x","body":1}{"header":"x","body":2}`, code: "bad_json"},
+	{name: "a byte order mark", text: "\ufeff" + `{"header":"x","body":1}`, code: "bad_json"},
+	{name: "a zero byte", text: `{"header":"x","body":1}` + "\x00", code: "bad_json"},
+	{name: "NaN", text: `{"header":"x","body":NaN}`, code: "bad_json"},
+	{name: "Infinity", text: `{"header":"x","body":-Infinity}`, code: "bad_json"},
+	{name: "a leading zero", text: `{"header":"x","body":01}`, code: "bad_json"},
+	{name: "a plus sign", text: `{"header":"x","body":+1}`, code: "bad_json"},
+	{name: "hex", text: `{"header":"x","body":0x10}`, code: "bad_json"},
+	{name: "a control character in a string", text: `{"header":"x","body":"` + "\x01" + `"}`, code: "bad_json"},
+	{name: "a line end in a string", text: `{"header":"x","body":"` + "\n" + `"}`, code: "bad_json"},
+	{name: "a bad escape", text: `{"header":"x","body":"\x41"}`, code: "bad_json"},
+	{name: "half an escape", text: `{"header":"x","body":"\u12"}`, code: "bad_json"},
+	{name: "a form", text: `header=x&body=1`, code: "bad_json"},
+	// Of the wrong type.
+	{name: "an array", text: `["x",1]`, code: "bad_message"},
+	{name: "a string", text: `"x"`, code: "bad_message"},
+	{name: "a number", text: `5`, code: "bad_message"},
+	{name: "null", text: `null`, code: "bad_message"},
+	{name: "an empty object", text: `{}`, code: "bad_message"},
+	{name: "no header", text: `{"body":1}`, code: "bad_message"},
+	{name: "a null header", text: `{"header":null,"body":1}`, code: "bad_message"},
+	{name: "a number for a header", text: `{"header":1,"body":1}`, code: "bad_message"},
+	{name: "an array for a header", text: `{"header":["x"],"body":1}`, code: "bad_message"},
+	{name: "an object for a header", text: `{"header":{},"body":1}`, code: "bad_message"},
+	{name: "an empty header", text: `{"header":"","body":1}`, code: "bad_message"},
+	{name: "no body", text: `{"header":"x"}`, code: "bad_message"},
+	// Any JSON is a body.
+	{name: "a null body", text: `{"header":"x","body":null}`, body: `null`},
+	{name: "a false body", text: `{"header":"x","body":false}`, body: `false`},
+	{name: "an empty string", text: `{"header":"x","body":""}`, body: `""`},
+	{name: "an empty array", text: `{"header":"x","body":[]}`, body: `[]`},
+	{name: "an object", text: `{"header":"x","body":{"header":"y","body":{}}}`, body: `{"header":"y","body":{}}`},
+	{name: "space around", text: "\r\n\t {\"header\" : \"x\" ,\t\"body\" : 1 } \n", body: `1`},
+	{name: "body before header", text: `{"body":1,"header":"x"}`, body: `1`},
+	// Numbers keep their digits, and strings their escapes.
+	{name: "beyond float64", text: `{"header":"x","body":1e400}`, body: `1e400`},
+	{name: "30 digits", text: `{"header":"x","body":123456789012345678901234567890}`, body: `123456789012345678901234567890`},
+	{name: "minus zero", text: `{"header":"x","body":-0.0}`, body: `-0.0`},
+	{name: "notation", text: `{"header":"x","body":[1E+2,1.50,0.1e-7]}`, body: `[1E+2,1.50,0.1e-7]`},
+	{name: "escapes", text: `{"header":"x","body":"\u0041\/\u2028<&>"}`, body: `"\u0041\/\u2028<&>"`},
+	{name: "lone surrogates", text: `{"header":"x","body":["\ud800","\udc00\ud800"]}`, body: `["\ud800","\udc00\ud800"]`},
+	{name: "a lone surrogate in the header", text: `{"header":"\ud800","body":1}`, header: "\ufffd", body: `1`},
+	{name: "a pair of surrogates in the header", text: `{"header":"\ud83d\ude42","body":"\ud83d\ude42"}`, header: "🙂", body: `"\ud83d\ude42"`},
+	{name: "U+0000", text: `{"header":"a\u0000b","body":"\u0000"}`, header: "a\x00b", body: `"\u0000"`},
+	{name: "beyond ASCII", text: `{"header":"한국","body":"é🙂"}`, header: "한국", body: `"é🙂"`},
+	// Lines: server-sent events end at a line's end.
+	{name: "lines", text: "{\"header\":\"x\",\"body\":{\r\n\t\"a\":\n[1 ,\r2]}}", body: `{"a":[1,2]}`},
+	{name: "spaces on one line stay", text: `{"header":"x","body":{ "a" : 1 }}`, body: `{ "a" : 1 }`},
+	// Keys.
+	{name: "a key twice", text: `{"header":"a","body":1,"header":"b","body":2}`, header: "b", body: `2`},
+	{name: "a key twice, once null", text: `{"header":"a","body":1,"header":null}`, code: "bad_message"},
+	{name: "unknown keys", text: `{"header":"x","body":1,"offset":9,"epoch":"e","sender":{},"":[]}`, body: `1`},
+	{name: "a key twice in the body", text: `{"header":"x","body":{"a":1,"a":2}}`, body: `{"a":1,"a":2}`},
+	// Headers.
+	{name: "reserved error", text: `{"header":"error","body":1}`, code: "reserved_header"},
+	{name: "reserved exchange", text: `{"header":"exchange","body":1}`, code: "reserved_header"},
+	{name: "reserved reset", text: `{"header":"reset","body":1}`, code: "reserved_header"},
+	{name: "reserved reconnect", text: `{"header":"reconnect","body":1}`, code: "reserved_header"},
+	{name: "reserved presence", text: `{"header":"presence","body":1}`, code: "reserved_header"},
+	{name: "reserved, escaped", text: `{"header":"\u0065rror","body":1}`, code: "reserved_header"},
+	{name: "nearly reserved", text: `{"header":"Error","body":1}`, header: "Error", body: `1`},
+	{name: "the longest header", text: `{"header":"` + long(1024) + `","body":1}`, header: long(1024), body: `1`},
+	{name: "the longest header, escaped", text: `{"header":"` + strings.Repeat(`\u0078`, 1024) + `","body":1}`, header: long(1024), body: `1`},
+	{name: "a longer header", text: `{"header":"` + long(1025) + `","body":1}`, code: "bad_message"},
+	{name: "a longer header in bytes", text: `{"header":"` + strings.Repeat("한", 342) + `","body":1}`, code: "bad_message"},
+	// Depth.
+	{name: "500 deep", text: `{"header":"x","body":` + deep(500) + `}`, body: deep(500)},
+	{name: "501 deep", text: `{"header":"x","body":` + deep(501) + `}`, code: "bad_message"},
+	{name: "501 deep, objects", text: `{"header":"x","body":` + strings.Repeat(`{"":`, 501) + `1` + strings.Repeat(`}`, 501) + `}`, code: "bad_message"},
+	{name: "wide, not deep", text: `{"header":"x","body":[` + strings.Repeat(`[],`, 600) + `1]}`, body: `[` + strings.Repeat(`[],`, 600) + `1]`},
+	{name: "brackets in a string", text: `{"header":"x","body":"\"` + strings.Repeat(`[`, 600) + `"}`, body: `"\"` + strings.Repeat(`[`, 600) + `"`},
+	{name: "a backslash before a quote", text: `{"header":"x","body":["\\",` + deep(499) + `]}`, body: `["\\",` + deep(499) + `]`},
+	{name: "deep in an unknown key", text: `{"header":"x","body":1,"y":` + deep(501) + `}`, body: `1`},
+	// Length.
+	{name: "the longest body", text: `{"header":"x","body":"` + long(maxMessage-2) + `"}`, body: `"` + long(maxMessage-2) + `"`},
+	{name: "a longer body", text: `{"header":"x","body":"` + long(maxMessage-1) + `"}`, code: "too_large"},
+	{name: "the longest of both", text: `{"header":"` + strings.Repeat(`\u0078`, 1024) + `","body":"` + long(maxMessage-2) + `"}`, header: long(1024), body: `"` + long(maxMessage-2) + `"`},
+}
+
+func TestBadInputOverWebSocketAndHTTP(t *testing.T) {
+	s := serve(t, channels.Options{MaxMessageBytes: maxMessage})
+	w, listener, events := s.join("a", ""), s.join("a", ""), s.stream("a", "")
+	defer events.close()
+	for _, c := range badInput {
+		if c.header == "" {
+			c.header = "x"
+		}
+		// arrived wants what was accepted, and nothing of what was refused.
+		arrived := func(t *testing.T) {
+			if c.code != "" {
+				s.publish("a", "mark", `0`)
+				w.want("mark", `0`)
+				listener.want("mark", `0`)
+				events.want("mark", `0`)
+				return
+			}
+			m := listener.want(c.header, c.body)
+			ev := events.want(c.header, c.body)
+			require.Equal(t, 1, ev.lines)
+			require.Empty(t, m.ID)
+		}
+		t.Run(c.name+"/WebSocket", func(t *testing.T) {
+			w.send(c.text)
+			if c.code != "" {
+				m := w.next()
+				require.Equal(t, "error", m.Header, string(m.Body))
+				require.Equal(t, c.code, m.errorCode(), string(m.Body))
+				require.ElementsMatch(t, []string{"code", "msg"}, keysOf(decoded(t, m.Body)))
+			} else {
+				w.want(c.header, c.body)
+				w.want("exchange", `{"msg":"ok"}`)
+			}
+			arrived(t)
+		})
+		t.Run(c.name+"/HTTP", func(t *testing.T) {
+			a := s.do("POST", "/v1/channel/a/publish", c.text)
+			switch c.code {
+			case "":
+				a.wantOK(t, `{"status":"ok"}`)
+				w.want(c.header, c.body)
+			case "too_large":
+				a.wantFail(t, 413, c.code)
+			default:
+				a.wantFail(t, 400, c.code)
+			}
+			arrived(t)
+		})
+	}
+}
+
+func decoded(t *testing.T, b []byte) (v any) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal(b, &v))
+	return v
+}
+
+// What is stored comes back as it was sent, in the history and to who resumes.
+func TestBodiesKeepTheirFormInHistory(t *testing.T) {
+	s := serve(t, channels.Options{MaxMessageBytes: maxMessage, Channel: func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 100}
+	}})
+	var want []string
+	for _, c := range badInput {
+		if c.code == "" {
+			require.Equal(t, 200, s.do("POST", "/v1/channel/a/publish", c.text).status)
+			want = append(want, c.body)
+		}
+	}
+	resp, err := s.http.Client().Get(s.http.URL + "/v1/channel/a/history?limit=1000")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var page struct {
+		Data []struct{ Body json.RawMessage }
+	}
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&page))
+	require.Len(t, page.Data, len(want))
+	w := s.join("a", "?since=:0")
+	for i, body := range want {
+		require.Equal(t, body, string(w.next().Body))
+		// The page is JSON that encoding/json wrote: no spaces, and safe
+		// within HTML. Apart from that, it is the same.
+		var compact, safe bytes.Buffer
+		require.NoError(t, json.Compact(&compact, []byte(body)))
+		json.HTMLEscape(&safe, compact.Bytes())
+		require.Equal(t, safe.String(), string(page.Data[i].Body))
+	}
+}
+
+// Deeper than the JSON parser goes itself.
+func TestMuchTooDeep(t *testing.T) {
+	s := serve(t, channels.Options{})
+	w := s.join("a", "")
+	for _, text := range []string{
+		`{"header":"x","body":` + deep(100_000) + `}`,
+		`{"header":"x","body":` + strings.Repeat("[", 200_000),
+		`{"header":` + deep(100_000) + `,"body":1}`,
+		deep(100_000),
+	} {
+		w.send(text)
+		m := w.next()
+		require.Equal(t, "error", m.Header)
+		require.Contains(t, []string{"bad_json", "bad_message"}, m.errorCode())
+		a := s.do("POST", "/v1/channel/a/publish", text)
+		a.wantFail(t, 400, m.errorCode())
+	}
+}
+
+func TestWrongUTF8(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for name, text := range map[string]string{
+		"in the body":          "{\"header\":\"x\",\"body\":\"\xff\"}",
+		"in the header":        "{\"header\":\"\xff\",\"body\":1}",
+		"in a key":             "{\"\xff\":1,\"header\":\"x\",\"body\":1}",
+		"a surrogate":          "{\"header\":\"x\",\"body\":\"\xed\xa0\x80\"}",
+		"an overlong slash":    "{\"header\":\"x\",\"body\":\"\xc0\xaf\"}",
+		"half a character":     "{\"header\":\"x\",\"body\":\"\xed\x95\"}",
+		"beyond Unicode":       "{\"header\":\"x\",\"body\":\"\xf4\x90\x80\x80\"}",
+		"in what is no JSON":   "\xff",
+		"Latin-1":              "{\"header\":\"x\",\"body\":\"\xe9\"}",
+		"UTF-16, with its BOM": "\xff\xfe{\x00}\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.do("POST", "/v1/channel/a/publish", text).wantFail(t, 400, "bad_utf8")
+			w := s.join("a", "")
+			w.send(text)
+			w.wantClose(websocket.StatusInvalidFramePayloadData)
+		})
+	}
+	t.Run("a character split over two frames is right", func(t *testing.T) {
+		w := s.join("a", "")
+		c := s.dialRaw()
+		c.upgrade("/channel/a/")
+		c.write(wsFrame(opText, "{\"header\":\"x\",\"body\":\"\xed") + wsFrame(finBit, "\x95\x9c\"}"))
+		w.want("x", `"한"`)
+	})
+	require.Zero(t, strings.Count(s.log.String(), "panic"))
+}
+
+// What is longer than any message is not read to its end, or into memory.
+func TestOversized(t *testing.T) {
+	s := serve(t, channels.Options{MaxMessageBytes: maxMessage})
+	huge := `{"header":"x","body":"` + long(2<<20) + `"}`
+	t.Run("HTTP", func(t *testing.T) {
+		s.do("POST", "/v1/channel/a/publish", huge).wantFail(t, 413, "too_large")
+	})
+	t.Run("HTTP in chunks", func(t *testing.T) {
+		c := s.dialRaw()
+		a := c.ask(fmt.Sprintf("POST /v1/channel/a/publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", len(huge), huge[:64<<10]))
+		a.wantFail(t, 413, "too_large")
+	})
+	t.Run("WebSocket", func(t *testing.T) {
+		w := s.join("a", "")
+		w.send(huge)
+		w.wantClose(websocket.StatusMessageTooBig)
+	})
+	for name, frames := range map[string]string{
+		"in fragments": func() string {
+			f := wsFrame(opText, huge[:1000])
+			for i := range 20 {
+				f += wsFrame(0, huge[1000*i:1000*(i+1)])
+			}
+			return f
+		}(),
+		"the first part of a very long one":   frameHeader(rawText, 0x80, 1<<40) + "mask" + long(maxMessage+8<<10),
+		"of empty fragments with a large one": wsFrame(opText, "") + strings.Repeat(wsFrame(0, ""), 1000) + wsFrame(finBit, long(maxMessage+8<<10)),
+		"binary":                              wsFrame(finBit|opBinary, long(maxMessage+8<<10)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := s.dialRaw()
+			c.upgrade("/channel/a/")
+			c.write(frames)
+			c.wantClosed(1009)
+		})
+	}
+	t.Run("deflated", func(t *testing.T) { // a bomb: 1 MB in 1 kB
+		c := s.dialRaw()
+		c.upgrade("/channel/a/", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover")
+		var b bytes.Buffer
+		z, _ := flate.NewWriter(&b, flate.BestCompression)
+		io.WriteString(z, long(1<<20))
+		z.Flush()
+		c.write(wsFrame(finBit|rsv1Bit|opText, strings.TrimSuffix(b.String(), "\x00\x00\xff\xff")))
+		c.wantClosed(1009)
+	})
+	until(t, "all have left", func() bool { return s.hub.Stats().Connections == 0 })
+}
+
+func TestBinaryFramesAreRefused(t *testing.T) {
+	s := serve(t, channels.Options{})
+	w := s.join("a", "")
+	c := s.dialRaw()
+	c.upgrade("/channel/a/")
+	ok := `{"header":"x","body":1,"id":7}`
+	for name, frames := range map[string]string{
+		"a message":    wsFrame(finBit|opBinary, ok),
+		"empty":        wsFrame(finBit|opBinary, ""),
+		"in fragments": wsFrame(opBinary, ok[:5]) + wsFrame(rawPing, "p") + wsFrame(finBit, ok[5:]),
+		"wrong UTF-8":  wsFrame(finBit|opBinary, "\xff\xfe"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.write(frames)
+			m := c.message()
+			require.Equal(t, "error", m.Header)
+			require.Equal(t, "binary", m.errorCode())
+			require.Nil(t, m.ID)
+		})
+	}
+	c.write(wsFrame(rawText, ok))
+	require.Equal(t, "x", c.message().Header)
+	require.Equal(t, json.RawMessage("7"), c.message().ID)
+	w.want("x", `1`) // and none of the binary ones
+}
+
+func TestFragmentedMessages(t *testing.T) {
+	s := serve(t, channels.Options{})
+	c := s.dialRaw()
+	c.upgrade("/channel/a/")
+	whole := `{"header":"x","body":"` + long(300) + `"}`
+	frames := wsFrame(opText, "")
+	for i, b := range []byte(whole) {
+		frames += wsFrame(0, string(b))
+		if i%50 == 0 {
+			frames += wsFrame(rawPing, fmt.Sprint("ping ", i)) + wsFrame(rawPong, "not asked for")
+		}
+	}
+	c.write(frames + wsFrame(finBit, "") + wsFrame(rawPing, "last") + wsFrame(rawPing, ""))
+	var texts []string
+	var pongs []string
+	for len(texts) < 2 || len(pongs) == 0 || pongs[len(pongs)-1] != "" {
+		f, err := c.tryRead()
+		require.NoError(t, err)
+		switch f.first {
+		case rawText:
+			texts = append(texts, string(f.payload))
+		case rawPong:
+			pongs = append(pongs, string(f.payload))
+		default:
+			require.Fail(t, "a frame that nobody sends", "%#x %q", f.first, f.payload)
+		}
+	}
+	require.Equal(t, []string{whole, `{"header":"exchange","body":{"msg":"ok"}}`}, texts)
+	for _, p := range pongs[:len(pongs)-1] {
+		require.True(t, strings.HasPrefix(p, "ping ") || p == "last", p)
+	}
+}
+
+func TestProtocolViolationsEndTheConnection(t *testing.T) {
+	var mu sync.Mutex
+	reasons := map[string]error{}
+	s := serve(t, channels.Options{OnDisconnect: func(c channels.Client, reason error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, twice := reasons[c.ID]; twice {
+			t.Errorf("OnDisconnect twice for %s", c.ID)
+		}
+		reasons[c.ID] = reason
+	}})
+	w := s.join("a", "")
+	ok := `{"header":"x","body":1}`
+	cases := map[string]struct {
+		frames string
+		code   int
+	}{
+		"unmasked":                      {string(frameHeader(rawText, 0, uint64(len(ok)))) + ok, 1002},
+		"an unmasked ping":              {frameHeader(rawPing, 0, 0), 1002},
+		"reserved bit 1":                {wsFrame(finBit|rsv1Bit|opText, ok), 1002},
+		"reserved bit 2":                {wsFrame(finBit|0x20|opText, ok), 1002},
+		"reserved bit 3":                {wsFrame(finBit|0x10|opText, ok), 1002},
+		"reserved bits on a ping":       {wsFrame(finBit|rsv1Bit|opPing, ""), 1002},
+		"an unknown opcode":             {wsFrame(finBit|0x3, ok), 1002},
+		"an unknown control opcode":     {wsFrame(finBit|0xB, ""), 1002},
+		"a continuation of nothing":     {wsFrame(finBit, ok), 1002},
+		"a message within a message":    {wsFrame(opText, ok[:5]) + wsFrame(rawText, ok), 1002},
+		"a fragmented ping":             {wsFrame(opPing, "a"), 1002},
+		"a ping of 126 bytes":           {wsFrame(rawPing, long(126)), 1002},
+		"a close frame of one byte":     {wsFrame(rawClose, "a"), 1002},
+		"a close frame with code 1005":  {wsFrame(rawClose, "\x03\xed"), 1002},
+		"a close frame with code 999":   {wsFrame(rawClose, "\x03\xe7"), 1002},
+		"a negative length":             {frameHeader(rawText, 0x80, 1<<63) + "mask", 1002},
+		"HTTP":                          {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1002},
+		"zeros":                         {strings.Repeat("\x00", 100), 1002},
+		"ones":                          {strings.Repeat("\xff", 100), 1002},
+		"text that is not UTF-8":        {wsFrame(rawText, "\xff"), 1007},
+		"not UTF-8 in a later fragment": {wsFrame(opText, ok[:5]) + wsFrame(finBit, "\xff"), 1007},
+		"too long":                      {wsFrame(rawText, long(512<<10)), 1009},
+	}
+	for name, c := range cases {
+		for _, before := range []string{"", "after a message "} {
+			t.Run(before+name, func(t *testing.T) {
+				conn := s.dialRaw()
+				conn.upgrade("/channel/a/")
+				if before != "" {
+					conn.write(wsFrame(rawText, ok))
+					w.want("x", `1`)
+				}
+				conn.write(c.frames + wsFrame(rawText, ok)) // what follows is not read
+				conn.wantClosed(c.code)
+			})
+		}
+	}
+	until(t, "all have left", func() bool { return s.hub.Stats().Connections == 1 })
+	until(t, "the hook was told", func() bool { mu.Lock(); defer mu.Unlock(); return len(reasons) == 2*len(cases) })
+	for _, reason := range reasons {
+		require.Error(t, reason)
+	}
+	s.publish("a", "last", `1`)
+	w.want("last", `1`)
+	require.NotContains(t, s.log.String(), "panic")
+}
+
+// A client that closes properly gets its code back, and is no error.
+func TestClientCloses(t *testing.T) {
+	reasons := make(chan error, 1)
+	s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+	for name, payload := range map[string]string{
+		"without a code": "", "normally": "\x03\xe8", "going away": "\x03\xe9", "with a reason": "\x03\xe8bye", "with a code of the app's": "\x0f\xa0x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := s.dialRaw()
+			c.upgrade("/channel/a/")
+			c.write(wsFrame(rawClose, payload))
+			f, err := c.tryRead()
+			require.NoError(t, err)
+			require.Equal(t, byte(rawClose), f.first)
+			require.Equal(t, payload[:min(2, len(payload))], string(f.payload[:min(2, len(f.payload))]))
+			_, err = c.br.ReadByte() // the server closes first: RFC 6455 section 7.1.1
+			require.ErrorIs(t, err, io.EOF)
+			require.NoError(t, <-reasons)
+		})
+	}
+}
+
+func TestClientVanishes(t *testing.T) {
+	const trials = 20
+	reasons := make(chan error, 10+trials)
+	s := serve(t, channels.Options{Channel: keeps, OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+	for name, c := range map[string]struct {
+		first string
+		end   func(tcpClient)
+		isErr bool
+	}{
+		"at once":               {"", func(c tcpClient) { c.close() }, false},
+		"half closed":           {"", func(c tcpClient) { c.closeWrite(); io.Copy(io.Discard, c.br) }, false},
+		"with a reset":          {"", func(c tcpClient) { c.c.(*net.TCPConn).SetLinger(0); c.close() }, true},
+		"inside of a message":   {frameHeader(rawText, 0x80, 100) + "maskxxx", func(c tcpClient) { c.close() }, true},
+		"between two fragments": {wsFrame(opText, `{"header":`), func(c tcpClient) { c.close() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := s.dialRaw()
+			conn.upgrade("/channel/p/")
+			conn.write(c.first)
+			c.end(conn)
+			reason := <-reasons
+			require.Equal(t, c.isErr, reason != nil, "%v", reason)
+			require.Zero(t, s.hub.Stats().Connections)
+			s.do("GET", "/v1/channel/p/presence", "").wantOK(t, `{"data":[],"cnt":0}`)
+		})
+	}
+	t.Run("before the handshake is answered", func(t *testing.T) {
+		for range trials {
+			c := s.dialRaw()
+			c.write(upgradeRequest("/channel/p/"))
+			c.c.(*net.TCPConn).SetLinger(0)
+			c.close()
+		}
+		// The server may be still to accept them, so the end is that of the
+		// hub, which waits for all of them.
+		until(t, "the server is idle", func() bool { return s.hub.Stats().Connections == 0 })
+		require.NoError(t, s.hub.Shutdown(t.Context()))
+		require.Zero(t, s.hub.Stats().Connections)
+	})
+}
+
+// What a client sends right behind its handshake, in the same packet, counts.
+func TestFramesRightBehindTheHandshake(t *testing.T) {
+	s := serve(t, channels.Options{})
+	w := s.join("a", "")
+	frame := func(i, n int) string {
+		return wsFrame(rawText, fmt.Sprintf(`{"header":"x","body":"%d%s"}`, i, long(n)))
+	}
+	for name, c := range map[string]struct{ count, size int }{
+		"one":                        {1, 0},
+		"many":                       {50, 10},
+		"one longer than net/http's": {1, 10_000},
+		"several of them":            {3, 5000},
+		"exactly net/http's buffer":  {1, 4096 - len(upgradeRequest("/channel/a/")) - len(frame(0, 200)) + 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := s.dialRaw()
+			request := upgradeRequest("/channel/a/")
+			for i := range c.count {
+				request += frame(i, c.size)
+			}
+			conn.write(request)
+			resp, err := conn.response()
+			require.NoError(t, err)
+			require.Equal(t, 101, resp.StatusCode)
+			for i := range c.count {
+				body := fmt.Sprintf(`"%d%s"`, i, long(c.size))
+				w.want("x", body)
+				require.Equal(t, body, string(conn.message().Body))
+				require.Equal(t, "exchange", conn.message().Header)
+			}
+		})
+	}
+	t.Run("half a frame", func(t *testing.T) {
+		conn := s.dialRaw()
+		f := frame(0, 10)
+		conn.write(upgradeRequest("/channel/a/") + f[:3])
+		resp, err := conn.response()
+		require.NoError(t, err)
+		require.Equal(t, 101, resp.StatusCode)
+		conn.write(f[3:])
+		w.want("x", `"0`+long(10)+`"`)
+	})
+}
+
+func TestBadHandshake(t *testing.T) {
+	var mu sync.Mutex
+	came, left := 0, 0
+	s := serve(t, channels.Options{
+		OnConnect:    func(context.Context, channels.Client) error { mu.Lock(); defer mu.Unlock(); came++; return nil },
+		OnDisconnect: func(channels.Client, error) { mu.Lock(); defer mu.Unlock(); left++ },
+	})
+	for name, header := range map[string][]string{
+		"no key":        {"Sec-WebSocket-Key"},
+		"a short key":   {"Sec-WebSocket-Key: c2hvcnQ="},
+		"no base64":     {"Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!!!"},
+		"two keys":      {"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "X: \r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="},
+		"no version":    {"Sec-WebSocket-Version"},
+		"version 8":     {"Sec-WebSocket-Version: 8"},
+		"no number":     {"Sec-WebSocket-Version: x"},
+		"version 13, 8": {"Sec-WebSocket-Version: 13, 8"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := s.dialRaw()
+			a := c.ask(upgradeRequest("/channel/a/", header...))
+			a.wantFail(t, 400, "bad_handshake")
+			if strings.Contains(header[0], "Version") {
+				require.Equal(t, "13", a.header.Get("Sec-WebSocket-Version"), "RFC 6455 section 4.4")
+			}
+			require.Empty(t, a.header.Get("Sec-WebSocket-Accept"))
+			c.upgrade("/channel/a/") // the connection can be used again
+			c.close()
+		})
+	}
+	t.Run("HTTP/1.0", func(t *testing.T) {
+		a := s.dialRaw().ask(strings.Replace(upgradeRequest("/channel/a/"), "HTTP/1.1", "HTTP/1.0", 1))
+		require.GreaterOrEqual(t, a.status, 400)
+		require.NotEmpty(t, a.code())
+	})
+	t.Run("POST", func(t *testing.T) {
+		s.dialRaw().ask(strings.Replace(upgradeRequest("/channel/a/"), "GET", "POST", 1)).wantFail(t, 405, "method_not_allowed")
+	})
+	for name, header := range map[string][]string{
+		"tokens in a list and in any case": {"Connection: keep-alive, UPGRADE", "Upgrade: h2c, WebSocket"},
+		"both at once is a WebSocket":      {"Accept: text/event-stream", "Last-Event-ID: nonsense"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := s.dialRaw()
+			c.upgrade("/channel/a", header...)
+			c.close()
+		})
+	}
+	t.Run("a position that is none", func(t *testing.T) {
+		s.handshake("/channel/a/?since=x").wantFail(t, 400, "bad_query")
+	})
+	until(t, "each that OnConnect let in has left", func() bool { mu.Lock(); defer mu.Unlock(); return came == left })
+	require.GreaterOrEqual(t, came, 10)
+	require.Zero(t, s.hub.Stats().Connections)
+}
+
+func TestIDIsEchoed(t *testing.T) {
+	s := serve(t, channels.Options{})
+	w := s.join("a", "")
+	other := s.join("a", "")
+	id64 := `"` + long(62) + `"`
+	for _, c := range []struct{ text, id, code string }{
+		{`{"header":"x","body":1}`, "", ""},
+		{`{"header":"x","body":1,"id":null}`, "", ""},
+		{`{"header":"x","body":1,"id":0}`, "0", ""},
+		{`{"header":"x","body":1,"id":-1.50e3}`, "-1.50e3", ""},
+		{`{"header":"x","body":1,"id":123456789012345678901234567890}`, "123456789012345678901234567890", ""},
+		{`{"header":"x","body":1,"id":""}`, `""`, ""},
+		{`{"header":"x","body":1,"id":"a\u0000\n\"ü"}`, `"a\u0000\n\"ü"`, ""},
+		{`{"header":"x","body":1,"id":true}`, "true", ""},
+		{`{"header":"x","body":1,"id":` + id64 + `}`, id64, ""},
+		{`{"id":1,"id":2,"header":"x","body":1}`, "2", ""},
+		// What is refused has its id too.
+		{`{"header":"error","body":1,"id":"r"}`, `"r"`, "reserved_header"},
+		{`{"header":1,"body":1,"id":"h"}`, `"h"`, "bad_message"},
+		{`{"id":5}`, "5", "bad_message"},
+		// An id that is none.
+		{`{"header":"x","body":1,"id":{}}`, "", "bad_message"},
+		{`{"header":"x","body":1,"id":[1]}`, "", "bad_message"},
+		{`{"header":"x","body":1,"id":"` + long(63) + `"}`, "", "bad_message"},
+		{`{"id":1,`, "", "bad_json"},
+	} {
+		t.Run(c.text[:min(len(c.text), 50)], func(t *testing.T) {
+			w.send(c.text)
+			if c.code == "" {
+				require.Nil(t, w.want("x", `1`).ID, "subscribers do not see it")
+				require.Nil(t, other.want("x", `1`).ID)
+			}
+			m := w.next()
+			require.Equal(t, c.code, m.errorCode())
+			require.Equal(t, c.id, string(m.ID))
+		})
+	}
+}
+
+// The key makes it safe to send a message again, after a cut before the answer.
+func TestKeyOverWebSocket(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps})
+	w := s.join("h", "")
+	w.send(`{"header":"x","body":1,"key":"k","id":1}`)
+	m := w.want("x", `1`)
+	w.wantExchange(m)
+	w.send(`{"header":"x","body":2,"key":"k","id":2}`)
+	require.Equal(t, "2", string(w.wantExchange(m).ID), "the first one's position, and nothing published")
+	w.c.CloseNow()
+	again := s.join("h", m.since())
+	again.send(`{"header":"x","body":1,"key":"k"}`)
+	again.wantExchange(m)
+	a := s.do("POST", "/v1/channel/h/publish", `{"header":"x","body":1}`, "Idempotency-Key", "k")
+	a.wantOK(t, fmt.Sprintf(`{"status":"ok","offset":%d,"epoch":%q}`, m.Offset, m.Epoch))
+	for key, code := range map[string]string{
+		`""`: "bad_idempotency_key", `"a b"`: "bad_idempotency_key", `"é"`: "bad_idempotency_key", `"` + long(201) + `"`: "bad_idempotency_key",
+		`5`: "bad_message", `{}`: "bad_message",
+	} {
+		again.send(`{"id":"i","header":"x","body":1,"key":` + key + `}`)
+		e := again.next()
+		require.Equal(t, code, e.errorCode(), string(e.Body))
+		require.Equal(t, `"i"`, string(e.ID))
+	}
+	again.send(`{"header":"x","body":3,"key":null}`) // none
+	again.want("x", `3`)
+
+	plain := s.join("a", "")
+	plain.send(`{"header":"x","body":1,"key":"k"}`)
+	require.Equal(t, "no_history", plain.next().errorCode())
+}
+
+// hiding hides what the server's ResponseWriter can do, as careless middleware does.
+type hiding struct{ http.ResponseWriter }
+
+// unwrapping lets others find what it wraps, as http.ResponseController expects.
+type unwrapping struct{ http.ResponseWriter }
+
+func (u unwrapping) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// ginStyle does as gin's writer: WriteHeader only notes the status, which goes
+// out with the first byte of the body or with WriteHeaderNow.
+type ginStyle struct {
+	http.ResponseWriter
+	size, status int
+}
+
+func newGinStyle(w http.ResponseWriter) *ginStyle { return &ginStyle{w, -1, http.StatusOK} }
+
+func (w *ginStyle) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *ginStyle) WriteHeader(code int) {
+	if code > 0 && w.size == -1 {
+		w.status = code
+	}
+}
+
+func (w *ginStyle) WriteHeaderNow() {
+	if w.size == -1 {
+		w.size = 0
+		w.ResponseWriter.WriteHeader(w.status)
+	}
+}
+
+func (w *ginStyle) Write(b []byte) (int, error) {
+	w.WriteHeaderNow()
+	n, err := w.ResponseWriter.Write(b)
+	w.size += n
+	return n, err
+}
+
+func (w *ginStyle) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.size > 0 {
+		return nil, nil, errors.New("hijack after a write")
+	}
+	w.size = max(w.size, 0)
+	return w.ResponseWriter.(http.Hijacker).Hijack()
+}
+
+func (w *ginStyle) Flush() {
+	w.WriteHeaderNow()
+	w.ResponseWriter.(http.Flusher).Flush()
+}
+
+// lying has a Hijack method because others need one, which fails where what it
+// wraps has none.
+type lying struct{ http.ResponseWriter }
+
+func (l lying) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if h, ok := l.ResponseWriter.(http.Hijacker); ok {
+		return h.Hijack()
+	}
+	return nil, nil, errors.New("the inner writer cannot be hijacked")
+}
+
+func wrap(f func(http.ResponseWriter) http.ResponseWriter) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w = f(w)
+			next.ServeHTTP(w, r)
+			if g, ok := w.(*ginStyle); ok {
+				g.WriteHeaderNow() // as gin's engine does in the end
+			}
+		})
+	}
+}
+
+func TestWritersThatWrapOthers(t *testing.T) {
+	for name, f := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+		"with Unwrap":              func(w http.ResponseWriter) http.ResponseWriter { return unwrapping{w} },
+		"with Unwrap, twice":       func(w http.ResponseWriter) http.ResponseWriter { return unwrapping{unwrapping{w}} },
+		"in the style of gin":      func(w http.ResponseWriter) http.ResponseWriter { return newGinStyle(w) },
+		"with Unwrap around gin":   func(w http.ResponseWriter) http.ResponseWriter { return unwrapping{newGinStyle(w)} },
+		"with a Hijack of its own": func(w http.ResponseWriter) http.ResponseWriter { return lying{w} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, channels.Options{}, wrap(f))
+			c := s.dialRaw() // the handshake has to be answered before anything else is sent
+			c.upgrade("/channel/a/")
+			w := s.join("a", "")
+			w.send(`{"header":"x","body":1}`)
+			w.want("x", `1`)
+			w.want("exchange", `{"msg":"ok"}`)
+			require.Equal(t, "x", c.message().Header)
+
+			s.handshake("/channel/a/", "Sec-WebSocket-Version: 8").wantFail(t, 400, "bad_handshake")
+			s.do("GET", "/channel/a/", "").wantFail(t, 426, "upgrade_required")
+			if name != "with a Hijack of its own" { // and without Flush
+				e := s.stream("a", "")
+				s.publish("a", "y", `2`)
+				e.want("y", `2`)
+				e.close()
+			}
+		})
+	}
+}
+
+func TestWritersThatCannotBeHijacked(t *testing.T) {
+	for name, c := range map[string]struct {
+		f    func(http.ResponseWriter) http.ResponseWriter
+		says string
+	}{
+		"hidden":                    {func(w http.ResponseWriter) http.ResponseWriter { return hiding{w} }, "channels_test.hiding"},
+		"hidden below an unwrapper": {func(w http.ResponseWriter) http.ResponseWriter { return unwrapping{&hiding{w}} }, "*channels_test.hiding"},
+		"a Hijack that fails":       {func(w http.ResponseWriter) http.ResponseWriter { return lying{hiding{w}} }, "channels_test.lying, has a Hijack method that fails"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			left := make(chan error, 2)
+			s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { left <- reason }}, wrap(c.f))
+			a := s.handshake("/channel/a/")
+			a.wantFail(t, 500, "not_hijackable")
+			require.Contains(t, a.message(), c.says)
+			require.Contains(t, a.message(), "middleware")
+			require.Contains(t, a.message(), "mount the hub outside of")
+			require.Empty(t, a.header.Get("Upgrade"))
+			require.Empty(t, a.header.Get("Sec-WebSocket-Accept"))
+			require.Contains(t, s.log.String(), c.says, "an operator looks into the log")
+			require.Error(t, <-left)
+			require.Zero(t, s.hub.Stats().Connections)
+			cnt, _ := s.numbers("a")
+			require.Zero(t, cnt)
+		})
+	}
+}
+
+// busy does something while its connection is taken over.
+type busy struct {
+	http.ResponseWriter
+	do func()
+}
+
+func (b busy) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	b.do()
+	return b.ResponseWriter.(http.Hijacker).Hijack()
+}
+
+// A client is the hub's already while its handshake is being answered:
+// whatever the hub does to its clients meanwhile does not race with that.
+func TestWhileTheHandshakeIsAnswered(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(*channels.Hub)
+		code int
+	}{
+		"drain":      {func(h *channels.Hub) { h.Drain(context.Background()) }, 1001},
+		"shutdown":   {func(h *channels.Hub) { h.Shutdown(context.Background()) }, 1001},
+		"disconnect": {func(h *channels.Hub) { h.Disconnect("n-1") }, 3003},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var hub *channels.Hub
+			var wg sync.WaitGroup
+			s := serve(t, channels.Options{Node: "n"}, wrap(func(w http.ResponseWriter) http.ResponseWriter {
+				return busy{w, func() { wg.Go(func() { c.do(hub) }) }}
+			}))
+			hub = s.hub
+			conn := s.dialRaw()
+			conn.upgrade("/channel/a/", "Sec-WebSocket-Extensions: permessage-deflate")
+			s.hub.Publish(t.Context(), "a", msg("x", `"`+long(2000)+`"`)) // deflated, if it is in time
+			conn.wantClosed(c.code)
+			wg.Wait()
+		})
+	}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+func lookup(env map[string]string) func(string) (string, bool) {
+	return func(key string) (string, bool) {
+		v, ok := env[key]
+		return v, ok
+	}
+}
+
+func TestConfig(t *testing.T) {
+	defaults := config{addr: "127.0.0.1:8080", drain: 5 * time.Second}
+	with := func(f func(*config)) config {
+		c := defaults
+		f(&c)
+		c.history.presence = c.presence
+		return c
+	}
+	chat := historyRule{"chat.*", 1000, 24 * time.Hour}
+	news := historyRule{"news", 1, time.Millisecond}
+	for name, c := range map[string]struct {
+		args []string
+		env  map[string]string
+		want config
+	}{
+		"nothing": {want: defaults},
+		"flags": {
+			args: []string{"-addr", ":9000", "-node", "n1", "-history", "chat.*=1000,24h", "-history", "news=1,1ms", "-presence", "chat.*", "-presence", "p?",
+				"-origin", "https://a.example", "-origin", "https://b.example", "-drain", "90s", "-log-level", "debug"},
+			want: with(func(c *config) {
+				c.addr, c.node, c.drain, c.logLevel = ":9000", "n1", 90*time.Second, slog.LevelDebug
+				c.history.rules = []historyRule{chat, news}
+				c.presence = patterns{"chat.*", "p?"}
+				c.origins = []string{"https://a.example", "https://b.example"}
+			}),
+		},
+		"the environment": {
+			env: map[string]string{"CHANNELS_ADDR": ":9000", "CHANNELS_NODE": "n1", "CHANNELS_HISTORY": "chat.*=1000,24h  news=1,1ms", "CHANNELS_PRESENCE": "chat.* p?",
+				"CHANNELS_ORIGIN": "https://a.example https://b.example", "CHANNELS_DRAIN": "1m30s", "CHANNELS_LOG_LEVEL": "debug", "ADDR": ":1", "CHANNELS_OTHER": "x"},
+			want: with(func(c *config) {
+				c.addr, c.node, c.drain, c.logLevel = ":9000", "n1", 90*time.Second, slog.LevelDebug
+				c.history.rules = []historyRule{chat, news}
+				c.presence = patterns{"chat.*", "p?"}
+				c.origins = []string{"https://a.example", "https://b.example"}
+			}),
+		},
+		"a flag counts before its variable, and only it": {
+			args: []string{"-history", "news=1,1ms", "-addr", ":1"},
+			env:  map[string]string{"CHANNELS_HISTORY": "chat.*=1000,24h", "CHANNELS_ADDR": ":2", "CHANNELS_NODE": "n2"},
+			want: with(func(c *config) { c.addr, c.node, c.history.rules = ":1", "n2", []historyRule{news} }),
+		},
+		"a pattern with an equals sign": {
+			args: []string{"-history", "a=b=1,1h"},
+			want: with(func(c *config) { c.history.rules = []historyRule{{"a=b", 1, time.Hour}} }),
+		},
+		"the longest history":   {args: []string{"-history", "*=10000000,1h"}, want: with(func(c *config) { c.history.rules = []historyRule{{"*", 10_000_000, time.Hour}} })},
+		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.drain = 0 })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parse(c.args, lookup(c.env), io.Discard)
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+// Each error names where the value came from, the value, and what is allowed.
+func TestConfigErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		flag, variable, value string
+		allowed               string
+	}{
+		"history without limits":     {"-history", "CHANNELS_HISTORY", "chat.*", "PATTERN=SIZE,TTL"},
+		"history without a time":     {"-history", "CHANNELS_HISTORY", "chat.*=10", "PATTERN=SIZE,TTL"},
+		"history without a pattern":  {"-history", "CHANNELS_HISTORY", "=10,1h", "PATTERN=SIZE,TTL"},
+		"history of none":            {"-history", "CHANNELS_HISTORY", "a=0,1h", "1 to 10000000"},
+		"history of too many":        {"-history", "CHANNELS_HISTORY", "a=10000001,1h", "1 to 10000000"},
+		"history of no number":       {"-history", "CHANNELS_HISTORY", "a=x,1h", "1 to 10000000"},
+		"history of a negative size": {"-history", "CHANNELS_HISTORY", "a=-1,1h", "1 to 10000000"},
+		"history for no time":        {"-history", "CHANNELS_HISTORY", "a=1,0", "1ms or more"},
+		"history for too short":      {"-history", "CHANNELS_HISTORY", "a=1,1us", "1ms or more"},
+		"history without a unit":     {"-history", "CHANNELS_HISTORY", "a=1,24", "24h"},
+		"history, the second is bad": {"-history", "CHANNELS_HISTORY", "a=1,1h b", "PATTERN=SIZE,TTL"},
+		"history with a bad pattern": {"-history", "CHANNELS_HISTORY", "[=1,1h", `"["`},
+		"presence":                   {"-presence", "CHANNELS_PRESENCE", "a[", `"a["`},
+		"drain":                      {"-drain", "CHANNELS_DRAIN", "5", "5s"},
+		"drain, negative":            {"-drain", "CHANNELS_DRAIN", "-1s", "0 or more"},
+		"log level":                  {"-log-level", "CHANNELS_LOG_LEVEL", "loud", "debug, info, warn or error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse([]string{c.flag, c.value}, lookup(nil), io.Discard)
+			require.ErrorContains(t, err, c.allowed)
+			require.ErrorContains(t, err, c.flag)
+			_, err = parse(nil, lookup(map[string]string{c.variable: c.value}), io.Discard)
+			require.ErrorContains(t, err, c.allowed)
+			require.ErrorContains(t, err, c.variable)
+		})
+	}
+	for name, args := range map[string][]string{"-nonsense": {"-nonsense", "1"}, "serve": {"serve"}, "rest": {"-addr", ":1", "rest"}} {
+		t.Run("no such "+name, func(t *testing.T) {
+			_, err := parse(args, lookup(nil), io.Discard)
+			require.ErrorContains(t, err, name)
+		})
+	}
+	t.Run("help names every flag", func(t *testing.T) {
+		var out bytes.Buffer
+		_, err := parse([]string{"-h"}, lookup(nil), &out)
+		require.True(t, errors.Is(err, flag.ErrHelp))
+		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level"} {
+			require.Contains(t, out.String(), f)
+		}
+	})
+}
+
+func TestChannelOptions(t *testing.T) {
+	cfg, err := parse([]string{"-history", "chat.vip=5,1h chat.*=10,2h", "-presence", "chat.* room?"}, lookup(nil), io.Discard)
+	require.NoError(t, err)
+	for name, want := range map[string]channels.ChannelOptions{
+		"chat.vip": {HistorySize: 5, HistoryTTL: time.Hour, Presence: channels.PresenceEvents}, // the first rule counts
+		"chat.a":   {HistorySize: 10, HistoryTTL: 2 * time.Hour, Presence: channels.PresenceEvents},
+		"chat":     {Presence: channels.PresenceList},
+		"room1":    {Presence: channels.PresenceEvents},
+		"room12":   {Presence: channels.PresenceList},
+		"xchat.a":  {Presence: channels.PresenceList},
+		"채팅":       {Presence: channels.PresenceList},
+	} {
+		require.Equal(t, want, cfg.history.options(name), name)
+	}
+}

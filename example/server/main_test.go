@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+// patience is how long a test waits for what has to come.
+const patience = 20 * time.Second
+
+// records collects a JSON log, and finds the first record with a message.
+type records struct {
+	mu    sync.Mutex
+	b     bytes.Buffer
+	wrote chan struct{} // has room for one: something was written
+}
+
+func newRecords() *records { return &records{wrote: make(chan struct{}, 1)} }
+
+func (r *records) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case r.wrote <- struct{}{}:
+	default:
+	}
+	return r.b.Write(p)
+}
+
+func (r *records) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.String()
+}
+
+// wait waits for a record with this message. One goroutine at a time.
+func (r *records) wait(t *testing.T, msg string) map[string]any {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		for _, line := range strings.Split(r.String(), "\n") {
+			var rec map[string]any
+			if json.Unmarshal([]byte(line), &rec) == nil && rec["msg"] == msg {
+				return rec
+			}
+		}
+		select {
+		case <-r.wrote:
+		case <-timeout:
+			require.FailNow(t, "never logged: "+msg, r.String())
+		}
+	}
+}
+
+func join(t *testing.T, addr, channel string) *websocket.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/channel/"+channel+"/", nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.CloseNow() })
+	return c
+}
+
+type message struct {
+	Header string
+	Body   json.RawMessage
+	Offset uint64
+}
+
+func next(c *websocket.Conn) (m message, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, b, err := c.Read(ctx)
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	return m, err
+}
+
+func get(t *testing.T, addr, path string) string {
+	t.Helper()
+	return bodyOf(t)(http.Get("http://" + addr + path))
+}
+
+func post(t *testing.T, addr, channel, text string) string {
+	t.Helper()
+	return bodyOf(t)(http.Post("http://"+addr+"/v1/channel/"+channel+"/publish", "application/json", strings.NewReader(text)))
+}
+
+// bodyOf reads the answer to a request that has to succeed.
+func bodyOf(t *testing.T) func(*http.Response, error) string {
+	return func(resp *http.Response, err error) string {
+		t.Helper()
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Equal(t, 200, resp.StatusCode, "%s", b)
+		return string(b)
+	}
+}
+
+// With no time for the drain, nobody is told to wait.
+func TestDrainAtOnce(t *testing.T) {
+	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0"}, lookup(nil), io.Discard)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := newRecords()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
+	addr := log.wait(t, "listening")["addr"].(string)
+	var cs []*websocket.Conn
+	for range 20 {
+		cs = append(cs, join(t, addr, "a"))
+	}
+	cancel()
+	var all sync.WaitGroup
+	for _, c := range cs {
+		all.Go(func() {
+			m, err := next(c)
+			if err != nil || m.Header != "reconnect" || string(m.Body) != `{"after_ms":0}` {
+				t.Errorf("%s %s, %v", m.Header, m.Body, err)
+			}
+			if _, err := next(c); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+				t.Errorf("ended with %v", err)
+			}
+		})
+	}
+	all.Wait()
+	require.NoError(t, <-done)
+}
+
+func TestRunFails(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"an address in use":    {[]string{"-addr", l.Addr().String()}, "address already in use"},
+		"an address of no use": {[]string{"-addr", "nonsense"}, "nonsense"},
+		"a node":               {[]string{"-node", "a b"}, "Options.Node"},
+		"an origin":            {[]string{"-origin", "app.example.com"}, "Options.AllowedOrigins"},
+		"a drain for ages":     {[]string{"-drain", "1h"}, "10m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := parse(c.args, lookup(nil), io.Discard)
+			if err == nil {
+				err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
+			}
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+}

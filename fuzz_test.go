@@ -1,0 +1,381 @@
+package channels_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// The fuzz tests call the handler within the process: a socket would make
+// them a hundred times slower, and is no part of what they look for.
+
+// fuzzMax is small, so that the fuzzer reaches what is beyond it.
+const fuzzMax = 2048
+
+// newFuzzHub is a hub whose log must stay free of panics.
+func newFuzzHub(tb testing.TB, o channels.Options) (*channels.Hub, *logBuffer) {
+	log := &logBuffer{}
+	o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	o.MaxMessageBytes = fuzzMax
+	hub, err := channels.New(o)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { hub.Shutdown(context.Background()) })
+	return hub, log
+}
+
+// ask makes a request of the handler, and wants JSON with a status and a code
+// that are in the list.
+func ask(t *testing.T, hub *channels.Hub, r *http.Request, codes ...string) answer {
+	t.Helper()
+	w := httptest.NewRecorder()
+	hub.Handler().ServeHTTP(w, r)
+	a := answer{status: w.Code, header: w.Header(), body: w.Body.String()}
+	require.True(t, utf8.Valid(w.Body.Bytes()), "%q", a.body)
+	d := json.NewDecoder(bytes.NewReader(w.Body.Bytes()))
+	d.UseNumber() // a body may hold 1e400
+	require.NoError(t, d.Decode(&a.json), "%q", a.body)
+	if a.status != 200 {
+		a.wantFail(t, a.status, a.code())
+		require.Contains(t, codes, fmt.Sprint(a.status, " ", a.code()), a.body)
+	}
+	return a
+}
+
+// request makes a request whose query may be anything.
+func request(method, path, query string, body []byte) *http.Request {
+	r := httptest.NewRequest(method, path, bytes.NewReader(body))
+	r.URL.RawQuery = query
+	return r
+}
+
+// A body that is accepted arrives as the same JSON value, with the same
+// digits; what is refused has a reason.
+func FuzzPublishHTTP(f *testing.F) {
+	for _, c := range badInput {
+		if len(c.text) < 4*fuzzMax {
+			f.Add([]byte(c.text))
+		}
+	}
+	f.Add([]byte("{\"header\":\"x\",\"body\":\"\xff\"}"))
+	hub, log := newFuzzHub(f, channels.Options{Channel: func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 1}
+	}})
+	f.Fuzz(func(t *testing.T, text []byte) {
+		given := bytes.Clone(text)
+		a := ask(t, hub, request("POST", "/v1/channel/a/publish", "", text),
+			"400 bad_json", "400 bad_utf8", "400 bad_message", "400 reserved_header", "413 too_large")
+		require.Equal(t, given, text, "the caller's bytes")
+		require.NotContains(t, log.String(), "panic")
+		if a.status != 200 {
+			return
+		}
+		var sent struct {
+			Header string
+			Body   json.RawMessage
+		}
+		require.NoError(t, json.Unmarshal(text, &sent))
+		h, err := hub.History(t.Context(), "a", channels.HistoryQuery{Limit: 1})
+		require.NoError(t, err)
+		got := h.Messages[0]
+		require.Equal(t, sent.Header, got.Header)
+		require.NotContains(t, string(got.Body), "\n", "one line")
+		require.NotContains(t, string(got.Body), "\r", "one line")
+		require.LessOrEqual(t, len(got.Body), fuzzMax)
+		require.Equal(t, compact(t, sent.Body), compact(t, got.Body))
+	})
+}
+
+func compact(t *testing.T, b []byte) string {
+	t.Helper()
+	var c bytes.Buffer
+	require.NoError(t, json.Compact(&c, b), "%q", b)
+	return c.String()
+}
+
+// pipeWriter is a ResponseWriter whose connection is one end of a pipe.
+type pipeWriter struct {
+	*httptest.ResponseRecorder
+	conn net.Conn
+}
+
+func (w pipeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return w.conn, bufio.NewReadWriter(bufio.NewReader(w.conn), bufio.NewWriter(w.conn)), nil
+}
+
+// duplex is a connection made of two pipes, so that one way can end before the other.
+type duplex struct {
+	net.Conn // which is written to
+	from     net.Conn
+}
+
+func (d duplex) Read(b []byte) (int, error)        { return d.from.Read(b) }
+func (d duplex) SetReadDeadline(t time.Time) error { return d.from.SetReadDeadline(t) }
+func (d duplex) Close() error                      { return errors.Join(d.from.Close(), d.Conn.Close()) }
+
+// Whatever a client sends after the handshake, as frames of its own making or
+// as the text of a proper one, the server's frames are well-formed, what they
+// say is JSON with a known header, and the connection ends when the client's
+// does.
+func FuzzClientFrame(f *testing.F) {
+	for _, c := range badInput {
+		if len(c.text) < 4*fuzzMax {
+			f.Add([]byte(c.text), true)
+		}
+	}
+	ok := `{"header":"x","body":1,"id":1}`
+	for _, frames := range []string{
+		"", wsFrame(rawText, ok), wsFrame(opText, ok[:9]) + wsFrame(rawPing, "p") + wsFrame(finBit, ok[9:]), wsFrame(finBit|opBinary, ok),
+		wsFrame(rawClose, "\x03\xe8bye"), wsFrame(rawClose, ""), wsFrame(rawPong, ""), wsFrame(rawText, "\xff"),
+		frameHeader(rawText, 0, 3) + "abc", frameHeader(rawText, 0x80, 1<<63) + "mask", frameHeader(rawText, 0x80, 1<<40) + "mask" + ok,
+		wsFrame(finBit|rsv1Bit|opText, "\xaaV\xcaHML)J-R\xb2R\xaaP\xd2QJ\xcaO\xa9T\xb22\xac\x05\x00"), "GET / HTTP/1.1\r\n\r\n", strings.Repeat("\xff", 64),
+	} {
+		f.Add([]byte(frames), false)
+	}
+	gone := make(chan error, 1)
+	hub, log := newFuzzHub(f, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { gone <- reason }})
+	f.Fuzz(func(t *testing.T, b []byte, asText bool) {
+		if asText {
+			b = masked(rawText, b)
+		}
+		said, to := net.Pipe()
+		from, say := net.Pipe()
+		said.SetDeadline(time.Now().Add(patience))
+		say.SetDeadline(time.Now().Add(patience))
+		r := httptest.NewRequest("GET", "/channel/a/", nil)
+		for _, h := range []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate"} {
+			name, value, _ := strings.Cut(h, ": ")
+			r.Header.Set(name, value)
+		}
+		sent := make(chan struct{})
+		w := pipeWriter{httptest.NewRecorder(), duplex{to, from}}
+		go func() {
+			defer close(sent)
+			say.Write(b) // fails where the server has closed
+			say.Close()
+		}()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			hub.Handler().ServeHTTP(w, r)
+		}()
+		defer func() {
+			said.Close()
+			say.Close()
+			<-sent
+			<-served
+			<-gone
+		}()
+
+		reader := &rawClient{t, said, bufio.NewReader(said)}
+		resp, err := http.ReadResponse(reader.br, nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+		for closed := false; ; {
+			frame, err := reader.tryRead()
+			if err != nil {
+				require.False(t, isTimeout(err), "the server does not end the connection")
+				break
+			}
+			require.False(t, closed, "a frame behind the close frame: %x %q", frame.first, frame.payload)
+			switch frame.first {
+			case rawText:
+				checkSaid(t, frame.payload)
+			case rawText | rsv1Bit: // RFC 7692 section 7.2.2
+				z := flate.NewReader(strings.NewReader(string(frame.payload) + "\x00\x00\xff\xff\x01\x00\x00\xff\xff"))
+				text, err := io.ReadAll(z)
+				require.NoError(t, err)
+				checkSaid(t, text)
+			case rawPing, rawPong:
+				require.LessOrEqual(t, len(frame.payload), 125)
+			case rawClose:
+				closed = true
+				if len(frame.payload) > 0 {
+					code := int(binary.BigEndian.Uint16(frame.payload))
+					require.True(t, code >= 1000 && code <= 1014 || code >= 3000 && code < 5000, code)
+					require.True(t, utf8.Valid(frame.payload[2:]))
+				}
+			default:
+				require.Fail(t, "a frame that nobody sends", "%x %q", frame.first, frame.payload)
+			}
+		}
+		require.NotContains(t, log.String(), "panic")
+	})
+}
+
+// checkSaid checks one text of the server's: a message of the client's own,
+// or an answer.
+func checkSaid(t *testing.T, b []byte) {
+	t.Helper()
+	require.True(t, utf8.Valid(b), "%q", b)
+	require.NotContains(t, string(b), "\n")
+	var m struct {
+		Header string          `json:"header"`
+		Body   json.RawMessage `json:"body"`
+		ID     json.RawMessage `json:"id"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	require.NoError(t, d.Decode(&m), "%q", b)
+	require.NotEmpty(t, m.Header)
+	require.NotNil(t, m.Body)
+	switch m.Header {
+	case "error":
+		var e struct{ Code, Msg string }
+		require.NoError(t, json.Unmarshal(m.Body, &e))
+		require.Contains(t, []string{"bad_json", "bad_message", "reserved_header", "too_large", "binary"}, e.Code)
+		require.NotEmpty(t, e.Msg)
+	case "exchange":
+		require.Equal(t, `{"msg":"ok"}`, string(m.Body))
+	case "reset", "reconnect", "presence":
+		require.Fail(t, "the client has forged what only the hub says", "%q", b)
+	default:
+		require.Nil(t, m.ID)
+	}
+}
+
+// A name is valid, or the path that carries it is refused; a valid one comes
+// back from the list as it was.
+func FuzzCheckName(f *testing.F) {
+	for _, name := range []string{"", "a", "한국어", ".", "..", "...", "a/b", "a*", "?", " ", "\x00", "\x7f", "\u0085", "\u00a0", "\u2028", "\ufeff", "\ufffd", "\xff", "\xed\xa0\x80",
+		"%2F", "a%", "+", ";", "#", `"`, `\`, "<", "🙂", long(200), long(201), strings.Repeat("한", 66) + "xx", strings.Repeat("한", 67)} {
+		f.Add(name)
+	}
+	hub, log := newFuzzHub(f, channels.Options{MaxChannels: 1 << 20})
+	f.Fuzz(func(t *testing.T, name string) {
+		err := channels.CheckName(name)
+		path := "/v1/channel/" + url.PathEscape(name)
+		if name == "" {
+			require.ErrorIs(t, err, channels.ErrBadChannel)
+			return // that path is the list's
+		}
+		a := ask(t, hub, httptest.NewRequest("GET", path, nil), "400 bad_channel")
+		require.NotContains(t, log.String(), "panic")
+		if err != nil {
+			require.ErrorIs(t, err, channels.ErrBadChannel)
+			require.Equal(t, "bad_channel", a.code())
+			return
+		}
+		require.Equal(t, 200, a.status)
+		require.Equal(t, name, a.json["data"].(map[string]any)["channel_name"])
+		require.True(t, utf8.ValidString(name) && len(name) <= channels.MaxNameBytes)
+		require.NotContains(t, []string{".", ".."}, name)
+		require.False(t, strings.ContainsAny(name, "/*? \t\r\n\x00"), "%q", name)
+	})
+}
+
+// A position that is accepted is the same when it is written and read again.
+func FuzzParsePosition(f *testing.F) {
+	for _, s := range []string{"", ":", ":0", "a:1", "k3f9:12", "a:b:3", "a:-1", "a:+1", "a: 1", "a:1 ", "a:01", "a:1_0", "a:0x1", " :1", "é:1", "a\n:1",
+		"a:18446744073709551615", "a:18446744073709551616", long(64) + ":1", long(65) + ":1"} {
+		f.Add(s)
+	}
+	hub, _ := newFuzzHub(f, channels.Options{Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 1} }})
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := channels.ParsePosition(s)
+		if s != "" { // which is no position at all
+			a := ask(t, hub, request("GET", "/v1/channel/a/history", "since="+url.QueryEscape(s), nil), "400 bad_query")
+			require.Equal(t, err == nil, a.status == 200, a.body)
+		}
+		if err != nil {
+			require.ErrorIs(t, err, channels.ErrBadQuery)
+			require.Equal(t, channels.Position{}, p)
+			return
+		}
+		again, err := channels.ParsePosition(p.String())
+		require.NoError(t, err)
+		require.Equal(t, p, again)
+		require.LessOrEqual(t, len(p.Epoch), 64)
+		require.False(t, strings.ContainsAny(p.String(), "\r\n"), "an id of server-sent events is one line")
+	})
+}
+
+// Whatever the query, the answer is a page of what there is, in order, or a
+// refusal; and following its cursors comes to an end, with nothing left out.
+func FuzzListQuery(f *testing.F) {
+	hub, log := newFuzzHub(f, channels.Options{})
+	var all []string
+	for i := range 50 {
+		name := fmt.Sprintf("%s%d", []string{"room.", "룸", "a%"}[i%3], i)
+		all = append(all, name)
+		_, err := hub.Publish(context.Background(), name, msg("x", "1"))
+		require.NoError(f, err)
+	}
+	slices.Sort(all)
+	// What was published a minute ago leaves the list, so someone stays.
+	var subs []*channels.Subscription
+	for _, name := range all {
+		sub, err := hub.Subscribe(context.Background(), name, nil)
+		require.NoError(f, err)
+		subs = append(subs, sub)
+	}
+	f.Cleanup(func() {
+		for _, s := range subs {
+			s.Close()
+		}
+	})
+	for _, q := range []string{"", "limit=1", "limit=7&prefix=room.", "limit=1000", "limit=0", "limit=-1", "limit=x", "prefix=%EB%A3%B8", "prefix=%", "prefix=a%25&limit=2", "prefix=a/b",
+		"cursor=cm9vbS4x", "cursor=!", "cursor=", "cursor=YQ==", "cursor=Lw&limit=2", "limit=1&limit=2", "a=b;c", "%zz=1", "prefix=%FF", "unknown=1&limit=3"} {
+		f.Add(q)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		get := func(query string) answer {
+			return ask(t, hub, request("GET", "/v1/channel", query, nil), "400 bad_query")
+		}
+		a := get(query)
+		require.NotContains(t, log.String(), "panic")
+		if a.status != 200 {
+			return
+		}
+		q, err := url.ParseQuery(query)
+		require.NoError(t, err)
+		got := namesOf(t, a)
+		for pages := 0; a.json["next"] != ""; pages++ {
+			require.Less(t, pages, len(all), "the cursors never end")
+			q.Set("cursor", a.json["next"].(string))
+			a = get(q.Encode())
+			require.Equal(t, 200, a.status, a.body)
+			got = append(got, namesOf(t, a)...)
+		}
+		require.True(t, slices.IsSorted(got))
+		require.Len(t, slices.Compact(slices.Clone(got)), len(got), "twice")
+		var want []string
+		for _, name := range all {
+			if strings.HasPrefix(name, q.Get("prefix")) && (len(got) == 0 || name >= got[0]) {
+				want = append(want, name)
+			}
+		}
+		if len(got) > 0 {
+			require.Equal(t, want, got)
+		}
+	})
+}
+
+func namesOf(t *testing.T, a answer) (names []string) {
+	t.Helper()
+	for _, row := range a.json["data"].([]any) {
+		row := row.(map[string]any)
+		require.ElementsMatch(t, []string{"channel_name", "cnt", "rpm"}, keysOf(row))
+		names = append(names, row["channel_name"].(string))
+	}
+	return names
+}

@@ -1,0 +1,940 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// whoIs puts an identity made for each request into its context.
+func whoIs(f func(r *http.Request) channels.Identity) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), f(r))))
+		})
+	}
+}
+
+// lines collects what hooks see.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) add(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, fmt.Sprintf(format, args...))
+}
+
+// take returns what was added since the last take.
+func (l *lines) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.all
+	l.all = nil
+	return all
+}
+
+// wait waits for n lines, which come from another goroutine, and takes them.
+func (l *lines) wait(t *testing.T, n int) []string {
+	t.Helper()
+	until(t, "the hooks are called", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.all) >= n
+	})
+	return l.take()
+}
+
+// wantExchange wants the answer to a publish of this message.
+func (w *wsClient) wantExchange(m message) message {
+	w.t.Helper()
+	want := `{"msg":"ok"}`
+	if m.Offset > 0 {
+		want = fmt.Sprintf(`{"msg":"ok","offset":%d,"epoch":%q}`, m.Offset, m.Epoch)
+	}
+	return w.want("exchange", want)
+}
+
+func TestHooksSeeWhoItIs(t *testing.T) {
+	type secret struct{ token string } // what the app's own middleware knows
+	var seen lines
+	see := func(hook string, id channels.Identity, client string) {
+		seen.add("%s %s %s %s", hook, id.ID, id.Value.(secret).token, client)
+	}
+	s := serve(t, channels.Options{
+		Node:    "n",
+		Channel: keeps,
+		Authorize: func(ctx context.Context, r channels.Request) error {
+			id, ok := channels.IdentityFrom(ctx)
+			if !ok || id.ID != r.Identity.ID {
+				return errors.New("the context has another identity")
+			}
+			see("authorize "+string(r.Action)+" "+r.Channel, r.Identity, r.Client)
+			return nil
+		},
+		OnConnect: func(_ context.Context, c channels.Client) error {
+			if !strings.HasPrefix(c.RemoteAddr, "127.0.0.1:") {
+				return errors.New("no address")
+			}
+			see("connect "+c.Transport, c.Identity, c.ID)
+			return nil
+		},
+		OnSubscribe: func(_ context.Context, c channels.Client, channel string) {
+			see("subscribe "+channel, c.Identity, c.ID)
+		},
+		OnPublish: func(_ context.Context, p *channels.Publication) error {
+			if !p.Network {
+				seen.add("publish by the app %q %q", p.Identity.ID, p.Client)
+				return nil
+			}
+			see("publish "+p.Channel, p.Identity, p.Client)
+			return nil
+		},
+		OnDisconnect: func(c channels.Client, _ error) { see("disconnect", c.Identity, c.ID) },
+	}, whoIs(func(r *http.Request) channels.Identity {
+		return channels.Identity{ID: r.Header.Get("X-User"), Value: secret{r.Header.Get("X-Token")}}
+	}))
+	w := s.joinAs("p", "X-User", "ann", "X-Token", "t1")
+	require.Equal(t, []string{"authorize subscribe p ann t1 ", "connect websocket ann t1 n-1", "subscribe p ann t1 n-1"}, seen.wait(t, 3))
+	s.do("GET", "/v1/channel/p/presence", "", "X-User", "bob", "X-Token", "t2").wantOK(t, `{"data":[{"id":"n-1","user":"ann"}],"cnt":1}`)
+	require.Equal(t, []string{"authorize presence p bob t2 "}, seen.take())
+	w.send(`{"header":"x","body":1}`)
+	w.want("x", "1")
+	require.Equal(t, []string{"authorize publish p ann t1 n-1", "publish p ann t1 n-1"}, seen.take())
+	s.do("POST", "/v1/channel/p/publish", `{"header":"x","body":1}`, "X-User", "bob", "X-Token", "t2").wantOK(t, `{"status":"ok"}`)
+	require.Equal(t, []string{"authorize publish p bob t2 ", "publish p bob t2 "}, seen.take())
+	_, err := s.hub.Publish(t.Context(), "p", msg("x", "1"))
+	require.NoError(t, err)
+	require.Equal(t, []string{`publish by the app "" ""`}, seen.take())
+	w.c.CloseNow()
+	require.Equal(t, []string{"disconnect ann t1 n-1"}, seen.wait(t, 1))
+
+	e := s.stream("a", "", "X-User", "eve", "X-Token", "t3")
+	require.Equal(t, []string{"authorize subscribe a eve t3 ", "connect sse eve t3 n-2", "subscribe a eve t3 n-2"}, seen.wait(t, 3))
+	e.close()
+}
+
+// Each thing that somebody from the network may want is asked for, once; what
+// the app's own code does is not.
+func TestAuthorizePerAction(t *testing.T) {
+	var asked lines
+	var reply atomic.Pointer[error]
+	s := serve(t, channels.Options{
+		Channel: func(string) channels.ChannelOptions {
+			return channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList}
+		},
+		Authorize: func(_ context.Context, r channels.Request) error {
+			asked.add("%s %s", r.Action, r.Channel)
+			if err := reply.Load(); err != nil {
+				return *err
+			}
+			return nil
+		},
+	})
+	sse := []string{"Accept", "text/event-stream"}
+	requests := []struct {
+		asks string
+		do   func() answer
+	}{
+		{"publish a", func() answer { return s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`) }},
+		{"list ", func() answer { return s.do("GET", "/v1/channel", "") }},
+		{"list a", func() answer { return s.do("GET", "/v1/channel/a", "") }},
+		{"history a", func() answer { return s.do("GET", "/v1/channel/a/history", "") }},
+		{"presence a", func() answer { return s.do("GET", "/v1/channel/a/presence", "") }},
+		{"subscribe a", func() answer { return s.handshake("/channel/a/") }},
+		{"subscribe a", func() answer {
+			e := s.openStream("a", "")
+			defer e.close()
+			if e.resp.StatusCode == 200 {
+				return answer{status: 200}
+			}
+			return s.do("GET", "/channel/a/", "", sse...)
+		}},
+	}
+	for i, r := range requests {
+		t.Run(fmt.Sprint(i, " ", r.asks), func(t *testing.T) {
+			reply.Store(nil)
+			asked.take()
+			require.Contains(t, []int{200, 101}, r.do().status)
+			require.Equal(t, []string{r.asks}, asked.take())
+
+			for name, c := range map[string]struct {
+				err     error
+				status  int
+				code    string
+				message string
+			}{
+				"plain":             {errors.New("secret: table users, row 5"), 403, "forbidden", ""},
+				"the package's own": {channels.ErrForbidden, 403, "forbidden", ""},
+				"the app's":         {&channels.Error{Code: "no_money", Message: "pay first", Status: 402}, 402, "no_money", "pay first"},
+				"without a status":  {&channels.Error{Code: "no", Message: "just no"}, 403, "no", "just no"},
+				"wrapped":           {fmt.Errorf("secret: %w", &channels.Error{Code: "no", Message: "just no", Status: 409}), 409, "no", "just no"},
+				"a context's":       {fmt.Errorf("secret: %w", context.Canceled), 403, "forbidden", ""},
+			} {
+				t.Run(name, func(t *testing.T) {
+					reply.Store(&c.err)
+					a := r.do()
+					a.wantFail(t, c.status, c.code)
+					require.NotContains(t, a.body, "secret")
+					if c.message != "" {
+						require.Equal(t, c.message, a.message())
+					}
+				})
+			}
+		})
+	}
+	t.Run("the log has what the client does not get", func(t *testing.T) {
+		require.Contains(t, s.log.String(), "table users, row 5")
+	})
+
+	t.Run("over a WebSocket", func(t *testing.T) {
+		reply.Store(nil)
+		w := s.join("a", "")
+		asked.take()
+		plain := errors.New("secret")
+		reply.Store(&plain)
+		w.send(`{"header":"x","body":1,"id":1}`)
+		m := w.next()
+		require.Equal(t, "forbidden", m.errorCode())
+		require.Equal(t, "1", string(m.ID))
+		require.NotContains(t, string(m.Body), "secret")
+		require.Equal(t, []string{"publish a"}, asked.take())
+		var own error = &channels.Error{Code: "no_money", Message: "pay first"}
+		reply.Store(&own)
+		w.send(`{"header":"x","body":1}`)
+		w.want("error", `{"code":"no_money","msg":"pay first"}`)
+		reply.Store(nil)
+		w.send(`{"header":"x","body":1}`) // the connection has stayed
+		w.want("x", `1`)
+	})
+	t.Run("a batch asks for each", func(t *testing.T) {
+		reply.Store(nil)
+		asked.take()
+		s.do("POST", "/v1/publish", `{"channels":["a","b","a/b"],"header":"x","body":1}`)
+		require.Equal(t, []string{"publish a", "publish b"}, asked.take())
+	})
+	t.Run("not asked for what is wrong anyway, or for the app's own code", func(t *testing.T) {
+		asked.take()
+		s.do("POST", "/v1/channel/a/publish", `{`)
+		s.do("GET", "/v1/channel/a%2Fb", "")
+		s.do("GET", "/healthz", "")
+		s.do("OPTIONS", "/v1/channel", "")
+		ctx := t.Context()
+		_, err := s.hub.Publish(ctx, "a", msg("x", "1"))
+		require.NoError(t, err)
+		_, err = s.hub.Channels(ctx, channels.ChannelsQuery{})
+		require.NoError(t, err)
+		_, err = s.hub.History(ctx, "a", channels.HistoryQuery{})
+		require.NoError(t, err)
+		_, err = s.hub.Presence(ctx, "a", 0)
+		require.NoError(t, err)
+		sub, err := s.hub.Subscribe(ctx, "a", nil)
+		require.NoError(t, err)
+		sub.Close()
+		require.Empty(t, asked.take())
+	})
+}
+
+func TestExpiredIdentity(t *testing.T) {
+	expired := whoIs(func(*http.Request) channels.Identity {
+		return channels.Identity{ID: "ann", Expires: time.Now().Add(-time.Second)}
+	})
+	t.Run("before it asks", func(t *testing.T) {
+		s := serve(t, channels.Options{}, expired) // an Authorize is not needed for it
+		s.handshake("/channel/a/").wantFail(t, 401, "expired")
+		s.do("GET", "/channel/a/", "", "Accept", "text/event-stream").wantFail(t, 401, "expired")
+		s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`).wantFail(t, 401, "expired")
+		s.do("GET", "/v1/channel", "").wantFail(t, 401, "expired")
+		require.Equal(t, []string{"a expired"}, outcomes(t, s.do("POST", "/v1/publish", `{"channels":["a"],"header":"x","body":1}`)))
+	})
+	t.Run("while connected", func(t *testing.T) {
+		reasons := make(chan error, 2)
+		s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }},
+			whoIs(func(*http.Request) channels.Identity {
+				return channels.Identity{ID: "ann", Expires: time.Now().Add(300 * time.Millisecond)}
+			}))
+		begin := time.Now()
+		w, e := s.join("a", ""), s.stream("a", "")
+		before, ce := w.wantClose(3000)
+		require.GreaterOrEqual(t, time.Since(begin), 300*time.Millisecond)
+		require.Equal(t, "expired", ce.Reason)
+		require.Len(t, before, 1)
+		require.Equal(t, "error", before[0].Header)
+		require.Equal(t, "expired", before[0].errorCode())
+		require.ErrorIs(t, <-reasons, channels.ErrExpired)
+
+		require.Equal(t, "expired", e.next().message().errorCode())
+		_, err := e.read()
+		require.Equal(t, io.EOF, err)
+		require.ErrorIs(t, <-reasons, channels.ErrExpired)
+	})
+}
+
+func TestOnConnectRefuses(t *testing.T) {
+	var refusal atomic.Pointer[error]
+	var calls lines
+	s := serve(t, channels.Options{
+		Channel: keeps,
+		OnConnect: func(context.Context, channels.Client) error {
+			return *refusal.Load()
+		},
+		OnSubscribe:  func(context.Context, channels.Client, string) { calls.add("subscribe") },
+		OnDisconnect: func(channels.Client, error) { calls.add("disconnect") },
+	})
+	for name, c := range map[string]struct {
+		err    error
+		status int
+		code   string
+	}{
+		"plain":     {errors.New("secret"), 403, "forbidden"},
+		"the app's": {&channels.Error{Code: "full", Message: "too many of you", Status: 429}, 429, "full"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refusal.Store(&c.err)
+			for _, a := range []answer{
+				s.handshake("/channel/p/"),
+				s.do("GET", "/channel/p/", "", "Accept", "text/event-stream"),
+			} {
+				a.wantFail(t, c.status, c.code)
+				require.NotContains(t, a.body, "secret")
+			}
+		})
+	}
+	s.do("GET", "/v1/channel/p/presence", "").wantOK(t, `{"data":[],"cnt":0}`)
+	s.do("GET", "/v1/channel", "").wantOK(t, `{"data":[],"next":""}`)
+	require.Empty(t, calls.take(), "who was not let in does not leave")
+	require.Zero(t, s.hub.Stats().Connects)
+}
+
+// However a connection ends, the hook hears of it once, with the reason.
+func TestOnDisconnectOnceWithItsReason(t *testing.T) {
+	for name, c := range map[string]struct {
+		end    func(s *server, w *wsClient)
+		reason error
+	}{
+		"the client closes":   {func(_ *server, w *wsClient) { w.c.Close(websocket.StatusNormalClosure, "bye") }, nil},
+		"the client vanishes": {func(_ *server, w *wsClient) { w.c.CloseNow() }, nil},
+		"disconnected":        {func(s *server, _ *wsClient) { s.hub.Disconnect("ann") }, channels.ErrDisconnected},
+		"disconnected twice":  {func(s *server, _ *wsClient) { s.hub.Disconnect("ann"); s.hub.Disconnect("n-1") }, channels.ErrDisconnected},
+		"disconnected while it closes": {func(s *server, w *wsClient) {
+			s.hub.Disconnect("ann")
+			w.c.CloseNow()
+		}, channels.ErrDisconnected},
+		"unsubscribed": {func(s *server, _ *wsClient) { s.hub.Unsubscribe("n-1", "a") }, channels.ErrUnsubscribed},
+		"drain":        {func(s *server, _ *wsClient) { go s.hub.Drain(context.Background()) }, channels.ErrDraining},
+		"shutdown":     {func(s *server, _ *wsClient) { go s.hub.Shutdown(context.Background()) }, channels.ErrClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			type call struct {
+				client channels.Client
+				reason error
+			}
+			calls := make(chan call, 10)
+			s := serve(t, channels.Options{Node: "n", OnDisconnect: func(c channels.Client, reason error) { calls <- call{c, reason} }}, asUser)
+			w := s.joinAs("a", "X-User", "ann")
+			c.end(s, w)
+			for { // answers the close frame
+				if _, err := w.read(); err != nil {
+					break
+				}
+			}
+			got := <-calls
+			require.Equal(t, "n-1", got.client.ID)
+			require.Equal(t, "ann", got.client.Identity.ID)
+			if c.reason == nil {
+				require.NoError(t, got.reason)
+			} else {
+				require.ErrorIs(t, got.reason, c.reason)
+			}
+			require.NoError(t, s.hub.Shutdown(t.Context())) // waits for all that could call it
+			require.Empty(t, calls)
+		})
+	}
+}
+
+// The hooks for connections are not for the app's own Go code: who counts with
+// them would end below zero.
+func TestHooksAreNotCalledForGoSubscribers(t *testing.T) {
+	var calls lines
+	s := serve(t, channels.Options{
+		OnConnect:    func(_ context.Context, c channels.Client) error { calls.add("connect %s", c.Transport); return nil },
+		OnSubscribe:  func(_ context.Context, c channels.Client, _ string) { calls.add("subscribe %s", c.Transport) },
+		OnDisconnect: func(c channels.Client, _ error) { calls.add("disconnect %s", c.Transport) },
+	})
+	sub, err := s.hub.Subscribe(t.Context(), "a", nil)
+	require.NoError(t, err)
+	sub.Close()
+	require.NoError(t, s.hub.Shutdown(t.Context()))
+	require.Empty(t, calls.take())
+}
+
+// However close the end of its context comes to Subscribe, nothing is left.
+func TestSubscribeWhileItsContextEnds(t *testing.T) {
+	s := serve(t, channels.Options{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 500 {
+				ctx, cancel := context.WithCancel(context.Background())
+				go cancel()
+				sub, err := s.hub.Subscribe(ctx, "a", nil)
+				if err == nil {
+					for range sub.Messages() {
+					}
+					sub.Close()
+				} else if !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	until(t, "all have left", func() bool { return s.hub.Stats().Connections == 0 })
+	cnt, _ := s.numbers("a")
+	require.Zero(t, cnt)
+}
+
+// A client that Shutdown overtakes, between OnConnect and the handshake's
+// answer, is ended like any other.
+func TestShutdownDuringAHandshake(t *testing.T) {
+	for _, transport := range []string{"websocket", "sse"} {
+		t.Run(transport, func(t *testing.T) {
+			inside, goOn := make(chan struct{}), make(chan struct{})
+			left := make(chan error, 2)
+			s := serve(t, channels.Options{
+				OnConnect:    func(context.Context, channels.Client) error { close(inside); <-goOn; return nil },
+				OnDisconnect: func(_ channels.Client, reason error) { left <- reason },
+			})
+			c := s.dialRaw()
+			if transport == "sse" {
+				c.write("GET /channel/a/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n")
+			} else {
+				c.write(upgradeRequest("/channel/a/"))
+			}
+			<-inside
+			down := make(chan error, 1)
+			go func() { down <- s.hub.Shutdown(context.Background()) }()
+			until(t, "the hub waits only for who is inside", func() bool {
+				return s.do("GET", "/channel/b/", "", "Accept", "text/event-stream").code() == "closed"
+			})
+			close(goOn)
+			require.NoError(t, <-down)
+			require.Zero(t, s.hub.Stats().Connections)
+			require.Len(t, left, 1)
+			require.Error(t, <-left)
+			_, err := io.Copy(io.Discard, c.br)
+			require.False(t, isTimeout(err), "the connection is still open")
+		})
+	}
+}
+
+func TestOnSubscribePublishesToTheNewSubscriber(t *testing.T) {
+	var hub *channels.Hub
+	s := serve(t, channels.Options{Channel: keeps, OnSubscribe: func(ctx context.Context, c channels.Client, channel string) {
+		if _, err := hub.Publish(ctx, channel, msg("welcome", `"`+c.ID+`"`)); err != nil {
+			t.Error(err)
+		}
+	}, Node: "n"})
+	hub = s.hub
+	for _, name := range []string{"plain-a", "a", "h"} {
+		t.Run(name, func(t *testing.T) {
+			first := s.join(name, "")
+			require.Equal(t, "welcome", first.next().Header)
+			e := s.stream(name, "")
+			require.Equal(t, "welcome", e.next().header())
+			require.Equal(t, "welcome", first.next().Header)
+			e.close()
+		})
+	}
+	t.Run("after what was missed", func(t *testing.T) {
+		w := s.join("h-missed", "")
+		m := w.next()
+		w.c.CloseNow()
+		s.publish("h-missed", "x", `1`)
+		s.publish("h-missed", "x", `2`)
+		w = s.join("h-missed", m.since())
+		w.want("x", `1`)
+		w.want("x", `2`)
+		require.Equal(t, "welcome", w.next().Header)
+	})
+}
+
+func TestOnPublishChangesMessages(t *testing.T) {
+	kept := make(chan []byte, 1)
+	s := serve(t, channels.Options{Channel: keeps, MaxMessageBytes: 1024, OnPublish: func(_ context.Context, p *channels.Publication) error {
+		switch p.Message.Header {
+		case "header":
+			p.Message.Header = "changed"
+		case "body":
+			p.Message.Body = json.RawMessage("{\n\"by\":\r\n\"hook\"}")
+		case "in place":
+			copy(p.Message.Body, `"X"`)
+		case "channel":
+			p.Channel = "elsewhere"
+		case "keep":
+			kept <- p.Message.Body
+			p.Message.Body = p.Message.Body[:3]
+		case "reserved":
+			p.Message.Header = "exchange"
+		case "empty":
+			p.Message.Header = ""
+		case "broken":
+			p.Message.Body = json.RawMessage(`{`)
+		case "nothing":
+			p.Message.Body = nil
+		case "wrong UTF-8":
+			p.Message.Body = json.RawMessage("\"\xff\"")
+		case "long":
+			p.Message.Body = json.RawMessage(`"` + long(1023) + `"`)
+		case "deep":
+			p.Message.Body = json.RawMessage(deep(501))
+		case "position":
+			p.Message.Position = channels.Position{Epoch: "forged", Offset: 99}
+		case "plain error":
+			return errors.New("secret")
+		case "own error":
+			return &channels.Error{Code: "spam", Message: "say something else", Status: 422}
+		}
+		return nil
+	}})
+	w, h, elsewhere := s.join("a", ""), s.join("h", ""), s.join("elsewhere", "")
+	for _, c := range []struct{ header, wantHeader, wantBody, code string }{
+		{"untouched", "untouched", `"b"`, ""},
+		{"header", "changed", `"b"`, ""},
+		{"body", "body", `{"by":"hook"}`, ""},
+		{"in place", "in place", `"X"`, ""},
+		{"channel", "channel", `"b"`, ""}, // it was authorised for this one
+		{"position", "position", `"b"`, ""},
+		{"reserved", "", "", "reserved_header"},
+		{"empty", "", "", "bad_message"},
+		{"broken", "", "", "bad_message"},
+		{"nothing", "", "", "bad_message"},
+		{"wrong UTF-8", "", "", "bad_utf8"},
+		{"long", "", "", "too_large"},
+		{"deep", "", "", "bad_message"},
+		{"plain error", "", "", "forbidden"},
+		{"own error", "", "", "spam"},
+		{"last", "last", `"b"`, ""},
+	} {
+		t.Run(c.header, func(t *testing.T) {
+			text := `{"header":"` + c.header + `","body":"b"}`
+			for _, to := range []struct {
+				channel string
+				w       *wsClient
+			}{{"a", w}, {"h", h}} {
+				a := s.do("POST", "/v1/channel/"+to.channel+"/publish", text)
+				to.w.send(text)
+				if c.code != "" {
+					require.Equal(t, c.code, a.code(), a.body)
+					require.NotContains(t, a.body, "secret")
+					require.Equal(t, c.code, to.w.next().errorCode())
+					continue
+				}
+				require.Equal(t, 200, a.status, a.body)
+				to.w.want(c.wantHeader, c.wantBody)
+				m := to.w.want(c.wantHeader, c.wantBody)
+				require.NotEqual(t, "forged", m.Epoch)
+				to.w.wantExchange(m)
+			}
+		})
+	}
+	t.Run("the app's own code gets the hook's own error", func(t *testing.T) {
+		_, err := s.hub.Publish(t.Context(), "a", msg("plain error", "1"))
+		require.EqualError(t, err, "secret")
+	})
+	t.Run("what the hook keeps is not what was published", func(t *testing.T) {
+		body := []byte(`"b"`)
+		_, err := s.hub.Publish(t.Context(), "h", channels.Message{Header: "keep", Body: body})
+		require.NoError(t, err)
+		mine := <-kept
+		copy(mine, `"X"`)
+		require.Equal(t, `"b"`, string(body), "nor is it the caller's")
+		copy(body, `"Y"`)
+		h.want("keep", `"b"`)
+		page, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{Limit: 1})
+		require.NoError(t, err)
+		require.Equal(t, `"b"`, string(page.Messages[0].Body))
+	})
+	s.publish("elsewhere", "only", `1`)
+	elsewhere.want("only", `1`)
+}
+
+// Hooks hold no lock: whatever they do with the hub, nothing waits for ever.
+func TestHooksMayCallTheHub(t *testing.T) {
+	var hub *channels.Hub
+	ask := func(ctx context.Context) {
+		for _, f := range []func() error{
+			func() error { _, err := hub.Channels(ctx, channels.ChannelsQuery{}); return err },
+			func() error { _, err := hub.Channel(ctx, "h"); return err },
+			func() error { _, err := hub.History(ctx, "h", channels.HistoryQuery{}); return err },
+			func() error { _, err := hub.Presence(ctx, "p", 0); return err },
+		} {
+			if err := f(); err != nil && !errors.Is(err, channels.ErrClosed) {
+				t.Error(err)
+			}
+		}
+		hub.Stats()
+		hub.Disconnect("nobody")
+		hub.Unsubscribe("nobody", "h")
+	}
+	s := serve(t, channels.Options{
+		Channel:   keeps,
+		Authorize: func(ctx context.Context, _ channels.Request) error { ask(ctx); return nil },
+		OnConnect: func(ctx context.Context, _ channels.Client) error { ask(ctx); return nil },
+		OnSubscribe: func(ctx context.Context, c channels.Client, channel string) {
+			ask(ctx)
+			sub, err := hub.Subscribe(ctx, channel, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			sub.Close()
+		},
+		OnPublish: func(ctx context.Context, p *channels.Publication) error {
+			ask(ctx)
+			switch p.Message.Header {
+			case "forward":
+				_, err := hub.Publish(ctx, "h-log", channels.Message{Header: "forwarded", Body: p.Message.Body})
+				return err
+			case "to the same":
+				_, err := hub.Publish(ctx, p.Channel, msg("first", "0"))
+				return err
+			case "leave":
+				hub.Disconnect(p.Client)
+			}
+			return nil
+		},
+		OnDisconnect: func(channels.Client, error) {
+			ask(context.Background())
+			hub.Publish(context.Background(), "a", msg("left", "0"))
+		},
+	})
+	hub = s.hub
+	log := s.join("h-log", "")
+	w := s.join("h", "")
+	w.send(`{"header":"forward","body":1}`)
+	log.want("forwarded", `1`)
+	w.wantExchange(w.want("forward", `1`))
+	w.send(`{"header":"to the same","body":1}`)
+	first := w.want("first", `0`)
+	m := w.want("to the same", `1`)
+	require.Equal(t, first.Offset+1, m.Offset)
+	w.wantExchange(m)
+
+	var wg sync.WaitGroup
+	for range 10 {
+		c := s.join("h", "")
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			for range 5 {
+				c.c.Write(ctx, websocket.MessageText, []byte(`{"header":"forward","body":1}`))
+			}
+			c.c.Write(ctx, websocket.MessageText, []byte(`{"header":"leave","body":1}`))
+			for {
+				if _, err := c.read(); err != nil {
+					var ce websocket.CloseError
+					if !errors.As(err, &ce) || ce.Code != 3003 {
+						t.Errorf("ended with %v", err)
+					}
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	until(t, "all have left", func() bool { return hub.Stats().Connections == 2 })
+}
+
+func TestDisconnectAndUnsubscribe(t *testing.T) {
+	s := serve(t, channels.Options{Node: "n"}, asUser)
+	anon := s.join("a", "")                    // n-1
+	ann1 := s.joinAs("a", "X-User", "ann")     // n-2
+	ann2 := s.joinAs("b", "X-User", "ann")     // n-3
+	annE := s.stream("a", "", "X-User", "ann") // n-4
+	bob := s.joinAs("a", "X-User", "bob")      // n-5
+	for _, who := range []string{"", "nobody", "n-", "n-99", "a"} {
+		require.Zero(t, s.hub.Disconnect(who), who)
+		require.Zero(t, s.hub.Unsubscribe(who, "a"), who)
+	}
+	require.Zero(t, s.hub.Unsubscribe("ann", "c"))
+
+	require.Equal(t, 1, s.hub.Unsubscribe("ann", "b"))
+	before, ce := ann2.wantClose(3003)
+	require.Equal(t, "unsubscribed", ce.Reason)
+	require.Equal(t, "unsubscribed", before[0].errorCode())
+
+	s.publish("a", "queued", `1`) // reaches them before the end
+	require.Equal(t, 1, s.hub.Disconnect("n-5"))
+	before, ce = bob.wantClose(3003)
+	require.Equal(t, "disconnected", ce.Reason)
+	require.Len(t, before, 2)
+	require.Equal(t, "queued", before[0].Header)
+	require.Equal(t, "disconnected", before[1].errorCode())
+
+	until(t, "two have left", func() bool { return s.hub.Stats().Connections == 3 })
+	require.Equal(t, 2, s.hub.Disconnect("ann"))
+	before, _ = ann1.wantClose(3003)
+	require.Len(t, before, 2)
+	annE.want("queued", `1`)
+	require.Equal(t, "disconnected", annE.next().message().errorCode())
+	_, err := annE.read()
+	require.Equal(t, io.EOF, err)
+
+	anon.want("queued", `1`)
+	s.publish("a", "still here", `1`)
+	anon.want("still here", `1`)
+}
+
+func TestPublishers(t *testing.T) {
+	s := serve(t, channels.Options{Channel: func(name string) channels.ChannelOptions {
+		return channels.ChannelOptions{Publishers: map[string]channels.Publishers{
+			"anyone": channels.PublishersAnyone, "identified": channels.PublishersIdentified, "server": channels.PublishersServer,
+		}[name]}
+	}}, asUser)
+	for _, c := range []struct {
+		channel string
+		user    string
+		ok      bool
+	}{
+		{"anyone", "", true}, {"anyone", "ann", true},
+		{"identified", "", false}, {"identified", "ann", true},
+		{"server", "", false}, {"server", "ann", false},
+	} {
+		t.Run(c.channel+" "+c.user, func(t *testing.T) {
+			listener := s.join(c.channel, "") // whoever may publish, all may listen
+			w := s.joinAs(c.channel, "X-User", c.user)
+			a := s.do("POST", "/v1/channel/"+c.channel+"/publish", `{"header":"x","body":1}`, "X-User", c.user)
+			many := s.do("POST", "/v1/publish", `{"channels":["`+c.channel+`"],"header":"x","body":2}`, "X-User", c.user)
+			if c.ok {
+				a.wantOK(t, `{"status":"ok"}`)
+				require.Equal(t, []string{c.channel + " ok"}, outcomes(t, many))
+				w.want("x", `1`)
+				w.want("x", `2`)
+				w.send(`{"header":"x","body":3}`)
+				for body := range 3 {
+					listener.want("x", fmt.Sprint(body+1))
+				}
+			} else {
+				a.wantFail(t, 403, "forbidden")
+				require.Equal(t, []string{c.channel + " forbidden"}, outcomes(t, many))
+				w.send(`{"header":"x","body":3}`)
+				require.Equal(t, "forbidden", w.next().errorCode())
+			}
+			_, err := s.hub.Publish(t.Context(), c.channel, msg("go", "1"))
+			require.NoError(t, err)
+			listener.want("go", `1`)
+		})
+	}
+}
+
+func TestPublishOptions(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps, Node: "n"})
+	ctx := t.Context()
+	for _, name := range []string{"a", "h"} {
+		t.Run(name, func(t *testing.T) {
+			w1, w2 := s.join(name, ""), s.join(name, "")
+			var ids []string
+			for i := range 2 {
+				ids = append(ids, fmt.Sprintf("n-%d", i+1))
+			}
+			if name == "h" {
+				ids = []string{"n-3", "n-4"}
+			}
+			res, err := s.hub.Publish(ctx, name, msg("x", "1"), channels.PublishOptions{Except: ids[0]})
+			require.NoError(t, err)
+			require.Equal(t, 1, res.Receivers)
+			w2.want("x", `1`)
+			res, err = s.hub.Publish(ctx, name, msg("x", "2"), channels.PublishOptions{Except: "nobody"})
+			require.NoError(t, err)
+			require.Equal(t, 2, res.Receivers)
+			require.Equal(t, name == "h", res.Stored)
+			w1.want("x", `2`)
+			w2.want("x", `2`)
+			res, err = s.hub.Publish(ctx, name, msg("x", "3"), channels.PublishOptions{Local: true, Except: ids[1]})
+			require.NoError(t, err)
+			require.Equal(t, channels.Result{Receivers: 1}, res, "not stored, so it has no position")
+			require.Zero(t, w1.want("x", `3`).Offset)
+			res, err = s.hub.Publish(ctx, name, msg("x", "4"))
+			require.NoError(t, err)
+			w1.want("x", `4`)
+			w2.want("x", `4`)
+			if name == "h" {
+				require.Equal(t, uint64(3), res.Position.Offset)
+				h, err := s.hub.History(ctx, name, channels.HistoryQuery{})
+				require.NoError(t, err)
+				require.Len(t, h.Messages, 3)
+			}
+		})
+	}
+	t.Run("except a Go subscriber", func(t *testing.T) {
+		one, err := s.hub.Subscribe(ctx, "go", nil)
+		require.NoError(t, err)
+		defer one.Close()
+		_, err = s.hub.Publish(ctx, "go", msg("x", "1"), channels.PublishOptions{Except: one.ID()})
+		require.NoError(t, err)
+		_, err = s.hub.Publish(ctx, "go", msg("x", "2"))
+		require.NoError(t, err)
+		for m, err := range one.Messages() {
+			require.NoError(t, err)
+			require.Equal(t, "2", string(m.Body))
+			break
+		}
+	})
+	for name, c := range map[string]struct {
+		channel string
+		o       []channels.PublishOptions
+		err     error
+	}{
+		"two":                            {"h", make([]channels.PublishOptions, 2), channels.ErrBadMessage},
+		"a key without history":          {"a", []channels.PublishOptions{{Key: "k"}}, channels.ErrNoHistory},
+		"a key, but not to be stored":    {"h", []channels.PublishOptions{{Key: "k", Local: true}}, channels.ErrNoHistory},
+		"a key with a space":             {"h", []channels.PublishOptions{{Key: "a b"}}, channels.ErrBadKey},
+		"a key that is too long":         {"h", []channels.PublishOptions{{Key: long(201)}}, channels.ErrBadKey},
+		"a key that is not ASCII":        {"h", []channels.PublishOptions{{Key: "é"}}, channels.ErrBadKey},
+		"a key with a control character": {"h", []channels.PublishOptions{{Key: "a\n"}}, channels.ErrBadKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := s.hub.Publish(ctx, c.channel, msg("x", "1"), c.o...)
+			require.ErrorIs(t, err, c.err)
+		})
+	}
+	t.Run("a repeat says that it is one", func(t *testing.T) {
+		first, err := s.hub.Publish(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
+		require.NoError(t, err)
+		require.True(t, first.Stored && !first.Duplicate)
+		again, err := s.hub.Publish(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
+		require.NoError(t, err)
+		require.True(t, again.Duplicate)
+		require.Equal(t, first.Position, again.Position)
+		require.Zero(t, again.Receivers)
+	})
+}
+
+// A panic in the app's code is logged with its stack and ends what came to it,
+// and nothing else.
+func TestPanicsInHooks(t *testing.T) {
+	const text = "the panic's own words"
+	const sse = "text/event-stream"
+	wantInternal := func(t *testing.T, a answer) {
+		t.Helper()
+		a.wantFail(t, 500, "internal")
+		require.NotContains(t, a.body, text)
+	}
+	ends := func(t *testing.T, w *wsClient) {
+		t.Helper()
+		before, _ := w.wantClose(1011)
+		require.Len(t, before, 1)
+		require.Equal(t, "internal", before[0].errorCode())
+		require.NotContains(t, string(before[0].Body), text)
+	}
+	publish := `{"header":"x","body":1}`
+	type do func(t *testing.T, s *server, w *wsClient)
+	overWebSocket := do(func(t *testing.T, s *server, w *wsClient) { w.send(publish); ends(t, w) })
+	overHTTP := do(func(t *testing.T, s *server, _ *wsClient) {
+		wantInternal(t, s.do("POST", "/v1/channel/a/publish", publish))
+	})
+	newClient := do(func(t *testing.T, s *server, _ *wsClient) {
+		wantInternal(t, s.handshake("/channel/new/"))
+		wantInternal(t, s.do("GET", "/channel/new/", "", "Accept", sse))
+	})
+	for _, c := range []struct {
+		hook string
+		does string
+		do   do
+	}{
+		{"OnPublish", "over a WebSocket", overWebSocket},
+		{"OnPublish", "over HTTP", overHTTP},
+		{"OnPublish", "in a batch", func(t *testing.T, s *server, _ *wsClient) {
+			a := s.do("POST", "/v1/publish", `{"channels":["a","a"],"header":"x","body":1}`)
+			require.Equal(t, []string{"a internal", "a internal"}, outcomes(t, a))
+		}},
+		{"OnPublish", "by the app", func(t *testing.T, s *server, _ *wsClient) {
+			_, err := s.hub.Publish(t.Context(), "a", msg("x", "1"))
+			require.ErrorIs(t, err, channels.ErrInternal)
+		}},
+		{"Authorize", "publishing over a WebSocket", overWebSocket},
+		{"Authorize", "publishing over HTTP", overHTTP},
+		{"Authorize", "subscribing", newClient},
+		{"Authorize", "reading", func(t *testing.T, s *server, _ *wsClient) {
+			for _, path := range []string{"/v1/channel", "/v1/channel/a", "/v1/channel/a/history", "/v1/channel/a/presence"} {
+				wantInternal(t, s.do("GET", path, ""))
+			}
+		}},
+		{"OnConnect", "", newClient},
+		{"OnSubscribe", "a WebSocket", func(t *testing.T, s *server, _ *wsClient) { ends(t, s.join("a", "")) }},
+		{"OnSubscribe", "a stream", func(t *testing.T, s *server, _ *wsClient) {
+			e := s.stream("a", "")
+			require.Equal(t, "internal", e.next().message().errorCode())
+			_, err := e.read()
+			require.Equal(t, io.EOF, err)
+		}},
+		{"OnDisconnect", "", func(t *testing.T, s *server, w *wsClient) {
+			w.c.CloseNow()
+			until(t, "it is logged", func() bool { return strings.Contains(s.log.String(), text) })
+		}},
+		{"Options.Channel", "subscribing", newClient},
+		{"Options.Channel", "publishing", func(t *testing.T, s *server, _ *wsClient) {
+			wantInternal(t, s.do("POST", "/v1/channel/new/publish", publish))
+			_, err := s.hub.Publish(t.Context(), "new", msg("x", "1"))
+			require.ErrorIs(t, err, channels.ErrInternal)
+			_, err = s.hub.Subscribe(t.Context(), "new", nil)
+			require.ErrorIs(t, err, channels.ErrInternal)
+		}},
+	} {
+		t.Run(c.hook+" "+c.does, func(t *testing.T) {
+			var armed atomic.Bool
+			hook := func(name string) {
+				if name == c.hook && armed.Load() {
+					panic(text)
+				}
+			}
+			left := atomic.Int32{}
+			s := serve(t, channels.Options{
+				Channel: func(string) channels.ChannelOptions {
+					hook("Options.Channel")
+					return channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList}
+				},
+				Authorize:    func(context.Context, channels.Request) error { hook("Authorize"); return nil },
+				OnConnect:    func(context.Context, channels.Client) error { hook("OnConnect"); return nil },
+				OnSubscribe:  func(context.Context, channels.Client, string) { hook("OnSubscribe") },
+				OnPublish:    func(context.Context, *channels.Publication) error { hook("OnPublish"); return nil },
+				OnDisconnect: func(channels.Client, error) { left.Add(1); hook("OnDisconnect") },
+			})
+			other, w := s.join("a", ""), s.join("a", "")
+			armed.Store(true)
+			c.do(t, s, w)
+			require.Contains(t, s.log.String(), "panic in "+c.hook)
+			require.Contains(t, s.log.String(), text)
+			require.Contains(t, s.log.String(), "hooks_test.go", "the stack")
+
+			// The hub lives on: for others, and for newcomers.
+			armed.Store(false)
+			s.publish("a", "after", `1`)
+			other.want("after", `1`)
+			n := s.join("new", "")
+			n.send(publish)
+			n.want("x", `1`)
+			other.c.CloseNow()
+			n.c.CloseNow()
+			w.c.CloseNow()
+			until(t, "all have left", func() bool { return s.hub.Stats().Connections == 0 })
+			until(t, "and nobody is left in the list", func() bool { cnt, _ := s.numbers("a"); return cnt == 0 })
+		})
+	}
+}
