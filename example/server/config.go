@@ -37,8 +37,21 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		cfg.origins = append(cfg.origins, strings.Fields(s)...)
 		return nil
 	})
-	fs.DurationVar(&cfg.drain, "drain", 5*time.Second, "over how long reconnects are spread at the end")
-	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "`LEVEL`: debug, info, warn or error")
+	cfg.drain = 5 * time.Second
+	fs.Func("drain", "over what `TIME` reconnects are spread at the end, e.g. 30s; 0 is at once (default 5s)", func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return fmt.Errorf("it may be 0 or more, with its unit: 5s, 2m")
+		}
+		cfg.drain = d
+		return nil
+	})
+	fs.Func("log-level", "`LEVEL`: debug, info, warn or error (default info)", func(s string) error {
+		if err := cfg.logLevel.UnmarshalText([]byte(s)); err != nil {
+			return fmt.Errorf("it may be debug, info, warn or error")
+		}
+		return nil
+	})
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -56,9 +69,6 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 			}
 		}
 	})
-	if err == nil && cfg.drain < 0 {
-		err = fmt.Errorf("-drain is %v; it may be 0 or more", cfg.drain)
-	}
 	cfg.history.presence = cfg.presence
 	return cfg, err
 }
