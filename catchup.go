@@ -41,13 +41,10 @@ func (s *subscription) held(f *frame) bool {
 // and no duplicate.
 func (ch *channel) attach(ctx context.Context, s *subscription, since *Position) error {
 	s.ch, s.slot = ch, -1
-	if ch.opts.HistorySize == 0 {
-		return ch.attachPlain(s, since)
-	}
 	ch.mu.Lock()
-	ch.order.waiting++
+	ch.order.waiting++ // so that a last subscriber who leaves meanwhile ends nothing
 	ch.mu.Unlock()
-	err := ch.sync(ctx)
+	err := ch.prepare(ctx)
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	ch.order.waiting--
@@ -57,10 +54,16 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 	}
 	ch.attachLocked(s)
 	ch.touchLocked()
-	if since == nil && s.out.format == formatSSE {
-		s.out.send(newPlaceFrame(ch.order.pos), SlowClose)
-	}
-	if since != nil && *since != ch.order.pos {
+	switch {
+	case ch.opts.HistorySize == 0:
+		if since != nil {
+			s.out.send(newResetFrame(resetNoHistory, nil), SlowClose)
+		}
+	case since == nil:
+		if s.out.format == formatSSE {
+			s.out.send(newPlaceFrame(ch.order.pos), SlowClose)
+		}
+	case *since != ch.order.pos:
 		from, target, held := *since, ch.order.pos, &hold{limit: s.out.limit / 2}
 		s.hold = held
 		if !ch.hub.background(func() { s.catchUp(from, target, held) }) {
@@ -70,18 +73,21 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 	return nil
 }
 
-func (ch *channel) attachPlain(s *subscription, since *Position) error {
+// prepare has the mesh bring the channel's messages, and makes its position
+// known where it has positions. The caller has counted itself in order.waiting.
+func (ch *channel) prepare(ctx context.Context) error {
+	if ch.opts.HistorySize > 0 {
+		return ch.sync(ctx)
+	}
+	return ch.listen()
+}
+
+// listen asks the mesh for the channel's messages.
+func (ch *channel) listen() error {
 	if m := ch.hub.mesh; m != nil {
 		if err := m.Subscribe(ch.name); err != nil {
 			return ErrMeshUnavailable.because(err)
 		}
-	}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.attachLocked(s)
-	ch.touchLocked()
-	if since != nil {
-		s.out.send(newResetFrame(resetNoHistory, nil), SlowClose)
 	}
 	return nil
 }

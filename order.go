@@ -21,6 +21,7 @@ type order struct {
 	earlyBytes int
 
 	filling bool        // a goroutine fetches what is missing
+	again   bool        // more was missed since it last looked
 	timer   *time.Timer // until a gap is filled
 	gap     bool        // timer is set
 	seen    Position    // the Store's top, when it was last looked at
@@ -46,7 +47,7 @@ func (o *order) rest() {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
-	*o = order{syncing: o.syncing, filling: o.filling}
+	*o = order{syncing: o.syncing, filling: o.filling, again: o.filling}
 }
 
 // sync makes the channel's position known. The caller has counted itself in
@@ -88,10 +89,8 @@ func (ch *channel) sync(ctx context.Context) error {
 // the channel first, so that nothing falls between the two.
 func (ch *channel) top(ctx context.Context) (Position, error) {
 	h := ch.hub
-	if h.mesh != nil {
-		if err := h.mesh.Subscribe(ch.name); err != nil {
-			return Position{}, ErrMeshUnavailable.because(err)
-		}
+	if err := ch.listen(); err != nil {
+		return Position{}, err
 	}
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
@@ -211,7 +210,10 @@ func (ch *channel) awaitGapLocked() {
 // It ends when nothing is missing, nobody is subscribed, or the hub is shut
 // down, which waits for it.
 func (ch *channel) fillLocked() {
-	if o := &ch.order; !o.filling && o.synced {
+	switch o := &ch.order; {
+	case o.filling:
+		o.again = true
+	case o.synced:
 		o.filling = ch.hub.background(ch.fill)
 	}
 }
@@ -227,6 +229,7 @@ func (ch *channel) fill() {
 			return
 		}
 		from := o.pos
+		o.again = false
 		ch.mu.Unlock()
 
 		page, err := ch.read(ch.hub.ctx, from.Offset)
@@ -290,6 +293,9 @@ func (ch *channel) merge(from Position, page store.Page) bool {
 		if o.pos.Offset < top.Offset {
 			return false
 		}
+	}
+	if o.again && o.synced {
+		return false
 	}
 	o.filling = false
 	if len(o.early) > 0 {
