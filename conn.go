@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,12 @@ type conn struct {
 	raw    syscall.RawConn // nil where only a goroutine may write: TLS
 	writer *writer
 
-	early []byte // what net/http had already read behind the handshake
+	// What has been read and not yet taken by the library: what net/http had
+	// behind the handshake, or a chunk of await's. readErr comes after it.
+	early   []byte
+	chunk   *chunk
+	readErr error
+	br      *bufio.Reader // the library's
 
 	// Both are guarded by outbox.mu: the socket is closed when nothing more
 	// is read and nothing more is to be written.
@@ -155,7 +161,9 @@ func (c *conn) read() error {
 	// The library reads one byte more than its limit allows. What is around
 	// the body has to fit too, so that the parser can say what was too long.
 	c.ws.SetReadLimit(int64(h.opts.MaxMessageBytes) + envelopeBytes)
+	tryRead := c.tryRead
 	for {
+		c.await(tryRead)
 		typ, r, err := c.ws.Reader(context.Background()) // never cancelled: a context would cost a timer for each read
 		if err != nil {
 			return err
@@ -179,6 +187,15 @@ func (c *conn) read() error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// await waits until the client sends something. The library would wait too,
+// but with so many calls on the stack that it takes twice the memory, and with
+// a buffer of its own: most connections are idle, most of the time.
+func (c *conn) await(tryRead func(fd uintptr) bool) {
+	if c.raw != nil && len(c.early) == 0 && c.readErr == nil && c.br.Buffered() == 0 {
+		c.raw.Read(tryRead) // after an error, the library gets the same one
 	}
 }
 

@@ -101,6 +101,9 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 
 // putBack returns frames that were taken and not read, for the next Messages.
 func (s *Subscription) putBack(frames []*frame) {
+	if len(frames) == 0 {
+		return // it is still the drainer
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := append([]*frame(nil), frames...)

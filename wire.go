@@ -24,8 +24,15 @@ func (w *wire) Read(b []byte) (int, error) {
 		n := copy(b, w.early)
 		if w.early = w.early[n:]; len(w.early) == 0 {
 			w.early = nil
+			if w.chunk != nil {
+				chunks.Put(w.chunk)
+				w.chunk = nil
+			}
 		}
 		return n, nil
+	}
+	if w.readErr != nil {
+		return 0, w.readErr
 	}
 	n, err := w.nc.Read(b)
 	if n > 0 {
@@ -56,9 +63,10 @@ func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
 // The sizes of the library's buffers: small, because each idle connection has
 // them. The write buffer holds the longest control frame (RFC 6455 section
-// 5.5), the read buffer most messages of clients.
+// 5.5); the read buffer hardly more than a frame's header, since the payload
+// goes past it.
 const (
-	readBufferBytes  = 256
+	readBufferBytes  = 16
 	writeBufferBytes = 128
 )
 
@@ -123,7 +131,8 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		}
 	}
 	w := (*wire)(c)
-	return w, bufio.NewReadWriter(bufio.NewReaderSize(w, readBufferBytes), bufio.NewWriterSize(w, writeBufferBytes)), nil
+	c.br = bufio.NewReaderSize(w, readBufferBytes)
+	return w, bufio.NewReadWriter(c.br, bufio.NewWriterSize(w, writeBufferBytes)), nil
 }
 
 // find looks for a capability of the server's own ResponseWriter behind what

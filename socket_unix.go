@@ -2,7 +2,13 @@
 
 package channels
 
-import "syscall"
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
 
 var errWouldBlock error = syscall.EAGAIN
 
@@ -39,3 +45,31 @@ func (t *tryWrite) write(raw syscall.RawConn, b []byte) (int, error) {
 
 // canTry says that connections with a file descriptor can be written by a writer.
 const canTry = true
+
+// A chunk is what is read at once. Only who has bytes at hand holds one.
+type chunk [4 << 10]byte
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+// tryRead makes one non-blocking read into c.early; false where nothing has
+// come yet. The error, which the system tells only once, is kept.
+func (c *conn) tryRead(fd uintptr) bool {
+	b := chunks.Get().(*chunk)
+	for {
+		n, err := syscall.Read(int(fd), b[:])
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case n > 0:
+			c.early, c.chunk = b[:n], b
+			c.seen.Store(c.hub.seconds.Load())
+			return true
+		case err == nil:
+			c.readErr = io.EOF
+		case err != syscall.EAGAIN:
+			c.readErr = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
+		}
+		chunks.Put(b)
+		return c.readErr != nil
+	}
+}

@@ -1,0 +1,20 @@
+module github.com/channels-go/channels/bench
+
+go 1.25
+
+require (
+	github.com/channels-go/channels v0.0.0
+	github.com/coder/websocket v1.8.15
+	github.com/gorilla/websocket v1.5.3
+	github.com/lxzan/gws v1.8.9
+	github.com/olahol/melody v1.1.4
+	golang.org/x/sys v0.38.0
+)
+
+require (
+	github.com/dolthub/maphash v0.1.0 // indirect
+	github.com/klauspost/compress v1.17.9 // indirect
+	github.com/tidwall/btree v1.8.2 // indirect
+)
+
+replace github.com/channels-go/channels => ../

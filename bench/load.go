@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A load is many subscribers of one server.
+type load struct {
+	subs      []*sub
+	delivered atomic.Int64 // messages, by all
+	failed    atomic.Pointer[error]
+	wg        sync.WaitGroup
+}
+
+// A sub is one WebSocket client that counts what it gets.
+type sub struct {
+	load   *load
+	nc     net.Conn
+	early  []byte // what came with the handshake's answer
+	waited []int64
+}
+
+type dialOptions struct {
+	path    string
+	tls     bool
+	deflate bool
+}
+
+// dial makes one connection, with the handshake of RFC 6455.
+func dial(addr string, o dialOptions) (nc net.Conn, early []byte, err error) {
+	nc, err = net.Dial("tcp", addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.tls {
+		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) // our own server, on loopback
+	}
+	extension := ""
+	if o.deflate {
+		extension = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n"
+	}
+	_, err = fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n%s\r\n", o.path, extension)
+	if err == nil {
+		r := bufio.NewReaderSize(nc, 1024)
+		var resp *http.Response
+		resp, err = http.ReadResponse(r, nil)
+		switch {
+		case err != nil:
+		case resp.StatusCode != 101:
+			err = fmt.Errorf("handshake: %s", resp.Status)
+		case o.deflate && resp.Header.Get("Sec-WebSocket-Extensions") == "":
+			err = fmt.Errorf("handshake: no compression")
+		default:
+			early, _ = r.Peek(r.Buffered()) // it is buffered
+			return nc, bytes.Clone(early), nil
+		}
+	}
+	nc.Close()
+	return nil, nil, err
+}
+
+// subscribe opens n connections, of which the i-th has the options of(i).
+func subscribe(addr string, n int, of func(i int) dialOptions) (*load, error) {
+	l := &load{subs: make([]*sub, n)}
+	var wg sync.WaitGroup
+	var first atomic.Pointer[error]
+	next := atomic.Int64{}
+	for range min(n, 64) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n || first.Load() != nil {
+					return
+				}
+				nc, early, err := dial(addr, of(i))
+				if err != nil {
+					first.CompareAndSwap(nil, &err)
+					return
+				}
+				l.subs[i] = &sub{load: l, nc: nc, early: early}
+			}
+		})
+	}
+	wg.Wait()
+	if err := first.Load(); err != nil {
+		l.close()
+		return nil, *err
+	}
+	for _, s := range l.subs {
+		l.wg.Go(s.run)
+	}
+	return l, nil
+}
+
+func (l *load) close() {
+	for _, s := range l.subs {
+		if s != nil {
+			s.nc.Close()
+		}
+	}
+	l.wg.Wait()
+}
+
+// await waits until n messages have been delivered.
+func (l *load) await(n int64) error {
+	end := time.Now().Add(time.Minute)
+	for l.delivered.Load() < n {
+		if err := l.failed.Load(); err != nil {
+			return *err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%d of %d messages came", l.delivered.Load(), n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if got := l.delivered.Load(); got > n {
+		return fmt.Errorf("%d messages came, %d were sent", got, n)
+	}
+	return nil
+}
+
+// waited returns how long the p-th part of the messages took at most.
+func (l *load) waited(p float64) time.Duration {
+	var all []int64
+	for _, s := range l.subs {
+		all = append(all, s.waited...)
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return time.Duration(all[min(len(all)-1, int(float64(len(all))*p))])
+}
+
+func (s *sub) run() {
+	err := s.read()
+	if err != nil && s.load.failed.Load() == nil {
+		s.load.failed.CompareAndSwap(nil, &err)
+	}
+}
+
+// read counts messages until the connection ends.
+func (s *sub) read() error {
+	buf := append(make([]byte, 0, 2048), s.early...)
+	s.early = nil
+	for {
+		used, err := s.frames(buf)
+		if err != nil {
+			return err
+		}
+		buf = buf[:copy(buf, buf[used:])]
+		if len(buf) == cap(buf) {
+			buf = slices.Grow(buf, cap(buf))
+		}
+		n, err := s.nc.Read(buf[len(buf):cap(buf)])
+		if n == 0 {
+			if err == io.EOF {
+				return fmt.Errorf("the server closed a connection")
+			}
+			return err
+		}
+		buf = buf[:len(buf)+n]
+	}
+}
+
+var stamp = []byte(`"t":`)
+
+// frames handles the whole frames at the beginning of b (RFC 6455 section 5.2).
+func (s *sub) frames(b []byte) (used int, err error) {
+	count := int64(0)
+	for {
+		f := b[used:]
+		if len(f) < 2 {
+			break
+		}
+		head, n := 2, int(f[1])
+		switch {
+		case n == 126:
+			if len(f) < 4 {
+				n = 1 << 30
+				break
+			}
+			head, n = 4, int(binary.BigEndian.Uint16(f[2:]))
+		case n > 126:
+			return used, fmt.Errorf("a frame of an unexpected length")
+		}
+		if len(f) < head+n {
+			break
+		}
+		payload := f[head : head+n]
+		used += head + n
+		switch f[0] & 0x0f {
+		case 1:
+			count++
+			if i := bytes.Index(payload, stamp); i >= 0 && f[0]&0x40 == 0 {
+				digits := payload[i+len(stamp):]
+				if end := bytes.IndexByte(digits, ','); end > 0 {
+					if t, err := strconv.ParseInt(string(digits[:end]), 10, 64); err == nil {
+						s.waited = append(s.waited, time.Now().UnixNano()-t)
+					}
+				}
+			}
+		case 8:
+			return used, fmt.Errorf("closed by the server: % x %s", payload[:min(2, n)], payload[min(2, n):])
+		case 9: // a pong, masked with zeroes
+			pong := append([]byte{0x8a, 0x80 | byte(n), 0, 0, 0, 0}, payload...)
+			if _, err := s.nc.Write(pong); err != nil {
+				return used, err
+			}
+		}
+	}
+	s.load.delivered.Add(count)
+	return used, nil
+}

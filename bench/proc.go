@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	serverCPU = 0
+	clientCPU = 1
+)
+
+func setAffinity(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	return unix.SchedSetaffinity(0, &set)
+}
+
+// A child is a server under test: this program again, as "serve NAME".
+type child struct {
+	name string
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Scanner
+	addr string
+}
+
+// start starts a server alone on its processor.
+func (b *bench) start(name string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := &child{name: name, cmd: exec.Command(self, "serve", name)}
+	c.cmd.Stderr = os.Stderr
+	c.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	if b.profile != "" && strings.HasPrefix(name, "channels") {
+		c.cmd.Env = append(c.cmd.Env, "CHANNELS_BENCH_PROFILE="+b.profile)
+	}
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.out = bufio.NewScanner(out)
+
+	// A process inherits the processor of the thread that starts it.
+	if runtime.NumCPU() > 1 {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := setAffinity(serverCPU); err != nil {
+			return nil, err
+		}
+		defer setAffinity(clientCPU)
+	}
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if c.addr, err = c.answer(); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// do has the server do something, and returns what it answers.
+func (c *child) do(format string, args ...any) (string, error) {
+	if _, err := fmt.Fprintf(c.in, format+"\n", args...); err != nil {
+		return "", err
+	}
+	return c.answer()
+}
+
+func (c *child) answer() (string, error) {
+	if !c.out.Scan() {
+		return "", fmt.Errorf("%s: the server ended", c.name)
+	}
+	if s, ok := strings.CutPrefix(c.out.Text(), "error: "); ok {
+		return "", errors.New(c.name + ": " + s)
+	}
+	return c.out.Text(), nil
+}
+
+// stop ends the server, whose standard input ends.
+func (c *child) stop() {
+	c.in.Close()
+	t := time.AfterFunc(10*time.Second, func() { c.cmd.Process.Kill() })
+	c.cmd.Wait()
+	t.Stop()
+}
+
+// cpu is the processor time that the server has used, of all its threads,
+// with what the kernel did for it.
+func (c *child) cpu() (time.Duration, error) {
+	// The clock of a process: linux/posix-timers.h, CPUCLOCK_SCHED.
+	clock := int32(^c.cmd.Process.Pid<<3 | 2)
+	var ts unix.Timespec
+	if err := unix.ClockGettime(clock, &ts); err != nil {
+		return 0, err
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// rss is the server's resident memory in bytes, without what the C library
+// and the program's file take, after a garbage collection.
+func (c *child) rss() (int, error) {
+	if _, err := c.do("gc"); err != nil {
+		return 0, err
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for l := range strings.Lines(string(b)) {
+		if f := strings.Fields(l); len(f) == 3 && f[0] == "RssAnon:" {
+			kib, err := strconv.Atoi(f[1])
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("no RssAnon in /proc")
+}

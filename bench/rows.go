@@ -1,0 +1,574 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A row is one kind of work, done by the hub and by those it is measured with.
+type row struct {
+	name string
+	run  func(*bench) (line, error)
+}
+
+var rows = []row{
+	{"fanout", fanout},
+	{"burst", burst},
+	{"idle", idle},
+	{"queue", queue},
+	{"many-channels", manyChannels},
+	{"deflate", deflate},
+	{"tls", overTLS},
+	{"publish", httpPublish},
+	{"list", list},
+	{"connect", connect},
+}
+
+func rowNames() string {
+	var s []string
+	for _, r := range rows {
+		s = append(s, r.name)
+	}
+	return strings.Join(s, ", ")
+}
+
+// A job is one kind of publishing to n subscribers.
+type job struct {
+	server   string
+	subs     int
+	of       func(i int) dialOptions
+	channels int
+	batch    int
+	count    int
+	size     int
+	interval time.Duration
+	each     int // deliveries of one message
+}
+
+// result is what one run measured.
+type result struct {
+	cpu time.Duration // of the server, for each delivery
+	p99 time.Duration // from publishing to arrival
+}
+
+func oneChannel(o dialOptions) func(int) dialOptions {
+	o.path = "/channel/c0/"
+	return func(int) dialOptions { return o }
+}
+
+// do runs a job once, with a server of its own.
+func (b *bench) do(j job) (result, error) {
+	c, err := b.start(j.server)
+	if err != nil {
+		return result{}, err
+	}
+	defer c.stop()
+	l, err := subscribe(c.addr, j.subs, j.of)
+	if err != nil {
+		return result{}, err
+	}
+	defer l.close()
+	if _, err := c.do("await %d", j.subs); err != nil {
+		return result{}, err
+	}
+	// A first round, so that buffers have grown, and none of them is cold.
+	warm := j.batch * 2
+	if _, err := c.do("publish %d %d %d %d %d", j.channels, j.batch, warm, j.size, 10_000); err != nil {
+		return result{}, err
+	}
+	if err := l.await(int64(warm * j.each)); err != nil {
+		return result{}, fmt.Errorf("%s: %w", j.server, err)
+	}
+	for _, s := range l.subs {
+		s.waited = nil
+	}
+	before, err := c.cpu()
+	if err != nil {
+		return result{}, err
+	}
+	if _, err := c.do("publish %d %d %d %d %d", j.channels, j.batch, j.count, j.size, j.interval.Microseconds()); err != nil {
+		return result{}, err
+	}
+	if err := l.await(int64((warm + j.count) * j.each)); err != nil {
+		return result{}, fmt.Errorf("%s: %w", j.server, err)
+	}
+	after, err := c.cpu()
+	if err != nil {
+		return result{}, err
+	}
+	return result{(after - before) / time.Duration(j.count*j.each), l.waited(0.99)}, nil
+}
+
+// turns runs each job as often as b.runs, in turns, and returns the medians.
+func (b *bench) turns(jobs ...job) ([]result, error) {
+	all := make([][]result, len(jobs))
+	for range b.runs {
+		for i, j := range jobs {
+			r, err := b.do(j)
+			if err != nil {
+				return nil, err
+			}
+			b.say("   %-12s %8s CPU per delivery, p99 %s", j.server, r.cpu, r.p99.Round(10*time.Microsecond))
+			all[i] = append(all[i], r)
+		}
+	}
+	medians := make([]result, len(jobs))
+	for i, rs := range all {
+		medians[i] = result{
+			median(rs, func(r result) time.Duration { return r.cpu }),
+			median(rs, func(r result) time.Duration { return r.p99 }),
+		}
+	}
+	return medians, nil
+}
+
+func median[T any, V cmp.Ordered](all []T, of func(T) V) V {
+	vs := make([]V, len(all))
+	for i, t := range all {
+		vs[i] = of(t)
+	}
+	slices.Sort(vs)
+	return vs[len(vs)/2]
+}
+
+// on returns copies of a job for several servers.
+func (j job) on(servers ...string) []job {
+	jobs := make([]job, len(servers))
+	for i, s := range servers {
+		jobs[i] = j
+		jobs[i].server = s
+	}
+	return jobs
+}
+
+func us(d time.Duration) string { return fmt.Sprintf("%.2f µs", float64(d.Nanoseconds())/1e3) }
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Nanoseconds())/1e6) }
+
+func ratio[T ~int64 | ~int | ~float64](a, b T) string {
+	return fmt.Sprintf("%.2f ×", float64(a)/float64(b))
+}
+
+// verdict says whether a ratio, or a number, is at most what was to be reached.
+func verdict(ok bool) string {
+	if ok {
+		return "reached"
+	}
+	return "**not reached**"
+}
+
+func peers(names []string, rs []result, base time.Duration) string {
+	var s []string
+	for i, r := range rs {
+		s = append(s, names[i]+" "+ratio(r.cpu, base))
+	}
+	return strings.Join(s, ", ")
+}
+
+// paced is the first row's work: 1,000 subscribers of one channel, 20 messages
+// of 128 bytes a second.
+func (b *bench) paced() job {
+	n := b.n(1000, 20)
+	return job{subs: n, of: oneChannel(dialOptions{}), channels: 1, batch: 1, count: b.n(100, 5), size: 128, interval: 50 * time.Millisecond, each: n}
+}
+
+func fanout(b *bench) (line, error) {
+	names := []string{"gws", "gorilla", "melody", "coder"}
+	rs, err := b.turns(b.paced().on(append([]string{"channels", "raw"}, names...)...)...)
+	if err != nil {
+		return line{}, err
+	}
+	ours, raw, others := rs[0], rs[1], rs[2:]
+	best := others[0].p99
+	for _, r := range others {
+		best = min(best, r.p99)
+	}
+	return line{
+		work:   "1 channel, 1,000 subscribers, 20 msg/s of 128 B: CPU per delivery",
+		ours:   fmt.Sprintf("%s = **%s**; p99 %s", us(ours.cpu), ratio(ours.cpu, raw.cpu), ms(ours.p99)),
+		limit:  fmt.Sprintf("raw write(2) loop %s; p99 %s", us(raw.cpu), ms(raw.p99)),
+		peers:  peers(names, others, raw.cpu) + "; best p99 " + ms(best),
+		target: "≤ 1.10 ×, p99 ≤ the best peer's",
+		// p99 swings by some percent from run to run for everybody.
+		verdict: verdict(float64(ours.cpu) <= 1.10*float64(raw.cpu) && float64(ours.p99) <= 1.05*float64(best)),
+	}, nil
+}
+
+func burst(b *bench) (line, error) {
+	n := b.n(500, 20)
+	j := job{subs: n, of: oneChannel(dialOptions{}), channels: 1, batch: 16, count: b.n(1600, 32) / 16 * 16, size: 128, each: n}
+	names := []string{"gws", "gorilla", "melody", "coder"}
+	rs, err := b.turns(j.on(append([]string{"channels", "raw16"}, names...)...)...)
+	if err != nil {
+		return line{}, err
+	}
+	ours, raw := rs[0], rs[1]
+	return line{
+		work:    "1 channel, 500 subscribers, 1,600 msg of 128 B as fast as it goes, none lost: CPU per delivery",
+		ours:    fmt.Sprintf("%s = **%s**", us(ours.cpu), ratio(ours.cpu, raw.cpu)),
+		limit:   "raw loop, 16 frames at once " + us(raw.cpu),
+		peers:   peers(names, rs[2:], raw.cpu),
+		target:  "≤ 1.0 ×",
+		verdict: verdict(ours.cpu <= raw.cpu),
+	}, nil
+}
+
+func idle(b *bench) (line, error) {
+	n := b.n(9_500, 100) // each process may have 20,000 files open on many machines
+	names := []string{"channels", "raw", "gws", "gorilla", "melody", "coder"}
+	all := make([][]float64, len(names))
+	for range b.runs {
+		for i, name := range names {
+			kib, err := b.idle(name, n)
+			if err != nil {
+				return line{}, err
+			}
+			b.say("   %-12s %.1f KiB", name, kib)
+			all[i] = append(all[i], kib)
+		}
+	}
+	kib := make([]float64, len(names))
+	var others []string
+	for i, vs := range all {
+		kib[i] = median(vs, func(v float64) float64 { return v })
+		if i > 1 {
+			others = append(others, fmt.Sprintf("%s %.1f", names[i], kib[i]))
+		}
+	}
+	return line{
+		work:    fmt.Sprintf("%d idle connections: KiB of resident memory each", n),
+		ours:    fmt.Sprintf("**%.1f**", kib[0]),
+		limit:   fmt.Sprintf("raw %.1f", kib[1]),
+		peers:   strings.Join(others, ", "),
+		target:  "≤ 8.0",
+		verdict: verdict(kib[0] <= 8),
+	}, nil
+}
+
+func (b *bench) idle(server string, n int) (kib float64, err error) {
+	c, err := b.start(server)
+	if err != nil {
+		return 0, err
+	}
+	defer c.stop()
+	before, err := c.rss()
+	if err != nil {
+		return 0, err
+	}
+	l, err := subscribe(c.addr, n, oneChannel(dialOptions{}))
+	if err != nil {
+		return 0, err
+	}
+	defer l.close()
+	if _, err := c.do("await %d", n); err != nil {
+		return 0, err
+	}
+	after, err := c.rss()
+	if err == nil {
+		if e := l.failed.Load(); e != nil {
+			err = *e
+		}
+	}
+	return float64(after-before) / float64(n) / 1024, err
+}
+
+func queue(b *bench) (line, error) {
+	var times, allocs []float64
+	for range b.runs {
+		c, err := b.start("subscribed")
+		if err != nil {
+			return line{}, err
+		}
+		s, err := c.do("queue %d", b.n(200, 5))
+		c.stop()
+		if err != nil {
+			return line{}, err
+		}
+		var ns, a float64
+		if _, err := fmt.Sscanf(s, "%f %f", &ns, &a); err != nil {
+			return line{}, err
+		}
+		b.say("   %s", s)
+		times, allocs = append(times, ns), append(allocs, a)
+	}
+	self := func(v float64) float64 { return v }
+	ns, a := median(times, self), median(allocs, self)
+	return line{
+		work:    "queueing one message for 10,000 subscribers: each",
+		ours:    fmt.Sprintf("**%.0f ns**, %.3f allocations", ns, a),
+		target:  "≤ 100 ns, 0 allocations",
+		verdict: verdict(ns <= 100 && a < 0.01),
+	}, nil
+}
+
+func manyChannels(b *bench) (line, error) {
+	n := b.n(9_500, 100)
+	first := b.paced()
+	first.server = "channels"
+	many := job{server: "channels", subs: n, channels: n, batch: b.n(1000, 20), count: b.n(100_000, 200), size: 128, interval: 50 * time.Millisecond, each: 1,
+		of: func(i int) dialOptions { return dialOptions{path: "/channel/c" + strconv.Itoa(i) + "/"} }}
+	gws := many
+	gws.server = "gws"
+	rs, err := b.turns(first, many, gws)
+	if err != nil {
+		return line{}, err
+	}
+	return line{
+		work:    fmt.Sprintf("%d channels with 1 subscriber each, published in turn: CPU per delivery", n),
+		ours:    fmt.Sprintf("%s = **%s**", us(rs[1].cpu), ratio(rs[1].cpu, rs[0].cpu)),
+		limit:   "the first row's " + us(rs[0].cpu),
+		peers:   "gws " + ratio(rs[2].cpu, rs[0].cpu),
+		target:  "≤ 1.3 ×",
+		verdict: verdict(float64(rs[1].cpu) <= 1.3*float64(rs[0].cpu)),
+	}, nil
+}
+
+func deflate(b *bench) (line, error) {
+	plain := b.paced()
+	plain.size = 1100 // above the threshold, and so that most of it can be deflated
+	plain.server = "channels"
+	small := plain
+	small.of = oneChannel(dialOptions{deflate: true})
+	peer := small.on("gws", "gorilla", "coder")
+	rs, err := b.turns(append([]job{plain, small}, peer...)...)
+	if err != nil {
+		return line{}, err
+	}
+	return line{
+		work:    "1 KiB messages with permessage-deflate, 1,000 subscribers: CPU per delivery",
+		ours:    fmt.Sprintf("%s = **%s**", us(rs[1].cpu), ratio(rs[1].cpu, rs[0].cpu)),
+		limit:   "uncompressed " + us(rs[0].cpu),
+		peers:   peers([]string{"gws", "gorilla", "coder"}, rs[2:], rs[0].cpu),
+		target:  "≤ 1.3 ×",
+		verdict: verdict(float64(rs[1].cpu) <= 1.3*float64(rs[0].cpu)),
+	}, nil
+}
+
+func overTLS(b *bench) (line, error) {
+	j := b.paced()
+	j.of = oneChannel(dialOptions{tls: true})
+	names := []string{"gws", "gorilla", "coder"}
+	rs, err := b.turns(j.on("channels+tls", "raw+tls", "gws+tls", "gorilla+tls", "coder+tls")...)
+	if err != nil {
+		return line{}, err
+	}
+	return line{
+		work:    "the first row's work over `wss://` (TLS 1.3): CPU per delivery",
+		ours:    fmt.Sprintf("%s = **%s**", us(rs[0].cpu), ratio(rs[0].cpu, rs[1].cpu)),
+		limit:   "raw loop over TLS " + us(rs[1].cpu),
+		peers:   peers(names, rs[2:], rs[1].cpu),
+		target:  "≤ 1.15 ×",
+		verdict: verdict(float64(rs[0].cpu) <= 1.15*float64(rs[1].cpu)),
+	}, nil
+}
+
+// rate is how many requests a second a server answers, and at what cost.
+type rate struct {
+	perSecond float64
+	cpu       time.Duration
+}
+
+func httpPublish(b *bench) (line, error) {
+	names := []string{"channels", "http"}
+	all := make([][]rate, 2)
+	for range b.runs {
+		for i, name := range names {
+			r, err := b.requests(name, 64, b.n(40_000, 640))
+			if err != nil {
+				return line{}, err
+			}
+			b.say("   %-12s %.0f requests/s, %s CPU each", name, r.perSecond, r.cpu)
+			all[i] = append(all[i], r)
+		}
+	}
+	perSecond := func(r rate) float64 { return r.perSecond }
+	cpu := func(r rate) time.Duration { return r.cpu }
+	ours, bare := median(all[0], perSecond), median(all[1], perSecond)
+	return line{
+		work:    "`POST …/publish`, 64 connections: requests/s",
+		ours:    fmt.Sprintf("%.0f = **%.0f %%**; CPU %s", ours, 100*ours/bare, us(median(all[0], cpu))),
+		limit:   fmt.Sprintf("bare net/http handler that decodes the same JSON %.0f; CPU %s", bare, us(median(all[1], cpu))),
+		target:  "≥ 80 %",
+		verdict: verdict(ours >= 0.8*bare),
+	}, nil
+}
+
+// requests publishes n times over conns connections.
+func (b *bench) requests(server string, conns, n int) (rate, error) {
+	c, err := b.start(server)
+	if err != nil {
+		return rate{}, err
+	}
+	defer c.stop()
+	body := `{"header":"m","body":{"text":"` + strings.Repeat("x", 90) + `"}}`
+	req := fmt.Sprintf("POST /v1/channel/c0/publish HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	var first atomic.Pointer[error]
+	before, err := c.cpu()
+	if err != nil {
+		return rate{}, err
+	}
+	begin := time.Now()
+	for range conns {
+		wg.Go(func() {
+			if err := requestLoop(c.addr, req, &left); err != nil {
+				first.CompareAndSwap(nil, &err)
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(begin)
+	after, err := c.cpu()
+	if e := first.Load(); e != nil {
+		err = *e
+	}
+	return rate{float64(n) / took.Seconds(), (after - before) / time.Duration(n)}, err
+}
+
+func requestLoop(addr, req string, left *atomic.Int64) error {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	r := bufio.NewReader(nc)
+	for left.Add(-1) >= 0 {
+		if _, err := io.WriteString(nc, req); err != nil {
+			return err
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			return err
+		}
+		if resp.StatusCode != 200 {
+			return fmt.Errorf("publish: %s", resp.Status)
+		}
+	}
+	return nil
+}
+
+func list(b *bench) (line, error) {
+	n := b.n(100_000, 500)
+	c, err := b.start("channels")
+	if err != nil {
+		return line{}, err
+	}
+	defer c.stop()
+	if _, err := c.do("publish %d %d %d %d %d", n, n, n, 64, 0); err != nil {
+		return line{}, err
+	}
+	var times []time.Duration
+	for end := time.Now().Add(time.Minute); len(times) < 20; {
+		begin := time.Now()
+		count, err := firstPage(c.addr)
+		if err != nil {
+			return line{}, err
+		}
+		if count < min(n, 1000) { // the channels are reported once a second
+			if time.Now().After(end) {
+				return line{}, fmt.Errorf("the first page has %d channels", count)
+			}
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		times = append(times, time.Since(begin))
+	}
+	took := median(times, func(d time.Duration) time.Duration { return d })
+	return line{
+		work:    fmt.Sprintf("first page (1,000) of %d channels, over HTTP", n),
+		ours:    "**" + ms(took) + "**",
+		target:  "≤ 20 ms",
+		verdict: verdict(took <= 20*time.Millisecond),
+	}, nil
+}
+
+func firstPage(addr string) (int, error) {
+	resp, err := http.Get("http://" + addr + "/v1/channel?limit=1000")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != 200 {
+		err = fmt.Errorf("list: %s", resp.Status)
+	}
+	return strings.Count(string(b), `"channel_name"`), err
+}
+
+func connect(b *bench) (line, error) {
+	names := []string{"channels", "gws", "gorilla", "coder"}
+	all := make([][]result, len(names))
+	for range b.runs {
+		for i, name := range names {
+			cpu, err := b.connects(name, b.n(4000, 100))
+			if err != nil {
+				return line{}, err
+			}
+			b.say("   %-12s %s", name, cpu)
+			all[i] = append(all[i], result{cpu: cpu})
+		}
+	}
+	var ds []result
+	for _, rs := range all {
+		ds = append(ds, result{cpu: median(rs, func(r result) time.Duration { return r.cpu })})
+	}
+	return line{
+		work:    "connecting and leaving: CPU each",
+		ours:    fmt.Sprintf("%s = **%s**", us(ds[0].cpu), ratio(ds[0].cpu, ds[1].cpu)),
+		limit:   "gws " + us(ds[1].cpu),
+		peers:   peers(names[2:], ds[2:], ds[1].cpu),
+		target:  "≤ 1.2 × gws",
+		verdict: verdict(float64(ds[0].cpu) <= 1.2*float64(ds[1].cpu)),
+	}, nil
+}
+
+// connects has n clients come and go, 64 at a time.
+func (b *bench) connects(server string, n int) (time.Duration, error) {
+	c, err := b.start(server)
+	if err != nil {
+		return 0, err
+	}
+	defer c.stop()
+	before, err := c.cpu()
+	if err != nil {
+		return 0, err
+	}
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	var first atomic.Pointer[error]
+	for range 64 {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				nc, _, err := dial(c.addr, dialOptions{path: "/channel/c0/"})
+				if err != nil {
+					first.CompareAndSwap(nil, &err)
+					return
+				}
+				nc.Close()
+			}
+		})
+	}
+	wg.Wait()
+	time.Sleep(100 * time.Millisecond) // the last ones' ends are counted too
+	after, err := c.cpu()
+	if e := first.Load(); e != nil {
+		err = *e
+	}
+	return (after - before) / time.Duration(n), err
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An app is the same small program on one of the libraries: it subscribes
+// clients at /channel/NAME/ and publishes {"header":"m","body":BODY} to them.
+type app interface {
+	http.Handler
+	publish(channel string, body []byte) error
+	subscribers() int
+}
+
+// apps are the servers, by name. "+tls" after a name serves it over TLS 1.3.
+var apps = map[string]func() (app, error){
+	"channels":   newChannels,
+	"raw":        func() (app, error) { return newRaw(1), nil },
+	"raw16":      func() (app, error) { return newRaw(16), nil },
+	"http":       func() (app, error) { return bareHTTP{}, nil },
+	"coder":      func() (app, error) { return newCoder(), nil },
+	"gorilla":    func() (app, error) { return newGorilla(), nil },
+	"gws":        func() (app, error) { return newGWS(), nil },
+	"melody":     func() (app, error) { return newMelody(), nil },
+	"subscribed": newSubscribed,
+}
+
+// serve is the server's side: it prints its address and then obeys the
+// commands on standard input, until that ends.
+func serve(name string) {
+	if os.Getenv("CHANNELS_BENCH_PROFILE") != "" {
+		runtime.MemProfileRate = 512
+	}
+	base, secure := strings.CutSuffix(name, "+tls")
+	make := apps[base]
+	if make == nil {
+		log.Fatalf("no server %q", name)
+	}
+	a, err := make()
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv := &http.Server{Handler: a, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
+	if secure {
+		cert, err := selfSigned()
+		if err != nil {
+			log.Fatal(err)
+		}
+		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
+		go srv.ServeTLS(l, "", "")
+	} else {
+		go srv.Serve(l)
+	}
+	defer profile(name)()
+	fmt.Println(l.Addr())
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		s, err := obey(a, strings.Fields(in.Text()))
+		if err != nil {
+			s = "error: " + strings.ReplaceAll(err.Error(), "\n", " ")
+		}
+		fmt.Println(s)
+	}
+}
+
+// profile writes a CPU profile.
+func profile(name string) (stop func()) {
+	dir := os.Getenv("CHANNELS_BENCH_PROFILE")
+	if dir == "" {
+		return func() {}
+	}
+	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("cpu-%s-%d.pprof", name, os.Getpid())))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		log.Fatal(err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		f.Close()
+	}
+}
+
+// heapProfile writes what is on the heap where profiles are wanted.
+func heapProfile() error {
+	dir := os.Getenv("CHANNELS_BENCH_PROFILE")
+	if dir == "" {
+		return nil
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	log.Printf("heap %d KiB in use of %d, stacks %d, others %d", m.HeapAlloc>>10, m.HeapInuse>>10, m.StackInuse>>10, (m.Sys-m.HeapSys-m.StackSys)>>10)
+	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("heap-%d-%d.pprof", os.Getpid(), time.Now().UnixNano())))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return pprof.WriteHeapProfile(f)
+}
+
+func obey(a app, args []string) (string, error) {
+	if len(args) == 0 {
+		return "", errors.New("no command")
+	}
+	var n []int
+	for _, s := range args[1:] {
+		v, err := strconv.Atoi(s)
+		if err != nil {
+			return "", err
+		}
+		n = append(n, v)
+	}
+	switch {
+	case args[0] == "gc" && len(n) == 0:
+		debug.FreeOSMemory()
+		return "ok", heapProfile()
+	case args[0] == "await" && len(n) == 1: // most peers answer a handshake before the client is subscribed
+		for end := time.Now().Add(time.Minute); a.subscribers() != n[0]; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				return "", fmt.Errorf("%d subscribers, not %d", a.subscribers(), n[0])
+			}
+		}
+		return "ok", nil
+	case args[0] == "publish" && len(n) == 5:
+		return "ok", publish(a, n[0], n[1], n[2], n[3], time.Duration(n[4])*time.Microsecond)
+	case args[0] == "queue" && len(n) == 1:
+		return a.(*subscribed).queue(n[0])
+	}
+	return "", fmt.Errorf("unknown command %q", args)
+}
+
+// publish publishes count messages of size bytes: batch of them each interval
+// (all at once where it is 0), to the channels c0, c1, … in turn.
+func publish(a app, channels, batch, count, size int, interval time.Duration) error {
+	pad := strings.Repeat("x", max(0, size-len(`{"header":"m","body":{"t":1234567890123456789,"p":""}}`)))
+	next := time.Now()
+	for i := range count {
+		if i%batch == 0 && interval > 0 {
+			time.Sleep(time.Until(next))
+			next = next.Add(interval)
+		}
+		body := make([]byte, 0, size)
+		body = append(body, `{"t":`...)
+		body = strconv.AppendInt(body, time.Now().UnixNano(), 10)
+		body = append(body, `,"p":"`...)
+		body = append(body, pad...)
+		body = append(body, `"}`...)
+		if err := a.publish("c"+strconv.Itoa(i%channels), body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// message is the text that a peer's app sends: the hub's.
+func message(body []byte) []byte {
+	b := make([]byte, 0, len(body)+32)
+	b = append(b, `{"header":"m","body":`...)
+	b = append(b, body...)
+	return append(b, '}')
+}
+
+// channelOf is NAME of /channel/NAME/.
+func channelOf(r *http.Request) string {
+	return strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/channel/"), "/")
+}
+
+// selfSigned makes a certificate for the loopback address.
+func selfSigned() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+}
+
+var background = context.Background()
