@@ -904,7 +904,7 @@ func TestPanicsInHooks(t *testing.T) {
 					panic(text)
 				}
 			}
-			left := atomic.Int32{}
+			var left, subscribed atomic.Int32
 			s := serve(t, channels.Options{
 				Channel: func(string) channels.ChannelOptions {
 					hook("Options.Channel")
@@ -912,11 +912,12 @@ func TestPanicsInHooks(t *testing.T) {
 				},
 				Authorize:    func(context.Context, channels.Request) error { hook("Authorize"); return nil },
 				OnConnect:    func(context.Context, channels.Client) error { hook("OnConnect"); return nil },
-				OnSubscribe:  func(context.Context, channels.Client, string) { hook("OnSubscribe") },
+				OnSubscribe:  func(context.Context, channels.Client, string) { subscribed.Add(1); hook("OnSubscribe") },
 				OnPublish:    func(context.Context, *channels.Publication) error { hook("OnPublish"); return nil },
 				OnDisconnect: func(channels.Client, error) { left.Add(1); hook("OnDisconnect") },
 			})
 			other, w := s.join("a", ""), s.join("a", "")
+			until(t, "the hook is called", func() bool { return subscribed.Load() == 2 }) // the client does not wait for it
 			armed.Store(true)
 			c.do(t, s, w)
 			require.Contains(t, s.log.String(), "panic in "+c.hook)

@@ -48,9 +48,6 @@ var apps = map[string]func() (app, error){
 // serve is the server's side: it prints its address and then obeys the
 // commands on standard input, until that ends.
 func serve(name string) {
-	if os.Getenv("CHANNELS_BENCH_PROFILE") != "" {
-		runtime.MemProfileRate = 512
-	}
 	base, secure := strings.CutSuffix(name, "+tls")
 	make := apps[base]
 	if make == nil {
