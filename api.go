@@ -123,7 +123,7 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 	}
 	for _, name := range in.Channels {
 		m := in.message
-		m.Channel, m.Body = name, bytes.Clone(m.Body) // OnPublish may change each
+		m.Channel = name
 		in.Messages = append(in.Messages, m)
 	}
 	id, _ := IdentityFrom(r.Context())
@@ -135,6 +135,9 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 		m, err := parsedMessage(one.Header, one.Body, h.opts.MaxMessageBytes)
 		var res Result
 		if err == nil {
+			if len(in.Channels) > 1 {
+				m.Body = bytes.Clone(m.Body) // OnPublish may change each
+			}
 			res, err = h.publish(r.Context(), Publication{Channel: one.Channel, Message: m, Identity: id, Network: true}, PublishOptions{Key: one.Key})
 		}
 		if err != nil {
@@ -222,18 +225,17 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 }
 
 // Channel returns one channel's numbers; all zero where there is nothing. The
-// errors are [ErrBadChannel], [ErrTooManyChannels], [ErrInternal] (see
+// errors are [ErrBadChannel], [ErrInternal] (see
 // Publish), [ErrStoreUnavailable] and [ErrClosed].
 func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
 	if !h.calls.enter() {
 		return ChannelInfo{}, ErrClosed
 	}
 	defer h.calls.leave()
-	ch, err := h.use(name)
+	opts, err := h.optionsOf(name)
 	if err != nil {
 		return ChannelInfo{}, err
 	}
-	defer ch.release()
 	if err := h.flush(ctx, false); err != nil {
 		return ChannelInfo{}, err
 	}
@@ -244,7 +246,7 @@ func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
 		return ChannelInfo{}, ErrStoreUnavailable.because(err)
 	}
 	info := ChannelInfo{Name: name, Subscribers: c.Subscribers, Publishes: c.Publishes}
-	if ch.opts.HistorySize > 0 {
+	if opts.HistorySize > 0 {
 		page, err := h.store.Range(ctx, name, store.Query{})
 		if err != nil {
 			return ChannelInfo{}, ErrStoreUnavailable.because(err)
@@ -259,8 +261,11 @@ func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
 type HistoryQuery struct {
 	Since  *Position // only messages after it
 	Before uint64    // only messages with a lower offset; 0: no bound
-	Limit  int       // 0: 100; at most 1000
+	Limit  int       // 0: 100; at most 1000. Fewer come where they are longer than 4 MiB together
 }
+
+// maxHistoryBytes bounds one answer of History.
+const maxHistoryBytes = 4 << 20
 
 // History is a part of a channel's history, in the order of offsets.
 type History struct {
@@ -283,17 +288,16 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 	case q.Limit == 0:
 		q.Limit = defaultListLimit
 	}
-	ch, err := h.use(channel)
+	opts, err := h.optionsOf(channel)
 	if err != nil {
 		return History{}, err
 	}
-	defer ch.release()
-	if ch.opts.HistorySize == 0 {
+	if opts.HistorySize == 0 {
 		return History{}, ErrNoHistory
 	}
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	sq := store.Query{Before: q.Before, Limit: q.Limit, Newest: q.Since == nil}
+	sq := store.Query{Before: q.Before, Limit: q.Limit, Newest: q.Since == nil, MaxBytes: maxHistoryBytes}
 	if q.Since != nil {
 		sq.After = q.Since.Offset
 	}

@@ -120,13 +120,18 @@ func (s *subscription) catchUp(from, target Position, held *hold) {
 			s.reset(resetTrimmed, held)
 			return
 		}
-		for _, f := range ch.encode(page) {
+		for i := range page.Entries {
+			f := ch.encode(top.Epoch, &page.Entries[i]) // each when its turn has come: they are not all in memory
 			if !s.out.waitRoom(ctx) || !s.sendMissed(f, held) {
 				return
 			}
 			from = f.msg.Position
 		}
-		if s.join(from, &target, held) {
+		if len(page.Entries) == 0 && top.Offset < target.Offset {
+			s.reset(resetEpoch, held) // the Store has lost its last messages
+			return
+		}
+		if !s.out.waitRoom(ctx) || s.join(from, &target, held) {
 			return
 		}
 	}

@@ -3,7 +3,6 @@ package channels
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/channels-go/channels/store"
 )
@@ -75,17 +74,16 @@ func (ch *channel) restLocked() {
 	}
 	ch.order.rest()
 	if m := ch.hub.mesh; m != nil {
-		if err := m.Unsubscribe(ch.name); err != nil {
-			ch.hub.log.Debug("mesh: unsubscribe", "channel", ch.name, "err", err)
-		}
+		m.Unsubscribe(ch.name) // where it fails, messages come for nobody, and are dropped
 	}
 }
 
-// fanOut queues a frame for all subscribers but one, and returns for how many.
-func (ch *channel) fanOutLocked(f *frame, except string) int {
+// fanOutLocked queues a frame for all subscribers but f.except, and returns
+// for how many.
+func (ch *channel) fanOutLocked(f *frame) int {
 	n := 0
 	for _, s := range ch.subs {
-		if except != "" && s.id == except {
+		if f.except != "" && s.id == f.except {
 			continue
 		}
 		n++
@@ -98,20 +96,32 @@ func (ch *channel) fanOutLocked(f *frame, except string) int {
 }
 
 // deliver sends a message without a position to the local subscribers.
-func (ch *channel) deliver(f *frame, except string) int {
+func (ch *channel) deliver(f *frame) int {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.fanOutLocked(f, except)
+	return ch.fanOutLocked(f)
+}
+
+// receiversLocked is for how many subscribers a frame is.
+func (ch *channel) receiversLocked(f *frame) int {
+	if f.except != "" {
+		for _, s := range ch.subs {
+			if s.id == f.except {
+				return len(ch.subs) - 1
+			}
+		}
+	}
+	return len(ch.subs)
 }
 
 // countPublish counts one message that was published through this replica.
-func (ch *channel) countPublish(now time.Time) {
+func (ch *channel) countPublish() {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.rate == nil {
 		ch.rate = new(rate)
 	}
-	ch.rate.add(now.Unix(), 1)
+	ch.rate.add(ch.hub.uptime(), 1)
 	ch.touchLocked()
 }
 
@@ -124,10 +134,10 @@ func (ch *channel) touchLocked() {
 	ch.dirty, ch.hot = true, true
 }
 
-func (ch *channel) countLocked(now time.Time) store.Count {
+func (ch *channel) countLocked() store.Count {
 	c := store.Count{Channel: ch.name, Subscribers: len(ch.subs)}
 	if ch.rate != nil {
-		c.Publishes = ch.rate.sum(now.Unix())
+		c.Publishes = ch.rate.sum(ch.hub.uptime())
 		if c.Publishes == 0 {
 			ch.rate = nil
 		}

@@ -3,6 +3,7 @@ package channels
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,8 +15,9 @@ type client struct {
 	info Client
 	sub  subscription
 
-	slot, at int          // its place in the table, guarded by the table
-	seen     atomicSecond // when the client last gave a sign of life
+	slot, at int         // its place in the table, guarded by the table
+	alive    atomic.Bool // it has given a sign of life since it was asked for one
+	asked    bool        // and it was; the hub's clock alone uses it
 	expiry   *time.Timer
 }
 
@@ -34,8 +36,10 @@ func (h *Hub) initClient(c *client, owner receiver, as format, info Client) {
 // for a sign of life, so that no timer per connection is needed.
 type clientTable struct {
 	period int // in seconds
-	mu     sync.Mutex
-	next   uint64 // the number of the next client
+
+	mu     sync.Mutex // guards the fields below
+	inGo   int        // how many of the clients are Go subscribers
+	next   uint64     // the number of the next client
 	byID   map[string]*client
 	byUser map[string]map[*client]struct{}
 	slots  [][]*client
@@ -60,6 +64,9 @@ func (t *clientTable) add(c *client) {
 		t.slots = make([][]*client, t.period)
 	}
 	t.byID[c.info.ID] = c
+	if c.inGo() {
+		t.inGo++
+	}
 	if u := c.info.Identity.ID; u != "" {
 		if t.byUser[u] == nil {
 			t.byUser[u] = make(map[*client]struct{})
@@ -78,6 +85,9 @@ func (t *clientTable) remove(c *client) {
 		return
 	}
 	delete(t.byID, c.info.ID)
+	if c.inGo() {
+		t.inGo--
+	}
 	if u := c.info.Identity.ID; u != "" {
 		delete(t.byUser[u], c)
 		if len(t.byUser[u]) == 0 {
@@ -96,6 +106,13 @@ func (t *clientTable) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.byID)
+}
+
+// connections counts the clients that are not Go subscribers.
+func (t *clientTable) connections() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byID) - t.inGo
 }
 
 // all returns the clients that pick chooses; nil chooses all.
@@ -126,8 +143,8 @@ func (t *clientTable) find(idOrUser string) []*client {
 }
 
 // pingSome asks the clients of one slot for a sign of life, and cuts those
-// that gave none for two periods.
-func (t *clientTable) pingSome(h *Hub, now time.Time) {
+// that have given none since they were asked a period ago.
+func (t *clientTable) pingSome() {
 	t.mu.Lock()
 	if t.slots == nil {
 		t.mu.Unlock()
@@ -136,14 +153,16 @@ func (t *clientTable) pingSome(h *Hub, now time.Time) {
 	t.turn = (t.turn + 1) % len(t.slots)
 	cs := append([]*client(nil), t.slots[t.turn]...)
 	t.mu.Unlock()
-	silent := now.Unix() - 2*int64(t.period)
 	for _, c := range cs {
 		switch {
 		case c.inGo():
-		case c.info.Transport == transportWebSocket && c.seen.Load() < silent:
+		case c.info.Transport == transportWebSocket && c.asked && !c.alive.Load():
 			c.owner.kill(errSilent)
 		default:
-			c.send(pingFrame, SlowClose)
+			// Behind messages that wait, a ping would reach a slow reader too
+			// late; there the writes' own deadline finds out who is gone.
+			c.alive.Store(false)
+			c.asked = c.sendIfIdle(pingFrame)
 		}
 	}
 }

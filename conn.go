@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -37,8 +36,6 @@ type conn struct {
 	// is read and nothing more is to be written.
 	readDone, writeDone bool
 }
-
-type atomicSecond struct{ atomic.Int64 }
 
 var errSilent = errors.New("channels: no sign of life from the client")
 
@@ -96,11 +93,9 @@ func (c *conn) writeRest(b []byte, last bool) {
 			c.wroteLast()
 			return
 		}
-		if c.raw != nil {
-			// The next to write may be a writer, which a deadline that has
-			// passed would stop.
-			c.nc.SetWriteDeadline(time.Time{})
-		}
+		// The next to write may be a writer, or crypto/tls with an answer of
+		// its own, which a deadline that has passed would stop.
+		c.nc.SetWriteDeadline(time.Time{})
 		frames = c.take(frames[:0], writeBytes)
 		if len(frames) == 0 {
 			return
@@ -180,7 +175,7 @@ func (c *conn) read() error {
 		if err == nil && !utf8.Valid(buf.b) {
 			err = errText
 		}
-		if err == nil {
+		if ended, _ := c.ended(); err == nil && !ended { // a client that is closed may not go on publishing
 			err = c.handle(buf.b)
 		}
 		inbound.Put(buf)
@@ -278,13 +273,12 @@ func isProtocolError(err error) bool {
 func (c *client) admit() {
 	h, id := c.hub, c.info.Identity
 	h.stats.connects.Add(1)
-	c.seen.Store(h.seconds.Load())
-	h.clients.add(c)
 	if !id.Expires.IsZero() {
 		c.expiry = time.AfterFunc(time.Until(id.Expires), func() {
 			c.end(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
 		})
 	}
+	h.clients.add(c) // from here on the hub may end it
 	if !c.inGo() {
 		h.joined(c.sub.ch, Member{ID: c.info.ID, User: id.ID, Info: id.Info})
 	}

@@ -53,14 +53,14 @@ func (h *Hub) Drain(ctx context.Context) error {
 		}
 		c.end([]*frame{newCloseFrame(closeGoingAway, ErrDraining.Code)}, ErrDraining, false)
 	}
-	return h.awaitClients(ctx, connected)
+	return awaitNone(ctx, h.clients.connections)
 }
 
-// awaitClients waits until none is left of the clients that pick chooses.
-func (h *Hub) awaitClients(ctx context.Context, pick func(*client) bool) error {
+// awaitNone waits until a count is zero.
+func awaitNone(ctx context.Context, count func() int) error {
 	t := time.NewTicker(5 * time.Millisecond)
 	defer t.Stop()
-	for len(h.clients.all(pick)) > 0 {
+	for count() > 0 {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -93,7 +93,7 @@ func (h *Hub) end(ctx context.Context) error {
 			c.owner.kill(ErrClosed) // its reader may be gone; what is queued can still be read
 		}
 	}
-	if err := h.awaitClients(ctx, nil); err != nil {
+	if err := awaitNone(ctx, h.clients.count); err != nil {
 		late = err
 		for _, c := range h.clients.all(nil) {
 			c.owner.kill(ErrClosed)

@@ -36,7 +36,7 @@ func (e *Error) Is(target error) bool {
 }
 
 func (e *Error) status() int {
-	if e.Status == 0 {
+	if e.Status < 400 || e.Status > 599 { // 0, or what net/http would panic at
 		return http.StatusForbidden
 	}
 	return e.Status

@@ -25,11 +25,15 @@ type frame struct {
 	text []byte    // the JSON; nil for a frame of the WebSocket protocol's own
 	last bool      // nothing may follow it: a close frame, the end of a stream
 	pong bool      // only the newest one counts
+	// except is the id of the connection that does not get it, or "".
+	except string
 
 	ws       []byte // the WebSocket frame
+	minFlate int    // deflate texts of at least this length; 0 never
+
+	encoding sync.Mutex // held while one of the two below is made
 	deflated atomic.Pointer[[]byte]
 	sse      atomic.Pointer[[]byte]
-	minFlate int // deflate texts of at least this length; 0 never
 }
 
 // format is how a connection wants its frames.
@@ -210,24 +214,27 @@ func (f *frame) bytes(as format) []byte {
 	switch as {
 	case formatDeflate:
 		if f.minFlate > 0 && len(f.text) >= f.minFlate {
-			return once(&f.deflated, f.deflate)
+			return f.once(&f.deflated, f.deflate)
 		}
 	case formatSSE:
-		return once(&f.sse, f.event)
+		return f.once(&f.sse, f.event)
 	}
 	return f.ws
 }
 
-// once returns what make made first. Two callers at the same time may both
-// make it; that is rarer, and cheaper, than a lock in each frame.
-func once(p *atomic.Pointer[[]byte], make func() []byte) []byte {
+// once returns what make makes the first time. All writers begin with a new
+// frame at the same moment, so that without the lock each would make its own.
+func (f *frame) once(p *atomic.Pointer[[]byte], make func() []byte) []byte {
+	if b := p.Load(); b != nil {
+		return *b
+	}
+	f.encoding.Lock()
+	defer f.encoding.Unlock()
 	if b := p.Load(); b != nil {
 		return *b
 	}
 	b := make()
-	if !p.CompareAndSwap(nil, &b) {
-		return *p.Load()
-	}
+	p.Store(&b)
 	return b
 }
 

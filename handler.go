@@ -3,9 +3,12 @@ package channels
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // serve routes a request. It does so itself, since it tells more than a
@@ -105,7 +108,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	stream := wantsStream(r)
 	upgrade := headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
 	switch {
-	case upgrade, stream && r.ProtoMajor >= 1:
+	case upgrade, stream:
 	case r.ProtoMajor >= 2:
 		return errUpgrade.saying("this channel is a WebSocket, which needs HTTP/1.1 (with TLS: ALPN http/1.1), or server-sent events, which need Accept: text/event-stream; this was a plain GET over %s", r.Proto)
 	default:
@@ -115,6 +118,11 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	if err := CheckName(name); err != nil {
 		return err
+	}
+	if upgrade {
+		if err := checkHandshake(w, r); err != nil {
+			return err // before anybody sees a member come and go
+		}
 	}
 	since, err := sinceOf(r, stream && !upgrade)
 	if err != nil {
@@ -131,8 +139,8 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		return err
 	}
 	id, _ := IdentityFrom(r.Context())
-	if len(id.Info) > 0 && !json.Valid(id.Info) {
-		h.log.Error("Identity.Info is not JSON, so nobody could read the presence", "user", id.ID)
+	if len(id.Info) > 0 && !(json.Valid(id.Info) && utf8.Valid(id.Info)) {
+		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
 		return ErrInternal
 	}
 	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket}
@@ -169,7 +177,8 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, ch *channel
 		return err
 	}
 	c.admit()
-	if err := h.upgrade(w, r, c); err != nil {
+	// A Hijack of the app's may panic, as gin's does where it has none below.
+	if err := h.guard("the upgrade", func() error { return h.upgrade(w, r, c) }); err != nil {
 		c.leave()
 		c.abandon(err)
 		c.gone(err)
@@ -181,7 +190,7 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, ch *channel
 }
 
 func wantsStream(r *http.Request) bool {
-	return strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+	return slices.ContainsFunc(r.Header.Values("Accept"), func(v string) bool { return strings.Contains(v, "text/event-stream") })
 }
 
 // errGone says that the connection is lost, so that there is nobody to answer.
@@ -229,7 +238,11 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	e := visible(err, ErrInternal)
 	if e.status() >= 500 && e.cause != nil {
-		h.log.Warn("refused", "path", r.URL.Path, "err", e)
+		level := slog.LevelWarn // it will pass by itself
+		if e.status() == http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+		h.log.Log(r.Context(), level, "refused", "path", r.URL.Path, "err", e)
 	}
 	if e.status() == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")

@@ -41,9 +41,8 @@ type Hub struct {
 	report   reporter
 	stats    counters
 	started  time.Time
-	seconds  atomic.Int64 // Unix time, set by the ticker: what connections note when they read
-	storeBad atomic.Bool  // the last report failed
-	// storeWarned is when a failing store was logged last, in Unix seconds.
+	storeBad atomic.Bool // the last report failed
+	// storeWarned is when a failing store was logged last, by uptime.
 	storeWarned atomic.Int64
 
 	draining atomic.Bool
@@ -77,8 +76,8 @@ func New(o Options) (*Hub, error) {
 		h.store, h.owned = m, true
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	h.seconds.Store(time.Now().Unix())
 	h.clients.period = int(o.PingPeriod / time.Second)
+	h.report.sending = make(chan struct{}, 1)
 	h.report.full = true // the store knows nothing of us yet
 	h.writers = make([]*writer, runtime.GOMAXPROCS(0))
 	for i := range h.writers {
@@ -86,6 +85,7 @@ func New(o Options) (*Hub, error) {
 		h.loops.run(h.writers[i].run)
 	}
 	h.loops.run(h.tick)
+	h.loops.run(h.reportEachSecond)
 	if h.mesh != nil {
 		h.loops.run(h.receive)
 	}
@@ -105,7 +105,8 @@ type PublishOptions struct {
 	// Local reaches this replica's subscribers only, and is not stored.
 	Local bool
 	// Except is the id of a connection that does not get the message: the
-	// sender's, where it needs no echo.
+	// sender's, where it needs no echo. After a fault, when the message has to
+	// be read from the Store, it may get it all the same.
 	Except string
 }
 
@@ -186,18 +187,19 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return res, err
 		}
 	}
-	ch.countPublish(time.Now())
+	ch.countPublish()
 	h.stats.published.Add(1)
+	f := newMessageFrame(ch, m, h.opts.CompressBytes)
+	f.except = o.Except
+	if res.Stored {
+		res.Receivers = ch.arrive(f)
+	} else {
+		res.Receivers = ch.deliver(f)
+	}
 	var meshErr error
 	if h.mesh != nil && !o.Local {
 		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: m.Body,
 			Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except})
-	}
-	f := newMessageFrame(ch, m, h.opts.CompressBytes)
-	if res.Stored {
-		res.Receivers = ch.arrive(f, o.Except)
-	} else {
-		res.Receivers = ch.deliver(f, o.Except)
 	}
 	if h.stats.pressed.Load() && h.stats.pressed.Swap(false) {
 		// A queue is more than half full. Where processors are few, a busy
@@ -225,7 +227,7 @@ func (h *Hub) append(ctx context.Context, ch *channel, m *Message, o PublishOpti
 		// It may have been stored, and only the answer was lost: then the
 		// subscribers are to have it.
 		ch.mu.Lock()
-		ch.fillLocked()
+		ch.fillLocked(toTop)
 		ch.mu.Unlock()
 		return Result{}, ErrStoreUnavailable.because(err)
 	}
@@ -280,11 +282,33 @@ func (h *Hub) use(name string) (*channel, error) {
 	if ch := h.channels.use(name); ch != nil {
 		return ch, nil
 	}
-	if err := CheckName(name); err != nil {
+	ch, err := h.newChannel(name)
+	if err != nil {
 		return nil, err
 	}
 	if int(h.channels.n.Load()) >= h.opts.MaxChannels {
 		return nil, ErrTooManyChannels
+	}
+	return h.channels.put(ch), nil
+}
+
+// optionsOf returns a channel's options. Who only reads makes no channel.
+func (h *Hub) optionsOf(name string) (ChannelOptions, error) {
+	ch := h.channels.use(name)
+	if ch != nil {
+		defer ch.release()
+		return ch.opts, nil
+	}
+	ch, err := h.newChannel(name)
+	if err != nil {
+		return ChannelOptions{}, err
+	}
+	return ch.opts, nil
+}
+
+func (h *Hub) newChannel(name string) (*channel, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
 	}
 	ch := &channel{hub: h, name: strings.Clone(name)}
 	err := h.guard("Options.Channel", func() error { ch.opts = h.opts.Channel(name); return nil })
@@ -298,7 +322,7 @@ func (h *Hub) use(name string) (*channel, error) {
 	if ch.opts.Presence != PresenceOff {
 		ch.members = make(map[string]Member)
 	}
-	return h.channels.put(ch), nil
+	return ch, nil
 }
 
 // guard calls the app's code and turns a panic into an error, with the stack
@@ -340,10 +364,11 @@ func (h *Hub) take(p mesh.Packet) {
 		header = headerPresence
 	}
 	f := newMessageFrame(ch, &Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}, h.opts.CompressBytes)
+	f.except = p.Sender
 	if p.Offset > 0 {
-		ch.arrive(f, p.Sender)
+		ch.arrive(f)
 	} else {
-		ch.deliver(f, p.Sender)
+		ch.deliver(f)
 	}
 }
 
@@ -360,6 +385,9 @@ func (h *Hub) watchTops() {
 		}
 	}
 }
+
+// uptime is the hub's clock in seconds, which nobody sets back or forward.
+func (h *Hub) uptime() int64 { return int64(time.Since(h.started) / time.Second) }
 
 // storeContext bounds a call of the store.
 func (h *Hub) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {

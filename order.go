@@ -2,6 +2,8 @@ package channels
 
 import (
 	"context"
+	"maps"
+	"math"
 	"time"
 
 	"github.com/channels-go/channels/store"
@@ -22,6 +24,7 @@ type order struct {
 
 	filling bool        // a goroutine fetches what is missing
 	again   bool        // more was missed since it last looked
+	goal    uint64      // up to which offset
 	timer   *time.Timer // until a gap is filled
 	gap     bool        // timer is set
 	seen    Position    // the Store's top, when it was last looked at
@@ -36,10 +39,11 @@ const (
 	// may have lost the last message: seen twice as missing, it is fetched,
 	// within the 5 s that are promised.
 	topsPeriod = 1500 * time.Millisecond
-	// maxEarly bounds the messages that wait behind a gap; beyond it they
-	// are forgotten, since the Store has them.
-	maxEarly = 1024
-	// rangeLimit is how many messages are read from the Store at a time.
+	// maxEarly bounds the messages that wait behind a gap, as QueueBytes
+	// does; what comes beyond it is fetched from the Store.
+	maxEarly = 8192
+	// rangeLimit is how many messages are read from the Store at a time, if
+	// they fit into a quarter of a receiver's queue.
 	rangeLimit = 128
 )
 
@@ -47,7 +51,7 @@ func (o *order) rest() {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
-	*o = order{syncing: o.syncing, filling: o.filling, again: o.filling}
+	*o = order{filling: o.filling} // nobody waits for a sync: waiting is 0
 }
 
 // sync makes the channel's position known. The caller has counted itself in
@@ -81,6 +85,9 @@ func (ch *channel) sync(ctx context.Context) error {
 		}
 		o.pos, o.synced = top, true
 		ch.advanceLocked()
+		if o.again { // more came meanwhile than is kept
+			ch.fillLocked(0)
+		}
 	}
 	return nil
 }
@@ -104,7 +111,7 @@ func (ch *channel) top(ctx context.Context) (Position, error) {
 // arrive takes a message with a position, from here or from another replica,
 // in any order and any number of times. It returns how many subscribers have
 // got it or will get it.
-func (ch *channel) arrive(f *frame, except string) int {
+func (ch *channel) arrive(f *frame) int {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	o := &ch.order
@@ -112,44 +119,42 @@ func (ch *channel) arrive(f *frame, except string) int {
 		return 0
 	}
 	p := f.msg.Position
+	if o.synced && o.pos.Epoch == "" {
+		o.pos.Epoch = p.Epoch // the log was born after the sync
+	}
 	switch {
 	case !o.synced:
 		ch.keepLocked(f)
 		return 0
-	case o.pos.Epoch == "" && p.Epoch != "":
-		o.pos.Epoch = p.Epoch // the log was born after the sync
 	case o.pos.Epoch != p.Epoch:
-		ch.fillLocked() // another life of the log, or a message of an earlier one: the Store knows
-		return len(ch.subs)
+		ch.fillLocked(toTop) // another life of the log, or a message of an earlier one: the Store knows
 	case p.Offset <= o.pos.Offset:
-		return 0
-	}
-	if p.Offset == o.pos.Offset+1 {
+		// They have it: it came twice, or a fill was faster.
+	case p.Offset == o.pos.Offset+1:
 		o.pos = p
-		n := ch.fanOutLocked(f, except)
+		n := ch.fanOutLocked(f)
 		ch.advanceLocked()
 		return n
+	default:
+		ch.keepLocked(f)
+		ch.awaitGapLocked()
 	}
-	ch.keepLocked(f)
-	ch.awaitGapLocked()
-	return len(ch.subs)
+	return ch.receiversLocked(f)
 }
 
-// keepLocked keeps a message that came early.
+// keepLocked keeps a message that came early, if there is room for it.
 func (ch *channel) keepLocked(f *frame) {
 	o := &ch.order
-	if len(o.early) >= maxEarly || o.earlyBytes >= ch.hub.opts.QueueBytes {
-		o.early, o.earlyBytes = nil, 0
-		if o.synced {
-			ch.fillLocked()
+	offset := f.msg.Position.Offset
+	switch {
+	case o.early[offset] != nil:
+	case len(o.early) >= maxEarly || o.earlyBytes+f.size() > ch.hub.opts.QueueBytes:
+		ch.fillLocked(offset)
+	default:
+		if o.early == nil {
+			o.early = make(map[uint64]*frame)
 		}
-		return
-	}
-	if o.early == nil {
-		o.early = make(map[uint64]*frame)
-	}
-	if o.early[f.msg.Position.Offset] == nil {
-		o.early[f.msg.Position.Offset] = f
+		o.early[offset] = f
 		o.earlyBytes += f.size()
 	}
 }
@@ -168,7 +173,7 @@ func (ch *channel) advanceLocked() {
 			continue // of another life of the log
 		}
 		o.pos = f.msg.Position
-		ch.fanOutLocked(f, "")
+		ch.fanOutLocked(f)
 	}
 	for off, f := range o.early {
 		if off <= o.pos.Offset {
@@ -198,7 +203,7 @@ func (ch *channel) awaitGapLocked() {
 			defer ch.mu.Unlock()
 			if ch.order.gap {
 				ch.order.gap = false
-				ch.fillLocked()
+				ch.fillLocked(ch.order.lastEarly())
 			}
 		})
 		return
@@ -206,20 +211,23 @@ func (ch *channel) awaitGapLocked() {
 	o.timer.Reset(gapWait)
 }
 
-// fillLocked starts a goroutine that fetches what is missing from the Store.
-// It ends when nothing is missing, nobody is subscribed, or the hub is shut
-// down, which waits for it.
-func (ch *channel) fillLocked() {
-	switch o := &ch.order; {
-	case o.filling:
-		o.again = true
-	case o.synced:
+// toTop is the goal of a fill of all that there is when it begins.
+const toTop = math.MaxUint64
+
+// fillLocked starts a goroutine that fetches what is missing up to an offset
+// from the Store. It ends when that is done, nobody is subscribed, or the hub
+// is shut down, which waits for it.
+func (ch *channel) fillLocked(goal uint64) {
+	o := &ch.order
+	o.goal, o.again = max(o.goal, goal), true
+	if !o.filling && o.synced {
 		o.filling = ch.hub.background(ch.fill)
 	}
 }
 
 func (ch *channel) fill() {
 	backoff := newBackoff()
+	var goal uint64 // what is behind it is on its way
 	for {
 		ch.mu.Lock()
 		o := &ch.order
@@ -229,7 +237,10 @@ func (ch *channel) fill() {
 			return
 		}
 		from := o.pos
-		o.again = false
+		before := maps.Clone(o.early)
+		if o.again {
+			goal, o.goal, o.again = o.goal, 0, false
+		}
 		ch.mu.Unlock()
 
 		page, err := ch.read(ch.hub.ctx, from.Offset)
@@ -244,27 +255,49 @@ func (ch *channel) fill() {
 			continue
 		}
 		backoff.reset()
-		if ch.merge(from, page) {
+		if goal == toTop && page.Top.Epoch == from.Epoch {
+			goal = page.Top.Offset
+		}
+		if ch.merge(from, page, before, goal) {
 			return
 		}
 	}
+}
+
+// lastEarly is the highest offset that waits behind a gap, or 0.
+func (o *order) lastEarly() (last uint64) {
+	for offset := range o.early {
+		last = max(last, offset)
+	}
+	return last
 }
 
 // read reads the next part of the channel's history.
 func (ch *channel) read(ctx context.Context, after uint64) (store.Page, error) {
 	ctx, cancel := ch.hub.storeContext(ctx)
 	defer cancel()
-	return ch.hub.store.Range(ctx, ch.name, store.Query{After: after, Limit: rangeLimit})
+	return ch.hub.store.Range(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: ch.hub.opts.QueueBytes / 4})
 }
 
-// merge passes on what the Store had after from. It returns true, and marks
-// the filling as over, where nothing is missing any more.
-func (ch *channel) merge(from Position, page store.Page) bool {
-	frames := ch.encode(page)
+// merge passes on what the Store had after from, up to the goal: what is
+// behind it is on its way. It returns true, and marks the filling as over,
+// where nothing is missing any more. What was there before the Store was
+// asked, and is unknown to it, was lost there.
+func (ch *channel) merge(from Position, page store.Page, before map[uint64]*frame, goal uint64) bool {
+	frames := make([]*frame, len(page.Entries))
+	for i := range frames {
+		frames[i] = ch.encode(page.Top.Epoch, &page.Entries[i])
+	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	o := &ch.order
 	top := Position(page.Top)
+	for off, f := range before {
+		if o.early[off] == f && top.Epoch == f.msg.Position.Epoch && off > top.Offset {
+			delete(o.early, off)
+			o.earlyBytes -= f.size()
+		}
+	}
 	switch {
 	case !o.synced || o.pos.Epoch != from.Epoch && from.Epoch != "":
 		// The subscribers have gone, or others have come.
@@ -284,13 +317,17 @@ func (ch *channel) merge(from Position, page store.Page) bool {
 			ch.resetLocked(resetTrimmed, Position{top.Epoch, page.First - 1})
 		}
 		for _, f := range frames {
-			if f.msg.Position.Offset == o.pos.Offset+1 {
-				o.pos = f.msg.Position
-				ch.fanOutLocked(f, "")
+			if f.msg.Position.Offset != o.pos.Offset+1 || f.msg.Position.Offset > goal {
+				continue
 			}
+			if early := o.early[f.msg.Position.Offset]; early != nil && early.msg.Position == f.msg.Position {
+				f = early // the same, and it knows who is not to get it
+			}
+			o.pos = f.msg.Position
+			ch.fanOutLocked(f)
 		}
 		ch.advanceLocked()
-		if o.pos.Offset < top.Offset {
+		if o.pos.Offset < min(goal, top.Offset) {
 			return false
 		}
 	}
@@ -304,15 +341,11 @@ func (ch *channel) merge(from Position, page store.Page) bool {
 	return true
 }
 
-// encode makes the frames of a page.
-func (ch *channel) encode(page store.Page) []*frame {
-	frames := make([]*frame, len(page.Entries))
-	for i := range page.Entries {
-		m := fromEntry(page.Top.Epoch, &page.Entries[i])
-		m.Time = time.Time{} // as if it had come live
-		frames[i] = newMessageFrame(ch, m, ch.hub.opts.CompressBytes)
-	}
-	return frames
+// encode makes the frame of an entry that was read.
+func (ch *channel) encode(epoch string, e *store.Entry) *frame {
+	m := fromEntry(epoch, e)
+	m.Time = time.Time{} // as if it had come live
+	return newMessageFrame(ch, m, ch.hub.opts.CompressBytes)
 }
 
 // The reasons of a reset.
@@ -326,6 +359,7 @@ const (
 func (ch *channel) resetLocked(reason string, pos Position) {
 	o := &ch.order
 	o.pos = pos
+	o.goal, o.again = toTop, true // an offset of before says nothing
 	for off, f := range o.early {
 		if f.msg.Position.Epoch != pos.Epoch || off <= pos.Offset {
 			delete(o.early, off)
@@ -384,7 +418,7 @@ func (ch *channel) compareTop(before, top Position) {
 	case top.Epoch == before.Epoch && top.Offset < before.Offset,
 		again && top.Epoch != o.pos.Epoch,
 		again && top.Epoch == o.pos.Epoch && o.pos.Offset < o.seen.Offset:
-		ch.fillLocked()
+		ch.fillLocked(toTop)
 	}
 	o.seen = top
 }

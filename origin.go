@@ -8,7 +8,7 @@ import (
 
 // originAllowed decides by what a browser says of where a request comes from.
 // Programs that are no browsers say nothing, and pass.
-func (h *Hub) originAllowed(r *http.Request) (origin string, ok bool) {
+func (h *Hub) originAllowed(r *http.Request, e endpoint) (origin string, ok bool) {
 	origin = r.Header.Get("Origin")
 	// A page cannot set Sec-Fetch-Site; it is right also where a proxy has
 	// rewritten the Host.
@@ -17,8 +17,9 @@ func (h *Hub) originAllowed(r *http.Request) (origin string, ok bool) {
 		return origin, true
 	}
 	if origin == "" {
-		// A cross-site GET without CORS: a link or an image. It reads nothing.
-		return "", r.Method == http.MethodGet || r.Method == http.MethodHead
+		// A cross-site GET without CORS: a link or an image. It reads nothing;
+		// but a stream would make the visitor a member of the channel.
+		return "", e.plain && (r.Method == http.MethodGet || r.Method == http.MethodHead)
 	}
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
@@ -73,7 +74,7 @@ func withoutDefaultPort(scheme, host string) string {
 
 // checkOrigin answers for CORS, and refuses browsers on other websites.
 func (h *Hub) checkOrigin(w http.ResponseWriter, r *http.Request, e endpoint) bool {
-	origin, ok := h.originAllowed(r)
+	origin, ok := h.originAllowed(r, e)
 	head := w.Header()
 	if origin != "" {
 		head.Add("Vary", "Origin")

@@ -48,6 +48,10 @@ func (o *outbox) send(f *frame, policy SlowPolicy) {
 		o.mu.Unlock()
 		return
 	}
+	if f.pong && o.replacePongLocked(f) {
+		o.mu.Unlock()
+		return
+	}
 	if size := f.size(); o.bytes+size > o.limit && o.bytes > 0 && !o.makeRoomLocked(f, size, policy) {
 		o.endLocked(farewell(ErrSlowSubscriber, closeTryAgain), ErrSlowSubscriber, true)
 	} else {
@@ -61,18 +65,39 @@ func (o *outbox) send(f *frame, policy SlowPolicy) {
 	}
 }
 
+// sendIfIdle queues a frame if nothing else waits, and reports whether it did.
+func (o *outbox) sendIfIdle(f *frame) bool {
+	o.mu.Lock()
+	if o.state != outboxOpen || o.bytes > 0 {
+		o.mu.Unlock()
+		return false
+	}
+	o.pushLocked(f)
+	wake := !o.scheduled
+	o.scheduled = true
+	o.mu.Unlock()
+	if wake {
+		o.owner.wake()
+	}
+	return true
+}
+
+// replacePongLocked puts a pong in the place of one that waits: a flood of
+// pings is answered once (RFC 6455 section 5.5.3).
+func (o *outbox) replacePongLocked(f *frame) bool {
+	for i := o.head; i < len(o.q); i++ {
+		if o.q[i].pong {
+			o.bytes += f.size() - o.q[i].size()
+			o.q[i] = f
+			return true
+		}
+	}
+	return false
+}
+
 func (o *outbox) pushLocked(f *frame) {
 	if o.bytes > o.limit/2 && !o.stats.pressed.Load() {
 		o.stats.pressed.Store(true)
-	}
-	if f.pong { // a flood of pings is answered once: RFC 6455 section 5.5.3
-		for i := o.head; i < len(o.q); i++ {
-			if o.q[i].pong {
-				o.bytes += f.size() - o.q[i].size()
-				o.q[i] = f
-				return
-			}
-		}
 	}
 	if o.head > 0 && len(o.q) == cap(o.q) { // reuse the room at the front before growing
 		n := copy(o.q, o.q[o.head:])

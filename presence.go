@@ -38,12 +38,11 @@ func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members,
 	if limit == 0 {
 		limit = maxMembers
 	}
-	ch, err := h.use(channel)
+	opts, err := h.optionsOf(channel)
 	if err != nil {
 		return Members{}, err
 	}
-	defer ch.release()
-	if ch.opts.Presence == PresenceOff {
+	if opts.Presence == PresenceOff {
 		return Members{}, ErrNoPresence
 	}
 	if err := h.flush(ctx, false); err != nil {
@@ -111,5 +110,5 @@ func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
 			h.log.Debug("mesh: presence", "channel", ch.name, "err", err)
 		}
 	}
-	ch.deliver(newMessageFrame(ch, &Message{Header: headerPresence, Body: body}, h.opts.CompressBytes), "")
+	ch.deliver(newMessageFrame(ch, &Message{Header: headerPresence, Body: body}, h.opts.CompressBytes))
 }

@@ -9,7 +9,7 @@ type rate struct {
 	total   int
 }
 
-// add counts n events at a time in Unix seconds.
+// add counts n events at a time in seconds, by a clock that is never set back.
 func (r *rate) add(now int64, n int) {
 	r.forward(now)
 	r.buckets[r.last%60] += uint32(n)
@@ -27,7 +27,7 @@ func (r *rate) forward(now int64) {
 		*r = rate{last: now}
 		return
 	}
-	for r.last < now { // a clock that is set back counts in the newest bucket
+	for r.last < now {
 		r.last++
 		b := &r.buckets[r.last%60]
 		r.total -= int(*b)

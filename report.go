@@ -43,8 +43,8 @@ func (h *Hub) Stats() Stats {
 // A reporter tells the Store what has changed: once a second, and before
 // this replica reads a list, so that one sees what one did.
 type reporter struct {
-	sending sync.Mutex // held during a report; no other lock is held with it
-	full    bool       // the Store knows nothing of us: guarded by sending
+	sending chan struct{} // has one place: who reports holds it, and no lock with it
+	full    bool          // the Store knows nothing of us: guarded by sending
 
 	mu       sync.Mutex // guards the fields below
 	dirty    []*channel // their numbers have changed since the last report
@@ -78,8 +78,8 @@ func (r *reporter) changePresence(c store.PresenceChange) {
 	}
 }
 
-// tick is the hub's clock: once a second it asks silent connections for a
-// sign of life, and reports. It ends with the hub.
+// tick is the hub's clock: once a second it asks some connections for a sign
+// of life, and lets rates fall. It waits for nobody, and ends with the hub.
 func (h *Hub) tick() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -87,10 +87,22 @@ func (h *Hub) tick() {
 		select {
 		case <-h.ctx.Done():
 			return
-		case now := <-t.C:
-			h.seconds.Store(now.Unix())
-			h.clients.pingSome(h, now)
-			h.cool(now)
+		case <-t.C:
+			h.clients.pingSome()
+			h.cool()
+		}
+	}
+}
+
+// reportEachSecond keeps the Store informed. It ends with the hub.
+func (h *Hub) reportEachSecond() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-t.C:
 			err := h.flush(h.ctx, true)
 			if h.ctx.Err() == nil {
 				h.storeBad.Store(err != nil)
@@ -103,7 +115,7 @@ func (h *Hub) tick() {
 }
 
 // cool lets rates fall, and frees the channels that nothing needs.
-func (h *Hub) cool(now time.Time) {
+func (h *Hub) cool() {
 	r := &h.report
 	r.mu.Lock()
 	hot := r.hot
@@ -112,7 +124,7 @@ func (h *Hub) cool(now time.Time) {
 	kept := hot[:0]
 	for _, ch := range hot {
 		ch.mu.Lock()
-		if c := ch.countLocked(now); c != ch.reported && !ch.dirty {
+		if c := ch.countLocked(); c != ch.reported && !ch.dirty {
 			ch.dirty = true
 			r.touch(ch, true, false)
 		}
@@ -132,13 +144,39 @@ func (h *Hub) cool(now time.Time) {
 
 // flush sends what has changed to the Store; with always, the heartbeat too
 // where nothing has. What could not be sent stays to be sent.
+//
+// ctx bounds the waiting, not the report: one that is broken off has to be
+// followed by one of everything.
 func (h *Hub) flush(ctx context.Context, always bool) error {
-	r := &h.report
-	r.sending.Lock()
-	defer r.sending.Unlock()
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
+	select {
+	case h.report.sending <- struct{}{}:
+	case <-ctx.Done():
+		return ErrStoreUnavailable.because(ctx.Err())
+	}
+	sent := make(chan error, 1)
+	ok := h.background(func() {
+		defer func() { <-h.report.sending }()
+		sent <- h.send(always)
+	})
+	if !ok {
+		<-h.report.sending
+		return ErrClosed
+	}
+	select {
+	case err := <-sent:
+		return err
+	case <-ctx.Done():
+		return ErrStoreUnavailable.because(ctx.Err())
+	}
+}
 
+// send is flush, by who holds report.sending.
+func (h *Hub) send(always bool) error {
+	r := &h.report
+	ctx, cancel := h.storeContext(h.ctx)
+	defer cancel()
 	r.mu.Lock()
 	dirty, presence := r.dirty, r.presence
 	r.dirty, r.presence = nil, nil
@@ -173,11 +211,10 @@ func (h *Hub) flush(ctx context.Context, always bool) error {
 
 // counts takes the numbers of channels for a report.
 func (h *Hub) counts(chs []*channel) []store.Count {
-	now := time.Now()
 	counts := make([]store.Count, 0, len(chs))
 	for _, ch := range chs {
 		ch.mu.Lock()
-		c := ch.countLocked(now)
+		c := ch.countLocked()
 		ch.dirty, ch.reported = false, c
 		ch.mu.Unlock()
 		counts = append(counts, c)
@@ -189,11 +226,10 @@ func (h *Hub) counts(chs []*channel) []store.Count {
 func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
 	var counts []store.Count
 	var presence []store.PresenceChange
-	now := time.Now()
 	h.channels.all(func(ch *channel) {
 		ch.mu.Lock()
 		defer ch.mu.Unlock()
-		c := ch.countLocked(now)
+		c := ch.countLocked()
 		ch.reported = c
 		if c.Subscribers > 0 || c.Publishes > 0 {
 			counts = append(counts, c)
@@ -216,7 +252,7 @@ func (h *Hub) node() store.Node {
 // warnStore logs that the store fails, at most every few seconds: many
 // channels may notice at once.
 func (h *Hub) warnStore(err error) {
-	now := time.Now().Unix()
+	now := h.uptime() + 10 // so that the first one is logged
 	last := h.storeWarned.Load()
 	if now-last >= 5 && h.storeWarned.CompareAndSwap(last, now) && !errors.Is(err, context.Canceled) {
 		h.log.Warn("the store fails; what needs it is refused until it is back", "err", err)

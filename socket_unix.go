@@ -62,7 +62,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 			continue
 		case n > 0:
 			c.early, c.chunk = b[:n], b
-			c.seen.Store(c.hub.seconds.Load())
+			c.alive.Store(true)
 			return true
 		case err == nil:
 			c.readErr = io.EOF

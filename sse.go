@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -14,6 +15,9 @@ type stream struct {
 	client
 	signal chan struct{} // something is queued
 	cancel context.CancelCauseFunc
+
+	cut sync.Mutex               // guards rc
+	rc  *http.ResponseController // nil when nothing more may be written
 }
 
 func (s *stream) wake() {
@@ -23,7 +27,29 @@ func (s *stream) wake() {
 	}
 }
 
-func (s *stream) kill(err error) { s.cancel(err) }
+// kill ends the stream at once, a write that is stuck too.
+func (s *stream) kill(err error) {
+	s.cancel(err)
+	s.stopWriting(func(rc *http.ResponseController) { rc.SetWriteDeadline(time.Unix(1, 0)) })
+}
+
+// stopWriting lets nobody set a deadline any more, once last has.
+func (s *stream) stopWriting(last func(*http.ResponseController)) {
+	s.cut.Lock()
+	defer s.cut.Unlock()
+	if s.rc != nil {
+		last(s.rc)
+		s.rc = nil
+	}
+}
+
+func (s *stream) setDeadline(t time.Time) {
+	s.cut.Lock()
+	defer s.cut.Unlock()
+	if s.rc != nil {
+		s.rc.SetWriteDeadline(t)
+	}
+}
 
 // retryMillis is after what time a browser connects again.
 const retryMillis = "retry: 1000\n\n"
@@ -42,14 +68,14 @@ func refuseStream(w http.ResponseWriter, e *Error) {
 // means that nothing was written.
 func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position) error {
 	if err := canFlush(w); err != nil {
-		h.log.Error("server-sent events", "err", err)
 		ch.release()
 		h.disconnected(info, err)
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	s := &stream{signal: make(chan struct{}, 1), cancel: cancel}
+	s := &stream{signal: make(chan struct{}, 1), cancel: cancel, rc: http.NewResponseController(w)}
+	defer s.stopWriting(func(*http.ResponseController) {}) // w is the server's again
 	h.initClient(&s.client, s, formatSSE, info)
 	if err := ch.attach(ctx, &s.sub, since); err != nil {
 		ch.release()
@@ -89,8 +115,8 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	for {
 		if len(b) > 0 {
 			// A server's own WriteTimeout would cut the stream: each write
-			// has a deadline of its own instead. Not every writer has them.
-			rc.SetWriteDeadline(time.Now().Add(s.hub.opts.WriteTimeout))
+			// has a deadline of its own instead.
+			s.setDeadline(time.Now().Add(s.hub.opts.WriteTimeout))
 			if _, err := w.Write(b); err != nil {
 				return err
 			}
@@ -99,7 +125,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 			}
 			// Over HTTP/2 a deadline that passes ends the stream, also when
 			// nothing is being written.
-			rc.SetWriteDeadline(time.Time{})
+			s.setDeadline(time.Time{})
 		}
 		if last {
 			return nil

@@ -382,7 +382,7 @@ func TestSSESlowReaderIsEnded(t *testing.T) {
 		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
 	})
 	slow := s.dialRaw()
-	slow.write("GET /channel/a/ HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+	slow.write("GET /channel/a/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n")
 	until(t, "the slow one is subscribed", func() bool { n, _ := s.numbers("a"); return n == 1 })
 	fast := s.stream("a", "")
 
@@ -412,14 +412,19 @@ type unflushable struct{ http.ResponseWriter }
 // A stream that cannot be flushed would be an endless loop of reconnects with
 // nothing in the log: it is an error that names the middleware instead.
 func TestSSEThroughAWriterThatCannotFlush(t *testing.T) {
-	s := serve(t, channels.Options{}, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(unflushable{w}, r) })
-	})
-	a := s.do("GET", "/channel/a/", "", "Accept", "text/event-stream")
-	a.wantFail(t, 500, "not_flushable")
-	require.Contains(t, a.message(), "channels_test.unflushable")
-	require.Contains(t, a.message(), "Unwrap() http.ResponseWriter")
-	require.Contains(t, s.log.String(), "channels_test.unflushable", "an operator looks into the log")
+	for name, f := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+		"hidden":               func(w http.ResponseWriter) http.ResponseWriter { return unflushable{w} },
+		"hidden below a Flush": func(w http.ResponseWriter) http.ResponseWriter { return echoing{lying{unflushable{w}}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, channels.Options{}, wrap(f))
+			a := s.do("GET", "/channel/a/", "", "Accept", "text/event-stream")
+			a.wantFail(t, 500, "not_flushable")
+			require.Contains(t, a.message(), "channels_test.unflushable")
+			require.Contains(t, a.message(), "Unwrap() http.ResponseWriter")
+			require.Contains(t, s.log.String(), "channels_test.unflushable", "an operator looks into the log")
+		})
+	}
 }
 
 // Many streams that come and go while others publish: each sees its own

@@ -66,10 +66,18 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		var frames []*frame
 		for {
+			ended, _ := s.ended() // asked first: the last frames are queued with it
 			frames = s.take(frames[:0], writeBytes)
+			if len(frames) == 0 && ended {
+				if err := s.ctx.Err(); err != nil {
+					yield(Message{}, err)
+				}
+				return
+			}
 			for i, f := range frames {
 				switch {
 				case f.last:
+					s.finish() // what is counted as a subscriber reads on
 					return
 				case f.err != nil:
 					if !yield(Message{}, f.err) {
@@ -90,10 +98,6 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 			select {
 			case <-s.signal:
 			case <-s.done:
-				if err := s.ctx.Err(); err != nil {
-					yield(Message{}, err)
-				}
-				return
 			}
 		}
 	}

@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -36,7 +36,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	}
 	n, err := w.nc.Read(b)
 	if n > 0 {
-		w.seen.Store(w.hub.seconds.Load())
+		w.alive.Store(true)
 	}
 	return n, err
 }
@@ -73,11 +73,11 @@ const (
 // upgradeWriter is the ResponseWriter that the WebSocket library gets.
 type upgradeWriter struct {
 	http.ResponseWriter
-	hijacker http.Hijacker
 	conn     *conn
 	hijacked bool
-	status   int    // what the library refused with, or 0
-	said     []byte // and why, as plain text
+	failed   http.ResponseWriter // the last one whose Hijack failed
+	status   int                 // what the library refused with, or 0
+	said     []byte              // and why, as plain text
 }
 
 // WriteHeader keeps the status back: a refusal is to be sent as JSON, and the
@@ -100,7 +100,7 @@ func (u *upgradeWriter) Write(b []byte) (int, error) {
 // middleware: some hold it back until the handler returns (gin's, gzip), and
 // a Hijack that fails after it could no longer be told.
 func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	nc, rw, err := u.hijacker.Hijack()
+	nc, rw, err := u.hijack()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -123,9 +123,14 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		b, _ := rw.Reader.Peek(n) // it is buffered
 		c.early = append([]byte(nil), b...)
 	}
-	if sc, ok := nc.(syscall.Conn); ok && canTry {
-		// Resolved here and not at each write, which would allocate.
-		if c.raw, err = sc.SyscallConn(); err != nil {
+	if canTry {
+		switch nc := nc.(type) { // and not what an app may have wrapped around them
+		case *net.TCPConn:
+			c.raw, err = nc.SyscallConn() // here and not at each write, where it would allocate
+		case *net.UnixConn:
+			c.raw, err = nc.SyscallConn()
+		}
+		if err != nil {
 			nc.Close()
 			return nil, nil, err
 		}
@@ -135,46 +140,60 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w, bufio.NewReadWriter(c.br, bufio.NewWriterSize(w, writeBufferBytes)), nil
 }
 
-// find looks for a capability of the server's own ResponseWriter behind what
-// middleware has wrapped around it. It returns the innermost writer that it
-// came to.
-func find[T any](w http.ResponseWriter) (found T, innermost http.ResponseWriter, ok bool) {
-	for {
-		if t, ok := w.(T); ok {
-			return t, w, true
+// hijack asks the writers from the outermost to the innermost: a wrapper may
+// have a Hijack and nothing to call with it.
+func (u *upgradeWriter) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) {
+	err = http.ErrNotSupported
+	for w := u.ResponseWriter; w != nil; w = unwrap(w) {
+		if hj, ok := w.(http.Hijacker); ok {
+			if nc, rw, err = hj.Hijack(); err == nil {
+				return nc, rw, nil
+			}
+			u.failed = w
 		}
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return found, w, false
-		}
-		w = u.Unwrap()
 	}
+	return nil, nil, err
+}
+
+// unwrap returns what w wraps, or nil where it does not tell.
+func unwrap(w http.ResponseWriter) http.ResponseWriter {
+	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+		return u.Unwrap()
+	}
+	return nil
+}
+
+// innermost is what all others wrap. Where it lacks a method, a wrapper that
+// has it has nothing to call.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for next := unwrap(w); next != nil; next = unwrap(w) {
+		w = next
+	}
+	return w
 }
 
 const wrapped = "a middleware of this server wraps the http.ResponseWriter in a %T, which hides its %s method, so no %s can be opened; " +
 	"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware"
 
-// canFlush returns nil where what is written can be sent at once.
+// canFlush returns nil where what is written can be sent at once, and given up.
 func canFlush(w http.ResponseWriter) error {
-	if _, _, ok := find[http.Flusher](w); ok {
-		return nil
+	w = innermost(w)
+	missing := "Flush"
+	switch w.(type) {
+	case http.Flusher, interface{ FlushError() error }:
+		// Without a deadline, a client that stops reading would never end.
+		if _, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
+			return nil
+		}
+		missing = "SetWriteDeadline"
 	}
-	if _, inner, ok := find[interface{ FlushError() error }](w); !ok {
-		return errNotFlushable.saying(wrapped, inner, "Flush", "stream of server-sent events")
-	}
-	return nil
+	return errNotFlushable.saying(wrapped, w, missing, "stream of server-sent events").because(http.ErrNotSupported)
 }
 
 // upgrade makes a WebSocket of the request. Where it fails, nothing has been
 // written yet; after errGone nothing can be.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
-	hj, inner, ok := find[http.Hijacker](w)
-	if !ok {
-		err := errNotHijackable.saying(wrapped, inner, "Hijack", "WebSocket")
-		h.log.Error("WebSocket", "err", err)
-		return err
-	}
-	u := &upgradeWriter{ResponseWriter: w, hijacker: hj, conn: c}
+	u := &upgradeWriter{ResponseWriter: w, conn: c}
 	mode := websocket.CompressionNoContextTakeover
 	if h.opts.CompressBytes < 0 {
 		mode = websocket.CompressionDisabled
@@ -196,16 +215,34 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 		for _, k := range []string{"Upgrade", "Connection", "Sec-Websocket-Accept", "Sec-Websocket-Extensions"} {
 			w.Header().Del(k) // it is an ordinary answer again
 		}
-		err := errNotHijackable.saying("the http.ResponseWriter of this server, a %T, has a Hijack method that fails, so no WebSocket can be opened; "+
-			"give that type a method Unwrap() http.ResponseWriter in place of its Hijack, or mount the hub outside of that middleware", inner).because(err)
-		h.log.Error("WebSocket", "err", err)
-		return err
+		if inner := innermost(w); u.failed != inner {
+			return errNotHijackable.saying(wrapped, inner, "Hijack", "WebSocket").because(err)
+		}
+		return errNotHijackable.saying("the http.ResponseWriter of this server, a %T, has a Hijack method that fails, so no WebSocket can be opened; "+
+			"give that type a method Unwrap() http.ResponseWriter in place of its Hijack, or mount the hub outside of that middleware", u.failed).because(err)
 	}
 	c.ws = ws
 	if strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate") {
 		c.format = formatDeflate
 	}
 	c.writer = h.writers[h.spread.Add(1)%uint32(len(h.writers))]
+	return nil
+}
+
+// checkHandshake checks what the library would refuse too, but later
+// (RFC 6455 section 4.2.1).
+func checkHandshake(w http.ResponseWriter, r *http.Request) error {
+	if v := r.Header.Get("Sec-WebSocket-Version"); v != "13" {
+		w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455 section 4.4
+		return errBadHandshake.saying("Sec-WebSocket-Version is %.20q; it must be 13", v)
+	}
+	keys := r.Header.Values("Sec-WebSocket-Key")
+	if len(keys) != 1 {
+		return errBadHandshake.saying("there are %d Sec-WebSocket-Key headers; there must be one", len(keys))
+	}
+	if k, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0])); err != nil || len(k) != 16 {
+		return errBadHandshake.saying("Sec-WebSocket-Key is %.40q; it must be 16 bytes in base64", keys[0])
+	}
 	return nil
 }
 

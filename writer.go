@@ -76,7 +76,7 @@ func (w *writer) run() {
 // drain writes what is queued for c. A connection that does not take it all
 // is handed to a goroutine of its own, which may wait.
 func (w *writer) drain(c *conn) {
-	for {
+	for range 4 {
 		w.frames = c.take(w.frames[:0], writeBytes)
 		if len(w.frames) == 0 {
 			return
@@ -99,6 +99,7 @@ func (w *writer) drain(c *conn) {
 			return
 		}
 	}
+	w.add(c) // it is busy: the others have a turn first
 }
 
 // join returns the frames as one run of bytes: the only frame itself, or a

@@ -74,6 +74,7 @@ func (m *Memory) Range(ctx context.Context, channel string, q Query) (Page, erro
 	page := Page{Top: Position{l.epoch, l.top}, First: l.first()}
 	offset, found := l.slice(q)
 	l.mu.Unlock()
+	offset, found = q.fit(offset, found)
 
 	// What is packed never changes: no lock is held while it is copied out.
 	if len(found) > 0 {
@@ -83,6 +84,28 @@ func (m *Memory) Range(ctx context.Context, channel string, q Query) (Page, erro
 		page.Entries[i] = p.unpack(offset + uint64(i))
 	}
 	return page, nil
+}
+
+// fit leaves out of what was found what is beyond MaxBytes.
+func (q Query) fit(offset uint64, found []packed) (uint64, []packed) {
+	if q.MaxBytes <= 0 {
+		return offset, found
+	}
+	sum := 0
+	for i := range found {
+		at := i
+		if q.Newest {
+			at = len(found) - 1 - i
+		}
+		if sum += len(found[at].text); sum <= q.MaxBytes || i == 0 {
+			continue
+		}
+		if q.Newest {
+			return offset + uint64(at) + 1, found[at+1:]
+		}
+		return offset, found[:at]
+	}
+	return offset, found
 }
 
 // Tops implements [Log].

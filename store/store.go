@@ -95,12 +95,15 @@ type AppendOptions struct {
 // offset < Before where Before is not 0. Limit bounds their number; a Limit
 // of 0 asks only for the Page's positions. Entries always come in ascending
 // order; where there are more than Limit, they are the first ones, or with
-// Newest the last ones.
+// Newest the last ones. MaxBytes bounds the sum of their headers and bodies
+// in the same way, so that one page of long messages fits into memory; one
+// entry comes in any case, however long. 0: no bound.
 type Query struct {
-	After  uint64
-	Before uint64
-	Limit  int
-	Newest bool
+	After    uint64
+	Before   uint64
+	Limit    int
+	MaxBytes int
+	Newest   bool
 }
 
 // Page is what a Range found.

@@ -2,9 +2,11 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 var logCases = []Case{
 	{"OffsetsCountFromOne", "Append gives 1, 2, 3 … within one epoch, and Range returns the entries in that order.", offsetsCountFromOne},
 	{"RangeSelects", "After and Before exclude their bounds; Limit keeps the first entries, or with Newest the last ones, in ascending order.", rangeSelects},
+	{"RangeBoundsBytes", "MaxBytes keeps the first entries, or with Newest the last ones, that fit; one always comes.", rangeBoundsBytes},
 	{"AbsentLog", "A log that was never appended to is the zero Page and the zero Position, not an error.", absentLog},
 	{"TrimsBySize", "A log keeps the last Size entries; First says where they begin; offsets go on.", trimsBySize},
 	{"TTLLeavesPosition", "When all entries have expired, epoch and top stay, and the next Append goes on from there.", ttlLeavesPosition},
@@ -94,6 +97,40 @@ func rangeSelects(t *testing.T, s store.Store) {
 		assert.Equal(t, c.want, offsets(p), "%+v", c.q)
 		assert.Equal(t, top, p.Top, "%+v", c.q)
 		assert.EqualValues(t, 6, p.First, "%+v", c.q)
+	}
+}
+
+func rangeBoundsBytes(t *testing.T, s store.Store) {
+	ch := unique("log")
+	for i := 1; i <= 9; i++ {
+		e := store.Entry{Header: "four", Body: body(i)} // 4 bytes and those of the body
+		if i == 5 {
+			e.Body = json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)
+		}
+		appendOne(t, s, ch, e, plenty)
+	}
+	one := 4 + len(body(1))
+	for _, c := range []struct {
+		q    store.Query
+		want []uint64
+	}{
+		{store.Query{Limit: 100, MaxBytes: 1 << 30}, []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9}},
+		{store.Query{Limit: 100, MaxBytes: 3 * one}, []uint64{1, 2, 3}},
+		{store.Query{Limit: 100, MaxBytes: 3*one - 1}, []uint64{1, 2}},
+		{store.Query{Limit: 100, MaxBytes: 1}, []uint64{1}},
+		{store.Query{Limit: 2, MaxBytes: 3 * one}, []uint64{1, 2}},
+		{store.Query{After: 4, Limit: 100, MaxBytes: 1}, []uint64{5}},
+		{store.Query{After: 3, Limit: 100, MaxBytes: 500}, []uint64{4}},
+		{store.Query{Limit: 100, MaxBytes: 2 * one, Newest: true}, []uint64{8, 9}},
+		{store.Query{Limit: 100, MaxBytes: 1, Newest: true}, []uint64{9}},
+		{store.Query{Limit: 100, MaxBytes: 500, Newest: true}, []uint64{6, 7, 8, 9}},
+		{store.Query{Before: 6, Limit: 100, MaxBytes: 1, Newest: true}, []uint64{5}},
+		{store.Query{MaxBytes: 1}, []uint64{}},
+	} {
+		p := read(t, s, ch, c.q)
+		assert.Equal(t, c.want, offsets(p), "%+v", c.q)
+		assert.EqualValues(t, 9, p.Top.Offset, "%+v", c.q)
+		assert.EqualValues(t, 1, p.First, "%+v", c.q)
 	}
 }
 
