@@ -27,9 +27,9 @@ vet:
 lint: vet
 	set -e; for m in $(MODULES); do (cd $$m && go run $(GOVULNCHECK) ./...); done
 
-## bench: the benchmarks
+## bench: the hub beside the limit and its peers; BENCHFLAGS='-rows fanout -runs 5' for a part of it
 bench:
-	go test -run '^$$' -bench . -benchmem ./...
+	cd bench && go run . $(BENCHFLAGS)
 
 ## fuzz: each fuzz test for FUZZTIME
 fuzz:

@@ -630,9 +630,8 @@ func TestClientVanishes(t *testing.T) {
 			c.c.(*net.TCPConn).SetLinger(0)
 			c.close()
 		}
-		// The server may be still to accept them, so the end is that of the
-		// hub, which waits for all of them.
-		until(t, "the server is idle", func() bool { return s.hub.Stats().Connections == 0 })
+		// The server may be still to accept them; the hub's end waits for all
+		// that have come so far.
 		require.NoError(t, s.hub.Shutdown(t.Context()))
 		require.Zero(t, s.hub.Stats().Connections)
 	})

@@ -285,6 +285,7 @@ var flaters = sync.Pool{New: func() any {
 // takeover (RFC 7692 section 7.2.1), or returns the plain frame where that
 // is not smaller.
 func (f *frame) deflate() []byte {
+	f.ch.hub.stats.deflated.Add(1)
 	var out bytes.Buffer
 	out.Grow(maxWSHeader + len(f.text)/2)
 	out.Write(make([]byte, maxWSHeader))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"sync"
@@ -505,24 +506,60 @@ func lose(t *testing.T, r *replicas) {
 func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		a, b := r.subscribe(0, "c", nil), r.subscribe(1, "c", nil)
+		near, far := r.member(0, "c", "ann"), r.member(1, "c", "bob")
+		defer near()
+		defer far()
+		want := func(subscribers int, users ...string) {
+			r.t.Helper()
+			c, err := r.hubs[0].Channel(context.Background(), "c")
+			require.NoError(r.t, err)
+			require.Equal(r.t, subscribers, c.Subscribers)
+			p, err := r.hubs[0].Presence(context.Background(), "c", 0)
+			require.NoError(r.t, err)
+			var got []string
+			for _, m := range p.Members {
+				got = append(got, m.User)
+			}
+			require.ElementsMatch(r.t, users, got)
+		}
 		time.Sleep(2 * time.Second)
-		c, err := r.hubs[0].Channel(context.Background(), "c")
-		require.NoError(t, err)
-		require.Equal(t, 2, c.Subscribers)
+		want(4, "ann", "bob")
 		r.store.mute.Store("r1") // as if killed: nothing is reported, nothing taken back
+		r.publish(0, "c", 1)     // the others go on
 		time.Sleep(10 * time.Second)
-		c, err = r.hubs[0].Channel(context.Background(), "c")
-		require.NoError(t, err)
-		require.Equal(t, 1, c.Subscribers)
+		want(2, "ann")
+		r.publish(0, "c", 2)
 		r.store.mute.Store("") // a replica that was only away comes back with all it has
 		time.Sleep(3 * time.Second)
-		c, err = r.hubs[0].Channel(context.Background(), "c")
-		require.NoError(t, err)
-		require.Equal(t, 2, c.Subscribers)
-		a.close()
-		b.close()
+		want(4, "ann", "bob")
+		wantAll(r.t, a.close(), 1, 2)
+		wantAll(r.t, b.close(), 1, 2)
+		past, err := r.hubs[1].History(context.Background(), "c", channels.HistoryQuery{})
+		require.NoError(r.t, err)
+		wantAll(r.t, past.Messages, 1, 2)
 	})
 }
+
+// member subscribes a user by a stream, which presence shows.
+func (r *replicas) member(i int, channel, user string) (leave func()) {
+	ctx, cancel := context.WithCancel(channels.WithIdentity(context.Background(), channels.Identity{ID: user}))
+	req := httptest.NewRequestWithContext(ctx, "GET", "/channel/"+channel+"/", nil)
+	req.Header.Set("Accept", "text/event-stream")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.hubs[i].Handler().ServeHTTP(timelessRecorder{httptest.NewRecorder()}, req)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// timelessRecorder keeps what is written, at once.
+type timelessRecorder struct{ *httptest.ResponseRecorder }
+
+func (timelessRecorder) SetWriteDeadline(time.Time) error { return nil }
 
 func TestAGapIsFilledWithFewReads(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {

@@ -13,7 +13,7 @@ import (
 
 // counters are the hub's totals since it was started.
 type counters struct {
-	published, dropped, slow, connects atomic.Int64
+	published, dropped, slow, connects, deflated atomic.Int64
 
 	pressed atomic.Bool // a queue is more than half full
 }
@@ -26,6 +26,7 @@ type Stats struct {
 	Published   int64 `json:"published"` // through this replica
 	Dropped     int64 `json:"dropped"`   // messages, by SlowDropOldest and SlowKeepLatest
 	SlowClosed  int64 `json:"slow_closed"`
+	Deflated    int64 `json:"deflated"` // messages, each once for all its receivers
 }
 
 // Stats returns the hub's numbers at this moment.
@@ -37,6 +38,7 @@ func (h *Hub) Stats() Stats {
 		Published:   h.stats.published.Load(),
 		Dropped:     h.stats.dropped.Load(),
 		SlowClosed:  h.stats.slow.Load(),
+		Deflated:    h.stats.deflated.Load(),
 	}
 }
 

@@ -36,6 +36,7 @@ func main() {
 	slog.SetDefault(log)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, cfg, log); err != nil {
 		log.Error("server", "err", err)
 		os.Exit(1)
@@ -74,8 +75,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	case <-ctx.Done():
 		log.Info("draining", "clients", hub.Stats().Connections)
 	}
-	// A load balancer needs a moment to see that this replica is not ready,
-	// and clients need one to go: both have the drain time and a little more.
+	// Clients have the drain time to go, and a little more.
 	end, cancel := context.WithTimeout(context.Background(), cfg.drain+5*time.Second)
 	defer cancel()
 	if e := hub.Drain(end); e != nil {
