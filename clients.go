@@ -3,6 +3,7 @@ package channels
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,20 @@ type client struct {
 	slot, at int          // its place in the table, guarded by the table
 	seen     atomicSecond // when the client last gave a sign of life
 	expiry   *time.Timer
+	in, out  traffic
+}
+
+// traffic counts for a Traffic. What was written and what is read are counted
+// by different goroutines.
+type traffic struct{ messages, bytes atomic.Int64 }
+
+func (t *traffic) total() Traffic { return Traffic{t.messages.Load(), t.bytes.Load()} }
+
+// totals is the client as hooks see it, with what it has carried so far.
+func (c *client) totals() Client {
+	info := c.info
+	info.Received, info.Sent = c.in.total(), c.out.total()
+	return info
 }
 
 // inGo says that the receiver is Go code: no connection, so no hooks for one,

@@ -172,6 +172,7 @@ func (c *conn) read() error {
 			if _, err := io.Copy(io.Discard, r); err != nil {
 				return err
 			}
+			c.in.messages.Add(1)
 			c.send(newErrorFrame(errBinary, nil), SlowClose)
 			continue
 		}
@@ -181,6 +182,7 @@ func (c *conn) read() error {
 			err = errText
 		}
 		if err == nil {
+			c.in.messages.Add(1)
 			err = c.handle(buf.b)
 		}
 		inbound.Put(buf)
@@ -321,7 +323,7 @@ func (c *client) gone(cause error) {
 	c.hub.clients.remove(c)
 	c.sub.ch.release()
 	if !c.inGo() {
-		c.hub.disconnected(c.info, cause)
+		c.hub.disconnected(c.totals(), cause)
 	}
 }
 

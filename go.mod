@@ -1,6 +1,6 @@
 module github.com/channels-go/channels
 
-go 1.25
+go 1.25.0
 
 require (
 	github.com/coder/websocket v1.8.15
@@ -9,4 +9,8 @@ require (
 	go.uber.org/goleak v1.3.0
 )
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/time v0.15.0 // indirect
+)

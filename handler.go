@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // serve routes a request. It does so itself, since it tells more than a
@@ -135,7 +136,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		h.log.Error("Identity.Info is not JSON, so nobody could read the presence", "user", id.ID)
 		return ErrInternal
 	}
-	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket}
+	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket, Connected: time.Now()}
 	if !upgrade {
 		info.Transport = transportSSE
 	}
@@ -238,6 +239,15 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 	}
+	WriteError(w, e)
+}
+
+// WriteError answers a request as the hub does where it refuses one: with
+// {"status":"fail","error":{"code","message"}} and the error's HTTP status. It
+// is for the app's own middleware, so that clients know one form of errors.
+// An error that is not, and does not wrap, an [*Error] becomes "internal".
+func WriteError(w http.ResponseWriter, err error) {
+	e := visible(err, ErrInternal)
 	writeJSON(w, e.status(), failure{"fail", errorBody{e.Code, e.Message}})
 }
 

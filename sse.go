@@ -84,6 +84,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	head.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	w.WriteHeader(http.StatusOK)
 	b, last := []byte(retryMillis), false
+	s.out.bytes.Add(int64(len(b)))
 	var buf []byte
 	var frames []*frame
 	for {
