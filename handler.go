@@ -232,22 +232,28 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if e.status() >= 500 && e.cause != nil {
 		h.log.Warn("refused", "path", r.URL.Path, "err", e)
 	}
-	if e.status() == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-		if r.Header.Get("Sec-Fetch-Mode") != "" && wantsStream(r) {
-			refuseStream(w, e)
-			return
-		}
-	}
-	WriteError(w, e)
+	WriteError(w, r, e)
 }
 
 // WriteError answers a request as the hub does where it refuses one: with
 // {"status":"fail","error":{"code","message"}} and the error's HTTP status. It
 // is for the app's own middleware, so that clients know one form of errors.
 // An error that is not, and does not wrap, an [*Error] becomes "internal".
-func WriteError(w http.ResponseWriter, err error) {
+//
+// The statuses 503 and 429 will pass by themselves: they get a Retry-After of
+// 1 s where none is set, and a browser's EventSource, which would give up
+// after an error, gets a stream that ends at once and asks to come back.
+func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := visible(err, ErrInternal)
+	if s := e.status(); s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests {
+		if w.Header().Get("Retry-After") == "" {
+			w.Header().Set("Retry-After", "1")
+		}
+		if r.Header.Get("Sec-Fetch-Mode") != "" && wantsStream(r) {
+			refuseStream(w, e)
+			return
+		}
+	}
 	writeJSON(w, e.status(), failure{"fail", errorBody{e.Code, e.Message}})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -34,7 +35,11 @@ const retryMillis = "retry: 1000\n\n"
 func refuseStream(w http.ResponseWriter, e *Error) {
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	fmt.Fprintf(w, "retry: 3000\n\n%s", newErrorFrame(e, nil).bytes(formatSSE))
+	wait := 3
+	if n, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil {
+		wait = max(wait, n)
+	}
+	fmt.Fprintf(w, "retry: %d000\n\n%s", wait, newErrorFrame(e, nil).bytes(formatSSE))
 }
 
 // serveStream answers GET /channel/{name}/ with server-sent events, as the

@@ -110,10 +110,35 @@ func TestWriteError(t *testing.T) {
 		{errors.New("a secret"), 500, `{"status":"fail","error":{"code":"internal","message":"an error inside of the server, which its log tells of"}}`},
 	} {
 		w := httptest.NewRecorder()
-		channels.WriteError(w, c.err)
+		channels.WriteError(w, httptest.NewRequest("GET", "/", nil), c.err)
 		require.Equal(t, c.status, w.Code)
 		require.Equal(t, c.body+"\n", w.Body.String())
 		require.Equal(t, "application/json; charset=utf-8", w.Header().Get("Content-Type"))
+		require.Empty(t, w.Header().Get("Retry-After"))
+	}
+	slow := &channels.Error{Code: "slow", Message: "later", Status: 429}
+	for _, c := range []struct {
+		name, after, mode string
+		status            int
+		want, body        string
+	}{
+		{"a program", "", "", 429, "1", `{"status":"fail","error":{"code":"slow","message":"later"}}` + "\n"},
+		{"a program, with a time", "7", "", 429, "7", `{"status":"fail","error":{"code":"slow","message":"later"}}` + "\n"},
+		{"a browser", "", "cors", 200, "1", "retry: 3000\n\ndata: {\"header\":\"error\",\"body\":{\"code\":\"slow\",\"msg\":\"later\"}}\n\n"},
+		{"a browser, with a time", "7", "cors", 200, "7", "retry: 7000\n\ndata: {\"header\":\"error\",\"body\":{\"code\":\"slow\",\"msg\":\"later\"}}\n\n"},
+	} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Accept", "text/event-stream")
+		if c.mode != "" {
+			r.Header.Set("Sec-Fetch-Mode", c.mode)
+		}
+		if c.after != "" {
+			w.Header().Set("Retry-After", c.after)
+		}
+		channels.WriteError(w, r, slow)
+		require.Equal(t, c.status, w.Code, c.name)
+		require.Equal(t, c.want, w.Header().Get("Retry-After"), c.name)
+		require.Equal(t, c.body, w.Body.String(), c.name)
 	}
 }
 
