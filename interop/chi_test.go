@@ -20,7 +20,7 @@ func TestChi(t *testing.T) {
 		"timeout":              {middleware.Timeout(time.Hour)}, // a context's: no more than that
 		"cors":                 {cors.Handler(cors.Options{AllowedOrigins: []string{"https://app.example.com"}, AllowCredentials: true})},
 		"request id":           {middleware.RequestID},
-		"all": {middleware.RequestID, middleware.RealIP, middleware.Logger, middleware.Recoverer, middleware.Compress(5), middleware.Timeout(time.Hour),
+		"all": {middleware.RequestID, middleware.Logger, middleware.Recoverer, middleware.Compress(5), middleware.Timeout(time.Hour),
 			middleware.CleanPath, middleware.Heartbeat("/ping"), middleware.Throttle(100), middleware.NoCache,
 			cors.Handler(cors.Options{AllowedOrigins: []string{"https://app.example.com"}, AllowCredentials: true})},
 	} {

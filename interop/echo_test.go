@@ -1,7 +1,6 @@
 package interop_test
 
 import (
-	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -11,7 +10,8 @@ import (
 )
 
 func TestEcho(t *testing.T) {
-	logger := middleware.LoggerWithConfig(middleware.LoggerConfig{Output: io.Discard})
+	logger := middleware.RequestLoggerWithConfig(middleware.RequestLoggerConfig{LogURI: true, LogStatus: true,
+		LogValuesFunc: func(echo.Context, middleware.RequestLoggerValues) error { return nil }})
 	withCORS := middleware.CORSWithConfig(middleware.CORSConfig{AllowOrigins: []string{"https://app.example.com"}, AllowCredentials: true})
 	for name, use := range map[string][]echo.MiddlewareFunc{
 		"bare":            nil,

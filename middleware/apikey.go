@@ -57,22 +57,25 @@ func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 	var k keyring
 	names, hashes := map[string]bool{}, map[[sha256.Size]byte]string{}
 	for i, key := range o.Keys {
+		wrong := func(format string, args ...any) error {
+			return fmt.Errorf("middleware: APIKeyOptions.Keys[%d]%w", i, fmt.Errorf(format, args...))
+		}
 		hash := sha256.Sum256([]byte(key.Key))
 		err := key.Grants.check()
 		switch {
 		case len(key.Name) < 1 || len(key.Name) > 64 || strings.Trim(key.Name, nameCharacters+".") != "":
-			err = fmt.Errorf("Name is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", key.Name)
+			err = wrong(".Name is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", key.Name)
 		case len(key.Key) < minAPIKey || len(key.Key) > maxAPIKey || strings.Trim(key.Key, nameCharacters) != "":
-			err = fmt.Errorf("Key, of %q, has %d bytes; it may be %d to %d of A-Z, a-z, 0-9, '-' and '_'", key.Name, len(key.Key), minAPIKey, maxAPIKey)
+			err = wrong(".Key, of %q, has %d bytes; it may be %d to %d of A-Z, a-z, 0-9, '-' and '_'", key.Name, len(key.Key), minAPIKey, maxAPIKey)
 		case names[key.Name]:
-			err = fmt.Errorf("Name is %q, as another's is", key.Name)
+			err = wrong(".Name is %q, as another's is", key.Name)
 		case hashes[hash] != "":
-			err = fmt.Errorf("Key, of %q, is also that of %q", key.Name, hashes[hash])
+			err = wrong(".Key, of %q, is also that of %q", key.Name, hashes[hash])
 		case err != nil:
-			err = fmt.Errorf("Grants, of %q: %w", key.Name, err)
+			err = wrong(".Grants, of %q: %w", key.Name, err)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("middleware: APIKeyOptions.Keys[%d].%w", i, err)
+			return nil, err
 		}
 		names[key.Name], hashes[hash] = true, key.Name
 		g := key.Grants.clone()

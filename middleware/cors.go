@@ -47,7 +47,7 @@ type CORSOptions struct {
 func CORS(o CORSOptions) (func(http.Handler) http.Handler, error) {
 	c, err := newCORS(o)
 	if err != nil {
-		return nil, fmt.Errorf("middleware: CORSOptions.%w", err)
+		return nil, err
 	}
 	return c.handler, nil
 }
@@ -73,15 +73,15 @@ func newCORS(o CORSOptions) (*cors, error) {
 	c := &cors{origins: slices.Clone(o.Origins), any: slices.Contains(o.Origins, "*")}
 	switch {
 	case len(o.Origins) == 0:
-		return nil, errors.New(`Origins is empty; it may have "https://host", "https://host:port", "https://*.host", or "*" alone`)
+		return nil, errors.New(`middleware: CORSOptions.Origins is empty; it may have "https://host", "https://host:port", "https://*.host", or "*" alone`)
 	case c.any && len(o.Origins) > 1:
-		return nil, fmt.Errorf(`Origins has "*" beside others, which it would include without their cookies; it may have "*" alone`)
+		return nil, errors.New(`middleware: CORSOptions.Origins has "*" beside others, which it would include without their cookies; it may have "*" alone`)
 	case o.MaxAge < 0 || o.MaxAge > 24*time.Hour || o.MaxAge%time.Second != 0:
-		return nil, fmt.Errorf("MaxAge is %v; it may be 1s to 24h0m0s, in whole seconds", o.MaxAge)
+		return nil, fmt.Errorf("middleware: CORSOptions.MaxAge is %v; it may be 1s to 24h0m0s, in whole seconds", o.MaxAge)
 	}
 	for _, s := range o.Origins {
 		if err := origins.Check(s); err != nil {
-			return nil, fmt.Errorf("Origins has %w", err)
+			return nil, fmt.Errorf("middleware: CORSOptions.Origins has %w", err)
 		}
 	}
 	for _, f := range []struct {
@@ -90,7 +90,7 @@ func newCORS(o CORSOptions) (*cors, error) {
 	}{{"Methods", o.Methods}, {"Headers", o.Headers}, {"Exposed", o.Exposed}} {
 		for _, t := range f.tokens {
 			if !isToken(t) || t == "*" {
-				return nil, fmt.Errorf(`%s has %q; it may have names like "GET" or "Content-Type", and no "*", which browsers do not take together with cookies`, f.name, t)
+				return nil, fmt.Errorf(`middleware: CORSOptions.%s has %q; it may have names like "GET" or "Content-Type", and no "*", which browsers do not take together with cookies`, f.name, t)
 			}
 		}
 	}

@@ -107,7 +107,7 @@ func JWT(o JWTOptions) (func(http.Handler) http.Handler, error) {
 		v.log = slog.Default()
 	}
 	if err := v.init(); err != nil {
-		return nil, fmt.Errorf("middleware: JWTOptions.%w", err)
+		return nil, err
 	}
 	return v.handler, nil
 }
@@ -129,20 +129,20 @@ func (v *tokenVerifier) init() error {
 	o := &v.opts
 	switch {
 	case len(o.Keys) == 0 || len(o.Keys) > 100:
-		return fmt.Errorf("Keys has %d keys; it may have 1 to 100", len(o.Keys))
+		return fmt.Errorf("middleware: JWTOptions.Keys has %d keys; it may have 1 to 100", len(o.Keys))
 	case o.Leeway < 0 || o.Leeway > 5*time.Minute:
-		return fmt.Errorf("Leeway is %v; it may be 0 to 5m0s", o.Leeway)
+		return fmt.Errorf("middleware: JWTOptions.Leeway is %v; it may be 0 to 5m0s", o.Leeway)
 	case o.Cookie != "" && (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid() != nil:
-		return fmt.Errorf("Cookie is %q, which is no cookie's name", o.Cookie)
+		return fmt.Errorf("middleware: JWTOptions.Cookie is %q, which is no cookie's name", o.Cookie)
 	}
 	if err := o.Default.check(); err != nil {
-		return fmt.Errorf("Default: %w", err)
+		return fmt.Errorf("middleware: JWTOptions.Default: %w", err)
 	}
 	var algs []string
 	for i, k := range o.Keys {
 		alg, err := algorithm(k.Key)
 		if err != nil {
-			return fmt.Errorf("Keys[%d].Key (ID %q) %w", i, k.ID, err)
+			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) %w", i, k.ID, err)
 		}
 		key := k.Key
 		if b, ok := key.([]byte); ok {

@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -55,14 +56,14 @@ func RateLimit(o RateLimitOptions) (*Limiter, error) {
 		return nil, fmt.Errorf("middleware: RateLimitOptions.MaxEntries is %d; it may be 1024 to 10000000", o.MaxEntries)
 	}
 	if o.Address == (Rate{}) && o.User == (Rate{}) && o.Connection == (Rate{}) {
-		return nil, fmt.Errorf("middleware: RateLimitOptions limit nothing; set Address, User or Connection")
+		return nil, errors.New("middleware: RateLimitOptions limit nothing; set Address, User or Connection")
 	}
 	for _, f := range []struct {
 		name string
 		rate *Rate
 	}{{"Address", &o.Address}, {"User", &o.User}, {"Connection", &o.Connection}} {
-		if err := f.rate.check(); err != nil {
-			return nil, fmt.Errorf("middleware: RateLimitOptions.%s.%w", f.name, err)
+		if err := f.rate.check(f.name); err != nil {
+			return nil, err
 		}
 	}
 	return &Limiter{
@@ -73,14 +74,14 @@ func RateLimit(o RateLimitOptions) (*Limiter, error) {
 }
 
 // check checks a rate, and sets its default.
-func (r *Rate) check() error {
+func (r *Rate) check(name string) error {
 	switch {
 	case *r == (Rate{}):
 		return nil
 	case !(r.PerSecond >= 0.001 && r.PerSecond <= 1_000_000): // NaN too
-		return fmt.Errorf("PerSecond is %v; it may be 0.001 to 1000000", r.PerSecond)
+		return fmt.Errorf("middleware: RateLimitOptions.%s.PerSecond is %v; it may be 0.001 to 1000000", name, r.PerSecond)
 	case r.Burst < 0 || r.Burst > 1_000_000:
-		return fmt.Errorf("Burst is %d; it may be 1 to 1000000", r.Burst)
+		return fmt.Errorf("middleware: RateLimitOptions.%s.Burst is %d; it may be 1 to 1000000", name, r.Burst)
 	case r.Burst == 0:
 		r.Burst = int(math.Ceil(r.PerSecond))
 	}
