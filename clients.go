@@ -19,6 +19,20 @@ type client struct {
 	alive    atomic.Bool // it has given a sign of life since it was asked for one
 	asked    bool        // and it was; the hub's clock alone uses it
 	expiry   *time.Timer
+	in, out  traffic
+}
+
+// traffic counts for a Traffic. What was written and what is read are counted
+// by different goroutines.
+type traffic struct{ messages, bytes atomic.Int64 }
+
+func (t *traffic) total() Traffic { return Traffic{t.messages.Load(), t.bytes.Load()} }
+
+// totals is the client as hooks see it, with what it has carried so far.
+func (c *client) totals() Client {
+	info := c.info
+	info.Received, info.Sent = c.in.total(), c.out.total()
+	return info
 }
 
 // inGo says that the receiver is Go code: no connection, so no hooks for one,

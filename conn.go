@@ -167,6 +167,7 @@ func (c *conn) read() error {
 			if _, err := io.Copy(io.Discard, r); err != nil {
 				return err
 			}
+			c.in.messages.Add(1)
 			c.send(newErrorFrame(errBinary, nil), SlowClose)
 			continue
 		}
@@ -176,6 +177,7 @@ func (c *conn) read() error {
 			err = errText
 		}
 		if ended, _ := c.ended(); err == nil && !ended { // a client that is closed may not go on publishing
+			c.in.messages.Add(1)
 			err = c.handle(buf.b)
 		}
 		inbound.Put(buf)
@@ -315,7 +317,7 @@ func (c *client) gone(cause error) {
 	c.hub.clients.remove(c)
 	c.sub.ch.release()
 	if !c.inGo() {
-		c.hub.disconnected(c.info, cause)
+		c.hub.disconnected(c.totals(), cause)
 	}
 }
 

@@ -31,5 +31,6 @@
 //
 // By default everybody may subscribe and publish, but browsers only from the
 // app's own origin. [Options.Authorize] and [WithIdentity] decide who may do
-// what. The README tells of the protocol, the promises and the limits.
+// what; package middleware has tokens, API keys and rate limits for them. The
+// README tells of the protocol, the promises and the limits.
 package channels

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -143,7 +144,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
 		return ErrInternal
 	}
-	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket}
+	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket, Connected: time.Now()}
 	if !upgrade {
 		info.Transport = transportSSE
 	}
@@ -244,8 +245,23 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		h.log.Log(r.Context(), level, "refused", "path", r.URL.Path, "err", e)
 	}
-	if e.status() == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
+	WriteError(w, r, e)
+}
+
+// WriteError answers a request as the hub does where it refuses one: with
+// {"status":"fail","error":{"code","message"}} and the error's HTTP status. It
+// is for the app's own middleware, so that clients know one form of errors.
+// An error that is not, and does not wrap, an [*Error] becomes "internal".
+//
+// The statuses 503 and 429 will pass by themselves: they get a Retry-After of
+// 1 s where none is set, and a browser's EventSource, which would give up
+// after an error, gets a stream that ends at once and asks to come back.
+func WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	e := visible(err, ErrInternal)
+	if s := e.status(); s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests {
+		if w.Header().Get("Retry-After") == "" {
+			w.Header().Set("Retry-After", "1")
+		}
 		if r.Header.Get("Sec-Fetch-Mode") != "" && wantsStream(r) {
 			refuseStream(w, e)
 			return

@@ -61,6 +61,18 @@ type Client struct {
 	Identity   Identity
 	RemoteAddr string // of the TCP connection, as net/http gives it; empty for Go subscribers
 	Transport  string // "websocket", "sse" or "go"
+
+	// Connected is when the connection's request came. Received and Sent are
+	// what it has carried up to the call of the hook: OnDisconnect gets the
+	// totals. What is being written when a connection is cut counts as sent.
+	Connected      time.Time
+	Received, Sent Traffic
+}
+
+// Traffic is what a connection has carried in one direction.
+type Traffic struct {
+	Messages int64 // errors, acknowledgements and what else the hub says, too
+	Bytes    int64 // of the socket without TLS, or of the stream of events: with framing, pings and compression, without the HTTP handshake
 }
 
 // The values of Client.Transport.

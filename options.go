@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 	"time"
 
+	"github.com/channels-go/channels/internal/origin"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
 )
@@ -48,7 +48,8 @@ type Options struct {
 	// OnConnect is called before a connection is accepted; an error refuses it.
 	OnConnect func(ctx context.Context, c Client) error
 	// OnDisconnect is called once after each connection that OnConnect let
-	// in; reason is nil where the client left by itself.
+	// in, also where the handshake fails after it; c has the connection's
+	// totals, and reason is nil where the client left by itself.
 	OnDisconnect func(c Client, reason error)
 	// OnSubscribe is called right after a connection has been subscribed: what it
 	// publishes reaches the new subscriber.
@@ -203,20 +204,9 @@ func (o *Options) check() error {
 		return fmt.Errorf("channels: Options.Mesh without Options.Store: replicas would each have a list, presence and history of their own; give them a shared Store, or store.NewMemory to say that this is meant")
 	}
 	for _, s := range o.AllowedOrigins {
-		if err := checkOriginPattern(s); err != nil {
-			return err
+		if err := origin.Check(s); err != nil {
+			return fmt.Errorf("channels: Options.AllowedOrigins has %w", err)
 		}
-	}
-	return nil
-}
-
-func checkOriginPattern(s string) error {
-	if s == "*" {
-		return nil
-	}
-	u, err := url.Parse(strings.Replace(s, "://*.", "://", 1))
-	if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || strings.ContainsAny(s, "?#@") || strings.HasSuffix(s, ":") || strings.Contains(u.Host, "*") {
-		return fmt.Errorf(`channels: Options.AllowedOrigins has %q; it may have "https://host", "https://host:port", "https://*.host" and "*"`, s)
 	}
 	return nil
 }

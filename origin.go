@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	origins "github.com/channels-go/channels/internal/origin"
 )
 
 // originAllowed decides by what a browser says of where a request comes from.
@@ -29,7 +31,7 @@ func (h *Hub) originAllowed(r *http.Request, e endpoint) (origin string, ok bool
 		return origin, true
 	}
 	for _, p := range h.opts.AllowedOrigins {
-		if matchOrigin(p, u) {
+		if origins.Match(p, u) {
 			return origin, true
 		}
 	}
@@ -45,38 +47,11 @@ func (h *Hub) anyOrigin() bool {
 	return false
 }
 
-// matchOrigin matches scheme://host[:port], where the host may begin with "*.".
-func matchOrigin(pattern string, u *url.URL) bool {
-	if pattern == "*" {
-		return true
-	}
-	scheme, host, _ := strings.Cut(pattern, "://")
-	if !strings.EqualFold(scheme, u.Scheme) {
-		return false
-	}
-	host, from := withoutDefaultPort(scheme, host), withoutDefaultPort(scheme, u.Host)
-	if suffix, ok := strings.CutPrefix(host, "*"); ok {
-		return len(from) > len(suffix) && strings.EqualFold(from[len(from)-len(suffix):], suffix)
-	}
-	return strings.EqualFold(host, from)
-}
-
-// withoutDefaultPort drops the port that browsers leave out of an origin.
-func withoutDefaultPort(scheme, host string) string {
-	switch strings.ToLower(scheme) {
-	case "http":
-		return strings.TrimSuffix(host, ":80")
-	case "https":
-		return strings.TrimSuffix(host, ":443")
-	}
-	return host
-}
-
 // checkOrigin answers for CORS, and refuses browsers on other websites.
 func (h *Hub) checkOrigin(w http.ResponseWriter, r *http.Request, e endpoint) bool {
 	origin, ok := h.originAllowed(r, e)
 	head := w.Header()
-	if origin != "" {
+	if origin != "" && !headerHas(head, "Vary", "Origin") { // the app's own CORS may have said so
 		head.Add("Vary", "Origin")
 	}
 	if !ok {

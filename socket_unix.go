@@ -62,6 +62,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 			continue
 		case n > 0:
 			c.early, c.chunk = b[:n], b
+			c.in.bytes.Add(int64(n))
 			c.alive.Store(true)
 			return true
 		case err == nil:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -60,7 +61,11 @@ const retryMillis = "retry: 1000\n\n"
 func refuseStream(w http.ResponseWriter, e *Error) {
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	fmt.Fprintf(w, "retry: 3000\n\n%s", newErrorFrame(e, nil).bytes(formatSSE))
+	wait := 3
+	if n, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil {
+		wait = max(wait, n)
+	}
+	fmt.Fprintf(w, "retry: %d000\n\n%s", wait, newErrorFrame(e, nil).bytes(formatSSE))
 }
 
 // serveStream answers GET /channel/{name}/ with server-sent events, as the
@@ -110,6 +115,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	head.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	w.WriteHeader(http.StatusOK)
 	b, last := []byte(retryMillis), false
+	s.out.bytes.Add(int64(len(b)))
 	var buf []byte
 	var frames []*frame
 	for {

@@ -36,6 +36,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	}
 	n, err := w.nc.Read(b)
 	if n > 0 {
+		w.in.bytes.Add(int64(n))
 		w.alive.Store(true)
 	}
 	return n, err
@@ -122,6 +123,7 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if n := rw.Reader.Buffered(); n > 0 {
 		b, _ := rw.Reader.Peek(n) // it is buffered
 		c.early = append([]byte(nil), b...)
+		c.in.bytes.Add(int64(n))
 	}
 	if canTry {
 		switch nc := nc.(type) { // and not what an app may have wrapped around them
@@ -201,6 +203,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	ws, err := websocket.Accept(u, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the handler has checked the origin
 		CompressionMode:    mode,
+		Subprotocols:       []string{subprotocol},
 		OnPingReceived:     c.pong,
 	})
 	switch {
@@ -245,6 +248,11 @@ func checkHandshake(w http.ResponseWriter, r *http.Request) error {
 	}
 	return nil
 }
+
+// subprotocol is what the server chooses where a client offers it. A browser's
+// script can send a token along with a WebSocket only as one more subprotocol,
+// and the browser hangs up on a server that chooses none of those offered.
+const subprotocol = "channels"
 
 // pong answers a ping through the outbox, and tells the library not to.
 func (c *conn) pong(_ context.Context, payload []byte) bool {

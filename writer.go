@@ -102,19 +102,30 @@ func (w *writer) drain(c *conn) {
 	w.add(c) // it is busy: the others have a turn first
 }
 
-// join returns the frames as one run of bytes: the only frame itself, or a
-// copy in *buf.
+// join returns the frames as one run of bytes, which are to be written now:
+// the only frame itself, or a copy in *buf.
 func (c *client) join(buf *[]byte, frames []*frame) (b []byte, last bool) {
+	messages := int64(0)
 	if len(frames) == 1 {
-		return frames[0].bytes(c.format), frames[0].last
+		b, last = frames[0].bytes(c.format), frames[0].last
+		if frames[0].text != nil {
+			messages = 1
+		}
+	} else {
+		b = (*buf)[:0]
+		for _, f := range frames {
+			b = append(b, f.bytes(c.format)...)
+			last = last || f.last
+			if f.text != nil {
+				messages++
+			}
+		}
+		if *buf = b; cap(b) > 4*writeBytes {
+			*buf = nil // a rare long frame is not to be kept
+		}
 	}
-	b = (*buf)[:0]
-	for _, f := range frames {
-		b = append(b, f.bytes(c.format)...)
-		last = last || f.last
-	}
-	if *buf = b; cap(b) > 4*writeBytes {
-		*buf = nil // a rare long frame is not to be kept
-	}
+	// Counted before the write: once a client has a message, it is counted.
+	c.out.messages.Add(messages)
+	c.out.bytes.Add(int64(len(b)))
 	return b, last
 }

@@ -1,6 +1,6 @@
 module github.com/channels-go/channels/bench
 
-go 1.25
+go 1.25.0
 
 require (
 	github.com/channels-go/channels v0.0.0

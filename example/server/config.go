@@ -22,6 +22,7 @@ type config struct {
 	origins  []string
 	drain    time.Duration
 	logLevel slog.Level
+	security security
 }
 
 // parse reads the flags; what they leave out comes from CHANNELS_… variables.
@@ -52,6 +53,10 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		}
 		return nil
 	})
+	cfg.security.flags(fs)
+	if err := refuseSecrets(args); err != nil {
+		return cfg, err
+	}
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -62,15 +67,23 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	var err error
 	fs.VisitAll(func(f *flag.Flag) {
-		key := "CHANNELS_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		key := variable(f.Name)
 		if v, ok := env(key); ok && !given[f.Name] && err == nil {
 			if e := f.Value.Set(v); e != nil {
 				err = fmt.Errorf("%s=%q: %w", key, v, e)
 			}
 		}
 	})
+	if err == nil {
+		err = cfg.security.readSecrets(env)
+	}
 	cfg.history.presence = cfg.presence
 	return cfg, err
+}
+
+// variable is the name of the environment variable for a flag.
+func variable(flag string) string {
+	return "CHANNELS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // patterns match channel names, as path.Match does: * stands for any text

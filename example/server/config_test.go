@@ -119,7 +119,8 @@ func TestConfigErrors(t *testing.T) {
 		var out bytes.Buffer
 		_, err := parse([]string{"-h"}, lookup(nil), &out)
 		require.True(t, errors.Is(err, flag.ErrHelp))
-		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level"} {
+		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level", "-jwt-secret-file", "-jwt-public-key", "-jwt-issuer", "-jwt-audience", "-jwt-cookie", "-api-keys-file",
+			"-anonymous", "-rate-address", "-rate-user", "-rate-connection", "-trusted-proxy", "-log-requests"} {
 			require.Contains(t, out.String(), f)
 		}
 	})

@@ -3,7 +3,12 @@
 //
 //	go run ./example/server -addr 127.0.0.1:8080 -history 'chat.*=1000,24h'
 //
-// Every flag is also an environment variable: -addr is CHANNELS_ADDR. SIGTERM
+// Without keys for tokens (-jwt-secret-file, -jwt-public-key) or API keys
+// (-api-keys-file), everybody may do everything: then keep it on a private
+// address.
+//
+// Every flag is also an environment variable: -addr is CHANNELS_ADDR. Secrets
+// come from files, or from CHANNELS_JWT_SECRET and CHANNELS_API_KEYS. SIGTERM
 // drains: clients are told to connect elsewhere, and the server exits with 0.
 package main
 
@@ -45,13 +50,18 @@ func main() {
 
 // run serves until ctx ends, and then drains.
 func run(ctx context.Context, cfg config, log *slog.Logger) error {
-	hub, err := channels.New(channels.Options{
+	opts := channels.Options{
 		Node:           cfg.node,
 		Channel:        cfg.history.options,
 		AllowedOrigins: cfg.origins,
 		DrainTime:      max(cfg.drain, 1), // 0 would be the default
 		Logger:         log,
-	})
+	}
+	around, err := cfg.security.around(&opts, log)
+	if err != nil {
+		return err
+	}
+	hub, err := channels.New(opts)
 	if err != nil {
 		return err
 	}
@@ -60,7 +70,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		return errors.Join(err, hub.Shutdown(context.Background()))
 	}
 	srv := &http.Server{
-		Handler:           hub.Handler(),
+		Handler:           around(hub.Handler()),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,

@@ -48,11 +48,17 @@ func (r *records) String() string {
 // wait waits for a record with this message. One goroutine at a time.
 func (r *records) wait(t *testing.T, msg string) map[string]any {
 	t.Helper()
+	return r.waitFor(t, msg, "msg", msg)
+}
+
+// waitFor is wait for one in which the key has the value too.
+func (r *records) waitFor(t *testing.T, msg, key, value string) map[string]any {
+	t.Helper()
 	timeout := time.After(patience)
 	for {
 		for _, line := range strings.Split(r.String(), "\n") {
 			var rec map[string]any
-			if json.Unmarshal([]byte(line), &rec) == nil && rec["msg"] == msg {
+			if json.Unmarshal([]byte(line), &rec) == nil && rec["msg"] == msg && rec[key] == value {
 				return rec
 			}
 		}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
+)
+
+// security is who may come, and how fast. A secret comes from a file or from
+// the environment: a command line can be read by everybody on the machine.
+type security struct {
+	jwt         middleware.JWTOptions
+	apiKeys     []middleware.ServerKey
+	anonymous   patterns
+	rates       middleware.RateLimitOptions
+	proxies     []netip.Prefix
+	logRequests bool
+}
+
+func (s *security) flags(fs *flag.FlagSet) {
+	fs.Func("jwt-secret-file", "`FILE` with a secret of 32 bytes or more, with which tokens are signed (HS256); repeatable. Or the secret itself in CHANNELS_JWT_SECRET", func(v string) error {
+		return readFile(v, s.addJWTSecret)
+	})
+	fs.Func("jwt-public-key", "`FILE` with a public key in PEM, with which tokens are verified (RS256, ES256, EdDSA by its kind); repeatable", func(v string) error {
+		return readFile(v, s.addJWTPublicKey)
+	})
+	fs.StringVar(&s.jwt.Issuer, "jwt-issuer", "", "the `ISSUER` that tokens have to be from")
+	fs.StringVar(&s.jwt.Audience, "jwt-audience", "", "the `AUDIENCE` that tokens have to be for")
+	fs.StringVar(&s.jwt.Cookie, "jwt-cookie", "", "`NAME` of a cookie that may hold the token, for server-sent events in browsers")
+	fs.Func("api-keys-file", "`FILE` with the API keys of other servers, as JSON: [{\"name\":\"billing\",\"key\":\"…\",\"publish\":[\"orders.*\"]}], also with \"subscribe\" and \"list\"; repeatable. Or the same JSON in CHANNELS_API_KEYS", func(v string) error {
+		return readFile(v, s.addAPIKeys)
+	})
+	fs.Var(&s.anonymous, "anonymous", "`PATTERN` of channels to which anybody may subscribe without a token or key; repeatable, in the environment separated by spaces")
+	for _, f := range []struct {
+		name, what string
+		rate       *middleware.Rate
+	}{
+		{"rate-address", "requests of one address", &s.rates.Address},
+		{"rate-user", "requests and messages of one user", &s.rates.User},
+		{"rate-connection", "messages over one WebSocket", &s.rates.Connection},
+	} {
+		fs.Func(f.name, "`RATE[,BURST]` that "+f.what+" may have: how many a second, and at once, e.g. 10,50 (default: no limit)", func(v string) (err error) {
+			*f.rate, err = parseRate(v)
+			return err
+		})
+	}
+	fs.Func("trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8; repeatable, in the environment separated by spaces", func(v string) error {
+		for _, f := range strings.Fields(v) {
+			p, err := netip.ParsePrefix(f)
+			if err != nil {
+				return fmt.Errorf("%q is no network like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", f)
+			}
+			s.proxies = append(s.proxies, p)
+		}
+		return nil
+	})
+	fs.BoolFunc("log-requests", "log each request, and each connection when it ends", func(v string) (err error) {
+		if s.logRequests, err = strconv.ParseBool(v); err != nil {
+			return errors.New("it may be true or false")
+		}
+		return nil
+	})
+}
+
+// secrets are the variables that hold a secret themselves, and no flag may.
+var secrets = []struct {
+	name, flag string
+	add        func(*security, []byte) error
+}{
+	{"jwt-secret", "-jwt-secret-file", (*security).addJWTSecret},
+	{"api-keys", "-api-keys-file", (*security).addAPIKeys},
+}
+
+// refuseSecrets refuses a command line with a secret, and does not repeat it.
+func refuseSecrets(args []string) error {
+	for _, arg := range args {
+		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+		for _, s := range secrets {
+			if strings.HasPrefix(arg, "-") && name == s.name {
+				return fmt.Errorf("there is no flag -%s, since a command line can be read by everybody on the machine: set %s in the environment, or give a file with %s", name, variable(name), s.flag)
+			}
+		}
+	}
+	return nil
+}
+
+// readSecrets reads what is only to be had from the environment.
+func (s *security) readSecrets(env func(string) (string, bool)) error {
+	for _, one := range secrets {
+		if v, ok := env(variable(one.name)); ok {
+			if err := one.add(s, []byte(v)); err != nil {
+				return fmt.Errorf("%s: %w", variable(one.name), err) // without the value
+			}
+		}
+	}
+	return nil
+}
+
+// maxFile bounds the files with keys.
+const maxFile = 1 << 20
+
+// readFile gives add what the file holds that a flag or a variable names.
+func readFile(name string, add func([]byte) error) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return err
+	}
+	if len(b) > maxFile {
+		return fmt.Errorf("it has more than %d bytes", maxFile)
+	}
+	return add(b)
+}
+
+func (s *security) addJWTSecret(b []byte) error {
+	b = bytes.TrimRight(b, "\r\n")
+	if len(b) < 32 {
+		return fmt.Errorf("the secret has %d bytes; it has to have 32 or more, e.g. from: openssl rand -hex 32", len(b))
+	}
+	s.jwt.Keys = append(s.jwt.Keys, middleware.JWTKey{Key: b})
+	return nil
+}
+
+func (s *security) addJWTPublicKey(b []byte) error {
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return errors.New(`there is no public key in it; it has to begin with "-----BEGIN PUBLIC KEY-----", as openssl pkey -pubout writes it`)
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("the public key cannot be read: %w", err)
+	}
+	s.jwt.Keys = append(s.jwt.Keys, middleware.JWTKey{Key: key})
+	return nil
+}
+
+func (s *security) addAPIKeys(b []byte) error {
+	var keys []struct {
+		Name string `json:"name"`
+		Key  string `json:"key"`
+		middleware.Grants
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	err := d.Decode(&keys)
+	if err == nil && d.More() {
+		err = errors.New("something follows it")
+	}
+	if err != nil {
+		return fmt.Errorf(`API keys have to be JSON like [{"name":"billing","key":"…","publish":["orders.*"],"subscribe":["orders.*"],"list":true}]: %w`, err)
+	}
+	for _, k := range keys {
+		s.apiKeys = append(s.apiKeys, middleware.ServerKey{Name: k.Name, Key: k.Key, Grants: k.Grants})
+	}
+	return nil
+}
+
+func parseRate(v string) (r middleware.Rate, err error) {
+	rate, burst, hasBurst := strings.Cut(v, ",")
+	if r.PerSecond, err = strconv.ParseFloat(rate, 64); err == nil && hasBurst {
+		r.Burst, err = strconv.Atoi(burst)
+	}
+	if err != nil || !(r.PerSecond >= 0.001 && r.PerSecond <= 1_000_000) || hasBurst && (r.Burst < 1 || r.Burst > 1_000_000) {
+		return r, errors.New("it has the form RATE or RATE,BURST, e.g. 10 or 0.5,20: 0.001 to 1000000 a second, and 1 to 1000000 at once")
+	}
+	return r, nil
+}
+
+// around sets the hub's hooks, and returns what goes around its handler.
+func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Handler) http.Handler, error) {
+	var stack []func(http.Handler) http.Handler // the first outermost
+	add := func(m func(http.Handler) http.Handler, err error) error {
+		stack = append(stack, m)
+		return err
+	}
+	var errs []error
+	if len(s.proxies) > 0 {
+		errs = append(errs, add(middleware.TrustProxies(s.proxies...)))
+	}
+	if s.logRequests {
+		access := middleware.Log(middleware.LogOptions{Logger: log, Skip: func(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }})
+		o.OnConnect, o.OnDisconnect = access.OnConnect, access.OnDisconnect
+		add(access.Handler, nil)
+	}
+	add(middleware.Recover(log), nil)
+	limits := s.rates != middleware.RateLimitOptions{}
+	tokens, keys := len(s.jwt.Keys) > 0, len(s.apiKeys) > 0
+	if len(o.AllowedOrigins) > 0 && (tokens || keys || limits) { // so that scripts can read why they are refused
+		origins := o.AllowedOrigins
+		if slices.Contains(origins, "*") {
+			origins = []string{"*"}
+		}
+		errs = append(errs, add(middleware.CORS(middleware.CORSOptions{Origins: origins})))
+	}
+	if keys {
+		errs = append(errs, add(middleware.APIKey(middleware.APIKeyOptions{Keys: s.apiKeys})))
+	}
+	var limiter *middleware.Limiter
+	if limits {
+		var err error
+		if limiter, err = middleware.RateLimit(s.rates); err != nil {
+			return nil, err
+		}
+		o.OnPublish = limiter.OnPublish
+		add(limiter.ByAddress, nil)
+	}
+	switch {
+	case tokens:
+		jwt := s.jwt
+		jwt.Logger, jwt.Optional = log, len(s.anonymous) > 0
+		errs = append(errs, add(middleware.JWT(jwt)))
+	case s.jwt.Issuer != "" || s.jwt.Audience != "" || s.jwt.Cookie != "":
+		return nil, errors.New("-jwt-issuer, -jwt-audience and -jwt-cookie need a key: -jwt-secret-file or -jwt-public-key")
+	}
+	if limits {
+		add(limiter.ByUser, nil)
+	}
+	switch {
+	case tokens || keys:
+		o.Authorize = middleware.Authorize
+		errs = append(errs, add(middleware.Anonymous(middleware.Grants{Subscribe: s.anonymous})))
+	case len(s.anonymous) > 0:
+		return nil, errors.New("-anonymous needs -jwt-secret-file, -jwt-public-key or -api-keys-file: without them, everybody may do everything")
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return func(h http.Handler) http.Handler {
+		for _, m := range slices.Backward(stack) {
+			h = m(h)
+		}
+		return h
+	}, nil
+}

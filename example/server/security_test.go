@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/middleware"
+)
+
+const (
+	testSecret = "0123456789abcdef0123456789abcdef"
+	testKey    = "key-0123456789-0123456789"
+	testKeys   = `[{"name":"billing","key":"` + testKey + `","publish":["orders.*"],"subscribe":["*"],"list":true}]`
+)
+
+// file writes a file for a test.
+func file(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "a file")
+	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+	return name
+}
+
+func publicKey(t *testing.T) (ed25519.PublicKey, string) {
+	t.Helper()
+	pub, _, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	require.NoError(t, err)
+	return pub, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+func TestSecurityConfig(t *testing.T) {
+	pub, text := publicKey(t)
+	want := security{
+		jwt:         middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: []byte(testSecret)}, {Key: pub}}, Issuer: "us", Audience: "chat", Cookie: "session"},
+		apiKeys:     []middleware.ServerKey{{Name: "billing", Key: testKey, Grants: middleware.Grants{Publish: []string{"orders.*"}, Subscribe: []string{"*"}, List: true}}},
+		anonymous:   patterns{"news", "a.*"},
+		rates:       middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 10, Burst: 50}, User: middleware.Rate{PerSecond: 0.5}, Connection: middleware.Rate{PerSecond: 5, Burst: 5}},
+		proxies:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/48")},
+		logRequests: true,
+	}
+	secret, key, keys := file(t, testSecret+"\n"), file(t, text), file(t, testKeys)
+	got, err := parse([]string{"-jwt-secret-file", secret, "-jwt-public-key", key, "-jwt-issuer", "us", "-jwt-audience", "chat", "-jwt-cookie", "session", "-api-keys-file", keys,
+		"-anonymous", "news", "-anonymous", "a.*", "-rate-address", "10,50", "-rate-user", "0.5", "-rate-connection", "5,5", "-trusted-proxy", "10.0.0.0/8", "-trusted-proxy", "2001:db8::/48", "-log-requests"},
+		lookup(nil), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, want, got.security)
+
+	want.jwt.Keys = []middleware.JWTKey{{Key: pub}, {Key: []byte(testSecret)}}
+	got, err = parse(nil, lookup(map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_JWT_PUBLIC_KEY": key, "CHANNELS_JWT_ISSUER": "us", "CHANNELS_JWT_AUDIENCE": "chat",
+		"CHANNELS_JWT_COOKIE": "session", "CHANNELS_API_KEYS": testKeys, "CHANNELS_ANONYMOUS": "news a.*", "CHANNELS_RATE_ADDRESS": "10,50", "CHANNELS_RATE_USER": "0.5",
+		"CHANNELS_RATE_CONNECTION": "5,5", "CHANNELS_TRUSTED_PROXY": "10.0.0.0/8 2001:db8::/48", "CHANNELS_LOG_REQUESTS": "true"}), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, want, got.security)
+}
+
+func TestSecurityConfigErrors(t *testing.T) {
+	for name, c := range map[string]struct{ flag, value, allowed string }{
+		"no such file":          {"-jwt-secret-file", "/none", "no such file"},
+		"a short secret":        {"-jwt-secret-file", file(t, "short"), "has 5 bytes; it has to have 32 or more"},
+		"a file far too long":   {"-jwt-secret-file", file(t, strings.Repeat("x", maxFile+1)), "more than 1048576 bytes"},
+		"no PEM":                {"-jwt-public-key", file(t, testSecret), "-----BEGIN PUBLIC KEY-----"},
+		"a broken key":          {"-jwt-public-key", file(t, "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), "cannot be read"},
+		"a private key":         {"-jwt-public-key", file(t, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "PUBLIC KEY"},
+		"keys that are no JSON": {"-api-keys-file", file(t, testKey), "JSON like"},
+		"a field unknown":       {"-api-keys-file", file(t, `[{"nam":"x"}]`), `unknown field "nam"`},
+		"something behind":      {"-api-keys-file", file(t, `[] []`), "something follows"},
+		"a rate of words":       {"-rate-user", "fast", "0.001 to 1000000"},
+		"a rate of nothing":     {"-rate-user", "0", "0.001 to 1000000"},
+		"a rate, not a number":  {"-rate-user", "NaN", "0.001 to 1000000"},
+		"a burst of nothing":    {"-rate-address", "1,0", "1 to 1000000 at once"},
+		"a burst of words":      {"-rate-connection", "1,x", "1 to 1000000 at once"},
+		"a proxy, no network":   {"-trusted-proxy", "10.0.0.1", "10.0.0.0/8"},
+		"a bad pattern":         {"-anonymous", "a[", `"a["`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse([]string{c.flag, c.value}, lookup(nil), io.Discard)
+			require.ErrorContains(t, err, c.allowed)
+			require.ErrorContains(t, err, c.flag)
+			_, err = parse(nil, lookup(map[string]string{variable(c.flag[1:]): c.value}), io.Discard)
+			require.ErrorContains(t, err, c.allowed)
+			require.ErrorContains(t, err, variable(c.flag[1:]))
+		})
+	}
+	_, err := parse(nil, lookup(map[string]string{"CHANNELS_LOG_REQUESTS": "yes"}), io.Discard)
+	require.ErrorContains(t, err, "true or false")
+}
+
+// A secret is not taken from the command line, and not repeated.
+func TestSecretsAreNotTakenFromTheCommandLine(t *testing.T) {
+	for _, args := range [][]string{
+		{"-jwt-secret", testSecret}, {"--jwt-secret=" + testSecret}, {"-addr", ":1", "-jwt-secret=" + testSecret}, {"-api-keys", testKeys}, {"--api-keys", testKeys},
+	} {
+		var out bytes.Buffer
+		_, err := parse(args, lookup(nil), &out)
+		require.ErrorContains(t, err, "in the environment, or give a file with")
+		for _, said := range []string{err.Error(), out.String()} {
+			require.NotContains(t, said, testSecret)
+			require.NotContains(t, said, testKey)
+		}
+	}
+	for name, value := range map[string]string{"CHANNELS_JWT_SECRET": "too-short", "CHANNELS_API_KEYS": `[{"name":"too-short"`} {
+		_, err := parse(nil, lookup(map[string]string{name: value}), io.Discard)
+		require.ErrorContains(t, err, name)
+		require.NotContains(t, err.Error(), "too-short")
+	}
+}
+
+func TestSecurityThatMakesNoSense(t *testing.T) {
+	for says, c := range map[string]struct {
+		args []string
+		env  map[string]string
+	}{
+		"-anonymous needs":                         {args: []string{"-anonymous", "news"}},
+		"-jwt-issuer, -jwt-audience":               {args: []string{"-jwt-issuer", "us"}},
+		"cannot be trusted":                        {args: []string{"-trusted-proxy", "0.0.0.0/0"}},
+		"has 0 bytes; it may be 16":                {env: map[string]string{"CHANNELS_API_KEYS": `[{"name":"a","key":""}]`}},
+		`Cookie is "a b"`:                          {args: []string{"-jwt-cookie", "a b"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
+		`Anonymous: subscribe has the pattern "a?`: {args: []string{"-anonymous", "a?"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
+	} {
+		cfg, err := parse(c.args, lookup(c.env), io.Discard)
+		require.NoError(t, err)
+		err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
+		require.ErrorContains(t, err, says)
+	}
+}
+
+func call(t *testing.T, method, url, body string, header ...string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(b)
+}
+
+// Users with tokens, a server with a key, visitors with neither, limits, and a
+// log of it all.
+func TestServerWithSecurity(t *testing.T) {
+	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-anonymous", "news", "-rate-connection", "0.001,2", "-rate-address", "1000", "-trusted-proxy", "127.0.0.0/8", "-log-requests",
+		"-origin", "https://app.example.com", "-jwt-cookie", "session"},
+		lookup(map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_API_KEYS": testKeys}), io.Discard)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := newRecords()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
+	addr := log.wait(t, "listening")["addr"].(string)
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix(),
+		"channels": middleware.Grants{Subscribe: []string{"chat.*"}, Publish: []string{"chat.*"}}}).SignedString([]byte(testSecret))
+	require.NoError(t, err)
+
+	ws, _, err := websocket.Dial(ctx, "ws://"+addr+"/channel/chat.1/", &websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + token},
+		HTTPHeader: http.Header{"X-Forwarded-For": {"203.0.113.9"}}})
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	for i := range 3 {
+		require.NoError(t, ws.Write(ctx, websocket.MessageText, []byte(`{"header":"x","body":1}`)))
+		m, err := next(ws)
+		require.NoError(t, err)
+		if i == 2 {
+			require.Contains(t, string(m.Body), "rate_limited")
+			break
+		}
+		require.Equal(t, "x", m.Header)
+		_, err = next(ws)
+		require.NoError(t, err)
+	}
+	publish := func(channel string, header ...string) int {
+		code, _ := call(t, "POST", "http://"+addr+"/v1/channel/"+channel+"/publish", `{"header":"x","body":1}`, header...)
+		return code
+	}
+	require.Equal(t, 200, publish("orders.1", "X-API-Key", testKey))
+	require.Equal(t, 403, publish("chat.1", "X-API-Key", testKey))
+	require.Equal(t, 200, publish("chat.1", "Authorization", "Bearer "+token))
+	require.Equal(t, 403, publish("news"))
+	require.Equal(t, 401, publish("news", "Authorization", "Bearer a.b.c"))
+	join(t, addr, "news").CloseNow()
+	_, _, err = websocket.Dial(ctx, "ws://"+addr+"/channel/chat.1/", nil)
+	require.Error(t, err)
+	get(t, addr, "/readyz")
+	ws.CloseNow()
+	require.Equal(t, "203.0.113.9:0", log.waitFor(t, "websocket", "user", "ann")["remote"])
+	require.NotContains(t, log.String(), token)
+	require.NotContains(t, log.String(), testKey)
+	require.NotContains(t, log.String(), `"path":"/readyz"`)
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	require.NoError(t, <-done)
+}

@@ -1,0 +1,118 @@
+// Package interop_test proves that the hub works behind the routers that apps
+// use, with the middleware that comes with them. It is a module of its own, so
+// that nobody who uses the hub gets them as dependencies.
+package interop_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/channels-go/channels"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what has to come.
+const patience = 20 * time.Second
+
+// newHub is a hub with history, so that its answers have something to compress.
+func newHub(t *testing.T) *channels.Hub {
+	t.Helper()
+	hub, err := channels.New(channels.Options{
+		Logger:         slog.New(slog.DiscardHandler),
+		Channel:        func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} },
+		AllowedOrigins: []string{"https://app.example.com"},
+	})
+	require.NoError(t, err)
+	return hub
+}
+
+// check uses a hub that is mounted at /rt in all ways that clients do.
+func check(t *testing.T, hub *channels.Hub, h http.Handler) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(t, hub.Shutdown(ctx))
+		s.Close()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	client := &http.Client{Transport: tr}
+
+	// A WebSocket: join, and publish over it.
+	ws, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.URL, "http")+"/rt/channel/a/", &websocket.DialOptions{
+		HTTPClient: client, Subprotocols: []string{"channels"},
+		HTTPHeader: http.Header{"Accept-Encoding": {"gzip, deflate, br"}, "Origin": {"https://app.example.com"}}})
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	require.Equal(t, "channels", ws.Subprotocol())
+	read := func(part string) {
+		t.Helper()
+		_, b, err := ws.Read(ctx)
+		require.NoError(t, err)
+		require.Contains(t, string(b), part)
+	}
+	require.NoError(t, ws.Write(ctx, websocket.MessageText, []byte(`{"header":"ws","body":1}`)))
+	read(`{"header":"ws","body":1,"offset":1`)
+	read(`{"header":"exchange"`)
+
+	// A stream: each event comes at once, the headers too.
+	r, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/rt/channel/a/", nil)
+	require.NoError(t, err)
+	r.Header.Set("Accept", "text/event-stream")
+	resp, err := client.Do(r) // takes gzip, as browsers do
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, 200, resp.StatusCode)
+	lines := bufio.NewScanner(resp.Body)
+	event := func(part string) {
+		t.Helper()
+		for lines.Scan() {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				require.Contains(t, data, part)
+				return
+			}
+		}
+		require.FailNow(t, "the stream has ended", "%v", lines.Err())
+	}
+
+	// Publishes over HTTP, which both get.
+	publish := func(path, body string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/rt"+path, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Origin", "https://app.example.com")
+		resp, err := client.Do(r) // asks for gzip, and unpacks it
+		require.NoError(t, err)
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		require.NoError(t, err)
+		require.Contains(t, string(b), `{"status":"`)
+		require.Len(t, resp.Header.Values("Access-Control-Allow-Origin"), 1)
+		return resp
+	}
+	require.Equal(t, 200, publish("/v1/channel/a/publish", `{"header":"http","body":2}`).StatusCode)
+	read(`{"header":"http","body":2`)
+	event(`{"header":"http","body":2`)
+	require.NoError(t, ws.Write(ctx, websocket.MessageText, []byte(`{"header":"ws","body":3}`)))
+	event(`{"header":"ws","body":3`)
+	require.Equal(t, 400, publish("/v1/channel/a/publish", `{`).StatusCode, "errors too")
+	require.Equal(t, 200, publish("/v1/publish", `{"channels":["a","b"],"header":"both","body":4}`).StatusCode)
+	event(`{"header":"both","body":4`)
+
+}

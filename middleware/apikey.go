@@ -1,0 +1,146 @@
+package middleware
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/channels-go/channels"
+)
+
+// ServerKey is an API key: a secret that a server of the app's own shows.
+type ServerKey struct {
+	// Name says whose key it is, in logs and in Identity.ID, as "apikey:NAME".
+	// 1 to 64 of A-Z, a-z, 0-9, "-", "_" and "."; no two keys may share one.
+	Name string
+	// Key is 16 to 256 of A-Z, a-z, 0-9, "-" and "_"; take it from a random
+	// source: openssl rand -hex 32.
+	Key string
+	// Grants are what it allows.
+	Grants Grants
+}
+
+// APIKeyOptions configure [APIKey].
+type APIKeyOptions struct {
+	// Keys are 1 to 1000. Two of one owner let a key be replaced without a break.
+	Keys []ServerKey
+}
+
+const (
+	minAPIKey = 16
+	maxAPIKey = 256
+)
+
+const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+// APIKey authenticates the app's other servers, e.g. to publish, by a key in
+// the header "X-API-Key: KEY" or "Authorization: Bearer KEY", never in the
+// URL. They get the Identity "apikey:NAME" and the key's [Grants], for
+// [Authorize]. The time to find a key says nothing about the keys.
+//
+// It goes around [JWT], which lets a request with a valid key through, and
+// around the [Limiter]'s, which do not hold it up. A request without a key
+// goes on as it came, and so does a bearer token with a "." in it, as each JWT
+// has: no key has one. A key that is none of Keys is refused with 401,
+// WWW-Authenticate and the code "bad_api_key".
+//
+// Channels whose option is channels.PublishersServer take no messages over
+// HTTP, with a key neither: leave that option out, and give no user the right.
+//
+// An error names the option that is wrong, and what is allowed; never a key.
+func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
+	if len(o.Keys) == 0 || len(o.Keys) > 1000 {
+		return nil, fmt.Errorf("middleware: APIKeyOptions.Keys has %d keys; it may have 1 to 1000", len(o.Keys))
+	}
+	var k keyring
+	names, hashes := map[string]bool{}, map[[sha256.Size]byte]string{}
+	for i, key := range o.Keys {
+		wrong := func(format string, args ...any) error {
+			return fmt.Errorf("middleware: APIKeyOptions.Keys[%d]%w", i, fmt.Errorf(format, args...))
+		}
+		hash := sha256.Sum256([]byte(key.Key))
+		err := key.Grants.check()
+		switch {
+		case len(key.Name) < 1 || len(key.Name) > 64 || strings.Trim(key.Name, nameCharacters+".") != "":
+			err = wrong(".Name is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", key.Name)
+		case len(key.Key) < minAPIKey || len(key.Key) > maxAPIKey || strings.Trim(key.Key, nameCharacters) != "":
+			err = wrong(".Key, of %q, has %d bytes; it may be %d to %d of A-Z, a-z, 0-9, '-' and '_'", key.Name, len(key.Key), minAPIKey, maxAPIKey)
+		case names[key.Name]:
+			err = wrong(".Name is %q, as another's is", key.Name)
+		case hashes[hash] != "":
+			err = wrong(".Key, of %q, is also that of %q", key.Name, hashes[hash])
+		case err != nil:
+			err = wrong(".Grants, of %q: %w", key.Name, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		names[key.Name], hashes[hash] = true, key.Name
+		g := key.Grants.clone()
+		g.server = true
+		k = append(k, hashedKey{hash, channels.Identity{ID: "apikey:" + key.Name, Value: g}})
+	}
+	return k.handler, nil
+}
+
+// A keyring knows keys by their hashes only.
+type keyring []hashedKey
+
+type hashedKey struct {
+	hash [sha256.Size]byte
+	id   channels.Identity
+}
+
+func (k keyring) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key, found, err := apiKey(r.Header)
+		if err == nil && found {
+			id, ok := k.find(key)
+			if ok {
+				noteUser(r.Context(), id.ID)
+				next.ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), id)))
+				return
+			}
+			err = ErrBadAPIKey
+		}
+		if err != nil {
+			unauthorized(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// apiKey returns the key that a request has, if any.
+func apiKey(h http.Header) (key string, found bool, err error) {
+	switch vs := h.Values("X-Api-Key"); len(vs) {
+	case 0:
+	case 1:
+		return vs[0], true, nil
+	default:
+		return "", false, &channels.Error{Code: ErrBadAPIKey.Code, Status: ErrBadAPIKey.Status, Message: fmt.Sprintf("the request has %d headers X-API-Key", len(vs))}
+	}
+	token, found, err := bearer(h)
+	if err != nil || !found || strings.Contains(token, ".") {
+		return "", false, err // of somebody else, or a JWT
+	}
+	return token, true, nil
+}
+
+// find compares with all keys, however early one fits.
+func (k keyring) find(key string) (id channels.Identity, ok bool) {
+	if len(key) < minAPIKey || len(key) > maxAPIKey {
+		return id, false
+	}
+	hash := sha256.Sum256([]byte(key))
+	at := -1
+	for i := range k {
+		at = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(k[i].hash[:], hash[:]), i, at)
+	}
+	if at < 0 {
+		return id, false
+	}
+	return k[at].id, true
+}

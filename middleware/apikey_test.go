@@ -1,0 +1,110 @@
+package middleware_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
+)
+
+const (
+	billingKey = "billing-key-0123456789"
+	reportsKey = "reports-key-0123456789"
+)
+
+func apiKeys() wrapper {
+	return must(middleware.APIKey(middleware.APIKeyOptions{Keys: []middleware.ServerKey{
+		{Name: "billing", Key: billingKey, Grants: middleware.Grants{Publish: []string{"orders.*"}}},
+		{Name: "reports", Key: reportsKey, Grants: middleware.Grants{Subscribe: []string{"*"}, List: true}},
+	}}))
+}
+
+func TestAPIKey(t *testing.T) {
+	s := serve(t, channels.Options{Authorize: middleware.Authorize}, apiKeys())
+	for name, c := range map[string]struct {
+		header []string
+		status int
+		code   string
+	}{
+		"X-API-Key":           {[]string{"X-API-Key", billingKey}, 200, ""},
+		"Bearer":              {[]string{"Authorization", "Bearer " + billingKey}, 200, ""},
+		"both":                {[]string{"X-API-Key", billingKey, "Authorization", "Bearer not.this"}, 200, ""},
+		"another's":           {[]string{"X-API-Key", reportsKey}, 403, "forbidden"},
+		"none":                {nil, 403, "forbidden"},
+		"a wrong one":         {[]string{"X-API-Key", billingKey + "x"}, 401, "bad_api_key"},
+		"a prefix":            {[]string{"X-API-Key", billingKey[:20]}, 401, "bad_api_key"},
+		"a wrong bearer":      {[]string{"Authorization", "Bearer " + billingKey + "x"}, 401, "bad_api_key"},
+		"an empty one":        {[]string{"X-API-Key", ""}, 401, "bad_api_key"},
+		"a long one":          {[]string{"X-API-Key", strings.Repeat("x", 5000)}, 401, "bad_api_key"},
+		"two":                 {[]string{"X-API-Key", billingKey, "X-API-Key", billingKey}, 401, "bad_api_key"},
+		"a JWT":               {[]string{"Authorization", "Bearer a.b.c"}, 403, "forbidden"}, // not ours
+		"another scheme":      {[]string{"Authorization", "Basic " + billingKey}, 403, "forbidden"},
+		"a wrong one, in all": {[]string{"X-API-Key", "x", "Authorization", "Bearer " + billingKey}, 401, "bad_api_key"},
+	} {
+		a := s.publish("orders.1", "1", c.header...)
+		require.Equal(t, c.status, a.status, "%s: %s", name, a.body)
+		require.Equal(t, c.code, a.code(), name)
+		if c.status == 401 {
+			require.Equal(t, `Bearer realm="channels", error="invalid_token"`, a.header.Get("WWW-Authenticate"), name)
+		}
+	}
+	require.Equal(t, 403, s.do("POST", "/v1/channel/orders.1/publish?api_key="+billingKey+"&key="+billingKey, `{"header":"x","body":1}`).status, "never from the URL")
+	require.Equal(t, 403, s.publish("chat.1", "1", "X-API-Key", billingKey).status)
+	require.Equal(t, 403, s.do("GET", "/v1/channel", "", "X-API-Key", billingKey).status)
+	require.Equal(t, 200, s.do("GET", "/v1/channel", "", "X-API-Key", reportsKey).status)
+}
+
+// Around JWT: servers come with a key, users with a token.
+func TestAPIKeyAroundJWT(t *testing.T) {
+	s := serve(t, channels.Options{Authorize: middleware.Authorize}, apiKeys(), hs256(middleware.JWTOptions{}))
+	bearer := "Bearer " + token("ann", nil)
+	require.Equal(t, 200, s.publish("orders.1", "1", "X-API-Key", billingKey).status)
+	require.Equal(t, 200, s.publish("orders.1", "1", "Authorization", "Bearer "+billingKey).status)
+	require.Equal(t, 200, s.publish("chat.1", "1", "Authorization", bearer).status)
+	require.Equal(t, 403, s.publish("orders.1", "1", "Authorization", bearer).status)
+	require.Equal(t, "no_token", s.publish("orders.1", "1").code())
+	require.Equal(t, "bad_token", s.publish("orders.1", "1", "Authorization", "Bearer a.b.c").code())
+	require.Equal(t, 200, s.publish("orders.1", "1", "X-API-Key", billingKey, "Authorization", bearer).status, "the key counts")
+	a := try(stack(who, apiKeys(), hs256(middleware.JWTOptions{})), "GET", "/", "", "X-API-Key", billingKey)
+	require.Contains(t, a.body, `"id":"apikey:billing"`)
+	// A user of that name is no server.
+	a = try(stack(who, apiKeys(), hs256(middleware.JWTOptions{})), "GET", "/", "", "Authorization", "Bearer "+token("apikey:billing", nil))
+	require.Contains(t, a.body, `"subscribe":["chat.*"]`)
+}
+
+func TestAPIKeyOverAWebSocket(t *testing.T) {
+	s := serve(t, channels.Options{Authorize: middleware.Authorize}, apiKeys(), hs256(middleware.JWTOptions{}))
+	w := s.join("orders.1", "X-API-Key", reportsKey)
+	require.Equal(t, 200, s.publish("orders.1", "1", "X-API-Key", billingKey).status)
+	w.want(`{"header":"x","body":1}`)
+	w.send(`{"header":"x","body":2}`)
+	w.wantError("forbidden")
+}
+
+func TestAPIKeyOptions(t *testing.T) {
+	one := func(name, key string) middleware.ServerKey { return middleware.ServerKey{Name: name, Key: key} }
+	for says, keys := range map[string][]middleware.ServerKey{
+		"Keys has 0 keys; it may have 1 to 1000":           nil,
+		"Keys has 1001 keys":                               make([]middleware.ServerKey, 1001),
+		`Keys[0].Name is ""; it may be 1 to 64`:            {one("", billingKey)},
+		`Keys[0].Name is "a b"`:                            {one("a b", billingKey)},
+		`Keys[1].Name is "a", as another's is`:             {one("a", billingKey), one("a", reportsKey)},
+		`Keys[1].Key, of "b", is also that of "a"`:         {one("a", billingKey), one("b", billingKey)},
+		`Keys[0].Key, of "a", has 0 bytes; it may be 16 `:  {one("a", "")},
+		`Keys[0].Key, of "a", has 15 bytes`:                {one("a", "123456789012345")},
+		`Keys[0].Key, of "a", has 257 bytes`:               {one("a", strings.Repeat("x", 257))},
+		`Keys[0].Key, of "a", has 24 bytes; it may be 16 `: {one("a", "with.dots.0123456789abcd")},
+		`Grants, of "a": publish has the pattern "a b"`:    {{Name: "a", Key: billingKey, Grants: middleware.Grants{Publish: []string{"a b"}}}},
+	} {
+		_, err := middleware.APIKey(middleware.APIKeyOptions{Keys: keys})
+		require.ErrorContains(t, err, says)
+		for _, k := range keys {
+			if k.Key != "" {
+				require.NotContains(t, err.Error(), k.Key)
+			}
+		}
+	}
+}

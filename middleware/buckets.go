@@ -1,0 +1,89 @@
+package middleware
+
+import (
+	"container/list"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// buckets are token buckets by key, in shards of which each forgets first
+// what was used the longest time ago. A bucket that is full again says nothing
+// that a new one does not say, so it goes when another comes.
+type buckets[K comparable] struct {
+	rate   Rate
+	max    int // in each shard
+	seed   maphash.Seed
+	shards [shardCount]shard[K]
+}
+
+const shardCount = 16
+
+type shard[K comparable] struct {
+	mu    sync.Mutex // guards the fields below
+	byKey map[K]*list.Element
+	used  list.List // of *bucket[K]; in front the one used last
+}
+
+type bucket[K comparable] struct {
+	key     K
+	limiter *rate.Limiter
+}
+
+// newBuckets returns nil, which limits nothing, for the zero Rate.
+func newBuckets[K comparable](r Rate, entries int) *buckets[K] {
+	if r == (Rate{}) {
+		return nil
+	}
+	return &buckets[K]{rate: r, max: (entries + shardCount - 1) / shardCount, seed: maphash.MakeSeed()}
+}
+
+// take takes one from the key's bucket. It returns 0, or after what time there
+// will be one.
+func (b *buckets[K]) take(key K) time.Duration {
+	if b == nil {
+		return 0
+	}
+	s := &b.shards[maphash.Comparable(b.seed, key)%shardCount]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	l := s.get(b, key, now)
+	if l.AllowN(now, 1) {
+		return 0
+	}
+	wait := time.Duration((1 - l.TokensAt(now)) / b.rate.PerSecond * float64(time.Second))
+	return max(wait, time.Nanosecond)
+}
+
+// get returns the key's bucket, a full one where there was none.
+func (s *shard[K]) get(b *buckets[K], key K, now time.Time) *rate.Limiter {
+	if e := s.byKey[key]; e != nil {
+		s.used.MoveToFront(e)
+		return e.Value.(*bucket[K]).limiter
+	}
+	if s.byKey == nil {
+		s.byKey = make(map[K]*list.Element)
+	}
+	for range 2 { // more than come, so that what is idle gets less
+		if e := s.used.Back(); e != nil && (len(s.byKey) >= b.max || e.Value.(*bucket[K]).limiter.TokensAt(now) >= float64(b.rate.Burst)) {
+			delete(s.byKey, s.used.Remove(e).(*bucket[K]).key)
+		}
+	}
+	l := rate.NewLimiter(rate.Limit(b.rate.PerSecond), b.rate.Burst)
+	s.byKey[key] = s.used.PushFront(&bucket[K]{key, l})
+	return l
+}
+
+// len is how many buckets there are.
+func (b *buckets[K]) len() (n int) {
+	for i := range b.shards {
+		s := &b.shards[i]
+		s.mu.Lock()
+		n += len(s.byKey)
+		s.mu.Unlock()
+	}
+	return n
+}

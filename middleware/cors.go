@@ -1,0 +1,145 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	origins "github.com/channels-go/channels/internal/origin"
+)
+
+// CORSOptions configure [CORS].
+type CORSOptions struct {
+	// Origins are the websites whose scripts may read answers:
+	// "https://app.example.com", or "https://*.example.com" for any
+	// subdomain; these with their visitors' cookies. "*" is every website,
+	// without cookies, and has to stand alone.
+	Origins []string
+	// Methods that scripts may use. Default: GET, HEAD, POST, PUT, PATCH, DELETE.
+	Methods []string
+	// Headers that scripts may send. Default: Authorization, Content-Type,
+	// Idempotency-Key, Last-Event-ID.
+	Headers []string
+	// Exposed are the headers of answers that scripts may read, beside those
+	// that they always may. Default: Retry-After, WWW-Authenticate.
+	Exposed []string
+	// MaxAge is for how long a browser may remember the answer to a
+	// preflight. Default 10 min; up to 24 h, in whole seconds.
+	MaxAge time.Duration
+}
+
+// CORS tells browsers which other websites' scripts may read an app's answers
+// (the Fetch standard's CORS protocol), and answers their preflights. It is
+// for the app's own routes, and for refusals by [JWT] and [RateLimit] around a
+// hub; the hub has its own for its endpoints, with Options.AllowedOrigins, and
+// the headers of both do not add up. List in both who may connect and publish:
+// a preflight that CORS allows does not reach the hub, but the request does.
+//
+// CORS refuses nothing: it is browsers that keep an answer from a script. The
+// request itself has come by then; what it changes needs a check of its own.
+//
+// An error names the option that is wrong, and what is allowed.
+func CORS(o CORSOptions) (func(http.Handler) http.Handler, error) {
+	c, err := newCORS(o)
+	if err != nil {
+		return nil, err
+	}
+	return c.handler, nil
+}
+
+type cors struct {
+	origins                           []string
+	any                               bool
+	methods, headers, exposed, maxAge string // as header values
+}
+
+func newCORS(o CORSOptions) (*cors, error) {
+	def := func(p *[]string, v ...string) {
+		if len(*p) == 0 {
+			*p = v
+		}
+	}
+	def(&o.Methods, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete)
+	def(&o.Headers, "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+	def(&o.Exposed, "Retry-After", "WWW-Authenticate")
+	if o.MaxAge == 0 {
+		o.MaxAge = 10 * time.Minute
+	}
+	c := &cors{origins: slices.Clone(o.Origins), any: slices.Contains(o.Origins, "*")}
+	switch {
+	case len(o.Origins) == 0:
+		return nil, errors.New(`middleware: CORSOptions.Origins is empty; it may have "https://host", "https://host:port", "https://*.host", or "*" alone`)
+	case c.any && len(o.Origins) > 1:
+		return nil, errors.New(`middleware: CORSOptions.Origins has "*" beside others, which it would include without their cookies; it may have "*" alone`)
+	case o.MaxAge < 0 || o.MaxAge > 24*time.Hour || o.MaxAge%time.Second != 0:
+		return nil, fmt.Errorf("middleware: CORSOptions.MaxAge is %v; it may be 1s to 24h0m0s, in whole seconds", o.MaxAge)
+	}
+	for _, s := range o.Origins {
+		if err := origins.Check(s); err != nil {
+			return nil, fmt.Errorf("middleware: CORSOptions.Origins has %w", err)
+		}
+	}
+	for _, f := range []struct {
+		name   string
+		tokens []string
+	}{{"Methods", o.Methods}, {"Headers", o.Headers}, {"Exposed", o.Exposed}} {
+		for _, t := range f.tokens {
+			if !isToken(t) || t == "*" {
+				return nil, fmt.Errorf(`middleware: CORSOptions.%s has %q; it may have names like "GET" or "Content-Type", and no "*", which browsers do not take together with cookies`, f.name, t)
+			}
+		}
+	}
+	c.methods, c.headers, c.exposed = strings.Join(o.Methods, ", "), strings.Join(o.Headers, ", "), strings.Join(o.Exposed, ", ")
+	c.maxAge = strconv.FormatInt(int64(o.MaxAge/time.Second), 10)
+	return c, nil
+}
+
+// isToken reports whether s is a token of RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
+}
+
+func (c *cors) allows(origin string) bool {
+	if c.any {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" &&
+		slices.ContainsFunc(c.origins, func(p string) bool { return origins.Match(p, u) })
+}
+
+func (c *cors) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		origin := r.Header.Get("Origin")
+		if !c.any {
+			h.Add("Vary", "Origin") // also without one: caches keep the answers apart
+		}
+		if origin == "" || !c.allows(origin) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if c.any {
+			h.Set("Access-Control-Allow-Origin", "*")
+		} else {
+			h.Set("Access-Control-Allow-Origin", origin)
+			h.Set("Access-Control-Allow-Credentials", "true")
+		}
+		if isPreflight(r) {
+			h.Set("Access-Control-Allow-Methods", c.methods)
+			h.Set("Access-Control-Allow-Headers", c.headers)
+			h.Set("Access-Control-Max-Age", c.maxAge)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		h.Set("Access-Control-Expose-Headers", c.exposed)
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,107 @@
+package middleware_test
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
+)
+
+// Whatever stands in X-Forwarded-For: the address is one, and not one that a
+// client has made up to the left of its own.
+func FuzzForwardedFor(f *testing.F) {
+	for _, s := range []string{"", "203.0.113.5", "1.2.3.4, 10.9.9.9, 203.0.113.5", "[2001:db8::1]:80", "fe80::1%eth0", ",,", "unknown", "10.0.0.1\n203.0.113.5", "::ffff:10.0.0.1"} {
+		f.Add(s)
+	}
+	m := must(middleware.TrustProxies(prefixes("10.0.0.0/8")...))
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := netip.ParseAddrPort(seenThrough(m, "10.0.0.1:99", strings.Split(s, "\n")...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Addr().Is4In6() || got.Addr().Zone() != "" {
+			t.Fatalf("%v is not in the form that is compared", got)
+		}
+		if got := seenThrough(m, "10.0.0.1:99", append(strings.Split(s, "\n"), "203.0.113.5")...); got != "203.0.113.5:0" {
+			t.Fatalf("the proxy saw 203.0.113.5, and %s was believed", got)
+		}
+		if got := seenThrough(m, "203.0.113.5:99", strings.Split(s, "\n")...); got != "203.0.113.5:99" {
+			t.Fatalf("the client is 203.0.113.5, and %s was believed", got)
+		}
+	})
+}
+
+// Whatever stands where credentials may: nobody gets in, and what is sent
+// back is 401.
+func FuzzCredentials(f *testing.F) {
+	head := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
+	for _, s := range []string{"", "Bearer", "Bearer ", "bearer a.b.c", "Bearer " + head + ".e30.", "Basic x", "channels, bearer.a.b.c", "bearer.,bearer.", "session=a.b.c; session=", "session=\"a\"",
+		"Bearer " + head + "." + base64.RawURLEncoding.EncodeToString([]byte("null")) + ".x", "Bearer eyJhbGciOiJub25lIn0.e30."} {
+		f.Add(s, s, s, s)
+	}
+	h := stack(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { panic("in") }), apiKeys(), hs256(middleware.JWTOptions{Cookie: "session"}))
+	f.Fuzz(func(t *testing.T, authorization, protocol, cookie, key string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", authorization)
+		r.Header.Set("Sec-Websocket-Protocol", protocol)
+		r.Header.Set("Cookie", cookie)
+		if key != "" {
+			r.Header.Set("X-Api-Key", key)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "" {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// What stands in the subprotocols beside the token goes on as it was.
+func FuzzSubprotocols(f *testing.F) {
+	for _, s := range []string{"", "channels", "a,b", " a , b ", ",", "bearer", "bearer.x"} {
+		f.Add(s)
+	}
+	m, ann := hs256(middleware.JWTOptions{}), token("ann", nil)
+	f.Fuzz(func(t *testing.T, s string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["Sec-Websocket-Protocol"] = []string{s, "bearer." + ann}
+		in := false
+		m(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			in = true
+			for _, v := range r.Header.Values("Sec-Websocket-Protocol") {
+				if strings.Contains(v, ann) {
+					t.Fatalf("the token went on in %q", v)
+				}
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+		two := false
+		for p := range strings.SplitSeq(s, ",") {
+			two = two || strings.HasPrefix(strings.TrimSpace(p), "bearer.")
+		}
+		if in == two {
+			t.Fatalf("with %q besides: let in %v", s, in)
+		}
+	})
+}
+
+// Patterns match as the regular expression with .* for each star.
+func FuzzPattern(f *testing.F) {
+	f.Add("chat.*", "chat.1")
+	f.Add("a*b*c", "a.b.b.c")
+	f.Add("**", "한")
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		if channels.CheckName(strings.ReplaceAll(pattern, "*", "x")) != nil || channels.CheckName(name) != nil {
+			return
+		}
+		want := regexp.MustCompile(`^(?s:` + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `.*`) + `)$`).MatchString(name)
+		if got := may(pattern, name); got != want {
+			t.Fatalf("%q %q: %v", pattern, name, got)
+		}
+	})
+}

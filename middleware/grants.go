@@ -1,0 +1,135 @@
+package middleware
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/channels-go/channels"
+)
+
+// Grants say on which channels somebody may do what. A channel is given by
+// its name, or by a pattern, in which each "*" stands for any text, also none:
+// "chat.*" is every channel whose name begins with "chat.", "*" is every channel.
+//
+// The zero Grants allow nothing. In a token they are the claim "channels":
+//
+//	{"sub":"ann","exp":1893456000,"channels":{"subscribe":["news","chat.*"],"publish":["chat.room1"],"list":true}}
+type Grants struct {
+	// Subscribe also allows to read the history and the presence.
+	Subscribe []string `json:"subscribe,omitempty"`
+	Publish   []string `json:"publish,omitempty"`
+	// List allows to list all channels with their numbers, and to ask for
+	// those of any single one.
+	List bool `json:"list,omitempty"`
+
+	server bool // of an API key
+}
+
+// Authorize is for [channels.Options].Authorize: it allows what the Grants in
+// Identity.Value do, as [JWT], [APIKey] and [Anonymous] put them there, and
+// refuses everything else with the code "forbidden". It needs nothing of the
+// request, so that it also decides on what is published over a WebSocket. An
+// Authorize of the app's own may call it and go on from there.
+func Authorize(_ context.Context, r channels.Request) error {
+	g, ok := r.Identity.Value.(Grants)
+	if !ok {
+		return forbidden("who has no token and no API key may not %s here", r.Action)
+	}
+	switch r.Action {
+	case channels.ActionSubscribe, channels.ActionHistory, channels.ActionPresence:
+		ok = matchAny(g.Subscribe, r.Channel)
+	case channels.ActionPublish:
+		ok = matchAny(g.Publish, r.Channel)
+	case channels.ActionList:
+		ok = g.List
+	default:
+		ok = false
+	}
+	switch {
+	case ok:
+		return nil
+	case r.Action == channels.ActionList:
+		return forbidden("these credentials do not allow to list channels")
+	case r.Action == channels.ActionPublish || r.Action == channels.ActionSubscribe:
+		return forbidden("these credentials do not allow to %s on %q", r.Action, r.Channel)
+	}
+	return forbidden("these credentials do not allow to read the %s of %q", r.Action, r.Channel)
+}
+
+func forbidden(format string, args ...any) error {
+	return &channels.Error{Code: channels.ErrForbidden.Code, Status: http.StatusForbidden, Message: fmt.Sprintf(format, args...)}
+}
+
+// Anonymous gives g to requests of which nobody has said who they are. It goes
+// inside of [JWT] with its option Optional, and of [APIKey]. An error names
+// the pattern that is none.
+func Anonymous(g Grants) (func(http.Handler) http.Handler, error) {
+	if err := g.check(); err != nil {
+		return nil, fmt.Errorf("middleware: Anonymous: %w", err)
+	}
+	g = g.clone()
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, ok := channels.IdentityFrom(r.Context()); !ok {
+				r = r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{Value: g}))
+			}
+			next.ServeHTTP(w, r)
+		})
+	}, nil
+}
+
+// isServer says that an identity is that of an API key.
+func isServer(id channels.Identity) bool {
+	g, _ := id.Value.(Grants)
+	return g.server
+}
+
+func (g Grants) clone() Grants {
+	g.Subscribe, g.Publish = slices.Clone(g.Subscribe), slices.Clone(g.Publish)
+	return g
+}
+
+// check returns what pattern can match no channel's name.
+func (g Grants) check() error {
+	for i, p := range slices.Concat(g.Subscribe, g.Publish) {
+		right := "subscribe"
+		if i >= len(g.Subscribe) {
+			right = "publish"
+		}
+		if err := channels.CheckName(strings.ReplaceAll(p, "*", "x")); err != nil {
+			return fmt.Errorf("%s has the pattern %.210q; it may have channels' names of up to %d bytes, in which * may stand for any text, without control characters, spaces, / or ?",
+				right, p, channels.MaxNameBytes)
+		}
+	}
+	return nil
+}
+
+func matchAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return match(p, name) })
+}
+
+// match reports whether the pattern, in which "*" is any text, is all of name.
+// It takes at most len(pattern) × len(name) steps.
+func match(pattern, name string) bool {
+	star, from := -1, 0 // the last star, and up to where it has taken the name
+	p, n := 0, 0
+	for n < len(name) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, from = p, n
+			p++
+		case p < len(pattern) && pattern[p] == name[n]:
+			p++
+			n++
+		case star >= 0: // let the star take one byte more
+			from++
+			p, n = star+1, from
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}

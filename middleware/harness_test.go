@@ -1,0 +1,265 @@
+package middleware_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
+)
+
+// patience is how long a test waits for what has to come.
+const patience = 20 * time.Second
+
+type wrapper = func(http.Handler) http.Handler
+
+// stack puts middleware around a handler, the first outermost.
+func stack(h http.Handler, ms ...wrapper) http.Handler {
+	for i := len(ms) - 1; i >= 0; i-- {
+		h = ms[i](h)
+	}
+	return h
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// site is a hub behind middleware, on a real server.
+type site struct {
+	t   *testing.T
+	hub *channels.Hub
+	srv *httptest.Server
+}
+
+func serve(t *testing.T, o channels.Options, ms ...wrapper) *site {
+	t.Helper()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	hub, err := channels.New(o)
+	require.NoError(t, err)
+	s := &site{t, hub, httptest.NewServer(stack(hub.Handler(), ms...))}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(t, hub.Shutdown(ctx))
+		s.srv.Close()
+	})
+	return s
+}
+
+// answer is what an HTTP request got.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// code is the error's code, or "".
+func (a answer) code() string {
+	var b struct{ Error struct{ Code string } }
+	json.Unmarshal([]byte(a.body), &b)
+	return b.Error.Code
+}
+
+// message is the error's message, or "".
+func (a answer) message() string {
+	var b struct{ Error struct{ Message string } }
+	json.Unmarshal([]byte(a.body), &b)
+	return b.Error.Message
+}
+
+// try makes a request without a server; header holds names and values in turn.
+func try(h http.Handler, method, path, body string, header ...string) answer {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return answer{w.Code, w.Header(), w.Body.String()}
+}
+
+func (s *site) do(method, path, body string, header ...string) answer {
+	s.t.Helper()
+	r, err := http.NewRequest(method, s.srv.URL+path, strings.NewReader(body))
+	require.NoError(s.t, err)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	resp, err := s.srv.Client().Do(r)
+	require.NoError(s.t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(s.t, err)
+	return answer{resp.StatusCode, resp.Header, string(b)}
+}
+
+func (s *site) publish(channel, body string, header ...string) answer {
+	s.t.Helper()
+	return s.do("POST", "/v1/channel/"+channel+"/publish", `{"header":"x","body":`+body+`}`, header...)
+}
+
+// ws is a real WebSocket.
+type ws struct {
+	t *testing.T
+	c *websocket.Conn
+}
+
+func (s *site) dial(path string, o websocket.DialOptions) (*ws, *http.Response, error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tr := &http.Transport{}
+	s.t.Cleanup(tr.CloseIdleConnections)
+	o.HTTPClient = &http.Client{Transport: tr}
+	c, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.srv.URL, "http")+path, &o)
+	if err != nil {
+		return nil, resp, err
+	}
+	s.t.Cleanup(func() { c.CloseNow() })
+	return &ws{s.t, c}, resp, nil
+}
+
+// join opens a WebSocket; header holds names and values in turn.
+func (s *site) join(channel string, header ...string) *ws {
+	s.t.Helper()
+	h := http.Header{}
+	for i := 0; i+1 < len(header); i += 2 {
+		h.Add(header[i], header[i+1])
+	}
+	w, _, err := s.dial("/channel/"+channel+"/", websocket.DialOptions{HTTPHeader: h})
+	require.NoError(s.t, err)
+	return w
+}
+
+func (w *ws) send(text string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	require.NoError(w.t, w.c.Write(ctx, websocket.MessageText, []byte(text)))
+}
+
+func (w *ws) read() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, b, err := w.c.Read(ctx)
+	return string(b), err
+}
+
+func (w *ws) want(text string) {
+	w.t.Helper()
+	got, err := w.read()
+	require.NoError(w.t, err)
+	require.Equal(w.t, text, got)
+}
+
+// wantError wants an error frame with this code.
+func (w *ws) wantError(code string) {
+	w.t.Helper()
+	got, err := w.read()
+	require.NoError(w.t, err)
+	require.Contains(w.t, got, `{"header":"error","body":{"code":"`+code+`"`)
+}
+
+// events opens a stream of events.
+func (s *site) events(channel string, header ...string) (next func() string, end func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	r, err := http.NewRequestWithContext(ctx, "GET", s.srv.URL+"/channel/"+channel+"/", nil)
+	require.NoError(s.t, err)
+	r.Header.Set("Accept", "text/event-stream")
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	resp, err := s.srv.Client().Do(r)
+	require.NoError(s.t, err)
+	require.Equal(s.t, 200, resp.StatusCode)
+	lines := bufio.NewScanner(resp.Body)
+	next = func() string { // the next line with data
+		for lines.Scan() {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				return data
+			}
+		}
+		require.NoError(s.t, lines.Err())
+		return ""
+	}
+	return next, func() { cancel(); resp.Body.Close() }
+}
+
+// records collects a JSON log.
+type records struct {
+	mu  sync.Mutex
+	b   bytes.Buffer
+	new chan struct{}
+}
+
+func newRecords() (*records, *slog.Logger) {
+	r := &records{new: make(chan struct{}, 1)}
+	return r, slog.New(slog.NewJSONHandler(r, nil))
+}
+
+func (r *records) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case r.new <- struct{}{}:
+	default:
+	}
+	return r.b.Write(p)
+}
+
+// all returns the records so far.
+func (r *records) all() (rs []map[string]any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for line := range strings.Lines(r.b.String()) {
+		var m map[string]any
+		json.Unmarshal([]byte(line), &m)
+		delete(m, "time")
+		rs = append(rs, m)
+	}
+	return rs
+}
+
+// wait waits for the n-th record.
+func (r *records) wait(t *testing.T, n int) map[string]any {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		if rs := r.all(); len(rs) >= n {
+			return rs[n-1]
+		}
+		select {
+		case <-r.new:
+		case <-timeout:
+			t.Fatalf("never: %d records; there are %v", n, r.all())
+		}
+	}
+}
+
+// who answers with the identity that reached it, and what came with it.
+var who = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	id, ok := channels.IdentityFrom(r.Context())
+	g, _ := id.Value.(middleware.Grants)
+	json.NewEncoder(w).Encode(map[string]any{"known": ok, "id": id.ID, "info": id.Info, "expires": id.Expires, "grants": g,
+		"protocol": r.Header.Values("Sec-Websocket-Protocol"), "remote": r.RemoteAddr})
+})

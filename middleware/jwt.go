@@ -1,0 +1,417 @@
+package middleware
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/channels-go/channels"
+)
+
+// Why a request is refused with 401, by [JWT] and [APIKey]. A token that has
+// expired is refused with [channels.ErrExpired].
+var (
+	ErrNoToken   = &channels.Error{Code: "no_token", Status: http.StatusUnauthorized, Message: "this needs a token: in the header Authorization as Bearer, or in a WebSocket subprotocol \"bearer.TOKEN\" beside \"channels\""}
+	ErrBadToken  = &channels.Error{Code: "bad_token", Status: http.StatusUnauthorized, Message: "the token is not valid"}
+	ErrBadAPIKey = &channels.Error{Code: "bad_api_key", Status: http.StatusUnauthorized, Message: "the API key is none of this server's"}
+)
+
+// JWTKey verifies tokens. Its type decides the one algorithm that it is for:
+//
+//	[]byte              HS256; 32 bytes or more
+//	*rsa.PublicKey      RS256; 2048 bits or more
+//	*ecdsa.PublicKey    ES256; on the curve P-256
+//	ed25519.PublicKey   EdDSA
+type JWTKey struct {
+	// ID is the "kid" of the tokens that it signs. A token that names one is
+	// checked with the keys of that ID and those without any; a token that
+	// names none is checked with all.
+	ID  string
+	Key any
+}
+
+// JWTOptions configure [JWT].
+type JWTOptions struct {
+	// Keys are 1 to 100. Several let a key be replaced without a break.
+	Keys []JWTKey
+	// Issuer and Audience, where they are set, have to be a token's "iss",
+	// and in its "aud". Set Audience where the issuer's tokens are also for
+	// other services. Default: both are not looked at.
+	Issuer, Audience string
+	// Leeway is by how much the clocks of the issuer and of this server may
+	// differ. Default 0; up to 5 min.
+	Leeway time.Duration
+	// Cookie is the name of the cookie that may hold the token. A browser
+	// sends its cookies along with what other websites ask for: for the
+	// hub's endpoints the hub's own check of the origin stands against that,
+	// so name the origins that you trust in Options.AllowedOrigins and never
+	// "*". For other routes you need a protection of your own. Default: no
+	// cookie is read.
+	Cookie string
+	// Optional lets requests without a token through, without an Identity:
+	// [Authorize] refuses them everything, unless [Anonymous] says more. A
+	// token that is there and not valid is refused all the same.
+	Optional bool
+	// AllowNoExpiry takes tokens without "exp", which are good for ever.
+	AllowNoExpiry bool
+	// Default is what a token without the claim "channels" allows. Default: nothing.
+	Default Grants
+	// Logger gets a record at the level debug for each token that is
+	// refused, without the token. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// maxTokenBytes bounds a token. Servers and proxies take headers of 8 KiB.
+const maxTokenBytes = 8 << 10
+
+// bearerProtocol is what a token begins with among the WebSocket subprotocols.
+const bearerProtocol = "bearer."
+
+// JWT authenticates users by signed JSON Web Tokens (RFC 7519), of at most 8 KiB. It looks
+// for one in this order, and only at the first that it finds:
+//
+//   - the header "Authorization: Bearer TOKEN";
+//   - the WebSocket subprotocols, since a browser's script can set no headers
+//     there: new WebSocket(url, ["channels", "bearer." + token]). The hub
+//     chooses "channels"; the token is not sent back, nor passed on;
+//   - the cookie, where JWTOptions.Cookie names one. A browser's EventSource
+//     can send nothing else.
+//
+// Never in the URL, which ends up in logs. The claims become the request's
+// [channels.Identity]: "sub" its ID, "info" its Info, "exp" (with the leeway)
+// its Expires, which also ends connections, and "channels" the [Grants] in
+// its Value, for [Authorize]. The claim "nbf" is respected.
+//
+// Requests are refused with 401, WWW-Authenticate and the codes "no_token",
+// "bad_token" and "expired". Passed on as they are: requests with an API key
+// ([APIKey] around JWT), the paths /healthz and /readyz, and the preflights of
+// browsers, which carry no token.
+//
+// An error names the option that is wrong, and what is allowed.
+func JWT(o JWTOptions) (func(http.Handler) http.Handler, error) {
+	v := &tokenVerifier{opts: o, log: o.Logger}
+	v.opts.Default = o.Default.clone()
+	if v.log == nil {
+		v.log = slog.Default()
+	}
+	if err := v.init(); err != nil {
+		return nil, err
+	}
+	return v.handler, nil
+}
+
+// A tokenVerifier is a JWT middleware. It does not change once it is made.
+type tokenVerifier struct {
+	opts   JWTOptions
+	keys   []verifyKey
+	parser *jwt.Parser
+	log    *slog.Logger
+}
+
+type verifyKey struct {
+	id, alg string
+	key     any
+}
+
+func (v *tokenVerifier) init() error {
+	o := &v.opts
+	switch {
+	case len(o.Keys) == 0 || len(o.Keys) > 100:
+		return fmt.Errorf("middleware: JWTOptions.Keys has %d keys; it may have 1 to 100", len(o.Keys))
+	case o.Leeway < 0 || o.Leeway > 5*time.Minute:
+		return fmt.Errorf("middleware: JWTOptions.Leeway is %v; it may be 0 to 5m0s", o.Leeway)
+	case o.Cookie != "" && (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid() != nil:
+		return fmt.Errorf("middleware: JWTOptions.Cookie is %q, which is no cookie's name", o.Cookie)
+	}
+	if err := o.Default.check(); err != nil {
+		return fmt.Errorf("middleware: JWTOptions.Default: %w", err)
+	}
+	var algs []string
+	for i, k := range o.Keys {
+		alg, err := algorithm(k.Key)
+		if err != nil {
+			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) %w", i, k.ID, err)
+		}
+		key := k.Key
+		if b, ok := key.([]byte); ok {
+			key = bytes.Clone(b)
+		}
+		v.keys = append(v.keys, verifyKey{k.ID, alg, key})
+		if !slices.Contains(algs, alg) {
+			algs = append(algs, alg)
+		}
+	}
+	opts := []jwt.ParserOption{jwt.WithValidMethods(algs), jwt.WithLeeway(o.Leeway), jwt.WithStrictDecoding()}
+	if !o.AllowNoExpiry {
+		opts = append(opts, jwt.WithExpirationRequired())
+	}
+	if o.Issuer != "" {
+		opts = append(opts, jwt.WithIssuer(o.Issuer))
+	}
+	if o.Audience != "" {
+		opts = append(opts, jwt.WithAudience(o.Audience))
+	}
+	v.parser = jwt.NewParser(opts...)
+	return nil
+}
+
+// algorithm returns the only algorithm that a key is used with: a token does
+// not choose, or one could be signed with a public key taken for a secret.
+func algorithm(key any) (string, error) {
+	switch k := key.(type) {
+	case []byte:
+		if bytes.Contains(k, []byte("-----BEGIN")) {
+			return "", errors.New("is PEM text and would be taken for a secret of HS256; parse it, e.g. with x509.ParsePKIXPublicKey")
+		}
+		if len(k) < 32 {
+			return "", fmt.Errorf("is a secret of %d bytes; HS256 needs 32 or more (RFC 7518 section 3.2)", len(k))
+		}
+		return "HS256", nil
+	case *rsa.PublicKey:
+		if k == nil || k.N == nil || k.N.BitLen() < 2048 {
+			return "", errors.New("is an RSA key of less than 2048 bits; RS256 needs 2048 or more")
+		}
+		return "RS256", nil
+	case *ecdsa.PublicKey:
+		if k == nil || k.Curve != elliptic.P256() {
+			return "", errors.New("is an ECDSA key of another curve than P-256, which ES256 needs")
+		}
+		return "ES256", nil
+	case ed25519.PublicKey:
+		if len(k) != ed25519.PublicKeySize {
+			return "", fmt.Errorf("is an Ed25519 key of %d bytes; it has %d", len(k), ed25519.PublicKeySize)
+		}
+		return "EdDSA", nil
+	}
+	return "", fmt.Errorf("is a %T; it may be a []byte (HS256), *rsa.PublicKey (RS256), *ecdsa.PublicKey (ES256) or ed25519.PublicKey (EdDSA)", key)
+}
+
+func (v *tokenVerifier) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id, ok := channels.IdentityFrom(r.Context()); ok && isServer(id) || isProbe(r) || isPreflight(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		token, found, err := v.find(r)
+		if err == nil && !found && !v.opts.Optional {
+			err = ErrNoToken
+		}
+		var id channels.Identity
+		if err == nil && found {
+			id, err = v.verify(token)
+		}
+		switch {
+		case err != nil:
+			v.log.DebugContext(r.Context(), "refused", "by", "JWT", "remote", r.RemoteAddr, "err", err)
+			unauthorized(w, r, err)
+			return
+		case found:
+			noteUser(r.Context(), id.ID)
+			r = r.WithContext(channels.WithIdentity(r.Context(), id))
+			dropBearerProtocol(r)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// isProbe says that a load balancer asks: it has no credentials, and is not to
+// be held up.
+func isProbe(r *http.Request) bool {
+	return r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
+}
+
+// isPreflight says that a browser asks whether it may send a request from
+// another website. It sends no credentials along.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// unauthorized answers with 401 as RFC 6750 section 3 says.
+func unauthorized(w http.ResponseWriter, r *http.Request, err error) {
+	challenge := `Bearer realm="channels"`
+	if !errors.Is(err, ErrNoToken) {
+		challenge += `, error="invalid_token"`
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
+	channels.WriteError(w, r, err)
+}
+
+func badToken(format string, args ...any) error {
+	return &channels.Error{Code: ErrBadToken.Code, Status: ErrBadToken.Status, Message: "the token is not valid: " + fmt.Sprintf(format, args...)}
+}
+
+// find returns the request's token.
+func (v *tokenVerifier) find(r *http.Request) (token string, found bool, err error) {
+	token, found, err = bearer(r.Header)
+	if err == nil && !found {
+		token, found, err = bearerSubprotocol(r.Header)
+	}
+	if err == nil && !found && v.opts.Cookie != "" {
+		switch cs := r.CookiesNamed(v.opts.Cookie); {
+		case len(cs) > 1:
+			err = badToken("the request has %d cookies %q", len(cs), v.opts.Cookie)
+		case len(cs) == 1:
+			token, found = cs[0].Value, true
+		}
+	}
+	switch {
+	case err == nil && found && token == "":
+		err = badToken("it is empty")
+	case len(token) > maxTokenBytes:
+		err = badToken("it has %d bytes; it may have up to %d", len(token), maxTokenBytes)
+	}
+	return token, found, err
+}
+
+// bearer returns what the header Authorization has of the scheme Bearer
+// (RFC 6750 section 2.1). Other schemes are not ours.
+func bearer(h http.Header) (token string, found bool, err error) {
+	vs := h.Values("Authorization")
+	if len(vs) > 1 {
+		return "", false, badToken("the request has %d headers Authorization", len(vs))
+	}
+	if len(vs) == 0 {
+		return "", false, nil
+	}
+	scheme, rest, _ := strings.Cut(vs[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", false, nil
+	}
+	return strings.Trim(rest, " "), true, nil
+}
+
+// bearerSubprotocol returns what the one WebSocket subprotocol "bearer.…" holds.
+func bearerSubprotocol(h http.Header) (token string, found bool, err error) {
+	for _, v := range h.Values("Sec-Websocket-Protocol") {
+		for p := range strings.SplitSeq(v, ",") {
+			t, ok := strings.CutPrefix(strings.TrimSpace(p), bearerProtocol)
+			switch {
+			case ok && found:
+				return "", false, badToken(`there is more than one subprotocol "bearer."`)
+			case ok:
+				token, found = t, true
+			}
+		}
+	}
+	return token, found, nil
+}
+
+// dropBearerProtocol takes the token out of the subprotocols: nobody further
+// in is to choose it, and so send it back. It changes r, not the header that
+// others hold.
+func dropBearerProtocol(r *http.Request) {
+	const key = "Sec-Websocket-Protocol"
+	if len(r.Header[key]) == 0 {
+		return
+	}
+	var kept []string
+	for _, v := range r.Header[key] {
+		for p := range strings.SplitSeq(v, ",") {
+			if p = strings.TrimSpace(p); !strings.HasPrefix(p, bearerProtocol) {
+				kept = append(kept, p)
+			}
+		}
+	}
+	r.Header = r.Header.Clone()
+	if len(kept) == 0 {
+		r.Header.Del(key)
+	} else {
+		r.Header.Set(key, strings.Join(kept, ", "))
+	}
+}
+
+// tokenClaims is what is read of a token.
+type tokenClaims struct {
+	jwt.RegisteredClaims
+	Info     json.RawMessage `json:"info"`
+	Channels *Grants         `json:"channels"`
+}
+
+// maxExpiry is the last second of the year 9999.
+const maxExpiry = 253402300799
+
+// verify returns whose token it is.
+func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
+	var c tokenClaims
+	if _, err := v.parser.ParseWithClaims(token, &c, v.keysFor); err != nil {
+		return channels.Identity{}, tokenError(err)
+	}
+	id := channels.Identity{ID: c.Subject}
+	if e := c.ExpiresAt; e != nil {
+		if s := e.Unix(); s < 0 || s > maxExpiry {
+			return id, badToken(`its "exp" is not a time in seconds since 1970`)
+		}
+		id.Expires = e.Add(v.opts.Leeway)
+	}
+	if string(c.Info) != "null" {
+		id.Info = c.Info
+	}
+	grants := v.opts.Default
+	if c.Channels != nil {
+		grants = *c.Channels
+		if err := grants.check(); err != nil {
+			return id, badToken(`in its claim "channels", %v`, err)
+		}
+	}
+	id.Value = grants
+	return id, nil
+}
+
+// keysFor returns the keys that may have signed a token.
+func (v *tokenVerifier) keysFor(t *jwt.Token) (any, error) {
+	if _, ok := t.Header["crit"]; ok {
+		// RFC 7515 section 4.1.11: refuse what is critical and not known.
+		return nil, errors.New("it has critical extensions")
+	}
+	kid, named := t.Header["kid"]
+	name, isText := kid.(string)
+	if named && !isText {
+		return nil, errors.New("its kid is not a string")
+	}
+	var set jwt.VerificationKeySet
+	for _, k := range v.keys {
+		if k.alg == t.Method.Alg() && (!named || k.id == "" || k.id == name) {
+			set.Keys = append(set.Keys, k.key)
+		}
+	}
+	if len(set.Keys) == 0 {
+		return nil, errors.New("there is no key for its alg and kid")
+	}
+	return set, nil
+}
+
+// tokenError says what is wrong with a token, to whoever sent it.
+func tokenError(err error) error {
+	for _, c := range []struct {
+		is   error
+		says string
+	}{
+		{jwt.ErrTokenMalformed, "it is no JSON Web Token, or a claim is of the wrong type"},
+		{jwt.ErrTokenUnverifiable, "this server has no key for its algorithm and key ID"},
+		{jwt.ErrTokenSignatureInvalid, "its signature is of none of this server's keys, or of another algorithm than theirs"},
+		{jwt.ErrTokenNotValidYet, "its time has not come yet"},
+		{jwt.ErrTokenRequiredClaimMissing, "it lacks a claim that this server requires: exp, iss or aud"},
+		{jwt.ErrTokenInvalidIssuer, "its issuer is not the one that this server trusts"},
+		{jwt.ErrTokenInvalidAudience, "it is for another audience"},
+	} {
+		if errors.Is(err, c.is) {
+			return badToken("%s", c.says)
+		}
+	}
+	if errors.Is(err, jwt.ErrTokenExpired) {
+		return channels.ErrExpired
+	}
+	return ErrBadToken
+}

@@ -1,0 +1,408 @@
+package middleware_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
+)
+
+var secret = []byte("a secret of at least 32 bytes, for tests")
+
+// signers are one for each algorithm.
+var signers = sync.OnceValue(func() (s struct {
+	rsa   *rsa.PrivateKey
+	ecdsa *ecdsa.PrivateKey
+	ed    ed25519.PrivateKey
+}) {
+	s.rsa = must(rsa.GenerateKey(rand.Reader, 2048))
+	s.ecdsa = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	s.ed = must(ed, err)
+	return s
+})
+
+type claims = jwt.MapClaims
+
+// sign makes a token; kid "" is none.
+func sign(method jwt.SigningMethod, key any, kid string, c claims) string {
+	t := jwt.NewWithClaims(method, c)
+	if kid != "" {
+		t.Header["kid"] = kid
+	}
+	return must(t.SignedString(key))
+}
+
+// token is one of HS256 that is good for an hour, and allows all of "chat.*".
+func token(user string, more claims) string {
+	c := claims{"sub": user, "exp": time.Now().Add(time.Hour).Unix(), "channels": claims{"subscribe": []string{"chat.*"}, "publish": []string{"chat.*"}}}
+	for k, v := range more {
+		if v == nil {
+			delete(c, k)
+		} else {
+			c[k] = v
+		}
+	}
+	return sign(jwt.SigningMethodHS256, secret, "", c)
+}
+
+func hs256(o middleware.JWTOptions) wrapper {
+	o.Keys = []middleware.JWTKey{{Key: secret}}
+	return must(middleware.JWT(o))
+}
+
+func TestJWTAlgorithms(t *testing.T) {
+	s := signers()
+	m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{
+		{Key: secret}, {Key: &s.rsa.PublicKey}, {Key: &s.ecdsa.PublicKey}, {Key: s.ed.Public().(ed25519.PublicKey)},
+	}}))
+	c := claims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}
+	for _, one := range []struct {
+		method jwt.SigningMethod
+		key    any
+	}{{jwt.SigningMethodHS256, secret}, {jwt.SigningMethodRS256, s.rsa}, {jwt.SigningMethodES256, s.ecdsa}, {jwt.SigningMethodEdDSA, s.ed}} {
+		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
+		require.Equal(t, 200, a.status, "%s %s", one.method.Alg(), a.body)
+		require.Contains(t, a.body, `"id":"ann"`)
+	}
+	for _, one := range []struct {
+		method jwt.SigningMethod
+		key    any
+	}{{jwt.SigningMethodHS384, secret}, {jwt.SigningMethodHS512, secret}, {jwt.SigningMethodRS384, s.rsa}, {jwt.SigningMethodPS256, s.rsa},
+		{jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType}} {
+		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
+		require.Equal(t, 401, a.status, one.method.Alg())
+		require.Equal(t, "bad_token", a.code())
+	}
+}
+
+// The key decides on the algorithm, not the token: what is public is not taken
+// for a secret.
+func TestJWTAlgorithmConfusion(t *testing.T) {
+	s := signers()
+	c := claims{"sub": "eve", "exp": time.Now().Add(time.Hour).Unix()}
+	der := must(x509.MarshalPKIXPublicKey(&s.rsa.PublicKey))
+	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	edKey := s.ed.Public().(ed25519.PublicKey)
+	for name, keys := range map[string][]middleware.JWTKey{
+		"only public keys": {{Key: &s.rsa.PublicKey}, {Key: edKey}},
+		"a secret too":     {{Key: &s.rsa.PublicKey}, {Key: edKey}, {Key: secret}},
+	} {
+		m := must(middleware.JWT(middleware.JWTOptions{Keys: keys}))
+		for _, forged := range [][]byte{text, der, s.rsa.N.Bytes(), edKey} {
+			a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, forged, "", c))
+			require.Equal(t, 401, a.status, name)
+		}
+	}
+}
+
+func TestJWTRefuses(t *testing.T) {
+	valid := token("ann", nil)
+	parts := strings.Split(valid, ".")
+	segment := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	resign := func(header string) string { // a header of any kind, signed correctly
+		text := segment(header) + "." + parts[1]
+		return text + "." + base64.RawURLEncoding.EncodeToString(must(jwt.SigningMethodHS256.Sign(text, secret)))
+	}
+	other := []byte("another secret of at least 32 bytes, for tests")
+	hour := time.Now().Add(time.Hour).Unix()
+	for name, c := range map[string]struct {
+		token, code, says string
+	}{
+		"nothing":              {"", "bad_token", "it is empty"},
+		"no JWT":               {"abc", "bad_token", "no JSON Web Token"},
+		"dots":                 {"..", "bad_token", "no JSON Web Token"},
+		"too many dots":        {valid + ".x", "bad_token", "no JSON Web Token"},
+		"no JSON":              {segment("x") + "." + parts[1] + "." + parts[2], "bad_token", "no JSON Web Token"},
+		"too long":             {valid + strings.Repeat("A", 8192), "bad_token", "up to 8192"},
+		"another's signature":  {sign(jwt.SigningMethodHS256, other, "", claims{"sub": "ann", "exp": hour}), "bad_token", "signature"},
+		"no signature":         {parts[0] + "." + parts[1] + ".", "bad_token", "signature"},
+		"other claims":         {parts[0] + "." + segment(`{"sub":"bob","exp":9999999999}`) + "." + parts[2], "bad_token", "signature"},
+		"the claims null":      {parts[0] + "." + segment(`null`) + "." + parts[2], "bad_token", "signature"},
+		"no algorithm":         {resign(`{"typ":"JWT"}`), "bad_token", "algorithm"},
+		"an unknown algorithm": {resign(`{"alg":"XX"}`), "bad_token", "algorithm"},
+		"algorithm none":       {resign(`{"alg":"none"}`), "bad_token", ""},
+		"a kid of no kind":     {resign(`{"alg":"HS256","kid":{"a":1}}`), "bad_token", "key"},
+		"critical extensions":  {resign(`{"alg":"HS256","crit":["b64"],"b64":false}`), "bad_token", "key"},
+		"expired":              {token("ann", claims{"exp": time.Now().Add(-time.Minute).Unix()}), "expired", "expired"},
+		"no expiry":            {token("ann", claims{"exp": nil}), "bad_token", "exp"},
+		"an expiry of no kind": {token("ann", claims{"exp": "tomorrow"}), "bad_token", "wrong type"},
+		"an expiry too far":    {token("ann", claims{"exp": 1e15}), "bad_token", "seconds since 1970"},
+		"not yet":              {token("ann", claims{"nbf": hour}), "bad_token", "not come yet"},
+		"another issuer":       {token("ann", claims{"iss": "evil", "aud": "chat"}), "bad_token", "issuer"},
+		"no issuer":            {token("ann", claims{"aud": "chat"}), "bad_token", "iss"},
+		"another audience":     {token("ann", claims{"iss": "us", "aud": []string{"x", "y"}}), "bad_token", "audience"},
+		"no audience":          {token("ann", claims{"iss": "us"}), "bad_token", "aud"},
+		"a user of no kind":    {token("ann", claims{"sub": 1}), "bad_token", "wrong type"},
+		"channels of no kind":  {token("ann", claims{"channels": []string{"a"}}), "bad_token", "wrong type"},
+		"a channel that is no name": {token("ann", claims{"iss": "us", "aud": "chat", "channels": claims{"publish": []string{"a/b"}}}),
+			"bad_token", `publish has the pattern "a/b"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := middleware.JWTOptions{}
+			if strings.Contains(name, "issuer") || strings.Contains(name, "audience") || strings.Contains(name, "no name") {
+				o.Issuer, o.Audience = "us", "chat"
+			}
+			for _, o.Optional = range []bool{false, true} { // what is there has to be valid
+				a := try(hs256(o)(who), "GET", "/", "", "Authorization", "Bearer "+c.token)
+				require.Equal(t, 401, a.status, a.body)
+				require.Equal(t, c.code, a.code())
+				require.Contains(t, a.message(), c.says)
+				require.Equal(t, `Bearer realm="channels", error="invalid_token"`, a.header.Get("WWW-Authenticate"))
+			}
+		})
+	}
+	a := try(hs256(middleware.JWTOptions{})(who), "GET", "/", "", "Authorization", "Basic eDp5")
+	require.Equal(t, 401, a.status)
+	require.Equal(t, "no_token", a.code())
+	require.Equal(t, `Bearer realm="channels"`, a.header.Get("WWW-Authenticate"))
+	a = try(hs256(middleware.JWTOptions{})(who), "GET", "/", "", "Authorization", "Bearer "+valid, "Authorization", "Bearer "+valid)
+	require.Equal(t, "bad_token", a.code())
+}
+
+func TestJWTClaims(t *testing.T) {
+	exp := time.Now().Add(time.Hour).Truncate(time.Second)
+	full := claims{"exp": exp.Unix(), "iss": "us", "aud": []string{"x", "chat"}, "info": claims{"name": "Ann"},
+		"channels": claims{"subscribe": []string{"news", "chat.*"}, "publish": []string{"chat.1"}, "list": true}}
+	grants := middleware.Grants{Subscribe: []string{"news", "chat.*"}, Publish: []string{"chat.1"}, List: true}
+	def := middleware.Grants{Subscribe: []string{"public"}}
+	for name, c := range map[string]struct {
+		o      middleware.JWTOptions
+		claims claims
+		want   channels.Identity
+	}{
+		"all":             {middleware.JWTOptions{Issuer: "us", Audience: "chat", Default: def}, full, channels.Identity{ID: "ann", Info: json.RawMessage(`{"name":"Ann"}`), Expires: exp, Value: grants}},
+		"not looked at":   {middleware.JWTOptions{}, full, channels.Identity{ID: "ann", Info: json.RawMessage(`{"name":"Ann"}`), Expires: exp, Value: grants}},
+		"no channels":     {middleware.JWTOptions{}, claims{"exp": exp.Unix(), "channels": nil}, channels.Identity{ID: "ann", Expires: exp, Value: middleware.Grants{}}},
+		"the default":     {middleware.JWTOptions{Default: def}, claims{"exp": exp.Unix(), "channels": nil}, channels.Identity{ID: "ann", Expires: exp, Value: def}},
+		"not the default": {middleware.JWTOptions{Default: def}, claims{"exp": exp.Unix(), "channels": claims{}}, channels.Identity{ID: "ann", Expires: exp, Value: middleware.Grants{}}},
+		"for ever":        {middleware.JWTOptions{AllowNoExpiry: true}, claims{"exp": nil, "channels": claims{}}, channels.Identity{ID: "ann", Value: middleware.Grants{}}},
+		"no user":         {middleware.JWTOptions{}, claims{"sub": nil, "exp": exp.Unix(), "channels": claims{}}, channels.Identity{Expires: exp, Value: middleware.Grants{}}},
+		"leeway": {middleware.JWTOptions{Leeway: 5 * time.Minute}, claims{"exp": exp.Add(-time.Hour - time.Minute).Unix(), "nbf": exp.Add(-time.Hour + time.Minute).Unix(), "channels": claims{}},
+			channels.Identity{ID: "ann", Expires: exp.Add(-time.Hour + 4*time.Minute), Value: middleware.Grants{}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got channels.Identity
+			h := hs256(c.o)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, _ = channels.IdentityFrom(r.Context()) }))
+			a := try(h, "GET", "/", "", "Authorization", "bearer  "+token("ann", c.claims))
+			require.Equal(t, 200, a.status, a.body)
+			require.True(t, c.want.Expires.Equal(got.Expires), "%v", got.Expires)
+			got.Expires = c.want.Expires
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestJWTKeysByID(t *testing.T) {
+	old, now, any := []byte("old "+string(secret)), []byte("now "+string(secret)), []byte("any "+string(secret))
+	m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{ID: "old", Key: old}, {ID: "now", Key: now}, {Key: any}}}))
+	for _, c := range []struct {
+		key []byte
+		kid string
+		ok  bool
+	}{
+		{old, "old", true}, {now, "now", true}, {old, "", true}, {any, "", true},
+		{any, "old", true}, {any, "unknown", true}, // a key without an ID is for all
+		{old, "now", false}, {now, "unknown", false}, {secret, "old", false}, {secret, "", false},
+	} {
+		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, c.key, c.kid, claims{"exp": time.Now().Add(time.Hour).Unix()}))
+		require.Equal(t, c.ok, a.status == 200, "%s with kid %q: %s", c.key[:3], c.kid, a.body)
+	}
+}
+
+// The first place that has a token counts, whether that is valid or not.
+func TestJWTSources(t *testing.T) {
+	ann, bob, eve := token("ann", nil), token("bob", nil), token("eve", nil)
+	m := hs256(middleware.JWTOptions{Cookie: "session"})
+	for name, c := range map[string]struct {
+		header []string
+		user   string // or the code
+	}{
+		"header":              {[]string{"Authorization", "Bearer " + ann}, "ann"},
+		"header, lower case":  {[]string{"Authorization", "bearer " + ann}, "ann"},
+		"subprotocol":         {[]string{"Sec-WebSocket-Protocol", "channels, bearer." + bob}, "bob"},
+		"subprotocol, lines":  {[]string{"Sec-WebSocket-Protocol", "bearer." + bob, "Sec-WebSocket-Protocol", "channels"}, "bob"},
+		"cookie":              {[]string{"Cookie", "a=b; session=" + eve}, "eve"},
+		"another cookie":      {[]string{"Cookie", "sessions=" + eve}, "no_token"},
+		"all":                 {[]string{"Cookie", "session=" + eve, "Sec-WebSocket-Protocol", "bearer." + bob, "Authorization", "Bearer " + ann}, "ann"},
+		"two":                 {[]string{"Cookie", "session=" + eve, "Sec-WebSocket-Protocol", "bearer." + bob}, "bob"},
+		"another scheme":      {[]string{"Authorization", "Basic x", "Cookie", "session=" + eve}, "eve"},
+		"the first is bad":    {[]string{"Authorization", "Bearer x", "Cookie", "session=" + eve}, "bad_token"},
+		"the first is empty":  {[]string{"Authorization", "Bearer", "Cookie", "session=" + eve}, "bad_token"},
+		"two subprotocols":    {[]string{"Sec-WebSocket-Protocol", "bearer." + bob + ",bearer." + bob}, "bad_token"},
+		"an empty one":        {[]string{"Sec-WebSocket-Protocol", "bearer."}, "bad_token"},
+		"two cookies":         {[]string{"Cookie", "session=" + eve + "; session=" + eve}, "bad_token"},
+		"another subprotocol": {[]string{"Sec-WebSocket-Protocol", "channels, bearer"}, "no_token"},
+	} {
+		a := try(m(who), "GET", "/?token="+ann+"&access_token="+ann, "", c.header...)
+		if a.status == 200 {
+			require.Contains(t, a.body, `"id":"`+c.user+`"`, name)
+		} else {
+			require.Equal(t, c.user, a.code(), name)
+		}
+	}
+	a := try(m(who), "GET", "/?token="+ann, "")
+	require.Equal(t, "no_token", a.code(), "never from the URL")
+
+	// The token does not go further in, where somebody might choose it.
+	a = try(m(who), "GET", "/", "", "Sec-WebSocket-Protocol", "bearer."+bob+", channels ,other")
+	require.Contains(t, a.body, `"protocol":["channels, other"]`)
+	a = try(m(who), "GET", "/", "", "Sec-WebSocket-Protocol", "bearer."+bob)
+	require.Contains(t, a.body, `"protocol":null`)
+}
+
+// What a middleware around it holds of the request is not changed.
+func TestJWTLeavesTheRequestAlone(t *testing.T) {
+	var after string
+	h := stack(who, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, r)
+			after = r.Header.Get("Sec-WebSocket-Protocol")
+		})
+	}, hs256(middleware.JWTOptions{}))
+	protocols := "channels, bearer." + token("ann", nil)
+	require.Equal(t, 200, try(h, "GET", "/", "", "Sec-WebSocket-Protocol", protocols).status)
+	require.Equal(t, protocols, after)
+}
+
+// A browser's WebSocket brings its token as a subprotocol. The hub chooses the
+// other one.
+func TestJWTOverASubprotocol(t *testing.T) {
+	s := serve(t, channels.Options{Authorize: middleware.Authorize}, hs256(middleware.JWTOptions{}))
+	ann := token("ann", claims{"channels": claims{"subscribe": []string{"chat.*"}, "publish": []string{"chat.1"}}})
+	for _, offered := range [][]string{{"channels", "bearer." + ann}, {"bearer." + ann, "channels"}} {
+		w, resp, err := s.dial("/channel/chat.1/", websocket.DialOptions{Subprotocols: offered})
+		require.NoError(t, err)
+		require.Equal(t, "channels", w.c.Subprotocol())
+		for k, vs := range resp.Header {
+			require.NotContains(t, strings.Join(vs, " "), ann, k)
+		}
+		w.send(`{"header":"x","body":1}`)
+		w.want(`{"header":"x","body":1}`)
+		w.want(`{"header":"exchange","body":{"msg":"ok"}}`)
+	}
+	w, _, err := s.dial("/channel/chat.2/", websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + ann}})
+	require.NoError(t, err)
+	w.send(`{"header":"x","body":1}`)
+	w.wantError("forbidden") // the request is long over: the identity decides
+	_, resp, err := s.dial("/channel/news/", websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + ann}})
+	require.Error(t, err)
+	require.Equal(t, 403, resp.StatusCode)
+	_, resp, err = s.dial("/channel/chat.1/", websocket.DialOptions{Subprotocols: []string{"channels"}})
+	require.Error(t, err)
+	require.Equal(t, 401, resp.StatusCode)
+}
+
+// A token's end is the connection's end.
+func TestJWTExpiryEndsConnections(t *testing.T) {
+	s := serve(t, channels.Options{Authorize: middleware.Authorize}, hs256(middleware.JWTOptions{}))
+	w := s.join("chat.1", "Authorization", "Bearer "+token("ann", claims{"exp": time.Now().Add(1500*time.Millisecond).Unix() + 1}))
+	w.wantError("expired")
+	_, err := w.read()
+	require.Equal(t, websocket.StatusCode(3000), websocket.CloseStatus(err))
+}
+
+func TestJWTOpenPaths(t *testing.T) {
+	s := serve(t, channels.Options{AllowedOrigins: []string{"https://app.example.com"}}, hs256(middleware.JWTOptions{}))
+	for _, path := range []string{"/healthz", "/readyz"} {
+		require.Equal(t, 200, s.do("GET", path, "").status)
+	}
+	preflight := []string{"Origin", "https://app.example.com", "Access-Control-Request-Method", "POST"}
+	require.Equal(t, 204, s.do("OPTIONS", "/v1/channel/a/publish", "", preflight...).status)
+	// Neither what only looks like them, nor what only says that it asks.
+	for _, path := range []string{"/channel/healthz", "/channel/readyz", "/v1/channel/healthz", "/healthz/", "//healthz", "/healthz/x", "/v1/channel", "/%2fhealthz"} {
+		require.Equal(t, 401, s.do("GET", path, "").status, path)
+	}
+	require.Equal(t, 401, s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, preflight...).status)
+	require.Equal(t, 401, s.do("OPTIONS", "/v1/channel/a/publish", "").status)
+}
+
+func TestJWTOptional(t *testing.T) {
+	s := serve(t, channels.Options{Authorize: middleware.Authorize}, hs256(middleware.JWTOptions{Optional: true}),
+		must(middleware.Anonymous(middleware.Grants{Subscribe: []string{"news"}})))
+	w := s.join("news")
+	w.send(`{"header":"x","body":1}`)
+	w.wantError("forbidden")
+	require.Equal(t, 403, s.publish("news", "1").status)
+	require.Equal(t, 403, s.do("GET", "/v1/channel", "").status)
+	bearer := "Bearer " + token("ann", nil)
+	require.Equal(t, 200, s.publish("chat.1", "1", "Authorization", bearer).status)
+	require.Equal(t, 403, s.publish("news", "1", "Authorization", bearer).status)
+
+	none := serve(t, channels.Options{Authorize: middleware.Authorize}, hs256(middleware.JWTOptions{Optional: true}))
+	a := none.publish("news", "1")
+	require.Equal(t, 403, a.status)
+	require.Contains(t, a.message(), "no token")
+}
+
+func TestJWTOptions(t *testing.T) {
+	s := signers()
+	small := must(rsa.GenerateKey(rand.Reader, 1024))
+	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(&s.rsa.PublicKey))})
+	key := func(k any) middleware.JWTOptions {
+		return middleware.JWTOptions{Keys: []middleware.JWTKey{{ID: "k1", Key: k}}}
+	}
+	with := func(f func(*middleware.JWTOptions)) middleware.JWTOptions {
+		o := key(secret)
+		f(&o)
+		return o
+	}
+	for says, o := range map[string]middleware.JWTOptions{
+		"Keys has 0 keys; it may have 1 to 100":   {},
+		"Keys has 101 keys":                       {Keys: make([]middleware.JWTKey, 101)},
+		`Keys[0].Key (ID "k1") is a secret of 31`: key(make([]byte, 31)),
+		"is PEM text":                             key(text),
+		"is an RSA key of less than 2048 bits":    key(&small.PublicKey),
+		"less than 2048 bits; RS256":              key((*rsa.PublicKey)(nil)),
+		"another curve than P-256":                key(&p384.PublicKey),
+		"than P-256, which ES256":                 key((*ecdsa.PublicKey)(nil)),
+		"is an Ed25519 key of 5 bytes; it has 32": key(ed25519.PublicKey("short")),
+		"is a *rsa.PrivateKey; it may be":         key(s.rsa),
+		"is a ed25519.PrivateKey; it may be":      key(s.ed),
+		"is a <nil>; it may be":                   key(nil),
+		"is a string; it may be":                  key(string(secret)),
+		"Leeway is 5m0.000000001s; it may be 0":   with(func(o *middleware.JWTOptions) { o.Leeway = 5*time.Minute + 1 }),
+		"Leeway is -1ns":                          with(func(o *middleware.JWTOptions) { o.Leeway = -1 }),
+		`Cookie is "a b"`:                         with(func(o *middleware.JWTOptions) { o.Cookie = "a b" }),
+		`Default: subscribe has the pattern "a b"`: with(func(o *middleware.JWTOptions) {
+			o.Default.Subscribe = []string{"ok", "a b"}
+		}),
+	} {
+		_, err := middleware.JWT(o)
+		require.ErrorContains(t, err, says)
+		require.ErrorContains(t, err, "middleware: JWTOptions.")
+		require.NotContains(t, err.Error(), string(secret))
+	}
+}
+
+// Options are copied: what the app does with its slices later has no effect.
+func TestJWTCopiesItsOptions(t *testing.T) {
+	mine := []byte(string(secret))
+	def := middleware.Grants{Subscribe: []string{"a"}}
+	o := middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: mine}}, Default: def}
+	m := must(middleware.JWT(o))
+	bearer := "Bearer " + token("ann", claims{"channels": nil})
+	clear(mine)
+	o.Keys[0].Key, def.Subscribe[0] = nil, "b"
+	a := try(m(who), "GET", "/", "", "Authorization", bearer)
+	require.Equal(t, 200, a.status)
+	require.Contains(t, a.body, `"subscribe":["a"]`)
+}

@@ -1,0 +1,206 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/channels-go/channels"
+)
+
+// LogOptions configure [Log].
+type LogOptions struct {
+	// Logger gets the records. Default: slog.Default().
+	Logger *slog.Logger
+	// Level is the records' level. Default: info.
+	Level slog.Level
+	// Skip says of which requests none is wanted, e.g. probes. Default: of none.
+	Skip func(r *http.Request) bool
+}
+
+// Log makes a RequestLog.
+func Log(o LogOptions) *RequestLog {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return &RequestLog{opts: o, open: make(map[string]*logEntry)}
+}
+
+// A RequestLog writes one record for each request when it ends, and for each
+// WebSocket of a hub when that ends. Its methods may be called by many
+// goroutines at the same time. A record "request" has
+//
+//	method, path, status, duration, bytes_in, bytes_out (of the bodies),
+//	remote (Request.RemoteAddr), user (Identity.ID, where there is one),
+//	aborted (true where the handler panicked)
+//
+// and one of a hub's stream of events also messages_out. The record
+// "websocket" has the same, with the connection's totals (see
+// [channels.Traffic]), messages_in, messages_out, client (the connection's
+// id) and reason (why the hub ended it; none where the client left). No record
+// has headers, queries or bodies, which may hold secrets.
+//
+// Handler alone logs a WebSocket when it begins, since it goes on without the
+// handler: set OnConnect and OnDisconnect as the hub's hooks to have the whole
+// of it in one record at its end. That takes about 300 bytes for each WebSocket.
+type RequestLog struct {
+	opts LogOptions
+
+	mu   sync.Mutex // guards the field below
+	open map[string]*logEntry
+}
+
+// A logEntry is one request. It outlives the handler where it is a WebSocket,
+// so it holds nothing of the server's.
+type logEntry struct {
+	start                time.Time
+	method, path, remote string
+
+	mu       sync.Mutex // guards the fields below: handlers may have goroutines of their own
+	user     string
+	client   string // the id of a hub's connection
+	hijacked bool
+	sent     int64 // messages of a stream
+}
+
+type logKey struct{}
+
+// noteUser tells the log around a middleware who it has found.
+func noteUser(ctx context.Context, user string) {
+	if e, ok := ctx.Value(logKey{}).(*logEntry); ok {
+		e.mu.Lock()
+		e.user = user
+		e.mu.Unlock()
+	}
+}
+
+// Handler logs the requests that next serves. It goes around all others, but
+// for [TrustProxies], so that it sees what they refuse.
+func (l *RequestLog) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if l.opts.Skip != nil && l.opts.Skip(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		e := &logEntry{start: time.Now(), method: r.Method, path: clip(r.URL.Path), remote: r.RemoteAddr}
+		if id, ok := channels.IdentityFrom(r.Context()); ok {
+			e.user = id.ID
+		}
+		rw, rec := record(w, func(net.Conn) {
+			e.mu.Lock()
+			e.hijacked = true
+			e.mu.Unlock()
+		})
+		r = r.WithContext(context.WithValue(r.Context(), logKey{}, e))
+		var body *countingBody
+		if r.Body != nil && r.Body != http.NoBody {
+			body = &countingBody{ReadCloser: r.Body}
+			r.Body = body
+		}
+		aborted := true
+		defer func() {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			switch {
+			case e.hijacked && e.client != "":
+				return // OnDisconnect has logged it, or will
+			case e.client != "":
+				l.forget(e.client)
+			}
+			a := e.attrs(rec.status, body.count(), rec.bytes)
+			if e.sent > 0 {
+				a = append(a, slog.Int64("messages_out", e.sent))
+			}
+			if aborted {
+				a = append(a, slog.Bool("aborted", true))
+			} else if rec.status == 0 {
+				a[2] = slog.Int("status", http.StatusOK)
+			}
+			l.opts.Logger.LogAttrs(r.Context(), l.opts.Level, "request", a...)
+		}()
+		next.ServeHTTP(rw, r)
+		aborted = false
+	})
+}
+
+func (e *logEntry) attrs(status int, in, out int64) []slog.Attr {
+	a := []slog.Attr{slog.String("method", e.method), slog.String("path", e.path), slog.Int("status", status), slog.Duration("duration", time.Since(e.start)),
+		slog.Int64("bytes_in", in), slog.Int64("bytes_out", out), slog.String("remote", e.remote)}
+	if e.user != "" {
+		a = append(a, slog.String("user", clip(e.user)))
+	}
+	return a
+}
+
+// OnConnect is for [channels.Options].OnConnect: it remembers which request a
+// connection came with, and refuses none. A hook of the app's own may call it.
+func (l *RequestLog) OnConnect(ctx context.Context, c channels.Client) error {
+	if e, ok := ctx.Value(logKey{}).(*logEntry); ok {
+		e.mu.Lock()
+		e.client, e.user = c.ID, c.Identity.ID
+		e.mu.Unlock()
+		l.mu.Lock()
+		l.open[c.ID] = e
+		l.mu.Unlock()
+	}
+	return nil
+}
+
+// OnDisconnect is for [channels.Options].OnDisconnect: it logs a WebSocket that has
+// ended, and notes for Handler what a stream of events has carried. A hook of
+// the app's own may call it.
+func (l *RequestLog) OnDisconnect(c channels.Client, reason error) {
+	e := l.forget(c.ID)
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.hijacked { // a stream, or a handshake that failed: Handler logs it
+		e.sent = c.Sent.Messages
+		return
+	}
+	a := append(e.attrs(http.StatusSwitchingProtocols, c.Received.Bytes, c.Sent.Bytes),
+		slog.Int64("messages_in", c.Received.Messages), slog.Int64("messages_out", c.Sent.Messages), slog.String("client", c.ID))
+	var code *channels.Error
+	switch {
+	case errors.As(reason, &code):
+		a = append(a, slog.String("reason", code.Code))
+	case reason != nil:
+		a = append(a, slog.String("reason", clip(reason.Error())))
+	}
+	l.opts.Logger.LogAttrs(context.Background(), l.opts.Level, "websocket", a...)
+}
+
+// forget returns what OnConnect has remembered; nil where there is nothing.
+func (l *RequestLog) forget(client string) *logEntry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.open[client]
+	delete(l.open, client)
+	return e
+}
+
+// countingBody counts what is read of a request's body.
+type countingBody struct {
+	io.ReadCloser
+	n int64
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n += int64(n)
+	return n, err
+}
+
+func (b *countingBody) count() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.n
+}

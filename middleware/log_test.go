@@ -1,0 +1,200 @@
+package middleware_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
+)
+
+// fixed takes out of a record what differs from run to run.
+func fixed(t *testing.T, r map[string]any) map[string]any {
+	t.Helper()
+	require.Contains(t, r, "duration")
+	require.Greater(t, r["duration"], 0.0)
+	require.NotEmpty(t, r["remote"])
+	for _, k := range []string{"duration", "remote", "level"} {
+		delete(r, k)
+	}
+	return r
+}
+
+func TestLogOneRecordPerRequest(t *testing.T) {
+	read := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(201)
+		w.WriteHeader(500) // comes too late
+		io.WriteString(w, "hello")
+	})
+	for name, c := range map[string]struct {
+		h    http.Handler
+		user string
+		want map[string]any
+	}{
+		"all":        {read, "ann", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 201.0, "bytes_in": 4.0, "bytes_out": 5.0, "user": "ann"}},
+		"nothing":    {http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 200.0, "bytes_in": 0.0, "bytes_out": 0.0}},
+		"recovered":  {middleware.Recover(slog.New(slog.DiscardHandler))(panics("boom")), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 500.0, "bytes_in": 0.0, "bytes_out": 101.0}},
+		"read from":  {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.Copy(w, strings.NewReader("12345678")) }), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 200.0, "bytes_in": 0.0, "bytes_out": 8.0}},
+		"flush only": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 200.0, "bytes_in": 0.0, "bytes_out": 0.0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rs, log := newRecords()
+			h := stack(c.h, asUser, middleware.Log(middleware.LogOptions{Logger: log}).Handler)
+			try(h, "POST", "/a/b?token=secret", "body", "X-User", c.user, "Authorization", "secret")
+			require.Len(t, rs.all(), 1)
+			got := fixed(t, rs.all()[0])
+			if name == "recovered" {
+				c.want["bytes_out"] = got["bytes_out"]
+			}
+			require.Equal(t, c.want, got)
+			require.NotContains(t, rs.b.String(), "secret")
+		})
+	}
+	t.Run("hints are no answer", func(t *testing.T) {
+		rs, log := newRecords()
+		s := httptest.NewServer(middleware.Log(middleware.LogOptions{Logger: log}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusEarlyHints)
+			w.WriteHeader(404)
+		})))
+		defer s.Close()
+		resp, err := s.Client().Get(s.URL)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, 404.0, rs.wait(t, 1)["status"])
+	})
+	t.Run("a panic goes on", func(t *testing.T) {
+		rs, log := newRecords()
+		require.Panics(t, func() {
+			try(middleware.Log(middleware.LogOptions{Logger: log}).Handler(panics("boom")), "GET", "/", "")
+		})
+		require.Equal(t, map[string]any{"msg": "request", "method": "GET", "path": "/", "status": 0.0, "bytes_in": 0.0, "bytes_out": 0.0, "aborted": true}, fixed(t, rs.all()[0]))
+	})
+	t.Run("skip, level, long", func(t *testing.T) {
+		rs, log := newRecords()
+		h := middleware.Log(middleware.LogOptions{Logger: log, Level: slog.LevelWarn, Skip: func(r *http.Request) bool { return r.URL.Path == "/healthz" }}).Handler(who)
+		try(h, "GET", "/healthz", "")
+		require.Empty(t, rs.all())
+		try(h, "GET", "/"+strings.Repeat("x", 5000), "")
+		r := rs.all()[0]
+		require.Equal(t, "WARN", r["level"])
+		require.Less(t, len(r["path"].(string)), 520)
+	})
+}
+
+// What is refused further in is logged, and whose it was.
+func TestLogAroundJWT(t *testing.T) {
+	rs, log := newRecords()
+	h := stack(who, middleware.Log(middleware.LogOptions{Logger: log}).Handler, apiKeys(), hs256(middleware.JWTOptions{}))
+	try(h, "GET", "/", "")
+	try(h, "GET", "/", "", "Authorization", "Bearer "+token("ann", nil))
+	try(h, "GET", "/", "", "X-API-Key", billingKey)
+	all := rs.all()
+	require.Equal(t, 401.0, all[0]["status"])
+	require.NotContains(t, all[0], "user")
+	require.Equal(t, "ann", all[1]["user"])
+	require.Equal(t, "apikey:billing", all[2]["user"])
+}
+
+func logged(t *testing.T, o channels.Options) (*site, *records, *middleware.RequestLog) {
+	rs, log := newRecords()
+	l := middleware.Log(middleware.LogOptions{Logger: log})
+	o.Node = "n"
+	o.OnDisconnect = l.OnDisconnect
+	if o.OnConnect == nil {
+		o.OnConnect = l.OnConnect
+	}
+	return serve(t, o, l.Handler, asUser), rs, l
+}
+
+// A WebSocket's record comes at its end, with its totals.
+func TestLogAWebSocket(t *testing.T) {
+	const in, ack = `{"header":"x","body":1}`, `{"header":"exchange","body":{"msg":"ok"}}`
+	s, rs, l := logged(t, channels.Options{})
+	w := s.join("a", "X-User", "ann")
+	w.send(in)
+	w.want(in)
+	w.want(ack)
+	require.Empty(t, rs.all())
+	require.Equal(t, 1, l.Open())
+	w.c.CloseNow()
+	want := map[string]any{"msg": "websocket", "method": "GET", "path": "/channel/a/", "status": 101.0, "user": "ann", "client": "n-1",
+		"bytes_in": float64(6 + len(in)), "bytes_out": float64(2 + len(in) + 2 + len(ack)), "messages_in": 1.0, "messages_out": 2.0}
+	require.Equal(t, want, fixed(t, rs.wait(t, 1)))
+
+	w = s.join("b")
+	s.hub.Disconnect("n-2")
+	w.wantError("disconnected")
+	w.read() // answers the close frame
+	got := rs.wait(t, 2)
+	require.Equal(t, "disconnected", got["reason"])
+	require.NotContains(t, got, "user")
+	require.Zero(t, l.Open())
+	require.Len(t, rs.all(), 2)
+}
+
+func TestLogAStream(t *testing.T) {
+	s, rs, l := logged(t, channels.Options{})
+	next, end := s.events("a", "X-User", "ann")
+	require.Equal(t, 200, s.publish("a", "1").status)
+	require.Equal(t, `{"header":"x","body":1}`, next())
+	end()
+	got := fixed(t, rs.wait(t, 2)) // the publish was the first
+	require.Equal(t, map[string]any{"msg": "request", "method": "GET", "path": "/channel/a/", "status": 200.0, "user": "ann",
+		"bytes_in": 0.0, "bytes_out": float64(len("retry: 1000\n\ndata: " + `{"header":"x","body":1}` + "\n\n")), "messages_out": 1.0}, got)
+	require.Zero(t, l.Open())
+}
+
+// A handshake that fails is a request like others: one record.
+func TestLogAHandshakeThatFails(t *testing.T) {
+	s, rs, l := logged(t, channels.Options{})
+	a := s.do("GET", "/channel/a/", "", "Connection", "Upgrade", "Upgrade", "websocket")
+	require.Equal(t, 400, a.status)
+	require.Equal(t, 400.0, rs.wait(t, 1)["status"])
+	require.Len(t, rs.all(), 1)
+	require.Zero(t, l.Open())
+
+	// Refused by a hook of the app's own behind ours.
+	var refusing *middleware.RequestLog
+	s, rs, refusing = logged(t, channels.Options{OnConnect: func(ctx context.Context, c channels.Client) error {
+		refusing.OnConnect(ctx, c)
+		return channels.ErrForbidden
+	}})
+	_, _, err := s.dial("/channel/a/", websocket.DialOptions{})
+	require.Error(t, err)
+	require.Equal(t, 403.0, rs.wait(t, 1)["status"])
+	require.Zero(t, refusing.Open())
+}
+
+// Without the hooks there is one record too, when the WebSocket begins.
+func TestLogAWebSocketWithoutTheHooks(t *testing.T) {
+	rs, log := newRecords()
+	s := serve(t, channels.Options{}, middleware.Log(middleware.LogOptions{Logger: log}).Handler)
+	s.join("a")
+	r := rs.wait(t, 1)
+	require.Equal(t, "request", r["msg"])
+	require.Equal(t, 101.0, r["status"])
+}
+
+// Hooks of a connection that the log knows nothing of do nothing.
+func TestLogHooksAlone(t *testing.T) {
+	rs, log := newRecords()
+	l := middleware.Log(middleware.LogOptions{Logger: log})
+	require.NoError(t, l.OnConnect(t.Context(), channels.Client{ID: "n-1"}))
+	l.OnDisconnect(channels.Client{ID: "n-1"}, nil)
+	require.Empty(t, rs.all())
+	require.Equal(t, 200, try(middleware.Log(middleware.LogOptions{Logger: log}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, ok := w.(http.Hijacker)
+		_, flush := w.(http.Flusher)
+		require.False(t, ok, "the recorder of httptest cannot")
+		require.True(t, flush)
+	})), "GET", "/", "").status)
+}

@@ -1,0 +1,107 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// maxHops bounds how many proxies one behind the other are looked at.
+const maxHops = 20
+
+// TrustProxies puts the client's address into Request.RemoteAddr where the
+// request came through a proxy in one of the networks, so that all further in
+// see it: [RateLimit], [Log], and the hub's Client.RemoteAddr. The port is the
+// one that the proxy named, or 0.
+//
+// The address comes from X-Forwarded-For, read from the right, where each
+// proxy adds the address that it saw: the first that is not in one of the
+// networks is the client's. What stands left of it, the client may have made
+// up. Without the header, or where it has no address in that place, the
+// address is that of the last proxy before. At most 20 proxies are passed.
+//
+// Name the proxies' own networks and nothing else: whoever connects from one
+// of them can claim any address. An error names the network that is none; a
+// network of all addresses is refused too.
+func TrustProxies(networks ...netip.Prefix) (func(http.Handler) http.Handler, error) {
+	if len(networks) == 0 {
+		return nil, errors.New("middleware: TrustProxies needs 1 network or more, e.g. 10.0.0.0/8")
+	}
+	trusted := proxies(slices.Clone(networks))
+	for i, p := range trusted {
+		if !p.IsValid() || p.Bits() == 0 || p.Addr().Is4In6() {
+			return nil, fmt.Errorf("middleware: TrustProxies: the network %v cannot be trusted; it may be one like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", p)
+		}
+		trusted[i] = p.Masked()
+	}
+	return trusted.handler, nil
+}
+
+// proxies are the networks of trusted proxies.
+type proxies []netip.Prefix
+
+func (p proxies) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if from, ok := parseHop(r.RemoteAddr); ok {
+			if client := p.client(from, r.Header.Values("X-Forwarded-For")); client != from {
+				r = r.WithContext(r.Context()) // a copy
+				r.RemoteAddr = client.String()
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (p proxies) trust(a netip.Addr) bool {
+	return slices.ContainsFunc(p, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+// client returns the address from which a client came to the first trusted proxy.
+func (p proxies) client(from netip.AddrPort, forwarded []string) netip.AddrPort {
+	rest := ""
+	for range maxHops {
+		if !p.trust(from.Addr()) {
+			return from
+		}
+		for rest == "" { // each header is a line of the same list
+			if len(forwarded) == 0 {
+				return from
+			}
+			rest = forwarded[len(forwarded)-1]
+			forwarded = forwarded[:len(forwarded)-1]
+		}
+		i := strings.LastIndexByte(rest, ',')
+		hop, ok := parseHop(strings.Trim(rest[i+1:], " \t"))
+		if !ok {
+			return from
+		}
+		from, rest = hop, rest[:max(i, 0)]
+	}
+	return from
+}
+
+// parseHop reads an address, with its port or without, in the forms that
+// proxies write: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1],
+// [2001:db8::1]:80.
+func parseHop(s string) (netip.AddrPort, bool) {
+	if len(s) > 64 {
+		return netip.AddrPort{}, false
+	}
+	hop, err := netip.ParseAddrPort(s)
+	if err != nil {
+		if inner, ok := strings.CutPrefix(s, "["); ok {
+			if s, ok = strings.CutSuffix(inner, "]"); !ok || !strings.Contains(s, ":") {
+				return netip.AddrPort{}, false
+			}
+		}
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return netip.AddrPort{}, false
+		}
+		hop = netip.AddrPortFrom(a, 0)
+	}
+	return netip.AddrPortFrom(hop.Addr().Unmap().WithZone(""), hop.Port()), true
+}

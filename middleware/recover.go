@@ -1,0 +1,64 @@
+package middleware
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/channels-go/channels"
+)
+
+// Recover logs a panic of a handler further in, with its stack, at the level
+// error, and answers with 500 and the code "internal". Where the answer has
+// begun, the connection is cut instead, so that nobody takes it for whole; a
+// connection that was hijacked is closed. A panic with http.ErrAbortHandler
+// goes on to the server, which that is for.
+//
+// The logger nil is slog.Default(). The hub recovers from panics in its hooks
+// itself.
+func Recover(log *slog.Logger) func(http.Handler) http.Handler {
+	if log == nil {
+		log = slog.Default()
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var hijacked net.Conn
+			rw, rec := record(w, func(nc net.Conn) { hijacked = nc })
+			defer func() {
+				p := recover()
+				if p == nil {
+					return
+				}
+				if p == http.ErrAbortHandler {
+					if hijacked != nil {
+						hijacked.Close()
+					}
+					panic(p)
+				}
+				log.ErrorContext(r.Context(), "panic", "method", r.Method, "path", clip(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
+				switch {
+				case hijacked != nil:
+					hijacked.Close()
+				case rec.status != 0:
+					panic(http.ErrAbortHandler)
+				default:
+					for _, k := range []string{"Content-Length", "Content-Encoding", "Content-Range", "Etag", "Last-Modified"} {
+						w.Header().Del(k) // they are of the answer that did not come
+					}
+					channels.WriteError(w, r, channels.ErrInternal)
+				}
+			}()
+			next.ServeHTTP(rw, r)
+		})
+	}
+}
+
+// clip bounds what a client puts into the log.
+func clip(s string) string {
+	const most = 500
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

@@ -1,0 +1,156 @@
+package middleware_test
+
+import (
+	"bufio"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
+)
+
+// everything is all of the package around a hub, in the order that the
+// documentation names.
+func everything(t *testing.T) (*site, *records) {
+	rs, log := newRecords()
+	r := middleware.Rate{PerSecond: 1000}
+	l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: r, User: r, Connection: r}))
+	access := middleware.Log(middleware.LogOptions{Logger: log})
+	return serve(t, channels.Options{
+		Node: "n", Authorize: middleware.Authorize, OnPublish: l.OnPublish, OnConnect: access.OnConnect, OnDisconnect: access.OnDisconnect,
+		AllowedOrigins: []string{app},
+	},
+		must(middleware.TrustProxies(prefixes("127.0.0.0/8")...)), access.Handler, middleware.Recover(slog.New(slog.DiscardHandler)),
+		must(middleware.CORS(middleware.CORSOptions{Origins: []string{app}})),
+		apiKeys(), l.ByAddress, hs256(middleware.JWTOptions{Optional: true, Cookie: "session"}), l.ByUser,
+		must(middleware.Anonymous(middleware.Grants{Subscribe: []string{"news"}}))), rs
+}
+
+func TestHubBehindAllOfIt(t *testing.T) {
+	s, rs := everything(t)
+	ann := token("ann", claims{"channels": claims{"subscribe": []string{"*"}, "publish": []string{"chat.*"}}})
+	w, _, err := s.dial("/channel/chat.1/", websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + ann},
+		HTTPHeader: http.Header{"X-Forwarded-For": {"6.6.6.6, 203.0.113.9"}, "Origin": {app}}})
+	require.NoError(t, err)
+	next, end := s.events("chat.1", "Cookie", "session="+ann)
+	w.send(`{"header":"x","body":1}`)
+	w.want(`{"header":"x","body":1}`)
+	w.want(`{"header":"exchange","body":{"msg":"ok"}}`)
+	require.Equal(t, `{"header":"x","body":1}`, next())
+	require.Equal(t, 200, s.publish("chat.1", "2", "Authorization", "Bearer "+ann).status)
+	w.want(`{"header":"x","body":2}`)
+	require.Equal(t, `{"header":"x","body":2}`, next(), "each comes at once: flushed")
+	require.Equal(t, 403, s.publish("chat.1", "3", "X-API-Key", billingKey).status)
+	require.Equal(t, 200, s.publish("orders.1", "3", "X-API-Key", billingKey).status)
+	require.Equal(t, 403, s.publish("chat.1", "3").status)
+	require.Equal(t, 200, s.do("GET", "/readyz", "").status)
+	end()
+	w.c.Close(websocket.StatusNormalClosure, "")
+	var ws, stream map[string]any
+	for n := 1; ws == nil || stream == nil; n++ {
+		switch r := rs.wait(t, n); {
+		case r["msg"] == "websocket":
+			ws = r
+		case r["path"] == "/channel/chat.1/":
+			stream = r
+		}
+	}
+	require.Equal(t, "203.0.113.9:0", ws["remote"])
+	require.Equal(t, "ann", ws["user"])
+	require.Equal(t, 3.0, ws["messages_out"])
+	require.Equal(t, "ann", stream["user"])
+}
+
+// Below a path, with http.StripPrefix around all of it.
+func TestMountedBelowAPath(t *testing.T) {
+	hub := must(channels.New(channels.Options{Logger: slog.New(slog.DiscardHandler)}))
+	defer hub.Shutdown(t.Context())
+	h := http.StripPrefix("/rt", hs256(middleware.JWTOptions{})(hub.Handler()))
+	require.Equal(t, 200, try(h, "GET", "/rt/healthz", "").status)
+	require.Equal(t, 401, try(h, "GET", "/rt/channel/a/", "").status)
+}
+
+// bare has no more than it must have; each of its methods can be added.
+type bare struct{ w *httptest.ResponseRecorder }
+
+func (b bare) Header() http.Header              { return b.w.Header() }
+func (b bare) Write(p []byte) (int, error)      { return b.w.Write(p) }
+func (b bare) WriteHeader(status int)           { b.w.WriteHeader(status) }
+func (b bare) SetWriteDeadline(time.Time) error { return nil }
+
+type unwrapping struct {
+	http.ResponseWriter
+}
+
+func (u unwrapping) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// What the wrapped writer can do is what the wrapper can do, no more: a hub
+// that looks for Hijack must not find one that fails.
+func TestWrappersPassOnWhatThereIs(t *testing.T) {
+	for name, m := range map[string]wrapper{
+		"Log":     middleware.Log(middleware.LogOptions{Logger: slog.New(slog.DiscardHandler)}).Handler,
+		"Recover": middleware.Recover(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			check := func(w http.ResponseWriter, flush, hijack bool) {
+				t.Helper()
+				m(http.HandlerFunc(func(got http.ResponseWriter, _ *http.Request) {
+					_, ok := got.(http.Flusher)
+					require.Equal(t, flush, ok)
+					_, ok = got.(http.Hijacker)
+					require.Equal(t, hijack, ok)
+					if !hijack {
+						require.ErrorIs(t, func() error { _, _, err := http.NewResponseController(got).Hijack(); return err }(), http.ErrNotSupported)
+					}
+					require.NoError(t, http.NewResponseController(got).SetWriteDeadline(time.Now().Add(time.Hour)))
+				})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			}
+			w := bare{httptest.NewRecorder()}
+			check(w, false, false)
+			check(struct {
+				bare
+				http.Flusher
+			}{w, w.w}, true, false)
+			check(unwrapping{struct {
+				bare
+				http.Flusher
+			}{w, w.w}}, true, false)
+			check(struct {
+				bare
+				http.Hijacker
+			}{bare: w}, false, true)
+			check(unwrapping{struct {
+				bare
+				http.Flusher
+				http.Hijacker
+			}{bare: w, Flusher: w.w}}, true, true)
+		})
+	}
+}
+
+// The wrappers send a file as the server would, and count it.
+func TestWrappersServeFiles(t *testing.T) {
+	rs, log := newRecords()
+	name := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(name, []byte(strings.Repeat("x", 100_000)), 0o600))
+	s := httptest.NewServer(stack(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) }),
+		middleware.Log(middleware.LogOptions{Logger: log}).Handler, middleware.Recover(log)))
+	defer s.Close()
+	resp, err := s.Client().Get(s.URL)
+	require.NoError(t, err)
+	b, err := io.ReadAll(bufio.NewReader(resp.Body))
+	resp.Body.Close()
+	require.NoError(t, err)
+	require.Len(t, b, 100_000)
+	require.Equal(t, 100_000.0, rs.wait(t, 1)["bytes_out"])
+}

@@ -1,0 +1,118 @@
+package middleware
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+)
+
+// A recorder is a ResponseWriter that notes what is written through it. It is
+// used by the request's goroutine only.
+type recorder struct {
+	http.ResponseWriter
+	status   int   // 0: nothing was written yet
+	bytes    int64 // of the body
+	onHijack func(net.Conn)
+}
+
+// record wraps w. The ResponseWriter that it returns can be flushed and
+// hijacked where w can, no more: who looks for these methods finds the truth.
+func record(w http.ResponseWriter, onHijack func(net.Conn)) (http.ResponseWriter, *recorder) {
+	rec := &recorder{ResponseWriter: w, onHijack: onHijack}
+	switch flush, hijack := can[http.Flusher](w) || can[interface{ FlushError() error }](w), can[http.Hijacker](w); {
+	case flush && hijack:
+		return struct {
+			*recorder
+			flusher
+			hijacker
+		}{rec, flusher{rec}, hijacker{rec}}, rec
+	case flush:
+		return struct {
+			*recorder
+			flusher
+		}{rec, flusher{rec}}, rec
+	case hijack:
+		return struct {
+			*recorder
+			hijacker
+		}{rec, hijacker{rec}}, rec
+	}
+	return rec, rec
+}
+
+// can says whether w, or what it wraps, has a method.
+func can[T any](w http.ResponseWriter) bool {
+	for {
+		if _, ok := w.(T); ok {
+			return true
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = u.Unwrap()
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
+
+func (rec *recorder) WriteHeader(status int) {
+	if rec.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		rec.status = status
+	}
+	rec.ResponseWriter.WriteHeader(status)
+}
+
+func (rec *recorder) Write(b []byte) (int, error) {
+	rec.begin()
+	n, err := rec.ResponseWriter.Write(b)
+	rec.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom lets the server send a file without copying it.
+func (rec *recorder) ReadFrom(r io.Reader) (int64, error) {
+	rec.begin()
+	n, err := io.Copy(rec.ResponseWriter, r)
+	rec.bytes += n
+	return n, err
+}
+
+func (rec *recorder) begin() {
+	if rec.status == 0 {
+		rec.status = http.StatusOK
+	}
+}
+
+// CloseNotify is what gin's Context.Stream still asks for.
+func (rec *recorder) CloseNotify() <-chan bool {
+	if c, ok := rec.ResponseWriter.(interface{ CloseNotify() <-chan bool }); ok {
+		return c.CloseNotify()
+	}
+	return make(chan bool)
+}
+
+type flusher struct{ rec *recorder }
+
+func (f flusher) Flush() { f.FlushError() }
+
+// FlushError is what http.ResponseController looks for first.
+func (f flusher) FlushError() error {
+	f.rec.begin()
+	return http.NewResponseController(f.rec.ResponseWriter).Flush()
+}
+
+type hijacker struct{ rec *recorder }
+
+// Hijack returns the server's own connection and no wrapper, which would cost
+// the hub its way to write to it.
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(h.rec.ResponseWriter).Hijack()
+	if err == nil {
+		h.rec.status = http.StatusSwitchingProtocols
+		h.rec.onHijack(nc)
+	}
+	return nc, rw, err
+}

@@ -1,0 +1,157 @@
+package channels_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// OnDisconnect tells what the connection has carried, to the byte.
+func TestTrafficOfAConnection(t *testing.T) {
+	const in, ack = `{"header":"x","body":1}`, `{"header":"exchange","body":{"msg":"ok"}}`
+	want := func(t *testing.T, left chan channels.Client, transport string, received, sent channels.Traffic) {
+		c := <-left
+		require.Equal(t, transport, c.Transport)
+		require.Equal(t, received, c.Received)
+		require.Equal(t, sent, c.Sent)
+		require.False(t, c.Connected.IsZero())
+		require.False(t, c.Connected.After(time.Now()))
+	}
+	options := func() (channels.Options, chan channels.Client) {
+		left := make(chan channels.Client, 1)
+		return channels.Options{OnDisconnect: func(c channels.Client, _ error) { left <- c }}, left
+	}
+	for name, start := range map[string]func(*testing.T, channels.Options) *server{
+		"plain": func(t *testing.T, o channels.Options) *server { return serve(t, o) },
+		"tls":   serveTLS,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, left := options()
+			s := start(t, o)
+			w := s.join("a", "")
+			w.send(in)
+			w.want("x", "1")
+			w.want("exchange", `{"msg":"ok"}`)
+			w.c.CloseNow()
+			// A frame has a header of 2 bytes, and of 6 from a client.
+			want(t, left, "websocket", channels.Traffic{Messages: 1, Bytes: 6 + int64(len(in))},
+				channels.Traffic{Messages: 2, Bytes: 2 + int64(len(in)) + 2 + int64(len(ack))})
+		})
+	}
+	t.Run("what comes with the handshake", func(t *testing.T) {
+		o, left := options()
+		s := serve(t, o)
+		frame := masked(rawText, []byte(in))
+		r := s.raw("a", "", frame...)
+		r.read()
+		r.read()
+		r.c.Close()
+		want(t, left, "websocket", channels.Traffic{Messages: 1, Bytes: int64(len(frame))},
+			channels.Traffic{Messages: 2, Bytes: 2 + int64(len(in)) + 2 + int64(len(ack))})
+	})
+	t.Run("a stream", func(t *testing.T) {
+		o, left := options()
+		s := serve(t, o)
+		e := s.stream("a", "")
+		s.publish("a", "x", "1")
+		e.want("x", "1")
+		e.close()
+		want(t, left, "sse", channels.Traffic{}, channels.Traffic{Messages: 1, Bytes: int64(len("retry: 1000\n\n" + "data: " + in + "\n\n"))})
+	})
+	t.Run("nothing", func(t *testing.T) {
+		o, left := options()
+		s := serve(t, o)
+		s.join("a", "").c.CloseNow()
+		want(t, left, "websocket", channels.Traffic{}, channels.Traffic{})
+	})
+}
+
+// A browser hangs up on a server that chooses none of the subprotocols that it
+// offers, and a token comes as one of them.
+func TestSubprotocol(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for _, c := range []struct {
+		offered []string
+		chosen  string
+	}{
+		{nil, ""},
+		{[]string{"channels"}, "channels"},
+		{[]string{"channels", "bearer.abc"}, "channels"},
+		{[]string{"bearer.abc", "channels"}, "channels"},
+		{[]string{"bearer.abc"}, ""},
+		{[]string{"chat"}, ""},
+	} {
+		w, resp, err := s.tryDial("/channel/a/", &websocket.DialOptions{Subprotocols: c.offered})
+		require.NoError(t, err)
+		require.Equal(t, c.chosen, w.c.Subprotocol())
+		if c.chosen == "" {
+			require.NotContains(t, resp.Header, "Sec-Websocket-Protocol")
+		}
+	}
+}
+
+func TestWriteError(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		body   string
+	}{
+		{channels.ErrExpired, 401, `{"status":"fail","error":{"code":"expired","message":"the credentials have expired; connect again with new ones"}}`},
+		{fmt.Errorf("wrapped: %w", &channels.Error{Code: "tea", Message: "it is \"tea\"", Status: 418}), 418, `{"status":"fail","error":{"code":"tea","message":"it is \"tea\""}}`},
+		{&channels.Error{Code: "no"}, 403, `{"status":"fail","error":{"code":"no","message":""}}`},
+		{errors.New("a secret"), 500, `{"status":"fail","error":{"code":"internal","message":"an error inside of the server, which its log tells of"}}`},
+	} {
+		w := httptest.NewRecorder()
+		channels.WriteError(w, httptest.NewRequest("GET", "/", nil), c.err)
+		require.Equal(t, c.status, w.Code)
+		require.Equal(t, c.body+"\n", w.Body.String())
+		require.Equal(t, "application/json; charset=utf-8", w.Header().Get("Content-Type"))
+		require.Empty(t, w.Header().Get("Retry-After"))
+	}
+	slow := &channels.Error{Code: "slow", Message: "later", Status: 429}
+	for _, c := range []struct {
+		name, after, mode string
+		status            int
+		want, body        string
+	}{
+		{"a program", "", "", 429, "1", `{"status":"fail","error":{"code":"slow","message":"later"}}` + "\n"},
+		{"a program, with a time", "7", "", 429, "7", `{"status":"fail","error":{"code":"slow","message":"later"}}` + "\n"},
+		{"a browser", "", "cors", 200, "1", "retry: 3000\n\ndata: {\"header\":\"error\",\"body\":{\"code\":\"slow\",\"msg\":\"later\"}}\n\n"},
+		{"a browser, with a time", "7", "cors", 200, "7", "retry: 7000\n\ndata: {\"header\":\"error\",\"body\":{\"code\":\"slow\",\"msg\":\"later\"}}\n\n"},
+	} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Accept", "text/event-stream")
+		if c.mode != "" {
+			r.Header.Set("Sec-Fetch-Mode", c.mode)
+		}
+		if c.after != "" {
+			w.Header().Set("Retry-After", c.after)
+		}
+		channels.WriteError(w, r, slow)
+		require.Equal(t, c.status, w.Code, c.name)
+		require.Equal(t, c.want, w.Header().Get("Retry-After"), c.name)
+		require.Equal(t, c.body, w.Body.String(), c.name)
+	}
+}
+
+// An app's own CORS middleware around the hub has said it already.
+func TestVaryOnce(t *testing.T) {
+	s := serve(t, channels.Options{}, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Add("Vary", "Accept-Encoding, Origin")
+			next.ServeHTTP(w, r)
+		})
+	})
+	a := s.do("GET", "/v1/channel", "", "Origin", s.http.URL)
+	require.Equal(t, 200, a.status)
+	require.Equal(t, []string{"Accept-Encoding, Origin"}, a.header.Values("Vary"))
+	require.Equal(t, []string{s.http.URL}, a.header.Values("Access-Control-Allow-Origin"))
+}
