@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -132,7 +133,8 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if !h.conns.enter() {
 		return ErrClosed
 	}
-	defer h.conns.leave()
+	leave := sync.OnceFunc(h.conns.leave)
+	defer leave()
 	if h.draining.Load() {
 		return ErrDraining
 	}
@@ -162,7 +164,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if upgrade {
 		return h.serveWebSocket(w, r, ch, info, since)
 	}
-	return h.serveStream(w, r, ch, info, since)
+	return h.serveStream(w, r, ch, info, since, leave)
 }
 
 // serveWebSocket subscribes, upgrades, and returns: the connection goes on

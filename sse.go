@@ -17,8 +17,13 @@ type stream struct {
 	signal chan struct{} // something is queued
 	cancel context.CancelCauseFunc
 
-	cut sync.Mutex               // guards rc
-	rc  *http.ResponseController // nil when nothing more may be written
+	// finish takes the stream out of the hub; only the first call does. It is
+	// the handler's last act, unless the handler is stuck in a write.
+	finish func()
+
+	cut    sync.Mutex               // guards the fields below
+	rc     *http.ResponseController // nil when nothing more may be written
+	giveUp *time.Timer              // where writes have no deadline
 }
 
 func (s *stream) wake() {
@@ -28,27 +33,44 @@ func (s *stream) wake() {
 	}
 }
 
+var errStuck = errors.New("channels: the client does not read")
+
 // kill ends the stream at once, a write that is stuck too.
 func (s *stream) kill(err error) {
 	s.cancel(err)
-	s.stopWriting(func(rc *http.ResponseController) { rc.SetWriteDeadline(time.Unix(1, 0)) })
-}
-
-// stopWriting lets nobody set a deadline any more, once last has.
-func (s *stream) stopWriting(last func(*http.ResponseController)) {
 	s.cut.Lock()
-	defer s.cut.Unlock()
-	if s.rc != nil {
-		last(s.rc)
-		s.rc = nil
+	stuck := s.rc != nil && errors.Is(s.rc.SetWriteDeadline(time.Unix(1, 0)), http.ErrNotSupported)
+	s.rc = nil
+	s.cut.Unlock()
+	if stuck {
+		s.finish()
 	}
 }
 
+// setDeadline bounds the next write; the zero time ends that. Where a
+// middleware hides the deadlines, a write that takes too long stays the
+// server's, but the hub forgets the client.
 func (s *stream) setDeadline(t time.Time) {
 	s.cut.Lock()
 	defer s.cut.Unlock()
-	if s.rc != nil {
-		s.rc.SetWriteDeadline(t)
+	switch {
+	case s.rc == nil:
+	case s.giveUp != nil && t.IsZero():
+		s.giveUp.Stop()
+	case s.giveUp != nil:
+		s.giveUp.Reset(time.Until(t))
+	case errors.Is(s.rc.SetWriteDeadline(t), http.ErrNotSupported):
+		s.giveUp = time.AfterFunc(time.Until(t), func() { s.kill(errStuck) })
+	}
+}
+
+// returned says that w is the server's again.
+func (s *stream) returned() {
+	s.cut.Lock()
+	defer s.cut.Unlock()
+	s.rc = nil
+	if s.giveUp != nil {
+		s.giveUp.Stop()
 	}
 }
 
@@ -70,8 +92,8 @@ func refuseStream(w http.ResponseWriter, e *Error) {
 
 // serveStream answers GET /channel/{name}/ with server-sent events, as the
 // HTML standard defines them (section 9.2), until either side ends. An error
-// means that nothing was written.
-func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position) error {
+// means that nothing was written. It calls leave when the hub is done with it.
+func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position, leave func()) error {
 	if err := canFlush(w); err != nil {
 		ch.release()
 		h.disconnected(info, err)
@@ -80,15 +102,15 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, i
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := &stream{signal: make(chan struct{}, 1), cancel: cancel, rc: http.NewResponseController(w)}
-	defer s.stopWriting(func(*http.ResponseController) {}) // w is the server's again
+	defer s.returned()
 	h.initClient(&s.client, s, formatSSE, info)
 	if err := ch.attach(ctx, &s.sub, since); err != nil {
 		ch.release()
 		h.disconnected(info, err)
 		return err
 	}
-	s.admit()
-	defer func() {
+	s.finish = sync.OnceFunc(func() {
+		defer leave()
 		s.leave()
 		_, cause := s.ended()
 		if cause == nil {
@@ -99,7 +121,9 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, i
 		}
 		s.abandon(cause)
 		s.gone(cause)
-	}()
+	})
+	defer s.finish()
+	s.admit()
 	s.welcome(ctx)
 	if err := s.write(ctx, w); err != nil {
 		s.abandon(err)

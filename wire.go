@@ -177,19 +177,14 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 const wrapped = "a middleware of this server wraps the http.ResponseWriter in a %T, which hides its %s method, so no %s can be opened; " +
 	"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware"
 
-// canFlush returns nil where what is written can be sent at once, and given up.
+// canFlush returns nil where what is written can be sent at once.
 func canFlush(w http.ResponseWriter) error {
 	w = innermost(w)
-	missing := "Flush"
 	switch w.(type) {
 	case http.Flusher, interface{ FlushError() error }:
-		// Without a deadline, a client that stops reading would never end.
-		if _, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
-			return nil
-		}
-		missing = "SetWriteDeadline"
+		return nil
 	}
-	return errNotFlushable.saying(wrapped, w, missing, "stream of server-sent events").because(http.ErrNotSupported)
+	return errNotFlushable.saying(wrapped, w, "Flush", "stream of server-sent events").because(http.ErrNotSupported)
 }
 
 // upgrade makes a WebSocket of the request. Where it fails, nothing has been
