@@ -42,6 +42,7 @@ func (c *client) inGo() bool { return c.info.Transport == transportGo }
 func (h *Hub) initClient(c *client, owner receiver, as format, info Client) {
 	c.hub, c.owner, c.info, c.format = h, owner, info, as
 	c.limit, c.stats = h.opts.QueueBytes, &h.stats
+	c.queued = h.queued.counter(h.spread.Add(1))
 	c.sub = subscription{out: &c.outbox, id: info.ID, slot: -1}
 }
 

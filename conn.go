@@ -321,8 +321,9 @@ func (c *client) gone(cause error) {
 	}
 }
 
-// disconnected calls the app's hook.
+// disconnected calls the app's hook, and makes room for another connection.
 func (h *Hub) disconnected(info Client, cause error) {
+	h.dismissConnection(info.RemoteAddr)
 	h.log.LogAttrs(context.Background(), slog.LevelDebug, "disconnected", slog.String("client", info.ID), slog.Any("cause", cause))
 	if h.opts.OnDisconnect != nil {
 		h.guard("OnDisconnect", func() error { h.opts.OnDisconnect(info, cause); return nil })

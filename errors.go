@@ -82,15 +82,17 @@ var (
 
 // Codes of what only comes up on the wire.
 var (
-	errBadJSON       = &Error{Code: "bad_json", Status: http.StatusBadRequest}
-	errBinary        = &Error{Code: "binary", Status: http.StatusBadRequest, Message: "binary frames are not taken; send JSON as text"}
-	errBadHandshake  = &Error{Code: "bad_handshake", Status: http.StatusBadRequest}
-	errUpgrade       = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired}
-	errNotHijackable = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError}
-	errNotFlushable  = &Error{Code: "not_flushable", Status: http.StatusInternalServerError}
-	errBadOrigin     = &Error{Code: "bad_origin", Status: http.StatusForbidden}
-	errNotFound      = &Error{Code: "not_found", Status: http.StatusNotFound}
-	errBadMethod     = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed}
+	errBadJSON            = &Error{Code: "bad_json", Status: http.StatusBadRequest}
+	errBinary             = &Error{Code: "binary", Status: http.StatusBadRequest, Message: "binary frames are not taken; send JSON as text"}
+	errBadHandshake       = &Error{Code: "bad_handshake", Status: http.StatusBadRequest}
+	errUpgrade            = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired}
+	errNotHijackable      = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError}
+	errNotFlushable       = &Error{Code: "not_flushable", Status: http.StatusInternalServerError}
+	errOverloaded         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "too much waits for slow receivers on this replica; try again later"}
+	errBadOrigin          = &Error{Code: "bad_origin", Status: http.StatusForbidden}
+	errNotFound           = &Error{Code: "not_found", Status: http.StatusNotFound}
+	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable}
+	errBadMethod          = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed}
 )
 
 // ResetError tells a Go subscriber that messages between its position and

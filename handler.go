@@ -150,12 +150,17 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if !upgrade {
 		info.Transport = transportSSE
 	}
+	if err := h.admitConnection(info.RemoteAddr); err != nil {
+		return err
+	}
 	ch, err := h.use(name)
 	if err != nil {
+		h.dismissConnection(info.RemoteAddr)
 		return err
 	}
 	if h.opts.OnConnect != nil {
 		if err := h.guard("OnConnect", func() error { return h.opts.OnConnect(r.Context(), info) }); err != nil {
+			h.dismissConnection(info.RemoteAddr)
 			ch.release()
 			return h.refusal("OnConnect", err)
 		}

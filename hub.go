@@ -34,14 +34,16 @@ type Hub struct {
 	owned bool      // the store is the hub's own to close
 	mesh  mesh.Mesh // nil in one process
 
-	channels channelTable
-	clients  clientTable
-	writers  []*writer
-	spread   atomic.Uint32 // deals connections to writers
-	report   reporter
-	stats    counters
-	started  time.Time
-	storeBad atomic.Bool // the last report failed
+	channels  channelTable
+	clients   clientTable
+	writers   []*writer
+	spread    atomic.Uint32 // deals connections to writers
+	report    reporter
+	stats     counters
+	queued    queuedBytes
+	admission admission
+	started   time.Time
+	storeBad  atomic.Bool // the last report failed
 	// storeWarned is when a failing store was logged last, by uptime.
 	storeWarned atomic.Int64
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -69,6 +70,19 @@ type Options struct {
 	// MaxChannels bounds how many channels this replica holds at a time.
 	// Default 1,000,000.
 	MaxChannels int
+	// MaxConnections bounds the WebSockets and streams of this replica. Those
+	// beyond it get 503 "too_many_connections". Default 1,000,000.
+	MaxConnections int
+	// MaxConnectionsPerAddress bounds those of one IPv4 address or IPv6 /64
+	// network, by Request.RemoteAddr: behind a proxy, put
+	// middleware.TrustProxies around the hub, or all clients are one.
+	// Default 0: no bound.
+	MaxConnectionsPerAddress int
+	// MaxQueuedBytes is the sum of what waits for all receivers (a message
+	// counts for each of them, though they share its memory) from which new
+	// connections get 503 "overloaded". Those that are there lose nothing.
+	// Default 1 GiB; at least QueueBytes.
+	MaxQueuedBytes int
 	// CompressBytes is the length from which messages are deflated for
 	// clients that can (once for all of them). Default 1024; negative: never.
 	// Compression can reveal a secret that shares a message with text that an
@@ -150,6 +164,8 @@ func (o *Options) setDefaults() {
 	def(&o.MaxMessageBytes, 256<<10)
 	def(&o.QueueBytes, max(1<<20, 4*o.MaxMessageBytes))
 	def(&o.MaxChannels, 1_000_000)
+	def(&o.MaxConnections, 1_000_000)
+	def(&o.MaxQueuedBytes, max(1<<30, o.QueueBytes))
 	def(&o.CompressBytes, 1024)
 	defTime(&o.PingPeriod, 25*time.Second)
 	defTime(&o.WriteTimeout, 10*time.Second)
@@ -183,6 +199,9 @@ func (o *Options) check() error {
 		between("MaxMessageBytes", o.MaxMessageBytes, 1<<10, 64<<20),
 		between("QueueBytes", o.QueueBytes, 2*o.MaxMessageBytes, 1<<30),
 		between("MaxChannels", o.MaxChannels, 1, 1<<30),
+		between("MaxConnections", o.MaxConnections, 1, 1<<30),
+		between("MaxConnectionsPerAddress", o.MaxConnectionsPerAddress, 0, 1<<30),
+		between("MaxQueuedBytes", o.MaxQueuedBytes, o.QueueBytes, math.MaxInt),
 		betweenTime("PingPeriod", o.PingPeriod, time.Second, 10*time.Minute),
 		betweenTime("WriteTimeout", o.WriteTimeout, 100*time.Millisecond, 5*time.Minute),
 		betweenTime("StoreTimeout", o.StoreTimeout, 10*time.Millisecond, time.Minute),

@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // An outbox is the bounded queue of what is to be written to one receiver.
@@ -16,6 +17,7 @@ type outbox struct {
 	limit  int // in bytes, overhead included
 	format format
 	stats  *counters
+	queued *atomic.Int64 // what waits in this outbox and some others
 
 	mu        sync.Mutex // guards the fields below
 	q         []*frame   // q[head:] waits
@@ -87,7 +89,7 @@ func (o *outbox) sendIfIdle(f *frame) bool {
 func (o *outbox) replacePongLocked(f *frame) bool {
 	for i := o.head; i < len(o.q); i++ {
 		if o.q[i].pong {
-			o.bytes += f.size() - o.q[i].size()
+			o.countLocked(f.size() - o.q[i].size())
 			o.q[i] = f
 			return true
 		}
@@ -105,7 +107,15 @@ func (o *outbox) pushLocked(f *frame) {
 		o.q, o.head = o.q[:n], 0
 	}
 	o.q = append(o.q, f)
-	o.bytes += f.size()
+	o.countLocked(f.size())
+}
+
+// countLocked notes that n bytes more wait.
+func (o *outbox) countLocked(n int) {
+	if n != 0 {
+		o.bytes += n
+		o.queued.Add(int64(n))
+	}
 }
 
 // makeRoomLocked drops messages of f's channel, and reports whether f now fits.
@@ -125,7 +135,7 @@ func (o *outbox) makeRoomLocked(f *frame, size int, policy SlowPolicy) bool {
 	dropped := 0
 	for _, g := range o.q[o.head:] {
 		if g.ch == f.ch && o.bytes > target {
-			o.bytes -= g.size()
+			o.countLocked(-g.size())
 			dropped++
 		} else {
 			kept = append(kept, g)
@@ -157,7 +167,8 @@ func (o *outbox) end(last []*frame, cause error, drop bool) {
 func (o *outbox) endLocked(last []*frame, cause error, drop bool) {
 	if drop {
 		clear(o.q)
-		o.q, o.head, o.bytes = o.q[:0], 0, 0
+		o.q, o.head = o.q[:0], 0
+		o.countLocked(-o.bytes)
 	}
 	for _, f := range last {
 		o.pushLocked(f)
@@ -180,7 +191,8 @@ func (o *outbox) abandonLocked(cause error) {
 	if o.cause == nil {
 		o.cause = cause
 	}
-	o.q, o.head, o.bytes = nil, 0, 0
+	o.q, o.head = nil, 0
+	o.countLocked(-o.bytes)
 	o.state = outboxClosed
 	o.roomLocked()
 }
@@ -202,7 +214,7 @@ func (o *outbox) take(to []*frame, max int) []*frame {
 		o.q[o.head] = nil
 		o.head++
 	}
-	o.bytes -= taken
+	o.countLocked(-taken)
 	if o.head == len(o.q) {
 		o.q, o.head = o.q[:0], 0
 		if cap(o.q) > 16 { // an idle connection keeps little

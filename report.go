@@ -26,6 +26,7 @@ type Stats struct {
 	Published   int64 `json:"published"` // through this replica
 	Dropped     int64 `json:"dropped"`   // messages, by SlowDropOldest and SlowKeepLatest
 	SlowClosed  int64 `json:"slow_closed"`
+	Queued      int64 `json:"queued"`   // bytes that wait in all queues
 	Deflated    int64 `json:"deflated"` // messages, each once for all its receivers
 }
 
@@ -38,6 +39,7 @@ func (h *Hub) Stats() Stats {
 		Published:   h.stats.published.Load(),
 		Dropped:     h.stats.dropped.Load(),
 		SlowClosed:  h.stats.slow.Load(),
+		Queued:      h.queued.sum(),
 		Deflated:    h.stats.deflated.Load(),
 	}
 }

@@ -112,7 +112,7 @@ func (s *Subscription) putBack(frames []*frame) {
 	defer s.mu.Unlock()
 	q := append([]*frame(nil), frames...)
 	for _, f := range frames {
-		s.bytes += f.size()
+		s.countLocked(f.size())
 	}
 	s.q, s.head = append(q, s.q[s.head:]...), 0
 	s.scheduled = true

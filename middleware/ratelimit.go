@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/address"
 )
 
 // ErrRateLimited refuses what comes too fast; errors.Is tells it from others.
@@ -115,7 +116,7 @@ func (l *Limiter) ByAddress(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		key := addressKey(r.RemoteAddr)
+		key := address.Network(r.RemoteAddr)
 		if wait := l.address.take(key); wait > 0 {
 			tooMany(w, r, "requests from this address", wait)
 			return
@@ -201,21 +202,6 @@ func (p *prepaid) take() time.Duration {
 		return 0
 	}
 	return p.more()
-}
-
-// addressKey is the address, or the /64 of an IPv6 address. What is no
-// address, such as a Unix socket's, counts as one.
-func addressKey(remote string) netip.Prefix {
-	hop, ok := parseHop(remote)
-	if !ok {
-		return netip.Prefix{}
-	}
-	bits := 32
-	if hop.Addr().Is6() {
-		bits = 64
-	}
-	p, _ := hop.Addr().Prefix(bits) // bits fit the address
-	return p
 }
 
 // userKey is the ID, or its hash where it is long, since memory is bounded.
