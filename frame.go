@@ -19,7 +19,7 @@ import (
 // queues may hold it.
 type frame struct {
 	ch   *channel  // whose message it is; nil for what the hub says itself
-	msg  *Message  // what Go subscribers get; nil where they get nothing
+	msg  *Message  // what Go subscribers get: message, or nil where they get nothing
 	err  error     // what Go subscribers get instead of a message
 	at   *Position // where the channel is after it; nil where that says nothing
 	text []byte    // the JSON; nil for a frame of the WebSocket protocol's own
@@ -30,6 +30,8 @@ type frame struct {
 
 	ws       []byte // the WebSocket frame
 	minFlate int    // deflate texts of at least this length; 0 never
+
+	message Message
 
 	encoding sync.Mutex // held while one of the two below is made
 	deflated atomic.Pointer[[]byte]
@@ -82,9 +84,12 @@ func newTextFrame(sizeHint int, build func([]byte) []byte) *frame {
 }
 
 func (f *frame) encode(sizeHint int, build func([]byte) []byte) {
-	// The text goes behind room for the longest header; then the header is
-	// set right before it, so that there is one allocation and no copy.
-	b := build(make([]byte, maxWSHeader, maxWSHeader+sizeHint))
+	f.setText(build(make([]byte, maxWSHeader, maxWSHeader+sizeHint)))
+}
+
+// setText takes a text that stands behind room for the longest header: the
+// header is set right before it, so that there is one allocation and no copy.
+func (f *frame) setText(b []byte) {
 	text := b[maxWSHeader:]
 	var head [maxWSHeader]byte
 	h := appendWSHeader(head[:0], opText, len(text))
@@ -93,15 +98,22 @@ func (f *frame) encode(sizeHint int, build func([]byte) []byte) {
 	f.text, f.ws = text, b[start:]
 }
 
-// newMessageFrame encodes m. The frame keeps m, which must not change.
-func newMessageFrame(ch *channel, m *Message, minFlate int) *frame {
-	hint := len(m.Header) + len(m.Body) + len(m.Position.Epoch) + 64
-	f := &frame{}
+// newMessageFrame encodes m. The frame does not keep m.Body: its own message
+// has the part of the text that is the body.
+func newMessageFrame(ch *channel, m Message, minFlate int) *frame {
+	f := &frame{ch: ch, message: m, minFlate: minFlate}
+	f.msg = &f.message
 	if m.Position != (Position{}) {
-		f.at = &m.Position
+		f.at = &f.message.Position
 	}
-	f.encode(hint, func(b []byte) []byte { return appendMessage(b, m.Header, m.Body, f.at) })
-	f.ch, f.msg, f.minFlate = ch, m, minFlate
+	b := make([]byte, maxWSHeader, maxWSHeader+len(m.Header)+len(m.Body)+len(m.Position.Epoch)+64)
+	b = appendHead(b, m.Header)
+	from := len(b)
+	b = append(b, m.Body...)
+	to := len(b)
+	b = appendTail(b, f.at)
+	f.setText(b)
+	f.message.Body = b[from:to:to]
 	return f
 }
 

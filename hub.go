@@ -146,12 +146,14 @@ func (h *Hub) Publish(ctx context.Context, channel string, m Message, opts ...Pu
 	if err != nil {
 		return Result{}, err
 	}
-	// The frames and a store may outlive the call, the caller's slice may not.
-	m.Body = append([]byte(nil), body...)
+	m.Body = body
+	if h.opts.OnPublish != nil { // which may change it
+		m.Body = append([]byte(nil), body...)
+	}
 	return h.publish(ctx, Publication{Channel: channel, Message: m}, o)
 }
 
-// publish is behind every way to publish. The body is valid, and ours.
+// publish is behind every way to publish. The body is valid; it is not kept.
 func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Result, error) {
 	if !h.calls.enter() {
 		return Result{}, ErrClosed
@@ -178,14 +180,14 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return Result{}, err
 		}
 	}
-	m := &Message{Header: p.Message.Header, Body: p.Message.Body}
+	m := Message{Header: p.Message.Header, Body: p.Message.Body}
 
 	var res Result
 	if o.Key != "" && (ch.opts.HistorySize == 0 || o.Local) {
 		return res, ErrNoHistory.saying("an idempotency key needs a channel with history, and a message that is not Local; this is not so on %q", p.Channel)
 	}
 	if ch.opts.HistorySize > 0 && !o.Local {
-		if res, err = h.append(ctx, ch, m, o); err != nil || res.Duplicate {
+		if res, err = h.append(ctx, ch, &m, o); err != nil || res.Duplicate {
 			return res, err
 		}
 	}
@@ -200,7 +202,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	}
 	var meshErr error
 	if h.mesh != nil && !o.Local {
-		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: m.Body,
+		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: f.msg.Body,
 			Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except})
 	}
 	if h.stats.pressed.Load() && h.stats.pressed.Swap(false) {
@@ -365,7 +367,7 @@ func (h *Hub) take(p mesh.Packet) {
 	if p.Kind == mesh.KindPresence {
 		header = headerPresence
 	}
-	f := newMessageFrame(ch, &Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}, h.opts.CompressBytes)
+	f := newMessageFrame(ch, Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}, h.opts.CompressBytes)
 	f.except = p.Sender
 	if p.Offset > 0 {
 		ch.arrive(f)

@@ -183,10 +183,18 @@ func depth(b []byte) (deepest int) {
 
 // appendMessage appends {"header":…,"body":…} with the position where there is one.
 func appendMessage(b []byte, header string, body []byte, at *Position) []byte {
+	return appendTail(append(appendHead(b, header), body...), at)
+}
+
+// appendHead appends what stands before the body.
+func appendHead(b []byte, header string) []byte {
 	b = append(b, `{"header":`...)
 	b = appendString(b, header)
-	b = append(b, `,"body":`...)
-	b = append(b, body...)
+	return append(b, `,"body":`...)
+}
+
+// appendTail appends what stands behind the body.
+func appendTail(b []byte, at *Position) []byte {
 	if at != nil {
 		b = append(b, `,"offset":`...)
 		b = strconv.AppendUint(b, at.Offset, 10)
@@ -209,6 +217,6 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-func fromEntry(epoch string, e *store.Entry) *Message {
-	return &Message{Header: e.Header, Body: e.Body, Time: e.Time, Position: Position{epoch, e.Offset}}
+func fromEntry(epoch string, e *store.Entry) Message {
+	return Message{Header: e.Header, Body: e.Body, Time: e.Time, Position: Position{epoch, e.Offset}}
 }

@@ -61,7 +61,8 @@ func (s *Subscription) ID() string { return s.info.ID }
 // the subscription has ended: with the context's error, ErrSlowSubscriber,
 // ErrClosed, or the reason for which the app disconnected it; after Close it
 // just ends. It yields a *ResetError and goes on. Leaving the loop does not
-// end the subscription; Close does.
+// end the subscription; Close does. The bodies are shared with other
+// subscribers: they must not be changed.
 func (s *Subscription) Messages() iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		var frames []*frame

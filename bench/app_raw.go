@@ -21,13 +21,16 @@ type raw struct {
 	every int // messages that are written at once
 
 	mu     sync.Mutex
-	fds    []int
-	conns  []net.Conn // what is written to where it is TLS
+	fds    map[string][]int      // by channel
+	conns  map[string][]net.Conn // what is written to where it is TLS
+	count  int
 	queued []byte
 	n      int
 }
 
-func newRaw(every int) *raw { return &raw{every: every} }
+func newRaw(every int) *raw {
+	return &raw{every: every, fds: make(map[string][]int), conns: make(map[string][]net.Conn)}
+}
 
 func (a *raw) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	nc, _, err := w.(http.Hijacker).Hijack()
@@ -39,17 +42,19 @@ func (a *raw) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		base64.StdEncoding.EncodeToString(sum[:]))
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.conns = append(a.conns, nc)
+	channel := channelOf(r)
+	a.count++
+	a.conns[channel] = append(a.conns[channel], nc)
 	if sc, ok := nc.(syscall.Conn); ok {
 		rc, err := sc.SyscallConn()
 		if err != nil {
 			return
 		}
-		rc.Control(func(fd uintptr) { a.fds = append(a.fds, int(fd)) })
+		rc.Control(func(fd uintptr) { a.fds[channel] = append(a.fds[channel], int(fd)) })
 	}
 }
 
-func (a *raw) publish(_ string, body []byte) error {
+func (a *raw) publish(channel string, body []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	text := message(body)
@@ -65,13 +70,13 @@ func (a *raw) publish(_ string, body []byte) error {
 	}
 	defer func() { a.queued = a.queued[:0] }()
 	if len(a.fds) == 0 {
-		for _, nc := range a.conns {
+		for _, nc := range a.conns[channel] {
 			if _, err := nc.Write(a.queued); err != nil {
 				return err
 			}
 		}
 	}
-	for _, fd := range a.fds {
+	for _, fd := range a.fds[channel] {
 		if err := writeAll(fd, a.queued); err != nil {
 			return err
 		}
@@ -82,7 +87,7 @@ func (a *raw) publish(_ string, body []byte) error {
 func (a *raw) subscribers() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.conns)
+	return a.count
 }
 
 func writeAll(fd int, b []byte) error {

@@ -34,15 +34,14 @@ type app interface {
 
 // apps are the servers, by name. "+tls" after a name serves it over TLS 1.3.
 var apps = map[string]func() (app, error){
-	"channels":   newChannels,
-	"raw":        func() (app, error) { return newRaw(1), nil },
-	"raw16":      func() (app, error) { return newRaw(16), nil },
-	"http":       func() (app, error) { return bareHTTP{}, nil },
-	"coder":      func() (app, error) { return newCoder(), nil },
-	"gorilla":    func() (app, error) { return newGorilla(), nil },
-	"gws":        func() (app, error) { return newGWS(), nil },
-	"melody":     func() (app, error) { return newMelody(), nil },
-	"subscribed": newSubscribed,
+	"channels": newChannels,
+	"raw":      func() (app, error) { return newRaw(1), nil },
+	"raw16":    func() (app, error) { return newRaw(16), nil },
+	"http":     func() (app, error) { return bareHTTP{}, nil },
+	"coder":    func() (app, error) { return newCoder(), nil },
+	"gorilla":  func() (app, error) { return newGorilla(), nil },
+	"gws":      func() (app, error) { return newGWS(), nil },
+	"melody":   func() (app, error) { return newMelody(), nil },
 }
 
 // serve is the server's side: it prints its address and then obeys the
@@ -145,7 +144,7 @@ func obey(a app, args []string) (string, error) {
 	case args[0] == "publish" && len(n) == 5:
 		return "ok", publish(a, n[0], n[1], n[2], n[3], time.Duration(n[4])*time.Microsecond)
 	case args[0] == "queue" && len(n) == 1:
-		return a.(*subscribed).queue(n[0])
+		return a.(onChannels).queue(n[0])
 	}
 	return "", fmt.Errorf("unknown command %q", args)
 }
