@@ -62,8 +62,8 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	var m Message
 	err = h.body(w, r, h.opts.MaxMessageBytes+envelopeBytes, func(b []byte) error {
 		var in struct {
-			Header *json.RawMessage `json:"header"`
-			Body   json.RawMessage  `json:"body"`
+			Header json.RawMessage `json:"header"`
+			Body   json.RawMessage `json:"body"`
 		}
 		if err := unmarshal(b, &in); err != nil {
 			return err
@@ -80,8 +80,20 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, answerOf(res, nil))
+	sendJSON(w, http.StatusOK, appendPublished(nil, res))
 	return nil
+}
+
+// appendPublished appends answerOf(res, nil), as JSON and with a line's end.
+func appendPublished(b []byte, res Result) []byte {
+	b = append(b, `{"status":"ok"`...)
+	if p := res.Position; p.Offset > 0 {
+		b = append(b, `,"offset":`...)
+		b = strconv.AppendUint(b, p.Offset, 10)
+		b = append(b, `,"epoch":`...)
+		b = appendString(b, p.Epoch)
+	}
+	return append(b, "}\n"...)
 }
 
 func keyOf(r *http.Request) (string, error) {
@@ -96,10 +108,10 @@ func keyOf(r *http.Request) (string, error) {
 // {"messages":[{"channel","header","body","idempotency_key"},…]}.
 func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string) error {
 	type message struct {
-		Channel string           `json:"channel"`
-		Header  *json.RawMessage `json:"header"`
-		Body    json.RawMessage  `json:"body"`
-		Key     string           `json:"idempotency_key"`
+		Channel string          `json:"channel"`
+		Header  json.RawMessage `json:"header"`
+		Body    json.RawMessage `json:"body"`
+		Key     string          `json:"idempotency_key"`
 	}
 	var in struct {
 		Channels []string `json:"channels"`

@@ -27,10 +27,11 @@ type conn struct {
 
 	// What has been read and not yet taken by the library: what net/http had
 	// behind the handshake, or a chunk of await's. readErr comes after it.
-	early   []byte
-	chunk   *chunk
-	readErr error
-	br      *bufio.Reader // the library's
+	early     []byte
+	chunk     *chunk
+	readErr   error
+	inMessage bool          // the library is reading one
+	br        *bufio.Reader // the library's
 
 	// Both are guarded by outbox.mu: the socket is closed when nothing more
 	// is read and nothing more is to be written.
@@ -158,11 +159,15 @@ func (c *conn) read() error {
 	c.ws.SetReadLimit(int64(h.opts.MaxMessageBytes) + envelopeBytes)
 	tryRead := c.tryRead
 	for {
-		c.await(tryRead)
+		c.inMessage = false
+		if err := c.await(tryRead); err != nil {
+			return err
+		}
 		typ, r, err := c.ws.Reader(context.Background()) // never cancelled: a context would cost a timer for each read
 		if err != nil {
 			return err
 		}
+		c.inMessage = true
 		if typ != websocket.MessageText {
 			if _, err := io.Copy(io.Discard, r); err != nil {
 				return err
@@ -187,13 +192,20 @@ func (c *conn) read() error {
 	}
 }
 
-// await waits until the client sends something. The library would wait too,
-// but with so many calls on the stack that it takes twice the memory, and with
-// a buffer of its own: most connections are idle, most of the time.
-func (c *conn) await(tryRead func(fd uintptr) bool) {
-	if c.raw != nil && len(c.early) == 0 && c.readErr == nil && c.br.Buffered() == 0 {
-		c.raw.Read(tryRead) // after an error, the library gets the same one
+// await waits until the client sends something, or has gone. The library would
+// wait too, but with so many calls on the stack that it takes twice the memory,
+// and with a buffer of its own: most connections are idle, most of the time.
+func (c *conn) await(tryRead func(fd uintptr) bool) error {
+	if c.raw == nil || len(c.early) > 0 || c.br.Buffered() > 0 {
+		return nil
 	}
+	if c.readErr == nil {
+		c.raw.Read(tryRead) // where it fails, the library gets the same error
+	}
+	if len(c.early) == 0 {
+		return c.readErr
+	}
+	return nil
 }
 
 var errText = errors.New("channels: a text message that is not UTF-8")
@@ -267,7 +279,7 @@ func isProtocolError(err error) bool {
 	var oe *net.OpError
 	return err != nil && websocket.CloseStatus(err) == -1 && !errors.As(err, &ne) && !errors.As(err, &oe) &&
 		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) &&
-		!errors.Is(err, ErrInternal)
+		!errors.Is(err, errCutOff) && !errors.Is(err, ErrInternal)
 }
 
 // admit makes a subscribed client one of the hub's: from now on Disconnect
@@ -335,10 +347,10 @@ func (h *Hub) disconnected(info Client, cause error) {
 // Nothing that it returns shares memory with b.
 func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, key string, err error) {
 	var in struct {
-		Header *json.RawMessage `json:"header"`
-		Body   json.RawMessage  `json:"body"`
-		ID     json.RawMessage  `json:"id"`
-		Key    *string          `json:"key"`
+		Header json.RawMessage `json:"header"`
+		Body   json.RawMessage `json:"body"`
+		ID     json.RawMessage `json:"id"`
+		Key    *string         `json:"key"`
 	}
 	err = unmarshal(b, &in)
 	if in.ID != nil && string(in.ID) != "null" {

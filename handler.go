@@ -215,6 +215,13 @@ func sinceOf(r *http.Request, stream bool) (*Position, error) {
 		}
 		return &p, nil
 	}
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
+	return sinceInQuery(r)
+}
+
+func sinceInQuery(r *http.Request) (*Position, error) {
 	q, err := queryOf(r, "since")
 	if err != nil {
 		return nil, err
@@ -294,12 +301,21 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 		status = http.StatusInternalServerError
 		b, _ = json.Marshal(failure{"fail", errorBody{ErrInternal.Code, ErrInternal.Message}})
 	}
+	sendJSON(w, status, append(b, '\n'))
+}
+
+// The headers of every answer; the slices are shared, and full.
+var (
+	typeJSON = []string{"application/json; charset=utf-8"}
+	noStore  = []string{"no-store"}
+	noSniff  = []string{"nosniff"}
+)
+
+func sendJSON(w http.ResponseWriter, status int, b []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = typeJSON, noStore, noSniff
 	w.WriteHeader(status)
-	w.Write(append(b, '\n'))
+	w.Write(b)
 }
 
 func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) error {

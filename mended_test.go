@@ -2,6 +2,8 @@ package channels_test
 
 import (
 	"bufio"
+	"bytes"
+	"compress/flate"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -250,6 +252,37 @@ func TestADisconnectedClientDoesNotPublish(t *testing.T) {
 	past, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{})
 	require.NoError(t, err)
 	require.Empty(t, past.Messages)
+}
+
+// Half of a message is none, also where it would be one, and compressed.
+func TestAMessageThatIsCutOffIsNotPublished(t *testing.T) {
+	var squeezed bytes.Buffer
+	w, err := flate.NewWriter(&squeezed, flate.BestSpeed)
+	require.NoError(t, err)
+	_, err = w.Write([]byte(`{"header":"cut","body":1}`))
+	require.NoError(t, err)
+	require.NoError(t, w.Flush())
+	small := bytes.TrimSuffix(squeezed.Bytes(), []byte("\x00\x00\xff\xff"))
+	more := masked(0xC1, append(bytes.Clone(small), " more"...)) // as if the frame were longer
+
+	for name, sent := range map[string][]byte{
+		"between two fragments":             masked(0x01, []byte(`{"header":"cut","body":1}`)),
+		"inside of a frame":                 append(masked(rawText, []byte(`{"header":"cut","body":1}      `))[:6], masked(rawText, []byte(`{"header":"cut","body":1}`))[6:]...),
+		"compressed, between two fragments": masked(0x41, small),
+		"compressed, inside of a frame":     more[:len(more)-5],
+	} {
+		t.Run(name, func(t *testing.T) {
+			reasons := make(chan error, 1)
+			s := serve(t, channels.Options{Channel: keeps, OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+			r := s.raw("h", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n")
+			r.write(sent)
+			r.c.Close()
+			require.Error(t, <-reasons)
+			past, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{})
+			require.NoError(t, err)
+			require.Empty(t, past.Messages)
+		})
+	}
 }
 
 // What others could not read is refused where it comes in.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -38,19 +39,21 @@ func unmarshal(b []byte, v any) error {
 
 // parsedMessage checks the parts of a message that unmarshal has read. A
 // RawMessage is a copy of its own, so nothing shares memory with the input.
-func parsedMessage(header *json.RawMessage, body json.RawMessage, max int) (m Message, err error) {
+func parsedMessage(header, body json.RawMessage, max int) (m Message, err error) {
 	switch {
 	case header == nil:
 		return m, ErrBadMessage.saying("the header is missing; a message has a header, a string, and a body")
-	case len(*header) == 0 || (*header)[0] != '"':
+	case header[0] != '"':
 		return m, ErrBadMessage.saying("the header has to be a string")
 	case body == nil:
 		return m, ErrBadMessage.saying("the body is missing; it may be any JSON value, null too")
 	case len(body) > max:
 		return m, ErrTooLarge.saying("a message has at most %d bytes, this body has %d", max, len(body))
 	}
-	if err := json.Unmarshal(*header, &m.Header); err != nil {
-		return m, ErrBadMessage.saying("the header has to be a string")
+	if m.Header = string(header[1 : len(header)-1]); strings.Contains(m.Header, `\`) {
+		if err := json.Unmarshal(header, &m.Header); err != nil {
+			return m, ErrBadMessage.saying("the header has to be a string")
+		}
 	}
 	if err := checkHeader(m.Header); err != nil {
 		return m, err

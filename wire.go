@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -32,14 +34,25 @@ func (w *wire) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	if w.readErr != nil {
-		return 0, w.readErr
+		return 0, w.broken(w.readErr)
 	}
 	n, err := w.nc.Read(b)
 	if n > 0 {
 		w.in.bytes.Add(int64(n))
 		w.alive.Store(true)
 	}
-	return n, err
+	return n, w.broken(err)
+}
+
+var errCutOff = errors.New("channels: the client left in the middle of a message")
+
+// broken hides the end of the stream inside of a message: the library takes
+// an io.EOF there for the end of the message, and half of it for all of it.
+func (w *wire) broken(err error) error {
+	if w.inMessage && err == io.EOF {
+		return errCutOff
+	}
+	return err
 }
 
 func (w *wire) Write(b []byte) (int, error) {

@@ -526,7 +526,7 @@ func connect(b *bench) (line, error) {
 	all := make([][]result, len(names))
 	for range b.runs {
 		for i, name := range names {
-			cpu, err := b.connects(name, b.n(4000, 100))
+			cpu, err := b.connects(name, b.n(12_000, 100))
 			if err != nil {
 				return line{}, err
 			}
