@@ -23,6 +23,8 @@ type config struct {
 	drain    time.Duration
 	logLevel slog.Level
 	security security
+
+	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
 }
 
 // parse reads the flags; what they leave out comes from CHANNELS_… variables.
@@ -47,6 +49,18 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		cfg.drain = d
 		return nil
 	})
+	limit := func(name string, to *int, usage string) {
+		fs.Func(name, usage, func(s string) error {
+			n, err := strconv.Atoi(s)
+			if err != nil || n < 1 || n > 1<<30 {
+				return fmt.Errorf("it may be 1 to %d", 1<<30)
+			}
+			*to = n
+			return nil
+		})
+	}
+	limit("max-connections", &cfg.maxConnections, "`N`: the most connections at a time (default 1000000)")
+	limit("max-connections-per-address", &cfg.maxConnectionsPerAddress, "`N`: the most connections of one IPv4 address or IPv6 /64 network at a time (default: no bound)")
 	fs.Func("log-level", "`LEVEL`: debug, info, warn or error (default info)", func(s string) error {
 		if err := cfg.logLevel.UnmarshalText([]byte(s)); err != nil {
 			return fmt.Errorf("it may be debug, info, warn or error")

@@ -67,6 +67,8 @@ func TestConfig(t *testing.T) {
 			want: with(func(c *config) { c.history.rules = []historyRule{{"a=b", 1, time.Hour}} }),
 		},
 		"the longest history":   {args: []string{"-history", "*=10000000,1h"}, want: with(func(c *config) { c.history.rules = []historyRule{{"*", 10_000_000, time.Hour}} })},
+		"limits": {args: []string{"-max-connections", "9", "-max-connections-per-address", "2"},
+			want: with(func(c *config) { c.maxConnections, c.maxConnectionsPerAddress = 9, 2 })},
 		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.drain = 0 })},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,6 +99,8 @@ func TestConfigErrors(t *testing.T) {
 		"history with a bad pattern": {"-history", "CHANNELS_HISTORY", "[=1,1h", `"["`},
 		"presence":                   {"-presence", "CHANNELS_PRESENCE", "a[", `"a["`},
 		"drain":                      {"-drain", "CHANNELS_DRAIN", "5", "5s"},
+		"max-connections":            {"-max-connections", "CHANNELS_MAX_CONNECTIONS", "0", "1 to"},
+		"max-connections, text":      {"-max-connections-per-address", "CHANNELS_MAX_CONNECTIONS_PER_ADDRESS", "many", "1 to"},
 		"drain, negative":            {"-drain", "CHANNELS_DRAIN", "-1s", "0 or more"},
 		"log level":                  {"-log-level", "CHANNELS_LOG_LEVEL", "loud", "debug, info, warn or error"},
 	} {
@@ -119,7 +123,7 @@ func TestConfigErrors(t *testing.T) {
 		var out bytes.Buffer
 		_, err := parse([]string{"-h"}, lookup(nil), &out)
 		require.True(t, errors.Is(err, flag.ErrHelp))
-		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level", "-jwt-secret-file", "-jwt-public-key", "-jwt-issuer", "-jwt-audience", "-jwt-cookie", "-api-keys-file",
+		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level", "-max-connections", "-max-connections-per-address", "-jwt-secret-file", "-jwt-public-key", "-jwt-issuer", "-jwt-audience", "-jwt-cookie", "-api-keys-file",
 			"-anonymous", "-rate-address", "-rate-user", "-rate-connection", "-trusted-proxy", "-log-requests"} {
 			require.Contains(t, out.String(), f)
 		}

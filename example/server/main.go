@@ -55,7 +55,10 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		Channel:        cfg.history.options,
 		AllowedOrigins: cfg.origins,
 		DrainTime:      max(cfg.drain, 1), // 0 would be the default
-		Logger:         log,
+
+		MaxConnections:           cfg.maxConnections,
+		MaxConnectionsPerAddress: cfg.maxConnectionsPerAddress,
+		Logger:                   log,
 	}
 	around, err := cfg.security.around(&opts, log)
 	if err != nil {
