@@ -66,7 +66,7 @@ func TestConfig(t *testing.T) {
 			args: []string{"-history", "a=b=1,1h"},
 			want: with(func(c *config) { c.history.rules = []historyRule{{"a=b", 1, time.Hour}} }),
 		},
-		"the longest history":   {args: []string{"-history", "*=10000000,1h"}, want: with(func(c *config) { c.history.rules = []historyRule{{"*", 10_000_000, time.Hour}} })},
+		"the longest history": {args: []string{"-history", "*=10000000,1h"}, want: with(func(c *config) { c.history.rules = []historyRule{{"*", 10_000_000, time.Hour}} })},
 		"limits": {args: []string{"-max-connections", "9", "-max-connections-per-address", "2"},
 			want: with(func(c *config) { c.maxConnections, c.maxConnectionsPerAddress = 9, 2 })},
 		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.drain = 0 })},
