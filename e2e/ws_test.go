@@ -184,6 +184,7 @@ func TestNodeClient(t *testing.T) {
 			ids, reasons := make(chan string, 10), make(chan error, 10)
 			s := serveHub(t, way.tls, channels.Options{
 				PingPeriod:   time.Second,
+				QueueBytes:   16 << 20, // it gets many messages at once
 				OnConnect:    func(_ context.Context, c channels.Client) error { ids <- c.ID; return nil },
 				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
 			})
