@@ -133,10 +133,14 @@ func (c *conn) kill(err error) {
 }
 
 // cut closes a socket at once. For TLS it skips the alert, for which Close
-// would wait where the client has stopped reading.
+// would wait where the client has stopped reading. Without the linger, the
+// system would keep what the client does not take, and try for minutes.
 func cut(nc net.Conn) {
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		nc = t.NetConn()
+	}
+	if t, ok := nc.(interface{ SetLinger(sec int) error }); ok {
+		t.SetLinger(0)
 	}
 	nc.Close()
 }

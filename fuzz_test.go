@@ -3,7 +3,6 @@ package channels_test
 import (
 	"bufio"
 	"bytes"
-	"compress/flate"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -15,8 +14,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -112,14 +115,29 @@ func compact(t *testing.T, b []byte) string {
 	return c.String()
 }
 
-// pipeWriter is a ResponseWriter whose connection is one end of a pipe.
+// pipeWriter is a ResponseWriter whose connection is the test's.
 type pipeWriter struct {
 	*httptest.ResponseRecorder
-	conn net.Conn
+	conn  net.Conn
+	early string // what net/http has read behind the request
 }
 
 func (w pipeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return w.conn, bufio.NewReadWriter(bufio.NewReader(w.conn), bufio.NewWriter(w.conn)), nil
+	r := bufio.NewReader(io.MultiReader(strings.NewReader(w.early), w.conn))
+	if _, err := r.Peek(len(w.early)); err != nil {
+		return nil, nil, err
+	}
+	return w.conn, bufio.NewReadWriter(r, bufio.NewWriter(w.conn)), nil
+}
+
+// upgradeOf is a handshake as the handler gets it.
+func upgradeOf(channel string) *http.Request {
+	r := httptest.NewRequest("GET", "/channel/"+channel+"/", nil)
+	for _, h := range []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate"} {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
+	return r
 }
 
 // duplex is a connection made of two pipes, so that one way can end before the other.
@@ -145,7 +163,7 @@ func FuzzClientFrame(f *testing.F) {
 	ok := `{"header":"x","body":1,"id":1}`
 	for _, frames := range []string{
 		"", wsFrame(rawText, ok), wsFrame(opText, ok[:9]) + wsFrame(rawPing, "p") + wsFrame(finBit, ok[9:]), wsFrame(finBit|opBinary, ok),
-		wsFrame(rawClose, "\x03\xe8bye"), wsFrame(rawClose, ""), wsFrame(rawPong, ""), wsFrame(rawText, "\xff"),
+		wsFrame(rawClose, "\x03\xe8bye"), wsFrame(rawClose, ""), wsFrame(rawPong, ""), wsFrame(rawText, "\xff"), wsFrame(rawClose, "\x03\xe8\xff"),
 		frameHeader(rawText, 0, 3) + "abc", frameHeader(rawText, 0x80, 1<<63) + "mask", frameHeader(rawText, 0x80, 1<<40) + "mask" + ok,
 		wsFrame(finBit|rsv1Bit|opText, "\xaaV\xcaHML)J-R\xb2R\xaaP\xd2QJ\xcaO\xa9T\xb22\xac\x05\x00"), "GET / HTTP/1.1\r\n\r\n", strings.Repeat("\xff", 64),
 	} {
@@ -161,13 +179,9 @@ func FuzzClientFrame(f *testing.F) {
 		from, say := net.Pipe()
 		said.SetDeadline(time.Now().Add(patience))
 		say.SetDeadline(time.Now().Add(patience))
-		r := httptest.NewRequest("GET", "/channel/a/", nil)
-		for _, h := range []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate"} {
-			name, value, _ := strings.Cut(h, ": ")
-			r.Header.Set(name, value)
-		}
+		r := upgradeOf("a")
 		sent := make(chan struct{})
-		w := pipeWriter{httptest.NewRecorder(), duplex{to, from}}
+		w := pipeWriter{httptest.NewRecorder(), duplex{to, from}, ""}
 		go func() {
 			defer close(sent)
 			say.Write(b) // fails where the server has closed
@@ -201,10 +215,7 @@ func FuzzClientFrame(f *testing.F) {
 			case rawText:
 				checkSaid(t, frame.payload)
 			case rawText | rsv1Bit: // RFC 7692 section 7.2.2
-				z := flate.NewReader(strings.NewReader(string(frame.payload) + "\x00\x00\xff\xff\x01\x00\x00\xff\xff"))
-				text, err := io.ReadAll(z)
-				require.NoError(t, err)
-				checkSaid(t, text)
+				checkSaid(t, inflate(t, frame.payload))
 			case rawPing, rawPong:
 				require.LessOrEqual(t, len(frame.payload), 125)
 			case rawClose:
@@ -220,6 +231,101 @@ func FuzzClientFrame(f *testing.F) {
 		}
 		require.NotContains(t, log.String(), "panic")
 	})
+}
+
+// However the bytes of a client arrive (behind the request, so that net/http
+// has read them already, or in any number of pieces, over a socket that the hub
+// reads itself or another), the server answers the same.
+//
+// The frames are well-formed as far as their length goes, so that the close
+// frame at the end is one: b is cut at zero bytes, and the first byte of each
+// part is the frame's.
+func FuzzArrival(f *testing.F) {
+	ok := `{"header":"x","body":1,"id":1}`
+	longer := `{"header":"x","body":"` + long(700) + `"}`
+	for _, frames := range [][]string{
+		{"\x81" + ok}, {"\x81" + ok, "\x89p", "\x81" + longer}, {"\x01" + ok[:9], "\x89p", "\x80" + ok[9:]}, {"\x82" + ok, "\x81{"}, {"\x81\xff", "\x81" + ok},
+		{"\xc1" + deflated(ok, 1), "\x81" + ok}, {"\x83"}, {"\x88"}, {"\x81" + long(fuzzMax+9000)}, {"\x81" + longer, "\x81" + longer, "\x81" + longer, "\x81" + longer},
+	} {
+		b := []byte(strings.Join(frames, "\x00"))
+		for _, early := range []uint16{0, 1, 7, 4096} {
+			f.Add(b, early, []byte{1}, true)
+			f.Add(b, early, []byte{3, 200, 1, 0, 90}, false)
+		}
+	}
+	hub, log := newFuzzHub(f, channels.Options{})
+	dir, err := os.MkdirTemp("", "ch") // and not TempDir, whose names are too long for a socket
+	require.NoError(f, err)
+	f.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	require.NoError(f, err)
+	f.Cleanup(func() { l.Close() })
+	f.Fuzz(func(t *testing.T, b []byte, early uint16, pieces []byte, socket bool) {
+		var frames string
+		for part := range bytes.SplitSeq(b, []byte{0}) {
+			if len(part) > 0 {
+				frames += wsFrame(part[0], string(part[1:]))
+			}
+		}
+		frames += wsFrame(rawClose, "\x03\xe8")
+		whole := arrive(t, hub, l, frames, 0, nil, false)
+		require.NotEmpty(t, whole)
+		require.Equal(t, whole, arrive(t, hub, l, frames, min(int(early), len(frames), 4096), pieces, socket))
+		require.NotContains(t, log.String(), "panic")
+	})
+}
+
+// arrive has a client send frames in pieces, of which the first is early, and
+// returns the texts that it gets, and the close frame.
+func arrive(t *testing.T, hub *channels.Hub, l net.Listener, frames string, early int, pieces []byte, socket bool) (got []string) {
+	t.Helper()
+	var there, here net.Conn
+	if socket {
+		var err error
+		here, err = net.Dial("unix", l.Addr().String())
+		require.NoError(t, err)
+		there, err = l.Accept()
+		require.NoError(t, err)
+	} else {
+		there, here = net.Pipe()
+	}
+	here.SetDeadline(time.Now().Add(patience))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer here.Close()
+	wg.Go(func() {
+		hub.Handler().ServeHTTP(pipeWriter{httptest.NewRecorder(), there, frames[:early]}, upgradeOf("a"))
+	})
+	reader := &rawClient{t, here, bufio.NewReader(here)}
+	resp, err := http.ReadResponse(reader.br, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+	wg.Go(func() {
+		rest := frames[early:]
+		for i := 0; rest != ""; i++ {
+			n := len(rest)
+			if len(pieces) > 0 {
+				n = min(n, 1+int(pieces[i%len(pieces)]))
+			}
+			if _, err := io.WriteString(here, rest[:n]); err != nil {
+				return // the server has closed
+			}
+			rest = rest[n:]
+			runtime.Gosched()
+		}
+	})
+	for {
+		frame, err := reader.tryRead()
+		require.NoError(t, err, "before a close frame")
+		switch frame.first {
+		case rawText:
+			got = append(got, string(frame.payload))
+		case rawText | rsv1Bit:
+			got = append(got, string(inflate(t, frame.payload)))
+		case rawClose:
+			return append(got, fmt.Sprintf("closed: %x", frame.payload))
+		}
+	}
 }
 
 // checkSaid checks one text of the server's: a message of the client's own,

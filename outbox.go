@@ -23,6 +23,7 @@ type outbox struct {
 	q         []*frame   // q[head:] waits
 	head      int
 	bytes     int
+	pong      *frame // the newest one that waits; it goes first
 	scheduled bool
 	state     outboxState
 	cause     error         // why it left the open state
@@ -50,11 +51,9 @@ func (o *outbox) send(f *frame, policy SlowPolicy) {
 		o.mu.Unlock()
 		return
 	}
-	if f.pong && o.replacePongLocked(f) {
-		o.mu.Unlock()
-		return
-	}
-	if size := f.size(); o.bytes+size > o.limit && o.bytes > 0 && !o.makeRoomLocked(f, size, policy) {
+	if f.pong {
+		o.pongLocked(f)
+	} else if size := f.size(); o.bytes+size > o.limit && o.bytes > 0 && !o.makeRoomLocked(f, size, policy) {
 		o.endLocked(farewell(ErrSlowSubscriber, closeTryAgain), ErrSlowSubscriber, true)
 	} else {
 		o.pushLocked(f)
@@ -84,17 +83,15 @@ func (o *outbox) sendIfIdle(f *frame) bool {
 	return true
 }
 
-// replacePongLocked puts a pong in the place of one that waits: a flood of
-// pings is answered once (RFC 6455 section 5.5.3).
-func (o *outbox) replacePongLocked(f *frame) bool {
-	for i := o.head; i < len(o.q); i++ {
-		if o.q[i].pong {
-			o.countLocked(f.size() - o.q[i].size())
-			o.q[i] = f
-			return true
-		}
+// pongLocked puts a pong in the place of one that waits: a flood of pings is
+// answered once (RFC 6455 section 5.5.3). It is no part of the queue, in which
+// it would have to be looked for.
+func (o *outbox) pongLocked(f *frame) {
+	if o.pong != nil {
+		o.countLocked(-o.pong.size())
 	}
-	return false
+	o.pong = f
+	o.countLocked(f.size())
 }
 
 func (o *outbox) pushLocked(f *frame) {
@@ -167,7 +164,7 @@ func (o *outbox) end(last []*frame, cause error, drop bool) {
 func (o *outbox) endLocked(last []*frame, cause error, drop bool) {
 	if drop {
 		clear(o.q)
-		o.q, o.head = o.q[:0], 0
+		o.q, o.head, o.pong = o.q[:0], 0, nil
 		o.countLocked(-o.bytes)
 	}
 	for _, f := range last {
@@ -191,7 +188,7 @@ func (o *outbox) abandonLocked(cause error) {
 	if o.cause == nil {
 		o.cause = cause
 	}
-	o.q, o.head = nil, 0
+	o.q, o.head, o.pong = nil, 0, nil
 	o.countLocked(-o.bytes)
 	o.state = outboxClosed
 	o.roomLocked()
@@ -203,6 +200,11 @@ func (o *outbox) take(to []*frame, max int) []*frame {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	taken := 0
+	if o.pong != nil {
+		taken = o.pong.size()
+		to = append(to, o.pong)
+		o.pong = nil
+	}
 	for o.head < len(o.q) {
 		f := o.q[o.head]
 		n := f.size()

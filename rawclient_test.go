@@ -102,6 +102,9 @@ func (r *rawClient) tryRead() (rawFrame, error) {
 		}
 		n = binary.BigEndian.Uint64(l[:])
 	}
+	if head[1] == 126 && n < 126 || head[1] == 127 && n < 1<<16 {
+		return rawFrame{}, fmt.Errorf("the length %d in more bytes than it needs: head %x", n, head) // RFC 6455 section 5.2
+	}
 	if n > 64<<20 {
 		return rawFrame{}, fmt.Errorf("a frame of %d bytes: head %x", n, head)
 	}

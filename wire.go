@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -57,6 +58,11 @@ func (w *wire) broken(err error) error {
 
 func (w *wire) Write(b []byte) (int, error) {
 	if len(b) > 0 && b[0] == opClose {
+		if len(b) > 4 && !utf8.Valid(b[4:]) {
+			// The client's own reason, which the library sends back unread.
+			w.end([]*frame{newCloseFrame(closeBadText, "a reason that is not UTF-8")}, errText, false)
+			return len(b), nil
+		}
 		f := &frame{ws: append([]byte(nil), b...), last: true}
 		w.end([]*frame{f}, nil, false)
 	}
