@@ -194,12 +194,11 @@ func fanout(b *bench) (line, error) {
 		best = min(best, r.p99)
 	}
 	return line{
-		work:   "1 channel, 1,000 subscribers, 20 msg/s of 128 B: CPU per delivery",
-		ours:   fmt.Sprintf("%s = **%s**; p99 %s", us(ours.cpu), ratio(ours.cpu, raw.cpu), ms(ours.p99)),
-		limit:  fmt.Sprintf("raw write(2) loop %s; p99 %s", us(raw.cpu), ms(raw.p99)),
-		peers:  peers(names, others, raw.cpu) + "; best p99 " + ms(best),
-		target: "≤ 1.10 ×, p99 ≤ the best peer's",
-		// p99 swings by some percent from run to run for everybody.
+		work:    "1 channel, 1,000 subscribers, 20 msg/s of 128 B: CPU per delivery",
+		ours:    fmt.Sprintf("%s = **%s**; p99 %s", us(ours.cpu), ratio(ours.cpu, raw.cpu), ms(ours.p99)),
+		limit:   fmt.Sprintf("raw write(2) loop %s; p99 %s", us(raw.cpu), ms(raw.p99)),
+		peers:   peers(names, others, raw.cpu) + "; best p99 " + ms(best),
+		target:  "≤ 1.10 ×, p99 ≤ the best peer's (± 5 %)",
 		verdict: verdict(float64(ours.cpu) <= 1.10*float64(raw.cpu) && float64(ours.p99) <= 1.05*float64(best)),
 	}, nil
 }

@@ -71,9 +71,13 @@ func serve(name string) {
 	} else {
 		go srv.Serve(l)
 	}
-	defer profile(name)()
+	profile(name)
+	defer pprof.StopCPUProfile()
 	fmt.Println(l.Addr())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		if strings.HasPrefix(in.Text(), "publish") {
+			profile(name)
+		}
 		s, err := obey(a, strings.Fields(in.Text()))
 		if err != nil {
 			s = "error: " + strings.ReplaceAll(err.Error(), "\n", " ")
@@ -82,22 +86,20 @@ func serve(name string) {
 	}
 }
 
-// profile writes a CPU profile.
-func profile(name string) (stop func()) {
+// profile begins a CPU profile, in place of the one before: the last publishing
+// is what is measured.
+func profile(name string) {
 	dir := os.Getenv("CHANNELS_BENCH_PROFILE")
 	if dir == "" {
-		return func() {}
+		return
 	}
+	pprof.StopCPUProfile()
 	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("cpu-%s-%d.pprof", name, os.Getpid())))
 	if err != nil {
 		log.Fatal(err)
 	}
 	if err := pprof.StartCPUProfile(f); err != nil {
 		log.Fatal(err)
-	}
-	return func() {
-		pprof.StopCPUProfile()
-		f.Close()
 	}
 }
 
