@@ -85,7 +85,7 @@ func (ch *channel) prepare(ctx context.Context) error {
 // listen asks the mesh for the channel's messages.
 func (ch *channel) listen() error {
 	if m := ch.hub.mesh; m != nil {
-		if err := m.Subscribe(ch.name); err != nil {
+		if err := ch.hub.guard("the mesh", func() error { return m.Subscribe(ch.name) }); err != nil {
 			return ErrMeshUnavailable.because(err)
 		}
 	}

@@ -138,6 +138,15 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if h.draining.Load() {
 		return ErrDraining
 	}
+	if err := h.admitConnection(r.RemoteAddr); err != nil {
+		return err // before the app's code has work with it
+	}
+	admitted := false
+	defer func() {
+		if !admitted {
+			h.dismissConnection(r.RemoteAddr)
+		}
+	}()
 	if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
 		return err
 	}
@@ -150,22 +159,19 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if !upgrade {
 		info.Transport = transportSSE
 	}
-	if err := h.admitConnection(info.RemoteAddr); err != nil {
-		return err
-	}
 	ch, err := h.use(name)
 	if err != nil {
-		h.dismissConnection(info.RemoteAddr)
 		return err
 	}
 	if h.opts.OnConnect != nil {
 		if err := h.guard("OnConnect", func() error { return h.opts.OnConnect(r.Context(), info) }); err != nil {
-			h.dismissConnection(info.RemoteAddr)
 			ch.release()
 			return h.refusal("OnConnect", err)
 		}
 	}
-	// From here on OnDisconnect follows, and the channel is released.
+	// From here on OnDisconnect follows, the channel is released, and the
+	// connection dismissed.
+	admitted = true
 	if upgrade {
 		return h.serveWebSocket(w, r, ch, info, since)
 	}
@@ -184,9 +190,12 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, ch *channel
 		h.disconnected(info, err)
 		return err
 	}
-	c.admit()
 	// A Hijack of the app's may panic, as gin's does where it has none below.
-	if err := h.guard("the upgrade", func() error { return h.upgrade(w, r, c) }); err != nil {
+	err := h.guard("the upgrade", func() error {
+		c.admit()
+		return h.upgrade(w, r, c)
+	})
+	if err != nil {
 		c.leave()
 		c.abandon(err)
 		c.gone(err)
@@ -276,7 +285,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		if w.Header().Get("Retry-After") == "" {
 			w.Header().Set("Retry-After", "1")
 		}
-		if r.Header.Get("Sec-Fetch-Mode") != "" && wantsStream(r) {
+		if r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") != "" && wantsStream(r) {
 			refuseStream(w, e)
 			return
 		}

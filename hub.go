@@ -165,13 +165,20 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	if err := h.checkPublication(&p, o); err != nil {
 		return Result{}, err
 	}
-	ch, err := h.use(p.Channel)
-	if err != nil {
-		return Result{}, err
+	ch := h.channels.use(p.Channel)
+	if ch != nil {
+		defer ch.release()
 	}
-	defer ch.release()
+	// Who may not publish makes no channel either.
+	candidate := ch
+	if ch == nil {
+		var err error
+		if candidate, err = h.newChannel(p.Channel); err != nil {
+			return Result{}, err
+		}
+	}
 	if p.Network {
-		if err := h.mayPublish(ctx, ch, &p); err != nil {
+		if err := h.mayPublish(ctx, candidate, &p); err != nil {
 			return Result{}, err
 		}
 	}
@@ -180,9 +187,17 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return Result{}, err
 		}
 	}
+	if ch == nil {
+		var err error
+		if ch, err = h.put(candidate); err != nil {
+			return Result{}, err
+		}
+		defer ch.release()
+	}
 	m := Message{Header: p.Message.Header, Body: p.Message.Body}
 
 	var res Result
+	var err error
 	if o.Key != "" && (ch.opts.HistorySize == 0 || o.Local) {
 		return res, ErrNoHistory.saying("an idempotency key needs a channel with history, and a message that is not Local; this is not so on %q", p.Channel)
 	}
@@ -290,6 +305,12 @@ func (h *Hub) use(name string) (*channel, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.put(ch)
+}
+
+// put makes a new channel one of the hub's, or returns the one that has come
+// before it; in use, until release.
+func (h *Hub) put(ch *channel) (*channel, error) {
 	if int(h.channels.n.Load()) >= h.opts.MaxChannels {
 		return nil, ErrTooManyChannels
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
 )
@@ -440,4 +441,138 @@ func TestAMessageIsDeflatedOnce(t *testing.T) {
 		}
 	}
 	require.EqualValues(t, 20, s.hub.Stats().Deflated-before)
+}
+
+// What a client sent with its handshake is not kept as long as its connection.
+func TestAnIdleConnectionKeepsNothingOfItsHandshake(t *testing.T) {
+	s := serve(t, channels.Options{})
+	s.raw("c", "Sec-WebSocket-Protocol: channels\r\n") // what the first one starts
+	before := heap()
+	const n = 20
+	for range n {
+		s.raw("c", "Sec-WebSocket-Protocol: Channels, "+strings.Repeat("x", 900_000)+"\r\nX-More: "+strings.Repeat("y", 50_000)+"\r\n")
+	}
+	until(t, "a connection has little memory", func() bool { return int(int64(heap())-int64(before))/n < 50_000 })
+}
+
+// Who may not publish does not fill the hub with channels.
+func TestRefusedPublishesMakeNoChannels(t *testing.T) {
+	s := serve(t, channels.Options{
+		MaxChannels: 100,
+		Authorize: func(_ context.Context, r channels.Request) error {
+			if r.Channel == "good" || strings.HasPrefix(r.Channel, "hook") {
+				return nil
+			}
+			return channels.ErrForbidden
+		},
+		OnPublish: func(_ context.Context, p *channels.Publication) error {
+			if p.Channel != "good" {
+				return channels.ErrForbidden
+			}
+			return nil
+		},
+	})
+	for _, prefix := range []string{"bad", "hook"} {
+		names := make([]string, 1000)
+		for i := range names {
+			names[i] = fmt.Sprintf(`"%s%d"`, prefix, i)
+		}
+		a := s.do("POST", "/v1/publish", `{"channels":[`+strings.Join(names, ",")+`],"header":"h","body":1}`)
+		require.Equal(t, 1000, strings.Count(a.body, `"forbidden"`))
+	}
+	require.Zero(t, s.hub.Stats().Channels)
+	s.publish("good", "x", "1")
+}
+
+// A page without TLS has the same host as the one with it, but a network can
+// write it: where the browser says that it is another site, it is.
+func TestAPageWithoutTLSIsAnotherSite(t *testing.T) {
+	s := serveTLS(t, channels.Options{})
+	host := strings.TrimPrefix(s.http.URL, "https://")
+	a := s.do("POST", "/v1/channel/c/publish", `{"header":"h","body":1}`, "Origin", "http://"+host, "Sec-Fetch-Site", "cross-site")
+	a.wantFail(t, 403, "bad_origin")
+	require.Empty(t, a.header.Get("Access-Control-Allow-Origin"))
+	require.Equal(t, 200, s.do("POST", "/v1/channel/c/publish", `{"header":"h","body":1}`, "Origin", "https://"+host, "Sec-Fetch-Site", "same-origin").status)
+}
+
+// An error of a publish is an error, whatever the client would like to read.
+func TestARefusedPublishIsNoStream(t *testing.T) {
+	s := serve(t, channels.Options{MaxChannels: 1})
+	s.publish("a", "x", "1")
+	s.do("POST", "/v1/channel/b/publish", `{"header":"h","body":1}`, "Accept", "text/event-stream", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin").
+		wantFail(t, 503, "too_many_channels")
+}
+
+// panicking is a store and a mesh of which some calls panic.
+type panicking struct {
+	store.Store
+	node                     mesh.Mesh
+	tops, subscribe, publish atomic.Bool
+}
+
+func (p *panicking) Close() error                { return nil }
+func (p *panicking) Unsubscribe(ch string) error { return p.node.Unsubscribe(ch) }
+func (p *panicking) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
+	return p.node.Receive(ctx, deliver)
+}
+
+func (p *panicking) Tops(ctx context.Context, names []string) ([]store.Position, error) {
+	if p.tops.Load() {
+		panic("Tops")
+	}
+	return p.Store.Tops(ctx, names)
+}
+
+func (p *panicking) Subscribe(channel string) error {
+	if p.subscribe.Load() {
+		panic("Subscribe")
+	}
+	return p.node.Subscribe(channel)
+}
+
+func (p *panicking) Publish(ctx context.Context, packet mesh.Packet) error {
+	if p.publish.Load() {
+		panic("Publish")
+	}
+	return p.node.Publish(ctx, packet)
+}
+
+// Whoever cannot connect because a Store or a Mesh of the app's panics leaves
+// nothing behind, and the process lives.
+func TestAStoreOrMeshThatPanics(t *testing.T) {
+	m, err := store.NewMemory(store.MemoryOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { m.Close() })
+	node := meshtest.NewNetwork(1).Join("n")
+	t.Cleanup(func() { node.Close() })
+	p := &panicking{Store: m, node: node}
+	s := serve(t, channels.Options{Store: p, Mesh: p, Node: "n", MaxConnections: 1, Channel: func(name string) channels.ChannelOptions {
+		if name == "plain" {
+			return channels.ChannelOptions{Presence: channels.PresenceEvents}
+		}
+		return channels.ChannelOptions{Presence: channels.PresenceEvents, HistorySize: 10}
+	}})
+	for _, flag := range []*atomic.Bool{&p.tops, &p.subscribe} {
+		flag.Store(true)
+		for range 3 {
+			require.GreaterOrEqual(t, s.handshake("/channel/c/").status, 500)
+			require.GreaterOrEqual(t, s.do("GET", "/channel/c/", "", "Accept", "text/event-stream").status, 500)
+			if flag == &p.subscribe {
+				require.GreaterOrEqual(t, s.handshake("/channel/plain/").status, 500)
+			}
+		}
+		flag.Store(false)
+	}
+	p.publish.Store(true) // of the event that somebody has come
+	w := s.join("plain", "")
+	p.publish.Store(false)
+	w.c.CloseNow()
+	until(t, "it has left", func() bool { return s.hub.Stats().Connections == 0 })
+	until(t, "there is room", func() bool {
+		w, _, err := s.tryDial("/channel/c/", nil)
+		if err == nil {
+			w.c.CloseNow()
+		}
+		return err == nil
+	})
 }

@@ -101,7 +101,11 @@ func (ch *channel) top(ctx context.Context) (Position, error) {
 	}
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	tops, err := h.store.Tops(ctx, []string{ch.name})
+	var tops []store.Position
+	err := h.guard("the store", func() (err error) {
+		tops, err = h.store.Tops(ctx, []string{ch.name})
+		return err
+	})
 	if err != nil {
 		return Position{}, ErrStoreUnavailable.because(err)
 	}

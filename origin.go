@@ -27,7 +27,9 @@ func (h *Hub) originAllowed(r *http.Request, e endpoint) (origin string, ok bool
 	if err != nil || u.Host == "" {
 		return origin, h.anyOrigin() // "null": a sandboxed frame, a file
 	}
-	if strings.EqualFold(u.Host, r.Host) {
+	// Where the browser has said that it is another site, the same host is
+	// that of a page without TLS.
+	if site == "" && strings.EqualFold(u.Host, r.Host) {
 		return origin, true
 	}
 	for _, p := range h.opts.AllowedOrigins {

@@ -106,7 +106,7 @@ func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
 	}
 	if h.mesh != nil {
 		p := mesh.Packet{Kind: mesh.KindPresence, Channel: ch.name, Body: body}
-		if err := h.mesh.Publish(h.ctx, p); err != nil {
+		if err := h.guard("the mesh", func() error { return h.mesh.Publish(h.ctx, p) }); err != nil {
 			h.log.Debug("mesh: presence", "channel", ch.name, "err", err)
 		}
 	}

@@ -94,7 +94,7 @@ func refuseStream(w http.ResponseWriter, e *Error) {
 // HTML standard defines them (section 9.2), until either side ends. An error
 // means that nothing was written. It calls leave when the hub is done with it.
 func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position, leave func()) error {
-	if err := canFlush(w); err != nil {
+	if err := h.guard("the response writer", func() error { return canFlush(w) }); err != nil {
 		ch.release()
 		h.disconnected(info, err)
 		return err

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -214,7 +215,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	if h.opts.CompressBytes < 0 {
 		mode = websocket.CompressionDisabled
 	}
-	ws, err := websocket.Accept(u, r, &websocket.AcceptOptions{
+	ws, err := websocket.Accept(u, withoutOtherProtocols(r), &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the handler has checked the origin
 		CompressionMode:    mode,
 		Subprotocols:       []string{subprotocol},
@@ -244,6 +245,28 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	}
 	c.writer = h.writers[h.spread.Add(1)%uint32(len(h.writers))]
 	return nil
+}
+
+// withoutOtherProtocols leaves only a copy of what is to be chosen of the
+// subprotocols that a client offers: the library keeps the chosen one as long
+// as the connection, as a part of the header, which may be a megabyte.
+func withoutOtherProtocols(r *http.Request) *http.Request {
+	const key = "Sec-Websocket-Protocol"
+	if r.Header[key] == nil {
+		return r
+	}
+	c := *r
+	c.Header = maps.Clone(r.Header)
+	delete(c.Header, key)
+	for _, v := range r.Header[key] {
+		for part := range strings.SplitSeq(v, ",") {
+			if part = strings.TrimSpace(part); strings.EqualFold(part, subprotocol) {
+				c.Header[key] = []string{strings.Clone(part)} // as the client spells it, which browsers compare
+				return &c
+			}
+		}
+	}
+	return &c
 }
 
 // checkHandshake checks what the library would refuse too, but later
