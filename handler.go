@@ -230,6 +230,10 @@ func sinceOf(r *http.Request, stream bool) (*Position, error) {
 	return sinceInQuery(r)
 }
 
+// sinceInQuery is apart because of the map's kilobyte on the stack, for which
+// the goroutine of every connection would have to grow its own.
+//
+//go:noinline
 func sinceInQuery(r *http.Request) (*Position, error) {
 	q, err := queryOf(r, "since")
 	if err != nil {
