@@ -5,10 +5,13 @@ MODULES := . $(patsubst %/go.mod,%,$(wildcard */go.mod))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 30s
+SOAKTIME ?= 15m
+SEED ?= 0
 
-.PHONY: test setup lint vet bench fuzz demo
+.PHONY: test setup lint vet bench fuzz soak demo
 
 ## test: every test of every module, with the race detector, and the lint that needs only Go
+test: export SOAK = 60s
 test: setup vet
 	set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && go test -race -count=1 -timeout 10m ./...); done
 
@@ -37,6 +40,10 @@ fuzz:
 	set -e; for p in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 	    echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p; done; done
+
+## soak: 2,000 clients that make trouble for SOAKTIME, and a check of each promise; SEED repeats what one did
+soak:
+	go test -race -count=1 -v -timeout 0 -run '^TestSoak$$' . -soak $(SOAKTIME) -seed $(SEED)
 
 ## demo: the chat
 demo:

@@ -48,10 +48,12 @@ func soakDefault() time.Duration {
 //   - without, each publisher's messages come at most once and in order; and
 //     all of them come where the policy is to close;
 //   - what is acknowledged is stored, once, also if it was repeated with its key;
-//   - a subscriber is closed for no reason but its slowness, and the newest
-//     message always comes;
-//   - the list and the presence are exact, and in the end there is nobody, no
+//   - a subscriber is closed for no reason but its slowness, with its code, and
+//     not where the policy is to drop;
+//   - the list and the presence are exact, and in the end nobody is left, no
 //     goroutine, and no more memory than after a quarter of the time.
+//
+// A pause in here is what a client does, or the time between two looks.
 //
 // The same seed gives the same decisions, though not the same timing.
 func TestSoak(t *testing.T) {

@@ -204,6 +204,7 @@ func (c *soakClient) cut() {
 func (c *soakClient) closed(err error) {
 	c.cut()
 	var code *soakClosed
+	var network *net.OpError
 	switch {
 	case c.slow && (c.kind == "sse" || c.kind == "go"), errors.As(err, &code) && code.code == 1013 && code.reason == "slow_subscriber" && c.slow:
 		if p := c.room.options.SlowSubscriber; p != channels.SlowClose {
@@ -212,6 +213,8 @@ func (c *soakClient) closed(err error) {
 		c.k.slow.Add(1)
 	case code != nil:
 		c.k.fault("%s: %v", c.room.name, err)
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &network): // frames that make no sense
+		c.k.fault("%s over %s: %v", c.room.name, c.kind, err)
 	case c.stalled: // it was silent, or a write took too long
 		c.k.cuts.Add(1)
 	default:
