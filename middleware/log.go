@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/channels-go/channels"
@@ -56,7 +58,8 @@ type RequestLog struct {
 }
 
 // A logEntry is one request. It outlives the handler where it is a WebSocket,
-// so it holds nothing of the server's.
+// so it holds nothing of the server's: its texts are copies, since a part of
+// the request line would keep all of that in memory.
 type logEntry struct {
 	start                time.Time
 	method, path, remote string
@@ -87,7 +90,7 @@ func (l *RequestLog) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		e := &logEntry{start: time.Now(), method: r.Method, path: clip(r.URL.Path), remote: r.RemoteAddr}
+		e := &logEntry{start: time.Now(), method: strings.Clone(clip(r.Method)), path: strings.Clone(clip(r.URL.Path)), remote: r.RemoteAddr}
 		if id, ok := channels.IdentityFrom(r.Context()); ok {
 			e.user = id.ID
 		}
@@ -186,15 +189,16 @@ func (l *RequestLog) forget(client string) *logEntry {
 	return e
 }
 
-// countingBody counts what is read of a request's body.
+// countingBody counts what is read of a request's body. A handler may return
+// while something that it started still reads, as a reverse proxy does.
 type countingBody struct {
 	io.ReadCloser
-	n int64
+	n atomic.Int64
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.n += int64(n)
+	b.n.Add(int64(n))
 	return n, err
 }
 
@@ -202,5 +206,5 @@ func (b *countingBody) count() int64 {
 	if b == nil {
 		return 0
 	}
-	return b.n
+	return b.n.Load()
 }

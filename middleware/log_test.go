@@ -2,11 +2,15 @@ package middleware_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -197,4 +201,70 @@ func TestLogHooksAlone(t *testing.T) {
 		require.False(t, ok, "the recorder of httptest cannot")
 		require.True(t, flush)
 	})), "GET", "/", "").status)
+}
+
+// What the log keeps of a WebSocket is small, however long its request line was.
+func TestLogKeepsNothingOfALongRequestLine(t *testing.T) {
+	const n, long = 20, 500_000
+	access := middleware.Log(middleware.LogOptions{Logger: slog.New(slog.DiscardHandler)})
+	ids := make(chan string, 1)
+	s := httptest.NewServer(access.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access.OnConnect(r.Context(), channels.Client{ID: <-ids})
+		nc, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			nc.Close()
+		}
+	})))
+	defer s.Close()
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for i := range n {
+		ids <- fmt.Sprint(i)
+		c := must(net.Dial("tcp", s.Listener.Addr().String()))
+		fmt.Fprintf(c, "GET /a?%s HTTP/1.1\r\nHost: x\r\n\r\n", strings.Repeat("x", long))
+		io.Copy(io.Discard, c) // until the handler has ended
+		c.Close()
+	}
+	require.Equal(t, n, access.Open())
+	require.Less(t, heap()-before, int64(n*long/2))
+	runtime.KeepAlive(access)
+}
+
+func TestLogClipsTheMethod(t *testing.T) {
+	for name, m := range map[string]func(*slog.Logger) wrapper{
+		"Log":     func(log *slog.Logger) wrapper { return middleware.Log(middleware.LogOptions{Logger: log}).Handler },
+		"Recover": func(log *slog.Logger) wrapper { return middleware.Recover(log) },
+	} {
+		rs, log := newRecords()
+		func() {
+			defer func() { recover() }()
+			try(m(log)(panics("boom")), strings.Repeat("A", 50_000), "/", "")
+		}()
+		require.Less(t, len(rs.all()[0]["method"].(string)), 520, name)
+	}
+}
+
+// A handler may return while what it started still reads the body, as the
+// transport of a reverse proxy does.
+func TestLogABodyThatIsReadAfterTheHandler(t *testing.T) {
+	rs, log := newRecords()
+	var reading sync.WaitGroup
+	h := middleware.Log(middleware.LogOptions{Logger: log}).Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		first := make(chan struct{})
+		reading.Go(func() {
+			r.Body.Read(make([]byte, 1))
+			close(first)
+			io.Copy(io.Discard, r.Body)
+		})
+		<-first
+	}))
+	try(h, "POST", "/", strings.Repeat("x", 1<<20))
+	reading.Wait()
+	require.GreaterOrEqual(t, rs.all()[0]["bytes_in"], 1.0)
 }

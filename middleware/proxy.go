@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/channels-go/channels/internal/address"
 )
 
 // maxHops bounds how many proxies one behind the other are looked at.
@@ -25,45 +27,87 @@ const maxHops = 20
 //
 // Name the proxies' own networks and nothing else: whoever connects from one
 // of them can claim any address. An error names the network that is none; a
-// network of all addresses is refused too.
+// network of all addresses is refused too. Where the proxy connects over a Unix
+// socket, see [TrustUnixSocket].
 func TrustProxies(networks ...netip.Prefix) (func(http.Handler) http.Handler, error) {
 	if len(networks) == 0 {
 		return nil, errors.New("middleware: TrustProxies needs 1 network or more, e.g. 10.0.0.0/8")
 	}
-	trusted := proxies(slices.Clone(networks))
-	for i, p := range trusted {
-		if !p.IsValid() || p.Bits() == 0 || p.Addr().Is4In6() {
-			return nil, fmt.Errorf("middleware: TrustProxies: the network %v cannot be trusted; it may be one like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", p)
-		}
-		trusted[i] = p.Masked()
+	trusted, err := newProxies("TrustProxies", networks)
+	if err != nil {
+		return nil, err
 	}
 	return trusted.handler, nil
+}
+
+// TrustUnixSocket is [TrustProxies] for a server that a proxy reaches over a
+// Unix socket: who connects has no address there, and is believed. The
+// networks, of which there may be none, are those of proxies before that one.
+// Let nobody but the proxy open the socket.
+func TrustUnixSocket(networks ...netip.Prefix) (func(http.Handler) http.Handler, error) {
+	trusted, err := newProxies("TrustUnixSocket", networks)
+	if err != nil {
+		return nil, err
+	}
+	return trusted.socketHandler, nil
 }
 
 // proxies are the networks of trusted proxies.
 type proxies []netip.Prefix
 
+func newProxies(name string, networks []netip.Prefix) (proxies, error) {
+	trusted := proxies(slices.Clone(networks))
+	for i, p := range trusted {
+		if !p.IsValid() || p.Bits() == 0 || p.Addr().Is4In6() {
+			return nil, fmt.Errorf("middleware: %s: the network %v cannot be trusted; it may be one like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", name, p)
+		}
+		trusted[i] = p.Masked()
+	}
+	return trusted, nil
+}
+
 func (p proxies) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if from, ok := parseHop(r.RemoteAddr); ok {
 			if client := p.client(from, r.Header.Values("X-Forwarded-For")); client != from {
-				r = r.WithContext(r.Context()) // a copy
-				r.RemoteAddr = client.String()
+				r = comingFrom(r, client)
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
+func (p proxies) socketHandler(next http.Handler) http.Handler {
+	behindProxies := p.handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if address.Network(r.RemoteAddr).IsValid() { // the server listens elsewhere too
+			behindProxies.ServeHTTP(w, r)
+			return
+		}
+		if client := p.client(netip.AddrPort{}, r.Header.Values("X-Forwarded-For")); client.IsValid() {
+			r = comingFrom(r, client)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// comingFrom is a copy of r with another address.
+func comingFrom(r *http.Request, client netip.AddrPort) *http.Request {
+	r = r.WithContext(r.Context())
+	r.RemoteAddr = client.String()
+	return r
+}
+
 func (p proxies) trust(a netip.Addr) bool {
 	return slices.ContainsFunc(p, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// client returns the address from which a client came to the first trusted proxy.
+// client returns the address from which a client came to the first trusted
+// proxy. The zero from is a Unix socket, whose end is trusted.
 func (p proxies) client(from netip.AddrPort, forwarded []string) netip.AddrPort {
 	rest := ""
 	for range maxHops {
-		if !p.trust(from.Addr()) {
+		if from.IsValid() && !p.trust(from.Addr()) {
 			return from
 		}
 		for rest == "" { // each header is a line of the same list

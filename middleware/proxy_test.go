@@ -66,6 +66,33 @@ func TestTrustProxies(t *testing.T) {
 	}
 }
 
+// Over a Unix socket the proxy has no address. Who has one is believed only
+// where its network is named.
+func TestTrustUnixSocket(t *testing.T) {
+	alone, more := must(middleware.TrustUnixSocket()), must(middleware.TrustUnixSocket(prefixes("10.0.0.0/8")...))
+	for name, c := range map[string]struct {
+		m         wrapper
+		remote    string
+		forwarded []string
+		want      string
+	}{
+		"the proxy":               {alone, "@", []string{"1.2.3.4, 203.0.113.5"}, "203.0.113.5:0"},
+		"without a name":          {alone, "", []string{"203.0.113.5"}, "203.0.113.5:0"},
+		"with a path":             {alone, "/run/proxy.sock", []string{"203.0.113.5:7"}, "203.0.113.5:7"},
+		"no header":               {alone, "@", nil, "@"},
+		"nonsense":                {alone, "@", []string{"203.0.113.5, unknown"}, "@"},
+		"a proxy before it":       {more, "@", []string{"1.2.3.4, 203.0.113.5, 10.0.0.1"}, "203.0.113.5:0"},
+		"one that is not named":   {alone, "@", []string{"203.0.113.5, 10.0.0.1"}, "10.0.0.1:0"},
+		"a client over TCP":       {more, "203.0.113.5:99", []string{"1.2.3.4"}, "203.0.113.5:99"},
+		"a client with a zone":    {more, "[fe80::1%" + strings.Repeat("e", 99) + "]:99", []string{"1.2.3.4"}, "[fe80::1%" + strings.Repeat("e", 99) + "]:99"},
+		"a named proxy, over TCP": {more, "10.0.0.1:99", []string{"203.0.113.5"}, "203.0.113.5:0"},
+	} {
+		require.Equal(t, c.want, seenThrough(c.m, c.remote, c.forwarded...), name)
+	}
+	_, err := middleware.TrustUnixSocket(prefixes("0.0.0.0/0")...)
+	require.ErrorContains(t, err, "TrustUnixSocket: the network 0.0.0.0/0")
+}
+
 func TestTrustProxiesOptions(t *testing.T) {
 	_, err := middleware.TrustProxies()
 	require.ErrorContains(t, err, "1 network or more")

@@ -31,10 +31,17 @@ type Rate struct {
 // RateLimitOptions configure [RateLimit]. At least one Rate is to be set.
 type RateLimitOptions struct {
 	// Address limits the HTTP requests of a client's address: handshakes,
-	// streams and publishes. For IPv6, the /64 network counts, which is what
-	// one client has. The address is Request.RemoteAddr: behind a proxy, put
-	// [TrustProxies] around it, or all clients share one limit.
+	// streams and publishes. For IPv6, the network counts, see IPv6Prefix.
+	// The address is Request.RemoteAddr: behind a proxy, put [TrustProxies]
+	// around it, or all clients share one limit. Where it is no address, as
+	// over a Unix socket, nothing is limited by it: put [TrustUnixSocket]
+	// around it.
 	Address Rate
+	// IPv6Prefix is how many bits of an IPv6 address make the network that
+	// counts as one client. Default 64, the least that a client has; 32 to
+	// 128. A site may have a /56 or a /48, and so 256 or 65,536 limits: with
+	// 56 or 48 it has one, and so have all who share that site.
+	IPv6Prefix int
 	// User limits the HTTP requests, and the messages over all WebSockets,
 	// of an Identity.ID. Who has none is not limited by it.
 	User Rate
@@ -42,8 +49,12 @@ type RateLimitOptions struct {
 	Connection Rate
 	// MaxEntries bounds how many addresses are remembered, and how many
 	// users, and connections, each taking about 300 bytes. Past it, the one
-	// that was heard of the longest time ago is forgotten, and begins anew.
-	// Default 65,536; 1,024 to 10,000,000.
+	// that was heard of the longest time ago is forgotten, and begins anew:
+	// a flood from more networks than this does not lock others out, but
+	// neither is it limited well. Choose more than the clients that come in
+	// the time in which a bucket fills up, Burst / PerSecond; against whoever
+	// has many IPv6 networks, a shorter IPv6Prefix does more. Default 65,536;
+	// 1,024 to 10,000,000.
 	MaxEntries int
 }
 
@@ -55,6 +66,12 @@ func RateLimit(o RateLimitOptions) (*Limiter, error) {
 	}
 	if o.MaxEntries < 1<<10 || o.MaxEntries > 10_000_000 {
 		return nil, fmt.Errorf("middleware: RateLimitOptions.MaxEntries is %d; it may be 1024 to 10000000", o.MaxEntries)
+	}
+	if o.IPv6Prefix == 0 {
+		o.IPv6Prefix = 64
+	}
+	if o.IPv6Prefix < 32 || o.IPv6Prefix > 128 {
+		return nil, fmt.Errorf("middleware: RateLimitOptions.IPv6Prefix is %d; it may be 32 to 128", o.IPv6Prefix)
 	}
 	if o.Address == (Rate{}) && o.User == (Rate{}) && o.Connection == (Rate{}) {
 		return nil, errors.New("middleware: RateLimitOptions limit nothing; set Address, User or Connection")
@@ -68,6 +85,7 @@ func RateLimit(o RateLimitOptions) (*Limiter, error) {
 		}
 	}
 	return &Limiter{
+		ipv6:       o.IPv6Prefix,
 		address:    newBuckets[netip.Prefix](o.Address, o.MaxEntries),
 		user:       newBuckets[string](o.User, o.MaxEntries),
 		connection: newBuckets[string](o.Connection, o.MaxEntries),
@@ -99,8 +117,10 @@ func (r *Rate) check(name string) error {
 // there is none are refused by themselves, in the results.
 //
 // Never limited are requests with an API key ([APIKey] around it), those of
-// /healthz and /readyz, and messages of the app's own Go code.
+// /healthz and /readyz, and messages of the app's own Go code; and by address,
+// those whose Request.RemoteAddr is no address.
 type Limiter struct {
+	ipv6             int // bits
 	address          *buckets[netip.Prefix]
 	user, connection *buckets[string]
 }
@@ -116,7 +136,11 @@ func (l *Limiter) ByAddress(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		key := address.Network(r.RemoteAddr)
+		key := address.NetworkBits(r.RemoteAddr, l.ipv6)
+		if !key.IsValid() { // over a Unix socket: all would share one limit
+			next.ServeHTTP(w, r)
+			return
+		}
 		if wait := l.address.take(key); wait > 0 {
 			tooMany(w, r, "requests from this address", wait)
 			return

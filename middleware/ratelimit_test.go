@@ -77,8 +77,41 @@ func TestLimitByIPv6Network(t *testing.T) {
 		require.Equal(t, 200, from(h, "[2001:db8:0:2::1]:1", "/").status)
 		require.Equal(t, 200, from(h, "[::ffff:192.0.2.1]:1", "/").status)
 		require.Equal(t, 429, from(h, "192.0.2.1:1", "/").status, "the same address in IPv4")
-		require.Equal(t, 200, from(h, "@", "/").status)
-		require.Equal(t, 429, from(h, "", "/").status, "what is no address is one")
+	})
+}
+
+// A site has more than one /64: the prefix says what counts as one client.
+func TestLimitByIPv6Prefix(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for bits, want := range map[int]int{0: 256, 32: 1, 48: 1, 56: 1, 60: 16, 64: 256, 128: 256} {
+			l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001}, IPv6Prefix: bits}))
+			h, in := l.ByAddress(who), 0
+			for i := range 256 {
+				if from(h, fmt.Sprintf("[2001:db8:1:%x::1]:1", i), "/").status == 200 {
+					in++
+				}
+			}
+			require.Equal(t, want, in, "/%d", bits)
+		}
+	})
+}
+
+// Over a Unix socket nobody has an address: all would share one limit.
+func TestLimitNothingByWhatIsNoAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001}}))
+		h := l.ByAddress(who)
+		for _, remote := range []string{"@", "", "/run/client.sock"} {
+			for range 5 {
+				require.Equal(t, 200, from(h, remote, "/").status)
+			}
+		}
+		require.Zero(t, l.Len())
+		h = stack(who, must(middleware.TrustUnixSocket()), l.ByAddress)
+		for _, client := range []string{"203.0.113.1", "203.0.113.2"} {
+			require.Equal(t, 200, from(h, "@", "/", "X-Forwarded-For", client).status)
+			require.Equal(t, 429, from(h, "@", "/", "X-Forwarded-For", client).status)
+		}
 	})
 }
 
@@ -271,8 +304,11 @@ func TestRateLimitOptions(t *testing.T) {
 	for says, o := range map[string]middleware.RateLimitOptions{
 		"limit nothing; set Address, User or Connection": {},
 		"MaxEntries is 1023; it may be 1024 to 10000000": {Address: ok, MaxEntries: 1023},
-		"MaxEntries is -1":       {Address: ok, MaxEntries: -1},
-		"MaxEntries is 10000001": {Address: ok, MaxEntries: 10_000_001},
+		"MaxEntries is -1":                                             {Address: ok, MaxEntries: -1},
+		"MaxEntries is 10000001":                                       {Address: ok, MaxEntries: 10_000_001},
+		"IPv6Prefix is 31; it may be 32 to 128":                        {Address: ok, IPv6Prefix: 31},
+		"IPv6Prefix is 129":                                            {Address: ok, IPv6Prefix: 129},
+		"IPv6Prefix is -1":                                             {Address: ok, IPv6Prefix: -1},
 		"Address.PerSecond is 0; it may be 0.001 to 1000000":           {Address: middleware.Rate{Burst: 5}},
 		"User.PerSecond is -1":                                         {User: middleware.Rate{PerSecond: -1}},
 		"Connection.PerSecond is 0.0001":                               {Connection: middleware.Rate{PerSecond: 0.0001}},

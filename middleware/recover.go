@@ -36,7 +36,7 @@ func Recover(log *slog.Logger) func(http.Handler) http.Handler {
 					}
 					panic(p)
 				}
-				log.ErrorContext(r.Context(), "panic", "method", r.Method, "path", clip(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
+				log.ErrorContext(r.Context(), "panic", "method", clip(r.Method), "path", clip(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
 				switch {
 				case hijacked != nil:
 					hijacked.Close()

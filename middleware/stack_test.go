@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -137,6 +138,57 @@ func TestWrappersPassOnWhatThereIs(t *testing.T) {
 		})
 	}
 }
+
+// cannotHijack has a Hijack and nothing to call with it.
+type cannotHijack struct{ unwrapping }
+
+func (cannotHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, http.ErrNotSupported
+}
+
+// A wrapper whose Hijack fails costs the WebSocket neither its way nor its
+// record, whether it is around the log or inside.
+func TestWrappersWhoseHijackFails(t *testing.T) {
+	failing := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(cannotHijack{unwrapping{w}}, r) })
+	}
+	rs, log := newRecords()
+	access := middleware.Log(middleware.LogOptions{Logger: log})
+	s := serve(t, channels.Options{OnConnect: access.OnConnect, OnDisconnect: access.OnDisconnect},
+		failing, access.Handler, failing, middleware.Recover(log), failing)
+	w := s.join("a")
+	w.send(`{"header":"x","body":1}`)
+	w.want(`{"header":"x","body":1}`)
+	w.c.CloseNow()
+	r := rs.wait(t, 1)
+	require.Equal(t, "websocket", r["msg"])
+	require.Equal(t, 1.0, r["messages_in"])
+	require.Zero(t, access.Open())
+}
+
+// CloseNotify is that of the server, however many are between; where the
+// server has none, it can be asked all the same.
+func TestWrappersPassOnCloseNotify(t *testing.T) {
+	closes := make(chan bool)
+	for _, m := range []wrapper{middleware.Log(middleware.LogOptions{Logger: slog.New(slog.DiscardHandler)}).Handler, middleware.Recover(nil)} {
+		ask := func(w http.ResponseWriter) (got <-chan bool) {
+			m(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				got = w.(interface{ CloseNotify() <-chan bool }).CloseNotify()
+			})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			return got
+		}
+		w := bare{httptest.NewRecorder()}
+		require.Nil(t, ask(w))
+		require.Equal(t, (<-chan bool)(closes), ask(unwrapping{closeNotifier{w, closes}}))
+	}
+}
+
+type closeNotifier struct {
+	bare
+	c chan bool
+}
+
+func (c closeNotifier) CloseNotify() <-chan bool { return c.c }
 
 // The wrappers send a file as the server would, and count it.
 func TestWrappersServeFiles(t *testing.T) {

@@ -3,6 +3,7 @@ package middleware
 import (
 	"bufio"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 )
@@ -43,15 +44,25 @@ func record(w http.ResponseWriter, onHijack func(net.Conn)) (http.ResponseWriter
 
 // can says whether w, or what it wraps, has a method.
 func can[T any](w http.ResponseWriter) bool {
-	for {
-		if _, ok := w.(T); ok {
-			return true
+	for range all[T](w) {
+		return true
+	}
+	return false
+}
+
+// all yields those that have a method: w, and what it wraps, the innermost last.
+func all[T any](w http.ResponseWriter) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for w != nil {
+			if t, ok := w.(T); ok && !yield(t) {
+				return
+			}
+			u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+			if !ok {
+				return
+			}
+			w = u.Unwrap()
 		}
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return false
-		}
-		w = u.Unwrap()
 	}
 }
 
@@ -86,12 +97,13 @@ func (rec *recorder) begin() {
 	}
 }
 
-// CloseNotify is what gin's Context.Stream still asks for.
+// CloseNotify is what gin's Context.Stream still asks for, and panics without.
+// Where there is none further out, nothing is ever sent.
 func (rec *recorder) CloseNotify() <-chan bool {
-	if c, ok := rec.ResponseWriter.(interface{ CloseNotify() <-chan bool }); ok {
+	for c := range all[interface{ CloseNotify() <-chan bool }](rec.ResponseWriter) {
 		return c.CloseNotify()
 	}
-	return make(chan bool)
+	return nil
 }
 
 type flusher struct{ rec *recorder }
@@ -107,12 +119,17 @@ func (f flusher) FlushError() error {
 type hijacker struct{ rec *recorder }
 
 // Hijack returns the server's own connection and no wrapper, which would cost
-// the hub its way to write to it.
-func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	nc, rw, err := http.NewResponseController(h.rec.ResponseWriter).Hijack()
-	if err == nil {
-		h.rec.status = http.StatusSwitchingProtocols
-		h.rec.onHijack(nc)
+// the hub its way to write to it. It asks all writers, as the hub does: one may
+// have a Hijack and nothing to call with it, and who asked the others instead
+// would go past the recorder.
+func (h hijacker) Hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) {
+	err = http.ErrNotSupported
+	for w := range all[http.Hijacker](h.rec.ResponseWriter) {
+		if nc, rw, err = w.Hijack(); err == nil {
+			h.rec.status = http.StatusSwitchingProtocols
+			h.rec.onHijack(nc)
+			return nc, rw, nil
+		}
 	}
-	return nc, rw, err
+	return nil, nil, err
 }

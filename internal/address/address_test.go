@@ -22,3 +22,10 @@ func TestNetwork(t *testing.T) {
 		require.Equal(t, want, Network(remote).String(), remote)
 	}
 }
+
+func TestNetworkBits(t *testing.T) {
+	for bits, want := range map[int]string{32: "2001:db8::/32", 48: "2001:db8:1::/48", 56: "2001:db8:1:200::/56", 128: "2001:db8:1:2ff:3:4:5:6/128"} {
+		require.Equal(t, want, NetworkBits("[2001:db8:1:2ff:3:4:5:6]:1", bits).String())
+		require.Equal(t, "192.0.2.1/32", NetworkBits("[::ffff:192.0.2.1]:1", bits).String())
+	}
+}

@@ -13,16 +13,20 @@ func Check(pattern string) error {
 		return nil
 	}
 	u, err := url.Parse(strings.Replace(pattern, "://*.", "://", 1))
-	if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || strings.ContainsAny(pattern, "?#@") || strings.HasSuffix(pattern, ":") || strings.Contains(u.Host, "*") {
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || strings.HasPrefix(u.Hostname(), ".") || u.Path != "" || strings.ContainsAny(pattern, "?#@") || strings.HasSuffix(pattern, ":") || strings.Contains(u.Host, "*") {
 		return fmt.Errorf(`%q; it may have "https://host", "https://host:port", "https://*.host" and "*"`, pattern)
 	}
 	return nil
 }
 
-// Match matches scheme://host[:port], where the host may begin with "*.".
+// Match matches scheme://host[:port], where the host may begin with "*.". What
+// has more than an origin has, a user or a path, comes of no browser.
 func Match(pattern string, u *url.URL) bool {
 	if pattern == "*" {
 		return true
+	}
+	if u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return false
 	}
 	scheme, host, _ := strings.Cut(pattern, "://")
 	if !strings.EqualFold(scheme, u.Scheme) {
