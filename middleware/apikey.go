@@ -33,6 +33,9 @@ const (
 	maxAPIKey = 256
 )
 
+// serverID is what the Identity.ID of a key begins with, and no user's.
+const serverID = "apikey:"
+
 const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 // APIKey authenticates the app's other servers, e.g. to publish, by a key in
@@ -80,7 +83,7 @@ func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 		names[key.Name], hashes[hash] = true, key.Name
 		g := key.Grants.clone()
 		g.server = true
-		k = append(k, hashedKey{hash, channels.Identity{ID: "apikey:" + key.Name, Value: g}})
+		k = append(k, hashedKey{hash, channels.Identity{ID: serverID + key.Name, Value: g}})
 	}
 	return k.handler, nil
 }
