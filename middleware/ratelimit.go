@@ -51,9 +51,9 @@ type RateLimitOptions struct {
 	// have shown wrong API keys, users, and connections, each taking about 300
 	// bytes. Past it, the one that was heard of the longest time ago is
 	// forgotten, and begins anew: a flood from more networks than this locks
-	// nobody out, but then everybody passes. Choose more than the clients that come in
-	// the time in which a bucket fills up, Burst / PerSecond; against whoever
-	// has many IPv6 networks, a shorter IPv6Prefix does more. Default 65,536;
+	// nobody out, but passes. Choose more than the clients that come in the
+	// time in which a bucket fills up, Burst / PerSecond; against whoever has
+	// many IPv6 networks, a shorter IPv6Prefix does more. Default 65,536;
 	// 1,024 to 10,000,000.
 	MaxEntries int
 }
