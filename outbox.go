@@ -23,6 +23,7 @@ type outbox struct {
 	q         []*frame   // q[head:] waits
 	head      int
 	bytes     int
+	told      int // of bytes, what queued has
 	pong      *frame // the newest one that waits; it goes first
 	scheduled bool
 	state     outboxState
@@ -107,13 +108,17 @@ func (o *outbox) pushLocked(f *frame) {
 	o.countLocked(f.size())
 }
 
-// countLocked notes that n bytes more wait.
+// countLocked notes that n bytes more wait. The hub's sum is only told of
+// every few kilobytes: one message for each of many is no load.
 func (o *outbox) countLocked(n int) {
-	if n != 0 {
-		o.bytes += n
-		o.queued.Add(int64(n))
+	o.bytes += n
+	if d := o.bytes - o.told; d >= countStep || d <= -countStep || o.bytes == 0 && d != 0 {
+		o.told = o.bytes
+		o.queued.Add(int64(d))
 	}
 }
+
+const countStep = 4 << 10
 
 // makeRoomLocked drops messages of f's channel, and reports whether f now fits.
 func (o *outbox) makeRoomLocked(f *frame, size int, policy SlowPolicy) bool {

@@ -38,9 +38,16 @@ func newHub(t *testing.T) *channels.Hub {
 	return hub
 }
 
-// check uses a hub that is mounted at /rt in all ways that clients do.
-func check(t *testing.T, hub *channels.Hub, h http.Handler) {
+// check uses a hub that is mounted at /rt in all ways that clients do; header
+// holds names and values that each request has, in turn.
+func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 	t.Helper()
+	with := func(r http.Header) http.Header {
+		for i := 0; i+1 < len(header); i += 2 {
+			r.Set(header[i], header[i+1])
+		}
+		return r
+	}
 	s := httptest.NewServer(h)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -57,7 +64,7 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler) {
 	// A WebSocket: join, and publish over it.
 	ws, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.URL, "http")+"/rt/channel/a/", &websocket.DialOptions{
 		HTTPClient: client, Subprotocols: []string{"channels"},
-		HTTPHeader: http.Header{"Accept-Encoding": {"gzip, deflate, br"}, "Origin": {"https://app.example.com"}}})
+		HTTPHeader: with(http.Header{"Accept-Encoding": {"gzip, deflate, br"}, "Origin": {"https://app.example.com"}})})
 	require.NoError(t, err)
 	defer ws.CloseNow()
 	require.Equal(t, "channels", ws.Subprotocol())
@@ -74,7 +81,7 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler) {
 	// A stream: each event comes at once, the headers too.
 	r, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/rt/channel/a/", nil)
 	require.NoError(t, err)
-	r.Header.Set("Accept", "text/event-stream")
+	with(r.Header).Set("Accept", "text/event-stream")
 	resp, err := client.Do(r) // takes gzip, as browsers do
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -96,7 +103,7 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler) {
 		t.Helper()
 		r, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/rt"+path, strings.NewReader(body))
 		require.NoError(t, err)
-		r.Header.Set("Origin", "https://app.example.com")
+		with(r.Header).Set("Origin", "https://app.example.com")
 		resp, err := client.Do(r) // asks for gzip, and unpacks it
 		require.NoError(t, err)
 		b, err := io.ReadAll(resp.Body)

@@ -3,7 +3,9 @@ package middleware
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -26,12 +28,24 @@ type ServerKey struct {
 type APIKeyOptions struct {
 	// Keys are 1 to 1000. Two of one owner let a key be replaced without a break.
 	Keys []ServerKey
+	// Limiter, where it is set, bounds wrong keys by its rate Address, in
+	// buckets of their own: each takes one from the address that it comes
+	// from. While that has none left, no key from there is looked at, right or
+	// wrong; so behind a proxy put [TrustProxies] around it, or whoever shows
+	// wrong keys holds up all servers. Default: wrong keys are not bounded.
+	Limiter *Limiter
+	// Logger gets a record at the level debug for each key that is refused,
+	// without the key. Default: slog.Default().
+	Logger *slog.Logger
 }
 
 const (
 	minAPIKey = 16
 	maxAPIKey = 256
 )
+
+// serverID is what the Identity.ID of a key begins with, and no user's.
+const serverID = "apikey:"
 
 const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -41,7 +55,8 @@ const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 // [Authorize]. The time to find a key says nothing about the keys.
 //
 // It goes around [JWT], which lets a request with a valid key through, and
-// around the [Limiter]'s, which do not hold it up. A request without a key
+// around the [Limiter]'s, which do not hold it up; what bounds the wrong ones
+// is APIKeyOptions.Limiter. A request without a key
 // goes on as it came, and so does a bearer token with a "." in it, as each JWT
 // has: no key has one. A key that is none of Keys is refused with 401,
 // WWW-Authenticate and the code "bad_api_key".
@@ -54,7 +69,13 @@ func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 	if len(o.Keys) == 0 || len(o.Keys) > 1000 {
 		return nil, fmt.Errorf("middleware: APIKeyOptions.Keys has %d keys; it may have 1 to 1000", len(o.Keys))
 	}
-	var k keyring
+	if o.Limiter != nil && o.Limiter.wrongKeys == nil {
+		return nil, errors.New("middleware: APIKeyOptions.Limiter has no rate for addresses; set RateLimitOptions.Address")
+	}
+	k := keyring{limiter: o.Limiter, log: o.Logger}
+	if k.log == nil {
+		k.log = slog.Default()
+	}
 	names, hashes := map[string]bool{}, map[[sha256.Size]byte]string{}
 	for i, key := range o.Keys {
 		wrong := func(format string, args ...any) error {
@@ -80,23 +101,36 @@ func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 		names[key.Name], hashes[hash] = true, key.Name
 		g := key.Grants.clone()
 		g.server = true
-		k = append(k, hashedKey{hash, channels.Identity{ID: "apikey:" + key.Name, Value: g}})
+		k.keys = append(k.keys, hashedKey{hash, channels.Identity{ID: serverID + key.Name, Value: g}})
 	}
 	return k.handler, nil
 }
 
-// A keyring knows keys by their hashes only.
-type keyring []hashedKey
+// A keyring knows keys by their hashes only. It does not change once it is made.
+type keyring struct {
+	keys    []hashedKey
+	limiter *Limiter // or nil
+	log     *slog.Logger
+}
 
 type hashedKey struct {
 	hash [sha256.Size]byte
 	id   channels.Identity
 }
 
-func (k keyring) handler(next http.Handler) http.Handler {
+func (k *keyring) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		key, found, err := apiKey(r.Header)
-		if err == nil && found {
+		if err == nil && !found {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if wait := k.limiter.mayTryKey(r); wait > 0 {
+			k.log.DebugContext(r.Context(), "refused", "by", "APIKey", "remote", r.RemoteAddr, "err", ErrRateLimited)
+			tooMany(w, r, "wrong API keys from this address", wait)
+			return
+		}
+		if err == nil {
 			id, ok := k.find(key)
 			if ok {
 				noteUser(r.Context(), id.ID)
@@ -105,11 +139,9 @@ func (k keyring) handler(next http.Handler) http.Handler {
 			}
 			err = ErrBadAPIKey
 		}
-		if err != nil {
-			unauthorized(w, r, err)
-			return
-		}
-		next.ServeHTTP(w, r)
+		k.limiter.wrongKey(r)
+		k.log.DebugContext(r.Context(), "refused", "by", "APIKey", "remote", r.RemoteAddr, "err", err)
+		unauthorized(w, r, err)
 	})
 }
 
@@ -130,17 +162,17 @@ func apiKey(h http.Header) (key string, found bool, err error) {
 }
 
 // find compares with all keys, however early one fits.
-func (k keyring) find(key string) (id channels.Identity, ok bool) {
+func (k *keyring) find(key string) (id channels.Identity, ok bool) {
 	if len(key) < minAPIKey || len(key) > maxAPIKey {
 		return id, false
 	}
 	hash := sha256.Sum256([]byte(key))
 	at := -1
-	for i := range k {
-		at = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(k[i].hash[:], hash[:]), i, at)
+	for i := range k.keys {
+		at = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(k.keys[i].hash[:], hash[:]), i, at)
 	}
 	if at < 0 {
 		return id, false
 	}
-	return k[at].id, true
+	return k.keys[at].id, true
 }

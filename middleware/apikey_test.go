@@ -1,8 +1,11 @@
 package middleware_test
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -70,9 +73,10 @@ func TestAPIKeyAroundJWT(t *testing.T) {
 	require.Equal(t, 200, s.publish("orders.1", "1", "X-API-Key", billingKey, "Authorization", bearer).status, "the key counts")
 	a := try(stack(who, apiKeys(), hs256(middleware.JWTOptions{})), "GET", "/", "", "X-API-Key", billingKey)
 	require.Contains(t, a.body, `"id":"apikey:billing"`)
-	// A user of that name is no server.
+	// No user has such a name, in logs neither.
 	a = try(stack(who, apiKeys(), hs256(middleware.JWTOptions{})), "GET", "/", "", "Authorization", "Bearer "+token("apikey:billing", nil))
-	require.Contains(t, a.body, `"subscribe":["chat.*"]`)
+	require.Equal(t, 401, a.status)
+	require.Contains(t, a.message(), `"sub" begins with "apikey:"`)
 }
 
 func TestAPIKeyOverAWebSocket(t *testing.T) {
@@ -107,4 +111,75 @@ func TestAPIKeyOptions(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Wrong keys are bounded for each address, and right ones are not; but they do
+// not help who guesses either, once he has had his share.
+func TestAPIKeyLimitsWrongKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rs, log := newRecords()
+		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.5, Burst: 3}}))
+		h := stack(who, must(middleware.APIKey(middleware.APIKeyOptions{
+			Keys:    []middleware.ServerKey{{Name: "billing", Key: billingKey}},
+			Limiter: l,
+			Logger:  log,
+		})), l.ByAddress)
+		show := func(remote, key string) answer { return from(h, remote, "/", "X-API-Key", key) }
+		const guess = "wrong-key-0123456789"
+		for range 100 {
+			require.Equal(t, 200, show("192.0.2.1:1", billingKey).status)
+		}
+		for range 3 {
+			require.Equal(t, 401, show("192.0.2.1:1", guess).status)
+		}
+		require.Equal(t, 200, from(h, "192.0.2.1:1", "/").status, "who shows no key has limits of his own")
+		for _, key := range []string{guess, billingKey} {
+			a := show("192.0.2.1:2", key)
+			require.Equal(t, 429, a.status)
+			require.Equal(t, "rate_limited", a.code())
+			require.Equal(t, "2", a.header.Get("Retry-After"))
+		}
+		require.Equal(t, 200, show("192.0.2.2:1", billingKey).status, "another address")
+		a := from(h, "192.0.2.3:1", "/", "X-API-Key", guess, "X-API-Key", guess)
+		require.Equal(t, 401, a.status)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, 200, show("192.0.2.1:1", billingKey).status)
+		require.Equal(t, 401, show("192.0.2.1:1", guess).status)
+		require.Equal(t, 429, show("192.0.2.1:1", guess).status)
+		for range 10 {
+			require.Equal(t, 401, show("@", guess).status, "over a Unix socket nobody has an address")
+		}
+		require.NotContains(t, rs.b.String(), guess)
+	})
+}
+
+// Each key that is refused has a record, without the key.
+func TestAPIKeyLogsWhatItRefuses(t *testing.T) {
+	rs := &records{new: make(chan struct{}, 1)}
+	log := slog.New(slog.NewJSONHandler(rs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001, Burst: 2}}))
+	h := must(middleware.APIKey(middleware.APIKeyOptions{Keys: []middleware.ServerKey{{Name: "billing", Key: billingKey}}, Limiter: l, Logger: log}))(who)
+	const guess = "wrong-key-0123456789"
+	try(h, "GET", "/", "")
+	try(h, "GET", "/", "", "X-API-Key", billingKey)
+	require.Empty(t, rs.all())
+	for i, says := range []string{"is none of this server's", "2 headers", "too much"} {
+		if i == 1 {
+			try(h, "GET", "/", "", "X-API-Key", guess, "X-API-Key", guess)
+		} else {
+			try(h, "GET", "/", "", "X-API-Key", guess)
+		}
+		r := rs.all()[i]
+		require.Equal(t, "refused", r["msg"])
+		require.Equal(t, "APIKey", r["by"])
+		require.NotEmpty(t, r["remote"])
+		require.Contains(t, r["err"], says)
+	}
+	require.NotContains(t, rs.b.String(), guess)
+}
+
+func TestAPIKeyNeedsALimiterOfAddresses(t *testing.T) {
+	_, err := middleware.APIKey(middleware.APIKeyOptions{Keys: []middleware.ServerKey{{Name: "billing", Key: billingKey}},
+		Limiter: must(middleware.RateLimit(middleware.RateLimitOptions{User: middleware.Rate{PerSecond: 1}}))})
+	require.ErrorContains(t, err, "APIKeyOptions.Limiter has no rate for addresses")
 }

@@ -54,6 +54,27 @@ func (b *buckets[K]) take(key K) time.Duration {
 	if l.AllowN(now, 1) {
 		return 0
 	}
+	return b.until(l, now)
+}
+
+// wait is take that takes nothing.
+func (b *buckets[K]) wait(key K) time.Duration {
+	s := &b.shards[maphash.Comparable(b.seed, key)%shardCount]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.byKey[key]
+	if e == nil {
+		return 0
+	}
+	l, now := e.Value.(*bucket[K]).limiter, time.Now()
+	if l.TokensAt(now) >= 1 {
+		return 0
+	}
+	return b.until(l, now)
+}
+
+// until is after what time there will be one in a bucket that has none.
+func (b *buckets[K]) until(l *rate.Limiter, now time.Time) time.Duration {
 	wait := time.Duration((1 - l.TokensAt(now)) / b.rate.PerSecond * float64(time.Second))
 	return max(wait, time.Nanosecond)
 }

@@ -10,7 +10,7 @@
 //		limiter.ByUser,    // needs to know the user
 //		tokens,            // JWT: users
 //		limiter.ByAddress, // before tokens are verified, which costs time
-//		keys,              // APIKey: servers, which no limit holds up
+//		keys,              // APIKey: servers, which no limit holds up; its option Limiter bounds wrong keys
 //		cors,              // CORS: so that scripts can read refusals too
 //		middleware.Recover(nil),
 //		access.Handler, // Log

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,6 +67,9 @@ type JWTOptions struct {
 	Optional bool
 	// AllowNoExpiry takes tokens without "exp", which are good for ever.
 	AllowNoExpiry bool
+	// AllowNoSubject takes tokens without "sub", which say of nobody in
+	// particular what he may do: [Limiter].ByUser cannot limit who has one.
+	AllowNoSubject bool
 	// Default is what a token without the claim "channels" allows. Default: nothing.
 	Default Grants
 	// Logger gets a record at the level debug for each token that is
@@ -92,7 +96,9 @@ const bearerProtocol = "bearer."
 // Never in the URL, which ends up in logs. The claims become the request's
 // [channels.Identity]: "sub" its ID, "info" its Info, "exp" (with the leeway)
 // its Expires, which also ends connections, and "channels" the [Grants] in
-// its Value, for [Authorize]. The claim "nbf" is respected.
+// its Value, for [Authorize]. The claim "nbf" is respected. Claims are known by
+// their exact names, and none may stand there twice. A "sub" that begins with
+// "apikey:" is refused, as it would be taken for one of [APIKey].
 //
 // Requests are refused with 401, WWW-Authenticate and the codes "no_token",
 // "bad_token" and "expired". Passed on as they are: requests with an API key
@@ -144,9 +150,9 @@ func (v *tokenVerifier) init() error {
 		if err != nil {
 			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) %w", i, k.ID, err)
 		}
-		key := k.Key
-		if b, ok := key.([]byte); ok {
-			key = bytes.Clone(b)
+		key, err := cloneKey(k.Key)
+		if err != nil {
+			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) is no valid key: %w", i, k.ID, err)
 		}
 		v.keys = append(v.keys, verifyKey{k.ID, alg, key})
 		if !slices.Contains(algs, alg) {
@@ -188,6 +194,9 @@ func algorithm(key any) (string, error) {
 		if k == nil || k.Curve != elliptic.P256() {
 			return "", errors.New("is an ECDSA key of another curve than P-256, which ES256 needs")
 		}
+		if k.X == nil || k.Y == nil {
+			return "", errors.New("is an ECDSA key without a point")
+		}
 		return "ES256", nil
 	case ed25519.PublicKey:
 		if len(k) != ed25519.PublicKeySize {
@@ -196,6 +205,18 @@ func algorithm(key any) (string, error) {
 		return "EdDSA", nil
 	}
 	return "", fmt.Errorf("is a %T; it may be a []byte (HS256), *rsa.PublicKey (RS256), *ecdsa.PublicKey (ES256) or ed25519.PublicKey (EdDSA)", key)
+}
+
+// cloneKey copies a key that algorithm has checked.
+func cloneKey(key any) (any, error) {
+	if b, ok := key.([]byte); ok {
+		return bytes.Clone(b), nil
+	}
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParsePKIXPublicKey(der)
 }
 
 func (v *tokenVerifier) handler(next http.Handler) http.Handler {
@@ -335,8 +356,52 @@ func dropBearerProtocol(r *http.Request) {
 // tokenClaims is what is read of a token.
 type tokenClaims struct {
 	jwt.RegisteredClaims
-	Info     json.RawMessage `json:"info"`
-	Channels *Grants         `json:"channels"`
+	Info     json.RawMessage
+	Channels *Grants
+}
+
+// UnmarshalJSON does not do as encoding/json would, which takes "Sub" for
+// "sub", and the last of two for both.
+func (c *tokenClaims) UnmarshalJSON(b []byte) error {
+	var grants json.RawMessage
+	err := unmarshalObject(b, map[string]any{
+		"iss": &c.Issuer, "sub": &c.Subject, "aud": &c.Audience, "exp": &c.ExpiresAt, "nbf": &c.NotBefore, "iat": &c.IssuedAt, "jti": &c.ID,
+		"info": &c.Info, "channels": &grants,
+	})
+	if err != nil || grants == nil || string(grants) == "null" {
+		return err
+	}
+	c.Channels = new(Grants)
+	return unmarshalObject(grants, map[string]any{"subscribe": &c.Channels.Subscribe, "publish": &c.Channels.Publish, "list": &c.Channels.List})
+}
+
+// unmarshalObject reads a JSON object's members of exactly these names, and
+// refuses one in which a name stands twice. b is valid JSON.
+func unmarshalObject(b []byte, into map[string]any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return errors.New("it is no object")
+	}
+	seen := make(map[string]bool)
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := t.(string) // of a member, always
+		if seen[name] {
+			return errors.New("a name stands there twice")
+		}
+		seen[name] = true
+		to := into[name]
+		if to == nil {
+			to = new(json.RawMessage)
+		}
+		if err := d.Decode(to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxExpiry is the last second of the year 9999.
@@ -349,6 +414,12 @@ func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
 		return channels.Identity{}, tokenError(err)
 	}
 	id := channels.Identity{ID: c.Subject}
+	switch {
+	case c.Subject == "" && !v.opts.AllowNoSubject:
+		return id, badToken(`it lacks the claim "sub", which says whose it is`)
+	case strings.HasPrefix(c.Subject, serverID):
+		return id, badToken(`its "sub" begins with %q, which is for API keys`, serverID)
+	}
 	if e := c.ExpiresAt; e != nil {
 		if s := e.Unix(); s < 0 || s > maxExpiry {
 			return id, badToken(`its "exp" is not a time in seconds since 1970`)
@@ -398,7 +469,7 @@ func tokenError(err error) error {
 		is   error
 		says string
 	}{
-		{jwt.ErrTokenMalformed, "it is no JSON Web Token, or a claim is of the wrong type"},
+		{jwt.ErrTokenMalformed, "it is no JSON Web Token, or a claim is of the wrong type, or there twice"},
 		{jwt.ErrTokenUnverifiable, "this server has no key for its algorithm and key ID"},
 		{jwt.ErrTokenSignatureInvalid, "its signature is of none of this server's keys, or of another algorithm than theirs"},
 		{jwt.ErrTokenNotValidYet, "its time has not come yet"},

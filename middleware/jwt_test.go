@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"math/big"
 	"net/http"
 	"strings"
 	"sync"
@@ -121,6 +122,10 @@ func TestJWTRefuses(t *testing.T) {
 		text := segment(header) + "." + parts[1]
 		return text + "." + base64.RawURLEncoding.EncodeToString(must(jwt.SigningMethodHS256.Sign(text, secret)))
 	}
+	raw := func(claims string) string { // claims of any kind, signed correctly
+		text := parts[0] + "." + segment(claims)
+		return text + "." + base64.RawURLEncoding.EncodeToString(must(jwt.SigningMethodHS256.Sign(text, secret)))
+	}
 	other := []byte("another secret of at least 32 bytes, for tests")
 	hour := time.Now().Add(time.Hour).Unix()
 	for name, c := range map[string]struct {
@@ -150,6 +155,20 @@ func TestJWTRefuses(t *testing.T) {
 		"no issuer":            {token("ann", claims{"aud": "chat"}), "bad_token", "iss"},
 		"another audience":     {token("ann", claims{"iss": "us", "aud": []string{"x", "y"}}), "bad_token", "audience"},
 		"no audience":          {token("ann", claims{"iss": "us"}), "bad_token", "aud"},
+		"no user":              {token("ann", claims{"sub": nil}), "bad_token", `lacks the claim "sub"`},
+		"an empty user":        {token("", nil), "bad_token", `lacks the claim "sub"`},
+		"the user null":        {raw(`{"sub":null,"exp":9999999999}`), "bad_token", `lacks the claim "sub"`},
+		"a user like a key":    {token("apikey:billing", nil), "bad_token", "for API keys"},
+		"another case":         {raw(`{"Sub":"ann","exp":9999999999}`), "bad_token", `lacks the claim "sub"`},
+		"another s":            {raw(`{"ſub":"ann","exp":9999999999}`), "bad_token", `lacks the claim "sub"`},
+		"exp, another case":    {raw(`{"sub":"ann","EXP":9999999999}`), "bad_token", "exp"},
+		"expired, other case":  {raw(`{"sub":"ann","exp":1000,"Exp":9999999999}`), "expired", "expired"},
+		"two users":            {raw(`{"sub":"ann","exp":9999999999,"sub":"bob"}`), "bad_token", "there twice"},
+		"two users, escaped":   {raw(`{"sub":"ann","exp":9999999999,"\u0073ub":"bob"}`), "bad_token", "there twice"},
+		"twice what is else":   {raw(`{"sub":"ann","exp":9999999999,"x":1,"x":2}`), "bad_token", "there twice"},
+		"two rights to one":    {raw(`{"sub":"ann","exp":9999999999,"channels":{"publish":["a"],"publish":["*"]}}`), "bad_token", "there twice"},
+		"claims that are none": {raw(`["sub","ann"]`), "bad_token", "no JSON Web Token"},
+		"claims null":          {raw(`null`), "bad_token", ""},
 		"a user of no kind":    {token("ann", claims{"sub": 1}), "bad_token", "wrong type"},
 		"channels of no kind":  {token("ann", claims{"channels": []string{"a"}}), "bad_token", "wrong type"},
 		"a channel that is no name": {token("ann", claims{"iss": "us", "aud": "chat", "channels": claims{"publish": []string{"a/b"}}}),
@@ -194,7 +213,10 @@ func TestJWTClaims(t *testing.T) {
 		"the default":     {middleware.JWTOptions{Default: def}, claims{"exp": exp.Unix(), "channels": nil}, channels.Identity{ID: "ann", Expires: exp, Value: def}},
 		"not the default": {middleware.JWTOptions{Default: def}, claims{"exp": exp.Unix(), "channels": claims{}}, channels.Identity{ID: "ann", Expires: exp, Value: middleware.Grants{}}},
 		"for ever":        {middleware.JWTOptions{AllowNoExpiry: true}, claims{"exp": nil, "channels": claims{}}, channels.Identity{ID: "ann", Value: middleware.Grants{}}},
-		"no user":         {middleware.JWTOptions{}, claims{"sub": nil, "exp": exp.Unix(), "channels": claims{}}, channels.Identity{Expires: exp, Value: middleware.Grants{}}},
+		"no user":         {middleware.JWTOptions{AllowNoSubject: true}, claims{"sub": nil, "exp": exp.Unix(), "channels": claims{}}, channels.Identity{Expires: exp, Value: middleware.Grants{}}},
+		"names in another case are others'": {middleware.JWTOptions{Default: def}, claims{"SUB": "eve", "ſub": "eve", "exp": exp.Unix(), "Exp": exp.Unix() + 1, "Info": 1,
+			"Channels": claims{"publish": []string{"*"}}, "channelſ": claims{"publish": []string{"*"}}, "channels": claims{"publish": []string{"a"}, "Publish": []string{"*"}, "List": true}},
+			channels.Identity{ID: "ann", Expires: exp, Value: middleware.Grants{Publish: []string{"a"}}}},
 		"leeway": {middleware.JWTOptions{Leeway: 5 * time.Minute}, claims{"exp": exp.Add(-time.Hour - time.Minute).Unix(), "nbf": exp.Add(-time.Hour + time.Minute).Unix(), "channels": claims{}},
 			channels.Identity{ID: "ann", Expires: exp.Add(-time.Hour + 4*time.Minute), Value: middleware.Grants{}}},
 	} {
@@ -222,7 +244,7 @@ func TestJWTKeysByID(t *testing.T) {
 		{any, "old", true}, {any, "unknown", true}, // a key without an ID is for all
 		{old, "now", false}, {now, "unknown", false}, {secret, "old", false}, {secret, "", false},
 	} {
-		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, c.key, c.kid, claims{"exp": time.Now().Add(time.Hour).Unix()}))
+		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, c.key, c.kid, claims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}))
 		require.Equal(t, c.ok, a.status == 200, "%s with kid %q: %s", c.key[:3], c.kid, a.body)
 	}
 }
@@ -374,6 +396,8 @@ func TestJWTOptions(t *testing.T) {
 		"less than 2048 bits; RS256":              key((*rsa.PublicKey)(nil)),
 		"another curve than P-256":                key(&p384.PublicKey),
 		"than P-256, which ES256":                 key((*ecdsa.PublicKey)(nil)),
+		"is an ECDSA key without a point":         key(&ecdsa.PublicKey{Curve: elliptic.P256()}),
+		"is no valid key: ":                       key(&ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}),
 		"is an Ed25519 key of 5 bytes; it has 32": key(ed25519.PublicKey("short")),
 		"is a *rsa.PrivateKey; it may be":         key(s.rsa),
 		"is a ed25519.PrivateKey; it may be":      key(s.ed),
@@ -405,4 +429,25 @@ func TestJWTCopiesItsOptions(t *testing.T) {
 	a := try(m(who), "GET", "/", "", "Authorization", bearer)
 	require.Equal(t, 200, a.status)
 	require.Contains(t, a.body, `"subscribe":["a"]`)
+}
+
+// So are keys of every kind: overwritten later, they verify what they did.
+func TestJWTCopiesItsKeys(t *testing.T) {
+	s := signers()
+	edKey := append(ed25519.PublicKey(nil), s.ed.Public().(ed25519.PublicKey)...)
+	rsaKey := &rsa.PublicKey{N: new(big.Int).Set(s.rsa.N), E: s.rsa.E}
+	ecKey := must(ecdsa.ParseUncompressedPublicKey(elliptic.P256(), must(s.ecdsa.PublicKey.Bytes())))
+	m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: edKey}, {Key: rsaKey}, {Key: ecKey}}}))
+	clear(edKey)
+	rsaKey.N.SetInt64(1)
+	rsaKey.E = 1
+	*ecKey = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)).PublicKey
+	c := claims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}
+	for _, one := range []struct {
+		method jwt.SigningMethod
+		key    any
+	}{{jwt.SigningMethodRS256, s.rsa}, {jwt.SigningMethodES256, s.ecdsa}, {jwt.SigningMethodEdDSA, s.ed}} {
+		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
+		require.Equal(t, 200, a.status, "%s %s", one.method.Alg(), a.body)
+	}
 }

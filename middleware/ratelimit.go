@@ -47,13 +47,13 @@ type RateLimitOptions struct {
 	User Rate
 	// Connection limits the messages that are published over one WebSocket.
 	Connection Rate
-	// MaxEntries bounds how many addresses are remembered, and how many
-	// users, and connections, each taking about 300 bytes. Past it, the one
-	// that was heard of the longest time ago is forgotten, and begins anew:
-	// a flood from more networks than this does not lock others out, but
-	// neither is it limited well. Choose more than the clients that come in
-	// the time in which a bucket fills up, Burst / PerSecond; against whoever
-	// has many IPv6 networks, a shorter IPv6Prefix does more. Default 65,536;
+	// MaxEntries bounds how many addresses are remembered, and how many that
+	// have shown wrong API keys, users, and connections, each taking about 300
+	// bytes. Past it, the one that was heard of the longest time ago is
+	// forgotten, and begins anew: a flood from more networks than this locks
+	// nobody out, but passes. Choose more than the clients that come in the
+	// time in which a bucket fills up, Burst / PerSecond; against whoever has
+	// many IPv6 networks, a shorter IPv6Prefix does more. Default 65,536;
 	// 1,024 to 10,000,000.
 	MaxEntries int
 }
@@ -87,6 +87,7 @@ func RateLimit(o RateLimitOptions) (*Limiter, error) {
 	return &Limiter{
 		ipv6:       o.IPv6Prefix,
 		address:    newBuckets[netip.Prefix](o.Address, o.MaxEntries),
+		wrongKeys:  newBuckets[netip.Prefix](o.Address, o.MaxEntries),
 		user:       newBuckets[string](o.User, o.MaxEntries),
 		connection: newBuckets[string](o.Connection, o.MaxEntries),
 	}, nil
@@ -116,13 +117,13 @@ func (r *Rate) check(name string) error {
 // messages, if [Limiter.OnPublish] is set as the hub's hook; those for which
 // there is none are refused by themselves, in the results.
 //
-// Never limited are requests with an API key ([APIKey] around it), those of
+// Never limited are requests with a valid API key ([APIKey] around it), those of
 // /healthz and /readyz, and messages of the app's own Go code; and by address,
 // those whose Request.RemoteAddr is no address.
 type Limiter struct {
-	ipv6             int // bits
-	address          *buckets[netip.Prefix]
-	user, connection *buckets[string]
+	ipv6               int // bits
+	address, wrongKeys *buckets[netip.Prefix]
+	user, connection   *buckets[string]
 }
 
 // ByAddress limits requests by the client's address. It goes around [JWT].
@@ -148,6 +149,25 @@ func (l *Limiter) ByAddress(next http.Handler) http.Handler {
 		p := &prepaid{more: func() time.Duration { return l.address.take(key) }}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), addressPaid{}, p)))
 	})
+}
+
+// mayTryKey returns 0, or after what time an address that has shown wrong API
+// keys may show one again.
+func (l *Limiter) mayTryKey(r *http.Request) time.Duration {
+	if l == nil {
+		return 0
+	}
+	return l.wrongKeys.wait(address.NetworkBits(r.RemoteAddr, l.ipv6))
+}
+
+// wrongKey notes that an address has shown a wrong API key.
+func (l *Limiter) wrongKey(r *http.Request) {
+	if l == nil {
+		return
+	}
+	if key := address.NetworkBits(r.RemoteAddr, l.ipv6); key.IsValid() {
+		l.wrongKeys.take(key)
+	}
 }
 
 // ByUser limits requests by Identity.ID. It goes inside of what finds out the

@@ -74,8 +74,11 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
-	if fs.NArg() > 0 {
-		return cfg, fmt.Errorf("there are no arguments but flags, and %q is none", fs.Arg(0))
+	if err := cfg.security.takeFailed(); err != nil {
+		return cfg, err
+	}
+	if fs.NArg() > 0 { // not repeated: it may be a secret
+		return cfg, fmt.Errorf("there are no arguments but flags, and the last %d of %d are none", fs.NArg(), len(args))
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
@@ -85,6 +88,8 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		if v, ok := env(key); ok && !given[f.Name] && err == nil {
 			if e := f.Value.Set(v); e != nil {
 				err = fmt.Errorf("%s=%q: %w", key, v, e)
+			} else if e := cfg.security.takeFailed(); e != nil {
+				err = fmt.Errorf("%s: %w", key, e)
 			}
 		}
 	})

@@ -113,10 +113,10 @@ func TestConfigErrors(t *testing.T) {
 			require.ErrorContains(t, err, c.variable)
 		})
 	}
-	for name, args := range map[string][]string{"-nonsense": {"-nonsense", "1"}, "serve": {"serve"}, "rest": {"-addr", ":1", "rest"}} {
-		t.Run("no such "+name, func(t *testing.T) {
+	for says, args := range map[string][]string{"-nonsense": {"-nonsense", "1"}, "the last 1 of 1 are none": {"serve"}, "the last 2 of 4 are none": {"-addr", ":1", "rest", "-node"}} {
+		t.Run(says, func(t *testing.T) {
 			_, err := parse(args, lookup(nil), io.Discard)
-			require.ErrorContains(t, err, name)
+			require.ErrorContains(t, err, says)
 		})
 	}
 	t.Run("help names every flag", func(t *testing.T) {

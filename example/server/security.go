@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -26,26 +27,55 @@ import (
 type security struct {
 	jwt         middleware.JWTOptions
 	apiKeys     []middleware.ServerKey
-	anonymous   patterns
+	anonymous   grantPatterns
 	rates       middleware.RateLimitOptions
 	proxies     []netip.Prefix
 	logRequests bool
+
+	failed error // why the last file could not be used; takeFailed returns it
+}
+
+// grantPatterns are patterns as tokens have them, see middleware.Grants.
+type grantPatterns []string
+
+func (p *grantPatterns) String() string { return strings.Join(*p, " ") }
+
+func (p *grantPatterns) Set(s string) error {
+	for _, f := range strings.Fields(s) {
+		if _, err := middleware.Anonymous(middleware.Grants{Subscribe: []string{f}}); err != nil {
+			return err
+		}
+		*p = append(*p, f)
+	}
+	return nil
+}
+
+// file adds a flag that names a file. Its errors do not repeat the value, as
+// those of the package flag would: somebody may have given the secret itself.
+func (s *security) file(fs *flag.FlagSet, name, usage string, add func([]byte) error) {
+	fs.Func(name, usage, func(v string) error {
+		if err := readFile(v, add); err != nil && s.failed == nil {
+			s.failed = fmt.Errorf("-%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// takeFailed returns why a file could not be used, and forgets it.
+func (s *security) takeFailed() error {
+	err := s.failed
+	s.failed = nil
+	return err
 }
 
 func (s *security) flags(fs *flag.FlagSet) {
-	fs.Func("jwt-secret-file", "`FILE` with a secret of 32 bytes or more, with which tokens are signed (HS256); repeatable. Or the secret itself in CHANNELS_JWT_SECRET", func(v string) error {
-		return readFile(v, s.addJWTSecret)
-	})
-	fs.Func("jwt-public-key", "`FILE` with a public key in PEM, with which tokens are verified (RS256, ES256, EdDSA by its kind); repeatable", func(v string) error {
-		return readFile(v, s.addJWTPublicKey)
-	})
+	s.file(fs, "jwt-secret-file", "`FILE` with a secret of 32 bytes or more, with which tokens are signed (HS256); repeatable. Or the secret itself in CHANNELS_JWT_SECRET", s.addJWTSecret)
+	s.file(fs, "jwt-public-key", "`FILE` with a public key in PEM, with which tokens are verified (RS256, ES256, EdDSA by its kind); repeatable", s.addJWTPublicKey)
 	fs.StringVar(&s.jwt.Issuer, "jwt-issuer", "", "the `ISSUER` that tokens have to be from")
 	fs.StringVar(&s.jwt.Audience, "jwt-audience", "", "the `AUDIENCE` that tokens have to be for")
 	fs.StringVar(&s.jwt.Cookie, "jwt-cookie", "", "`NAME` of a cookie that may hold the token, for server-sent events in browsers")
-	fs.Func("api-keys-file", "`FILE` with the API keys of other servers, as JSON: [{\"name\":\"billing\",\"key\":\"…\",\"publish\":[\"orders.*\"]}], also with \"subscribe\" and \"list\"; repeatable. Or the same JSON in CHANNELS_API_KEYS", func(v string) error {
-		return readFile(v, s.addAPIKeys)
-	})
-	fs.Var(&s.anonymous, "anonymous", "`PATTERN` of channels to which anybody may subscribe without a token or key; repeatable, in the environment separated by spaces")
+	s.file(fs, "api-keys-file", "`FILE` with the API keys of other servers, as JSON: [{\"name\":\"billing\",\"key\":\"…\",\"publish\":[\"orders.*\"]}], also with \"subscribe\" and \"list\"; repeatable. Or the same JSON in CHANNELS_API_KEYS", s.addAPIKeys)
+	fs.Var(&s.anonymous, "anonymous", "`PATTERN` of channels to which anybody may subscribe without a token or key, in which * is any text; repeatable, in the environment separated by spaces")
 	for _, f := range []struct {
 		name, what string
 		rate       *middleware.Rate
@@ -114,21 +144,29 @@ func (s *security) readSecrets(env func(string) (string, bool)) error {
 // maxFile bounds the files with keys.
 const maxFile = 1 << 20
 
-// readFile gives add what the file holds that a flag or a variable names.
+// readFile gives add what the file holds that a flag or a variable names. An
+// error does not have the name.
 func readFile(name string, add func([]byte) error) error {
 	f, err := os.Open(name)
 	if err != nil {
-		return err
+		return withoutName(err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return err
+		return withoutName(err)
 	}
 	if len(b) > maxFile {
 		return fmt.Errorf("it has more than %d bytes", maxFile)
 	}
 	return add(b)
+}
+
+func withoutName(err error) error {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return fmt.Errorf("the file cannot be read: %w", err)
 }
 
 func (s *security) addJWTSecret(b []byte) error {
@@ -163,10 +201,10 @@ func (s *security) addAPIKeys(b []byte) error {
 	d.DisallowUnknownFields()
 	err := d.Decode(&keys)
 	if err == nil && d.More() {
-		err = errors.New("something follows it")
+		err = errors.New("something follows")
 	}
-	if err != nil {
-		return fmt.Errorf(`API keys have to be JSON like [{"name":"billing","key":"…","publish":["orders.*"],"subscribe":["orders.*"],"list":true}]: %w`, err)
+	if err != nil { // which may repeat a key that stands in the wrong place
+		return fmt.Errorf(`API keys have to be JSON like [{"name":"billing","key":"…","publish":["orders.*"],"subscribe":["orders.*"],"list":true}], with no other fields; something is wrong up to byte %d`, d.InputOffset())
 	}
 	for _, k := range keys {
 		s.apiKeys = append(s.apiKeys, middleware.ServerKey{Name: k.Name, Key: k.Key, Grants: k.Grants})
@@ -192,6 +230,9 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 		stack = append(stack, m)
 		return err
 	}
+	if s.jwt.Cookie != "" && slices.Contains(o.AllowedOrigins, "*") {
+		return nil, errors.New("-jwt-cookie does not go with -origin '*': every website could act with the cookies of its visitors; name the origins that you trust")
+	}
 	var errs []error
 	if len(s.proxies) > 0 {
 		errs = append(errs, add(middleware.TrustProxies(s.proxies...)))
@@ -211,9 +252,6 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 		}
 		errs = append(errs, add(middleware.CORS(middleware.CORSOptions{Origins: origins})))
 	}
-	if keys {
-		errs = append(errs, add(middleware.APIKey(middleware.APIKeyOptions{Keys: s.apiKeys})))
-	}
 	var limiter *middleware.Limiter
 	if limits {
 		var err error
@@ -221,6 +259,15 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 			return nil, err
 		}
 		o.OnPublish = limiter.OnPublish
+	}
+	if keys {
+		k := middleware.APIKeyOptions{Keys: s.apiKeys, Logger: log}
+		if s.rates.Address != (middleware.Rate{}) {
+			k.Limiter = limiter
+		}
+		errs = append(errs, add(middleware.APIKey(k)))
+	}
+	if limits {
 		add(limiter.ByAddress, nil)
 	}
 	switch {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -52,7 +54,7 @@ func TestSecurityConfig(t *testing.T) {
 	want := security{
 		jwt:         middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: []byte(testSecret)}, {Key: pub}}, Issuer: "us", Audience: "chat", Cookie: "session"},
 		apiKeys:     []middleware.ServerKey{{Name: "billing", Key: testKey, Grants: middleware.Grants{Publish: []string{"orders.*"}, Subscribe: []string{"*"}, List: true}}},
-		anonymous:   patterns{"news", "a.*"},
+		anonymous:   grantPatterns{"news", "a.*"},
 		rates:       middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 10, Burst: 50}, User: middleware.Rate{PerSecond: 0.5}, Connection: middleware.Rate{PerSecond: 5, Burst: 5}},
 		proxies:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/48")},
 		logRequests: true,
@@ -81,15 +83,15 @@ func TestSecurityConfigErrors(t *testing.T) {
 		"a broken key":          {"-jwt-public-key", file(t, "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), "cannot be read"},
 		"a private key":         {"-jwt-public-key", file(t, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "PUBLIC KEY"},
 		"keys that are no JSON": {"-api-keys-file", file(t, testKey), "JSON like"},
-		"a field unknown":       {"-api-keys-file", file(t, `[{"nam":"x"}]`), `unknown field "nam"`},
-		"something behind":      {"-api-keys-file", file(t, `[] []`), "something follows"},
+		"a field unknown":       {"-api-keys-file", file(t, `[{"nam":"x"}]`), "with no other fields"},
+		"something behind":      {"-api-keys-file", file(t, `[] []`), "up to byte 3"},
 		"a rate of words":       {"-rate-user", "fast", "0.001 to 1000000"},
 		"a rate of nothing":     {"-rate-user", "0", "0.001 to 1000000"},
 		"a rate, not a number":  {"-rate-user", "NaN", "0.001 to 1000000"},
 		"a burst of nothing":    {"-rate-address", "1,0", "1 to 1000000 at once"},
 		"a burst of words":      {"-rate-connection", "1,x", "1 to 1000000 at once"},
 		"a proxy, no network":   {"-trusted-proxy", "10.0.0.1", "10.0.0.0/8"},
-		"a bad pattern":         {"-anonymous", "a[", `"a["`},
+		"a bad pattern":         {"-anonymous", "a?", `subscribe has the pattern "a?"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parse([]string{c.flag, c.value}, lookup(nil), io.Discard)
@@ -124,6 +126,60 @@ func TestSecretsAreNotTakenFromTheCommandLine(t *testing.T) {
 	}
 }
 
+// Nor is one repeated that was given where a file's name is to be, or in no
+// form that a secret has.
+func TestErrorsDoNotRepeatSecrets(t *testing.T) {
+	var cases []struct {
+		args []string
+		env  map[string]string
+	}
+	try := func(args []string, env map[string]string) {
+		cases = append(cases, struct {
+			args []string
+			env  map[string]string
+		}{args, env})
+	}
+	for _, flag := range []string{"-jwt-secret-file", "-jwt-public-key", "-api-keys-file"} {
+		for _, secret := range []string{testSecret, testKeys, "/" + testSecret + "\x00"} {
+			try([]string{flag, secret}, nil)
+			try([]string{flag + "=" + secret}, nil)
+			try(nil, map[string]string{variable(flag[1:]): secret})
+		}
+	}
+	try([]string{testSecret}, nil)
+	try([]string{"-addr", ":1", testKey, "x"}, nil)
+	try(nil, map[string]string{"CHANNELS_JWT_SECRET": testSecret[:31]})
+	for _, keys := range []string{testKey, `"` + testKey + `"`, `{"` + testKey + `":1}`, `[{"` + testKey + `":1}]`, `[{"name":"` + testKey, `[{"name":{"` + testKey + `":1}}]`, testKeys + testKeys} {
+		try(nil, map[string]string{"CHANNELS_API_KEYS": keys})
+		try([]string{"-api-keys-file", file(t, keys)}, nil)
+	}
+	for _, c := range cases {
+		var out bytes.Buffer
+		_, err := parse(c.args, lookup(c.env), &out)
+		require.Error(t, err, "%q %q", c.args, c.env)
+		for _, said := range []string{err.Error(), out.String()} {
+			require.NotContains(t, said, testSecret[:31])
+			require.NotContains(t, said, testKey)
+		}
+	}
+}
+
+// What -anonymous takes is what it then matches: only * stands for more.
+func TestAnonymousPatterns(t *testing.T) {
+	cfg, err := parse([]string{"-anonymous", "room[12] a.*"}, lookup(map[string]string{"CHANNELS_JWT_SECRET": testSecret}), io.Discard)
+	require.NoError(t, err)
+	var o channels.Options
+	around, err := cfg.security.around(&o, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	for channel, want := range map[string]bool{"room[12]": true, "room1": false, "a.b": true} {
+		around(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			id, _ := channels.IdentityFrom(r.Context())
+			err := o.Authorize(r.Context(), channels.Request{Action: channels.ActionSubscribe, Channel: channel, Identity: id})
+			require.Equal(t, want, err == nil, channel)
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+}
+
 func TestSecurityThatMakesNoSense(t *testing.T) {
 	for says, c := range map[string]struct {
 		args []string
@@ -134,7 +190,7 @@ func TestSecurityThatMakesNoSense(t *testing.T) {
 		"cannot be trusted":                        {args: []string{"-trusted-proxy", "0.0.0.0/0"}},
 		"has 0 bytes; it may be 16":                {env: map[string]string{"CHANNELS_API_KEYS": `[{"name":"a","key":""}]`}},
 		`Cookie is "a b"`:                          {args: []string{"-jwt-cookie", "a b"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
-		`Anonymous: subscribe has the pattern "a?`: {args: []string{"-anonymous", "a?"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
+		"-jwt-cookie does not go with -origin '*'": {args: []string{"-jwt-cookie", "session", "-origin", "https://a.com *"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
 	} {
 		cfg, err := parse(c.args, lookup(c.env), io.Discard)
 		require.NoError(t, err)

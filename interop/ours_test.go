@@ -1,0 +1,181 @@
+package interop_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	gincors "github.com/gin-contrib/cors"
+	"github.com/gin-contrib/gzip"
+	"github.com/gin-gonic/gin"
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/go-chi/cors"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/labstack/echo/v4"
+	echomw "github.com/labstack/echo/v4/middleware"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	ours "github.com/channels-go/channels/middleware"
+)
+
+const (
+	app       = "https://app.example.com"
+	serverKey = "server-key-0123456789"
+)
+
+// logBuffer collects a JSON log.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// of returns the records of a kind, "request" or "websocket".
+func (l *logBuffer) of(kind string) (rs []map[string]any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		var r map[string]any
+		if json.Unmarshal([]byte(line), &r); r["msg"] == kind {
+			rs = append(rs, r)
+		}
+	}
+	return rs
+}
+
+// all is a hub with the middleware of this module, in the documented order.
+func all(t *testing.T) (*channels.Hub, func(http.Handler) http.Handler, *logBuffer) {
+	t.Helper()
+	records := new(logBuffer)
+	log := slog.New(slog.NewJSONHandler(records, nil))
+	rate := ours.Rate{PerSecond: 1000}
+	limiter, err := ours.RateLimit(ours.RateLimitOptions{Address: rate, User: rate, Connection: rate})
+	require.NoError(t, err)
+	withCORS, err := ours.CORS(ours.CORSOptions{Origins: []string{app}})
+	require.NoError(t, err)
+	keys, err := ours.APIKey(ours.APIKeyOptions{Limiter: limiter, Keys: []ours.ServerKey{{Name: "server", Key: serverKey, Grants: ours.Grants{Publish: []string{"*"}}}}})
+	require.NoError(t, err)
+	tokens, err := ours.JWT(ours.JWTOptions{Keys: []ours.JWTKey{{Key: secret}}})
+	require.NoError(t, err)
+	access := ours.Log(ours.LogOptions{Logger: log})
+	hub, err := channels.New(channels.Options{
+		Logger:         slog.New(slog.DiscardHandler),
+		Channel:        func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} },
+		AllowedOrigins: []string{app},
+		Authorize:      ours.Authorize,
+		OnPublish:      limiter.OnPublish,
+		OnConnect:      access.OnConnect,
+		OnDisconnect:   access.OnDisconnect,
+	})
+	require.NoError(t, err)
+	return hub, func(h http.Handler) http.Handler {
+		return access.Handler(ours.Recover(log)(withCORS(keys(limiter.ByAddress(tokens(limiter.ByUser(h)))))))
+	}, records
+}
+
+var secret = []byte("a secret of at least 32 bytes, for tests")
+
+// All of this module's middleware works around an app's router and inside of
+// it, beside the middleware that comes with the router.
+func TestOursAroundAndInsideOfRouters(t *testing.T) {
+	gin.SetMode(gin.ReleaseMode)
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix(),
+		"channels": ours.Grants{Subscribe: []string{"*"}, Publish: []string{"*"}}}).SignedString(secret)
+	require.NoError(t, err)
+	none := func(h http.Handler) http.Handler { return h }
+	for name, router := range map[string]func(rt http.Handler) http.Handler{
+		"chi": func(rt http.Handler) http.Handler {
+			r := chi.NewRouter()
+			r.Use(middleware.RequestID, middleware.RequestLogger(&middleware.DefaultLogFormatter{Logger: discard{}}), middleware.Recoverer, middleware.Compress(5, "text/event-stream", "application/json"),
+				cors.Handler(cors.Options{AllowedOrigins: []string{app}, AllowCredentials: true}))
+			r.Mount("/rt", rt)
+			return r
+		},
+		"gin": func(rt http.Handler) http.Handler {
+			r := gin.New()
+			r.Use(gin.LoggerWithWriter(io.Discard), gin.RecoveryWithWriter(io.Discard), gincors.New(gincors.Config{AllowOrigins: []string{app}, AllowCredentials: true}), gzip.Gzip(gzip.DefaultCompression))
+			r.Any("/rt/*path", gin.WrapH(rt))
+			return r
+		},
+		"echo": func(rt http.Handler) http.Handler {
+			e := echo.New()
+			e.Use(echomw.RequestID(), echomw.Recover(), echomw.CORSWithConfig(echomw.CORSConfig{AllowOrigins: []string{app}, AllowCredentials: true}), echomw.Gzip(), echomw.Secure())
+			e.Any("/rt/*", echo.WrapHandler(rt))
+			return e
+		},
+	} {
+		for place, outside := range map[string]bool{"around": true, "inside": false} {
+			t.Run(name+"/"+place, func(t *testing.T) {
+				hub, stack, records := all(t)
+				around, inside := none, stack
+				if outside {
+					around, inside = stack, none
+				}
+				h := around(router(inside(http.StripPrefix("/rt", hub.Handler()))))
+				t.Run("used", func(t *testing.T) { check(t, hub, h, "Authorization", "Bearer "+token) }) // and shut down
+
+				// Where each WebSocket has ended, it has its one record.
+				require.Eventually(t, func() bool { return len(records.of("websocket")) == 1 }, patience, time.Millisecond)
+				r := records.of("websocket")[0]
+				require.Equal(t, "ann", r["user"])
+				require.Equal(t, 101.0, r["status"])
+				require.Equal(t, 2.0, r["messages_in"])
+				require.NotContains(t, records.b.String(), "panic")
+
+				try := func(header ...string) *httptest.ResponseRecorder {
+					req := httptest.NewRequestWithContext(context.Background(), "POST", "/rt/v1/channel/a/publish", strings.NewReader(`{"header":"x","body":1}`))
+					req.Header.Set("Origin", app)
+					for i := 0; i+1 < len(header); i += 2 {
+						req.Header.Set(header[i], header[i+1])
+					}
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, req)
+					require.Equal(t, []string{app}, w.Header().Values("Access-Control-Allow-Origin"))
+					return w
+				}
+				require.Equal(t, 401, try().Code)
+				require.Equal(t, 401, try("X-API-Key", serverKey+"x").Code)
+				require.Equal(t, 503, try("X-API-Key", serverKey).Code, "let in, to a hub that is shut down")
+			})
+		}
+	}
+}
+
+// A panic in a router's handler is answered by Recover around the router.
+func TestOurRecoverAroundRouters(t *testing.T) {
+	gin.SetMode(gin.ReleaseMode)
+	c, g, e := chi.NewRouter(), gin.New(), echo.New()
+	c.Get("/", func(http.ResponseWriter, *http.Request) { panic("a bug") })
+	g.GET("/", func(*gin.Context) { panic("a bug") })
+	e.GET("/", func(echo.Context) error { panic("a bug") })
+	for name, h := range map[string]http.Handler{"chi": c, "gin": g, "echo": e} {
+		records := new(logBuffer)
+		log := slog.New(slog.NewJSONHandler(records, nil))
+		w := httptest.NewRecorder()
+		ours.Log(ours.LogOptions{Logger: log}).Handler(ours.Recover(log)(h)).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		require.Equal(t, 500, w.Code, name)
+		require.Contains(t, w.Body.String(), `"code":"internal"`, name)
+		require.Len(t, records.of("panic"), 1, name)
+		require.Equal(t, 500.0, records.of("request")[0]["status"], name)
+	}
+}
+
+// discard is chi's logger.
+type discard struct{}
+
+func (discard) Print(...any) {}
