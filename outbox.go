@@ -23,7 +23,7 @@ type outbox struct {
 	q         []*frame   // q[head:] waits
 	head      int
 	bytes     int
-	told      int // of bytes, what queued has
+	told      int    // of bytes, what queued has
 	pong      *frame // the newest one that waits; it goes first
 	scheduled bool
 	state     outboxState
