@@ -25,6 +25,8 @@ type conn struct {
 	raw    syscall.RawConn // nil where only a goroutine may write: TLS
 	writer *writer
 
+	deadline time.Duration // of writes, by the hub's uptime; the drainer's, where raw is nil
+
 	// What has been read and not yet taken by the library: what net/http had
 	// behind the handshake, or a chunk of await's. readErr comes after it.
 	early     []byte
@@ -84,7 +86,7 @@ func (c *conn) writeRest(b []byte, last bool) {
 	var buf []byte
 	for {
 		if len(b) > 0 {
-			c.nc.SetWriteDeadline(time.Now().Add(c.hub.opts.WriteTimeout))
+			c.setDeadline()
 			if _, err := c.nc.Write(b); err != nil {
 				c.kill(err)
 				return
@@ -94,9 +96,11 @@ func (c *conn) writeRest(b []byte, last bool) {
 			c.wroteLast()
 			return
 		}
-		// The next to write may be a writer, or crypto/tls with an answer of
-		// its own, which a deadline that has passed would stop.
-		c.nc.SetWriteDeadline(time.Time{})
+		if c.raw != nil {
+			// The next to write may be a writer, which a deadline that has
+			// passed would stop.
+			c.nc.SetWriteDeadline(time.Time{})
+		}
 		frames = c.take(frames[:0], writeBytes)
 		if len(frames) == 0 {
 			return
@@ -104,6 +108,21 @@ func (c *conn) writeRest(b []byte, last bool) {
 		b, last = c.client.join(&buf, frames)
 		clear(frames)
 	}
+}
+
+// setDeadline gives a write WriteTimeout. Where all writes are made here, one
+// deadline serves for those that begin in its first half: to set it costs as
+// much as a part of the encryption.
+func (c *conn) setDeadline() {
+	timeout := c.hub.opts.WriteTimeout
+	if c.raw == nil {
+		now := time.Since(c.hub.started)
+		if c.deadline-now > timeout/2 {
+			return
+		}
+		c.deadline = now + timeout
+	}
+	c.nc.SetWriteDeadline(time.Now().Add(timeout))
 }
 
 // wroteLast notes that the close frame is out: the client has a moment to answer.

@@ -126,25 +126,7 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	u.hijacked = true
-	var head bytes.Buffer
-	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	u.Header().Write(&head)
-	head.WriteString("\r\n")
-	nc.SetWriteDeadline(time.Now().Add(u.conn.hub.opts.WriteTimeout))
-	if _, err := nc.Write(head.Bytes()); err != nil {
-		nc.Close()
-		return nil, nil, err
-	}
-	nc.SetWriteDeadline(time.Time{})
 	c := u.conn
-	c.mu.Lock()
-	c.nc = nc
-	c.mu.Unlock()
-	if n := rw.Reader.Buffered(); n > 0 {
-		b, _ := rw.Reader.Peek(n) // it is buffered
-		c.early = append([]byte(nil), b...)
-		c.in.bytes.Add(int64(n))
-	}
 	if canTry {
 		switch nc := nc.(type) { // and not what an app may have wrapped around them
 		case *net.TCPConn:
@@ -157,9 +139,46 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 			return nil, nil, err
 		}
 	}
+	var head bytes.Buffer
+	head.Grow(256)
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	u.Header().Write(&head)
+	head.WriteString("\r\n")
+	if err := c.answer(nc, head.Bytes()); err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	c.mu.Lock()
+	c.nc = nc
+	c.mu.Unlock()
+	if n := rw.Reader.Buffered(); n > 0 {
+		b, _ := rw.Reader.Peek(n) // it is buffered
+		c.early = append([]byte(nil), b...)
+		c.in.bytes.Add(int64(n))
+	}
 	w := (*wire)(c)
 	c.br = bufio.NewReaderSize(w, readBufferBytes)
 	return w, bufio.NewReadWriter(c.br, bufio.NewWriterSize(w, writeBufferBytes)), nil
+}
+
+// answer writes the handshake's answer: mostly at once, without a deadline,
+// which costs more than the write's own bookkeeping.
+func (c *conn) answer(nc net.Conn, b []byte) error {
+	if c.raw != nil {
+		var try tryWrite
+		try.init()
+		n, err := try.write(c.raw, b)
+		if err != nil && !errors.Is(err, errWouldBlock) {
+			return err
+		}
+		if b = b[n:]; len(b) == 0 {
+			return nil
+		}
+	}
+	nc.SetWriteDeadline(time.Now().Add(c.hub.opts.WriteTimeout))
+	_, err := nc.Write(b)
+	nc.SetWriteDeadline(time.Time{})
+	return err
 }
 
 // hijack asks the writers from the outermost to the innermost: a wrapper may
