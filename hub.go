@@ -79,7 +79,6 @@ func New(o Options) (*Hub, error) {
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.clients.period = int(o.PingPeriod / time.Second)
-	h.report.sending = make(chan struct{}, 1)
 	h.report.full = true // the store knows nothing of us yet
 	h.writers = make([]*writer, runtime.GOMAXPROCS(0))
 	for i := range h.writers {

@@ -47,14 +47,22 @@ func (h *Hub) Stats() Stats {
 // A reporter tells the Store what has changed: once a second, and before
 // this replica reads a list, so that one sees what one did.
 type reporter struct {
-	sending chan struct{} // has one place: who reports holds it, and no lock with it
-	full    bool          // the Store knows nothing of us: guarded by sending
+	full bool // the Store knows nothing of us; sendAll's own
 
 	mu       sync.Mutex // guards the fields below
+	running  bool       // sendAll is at work
+	next     *flight    // the report that it makes next, if anybody waits for one
 	dirty    []*channel // their numbers have changed since the last report
 	hot      []*channel // had publishes within the last 60 s, or are to be freed
 	presence []store.PresenceChange
 	lost     bool // too many presence changes wait: send all of it
+}
+
+// A flight is a report that some callers wait for.
+type flight struct {
+	always bool          // guarded by reporter.mu
+	err    error         // valid when done is closed
+	done   chan struct{} // closed when it is made
 }
 
 // maxPresenceChanges bounds what waits for a Store that is down.
@@ -147,36 +155,63 @@ func (h *Hub) cool() {
 }
 
 // flush sends what has changed to the Store; with always, the heartbeat too
-// where nothing has. What could not be sent stays to be sent.
+// where nothing has. What could not be sent stays to be sent. Callers that
+// come while a report is under way share the next one.
 //
 // ctx bounds the waiting, not the report: one that is broken off has to be
 // followed by one of everything.
 func (h *Hub) flush(ctx context.Context, always bool) error {
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	select {
-	case h.report.sending <- struct{}{}:
-	case <-ctx.Done():
-		return ErrStoreUnavailable.because(ctx.Err())
+	r := &h.report
+	r.mu.Lock()
+	if r.next == nil {
+		r.next = &flight{done: make(chan struct{})}
 	}
-	sent := make(chan error, 1)
-	ok := h.background(func() {
-		defer func() { <-h.report.sending }()
-		sent <- h.send(always)
-	})
-	if !ok {
-		<-h.report.sending
-		return ErrClosed
+	f := r.next
+	f.always = f.always || always
+	start := !r.running
+	r.running = true
+	r.mu.Unlock()
+	if start && !h.background(h.sendAll) {
+		h.land(ErrClosed)
 	}
 	select {
-	case err := <-sent:
-		return err
+	case <-f.done:
+		return f.err
 	case <-ctx.Done():
 		return ErrStoreUnavailable.because(ctx.Err())
 	}
 }
 
-// send is flush, by who holds report.sending.
+// sendAll makes reports while somebody waits for one. It is a task of the hub.
+func (h *Hub) sendAll() {
+	for r := &h.report; ; {
+		r.mu.Lock()
+		f := r.next
+		r.next, r.running = nil, f != nil
+		r.mu.Unlock()
+		if f == nil {
+			return
+		}
+		f.err = h.send(f.always)
+		close(f.done)
+	}
+}
+
+// land ends the waiting where no report is made any more.
+func (h *Hub) land(err error) {
+	r := &h.report
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f := r.next; f != nil {
+		f.err = err
+		close(f.done)
+	}
+	r.next, r.running = nil, false
+}
+
+// send makes one report. Only sendAll calls it.
 func (h *Hub) send(always bool) error {
 	r := &h.report
 	ctx, cancel := h.storeContext(h.ctx)
