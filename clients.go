@@ -39,6 +39,10 @@ func (c *client) totals() Client {
 // no presence, no pings.
 func (c *client) inGo() bool { return c.info.Transport == transportGo }
 
+// answer sends what the hub itself says to this client. Where its channel
+// drops messages for a slow subscriber, it does so for that too.
+func (c *client) answer(f *frame) { c.send(f, c.sub.ch.opts.SlowSubscriber) }
+
 func (h *Hub) initClient(c *client, owner receiver, as format, info Client) {
 	c.hub, c.owner, c.info, c.format = h, owner, info, as
 	c.limit, c.stats = h.opts.QueueBytes, &h.stats

@@ -196,7 +196,7 @@ func (c *conn) read() error {
 				return err
 			}
 			c.in.messages.Add(1)
-			c.send(newErrorFrame(errBinary, nil), SlowClose)
+			c.answer(newErrorFrame(errBinary, nil))
 			continue
 		}
 		buf := inbound.Get().(*inboundBuffer)
@@ -246,14 +246,14 @@ func (c *conn) handle(b []byte) error {
 		}, PublishOptions{Key: key})
 	}
 	if err == nil {
-		c.send(newExchangeFrame(res.Position, id), SlowClose)
+		c.answer(newExchangeFrame(res.Position, id))
 		return nil
 	}
 	var crash *panicked
 	if errors.As(err, &crash) {
 		return err
 	}
-	c.send(newErrorFrame(visible(err, ErrInternal), id), SlowClose)
+	c.answer(newErrorFrame(visible(err, ErrInternal), id))
 	return nil
 }
 

@@ -40,7 +40,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	begin := time.Now()
 	at := func(i int) time.Duration { return spread * time.Duration(i) / time.Duration(len(cs)) }
 	for i, c := range cs {
-		c.send(newHubFrame(headerReconnect, map[string]int64{"after_ms": at(i).Milliseconds()}), SlowClose)
+		c.answer(newHubFrame(headerReconnect, map[string]int64{"after_ms": at(i).Milliseconds()}))
 	}
 	t := time.NewTimer(0)
 	defer t.Stop()

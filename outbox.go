@@ -120,13 +120,14 @@ func (o *outbox) countLocked(n int) {
 
 const countStep = 4 << 10
 
-// makeRoomLocked drops messages of f's channel, and reports whether f now fits.
+// makeRoomLocked drops messages of f's channel, or for what the hub says
+// itself of any, and reports whether f now fits.
 func (o *outbox) makeRoomLocked(f *frame, size int, policy SlowPolicy) bool {
-	if f.ch == nil || policy == SlowClose {
+	if policy == SlowClose {
 		return false
 	}
 	target := o.limit - size
-	if policy == SlowDropOldest {
+	if policy == SlowDropOldest || f.ch == nil { // f.ch is nil: f is not the newest message, which has to stay
 		// A quarter at a time, so that the work per message stays small
 		// where each one would push another out.
 		target = min(target, o.limit*3/4)
@@ -136,7 +137,7 @@ func (o *outbox) makeRoomLocked(f *frame, size int, policy SlowPolicy) bool {
 	kept := o.q[o.head:o.head]
 	dropped := 0
 	for _, g := range o.q[o.head:] {
-		if g.ch == f.ch && o.bytes > target {
+		if g.ch != nil && (g.ch == f.ch || f.ch == nil) && o.bytes > target {
 			o.countLocked(-g.size())
 			dropped++
 		} else {

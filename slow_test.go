@@ -123,6 +123,54 @@ func wantClosedAsSlow(t *testing.T, s *server, w *wsClient, resumes bool) {
 	}
 }
 
+// TestAnAnswerDoesNotEndWhoDropsMessages fills the queue up to less than an
+// answer's length, and then has the client publish something that is refused.
+func TestAnAnswerDoesNotEndWhoDropsMessages(t *testing.T) {
+	for name, policy := range map[string]channels.SlowPolicy{"drop the oldest": channels.SlowDropOldest, "keep the latest": channels.SlowKeepLatest} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, channels.Options{
+				QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10, WriteTimeout: time.Minute,
+				Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{SlowSubscriber: policy} },
+			})
+			s.smallBuffers()
+			s.http.Start()
+			c := s.hostile(1, "c")[0]
+			until(t, "its socket is full", func() bool { // since nothing but what the queue holds is not dropped
+				before := s.hub.Stats().Dropped
+				for range 200 {
+					s.publishGo("c", `"`+long(8<<10)+`"`)
+				}
+				return s.hub.Stats().Dropped-before >= 190
+			})
+			cycle := func() (n int) { // how many short messages fit between two drops
+				for before := s.hub.Stats().Dropped; s.hub.Stats().Dropped == before; n++ {
+					s.publishGo("c", "1")
+				}
+				return n
+			}
+			cycle()
+			for range cycle() - 1 {
+				s.publishGo("c", "2")
+			}
+			sub := subscribe(t, s.hub, "c", nil)
+			c.write(wsFrame(rawText, `{"header":"error","body":1}`) + text("3"))
+			sub.wait(t, 1) // both are handled
+			require.Zero(t, s.hub.Stats().SlowClosed)
+			var got []string
+			for len(got) < 3 { // the answer, the newest message, and the answer to that
+				switch m := c.message(); {
+				case m.Header != "m":
+					got = append(got, m.Header)
+				case string(m.Body) == "3":
+					got = append(got, "3")
+				}
+			}
+			require.Equal(t, []string{"error", "3", "exchange"}, got)
+			sub.close()
+		})
+	}
+}
+
 func TestASubscriberThatNeverReadsIsCut(t *testing.T) {
 	gone := make(chan error, 1)
 	s := newServer(t, channels.Options{

@@ -144,7 +144,7 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	u.Header().Write(&head)
 	head.WriteString("\r\n")
-	if err := c.answer(nc, head.Bytes()); err != nil {
+	if err := c.switchProtocols(nc, head.Bytes()); err != nil {
 		nc.Close()
 		return nil, nil, err
 	}
@@ -161,9 +161,9 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w, bufio.NewReadWriter(c.br, bufio.NewWriterSize(w, writeBufferBytes)), nil
 }
 
-// answer writes the handshake's answer: mostly at once, without a deadline,
+// switchProtocols writes the handshake's answer: mostly at once, without a deadline,
 // which costs more than the write's own bookkeeping.
-func (c *conn) answer(nc net.Conn, b []byte) error {
+func (c *conn) switchProtocols(nc net.Conn, b []byte) error {
 	if c.raw != nil {
 		var try tryWrite
 		try.init()
