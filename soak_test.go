@@ -202,7 +202,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 		PingPeriod: 5 * time.Second, WriteTimeout: 5 * time.Second,
 		QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10,
 		StoreTimeout: time.Minute, // a busy machine is no store that is down
-		Logger: quiet,
+		Logger:       quiet,
 		Channel: func(name string) channels.ChannelOptions {
 			return k.rooms[slices.IndexFunc(k.rooms, func(r *soakRoom) bool { return r.name == name })].options
 		},
