@@ -1,6 +1,6 @@
 module github.com/channels-go/channels/e2e
 
-go 1.25
+go 1.25.0
 
 replace github.com/channels-go/channels => ../
 
