@@ -104,7 +104,7 @@ func TestNothingLandsInsideOfAFrame(t *testing.T) {
 		tls  bool
 	}{{"plain", false}, {"TLS", true}} {
 		t.Run(c.name, func(t *testing.T) {
-			o := channels.Options{QueueBytes: 512 << 20, MaxMessageBytes: 1 << 20, CompressBytes: -1}
+			o := channels.Options{QueueBytes: 512 << 20, MaxMessageBytes: 1 << 20, CompressBytes: -1, WriteTimeout: patience} // what is slow here is the machine
 			var s *server
 			if c.tls {
 				s = serveTLS(t, o)

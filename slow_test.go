@@ -2,7 +2,9 @@ package channels_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -185,7 +187,8 @@ func TestASubscriberThatNeverReadsIsCut(t *testing.T) {
 		_, err := s.hub.Publish(t.Context(), "c", msg("m", body))
 		require.NoError(t, err)
 	}
-	require.ErrorIs(t, <-gone, channels.ErrSlowSubscriber)
+	reason := <-gone // whichever is first: the queue is full, or the write takes too long
+	require.True(t, errors.Is(reason, channels.ErrSlowSubscriber) || errors.Is(reason, os.ErrDeadlineExceeded), "%v", reason)
 }
 
 func TestAGoSubscriberThatIsSlow(t *testing.T) {

@@ -200,9 +200,9 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	k := &soak{t: t, seed: seed, rooms: soakRooms(), quiet: make(chan struct{}), leaving: make(chan struct{})}
 	k.s = newServer(t, channels.Options{
 		PingPeriod: 5 * time.Second, WriteTimeout: 5 * time.Second,
-		QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10,
-		StoreTimeout: time.Minute, // a busy machine is no store that is down
-		Logger:       quiet,
+		StoreTimeout: time.Minute, // the store is never away; it is the machine that may be busy
+		QueueBytes:   64 << 10, MaxMessageBytes: 16 << 10,
+		Logger: quiet,
 		Channel: func(name string) channels.ChannelOptions {
 			return k.rooms[slices.IndexFunc(k.rooms, func(r *soakRoom) bool { return r.name == name })].options
 		},

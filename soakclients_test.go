@@ -313,7 +313,7 @@ func (c *soakClient) follows(p channels.Position, number uint64) error {
 // reset is right only where the next message is gone.
 func (c *soakClient) reset(text []byte, to channels.Position) error {
 	c.k.resets.Add(1)
-	now, err := c.k.s.hub.Channel(context.Background(), c.room.name)
+	now, err := c.k.s.hub.History(context.Background(), c.room.name, channels.HistoryQuery{Limit: 1})
 	if err != nil {
 		return err
 	}
