@@ -38,6 +38,9 @@ func (s *Store) explain(ctx context.Context, what string, err error) error {
 	}
 	if isReply(err) {
 		code, _, _ := strings.Cut(err.Error(), " ")
+		if strings.Contains(err.Error(), "unauthenticated") { // what it says to a long command
+			code = "NOAUTH"
+		}
 		if help, ok := lasting[code]; ok && !notDone(err) {
 			if help != "" {
 				help = " (" + help + ")"

@@ -32,9 +32,12 @@ if line then
   if epoch == ARGV[7] and top < known then epoch = ARGV[5] end
   now = math.max(now, last) -- the server's clock may be set back
 else
-  redis.call('XLEN', KEYS[1]) -- fails where another program has the key
+  local stale = redis.call('EXISTS', KEYS[1]) == 1
+  if stale then redis.call('XLEN', KEYS[1]) end -- fails where another program has the key
   if KEYS[3] then redis.call('GET', KEYS[3]) end
-  redis.call('DEL', KEYS[1])
+  -- Only where there is something: the first command that writes has to be one
+  -- that a full server refuses.
+  if stale then redis.call('DEL', KEYS[1]) end
   epoch, born, top, oldest, keep = ARGV[5], ARGV[5], 0, now, 0
 end
 
