@@ -15,13 +15,19 @@ const (
 	batchCalls   = 256     // calls in a batch
 	batchBytes   = 1 << 20 // what the calls of a batch carry, unless there is only one
 	clusterLanes = 16      // each takes a sixteenth of the slots
+
+	// linger is how long a goroutine that has nothing to send waits for more: a
+	// fresh one would first have to grow its stack (BenchmarkAppendAlone).
+	linger = time.Second
 )
 
 // lane is where appends wait for the next batch.
 type lane struct {
 	mu      sync.Mutex // guards the fields below
 	waiting []*appending
-	flying  int
+	flying  int // goroutines in fly
+	idle    int // of them, those that wait to be woken
+	wake    chan struct{}
 }
 
 // appending is one Append that waits.
@@ -51,38 +57,64 @@ func (s *Store) lane(channel string) *lane {
 // submit puts a on its way; false after Close.
 func (s *Store) submit(l *lane, a *appending) bool {
 	l.mu.Lock()
-	l.waiting = append(l.waiting, a)
-	start := l.flying < flights
-	if start {
+	defer l.mu.Unlock()
+	if l.wake == nil {
+		l.wake = make(chan struct{}, flights) // it never holds more than there are goroutines
+	}
+	switch {
+	case l.idle > 0:
+		l.idle--
+		l.wake <- struct{}{}
+	case l.flying < flights:
+		if !s.goes(func() { s.fly(l) }) {
+			return false
+		}
 		l.flying++
 	}
-	l.mu.Unlock()
-	if !start {
-		return true
-	}
-	if s.goes(func() { s.fly(l) }) {
-		return true
-	}
-	l.mu.Lock()
-	l.flying--
-	l.waiting = nil
-	l.mu.Unlock()
-	return false
+	l.waiting = append(l.waiting, a)
+	return true
 }
 
-// fly sends batch after batch, and ends when nothing waits.
+// fly sends batch after batch. It ends when nothing came for a while, or with
+// Close, which waits for it.
 func (s *Store) fly(l *lane) {
+	t := time.NewTimer(linger)
+	defer t.Stop()
 	for {
 		l.mu.Lock()
 		batch := l.next()
 		if len(batch) == 0 {
-			l.flying--
+			l.idle++
 			l.mu.Unlock()
+			t.Reset(linger)
+			if s.rest(l, t) {
+				continue
+			}
 			return
 		}
 		l.mu.Unlock()
 		s.sendBatch(batch)
 	}
+}
+
+// rest waits until there is something to send; false where that is no longer
+// this goroutine's matter.
+func (s *Store) rest(l *lane, t *time.Timer) bool {
+	select {
+	case <-l.wake:
+		return true
+	case <-t.C:
+	case <-s.ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.idle == 0 { // who woke one of us has counted it off already
+		<-l.wake
+		return true
+	}
+	l.idle--
+	l.flying--
+	return false
 }
 
 // next takes what goes together. l.mu is held.
@@ -102,7 +134,7 @@ func (l *lane) next() []*appending {
 
 func (s *Store) sendBatch(batch []*appending) {
 	calls := make([]*call, 0, len(batch))
-	byCall := make(map[*call]*appending, 0)
+	byCall := map[*call]*appending{}
 	sent := batch[:0]
 	var latest time.Time
 	bounded := true

@@ -50,7 +50,14 @@
 // looking for them. Removing a replica with very many channels takes Redis a
 // moment; "lazyfree-lazy-expire yes" does it in the background.
 //
-// # Memory
+// # Memory and time
+//
+// Measured with Redis 7.0 and "make bench" (rows redis-…): a message of 128
+// bytes takes 160 bytes, a channel with history 4.4 KiB besides (Redis allocates
+// 4 KiB for a stream's first entries: stream-node-max-bytes 1024 makes it less),
+// a channel on a replica's list 180 bytes, a member 410 bytes, an idempotency key
+// about 150 bytes. One core of Redis takes 45,000 appends in a second, and a
+// hub with 1,000 channels sends it 3 commands a second besides the appends.
 //
 // Set maxmemory, and maxmemory-policy noeviction: at the limit Append fails with
 // a clear error and nothing is half-written, and what is kept stays right. All
