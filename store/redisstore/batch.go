@@ -1,0 +1,173 @@
+package redisstore
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Appends of many goroutines travel together: while a few batches are on
+// their way, those that come wait, and the next batch takes them all. One that
+// comes alone is on its way at once.
+const (
+	flights      = 2       // batches of one lane on their way at a time
+	batchCalls   = 256     // calls in a batch
+	batchBytes   = 1 << 20 // what the calls of a batch carry, unless there is only one
+	clusterLanes = 16      // each takes a sixteenth of the slots
+
+	// linger is how long a goroutine that has nothing to send waits for more: a
+	// fresh one would first have to grow its stack (BenchmarkAppendAlone).
+	linger = time.Second
+)
+
+// lane is where appends wait for the next batch.
+type lane struct {
+	mu      sync.Mutex // guards the fields below
+	waiting []*appending
+	flying  int // goroutines in fly
+	idle    int // of them, those that wait to be woken
+	wake    chan struct{}
+}
+
+// appending is one Append that waits.
+type appending struct {
+	call  *call
+	ctx   context.Context // the caller's
+	bytes int
+	state atomic.Int32
+	done  chan struct{} // closed when the call has an outcome
+}
+
+const (
+	queued int32 = iota
+	taken        // it may be sent: what becomes of it is open
+	left         // its caller has gone, and it will not be sent
+)
+
+// lane returns the one for a channel: neighbouring slots, which have mostly one
+// server, share one.
+func (s *Store) lane(channel string) *lane {
+	if len(s.lanes) == 1 {
+		return &s.lanes[0]
+	}
+	return &s.lanes[slot(escapeTag(channel))*len(s.lanes)/slots]
+}
+
+// submit puts a on its way; false after Close.
+func (s *Store) submit(l *lane, a *appending) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wake == nil {
+		l.wake = make(chan struct{}, flights) // it never holds more than there are goroutines
+	}
+	switch {
+	case l.idle > 0:
+		l.idle--
+		l.wake <- struct{}{}
+	case l.flying < flights:
+		if !s.goes(func() { s.fly(l) }) {
+			return false
+		}
+		l.flying++
+	}
+	l.waiting = append(l.waiting, a)
+	return true
+}
+
+// fly sends batch after batch. It ends when nothing came for a while, or with
+// Close, which waits for it.
+func (s *Store) fly(l *lane) {
+	t := time.NewTimer(linger)
+	defer t.Stop()
+	for {
+		l.mu.Lock()
+		batch := l.next()
+		if len(batch) == 0 {
+			l.idle++
+			l.mu.Unlock()
+			t.Reset(linger)
+			if s.rest(l, t) {
+				continue
+			}
+			return
+		}
+		l.mu.Unlock()
+		s.sendBatch(batch)
+	}
+}
+
+// rest waits until there is something to send; false where that is no longer
+// this goroutine's matter.
+func (s *Store) rest(l *lane, t *time.Timer) bool {
+	select {
+	case <-l.wake:
+		return true
+	case <-t.C:
+	case <-s.ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.idle == 0 { // who woke one of us has counted it off already
+		<-l.wake
+		return true
+	}
+	l.idle--
+	l.flying--
+	return false
+}
+
+// next takes what goes together. l.mu is held.
+func (l *lane) next() []*appending {
+	n, bytes := 0, 0
+	for n < len(l.waiting) && n < batchCalls && (n == 0 || bytes+l.waiting[n].bytes <= batchBytes) {
+		bytes += l.waiting[n].bytes
+		n++
+	}
+	batch := l.waiting[:n:n]
+	l.waiting = l.waiting[n:]
+	if len(l.waiting) == 0 {
+		l.waiting = nil
+	}
+	return batch
+}
+
+func (s *Store) sendBatch(batch []*appending) {
+	calls := make([]*call, 0, len(batch))
+	byCall := map[*call]*appending{}
+	sent := batch[:0]
+	var latest time.Time
+	bounded := true
+	for _, a := range batch {
+		if !a.state.CompareAndSwap(queued, taken) {
+			continue
+		}
+		calls, sent = append(calls, a.call), append(sent, a)
+		d, ok := a.ctx.Deadline()
+		bounded = bounded && ok
+		if d.After(latest) {
+			latest = d
+		}
+	}
+	if len(sent) == 0 {
+		return
+	}
+	ctx := s.ctx
+	if bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, latest)
+		defer cancel()
+	}
+	wanted := func(c *call) bool {
+		if len(byCall) == 0 { // only needed where something fails
+			for _, a := range sent {
+				byCall[a.call] = a
+			}
+		}
+		return byCall[c].ctx.Err() == nil
+	}
+	s.send(ctx, calls, wanted)
+	for _, a := range sent {
+		close(a.done)
+	}
+}

@@ -1,0 +1,212 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/sha1"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua
+var lua embed.FS
+
+// script is a Lua program that Redis runs as one step. Redis remembers it by
+// its SHA-1 until it is restarted.
+type script struct{ text, sha string }
+
+func load(name string) *script {
+	text, err := lua.ReadFile("lua/" + name + ".lua")
+	if err != nil {
+		panic(err) // not in the binary: no test would pass
+	}
+	sum := sha1.Sum(text)
+	return &script{string(text), hex.EncodeToString(sum[:])}
+}
+
+var (
+	appendScript   = load("append")
+	rangeScript    = load("range")
+	topsScript     = load("tops")
+	reportScript   = load("report")
+	stageScript    = load("stage")
+	presenceScript = load("presence")
+	beatScript     = load("beat")
+	nodesScript    = load("nodes")
+	nodeScript     = load("node")
+	forgetScript   = load("forget")
+	unlistScript   = load("unlist")
+	countScript    = load("count")
+	pageScript     = load("page")
+)
+
+// call is one run of a script. Reads are scripts too, since a Cluster client
+// may send plain reads to replicas, which can be behind.
+type call struct {
+	script *script
+	keys   []string
+	args   []any
+	once   bool // running it a second time does harm
+
+	cmd *redis.Cmd // of the last attempt
+}
+
+func newCall(s *script, keys []string, args ...any) *call {
+	return &call{script: s, keys: keys, args: args}
+}
+
+// once is a command that go-redis must not repeat by itself.
+type once struct{ *redis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+// command makes the next attempt's command.
+func (c *call) command(ctx context.Context, whole bool) redis.Cmder {
+	args := make([]any, 0, 3+len(c.keys)+len(c.args))
+	if whole {
+		args = append(args, "eval", c.script.text, len(c.keys))
+	} else {
+		args = append(args, "evalsha", c.script.sha, len(c.keys))
+	}
+	for _, key := range c.keys {
+		args = append(args, key)
+	}
+	args = append(args, c.args...)
+	c.cmd = redis.NewCmd(ctx, args...)
+	return once{c.cmd}
+}
+
+// retryWaits are the pauses before a call that Redis refused for the moment is
+// sent again.
+var retryWaits = []time.Duration{10 * time.Millisecond, 40 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}
+
+// send runs calls in one pipeline, in order where they have one server, and
+// again what Redis has not done but might do now. It leaves the outcome of
+// each in its cmd. wanted says which calls somebody still waits for.
+func (s *Store) send(ctx context.Context, calls []*call, wanted func(*call) bool) {
+	whole := false // the server doesn't know a script
+	for attempt := 0; ; {
+		s.pipeline(ctx, calls, whole)
+		var again []*call
+		unknown := false
+		for _, c := range calls {
+			switch err := c.cmd.Err(); {
+			case err == nil:
+			case !whole && strings.HasPrefix(err.Error(), "NOSCRIPT"):
+				unknown = true
+				again = append(again, c)
+			case (notDone(err) || !c.once && broken(err)) && wanted(c):
+				again = append(again, c)
+			}
+		}
+		if len(again) == 0 {
+			return
+		}
+		calls, whole = again, unknown
+		if unknown {
+			continue
+		}
+		if attempt == len(retryWaits) {
+			return
+		}
+		if s.cluster != nil {
+			s.cluster.ReloadState(ctx) // it may have another master
+		}
+		t := time.NewTimer(retryWaits[attempt])
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		attempt++
+	}
+}
+
+func (s *Store) pipeline(ctx context.Context, calls []*call, whole bool) {
+	if len(calls) == 1 {
+		cmd := calls[0].command(ctx, whole)
+		if err := s.client.Process(ctx, cmd); err != nil && calls[0].cmd.Err() == nil {
+			calls[0].cmd.SetErr(err)
+		}
+		return
+	}
+	p := s.client.Pipeline()
+	for _, c := range calls {
+		p.Process(ctx, c.command(ctx, whole)) // only queues it
+	}
+	if _, err := p.Exec(ctx); err != nil && !isReply(err) {
+		for _, c := range calls {
+			if c.cmd.Err() == nil && c.cmd.Val() == nil {
+				c.cmd.SetErr(err)
+			}
+		}
+	}
+}
+
+// do runs calls that may be repeated, and returns the first error. It returns
+// when ctx ends, also where Redis hangs: go-redis bounds a read by its own
+// timeout only, as long as its ContextTimeoutEnabled is not set.
+func (s *Store) do(ctx context.Context, calls ...*call) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	ok := s.goes(func() {
+		defer close(done)
+		stop := context.AfterFunc(s.ctx, cancel)
+		defer stop()
+		s.send(ctx, calls, func(*call) bool { return ctx.Err() == nil })
+	})
+	if !ok {
+		return context.Canceled // explain says that it is closed
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	for _, c := range calls {
+		if err := c.cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isReply says whether err is an answer of Redis.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// refusals begin the answers of a server that has done nothing, and may do it
+// a moment later or on another server.
+var refusals = []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "MOVED", "ASK", "BUSY ", "ERR max number of clients", "NOREPLICAS"}
+
+// notDone says whether err is proof that the command had no effect, and may
+// have one if it is repeated.
+func notDone(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return true
+	}
+	text := err.Error()
+	for _, r := range refusals {
+		if strings.HasPrefix(text, r) {
+			return true
+		}
+	}
+	return strings.Contains(text, "-READONLY") // from within a script, by older servers
+}
+
+// broken says whether err leaves open what happened, and may go away.
+func broken(err error) bool {
+	return !isReply(err) && !errors.Is(err, redis.ErrClosed) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
