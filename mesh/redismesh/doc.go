@@ -1,0 +1,2 @@
+// Package redismesh is a mesh over Redis pub/sub.
+package redismesh
