@@ -65,13 +65,15 @@ const (
 	maxShared = 512
 )
 
-func newLink(m *Mesh, base string, links int) *link {
+func newLink(m *Mesh, base string) *link {
 	l := &link{mesh: m, base: base, decided: make(chan struct{}), origins: map[uint64]*origin{}, since: time.Now(), err: errAway}
 	l.own, l.all = l.node(m.node), base+"all"
-	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued/links, maxQueuedBytes/links, make(chan struct{}, 1)
+	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, make(chan struct{}, 1)
 	l.subs.channels, l.subs.wake = map[string]*sub{}, make(chan struct{}, 1)
 	if m.cluster == nil {
 		close(l.decided) // one server, or a master and its replicas
+	} else {
+		l.queue.maxPackets, l.queue.maxBytes = maxQueued/4, maxQueuedBytes/4
 	}
 	return l
 }

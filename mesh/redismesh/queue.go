@@ -17,7 +17,7 @@ import (
 // meanwhile, in one pipeline after the other, so that the order is kept; packets
 // of one channel share a PUBLISH.
 const (
-	maxQueued      = 1 << 16  // packets that wait, shared out between the links
+	maxQueued      = 1 << 16  // packets that wait; for each lane of a Cluster a quarter
 	maxQueuedBytes = 64 << 20 // their bytes, likewise; a packet that comes alone may have more
 	batchPackets   = 4096     // in a pipeline
 	batchBytes     = 1 << 20  // likewise, unless there is only one packet

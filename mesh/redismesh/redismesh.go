@@ -106,7 +106,7 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	m.life = binary.BigEndian.Uint64(life[:])
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	for _, tag := range tags {
-		m.links = append(m.links, newLink(m, o.Prefix+":mesh:{"+tag+"}:", len(tags)))
+		m.links = append(m.links, newLink(m, o.Prefix+":mesh:{"+tag+"}:"))
 	}
 	for _, l := range m.links {
 		m.senders.Go(l.send)
