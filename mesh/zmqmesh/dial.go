@@ -1,0 +1,282 @@
+package zmqmesh
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+)
+
+// How long it takes until an address is dialled again.
+const (
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 2 * time.Second
+	steady     = 5 * time.Second  // a link that held so long is dialled again soon
+	selfPause  = 15 * time.Second // the address may become another replica's
+	dnsPeriod  = 5 * time.Second
+)
+
+// A target is an address that this replica connects to, by a goroutine of its
+// own, for as long as it is wanted or its link lives.
+type target struct {
+	address string // tcp://host:port
+	// Mesh.mu guards the fields below.
+	name   string // the host that its certificate must be for, or "" for that of the address
+	id     string // "" while it is unknown
+	wanted bool
+	aside  bool // it is this replica, or one that is linked by another address
+	link   *link
+	since  time.Time // of being down
+	err    string
+}
+
+// A wish is where an address comes from.
+type wish struct{ id, name string }
+
+var (
+	errSelf      = errors.New(reasonSelf)
+	errDuplicate = errors.New(reasonDuplicate)
+)
+
+// setWishes replaces what one source of addresses has given, by address.
+func (m *Mesh) setWishes(source string, wishes map[string]wish) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return
+	}
+	m.wishes[source] = wishes
+	all := map[string]wish{}
+	for _, from := range []string{"options", "dns", "registry"} {
+		for address, w := range m.wishes[from] {
+			if len(all) < maxPeers {
+				all[address] = w
+			}
+		}
+	}
+	for address, t := range m.targets {
+		_, t.wanted = all[address]
+	}
+	for address, w := range all {
+		t := m.targets[address]
+		if t == nil {
+			t = &target{address: address, wanted: true, since: time.Now()}
+			m.targets[address] = t
+			m.running.Go(func() { m.keep(t) })
+		}
+		t.name = w.name
+		if w.id != "" && t.link == nil {
+			t.id = w.id
+		}
+	}
+}
+
+// keep is the goroutine of a target. It ends when that is not wanted any more,
+// or with the mesh.
+func (m *Mesh) keep(t *target) {
+	backoff := minBackoff
+	var told string // what was logged last
+	for {
+		began := time.Now()
+		err, other := m.connect(t)
+		held := time.Since(began) >= steady && other == nil && !errors.Is(err, errSelf)
+		if held {
+			backoff = minBackoff
+		}
+		m.mu.Lock()
+		t.link, t.since, t.err = nil, time.Now(), ""
+		t.aside = errors.Is(err, errSelf) || errors.Is(err, errDuplicate)
+		if !t.aside {
+			t.err = err.Error()
+		}
+		if !t.wanted || m.ctx.Err() != nil {
+			delete(m.targets, t.address)
+			m.mu.Unlock()
+			return
+		}
+		id := t.id
+		m.mu.Unlock()
+		if s := err.Error(); held || s != told { // not each attempt
+			if told = s; t.aside {
+				m.log.Debug("mesh: not connecting", "address", t.address, "err", s)
+			} else {
+				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", s)
+			}
+		}
+		pause := backoff/2 + rand.N(backoff/2)
+		var free <-chan struct{}
+		switch {
+		case other != nil: // until that link ends
+			pause, free = selfPause/2+rand.N(selfPause), other.gone
+		case t.aside:
+			pause = selfPause/2 + rand.N(selfPause)
+		default:
+			backoff = min(2*backoff, maxBackoff)
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-free:
+		case <-m.ctx.Done():
+		}
+		wait.Stop()
+	}
+}
+
+// connect makes a link and holds it until it ends. It returns why, and which
+// other link to the same replica is in its place.
+func (m *Mesh) connect(t *target) (error, *link) {
+	m.mu.RLock()
+	name := t.name
+	m.mu.RUnlock()
+	conn, err := m.dialTCP(t.address, name)
+	if err != nil {
+		return err, nil
+	}
+	stop := context.AfterFunc(m.ctx, func() { hangUp(conn) })
+	defer stop()
+	defer hangUp(conn)
+
+	var other *link
+	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) error {
+		if peer.id == m.opts.ID {
+			if peer.life == m.life {
+				return errSelf
+			}
+			return errors.New("has the id of the replica that connects to it")
+		}
+		m.mu.RLock()
+		defer m.mu.RUnlock()
+		if l := m.links[peer.id]; l != nil && l.life == peer.life {
+			other = l
+			return errDuplicate
+		}
+		return nil
+	}}
+	limit := max(m.opts.MaxPacketBytes, chunkBytes) + 1
+	g := newGuard(conn, mechanism, limits{frame: limit, message: limit, frames: 1})
+	c, err := g.shake(sec, zmq4.XSub, m.opts.ID, false)
+	if err != nil {
+		return err, other
+	}
+	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g,
+		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{}), texts: make(map[string]string)}
+	defer close(l.done)
+	if other := m.addLink(t, l); other != nil {
+		return errDuplicate, other
+	}
+	m.wantAll(l)
+	wrote := make(chan struct{})
+	go func() { // ends with the link, which waits for it
+		defer close(wrote)
+		l.write()
+	}()
+	err = l.read()
+	l.close(err)
+	<-wrote
+	m.removeLink(l)
+	return l.err, nil
+}
+
+func (m *Mesh) dialTCP(address, name string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(m.ctx, shakeTimeout)
+	defer cancel()
+	hostport := strings.TrimPrefix(address, "tcp://")
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", hostport)
+	if err != nil || m.dialTLS == nil {
+		return c, err
+	}
+	config := m.dialTLS
+	if config.ServerName == "" {
+		config = config.Clone()
+		if config.ServerName = name; name == "" {
+			config.ServerName, _, _ = net.SplitHostPort(hostport)
+		}
+	}
+	t := tls.Client(c, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// addLink takes a link in, in the place of one to an earlier life of the same
+// replica. Where there is one to the same life, it returns that.
+func (m *Mesh) addLink(t *target, l *link) (other *link) {
+	for {
+		m.mu.Lock()
+		old := m.links[l.id]
+		if old == nil {
+			break
+		}
+		m.mu.Unlock()
+		if old.life == l.life {
+			return old
+		}
+		old.close(errors.New("zmqmesh: the replica has another life"))
+		<-old.done // so that all it has to deliver comes before
+	}
+	defer m.mu.Unlock()
+	if h := m.heard[l.id]; h.life == l.life {
+		l.floor = h.top
+		l.top = h.top
+	}
+	m.links[l.id] = l
+	t.link, t.id, t.aside, t.err = l, l.id, false, ""
+	m.setLiveLocked()
+	return nil
+}
+
+func (m *Mesh) removeLink(l *link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.links, l.id)
+	if len(m.heard) >= maxPeers {
+		clear(m.heard)
+	}
+	m.heard[l.id] = heard{l.life, l.top}
+	m.setLiveLocked()
+}
+
+func (m *Mesh) setLiveLocked() {
+	live := make([]*link, 0, len(m.links))
+	for _, l := range m.links {
+		live = append(live, l)
+	}
+	m.live.Store(&live)
+}
+
+// lookUp asks the DNS for addresses, until the mesh is closed. What was found
+// is kept while it does not answer.
+func (m *Mesh) lookUp() {
+	host, port, _ := net.SplitHostPort(m.opts.DNS)
+	tick := time.NewTicker(dnsPeriod)
+	defer tick.Stop()
+	told := false
+	for {
+		ctx, cancel := context.WithTimeout(m.ctx, dnsPeriod)
+		found, err := net.DefaultResolver.LookupHost(ctx, host)
+		cancel()
+		if err == nil {
+			wishes := map[string]wish{}
+			for _, ip := range found {
+				wishes["tcp://"+net.JoinHostPort(ip, port)] = wish{name: host}
+			}
+			m.setWishes("dns", wishes)
+		} else if !told && m.ctx.Err() == nil {
+			m.log.Warn("mesh: looking up replicas; those known are kept", "name", host, "err", err)
+		}
+		told = err != nil
+		select {
+		case <-tick.C:
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}

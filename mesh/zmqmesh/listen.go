@@ -1,0 +1,163 @@
+package zmqmesh
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxShaking = 64    // connections of one listener that have not shaken hands yet
+	maxConns   = 4_096 // connections of one listener
+)
+
+// listener accepts connections, each in a goroutine of its own, and bounds
+// them: those that are still shaking hands make room for later ones, the
+// oldest first, so that silent connections keep nobody out.
+type listener struct {
+	net.Listener
+	log     *slog.Logger
+	tls     *tls.Config   // or nil
+	refused *atomic.Int64 // counts who was turned away
+	warned  atomic.Int64  // when that was logged last, in Unix seconds
+
+	mu      sync.Mutex // guards the fields below
+	shaking []net.Conn // in the order of their coming
+	conns   map[net.Conn]bool
+	closed  bool
+
+	served sync.WaitGroup // serve's goroutines
+}
+
+// serve calls handle for each connection until the listener is closed, or
+// returns why it cannot. handle calls shaken at the end of the handshake; when
+// it returns, the connection is closed.
+func (l *listener) serve(handle func(c net.Conn, shaken func()) error) error {
+	l.conns = make(map[net.Conn]bool)
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if l.isClosed() {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			// The process has too many files open, say: it passes.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			l.log.Warn("mesh: accept", "err", err)
+			time.Sleep(pause)
+			continue
+		}
+		pause = 0
+		if !l.add(c) {
+			c.Close()
+			continue
+		}
+		l.served.Go(func() { // ends with the connection
+			defer l.remove(c)
+			conn := c
+			if l.tls != nil {
+				t := tls.Server(c, l.tls)
+				ctx, cancel := context.WithTimeout(context.Background(), shakeTimeout)
+				err := t.HandshakeContext(ctx)
+				cancel()
+				if err != nil {
+					l.refuse(c, err)
+					return
+				}
+				conn = t
+			}
+			if err := handle(conn, func() { l.endShaking(c) }); err != nil {
+				l.refuse(c, err)
+			}
+		})
+	}
+}
+
+// refuse counts a connection that was turned away. As anybody can cause it,
+// it is logged once a second at most.
+func (l *listener) refuse(c net.Conn, why error) {
+	if l.isClosed() {
+		return
+	}
+	n := l.refused.Add(1)
+	now := time.Now().Unix()
+	if last := l.warned.Load(); now != last && l.warned.CompareAndSwap(last, now) {
+		l.log.Warn("mesh: refused a connection", "from", c.RemoteAddr().String(), "refused", n, "err", why)
+	}
+}
+
+func (l *listener) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+func (l *listener) add(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	if len(l.conns) >= maxConns {
+		l.refused.Add(1)
+		return false
+	}
+	if len(l.shaking) >= maxShaking {
+		l.shaking[0].Close() // its goroutine counts it
+		l.shaking = slices.Delete(l.shaking, 0, 1)
+	}
+	l.shaking = append(l.shaking, c)
+	l.conns[c] = true
+	return true
+}
+
+func (l *listener) endShaking(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endShakingLocked(c)
+}
+
+func (l *listener) endShakingLocked(c net.Conn) {
+	if i := slices.Index(l.shaking, c); i >= 0 {
+		l.shaking = slices.Delete(l.shaking, i, i+1)
+	}
+}
+
+func (l *listener) remove(c net.Conn) {
+	c.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endShakingLocked(c)
+	delete(l.conns, c)
+}
+
+// stop accepts no more, and closes the connections that are shaking hands.
+func (l *listener) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.Listener.Close()
+	for _, c := range l.shaking {
+		c.Close()
+	}
+}
+
+// close closes all connections, and waits for their goroutines.
+func (l *listener) close() {
+	l.stop()
+	l.mu.Lock()
+	for c := range l.conns {
+		c.Close()
+	}
+	l.mu.Unlock()
+	l.served.Wait()
+}
