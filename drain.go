@@ -101,6 +101,9 @@ func (h *Hub) end(ctx context.Context) error {
 	}
 	h.conns.shut()
 	h.conns.wait(context.Background()) // their sockets are closed
+	if h.mesh != nil {
+		h.control(h.ctx, "", controlBye, control{}) // who misses it sees the heartbeats end
+	}
 
 	h.stop()
 	h.tasks.shut()
