@@ -153,6 +153,7 @@ func TestAuthorizePerAction(t *testing.T) {
 	}{
 		{"publish a", func() answer { return s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`) }},
 		{"list ", func() answer { return s.do("GET", "/v1/channel", "") }},
+		{"list ", func() answer { return s.do("GET", "/v1/nodes", "") }},
 		{"list a", func() answer { return s.do("GET", "/v1/channel/a", "") }},
 		{"history a", func() answer { return s.do("GET", "/v1/channel/a/history", "") }},
 		{"presence a", func() answer { return s.do("GET", "/v1/channel/a/presence", "") }},

@@ -1,0 +1,112 @@
+package channels_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+// tell has the network tell a replica that packets may be lost.
+func tell(t *testing.T, from mesh.Mesh, to, channel string) {
+	t.Helper()
+	require.NoError(t, from.Publish(context.Background(), mesh.Packet{Kind: mesh.KindLost, To: to, Channel: channel}))
+}
+
+// What the mesh says it has lost is not waited for.
+func TestWhatTheMeshSaysItLostIsFetchedAtOnce(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		a, b := r.subscribe(1, "a", nil), r.subscribe(1, "b", nil)
+		network := r.net.Join("network")
+		defer network.Close()
+		lose := func(ch string) {
+			r.net.Cut("r0", "r1")
+			r.publish(0, ch, 1)
+		}
+		lose("a")
+		tell(t, network, "r1", "a")
+		synctest.Wait() // no time has passed
+		require.Len(t, a.messages(), 1)
+		lose("b")
+		r.net.Heal()                       // tells of all channels
+		time.Sleep(100 * time.Millisecond) // less than a period of the comparison
+		synctest.Wait()
+		wantAll(t, a.close(), 1, 1)
+		wantAll(t, b.close(), 1, 1)
+	})
+}
+
+// A message may be lost after a subscriber has asked for the top, and before
+// it has the answer.
+func TestALossWhileASubscriberComes(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		r.store.topLag.Store(int64(200 * time.Millisecond))
+		r.net.Cut("r0", "r1")
+		var s *subscriber
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s = r.subscribe(1, "c", nil)
+		}()
+		time.Sleep(100 * time.Millisecond)
+		r.publish(0, "c", 1)
+		r.net.Heal()
+		<-done
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 1)
+	})
+}
+
+func TestALossWhileTheStoreIsDown(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		r.net.Cut("r0", "r1")
+		r.publish(0, "c", 1)
+		r.store.down.Store(true)
+		r.net.Heal()
+		time.Sleep(30 * time.Second)
+		r.store.down.Store(false)
+		time.Sleep(2 * time.Second) // one period of the comparison, not two
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 1)
+	})
+}
+
+// However often the mesh says it, the Store is asked a few times, for all
+// channels at once.
+func TestAFloodOfLossesCostsFewCalls(t *testing.T) {
+	const n = 3000
+	inBubble(t, 2, history, func(r *replicas) {
+		var subs []*subscriber
+		for i := range n {
+			subs = append(subs, r.subscribe(1, strconv.Itoa(i), nil))
+		}
+		network := r.net.Join("network")
+		defer network.Close()
+		r.net.Cut("r0", "r1")
+		for i := range n {
+			r.publish(0, strconv.Itoa(i), 1)
+		}
+		before := r.store.tops.Load()
+		for i := range 100_000 {
+			tell(t, network, "r1", strconv.Itoa(i%n))
+			if i%10_000 == 0 {
+				tell(t, network, "r1", "")
+				tell(t, network, "r1", "nobody is there")
+				synctest.Wait()
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.LessOrEqual(t, r.store.tops.Load()-before, int64(5))
+		for _, s := range subs {
+			wantAll(t, s.close(), 1, 1)
+		}
+	})
+}
