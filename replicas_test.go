@@ -577,17 +577,34 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 // member subscribes a user by a stream, which presence shows.
 func (r *replicas) member(i int, channel, user string) (leave func()) {
 	ctx, cancel := context.WithCancel(channels.WithIdentity(context.Background(), channels.Identity{ID: user}))
+	_, wait := r.open(ctx, i, channel)
+	return func() {
+		cancel()
+		wait()
+	}
+}
+
+// stream subscribes somebody by a stream, and returns what that one gets. It
+// may be read when the stream has ended.
+func (r *replicas) stream(i int, channel string) (got *httptest.ResponseRecorder, leave func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	got, wait := r.open(ctx, i, channel)
+	return got, func() {
+		cancel()
+		wait()
+	}
+}
+
+func (r *replicas) open(ctx context.Context, i int, channel string) (got *httptest.ResponseRecorder, wait func()) {
 	req := httptest.NewRequestWithContext(ctx, "GET", "/channel/"+channel+"/", nil)
 	req.Header.Set("Accept", "text/event-stream")
+	got = httptest.NewRecorder()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.hubs[i].Handler().ServeHTTP(timelessRecorder{httptest.NewRecorder()}, req)
+		r.hubs[i].Handler().ServeHTTP(timelessRecorder{got}, req)
 	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return got, func() { <-done }
 }
 
 // timelessRecorder keeps what is written, at once.
