@@ -41,6 +41,8 @@ func (h *Hub) control(ctx context.Context, to, header string, c control) error {
 	if err != nil || len(body) > maxControlBytes {
 		return ErrTooLarge.saying("the other replicas cannot be told of an id this long").because(err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, canaryPeriod)
+	defer cancel()
 	p := mesh.Packet{Kind: mesh.KindControl, To: to, Header: header, Body: body}
 	if err := h.guard("the mesh", func() error { return h.mesh.Publish(ctx, p) }); err != nil {
 		return ErrMeshUnavailable.because(fmt.Errorf("control %q: %w", header, err))

@@ -1,7 +1,6 @@
 package channels
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -201,13 +200,8 @@ func (h *Hub) meshCanary() {
 	l.mu.Unlock()
 	c.Node = h.self()
 	c.Node.Mesh = nil // which is long
-	ctx, cancel := context.WithTimeout(h.ctx, canaryPeriod)
-	defer cancel()
-	if err := h.control(ctx, "", controlCanary, c); err != nil && h.ctx.Err() == nil {
-		h.log.Warn("mesh: the canary", "err", err)
-		l.mu.Lock()
-		l.awaited = true
-		l.mu.Unlock()
+	if err := h.control(h.ctx, "", controlCanary, c); err != nil {
+		h.log.Debug("mesh: the canary", "err", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/channels-go/channels/mesh"
@@ -109,11 +110,12 @@ func (h *Hub) node() store.Node {
 
 // neighbours are the other replicas.
 type neighbours struct {
+	apart atomic.Bool // one of them has another Store
+
 	mu     sync.Mutex // guards the fields below
 	looked time.Time  // when the Store was last asked
 	stored map[string]neighbour
 	heard  map[string]neighbour // who has sent a canary
-	apart  bool                 // one of them has another Store
 }
 
 // A neighbour is what is known of another replica.
@@ -146,10 +148,12 @@ func (h *Hub) heard(id string, c *control) {
 	switch {
 	case epoch == "" || c.Epoch == "":
 	case epoch == c.Epoch:
-		n.apart, a.apart = 0, false
+		n.apart = 0
+		a.apart.Store(false)
 	default: // for a moment, also where the Store has lost its logs
-		n.apart++
-		a.apart = a.apart || n.apart >= canaryMissed
+		if n.apart++; n.apart >= canaryMissed {
+			a.apart.Store(true)
+		}
 	}
 	if a.heard == nil {
 		a.heard = make(map[string]neighbour)
@@ -231,10 +235,7 @@ func (h *Hub) warnTwin() {
 // warnApart logs, once, that a message with a position came from a replica
 // that has another Store: nobody can put the two histories in one order.
 func (h *Hub) warnApart(channel, from string) {
-	h.around.mu.Lock()
-	apart := h.around.apart
-	h.around.mu.Unlock()
-	if apart && h.apartWarned.CompareAndSwap(false, true) {
+	if h.around.apart.Load() && h.apartWarned.CompareAndSwap(false, true) {
 		h.log.Warn("the replicas have different Stores, so channels with history cannot work across them: give all replicas one Store, or these channels no history", "channel", channel, "from", from)
 	}
 }
