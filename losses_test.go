@@ -70,9 +70,9 @@ func TestALossWhileTheStoreIsDown(t *testing.T) {
 		r.publish(0, "c", 1)
 		r.store.down.Store(true)
 		r.net.Heal()
-		time.Sleep(30 * time.Second)
+		time.Sleep(30200 * time.Millisecond)
 		r.store.down.Store(false)
-		time.Sleep(2 * time.Second) // one period of the comparison, not two
+		time.Sleep(1500 * time.Millisecond) // one comparison, not two
 		synctest.Wait()
 		wantAll(t, s.close(), 1, 1)
 	})

@@ -175,7 +175,7 @@ func TestTheStoresCanary(t *testing.T) {
 
 func TestNodesWhileTheStoreIsDown(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
-		time.Sleep(5 * time.Second)
+		time.Sleep(4500 * time.Millisecond) // its heartbeats and canaries come at whole seconds
 		r.store.down.Store(true)
 		time.Sleep(8 * time.Second)
 		require.Equal(t, "store_unavailable", r.ready(0))
@@ -508,7 +508,9 @@ func TestAStoreThatLosesItsLogsIsStillOne(t *testing.T) {
 		}
 		s.close()
 		require.NotContains(t, log.String(), "different Stores")
-	}, logInto(log))
+	}, logInto(log), func(i int, _ *channels.Options) {
+		time.Sleep(time.Duration(i) * 1500 * time.Millisecond) // so that they do not notice it at the same moment
+	})
 }
 
 func TestNodesShowsWhichLinksAreDown(t *testing.T) {
