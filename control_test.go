@@ -159,6 +159,7 @@ func TestDisconnectWhereTheOthersCannotBeTold(t *testing.T) {
 func TestControlPacketsThatAreBroken(t *testing.T) {
 	who := `"YW5u"` // ann
 	long := strings.Repeat("x", 1<<20)
+	var meshes []*brittle
 	inBubble(t, 2, history, func(r *replicas) {
 		defer r.member(0, "a", "ann")()
 		s := r.subscribe(0, "a", nil)
@@ -180,7 +181,7 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 		}
 		for _, kind := range []mesh.Kind{mesh.KindLost, mesh.KindLost + 1, 255} {
 			for _, channel := range []string{"", "a", "none", "/", long} {
-				send(mesh.Packet{Kind: kind, To: "r0", Channel: channel, Header: "h", Body: []byte("1"), Offset: 7, Epoch: "x"})
+				(*meshes[0].deliver.Load())(mesh.Packet{Kind: kind, Channel: channel, Header: "h", Body: []byte("1"), Offset: 7, Epoch: "x"})
 			}
 		}
 		time.Sleep(5 * time.Second)
@@ -198,7 +199,7 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 		send(mesh.Packet{Kind: mesh.KindControl, Header: "disconnect", Body: []byte(`{"v":1,"who":` + who + `,"later":true}`)})
 		time.Sleep(2 * time.Second)
 		require.Empty(t, r.users("a"))
-	})
+	}, breakable(&meshes))
 }
 
 // FuzzPacket hands a hub what a peer might send.

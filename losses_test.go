@@ -1,7 +1,6 @@
 package channels_test
 
 import (
-	"context"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -12,24 +11,22 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// tell has the network tell a replica that packets may be lost.
-func tell(t *testing.T, from mesh.Mesh, to, channel string) {
-	t.Helper()
-	require.NoError(t, from.Publish(context.Background(), mesh.Packet{Kind: mesh.KindLost, To: to, Channel: channel}))
+// tell has a replica's mesh say that packets may be lost.
+func (b *brittle) tell(channel string) {
+	(*b.deliver.Load())(mesh.Packet{Kind: mesh.KindLost, Channel: channel})
 }
 
 // What the mesh says it has lost is not waited for.
 func TestWhatTheMeshSaysItLostIsFetchedAtOnce(t *testing.T) {
+	var meshes []*brittle
 	inBubble(t, 2, history, func(r *replicas) {
 		a, b := r.subscribe(1, "a", nil), r.subscribe(1, "b", nil)
-		network := r.net.Join("network")
-		defer network.Close()
 		lose := func(ch string) {
 			r.net.Cut("r0", "r1")
 			r.publish(0, ch, 1)
 		}
 		lose("a")
-		tell(t, network, "r1", "a")
+		meshes[1].tell("a")
 		synctest.Wait() // no time has passed
 		require.Len(t, a.messages(), 1)
 		lose("b")
@@ -38,7 +35,7 @@ func TestWhatTheMeshSaysItLostIsFetchedAtOnce(t *testing.T) {
 		synctest.Wait()
 		wantAll(t, a.close(), 1, 1)
 		wantAll(t, b.close(), 1, 1)
-	})
+	}, breakable(&meshes))
 }
 
 // A message may be lost after a subscriber has asked for the top, and before
@@ -82,23 +79,22 @@ func TestALossWhileTheStoreIsDown(t *testing.T) {
 // channels at once.
 func TestAFloodOfLossesCostsFewCalls(t *testing.T) {
 	const n = 3000
+	var meshes []*brittle
 	inBubble(t, 2, history, func(r *replicas) {
 		var subs []*subscriber
 		for i := range n {
 			subs = append(subs, r.subscribe(1, strconv.Itoa(i), nil))
 		}
-		network := r.net.Join("network")
-		defer network.Close()
 		r.net.Cut("r0", "r1")
 		for i := range n {
 			r.publish(0, strconv.Itoa(i), 1)
 		}
 		before := r.store.tops.Load()
 		for i := range 100_000 {
-			tell(t, network, "r1", strconv.Itoa(i%n))
+			meshes[1].tell(strconv.Itoa(i % n))
 			if i%10_000 == 0 {
-				tell(t, network, "r1", "")
-				tell(t, network, "r1", "nobody is there")
+				meshes[1].tell("")
+				meshes[1].tell("nobody is there")
 				synctest.Wait()
 			}
 		}
@@ -108,5 +104,5 @@ func TestAFloodOfLossesCostsFewCalls(t *testing.T) {
 		for _, s := range subs {
 			wantAll(t, s.close(), 1, 1)
 		}
-	})
+	}, breakable(&meshes))
 }

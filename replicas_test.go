@@ -71,6 +71,7 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 			m.Close()
 			synctest.Wait()
 		}()
+		synctest.Wait() // all receive
 		f(r)
 	})
 }
