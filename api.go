@@ -497,29 +497,3 @@ func limitOf(q url.Values) (int, error) {
 	}
 	return n, nil
 }
-
-// Disconnect closes the connections with an id, or all of a user's on this
-// replica, with close code 3003 and the code "disconnected". It returns how
-// many there were.
-func (h *Hub) Disconnect(idOrUser string) int {
-	cs := h.clients.find(idOrUser)
-	for _, c := range cs {
-		c.end(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)
-	}
-	return len(cs)
-}
-
-// Unsubscribe ends the subscriptions to a channel of a connection, or of all
-// of a user's connections on this replica. A connection that has no other
-// subscription is closed with 3003 and the code "unsubscribed". It returns
-// how many there were.
-func (h *Hub) Unsubscribe(idOrUser, channel string) int {
-	n := 0
-	for _, c := range h.clients.find(idOrUser) {
-		if c.sub.ch.name == channel {
-			c.end(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
-			n++
-		}
-	}
-	return n
-}

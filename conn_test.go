@@ -206,7 +206,7 @@ func TestTLS(t *testing.T) {
 		b.want("n", strconv.Itoa(n))
 	}
 	ids.Range(func(id, _ any) bool {
-		require.Equal(t, 1, s.hub.Disconnect(id.(string)))
+		require.Equal(t, 1, disconnect(s.hub, id.(string)))
 		return true
 	})
 	_, ce := b.wantClose(3003)
@@ -242,7 +242,7 @@ func TestNoDataFollowsACloseFrame(t *testing.T) {
 	for range 50 {
 		r := s.raw("c", "")
 		ids.Range(func(id, _ any) bool {
-			s.hub.Disconnect(id.(string))
+			disconnect(s.hub, id.(string))
 			return true
 		})
 		code, reason := r.wantClose()

@@ -91,6 +91,7 @@ func init() { // not a literal, which would refer to itself through the handlers
 		"v1/channel/{name}/publish":  {http.MethodPost, false, (*Hub).servePublish},
 		"v1/channel/{name}/history":  {http.MethodGet, true, (*Hub).serveHistory},
 		"v1/channel/{name}/presence": {http.MethodGet, true, (*Hub).servePresence},
+		"v1/nodes":                   {http.MethodGet, true, (*Hub).serveNodes},
 		"healthz":                    {http.MethodGet, true, (*Hub).serveHealth},
 		"readyz":                     {http.MethodGet, true, (*Hub).serveReady},
 	}
@@ -350,6 +351,9 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 			return err
 		}
 		h.reported.Store(true)
+	}
+	if _, err := h.verdict(); err != nil {
+		return err
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	return nil

@@ -33,6 +33,8 @@ type Hub struct {
 	store store.Store
 	owned bool      // the store is the hub's own to close
 	mesh  mesh.Mesh // nil in one process
+	// discoverer is the mesh, where the hub has to tell it of its peers.
+	discoverer mesh.Discoverer
 
 	channels  channelTable
 	clients   clientTable
@@ -42,11 +44,17 @@ type Hub struct {
 	stats     counters
 	queued    queuedBytes
 	admission admission
+	losses    losses
+	vitals    vitals
+	around    neighbours
+	echoes    chan echo
 	started   time.Time
 	storeBad  atomic.Bool // the last report failed
 	reported  atomic.Bool // there was a report
 	// storeWarned is when a failing store was logged last, by uptime.
 	storeWarned atomic.Int64
+	twinWarned  atomic.Int64 // the same of another replica with this one's name
+	apartWarned atomic.Bool
 
 	draining atomic.Bool
 	calls    gate // calls of the API that are under way
@@ -69,8 +77,11 @@ func New(o Options) (*Hub, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now()}
+	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now(), echoes: make(chan echo, maxEchoes)}
 	h.log = h.log.With("node", o.Node)
+	h.discoverer, _ = o.Mesh.(mesh.Discoverer)
+	h.losses.wake = make(chan struct{}, 1)
+	h.vitals.reported = h.started
 	if h.store == nil {
 		m, err := store.NewMemory(store.MemoryOptions{})
 		if err != nil {
@@ -90,6 +101,7 @@ func New(o Options) (*Hub, error) {
 	h.loops.run(h.reportEachSecond)
 	if h.mesh != nil {
 		h.loops.run(h.receive)
+		h.loops.run(h.pulse)
 	}
 	if h.mesh != nil || !h.owned {
 		h.loops.run(h.watchTops) // others may append, or an answer of the store be lost
@@ -379,35 +391,32 @@ func (h *Hub) receive() {
 
 // take handles one packet from another replica. It never waits.
 func (h *Hub) take(p mesh.Packet) {
+	header := p.Header
+	switch p.Kind {
+	case mesh.KindMessage:
+	case mesh.KindPresence:
+		header = headerPresence
+	case mesh.KindControl:
+		h.takeControl(p)
+		return
+	case mesh.KindLost:
+		h.lost(p.Channel)
+		return
+	default:
+		return // of a later version
+	}
 	ch := h.channels.use(p.Channel)
 	if ch == nil {
 		return // nobody here is subscribed any more
 	}
 	defer ch.release()
-	header := p.Header
-	if p.Kind == mesh.KindPresence {
-		header = headerPresence
-	}
 	f := newMessageFrame(ch, Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}, h.opts.CompressBytes)
 	f.except = p.Sender
 	if p.Offset > 0 {
+		h.warnApart(p.Channel, p.Origin)
 		ch.arrive(f)
 	} else {
 		ch.deliver(f)
-	}
-}
-
-// watchTops looks for messages that the mesh lost, until the hub is shut down.
-func (h *Hub) watchTops() {
-	t := time.NewTicker(topsPeriod)
-	defer t.Stop()
-	for {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-			h.compareTops(h.ctx)
-		}
 	}
 }
 

@@ -244,7 +244,7 @@ func TestABatchIsNotCopiedInAdvance(t *testing.T) {
 func TestADisconnectedClientDoesNotPublish(t *testing.T) {
 	s := serve(t, channels.Options{Node: "n", Channel: keeps})
 	r := s.raw("h", "")
-	require.Equal(t, 1, s.hub.Disconnect("n-1"))
+	require.Equal(t, 1, disconnect(s.hub, "n-1"))
 	for r.read().first != rawClose {
 	}
 	r.write(masked(rawText, []byte(`{"header":"banned","body":1}`)))
@@ -312,7 +312,7 @@ func TestMessagesAfterTheEnd(t *testing.T) {
 	s, err := hub.Subscribe(t.Context(), "c", nil)
 	require.NoError(t, err)
 	defer s.Close()
-	hub.Disconnect(s.ID())
+	disconnect(hub, s.ID())
 	for _, err := range s.Messages() {
 		require.ErrorIs(t, err, channels.ErrDisconnected)
 	}

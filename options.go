@@ -21,11 +21,12 @@ type Options struct {
 	Store store.Store
 
 	// Mesh carries messages between replicas. Default: none, one process. A
-	// Mesh that is given is not closed by the hub.
+	// Mesh that is given is not closed by the hub: close it after Shutdown.
 	Mesh mesh.Mesh
 
 	// Node names this replica: 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".".
-	// No two replicas may share one. Default: random.
+	// No two replicas may share one; where two do, and have a Mesh, an error
+	// is logged. Default: random.
 	Node string
 
 	// Channel gives each channel its options, by name. It is called when a

@@ -40,8 +40,8 @@ func history(string) channels.ChannelOptions {
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// inBubble runs f with n replicas, and ends them.
-func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions, f func(r *replicas)) {
+// inBubble runs f with n replicas, and ends them. change may change what each is given.
+func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions, f func(r *replicas), change ...func(i int, o *channels.Options)) {
 	synctest.Test(t, func(t *testing.T) {
 		m, err := store.NewMemory(store.MemoryOptions{})
 		require.NoError(t, err)
@@ -51,12 +51,17 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 			id := "r" + strconv.Itoa(i)
 			node := r.net.Join(id)
 			defer node.Close()
-			hub, err := channels.New(channels.Options{Node: id, Store: r.store, Mesh: node, Channel: options, Logger: quiet})
+			o := channels.Options{Node: id, Store: r.store, Mesh: node, Channel: options, Logger: quiet}
+			for _, c := range change {
+				c(i, &o)
+			}
+			hub, err := channels.New(o)
 			require.NoError(t, err)
 			r.hubs = append(r.hubs, hub)
 		}
 		defer func() {
 			r.store.down.Store(false)
+			r.store.full.Store(false)
 			r.store.mute.Store("")
 			for _, h := range r.hubs {
 				if err := h.Shutdown(context.Background()); err != nil {
@@ -66,6 +71,7 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 			m.Close()
 			synctest.Wait()
 		}()
+		synctest.Wait() // all receive
 		f(r)
 	})
 }
@@ -75,10 +81,15 @@ type faultyStore struct {
 	store.Store
 	log    atomic.Pointer[store.Memory] // where the logs are
 	down   atomic.Bool
+	full   atomic.Bool  // appends fail
 	mute   atomic.Value // the id of a replica whose reports are lost
 	ranges atomic.Int64
 	hidden atomic.Int64 // how many of the last messages it has lost
 	lag    atomic.Int64 // how long an answer of Range takes to arrive, in nanoseconds
+	topLag atomic.Int64 // the same of Tops
+	addLag atomic.Int64 // the same of Append
+	tops   atomic.Int64 // how often Tops was called
+	ahead  atomic.Int64 // by how much the store's clock is wrong, in nanoseconds
 }
 
 func (s *faultyStore) err() error {
@@ -92,6 +103,10 @@ func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o st
 	if err := s.err(); err != nil {
 		return store.Position{}, false, err
 	}
+	if s.full.Load() {
+		return store.Position{}, false, fmt.Errorf("test: full: %w", store.ErrUnavailable)
+	}
+	time.Sleep(time.Duration(s.addLag.Load()))
 	return s.log.Load().Append(ctx, ch, e, o)
 }
 
@@ -108,6 +123,7 @@ func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (stor
 }
 
 func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position, error) {
+	s.tops.Add(1)
 	if err := s.err(); err != nil {
 		return nil, err
 	}
@@ -115,7 +131,19 @@ func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position,
 	for i := range tops {
 		tops[i].Offset -= uint64(s.hidden.Load())
 	}
+	time.Sleep(time.Duration(s.topLag.Load()))
 	return tops, err
+}
+
+func (s *faultyStore) Nodes(ctx context.Context) ([]store.Node, error) {
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	nodes, err := s.Store.Nodes(ctx)
+	for i := range nodes {
+		nodes[i].Seen = nodes[i].Seen.Add(time.Duration(s.ahead.Load()))
+	}
+	return nodes, err
 }
 
 func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) {
@@ -164,6 +192,13 @@ func subscribe(t *testing.T, h *channels.Hub, channel string, from *channels.Pos
 		}
 	}()
 	return s
+}
+
+// messages are what it has got so far.
+func (s *subscriber) messages() []channels.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.got)
 }
 
 // close ends the subscription and returns what it got.
@@ -543,17 +578,34 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 // member subscribes a user by a stream, which presence shows.
 func (r *replicas) member(i int, channel, user string) (leave func()) {
 	ctx, cancel := context.WithCancel(channels.WithIdentity(context.Background(), channels.Identity{ID: user}))
+	_, wait := r.open(ctx, i, channel)
+	return func() {
+		cancel()
+		wait()
+	}
+}
+
+// stream subscribes somebody by a stream, and returns what that one gets. It
+// may be read when the stream has ended.
+func (r *replicas) stream(i int, channel string) (got *httptest.ResponseRecorder, leave func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	got, wait := r.open(ctx, i, channel)
+	return got, func() {
+		cancel()
+		wait()
+	}
+}
+
+func (r *replicas) open(ctx context.Context, i int, channel string) (got *httptest.ResponseRecorder, wait func()) {
 	req := httptest.NewRequestWithContext(ctx, "GET", "/channel/"+channel+"/", nil)
 	req.Header.Set("Accept", "text/event-stream")
+	got = httptest.NewRecorder()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.hubs[i].Handler().ServeHTTP(timelessRecorder{httptest.NewRecorder()}, req)
+		r.hubs[i].Handler().ServeHTTP(timelessRecorder{got}, req)
 	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return got, func() { <-done }
 }
 
 // timelessRecorder keeps what is written, at once.

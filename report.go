@@ -2,7 +2,6 @@ package channels
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -102,19 +101,24 @@ func (h *Hub) tick() {
 		case <-t.C:
 			h.clients.pingSome()
 			h.cool()
+			h.countDrops()
 		}
 	}
 }
 
-// reportEachSecond keeps the Store informed. It ends with the hub.
+// reportEachSecond keeps the Store informed: that is the heartbeat. Now and then
+// it asks for the other replicas', and sends a canary. It ends with the hub.
 func (h *Hub) reportEachSecond() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-h.ctx.Done():
 			return
 		case <-t.C:
+			if h.mesh != nil && n%lookEvery == 0 {
+				h.lookAround() // before the heartbeat: who else has reported under this name?
+			}
 			err := h.flush(h.ctx, true)
 			if h.ctx.Err() == nil {
 				h.storeBad.Store(err != nil)
@@ -123,9 +127,15 @@ func (h *Hub) reportEachSecond() {
 			if err != nil {
 				h.warnStore(err)
 			}
+			if n%int(canaryPeriod/time.Second) == 0 {
+				h.storeCanary()
+			}
 		}
 	}
 }
+
+// lookEvery is how many seconds pass between two looks at who is there.
+const lookEvery = 2
 
 // cool lets rates fall, and frees the channels that nothing needs.
 func (h *Hub) cool() {
@@ -245,6 +255,7 @@ func (h *Hub) send(always bool) error {
 			return ErrStoreUnavailable.because(err)
 		}
 		r.full = false
+		h.vitals.report()
 		return nil
 	}
 }
@@ -279,14 +290,6 @@ func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
 		}
 	})
 	return counts, presence
-}
-
-func (h *Hub) node() store.Node {
-	info, _ := json.Marshal(struct { // numbers cannot fail
-		Stats
-		Draining bool `json:"draining"`
-	}{h.Stats(), h.draining.Load()})
-	return store.Node{ID: h.opts.Node, Started: h.started, Info: info}
 }
 
 // warnStore logs that the store fails, at most every few seconds: many

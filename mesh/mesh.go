@@ -119,7 +119,7 @@ type Status struct {
 
 // Peer is another replica, or a broker, as this replica sees it.
 type Peer struct {
-	ID      string        // the replica's id; empty as long as it is unknown
+	ID      string        // the replica's id; empty as long as it is unknown, and for a broker
 	Address string        // what is dialled, or where it came from
 	Up      bool          // packets arrive from it, and its heartbeats
 	Since   time.Time     // of Up, or of being down

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,7 +150,17 @@ func eventually(t *testing.T, what string, ask func() bool) {
 	}
 }
 
-// nodeIDs returns the living replicas that belong to a case.
+// node returns what Nodes tells of a replica.
+func node(t *testing.T, s store.Store, id string) store.Node {
+	t.Helper()
+	nodes, err := s.Nodes(t.Context())
+	require.NoError(t, err)
+	i := slices.IndexFunc(nodes, func(n store.Node) bool { return n.ID == id })
+	require.GreaterOrEqual(t, i, 0, "Nodes does not show %q", id)
+	return nodes[i]
+}
+
+// nodeIDs returns the replicas that belong to a case.
 func nodeIDs(t *testing.T, s store.Store, prefix string) []string {
 	t.Helper()
 	nodes, err := s.Nodes(t.Context())

@@ -1,0 +1,108 @@
+package channels_test
+
+import (
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+// tell has a replica's mesh say that packets may be lost.
+func (b *brittle) tell(channel string) {
+	(*b.deliver.Load())(mesh.Packet{Kind: mesh.KindLost, Channel: channel})
+}
+
+// What the mesh says it has lost is not waited for.
+func TestWhatTheMeshSaysItLostIsFetchedAtOnce(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 2, history, func(r *replicas) {
+		a, b := r.subscribe(1, "a", nil), r.subscribe(1, "b", nil)
+		lose := func(ch string) {
+			r.net.Cut("r0", "r1")
+			r.publish(0, ch, 1)
+		}
+		lose("a")
+		meshes[1].tell("a")
+		synctest.Wait() // no time has passed
+		require.Len(t, a.messages(), 1)
+		lose("b")
+		r.net.Heal()                       // tells of all channels
+		time.Sleep(100 * time.Millisecond) // less than a period of the comparison
+		synctest.Wait()
+		wantAll(t, a.close(), 1, 1)
+		wantAll(t, b.close(), 1, 1)
+	}, breakable(&meshes))
+}
+
+// A message may be lost after a subscriber has asked for the top, and before
+// it has the answer.
+func TestALossWhileASubscriberComes(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		r.store.topLag.Store(int64(200 * time.Millisecond))
+		r.net.Cut("r0", "r1")
+		var s *subscriber
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s = r.subscribe(1, "c", nil)
+		}()
+		time.Sleep(100 * time.Millisecond)
+		r.publish(0, "c", 1)
+		r.net.Heal()
+		<-done
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 1)
+	})
+}
+
+func TestALossWhileTheStoreIsDown(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		r.net.Cut("r0", "r1")
+		r.publish(0, "c", 1)
+		r.store.down.Store(true)
+		r.net.Heal()
+		time.Sleep(30200 * time.Millisecond)
+		r.store.down.Store(false)
+		time.Sleep(1500 * time.Millisecond) // one comparison, not two
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 1)
+	})
+}
+
+// However often the mesh says it, the Store is asked a few times, for all
+// channels at once.
+func TestAFloodOfLossesCostsFewCalls(t *testing.T) {
+	const n = 3000
+	var meshes []*brittle
+	inBubble(t, 2, history, func(r *replicas) {
+		var subs []*subscriber
+		for i := range n {
+			subs = append(subs, r.subscribe(1, strconv.Itoa(i), nil))
+		}
+		r.net.Cut("r0", "r1")
+		for i := range n {
+			r.publish(0, strconv.Itoa(i), 1)
+		}
+		before := r.store.tops.Load()
+		for i := range 100_000 {
+			meshes[1].tell(strconv.Itoa(i % n))
+			if i%10_000 == 0 {
+				meshes[1].tell("")
+				meshes[1].tell("nobody is there")
+				synctest.Wait()
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.LessOrEqual(t, r.store.tops.Load()-before, int64(5))
+		for _, s := range subs {
+			wantAll(t, s.close(), 1, 1)
+		}
+	}, breakable(&meshes))
+}
