@@ -265,6 +265,58 @@ func TestForeignMessagesAreRefused(t *testing.T) {
 	require.EqualValues(t, 3*6+1, m.Status().Refused)
 }
 
+// A frame that Redis has not brought is noticed with the next on its channel.
+func TestGapsAreTold(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	m := newInbox(t, c, "p", "a")
+	m.active(t, "x")
+	told := func(p mesh.Packet) bool {
+		return p.Kind == mesh.KindLost && p.Channel == "x" && p.Origin == "z"
+	}
+	frame := func(number, previous byte, header string) string {
+		return "\x01m" + "lifetime" + strings.Repeat("\x00", 7) + string(number) + strings.Repeat("\x00", 7) + string(previous) +
+			"\x01z" + "\x00\x04" + string(number) + "\x01" + header
+	}
+	for _, f := range []string{frame(3, 2, "a"), frame(7, 3, "b"), frame(7, 3, "twice"), frame(6, 0, "late"), frame(9, 0, "c"), frame(12, 9, "d")} {
+		require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", f).Err())
+	}
+	m.await(t, "whole frames arrive", func(p mesh.Packet) bool { return p.Header == "d" })
+	require.False(t, m.has(told), "nothing was missing")
+	require.False(t, m.has(func(p mesh.Packet) bool { return p.Header == "twice" || p.Header == "late" }))
+	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", frame(20, 15, "e")).Err())
+	m.await(t, "what is behind the gap arrives", func(p mesh.Packet) bool { return p.Header == "e" })
+	require.True(t, m.has(told))
+}
+
+// What comes while nobody receives is lost, and told when somebody does.
+func TestMissedWithoutReceive(t *testing.T) {
+	s := redistest.Start(t)
+	m, from := open(t, s.Client(), "", "a"), open(t, s.Client(), "", "b")
+	receive := func() (first mesh.Packet) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		err := m.Receive(ctx, func(p mesh.Packet) {
+			if ctx.Err() == nil {
+				first = p
+				cancel()
+			}
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		return first
+	}
+	require.Equal(t, mesh.KindLost, receive().Kind, "the subscription has become active")
+	for range 100 {
+		require.NoError(t, from.Publish(t.Context(), mesh.Packet{Header: "missed"}))
+	}
+	redistest.Eventually(t, "all is sent", func() bool { return from.Status().Peers[0].Queued == 0 })
+	before := m.Status().Lost
+	redistest.Eventually(t, "the loss is told", func() bool {
+		require.NoError(t, from.Publish(t.Context(), mesh.Packet{}))
+		return receive().Kind == mesh.KindLost && m.Status().Lost > before
+	})
+}
+
 // The lanes of a Cluster are spread evenly over its slots.
 func TestLanes(t *testing.T) {
 	s := redistest.Start(t, "--cluster-enabled", "yes")
