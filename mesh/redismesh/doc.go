@@ -34,7 +34,7 @@
 // and 64 MiB wait (a quarter of it in each of a Cluster's 16 lanes); what is
 // beyond is dropped, counted, and told to the peers. When Redis does not answer,
 // Publish fails until it does; what was queued before is sent if it is back
-// within 5 s. What is repeated then is dropped by who has it.
+// within 10 s. What is repeated then is dropped by who has it.
 //
 // # Names
 //
@@ -69,6 +69,7 @@
 // users from them.
 //
 // The client's ReadTimeout and WriteTimeout bound how long it takes to notice
-// that a server hangs; the defaults, 3 s, are well. What Redis sends is trusted
-// to be of a sane size (proto-max-bulk-len), and not trusted otherwise.
+// that a server hangs; 1 or 2 s suit better than the default, which is 5 s. What
+// Redis sends is trusted to be of a sane size (proto-max-bulk-len), and not
+// trusted otherwise.
 package redismesh

@@ -173,7 +173,9 @@ func TestKilledConnectionsAreTold(t *testing.T) {
 
 func TestStoppedServer(t *testing.T) {
 	s := redistest.Start(t)
-	l := newLedger(t, clientOf(s))
+	l := newLedger(t, func(string) redis.UniversalClient { // what a stopped server was sent is sent again
+		return s.Client(func(o *redis.Options) { o.ReadTimeout = time.Second })
+	})
 	s.Signal(syscall.SIGSTOP)
 	stopped := time.Now()
 	redistest.Eventually(t, "Status says that Redis is away", func() bool {
