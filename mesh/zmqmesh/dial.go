@@ -15,7 +15,7 @@ import (
 // How long it takes until an address is dialled again.
 const (
 	minBackoff = 50 * time.Millisecond
-	maxBackoff = 2 * time.Second
+	maxBackoff = time.Second      // and as much again by chance
 	steady     = 5 * time.Second  // a link that held so long is dialled again soon
 	selfPause  = 15 * time.Second // the address may become another replica's
 	dnsPeriod  = 5 * time.Second
@@ -94,13 +94,11 @@ func (m *Mesh) keep(t *target) {
 		if !t.aside {
 			t.err = err.Error()
 		}
-		if !t.wanted || m.ctx.Err() != nil {
-			delete(m.targets, t.address)
-			m.mu.Unlock()
-			return
-		}
 		id := t.id
 		m.mu.Unlock()
+		if m.forget(t) {
+			return
+		}
 		if s := err.Error(); held || s != told { // not each attempt
 			if told = s; t.aside {
 				m.log.Debug("mesh: not connecting", "address", t.address, "err", s)
@@ -108,7 +106,7 @@ func (m *Mesh) keep(t *target) {
 				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", s)
 			}
 		}
-		pause := backoff/2 + rand.N(backoff/2)
+		pause := backoff + rand.N(backoff)
 		var free <-chan struct{}
 		switch {
 		case other != nil: // until that link ends
@@ -125,7 +123,21 @@ func (m *Mesh) keep(t *target) {
 		case <-m.ctx.Done():
 		}
 		wait.Stop()
+		if m.forget(t) {
+			return
+		}
 	}
+}
+
+// forget removes a target that is not wanted any more.
+func (m *Mesh) forget(t *target) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t.wanted && m.ctx.Err() == nil {
+		return false
+	}
+	delete(m.targets, t.address)
+	return true
 }
 
 // connect makes a link and holds it until it ends. It returns why, and which
@@ -148,7 +160,7 @@ func (m *Mesh) connect(t *target) (error, *link) {
 			if peer.life == m.life {
 				return errSelf
 			}
-			return errors.New("has the id of the replica that connects to it")
+			return errOwnID
 		}
 		m.mu.RLock()
 		defer m.mu.RUnlock()

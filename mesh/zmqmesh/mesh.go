@@ -165,14 +165,19 @@ func (m *Mesh) hello() hello {
 	return hello{life: m.life, max: uint32(m.opts.MaxPacketBytes), id: m.opts.ID}
 }
 
+var (
+	errOwnID = errors.New("has the id of the replica that it connects to: each must have its own")
+	errAgain = errors.New("zmqmesh: the peer has connected again")
+)
+
 // serve holds the connection of a peer until it ends. An error says why it was
 // turned away.
 func (m *Mesh) serve(c net.Conn, shaken func()) error {
 	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) error {
 		if peer.id == m.opts.ID && peer.life != m.life {
-			return errors.New("has the id of the replica that it connects to")
+			return errOwnID
 		}
-		return nil // to itself, it finds out
+		return nil // who has dialled itself finds out with the answer
 	}}
 	g := newGuard(c, mechanism, peerLimits)
 	conn, err := g.shake(sec, zmq4.XPub, m.opts.ID, true)
@@ -182,6 +187,9 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 			return nil
 		}
 		return err
+	}
+	if sec.peer.id == m.opts.ID {
+		return errOwnID
 	}
 	shaken()
 	p := &peer{mesh: m, id: sec.peer.id, from: c.RemoteAddr().String(), life: sec.peer.life, max: int(sec.peer.max), since: time.Now(),
@@ -217,7 +225,8 @@ func (m *Mesh) addPeer(p *peer) bool {
 	m.setEveryoneLocked()
 	m.mu.Unlock()
 	if old != nil {
-		old.close(errors.New("zmqmesh: the peer has connected again"))
+		m.log.Info("mesh: a peer has connected again, in the place of its earlier connection", "peer", p.id, "from", p.from, "before", old.from)
+		old.close(errAgain)
 	}
 	return true
 }
