@@ -4,8 +4,6 @@ import (
 	"net"
 
 	"github.com/go-zeromq/zmq4"
-
-	"github.com/channels-go/channels/mesh"
 )
 
 const (
@@ -50,6 +48,9 @@ func OpenGuarded(c net.Conn, sec zmq4.Security, typ zmq4.SocketType, frame, mess
 	return g.shake(sec, typ, "test", true)
 }
 
+// Receiving tells whether Receive runs.
+func Receiving(m *Mesh) bool { return m.receiver.Load() != nil }
+
 // Packets has m take what a link from a replica could bring.
 func Packets(m *Mesh, b []byte) error {
 	l := &link{mesh: m, id: "peer", texts: map[string]string{}}
@@ -68,5 +69,3 @@ func ParseHello(b []byte) ([]byte, error) {
 	h, err := parseHello(b)
 	return h.append(nil), err
 }
-
-var _ mesh.Mesh = (*Mesh)(nil)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
 const patience = 30 * time.Second
@@ -25,13 +26,18 @@ func eventually(t testing.TB, what string, ask func() bool) {
 
 // An inbox is what a node has received.
 type inbox struct {
+	hook func(mesh.Packet) // or nil
+
 	mu  sync.Mutex // guards the field below
 	all []mesh.Packet
 }
 
 // receive records until the test, and with it the node, ends.
-func receive(t testing.TB, m mesh.Mesh) *inbox {
-	in := &inbox{}
+func receive(t testing.TB, m *zmqmesh.Mesh) *inbox { return receiveWith(t, m, nil) }
+
+// receiveWith gives packets to hook first, and keeps no bodies.
+func receiveWith(t testing.TB, m *zmqmesh.Mesh, hook func(mesh.Packet)) *inbox {
+	in := &inbox{hook: hook}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { // ends with the test
@@ -39,10 +45,15 @@ func receive(t testing.TB, m mesh.Mesh) *inbox {
 		_ = m.Receive(ctx, in.take)
 	}()
 	t.Cleanup(func() { stop(); <-ended })
+	eventually(t, "Receive runs", func() bool { return zmqmesh.Receiving(m) })
 	return in
 }
 
 func (in *inbox) take(p mesh.Packet) {
+	if in.hook != nil {
+		in.hook(p)
+		p.Body = nil
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.all = append(in.all, p)

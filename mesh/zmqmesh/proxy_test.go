@@ -20,6 +20,7 @@ type proxy struct {
 	conns map[net.Conn]net.Conn
 	wake  *sync.Cond // hole has changed
 	ended bool
+	taken int // connections so far
 
 	running sync.WaitGroup
 }
@@ -62,6 +63,7 @@ func (p *proxy) accept() {
 			continue
 		}
 		p.mu.Lock()
+		p.taken++
 		p.conns[in] = out
 		if p.ended {
 			in.Close()
@@ -113,4 +115,11 @@ func (p *proxy) set(hole, deny bool) {
 	if was && !hole {
 		p.cut()
 	}
+}
+
+// count is how many connections it has passed on.
+func (p *proxy) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken
 }
