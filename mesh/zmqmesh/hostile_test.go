@@ -128,8 +128,11 @@ func TestHostileStrangers(t *testing.T) {
 		requireHungUp(t, c)
 		eventually(t, name+" is counted", func() bool { return m.Status().Refused == before+1 })
 	}
+	before := m.Status().Refused
+	require.NoError(t, dial(t, m).Close()) // a look whether the port is open
 	require.Empty(t, m.Status().Peers)
 	requireWorks(t, m, in, options(t, "friend"))
+	require.Equal(t, before, m.Status().Refused)
 	eventually(t, "it is logged", func() bool { return log.has("refused a connection") })
 }
 

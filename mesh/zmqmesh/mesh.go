@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -54,6 +55,7 @@ type Mesh struct {
 	failed   error        // of the listener
 	peers    map[string]*peer
 	links    map[string]*link
+	claims   map[string]bool // replicas to which a link is being made
 	heard    map[string]heard
 	wishes   map[string]map[string]wish // by source
 	targets  map[string]*target         // by address
@@ -92,7 +94,7 @@ func New(o Options) (*Mesh, error) {
 	var life [8]byte
 	rand.Read(life[:]) // never fails
 	m := &Mesh{opts: o, log: o.Logger, life: binary.BigEndian.Uint64(life[:]), address: o.Advertise,
-		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
+		peers: map[string]*peer{}, links: map[string]*link{}, claims: map[string]bool{}, heard: map[string]heard{},
 		wishes: map[string]map[string]wish{}, targets: map[string]*target{},
 		leaving: make(chan struct{}), gone: make(chan struct{})}
 	if m.address == "" {
@@ -185,6 +187,9 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 		var told errTold
 		if errors.As(err, &told) && (told.reason == reasonSelf || told.reason == reasonDuplicate) {
 			return nil
+		}
+		if g.silent() && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil // it only looked whether the port is open
 		}
 		return err
 	}

@@ -79,6 +79,12 @@ func (p *proxy) accept() {
 func (p *proxy) pipe(to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, to)
+		delete(p.conns, from)
+	}()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
@@ -122,4 +128,11 @@ func (p *proxy) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.taken
+}
+
+// open is how many connections it has.
+func (p *proxy) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
 }
