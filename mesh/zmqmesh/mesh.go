@@ -52,7 +52,6 @@ type Mesh struct {
 	left   []*topic   // that may not be wanted any more
 
 	mu       sync.RWMutex // guards the fields below
-	failed   error        // of the listener
 	peers    map[string]*peer
 	links    map[string]*link
 	claims   map[string]bool // replicas to which a link is being made
@@ -105,7 +104,7 @@ func New(o Options) (*Mesh, error) {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	listenTLS, dialTLS := o.tlsConfigs()
 	m.listener, m.dialTLS = newListener(ln, listenTLS, o.Logger, &m.refused), dialTLS
-	m.running.Go(m.listen)
+	m.running.Go(func() { m.listener.serve(m.serve) })
 	m.running.Go(m.tick)
 	if o.DNS != "" {
 		m.running.Go(m.lookUp)
@@ -137,16 +136,6 @@ func (m *Mesh) SetPeers(addresses map[string]string) {
 		wishes[address] = wish{id: id}
 	}
 	m.setWishes("registry", wishes)
-}
-
-// listen takes peers in, until the mesh is closed.
-func (m *Mesh) listen() {
-	if err := m.listener.serve(m.serve); err != nil {
-		m.log.Error("mesh: no more connections are accepted", "err", err)
-		m.mu.Lock()
-		m.failed = fmt.Errorf("zmqmesh: listening: %w", err)
-		m.mu.Unlock()
-	}
 }
 
 // tick leaves channels, until the mesh is closed.
@@ -261,7 +250,7 @@ const bigPacket = chunkBytes / 2
 
 // Publish costs nothing but a look where no peer wants the packet, and
 // encodes it once for all that do. It fails where the packet is larger than
-// MaxPacketBytes, or where this replica can no longer be connected to.
+// MaxPacketBytes, or where there is no peer because none can be accepted.
 func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
@@ -273,6 +262,9 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	}
 	if p.Kind >= mesh.KindLost {
 		return fmt.Errorf("zmqmesh: a packet of kind %d, which is none that is sent", p.Kind)
+	}
+	if len(*m.everyone.Load()) == 0 {
+		return m.listener.err()
 	}
 	s := m.index.shard(p.Channel)
 	s.mu.Lock()
@@ -389,7 +381,7 @@ func (m *Mesh) deliverLost(channel, origin string) {
 func (m *Mesh) Status() mesh.Status {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	s := mesh.Status{Err: m.failed, Dropped: m.dropped.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
+	s := mesh.Status{Err: m.listener.err(), Dropped: m.dropped.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
 	if m.closed.Load() {
 		s.Err = mesh.ErrClosed
 	}
