@@ -3,7 +3,7 @@ package zmqmesh
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -14,7 +14,7 @@ import (
 
 const (
 	maxShaking = 64    // connections of one listener that have not shaken hands yet
-	maxConns   = 4_096 // connections of one listener
+	maxConns   = 1_024 // connections of one listener
 )
 
 // listener accepts connections, each in a goroutine of its own, and bounds
@@ -23,9 +23,10 @@ const (
 type listener struct {
 	net.Listener
 	log     *slog.Logger
-	tls     *tls.Config   // or nil
-	refused *atomic.Int64 // counts who was turned away
-	warned  atomic.Int64  // when that was logged last, in Unix seconds
+	tls     *tls.Config           // or nil
+	refused *atomic.Int64         // counts who was turned away
+	warned  atomic.Int64          // when that was logged last, in Unix seconds
+	failing atomic.Pointer[error] // why nothing can be accepted at the moment
 
 	mu      sync.Mutex // guards the fields below
 	shaking []net.Conn // in the order of their coming
@@ -35,51 +36,81 @@ type listener struct {
 	served sync.WaitGroup // serve's goroutines
 }
 
-// serve calls handle for each connection until the listener is closed, or
-// returns why it cannot. handle calls shaken at the end of the handshake; when
-// it returns, the connection is closed.
-func (l *listener) serve(handle func(c net.Conn, shaken func()) error) error {
-	l.conns = make(map[net.Conn]bool)
+func newListener(ln net.Listener, config *tls.Config, log *slog.Logger, refused *atomic.Int64) *listener {
+	return &listener{Listener: ln, log: log, tls: config, refused: refused, conns: make(map[net.Conn]bool)}
+}
+
+// serve calls handle for each connection until the listener is stopped. handle
+// calls shaken at the end of the handshake; when it returns, the connection is
+// closed.
+func (l *listener) serve(handle func(c net.Conn, shaken func()) error) {
 	var pause time.Duration
 	for {
 		c, err := l.Accept()
-		if err != nil {
-			if l.isClosed() {
-				return nil
+		if l.isClosed() {
+			if err == nil {
+				c.Close()
 			}
-			if errors.Is(err, net.ErrClosed) {
-				return err
+			return
+		}
+		if err != nil { // the process has too many files open, say
+			if l.failing.Swap(&err) == nil {
+				l.log.Error("mesh: no connections can be accepted", "err", err)
 			}
-			// The process has too many files open, say: it passes.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			l.log.Warn("mesh: accept", "err", err)
 			time.Sleep(pause)
 			continue
 		}
 		pause = 0
-		if !l.add(c) {
-			c.Close()
-			continue
-		}
-		l.served.Go(func() { // ends with the connection
-			defer l.remove(c)
-			conn := c
-			if l.tls != nil {
-				t := tls.Server(c, l.tls)
-				ctx, cancel := context.WithTimeout(context.Background(), shakeTimeout)
-				err := t.HandshakeContext(ctx)
-				cancel()
-				if err != nil {
-					l.refuse(c, err)
-					return
-				}
-				conn = t
-			}
-			if err := handle(conn, func() { l.endShaking(c) }); err != nil {
-				l.refuse(c, err)
-			}
-		})
+		l.failing.Store(nil)
+		l.start(c, handle)
 	}
+}
+
+// err is why nothing can be accepted at the moment, or nil.
+func (l *listener) err() error {
+	if err := l.failing.Load(); err != nil {
+		return fmt.Errorf("zmqmesh: listening: %w", *err)
+	}
+	return nil
+}
+
+// start handles a connection in a goroutine, which ends with the connection.
+func (l *listener) start(c net.Conn, handle func(c net.Conn, shaken func()) error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.conns) >= maxConns {
+		l.refused.Add(1)
+		c.Close()
+		return
+	}
+	if len(l.shaking) >= maxShaking {
+		l.shaking[0].Close() // its goroutine counts it
+		l.shaking = slices.Delete(l.shaking, 0, 1)
+	}
+	l.shaking = append(l.shaking, c)
+	l.conns[c] = true
+	l.served.Go(func() {
+		defer l.remove(c)
+		secured, err := l.secure(c)
+		if err == nil {
+			err = handle(secured, func() { l.endShaking(c) })
+		}
+		if err != nil {
+			l.refuse(c, err)
+		}
+	})
+}
+
+// secure does the handshake of TLS, where that is set.
+func (l *listener) secure(c net.Conn) (net.Conn, error) {
+	if l.tls == nil {
+		return c, nil
+	}
+	t := tls.Server(c, l.tls)
+	ctx, cancel := context.WithTimeout(context.Background(), shakeTimeout)
+	defer cancel()
+	return t, t.HandshakeContext(ctx)
 }
 
 // refuse counts a connection that was turned away. As anybody can cause it,
@@ -99,25 +130,6 @@ func (l *listener) isClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closed
-}
-
-func (l *listener) add(c net.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return false
-	}
-	if len(l.conns) >= maxConns {
-		l.refused.Add(1)
-		return false
-	}
-	if len(l.shaking) >= maxShaking {
-		l.shaking[0].Close() // its goroutine counts it
-		l.shaking = slices.Delete(l.shaking, 0, 1)
-	}
-	l.shaking = append(l.shaking, c)
-	l.conns[c] = true
-	return true
 }
 
 func (l *listener) endShaking(c net.Conn) {
