@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ const (
 type lane struct {
 	mu      sync.Mutex // guards the fields below
 	waiting []*appending
+	left    int // of them, at the most, those whose callers have gone
 	flying  int // goroutines in fly
 	idle    int // of them, those that wait to be woken
 	wake    chan struct{}
@@ -73,6 +75,21 @@ func (s *Store) submit(l *lane, a *appending) bool {
 	}
 	l.waiting = append(l.waiting, a)
 	return true
+}
+
+// leave is for a caller that waits no longer. While Redis hangs many may come
+// and go: what they wanted to send is not kept.
+func (l *lane) leave(a *appending) {
+	if !a.state.CompareAndSwap(queued, left) {
+		return
+	}
+	a.call = nil // sendBatch won't look at it
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.left++; l.left > batchCalls && l.left > len(l.waiting)/2 {
+		l.waiting = slices.DeleteFunc(l.waiting, func(a *appending) bool { return a.state.Load() == left })
+		l.left = 0
+	}
 }
 
 // fly sends batch after batch. It ends when nothing came for a while, or with
@@ -127,7 +144,7 @@ func (l *lane) next() []*appending {
 	batch := l.waiting[:n:n]
 	l.waiting = l.waiting[n:]
 	if len(l.waiting) == 0 {
-		l.waiting = nil
+		l.waiting, l.left = nil, 0
 	}
 	return batch
 }

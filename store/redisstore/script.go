@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ var (
 	appendScript   = load("append")
 	rangeScript    = load("range")
 	topsScript     = load("tops")
+	renewScript    = load("renew")
 	reportScript   = load("report")
 	stageScript    = load("stage")
 	presenceScript = load("presence")
@@ -186,9 +188,9 @@ func isReply(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// refusals begin the answers of a server that has done nothing, and may do it
-// a moment later or on another server.
-var refusals = []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "MOVED", "ASK", "BUSY ", "ERR max number of clients", "NOREPLICAS"}
+// refusals are the answers of a server that has done nothing, and may do it a
+// moment later or on another server.
+var refusals = []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "MOVED", "ASK", "BUSY", "NOREPLICAS"}
 
 // notDone says whether err is proof that the command had no effect, and may
 // have one if it is repeated.
@@ -197,13 +199,7 @@ func notDone(err error) bool {
 	if errors.As(err, &op) && op.Op == "dial" {
 		return true
 	}
-	text := err.Error()
-	for _, r := range refusals {
-		if strings.HasPrefix(text, r) {
-			return true
-		}
-	}
-	return strings.Contains(text, "-READONLY") // from within a script, by older servers
+	return isReply(err) && (slices.Contains(refusals, codeOf(err)) || strings.HasPrefix(err.Error(), "ERR max number of clients"))
 }
 
 // broken says whether err leaves open what happened, and may go away.

@@ -1,9 +1,9 @@
 -- Records what a replica says of itself, and what changed of its channels.
 -- KEYS: the replica, its names, counts, members and infos, and where a long
 -- report of everything was staged, the staged four in the same order.
--- ARGV: ttl in ms, an id of this report, started, info, 1 for everything, how
--- many channels and members were staged, how many counts follow (name,
--- numbers), the counts, and then members (place, info).
+-- ARGV: ttl in ms, an id of this report, which all its parts have, started,
+-- info, 1 for everything, how many channels and members were staged, how many
+-- counts follow (name, numbers), the counts, and then members (place, info).
 -- Returns 1 where a living record of the replica was there before.
 local node, ttl, full = KEYS[1], ARGV[1], ARGV[5] == '1'
 local had = redis.call('HMGET', node, 'channels', 'members', 'report', 'known')
@@ -13,7 +13,10 @@ local members, infos = redis.call('ZCARD', KEYS[4]), redis.call('HLEN', KEYS[5])
 local channels, people = had[1] and tonumber(had[1]), had[2] and tonumber(had[2])
 local whole = channels and channels == names and channels == counts and people == members and people == infos
 local known = whole and '1' or '0'
-if whole and had[3] == ARGV[2] then return tonumber(had[4]) end -- it came again, since its answer was lost
+if whole and had[3] == ARGV[2] then
+  known = had[4] -- it, or another part of it, was here before
+  if full then return tonumber(known) end -- its answer was lost
+end
 
 if KEYS[6] then
   for i = 6, 9 do
