@@ -413,6 +413,7 @@ func TestKilledConnections(t *testing.T) {
 }
 
 func TestClusterMasterKilled(t *testing.T) {
+	t.Parallel() // it waits for elections
 	c := redistest.StartCluster(t, 3, true)
 	s := open(t, c.Client())
 	// WAIT makes sure that what is checked had reached the replicas.
@@ -483,6 +484,7 @@ func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
 }
 
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel() // it waits for elections
 	w := redistest.StartSentinel(t)
 	s := open(t, w.Client())
 	p := publish(t, 8, one("c"), s)
