@@ -35,10 +35,8 @@ type lane struct {
 // appending is one Append that waits.
 type appending struct {
 	call  *call
-	ctx   context.Context // the caller's
 	bytes int
 	state atomic.Int32
-	done  chan struct{} // closed when the call has an outcome
 }
 
 const (
@@ -151,22 +149,20 @@ func (l *lane) next() []*appending {
 
 func (s *Store) sendBatch(batch []*appending) {
 	calls := make([]*call, 0, len(batch))
-	byCall := map[*call]*appending{}
-	sent := batch[:0]
 	var latest time.Time
 	bounded := true
 	for _, a := range batch {
 		if !a.state.CompareAndSwap(queued, taken) {
 			continue
 		}
-		calls, sent = append(calls, a.call), append(sent, a)
-		d, ok := a.ctx.Deadline()
+		calls = append(calls, a.call)
+		d, ok := a.call.ctx.Deadline()
 		bounded = bounded && ok
 		if d.After(latest) {
 			latest = d
 		}
 	}
-	if len(sent) == 0 {
+	if len(calls) == 0 {
 		return
 	}
 	ctx := s.ctx
@@ -175,16 +171,5 @@ func (s *Store) sendBatch(batch []*appending) {
 		ctx, cancel = context.WithDeadline(ctx, latest)
 		defer cancel()
 	}
-	wanted := func(c *call) bool {
-		if len(byCall) == 0 { // only needed where something fails
-			for _, a := range sent {
-				byCall[a.call] = a
-			}
-		}
-		return byCall[c].ctx.Err() == nil
-	}
-	s.send(ctx, calls, wanted)
-	for _, a := range sent {
-		close(a.done)
-	}
+	s.send(ctx, calls)
 }

@@ -245,7 +245,8 @@ func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, 
 	q := p.query
 	c := newCall(rangeScript, []string{s.keys.log(p.channel), s.keys.top(p.channel)},
 		q.After, q.Before, q.Limit, q.MaxBytes, flag(q.Newest), flag(first))
-	s.send(ctx, []*call{c}, func(*call) bool { return ctx.Err() == nil })
+	c.ctx = ctx
+	s.send(ctx, []*call{c})
 	reply, err := c.cmd.Slice()
 	if err == redis.Nil {
 		return &page{}, false, nil
