@@ -52,6 +52,17 @@
 // looking for them. Removing a replica with very many channels takes Redis a
 // moment; "lazyfree-lazy-expire yes" does it in the background.
 //
+// To look at a channel, the list of replicas and the members at one of them:
+//
+//	redis-cli XREVRANGE 'channels:log:{chat}' + - COUNT 10
+//	redis-cli GET 'channels:top:{chat}'
+//	redis-cli ZRANGE 'channels:nodes:{nodes}' 0 -1 WITHSCORES
+//	redis-cli HGETALL 'channels:infos:{replica-1}'
+//
+// While a Cluster moves a slot, Redis refuses to make a key there beside others:
+// the first Append to a channel, and one with an idempotency key that is new, are
+// repeated for 1.5 s and then fail with [store.ErrUnavailable].
+//
 // # Memory and time
 //
 // Measured with Redis 7.0 and "make bench" (row redis-costs):
