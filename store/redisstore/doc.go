@@ -61,7 +61,7 @@
 //
 // While a Cluster moves a slot, Redis refuses to make a key there beside others:
 // the first Append to a channel, and one with an idempotency key that is new, are
-// repeated for 1.5 s and then fail with [store.ErrUnavailable].
+// repeated for 1.5 s and then fail with store.ErrUnavailable.
 //
 // # Memory and time
 //
