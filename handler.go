@@ -345,6 +345,11 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 		return ErrDraining
 	case h.storeBad.Load():
 		return ErrStoreUnavailable
+	case !h.reported.Load(): // within the first second, nobody knows yet
+		if err := h.flush(r.Context(), true); err != nil {
+			return err
+		}
+		h.reported.Store(true)
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	return nil

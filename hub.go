@@ -44,6 +44,7 @@ type Hub struct {
 	admission admission
 	started   time.Time
 	storeBad  atomic.Bool // the last report failed
+	reported  atomic.Bool // there was a report
 	// storeWarned is when a failing store was logged last, by uptime.
 	storeWarned atomic.Int64
 

@@ -512,6 +512,7 @@ type panicking struct {
 
 func (p *panicking) Close() error                { return nil }
 func (p *panicking) Unsubscribe(ch string) error { return p.node.Unsubscribe(ch) }
+func (p *panicking) Status() mesh.Status         { return p.node.Status() }
 func (p *panicking) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	return p.node.Receive(ctx, deliver)
 }

@@ -118,6 +118,7 @@ func (h *Hub) reportEachSecond() {
 			err := h.flush(h.ctx, true)
 			if h.ctx.Err() == nil {
 				h.storeBad.Store(err != nil)
+				h.reported.Store(true)
 			}
 			if err != nil {
 				h.warnStore(err)

@@ -32,6 +32,12 @@ var rows = []row{
 	{"publish", httpPublish},
 	{"list", list},
 	{"connect", connect},
+	{"redis-append", redisAppend},
+	{"redis-alone", redisAlone},
+	{"redis-resume", redisResume},
+	{"redis-list", redisList},
+	{"redis-commands", redisCommands},
+	{"redis-costs", redisCosts},
 }
 
 func rowNames() string {

@@ -70,8 +70,20 @@ type page struct {
 	errors []string // exceptions, and what the page's security policy has stopped
 }
 
-// open opens an address as somebody who has not been here before.
+// open opens the chat as somebody who has not been here before.
 func (b *browser) open(url, name string, width, height int64) *page {
+	b.t.Helper()
+	p := b.visit(url, name, width, height)
+	p.do(
+		chromedp.SendKeys(chromedp.CSS("#name-input"), name),
+		chromedp.Click(chromedp.CSS("#name-save")),
+	)
+	p.state("online")
+	return p
+}
+
+// visit opens an address as somebody who has not been here before.
+func (b *browser) visit(url, name string, width, height int64) *page {
 	b.t.Helper()
 	ctx, stop := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
 	p := &page{t: b.t, ctx: ctx, stop: stop}
@@ -97,10 +109,7 @@ func (b *browser) open(url, name string, width, height int64) *page {
 	p.do(
 		chromedp.EmulateViewport(width, height),
 		chromedp.Navigate(url),
-		chromedp.SendKeys(chromedp.CSS("#name-input"), name),
-		chromedp.Click(chromedp.CSS("#name-save")),
 	)
-	p.state("online")
 	return p
 }
 

@@ -1,4 +1,4 @@
-// Package e2e tests the chat as people use it: the real program, and pages in
+// Package e2e tests the examples as people use them: the real programs, and pages in
 // a real browser.
 package e2e
 

@@ -21,9 +21,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// binary is example/chat, built once by TestMain. Go's cache of test results
-// does not see what is built here: run these tests with -count=1.
-var binary string
+// binary and messaging are example/chat and example/private-messaging, built
+// once by TestMain. Go's cache of test results does not see what is built
+// here: run these tests with -count=1.
+var binary, messaging string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -34,10 +35,11 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "chat")
-		build := exec.Command("go", "build", "-o", binary, "./example/chat")
+		messaging = filepath.Join(dir, "private-messaging")
+		build := exec.Command("go", "build", "-o", dir, "./example/chat", "./example/private-messaging")
 		build.Dir = ".."
 		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "example/chat does not build: %v\n%s", err, out)
+			fmt.Fprintf(os.Stderr, "the examples do not build: %v\n%s", err, out)
 			return 1
 		}
 		return m.Run()
@@ -55,7 +57,13 @@ type server struct {
 // serve starts a server on addr and returns when it listens.
 func serve(t *testing.T, addr string) *server {
 	t.Helper()
-	s := &server{t: t, cmd: exec.Command(binary, "-addr", addr), exited: make(chan error, 1)}
+	return run(t, "Chat", binary, "-addr", addr)
+}
+
+// run starts a program that says "NAME is running: http://…".
+func run(t *testing.T, name, program string, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, cmd: exec.Command(program, args...), exited: make(chan error, 1)}
 	out, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
 	var log bytes.Buffer
@@ -86,7 +94,7 @@ func serve(t *testing.T, addr string) *server {
 
 	select {
 	case line := <-listening:
-		url, ok := strings.CutPrefix(line, "Chat is running: http://")
+		url, ok := strings.CutPrefix(line, name+" is running: http://")
 		require.True(t, ok, "the server printed %q", line)
 		s.addr = strings.TrimSuffix(url, "/")
 	case <-time.After(deadline):

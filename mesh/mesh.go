@@ -1,37 +1,72 @@
 // Package mesh defines how a hub's replicas pass messages to each other.
 // Where one process is enough, a hub has no mesh.
+//
+// Package zmqmesh links replicas directly, with ZeroMQ's protocol and no
+// broker; package redismesh goes over Redis pub/sub. A Mesh of your own passes
+// the conformance suite in package meshtest.
 package mesh
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 )
 
 // Mesh carries packets from one replica to all others that want them.
 //
 // Every method may be called by many goroutines at the same time and returns
-// [ErrClosed] after Close. A mesh may lose, repeat or reorder packets when a
-// link breaks; the hub repairs channels with history from the Store.
+// [ErrClosed] after Close, where it returns an error. A mesh may lose packets
+// when a link breaks or a peer is too slow, and says so with [KindLost]; the
+// hub then repairs channels with history from the Store. It never repeats a
+// packet, and never changes the order of those that one replica has published
+// on one channel.
 type Mesh interface {
-	// Publish hands a packet to every peer that has subscribed to its
-	// channel. It never waits for a peer; a peer that is too slow loses
-	// packets, which the mesh counts. It does not keep p.Body.
+	// Publish hands a packet to every peer that wants it: to the peers that
+	// have subscribed to its channel, or where p.Channel is empty to all of
+	// them, or where p.To is set to that one alone. It never waits for a
+	// peer; a peer that is too slow loses packets, which the mesh counts. It
+	// sets Origin and Seq, and does not keep p.Body.
+	//
+	// It fails where no peer can be reached because of this replica or of a
+	// broker, not where a peer is away.
 	Publish(ctx context.Context, p Packet) error
 
-	// Subscribe asks all peers for the packets of a channel, Unsubscribe
-	// ends it. Neither waits for peers. Both may be repeated.
+	// Subscribe asks all peers, those that come later too, for the packets
+	// of a channel, Unsubscribe ends it. Neither waits for peers. Both may
+	// be repeated; one Unsubscribe ends any number of Subscribes. Packets
+	// may go on arriving for a while.
 	Subscribe(channel string) error
 	Unsubscribe(channel string) error
 
 	// Receive calls deliver for each packet that arrives from a peer, never
-	// for the replica's own, until ctx ends or the mesh is closed. The
-	// packets of one origin come one at a time, in the order of arrival.
-	// deliver owns the packet and must not wait. Only one Receive may run.
+	// for the replica's own, until ctx ends or the mesh is closed. Packets of
+	// one channel come one at a time; those of different channels may come
+	// from several goroutines. deliver owns the packet and must not wait.
+	// Only one Receive may run; what arrives while none does is lost.
 	Receive(ctx context.Context, deliver func(Packet)) error
 
-	// Close leaves the mesh and ends Receive. A second Close returns nil.
+	// Status says how the mesh is at this moment. It is cheap and never waits.
+	Status() Status
+
+	// Close leaves the mesh and ends Receive. What is queued for peers that
+	// take it is sent before, for at most a few seconds. A second Close
+	// returns nil.
 	Close() error
+}
+
+// Discoverer is a Mesh whose replicas find each other through the hub's
+// Store: the hub announces Address with each heartbeat, and calls SetPeers
+// every few seconds with what all living replicas have announced. While the
+// Store is down, it does not call it, so that known peers are kept.
+type Discoverer interface {
+	Mesh
+	// Address is where peers connect to, or "" where it need not be announced.
+	Address() string
+	// SetPeers replaces the addresses to connect to, by replica id, without
+	// the replica's own. It does not keep the map. A peer that is left out is
+	// not dialled again, but a link that lives is kept.
+	SetPeers(addresses map[string]string)
 }
 
 // ErrClosed is returned by every method after Close.
@@ -43,18 +78,53 @@ type Kind uint8
 const (
 	KindMessage  Kind = iota // a published message
 	KindPresence             // somebody joined or left; the packet has no position
+	// KindControl is between hubs, which alone read its Header and Body.
+	KindControl
+	// KindLost is made by the receiving mesh itself and is never sent: packets
+	// of Channel, or of all channels where it is empty, may have been lost up
+	// to now: a link was down, a queue was full, or a subscription has only
+	// now become active at a peer. Origin is the peer, where one is meant.
+	// It comes after the loss: what is published once it was delivered arrives.
+	KindLost
 )
 
 // Packet is one message on its way between replicas.
 type Packet struct {
 	Kind    Kind
-	Channel string
-	Header  string
+	Channel string // empty: for every peer
+	To      string // the id of the only replica that gets it, or ""
+	Header  string // UTF-8
 	Body    json.RawMessage
 	Epoch   string // empty where the channel keeps no history
 	Offset  uint64
-	Origin  string // the id of the replica that sent it
-	Seq     uint64 // counts the packets of one origin, from 1
+	Origin  string // the id of the replica that sent it; set by the mesh
+	Seq     uint64 // rises with each packet of one life of its origin; set by the mesh
 	Sender  string // the connection that is not to get it (no echo), or ""
 	Trace   string // W3C traceparent of the publish, or ""
+}
+
+// Status is how a mesh is.
+type Status struct {
+	// Err is what keeps this replica from its mesh: its listener has failed,
+	// or the broker is away. nil where only peers are away.
+	Err   error
+	Peers []Peer // sorted by ID; a broker counts as one peer
+	// Dropped counts the packets that were not sent because a peer's queue was
+	// full or its link broke; Lost counts the times that a KindLost was delivered.
+	Dropped, Lost int64
+	// Refused counts connections that were turned away: a wrong key, a
+	// protocol error, too many at once.
+	Refused int64
+}
+
+// Peer is another replica, or a broker, as this replica sees it.
+type Peer struct {
+	ID      string        // the replica's id; empty as long as it is unknown
+	Address string        // what is dialled, or where it came from
+	Up      bool          // packets arrive from it, and its heartbeats
+	Since   time.Time     // of Up, or of being down
+	RTT     time.Duration // of the last heartbeat; 0 where none has come yet
+	Queued  int           // bytes that wait to be sent to it
+	Dropped int64         // packets that were not sent to it
+	Err     string        // why it is down, or ""
 }

@@ -23,6 +23,7 @@ type config struct {
 	drain    time.Duration
 	logLevel slog.Level
 	security security
+	redis    redisConfig
 
 	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
 }
@@ -67,6 +68,7 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		}
 		return nil
 	})
+	cfg.redis.flags(fs)
 	cfg.security.flags(fs)
 	if err := refuseSecrets(args); err != nil {
 		return cfg, err
@@ -95,6 +97,9 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	})
 	if err == nil {
 		err = cfg.security.readSecrets(env)
+	}
+	if err == nil {
+		err = cfg.redis.check(given["redis"])
 	}
 	cfg.history.presence = cfg.presence
 	return cfg, err

@@ -22,7 +22,7 @@ func lookup(env map[string]string) func(string) (string, bool) {
 }
 
 func TestConfig(t *testing.T) {
-	defaults := config{addr: "127.0.0.1:8080", drain: 5 * time.Second}
+	defaults := config{addr: "127.0.0.1:8080", drain: 5 * time.Second, redis: redisConfig{prefix: "channels"}}
 	with := func(f func(*config)) config {
 		c := defaults
 		f(&c)

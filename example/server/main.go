@@ -7,8 +7,15 @@
 // (-api-keys-file), everybody may do everything: then keep it on a private
 // address.
 //
+// With -redis, several servers share one history, one list and one presence:
+//
+//	go run ./example/server -redis redis://127.0.0.1:6379/0 -redis-prefix channels
+//
+// It starts, too, while Redis is down: GET /readyz says when it is there.
+//
 // Every flag is also an environment variable: -addr is CHANNELS_ADDR. Secrets
-// come from files, or from CHANNELS_JWT_SECRET and CHANNELS_API_KEYS. SIGTERM
+// come from files, or from CHANNELS_JWT_SECRET and CHANNELS_API_KEYS, and a
+// URL of Redis with a password from CHANNELS_REDIS. SIGTERM
 // drains: clients are told to connect elsewhere, and the server exits with 0.
 package main
 
@@ -59,6 +66,14 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		MaxConnections:           cfg.maxConnections,
 		MaxConnectionsPerAddress: cfg.maxConnectionsPerAddress,
 		Logger:                   log,
+	}
+	if cfg.redis.url != "" {
+		st, end, err := cfg.redis.open(log)
+		if err != nil {
+			return err
+		}
+		defer end() // after the hub
+		opts.Store = st
 	}
 	around, err := cfg.security.around(&opts, log)
 	if err != nil {

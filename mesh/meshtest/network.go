@@ -5,13 +5,18 @@ package meshtest
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/channels-go/channels/mesh"
 )
 
-// A Network connects meshes in one process. Its methods may be called by many
+// A Network connects meshes in one process. Its faults go beyond what a Mesh
+// may do: with Duplicate or Delay, packets come twice and overtake each other;
+// only what it loses by a cut is told. A hub repairs channels with history all
+// the same. Its methods may be called by many
 // goroutines. It keeps time with timers, so it works in a testing/synctest
 // bubble.
 type Network struct {
@@ -54,10 +59,17 @@ func (n *Network) Cut(a, b string) {
 	n.cut[[2]string{a, b}], n.cut[[2]string{b, a}] = true, true
 }
 
-// Heal ends all cuts.
+// Heal ends all cuts. The nodes on both sides learn that they have lost
+// something, as a mesh must tell them.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for pair := range n.cut {
+		if to := n.nodes[pair[1]]; to != nil {
+			to.told++
+			to.arriveLocked(mesh.Packet{Kind: mesh.KindLost, Origin: pair[0]})
+		}
+	}
 	clear(n.cut)
 }
 
@@ -87,6 +99,8 @@ type node struct {
 	wants map[string]bool
 	seq   uint64
 	gone  bool
+
+	dropped, told int64
 }
 
 func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
@@ -100,11 +114,12 @@ func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
 	p.Origin, p.Seq = d.id, d.seq
 	p.Body = append([]byte(nil), p.Body...)
 	for id, to := range n.nodes {
-		if to == d || to.gone || !to.wants[p.Channel] {
+		if to == d || !to.wantsLocked(p) {
 			continue
 		}
 		if n.cut[[2]string{d.id, id}] || n.rand.Float64() < n.faults.Drop {
 			n.lost++
+			d.dropped++
 			continue
 		}
 		copies := 1
@@ -124,6 +139,13 @@ func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
 		}
 	}
 	return nil
+}
+
+func (d *node) wantsLocked(p mesh.Packet) bool {
+	if p.To != "" {
+		return p.To == d.id
+	}
+	return p.Channel == "" || d.wants[p.Channel]
 }
 
 func (d *node) arriveLocked(p mesh.Packet) {
@@ -165,6 +187,20 @@ func (d *node) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 			deliver(p)
 		}
 	}
+}
+
+func (d *node) Status() mesh.Status {
+	n := d.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := mesh.Status{Dropped: d.dropped, Lost: d.told}
+	for id := range n.nodes {
+		if id != d.id {
+			s.Peers = append(s.Peers, mesh.Peer{ID: id, Up: !n.cut[[2]string{d.id, id}]})
+		}
+	}
+	slices.SortFunc(s.Peers, func(a, b mesh.Peer) int { return strings.Compare(a.ID, b.ID) })
+	return s
 }
 
 func (d *node) Close() error {

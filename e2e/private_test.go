@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// person is somebody's page of example/private-messaging.
+type person struct{ *page }
+
+func (b *browser) signIn(url, name string) person {
+	b.t.Helper()
+	p := b.visit(url, name, 1000, 700)
+	p.do(chromedp.SendKeys(chromedp.CSS("#name"), name), chromedp.Click(chromedp.CSS("#login button")))
+	p.until(`document.getElementById("me").textContent === ` + quoted(name))
+	return person{p}
+}
+
+const byName = `[...document.querySelectorAll("#users li")].find((li) => li.querySelector(".name").textContent === %s)`
+
+// sees waits until somebody is on the list, connected or not.
+func (p person) sees(name string, connected bool) {
+	p.t.Helper()
+	p.until(fmt.Sprintf(byName+`?.dataset.connected === "%t"`, quoted(name), connected))
+}
+
+func (p person) choose(name string) {
+	p.t.Helper()
+	p.until(fmt.Sprintf(`Boolean(`+byName+`)`, quoted(name)))
+	eval[bool](p.page, fmt.Sprintf(`(`+byName+`.querySelector("button").click(), true)`, quoted(name)))
+	p.until(`document.getElementById("with").textContent === ` + quoted(name))
+}
+
+func (p person) write(text string) {
+	p.t.Helper()
+	p.do(chromedp.SendKeys(chromedp.CSS("#text"), text+"\r"))
+}
+
+// reads waits until the page shows exactly these texts.
+func (p person) reads(texts ...string) {
+	p.t.Helper()
+	p.until(fmt.Sprintf(`JSON.stringify([...document.querySelectorAll("#messages li")].map((li) => li.textContent)) === %s`, quoted(quoted(append([]string{}, texts...)))))
+}
+
+func (p person) reload(name string) {
+	p.t.Helper()
+	p.do(chromedp.Reload())
+	p.until(`document.getElementById("me").textContent === ` + quoted(name))
+}
+
+// talk is what three people do, whatever keeps their messages.
+func talk(t *testing.T, s *server, b *browser) (ann, ben person) {
+	url := "http://" + s.addr + "/"
+	ann, ben = b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	eve := b.signIn(url, "Eve")
+	ann.sees("Ben", true)
+	ben.sees("Ann", true)
+	ann.choose("Ben")
+	ann.write("hello Ben")
+	ann.reads("hello Ben")
+	ben.until(fmt.Sprintf(byName+`?.querySelector(".new")`, quoted("Ann")))
+	ben.choose("Ann")
+	ben.reads("hello Ben")
+	ben.write("hello Ann")
+	ann.reads("hello Ben", "hello Ann")
+
+	// After a reload it is the same person, and all is still there.
+	ben.reload("Ben")
+	ben.choose("Ann")
+	ben.reads("hello Ben", "hello Ann")
+
+	// What is written to somebody who is away waits.
+	eve.sees("Ben", true)
+	eve.do(chromedp.Navigate("about:blank"))
+	ann.sees("Eve", false)
+	ann.choose("Eve")
+	ann.reads()
+	ann.write("for later")
+	ann.reads("for later")
+	eve.do(chromedp.Navigate(url))
+	eve.until(fmt.Sprintf(byName+`?.querySelector(".new")`, quoted("Ann")))
+	eve.choose("Ann")
+	eve.reads("for later") // and nothing of the others
+	ann.sees("Eve", true)
+	return ann, ben
+}
+
+func TestPrivateMessagesInMemory(t *testing.T) {
+	t.Parallel()
+	s := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0")
+	talk(t, s, newBrowser(t))
+}
+
+func TestPrivateMessagesOnRedisSurviveARestart(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t).Addr
+	s := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0", "-redis", "redis://"+redis+"/0")
+	ann, ben := talk(t, s, newBrowser(t))
+	require.NoError(t, s.terminate())
+	run(t, "Private messaging", messaging, "-addr", s.addr, "-redis", "redis://"+redis+"/0")
+	// The open pages go on by themselves, and the sessions hold.
+	ann.choose("Ben")
+	ann.write("are you there?")
+	ann.reads("hello Ben", "hello Ann", "are you there?")
+	ben.reload("Ben")
+	ben.choose("Ann")
+	ben.reads("hello Ben", "hello Ann", "are you there?")
+}

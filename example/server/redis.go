@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels/store/redisstore"
+)
+
+// redisConfig says which Redis this replica shares with others; none where url
+// is empty.
+type redisConfig struct{ url, prefix string }
+
+const redisForms = "redis://HOST:PORT/DB, rediss:// (with TLS), redis+cluster://HOST:PORT?addr=HOST:PORT, rediss+cluster://, redis+sentinel://HOST:PORT/DB?master_name=NAME&addr=HOST:PORT, rediss+sentinel:// or unix:///PATH"
+
+func (c *redisConfig) flags(fs *flag.FlagSet) {
+	fs.StringVar(&c.url, "redis", "", "`URL` of the Redis that replicas share: "+redisForms+"; one with a password belongs into the environment")
+	fs.StringVar(&c.prefix, "redis-prefix", "channels", "`TEXT` that the names of all keys in Redis begin with")
+}
+
+// check refuses a URL of no use, and one on the command line with a password,
+// which everybody on the machine could read. It repeats no URL, for the same reason.
+func (c *redisConfig) check(onCommandLine bool) error {
+	if c.url == "" {
+		return nil
+	}
+	name := "CHANNELS_REDIS"
+	if onCommandLine {
+		name = "-redis"
+	}
+	u, err := url.Parse(c.url)
+	if err != nil {
+		return fmt.Errorf("%s is no URL; it may be %s", name, redisForms)
+	}
+	if strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") { // errors would show a part of it as the path
+		return fmt.Errorf("%s has an @ behind the host: in a password, / ? # @ and %% have to be written as %%2F %%3F %%23 %%40 %%25", name)
+	}
+	_, secret := u.User.Password()
+	if onCommandLine && (secret || u.Query().Has("password") || u.Query().Has("sentinel_password")) {
+		return errors.New("-redis has a password in it, which others on this machine can read: set CHANNELS_REDIS in the environment instead")
+	}
+	client, err := c.client()
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer client.Close()
+	st, err := redisstore.New(client, redisstore.Options{Prefix: c.prefix})
+	if err != nil {
+		return fmt.Errorf("-redis-prefix: %w", err)
+	}
+	return st.Close()
+}
+
+// client makes the client that the URL describes. It does not connect yet.
+func (c *redisConfig) client() (redis.UniversalClient, error) {
+	scheme, rest, _ := strings.Cut(c.url, "://")
+	base, kind, _ := strings.Cut(scheme, "+")
+	if base != "redis" && base != "rediss" && scheme != "unix" {
+		return nil, fmt.Errorf("the scheme %.20q is not known; the URL may be %s", scheme, redisForms)
+	}
+	u, err := url.Parse(c.url)
+	if err != nil || scheme != "unix" && u.Host == "" {
+		return nil, fmt.Errorf("it names no host; it may be %s", redisForms)
+	}
+	plain := base + "://" + rest
+	switch kind {
+	case "":
+		o, err := redis.ParseURL(plain)
+		if err != nil {
+			return nil, hideURL(err)
+		}
+		o.ContextTimeoutEnabled = true
+		return redis.NewClient(o), nil
+	case "cluster":
+		o, err := redis.ParseClusterURL(plain)
+		if err != nil {
+			return nil, hideURL(err)
+		}
+		o.ContextTimeoutEnabled = true
+		return redis.NewClusterClient(o), nil
+	case "sentinel":
+		o, err := redis.ParseFailoverURL(plain)
+		if err != nil {
+			return nil, hideURL(err)
+		}
+		if o.MasterName == "" {
+			return nil, errors.New("a sentinel's URL has to name the master: redis+sentinel://HOST:PORT/DB?master_name=NAME")
+		}
+		o.ContextTimeoutEnabled = true
+		return redis.NewFailoverClient(o), nil
+	}
+	return nil, fmt.Errorf("the scheme %.20q is not known; the URL may be %s", scheme, redisForms)
+}
+
+// hideURL leaves out of an error the URL, where a password may be.
+func hideURL(err error) error {
+	var e *url.Error
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// open returns the Store, and what closes it after the hub. It does not wait
+// for Redis: until it is there, the server is not ready.
+func (c *redisConfig) open(log *slog.Logger) (*redisstore.Store, func(), error) {
+	redis.SetLogger(redisLog{log})
+	client, err := c.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := redisstore.New(client, redisstore.Options{Prefix: c.prefix})
+	if err != nil {
+		return nil, nil, errors.Join(err, client.Close())
+	}
+	return st, func() {
+		st.Close()
+		client.Close()
+	}, nil
+}
+
+// redisLog takes what the Redis client wants to say: the hub says the same,
+// less often.
+type redisLog struct{ log *slog.Logger }
+
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, "redis", "says", fmt.Sprintf(format, v...))
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+func TestRedisURLs(t *testing.T) {
+	for _, url := range []string{
+		"redis://127.0.0.1:6379/0", "rediss://user@redis.example:6380/2?read_timeout=1s", "unix:///run/redis.sock?db=1",
+		"redis+cluster://a:1?addr=b:2", "rediss+cluster://a:1", "redis+sentinel://a:1/0?master_name=main&addr=b:2",
+	} {
+		_, err := parse([]string{"-redis", url}, lookup(nil), io.Discard)
+		require.NoError(t, err, url)
+	}
+	cfg, err := parse(nil, lookup(map[string]string{"CHANNELS_REDIS": "redis://:hidden@a:1/0", "CHANNELS_REDIS_PREFIX": "app"}), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, redisConfig{"redis://:hidden@a:1/0", "app"}, cfg.redis)
+
+	for url, says := range map[string]string{
+		"127.0.0.1:6379":              "it may be redis://",
+		"redis":                       "redis://HOST",
+		"http://127.0.0.1":            `"http"`,
+		"redis://":                    "no host",
+		"redis+ring://a:1":            `"redis+ring"`,
+		"redis://a:1/x":               "x",
+		"redis://a:1?nonsense=1":      "nonsense",
+		"redis+sentinel://a:1":        "master_name",
+		"redis://a:1/0?read_timeout=": "",
+	} {
+		for _, password := range []string{"", ":hidden@"} {
+			value := strings.Replace(url, "://", "://"+password, 1)
+			if says == "" || value == "redis://:hidden@" {
+				continue
+			}
+			_, err := parse(nil, lookup(map[string]string{"CHANNELS_REDIS": value}), io.Discard)
+			require.ErrorContains(t, err, says, url)
+			require.ErrorContains(t, err, "CHANNELS_REDIS")
+			require.NotContains(t, err.Error(), "hidden")
+		}
+	}
+	for _, password := range []string{"12/hidden", "12?hidden", "12#hidden", "hidden/34", "hid%zz", "hidden?addr"} {
+		_, err := parse(nil, lookup(map[string]string{"CHANNELS_REDIS": "redis://:" + password + "@a:1/0"}), io.Discard)
+		require.Error(t, err, password)
+		require.NotContains(t, err.Error(), "hid")
+	}
+	_, err = parse([]string{"-redis", "redis://:hidden@a:1"}, lookup(nil), io.Discard)
+	require.ErrorContains(t, err, "CHANNELS_REDIS in the environment")
+	require.NotContains(t, err.Error(), "hidden")
+	_, err = parse([]string{"-redis", "redis://a:1", "-redis-prefix", "a{b}"}, lookup(nil), io.Discard)
+	require.ErrorContains(t, err, "-redis-prefix")
+}
+
+// The server starts and serves while Redis is down, and is ready when it is there.
+func TestServerWaitsForRedis(t *testing.T) {
+	r := redistest.New(t)
+	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-history", "h*=10,1h", "-redis", "redis://" + r.Addr + "/0", "-redis-prefix", "app"}, lookup(nil), io.Discard)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := newRecords()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
+	addr := log.wait(t, "listening")["addr"].(string)
+
+	code, body := call(t, "GET", "http://"+addr+"/readyz", "")
+	require.Equal(t, 503, code, body)
+	code, body = call(t, "GET", "http://"+addr+"/healthz", "")
+	require.Equal(t, 200, code, body)
+	publish := func(channel string) (int, string) {
+		return call(t, "POST", "http://"+addr+"/v1/channel/"+channel+"/publish", `{"header":"x","body":1}`)
+	}
+	code, body = publish("plain")
+	require.Equal(t, 200, code, body)
+	code, body = publish("h1")
+	require.Equal(t, 503, code, body)
+
+	r.Start()
+	redistest.Eventually(t, "it is ready", func() bool {
+		code, _ := call(t, "GET", "http://"+addr+"/readyz", "")
+		return code == 200
+	})
+	code, body = publish("h1")
+	require.Equal(t, 200, code, body)
+	require.Contains(t, r.Do("KEYS", "*"), "app:log:{h1}")
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(patience):
+		require.FailNow(t, "it is still running")
+	}
+}

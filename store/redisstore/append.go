@@ -1,0 +1,127 @@
+package redisstore
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+// Append implements [store.Log]. It is one run of a script, and shares its
+// round trip with the Appends that other goroutines make at the same time.
+//
+// Where the connection breaks while Redis is at it, Append fails, and the
+// message may or may not be in the log; with o.Key it tries again by itself.
+func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Position{}, false, err
+	}
+	if err := check(o); err != nil {
+		return store.Position{}, false, err
+	}
+	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
+	known := s.known.get(channel)
+	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(store.MetaTTL), known.Epoch, known.Offset}
+	c.once = true
+	if o.Key != "" {
+		c.keys = append(c.keys, s.keys.once(channel, o.Key))
+		c.args = append(c.args, millis(o.KeyTTL))
+		c.once = false
+	}
+	c.ctx, c.done = ctx, make(chan struct{})
+	a := &appending{call: c, bytes: len(e.Header) + len(e.Body) + 200}
+	lane := s.lane(channel)
+	if !s.submit(lane, a) {
+		return store.Position{}, false, store.ErrClosed
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		lane.leave(a)
+		return store.Position{}, false, s.explain(ctx, fmt.Sprintf("append to %q", channel), ctx.Err())
+	case <-s.ctx.Done():
+		return store.Position{}, false, store.ErrClosed
+	}
+	reply, err := c.cmd.Slice()
+	if err != nil {
+		return store.Position{}, false, s.explain(ctx, fmt.Sprintf("append to %q", channel), err)
+	}
+	if len(reply) != 3 {
+		return store.Position{}, false, unexpected("append", reply)
+	}
+	epoch, _ := reply[0].(string)
+	offset, _ := reply[1].(int64)
+	duplicate, _ := reply[2].(int64)
+	pos := store.Position{Epoch: epoch, Offset: uint64(offset)}
+	s.known.note(channel, pos)
+	return pos, duplicate == 1, nil
+}
+
+// millis is a TTL as the scripts take it: for ever is a hundred years.
+func millis(d time.Duration) int64 { return min(d, 100*365*24*time.Hour).Milliseconds() }
+
+func check(o store.AppendOptions) error {
+	switch {
+	case o.Size < 1:
+		return fmt.Errorf("redisstore: AppendOptions.Size is %d; it must be at least 1", o.Size)
+	case o.TTL < time.Millisecond:
+		return fmt.Errorf("redisstore: AppendOptions.TTL is %v; it must be at least 1ms", o.TTL)
+	case o.Key != "" && o.KeyTTL < time.Millisecond:
+		return fmt.Errorf("redisstore: AppendOptions.KeyTTL is %v; with a Key it must be at least 1ms", o.KeyTTL)
+	}
+	return nil
+}
+
+// newEpoch returns 50 random bits as 10 letters and digits.
+func newEpoch() string { return rand.Text()[:10] }
+
+// positions remembers how far logs are known to have come: the next Append
+// proves by it that Redis has lost nothing meanwhile. Those that were not
+// needed for long are forgotten.
+type positions struct {
+	mu       sync.Mutex // guards the fields below
+	now, old map[string]store.Position
+}
+
+// maxPositions bounds each of the two maps.
+const maxPositions = 32768
+
+func (p *positions) get(channel string) store.Position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pos, ok := p.now[channel]; ok {
+		return pos
+	}
+	return p.old[channel]
+}
+
+// note remembers pos, unless more is known of the same epoch.
+func (p *positions) note(channel string, pos store.Position) {
+	if pos.Epoch == "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	have, ok := p.now[channel]
+	if !ok {
+		have = p.old[channel]
+	}
+	if have.Epoch == pos.Epoch && have.Offset >= pos.Offset {
+		if ok {
+			return
+		}
+		pos = have
+	}
+	if p.now == nil || len(p.now) >= maxPositions && !ok {
+		p.now, p.old = make(map[string]store.Position), p.now
+	}
+	if !ok {
+		channel = strings.Clone(channel)
+	}
+	p.now[channel] = pos
+}

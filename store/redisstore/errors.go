@@ -1,0 +1,78 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels/store"
+)
+
+// lasting begin answers of Redis that do not go away by themselves, with what
+// to do about each.
+var lasting = map[string]string{
+	"WRONGTYPE": "another program has written a key that begins with this prefix: choose another Options.Prefix or remove the key",
+	"WRONGPASS": "check the user and password of the Redis client",
+	"NOAUTH":    "the Redis client needs a user or password",
+	"NOPERM":    "the Redis user has to be allowed the keys of this prefix, and the commands that this package's documentation lists",
+	"CROSSSLOT": "the server is a Cluster: use redis.NewClusterClient",
+	"ERR":       "",
+}
+
+// explain makes the error that a method returns: what failed, why, and what
+// helps. ctx is the caller's.
+func (s *Store) explain(ctx context.Context, what string, err error) error {
+	if s.ctx.Err() != nil {
+		return store.ErrClosed
+	}
+	switch e := ctx.Err(); {
+	case errors.Is(e, context.DeadlineExceeded):
+		return fmt.Errorf("redisstore: %s: Redis has not answered in time: %w: %w", what, store.ErrUnavailable, e)
+	case e != nil:
+		return fmt.Errorf("redisstore: %s: %w", what, e)
+	case errors.Is(err, redis.ErrClosed):
+		return fmt.Errorf("redisstore: %s: the Redis client that New was given is closed: %w", what, err)
+	}
+	if isReply(err) {
+		code := codeOf(err)
+		switch {
+		case strings.Contains(err.Error(), "unauthenticated"): // what it says to a long command
+			code = "NOAUTH"
+		case code == "MOVED" && s.cluster == nil:
+			return fmt.Errorf("redisstore: %s: %w (%s)", what, err, lasting["CROSSSLOT"])
+		}
+		if help, ok := lasting[code]; ok && !notDone(err) {
+			if help != "" {
+				help = " (" + help + ")"
+			}
+			return fmt.Errorf("redisstore: %s: %w%s", what, err, help)
+		}
+		if code == "OOM" {
+			return fmt.Errorf("redisstore: %s: Redis is at its maxmemory, and nothing was stored: %w: %w", what, store.ErrUnavailable, err)
+		}
+	}
+	return fmt.Errorf("redisstore: %s: %w: %w", what, store.ErrUnavailable, err)
+}
+
+// inScript is how Redis before 7.0 tells an error of a command in a script. The
+// "-" is there where the server refused to run the command at all.
+var inScript = regexp.MustCompile(`^ERR Error running script .*?@user_script: ?\d+: -?([A-Z]{2,}) `)
+
+// codeOf returns the word that says what kind of error Redis has answered.
+func codeOf(err error) string {
+	text := err.Error()
+	if m := inScript.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	code, _, _ := strings.Cut(text, " ")
+	return code
+}
+
+// unexpected is an answer that none of the scripts gives.
+func unexpected(what string, reply any) error {
+	return fmt.Errorf("redisstore: %s: Redis answered with a %T that is not understood", what, reply)
+}

@@ -1,0 +1,681 @@
+//go:build !windows
+
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/store"
+	"github.com/channels-go/channels/store/redisstore"
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+var plenty = store.AppendOptions{Size: 1_000_000, TTL: time.Hour}
+
+func entry(text string) store.Entry { return store.Entry{Header: text, Body: []byte(`"` + text + `"`)} }
+
+// publishers append to a channel until they are stopped, through any faults.
+type publishers struct {
+	stop  chan struct{}
+	wg    sync.WaitGroup
+	fails atomic.Int64
+
+	mu    sync.Mutex // guards the fields below
+	acked map[store.Position]string
+	last  error
+}
+
+func publish(t *testing.T, n int, channel func(i int) string, stores ...*redisstore.Store) *publishers {
+	p := &publishers{stop: make(chan struct{}), acked: map[store.Position]string{}}
+	for i := range n {
+		p.wg.Go(func() {
+			for k := 0; ; k++ {
+				select {
+				case <-p.stop:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+				text := fmt.Sprint(i, "/", k)
+				began := time.Now()
+				pos, _, err := stores[i%len(stores)].Append(ctx, channel(i), entry(text), plenty)
+				cancel()
+				assert.Less(t, time.Since(began), 3*time.Second, "it returns when its context ends")
+				p.mu.Lock()
+				if err == nil {
+					if other, ok := p.acked[pos]; ok && channel(0) == channel(1) {
+						assert.Fail(t, "an offset twice", "%v: %s and %s", pos, other, text)
+					}
+					p.acked[pos] = text
+				} else {
+					p.last = err
+					p.fails.Add(1)
+				}
+				p.mu.Unlock()
+			}
+		})
+	}
+	t.Cleanup(p.end)
+	return p
+}
+
+func (p *publishers) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.acked)
+}
+
+// more waits until n more messages were acknowledged.
+func (p *publishers) more(t *testing.T, n int) {
+	t.Helper()
+	from := p.count()
+	redistest.Eventually(t, fmt.Sprint(n, " more appends are acknowledged"), func() bool { return p.count() >= from+n })
+}
+
+func (p *publishers) end() {
+	select {
+	case <-p.stop:
+	default:
+		close(p.stop)
+	}
+	p.wg.Wait()
+}
+
+func all(t *testing.T, s *redisstore.Store, channel string) store.Page {
+	t.Helper()
+	p, err := s.Range(context.Background(), channel, store.Query{Limit: 1 << 30})
+	require.NoError(t, err)
+	return p
+}
+
+// requireAll checks that the log has all that was acknowledged, and no gap.
+func (p *publishers) requireAll(t *testing.T, s *redisstore.Store, channel string) {
+	t.Helper()
+	p.end()
+	page := all(t, s, channel)
+	require.EqualValues(t, 1, page.First)
+	require.Len(t, page.Entries, int(page.Top.Offset))
+	for i, e := range page.Entries {
+		require.EqualValues(t, i+1, e.Offset)
+	}
+	for pos, text := range p.acked {
+		require.Equal(t, page.Top.Epoch, pos.Epoch)
+		require.LessOrEqual(t, pos.Offset, page.Top.Offset)
+		require.Equal(t, text, page.Entries[pos.Offset-1].Header)
+	}
+}
+
+func one(name string) func(int) string { return func(int) string { return name } }
+
+func mustAppend(t *testing.T, s *redisstore.Store, channel, text string) store.Position {
+	t.Helper()
+	pos, _, err := s.Append(t.Context(), channel, entry(text), plenty)
+	require.NoError(t, err)
+	return pos
+}
+
+func TestKilledServerLosesNothingItAcknowledged(t *testing.T) {
+	r := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := open(t, r.Client())
+	p := publish(t, 16, one("c"), s)
+	for range 3 {
+		p.more(t, 200)
+		r.Kill()
+		r.Start()
+	}
+	p.more(t, 200)
+	p.requireAll(t, s, "c")
+}
+
+func TestRestartWithoutPersistenceIsAnotherEpoch(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	before := mustAppend(t, s, "c", "1")
+	mustAppend(t, s, "c", "2")
+	r.Kill()
+	r.Start()
+	redistest.Eventually(t, "the log is gone", func() bool {
+		tops, err := s.Tops(t.Context(), []string{"c"})
+		return err == nil && tops[0] == store.Position{}
+	})
+	after := mustAppend(t, s, "c", "3")
+	require.NotEqual(t, before.Epoch, after.Epoch)
+	require.EqualValues(t, 1, after.Offset)
+}
+
+// Subscribers hear that their history is lost, and what comes then.
+func TestSubscribersAreResetWhenRedisLostTheLog(t *testing.T) {
+	r := redistest.Start(t)
+	hub := newHub(t, open(t, r.Client()))
+	sub, err := hub.Subscribe(t.Context(), "h", nil)
+	require.NoError(t, err)
+	defer sub.Close()
+	_, err = hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
+	require.NoError(t, err)
+	timeout := time.AfterFunc(20*time.Second, sub.Close) // so that the test does not hang
+	defer timeout.Stop()
+	for m, err := range sub.Messages() {
+		require.NoError(t, err)
+		require.Equal(t, "a", m.Header)
+		break
+	}
+	r.Kill()
+	r.Start()
+	redistest.Eventually(t, "publishing goes on by itself", func() bool {
+		_, err := hub.Publish(t.Context(), "h", channels.Message{Header: "b", Body: []byte("2")})
+		return err == nil
+	})
+	for _, err := range sub.Messages() {
+		var reset *channels.ResetError
+		require.ErrorAs(t, err, &reset)
+		require.Equal(t, "epoch", reset.Reason)
+		break
+	}
+}
+
+func newHub(t *testing.T, s store.Store) *channels.Hub {
+	t.Helper()
+	hub, err := channels.New(channels.Options{Store: s, StoreTimeout: time.Second, Channel: func(name string) channels.ChannelOptions {
+		if name[0] == 'h' {
+			return channels.ChannelOptions{HistorySize: 1000}
+		}
+		return channels.ChannelOptions{}
+	}})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		assert.NoError(t, hub.Shutdown(ctx))
+	})
+	return hub
+}
+
+// A server that comes back with an older state does not give an offset a
+// second meaning: what is left gets another epoch.
+func TestOlderSnapshotIsAnotherEpoch(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	old := mustAppend(t, s, "c", "1")
+	mustAppend(t, s, "other", "1")
+	r.Do("SAVE")
+	for i := range 5 {
+		mustAppend(t, s, "c", fmt.Sprint("lost ", i))
+	}
+	r.Kill()
+	r.Start()
+	var after store.Position
+	redistest.Eventually(t, "the server is back", func() bool {
+		var err error
+		after, _, err = s.Append(t.Context(), "c", entry("new"), plenty)
+		return err == nil
+	})
+	require.NotEqual(t, old.Epoch, after.Epoch)
+	require.EqualValues(t, 2, after.Offset)
+	page := all(t, s, "c")
+	require.Len(t, page.Entries, 2, "what is left stays")
+	require.Equal(t, after, page.Top)
+	require.Equal(t, after.Epoch, mustAppend(t, s, "c", "next").Epoch)
+	require.EqualValues(t, 2, mustAppend(t, s, "other", "2").Offset, "nothing of this one was lost")
+}
+
+// A replica that has only read what Redis lost says so before others append at
+// the lost offsets: no offset of an epoch means two messages.
+func TestLostMessagesAreFoundByReading(t *testing.T) {
+	for name, read := range map[string]func(s *redisstore.Store) (store.Position, error){
+		"tops": func(s *redisstore.Store) (store.Position, error) {
+			tops, err := s.Tops(t.Context(), []string{"absent", "c"})
+			if err != nil {
+				return store.Position{}, err
+			}
+			return tops[1], nil
+		},
+		"range": func(s *redisstore.Store) (store.Position, error) {
+			page, err := s.Range(t.Context(), "c", store.Query{Limit: 9})
+			return page.Top, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := redistest.Start(t)
+			reader, appender := open(t, r.Client()), open(t, r.Client())
+			mustAppend(t, appender, "c", "1")
+			r.Do("SAVE")
+			lost := mustAppend(t, appender, "c", "lost")
+			require.NoError(t, appender.Close()) // who knew it has gone with Redis
+			top, err := read(reader)
+			require.NoError(t, err)
+			require.Equal(t, lost, top)
+			r.Kill()
+			r.Start()
+			redistest.Eventually(t, "the server is back", func() bool {
+				top, err = read(reader)
+				return err == nil
+			})
+			require.NotEqual(t, lost.Epoch, top.Epoch)
+			require.EqualValues(t, 1, top.Offset)
+			require.NotEqual(t, "-1", r.Do("TTL", "channels:top:{c}"))
+			after := mustAppend(t, open(t, r.Client()), "c", "2")
+			require.Equal(t, store.Position{Epoch: top.Epoch, Offset: 2}, after)
+			top, err = read(reader)
+			require.NoError(t, err)
+			require.Equal(t, after, top, "it is no second time another one")
+		})
+	}
+}
+
+// lossy loses the answer to a client's first pipeline.
+type lossy struct{ done atomic.Bool }
+
+func (*lossy) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*lossy) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (l *lossy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if err == nil && cmds[0].Name() == "eval" && !l.done.Swap(true) {
+			for _, c := range cmds {
+				c.SetErr(io.EOF)
+			}
+			return io.EOF
+		}
+		return err
+	}
+}
+
+// A report that is sent again, since its answer was lost, says what the first
+// answer said: the replica was unknown, and has to report everything.
+func TestReportThatIsRepeated(t *testing.T) {
+	for name, channels := range map[string]int{"short": 10, "long": 2500} {
+		for _, full := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, full), func(t *testing.T) {
+				c, l := redistest.Start(t).Client(), &lossy{}
+				c.AddHook(l)
+				s := open(t, c)
+				report := store.Report{Node: store.Node{ID: "n"}, Full: full}
+				for i := range channels {
+					report.Channels = append(report.Channels, store.Count{Channel: fmt.Sprint(i), Subscribers: 1})
+				}
+				known, err := s.Report(t.Context(), report)
+				require.NoError(t, err)
+				require.True(t, l.done.Load())
+				require.False(t, known)
+				list, err := s.Channels(t.Context(), "", "", 5000)
+				require.NoError(t, err)
+				require.Len(t, list, channels)
+				known, err = s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}})
+				require.NoError(t, err)
+				require.True(t, known)
+			})
+		}
+	}
+}
+
+func TestHangingServerHoldsUpNobody(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	hub := newHub(t, s)
+	_, err := hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
+	require.NoError(t, err)
+
+	r.Signal(syscall.SIGSTOP)
+	stopped := time.Now()
+	var wg sync.WaitGroup
+	for i := range 50 {
+		for _, call := range []func(ctx context.Context) error{
+			func(ctx context.Context) error { _, _, err := s.Append(ctx, "c", entry("x"), plenty); return err },
+			func(ctx context.Context) error {
+				_, err := s.Range(ctx, fmt.Sprint("c", i), store.Query{Limit: 9})
+				return err
+			},
+			func(ctx context.Context) error { _, err := s.Tops(ctx, []string{"c"}); return err },
+			func(ctx context.Context) error {
+				_, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}})
+				return err
+			},
+		} {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+				defer cancel()
+				err := call(ctx)
+				assert.ErrorIs(t, err, store.ErrUnavailable)
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				assert.Less(t, time.Since(stopped), 2*time.Second)
+			})
+		}
+	}
+	for range 100 {
+		began := time.Now()
+		_, err := hub.Publish(t.Context(), "plain", channels.Message{Header: "a", Body: []byte("1")})
+		require.NoError(t, err)
+		require.Less(t, time.Since(began), 500*time.Millisecond, "a channel that needs no store")
+	}
+	_, err = hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
+	require.ErrorIs(t, err, channels.ErrStoreUnavailable)
+	wg.Wait()
+	time.Sleep(time.Until(stopped.Add(5 * time.Second))) // what the test is about: 5 s
+	r.Signal(syscall.SIGCONT)
+	redistest.Eventually(t, "publishing goes on by itself", func() bool {
+		_, err := hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
+		return err == nil
+	})
+}
+
+func TestKeyRepeatedAfterATimeoutIsOneMessage(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	mustAppend(t, s, "c", "1")
+	o := plenty
+	o.Key, o.KeyTTL = "k", time.Minute
+	r.Signal(syscall.SIGSTOP)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, _, err := s.Append(ctx, "c", entry("2"), o)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	r.Signal(syscall.SIGCONT)
+	for range 3 {
+		pos, _, err := s.Append(t.Context(), "c", entry("2"), o)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, pos.Offset)
+	}
+	require.Len(t, all(t, s, "c").Entries, 2)
+}
+
+func TestKilledConnections(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	p := publish(t, 32, one("c"), s)
+	o := plenty
+	o.Key, o.KeyTTL = "k", time.Hour
+	for i := range 60 {
+		r.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		r.Do("CLIENT", "KILL", "TYPE", "pubsub")
+		_, _, err := s.Append(t.Context(), "keyed", entry("once"), o)
+		require.NoError(t, err, "with a key, an append is repeated")
+		if i%10 == 0 {
+			p.more(t, 100)
+		}
+	}
+	p.more(t, 100)
+	p.requireAll(t, s, "c")
+	require.Len(t, all(t, s, "keyed").Entries, 1)
+}
+
+func TestClusterMasterKilled(t *testing.T) {
+	t.Parallel() // it waits for elections
+	c := redistest.StartCluster(t, 3, true)
+	s := open(t, c.Client())
+	// WAIT makes sure that what is checked had reached the replicas.
+	name := func(i int) string { return fmt.Sprint("c", i) }
+	before := map[string]store.Position{}
+	for i := range 30 {
+		before[name(i)] = mustAppend(t, s, name(i), "1")
+	}
+	for _, m := range c.Masters {
+		redistest.Eventually(t, "the replicas have it all", func() bool { return m.Do("WAIT", "1", "1000") == "1" })
+	}
+	redistest.Eventually(t, "the replicas have it all", func() bool {
+		for i, m := range c.Masters {
+			if m.Info("replication", "master_repl_offset") != c.Replicas[i].Info("replication", "slave_repl_offset") {
+				return false
+			}
+		}
+		return true
+	})
+	c.Masters[0].Kill()
+	for i := range 30 {
+		var pos store.Position
+		redistest.Eventually(t, "appending goes on by itself", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			var err error
+			pos, _, err = s.Append(ctx, name(i), entry("2"), plenty)
+			return err == nil
+		})
+		require.Equal(t, before[name(i)].Epoch, pos.Epoch)
+		require.GreaterOrEqual(t, pos.Offset, uint64(2))
+	}
+}
+
+// TestHangingMasterHoldsUpOnlyItsOwnChannels: appends to the other masters of a
+// Cluster go on.
+func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
+	c := redistest.StartCluster(t, 3, false, "--cluster-node-timeout", "60000")
+	s := open(t, c.Client())
+	channelOf := map[int]string{}
+	for i := 0; len(channelOf) < 3; i++ {
+		name := fmt.Sprint("c", i)
+		mustAppend(t, s, name, "1")
+		slot, err := strconv.Atoi(c.Masters[0].Do("CLUSTER", "KEYSLOT", "channels:log:{"+name+"}"))
+		require.NoError(t, err)
+		if at := slot % 5461; at > 1500 && at < 4000 { // not beside another master's
+			channelOf[slot/5461] = name
+		}
+	}
+	c.Masters[0].Signal(syscall.SIGSTOP)
+	defer c.Masters[0].Signal(syscall.SIGCONT)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, _, err := s.Append(ctx, channelOf[0], entry("x"), plenty)
+			assert.ErrorIs(t, err, store.ErrUnavailable)
+		})
+	}
+	for i := range 200 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, _, err := s.Append(ctx, channelOf[1+i%2], entry("x"), plenty)
+		cancel()
+		require.NoError(t, err)
+	}
+	wg.Wait()
+}
+
+func TestSentinelFailover(t *testing.T) {
+	t.Parallel() // it waits for elections
+	w := redistest.StartSentinel(t)
+	s := open(t, w.Client())
+	p := publish(t, 8, one("c"), s)
+	p.more(t, 200)
+	redistest.Eventually(t, "the sentinels begin a failover", func() bool { return w.Sentinels[0].Do("SENTINEL", "FAILOVER", "main") == "OK" })
+	redistest.Eventually(t, "the replica is the master", func() bool { return w.Replica.Info("replication", "role") == "master" })
+	redistest.Eventually(t, "the old master follows it", func() bool { return w.Master.Info("replication", "role") == "slave" })
+	p.more(t, 200)
+	p.end()
+	// What the old master acknowledged after the switch is lost with it: then
+	// there is another epoch. In each the offsets have one meaning, which
+	// publish has checked; here, that what is there has no gap.
+	page := all(t, s, "c")
+	require.EqualValues(t, 1, page.First)
+	require.Len(t, page.Entries, int(page.Top.Offset))
+
+	// Writes to a server that stays read-only are refused in the end.
+	w.Master.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(w.Replica.Port))
+	readonly := open(t, w.Master.Client())
+	_, _, err := readonly.Append(t.Context(), "c", entry("x"), plenty)
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	require.ErrorContains(t, err, "READONLY")
+}
+
+func TestFullServerRefusesAndWritesNothing(t *testing.T) {
+	r := redistest.Start(t, "--maxmemory-policy", "noeviction")
+	s := open(t, r.Client())
+	top := mustAppend(t, s, "c", "1")
+	_, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}, Full: true})
+	require.NoError(t, err)
+	keys := r.Do("DBSIZE")
+	r.Do("CONFIG", "SET", "maxmemory", "1mb")
+	o := plenty
+	o.Key, o.KeyTTL = "k", time.Hour
+	for _, channel := range []string{"c", "another"} {
+		_, _, err = s.Append(t.Context(), channel, entry("x"), o)
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		require.ErrorContains(t, err, "maxmemory")
+	}
+	_, err = s.Report(t.Context(), store.Report{Node: store.Node{ID: "m"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	require.ErrorIs(t, s.UpdatePresence(t.Context(), "n", []store.PresenceChange{{Channel: "c", Member: store.Member{ID: "i"}}}), store.ErrUnavailable)
+	require.Equal(t, keys, r.Do("DBSIZE"))
+	require.Equal(t, top, all(t, s, "c").Top, "reading goes on")
+	r.Do("CONFIG", "SET", "maxmemory", "0")
+	pos, duplicate, err := s.Append(t.Context(), "c", entry("x"), o)
+	require.NoError(t, err)
+	require.False(t, duplicate)
+	require.EqualValues(t, 2, pos.Offset)
+}
+
+// A server that evicts drops whole logs: a new epoch, and never a half one.
+func TestEvictedLogIsAnotherEpoch(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	for _, key := range []string{"top", "log"} {
+		first := mustAppend(t, s, "c"+key, "1")
+		mustAppend(t, s, "c"+key, "2")
+		r.Do("DEL", "channels:"+key+":{c"+key+"}")
+		pos := mustAppend(t, s, "c"+key, "3")
+		page := all(t, s, "c"+key)
+		require.Len(t, page.Entries, 1)
+		require.Equal(t, page.First, pos.Offset)
+		if key == "top" {
+			require.NotEqual(t, first.Epoch, pos.Epoch)
+		} else {
+			require.EqualValues(t, 3, pos.Offset, "the position is there: what is gone was trimmed")
+		}
+	}
+	for _, key := range []string{"node", "names", "counts", "members", "infos"} {
+		full := store.Report{Node: store.Node{ID: "n"}, Full: true, Channels: []store.Count{{Channel: "c", Subscribers: 1}},
+			Members: []store.PresenceChange{{Channel: "c", Member: store.Member{ID: "i"}}}}
+		_, err := s.Report(t.Context(), full)
+		require.NoError(t, err)
+		r.Do("DEL", "channels:"+key+":{n}")
+		require.NoError(t, s.UpdatePresence(t.Context(), "n", []store.PresenceChange{{Channel: "c", Member: store.Member{ID: "j"}}}))
+		known, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}})
+		require.NoError(t, err)
+		require.False(t, known, "%s is gone: the replica has to report everything", key)
+	}
+}
+
+func TestSlotMigratedWhileAppending(t *testing.T) {
+	c := redistest.StartCluster(t, 2, false)
+	s := open(t, c.Client())
+	mustAppend(t, s, "c", "0")
+	slot := c.Masters[0].Do("CLUSTER", "KEYSLOT", "channels:log:{c}")
+	p := publish(t, 16, one("c"), s)
+	from, to := c.Masters[0], c.Masters[1]
+	if n, _ := strconv.Atoi(slot); n >= 8192 {
+		from, to = to, from
+	}
+	for range 3 {
+		p.more(t, 200)
+		idFrom, idTo := from.Do("CLUSTER", "MYID"), to.Do("CLUSTER", "MYID")
+		to.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", idFrom)
+		from.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", idTo)
+		for _, key := range []string{"channels:log:{c}", "channels:top:{c}"} { // one by one: in between, half is here and half there
+			redistest.Eventually(t, "a key moves", func() bool {
+				out := from.Do("MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), key, "0", "5000")
+				return out == "OK" || out == "NOKEY"
+			})
+		}
+		for _, m := range []*redistest.Server{to, from} {
+			m.Do("CLUSTER", "SETSLOT", slot, "NODE", idTo)
+		}
+		from, to = to, from
+	}
+	p.more(t, 200)
+	p.end()
+	page := all(t, s, "c")
+	require.EqualValues(t, 1, page.First)
+	require.Len(t, page.Entries, int(page.Top.Offset))
+	p.acked[store.Position{Epoch: page.Top.Epoch, Offset: 1}] = "0"
+	p.requireAll(t, s, "c")
+	require.Zero(t, p.fails.Load(), "a migration is not noticed: %v", p.last)
+}
+
+func TestWrongPassword(t *testing.T) {
+	r := redistest.Start(t, "--requirepass", "secret")
+	for _, password := range []string{"", "wrong"} {
+		s := open(t, r.Client(func(o *redis.Options) { o.Password = password }))
+		_, _, err := s.Append(t.Context(), "c", entry("x"), plenty)
+		require.ErrorContains(t, err, "password")
+		require.NotContains(t, err.Error(), "secret")
+		_, err = s.Tops(t.Context(), []string{"c"})
+		require.ErrorContains(t, err, "password")
+	}
+	s := open(t, r.Client(func(o *redis.Options) { o.Password = "secret" }))
+	mustAppend(t, s, "c", "1")
+}
+
+func TestKeyOfAWrongType(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	o := plenty
+	o.Key, o.KeyTTL = "k", time.Hour
+	ctx := t.Context()
+	for _, key := range []string{"log", "top", "once"} {
+		name := "c" + key
+		full := "channels:" + key + ":{" + name + "}"
+		if key == "once" {
+			full += ":k"
+		}
+		r.Do("SADD", full, "theirs")
+		_, _, err := s.Append(ctx, name, entry("x"), o)
+		require.ErrorContains(t, err, "another program", key)
+		require.ErrorContains(t, err, name)
+		require.False(t, errors.Is(err, store.ErrUnavailable))
+		require.Equal(t, "theirs", r.Do("SMEMBERS", full), "it is not ours to remove")
+		require.Equal(t, "1", r.Do("DBSIZE"), "nothing else was written")
+		r.Do("FLUSHALL")
+	}
+	r.Do("SET", "channels:top:{t}", "theirs")
+	for _, err := range []error{
+		func() error { _, _, err := s.Append(ctx, "t", entry("x"), o); return err }(),
+		func() error { _, err := s.Range(ctx, "t", store.Query{Limit: 1}); return err }(),
+		func() error { _, err := s.Tops(ctx, []string{"t"}); return err }(),
+	} {
+		require.ErrorContains(t, err, "channels:top:{t}")
+	}
+	r.Do("SET", "channels:names:{n}", "theirs")
+	_, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
+	require.ErrorContains(t, err, "another program")
+}
+
+// Two replicas append to one channel: each offset once, none left out.
+func TestTwoReplicasAppendToOneChannel(t *testing.T) {
+	const total, each = 100_000, 128
+	r := redistest.Start(t)
+	a, b := open(t, r.Client()), open(t, r.Client())
+	offsets := make([]atomic.Bool, total+1)
+	var wg sync.WaitGroup
+	var sent atomic.Int64
+	for i := range 2 * each {
+		wg.Go(func() {
+			for sent.Add(1) <= total {
+				pos, _, err := []*redisstore.Store{a, b}[i%2].Append(t.Context(), "c", entry("x"), plenty)
+				if !assert.NoError(t, err) || !assert.LessOrEqual(t, pos.Offset, uint64(total)) || !assert.False(t, offsets[pos.Offset].Swap(true), "twice") {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for off := 1; off <= total; off++ {
+		require.True(t, offsets[off].Load(), "offset %d was left out", off)
+	}
+	tops, err := b.Tops(t.Context(), []string{"c"})
+	require.NoError(t, err)
+	require.EqualValues(t, total, tops[0].Offset)
+	page := all(t, a, "c")
+	require.Len(t, page.Entries, total)
+}

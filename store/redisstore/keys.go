@@ -1,0 +1,78 @@
+package redisstore
+
+import "strings"
+
+// keys makes the names of keys, which doc.go lists. All keys of one channel,
+// and all of one replica, have the same text in the first braces, so that a
+// Cluster keeps them in one place. What is before the braces ends in a word
+// without ":", so no two prefixes can make the same key.
+type keys struct{ prefix string }
+
+func (k keys) key(word, tag string) string {
+	return k.prefix + ":" + word + ":{" + escapeTag(tag) + "}"
+}
+
+func (k keys) log(channel string) string { return k.key("log", channel) }
+func (k keys) top(channel string) string { return k.key("top", channel) }
+func (k keys) once(channel, key string) string {
+	return k.key("once", channel) + ":" + key
+}
+
+func (k keys) nodes() string { return k.key("nodes", "nodes") }
+
+// replica are the keys of one replica, in the order that the scripts want.
+func (k keys) replica(node string) []string {
+	return []string{k.node(node), k.names(node), k.counts(node), k.members(node), k.infos(node)}
+}
+
+func (k keys) node(node string) string    { return k.key("node", node) }
+func (k keys) names(node string) string   { return k.key("names", node) }
+func (k keys) counts(node string) string  { return k.key("counts", node) }
+func (k keys) members(node string) string { return k.key("members", node) }
+func (k keys) infos(node string) string   { return k.key("infos", node) }
+
+// tagEscapes keep Redis from ending a tag early, or from seeing an empty one.
+var tagEscapes = strings.NewReplacer("%", "%25", "}", "%7D")
+
+func escapeTag(s string) string {
+	if s == "" {
+		return "%" // which nothing else becomes
+	}
+	if !strings.ContainsAny(s, "%}") {
+		return s
+	}
+	return tagEscapes.Replace(s)
+}
+
+// place names a member of a channel so that the members of each channel are
+// together, sorted by ID: the channel without "\x00", "\x00", the ID.
+func place(channel, id string) string { return room(channel) + "\x00" + id }
+
+// roomEscapes are such that no two channels become the same.
+var roomEscapes = strings.NewReplacer("\x00", "\x01\x01", "\x01", "\x01\x02")
+
+func room(channel string) string {
+	if !strings.ContainsAny(channel, "\x00\x01") {
+		return channel
+	}
+	return roomEscapes.Replace(channel)
+}
+
+// slot is the part of a Cluster that keeps the keys with a tag: CRC-16 with
+// the polynomial x^16+x^12+x^5+1, modulo 16384.
+func slot(tag string) int {
+	var crc uint16
+	for i := range len(tag) {
+		crc ^= uint16(tag[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc % slots)
+}
+
+const slots = 16384

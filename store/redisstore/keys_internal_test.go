@@ -1,0 +1,86 @@
+package redisstore
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+)
+
+// tagOf is what a Cluster hashes of a key, by its specification.
+func tagOf(key string) string {
+	if _, rest, ok := strings.Cut(key, "{"); ok {
+		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
+			return tag
+		}
+	}
+	return key
+}
+
+// All keys of a channel are in one slot, whatever its name, and no two
+// channels, replicas or idempotency keys share a key.
+func TestKeysOfOneChannelAreInOneSlot(t *testing.T) {
+	k := keys{"a:b"}
+	seen := map[string]string{}
+	take := func(key, what string) {
+		require.Empty(t, seen[key], "%q is the key of %q and of %q", key, what, seen[key])
+		seen[key] = what
+	}
+	for _, name := range []string{"", "%", "%25", "%7D", "x", "}", "{", "{}", "}{", "{x}", "x}:log", "x}:once:{k", "a{b}c", "\x00", "ж", "nodes"} {
+		take(k.log(name), "log "+name)
+		take(k.top(name), "top "+name)
+		for _, key := range []string{"k", "}", "x}:log"} {
+			take(k.once(name, key), "once "+name+key)
+			require.Equal(t, tagOf(k.log(name)), tagOf(k.once(name, key)))
+		}
+		require.Equal(t, tagOf(k.log(name)), tagOf(k.top(name)))
+		require.Equal(t, escapeTag(name), tagOf(k.log(name)))
+		for _, key := range k.replica(name) {
+			take(key, "replica "+name)
+			require.Equal(t, tagOf(k.node(name)), tagOf(key))
+		}
+	}
+	take(k.nodes(), "nodes")
+}
+
+func TestPlacesAreApart(t *testing.T) {
+	seen := map[string]bool{}
+	for _, channel := range []string{"", "a", "a\x00", "a\x01", "a\x01\x01", "a\x01\x02", "a\x00b"} {
+		for _, id := range []string{"", "b", "\x00", "\x01b"} {
+			p := place(channel, id)
+			require.False(t, seen[p], "%q %q", channel, id)
+			seen[p] = true
+			require.True(t, strings.HasPrefix(p, place(channel, "")))
+		}
+	}
+}
+
+func TestSlot(t *testing.T) {
+	require.Equal(t, 0x31C3, slot("123456789")) // the specification's example
+	require.Equal(t, 0, slot(""))
+}
+
+// What is forgotten was not used for long, and memory is bounded.
+func TestPositionsAreBounded(t *testing.T) {
+	var p positions
+	name := func(i int) string {
+		return strings.Repeat("x", i%100) + string(rune('a'+i%26)) + strings.Repeat("y", i/100)
+	}
+	for i := range 3 * maxPositions {
+		p.note(name(i%5000)+string(rune(i)), pos("e", uint64(i)))
+		p.note("busy", pos("e", uint64(i)))
+	}
+	require.LessOrEqual(t, len(p.now)+len(p.old), 2*maxPositions)
+	require.EqualValues(t, 3*maxPositions-1, p.get("busy").Offset)
+	p.note("busy", pos("e", 7))
+	require.EqualValues(t, 3*maxPositions-1, p.get("busy").Offset, "it only rises")
+	p.note("busy", pos("f", 1))
+	require.Equal(t, pos("f", 1), p.get("busy"))
+	require.Zero(t, p.get("none"))
+}
+
+func pos(epoch string, offset uint64) store.Position {
+	return store.Position{Epoch: epoch, Offset: offset}
+}

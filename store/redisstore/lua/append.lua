@@ -1,0 +1,79 @@
+-- Adds one message to a log, or finds the one that its idempotency key added.
+-- KEYS: the log, its top, and where there is one the idempotency key.
+-- ARGV: header, body, size, ttl, epoch for a log that begins, how long the top
+-- is remembered at least, an epoch and offset that the caller knows to be
+-- acknowledged, and the key's ttl. Times are in milliseconds.
+-- Returns the epoch, the offset, and 1 for a duplicate.
+local size, ttl, stay, known = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[8])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function text(n) return string.format('%.0f', n) end
+
+local epoch, born, top, last, oldest, keep
+local line = redis.call('GET', KEYS[2])
+if line then
+  epoch, born, top, last, oldest, keep = string.match(line, '^(%S+) (%S+) (%d+) %d+ (%d+) (%d+) (%d+)$')
+  if not epoch then
+    return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' has a text that this library has not written')
+  end
+  top, last, oldest, keep = tonumber(top), tonumber(last), tonumber(oldest), tonumber(keep)
+  if KEYS[3] then
+    local seen = redis.call('GET', KEYS[3])
+    if seen then
+      local life, offset = string.match(seen, '^(%S+) (%d+)$')
+      if life == born and tonumber(offset) <= top then
+        if redis.call('PTTL', KEYS[2]) < stay then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
+        return {epoch, tonumber(offset), 1}
+      end
+    end
+  end
+  -- Acknowledged messages are gone: a server came back with older data. What
+  -- is left belongs to a new epoch, so that no position means two messages.
+  if epoch == ARGV[7] and top < known then epoch = ARGV[5] end
+  now = math.max(now, last) -- the server's clock may be set back
+else
+  local stale = redis.call('EXISTS', KEYS[1]) == 1
+  if stale then redis.call('XLEN', KEYS[1]) end -- fails where another program has the key
+  if KEYS[3] then redis.call('GET', KEYS[3]) end
+  -- Only where there is something: the first command that writes has to be one
+  -- that a full server refuses.
+  if stale then redis.call('DEL', KEYS[1]) end
+  epoch, born, top, oldest, keep = ARGV[5], ARGV[5], 0, now, 0
+end
+
+top = top + 1
+redis.call('XADD', KEYS[1], 'MAXLEN', '=', size, text(top) .. '-' .. text(now), 'header', ARGV[1], 'body', ARGV[2])
+
+-- oldest is not later than the time of the oldest entry. Only where it has
+-- passed is the log looked at, and at most 256 entries are dropped at a time.
+if now - oldest >= ttl then
+  local function at(from)
+    local id = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)[1][1]
+    local offset, time = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(offset), tonumber(time)
+  end
+  local first, time = at('-')
+  oldest = time
+  if now - time >= ttl then
+    local lo, hi = first + 1, top
+    while lo < hi do
+      local mid = math.floor((lo + hi) / 2)
+      local _, t = at(text(mid))
+      if now - t >= ttl then lo = mid + 1 else hi = mid end
+    end
+    lo = math.min(lo, first + 256)
+    redis.call('XTRIM', KEYS[1], 'MINID', '=', text(lo))
+    local _, t = at('-')
+    oldest = t
+  end
+end
+
+stay = math.max(stay, ttl)
+if KEYS[3] then
+  stay = math.max(stay, tonumber(ARGV[9]))
+  redis.call('SET', KEYS[3], born .. ' ' .. text(top), 'PX', ARGV[9])
+end
+keep = math.max(keep, now + stay)
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('SET', KEYS[2], table.concat({epoch, born, text(top), ARGV[4], text(now), text(oldest), text(keep)}, ' '), 'PX', text(keep - now))
+return {epoch, top, 0}

@@ -1,0 +1,2 @@
+-- Returns a replica's numbers of a channel. KEYS: its counts. ARGV: the channel.
+return redis.call('HGET', KEYS[1], ARGV[1])

@@ -1,0 +1,2 @@
+-- Removes a replica's keys KEYS.
+return redis.call('UNLINK', unpack(KEYS))

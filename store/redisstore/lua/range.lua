@@ -1,0 +1,59 @@
+-- Reads a part of a log.
+-- KEYS: the log, its top.
+-- ARGV: after, before, limit, the most bytes, 1 for the newest ones first,
+-- 1 where one entry is to come however long it is.
+-- Returns epoch, top, first, 1 where the bound of one call (not the caller's)
+-- ended it, and then the entries as XRANGE gives them.
+local line = redis.call('GET', KEYS[2])
+if not line then return {} end
+local epoch, top, ttl, oldest = string.match(line, '^(%S+) %S+ (%d+) (%d+) %d+ (%d+) %d+$')
+if not epoch then
+  return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' has a text that this library has not written')
+end
+top, ttl, oldest = tonumber(top), tonumber(ttl), tonumber(oldest)
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function text(n) return string.format('%.0f', n) end
+
+local first = top - redis.call('XLEN', KEYS[1]) + 1 -- offsets have no gaps
+if first <= top and now - oldest >= ttl then
+  local lo, hi = first, top + 1 -- the first that has not expired
+  while lo < hi do
+    local mid = math.floor((lo + hi) / 2)
+    local id = redis.call('XRANGE', KEYS[1], text(mid), '+', 'COUNT', 1)[1][1]
+    if now - tonumber(string.match(id, '%-(%d+)$')) >= ttl then lo = mid + 1 else hi = mid end
+  end
+  first = lo
+end
+
+local reply = {epoch, top, first, 0}
+local after, before, limit, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local newest, force = ARGV[5] == '1', ARGV[6] == '1'
+local lo, hi = math.max(first, after + 1), math.min(top, before - 1)
+local taken, sum, step = 0, 0, 8
+while taken < limit and lo <= hi do
+  local count = math.min(step, limit - taken, hi - lo + 1)
+  local found
+  if newest then
+    found = redis.call('XREVRANGE', KEYS[1], text(hi), text(lo), 'COUNT', count)
+    hi = hi - count
+  else
+    found = redis.call('XRANGE', KEYS[1], text(lo), text(hi), 'COUNT', count)
+    lo = lo + count
+  end
+  local before_step = sum
+  for _, entry in ipairs(found) do
+    local length = #entry[2][2] + #entry[2][4]
+    if sum + length > bytes and not (force and taken == 0) then return reply end
+    sum = sum + length
+    taken = taken + 1
+    reply[#reply + 1] = entry
+  end
+  -- One call holds up the server for a moment only: 1 MiB or 1000 entries.
+  if (sum >= 1048576 or taken >= 1000) and taken < limit and lo <= hi then
+    reply[4] = 1
+    return reply
+  end
+  if sum - before_step <= 65536 then step = math.min(step * 2, 256) else step = 1 end
+end
+return reply

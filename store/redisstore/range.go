@@ -1,0 +1,306 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels/store"
+)
+
+// Range implements [store.Log]. Calls for the same part of a log at the same
+// time share one read; where they come one after the other without end, up to
+// 200 ms may pass until the next read.
+func (s *Store) Range(ctx context.Context, channel string, q store.Query) (store.Page, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Page{}, err
+	}
+	known := s.known.get(channel)
+	page, err := s.reads.share(s, ctx, part{channel, q})
+	if err == nil && lost(known, page.Top) {
+		if _, err = s.renew(ctx, []string{channel}, []store.Position{known}); err == nil {
+			page, err = s.reads.share(s, ctx, part{channel, q})
+		}
+	}
+	if err != nil {
+		return store.Page{}, s.explain(ctx, fmt.Sprintf("read %q", channel), err)
+	}
+	s.known.note(channel, page.Top)
+	return page.open(), nil
+}
+
+// lost says whether a log does not have what was known of it before it was
+// asked: a server came back with older data, or the answer is an old master's.
+func lost(known, top store.Position) bool {
+	return known.Epoch == top.Epoch && known.Offset > top.Offset
+}
+
+// renew gives another epoch to those logs that have indeed lost what was known
+// of them. Else others could append other messages at the lost offsets, and
+// subscribers would take them for those that they have.
+// It returns their last positions.
+func (s *Store) renew(ctx context.Context, channels []string, known []store.Position) ([]store.Position, error) {
+	calls := make([]*call, len(channels))
+	for i, name := range channels {
+		calls[i] = newCall(renewScript, []string{s.keys.top(name)}, known[i].Epoch, known[i].Offset, newEpoch())
+	}
+	if err := s.do(ctx, calls...); err != nil {
+		return nil, err
+	}
+	tops := make([]store.Position, len(calls))
+	for i, c := range calls {
+		reply, err := c.cmd.Slice()
+		switch {
+		case err != nil || len(reply) != 0 && len(reply) != 2:
+			return nil, unexpected("renew", c.cmd.Val())
+		case len(reply) == 2:
+			epoch, _ := reply[0].(string)
+			offset, _ := reply[1].(int64)
+			tops[i] = store.Position{Epoch: epoch, Offset: uint64(offset)}
+		}
+	}
+	return tops, nil
+}
+
+// Tops implements [store.Log].
+func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	tops := make([]store.Position, len(channels))
+	if len(channels) == 0 {
+		return tops, nil
+	}
+	known := make([]store.Position, len(channels))
+	for i, name := range channels {
+		known[i] = s.known.get(name)
+	}
+	each := 500
+	if s.cluster != nil {
+		each = 1 // keys of one script have to be in one slot
+	}
+	var calls []*call
+	for names := range slices.Chunk(channels, each) {
+		keys := make([]string, len(names))
+		for i, name := range names {
+			keys[i] = s.keys.top(name)
+		}
+		calls = append(calls, newCall(topsScript, keys))
+	}
+	if err := s.do(ctx, calls...); err != nil {
+		return nil, s.explain(ctx, fmt.Sprintf("read the tops of %d channels", len(channels)), err)
+	}
+	for i, c := range calls {
+		lines, err := c.cmd.Slice()
+		if err != nil || len(lines) != len(c.keys) {
+			return nil, unexpected("tops", c.cmd.Val())
+		}
+		for n, line := range lines {
+			text, ok := line.(string)
+			if !ok {
+				continue // absent
+			}
+			// epoch, the epoch that the log was born with, offset, …
+			fields := strings.Fields(text)
+			if len(fields) != 7 {
+				return nil, fmt.Errorf("redisstore: the key %q has a text that this library has not written", c.keys[n])
+			}
+			offset, err := strconv.ParseUint(fields[2], 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("redisstore: the key %q has a text that this library has not written", c.keys[n])
+			}
+			tops[i*each+n] = store.Position{Epoch: fields[0], Offset: offset}
+		}
+	}
+	var at []int
+	var names []string
+	var had []store.Position
+	for i, top := range tops {
+		if lost(known[i], top) {
+			at, names, had = append(at, i), append(names, channels[i]), append(had, known[i])
+		}
+	}
+	if len(names) > 0 {
+		renewed, err := s.renew(ctx, names, had)
+		if err != nil {
+			return nil, s.explain(ctx, fmt.Sprintf("give %d logs that lost messages another epoch", len(names)), err)
+		}
+		for i, top := range renewed {
+			tops[at[i]] = top
+		}
+	}
+	for i, top := range tops {
+		s.known.note(channels[i], top)
+	}
+	return tops, nil
+}
+
+// page is a store.Page whose entries are immutable, so that many may share it.
+type page struct {
+	store.Page
+	entries []entry
+}
+
+type entry struct {
+	offset       uint64
+	time         int64 // in milliseconds since 1970
+	header, body string
+}
+
+func (p *page) open() store.Page {
+	out := p.Page
+	if len(p.entries) > 0 {
+		out.Entries = make([]store.Entry, len(p.entries))
+	}
+	for i, e := range p.entries {
+		out.Entries[i] = store.Entry{Offset: e.offset, Time: time.UnixMilli(e.time).UTC(), Header: e.header, Body: json.RawMessage(e.body)}
+	}
+	return out
+}
+
+const (
+	// maxOffset is the last one that a script can count with. It is not
+	// reached in this universe.
+	maxOffset = 1<<53 - 1
+	// rereads bounds how often a read begins anew since the log's beginning
+	// was trimmed away in the middle of it.
+	rereads = 5
+)
+
+// read reads a part of a log: in one step unless it is long.
+func (s *Store) read(ctx context.Context, p part) (*page, error) {
+	var found *page
+	for range rereads {
+		var whole bool
+		var err error
+		found, whole, err = s.readSteps(ctx, p)
+		if err != nil || whole {
+			return found, err
+		}
+	}
+	return found, nil // less than was asked for
+}
+
+// readSteps returns false where the log changed so much between two steps that
+// the page has less than it should.
+func (s *Store) readSteps(ctx context.Context, p part) (*page, bool, error) {
+	q := p.query
+	left := part{p.channel, q}
+	if q.Before == 0 {
+		left.query.Before = maxOffset
+	}
+	left.query.Before = min(left.query.Before, maxOffset)
+	left.query.After = min(q.After, maxOffset)
+	left.query.Limit = max(q.Limit, 0)
+	if q.MaxBytes <= 0 {
+		left.query.MaxBytes = math.MaxInt64
+	}
+	all := &page{}
+	for step := 0; ; step++ {
+		got, more, err := s.readStep(ctx, left, step == 0)
+		if err != nil {
+			return nil, false, err
+		}
+		switch {
+		case step == 0:
+			all.Page = got.Page
+		case got.Top.Epoch != all.Top.Epoch, len(got.entries) == 0 && more:
+			return all, false, nil
+		case !q.Newest && got.First > left.query.After+1, q.Newest && got.First > all.First && got.First >= left.query.Before:
+			return all, false, nil // trimmed between the steps
+		case q.Newest:
+			all.First = max(all.First, got.First) // what was read is behind it
+		}
+		all.entries = append(all.entries, got.entries...)
+		if !more {
+			break
+		}
+		for _, e := range got.entries {
+			left.query.Limit--
+			left.query.MaxBytes -= len(e.header) + len(e.body)
+		}
+		last := all.entries[len(all.entries)-1].offset
+		if q.Newest {
+			left.query.Before = last
+		} else {
+			left.query.After = last
+			left.query.Before = min(left.query.Before, all.Top.Offset+1)
+		}
+	}
+	if q.Newest {
+		slices.Reverse(all.entries)
+	}
+	return all, true, nil
+}
+
+// readStep runs the script once. It returns true where it has more.
+func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, error) {
+	q := p.query
+	c := newCall(rangeScript, []string{s.keys.log(p.channel), s.keys.top(p.channel)},
+		q.After, q.Before, q.Limit, q.MaxBytes, flag(q.Newest), flag(first))
+	c.ctx = ctx
+	s.send(ctx, []*call{c})
+	reply, err := c.cmd.Slice()
+	if err == redis.Nil {
+		return &page{}, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if len(reply) == 0 {
+		return &page{}, false, nil
+	}
+	if len(reply) < 4 {
+		return nil, false, unexpected("read", reply)
+	}
+	epoch, _ := reply[0].(string)
+	top, _ := reply[1].(int64)
+	from, _ := reply[2].(int64)
+	more, _ := reply[3].(int64)
+	got := &page{Page: store.Page{Top: store.Position{Epoch: epoch, Offset: uint64(top)}, First: uint64(from)}}
+	for _, item := range reply[4:] {
+		e, ok := parseEntry(item)
+		if !ok {
+			return nil, false, unexpected("read", item)
+		}
+		got.entries = append(got.entries, e)
+	}
+	return got, more == 1, nil
+}
+
+// parseEntry reads what XRANGE gives: the id, which is "offset-milliseconds",
+// and "header", its text, "body", its text.
+func parseEntry(item any) (entry, bool) {
+	pair, _ := item.([]any)
+	if len(pair) != 2 {
+		return entry{}, false
+	}
+	id, _ := pair[0].(string)
+	fields, _ := pair[1].([]any)
+	if len(fields) != 4 {
+		return entry{}, false
+	}
+	offset, ms, _ := strings.Cut(id, "-")
+	var e entry
+	var errOffset, errTime error
+	e.offset, errOffset = strconv.ParseUint(offset, 10, 64)
+	e.time, errTime = strconv.ParseInt(ms, 10, 64)
+	header, ok1 := fields[1].(string)
+	body, ok2 := fields[3].(string)
+	e.header, e.body = header, body
+	return e, errOffset == nil && errTime == nil && ok1 && ok2
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

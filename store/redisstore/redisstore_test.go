@@ -1,0 +1,49 @@
+package redisstore_test
+
+import (
+	"flag"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/channels-go/channels/store"
+	"github.com/channels-go/channels/store/redisstore"
+	"github.com/channels-go/channels/store/redisstore/redistest"
+	"github.com/channels-go/channels/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	// What storetest checks waits more than it works.
+	if err := flag.Set("test.parallel", "24"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func open(t testing.TB, c redis.UniversalClient) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.New(c, redisstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestStoreOnOneServer(t *testing.T) {
+	t.Parallel()
+	c := redistest.Start(t).Client()
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, c) })
+}
+
+func TestStoreOnCluster(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3, false).Client()
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, c) })
+}
+
+func TestStoreBehindSentinel(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartSentinel(t).Client()
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, c) })
+}

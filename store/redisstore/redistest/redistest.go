@@ -1,0 +1,330 @@
+// Package redistest starts redis-server processes for tests, on free ports of
+// the loopback interface, and ends them with the test; on Linux, too, where the
+// test binary is killed. It needs redis-server and redis-cli in the PATH;
+// nothing else that runs on the machine is touched.
+package redistest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// patience is how long a server may take to start or to find its peers.
+const patience = 30 * time.Second
+
+// Server is one redis-server process.
+type Server struct {
+	Addr string
+	Port int
+
+	t    testing.TB
+	dir  string
+	args []string
+	mu   sync.Mutex // guards the fields below
+	cmd  *exec.Cmd
+	out  *bytes.Buffer
+	done chan struct{} // closed when the process has ended
+}
+
+// Start starts a server and waits until it answers. It keeps nothing on disk
+// unless args say so ("--appendonly", "yes").
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	s := New(t, args...)
+	s.Start()
+	return s
+}
+
+// New prepares a server that does not run yet.
+func New(t testing.TB, args ...string) *Server {
+	t.Helper()
+	port := FreePort(t)
+	s := &Server{Addr: "127.0.0.1:" + strconv.Itoa(port), Port: port, t: t, dir: t.TempDir()}
+	s.args = append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--repl-diskless-sync-delay", "0"}, args...)
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Start starts the process, after New or after Kill. What was on disk is read.
+func (s *Server) Start() {
+	s.t.Helper()
+	s.run(append([]string{"redis-server"}, s.args...))
+	s.WaitReady()
+}
+
+func (s *Server) run(argv []string) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cmd, out, started, done := exec.Command(argv[0], argv[1:]...), &bytes.Buffer{}, make(chan error), make(chan struct{})
+	cmd.Stdout, cmd.Stderr = out, out
+	go func() { // ends with the process
+		defer close(done)
+		// The process ends with the thread that has started it, so that none
+		// is left where the test binary panics or is killed.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		endWithThread(cmd)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait()
+		}
+	}()
+	require.NoError(s.t, <-started, "redis-server has to be installed; .ci/setup does it")
+	s.cmd, s.out, s.done = cmd, out, done
+}
+
+// WaitReady waits until the server answers and has loaded its data.
+func (s *Server) WaitReady() {
+	s.t.Helper()
+	Eventually(s.t, "redis-server answers", func() bool {
+		select {
+		case <-s.done:
+			require.FailNow(s.t, "redis-server has ended", "%s", s.out)
+		default:
+		}
+		out, err := s.try("PING")
+		return err == nil && strings.Contains(out, "PONG") || err == nil && strings.Contains(out, "NOAUTH")
+	})
+}
+
+// Kill ends the process at once, as a power cut would.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd != nil && s.cmd.Process != nil {
+		s.cmd.Process.Kill()
+		<-s.done
+	}
+	s.cmd = nil
+}
+
+// Signal sends a signal to the process.
+func (s *Server) Signal(sig os.Signal) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.NotNil(s.t, s.cmd, "the server does not run")
+	require.NoError(s.t, s.cmd.Process.Signal(sig))
+}
+
+// Do sends a command on a connection of its own, and returns what redis-cli
+// would print.
+func (s *Server) Do(args ...string) string {
+	s.t.Helper()
+	out, err := s.try(args...)
+	require.NoError(s.t, err)
+	return out
+}
+
+func (s *Server) try(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)}, args...)...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// Info returns one line of INFO.
+func (s *Server) Info(section, field string) string {
+	s.t.Helper()
+	for line := range strings.Lines(s.Do("INFO", section)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), field+":"); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// Client returns a client, which the test closes at its end.
+func (s *Server) Client(change ...func(*redis.Options)) *redis.Client {
+	o := &redis.Options{Addr: s.Addr}
+	for _, f := range change {
+		f(o)
+	}
+	c := redis.NewClient(o)
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Cluster is a Redis Cluster.
+type Cluster struct {
+	Masters  []*Server
+	Replicas []*Server // one for each master, or none
+	t        testing.TB
+}
+
+// StartCluster starts masters that share all slots, each with a replica where
+// asked for, and waits until they agree.
+func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t}
+	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf", "--cluster-replica-validity-factor", "0"}, args...)
+	for range masters {
+		c.Masters = append(c.Masters, Start(t, args...))
+		if replicas {
+			c.Replicas = append(c.Replicas, Start(t, args...))
+		}
+	}
+	for i, s := range c.Masters {
+		s.Do("CONFIG", "SET", "cluster-announce-ip", "127.0.0.1")
+		s.Do("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
+		s.Do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(16384*i/masters), strconv.Itoa(16384*(i+1)/masters-1))
+	}
+	for _, s := range append(append([]*Server{}, c.Masters[1:]...), c.Replicas...) {
+		s.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Masters[0].Port))
+	}
+	all := append(append([]*Server{}, c.Masters...), c.Replicas...)
+	Eventually(t, "the cluster's servers know each other", func() bool {
+		for _, s := range all {
+			if !strings.Contains(s.Do("CLUSTER", "INFO"), fmt.Sprintf("cluster_known_nodes:%d\r", len(all))) {
+				return false
+			}
+		}
+		return true
+	})
+	for i, r := range c.Replicas {
+		Eventually(t, "a replica follows its master", func() bool {
+			return r.Do("CLUSTER", "REPLICATE", c.Masters[i].Do("CLUSTER", "MYID")) == "OK"
+		})
+	}
+	Eventually(t, "the cluster is up", func() bool {
+		for _, s := range all {
+			if !strings.Contains(s.Do("CLUSTER", "INFO"), "cluster_state:ok") {
+				return false
+			}
+		}
+		for _, r := range c.Replicas {
+			if r.Info("replication", "master_link_status") != "up" {
+				return false
+			}
+		}
+		return true
+	})
+	return c
+}
+
+// Client returns a client, which the test closes at its end.
+func (c *Cluster) Client(change ...func(*redis.ClusterOptions)) *redis.ClusterClient {
+	o := &redis.ClusterOptions{}
+	for _, s := range c.Masters {
+		o.Addrs = append(o.Addrs, s.Addr)
+	}
+	for _, s := range c.Replicas {
+		o.Addrs = append(o.Addrs, s.Addr)
+	}
+	for _, f := range change {
+		f(o)
+	}
+	client := redis.NewClusterClient(o)
+	c.t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// Sentinel is a master with a replica, watched by three sentinels.
+type Sentinel struct {
+	Master, Replica *Server
+	Sentinels       []*Server
+	t               testing.TB
+}
+
+// StartSentinel starts a master, its replica and three sentinels, and waits
+// until they know each other.
+func StartSentinel(t testing.TB, args ...string) *Sentinel {
+	t.Helper()
+	s := &Sentinel{t: t, Master: Start(t, args...)}
+	s.Replica = Start(t, append([]string{"--replicaof", "127.0.0.1 " + strconv.Itoa(s.Master.Port)}, args...)...)
+	for range 3 {
+		w := New(t)
+		conf := filepath.Join(w.dir, "sentinel.conf")
+		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d 2\nsentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n", w.Port, w.dir, s.Master.Port)
+		require.NoError(t, os.WriteFile(conf, []byte(text), 0o600))
+		w.run([]string{"redis-server", conf, "--sentinel"})
+		w.WaitReady()
+		s.Sentinels = append(s.Sentinels, w)
+	}
+	Eventually(t, "the sentinels know each other", func() bool {
+		for _, w := range s.Sentinels {
+			out := w.Do("SENTINEL", "CKQUORUM", "main")
+			peers := w.Do("INFO", "sentinel")
+			if !strings.HasPrefix(out, "OK 3") || !strings.Contains(peers, "slaves=1,sentinels=3") {
+				return false
+			}
+		}
+		return s.Replica.Info("replication", "master_link_status") == "up"
+	})
+	return s
+}
+
+// Client returns a client, which the test closes at its end.
+func (s *Sentinel) Client() *redis.Client {
+	o := &redis.FailoverOptions{MasterName: "main"}
+	for _, w := range s.Sentinels {
+		o.SentinelAddrs = append(o.SentinelAddrs, w.Addr)
+	}
+	c := redis.NewFailoverClient(o)
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// The ports that are given: below those that the system takes for outgoing
+// connections (32768 and up on Linux), which would otherwise take one while its
+// server is down. The bus port of a Cluster, 10000 above, is so, too.
+const firstPort, nPorts = 11000, 11000
+
+var ports struct {
+	sync.Mutex
+	next int // of nPorts, in turn; 0: none was given yet
+}
+
+// FreePort returns a port that was free just now, as was its bus port.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	ports.Lock()
+	defer ports.Unlock()
+	if ports.next == 0 {
+		ports.next = rand.IntN(nPorts) // the tests of other packages look, too
+	}
+	for range nPorts {
+		ports.next++
+		if port := firstPort + ports.next%nPorts; free(port) && free(port+10000) {
+			return port
+		}
+	}
+	require.FailNow(t, "there is no free port")
+	return 0
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}
+
+// Eventually asks until what it asks for is so.
+func Eventually(t testing.TB, what string, ask func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ask(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			require.FailNow(t, "not within "+patience.String()+": "+what)
+		}
+	}
+}

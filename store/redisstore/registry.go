@@ -1,0 +1,347 @@
+package redisstore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels/store"
+)
+
+// scriptItems bounds how many channels or members one run of a script takes,
+// so that it holds up the server for a few milliseconds at the most.
+const scriptItems = 1000
+
+// deadAfter is how long a replica's keys live after its last report.
+var deadAfter = store.DeadAfter.Milliseconds()
+
+// Report implements [store.Registry]. It is one pipeline. Up to 1000 counts
+// and members are recorded in one step, and so is all of a Full report; a
+// longer one that is not Full is recorded in steps of 1000, and where Report
+// fails some of them may have been.
+func (s *Store) Report(ctx context.Context, r store.Report) (known bool, err error) {
+	if err := s.enter(ctx); err != nil {
+		return false, err
+	}
+	calls := s.reportCalls(r)
+	at := len(calls) - 1 // the call that answers
+	if !r.Full {
+		at = 0
+	}
+	answer := calls[at]
+	calls = append(calls, newCall(beatScript, []string{s.keys.nodes()}, r.Node.ID))
+	if err := s.do(ctx, calls...); err != nil {
+		return false, s.explain(ctx, fmt.Sprintf("report of replica %q", r.Node.ID), err)
+	}
+	n, err := answer.cmd.Int64()
+	if err != nil {
+		return false, unexpected("report", answer.cmd.Val())
+	}
+	return n == 1, nil
+}
+
+func (s *Store) reportCalls(r store.Report) []*call {
+	counts := latest(r.Channels, func(c store.Count) string { return c.Channel })
+	var members []store.PresenceChange
+	if r.Full {
+		members = latest(r.Members, func(c store.PresenceChange) string { return place(c.Channel, c.Member.ID) })
+		members = slices.DeleteFunc(members, func(c store.PresenceChange) bool { return c.Left })
+		counts = slices.DeleteFunc(counts, isZero)
+	}
+	id, keys := rand.Text(), s.keys.replica(r.Node.ID)
+	report := func(keys []string, channels, members, n int) *call {
+		return newCall(reportScript, keys, deadAfter, id, r.Node.Started.UnixMilli(), string(r.Node.Info), flag(r.Full), channels, members, n)
+	}
+	switch {
+	case len(counts)+len(members) <= scriptItems:
+		c := report(keys, 0, 0, len(counts))
+		c.args = appendCounts(c.args, counts)
+		c.args = appendMembers(c.args, members)
+		return []*call{c}
+	case !r.Full:
+		var calls []*call
+		for part := range slices.Chunk(counts, scriptItems) {
+			c := report(keys, 0, 0, len(part))
+			c.args = appendCounts(c.args, part)
+			calls = append(calls, c)
+		}
+		return calls
+	}
+	// Everything, and it is much: it is staged first and then put in place.
+	staged := make([]string, 4)
+	for i, key := range keys[1:] {
+		staged[i] = key + ":" + id
+	}
+	var calls []*call
+	for part := range slices.Chunk(counts, scriptItems) {
+		calls = append(calls, newCall(stageScript, staged[:2], appendCounts([]any{deadAfter}, part)...))
+	}
+	for part := range slices.Chunk(members, scriptItems) {
+		calls = append(calls, newCall(stageScript, staged[2:], appendMembers([]any{deadAfter}, part)...))
+	}
+	return append(calls, report(append(keys, staged...), len(counts), len(members), 0))
+}
+
+// latest leaves of several items with the same key the last one.
+func latest[T any](items []T, key func(T) string) []T {
+	at := make(map[string]int, len(items))
+	out := make([]T, 0, len(items))
+	for _, item := range items {
+		k := key(item)
+		if i, ok := at[k]; ok {
+			out[i] = item
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, item)
+	}
+	return out
+}
+
+func isZero(c store.Count) bool { return c.Subscribers == 0 && c.Publishes == 0 }
+
+// appendCounts adds pairs of a channel and its numbers, "" where they are zero.
+func appendCounts(args []any, counts []store.Count) []any {
+	for _, c := range counts {
+		numbers := ""
+		if !isZero(c) {
+			numbers = strconv.Itoa(c.Subscribers) + " " + strconv.Itoa(c.Publishes)
+		}
+		args = append(args, c.Channel, numbers)
+	}
+	return args
+}
+
+// appendMembers adds pairs of a member's place and what is known of it.
+func appendMembers(args []any, members []store.PresenceChange) []any {
+	for _, c := range members {
+		args = append(args, place(c.Channel, c.Member.ID), packMember(c.Member))
+	}
+	return args
+}
+
+// addCount adds what appendCounts wrote.
+func addCount(sum *store.Count, numbers string) error {
+	subscribers, publishes, _ := strings.Cut(numbers, " ")
+	n, err := strconv.Atoi(subscribers)
+	m, err2 := strconv.Atoi(publishes)
+	if err != nil || err2 != nil {
+		return fmt.Errorf("redisstore: the numbers of channel %q are %q, which this library has not written", sum.Channel, numbers)
+	}
+	sum.Subscribers += n
+	sum.Publishes += m
+	return nil
+}
+
+// Forget implements [store.Registry].
+func (s *Store) Forget(ctx context.Context, node string) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	err := s.do(ctx, newCall(forgetScript, s.keys.replica(node)), newCall(unlistScript, []string{s.keys.nodes()}, node))
+	if err != nil {
+		return s.explain(ctx, fmt.Sprintf("forget replica %q", node), err)
+	}
+	return nil
+}
+
+// listed returns the replicas that reported within the last 12 s, by the list.
+// Whether one is alive, its own keys say: they live for [store.DeadAfter].
+func (s *Store) listed(ctx context.Context) ([]string, error) {
+	c := newCall(nodesScript, []string{s.keys.nodes()}, int(store.DeadAfter/time.Second)+2)
+	if err := s.do(ctx, c); err != nil {
+		return nil, err
+	}
+	return c.cmd.StringSlice()
+}
+
+// ask runs a script for each replica, all in one round trip after the one that
+// lists them.
+func (s *Store) ask(ctx context.Context, one func(node string) *call) ([]*call, error) {
+	nodes, err := s.listed(ctx)
+	if err != nil || len(nodes) == 0 {
+		return nil, err
+	}
+	calls := make([]*call, len(nodes))
+	for i, node := range nodes {
+		calls[i] = one(node)
+	}
+	return calls, s.do(ctx, calls...)
+}
+
+// Nodes implements [store.Registry].
+func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	var ids []string
+	calls, err := s.ask(ctx, func(node string) *call {
+		ids = append(ids, node)
+		return newCall(nodeScript, []string{s.keys.node(node)})
+	})
+	if err != nil {
+		return nil, s.explain(ctx, "list the replicas", err)
+	}
+	nodes := make([]store.Node, 0, len(calls))
+	for i, c := range calls {
+		fields, err := c.cmd.Slice()
+		if err != nil || len(fields) != 3 {
+			return nil, unexpected("nodes", c.cmd.Val())
+		}
+		started, ok := fields[0].(string)
+		if !ok {
+			continue // dead
+		}
+		info, _ := fields[1].(string)
+		seen, _ := fields[2].(string)
+		n := store.Node{ID: ids[i], Started: parseMillis(started), Seen: parseMillis(seen)}
+		if info != "" {
+			n.Info = json.RawMessage(info)
+		}
+		nodes = append(nodes, n)
+	}
+	slices.SortFunc(nodes, func(a, b store.Node) int { return strings.Compare(a.ID, b.ID) })
+	return nodes, nil
+}
+
+func parseMillis(s string) time.Time {
+	ms, _ := strconv.ParseInt(s, 10, 64)
+	return time.UnixMilli(ms).UTC()
+}
+
+// Channels implements [store.Registry]. For each 1000 of limit it takes two
+// round trips, and each replica sends no more than that many.
+func (s *Store) Channels(ctx context.Context, prefix, after string, limit int) ([]store.Count, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	var all []store.Count
+	for len(all) < limit {
+		n := min(limit-len(all), scriptItems)
+		page, err := s.channels(ctx, prefix, after, n)
+		if err != nil {
+			return nil, s.explain(ctx, "list the channels", err)
+		}
+		all = append(all, page...)
+		if len(page) < n {
+			break
+		}
+		after = page[n-1].Channel
+	}
+	return all, nil
+}
+
+func (s *Store) channels(ctx context.Context, prefix, after string, limit int) ([]store.Count, error) {
+	from, to := between(prefix, after)
+	calls, err := s.ask(ctx, func(node string) *call {
+		return newCall(pageScript, []string{s.keys.names(node), s.keys.counts(node)}, from, to, limit, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	// A name among the first of the sum is among the first of each replica
+	// that has it.
+	sums := make(map[string]*store.Count)
+	for _, c := range calls {
+		_, err := eachOf(c.cmd, func(name, numbers string) error {
+			sum := sums[name]
+			if sum == nil {
+				sum = &store.Count{Channel: name}
+				sums[name] = sum
+			}
+			return addCount(sum, numbers)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	page := make([]store.Count, 0, len(sums))
+	for _, sum := range sums {
+		page = append(page, *sum)
+	}
+	slices.SortFunc(page, func(a, b store.Count) int { return cmp.Compare(a.Channel, b.Channel) })
+	return page[:min(limit, len(page))], nil
+}
+
+// between returns the bounds of the names that begin with prefix and are
+// greater than after, as ZRANGEBYLEX takes them.
+func between(prefix, after string) (from, to string) {
+	from, to = "-", "+"
+	if prefix != "" {
+		from = "[" + prefix
+		if end := successor(prefix); end != "" {
+			to = "(" + end
+		}
+	}
+	if after != "" && after >= prefix {
+		from = "(" + after
+	}
+	return from, to
+}
+
+// successor is the least text that is greater than all that begin with s; ""
+// where there is none.
+func successor(s string) string {
+	b := bytes.TrimRight([]byte(s), "\xff")
+	if len(b) == 0 {
+		return ""
+	}
+	b[len(b)-1]++
+	return string(b)
+}
+
+// eachOf reads what the page script answers, and returns its count.
+func eachOf(cmd *redis.Cmd, f func(name, value string) error) (total int64, err error) {
+	reply, err := cmd.Slice()
+	if err != nil || len(reply) != 3 {
+		return 0, unexpected("page", cmd.Val())
+	}
+	total, _ = reply[0].(int64)
+	names, _ := reply[1].([]any)
+	values, _ := reply[2].([]any)
+	for i, name := range names {
+		if i >= len(values) {
+			break
+		}
+		n, _ := name.(string)
+		v, ok := values[i].(string)
+		if !ok {
+			continue // its hash was evicted; the next report is told so
+		}
+		if err := f(n, v); err != nil {
+			return 0, err
+		}
+	}
+	return total, nil
+}
+
+// Channel implements [store.Registry].
+func (s *Store) Channel(ctx context.Context, name string) (store.Count, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Count{}, err
+	}
+	sum := store.Count{Channel: name}
+	calls, err := s.ask(ctx, func(node string) *call {
+		return newCall(countScript, []string{s.keys.counts(node)}, name)
+	})
+	if err != nil {
+		return store.Count{}, s.explain(ctx, fmt.Sprintf("read the numbers of %q", name), err)
+	}
+	for _, c := range calls {
+		if numbers, ok := c.cmd.Val().(string); ok {
+			if err := addCount(&sum, numbers); err != nil {
+				return store.Count{}, err
+			}
+		}
+	}
+	return sum, nil
+}

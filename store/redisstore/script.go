@@ -1,0 +1,226 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/sha1"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua
+var lua embed.FS
+
+// script is a Lua program that Redis runs as one step. Redis remembers it by
+// its SHA-1 until it is restarted.
+type script struct{ text, sha string }
+
+func load(name string) *script {
+	text, err := lua.ReadFile("lua/" + name + ".lua")
+	if err != nil {
+		panic(err) // not in the binary: no test would pass
+	}
+	sum := sha1.Sum(text)
+	return &script{string(text), hex.EncodeToString(sum[:])}
+}
+
+var (
+	appendScript   = load("append")
+	rangeScript    = load("range")
+	topsScript     = load("tops")
+	renewScript    = load("renew")
+	reportScript   = load("report")
+	stageScript    = load("stage")
+	presenceScript = load("presence")
+	beatScript     = load("beat")
+	nodesScript    = load("nodes")
+	nodeScript     = load("node")
+	forgetScript   = load("forget")
+	unlistScript   = load("unlist")
+	countScript    = load("count")
+	pageScript     = load("page")
+)
+
+// call is one run of a script. Reads are scripts too, since a Cluster client
+// may send plain reads to replicas, which can be behind.
+type call struct {
+	script *script
+	keys   []string
+	args   []any
+	once   bool // running it a second time does harm
+
+	ctx  context.Context // of who waits for it: it is not repeated for nobody
+	done chan struct{}   // where there is one, closed when cmd has the outcome
+
+	cmd *redis.Cmd // of the last attempt
+}
+
+func newCall(s *script, keys []string, args ...any) *call {
+	return &call{script: s, keys: keys, args: args}
+}
+
+// once is a command that go-redis must not repeat by itself.
+type once struct{ *redis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+// command makes the next attempt's command.
+func (c *call) command(ctx context.Context, whole bool) redis.Cmder {
+	args := make([]any, 0, 3+len(c.keys)+len(c.args))
+	if whole {
+		args = append(args, "eval", c.script.text, len(c.keys))
+	} else {
+		args = append(args, "evalsha", c.script.sha, len(c.keys))
+	}
+	for _, key := range c.keys {
+		args = append(args, key)
+	}
+	args = append(args, c.args...)
+	c.cmd = redis.NewCmd(ctx, args...)
+	return once{c.cmd}
+}
+
+// retryWaits are the pauses before a call that Redis refused for the moment is
+// sent again.
+var retryWaits = []time.Duration{10 * time.Millisecond, 40 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}
+
+// send runs calls in one pipeline, in order where they have one server, and
+// again what Redis has not done but might do now. It leaves the outcome of
+// each in its cmd.
+func (s *Store) send(ctx context.Context, calls []*call) {
+	defer func() { finish(calls...) }() // those that are still to be done then
+	whole := false                      // the server doesn't know a script
+	for attempt := 0; ; {
+		s.pipeline(ctx, calls, whole)
+		var again []*call
+		unknown := false
+		for _, c := range calls {
+			switch err := c.cmd.Err(); {
+			case err == nil:
+				finish(c)
+			case !whole && strings.HasPrefix(err.Error(), "NOSCRIPT"):
+				unknown = true
+				again = append(again, c)
+			case (notDone(err) || !c.once && broken(err)) && c.ctx.Err() == nil:
+				again = append(again, c)
+			default:
+				finish(c)
+			}
+		}
+		calls, whole = again, unknown
+		if len(again) == 0 {
+			return
+		}
+		if unknown {
+			continue
+		}
+		if attempt == len(retryWaits) {
+			return
+		}
+		if s.cluster != nil {
+			s.cluster.ReloadState(ctx) // it may have another master
+		}
+		t := time.NewTimer(retryWaits[attempt])
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		attempt++
+	}
+}
+
+func finish(calls ...*call) {
+	for _, c := range calls {
+		if c.done != nil {
+			close(c.done)
+		}
+	}
+}
+
+func (s *Store) pipeline(ctx context.Context, calls []*call, whole bool) {
+	if len(calls) == 1 {
+		cmd := calls[0].command(ctx, whole)
+		if err := s.client.Process(ctx, cmd); err != nil && calls[0].cmd.Err() == nil {
+			calls[0].cmd.SetErr(err)
+		}
+		return
+	}
+	p := s.client.Pipeline()
+	for _, c := range calls {
+		p.Process(ctx, c.command(ctx, whole)) // only queues it
+	}
+	if _, err := p.Exec(ctx); err != nil && !isReply(err) {
+		for _, c := range calls {
+			if c.cmd.Err() == nil && c.cmd.Val() == nil {
+				c.cmd.SetErr(err)
+			}
+		}
+	}
+}
+
+// do runs calls that may be repeated, and returns the first error. It returns
+// when ctx ends, also where Redis hangs: go-redis bounds a read by its own
+// timeout only, as long as its ContextTimeoutEnabled is not set.
+func (s *Store) do(ctx context.Context, calls ...*call) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, c := range calls {
+		c.ctx = ctx
+	}
+	done := make(chan struct{})
+	ok := s.goes(func() {
+		defer close(done)
+		stop := context.AfterFunc(s.ctx, cancel)
+		defer stop()
+		s.send(ctx, calls)
+	})
+	if !ok {
+		return context.Canceled // explain says that it is closed
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	for _, c := range calls {
+		if err := c.cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isReply says whether err is an answer of Redis.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// refusals are the answers of a server that has done nothing, and may do it a
+// moment later or on another server.
+var refusals = []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "MOVED", "ASK", "BUSY", "NOREPLICAS"}
+
+// notDone says whether err is proof that the command had no effect, and may
+// have one if it is repeated.
+func notDone(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return true
+	}
+	return isReply(err) && (slices.Contains(refusals, codeOf(err)) || strings.HasPrefix(err.Error(), "ERR max number of clients"))
+}
+
+// broken says whether err leaves open what happened, and may go away.
+func broken(err error) bool {
+	return !isReply(err) && !errors.Is(err, redis.ErrClosed) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
