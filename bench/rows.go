@@ -37,7 +37,7 @@ var rows = []row{
 	{"redis-resume", redisResume},
 	{"redis-list", redisList},
 	{"redis-commands", redisCommands},
-	{"redis-memory", redisMemory},
+	{"redis-costs", redisCosts},
 }
 
 func rowNames() string {
