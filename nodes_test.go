@@ -227,7 +227,6 @@ func TestAMeshThatSaysWhatIsWrong(t *testing.T) {
 		meshes[0].err.Store(&broken)
 		time.Sleep(13 * time.Second)
 		require.Equal(t, "red: canary lost: mesh", r.status(0, "r0"))
-		broken = nil
 		meshes[0].err.Store(nil)
 		time.Sleep(4 * time.Second)
 		require.Equal(t, "green", r.status(0, "r0"))
@@ -293,7 +292,7 @@ func TestYellowReasons(t *testing.T) {
 		inBubble(t, 2, history, func(r *replicas) {
 			s := r.subscribe(1, "c", nil)
 			defer s.close()
-			time.Sleep(4500 * time.Millisecond)
+			time.Sleep(4700 * time.Millisecond)
 			r.net.Cut("r0", "r1") // which nobody tells r1
 			r.publish(0, "c", 1)
 			time.Sleep(3 * time.Second)
@@ -405,16 +404,9 @@ func logInto(log *logBuffer) func(int, *channels.Options) {
 func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 	log := &logBuffer{}
 	inBubble(t, 1, nil, func(r *replicas) {
-		start := func() *channels.Hub {
-			time.Sleep(time.Second) // Started is another
-			other := meshtest.NewNetwork(1).Join("r0")
-			o := channels.Options{Node: "r0", Store: r.store, Mesh: other, Logger: quiet}
-			hub, err := channels.New(o)
-			require.NoError(t, err)
-			return hub
-		}
 		time.Sleep(5 * time.Second)
-		twin := start()
+		twin, err := channels.New(channels.Options{Node: "r0", Store: r.store, Mesh: meshtest.NewNetwork(1).Join("r0"), Logger: quiet})
+		require.NoError(t, err)
 		time.Sleep(30 * time.Second)
 		require.Equal(t, 1, strings.Count(log.String(), "the same Options.Node"), log.String())
 		require.NoError(t, twin.Shutdown(context.Background()))

@@ -34,7 +34,8 @@ type Case struct {
 // Run checks all [Cases] in parallel subtests, each with a Store that open
 // made for it, which Run closes; so open is called by many goroutines. It
 // takes a bit longer than [store.DeadAfter]. A case that hangs for a minute ends the test binary with
-// a dump of all goroutines.
+// a dump of all goroutines. One thing is not checked, because it takes a
+// minute: that Nodes forgets a replica after [store.ForgottenAfter].
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) {
