@@ -35,11 +35,14 @@ type listener struct {
 	served sync.WaitGroup // serve's goroutines
 }
 
+func newListener(ln net.Listener, config *tls.Config, log *slog.Logger, refused *atomic.Int64) *listener {
+	return &listener{Listener: ln, log: log, tls: config, refused: refused, conns: make(map[net.Conn]bool)}
+}
+
 // serve calls handle for each connection until the listener is closed, or
 // returns why it cannot. handle calls shaken at the end of the handshake; when
 // it returns, the connection is closed.
 func (l *listener) serve(handle func(c net.Conn, shaken func()) error) error {
-	l.conns = make(map[net.Conn]bool)
 	var pause time.Duration
 	for {
 		c, err := l.Accept()
@@ -57,29 +60,46 @@ func (l *listener) serve(handle func(c net.Conn, shaken func()) error) error {
 			continue
 		}
 		pause = 0
-		if !l.add(c) {
-			c.Close()
-			continue
-		}
-		l.served.Go(func() { // ends with the connection
-			defer l.remove(c)
-			conn := c
-			if l.tls != nil {
-				t := tls.Server(c, l.tls)
-				ctx, cancel := context.WithTimeout(context.Background(), shakeTimeout)
-				err := t.HandshakeContext(ctx)
-				cancel()
-				if err != nil {
-					l.refuse(c, err)
-					return
-				}
-				conn = t
-			}
-			if err := handle(conn, func() { l.endShaking(c) }); err != nil {
-				l.refuse(c, err)
-			}
-		})
+		l.start(c, handle)
 	}
+}
+
+// start handles a connection in a goroutine, which ends with the connection.
+func (l *listener) start(c net.Conn, handle func(c net.Conn, shaken func()) error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.conns) >= maxConns {
+		l.refused.Add(1)
+		c.Close()
+		return
+	}
+	if len(l.shaking) >= maxShaking {
+		l.shaking[0].Close() // its goroutine counts it
+		l.shaking = slices.Delete(l.shaking, 0, 1)
+	}
+	l.shaking = append(l.shaking, c)
+	l.conns[c] = true
+	l.served.Go(func() {
+		defer l.remove(c)
+		secured, err := l.secure(c)
+		if err == nil {
+			err = handle(secured, func() { l.endShaking(c) })
+		}
+		if err != nil {
+			l.refuse(c, err)
+		}
+	})
+}
+
+// secure does the handshake of TLS, where that is set.
+func (l *listener) secure(c net.Conn) (net.Conn, error) {
+	if l.tls == nil {
+		return c, nil
+	}
+	t := tls.Server(c, l.tls)
+	ctx, cancel := context.WithTimeout(context.Background(), shakeTimeout)
+	defer cancel()
+	return t, t.HandshakeContext(ctx)
 }
 
 // refuse counts a connection that was turned away. As anybody can cause it,
@@ -99,25 +119,6 @@ func (l *listener) isClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closed
-}
-
-func (l *listener) add(c net.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return false
-	}
-	if len(l.conns) >= maxConns {
-		l.refused.Add(1)
-		return false
-	}
-	if len(l.shaking) >= maxShaking {
-		l.shaking[0].Close() // its goroutine counts it
-		l.shaking = slices.Delete(l.shaking, 0, 1)
-	}
-	l.shaking = append(l.shaking, c)
-	l.conns[c] = true
-	return true
 }
 
 func (l *listener) endShaking(c net.Conn) {

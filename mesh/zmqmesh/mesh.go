@@ -101,8 +101,8 @@ func New(o Options) (*Mesh, error) {
 	m.everyone.Store(new([]*peer))
 	m.live.Store(new([]*link))
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.listener = &listener{Listener: ln, log: o.Logger, refused: &m.refused}
-	m.listener.tls, m.dialTLS = o.tlsConfigs()
+	listenTLS, dialTLS := o.tlsConfigs()
+	m.listener, m.dialTLS = newListener(ln, listenTLS, o.Logger, &m.refused), dialTLS
 	m.running.Go(m.listen)
 	m.running.Go(m.tick)
 	if o.DNS != "" {
