@@ -24,6 +24,7 @@ type config struct {
 	logLevel slog.Level
 	security security
 	redis    redisConfig
+	gateway  gatewayConfig
 
 	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
 }
@@ -70,6 +71,7 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	})
 	cfg.redis.flags(fs)
 	cfg.security.flags(fs)
+	cfg.gateway.flags(fs, &cfg.security)
 	if err := refuseSecrets(args); err != nil {
 		return cfg, err
 	}
@@ -100,6 +102,9 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	}
 	if err == nil {
 		err = cfg.redis.check(given["redis"])
+	}
+	if err == nil {
+		err = cfg.gateway.check(&cfg.security)
 	}
 	cfg.history.presence = cfg.presence
 	return cfg, err

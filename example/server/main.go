@@ -13,9 +13,12 @@
 //
 // It starts, too, while Redis is down: GET /readyz says when it is there.
 //
+// Programs that speak ZeroMQ read and publish where -zmq-pub, -zmq-pull and
+// -zmq-rep say.
+//
 // Every flag is also an environment variable: -addr is CHANNELS_ADDR. Secrets
-// come from files, or from CHANNELS_JWT_SECRET and CHANNELS_API_KEYS, and a
-// URL of Redis with a password from CHANNELS_REDIS. SIGTERM
+// come from files, or from CHANNELS_JWT_SECRET, CHANNELS_API_KEYS and
+// CHANNELS_ZMQ_TOKEN, and a URL of Redis with a password from CHANNELS_REDIS. SIGTERM
 // drains: clients are told to connect elsewhere, and the server exits with 0.
 package main
 
@@ -87,6 +90,10 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, hub.Shutdown(context.Background()))
 	}
+	programs, err := cfg.gateway.open(hub, cfg.security.zmqToken, log)
+	if err != nil {
+		return errors.Join(err, l.Close(), hub.Shutdown(context.Background()))
+	}
 	srv := &http.Server{
 		Handler:           around(hub.Handler()),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -109,6 +116,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if e := hub.Drain(end); e != nil {
 		log.Warn("drain", "err", e)
 	}
+	programs() // after the clients, and before the hub that it needs
 	if e := hub.Shutdown(end); e != nil {
 		log.Warn("shutdown", "err", e)
 	}

@@ -31,6 +31,7 @@ type security struct {
 	rates       middleware.RateLimitOptions
 	proxies     []netip.Prefix
 	logRequests bool
+	zmqToken    []byte // of the gateway; see gateway.go
 
 	failed error // why the last file could not be used; takeFailed returns it
 }
@@ -114,6 +115,7 @@ var secrets = []struct {
 }{
 	{"jwt-secret", "-jwt-secret-file", (*security).addJWTSecret},
 	{"api-keys", "-api-keys-file", (*security).addAPIKeys},
+	{"zmq-token", "-zmq-token-file", (*security).addZMQToken},
 }
 
 // refuseSecrets refuses a command line with a secret, and does not repeat it.
