@@ -241,7 +241,7 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	if err != nil {
 		return nil, fmt.Errorf("zmqmesh: %w", err)
 	}
-	e := &endpoint{listener: &listener{Listener: ln, log: g.log.With("socket", string(typ)), refused: &g.refused}, typ: typ, limits: l}
+	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), &g.refused), typ: typ, limits: l}
 	g.running.Go(func() { // ends with the listener
 		err := e.serve(func(c net.Conn, shaken func()) error {
 			conn, err := e.shake(c)
