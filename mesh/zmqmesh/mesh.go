@@ -22,7 +22,10 @@ import (
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
-var _ mesh.Discoverer = (*Mesh)(nil)
+var (
+	_ mesh.Discoverer    = (*Mesh)(nil)
+	_ mesh.AllSubscriber = (*Mesh)(nil)
+)
 
 // A Mesh is a [mesh.Discoverer]. All its methods may be called by many
 // goroutines at the same time.
@@ -59,6 +62,7 @@ type Mesh struct {
 	wishes   map[string]map[string]wish // by source
 	targets  map[string]*target         // by address
 	everyone atomic.Pointer[[]*peer]    // peers; changed under mu
+	overhear atomic.Pointer[[]*peer]    // those that want all channels; changed under mu
 	live     atomic.Pointer[[]*link]    // links; changed under mu
 
 	closed  atomic.Bool
@@ -100,6 +104,7 @@ func New(o Options) (*Mesh, error) {
 		m.address = reachable(ln.Addr())
 	}
 	m.everyone.Store(new([]*peer))
+	m.overhear.Store(new([]*peer))
 	m.live.Store(new([]*link))
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	listenTLS, dialTLS := o.tlsConfigs()
@@ -227,7 +232,7 @@ func (m *Mesh) addPeer(p *peer) bool {
 
 func (m *Mesh) removePeer(p *peer) {
 	for ch := range p.topics {
-		m.index.remove(ch, p)
+		m.leave(ch, p)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -235,6 +240,26 @@ func (m *Mesh) removePeer(p *peer) {
 		delete(m.peers, p.id)
 		m.setEveryoneLocked()
 	}
+}
+
+// leave takes a peer's subscription back.
+func (m *Mesh) leave(channel string, p *peer) {
+	if channel == "" {
+		m.setOverhearing(p, false)
+	} else {
+		m.index.remove(channel, p)
+	}
+}
+
+// setOverhearing says whether a peer wants all channels.
+func (m *Mesh) setOverhearing(p *peer, on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.DeleteFunc(slices.Clone(*m.overhear.Load()), func(other *peer) bool { return other == p })
+	if on {
+		all = append(all, p)
+	}
+	m.overhear.Store(&all)
 }
 
 func (m *Mesh) setEveryoneLocked() {
@@ -281,6 +306,12 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 		}
 	case p.Channel == "":
 		to = *m.everyone.Load()
+	default:
+		for _, peer := range *m.overhear.Load() {
+			if !slices.Contains(to, peer) {
+				to = append(to[:len(to):len(to)], peer)
+			}
+		}
 	}
 	if len(to) == 0 {
 		return nil
@@ -322,6 +353,25 @@ func (m *Mesh) Unsubscribe(channel string) error {
 		return err
 	}
 	m.unsubscribe(channel)
+	return nil
+}
+
+// SubscribeAll is Subscribe for all channels. UnsubscribeAll lets packets go
+// on coming for some seconds.
+func (m *Mesh) SubscribeAll() error {
+	if m.closed.Load() {
+		return mesh.ErrClosed
+	}
+	m.subscribe("")
+	return nil
+}
+
+// UnsubscribeAll ends SubscribeAll, and leaves what Subscribe asked for.
+func (m *Mesh) UnsubscribeAll() error {
+	if m.closed.Load() {
+		return mesh.ErrClosed
+	}
+	m.unsubscribe("")
 	return nil
 }
 
