@@ -26,7 +26,8 @@ import (
 	"github.com/channels-go/channels/store/redisstore"
 )
 
-// redisServer is a redis-server of the benchmark's own, alone on a processor.
+// redisServer is a redis-server of the benchmark's own, alone on a processor,
+// where it is started with no others that it may use.
 type redisServer struct {
 	cmd  *exec.Cmd
 	port string
@@ -34,7 +35,7 @@ type redisServer struct {
 	dir  string
 }
 
-func startRedis() (*redisServer, error) {
+func startRedis(cpus ...int) (*redisServer, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -46,10 +47,10 @@ func startRedis() (*redisServer, error) {
 		return nil, err
 	}
 	r.cmd = exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--dir", r.dir)
-	if runtime.NumCPU() > 1 {
+	if pinned() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if err := setAffinity(serverCPU); err != nil {
+		if err := setAffinity(append(cpus, serverCPU)...); err != nil {
 			return nil, err
 		}
 		defer setAffinity(clientCPU)
