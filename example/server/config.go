@@ -24,6 +24,7 @@ type config struct {
 	logLevel slog.Level
 	security security
 	redis    redisConfig
+	mesh     meshConfig
 
 	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
 }
@@ -34,7 +35,7 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	fs := flag.NewFlagSet("server", flag.ContinueOnError)
 	fs.SetOutput(out)
 	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
-	fs.StringVar(&cfg.node, "node", "", "this replica's `NAME`; random where empty")
+	fs.StringVar(&cfg.node, "node", "", "this replica's `NAME`, which no other may have: 1 to 64 of A-Z, a-z, 0-9, - _ and .; random where empty")
 	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep so many messages for so long, e.g. 'chat.*=1000,24h'; repeatable, the first that matches counts; in the environment separated by spaces")
 	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who comes and goes, e.g. 'chat.*' (all channels list who is there); repeatable, in the environment separated by spaces")
 	fs.Func("origin", "`ORIGIN` of other websites whose pages may connect, e.g. https://app.example.com; repeatable, in the environment separated by spaces", func(s string) error {
@@ -70,6 +71,7 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	})
 	cfg.redis.flags(fs)
 	cfg.security.flags(fs)
+	cfg.mesh.flags(fs, &cfg.security)
 	if err := refuseSecrets(args); err != nil {
 		return cfg, err
 	}
@@ -96,10 +98,13 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		}
 	})
 	if err == nil {
-		err = cfg.security.readSecrets(env)
+		err = readSecrets(&cfg, env)
 	}
 	if err == nil {
 		err = cfg.redis.check(given["redis"])
+	}
+	if err == nil {
+		err = cfg.mesh.check(cfg.redis.url != "", len(cfg.history.rules) > 0)
 	}
 	cfg.history.presence = cfg.presence
 	return cfg, err

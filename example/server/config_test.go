@@ -124,7 +124,8 @@ func TestConfigErrors(t *testing.T) {
 		_, err := parse([]string{"-h"}, lookup(nil), &out)
 		require.True(t, errors.Is(err, flag.ErrHelp))
 		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level", "-max-connections", "-max-connections-per-address", "-jwt-secret-file", "-jwt-public-key", "-jwt-issuer", "-jwt-audience", "-jwt-cookie", "-api-keys-file",
-			"-anonymous", "-rate-address", "-rate-user", "-rate-connection", "-trusted-proxy", "-log-requests"} {
+			"-anonymous", "-rate-address", "-rate-user", "-rate-connection", "-trusted-proxy", "-log-requests",
+			"-mesh", "-mesh-listen", "-mesh-advertise", "-mesh-peers", "-mesh-dns", "-mesh-key-file", "-mesh-cert", "-mesh-tls-key", "-mesh-ca", "-mesh-insecure"} {
 			require.Contains(t, out.String(), f)
 		}
 	})

@@ -110,10 +110,11 @@ func (s *security) flags(fs *flag.FlagSet) {
 // secrets are the variables that hold a secret themselves, and no flag may.
 var secrets = []struct {
 	name, flag string
-	add        func(*security, []byte) error
+	add        func(*config, []byte) error
 }{
-	{"jwt-secret", "-jwt-secret-file", (*security).addJWTSecret},
-	{"api-keys", "-api-keys-file", (*security).addAPIKeys},
+	{"jwt-secret", "-jwt-secret-file", func(c *config, b []byte) error { return c.security.addJWTSecret(b) }},
+	{"api-keys", "-api-keys-file", func(c *config, b []byte) error { return c.security.addAPIKeys(b) }},
+	{"mesh-key", "-mesh-key-file", func(c *config, b []byte) error { return c.mesh.addKey(b) }},
 }
 
 // refuseSecrets refuses a command line with a secret, and does not repeat it.
@@ -130,10 +131,10 @@ func refuseSecrets(args []string) error {
 }
 
 // readSecrets reads what is only to be had from the environment.
-func (s *security) readSecrets(env func(string) (string, bool)) error {
+func readSecrets(cfg *config, env func(string) (string, bool)) error {
 	for _, one := range secrets {
 		if v, ok := env(variable(one.name)); ok {
-			if err := one.add(s, []byte(v)); err != nil {
+			if err := one.add(cfg, []byte(v)); err != nil {
 				return fmt.Errorf("%s: %w", variable(one.name), err) // without the value
 			}
 		}

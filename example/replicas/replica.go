@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+	"github.com/channels-go/channels/store"
+	"github.com/channels-go/channels/store/redisstore"
+)
+
+// replicaCommand is the argument that makes this program a replica.
+const replicaCommand = "replica"
+
+// replicaConfig is what a replica is told, as a line of JSON on its standard
+// input: a command line can be read by everybody, and Redis has a password.
+type replicaConfig struct {
+	Node  string   // its name
+	Addr  string   // for HTTP
+	Mesh  string   // tcp://host:port, for the others
+	Peers []string // the Mesh of all replicas
+	Redis string   // URL; empty: each keeps its own in memory
+}
+
+// runReplica is one replica, as it could be a server of its own. It ends when
+// its input does: then whoever started it wants it to end, or is dead.
+func runReplica(input io.Reader) error {
+	signal.Ignore(os.Interrupt) // Ctrl-C reaches all processes of a terminal
+	in := bufio.NewReader(input)
+	line, err := in.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("there is no configuration: %w", err)
+	}
+	var cfg replicaConfig
+	if err := json.Unmarshal(line, &cfg); err != nil {
+		return err
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)).With("on", cfg.Node))
+	ctx, end := context.WithCancel(context.Background())
+	go func() { // ends with the input
+		defer end()
+		io.Copy(io.Discard, in)
+	}()
+	return serveReplica(ctx, cfg)
+}
+
+func serveReplica(ctx context.Context, cfg replicaConfig) error {
+	st, closeStore, err := openStore(cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	mesh, err := zmqmesh.New(zmqmesh.Options{ID: cfg.Node, Listen: cfg.Mesh, Peers: cfg.Peers})
+	if err != nil {
+		return err
+	}
+	defer mesh.Close()
+	hub, err := channels.New(channels.Options{
+		Node:  cfg.Node,
+		Store: st,
+		Mesh:  mesh,
+		Channel: func(string) channels.ChannelOptions {
+			o := channels.ChannelOptions{Presence: channels.PresenceEvents}
+			if cfg.Redis != "" { // the same history on all replicas, or none
+				o.HistorySize, o.HistoryTTL = 200, 24*time.Hour
+			}
+			return o
+		},
+		OnPublish: func(_ context.Context, p *channels.Publication) error { return check(p, cfg.Node) },
+	})
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Addr:              cfg.Addr,
+		Handler:           identify(cfg.Node, hub.Handler()),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.ListenAndServe() }()
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+	}
+	bounded, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return errors.Join(err,
+		hub.Drain(bounded),       // tells every page when to come back, then closes its connection
+		hub.Shutdown(bounded),    // ends what the hub runs
+		mesh.Close(),             // sends what is queued for the others
+		server.Shutdown(bounded)) // waits for the last requests
+}
+
+// openStore returns the shared Store, or one of the replica's own.
+func openStore(url string) (store.Store, func() error, error) {
+	if url == "" {
+		st, err := store.NewMemory(store.MemoryOptions{})
+		if err != nil {
+			return nil, nil, err
+		}
+		return st, st.Close, nil
+	}
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.ContextTimeoutEnabled = true
+	client := redis.NewClient(o)
+	st, err := redisstore.New(client, redisstore.Options{Prefix: "replicas"})
+	if err != nil {
+		return nil, nil, errors.Join(err, client.Close())
+	}
+	return st, func() error { return errors.Join(st.Close(), client.Close()) }, nil
+}
+
+// checkRedis refuses a URL of no use, and does not repeat it.
+func checkRedis(url string) error {
+	if url == "" {
+		return nil
+	}
+	if _, err := redis.ParseURL(url); err != nil {
+		return errors.New("-redis (or CHANNELS_REDIS) may be redis://HOST:PORT/DB, rediss://… (with TLS) or unix:///PATH")
+	}
+	return nil
+}
+
+// identify tells the hub who a request is from, and others by which replica
+// they are connected. Here it is whoever the page says it is.
+func identify(node string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if q := r.URL.Query(); q.Has("name") {
+			name, page := strings.TrimSpace(q.Get("name")), q.Get("page")
+			if !visible(name) || !visible(page) {
+				http.Error(w, "a name and a page have 1 to 40 characters, all of them visible", http.StatusBadRequest)
+				return
+			}
+			info, _ := json.Marshal(map[string]string{"node": node, "page": page}) // texts always encode
+			r = r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func visible(s string) bool {
+	n := utf8.RuneCountInString(s)
+	return n >= 1 && n <= 40 && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// say is the body of what somebody says.
+type say struct {
+	Text string    `json:"text"`
+	From string    `json:"from"`
+	Node string    `json:"node"` // the replica that it was published on
+	At   time.Time `json:"at"`
+}
+
+// check writes into each message who says it, when, and where.
+func check(p *channels.Publication, node string) error {
+	var s say
+	if err := json.Unmarshal(p.Message.Body, &s); p.Message.Header != "say" || err != nil {
+		return refusal(`a message is like {"header":"say","body":{"text":"hello"}}`)
+	}
+	s.Text = strings.TrimSpace(s.Text)
+	if n := utf8.RuneCountInString(s.Text); n < 1 || n > 2000 {
+		return refusal("a text has 1 to 2000 characters")
+	}
+	if s.From = p.Identity.ID; s.From == "" {
+		s.From = "a program"
+	}
+	s.Node, s.At = node, time.Now().UTC().Truncate(time.Millisecond)
+	body, err := json.Marshal(s)
+	p.Message.Body = body
+	return err
+}
+
+// refusal is an error whose reason the client gets to see.
+func refusal(reason string) error {
+	return &channels.Error{Code: "refused", Message: reason, Status: http.StatusBadRequest}
+}
