@@ -14,7 +14,7 @@ import (
 
 const (
 	maxShaking = 64    // connections of one listener that have not shaken hands yet
-	maxConns   = 4_096 // connections of one listener
+	maxConns   = 1_024 // connections of one listener
 )
 
 // listener accepts connections, each in a goroutine of its own, and bounds

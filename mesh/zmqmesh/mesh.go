@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -54,6 +55,7 @@ type Mesh struct {
 	failed   error        // of the listener
 	peers    map[string]*peer
 	links    map[string]*link
+	claims   map[string]bool // replicas to which a link is being made
 	heard    map[string]heard
 	wishes   map[string]map[string]wish // by source
 	targets  map[string]*target         // by address
@@ -92,7 +94,7 @@ func New(o Options) (*Mesh, error) {
 	var life [8]byte
 	rand.Read(life[:]) // never fails
 	m := &Mesh{opts: o, log: o.Logger, life: binary.BigEndian.Uint64(life[:]), address: o.Advertise,
-		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
+		peers: map[string]*peer{}, links: map[string]*link{}, claims: map[string]bool{}, heard: map[string]heard{},
 		wishes: map[string]map[string]wish{}, targets: map[string]*target{},
 		leaving: make(chan struct{}), gone: make(chan struct{})}
 	if m.address == "" {
@@ -165,14 +167,19 @@ func (m *Mesh) hello() hello {
 	return hello{life: m.life, max: uint32(m.opts.MaxPacketBytes), id: m.opts.ID}
 }
 
+var (
+	errOwnID = errors.New("has the id of the replica that it connects to: each must have its own")
+	errAgain = errors.New("zmqmesh: the peer has connected again")
+)
+
 // serve holds the connection of a peer until it ends. An error says why it was
 // turned away.
 func (m *Mesh) serve(c net.Conn, shaken func()) error {
 	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) error {
 		if peer.id == m.opts.ID && peer.life != m.life {
-			return errors.New("has the id of the replica that it connects to")
+			return errOwnID
 		}
-		return nil // to itself, it finds out
+		return nil // who has dialled itself finds out with the answer
 	}}
 	g := newGuard(c, mechanism, peerLimits)
 	conn, err := g.shake(sec, zmq4.XPub, m.opts.ID, true)
@@ -181,7 +188,13 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 		if errors.As(err, &told) && (told.reason == reasonSelf || told.reason == reasonDuplicate) {
 			return nil
 		}
+		if g.silent() && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil // it only looked whether the port is open
+		}
 		return err
+	}
+	if sec.peer.id == m.opts.ID {
+		return errOwnID
 	}
 	shaken()
 	p := &peer{mesh: m, id: sec.peer.id, from: c.RemoteAddr().String(), life: sec.peer.life, max: int(sec.peer.max), since: time.Now(),
@@ -217,7 +230,8 @@ func (m *Mesh) addPeer(p *peer) bool {
 	m.setEveryoneLocked()
 	m.mu.Unlock()
 	if old != nil {
-		old.close(errors.New("zmqmesh: the peer has connected again"))
+		m.log.Info("mesh: a peer has connected again, in the place of its earlier connection", "peer", p.id, "from", p.from, "before", old.from)
+		old.close(errAgain)
 	}
 	return true
 }
