@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,41 +108,46 @@ func (w *wire) set(cut bool) {
 	}
 }
 
-// conform runs the suite with a prefix for each case.
-func conform(t *testing.T, client func(dial dialer) redis.UniversalClient) {
-	var mu sync.Mutex
-	n := 0
-	meshtest.Run(t, func(*testing.T) meshtest.Fabric {
-		mu.Lock()
-		defer mu.Unlock()
-		n++
-		return &fabric{prefix: fmt.Sprint("case", n), client: client, wires: map[string]*wire{}}
-	})
+// conform opens fabrics with a prefix for each case.
+func conform(client func(dial dialer) redis.UniversalClient) func(*testing.T) meshtest.Fabric {
+	var n atomic.Int64
+	return func(*testing.T) meshtest.Fabric {
+		return &fabric{prefix: fmt.Sprint("case", n.Add(1)), client: client, wires: map[string]*wire{}}
+	}
 }
 
 func TestMeshOnOneServer(t *testing.T) {
 	s := redistest.Start(t)
-	conform(t, func(dial dialer) redis.UniversalClient {
+	meshtest.Run(t, conform(func(dial dialer) redis.UniversalClient {
 		return redis.NewClient(&redis.Options{Addr: s.Addr, Dialer: dial})
-	})
+	}))
 }
 
 func TestMeshOnCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, false)
-	conform(t, func(dial dialer) redis.UniversalClient {
+	meshtest.Run(t, conform(func(dial dialer) redis.UniversalClient {
 		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{cluster.Masters[0].Addr, cluster.Masters[1].Addr}, Dialer: dial})
-	})
+	}))
 }
 
 func TestMeshBehindSentinel(t *testing.T) {
 	s := redistest.StartSentinel(t)
-	conform(t, func(dial dialer) redis.UniversalClient {
+	open := conform(func(dial dialer) redis.UniversalClient {
 		var addrs []string
 		for _, w := range s.Sentinels {
 			addrs = append(addrs, w.Addr)
 		}
 		return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: addrs, Dialer: dial})
 	})
+	for _, c := range meshtest.Cases() {
+		if c.Name == "SlowReceiver" {
+			continue // it takes long, and is no other than on one server
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			c.Run(t, open)
+		})
+	}
 }
 
 func TestNewRefuses(t *testing.T) {
@@ -278,12 +284,12 @@ func TestGapsAreTold(t *testing.T) {
 		return "\x01m" + "lifetime" + strings.Repeat("\x00", 7) + string(number) + strings.Repeat("\x00", 7) + string(previous) +
 			"\x01z" + "\x00\x04" + string(number) + "\x01" + header
 	}
-	for _, f := range []string{frame(3, 2, "a"), frame(7, 3, "b"), frame(7, 3, "twice"), frame(6, 0, "late"), frame(9, 0, "c"), frame(12, 9, "d")} {
+	for _, f := range []string{frame(3, 2, "a"), frame(7, 3, "b"), frame(7, 3, "t"), frame(6, 0, "l"), frame(9, 0, "c"), frame(12, 9, "d")} {
 		require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", f).Err())
 	}
 	m.await(t, "whole frames arrive", func(p mesh.Packet) bool { return p.Header == "d" })
 	require.False(t, m.has(told), "nothing was missing")
-	require.False(t, m.has(func(p mesh.Packet) bool { return p.Header == "twice" || p.Header == "late" }))
+	require.False(t, m.has(func(p mesh.Packet) bool { return p.Header == "t" || p.Header == "l" }), "it came twice, or late")
 	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", frame(20, 15, "e")).Err())
 	m.await(t, "what is behind the gap arrives", func(p mesh.Packet) bool { return p.Header == "e" })
 	require.True(t, m.has(told))
