@@ -133,7 +133,7 @@ func (o *GatewayOptions) check() error {
 		is, lo, hi int
 	}{
 		{"MaxMessageBytes", o.MaxMessageBytes, 1 << 10, 64 << 20},
-		{"MaxConnections", o.MaxConnections, 1, maxConns - maxShaking},
+		{"MaxConnections", o.MaxConnections, 1, 4_000},
 		{"MaxTopics", o.MaxTopics, 1, 10_000_000},
 		{"QueueBytes", o.QueueBytes, 64 << 10, 1 << 30},
 	} {
@@ -241,7 +241,7 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	if err != nil {
 		return nil, fmt.Errorf("zmqmesh: %w", err)
 	}
-	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), &g.refused), typ: typ, limits: l}
+	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), g.opts.MaxConnections+maxShaking, &g.refused), typ: typ, limits: l}
 	g.running.Go(func() { // ends with the listener
 		e.serve(func(c net.Conn, shaken func()) error {
 			conn, err := e.shake(c)

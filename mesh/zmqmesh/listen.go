@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	maxShaking = 64    // connections of one listener that have not shaken hands yet
-	maxConns   = 1_024 // connections of one listener
+	maxShaking   = 64    // connections of one listener that have not shaken hands yet
+	maxPeerConns = 1_024 // connections of replicas to one listener
 )
 
 // listener accepts connections, each in a goroutine of its own, and bounds
@@ -24,6 +24,7 @@ type listener struct {
 	net.Listener
 	log     *slog.Logger
 	tls     *tls.Config           // or nil
+	max     int                   // connections, with those that are shaking hands
 	refused *atomic.Int64         // counts who was turned away
 	warned  atomic.Int64          // when that was logged last, in Unix seconds
 	failing atomic.Pointer[error] // why nothing can be accepted at the moment
@@ -36,7 +37,7 @@ type listener struct {
 	served sync.WaitGroup // serve's goroutines
 }
 
-func newListener(ln net.Listener, config *tls.Config, log *slog.Logger, refused *atomic.Int64) *listener {
+func newListener(ln net.Listener, config *tls.Config, log *slog.Logger, max int, refused *atomic.Int64) *listener {
 	return &listener{Listener: ln, log: log, tls: config, refused: refused, conns: make(map[net.Conn]bool)}
 }
 
@@ -79,7 +80,7 @@ func (l *listener) err() error {
 func (l *listener) start(c net.Conn, handle func(c net.Conn, shaken func()) error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || len(l.conns) >= maxConns {
+	if l.closed || len(l.conns) >= l.max {
 		l.refused.Add(1)
 		c.Close()
 		return

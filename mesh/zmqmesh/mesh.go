@@ -108,7 +108,7 @@ func New(o Options) (*Mesh, error) {
 	m.live.Store(new([]*link))
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	listenTLS, dialTLS := o.tlsConfigs()
-	m.listener, m.dialTLS = newListener(ln, listenTLS, o.Logger, &m.refused), dialTLS
+	m.listener, m.dialTLS = newListener(ln, listenTLS, o.Logger, maxPeerConns, &m.refused), dialTLS
 	m.running.Go(func() { m.listener.serve(m.serve) })
 	m.running.Go(m.tick)
 	if o.DNS != "" {
