@@ -69,7 +69,7 @@ type GatewayOptions struct {
 	MaxMessageBytes int
 	// MaxConnections bounds the connections of each address; one that reads
 	// slowly, or does not finish its message, holds up to QueueBytes or
-	// MaxMessageBytes. Default 1,000; at most 4,000.
+	// MaxMessageBytes. Default 500; at most 960.
 	MaxConnections int
 	// MaxTopics bounds the subscriptions of all SUB sockets together: each
 	// channel among them is a subscriber of the hub. A peer that goes beyond
@@ -88,7 +88,7 @@ type GatewayOptions struct {
 const gatewayLinger = time.Second
 
 func (o *GatewayOptions) setDefaults() {
-	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxConnections: 1_000, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
+	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
 		if *p == 0 {
 			*p = def
 		}
@@ -243,7 +243,7 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	}
 	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), &g.refused), typ: typ, limits: l}
 	g.running.Go(func() { // ends with the listener
-		err := e.serve(func(c net.Conn, shaken func()) error {
+		e.serve(func(c net.Conn, shaken func()) error {
 			conn, err := e.shake(c)
 			if err != nil {
 				return err
@@ -255,9 +255,6 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 			}
 			return serve(conn)
 		})
-		if err != nil {
-			g.log.Error("gateway: no more connections are accepted", "err", err)
-		}
 	})
 	return e, nil
 }
