@@ -69,7 +69,7 @@ type GatewayOptions struct {
 	MaxMessageBytes int
 	// MaxConnections bounds the connections of each address; one that reads
 	// slowly, or does not finish its message, holds up to QueueBytes or
-	// MaxMessageBytes. Default 1,000; at most 4,000.
+	// MaxMessageBytes. Default 500; at most 960.
 	MaxConnections int
 	// MaxTopics bounds the subscriptions of all SUB sockets together: each
 	// channel among them is a subscriber of the hub. A peer that goes beyond
@@ -88,7 +88,7 @@ type GatewayOptions struct {
 const gatewayLinger = time.Second
 
 func (o *GatewayOptions) setDefaults() {
-	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxConnections: 1_000, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
+	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
 		if *p == 0 {
 			*p = def
 		}
