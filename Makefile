@@ -35,11 +35,15 @@ bench:
 	cd bench && go run . $(BENCHFLAGS)
 
 ## fuzz: each fuzz test for FUZZTIME, with little of it for making inputs shorter: what runs many
-## goroutines does not take the same way twice, so that would go on for ever
+## goroutines does not take the same way twice, so that would go on for ever. Before Go 1.27, a busy
+## machine makes the end of FUZZTIME itself a failure (go.dev/issue/75804): one without an input is none
 fuzz:
-	set -e; for p in $$(go list ./...); do \
+	set -e; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; for p in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-	    echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p; done; done
+	    echo "== $$p $$f"; rc=0; \
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p >$$log 2>&1 || rc=$$?; \
+	    if [ $$rc -ne 0 ] && grep -qx '    context deadline exceeded' $$log && ! grep -qiE 'failing input|panic|hung' $$log; then rc=0; fi; \
+	    tail -n 4 $$log; if [ $$rc -ne 0 ]; then cat $$log; exit $$rc; fi; done; done
 
 ## soak: 2,000 clients that make trouble for SOAKTIME, and a check of each promise; SEED repeats what one did
 soak:

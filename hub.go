@@ -48,6 +48,7 @@ type Hub struct {
 	vitals    vitals
 	around    neighbours
 	echoes    chan echo
+	taps      taps
 	started   time.Time
 	storeBad  atomic.Bool // the last report failed
 	reported  atomic.Bool // there was a report
@@ -227,6 +228,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	} else {
 		res.Receivers = ch.deliver(f)
 	}
+	h.taps.pass(p.Channel, f.msg)
 	var meshErr error
 	if h.mesh != nil && !o.Local {
 		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: f.msg.Body,
@@ -404,6 +406,9 @@ func (h *Hub) take(p mesh.Packet) {
 		return
 	default:
 		return // of a later version
+	}
+	if p.Kind == mesh.KindMessage {
+		h.taps.pass(p.Channel, &Message{Header: header, Body: p.Body})
 	}
 	ch := h.channels.use(p.Channel)
 	if ch == nil {

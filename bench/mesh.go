@@ -556,7 +556,7 @@ func meshUnwanted(b *bench) (line, error) {
 		err := b.onReplicas("zmq", 2, func(g *group) error {
 			// From channel c100 on, nobody subscribes; the others are published
 			// before, so that the connection is in use.
-			d, err := cost(g.replicas[0], "unwanted %d", n)
+			d, err := cpuEach(g.replicas[0], "unwanted %d", n)
 			with = append(with, d)
 			return err
 		})
@@ -567,7 +567,7 @@ func meshUnwanted(b *bench) (line, error) {
 		if err != nil {
 			return line{}, err
 		}
-		d, err := cost(c, "unwanted %d", n)
+		d, err := cpuEach(c, "unwanted %d", n)
 		c.stop()
 		if err != nil {
 			return line{}, err
@@ -586,9 +586,9 @@ func meshUnwanted(b *bench) (line, error) {
 	}, nil
 }
 
-// cost is the CPU time of each of the n things that a command does, the second
+// cpuEach is the CPU time of each of the n things that a command does, the second
 // time that it does them.
-func cost(c *child, format string, n int) (time.Duration, error) {
+func cpuEach(c *child, format string, n int) (time.Duration, error) {
 	if _, err := c.do(format, n); err != nil {
 		return 0, err
 	}

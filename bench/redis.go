@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -47,6 +48,7 @@ func startRedis(cpus ...int) (*redisServer, error) {
 		return nil, err
 	}
 	r.cmd = exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--dir", r.dir)
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a benchmark that is killed leaves none behind
 	if pinned() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
@@ -444,38 +446,51 @@ func redisCommands(b *bench) (line, error) {
 	}, nil
 }
 
-// redisMemory is what Redis needs, which package redisstore's documentation says.
-func redisMemory(b *bench) (line, error) {
+// cost is what n of something take of Redis, each: bytes, and microseconds of
+// its processor.
+type cost struct{ bytes, us float64 }
+
+// redisCosts is what Redis needs, which package redisstore's documentation says.
+func redisCosts(b *bench) (line, error) {
 	r, err := startRedis()
 	if err != nil {
 		return line{}, err
 	}
 	defer r.stop()
 	n := b.n(100_000, 1000)
-	var message, log, channel, member float64
+	var message, keyed, log, top, channel, change, join, leave cost
 	err = withStore(r, nil, func(s *redisstore.Store) error {
 		ctx := context.Background()
 		c := r.client(nil)
 		defer c.Close()
-		used := func() float64 {
-			info := c.InfoMap(ctx, "memory").Val()["Memory"]
-			v, _ := strconv.ParseFloat(info["used_memory"], 64)
-			return v
+		used := func() (now cost) {
+			info := c.InfoMap(ctx, "memory", "cpu").Item
+			now.bytes, _ = strconv.ParseFloat(info("Memory", "used_memory"), 64)
+			for _, key := range []string{"used_cpu_user", "used_cpu_sys"} {
+				seconds, _ := strconv.ParseFloat(info("CPU", key), 64)
+				now.us += 1e6 * seconds
+			}
+			return now
 		}
-		measure := func(f func() error) (float64, error) {
+		measure := func(to *cost, f func() error) error {
 			before := used()
 			err := f()
-			return (used() - before) / float64(n), err
+			now := used()
+			*to = cost{(now.bytes - before.bytes) / float64(n), (now.us - before.us) / float64(n)}
+			return err
 		}
-		appendTo := func(name func(i int) string) func() error {
+		appends := func(name func(i int) string, key bool) func() error {
 			return func() error {
 				var wg sync.WaitGroup
 				var failed atomic.Pointer[error]
 				for g := range 64 {
 					wg.Go(func() {
 						for i := g; i < n; i += 64 {
-							_, _, err := s.Append(ctx, name(i), store.Entry{Header: "message", Body: payload128()}, store.AppendOptions{Size: n, TTL: time.Hour})
-							if err != nil {
+							o := store.AppendOptions{Size: n, TTL: time.Hour}
+							if key {
+								o.Key, o.KeyTTL = fmt.Sprintf("key-%016d", i), time.Hour
+							}
+							if _, _, err := s.Append(ctx, name(i), store.Entry{Header: "message", Body: payload128()}, o); err != nil {
 								failed.Store(&err)
 								return
 							}
@@ -489,27 +504,36 @@ func redisMemory(b *bench) (line, error) {
 				return nil
 			}
 		}
-		var errs [4]error
-		message, errs[0] = measure(appendTo(func(int) string { return "one" }))
-		log, errs[1] = measure(appendTo(func(i int) string { return fmt.Sprintf("channel-%06d", i) }))
+		names := make([]string, n)
 		rep := store.Report{Node: store.Node{ID: "n"}, Full: true}
+		var joins, leaves []store.PresenceChange
 		for i := range n {
-			rep.Channels = append(rep.Channels, store.Count{Channel: fmt.Sprintf("channel-%06d", i), Subscribers: 1})
-		}
-		channel, errs[2] = measure(func() error { _, err := s.Report(ctx, rep); return err })
-		for i := range n {
+			names[i] = fmt.Sprintf("channel-%06d", i)
+			rep.Channels = append(rep.Channels, store.Count{Channel: names[i], Subscribers: 1})
 			m := store.Member{ID: fmt.Sprintf("node-%013d", i), User: "alice", Info: json.RawMessage(`{"name":"Alice"}`)}
-			rep.Members = append(rep.Members, store.PresenceChange{Channel: "room", Member: m})
+			joins = append(joins, store.PresenceChange{Channel: "room", Member: m})
+			leaves = append(leaves, store.PresenceChange{Channel: "room", Member: m, Left: true})
 		}
-		both, err := measure(func() error { _, err := s.Report(ctx, rep); return err })
-		member, errs[3] = both, err
-		return errors.Join(errs[:]...)
+		report := func() error { _, err := s.Report(ctx, rep); return err }
+		return errors.Join(
+			measure(&message, appends(func(int) string { return "one" }, false)),
+			measure(&keyed, appends(func(int) string { return "two" }, true)),
+			measure(&log, appends(func(i int) string { return names[i] }, false)),
+			measure(&top, func() error { _, err := s.Tops(ctx, names); return err }),
+			measure(&channel, report),
+			func() error { rep.Full = false; return measure(&change, report) }(),
+			measure(&join, func() error { return s.UpdatePresence(ctx, "n", joins) }),
+			measure(&leave, func() error { return s.UpdatePresence(ctx, "n", leaves) }),
+		)
 	})
 	if err != nil {
 		return line{}, err
 	}
 	return line{
-		work: "Redis: memory",
-		ours: fmt.Sprintf("a message of 128 B %.0f B, a channel with history %.0f B more, a channel on a replica's list %.0f B, a member %.0f B", message, log-message, channel, member),
+		work: "Redis: what it costs",
+		ours: fmt.Sprintf("memory: a message of 128 B %.0f B, its idempotency key %.0f B, a channel with history %.0f B more, a channel on a replica's list %.0f B, a member %.0f B; "+
+			"processor: a message %.1f µs, with a key %.1f µs, a channel's change on the list %.1f µs, its top %.1f µs, a member who joins %.1f µs, who leaves %.1f µs",
+			message.bytes, keyed.bytes-message.bytes, log.bytes-message.bytes, channel.bytes, join.bytes,
+			message.us, keyed.us, change.us, top.us, join.us, leave.us),
 	}, nil
 }

@@ -37,7 +37,7 @@ var rows = []row{
 	{"redis-resume", redisResume},
 	{"redis-list", redisList},
 	{"redis-commands", redisCommands},
-	{"redis-memory", redisMemory},
+	{"redis-costs", redisCosts},
 	{"mesh-rate", meshRate},
 	{"mesh-latency", meshLatency},
 	{"mesh-alone", meshAlone},

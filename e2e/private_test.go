@@ -2,13 +2,12 @@ package e2e
 
 import (
 	"fmt"
-	"net"
-	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
 // person is somebody's page of example/private-messaging.
@@ -99,7 +98,7 @@ func TestPrivateMessagesInMemory(t *testing.T) {
 
 func TestPrivateMessagesOnRedisSurviveARestart(t *testing.T) {
 	t.Parallel()
-	redis := startRedis(t)
+	redis := redistest.Start(t).Addr
 	s := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0", "-redis", "redis://"+redis+"/0")
 	ann, ben := talk(t, s, newBrowser(t))
 	require.NoError(t, s.terminate())
@@ -111,29 +110,4 @@ func TestPrivateMessagesOnRedisSurviveARestart(t *testing.T) {
 	ben.reload("Ben")
 	ben.choose("Ann")
 	ben.reads("hello Ben", "hello Ann", "are you there?")
-}
-
-// startRedis starts a redis-server that ends with the test.
-func startRedis(t *testing.T) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr = l.Addr().String()
-	require.NoError(t, l.Close())
-	_, port, err := net.SplitHostPort(addr)
-	require.NoError(t, err)
-	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	require.NoError(t, cmd.Start(), "these tests need redis-server: `make test` installs it")
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	require.Eventually(t, func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	}, deadline, 20*time.Millisecond)
-	return addr
 }

@@ -106,7 +106,7 @@ func (p *page) lights(colours ...string) {
 // speak types a text and presses Enter.
 func (p *page) speak(text string) {
 	p.t.Helper()
-	p.do(chromedp.SendKeys(chromedp.CSS("#text"), text), enter)
+	p.do(chromedp.SendKeys(chromedp.CSS("#text"), text+"\r"))
 }
 
 const said = `[...document.querySelectorAll("#messages .text")].map((e) => e.textContent)`

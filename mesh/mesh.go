@@ -69,6 +69,16 @@ type Discoverer interface {
 	SetPeers(addresses map[string]string)
 }
 
+// AllSubscriber is a Mesh that can bring the packets of all channels, for who
+// listens without knowing names. It costs this replica the traffic of all.
+type AllSubscriber interface {
+	Mesh
+	// SubscribeAll and UnsubscribeAll are Subscribe and Unsubscribe for every
+	// channel, those that come later too. Packets still come once each.
+	SubscribeAll() error
+	UnsubscribeAll() error
+}
+
 // ErrClosed is returned by every method after Close.
 var ErrClosed = errors.New("mesh: closed")
 

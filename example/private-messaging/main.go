@@ -5,6 +5,9 @@
 //	go run ./example/private-messaging
 //	go run ./example/private-messaging -redis redis://127.0.0.1:6379/0
 //
+// A URL with a password comes from REDIS_URL in the environment, since others on
+// the machine can read a command line.
+//
 // All that it keeps are channels with a history, so the same code runs on
 // memory and on Redis:
 //
@@ -26,6 +29,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -46,24 +50,31 @@ var page embed.FS
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
-	url := flag.String("redis", "", "the `URL` of a Redis, e.g. redis://127.0.0.1:6379/0; without it, all is in memory")
+	redisURL := flag.String("redis", "", "the `URL` of a Redis, e.g. redis://127.0.0.1:6379/0; without it and REDIS_URL in the environment, all is in memory")
 	flag.Parse()
+	if u, err := url.Parse(*redisURL); err == nil && u.User.String() != "" {
+		fmt.Fprintln(os.Stderr, "private-messaging: -redis has a user or password in it, which others on this machine can read: set REDIS_URL in the environment instead")
+		os.Exit(2)
+	}
+	if *redisURL == "" {
+		*redisURL = os.Getenv("REDIS_URL")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal does not wait
-	if err := run(ctx, *addr, *url); err != nil {
+	if err := run(ctx, *addr, *redisURL); err != nil {
 		fmt.Fprintln(os.Stderr, "private-messaging:", err)
 		os.Exit(1)
 	}
 }
 
 // run serves on addr until ctx ends, then lets everybody go.
-func run(ctx context.Context, addr, url string) error {
+func run(ctx context.Context, addr, redisURL string) error {
 	var st store.Store // nil: the hub's own memory
-	if url != "" {
-		o, err := redis.ParseURL(url)
-		if err != nil {
-			return errors.New("-redis has to be like redis://127.0.0.1:6379/0")
+	if redisURL != "" {
+		o, err := redis.ParseURL(redisURL)
+		if err != nil { // which may repeat the password
+			return errors.New("the URL of Redis has to be like redis://127.0.0.1:6379/0")
 		}
 		o.ContextTimeoutEnabled = true
 		client := redis.NewClient(o)
@@ -139,7 +150,8 @@ func (a *app) routes() http.Handler {
 	mux.HandleFunc("POST /login", a.login)
 	mux.HandleFunc("GET /me", a.me)
 	mux.HandleFunc("POST /messages", a.send)
-	return mux
+	// A page of another website must not sign its visitors in, or write for them.
+	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 // secure lets the page load and run only what this server serves.
@@ -191,7 +203,7 @@ func (a *app) remember(w http.ResponseWriter, r *http.Request, session string, u
 			return false
 		}
 	}
-	http.SetCookie(w, &http.Cookie{Name: "session", Value: session, Path: "/", MaxAge: int(kept / time.Second), HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	http.SetCookie(w, &http.Cookie{Name: "session", Value: session, Path: "/", MaxAge: int(kept / time.Second), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode})
 	return true
 }
 
@@ -291,6 +303,7 @@ func (a *app) send(w http.ResponseWriter, r *http.Request) {
 }
 
 func decode(w http.ResponseWriter, r *http.Request, v any) bool {
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second)) // nobody holds a request open
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(v); err != nil {
 		http.Error(w, "the request has to be JSON of up to 16 KiB", http.StatusBadRequest)
 		return false

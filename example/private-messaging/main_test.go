@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	neturl "net/url"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,43 @@ func TestMessagesArePrivate(t *testing.T) {
 	}
 	code, _ = stranger.call("POST", "/login", `{"name":" "}`)
 	require.Equal(t, 400, code)
+}
+
+// Another website's page can neither sign its visitors in nor write for them.
+func TestOtherWebsitesAreRefused(t *testing.T) {
+	url, _ := serve(t, nil)
+	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
+	for path, body := range map[string]string{"/login": `{"name":"Eve"}`, "/messages": `{"to":"` + ben.ID + `","text":"x"}`} {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", url+path, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Origin", "https://evil.example")
+		res, err := ann.Do(r)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, 403, res.StatusCode, path)
+		require.Empty(t, res.Cookies(), path)
+	}
+	require.Empty(t, ben.texts(ben.ID))
+}
+
+// A session's channel holds whose it is. Nobody reads it, not even its owner.
+func TestSessionsAreNoOnesToRead(t *testing.T) {
+	url, _ := serve(t, nil)
+	ann := signIn(t, url, "Ann")
+	at, err := neturl.Parse(url)
+	require.NoError(t, err)
+	cookies := ann.Jar.Cookies(at)
+	require.Len(t, cookies, 1)
+	name := sessionChannel(cookies[0].Value)
+	require.NotContains(t, name, cookies[0].Value)
+	for _, path := range []string{"/v1/channel/" + name, "/v1/channel/" + name + "/history", "/v1/channel/" + name + "/presence", "/v1/channel?prefix=session."} {
+		code, _ := ann.call("GET", path, "")
+		require.Equal(t, 403, code, path)
+	}
+	for _, path := range []string{"/v1/channel/" + name + "/publish", "/v1/channel/users/publish"} {
+		code, _ := ann.call("POST", path, `{"header":"user","body":{}}`)
+		require.Equal(t, 403, code, path)
+	}
 }
 
 // With Redis, sessions and messages outlive the program.

@@ -25,6 +25,7 @@ type config struct {
 	security security
 	redis    redisConfig
 	mesh     meshConfig
+	gateway  gatewayConfig
 
 	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
 }
@@ -72,6 +73,7 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	cfg.redis.flags(fs)
 	cfg.security.flags(fs)
 	cfg.mesh.flags(fs, &cfg.security)
+	cfg.gateway.flags(fs, &cfg.security)
 	if err := refuseSecrets(args); err != nil {
 		return cfg, err
 	}
@@ -105,6 +107,9 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	}
 	if err == nil {
 		err = cfg.mesh.check(cfg.redis.url != "", len(cfg.history.rules) > 0)
+	}
+	if err == nil {
+		err = cfg.gateway.check(&cfg.security)
 	}
 	cfg.history.presence = cfg.presence
 	return cfg, err

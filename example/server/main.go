@@ -22,11 +22,14 @@
 // Without Redis, -mesh zmq is for channels without history, between the
 // replicas that -mesh-peers or -mesh-dns name.
 //
+// Programs that speak ZeroMQ read and publish where -zmq-pub, -zmq-pull and
+// -zmq-rep say.
+//
 // Every flag is also an environment variable: -addr is CHANNELS_ADDR. Secrets
-// come from files, or from CHANNELS_JWT_SECRET, CHANNELS_API_KEYS and
-// CHANNELS_MESH_KEY, and a URL of Redis with a password from CHANNELS_REDIS.
-// SIGTERM drains: clients are told to connect elsewhere, and the server exits
-// with 0.
+// come from files, or from CHANNELS_JWT_SECRET, CHANNELS_API_KEYS,
+// CHANNELS_MESH_KEY and CHANNELS_ZMQ_TOKEN, and a URL of Redis with a password
+// from CHANNELS_REDIS. SIGTERM drains: clients are told to connect elsewhere,
+// and the server exits with 0.
 package main
 
 import (
@@ -121,6 +124,10 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, hub.Shutdown(context.Background()))
 	}
+	programs, err := cfg.gateway.open(hub, cfg.security.zmqToken, log)
+	if err != nil {
+		return errors.Join(err, l.Close(), hub.Shutdown(context.Background()))
+	}
 	srv := &http.Server{
 		Handler:           around(hub.Handler()),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -143,6 +150,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if e := hub.Drain(end); e != nil {
 		log.Warn("drain", "err", e)
 	}
+	programs() // after the clients, and before the hub that it needs
 	if e := hub.Shutdown(end); e != nil {
 		log.Warn("shutdown", "err", e)
 	}

@@ -39,6 +39,9 @@ func (c *redisConfig) check(onCommandLine bool) error {
 	if err != nil {
 		return fmt.Errorf("%s is no URL; it may be %s", name, redisForms)
 	}
+	if strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") { // errors would show a part of it as the path
+		return fmt.Errorf("%s has an @ behind the host: in a password, / ? # @ and %% have to be written as %%2F %%3F %%23 %%40 %%25", name)
+	}
 	_, secret := u.User.Password()
 	if onCommandLine && (secret || u.Query().Has("password") || u.Query().Has("sentinel_password")) {
 		return errors.New("-redis has a password in it, which others on this machine can read: set CHANNELS_REDIS in the environment instead")

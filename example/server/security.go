@@ -31,6 +31,7 @@ type security struct {
 	rates       middleware.RateLimitOptions
 	proxies     []netip.Prefix
 	logRequests bool
+	zmqToken    []byte // of the gateway; see gateway.go
 
 	failed error // why the last file could not be used; takeFailed returns it
 }
@@ -115,6 +116,7 @@ var secrets = []struct {
 	{"jwt-secret", "-jwt-secret-file", func(c *config, b []byte) error { return c.security.addJWTSecret(b) }},
 	{"api-keys", "-api-keys-file", func(c *config, b []byte) error { return c.security.addAPIKeys(b) }},
 	{"mesh-key", "-mesh-key-file", func(c *config, b []byte) error { return c.mesh.addKey(b) }},
+	{"zmq-token", "-zmq-token-file", func(c *config, b []byte) error { return c.security.addZMQToken(b) }},
 }
 
 // refuseSecrets refuses a command line with a secret, and does not repeat it.

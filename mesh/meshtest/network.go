@@ -154,7 +154,7 @@ func (d *node) wantsLocked(p mesh.Packet) bool {
 	if p.To != "" {
 		return p.To == d.id
 	}
-	return p.Channel == "" || d.wants[p.Channel]
+	return p.Channel == "" || d.wants[p.Channel] || d.wants[""]
 }
 
 func (d *node) arriveLocked(p mesh.Packet) {
@@ -195,6 +195,9 @@ func (d *node) taken(bytes int) (missed []string) {
 
 func (d *node) Subscribe(channel string) error   { return d.want(channel, true) }
 func (d *node) Unsubscribe(channel string) error { return d.want(channel, false) }
+
+func (d *node) SubscribeAll() error   { return d.want("", true) }
+func (d *node) UnsubscribeAll() error { return d.want("", false) }
 
 func (d *node) want(channel string, want bool) error {
 	d.net.mu.Lock()

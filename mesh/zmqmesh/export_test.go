@@ -69,3 +69,10 @@ func ParseHello(b []byte) ([]byte, error) {
 	h, err := parseHello(b)
 	return h.append(nil), err
 }
+
+// FailAccept has a mesh's listener fail as it does where the process has too
+// many files open, until the returned function is called.
+func FailAccept(m *Mesh, err error) (mend func()) {
+	m.listener.failing.Store(&err)
+	return func() { m.listener.failing.Store(nil) }
+}

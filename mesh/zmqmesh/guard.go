@@ -54,6 +54,9 @@ type guard struct {
 	// it. It is called by the goroutine that reads. Where it is nil, a PING
 	// is not allowed.
 	ping func(context []byte)
+	// patient peers may be silent for as long as they like, but not within a
+	// message.
+	patient bool
 
 	shaken bool // the handshake is over
 	r      *bufio.Reader
@@ -244,7 +247,11 @@ type timedReader struct{ g *guard }
 
 func (t timedReader) Read(p []byte) (int, error) {
 	if t.g.shaken {
-		if err := t.g.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+		var until time.Time
+		if g := t.g; !g.patient || g.more || g.pass > 0 || g.r.Buffered() > 0 {
+			until = time.Now().Add(idleTimeout)
+		}
+		if err := t.g.SetReadDeadline(until); err != nil {
 			return 0, err
 		}
 	}

@@ -228,7 +228,10 @@ func (l *link) take(p *mesh.Packet) {
 	case p.Channel != "":
 		ch, ok := l.mesh.topics.find(p.Channel)
 		if !ok {
-			return
+			if _, all := l.mesh.topics.find(""); !all {
+				return
+			}
+			ch = strings.Clone(p.Channel)
 		}
 		p.Channel = ch
 	}

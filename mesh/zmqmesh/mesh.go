@@ -22,7 +22,10 @@ import (
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
-var _ mesh.Discoverer = (*Mesh)(nil)
+var (
+	_ mesh.Discoverer    = (*Mesh)(nil)
+	_ mesh.AllSubscriber = (*Mesh)(nil)
+)
 
 // A Mesh is a [mesh.Discoverer]. All its methods may be called by many
 // goroutines at the same time.
@@ -52,7 +55,6 @@ type Mesh struct {
 	left   []*topic   // that may not be wanted any more
 
 	mu       sync.RWMutex // guards the fields below
-	failed   error        // of the listener
 	peers    map[string]*peer
 	links    map[string]*link
 	claims   map[string]bool // replicas to which a link is being made
@@ -60,6 +62,7 @@ type Mesh struct {
 	wishes   map[string]map[string]wish // by source
 	targets  map[string]*target         // by address
 	everyone atomic.Pointer[[]*peer]    // peers; changed under mu
+	overhear atomic.Pointer[[]*peer]    // those that want all channels; changed under mu
 	live     atomic.Pointer[[]*link]    // links; changed under mu
 
 	closed  atomic.Bool
@@ -101,11 +104,12 @@ func New(o Options) (*Mesh, error) {
 		m.address = reachable(ln.Addr())
 	}
 	m.everyone.Store(new([]*peer))
+	m.overhear.Store(new([]*peer))
 	m.live.Store(new([]*link))
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	listenTLS, dialTLS := o.tlsConfigs()
 	m.listener, m.dialTLS = newListener(ln, listenTLS, o.Logger, &m.refused), dialTLS
-	m.running.Go(m.listen)
+	m.running.Go(func() { m.listener.serve(m.serve) })
 	m.running.Go(m.tick)
 	if o.DNS != "" {
 		m.running.Go(m.lookUp)
@@ -137,16 +141,6 @@ func (m *Mesh) SetPeers(addresses map[string]string) {
 		wishes[address] = wish{id: id}
 	}
 	m.setWishes("registry", wishes)
-}
-
-// listen takes peers in, until the mesh is closed.
-func (m *Mesh) listen() {
-	if err := m.listener.serve(m.serve); err != nil {
-		m.log.Error("mesh: no more connections are accepted", "err", err)
-		m.mu.Lock()
-		m.failed = fmt.Errorf("zmqmesh: listening: %w", err)
-		m.mu.Unlock()
-	}
 }
 
 // tick leaves channels, until the mesh is closed.
@@ -238,7 +232,7 @@ func (m *Mesh) addPeer(p *peer) bool {
 
 func (m *Mesh) removePeer(p *peer) {
 	for ch := range p.topics {
-		m.index.remove(ch, p)
+		m.leave(ch, p)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -246,6 +240,26 @@ func (m *Mesh) removePeer(p *peer) {
 		delete(m.peers, p.id)
 		m.setEveryoneLocked()
 	}
+}
+
+// leave takes a peer's subscription back.
+func (m *Mesh) leave(channel string, p *peer) {
+	if channel == "" {
+		m.setOverhearing(p, false)
+	} else {
+		m.index.remove(channel, p)
+	}
+}
+
+// setOverhearing says whether a peer wants all channels.
+func (m *Mesh) setOverhearing(p *peer, on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.DeleteFunc(slices.Clone(*m.overhear.Load()), func(other *peer) bool { return other == p })
+	if on {
+		all = append(all, p)
+	}
+	m.overhear.Store(&all)
 }
 
 func (m *Mesh) setEveryoneLocked() {
@@ -261,7 +275,7 @@ const bigPacket = chunkBytes / 2
 
 // Publish costs nothing but a look where no peer wants the packet, and
 // encodes it once for all that do. It fails where the packet is larger than
-// MaxPacketBytes, or where this replica can no longer be connected to.
+// MaxPacketBytes, or where there is no peer because none can be accepted.
 func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
@@ -273,6 +287,9 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	}
 	if p.Kind >= mesh.KindLost {
 		return fmt.Errorf("zmqmesh: a packet of kind %d, which is none that is sent", p.Kind)
+	}
+	if len(*m.everyone.Load()) == 0 {
+		return m.listener.err()
 	}
 	s := m.index.shard(p.Channel)
 	s.mu.Lock()
@@ -289,6 +306,12 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 		}
 	case p.Channel == "":
 		to = *m.everyone.Load()
+	default:
+		for _, peer := range *m.overhear.Load() {
+			if !slices.Contains(to, peer) {
+				to = append(to[:len(to):len(to)], peer)
+			}
+		}
 	}
 	if len(to) == 0 {
 		return nil
@@ -330,6 +353,25 @@ func (m *Mesh) Unsubscribe(channel string) error {
 		return err
 	}
 	m.unsubscribe(channel)
+	return nil
+}
+
+// SubscribeAll is Subscribe for all channels. UnsubscribeAll lets packets go
+// on coming for some seconds.
+func (m *Mesh) SubscribeAll() error {
+	if m.closed.Load() {
+		return mesh.ErrClosed
+	}
+	m.subscribe("")
+	return nil
+}
+
+// UnsubscribeAll ends SubscribeAll, and leaves what Subscribe asked for.
+func (m *Mesh) UnsubscribeAll() error {
+	if m.closed.Load() {
+		return mesh.ErrClosed
+	}
+	m.unsubscribe("")
 	return nil
 }
 
@@ -389,7 +431,7 @@ func (m *Mesh) deliverLost(channel, origin string) {
 func (m *Mesh) Status() mesh.Status {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	s := mesh.Status{Err: m.failed, Dropped: m.dropped.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
+	s := mesh.Status{Err: m.listener.err(), Dropped: m.dropped.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
 	if m.closed.Load() {
 		s.Err = mesh.ErrClosed
 	}

@@ -19,7 +19,8 @@ const (
 	sendBye     = 'B' // the replica leaves; nothing follows
 )
 
-// What the peer sends: topics as ZMTP 3.0 has them, and questions. Each may
+// What the peer sends: topics as ZMTP 3.0 has them (an empty channel stands for
+// all of them), and questions. Each may
 // have at most 1 KiB.
 const (
 	askLeave     = 0 // the topic follows: a channel and "\0"
@@ -215,7 +216,7 @@ func (p *peer) ask(b []byte) error {
 	if len(b) == 9 && b[0] == askEcho {
 		return p.echo(binary.BigEndian.Uint64(b[1:]))
 	}
-	if len(b) < 3 || len(b) > maxTopic+2 || b[0] > askSubscribe || b[len(b)-1] != 0 {
+	if len(b) < 2 || len(b) > maxTopic+2 || b[0] > askSubscribe || b[len(b)-1] != 0 {
 		return errAsk
 	}
 	ask, channel := b[0], b[1:len(b)-1]
@@ -225,7 +226,7 @@ func (p *peer) ask(b []byte) error {
 	if ask == askLeave {
 		delete(p.topics, string(channel))
 		p.topicBytes -= len(channel) + topicCost
-		p.mesh.index.remove(string(channel), p)
+		p.mesh.leave(string(channel), p)
 		return nil
 	}
 	p.topicBytes += len(channel) + topicCost
@@ -234,7 +235,11 @@ func (p *peer) ask(b []byte) error {
 	}
 	ch := string(channel)
 	p.topics[ch] = true
-	p.mesh.index.add(ch, p)
+	if ch == "" {
+		p.mesh.setOverhearing(p, true)
+	} else {
+		p.mesh.index.add(ch, p)
+	}
 	return nil
 }
 

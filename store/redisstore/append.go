@@ -33,14 +33,16 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 		c.args = append(c.args, millis(o.KeyTTL))
 		c.once = false
 	}
-	a := &appending{call: c, ctx: ctx, bytes: len(e.Header) + len(e.Body) + 200, done: make(chan struct{})}
-	if !s.submit(s.lane(channel), a) {
+	c.ctx, c.done = ctx, make(chan struct{})
+	a := &appending{call: c, bytes: len(e.Header) + len(e.Body) + 200}
+	lane := s.lane(channel)
+	if !s.submit(lane, a) {
 		return store.Position{}, false, store.ErrClosed
 	}
 	select {
-	case <-a.done:
+	case <-c.done:
 	case <-ctx.Done():
-		a.state.CompareAndSwap(queued, left)
+		lane.leave(a)
 		return store.Position{}, false, s.explain(ctx, fmt.Sprintf("append to %q", channel), ctx.Err())
 	case <-s.ctx.Done():
 		return store.Position{}, false, store.ErrClosed

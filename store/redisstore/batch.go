@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ const (
 type lane struct {
 	mu      sync.Mutex // guards the fields below
 	waiting []*appending
+	left    int // of them, at the most, those whose callers have gone
 	flying  int // goroutines in fly
 	idle    int // of them, those that wait to be woken
 	wake    chan struct{}
@@ -33,10 +35,8 @@ type lane struct {
 // appending is one Append that waits.
 type appending struct {
 	call  *call
-	ctx   context.Context // the caller's
 	bytes int
 	state atomic.Int32
-	done  chan struct{} // closed when the call has an outcome
 }
 
 const (
@@ -73,6 +73,21 @@ func (s *Store) submit(l *lane, a *appending) bool {
 	}
 	l.waiting = append(l.waiting, a)
 	return true
+}
+
+// leave is for a caller that waits no longer. While Redis hangs many may come
+// and go: what they wanted to send is not kept.
+func (l *lane) leave(a *appending) {
+	if !a.state.CompareAndSwap(queued, left) {
+		return
+	}
+	a.call = nil // sendBatch won't look at it
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.left++; l.left > batchCalls && l.left > len(l.waiting)/2 {
+		l.waiting = slices.DeleteFunc(l.waiting, func(a *appending) bool { return a.state.Load() == left })
+		l.left = 0
+	}
 }
 
 // fly sends batch after batch. It ends when nothing came for a while, or with
@@ -127,29 +142,27 @@ func (l *lane) next() []*appending {
 	batch := l.waiting[:n:n]
 	l.waiting = l.waiting[n:]
 	if len(l.waiting) == 0 {
-		l.waiting = nil
+		l.waiting, l.left = nil, 0
 	}
 	return batch
 }
 
 func (s *Store) sendBatch(batch []*appending) {
 	calls := make([]*call, 0, len(batch))
-	byCall := map[*call]*appending{}
-	sent := batch[:0]
 	var latest time.Time
 	bounded := true
 	for _, a := range batch {
 		if !a.state.CompareAndSwap(queued, taken) {
 			continue
 		}
-		calls, sent = append(calls, a.call), append(sent, a)
-		d, ok := a.ctx.Deadline()
+		calls = append(calls, a.call)
+		d, ok := a.call.ctx.Deadline()
 		bounded = bounded && ok
 		if d.After(latest) {
 			latest = d
 		}
 	}
-	if len(sent) == 0 {
+	if len(calls) == 0 {
 		return
 	}
 	ctx := s.ctx
@@ -158,16 +171,5 @@ func (s *Store) sendBatch(batch []*appending) {
 		ctx, cancel = context.WithDeadline(ctx, latest)
 		defer cancel()
 	}
-	wanted := func(c *call) bool {
-		if len(byCall) == 0 { // only needed where something fails
-			for _, a := range sent {
-				byCall[a.call] = a
-			}
-		}
-		return byCall[c].ctx.Err() == nil
-	}
-	s.send(ctx, calls, wanted)
-	for _, a := range sent {
-		close(a.done)
-	}
+	s.send(ctx, calls)
 }

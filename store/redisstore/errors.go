@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -37,9 +38,12 @@ func (s *Store) explain(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("redisstore: %s: the Redis client that New was given is closed: %w", what, err)
 	}
 	if isReply(err) {
-		code, _, _ := strings.Cut(err.Error(), " ")
-		if strings.Contains(err.Error(), "unauthenticated") { // what it says to a long command
+		code := codeOf(err)
+		switch {
+		case strings.Contains(err.Error(), "unauthenticated"): // what it says to a long command
 			code = "NOAUTH"
+		case code == "MOVED" && s.cluster == nil:
+			return fmt.Errorf("redisstore: %s: %w (%s)", what, err, lasting["CROSSSLOT"])
 		}
 		if help, ok := lasting[code]; ok && !notDone(err) {
 			if help != "" {
@@ -52,6 +56,20 @@ func (s *Store) explain(ctx context.Context, what string, err error) error {
 		}
 	}
 	return fmt.Errorf("redisstore: %s: %w: %w", what, store.ErrUnavailable, err)
+}
+
+// inScript is how Redis before 7.0 tells an error of a command in a script. The
+// "-" is there where the server refused to run the command at all.
+var inScript = regexp.MustCompile(`^ERR Error running script .*?@user_script: ?\d+: -?([A-Z]{2,}) `)
+
+// codeOf returns the word that says what kind of error Redis has answered.
+func codeOf(err error) string {
+	text := err.Error()
+	if m := inScript.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	code, _, _ := strings.Cut(text, " ")
+	return code
 }
 
 // unexpected is an answer that none of the scripts gives.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -231,6 +232,96 @@ func TestOlderSnapshotIsAnotherEpoch(t *testing.T) {
 	require.EqualValues(t, 2, mustAppend(t, s, "other", "2").Offset, "nothing of this one was lost")
 }
 
+// A replica that has only read what Redis lost says so before others append at
+// the lost offsets: no offset of an epoch means two messages.
+func TestLostMessagesAreFoundByReading(t *testing.T) {
+	for name, read := range map[string]func(s *redisstore.Store) (store.Position, error){
+		"tops": func(s *redisstore.Store) (store.Position, error) {
+			tops, err := s.Tops(t.Context(), []string{"absent", "c"})
+			if err != nil {
+				return store.Position{}, err
+			}
+			return tops[1], nil
+		},
+		"range": func(s *redisstore.Store) (store.Position, error) {
+			page, err := s.Range(t.Context(), "c", store.Query{Limit: 9})
+			return page.Top, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := redistest.Start(t)
+			reader, appender := open(t, r.Client()), open(t, r.Client())
+			mustAppend(t, appender, "c", "1")
+			r.Do("SAVE")
+			lost := mustAppend(t, appender, "c", "lost")
+			require.NoError(t, appender.Close()) // who knew it has gone with Redis
+			top, err := read(reader)
+			require.NoError(t, err)
+			require.Equal(t, lost, top)
+			r.Kill()
+			r.Start()
+			redistest.Eventually(t, "the server is back", func() bool {
+				top, err = read(reader)
+				return err == nil
+			})
+			require.NotEqual(t, lost.Epoch, top.Epoch)
+			require.EqualValues(t, 1, top.Offset)
+			require.NotEqual(t, "-1", r.Do("TTL", "channels:top:{c}"))
+			after := mustAppend(t, open(t, r.Client()), "c", "2")
+			require.Equal(t, store.Position{Epoch: top.Epoch, Offset: 2}, after)
+			top, err = read(reader)
+			require.NoError(t, err)
+			require.Equal(t, after, top, "it is no second time another one")
+		})
+	}
+}
+
+// lossy loses the answer to a client's first pipeline.
+type lossy struct{ done atomic.Bool }
+
+func (*lossy) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*lossy) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (l *lossy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if err == nil && cmds[0].Name() == "eval" && !l.done.Swap(true) {
+			for _, c := range cmds {
+				c.SetErr(io.EOF)
+			}
+			return io.EOF
+		}
+		return err
+	}
+}
+
+// A report that is sent again, since its answer was lost, says what the first
+// answer said: the replica was unknown, and has to report everything.
+func TestReportThatIsRepeated(t *testing.T) {
+	for name, channels := range map[string]int{"short": 10, "long": 2500} {
+		for _, full := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, full), func(t *testing.T) {
+				c, l := redistest.Start(t).Client(), &lossy{}
+				c.AddHook(l)
+				s := open(t, c)
+				report := store.Report{Node: store.Node{ID: "n"}, Full: full}
+				for i := range channels {
+					report.Channels = append(report.Channels, store.Count{Channel: fmt.Sprint(i), Subscribers: 1})
+				}
+				known, err := s.Report(t.Context(), report)
+				require.NoError(t, err)
+				require.True(t, l.done.Load())
+				require.False(t, known)
+				list, err := s.Channels(t.Context(), "", "", 5000)
+				require.NoError(t, err)
+				require.Len(t, list, channels)
+				known, err = s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}})
+				require.NoError(t, err)
+				require.True(t, known)
+			})
+		}
+	}
+}
+
 func TestHangingServerHoldsUpNobody(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, r.Client())
@@ -322,6 +413,7 @@ func TestKilledConnections(t *testing.T) {
 }
 
 func TestClusterMasterKilled(t *testing.T) {
+	t.Parallel() // it waits for elections
 	c := redistest.StartCluster(t, 3, true)
 	s := open(t, c.Client())
 	// WAIT makes sure that what is checked had reached the replicas.
@@ -392,6 +484,7 @@ func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
 }
 
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel() // it waits for elections
 	w := redistest.StartSentinel(t)
 	s := open(t, w.Client())
 	p := publish(t, 8, one("c"), s)

@@ -22,12 +22,51 @@ func (s *Store) Range(ctx context.Context, channel string, q store.Query) (store
 	if err := s.enter(ctx); err != nil {
 		return store.Page{}, err
 	}
+	known := s.known.get(channel)
 	page, err := s.reads.share(s, ctx, part{channel, q})
+	if err == nil && lost(known, page.Top) {
+		if _, err = s.renew(ctx, []string{channel}, []store.Position{known}); err == nil {
+			page, err = s.reads.share(s, ctx, part{channel, q})
+		}
+	}
 	if err != nil {
 		return store.Page{}, s.explain(ctx, fmt.Sprintf("read %q", channel), err)
 	}
 	s.known.note(channel, page.Top)
 	return page.open(), nil
+}
+
+// lost says whether a log does not have what was known of it before it was
+// asked: a server came back with older data, or the answer is an old master's.
+func lost(known, top store.Position) bool {
+	return known.Epoch == top.Epoch && known.Offset > top.Offset
+}
+
+// renew gives another epoch to those logs that have indeed lost what was known
+// of them. Else others could append other messages at the lost offsets, and
+// subscribers would take them for those that they have.
+// It returns their last positions.
+func (s *Store) renew(ctx context.Context, channels []string, known []store.Position) ([]store.Position, error) {
+	calls := make([]*call, len(channels))
+	for i, name := range channels {
+		calls[i] = newCall(renewScript, []string{s.keys.top(name)}, known[i].Epoch, known[i].Offset, newEpoch())
+	}
+	if err := s.do(ctx, calls...); err != nil {
+		return nil, err
+	}
+	tops := make([]store.Position, len(calls))
+	for i, c := range calls {
+		reply, err := c.cmd.Slice()
+		switch {
+		case err != nil || len(reply) != 0 && len(reply) != 2:
+			return nil, unexpected("renew", c.cmd.Val())
+		case len(reply) == 2:
+			epoch, _ := reply[0].(string)
+			offset, _ := reply[1].(int64)
+			tops[i] = store.Position{Epoch: epoch, Offset: uint64(offset)}
+		}
+	}
+	return tops, nil
 }
 
 // Tops implements [store.Log].
@@ -38,6 +77,10 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 	tops := make([]store.Position, len(channels))
 	if len(channels) == 0 {
 		return tops, nil
+	}
+	known := make([]store.Position, len(channels))
+	for i, name := range channels {
+		known[i] = s.known.get(name)
 	}
 	each := 500
 	if s.cluster != nil {
@@ -73,10 +116,28 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 			if err != nil {
 				return nil, fmt.Errorf("redisstore: the key %q has a text that this library has not written", c.keys[n])
 			}
-			at := i*each + n
-			tops[at] = store.Position{Epoch: fields[0], Offset: offset}
-			s.known.note(channels[at], tops[at])
+			tops[i*each+n] = store.Position{Epoch: fields[0], Offset: offset}
 		}
+	}
+	var at []int
+	var names []string
+	var had []store.Position
+	for i, top := range tops {
+		if lost(known[i], top) {
+			at, names, had = append(at, i), append(names, channels[i]), append(had, known[i])
+		}
+	}
+	if len(names) > 0 {
+		renewed, err := s.renew(ctx, names, had)
+		if err != nil {
+			return nil, s.explain(ctx, fmt.Sprintf("give %d logs that lost messages another epoch", len(names)), err)
+		}
+		for i, top := range renewed {
+			tops[at[i]] = top
+		}
+	}
+	for i, top := range tops {
+		s.known.note(channels[i], top)
 	}
 	return tops, nil
 }
@@ -184,7 +245,8 @@ func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, 
 	q := p.query
 	c := newCall(rangeScript, []string{s.keys.log(p.channel), s.keys.top(p.channel)},
 		q.After, q.Before, q.Limit, q.MaxBytes, flag(q.Newest), flag(first))
-	s.send(ctx, []*call{c}, func(*call) bool { return ctx.Err() == nil })
+	c.ctx = ctx
+	s.send(ctx, []*call{c})
 	reply, err := c.cmd.Slice()
 	if err == redis.Nil {
 		return &page{}, false, nil

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -13,7 +14,13 @@ import (
 	"github.com/channels-go/channels/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// What storetest checks waits more than it works.
+	if err := flag.Set("test.parallel", "24"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func open(t testing.TB, c redis.UniversalClient) *redisstore.Store {
 	t.Helper()
@@ -24,16 +31,19 @@ func open(t testing.TB, c redis.UniversalClient) *redisstore.Store {
 }
 
 func TestStoreOnOneServer(t *testing.T) {
+	t.Parallel()
 	c := redistest.Start(t).Client()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, c) })
 }
 
 func TestStoreOnCluster(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3, false).Client()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, c) })
 }
 
 func TestStoreBehindSentinel(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartSentinel(t).Client()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, c) })
 }

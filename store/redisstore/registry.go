@@ -62,20 +62,20 @@ func (s *Store) reportCalls(r store.Report) []*call {
 		counts = slices.DeleteFunc(counts, isZero)
 	}
 	id, keys := rand.Text(), s.keys.replica(r.Node.ID)
-	report := func(id string, keys []string, channels, members, n int) *call {
+	report := func(keys []string, channels, members, n int) *call {
 		keys = append(keys[:len(keys):len(keys)], s.keys.card(r.Node.ID))
 		return newCall(reportScript, keys, deadAfter, forgottenAfter, id, r.Node.Started.UnixMilli(), string(r.Node.Info), flag(r.Full), channels, members, n)
 	}
 	switch {
 	case len(counts)+len(members) <= scriptItems:
-		c := report(id, keys, 0, 0, len(counts))
+		c := report(keys, 0, 0, len(counts))
 		c.args = appendCounts(c.args, counts)
 		c.args = appendMembers(c.args, members)
 		return []*call{c}
 	case !r.Full:
 		var calls []*call
 		for part := range slices.Chunk(counts, scriptItems) {
-			c := report(fmt.Sprint(id, "/", len(calls)), keys, 0, 0, len(part))
+			c := report(keys, 0, 0, len(part))
 			c.args = appendCounts(c.args, part)
 			calls = append(calls, c)
 		}
@@ -93,7 +93,7 @@ func (s *Store) reportCalls(r store.Report) []*call {
 	for part := range slices.Chunk(members, scriptItems) {
 		calls = append(calls, newCall(stageScript, staged[2:], appendMembers([]any{deadAfter}, part)...))
 	}
-	return append(calls, report(id, append(keys, staged...), len(counts), len(members), 0))
+	return append(calls, report(append(keys, staged...), len(counts), len(members), 0))
 }
 
 // latest leaves of several items with the same key the last one.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ var (
 	appendScript   = load("append")
 	rangeScript    = load("range")
 	topsScript     = load("tops")
+	renewScript    = load("renew")
 	reportScript   = load("report")
 	stageScript    = load("stage")
 	presenceScript = load("presence")
@@ -52,6 +54,9 @@ type call struct {
 	keys   []string
 	args   []any
 	once   bool // running it a second time does harm
+
+	ctx  context.Context // of who waits for it: it is not repeated for nobody
+	done chan struct{}   // where there is one, closed when cmd has the outcome
 
 	cmd *redis.Cmd // of the last attempt
 }
@@ -87,9 +92,10 @@ var retryWaits = []time.Duration{10 * time.Millisecond, 40 * time.Millisecond, 1
 
 // send runs calls in one pipeline, in order where they have one server, and
 // again what Redis has not done but might do now. It leaves the outcome of
-// each in its cmd. wanted says which calls somebody still waits for.
-func (s *Store) send(ctx context.Context, calls []*call, wanted func(*call) bool) {
-	whole := false // the server doesn't know a script
+// each in its cmd.
+func (s *Store) send(ctx context.Context, calls []*call) {
+	defer func() { finish(calls...) }() // those that are still to be done then
+	whole := false                      // the server doesn't know a script
 	for attempt := 0; ; {
 		s.pipeline(ctx, calls, whole)
 		var again []*call
@@ -97,17 +103,20 @@ func (s *Store) send(ctx context.Context, calls []*call, wanted func(*call) bool
 		for _, c := range calls {
 			switch err := c.cmd.Err(); {
 			case err == nil:
+				finish(c)
 			case !whole && strings.HasPrefix(err.Error(), "NOSCRIPT"):
 				unknown = true
 				again = append(again, c)
-			case (notDone(err) || !c.once && broken(err)) && wanted(c):
+			case (notDone(err) || !c.once && broken(err)) && c.ctx.Err() == nil:
 				again = append(again, c)
+			default:
+				finish(c)
 			}
 		}
+		calls, whole = again, unknown
 		if len(again) == 0 {
 			return
 		}
-		calls, whole = again, unknown
 		if unknown {
 			continue
 		}
@@ -125,6 +134,14 @@ func (s *Store) send(ctx context.Context, calls []*call, wanted func(*call) bool
 			return
 		}
 		attempt++
+	}
+}
+
+func finish(calls ...*call) {
+	for _, c := range calls {
+		if c.done != nil {
+			close(c.done)
+		}
 	}
 }
 
@@ -155,12 +172,15 @@ func (s *Store) pipeline(ctx context.Context, calls []*call, whole bool) {
 func (s *Store) do(ctx context.Context, calls ...*call) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	for _, c := range calls {
+		c.ctx = ctx
+	}
 	done := make(chan struct{})
 	ok := s.goes(func() {
 		defer close(done)
 		stop := context.AfterFunc(s.ctx, cancel)
 		defer stop()
-		s.send(ctx, calls, func(*call) bool { return ctx.Err() == nil })
+		s.send(ctx, calls)
 	})
 	if !ok {
 		return context.Canceled // explain says that it is closed
@@ -186,9 +206,9 @@ func isReply(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// refusals begin the answers of a server that has done nothing, and may do it
-// a moment later or on another server.
-var refusals = []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "MOVED", "ASK", "BUSY ", "ERR max number of clients", "NOREPLICAS"}
+// refusals are the answers of a server that has done nothing, and may do it a
+// moment later or on another server.
+var refusals = []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "MOVED", "ASK", "BUSY", "NOREPLICAS"}
 
 // notDone says whether err is proof that the command had no effect, and may
 // have one if it is repeated.
@@ -197,13 +217,7 @@ func notDone(err error) bool {
 	if errors.As(err, &op) && op.Op == "dial" {
 		return true
 	}
-	text := err.Error()
-	for _, r := range refusals {
-		if strings.HasPrefix(text, r) {
-			return true
-		}
-	}
-	return strings.Contains(text, "-READONLY") // from within a script, by older servers
+	return isReply(err) && (slices.Contains(refusals, codeOf(err)) || strings.HasPrefix(err.Error(), "ERR max number of clients"))
 }
 
 // broken says whether err leaves open what happened, and may go away.

@@ -30,12 +30,20 @@ async function start() {
   });
   presence();
   setInterval(presence, 5000); // those on other replicas
+  setInterval(alive, 15 * 60_000);
+}
+
+// alive keeps the session from ending, which it does 24 h after the last time.
+async function alive() {
+  const res = await fetch("me").catch(() => null);
+  if (res?.status === 401) location.reload(); // it has ended: sign in again
 }
 
 // follow hands over all messages of a channel, those of the last 24 h first.
 function follow(channel, take) {
   const events = new EventSource(`channel/${channel}/?since=:0`);
   addEventListener("pagehide", () => events.close()); // a browser may keep a page that was left
+  events.onerror = () => events.readyState === EventSource.CLOSED && alive(); // it was refused for good
   events.onmessage = (e) => {
     const m = JSON.parse(e.data);
     if (m.header === "reset") return location.reload(); // what was missed is read anew

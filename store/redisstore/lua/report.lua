@@ -2,9 +2,9 @@
 -- KEYS: the replica, its names, counts, members and infos, where a long report
 -- of everything was staged the staged four in the same order, and last its card,
 -- which outlives the rest.
--- ARGV: ttl in ms, the card's, an id of this report, started, info, 1 for
--- everything, how many channels and members were staged, how many counts follow
--- (name, numbers), the counts, and then members (place, info).
+-- ARGV: ttl in ms, the card's, an id of this report, which all its parts have,
+-- started, info, 1 for everything, how many channels and members were staged,
+-- how many counts follow (name, numbers), the counts, and then members (place, info).
 -- Returns 1 where a living record of the replica was there before.
 local node, card, ttl, full = KEYS[1], KEYS[#KEYS], ARGV[1], ARGV[6] == '1'
 local staged = #KEYS > 6
@@ -16,7 +16,10 @@ redis.call('HLEN', card)
 local channels, people = had[1] and tonumber(had[1]), had[2] and tonumber(had[2])
 local whole = channels and channels == names and channels == counts and people == members and people == infos
 local known = whole and '1' or '0'
-if whole and had[3] == ARGV[3] then return tonumber(had[4]) end -- it came again, since its answer was lost
+if whole and had[3] == ARGV[3] then
+  known = had[4] -- it, or another part of it, was here before
+  if full then return tonumber(known) end -- its answer was lost
+end
 
 if staged then
   for i = 6, 9 do

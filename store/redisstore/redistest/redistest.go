@@ -1,16 +1,19 @@
 // Package redistest starts redis-server processes for tests, on free ports of
-// the loopback interface, and ends them with the test. It needs redis-server
-// in the PATH; nothing else that runs on the machine is touched.
+// the loopback interface, and ends them with the test; on Linux, too, where the
+// test binary is killed. It needs redis-server and redis-cli in the PATH;
+// nothing else that runs on the machine is touched.
 package redistest
 
 import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,14 +71,23 @@ func (s *Server) run(argv []string) {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cmd, s.out, s.done = exec.Command(argv[0], argv[1:]...), &bytes.Buffer{}, make(chan struct{})
-	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
-	require.NoError(s.t, s.cmd.Start(), "redis-server has to be installed; .ci/setup does it")
-	cmd, done := s.cmd, s.done
+	cmd, out, started, done := exec.Command(argv[0], argv[1:]...), &bytes.Buffer{}, make(chan error), make(chan struct{})
+	cmd.Stdout, cmd.Stderr = out, out
 	go func() { // ends with the process
-		cmd.Wait()
-		close(done)
+		defer close(done)
+		// The process ends with the thread that has started it, so that none
+		// is left where the test binary panics or is killed.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		endWithThread(cmd)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait()
+		}
 	}()
+	require.NoError(s.t, <-started, "redis-server has to be installed; .ci/setup does it")
+	s.cmd, s.out, s.done = cmd, out, done
 }
 
 // WaitReady waits until the server answers and has loaded its data.
@@ -270,33 +282,29 @@ func (s *Sentinel) Client() *redis.Client {
 	return c
 }
 
+// The ports that are given: below those that the system takes for outgoing
+// connections (32768 and up on Linux), which would otherwise take one while its
+// server is down. The bus port of a Cluster, 10000 above, is so, too.
+const firstPort, nPorts = 11000, 11000
+
 var ports struct {
 	sync.Mutex
-	given map[int]bool
+	next int // of nPorts, in turn; 0: none was given yet
 }
 
-// FreePort returns a port that was free just now, and whose bus port (10000
-// above it), which a Cluster takes, was free, too.
+// FreePort returns a port that was free just now, as was its bus port.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()
 	defer ports.Unlock()
-	if ports.given == nil {
-		ports.given = map[int]bool{}
+	if ports.next == 0 {
+		ports.next = rand.IntN(nPorts) // the tests of other packages look, too
 	}
-	for range 1000 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if port > 50000 || ports.given[port] {
-			port = 20000 + (port+7919*len(ports.given))%12000
+	for range nPorts {
+		ports.next++
+		if port := firstPort + ports.next%nPorts; free(port) && free(port+10000) {
+			return port
 		}
-		if ports.given[port] || !free(port) || !free(port+10000) {
-			continue
-		}
-		ports.given[port] = true
-		return port
 	}
 	require.FailNow(t, "there is no free port")
 	return 0

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+	"github.com/channels-go/channels/middleware"
+)
+
+// gatewayConfig says where ZeroMQ programs read and publish; nowhere where an
+// address is empty.
+type gatewayConfig struct {
+	pub, pull, rep string
+	insecure       bool
+}
+
+func (c *gatewayConfig) flags(fs *flag.FlagSet, s *security) {
+	fs.StringVar(&c.pub, "zmq-pub", "", "`ADDRESS` where ZeroMQ SUB sockets read all channels without a token, e.g. tcp://127.0.0.1:10022")
+	fs.StringVar(&c.pull, "zmq-pull", "", "`ADDRESS` where ZeroMQ PUSH sockets publish, e.g. tcp://127.0.0.1:10023")
+	fs.StringVar(&c.rep, "zmq-rep", "", "`ADDRESS` where ZeroMQ REQ and DEALER sockets publish with an answer, and list channels, e.g. tcp://127.0.0.1:10024")
+	fs.BoolVar(&c.insecure, "zmq-insecure", false, "let these addresses be reached from other machines without a token, and -zmq-pub at all")
+	s.file(fs, "zmq-token-file", "`FILE` with a token of 16 bytes or more, which has to be the last frame of what is sent to -zmq-pull and -zmq-rep. Or the token itself in CHANNELS_ZMQ_TOKEN", s.addZMQToken)
+}
+
+func (s *security) addZMQToken(b []byte) error {
+	b = bytes.TrimRight(b, "\r\n")
+	if len(b) < 16 {
+		return fmt.Errorf("the token has %d bytes; it has to have 16 or more, e.g. from: openssl rand -hex 32", len(b))
+	}
+	s.zmqToken = b
+	return nil
+}
+
+// check refuses what would never publish, or leave a door open beside a lock.
+func (c *gatewayConfig) check(s *security) error {
+	sends := c.pull != "" || c.rep != ""
+	switch {
+	case len(s.zmqToken) > 0 && !sends:
+		return errors.New("-zmq-token-file is for -zmq-pull and -zmq-rep, and there is neither")
+	case len(s.zmqToken) == 0 && sends && (len(s.jwt.Keys) > 0 || len(s.apiKeys) > 0):
+		return errors.New("-zmq-pull and -zmq-rep need -zmq-token-file where others need a token or an API key to publish")
+	}
+	return nil
+}
+
+// open opens the gateway, and returns what closes it.
+func (c *gatewayConfig) open(hub *channels.Hub, token []byte, log *slog.Logger) (func(), error) {
+	if c.pub == "" && c.pull == "" && c.rep == "" {
+		return func() {}, nil
+	}
+	var id channels.Identity // who has no token is nobody
+	if len(token) > 0 {
+		id = channels.Identity{ID: "zmq", Value: middleware.Grants{Publish: []string{"*"}, List: true}}
+	}
+	g, err := zmqmesh.NewGateway(zmqmesh.GatewayOptions{
+		Hub: hub.Bridge(id), Pub: c.pub, Pull: c.pull, Rep: c.rep, Token: token, Insecure: c.insecure, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	pub, pull, rep := g.Addresses()
+	log.Info("listening for ZeroMQ", "pub", pub, "pull", pull, "rep", rep)
+	return func() {
+		if err := g.Close(); err != nil {
+			log.Warn("gateway", "err", err)
+		}
+	}, nil
+}

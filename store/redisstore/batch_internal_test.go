@@ -1,0 +1,124 @@
+package redisstore
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+)
+
+// While Redis hangs, callers come and go. What they wanted to send goes with them.
+func TestWhatNobodyWaitsForIsNotKept(t *testing.T) {
+	c := redis.NewClient(&redis.Options{})
+	t.Cleanup(func() { c.Close() })
+	s, err := New(c, Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	l := &s.lanes[0]
+	l.flying = flights // all that may be on their way are
+
+	memory := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	e := store.Entry{Body: make([]byte, 1<<16)}
+	before := memory()
+	for i := range 4 * batchCalls {
+		ctx, leave := context.WithCancel(t.Context())
+		failed := make(chan error)
+		go func() {
+			_, _, err := s.Append(ctx, "c", e, store.AppendOptions{Size: 1, TTL: time.Hour})
+			failed <- err
+		}()
+		require.Eventually(t, func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.waiting) > 0 && l.waiting[len(l.waiting)-1].state.Load() == queued
+		}, 20*time.Second, 20*time.Microsecond, i)
+		leave()
+		require.ErrorIs(t, <-failed, context.Canceled)
+	}
+	l.mu.Lock()
+	require.LessOrEqual(t, len(l.waiting), batchCalls+1)
+	l.mu.Unlock()
+	require.Less(t, memory()-before, int64(8<<20), "of 64 MiB")
+}
+
+// refusing answers one channel's commands as a Cluster does while its slot moves.
+type refusing struct {
+	key     string
+	proceed chan struct{} // closed when the next attempt may be made
+}
+
+type tryAgain struct{}
+
+func (tryAgain) Error() string { return "TRYAGAIN Multiple keys request during rehashing of slot" }
+func (tryAgain) RedisError()   {}
+
+func (r *refusing) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (r *refusing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, c redis.Cmder) error {
+		<-r.proceed
+		return next(ctx, c)
+	}
+}
+func (r *refusing) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []redis.Cmder) error {
+		for _, c := range cmds {
+			if c.Args()[3] == r.key {
+				c.SetErr(tryAgain{})
+				continue
+			}
+			c.(once).SetVal([]any{"epoch", int64(1), int64(0)})
+		}
+		return tryAgain{}
+	}
+}
+
+// Who travels with an append that has to be repeated does not wait for that.
+func TestWhatIsDoneIsToldAtOnce(t *testing.T) {
+	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	t.Cleanup(func() { c.Close() })
+	s, err := New(c, Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	r := &refusing{key: s.keys.log("moving"), proceed: make(chan struct{})}
+	c.AddHook(r)
+	l := &s.lanes[0]
+	l.flying = flights // until both wait
+	ctx, cancel := context.WithCancel(t.Context())
+	moving, staying := make(chan error, 1), make(chan error, 1)
+	for name, done := range map[string]chan error{"moving": moving, "staying": staying} {
+		go func() {
+			_, _, err := s.Append(ctx, name, store.Entry{}, store.AppendOptions{Size: 1, TTL: time.Hour})
+			done <- err
+		}()
+	}
+	require.Eventually(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.waiting) == 2 }, 20*time.Second, time.Millisecond)
+	l.mu.Lock()
+	batch := l.next()
+	l.mu.Unlock()
+	sent := make(chan struct{})
+	go func() {
+		s.sendBatch(batch)
+		close(sent)
+	}()
+	select {
+	case err = <-staying:
+	case <-time.After(20 * time.Second):
+		err = context.DeadlineExceeded
+	}
+	require.Empty(t, moving, "it is not done")
+	cancel()
+	close(r.proceed)
+	<-sent
+	require.NoError(t, err)
+	require.ErrorIs(t, <-moving, context.Canceled)
+}

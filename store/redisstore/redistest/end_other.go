@@ -1,0 +1,7 @@
+//go:build !linux
+
+package redistest
+
+import "os/exec"
+
+func endWithThread(*exec.Cmd) {} // there is no such thing
