@@ -133,7 +133,22 @@ func flood(a app, channels, goroutines, count, size, window int) error {
 	for i := range names {
 		names[i] = "c" + strconv.Itoa(i)
 	}
-	var next, seen atomic.Int64 // seen is taken, without asking the other process's cache line
+	var next, room atomic.Int64 // room is how many may be published by now
+	var turn sync.Mutex         // of who waits for more
+	await := func(i int64) error {
+		turn.Lock()
+		defer turn.Unlock()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			now := taken.Load() - begin
+			if i < now+int64(window) {
+				room.Store(now + int64(window))
+				return nil
+			}
+			if time.Now().After(end) {
+				return fmt.Errorf("%d of %d messages came", now, i)
+			}
+		}
+	}
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
 	for range goroutines {
@@ -143,19 +158,11 @@ func flood(a app, channels, goroutines, count, size, window int) error {
 				if i >= int64(count) {
 					return
 				}
-				for stuck := time.Now(); window > 0 && i-seen.Load() >= int64(window); {
-					now := taken.Load() - begin
-					if now > seen.Load() {
-						seen.Store(now)
-						stuck = time.Now()
-						continue
-					}
-					if time.Since(stuck) > 20*time.Second {
-						err := fmt.Errorf("%d of %d messages came", now, i)
+				if window > 0 && i >= room.Load() {
+					if err := await(i); err != nil {
 						failed.CompareAndSwap(nil, &err)
 						return
 					}
-					time.Sleep(200 * time.Microsecond)
 				}
 				if err := a.publish(names[i%int64(channels)], body); err != nil {
 					failed.CompareAndSwap(nil, &err)
