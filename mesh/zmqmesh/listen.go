@@ -38,7 +38,7 @@ type listener struct {
 }
 
 func newListener(ln net.Listener, config *tls.Config, log *slog.Logger, max int, refused *atomic.Int64) *listener {
-	return &listener{Listener: ln, log: log, tls: config, refused: refused, conns: make(map[net.Conn]bool)}
+	return &listener{Listener: ln, log: log, tls: config, max: max, refused: refused, conns: make(map[net.Conn]bool)}
 }
 
 // serve calls handle for each connection until the listener is stopped. handle
