@@ -53,6 +53,7 @@ func subscribersOnly(t *testing.T, f Fabric) {
 		m[1].say(t, "", i)
 	}
 	m[2].awaitNumber(t, "", 20)
+	m[1].awaitNumber(t, "", 10)
 	m[0].awaitNumber(t, "", 10)
 	require.Equal(t, 100+10, m[1].total())
 	require.Equal(t, 100+20, m[2].total())
