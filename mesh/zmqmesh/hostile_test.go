@@ -329,6 +329,15 @@ func TestForgedProof(t *testing.T) {
 	require.NoError(t, err)
 	_, err = zmqmesh.Shake(c, "false", 7, []byte("another key of 16"), true)
 	require.ErrorContains(t, err, "does not know the key")
+	c, err = ln.Accept()
+	require.NoError(t, err)
+	require.Error(t, zmqmesh.Impostor(c), "the dialler asks for channels")
+	c.Close()
+	eventually(t, "the dialler says why", func() bool {
+		p := m.Status().Peers
+		return len(p) == 1 && strings.Contains(p[0].Err, "the peer does not know the key")
+	})
+	m.SetPeers(nil)
 }
 
 // recorder keeps what is sent.
