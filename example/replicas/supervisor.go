@@ -214,9 +214,9 @@ func (s *supervisor) release(r *replica) {
 
 // state is how a replica is, as its page shows it.
 type state struct {
-	Node    string `json:"node"`
-	PID     int    `json:"pid"` // 0 while it is dead
-	Ready   bool   `json:"ready"`
+	Node  string `json:"node"`
+	PID   int    `json:"pid"` // 0 while it is dead
+	Ready bool   `json:"ready"`
 }
 
 func (s *supervisor) states() []state {
