@@ -15,7 +15,7 @@ import (
 // How long it takes until an address is dialled again.
 const (
 	minBackoff = 50 * time.Millisecond
-	maxBackoff = 2 * time.Second
+	maxBackoff = time.Second      // and as much again by chance
 	steady     = 5 * time.Second  // a link that held so long is dialled again soon
 	selfPause  = 15 * time.Second // the address may become another replica's
 	dnsPeriod  = 5 * time.Second
@@ -94,13 +94,11 @@ func (m *Mesh) keep(t *target) {
 		if !t.aside {
 			t.err = err.Error()
 		}
-		if !t.wanted || m.ctx.Err() != nil {
-			delete(m.targets, t.address)
-			m.mu.Unlock()
-			return
-		}
 		id := t.id
 		m.mu.Unlock()
+		if m.forget(t) {
+			return
+		}
 		if s := err.Error(); held || s != told { // not each attempt
 			if told = s; t.aside {
 				m.log.Debug("mesh: not connecting", "address", t.address, "err", s)
@@ -108,12 +106,12 @@ func (m *Mesh) keep(t *target) {
 				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", s)
 			}
 		}
-		pause := backoff/2 + rand.N(backoff/2)
+		pause := backoff + rand.N(backoff)
 		var free <-chan struct{}
 		switch {
 		case other != nil: // until that link ends
-			pause, free = selfPause/2+rand.N(selfPause), other.gone
-		case t.aside:
+			pause, free = selfPause/2+rand.N(selfPause), other.done
+		case errors.Is(err, errSelf):
 			pause = selfPause/2 + rand.N(selfPause)
 		default:
 			backoff = min(2*backoff, maxBackoff)
@@ -125,7 +123,21 @@ func (m *Mesh) keep(t *target) {
 		case <-m.ctx.Done():
 		}
 		wait.Stop()
+		if m.forget(t) {
+			return
+		}
 	}
+}
+
+// forget removes a target that is not wanted any more.
+func (m *Mesh) forget(t *target) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t.wanted && m.ctx.Err() == nil {
+		return false
+	}
+	delete(m.targets, t.address)
+	return true
 }
 
 // connect makes a link and holds it until it ends. It returns why, and which
@@ -143,20 +155,18 @@ func (m *Mesh) connect(t *target) (error, *link) {
 	defer hangUp(conn)
 
 	var other *link
-	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) error {
-		if peer.id == m.opts.ID {
-			if peer.life == m.life {
-				return errSelf
-			}
-			return errors.New("has the id of the replica that connects to it")
+	var claimed string
+	defer func() {
+		m.mu.Lock()
+		delete(m.claims, claimed)
+		m.mu.Unlock()
+	}()
+	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) (err error) {
+		other, err = m.claim(peer)
+		if err == nil {
+			claimed = peer.id
 		}
-		m.mu.RLock()
-		defer m.mu.RUnlock()
-		if l := m.links[peer.id]; l != nil && l.life == peer.life {
-			other = l
-			return errDuplicate
-		}
-		return nil
+		return err
 	}}
 	limit := max(m.opts.MaxPacketBytes, chunkBytes) + 1
 	g := newGuard(conn, mechanism, limits{frame: limit, message: limit, frames: 1})
@@ -167,9 +177,8 @@ func (m *Mesh) connect(t *target) (error, *link) {
 	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g,
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{}), texts: make(map[string]string)}
 	defer close(l.done)
-	if other := m.addLink(t, l); other != nil {
-		return errDuplicate, other
-	}
+	m.addLink(t, l)
+	claimed = ""
 	m.wantAll(l)
 	wrote := make(chan struct{})
 	go func() { // ends with the link, which waits for it
@@ -206,21 +215,37 @@ func (m *Mesh) dialTCP(address, name string) (net.Conn, error) {
 	return t, nil
 }
 
-// addLink takes a link in, in the place of one to an earlier life of the same
-// replica. Where there is one to the same life, it returns that.
-func (m *Mesh) addLink(t *target, l *link) (other *link) {
-	for {
-		m.mu.Lock()
-		old := m.links[l.id]
-		if old == nil {
-			break
+// claim is called in the handshake, before the peer takes the connection for
+// the one that counts. It says no where there is a link to the same life of
+// the replica, which it returns, or another goroutine is about to make one.
+func (m *Mesh) claim(peer *hello) (other *link, err error) {
+	if peer.id == m.opts.ID {
+		if peer.life == m.life {
+			return nil, errSelf
 		}
+		return nil, errOwnID
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.links[peer.id]; l != nil && l.life == peer.life {
+		return l, errDuplicate
+	}
+	if m.claims[peer.id] {
+		return nil, errDuplicate
+	}
+	m.claims[peer.id] = true
+	return nil, nil
+}
+
+// addLink takes a link in whose replica is claimed, in the place of one to an
+// earlier life.
+func (m *Mesh) addLink(t *target, l *link) {
+	m.mu.Lock()
+	if old := m.links[l.id]; old != nil {
 		m.mu.Unlock()
-		if old.life == l.life {
-			return old
-		}
 		old.close(errors.New("zmqmesh: the replica has another life"))
 		<-old.done // so that all it has to deliver comes before
+		m.mu.Lock()
 	}
 	defer m.mu.Unlock()
 	if h := m.heard[l.id]; h.life == l.life {
@@ -229,8 +254,8 @@ func (m *Mesh) addLink(t *target, l *link) (other *link) {
 	}
 	m.links[l.id] = l
 	t.link, t.id, t.aside, t.err = l, l.id, false, ""
+	delete(m.claims, l.id)
 	m.setLiveLocked()
-	return nil
 }
 
 func (m *Mesh) removeLink(l *link) {

@@ -144,6 +144,9 @@ func (g *guard) cut(err error) error {
 	return err
 }
 
+// silent tells whether nothing has come yet.
+func (g *guard) silent() bool { return !g.greeted && g.r.Buffered() == 0 }
+
 // greeting checks what the library would not say clearly. What else is in a
 // greeting, it checks.
 func (g *guard) greeting() error {

@@ -3,7 +3,7 @@ package zmqmesh
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -14,7 +14,7 @@ import (
 
 const (
 	maxShaking = 64    // connections of one listener that have not shaken hands yet
-	maxConns   = 4_096 // connections of one listener
+	maxConns   = 1_024 // connections of one listener
 )
 
 // listener accepts connections, each in a goroutine of its own, and bounds
@@ -23,9 +23,10 @@ const (
 type listener struct {
 	net.Listener
 	log     *slog.Logger
-	tls     *tls.Config   // or nil
-	refused *atomic.Int64 // counts who was turned away
-	warned  atomic.Int64  // when that was logged last, in Unix seconds
+	tls     *tls.Config           // or nil
+	refused *atomic.Int64         // counts who was turned away
+	warned  atomic.Int64          // when that was logged last, in Unix seconds
+	failing atomic.Pointer[error] // why nothing can be accepted at the moment
 
 	mu      sync.Mutex // guards the fields below
 	shaking []net.Conn // in the order of their coming
@@ -39,29 +40,39 @@ func newListener(ln net.Listener, config *tls.Config, log *slog.Logger, refused 
 	return &listener{Listener: ln, log: log, tls: config, refused: refused, conns: make(map[net.Conn]bool)}
 }
 
-// serve calls handle for each connection until the listener is closed, or
-// returns why it cannot. handle calls shaken at the end of the handshake; when
-// it returns, the connection is closed.
-func (l *listener) serve(handle func(c net.Conn, shaken func()) error) error {
+// serve calls handle for each connection until the listener is stopped. handle
+// calls shaken at the end of the handshake; when it returns, the connection is
+// closed.
+func (l *listener) serve(handle func(c net.Conn, shaken func()) error) {
 	var pause time.Duration
 	for {
 		c, err := l.Accept()
-		if err != nil {
-			if l.isClosed() {
-				return nil
+		if l.isClosed() {
+			if err == nil {
+				c.Close()
 			}
-			if errors.Is(err, net.ErrClosed) {
-				return err
+			return
+		}
+		if err != nil { // the process has too many files open, say
+			if l.failing.Swap(&err) == nil {
+				l.log.Error("mesh: no connections can be accepted", "err", err)
 			}
-			// The process has too many files open, say: it passes.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			l.log.Warn("mesh: accept", "err", err)
 			time.Sleep(pause)
 			continue
 		}
 		pause = 0
+		l.failing.Store(nil)
 		l.start(c, handle)
 	}
+}
+
+// err is why nothing can be accepted at the moment, or nil.
+func (l *listener) err() error {
+	if err := l.failing.Load(); err != nil {
+		return fmt.Errorf("zmqmesh: listening: %w", *err)
+	}
+	return nil
 }
 
 // start handles a connection in a goroutine, which ends with the connection.

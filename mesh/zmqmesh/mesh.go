@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -51,9 +52,9 @@ type Mesh struct {
 	left   []*topic   // that may not be wanted any more
 
 	mu       sync.RWMutex // guards the fields below
-	failed   error        // of the listener
 	peers    map[string]*peer
 	links    map[string]*link
+	claims   map[string]bool // replicas to which a link is being made
 	heard    map[string]heard
 	wishes   map[string]map[string]wish // by source
 	targets  map[string]*target         // by address
@@ -92,7 +93,7 @@ func New(o Options) (*Mesh, error) {
 	var life [8]byte
 	rand.Read(life[:]) // never fails
 	m := &Mesh{opts: o, log: o.Logger, life: binary.BigEndian.Uint64(life[:]), address: o.Advertise,
-		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
+		peers: map[string]*peer{}, links: map[string]*link{}, claims: map[string]bool{}, heard: map[string]heard{},
 		wishes: map[string]map[string]wish{}, targets: map[string]*target{},
 		leaving: make(chan struct{}), gone: make(chan struct{})}
 	if m.address == "" {
@@ -103,7 +104,7 @@ func New(o Options) (*Mesh, error) {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	listenTLS, dialTLS := o.tlsConfigs()
 	m.listener, m.dialTLS = newListener(ln, listenTLS, o.Logger, &m.refused), dialTLS
-	m.running.Go(m.listen)
+	m.running.Go(func() { m.listener.serve(m.serve) })
 	m.running.Go(m.tick)
 	if o.DNS != "" {
 		m.running.Go(m.lookUp)
@@ -137,16 +138,6 @@ func (m *Mesh) SetPeers(addresses map[string]string) {
 	m.setWishes("registry", wishes)
 }
 
-// listen takes peers in, until the mesh is closed.
-func (m *Mesh) listen() {
-	if err := m.listener.serve(m.serve); err != nil {
-		m.log.Error("mesh: no more connections are accepted", "err", err)
-		m.mu.Lock()
-		m.failed = fmt.Errorf("zmqmesh: listening: %w", err)
-		m.mu.Unlock()
-	}
-}
-
 // tick leaves channels, until the mesh is closed.
 func (m *Mesh) tick() {
 	t := time.NewTicker(time.Second)
@@ -165,14 +156,19 @@ func (m *Mesh) hello() hello {
 	return hello{life: m.life, max: uint32(m.opts.MaxPacketBytes), id: m.opts.ID}
 }
 
+var (
+	errOwnID = errors.New("has the id of the replica that it connects to: each must have its own")
+	errAgain = errors.New("zmqmesh: the peer has connected again")
+)
+
 // serve holds the connection of a peer until it ends. An error says why it was
 // turned away.
 func (m *Mesh) serve(c net.Conn, shaken func()) error {
 	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) error {
 		if peer.id == m.opts.ID && peer.life != m.life {
-			return errors.New("has the id of the replica that it connects to")
+			return errOwnID
 		}
-		return nil // to itself, it finds out
+		return nil // who has dialled itself finds out with the answer
 	}}
 	g := newGuard(c, mechanism, peerLimits)
 	conn, err := g.shake(sec, zmq4.XPub, m.opts.ID, true)
@@ -181,7 +177,13 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 		if errors.As(err, &told) && (told.reason == reasonSelf || told.reason == reasonDuplicate) {
 			return nil
 		}
+		if g.silent() && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil // it only looked whether the port is open
+		}
 		return err
+	}
+	if sec.peer.id == m.opts.ID {
+		return errOwnID
 	}
 	shaken()
 	p := &peer{mesh: m, id: sec.peer.id, from: c.RemoteAddr().String(), life: sec.peer.life, max: int(sec.peer.max), since: time.Now(),
@@ -217,7 +219,8 @@ func (m *Mesh) addPeer(p *peer) bool {
 	m.setEveryoneLocked()
 	m.mu.Unlock()
 	if old != nil {
-		old.close(errors.New("zmqmesh: the peer has connected again"))
+		m.log.Info("mesh: a peer has connected again, in the place of its earlier connection", "peer", p.id, "from", p.from, "before", old.from)
+		old.close(errAgain)
 	}
 	return true
 }
@@ -247,7 +250,7 @@ const bigPacket = chunkBytes / 2
 
 // Publish costs nothing but a look where no peer wants the packet, and
 // encodes it once for all that do. It fails where the packet is larger than
-// MaxPacketBytes, or where this replica can no longer be connected to.
+// MaxPacketBytes, or where there is no peer because none can be accepted.
 func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
@@ -259,6 +262,9 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	}
 	if p.Kind >= mesh.KindLost {
 		return fmt.Errorf("zmqmesh: a packet of kind %d, which is none that is sent", p.Kind)
+	}
+	if len(*m.everyone.Load()) == 0 {
+		return m.listener.err()
 	}
 	s := m.index.shard(p.Channel)
 	s.mu.Lock()
@@ -375,7 +381,7 @@ func (m *Mesh) deliverLost(channel, origin string) {
 func (m *Mesh) Status() mesh.Status {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	s := mesh.Status{Err: m.failed, Dropped: m.dropped.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
+	s := mesh.Status{Err: m.listener.err(), Dropped: m.dropped.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
 	if m.closed.Load() {
 		s.Err = mesh.ErrClosed
 	}

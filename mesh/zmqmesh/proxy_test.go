@@ -20,6 +20,7 @@ type proxy struct {
 	conns map[net.Conn]net.Conn
 	wake  *sync.Cond // hole has changed
 	ended bool
+	taken int // connections so far
 
 	running sync.WaitGroup
 }
@@ -62,6 +63,7 @@ func (p *proxy) accept() {
 			continue
 		}
 		p.mu.Lock()
+		p.taken++
 		p.conns[in] = out
 		if p.ended {
 			in.Close()
@@ -77,6 +79,12 @@ func (p *proxy) accept() {
 func (p *proxy) pipe(to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, to)
+		delete(p.conns, from)
+	}()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
@@ -113,4 +121,18 @@ func (p *proxy) set(hole, deny bool) {
 	if was && !hole {
 		p.cut()
 	}
+}
+
+// count is how many connections it has passed on.
+func (p *proxy) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken
+}
+
+// open is how many connections it has.
+func (p *proxy) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
 }

@@ -1,0 +1,78 @@
+package zmqmesh
+
+import (
+	"net"
+
+	"github.com/go-zeromq/zmq4"
+)
+
+const (
+	MaxShaking   = maxShaking
+	MaxTopic     = maxTopic
+	IdleTimeout  = idleTimeout
+	ShakeTimeout = shakeTimeout
+	StallTimeout = stallTimeout
+	ChunkBytes   = chunkBytes
+	Lingering    = lingering
+)
+
+// Shake is the handshake of a replica with this id, life and key, on either side.
+func Shake(c net.Conn, id string, life uint64, key []byte, server bool) (*zmq4.Conn, error) {
+	typ := zmq4.XSub
+	if server {
+		typ = zmq4.XPub
+	}
+	sec := &shaker{own: hello{life: life, max: 1 << 20, id: id}, key: key, judge: func(*hello) error { return nil }}
+	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1})
+	conn, err := g.shake(sec, typ, id, server)
+	if err == nil {
+		g.w.Reset(unbuffered{c})
+	}
+	return conn, err
+}
+
+// unbuffered is there so that tests can write to the connection themselves.
+type unbuffered struct{ net.Conn }
+
+// ShakenGuard is a guard after the handshake.
+func ShakenGuard(c net.Conn, frame, message, frames int, ping func([]byte)) net.Conn {
+	g := newGuard(c, mechanism, limits{frame, message, frames})
+	g.shaken, g.greeted, g.ping = true, true, ping
+	return g
+}
+
+// OpenGuarded shakes hands as a listener does, and returns the guard.
+func OpenGuarded(c net.Conn, sec zmq4.Security, typ zmq4.SocketType, frame, message, frames int) (*zmq4.Conn, error) {
+	g := newGuard(c, string(sec.Type()), limits{frame, message, frames})
+	g.ping = func([]byte) {}
+	return g.shake(sec, typ, "test", true)
+}
+
+// Receiving tells whether Receive runs.
+func Receiving(m *Mesh) bool { return m.receiver.Load() != nil }
+
+// Packets has m take what a link from a replica could bring.
+func Packets(m *Mesh, b []byte) error {
+	l := &link{mesh: m, id: "peer", texts: map[string]string{}}
+	return l.packets(b)
+}
+
+// Ask has m take what a peer could ask.
+func Ask(m *Mesh, b []byte) error {
+	p := &peer{mesh: m, topics: map[string]bool{}, wake: make(chan struct{}, 1)}
+	defer m.removePeer(p)
+	return p.ask(b)
+}
+
+// ParseHello parses, and encodes what came out.
+func ParseHello(b []byte) ([]byte, error) {
+	h, err := parseHello(b)
+	return h.append(nil), err
+}
+
+// FailAccept has a mesh's listener fail as it does where the process has too
+// many files open, until the returned function is called.
+func FailAccept(m *Mesh, err error) (mend func()) {
+	m.listener.failing.Store(&err)
+	return func() { m.listener.failing.Store(nil) }
+}

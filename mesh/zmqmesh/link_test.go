@@ -1,0 +1,474 @@
+package zmqmesh_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/packet"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// upTo tells whether m's only peers are these, and are up.
+func upTo(m *zmqmesh.Mesh, ids ...string) bool {
+	peers := m.Status().Peers
+	for i, p := range peers {
+		if i >= len(ids) || p.ID != ids[i] || !p.Up {
+			return false
+		}
+	}
+	return len(peers) == len(ids)
+}
+
+func awaitUp(t testing.TB, m *zmqmesh.Mesh, ids ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprint("links to ", ids), func() bool { return upTo(m, ids...) })
+}
+
+// TestSelfAndDuplicate: a replica that is told its own address, and those of a
+// peer twice, has one link to that one, which the other address takes over.
+func TestSelfAndDuplicate(t *testing.T) {
+	t.Parallel()
+	b := open(t, options(t, "b"))
+	one, two := newProxy(t, tcp(b)), newProxy(t, tcp(b))
+	a := open(t, options(t, "a"))
+	in := receive(t, a)
+	self := newProxy(t, tcp(a))
+	a.SetPeers(map[string]string{"x": a.Address(), "y": self.address(), "b": one.address(), "z": two.address()})
+	awaitUp(t, a, "b")
+	eventually(t, "all addresses were tried", func() bool { return self.count()+one.count()+two.count() >= 3 })
+	eventually(t, "and set aside", func() bool { return upTo(a, "b") && one.open()+two.open()+self.open() == 1 })
+	require.Zero(t, a.Status().Refused+b.Status().Refused)
+	since, rtts := a.Status().Peers[0].Since, map[time.Duration]bool{}
+	eventually(t, "the link stays for some heartbeats", func() bool {
+		rtts[a.Status().Peers[0].RTT] = true
+		return len(rtts) >= 4
+	})
+	require.Equal(t, since, a.Status().Peers[0].Since, "the addresses compete for the link")
+	for range 3 {
+		linked, other := one, two
+		if a.Status().Peers[0].Address == two.address() {
+			linked, other = two, one
+		}
+		linked.set(false, true)
+		linked.cut()
+		eventually(t, "the other address takes over", func() bool {
+			return upTo(a, "b") && a.Status().Peers[0].Address == other.address()
+		})
+		in.clear()
+		eventually(t, "packets arrive once", func() bool {
+			require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "h"}))
+			return in.count(message("h")) > 0
+		})
+		linked.set(false, false)
+	}
+	require.Less(t, self.count(), 5, "it dials itself again and again")
+}
+
+// TestSameID: two replicas with one id do not link, and it is logged.
+func TestSameID(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.logger()
+	a, other := open(t, o), open(t, options(t, "a"))
+	a.SetPeers(map[string]string{"x": other.Address()})
+	eventually(t, "it is logged", func() bool { return log.has("each must have its own") })
+	require.False(t, upTo(a, "a"))
+}
+
+// TestAnotherLife: a replica that comes back under the same id is linked at
+// once, while the link to its earlier life is a black hole.
+func TestAnotherLife(t *testing.T) {
+	t.Parallel()
+	a := open(t, options(t, "a"))
+	in := receive(t, a)
+	first := open(t, options(t, "b"))
+	hole := newProxy(t, tcp(first))
+	a.SetPeers(map[string]string{"b": hole.address()})
+	in.await(t, lostOf("b"))
+	hole.set(true, false)
+	in.clear()
+	second := open(t, options(t, "b"))
+	a.SetPeers(map[string]string{"b": second.Address()})
+	in.await(t, lostOf("b"))
+	require.Equal(t, second.Address(), a.Status().Peers[0].Address)
+	require.NoError(t, second.Publish(t.Context(), mesh.Packet{Header: "second"}))
+	in.await(t, message("second"))
+}
+
+// TestBlackHole: a link on which nothing arrives any more is noticed, and made
+// again when it can be, with a KindLost. Others do not suffer.
+func TestBlackHole(t *testing.T) {
+	t.Parallel()
+	a, b, c := open(t, options(t, "a")), open(t, options(t, "b")), open(t, options(t, "c"))
+	hole := newProxy(t, tcp(b))
+	in := receive(t, a)
+	a.SetPeers(map[string]string{"b": hole.address(), "c": c.Address()})
+	awaitUp(t, a, "b", "c")
+	in.await(t, lostOf("b"))
+	in.clear()
+	hole.set(true, true)
+	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "lost"}))
+	eventually(t, "the link is given up", func() bool { return !a.Status().Peers[0].Up })
+	eventually(t, "by the other side too", func() bool { return len(b.Status().Peers) == 0 })
+	require.NoError(t, c.Publish(t.Context(), mesh.Packet{Header: "from c"}))
+	in.await(t, message("from c"))
+	hole.set(false, false)
+	in.await(t, lostOf("b"))
+	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "after"}))
+	in.await(t, message("after"))
+	require.Zero(t, in.count(message("lost")))
+}
+
+// TestStoppedReader: a peer that stops reading is given up; what waited for it
+// is bounded and counted, and others get all. Not parallel: it measures memory.
+func TestStoppedReader(t *testing.T) {
+	const bodies, size = 4_000, 32 << 10 // 125 MiB
+	o := options(t, "a")
+	o.QueueBytes, o.MaxPacketBytes = 8<<20, 1<<20
+	a := open(t, o)
+	friend := open(t, options(t, "friend"))
+	var got int64
+	counted := make(chan int64, bodies)
+	in := receiveWith(t, friend, func(p mesh.Packet) {
+		if p.Header == "big" {
+			got++
+			counted <- got
+		}
+	})
+	friend.SetPeers(map[string]string{"a": a.Address()})
+	require.NoError(t, friend.Subscribe("x"))
+	in.await(t, lostOf("a"))
+	c := dial(t, a)
+	_, err := zmqmesh.Shake(c, "stopped", 7, nil, false)
+	require.NoError(t, err)
+	_, err = c.Write(frame(0, "\x01x\x00"))
+	require.NoError(t, err)
+	stop, asked := make(chan struct{}), make(chan struct{})
+	go func() { // ends with stop: the peer asks on, and does not read
+		defer close(asked)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+				_, _ = c.Write(append([]byte{0, 9, 2}, make([]byte, 8)...))
+			}
+		}
+	}()
+	defer func() { close(stop); <-asked }()
+	peerOf := func(id string) (found mesh.Peer) {
+		for _, p := range a.Status().Peers {
+			if p.ID == id {
+				found = p
+			}
+		}
+		return found
+	}
+	body := make([]byte, size)
+	before := heap()
+	most := int64(0)
+	for i := range bodies {
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "big", Body: body}))
+		if i%50 == 49 {
+			eventually(t, "the healthy one gets all", func() bool { return int64(len(counted)) >= int64(i-50) })
+			require.LessOrEqual(t, peerOf("stopped").Queued, o.QueueBytes)
+		}
+		if i%1000 == 999 {
+			most = max(most, heap()-before)
+		}
+	}
+	eventually(t, "the healthy one gets all", func() bool { return len(counted) == bodies })
+	require.Less(t, most, int64(48<<20))
+	require.Positive(t, a.Status().Dropped)
+	eventually(t, "the stopped one is given up", func() bool { return peerOf("stopped").ID == "" })
+	require.Zero(t, peerOf("friend").Dropped)
+}
+
+func heap() int64 {
+	var s runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}
+
+// A replica that a test plays: it takes connections of m.
+type stage struct {
+	t    *testing.T
+	ln   net.Listener
+	life uint64
+}
+
+func newStage(t *testing.T) *stage {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { ln.Close() })
+	return &stage{t, ln, 7}
+}
+
+func (s *stage) address() string { return "tcp://" + s.ln.Addr().String() }
+
+// accept takes a connection, and answers its first question.
+func (s *stage) accept() net.Conn {
+	s.t.Helper()
+	c, err := s.ln.Accept()
+	require.NoError(s.t, err)
+	conn, err := zmqmesh.Shake(c, "stage", s.life, nil, true)
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { c.Close() })
+	for {
+		msg, err := conn.RecvMsg()
+		require.NoError(s.t, err)
+		if b := msg.Frames[0]; b[0] == 2 {
+			_, err = c.Write(frame(0, "E"+string(b[1:])))
+			require.NoError(s.t, err)
+			return c
+		}
+	}
+}
+
+func (s *stage) send(c net.Conn, seqs ...uint64) {
+	s.t.Helper()
+	b := []byte{'P'}
+	for _, seq := range seqs {
+		b = packet.Append(b, &mesh.Packet{Seq: seq, Header: fmt.Sprint(seq)})
+	}
+	_, err := c.Write(frame(0, string(b)))
+	require.NoError(s.t, err)
+}
+
+// TestStalePackets: what a peer has sent over one link is not delivered again
+// over another one, unless it has another life.
+func TestStalePackets(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	m := open(t, options(t, "m"))
+	in := receive(t, m)
+	m.SetPeers(map[string]string{"stage": s.address()})
+	c := s.accept()
+	s.send(c, 1, 2, 3)
+	in.await(t, message("3"))
+	c.Close()
+	c = s.accept()
+	s.send(c, 2, 3, 4)
+	in.await(t, message("4"))
+	for _, h := range []string{"1", "2", "3", "4"} {
+		require.Equal(t, 1, in.count(message(h)), h)
+	}
+	c.Close()
+	s.life++
+	c = s.accept()
+	s.send(c, 1, 5)
+	in.await(t, message("5"))
+	require.Equal(t, 2, in.count(message("1")))
+	c.Close()
+}
+
+// TestSubscriptionIsTold: a channel that is subscribed to on a live link gets
+// a KindLost of its own, one that was left a moment ago gets none.
+func TestSubscriptionIsTold(t *testing.T) {
+	t.Parallel()
+	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
+	in := receive(t, b)
+	b.SetPeers(map[string]string{"a": a.Address()})
+	in.await(t, lostOf("a"))
+	lost := func(ch string) func(mesh.Packet) bool {
+		return func(p mesh.Packet) bool {
+			return p.Kind == mesh.KindLost && p.Channel == ch && p.Origin == "a"
+		}
+	}
+	require.NoError(t, b.Subscribe("x"))
+	in.await(t, lost("x"))
+	require.NoError(t, b.Unsubscribe("x"))
+	require.NoError(t, b.Subscribe("x"))
+	require.NoError(t, b.Subscribe("y")) // behind it
+	in.await(t, lost("y"))
+	require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}))
+	in.await(t, message("h"))
+	require.Equal(t, 1, in.count(lost("x")))
+	require.Equal(t, int64(in.count(func(p mesh.Packet) bool { return p.Kind == mesh.KindLost })), b.Status().Lost)
+}
+
+// TestPeersLeftOut: a peer that is left out keeps its link, and is not dialled
+// again when that ends.
+func TestPeersLeftOut(t *testing.T) {
+	t.Parallel()
+	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
+	p := newProxy(t, tcp(b))
+	in := receive(t, a)
+	a.SetPeers(map[string]string{"b": p.address(), "a": "tcp://127.0.0.1:1", "bad": "127.0.0.1:1"})
+	in.await(t, lostOf("b"))
+	a.SetPeers(nil)
+	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "still"}))
+	in.await(t, message("still"))
+	dialled := p.count()
+	p.cut()
+	eventually(t, "it is forgotten", func() bool { return len(a.Status().Peers) == 0 })
+	require.Equal(t, dialled, p.count())
+}
+
+// TestPeersOfOptionsAndDNS: the peers of Options and those of the DNS are linked.
+func TestPeersOfOptionsAndDNS(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, options(t, "b")), open(t, options(t, "c"))
+	_, port, err := net.SplitHostPort(tcp(c))
+	require.NoError(t, err)
+	o := options(t, "a")
+	o.Peers, o.DNS = []string{b.Address()}, "localhost:"+port
+	a := open(t, o)
+	has := func(id string) bool {
+		for _, p := range a.Status().Peers {
+			if p.ID == id && p.Up && p.RTT > 0 {
+				return true
+			}
+		}
+		return false
+	}
+	eventually(t, "both are linked", func() bool { return has("b") && has("c") })
+	a.SetPeers(nil)
+	require.True(t, has("b") && has("c"))
+}
+
+// TestMissed: what came while no Receive ran is told when one begins.
+func TestMissed(t *testing.T) {
+	t.Parallel()
+	b := open(t, options(t, "b"))
+	require.NoError(t, zmqmesh.Packets(b, packet.Append(nil, &mesh.Packet{Seq: 1, Header: "missed"})))
+	in := receive(t, b)
+	in.await(t, lostOf(""))
+	require.Zero(t, in.count(message("missed")))
+	require.ErrorContains(t, b.Receive(t.Context(), func(mesh.Packet) {}), "only one may")
+}
+
+// TestPublishErrors: a packet that cannot be sent is refused with its size.
+func TestPublishErrors(t *testing.T) {
+	t.Parallel()
+	o := options(t, "a")
+	o.MaxPacketBytes = 1 << 10
+	a := open(t, o)
+	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 1024)}), "at most 1024 are allowed")
+	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{Kind: mesh.KindLost}), "none that is sent")
+	require.ErrorContains(t, a.Subscribe(""), "must be 1 to 512")
+	require.ErrorContains(t, a.Unsubscribe(string(make([]byte, 513))), "must be 1 to 512")
+	require.NoError(t, a.Subscribe(string(bytes.Repeat([]byte("x"), 512))))
+}
+
+// TestSmallerPeer: a peer that takes smaller packets loses the larger ones,
+// and is told; the link stays.
+func TestSmallerPeer(t *testing.T) {
+	t.Parallel()
+	o := options(t, "b")
+	o.MaxPacketBytes = 1 << 10
+	a, b := open(t, options(t, "a")), open(t, o)
+	in := receive(t, b)
+	b.SetPeers(map[string]string{"a": a.Address()})
+	in.await(t, lostOf("a"))
+	for i := range 3 {
+		in.clear()
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 2048<<(4*i))}))
+		in.await(t, lostOf("a"))
+	}
+	require.NoError(t, a.Publish(t.Context(), mesh.Packet{Header: "small"}))
+	in.await(t, message("small"))
+	require.Equal(t, int64(3), a.Status().Dropped)
+	require.Zero(t, in.count(func(p mesh.Packet) bool { return p.Body != nil }))
+}
+
+// TestConnectsAgain: a peer has one connection, the last one.
+func TestConnectsAgain(t *testing.T) {
+	t.Parallel()
+	m := open(t, options(t, "m"))
+	first, second := dial(t, m), dial(t, m)
+	_, err := zmqmesh.Shake(first, "x", 1, nil, false)
+	require.NoError(t, err)
+	_, err = zmqmesh.Shake(second, "x", 1, nil, false)
+	require.NoError(t, err)
+	require.NoError(t, first.SetDeadline(time.Now().Add(zmqmesh.IdleTimeout/2))) // before it is idle
+	requireHungUp(t, first)
+	require.Len(t, m.Status().Peers, 1)
+}
+
+// TestLeave: a peer that leaves a channel is sent no more of it.
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	m := open(t, options(t, "m"))
+	c := dial(t, m)
+	conn, err := zmqmesh.Shake(c, "x", 1, nil, false)
+	require.NoError(t, err)
+	echo := frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01")
+	next := func() string {
+		msg, err := conn.RecvMsg()
+		require.NoError(t, err)
+		return string(msg.Frames[0])
+	}
+	for _, ask := range []string{"\x01", "\x00"} {
+		_, err = c.Write(append(frame(0, ask+"channel\x00"), echo...))
+		require.NoError(t, err)
+		require.Equal(t, "E", next()[:1])
+		require.NoError(t, m.Publish(t.Context(), mesh.Packet{Channel: "channel", Header: "one"}))
+		if ask == "\x01" {
+			require.Contains(t, next(), "one")
+		}
+	}
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Header: "all"}))
+	got := next()
+	require.Contains(t, got, "all")
+	require.NotContains(t, got, "one")
+}
+
+// TestCloseDoesNotLinger: Close waits only for what is not taken.
+func TestCloseDoesNotLinger(t *testing.T) {
+	t.Parallel()
+	o := options(t, "a")
+	o.Linger = time.Hour
+	a, b := open(t, o), open(t, options(t, "b"))
+	b.SetPeers(map[string]string{"a": a.Address()})
+	awaitUp(t, b, "a")
+	closed := make(chan error)
+	go func() { closed <- a.Close() }() // ends with Close
+	select {
+	case err := <-closed:
+		require.NoError(t, err)
+	case <-time.After(patience):
+		require.Fail(t, "Close waits for nothing")
+	}
+}
+
+// TestReceiveWaits: Receive returns after the deliver that is under way.
+func TestReceiveWaits(t *testing.T) {
+	t.Parallel()
+	m := open(t, options(t, "m"))
+	ctx, cancel := context.WithCancel(t.Context())
+	gate, inside := make(chan struct{}), make(chan struct{})
+	var ended, early atomic.Bool
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = m.Receive(ctx, func(mesh.Packet) {
+			close(inside)
+			<-gate
+			early.Store(ended.Load())
+		})
+		ended.Store(true)
+	})
+	eventually(t, "Receive runs", func() bool { return zmqmesh.Receiving(m) })
+	running.Go(func() { _ = zmqmesh.Packets(m, packet.Append(nil, &mesh.Packet{Seq: 1, Channel: "", Header: "h"})) })
+	<-inside
+	cancel()
+	eventually(t, "Receive is about to end", func() bool { return !zmqmesh.Receiving(m) })
+	for range 10_000 {
+		runtime.Gosched()
+	}
+	close(gate)
+	running.Wait()
+	require.False(t, early.Load(), "Receive had returned")
+}
