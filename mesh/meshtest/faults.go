@@ -73,9 +73,9 @@ func reopened(t *testing.T, f Fabric) {
 // Enough that a mesh which keeps all that a slow replica has not taken needs
 // more than slowBound; queues of a few ten MiB on the way are well.
 const (
-	slowBodies = 3072
+	slowBodies = 2560
 	slowBody   = 64 << 10
-	slowBound  = 144 << 20
+	slowBound  = 128 << 20
 )
 
 func slowReceiver(t *testing.T, f Fabric) {

@@ -86,10 +86,10 @@ func orderOfManyGoroutines(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 3)
 	channels := []string{"a", "b", "c", "d", "e"}
 	subscribeAll(t, m, channels)
-	pipe(t, m, channels, 8, 500, 50)
+	pipe(t, m, channels, 8, 250, 50)
 	for _, to := range m {
 		requireOrder(t, to, channels)
-		require.Equal(t, 2*8*500, to.total())
+		require.Equal(t, 2*8*250, to.total())
 	}
 }
 
@@ -100,10 +100,10 @@ func fullMesh(t *testing.T, f Fabric) {
 		channels = append(channels, fmt.Sprint("c", i))
 	}
 	subscribeAll(t, m, channels[1:])
-	pipe(t, m, channels, 2, 1000, 100)
+	pipe(t, m, channels, 2, 500, 100)
 	for _, to := range m {
 		requireOrder(t, to, channels)
-		require.Equal(t, 4*2*1000, to.total())
+		require.Equal(t, 4*2*500, to.total())
 		require.Zero(t, to.Status().Dropped)
 	}
 }

@@ -270,17 +270,15 @@ func (l *link) read(ps *redis.PubSub) error {
 
 // confirm takes Redis's answer to a subscription.
 func (l *link) confirm(kind, name string) error {
-	entered := !strings.Contains(kind, "unsub")
 	channel, isChannel := strings.CutPrefix(name, l.base+"c:")
 	switch {
-	case !isChannel && !entered:
-		return fmt.Errorf("a subscription was ended by Redis: %q", name)
+	case strings.Contains(kind, "unsub"):
+		if !isChannel { // nobody asked for it; all names of a link are in one slot
+			return fmt.Errorf("the subscriptions were ended by Redis: the slot of %q has moved", name)
+		}
 	case isChannel:
-		switch l.subs.confirm(channel, entered) {
-		case nowActive:
+		if l.subs.confirm(channel) {
 			l.mesh.lost(channel, "")
-		case nowLost:
-			return fmt.Errorf("a subscription was ended by Redis, since its slot has moved: %q", name)
 		}
 	case name == l.own:
 		l.setUp()

@@ -25,9 +25,9 @@ const (
 
 	// retryFor is how long a pipeline that fails is repeated. Who has got its
 	// frames drops them the second time.
-	retryFor  = 5 * time.Second
+	retryFor  = 10 * time.Second
 	retryMax  = 500 * time.Millisecond
-	batchWait = 5 * time.Second // for one attempt, where the client's own timeouts are not shorter
+	batchWait = 3 * time.Second // for one attempt, where the client has ContextTimeoutEnabled
 )
 
 // queue is what waits to be published over a link.

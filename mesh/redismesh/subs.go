@@ -122,38 +122,21 @@ func (s *subs) setUp() {
 	s.up = true
 }
 
-type change int
-
-const (
-	noChange change = iota
-	nowActive
-	nowLost // Redis has ended it by itself
-)
-
-// confirm takes Redis's answer for a channel.
-func (s *subs) confirm(channel string, entered bool) change {
+// confirm takes Redis's answer to a subscription. It tells whether the channel
+// has become active on a link that was up.
+func (s *subs) confirm(channel string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.channels[channel]
-	switch {
-	case c == nil:
-		return noChange
-	case !entered:
-		if c.sent && c.asked == 0 { // our own would have been answered before
-			return nowLost
-		}
-		return noChange
-	case c.asked > 0:
-		c.asked--
-		if s.asked--; s.asked == maxAsked-1 {
-			s.wakeLocked()
-		}
+	if c == nil || c.asked == 0 {
+		return false
+	}
+	c.asked--
+	if s.asked--; s.asked == maxAsked-1 {
+		s.wakeLocked()
 	}
 	s.forgetLocked(channel, c)
-	if c.want && c.sent && c.asked == 0 && s.up {
-		return nowActive
-	}
-	return noChange
+	return c.want && c.sent && c.asked == 0 && s.up
 }
 
 // follow tells whether a channel's frame is wanted, and whether one before it
