@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -18,6 +19,9 @@ const (
 	canaryPeriod = 3 * time.Second
 	canaryLate   = time.Second
 	canaryMissed = 3
+	// besides bounds what is asked of the Store between two heartbeats: a part
+	// of it that hangs must not make this replica seem dead.
+	besides = 2 * time.Second
 	// remembered is how long a replica says that it was lagging or dropping.
 	remembered = 10 * time.Second
 	// canaryLog is the log in the Store to which all replicas append their
@@ -138,7 +142,7 @@ func (h *Hub) countDrops() {
 
 // storeCanary appends to the Store, as a publish does.
 func (h *Hub) storeCanary() {
-	ctx, cancel := h.storeContext(h.ctx)
+	ctx, cancel := h.besidesContext()
 	defer cancel()
 	begin := time.Now()
 	pos, _, err := h.store.Append(ctx, canaryLog, store.Entry{Header: "canary", Body: []byte("null")}, store.AppendOptions{Size: 1, TTL: time.Minute})
@@ -152,6 +156,10 @@ func (h *Hub) storeCanary() {
 	default:
 		l.store, l.epoch = canary{took: time.Since(begin)}, pos.Epoch
 	}
+}
+
+func (h *Hub) besidesContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(h.ctx, min(besides, h.opts.StoreTimeout))
 }
 
 // An echo is an answer to another replica's canary.

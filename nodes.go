@@ -171,7 +171,7 @@ func (a *neighbours) forget(id string) {
 // lookAround asks the Store who the other replicas are, and tells the mesh
 // where they are.
 func (h *Hub) lookAround() {
-	ctx, cancel := h.storeContext(h.ctx)
+	ctx, cancel := h.besidesContext()
 	defer cancel()
 	nodes, err := h.store.Nodes(ctx)
 	if err != nil {

@@ -173,6 +173,24 @@ func TestTheStoresCanary(t *testing.T) {
 	})
 }
 
+// Where a part of the Store hangs, the heartbeat goes on in the other part.
+func TestAPartOfTheStoreThatHangsDoesNotMakeReplicasSeemDead(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.store.hangs.Store(true)
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			nodes, err := r.store.Store.Nodes(context.Background())
+			require.NoError(t, err)
+			for _, n := range nodes {
+				require.Less(t, time.Since(n.Seen), 6*time.Second, "yellow after 7 s")
+			}
+		}
+		require.Equal(t, "red: canary lost: store", r.status(0, "r0"))
+		r.store.hangs.Store(false)
+	})
+}
+
 func TestNodesWhileTheStoreIsDown(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond) // its heartbeats and canaries come at whole seconds

@@ -82,6 +82,7 @@ type faultyStore struct {
 	log    atomic.Pointer[store.Memory] // where the logs are
 	down   atomic.Bool
 	full   atomic.Bool  // appends fail
+	hangs  atomic.Bool  // Append and Nodes, as where one of several servers does
 	mute   atomic.Value // the id of a replica whose reports are lost
 	ranges atomic.Int64
 	hidden atomic.Int64 // how many of the last messages it has lost
@@ -102,6 +103,10 @@ func (s *faultyStore) err() error {
 func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
 	if err := s.err(); err != nil {
 		return store.Position{}, false, err
+	}
+	if s.hangs.Load() {
+		<-ctx.Done()
+		return store.Position{}, false, ctx.Err()
 	}
 	if s.full.Load() {
 		return store.Position{}, false, fmt.Errorf("test: full: %w", store.ErrUnavailable)
@@ -138,6 +143,10 @@ func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position,
 func (s *faultyStore) Nodes(ctx context.Context) ([]store.Node, error) {
 	if err := s.err(); err != nil {
 		return nil, err
+	}
+	if s.hangs.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	nodes, err := s.Store.Nodes(ctx)
 	for i := range nodes {
