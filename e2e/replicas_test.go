@@ -61,6 +61,11 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 			}
 			ann.talksTo(ben, "are you there")
 			ben.talksTo(ann, "yes")
+			for _, p := range []*page{ann, ben} {
+				texts := eval[[]string](p, said)
+				slices.Sort(texts)
+				assert.Len(t, slices.Compact(slices.Clone(texts)), len(texts), "something is shown twice: %q", texts)
+			}
 
 			ben.do(chromedp.Click(chromedp.CSS(`#replicas button[data-does=start]`)))
 			ann.lights("green", "green", "green")

@@ -70,11 +70,16 @@ func (r *records) waitFor(t *testing.T, msg, key, value string) map[string]any {
 	}
 }
 
-func join(t *testing.T, addr, channel string) *websocket.Conn {
+// join subscribes, where since is given from that position on.
+func join(t *testing.T, addr, channel string, since ...string) *websocket.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/channel/"+channel+"/", nil)
+	query := ""
+	if len(since) > 0 {
+		query = "?since=" + since[0]
+	}
+	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/channel/"+channel+"/"+query, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.CloseNow() })
 	return c
@@ -84,6 +89,7 @@ type message struct {
 	Header string
 	Body   json.RawMessage
 	Offset uint64
+	Epoch  string
 }
 
 func next(c *websocket.Conn) (m message, err error) {

@@ -13,6 +13,7 @@ let history = null; // whether the replicas keep one; null until they have said 
 let position = null; // of the last message shown, where there is a history
 let here = ""; // the replica that this page is on, or was last
 let socket = null;
+let turn = 0; // of connect: an earlier one that still waits for an answer gives up
 let attempts = 0;
 let timer;
 const unanswered = new Map(); // key → text
@@ -20,18 +21,22 @@ const unanswered = new Map(); // key → text
 // --- the connection
 
 async function connect() {
-  clearTimeout(timer);
+  const own = ++turn;
+  drop();
   show("connecting", "Connecting…");
   try {
     if (history === null) await look();
     if (history && !position) {
       const past = await get(`/v1/channel/${ROOM}/history?limit=50`);
+      if (own !== turn) return;
       past.data.forEach(message);
       position = past;
     }
   } catch {
-    return later();
+    if (own === turn) later();
+    return;
   }
+  if (own !== turn) return;
   const url = new URL(`/channel/${ROOM}/`, location.origin.replace("http", "ws"));
   url.searchParams.set("name", user);
   url.searchParams.set("page", page);
@@ -160,7 +165,6 @@ $("name").onchange = () => {
   $("name").value = name || user;
   if (!name || name === user) return;
   sessionStorage.setItem("name", user = name);
-  drop();
   connect();
 };
 
