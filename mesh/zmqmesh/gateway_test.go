@@ -24,6 +24,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/mesh/zmqmesh"
+	"github.com/channels-go/channels/store"
 )
 
 // newHub has history on channels whose names begin with "keep.".
@@ -511,6 +512,39 @@ func TestGatewayReaderGetsEachMessageOnce(t *testing.T) {
 	publish(t, hub, "keep.a", "for nobody", "1")
 	publish(t, hub, "z", "end", "1")
 	expect("end")
+}
+
+// A reader of everything at one replica gets what others publish on channels
+// of which that one has never heard, and once each.
+func TestGatewayReaderOfAllReplicas(t *testing.T) {
+	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
+	one := newHub(t, channels.Options{Mesh: a, Node: "a", Store: memory(t)})
+	two := newHub(t, channels.Options{Mesh: b, Node: "b", Store: memory(t)})
+	a.SetPeers(map[string]string{"b": b.Address()})
+	b.SetPeers(map[string]string{"a": a.Address()})
+	g := newGateway(t, one.Bridge(channels.Identity{}), nil)
+	pub, _, _ := g.Addresses()
+	s := dialSocket(t, pub, zmq4.Sub)
+	s.send(t, "\x01")
+	s.ready(t, two, "x")
+	sub, err := one.Subscribe(t.Context(), "x", nil)
+	require.NoError(t, err)
+	defer sub.Close()
+	for i := range 10 {
+		publish(t, two, "x", fmt.Sprint("x", i), "1")
+		require.Equal(t, fmt.Sprint("x", i), s.next(t)[1])
+		publish(t, two, fmt.Sprint("y", i), "y", "1")
+		require.Equal(t, []string{fmt.Sprint("y", i, "\x00"), "y", "1"}, s.next(t))
+		publish(t, one, "x", "own", "1")
+		require.Equal(t, "own", s.next(t)[1])
+	}
+}
+
+func memory(t *testing.T) store.Store {
+	m, err := store.NewMemory(store.MemoryOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { m.Close() })
+	return m
 }
 
 // Close sends what is queued, also to a reader that takes its time.
