@@ -69,6 +69,12 @@ func TestConfig(t *testing.T) {
 		"the longest history": {args: []string{"-history", "*=10000000,1h"}, want: with(func(c *config) { c.history.rules = []historyRule{{"*", 10_000_000, time.Hour}} })},
 		"limits": {args: []string{"-max-connections", "9", "-max-connections-per-address", "2"},
 			want: with(func(c *config) { c.maxConnections, c.maxConnectionsPerAddress = 9, 2 })},
+		"a gateway": {args: []string{"-zmq-pub", "tcp://127.0.0.1:1", "-zmq-insecure"},
+			env: map[string]string{"CHANNELS_ZMQ_PULL": "tcp://127.0.0.1:2", "CHANNELS_ZMQ_REP": "tcp://127.0.0.1:3", "CHANNELS_ZMQ_TOKEN": "0123456789abcdef\n"},
+			want: with(func(c *config) {
+				c.gateway = gatewayConfig{"tcp://127.0.0.1:1", "tcp://127.0.0.1:2", "tcp://127.0.0.1:3", true}
+				c.security.zmqToken = []byte("0123456789abcdef")
+			})},
 		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.drain = 0 })},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +131,8 @@ func TestConfigErrors(t *testing.T) {
 		require.True(t, errors.Is(err, flag.ErrHelp))
 		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level", "-max-connections", "-max-connections-per-address", "-jwt-secret-file", "-jwt-public-key", "-jwt-issuer", "-jwt-audience", "-jwt-cookie", "-api-keys-file",
 			"-anonymous", "-rate-address", "-rate-user", "-rate-connection", "-trusted-proxy", "-log-requests",
-			"-mesh", "-mesh-listen", "-mesh-advertise", "-mesh-peers", "-mesh-dns", "-mesh-key-file", "-mesh-cert", "-mesh-tls-key", "-mesh-ca", "-mesh-insecure"} {
+			"-mesh", "-mesh-listen", "-mesh-advertise", "-mesh-peers", "-mesh-dns", "-mesh-key-file", "-mesh-cert", "-mesh-tls-key", "-mesh-ca", "-mesh-insecure",
+			"-zmq-pub", "-zmq-pull", "-zmq-rep", "-zmq-token-file", "-zmq-insecure"} {
 			require.Contains(t, out.String(), f)
 		}
 	})

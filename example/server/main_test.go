@@ -168,6 +168,7 @@ func TestRunFails(t *testing.T) {
 		"an address of no use": {[]string{"-addr", "nonsense"}, "nonsense"},
 		"a node":               {[]string{"-node", "a b"}, "Options.Node"},
 		"an origin":            {[]string{"-origin", "app.example.com"}, "Options.AllowedOrigins"},
+		"a gateway for all":    {[]string{"-addr", "127.0.0.1:0", "-zmq-pull", "tcp://0.0.0.0:0"}, "GatewayOptions.Pull"},
 		"a drain for ages":     {[]string{"-drain", "1h"}, "10m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {

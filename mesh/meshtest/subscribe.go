@@ -20,6 +20,8 @@ var subscribeCases = []Case{
 		Explain: "A replica may have 10,000 channels, and leave them."},
 	{Name: "LateSubscriber", Check: lateSubscriber,
 		Explain: "Who subscribes while packets flow gets all that is published after the KindLost which says that the subscription is active; without one it was so at once."},
+	{Name: "AllChannels", Check: allChannels,
+		Explain: "An AllSubscriber gets the packets of all channels, each once also where it has subscribed to the channel, until it has enough. Skipped for other meshes."},
 	{Name: "LatePeer", Check: latePeer,
 		Explain: "A subscription holds for peers that come later, and who joins late can subscribe and publish."},
 }
@@ -46,6 +48,33 @@ func repeated(t *testing.T, f Fabric) {
 		m[0].say(t, "x", 1)
 		return len(m[1].all("x")) > now
 	})
+}
+
+func allChannels(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 2)
+	all, ok := m[1].Mesh.(mesh.AllSubscriber)
+	if !ok {
+		t.Skip("the mesh is no AllSubscriber")
+	}
+	m[1].subscribe(t, "x")
+	m[1].awaitFrom(t, m[0], "x")
+	require.NoError(t, all.SubscribeAll())
+	require.NoError(t, all.SubscribeAll())
+	eventually(t, "packets of any channel come", func() bool {
+		m[0].say(t, "never subscribed", 1)
+		return len(m[1].all("never subscribed")) > 0
+	})
+	for i := 1; i <= 10; i++ {
+		m[0].say(t, "x", i)
+	}
+	m[1].requireNumbers(t, "x", 10)
+	late := join(t, f, "late")
+	eventually(t, "so do those of a peer that comes later", func() bool {
+		late.say(t, "late", 1)
+		return len(m[1].all("late")) > 0
+	})
+	require.NoError(t, all.UnsubscribeAll())
+	requireStopped(t, m[0], m[1], "never subscribed", "x")
 }
 
 // requireStopped waits until packets on one channel do not arrive any more,
