@@ -189,8 +189,9 @@ func unwanted(a app, count int) error {
 }
 
 // join subscribes to n channels, lets a peer start, and returns the
-// nanoseconds until all subscriptions are proved active there: from the moment
-// at which the replica is told the peer's address until the echo has come.
+// nanoseconds until all subscriptions are proved active there, from the moment
+// at which the replica is told the peer's address until the echo has come, and
+// the bytes that the peer keeps of each.
 func join(n int) (string, error) {
 	one, err := zmqmesh.New(zmqmesh.Options{ID: "one", Listen: "tcp://127.0.0.1:0", Logger: quiet})
 	if err != nil {
@@ -216,6 +217,7 @@ func join(n int) (string, error) {
 		return "", err
 	}
 	defer two.Close()
+	before := heap()
 	begin := time.Now()
 	one.SetPeers(map[string]string{"two": two.Address()})
 	select {
@@ -223,7 +225,16 @@ func join(n int) (string, error) {
 	case <-time.After(time.Minute):
 		return "", errors.New("no echo came within a minute")
 	}
-	return strconv.FormatInt(time.Since(begin).Nanoseconds(), 10), nil
+	took := time.Since(begin)
+	return fmt.Sprintf("%d %.0f", took.Nanoseconds(), (heap()-before)/float64(n)), nil
+}
+
+// heap is what this process has on its heap and stacks.
+func heap() float64 {
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc + m.StackInuse)
 }
 
 // growth is what so many replicas in one process take.
@@ -237,12 +248,6 @@ type growth struct {
 }
 
 func grow(n, count int) (string, error) {
-	used := func() float64 {
-		debug.FreeOSMemory()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return float64(m.HeapAlloc + m.StackInuse)
-	}
 	s, err := store.NewMemory(store.MemoryOptions{})
 	if err != nil {
 		return "", err
@@ -274,7 +279,7 @@ func grow(n, count int) (string, error) {
 		}
 		hubs = append(hubs, h)
 	}
-	alone := used()
+	alone := heap()
 	up := func() (links int) {
 		for _, m := range meshes {
 			for _, p := range m.Status().Peers {
@@ -289,7 +294,7 @@ func grow(n, count int) (string, error) {
 		return "", err
 	}
 	g := growth{Replicas: n, Links: up()}
-	g.Bytes = (used() - alone) / float64(g.Links)
+	g.Bytes = (heap() - alone) / float64(g.Links)
 	idle := 12 * time.Second // four heartbeats
 	if count < 10_000 {
 		idle = 100 * time.Millisecond
