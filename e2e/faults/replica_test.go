@@ -149,11 +149,10 @@ func (r *replica) get(path string) (status int, body []byte) {
 type node struct {
 	Node    string
 	Status  string
-	Reasons []string
+	Started time.Time
 	Mesh    struct {
 		Up      int
 		Refused int
-		Dropped int
 	}
 }
 
@@ -167,6 +166,9 @@ func (r *replica) nodes() map[string]node {
 	}
 	return all
 }
+
+// started is when a replica was started, by its own clock.
+func (r *replica) started(name string) time.Time { return r.nodes()[name].Started }
 
 // green waits until each of the replicas says that all of them are, and are
 // linked to each other.
