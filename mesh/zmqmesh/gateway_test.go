@@ -508,7 +508,10 @@ func TestGatewayReaderGetsEachMessageOnce(t *testing.T) {
 	s.send(t, "\x00")
 	s.send(t, "\x00keep")
 	s.send(t, "\x01z\x00")
-	s.ready(t, hub, "z")
+	eventually(t, "all that was asked is done", func() bool {
+		c, err := hub.Channel(t.Context(), "z")
+		return err == nil && c.Subscribers == 1
+	})
 	publish(t, hub, "keep.a", "for nobody", "1")
 	publish(t, hub, "z", "end", "1")
 	expect("end")
