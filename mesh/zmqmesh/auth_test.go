@@ -111,7 +111,7 @@ func TestTLS(t *testing.T) {
 	_, _ = c.Write([]byte("x")) // TLS 1.3 tells the client afterwards
 	_, err := c.Read(make([]byte, 1))
 	require.ErrorContains(t, err, "certificate")
-	eventually(t, "both are refused", func() bool { return m.Status().Refused == before+2 })
+	eventually(t, "both are refused", func() bool { return m.Status().Refused >= before+2 })
 
 	elsewhere := open(t, with("elsewhere", ours.config("example.org", ours), ""))
 	m.SetPeers(map[string]string{"elsewhere": elsewhere.Address()})

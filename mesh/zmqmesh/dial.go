@@ -83,7 +83,7 @@ func (m *Mesh) keep(t *target) {
 	var told string // what was logged last
 	for {
 		began := time.Now()
-		err, other := m.connect(t)
+		other, err := m.connect(t)
 		held := time.Since(began) >= steady && other == nil && !errors.Is(err, errSelf)
 		if held {
 			backoff = minBackoff
@@ -142,19 +142,18 @@ func (m *Mesh) forget(t *target) bool {
 
 // connect makes a link and holds it until it ends. It returns why, and which
 // other link to the same replica is in its place.
-func (m *Mesh) connect(t *target) (error, *link) {
+func (m *Mesh) connect(t *target) (other *link, err error) {
 	m.mu.RLock()
 	name := t.name
 	m.mu.RUnlock()
 	conn, err := m.dialTCP(t.address, name)
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	stop := context.AfterFunc(m.ctx, func() { hangUp(conn) })
 	defer stop()
 	defer hangUp(conn)
 
-	var other *link
 	var claimed string
 	defer func() {
 		m.mu.Lock()
@@ -172,7 +171,7 @@ func (m *Mesh) connect(t *target) (error, *link) {
 	g := newGuard(conn, mechanism, limits{frame: limit, message: limit, frames: 1})
 	c, err := g.shake(sec, zmq4.XSub, m.opts.ID, false)
 	if err != nil {
-		return err, other
+		return other, err
 	}
 	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g,
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{}), texts: make(map[string]string)}
@@ -189,7 +188,7 @@ func (m *Mesh) connect(t *target) (error, *link) {
 	l.close(err)
 	<-wrote
 	m.removeLink(l)
-	return l.err, nil
+	return nil, l.err
 }
 
 func (m *Mesh) dialTCP(address, name string) (net.Conn, error) {

@@ -76,3 +76,33 @@ func FailAccept(m *Mesh, err error) (mend func()) {
 	m.listener.failing.Store(&err)
 	return func() { m.listener.failing.Store(nil) }
 }
+
+// Impostor shakes hands as a listener that does not know the key: it takes any
+// proof, and gives a false one. It returns what the dialler answers to that.
+func Impostor(c net.Conn) error {
+	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1})
+	conn, err := g.shake(&impostor{}, zmq4.XPub, "impostor", true)
+	if err != nil {
+		return err
+	}
+	_, err = conn.RecvMsg()
+	return err
+}
+
+type impostor struct{ shaker }
+
+func (*impostor) Handshake(c *zmq4.Conn, _ bool) error {
+	if _, err := expect(c, zmq4.CmdHello); err != nil {
+		return err
+	}
+	own := hello{keyed: true, life: 7, max: 1 << 20, id: "impostor"}
+	if err := c.SendCmd(zmq4.CmdWelcome, own.append(nil)); err != nil {
+		return err
+	}
+	proof, err := expect(c, zmq4.CmdInitiate)
+	if err != nil {
+		return err
+	}
+	c.Peer.Meta["Socket-Type"] = string(zmq4.XSub)
+	return c.SendCmd(zmq4.CmdReady, proof) // the dialler's own
+}

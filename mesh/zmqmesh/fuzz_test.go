@@ -67,6 +67,7 @@ func FuzzGuard(f *testing.F) {
 	}
 	f.Add(false, append(greeting("NULL"), frame(4, "\x05READY\x0bSocket-Type\xff\xff\xff\xff")...))
 	f.Add(false, append(greeting("NULL"), frame(4, "\x05READY\xff")...))
+	f.Add(false, append(greeting("NULL"), frame(4, "\x05READY\x0bSocket-Typ")...)) // on which the library panics
 	f.Add(false, append(greeting("NULL"), frame(4, "")...))
 	f.Add(false, append(greeting("NULL"), frame(6, string(make([]byte, 600)))...))
 	f.Fuzz(func(t *testing.T, ready bool, b []byte) {

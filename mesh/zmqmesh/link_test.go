@@ -2,9 +2,12 @@ package zmqmesh_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +48,12 @@ func TestSelfAndDuplicate(t *testing.T) {
 	eventually(t, "all addresses were tried", func() bool { return self.count()+one.count()+two.count() >= 3 })
 	eventually(t, "and set aside", func() bool { return upTo(a, "b") && one.open()+two.open()+self.open() == 1 })
 	require.Zero(t, a.Status().Refused+b.Status().Refused)
+	since, rtts := a.Status().Peers[0].Since, map[time.Duration]bool{}
+	eventually(t, "the link stays for some heartbeats", func() bool {
+		rtts[a.Status().Peers[0].RTT] = true
+		return len(rtts) >= 4
+	})
+	require.Equal(t, since, a.Status().Peers[0].Since, "the addresses compete for the link")
 	for range 3 {
 		linked, other := one, two
 		if a.Status().Peers[0].Address == two.address() {
@@ -373,4 +382,93 @@ func TestSmallerPeer(t *testing.T) {
 	in.await(t, message("small"))
 	require.Equal(t, int64(3), a.Status().Dropped)
 	require.Zero(t, in.count(func(p mesh.Packet) bool { return p.Body != nil }))
+}
+
+// TestConnectsAgain: a peer has one connection, the last one.
+func TestConnectsAgain(t *testing.T) {
+	t.Parallel()
+	m := open(t, options(t, "m"))
+	first, second := dial(t, m), dial(t, m)
+	_, err := zmqmesh.Shake(first, "x", 1, nil, false)
+	require.NoError(t, err)
+	_, err = zmqmesh.Shake(second, "x", 1, nil, false)
+	require.NoError(t, err)
+	require.NoError(t, first.SetDeadline(time.Now().Add(zmqmesh.IdleTimeout/2))) // before it is idle
+	requireHungUp(t, first)
+	require.Len(t, m.Status().Peers, 1)
+}
+
+// TestLeave: a peer that leaves a channel is sent no more of it.
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	m := open(t, options(t, "m"))
+	c := dial(t, m)
+	conn, err := zmqmesh.Shake(c, "x", 1, nil, false)
+	require.NoError(t, err)
+	echo := frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01")
+	next := func() string {
+		msg, err := conn.RecvMsg()
+		require.NoError(t, err)
+		return string(msg.Frames[0])
+	}
+	for _, ask := range []string{"\x01", "\x00"} {
+		_, err = c.Write(append(frame(0, ask+"channel\x00"), echo...))
+		require.NoError(t, err)
+		require.Equal(t, "E", next()[:1])
+		require.NoError(t, m.Publish(t.Context(), mesh.Packet{Channel: "channel", Header: "one"}))
+		if ask == "\x01" {
+			require.Contains(t, next(), "one")
+		}
+	}
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Header: "all"}))
+	got := next()
+	require.Contains(t, got, "all")
+	require.NotContains(t, got, "one")
+}
+
+// TestCloseDoesNotLinger: Close waits only for what is not taken.
+func TestCloseDoesNotLinger(t *testing.T) {
+	t.Parallel()
+	o := options(t, "a")
+	o.Linger = time.Hour
+	a, b := open(t, o), open(t, options(t, "b"))
+	b.SetPeers(map[string]string{"a": a.Address()})
+	awaitUp(t, b, "a")
+	closed := make(chan error)
+	go func() { closed <- a.Close() }() // ends with Close
+	select {
+	case err := <-closed:
+		require.NoError(t, err)
+	case <-time.After(patience):
+		require.Fail(t, "Close waits for nothing")
+	}
+}
+
+// TestReceiveWaits: Receive returns after the deliver that is under way.
+func TestReceiveWaits(t *testing.T) {
+	t.Parallel()
+	m := open(t, options(t, "m"))
+	ctx, cancel := context.WithCancel(t.Context())
+	gate, inside := make(chan struct{}), make(chan struct{})
+	var ended, early atomic.Bool
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = m.Receive(ctx, func(mesh.Packet) {
+			close(inside)
+			<-gate
+			early.Store(ended.Load())
+		})
+		ended.Store(true)
+	})
+	eventually(t, "Receive runs", func() bool { return zmqmesh.Receiving(m) })
+	running.Go(func() { _ = zmqmesh.Packets(m, packet.Append(nil, &mesh.Packet{Seq: 1, Channel: "", Header: "h"})) })
+	<-inside
+	cancel()
+	eventually(t, "Receive is about to end", func() bool { return !zmqmesh.Receiving(m) })
+	for range 10_000 {
+		runtime.Gosched()
+	}
+	close(gate)
+	running.Wait()
+	require.False(t, early.Load(), "Receive had returned")
 }

@@ -404,7 +404,8 @@ func (m *Mesh) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	m.receiver.Store(nil)
 	for i := range m.turns { // what is being delivered ends
 		m.turns[i].Lock()
-		m.turns[i].Unlock() //nolint:staticcheck // nothing is done while it is held
+		//lint:ignore SA2001 whoever held it has returned, which is all
+		m.turns[i].Unlock()
 	}
 	return err
 }
