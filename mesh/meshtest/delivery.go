@@ -84,6 +84,7 @@ func toOne(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 3)
 	m[2].subscribe(t, "x")
 	m[2].awaitFrom(t, m[0], "x")
+	m[1].awaitTo(t, m[0], "x")
 	for i := 1; i <= 20; i++ {
 		for _, to := range []string{"n1", "n0", "nobody"} {
 			m[0].send(t, mesh.Packet{To: to, Header: fmt.Sprint(i)})

@@ -217,17 +217,29 @@ func (m *member) subscribe(t *testing.T, channels ...string) {
 func (m *member) awaitFrom(t *testing.T, from *member, channels ...string) {
 	t.Helper()
 	for _, ch := range channels {
-		next := time.Time{}
-		eventually(t, fmt.Sprintf("%q gets what %q publishes on %q", m.id, from.id, ch), func() bool {
-			if now := time.Now(); now.After(next) {
-				next = now.Add(20 * time.Millisecond)
-				_ = from.Publish(context.Background(), mesh.Packet{Channel: ch, Header: ready}) // it may not be linked yet
-			}
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			return m.probes[[2]string{from.id, ch}]
-		})
+		m.await(t, from, mesh.Packet{Channel: ch, Header: ready})
 	}
+}
+
+// awaitTo waits until what from publishes for this member alone arrives: a
+// mesh may send each channel's packets by another way.
+func (m *member) awaitTo(t *testing.T, from *member, channel string) {
+	t.Helper()
+	m.await(t, from, mesh.Packet{Channel: channel, To: m.id, Header: ready})
+}
+
+func (m *member) await(t *testing.T, from *member, probe mesh.Packet) {
+	t.Helper()
+	next := time.Time{}
+	eventually(t, fmt.Sprintf("%q gets what %q publishes on %q", m.id, from.id, probe.Channel), func() bool {
+		if now := time.Now(); now.After(next) {
+			next = now.Add(20 * time.Millisecond)
+			_ = from.Publish(context.Background(), probe) // it may not be linked yet
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.probes[[2]string{from.id, probe.Channel}]
+	})
 }
 
 // link waits until all members get what the others publish.
