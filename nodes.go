@@ -31,8 +31,8 @@ type Node struct {
 	// 10 s), "canary lost: store", "canary lost: mesh" (three in a row). Yellow:
 	// "heartbeat late" (7 s), "canary late: store", "canary late: mesh" (by more
 	// than 1 s), "lagging" (messages were missing of which the mesh did not say
-	// that they are lost) and "dropping" (of messages, for slow subscribers or
-	// slow peers) within the last 10 s, "draining", "loaded" (80 % of
+	// that they are lost) and "dropping" (of messages, for slow subscribers,
+	// not counting SlowKeepLatest, or for slow peers) within the last 10 s, "draining", "loaded" (80 % of
 	// MaxConnections or MaxQueuedBytes), "unknown" (of a version that says less).
 	Reasons []string      `json:"reasons"`
 	Seen    time.Duration `json:"-"`       // how long ago its last heartbeat or canary came; JSON has it as seen_ms
@@ -123,6 +123,7 @@ type neighbour struct {
 	node  Node
 	at    time.Time // of its last heartbeat or canary, by this replica's clock
 	apart int       // how many canaries in a row have come from another Store
+	left  bool      // it has said goodbye
 }
 
 // maxHeard bounds the replicas that are known from the mesh.
@@ -144,7 +145,7 @@ func (h *Hub) heard(id string, c *control) {
 		n.node = *c.Node
 		n.node.Mesh = nil
 	}
-	n.node.ID, n.at = id, time.Now()
+	n.node.ID, n.at, n.left = id, time.Now(), false
 	switch {
 	case epoch == "" || c.Epoch == "":
 	case epoch == c.Epoch:
@@ -161,11 +162,31 @@ func (h *Hub) heard(id string, c *control) {
 	a.heard[id] = n
 }
 
-// forget takes out a replica that has said goodbye.
-func (a *neighbours) forget(id string) {
+// leave notes that a replica's hub has said goodbye. Its mesh may stay for a
+// while, and nobody is there to answer canaries.
+func (a *neighbours) leave(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.heard, id)
+	if _, ok := a.heard[id]; ok {
+		a.heard[id] = neighbour{at: time.Now(), left: true}
+	}
+}
+
+// company counts the other replicas that the mesh has heard of lately, and
+// those of them that take clients and have said nothing against their Store.
+func (a *neighbours) company() (all, served int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, n := range a.heard {
+		if n.left || time.Since(n.at) >= lateAfter {
+			continue
+		}
+		all++
+		if !n.node.Draining && !slices.ContainsFunc(n.node.Reasons, ofStore) {
+			served++
+		}
+	}
+	return all, served
 }
 
 // lookAround asks the Store who the other replicas are, and tells the mesh
@@ -232,6 +253,15 @@ func (h *Hub) warnTwin() {
 	}
 }
 
+// warnMesh logs, at most every few seconds, that the mesh took a message no
+// further, which other replicas then fetch from the Store.
+func (h *Hub) warnMesh(channel string, err error) {
+	now := h.uptime() + 10 // so that the first one is logged
+	if last := h.meshWarned.Load(); now-last >= 5 && h.meshWarned.CompareAndSwap(last, now) {
+		h.log.Warn("mesh: publish", "channel", channel, "err", err)
+	}
+}
+
 // warnApart logs, once, that a message with a position came from a replica
 // that has another Store: nobody can put the two histories in one order.
 func (h *Hub) warnApart(channel, from string) {
@@ -253,7 +283,7 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 	a := &h.around
 	a.mu.Lock()
 	for id, n := range a.heard {
-		if n.at.After(stored[id].at) {
+		if !n.left && n.at.After(stored[id].at) {
 			if n.node.Mesh == nil {
 				n.node.Mesh = stored[id].node.Mesh
 			}
@@ -303,11 +333,11 @@ func (n Node) seen(silent time.Duration) Node {
 	v := verdict{status: n.Status, reasons: slices.Clone(n.Reasons)}
 	switch {
 	case silent > deadAfter:
-		v = verdict{NodeRed, []string{"heartbeats missed"}} // what it said of itself is past
+		v = verdict{NodeRed, []string{reasonMissed}} // what it said of itself is past
 	case n.Status != NodeGreen && n.Status != NodeYellow && n.Status != NodeRed:
 		v = verdict{NodeYellow, []string{"unknown"}}
 	case silent > lateAfter:
-		v.say(NodeYellow, "heartbeat late")
+		v.say(NodeYellow, reasonLate)
 	}
 	n.Status, n.Reasons = v.status, v.reasons
 	if n.Reasons == nil {

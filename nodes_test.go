@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -157,7 +158,7 @@ func TestTheStoresCanary(t *testing.T) {
 		time.Sleep(7 * time.Second)
 		require.Equal(t, "red: canary lost: store", r.status(0, "r0"))
 		require.Equal(t, "red: canary lost: store", r.status(0, "r1"))
-		require.Equal(t, "store_unavailable", r.ready(0))
+		require.Equal(t, "ok", r.ready(0), "the other one is no better")
 		r.store.full.Store(false)
 		time.Sleep(4 * time.Second)
 		require.Equal(t, "green", r.status(0, "r0"))
@@ -196,7 +197,6 @@ func TestNodesWhileTheStoreIsDown(t *testing.T) {
 		time.Sleep(4500 * time.Millisecond) // its heartbeats and canaries come at whole seconds
 		r.store.down.Store(true)
 		time.Sleep(8 * time.Second)
-		require.Equal(t, "store_unavailable", r.ready(0))
 		require.Equal(t, "yellow: heartbeat late, canary late: store", r.status(0, "r0"))
 		time.Sleep(30 * time.Second)
 		require.Equal(t, "red: heartbeats missed, canary lost: store", r.status(0, "r0"))
@@ -206,6 +206,67 @@ func TestNodesWhileTheStoreIsDown(t *testing.T) {
 		require.Equal(t, "green", r.status(0, "r0"))
 		require.Equal(t, "green", r.status(0, "r1"))
 		require.Equal(t, "ok", r.ready(0))
+	})
+}
+
+// While the Store fails all replicas, channels without history go on: a
+// balancer must not be left with no replica at all.
+func TestReadyWhileTheStoreFailsAll(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.store.down.Store(true)
+		s := r.subscribe(1, "c", nil)
+		for range 400 {
+			time.Sleep(100 * time.Millisecond)
+			for i := range r.hubs {
+				require.Equal(t, "ok", r.ready(i))
+			}
+		}
+		r.publish(0, "c", 1)
+		synctest.Wait()
+		require.Len(t, s.close(), 1)
+		for i := range r.hubs { // one that hears of no other cannot know whose fault it is
+			r.net.Cut("r2", "r"+strconv.Itoa(i))
+		}
+		time.Sleep(8 * time.Second)
+		require.Equal(t, "store_unavailable", r.ready(2))
+		require.Equal(t, "ok", r.ready(0))
+		r.net.Heal()
+		r.store.down.Store(false)
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			require.Equal(t, "ok", r.ready(0))
+		}
+	})
+	t.Run("one", func(t *testing.T) {
+		inBubble(t, 1, nil, func(r *replicas) {
+			time.Sleep(4500 * time.Millisecond)
+			r.store.down.Store(true)
+			time.Sleep(2 * time.Second)
+			require.Equal(t, "store_unavailable", r.ready(0))
+		})
+	})
+}
+
+// A replica that alone has lost the Store sends clients to those that have it.
+func TestNotReadyWhereOthersHaveTheStore(t *testing.T) {
+	var own *faultyStore
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		own.down.Store(true)
+		time.Sleep(11 * time.Second)
+		require.Equal(t, "store_unavailable", r.ready(0))
+		require.Equal(t, "ok", r.ready(1))
+		own.down.Store(false)
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "ok", r.ready(0))
+	}, func(i int, o *channels.Options) {
+		if i == 0 {
+			shared := o.Store.(*faultyStore)
+			own = &faultyStore{Store: shared.Store}
+			own.log.Store(shared.log.Load())
+			o.Store = own
+		}
 	})
 }
 
@@ -234,6 +295,20 @@ func TestTheMeshsCanary(t *testing.T) {
 		r.net.SetFaults(meshtest.Faults{Delay: 3 * time.Second})
 		require.Eventually(t, func() bool { return r.status(0, "r0") == "yellow: canary late: mesh" }, time.Minute, 100*time.Millisecond)
 		require.NoError(t, hub.Shutdown(context.Background()))
+	})
+}
+
+// An app may close its mesh long after its hub: nobody waits for its answers.
+func TestAHubThatHasLeftAnswersNoCanary(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		require.NoError(t, r.hubs[1].Shutdown(context.Background()))
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			require.NotContains(t, r.status(0, "r0"), "red")
+			require.Empty(t, r.status(0, "r1"))
+		}
+		require.Equal(t, "green", r.status(0, "r0"))
 	})
 }
 
@@ -306,6 +381,23 @@ func TestYellowReasons(t *testing.T) {
 			require.Equal(t, "green", r.status(0, "r0"))
 		})
 	})
+	for policy, want := range map[channels.SlowPolicy]string{channels.SlowDropOldest: "yellow: dropping", channels.SlowKeepLatest: "green"} {
+		t.Run("dropping for a slow subscriber by "+want, func(t *testing.T) {
+			inBubble(t, 1, func(string) channels.ChannelOptions { return channels.ChannelOptions{SlowSubscriber: policy} }, func(r *replicas) {
+				sub, err := r.hubs[0].Subscribe(context.Background(), "c", nil) // nobody reads
+				require.NoError(t, err)
+				defer sub.Close()
+				time.Sleep(4500 * time.Millisecond)
+				body := msg("h", `"`+strings.Repeat("x", 1000)+`"`)
+				for r.hubs[0].Stats().Dropped == 0 {
+					_, err := r.hubs[0].Publish(context.Background(), "c", body)
+					require.NoError(t, err)
+				}
+				time.Sleep(1100 * time.Millisecond)
+				require.Equal(t, want, r.status(0, "r0"))
+			})
+		})
+	}
 	t.Run("lagging", func(t *testing.T) {
 		inBubble(t, 2, history, func(r *replicas) {
 			s := r.subscribe(1, "c", nil)
@@ -417,6 +509,22 @@ func logInto(log *logBuffer) func(int, *channels.Options) {
 	return func(_ int, o *channels.Options) {
 		o.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
+}
+
+// A mesh that fails is no reason to write a line for each message.
+func TestAMeshThatRefusesIsLoggedOnce(t *testing.T) {
+	log := &logBuffer{}
+	var meshes []*brittle
+	inBubble(t, 1, history, func(r *replicas) {
+		meshes[0].refuses.Store(true)
+		for n := range 100 {
+			r.publish(0, "c", n)
+		}
+		require.Equal(t, 1, strings.Count(log.String(), "mesh: publish"), log.String())
+		time.Sleep(5 * time.Second)
+		r.publish(0, "c", 100)
+		require.Equal(t, 2, strings.Count(log.String(), "mesh: publish"))
+	}, breakable(&meshes), logInto(log))
 }
 
 func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
