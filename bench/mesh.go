@@ -446,7 +446,7 @@ func python(script string, args ...string) (*child, error) {
 type stopped struct {
 	before, during  rate
 	calm, disturbed waits
-	memory, bound   int // of the publisher, in bytes: what it has grown by, and what it may
+	memory          int // of the publisher, in bytes: what it has grown by
 }
 
 func meshStopped(b *bench) (line, error) {
