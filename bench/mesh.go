@@ -446,7 +446,7 @@ func python(script string, args ...string) (*child, error) {
 type stopped struct {
 	before, during  rate
 	calm, disturbed waits
-	memory          int // of the publisher, in bytes: what it has grown by
+	memory          int // bytes by which the publisher has grown
 }
 
 func meshStopped(b *bench) (line, error) {

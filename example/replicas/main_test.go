@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -221,4 +222,29 @@ func TestWhatIsRefused(t *testing.T) {
 	require.NotContains(t, err.Error(), "hush")
 	require.ErrorContains(t, runReplica(strings.NewReader("")), "no configuration")
 	require.Error(t, runReplica(strings.NewReader("{\n")))
+}
+
+// A replica that runs but cannot be connected to costs a look at the next one,
+// and what was counted is given back.
+func TestBalancerTriesTheNext(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
+	defer backend.Close()
+	none, err := freeAddresses(1)
+	require.NoError(t, err)
+	self, err := os.FindProcess(os.Getpid())
+	require.NoError(t, err)
+	lame := &replica{process: self, ready: true, config: replicaConfig{Addr: none[0]}}
+	well := &replica{process: self, ready: true, conns: 5, config: replicaConfig{Addr: backend.Listener.Addr().String()}}
+	s := &supervisor{all: []*replica{lame, well}}
+	front := httptest.NewServer(balance(s))
+	defer front.Close()
+	code, body := call(t, "GET", front.URL)
+	http.DefaultClient.CloseIdleConnections()
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, front.Listener.Addr().String(), body, "the Host as the page has it")
+	require.Eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return lame.conns == 0 && well.conns == 5
+	}, patience, time.Millisecond)
 }

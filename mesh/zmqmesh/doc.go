@@ -46,6 +46,8 @@
 // their own, CHANNELS, in which versions, ids and proofs of the key are
 // exchanged. Sockets of other programs are turned away by their greeting, as
 // what they would get are not single messages but many packets in one frame.
+// They are welcome at a [Gateway], which has ports of its own.
+//
 // Of the library github.com/go-zeromq/zmq4 only the layer of connections is
 // used: its sockets stall and panic where a peer misbehaves.
 package zmqmesh

@@ -163,9 +163,8 @@ func FuzzASCII(f *testing.F) {
 		for _, c := range a {
 			require.Less(t, c, byte(utf8.RuneSelf))
 		}
-		require.Equal(t, json.Valid(b), json.Valid(a))
 		if !json.Valid(b) {
-			return
+			return // the hub has refused it
 		}
 		var want, got any
 		require.NoError(t, json.Unmarshal(b, &want))
