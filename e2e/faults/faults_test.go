@@ -201,38 +201,57 @@ func TestRollingRestart(t *testing.T) {
 	redistest.Eventually(t, "no connection is left of those that the clients had", func() bool { return all[0].usage().files < max(60, held.files/2) })
 }
 
-// Who does not know the key is not let in, and who knows it goes on.
-func TestPeerWithAWrongKey(t *testing.T) {
+// Who does not know the key, or whose certificate is from another authority, is
+// not let in, and the others go on.
+func TestStrangerIsNotLetIn(t *testing.T) {
 	t.Parallel()
-	redis := redistest.Start(t)
-	var all []*replica
-	for i, key := range []string{"the right key of all", "the right key of all", "a wrong key of somebody"} {
-		r := newReplica(t, string(rune('a'+i)), "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0", "-mesh-key-file", secret(t, key))
-		all = append(all, r)
-		r.launch()
-	}
-	good := all[:2]
-	redistest.Eventually(t, "the two with the key are linked, and refuse the third", func() bool {
-		for _, r := range good {
-			if n := r.nodes()[r.name]; n.Mesh.Up != 1 || n.Mesh.Refused == 0 {
-				return false
+	ours, another := newAuthority(t), newAuthority(t)
+	key := secret(t, "the key of all replicas")
+	for _, test := range []struct {
+		name           string
+		good, stranger func(r *replica) []string
+	}{
+		{"wrong key",
+			func(*replica) []string { return []string{"-mesh-key-file", key} },
+			func(*replica) []string { return []string{"-mesh-key-file", secret(t, "the key of somebody else")} }},
+		{"wrong certificate",
+			func(r *replica) []string { return ours.flags(r.name, ours) },
+			func(r *replica) []string { return another.flags(r.name, ours) }}, // it trusts the others
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			redis := redistest.Start(t)
+			var all []*replica
+			for i, flags := range []func(*replica) []string{test.good, test.good, test.stranger} {
+				r := newReplica(t, string(rune('a'+i)), "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0")
+				r.argv = append(r.argv, flags(r)...)
+				all = append(all, r)
+				r.launch()
 			}
-		}
-		return all[2].nodes()["c"].Mesh.Refused > 0 && all[2].nodes()["c"].Mesh.Up == 0
-	})
-	deaf := follow(t, all[2], "free")
-	f := follow(t, all[1], "free")
-	for range 200 {
-		f.publish(all[0])
+			redistest.Eventually(t, "the two are linked, and refuse the third", func() bool {
+				for _, r := range all[:2] {
+					if n := r.nodes()[r.name]; n.Mesh.Up != 1 || n.Mesh.Refused == 0 {
+						return false
+					}
+				}
+				n, known := all[2].nodes()["c"]
+				return known && n.Mesh.Up == 0
+			})
+			deaf := follow(t, all[2], "free")
+			f := follow(t, all[1], "free")
+			for range 200 {
+				f.publish(all[0])
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, b, err := deaf.ws.Read(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded, "the third hears %s", b)
+			// What has positions it finds in the Store, which it does share.
+			c := check(t, "keep", all, 3, 2, 5*time.Millisecond)
+			c.more(200)
+			c.verify()
+		})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, b, err := deaf.ws.Read(ctx)
-	require.ErrorIs(t, err, context.DeadlineExceeded, "the third hears %s", b)
-	// What has positions it finds in the Store, which it does share.
-	c := check(t, "keep", all, 3, 2, 5*time.Millisecond)
-	c.more(200)
-	c.verify()
 }
 
 // Whatever comes to the port of the mesh, the replicas go on and are not left
