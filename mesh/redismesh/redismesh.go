@@ -222,7 +222,7 @@ func (m *Mesh) refuse(name string, err error) {
 // Status implements [mesh.Mesh]. Redis is the only peer, also where it is a
 // Cluster: up when all connections are, its RTT that of the slowest one.
 func (m *Mesh) Status() mesh.Status {
-	p := mesh.Peer{ID: "redis", Address: m.address, Up: true, Dropped: m.dropped.Load()}
+	p := mesh.Peer{Address: m.address, Up: true, Dropped: m.dropped.Load()}
 	s := mesh.Status{Dropped: p.Dropped, Lost: m.told.Load(), Refused: m.refused.Load()}
 	for _, l := range m.links {
 		up, since, rtt, err := l.health()

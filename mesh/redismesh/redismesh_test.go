@@ -233,6 +233,18 @@ func TestPrefixesAreApart(t *testing.T) {
 }
 
 // Redis has the subscriptions that somebody here wants, and no others.
+// A hub knows by the missing id that its peer is a broker, and then expects no
+// answer to its canaries while it is the only replica.
+func TestStatusHasABrokerAndNoReplica(t *testing.T) {
+	s := redistest.Start(t)
+	c := redis.NewClient(&redis.Options{Addr: s.Addr})
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	m := open(t, c, "alone", "a")
+	redistest.Eventually(t, "it is up", func() bool { return m.Status().Peers[0].Up })
+	require.Len(t, m.Status().Peers, 1)
+	require.Empty(t, m.Status().Peers[0].ID)
+}
+
 func TestOnlyWhatIsWantedIsSubscribedTo(t *testing.T) {
 	s := redistest.Start(t)
 	m := newInbox(t, s.Client(), "p", "a")
