@@ -125,7 +125,8 @@ func (l *vitals) lag() {
 	l.lagged = time.Now()
 }
 
-// countDrops notes whether messages were dropped since the last time.
+// countDrops notes whether messages were dropped since the last time. What
+// SlowKeepLatest drops is no sign of trouble: the channel wants it so.
 func (h *Hub) countDrops() {
 	dropped := h.stats.dropped.Load()
 	if h.mesh != nil {

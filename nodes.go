@@ -31,8 +31,8 @@ type Node struct {
 	// 10 s), "canary lost: store", "canary lost: mesh" (three in a row). Yellow:
 	// "heartbeat late" (7 s), "canary late: store", "canary late: mesh" (by more
 	// than 1 s), "lagging" (messages were missing of which the mesh did not say
-	// that they are lost) and "dropping" (of messages, for slow subscribers or
-	// slow peers) within the last 10 s, "draining", "loaded" (80 % of
+	// that they are lost) and "dropping" (of messages, for slow subscribers,
+	// not counting SlowKeepLatest, or for slow peers) within the last 10 s, "draining", "loaded" (80 % of
 	// MaxConnections or MaxQueuedBytes), "unknown" (of a version that says less).
 	Reasons []string      `json:"reasons"`
 	Seen    time.Duration `json:"-"`       // how long ago its last heartbeat or canary came; JSON has it as seen_ms

@@ -306,6 +306,23 @@ func TestYellowReasons(t *testing.T) {
 			require.Equal(t, "green", r.status(0, "r0"))
 		})
 	})
+	for policy, want := range map[channels.SlowPolicy]string{channels.SlowDropOldest: "yellow: dropping", channels.SlowKeepLatest: "green"} {
+		t.Run("dropping for a slow subscriber by "+want, func(t *testing.T) {
+			inBubble(t, 1, func(string) channels.ChannelOptions { return channels.ChannelOptions{SlowSubscriber: policy} }, func(r *replicas) {
+				sub, err := r.hubs[0].Subscribe(context.Background(), "c", nil) // nobody reads
+				require.NoError(t, err)
+				defer sub.Close()
+				time.Sleep(4500 * time.Millisecond)
+				body := msg("h", `"`+strings.Repeat("x", 1000)+`"`)
+				for r.hubs[0].Stats().Dropped == 0 {
+					_, err := r.hubs[0].Publish(context.Background(), "c", body)
+					require.NoError(t, err)
+				}
+				time.Sleep(1100 * time.Millisecond)
+				require.Equal(t, want, r.status(0, "r0"))
+			})
+		})
+	}
 	t.Run("lagging", func(t *testing.T) {
 		inBubble(t, 2, history, func(r *replicas) {
 			s := r.subscribe(1, "c", nil)

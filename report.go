@@ -12,7 +12,10 @@ import (
 
 // counters are the hub's totals since it was started.
 type counters struct {
-	published, dropped, slow, connects, deflated atomic.Int64
+	published, slow, connects, deflated atomic.Int64
+	// dropped and superseded are messages that slow subscribers did not get;
+	// the latter in favour of a newer one, as SlowKeepLatest wants it.
+	dropped, superseded atomic.Int64
 
 	pressed atomic.Bool // a queue is more than half full
 }
@@ -36,7 +39,7 @@ func (h *Hub) Stats() Stats {
 		Channels:    int(h.channels.n.Load()),
 		Connects:    h.stats.connects.Load(),
 		Published:   h.stats.published.Load(),
-		Dropped:     h.stats.dropped.Load(),
+		Dropped:     h.stats.dropped.Load() + h.stats.superseded.Load(),
 		SlowClosed:  h.stats.slow.Load(),
 		Queued:      h.queued.sum(),
 		Deflated:    h.stats.deflated.Load(),
