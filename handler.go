@@ -337,14 +337,18 @@ func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) erro
 	return nil
 }
 
-// serveReady says whether a load balancer should send new clients here.
+// serveReady says whether a load balancer should send new clients here. Where
+// the Store fails all replicas alike, clients are no better off elsewhere, and
+// channels without history need none: it then says so only where no other
+// replica is heard, which may be this one's own fault.
 func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
+	others, served := h.around.company()
 	switch {
 	case h.calls.closed():
 		return ErrClosed
 	case h.draining.Load():
 		return ErrDraining
-	case h.storeBad.Load():
+	case h.storeBad.Load() && others == 0: // else it has until it is red: others need as long to notice
 		return ErrStoreUnavailable
 	case !h.reported.Load(): // within the first second, nobody knows yet
 		if err := h.flush(r.Context(), true); err != nil {
@@ -352,7 +356,7 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 		}
 		h.reported.Store(true)
 	}
-	if _, err := h.verdict(); err != nil {
+	if _, err := h.verdict(); err != nil && (!errors.Is(err, ErrStoreUnavailable) || others == 0 || served > 0) {
 		return err
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})

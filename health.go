@@ -2,6 +2,7 @@ package channels
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,6 +76,17 @@ func (v *verdict) say(s NodeStatus, reason string) {
 	v.reasons = append(v.reasons, reason)
 }
 
+const (
+	reasonMissed = "heartbeats missed"
+	reasonLate   = "heartbeat late"
+	wayStore     = "store"
+)
+
+// ofStore tells whether a replica that gives this reason has trouble with its Store.
+func ofStore(reason string) bool {
+	return reason == reasonMissed || reason == reasonLate || strings.HasSuffix(reason, ": "+wayStore)
+}
+
 // verdict says how this replica is, and the error for those who come to it
 // while it is red.
 func (h *Hub) verdict() (verdict, error) {
@@ -89,11 +101,11 @@ func (h *Hub) verdict() (verdict, error) {
 	}
 	switch silent := time.Since(l.reported); {
 	case silent > deadAfter:
-		v.say(NodeRed, "heartbeats missed")
+		v.say(NodeRed, reasonMissed)
 	case silent > lateAfter:
-		v.say(NodeYellow, "heartbeat late")
+		v.say(NodeYellow, reasonLate)
 	}
-	l.store.judge(&v, "store")
+	l.store.judge(&v, wayStore)
 	if v.status == NodeRed && unready == nil {
 		unready = ErrStoreUnavailable
 	}

@@ -168,6 +168,23 @@ func (a *neighbours) forget(id string) {
 	delete(a.heard, id)
 }
 
+// company counts the other replicas that the mesh has heard of lately, and
+// those of them that take clients and have said nothing against their Store.
+func (a *neighbours) company() (all, served int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, n := range a.heard {
+		if time.Since(n.at) >= lateAfter {
+			continue
+		}
+		all++
+		if !n.node.Draining && !slices.ContainsFunc(n.node.Reasons, ofStore) {
+			served++
+		}
+	}
+	return all, served
+}
+
 // lookAround asks the Store who the other replicas are, and tells the mesh
 // where they are.
 func (h *Hub) lookAround() {
@@ -303,11 +320,11 @@ func (n Node) seen(silent time.Duration) Node {
 	v := verdict{status: n.Status, reasons: slices.Clone(n.Reasons)}
 	switch {
 	case silent > deadAfter:
-		v = verdict{NodeRed, []string{"heartbeats missed"}} // what it said of itself is past
+		v = verdict{NodeRed, []string{reasonMissed}} // what it said of itself is past
 	case n.Status != NodeGreen && n.Status != NodeYellow && n.Status != NodeRed:
 		v = verdict{NodeYellow, []string{"unknown"}}
 	case silent > lateAfter:
-		v.say(NodeYellow, "heartbeat late")
+		v.say(NodeYellow, reasonLate)
 	}
 	n.Status, n.Reasons = v.status, v.reasons
 	if n.Reasons == nil {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -157,7 +158,7 @@ func TestTheStoresCanary(t *testing.T) {
 		time.Sleep(7 * time.Second)
 		require.Equal(t, "red: canary lost: store", r.status(0, "r0"))
 		require.Equal(t, "red: canary lost: store", r.status(0, "r1"))
-		require.Equal(t, "store_unavailable", r.ready(0))
+		require.Equal(t, "ok", r.ready(0), "the other one is no better")
 		r.store.full.Store(false)
 		time.Sleep(4 * time.Second)
 		require.Equal(t, "green", r.status(0, "r0"))
@@ -196,7 +197,6 @@ func TestNodesWhileTheStoreIsDown(t *testing.T) {
 		time.Sleep(4500 * time.Millisecond) // its heartbeats and canaries come at whole seconds
 		r.store.down.Store(true)
 		time.Sleep(8 * time.Second)
-		require.Equal(t, "store_unavailable", r.ready(0))
 		require.Equal(t, "yellow: heartbeat late, canary late: store", r.status(0, "r0"))
 		time.Sleep(30 * time.Second)
 		require.Equal(t, "red: heartbeats missed, canary lost: store", r.status(0, "r0"))
@@ -206,6 +206,67 @@ func TestNodesWhileTheStoreIsDown(t *testing.T) {
 		require.Equal(t, "green", r.status(0, "r0"))
 		require.Equal(t, "green", r.status(0, "r1"))
 		require.Equal(t, "ok", r.ready(0))
+	})
+}
+
+// While the Store fails all replicas, channels without history go on: a
+// balancer must not be left with no replica at all.
+func TestReadyWhileTheStoreFailsAll(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.store.down.Store(true)
+		s := r.subscribe(1, "c", nil)
+		for range 400 {
+			time.Sleep(100 * time.Millisecond)
+			for i := range r.hubs {
+				require.Equal(t, "ok", r.ready(i))
+			}
+		}
+		r.publish(0, "c", 1)
+		synctest.Wait()
+		require.Len(t, s.close(), 1)
+		for i := range r.hubs { // one that hears of no other cannot know whose fault it is
+			r.net.Cut("r2", "r"+strconv.Itoa(i))
+		}
+		time.Sleep(8 * time.Second)
+		require.Equal(t, "store_unavailable", r.ready(2))
+		require.Equal(t, "ok", r.ready(0))
+		r.net.Heal()
+		r.store.down.Store(false)
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			require.Equal(t, "ok", r.ready(0))
+		}
+	})
+	t.Run("one", func(t *testing.T) {
+		inBubble(t, 1, nil, func(r *replicas) {
+			time.Sleep(4500 * time.Millisecond)
+			r.store.down.Store(true)
+			time.Sleep(2 * time.Second)
+			require.Equal(t, "store_unavailable", r.ready(0))
+		})
+	})
+}
+
+// A replica that alone has lost the Store sends clients to those that have it.
+func TestNotReadyWhereOthersHaveTheStore(t *testing.T) {
+	var own *faultyStore
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		own.down.Store(true)
+		time.Sleep(11 * time.Second)
+		require.Equal(t, "store_unavailable", r.ready(0))
+		require.Equal(t, "ok", r.ready(1))
+		own.down.Store(false)
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "ok", r.ready(0))
+	}, func(i int, o *channels.Options) {
+		if i == 0 {
+			shared := o.Store.(*faultyStore)
+			own = &faultyStore{Store: shared.Store}
+			own.log.Store(shared.log.Load())
+			o.Store = own
+		}
 	})
 }
 

@@ -69,7 +69,7 @@ type GatewayOptions struct {
 	MaxMessageBytes int
 	// MaxConnections bounds the connections of each address; one that reads
 	// slowly, or does not finish its message, holds up to QueueBytes or
-	// MaxMessageBytes. Default 500; at most 960.
+	// MaxMessageBytes. Default 500; at most 4,000.
 	MaxConnections int
 	// MaxTopics bounds the subscriptions of all SUB sockets together: each
 	// channel among them is a subscriber of the hub. A peer that goes beyond
