@@ -71,7 +71,7 @@ func (h *Hub) takeControl(p mesh.Packet) {
 	case controlEcho:
 		h.vitals.echoed(c.N)
 	case controlBye:
-		h.around.forget(p.Origin)
+		h.around.leave(p.Origin)
 	}
 }
 

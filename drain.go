@@ -105,9 +105,6 @@ func (h *Hub) end(ctx context.Context) error {
 	}
 	h.conns.shut()
 	h.conns.wait(context.Background()) // their sockets are closed
-	if h.mesh != nil {
-		h.control(h.ctx, "", controlBye, control{}) // who misses it sees the heartbeats end
-	}
 
 	h.stop()
 	h.tasks.shut()
@@ -117,6 +114,9 @@ func (h *Hub) end(ctx context.Context) error {
 	}
 	h.loops.shut()
 	h.loops.wait(context.Background())
+	if h.mesh != nil { // behind the last canary; who misses it sees the heartbeats end
+		h.control(context.Background(), "", controlBye, control{})
+	}
 	return errors.Join(late, h.forget())
 }
 

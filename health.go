@@ -254,10 +254,11 @@ func (a *neighbours) answers(s mesh.Status) bool {
 				}
 			}
 			for _, n := range a.heard {
-				if time.Since(n.at) < lateAfter {
+				if !n.left && time.Since(n.at) < lateAfter {
 					return true
 				}
 			}
+		case a.heard[p.ID].left:
 		case !asked || !known || time.Since(stored.at) < lateAfter:
 			return true
 		}

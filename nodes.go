@@ -123,6 +123,7 @@ type neighbour struct {
 	node  Node
 	at    time.Time // of its last heartbeat or canary, by this replica's clock
 	apart int       // how many canaries in a row have come from another Store
+	left  bool      // it has said goodbye
 }
 
 // maxHeard bounds the replicas that are known from the mesh.
@@ -144,7 +145,7 @@ func (h *Hub) heard(id string, c *control) {
 		n.node = *c.Node
 		n.node.Mesh = nil
 	}
-	n.node.ID, n.at = id, time.Now()
+	n.node.ID, n.at, n.left = id, time.Now(), false
 	switch {
 	case epoch == "" || c.Epoch == "":
 	case epoch == c.Epoch:
@@ -161,11 +162,14 @@ func (h *Hub) heard(id string, c *control) {
 	a.heard[id] = n
 }
 
-// forget takes out a replica that has said goodbye.
-func (a *neighbours) forget(id string) {
+// leave notes that a replica's hub has said goodbye. Its mesh may stay for a
+// while, and nobody is there to answer canaries.
+func (a *neighbours) leave(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.heard, id)
+	if _, ok := a.heard[id]; ok {
+		a.heard[id] = neighbour{at: time.Now(), left: true}
+	}
 }
 
 // company counts the other replicas that the mesh has heard of lately, and
@@ -174,7 +178,7 @@ func (a *neighbours) company() (all, served int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, n := range a.heard {
-		if time.Since(n.at) >= lateAfter {
+		if n.left || time.Since(n.at) >= lateAfter {
 			continue
 		}
 		all++
@@ -270,7 +274,7 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 	a := &h.around
 	a.mu.Lock()
 	for id, n := range a.heard {
-		if n.at.After(stored[id].at) {
+		if !n.left && n.at.After(stored[id].at) {
 			if n.node.Mesh == nil {
 				n.node.Mesh = stored[id].node.Mesh
 			}

@@ -298,6 +298,20 @@ func TestTheMeshsCanary(t *testing.T) {
 	})
 }
 
+// An app may close its mesh long after its hub: nobody waits for its answers.
+func TestAHubThatHasLeftAnswersNoCanary(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		require.NoError(t, r.hubs[1].Shutdown(context.Background()))
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			require.NotContains(t, r.status(0, "r0"), "red")
+			require.Empty(t, r.status(0, "r1"))
+		}
+		require.Equal(t, "green", r.status(0, "r0"))
+	})
+}
+
 func TestAMeshThatSaysWhatIsWrong(t *testing.T) {
 	var meshes []*brittle
 	inBubble(t, 1, nil, func(r *replicas) {
