@@ -27,6 +27,7 @@ type target struct {
 	address string // tcp://host:port
 	// Mesh.mu guards the fields below.
 	name   string // the host that its certificate must be for, or "" for that of the address
+	owner  string // the replica that announces it, or ""
 	id     string // "" while it is unknown
 	wanted bool
 	aside  bool // it is this replica, or one that is linked by another address
@@ -69,7 +70,7 @@ func (m *Mesh) setWishes(source string, wishes map[string]wish) {
 			m.targets[address] = t
 			m.running.Go(func() { m.keep(t) })
 		}
-		t.name = w.name
+		t.name, t.owner = w.name, w.id
 		if w.id != "" && t.link == nil {
 			t.id = w.id
 		}
@@ -94,13 +95,15 @@ func (m *Mesh) keep(t *target) {
 		if !t.aside {
 			t.err = err.Error()
 		}
-		id := t.id
+		id, owner := t.id, t.owner
 		m.mu.Unlock()
 		if m.forget(t) {
 			return
 		}
 		if s := err.Error(); held || s != told { // not each attempt
-			if told = s; t.aside {
+			if told = s; errors.Is(err, errSelf) && owner != "" { // as from two machines that both announce 127.0.0.1
+				m.log.Warn("mesh: another replica announces an address that leads here; unless this one has just taken its place, it needs an address that others can reach (Options.Listen, Advertise)", "peer", owner, "address", t.address)
+			} else if t.aside {
 				m.log.Debug("mesh: not connecting", "address", t.address, "err", s)
 			} else {
 				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", s)

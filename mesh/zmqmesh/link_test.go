@@ -86,6 +86,18 @@ func TestSameID(t *testing.T) {
 	require.False(t, upTo(a, "a"))
 }
 
+// TestAnnouncedHere: replicas on two machines that both announce a loopback
+// address dial themselves, and somebody has to learn why they are alone.
+func TestAnnouncedHere(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.logger()
+	a := open(t, o)
+	a.SetPeers(map[string]string{"b": a.Address()})
+	eventually(t, "it is logged", func() bool { return log.has("an address that leads here") })
+}
+
 // TestAnotherLife: a replica that comes back under the same id is linked at
 // once, while the link to its earlier life is a black hole.
 func TestAnotherLife(t *testing.T) {
