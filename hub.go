@@ -54,6 +54,7 @@ type Hub struct {
 	reported  atomic.Bool // there was a report
 	// storeWarned is when a failing store was logged last, by uptime.
 	storeWarned atomic.Int64
+	meshWarned  atomic.Int64 // the same of a mesh that takes no messages
 	twinWarned  atomic.Int64 // the same of another replica with this one's name
 	apartWarned atomic.Bool
 
@@ -244,7 +245,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return res, ErrMeshUnavailable.because(meshErr)
 		}
 		// It is in the Store, where the other replicas will find it.
-		h.log.Warn("mesh: publish", "channel", p.Channel, "err", meshErr)
+		h.warnMesh(p.Channel, meshErr)
 	}
 	return res, nil
 }

@@ -253,6 +253,15 @@ func (h *Hub) warnTwin() {
 	}
 }
 
+// warnMesh logs, at most every few seconds, that the mesh took a message no
+// further, which other replicas then fetch from the Store.
+func (h *Hub) warnMesh(channel string, err error) {
+	now := h.uptime() + 10 // so that the first one is logged
+	if last := h.meshWarned.Load(); now-last >= 5 && h.meshWarned.CompareAndSwap(last, now) {
+		h.log.Warn("mesh: publish", "channel", channel, "err", err)
+	}
+}
+
 // warnApart logs, once, that a message with a position came from a replica
 // that has another Store: nobody can put the two histories in one order.
 func (h *Hub) warnApart(channel, from string) {

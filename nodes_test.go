@@ -511,6 +511,22 @@ func logInto(log *logBuffer) func(int, *channels.Options) {
 	}
 }
 
+// A mesh that fails is no reason to write a line for each message.
+func TestAMeshThatRefusesIsLoggedOnce(t *testing.T) {
+	log := &logBuffer{}
+	var meshes []*brittle
+	inBubble(t, 1, history, func(r *replicas) {
+		meshes[0].refuses.Store(true)
+		for n := range 100 {
+			r.publish(0, "c", n)
+		}
+		require.Equal(t, 1, strings.Count(log.String(), "mesh: publish"), log.String())
+		time.Sleep(5 * time.Second)
+		r.publish(0, "c", 100)
+		require.Equal(t, 2, strings.Count(log.String(), "mesh: publish"))
+	}, breakable(&meshes), logInto(log))
+}
+
 func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 	log := &logBuffer{}
 	inBubble(t, 1, nil, func(r *replicas) {
