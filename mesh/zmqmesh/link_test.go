@@ -403,6 +403,7 @@ func TestConnectsAgain(t *testing.T) {
 	first, second := dial(t, m), dial(t, m)
 	_, err := zmqmesh.Shake(first, "x", 1, nil, false)
 	require.NoError(t, err)
+	eventually(t, "the first one is in", func() bool { return len(m.Status().Peers) == 1 })
 	_, err = zmqmesh.Shake(second, "x", 1, nil, false)
 	require.NoError(t, err)
 	require.NoError(t, first.SetDeadline(time.Now().Add(zmqmesh.IdleTimeout/2))) // before it is idle
