@@ -59,8 +59,7 @@ func main() {
 // The threads that the runtime has started already stay where they are, so it
 // starts itself again.
 func pinSelf() {
-	const mark = "CHANNELS_BENCH_PINNED"
-	if os.Getenv(mark) != "" || runtime.NumCPU() < 2 {
+	if pinned() || runtime.NumCPU() < 2 {
 		return
 	}
 	runtime.LockOSThread()
@@ -69,10 +68,16 @@ func pinSelf() {
 	}
 	self, err := os.Executable()
 	if err == nil {
-		err = syscall.Exec(self, os.Args, append(os.Environ(), mark+"=1", "GOMAXPROCS=1"))
+		err = syscall.Exec(self, os.Args, append(os.Environ(), pinMark+"=1", "GOMAXPROCS=1"))
 	}
 	log.Fatal("cannot start on another processor: ", err)
 }
+
+const pinMark = "CHANNELS_BENCH_PINNED"
+
+// pinned tells whether this process has its own processor, and leaves the
+// other to the servers. runtime.NumCPU counts only those it may use itself.
+func pinned() bool { return os.Getenv(pinMark) != "" }
 
 // bench is one run of the program.
 type bench struct {

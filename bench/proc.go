@@ -57,7 +57,7 @@ func (b *bench) start(name string) (*child, error) {
 	c.out = bufio.NewScanner(out)
 
 	// A process inherits the processor of the thread that starts it.
-	if runtime.NumCPU() > 1 {
+	if pinned() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := setAffinity(serverCPU); err != nil {

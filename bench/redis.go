@@ -48,7 +48,7 @@ func startRedis() (*redisServer, error) {
 	}
 	r.cmd = exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--dir", r.dir)
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a benchmark that is killed leaves none behind
-	if runtime.NumCPU() > 1 {
+	if pinned() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := setAffinity(serverCPU); err != nil {
