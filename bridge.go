@@ -143,10 +143,10 @@ type taps struct {
 	all atomic.Pointer[[]*tap] // nil where there are none
 }
 
-func (t *taps) pass(channel string, m *Message) {
+func (t *taps) pass(channel, header string, body json.RawMessage) {
 	if all := t.all.Load(); all != nil {
 		for _, one := range *all {
-			one.deliver(channel, m.Header, m.Body)
+			one.deliver(channel, header, body)
 		}
 	}
 }

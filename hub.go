@@ -220,19 +220,20 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return res, err
 		}
 	}
-	ch.countPublish()
 	h.stats.published.Add(1)
-	f := newMessageFrame(ch, m, h.opts.CompressBytes)
-	f.except = o.Except
-	if res.Stored {
-		res.Receivers = ch.arrive(f)
-	} else {
-		res.Receivers = ch.deliver(f)
+	if ch.countPublish() {
+		f := newMessageFrame(ch, m, h.opts.CompressBytes)
+		f.except = o.Except
+		if res.Stored {
+			res.Receivers = ch.arrive(f)
+		} else {
+			res.Receivers = ch.deliver(f)
+		}
 	}
-	h.taps.pass(p.Channel, f.msg)
+	h.taps.pass(p.Channel, m.Header, m.Body)
 	var meshErr error
 	if h.mesh != nil && !o.Local {
-		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: f.msg.Body,
+		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: m.Body,
 			Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except})
 	}
 	if h.stats.pressed.Load() && h.stats.pressed.Swap(false) {
@@ -409,7 +410,7 @@ func (h *Hub) take(p mesh.Packet) {
 		return // of a later version
 	}
 	if p.Kind == mesh.KindMessage {
-		h.taps.pass(p.Channel, &Message{Header: header, Body: p.Body})
+		h.taps.pass(p.Channel, header, p.Body)
 	}
 	ch := h.channels.use(p.Channel)
 	if ch == nil {

@@ -42,7 +42,8 @@ type Mesh interface {
 	// Receive calls deliver for each packet that arrives from a peer, never
 	// for the replica's own, until ctx ends or the mesh is closed. Packets of
 	// one channel come one at a time; those of different channels may come
-	// from several goroutines. deliver owns the packet and must not wait.
+	// from several goroutines. deliver must not wait, and p.Body is its own
+	// only until it returns: it copies what it keeps.
 	// Only one Receive may run; what arrives while none does is lost.
 	Receive(ctx context.Context, deliver func(Packet)) error
 

@@ -172,6 +172,35 @@ func (c *checked) more(n int64) {
 	})
 }
 
+// settle waits until all checkers have the newest message, for as long as any
+// of them gets on: on a busy machine 300 of them take their time.
+func (c *checked) settle(top uint64) {
+	c.t.Helper()
+	var before uint64
+	for quiet := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		if err := c.failed.Load(); err != nil {
+			require.NoError(c.t, *err)
+		}
+		var sum uint64
+		var behind []string
+		for i, k := range c.checkers {
+			at := k.top.Load()
+			if sum += at; at < top {
+				behind = append(behind, fmt.Sprintf("checker %d has %d of %d; %s", i, at, top, k.does()))
+			}
+		}
+		if len(behind) == 0 {
+			return
+		}
+		if sum > before {
+			before, quiet = sum, time.Now()
+		}
+		if time.Since(quiet) > patience {
+			require.FailNow(c.t, "messages are missing, and none has come for "+patience.String(), strings.Join(behind, "\n"))
+		}
+	}
+}
+
 // verify ends the publishers and compares what each checker has got.
 func (c *checked) verify() {
 	c.t.Helper()
@@ -180,17 +209,7 @@ func (c *checked) verify() {
 	c.mu.Lock()
 	top := c.newest.Load()
 	c.mu.Unlock()
-	redistest.Eventually(c.t, "all checkers have the newest message", func() bool {
-		if err := c.failed.Load(); err != nil {
-			require.NoError(c.t, *err)
-		}
-		for _, k := range c.checkers {
-			if k.top.Load() < top {
-				return false
-			}
-		}
-		return true
-	})
+	c.settle(top)
 	c.end()
 	if err := c.failed.Load(); err != nil {
 		require.NoError(c.t, *err)
@@ -221,6 +240,20 @@ type checker struct {
 	got      []string // by offset less 1; run's own
 	top      atomic.Uint64
 	connects atomic.Int64
+	doing    atomic.Pointer[doing]
+}
+
+// doing is what a checker does since when.
+type doing struct {
+	what  string
+	since time.Time
+}
+
+func (k *checker) begins(what string) { k.doing.Store(&doing{what, time.Now()}) }
+
+func (k *checker) does() string {
+	d := k.doing.Load()
+	return fmt.Sprintf("%s for %s, after %d connections", d.what, time.Since(d.since).Round(time.Millisecond), k.connects.Load())
 }
 
 func (k *checker) run() {
@@ -234,6 +267,7 @@ func (k *checker) run() {
 }
 
 func (k *checker) read(r *replica) {
+	k.begins("connects to " + r.name)
 	dialing, cancel := context.WithTimeout(k.of.ctx, 2*time.Second)
 	defer cancel()
 	ws, _, err := websocket.Dial(dialing, fmt.Sprintf("ws://%s/channel/%s/?since=%s:%d", r.addr, k.of.name, k.of.epoch, len(k.got)),
@@ -243,6 +277,7 @@ func (k *checker) read(r *replica) {
 	}
 	defer ws.CloseNow()
 	k.connects.Add(1)
+	k.begins("reads from " + r.name)
 	for {
 		_, b, err := ws.Read(k.of.ctx)
 		if err != nil {
@@ -266,6 +301,7 @@ func (k *checker) read(r *replica) {
 			}
 			k.got = append(k.got, strings.Trim(string(m.Body), `"`))
 			k.top.Store(m.Offset)
+			k.begins("waits for more from " + r.name)
 		case "reconnect": // the close follows
 		case "error": // as where the Store is away while it joins
 			return

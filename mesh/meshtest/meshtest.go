@@ -9,6 +9,7 @@
 package meshtest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -152,6 +153,7 @@ func (m *member) take(p mesh.Packet) {
 	if m.hook != nil {
 		m.hook(p)
 	}
+	p.Body = bytes.Clone(p.Body)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, v := range m.views {

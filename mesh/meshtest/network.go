@@ -223,6 +223,7 @@ func (d *node) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 		case p := <-d.in:
 			n := len(p.Body)
 			deliver(p)
+			clear(p.Body) // who keeps it sees so
 			d.tell(n, deliver)
 		case <-d.woken:
 			d.tell(0, deliver)

@@ -28,7 +28,9 @@ type link struct {
 	decided chan struct{} // closed when sharded is known
 	sharded atomic.Bool   // SPUBLISH and SSUBSCRIBE
 
-	origins map[uint64]*origin // by life; its reader's own
+	// The reader's own.
+	origins map[uint64]*origin // by life
+	texts   packet.Kept
 
 	mu     sync.Mutex // guards the fields below
 	up     bool
@@ -60,9 +62,6 @@ const (
 	probeWait   = 3 * time.Second
 	connectWait = 10 * time.Second
 	maxOrigins  = 4096
-	// maxShared is how long a frame may be whose packets' text is part of it:
-	// who keeps a header keeps the frame.
-	maxShared = 512
 )
 
 func newLink(m *Mesh, base string) *link {
@@ -337,18 +336,13 @@ func (l *link) pass(name string, f frame, from, packets string, session time.Tim
 	m := l.mesh
 	m.receiving.RLock()
 	defer m.receiving.RUnlock()
-	for packets != "" {
-		p, rest, err := packet.Next(packets)
+	for b := []byte(packets); len(b) > 0; {
+		p, rest, err := packet.Next(b, &l.texts)
 		if err != nil {
 			m.refuse(name, err)
 			return
 		}
-		if len(packets) > maxShared {
-			for _, s := range []*string{&p.Channel, &p.To, &p.Header, &p.Epoch, &p.Sender, &p.Trace} {
-				*s = strings.Clone(*s)
-			}
-		}
-		packets = rest
+		b = rest
 		p.Origin = from
 		if isChannel {
 			p.Channel = channel

@@ -1,6 +1,7 @@
 package redismesh_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -186,6 +187,7 @@ func newInbox(t *testing.T, c redis.UniversalClient, prefix, id string) *inbox {
 		_ = b.Receive(context.Background(), func(p mesh.Packet) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
+			p.Body = bytes.Clone(p.Body)
 			b.got = append(b.got, p)
 		})
 	}()

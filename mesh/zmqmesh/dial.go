@@ -177,7 +177,7 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 		return other, err
 	}
 	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g,
-		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{}), texts: make(map[string]string)}
+		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{})}
 	defer close(l.done)
 	m.addLink(t, l)
 	claimed = ""

@@ -53,7 +53,7 @@ func Receiving(m *Mesh) bool { return m.receiver.Load() != nil }
 
 // Packets has m take what a link from a replica could bring.
 func Packets(m *Mesh, b []byte) error {
-	l := &link{mesh: m, id: "peer", texts: map[string]string{}}
+	l := &link{mesh: m, id: "peer"}
 	return l.packets(b)
 }
 

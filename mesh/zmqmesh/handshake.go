@@ -93,6 +93,7 @@ type shaker struct {
 	// judge is called with who is to be connected to, before anything is
 	// proved: an error says why not.
 	judge func(peer *hello) error
+	done  bool
 }
 
 // errTold is an error that the other side has sent.
@@ -106,7 +107,15 @@ const (
 	reasonDuplicate = "there is a link already"
 )
 
-func (s *shaker) Type() zmq4.SecurityType                    { return mechanism }
+// Type is that of what follows: after the handshake everything goes as it is,
+// and only where the library knows that does it spare a copy of each message.
+func (s *shaker) Type() zmq4.SecurityType {
+	if s.done {
+		return zmq4.NullSecurity
+	}
+	return mechanism
+}
+
 func (s *shaker) Encrypt(w io.Writer, b []byte) (int, error) { return w.Write(b) }
 func (s *shaker) Decrypt(w io.Writer, b []byte) (int, error) { return w.Write(b) }
 
@@ -114,10 +123,15 @@ func (s *shaker) Handshake(c *zmq4.Conn, server bool) error {
 	s.own.keyed = len(s.key) > 0
 	rand.Read(s.own.nonce[:]) // never fails
 	own := s.own.append(nil)
+	shake := s.dial
 	if server {
-		return s.listen(c, own)
+		shake = s.listen
 	}
-	return s.dial(c, own)
+	if err := shake(c, own); err != nil {
+		return err
+	}
+	s.done = true
+	return nil
 }
 
 func (s *shaker) dial(c *zmq4.Conn, own []byte) error {

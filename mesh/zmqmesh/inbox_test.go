@@ -1,6 +1,7 @@
 package zmqmesh_test
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"testing"
@@ -54,6 +55,7 @@ func (in *inbox) take(p mesh.Packet) {
 		in.hook(p)
 		p.Body = nil
 	}
+	p.Body = bytes.Clone(p.Body)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.all = append(in.all, p)

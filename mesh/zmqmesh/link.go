@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +30,9 @@ type link struct {
 	done  chan struct{} // closed when both goroutines have ended
 
 	// The reader's own.
-	top   uint64            // the highest Seq that came
-	texts map[string]string // headers and epochs that came, so that each is kept once
+	top         uint64 // the highest Seq that came
+	packet.Kept        // headers and epochs that came
+	wanted      bool   // this replica wants the channel of the packet that is read
 
 	mu      sync.Mutex      // guards the fields below
 	pending map[string]bool // channels to subscribe to, or to leave
@@ -53,9 +53,7 @@ type echo struct {
 }
 
 const (
-	maxWaiting = 64    // echoes, of one link
-	maxTexts   = 1_024 // of one link
-	maxText    = 64    // bytes of one that is kept
+	maxWaiting = 64 // echoes, of one link
 )
 
 // want queues a change. The last one holds.
@@ -169,47 +167,27 @@ func (l *link) read() error {
 	}
 }
 
-// packets delivers a message of packets. What a hub keeps of a small packet
-// must not keep all others of its message in memory; so those are copied.
+// packets delivers a message of packets.
 func (l *link) packets(b []byte) error {
-	if len(b) >= chunkBytes { // one big packet
-		p, rest, err := packet.Next(b)
-		if err != nil || len(rest) > 0 {
-			return errMalformed
-		}
-		l.take(&p)
-		return nil
-	}
-	for s := string(b); s != ""; {
-		p, rest, err := packet.Next(s)
+	for len(b) > 0 {
+		p, rest, err := packet.Next(b, l)
 		if err != nil {
 			return errMalformed
 		}
-		s = rest
-		p.Header, p.Epoch = l.text(p.Header), l.text(p.Epoch)
-		p.Sender, p.Trace = strings.Clone(p.Sender), strings.Clone(p.Trace)
+		b = rest
 		l.take(&p)
 	}
 	return nil
 }
 
-// text returns a copy of s, the same one for what comes often.
-func (l *link) text(s string) string {
-	if s == "" {
-		return ""
+// Channel is for packet.Next.
+func (l *link) Channel(name []byte) string {
+	var channel string
+	if channel, l.wanted = l.mesh.topics.find(name); l.wanted {
+		return channel
 	}
-	if len(s) > maxText {
-		return strings.Clone(s)
-	}
-	kept, ok := l.texts[s]
-	if !ok {
-		if len(l.texts) >= maxTexts {
-			clear(l.texts)
-		}
-		kept = strings.Clone(s)
-		l.texts[kept] = kept
-	}
-	return kept
+	_, l.wanted = l.mesh.topics.find(nil)
+	return string(name)
 }
 
 // take delivers a packet that this replica wants.
@@ -221,19 +199,8 @@ func (l *link) take(p *mesh.Packet) {
 	p.Origin = l.id
 	switch {
 	case p.To == l.mesh.opts.ID:
-		p.To = l.mesh.opts.ID
-		p.Channel = strings.Clone(p.Channel)
-	case p.To != "":
-		return // for another one
-	case p.Channel != "":
-		ch, ok := l.mesh.topics.find(p.Channel)
-		if !ok {
-			if _, all := l.mesh.topics.find(""); !all {
-				return
-			}
-			ch = strings.Clone(p.Channel)
-		}
-		p.Channel = ch
+	case p.To != "", p.Channel != "" && !l.wanted:
+		return
 	}
 	l.mesh.deliver(*p)
 }

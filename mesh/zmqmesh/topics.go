@@ -1,6 +1,7 @@
 package zmqmesh
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -29,11 +30,11 @@ type topic struct {
 
 // find tells whether a channel is subscribed to, and returns its name as it is
 // kept.
-func (t *topics) find(channel string) (string, bool) {
-	s := &t[shardOf(channel)]
+func (t *topics) find(channel []byte) (string, bool) {
+	s := &t[maphash.Bytes(seed, channel)%shards] // as shardOf of the same string
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	found, ok := s.all[channel]
+	found, ok := s.all[string(channel)]
 	if !ok {
 		return "", false
 	}

@@ -3,7 +3,6 @@ package packet
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 
 	"github.com/channels-go/channels/mesh"
@@ -64,28 +63,63 @@ func appendText(dst []byte, s string) []byte {
 	return append(dst, s...)
 }
 
-// Next reads the first packet of src and returns what is behind it. Nothing is
-// larger than src: of a string, the text of the packet is part of it and the
-// body is copied; of bytes, the body is part of them and the text is copied.
-func Next[T string | []byte](src T) (p mesh.Packet, rest T, err error) {
-	d := decoder[T]{rest: src}
+// Texts make the strings of packets. None may share memory with its argument,
+// as what keeps a header would keep everything that was read together with it.
+type Texts interface {
+	// Channel is called once for each packet that has a channel.
+	Channel(name []byte) string
+	// Text is called for what many packets have in common: headers and epochs.
+	Text(b []byte) string
+}
+
+// Kept are Texts that keep what comes often once. The zero value is ready. It
+// is for one goroutine.
+type Kept struct{ texts map[string]string }
+
+const (
+	maxTexts = 1_024
+	maxText  = 64 // bytes of one that is kept
+)
+
+func (k *Kept) Channel(name []byte) string { return string(name) }
+
+func (k *Kept) Text(b []byte) string {
+	if len(b) > maxText {
+		return string(b)
+	}
+	if s, ok := k.texts[string(b)]; ok { // makes no string
+		return s
+	}
+	if k.texts == nil || len(k.texts) >= maxTexts {
+		k.texts = make(map[string]string)
+	}
+	s := string(b)
+	k.texts[s] = s
+	return s
+}
+
+// Next reads the first packet of src and returns what is behind it. The body
+// is part of src, and appending to it does not write into what is behind it.
+// Nothing is larger than src.
+func Next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
+	d := decoder{rest: src}
 	p.Kind = mesh.Kind(d.byte())
 	has := d.byte()
 	p.Seq = d.number()
 	if has&hasChannel != 0 {
-		p.Channel = string(d.bytes())
+		p.Channel = texts.Channel(d.bytes())
 	}
 	if has&hasTo != 0 {
 		p.To = string(d.bytes())
 	}
 	if has&hasHeader != 0 {
-		p.Header = string(d.bytes())
+		p.Header = texts.Text(d.bytes())
 	}
 	if has&hasBody != 0 {
-		p.Body = body(d.bytes())
+		p.Body = d.bytes()
 	}
 	if has&hasEpoch != 0 {
-		p.Epoch = string(d.bytes())
+		p.Epoch = texts.Text(d.bytes())
 	}
 	if has&hasOffset != 0 {
 		p.Offset = d.number()
@@ -97,24 +131,18 @@ func Next[T string | []byte](src T) (p mesh.Packet, rest T, err error) {
 		p.Trace = string(d.bytes())
 	}
 	if d.bad || p.Kind >= mesh.KindLost { // which a mesh makes for itself
-		return mesh.Packet{}, rest, ErrMalformed
+		return mesh.Packet{}, nil, ErrMalformed
 	}
 	return p, d.rest, nil
 }
 
-// body is such that appending to it never writes into what is behind it.
-func body[T string | []byte](b T) json.RawMessage {
-	raw := []byte(b)
-	return raw[:len(raw):len(raw)]
-}
-
 // decoder reads from the front. Once something was wrong, it reads zeros.
-type decoder[T string | []byte] struct {
-	rest T
+type decoder struct {
+	rest []byte
 	bad  bool
 }
 
-func (d *decoder[T]) byte() byte {
+func (d *decoder) byte() byte {
 	if len(d.rest) == 0 {
 		d.bad = true
 		return 0
@@ -124,27 +152,23 @@ func (d *decoder[T]) byte() byte {
 	return b
 }
 
-func (d *decoder[T]) number() (n uint64) {
-	for shift := 0; shift < 64 && !d.bad; shift += 7 {
-		b := d.byte()
-		if shift == 63 && b > 1 {
-			break // more than 64 bits
-		}
-		n |= uint64(b&0x7f) << shift
-		if b < 0x80 {
-			return n
-		}
+func (d *decoder) number() uint64 {
+	n, size := binary.Uvarint(d.rest)
+	if size <= 0 {
+		d.bad = true
+		return 0
 	}
-	d.bad = true
-	return 0
+	d.rest = d.rest[size:]
+	return n
 }
 
-func (d *decoder[T]) bytes() (b T) {
+func (d *decoder) bytes() []byte {
 	n := d.number()
 	if d.bad || n > uint64(len(d.rest)) {
 		d.bad = true
-		return b
+		return nil
 	}
-	b, d.rest = d.rest[:n], d.rest[n:]
+	b := d.rest[:n:n]
+	d.rest = d.rest[n:]
 	return b
 }

@@ -1,8 +1,10 @@
 package packet_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,37 +27,40 @@ func TestPacketsComeBackAsTheyWere(t *testing.T) {
 	for i := range samples {
 		all = packet.Append(all, &samples[i])
 	}
-	bytes, text := all, string(all)
-	for _, want := range samples {
-		var p mesh.Packet
-		var err error
-		p, bytes, err = packet.Next(bytes)
-		require.NoError(t, err)
-		require.Equal(t, want, p)
-		p, text, err = packet.Next(text)
-		require.NoError(t, err)
-		require.Equal(t, want, p)
-		_ = append(p.Body, "overwritten"...)
+	var texts packet.Kept
+	for range 2 { // the texts are new, and then kept
+		rest := bytes.Clone(all)
+		for _, want := range samples {
+			before := rest
+			var p mesh.Packet
+			var err error
+			p, rest, err = packet.Next(rest, &texts)
+			require.NoError(t, err)
+			require.Equal(t, want, p)
+			_ = append(p.Body, "overwritten"...)
+			p.Body = nil
+			clear(before[:len(before)-len(rest)])
+			want.Body = nil
+			require.Equal(t, want, p, "a text shares memory with what was read")
+		}
+		require.Empty(t, rest)
 	}
-	require.Empty(t, bytes)
-	require.Empty(t, text)
 }
 
-func TestAppendingToABodySparesTheNextPacket(t *testing.T) {
-	all := packet.Append(nil, &samples[2])
-	all = packet.Append(all, &samples[2])
-	p, rest, err := packet.Next(all)
-	require.NoError(t, err)
-	_ = append(p.Body, strings.Repeat("x", 50)...)
-	p, _, err = packet.Next(rest)
-	require.NoError(t, err)
-	require.Equal(t, samples[2], p)
+func TestKeptIsBounded(t *testing.T) {
+	var k packet.Kept
+	for i := range 100_000 {
+		s := strings.Repeat("x", i%100) + strconv.Itoa(i)
+		require.Equal(t, s, k.Text([]byte(s)))
+	}
+	require.Less(t, k.Len(), 1025)
+	require.Zero(t, testing.AllocsPerRun(100, func() { k.Text([]byte("99999")) }))
 }
 
 func TestMalformedPacketsAreRefused(t *testing.T) {
 	whole := packet.Append(nil, &samples[2])
 	for n := range whole {
-		_, _, err := packet.Next(whole[:n])
+		_, _, err := packet.Next(whole[:n], new(packet.Kept))
 		require.ErrorIs(t, err, packet.ErrMalformed, "cut after %d bytes", n)
 	}
 	for name, src := range map[string]string{
@@ -64,7 +69,7 @@ func TestMalformedPacketsAreRefused(t *testing.T) {
 		"an endless number":            "\x00\x00" + strings.Repeat("\xff", 100),
 		"a length beyond the end":      "\x00\x08\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01abc",
 	} {
-		_, _, err := packet.Next(src)
+		_, _, err := packet.Next([]byte(src), new(packet.Kept))
 		require.ErrorIs(t, err, packet.ErrMalformed, name)
 	}
 }
@@ -74,17 +79,14 @@ func FuzzPacket(f *testing.F) {
 		f.Add(packet.Append(nil, &samples[i]))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, rest, err := packet.Next(b)
-		q, tail, err2 := packet.Next(string(b))
-		require.Equal(t, err, err2)
+		p, rest, err := packet.Next(b, new(packet.Kept))
 		if err != nil {
 			return
 		}
-		require.Equal(t, p, q)
-		require.Equal(t, string(rest), tail)
-		again, left, err := packet.Next(packet.Append(nil, &p))
+		again, left, err := packet.Next(packet.Append(nil, &p), new(packet.Kept))
 		require.NoError(t, err)
 		require.Empty(t, left)
+		require.Less(t, len(rest), len(b))
 		require.Equal(t, len(p.Body), len(again.Body))
 		p.Body, again.Body = nil, nil // an encoder that writes empty ones is read, too
 		require.Equal(t, p, again)
