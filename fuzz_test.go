@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -361,6 +362,58 @@ func checkSaid(t *testing.T, b []byte) {
 
 // A name is valid, or the path that carries it is refused; a valid one comes
 // back from the list as it was.
+// FuzzBody: what Publish takes is what encoding/json takes, less what nests deeply.
+func FuzzBody(f *testing.F) {
+	for _, s := range []string{`{"a":1}`, ` [1,2.5e-7,-0,true,false,null,"\u00ff\n"] `, "01", "-", "1.", "1e", `"\u12g4"`, "{,}", "[1,]", "tru", "\"\x01\"", "\x00",
+		"{\n\t\"a\" : [ ],\r\n\"a\":{}}", "1 2", "", `"\/\b\x"`, "\"\xff\"", "\"\u2028\"", strings.Repeat("[", 600) + strings.Repeat("]", 600),
+		strings.Repeat("[", 500) + strings.Repeat("]", 500), strings.Repeat("[", 100_000), `"` + strings.Repeat("[", 2000) + `"`} {
+		f.Add([]byte(s))
+	}
+	hub, _ := newFuzzHub(f, channels.Options{})
+	sub, err := hub.Subscribe(f.Context(), "body", nil)
+	require.NoError(f, err)
+	next, stop := iter.Pull2(sub.Messages())
+	f.Cleanup(stop)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		given := bytes.Clone(b)
+		_, err := hub.Publish(t.Context(), "body", channels.Message{Header: "h", Body: b})
+		require.Equal(t, given, b, "the caller's bytes")
+		var v any
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		valid := utf8.Valid(b) && json.Valid(b) && d.Decode(&v) == nil
+		if err == nil {
+			require.True(t, valid, "%q", b)
+			m, e, ok := next()
+			require.True(t, ok)
+			require.NoError(t, e)
+			require.NotContains(t, string(m.Body), "\n")
+			require.JSONEq(t, string(b), string(m.Body))
+			return
+		}
+		if valid {
+			require.ErrorContains(t, err, "levels deep")
+			require.Greater(t, nesting(v), 500)
+		}
+	})
+}
+
+func nesting(v any) (deepest int) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			deepest = max(deepest, nesting(e))
+		}
+	case map[string]any:
+		for _, e := range v {
+			deepest = max(deepest, nesting(e))
+		}
+	default:
+		return 0
+	}
+	return deepest + 1
+}
+
 func FuzzCheckName(f *testing.F) {
 	for _, name := range []string{"", "a", "한국어", ".", "..", "...", "a/b", "a*", "?", " ", "\x00", "\x7f", "\u0085", "\u00a0", "\u2028", "\ufeff", "\ufffd", "\xff", "\xed\xa0\x80",
 		"%2F", "a%", "+", ";", "#", `"`, `\`, "<", "🙂", long(200), long(201), strings.Repeat("한", 66) + "xx", strings.Repeat("한", 67)} {

@@ -222,7 +222,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	}
 	h.stats.published.Add(1)
 	if ch.countPublish() {
-		f := newMessageFrame(ch, m, h.opts.CompressBytes)
+		f := newMessageFrame(ch, m)
 		f.except = o.Except
 		if res.Stored {
 			res.Receivers = ch.arrive(f)
@@ -417,7 +417,7 @@ func (h *Hub) take(p mesh.Packet) {
 		return // nobody here is subscribed any more
 	}
 	defer ch.release()
-	f := newMessageFrame(ch, Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}, h.opts.CompressBytes)
+	f := newMessageFrame(ch, Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}})
 	f.except = p.Sender
 	if p.Offset > 0 {
 		h.warnApart(p.Channel, p.Origin)

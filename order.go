@@ -345,7 +345,7 @@ func (ch *channel) merge(from Position, page store.Page, before map[uint64]*fram
 func (ch *channel) encode(epoch string, e *store.Entry) *frame {
 	m := fromEntry(epoch, e)
 	m.Time = time.Time{} // as if it had come live
-	return newMessageFrame(ch, m, ch.hub.opts.CompressBytes)
+	return newMessageFrame(ch, m)
 }
 
 // The reasons of a reset.

@@ -110,5 +110,5 @@ func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
 			h.log.Debug("mesh: presence", "channel", ch.name, "err", err)
 		}
 	}
-	ch.deliver(newMessageFrame(ch, Message{Header: headerPresence, Body: body}, h.opts.CompressBytes))
+	ch.deliver(newMessageFrame(ch, Message{Header: headerPresence, Body: body}))
 }
