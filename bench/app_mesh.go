@@ -40,6 +40,8 @@ func openMesh(args []string) (mesh.Mesh, error) {
 		return zmqmesh.New(zmqmesh.Options{ID: args[1], Listen: args[2], Peers: args[3:], Logger: quiet})
 	case len(args) == 3 && args[0] == "redis":
 		return redismesh.New(redis.NewClient(&redis.Options{Addr: args[2]}), redismesh.Options{Node: args[1], Logger: quiet})
+	case len(args) == 3 && args[0] == "plain":
+		return newPlainRedis(args[1], args[2]), nil
 	}
 	return nil, fmt.Errorf("no mesh %q", args)
 }

@@ -69,14 +69,14 @@ func (b *bench) replicas(app, kind string, n int) (g *group, err error) {
 		}
 		addresses = append(addresses, "tcp://"+a)
 	}
-	if kind == "redis" {
+	if kind != "zmq" {
 		if g.redis, err = startRedis(serverCPU, clientCPU); err != nil {
 			return nil, err
 		}
 	}
 	for i := range n {
 		name := fmt.Sprintf("%s %s %c ", app, kind, 'a'+i)
-		if kind == "redis" {
+		if kind != "zmq" {
 			name += g.redis.addr
 		} else {
 			name += addresses[i] + " " + strings.Join(addresses, " ")
@@ -215,13 +215,11 @@ func (b *bench) onReplicas(kind string, n int, f func(g *group) error) error {
 	return nil
 }
 
-// meshKinds are measured in turns of a few seconds, with both groups there all
+// inTurns measures kinds of mesh in turns of a few seconds, with both groups there all
 // the time, so that what else the machine does concerns both.
-var meshKinds = []string{"zmq", "redis"}
-
-func (b *bench) inTurns(turns int, warm, measure func(g *group, i int) error) error {
-	groups := make([]*group, len(meshKinds))
-	for i, kind := range meshKinds {
+func (b *bench) inTurns(kinds []string, turns int, warm, measure func(g *group, i int) error) error {
+	groups := make([]*group, len(kinds))
+	for i, kind := range kinds {
 		g, err := b.replicas("replica", kind, 2)
 		if err != nil {
 			return err
@@ -238,7 +236,7 @@ func (b *bench) inTurns(turns int, warm, measure func(g *group, i int) error) er
 	for range turns {
 		for i, g := range groups {
 			if err := measure(g, i); err != nil {
-				return fmt.Errorf("%s: %w", meshKinds[i], err)
+				return fmt.Errorf("%s: %w", kinds[i], err)
 			}
 		}
 	}
@@ -246,12 +244,13 @@ func (b *bench) inTurns(turns int, warm, measure func(g *group, i int) error) er
 }
 
 func meshRate(b *bench) (line, error) {
-	all := make([][]rate, len(meshKinds))
+	kinds := []string{"zmq", "redis", "plain"}
+	all := make([][]rate, len(kinds))
 	n := b.n(200_000, 500)
 	warm := func(g *group, _ int) error { _, err := g.flood(n); return err } // buffers have grown
-	err := b.inTurns(3*b.runs, warm, func(g *group, i int) error {
+	err := b.inTurns(kinds, 3*b.runs, warm, func(g *group, i int) error {
 		r, err := g.flood(n)
-		b.say("   %-6s %.0f deliveries/s, %s CPU of all replicas and Redis each", meshKinds[i], r.perSecond, r.cpu)
+		b.say("   %-6s %.0f deliveries/s, %s CPU of all replicas and Redis each", kinds[i], r.perSecond, r.cpu)
 		all[i] = append(all[i], r)
 		return err
 	})
@@ -260,11 +259,12 @@ func meshRate(b *bench) (line, error) {
 	}
 	perSecond := func(r rate) float64 { return r.perSecond }
 	cpu := func(r rate) time.Duration { return r.cpu }
-	zmq, redis := median(all[0], perSecond), median(all[1], perSecond)
+	zmq, redis, plain := median(all[0], perSecond), median(all[1], perSecond), median(all[2], perSecond)
 	return line{
 		work:    "2 replicas, 100 channels, published on A by 256 goroutines, 100 WebSockets on B, none lost: deliveries/s",
 		ours:    fmt.Sprintf("zmqmesh **%.0f** = **%s**; CPU %s", zmq, ratio(zmq, redis), us(median(all[0], cpu))),
 		limit:   fmt.Sprintf("redismesh %.0f; CPU %s, with Redis", redis, us(median(all[1], cpu))),
+		peers:   fmt.Sprintf("one PUBLISH a message, with this hub too: %.0f (%s); CPU %s", plain, ratio(zmq, plain), us(median(all[2], cpu))),
 		target:  "≥ 250,000, ≥ 2 × redismesh",
 		verdict: verdict(zmq >= 250_000 && zmq >= 2*redis),
 	}, nil
@@ -274,11 +274,12 @@ func meshRate(b *bench) (line, error) {
 type waits struct{ p50, p99 time.Duration }
 
 func meshLatency(b *bench) (line, error) {
-	all := make([][]waits, len(meshKinds))
+	kinds := []string{"zmq", "redis"}
+	all := make([][]waits, len(kinds))
 	warm := func(g *group, _ int) error { _, _, err := g.pace(b.n(1000, 20)); return err }
-	err := b.inTurns(b.runs, warm, func(g *group, i int) error {
+	err := b.inTurns(kinds, b.runs, warm, func(g *group, i int) error {
 		p50, p99, err := g.pace(b.n(3000, 50))
-		b.say("   %-6s p50 %s, p99 %s", meshKinds[i], p50, p99)
+		b.say("   %-6s p50 %s, p99 %s", kinds[i], p50, p99)
 		all[i] = append(all[i], waits{p50, p99})
 		return err
 	})
