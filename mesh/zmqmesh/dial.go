@@ -42,6 +42,8 @@ type wish struct{ id, name string }
 var (
 	errSelf      = errors.New(reasonSelf)
 	errDuplicate = errors.New(reasonDuplicate)
+
+	errAnotherLife = errors.New("zmqmesh: the replica has another life")
 )
 
 // setWishes replaces what one source of addresses has given, by address.
@@ -157,17 +159,8 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 	defer stop()
 	defer hangUp(conn)
 
-	var claimed string
-	defer func() {
-		m.mu.Lock()
-		delete(m.claims, claimed)
-		m.mu.Unlock()
-	}()
 	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) (err error) {
-		other, err = m.claim(peer)
-		if err == nil {
-			claimed = peer.id
-		}
+		other, err = m.judge(peer)
 		return err
 	}}
 	limit := max(m.opts.MaxPacketBytes, chunkBytes) + 1
@@ -180,7 +173,6 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{}), texts: make(map[string]string)}
 	defer close(l.done)
 	m.addLink(t, l)
-	claimed = ""
 	m.wantAll(l)
 	wrote := make(chan struct{})
 	go func() { // ends with the link, which waits for it
@@ -217,46 +209,47 @@ func (m *Mesh) dialTCP(address, name string) (net.Conn, error) {
 	return t, nil
 }
 
-// claim is called in the handshake, before the peer takes the connection for
+// judge is called in the handshake, before the peer takes the connection for
 // the one that counts. It says no where there is a link to the same life of
-// the replica, which it returns, or another goroutine is about to make one.
-func (m *Mesh) claim(peer *hello) (other *link, err error) {
+// the replica, which it returns. As the peer has proved nothing yet, what it
+// says of itself ends this connection at most, and keeps no other one waiting.
+func (m *Mesh) judge(peer *hello) (other *link, err error) {
 	if peer.id == m.opts.ID {
 		if peer.life == m.life {
 			return nil, errSelf
 		}
 		return nil, errOwnID
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	if l := m.links[peer.id]; l != nil && l.life == peer.life {
 		return l, errDuplicate
 	}
-	if m.claims[peer.id] {
-		return nil, errDuplicate
-	}
-	m.claims[peer.id] = true
 	return nil, nil
 }
 
-// addLink takes a link in whose replica is claimed, in the place of one to an
-// earlier life.
+// addLink takes in a link that has proved itself, in the place of an earlier
+// one: to another life of the replica, or by another address that was dialled
+// at the same moment. There, too, the last one stays, as the peer keeps the last.
 func (m *Mesh) addLink(t *target, l *link) {
 	m.mu.Lock()
-	if old := m.links[l.id]; old != nil {
+	defer m.mu.Unlock()
+	for old := m.links[l.id]; old != nil; old = m.links[l.id] {
 		m.mu.Unlock()
-		old.close(errors.New("zmqmesh: the replica has another life"))
+		if old.life == l.life {
+			old.close(errDuplicate)
+		} else {
+			old.close(errAnotherLife)
+		}
 		<-old.done // so that all it has to deliver comes before
 		m.mu.Lock()
 	}
-	defer m.mu.Unlock()
 	if h := m.heard[l.id]; h.life == l.life {
 		l.floor = h.top
 		l.top = h.top
 	}
 	m.links[l.id] = l
 	t.link, t.id, t.aside, t.err = l, l.id, false, ""
-	delete(m.claims, l.id)
 	m.setLiveLocked()
 }
 

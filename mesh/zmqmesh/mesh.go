@@ -57,7 +57,6 @@ type Mesh struct {
 	mu       sync.RWMutex // guards the fields below
 	peers    map[string]*peer
 	links    map[string]*link
-	claims   map[string]bool // replicas to which a link is being made
 	heard    map[string]heard
 	wishes   map[string]map[string]wish // by source
 	targets  map[string]*target         // by address
@@ -97,7 +96,7 @@ func New(o Options) (*Mesh, error) {
 	var life [8]byte
 	rand.Read(life[:]) // never fails
 	m := &Mesh{opts: o, log: o.Logger, life: binary.BigEndian.Uint64(life[:]), address: o.Advertise,
-		peers: map[string]*peer{}, links: map[string]*link{}, claims: map[string]bool{}, heard: map[string]heard{},
+		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
 		wishes: map[string]map[string]wish{}, targets: map[string]*target{},
 		leaving: make(chan struct{}), gone: make(chan struct{})}
 	if m.address == "" {
