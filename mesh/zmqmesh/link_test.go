@@ -252,6 +252,77 @@ func TestStoppedReader(t *testing.T) {
 	require.Zero(t, peerOf("friend").Dropped)
 }
 
+// TestRestartIsNoDrop: packets for a peer that has died, or leaves, are not
+// counted as dropped, neither those that waited nor those that came before all
+// of its channels were forgotten.
+func TestRestartIsNoDrop(t *testing.T) {
+	t.Parallel()
+	for name, kill := range map[string]bool{"killed": true, "left": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options(t, "a")
+			o.QueueBytes, o.QueuePackets = 1<<30, 1<<30
+			a := open(t, o)
+			c := dial(t, a).(*net.TCPConn)
+			require.NoError(t, c.SetReadBuffer(16<<10))
+			conn, err := zmqmesh.Shake(c, "b", 1, nil, false)
+			require.NoError(t, err)
+			var topics []byte
+			for i := range 20_000 { // which take a while to be forgotten
+				topics = append(topics, frame(0, fmt.Sprintf("\x01%d\x00", i))...)
+			}
+			_, err = c.Write(append(topics, frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01")...))
+			require.NoError(t, err)
+			_, err = conn.RecvMsg()
+			require.NoError(t, err)
+			for range 400 { // more than the system takes
+				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 32<<10)}))
+			}
+			require.Positive(t, a.Status().Peers[0].Queued)
+			if kill {
+				require.NoError(t, c.SetLinger(0))
+				require.NoError(t, c.Close())
+			} else {
+				require.NoError(t, c.CloseWrite())
+			}
+			eventually(t, "it has gone", func() bool {
+				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Header: "h"}))
+				return len(a.Status().Peers) == 0
+			})
+			require.Zero(t, a.Status().Dropped)
+		})
+	}
+}
+
+// TestStalledIsDropped: what waits for a peer that is given up because it takes
+// nothing is counted, each packet once.
+func TestStalledIsDropped(t *testing.T) {
+	t.Parallel()
+	a := open(t, options(t, "a"))
+	c := dial(t, a).(*net.TCPConn)
+	require.NoError(t, c.SetReadBuffer(16<<10))
+	_, err := zmqmesh.Shake(c, "b", 1, nil, false)
+	require.NoError(t, err)
+	eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
+	const size = 32 << 10
+	var queued int
+	for range 400 {
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, size)}))
+		queued = a.Status().Peers[0].Queued
+	}
+	require.Zero(t, a.Status().Dropped)
+	eventually(t, "it is given up", func() bool {
+		if s := a.Status(); len(s.Peers) == 1 {
+			queued = s.Peers[0].Queued
+			return false
+		}
+		return true
+	})
+	waited := int64(queued / size)
+	require.Positive(t, waited)
+	require.Equal(t, waited, a.Status().Dropped)
+}
+
 func heap() int64 {
 	var s runtime.MemStats
 	runtime.GC()
@@ -441,7 +512,8 @@ func TestSmallerPeer(t *testing.T) {
 	require.Zero(t, in.count(func(p mesh.Packet) bool { return p.Body != nil }))
 }
 
-// TestConnectsAgain: a peer has one connection, the last one.
+// TestConnectsAgain: a peer has one connection, the last one, and the number of
+// its packets that were dropped goes on.
 func TestConnectsAgain(t *testing.T) {
 	t.Parallel()
 	m := open(t, options(t, "m"))
@@ -449,11 +521,14 @@ func TestConnectsAgain(t *testing.T) {
 	_, err := zmqmesh.Shake(first, "x", 1, nil, false)
 	require.NoError(t, err)
 	eventually(t, "the first one is in", func() bool { return len(m.Status().Peers) == 1 })
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Body: make([]byte, 2<<20)})) // too large for it
 	_, err = zmqmesh.Shake(second, "x", 1, nil, false)
 	require.NoError(t, err)
 	require.NoError(t, first.SetDeadline(time.Now().Add(zmqmesh.IdleTimeout/2))) // before it is idle
 	requireHungUp(t, first)
 	require.Len(t, m.Status().Peers, 1)
+	eventually(t, "the number goes on", func() bool { return m.Status().Peers[0].Dropped == 1 })
+	require.Equal(t, int64(1), m.Status().Dropped)
 }
 
 // TestLeave: a peer that leaves a channel is sent no more of it.

@@ -215,16 +215,17 @@ func (m *Mesh) addPeer(p *peer) bool {
 		return false
 	}
 	m.peers[p.id] = p
-	if old != nil {
-		old.mu.Lock()
-		p.dropped = old.dropped
-		old.mu.Unlock()
-	}
 	m.setEveryoneLocked()
 	m.mu.Unlock()
 	if old != nil {
 		m.log.Info("mesh: a peer has connected again, in the place of its earlier connection", "peer", p.id, "from", p.from, "before", old.from)
-		old.close(errAgain)
+		old.close(errAgain) // from now on it drops nothing
+		old.mu.Lock()
+		dropped := old.dropped
+		old.mu.Unlock()
+		p.mu.Lock()
+		p.dropped += dropped
+		p.mu.Unlock()
 	}
 	return true
 }
