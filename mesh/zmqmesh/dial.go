@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 
@@ -20,6 +21,10 @@ const (
 	selfPause  = 15 * time.Second // the address may become another replica's
 	dnsPeriod  = 5 * time.Second
 )
+
+// maxCauses bounds what is logged of an address until its link holds, as the
+// text can be the other side's.
+const maxCauses = 16
 
 // A target is an address that this replica connects to, by a goroutine of its
 // own, for as long as it is wanted or its link lives.
@@ -83,13 +88,14 @@ func (m *Mesh) setWishes(source string, wishes map[string]wish) {
 // or with the mesh.
 func (m *Mesh) keep(t *target) {
 	backoff := minBackoff
-	var told string // what was logged last
+	told := map[string]bool{} // the causes that were logged since it last held
 	for {
 		began := time.Now()
 		other, err := m.connect(t)
 		held := time.Since(began) >= steady && other == nil && !errors.Is(err, errSelf)
 		if held {
 			backoff = minBackoff
+			clear(told)
 		}
 		m.mu.Lock()
 		t.link, t.since, t.err = nil, time.Now(), ""
@@ -102,13 +108,13 @@ func (m *Mesh) keep(t *target) {
 		if m.forget(t) {
 			return
 		}
-		if s := err.Error(); held || s != told { // not each attempt
-			if told = s; errors.Is(err, errSelf) && owner != "" { // as from two machines that both announce 127.0.0.1
+		if c := cause(err); !told[c] && len(told) < maxCauses { // not each attempt
+			if told[c] = true; errors.Is(err, errSelf) && owner != "" { // as from two machines that both announce 127.0.0.1
 				m.log.Warn("mesh: another replica announces an address that leads here; unless this one has just taken its place, it needs an address that others can reach (Options.Listen, Advertise)", "peer", owner, "address", t.address)
 			} else if t.aside {
-				m.log.Debug("mesh: not connecting", "address", t.address, "err", s)
+				m.log.Debug("mesh: not connecting", "address", t.address, "err", err)
 			} else {
-				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", s)
+				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", err)
 			}
 		}
 		pause := backoff + rand.N(backoff)
@@ -133,6 +139,12 @@ func (m *Mesh) keep(t *target) {
 		}
 	}
 }
+
+// cause is what an error says, without this side's port, which is another one
+// each time: "read tcp 10.0.0.7:51234->10.0.0.8:10021".
+func cause(err error) string { return ownAddress.ReplaceAllString(err.Error(), "") }
+
+var ownAddress = regexp.MustCompile(`\S+->`)
 
 // forget removes a target that is not wanted any more.
 func (m *Mesh) forget(t *target) bool {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -141,6 +143,44 @@ func TestAnnouncedHere(t *testing.T) {
 	a := open(t, o)
 	a.SetPeers(map[string]string{"b": a.Address()})
 	eventually(t, "it is logged", func() bool { return log.has("an address that leads here") })
+}
+
+// TestLoggedOncePerCause: a peer that is away is logged once for each way in
+// which it is, not with each attempt, though each comes from another port.
+func TestLoggedOncePerCause(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.logger()
+	a := open(t, o)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+	resets := map[string]bool{}
+	for i := range 6 {
+		c, err := ln.Accept()
+		require.NoError(t, err)
+		_, err = io.ReadFull(c, make([]byte, 64)) // the greeting
+		require.NoError(t, err)
+		reset := i%2 == 0
+		if reset {
+			require.NoError(t, c.(*net.TCPConn).SetLinger(0))
+		}
+		require.NoError(t, c.Close())
+		eventually(t, "it is told", func() bool {
+			err := a.Status().Peers[0].Err
+			if !reset {
+				return strings.HasSuffix(err, "EOF")
+			}
+			if !strings.Contains(err, "reset by peer") || resets[err] {
+				return false
+			}
+			resets[err] = true
+			return true
+		})
+	}
+	require.Equal(t, 2, log.count("link down"))
 }
 
 // TestAnotherLife: a replica that comes back under the same id is linked at
