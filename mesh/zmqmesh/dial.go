@@ -249,9 +249,14 @@ func (m *Mesh) addLink(t *target, l *link) {
 	for old := m.links[l.id]; old != nil; old = m.links[l.id] {
 		m.mu.Unlock()
 		if old.life == l.life {
+			l.before = old.before
 			old.close(errDuplicate)
 		} else {
+			l.before = old.life
 			old.close(errAnotherLife)
+			if old.before == l.life {
+				m.warnTwins(l.id, l.address, old.address)
+			}
 		}
 		<-old.done // so that all it has to deliver comes before
 		m.mu.Lock()
@@ -263,6 +268,16 @@ func (m *Mesh) addLink(t *target, l *link) {
 	m.links[l.id] = l
 	t.link, t.id, t.aside, t.err = l, l.id, false, ""
 	m.setLiveLocked()
+}
+
+// warnTwins logs, at most once a minute, that the life of a replica has come
+// back after another one had taken its place. That of a replica that was
+// started again never does.
+func (m *Mesh) warnTwins(id, one, other string) {
+	now := time.Now().Unix()
+	if last := m.twinsWarned.Load(); now-last >= 60 && m.twinsWarned.CompareAndSwap(last, now) {
+		m.log.Error("mesh: two replicas have the same id, so each takes the other's place again and again: each must have its own (Options.ID)", "peer", id, "address", one, "other", other)
+	}
 }
 
 func (m *Mesh) removeLink(l *link) {

@@ -187,7 +187,10 @@ func TestLoggedOncePerCause(t *testing.T) {
 // once, while the link to its earlier life is a black hole.
 func TestAnotherLife(t *testing.T) {
 	t.Parallel()
-	a := open(t, options(t, "a"))
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.logger()
+	a := open(t, o)
 	in := receive(t, a)
 	first := open(t, options(t, "b"))
 	hole := newProxy(t, tcp(first))
@@ -201,6 +204,40 @@ func TestAnotherLife(t *testing.T) {
 	require.Equal(t, second.Address(), a.Status().Peers[0].Address)
 	require.NoError(t, second.Publish(t.Context(), mesh.Packet{Header: "second"}))
 	in.await(t, message("second"))
+	require.False(t, log.has("the same id"))
+}
+
+// TestTwins: two living replicas with one id are logged, once, with both
+// addresses, by those that they connect to as by those that connect to them.
+func TestTwins(t *testing.T) {
+	t.Parallel()
+	const twins = "two replicas have the same id"
+	logged := func(id string) (*zmqmesh.Mesh, *logbook) {
+		var log logbook
+		o := options(t, id)
+		o.Logger = log.logger()
+		return open(t, o), &log
+	}
+	one, other := open(t, options(t, "twin")), open(t, options(t, "twin"))
+	dialler, dials := logged("dialler")
+	listener, listens := logged("listener")
+	dialler.SetPeers(map[string]string{"x": one.Address(), "y": other.Address()})
+	one.SetPeers(map[string]string{"listener": listener.Address()})
+	other.SetPeers(map[string]string{"listener": listener.Address()})
+	for _, log := range []*logbook{dials, listens} {
+		eventually(t, "it is logged", func() bool { return log.has(twins) })
+	}
+	line := dials.line(twins)
+	require.Contains(t, line, one.Address())
+	require.Contains(t, line, other.Address())
+	for _, line := range []string{line, listens.line(twins)} {
+		require.Contains(t, line, "level=ERROR")
+		require.Regexp(t, `peer=twin address=\S+ other=\S+`, line)
+	}
+	before := listens.count("has connected again")
+	eventually(t, "they go on", func() bool { return listens.count("has connected again") >= before+4 })
+	require.Equal(t, 1, dials.count(twins))
+	require.Equal(t, 1, listens.count(twins))
 }
 
 // TestBlackHole: a link on which nothing arrives any more is noticed, and made

@@ -50,6 +50,7 @@ type Mesh struct {
 	missed   atomic.Bool // something came while no Receive ran
 
 	dropped, lost, refused atomic.Int64
+	twinsWarned            atomic.Int64 // when that was logged last, in Unix seconds
 
 	leftMu sync.Mutex // guards the field below
 	left   []*topic   // that may not be wanted any more
@@ -215,8 +216,18 @@ func (m *Mesh) addPeer(p *peer) bool {
 		return false
 	}
 	m.peers[p.id] = p
+	twins := false
+	if old != nil {
+		if p.before = old.life; old.life == p.life {
+			p.before = old.before
+		}
+		twins = old.life != p.life && old.before == p.life
+	}
 	m.setEveryoneLocked()
 	m.mu.Unlock()
+	if twins {
+		m.warnTwins(p.id, p.from, old.from)
+	}
 	if old != nil {
 		m.log.Info("mesh: a peer has connected again, in the place of its earlier connection", "peer", p.id, "from", p.from, "before", old.from)
 		old.close(errAgain) // from now on it drops nothing

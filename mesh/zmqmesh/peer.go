@@ -50,6 +50,8 @@ type peer struct {
 	max   int // bytes of a packet that it takes
 	since time.Time
 
+	before uint64 // the life whose connection it has replaced, or 0; Mesh.mu guards it
+
 	conn  *zmq4.Conn
 	guard *guard
 	wake  chan struct{} // holds one: there is something to write
