@@ -389,11 +389,11 @@ func TestStalledIsDropped(t *testing.T) {
 	}
 	require.Zero(t, a.Status().Dropped)
 	eventually(t, "it is given up", func() bool {
-		if s := a.Status(); len(s.Peers) == 1 {
-			queued = s.Peers[0].Queued
-			return false
+		peers := a.Status().Peers
+		if len(peers) == 1 && peers[0].Dropped == 0 {
+			queued = peers[0].Queued
 		}
-		return true
+		return len(peers) == 0
 	})
 	waited := int64(queued / size)
 	require.Positive(t, waited)
