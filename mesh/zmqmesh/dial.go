@@ -194,7 +194,7 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 	err = l.read()
 	l.close(err)
 	<-wrote
-	m.removeLink(l)
+	m.removeLink(t, l)
 	return nil, l.err
 }
 
@@ -280,10 +280,11 @@ func (m *Mesh) warnTwins(id, one, other string) {
 	}
 }
 
-func (m *Mesh) removeLink(l *link) {
+func (m *Mesh) removeLink(t *target, l *link) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.links, l.id)
+	t.link, t.since, t.err = nil, time.Now(), l.err.Error() // so that Status never shows two links to a replica
 	if len(m.heard) >= maxPeers {
 		clear(m.heard)
 	}
