@@ -106,3 +106,58 @@ func TestAFloodOfLossesCostsFewCalls(t *testing.T) {
 		}
 	}, breakable(&meshes))
 }
+
+// However many channels there are, the Store is asked for a bounded number of
+// them at a time, and for each of them.
+func TestTopsAreAskedForInParts(t *testing.T) {
+	const n, atOnce = 9000, 4096
+	inBubble(t, 2, history, func(r *replicas) {
+		var subs []*subscriber
+		for i := range n {
+			subs = append(subs, r.subscribe(1, strconv.Itoa(i), nil))
+		}
+		before := r.store.tops.Load()
+		r.net.Cut("r0", "r1")
+		for i := range n {
+			r.publish(0, strconv.Itoa(i), 1)
+		}
+		r.net.Heal() // tells of all channels
+		synctest.Wait()
+		require.EqualValues(t, (n+atOnce-1)/atOnce, r.store.tops.Load()-before)
+		require.EqualValues(t, atOnce, r.store.most.Load())
+		for _, s := range subs {
+			wantAll(t, s.close(), 1, 1)
+		}
+	})
+}
+
+// Where the Store fails in the middle of it, the rest is asked for later.
+func TestTopsAreAskedForAgain(t *testing.T) {
+	const n = 9000
+	inBubble(t, 2, history, func(r *replicas) {
+		var subs []*subscriber
+		for i := range n {
+			subs = append(subs, r.subscribe(1, strconv.Itoa(i), nil))
+		}
+		r.net.Cut("r0", "r1")
+		for i := range n {
+			r.publish(0, strconv.Itoa(i), 1)
+		}
+		r.store.topLag.Store(int64(10 * time.Millisecond))
+		before := r.store.tops.Load()
+		r.net.Heal()
+		time.Sleep(5 * time.Millisecond) // in the first part
+		r.store.down.Store(true)
+		synctest.Wait()
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		require.EqualValues(t, 2, r.store.tops.Load()-before) // the second one has failed
+		r.store.down.Store(false)
+		r.store.topLag.Store(0)
+		time.Sleep(1500 * time.Millisecond) // one comparison, not two
+		synctest.Wait()
+		for _, s := range subs {
+			wantAll(t, s.close(), 1, 1)
+		}
+	})
+}

@@ -90,6 +90,7 @@ type faultyStore struct {
 	topLag atomic.Int64 // the same of Tops
 	addLag atomic.Int64 // the same of Append
 	tops   atomic.Int64 // how often Tops was called
+	most   atomic.Int64 // for how many channels at once, at most
 	ahead  atomic.Int64 // by how much the store's clock is wrong, in nanoseconds
 }
 
@@ -129,6 +130,8 @@ func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (stor
 
 func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position, error) {
 	s.tops.Add(1)
+	for most := s.most.Load(); int64(len(chs)) > most && !s.most.CompareAndSwap(most, int64(len(chs))); most = s.most.Load() {
+	}
 	if err := s.err(); err != nil {
 		return nil, err
 	}

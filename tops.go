@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/store"
 )
 
 // topsPeriod is how often tops are compared with the Store, where a mesh
@@ -11,6 +13,10 @@ import (
 // within the 5 s that are promised. Where the mesh says that it has lost
 // something, it is looked for at once, and fetched where it is seen.
 const topsPeriod = 1500 * time.Millisecond
+
+// topsAtOnce bounds the channels of one call of the Store, which is to answer
+// others between two of them, however many channels there are.
+const topsAtOnce = 4096
 
 // losses are the channels of which the mesh may have lost packets.
 type losses struct {
@@ -89,7 +95,7 @@ func (h *Hub) watchTops() {
 
 // compareTops looks for messages that a mesh has lost with none behind them:
 // among the channels that the mesh named, or in every channel that has both
-// history and subscribers. It is one call of the Store.
+// history and subscribers. It asks the Store for topsAtOnce of them at a time.
 func (h *Hub) compareTops(ctx context.Context, every bool) {
 	lost, all := h.losses.take()
 	var chs []*channel
@@ -117,22 +123,28 @@ func (h *Hub) compareTops(ctx context.Context, every bool) {
 			}
 		}
 	}
-	if len(names) == 0 {
-		return
+	for len(names) > 0 {
+		n := min(len(names), topsAtOnce)
+		tops, err := h.tops(ctx, names[:n])
+		if err != nil {
+			h.warnStore(err)
+			if all || len(lost) > 0 {
+				h.losses.again()
+			}
+			return
+		}
+		for i, ch := range chs[:n] {
+			ch.compareTop(before[i], Position(tops[i]), isLost(lost, all, ch.name))
+		}
+		chs, names, before = chs[n:], names[n:], before[n:]
 	}
+}
+
+// tops is one call of the Store.
+func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error) {
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	tops, err := h.store.Tops(ctx, names)
-	if err != nil {
-		h.warnStore(err)
-		if all || len(lost) > 0 {
-			h.losses.again()
-		}
-		return
-	}
-	for i, ch := range chs {
-		ch.compareTop(before[i], Position(tops[i]), isLost(lost, all, ch.name))
-	}
+	return h.store.Tops(ctx, names)
 }
 
 func isLost(lost map[string]struct{}, all bool, name string) bool {

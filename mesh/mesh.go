@@ -42,17 +42,18 @@ type Mesh interface {
 	// Receive calls deliver for each packet that arrives from a peer, never
 	// for the replica's own, until ctx ends or the mesh is closed. Packets of
 	// one channel come one at a time; those of different channels may come
-	// from several goroutines. deliver must not wait, and p.Body is its own
-	// only until it returns: it copies what it keeps.
-	// Only one Receive may run; what arrives while none does is lost.
+	// from several goroutines. deliver must not wait, and not call Close, which
+	// waits for it. p.Body is its own only until it returns: it copies what it
+	// keeps. Only one Receive may run; what arrives while none does is lost.
 	Receive(ctx context.Context, deliver func(Packet)) error
 
 	// Status says how the mesh is at this moment. It is cheap and never waits.
 	Status() Status
 
 	// Close leaves the mesh and ends Receive. What is queued for peers that
-	// take it is sent before, for at most a few seconds. A second Close
-	// returns nil.
+	// take it is sent before, for at most a few seconds. It waits for a deliver
+	// that is under way, so that one that calls it waits for ever. A second
+	// Close returns nil.
 	Close() error
 }
 
@@ -120,8 +121,11 @@ type Status struct {
 	// or the broker is away. nil where only peers are away.
 	Err   error
 	Peers []Peer // sorted by ID; a broker counts as one peer
-	// Dropped counts the packets that were not sent because a peer's queue was
-	// full or its link broke; Lost counts the times that a KindLost was delivered.
+	// Dropped counts the packets that were not sent because a peer, or the
+	// broker, was too slow for them: its queue was full, or it took nothing for
+	// so long that it was given up; or they were larger than what it takes. What
+	// waited for a peer that has left or died is not counted. Lost counts the
+	// times that a KindLost was delivered.
 	Dropped, Lost int64
 	// Refused counts connections that were turned away: a wrong key, a
 	// protocol error, too many at once.
@@ -136,6 +140,6 @@ type Peer struct {
 	Since   time.Time     // of Up, or of being down
 	RTT     time.Duration // of the last heartbeat; 0 where none has come yet
 	Queued  int           // bytes that wait to be sent to it
-	Dropped int64         // packets that were not sent to it
+	Dropped int64         // packets that it was too slow for; see Status
 	Err     string        // why it is down, or ""
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 
@@ -20,6 +21,10 @@ const (
 	selfPause  = 15 * time.Second // the address may become another replica's
 	dnsPeriod  = 5 * time.Second
 )
+
+// maxCauses bounds what is logged of an address until its link holds, as the
+// text can be the other side's.
+const maxCauses = 16
 
 // A target is an address that this replica connects to, by a goroutine of its
 // own, for as long as it is wanted or its link lives.
@@ -42,6 +47,8 @@ type wish struct{ id, name string }
 var (
 	errSelf      = errors.New(reasonSelf)
 	errDuplicate = errors.New(reasonDuplicate)
+
+	errAnotherLife = errors.New("zmqmesh: the replica has another life")
 )
 
 // setWishes replaces what one source of addresses has given, by address.
@@ -81,13 +88,14 @@ func (m *Mesh) setWishes(source string, wishes map[string]wish) {
 // or with the mesh.
 func (m *Mesh) keep(t *target) {
 	backoff := minBackoff
-	var told string // what was logged last
+	told := map[string]bool{} // the causes that were logged since it last held
 	for {
 		began := time.Now()
 		other, err := m.connect(t)
 		held := time.Since(began) >= steady && other == nil && !errors.Is(err, errSelf)
 		if held {
 			backoff = minBackoff
+			clear(told)
 		}
 		m.mu.Lock()
 		t.link, t.since, t.err = nil, time.Now(), ""
@@ -100,13 +108,13 @@ func (m *Mesh) keep(t *target) {
 		if m.forget(t) {
 			return
 		}
-		if s := err.Error(); held || s != told { // not each attempt
-			if told = s; errors.Is(err, errSelf) && owner != "" { // as from two machines that both announce 127.0.0.1
+		if c := cause(err); !told[c] && len(told) < maxCauses { // not each attempt
+			if told[c] = true; errors.Is(err, errSelf) && owner != "" { // as from two machines that both announce 127.0.0.1
 				m.log.Warn("mesh: another replica announces an address that leads here; unless this one has just taken its place, it needs an address that others can reach (Options.Listen, Advertise)", "peer", owner, "address", t.address)
 			} else if t.aside {
-				m.log.Debug("mesh: not connecting", "address", t.address, "err", s)
+				m.log.Debug("mesh: not connecting", "address", t.address, "err", err)
 			} else {
-				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", s)
+				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", err)
 			}
 		}
 		pause := backoff + rand.N(backoff)
@@ -131,6 +139,12 @@ func (m *Mesh) keep(t *target) {
 		}
 	}
 }
+
+// cause is what an error says, without this side's port, which is another one
+// each time: "read tcp 10.0.0.7:51234->10.0.0.8:10021".
+func cause(err error) string { return ownAddress.ReplaceAllString(err.Error(), "") }
+
+var ownAddress = regexp.MustCompile(`\S+->`)
 
 // forget removes a target that is not wanted any more.
 func (m *Mesh) forget(t *target) bool {
@@ -157,17 +171,8 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 	defer stop()
 	defer hangUp(conn)
 
-	var claimed string
-	defer func() {
-		m.mu.Lock()
-		delete(m.claims, claimed)
-		m.mu.Unlock()
-	}()
 	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) (err error) {
-		other, err = m.claim(peer)
-		if err == nil {
-			claimed = peer.id
-		}
+		other, err = m.judge(peer)
 		return err
 	}}
 	limit := max(m.opts.MaxPacketBytes, chunkBytes) + 1
@@ -180,7 +185,6 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{})}
 	defer close(l.done)
 	m.addLink(t, l)
-	claimed = ""
 	m.wantAll(l)
 	wrote := make(chan struct{})
 	go func() { // ends with the link, which waits for it
@@ -190,7 +194,7 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 	err = l.read()
 	l.close(err)
 	<-wrote
-	m.removeLink(l)
+	m.removeLink(t, l)
 	return nil, l.err
 }
 
@@ -217,53 +221,70 @@ func (m *Mesh) dialTCP(address, name string) (net.Conn, error) {
 	return t, nil
 }
 
-// claim is called in the handshake, before the peer takes the connection for
+// judge is called in the handshake, before the peer takes the connection for
 // the one that counts. It says no where there is a link to the same life of
-// the replica, which it returns, or another goroutine is about to make one.
-func (m *Mesh) claim(peer *hello) (other *link, err error) {
+// the replica, which it returns. As the peer has proved nothing yet, what it
+// says of itself ends this connection at most, and keeps no other one waiting.
+func (m *Mesh) judge(peer *hello) (other *link, err error) {
 	if peer.id == m.opts.ID {
 		if peer.life == m.life {
 			return nil, errSelf
 		}
 		return nil, errOwnID
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	if l := m.links[peer.id]; l != nil && l.life == peer.life {
 		return l, errDuplicate
 	}
-	if m.claims[peer.id] {
-		return nil, errDuplicate
-	}
-	m.claims[peer.id] = true
 	return nil, nil
 }
 
-// addLink takes a link in whose replica is claimed, in the place of one to an
-// earlier life.
+// addLink takes in a link that has proved itself, in the place of an earlier
+// one: to another life of the replica, or by another address that was dialled
+// at the same moment. There, too, the last one stays, as the peer keeps the last.
 func (m *Mesh) addLink(t *target, l *link) {
 	m.mu.Lock()
-	if old := m.links[l.id]; old != nil {
+	defer m.mu.Unlock()
+	for old := m.links[l.id]; old != nil; old = m.links[l.id] {
 		m.mu.Unlock()
-		old.close(errors.New("zmqmesh: the replica has another life"))
+		if old.life == l.life {
+			l.before = old.before
+			old.close(errDuplicate)
+		} else {
+			l.before = old.life
+			old.close(errAnotherLife)
+			if old.before == l.life {
+				m.warnTwins(l.id, l.address, old.address)
+			}
+		}
 		<-old.done // so that all it has to deliver comes before
 		m.mu.Lock()
 	}
-	defer m.mu.Unlock()
 	if h := m.heard[l.id]; h.life == l.life {
 		l.floor = h.top
 		l.top = h.top
 	}
 	m.links[l.id] = l
 	t.link, t.id, t.aside, t.err = l, l.id, false, ""
-	delete(m.claims, l.id)
 	m.setLiveLocked()
 }
 
-func (m *Mesh) removeLink(l *link) {
+// warnTwins logs, at most once a minute, that the life of a replica has come
+// back after another one had taken its place. That of a replica that was
+// started again never does.
+func (m *Mesh) warnTwins(id, one, other string) {
+	now := time.Now().Unix()
+	if last := m.twinsWarned.Load(); now-last >= 60 && m.twinsWarned.CompareAndSwap(last, now) {
+		m.log.Error("mesh: two replicas have the same id, so each takes the other's place again and again: each must have its own (Options.ID)", "peer", id, "address", one, "other", other)
+	}
+}
+
+func (m *Mesh) removeLink(t *target, l *link) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.links, l.id)
+	t.link, t.since, t.err = nil, time.Now(), l.err.Error() // so that Status never shows two links to a replica
 	if len(m.heard) >= maxPeers {
 		clear(m.heard)
 	}

@@ -106,3 +106,32 @@ func (*impostor) Handshake(c *zmq4.Conn, _ bool) error {
 	c.Peer.Meta["Socket-Type"] = string(zmq4.XSub)
 	return c.SendCmd(zmq4.CmdReady, proof) // the dialler's own
 }
+
+// Stall shakes hands as a listener that says it is this replica, and stops
+// before it has proved anything: wait is called in the place of the proof.
+func Stall(c net.Conn, id string, keyed bool, wait func()) error {
+	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1})
+	_, err := g.shake(&staller{hello: hello{keyed: keyed, life: 7, max: 1 << 20, id: id}, wait: wait}, zmq4.XPub, id, true)
+	return err
+}
+
+type staller struct {
+	shaker
+	hello hello
+	wait  func()
+}
+
+func (s *staller) Handshake(c *zmq4.Conn, _ bool) error {
+	if _, err := expect(c, zmq4.CmdHello); err != nil {
+		return err
+	}
+	if err := c.SendCmd(zmq4.CmdWelcome, s.hello.append(nil)); err != nil {
+		return err
+	}
+	if _, err := expect(c, zmq4.CmdInitiate); err != nil {
+		return err
+	}
+	s.wait()
+	_, err := c.RecvCmd()
+	return err
+}

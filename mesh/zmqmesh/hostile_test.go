@@ -41,6 +41,18 @@ func (l *logbook) count(s string) int {
 	return strings.Count(l.all.String(), s)
 }
 
+// line is the first line that has s.
+func (l *logbook) line(s string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.all.String()) {
+		if strings.Contains(line, s) {
+			return line
+		}
+	}
+	return ""
+}
+
 func (l *logbook) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

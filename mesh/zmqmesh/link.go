@@ -20,6 +20,7 @@ type link struct {
 	mesh    *Mesh
 	id      string
 	life    uint64
+	before  uint64 // the life whose link it has replaced, or 0
 	address string
 	floor   uint64 // packets up to this Seq have come over an earlier link
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,12 +50,17 @@ func TestSelfAndDuplicate(t *testing.T) {
 	eventually(t, "all addresses were tried", func() bool { return self.count()+one.count()+two.count() >= 3 })
 	eventually(t, "and set aside", func() bool { return upTo(a, "b") && one.open()+two.open()+self.open() == 1 })
 	require.Zero(t, a.Status().Refused+b.Status().Refused)
-	since, rtts := a.Status().Peers[0].Since, map[time.Duration]bool{}
-	eventually(t, "the link stays for some heartbeats", func() bool {
-		rtts[a.Status().Peers[0].RTT] = true
+	var since time.Time
+	rtts := map[time.Duration]bool{}
+	eventually(t, "one link stays for some heartbeats: the addresses do not compete", func() bool {
+		b := a.Status().Peers[0]
+		if b.Since != since {
+			since = b.Since
+			clear(rtts)
+		}
+		rtts[b.RTT] = true
 		return len(rtts) >= 4
 	})
-	require.Equal(t, since, a.Status().Peers[0].Since, "the addresses compete for the link")
 	for range 3 {
 		linked, other := one, two
 		if a.Status().Peers[0].Address == two.address() {
@@ -72,6 +79,46 @@ func TestSelfAndDuplicate(t *testing.T) {
 		linked.set(false, false)
 	}
 	require.Less(t, self.count(), 5, "it dials itself again and again")
+}
+
+// TestNameWithoutProof: a process that says it is a replica, and does not prove
+// it, does not keep out that replica, which is found at another address.
+func TestNameWithoutProof(t *testing.T) {
+	t.Parallel()
+	key := []byte("the key of the mesh")
+	with := func(id string) zmqmesh.Options {
+		o := options(t, id)
+		o.Key = key
+		return o
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	a, b := open(t, with("a")), open(t, with("b"))
+	a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+	c, err := ln.Accept()
+	require.NoError(t, err)
+	defer c.Close()
+	named := make(chan struct{})
+	var over atomic.Bool
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer c.Close()
+	running.Go(func() {
+		_ = zmqmesh.Stall(c, "b", true, func() { close(named) }) // until it is given up
+		over.Store(true)
+	})
+	<-named
+	a.SetPeers(map[string]string{"b": b.Address(), "x": "tcp://" + ln.Addr().String()})
+	eventually(t, "the link to the real one", func() bool {
+		for _, p := range a.Status().Peers {
+			if p.Up && p.Address == b.Address() {
+				return true
+			}
+		}
+		return false
+	})
+	require.False(t, over.Load(), "the link had to wait for the end of the other handshake")
 }
 
 // TestSameID: two replicas with one id do not link, and it is logged.
@@ -98,11 +145,52 @@ func TestAnnouncedHere(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return log.has("an address that leads here") })
 }
 
+// TestLoggedOncePerCause: a peer that is away is logged once for each way in
+// which it is, not with each attempt, though each comes from another port.
+func TestLoggedOncePerCause(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.logger()
+	a := open(t, o)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+	resets := map[string]bool{}
+	for i := range 6 {
+		c, err := ln.Accept()
+		require.NoError(t, err)
+		_, err = io.ReadFull(c, make([]byte, 64)) // the greeting
+		require.NoError(t, err)
+		reset := i%2 == 0
+		if reset {
+			require.NoError(t, c.(*net.TCPConn).SetLinger(0))
+		}
+		require.NoError(t, c.Close())
+		eventually(t, "it is told", func() bool {
+			err := a.Status().Peers[0].Err
+			if !reset {
+				return strings.HasSuffix(err, "EOF")
+			}
+			if !strings.Contains(err, "reset by peer") || resets[err] {
+				return false
+			}
+			resets[err] = true
+			return true
+		})
+	}
+	require.Equal(t, 2, log.count("link down"))
+}
+
 // TestAnotherLife: a replica that comes back under the same id is linked at
 // once, while the link to its earlier life is a black hole.
 func TestAnotherLife(t *testing.T) {
 	t.Parallel()
-	a := open(t, options(t, "a"))
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.logger()
+	a := open(t, o)
 	in := receive(t, a)
 	first := open(t, options(t, "b"))
 	hole := newProxy(t, tcp(first))
@@ -116,6 +204,40 @@ func TestAnotherLife(t *testing.T) {
 	require.Equal(t, second.Address(), a.Status().Peers[0].Address)
 	require.NoError(t, second.Publish(t.Context(), mesh.Packet{Header: "second"}))
 	in.await(t, message("second"))
+	require.False(t, log.has("the same id"))
+}
+
+// TestTwins: two living replicas with one id are logged, once, with both
+// addresses, by those that they connect to as by those that connect to them.
+func TestTwins(t *testing.T) {
+	t.Parallel()
+	const twins = "two replicas have the same id"
+	logged := func(id string) (*zmqmesh.Mesh, *logbook) {
+		var log logbook
+		o := options(t, id)
+		o.Logger = log.logger()
+		return open(t, o), &log
+	}
+	one, other := open(t, options(t, "twin")), open(t, options(t, "twin"))
+	dialler, dials := logged("dialler")
+	listener, listens := logged("listener")
+	dialler.SetPeers(map[string]string{"x": one.Address(), "y": other.Address()})
+	one.SetPeers(map[string]string{"listener": listener.Address()})
+	other.SetPeers(map[string]string{"listener": listener.Address()})
+	for _, log := range []*logbook{dials, listens} {
+		eventually(t, "it is logged", func() bool { return log.has(twins) })
+	}
+	line := dials.line(twins)
+	require.Contains(t, line, one.Address())
+	require.Contains(t, line, other.Address())
+	for _, line := range []string{line, listens.line(twins)} {
+		require.Contains(t, line, "level=ERROR")
+		require.Regexp(t, `peer=twin address=\S+ other=\S+`, line)
+	}
+	before := listens.count("has connected again")
+	eventually(t, "they go on", func() bool { return listens.count("has connected again") >= before+4 })
+	require.Equal(t, 1, dials.count(twins))
+	require.Equal(t, 1, listens.count(twins))
 }
 
 // TestBlackHole: a link on which nothing arrives any more is noticed, and made
@@ -205,6 +327,77 @@ func TestStoppedReader(t *testing.T) {
 	require.Positive(t, a.Status().Dropped)
 	eventually(t, "the stopped one is given up", func() bool { return peerOf("stopped").ID == "" })
 	require.Zero(t, peerOf("friend").Dropped)
+}
+
+// TestRestartIsNoDrop: packets for a peer that has died, or leaves, are not
+// counted as dropped, neither those that waited nor those that came before all
+// of its channels were forgotten.
+func TestRestartIsNoDrop(t *testing.T) {
+	t.Parallel()
+	for name, kill := range map[string]bool{"killed": true, "left": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options(t, "a")
+			o.QueueBytes, o.QueuePackets = 1<<30, 1<<30
+			a := open(t, o)
+			c := dial(t, a).(*net.TCPConn)
+			require.NoError(t, c.SetReadBuffer(16<<10))
+			conn, err := zmqmesh.Shake(c, "b", 1, nil, false)
+			require.NoError(t, err)
+			var topics []byte
+			for i := range 20_000 { // which take a while to be forgotten
+				topics = append(topics, frame(0, fmt.Sprintf("\x01%d\x00", i))...)
+			}
+			_, err = c.Write(append(topics, frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01")...))
+			require.NoError(t, err)
+			_, err = conn.RecvMsg()
+			require.NoError(t, err)
+			for range 400 { // more than the system takes
+				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 32<<10)}))
+			}
+			require.Positive(t, a.Status().Peers[0].Queued)
+			if kill {
+				require.NoError(t, c.SetLinger(0))
+				require.NoError(t, c.Close())
+			} else {
+				require.NoError(t, c.CloseWrite())
+			}
+			eventually(t, "it has gone", func() bool {
+				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Header: "h"}))
+				return len(a.Status().Peers) == 0
+			})
+			require.Zero(t, a.Status().Dropped)
+		})
+	}
+}
+
+// TestStalledIsDropped: what waits for a peer that is given up because it takes
+// nothing is counted, each packet once.
+func TestStalledIsDropped(t *testing.T) {
+	t.Parallel()
+	a := open(t, options(t, "a"))
+	c := dial(t, a).(*net.TCPConn)
+	require.NoError(t, c.SetReadBuffer(16<<10))
+	_, err := zmqmesh.Shake(c, "b", 1, nil, false)
+	require.NoError(t, err)
+	eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
+	const size = 32 << 10
+	var queued int
+	for range 400 {
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, size)}))
+		queued = a.Status().Peers[0].Queued
+	}
+	require.Zero(t, a.Status().Dropped)
+	eventually(t, "it is given up", func() bool {
+		peers := a.Status().Peers
+		if len(peers) == 1 && peers[0].Dropped == 0 {
+			queued = peers[0].Queued
+		}
+		return len(peers) == 0
+	})
+	waited := int64(queued / size)
+	require.Positive(t, waited)
+	require.Equal(t, waited, a.Status().Dropped)
 }
 
 func heap() int64 {
@@ -396,7 +589,8 @@ func TestSmallerPeer(t *testing.T) {
 	require.Zero(t, in.count(func(p mesh.Packet) bool { return p.Body != nil }))
 }
 
-// TestConnectsAgain: a peer has one connection, the last one.
+// TestConnectsAgain: a peer has one connection, the last one, and the number of
+// its packets that were dropped goes on.
 func TestConnectsAgain(t *testing.T) {
 	t.Parallel()
 	m := open(t, options(t, "m"))
@@ -404,11 +598,14 @@ func TestConnectsAgain(t *testing.T) {
 	_, err := zmqmesh.Shake(first, "x", 1, nil, false)
 	require.NoError(t, err)
 	eventually(t, "the first one is in", func() bool { return len(m.Status().Peers) == 1 })
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Body: make([]byte, 2<<20)})) // too large for it
 	_, err = zmqmesh.Shake(second, "x", 1, nil, false)
 	require.NoError(t, err)
 	require.NoError(t, first.SetDeadline(time.Now().Add(zmqmesh.IdleTimeout/2))) // before it is idle
 	requireHungUp(t, first)
 	require.Len(t, m.Status().Peers, 1)
+	eventually(t, "the number goes on", func() bool { return m.Status().Peers[0].Dropped == 1 })
+	require.Equal(t, int64(1), m.Status().Dropped)
 }
 
 // TestLeave: a peer that leaves a channel is sent no more of it.

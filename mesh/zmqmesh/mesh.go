@@ -50,6 +50,7 @@ type Mesh struct {
 	missed   atomic.Bool // something came while no Receive ran
 
 	dropped, lost, refused atomic.Int64
+	twinsWarned            atomic.Int64 // when that was logged last, in Unix seconds
 
 	leftMu sync.Mutex // guards the field below
 	left   []*topic   // that may not be wanted any more
@@ -57,7 +58,6 @@ type Mesh struct {
 	mu       sync.RWMutex // guards the fields below
 	peers    map[string]*peer
 	links    map[string]*link
-	claims   map[string]bool // replicas to which a link is being made
 	heard    map[string]heard
 	wishes   map[string]map[string]wish // by source
 	targets  map[string]*target         // by address
@@ -97,7 +97,7 @@ func New(o Options) (*Mesh, error) {
 	var life [8]byte
 	rand.Read(life[:]) // never fails
 	m := &Mesh{opts: o, log: o.Logger, life: binary.BigEndian.Uint64(life[:]), address: o.Advertise,
-		peers: map[string]*peer{}, links: map[string]*link{}, claims: map[string]bool{}, heard: map[string]heard{},
+		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
 		wishes: map[string]map[string]wish{}, targets: map[string]*target{},
 		leaving: make(chan struct{}), gone: make(chan struct{})}
 	if m.address == "" {
@@ -216,16 +216,27 @@ func (m *Mesh) addPeer(p *peer) bool {
 		return false
 	}
 	m.peers[p.id] = p
+	twins := false
 	if old != nil {
-		old.mu.Lock()
-		p.dropped = old.dropped
-		old.mu.Unlock()
+		if p.before = old.life; old.life == p.life {
+			p.before = old.before
+		}
+		twins = old.life != p.life && old.before == p.life
 	}
 	m.setEveryoneLocked()
 	m.mu.Unlock()
+	if twins {
+		m.warnTwins(p.id, p.from, old.from)
+	}
 	if old != nil {
 		m.log.Info("mesh: a peer has connected again, in the place of its earlier connection", "peer", p.id, "from", p.from, "before", old.from)
-		old.close(errAgain)
+		old.close(errAgain) // from now on it drops nothing
+		old.mu.Lock()
+		dropped := old.dropped
+		old.mu.Unlock()
+		p.mu.Lock()
+		p.dropped += dropped
+		p.mu.Unlock()
 	}
 	return true
 }

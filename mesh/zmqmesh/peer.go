@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -49,6 +50,8 @@ type peer struct {
 	max   int // bytes of a packet that it takes
 	since time.Time
 
+	before uint64 // the life whose connection it has replaced, or 0; Mesh.mu guards it
+
 	conn  *zmq4.Conn
 	guard *guard
 	wake  chan struct{} // holds one: there is something to write
@@ -68,7 +71,7 @@ type peer struct {
 	waiting bool       // the writer waits for wake
 	leaving bool       // nothing more is queued; write ends when all is sent
 	closed  bool
-	dropped int64 // packets that were not sent
+	dropped int64 // packets that it was too slow, or too small, for
 }
 
 // A chunk is one message: its first byte, and packets.
@@ -97,7 +100,10 @@ func (p *peer) put(b []byte, big bool) {
 	case last != nil && !last.shared && len(last.b)+len(b) <= chunkBytes:
 		need = 0
 	}
-	if p.closed || p.leaving || len(b) > p.max || p.queued+need > p.mesh.opts.QueueBytes || p.packets >= p.mesh.opts.QueuePackets {
+	if p.closed || p.leaving {
+		return // it has gone, and only the index does not know
+	}
+	if len(b) > p.max || p.queued+need > p.mesh.opts.QueueBytes || p.packets >= p.mesh.opts.QueuePackets {
 		p.dropLocked(1)
 		p.wakeLocked()
 		return
@@ -182,7 +188,7 @@ func (p *peer) write() {
 		for _, c := range chunks {
 			send(c.b)
 			if err != nil {
-				return // close counts what is left
+				return
 			}
 			size := len(c.b)
 			if !c.shared {
@@ -190,8 +196,10 @@ func (p *peer) write() {
 				chunkPool.Put(&c.b)
 			}
 			p.mu.Lock()
-			p.queued -= size
-			p.packets -= c.packets
+			if !p.closed { // then nothing is left
+				p.queued -= size
+				p.packets -= c.packets
+			}
 			p.mu.Unlock()
 		}
 	}
@@ -264,7 +272,8 @@ func (p *peer) leave() {
 	p.wakeLocked()
 }
 
-// close ends the connection. What was not sent is counted.
+// close ends the connection. What waits for a peer that takes nothing any more
+// is counted as dropped; what waits for one that has gone is not.
 func (p *peer) close(err error) {
 	p.mu.Lock()
 	if p.closed || p.leaving && err == nil {
@@ -272,8 +281,10 @@ func (p *peer) close(err error) {
 		return // read sees the peer take leave
 	}
 	p.closed = true
-	p.dropLocked(p.packets)
-	p.chunks = nil
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		p.dropLocked(p.packets)
+	}
+	p.chunks, p.queued, p.packets = nil, 0, 0
 	close(p.gone)
 	p.mu.Unlock()
 	hangUp(p.guard.Conn)
