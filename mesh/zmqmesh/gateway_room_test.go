@@ -157,8 +157,10 @@ func TestGatewayWhoMakesRoom(t *testing.T) {
 	_, err := slow.tcp.Write(announced(500_000))
 	require.NoError(t, err)
 	eventually(t, "it is announced", func() bool { return zmqmesh.Unfinished(g) > 1_000_000 })
+	start := time.Now()
 	last.send(t, "a", "h", body)
 	requireHungUp(t, slow.tcp)
+	require.Less(t, time.Since(start), zmqmesh.IdleTimeout)
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 1 })
 	eventually(t, "it is logged", func() bool { return log.has("MaxUnfinishedBytes") })
 	publishing.send(t, "a", "h", "1")
@@ -271,8 +273,18 @@ func TestGatewayMessageHasADeadline(t *testing.T) {
 		}
 	}
 	eventually(t, "it is logged", func() bool { return log.has("took too long to come") })
-	silent.send(t, "a", "second", "2")
-	eventually(t, "both are published", func() bool { return g.Stats().Published == 2 })
+	// Each message has a deadline of its own, all together have none.
+	n := int64(1)
+	for start := time.Now(); time.Since(start) < 2*whole; n++ {
+		_, err := silent.tcp.Write(append(frame(1, "a"), 1, 200))
+		require.NoError(t, err)
+		require.NoError(t, silent.tcp.SetReadDeadline(time.Now().Add(5*time.Millisecond)))
+		_, err = silent.tcp.Read(make([]byte, 1))
+		require.True(t, isTimeout(err), "%v", err)
+		_, err = silent.tcp.Write(append(bytes.Repeat([]byte("h"), 200), frame(0, "1")...))
+		require.NoError(t, err)
+	}
+	eventually(t, "all are published", func() bool { return g.Stats().Published == n })
 }
 
 // A large message has the time that it needs.
