@@ -67,9 +67,15 @@ type GatewayOptions struct {
 	// MaxMessageBytes bounds a message to Pull or Rep, with all its frames.
 	// 1 KiB to 64 MiB; default 1 MiB. The hub has a bound of its own.
 	MaxMessageBytes int
-	// MaxConnections bounds the connections of each address; one that reads
-	// slowly, or does not finish its message, holds up to QueueBytes or
-	// MaxMessageBytes. Default 500; at most 4,000.
+	// MaxUnfinishedBytes bounds the messages to Pull and Rep that are on their
+	// way: announced, and not yet published. Beyond it a message waits, and
+	// those that took long to come end with their connections. Messages of up
+	// to 8 KiB do not count and do not wait. MaxMessageBytes to 1 GiB; default
+	// 64 MiB.
+	MaxUnfinishedBytes int
+	// MaxConnections bounds the connections of each address; each holds up to
+	// 32 KiB besides MaxUnfinishedBytes, and one that reads slowly up to
+	// QueueBytes. Default 500; at most 4,000.
 	MaxConnections int
 	// MaxTopics bounds the subscriptions of all SUB sockets together: each
 	// channel among them is a subscriber of the hub. A peer that goes beyond
@@ -87,8 +93,15 @@ type GatewayOptions struct {
 // gatewayLinger is how long Close goes on sending what is queued.
 const gatewayLinger = time.Second
 
+// The time that a message has to come: at most, and while others wait for the
+// room that it holds.
+var (
+	wholePace   = pace{30 * time.Second, 64 << 10}
+	crowdedPace = pace{time.Second, 1 << 20}
+)
+
 func (o *GatewayOptions) setDefaults() {
-	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
+	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxUnfinishedBytes: 64 << 20, &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
 		if *p == 0 {
 			*p = def
 		}
@@ -133,6 +146,7 @@ func (o *GatewayOptions) check() error {
 		is, lo, hi int
 	}{
 		{"MaxMessageBytes", o.MaxMessageBytes, 1 << 10, 64 << 20},
+		{"MaxUnfinishedBytes", o.MaxUnfinishedBytes, o.MaxMessageBytes, 1 << 30},
 		{"MaxConnections", o.MaxConnections, 1, 4_000},
 		{"MaxTopics", o.MaxTopics, 1, 10_000_000},
 		{"QueueBytes", o.QueueBytes, 64 << 10, 1 << 30},
@@ -159,7 +173,13 @@ func (o *GatewayOptions) check() error {
 // reads too slowly loses messages. A channel asked for by its whole name comes
 // in the order of its history; what matches only a beginning comes as it
 // arrives, from all replicas where the mesh is a [mesh.AllSubscriber], and
-// otherwise from this one and of channels with subscribers here.
+// otherwise from this one and of channels with subscribers here. A reader that
+// changes between the two on one channel, as by adding "news\0" to "news", may
+// miss messages of that moment or get some of them twice: the two ways are not
+// equally fast.
+//
+// A message to Pull or Rep has half a minute to come, and a second for each
+// 64 KiB of it; between messages peers may be silent for as long as they like.
 //
 // Rep answers requests with one frame of JSON in ASCII, that of HTTP:
 //
@@ -170,6 +190,8 @@ type Gateway struct {
 	opts  GatewayOptions
 	log   *slog.Logger
 	token [sha256.Size]byte // of Token
+	whole pace              // of messages
+	room  *room             // for messages
 
 	readers readers
 	pub     *endpoint // nil where there is none
@@ -177,7 +199,7 @@ type Gateway struct {
 	rep     *endpoint
 
 	published, rejected, dropped, refused atomic.Int64
-	warned                                atomic.Int64 // when a rejected message was logged last, in Unix seconds
+	warned                                sparingly // of a rejected message
 
 	ctx     context.Context // of what peers asked for
 	cancel  context.CancelFunc
@@ -208,13 +230,18 @@ var errTooManyConns = errors.New("zmqmesh: as many connections are open as may b
 // or an address cannot be bound. Close frees what it holds, and comes before
 // the hub's Shutdown.
 func NewGateway(o GatewayOptions) (*Gateway, error) {
+	return newGateway(o, wholePace, crowdedPace)
+}
+
+func newGateway(o GatewayOptions, whole, crowded pace) (*Gateway, error) {
 	o.setDefaults()
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{opts: o, log: o.Logger, token: sha256.Sum256(o.Token)}
+	g := &Gateway{opts: o, log: o.Logger, token: sha256.Sum256(o.Token), whole: whole}
 	g.readers.gateway = g
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.room = newRoom(g.ctx, o.MaxUnfinishedBytes, crowded)
 	asking := limits{frame: 1 << 10, message: 1 << 10, frames: 1}
 	sending := limits{frame: o.MaxMessageBytes, message: o.MaxMessageBytes, frames: 4}
 	request := limits{frame: o.MaxMessageBytes, message: o.MaxMessageBytes, frames: 16}
@@ -253,7 +280,12 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 			if e.open.Add(1) > int64(g.opts.MaxConnections) {
 				return errTooManyConns
 			}
-			return serve(conn)
+			conn.guard.whole, conn.guard.room = &g.whole, g.room
+			err = serve(conn)
+			if g.room.giveBack(conn.guard) {
+				err = errNoRoom
+			}
+			return err
 		})
 	})
 	return e, nil
@@ -317,9 +349,7 @@ func (g *Gateway) admit(frames [][]byte) ([][]byte, error) {
 // reject counts what was not done. As anybody can cause it, it is logged once
 // a second at most.
 func (g *Gateway) reject(c *gatewayConn, why error) {
-	n := g.rejected.Add(1)
-	now := time.Now().Unix()
-	if last := g.warned.Load(); now != last && g.warned.CompareAndSwap(last, now) {
+	if n := g.rejected.Add(1); g.warned.now() {
 		g.log.Warn("gateway: rejected a message", "from", c.guard.RemoteAddr().String(), "rejected", n, "err", why)
 	}
 }

@@ -3,7 +3,13 @@ package zmqmesh
 import (
 	"context"
 	"crypto/sha256"
+	"log/slog"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 var (
@@ -19,3 +25,31 @@ func Answer(t *testing.T, hub GatewayHub, token []byte, frames [][]byte) (envelo
 	answer, _ = g.answer(request)
 	return envelope, appendASCII(nil, answer)
 }
+
+// NewHurriedGateway is NewGateway where a message has this much time at most,
+// and while others wait, whatever its size.
+func NewHurriedGateway(o GatewayOptions, whole, crowded time.Duration) (*Gateway, error) {
+	return newGateway(o, pace{whole, math.MaxInt}, pace{crowded, math.MaxInt})
+}
+
+// Unfinished is how much of MaxUnfinishedBytes is held.
+func Unfinished(g *Gateway) int {
+	g.room.mu.Lock()
+	defer g.room.mu.Unlock()
+	return g.room.used
+}
+
+// ServeListener accepts connections as a gateway does, and hangs up each, until
+// the listener is closed and stop is called.
+func ServeListener(ln net.Listener, log *slog.Logger) (stop func()) {
+	l := newListener(ln, nil, log, 10, new(atomic.Int64))
+	var serving sync.WaitGroup
+	serving.Go(func() { l.serve(func(net.Conn, func()) error { return nil }) })
+	return func() {
+		l.close()
+		serving.Wait()
+	}
+}
+
+// MessageTime is how long a message of this size may take.
+func MessageTime(size int) time.Duration { return wholePace.of(size) }

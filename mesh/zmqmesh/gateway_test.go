@@ -647,6 +647,7 @@ func TestGatewayOptions(t *testing.T) {
 		`GatewayOptions.Rep is "tcp://[::]:0", which others can reach`:          {Hub: hub, Rep: "tcp://[::]:0"},
 		"GatewayOptions.MaxMessageBytes is 5, which must be 1024 to 67108864":   {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxMessageBytes: 5},
 		"GatewayOptions.MaxConnections is -1, which must be 1 to 4000":          {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxConnections: -1},
+		"GatewayOptions.MaxUnfinishedBytes is 9, which must be 1048576 to 107":  {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxUnfinishedBytes: 9},
 	} {
 		_, err := zmqmesh.NewGateway(o)
 		require.ErrorContains(t, err, want)

@@ -32,6 +32,7 @@ func (g *Gateway) servePull(c *gatewayConn) error {
 		if err != nil {
 			g.reject(c, err)
 		}
+		c.guard.done()
 	}
 }
 
@@ -61,6 +62,7 @@ func (g *Gateway) serveRep(c *gatewayConn) error {
 			g.reject(c, err)
 		}
 		out := append(slices.Clone(envelope), appendASCII(nil, answer))
+		c.guard.done() // nothing of the message but the envelope is kept while the peer reads
 		if _, err := c.guard.Write(appendWire(nil, out...)); err != nil {
 			return nil // it has gone, or reads nothing
 		}
@@ -70,6 +72,10 @@ func (g *Gateway) serveRep(c *gatewayConn) error {
 	}
 }
 
+// maxEnvelope is more than any socket puts before a request: it is sent back
+// without room having been taken for it.
+const maxEnvelope = 4 << 10 // bytes
+
 // openEnvelope splits off what has to be sent back: all up to the first empty
 // frame, which a REQ socket puts first and a DEALER may. A request that begins
 // with a verb has no envelope.
@@ -77,7 +83,11 @@ func openEnvelope(frames [][]byte) (envelope, request [][]byte) {
 	if isVerb(frames[0]) {
 		return nil, frames
 	}
+	size := 0
 	for i, f := range frames {
+		if size += len(f); size > maxEnvelope {
+			break
+		}
 		if len(f) == 0 {
 			return frames[:i+1], frames[i+1:]
 		}

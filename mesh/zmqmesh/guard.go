@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -57,15 +58,23 @@ type guard struct {
 	// patient peers may be silent for as long as they like, but not within a
 	// message.
 	patient bool
+	// whole is how long a message may take from its first bytes on, and room
+	// is where it asks for what the library allocates; no more than the limits
+	// say where they are nil. holds is what it has of it.
+	whole   *pace
+	room    *room
+	holds   int
+	evicted bool // to make room for others; guarded by room.mu
 
 	shaken bool // the handshake is over
 	r      *bufio.Reader
 	w      *bufio.Writer
 
 	greeted     bool
-	pass        int  // bytes of the present frame that were not read yet
-	more        bool // the present message goes on behind it
-	frames, sum int  // of the present message
+	pass        int       // bytes of the present frame that were not read yet
+	more        bool      // the present message goes on behind it
+	frames, sum int       // of the present message
+	begun       time.Time // when more of it was waited for first
 }
 
 func newGuard(c net.Conn, mechanism string, l limits) *guard {
@@ -105,7 +114,9 @@ func (g *guard) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := g.r.Read(p[:min(len(p), g.pass)])
-	g.pass -= n
+	if g.pass -= n; g.holds > 0 && g.pass == 0 && !g.more {
+		g.room.whole(g)
+	}
 	return n, err
 }
 
@@ -115,6 +126,9 @@ func (g *guard) next() error {
 		return g.greeting()
 	}
 	for {
+		if g.shaken && !g.more {
+			g.frames, g.sum, g.begun = 0, 0, time.Time{}
+		}
 		head, err := g.r.Peek(2)
 		if err != nil {
 			return g.cut(err)
@@ -205,10 +219,35 @@ func (g *guard) allow(flags byte, size uint64) error {
 	case g.sum > g.limits.message:
 		return fmt.Errorf("zmqmesh: a message of more than %d bytes", g.limits.message)
 	}
-	if !g.more {
-		g.frames, g.sum = 0, 0
+	return g.reserve()
+}
+
+// reserve takes the room for what is announced of a message. Where more of it
+// is to come, that is taken to be small, as a token is, so that only a message
+// with two large frames takes twice.
+func (g *guard) reserve() error {
+	if g.room == nil || g.sum <= max(g.holds, smallMessage) {
+		return nil
+	}
+	want := g.sum
+	if g.more {
+		want = min(want+smallMessage, g.limits.message)
+	}
+	start := time.Now()
+	if err := g.room.take(g, want-g.holds); err != nil {
+		return err
+	}
+	if !g.begun.IsZero() {
+		g.begun = g.begun.Add(time.Since(start)) // it was not the peer that took its time
 	}
 	return nil
+}
+
+// done is for who has done with a message.
+func (g *guard) done() {
+	if g.holds > 0 {
+		g.room.giveBack(g)
+	}
 }
 
 // heartbeat takes a PING or PONG of size bytes, of which head are its header.
@@ -242,20 +281,45 @@ func (g *guard) flush() error { return g.w.Flush() }
 
 // timedReader and timedWriter are the connection beneath the buffers. After
 // the handshake, which has one deadline for all of it, each read and each
-// 64 KiB written have one of their own.
+// 64 KiB written have one of their own, and where whole is set each message
+// that comes, too.
 type timedReader struct{ g *guard }
 
 func (t timedReader) Read(p []byte) (int, error) {
-	if t.g.shaken {
-		var until time.Time
-		if g := t.g; !g.patient || g.more || g.pass > 0 || g.r.Buffered() > 0 {
-			until = time.Now().Add(idleTimeout)
-		}
-		if err := t.g.SetReadDeadline(until); err != nil {
-			return 0, err
-		}
+	g := t.g
+	if !g.shaken {
+		return g.Conn.Read(p)
 	}
-	return t.g.Conn.Read(p)
+	until, last := g.until()
+	if err := g.SetReadDeadline(until); err != nil {
+		return 0, err
+	}
+	n, err := g.Conn.Read(p)
+	if last && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", errTooSlow, err)
+	}
+	return n, err
+}
+
+// until is when the next bytes have to be there, and whether the whole message
+// has to be there then.
+func (g *guard) until() (until time.Time, last bool) {
+	within := g.more || g.pass > 0 || g.r.Buffered() > 0
+	if g.patient && !within {
+		return time.Time{}, false
+	}
+	now := time.Now()
+	until = now.Add(idleTimeout)
+	if g.whole == nil || !within {
+		return until, false
+	}
+	if g.begun.IsZero() {
+		g.begun = now
+	}
+	if end := g.begun.Add(g.whole.of(g.sum)); end.Before(until) {
+		return end, true
+	}
+	return until, false
 }
 
 type timedWriter struct{ g *guard }

@@ -26,8 +26,9 @@ type listener struct {
 	tls     *tls.Config           // or nil
 	max     int                   // connections, with those that are shaking hands
 	refused *atomic.Int64         // counts who was turned away
-	warned  atomic.Int64          // when that was logged last, in Unix seconds
+	warned  sparingly             // of that
 	failing atomic.Pointer[error] // why nothing can be accepted at the moment
+	failed  sparingly             // logs that, as whoever connects until nothing is left can cause it again and again
 
 	mu      sync.Mutex // guards the fields below
 	shaking []net.Conn // in the order of their coming
@@ -55,7 +56,7 @@ func (l *listener) serve(handle func(c net.Conn, shaken func()) error) {
 			return
 		}
 		if err != nil { // the process has too many files open, say
-			if l.failing.Swap(&err) == nil {
+			if l.failing.Swap(&err) == nil && l.failed.now() {
 				l.log.Error("mesh: no connections can be accepted", "err", err)
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
@@ -120,11 +121,18 @@ func (l *listener) refuse(c net.Conn, why error) {
 	if l.isClosed() {
 		return
 	}
-	n := l.refused.Add(1)
-	now := time.Now().Unix()
-	if last := l.warned.Load(); now != last && l.warned.CompareAndSwap(last, now) {
+	if n := l.refused.Add(1); l.warned.now() {
 		l.log.Warn("mesh: refused a connection", "from", c.RemoteAddr().String(), "refused", n, "err", why)
 	}
+}
+
+// sparingly is for what anybody can cause to be logged: once a second at most.
+type sparingly struct{ last atomic.Int64 } // in Unix seconds
+
+func (s *sparingly) now() bool {
+	now := time.Now().Unix()
+	last := s.last.Load()
+	return now != last && s.last.CompareAndSwap(last, now)
 }
 
 func (l *listener) isClosed() bool {
