@@ -29,7 +29,21 @@ import (
 
 func TestMain(m *testing.M) {
 	logging.Disable() // servers are killed here
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(patient{m})
+}
+
+// patient gives goroutines a few seconds to end: go-redis looks once a second
+// whether a pool that could not dial was closed.
+type patient struct{ *testing.M }
+
+func (p patient) Run() int {
+	code := p.M.Run()
+	for range 10 { // each takes half a second where something is left
+		if goleak.Find() == nil {
+			break
+		}
+	}
+	return code
 }
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
