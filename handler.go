@@ -340,7 +340,8 @@ func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) erro
 // serveReady says whether a load balancer should send new clients here. Where
 // the Store fails all replicas alike, clients are no better off elsewhere, and
 // channels without history need none: it then says so only where no other
-// replica is heard, which may be this one's own fault.
+// replica is heard, which may be this one's own fault. Where all replicas are
+// cut off from each other, it is the same: each serves its own.
 func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
 	others, served := h.around.company()
 	switch {
@@ -356,7 +357,11 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 		}
 		h.reported.Store(true)
 	}
-	if _, err := h.verdict(); err != nil && (!errors.Is(err, ErrStoreUnavailable) || others == 0 || served > 0) {
+	_, err := h.verdict()
+	switch {
+	case errors.Is(err, ErrStoreUnavailable) && others > 0 && served == 0:
+	case errors.Is(err, ErrMeshUnavailable) && h.around.apartFromEach():
+	case err != nil:
 		return err
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})

@@ -57,7 +57,7 @@ type canary struct {
 func (c canary) judge(v *verdict, way string) {
 	switch {
 	case c.missed >= canaryMissed:
-		v.say(NodeRed, "canary lost: "+way)
+		v.say(NodeRed, reasonLost+way)
 	case c.missed > 0 || c.took > canaryLate:
 		v.say(NodeYellow, "canary late: "+way)
 	}
@@ -79,7 +79,9 @@ func (v *verdict) say(s NodeStatus, reason string) {
 const (
 	reasonMissed = "heartbeats missed"
 	reasonLate   = "heartbeat late"
+	reasonLost   = "canary lost: "
 	wayStore     = "store"
+	wayMesh      = "mesh"
 )
 
 // ofStore tells whether a replica that gives this reason has trouble with its Store.
@@ -95,7 +97,7 @@ func (h *Hub) verdict() (verdict, error) {
 	l := &h.vitals
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mesh.judge(&v, "mesh")
+	l.mesh.judge(&v, wayMesh)
 	if v.status == NodeRed {
 		unready = ErrMeshUnavailable
 	}
@@ -237,16 +239,22 @@ func (l *vitals) echoed(n uint64) {
 	l.mesh = canary{took: time.Since(l.sent[n%uint64(len(l.sent))])}
 }
 
-// answers returns whether some peer can be expected to answer a canary: its
-// link is up, and the Store, if it is there, has heard of it lately.
+// answers returns whether some peer can be expected to answer a canary: the
+// Store, if it is there, has heard of it lately. Where the link to it is down,
+// the Store is the only witness that it lives: who is cut off from all that do
+// is lost to them.
 func (a *neighbours) answers(s mesh.Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	asked := time.Since(a.looked) < lateAfter // what the Store said still counts
 	for _, p := range s.Peers {
 		stored, known := a.stored[p.ID]
+		lives := known && time.Since(stored.at) < lateAfter
 		switch {
 		case !p.Up:
+			if asked && lives && !a.heard[p.ID].left {
+				return true
+			}
 		case p.ID == "": // a broker: are there others behind it?
 			for _, n := range a.stored {
 				if asked && time.Since(n.at) < lateAfter {
@@ -259,7 +267,7 @@ func (a *neighbours) answers(s mesh.Status) bool {
 				}
 			}
 		case a.heard[p.ID].left:
-		case !asked || !known || time.Since(stored.at) < lateAfter:
+		case !asked || !known || lives:
 			return true
 		}
 	}

@@ -189,17 +189,36 @@ func (a *neighbours) company() (all, served int) {
 	return all, served
 }
 
+// apartFromEach returns whether there are other replicas, by the Store, and each
+// of them says that it has lost the mesh.
+func (a *neighbours) apartFromEach() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	some := false
+	for _, n := range a.stored {
+		if time.Since(n.at) >= lateAfter {
+			continue
+		}
+		if !slices.Contains(n.node.Reasons, reasonLost+wayMesh) {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
 // lookAround asks the Store who the other replicas are, and tells the mesh
 // where they are.
 func (h *Hub) lookAround() {
 	ctx, cancel := h.besidesContext()
 	defer cancel()
+	begin := time.Now()
 	nodes, err := h.store.Nodes(ctx)
 	if err != nil {
 		h.warnStore(err)
 		return // the mesh keeps the peers that it has
 	}
-	stored, addresses := h.others(nodes)
+	stored, addresses := h.others(nodes, begin)
 	if h.discoverer != nil {
 		h.discoverer.SetPeers(addresses)
 	}
@@ -215,8 +234,9 @@ func (h *Hub) lookAround() {
 }
 
 // others reads what the Store knows of the other replicas. Their clocks do not
-// matter: times are by the Store's clock, of which the newest heartbeat is now.
-func (h *Hub) others(nodes []store.Node) (others map[string]neighbour, addresses map[string]string) {
+// matter: times are by the Store's clock, of which the newest heartbeat is at.
+// That is when the Store was asked, so that one that is slow makes nobody younger.
+func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighbour, addresses map[string]string) {
 	var now time.Time
 	for _, n := range nodes {
 		if n.Seen.After(now) {
@@ -237,7 +257,7 @@ func (h *Hub) others(nodes []store.Node) (others map[string]neighbour, addresses
 			info = nodeInfo{Node: new(Node)} // status "unknown"
 		}
 		info.ID, info.Started = n.ID, n.Started
-		others[n.ID] = neighbour{node: *info.Node, at: time.Now().Add(-age)}
+		others[n.ID] = neighbour{node: *info.Node, at: at.Add(-age)}
 		if info.Address != "" && age < deadAfter {
 			addresses[n.ID] = info.Address
 		}
@@ -311,9 +331,10 @@ func (h *Hub) stored(ctx context.Context) map[string]neighbour {
 	if err == nil {
 		ctx, cancel := h.storeContext(ctx)
 		defer cancel()
+		begin := time.Now()
 		nodes, err := h.store.Nodes(ctx)
 		if err == nil {
-			others, _ := h.others(nodes)
+			others, _ := h.others(nodes, begin)
 			return others
 		}
 		h.warnStore(err)

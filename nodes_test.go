@@ -298,6 +298,70 @@ func TestTheMeshsCanary(t *testing.T) {
 	})
 }
 
+// Who is cut off from all others and still has the Store, which knows that they
+// live, is red, by its own word and by theirs. They are not, as they hear each
+// other.
+func TestWhoIsCutOffFromAllOthersIsRed(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.net.Cut("r2", "r0")
+		r.net.Cut("r2", "r1")
+		time.Sleep(13 * time.Second)
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			for i := range r.hubs {
+				require.NotContains(t, r.status(i, "r0"), "canary") // it drops what it would send
+				require.NotContains(t, r.status(i, "r1"), "canary")
+				require.Contains(t, r.status(i, "r2"), "red: canary lost: mesh", "as r%d sees it", i)
+			}
+			require.Equal(t, "ok", r.ready(0))
+			require.Equal(t, "mesh_unavailable", r.ready(2))
+		}
+		r.net.Heal()
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "ok", r.ready(2))
+		time.Sleep(11 * time.Second)
+		for i := range r.hubs {
+			require.Equal(t, "green", r.status(i, "r2"))
+		}
+	})
+}
+
+// Where each is cut off from each, clients are no better off elsewhere.
+func TestReadyWhereAllAreCutOffFromEachOther(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.net.Cut("r0", "r1")
+		time.Sleep(20 * time.Second)
+		for i := range r.hubs {
+			require.Contains(t, r.status(i, "r0"), "red: canary lost: mesh")
+			require.Contains(t, r.status(i, "r1"), "red: canary lost: mesh")
+			require.Equal(t, "ok", r.ready(i))
+		}
+	})
+}
+
+// A peer that dies takes its links with it. Whoever is left alone may be late
+// for a while, and is never red.
+func TestTheLastOneIsNotRed(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		for phase := range 30 {
+			time.Sleep(20*time.Second + time.Duration(phase)*100*time.Millisecond)
+			require.Equal(t, "green", r.status(0, "r0"))
+			r.net.Cut("r0", "r1")
+			r.store.mute.Store("r1")
+			for range 150 {
+				time.Sleep(100 * time.Millisecond)
+				require.NotContains(t, r.status(0, "r0"), "red")
+				require.Equal(t, "ok", r.ready(0))
+			}
+			require.NotContains(t, r.status(0, "r0"), "canary")
+			r.store.mute.Store("")
+			r.net.Heal()
+		}
+	})
+}
+
 // An app may close its mesh long after its hub: nobody waits for its answers.
 func TestAHubThatHasLeftAnswersNoCanary(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {

@@ -127,9 +127,13 @@ type ChannelOptions struct {
 type PresenceMode uint8
 
 const (
-	PresenceOff    PresenceMode = iota
-	PresenceList                // Presence and GET …/presence list them
-	PresenceEvents              // and subscribers get a "presence" message for each that joins or leaves
+	PresenceOff  PresenceMode = iota
+	PresenceList              // Presence and GET …/presence list them
+	// PresenceEvents is PresenceList, and subscribers get a "presence" message
+	// for each that joins or leaves, at most once: one that a mesh loses is not
+	// sent again, and nothing corrects it. The list is right within 2 s of a join
+	// or leave on any replica, and within 10 s of a replica's death.
+	PresenceEvents
 )
 
 // SlowPolicy is what happens to a subscriber whose queue is full.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -584,6 +585,49 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 		past, err := r.hubs[1].History(context.Background(), "c", channels.HistoryQuery{})
 		require.NoError(r.t, err)
 		wantAll(r.t, past.Messages, 1, 2)
+	})
+}
+
+// Presence events come at most once. Where the mesh loses them, the list is right
+// all the same, and nothing is sent afterwards.
+func TestPromiseThePresenceListIsRightWhereEventsAreLost(t *testing.T) {
+	events := func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{Presence: channels.PresenceEvents}
+	}
+	inBubble(t, 2, events, func(r *replicas) {
+		got, end := r.stream(0, "c")
+		time.Sleep(4500 * time.Millisecond)
+		r.member(1, "c", "seen")()
+		listed := func() (users []string) {
+			p, err := r.hubs[0].Presence(context.Background(), "c", 0)
+			require.NoError(t, err)
+			for _, m := range p.Members {
+				if m.User != "" {
+					users = append(users, m.User)
+				}
+			}
+			return users
+		}
+		r.net.Cut("r0", "r1")
+		leave := r.member(1, "c", "ann")
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"ann"}, listed())
+		leave()
+		time.Sleep(2 * time.Second)
+		require.Empty(t, listed())
+		stays := r.member(1, "c", "bob")
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"bob"}, listed())
+		r.net.Heal()
+		time.Sleep(30 * time.Second)
+		require.Equal(t, []string{"bob"}, listed())
+		stays()
+		synctest.Wait()
+		end()
+		body := got.Body.String()
+		require.Contains(t, body, `"user":"seen"`)
+		require.NotContains(t, body, `"user":"ann"`)
+		require.Equal(t, 1, strings.Count(body, `"user":"bob"`), "only that bob leaves, when the mesh is well again")
 	})
 }
 

@@ -89,7 +89,7 @@ type Kind uint8
 
 const (
 	KindMessage  Kind = iota // a published message
-	KindPresence             // somebody joined or left; the packet has no position
+	KindPresence             // somebody joined or left; without a position, so that one that is lost stays lost
 	// KindControl is between hubs, which alone read its Header and Body.
 	KindControl
 	// KindLost is made by the receiving mesh itself and is never sent: packets

@@ -90,8 +90,10 @@ func TestRedisIsAway(t *testing.T) {
 			c.more(200)
 
 			fault.away(redis)
-			// As long as it takes for heartbeats through the Store to count as missed.
-			for away := time.Now(); time.Since(away) < 12*time.Second; {
+			// Long enough for heartbeats through the Store to count as missed, three times.
+			pace := time.NewTicker(5 * time.Millisecond)
+			defer pace.Stop()
+			for away := time.Now(); time.Since(away) < 30*time.Second; <-pace.C {
 				f.publish(all[0])
 			}
 			patient := &checked{name: c.name, http: &http.Client{Timeout: patience, Transport: plain.Transport}} // longer than StoreTimeout

@@ -43,6 +43,12 @@ var says = []func() []byte{
 	},
 	func() []byte { return []byte("GET / HTTP/1.1\r\nHost: mesh\r\n\r\n") },
 	func() []byte { return greeting()[:30] },
+	func() []byte { // ZMTP 1.0: an identity, which is empty, and a message
+		return []byte("\x01\x00\x06\x01free\x00\x02\x01m\x03\x00-1")
+	},
+	func() []byte { // ZMTP 2.0: a SUB that wants everything
+		return []byte("\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x01\x02\x00\x00\x00\x01\x01")
+	},
 	func() []byte { // a command of 2^62 bytes
 		return append(greeting(), 0x06, 0x40, 0, 0, 0, 0, 0, 0, 0)
 	},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,19 @@ func TestPartition(t *testing.T) {
 	for range 50 {
 		f.publish(a) // the two go on
 	}
+	redistest.Eventually(t, "everybody says that c is lost, c too", func() bool {
+		for _, r := range all {
+			nodes := r.nodes()
+			c := nodes["c"]
+			if nodes["a"].Status != "green" || nodes["b"].Status != "green" || c.Status != "red" || !slices.Contains(c.Reasons, "canary lost: mesh") {
+				return false
+			}
+		}
+		return true
+	})
+	ready := func(r *replica) int { status, _ := r.get("/readyz"); return status }
+	require.Equal(t, http.StatusServiceUnavailable, ready(c))
+	require.Equal(t, http.StatusOK, ready(a))
 
 	// Redis is cut off from c, too: it refuses, and the others go on.
 	n.lose(2, store)
@@ -137,6 +151,13 @@ func TestPartition(t *testing.T) {
 	for range 50 {
 		f.publish(a)
 	}
+
+	redistest.Eventually(t, "each side says that the other is lost", func() bool {
+		of := func(r, other *replica) string { return r.nodes()[other.name].Status }
+		return of(a, c) == "red" && of(b, c) == "red" && of(c, a) == "red" && of(c, b) == "red" && of(c, c) == "red" && of(a, a) == "green" && of(b, b) == "green"
+	})
+	require.Equal(t, http.StatusServiceUnavailable, ready(c))
+	require.Equal(t, http.StatusOK, ready(a))
 
 	n.find(2, store)
 	n.part(n.find)

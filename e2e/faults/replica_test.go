@@ -149,10 +149,13 @@ func (r *replica) get(path string) (status int, body []byte) {
 type node struct {
 	Node    string
 	Status  string
+	Reasons []string
 	Started time.Time
 	Mesh    struct {
 		Up      int
 		Refused int
+		Lost    int
+		Dropped int
 	}
 }
 

@@ -56,13 +56,13 @@ func balance(s *supervisor) http.Handler {
 				var tried []*replica
 				err := errors.New("no replica is running")
 				for {
-					r := s.choose(tried)
+					r, address := s.choose(tried)
 					if r == nil {
 						return nil, err
 					}
 					tried = append(tried, r)
 					var c net.Conn
-					if c, err = dialer.DialContext(ctx, network, r.config.Addr); err == nil {
+					if c, err = dialer.DialContext(ctx, network, address); err == nil {
 						return &counted{Conn: c, release: sync.OnceFunc(func() { s.release(r) })}, nil
 					}
 					s.release(r)

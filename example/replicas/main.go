@@ -31,7 +31,7 @@ import (
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == replicaCommand {
-		if err := runReplica(os.Stdin); err != nil {
+		if err := runReplica(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "replica:", err)
 			os.Exit(1)
 		}

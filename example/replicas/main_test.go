@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,6 +168,58 @@ func TestWebSocketsAreSpreadAndDrained(t *testing.T) {
 	}
 }
 
+// Each life of a replica listens elsewhere, and the others find it.
+func TestReplicasFindEachOther(t *testing.T) {
+	a := program(t, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	for round := range 2 {
+		ready(t, a, 3)
+		var all []*websocket.Conn
+		for range 3 { // one at each
+			c, _, err := websocket.Dial(ctx, "ws://"+a+"/channel/lobby/?name=Ann&page=1", nil)
+			require.NoError(t, err)
+			defer c.CloseNow()
+			all = append(all, c)
+		}
+		heard := make([]map[string]bool, len(all)) // who has heard which replica
+		for i := range heard {
+			heard[i] = map[string]bool{}
+		}
+		for slices.ContainsFunc(heard, func(h map[string]bool) bool { return len(h) < len(all) }) { // the links take a moment
+			for _, c := range all {
+				require.NoError(t, c.Write(ctx, websocket.MessageText, []byte(`{"header":"say","body":{"text":"hello"}}`)))
+			}
+			for i, c := range all {
+				for answered := false; !answered; {
+					_, b, err := c.Read(ctx)
+					require.NoError(t, err, "heard: %v", heard)
+					var m struct {
+						Header string
+						Body   json.RawMessage
+					}
+					require.NoError(t, json.Unmarshal(b, &m))
+					switch answered = m.Header == "exchange"; m.Header {
+					case "say":
+						var s say
+						require.NoError(t, json.Unmarshal(m.Body, &s))
+						heard[i][s.Node] = true
+					case "error":
+						require.FailNow(t, "refused", "%s", b)
+					}
+				}
+			}
+		}
+		for _, c := range all {
+			c.CloseNow()
+		}
+		for _, what := range []string{"/kill", "/start"} {
+			code, body := call(t, "POST", "http://"+a+"/replicas/2"+what)
+			require.Equal(t, http.StatusNoContent, code, "%d: %s", round, body)
+		}
+	}
+}
+
 // Only who sits at this machine kills, and no page of another website for them.
 func TestSwitchesAreForThisMachine(t *testing.T) {
 	a := program(t, 1)
@@ -220,8 +273,8 @@ func TestWhatIsRefused(t *testing.T) {
 	err := run(t.Context(), "127.0.0.1:0", 1, "http://:hush@a", io.Discard)
 	require.ErrorContains(t, err, "redis://HOST:PORT")
 	require.NotContains(t, err.Error(), "hush")
-	require.ErrorContains(t, runReplica(strings.NewReader("")), "no configuration")
-	require.Error(t, runReplica(strings.NewReader("{\n")))
+	require.ErrorContains(t, runReplica(strings.NewReader(""), io.Discard), "no configuration")
+	require.Error(t, runReplica(strings.NewReader("{\n"), io.Discard))
 }
 
 // A replica that runs but cannot be connected to costs a look at the next one,
@@ -229,12 +282,12 @@ func TestWhatIsRefused(t *testing.T) {
 func TestBalancerTriesTheNext(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
 	defer backend.Close()
-	none, err := freeAddresses(1)
-	require.NoError(t, err)
+	none := httptest.NewServer(nil)
+	none.Close()
 	self, err := os.FindProcess(os.Getpid())
 	require.NoError(t, err)
-	lame := &replica{process: self, ready: true, config: replicaConfig{Addr: none[0]}}
-	well := &replica{process: self, ready: true, conns: 5, config: replicaConfig{Addr: backend.Listener.Addr().String()}}
+	lame := &replica{process: self, ready: true, at: addresses{HTTP: none.Listener.Addr().String()}}
+	well := &replica{process: self, ready: true, conns: 5, at: addresses{HTTP: backend.Listener.Addr().String()}}
 	s := &supervisor{all: []*replica{lame, well}}
 	front := httptest.NewServer(balance(s))
 	defer front.Close()

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
@@ -30,50 +31,70 @@ const replicaCommand = "replica"
 // replicaConfig is what a replica is told, as a line of JSON on its standard
 // input: a command line can be read by everybody, and Redis has a password.
 type replicaConfig struct {
-	Node  string   // its name
-	Addr  string   // for HTTP
-	Mesh  string   // tcp://host:port, for the others
-	Peers []string // the Mesh of all replicas
-	Redis string   // URL; empty: each keeps its own in memory
+	Node  string // its name
+	Redis string // URL; empty: each keeps its own in memory
+}
+
+// addresses are where a replica listens. It says so in a line of JSON on its
+// standard output, and is told in others on its input where its peers do: a map
+// of their names to their Mesh.
+type addresses struct {
+	HTTP string // host:port, for the balancer
+	Mesh string // tcp://host:port, for the other replicas
 }
 
 // runReplica is one replica, as it could be a server of its own. It ends when
 // its input does: then whoever started it wants it to end, or is dead.
-func runReplica(input io.Reader) error {
+func runReplica(input io.Reader, output io.Writer) error {
 	signal.Ignore(os.Interrupt) // Ctrl-C reaches all processes of a terminal
-	in := bufio.NewReader(input)
-	line, err := in.ReadBytes('\n')
-	if err != nil {
+	in := json.NewDecoder(input)
+	var cfg replicaConfig
+	if err := in.Decode(&cfg); err != nil {
 		return fmt.Errorf("there is no configuration: %w", err)
 	}
-	var cfg replicaConfig
-	if err := json.Unmarshal(line, &cfg); err != nil {
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)).With("on", cfg.Node))
+	m, err := zmqmesh.New(zmqmesh.Options{ID: cfg.Node, Listen: "tcp://127.0.0.1:0"})
+	if err != nil {
 		return err
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)).With("on", cfg.Node))
+	defer m.Close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := json.NewEncoder(output).Encode(addresses{listener.Addr().String(), m.Address()}); err != nil {
+		return err
+	}
 	ctx, end := context.WithCancel(context.Background())
 	go func() { // ends with the input
 		defer end()
-		io.Copy(io.Discard, in)
+		for {
+			var peers map[string]string
+			if in.Decode(&peers) != nil {
+				return
+			}
+			delete(peers, cfg.Node)
+			m.SetPeers(peers)
+		}
 	}()
-	return serveReplica(ctx, cfg)
+	return serveReplica(ctx, cfg, m, listener)
 }
 
-func serveReplica(ctx context.Context, cfg replicaConfig) error {
+// told is a mesh whose peers are named by the supervisor, and not found by the
+// hub in the Store.
+type told struct{ mesh.Mesh }
+
+func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener net.Listener) error {
 	st, closeStore, err := openStore(cfg.Redis)
 	if err != nil {
 		return err
 	}
 	defer closeStore()
-	mesh, err := zmqmesh.New(zmqmesh.Options{ID: cfg.Node, Listen: cfg.Mesh, Peers: cfg.Peers})
-	if err != nil {
-		return err
-	}
-	defer mesh.Close()
 	hub, err := channels.New(channels.Options{
 		Node:  cfg.Node,
 		Store: st,
-		Mesh:  mesh,
+		Mesh:  told{m},
 		Channel: func(string) channels.ChannelOptions {
 			o := channels.ChannelOptions{Presence: channels.PresenceEvents}
 			if cfg.Redis != "" { // the same history on all replicas, or none
@@ -87,13 +108,12 @@ func serveReplica(ctx context.Context, cfg replicaConfig) error {
 		return err
 	}
 	server := &http.Server{
-		Addr:              cfg.Addr,
 		Handler:           identify(cfg.Node, hub.Handler()),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.ListenAndServe() }()
+	go func() { served <- server.Serve(listener) }()
 	select {
 	case err = <-served:
 	case <-ctx.Done():
@@ -103,7 +123,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig) error {
 	return errors.Join(err,
 		hub.Drain(bounded),       // tells every page when to come back, then closes its connection
 		hub.Shutdown(bounded),    // ends what the hub runs
-		mesh.Close(),             // sends what is queued for the others
+		m.Close(),                // sends what is queued for the others
 		server.Shutdown(bounded)) // waits for the last requests
 }
 

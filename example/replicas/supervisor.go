@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,48 +31,24 @@ type replica struct {
 	config replicaConfig
 
 	process *os.Process    // nil while it is dead
+	at      addresses      // of the process; empty until it has said them
 	input   io.WriteCloser // of the process; it ends when this is closed
 	gone    chan struct{}  // closed when the process has ended
 	ready   bool           // it said so at the last look
 	conns   int            // that the balancer has open to it
 }
 
-// newSupervisor gives n replicas their addresses. Peers are named in advance,
-// so a replica keeps its address over its lives.
+// newSupervisor prepares n replicas.
 func newSupervisor(n int, redis string) (*supervisor, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	addresses, err := freeAddresses(2 * n)
-	if err != nil {
-		return nil, err
-	}
 	s := &supervisor{program: program}
-	var peers []string
 	for i := range n {
-		mesh := "tcp://" + addresses[n+i]
-		peers = append(peers, mesh)
-		s.all = append(s.all, &replica{config: replicaConfig{Node: fmt.Sprintf("replica-%d", i+1), Addr: addresses[i], Mesh: mesh, Redis: redis}})
-	}
-	for _, r := range s.all {
-		r.config.Peers = peers
+		s.all = append(s.all, &replica{config: replicaConfig{Node: fmt.Sprintf("replica-%d", i+1), Redis: redis}})
 	}
 	return s, nil
-}
-
-// freeAddresses returns addresses on which nobody listens at this moment.
-func freeAddresses(n int) ([]string, error) {
-	var free []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // not before all are found: no two are the same
-		free = append(free, l.Addr().String())
-	}
-	return free, nil
 }
 
 // start starts all replicas and begins to look whether they are ready. stop
@@ -101,7 +76,11 @@ func (s *supervisor) launch(r *replica) error {
 		return err
 	}
 	cmd := exec.Command(s.program, replicaCommand)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.Stderr = os.Stderr
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
 	input, err := cmd.StdinPipe() // closed by the system, too, when this process dies: no child is left
 	if err != nil {
 		return err
@@ -111,14 +90,40 @@ func (s *supervisor) launch(r *replica) error {
 	}
 	r.process, r.input, r.gone = cmd.Process, input, make(chan struct{})
 	go func() { // ends with the process; stop waits for gone
+		var at addresses
+		if out := json.NewDecoder(output); out.Decode(&at) == nil { // else it ends
+			s.listens(r, at)
+			io.Copy(os.Stderr, output)
+		}
 		cmd.Wait() // how it ended is no news to who killed it; else it has told
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		r.process, r.ready = nil, false
+		r.process, r.ready, r.at = nil, false, addresses{}
 		close(r.gone)
 	}()
 	_, err = input.Write(append(line, '\n')) // less than a pipe holds: it does not wait
 	return err
+}
+
+// listens notes where a replica listens, and tells all of them where their
+// peers are. Each life has addresses of its own, which the system chooses: one
+// that was given in advance may belong to somebody else by then.
+func (s *supervisor) listens(r *replica, at addresses) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.at = at
+	peers := map[string]string{}
+	for _, r := range s.all {
+		if r.at.Mesh != "" {
+			peers[r.config.Node] = r.at.Mesh
+		}
+	}
+	line, _ := json.Marshal(peers) // texts always encode
+	for _, r := range s.all {
+		if r.process != nil {
+			r.input.Write(append(line, '\n')) // it may have died; a pipe holds many of them
+		}
+	}
 }
 
 // kill ends a replica as a crash would, with SIGKILL.
@@ -165,8 +170,11 @@ func (s *supervisor) watch(ctx context.Context, r *replica) {
 	ticks := time.NewTicker(500 * time.Millisecond)
 	defer ticks.Stop()
 	for {
+		s.mu.Lock()
+		address := r.at.HTTP
+		s.mu.Unlock()
 		ready := false
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.config.Addr+"/readyz", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
 		if err == nil {
 			if res, err := client.Do(req); err == nil {
 				res.Body.Close()
@@ -174,7 +182,7 @@ func (s *supervisor) watch(ctx context.Context, r *replica) {
 			}
 		}
 		s.mu.Lock()
-		r.ready = ready && r.process != nil
+		r.ready = ready && r.at.HTTP == address && address != ""
 		s.mu.Unlock()
 		select {
 		case <-ticks.C:
@@ -187,22 +195,22 @@ func (s *supervisor) watch(ctx context.Context, r *replica) {
 // choose returns the replica for the next connection: a ready one before those
 // that are not, of these the one with the fewest connections. It leaves out
 // those that were tried, and returns nil where none is left.
-func (s *supervisor) choose(tried []*replica) *replica {
+func (s *supervisor) choose(tried []*replica) (best *replica, address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var best *replica
 	for _, r := range s.all {
-		if r.process == nil || slices.Contains(tried, r) {
+		if r.at.HTTP == "" || slices.Contains(tried, r) {
 			continue
 		}
 		if best == nil || r.ready && !best.ready || r.ready == best.ready && r.conns < best.conns {
 			best = r
 		}
 	}
-	if best != nil {
-		best.conns++ // taken back by release
+	if best == nil {
+		return nil, ""
 	}
-	return best
+	best.conns++ // taken back by release
+	return best, best.at.HTTP
 }
 
 // release says that a connection to a replica has ended.

@@ -24,6 +24,9 @@
 // replica knows: when its subscriptions are active again it delivers a
 // [mesh.KindLost], and the hub reads from the Store what is missing. The same
 // where a publisher's queue was full, or where a frame is missing between two.
+// That is followed for at least the last 512 publishers of a channel, each
+// restart being one more; one that comes back after it was forgotten may have
+// lost something, and a KindLost says so.
 //
 // A TCP connection may look alive when nothing comes through it any more. So each
 // replica publishes a probe to itself every second. If Redis has taken one and

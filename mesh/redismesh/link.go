@@ -29,7 +29,7 @@ type link struct {
 	sharded atomic.Bool   // SPUBLISH and SSUBSCRIBE
 
 	// The reader's own.
-	origins map[uint64]*origin // by life
+	origins recent[uint64, *origin] // by life
 	texts   packet.Kept
 
 	mu     sync.Mutex // guards the fields below
@@ -61,11 +61,11 @@ const (
 	// back, before the subscription counts as dead.
 	probeWait   = 3 * time.Second
 	connectWait = 10 * time.Second
-	maxOrigins  = 4096
+	maxOrigins  = 4096 // lives; who was forgotten could repeat a pipeline
 )
 
 func newLink(m *Mesh, base string) *link {
-	l := &link{mesh: m, base: base, decided: make(chan struct{}), origins: map[uint64]*origin{}, since: time.Now(), err: errAway}
+	l := &link{mesh: m, base: base, decided: make(chan struct{}), origins: recent[uint64, *origin]{max: maxOrigins}, since: time.Now(), err: errAway}
 	l.own, l.all = l.node(m.node), base+"all"
 	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, make(chan struct{}, 1)
 	l.subs.channels, l.subs.wake = map[string]*sub{}, make(chan struct{}, 1)
@@ -301,14 +301,11 @@ func (l *link) arrive(name, payload string, session time.Time) {
 		}
 		return
 	}
-	from := l.origins[f.life]
+	from, _ := l.origins.get(f.life)
 	if from == nil || from.id != f.origin {
-		if len(l.origins) >= maxOrigins {
-			clear(l.origins)
-		}
 		from = &origin{id: strings.Clone(f.origin)}
-		l.origins[f.life] = from
 	}
+	l.origins.set(f.life, from)
 	if f.number <= from.frame {
 		return // a pipeline was repeated
 	}

@@ -119,8 +119,8 @@ func (q *queue) setDown(err error) {
 // A sender turns what is queued into pipelines. It is its goroutine's own.
 type sender struct {
 	*link
-	number   uint64            // of the last frame
-	previous map[string]uint64 // name: its last frame
+	number   uint64                 // of the last frame
+	previous recent[string, uint64] // name: its last frame; who gets one after it was forgotten cannot see a gap before it
 	groups   []group
 	open     map[string]int // channel: its group, to which more may be added
 	next     []int          // the following packet of the same group, by packet
@@ -144,7 +144,7 @@ func (l *link) send() {
 	case <-l.mesh.ctx.Done():
 		return
 	}
-	s := &sender{link: l, previous: map[string]uint64{}, open: map[string]int{}}
+	s := &sender{link: l, previous: recent[string, uint64]{max: l.queue.maxPackets}, open: map[string]int{}}
 	q := &l.queue
 	for {
 		select {
@@ -251,17 +251,15 @@ func (s *sender) encode(entries []entry, buf []byte, start int) {
 		s.out = nil
 	}
 	s.out = s.out[:0]
-	if len(s.previous) > s.queue.maxPackets { // who gets the next frame cannot see a gap before it
-		clear(s.previous)
-	}
 	for i := range s.groups {
 		g := &s.groups[i]
 		from := len(s.out)
 		s.number++
 		g.number = s.number
-		s.out = appendFrame(s.out, frame{g.kind, s.mesh.life, g.number, s.previous[g.name], s.mesh.node})
+		previous, _ := s.previous.get(g.name)
+		s.out = appendFrame(s.out, frame{g.kind, s.mesh.life, g.number, previous, s.mesh.node})
 		if g.kind == frameMessages {
-			s.previous[g.name] = g.number
+			s.previous.set(g.name, g.number)
 			for k := g.first; k >= 0; k = s.next[k] {
 				from := start
 				if k > 0 {

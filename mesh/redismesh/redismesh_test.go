@@ -3,6 +3,7 @@ package redismesh_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,21 @@ import (
 
 func TestMain(m *testing.M) {
 	logging.Disable() // servers are killed here
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(patient{m})
+}
+
+// patient gives goroutines a few seconds to end: go-redis looks once a second
+// whether a pool that could not dial was closed.
+type patient struct{ *testing.M }
+
+func (p patient) Run() int {
+	code := p.M.Run()
+	for range 10 { // each takes half a second where something is left
+		if goleak.Find() == nil {
+			break
+		}
+	}
+	return code
 }
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -307,6 +322,81 @@ func TestGapsAreTold(t *testing.T) {
 	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", frame(20, 15, "e")).Err())
 	m.await(t, "what is behind the gap arrives", func(p mesh.Packet) bool { return p.Header == "e" })
 	require.True(t, m.has(told))
+}
+
+// rawFrame is a frame with one packet, as another replica in that life would
+// publish it on a channel.
+func rawFrame(life, number, previous uint64, origin, header string) string {
+	b := []byte("\x01m")
+	for _, n := range []uint64{life, number, previous} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	b = append(b, byte(len(origin)))
+	b = append(b, origin...)
+	b = append(b, 0, 4, byte(number%128), byte(len(header)))
+	return string(append(b, header...))
+}
+
+// Replicas come and go: a channel is published on by many of their lives. A gap
+// of any that is heard is told, and nothing else is.
+func TestGapsOfManyLivesAreTold(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	m := newInbox(t, c, "p", "a")
+	m.active(t, "x")
+	publish := func(frames ...string) {
+		t.Helper()
+		_, err := c.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+			for _, f := range frames {
+				pipe.Publish(t.Context(), "p:mesh:{18}:c:x", f)
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		last := frames[len(frames)-1]
+		m.await(t, "the frames arrive", func(p mesh.Packet) bool { return p.Header != "" && strings.HasSuffix(last, p.Header) })
+	}
+	told := func() (origins []string) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, p := range m.got {
+			if p.Kind == mesh.KindLost && p.Channel == "x" && p.Origin != "" {
+				origins = append(origins, p.Origin)
+			}
+		}
+		m.got = nil
+		return origins
+	}
+	name := func(life int) string { return fmt.Sprint("z", life) }
+	frame := func(life int, number, previous uint64) string {
+		return rawFrame(uint64(life), number, previous, name(life), fmt.Sprint(life, "-", number, ";"))
+	}
+	for _, lives := range []int{63, 64, 65, redismesh.MaxPerName / 2} {
+		var frames []string
+		for round := range uint64(3) {
+			for life := range lives {
+				frames = append(frames, frame(lives*10_000+life, 10*round+1, 10*round-min(round, 1)*9))
+			}
+		}
+		publish(frames...)
+		require.Empty(t, told(), "nothing of %d lives was missing", lives)
+		publish(frame(lives*10_000+7, 50, 40))
+		require.Equal(t, []string{name(lives*10_000 + 7)}, told(), "one of %d lives misses a frame", lives)
+	}
+
+	var frames []string
+	for life := range 3 * redismesh.MaxPerName {
+		frames = append(frames, frame(1+life, 1, 0))
+	}
+	publish(frames...)
+	require.Empty(t, told(), "these are new")
+	last := 3 * redismesh.MaxPerName
+	publish(frame(last, 5, 1))
+	require.Empty(t, told(), "it was heard of lately")
+	publish(frame(1, 5, 1))
+	require.Equal(t, []string{name(1)}, told(), "it was forgotten, so that nobody knows")
+	publish(frame(1, 8, 5))
+	require.Empty(t, told(), "it is known again")
 }
 
 // What comes while nobody receives is lost, and told when somebody does.

@@ -24,14 +24,14 @@ type sub struct {
 	sent    bool // the last that Redis was sent is a subscription
 	asked   int  // subscriptions that Redis has not confirmed
 
-	session time.Time         // that frames is of
-	frames  map[uint64]uint64 // by life: the last frame that came
+	session time.Time              // that frames is of
+	frames  recent[uint64, uint64] // by life: the last frame that came
 }
 
 const (
 	askAtOnce  = 1024  // names in one command
 	maxAsked   = 16384 // without Redis's answer: its output buffer is bounded, too
-	maxPerName = 64    // lives whose frames are followed on one channel
+	maxPerName = 1024  // lives whose frames are followed on one channel; half of them surely
 )
 
 func (l *link) want(channel string, want bool) {
@@ -140,7 +140,7 @@ func (s *subs) confirm(channel string) bool {
 }
 
 // follow tells whether a channel's frame is wanted, and whether one before it
-// is missing.
+// is missing, or may be: the life that it is of was forgotten.
 func (s *subs) follow(channel string, f frame, session time.Time) (wanted, gap bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,13 +148,13 @@ func (s *subs) follow(channel string, f frame, session time.Time) (wanted, gap b
 	if c == nil || !c.want {
 		return false, false
 	}
-	if c.session != session || len(c.frames) >= maxPerName {
-		c.session, c.frames = session, nil
+	if c.session != session {
+		c.session, c.frames = session, recent[uint64, uint64]{max: maxPerName}
 	}
-	last, seen := c.frames[f.life]
-	if c.frames == nil {
-		c.frames = map[uint64]uint64{}
+	last, seen := c.frames.get(f.life)
+	if !seen && !c.frames.forgot {
+		last = f.previous // it came before the channel was subscribed to
 	}
-	c.frames[f.life] = f.number
-	return true, seen && f.previous > last
+	c.frames.set(f.life, f.number)
+	return true, f.previous > last
 }
