@@ -360,7 +360,7 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 	_, err := h.verdict()
 	switch {
 	case errors.Is(err, ErrStoreUnavailable) && others > 0 && served == 0:
-	case errors.Is(err, ErrMeshUnavailable) && h.around.apartFromEach():
+	case errors.Is(err, ErrMeshUnavailable) && h.vitals.isCutOff() && !h.around.joined():
 	case err != nil:
 		return err
 	}

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +46,16 @@ type vitals struct {
 	sent     [4]time.Time // when the last ones were, by n modulo 4
 	answered bool         // one of them was, since the last was sent
 	awaited  bool         // there was somebody to answer it
+	linked   bool         // and a link to go over
+	cutOff   bool         // the last one that was missed had none
+}
+
+// isCutOff returns whether this replica has no links. Where it has, there is
+// somebody from whom it does not hear, and it cannot know whose fault that is.
+func (l *vitals) isCutOff() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cutOff
 }
 
 // A canary is a message of the hub's own, of which it sees whether it comes back.
@@ -213,12 +224,14 @@ func (h *Hub) meshCanary() {
 	case l.answered: // echoed has noted it
 	case l.awaited && awaited:
 		l.mesh.missed++
+		l.cutOff = !l.linked
 	default: // nobody was there, or it has stopped: that is not this replica's fault
 		l.mesh = canary{}
 	}
 	l.n++
 	l.sent[l.n%uint64(len(l.sent))] = time.Now()
 	l.answered, l.awaited = false, awaited
+	l.linked = slices.ContainsFunc(status.Peers, func(p mesh.Peer) bool { return p.Up })
 	c := control{N: l.n, Epoch: l.epoch}
 	l.mu.Unlock()
 	c.Node = h.self()
@@ -257,7 +270,7 @@ func (a *neighbours) answers(s mesh.Status) bool {
 			}
 		case p.ID == "": // a broker: are there others behind it?
 			for _, n := range a.stored {
-				if asked && time.Since(n.at) < lateAfter {
+				if asked && time.Since(n.at) < lateAfter && n.node.Mesh.overBroker() {
 					return true
 				}
 			}

@@ -60,6 +60,12 @@ type NodePeer struct {
 	RTT float64 `json:"rtt_ms"` // of the last heartbeat, in milliseconds; 0 where none has come
 }
 
+// overBroker returns whether it goes over a broker. Replicas that share a Store
+// need not share a mesh: those without one, or with another, answer nothing.
+func (m *NodeMesh) overBroker() bool {
+	return m != nil && slices.ContainsFunc(m.Peers, func(p NodePeer) bool { return p.ID == "" })
+}
+
 // maxNodePeers bounds what each replica tells of its links with each heartbeat.
 const maxNodePeers = 20
 
@@ -189,22 +195,27 @@ func (a *neighbours) company() (all, served int) {
 	return all, served
 }
 
-// apartFromEach returns whether there are other replicas, by the Store, and each
-// of them says that it has lost the mesh.
-func (a *neighbours) apartFromEach() bool {
+// joined returns whether some other replica is linked to others and has said
+// nothing against the mesh: clients are better off there than at one that has
+// lost it. Links are asked too, as they tell sooner than canaries and heartbeats,
+// which each replica misses at a moment of its own.
+func (a *neighbours) joined() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	some := false
-	for _, n := range a.stored {
-		if time.Since(n.at) >= lateAfter {
-			continue
-		}
-		if !slices.Contains(n.node.Reasons, reasonLost+wayMesh) {
-			return false
-		}
-		some = true
+	well := func(n neighbour) bool {
+		return !n.left && time.Since(n.at) < lateAfter && !slices.Contains(n.node.Reasons, reasonLost+wayMesh)
 	}
-	return some
+	for _, n := range a.stored {
+		if well(n) && n.node.Mesh != nil && n.node.Mesh.Up > 0 {
+			return true
+		}
+	}
+	for id, n := range a.heard {
+		if _, known := a.stored[id]; well(n) && !known { // there is no common Store
+			return true
+		}
+	}
+	return false
 }
 
 // lookAround asks the Store who the other replicas are, and tells the mesh
@@ -235,7 +246,8 @@ func (h *Hub) lookAround() {
 
 // others reads what the Store knows of the other replicas. Their clocks do not
 // matter: times are by the Store's clock, of which the newest heartbeat is at.
-// That is when the Store was asked, so that one that is slow makes nobody younger.
+// That is when the Store was asked, so that one that is slow makes nobody
+// younger; the heartbeats of one second do by that much.
 func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighbour, addresses map[string]string) {
 	var now time.Time
 	for _, n := range nodes {

@@ -327,19 +327,89 @@ func TestWhoIsCutOffFromAllOthersIsRed(t *testing.T) {
 	})
 }
 
-// Where each is cut off from each, clients are no better off elsewhere.
+// Where each is cut off from each, clients are no better off elsewhere: not at
+// any moment, in whatever order the replicas find out, and not at one that comes
+// later and reaches nobody either.
 func TestReadyWhereAllAreCutOffFromEachOther(t *testing.T) {
-	inBubble(t, 2, nil, func(r *replicas) {
-		time.Sleep(4500 * time.Millisecond)
-		r.net.Cut("r0", "r1")
-		time.Sleep(20 * time.Second)
-		for i := range r.hubs {
-			require.Contains(t, r.status(i, "r0"), "red: canary lost: mesh")
-			require.Contains(t, r.status(i, "r1"), "red: canary lost: mesh")
-			require.Equal(t, "ok", r.ready(i))
+	inBubble(t, 4, nil, func(r *replicas) {
+		last := r.hubs[3]
+		require.NoError(t, last.Shutdown(context.Background()))
+		r.hubs = r.hubs[:3]
+		apart := func() {
+			for _, pair := range [][2]string{{"r0", "r1"}, {"r0", "r2"}, {"r1", "r2"}, {"r3", "r0"}, {"r3", "r1"}, {"r3", "r2"}} {
+				r.net.Cut(pair[0], pair[1])
+			}
 		}
+		ready := func(seconds int) {
+			for range 10 * seconds {
+				time.Sleep(100 * time.Millisecond)
+				for i := range r.hubs {
+					require.Equal(t, "ok", r.ready(i), "r%d", i)
+				}
+			}
+		}
+		for phase := range 7 {
+			ready(20)
+			time.Sleep(time.Duration(phase) * 500 * time.Millisecond)
+			apart()
+			ready(20)
+			for i := range r.hubs {
+				require.Contains(t, r.status(0, "r"+strconv.Itoa(i)), "red: canary lost: mesh")
+			}
+			r.net.Heal()
+			for range 50 { // each finds out at its own moment
+				time.Sleep(100 * time.Millisecond)
+				require.True(t, r.ready(0) == "ok" || r.ready(1) == "ok" || r.ready(2) == "ok", "nobody is ready")
+			}
+		}
+		apart()
+		ready(20)
+		node := r.net.Join("r3")
+		defer node.Close()
+		apart()
+		hub, err := channels.New(channels.Options{Node: "r3", Store: r.store, Mesh: node, Logger: quiet})
+		require.NoError(t, err)
+		r.hubs = append(r.hubs, hub)
+		ready(30)
+		require.Contains(t, r.status(0, "r3"), "red: canary lost: mesh")
 	})
 }
+
+// Replicas that share the Store and not the mesh answer no canary, and nobody
+// expects it of them, behind a broker neither.
+func TestWhoHasNoMeshAnswersNoCanary(t *testing.T) {
+	for name, other := range map[string]func(mesh.Mesh) mesh.Mesh{
+		"none":    func(mesh.Mesh) mesh.Mesh { return nil },
+		"another": func(m mesh.Mesh) mesh.Mesh { return &sees{m, nil} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 2, nil, func(r *replicas) {
+				r.net.Cut("r0", "r1")
+				for range 300 {
+					time.Sleep(100 * time.Millisecond)
+					for i := range r.hubs {
+						require.Equal(t, "ok", r.ready(i))
+						require.NotContains(t, r.status(i, "r0"), "canary")
+					}
+				}
+			}, func(i int, o *channels.Options) {
+				if i == 0 {
+					o.Mesh = &sees{o.Mesh, []mesh.Peer{{Up: true}}} // a broker
+				} else {
+					o.Mesh = other(o.Mesh)
+				}
+			})
+		})
+	}
+}
+
+// sees is a mesh that sees other peers than those that there are.
+type sees struct {
+	mesh.Mesh
+	peers []mesh.Peer
+}
+
+func (s *sees) Status() mesh.Status { return mesh.Status{Peers: s.peers} }
 
 // A peer that dies takes its links with it. Whoever is left alone may be late
 // for a while, and is never red.
