@@ -63,7 +63,7 @@ type NodePeer struct {
 // overBroker returns whether it goes over a broker. Replicas that share a Store
 // need not share a mesh: those without one, or with another, answer nothing.
 func (m *NodeMesh) overBroker() bool {
-	return m != nil && slices.ContainsFunc(m.Peers, func(p NodePeer) bool { return p.ID == "" })
+	return m != nil && slices.ContainsFunc(m.Peers, func(p NodePeer) bool { return p.ID == "" && p.Up })
 }
 
 // maxNodePeers bounds what each replica tells of its links with each heartbeat.
