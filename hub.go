@@ -52,7 +52,8 @@ type Hub struct {
 	started   time.Time
 	storeBad  atomic.Bool // the last report failed
 	reported  atomic.Bool // there was a report
-	// storeWarned is when a failing store was logged last, by uptime.
+	// storeWarned is when a failing store was logged last, by uptime; 0 where
+	// it has not been since it was well.
 	storeWarned atomic.Int64
 	meshWarned  atomic.Int64 // the same of a mesh that takes no messages
 	twinWarned  atomic.Int64 // the same of another replica with this one's name

@@ -333,16 +333,20 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 	return nodes, nil
 }
 
+// nodesTimeout is how long the Store may take to tell who the other replicas
+// are: when it fails, the list is wanted most.
+const nodesTimeout = time.Second
+
 // stored asks the Store for the other replicas; where it fails, it is what it
 // said last. The caller owns the map.
 func (h *Hub) stored(ctx context.Context) map[string]neighbour {
+	ctx, cancel := context.WithTimeout(ctx, min(nodesTimeout, h.opts.StoreTimeout))
+	defer cancel()
 	err := error(ErrStoreUnavailable)
 	if !h.storeBad.Load() { // otherwise it would be waited for
 		err = h.flush(ctx, true) // so that the newest heartbeat is of now
 	}
 	if err == nil {
-		ctx, cancel := h.storeContext(ctx)
-		defer cancel()
 		begin := time.Now()
 		nodes, err := h.store.Nodes(ctx)
 		if err == nil {

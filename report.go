@@ -124,8 +124,10 @@ func (h *Hub) reportEachSecond() {
 			}
 			err := h.flush(h.ctx, true)
 			if h.ctx.Err() == nil {
-				h.storeBad.Store(err != nil)
 				h.reported.Store(true)
+				if h.storeBad.Swap(err != nil) && err == nil && h.storeWarned.Swap(0) > 0 {
+					h.log.Info("the store is back")
+				}
 			}
 			if err != nil {
 				h.warnStore(err)
@@ -295,12 +297,15 @@ func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
 	return counts, presence
 }
 
-// warnStore logs that the store fails, at most every few seconds: many
-// channels may notice at once.
+// warnStore logs that the store fails, at most once a minute until it is back:
+// many channels may notice at once.
 func (h *Hub) warnStore(err error) {
-	now := h.uptime() + 10 // so that the first one is logged
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	now := h.uptime() + 1 // 0 is never
 	last := h.storeWarned.Load()
-	if now-last >= 5 && h.storeWarned.CompareAndSwap(last, now) && !errors.Is(err, context.Canceled) {
+	if (last == 0 || now-last >= 60) && h.storeWarned.CompareAndSwap(last, now) {
 		h.log.Warn("the store fails; what needs it is refused until it is back", "err", err)
 	}
 }
