@@ -49,7 +49,7 @@ type NodeMesh struct {
 	Down    int        `json:"down"`  // peers
 	Peers   []NodePeer `json:"peers"` // up to 20, those that are down first; never nil
 	Dropped int64      `json:"dropped"`
-	Lost    int64      `json:"lost"`
+	Lost    int64      `json:"lost"` // each new link counts one
 	Refused int64      `json:"refused"`
 }
 

@@ -52,8 +52,7 @@ type Mesh interface {
 
 	// Close leaves the mesh and ends Receive. What is queued for peers that
 	// take it is sent before, for at most a few seconds. It waits for a deliver
-	// that is under way, so that one that calls it waits for ever. A second
-	// Close returns nil.
+	// that is under way. A second Close returns nil.
 	Close() error
 }
 

@@ -2,7 +2,7 @@
 // that no replica has a port that the others must reach. It needs Redis 6.2 or
 // later, or Valkey: one server, a master behind Sentinel, or a Cluster.
 //
-//	client := redis.NewClient(&redis.Options{Addr: "redis:6379"})
+//	client := redis.NewClient(&redis.Options{Addr: "redis:6379", ContextTimeoutEnabled: true})
 //	m, err := redismesh.New(client, redismesh.Options{Prefix: "myapp", Node: id})
 //	hub, err := channels.New(channels.Options{Node: id, Store: st, Mesh: m})
 //

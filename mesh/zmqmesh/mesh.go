@@ -29,10 +29,10 @@ var (
 
 // A Mesh is a [mesh.Discoverer]. All its methods may be called by many
 // goroutines at the same time.
-//
-// Its locks are taken in this order: a shard of topics or of index, mu, that
-// of a link or a peer.
 type Mesh struct {
+	// Locks are taken in this order: a shard of topics or of index, mu, that of
+	// a link or a peer.
+
 	opts     Options
 	log      *slog.Logger
 	life     uint64 // random; another one after each start

@@ -13,8 +13,9 @@ import (
 
 // Options configure a Mesh. Only ID has no default.
 type Options struct {
-	// ID is the replica's id: the hub's Options.Node. No two replicas may
-	// have the same. 1 to 200 bytes of UTF-8 without control characters.
+	// ID is the replica's id: the hub's Options.Node, which allows less. No two
+	// replicas may have the same. 1 to 200 bytes of UTF-8 without control
+	// characters.
 	ID string
 
 	// Listen is where other replicas connect to: "tcp://host:port". Port 0
@@ -59,7 +60,7 @@ type Options struct {
 	// to 1 GiB; default 16 MiB. Peers with less lose the larger ones.
 	MaxPacketBytes int
 	// QueueBytes and QueuePackets bound what waits for one peer. What is
-	// more is not sent to it, and it is told. Defaults 32 MiB and 500,000;
+	// more is dropped, and the peer learns that it has missed something. Defaults 32 MiB and 500,000;
 	// QueueBytes is at least MaxPacketBytes plus 64 KiB.
 	QueueBytes   int
 	QueuePackets int
