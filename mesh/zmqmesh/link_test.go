@@ -183,6 +183,38 @@ func TestLoggedOncePerCause(t *testing.T) {
 	require.Equal(t, 2, log.count("link down"))
 }
 
+// TestSilenceIsLoggedOnce: nor is a peer that is a black hole, though each
+// attempt lasts as long as a link that has held.
+func TestSilenceIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	for name, accept := range map[string]func(c net.Conn) error{
+		"says nothing": func(net.Conn) error { return nil },
+		"answers nothing": func(c net.Conn) error { // once hands are shaken
+			_, err := zmqmesh.Shake(c, "b", 1, nil, true)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log logbook
+			o := options(t, "a")
+			o.Logger = log.logger()
+			a := open(t, o)
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer ln.Close()
+			a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+			for range 3 { // the third attempt comes after two were logged, or not
+				c, err := ln.Accept()
+				require.NoError(t, err)
+				defer c.Close()
+				require.NoError(t, accept(c))
+			}
+			require.Equal(t, 1, log.count("link down"))
+		})
+	}
+}
+
 // TestAnotherLife: a replica that comes back under the same id is linked at
 // once, while the link to its earlier life is a black hole.
 func TestAnotherLife(t *testing.T) {
