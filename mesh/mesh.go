@@ -124,8 +124,10 @@ type Status struct {
 	// Dropped counts the packets that were not sent because a peer, or the
 	// broker, was too slow for them: its queue was full, or it took nothing for
 	// so long that it was given up; or they were larger than what it takes. What
-	// waited for a peer that has left or died is not counted. Lost counts the
-	// times that a KindLost was delivered.
+	// waited for a peer that has left or died is not counted, nor for one that
+	// was not heard any more when it was given up: it may have died without a
+	// word. Until then, its queue may be full as that of any other. Lost counts
+	// the times that a KindLost was delivered.
 	Dropped, Lost int64
 	// Refused counts connections that were turned away: a wrong key, a
 	// protocol error, too many at once.
