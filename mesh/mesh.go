@@ -43,8 +43,9 @@ type Mesh interface {
 	// for the replica's own, until ctx ends or the mesh is closed. Packets of
 	// one channel come one at a time; those of different channels may come
 	// from several goroutines. deliver must not wait, and not call Close, which
-	// waits for it. p.Body is its own only until it returns: it copies what it
-	// keeps. Only one Receive may run; what arrives while none does is lost.
+	// waits for it. p.Body is its own, to be overwritten too, only until it
+	// returns: it copies what it keeps. Only one Receive may run; what arrives
+	// while none does is lost.
 	Receive(ctx context.Context, deliver func(Packet)) error
 
 	// Status says how the mesh is at this moment. It is cheap and never waits.
@@ -111,7 +112,9 @@ type Packet struct {
 	Origin  string // the id of the replica that sent it; set by the mesh
 	Seq     uint64 // rises with each packet of one life of its origin; set by the mesh
 	Sender  string // the connection that is not to get it (no echo), or ""
-	Trace   string // W3C traceparent of the publish, or ""
+	// Trace is a W3C traceparent, or "". It is carried as it is, for an app's
+	// own tracing; a hub neither sets nor reads it for now.
+	Trace string
 }
 
 // Status is how a mesh is.
@@ -123,8 +126,10 @@ type Status struct {
 	// Dropped counts the packets that were not sent because a peer, or the
 	// broker, was too slow for them: its queue was full, or it took nothing for
 	// so long that it was given up; or they were larger than what it takes. What
-	// waited for a peer that has left or died is not counted. Lost counts the
-	// times that a KindLost was delivered.
+	// waited for a peer that has left or died is not counted, nor for one that
+	// was not heard any more when it was given up: it may have died without a
+	// word. Until then, its queue may be full as that of any other. Lost counts
+	// the times that a KindLost was delivered.
 	Dropped, Lost int64
 	// Refused counts connections that were turned away: a wrong key, a
 	// protocol error, too many at once.

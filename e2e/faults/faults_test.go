@@ -90,15 +90,14 @@ func TestRedisIsAway(t *testing.T) {
 			c.more(200)
 
 			fault.away(redis)
+			refused := refusals(t, c)
 			// Long enough for heartbeats through the Store to count as missed, three times.
 			pace := time.NewTicker(5 * time.Millisecond)
 			defer pace.Stop()
 			for away := time.Now(); time.Since(away) < 30*time.Second; <-pace.C {
 				f.publish(all[0])
 			}
-			patient := &checked{name: c.name, http: &http.Client{Timeout: patience, Transport: plain.Transport}} // longer than StoreTimeout
-			_, err := patient.post(all[0], "while-away")
-			require.Equal(t, errRefused{http.StatusServiceUnavailable, "store_unavailable"}, err)
+			refused()
 			fault.back(redis)
 
 			c.more(200)
@@ -107,6 +106,58 @@ func TestRedisIsAway(t *testing.T) {
 			green(t, all...)
 			all[0].back(before)
 		})
+	}
+}
+
+// refusals publishes with history once a second, until the function that it
+// returns is called. That demands that each was refused, as the Store is away,
+// and no later than the hub's StoreTimeout allows.
+func refusals(t *testing.T, c *checked) (end func()) {
+	const storeTimeout, grace = 5 * time.Second, 2 * time.Second // its default; of a busy machine
+	patient := &checked{name: c.name, http: &http.Client{Timeout: patience, Transport: plain.Transport}}
+	type refusal struct {
+		id   string
+		err  error
+		took time.Duration
+	}
+	var mu sync.Mutex // guards got
+	var got []refusal
+	quit := make(chan struct{})
+	var posting sync.WaitGroup
+	posting.Go(func() { // ends with quit
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			posting.Go(func() { // none waits for the one before
+				id, began := fmt.Sprint("away-", i), time.Now()
+				_, err := patient.post(c.replicas[i%len(c.replicas)], id)
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, refusal{id, err, time.Since(began)})
+			})
+		}
+	})
+	stop := sync.OnceFunc(func() {
+		close(quit)
+		posting.Wait()
+	})
+	t.Cleanup(stop)
+	return func() {
+		t.Helper()
+		stop()
+		require.Greater(t, len(got), 20)
+		longest := time.Duration(0)
+		for _, r := range got {
+			longest = max(longest, r.took)
+			require.Equal(t, errRefused{http.StatusServiceUnavailable, "store_unavailable"}, r.err, "%s, after %s", r.id, r.took)
+			require.Less(t, r.took, storeTimeout+grace, r.id)
+		}
+		t.Logf("%d refused while the Store was away, each within %s", len(got), longest.Round(time.Millisecond))
 	}
 }
 

@@ -2,10 +2,14 @@ package meshtest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,7 +33,9 @@ var deliveryCases = []Case{
 	{Name: "Names", Check: names,
 		Explain: "A channel may have any valid name, also one that begins as another does, or that means something to a broker."},
 	{Name: "BodyOwnership", Check: bodyOwnership,
-		Explain: "Publish does not keep the body, and deliver owns the packet: both may overwrite it."},
+		Explain: "Publish does not keep the body: who has called it may overwrite it. deliver may, too: no other replica sees that, nor the next packet."},
+	{Name: "BodyWhileDelivered", Check: bodyWhileDelivered,
+		Explain: "While deliver runs, the body is its own: whatever else is published and delivered meanwhile, the mesh does not touch it."},
 	{Name: "NobodyThere", Check: nobodyThere,
 		Explain: "Publishing where there is no peer is no error."},
 }
@@ -238,6 +244,71 @@ func bodyOwnership(t *testing.T, f Fabric) {
 	for i, p := range b.all("x") {
 		require.Equal(t, fmt.Sprintf(`{"n":%d}`, i+1), string(p.Body))
 		require.Equal(t, fmt.Sprintf(`{"n":%d}`, i+1), string(seen[i]))
+	}
+}
+
+func bodyWhileDelivered(t *testing.T, f Fabric) {
+	const n, channels = 300, 4
+	body := func(channel, i, who string) []byte { // of many lengths
+		return []byte(strings.Repeat(channel+" "+i+" "+who+"; ", 1+len(i)*len(i)))
+	}
+	var wrong atomic.Pointer[string]
+	mine := func(p mesh.Packet, want []byte, when string) {
+		for range 3 {
+			runtime.Gosched() // to what would change it
+		}
+		if !bytes.Equal(want, p.Body) {
+			s := fmt.Sprintf("%s, the body is %.80q, where it was %.80q", when, p.Body, want)
+			wrong.CompareAndSwap(nil, &s)
+		}
+	}
+	hook := func(p mesh.Packet) {
+		if p.Kind != mesh.KindMessage || p.Header == ready {
+			return
+		}
+		mine(p, body(p.Channel, p.Header, p.Origin), "while deliver runs")
+		own := bytes.Repeat([]byte("x"), len(p.Body))
+		copy(p.Body, own)
+		mine(p, own, "when deliver has overwritten it")
+	}
+	m := []*member{joinWith(t, f, "n0", hook), joinWith(t, f, "n1", hook), joinWith(t, f, "n2", hook)}
+	link(t, m...)
+	var names []string
+	for i := range channels {
+		names = append(names, fmt.Sprint("c", i))
+	}
+	for _, to := range m {
+		to.subscribe(t, names...)
+		for _, from := range m {
+			if from != to {
+				to.awaitFrom(t, from, names...)
+			}
+		}
+	}
+	var publishing sync.WaitGroup
+	for _, from := range m {
+		for _, ch := range names {
+			publishing.Go(func() {
+				var b []byte
+				for i := range n {
+					b = append(b[:0], body(ch, fmt.Sprint(i), from.id)...)
+					if err := from.Publish(context.Background(), mesh.Packet{Channel: ch, Header: fmt.Sprint(i), Body: b}); err != nil {
+						s := "Publish: " + err.Error()
+						wrong.CompareAndSwap(nil, &s)
+					}
+					clear(b)
+				}
+			})
+		}
+	}
+	publishing.Wait()
+	for _, to := range m {
+		for _, ch := range names {
+			to.awaitNumber(t, ch, (len(m)-1)*n)
+		}
+	}
+	if s := wrong.Load(); s != nil {
+		require.FailNow(t, *s)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 const (
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = time.Second      // and as much again by chance
-	steady     = 5 * time.Second  // a link that held so long is dialled again soon
+	steady     = 5 * time.Second  // a link that was up so long is dialled again soon
 	selfPause  = 15 * time.Second // the address may become another replica's
 	dnsPeriod  = 5 * time.Second
 )
@@ -90,10 +90,8 @@ func (m *Mesh) keep(t *target) {
 	backoff := minBackoff
 	told := map[string]bool{} // the causes that were logged since it last held
 	for {
-		began := time.Now()
-		other, err := m.connect(t)
-		held := time.Since(began) >= steady && other == nil && !errors.Is(err, errSelf)
-		if held {
+		up, other, err := m.connect(t)
+		if !up.IsZero() && time.Since(up) >= steady { // not where it only took its time to fail
 			backoff = minBackoff
 			clear(told)
 		}
@@ -157,15 +155,16 @@ func (m *Mesh) forget(t *target) bool {
 	return true
 }
 
-// connect makes a link and holds it until it ends. It returns why, and which
-// other link to the same replica is in its place.
-func (m *Mesh) connect(t *target) (other *link, err error) {
+// connect makes a link and holds it until it ends. It returns since when it was
+// up, if it was at all, why it has ended, and which other link to the same
+// replica is in its place.
+func (m *Mesh) connect(t *target) (up time.Time, other *link, err error) {
 	m.mu.RLock()
 	name := t.name
 	m.mu.RUnlock()
 	conn, err := m.dialTCP(t.address, name)
 	if err != nil {
-		return nil, err
+		return up, nil, err
 	}
 	stop := context.AfterFunc(m.ctx, func() { hangUp(conn) })
 	defer stop()
@@ -179,7 +178,7 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 	g := newGuard(conn, mechanism, limits{frame: limit, message: limit, frames: 1})
 	c, err := g.shake(sec, zmq4.XSub, m.opts.ID, false)
 	if err != nil {
-		return other, err
+		return up, other, err
 	}
 	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g,
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{})}
@@ -195,7 +194,7 @@ func (m *Mesh) connect(t *target) (other *link, err error) {
 	l.close(err)
 	<-wrote
 	m.removeLink(t, l)
-	return nil, l.err
+	return l.up, nil, l.err // both goroutines have ended
 }
 
 func (m *Mesh) dialTCP(address, name string) (net.Conn, error) {

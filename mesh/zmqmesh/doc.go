@@ -19,7 +19,8 @@
 // Its writer takes all that has come and sends it in messages of up to 32 KiB,
 // which are flushed when the queue is empty: under load many packets share a
 // write, and without load none waits. A peer that takes nothing for 3 seconds
-// is hung up on, and connects again by itself.
+// is hung up on, and connects again by itself. What waited for it counts as
+// dropped if it was heard in these seconds, as else it may have died.
 //
 // After its channels, a replica asks for an echo. When that comes back, all
 // that it asked before is active, and the mesh delivers a KindLost: for the one

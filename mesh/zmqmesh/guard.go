@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
@@ -66,7 +67,8 @@ type guard struct {
 	holds   int
 	evicted bool // to make room for others; guarded by room.mu
 
-	shaken bool // the handshake is over
+	heard  atomic.Int64 // reads that brought something
+	shaken bool         // the handshake is over
 	r      *bufio.Reader
 	w      *bufio.Writer
 
@@ -295,6 +297,9 @@ func (t timedReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := g.Conn.Read(p)
+	if n > 0 {
+		g.heard.Add(1)
+	}
 	if last && errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", errTooSlow, err)
 	}
@@ -324,8 +329,13 @@ func (g *guard) until() (until time.Time, last bool) {
 
 type timedWriter struct{ g *guard }
 
+// errStalled is for a peer that takes nothing, and was heard meanwhile: without
+// that it may as well have died.
+var errStalled = errors.New("zmqmesh: the peer takes nothing")
+
 func (t timedWriter) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && err == nil {
+		before := t.g.heard.Load()
 		if t.g.shaken {
 			if err := t.g.SetWriteDeadline(time.Now().Add(stallTimeout)); err != nil {
 				return n, err
@@ -333,6 +343,9 @@ func (t timedWriter) Write(p []byte) (n int, err error) {
 		}
 		var k int
 		k, err = t.g.Conn.Write(p[:min(len(p), bufferBytes)])
+		if errors.Is(err, os.ErrDeadlineExceeded) && t.g.heard.Load() != before {
+			err = fmt.Errorf("%w: %w", errStalled, err)
+		}
 		n += k
 		p = p[k:]
 	}

@@ -183,6 +183,38 @@ func TestLoggedOncePerCause(t *testing.T) {
 	require.Equal(t, 2, log.count("link down"))
 }
 
+// TestSilenceIsLoggedOnce: nor is a peer that is a black hole, though each
+// attempt lasts as long as a link that has held.
+func TestSilenceIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	for name, accept := range map[string]func(c net.Conn) error{
+		"says nothing": func(net.Conn) error { return nil },
+		"answers nothing": func(c net.Conn) error { // once hands are shaken
+			_, err := zmqmesh.Shake(c, "b", 1, nil, true)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log logbook
+			o := options(t, "a")
+			o.Logger = log.logger()
+			a := open(t, o)
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer ln.Close()
+			a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+			for range 3 { // the third attempt comes after two were logged, or not
+				c, err := ln.Accept()
+				require.NoError(t, err)
+				defer c.Close()
+				require.NoError(t, accept(c))
+			}
+			require.Equal(t, 1, log.count("link down"))
+		})
+	}
+}
+
 // TestAnotherLife: a replica that comes back under the same id is linked at
 // once, while the link to its earlier life is a black hole.
 func TestAnotherLife(t *testing.T) {
@@ -288,19 +320,7 @@ func TestStoppedReader(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.Write(frame(0, "\x01x\x00"))
 	require.NoError(t, err)
-	stop, asked := make(chan struct{}), make(chan struct{})
-	go func() { // ends with stop: the peer asks on, and does not read
-		defer close(asked)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(200 * time.Millisecond):
-				_, _ = c.Write(append([]byte{0, 9, 2}, make([]byte, 8)...))
-			}
-		}
-	}()
-	defer func() { close(stop); <-asked }()
+	beats(t, c)
 	peerOf := func(id string) (found mesh.Peer) {
 		for _, p := range a.Status().Peers {
 			if p.ID == id {
@@ -371,8 +391,69 @@ func TestRestartIsNoDrop(t *testing.T) {
 	}
 }
 
+// beats is a peer's heartbeat, until the test ends.
+func beats(t *testing.T, c net.Conn) {
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+				_, _ = c.Write(frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x00"))
+			}
+		}
+	})
+	t.Cleanup(func() { close(stop); running.Wait() })
+}
+
+// TestSilentIsNoDrop: nor is what waits for a peer that has died without
+// hanging up, as in a power cut, whether its silence is noticed first or that
+// it takes nothing.
+func TestSilentIsNoDrop(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		takes bool
+		err   string // that its reader ends with
+	}{
+		"silence": {true, "i/o timeout"},
+		"stall":   {false, "use of closed network connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log logbook
+			o := options(t, "a")
+			o.QueueBytes, o.QueuePackets, o.Logger = 1<<30, 1<<30, log.logger()
+			a := open(t, o)
+			c := dial(t, a).(*net.TCPConn)
+			require.NoError(t, c.SetReadBuffer(16<<10))
+			_, err := zmqmesh.Shake(c, "b", 1, nil, false)
+			require.NoError(t, err)
+			eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
+			buf := make([]byte, 32<<10)
+			eventually(t, "it is given up", func() bool {
+				peers := a.Status().Peers
+				if len(peers) == 0 {
+					return true
+				}
+				for range (16<<20 - peers[0].Queued) / len(buf) { // more than the system takes: some always wait
+					require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: buf}))
+				}
+				if test.takes {
+					_, _ = c.Read(buf)
+				}
+				return false
+			})
+			eventually(t, "it is said why", func() bool { return log.has("a peer has gone") })
+			require.Contains(t, log.line("a peer has gone"), test.err)
+			require.Zero(t, a.Status().Dropped)
+		})
+	}
+}
+
 // TestStalledIsDropped: what waits for a peer that is given up because it takes
-// nothing is counted, each packet once.
+// nothing, while its heartbeats come, is counted, each packet once.
 func TestStalledIsDropped(t *testing.T) {
 	t.Parallel()
 	a := open(t, options(t, "a"))
@@ -381,6 +462,7 @@ func TestStalledIsDropped(t *testing.T) {
 	_, err := zmqmesh.Shake(c, "b", 1, nil, false)
 	require.NoError(t, err)
 	eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
+	beats(t, c)
 	const size = 32 << 10
 	var queued int
 	for range 400 {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -272,8 +271,10 @@ func (p *peer) leave() {
 	p.wakeLocked()
 }
 
-// close ends the connection. What waits for a peer that takes nothing any more
-// is counted as dropped; what waits for one that has gone is not.
+// close ends the connection. What waits for a peer that takes nothing, but is
+// there, is counted as dropped; what waits for one that has gone is not, be it
+// without a word. As heartbeats come once a second, stallTimeout tells the two
+// apart.
 func (p *peer) close(err error) {
 	p.mu.Lock()
 	if p.closed || p.leaving && err == nil {
@@ -281,7 +282,7 @@ func (p *peer) close(err error) {
 		return // read sees the peer take leave
 	}
 	p.closed = true
-	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+	if errors.Is(err, errStalled) {
 		p.dropLocked(p.packets)
 	}
 	p.chunks, p.queued, p.packets = nil, 0, 0
