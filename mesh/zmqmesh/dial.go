@@ -8,6 +8,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
@@ -111,6 +112,8 @@ func (m *Mesh) keep(t *target) {
 				m.log.Warn("mesh: another replica announces an address that leads here; unless this one has just taken its place, it needs an address that others can reach (Options.Listen, Advertise)", "peer", owner, "address", t.address)
 			} else if t.aside {
 				m.log.Debug("mesh: not connecting", "address", t.address, "err", err)
+			} else if errors.Is(err, errBye) || errors.Is(err, syscall.ECONNREFUSED) { // as when replicas end and start
+				m.log.Info("mesh: link down", "peer", id, "address", t.address, "err", err)
 			} else {
 				m.log.Warn("mesh: link down", "peer", id, "address", t.address, "err", err)
 			}
