@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,7 +77,10 @@ type GatewayOptions struct {
 	MaxUnfinishedBytes int
 	// MaxConnections bounds the connections of each address; each holds up to
 	// 32 KiB besides MaxUnfinishedBytes, and one that reads slowly up to
-	// QueueBytes. Default 500; at most 4,000.
+	// QueueBytes. A newcomer then takes the place of the oldest stranger: a
+	// connection that has never subscribed, or never sent a message or request
+	// of the right form, and with the token where there is one. Where there is
+	// no stranger, the newcomer is refused. Default 500; at most 4,000.
 	MaxConnections int
 	// MaxTopics bounds the subscriptions of all SUB sockets together: each
 	// channel among them is a subscriber of the hub. A peer that goes beyond
@@ -221,10 +226,17 @@ type endpoint struct {
 	*listener
 	typ    zmq4.SocketType
 	limits limits
-	open   atomic.Int64 // connections that have shaken hands
+	max    int // connections that have shaken hands
+
+	mu        sync.Mutex // guards the fields below
+	open      map[*gatewayConn]bool
+	strangers []*gatewayConn // those of them that nothing was accepted from, in the order of their coming
 }
 
-var errTooManyConns = errors.New("zmqmesh: as many connections are open as may be (MaxConnections)")
+var (
+	errTooManyConns = errors.New("zmqmesh: as many connections are open as may be, and have all been of use (MaxConnections)")
+	errStranger     = errors.New("zmqmesh: it made way for another, as nothing was accepted from it yet (MaxConnections)")
+)
 
 // NewGateway opens a gateway. It fails where the options contradict themselves
 // or an address cannot be bound. Close frees what it holds, and comes before
@@ -241,7 +253,7 @@ func newGateway(o GatewayOptions, whole, crowded pace) (*Gateway, error) {
 	g := &Gateway{opts: o, log: o.Logger, token: sha256.Sum256(o.Token), whole: whole}
 	g.readers.gateway = g
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	g.room = newRoom(g.ctx, o.MaxUnfinishedBytes, crowded)
+	g.room = newRoom(o.MaxUnfinishedBytes, crowded)
 	asking := limits{frame: 1 << 10, message: 1 << 10, frames: 1}
 	sending := limits{frame: o.MaxMessageBytes, message: o.MaxMessageBytes, frames: 4}
 	request := limits{frame: o.MaxMessageBytes, message: o.MaxMessageBytes, frames: 16}
@@ -268,7 +280,9 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	if err != nil {
 		return nil, fmt.Errorf("zmqmesh: %w", err)
 	}
-	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), g.opts.MaxConnections+maxShaking, &g.refused), typ: typ, limits: l}
+	// The listener bounds those that shake hands, and the endpoint the others.
+	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), math.MaxInt, &g.refused),
+		typ: typ, limits: l, max: g.opts.MaxConnections, open: map[*gatewayConn]bool{}}
 	g.running.Go(func() { // ends with the listener
 		e.serve(func(c net.Conn, shaken func()) error {
 			conn, err := e.shake(c)
@@ -276,14 +290,18 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 				return err
 			}
 			shaken()
-			defer e.open.Add(-1)
-			if e.open.Add(1) > int64(g.opts.MaxConnections) {
-				return errTooManyConns
-			}
+			ctx, cancel := context.WithCancelCause(g.ctx)
+			defer cancel(nil)
+			conn.guard.ctx, conn.guard.cancel = ctx, cancel
 			conn.guard.whole, conn.guard.room = &g.whole, g.room
+			if err := e.enter(conn); err != nil {
+				return err
+			}
+			defer e.leave(conn)
 			err = serve(conn)
-			if g.room.giveBack(conn.guard) {
-				err = errNoRoom
+			conn.guard.done()
+			if why := context.Cause(ctx); why != nil {
+				return why
 			}
 			return err
 		})
@@ -291,11 +309,62 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	return e, nil
 }
 
+// enter takes a connection in. Where there are as many as may be, the stranger
+// that came first makes way: silent connections keep nobody out, as while they
+// shake hands.
+func (e *endpoint) enter(c *gatewayConn) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.open) >= e.max {
+		if len(e.strangers) == 0 {
+			return errTooManyConns
+		}
+		first := e.strangers[0]
+		e.leaveLocked(first)
+		first.guard.end(errStranger) // at once, as no stranger is publishing
+	}
+	e.open[c] = true
+	e.strangers = append(e.strangers, c)
+	return nil
+}
+
+func (e *endpoint) leave(c *gatewayConn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.leaveLocked(c)
+}
+
+func (e *endpoint) leaveLocked(c *gatewayConn) {
+	delete(e.open, c)
+	e.endStrangerLocked(c)
+}
+
+func (e *endpoint) endStrangerLocked(c *gatewayConn) {
+	if i := slices.Index(e.strangers, c); i >= 0 {
+		e.strangers = slices.Delete(e.strangers, i, i+1)
+	}
+}
+
 // A gatewayConn is a connection that has shaken hands. Its goroutine is the
 // listener's.
 type gatewayConn struct {
 	*zmq4.Conn
-	guard *guard
+	guard    *guard
+	endpoint *endpoint
+	known    bool
+}
+
+// accepted is for a connection whose message has the right form, and the token
+// where there is one, or that has subscribed: it is no stranger any more. It
+// comes before the message is published, which may take long.
+func (c *gatewayConn) accepted() {
+	if c.known {
+		return
+	}
+	c.known = true
+	c.endpoint.mu.Lock()
+	defer c.endpoint.mu.Unlock()
+	c.endpoint.endStrangerLocked(c)
 }
 
 // gatewayBuffer is small, as a gateway's connections are many and mostly idle.
@@ -310,7 +379,7 @@ func (e *endpoint) shake(c net.Conn) (*gatewayConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gatewayConn{conn, g}, nil
+	return &gatewayConn{Conn: conn, guard: g, endpoint: e}, nil
 }
 
 // address is where the endpoint is, or "".

@@ -22,7 +22,7 @@ var (
 func Answer(t *testing.T, hub GatewayHub, token []byte, frames [][]byte) (envelope [][]byte, answer []byte) {
 	g := &Gateway{opts: GatewayOptions{Hub: hub, Token: token}, token: sha256.Sum256(token), ctx: context.Background()}
 	envelope, request := openEnvelope(frames)
-	answer, _ = g.answer(request)
+	answer, _ = g.answer(request, func() {})
 	return envelope, appendASCII(nil, answer)
 }
 

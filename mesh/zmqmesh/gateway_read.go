@@ -78,6 +78,9 @@ func (g *Gateway) servePub(c *gatewayConn) error {
 			if err := r.ask(msg.Frames[0]); err != nil {
 				return err
 			}
+			if len(r.topics) > 0 {
+				c.accepted()
+			}
 		}
 	}()
 	r.mu.Lock()

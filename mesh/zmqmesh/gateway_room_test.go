@@ -203,6 +203,28 @@ func TestGatewayCloseWhileOthersWaitForRoom(t *testing.T) {
 	require.Zero(t, zmqmesh.Unfinished(g))
 }
 
+// A stranger that makes way ends at once, also while it waits for room.
+func TestGatewayWhoWaitsForRoomMakesWay(t *testing.T) {
+	g, err := zmqmesh.NewHurriedGateway(zmqmesh.GatewayOptions{Hub: slowHub{}, Pull: "tcp://127.0.0.1:0", MaxConnections: 2, MaxUnfinishedBytes: 1 << 20,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, time.Minute, time.Minute)
+	require.NoError(t, err)
+	defer g.Close()
+	_, pull, _ := g.Addresses()
+	waiting, holding := dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push)
+	_, err = holding.tcp.Write(announced(1 << 20))
+	require.NoError(t, err)
+	eventually(t, "there is no room", func() bool { return zmqmesh.Unfinished(g) == 1<<20 })
+	_, err = waiting.tcp.Write(announced(1 << 20))
+	require.NoError(t, err)
+	stacks := make([]byte, 4<<20)
+	eventually(t, "it waits", func() bool {
+		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*room).take("))
+	})
+	dialSocket(t, pull, zmq4.Push)
+	eventually(t, "it has ended", func() bool { return g.Stats().Refused == 1 })
+	require.Equal(t, 1<<20, zmqmesh.Unfinished(g), "the other one has not")
+}
+
 // A message with a second large frame never waits for room while it holds
 // some: two of them would wait for each other.
 func TestGatewayTwoLargeFrames(t *testing.T) {

@@ -574,16 +574,21 @@ func TestGatewayCloseSendsWhatIsQueued(t *testing.T) {
 
 func TestGatewayBounds(t *testing.T) {
 	hub := newHub(t, channels.Options{})
+	var log logbook
 	g := newGateway(t, hub.Bridge(channels.Identity{}), func(o *zmqmesh.GatewayOptions) {
-		o.MaxTopics, o.MaxConnections = 3, 2
+		o.MaxTopics, o.MaxConnections, o.Logger = 3, 2, log.logger()
 	})
 	pub, _, _ := g.Addresses()
-	a, b := dialSocket(t, pub, zmq4.Sub), dialSocket(t, pub, zmq4.Sub)
+	idle := dialSocket(t, pub, zmq4.Sub)
+	eventually(t, "it is there", func() bool { return g.Stats().Readers == 1 })
+	idle.send(t, "\x00x") // is no use
+	a := dialSocket(t, pub, zmq4.Sub)
 	eventually(t, "both are there", func() bool { return g.Stats().Readers == 2 })
-	c := dialSocket(t, pub, zmq4.Sub)
-	_, err := c.RecvMsg()
-	require.Error(t, err, "a third connection")
+	b := dialSocket(t, pub, zmq4.Sub)
+	_, err := idle.RecvMsg()
+	require.Error(t, err, "it made way")
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 1 })
+	eventually(t, "it is logged", func() bool { return log.has("made way for another") })
 
 	a.send(t, "\x01"+strings.Repeat("n", 202)) // matches no name, so it costs nothing
 	a.send(t, "\x02ignored")
@@ -599,6 +604,10 @@ func TestGatewayBounds(t *testing.T) {
 	b = dialSocket(t, pub, zmq4.Sub)
 	b.send(t, "\x01b")
 	b.ready(t, hub, "b")
+	c := dialSocket(t, pub, zmq4.Sub)
+	_, err = c.RecvMsg()
+	require.Error(t, err, "nobody makes way")
+	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 3 })
 	publish(t, hub, "y", "still", "1")
 	require.Equal(t, "still", a.next(t)[1])
 }
