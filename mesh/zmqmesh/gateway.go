@@ -83,8 +83,9 @@ type GatewayOptions struct {
 	// no stranger, the newcomer is refused. Default 500; at most 4,000.
 	MaxConnections int
 	// MaxTopics bounds the subscriptions of all SUB sockets together: each
-	// channel among them is a subscriber of the hub. A peer that goes beyond
-	// it is disconnected. Default 10,000.
+	// channel among them is a subscriber of the hub. Beyond it the socket that
+	// has the most is disconnected, but never one with MaxTopics/MaxConnections
+	// or fewer. Default 10,000.
 	MaxTopics int
 	// QueueBytes bounds what waits for one SUB socket. What is more is dropped
 	// for it, and counted. Default 8 MiB; at least 64 KiB.
