@@ -70,10 +70,12 @@ type GatewayOptions struct {
 	// 1 KiB to 64 MiB; default 1 MiB. The hub has a bound of its own.
 	MaxMessageBytes int
 	// MaxUnfinishedBytes bounds the messages to Pull and Rep that are on their
-	// way: announced, and not yet published. Beyond it a message waits, and
-	// those that took long to come end with their connections. Messages of up
-	// to 8 KiB do not count and do not wait. MaxMessageBytes to 1 GiB; default
-	// 64 MiB.
+	// way: announced, and not yet published. Half of it is for strangers (see
+	// MaxConnections) and half for the others, who so never wait for them.
+	// Beyond it a message waits, and those that took long to come end with
+	// their connections. Messages of up to 8 KiB do not count and do not wait:
+	// a small one first makes a stranger known. 2 × MaxMessageBytes to 1 GiB;
+	// default 64 MiB, or 2 × MaxMessageBytes if that is more.
 	MaxUnfinishedBytes int
 	// MaxConnections bounds the connections of each address; each holds up to
 	// 32 KiB besides MaxUnfinishedBytes, and one that reads slowly up to
@@ -107,7 +109,7 @@ var (
 )
 
 func (o *GatewayOptions) setDefaults() {
-	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxUnfinishedBytes: 64 << 20, &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
+	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxUnfinishedBytes: max(64<<20, 2*o.MaxMessageBytes), &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
 		if *p == 0 {
 			*p = def
 		}
@@ -152,7 +154,7 @@ func (o *GatewayOptions) check() error {
 		is, lo, hi int
 	}{
 		{"MaxMessageBytes", o.MaxMessageBytes, 1 << 10, 64 << 20},
-		{"MaxUnfinishedBytes", o.MaxUnfinishedBytes, o.MaxMessageBytes, 1 << 30},
+		{"MaxUnfinishedBytes", o.MaxUnfinishedBytes, 2 * o.MaxMessageBytes, 1 << 30},
 		{"MaxConnections", o.MaxConnections, 1, 4_000},
 		{"MaxTopics", o.MaxTopics, 1, 10_000_000},
 		{"QueueBytes", o.QueueBytes, 64 << 10, 1 << 30},
@@ -197,7 +199,8 @@ type Gateway struct {
 	log   *slog.Logger
 	token [sha256.Size]byte // of Token
 	whole pace              // of messages
-	room  *room             // for messages
+
+	strangers, known *room // for messages of these
 
 	readers readers
 	pub     *endpoint // nil where there is none
@@ -227,7 +230,8 @@ type endpoint struct {
 	*listener
 	typ    zmq4.SocketType
 	limits limits
-	max    int // connections that have shaken hands
+	max    int   // connections that have shaken hands
+	known  *room // for messages of those that are no strangers
 
 	mu        sync.Mutex // guards the fields below
 	open      map[*gatewayConn]bool
@@ -254,7 +258,7 @@ func newGateway(o GatewayOptions, whole, crowded pace) (*Gateway, error) {
 	g := &Gateway{opts: o, log: o.Logger, token: sha256.Sum256(o.Token), whole: whole}
 	g.readers.gateway = g
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	g.room = newRoom(o.MaxUnfinishedBytes, crowded)
+	g.strangers, g.known = newRoom(o.MaxUnfinishedBytes/2, crowded), newRoom(o.MaxUnfinishedBytes/2, crowded)
 	asking := limits{frame: 1 << 10, message: 1 << 10, frames: 1}
 	sending := limits{frame: o.MaxMessageBytes, message: o.MaxMessageBytes, frames: 4}
 	request := limits{frame: o.MaxMessageBytes, message: o.MaxMessageBytes, frames: 16}
@@ -283,7 +287,7 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	}
 	// The listener bounds those that shake hands, and the endpoint the others.
 	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), math.MaxInt, &g.refused),
-		typ: typ, limits: l, max: g.opts.MaxConnections, open: map[*gatewayConn]bool{}}
+		typ: typ, limits: l, max: g.opts.MaxConnections, known: g.known, open: map[*gatewayConn]bool{}}
 	g.running.Go(func() { // ends with the listener
 		e.serve(func(c net.Conn, shaken func()) error {
 			conn, err := e.shake(c)
@@ -294,7 +298,7 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 			ctx, cancel := context.WithCancelCause(g.ctx)
 			defer cancel(nil)
 			conn.guard.ctx, conn.guard.cancel = ctx, cancel
-			conn.guard.whole, conn.guard.room = &g.whole, g.room
+			conn.guard.whole, conn.guard.room = &g.whole, g.strangers
 			if err := e.enter(conn); err != nil {
 				return err
 			}
@@ -381,6 +385,14 @@ func (e *endpoint) shake(c net.Conn) (*gatewayConn, error) {
 		return nil, err
 	}
 	return &gatewayConn{Conn: conn, guard: g, endpoint: e}, nil
+}
+
+// done is for who has done with a message.
+func (c *gatewayConn) done() {
+	c.guard.done()
+	if c.known {
+		c.guard.room = c.endpoint.known
+	}
 }
 
 // address is where the endpoint is, or "".

@@ -34,9 +34,13 @@ func NewHurriedGateway(o GatewayOptions, whole, crowded time.Duration) (*Gateway
 
 // Unfinished is how much of MaxUnfinishedBytes is held.
 func Unfinished(g *Gateway) int {
-	g.room.mu.Lock()
-	defer g.room.mu.Unlock()
-	return g.room.used
+	used := 0
+	for _, r := range []*room{g.strangers, g.known} {
+		r.mu.Lock()
+		used += r.used
+		r.mu.Unlock()
+	}
+	return used
 }
 
 // ServeListener accepts connections as a gateway does, and hangs up each, until

@@ -21,6 +21,9 @@ const smallMessage = gatewayBuffer
 // still not whole then ends with its connection, the slowest first. To refuse
 // newcomers instead would let 64 strangers keep everybody out; to end the
 // oldest at once, a burst would end its own messages.
+//
+// Strangers have a room of their own. Many who come again and again fill it
+// without end, and each of them would have its turn before an honest sender.
 type room struct {
 	max     int           // bytes
 	crowded pace          // what a message is given while others wait

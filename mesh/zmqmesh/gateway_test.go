@@ -720,12 +720,12 @@ func TestGatewayOptions(t *testing.T) {
 		`GatewayOptions.Rep is "tcp://[::]:0", which others can reach`:          {Hub: hub, Rep: "tcp://[::]:0"},
 		"GatewayOptions.MaxMessageBytes is 5, which must be 1024 to 67108864":   {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxMessageBytes: 5},
 		"GatewayOptions.MaxConnections is -1, which must be 1 to 4000":          {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxConnections: -1},
-		"GatewayOptions.MaxUnfinishedBytes is 9, which must be 1048576 to 107":  {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxUnfinishedBytes: 9},
+		"GatewayOptions.MaxUnfinishedBytes is 9, which must be 2097152 to 107":  {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxUnfinishedBytes: 9},
 	} {
 		_, err := zmqmesh.NewGateway(o)
 		require.ErrorContains(t, err, want)
 	}
-	g := newGateway(t, hub, func(o *zmqmesh.GatewayOptions) { o.Pub = "" })
+	g := newGateway(t, hub, func(o *zmqmesh.GatewayOptions) { o.Pub, o.MaxMessageBytes = "", 64<<20 })
 	pub, pull, _ := g.Addresses()
 	require.Empty(t, pub)
 	_, err := zmqmesh.NewGateway(zmqmesh.GatewayOptions{Hub: hub, Pub: "tcp://127.0.0.1:0", Pull: pull})

@@ -33,7 +33,7 @@ func (g *Gateway) servePull(c *gatewayConn) error {
 		if err != nil {
 			g.reject(c, err)
 		}
-		c.guard.done()
+		c.done()
 	}
 }
 
@@ -63,7 +63,7 @@ func (g *Gateway) serveRep(c *gatewayConn) error {
 			g.reject(c, err)
 		}
 		out := append(slices.Clone(envelope), appendASCII(nil, answer))
-		c.guard.done() // nothing of the message but the envelope is kept while the peer reads
+		c.done() // nothing of the message but the envelope is kept while the peer reads
 		if _, err := c.guard.Write(appendWire(nil, out...)); err != nil {
 			return nil // it has gone, or reads nothing
 		}
