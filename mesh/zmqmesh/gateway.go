@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,18 +70,24 @@ type GatewayOptions struct {
 	// 1 KiB to 64 MiB; default 1 MiB. The hub has a bound of its own.
 	MaxMessageBytes int
 	// MaxUnfinishedBytes bounds the messages to Pull and Rep that are on their
-	// way: announced, and not yet published. Beyond it a message waits, and
-	// those that took long to come end with their connections. Messages of up
-	// to 8 KiB do not count and do not wait. MaxMessageBytes to 1 GiB; default
-	// 64 MiB.
+	// way: announced, and not yet published. Half of it is for strangers (see
+	// MaxConnections) and half for the others, who so never wait for them.
+	// Beyond it a message waits, and those that took long to come end with
+	// their connections. Messages of up to 8 KiB do not count and do not wait:
+	// a small one first makes a stranger known. 2 × MaxMessageBytes to 1 GiB;
+	// default 64 MiB, or 2 × MaxMessageBytes if that is more.
 	MaxUnfinishedBytes int
 	// MaxConnections bounds the connections of each address; each holds up to
 	// 32 KiB besides MaxUnfinishedBytes, and one that reads slowly up to
-	// QueueBytes. Default 500; at most 4,000.
+	// QueueBytes. A newcomer then takes the place of the oldest stranger: a
+	// connection that has never subscribed, or never sent a message or request
+	// of the right form, and with the token where there is one. Where there is
+	// no stranger, the newcomer is refused. Default 500; at most 4,000.
 	MaxConnections int
 	// MaxTopics bounds the subscriptions of all SUB sockets together: each
-	// channel among them is a subscriber of the hub. A peer that goes beyond
-	// it is disconnected. Default 10,000.
+	// channel among them is a subscriber of the hub. Beyond it the socket that
+	// has the most is disconnected, but never one with MaxTopics/MaxConnections
+	// or fewer. Default 10,000.
 	MaxTopics int
 	// QueueBytes bounds what waits for one SUB socket. What is more is dropped
 	// for it, and counted. Default 8 MiB; at least 64 KiB.
@@ -101,7 +109,7 @@ var (
 )
 
 func (o *GatewayOptions) setDefaults() {
-	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxUnfinishedBytes: 64 << 20, &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
+	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxUnfinishedBytes: max(64<<20, 2*o.MaxMessageBytes), &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
 		if *p == 0 {
 			*p = def
 		}
@@ -146,7 +154,7 @@ func (o *GatewayOptions) check() error {
 		is, lo, hi int
 	}{
 		{"MaxMessageBytes", o.MaxMessageBytes, 1 << 10, 64 << 20},
-		{"MaxUnfinishedBytes", o.MaxUnfinishedBytes, o.MaxMessageBytes, 1 << 30},
+		{"MaxUnfinishedBytes", o.MaxUnfinishedBytes, 2 * o.MaxMessageBytes, 1 << 30},
 		{"MaxConnections", o.MaxConnections, 1, 4_000},
 		{"MaxTopics", o.MaxTopics, 1, 10_000_000},
 		{"QueueBytes", o.QueueBytes, 64 << 10, 1 << 30},
@@ -191,7 +199,8 @@ type Gateway struct {
 	log   *slog.Logger
 	token [sha256.Size]byte // of Token
 	whole pace              // of messages
-	room  *room             // for messages
+
+	strangers, known *room // for messages of these
 
 	readers readers
 	pub     *endpoint // nil where there is none
@@ -221,10 +230,18 @@ type endpoint struct {
 	*listener
 	typ    zmq4.SocketType
 	limits limits
-	open   atomic.Int64 // connections that have shaken hands
+	max    int   // connections that have shaken hands
+	known  *room // for messages of those that are no strangers
+
+	mu        sync.Mutex // guards the fields below
+	open      map[*gatewayConn]bool
+	strangers []*gatewayConn // those of them that nothing was accepted from, in the order of their coming
 }
 
-var errTooManyConns = errors.New("zmqmesh: as many connections are open as may be (MaxConnections)")
+var (
+	errTooManyConns = errors.New("zmqmesh: as many connections are open as may be, and have all been of use (MaxConnections)")
+	errStranger     = errors.New("zmqmesh: it made way for another, as nothing was accepted from it yet (MaxConnections)")
+)
 
 // NewGateway opens a gateway. It fails where the options contradict themselves
 // or an address cannot be bound. Close frees what it holds, and comes before
@@ -241,7 +258,7 @@ func newGateway(o GatewayOptions, whole, crowded pace) (*Gateway, error) {
 	g := &Gateway{opts: o, log: o.Logger, token: sha256.Sum256(o.Token), whole: whole}
 	g.readers.gateway = g
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	g.room = newRoom(g.ctx, o.MaxUnfinishedBytes, crowded)
+	g.strangers, g.known = newRoom(o.MaxUnfinishedBytes/2, crowded), newRoom(o.MaxUnfinishedBytes/2, crowded)
 	asking := limits{frame: 1 << 10, message: 1 << 10, frames: 1}
 	sending := limits{frame: o.MaxMessageBytes, message: o.MaxMessageBytes, frames: 4}
 	request := limits{frame: o.MaxMessageBytes, message: o.MaxMessageBytes, frames: 16}
@@ -268,7 +285,9 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	if err != nil {
 		return nil, fmt.Errorf("zmqmesh: %w", err)
 	}
-	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), g.opts.MaxConnections+maxShaking, &g.refused), typ: typ, limits: l}
+	// The listener bounds those that shake hands, and the endpoint the others.
+	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), math.MaxInt, &g.refused),
+		typ: typ, limits: l, max: g.opts.MaxConnections, known: g.known, open: map[*gatewayConn]bool{}}
 	g.running.Go(func() { // ends with the listener
 		e.serve(func(c net.Conn, shaken func()) error {
 			conn, err := e.shake(c)
@@ -276,14 +295,18 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 				return err
 			}
 			shaken()
-			defer e.open.Add(-1)
-			if e.open.Add(1) > int64(g.opts.MaxConnections) {
-				return errTooManyConns
+			ctx, cancel := context.WithCancelCause(g.ctx)
+			defer cancel(nil)
+			conn.guard.ctx, conn.guard.cancel = ctx, cancel
+			conn.guard.whole, conn.guard.room = &g.whole, g.strangers
+			if err := e.enter(conn); err != nil {
+				return err
 			}
-			conn.guard.whole, conn.guard.room = &g.whole, g.room
+			defer e.leave(conn)
 			err = serve(conn)
-			if g.room.giveBack(conn.guard) {
-				err = errNoRoom
+			conn.guard.done()
+			if why := context.Cause(ctx); why != nil {
+				return why
 			}
 			return err
 		})
@@ -291,11 +314,62 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	return e, nil
 }
 
+// enter takes a connection in. Where there are as many as may be, the stranger
+// that came first makes way: silent connections keep nobody out, as while they
+// shake hands.
+func (e *endpoint) enter(c *gatewayConn) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.open) >= e.max {
+		if len(e.strangers) == 0 {
+			return errTooManyConns
+		}
+		first := e.strangers[0]
+		e.leaveLocked(first)
+		first.guard.end(errStranger) // at once, as no stranger is publishing
+	}
+	e.open[c] = true
+	e.strangers = append(e.strangers, c)
+	return nil
+}
+
+func (e *endpoint) leave(c *gatewayConn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.leaveLocked(c)
+}
+
+func (e *endpoint) leaveLocked(c *gatewayConn) {
+	delete(e.open, c)
+	e.endStrangerLocked(c)
+}
+
+func (e *endpoint) endStrangerLocked(c *gatewayConn) {
+	if i := slices.Index(e.strangers, c); i >= 0 {
+		e.strangers = slices.Delete(e.strangers, i, i+1)
+	}
+}
+
 // A gatewayConn is a connection that has shaken hands. Its goroutine is the
 // listener's.
 type gatewayConn struct {
 	*zmq4.Conn
-	guard *guard
+	guard    *guard
+	endpoint *endpoint
+	known    bool
+}
+
+// accepted is for a connection whose message has the right form, and the token
+// where there is one, or that has subscribed: it is no stranger any more. It
+// comes before the message is published, which may take long.
+func (c *gatewayConn) accepted() {
+	if c.known {
+		return
+	}
+	c.known = true
+	c.endpoint.mu.Lock()
+	defer c.endpoint.mu.Unlock()
+	c.endpoint.endStrangerLocked(c)
 }
 
 // gatewayBuffer is small, as a gateway's connections are many and mostly idle.
@@ -310,7 +384,15 @@ func (e *endpoint) shake(c net.Conn) (*gatewayConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gatewayConn{conn, g}, nil
+	return &gatewayConn{Conn: conn, guard: g, endpoint: e}, nil
+}
+
+// done is for who has done with a message.
+func (c *gatewayConn) done() {
+	c.guard.done()
+	if c.known {
+		c.guard.room = c.endpoint.known
+	}
 }
 
 // address is where the endpoint is, or "".

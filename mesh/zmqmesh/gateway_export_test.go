@@ -22,7 +22,7 @@ var (
 func Answer(t *testing.T, hub GatewayHub, token []byte, frames [][]byte) (envelope [][]byte, answer []byte) {
 	g := &Gateway{opts: GatewayOptions{Hub: hub, Token: token}, token: sha256.Sum256(token), ctx: context.Background()}
 	envelope, request := openEnvelope(frames)
-	answer, _ = g.answer(request)
+	answer, _ = g.answer(request, func() {})
 	return envelope, appendASCII(nil, answer)
 }
 
@@ -34,9 +34,13 @@ func NewHurriedGateway(o GatewayOptions, whole, crowded time.Duration) (*Gateway
 
 // Unfinished is how much of MaxUnfinishedBytes is held.
 func Unfinished(g *Gateway) int {
-	g.room.mu.Lock()
-	defer g.room.mu.Unlock()
-	return g.room.used
+	used := 0
+	for _, r := range []*room{g.strangers, g.known} {
+		r.mu.Lock()
+		used += r.used
+		r.mu.Unlock()
+	}
+	return used
 }
 
 // ServeListener accepts connections as a gateway does, and hangs up each, until

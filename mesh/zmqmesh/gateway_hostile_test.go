@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -104,6 +105,12 @@ func requireGatewayWorks(t *testing.T, hub *channels.Hub, g *zmqmesh.Gateway) {
 // 1,000 silent connections at each port keep nobody out, whether they have
 // shaken hands or not, and what they held is given back.
 func TestGatewayThousandSilent(t *testing.T) {
+	for what, shake := range map[string]bool{"before the handshake": false, "behind it": true} {
+		t.Run(what, func(t *testing.T) { testThousandSilent(t, shake) })
+	}
+}
+
+func testThousandSilent(t *testing.T, shake bool) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub.Bridge(channels.Identity{}), nil)
 	pub, pull, rep := g.Addresses()
@@ -111,18 +118,18 @@ func TestGatewayThousandSilent(t *testing.T) {
 	goroutines, before := runtime.NumGoroutine(), heap()
 	var open []net.Conn
 	for address, typ := range map[string]string{pub: "SUB", pull: "PUSH", rep: "DEALER"} {
-		for i := range 1000 {
+		for range 1000 {
 			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
 			require.NoError(t, err)
-			if i < 400 { // of 500 that may be
+			open = append(open, c)
+			if shake {
 				require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 				_, err = c.Write(append(greeting("NULL"), readyOf(typ)...))
 				require.NoError(t, err)
 				var b [64 + 2]byte
-				_, err = c.Read(b[:])
+				_, err = io.ReadFull(c, b[:])
 				require.NoError(t, err)
 			}
-			open = append(open, c)
 		}
 	}
 	require.Less(t, heap()-before, int64(100<<20))
@@ -133,6 +140,66 @@ func TestGatewayThousandSilent(t *testing.T) {
 	eventually(t, "all is given back", func() bool {
 		return runtime.NumGoroutine() <= goroutines && heap()-before < 20<<20
 	})
+}
+
+// Strangers at their bound keep nobody out either while others shake hands
+// at theirs. Who knows the token keeps its place, and where all do, a newcomer
+// is refused.
+func TestGatewayStrangersMakeWay(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	const token, most = "0123456789abcdef", 5
+	g := newGateway(t, hub.Bridge(channels.Identity{}), func(o *zmqmesh.GatewayOptions) {
+		o.Token, o.MaxConnections = []byte(token), most
+	})
+	_, pull, rep := g.Addresses()
+	for address, typ := range map[string]zmq4.SocketType{pull: zmq4.Push, rep: zmq4.Req} {
+		published := g.Stats().Published
+		accepted := func(s *socket) {
+			t.Helper()
+			if typ == zmq4.Push {
+				s.send(t, "a", "h", "1", token)
+			} else {
+				s.send(t, "", "publish", "a", "h", "1", token)
+				require.Equal(t, []string{"", `{"status":"ok"}`}, s.next(t))
+			}
+			published++
+			eventually(t, "it is published", func() bool { return g.Stats().Published == published })
+		}
+		var strangers, known []*socket
+		for range most {
+			rejected := g.Stats().Rejected
+			s := dialSocket(t, address, typ)
+			strangers = append(strangers, s)
+			if typ == zmq4.Push {
+				s.send(t, "a", "h", "1", "another token...")
+			} else {
+				s.send(t, "", "publish", "a", "h", "1", "another token...")
+				require.Contains(t, s.next(t)[1], "bad_token")
+			}
+			eventually(t, "it is in", func() bool { return g.Stats().Rejected > rejected })
+		}
+		before := g.Stats().Refused
+		for range 100 { // do not even shake hands
+			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+			require.NoError(t, err)
+			defer c.Close()
+		}
+		for i := range most {
+			s := dialSocket(t, address, typ)
+			requireHungUp(t, strangers[i].tcp) // the oldest
+			accepted(s)
+			for _, k := range known {
+				accepted(k)
+			}
+			known = append(known, s)
+		}
+		s := dialSocket(t, address, typ)
+		requireHungUp(t, s.tcp)
+		for _, k := range known {
+			accepted(k)
+		}
+		eventually(t, "all are counted", func() bool { return g.Stats().Refused >= before+100-64+most+1 })
+	}
 }
 
 // Peers may be silent between messages for as long as they like, but who stops

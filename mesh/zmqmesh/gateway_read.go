@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -46,7 +45,7 @@ type reader struct {
 	gone    chan struct{} // closed by close
 	wrote   chan struct{} // closed when write has returned
 
-	topics map[string]bool // the reading goroutine's own
+	topics map[string]bool // that it subscribes to; guarded by readers.mu
 
 	mu      sync.Mutex // guards the fields below
 	queue   [][]byte   // shared with other readers: they are never changed
@@ -60,6 +59,8 @@ const (
 	maxChannel  = 200 // bytes, of a channel's name: a longer topic matches nothing
 	messageCost = 64  // bytes, that a message counts for in a queue besides its own
 )
+
+var errGreedy = errors.New("zmqmesh: all readers together subscribe to as many topics as may be, and this one to the most (MaxTopics)")
 
 func (g *Gateway) servePub(c *gatewayConn) error {
 	r := &reader{gateway: g, guard: c.guard, topics: map[string]bool{},
@@ -75,8 +76,12 @@ func (g *Gateway) servePub(c *gatewayConn) error {
 			if err != nil {
 				return ended(err)
 			}
-			if err := r.ask(msg.Frames[0]); err != nil {
+			subscribed, err := r.ask(msg.Frames[0])
+			if err != nil {
 				return err
+			}
+			if subscribed {
+				c.accepted()
 			}
 		}
 	}()
@@ -103,26 +108,20 @@ func ended(err error) error {
 	return err
 }
 
-// ask takes a subscription. What a SUB socket says besides is ignored, as
-// ZeroMQ does.
-func (r *reader) ask(b []byte) error {
+// ask takes a subscription, or the end of one. What a SUB socket says besides
+// is ignored, as ZeroMQ does.
+func (r *reader) ask(b []byte) (subscribed bool, err error) {
 	if len(b) == 0 || b[0] > askSubscribe || len(b) > 1+maxChannel+1 {
-		return nil
+		return false, nil
 	}
-	topic, subscribe := string(b[1:]), b[0] == askSubscribe
-	if r.topics[topic] == subscribe {
-		return nil // it repeats itself
+	rs, topic := &r.gateway.readers, string(b[1:])
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if b[0] != askSubscribe {
+		rs.unwantLocked(r, topic)
+		return false, nil
 	}
-	if !subscribe {
-		delete(r.topics, topic)
-		r.gateway.readers.unwant(r, topic)
-		return nil
-	}
-	if err := r.gateway.readers.want(r, topic); err != nil {
-		return err
-	}
-	r.topics[topic] = true
-	return nil
+	return true, rs.wantLocked(r, topic)
 }
 
 func (rs *readers) count() int {
@@ -147,23 +146,44 @@ func (rs *readers) add(r *reader) bool {
 }
 
 func (rs *readers) remove(r *reader) {
-	for topic := range r.topics {
-		rs.unwant(r, topic)
-	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	rs.removeLocked(r)
+}
+
+func (rs *readers) removeLocked(r *reader) {
+	for topic := range r.topics {
+		rs.unwantLocked(r, topic)
+	}
 	delete(rs.all, r)
 }
 
-// want subscribes a reader to a topic that it has not.
-func (rs *readers) want(r *reader, topic string) error {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
+// wantLocked subscribes a reader to a topic. Where there are as many topics as
+// may be, the reader that has the most ends: if it were the one that asks, one
+// greedy reader could keep all others out.
+func (rs *readers) wantLocked(r *reader, topic string) error {
 	g := rs.gateway
+	if !rs.all[r] {
+		return errGreedy // it has just been ended
+	}
+	if r.topics[topic] {
+		return nil
+	}
 	if rs.topics >= g.opts.MaxTopics {
-		return fmt.Errorf("zmqmesh: all readers together subscribe to %d topics, which is the most (MaxTopics)", rs.topics)
+		most := r
+		for other := range rs.all {
+			if len(other.topics) > len(most.topics) {
+				most = other
+			}
+		}
+		if len(most.topics) <= len(r.topics)+1 {
+			return errGreedy // the two would end each other in turn
+		}
+		rs.removeLocked(most)
+		most.guard.end(errGreedy)
 	}
 	rs.topics++
+	r.topics[topic] = true
 	if channel, whole := strings.CutSuffix(topic, "\x00"); whole {
 		w := rs.channels[channel]
 		if w == nil {
@@ -203,10 +223,12 @@ func (rs *readers) subscribeLocked(run func() error) {
 	})
 }
 
-// unwant ends what want began.
-func (rs *readers) unwant(r *reader, topic string) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
+// unwantLocked ends what wantLocked began.
+func (rs *readers) unwantLocked(r *reader, topic string) {
+	if !r.topics[topic] {
+		return
+	}
+	delete(r.topics, topic)
 	rs.topics--
 	if channel, whole := strings.CutSuffix(topic, "\x00"); whole {
 		w := rs.channels[channel]

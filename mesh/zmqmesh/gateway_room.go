@@ -1,7 +1,6 @@
 package zmqmesh
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -22,14 +21,16 @@ const smallMessage = gatewayBuffer
 // still not whole then ends with its connection, the slowest first. To refuse
 // newcomers instead would let 64 strangers keep everybody out; to end the
 // oldest at once, a burst would end its own messages.
+//
+// Strangers have a room of their own. Many who come again and again fill it
+// without end, and each of them would have its turn before an honest sender.
 type room struct {
-	ctx     context.Context // ends who waits
-	max     int             // bytes
-	crowded pace            // what a message is given while others wait
-	turn    chan struct{}   // is held by the one that waits for room; the others wait for it, in their order
-	freed   chan struct{}   // holds one: something was given back
+	max     int           // bytes
+	crowded pace          // what a message is given while others wait
+	turn    chan struct{} // is held by the one that waits for room; the others wait for it, in their order
+	freed   chan struct{} // holds one: something was given back
 
-	mu         sync.Mutex // guards the fields below, and each guard's evicted
+	mu         sync.Mutex // guards the fields below
 	used       int
 	unfinished map[*guard]time.Time // until when each may go on while others wait
 }
@@ -51,8 +52,8 @@ var (
 	errTooSlow = errors.New("zmqmesh: a message took too long to come")
 )
 
-func newRoom(ctx context.Context, max int, crowded pace) *room {
-	return &room{ctx: ctx, max: max, crowded: crowded, turn: make(chan struct{}, 1), freed: make(chan struct{}, 1), unfinished: map[*guard]time.Time{}}
+func newRoom(max int, crowded pace) *room {
+	return &room{max: max, crowded: crowded, turn: make(chan struct{}, 1), freed: make(chan struct{}, 1), unfinished: map[*guard]time.Time{}}
 }
 
 // take waits until there is room for n more bytes of a message. One that has
@@ -66,8 +67,8 @@ func (r *room) take(g *guard, n int) error {
 	}
 	select {
 	case r.turn <- struct{}{}:
-	case <-r.ctx.Done():
-		return r.ctx.Err()
+	case <-g.ctx.Done():
+		return g.ctx.Err()
 	}
 	defer func() { <-r.turn }()
 	for {
@@ -79,10 +80,10 @@ func (r *room) take(g *guard, n int) error {
 		select {
 		case <-r.freed:
 		case <-timer.C:
-		case <-r.ctx.Done():
+		case <-g.ctx.Done():
 		}
 		timer.Stop()
-		if err := r.ctx.Err(); err != nil {
+		if err := g.ctx.Err(); err != nil {
 			return err
 		}
 	}
@@ -112,8 +113,7 @@ func (r *room) try(g *guard, n int) (next time.Duration, ok bool) {
 		return next, false
 	}
 	delete(r.unfinished, slowest)
-	slowest.evicted = true
-	hangUp(slowest.Conn)
+	slowest.end(errNoRoom)
 	return time.Minute, false // its goroutine gives back what it held
 }
 
@@ -125,8 +125,7 @@ func (r *room) whole(g *guard) {
 }
 
 // giveBack is for a message that is done with, or whose connection has ended.
-// It tells whether that was to make room.
-func (r *room) giveBack(g *guard) (evicted bool) {
+func (r *room) giveBack(g *guard) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.used -= g.holds
@@ -136,5 +135,4 @@ func (r *room) giveBack(g *guard) (evicted bool) {
 	case r.freed <- struct{}{}:
 	default:
 	}
-	return g.evicted
 }

@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,7 +88,7 @@ func TestGatewayStrangersWithHalfMessages(t *testing.T) {
 		}
 		eventually(t, "all is given back", func() bool { return zmqmesh.Unfinished(g) == 0 })
 	}()
-	eventually(t, "there is no room", func() bool { return zmqmesh.Unfinished(g) == most })
+	eventually(t, "there is no room", func() bool { return zmqmesh.Unfinished(g) == most/2 })
 	for i := range 12 {
 		body := "1"
 		if i >= 10 {
@@ -110,11 +112,69 @@ func TestGatewayStrangersWithHalfMessages(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return log.has("MaxUnfinishedBytes") })
 }
 
+// 900 strangers without the token announce 1 MiB each, and come again when they
+// are cut off. Who has sent a message with the token before does not wait for
+// them, not even as long as one of them may take.
+func TestGatewayKnownSendersDoNotWaitForStrangers(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	const token, allowance = "0123456789abcdef", 2 * time.Second
+	g := newGateway(t, hub.Bridge(channels.Identity{}), func(o *zmqmesh.GatewayOptions) {
+		o.Token, o.Logger = []byte(token), slog.New(slog.DiscardHandler)
+	})
+	_, pull, rep := g.Addresses()
+	push, req := dialSocket(t, pull, zmq4.Push), dialSocket(t, rep, zmq4.Req)
+	published := int64(0)
+	send := func(body string) {
+		t.Helper()
+		push.send(t, "a", "h", body, token)
+		req.send(t, "", "publish", "a", "h", body, token)
+		require.Equal(t, []string{"", `{"status":"ok"}`}, req.next(t))
+		published += 2
+		eventually(t, "both are published", func() bool { return g.Stats().Published == published })
+	}
+	send("1")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var strangers sync.WaitGroup
+	defer strangers.Wait()
+	defer cancel()
+	for i := range 900 {
+		address, typ := pull, "PUSH"
+		if i%2 == 0 {
+			address, typ = rep, "DEALER"
+		}
+		strangers.Go(func() {
+			for ctx.Err() == nil {
+				c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+				if err != nil {
+					continue
+				}
+				stop := context.AfterFunc(ctx, func() { c.Close() })
+				c.Write(append(append(greeting("NULL"), readyOf(typ)...), announced(1<<20)...))
+				io.Copy(io.Discard, c)
+				stop()
+				c.Close()
+			}
+		})
+	}
+	eventually(t, "strangers have no room", func() bool { return zmqmesh.Unfinished(g) == 32<<20 })
+	longest := time.Duration(0)
+	for end := time.Now().Add(2 * allowance); time.Now().Before(end); {
+		start := time.Now()
+		send(json200K)
+		longest = max(longest, time.Since(start))
+	}
+	t.Log("two messages took at most", longest)
+	require.Less(t, longest, allowance)
+	require.Positive(t, g.Stats().Refused, "strangers made room for others")
+	eventually(t, "they hold all of theirs again", func() bool { return zmqmesh.Unfinished(g) == 32<<20 })
+}
+
 // While there is no room, a message waits its turn and nothing of it is lost;
 // who has it, and has still time, is left alone.
 func TestGatewayRoomIsWaitedFor(t *testing.T) {
 	let := make(chan struct{})
-	g := hurried(t, slowHub{let: let}, time.Minute, time.Minute, 1<<20, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	g := hurried(t, slowHub{let: let}, time.Minute, time.Minute, 2<<20, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	_, pull, rep := g.Addresses()
 	// One is being published, which cannot be ended, and one is on its way.
 	publishing, coming, last := dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push)
@@ -148,7 +208,7 @@ func TestGatewayRoomIsWaitedFor(t *testing.T) {
 func TestGatewayWhoMakesRoom(t *testing.T) {
 	let := make(chan struct{})
 	var log logbook
-	g := hurried(t, slowHub{let: let}, time.Minute, 50*time.Millisecond, 1<<20, log.logger())
+	g := hurried(t, slowHub{let: let}, time.Minute, 50*time.Millisecond, 2<<20, log.logger())
 	_, pull, _ := g.Addresses()
 	publishing, slow, last := dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push)
 	body := `"` + strings.Repeat("x", 500_000) + `"`
@@ -187,11 +247,11 @@ func TestGatewayCloseWhileOthersWaitForRoom(t *testing.T) {
 		_, err := s.tcp.Write(append(frame(1, "a"), announced(1<<20-1)...))
 		require.NoError(t, err)
 	}
-	eventually(t, "there is no room", func() bool { return zmqmesh.Unfinished(g) == most })
+	eventually(t, "there is no room", func() bool { return zmqmesh.Unfinished(g) == most/2 })
 	eventually(t, "all others wait", func() bool {
-		return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("(*room).take(")) == len(all)-most>>20
+		return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("(*room).take(")) == len(all)-most/2>>20
 	})
-	require.Less(t, heap()-before, int64(most+2<<20))
+	require.Less(t, heap()-before, int64(most/2+2<<20))
 	closed := make(chan error, 1)
 	go func() { closed <- g.Close() }()
 	select {
@@ -203,11 +263,33 @@ func TestGatewayCloseWhileOthersWaitForRoom(t *testing.T) {
 	require.Zero(t, zmqmesh.Unfinished(g))
 }
 
+// A stranger that makes way ends at once, also while it waits for room.
+func TestGatewayWhoWaitsForRoomMakesWay(t *testing.T) {
+	g, err := zmqmesh.NewHurriedGateway(zmqmesh.GatewayOptions{Hub: slowHub{}, Pull: "tcp://127.0.0.1:0", MaxConnections: 2, MaxUnfinishedBytes: 2 << 20,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, time.Minute, time.Minute)
+	require.NoError(t, err)
+	defer g.Close()
+	_, pull, _ := g.Addresses()
+	waiting, holding := dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push)
+	_, err = holding.tcp.Write(announced(1 << 20))
+	require.NoError(t, err)
+	eventually(t, "there is no room", func() bool { return zmqmesh.Unfinished(g) == 1<<20 })
+	_, err = waiting.tcp.Write(announced(1 << 20))
+	require.NoError(t, err)
+	stacks := make([]byte, 4<<20)
+	eventually(t, "it waits", func() bool {
+		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*room).take("))
+	})
+	dialSocket(t, pull, zmq4.Push)
+	eventually(t, "it has ended", func() bool { return g.Stats().Refused == 1 })
+	require.Equal(t, 1<<20, zmqmesh.Unfinished(g), "the other one has not")
+}
+
 // A message with a second large frame never waits for room while it holds
 // some: two of them would wait for each other.
 func TestGatewayTwoLargeFrames(t *testing.T) {
 	hub := newHub(t, channels.Options{})
-	g := hurried(t, hub.Bridge(channels.Identity{}), time.Minute, time.Minute, 1<<20, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	g := hurried(t, hub.Bridge(channels.Identity{}), time.Minute, time.Minute, 2<<20, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	_, _, rep := g.Addresses()
 	large := strings.Repeat("x", 400_000)
 	req := dialSocket(t, rep, zmq4.Req)

@@ -574,16 +574,21 @@ func TestGatewayCloseSendsWhatIsQueued(t *testing.T) {
 
 func TestGatewayBounds(t *testing.T) {
 	hub := newHub(t, channels.Options{})
+	var log logbook
 	g := newGateway(t, hub.Bridge(channels.Identity{}), func(o *zmqmesh.GatewayOptions) {
-		o.MaxTopics, o.MaxConnections = 3, 2
+		o.MaxTopics, o.MaxConnections, o.Logger = 3, 2, log.logger()
 	})
 	pub, _, _ := g.Addresses()
-	a, b := dialSocket(t, pub, zmq4.Sub), dialSocket(t, pub, zmq4.Sub)
+	idle := dialSocket(t, pub, zmq4.Sub)
+	eventually(t, "it is there", func() bool { return g.Stats().Readers == 1 })
+	idle.send(t, "\x00x") // is no use
+	a := dialSocket(t, pub, zmq4.Sub)
 	eventually(t, "both are there", func() bool { return g.Stats().Readers == 2 })
-	c := dialSocket(t, pub, zmq4.Sub)
-	_, err := c.RecvMsg()
-	require.Error(t, err, "a third connection")
+	b := dialSocket(t, pub, zmq4.Sub)
+	_, err := idle.RecvMsg()
+	require.Error(t, err, "it made way")
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 1 })
+	eventually(t, "it is logged", func() bool { return log.has("made way for another") })
 
 	a.send(t, "\x01"+strings.Repeat("n", 202)) // matches no name, so it costs nothing
 	a.send(t, "\x02ignored")
@@ -591,16 +596,84 @@ func TestGatewayBounds(t *testing.T) {
 	a.send(t, "\x01y\x00")
 	a.send(t, "\x01z")
 	a.ready(t, hub, "y")
-	b.send(t, "\x01too many")
-	_, err = b.RecvMsg()
+	a.send(t, "\x01x\x00")
+	a.send(t, "\x01too many")
+	_, err = a.RecvMsg()
 	require.Error(t, err)
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 2 })
+	a = dialSocket(t, pub, zmq4.Sub)
+	a.send(t, "\x01z")
+	a.send(t, "\x01x\x00")
 	a.send(t, "\x00z")
-	b = dialSocket(t, pub, zmq4.Sub)
+	a.send(t, "\x01y\x00")
+	a.ready(t, hub, "y")
 	b.send(t, "\x01b")
 	b.ready(t, hub, "b")
+	c := dialSocket(t, pub, zmq4.Sub)
+	_, err = c.RecvMsg()
+	require.Error(t, err, "nobody makes way")
+	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 3 })
 	publish(t, hub, "y", "still", "1")
 	require.Equal(t, "still", a.next(t)[1])
+}
+
+// A reader that takes all topics there are, again and again, keeps nobody out
+// who wants no more than an equal share.
+func TestGatewayGreedyReader(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	var log logbook
+	g := newGateway(t, hub.Bridge(channels.Identity{}), func(o *zmqmesh.GatewayOptions) {
+		o.MaxTopics, o.MaxConnections, o.Logger = 9, 3, log.logger()
+	})
+	pub, _, _ := g.Addresses()
+	greedy := func(n int) *socket {
+		t.Helper()
+		s := dialSocket(t, pub, zmq4.Sub)
+		var all []byte
+		for i := range n {
+			all = append(all, frame(0, fmt.Sprintf("\x01greedy%d\x00", i))...)
+		}
+		_, err := s.tcp.Write(all) // at once, as it is hung up before it has read all
+		require.NoError(t, err)
+		return s
+	}
+	refused := int64(0)
+	requireEnded := func(s *socket) {
+		t.Helper()
+		requireHungUp(t, s.tcp)
+		refused++
+		eventually(t, "it is counted, and nobody else", func() bool { return g.Stats().Refused == refused })
+	}
+	first := greedy(9)
+	first.ready(t, hub, "greedy8")
+	var honest []*socket
+	for _, name := range []string{"a", "b"} {
+		s := dialSocket(t, pub, zmq4.Sub)
+		honest = append(honest, s)
+		s.send(t, "\x01"+name+"1\x00")
+		s.send(t, "\x01"+name)
+		s.ready(t, hub, name+"1")
+	}
+	requireEnded(first)
+	for range 20 {
+		requireEnded(greedy(100))
+	}
+	last := greedy(5) // what is left
+	last.ready(t, hub, "greedy4")
+	honest[0].send(t, "\x01a3")
+	requireEnded(last)
+	for i, name := range []string{"a", "b"} {
+		publish(t, hub, name+"1", "still", "1")
+		require.Equal(t, "still", honest[i].next(t)[1])
+	}
+	// Who would have as many as the one that has the most does not end it.
+	last = greedy(4)
+	last.ready(t, hub, "greedy3")
+	honest[0].send(t, "\x01a4")
+	requireEnded(honest[0])
+	publish(t, hub, "greedy3", "still", "1")
+	require.Equal(t, "still", last.next(t)[1])
+	eventually(t, "it is logged", func() bool { return log.has("MaxTopics") })
 }
 
 // slowHub publishes only when it is let.
@@ -647,12 +720,12 @@ func TestGatewayOptions(t *testing.T) {
 		`GatewayOptions.Rep is "tcp://[::]:0", which others can reach`:          {Hub: hub, Rep: "tcp://[::]:0"},
 		"GatewayOptions.MaxMessageBytes is 5, which must be 1024 to 67108864":   {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxMessageBytes: 5},
 		"GatewayOptions.MaxConnections is -1, which must be 1 to 4000":          {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxConnections: -1},
-		"GatewayOptions.MaxUnfinishedBytes is 9, which must be 1048576 to 107":  {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxUnfinishedBytes: 9},
+		"GatewayOptions.MaxUnfinishedBytes is 9, which must be 2097152 to 107":  {Hub: hub, Rep: "tcp://127.0.0.1:0", MaxUnfinishedBytes: 9},
 	} {
 		_, err := zmqmesh.NewGateway(o)
 		require.ErrorContains(t, err, want)
 	}
-	g := newGateway(t, hub, func(o *zmqmesh.GatewayOptions) { o.Pub = "" })
+	g := newGateway(t, hub, func(o *zmqmesh.GatewayOptions) { o.Pub, o.MaxMessageBytes = "", 64<<20 })
 	pub, pull, _ := g.Addresses()
 	require.Empty(t, pub)
 	_, err := zmqmesh.NewGateway(zmqmesh.GatewayOptions{Hub: hub, Pub: "tcp://127.0.0.1:0", Pull: pull})

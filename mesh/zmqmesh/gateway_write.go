@@ -24,6 +24,7 @@ func (g *Gateway) servePull(c *gatewayConn) error {
 			err = fmt.Errorf("zmqmesh: a message of %d frames; it must have a channel, a header and a body, and the token as a fourth where there is one", len(msg.Frames))
 		}
 		if err == nil {
+			c.accepted()
 			_, err = g.publish(frames)
 		}
 		if g.ctx.Err() != nil {
@@ -32,7 +33,7 @@ func (g *Gateway) servePull(c *gatewayConn) error {
 		if err != nil {
 			g.reject(c, err)
 		}
-		c.guard.done()
+		c.done()
 	}
 }
 
@@ -54,7 +55,7 @@ func (g *Gateway) serveRep(c *gatewayConn) error {
 			return ended(err)
 		}
 		envelope, request := openEnvelope(msg.Frames)
-		answer, err := g.answer(request)
+		answer, err := g.answer(request, c.accepted)
 		if g.ctx.Err() != nil {
 			return nil
 		}
@@ -62,7 +63,7 @@ func (g *Gateway) serveRep(c *gatewayConn) error {
 			g.reject(c, err)
 		}
 		out := append(slices.Clone(envelope), appendASCII(nil, answer))
-		c.guard.done() // nothing of the message but the envelope is kept while the peer reads
+		c.done() // nothing of the message but the envelope is kept while the peer reads
 		if _, err := c.guard.Write(appendWire(nil, out...)); err != nil {
 			return nil // it has gone, or reads nothing
 		}
@@ -104,7 +105,8 @@ func isVerb(b []byte) bool {
 }
 
 // answer does a request. The answer is to be sent with and without an error.
-func (g *Gateway) answer(request [][]byte) ([]byte, error) {
+// It calls accepted before it does one of the right form.
+func (g *Gateway) answer(request [][]byte, accepted func()) ([]byte, error) {
 	f, err := g.admit(request)
 	if err != nil {
 		return failed("bad_token", err), err
@@ -115,14 +117,17 @@ func (g *Gateway) answer(request [][]byte) ([]byte, error) {
 	}
 	switch {
 	case verb == "publish" && len(f) == 3:
+		accepted()
 		return g.publish(f)
 	case verb == "list" && len(f) <= 3:
+		accepted()
 		var a [3]string
 		for i := range f {
 			a[i] = string(f[i])
 		}
 		return g.opts.Hub.Channels(g.ctx, a[0], a[1], a[2]), nil
 	case verb == "channel" && len(f) == 1:
+		accepted()
 		return g.opts.Hub.Channel(g.ctx, strings.TrimSuffix(string(f[0]), "\x00")), nil
 	}
 	err = fmt.Errorf(`zmqmesh: a request is "publish", channel, header, body; or "list", prefix, limit, cursor (these may be left out); or "channel", name; this one is %.40q with %d more frames`, verb, len(f))

@@ -2,6 +2,7 @@ package zmqmesh
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -62,10 +63,12 @@ type guard struct {
 	// whole is how long a message may take from its first bytes on, and room
 	// is where it asks for what the library allocates; no more than the limits
 	// say where they are nil. holds is what it has of it.
-	whole   *pace
-	room    *room
-	holds   int
-	evicted bool // to make room for others; guarded by room.mu
+	whole *pace
+	room  *room
+	holds int
+	// ctx ends what a gateway's connection waits for, and cancel says why.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 
 	heard  atomic.Int64 // reads that brought something
 	shaken bool         // the handshake is over
@@ -250,6 +253,12 @@ func (g *guard) done() {
 	if g.holds > 0 {
 		g.room.giveBack(g)
 	}
+}
+
+// end hangs up a gateway's connection, for its own goroutine to tell why.
+func (g *guard) end(why error) {
+	g.cancel(why)
+	hangUp(g.Conn)
 }
 
 // heartbeat takes a PING or PONG of size bytes, of which head are its header.
