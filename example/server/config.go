@@ -44,7 +44,7 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
 	fs.Func("node", "this replica's `NAME`, which no other may have: 1 to 64 of A-Z, a-z, 0-9, - _ and .; random where empty", func(s string) error {
 		if !nodeNames.MatchString(s) {
-			return errors.New("it may have 1 to 64 of A-Z, a-z, 0-9, - _ and .")
+			return errors.New("it may have 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'")
 		}
 		cfg.node = s
 		return nil
