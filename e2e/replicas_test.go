@@ -56,6 +56,8 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 			ben.until(`document.getElementById("here").textContent !== ` + quoted(was))
 			ben.state("online")
 			assert.Contains(t, eval[string](ben, `document.querySelector("#messages .news").textContent`), "You have moved from "+was)
+			ben.until(`document.querySelector("#replicas li[aria-current] .node span")?.textContent === document.getElementById("here").textContent`)
+			assert.NotContains(t, eval[string](ben, `document.querySelector("#replicas li[aria-current] .how").textContent`), ", 0 connections", "it is one itself")
 			if history {
 				ben.until(fmt.Sprintf(`JSON.stringify((%s).filter((t) => t.startsWith("meanwhile"))) === %s`, said, quoted(quoted(meanwhile))))
 			}
@@ -76,6 +78,35 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While the store is away, a page says so, and is on a replica all the same
+// where somebody is in the room; when the store is back, so is the history.
+func TestPageWithoutItsStore(t *testing.T) {
+	t.Parallel()
+	r := redistest.New(t, "--appendonly", "yes", "--appendfsync", "always")
+	s, b := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "1", "-redis", "redis://"+r.Addr+"/0"), newBrowser(t)
+	ann := b.visit("http://"+s.addr+"/", "Ann", 1180, 760)
+	ann.says("The store is away: the room opens when it is back")
+	assert.Equal(t, "no replica yet", ann.here())
+	r.Start()
+	ann.state("online")
+	ann.speak("hello")
+	ann.until(said + `.includes("hello")`)
+
+	r.Kill()
+	ben := b.visit("http://"+s.addr+"/", "Ben", 1180, 760)
+	ben.says("The store is away: no history for now")
+	assert.Equal(t, "replica-1", ben.here())
+	r.Start()
+	ben.state("online")
+	ann.talksTo(ben, "are you there")
+}
+
+// says waits until the page's state is this.
+func (p *page) says(text string) {
+	p.t.Helper()
+	p.until(`document.getElementById("state").textContent === ` + quoted(text))
 }
 
 // Where the program that has started them is killed, the replicas end too.

@@ -38,9 +38,13 @@ func main() {
 		return
 	}
 	addr := flag.String("addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
-	n := flag.Int("n", 3, "how many replicas: 1 to 9")
+	n := flag.Int("n", 3, "`N` replicas: 1 to 9")
 	redis := flag.String("redis", "", "`URL` of a Redis that the replicas share, for history, e.g. redis://127.0.0.1:6379/0; one with a password belongs into CHANNELS_REDIS")
 	flag.Parse()
+	if flag.NArg() > 0 { // not repeated: it may be a secret
+		fmt.Fprintln(os.Stderr, "replicas: there are no arguments but flags")
+		os.Exit(2)
+	}
 	if *redis == "" {
 		*redis = os.Getenv("CHANNELS_REDIS")
 	}
@@ -64,7 +68,7 @@ func run(ctx context.Context, addr string, n int, redis string, out io.Writer) e
 	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return err
+		return fmt.Errorf("-addr: %w", err)
 	}
 	all, err := newSupervisor(n, redis)
 	if err != nil {
@@ -86,7 +90,12 @@ func run(ctx context.Context, addr string, n int, redis string, out io.Writer) e
 	case <-ctx.Done():
 	}
 	all.stop() // the replicas drain: their pages are told when to come back
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	// Longer than the 5 s for which a connection that has sent nothing counts
+	// as one that will.
+	ctx, cancel := context.WithTimeout(context.Background(), 7*time.Second)
 	defer cancel()
-	return errors.Join(err, server.Shutdown(ctx))
+	if server.Shutdown(ctx) != nil {
+		server.Close()
+	}
+	return err
 }

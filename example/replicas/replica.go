@@ -52,7 +52,7 @@ func runReplica(input io.Reader, output io.Writer) error {
 	if err := in.Decode(&cfg); err != nil {
 		return fmt.Errorf("there is no configuration: %w", err)
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)).With("on", cfg.Node))
+	slog.SetDefault(slog.New(quiet{slog.NewTextHandler(os.Stderr, nil)}).With("on", cfg.Node))
 	m, err := zmqmesh.New(zmqmesh.Options{ID: cfg.Node, Listen: "tcp://127.0.0.1:0"})
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 		return err
 	}
 	server := &http.Server{
-		Handler:           identify(cfg.Node, hub.Handler()),
+		Handler:           identify(cfg.Node, lookedAt(hub.Handler())),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
@@ -118,13 +118,60 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	case err = <-served:
 	case <-ctx.Done():
 	}
-	bounded, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	// Longer than the 5 s that a client has to answer a close frame, and less
+	// than the supervisor waits. Who is still there then is cut, which is no
+	// failure.
+	bounded, cancel := context.WithTimeout(context.Background(), 8*time.Second)
 	defer cancel()
-	return errors.Join(err,
-		hub.Drain(bounded),       // tells every page when to come back, then closes its connection
-		hub.Shutdown(bounded),    // ends what the hub runs
-		m.Close(),                // sends what is queued for the others
-		server.Shutdown(bounded)) // waits for the last requests
+	err = errors.Join(err,
+		unlessLate(hub.Drain(bounded)),    // tells every page when to come back, then closes its connection
+		unlessLate(hub.Shutdown(bounded)), // ends what the hub runs
+		m.Close())                         // sends what is queued for the others
+	if server.Shutdown(bounded) != nil { // waits for the last requests
+		server.Close()
+	}
+	return err
+}
+
+func unlessLate(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// look is the context's key of a request by which the supervisor looks whether
+// a replica is ready.
+type look struct{}
+
+// lookedAt marks these requests, so that quiet knows them.
+func lookedAt(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			r = r.WithContext(context.WithValue(r.Context(), look{}, true))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// quiet logs nothing of what these requests cause: a refused one shows as a
+// light on the page, twice a second.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return ctx.Value(look{}) == nil && q.Handler.Enabled(ctx, level)
+}
+
+func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
+
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
+
+// redisLog takes what the Redis client wants to say: the hub says the same,
+// less often.
+type redisLog struct{}
+
+func (redisLog) Printf(ctx context.Context, format string, v ...any) {
+	slog.DebugContext(ctx, "redis", "says", fmt.Sprintf(format, v...))
 }
 
 // openStore returns the shared Store, or one of the replica's own.
@@ -141,6 +188,7 @@ func openStore(url string) (store.Store, func() error, error) {
 		return nil, nil, err
 	}
 	o.ContextTimeoutEnabled = true
+	redis.SetLogger(redisLog{})
 	client := redis.NewClient(o)
 	st, err := redisstore.New(client, redisstore.Options{Prefix: "replicas"})
 	if err != nil {

@@ -107,7 +107,10 @@ func TestConfigErrors(t *testing.T) {
 		"drain":                      {"-drain", "CHANNELS_DRAIN", "5", "5s"},
 		"max-connections":            {"-max-connections", "CHANNELS_MAX_CONNECTIONS", "0", "1 to"},
 		"max-connections, text":      {"-max-connections-per-address", "CHANNELS_MAX_CONNECTIONS_PER_ADDRESS", "many", "1 to"},
-		"drain, negative":            {"-drain", "CHANNELS_DRAIN", "-1s", "0 or more"},
+		"drain, negative":            {"-drain", "CHANNELS_DRAIN", "-1s", "0 to 10m"},
+		"drain for ages":             {"-drain", "CHANNELS_DRAIN", "1h", "0 to 10m"},
+		"a node":                     {"-node", "CHANNELS_NODE", "a b", "1 to 64 of"},
+		"an origin without a scheme": {"-origin", "CHANNELS_ORIGIN", "https://a.example app.example.com", `"app.example.com" is no origin like`},
 		"log level":                  {"-log-level", "CHANNELS_LOG_LEVEL", "loud", "debug, info, warn or error"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,9 +20,9 @@ type gatewayConfig struct {
 }
 
 func (c *gatewayConfig) flags(fs *flag.FlagSet, s *security) {
-	fs.StringVar(&c.pub, "zmq-pub", "", "`ADDRESS` where ZeroMQ SUB sockets read all channels without a token, e.g. tcp://127.0.0.1:10022")
-	fs.StringVar(&c.pull, "zmq-pull", "", "`ADDRESS` where ZeroMQ PUSH sockets publish, e.g. tcp://127.0.0.1:10023")
-	fs.StringVar(&c.rep, "zmq-rep", "", "`ADDRESS` where ZeroMQ REQ and DEALER sockets publish with an answer, and list channels, e.g. tcp://127.0.0.1:10024")
+	addressFlag(fs, "zmq-pub", &c.pub, listens, "`ADDRESS` where ZeroMQ SUB sockets read all channels without a token, e.g. tcp://127.0.0.1:10022")
+	addressFlag(fs, "zmq-pull", &c.pull, listens, "`ADDRESS` where ZeroMQ PUSH sockets publish, e.g. tcp://127.0.0.1:10023")
+	addressFlag(fs, "zmq-rep", &c.rep, listens, "`ADDRESS` where ZeroMQ REQ and DEALER sockets publish with an answer, and list channels, e.g. tcp://127.0.0.1:10024")
 	fs.BoolVar(&c.insecure, "zmq-insecure", false, "let these addresses be reached from other machines without a token, and -zmq-pub at all")
 	s.file(fs, "zmq-token-file", "`FILE` with a token of 16 bytes or more, which has to be the last frame of what is sent to -zmq-pull and -zmq-rep. Or the token itself in CHANNELS_ZMQ_TOKEN", s.addZMQToken)
 }
@@ -40,10 +40,21 @@ func (s *security) addZMQToken(b []byte) error {
 func (c *gatewayConfig) check(s *security) error {
 	sends := c.pull != "" || c.rep != ""
 	switch {
+	case c.insecure && !sends && c.pub == "":
+		return errors.New("-zmq-insecure is for -zmq-pub, -zmq-pull and -zmq-rep, and there is none of them")
 	case len(s.zmqToken) > 0 && !sends:
 		return errors.New("-zmq-token-file is for -zmq-pull and -zmq-rep, and there is neither")
 	case len(s.zmqToken) == 0 && sends && (len(s.jwt.Keys) > 0 || len(s.apiKeys) > 0):
 		return errors.New("-zmq-pull and -zmq-rep need -zmq-token-file where others need a token or an API key to publish")
+	case c.insecure:
+		return nil
+	case c.pub != "" && !private(c.pub):
+		return fmt.Errorf("-zmq-pub is %s, where others can read all channels without a token: that needs -zmq-insecure", c.pub)
+	}
+	for _, f := range []struct{ name, address string }{{"-zmq-pull", c.pull}, {"-zmq-rep", c.rep}} {
+		if f.address != "" && !private(f.address) && len(s.zmqToken) == 0 {
+			return fmt.Errorf("%s is %s, which others can reach: it needs -zmq-token-file (or -zmq-insecure, if every program on that network is trusted)", f.name, f.address)
+		}
 	}
 	return nil
 }
@@ -60,13 +71,23 @@ func (c *gatewayConfig) open(hub *channels.Hub, token []byte, log *slog.Logger) 
 	g, err := zmqmesh.NewGateway(zmqmesh.GatewayOptions{
 		Hub: hub.Bridge(id), Pub: c.pub, Pull: c.pull, Rep: c.rep, Token: token, Insecure: c.insecure, Logger: log})
 	if err != nil {
-		return nil, err
+		return nil, notListening("-zmq-pub, -zmq-pull or -zmq-rep", err)
 	}
 	pub, pull, rep := g.Addresses()
-	log.Info("listening for ZeroMQ", "pub", pub, "pull", pull, "rep", rep)
+	log.Info("listening for ZeroMQ", given("pub", pub, "pull", pull, "rep", rep)...)
 	return func() {
 		if err := g.Close(); err != nil {
 			log.Warn("gateway", "err", err)
 		}
 	}, nil
+}
+
+// given are the keys and values of a record but for those with no value.
+func given(pairs ...string) (attrs []any) {
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			attrs = append(attrs, pairs[i], pairs[i+1])
+		}
+	}
+	return attrs
 }

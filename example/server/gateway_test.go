@@ -19,14 +19,24 @@ func TestGatewayErrors(t *testing.T) {
 		args []string
 		env  map[string]string
 	}{
-		"there is neither":            {[]string{"-zmq-pub", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef"}},
-		"16 or more":                  {[]string{"-zmq-pull", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "short"}},
-		"there is no flag -zmq-token": {[]string{"-zmq-token", "0123456789abcdef"}, nil},
-		"need -zmq-token-file":        {[]string{"-zmq-pull", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}},
+		"there is neither":                {[]string{"-zmq-pub", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef"}},
+		"16 or more":                      {[]string{"-zmq-pull", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "short"}},
+		"there is no flag -zmq-token":     {[]string{"-zmq-token", "0123456789abcdef"}, nil},
+		"-zmq-insecure is for -zmq-pub":   {[]string{"-zmq-insecure"}, nil},
+		"that needs -zmq-insecure":        {[]string{"-zmq-pub", "tcp://0.0.0.0:1"}, nil},
+		"-zmq-pull is tcp://:1, which":    {[]string{"-zmq-pull", "tcp://:1"}, nil},
+		"-zmq-rep is tcp://[::]:1, which": {[]string{"-zmq-rep", "tcp://[::]:1"}, nil},
+		"for flag -zmq-rep: it has to be": {[]string{"-zmq-rep", "127.0.0.1:1"}, nil},
+		"need -zmq-token-file":            {[]string{"-zmq-pull", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}},
 	} {
 		_, err := parse(c.args, lookup(c.env), io.Discard)
 		require.ErrorContains(t, err, says)
 		require.NotContains(t, err.Error(), "0123456789abcdef")
+		require.NotContains(t, err.Error(), "Options", "the words of the flags")
+	}
+	for _, fine := range [][]string{{"-zmq-pub", "tcp://0.0.0.0:1", "-zmq-insecure"}, {"-zmq-rep", "tcp://:1", "-zmq-token-file", write(t, "token", "0123456789abcdef")}, {"-zmq-pub", ""}} {
+		_, err := parse(fine, lookup(nil), io.Discard)
+		require.NoError(t, err)
 	}
 }
 
@@ -41,7 +51,9 @@ func TestGatewayToken(t *testing.T) {
 	log := newRecords()
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
-	rep := log.wait(t, "listening for ZeroMQ")["rep"].(string)
+	started := log.wait(t, "listening for ZeroMQ")
+	rep := started["rep"].(string)
+	require.NotContains(t, started, "pub", "where it does not listen is left out")
 	ws := join(t, log.wait(t, "listening")["addr"].(string), "a")
 	c, err := net.Dial("tcp", strings.TrimPrefix(rep, "tcp://"))
 	require.NoError(t, err)

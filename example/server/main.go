@@ -57,7 +57,7 @@ func main() {
 	case errors.Is(err, flag.ErrHelp):
 		return
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "server:", err)
+		fmt.Fprintf(os.Stderr, "server: %v\nserver -h shows all flags\n", err)
 		os.Exit(2)
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
@@ -122,7 +122,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	l, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
-		return errors.Join(err, hub.Shutdown(context.Background()))
+		return errors.Join(notListening("-addr", err), hub.Shutdown(context.Background()))
 	}
 	programs, err := cfg.gateway.open(hub, cfg.security.zmqToken, log)
 	if err != nil {

@@ -160,23 +160,22 @@ func TestRunFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
+	taken := l.Addr().String()
 	for name, c := range map[string]struct {
 		args []string
 		says string
 	}{
-		"an address in use":    {[]string{"-addr", l.Addr().String()}, "address already in use"},
-		"an address of no use": {[]string{"-addr", "nonsense"}, "nonsense"},
-		"a node":               {[]string{"-node", "a b"}, "Options.Node"},
-		"an origin":            {[]string{"-origin", "app.example.com"}, "Options.AllowedOrigins"},
-		"a gateway for all":    {[]string{"-addr", "127.0.0.1:0", "-zmq-pull", "tcp://0.0.0.0:0"}, "GatewayOptions.Pull"},
-		"a drain for ages":     {[]string{"-drain", "1h"}, "10m0s"},
+		"an address in use":           {[]string{"-addr", taken}, "-addr: listen tcp " + taken + ": bind: address already in use"},
+		"an address of no use":        {[]string{"-addr", "nonsense"}, "-addr: listen tcp: address nonsense"},
+		"an address of a mesh in use": {[]string{"-mesh", "zmq", "-mesh-listen", "tcp://" + taken, "-mesh-peers", "tcp://a:1"}, "-mesh-listen: listen tcp " + taken + ": bind: address already in use"},
+		"an address of ZeroMQ in use": {[]string{"-addr", "127.0.0.1:0", "-zmq-rep", "tcp://" + taken}, "-zmq-rep: listen tcp " + taken + ": bind: address already in use"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := parse(c.args, lookup(nil), io.Discard)
-			if err == nil {
-				err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
-			}
+			require.NoError(t, err)
+			err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
 			require.ErrorContains(t, err, c.says)
+			require.True(t, strings.HasPrefix(err.Error(), "-"), "it begins with the flag: %v", err)
 		})
 	}
 }

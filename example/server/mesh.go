@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +18,9 @@ import (
 	"github.com/channels-go/channels/mesh/redismesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
+
+// meshListen is where other replicas connect to, unless it is said.
+const meshListen = "tcp://127.0.0.1:10021"
 
 // meshConfig says how this replica hears from the others; not at all where
 // kind is empty.
@@ -40,16 +42,25 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 		}
 		return nil
 	})
-	fs.StringVar(&c.zmq.Listen, "mesh-listen", "", "`tcp://HOST:PORT` for other replicas; port 0 is a free one (default tcp://127.0.0.1:10021)")
-	fs.StringVar(&c.zmq.Advertise, "mesh-advertise", "", "`tcp://HOST:PORT` where other replicas reach this one, if not where it listens")
+	addressFlag(fs, "mesh-listen", &c.zmq.Listen, listens, "`tcp://HOST:PORT` for other replicas; port 0 is a free one (default "+meshListen+")")
+	addressFlag(fs, "mesh-advertise", &c.zmq.Advertise, reachable, "`tcp://HOST:PORT` where other replicas reach this one, if not where it listens")
 	fs.Func("mesh-peers", "`ADDRESSES` of other replicas, as tcp://HOST:PORT with commas between; its own may be among them. Replicas with one -redis find each other without", func(v string) error {
 		c.zmq.Peers = nil
 		for p := range strings.FieldsFuncSeq(v, func(r rune) bool { return r == ',' || r == ' ' }) {
+			if err := reachable(p); err != nil {
+				return fmt.Errorf("%.200q: %w", p, err)
+			}
 			c.zmq.Peers = append(c.zmq.Peers, p)
 		}
 		return nil
 	})
-	fs.StringVar(&c.zmq.DNS, "mesh-dns", "", "`HOST:PORT` whose name has the addresses of all replicas, e.g. a headless service of Kubernetes")
+	addressFlag(fs, "mesh-dns", &c.zmq.DNS, func(v string) error {
+		host, port, err := splitHostPort(v)
+		if err != nil {
+			return errors.New("it has to be HOST:PORT")
+		}
+		return connectable(host, port)
+	}, "`HOST:PORT` whose name has the addresses of all replicas, e.g. a headless service of Kubernetes")
 	s.file(fs, "mesh-key-file", "`FILE` with a secret of 16 bytes or more that all replicas know. Or the secret itself in CHANNELS_MESH_KEY", c.addKey)
 	keep := func(to *[]byte) func([]byte) error {
 		return func(b []byte) error { *to = b; return nil }
@@ -99,6 +110,19 @@ func (c *meshConfig) check(hasRedis, hasHistory bool) error {
 	case hasHistory && !hasRedis:
 		return errors.New("-history with -mesh needs a -redis that all replicas share: otherwise each replica would have a history of its own, with positions that mean nothing on the others")
 	}
+	if c.kind == "redis" {
+		return nil
+	}
+	if z.Listen == "" {
+		z.Listen = meshListen
+	}
+	closed := len(z.Key) > 0 || c.cert != nil
+	switch {
+	case z.Insecure && closed:
+		return errors.New("-mesh-insecure is for a mesh without a key and TLS: leave it out, or -mesh-key-file and -mesh-cert")
+	case !z.Insecure && !closed && !private(z.Listen):
+		return fmt.Errorf("-mesh-listen is %s, which others can reach: it needs -mesh-key-file or -mesh-cert (or -mesh-insecure, if every program on that network is trusted)", z.Listen)
+	}
 	return c.takeTLS()
 }
 
@@ -137,9 +161,9 @@ func (c *meshConfig) open(node string, client redis.UniversalClient, prefix stri
 		o.ID, o.Logger = node, log
 		m, err := zmqmesh.New(o)
 		if err != nil {
-			return nil, fmt.Errorf("-mesh zmq: %w", err)
+			return nil, notListening("-mesh-listen", err)
 		}
-		log.Info("mesh", "listen", o.Listen, "address", m.Address(), "peers", slices.Clone(o.Peers))
+		log.Info("mesh", given("listen", o.Listen, "address", m.Address(), "peers", strings.Join(o.Peers, ","), "dns", o.DNS)...)
 		return m, nil
 	}
 	return nil, nil

@@ -27,13 +27,15 @@ const meshKey = "0123456789abcdef-of-the-mesh"
 
 func TestMeshFlags(t *testing.T) {
 	cfg, err := parse([]string{"-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0", "-mesh-peers", "tcp://a:1, tcp://b:2", "-mesh-dns", "app:10021", "-mesh-advertise", "tcp://a:1"},
-		lookup(map[string]string{"CHANNELS_MESH_KEY": meshKey, "CHANNELS_MESH_INSECURE": "true"}), io.Discard)
+		lookup(map[string]string{"CHANNELS_MESH_KEY": meshKey}), io.Discard)
 	require.NoError(t, err)
 	z := cfg.mesh.zmq
 	require.Equal(t, "zmq", cfg.mesh.kind)
 	require.Equal(t, []string{"tcp://127.0.0.1:0", "tcp://a:1", "app:10021", meshKey}, []string{z.Listen, z.Advertise, z.DNS, string(z.Key)})
 	require.Equal(t, []string{"tcp://a:1", "tcp://b:2"}, z.Peers)
-	require.True(t, z.Insecure)
+	cfg, err = parse([]string{"-mesh", "zmq", "-mesh-listen", "tcp://:1", "-mesh-dns", "app:10021"}, lookup(map[string]string{"CHANNELS_MESH_INSECURE": "true"}), io.Discard)
+	require.NoError(t, err)
+	require.True(t, cfg.mesh.zmq.Insecure)
 
 	file := write(t, "key", meshKey+"\n")
 	cfg, err = parse([]string{"-mesh", "zmq", "-mesh-peers", "tcp://a:1", "-mesh-key-file", file}, lookup(nil), io.Discard)
@@ -47,10 +49,23 @@ func TestMeshFlags(t *testing.T) {
 func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 	cert, key, _ := certificate(t)
 	peers := []string{"-mesh", "zmq", "-mesh-peers", "tcp://a:1"}
+	with := func(args ...string) []string {
+		return append([]string{"-mesh", "zmq", "-redis", "redis://127.0.0.1:1/0"}, args...)
+	}
 	for name, c := range map[string]struct {
 		args []string
 		says string
 	}{
+		"peers without tcp":         {with("-mesh-peers", "tcp://a:1,127.0.0.1:1"), `for flag -mesh-peers: "127.0.0.1:1": it has to be tcp://HOST:PORT`},
+		"a peer of no host":         {with("-mesh-peers", "tcp://:1"), `for flag -mesh-peers: "tcp://:1": it has to name one host`},
+		"a peer of no port":         {with("-mesh-peers", "tcp://h:0"), `for flag -mesh-peers: "tcp://h:0": it has to name the port`},
+		"a name of no port":         {with("-mesh-dns", "foo"), "for flag -mesh-dns: it has to be HOST:PORT"},
+		"a name with port 0":        {with("-mesh-dns", "foo:0"), "for flag -mesh-dns: it has to name the port"},
+		"a port that is too large":  {with("-mesh-dns", "foo:65536"), "for flag -mesh-dns: it has to be HOST:PORT"},
+		"to be found anywhere":      {with("-mesh-advertise", "tcp://0.0.0.0:1"), "for flag -mesh-advertise: it has to name one host"},
+		"to be found at any port":   {with("-mesh-advertise", "tcp://h:0"), "for flag -mesh-advertise: it has to name the port"},
+		"a key, and none needed":    {with("-mesh-insecure", "-mesh-key-file", write(t, "k", meshKey)), "-mesh-insecure is for a mesh without a key and TLS"},
+		"TLS, and none needed":      {with("-mesh-insecure", "-mesh-cert", cert, "-mesh-tls-key", key, "-mesh-ca", cert), "-mesh-insecure is for a mesh without a key and TLS"},
 		"an unknown mesh":           {[]string{"-mesh", "amqp"}, "none, zmq or redis"},
 		"redis without Redis":       {[]string{"-mesh", "redis"}, "-redis"},
 		"nobody to be found":        {[]string{"-mesh", "zmq"}, "-mesh-peers or -mesh-dns"},
@@ -67,24 +82,47 @@ func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 		"a short key":               {append(peers, "-mesh-key-file", write(t, "k", "hush-1")), "-mesh-key-file: the secret has 6 bytes; it has to have 16 or more"},
 		"a key as a flag":           {append(peers, "-mesh-key", "hush"), "CHANNELS_MESH_KEY in the environment, or give a file with -mesh-key-file"},
 		"a key as its file":         {append(peers, "-mesh-key-file", "hush"), "-mesh-key-file: the file cannot be read"},
-		"open to everybody":         {append(peers, "-mesh-listen", "tcp://0.0.0.0:0"), "set TLS or Key"},
-		"no address":                {append(peers, "-mesh-listen", "127.0.0.1:1"), "tcp://host:port"},
-		"a peer of no address":      {[]string{"-mesh", "zmq", "-mesh-peers", "a:1"}, "tcp://host:port"},
+		"open to everybody":         {append(peers, "-mesh-listen", "tcp://0.0.0.0:0"), "it needs -mesh-key-file or -mesh-cert (or -mesh-insecure"},
+		"no address":                {append(peers, "-mesh-listen", "127.0.0.1:1"), "tcp://HOST:PORT"},
+		"a peer of no address":      {[]string{"-mesh", "zmq", "-mesh-peers", "a:1"}, "tcp://HOST:PORT"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg, err := parse(append([]string{"-addr", "127.0.0.1:0"}, c.args...), lookup(nil), io.Discard)
-			if err == nil { // it may only show when the mesh is opened
-				ctx, cancel := context.WithCancel(t.Context())
-				cancel() // where it starts all the same, it ends
-				err = run(ctx, cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
-			}
+			_, err := parse(c.args, lookup(nil), io.Discard)
 			require.ErrorContains(t, err, c.says)
+			require.NotContains(t, err.Error(), "Options", "the words of the flags")
 			require.NotContains(t, err.Error(), "hush")
 		})
 	}
 	_, err := parse(peers, lookup(map[string]string{"CHANNELS_MESH_KEY": "tooshort"}), io.Discard)
 	require.ErrorContains(t, err, "CHANNELS_MESH_KEY: the secret has 8 bytes")
 	require.NotContains(t, err.Error(), "tooshort")
+}
+
+// The record of the start says where it listens and whom it looks for, and
+// leaves out what is empty.
+func TestMeshRecord(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want map[string]any
+	}{
+		"by DNS":    {[]string{"-mesh-dns", "localhost:1"}, map[string]any{"dns": "localhost:1"}},
+		"by a list": {[]string{"-mesh-peers", "tcp://127.0.0.1:1 tcp://127.0.0.1:2"}, map[string]any{"peers": "tcp://127.0.0.1:1,tcp://127.0.0.1:2"}},
+	} {
+		cfg, err := parse(append([]string{"-mesh", "zmq"}, c.args...), lookup(nil), io.Discard)
+		require.NoError(t, err)
+		require.Equal(t, "tcp://127.0.0.1:10021", cfg.mesh.zmq.Listen, "the default is told")
+		cfg.mesh.zmq.Listen = "tcp://" + free(t)
+		c.want["listen"], c.want["address"] = cfg.mesh.zmq.Listen, cfg.mesh.zmq.Listen
+		log := newRecords()
+		m, err := cfg.mesh.open("one", nil, "", slog.New(slog.NewJSONHandler(log, nil)))
+		require.NoError(t, err)
+		rec := log.wait(t, "mesh")
+		require.NoError(t, m.Close())
+		for _, k := range []string{"time", "level", "msg"} {
+			delete(rec, k)
+		}
+		require.Equal(t, c.want, rec, name)
+	}
 }
 
 // A message published on one replica reaches subscribers of the other, with

@@ -113,10 +113,10 @@ var secrets = []struct {
 	name, flag string
 	add        func(*config, []byte) error
 }{
-	{"jwt-secret", "-jwt-secret-file", func(c *config, b []byte) error { return c.security.addJWTSecret(b) }},
-	{"api-keys", "-api-keys-file", func(c *config, b []byte) error { return c.security.addAPIKeys(b) }},
-	{"mesh-key", "-mesh-key-file", func(c *config, b []byte) error { return c.mesh.addKey(b) }},
-	{"zmq-token", "-zmq-token-file", func(c *config, b []byte) error { return c.security.addZMQToken(b) }},
+	{"jwt-secret", "jwt-secret-file", func(c *config, b []byte) error { return c.security.addJWTSecret(b) }},
+	{"api-keys", "api-keys-file", func(c *config, b []byte) error { return c.security.addAPIKeys(b) }},
+	{"mesh-key", "mesh-key-file", func(c *config, b []byte) error { return c.mesh.addKey(b) }},
+	{"zmq-token", "zmq-token-file", func(c *config, b []byte) error { return c.security.addZMQToken(b) }},
 }
 
 // refuseSecrets refuses a command line with a secret, and does not repeat it.
@@ -125,17 +125,21 @@ func refuseSecrets(args []string) error {
 		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 		for _, s := range secrets {
 			if strings.HasPrefix(arg, "-") && name == s.name {
-				return fmt.Errorf("there is no flag -%s, since a command line can be read by everybody on the machine: set %s in the environment, or give a file with %s", name, variable(name), s.flag)
+				return fmt.Errorf("there is no flag -%s, since a command line can be read by everybody on the machine: set %s in the environment, or give a file with -%s", name, variable(name), s.flag)
 			}
 		}
 	}
 	return nil
 }
 
-// readSecrets reads what is only to be had from the environment.
-func readSecrets(cfg *config, env func(string) (string, bool)) error {
+// readSecrets reads what is only to be had from the environment. A secret that
+// a file gives, too, is refused: whichever counted, somebody would be surprised.
+func readSecrets(cfg *config, env func(string) (string, bool), given map[string]string) error {
 	for _, one := range secrets {
 		if v, ok := env(variable(one.name)); ok {
+			if file := given[one.flag]; file != "" {
+				return fmt.Errorf("there are two: give either %s or %s", file, variable(one.name))
+			}
 			if err := one.add(cfg, []byte(v)); err != nil {
 				return fmt.Errorf("%s: %w", variable(one.name), err) // without the value
 			}

@@ -127,14 +127,14 @@ func New(o Options) (*Mesh, error) {
 func (m *Mesh) Address() string { return m.address }
 
 // SetPeers connects to these replicas besides Options.Peers and Options.DNS.
-// Addresses that are not "tcp://host:port" are logged and left out.
+// Addresses that cannot be connected to are logged and left out.
 func (m *Mesh) SetPeers(addresses map[string]string) {
 	wishes := make(map[string]wish, len(addresses))
 	for id, address := range addresses {
 		if id == m.opts.ID {
 			continue
 		}
-		if _, err := splitAddress("the registry", address); err != nil {
+		if err := checkReachable("the registry", address); err != nil {
 			m.log.Warn("mesh: a replica announces no address", "peer", id, "err", err)
 			continue
 		}

@@ -24,8 +24,8 @@ type Options struct {
 	// Beyond loopback, New refuses to start without TLS or Key.
 	Listen string
 	// Advertise is what Address returns, where others reach this replica at
-	// another address than the bound one: "tcp://host:port". Default: what is
-	// bound; where that is all interfaces, the machine's first address that
+	// another address than the bound one: "tcp://host:port", of one host and
+	// with its port. Default: what is bound; where that is all interfaces, the machine's first address that
 	// is not loopback.
 	Advertise string
 
@@ -53,7 +53,8 @@ type Options struct {
 	Key []byte
 	// Insecure allows Listen to be beyond loopback without TLS and Key:
 	// anybody who reaches the port reads and publishes on all channels. Only
-	// for a network on which every program is trusted.
+	// for a network on which every program is trusted. With TLS or Key, New
+	// refuses it: they would still be asked for.
 	Insecure bool
 
 	// MaxPacketBytes is how large a packet may be with all its fields. 1 KiB
@@ -118,19 +119,22 @@ func (o *Options) check() error {
 	if !isLoopback(host) && o.TLS == nil && len(o.Key) == 0 && !o.Insecure {
 		return fmt.Errorf("zmqmesh: Options.Listen is %q, which others can reach: set TLS or Key (or Insecure, if every program on that network is trusted)", o.Listen)
 	}
+	if o.Insecure && (o.TLS != nil || len(o.Key) > 0) {
+		return errors.New("zmqmesh: Options.Insecure is for a mesh without TLS and Key: set one or the other")
+	}
 	if o.Advertise != "" {
-		if _, err := splitAddress("Options.Advertise", o.Advertise); err != nil {
+		if err := checkReachable("Options.Advertise", o.Advertise); err != nil {
 			return err
 		}
 	}
 	for _, p := range o.Peers {
-		if _, err := splitAddress("Options.Peers", p); err != nil {
+		if err := checkReachable("Options.Peers", p); err != nil {
 			return err
 		}
 	}
 	if o.DNS != "" {
-		if host, _, err := net.SplitHostPort(o.DNS); err != nil || host == "" {
-			return fmt.Errorf("zmqmesh: Options.DNS is %q, which must be host:port", o.DNS)
+		if host, port, err := net.SplitHostPort(o.DNS); err != nil || host == "" || !isPort(port) {
+			return fmt.Errorf("zmqmesh: Options.DNS is %.200q, which must be host:port, with the port on which replicas listen", o.DNS)
 		}
 	}
 	if o.MaxPacketBytes < 1<<10 || o.MaxPacketBytes > 1<<30 {
@@ -179,6 +183,26 @@ func splitAddress(what, address string) (host string, err error) {
 		return "", fmt.Errorf("zmqmesh: %s has %.200q, which must be tcp://host:port", what, address)
 	}
 	return host, nil
+}
+
+// checkReachable refuses an address that cannot be connected to from elsewhere:
+// one of no host, of all interfaces or without a port.
+func checkReachable(what, address string) error {
+	host, err := splitAddress(what, address)
+	if err != nil {
+		return err
+	}
+	_, port, _ := net.SplitHostPort(address[len("tcp://"):])
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() || !isPort(port) {
+		return fmt.Errorf("zmqmesh: %s has %.200q, which nobody can connect to: it must name a host and its port", what, address)
+	}
+	return nil
+}
+
+// isPort says whether a port is one to connect to, by its number or name.
+func isPort(port string) bool {
+	n, err := net.LookupPort("tcp", port)
+	return err == nil && n > 0
 }
 
 func isLoopback(host string) bool {

@@ -4,13 +4,16 @@
 const $ = (id) => document.getElementById(id);
 const ROOM = "lobby";
 const RETRY_MIN = 250, RETRY_MAX = 5_000; // ms between attempts, growing
-const PATIENCE = 5_000; // with a connection that is being made
+const PATIENCE = 8_000; // with an answer; longer than replicas wait for their store
+const PAST = `/v1/channel/${ROOM}/history?limit=50`;
+const AGAIN = 2_000; // ms between looks for a store that is away
 const SHOWN = 300; // messages that stay on the page
 
 const page = String(crypto.getRandomValues(new Uint32Array(1))[0]); // tells this page from others of the same name
 let user = sessionStorage.getItem("name") ?? `Guest ${100 + Math.floor(Math.random() * 900)}`;
 let history = null; // whether the replicas keep one; null until they have said so
 let position = null; // of the last message shown, where there is a history
+let away = false; // the store, when it was last asked
 let here = ""; // the replica that this page is on, or was last
 let socket = null;
 let turn = 0; // of connect: an earlier one that still waits for an answer gives up
@@ -23,24 +26,29 @@ const unanswered = new Map(); // key → text
 async function connect() {
   const own = ++turn;
   drop();
-  show("connecting", "Connecting…");
+  if (!away) show("connecting", "Connecting…");
   try {
     if (history === null) await look();
-    if (history && !position) {
-      const past = await get(`/v1/channel/${ROOM}/history?limit=50`);
+    if (history && (!position || attempts > 1)) { // a page that finds no way in, too, wants to know why
+      const past = await get(PAST);
       if (own !== turn) return;
-      past.data.forEach(message);
-      position = past;
+      away = false;
+      if (!position) {
+        past.data.forEach(message);
+        position = past;
+      }
     }
-  } catch {
-    if (own === turn) later();
-    return;
+  } catch (e) {
+    if (own !== turn) return;
+    away = e.code === "store_unavailable";
+    if (!away) return later();
+    // A replica answers. It lets this page in where it has others in the room.
   }
   if (own !== turn) return;
   const url = new URL(`/channel/${ROOM}/`, location.origin.replace("http", "ws"));
   url.searchParams.set("name", user);
   url.searchParams.set("page", page);
-  if (history) url.searchParams.set("since", `${position.epoch}:${position.offset}`);
+  if (position) url.searchParams.set("since", `${position.epoch}:${position.offset}`);
   const s = socket = new WebSocket(url);
   timer = setTimeout(() => lost(s), PATIENCE);
   s.onclose = () => lost(s);
@@ -69,7 +77,9 @@ function drop() {
 // later connects after a wait that grows and differs from page to page, so
 // that they do not all come back at once.
 function later() {
-  show("offline", "Looking for another replica…");
+  if (away) show("away", "The store is away: the room opens when it is back");
+  else show("offline", "Looking for another replica…");
+  if (!here) $("here").textContent = "no replica yet";
   const wait = Math.min(RETRY_MAX, RETRY_MIN * 2 ** attempts++) * (0.5 + Math.random() / 2);
   timer = setTimeout(connect, wait);
 }
@@ -104,9 +114,29 @@ function arrived(node) {
   if (here && here !== node) news(`You have moved from ${here} to ${node}`);
   here = node;
   $("here").textContent = node;
-  show("online", "Live");
+  if (!history || position) {
+    show("online", "Live");
+  } else {
+    show("away", "The store is away: no history for now");
+    timer = setTimeout(back, AGAIN, socket);
+  }
   for (const [key, text] of unanswered) send(key, text); // with a key, the replicas say it once
   look();
+}
+
+// back starts again, with the history, when the store answers.
+async function back(s) {
+  try {
+    await get(PAST);
+  } catch {
+    if (s === socket) timer = setTimeout(back, AGAIN, s);
+    return;
+  }
+  if (s !== socket) return;
+  away = false;
+  position = null;
+  $("messages").replaceChildren();
+  connect();
 }
 
 function send(key, text) {
@@ -194,7 +224,8 @@ function replica(i, { node, pid, ready }, known) {
   const status = known?.status ?? "unknown";
   li.dataset.light = pid ? status : "red";
   li.ariaCurrent = node === here ? "true" : null;
-  const n = known?.connections ?? 0;
+  // What the replicas tell of each other is some seconds old: not that of this page.
+  const n = Math.max(known?.connections ?? 0, node === here && socket ? 1 : 0);
   const how = {
     green: ready ? `pid ${pid}, ${n} ${n === 1 ? "connection" : "connections"}` : "starting",
     unknown: "starting",
@@ -228,7 +259,10 @@ function mode(history) {
 
 async function get(path) {
   const res = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-  if (!res.ok) throw new Error(res.statusText);
+  if (!res.ok) {
+    const refusal = await res.json().catch(() => null); // the balancer's own is none
+    throw Object.assign(new Error(res.statusText), { code: refusal?.error?.code });
+  }
   return res.json();
 }
 
