@@ -544,6 +544,33 @@ func TestALogThatIsLostWhileASubscriberCatchesUp(t *testing.T) {
 	})
 }
 
+// Who begins at the beginning has missed nothing of a log that was lost and is
+// not reborn yet, though others here have had messages of it.
+func TestTheBeginningOfALostLog(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		live := r.subscribe(0, "c", nil)
+		for i := range 3 {
+			r.publish(0, "c", i)
+		}
+		lose(t, r)
+		time.Sleep(5 * time.Second)
+		late := r.subscribe(0, "c", new(channels.Position))
+		time.Sleep(5 * time.Second)
+		late.mu.Lock()
+		resets := len(late.resets)
+		late.mu.Unlock()
+		require.Zero(t, resets)
+		pos := r.publish(0, "c", 3).Position
+		synctest.Wait()
+		for _, s := range []*subscriber{live, late} {
+			got := s.close()
+			require.Equal(t, pos, got[len(got)-1].Position)
+			require.Len(t, s.resets, 1)
+		}
+		require.Len(t, late.got, 1)
+	})
+}
+
 // lose replaces the logs by nothing, as a restart without persistence does.
 func lose(t *testing.T, r *replicas) {
 	m, err := store.NewMemory(store.MemoryOptions{})
