@@ -586,7 +586,7 @@ func TestClientCloses(t *testing.T) {
 			c := s.dialRaw()
 			c.upgrade("/channel/a/")
 			c.write(wsFrame(rawClose, payload))
-			f, err := c.tryRead()
+			f, err := c.next()
 			require.NoError(t, err)
 			require.Equal(t, byte(rawClose), f.first)
 			require.Equal(t, payload[:min(2, len(payload))], string(f.payload[:min(2, len(f.payload))]))

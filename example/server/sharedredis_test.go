@@ -59,7 +59,9 @@ func TestServersShareARedis(t *testing.T) {
 		redistest.Eventually(t, "the list has the sum", func() bool {
 			return strings.Contains(list(addr), `{"channel_name":"h1","cnt":3,"rpm":2}`)
 		})
-		require.Contains(t, get(t, addr, "/v1/channel/h1/presence"), `"cnt":3`)
+		redistest.Eventually(t, "presence has all", func() bool { // it is told a moment after the numbers
+			return strings.Contains(get(t, addr, "/v1/channel/h1/presence"), `"cnt":3`)
+		})
 	}
 	require.Equal(t, get(t, addrs[0], "/v1/channel/h1/history"), get(t, addrs[1], "/v1/channel/h1/history"))
 
