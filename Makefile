@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 SOAKTIME ?= 15m
 SEED ?= 0
 
-.PHONY: test setup lint vet bench fuzz soak demo
+.PHONY: test setup lint vet bench fuzz soak faults demo
 
 ## test: every test of every module, with the race detector, and the lint that needs only Go
 test: export SOAK = 60s
@@ -48,6 +48,11 @@ fuzz:
 ## soak: 2,000 clients that make trouble for SOAKTIME, and a check of each promise; SEED repeats what one did
 soak:
 	go test -race -count=1 -v -timeout 0 -run '^TestSoak$$' . -soak $(SOAKTIME) -seed $(SEED)
+
+## faults: replicas under load that are killed, stopped, cut off and restarted; with what test may skip: partitions
+## (which need root) and clocks that differ (which needs Go's library built again)
+faults:
+	cd e2e && CHANNELS_NETNS=require CHANNELS_CLOCKS=1 go test -race -count=1 -v -timeout 10m ./faults
 
 ## demo: the chat
 demo:

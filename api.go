@@ -348,46 +348,68 @@ func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string) error 
 	if err != nil {
 		return err
 	}
-	if err := h.authorizeHTTP(r, ActionList, ""); err != nil {
+	id, _ := IdentityFrom(r.Context())
+	list, err := h.listFor(r.Context(), id, q)
+	if err != nil {
 		return err
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
+type channelList struct {
+	Data []channelRow `json:"data"`
+	Next string       `json:"next"`
+}
+
+// listFor is the list as somebody from the network gets it.
+func (h *Hub) listFor(ctx context.Context, id Identity, q url.Values) (channelList, error) {
+	if err := h.authorize(ctx, Request{Action: ActionList, Identity: id}); err != nil {
+		return channelList{}, err
 	}
 	limit, err := limitOf(q)
 	if err != nil {
-		return err
+		return channelList{}, err
 	}
-	page, err := h.Channels(r.Context(), ChannelsQuery{Prefix: q.Get("prefix"), Limit: limit, Cursor: q.Get("cursor")})
+	page, err := h.Channels(ctx, ChannelsQuery{Prefix: q.Get("prefix"), Limit: limit, Cursor: q.Get("cursor")})
 	if err != nil {
-		return err
+		return channelList{}, err
 	}
 	rows := make([]channelRow, len(page.Channels))
 	for i, c := range page.Channels {
 		rows[i] = channelRow{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Data []channelRow `json:"data"`
-		Next string       `json:"next"`
-	}{rows, page.Next})
-	return nil
+	return channelList{rows, page.Next}, nil
 }
 
 // serveOne is GET /v1/channel/{name}.
 func (h *Hub) serveOne(w http.ResponseWriter, r *http.Request, name string) error {
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	if err := h.authorizeHTTP(r, ActionList, name); err != nil {
-		return err
-	}
-	c, err := h.Channel(r.Context(), name)
+	id, _ := IdentityFrom(r.Context())
+	row, err := h.rowFor(r.Context(), id, name)
 	if err != nil {
 		return err
+	}
+	writeJSON(w, http.StatusOK, row)
+	return nil
+}
+
+// rowFor is one channel's numbers as somebody from the network gets them.
+func (h *Hub) rowFor(ctx context.Context, id Identity, name string) (map[string]channelRow, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if err := h.authorize(ctx, Request{Action: ActionList, Channel: name, Identity: id}); err != nil {
+		return nil, err
+	}
+	c, err := h.Channel(ctx, name)
+	if err != nil {
+		return nil, err
 	}
 	row := channelRow{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
 	if c.Position != (Position{}) {
 		row.Offset, row.Epoch, row.First = &c.Position.Offset, &c.Position.Epoch, &c.First
 	}
-	writeJSON(w, http.StatusOK, map[string]channelRow{"data": row})
-	return nil
+	return map[string]channelRow{"data": row}, nil
 }
 
 type historyRow struct {
@@ -496,30 +518,4 @@ func limitOf(q url.Values) (int, error) {
 		return 0, ErrBadQuery.saying("limit is %.40q; it has to be a whole number, 1 or more", s)
 	}
 	return n, nil
-}
-
-// Disconnect closes the connections with an id, or all of a user's on this
-// replica, with close code 3003 and the code "disconnected". It returns how
-// many there were.
-func (h *Hub) Disconnect(idOrUser string) int {
-	cs := h.clients.find(idOrUser)
-	for _, c := range cs {
-		c.end(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)
-	}
-	return len(cs)
-}
-
-// Unsubscribe ends the subscriptions to a channel of a connection, or of all
-// of a user's connections on this replica. A connection that has no other
-// subscription is closed with 3003 and the code "unsubscribed". It returns
-// how many there were.
-func (h *Hub) Unsubscribe(idOrUser, channel string) int {
-	n := 0
-	for _, c := range h.clients.find(idOrUser) {
-		if c.sub.ch.name == channel {
-			c.end(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
-			n++
-		}
-	}
-	return n
 }

@@ -486,7 +486,7 @@ func TestAutobahnCompressionOffers(t *testing.T) {
 			require.Equal(t, accepted, a.header.Get("Sec-WebSocket-Extensions"))
 			body := `"` + long(500) + `"`
 			s.publish("c", "m", body)
-			f, err := conn.tryRead()
+			f, err := conn.next()
 			require.NoError(t, err)
 			if accepted == "" {
 				require.Equal(t, byte(rawText), f.first)

@@ -586,7 +586,7 @@ func TestClientCloses(t *testing.T) {
 			c := s.dialRaw()
 			c.upgrade("/channel/a/")
 			c.write(wsFrame(rawClose, payload))
-			f, err := c.tryRead()
+			f, err := c.next()
 			require.NoError(t, err)
 			require.Equal(t, byte(rawClose), f.first)
 			require.Equal(t, payload[:min(2, len(payload))], string(f.payload[:min(2, len(f.payload))]))
@@ -973,7 +973,7 @@ func TestWhileTheHandshakeIsAnswered(t *testing.T) {
 	}{
 		"drain":      {func(h *channels.Hub) { h.Drain(context.Background()) }, 1001},
 		"shutdown":   {func(h *channels.Hub) { h.Shutdown(context.Background()) }, 1001},
-		"disconnect": {func(h *channels.Hub) { h.Disconnect("n-1") }, 3003},
+		"disconnect": {func(h *channels.Hub) { disconnect(h, "n-1") }, 3003},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var hub *channels.Hub

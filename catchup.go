@@ -127,7 +127,7 @@ func (s *subscription) catchUp(from, target Position, held *hold) {
 			}
 			from = f.msg.Position
 		}
-		if len(page.Entries) == 0 && top.Offset < target.Offset {
+		if len(page.Entries) == 0 && top.Offset < target.Offset && top.Epoch != "" {
 			s.reset(resetEpoch, held) // the Store has lost its last messages
 			return
 		}

@@ -114,8 +114,10 @@ func (ch *channel) receiversLocked(f *frame) int {
 	return len(ch.subs)
 }
 
-// countPublish counts one message that was published through this replica.
-func (ch *channel) countPublish() {
+// countPublish counts one message that was published through this replica. It
+// returns whether anybody here may want it: who subscribes from now on finds it
+// in the history, where there is one.
+func (ch *channel) countPublish() (wanted bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.rate == nil {
@@ -123,6 +125,7 @@ func (ch *channel) countPublish() {
 	}
 	ch.rate.add(ch.hub.uptime(), 1)
 	ch.touchLocked()
+	return len(ch.subs) > 0 || ch.order.waiting > 0
 }
 
 // touchLocked notes that the channel's numbers have changed.

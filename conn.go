@@ -42,8 +42,9 @@ type conn struct {
 
 var errSilent = errors.New("channels: no sign of life from the client")
 
-// closeTimeout is how long a client may take to answer a close frame.
-const closeTimeout = 5 * time.Second
+// closeTimeout is how long a client may take to answer a close frame: less than
+// apps give a shutdown, which waits for it.
+const closeTimeout = 3 * time.Second
 
 func (h *Hub) newConn(info Client) *conn {
 	c := &conn{}

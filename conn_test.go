@@ -162,7 +162,7 @@ func TestCompression(t *testing.T) {
 		s := serve(t, channels.Options{})
 		r, plain := s.raw("c", offer), s.raw("c", "")
 		s.publish("c", "long", body)
-		f := r.read()
+		f := r.readNext()
 		require.Equal(t, byte(rawText|0x40), f.first)
 		require.Less(t, len(f.payload), 500)
 		text, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(f.payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
@@ -170,19 +170,19 @@ func TestCompression(t *testing.T) {
 		require.Equal(t, `{"header":"long","body":`+body+`}`, string(text))
 		require.Equal(t, text, plain.wantText("long").payload)
 		s.publish("c", "short", `1`)
-		require.Equal(t, byte(rawText), r.read().first)
+		require.Equal(t, byte(rawText), r.readNext().first)
 	})
 	t.Run("what does not shrink is sent as it is", func(t *testing.T) {
 		s := serve(t, channels.Options{CompressBytes: 1})
 		r := s.raw("c", offer)
 		s.publish("c", "x", `1`)
-		require.Equal(t, byte(rawText), r.read().first)
+		require.Equal(t, byte(rawText), r.readNext().first)
 	})
 	t.Run("off", func(t *testing.T) {
 		s := serve(t, channels.Options{CompressBytes: -1})
 		r := s.raw("c", offer)
 		s.publish("c", "long", body)
-		require.Equal(t, byte(rawText), r.read().first)
+		require.Equal(t, byte(rawText), r.readNext().first)
 	})
 	t.Run("a real client, in both directions", func(t *testing.T) {
 		s := serve(t, channels.Options{})
@@ -206,7 +206,7 @@ func TestTLS(t *testing.T) {
 		b.want("n", strconv.Itoa(n))
 	}
 	ids.Range(func(id, _ any) bool {
-		require.Equal(t, 1, s.hub.Disconnect(id.(string)))
+		require.Equal(t, 1, disconnect(s.hub, id.(string)))
 		return true
 	})
 	_, ce := b.wantClose(3003)
@@ -242,7 +242,7 @@ func TestNoDataFollowsACloseFrame(t *testing.T) {
 	for range 50 {
 		r := s.raw("c", "")
 		ids.Range(func(id, _ any) bool {
-			s.hub.Disconnect(id.(string))
+			disconnect(s.hub, id.(string))
 			return true
 		})
 		code, reason := r.wantClose()

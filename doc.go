@@ -27,6 +27,7 @@
 //	GET  /v1/channel/{name}             one channel
 //	GET  /v1/channel/{name}/history     its retained messages
 //	GET  /v1/channel/{name}/presence    who is there
+//	GET  /v1/nodes                      the replicas and their status
 //	GET  /healthz, /readyz              this replica's health
 //
 // By default everybody may subscribe and publish, but browsers only from the

@@ -76,6 +76,10 @@ func awaitNone(ctx context.Context, count func() int) error {
 // ctx's error. Either way the hub has freed what it holds when it returns,
 // and this replica has left the Store. A second Shutdown waits for the first.
 //
+// Messages of other replicas arrive until the last client is gone, and what
+// was acknowledged has been handed to the Mesh. Close the Mesh after Shutdown:
+// its Close sends what is still queued there.
+//
 // No hook may call it: it waits for them.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.shutdown.Do(func() { h.shutdownErr = h.end(ctx) })
@@ -110,6 +114,9 @@ func (h *Hub) end(ctx context.Context) error {
 	}
 	h.loops.shut()
 	h.loops.wait(context.Background())
+	if h.mesh != nil { // behind the last canary; who misses it sees the heartbeats end
+		h.control(context.Background(), "", controlBye, control{})
+	}
 	return errors.Join(late, h.forget())
 }
 

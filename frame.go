@@ -22,14 +22,13 @@ type frame struct {
 	msg  *Message  // what Go subscribers get: message, or nil where they get nothing
 	err  error     // what Go subscribers get instead of a message
 	at   *Position // where the channel is after it; nil where that says nothing
-	text []byte    // the JSON; nil for a frame of the WebSocket protocol's own
 	last bool      // nothing may follow it: a close frame, the end of a stream
 	pong bool      // only the newest one counts
+	head uint8     // how long the header of ws is where a text follows; 0 for a frame of the protocol's own
 	// except is the id of the connection that does not get it, or "".
 	except string
 
-	ws       []byte // the WebSocket frame
-	minFlate int    // deflate texts of at least this length; 0 never
+	ws []byte // the WebSocket frame
 
 	message Message
 
@@ -95,18 +94,28 @@ func (f *frame) setText(b []byte) {
 	h := appendWSHeader(head[:0], opText, len(text))
 	start := maxWSHeader - len(h)
 	copy(b[start:], h)
-	f.text, f.ws = text, b[start:]
+	f.head, f.ws = uint8(len(h)), b[start:]
+}
+
+// text is the JSON, or nil for a frame of the WebSocket protocol's own.
+func (f *frame) text() []byte {
+	if f.head == 0 {
+		return nil
+	}
+	return f.ws[f.head:]
 }
 
 // newMessageFrame encodes m. The frame does not keep m.Body: its own message
 // has the part of the text that is the body.
-func newMessageFrame(ch *channel, m Message, minFlate int) *frame {
-	f := &frame{ch: ch, message: m, minFlate: minFlate}
+func newMessageFrame(ch *channel, m Message) *frame {
+	f := &frame{ch: ch, message: m}
 	f.msg = &f.message
+	size := maxWSHeader + len(`{"header":"","body":}`) + len(m.Header) + len(m.Body)
 	if m.Position != (Position{}) {
 		f.at = &f.message.Position
+		size += len(`,"offset":18446744073709551615,"epoch":""`) + len(m.Position.Epoch)
 	}
-	b := make([]byte, maxWSHeader, maxWSHeader+len(m.Header)+len(m.Body)+len(m.Position.Epoch)+64)
+	b := make([]byte, maxWSHeader, size)
 	b = appendHead(b, m.Header)
 	from := len(b)
 	b = append(b, m.Body...)
@@ -225,7 +234,7 @@ func newResetFrame(reason string, pos *Position) *frame {
 func (f *frame) bytes(as format) []byte {
 	switch as {
 	case formatDeflate:
-		if f.minFlate > 0 && len(f.text) >= f.minFlate {
+		if f.ch != nil && len(f.text()) >= f.ch.hub.opts.CompressBytes {
 			return f.once(&f.deflated, f.deflate)
 		}
 	case formatSSE:
@@ -265,8 +274,8 @@ func (f *frame) size() int { return len(f.ws) + frameOverhead }
 // which the browser sends back as Last-Event-ID.
 func (f *frame) event() []byte {
 	switch {
-	case f.text != nil || f.at != nil:
-		b := make([]byte, 0, len(f.text)+64)
+	case f.head > 0 || f.at != nil:
+		b := make([]byte, 0, len(f.ws)+64)
 		if f.at != nil {
 			b = append(b, "id: "...)
 			b = append(b, f.at.Epoch...)
@@ -274,9 +283,9 @@ func (f *frame) event() []byte {
 			b = strconv.AppendUint(b, f.at.Offset, 10)
 			b = append(b, '\n')
 		}
-		if f.text != nil {
+		if f.head > 0 {
 			b = append(b, "data: "...)
-			b = append(b, f.text...)
+			b = append(b, f.text()...)
 			b = append(b, '\n')
 		}
 		return append(b, '\n')
@@ -299,18 +308,19 @@ var flaters = sync.Pool{New: func() any {
 func (f *frame) deflate() []byte {
 	f.ch.hub.stats.deflated.Add(1)
 	var out bytes.Buffer
-	out.Grow(maxWSHeader + len(f.text)/2)
+	text := f.text()
+	out.Grow(maxWSHeader + len(text)/2)
 	out.Write(make([]byte, maxWSHeader))
 	w := flaters.Get().(*flate.Writer)
 	defer flaters.Put(w)
 	w.Reset(&out)
-	_, err := w.Write(f.text)
+	_, err := w.Write(text)
 	if err = errors.Join(err, w.Flush()); err != nil {
 		return f.ws // a Buffer does not fail
 	}
 	b := bytes.TrimSuffix(out.Bytes(), []byte("\x00\x00\xff\xff"))
 	n := len(b) - maxWSHeader
-	if n >= len(f.text) {
+	if n >= len(text) {
 		return f.ws
 	}
 	var head [maxWSHeader]byte

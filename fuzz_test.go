@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -357,6 +358,67 @@ func checkSaid(t *testing.T, b []byte) {
 	default:
 		require.Nil(t, m.ID)
 	}
+}
+
+// FuzzBody: what Publish takes is what encoding/json takes, less what nests deeply.
+func FuzzBody(f *testing.F) {
+	for _, s := range []string{`{"a":1}`, ` [1,2.5e-7,-0,true,false,null,"\u00ff\n"] `, "01", "-", "1.", "1e", `"\u12g4"`, "{,}", "[1,]", "1E700", "tru", "\"\x01\"", "\x00",
+		"{\n\t\"a\" : [ ],\r\n\"a\":{}}", "1 2", "", `"\/\b\x"`, "\"\xff\"", "\"\u2028\"", strings.Repeat("[", 600) + strings.Repeat("]", 600),
+		strings.Repeat("[", 500) + strings.Repeat("]", 500), strings.Repeat("[", 100_000), `"` + strings.Repeat("[", 2000) + `"`} {
+		f.Add([]byte(s))
+	}
+	hub, _ := newFuzzHub(f, channels.Options{})
+	sub, err := hub.Subscribe(f.Context(), "body", nil)
+	require.NoError(f, err)
+	next, stop := iter.Pull2(sub.Messages())
+	f.Cleanup(stop)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		given := bytes.Clone(b)
+		_, err := hub.Publish(t.Context(), "body", channels.Message{Header: "h", Body: b})
+		require.Equal(t, given, b, "the caller's bytes")
+		valid := utf8.Valid(b) && json.Valid(b)
+		var v any
+		if valid {
+			v = valueOf(t, b)
+		}
+		if err == nil {
+			require.True(t, valid, "%q", b)
+			m, e, ok := next()
+			require.True(t, ok)
+			require.NoError(t, e)
+			require.NotContains(t, string(m.Body), "\n")
+			require.Equal(t, v, valueOf(t, m.Body))
+			return
+		}
+		if valid {
+			require.ErrorContains(t, err, "levels deep")
+			require.Greater(t, nesting(v), 500)
+		}
+	})
+}
+
+// valueOf keeps numbers as they are written: 1e700 is one.
+func valueOf(t *testing.T, b []byte) (v any) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	require.NoError(t, d.Decode(&v))
+	return v
+}
+
+func nesting(v any) (deepest int) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			deepest = max(deepest, nesting(e))
+		}
+	case map[string]any:
+		for _, e := range v {
+			deepest = max(deepest, nesting(e))
+		}
+	default:
+		return 0
+	}
+	return deepest + 1
 }
 
 // A name is valid, or the path that carries it is refused; a valid one comes

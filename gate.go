@@ -100,6 +100,11 @@ func (b *backoff) reset() { b.next = backoffMin }
 func (b *backoff) wait(ctx context.Context) bool {
 	d := b.next/2 + rand.N(b.next)
 	b.next = min(b.next*2, backoffMax)
+	return pause(ctx, d)
+}
+
+// pause returns false where ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -91,6 +91,7 @@ func init() { // not a literal, which would refer to itself through the handlers
 		"v1/channel/{name}/publish":  {http.MethodPost, false, (*Hub).servePublish},
 		"v1/channel/{name}/history":  {http.MethodGet, true, (*Hub).serveHistory},
 		"v1/channel/{name}/presence": {http.MethodGet, true, (*Hub).servePresence},
+		"v1/nodes":                   {http.MethodGet, true, (*Hub).serveNodes},
 		"healthz":                    {http.MethodGet, true, (*Hub).serveHealth},
 		"readyz":                     {http.MethodGet, true, (*Hub).serveReady},
 	}
@@ -336,20 +337,32 @@ func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) erro
 	return nil
 }
 
-// serveReady says whether a load balancer should send new clients here.
+// serveReady says whether a load balancer should send new clients here. Where
+// the Store fails all replicas alike, clients are no better off elsewhere, and
+// channels without history need none: it then says so only where no other
+// replica is heard, which may be this one's own fault. Where all replicas are
+// cut off from each other, it is the same: each serves its own.
 func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
+	others, served := h.around.company()
 	switch {
 	case h.calls.closed():
 		return ErrClosed
 	case h.draining.Load():
 		return ErrDraining
-	case h.storeBad.Load():
+	case h.storeBad.Load() && others == 0: // else it has until it is red: others need as long to notice
 		return ErrStoreUnavailable
 	case !h.reported.Load(): // within the first second, nobody knows yet
 		if err := h.flush(r.Context(), true); err != nil {
 			return err
 		}
 		h.reported.Store(true)
+	}
+	_, err := h.verdict()
+	switch {
+	case errors.Is(err, ErrStoreUnavailable) && others > 0 && served == 0:
+	case errors.Is(err, ErrMeshUnavailable) && h.vitals.isCutOff() && !h.around.joined():
+	case err != nil:
+		return err
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	return nil

@@ -626,7 +626,7 @@ func TestHTTPMethods(t *testing.T) {
 		})
 	}
 	for _, path := range []string{"/", "/v1", "/v1/", "/v2/channel", "/channel", "/channel/a/b", "/channel/a//", "/channel/a/b/",
-		"/v1/channel/a/other", "/v1/channel/a/history/", "/v1/channel/a/publish/x", "/v1/publish/", "/v1/publish/a", "/healthz/", "/healthz/x", "/Healthz", "/index.html"} {
+		"/v1/channel/a/other", "/v1/channel/a/history/", "/v1/channel/a/publish/x", "/v1/publish/", "/v1/publish/a", "/v1/nodes/", "/v1/nodes/a", "/healthz/", "/healthz/x", "/Healthz", "/index.html"} {
 		t.Run("nothing at "+path, func(t *testing.T) {
 			for _, method := range []string{"GET", "POST", "OPTIONS"} {
 				s.do(method, path, "").wantFail(t, 404, "not_found")

@@ -306,3 +306,14 @@ func ctxT(t *testing.T) context.Context {
 func msg(header, body string) channels.Message {
 	return channels.Message{Header: header, Body: json.RawMessage(body)}
 }
+
+// disconnect and unsubscribe return how many there were on this replica.
+func disconnect(h *channels.Hub, idOrUser string) int {
+	n, _ := h.Disconnect(context.Background(), idOrUser)
+	return n
+}
+
+func unsubscribe(h *channels.Hub, idOrUser, channel string) int {
+	n, _ := h.Unsubscribe(context.Background(), idOrUser, channel)
+	return n
+}

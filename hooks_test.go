@@ -153,6 +153,7 @@ func TestAuthorizePerAction(t *testing.T) {
 	}{
 		{"publish a", func() answer { return s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`) }},
 		{"list ", func() answer { return s.do("GET", "/v1/channel", "") }},
+		{"list ", func() answer { return s.do("GET", "/v1/nodes", "") }},
 		{"list a", func() answer { return s.do("GET", "/v1/channel/a", "") }},
 		{"history a", func() answer { return s.do("GET", "/v1/channel/a/history", "") }},
 		{"presence a", func() answer { return s.do("GET", "/v1/channel/a/presence", "") }},
@@ -329,13 +330,13 @@ func TestOnDisconnectOnceWithItsReason(t *testing.T) {
 	}{
 		"the client closes":   {func(_ *server, w *wsClient) { w.c.Close(websocket.StatusNormalClosure, "bye") }, nil},
 		"the client vanishes": {func(_ *server, w *wsClient) { w.c.CloseNow() }, nil},
-		"disconnected":        {func(s *server, _ *wsClient) { s.hub.Disconnect("ann") }, channels.ErrDisconnected},
-		"disconnected twice":  {func(s *server, _ *wsClient) { s.hub.Disconnect("ann"); s.hub.Disconnect("n-1") }, channels.ErrDisconnected},
+		"disconnected":        {func(s *server, _ *wsClient) { disconnect(s.hub, "ann") }, channels.ErrDisconnected},
+		"disconnected twice":  {func(s *server, _ *wsClient) { disconnect(s.hub, "ann"); disconnect(s.hub, "n-1") }, channels.ErrDisconnected},
 		"disconnected while it closes": {func(s *server, w *wsClient) {
-			s.hub.Disconnect("ann")
+			disconnect(s.hub, "ann")
 			w.c.CloseNow()
 		}, channels.ErrDisconnected},
-		"unsubscribed": {func(s *server, _ *wsClient) { s.hub.Unsubscribe("n-1", "a") }, channels.ErrUnsubscribed},
+		"unsubscribed": {func(s *server, _ *wsClient) { unsubscribe(s.hub, "n-1", "a") }, channels.ErrUnsubscribed},
 		"drain":        {func(s *server, _ *wsClient) { go s.hub.Drain(context.Background()) }, channels.ErrDraining},
 		"shutdown":     {func(s *server, _ *wsClient) { go s.hub.Shutdown(context.Background()) }, channels.ErrClosed},
 	} {
@@ -589,8 +590,8 @@ func TestHooksMayCallTheHub(t *testing.T) {
 			}
 		}
 		hub.Stats()
-		hub.Disconnect("nobody")
-		hub.Unsubscribe("nobody", "h")
+		disconnect(hub, "nobody")
+		unsubscribe(hub, "nobody", "h")
 	}
 	s := serve(t, channels.Options{
 		Channel:   keeps,
@@ -615,7 +616,7 @@ func TestHooksMayCallTheHub(t *testing.T) {
 				_, err := hub.Publish(ctx, p.Channel, msg("first", "0"))
 				return err
 			case "leave":
-				hub.Disconnect(p.Client)
+				disconnect(hub, p.Client)
 			}
 			return nil
 		},
@@ -669,18 +670,18 @@ func TestDisconnectAndUnsubscribe(t *testing.T) {
 	annE := s.stream("a", "", "X-User", "ann") // n-4
 	bob := s.joinAs("a", "X-User", "bob")      // n-5
 	for _, who := range []string{"", "nobody", "n-", "n-99", "a"} {
-		require.Zero(t, s.hub.Disconnect(who), who)
-		require.Zero(t, s.hub.Unsubscribe(who, "a"), who)
+		require.Zero(t, disconnect(s.hub, who), who)
+		require.Zero(t, unsubscribe(s.hub, who, "a"), who)
 	}
-	require.Zero(t, s.hub.Unsubscribe("ann", "c"))
+	require.Zero(t, unsubscribe(s.hub, "ann", "c"))
 
-	require.Equal(t, 1, s.hub.Unsubscribe("ann", "b"))
+	require.Equal(t, 1, unsubscribe(s.hub, "ann", "b"))
 	before, ce := ann2.wantClose(3003)
 	require.Equal(t, "unsubscribed", ce.Reason)
 	require.Equal(t, "unsubscribed", before[0].errorCode())
 
 	s.publish("a", "queued", `1`) // reaches them before the end
-	require.Equal(t, 1, s.hub.Disconnect("n-5"))
+	require.Equal(t, 1, disconnect(s.hub, "n-5"))
 	before, ce = bob.wantClose(3003)
 	require.Equal(t, "disconnected", ce.Reason)
 	require.Len(t, before, 2)
@@ -688,7 +689,7 @@ func TestDisconnectAndUnsubscribe(t *testing.T) {
 	require.Equal(t, "disconnected", before[1].errorCode())
 
 	until(t, "two have left", func() bool { return s.hub.Stats().Connections == 3 })
-	require.Equal(t, 2, s.hub.Disconnect("ann"))
+	require.Equal(t, 2, disconnect(s.hub, "ann"))
 	before, _ = ann1.wantClose(3003)
 	require.Len(t, before, 2)
 	annE.want("queued", `1`)

@@ -182,7 +182,7 @@ func TestHostileEndlessFragments(t *testing.T) {
 		cs := s.hostile(n, "c")
 		together(cs, func(c tcpClient) {
 			c.write(wsFrame(opText, "[") + strings.Repeat(wsFrame(0, long(500)), limit/500) + wsFrame(rawPing, "read"))
-			f, err := c.tryRead()
+			f, err := c.next()
 			if err != nil || f.first != rawPong {
 				t.Errorf("%x, %v", f.first, err)
 			}

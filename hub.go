@@ -33,6 +33,8 @@ type Hub struct {
 	store store.Store
 	owned bool      // the store is the hub's own to close
 	mesh  mesh.Mesh // nil in one process
+	// discoverer is the mesh, where the hub has to tell it of its peers.
+	discoverer mesh.Discoverer
 
 	channels  channelTable
 	clients   clientTable
@@ -42,11 +44,20 @@ type Hub struct {
 	stats     counters
 	queued    queuedBytes
 	admission admission
+	losses    losses
+	vitals    vitals
+	around    neighbours
+	echoes    chan echo
+	taps      taps
 	started   time.Time
 	storeBad  atomic.Bool // the last report failed
 	reported  atomic.Bool // there was a report
-	// storeWarned is when a failing store was logged last, by uptime.
+	// storeWarned is when a failing store was logged last, by uptime; 0 where
+	// it has not been since it was well.
 	storeWarned atomic.Int64
+	meshWarned  atomic.Int64 // the same of a mesh that takes no messages
+	twinWarned  atomic.Int64 // the same of another replica with this one's name
+	apartWarned atomic.Bool
 
 	draining atomic.Bool
 	calls    gate // calls of the API that are under way
@@ -69,8 +80,11 @@ func New(o Options) (*Hub, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now()}
+	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now(), echoes: make(chan echo, maxEchoes)}
 	h.log = h.log.With("node", o.Node)
+	h.discoverer, _ = o.Mesh.(mesh.Discoverer)
+	h.losses.wake = make(chan struct{}, 1)
+	h.vitals.reported = h.started
 	if h.store == nil {
 		m, err := store.NewMemory(store.MemoryOptions{})
 		if err != nil {
@@ -90,6 +104,7 @@ func New(o Options) (*Hub, error) {
 	h.loops.run(h.reportEachSecond)
 	if h.mesh != nil {
 		h.loops.run(h.receive)
+		h.loops.run(h.pulse)
 	}
 	if h.mesh != nil || !h.owned {
 		h.loops.run(h.watchTops) // others may append, or an answer of the store be lost
@@ -206,18 +221,20 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return res, err
 		}
 	}
-	ch.countPublish()
 	h.stats.published.Add(1)
-	f := newMessageFrame(ch, m, h.opts.CompressBytes)
-	f.except = o.Except
-	if res.Stored {
-		res.Receivers = ch.arrive(f)
-	} else {
-		res.Receivers = ch.deliver(f)
+	if ch.countPublish() {
+		f := newMessageFrame(ch, m)
+		f.except = o.Except
+		if res.Stored {
+			res.Receivers = ch.arrive(f)
+		} else {
+			res.Receivers = ch.deliver(f)
+		}
 	}
+	h.taps.pass(p.Channel, m.Header, m.Body)
 	var meshErr error
 	if h.mesh != nil && !o.Local {
-		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: f.msg.Body,
+		meshErr = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: p.Channel, Header: m.Header, Body: m.Body,
 			Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except})
 	}
 	if h.stats.pressed.Load() && h.stats.pressed.Swap(false) {
@@ -230,7 +247,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return res, ErrMeshUnavailable.because(meshErr)
 		}
 		// It is in the Store, where the other replicas will find it.
-		h.log.Warn("mesh: publish", "channel", p.Channel, "err", meshErr)
+		h.warnMesh(p.Channel, meshErr)
 	}
 	return res, nil
 }
@@ -379,35 +396,35 @@ func (h *Hub) receive() {
 
 // take handles one packet from another replica. It never waits.
 func (h *Hub) take(p mesh.Packet) {
+	header := p.Header
+	switch p.Kind {
+	case mesh.KindMessage:
+	case mesh.KindPresence:
+		header = headerPresence
+	case mesh.KindControl:
+		h.takeControl(p)
+		return
+	case mesh.KindLost:
+		h.lost(p.Channel)
+		return
+	default:
+		return // of a later version
+	}
+	if p.Kind == mesh.KindMessage {
+		h.taps.pass(p.Channel, header, p.Body)
+	}
 	ch := h.channels.use(p.Channel)
 	if ch == nil {
 		return // nobody here is subscribed any more
 	}
 	defer ch.release()
-	header := p.Header
-	if p.Kind == mesh.KindPresence {
-		header = headerPresence
-	}
-	f := newMessageFrame(ch, Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}, h.opts.CompressBytes)
+	f := newMessageFrame(ch, Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}})
 	f.except = p.Sender
 	if p.Offset > 0 {
+		h.warnApart(p.Channel, p.Origin)
 		ch.arrive(f)
 	} else {
 		ch.deliver(f)
-	}
-}
-
-// watchTops looks for messages that the mesh lost, until the hub is shut down.
-func (h *Hub) watchTops() {
-	t := time.NewTicker(topsPeriod)
-	defer t.Stop()
-	for {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-			h.compareTops(h.ctx)
-		}
 	}
 }
 

@@ -44,7 +44,7 @@ const (
 	ActionPublish   Action = "publish"
 	ActionHistory   Action = "history"
 	ActionPresence  Action = "presence"
-	ActionList      Action = "list" // Request.Channel is empty, or the one channel asked for
+	ActionList      Action = "list" // Request.Channel is the one channel asked for, or empty: the list of channels, or of replicas
 )
 
 // Request is what Authorize decides on.

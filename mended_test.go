@@ -244,7 +244,7 @@ func TestABatchIsNotCopiedInAdvance(t *testing.T) {
 func TestADisconnectedClientDoesNotPublish(t *testing.T) {
 	s := serve(t, channels.Options{Node: "n", Channel: keeps})
 	r := s.raw("h", "")
-	require.Equal(t, 1, s.hub.Disconnect("n-1"))
+	require.Equal(t, 1, disconnect(s.hub, "n-1"))
 	for r.read().first != rawClose {
 	}
 	r.write(masked(rawText, []byte(`{"header":"banned","body":1}`)))
@@ -312,7 +312,7 @@ func TestMessagesAfterTheEnd(t *testing.T) {
 	s, err := hub.Subscribe(t.Context(), "c", nil)
 	require.NoError(t, err)
 	defer s.Close()
-	hub.Disconnect(s.ID())
+	disconnect(hub, s.ID())
 	for _, err := range s.Messages() {
 		require.ErrorIs(t, err, channels.ErrDisconnected)
 	}
@@ -437,7 +437,7 @@ func TestAMessageIsDeflatedOnce(t *testing.T) {
 		_, err := s.hub.Publish(t.Context(), "c", msg("x", `"`+strings.Repeat(fmt.Sprint(i), 50_000)+`"`))
 		require.NoError(t, err)
 		for _, c := range conns {
-			require.NotZero(t, c.read().first&0x40, "it is deflated")
+			require.NotZero(t, c.readNext().first&0x40, "it is deflated")
 		}
 	}
 	require.EqualValues(t, 20, s.hub.Stats().Deflated-before)

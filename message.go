@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/channels-go/channels/store"
 )
 
@@ -136,19 +138,31 @@ func checkBody(b json.RawMessage, max int) (json.RawMessage, error) {
 		return nil, ErrTooLarge.saying("a message has at most %d bytes, this body has %d", max, len(b))
 	case !utf8.Valid(b):
 		return nil, ErrBadUTF8.saying("the body is not valid UTF-8")
-	case !json.Valid(b):
+	case tooDeep(b): // asked before the validation, which goes as deep
+		return nil, errTooDeep
+	case !gjson.ValidBytes(b): // in a third of the time that encoding/json takes
 		return nil, ErrBadMessage.saying("the body is not valid JSON")
 	}
-	return checkParsed(b)
+	return onOneLine(b)
 }
 
 // checkParsed is checkBody for what a JSON parser has taken already.
 func checkParsed(b json.RawMessage) (json.RawMessage, error) {
-	// Most bodies have fewer brackets than levels are allowed, which is faster
-	// to see than how deep they nest.
-	if bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) > maxDepth && depth(b) > maxDepth {
-		return nil, ErrBadMessage.saying("the body nests more than %d levels deep", maxDepth)
+	if tooDeep(b) {
+		return nil, errTooDeep
 	}
+	return onOneLine(b)
+}
+
+var errTooDeep = ErrBadMessage.saying("the body nests more than %d levels deep", maxDepth)
+
+// tooDeep sees at once that a short body, or one with few brackets, is not.
+func tooDeep(b []byte) bool {
+	return len(b) > 2*maxDepth && bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) > maxDepth && depth(b) > maxDepth
+}
+
+// onOneLine returns b, or a copy without white space where it has more lines.
+func onOneLine(b json.RawMessage) (json.RawMessage, error) {
 	if bytes.IndexByte(b, '\n') >= 0 || bytes.IndexByte(b, '\r') >= 0 { // white space: within strings they are escaped
 		var c bytes.Buffer
 		if err := json.Compact(&c, b); err != nil {
@@ -159,7 +173,8 @@ func checkParsed(b json.RawMessage) (json.RawMessage, error) {
 	return b, nil
 }
 
-// depth returns how deep valid JSON nests.
+// depth returns how deep JSON nests; of what is none, the valid beginning not
+// less than it does.
 func depth(b []byte) (deepest int) {
 	d, quoted := 0, false
 	for i := 0; i < len(b); i++ {

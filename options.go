@@ -21,11 +21,12 @@ type Options struct {
 	Store store.Store
 
 	// Mesh carries messages between replicas. Default: none, one process. A
-	// Mesh that is given is not closed by the hub.
+	// Mesh that is given is not closed by the hub: close it after Shutdown.
 	Mesh mesh.Mesh
 
 	// Node names this replica: 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".".
-	// No two replicas may share one. Default: random.
+	// No two replicas may share one; where two do, and have a Mesh, an error
+	// is logged. Default: random.
 	Node string
 
 	// Channel gives each channel its options, by name. It is called when a
@@ -126,9 +127,13 @@ type ChannelOptions struct {
 type PresenceMode uint8
 
 const (
-	PresenceOff    PresenceMode = iota
-	PresenceList                // Presence and GET …/presence list them
-	PresenceEvents              // and subscribers get a "presence" message for each that joins or leaves
+	PresenceOff  PresenceMode = iota
+	PresenceList              // Presence and GET …/presence list them
+	// PresenceEvents is PresenceList, and subscribers get a "presence" message
+	// for each that joins or leaves, at most once: one that a mesh loses is not
+	// sent again, and nothing corrects it. The list is right within 2 s of a join
+	// or leave on any replica, and within 10 s of a replica's death.
+	PresenceEvents
 )
 
 // SlowPolicy is what happens to a subscriber whose queue is full.

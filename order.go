@@ -35,10 +35,6 @@ const (
 	// is asked: within one process, or between replicas, it is usually there
 	// within a millisecond.
 	gapWait = 50 * time.Millisecond
-	// topsPeriod is how often tops are compared with the Store, where a mesh
-	// may have lost the last message: seen twice as missing, it is fetched,
-	// within the 5 s that are promised.
-	topsPeriod = 1500 * time.Millisecond
 	// maxEarly bounds the messages that wait behind a gap, as QueueBytes
 	// does; what comes beyond it is fetched from the Store.
 	maxEarly = 8192
@@ -349,7 +345,7 @@ func (ch *channel) merge(from Position, page store.Page, before map[uint64]*fram
 func (ch *channel) encode(epoch string, e *store.Entry) *frame {
 	m := fromEntry(epoch, e)
 	m.Time = time.Time{} // as if it had come live
-	return newMessageFrame(ch, m, ch.hub.opts.CompressBytes)
+	return newMessageFrame(ch, m)
 }
 
 // The reasons of a reset.
@@ -374,55 +370,4 @@ func (ch *channel) resetLocked(reason string, pos Position) {
 	for _, s := range ch.subs {
 		s.resetLocked(f) // who is catching up stops, since this is where it goes on
 	}
-}
-
-// compareTops looks for messages that a mesh has lost with none behind them.
-// The hub calls it every topsPeriod with all channels that have both history
-// and subscribers.
-func (h *Hub) compareTops(ctx context.Context) {
-	var chs []*channel
-	var names []string
-	var before []Position
-	h.channels.all(func(ch *channel) {
-		ch.mu.Lock()
-		active, pos := ch.opts.HistorySize > 0 && ch.order.synced && len(ch.subs) > 0, ch.order.pos
-		ch.mu.Unlock()
-		if active {
-			chs, names, before = append(chs, ch), append(names, ch.name), append(before, pos)
-		}
-	})
-	if len(names) == 0 {
-		return
-	}
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
-	tops, err := h.store.Tops(ctx, names)
-	if err != nil {
-		h.warnStore(err)
-		return
-	}
-	for i, ch := range chs {
-		ch.compareTop(before[i], Position(tops[i]))
-	}
-}
-
-// compareTop starts a fill where the channel is behind what the Store had
-// already when it was looked at the time before (a message that is under way
-// needs no read), or where the Store has lost what the channel had before it
-// was asked.
-func (ch *channel) compareTop(before, top Position) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	o := &ch.order
-	if !o.synced || top.Epoch == "" {
-		return
-	}
-	again := o.seen.Epoch == top.Epoch
-	switch {
-	case top.Epoch == before.Epoch && top.Offset < before.Offset,
-		again && top.Epoch != o.pos.Epoch,
-		again && top.Epoch == o.pos.Epoch && o.pos.Offset < o.seen.Offset:
-		ch.fillLocked(toTop)
-	}
-	o.seen = top
 }

@@ -146,7 +146,11 @@ func (o *outbox) makeRoomLocked(f *frame, size int, policy SlowPolicy) bool {
 	}
 	clear(o.q[o.head+len(kept):])
 	o.q = o.q[:o.head+len(kept)]
-	o.stats.dropped.Add(int64(dropped))
+	count := &o.stats.dropped
+	if policy == SlowKeepLatest && f.ch != nil {
+		count = &o.stats.superseded
+	}
+	count.Add(int64(dropped))
 	return o.bytes+size <= o.limit || o.bytes == 0
 }
 

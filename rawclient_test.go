@@ -120,18 +120,30 @@ func (r *rawClient) read() rawFrame {
 	return f
 }
 
-// wantText wants the next text frame, pings left out, to have this in it.
+// next is the next frame that is no ping: a client's turn to be asked for a sign
+// of life may come in its first second.
+func (r *rawClient) next() (rawFrame, error) {
+	for {
+		if f, err := r.tryRead(); err != nil || f.first != rawPing {
+			return f, err
+		}
+	}
+}
+
+func (r *rawClient) readNext() rawFrame {
+	r.t.Helper()
+	f, err := r.next()
+	require.NoError(r.t, err)
+	return f
+}
+
+// wantText wants the next frame to be a text with this in it.
 func (r *rawClient) wantText(part string) rawFrame {
 	r.t.Helper()
-	for {
-		f := r.read()
-		if f.first == rawPing {
-			continue
-		}
-		require.Equal(r.t, byte(rawText), f.first)
-		require.True(r.t, bytes.Contains(f.payload, []byte(part)), "%s", f.payload)
-		return f
-	}
+	f := r.readNext()
+	require.Equal(r.t, byte(rawText), f.first)
+	require.True(r.t, bytes.Contains(f.payload, []byte(part)), "%s", f.payload)
+	return f
 }
 
 // wantClose reads to the close frame and returns its code and reason, and

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,8 +41,8 @@ func history(string) channels.ChannelOptions {
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// inBubble runs f with n replicas, and ends them.
-func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions, f func(r *replicas)) {
+// inBubble runs f with n replicas, and ends them. change may change what each is given.
+func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions, f func(r *replicas), change ...func(i int, o *channels.Options)) {
 	synctest.Test(t, func(t *testing.T) {
 		m, err := store.NewMemory(store.MemoryOptions{})
 		require.NoError(t, err)
@@ -51,12 +52,17 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 			id := "r" + strconv.Itoa(i)
 			node := r.net.Join(id)
 			defer node.Close()
-			hub, err := channels.New(channels.Options{Node: id, Store: r.store, Mesh: node, Channel: options, Logger: quiet})
+			o := channels.Options{Node: id, Store: r.store, Mesh: node, Channel: options, Logger: quiet}
+			for _, c := range change {
+				c(i, &o)
+			}
+			hub, err := channels.New(o)
 			require.NoError(t, err)
 			r.hubs = append(r.hubs, hub)
 		}
 		defer func() {
 			r.store.down.Store(false)
+			r.store.full.Store(false)
 			r.store.mute.Store("")
 			for _, h := range r.hubs {
 				if err := h.Shutdown(context.Background()); err != nil {
@@ -66,6 +72,7 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 			m.Close()
 			synctest.Wait()
 		}()
+		synctest.Wait() // all receive
 		f(r)
 	})
 }
@@ -75,10 +82,17 @@ type faultyStore struct {
 	store.Store
 	log    atomic.Pointer[store.Memory] // where the logs are
 	down   atomic.Bool
+	full   atomic.Bool  // appends fail
+	hangs  atomic.Bool  // Append and Nodes, as where one of several servers does
 	mute   atomic.Value // the id of a replica whose reports are lost
 	ranges atomic.Int64
 	hidden atomic.Int64 // how many of the last messages it has lost
 	lag    atomic.Int64 // how long an answer of Range takes to arrive, in nanoseconds
+	topLag atomic.Int64 // the same of Tops
+	addLag atomic.Int64 // the same of Append
+	tops   atomic.Int64 // how often Tops was called
+	most   atomic.Int64 // for how many channels at once, at most
+	ahead  atomic.Int64 // by how much the store's clock is wrong, in nanoseconds
 }
 
 func (s *faultyStore) err() error {
@@ -92,6 +106,14 @@ func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o st
 	if err := s.err(); err != nil {
 		return store.Position{}, false, err
 	}
+	if s.hangs.Load() {
+		<-ctx.Done()
+		return store.Position{}, false, ctx.Err()
+	}
+	if s.full.Load() {
+		return store.Position{}, false, fmt.Errorf("test: full: %w", store.ErrUnavailable)
+	}
+	time.Sleep(time.Duration(s.addLag.Load()))
 	return s.log.Load().Append(ctx, ch, e, o)
 }
 
@@ -108,6 +130,9 @@ func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (stor
 }
 
 func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position, error) {
+	s.tops.Add(1)
+	for most := s.most.Load(); int64(len(chs)) > most && !s.most.CompareAndSwap(most, int64(len(chs))); most = s.most.Load() {
+	}
 	if err := s.err(); err != nil {
 		return nil, err
 	}
@@ -115,7 +140,23 @@ func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position,
 	for i := range tops {
 		tops[i].Offset -= uint64(s.hidden.Load())
 	}
+	time.Sleep(time.Duration(s.topLag.Load()))
 	return tops, err
+}
+
+func (s *faultyStore) Nodes(ctx context.Context) ([]store.Node, error) {
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	if s.hangs.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	nodes, err := s.Store.Nodes(ctx)
+	for i := range nodes {
+		nodes[i].Seen = nodes[i].Seen.Add(time.Duration(s.ahead.Load()))
+	}
+	return nodes, err
 }
 
 func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) {
@@ -164,6 +205,13 @@ func subscribe(t *testing.T, h *channels.Hub, channel string, from *channels.Pos
 		}
 	}()
 	return s
+}
+
+// messages are what it has got so far.
+func (s *subscriber) messages() []channels.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.got)
 }
 
 // close ends the subscription and returns what it got.
@@ -496,6 +544,33 @@ func TestALogThatIsLostWhileASubscriberCatchesUp(t *testing.T) {
 	})
 }
 
+// Who begins at the beginning has missed nothing of a log that was lost and is
+// not reborn yet, though others here have had messages of it.
+func TestTheBeginningOfALostLog(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		live := r.subscribe(0, "c", nil)
+		for i := range 3 {
+			r.publish(0, "c", i)
+		}
+		lose(t, r)
+		time.Sleep(5 * time.Second)
+		late := r.subscribe(0, "c", new(channels.Position))
+		time.Sleep(5 * time.Second)
+		late.mu.Lock()
+		resets := len(late.resets)
+		late.mu.Unlock()
+		require.Zero(t, resets)
+		pos := r.publish(0, "c", 3).Position
+		synctest.Wait()
+		for _, s := range []*subscriber{live, late} {
+			got := s.close()
+			require.Equal(t, pos, got[len(got)-1].Position)
+			require.Len(t, s.resets, 1)
+		}
+		require.Len(t, late.got, 1)
+	})
+}
+
 // lose replaces the logs by nothing, as a restart without persistence does.
 func lose(t *testing.T, r *replicas) {
 	m, err := store.NewMemory(store.MemoryOptions{})
@@ -540,20 +615,80 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 	})
 }
 
+// Presence events come at most once. Where the mesh loses them, the list is right
+// all the same, and nothing is sent afterwards.
+func TestPromiseThePresenceListIsRightWhereEventsAreLost(t *testing.T) {
+	events := func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{Presence: channels.PresenceEvents}
+	}
+	inBubble(t, 2, events, func(r *replicas) {
+		got, end := r.stream(0, "c")
+		time.Sleep(4500 * time.Millisecond)
+		r.member(1, "c", "seen")()
+		listed := func() (users []string) {
+			p, err := r.hubs[0].Presence(context.Background(), "c", 0)
+			require.NoError(t, err)
+			for _, m := range p.Members {
+				if m.User != "" {
+					users = append(users, m.User)
+				}
+			}
+			return users
+		}
+		r.net.Cut("r0", "r1")
+		leave := r.member(1, "c", "ann")
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"ann"}, listed())
+		leave()
+		time.Sleep(2 * time.Second)
+		require.Empty(t, listed())
+		stays := r.member(1, "c", "bob")
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"bob"}, listed())
+		r.net.Heal()
+		time.Sleep(30 * time.Second)
+		require.Equal(t, []string{"bob"}, listed())
+		stays()
+		synctest.Wait()
+		end()
+		body := got.Body.String()
+		require.Contains(t, body, `"user":"seen"`)
+		require.NotContains(t, body, `"user":"ann"`)
+		require.Equal(t, 1, strings.Count(body, `"user":"bob"`), "only that bob leaves, when the mesh is well again")
+	})
+}
+
 // member subscribes a user by a stream, which presence shows.
 func (r *replicas) member(i int, channel, user string) (leave func()) {
 	ctx, cancel := context.WithCancel(channels.WithIdentity(context.Background(), channels.Identity{ID: user}))
+	_, wait := r.open(ctx, i, channel)
+	return func() {
+		cancel()
+		wait()
+	}
+}
+
+// stream subscribes somebody by a stream, and returns what that one gets. It
+// may be read when the stream has ended.
+func (r *replicas) stream(i int, channel string) (got *httptest.ResponseRecorder, leave func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	got, wait := r.open(ctx, i, channel)
+	return got, func() {
+		cancel()
+		wait()
+	}
+}
+
+func (r *replicas) open(ctx context.Context, i int, channel string) (got *httptest.ResponseRecorder, wait func()) {
 	req := httptest.NewRequestWithContext(ctx, "GET", "/channel/"+channel+"/", nil)
 	req.Header.Set("Accept", "text/event-stream")
+	got = httptest.NewRecorder()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.hubs[i].Handler().ServeHTTP(timelessRecorder{httptest.NewRecorder()}, req)
+		r.hubs[i].Handler().ServeHTTP(timelessRecorder{got}, req)
 	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return got, func() { <-done }
 }
 
 // timelessRecorder keeps what is written, at once.

@@ -2,7 +2,6 @@ package channels
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -13,7 +12,10 @@ import (
 
 // counters are the hub's totals since it was started.
 type counters struct {
-	published, dropped, slow, connects, deflated atomic.Int64
+	published, slow, connects, deflated atomic.Int64
+	// dropped and superseded are messages that slow subscribers did not get;
+	// the latter in favour of a newer one, as SlowKeepLatest wants it.
+	dropped, superseded atomic.Int64
 
 	pressed atomic.Bool // a queue is more than half full
 }
@@ -37,7 +39,7 @@ func (h *Hub) Stats() Stats {
 		Channels:    int(h.channels.n.Load()),
 		Connects:    h.stats.connects.Load(),
 		Published:   h.stats.published.Load(),
-		Dropped:     h.stats.dropped.Load(),
+		Dropped:     h.stats.dropped.Load() + h.stats.superseded.Load(),
 		SlowClosed:  h.stats.slow.Load(),
 		Queued:      h.queued.sum(),
 		Deflated:    h.stats.deflated.Load(),
@@ -102,30 +104,43 @@ func (h *Hub) tick() {
 		case <-t.C:
 			h.clients.pingSome()
 			h.cool()
+			h.countDrops()
 		}
 	}
 }
 
-// reportEachSecond keeps the Store informed. It ends with the hub.
+// reportEachSecond keeps the Store informed: that is the heartbeat. Now and then
+// it asks for the other replicas', and sends a canary. It ends with the hub.
 func (h *Hub) reportEachSecond() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-h.ctx.Done():
 			return
 		case <-t.C:
+			if h.mesh != nil && n%lookEvery == 0 {
+				h.lookAround() // before the heartbeat: who else has reported under this name?
+			}
 			err := h.flush(h.ctx, true)
 			if h.ctx.Err() == nil {
-				h.storeBad.Store(err != nil)
 				h.reported.Store(true)
+				if h.storeBad.Swap(err != nil) && err == nil && h.storeWarned.Swap(0) > 0 {
+					h.log.Info("the store is back")
+				}
 			}
 			if err != nil {
 				h.warnStore(err)
 			}
+			if n%int(canaryPeriod/time.Second) == 0 {
+				h.storeCanary()
+			}
 		}
 	}
 }
+
+// lookEvery is how many seconds pass between two looks at who is there.
+const lookEvery = 2
 
 // cool lets rates fall, and frees the channels that nothing needs.
 func (h *Hub) cool() {
@@ -245,6 +260,7 @@ func (h *Hub) send(always bool) error {
 			return ErrStoreUnavailable.because(err)
 		}
 		r.full = false
+		h.vitals.report()
 		return nil
 	}
 }
@@ -281,20 +297,15 @@ func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
 	return counts, presence
 }
 
-func (h *Hub) node() store.Node {
-	info, _ := json.Marshal(struct { // numbers cannot fail
-		Stats
-		Draining bool `json:"draining"`
-	}{h.Stats(), h.draining.Load()})
-	return store.Node{ID: h.opts.Node, Started: h.started, Info: info}
-}
-
-// warnStore logs that the store fails, at most every few seconds: many
-// channels may notice at once.
+// warnStore logs that the store fails, at most once a minute until it is back:
+// many channels may notice at once.
 func (h *Hub) warnStore(err error) {
-	now := h.uptime() + 10 // so that the first one is logged
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	now := h.uptime() + 1 // 0 is never
 	last := h.storeWarned.Load()
-	if now-last >= 5 && h.storeWarned.CompareAndSwap(last, now) && !errors.Is(err, context.Canceled) {
+	if (last == 0 || now-last >= 60) && h.storeWarned.CompareAndSwap(last, now) {
 		h.log.Warn("the store fails; what needs it is refused until it is back", "err", err)
 	}
 }

@@ -239,8 +239,8 @@ func TestUseAfterShutdown(t *testing.T) {
 	_, err = s.hub.Presence(ctx, "c", 0)
 	require.ErrorIs(t, err, channels.ErrClosed)
 	require.ErrorIs(t, s.hub.Drain(ctx), channels.ErrClosed)
-	require.Zero(t, s.hub.Disconnect("x"))
-	for _, path := range []string{"/v1/channel", "/v1/channel/c", "/v1/channel/c/history", "/v1/channel/c/presence", "/readyz"} {
+	require.Zero(t, disconnect(s.hub, "x"))
+	for _, path := range []string{"/v1/channel", "/v1/channel/c", "/v1/channel/c/history", "/v1/channel/c/presence", "/v1/nodes", "/readyz"} {
 		a := s.do("GET", path, "")
 		require.Equal(t, 503, a.status, path)
 		require.Equal(t, "closed", a.code(), path)

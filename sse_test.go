@@ -346,7 +346,7 @@ func TestSSEDisconnect(t *testing.T) {
 	reasons := make(chan error, 1)
 	s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }}, asUser)
 	e := s.stream("a", "", "X-User", "ann")
-	require.Equal(t, 1, s.hub.Disconnect("ann"))
+	require.Equal(t, 1, disconnect(s.hub, "ann"))
 	require.Equal(t, "disconnected", e.next().message().errorCode())
 	_, err := e.read()
 	require.Equal(t, io.EOF, err)

@@ -108,7 +108,7 @@ func (c *client) join(buf *[]byte, frames []*frame) (b []byte, last bool) {
 	messages := int64(0)
 	if len(frames) == 1 {
 		b, last = frames[0].bytes(c.format), frames[0].last
-		if frames[0].text != nil {
+		if frames[0].head > 0 {
 			messages = 1
 		}
 	} else {
@@ -116,7 +116,7 @@ func (c *client) join(buf *[]byte, frames []*frame) (b []byte, last bool) {
 		for _, f := range frames {
 			b = append(b, f.bytes(c.format)...)
 			last = last || f.last
-			if f.text != nil {
+			if f.head > 0 {
 				messages++
 			}
 		}

@@ -152,20 +152,24 @@ func (s *sub) run() {
 	}
 }
 
+const maxRead = 64 << 10
+
 // read counts messages until the connection ends.
 func (s *sub) read() error {
 	buf := append(make([]byte, 0, 2048), s.early...)
 	s.early = nil
+	full := false
 	for {
 		used, err := s.frames(buf)
 		if err != nil {
 			return err
 		}
 		buf = buf[:copy(buf, buf[used:])]
-		if len(buf) == cap(buf) {
-			buf = slices.Grow(buf, cap(buf))
+		if len(buf) == cap(buf) || full && cap(buf) < maxRead {
+			buf = slices.Grow(buf, cap(buf)) // more waits: the client is to cost little beside the server
 		}
 		n, err := s.nc.Read(buf[len(buf):cap(buf)])
+		full = len(buf)+n == cap(buf)
 		if n == 0 {
 			if err == io.EOF {
 				return fmt.Errorf("the server closed a connection")

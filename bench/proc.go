@@ -20,9 +20,11 @@ const (
 	clientCPU = 1
 )
 
-func setAffinity(cpu int) error {
+func setAffinity(cpus ...int) error {
 	var set unix.CPUSet
-	set.Set(cpu)
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
 	return unix.SchedSetaffinity(0, &set)
 }
 
@@ -36,17 +38,33 @@ type child struct {
 }
 
 // start starts a server alone on its processor.
-func (b *bench) start(name string) (*child, error) {
+func (b *bench) start(name string) (*child, error) { return b.startOn(name, nil, serverCPU) }
+
+// startFree starts a server that the kernel moves between the processors, and
+// which may have a counter: the rows of the mesh have more processes than
+// there are processors.
+func (b *bench) startFree(name string, counter string) (*child, error) {
+	return b.startOn(name, []string{counterFile + "=" + counter}, serverCPU, clientCPU)
+}
+
+func (b *bench) startOn(name string, env []string, cpus ...int) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	c := &child{name: name, cmd: exec.Command(self, "serve", name)}
-	c.cmd.Stderr = os.Stderr
-	c.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-	if b.profile != "" && strings.HasPrefix(name, "channels") {
-		c.cmd.Env = append(c.cmd.Env, "CHANNELS_BENCH_PROFILE="+b.profile)
+	cmd := exec.Command(self, "serve", name)
+	cmd.Env = append(append(os.Environ(), "GOMAXPROCS=1"), env...)
+	if b.profile != "" && (strings.HasPrefix(name, "channels") || env != nil) {
+		cmd.Env = append(cmd.Env, "CHANNELS_BENCH_PROFILE="+b.profile)
 	}
+	return startChild(name, cmd, cpus...)
+}
+
+// startChild starts a program that prints its address, and then a line for
+// each that it reads.
+func startChild(name string, cmd *exec.Cmd, cpus ...int) (c *child, err error) {
+	c = &child{name: name, cmd: cmd}
+	cmd.Stderr = os.Stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -60,7 +78,7 @@ func (b *bench) start(name string) (*child, error) {
 	if pinned() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if err := setAffinity(serverCPU); err != nil {
+		if err := setAffinity(cpus...); err != nil {
 			return nil, err
 		}
 		defer setAffinity(clientCPU)

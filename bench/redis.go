@@ -27,7 +27,8 @@ import (
 	"github.com/channels-go/channels/store/redisstore"
 )
 
-// redisServer is a redis-server of the benchmark's own, alone on a processor.
+// redisServer is a redis-server of the benchmark's own, alone on a processor,
+// where it is started with no others that it may use.
 type redisServer struct {
 	cmd  *exec.Cmd
 	port string
@@ -35,7 +36,7 @@ type redisServer struct {
 	dir  string
 }
 
-func startRedis() (*redisServer, error) {
+func startRedis(cpus ...int) (*redisServer, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func startRedis() (*redisServer, error) {
 	if pinned() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if err := setAffinity(serverCPU); err != nil {
+		if err := setAffinity(append(cpus, serverCPU)...); err != nil {
 			return nil, err
 		}
 		defer setAffinity(clientCPU)
@@ -445,9 +446,9 @@ func redisCommands(b *bench) (line, error) {
 	}, nil
 }
 
-// cost is what n of something take of Redis, each: bytes, and microseconds of
+// redisCost is what n of something take of Redis, each: bytes, and microseconds of
 // its processor.
-type cost struct{ bytes, us float64 }
+type redisCost struct{ bytes, us float64 }
 
 // redisCosts is what Redis needs, which package redisstore's documentation says.
 func redisCosts(b *bench) (line, error) {
@@ -457,12 +458,12 @@ func redisCosts(b *bench) (line, error) {
 	}
 	defer r.stop()
 	n := b.n(100_000, 1000)
-	var message, keyed, log, top, channel, change, join, leave cost
+	var message, keyed, log, top, channel, change, join, leave redisCost
 	err = withStore(r, nil, func(s *redisstore.Store) error {
 		ctx := context.Background()
 		c := r.client(nil)
 		defer c.Close()
-		used := func() (now cost) {
+		used := func() (now redisCost) {
 			info := c.InfoMap(ctx, "memory", "cpu").Item
 			now.bytes, _ = strconv.ParseFloat(info("Memory", "used_memory"), 64)
 			for _, key := range []string{"used_cpu_user", "used_cpu_sys"} {
@@ -471,11 +472,11 @@ func redisCosts(b *bench) (line, error) {
 			}
 			return now
 		}
-		measure := func(to *cost, f func() error) error {
+		measure := func(to *redisCost, f func() error) error {
 			before := used()
 			err := f()
 			now := used()
-			*to = cost{(now.bytes - before.bytes) / float64(n), (now.us - before.us) / float64(n)}
+			*to = redisCost{(now.bytes - before.bytes) / float64(n), (now.us - before.us) / float64(n)}
 			return err
 		}
 		appends := func(name func(i int) string, key bool) func() error {

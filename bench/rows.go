@@ -38,6 +38,13 @@ var rows = []row{
 	{"redis-list", redisList},
 	{"redis-commands", redisCommands},
 	{"redis-costs", redisCosts},
+	{"mesh-rate", meshRate},
+	{"mesh-latency", meshLatency},
+	{"mesh-alone", meshAlone},
+	{"mesh-stopped", meshStopped},
+	{"mesh-join", meshJoin},
+	{"mesh-unwanted", meshUnwanted},
+	{"mesh-growth", meshGrowth},
 }
 
 func rowNames() string {

@@ -32,27 +32,31 @@ type app interface {
 	subscribers() int
 }
 
-// apps are the servers, by name. "+tls" after a name serves it over TLS 1.3.
-var apps = map[string]func() (app, error){
-	"channels": newChannels,
-	"raw":      func() (app, error) { return newRaw(1), nil },
-	"raw16":    func() (app, error) { return newRaw(16), nil },
-	"http":     func() (app, error) { return bareHTTP{}, nil },
-	"coder":    func() (app, error) { return newCoder(), nil },
-	"gorilla":  func() (app, error) { return newGorilla(), nil },
-	"gws":      func() (app, error) { return newGWS(), nil },
-	"melody":   func() (app, error) { return newMelody(), nil },
+// apps are the servers, by name, of which further words are arguments. "+tls"
+// after a name serves it over TLS 1.3.
+var apps = map[string]func(args []string) (app, error){
+	"channels": func([]string) (app, error) { return newChannels() },
+	"raw":      func([]string) (app, error) { return newRaw(1), nil },
+	"raw16":    func([]string) (app, error) { return newRaw(16), nil },
+	"http":     func([]string) (app, error) { return bareHTTP{}, nil },
+	"coder":    func([]string) (app, error) { return newCoder(), nil },
+	"gorilla":  func([]string) (app, error) { return newGorilla(), nil },
+	"gws":      func([]string) (app, error) { return newGWS(), nil },
+	"melody":   func([]string) (app, error) { return newMelody(), nil },
+	"replica":  newReplica,
+	"mesh":     newOnMesh,
 }
 
 // serve is the server's side: it prints its address and then obeys the
 // commands on standard input, until that ends.
 func serve(name string) {
 	base, secure := strings.CutSuffix(name, "+tls")
-	make := apps[base]
+	words := strings.Fields(base)
+	make := apps[words[0]]
 	if make == nil {
 		log.Fatalf("no server %q", name)
 	}
-	a, err := make()
+	a, err := make(words[1:])
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -75,7 +79,7 @@ func serve(name string) {
 	defer pprof.StopCPUProfile()
 	fmt.Println(l.Addr())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		if strings.HasPrefix(in.Text(), "publish") {
+		if strings.HasPrefix(in.Text(), "publish") || strings.HasPrefix(in.Text(), "flood") {
 			profile(name)
 		}
 		s, err := obey(a, strings.Fields(in.Text()))
@@ -94,7 +98,7 @@ func profile(name string) {
 		return
 	}
 	pprof.StopCPUProfile()
-	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("cpu-%s-%d.pprof", name, os.Getpid())))
+	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("cpu-%s-%d.pprof", strings.Fields(name)[0], os.Getpid())))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -145,6 +149,14 @@ func obey(a app, args []string) (string, error) {
 		return "ok", nil
 	case args[0] == "publish" && len(n) == 5:
 		return "ok", publish(a, n[0], n[1], n[2], n[3], time.Duration(n[4])*time.Microsecond)
+	case args[0] == "flood" && len(n) == 5:
+		return "ok", flood(a, n[0], n[1], n[2], n[3], n[4])
+	case args[0] == "unwanted" && len(n) == 1:
+		return "ok", unwanted(a, n[0])
+	case args[0] == "join" && len(n) == 1:
+		return join(n[0])
+	case args[0] == "grow" && len(n) == 2:
+		return grow(n[0], n[1])
 	case args[0] == "queue" && len(n) == 1:
 		return a.(onChannels).queue(n[0])
 	}

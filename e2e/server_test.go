@@ -21,10 +21,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// binary and messaging are example/chat and example/private-messaging, built
-// once by TestMain. Go's cache of test results does not see what is built
+// binary, messaging and replicas are example/chat, example/private-messaging
+// and example/replicas, built once by TestMain. Go's cache of test results does not see what is built
 // here: run these tests with -count=1.
-var binary, messaging string
+var binary, messaging, replicas string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "chat")
 		messaging = filepath.Join(dir, "private-messaging")
-		build := exec.Command("go", "build", "-o", dir, "./example/chat", "./example/private-messaging")
+		replicas = filepath.Join(dir, "replicas")
+		build := exec.Command("go", "build", "-o", dir, "./example/chat", "./example/private-messaging", "./example/replicas")
 		build.Dir = ".."
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "the examples do not build: %v\n%s", err, out)

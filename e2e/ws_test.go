@@ -224,7 +224,9 @@ func TestNodeClient(t *testing.T) {
 			}
 
 			// It is closed with a code, and resumes.
-			require.Equal(t, 1, s.hub.Disconnect(id))
+			ended, err := s.hub.Disconnect(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, 1, ended)
 			require.Contains(t, string(p.text("error").Body), `"disconnected"`)
 			require.Equal(t, wsEvent{"close", 3003, "disconnected"}, p.want("close"))
 			require.Error(t, <-reasons)

@@ -42,16 +42,18 @@ type Mesh interface {
 	// Receive calls deliver for each packet that arrives from a peer, never
 	// for the replica's own, until ctx ends or the mesh is closed. Packets of
 	// one channel come one at a time; those of different channels may come
-	// from several goroutines. deliver owns the packet and must not wait.
-	// Only one Receive may run; what arrives while none does is lost.
+	// from several goroutines. deliver must not wait, and not call Close, which
+	// waits for it. p.Body is its own, to be overwritten too, only until it
+	// returns: it copies what it keeps. Only one Receive may run; what arrives
+	// while none does is lost.
 	Receive(ctx context.Context, deliver func(Packet)) error
 
 	// Status says how the mesh is at this moment. It is cheap and never waits.
 	Status() Status
 
 	// Close leaves the mesh and ends Receive. What is queued for peers that
-	// take it is sent before, for at most a few seconds. A second Close
-	// returns nil.
+	// take it is sent before, for at most a few seconds. It waits for a deliver
+	// that is under way. A second Close returns nil.
 	Close() error
 }
 
@@ -69,6 +71,16 @@ type Discoverer interface {
 	SetPeers(addresses map[string]string)
 }
 
+// AllSubscriber is a Mesh that can bring the packets of all channels, for who
+// listens without knowing names. It costs this replica the traffic of all.
+type AllSubscriber interface {
+	Mesh
+	// SubscribeAll and UnsubscribeAll are Subscribe and Unsubscribe for every
+	// channel, those that come later too. Packets still come once each.
+	SubscribeAll() error
+	UnsubscribeAll() error
+}
+
 // ErrClosed is returned by every method after Close.
 var ErrClosed = errors.New("mesh: closed")
 
@@ -77,7 +89,7 @@ type Kind uint8
 
 const (
 	KindMessage  Kind = iota // a published message
-	KindPresence             // somebody joined or left; the packet has no position
+	KindPresence             // somebody joined or left; without a position, so that one that is lost stays lost
 	// KindControl is between hubs, which alone read its Header and Body.
 	KindControl
 	// KindLost is made by the receiving mesh itself and is never sent: packets
@@ -100,7 +112,9 @@ type Packet struct {
 	Origin  string // the id of the replica that sent it; set by the mesh
 	Seq     uint64 // rises with each packet of one life of its origin; set by the mesh
 	Sender  string // the connection that is not to get it (no echo), or ""
-	Trace   string // W3C traceparent of the publish, or ""
+	// Trace is a W3C traceparent, or "". It is carried as it is, for an app's
+	// own tracing; a hub neither sets nor reads it for now.
+	Trace string
 }
 
 // Status is how a mesh is.
@@ -109,8 +123,13 @@ type Status struct {
 	// or the broker is away. nil where only peers are away.
 	Err   error
 	Peers []Peer // sorted by ID; a broker counts as one peer
-	// Dropped counts the packets that were not sent because a peer's queue was
-	// full or its link broke; Lost counts the times that a KindLost was delivered.
+	// Dropped counts the packets that were not sent because a peer, or the
+	// broker, was too slow for them: its queue was full, or it took nothing for
+	// so long that it was given up; or they were larger than what it takes. What
+	// waited for a peer that has left or died is not counted, nor for one that
+	// was not heard any more when it was given up: it may have died without a
+	// word. Until then, its queue may be full as that of any other. Lost counts
+	// the times that a KindLost was delivered.
 	Dropped, Lost int64
 	// Refused counts connections that were turned away: a wrong key, a
 	// protocol error, too many at once.
@@ -119,12 +138,12 @@ type Status struct {
 
 // Peer is another replica, or a broker, as this replica sees it.
 type Peer struct {
-	ID      string        // the replica's id; empty as long as it is unknown
+	ID      string        // the replica's id; empty as long as it is unknown, and for a broker
 	Address string        // what is dialled, or where it came from
 	Up      bool          // packets arrive from it, and its heartbeats
 	Since   time.Time     // of Up, or of being down
 	RTT     time.Duration // of the last heartbeat; 0 where none has come yet
 	Queued  int           // bytes that wait to be sent to it
-	Dropped int64         // packets that were not sent to it
+	Dropped int64         // packets that it was too slow for; see Status
 	Err     string        // why it is down, or ""
 }

@@ -135,7 +135,7 @@ func TestLogAWebSocket(t *testing.T) {
 	require.Equal(t, want, fixed(t, rs.wait(t, 1)))
 
 	w = s.join("b")
-	s.hub.Disconnect("n-2")
+	s.hub.Disconnect(t.Context(), "n-2")
 	w.wantError("disconnected")
 	w.read() // answers the close frame
 	got := rs.wait(t, 2)

@@ -156,9 +156,27 @@ func TestMemoryDeadAfter(t *testing.T) {
 		c, err = m.Channel(ctx, "ch")
 		require.NoError(t, err)
 		require.Zero(t, c.Subscribers)
-		require.Zero(t, m.Bytes())
+		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "z"}}}))
+		_, total, err = m.Members(ctx, "ch", 10)
+		require.NoError(t, err)
+		require.Zero(t, total)
 		known, err := m.Report(ctx, heartbeat)
 		require.NoError(t, err)
 		require.False(t, known)
+
+		// The replica itself is shown for longer.
+		nodes, err = m.Nodes(ctx)
+		require.NoError(t, err)
+		seen := nodes[0].Seen
+		time.Sleep(store.ForgottenAfter - 1)
+		nodes, err = m.Nodes(ctx)
+		require.NoError(t, err)
+		require.Len(t, nodes, 1)
+		require.Equal(t, seen, nodes[0].Seen)
+		time.Sleep(time.Nanosecond)
+		nodes, err = m.Nodes(ctx)
+		require.NoError(t, err)
+		require.Empty(t, nodes)
+		require.Zero(t, m.Bytes())
 	})
 }

@@ -28,7 +28,7 @@ func (m *Memory) UpdatePresence(ctx context.Context, node string, changes []Pres
 	if _, err := m.lockRegistry(ctx); err != nil {
 		return err
 	}
-	if r, ok := m.reg.nodes[node]; ok {
+	if r, ok := m.reg.nodes[node]; ok && !r.dead {
 		m.updateLocked(r, changes)
 	}
 	m.reg.mu.Unlock()

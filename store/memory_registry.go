@@ -32,6 +32,7 @@ type registry struct {
 type replica struct {
 	node    Node
 	seen    time.Duration // see Memory.now
+	dead    bool          // only node is left
 	counts  map[string]*numbers
 	members map[memberKey]struct{}
 }
@@ -48,7 +49,8 @@ func newRegistry() registry {
 }
 
 // lockRegistry begins every method of Registry and Presence: it returns with
-// reg.mu held and no dead replica left, or with an error.
+// reg.mu held and nothing left of dead replicas but what Nodes shows, or with
+// an error.
 func (m *Memory) lockRegistry(ctx context.Context) (now time.Duration, err error) {
 	if err := m.enter(ctx); err != nil {
 		return 0, err
@@ -60,8 +62,12 @@ func (m *Memory) lockRegistry(ctx context.Context) (now time.Duration, err error
 	}
 	now = m.now()
 	for _, r := range m.reg.nodes {
-		if now-r.seen >= DeadAfter {
+		switch silent := now - r.seen; {
+		case silent >= ForgottenAfter:
 			m.removeLocked(r)
+		case silent >= DeadAfter && !r.dead:
+			m.clearLocked(r)
+			r.dead = true
 		}
 	}
 	return now, nil
@@ -73,8 +79,9 @@ func (m *Memory) Report(ctx context.Context, rep Report) (known bool, err error)
 	if err != nil {
 		return false, err
 	}
-	r, known := m.reg.nodes[rep.Node.ID]
-	if !known {
+	r, ok := m.reg.nodes[rep.Node.ID]
+	known = ok && !r.dead
+	if !ok {
 		r = &replica{
 			counts:  make(map[string]*numbers),
 			members: make(map[memberKey]struct{}),
@@ -87,9 +94,9 @@ func (m *Memory) Report(ctx context.Context, rep Report) (known bool, err error)
 		m.clearLocked(r)
 	}
 	m.pin(-nodeCost(r.node))
-	r.seen = now
+	r.seen, r.dead = now, false
 	r.node.Started = rep.Node.Started.Round(0)
-	r.node.Seen = time.Now().Truncate(time.Millisecond).UTC()
+	r.node.Seen = m.start.Add(now).Truncate(time.Millisecond).UTC() // a clock that is set does not change how long ago it was
 	r.node.Info = bytes.Clone(rep.Node.Info)
 	m.pin(nodeCost(r.node))
 	for _, c := range rep.Channels {

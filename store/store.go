@@ -120,14 +120,16 @@ type Registry interface {
 	// held no living record of the replica before: it then has only what
 	// this Report says, and where that was not Full, the replica must report
 	// everything. What a replica reported (its presence too) leaves every
-	// answer [DeadAfter] after its last Report.
+	// answer [DeadAfter] after its last Report; Nodes alone shows the dead
+	// replica itself for longer.
 	Report(ctx context.Context, r Report) (known bool, err error)
 
 	// Forget removes a replica and all that it reported, at once. An unknown
 	// replica is not an error.
 	Forget(ctx context.Context, node string) error
 
-	// Nodes returns the living replicas, sorted by ID.
+	// Nodes returns the replicas whose last Report is no older than
+	// [ForgottenAfter], sorted by ID. The dead are among them: Seen tells.
 	Nodes(ctx context.Context) ([]Node, error)
 
 	// Channels returns up to limit channels whose names begin with prefix
@@ -143,6 +145,10 @@ type Registry interface {
 
 // DeadAfter is how long after its last Report a replica counts as dead.
 const DeadAfter = 10 * time.Second
+
+// ForgottenAfter is how long after its last Report Nodes still shows a
+// replica, so that operators see which one has died.
+const ForgottenAfter = time.Minute
 
 // Report is what a replica says of itself.
 type Report struct {

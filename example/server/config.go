@@ -1,16 +1,19 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
 )
 
 // config is what the flags and the environment say.
@@ -24,28 +27,44 @@ type config struct {
 	logLevel slog.Level
 	security security
 	redis    redisConfig
+	mesh     meshConfig
+	gateway  gatewayConfig
 
 	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
 }
 
+var nodeNames = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
+
 // parse reads the flags; what they leave out comes from CHANNELS_… variables.
+// Only who asks for help gets it on out: an error is lost among all the flags.
 func parse(args []string, env func(string) (string, bool), out io.Writer) (config, error) {
 	var cfg config
 	fs := flag.NewFlagSet("server", flag.ContinueOnError)
-	fs.SetOutput(out)
+	fs.SetOutput(io.Discard)
 	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
-	fs.StringVar(&cfg.node, "node", "", "this replica's `NAME`; random where empty")
+	fs.Func("node", "this replica's `NAME`, which no other may have: 1 to 64 of A-Z, a-z, 0-9, - _ and .; random where empty", func(s string) error {
+		if !nodeNames.MatchString(s) {
+			return errors.New("it may have 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'")
+		}
+		cfg.node = s
+		return nil
+	})
 	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep so many messages for so long, e.g. 'chat.*=1000,24h'; repeatable, the first that matches counts; in the environment separated by spaces")
 	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who comes and goes, e.g. 'chat.*' (all channels list who is there); repeatable, in the environment separated by spaces")
 	fs.Func("origin", "`ORIGIN` of other websites whose pages may connect, e.g. https://app.example.com; repeatable, in the environment separated by spaces", func(s string) error {
-		cfg.origins = append(cfg.origins, strings.Fields(s)...)
+		for _, f := range strings.Fields(s) {
+			if _, err := middleware.CORS(middleware.CORSOptions{Origins: []string{f}}); err != nil {
+				return fmt.Errorf("%q is no origin like https://app.example.com, https://*.example.com or *", f)
+			}
+			cfg.origins = append(cfg.origins, f)
+		}
 		return nil
 	})
 	cfg.drain = 5 * time.Second
 	fs.Func("drain", "over what `TIME` reconnects are spread at the end, e.g. 30s; 0 is at once (default 5s)", func(s string) error {
 		d, err := time.ParseDuration(s)
-		if err != nil || d < 0 {
-			return fmt.Errorf("it may be 0 or more, with its unit: 5s, 2m")
+		if err != nil || d < 0 || d > 10*time.Minute {
+			return fmt.Errorf("it may be 0 to 10m, with its unit: 5s, 2m")
 		}
 		cfg.drain = d
 		return nil
@@ -70,10 +89,16 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	})
 	cfg.redis.flags(fs)
 	cfg.security.flags(fs)
+	cfg.mesh.flags(fs, &cfg.security)
+	cfg.gateway.flags(fs, &cfg.security)
 	if err := refuseSecrets(args); err != nil {
 		return cfg, err
 	}
 	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(out)
+			fs.Usage()
+		}
 		return cfg, err
 	}
 	if err := cfg.security.takeFailed(); err != nil {
@@ -82,12 +107,13 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	if fs.NArg() > 0 { // not repeated: it may be a secret
 		return cfg, fmt.Errorf("there are no arguments but flags, and the last %d of %d are none", fs.NArg(), len(args))
 	}
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	given := map[string]string{} // the flag or the variable that a flag's value comes from
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = "-" + f.Name })
 	var err error
 	fs.VisitAll(func(f *flag.Flag) {
 		key := variable(f.Name)
-		if v, ok := env(key); ok && !given[f.Name] && err == nil {
+		if v, ok := env(key); ok && given[f.Name] == "" && err == nil {
+			given[f.Name] = key
 			if e := f.Value.Set(v); e != nil {
 				err = fmt.Errorf("%s=%q: %w", key, v, e)
 			} else if e := cfg.security.takeFailed(); e != nil {
@@ -96,10 +122,16 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		}
 	})
 	if err == nil {
-		err = cfg.security.readSecrets(env)
+		err = readSecrets(&cfg, env, given)
 	}
 	if err == nil {
-		err = cfg.redis.check(given["redis"])
+		err = cfg.redis.check(given["redis"] == "-redis")
+	}
+	if err == nil {
+		err = cfg.mesh.check(cfg.redis.url != "", len(cfg.history.rules) > 0)
+	}
+	if err == nil {
+		err = cfg.gateway.check(&cfg.security)
 	}
 	cfg.history.presence = cfg.presence
 	return cfg, err

@@ -69,6 +69,12 @@ func TestConfig(t *testing.T) {
 		"the longest history": {args: []string{"-history", "*=10000000,1h"}, want: with(func(c *config) { c.history.rules = []historyRule{{"*", 10_000_000, time.Hour}} })},
 		"limits": {args: []string{"-max-connections", "9", "-max-connections-per-address", "2"},
 			want: with(func(c *config) { c.maxConnections, c.maxConnectionsPerAddress = 9, 2 })},
+		"a gateway": {args: []string{"-zmq-pub", "tcp://127.0.0.1:1", "-zmq-insecure"},
+			env: map[string]string{"CHANNELS_ZMQ_PULL": "tcp://127.0.0.1:2", "CHANNELS_ZMQ_REP": "tcp://127.0.0.1:3", "CHANNELS_ZMQ_TOKEN": "0123456789abcdef\n"},
+			want: with(func(c *config) {
+				c.gateway = gatewayConfig{"tcp://127.0.0.1:1", "tcp://127.0.0.1:2", "tcp://127.0.0.1:3", true}
+				c.security.zmqToken = []byte("0123456789abcdef")
+			})},
 		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.drain = 0 })},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +107,10 @@ func TestConfigErrors(t *testing.T) {
 		"drain":                      {"-drain", "CHANNELS_DRAIN", "5", "5s"},
 		"max-connections":            {"-max-connections", "CHANNELS_MAX_CONNECTIONS", "0", "1 to"},
 		"max-connections, text":      {"-max-connections-per-address", "CHANNELS_MAX_CONNECTIONS_PER_ADDRESS", "many", "1 to"},
-		"drain, negative":            {"-drain", "CHANNELS_DRAIN", "-1s", "0 or more"},
+		"drain, negative":            {"-drain", "CHANNELS_DRAIN", "-1s", "0 to 10m"},
+		"drain for ages":             {"-drain", "CHANNELS_DRAIN", "1h", "0 to 10m"},
+		"a node":                     {"-node", "CHANNELS_NODE", "a b", "1 to 64 of"},
+		"an origin without a scheme": {"-origin", "CHANNELS_ORIGIN", "https://a.example app.example.com", `"app.example.com" is no origin like`},
 		"log level":                  {"-log-level", "CHANNELS_LOG_LEVEL", "loud", "debug, info, warn or error"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,7 +133,9 @@ func TestConfigErrors(t *testing.T) {
 		_, err := parse([]string{"-h"}, lookup(nil), &out)
 		require.True(t, errors.Is(err, flag.ErrHelp))
 		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level", "-max-connections", "-max-connections-per-address", "-jwt-secret-file", "-jwt-public-key", "-jwt-issuer", "-jwt-audience", "-jwt-cookie", "-api-keys-file",
-			"-anonymous", "-rate-address", "-rate-user", "-rate-connection", "-trusted-proxy", "-log-requests"} {
+			"-anonymous", "-rate-address", "-rate-user", "-rate-connection", "-trusted-proxy", "-log-requests",
+			"-mesh", "-mesh-listen", "-mesh-advertise", "-mesh-peers", "-mesh-dns", "-mesh-key-file", "-mesh-cert", "-mesh-tls-key", "-mesh-ca", "-mesh-insecure",
+			"-zmq-pub", "-zmq-pull", "-zmq-rep", "-zmq-token-file", "-zmq-insecure"} {
 			require.Contains(t, out.String(), f)
 		}
 	})

@@ -13,10 +13,23 @@
 //
 // It starts, too, while Redis is down: GET /readyz says when it is there.
 //
+// With -mesh, a message published on one reaches the subscribers of all, over
+// Redis or directly:
+//
+//	go run ./example/server -redis redis://127.0.0.1:6379/0 -mesh redis
+//	go run ./example/server -redis redis://127.0.0.1:6379/0 -mesh zmq -mesh-listen tcp://127.0.0.1:0
+//
+// Without Redis, -mesh zmq is for channels without history, between the
+// replicas that -mesh-peers or -mesh-dns name.
+//
+// Programs that speak ZeroMQ read and publish where -zmq-pub, -zmq-pull and
+// -zmq-rep say.
+//
 // Every flag is also an environment variable: -addr is CHANNELS_ADDR. Secrets
-// come from files, or from CHANNELS_JWT_SECRET and CHANNELS_API_KEYS, and a
-// URL of Redis with a password from CHANNELS_REDIS. SIGTERM
-// drains: clients are told to connect elsewhere, and the server exits with 0.
+// come from files, or from CHANNELS_JWT_SECRET, CHANNELS_API_KEYS,
+// CHANNELS_MESH_KEY and CHANNELS_ZMQ_TOKEN, and a URL of Redis with a password
+// from CHANNELS_REDIS. SIGTERM drains: clients are told to connect elsewhere,
+// and the server exits with 0.
 package main
 
 import (
@@ -32,7 +45,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/store"
 )
 
 func main() {
@@ -41,7 +57,7 @@ func main() {
 	case errors.Is(err, flag.ErrHelp):
 		return
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "server:", err)
+		fmt.Fprintf(os.Stderr, "server: %v\nserver -h shows all flags\n", err)
 		os.Exit(2)
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
@@ -67,13 +83,34 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		MaxConnectionsPerAddress: cfg.maxConnectionsPerAddress,
 		Logger:                   log,
 	}
+	if opts.Node == "" {
+		opts.Node = randomNode()
+	}
+	var client redis.UniversalClient
 	if cfg.redis.url != "" {
-		st, end, err := cfg.redis.open(log)
+		c, st, err := cfg.redis.open(log)
 		if err != nil {
 			return err
 		}
-		defer end() // after the hub
-		opts.Store = st
+		defer c.Close() // after the mesh, which may use it
+		defer st.Close()
+		client, opts.Store = c, st
+	}
+	replicas, err := cfg.mesh.open(opts.Node, client, cfg.redis.prefix, log)
+	if err != nil {
+		return err
+	}
+	if replicas != nil {
+		defer replicas.Close() // after the hub: sends what is queued
+		opts.Mesh = replicas
+		if opts.Store == nil { // channels without history; lists and presence are of one replica
+			st, err := store.NewMemory(store.MemoryOptions{})
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			opts.Store = st
+		}
 	}
 	around, err := cfg.security.around(&opts, log)
 	if err != nil {
@@ -85,7 +122,11 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	l, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
-		return errors.Join(err, hub.Shutdown(context.Background()))
+		return errors.Join(notListening("-addr", err), hub.Shutdown(context.Background()))
+	}
+	programs, err := cfg.gateway.open(hub, cfg.security.zmqToken, log)
+	if err != nil {
+		return errors.Join(err, l.Close(), hub.Shutdown(context.Background()))
 	}
 	srv := &http.Server{
 		Handler:           around(hub.Handler()),
@@ -109,6 +150,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if e := hub.Drain(end); e != nil {
 		log.Warn("drain", "err", e)
 	}
+	programs() // after the clients, and before the hub that it needs
 	if e := hub.Shutdown(end); e != nil {
 		log.Warn("shutdown", "err", e)
 	}

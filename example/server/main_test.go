@@ -70,11 +70,16 @@ func (r *records) waitFor(t *testing.T, msg, key, value string) map[string]any {
 	}
 }
 
-func join(t *testing.T, addr, channel string) *websocket.Conn {
+// join subscribes, where since is given from that position on.
+func join(t *testing.T, addr, channel string, since ...string) *websocket.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/channel/"+channel+"/", nil)
+	query := ""
+	if len(since) > 0 {
+		query = "?since=" + since[0]
+	}
+	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/channel/"+channel+"/"+query, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.CloseNow() })
 	return c
@@ -84,6 +89,7 @@ type message struct {
 	Header string
 	Body   json.RawMessage
 	Offset uint64
+	Epoch  string
 }
 
 func next(c *websocket.Conn) (m message, err error) {
@@ -154,22 +160,22 @@ func TestRunFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
+	taken := l.Addr().String()
 	for name, c := range map[string]struct {
 		args []string
 		says string
 	}{
-		"an address in use":    {[]string{"-addr", l.Addr().String()}, "address already in use"},
-		"an address of no use": {[]string{"-addr", "nonsense"}, "nonsense"},
-		"a node":               {[]string{"-node", "a b"}, "Options.Node"},
-		"an origin":            {[]string{"-origin", "app.example.com"}, "Options.AllowedOrigins"},
-		"a drain for ages":     {[]string{"-drain", "1h"}, "10m0s"},
+		"an address in use":           {[]string{"-addr", taken}, "-addr: listen tcp " + taken + ": bind: address already in use"},
+		"an address of no use":        {[]string{"-addr", "nonsense"}, "-addr: listen tcp: address nonsense"},
+		"an address of a mesh in use": {[]string{"-mesh", "zmq", "-mesh-listen", "tcp://" + taken, "-mesh-peers", "tcp://a:1"}, "-mesh-listen: listen tcp " + taken + ": bind: address already in use"},
+		"an address of ZeroMQ in use": {[]string{"-addr", "127.0.0.1:0", "-zmq-rep", "tcp://" + taken}, "-zmq-rep: listen tcp " + taken + ": bind: address already in use"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := parse(c.args, lookup(nil), io.Discard)
-			if err == nil {
-				err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
-			}
+			require.NoError(t, err)
+			err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
 			require.ErrorContains(t, err, c.says)
+			require.True(t, strings.HasPrefix(err.Error(), "-"), "it begins with the flag: %v", err)
 		})
 	}
 }

@@ -108,9 +108,10 @@ func hideURL(err error) error {
 	return err
 }
 
-// open returns the Store, and what closes it after the hub. It does not wait
-// for Redis: until it is there, the server is not ready.
-func (c *redisConfig) open(log *slog.Logger) (*redisstore.Store, func(), error) {
+// open returns the client and its Store, which are closed in reverse order,
+// after hub and mesh. It does not wait for Redis: until it is there, the
+// server is not ready.
+func (c *redisConfig) open(log *slog.Logger) (redis.UniversalClient, *redisstore.Store, error) {
 	redis.SetLogger(redisLog{log})
 	client, err := c.client()
 	if err != nil {
@@ -120,10 +121,7 @@ func (c *redisConfig) open(log *slog.Logger) (*redisstore.Store, func(), error) 
 	if err != nil {
 		return nil, nil, errors.Join(err, client.Close())
 	}
-	return st, func() {
-		st.Close()
-		client.Close()
-	}, nil
+	return client, st, nil
 }
 
 // redisLog takes what the Redis client wants to say: the hub says the same,

@@ -3,20 +3,10 @@
 package main
 
 import (
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
-	"math/big"
-	"net"
+	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,85 +16,109 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// certificate makes files with a key and a certificate for the loopback interface.
-func certificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+// Three replicas as one would run them: one is killed, then all are replaced
+// one after the other, and a subscriber that moves along has each message once
+// and in order. GET /v1/nodes tells how they are.
+func TestReplicasAreKilledAndReplaced(t *testing.T) {
+	binary, r := build(t), redistest.Start(t)
+	type replica struct {
+		addr   string
+		cmd    *exec.Cmd
+		exited chan error
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, secret.Public(), secret)
-	require.NoError(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(secret)
-	require.NoError(t, err)
-	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
-	return cert, key
-}
-
-// Two servers share a Redis, which wants TLS and a password: they show one list
-// and one history, a client of one resumes at the other, and when one is killed
-// its subscribers leave the list.
-func TestServersShareARedis(t *testing.T) {
-	const password = "hush-hush"
-	cert, key := certificate(t)
-	tls := strconv.Itoa(redistest.FreePort(t))
-	redistest.Start(t, "--requirepass", password, "--tls-port", tls, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
-
-	binary := build(t)
-	var addrs []string
-	var servers []*exec.Cmd
-	var logs []*records
-	for range 2 {
-		cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-history", "h*=100,1h", "-log-level", "debug", "-redis-prefix", "app")
-		cmd.Env = append(os.Environ(), "CHANNELS_REDIS=rediss://:"+password+"@127.0.0.1:"+tls+"/0", "SSL_CERT_FILE="+cert)
+	launch := func(node string) *replica {
 		log := newRecords()
-		cmd.Stderr = log
+		cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-node", node, "-drain", "100ms", "-history", "h*=1000,1h",
+			"-redis", "redis://"+r.Addr+"/0", "-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0")
+		cmd.Env, cmd.Stderr = append(os.Environ(), "CHANNELS_MESH_KEY="+meshKey), log
 		require.NoError(t, cmd.Start())
-		t.Cleanup(func() {
-			cmd.Process.Kill()
-			cmd.Wait()
-		})
-		addrs, servers, logs = append(addrs, log.wait(t, "listening")["addr"].(string)), append(servers, cmd), append(logs, log)
-		redistest.Eventually(t, "it is ready", func() bool {
-			code, _ := call(t, "GET", "http://"+addrs[len(addrs)-1]+"/readyz", "")
-			return code == 200
+		p := &replica{cmd: cmd, exited: make(chan error, 1)}
+		go func() { p.exited <- cmd.Wait() }()
+		t.Cleanup(func() { cmd.Process.Kill() })
+		p.addr = log.wait(t, "listening")["addr"].(string)
+		return p
+	}
+	states := func(from *replica, want map[string]string) {
+		t.Helper()
+		var last map[string]string
+		redistest.Eventually(t, fmt.Sprintf("the nodes %v", want), func() bool {
+			last = nodes(t, from.addr)
+			return fmt.Sprint(last) == fmt.Sprint(want)
 		})
 	}
-	for i, n := range []int{2, 1} {
-		for range n {
-			join(t, addrs[i], "h1")
+	a, b, c := launch("a"), launch("b"), launch("c")
+	states(a, map[string]string{"a": "green", "b": "green", "c": "green"})
+
+	var ws *websocket.Conn
+	at, said := ":0", 0
+	move := func(to *replica) { // as a client does: it resumes where it was
+		t.Helper()
+		ws = join(t, to.addr, "h", at)
+	}
+	say := func(through *replica) {
+		t.Helper()
+		said++
+		post(t, through.addr, "h", fmt.Sprintf(`{"header":"n","body":%d}`, said))
+	}
+	heard := 0
+	hear := func() {
+		t.Helper()
+		for heard < said {
+			m, err := next(ws)
+			require.NoError(t, err)
+			if m.Header != "n" {
+				continue
+			}
+			heard++
+			require.Equal(t, fmt.Sprint(heard), string(m.Body))
+			require.EqualValues(t, heard, m.Offset)
+			at = fmt.Sprintf("%s:%d", m.Epoch, m.Offset)
 		}
 	}
-	require.Contains(t, post(t, addrs[0], "h1", `{"header":"x","body":1}`), `"offset":1`)
-	var second struct{ Epoch string }
-	require.NoError(t, json.Unmarshal([]byte(post(t, addrs[1], "h1", `{"header":"x","body":2}`)), &second))
-	list := func(addr string) string { return get(t, addr, "/v1/channel") }
-	for _, addr := range addrs {
-		redistest.Eventually(t, "the list has the sum", func() bool {
-			return strings.Contains(list(addr), `{"channel_name":"h1","cnt":3,"rpm":2}`)
-		})
-		require.Contains(t, get(t, addr, "/v1/channel/h1/presence"), `"cnt":3`)
+	move(c)
+	for range 20 {
+		say(a)
+		say(b)
 	}
-	require.Equal(t, get(t, addrs[0], "/v1/channel/h1/history"), get(t, addrs[1], "/v1/channel/h1/history"))
+	hear()
 
-	require.NoError(t, servers[0].Process.Kill())
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	resumed, _, err := websocket.Dial(ctx, "ws://"+addrs[1]+"/channel/h1/?since="+second.Epoch+":1", nil)
-	require.NoError(t, err)
-	defer resumed.CloseNow()
-	m, err := next(resumed)
-	require.NoError(t, err)
-	require.EqualValues(t, 2, m.Offset)
-	redistest.Eventually(t, "who was at the other one has left", func() bool {
-		return strings.Contains(list(addrs[1]), `{"channel_name":"h1","cnt":2,`) &&
-			strings.Contains(get(t, addrs[1], "/v1/channel/h1/presence"), `"cnt":2}`)
-	})
-	for _, log := range logs {
-		require.NotContains(t, log.String(), password)
+	require.NoError(t, c.cmd.Process.Signal(syscall.SIGKILL))
+	<-c.exited
+	for range 20 {
+		say(a)
+		say(b)
 	}
+	move(b)
+	say(a)
+	hear()
+	states(a, map[string]string{"a": "green", "b": "green", "c": "red"})
+	c = launch("c")
+	states(a, map[string]string{"a": "green", "b": "green", "c": "green"})
+
+	all := map[string]*replica{"a": a, "b": b, "c": c}
+	on := "b"
+	for _, node := range []string{"a", "b", "c"} {
+		other := map[string]string{"a": "c", "b": "a", "c": "b"}[node]
+		old := all[node]
+		require.NoError(t, old.cmd.Process.Signal(syscall.SIGTERM))
+		for range 10 {
+			say(all[other])
+		}
+		select {
+		case err := <-old.exited:
+			require.NoError(t, err, "it exits with 0")
+		case <-time.After(patience):
+			require.FailNow(t, "it is still running")
+		}
+		if on == node {
+			on = other
+			move(all[on])
+		}
+		all[node] = launch(node)
+		for range 10 {
+			say(all[node])
+		}
+		hear()
+	}
+	states(all["a"], map[string]string{"a": "green", "b": "green", "c": "green"})
 }

@@ -31,6 +31,7 @@ type security struct {
 	rates       middleware.RateLimitOptions
 	proxies     []netip.Prefix
 	logRequests bool
+	zmqToken    []byte // of the gateway; see gateway.go
 
 	failed error // why the last file could not be used; takeFailed returns it
 }
@@ -110,10 +111,12 @@ func (s *security) flags(fs *flag.FlagSet) {
 // secrets are the variables that hold a secret themselves, and no flag may.
 var secrets = []struct {
 	name, flag string
-	add        func(*security, []byte) error
+	add        func(*config, []byte) error
 }{
-	{"jwt-secret", "-jwt-secret-file", (*security).addJWTSecret},
-	{"api-keys", "-api-keys-file", (*security).addAPIKeys},
+	{"jwt-secret", "jwt-secret-file", func(c *config, b []byte) error { return c.security.addJWTSecret(b) }},
+	{"api-keys", "api-keys-file", func(c *config, b []byte) error { return c.security.addAPIKeys(b) }},
+	{"mesh-key", "mesh-key-file", func(c *config, b []byte) error { return c.mesh.addKey(b) }},
+	{"zmq-token", "zmq-token-file", func(c *config, b []byte) error { return c.security.addZMQToken(b) }},
 }
 
 // refuseSecrets refuses a command line with a secret, and does not repeat it.
@@ -122,18 +125,22 @@ func refuseSecrets(args []string) error {
 		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 		for _, s := range secrets {
 			if strings.HasPrefix(arg, "-") && name == s.name {
-				return fmt.Errorf("there is no flag -%s, since a command line can be read by everybody on the machine: set %s in the environment, or give a file with %s", name, variable(name), s.flag)
+				return fmt.Errorf("there is no flag -%s, since a command line can be read by everybody on the machine: set %s in the environment, or give a file with -%s", name, variable(name), s.flag)
 			}
 		}
 	}
 	return nil
 }
 
-// readSecrets reads what is only to be had from the environment.
-func (s *security) readSecrets(env func(string) (string, bool)) error {
+// readSecrets reads what is only to be had from the environment. A secret that
+// a file gives, too, is refused: whichever counted, somebody would be surprised.
+func readSecrets(cfg *config, env func(string) (string, bool), given map[string]string) error {
 	for _, one := range secrets {
 		if v, ok := env(variable(one.name)); ok {
-			if err := one.add(s, []byte(v)); err != nil {
+			if file := given[one.flag]; file != "" {
+				return fmt.Errorf("there are two: give either %s or %s", file, variable(one.name))
+			}
+			if err := one.add(cfg, []byte(v)); err != nil {
 				return fmt.Errorf("%s: %w", variable(one.name), err) // without the value
 			}
 		}

@@ -269,3 +269,27 @@ func TestServerWithSecurity(t *testing.T) {
 	cancel()
 	require.NoError(t, <-done)
 }
+
+// A secret that comes twice is refused, whichever would have counted.
+func TestSecretsComeOnce(t *testing.T) {
+	for name, c := range map[string]struct{ flag, variable, value string }{
+		"jwt":  {"-jwt-secret-file", "CHANNELS_JWT_SECRET", testSecret},
+		"keys": {"-api-keys-file", "CHANNELS_API_KEYS", testKeys},
+		"mesh": {"-mesh-key-file", "CHANNELS_MESH_KEY", meshKey},
+		"zmq":  {"-zmq-token-file", "CHANNELS_ZMQ_TOKEN", testSecret},
+	} {
+		one := file(t, c.value)
+		args := []string{"-mesh", "zmq", "-mesh-dns", "app:1", "-zmq-rep", "tcp://127.0.0.1:1"}
+		if c.flag == "-jwt-secret-file" || c.flag == "-api-keys-file" {
+			args = nil
+		}
+		_, err := parse(append(args, c.flag, one), lookup(map[string]string{c.variable: c.value}), io.Discard)
+		require.EqualError(t, err, "there are two: give either "+c.flag+" or "+c.variable, name)
+		_, err = parse(args, lookup(map[string]string{variable(c.flag[1:]): one, c.variable: c.value}), io.Discard)
+		require.EqualError(t, err, "there are two: give either "+variable(c.flag[1:])+" or "+c.variable, name)
+		_, err = parse(append(args, c.flag, one), lookup(nil), io.Discard)
+		require.NoError(t, err, name)
+		_, err = parse(args, lookup(map[string]string{c.variable: c.value}), io.Discard)
+		require.NoError(t, err, name)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func TestServerRefusesItsArguments(t *testing.T) {
 		code int
 		says string
 	}{
-		"a flag that is none":    {[]string{"-nonsense"}, 2, "-nonsense"},
+		"a flag that is none":    {[]string{"-nonsense"}, 2, "server: flag provided but not defined: -nonsense\nserver -h shows all flags\n"},
 		"a history that is none": {[]string{"-history", "a"}, 2, "PATTERN=SIZE,TTL"},
 		"an address of no use":   {[]string{"-addr", "nonsense"}, 1, "nonsense"},
 		"help":                   {[]string{"-h"}, 0, "-history"},
@@ -89,6 +90,9 @@ func TestServerRefusesItsArguments(t *testing.T) {
 			}
 			require.Equal(t, c.code, code, "%s", out)
 			require.Contains(t, string(out), c.says)
+			if c.code == 2 { // the error is not lost among all the flags
+				require.Equal(t, 2, strings.Count(string(out), "\n"), "%s", out)
+			}
 		})
 	}
 }

@@ -1,5 +1,3 @@
-// Package meshtest has what a test of replicas needs: a network in memory
-// that can lose, repeat, delay and reorder packets, and cut replicas apart.
 package meshtest
 
 import (
@@ -15,10 +13,9 @@ import (
 
 // A Network connects meshes in one process. Its faults go beyond what a Mesh
 // may do: with Duplicate or Delay, packets come twice and overtake each other;
-// only what it loses by a cut is told. A hub repairs channels with history all
-// the same. Its methods may be called by many
-// goroutines. It keeps time with timers, so it works in a testing/synctest
-// bubble.
+// only what it loses by a cut or a full queue is told. A hub repairs channels
+// with history all the same. Its methods may be called by many goroutines. It
+// keeps time with timers, so it works in a testing/synctest bubble.
 type Network struct {
 	mu     sync.Mutex // guards the fields below
 	rand   *rand.Rand
@@ -66,8 +63,8 @@ func (n *Network) Heal() {
 	defer n.mu.Unlock()
 	for pair := range n.cut {
 		if to := n.nodes[pair[1]]; to != nil {
-			to.told++
-			to.arriveLocked(mesh.Packet{Kind: mesh.KindLost, Origin: pair[0]})
+			to.missed = append(to.missed, pair[0])
+			to.wake()
 		}
 	}
 	clear(n.cut)
@@ -84,21 +81,32 @@ func (n *Network) Lost() int {
 func (n *Network) Join(id string) mesh.Mesh {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	d := &node{net: n, id: id, wants: make(map[string]bool), in: make(chan mesh.Packet, 1<<16), closed: make(chan struct{})}
+	d := &node{net: n, id: id, joined: time.Now(), wants: make(map[string]bool),
+		in: make(chan mesh.Packet, maxPackets), woken: make(chan struct{}, 1), closed: make(chan struct{})}
 	n.nodes[id] = d
 	return d
 }
 
+// What waits at a node that does not take it.
+const (
+	maxPackets = 1 << 16
+	maxBytes   = 32 << 20
+)
+
 type node struct {
 	net    *Network
 	id     string
+	joined time.Time
 	in     chan mesh.Packet // what has arrived
+	woken  chan struct{}    // missed has changed
 	closed chan struct{}
 
 	// Guarded by net.mu.
-	wants map[string]bool
-	seq   uint64
-	gone  bool
+	wants  map[string]bool
+	seq    uint64
+	gone   bool
+	bytes  int      // of the bodies in in
+	missed []string // the peers of whose packets some were lost; told by Receive
 
 	dropped, told int64
 }
@@ -112,7 +120,6 @@ func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
 	}
 	d.seq++
 	p.Origin, p.Seq = d.id, d.seq
-	p.Body = append([]byte(nil), p.Body...)
 	for id, to := range n.nodes {
 		if to == d || !to.wantsLocked(p) {
 			continue
@@ -127,14 +134,16 @@ func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
 			copies = 2
 		}
 		for range copies {
+			own := p
+			own.Body = append([]byte(nil), p.Body...)
 			if n.faults.Delay == 0 {
-				to.arriveLocked(p)
+				to.arriveLocked(own)
 				continue
 			}
 			time.AfterFunc(time.Duration(n.rand.Int64N(int64(n.faults.Delay))), func() {
 				n.mu.Lock()
 				defer n.mu.Unlock()
-				to.arriveLocked(p)
+				to.arriveLocked(own)
 			})
 		}
 	}
@@ -145,22 +154,50 @@ func (d *node) wantsLocked(p mesh.Packet) bool {
 	if p.To != "" {
 		return p.To == d.id
 	}
-	return p.Channel == "" || d.wants[p.Channel]
+	return p.Channel == "" || d.wants[p.Channel] || d.wants[""]
 }
 
 func (d *node) arriveLocked(p mesh.Packet) {
 	if d.gone {
 		return
 	}
-	select {
-	case d.in <- p:
-	default:
+	if len(d.in) == maxPackets || len(d.in) > 0 && d.bytes+len(p.Body) > maxBytes {
 		d.net.lost++
+		if !slices.Contains(d.missed, p.Origin) {
+			d.missed = append(d.missed, p.Origin)
+		}
+		return
 	}
+	d.bytes += len(p.Body)
+	d.in <- p // there is room
+}
+
+func (d *node) wake() {
+	select {
+	case d.woken <- struct{}{}:
+	default:
+	}
+}
+
+// taken counts a packet off, and returns the peers of whose packets some were
+// lost, once there is room for new ones.
+func (d *node) taken(bytes int) (missed []string) {
+	d.net.mu.Lock()
+	defer d.net.mu.Unlock()
+	d.bytes -= bytes
+	if len(d.missed) == 0 || d.bytes > maxBytes/2 || len(d.in) > maxPackets/2 {
+		return nil
+	}
+	missed, d.missed = d.missed, nil
+	d.told += int64(len(missed))
+	return missed
 }
 
 func (d *node) Subscribe(channel string) error   { return d.want(channel, true) }
 func (d *node) Unsubscribe(channel string) error { return d.want(channel, false) }
+
+func (d *node) SubscribeAll() error   { return d.want("", true) }
+func (d *node) UnsubscribeAll() error { return d.want("", false) }
 
 func (d *node) want(channel string, want bool) error {
 	d.net.mu.Lock()
@@ -184,8 +221,19 @@ func (d *node) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case p := <-d.in:
+			n := len(p.Body)
 			deliver(p)
+			clear(p.Body) // who keeps it sees so
+			d.tell(n, deliver)
+		case <-d.woken:
+			d.tell(0, deliver)
 		}
+	}
+}
+
+func (d *node) tell(taken int, deliver func(mesh.Packet)) {
+	for _, id := range d.taken(taken) {
+		deliver(mesh.Packet{Kind: mesh.KindLost, Origin: id})
 	}
 }
 
@@ -194,9 +242,9 @@ func (d *node) Status() mesh.Status {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := mesh.Status{Dropped: d.dropped, Lost: d.told}
-	for id := range n.nodes {
+	for id, peer := range n.nodes {
 		if id != d.id {
-			s.Peers = append(s.Peers, mesh.Peer{ID: id, Up: !n.cut[[2]string{d.id, id}]})
+			s.Peers = append(s.Peers, mesh.Peer{ID: id, Up: !n.cut[[2]string{d.id, id}], Since: peer.joined})
 		}
 	}
 	slices.SortFunc(s.Peers, func(a, b mesh.Peer) int { return strings.Compare(a.ID, b.ID) })

@@ -74,12 +74,12 @@ func TestKeysAreAsDocumented(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	rows := regexp.MustCompile(`(?m)^//\t(channels:\S+) +(stream|string|sorted set|hash) `).FindAllStringSubmatch(string(doc), -1)
-	require.Len(t, rows, 9)
+	require.Len(t, rows, 10)
 	r := redistest.Start(t)
 	useAll(t, open(t, r.Client()))
 
 	ends := map[string]time.Duration{ // as the last column says
-		"channels:log:{c}": time.Hour, "channels:top:{c}": 24 * time.Hour, "channels:once:{c}:KEY": time.Minute, "channels:nodes:{nodes}": 2 * time.Minute,
+		"channels:log:{c}": time.Hour, "channels:top:{c}": 24 * time.Hour, "channels:once:{c}:KEY": time.Minute, "channels:nodes:{nodes}": 2 * time.Minute, "channels:card:{n}": store.ForgottenAfter,
 	}
 	c := r.Client()
 	documented := map[string]bool{}

@@ -646,9 +646,30 @@ func TestKeyOfAWrongType(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, "channels:top:{t}")
 	}
-	r.Do("SET", "channels:names:{n}", "theirs")
-	_, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
-	require.ErrorContains(t, err, "another program")
+	for _, key := range []string{"names", "card"} {
+		r.Do("FLUSHALL")
+		r.Do("SET", "channels:"+key+":{n}", "theirs")
+		_, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
+		require.ErrorContains(t, err, "another program")
+		require.Equal(t, "0", r.Do("EXISTS", "channels:node:{n}", "channels:counts:{n}"), "nothing is half-written")
+	}
+}
+
+// What a replica reported ends when it counts as dead; what it was, for
+// operators, when it is forgotten.
+func TestAReplicasKeysEnd(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	_, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
+	require.NoError(t, err)
+	for key, ttl := range map[string]time.Duration{"node": store.DeadAfter, "names": store.DeadAfter, "counts": store.DeadAfter, "card": store.ForgottenAfter} {
+		ms, err := strconv.ParseInt(r.Do("PTTL", "channels:"+key+":{n}"), 10, 64)
+		require.NoError(t, err)
+		require.LessOrEqual(t, ms, ttl.Milliseconds(), key)
+		require.Greater(t, ms, ttl.Milliseconds()/2, key)
+	}
+	require.NoError(t, s.Forget(t.Context(), "n"))
+	require.Equal(t, "0", r.Do("DBSIZE"))
 }
 
 // Two replicas append to one channel: each offset once, none left out.

@@ -20,11 +20,13 @@ func (k keys) once(channel, key string) string {
 
 func (k keys) nodes() string { return k.key("nodes", "nodes") }
 
-// replica are the keys of one replica, in the order that the scripts want.
+// replica are the keys of one replica that end when it is dead, in the order
+// that the scripts want.
 func (k keys) replica(node string) []string {
 	return []string{k.node(node), k.names(node), k.counts(node), k.members(node), k.infos(node)}
 }
 
+func (k keys) card(node string) string    { return k.key("card", node) }
 func (k keys) node(node string) string    { return k.key("node", node) }
 func (k keys) names(node string) string   { return k.key("names", node) }
 func (k keys) counts(node string) string  { return k.key("counts", node) }

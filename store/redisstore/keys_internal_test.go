@@ -37,7 +37,7 @@ func TestKeysOfOneChannelAreInOneSlot(t *testing.T) {
 		}
 		require.Equal(t, tagOf(k.log(name)), tagOf(k.top(name)))
 		require.Equal(t, escapeTag(name), tagOf(k.log(name)))
-		for _, key := range k.replica(name) {
+		for _, key := range append(k.replica(name), k.card(name)) {
 			take(key, "replica "+name)
 			require.Equal(t, tagOf(k.node(name)), tagOf(key))
 		}

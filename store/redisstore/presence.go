@@ -66,7 +66,7 @@ func (s *Store) Members(ctx context.Context, channel string, limit int) (members
 }
 
 func (s *Store) members(ctx context.Context, skip int, from, to string, limit int, count bool) ([]store.Member, int, error) {
-	calls, err := s.ask(ctx, func(node string) *call {
+	calls, err := s.ask(ctx, store.DeadAfter, func(node string) *call {
 		return newCall(pageScript, []string{s.keys.members(node), s.keys.infos(node)}, from, to, limit, flag(count))
 	})
 	if err != nil {

@@ -21,8 +21,12 @@ import (
 // so that it holds up the server for a few milliseconds at the most.
 const scriptItems = 1000
 
-// deadAfter is how long a replica's keys live after its last report.
-var deadAfter = store.DeadAfter.Milliseconds()
+// How long a replica's keys live after its last report, in milliseconds: all
+// that it reported, and its card.
+var (
+	deadAfter      = store.DeadAfter.Milliseconds()
+	forgottenAfter = store.ForgottenAfter.Milliseconds()
+)
 
 // Report implements [store.Registry]. It is one pipeline. Up to 1000 counts
 // and members are recorded in one step, and so is all of a Full report; a
@@ -59,7 +63,8 @@ func (s *Store) reportCalls(r store.Report) []*call {
 	}
 	id, keys := rand.Text(), s.keys.replica(r.Node.ID)
 	report := func(keys []string, channels, members, n int) *call {
-		return newCall(reportScript, keys, deadAfter, id, r.Node.Started.UnixMilli(), string(r.Node.Info), flag(r.Full), channels, members, n)
+		keys = append(keys[:len(keys):len(keys)], s.keys.card(r.Node.ID))
+		return newCall(reportScript, keys, deadAfter, forgottenAfter, id, r.Node.Started.UnixMilli(), string(r.Node.Info), flag(r.Full), channels, members, n)
 	}
 	switch {
 	case len(counts)+len(members) <= scriptItems:
@@ -147,27 +152,27 @@ func (s *Store) Forget(ctx context.Context, node string) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	err := s.do(ctx, newCall(forgetScript, s.keys.replica(node)), newCall(unlistScript, []string{s.keys.nodes()}, node))
+	err := s.do(ctx, newCall(forgetScript, append(s.keys.replica(node), s.keys.card(node))), newCall(unlistScript, []string{s.keys.nodes()}, node))
 	if err != nil {
 		return s.explain(ctx, fmt.Sprintf("forget replica %q", node), err)
 	}
 	return nil
 }
 
-// listed returns the replicas that reported within the last 12 s, by the list.
-// Whether one is alive, its own keys say: they live for [store.DeadAfter].
-func (s *Store) listed(ctx context.Context) ([]string, error) {
-	c := newCall(nodesScript, []string{s.keys.nodes()}, int(store.DeadAfter/time.Second)+2)
+// listed returns the replicas that the list has as silent for no longer than
+// d, and 2 s. Whether one is, its own keys say, which end by themselves.
+func (s *Store) listed(ctx context.Context, d time.Duration) ([]string, error) {
+	c := newCall(nodesScript, []string{s.keys.nodes()}, int(d/time.Second)+2)
 	if err := s.do(ctx, c); err != nil {
 		return nil, err
 	}
 	return c.cmd.StringSlice()
 }
 
-// ask runs a script for each replica, all in one round trip after the one that
-// lists them.
-func (s *Store) ask(ctx context.Context, one func(node string) *call) ([]*call, error) {
-	nodes, err := s.listed(ctx)
+// ask runs a script for each replica that reported within d, all in one round
+// trip after the one that lists them.
+func (s *Store) ask(ctx context.Context, d time.Duration, one func(node string) *call) ([]*call, error) {
+	nodes, err := s.listed(ctx, d)
 	if err != nil || len(nodes) == 0 {
 		return nil, err
 	}
@@ -184,9 +189,9 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 		return nil, err
 	}
 	var ids []string
-	calls, err := s.ask(ctx, func(node string) *call {
+	calls, err := s.ask(ctx, store.ForgottenAfter, func(node string) *call {
 		ids = append(ids, node)
-		return newCall(nodeScript, []string{s.keys.node(node)})
+		return newCall(nodeScript, []string{s.keys.card(node)})
 	})
 	if err != nil {
 		return nil, s.explain(ctx, "list the replicas", err)
@@ -199,7 +204,7 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 		}
 		started, ok := fields[0].(string)
 		if !ok {
-			continue // dead
+			continue // forgotten
 		}
 		info, _ := fields[1].(string)
 		seen, _ := fields[2].(string)
@@ -242,7 +247,7 @@ func (s *Store) Channels(ctx context.Context, prefix, after string, limit int) (
 
 func (s *Store) channels(ctx context.Context, prefix, after string, limit int) ([]store.Count, error) {
 	from, to := between(prefix, after)
-	calls, err := s.ask(ctx, func(node string) *call {
+	calls, err := s.ask(ctx, store.DeadAfter, func(node string) *call {
 		return newCall(pageScript, []string{s.keys.names(node), s.keys.counts(node)}, from, to, limit, 0)
 	})
 	if err != nil {
@@ -330,7 +335,7 @@ func (s *Store) Channel(ctx context.Context, name string) (store.Count, error) {
 		return store.Count{}, err
 	}
 	sum := store.Count{Channel: name}
-	calls, err := s.ask(ctx, func(node string) *call {
+	calls, err := s.ask(ctx, store.DeadAfter, func(node string) *call {
 		return newCall(countScript, []string{s.keys.counts(node)}, name)
 	})
 	if err != nil {

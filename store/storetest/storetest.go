@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,8 @@ type Case struct {
 // Run checks all [Cases] in parallel subtests, each with a Store that open
 // made for it, which Run closes; so open is called by many goroutines. It
 // takes a bit longer than [store.DeadAfter]. A case that hangs for a minute ends the test binary with
-// a dump of all goroutines.
+// a dump of all goroutines. One thing is not checked, because it takes a
+// minute: that Nodes forgets a replica after [store.ForgottenAfter].
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) {
@@ -149,7 +151,17 @@ func eventually(t *testing.T, what string, ask func() bool) {
 	}
 }
 
-// nodeIDs returns the living replicas that belong to a case.
+// node returns what Nodes tells of a replica.
+func node(t *testing.T, s store.Store, id string) store.Node {
+	t.Helper()
+	nodes, err := s.Nodes(t.Context())
+	require.NoError(t, err)
+	i := slices.IndexFunc(nodes, func(n store.Node) bool { return n.ID == id })
+	require.GreaterOrEqual(t, i, 0, "Nodes does not show %q", id)
+	return nodes[i]
+}
+
+// nodeIDs returns the replicas that belong to a case.
 func nodeIDs(t *testing.T, s store.Store, prefix string) []string {
 	t.Helper()
 	nodes, err := s.Nodes(t.Context())

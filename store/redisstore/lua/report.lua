@@ -1,42 +1,45 @@
 -- Records what a replica says of itself, and what changed of its channels.
--- KEYS: the replica, its names, counts, members and infos, and where a long
--- report of everything was staged, the staged four in the same order.
--- ARGV: ttl in ms, an id of this report, which all its parts have, started,
--- info, 1 for everything, how many channels and members were staged, how many
--- counts follow (name, numbers), the counts, and then members (place, info).
+-- KEYS: the replica, its names, counts, members and infos, where a long report
+-- of everything was staged the staged four in the same order, and last its card,
+-- which outlives the rest.
+-- ARGV: ttl in ms, the card's, an id of this report, which all its parts have,
+-- started, info, 1 for everything, how many channels and members were staged,
+-- how many counts follow (name, numbers), the counts, and then members (place, info).
 -- Returns 1 where a living record of the replica was there before.
-local node, ttl, full = KEYS[1], ARGV[1], ARGV[5] == '1'
+local node, card, ttl, full = KEYS[1], KEYS[#KEYS], ARGV[1], ARGV[6] == '1'
+local staged = #KEYS > 6
 local had = redis.call('HMGET', node, 'channels', 'members', 'report', 'known')
 -- The sizes fail where another program has a key.
 local names, counts = redis.call('ZCARD', KEYS[2]), redis.call('HLEN', KEYS[3])
 local members, infos = redis.call('ZCARD', KEYS[4]), redis.call('HLEN', KEYS[5])
+redis.call('HLEN', card)
 local channels, people = had[1] and tonumber(had[1]), had[2] and tonumber(had[2])
 local whole = channels and channels == names and channels == counts and people == members and people == infos
 local known = whole and '1' or '0'
-if whole and had[3] == ARGV[2] then
+if whole and had[3] == ARGV[3] then
   known = had[4] -- it, or another part of it, was here before
   if full then return tonumber(known) end -- its answer was lost
 end
 
-if KEYS[6] then
+if staged then
   for i = 6, 9 do
-    local size = tonumber(ARGV[i < 8 and 6 or 7])
+    local size = tonumber(ARGV[i < 8 and 7 or 8])
     if redis.call(i % 2 == 0 and 'ZCARD' or 'HLEN', KEYS[i]) ~= size then
       return redis.error_reply('TRYAGAIN the staged report has expired')
     end
   end
 end
-redis.call('HSET', node, 'report', ARGV[2]) -- first, since a full server refuses it, and nothing is half-written
+redis.call('HSET', node, 'report', ARGV[3]) -- first, since a full server refuses it, and nothing is half-written
 if full or not whole then
   redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 end
-if KEYS[6] then
+if staged then
   for i = 6, 9 do
     if redis.call('EXISTS', KEYS[i]) == 1 then redis.call('RENAME', KEYS[i], KEYS[i - 4]) end
   end
 end
-local given = tonumber(ARGV[8])
-for i = 9, 8 + 2 * given, 2 do
+local given = tonumber(ARGV[9])
+for i = 10, 9 + 2 * given, 2 do
   if ARGV[i + 1] == '' then
     redis.call('ZREM', KEYS[2], ARGV[i])
     redis.call('HDEL', KEYS[3], ARGV[i])
@@ -45,12 +48,13 @@ for i = 9, 8 + 2 * given, 2 do
     redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
   end
 end
-for i = 9 + 2 * given, #ARGV, 2 do
+for i = 10 + 2 * given, #ARGV, 2 do
   redis.call('ZADD', KEYS[4], 0, ARGV[i])
   redis.call('HSET', KEYS[5], ARGV[i], ARGV[i + 1])
 end
 local clock = redis.call('TIME')
-redis.call('HSET', node, 'started', ARGV[3], 'info', ARGV[4], 'seen', string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000)),
-  'channels', redis.call('ZCARD', KEYS[2]), 'members', redis.call('ZCARD', KEYS[4]), 'known', known)
+redis.call('HSET', card, 'started', ARGV[4], 'info', ARGV[5], 'seen', string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000)))
+redis.call('PEXPIRE', card, ARGV[2])
+redis.call('HSET', node, 'channels', redis.call('ZCARD', KEYS[2]), 'members', redis.call('ZCARD', KEYS[4]), 'known', known)
 for i = 1, 5 do redis.call('PEXPIRE', KEYS[i], ttl) end
 return tonumber(known)

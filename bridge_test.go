@@ -1,0 +1,153 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// gathered collects headers from many goroutines.
+type gathered struct {
+	mu  sync.Mutex // guards the field below
+	all []string
+}
+
+func (g *gathered) add(s string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = append(g.all, s)
+}
+
+func (g *gathered) list() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.all)
+}
+
+// Bridge.Subscribe misses nothing of a channel with history, whatever happens
+// to its subscription, and goes on after the Store was away.
+func TestBridgeSubscriptionGoesOn(t *testing.T) {
+	inBubble(t, 1, func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 1000, Presence: channels.PresenceEvents}
+	}, func(r *replicas) {
+		var got gathered
+		hold := make(chan struct{})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		r.store.down.Store(true)
+		go func() {
+			done <- r.hubs[0].Bridge(channels.Identity{}).Subscribe(ctx, "a", func(header string, _ json.RawMessage) {
+				got.add(header)
+				if header == "0" {
+					<-hold
+				}
+			})
+		}()
+		synctest.Wait()
+		r.store.down.Store(false)
+		time.Sleep(10 * time.Second) // it has tried again
+		body := json.RawMessage(`"` + strings.Repeat("x", 100_000) + `"`)
+		var want []string
+		for i := range 30 { // more than its queue holds
+			_, err := r.hubs[0].Publish(context.Background(), "a", channels.Message{Header: fmt.Sprint(i), Body: body})
+			require.NoError(t, err)
+			want = append(want, fmt.Sprint(i))
+		}
+		require.EqualValues(t, 1, r.hubs[0].Stats().SlowClosed)
+		close(hold)
+		time.Sleep(10 * time.Second)
+		require.Equal(t, want, got.list())
+		cancel()
+		require.NoError(t, <-done)
+		require.ErrorIs(t, r.hubs[0].Bridge(channels.Identity{}).Subscribe(context.Background(), "a b", nil), channels.ErrBadChannel)
+	})
+}
+
+// Bridge.SubscribeAll gets each message of all replicas once, and none after
+// its end.
+func TestBridgeSubscribesToAllChannels(t *testing.T) {
+	inBubble(t, 2, func(name string) channels.ChannelOptions {
+		if strings.HasPrefix(name, "keep") {
+			return channels.ChannelOptions{HistorySize: 10}
+		}
+		return channels.ChannelOptions{Presence: channels.PresenceEvents}
+	}, func(r *replicas) {
+		var got, other gathered
+		ctx, cancel := context.WithCancel(context.Background())
+		done, ended := make(chan error, 1), make(chan error, 1)
+		bridge := r.hubs[0].Bridge(channels.Identity{})
+		go func() {
+			done <- bridge.SubscribeAll(ctx, func(channel, header string, body json.RawMessage) { got.add(channel + header + string(body)) })
+		}()
+		go func() {
+			ended <- bridge.SubscribeAll(context.Background(), func(channel, header string, _ json.RawMessage) { other.add(channel + header) })
+		}()
+		synctest.Wait()
+		sub, err := r.hubs[0].Subscribe(context.Background(), "a", nil) // changes nothing
+		require.NoError(t, err)
+		say := func(i int, channel, header string) {
+			_, err := r.hubs[i].Publish(context.Background(), channel, channels.Message{Header: header, Body: []byte("1")})
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+		say(0, "a", "x")
+		say(1, "a", "y")
+		say(1, "new", "z")
+		say(1, "keep", "k")
+		say(0, "keep", "l")
+		require.Equal(t, []string{"ax1", "ay1", "newz1", "keepk1", "keepl1"}, got.list())
+		cancel()
+		require.NoError(t, <-done)
+		say(1, "new", "after")
+		require.Len(t, got.list(), 5)
+		require.Len(t, other.list(), 6, "the other goes on")
+		sub.Close()
+		require.NoError(t, r.hubs[0].Shutdown(context.Background()))
+		require.ErrorIs(t, <-ended, channels.ErrClosed)
+	})
+}
+
+// A Bridge is somebody from the network: Authorize and Publishers hold.
+func TestBridgeIsAuthorized(t *testing.T) {
+	s := serve(t, channels.Options{
+		Authorize: func(_ context.Context, r channels.Request) error {
+			if r.Identity.ID != "program" {
+				return fmt.Errorf("not you")
+			}
+			return nil
+		},
+		Channel: func(name string) channels.ChannelOptions {
+			if name == "ours" {
+				return channels.ChannelOptions{Publishers: channels.PublishersServer}
+			}
+			return channels.ChannelOptions{}
+		},
+	})
+	yes, no := s.hub.Bridge(channels.Identity{ID: "program"}), s.hub.Bridge(channels.Identity{ID: "x"})
+	answer, err := yes.Publish(t.Context(), "a", "h", []byte("1"))
+	require.NoError(t, err)
+	require.Equal(t, `{"status":"ok"}`, string(answer))
+	for _, c := range []struct {
+		bridge  *channels.Bridge
+		channel string
+	}{{no, "a"}, {yes, "ours"}} {
+		answer, err = c.bridge.Publish(t.Context(), c.channel, "h", []byte("1"))
+		require.ErrorIs(t, err, channels.ErrForbidden)
+		require.Contains(t, string(answer), `{"status":"fail","error":{"code":"forbidden"`)
+	}
+	require.Equal(t, `{"data":[{"channel_name":"a","cnt":0,"rpm":1}],"next":""}`, string(yes.Channels(t.Context(), "a", "", "")))
+	require.Equal(t, `{"data":{"channel_name":"a","cnt":0,"rpm":1}}`, string(yes.Channel(t.Context(), "a")))
+	require.Contains(t, string(no.Channels(t.Context(), "", "", "")), `"forbidden"`)
+	require.Contains(t, string(no.Channel(t.Context(), "a")), `"forbidden"`)
+	require.Contains(t, string(yes.Channels(t.Context(), "", "0", "")), `"bad_query"`)
+}

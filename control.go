@@ -1,0 +1,133 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+// A control is what one hub tells others over the mesh. The packet's header
+// says what it is about; a hub ignores what it does not know, so that replicas
+// of different versions go together.
+type control struct {
+	Version int    `json:"v"`
+	Who     []byte `json:"who,omitempty"` // in base64: an identity's id may be any text
+	Channel string `json:"channel,omitempty"`
+	N       uint64 `json:"n,omitempty"`     // the number of the canary
+	Epoch   string `json:"epoch,omitempty"` // of the log of canaries in the sender's Store
+	Node    *Node  `json:"node,omitempty"`  // the sender
+}
+
+const controlVersion = 1
+
+// The headers of control packets.
+const (
+	controlDisconnect  = "disconnect"
+	controlUnsubscribe = "unsubscribe"
+	controlCanary      = "canary" // for everybody; each hub answers it with an echo
+	controlEcho        = "echo"
+	controlBye         = "bye" // the sender is shut down
+)
+
+// maxControlBytes bounds the body of a control packet.
+const maxControlBytes = 16 << 10
+
+// control sends a control packet, to all replicas where to is empty.
+func (h *Hub) control(ctx context.Context, to, header string, c control) error {
+	c.Version = controlVersion
+	body, err := json.Marshal(c)
+	if err != nil || len(body) > maxControlBytes {
+		return ErrTooLarge.saying("the other replicas cannot be told of an id this long").because(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, canaryPeriod)
+	defer cancel()
+	p := mesh.Packet{Kind: mesh.KindControl, To: to, Header: header, Body: body}
+	if err := h.guard("the mesh", func() error { return h.mesh.Publish(ctx, p) }); err != nil {
+		return ErrMeshUnavailable.because(fmt.Errorf("control %q: %w", header, err))
+	}
+	return nil
+}
+
+// takeControl does what another replica's hub asks for. It never waits.
+func (h *Hub) takeControl(p mesh.Packet) {
+	var c control
+	if len(p.Body) > maxControlBytes || json.Unmarshal(p.Body, &c) != nil || c.Version != controlVersion {
+		h.log.Debug("mesh: a control packet that this version does not know", "from", p.Origin, "header", p.Header)
+		return
+	}
+	switch p.Header {
+	case controlDisconnect:
+		h.disconnect(string(c.Who))
+	case controlUnsubscribe:
+		h.unsubscribe(string(c.Who), c.Channel)
+	case controlCanary:
+		h.heard(p.Origin, &c)
+		select {
+		case h.echoes <- echo{p.Origin, c.N}:
+		default: // more ask than can be answered
+		}
+	case controlEcho:
+		h.vitals.echoed(c.N)
+	case controlBye:
+		h.around.leave(p.Origin)
+	}
+}
+
+// Disconnect closes the connections with an id, or all of a user's, on all
+// replicas, with close code 3003 and the code "disconnected". It returns how
+// many there were on this replica, where they are closed when it returns,
+// after what is queued for them.
+//
+// The other replicas are told at most once: one that cannot be reached at this
+// moment keeps the connections, and nobody learns of it. Let credentials expire
+// (Identity.Expires) where that matters. The errors are [ErrMeshUnavailable],
+// [ErrTooLarge] (an id of more than about 12,000 bytes), for the other replicas,
+// and [ErrClosed].
+func (h *Hub) Disconnect(ctx context.Context, idOrUser string) (int, error) {
+	return h.everywhere(ctx, controlDisconnect, control{Who: []byte(idOrUser)},
+		func() int { return h.disconnect(idOrUser) })
+}
+
+// Unsubscribe ends the subscriptions to a channel of a connection, or of all
+// of a user's connections, on all replicas. A connection that has no other
+// subscription is closed with 3003 and the code "unsubscribed". It returns
+// how many there were on this replica. What Disconnect says of the other
+// replicas and of errors holds here too.
+func (h *Hub) Unsubscribe(ctx context.Context, idOrUser, channel string) (int, error) {
+	return h.everywhere(ctx, controlUnsubscribe, control{Who: []byte(idOrUser), Channel: channel},
+		func() int { return h.unsubscribe(idOrUser, channel) })
+}
+
+// everywhere does something here, and tells the other replicas to.
+func (h *Hub) everywhere(ctx context.Context, header string, c control, here func() int) (int, error) {
+	if !h.calls.enter() {
+		return 0, ErrClosed
+	}
+	defer h.calls.leave()
+	n := here()
+	if h.mesh == nil || len(c.Who) == 0 {
+		return n, nil
+	}
+	return n, h.control(ctx, "", header, c)
+}
+
+func (h *Hub) disconnect(idOrUser string) int {
+	cs := h.clients.find(idOrUser)
+	for _, c := range cs {
+		c.end(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)
+	}
+	return len(cs)
+}
+
+func (h *Hub) unsubscribe(idOrUser, channel string) int {
+	n := 0
+	for _, c := range h.clients.find(idOrUser) {
+		if c.sub.ch.name == channel {
+			c.end(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
+			n++
+		}
+	}
+	return n
+}

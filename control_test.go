@@ -1,0 +1,236 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
+	"github.com/channels-go/channels/store"
+)
+
+// users are who is present in a channel, over all replicas.
+func (r *replicas) users(channel string) []string {
+	r.t.Helper()
+	synctest.Wait() // who was told to go has gone
+	p, err := r.hubs[0].Presence(context.Background(), channel, 0)
+	require.NoError(r.t, err)
+	var users []string
+	for _, m := range p.Members {
+		users = append(users, m.User)
+	}
+	return users
+}
+
+func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
+	var reasons lines
+	inBubble(t, 3, history, func(r *replicas) {
+		for i := range 3 {
+			defer r.member(i, "a", "ann")()
+			defer r.member(i, "b", "ann")()
+			defer r.member(i, "a", "bob")()
+		}
+		time.Sleep(2 * time.Second) // all are reported
+		require.Len(t, r.users("a"), 6)
+		ctx := context.Background()
+
+		n, err := r.hubs[1].Unsubscribe(ctx, "ann", "b")
+		require.NoError(t, err)
+		require.Equal(t, 1, n, "on this replica")
+		time.Sleep(2 * time.Second)
+		require.Empty(t, r.users("b"))
+		require.Len(t, r.users("a"), 6)
+		require.Equal(t, []string{"unsubscribed", "unsubscribed", "unsubscribed"}, reasons.take())
+
+		n, err = r.hubs[2].Disconnect(ctx, "ann")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"bob", "bob", "bob"}, r.users("a"))
+		require.Equal(t, []string{"disconnected", "disconnected", "disconnected"}, reasons.take())
+
+		p, err := r.hubs[0].Presence(ctx, "a", 1)
+		require.NoError(t, err)
+		require.Equal(t, "r0", strings.Split(p.Members[0].ID, "-")[0])
+		n, err = r.hubs[1].Disconnect(ctx, p.Members[0].ID) // one connection, elsewhere
+		require.NoError(t, err)
+		require.Zero(t, n)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"bob", "bob"}, r.users("a"))
+
+		for _, who := range []string{"", "nobody"} {
+			n, err = r.hubs[0].Disconnect(ctx, who)
+			require.NoError(t, err)
+			require.Zero(t, n)
+		}
+		require.Equal(t, []string{"bob", "bob"}, r.users("a"))
+	}, func(_ int, o *channels.Options) {
+		o.OnDisconnect = func(_ channels.Client, reason error) {
+			var e *channels.Error
+			if errors.As(reason, &e) {
+				reasons.add("%s", e.Code)
+			}
+		}
+	})
+}
+
+// brittle is a mesh of which each part can fail.
+type brittle struct {
+	mesh.Mesh
+	refuses atomic.Bool           // Publish fails
+	mute    atomic.Bool           // what it publishes is lost, and nobody is told
+	err     atomic.Pointer[error] // of Status
+	deliver atomic.Pointer[func(mesh.Packet)]
+}
+
+func (b *brittle) Publish(ctx context.Context, p mesh.Packet) error {
+	switch {
+	case b.refuses.Load():
+		return errors.New("no network")
+	case b.mute.Load():
+		return nil
+	}
+	return b.Mesh.Publish(ctx, p)
+}
+
+func (b *brittle) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
+	b.deliver.Store(&deliver)
+	return b.Mesh.Receive(ctx, deliver)
+}
+
+func (b *brittle) Status() mesh.Status {
+	s := b.Mesh.Status()
+	if err := b.err.Load(); err != nil {
+		s.Err = *err
+	}
+	return s
+}
+
+// breakable gives each replica a brittle mesh.
+func breakable(meshes *[]*brittle) func(int, *channels.Options) {
+	return func(_ int, o *channels.Options) {
+		b := &brittle{Mesh: o.Mesh}
+		*meshes = append(*meshes, b)
+		o.Mesh = b
+	}
+}
+
+func TestDisconnectWhereTheOthersCannotBeTold(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 2, history, func(r *replicas) {
+		ctx := context.Background()
+		defer r.member(0, "a", "ann")()
+		defer r.member(1, "a", "ann")()
+		time.Sleep(2 * time.Second)
+		require.Len(t, r.users("a"), 2)
+		meshes[0].refuses.Store(true)
+		n, err := r.hubs[0].Disconnect(ctx, "ann")
+		require.ErrorIs(t, err, channels.ErrMeshUnavailable)
+		require.Equal(t, 1, n, "here it is done all the same")
+		time.Sleep(2 * time.Second)
+		require.Len(t, r.users("a"), 1)
+		n, err = r.hubs[0].Unsubscribe(ctx, "ann", "a")
+		require.ErrorIs(t, err, channels.ErrMeshUnavailable)
+		require.Zero(t, n)
+		meshes[0].refuses.Store(false)
+		_, err = r.hubs[0].Disconnect(ctx, strings.Repeat("x", 16<<10))
+		require.ErrorIs(t, err, channels.ErrTooLarge)
+
+		require.NoError(t, r.hubs[0].Shutdown(ctx))
+		_, err = r.hubs[0].Disconnect(ctx, "ann")
+		require.ErrorIs(t, err, channels.ErrClosed)
+		_, err = r.hubs[0].Unsubscribe(ctx, "ann", "a")
+		require.ErrorIs(t, err, channels.ErrClosed)
+		require.Equal(t, 1, r.hubs[1].Stats().Connections)
+	}, breakable(&meshes))
+}
+
+// Whatever a peer sends, the hub lives, and does what is asked of it in a way
+// that it knows and nothing else.
+func TestControlPacketsThatAreBroken(t *testing.T) {
+	who := `"YW5u"` // ann
+	long := strings.Repeat("x", 1<<20)
+	var meshes []*brittle
+	inBubble(t, 2, history, func(r *replicas) {
+		defer r.member(0, "a", "ann")()
+		s := r.subscribe(0, "a", nil)
+		evil := r.net.Join("evil")
+		defer evil.Close()
+		send := func(p mesh.Packet) {
+			t.Helper()
+			require.NoError(t, evil.Publish(context.Background(), p))
+		}
+		for _, header := range []string{"bye", "disconnect", "unsubscribe", "canary", "echo", "", "later", long} {
+			for _, body := range []string{"", "null", "{", "[]", "1", `"x"`, "\xff", `{"v":1}`, `{"v":2,"who":` + who + `,"channel":"a"}`,
+				`{"who":` + who + `,"channel":"a"}`, `{"v":1,"who":5}`, `{"v":1,"who":"?"}`, `{"v":1,"who":"` + long + `"}`,
+				`{"v":1,"n":-1}`, `{"v":1,"n":18446744073709551615}`, `{"v":1,"n":0}`, `{"v":1,"n":1e99}`,
+				`{"v":1,"epoch":"x","node":null}`, `{"v":1,"node":{"node":"r0","reasons":null,"status":"pink","connections":-1,"started":"never"}}`,
+				`{"v":1,"node":{"status":"pink","mesh":{"peers":null}}}`, strings.Repeat(`{"v":`, 5000)} {
+				send(mesh.Packet{Kind: mesh.KindControl, Header: header, Body: []byte(body)})
+				send(mesh.Packet{Kind: mesh.KindControl, To: "r0", Channel: "a", Header: header, Body: []byte(body)})
+			}
+		}
+		for _, kind := range []mesh.Kind{mesh.KindLost, mesh.KindLost + 1, 255} {
+			for _, channel := range []string{"", "a", "none", "/", long} {
+				(*meshes[0].deliver.Load())(mesh.Packet{Kind: kind, Channel: channel, Header: "h", Body: []byte("1"), Offset: 7, Epoch: "x"})
+			}
+		}
+		time.Sleep(5 * time.Second)
+		require.Equal(t, []string{"ann"}, r.users("a"))
+		nodes, err := r.hubs[0].Nodes(context.Background())
+		require.NoError(t, err)
+		require.Len(t, nodes, 3)
+		require.Equal(t, "evil", nodes[0].ID)
+		require.NotEqual(t, channels.NodeGreen, nodes[0].Status)
+		require.NotNil(t, nodes[0].Reasons)
+		r.publish(1, "a", 1)
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 1)
+
+		send(mesh.Packet{Kind: mesh.KindControl, Header: "disconnect", Body: []byte(`{"v":1,"who":` + who + `,"later":true}`)})
+		time.Sleep(2 * time.Second)
+		require.Empty(t, r.users("a"))
+	}, breakable(&meshes))
+}
+
+// FuzzPacket hands a hub what a peer might send.
+func FuzzPacket(f *testing.F) {
+	f.Add(uint8(2), "", "canary", []byte(`{"v":1,"n":1,"epoch":"e","node":{"node":"a","status":"green","mesh":{"peers":[]}}}`), "", uint64(0))
+	f.Add(uint8(2), "", "disconnect", []byte(`{"v":1,"who":"YW5u"}`), "", uint64(0))
+	f.Add(uint8(2), "", "echo", []byte(`{"v":1,"n":1}`), "", uint64(0))
+	f.Add(uint8(0), "c", "h", []byte(`1`), "e", uint64(3))
+	f.Add(uint8(1), "c", "", []byte(`{}`), "", uint64(0))
+	f.Add(uint8(3), "c", "", []byte(nil), "", uint64(0))
+	m, err := store.NewMemory(store.MemoryOptions{})
+	require.NoError(f, err)
+	b := &brittle{Mesh: meshtest.NewNetwork(1).Join("n")}
+	defer b.Close()
+	hub, err := channels.New(channels.Options{Node: "n", Mesh: b, Store: m, Channel: history, Logger: quiet})
+	require.NoError(f, err)
+	f.Cleanup(func() {
+		hub.Shutdown(context.Background())
+		m.Close()
+	})
+	sub, err := hub.Subscribe(context.Background(), "c", nil)
+	require.NoError(f, err)
+	f.Cleanup(sub.Close)
+	for b.deliver.Load() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, channel, header string, body []byte, epoch string, offset uint64) {
+		(*b.deliver.Load())(mesh.Packet{Kind: mesh.Kind(kind), Channel: channel, Header: header, Body: body, Epoch: epoch, Offset: offset, Origin: "a"})
+		nodes, err := hub.Nodes(t.Context())
+		require.NoError(t, err)
+		_, err = json.Marshal(nodes)
+		require.NoError(t, err)
+	})
+}

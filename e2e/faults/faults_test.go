@@ -1,0 +1,323 @@
+//go:build linux
+
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// durable makes Redis lose nothing that it has acknowledged.
+var durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
+
+func TestReplicasAreKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	all := three(t, redistest.Start(t))
+	before := all[0].usage()
+	c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
+	for _, victim := range []*replica{all[1], all[2], all[1]} {
+		c.more(200)
+		victim.kill()
+		c.more(200) // the others go on
+		victim.start()
+	}
+	c.more(200)
+	c.verify()
+	green(t, all...)
+	all[0].back(before)
+}
+
+func TestStoppedReplicaHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	all := three(t, redistest.Start(t))
+	a, b := all[0], all[1]
+	before := a.usage()
+	c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
+	c.more(200)
+	b.signal(syscall.SIGSTOP)
+	redistest.Eventually(t, "the stopped replica counts as lost", func() bool { return a.nodes()["b"].Status == "red" })
+	c.more(20) // each publisher waits 2 s for an answer of b, one time in three
+	// Who is connected to the others has everything meanwhile.
+	want := c.newest.Load()
+	redistest.Eventually(t, "checkers of the others go on", func() bool {
+		on := 0
+		for _, k := range c.checkers {
+			if k.top.Load() >= want {
+				on++
+			}
+		}
+		return on >= 4
+	})
+	a.back(before)
+	b.signal(syscall.SIGCONT)
+	c.more(200)
+	c.verify()
+	green(t, all...)
+	a.back(before)
+	b.back(before)
+}
+
+// While the Store is away, or hangs, channels without history go on, and those
+// with history refuse. Then all is as it was, by itself.
+func TestRedisIsAway(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []struct {
+		name       string
+		away, back func(*redistest.Server)
+	}{
+		{"killed", (*redistest.Server).Kill, (*redistest.Server).Start},
+		{"hanging", func(r *redistest.Server) { r.Signal(syscall.SIGSTOP) }, func(r *redistest.Server) { r.Signal(syscall.SIGCONT) }},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
+			redis := redistest.Start(t, durable...)
+			all := three(t, redis)
+			before := all[0].usage()
+			c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
+			f := follow(t, all[1], "free")
+			c.more(200)
+
+			fault.away(redis)
+			refused := refusals(t, c)
+			// Long enough for heartbeats through the Store to count as missed, three times.
+			pace := time.NewTicker(5 * time.Millisecond)
+			defer pace.Stop()
+			for away := time.Now(); time.Since(away) < 30*time.Second; <-pace.C {
+				f.publish(all[0])
+			}
+			refused()
+			fault.back(redis)
+
+			c.more(200)
+			f.publish(all[0])
+			c.verify()
+			green(t, all...)
+			all[0].back(before)
+		})
+	}
+}
+
+// refusals publishes with history once a second, until the function that it
+// returns is called. That demands that each was refused, as the Store is away,
+// and no later than the hub's StoreTimeout allows.
+func refusals(t *testing.T, c *checked) (end func()) {
+	const storeTimeout, grace = 5 * time.Second, 2 * time.Second // its default; of a busy machine
+	patient := &checked{name: c.name, http: &http.Client{Timeout: patience, Transport: plain.Transport}}
+	type refusal struct {
+		id   string
+		err  error
+		took time.Duration
+	}
+	var mu sync.Mutex // guards got
+	var got []refusal
+	quit := make(chan struct{})
+	var posting sync.WaitGroup
+	posting.Go(func() { // ends with quit
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			posting.Go(func() { // none waits for the one before
+				id, began := fmt.Sprint("away-", i), time.Now()
+				_, err := patient.post(c.replicas[i%len(c.replicas)], id)
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, refusal{id, err, time.Since(began)})
+			})
+		}
+	})
+	stop := sync.OnceFunc(func() {
+		close(quit)
+		posting.Wait()
+	})
+	t.Cleanup(stop)
+	return func() {
+		t.Helper()
+		stop()
+		require.Greater(t, len(got), 20)
+		longest := time.Duration(0)
+		for _, r := range got {
+			longest = max(longest, r.took)
+			require.Equal(t, errRefused{http.StatusServiceUnavailable, "store_unavailable"}, r.err, "%s, after %s", r.id, r.took)
+			require.Less(t, r.took, storeTimeout+grace, r.id)
+		}
+		t.Logf("%d refused while the Store was away, each within %s", len(got), longest.Round(time.Millisecond))
+	}
+}
+
+// A follower of a channel without history has each message that is published
+// on another replica: the mesh has no fault.
+type follower struct {
+	t       *testing.T
+	channel string
+	ws      *websocket.Conn
+	n       int
+}
+
+func follow(t *testing.T, r *replica, channel string) *follower {
+	t.Helper()
+	ws, _, err := websocket.Dial(t.Context(), "ws://"+r.addr+"/channel/"+channel+"/", &websocket.DialOptions{HTTPClient: plain})
+	require.NoError(t, err)
+	t.Cleanup(func() { ws.CloseNow() })
+	return &follower{t: t, channel: channel, ws: ws}
+}
+
+// publish publishes the next message and waits until it has come. The first
+// one is published until it does: the subscription takes a moment.
+func (f *follower) publish(from *replica) {
+	f.t.Helper()
+	send := func() error {
+		resp, err := quick.Post("http://"+from.addr+"/v1/channel/"+f.channel+"/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"header":"m","body":%d}`, f.n)))
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errRefused{status: resp.StatusCode}
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	defer cancel()
+	if f.n == 0 {
+		done := make(chan struct{})
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			for {
+				send() // it may be too early
+				select {
+				case <-done:
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+		})
+		_, _, err := f.ws.Read(ctx)
+		close(done)
+		sending.Wait()
+		require.NoError(f.t, err, "the first message of %s", f.channel)
+		f.n = 1
+	}
+	require.NoError(f.t, send())
+	for {
+		_, b, err := f.ws.Read(ctx)
+		require.NoError(f.t, err, "message %d of %s", f.n, f.channel)
+		var m struct{ Body int }
+		require.NoError(f.t, json.Unmarshal(b, &m), "%s", b)
+		if m.Body == 0 {
+			continue // another of the first
+		}
+		require.Equal(f.t, f.n, m.Body)
+		f.n++
+		return
+	}
+}
+
+// 300 clients go from replica to replica while each of them is restarted.
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	all := three(t, redistest.Start(t))
+	c := check(t, "keep", all, 300, 2, 40*time.Millisecond)
+	for _, r := range all {
+		c.more(30)
+		r.terminate()
+		c.more(30)
+		r.start()
+		green(t, all...)
+	}
+	c.more(30)
+	held := all[0].usage()
+	c.verify()
+	green(t, all...)
+	redistest.Eventually(t, "no connection is left of those that the clients had", func() bool { return all[0].usage().files < max(60, held.files/2) })
+}
+
+// Who does not know the key, or whose certificate is from another authority, is
+// not let in, and the others go on.
+func TestStrangerIsNotLetIn(t *testing.T) {
+	t.Parallel()
+	ours, another := newAuthority(t), newAuthority(t)
+	key := secret(t, "the key of all replicas")
+	for _, test := range []struct {
+		name           string
+		good, stranger func(r *replica) []string
+	}{
+		{"wrong key",
+			func(*replica) []string { return []string{"-mesh-key-file", key} },
+			func(*replica) []string { return []string{"-mesh-key-file", secret(t, "the key of somebody else")} }},
+		{"wrong certificate",
+			func(r *replica) []string { return ours.flags(r.name, ours) },
+			func(r *replica) []string { return another.flags(r.name, ours) }}, // it trusts the others
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			redis := redistest.Start(t)
+			var all []*replica
+			for i, flags := range []func(*replica) []string{test.good, test.good, test.stranger} {
+				r := newReplica(t, string(rune('a'+i)), "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0")
+				r.argv = append(r.argv, flags(r)...)
+				all = append(all, r)
+				r.launch()
+			}
+			redistest.Eventually(t, "the two are linked, and refuse the third", func() bool {
+				for _, r := range all[:2] {
+					if n := r.nodes()[r.name]; n.Mesh.Up != 1 || n.Mesh.Refused == 0 {
+						return false
+					}
+				}
+				n, known := all[2].nodes()["c"]
+				return known && n.Mesh.Up == 0
+			})
+			deaf := follow(t, all[2], "free")
+			f := follow(t, all[1], "free")
+			for range 200 {
+				f.publish(all[0])
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, b, err := deaf.ws.Read(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded, "the third hears %s", b)
+			// What has positions it finds in the Store, which it does share.
+			c := check(t, "keep", all, 3, 2, 5*time.Millisecond)
+			c.more(200)
+			c.verify()
+		})
+	}
+}
+
+// Whatever comes to the port of the mesh, the replicas go on and are not left
+// with it.
+func TestGarbageAtTheMeshPort(t *testing.T) {
+	t.Parallel()
+	all := three(t, redistest.Start(t))
+	c := check(t, "keep", all, 3, 2, 5*time.Millisecond)
+	f := follow(t, all[1], "free")
+	c.more(50)
+	before := all[0].usage()
+	peers := shout(t, all[0].mesh, 1000)
+	for range 200 {
+		f.publish(all[0])
+	}
+	c.more(200)
+	redistest.Eventually(t, "the replica hangs up on all of them", func() bool { return peers.Load() == 0 })
+	green(t, all...)
+	c.verify()
+	all[0].back(before)
+	require.Positive(t, all[0].nodes()["a"].Mesh.Refused)
+}

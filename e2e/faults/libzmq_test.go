@@ -1,0 +1,148 @@
+//go:build linux
+
+package faults
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// strangers has sockets of libzmq, with its mechanism NULL, connect to the
+// addresses in sys.argv, again whenever they are hung up on. They want to have
+// everything, and send what a replica's clients would notice. Once it has been
+// turned away by each, it says so, goes on until its input ends, and prints
+// what it has seen.
+const strangers = `
+import collections, json, sys, zmq
+from zmq.utils.monitor import recv_monitor_message
+context, poller = zmq.Context(), zmq.Poller()
+poller.register(0, zmq.POLLIN)
+seen, sockets, said = collections.Counter(), {}, False
+over = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+def open(kind, address):
+    s = context.socket(getattr(zmq, kind))
+    s.linger = 0
+    monitor = s.get_monitor_socket()
+    if kind == "SUB": s.subscribe(b"")
+    s.connect(address)
+    if kind == "XSUB": s.send(b"\x01")
+    sockets[monitor] = s, kind, address
+    poller.register(monitor, zmq.POLLIN)
+wanted = [(kind, address) for kind in ("SUB", "XSUB", "PUB", "PUSH") for address in sys.argv[1:]]
+for kind, address in wanted: open(kind, address)
+while True:
+    ready = dict(poller.poll(20))
+    if 0 in ready: break
+    for monitor in [m for m in sockets if m in ready]:
+        s, kind, address = sockets[monitor]
+        event = recv_monitor_message(monitor)["event"]
+        if event & zmq.EVENT_HANDSHAKE_SUCCEEDED: seen["let in"] += 1
+        if event & over:
+            seen[kind + " " + address] += 1
+            del sockets[monitor]
+            poller.unregister(monitor)
+            s.disable_monitor()
+            s.close()
+            open(kind, address)
+    for s, kind, address in sockets.values():
+        try:
+            if kind in ("SUB", "XSUB"):
+                s.recv_multipart(zmq.NOBLOCK)
+                seen["heard"] += 1
+            else:
+                for channel in (b"free\0", b"keep\0"): s.send_multipart([channel, b"m", b"-1"], zmq.NOBLOCK)
+        except zmq.Again: pass
+    if not said and all(seen[kind + " " + address] for kind, address in wanted):
+        said = True
+        print("turned away by each", flush=True)
+print(json.dumps(seen), flush=True)
+context.destroy(0)
+`
+
+// python is the first python3 that has libzmq's binding.
+func python(t *testing.T) string {
+	t.Helper()
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/bin") {
+		p := filepath.Join(dir, "python3")
+		if exec.Command(p, "-c", "import zmq").Run() == nil {
+			return p
+		}
+	}
+	require.FailNow(t, "python3-zmq is not installed: make setup")
+	return ""
+}
+
+// ZeroMQ's own sockets are no replicas. They may connect to the ports of the
+// mesh as often as they like: they get nothing and bring nothing, and the
+// replicas lose nothing of each other's.
+func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
+	t.Parallel()
+	all := three(t, redistest.Start(t))
+	args := []string{"-c", strangers}
+	for _, r := range all {
+		args = append(args, "tcp://"+r.mesh)
+	}
+	c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
+	f := follow(t, all[1], "free")
+	f.publish(all[0])
+	c.more(100)
+	held, before := all[0].usage(), map[string]node{}
+	for _, r := range all {
+		before[r.name] = r.nodes()[r.name]
+	}
+
+	began := time.Now()
+	cmd := exec.Command(python(t), args...)
+	out, errs := &tail{}, &tail{}
+	cmd.Stdout, cmd.Stderr = out, errs
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // ends with the process
+	t.Cleanup(func() { cmd.Process.Kill() })
+	redistest.Eventually(t, "each socket is turned away by each replica", func() bool {
+		f.publish(all[0])
+		return strings.Contains(out.String(), "turned away by each")
+	})
+	for range 200 {
+		f.publish(all[0])
+	}
+	c.more(200)
+	in.Close()
+	select {
+	case err := <-ended:
+		require.NoError(t, err, "%s", errs)
+	case <-time.After(patience):
+		require.FailNow(t, "the program does not end")
+	}
+
+	seen := map[string]int{}
+	_, report, _ := bytes.Cut([]byte(out.String()), []byte("\n"))
+	require.NoError(t, json.Unmarshal(report, &seen), "%s", report)
+	require.Zero(t, seen["heard"], "what is for replicas was delivered to a stranger")
+	require.Zero(t, seen["let in"])
+	green(t, all...)
+	for _, r := range all {
+		now, then := r.nodes()[r.name].Mesh, before[r.name].Mesh
+		require.GreaterOrEqual(t, now.Refused-then.Refused, 4, "%s counts who is turned away", r.name)
+		require.Equal(t, then.Lost, now.Lost, "%s has lost something", r.name)
+		require.Equal(t, then.Dropped, now.Dropped, "%s has dropped something", r.name)
+		lines := strings.Count(r.log.String(), "refused a connection")
+		require.Positive(t, lines)
+		require.LessOrEqual(t, lines, int(time.Since(began).Seconds())+2, "one line a second")
+	}
+	c.verify()
+	all[0].back(held)
+	t.Logf("turned away: %v", seen)
+}

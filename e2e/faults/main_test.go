@@ -1,0 +1,40 @@
+//go:build linux
+
+// Package faults has tests of several replicas in processes of their own,
+// which are killed, stopped, cut off and restarted under load, with a ZeroMQ
+// mesh and one Redis. They need signals, /proc and network namespaces: Linux.
+package faults
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// binary is example/server, built once. Go's cache of test results does not
+// see what is built here: run these tests with -count=1.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "faults")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary = filepath.Join(dir, "server")
+	build := exec.Command("go", "build", "-o", binary, "./example/server")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "example/server does not build: %v\n%s", err, out)
+		os.RemoveAll(dir)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}

@@ -1,0 +1,254 @@
+//go:build linux
+
+package faults
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+const patience = 30 * time.Second
+
+// A replica is example/server, which may be started more than once at the same
+// address.
+type replica struct {
+	t    *testing.T
+	name string
+	addr string
+	mesh string // host:port of its mesh
+	argv []string
+
+	mu     sync.Mutex // guards the fields below
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the process has ended
+	err    error         // how it has ended, after exited
+	log    *tail
+}
+
+// newReplica prepares a replica on that host, with flags of the test's own. It
+// is started by the words of wrap, where there are any, with its own behind.
+func newReplica(t *testing.T, name, host string, wrap []string, flags ...string) *replica {
+	r := &replica{t: t, name: name,
+		addr: fmt.Sprintf("%s:%d", host, redistest.FreePort(t)), mesh: fmt.Sprintf("%s:%d", host, redistest.FreePort(t))}
+	r.argv = append(append(r.argv, wrap...), binary, "-node", name, "-addr", r.addr, "-history", "keep*=100000,1h", "-drain", "1s",
+		"-mesh", "zmq", "-mesh-listen", "tcp://"+r.mesh)
+	r.argv = append(r.argv, flags...)
+	t.Cleanup(func() {
+		r.kill()
+		if t.Failed() && r.log != nil {
+			t.Logf("%s wrote last:\n%s", name, r.log)
+		}
+	})
+	return r
+}
+
+// three starts replicas a, b and c on one Redis, which find each other through it.
+func three(t *testing.T, redis *redistest.Server) []*replica {
+	var all []*replica
+	for _, name := range []string{"a", "b", "c"} {
+		all = append(all, newReplica(t, name, "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0"))
+	}
+	for _, r := range all {
+		r.start()
+	}
+	green(t, all...)
+	return all
+}
+
+// start starts the process and waits until it is ready.
+func (r *replica) start() {
+	r.t.Helper()
+	r.launch()
+	redistest.Eventually(r.t, r.name+" is ready", func() bool {
+		status, _ := r.get("/readyz")
+		return status == http.StatusOK
+	})
+}
+
+func (r *replica) launch() {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cmd, exited, started := exec.Command(r.argv[0], r.argv[1:]...), make(chan struct{}), make(chan error)
+	r.log = &tail{}
+	cmd.Stdout, cmd.Stderr = r.log, r.log
+	// It ends with the thread that has started it, so that none is left where
+	// the test binary panics or is killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	go func() { // ends with the process
+		defer close(exited)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			r.err = cmd.Wait()
+		}
+	}()
+	require.NoError(r.t, <-started)
+	r.cmd, r.exited = cmd, exited
+}
+
+func (r *replica) signal(s os.Signal) {
+	r.t.Helper()
+	require.NoError(r.t, r.cmd.Process.Signal(s))
+}
+
+// kill ends the process as a power cut would.
+func (r *replica) kill() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cmd != nil {
+		r.cmd.Process.Kill()
+		<-r.exited
+	}
+}
+
+// terminate asks the process to stop, and waits until it has.
+func (r *replica) terminate() {
+	r.t.Helper()
+	r.signal(syscall.SIGTERM)
+	select {
+	case <-r.exited:
+		require.NoError(r.t, r.err, "%s drains and exits with 0", r.name)
+	case <-time.After(patience):
+		require.FailNow(r.t, r.name+" does not end")
+	}
+}
+
+var quick = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+func (r *replica) get(path string) (status int, body []byte) {
+	resp, err := quick.Get("http://" + r.addr + path)
+	if err != nil {
+		return 0, nil
+	}
+	defer resp.Body.Close()
+	body, _ = io.ReadAll(resp.Body)
+	return resp.StatusCode, body
+}
+
+// A node is what GET /v1/nodes says of one.
+type node struct {
+	Node    string
+	Status  string
+	Reasons []string
+	Started time.Time
+	Mesh    struct {
+		Up      int
+		Refused int
+		Lost    int
+		Dropped int
+	}
+}
+
+func (r *replica) nodes() map[string]node {
+	var page struct{ Data []node }
+	all := map[string]node{}
+	if _, body := r.get("/v1/nodes"); json.Unmarshal(body, &page) == nil {
+		for _, n := range page.Data {
+			all[n.Node] = n
+		}
+	}
+	return all
+}
+
+// started is when a replica was started, by its own clock.
+func (r *replica) started(name string) time.Time { return r.nodes()[name].Started }
+
+// green waits until each of the replicas says that all of them are, and are
+// linked to each other.
+func green(t *testing.T, all ...*replica) {
+	t.Helper()
+	redistest.Eventually(t, "all replicas are green", func() bool {
+		for _, r := range all {
+			nodes := r.nodes()
+			for _, other := range all {
+				if n := nodes[other.name]; n.Status != "green" || n.Mesh.Up < len(all)-1 {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// usage is what a process holds.
+type usage struct{ files, threads, rss int }
+
+var usageLine = regexp.MustCompile(`(?m)^(Threads|VmRSS):\s+(\d+)`)
+
+func (r *replica) usage() (u usage) {
+	r.t.Helper()
+	dir := fmt.Sprintf("/proc/%d", r.cmd.Process.Pid)
+	files, err := os.ReadDir(filepath.Join(dir, "fd"))
+	require.NoError(r.t, err)
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	require.NoError(r.t, err)
+	u.files = len(files)
+	for _, m := range usageLine.FindAllSubmatch(status, -1) {
+		n, _ := strconv.Atoi(string(m[2]))
+		if string(m[1]) == "Threads" {
+			u.threads = n
+		} else {
+			u.rss = n << 10
+		}
+	}
+	return u
+}
+
+// back waits until the process holds no more than before: a connection, and
+// with it its goroutines, is a file. It may keep some memory and threads.
+func (r *replica) back(before usage) {
+	r.t.Helper()
+	var now usage
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("%s had %+v, and has %+v", r.name, before, now)
+		}
+	}()
+	redistest.Eventually(r.t, r.name+" holds no more than before", func() bool {
+		now = r.usage()
+		// A client of Redis keeps some more connections after a load.
+		return now.files <= before.files+16 && now.threads <= before.threads+16 && now.rss <= before.rss+64<<20
+	})
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu sync.Mutex // guards the field below
+	b  []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, b...)
+	if extra := len(t.b) - 8<<10; extra > 0 {
+		t.b = bytes.Clone(t.b[extra:])
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.b)
+}

@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// Pages on different replicas talk. One replica is killed: its page moves to
+// another and they go on; with a common history it has missed nothing.
+func TestPagesMoveFromReplicaToReplica(t *testing.T) {
+	t.Parallel()
+	for name, history := range map[string]bool{"memory": false, "redis": true} {
+		t.Run(name, func(t *testing.T) {
+			args := []string{"-addr", "127.0.0.1:0", "-n", "3"}
+			if history {
+				args = append(args, "-redis", "redis://"+redistest.Start(t).Addr+"/0")
+			}
+			s, b := run(t, "Replicas", replicas, args...), newBrowser(t)
+			ann := b.enter(s, "Ann")
+			ann.lights("green", "green", "green")
+			ben := b.enter(s, "Ben")
+			for range 20 { // most often they are apart at once
+				if ben.here() != ann.here() {
+					break
+				}
+				ben.do(chromedp.Reload())
+				ben.state("online")
+			}
+			was := ben.here()
+			require.NotEqual(t, ann.here(), was)
+			ann.talksTo(ben, "hello")
+			ben.talksTo(ann, "hi")
+
+			all := s.pids()
+			n := int(was[len(was)-1] - '0')
+			ann.do(chromedp.Click(chromedp.CSS(fmt.Sprintf(`#replicas li:nth-child(%d) button[data-does=kill]`, n))))
+			ann.until(`document.querySelector('#replicas button[data-does=start]')`)
+			assert.False(t, alive(all[n-1]))
+			var meanwhile []string
+			for i := range 5 {
+				meanwhile = append(meanwhile, fmt.Sprintf("meanwhile %d", i))
+				ann.speak(meanwhile[i])
+			}
+			ben.until(`document.getElementById("here").textContent !== ` + quoted(was))
+			ben.state("online")
+			assert.Contains(t, eval[string](ben, `document.querySelector("#messages .news").textContent`), "You have moved from "+was)
+			ben.until(`document.querySelector("#replicas li[aria-current] .node span")?.textContent === document.getElementById("here").textContent`)
+			assert.NotContains(t, eval[string](ben, `document.querySelector("#replicas li[aria-current] .how").textContent`), ", 0 connections", "it is one itself")
+			if history {
+				ben.until(fmt.Sprintf(`JSON.stringify((%s).filter((t) => t.startsWith("meanwhile"))) === %s`, said, quoted(quoted(meanwhile))))
+			}
+			ann.talksTo(ben, "are you there")
+			ben.talksTo(ann, "yes")
+			for _, p := range []*page{ann, ben} {
+				texts := eval[[]string](p, said)
+				slices.Sort(texts)
+				assert.Len(t, slices.Compact(slices.Clone(texts)), len(texts), "something is shown twice: %q", texts)
+			}
+
+			ben.do(chromedp.Click(chromedp.CSS(`#replicas button[data-does=start]`)))
+			ann.lights("green", "green", "green")
+			all = append(all, s.pids()...)
+			require.NoError(t, s.terminate())
+			for _, pid := range all {
+				assert.False(t, alive(pid), "a replica is left behind")
+			}
+		})
+	}
+}
+
+// While the store is away, a page says so, and is on a replica all the same
+// where somebody is in the room; when the store is back, so is the history.
+func TestPageWithoutItsStore(t *testing.T) {
+	t.Parallel()
+	r := redistest.New(t, "--appendonly", "yes", "--appendfsync", "always")
+	s, b := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "1", "-redis", "redis://"+r.Addr+"/0"), newBrowser(t)
+	ann := b.visit("http://"+s.addr+"/", "Ann", 1180, 760)
+	ann.says("The store is away: the room opens when it is back")
+	assert.Equal(t, "no replica yet", ann.here())
+	r.Start()
+	ann.state("online")
+	ann.speak("hello")
+	ann.until(said + `.includes("hello")`)
+
+	r.Kill()
+	ben := b.visit("http://"+s.addr+"/", "Ben", 1180, 760)
+	ben.says("The store is away: no history for now")
+	assert.Equal(t, "replica-1", ben.here())
+	r.Start()
+	ben.state("online")
+	ann.talksTo(ben, "are you there")
+}
+
+// says waits until the page's state is this.
+func (p *page) says(text string) {
+	p.t.Helper()
+	p.until(`document.getElementById("state").textContent === ` + quoted(text))
+}
+
+// Where the program that has started them is killed, the replicas end too.
+func TestReplicasDoNotOutliveTheirParent(t *testing.T) {
+	t.Parallel()
+	s := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "2")
+	all := s.pids()
+	require.NoError(t, s.cmd.Process.Kill())
+	require.Eventually(t, func() bool { return !slices.ContainsFunc(all, alive) }, deadline, 20*time.Millisecond)
+}
+
+// enter opens the page of the replicas as somebody.
+func (b *browser) enter(s *server, name string) *page {
+	b.t.Helper()
+	p := b.visit("http://"+s.addr+"/", name, 1180, 760)
+	p.until(`document.getElementById("name")?.value`)
+	eval[bool](p, fmt.Sprintf(`(() => { const e = document.getElementById("name"); e.value = %s; e.dispatchEvent(new Event("change")); return true; })()`, quoted(name)))
+	p.state("online")
+	return p
+}
+
+func (p *page) here() string {
+	p.t.Helper()
+	return eval[string](p, `document.getElementById("here").textContent`)
+}
+
+// lights waits until the replicas have these lights.
+func (p *page) lights(colours ...string) {
+	p.t.Helper()
+	p.until(fmt.Sprintf(`JSON.stringify([...document.querySelectorAll("#replicas li")].map((li) => li.dataset.light)) === %s`, quoted(quoted(colours))))
+}
+
+// speak types a text and presses Enter.
+func (p *page) speak(text string) {
+	p.t.Helper()
+	p.do(chromedp.SendKeys(chromedp.CSS("#text"), text+"\r"))
+}
+
+const said = `[...document.querySelectorAll("#messages .text")].map((e) => e.textContent)`
+
+// talksTo says something until the other page shows it: without a history,
+// what is said before a subscription has reached the other replica passes by.
+func (p *page) talksTo(other *page, text string) {
+	p.t.Helper()
+	for i := range 100 {
+		once := fmt.Sprintf("%s %d", text, i)
+		p.speak(once)
+		p.until(said + `.includes(` + quoted(once) + `)`)
+		if eval[bool](other, said+`.some((t) => t.startsWith(`+quoted(text)+`))`) {
+			return
+		}
+	}
+	require.FailNow(p.t, "it is never heard", text)
+}
+
+// pids returns the processes of the replicas that run.
+func (s *server) pids() (all []int) {
+	s.t.Helper()
+	res, err := http.Get("http://" + s.addr + "/replicas")
+	require.NoError(s.t, err)
+	defer res.Body.Close()
+	var list struct{ Data []struct{ PID int } }
+	require.NoError(s.t, json.NewDecoder(res.Body).Decode(&list))
+	for _, r := range list.Data {
+		require.NotZero(s.t, r.PID)
+		all = append(all, r.PID)
+	}
+	return all
+}
+
+// alive says whether a process runs; one that has ended and waits for its
+// parent does not.
+func alive(pid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && strings.Contains(string(line), "replica")
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"sync"
+	"time"
+)
+
+//go:embed page
+var page embed.FS
+
+// routes are the page, the replicas behind it, and the switches to kill and
+// start them.
+func routes(s *supervisor) http.Handler {
+	files, err := fs.Sub(page, "page")
+	if err != nil {
+		panic(err) // the folder is part of the program
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", secure(http.FileServerFS(files)))
+	balanced := balance(s)
+	mux.Handle("/channel/", balanced)
+	mux.Handle("/v1/", balanced)
+	mux.HandleFunc("GET /replicas", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		json.NewEncoder(w).Encode(map[string]any{"data": s.states(), "history": s.all[0].config.Redis != ""})
+	})
+	mux.Handle("POST /replicas/{n}/kill", switchFor(s, s.kill))
+	mux.Handle("POST /replicas/{n}/start", switchFor(s, s.launch))
+	return mux
+}
+
+// balance sends each request to one of the replicas. Each has a connection of
+// its own, so the choice is made where a connection is: a replica that cannot
+// be reached costs nothing but a look at the next.
+func balance(s *supervisor) http.Handler {
+	dialer := net.Dialer{Timeout: 2 * time.Second}
+	return &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.Out.URL.Scheme, p.Out.URL.Host = "http", "replica"
+			p.Out.Host = p.In.Host // with which the hub compares a page's Origin
+			p.SetXForwarded()
+		},
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				var tried []*replica
+				err := errors.New("no replica is running")
+				for {
+					r, address := s.choose(tried)
+					if r == nil {
+						return nil, err
+					}
+					tried = append(tried, r)
+					var c net.Conn
+					if c, err = dialer.DialContext(ctx, network, address); err == nil {
+						return &counted{Conn: c, release: sync.OnceFunc(func() { s.release(r) })}, nil
+					}
+					s.release(r)
+				}
+			},
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "no replica can be reached", http.StatusBadGateway)
+		},
+	}
+}
+
+// counted is a connection to a replica.
+type counted struct {
+	net.Conn
+	release func()
+}
+
+func (c *counted) Close() error {
+	c.release()
+	return c.Conn.Close()
+}
+
+// switchFor does something to a replica for who sits at this machine: killing
+// is nothing for others, nor for pages of another website in a browser here.
+func switchFor(s *supervisor, do func(*replica) error) http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The Host too, or another website could give its name this machine's address.
+		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
+			http.Error(w, "only from the machine that this runs on, by its loopback address", http.StatusForbidden)
+			return
+		}
+		n, err := strconv.Atoi(r.PathValue("n"))
+		if err != nil || n < 1 || n > len(s.all) {
+			http.Error(w, "there are the replicas 1 to "+strconv.Itoa(len(s.all)), http.StatusNotFound)
+			return
+		}
+		if err := do(s.all[n-1]); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+}
+
+// loopback says whether a host, with or without a port, is this machine.
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// secure lets the page load and run only what this server serves.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'self'; connect-src 'self' ws: wss:; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-cache")
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,101 @@
+// Command replicas is a chat on several replicas behind a load balancer, to
+// see them pass messages to each other, to kill one and see its pages move.
+//
+//	go run ./example/replicas -n 3
+//
+// Without more, the replicas are linked by a ZeroMQ mesh, each keeps what it
+// knows in its own memory, and the room has no history: what is said while a
+// page moves passes it by. With -redis they share a Store, and nothing is lost:
+//
+//	go run ./example/replicas -n 3 -redis redis://127.0.0.1:6379/0
+//
+// The replicas are child processes of this one, so that they can be killed.
+// What each of them does is in replica.go and is what an app would do; the
+// balancer is in balancer.go, and supervisor.go starts and kills.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == replicaCommand {
+		if err := runReplica(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "replica:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	addr := flag.String("addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
+	n := flag.Int("n", 3, "`N` replicas: 1 to 9")
+	redis := flag.String("redis", "", "`URL` of a Redis that the replicas share, for history, e.g. redis://127.0.0.1:6379/0; one with a password belongs into CHANNELS_REDIS")
+	flag.Parse()
+	if flag.NArg() > 0 { // not repeated: it may be a secret
+		fmt.Fprintln(os.Stderr, "replicas: there are no arguments but flags")
+		os.Exit(2)
+	}
+	if *redis == "" {
+		*redis = os.Getenv("CHANNELS_REDIS")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal does not wait
+	if err := run(ctx, *addr, *n, *redis, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "replicas:", err)
+		os.Exit(1)
+	}
+}
+
+// run starts n replicas and serves them on addr until ctx ends, then lets
+// everybody go.
+func run(ctx context.Context, addr string, n int, redis string, out io.Writer) error {
+	if n < 1 || n > 9 {
+		return fmt.Errorf("-n is %d; it may be 1 to 9", n)
+	}
+	if err := checkRedis(redis); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("-addr: %w", err)
+	}
+	all, err := newSupervisor(n, redis)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := &http.Server{
+		Handler:           routes(all),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	all.start()
+	fmt.Fprintf(out, "Replicas is running: http://%s/\n", listener.Addr())
+
+	select {
+	case err = <-served: // only a failure ends Serve before Shutdown does
+	case <-ctx.Done():
+	}
+	all.stop() // the replicas drain: their pages are told when to come back
+	// Longer than the 5 s for which a connection that has sent nothing counts
+	// as one that will.
+	ctx, cancel := context.WithTimeout(context.Background(), 7*time.Second)
+	defer cancel()
+	if server.Shutdown(ctx) != nil {
+		server.Close()
+	}
+	return err
+}

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+// asProgram is the variable that makes this program the one it tests.
+const asProgram = "REPLICAS_AS_PROGRAM"
+
+// TestMain is also the program that the tests start, and its replicas.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == replicaCommand || os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// patience is how long a test waits for what has to come.
+const patience = 20 * time.Second
+
+// program runs the program until the test ends, and returns its address.
+func program(t *testing.T, n int) (address string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	out, in := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := run(ctx, "127.0.0.1:0", n, "", in)
+		in.CloseWithError(io.EOF)
+		done <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		http.DefaultClient.CloseIdleConnections()
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+		case <-time.After(patience):
+			require.FailNow(t, "it is still running")
+		}
+	})
+	line := make([]byte, 200)
+	k, err := out.Read(line)
+	require.NoError(t, err)
+	_, address, _ = strings.Cut(strings.TrimSpace(string(line[:k])), "http://")
+	return strings.TrimSuffix(address, "/")
+}
+
+func call(t *testing.T, method, url string, header ...string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, nil)
+	require.NoError(t, err)
+	for i := 0; i < len(header); i += 2 {
+		if req.Header.Set(header[i], header[i+1]); header[i] == "Host" {
+			req.Host = header[i+1]
+		}
+	}
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode, string(body)
+}
+
+func states(t *testing.T, address string) []state {
+	t.Helper()
+	_, body := call(t, "GET", "http://"+address+"/replicas")
+	var list struct{ Data []state }
+	require.NoError(t, json.Unmarshal([]byte(body), &list))
+	return list.Data
+}
+
+// ready waits until so many replicas are ready.
+func ready(t *testing.T, address string, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		count := 0
+		for _, s := range states(t, address) {
+			if s.Ready {
+				count++
+			}
+		}
+		return count == n
+	}, patience, 20*time.Millisecond)
+}
+
+func TestBalancerGoesRoundTheDead(t *testing.T) {
+	a := program(t, 3)
+	ready(t, a, 3)
+	for _, n := range []string{"1", "3"} {
+		code, body := call(t, "POST", "http://"+a+"/replicas/"+n+"/kill")
+		require.Equal(t, http.StatusNoContent, code, body)
+		for range 10 { // at once, and each time
+			code, body = call(t, "GET", "http://"+a+"/v1/channel")
+			require.Equal(t, http.StatusOK, code, body)
+		}
+	}
+	s := states(t, a)
+	require.Zero(t, s[0].PID)
+	require.NotZero(t, s[1].PID)
+	code, body := call(t, "POST", "http://"+a+"/replicas/2/kill")
+	require.Equal(t, http.StatusNoContent, code, body)
+	code, body = call(t, "GET", "http://"+a+"/v1/channel")
+	require.Equal(t, http.StatusBadGateway, code)
+	require.Contains(t, body, "no replica can be reached")
+
+	for _, n := range []string{"1", "2", "2"} { // started twice, it runs once
+		code, body = call(t, "POST", "http://"+a+"/replicas/"+n+"/start")
+		require.Equal(t, http.StatusNoContent, code, body)
+	}
+	ready(t, a, 2)
+}
+
+// A WebSocket goes through the balancer, each to the replica with the fewest,
+// and a program that ends tells it when to come back.
+func TestWebSocketsAreSpreadAndDrained(t *testing.T) {
+	var conns []*websocket.Conn
+	t.Run("run", func(t *testing.T) {
+		a := program(t, 3)
+		ready(t, a, 3)
+		seen := map[string]bool{}
+		for range 3 {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			c, _, err := websocket.Dial(ctx, "ws://"+a+"/channel/lobby/?name=Ann&page=1", nil)
+			require.NoError(t, err)
+			_, b, err := c.Read(ctx)
+			require.NoError(t, err)
+			var m struct {
+				Header string
+				Body   struct {
+					Member struct{ Info struct{ Node string } }
+				}
+			}
+			require.NoError(t, json.Unmarshal(b, &m))
+			require.Equal(t, "presence", m.Header, "its own arrival comes first")
+			seen[m.Body.Member.Info.Node] = true
+			conns = append(conns, c)
+			cancel()
+		}
+		require.Len(t, seen, 3)
+	})
+	for _, c := range conns {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		told := false
+		for {
+			_, b, err := c.Read(ctx)
+			if err != nil {
+				require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(err), "%v", err)
+				break
+			}
+			told = told || strings.Contains(string(b), `"reconnect"`)
+		}
+		require.True(t, told)
+		c.CloseNow()
+	}
+}
+
+// Each life of a replica listens elsewhere, and the others find it.
+func TestReplicasFindEachOther(t *testing.T) {
+	a := program(t, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	for round := range 2 {
+		ready(t, a, 3)
+		var all []*websocket.Conn
+		for range 3 { // one at each
+			c, _, err := websocket.Dial(ctx, "ws://"+a+"/channel/lobby/?name=Ann&page=1", nil)
+			require.NoError(t, err)
+			defer c.CloseNow()
+			all = append(all, c)
+		}
+		heard := make([]map[string]bool, len(all)) // who has heard which replica
+		for i := range heard {
+			heard[i] = map[string]bool{}
+		}
+		for slices.ContainsFunc(heard, func(h map[string]bool) bool { return len(h) < len(all) }) { // the links take a moment
+			for _, c := range all {
+				require.NoError(t, c.Write(ctx, websocket.MessageText, []byte(`{"header":"say","body":{"text":"hello"}}`)))
+			}
+			for i, c := range all {
+				for answered := false; !answered; {
+					_, b, err := c.Read(ctx)
+					require.NoError(t, err, "heard: %v", heard)
+					var m struct {
+						Header string
+						Body   json.RawMessage
+					}
+					require.NoError(t, json.Unmarshal(b, &m))
+					switch answered = m.Header == "exchange"; m.Header {
+					case "say":
+						var s say
+						require.NoError(t, json.Unmarshal(m.Body, &s))
+						heard[i][s.Node] = true
+					case "error":
+						require.FailNow(t, "refused", "%s", b)
+					}
+				}
+			}
+		}
+		for _, c := range all {
+			c.CloseNow()
+		}
+		for _, what := range []string{"/kill", "/start"} {
+			code, body := call(t, "POST", "http://"+a+"/replicas/2"+what)
+			require.Equal(t, http.StatusNoContent, code, "%d: %s", round, body)
+		}
+	}
+}
+
+// Only who sits at this machine kills, and no page of another website for them.
+func TestSwitchesAreForThisMachine(t *testing.T) {
+	a := program(t, 1)
+	kill := "http://" + a + "/replicas/1/kill"
+	for name, header := range map[string][]string{
+		"another website":             {"Origin", "https://evil.example"},
+		"another website, as told":    {"Sec-Fetch-Site", "cross-site"},
+		"a name that points here":     {"Host", "evil.example"},
+		"a name that looks like this": {"Host", "127.0.0.1.evil.example:80"},
+	} {
+		code, body := call(t, "POST", kill, header...)
+		require.Equal(t, http.StatusForbidden, code, "%s: %s", name, body)
+	}
+	for path, want := range map[string]int{"/replicas/0/kill": 404, "/replicas/2/kill": 404, "/replicas/x/start": 404} {
+		code, _ := call(t, "POST", "http://"+a+path)
+		require.Equal(t, want, code, path)
+	}
+	code, _ := call(t, "GET", kill)
+	require.NotEqual(t, http.StatusNoContent, code)
+	require.NotZero(t, states(t, a)[0].PID)
+	code, _ = call(t, "POST", kill, "Origin", "http://"+a)
+	require.Equal(t, http.StatusNoContent, code)
+
+	for host, is := range map[string]bool{"127.0.0.1:80": true, "localhost": true, "[::1]:1": true, "127.8.8.8:1": true,
+		"192.0.2.1:1": false, "": false, "localhost.evil.example": false} {
+		require.Equal(t, is, loopback(host), host)
+	}
+}
+
+func TestPageLoadsOnlyItsOwn(t *testing.T) {
+	a := program(t, 1)
+	for path, kind := range map[string]string{"/": "text/html", "/replicas.css": "text/css", "/replicas.js": "text/javascript", "/icon.svg": "image/svg+xml"} {
+		res, err := http.Get("http://" + a + path)
+		require.NoError(t, err)
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, http.StatusOK, res.StatusCode, path)
+		require.Contains(t, res.Header.Get("Content-Type"), kind)
+		require.Contains(t, res.Header.Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws: wss:;")
+		require.NotRegexp(t, `(src|href)="(https?:)?//|url\(`, string(body), path)
+		require.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write`, string(body), path)
+	}
+}
+
+func TestWhatIsRefused(t *testing.T) {
+	for _, n := range []int{0, 10} {
+		require.ErrorContains(t, run(t.Context(), "127.0.0.1:0", n, "", io.Discard), "1 to 9")
+	}
+	require.ErrorContains(t, run(t.Context(), "no address", 1, "", io.Discard), "-addr: ")
+	err := run(t.Context(), "127.0.0.1:0", 1, "http://:hush@a", io.Discard)
+	require.ErrorContains(t, err, "redis://HOST:PORT")
+	require.NotContains(t, err.Error(), "hush")
+	require.ErrorContains(t, runReplica(strings.NewReader(""), io.Discard), "no configuration")
+	require.Error(t, runReplica(strings.NewReader("{\n"), io.Discard))
+}
+
+// A replica that runs but cannot be connected to costs a look at the next one,
+// and what was counted is given back.
+func TestBalancerTriesTheNext(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
+	defer backend.Close()
+	none := httptest.NewServer(nil)
+	none.Close()
+	self, err := os.FindProcess(os.Getpid())
+	require.NoError(t, err)
+	lame := &replica{process: self, ready: true, at: addresses{HTTP: none.Listener.Addr().String()}}
+	well := &replica{process: self, ready: true, conns: 5, at: addresses{HTTP: backend.Listener.Addr().String()}}
+	s := &supervisor{all: []*replica{lame, well}}
+	front := httptest.NewServer(balance(s))
+	defer front.Close()
+	code, body := call(t, "GET", front.URL)
+	http.DefaultClient.CloseIdleConnections()
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, front.Listener.Addr().String(), body, "the Host as the page has it")
+	require.Eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return lame.conns == 0 && well.conns == 5
+	}, patience, time.Millisecond)
+}

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+	"github.com/channels-go/channels/store"
+	"github.com/channels-go/channels/store/redisstore"
+)
+
+// replicaCommand is the argument that makes this program a replica.
+const replicaCommand = "replica"
+
+// replicaConfig is what a replica is told, as a line of JSON on its standard
+// input: a command line can be read by everybody, and Redis has a password.
+type replicaConfig struct {
+	Node  string // its name
+	Redis string // URL; empty: each keeps its own in memory
+}
+
+// addresses are where a replica listens. It says so in a line of JSON on its
+// standard output, and is told in others on its input where its peers do: a map
+// of their names to their Mesh.
+type addresses struct {
+	HTTP string // host:port, for the balancer
+	Mesh string // tcp://host:port, for the other replicas
+}
+
+// runReplica is one replica, as it could be a server of its own. It ends when
+// its input does: then whoever started it wants it to end, or is dead.
+func runReplica(input io.Reader, output io.Writer) error {
+	signal.Ignore(os.Interrupt) // Ctrl-C reaches all processes of a terminal
+	in := json.NewDecoder(input)
+	var cfg replicaConfig
+	if err := in.Decode(&cfg); err != nil {
+		return fmt.Errorf("there is no configuration: %w", err)
+	}
+	slog.SetDefault(slog.New(quiet{slog.NewTextHandler(os.Stderr, nil)}).With("on", cfg.Node))
+	m, err := zmqmesh.New(zmqmesh.Options{ID: cfg.Node, Listen: "tcp://127.0.0.1:0"})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := json.NewEncoder(output).Encode(addresses{listener.Addr().String(), m.Address()}); err != nil {
+		return err
+	}
+	ctx, end := context.WithCancel(context.Background())
+	go func() { // ends with the input
+		defer end()
+		for {
+			var peers map[string]string
+			if in.Decode(&peers) != nil {
+				return
+			}
+			delete(peers, cfg.Node)
+			m.SetPeers(peers)
+		}
+	}()
+	return serveReplica(ctx, cfg, m, listener)
+}
+
+// told is a mesh whose peers are named by the supervisor, and not found by the
+// hub in the Store.
+type told struct{ mesh.Mesh }
+
+func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener net.Listener) error {
+	st, closeStore, err := openStore(cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	hub, err := channels.New(channels.Options{
+		Node:  cfg.Node,
+		Store: st,
+		Mesh:  told{m},
+		Channel: func(string) channels.ChannelOptions {
+			o := channels.ChannelOptions{Presence: channels.PresenceEvents}
+			if cfg.Redis != "" { // the same history on all replicas, or none
+				o.HistorySize, o.HistoryTTL = 200, 24*time.Hour
+			}
+			return o
+		},
+		OnPublish: func(_ context.Context, p *channels.Publication) error { return check(p, cfg.Node) },
+	})
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           identify(cfg.Node, lookedAt(hub.Handler())),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+	}
+	// Longer than the 5 s that a client has to answer a close frame, and less
+	// than the supervisor waits. Who is still there then is cut, which is no
+	// failure.
+	bounded, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	err = errors.Join(err,
+		unlessLate(hub.Drain(bounded)),    // tells every page when to come back, then closes its connection
+		unlessLate(hub.Shutdown(bounded)), // ends what the hub runs
+		m.Close())                         // sends what is queued for the others
+	if server.Shutdown(bounded) != nil { // waits for the last requests
+		server.Close()
+	}
+	return err
+}
+
+func unlessLate(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// look is the context's key of a request by which the supervisor looks whether
+// a replica is ready.
+type look struct{}
+
+// lookedAt marks these requests, so that quiet knows them.
+func lookedAt(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			r = r.WithContext(context.WithValue(r.Context(), look{}, true))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// quiet logs nothing of what these requests cause: a refused one shows as a
+// light on the page, twice a second.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return ctx.Value(look{}) == nil && q.Handler.Enabled(ctx, level)
+}
+
+func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
+
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
+
+// redisLog takes what the Redis client wants to say: the hub says the same,
+// less often.
+type redisLog struct{}
+
+func (redisLog) Printf(ctx context.Context, format string, v ...any) {
+	slog.DebugContext(ctx, "redis", "says", fmt.Sprintf(format, v...))
+}
+
+// openStore returns the shared Store, or one of the replica's own.
+func openStore(url string) (store.Store, func() error, error) {
+	if url == "" {
+		st, err := store.NewMemory(store.MemoryOptions{})
+		if err != nil {
+			return nil, nil, err
+		}
+		return st, st.Close, nil
+	}
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.ContextTimeoutEnabled = true
+	redis.SetLogger(redisLog{})
+	client := redis.NewClient(o)
+	st, err := redisstore.New(client, redisstore.Options{Prefix: "replicas"})
+	if err != nil {
+		return nil, nil, errors.Join(err, client.Close())
+	}
+	return st, func() error { return errors.Join(st.Close(), client.Close()) }, nil
+}
+
+// checkRedis refuses a URL of no use, and does not repeat it.
+func checkRedis(url string) error {
+	if url == "" {
+		return nil
+	}
+	if _, err := redis.ParseURL(url); err != nil {
+		return errors.New("-redis (or CHANNELS_REDIS) may be redis://HOST:PORT/DB, rediss://… (with TLS) or unix:///PATH")
+	}
+	return nil
+}
+
+// identify tells the hub who a request is from, and others by which replica
+// they are connected. Here it is whoever the page says it is.
+func identify(node string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if q := r.URL.Query(); q.Has("name") {
+			name, page := strings.TrimSpace(q.Get("name")), q.Get("page")
+			if !visible(name) || !visible(page) {
+				http.Error(w, "a name and a page have 1 to 40 characters, all of them visible", http.StatusBadRequest)
+				return
+			}
+			info, _ := json.Marshal(map[string]string{"node": node, "page": page}) // texts always encode
+			r = r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func visible(s string) bool {
+	n := utf8.RuneCountInString(s)
+	return n >= 1 && n <= 40 && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// say is the body of what somebody says.
+type say struct {
+	Text string    `json:"text"`
+	From string    `json:"from"`
+	Node string    `json:"node"` // the replica that it was published on
+	At   time.Time `json:"at"`
+}
+
+// check writes into each message who says it, when, and where.
+func check(p *channels.Publication, node string) error {
+	var s say
+	if err := json.Unmarshal(p.Message.Body, &s); p.Message.Header != "say" || err != nil {
+		return refusal(`a message is like {"header":"say","body":{"text":"hello"}}`)
+	}
+	s.Text = strings.TrimSpace(s.Text)
+	if n := utf8.RuneCountInString(s.Text); n < 1 || n > 2000 {
+		return refusal("a text has 1 to 2000 characters")
+	}
+	if s.From = p.Identity.ID; s.From == "" {
+		s.From = "a program"
+	}
+	s.Node, s.At = node, time.Now().UTC().Truncate(time.Millisecond)
+	body, err := json.Marshal(s)
+	p.Message.Body = body
+	return err
+}
+
+// refusal is an error whose reason the client gets to see.
+func refusal(reason string) error {
+	return &channels.Error{Code: "refused", Message: reason, Status: http.StatusBadRequest}
+}

@@ -1,0 +1,114 @@
+//go:build !windows
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func command(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return cmd
+}
+
+// started runs the whole program, and returns its address and what interrupts
+// it, which returns all that it has said.
+func started(t *testing.T, args ...string) (address string, interrupt func() string) {
+	t.Helper()
+	cmd := command(append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	var stderr bytes.Buffer // read when the process has ended
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { cmd.Process.Kill() })
+	stdout := bufio.NewReader(out)
+	line, err := stdout.ReadString('\n')
+	require.NoError(t, err)
+	_, address, _ = strings.Cut(strings.TrimSpace(line), "http://")
+	return strings.TrimSuffix(address, "/"), func() string {
+		t.Helper()
+		require.NoError(t, cmd.Process.Signal(os.Interrupt))
+		timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		defer timer.Stop()
+		rest, err := io.ReadAll(stdout)
+		require.NoError(t, err)
+		require.NoError(t, cmd.Wait(), "it exits with 0")
+		return string(rest) + stderr.String()
+	}
+}
+
+// A client that does not answer when it is told to go is no failure of an end.
+func TestInterruptCutsWhoDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	a, interrupt := started(t, "-n", "1")
+	ready(t, a, 1)
+	http.DefaultClient.CloseIdleConnections()
+	ws, err := net.Dial("tcp", a)
+	require.NoError(t, err)
+	defer ws.Close()
+	_, err = io.WriteString(ws, "GET /channel/lobby/?name=Ann&page=1 HTTP/1.1\r\nHost: "+a+
+		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	require.NoError(t, err)
+	require.NoError(t, ws.SetReadDeadline(time.Now().Add(patience)))
+	res, err := http.ReadResponse(bufio.NewReader(ws), nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusSwitchingProtocols, res.StatusCode)
+	require.Empty(t, interrupt())
+}
+
+// Nor is one that has not said anything.
+func TestInterruptCutsWhoIsSilent(t *testing.T) {
+	t.Parallel()
+	a, interrupt := started(t, "-n", "1")
+	ready(t, a, 1)
+	http.DefaultClient.CloseIdleConnections()
+	silent, err := net.Dial("tcp", a)
+	require.NoError(t, err)
+	defer silent.Close()
+	require.Empty(t, interrupt())
+}
+
+// While Redis is away, the hub says so; neither its client nor the balancer's
+// looks say it again and again.
+func TestRedisAwayIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	none, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, none.Close())
+	a, interrupt := started(t, "-n", "1", "-redis", "redis://"+none.Addr().String()+"/0")
+	require.Eventually(t, func() bool { // it has looked for Redis
+		res, err := http.Get("http://" + a + "/v1/channel/lobby/history")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusServiceUnavailable
+	}, patience, 20*time.Millisecond)
+	http.DefaultClient.CloseIdleConnections()
+	said := interrupt()
+	require.Contains(t, said, "the store fails")
+	require.NotContains(t, said, "pool.go")
+	require.NotContains(t, said, "/readyz")
+}
+
+func TestArgumentsAreRefused(t *testing.T) {
+	out, err := command("-n", "1", "hush").CombinedOutput()
+	var exit *exec.ExitError
+	require.True(t, errors.As(err, &exit))
+	require.Equal(t, 2, exit.ExitCode())
+	require.Equal(t, "replicas: there are no arguments but flags\n", string(out))
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+)
+
+// supervisor starts the replicas and knows how they are. Its methods may be
+// called by many goroutines at the same time.
+type supervisor struct {
+	program string
+	all     []*replica
+	checks  sync.WaitGroup
+	cancel  context.CancelFunc // ends the checks
+
+	mu      sync.Mutex // guards the fields below, and those of the replicas
+	stopped bool
+}
+
+// replica is one child process, and the next one in its place.
+type replica struct {
+	config replicaConfig
+
+	process *os.Process    // nil while it is dead
+	at      addresses      // of the process; empty until it has said them
+	input   io.WriteCloser // of the process; it ends when this is closed
+	gone    chan struct{}  // closed when the process has ended
+	ready   bool           // it said so at the last look
+	conns   int            // that the balancer has open to it
+}
+
+// newSupervisor prepares n replicas.
+func newSupervisor(n int, redis string) (*supervisor, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s := &supervisor{program: program}
+	for i := range n {
+		s.all = append(s.all, &replica{config: replicaConfig{Node: fmt.Sprintf("replica-%d", i+1), Redis: redis}})
+	}
+	return s, nil
+}
+
+// start starts all replicas and begins to look whether they are ready. stop
+// ends both.
+func (s *supervisor) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	for _, r := range s.all {
+		if err := s.launch(r); err != nil {
+			slog.Error("a replica does not start", "node", r.config.Node, "err", err)
+		}
+		s.checks.Go(func() { s.watch(ctx, r) }) // ends with ctx
+	}
+}
+
+// launch starts a replica that is dead; one that lives is left alone.
+func (s *supervisor) launch(r *replica) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.process != nil || s.stopped {
+		return nil
+	}
+	line, err := json.Marshal(r.config)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(s.program, replicaCommand)
+	cmd.Stderr = os.Stderr
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	input, err := cmd.StdinPipe() // closed by the system, too, when this process dies: no child is left
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	r.process, r.input, r.gone = cmd.Process, input, make(chan struct{})
+	go func() { // ends with the process; stop waits for gone
+		var at addresses
+		if out := json.NewDecoder(output); out.Decode(&at) == nil { // else it ends
+			s.listens(r, at)
+			io.Copy(os.Stderr, output)
+		}
+		cmd.Wait() // how it ended is no news to who killed it; else it has told
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		r.process, r.ready, r.at = nil, false, addresses{}
+		close(r.gone)
+	}()
+	_, err = input.Write(append(line, '\n')) // less than a pipe holds: it does not wait
+	return err
+}
+
+// listens notes where a replica listens, and tells all of them where their
+// peers are. Each life has addresses of its own, which the system chooses: one
+// that was given in advance may belong to somebody else by then.
+func (s *supervisor) listens(r *replica, at addresses) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.at = at
+	peers := map[string]string{}
+	for _, r := range s.all {
+		if r.at.Mesh != "" {
+			peers[r.config.Node] = r.at.Mesh
+		}
+	}
+	line, _ := json.Marshal(peers) // texts always encode
+	for _, r := range s.all {
+		if r.process != nil {
+			r.input.Write(append(line, '\n')) // it may have died; a pipe holds many of them
+		}
+	}
+}
+
+// kill ends a replica as a crash would, with SIGKILL.
+func (s *supervisor) kill(r *replica) error {
+	s.mu.Lock()
+	process, gone := r.process, r.gone
+	s.mu.Unlock()
+	if process == nil {
+		return nil
+	}
+	err := process.Kill()
+	<-gone
+	return err
+}
+
+// stop lets all replicas drain, and returns when they have ended.
+func (s *supervisor) stop() {
+	s.cancel()
+	s.checks.Wait()
+	s.mu.Lock()
+	s.stopped = true
+	var left []*replica
+	for _, r := range s.all {
+		if r.process != nil {
+			r.input.Close()
+			left = append(left, r)
+		}
+	}
+	s.mu.Unlock()
+	late := time.After(10 * time.Second)
+	for _, r := range left {
+		select {
+		case <-r.gone:
+		case <-late:
+			late = time.After(0) // for the others too
+			s.kill(r)
+		}
+	}
+}
+
+// watch looks every half second whether a replica is ready, until ctx ends.
+func (s *supervisor) watch(ctx context.Context, r *replica) {
+	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	ticks := time.NewTicker(500 * time.Millisecond)
+	defer ticks.Stop()
+	for {
+		s.mu.Lock()
+		address := r.at.HTTP
+		s.mu.Unlock()
+		ready := false
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+		if err == nil {
+			if res, err := client.Do(req); err == nil {
+				res.Body.Close()
+				ready = res.StatusCode == http.StatusOK
+			}
+		}
+		s.mu.Lock()
+		r.ready = ready && r.at.HTTP == address && address != ""
+		s.mu.Unlock()
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// choose returns the replica for the next connection: a ready one before those
+// that are not, of these the one with the fewest connections. It leaves out
+// those that were tried, and returns nil where none is left.
+func (s *supervisor) choose(tried []*replica) (best *replica, address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.all {
+		if r.at.HTTP == "" || slices.Contains(tried, r) {
+			continue
+		}
+		if best == nil || r.ready && !best.ready || r.ready == best.ready && r.conns < best.conns {
+			best = r
+		}
+	}
+	if best == nil {
+		return nil, ""
+	}
+	best.conns++ // taken back by release
+	return best, best.at.HTTP
+}
+
+// release says that a connection to a replica has ended.
+func (s *supervisor) release(r *replica) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.conns--
+}
+
+// state is how a replica is, as its page shows it.
+type state struct {
+	Node  string `json:"node"`
+	PID   int    `json:"pid"` // 0 while it is dead
+	Ready bool   `json:"ready"`
+}
+
+func (s *supervisor) states() []state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]state, 0, len(s.all))
+	for _, r := range s.all {
+		one := state{Node: r.config.Node, Ready: r.ready}
+		if r.process != nil {
+			one.PID = r.process.Pid
+		}
+		all = append(all, one)
+	}
+	return all
+}

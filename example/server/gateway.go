@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+	"github.com/channels-go/channels/middleware"
+)
+
+// gatewayConfig says where ZeroMQ programs read and publish; nowhere where an
+// address is empty.
+type gatewayConfig struct {
+	pub, pull, rep string
+	insecure       bool
+}
+
+func (c *gatewayConfig) flags(fs *flag.FlagSet, s *security) {
+	addressFlag(fs, "zmq-pub", &c.pub, listens, "`ADDRESS` where ZeroMQ SUB sockets read all channels without a token, e.g. tcp://127.0.0.1:10022")
+	addressFlag(fs, "zmq-pull", &c.pull, listens, "`ADDRESS` where ZeroMQ PUSH sockets publish, e.g. tcp://127.0.0.1:10023")
+	addressFlag(fs, "zmq-rep", &c.rep, listens, "`ADDRESS` where ZeroMQ REQ and DEALER sockets publish with an answer, and list channels, e.g. tcp://127.0.0.1:10024")
+	fs.BoolVar(&c.insecure, "zmq-insecure", false, "let these addresses be reached from other machines without a token, and -zmq-pub at all")
+	s.file(fs, "zmq-token-file", "`FILE` with a token of 16 bytes or more, which has to be the last frame of what is sent to -zmq-pull and -zmq-rep. Or the token itself in CHANNELS_ZMQ_TOKEN", s.addZMQToken)
+}
+
+func (s *security) addZMQToken(b []byte) error {
+	b = bytes.TrimRight(b, "\r\n")
+	if len(b) < 16 {
+		return fmt.Errorf("the token has %d bytes; it has to have 16 or more, e.g. from: openssl rand -hex 32", len(b))
+	}
+	s.zmqToken = b
+	return nil
+}
+
+// check refuses what would never publish, or leave a door open beside a lock.
+func (c *gatewayConfig) check(s *security) error {
+	sends := c.pull != "" || c.rep != ""
+	switch {
+	case c.insecure && !sends && c.pub == "":
+		return errors.New("-zmq-insecure is for -zmq-pub, -zmq-pull and -zmq-rep, and there is none of them")
+	case len(s.zmqToken) > 0 && !sends:
+		return errors.New("-zmq-token-file is for -zmq-pull and -zmq-rep, and there is neither")
+	case len(s.zmqToken) == 0 && sends && (len(s.jwt.Keys) > 0 || len(s.apiKeys) > 0):
+		return errors.New("-zmq-pull and -zmq-rep need -zmq-token-file where others need a token or an API key to publish")
+	case c.insecure:
+		return nil
+	case c.pub != "" && !private(c.pub):
+		return fmt.Errorf("-zmq-pub is %s, where others can read all channels without a token: that needs -zmq-insecure", c.pub)
+	}
+	for _, f := range []struct{ name, address string }{{"-zmq-pull", c.pull}, {"-zmq-rep", c.rep}} {
+		if f.address != "" && !private(f.address) && len(s.zmqToken) == 0 {
+			return fmt.Errorf("%s is %s, which others can reach: it needs -zmq-token-file (or -zmq-insecure, if every program on that network is trusted)", f.name, f.address)
+		}
+	}
+	return nil
+}
+
+// open opens the gateway, and returns what closes it.
+func (c *gatewayConfig) open(hub *channels.Hub, token []byte, log *slog.Logger) (func(), error) {
+	if c.pub == "" && c.pull == "" && c.rep == "" {
+		return func() {}, nil
+	}
+	var id channels.Identity // who has no token is nobody
+	if len(token) > 0 {
+		id = channels.Identity{ID: "zmq", Value: middleware.Grants{Publish: []string{"*"}, List: true}}
+	}
+	g, err := zmqmesh.NewGateway(zmqmesh.GatewayOptions{
+		Hub: hub.Bridge(id), Pub: c.pub, Pull: c.pull, Rep: c.rep, Token: token, Insecure: c.insecure, Logger: log})
+	if err != nil {
+		return nil, notListening("-zmq-pub, -zmq-pull or -zmq-rep", err)
+	}
+	pub, pull, rep := g.Addresses()
+	log.Info("listening for ZeroMQ", given("pub", pub, "pull", pull, "rep", rep)...)
+	return func() {
+		if err := g.Close(); err != nil {
+			log.Warn("gateway", "err", err)
+		}
+	}, nil
+}
+
+// given are the keys and values of a record but for those with no value.
+func given(pairs ...string) (attrs []any) {
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			attrs = append(attrs, pairs[i], pairs[i+1])
+		}
+	}
+	return attrs
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+	"github.com/go-zeromq/zmq4/security/null"
+	"github.com/stretchr/testify/require"
+)
+
+func TestGatewayErrors(t *testing.T) {
+	for says, c := range map[string]struct {
+		args []string
+		env  map[string]string
+	}{
+		"there is neither":                {[]string{"-zmq-pub", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef"}},
+		"16 or more":                      {[]string{"-zmq-pull", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "short"}},
+		"there is no flag -zmq-token":     {[]string{"-zmq-token", "0123456789abcdef"}, nil},
+		"-zmq-insecure is for -zmq-pub":   {[]string{"-zmq-insecure"}, nil},
+		"that needs -zmq-insecure":        {[]string{"-zmq-pub", "tcp://0.0.0.0:1"}, nil},
+		"-zmq-pull is tcp://:1, which":    {[]string{"-zmq-pull", "tcp://:1"}, nil},
+		"-zmq-rep is tcp://[::]:1, which": {[]string{"-zmq-rep", "tcp://[::]:1"}, nil},
+		"for flag -zmq-rep: it has to be": {[]string{"-zmq-rep", "127.0.0.1:1"}, nil},
+		"need -zmq-token-file":            {[]string{"-zmq-pull", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}},
+	} {
+		_, err := parse(c.args, lookup(c.env), io.Discard)
+		require.ErrorContains(t, err, says)
+		require.NotContains(t, err.Error(), "0123456789abcdef")
+		require.NotContains(t, err.Error(), "Options", "the words of the flags")
+	}
+	for _, fine := range [][]string{{"-zmq-pub", "tcp://0.0.0.0:1", "-zmq-insecure"}, {"-zmq-rep", "tcp://:1", "-zmq-token-file", write(t, "token", "0123456789abcdef")}, {"-zmq-pub", ""}} {
+		_, err := parse(fine, lookup(nil), io.Discard)
+		require.NoError(t, err)
+	}
+}
+
+// Where others need a token of theirs, the gateway's token lets a program
+// publish and list.
+func TestGatewayToken(t *testing.T) {
+	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-zmq-rep", "tcp://127.0.0.1:0", "-anonymous", "*"},
+		lookup(map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef", "CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}), io.Discard)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := newRecords()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
+	started := log.wait(t, "listening for ZeroMQ")
+	rep := started["rep"].(string)
+	require.NotContains(t, started, "pub", "where it does not listen is left out")
+	ws := join(t, log.wait(t, "listening")["addr"].(string), "a")
+	c, err := net.Dial("tcp", strings.TrimPrefix(rep, "tcp://"))
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	z, err := zmq4.Open(c, null.Security(), zmq4.Req, nil, false, nil)
+	require.NoError(t, err)
+	ask := func(frames ...string) string {
+		m := zmq4.Msg{Frames: [][]byte{{}}}
+		for _, f := range frames {
+			m.Frames = append(m.Frames, []byte(f))
+		}
+		require.NoError(t, z.SendMsg(m))
+		m, err := z.RecvMsg()
+		require.NoError(t, err)
+		return string(m.Frames[1])
+	}
+	require.Contains(t, ask("publish", "a", "h", "1"), `"bad_token"`)
+	require.Equal(t, `{"status":"ok"}`, ask("publish", "a", "h", "2", "0123456789abcdef"))
+	m, err := next(ws)
+	require.NoError(t, err)
+	require.Equal(t, "2", string(m.Body))
+	require.Contains(t, ask("list", "0123456789abcdef"), `"channel_name":"a"`)
+	cancel()
+	require.NoError(t, <-done)
+}

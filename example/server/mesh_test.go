@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+const meshKey = "0123456789abcdef-of-the-mesh"
+
+func TestMeshFlags(t *testing.T) {
+	cfg, err := parse([]string{"-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0", "-mesh-peers", "tcp://a:1, tcp://b:2", "-mesh-dns", "app:10021", "-mesh-advertise", "tcp://a:1"},
+		lookup(map[string]string{"CHANNELS_MESH_KEY": meshKey}), io.Discard)
+	require.NoError(t, err)
+	z := cfg.mesh.zmq
+	require.Equal(t, "zmq", cfg.mesh.kind)
+	require.Equal(t, []string{"tcp://127.0.0.1:0", "tcp://a:1", "app:10021", meshKey}, []string{z.Listen, z.Advertise, z.DNS, string(z.Key)})
+	require.Equal(t, []string{"tcp://a:1", "tcp://b:2"}, z.Peers)
+	cfg, err = parse([]string{"-mesh", "zmq", "-mesh-listen", "tcp://:1", "-mesh-dns", "app:10021"}, lookup(map[string]string{"CHANNELS_MESH_INSECURE": "true"}), io.Discard)
+	require.NoError(t, err)
+	require.True(t, cfg.mesh.zmq.Insecure)
+
+	file := write(t, "key", meshKey+"\n")
+	cfg, err = parse([]string{"-mesh", "zmq", "-mesh-peers", "tcp://a:1", "-mesh-key-file", file}, lookup(nil), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, meshKey, string(cfg.mesh.zmq.Key))
+	_, err = parse([]string{"-mesh", "none", "-history", "a=1,1h"}, lookup(nil), io.Discard)
+	require.NoError(t, err, "as without -mesh")
+}
+
+// What makes no sense is refused at the start, with what to do about it.
+func TestMeshFlagsThatMakeNoSense(t *testing.T) {
+	cert, key, _ := certificate(t)
+	peers := []string{"-mesh", "zmq", "-mesh-peers", "tcp://a:1"}
+	with := func(args ...string) []string {
+		return append([]string{"-mesh", "zmq", "-redis", "redis://127.0.0.1:1/0"}, args...)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"peers without tcp":         {with("-mesh-peers", "tcp://a:1,127.0.0.1:1"), `for flag -mesh-peers: "127.0.0.1:1": it has to be tcp://HOST:PORT`},
+		"a peer of no host":         {with("-mesh-peers", "tcp://:1"), `for flag -mesh-peers: "tcp://:1": it has to name one host`},
+		"a peer of no port":         {with("-mesh-peers", "tcp://h:0"), `for flag -mesh-peers: "tcp://h:0": it has to name the port`},
+		"a name of no port":         {with("-mesh-dns", "foo"), "for flag -mesh-dns: it has to be HOST:PORT"},
+		"a name with port 0":        {with("-mesh-dns", "foo:0"), "for flag -mesh-dns: it has to name the port"},
+		"a port that is too large":  {with("-mesh-dns", "foo:65536"), "for flag -mesh-dns: it has to be HOST:PORT"},
+		"to be found anywhere":      {with("-mesh-advertise", "tcp://0.0.0.0:1"), "for flag -mesh-advertise: it has to name one host"},
+		"to be found at any port":   {with("-mesh-advertise", "tcp://h:0"), "for flag -mesh-advertise: it has to name the port"},
+		"a key, and none needed":    {with("-mesh-insecure", "-mesh-key-file", write(t, "k", meshKey)), "-mesh-insecure is for a mesh without a key and TLS"},
+		"TLS, and none needed":      {with("-mesh-insecure", "-mesh-cert", cert, "-mesh-tls-key", key, "-mesh-ca", cert), "-mesh-insecure is for a mesh without a key and TLS"},
+		"an unknown mesh":           {[]string{"-mesh", "amqp"}, "none, zmq or redis"},
+		"redis without Redis":       {[]string{"-mesh", "redis"}, "-redis"},
+		"nobody to be found":        {[]string{"-mesh", "zmq"}, "-mesh-peers or -mesh-dns"},
+		"nobody in the list":        {[]string{"-mesh", "zmq", "-mesh-peers", " ,"}, "-mesh-peers or -mesh-dns"},
+		"history of its own":        {append(peers, "-history", "a=1,1h"), "a -redis that all replicas share"},
+		"an address for no mesh":    {[]string{"-mesh-listen", "tcp://:1"}, "-mesh-listen (or its variable) is for -mesh zmq"},
+		"insecure, for no mesh":     {[]string{"-mesh-insecure"}, "-mesh-insecure"},
+		"peers for Redis":           {[]string{"-mesh", "redis", "-redis", "redis://a:1", "-mesh-peers", "tcp://a:1"}, "-mesh-peers"},
+		"insecure, not a truth":     {[]string{"-mesh-insecure=maybe"}, "true or false"},
+		"a certificate alone":       {append(peers, "-mesh-cert", cert), "all three"},
+		"a certificate that is one": {append(peers, "-mesh-cert", key, "-mesh-tls-key", key, "-mesh-ca", cert), "-mesh-cert and -mesh-tls-key"},
+		"an authority that is none": {append(peers, "-mesh-cert", cert, "-mesh-tls-key", key, "-mesh-ca", key), "-mesh-ca"},
+		"a file that is not there":  {append(peers, "-mesh-ca", "/nonexistent/hush"), "-mesh-ca: the file cannot be read"},
+		"a short key":               {append(peers, "-mesh-key-file", write(t, "k", "hush-1")), "-mesh-key-file: the secret has 6 bytes; it has to have 16 or more"},
+		"a key as a flag":           {append(peers, "-mesh-key", "hush"), "CHANNELS_MESH_KEY in the environment, or give a file with -mesh-key-file"},
+		"a key as its file":         {append(peers, "-mesh-key-file", "hush"), "-mesh-key-file: the file cannot be read"},
+		"open to everybody":         {append(peers, "-mesh-listen", "tcp://0.0.0.0:0"), "it needs -mesh-key-file or -mesh-cert (or -mesh-insecure"},
+		"no address":                {append(peers, "-mesh-listen", "127.0.0.1:1"), "tcp://HOST:PORT"},
+		"a peer of no address":      {[]string{"-mesh", "zmq", "-mesh-peers", "a:1"}, "tcp://HOST:PORT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse(c.args, lookup(nil), io.Discard)
+			require.ErrorContains(t, err, c.says)
+			require.NotContains(t, err.Error(), "Options", "the words of the flags")
+			require.NotContains(t, err.Error(), "hush")
+		})
+	}
+	_, err := parse(peers, lookup(map[string]string{"CHANNELS_MESH_KEY": "tooshort"}), io.Discard)
+	require.ErrorContains(t, err, "CHANNELS_MESH_KEY: the secret has 8 bytes")
+	require.NotContains(t, err.Error(), "tooshort")
+}
+
+// The record of the start says where it listens and whom it looks for, and
+// leaves out what is empty.
+func TestMeshRecord(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want map[string]any
+	}{
+		"by DNS":    {[]string{"-mesh-dns", "localhost:1"}, map[string]any{"dns": "localhost:1"}},
+		"by a list": {[]string{"-mesh-peers", "tcp://127.0.0.1:1 tcp://127.0.0.1:2"}, map[string]any{"peers": "tcp://127.0.0.1:1,tcp://127.0.0.1:2"}},
+	} {
+		cfg, err := parse(append([]string{"-mesh", "zmq"}, c.args...), lookup(nil), io.Discard)
+		require.NoError(t, err)
+		require.Equal(t, "tcp://127.0.0.1:10021", cfg.mesh.zmq.Listen, "the default is told")
+		cfg.mesh.zmq.Listen = "tcp://" + free(t)
+		c.want["listen"], c.want["address"] = cfg.mesh.zmq.Listen, cfg.mesh.zmq.Listen
+		log := newRecords()
+		m, err := cfg.mesh.open("one", nil, "", slog.New(slog.NewJSONHandler(log, nil)))
+		require.NoError(t, err)
+		rec := log.wait(t, "mesh")
+		require.NoError(t, m.Close())
+		for _, k := range []string{"time", "level", "msg"} {
+			delete(rec, k)
+		}
+		require.Equal(t, c.want, rec, name)
+	}
+}
+
+// A message published on one replica reaches subscribers of the other, with
+// each way to link them.
+func TestMeshLinksReplicas(t *testing.T) {
+	r := redistest.Start(t)
+	url := "redis://" + r.Addr + "/0"
+	key := write(t, "key", meshKey)
+	cert, tlsKey, ca := certificate(t)
+	a, b := free(t), free(t)
+	peers := "tcp://" + a + ",tcp://" + b
+	for name, args := range map[string]func(own string) []string{
+		"redis": func(string) []string { return []string{"-mesh", "redis", "-redis", url, "-redis-prefix", "one"} },
+		"zmq by the registry": func(string) []string {
+			return []string{"-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0", "-redis", url, "-redis-prefix", "two"}
+		},
+		"zmq by a list, with a key": func(own string) []string {
+			return []string{"-mesh", "zmq", "-mesh-listen", "tcp://" + own, "-mesh-peers", peers, "-mesh-key-file", key}
+		},
+		"zmq by DNS, with TLS": func(own string) []string {
+			_, port, _ := net.SplitHostPort(a)
+			return []string{"-mesh", "zmq", "-mesh-listen", "tcp://" + own, "-mesh-dns", "localhost:" + port, "-mesh-cert", cert, "-mesh-tls-key", tlsKey, "-mesh-ca", ca}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, two := start(t, args(a)...), start(t, args(b)...)
+			ws := join(t, two, "far")
+			// What is published before the subscription has reached the other
+			// replica may pass by; from the first that arrives on, all do.
+			arrived := make(chan message, 1)
+			go func() {
+				m, err := next(ws)
+				if err == nil {
+					arrived <- m
+				}
+				close(arrived)
+			}()
+			var m message
+			for n := 0; m.Header == ""; n++ {
+				post(t, one, "far", fmt.Sprintf(`{"header":"x","body":%d}`, n))
+				select {
+				case m = <-arrived:
+					require.Equal(t, "x", m.Header)
+				case <-time.After(20 * time.Millisecond): // not for ever: next is bounded
+				}
+			}
+			post(t, one, "far", `{"header":"end","body":0}`)
+			for m.Header != "end" {
+				var err error
+				m, err = next(ws)
+				require.NoError(t, err)
+			}
+		})
+	}
+}
+
+// start runs a server in this process until the test ends, and returns its address.
+func start(t *testing.T, args ...string) string {
+	t.Helper()
+	cfg, err := parse(append([]string{"-addr", "127.0.0.1:0", "-drain", "0"}, args...), lookup(nil), io.Discard)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	log := newRecords()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+		case <-time.After(patience):
+			require.FailNow(t, "it is still running", log.String())
+		}
+	})
+	return log.wait(t, "listening")["addr"].(string)
+}
+
+// free returns an address that nobody listens on.
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+// certificate returns files with a certificate for this machine, its key and
+// its authority, which is itself.
+func certificate(t *testing.T) (cert, key, ca string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	require.NoError(t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	cert = write(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return cert, write(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))), cert
+}
+
+// nodes returns the status of each replica that one of them knows.
+func nodes(t *testing.T, addr string) map[string]string {
+	t.Helper()
+	var list struct {
+		Data []struct{ Node, Status string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(get(t, addr, "/v1/nodes")), &list))
+	all := map[string]string{}
+	for _, n := range list.Data {
+		all[n.Node] = n.Status
+	}
+	return all
+}

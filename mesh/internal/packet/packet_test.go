@@ -1,0 +1,94 @@
+package packet_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/packet"
+)
+
+var samples = []mesh.Packet{
+	{},
+	{Kind: mesh.KindControl, Seq: math.MaxUint64, Offset: math.MaxUint64},
+	{Kind: mesh.KindPresence, Channel: "a", To: "b", Header: "grüße \U0001F44B", Body: json.RawMessage(`{"x":1}`),
+		Epoch: "e", Offset: 300, Seq: 128, Sender: "s", Trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+	{Channel: strings.Repeat("c", 200), Body: json.RawMessage(strings.Repeat("1", 1<<20))},
+}
+
+func TestPacketsComeBackAsTheyWere(t *testing.T) {
+	var all []byte
+	for i := range samples {
+		all = packet.Append(all, &samples[i])
+	}
+	var texts packet.Kept
+	for range 2 { // the texts are new, and then kept
+		rest := bytes.Clone(all)
+		for _, want := range samples {
+			before := rest
+			var p mesh.Packet
+			var err error
+			p, rest, err = packet.Next(rest, &texts)
+			require.NoError(t, err)
+			require.Equal(t, want, p)
+			_ = append(p.Body, "overwritten"...)
+			p.Body = nil
+			clear(before[:len(before)-len(rest)])
+			want.Body = nil
+			require.Equal(t, want, p, "a text shares memory with what was read")
+		}
+		require.Empty(t, rest)
+	}
+}
+
+func TestKeptIsBounded(t *testing.T) {
+	var k packet.Kept
+	for i := range 100_000 {
+		s := strings.Repeat("x", i%100) + strconv.Itoa(i)
+		require.Equal(t, s, k.Text([]byte(s)))
+	}
+	require.Less(t, k.Len(), 1025)
+	require.Zero(t, testing.AllocsPerRun(100, func() { k.Text([]byte("99999")) }))
+}
+
+func TestMalformedPacketsAreRefused(t *testing.T) {
+	whole := packet.Append(nil, &samples[2])
+	for n := range whole {
+		_, _, err := packet.Next(whole[:n], new(packet.Kept))
+		require.ErrorIs(t, err, packet.ErrMalformed, "cut after %d bytes", n)
+	}
+	for name, src := range map[string]string{
+		"a loss, which is never sent":  "\x03\x00\x01",
+		"a number of more than 64 bit": "\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+		"an endless number":            "\x00\x00" + strings.Repeat("\xff", 100),
+		"a length beyond the end":      "\x00\x08\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01abc",
+	} {
+		_, _, err := packet.Next([]byte(src), new(packet.Kept))
+		require.ErrorIs(t, err, packet.ErrMalformed, name)
+	}
+}
+
+func FuzzPacket(f *testing.F) {
+	for i := range samples[:3] {
+		f.Add(packet.Append(nil, &samples[i]))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, rest, err := packet.Next(b, new(packet.Kept))
+		if err != nil {
+			return
+		}
+		again, left, err := packet.Next(packet.Append(nil, &p), new(packet.Kept))
+		require.NoError(t, err)
+		require.Empty(t, left)
+		require.Less(t, len(rest), len(b))
+		require.Equal(t, len(p.Body), len(again.Body))
+		p.Body, again.Body = nil, nil // an encoder that writes empty ones is read, too
+		require.Equal(t, p, again)
+	})
+}

@@ -1,0 +1,324 @@
+package meshtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+var deliveryCases = []Case{
+	{Name: "SubscribersOnly", Check: subscribersOnly,
+		Explain: "A packet goes to the peers that have subscribed to its channel, to no other, and never to who published it."},
+	{Name: "Everyone", Check: everyone,
+		Explain: "A packet without a channel goes to all peers, whatever they have subscribed to."},
+	{Name: "ToOne", Check: toOne,
+		Explain: "A packet with To goes to that replica alone, also where it has not subscribed to the channel; a replica that is away is no error."},
+	{Name: "ToOneKeepsOrder", Check: toOneKeepsOrder,
+		Explain: "Packets to one and packets to all keep their order where they are of one channel."},
+	{Name: "FieldsSurvive", Check: fieldsSurvive,
+		Explain: "A packet arrives as it was published, with Origin and Seq set by the mesh."},
+	{Name: "BigBodies", Check: bigBodies,
+		Explain: "A body of 1 MiB arrives whole, among small ones."},
+	{Name: "Names", Check: names,
+		Explain: "A channel may have any valid name, also one that begins as another does, or that means something to a broker."},
+	{Name: "BodyOwnership", Check: bodyOwnership,
+		Explain: "Publish does not keep the body: who has called it may overwrite it. deliver may, too: no other replica sees that, nor the next packet."},
+	{Name: "BodyWhileDelivered", Check: bodyWhileDelivered,
+		Explain: "While deliver runs, the body is its own: whatever else is published and delivered meanwhile, the mesh does not touch it."},
+	{Name: "NobodyThere", Check: nobodyThere,
+		Explain: "Publishing where there is no peer is no error."},
+}
+
+func subscribersOnly(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 3)
+	m[0].subscribe(t, "x", "y")
+	m[1].subscribe(t, "x")
+	m[2].subscribe(t, "y")
+	m[1].awaitFrom(t, m[0], "x")
+	m[2].awaitFrom(t, m[0], "y")
+	for i := 1; i <= 100; i++ {
+		m[0].say(t, "x", i)
+		m[0].say(t, "y", i)
+		m[0].say(t, "z", i)
+	}
+	m[1].requireNumbers(t, "x", 100)
+	m[2].requireNumbers(t, "y", 100)
+	for i := 1; i <= 10; i++ { // what is behind all that, so that it has arrived
+		m[0].say(t, "", i)
+		m[1].say(t, "", i)
+	}
+	m[2].awaitNumber(t, "", 20)
+	m[1].awaitNumber(t, "", 10)
+	m[0].awaitNumber(t, "", 10)
+	require.Equal(t, 100+10, m[1].total())
+	require.Equal(t, 100+20, m[2].total())
+	require.Equal(t, 10, m[0].total(), "what it published itself came back")
+}
+
+// awaitNumber waits until n packets have arrived on a channel.
+func (m *member) awaitNumber(t *testing.T, channel string, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d packets arrive on %q at %s", n, channel, m.id), func() bool { return len(m.all(channel)) >= n })
+}
+
+func everyone(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 4)
+	m[1].subscribe(t, "x")
+	for i := 1; i <= 100; i++ {
+		m[0].say(t, "", i)
+	}
+	for _, to := range m[1:] {
+		to.requireNumbers(t, "", 100)
+	}
+	m[1].say(t, "", 1)
+	m[0].requireNumbers(t, "", 1)
+	require.Equal(t, 1, m[0].total(), "what it published itself came back")
+}
+
+func toOne(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 3)
+	m[2].subscribe(t, "x")
+	m[2].awaitFrom(t, m[0], "x")
+	m[1].awaitTo(t, m[0], "x")
+	for i := 1; i <= 20; i++ {
+		for _, to := range []string{"n1", "n0", "nobody"} {
+			m[0].send(t, mesh.Packet{To: to, Header: fmt.Sprint(i)})
+			m[0].send(t, mesh.Packet{To: to, Channel: "x", Header: fmt.Sprint(i)})
+		}
+	}
+	m[1].requireNumbers(t, "", 20)
+	m[1].requireNumbers(t, "x", 20)
+	for _, p := range append(m[1].all("x"), m[1].all("")...) {
+		require.Equal(t, "n1", p.To)
+	}
+	m[0].say(t, "x", 1) // behind the others
+	m[0].say(t, "", 1)
+	m[2].requireNumbers(t, "x", 1)
+	m[2].requireNumbers(t, "", 1)
+	require.Zero(t, m[0].total(), "what it published itself came back")
+}
+
+func toOneKeepsOrder(t *testing.T, f Fabric) {
+	const n = 500
+	m := joinAll(t, f, 2)
+	for _, ch := range []string{"", "x"} {
+		if ch != "" {
+			m[1].subscribe(t, ch)
+			m[1].awaitFrom(t, m[0], ch)
+		}
+		for i := 1; i <= n; i++ {
+			p := mesh.Packet{Channel: ch, Header: fmt.Sprint(i)}
+			if i%3 == 0 {
+				p.To = "n1"
+			}
+			m[0].send(t, p)
+		}
+		m[1].requireNumbers(t, ch, n)
+	}
+}
+
+func fieldsSurvive(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 2)
+	m[1].subscribe(t, "x")
+	m[1].awaitFrom(t, m[0], "x")
+	packets := []mesh.Packet{
+		{Channel: "x"},
+		{Channel: "x", Header: "grüße 你好 \U0001F44B \u0000 \"\\", Body: json.RawMessage(`{"a":[1,2,{"b":null}],"ü":"\u2028"}`)},
+		{Channel: "x", Body: json.RawMessage(`"` + "\n\r\x00\xff" + `"`)}, // the mesh does not look at it
+		{Channel: "x", Offset: 1, Epoch: "e", Body: json.RawMessage(`1`)},
+		{Channel: "x", Offset: math.MaxUint64, Epoch: strings.Repeat("é", 30), Body: json.RawMessage(`2`)},
+		{Channel: "x", Sender: "connection-1", Trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Body: json.RawMessage(`3`)},
+		{Channel: "x", Kind: mesh.KindPresence, Header: "join", Body: json.RawMessage(`{}`)},
+		{Channel: "x", Kind: mesh.KindControl, Header: strings.Repeat("h", 1024)},
+		{Channel: "x", To: "n1", Kind: mesh.KindControl, Header: "h", Body: json.RawMessage(`4`), Epoch: "e", Offset: 9, Sender: "s", Trace: "t"},
+		{Channel: "x", Origin: "forged", Seq: 1 << 60, Header: "origin"},
+	}
+	for _, p := range packets {
+		m[0].send(t, p)
+	}
+	m[1].awaitNumber(t, "x", len(packets))
+	var last uint64
+	for i, got := range m[1].all("x") {
+		require.Equal(t, "n0", got.Origin)
+		require.Greater(t, got.Seq, last, "Seq rises")
+		require.Less(t, got.Seq, uint64(1<<60), "Seq is set by the mesh")
+		last = got.Seq
+		want := packets[i]
+		require.Equal(t, string(want.Body), string(got.Body))
+		want.Body, got.Body, want.Origin, want.Seq, got.Origin, got.Seq = nil, nil, "", 0, "", 0
+		require.Equal(t, want, got)
+	}
+}
+
+func bigBodies(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 2)
+	for i, to := range m {
+		to.subscribe(t, "x")
+		to.awaitFrom(t, m[1-i], "x")
+	}
+	big := func(i int) json.RawMessage {
+		return json.RawMessage(`"` + strings.Repeat(fmt.Sprint(i), 1<<20) + `"`)
+	}
+	for i := range 8 {
+		for _, from := range m {
+			from.send(t, mesh.Packet{Channel: "x", Body: big(i)})
+			from.send(t, mesh.Packet{Channel: "x", Body: json.RawMessage(fmt.Sprint(i))})
+		}
+		for _, to := range m { // one by one: this is about size, not about queues
+			to.awaitNumber(t, "x", 2*(i+1))
+			got := to.all("x")
+			require.True(t, bytes.Equal(big(i), got[2*i].Body), "a big body has changed")
+			require.Equal(t, fmt.Sprint(i), string(got[2*i+1].Body))
+		}
+	}
+}
+
+func names(t *testing.T, f Fabric) {
+	ascii := ""
+	for r := '!'; r <= '~'; r++ {
+		if r != '/' && r != '*' && r != '?' {
+			ascii += string(r)
+		}
+	}
+	all := []string{"a", "ab", "abc", "a:b", "{a}", "{}a", "}{", "[a-c]", "%", "%s", "a%00", "...", ascii, "ü", "你好", "\U0001F44B\u200d",
+		strings.Repeat("x", 127), strings.Repeat("x", 128), strings.Repeat("x", 129), strings.Repeat("x", 200), strings.Repeat("é", 100)}
+	m := joinAll(t, f, 2)
+	for i, ch := range all {
+		if i%2 == 0 { // the others begin alike, and are not subscribed to
+			m[1].subscribe(t, ch)
+			m[1].awaitFrom(t, m[0], ch)
+		}
+	}
+	for _, ch := range all {
+		m[0].say(t, ch, 1)
+	}
+	for i, ch := range all {
+		if i%2 == 0 {
+			m[1].requireNumbers(t, ch, 1)
+		}
+	}
+	require.Equal(t, (len(all)+1)/2, m[1].total())
+}
+
+func bodyOwnership(t *testing.T, f Fabric) {
+	const n = 200
+	a, b := join(t, f, "n0"), join(t, f, "n1")
+	var seen [][]byte
+	c := joinWith(t, f, "n2", func(p mesh.Packet) {
+		if p.Channel == "x" {
+			seen = append(seen, append([]byte(nil), p.Body...))
+		}
+		for i := range p.Body {
+			p.Body[i] = 'x'
+		}
+		_ = append(p.Body, "behind the end, where another body may be"...)
+	})
+	link(t, a, b, c)
+	for _, to := range []*member{b, c} {
+		to.subscribe(t, "x")
+		to.awaitFrom(t, a, "x")
+	}
+	body := make([]byte, 0, 100)
+	for i := 1; i <= n; i++ {
+		body = fmt.Appendf(body[:0], `{"n":%d}`, i)
+		a.send(t, mesh.Packet{Channel: "x", Header: fmt.Sprint(i), Body: body})
+		for k := range body {
+			body[k] = 'y'
+		}
+	}
+	b.requireNumbers(t, "x", n)
+	c.requireNumbers(t, "x", n)
+	c.pause() // so that nobody writes to seen
+	seen = seen[len(seen)-n:]
+	for i, p := range b.all("x") {
+		require.Equal(t, fmt.Sprintf(`{"n":%d}`, i+1), string(p.Body))
+		require.Equal(t, fmt.Sprintf(`{"n":%d}`, i+1), string(seen[i]))
+	}
+}
+
+func bodyWhileDelivered(t *testing.T, f Fabric) {
+	const n, channels = 300, 4
+	body := func(channel, i, who string) []byte { // of many lengths
+		return []byte(strings.Repeat(channel+" "+i+" "+who+"; ", 1+len(i)*len(i)))
+	}
+	var wrong atomic.Pointer[string]
+	mine := func(p mesh.Packet, want []byte, when string) {
+		for range 3 {
+			runtime.Gosched() // to what would change it
+		}
+		if !bytes.Equal(want, p.Body) {
+			s := fmt.Sprintf("%s, the body is %.80q, where it was %.80q", when, p.Body, want)
+			wrong.CompareAndSwap(nil, &s)
+		}
+	}
+	hook := func(p mesh.Packet) {
+		if p.Kind != mesh.KindMessage || p.Header == ready {
+			return
+		}
+		mine(p, body(p.Channel, p.Header, p.Origin), "while deliver runs")
+		own := bytes.Repeat([]byte("x"), len(p.Body))
+		copy(p.Body, own)
+		mine(p, own, "when deliver has overwritten it")
+	}
+	m := []*member{joinWith(t, f, "n0", hook), joinWith(t, f, "n1", hook), joinWith(t, f, "n2", hook)}
+	link(t, m...)
+	var names []string
+	for i := range channels {
+		names = append(names, fmt.Sprint("c", i))
+	}
+	for _, to := range m {
+		to.subscribe(t, names...)
+		for _, from := range m {
+			if from != to {
+				to.awaitFrom(t, from, names...)
+			}
+		}
+	}
+	var publishing sync.WaitGroup
+	for _, from := range m {
+		for _, ch := range names {
+			publishing.Go(func() {
+				var b []byte
+				for i := range n {
+					b = append(b[:0], body(ch, fmt.Sprint(i), from.id)...)
+					if err := from.Publish(context.Background(), mesh.Packet{Channel: ch, Header: fmt.Sprint(i), Body: b}); err != nil {
+						s := "Publish: " + err.Error()
+						wrong.CompareAndSwap(nil, &s)
+					}
+					clear(b)
+				}
+			})
+		}
+	}
+	publishing.Wait()
+	for _, to := range m {
+		for _, ch := range names {
+			to.awaitNumber(t, ch, (len(m)-1)*n)
+		}
+	}
+	if s := wrong.Load(); s != nil {
+		require.FailNow(t, *s)
+	}
+}
+
+func nobodyThere(t *testing.T, f Fabric) {
+	a := join(t, f, "n0")
+	eventually(t, "the node is ready", func() bool { return a.Status().Err == nil })
+	for i := range 100 {
+		a.say(t, "x", i)
+		a.say(t, "", i)
+		a.send(t, mesh.Packet{To: "n1"})
+	}
+	require.Zero(t, a.total())
+}

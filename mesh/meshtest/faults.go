@@ -1,0 +1,134 @@
+package meshtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+var faultCases = []Case{
+	{Name: "CutLink", Check: cutLink,
+		Explain: "What is lost by a cut link is told by a KindLost once it is back, all that is published after it arrives, and other links do not suffer."},
+	{Name: "Reopened", Check: reopened,
+		Explain: "A replica that was closed and comes back under the same id is a peer as before, in both directions."},
+	{Name: "SlowReceiver", Check: slowReceiver, alone: true,
+		Explain: "A replica whose deliver hangs holds nobody up, and what waits for it is bounded; when it goes on, it is told that it has lost something."},
+}
+
+func cutLink(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 3)
+	ab, ba := startStream(t, m[0], "x"), startStream(t, m[1], "x")
+	ac, ca := startStream(t, m[0], "other"), startStream(t, m[2], "x")
+	cut := []*view{watch(t, m[1], ab), watch(t, m[0], ba)}
+	whole := []*view{watch(t, m[2], ac), watch(t, m[0], ca)}
+	all := append(append([]*view{}, cut...), whole...)
+	for _, v := range all {
+		v.awaitLive(t)
+	}
+	for range 3 {
+		before := m[1].Status().Lost
+		f.Cut(m[0].id, m[1].id)
+		ab.more(t, 300)
+		for _, v := range whole {
+			v.awaitLive(t)
+		}
+		f.Heal()
+		eventually(t, "the cut node is told that it lost something", func() bool { return m[1].Status().Lost > before })
+		for _, v := range all {
+			v.awaitLive(t)
+		}
+	}
+	for _, v := range all {
+		v.requireAll(t)
+	}
+}
+
+func reopened(t *testing.T, f Fabric) {
+	a, b := join(t, f, "n0"), join(t, f, "n1")
+	link(t, a, b)
+	for life := range 4 {
+		x, y := fmt.Sprint("x", life), fmt.Sprint("y", life)
+		a.subscribe(t, x)
+		b.subscribe(t, y)
+		a.awaitFrom(t, b, x)
+		b.awaitFrom(t, a, y)
+		for i := 1; i <= 50; i++ {
+			b.say(t, x, i)
+			a.say(t, y, i)
+		}
+		a.requireNumbers(t, x, 50)
+		b.requireNumbers(t, y, 50)
+		b.close(t)
+		b = join(t, f, "n1")
+	}
+}
+
+// Enough that a mesh which keeps all that a slow replica has not taken needs
+// more than slowBound; queues of a few ten MiB on the way are well.
+const (
+	slowBodies = 2560
+	slowBody   = 64 << 10
+	slowBound  = 128 << 20
+)
+
+func slowReceiver(t *testing.T, f Fabric) {
+	gate := make(chan struct{})
+	var stuck, open atomic.Bool
+	a, c := join(t, f, "n0"), join(t, f, "n2")
+	b := joinWith(t, f, "n1", func(p mesh.Packet) {
+		if p.Header == "stick" && !open.Load() {
+			stuck.Store(true)
+			<-gate
+		}
+	})
+	defer func() {
+		if open.CompareAndSwap(false, true) {
+			close(gate)
+		}
+	}()
+	link(t, a, b, c)
+	subscribeAll(t, []*member{a, b, c}, []string{"x", "stick"})
+	a.send(t, mesh.Packet{Channel: "stick", Header: "stick"})
+	eventually(t, "the receiver hangs", stuck.Load)
+
+	base := heap()
+	body := json.RawMessage(`"` + strings.Repeat("b", slowBody) + `"`)
+	taken := func() int { return len(c.all(big)) }
+	c.subscribe(t, big)
+	b.subscribe(t, big)
+	c.awaitFrom(t, a, big)
+	for i := 1; i <= slowBodies; i++ {
+		a.send(t, mesh.Packet{Channel: big, Header: fmt.Sprint(i), Body: body})
+		if i%64 == 0 {
+			eventually(t, "the healthy one gets all, and soon", func() bool { return taken() >= i-64 })
+		}
+	}
+	eventually(t, "the healthy one gets all", func() bool { return taken() == slowBodies })
+	require.Less(t, heap()-base, int64(slowBound), "what a slow receiver has not taken is kept without a bound")
+	require.Equal(t, numbers(1, slowBodies), headers(c.all(big)))
+
+	s := startStream(t, a, "x")
+	v := watch(t, b, s)
+	open.Store(true)
+	close(gate)
+	v.awaitLive(t)
+	v.requireAll(t)
+	if n := len(b.all(big)); n < slowBodies {
+		require.Positive(t, b.Status().Lost, "it lost %d packets and was not told", slowBodies-n)
+	}
+}
+
+// heap is how many bytes are in use.
+func heap() int64 {
+	var s runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}

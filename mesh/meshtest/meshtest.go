@@ -1,0 +1,294 @@
+// Package meshtest proves that a [mesh.Mesh] does what its interface promises:
+//
+//	func TestMesh(t *testing.T) {
+//		meshtest.Run(t, func(t *testing.T) meshtest.Fabric { return newFabric(t) })
+//	}
+//
+// and has a network in memory, [Network], that can lose, repeat, delay and
+// reorder packets, and cut replicas apart, for tests of what stands on a mesh.
+package meshtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+// A Fabric is what the nodes of one case have in common: a broker under names
+// of its own, or the addresses of each other.
+type Fabric interface {
+	// Join opens the mesh of a node, which reaches all other nodes of the
+	// fabric, and those that come later. The case closes it.
+	Join(t *testing.T, id string) mesh.Mesh
+	// Cut keeps all packets between two nodes from arriving until Heal. Other
+	// nodes must go on reaching a. Where no link goes from node to node, it
+	// cuts b off from the broker.
+	Cut(a, b string)
+	// Heal ends all cuts.
+	Heal()
+}
+
+// Case is one promise of a Mesh.
+type Case struct {
+	Name    string
+	Explain string // what is promised, and why; shown where it is broken
+	Check   func(t *testing.T, f Fabric)
+	alone   bool // it measures memory
+}
+
+// Run checks all [Cases] in subtests, most of them parallel, each with a Fabric
+// that open made for it; so open is called by many goroutines. A case that
+// hangs for two minutes ends the test binary with a dump of all goroutines.
+func Run(t *testing.T, open func(t *testing.T) Fabric) {
+	for _, c := range Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			if !c.alone {
+				t.Parallel()
+			}
+			c.Run(t, open)
+		})
+	}
+}
+
+// Run checks one case as [Run] does, in t itself.
+func (c Case) Run(t *testing.T, open func(t *testing.T) Fabric) {
+	watchdog := time.AfterFunc(2*time.Minute, func() {
+		buf := make([]byte, 1<<20)
+		panic(fmt.Sprintf("%s hangs: %s\n\n%s", t.Name(), c.Explain, buf[:runtime.Stack(buf, true)]))
+	})
+	defer watchdog.Stop()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what is promised: %s", c.Explain)
+		}
+	})
+	c.Check(t, open(t))
+}
+
+// Cases returns all that [Run] checks.
+func Cases() []Case {
+	var all []Case
+	for _, group := range [][]Case{deliveryCases, orderCases, subscribeCases, faultCases, lifeCases} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+// patience is how long a case waits for what must happen.
+const patience = 30 * time.Second
+
+// eventually asks until the answer is yes.
+func eventually(t *testing.T, what string, ask func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ask(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			require.FailNow(t, "not within "+patience.String()+": "+what)
+		}
+	}
+}
+
+// ready is the header of packets that only find out whether a subscription is
+// active. They are not recorded.
+const ready = "meshtest: ready?"
+
+// big is the channel whose bodies are not recorded.
+const big = "big"
+
+// A member is a node, and what has arrived at it.
+type member struct {
+	mesh.Mesh
+	id   string
+	hook func(mesh.Packet) // called first, if there is one; set before the node joins
+
+	mu     sync.Mutex // guards the fields below
+	got    map[string][]mesh.Packet
+	from   map[string]int // packets by origin
+	probes map[[2]string]bool
+	views  []*view
+
+	received sync.WaitGroup
+	stop     context.CancelFunc
+}
+
+// join opens a node that records what arrives until the test ends.
+func join(t *testing.T, f Fabric, id string) *member { return joinWith(t, f, id, nil) }
+
+func joinWith(t *testing.T, f Fabric, id string, hook func(mesh.Packet)) *member {
+	t.Helper()
+	m := &member{id: id, hook: hook, got: map[string][]mesh.Packet{}, from: map[string]int{}, probes: map[[2]string]bool{}}
+	m.Mesh = f.Join(t, id)
+	m.receive()
+	t.Cleanup(func() { m.close(t) })
+	return m
+}
+
+// receive records in a goroutine that ends with pause or close.
+func (m *member) receive() {
+	ctx, cancel := context.WithCancel(context.Background())
+	m.stop = cancel
+	m.received.Go(func() { _ = m.Receive(ctx, m.take) })
+}
+
+// pause ends Receive.
+func (m *member) pause() {
+	m.stop()
+	m.received.Wait()
+}
+
+func (m *member) close(t *testing.T) {
+	t.Helper()
+	require.NoError(t, m.Close())
+	m.pause()
+}
+
+func (m *member) take(p mesh.Packet) {
+	if m.hook != nil {
+		m.hook(p)
+	}
+	p.Body = bytes.Clone(p.Body)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, v := range m.views {
+		v.take(p)
+	}
+	switch {
+	case p.Kind == mesh.KindLost:
+	case p.Header == ready:
+		m.probes[[2]string{p.Origin, p.Channel}] = true
+	default:
+		if p.Channel == big {
+			p.Body = nil
+		}
+		m.got[p.Channel] = append(m.got[p.Channel], p)
+		m.from[p.Origin]++
+	}
+}
+
+// all returns what has arrived on a channel so far.
+func (m *member) all(channel string) []mesh.Packet {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.got[channel][:len(m.got[channel]):len(m.got[channel])]
+}
+
+// heard is how many packets of an origin have arrived.
+func (m *member) heard(origin string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.from[origin]
+}
+
+// total is how many packets have arrived.
+func (m *member) total() (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range m.from {
+		n += k
+	}
+	return n
+}
+
+func (m *member) send(t *testing.T, p mesh.Packet) {
+	t.Helper()
+	require.NoError(t, m.Publish(context.Background(), p))
+}
+
+// say publishes a message with a number.
+func (m *member) say(t *testing.T, channel string, i int) {
+	t.Helper()
+	m.send(t, mesh.Packet{Channel: channel, Header: fmt.Sprint(i)})
+}
+
+func (m *member) subscribe(t *testing.T, channels ...string) {
+	t.Helper()
+	for _, ch := range channels {
+		require.NoError(t, m.Subscribe(ch))
+	}
+}
+
+// awaitFrom waits until what from publishes on the channels arrives: the
+// subscriptions are active, or for the channel "" the two are linked.
+func (m *member) awaitFrom(t *testing.T, from *member, channels ...string) {
+	t.Helper()
+	for _, ch := range channels {
+		m.await(t, from, mesh.Packet{Channel: ch, Header: ready})
+	}
+}
+
+// awaitTo waits until what from publishes for this member alone arrives: a
+// mesh may send each channel's packets by another way.
+func (m *member) awaitTo(t *testing.T, from *member, channel string) {
+	t.Helper()
+	m.await(t, from, mesh.Packet{Channel: channel, To: m.id, Header: ready})
+}
+
+func (m *member) await(t *testing.T, from *member, probe mesh.Packet) {
+	t.Helper()
+	next := time.Time{}
+	eventually(t, fmt.Sprintf("%q gets what %q publishes on %q", m.id, from.id, probe.Channel), func() bool {
+		if now := time.Now(); now.After(next) {
+			next = now.Add(20 * time.Millisecond)
+			_ = from.Publish(context.Background(), probe) // it may not be linked yet
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.probes[[2]string{from.id, probe.Channel}]
+	})
+}
+
+// link waits until all members get what the others publish.
+func link(t *testing.T, members ...*member) {
+	t.Helper()
+	for _, to := range members {
+		for _, from := range members {
+			if to != from {
+				to.awaitFrom(t, from, "")
+			}
+		}
+	}
+}
+
+// joinAll opens nodes, n0, n1 and so on, and waits until they are linked.
+func joinAll(t *testing.T, f Fabric, n int) []*member {
+	t.Helper()
+	var all []*member
+	for i := range n {
+		all = append(all, join(t, f, fmt.Sprint("n", i)))
+	}
+	link(t, all...)
+	return all
+}
+
+// headers returns those of the packets, in order.
+func headers(ps []mesh.Packet) []string {
+	all := []string{}
+	for _, p := range ps {
+		all = append(all, p.Header)
+	}
+	return all
+}
+
+// numbers returns the texts from … to.
+func numbers(from, to int) []string {
+	all := []string{}
+	for i := from; i <= to; i++ {
+		all = append(all, fmt.Sprint(i))
+	}
+	return all
+}
+
+// requireNumbers waits until n packets have arrived on a channel, and checks
+// that they are 1 … n in order.
+func (m *member) requireNumbers(t *testing.T, channel string, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d packets arrive on %q at %s", n, channel, m.id), func() bool { return len(m.all(channel)) >= n })
+	require.Equal(t, numbers(1, n), headers(m.all(channel)))
+}

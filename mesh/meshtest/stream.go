@@ -1,0 +1,170 @@
+package meshtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+// A stream is a node that publishes 1, 2, 3 … on one channel, about a thousand
+// a second, through any faults.
+type stream struct {
+	from    *member
+	channel string
+	begun   atomic.Int64 // the last number whose Publish was called
+	stopped chan struct{}
+	running sync.WaitGroup
+
+	mu    sync.Mutex // guards the fields below
+	acked []int64    // the numbers for which Publish has returned nil
+}
+
+func startStream(t *testing.T, from *member, channel string) *stream {
+	s := &stream{from: from, channel: channel, stopped: make(chan struct{})}
+	s.running.Go(func() { // ends with stop
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-s.stopped:
+				return
+			case <-tick.C:
+			}
+			i := s.begun.Add(1)
+			if from.Publish(context.Background(), mesh.Packet{Channel: channel, Header: fmt.Sprint(i)}) == nil {
+				s.mu.Lock()
+				s.acked = append(s.acked, i)
+				s.mu.Unlock()
+			}
+		}
+	})
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *stream) stop() {
+	select {
+	case <-s.stopped:
+	default:
+		close(s.stopped)
+	}
+	s.running.Wait()
+}
+
+// more waits until it has published n more.
+func (s *stream) more(t *testing.T, n int64) {
+	t.Helper()
+	goal := s.begun.Load() + n
+	eventually(t, "a publisher goes on", func() bool { return s.begun.Load() >= goal })
+}
+
+func (s *stream) acknowledged() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.acked)
+}
+
+// A view is what a node gets of a stream. It may miss only what it was told of.
+type view struct {
+	to     *member
+	stream *stream
+
+	mu     sync.Mutex // guards the fields below
+	excuse int64      // up to this number, it may miss
+	got    []int64
+}
+
+// watch subscribes a node to a stream.
+func watch(t *testing.T, to *member, s *stream) *view {
+	t.Helper()
+	v := &view{to: to, stream: s}
+	to.mu.Lock()
+	to.views = append(to.views, v)
+	to.mu.Unlock()
+	to.subscribe(t, s.channel)
+	v.excused() // a subscription need not be active before Subscribe returns
+	return v
+}
+
+// excused is called where the mesh may have missed what was published so far.
+func (v *view) excused() {
+	begun := v.stream.begun.Load()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.excuse = max(v.excuse, begun)
+}
+
+// take is called with each packet that arrives at the node.
+func (v *view) take(p mesh.Packet) {
+	switch {
+	case p.Kind == mesh.KindLost:
+		if (p.Channel == "" || p.Channel == v.stream.channel) && (p.Origin == "" || p.Origin == v.stream.from.id) {
+			v.excused()
+		}
+	case p.Channel == v.stream.channel && p.Origin == v.stream.from.id && p.Header != ready:
+		i, _ := strconv.ParseInt(p.Header, 10, 64)
+		v.mu.Lock()
+		v.got = append(v.got, i)
+		v.mu.Unlock()
+	}
+}
+
+// awaitLive waits until something arrives that was published from now on, and
+// of which nothing excuses the loss.
+func (v *view) awaitLive(t *testing.T) {
+	t.Helper()
+	from := v.stream.begun.Load()
+	eventually(t, fmt.Sprintf("%s gets again what %s publishes on %q", v.to.id, v.stream.from.id, v.stream.channel), func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return len(v.got) > 0 && v.got[len(v.got)-1] > max(from, v.excuse)
+	})
+}
+
+// missing is a number that was acknowledged and not excused, and has not
+// arrived, or 0.
+func (v *view) missing() int64 {
+	acked := v.stream.acknowledged()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	got := make(map[int64]bool, len(v.got))
+	for _, i := range v.got {
+		got[i] = true
+	}
+	for _, i := range acked {
+		if i > v.excuse && !got[i] {
+			return i
+		}
+	}
+	return 0
+}
+
+// requireAll checks, once the stream has been stopped, that all has arrived
+// that nothing excuses, in order and not twice.
+func (v *view) requireAll(t *testing.T) {
+	t.Helper()
+	v.stream.stop()
+	for deadline := time.Now().Add(patience); v.missing() != 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			lost := v.missing()
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			require.FailNow(t, "a packet was lost without a KindLost", "%d of %d, from %s to %s; up to %d it would be excused, %d have arrived",
+				lost, v.stream.begun.Load(), v.stream.from.id, v.to.id, v.excuse, len(v.got))
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for k := 1; k < len(v.got); k++ {
+		require.Greater(t, v.got[k], v.got[k-1], "%s got it twice, or late", v.to.id)
+	}
+}

@@ -1,0 +1,436 @@
+//go:build !windows
+
+package redismesh_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/redismesh"
+	"github.com/channels-go/channels/store/redisstore"
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// A ledger is a replica that publishes 1, 2, 3 … on some channels, another that
+// subscribes to them, and what the second may miss: only what was published
+// before a KindLost, or was refused.
+type ledger struct {
+	t    *testing.T
+	a, b *redismesh.Mesh
+
+	mu    sync.Mutex // guards the fields below
+	begun int
+	acked []int
+	got   map[int]bool
+	last  map[string]int // by channel, to see the order
+	safe  map[string]int // by channel: up to here, a loss is excused
+}
+
+const ledgerChannels = 40
+
+func newLedger(t *testing.T, client func(id string) redis.UniversalClient) *ledger {
+	l := &ledger{t: t, got: map[int]bool{}, last: map[string]int{}, safe: map[string]int{}}
+	l.a, l.b = open(t, client("a"), "", "a"), open(t, client("b"), "", "b")
+	var running sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	running.Go(func() { _ = l.b.Receive(ctx, l.take) })
+	for i := range ledgerChannels {
+		require.NoError(t, l.b.Subscribe(fmt.Sprint("c", i)))
+	}
+	running.Go(func() { // ends with ctx
+		tick := time.NewTicker(500 * time.Microsecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				l.publish()
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	l.live()
+	return l
+}
+
+func (l *ledger) publish() {
+	l.mu.Lock()
+	l.begun++
+	i := l.begun
+	l.mu.Unlock()
+	err := l.a.Publish(context.Background(), mesh.Packet{Channel: fmt.Sprint("c", i%ledgerChannels), Header: strconv.Itoa(i)})
+	if err == nil {
+		l.mu.Lock()
+		l.acked = append(l.acked, i)
+		l.mu.Unlock()
+	}
+}
+
+func (l *ledger) take(p mesh.Packet) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.Kind == mesh.KindLost {
+		l.safe[p.Channel] = l.begun
+		return
+	}
+	i, err := strconv.Atoi(p.Header)
+	assert.NoError(l.t, err)
+	assert.Greater(l.t, i, l.last[p.Channel], "twice, or late")
+	l.last[p.Channel] = i
+	l.got[i] = true
+}
+
+// live waits until each channel gets something that was published from now on.
+func (l *ledger) live() {
+	l.t.Helper()
+	l.mu.Lock()
+	from := l.begun
+	l.mu.Unlock()
+	redistest.Eventually(l.t, "packets arrive on all channels", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for i := range ledgerChannels {
+			ch := fmt.Sprint("c", i)
+			if l.last[ch] <= max(from, l.safe[ch], l.safe[""]) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// check waits until nothing is missing that was acknowledged and is not excused.
+func (l *ledger) check() {
+	l.t.Helper()
+	l.live()
+	missing := 0
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if missing = l.missing(); missing == 0 {
+			return
+		}
+	}
+	require.Fail(l.t, "a packet was lost and nothing was said", "%d", missing)
+}
+
+// missing is a packet that must have come and has not; the newest are on their way.
+func (l *ledger) missing() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, i := range l.acked {
+		ch := fmt.Sprint("c", i%ledgerChannels)
+		if i > max(l.safe[ch], l.safe[""]) && i < l.last[ch] && !l.got[i] {
+			return i
+		}
+	}
+	return 0
+}
+
+// told waits for a KindLost after what had been told before.
+func (l *ledger) told(before int64) {
+	l.t.Helper()
+	redistest.Eventually(l.t, "the loss is told", func() bool { return l.b.Status().Lost > before })
+}
+
+func clientOf(s *redistest.Server) func(string) redis.UniversalClient {
+	return func(string) redis.UniversalClient { return s.Client() }
+}
+
+func TestKilledConnectionsAreTold(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := newLedger(t, clientOf(s))
+	for i := range 30 {
+		before := l.b.Status().Lost
+		if i%2 == 0 {
+			s.Do("CLIENT", "KILL", "TYPE", "pubsub")
+			l.told(before)
+		} else {
+			s.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		}
+		l.live()
+	}
+	l.check()
+}
+
+func TestStoppedServer(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := newLedger(t, func(string) redis.UniversalClient { // what a stopped server was sent is sent again
+		return s.Client(func(o *redis.Options) { o.ReadTimeout = time.Second })
+	})
+	s.Signal(syscall.SIGSTOP)
+	stopped := time.Now()
+	redistest.Eventually(t, "Status says that Redis is away", func() bool {
+		st := l.a.Status()
+		return st.Err != nil && !st.Peers[0].Up && st.Peers[0].Err != ""
+	})
+	require.Error(t, l.a.Publish(t.Context(), mesh.Packet{Channel: "c"}), "nobody can be reached")
+	time.Sleep(time.Until(stopped.Add(5 * time.Second))) // what the test is about: 5 s
+	s.Signal(syscall.SIGCONT)
+	l.check()
+	require.NoError(t, l.a.Status().Err)
+}
+
+func TestRestartedServer(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := newLedger(t, clientOf(s))
+	for range 3 {
+		before := l.b.Status().Lost
+		s.Kill()
+		redistest.Eventually(t, "Status says that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
+		s.Start()
+		l.told(before)
+		l.live()
+	}
+	l.check()
+}
+
+// A server that is down when the mesh is opened is found later.
+func TestServerThatComesLater(t *testing.T) {
+	t.Parallel()
+	s := redistest.New(t)
+	m := open(t, s.Client(), "", "a")
+	require.NoError(t, m.Subscribe("x"))
+	redistest.Eventually(t, "publishing fails", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) != nil })
+	require.Error(t, m.Status().Err)
+	s.Start()
+	newLedger(t, clientOf(s)).check()
+	redistest.Eventually(t, "publishing goes on by itself", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) == nil })
+	redistest.Eventually(t, "Status is well", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
+}
+
+// A connection that looks alive but brings nothing is found by the probe.
+func TestSilentlyDeadSubscription(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	var hole atomic.Bool
+	l := newLedger(t, func(id string) redis.UniversalClient {
+		return s.Client(func(o *redis.Options) {
+			o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+				if id == "b" && err == nil {
+					c = &deaf{Conn: c, hole: &hole, ended: make(chan struct{})}
+				}
+				return c, err
+			}
+		})
+	})
+	before := l.b.Status().Lost
+	hole.Store(true)
+	redistest.Eventually(t, "the probe does not come back", func() bool { return l.b.Status().Err != nil })
+	hole.Store(false)
+	l.told(before)
+	l.check()
+}
+
+// deaf is a connection whose subscriptions bring nothing while there is a hole.
+type deaf struct {
+	net.Conn
+	hole    *atomic.Bool
+	listens atomic.Bool
+	once    sync.Once
+	ended   chan struct{}
+}
+
+func (d *deaf) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), "subscribe") {
+		d.listens.Store(true)
+	}
+	return d.Conn.Write(b)
+}
+
+func (d *deaf) Read(b []byte) (int, error) {
+	n, err := d.Conn.Read(b)
+	if d.listens.Load() && d.hole.Load() {
+		<-d.ended
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (d *deaf) Close() error {
+	d.once.Do(func() { close(d.ended) })
+	return d.Conn.Close()
+}
+
+// A queue that is full drops, counts, and has the peers told.
+func TestFullQueueIsTold(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := newLedger(t, clientOf(s))
+	before := l.b.Status().Lost
+	s.Signal(syscall.SIGSTOP)
+	body := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
+	redistest.Eventually(t, "packets are dropped", func() bool {
+		_ = l.a.Publish(t.Context(), mesh.Packet{Channel: "nobody's", Body: body})
+		return l.a.Status().Dropped > 0
+	})
+	require.LessOrEqual(t, l.a.Status().Peers[0].Queued, 66<<20)
+	s.Signal(syscall.SIGCONT)
+	l.told(before)
+	l.check()
+}
+
+func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t)
+	l := newLedger(t, func(string) redis.UniversalClient { return s.Client() })
+	before := l.b.Status().Lost
+	s.Master.Kill()
+	l.told(before)
+	l.check()
+	require.Equal(t, "master", s.Replica.Info("replication", "role"))
+}
+
+func TestClusterFailover(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3, true)
+	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
+	before := l.b.Status().Lost
+	c.Masters[1].Kill()
+	l.told(before)
+	l.check()
+	redistest.Eventually(t, "all lanes are back", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
+}
+
+// A slot that moves to another server takes its subscriptions along.
+func TestMovedSlots(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 2, false)
+	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
+	requireSharded(t, c)
+	for _, to := range []int{0, 1} {
+		before := l.b.Status().Lost
+		id := c.Masters[to].Do("CLUSTER", "MYID")
+		for _, tag := range []string{"18", "3", "48", "405"} {
+			slot := c.Masters[0].Do("CLUSTER", "KEYSLOT", tag)
+			for _, s := range []*redistest.Server{c.Masters[to], c.Masters[1-to]} {
+				require.Equal(t, "OK", s.Do("CLUSTER", "SETSLOT", slot, "NODE", id))
+			}
+		}
+		l.told(before)
+		l.live()
+	}
+	l.check()
+}
+
+// requireSharded checks that a Cluster's servers share the work.
+func requireSharded(t *testing.T, c *redistest.Cluster) {
+	t.Helper()
+	for _, s := range c.Masters {
+		require.Empty(t, s.Do("PUBSUB", "CHANNELS"), "SUBSCRIBE would send everything to every server")
+		require.Greater(t, len(strings.Fields(s.Do("PUBSUB", "SHARDCHANNELS"))), 10)
+	}
+}
+
+// Two hubs, their connections killed again and again: a channel with history
+// has all that was acknowledged, on both, once and in order.
+func TestHistoryLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	var hubs []*channels.Hub
+	for _, id := range []string{"a", "b"} {
+		st, err := redisstore.New(s.Client(), redisstore.Options{})
+		require.NoError(t, err)
+		t.Cleanup(func() { st.Close() })
+		hub, err := channels.New(channels.Options{Node: id, Store: st, Mesh: open(t, s.Client(), "", id), Logger: quiet,
+			Channel: func(string) channels.ChannelOptions {
+				return channels.ChannelOptions{HistorySize: 1_000_000, HistoryTTL: time.Hour}
+			}})
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			assert.NoError(t, hub.Shutdown(ctx))
+		})
+		hubs = append(hubs, hub)
+	}
+	var mu sync.Mutex
+	acked := map[uint64]bool{}
+	got := make([][]uint64, len(hubs))
+	stop := make(chan struct{})
+	var publishing, receiving sync.WaitGroup
+	t.Cleanup(receiving.Wait)
+	for i, hub := range hubs {
+		sub, err := hub.Subscribe(context.Background(), "x", nil)
+		require.NoError(t, err)
+		receiving.Go(func() { // ends with sub
+			for m, err := range sub.Messages() {
+				if !assert.NoError(t, err) {
+					return
+				}
+				mu.Lock()
+				got[i] = append(got[i], m.Position.Offset)
+				mu.Unlock()
+			}
+		})
+		t.Cleanup(sub.Close)
+		for range 4 {
+			publishing.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					res, err := hub.Publish(context.Background(), "x", channels.Message{Header: "h", Body: []byte("1")})
+					if err == nil {
+						mu.Lock()
+						acked[res.Position.Offset] = true
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acked)
+	}
+	for range 20 {
+		s.Do("CLIENT", "KILL", "TYPE", "pubsub")
+		s.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		goal := count() + 200
+		redistest.Eventually(t, "publishing goes on", func() bool { return count() >= goal })
+	}
+	close(stop)
+	publishing.Wait()
+	top := uint64(0)
+	for offset := range acked {
+		top = max(top, offset)
+	}
+	redistest.Eventually(t, "both have the last message", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return !slices.ContainsFunc(got, func(offsets []uint64) bool { return len(offsets) == 0 || offsets[len(offsets)-1] < top })
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for _, offsets := range got {
+		for k := 1; k < len(offsets); k++ {
+			require.Equal(t, offsets[k-1]+1, offsets[k])
+		}
+	}
+}

@@ -1,0 +1,367 @@
+package redismesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/packet"
+)
+
+// Publish only queues. One goroutine for each link sends what has gathered
+// meanwhile, in one pipeline after the other, so that the order is kept; packets
+// of one channel share a PUBLISH.
+const (
+	maxQueued      = 1 << 16  // packets that wait; for each lane of a Cluster a quarter
+	maxQueuedBytes = 64 << 20 // their bytes, likewise; a packet that comes alone may have more
+	batchPackets   = 4096     // in a pipeline
+	batchBytes     = 1 << 20  // likewise, unless there is only one packet
+	frameBytes     = 64 << 10 // in a PUBLISH of several packets
+
+	// retryFor is how long a pipeline that fails is repeated. Who has got its
+	// frames drops them the second time.
+	retryFor  = 10 * time.Second
+	retryMax  = 500 * time.Millisecond
+	batchWait = 3 * time.Second // for one attempt, where the client has ContextTimeoutEnabled
+)
+
+// queue is what waits to be published over a link.
+type queue struct {
+	maxPackets, maxBytes int
+
+	mu      sync.Mutex // guards the fields below
+	entries []entry
+	buf     []byte // the packets of entries, encoded
+	packets int    // that wait, those that the sender has taken among them
+	bytes   int
+	probe   bool  // one is to be sent
+	lossy   bool  // packets were dropped, and the peers do not know
+	down    error // why Redis cannot be reached; nil where it can
+	closed  bool
+	wake    chan struct{} // cap 1
+}
+
+// entry is a packet that waits.
+type entry struct {
+	channel, to string
+	end         int // of the packet in queue.buf
+}
+
+// publish queues a packet. It does not keep p.
+func (l *link) publish(p *mesh.Packet) error {
+	q := &l.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch size := len(p.Body) + len(p.Header); {
+	case q.closed:
+		return mesh.ErrClosed
+	case q.down != nil:
+		return fmt.Errorf("redismesh: publish: %w", q.down)
+	case q.packets > 0 && (q.packets >= q.maxPackets || q.bytes+size > q.maxBytes):
+		q.lossy = true
+		l.mesh.dropped.Add(1)
+		return nil
+	}
+	p.Seq = l.mesh.seq.Add(1) // under the lock: it rises in the order of the queue
+	from := len(q.buf)
+	channel, to := p.Channel, p.To
+	if to == "" {
+		p.Channel = "" // the name that it is published on says it
+	}
+	q.buf = packet.Append(q.buf, p)
+	q.entries = append(q.entries, entry{channel, to, len(q.buf)})
+	q.packets++
+	q.bytes += len(q.buf) - from
+	q.wakeLocked()
+	return nil
+}
+
+func (q *queue) wakeLocked() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// askProbe has a probe sent, unless one waits already.
+func (q *queue) askProbe() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.probe = true
+	q.wakeLocked()
+}
+
+// finish ends the queue: the sender sends what is in it, and ends.
+func (l *link) finish() {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	l.queue.closed = true
+	l.queue.wakeLocked()
+}
+
+func (l *link) queuedBytes() int {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	return l.queue.bytes
+}
+
+func (q *queue) setDown(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.down = err
+}
+
+// A sender turns what is queued into pipelines. It is its goroutine's own.
+type sender struct {
+	*link
+	number   uint64                 // of the last frame
+	previous recent[string, uint64] // name: its last frame; who gets one after it was forgotten cannot see a gap before it
+	groups   []group
+	open     map[string]int // channel: its group, to which more may be added
+	next     []int          // the following packet of the same group, by packet
+	out      []byte
+}
+
+// group is packets that go into one frame.
+type group struct {
+	name          string
+	kind          frameKind
+	number        uint64 // of the frame
+	first, last   int    // packets
+	bytes, length int    // length is of the frame in sender.out
+}
+
+// send publishes what is queued. New starts it; it ends when the queue is
+// finished and empty, or with the mesh, and Close waits for it.
+func (l *link) send() {
+	select {
+	case <-l.decided: // before, it does not know how to publish
+	case <-l.mesh.ctx.Done():
+		return
+	}
+	s := &sender{link: l, previous: recent[string, uint64]{max: l.queue.maxPackets}, open: map[string]int{}}
+	q := &l.queue
+	for {
+		select {
+		case <-q.wake:
+		case <-l.mesh.ctx.Done():
+			return
+		}
+		q.mu.Lock()
+		entries, buf, probe, lossy, last := q.entries, q.buf, q.probe, q.lossy, q.closed
+		q.entries, q.buf, q.probe, q.lossy = nil, nil, false, false
+		q.mu.Unlock()
+		s.sendAll(entries, buf, probe, lossy)
+		if last {
+			return
+		}
+		q.mu.Lock()
+		if q.entries == nil && cap(buf) <= 4*batchBytes {
+			q.entries, q.buf = entries[:0], buf[:0]
+		}
+		q.mu.Unlock()
+	}
+}
+
+// sendAll sends in pipelines of a bounded size. The news of a loss comes last.
+func (s *sender) sendAll(entries []entry, buf []byte, probe, lossy bool) {
+	ok, start := true, 0
+	for at := 0; at < len(entries) || probe || lossy; {
+		s.groups = s.groups[:0]
+		n, end := 0, start
+		for at+n < len(entries) && n < batchPackets && (n == 0 || entries[at+n].end-start <= batchBytes) {
+			end = entries[at+n].end
+			n++
+		}
+		s.group(entries[at:at+n], start)
+		if probe {
+			s.groups = append(s.groups, group{name: s.own, kind: frameProbe})
+			probe = false
+		}
+		if at += n; at == len(entries) && lossy {
+			s.groups = append(s.groups, group{name: s.all, kind: frameLost})
+			lossy = false
+		}
+		s.encode(entries[at-n:at], buf, start)
+		unsent := s.groups
+		if ok {
+			unsent = s.sendBatch()
+			ok = len(unsent) == 0 // or Redis is away, and what waits for it is old
+		}
+		s.drop(unsent)
+		s.queue.mu.Lock()
+		s.queue.packets -= n
+		s.queue.bytes -= end - start
+		s.queue.mu.Unlock()
+		start = end
+	}
+}
+
+// drop gives frames up, and has the peers told with the next.
+func (s *sender) drop(groups []group) {
+	n, lossy := 0, false
+	for _, g := range groups {
+		lossy = lossy || g.kind != frameProbe
+		if g.kind == frameMessages {
+			for k := g.first; k >= 0; k = s.next[k] {
+				n++
+			}
+		}
+	}
+	s.mesh.dropped.Add(int64(n))
+	s.queue.mu.Lock()
+	s.queue.lossy = s.queue.lossy || lossy
+	s.queue.mu.Unlock()
+}
+
+// group puts packets of one channel together. A packet to one replica stays
+// alone, and what follows it on its channel comes behind it.
+func (s *sender) group(entries []entry, start int) {
+	clear(s.open)
+	s.next = s.next[:0]
+	for i, e := range entries {
+		size := e.end - start
+		start = e.end
+		s.next = append(s.next, -1)
+		if e.to != "" {
+			delete(s.open, e.channel)
+			s.groups = append(s.groups, group{name: s.node(e.to), kind: frameMessages, first: i, last: i, bytes: size})
+			continue
+		}
+		if k, ok := s.open[e.channel]; ok && s.groups[k].bytes+size <= frameBytes {
+			g := &s.groups[k]
+			s.next[g.last] = i
+			g.last = i
+			g.bytes += size
+			continue
+		}
+		s.open[e.channel] = len(s.groups)
+		s.groups = append(s.groups, group{name: s.name(e.channel), kind: frameMessages, first: i, last: i, bytes: size})
+	}
+}
+
+// encode numbers the frames, and writes them into s.out.
+func (s *sender) encode(entries []entry, buf []byte, start int) {
+	if cap(s.out) > 4*batchBytes {
+		s.out = nil
+	}
+	s.out = s.out[:0]
+	for i := range s.groups {
+		g := &s.groups[i]
+		from := len(s.out)
+		s.number++
+		g.number = s.number
+		previous, _ := s.previous.get(g.name)
+		s.out = appendFrame(s.out, frame{g.kind, s.mesh.life, g.number, previous, s.mesh.node})
+		if g.kind == frameMessages {
+			s.previous.set(g.name, g.number)
+			for k := g.first; k >= 0; k = s.next[k] {
+				from := start
+				if k > 0 {
+					from = entries[k-1].end
+				}
+				s.out = append(s.out, buf[from:entries[k].end]...)
+			}
+		}
+		g.length = len(s.out) - from
+	}
+}
+
+// command is a PUBLISH that go-redis must not repeat by itself: what fails is
+// repeated here, behind nothing that came later.
+type command struct{ *redis.IntCmd }
+
+func (command) NoRetry() bool { return true }
+
+// sendBatch publishes the frames, and repeats what fails for a while. It
+// returns those that it gave up.
+func (s *sender) sendBatch() []group {
+	frames := make([]any, len(s.groups))
+	from := 0
+	for i, g := range s.groups {
+		frames[i] = s.out[from : from+g.length]
+		from += g.length
+	}
+	began, pause := time.Now(), 20*time.Millisecond
+	for sent := 0; ; {
+		n, err := s.attempt(frames[sent:], s.groups[sent:])
+		sent += n
+		if n > 0 {
+			began, pause = time.Now(), 20*time.Millisecond
+		}
+		if err == nil {
+			s.queue.setDown(nil)
+			return nil
+		}
+		s.queue.setDown(s.explain(err))
+		if time.Since(began) > retryFor {
+			return s.groups[sent:]
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.mesh.ctx.Done():
+			return s.groups[sent:]
+		}
+		pause = min(2*pause, retryMax)
+	}
+}
+
+// attempt publishes frames in one pipeline, and returns how many of them are
+// done with: those up to the last that Redis has taken.
+func (s *sender) attempt(frames []any, groups []group) (done int, err error) {
+	ctx, cancel := context.WithTimeout(s.mesh.ctx, batchWait)
+	defer cancel()
+	client, err := s.client(ctx)
+	if err != nil {
+		return 0, err
+	}
+	verb := "publish"
+	if s.sharded.Load() {
+		verb = "spublish"
+	}
+	pipe := client.Pipeline()
+	cmds := make([]command, len(frames))
+	probe := -1
+	for i := range frames {
+		cmds[i] = command{redis.NewIntCmd(ctx, verb, groups[i].name, frames[i])}
+		if groups[i].kind == frameProbe {
+			probe = i
+			s.probeLeaves(groups[i].number)
+		}
+		_ = pipe.Process(ctx, cmds[i]) // only queues
+	}
+	_, execErr := pipe.Exec(ctx)
+	for i, cmd := range cmds {
+		if cmd.Err() == nil {
+			done = i + 1
+		} else if err == nil {
+			err = cmd.Err()
+		}
+	}
+	for i, cmd := range cmds[:done] { // repeated now, it would come too late and be refused
+		if cmd.Err() != nil {
+			s.drop(groups[i : i+1])
+		}
+	}
+	if probe >= 0 && probe < done && cmds[probe].Err() == nil {
+		s.probeTaken(groups[probe].number)
+	}
+	if done == len(cmds) && execErr == nil {
+		return done, nil
+	}
+	if err == nil {
+		err = execErr
+	}
+	if s.mesh.cluster != nil {
+		s.mesh.cluster.ReloadState(ctx) // the slot may have another server now
+	}
+	return done, err
+}
+
+// errAway is the beginning: nothing is known of Redis yet.
+var errAway = errors.New("there is no connection to Redis yet")

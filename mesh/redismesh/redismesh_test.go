@@ -1,0 +1,458 @@
+package redismesh_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
+	"github.com/channels-go/channels/mesh/redismesh"
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+func TestMain(m *testing.M) {
+	logging.Disable() // servers are killed here
+	goleak.VerifyTestMain(patient{m})
+}
+
+// patient gives goroutines a few seconds to end: go-redis looks once a second
+// whether a pool that could not dial was closed.
+type patient struct{ *testing.M }
+
+func (p patient) Run() int {
+	code := p.M.Run()
+	for range 10 { // each takes half a second where something is left
+		if goleak.Find() == nil {
+			break
+		}
+	}
+	return code
+}
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func open(t testing.TB, c redis.UniversalClient, prefix, id string) *redismesh.Mesh {
+	t.Helper()
+	m, err := redismesh.New(c, redismesh.Options{Prefix: prefix, Node: id, Logger: quiet})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	return m
+}
+
+// fabric is a Redis under a prefix of its own; each node has a client.
+type fabric struct {
+	prefix string
+	client func(dial dialer) redis.UniversalClient
+
+	mu    sync.Mutex // guards the fields below
+	wires map[string]*wire
+}
+
+type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
+	w := &wire{conns: map[net.Conn]bool{}}
+	f.mu.Lock()
+	f.wires[id] = w
+	f.mu.Unlock()
+	c := f.client(w.dial)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return open(t, c, f.prefix, id)
+}
+
+func (f *fabric) Cut(_, b string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wires[b].set(true)
+}
+
+func (f *fabric) Heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.wires {
+		w.set(false)
+	}
+}
+
+// wire is all that a client has to a server. It can be cut.
+type wire struct {
+	mu    sync.Mutex // guards the fields below
+	cut   bool
+	conns map[net.Conn]bool
+}
+
+func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cut {
+		return nil, errors.New("the wire is cut")
+	}
+	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, addr)
+	if err == nil {
+		w.conns[c] = true
+	}
+	return c, err
+}
+
+func (w *wire) set(cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = cut
+	for c := range w.conns {
+		if cut {
+			_ = c.Close()
+			delete(w.conns, c)
+		}
+	}
+}
+
+// conform opens fabrics with a prefix for each case.
+func conform(client func(dial dialer) redis.UniversalClient) func(*testing.T) meshtest.Fabric {
+	var n atomic.Int64
+	return func(*testing.T) meshtest.Fabric {
+		return &fabric{prefix: fmt.Sprint("case", n.Add(1)), client: client, wires: map[string]*wire{}}
+	}
+}
+
+func TestMeshOnOneServer(t *testing.T) {
+	s := redistest.Start(t)
+	meshtest.Run(t, conform(func(dial dialer) redis.UniversalClient {
+		return redis.NewClient(&redis.Options{Addr: s.Addr, Dialer: dial})
+	}))
+}
+
+func TestMeshOnCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, false)
+	meshtest.Run(t, conform(func(dial dialer) redis.UniversalClient {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{cluster.Masters[0].Addr, cluster.Masters[1].Addr}, Dialer: dial})
+	}))
+}
+
+func TestMeshBehindSentinel(t *testing.T) {
+	s := redistest.StartSentinel(t)
+	open := conform(func(dial dialer) redis.UniversalClient {
+		var addrs []string
+		for _, w := range s.Sentinels {
+			addrs = append(addrs, w.Addr)
+		}
+		return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: addrs, Dialer: dial})
+	})
+	for _, c := range meshtest.Cases() {
+		if c.Name == "SlowReceiver" {
+			continue // it takes long, and is no other than on one server
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			c.Run(t, open)
+		})
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer c.Close()
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
+	defer ring.Close()
+	for _, k := range []struct {
+		client redis.UniversalClient
+		o      redismesh.Options
+		says   string
+	}{
+		{nil, redismesh.Options{Node: "a"}, "the client is nil"},
+		{(*redis.Client)(nil), redismesh.Options{Node: "a"}, "nil *redis.Client"},
+		{(*redis.ClusterClient)(nil), redismesh.Options{Node: "a"}, "nil *redis.ClusterClient"},
+		{ring, redismesh.Options{Node: "a"}, "use a Redis Cluster, Sentinel or a single server"},
+		{c, redismesh.Options{}, "Options.Node"},
+		{c, redismesh.Options{Node: "a b"}, "Options.Node"},
+		{c, redismesh.Options{Node: "a", Prefix: "{x}"}, "Options.Prefix"},
+	} {
+		_, err := redismesh.New(k.client, k.o)
+		require.ErrorContains(t, err, k.says)
+	}
+}
+
+// inbox is a mesh, and what it receives.
+type inbox struct {
+	*redismesh.Mesh
+	mu  sync.Mutex // guards got
+	got []mesh.Packet
+}
+
+func newInbox(t *testing.T, c redis.UniversalClient, prefix, id string) *inbox {
+	b := &inbox{Mesh: open(t, c, prefix, id)}
+	go func() { // ends with the mesh
+		_ = b.Receive(context.Background(), func(p mesh.Packet) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			p.Body = bytes.Clone(p.Body)
+			b.got = append(b.got, p)
+		})
+	}()
+	return b
+}
+
+func (b *inbox) has(ok func(mesh.Packet) bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.got, ok)
+}
+
+func (b *inbox) await(t *testing.T, what string, ok func(mesh.Packet) bool) {
+	t.Helper()
+	redistest.Eventually(t, what, func() bool { return b.has(ok) })
+}
+
+// active waits until a subscription is.
+func (b *inbox) active(t *testing.T, channel string) {
+	t.Helper()
+	require.NoError(t, b.Subscribe(channel))
+	b.await(t, "the subscription is active", func(p mesh.Packet) bool {
+		return p.Kind == mesh.KindLost && (p.Channel == channel || p.Channel == "")
+	})
+}
+
+func isMessage(p mesh.Packet) bool { return p.Kind == mesh.KindMessage }
+
+func TestPrefixesAreApart(t *testing.T) {
+	s := redistest.Start(t)
+	a, b, other := newInbox(t, s.Client(), "one", "a"), newInbox(t, s.Client(), "one", "b"), newInbox(t, s.Client(), "two", "b")
+	for _, m := range []*inbox{b, other} {
+		m.active(t, "last")
+		m.active(t, "x")
+	}
+	for _, p := range []mesh.Packet{{Channel: "x"}, {}, {To: "b"}} {
+		require.NoError(t, a.Publish(t.Context(), p))
+	}
+	b.await(t, "all three arrive", func(p mesh.Packet) bool { return p.Seq == 3 })
+	c := open(t, s.Client(), "two", "c")
+	redistest.Eventually(t, "the other app's own arrives", func() bool {
+		return c.Publish(t.Context(), mesh.Packet{Channel: "last"}) == nil && other.has(isMessage)
+	})
+	require.False(t, other.has(func(p mesh.Packet) bool { return isMessage(p) && p.Origin == "a" }))
+}
+
+// Redis has the subscriptions that somebody here wants, and no others.
+// A hub knows by the missing id that its peer is a broker, and then expects no
+// answer to its canaries while it is the only replica.
+func TestStatusHasABrokerAndNoReplica(t *testing.T) {
+	s := redistest.Start(t)
+	c := redis.NewClient(&redis.Options{Addr: s.Addr})
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	m := open(t, c, "alone", "a")
+	redistest.Eventually(t, "it is up", func() bool { return m.Status().Peers[0].Up })
+	require.Len(t, m.Status().Peers, 1)
+	require.Empty(t, m.Status().Peers[0].ID)
+}
+
+func TestOnlyWhatIsWantedIsSubscribedTo(t *testing.T) {
+	s := redistest.Start(t)
+	m := newInbox(t, s.Client(), "p", "a")
+	names := func() []string {
+		all := strings.Fields(s.Do("PUBSUB", "CHANNELS"))
+		slices.Sort(all)
+		return all
+	}
+	m.active(t, "x")
+	m.active(t, "y")
+	require.NoError(t, m.Unsubscribe("x"))
+	redistest.Eventually(t, "x is left", func() bool { return len(names()) == 3 })
+	require.Equal(t, []string{"p:mesh:{18}:all", "p:mesh:{18}:c:y", "p:mesh:{18}:n:a"}, names())
+	require.NoError(t, m.Close())
+	redistest.Eventually(t, "Close leaves all", func() bool { return len(names()) == 0 })
+	require.NoError(t, m.Close())
+}
+
+// What others publish under the mesh's names does no harm.
+func TestForeignMessagesAreRefused(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	m, from := newInbox(t, c, "p", "a"), open(t, s.Client(), "p", "b")
+	m.active(t, "x")
+	life := strings.Repeat("l", 8) + strings.Repeat("\x00", 7) + "\x01" + strings.Repeat("\x00", 8)
+	foreign := []string{"", "x", "\x02m", "\x01m", "{\"json\":true}", strings.Repeat("\x01", 100),
+		"\x01m" + life + "\x01z" + "\x00\x08\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"}
+	for _, name := range []string{"p:mesh:{18}:c:x", "p:mesh:{18}:all", "p:mesh:{18}:n:a"} {
+		for _, payload := range foreign[:len(foreign)-1] {
+			require.NoError(t, c.Publish(t.Context(), name, payload).Err())
+		}
+	}
+	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", foreign[len(foreign)-1]).Err())
+	require.NoError(t, from.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}))
+	m.await(t, "what is well-formed arrives", func(p mesh.Packet) bool { return p.Header == "h" })
+	require.EqualValues(t, 3*6+1, m.Status().Refused)
+}
+
+// A frame that Redis has not brought is noticed with the next on its channel.
+func TestGapsAreTold(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	m := newInbox(t, c, "p", "a")
+	m.active(t, "x")
+	told := func(p mesh.Packet) bool {
+		return p.Kind == mesh.KindLost && p.Channel == "x" && p.Origin == "z"
+	}
+	frame := func(number, previous byte, header string) string {
+		return "\x01m" + "lifetime" + strings.Repeat("\x00", 7) + string(number) + strings.Repeat("\x00", 7) + string(previous) +
+			"\x01z" + "\x00\x04" + string(number) + "\x01" + header
+	}
+	for _, f := range []string{frame(3, 2, "a"), frame(7, 3, "b"), frame(7, 3, "t"), frame(6, 0, "l"), frame(9, 0, "c"), frame(12, 9, "d")} {
+		require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", f).Err())
+	}
+	m.await(t, "whole frames arrive", func(p mesh.Packet) bool { return p.Header == "d" })
+	require.False(t, m.has(told), "nothing was missing")
+	require.False(t, m.has(func(p mesh.Packet) bool { return p.Header == "t" || p.Header == "l" }), "it came twice, or late")
+	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", frame(20, 15, "e")).Err())
+	m.await(t, "what is behind the gap arrives", func(p mesh.Packet) bool { return p.Header == "e" })
+	require.True(t, m.has(told))
+}
+
+// rawFrame is a frame with one packet, as another replica in that life would
+// publish it on a channel.
+func rawFrame(life, number, previous uint64, origin, header string) string {
+	b := []byte("\x01m")
+	for _, n := range []uint64{life, number, previous} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	b = append(b, byte(len(origin)))
+	b = append(b, origin...)
+	b = append(b, 0, 4, byte(number%128), byte(len(header)))
+	return string(append(b, header...))
+}
+
+// Replicas come and go: a channel is published on by many of their lives. A gap
+// of any that is heard is told, and nothing else is.
+func TestGapsOfManyLivesAreTold(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	m := newInbox(t, c, "p", "a")
+	m.active(t, "x")
+	publish := func(frames ...string) {
+		t.Helper()
+		_, err := c.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+			for _, f := range frames {
+				pipe.Publish(t.Context(), "p:mesh:{18}:c:x", f)
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		last := frames[len(frames)-1]
+		m.await(t, "the frames arrive", func(p mesh.Packet) bool { return p.Header != "" && strings.HasSuffix(last, p.Header) })
+	}
+	told := func() (origins []string) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, p := range m.got {
+			if p.Kind == mesh.KindLost && p.Channel == "x" && p.Origin != "" {
+				origins = append(origins, p.Origin)
+			}
+		}
+		m.got = nil
+		return origins
+	}
+	name := func(life int) string { return fmt.Sprint("z", life) }
+	frame := func(life int, number, previous uint64) string {
+		return rawFrame(uint64(life), number, previous, name(life), fmt.Sprint(life, "-", number, ";"))
+	}
+	for _, lives := range []int{63, 64, 65, redismesh.MaxPerName / 2} {
+		var frames []string
+		for round := range uint64(3) {
+			for life := range lives {
+				frames = append(frames, frame(lives*10_000+life, 10*round+1, 10*round-min(round, 1)*9))
+			}
+		}
+		publish(frames...)
+		require.Empty(t, told(), "nothing of %d lives was missing", lives)
+		publish(frame(lives*10_000+7, 50, 40))
+		require.Equal(t, []string{name(lives*10_000 + 7)}, told(), "one of %d lives misses a frame", lives)
+	}
+
+	var frames []string
+	for life := range 3 * redismesh.MaxPerName {
+		frames = append(frames, frame(1+life, 1, 0))
+	}
+	publish(frames...)
+	require.Empty(t, told(), "these are new")
+	last := 3 * redismesh.MaxPerName
+	publish(frame(last, 5, 1))
+	require.Empty(t, told(), "it was heard of lately")
+	publish(frame(1, 5, 1))
+	require.Equal(t, []string{name(1)}, told(), "it was forgotten, so that nobody knows")
+	publish(frame(1, 8, 5))
+	require.Empty(t, told(), "it is known again")
+}
+
+// What comes while nobody receives is lost, and told when somebody does.
+func TestMissedWithoutReceive(t *testing.T) {
+	s := redistest.Start(t)
+	m, from := open(t, s.Client(), "", "a"), open(t, s.Client(), "", "b")
+	receive := func() (first mesh.Packet) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		err := m.Receive(ctx, func(p mesh.Packet) {
+			if ctx.Err() == nil {
+				first = p
+				cancel()
+			}
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		return first
+	}
+	require.Equal(t, mesh.KindLost, receive().Kind, "the subscription has become active")
+	for range 100 {
+		require.NoError(t, from.Publish(t.Context(), mesh.Packet{Header: "missed"}))
+	}
+	redistest.Eventually(t, "all is sent", func() bool { return from.Status().Peers[0].Queued == 0 })
+	before := m.Status().Lost
+	redistest.Eventually(t, "the loss is told", func() bool {
+		require.NoError(t, from.Publish(t.Context(), mesh.Packet{}))
+		return receive().Kind == mesh.KindLost && m.Status().Lost > before
+	})
+}
+
+// The lanes of a Cluster are spread evenly over its slots.
+func TestLanes(t *testing.T) {
+	s := redistest.Start(t, "--cluster-enabled", "yes")
+	for i, tag := range redismesh.Lanes {
+		slot, err := strconv.Atoi(s.Do("CLUSTER", "KEYSLOT", "p:mesh:{"+tag+"}:c:x"))
+		require.NoError(t, err)
+		require.Equal(t, i, slot/1024)
+	}
+}
+
+// A user that may not subscribe, and one that may not publish, read what they need.
+func TestMissingRightsAreExplained(t *testing.T) {
+	s := redistest.Start(t)
+	s.Do("ACL", "SETUSER", "deaf", "on", ">x", "+@all", "resetchannels")
+	s.Do("ACL", "SETUSER", "right", "on", ">x", "+publish", "+subscribe", "+unsubscribe", "+hello", "+client", "&p:mesh:*")
+	as := func(user string) redis.UniversalClient {
+		return s.Client(func(o *redis.Options) { o.Username, o.Password = user, "x" })
+	}
+	m := open(t, as("deaf"), "p", "a")
+	redistest.Eventually(t, "Status explains it", func() bool {
+		err := m.Status().Err
+		return err != nil && strings.Contains(err.Error(), "documentation lists")
+	})
+	right := newInbox(t, as("right"), "p", "b")
+	right.active(t, "x")
+	require.NoError(t, open(t, s.Client(), "p", "c").Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}))
+	right.await(t, "what the documentation lists is enough", isMessage)
+	redistest.Eventually(t, "it can publish, too", func() bool { st := right.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
+}

@@ -1,0 +1,160 @@
+package redismesh
+
+import (
+	"sync"
+	"time"
+)
+
+// subs are the channels that a link subscribes to.
+type subs struct {
+	mu       sync.Mutex // guards the fields below
+	channels map[string]*sub
+	pending  []string // whose want has changed
+	early    int      // of pending: those that were there when the link connected
+	asked    int      // subscriptions that Redis has not confirmed
+	up       bool     // those of early are all active
+	fenced   bool     // the link's own name was asked for, behind those of early
+	wake     chan struct{}
+}
+
+// sub is a channel. It is forgotten when it is not wanted and Redis owes no answer.
+type sub struct {
+	want    bool
+	pending bool
+	sent    bool // the last that Redis was sent is a subscription
+	asked   int  // subscriptions that Redis has not confirmed
+
+	session time.Time              // that frames is of
+	frames  recent[uint64, uint64] // by life: the last frame that came
+}
+
+const (
+	askAtOnce  = 1024  // names in one command
+	maxAsked   = 16384 // without Redis's answer: its output buffer is bounded, too
+	maxPerName = 1024  // lives whose frames are followed on one channel; half of them surely
+)
+
+func (l *link) want(channel string, want bool) {
+	s := &l.subs
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.channels[channel]
+	if c == nil {
+		if !want {
+			return
+		}
+		c = &sub{}
+		s.channels[channel] = c
+	}
+	c.want = want
+	if !c.pending && c.want != c.sent {
+		c.pending = true
+		s.pending = append(s.pending, channel)
+		s.wakeLocked()
+	}
+}
+
+func (s *subs) wakeLocked() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// restart has all channels asked for on a new connection.
+func (s *subs) restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending, s.asked, s.up, s.fenced = s.pending[:0], 0, false, false
+	for name, c := range s.channels {
+		if !c.want {
+			delete(s.channels, name)
+			continue
+		}
+		c.pending, c.sent, c.asked = true, false, 0
+		s.pending = append(s.pending, name)
+	}
+	s.early = len(s.pending)
+}
+
+// take returns the channels to subscribe to and to unsubscribe from next, and
+// whether all those of early are among what was taken.
+func (s *subs) take() (enter, leave []string, fence bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked < maxAsked {
+		n := min(len(s.pending), askAtOnce)
+		for _, name := range s.pending[:n] {
+			c := s.channels[name]
+			c.pending = false
+			switch {
+			case c.want && !c.sent:
+				c.sent = true
+				c.asked++
+				s.asked++
+				enter = append(enter, name)
+			case !c.want && c.sent:
+				c.sent = false
+				leave = append(leave, name)
+			}
+			s.forgetLocked(name, c)
+		}
+		s.pending = s.pending[n:]
+		if len(s.pending) == 0 {
+			s.pending = nil
+		}
+		s.early -= n
+	}
+	fence = s.early <= 0 && !s.fenced
+	s.fenced = s.fenced || fence
+	return enter, leave, fence
+}
+
+func (s *subs) forgetLocked(name string, c *sub) {
+	if !c.want && !c.sent && c.asked == 0 && !c.pending {
+		delete(s.channels, name)
+	}
+}
+
+func (s *subs) setUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up = true
+}
+
+// confirm takes Redis's answer to a subscription. It tells whether the channel
+// has become active on a link that was up.
+func (s *subs) confirm(channel string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.channels[channel]
+	if c == nil || c.asked == 0 {
+		return false
+	}
+	c.asked--
+	if s.asked--; s.asked == maxAsked-1 {
+		s.wakeLocked()
+	}
+	s.forgetLocked(channel, c)
+	return c.want && c.sent && c.asked == 0 && s.up
+}
+
+// follow tells whether a channel's frame is wanted, and whether one before it
+// is missing, or may be: the life that it is of was forgotten.
+func (s *subs) follow(channel string, f frame, session time.Time) (wanted, gap bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.channels[channel]
+	if c == nil || !c.want {
+		return false, false
+	}
+	if c.session != session {
+		c.session, c.frames = session, recent[uint64, uint64]{max: maxPerName}
+	}
+	last, seen := c.frames.get(f.life)
+	if !seen && !c.frames.forgot {
+		last = f.previous // it came before the channel was subscribed to
+	}
+	c.frames.set(f.life, f.number)
+	return true, f.previous > last
+}

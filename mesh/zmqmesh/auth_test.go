@@ -1,0 +1,213 @@
+package zmqmesh_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// An authority signs certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	a := &authority{t: t, key: key}
+	a.cert = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
+	require.NoError(t, err)
+	a.cert, err = x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return a
+}
+
+// config has a certificate for a host, and trusts what trusted has signed.
+func (a *authority) config(host string, trusted *authority) *tls.Config {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(a.t, err)
+	c := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	if ip := net.ParseIP(host); ip != nil {
+		c.IPAddresses = []net.IP{ip}
+	} else {
+		c.DNSNames = []string{host}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), a.key)
+	require.NoError(a.t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(trusted.cert)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: roots}
+}
+
+// requireApart dials m from a node with these options and back, and waits
+// until both have seen that it does not work.
+func requireApart(t *testing.T, m *zmqmesh.Mesh, o zmqmesh.Options) {
+	t.Helper()
+	refused := m.Status().Refused
+	other := open(t, o)
+	other.SetPeers(map[string]string{"m": m.Address()})
+	m.SetPeers(map[string]string{o.ID: other.Address()})
+	told := func(m *zmqmesh.Mesh, address string) bool { // of that one: an earlier peer may not be gone yet
+		for _, p := range m.Status().Peers {
+			if p.Address == address && p.Up {
+				require.Fail(t, "they are linked")
+			}
+			if p.Address == address && p.Err != "" {
+				return true
+			}
+		}
+		return false
+	}
+	eventually(t, "both know why not", func() bool { return told(m, other.Address()) && told(other, m.Address()) })
+	eventually(t, "it is counted", func() bool { return m.Status().Refused > refused && other.Status().Refused > 0 })
+	m.SetPeers(nil)
+}
+
+// TestTLS: both sides must have a certificate of the authority, for the host
+// that is dialled, and TLS 1.3.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	ours, theirs := newAuthority(t), newAuthority(t)
+	with := func(id string, c *tls.Config, key string) zmqmesh.Options {
+		o := options(t, id)
+		o.TLS, o.Key = c, []byte(key)
+		return o
+	}
+	m := open(t, with("m", ours.config("127.0.0.1", ours), ""))
+	in := receive(t, m)
+	requireWorks(t, m, in, with("friend", ours.config("127.0.0.1", ours), ""))
+	named := ours.config("127.0.0.1", ours)
+	named.ServerName = "127.0.0.1"
+	requireWorks(t, m, in, with("named", named, ""))
+	requireApart(t, m, with("wrong", theirs.config("127.0.0.1", ours), ""))
+	requireApart(t, m, with("plain", nil, ""))
+
+	before := m.Status().Refused
+	old := ours.config("127.0.0.1", ours)
+	old.MaxVersion = tls.VersionTLS12
+	old.ServerName = "127.0.0.1"
+	require.Error(t, tls.Client(dial(t, m), old).Handshake())
+	anonymous := ours.config("127.0.0.1", ours)
+	anonymous.Certificates, anonymous.ServerName = nil, "127.0.0.1"
+	c := tls.Client(dial(t, m), anonymous)
+	_, _ = c.Write([]byte("x")) // TLS 1.3 tells the client afterwards
+	_, err := c.Read(make([]byte, 1))
+	require.ErrorContains(t, err, "certificate")
+	eventually(t, "both are refused", func() bool { return m.Status().Refused >= before+2 })
+
+	elsewhere := open(t, with("elsewhere", ours.config("example.org", ours), ""))
+	m.SetPeers(map[string]string{"elsewhere": elsewhere.Address()})
+	eventually(t, "a certificate for another host is refused", func() bool {
+		p := m.Status().Peers
+		return len(p) == 1 && strings.Contains(p[0].Err, "certificate")
+	})
+	m.SetPeers(nil)
+
+	both := open(t, with("both", ours.config("127.0.0.1", ours), "0123456789abcdef"))
+	requireApart(t, both, with("m2", ours.config("127.0.0.1", ours), ""))
+	requireOneWay(t, both, with("m3", ours.config("127.0.0.1", ours), "0123456789abcdef"))
+}
+
+// requireOneWay links a node one way.
+func requireOneWay(t *testing.T, to *zmqmesh.Mesh, o zmqmesh.Options) {
+	t.Helper()
+	n := open(t, o)
+	in := receive(t, n)
+	n.SetPeers(map[string]string{"to": to.Address()})
+	eventually(t, "a big packet arrives over TLS", func() bool {
+		require.NoError(t, to.Publish(t.Context(), mesh.Packet{Header: "big", Body: make([]byte, 3<<20)}))
+		return in.count(message("big")) > 0
+	})
+}
+
+// TestKey: both sides must have the same key, and are told where not.
+func TestKey(t *testing.T) {
+	t.Parallel()
+	with := func(id, key string) zmqmesh.Options {
+		o := options(t, id)
+		o.Key = []byte(key)
+		return o
+	}
+	m := open(t, with("m", "the right key of the mesh"))
+	in := receive(t, m)
+	requireWorks(t, m, in, with("friend", "the right key of the mesh"))
+	requireApart(t, m, with("wrong", "the wrong key of the mesh"))
+	requireApart(t, m, with("none", ""))
+}
+
+// TestOptions: what New refuses, and that it says what is allowed.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	ours := newAuthority(t)
+	for want, change := range map[string]func(o *zmqmesh.Options){
+		"must be 1 to 200 bytes":                        func(o *zmqmesh.Options) { o.ID = "" },
+		"without control characters":                    func(o *zmqmesh.Options) { o.ID = "a\n" },
+		"set TLS or Key":                                func(o *zmqmesh.Options) { o.Listen = "tcp://0.0.0.0:0" },
+		`Options.Listen is "tcp://:0"`:                  func(o *zmqmesh.Options) { o.Listen = "tcp://:0" },
+		"Options.Listen has":                            func(o *zmqmesh.Options) { o.Listen = "127.0.0.1:0" },
+		"must be tcp://host:port":                       func(o *zmqmesh.Options) { o.Listen = "ipc://x" },
+		"Options.Advertise has":                         func(o *zmqmesh.Options) { o.Advertise = "x" },
+		"Options.Peers has":                             func(o *zmqmesh.Options) { o.Peers = []string{"x"} },
+		"must be host:port":                             func(o *zmqmesh.Options) { o.DNS = "host" },
+		`Options.DNS is "host:0"`:                       func(o *zmqmesh.Options) { o.DNS = "host:0" },
+		`Options.DNS is "host:65536"`:                   func(o *zmqmesh.Options) { o.DNS = "host:65536" },
+		`Advertise has "tcp://0.0.0.0:1", which nobody`: func(o *zmqmesh.Options) { o.Advertise = "tcp://0.0.0.0:1" },
+		`Advertise has "tcp://[::]:1", which nobody`:    func(o *zmqmesh.Options) { o.Advertise = "tcp://[::]:1" },
+		`Advertise has "tcp://h:0", which nobody`:       func(o *zmqmesh.Options) { o.Advertise = "tcp://h:0" },
+		`Peers has "tcp://:1", which nobody`:            func(o *zmqmesh.Options) { o.Peers = []string{"tcp://a:1", "tcp://:1"} },
+		`Peers has "tcp://h:0", which nobody`:           func(o *zmqmesh.Options) { o.Peers = []string{"tcp://h:0"} },
+		"Insecure is for a mesh without TLS and Key":    func(o *zmqmesh.Options) { o.Insecure, o.Key = true, []byte("0123456789abcdef") },
+		"Insecure is for a mesh without TLS":            func(o *zmqmesh.Options) { o.Insecure, o.TLS = true, ours.config("x", ours) },
+		"must be 16 or more":                            func(o *zmqmesh.Options) { o.Key = []byte("short") },
+		"1 KiB to 1 GiB":                                func(o *zmqmesh.Options) { o.MaxPacketBytes = 1 },
+		"MaxPacketBytes and 64 KiB":                     func(o *zmqmesh.Options) { o.QueueBytes = 1 << 20 },
+		"must be 1 or more":                             func(o *zmqmesh.Options) { o.QueuePackets = -1 },
+		"has no certificate":                            func(o *zmqmesh.Options) { o.TLS = &tls.Config{} },
+		"has no RootCAs":                                func(o *zmqmesh.Options) { o.TLS = ours.config("x", ours); o.TLS.RootCAs = nil },
+		"InsecureSkipVerify, with which anybody may be": func(o *zmqmesh.Options) { o.TLS = ours.config("x", ours); o.TLS.InsecureSkipVerify = true },
+	} {
+		o := options(t, "a")
+		change(&o)
+		m, err := zmqmesh.New(o)
+		if err == nil {
+			m.Close()
+		}
+		require.ErrorContains(t, err, want)
+	}
+	taken := open(t, options(t, "a"))
+	o := options(t, "b")
+	o.Listen = taken.Address()
+	_, err := zmqmesh.New(o)
+	require.ErrorContains(t, err, "address already in use")
+}
+
+// TestAddress: what is announced can be reached by others.
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	require.Regexp(t, `^tcp://127\.0\.0\.1:[1-9][0-9]*$`, open(t, options(t, "a")).Address())
+	o := options(t, "b")
+	o.Listen, o.Insecure = "tcp://0.0.0.0:0", true
+	b := open(t, o)
+	require.Regexp(t, `^tcp://.+:[1-9][0-9]*$|^$`, b.Address())
+	require.NotContains(t, b.Address(), "0.0.0.0")
+	o.Advertise = "tcp://b.example.org:10021"
+	require.Equal(t, o.Advertise, open(t, o).Address())
+}

@@ -1,0 +1,105 @@
+package zmqmesh_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// quiet are options for a benchmark.
+func quiet(id string) zmqmesh.Options {
+	return zmqmesh.Options{ID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}
+}
+
+// BenchmarkUnwanted publishes where a peer is linked and wants other channels.
+func BenchmarkUnwanted(b *testing.B) {
+	a, c := open(b, quiet("a")), open(b, quiet("c"))
+	for i := range 10_000 {
+		require.NoError(b, c.Subscribe(fmt.Sprint("channel-", i)))
+	}
+	up := receive(b, c)
+	c.SetPeers(map[string]string{"a": a.Address()})
+	up.await(b, lostOf("a"))
+	p := mesh.Packet{Channel: "nobody", Header: "message", Body: make([]byte, 100)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := a.Publish(context.Background(), p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRaw sends bodies of 100 bytes from one node to another on 100
+// channels, at most 100,000 ahead of it, so that nothing is dropped.
+func BenchmarkRaw(b *testing.B) {
+	a, c := open(b, quiet("a")), open(b, quiet("c"))
+	var got atomic.Int64
+	up := make(chan struct{}, 1)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { // ends with stop
+		defer close(ended)
+		_ = c.Receive(ctx, func(p mesh.Packet) {
+			if p.Kind == mesh.KindMessage {
+				got.Add(1)
+			} else if p.Origin == "a" {
+				select {
+				case up <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}()
+	channels := make([]string, 100)
+	for i := range channels {
+		channels[i] = fmt.Sprint("channel-", i)
+		require.NoError(b, c.Subscribe(channels[i]))
+	}
+	c.SetPeers(map[string]string{"a": a.Address()})
+	<-up
+	body := make([]byte, 100)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		for i%1_000 == 0 && int64(i)-got.Load() > 100_000 {
+			time.Sleep(50 * time.Microsecond)
+		}
+		if err := a.Publish(ctx, mesh.Packet{Channel: channels[i%100], Header: "message", Body: body}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for got.Load() < int64(b.N) {
+		time.Sleep(50 * time.Microsecond)
+	}
+	b.StopTimer()
+	require.Zero(b, a.Status().Dropped)
+	stop()
+	<-ended
+}
+
+// BenchmarkJoin has a peer with 100,000 channels come, up to its echo.
+func BenchmarkJoin(b *testing.B) {
+	a := open(b, quiet("a"))
+	for b.Loop() {
+		b.StopTimer()
+		c := open(b, quiet("c"))
+		for i := range 100_000 {
+			require.NoError(b, c.Subscribe(fmt.Sprint("channel-", i)))
+		}
+		up := receive(b, c)
+		b.StartTimer()
+		c.SetPeers(map[string]string{"a": a.Address()})
+		up.await(b, lostOf("a"))
+		b.StopTimer()
+		require.NoError(b, c.Close())
+		b.StartTimer()
+	}
+}

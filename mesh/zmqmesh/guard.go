@@ -1,0 +1,370 @@
+package zmqmesh
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+)
+
+// The flags of a ZMTP frame.
+const (
+	flagMore    = 1
+	flagLong    = 2
+	flagCommand = 4
+)
+
+const (
+	greetingBytes = 64
+	maxShakeFrame = 512 // bytes, of a command of the handshake
+	maxShakes     = 16  // commands of the handshake
+	maxPing       = 64  // bytes, of a PING or PONG
+	bufferBytes   = 64 << 10
+)
+
+const (
+	shakeTimeout = 5 * time.Second // for TLS, and for the handshake
+	beatPeriod   = time.Second     // of the heartbeats between replicas
+	idleTimeout  = 6 * time.Second // without a byte, a peer is gone
+	stallTimeout = 3 * time.Second // for 64 KiB to be taken
+)
+
+// limits are what a peer may send once hands are shaken.
+type limits struct {
+	frame, message int // bytes
+	frames         int // of one message
+}
+
+// guard is the net.Conn beneath the library's. It reads the headers of frames
+// before the library does, which believes any length, and it buffers. What is
+// not allowed ends Read with an error that says so; nothing of it reaches the
+// library. One goroutine reads and one writes.
+type guard struct {
+	net.Conn
+	mechanism string // of the greeting, for a better error than the library's
+	limits    limits
+	// ping is given what a PING wants to have sent back, and must not keep
+	// it. It is called by the goroutine that reads. Where it is nil, a PING
+	// is not allowed.
+	ping func(context []byte)
+	// patient peers may be silent for as long as they like, but not within a
+	// message.
+	patient bool
+	// whole is how long a message may take from its first bytes on, and room
+	// is where it asks for what the library allocates; no more than the limits
+	// say where they are nil. holds is what it has of it.
+	whole *pace
+	room  *room
+	holds int
+	// ctx ends what a gateway's connection waits for, and cancel says why.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	heard  atomic.Int64 // reads that brought something
+	shaken bool         // the handshake is over
+	r      *bufio.Reader
+	w      *bufio.Writer
+
+	greeted     bool
+	pass        int       // bytes of the present frame that were not read yet
+	more        bool      // the present message goes on behind it
+	frames, sum int       // of the present message
+	begun       time.Time // when more of it was waited for first
+}
+
+func newGuard(c net.Conn, mechanism string, l limits) *guard {
+	g := &guard{Conn: c, mechanism: mechanism, limits: l}
+	g.r = bufio.NewReaderSize(timedReader{g}, bufferBytes)
+	g.w = bufio.NewWriterSize(timedWriter{g}, bufferBytes)
+	return g
+}
+
+// shake does the handshake, for at most a few seconds. After an error, or a
+// panic of the library, the connection is closed.
+func (g *guard) shake(sec zmq4.Security, typ zmq4.SocketType, id string, server bool) (c *zmq4.Conn, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c, err = nil, fmt.Errorf("zmqmesh: the handshake failed: %v\n%s", r, debug.Stack())
+		}
+		if err != nil {
+			g.Conn.Close()
+		}
+	}()
+	if err := g.Conn.SetDeadline(time.Now().Add(shakeTimeout)); err != nil {
+		return nil, err
+	}
+	if c, err = zmq4.Open(g, sec, typ, zmq4.SocketIdentity(id), server, nil); err != nil {
+		return nil, err
+	}
+	g.shaken = true
+	g.frames = 0
+	return c, g.Conn.SetDeadline(time.Time{})
+}
+
+// Read gives the library what it may see.
+func (g *guard) Read(p []byte) (int, error) {
+	if g.pass == 0 {
+		if err := g.next(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := g.r.Read(p[:min(len(p), g.pass)])
+	if g.pass -= n; g.holds > 0 && g.pass == 0 && !g.more {
+		g.room.whole(g)
+	}
+	return n, err
+}
+
+// next looks at the header of the next frame, and answers pings.
+func (g *guard) next() error {
+	if !g.greeted {
+		return g.greeting()
+	}
+	for {
+		if g.shaken && !g.more {
+			g.frames, g.sum, g.begun = 0, 0, time.Time{}
+		}
+		head, err := g.r.Peek(2)
+		if err != nil {
+			return g.cut(err)
+		}
+		flags, size, n := head[0], uint64(head[1]), 2
+		if flags&flagLong != 0 {
+			if head, err = g.r.Peek(9); err != nil {
+				return g.cut(err)
+			}
+			size, n = binary.BigEndian.Uint64(head[1:]), 9
+		}
+		if err := g.allow(flags, size); err != nil {
+			return err
+		}
+		if !g.shaken || flags&flagCommand == 0 {
+			g.pass = n + int(size)
+			return nil
+		}
+		if err := g.heartbeat(n, n+int(size)); err != nil {
+			return err
+		}
+	}
+}
+
+// cut is the error where a message is not complete.
+func (g *guard) cut(err error) error {
+	if err == io.EOF && (g.more || g.r.Buffered() > 0) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// silent tells whether nothing has come yet.
+func (g *guard) silent() bool { return !g.greeted && g.r.Buffered() == 0 }
+
+// greeting checks what the library would not say clearly. What else is in a
+// greeting, it checks.
+func (g *guard) greeting() error {
+	b, err := g.r.Peek(greetingBytes)
+	if err != nil {
+		return g.cut(err)
+	}
+	if b[0] != 0xff || b[9] != 0x7f {
+		return errors.New("zmqmesh: this is not ZMTP 3")
+	}
+	var want [20]byte
+	copy(want[:], g.mechanism)
+	if got := [20]byte(b[12:32]); got != want {
+		return fmt.Errorf("zmqmesh: the peer's security mechanism is %q, which must be %s", b[12:32], g.mechanism)
+	}
+	g.greeted = true
+	g.pass = greetingBytes
+	return nil
+}
+
+// allow checks a frame by its header.
+func (g *guard) allow(flags byte, size uint64) error {
+	command := flags&flagCommand != 0
+	switch {
+	case flags&^(flagMore|flagLong|flagCommand) != 0:
+		return fmt.Errorf("zmqmesh: a frame has the flags %#02x, which ZMTP 3.0 does not know", flags)
+	case command && flags&flagMore != 0:
+		return errors.New("zmqmesh: a command has one frame, not more")
+	case !g.shaken && !command:
+		return errors.New("zmqmesh: a message before the end of the handshake")
+	case !g.shaken && size > maxShakeFrame:
+		return fmt.Errorf("zmqmesh: a frame of %d bytes in the handshake, where at most %d are allowed", size, maxShakeFrame)
+	case !g.shaken:
+		if g.frames++; g.frames > maxShakes {
+			return fmt.Errorf("zmqmesh: more than %d commands in the handshake", maxShakes)
+		}
+		return nil
+	case command && g.more:
+		return errors.New("zmqmesh: a command inside a message")
+	case command && (g.ping == nil || size > maxPing):
+		return fmt.Errorf("zmqmesh: a command of %d bytes after the handshake, which is not allowed", size)
+	case command:
+		return nil
+	case size > uint64(g.limits.frame):
+		return fmt.Errorf("zmqmesh: a frame of %d bytes, where at most %d are allowed", size, g.limits.frame)
+	}
+	g.frames++
+	g.sum += int(size)
+	g.more = flags&flagMore != 0
+	switch {
+	case g.frames > g.limits.frames || g.more && g.frames == g.limits.frames:
+		return fmt.Errorf("zmqmesh: a message of more than %d frames", g.limits.frames)
+	case g.sum > g.limits.message:
+		return fmt.Errorf("zmqmesh: a message of more than %d bytes", g.limits.message)
+	}
+	return g.reserve()
+}
+
+// reserve takes the room for what is announced of a message. Where more of it
+// is to come, that is taken to be small, as a token is, so that only a message
+// with two large frames takes twice.
+func (g *guard) reserve() error {
+	if g.room == nil || g.sum <= max(g.holds, smallMessage) {
+		return nil
+	}
+	want := g.sum
+	if g.more {
+		want = min(want+smallMessage, g.limits.message)
+	}
+	start := time.Now()
+	if err := g.room.take(g, want-g.holds); err != nil {
+		return err
+	}
+	if !g.begun.IsZero() {
+		g.begun = g.begun.Add(time.Since(start)) // it was not the peer that took its time
+	}
+	return nil
+}
+
+// done is for who has done with a message.
+func (g *guard) done() {
+	if g.holds > 0 {
+		g.room.giveBack(g)
+	}
+}
+
+// end hangs up a gateway's connection, for its own goroutine to tell why.
+func (g *guard) end(why error) {
+	g.cancel(why)
+	hangUp(g.Conn)
+}
+
+// heartbeat takes a PING or PONG of size bytes, of which head are its header.
+func (g *guard) heartbeat(head, size int) error {
+	b, err := g.r.Peek(size)
+	if err != nil {
+		return g.cut(err)
+	}
+	switch body := b[head:]; {
+	case len(body) >= 7 && string(body[:5]) == "\x04PING": // then 2 bytes of time to live
+		g.ping(body[7:])
+	case len(body) >= 5 && string(body[:5]) == "\x04PONG":
+	default:
+		return errors.New("zmqmesh: a command after the handshake that is neither PING nor PONG")
+	}
+	_, err = g.r.Discard(size)
+	return err
+}
+
+// Write buffers. In the handshake it sends at once.
+func (g *guard) Write(p []byte) (int, error) {
+	n, err := g.w.Write(p)
+	if err == nil && !g.shaken {
+		err = g.w.Flush()
+	}
+	return n, err
+}
+
+// flush sends what is buffered.
+func (g *guard) flush() error { return g.w.Flush() }
+
+// timedReader and timedWriter are the connection beneath the buffers. After
+// the handshake, which has one deadline for all of it, each read and each
+// 64 KiB written have one of their own, and where whole is set each message
+// that comes, too.
+type timedReader struct{ g *guard }
+
+func (t timedReader) Read(p []byte) (int, error) {
+	g := t.g
+	if !g.shaken {
+		return g.Conn.Read(p)
+	}
+	until, last := g.until()
+	if err := g.SetReadDeadline(until); err != nil {
+		return 0, err
+	}
+	n, err := g.Conn.Read(p)
+	if n > 0 {
+		g.heard.Add(1)
+	}
+	if last && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", errTooSlow, err)
+	}
+	return n, err
+}
+
+// until is when the next bytes have to be there, and whether the whole message
+// has to be there then.
+func (g *guard) until() (until time.Time, last bool) {
+	within := g.more || g.pass > 0 || g.r.Buffered() > 0
+	if g.patient && !within {
+		return time.Time{}, false
+	}
+	now := time.Now()
+	until = now.Add(idleTimeout)
+	if g.whole == nil || !within {
+		return until, false
+	}
+	if g.begun.IsZero() {
+		g.begun = now
+	}
+	if end := g.begun.Add(g.whole.of(g.sum)); end.Before(until) {
+		return end, true
+	}
+	return until, false
+}
+
+type timedWriter struct{ g *guard }
+
+// errStalled is for a peer that takes nothing, and was heard meanwhile: without
+// that it may as well have died.
+var errStalled = errors.New("zmqmesh: the peer takes nothing")
+
+func (t timedWriter) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		before := t.g.heard.Load()
+		if t.g.shaken {
+			if err := t.g.SetWriteDeadline(time.Now().Add(stallTimeout)); err != nil {
+				return n, err
+			}
+		}
+		var k int
+		k, err = t.g.Conn.Write(p[:min(len(p), bufferBytes)])
+		if errors.Is(err, os.ErrDeadlineExceeded) && t.g.heard.Load() != before {
+			err = fmt.Errorf("%w: %w", errStalled, err)
+		}
+		n += k
+		p = p[k:]
+	}
+	return n, err
+}
+
+// hangUp closes a connection without a word, for which TLS might wait.
+func hangUp(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	c.Close()
+}

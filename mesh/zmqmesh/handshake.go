@@ -1,0 +1,231 @@
+package zmqmesh
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-zeromq/zmq4"
+
+	"github.com/channels-go/channels/mesh/internal/packet"
+)
+
+// mechanism is the ZMTP security mechanism between replicas. It is one of our
+// own, as the key then proves itself inside the handshake, whose frames the
+// guard bounds, and as programs that are no replicas are refused by their
+// greeting.
+const mechanism = "CHANNELS"
+
+const (
+	nonceBytes = 32
+	maxID      = 200 // bytes
+)
+
+// hello is what both sides say of themselves: the version, whether there is a
+// key, a nonce, the life of the process, the largest packet it takes, the id.
+type hello struct {
+	keyed bool
+	nonce [nonceBytes]byte
+	life  uint64
+	max   uint32
+	id    string
+}
+
+func (h *hello) append(b []byte) []byte {
+	var keyed byte
+	if h.keyed {
+		keyed = 1
+	}
+	b = append(b, packet.Version, keyed)
+	b = append(b, h.nonce[:]...)
+	b = binary.BigEndian.AppendUint64(b, h.life)
+	b = binary.BigEndian.AppendUint32(b, h.max)
+	return append(b, h.id...)
+}
+
+func parseHello(b []byte) (h hello, err error) {
+	const fixed = 2 + nonceBytes + 8 + 4
+	if len(b) == 0 {
+		return h, errors.New("says nothing of itself")
+	}
+	if b[0] != packet.Version {
+		return h, fmt.Errorf("speaks version %d of the mesh's protocol, where only %d is spoken", b[0], packet.Version)
+	}
+	if len(b) < fixed || b[1] > 1 {
+		return h, errors.New("says malformed things of itself")
+	}
+	h.keyed = b[1] == 1
+	h.nonce = [nonceBytes]byte(b[2:])
+	h.life = binary.BigEndian.Uint64(b[2+nonceBytes:])
+	h.max = binary.BigEndian.Uint32(b[2+nonceBytes+8:])
+	h.id = string(b[fixed:])
+	return h, checkID(h.id)
+}
+
+func checkID(id string) error {
+	if id == "" || len(id) > maxID || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) {
+		return fmt.Errorf("has the id %.210q, which must be 1 to %d bytes of UTF-8 without control characters", id, maxID)
+	}
+	return nil
+}
+
+// shaker is the handshake of one connection as the library's Security:
+//
+//	dialler  HELLO    hello
+//	listener WELCOME  hello
+//	dialler  INITIATE proof
+//	listener READY    proof
+//
+// A proof is the HMAC of the role and of both hellos, so that neither a proof
+// of another connection nor one of the other role is of use. The dialler
+// proves itself first, as anybody can knock at a listener.
+type shaker struct {
+	own  hello // without nonce
+	key  []byte
+	peer hello // set by Handshake
+	// judge is called with who is to be connected to, before anything is
+	// proved: an error says why not.
+	judge func(peer *hello) error
+	done  bool
+}
+
+// errTold is an error that the other side has sent.
+type errTold struct{ reason string }
+
+func (e errTold) Error() string { return fmt.Sprintf("zmqmesh: refused by the peer: %.400q", e.reason) }
+
+// The reasons of a dialler that does not want the connection, which are no fault.
+const (
+	reasonSelf      = "this is the same replica"
+	reasonDuplicate = "there is a link already"
+)
+
+// Type is that of what follows: after the handshake everything goes as it is,
+// and only where the library knows that does it spare a copy of each message.
+func (s *shaker) Type() zmq4.SecurityType {
+	if s.done {
+		return zmq4.NullSecurity
+	}
+	return mechanism
+}
+
+func (s *shaker) Encrypt(w io.Writer, b []byte) (int, error) { return w.Write(b) }
+func (s *shaker) Decrypt(w io.Writer, b []byte) (int, error) { return w.Write(b) }
+
+func (s *shaker) Handshake(c *zmq4.Conn, server bool) error {
+	s.own.keyed = len(s.key) > 0
+	rand.Read(s.own.nonce[:]) // never fails
+	own := s.own.append(nil)
+	shake := s.dial
+	if server {
+		shake = s.listen
+	}
+	if err := shake(c, own); err != nil {
+		return err
+	}
+	s.done = true
+	return nil
+}
+
+func (s *shaker) dial(c *zmq4.Conn, own []byte) error {
+	if err := c.SendCmd(zmq4.CmdHello, own); err != nil {
+		return err
+	}
+	theirs, err := expect(c, zmq4.CmdWelcome)
+	if err != nil {
+		return err
+	}
+	if err := s.meet(c, theirs); err != nil {
+		return err
+	}
+	if err := c.SendCmd(zmq4.CmdInitiate, s.proof("dialler", own, theirs)); err != nil {
+		return err
+	}
+	proof, err := expect(c, zmq4.CmdReady)
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal(proof, s.proof("listener", own, theirs)) {
+		return errors.New("zmqmesh: the peer does not know the key")
+	}
+	c.Peer.Meta["Socket-Type"] = string(zmq4.XPub)
+	return nil
+}
+
+func (s *shaker) listen(c *zmq4.Conn, own []byte) error {
+	theirs, err := expect(c, zmq4.CmdHello)
+	if err != nil {
+		return err
+	}
+	if err := s.meet(c, theirs); err != nil {
+		return err
+	}
+	if err := c.SendCmd(zmq4.CmdWelcome, own); err != nil {
+		return err
+	}
+	proof, err := expect(c, zmq4.CmdInitiate)
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal(proof, s.proof("dialler", theirs, own)) {
+		return tell(c, errors.New("does not know the key"))
+	}
+	c.Peer.Meta["Socket-Type"] = string(zmq4.XSub)
+	return c.SendCmd(zmq4.CmdReady, s.proof("listener", theirs, own))
+}
+
+// meet judges the peer's hello.
+func (s *shaker) meet(c *zmq4.Conn, theirs []byte) (err error) {
+	if s.peer, err = parseHello(theirs); err != nil {
+		return tell(c, err)
+	}
+	if s.peer.keyed != s.own.keyed {
+		return tell(c, errors.New("has a key where the other has none: all replicas must have the same"))
+	}
+	if err := s.judge(&s.peer); err != nil {
+		return tell(c, err)
+	}
+	return nil
+}
+
+// proof is empty where there is no key.
+func (s *shaker) proof(role string, dialler, listener []byte) []byte {
+	if len(s.key) == 0 {
+		return nil
+	}
+	mac := hmac.New(sha256.New, s.key)
+	for _, part := range [][]byte{[]byte("channels mesh"), []byte(role), dialler, listener} {
+		mac.Write(binary.BigEndian.AppendUint16(nil, uint16(len(part))))
+		mac.Write(part)
+	}
+	return mac.Sum(nil)
+}
+
+// tell tells the peer why it is refused.
+func tell(c *zmq4.Conn, why error) error {
+	reason := why.Error()
+	_ = c.SendCmd(zmq4.CmdError, []byte(reason[:min(len(reason), 400)])) // why is the better error
+	return why
+}
+
+// expect receives a command.
+func expect(c *zmq4.Conn, name string) ([]byte, error) {
+	cmd, err := c.RecvCmd()
+	if err != nil {
+		return nil, err
+	}
+	if cmd.Name == zmq4.CmdError {
+		return nil, errTold{string(cmd.Body)}
+	}
+	if cmd.Name != name {
+		return nil, fmt.Errorf("zmqmesh: the peer sent %.20q in the handshake, not %s", cmd.Name, name)
+	}
+	return cmd.Body, nil
+}

@@ -1,0 +1,402 @@
+package zmqmesh_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/packet"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// A logbook is a log that tests look into.
+type logbook struct {
+	mu  sync.Mutex // guards the field below
+	all bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *logbook) has(s string) bool { return l.count(s) > 0 }
+
+func (l *logbook) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.all.String(), s)
+}
+
+// line is the first line that has s.
+func (l *logbook) line(s string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.all.String()) {
+		if strings.Contains(line, s) {
+			return line
+		}
+	}
+	return ""
+}
+
+func (l *logbook) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// tcp is the address of a mesh without "tcp://".
+func tcp(m *zmqmesh.Mesh) string { return strings.TrimPrefix(m.Address(), "tcp://") }
+
+// dial connects to a mesh as anybody can.
+func dial(t *testing.T, m *zmqmesh.Mesh) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", tcp(m))
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	return c
+}
+
+// requireHungUp reads until the other side has closed the connection.
+func requireHungUp(t *testing.T, c net.Conn) {
+	t.Helper()
+	_, err := io.Copy(io.Discard, c)
+	require.False(t, isTimeout(err), "the connection was not closed")
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// requireWorks links a new node to m, and has a packet go each way.
+func requireWorks(t *testing.T, m *zmqmesh.Mesh, in *inbox, o zmqmesh.Options) {
+	t.Helper()
+	friend, err := zmqmesh.New(o)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, friend.Close()) }()
+	theirs := receive(t, friend)
+	friend.SetPeers(map[string]string{"m": m.Address()})
+	m.SetPeers(map[string]string{o.ID: friend.Address()})
+	theirs.await(t, lostOf("m"))
+	in.await(t, lostOf(o.ID))
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Header: "to " + o.ID}))
+	require.NoError(t, friend.Publish(t.Context(), mesh.Packet{Header: "from " + o.ID}))
+	theirs.await(t, message("to "+o.ID))
+	in.await(t, message("from "+o.ID))
+	m.SetPeers(nil)
+}
+
+// TestHostileStrangers: what anybody can send to the port does no harm.
+func TestHostileStrangers(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "m")
+	o.Logger = log.logger()
+	m := open(t, o)
+	in := receive(t, m)
+	random := make([]byte, 100_000)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	ours := greeting("CHANNELS")
+	with := func(b ...[]byte) []byte { return bytes.Join(append([][]byte{ours}, b...), nil) }
+	for name, bytes := range map[string][]byte{
+		"random bytes":         random,
+		"random, then":         with(random),
+		"HTTP":                 []byte("GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: " + strings.Repeat("x", 64) + "\r\n\r\n"),
+		"another mechanism":    greeting("NULL"),
+		"PLAIN":                greeting("PLAIN"),
+		"a length of 2^62":     with([]byte{6, 0x40, 0, 0, 0, 0, 0, 0, 0}),
+		"a length of 2^64-1":   with([]byte{6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}),
+		"600 bytes":            with(frame(6, strings.Repeat("x", 600))),
+		"an empty command":     with(frame(4, "")),
+		"a name that is short": with(frame(4, "\xffHELLO")),
+		"a malformed READY":    with(frame(4, "\x05READY\x0bSocket-Type\xff\xff\xff\xff")),
+		"an empty HELLO":       with(frame(4, "\x05HELLO")),
+		"a short HELLO":        with(frame(4, "\x05HELLO\x01\x00abc")),
+		"no id":                with(frame(4, "\x05HELLO\x01"+strings.Repeat("\x00", 45))),
+		"a message at once":    with(frame(0, "hello")),
+		"endless MORE":         with([]byte{5, 1, 'x'}, []byte{1, 1, 'x'}),
+		"unknown flags":        with([]byte{0xf4, 1, 'x'}),
+		"a flood of PING":      with([]byte(strings.Repeat(string(frame(4, "\x04PING\x00\x00")), 1000))),
+		"an old protocol":      with(frame(4, "\x05HELLO\x00"+strings.Repeat("\x00", 44)+"id")),
+		"a new protocol":       with(frame(4, "\x05HELLO\x63"+strings.Repeat("\x00", 44)+"id")),
+	} {
+		before := m.Status().Refused
+		c := dial(t, m)
+		_, _ = c.Write(bytes) // it may be closed before all is written
+		requireHungUp(t, c)
+		eventually(t, name+" is counted", func() bool { return m.Status().Refused == before+1 })
+	}
+	before := m.Status().Refused
+	require.NoError(t, dial(t, m).Close()) // a look whether the port is open
+	require.Empty(t, m.Status().Peers)
+	requireWorks(t, m, in, options(t, "friend"))
+	require.Equal(t, before, m.Status().Refused)
+	eventually(t, "it is logged", func() bool { return log.has("refused a connection") })
+}
+
+// TestProtocolVersion: a peer of another version is refused, and both sides
+// say why.
+func TestProtocolVersion(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "m")
+	o.Logger = log.logger()
+	m := open(t, o)
+	c := dial(t, m)
+	_, err := c.Write(append(greeting("CHANNELS"), frame(4, "\x05HELLO\x63"+strings.Repeat("\x00", 44)+"id")...))
+	require.NoError(t, err)
+	told, err := io.ReadAll(c)
+	require.NoError(t, err)
+	require.Contains(t, string(told), "speaks version 99 of the mesh's protocol, where only 1 is spoken")
+	eventually(t, "it is logged", func() bool { return log.has("speaks version 99") })
+}
+
+// TestSilentConnections: a thousand connections that say nothing keep nobody
+// out, and are bounded. Not parallel, as it counts goroutines.
+func TestSilentConnections(t *testing.T) {
+	m := open(t, options(t, "m"))
+	in := receive(t, m)
+	before := runtime.NumGoroutine()
+	var last net.Conn
+	for range 1000 {
+		last = dial(t, m)
+	}
+	_, err := io.ReadFull(last, make([]byte, 64))
+	require.NoError(t, err, "the last one gets a greeting: earlier ones made room")
+	eventually(t, "all but the last have made room", func() bool { return m.Status().Refused >= 1000-zmqmesh.MaxShaking })
+	require.Less(t, runtime.NumGoroutine()-before, zmqmesh.MaxShaking+16)
+	requireWorks(t, m, in, options(t, "friend"))
+	eventually(t, "the last are closed too", func() bool { return m.Status().Refused >= 1000 })
+}
+
+// TestHostilePeers: who has shaken hands is bounded too.
+func TestHostilePeers(t *testing.T) {
+	t.Parallel()
+	m := open(t, options(t, "m"))
+	in := receive(t, m)
+	many := func(b []byte, n int) []byte { return bytes.Repeat(b, n) }
+	for name, b := range map[string][]byte{
+		"a length of 2^62":     {2, 0x40, 0, 0, 0, 0, 0, 0, 0},
+		"1025 bytes":           frame(2, strings.Repeat("x", 1025)),
+		"endless MORE":         many(frame(1, "\x01x\x00"), 1000),
+		"a flood of PING":      many(frame(4, "\x04PING\x00\x00"), 1000),
+		"another command":      frame(4, "\x05READY"),
+		"a topic without end":  frame(0, "\x01channel"),
+		"a long topic":         frame(2, "\x01"+strings.Repeat("x", zmqmesh.MaxTopic+1)+"\x00"),
+		"all channels":         frame(0, "\x01"),
+		"an unknown question":  frame(0, "\x07channel\x00"),
+		"an empty question":    frame(0, ""),
+		"a message of packets": frame(0, "P"+string(packet.Append(nil, &mesh.Packet{Header: "forged"}))),
+	} {
+		c := dial(t, m)
+		_, err := zmqmesh.Shake(c, "hostile", 7, nil, false)
+		require.NoError(t, err, name)
+		require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+		_, _ = c.Write(b)
+		requireHungUp(t, c)
+		eventually(t, name+": it is no peer any more", func() bool { return len(m.Status().Peers) == 0 })
+	}
+	require.Zero(t, in.count(message("forged")))
+	requireWorks(t, m, in, options(t, "friend"))
+}
+
+// TestEchoFlood: who asks and does not read is cut off.
+func TestEchoFlood(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "m")
+	o.Logger = log.logger()
+	m := open(t, o)
+	c := dial(t, m)
+	_, err := zmqmesh.Shake(c, "hostile", 7, nil, false)
+	require.NoError(t, err)
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	flood := bytes.Repeat(append([]byte{0, 9, 2}, make([]byte, 8)...), 10_000)
+	for err == nil {
+		_, err = c.Write(flood)
+	}
+	require.False(t, isTimeout(err), "it was not cut off")
+	eventually(t, "because of the echoes", func() bool { return log.has("echoes and does not read") })
+	eventually(t, "it is no peer any more", func() bool { return len(m.Status().Peers) == 0 })
+}
+
+// TestHostilePublisher: what a replica that was dialled sends is bounded, and
+// it is dialled again with pauses only.
+func TestHostilePublisher(t *testing.T) {
+	t.Parallel()
+	big := packet.Append([]byte{'P'}, &mesh.Packet{Seq: 1, Header: "cut", Body: make([]byte, 100)})
+	for name, b := range map[string][]byte{
+		"a length of 2^62":     {2, 0x40, 0, 0, 0, 0, 0, 0, 0},
+		"too long":             {2, 0, 0, 0, 0, 2, 0, 0, 0},
+		"endless MORE":         bytes.Repeat(frame(1, "P"), 1000),
+		"a command":            frame(4, "\x05ERROR"),
+		"an empty message":     frame(0, ""),
+		"no packet":            frame(0, "Pxxx"),
+		"an unknown message":   frame(0, "Z"),
+		"an echo nobody asked": frame(0, "E\x00\x00\x00\x00\x00\x00\x00\x63"),
+		"half a message":       append([]byte{0, byte(len(big))}, big[:50]...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer ln.Close()
+			m := open(t, options(t, "m"))
+			in := receive(t, m)
+			m.SetPeers(map[string]string{"hostile": "tcp://" + ln.Addr().String()})
+			for range 3 {
+				c, err := ln.Accept()
+				require.NoError(t, err)
+				_, err = zmqmesh.Shake(c, "hostile", 7, nil, true)
+				require.NoError(t, err)
+				require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+				_, _ = c.Write(b)
+				if name == "half a message" {
+					require.NoError(t, c.Close())
+					continue
+				}
+				requireHungUp(t, c)
+				c.Close()
+			}
+			eventually(t, "the error is told", func() bool {
+				p := m.Status().Peers
+				return len(p) == 1 && p[0].Err != "" && !p[0].Up
+			})
+			require.Zero(t, in.count(message("cut")))
+		})
+	}
+}
+
+// TestForgedProof: neither no key, nor a wrong one, nor what was proved on
+// another connection or by the other side lets anybody in.
+func TestForgedProof(t *testing.T) {
+	t.Parallel()
+	key := []byte("0123456789abcdef")
+	o := options(t, "m")
+	o.Key = key
+	m := open(t, o)
+	in := receive(t, m)
+	refused := func(what string, knock func(c net.Conn) error) {
+		t.Helper()
+		before := m.Status().Refused
+		require.Error(t, knock(dial(t, m)), what)
+		eventually(t, what+" is refused", func() bool { return m.Status().Refused > before })
+	}
+	refused("no key", func(c net.Conn) error { _, err := zmqmesh.Shake(c, "x", 1, nil, false); return err })
+	refused("a wrong key", func(c net.Conn) error {
+		_, err := zmqmesh.Shake(c, "x", 1, []byte("0123456789abcdeg"), false)
+		return err
+	})
+	// Two strangers in between: the proof of one connection is used on another.
+	refused("a replayed proof", func(c net.Conn) error {
+		recorded := &recorder{Conn: dial(t, m)}
+		_, err := zmqmesh.Shake(recorded, "x", 1, key, false)
+		require.NoError(t, err)
+		_, err = c.Write(recorded.sent.Bytes())
+		require.NoError(t, err)
+		got, err := io.ReadAll(c)
+		require.NoError(t, err)
+		require.Contains(t, string(got), "does not know the key")
+		recorded.Close()
+		eventually(t, "the peer with the key has gone", func() bool { return len(m.Status().Peers) == 0 })
+		return io.EOF
+	})
+	refused("its own words", func(c net.Conn) error {
+		_, err := io.Copy(c, c) // what the listener says is sent back to it
+		requireHungUp(t, c)
+		if err == nil {
+			err = io.EOF
+		}
+		return err
+	})
+	o = options(t, "friend")
+	o.Key = key
+	requireWorks(t, m, in, o)
+	for _, p := range m.Status().Peers {
+		require.Equal(t, "friend", p.ID)
+	}
+
+	// A listener without the key gets nothing from who dials it.
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	m.SetPeers(map[string]string{"false": "tcp://" + ln.Addr().String()})
+	c, err := ln.Accept()
+	require.NoError(t, err)
+	_, err = zmqmesh.Shake(c, "false", 7, []byte("another key of 16"), true)
+	require.ErrorContains(t, err, "does not know the key")
+	c, err = ln.Accept()
+	require.NoError(t, err)
+	require.Error(t, zmqmesh.Impostor(c), "the dialler asks for channels")
+	c.Close()
+	eventually(t, "the dialler says why", func() bool {
+		p := m.Status().Peers
+		return len(p) == 1 && strings.Contains(p[0].Err, "the peer does not know the key")
+	})
+	m.SetPeers(nil)
+}
+
+// recorder keeps what is sent.
+type recorder struct {
+	net.Conn
+	sent bytes.Buffer
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.sent.Write(p)
+	return r.Conn.Write(p)
+}
+
+// TestLibzmqRefused: ZeroMQ's own sockets are no replicas.
+func TestLibzmqRefused(t *testing.T) {
+	t.Parallel()
+	python := pythonZMQ(t)
+	m := open(t, options(t, "m"))
+	for _, kind := range []string{"SUB", "XSUB"} {
+		out, err := exec.Command(python, "-c", `
+import sys, zmq
+from zmq.utils.monitor import recv_monitor_message
+s = zmq.Context().socket(getattr(zmq, sys.argv[2]))
+s.linger = 0
+monitor = s.get_monitor_socket()
+if sys.argv[2] == "SUB": s.subscribe(b"")
+s.connect(sys.argv[1])
+over = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+while monitor.poll(30000):
+    event = recv_monitor_message(monitor)["event"]
+    if event & zmq.EVENT_HANDSHAKE_SUCCEEDED: sys.exit("it was let in")
+    if event & over: sys.exit(0)
+sys.exit("nothing happened")
+`, m.Address(), kind).CombinedOutput()
+		require.NoError(t, err, "%s: %s", kind, out)
+	}
+	require.Empty(t, m.Status().Peers)
+}
+
+// pythonZMQ is a Python that has ZeroMQ's binding.
+func pythonZMQ(t *testing.T) string {
+	t.Helper()
+	for _, python := range []string{"/usr/bin/python3", "python3"} {
+		if exec.Command(python, "-c", "import zmq").Run() == nil {
+			return python
+		}
+	}
+	require.FailNow(t, "this test needs Debian's python3-zmq: make setup installs it")
+	return ""
+}

@@ -1,0 +1,53 @@
+package zmqmesh
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+)
+
+const shards = 64
+
+// shardOf spreads channels over locks.
+func shardOf(channel string) int { return int(maphash.String(seed, channel) % shards) }
+
+var seed = maphash.MakeSeed()
+
+// index is who wants which channel. Its locks also keep the packets of one
+// channel in the order of their Seq: who publishes holds one while it gives
+// the packet its Seq and queues it.
+type index [shards]indexShard
+
+type indexShard struct {
+	mu      sync.Mutex // guards the fields below
+	wanted  map[string][]*peer
+	scratch []byte   // to encode in
+	_       [16]byte // so that two of them share no cache line
+}
+
+func (x *index) shard(channel string) *indexShard { return &x[shardOf(channel)] }
+
+func (x *index) add(channel string, p *peer) {
+	s := x.shard(channel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted == nil {
+		s.wanted = make(map[string][]*peer)
+	}
+	s.wanted[channel] = append(s.wanted[channel], p)
+}
+
+func (x *index) remove(channel string, p *peer) {
+	s := x.shard(channel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.wanted[channel]
+	if i := slices.Index(all, p); i >= 0 {
+		all = slices.Delete(all, i, i+1)
+	}
+	if len(all) == 0 {
+		delete(s.wanted, channel)
+	} else {
+		s.wanted[channel] = all
+	}
+}

@@ -1,0 +1,246 @@
+package zmqmesh
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/packet"
+)
+
+// A link is a connection to a replica, from which it gets that one's packets.
+// One goroutine reads and delivers, one writes what is wanted; both end with
+// the connection.
+type link struct {
+	mesh    *Mesh
+	id      string
+	life    uint64
+	before  uint64 // the life whose link it has replaced, or 0
+	address string
+	floor   uint64 // packets up to this Seq have come over an earlier link
+
+	conn  *zmq4.Conn
+	guard *guard
+	wake  chan struct{} // holds one: pending has changed
+	gone  chan struct{} // closed by close
+	done  chan struct{} // closed when both goroutines have ended
+
+	// The reader's own.
+	top         uint64 // the highest Seq that came
+	packet.Kept        // headers and epochs that came
+	wanted      bool   // this replica wants the channel of the packet that is read
+
+	mu      sync.Mutex      // guards the fields below
+	pending map[string]bool // channels to subscribe to, or to leave
+	waiting []echo
+	asked   uint64    // echoes
+	up      time.Time // zero until the first echo
+	rtt     time.Duration
+	closed  bool
+	err     error // why
+}
+
+// An echo is a question that waits for its answer, which proves that the
+// channels are active at the peer.
+type echo struct {
+	number   uint64
+	at       time.Time
+	channels []string
+}
+
+const (
+	maxWaiting = 64 // echoes, of one link
+)
+
+// want queues a change. The last one holds.
+func (l *link) want(channel string, subscribe bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if l.pending == nil {
+		l.pending = make(map[string]bool)
+	}
+	l.pending[channel] = subscribe
+	l.wakeLocked()
+}
+
+func (l *link) wakeLocked() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// write sends what is wanted, each time with a question for an echo, which is
+// a heartbeat too.
+func (l *link) write() {
+	beat := time.NewTicker(beatPeriod)
+	defer beat.Stop()
+	for {
+		if err := l.ask(); err != nil {
+			l.close(err)
+			return
+		}
+		select {
+		case <-l.gone:
+			return
+		case <-l.wake:
+		case <-beat.C:
+		}
+	}
+}
+
+func (l *link) ask() error {
+	l.mu.Lock()
+	if len(l.waiting) >= maxWaiting {
+		l.mu.Unlock()
+		return nil // an answer, or the next beat, brings us back
+	}
+	pending := l.pending
+	l.pending = nil
+	l.asked++
+	e := echo{number: l.asked, at: time.Now()}
+	if e.number > 1 { // the first one is for all channels
+		for ch, subscribe := range pending {
+			if subscribe {
+				e.channels = append(e.channels, ch)
+			}
+		}
+	}
+	l.waiting = append(l.waiting, e)
+	l.mu.Unlock()
+
+	frames := make([][]byte, 1)
+	var buf []byte
+	for ch, subscribe := range pending {
+		buf = append(buf[:0], askLeave)
+		if subscribe {
+			buf[0] = askSubscribe
+		}
+		buf = append(append(buf, ch...), 0)
+		frames[0] = buf
+		if err := l.conn.SendMsg(zmq4.Msg{Frames: frames}); err != nil {
+			return err
+		}
+	}
+	frames[0] = binary.BigEndian.AppendUint64([]byte{askEcho}, e.number)
+	if err := l.conn.SendMsg(zmq4.Msg{Frames: frames}); err != nil {
+		return err
+	}
+	return l.guard.flush()
+}
+
+var (
+	errBye       = errors.New("zmqmesh: the peer has left")
+	errMalformed = errors.New("zmqmesh: the peer sent what is no message between replicas")
+)
+
+// read delivers what the peer sends, until the connection ends.
+func (l *link) read() error {
+	for {
+		msg, err := l.conn.RecvMsg()
+		if err != nil {
+			return err
+		}
+		b := msg.Frames[0]
+		switch {
+		case len(b) > 1 && b[0] == sendPackets:
+			err = l.packets(b[1:])
+		case len(b) == 9 && b[0] == sendEcho:
+			err = l.answer(binary.BigEndian.Uint64(b[1:]))
+		case len(b) == 1 && b[0] == sendLost:
+			l.mesh.deliverLost("", l.id)
+		case len(b) == 1 && b[0] == sendBye:
+			err = errBye
+		default:
+			err = errMalformed
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// packets delivers a message of packets.
+func (l *link) packets(b []byte) error {
+	for len(b) > 0 {
+		p, rest, err := packet.Next(b, l)
+		if err != nil {
+			return errMalformed
+		}
+		b = rest
+		l.take(&p)
+	}
+	return nil
+}
+
+// Channel is for packet.Next.
+func (l *link) Channel(name []byte) string {
+	var channel string
+	if channel, l.wanted = l.mesh.topics.find(name); l.wanted {
+		return channel
+	}
+	_, l.wanted = l.mesh.topics.find(nil)
+	return string(name)
+}
+
+// take delivers a packet that this replica wants.
+func (l *link) take(p *mesh.Packet) {
+	if p.Seq <= l.floor {
+		return
+	}
+	l.top = max(l.top, p.Seq)
+	p.Origin = l.id
+	switch {
+	case p.To == l.mesh.opts.ID:
+	case p.To != "", p.Channel != "" && !l.wanted:
+		return
+	}
+	l.mesh.deliver(*p)
+}
+
+// answer takes an echo. Echoes come in the order of the questions.
+func (l *link) answer(n uint64) error {
+	l.mu.Lock()
+	if len(l.waiting) == 0 || l.waiting[0].number != n {
+		l.mu.Unlock()
+		return fmt.Errorf("zmqmesh: the peer sent the echo %d, for which nobody asked", n)
+	}
+	e := l.waiting[0]
+	l.waiting = l.waiting[1:]
+	l.rtt = time.Since(e.at)
+	first := l.up.IsZero()
+	if first {
+		l.up = time.Now()
+	}
+	if len(l.pending) > 0 {
+		l.wakeLocked()
+	}
+	l.mu.Unlock()
+	if first {
+		l.mesh.log.Info("mesh: link up", "peer", l.id, "address", l.address)
+		l.mesh.deliverLost("", l.id)
+	}
+	for _, ch := range e.channels {
+		l.mesh.deliverLost(ch, l.id)
+	}
+	return nil
+}
+
+// close ends the connection.
+func (l *link) close(err error) {
+	l.mu.Lock()
+	if !l.closed {
+		l.closed, l.err = true, err
+		close(l.gone)
+	}
+	l.mu.Unlock()
+	hangUp(l.guard.Conn)
+}

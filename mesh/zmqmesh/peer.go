@@ -1,0 +1,292 @@
+package zmqmesh
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+)
+
+// What a replica sends to a peer that has connected to it is messages of one
+// frame. The first byte says what it is.
+const (
+	sendPackets = 'P' // packets follow, one behind the other
+	sendEcho    = 'E' // the number of a askEcho
+	sendLost    = 'L' // packets before this one were not sent
+	sendBye     = 'B' // the replica leaves; nothing follows
+)
+
+// What the peer sends: topics as ZMTP 3.0 has them (an empty channel stands for
+// all of them), and questions. Each may
+// have at most 1 KiB.
+const (
+	askLeave     = 0 // the topic follows: a channel and "\0"
+	askSubscribe = 1
+	askEcho      = 2 // a number of 8 bytes follows, which is to be sent back
+)
+
+const (
+	maxTopic      = 512 // bytes, of a channel's name
+	maxTopics     = 2_000_000
+	maxTopicBytes = 256 << 20 // of one peer, with 64 bytes for each
+	maxEchoes     = 1_024     // that wait to be answered
+	topicCost     = 64
+)
+
+// peerLimits are for what a peer asks.
+var peerLimits = limits{frame: 1 << 10, message: 1 << 10, frames: 1}
+
+// A peer is a replica that has connected to this one to get packets. One
+// goroutine reads what it asks and one writes; both end with the connection.
+type peer struct {
+	mesh  *Mesh
+	id    string
+	from  string // its address
+	life  uint64
+	max   int // bytes of a packet that it takes
+	since time.Time
+
+	before uint64 // the life whose connection it has replaced, or 0; Mesh.mu guards it
+
+	conn  *zmq4.Conn
+	guard *guard
+	wake  chan struct{} // holds one: there is something to write
+	gone  chan struct{} // closed by close
+	wrote chan struct{} // closed when write has returned
+
+	// The reader's own.
+	topics     map[string]bool
+	topicBytes int
+
+	mu      sync.Mutex // guards the fields below
+	chunks  []chunk    // to be written
+	queued  int        // bytes of memory that wait, with what is being written
+	packets int        // that wait, with those that are being written
+	echoes  []uint64   // numbers to be sent back
+	lost    bool       // it is to be told that packets were not sent
+	waiting bool       // the writer waits for wake
+	leaving bool       // nothing more is queued; write ends when all is sent
+	closed  bool
+	dropped int64 // packets that it was too slow, or too small, for
+}
+
+// A chunk is one message: its first byte, and packets.
+type chunk struct {
+	b       []byte
+	packets int
+	shared  bool // with other peers: it is never changed
+}
+
+// chunkPool holds chunks of chunkBytes.
+var chunkPool = sync.Pool{New: func() any { b := make([]byte, 0, chunkBytes); return &b }}
+
+// put queues an encoded packet. A big one is a chunk of its own, with its
+// first byte, that is shared and never changed; of another one, a copy is kept.
+func (p *peer) put(b []byte, big bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	need := chunkBytes
+	var last *chunk
+	if n := len(p.chunks); n > 0 {
+		last = &p.chunks[n-1]
+	}
+	switch {
+	case big:
+		need = len(b)
+	case last != nil && !last.shared && len(last.b)+len(b) <= chunkBytes:
+		need = 0
+	}
+	if p.closed || p.leaving {
+		return // it has gone, and only the index does not know
+	}
+	if len(b) > p.max || p.queued+need > p.mesh.opts.QueueBytes || p.packets >= p.mesh.opts.QueuePackets {
+		p.dropLocked(1)
+		p.wakeLocked()
+		return
+	}
+	p.queued += need
+	p.packets++
+	switch {
+	case big:
+		p.chunks = append(p.chunks, chunk{b, 1, true})
+	case need > 0:
+		c := append((*chunkPool.Get().(*[]byte))[:0], sendPackets)
+		p.chunks = append(p.chunks, chunk{append(c, b...), 1, false})
+	default:
+		last.b = append(last.b, b...)
+		last.packets++
+	}
+	p.wakeLocked()
+}
+
+func (p *peer) dropLocked(n int) {
+	p.dropped += int64(n)
+	p.mesh.dropped.Add(int64(n))
+	p.lost = true
+}
+
+func (p *peer) wakeLocked() {
+	if p.waiting {
+		p.waiting = false
+		p.wake <- struct{}{} // has room, as only who has unset waiting sends
+	}
+}
+
+// write sends what is queued. What is put while it writes goes into the same
+// buffer; only when nothing is left is it flushed.
+func (p *peer) write() {
+	defer close(p.wrote)
+	var err error
+	defer func() { p.close(err) }()
+	frames := make([][]byte, 1)
+	send := func(b []byte) {
+		if err == nil {
+			frames[0] = b
+			err = p.conn.SendMsg(zmq4.Msg{Frames: frames})
+		}
+	}
+	var number [9]byte
+	for err == nil {
+		p.mu.Lock()
+		for len(p.chunks) == 0 && len(p.echoes) == 0 && !p.lost {
+			leaving := p.leaving
+			p.waiting = !leaving
+			p.mu.Unlock()
+			if leaving {
+				send([]byte{sendBye})
+			}
+			if err == nil {
+				err = p.guard.flush()
+			}
+			if leaving || err != nil {
+				return
+			}
+			select {
+			case <-p.gone:
+				return
+			case <-p.wake:
+			}
+			p.mu.Lock()
+		}
+		chunks, echoes, lost := p.chunks, p.echoes, p.lost
+		p.chunks, p.echoes, p.lost = nil, nil, false
+		p.mu.Unlock()
+
+		// Answers and losses first: they do not wait behind a full queue.
+		if lost {
+			send([]byte{sendLost})
+		}
+		for _, n := range echoes {
+			number[0] = sendEcho
+			binary.BigEndian.PutUint64(number[1:], n)
+			send(number[:])
+		}
+		for _, c := range chunks {
+			send(c.b)
+			if err != nil {
+				return
+			}
+			size := len(c.b)
+			if !c.shared {
+				size = chunkBytes
+				chunkPool.Put(&c.b)
+			}
+			p.mu.Lock()
+			if !p.closed { // then nothing is left
+				p.queued -= size
+				p.packets -= c.packets
+			}
+			p.mu.Unlock()
+		}
+	}
+}
+
+// read takes what the peer asks, until the connection ends.
+func (p *peer) read() error {
+	for {
+		msg, err := p.conn.RecvMsg()
+		if err != nil {
+			return err
+		}
+		if err := p.ask(msg.Frames[0]); err != nil {
+			return err
+		}
+	}
+}
+
+var errAsk = errors.New("zmqmesh: the peer asks for something unknown")
+
+func (p *peer) ask(b []byte) error {
+	if len(b) == 9 && b[0] == askEcho {
+		return p.echo(binary.BigEndian.Uint64(b[1:]))
+	}
+	if len(b) < 2 || len(b) > maxTopic+2 || b[0] > askSubscribe || b[len(b)-1] != 0 {
+		return errAsk
+	}
+	ask, channel := b[0], b[1:len(b)-1]
+	if p.topics[string(channel)] == (ask == askSubscribe) {
+		return nil // it repeats itself
+	}
+	if ask == askLeave {
+		delete(p.topics, string(channel))
+		p.topicBytes -= len(channel) + topicCost
+		p.mesh.leave(string(channel), p)
+		return nil
+	}
+	p.topicBytes += len(channel) + topicCost
+	if len(p.topics) >= maxTopics || p.topicBytes > maxTopicBytes {
+		return fmt.Errorf("zmqmesh: the peer subscribes to more than %d channels, or %d bytes of them", maxTopics, maxTopicBytes)
+	}
+	ch := string(channel)
+	p.topics[ch] = true
+	if ch == "" {
+		p.mesh.setOverhearing(p, true)
+	} else {
+		p.mesh.index.add(ch, p)
+	}
+	return nil
+}
+
+// echo answers what was asked on the same connection: all that came before it
+// is done.
+func (p *peer) echo(n uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.echoes) >= maxEchoes {
+		return fmt.Errorf("zmqmesh: the peer asks for more than %d echoes and does not read them", maxEchoes)
+	}
+	p.echoes = append(p.echoes, n)
+	p.wakeLocked()
+	return nil
+}
+
+// leave has write send what is queued, and then end.
+func (p *peer) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaving = true
+	p.wakeLocked()
+}
+
+// close ends the connection. What waits for a peer that takes nothing, but is
+// there, is counted as dropped; what waits for one that has gone is not, be it
+// without a word. As heartbeats come once a second, stallTimeout tells the two
+// apart.
+func (p *peer) close(err error) {
+	p.mu.Lock()
+	if p.closed || p.leaving && err == nil {
+		p.mu.Unlock()
+		return // read sees the peer take leave
+	}
+	p.closed = true
+	if errors.Is(err, errStalled) {
+		p.dropLocked(p.packets)
+	}
+	p.chunks, p.queued, p.packets = nil, 0, 0
+	close(p.gone)
+	p.mu.Unlock()
+	hangUp(p.guard.Conn)
+}

@@ -1,0 +1,138 @@
+package zmqmesh_test
+
+import (
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A proxy is a TCP proxy to one address, whose connections can be cut, and
+// can be made to pass nothing on (a black hole: nobody hangs up).
+type proxy struct {
+	ln net.Listener
+	to string
+
+	mu    sync.Mutex // guards the fields below
+	hole  bool       // of all connections that are open
+	deny  bool       // new connections are closed at once
+	conns map[net.Conn]net.Conn
+	wake  *sync.Cond // hole has changed
+	ended bool
+	taken int // connections so far
+
+	running sync.WaitGroup
+}
+
+func newProxy(t *testing.T, to string) *proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{ln: ln, to: to, conns: map[net.Conn]net.Conn{}}
+	p.wake = sync.NewCond(&p.mu)
+	p.running.Go(p.accept)
+	t.Cleanup(func() {
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
+		p.ln.Close()
+		p.cut()
+		p.running.Wait()
+	})
+	return p
+}
+
+func (p *proxy) address() string { return "tcp://" + p.ln.Addr().String() }
+
+func (p *proxy) accept() {
+	for {
+		in, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		deny := p.deny || p.ended
+		p.mu.Unlock()
+		out, err := net.Dial("tcp", p.to)
+		if deny || err != nil {
+			in.Close()
+			if err == nil {
+				out.Close()
+			}
+			continue
+		}
+		p.mu.Lock()
+		p.taken++
+		p.conns[in] = out
+		if p.ended {
+			in.Close()
+			out.Close()
+		}
+		p.mu.Unlock()
+		p.running.Go(func() { p.pipe(out, in) })
+		p.running.Go(func() { p.pipe(in, out) })
+	}
+}
+
+// pipe passes on until either side ends.
+func (p *proxy) pipe(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, to)
+		delete(p.conns, from)
+	}()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		p.mu.Lock()
+		for p.hole && !p.ended {
+			p.wake.Wait()
+		}
+		p.mu.Unlock()
+		if _, werr := to.Write(buf[:n]); werr != nil || err != nil {
+			return
+		}
+	}
+}
+
+// cut closes all connections.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for in, out := range p.conns {
+		in.Close()
+		out.Close()
+	}
+	clear(p.conns)
+	p.hole = false
+	p.wake.Broadcast()
+}
+
+// set changes what happens to connections. What was black-holed never arrives.
+func (p *proxy) set(hole, deny bool) {
+	p.mu.Lock()
+	was := p.hole
+	p.hole, p.deny = hole || was, deny
+	p.mu.Unlock()
+	if was && !hole {
+		p.cut()
+	}
+}
+
+// count is how many connections it has passed on.
+func (p *proxy) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken
+}
+
+// open is how many connections it has.
+func (p *proxy) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}

@@ -1,0 +1,85 @@
+package zmqmesh_test
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+func TestMesh(t *testing.T) {
+	meshtest.Run(t, func(t *testing.T) meshtest.Fabric {
+		return &fabric{nodes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}}
+	})
+}
+
+// fabric has a proxy in each direction between two nodes.
+type fabric struct {
+	mu      sync.Mutex // guards the fields below
+	nodes   map[string]*zmqmesh.Mesh
+	proxies map[[2]string]*proxy // from who dials, to whom
+}
+
+// options are those of a node in a test.
+func options(t testing.TB, id string) zmqmesh.Options {
+	return zmqmesh.Options{ID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+}
+
+func open(t testing.TB, o zmqmesh.Options) *zmqmesh.Mesh {
+	t.Helper()
+	m, err := zmqmesh.New(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	return m
+}
+
+func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
+	m := open(t, options(t, id))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.nodes[id] = m
+	for from, node := range f.nodes { // to a node of the same id, a new proxy
+		if from != id {
+			f.proxies[[2]string{from, id}] = newProxy(t, strings.TrimPrefix(m.Address(), "tcp://"))
+			f.introduceLocked(from, node)
+			if f.proxies[[2]string{id, from}] == nil {
+				f.proxies[[2]string{id, from}] = newProxy(t, strings.TrimPrefix(node.Address(), "tcp://"))
+			}
+		}
+	}
+	f.introduceLocked(id, m)
+	return m
+}
+
+// introduceLocked tells a node all others.
+func (f *fabric) introduceLocked(id string, m *zmqmesh.Mesh) {
+	peers := map[string]string{}
+	for pair, p := range f.proxies {
+		if pair[0] == id {
+			peers[pair[1]] = p.address()
+		}
+	}
+	m.SetPeers(peers)
+}
+
+// Cut lets nothing through, and hangs up nothing.
+func (f *fabric) Cut(a, b string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.proxies[[2]string{a, b}].set(true, true)
+	f.proxies[[2]string{b, a}].set(true, true)
+}
+
+func (f *fabric) Heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.proxies {
+		p.set(false, false)
+	}
+}

@@ -1,0 +1,784 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
+	"github.com/channels-go/channels/store"
+)
+
+// get asks a replica over HTTP, without a network.
+func (r *replicas) get(i int, path string) (status int, body string) {
+	w := httptest.NewRecorder()
+	r.hubs[i].Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	return w.Code, w.Body.String()
+}
+
+// status is what one replica says of another, e.g. "yellow: late, lagging";
+// "" where it does not know it.
+func (r *replicas) status(i int, id string) string {
+	r.t.Helper()
+	nodes, err := r.hubs[i].Nodes(context.Background())
+	require.NoError(r.t, err)
+	for _, n := range nodes {
+		if n.ID == id {
+			return strings.TrimSuffix(string(n.Status)+": "+strings.Join(n.Reasons, ", "), ": ")
+		}
+	}
+	return ""
+}
+
+// ready is what GET /readyz says: "ok", or the code of an error.
+func (r *replicas) ready(i int) string {
+	status, body := r.get(i, "/readyz")
+	if status == 200 {
+		return "ok"
+	}
+	var a struct{ Error struct{ Code string } }
+	require.NoError(r.t, json.Unmarshal([]byte(body), &a))
+	require.Equal(r.t, 503, status)
+	return a.Error.Code
+}
+
+func TestNodesOverHTTP(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		defer s.close()
+		time.Sleep(4500 * time.Millisecond)
+		status, body := r.get(0, "/v1/nodes")
+		require.Equal(t, 200, status)
+		mesh := func(peer string) string {
+			return `"mesh":{"up":1,"down":0,"peers":[{"node":"` + peer + `","up":true,"rtt_ms":0}],"dropped":0,"lost":0,"refused":0}`
+		}
+		row := func(id, numbers, mesh, seen string) string {
+			return `{"node":"` + id + `","status":"green","reasons":[],"started":"2000-01-01T00:00:00Z",` + numbers +
+				`,"published":0,"dropped":0,"slow_closed":0,"queued":0,"deflated":0,"draining":false,` + mesh + `,"seen_ms":` + seen + `}`
+		}
+		require.Equal(t, `{"data":[`+row("r0", `"connections":0,"channels":0,"connects":0`, mesh("r1"), "0")+","+
+			row("r1", `"connections":1,"channels":1,"connects":1`, mesh("r0"), "500")+"]}\n", body)
+	})
+}
+
+func TestNodesOfOneProcess(t *testing.T) {
+	s := serve(t, channels.Options{Node: "n"})
+	w := s.join("a", "")
+	w.send(`{"header":"h","body":1}`)
+	w.want("h", "1")
+	a := s.do("GET", "/v1/nodes", "")
+	require.Equal(t, 200, a.status)
+	row := a.json["data"].([]any)[0].(map[string]any)
+	require.Equal(t, "n", row["node"])
+	require.Equal(t, "green", row["status"])
+	require.Equal(t, []any{}, row["reasons"])
+	require.EqualValues(t, 1, row["connections"])
+	require.EqualValues(t, 1, row["published"])
+	require.NotContains(t, row, "mesh")
+	started, err := time.Parse(time.RFC3339Nano, row["started"].(string))
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), started, time.Minute)
+}
+
+// A replica that is killed is seen to be late, then dead, then forgotten; one
+// that was only away is green again.
+func TestAReplicaThatDiesIsSeenToDie(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		meshes[2].mute.Store(true) // nothing more comes of it; its last report was half a second ago
+		r.store.mute.Store("r2")
+		for _, c := range []struct {
+			after time.Duration
+			want  string
+		}{
+			{6 * time.Second, "green"},
+			{7 * time.Second, "yellow: heartbeat late"},
+			{9 * time.Second, "yellow: heartbeat late"},
+			{10 * time.Second, "red: heartbeats missed"},
+			{59 * time.Second, "red: heartbeats missed"},
+			{60 * time.Second, ""},
+		} {
+			time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 0, 4, 600_000_000, time.UTC).Add(c.after)))
+			require.Equal(t, c.want, r.status(0, "r2"), c.after)
+			require.Equal(t, c.want, r.status(1, "r2"), c.after)
+			require.Equal(t, "green", r.status(0, "r1"))
+		}
+		meshes[2].mute.Store(false)
+		r.store.mute.Store("")
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "green", r.status(0, "r2"))
+
+		require.NoError(t, r.hubs[2].Shutdown(context.Background()))
+		synctest.Wait()
+		require.Empty(t, r.status(0, "r2"), "who leaves properly is not missed")
+	}, breakable(&meshes))
+}
+
+// The clocks of the replicas, and that of the Store, may be wrong.
+func TestNodesDoNotCompareClocks(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		var meshes []*brittle
+		inBubble(t, 2, nil, func(r *replicas) {
+			r.store.ahead.Store(int64(ahead))
+			time.Sleep(5 * time.Second)
+			meshes[1].mute.Store(true) // so that the Store alone tells
+			time.Sleep(12 * time.Second)
+			require.Contains(t, r.status(0, "r1"), "canary lost: mesh", "what it says of itself")
+			r.store.mute.Store("r1")
+			time.Sleep(12 * time.Second)
+			require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
+		}, breakable(&meshes))
+	}
+}
+
+func TestTheStoresCanary(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		require.Equal(t, "green", r.status(0, "r0"))
+		require.Equal(t, "ok", r.ready(0))
+		r.store.full.Store(true) // it takes reports, but no message
+		time.Sleep(3 * time.Second)
+		require.Equal(t, "yellow: canary late: store", r.status(0, "r0"))
+		require.Equal(t, "ok", r.ready(0))
+		time.Sleep(7 * time.Second)
+		require.Equal(t, "red: canary lost: store", r.status(0, "r0"))
+		require.Equal(t, "red: canary lost: store", r.status(0, "r1"))
+		require.Equal(t, "ok", r.ready(0), "the other one is no better")
+		r.store.full.Store(false)
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+		require.Equal(t, "green", r.status(0, "r1"))
+		require.Equal(t, "ok", r.ready(0))
+
+		r.store.addLag.Store(int64(1100 * time.Millisecond))
+		time.Sleep(5 * time.Second)
+		require.Equal(t, "yellow: canary late: store", r.status(0, "r0"))
+		r.store.addLag.Store(0)
+		time.Sleep(5 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+	})
+}
+
+// Where a part of the Store hangs, the heartbeat goes on in the other part.
+func TestAPartOfTheStoreThatHangsDoesNotMakeReplicasSeemDead(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.store.hangs.Store(true)
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			nodes, err := r.store.Store.Nodes(context.Background())
+			require.NoError(t, err)
+			for _, n := range nodes {
+				require.Less(t, time.Since(n.Seen), 6*time.Second, "yellow after 7 s")
+			}
+		}
+		require.Equal(t, "red: canary lost: store", r.status(0, "r0"))
+		r.store.hangs.Store(false)
+	})
+}
+
+func TestNodesWhileTheStoreIsDown(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond) // its heartbeats and canaries come at whole seconds
+		r.store.down.Store(true)
+		time.Sleep(8 * time.Second)
+		require.Equal(t, "yellow: heartbeat late, canary late: store", r.status(0, "r0"))
+		time.Sleep(30 * time.Second)
+		require.Equal(t, "red: heartbeats missed, canary lost: store", r.status(0, "r0"))
+		require.Equal(t, "red: heartbeats missed, canary lost: store", r.status(0, "r1"), "as it says itself, over the mesh")
+		r.store.down.Store(false)
+		time.Sleep(5 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+		require.Equal(t, "green", r.status(0, "r1"))
+		require.Equal(t, "ok", r.ready(0))
+	})
+}
+
+// While the Store fails all replicas, channels without history go on: a
+// balancer must not be left with no replica at all.
+func TestReadyWhileTheStoreFailsAll(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.store.down.Store(true)
+		s := r.subscribe(1, "c", nil)
+		for range 400 {
+			time.Sleep(100 * time.Millisecond)
+			for i := range r.hubs {
+				require.Equal(t, "ok", r.ready(i))
+			}
+		}
+		r.publish(0, "c", 1)
+		synctest.Wait()
+		require.Len(t, s.close(), 1)
+		for i := range r.hubs { // one that hears of no other cannot know whose fault it is
+			r.net.Cut("r2", "r"+strconv.Itoa(i))
+		}
+		time.Sleep(8 * time.Second)
+		require.Equal(t, "store_unavailable", r.ready(2))
+		require.Equal(t, "ok", r.ready(0))
+		r.net.Heal()
+		r.store.down.Store(false)
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			require.Equal(t, "ok", r.ready(0))
+		}
+	})
+	t.Run("one", func(t *testing.T) {
+		inBubble(t, 1, nil, func(r *replicas) {
+			time.Sleep(4500 * time.Millisecond)
+			r.store.down.Store(true)
+			time.Sleep(2 * time.Second)
+			require.Equal(t, "store_unavailable", r.ready(0))
+		})
+	})
+}
+
+// A replica that alone has lost the Store sends clients to those that have it.
+func TestNotReadyWhereOthersHaveTheStore(t *testing.T) {
+	var own *faultyStore
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		own.down.Store(true)
+		time.Sleep(11 * time.Second)
+		require.Equal(t, "store_unavailable", r.ready(0))
+		require.Equal(t, "ok", r.ready(1))
+		own.down.Store(false)
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "ok", r.ready(0))
+	}, func(i int, o *channels.Options) {
+		if i == 0 {
+			shared := o.Store.(*faultyStore)
+			own = &faultyStore{Store: shared.Store}
+			own.log.Store(shared.log.Load())
+			o.Store = own
+		}
+	})
+}
+
+func TestTheMeshsCanary(t *testing.T) {
+	inBubble(t, 1, nil, func(r *replicas) {
+		time.Sleep(30 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"), "where there is no peer, none has to answer")
+
+		silent := r.net.Join("silent") // a peer whose link is up, and nothing comes of it
+		defer silent.Close()
+		time.Sleep(7 * time.Second)
+		require.Equal(t, "yellow: canary late: mesh", r.status(0, "r0"))
+		require.Equal(t, "ok", r.ready(0))
+		time.Sleep(6 * time.Second)
+		require.Equal(t, "red: canary lost: mesh", r.status(0, "r0"))
+		require.Equal(t, "mesh_unavailable", r.ready(0))
+
+		node := r.net.Join("r1")
+		defer node.Close()
+		hub, err := channels.New(channels.Options{Node: "r1", Store: r.store, Mesh: node, Logger: quiet})
+		require.NoError(t, err)
+		time.Sleep(7 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"), "one that answers is enough")
+		require.Equal(t, "green", r.status(0, "r1"))
+		require.Equal(t, "ok", r.ready(0))
+		r.net.SetFaults(meshtest.Faults{Delay: 3 * time.Second})
+		require.Eventually(t, func() bool { return r.status(0, "r0") == "yellow: canary late: mesh" }, time.Minute, 100*time.Millisecond)
+		require.NoError(t, hub.Shutdown(context.Background()))
+	})
+}
+
+// Who is cut off from all others and still has the Store, which knows that they
+// live, is red, by its own word and by theirs. They are not, as they hear each
+// other.
+func TestWhoIsCutOffFromAllOthersIsRed(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.net.Cut("r2", "r0")
+		r.net.Cut("r2", "r1")
+		time.Sleep(13 * time.Second)
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			for i := range r.hubs {
+				require.NotContains(t, r.status(i, "r0"), "canary") // it drops what it would send
+				require.NotContains(t, r.status(i, "r1"), "canary")
+				require.Contains(t, r.status(i, "r2"), "red: canary lost: mesh", "as r%d sees it", i)
+			}
+			require.Equal(t, "ok", r.ready(0))
+			require.Equal(t, "mesh_unavailable", r.ready(2))
+		}
+		r.net.Heal()
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "ok", r.ready(2))
+		time.Sleep(11 * time.Second)
+		for i := range r.hubs {
+			require.Equal(t, "green", r.status(i, "r2"))
+		}
+	})
+}
+
+// Where each is cut off from each, clients are no better off elsewhere: not at
+// any moment, in whatever order the replicas find out, and not at one that comes
+// later and reaches nobody either.
+func TestReadyWhereAllAreCutOffFromEachOther(t *testing.T) {
+	inBubble(t, 4, nil, func(r *replicas) {
+		last := r.hubs[3]
+		require.NoError(t, last.Shutdown(context.Background()))
+		r.hubs = r.hubs[:3]
+		apart := func() {
+			for _, pair := range [][2]string{{"r0", "r1"}, {"r0", "r2"}, {"r1", "r2"}, {"r3", "r0"}, {"r3", "r1"}, {"r3", "r2"}} {
+				r.net.Cut(pair[0], pair[1])
+			}
+		}
+		ready := func(seconds int) {
+			for range 10 * seconds {
+				time.Sleep(100 * time.Millisecond)
+				for i := range r.hubs {
+					require.Equal(t, "ok", r.ready(i), "r%d", i)
+				}
+			}
+		}
+		for phase := range 7 {
+			ready(20)
+			time.Sleep(time.Duration(phase) * 500 * time.Millisecond)
+			apart()
+			ready(20)
+			for i := range r.hubs {
+				require.Contains(t, r.status(0, "r"+strconv.Itoa(i)), "red: canary lost: mesh")
+			}
+			r.net.Heal()
+			for range 50 { // each finds out at its own moment
+				time.Sleep(100 * time.Millisecond)
+				require.True(t, r.ready(0) == "ok" || r.ready(1) == "ok" || r.ready(2) == "ok", "nobody is ready")
+			}
+		}
+		apart()
+		ready(20)
+		node := r.net.Join("r3")
+		defer node.Close()
+		apart()
+		hub, err := channels.New(channels.Options{Node: "r3", Store: r.store, Mesh: node, Logger: quiet})
+		require.NoError(t, err)
+		r.hubs = append(r.hubs, hub)
+		ready(30)
+		require.Contains(t, r.status(0, "r3"), "red: canary lost: mesh")
+	})
+}
+
+// Replicas that share the Store and not the mesh answer no canary, and nobody
+// expects it of them, behind a broker neither.
+func TestWhoHasNoMeshAnswersNoCanary(t *testing.T) {
+	for name, other := range map[string]func(mesh.Mesh) mesh.Mesh{
+		"none":    func(mesh.Mesh) mesh.Mesh { return nil },
+		"another": func(m mesh.Mesh) mesh.Mesh { return &sees{m, nil} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 2, nil, func(r *replicas) {
+				r.net.Cut("r0", "r1")
+				for range 300 {
+					time.Sleep(100 * time.Millisecond)
+					for i := range r.hubs {
+						require.Equal(t, "ok", r.ready(i))
+						require.NotContains(t, r.status(i, "r0"), "canary")
+					}
+				}
+			}, func(i int, o *channels.Options) {
+				if i == 0 {
+					o.Mesh = &sees{o.Mesh, []mesh.Peer{{Up: true}}} // a broker
+				} else {
+					o.Mesh = other(o.Mesh)
+				}
+			})
+		})
+	}
+}
+
+// sees is a mesh that sees other peers than those that there are.
+type sees struct {
+	mesh.Mesh
+	peers []mesh.Peer
+}
+
+func (s *sees) Status() mesh.Status { return mesh.Status{Peers: s.peers} }
+
+// A peer that dies takes its links with it. Whoever is left alone may be late
+// for a while, and is never red.
+func TestTheLastOneIsNotRed(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		for phase := range 30 {
+			time.Sleep(20*time.Second + time.Duration(phase)*100*time.Millisecond)
+			require.Equal(t, "green", r.status(0, "r0"))
+			r.net.Cut("r0", "r1")
+			r.store.mute.Store("r1")
+			for range 150 {
+				time.Sleep(100 * time.Millisecond)
+				require.NotContains(t, r.status(0, "r0"), "red")
+				require.Equal(t, "ok", r.ready(0))
+			}
+			require.NotContains(t, r.status(0, "r0"), "canary")
+			r.store.mute.Store("")
+			r.net.Heal()
+		}
+	})
+}
+
+// An app may close its mesh long after its hub: nobody waits for its answers.
+func TestAHubThatHasLeftAnswersNoCanary(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		require.NoError(t, r.hubs[1].Shutdown(context.Background()))
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			require.NotContains(t, r.status(0, "r0"), "red")
+			require.Empty(t, r.status(0, "r1"))
+		}
+		require.Equal(t, "green", r.status(0, "r0"))
+	})
+}
+
+func TestAMeshThatSaysWhatIsWrong(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 1, nil, func(r *replicas) {
+		time.Sleep(5 * time.Second)
+		broken := errors.New("the broker is away")
+		meshes[0].err.Store(&broken)
+		time.Sleep(13 * time.Second)
+		require.Equal(t, "red: canary lost: mesh", r.status(0, "r0"))
+		meshes[0].err.Store(nil)
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+
+		meshes[0].refuses.Store(true)
+		time.Sleep(13 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"), "with nobody to hear it, and a Status that is well")
+	}, breakable(&meshes))
+}
+
+// A replica that is stopped, as by SIGSTOP, keeps its links. Nobody but itself
+// is the worse for it.
+func TestAStoppedPeerMakesNobodyRed(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(5200 * time.Millisecond)
+		for phase := range 3 {
+			meshes[1].mute.Store(true)
+			r.store.mute.Store("r1")
+			for range 300 {
+				time.Sleep(100 * time.Millisecond)
+				require.Contains(t, []string{"green", "yellow: canary late: mesh"}, r.status(0, "r0"))
+				require.Equal(t, "ok", r.ready(0))
+			}
+			require.Equal(t, "green", r.status(0, "r0"))
+			require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
+			meshes[1].mute.Store(false)
+			r.store.mute.Store("")
+			time.Sleep(time.Duration(phase)*time.Second + 10*time.Second)
+			require.Equal(t, "green", r.status(0, "r0"))
+			require.Equal(t, "green", r.status(0, "r1"))
+		}
+	}, breakable(&meshes))
+}
+
+func TestYellowReasons(t *testing.T) {
+	t.Run("draining", func(t *testing.T) {
+		inBubble(t, 2, nil, func(r *replicas) {
+			time.Sleep(4 * time.Second)
+			require.NoError(t, r.hubs[0].Drain(context.Background()))
+			require.Equal(t, "yellow: draining", r.status(0, "r0"))
+			require.Equal(t, "yellow: draining", r.status(1, "r0"))
+			require.Equal(t, "draining", r.ready(0))
+			require.Equal(t, "ok", r.ready(1))
+		})
+	})
+	t.Run("dropping", func(t *testing.T) {
+		inBubble(t, 2, nil, func(r *replicas) {
+			s := r.subscribe(1, "c", nil)
+			defer s.close()
+			time.Sleep(4500 * time.Millisecond)
+			r.net.SetFaults(meshtest.Faults{Drop: 1})
+			r.publish(0, "c", 1)
+			r.net.SetFaults(meshtest.Faults{})
+			time.Sleep(time.Second)
+			require.Equal(t, "yellow: dropping", r.status(0, "r0"))
+			require.Equal(t, "ok", r.ready(0))
+			time.Sleep(11 * time.Second)
+			require.Equal(t, "green", r.status(0, "r0"))
+		})
+	})
+	for policy, want := range map[channels.SlowPolicy]string{channels.SlowDropOldest: "yellow: dropping", channels.SlowKeepLatest: "green"} {
+		t.Run("dropping for a slow subscriber by "+want, func(t *testing.T) {
+			inBubble(t, 1, func(string) channels.ChannelOptions { return channels.ChannelOptions{SlowSubscriber: policy} }, func(r *replicas) {
+				sub, err := r.hubs[0].Subscribe(context.Background(), "c", nil) // nobody reads
+				require.NoError(t, err)
+				defer sub.Close()
+				time.Sleep(4500 * time.Millisecond)
+				body := msg("h", `"`+strings.Repeat("x", 1000)+`"`)
+				for r.hubs[0].Stats().Dropped == 0 {
+					_, err := r.hubs[0].Publish(context.Background(), "c", body)
+					require.NoError(t, err)
+				}
+				time.Sleep(1100 * time.Millisecond)
+				require.Equal(t, want, r.status(0, "r0"))
+			})
+		})
+	}
+	t.Run("lagging", func(t *testing.T) {
+		inBubble(t, 2, history, func(r *replicas) {
+			s := r.subscribe(1, "c", nil)
+			defer s.close()
+			time.Sleep(4700 * time.Millisecond)
+			r.net.Cut("r0", "r1") // which nobody tells r1
+			r.publish(0, "c", 1)
+			time.Sleep(3 * time.Second)
+			require.Contains(t, r.status(1, "r1"), "yellow: lagging")
+			time.Sleep(11 * time.Second)
+			require.NotContains(t, r.status(1, "r1"), "lagging")
+		})
+	})
+	t.Run("loaded", func(t *testing.T) {
+		inBubble(t, 1, nil, func(r *replicas) {
+			time.Sleep(2 * time.Second)
+			for range 8 {
+				defer r.member(0, "c", "ann")()
+			}
+			synctest.Wait()
+			require.Equal(t, "green", r.status(0, "r0"))
+			defer r.member(0, "c", "ann")()
+			synctest.Wait()
+			require.Equal(t, "yellow: loaded", r.status(0, "r0"))
+		}, func(_ int, o *channels.Options) { o.MaxConnections = 10 })
+	})
+}
+
+// What another version says of itself is shown as far as it is understood.
+func TestNodesOfAnotherVersion(t *testing.T) {
+	inBubble(t, 1, nil, func(r *replicas) {
+		for id, info := range map[string]string{"a": `{"connections":5}`, "b": `[1]`, "c": ``, "d": `{"status":"green","connections":7,"later":{}}`} {
+			_, err := r.store.Report(context.Background(), store.Report{Node: store.Node{ID: id, Info: json.RawMessage(info)}})
+			require.NoError(t, err)
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			require.Equal(t, "yellow: unknown", r.status(0, id), id)
+		}
+		require.Equal(t, "green", r.status(0, "d"))
+		_, body := r.get(0, "/v1/nodes")
+		require.Contains(t, body, `"connections":5`)
+		require.Contains(t, body, `"connections":7`)
+		require.NotContains(t, body, `"reasons":null`)
+	})
+}
+
+// discoverer notes where the hub says that its peers are.
+type discoverer struct {
+	mesh.Mesh
+	address string
+
+	mu    sync.Mutex // guards the fields below
+	peers map[string]string
+	calls int
+}
+
+func (d *discoverer) Address() string { return d.address }
+
+func (d *discoverer) SetPeers(addresses map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.peers = maps.Clone(addresses)
+	d.calls++
+}
+
+func (d *discoverer) told() (map[string]string, int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.peers, d.calls
+}
+
+func TestPeersAreFoundThroughTheStore(t *testing.T) {
+	var ds []*discoverer
+	inBubble(t, 4, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		peers, calls := ds[0].told()
+		require.Equal(t, map[string]string{"r1": "tcp://r1", "r2": "tcp://r2"}, peers, "r3 has no address, and r0 is itself")
+		time.Sleep(20 * time.Second)
+		_, later := ds[0].told()
+		require.Equal(t, 10, later-calls, "every 2 s")
+
+		r.store.down.Store(true)
+		_, calls = ds[0].told()
+		time.Sleep(30 * time.Second)
+		peers, later = ds[0].told()
+		require.Equal(t, calls, later, "while the Store is down, peers are kept")
+		require.Len(t, peers, 2)
+		r.store.down.Store(false)
+		time.Sleep(5 * time.Second)
+		peers, _ = ds[0].told()
+		require.Len(t, peers, 2)
+
+		r.store.mute.Store("r2") // as if killed
+		time.Sleep(13 * time.Second)
+		peers, _ = ds[0].told()
+		require.Equal(t, map[string]string{"r1": "tcp://r1"}, peers)
+	}, func(i int, o *channels.Options) {
+		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.Node}
+		if i == 3 {
+			d.address = ""
+		}
+		ds = append(ds, d)
+		o.Mesh = d
+	})
+}
+
+// logInto makes each replica log what an operator has to know.
+func logInto(log *logBuffer) func(int, *channels.Options) {
+	return func(_ int, o *channels.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+}
+
+// A mesh that fails is no reason to write a line for each message.
+func TestAMeshThatRefusesIsLoggedOnce(t *testing.T) {
+	log := &logBuffer{}
+	var meshes []*brittle
+	inBubble(t, 1, history, func(r *replicas) {
+		meshes[0].refuses.Store(true)
+		for n := range 100 {
+			r.publish(0, "c", n)
+		}
+		require.Equal(t, 1, strings.Count(log.String(), "mesh: publish"), log.String())
+		time.Sleep(5 * time.Second)
+		r.publish(0, "c", 100)
+		require.Equal(t, 2, strings.Count(log.String(), "mesh: publish"))
+	}, breakable(&meshes), logInto(log))
+}
+
+func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
+	log := &logBuffer{}
+	inBubble(t, 1, nil, func(r *replicas) {
+		time.Sleep(5 * time.Second)
+		twin, err := channels.New(channels.Options{Node: "r0", Store: r.store, Mesh: meshtest.NewNetwork(1).Join("r0"), Logger: quiet})
+		require.NoError(t, err)
+		time.Sleep(30 * time.Second)
+		require.Equal(t, 1, strings.Count(log.String(), "the same Options.Node"), log.String())
+		require.NoError(t, twin.Shutdown(context.Background()))
+	}, logInto(log))
+
+	log = &logBuffer{}
+	inBubble(t, 1, nil, func(r *replicas) { // one after the other is no twin
+		time.Sleep(5 * time.Second)
+		r.store.mute.Store("r0") // killed
+		time.Sleep(time.Second)
+		o := channels.Options{Node: "r0", Mesh: meshtest.NewNetwork(1).Join("r0"), Store: r.store.Store}
+		logInto(log)(0, &o)
+		next, err := channels.New(o)
+		require.NoError(t, err)
+		time.Sleep(10 * time.Second)
+		require.NotContains(t, log.String(), "the same Options.Node")
+		require.NoError(t, next.Shutdown(context.Background()))
+	})
+}
+
+// Where each replica has a Store of its own, channels without history work
+// over all of them, and those with history are warned of.
+func TestReplicasWithoutASharedStore(t *testing.T) {
+	log := &logBuffer{}
+	plain := func(name string) channels.ChannelOptions {
+		if strings.HasPrefix(name, "keep") {
+			return channels.ChannelOptions{HistorySize: 10}
+		}
+		return channels.ChannelOptions{}
+	}
+	var stores []*store.Memory
+	inBubble(t, 3, plain, func(r *replicas) {
+		a, b := r.subscribe(1, "c", nil), r.subscribe(2, "c", nil)
+		time.Sleep(20 * time.Second)
+		for i := range 3 {
+			for _, id := range []string{"r0", "r1", "r2"} {
+				require.Equal(t, "green", r.status(i, id))
+			}
+		}
+		nodes, err := r.hubs[0].Nodes(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, 1, nodes[2].Connections)
+		for n := range 10 {
+			r.publish(n%3, "c", n)
+		}
+		synctest.Wait()
+		require.Len(t, a.close(), 10)
+		require.Len(t, b.close(), 10)
+		require.Empty(t, log.String(), "so far all is well")
+
+		s := r.subscribe(1, "keep", nil)
+		r.publish(1, "keep", 1)
+		for range 3 {
+			r.publish(0, "keep", 1)
+		}
+		synctest.Wait()
+		s.close()
+		require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+		require.Contains(t, log.String(), "different Stores")
+
+		require.NoError(t, r.hubs[2].Shutdown(context.Background()))
+		synctest.Wait()
+		require.Empty(t, r.status(0, "r2"), "it has said goodbye")
+		r.net.Cut("r0", "r1")
+		time.Sleep(12 * time.Second)
+		require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
+		time.Sleep(50 * time.Second)
+		require.Empty(t, r.status(0, "r1"))
+		for _, m := range stores {
+			m.Close()
+		}
+	}, logInto(log), func(_ int, o *channels.Options) {
+		m, err := store.NewMemory(store.MemoryOptions{})
+		require.NoError(t, err)
+		stores = append(stores, m)
+		o.Store = m
+	})
+}
+
+// Replicas that share a Store are not said to have several when it loses its logs.
+func TestAStoreThatLosesItsLogsIsStillOne(t *testing.T) {
+	log := &logBuffer{}
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		for range 5 {
+			lose(t, r)
+			for range 10 {
+				time.Sleep(time.Second)
+				r.publish(0, "c", 1)
+			}
+		}
+		s.close()
+		require.NotContains(t, log.String(), "different Stores")
+	}, logInto(log), func(i int, _ *channels.Options) {
+		time.Sleep(time.Duration(i) * 1500 * time.Millisecond) // so that they do not notice it at the same moment
+	})
+}
+
+func TestNodesShowsWhichLinksAreDown(t *testing.T) {
+	inBubble(t, 1, nil, func(r *replicas) {
+		for _, id := range "abcdefghijklmnopqrstuvwxyz" {
+			defer r.net.Join(string(id)).Close()
+		}
+		r.net.Cut("r0", "y")
+		r.net.Cut("r0", "k")
+		nodes, err := r.hubs[0].Nodes(context.Background())
+		require.NoError(t, err)
+		i := slices.IndexFunc(nodes, func(n channels.Node) bool { return n.ID == "r0" })
+		m := nodes[i].Mesh
+		require.Equal(t, 24, m.Up)
+		require.Equal(t, 2, m.Down)
+		require.Len(t, m.Peers, 20)
+		require.Equal(t, []channels.NodePeer{{ID: "k"}, {ID: "y"}, {ID: "a", Up: true}}, m.Peers[:3])
+	})
+}
