@@ -39,15 +39,23 @@ var (
 
 // Position is a place in a channel's log. Offsets count from 1 within an
 // epoch, without gaps. An epoch names one life of a log: a log that was lost
-// and begins anew has another epoch: 1 to 64 of A-Z, a-z, 0-9, "-", "_", "."
-// and "~", since clients send it in URLs. The zero Position is before the first
-// message of a log that does not exist yet.
+// and begins anew has another epoch, and so has one that goes on after it may
+// have lost its last entries: no Position ever means two messages. An epoch is
+// 1 to 64 of A-Z, a-z, 0-9, "-", "_", "." and "~", since clients send it in
+// URLs. The zero Position is before the first message of a log that does not
+// exist yet.
 type Position struct {
 	Epoch  string
 	Offset uint64
 }
 
 // Log keeps the last messages of each channel in one order.
+//
+// A log that has lost its last entries (a server came back with older data,
+// another server took over) goes on under another epoch, before anything is
+// appended at a lost offset. The log remembers which epochs it had before and
+// up to which offset each is the same as the log now. Until that next Append,
+// Range and Tops may show the lower top under the epoch before.
 type Log interface {
 	// Append adds e to the channel's log and returns its position; e.Offset
 	// and e.Time are the Store's to set. Where o.Key was used for this
@@ -111,6 +119,10 @@ type Page struct {
 	Entries []Entry
 	Top     Position // the log's last position
 	First   uint64   // the offset of the oldest entry kept; Top.Offset+1 where none is; 0 for an absent log
+	// Earlier are the epochs that the log had before, newest first, each with
+	// the last offset that it has in common with the log now: up to there a
+	// position means the same in both. At most 8; nil where it had none.
+	Earlier []Position
 }
 
 // Registry holds what each replica reports of itself and of its channels.

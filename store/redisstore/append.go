@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/channels-go/channels/store"
@@ -25,8 +23,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 		return store.Position{}, false, err
 	}
 	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
-	known := s.known.get(channel)
-	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(store.MetaTTL), known.Epoch, known.Offset}
+	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(store.MetaTTL)}
 	c.once = true
 	if o.Key != "" {
 		c.keys = append(c.keys, s.keys.once(channel, o.Key))
@@ -57,9 +54,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 	epoch, _ := reply[0].(string)
 	offset, _ := reply[1].(int64)
 	duplicate, _ := reply[2].(int64)
-	pos := store.Position{Epoch: epoch, Offset: uint64(offset)}
-	s.known.note(channel, pos)
-	return pos, duplicate == 1, nil
+	return store.Position{Epoch: epoch, Offset: uint64(offset)}, duplicate == 1, nil
 }
 
 // millis is a TTL as the scripts take it: for ever is a hundred years.
@@ -79,49 +74,3 @@ func check(o store.AppendOptions) error {
 
 // newEpoch returns 50 random bits as 10 letters and digits.
 func newEpoch() string { return rand.Text()[:10] }
-
-// positions remembers how far logs are known to have come: the next Append
-// proves by it that Redis has lost nothing meanwhile. Those that were not
-// needed for long are forgotten.
-type positions struct {
-	mu       sync.Mutex // guards the fields below
-	now, old map[string]store.Position
-}
-
-// maxPositions bounds each of the two maps.
-const maxPositions = 32768
-
-func (p *positions) get(channel string) store.Position {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if pos, ok := p.now[channel]; ok {
-		return pos
-	}
-	return p.old[channel]
-}
-
-// note remembers pos, unless more is known of the same epoch.
-func (p *positions) note(channel string, pos store.Position) {
-	if pos.Epoch == "" {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	have, ok := p.now[channel]
-	if !ok {
-		have = p.old[channel]
-	}
-	if have.Epoch == pos.Epoch && have.Offset >= pos.Offset {
-		if ok {
-			return
-		}
-		pos = have
-	}
-	if p.now == nil || len(p.now) >= maxPositions && !ok {
-		p.now, p.old = make(map[string]store.Position), p.now
-	}
-	if !ok {
-		channel = strings.Clone(channel)
-	}
-	p.now[channel] = pos
-}

@@ -11,16 +11,25 @@
 // What Append has acknowledged is in the log of the Redis server that answered.
 // Whether it outlives that server is Redis's matter: with "appendfsync always"
 // it does; with "everysec", or where a replica takes over, the last moment may
-// be lost. When a log is lost (a restart without persistence, eviction,
-// FLUSHALL) it begins anew under another epoch. When a server comes back with
-// less than a process knows to be acknowledged, that one's next Append, Range
-// or Tops gives what is left another epoch. Either way subscribers get a reset.
+// be lost. A log that is lost as a whole (a restart without persistence,
+// eviction, FLUSHALL) begins anew under another epoch.
 //
-// A process knows what it has appended or read itself, of the 32,768 channels
-// at least that it used last; a hub reads the Tops of those with subscribers
-// every 1.5 s. Where nobody is left who knew the lost messages, others go on under
-// the same epoch; where those who knew are slower than others who append, it has
-// for this moment other messages at the lost offsets, until the reset comes.
+// No position ever means two messages. A server's data has one life, which Redis
+// names in the master_replid of INFO replication: it is another one after each
+// restart and each promotion of a replica, on the new master and, when it is
+// promoted again, on the old one. Each log has noted the life it was appended to
+// last. Where the next Append, by whichever process, meets another life, the log
+// goes on at the next offset under another epoch, and store.Page.Earlier says up
+// to where the epochs before are the same: a subscriber goes on from there, and
+// misses and repeats nothing that Redis has. Lives also change where nothing is
+// lost (a first replica comes, the last has gone for an hour, a Cluster moves a
+// slot): then the epochs before are the same up to their ends. Reading changes
+// nothing: between a loss and the next Append, Range and Tops show the lower top
+// under the epoch before. A server that is the master no longer refuses both.
+//
+// What cannot be seen: older data that is put into a server that lives on, by
+// RESTORE, DEBUG RELOAD or a snapshot of the machine's memory. Remove the logs
+// then (the keys "PREFIX:top:*"), so that they begin anew.
 //
 // # The keys
 //
@@ -33,7 +42,10 @@
 //	                                      1970>, fields header and body
 //	channels:top:{c}          string      the epoch, the epoch at birth, the last      Append                   24 h (HistoryTTL, where longer) after
 //	                                      offset, HistoryTTL in ms, times of the                                the last Append
-//	                                      last and of the oldest entry, when it ends
+//	                                      last and of the oldest entry, when it ends,
+//	                                      the first 20 digits of the server's
+//	                                      master_replid, the earlier epochs
+//	                                      ("epoch:offset,…" or "-")
 //	channels:once:{c}:KEY     string      the epoch at birth and the offset that an    Append with a key        KeyTTL after its first use
 //	                                      idempotency key got
 //	channels:nodes:{nodes}    sorted set  replicas, by the second of their last        Report of any replica    2 min after the last Report; a member
@@ -97,7 +109,7 @@
 // Reads go to masters even with ReadOnly, since a replica may be behind.
 //
 // A user of Redis's ACLs needs the keys "PREFIX:*" and the commands EVAL,
-// EVALSHA, GET, SET, DEL, UNLINK, EXISTS, RENAME, MGET, TIME, EXPIRE, PEXPIRE,
+// EVALSHA, INFO, GET, SET, DEL, UNLINK, EXISTS, RENAME, MGET, TIME, EXPIRE, PEXPIRE,
 // PTTL, XADD, XLEN, XRANGE, XREVRANGE, XTRIM, ZADD, ZREM, ZCARD, ZLEXCOUNT,
 // ZRANGEBYLEX, ZRANGEBYSCORE, ZREMRANGEBYSCORE, HSET, HGET, HMGET, HDEL, HLEN,
 // and those of the client itself (HELLO, CLIENT, CLUSTER, COMMAND).

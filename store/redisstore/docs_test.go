@@ -141,6 +141,11 @@ func TestRightsAreAsDocumented(t *testing.T) {
 	t.Cleanup(func() { other.Close() })
 	_, _, err = other.Append(t.Context(), "c", entry("x"), plenty)
 	require.ErrorContains(t, err, "has to be allowed the keys of this prefix")
+
+	require.Equal(t, "OK", r.Do("ACL", "SETUSER", "app", "-info"))
+	_, _, err = s.Append(t.Context(), "chat", entry("x"), plenty)
+	require.ErrorContains(t, err, "INFO")
+	require.NotErrorIs(t, err, store.ErrUnavailable)
 }
 
 func TestTwoPrefixesNeverMeet(t *testing.T) {

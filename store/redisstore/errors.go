@@ -18,7 +18,7 @@ var lasting = map[string]string{
 	"WRONGTYPE": "another program has written a key that begins with this prefix: choose another Options.Prefix or remove the key",
 	"WRONGPASS": "check the user and password of the Redis client",
 	"NOAUTH":    "the Redis client needs a user or password",
-	"NOPERM":    "the Redis user has to be allowed the keys of this prefix, and the commands that this package's documentation lists",
+	"NOPERM":    "the Redis user has to be allowed the keys of this prefix, and the commands that this package's documentation lists, INFO among them",
 	"CROSSSLOT": "the server is a Cluster: use redis.NewClusterClient",
 	"ERR":       "",
 }
@@ -42,6 +42,8 @@ func (s *Store) explain(ctx context.Context, what string, err error) error {
 		switch {
 		case strings.Contains(err.Error(), "unauthenticated"): // what it says to a long command
 			code = "NOAUTH"
+		case strings.Contains(err.Error(), "user executing the script can't"): // Redis 7
+			code = "NOPERM"
 		case code == "MOVED" && s.cluster == nil:
 			return fmt.Errorf("redisstore: %s: %w (%s)", what, err, lasting["CROSSSLOT"])
 		}

@@ -54,7 +54,7 @@ func publish(t *testing.T, n int, channel func(i int) string, stores ...*redisst
 				began := time.Now()
 				pos, _, err := stores[i%len(stores)].Append(ctx, channel(i), entry(text), plenty)
 				cancel()
-				assert.Less(t, time.Since(began), 3*time.Second, "it returns when its context ends")
+				assert.Less(t, time.Since(began), 30*time.Second, "it returns when its context ends")
 				p.mu.Lock()
 				if err == nil {
 					if other, ok := p.acked[pos]; ok && channel(0) == channel(1) {
@@ -113,10 +113,21 @@ func (p *publishers) requireAll(t *testing.T, s *redisstore.Store, channel strin
 		require.EqualValues(t, i+1, e.Offset)
 	}
 	for pos, text := range p.acked {
-		require.Equal(t, page.Top.Epoch, pos.Epoch)
-		require.LessOrEqual(t, pos.Offset, page.Top.Offset)
+		requireCommon(t, page, pos)
 		require.Equal(t, text, page.Entries[pos.Offset-1].Header)
 	}
+}
+
+// requireCommon checks that a position means the same in the log as it is now:
+// it is of its epoch, or of an earlier one before it parted.
+func requireCommon(t *testing.T, page store.Page, pos store.Position) {
+	t.Helper()
+	for _, e := range append([]store.Position{page.Top}, page.Earlier...) {
+		if e.Epoch == pos.Epoch && pos.Offset <= e.Offset {
+			return
+		}
+	}
+	require.Fail(t, "a position that was acknowledged is lost", "%v of %v, before %v", pos, page.Top, page.Earlier)
 }
 
 func one(name string) func(int) string { return func(int) string { return name } }
@@ -205,7 +216,7 @@ func newHub(t *testing.T, s store.Store) *channels.Hub {
 }
 
 // A server that comes back with an older state does not give an offset a
-// second meaning: what is left gets another epoch.
+// second meaning: what is left goes on under another epoch.
 func TestOlderSnapshotIsAnotherEpoch(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, r.Client())
@@ -228,12 +239,13 @@ func TestOlderSnapshotIsAnotherEpoch(t *testing.T) {
 	page := all(t, s, "c")
 	require.Len(t, page.Entries, 2, "what is left stays")
 	require.Equal(t, after, page.Top)
+	require.Equal(t, []store.Position{old}, page.Earlier, "they part after the first message")
 	require.Equal(t, after.Epoch, mustAppend(t, s, "c", "next").Epoch)
 	require.EqualValues(t, 2, mustAppend(t, s, "other", "2").Offset, "nothing of this one was lost")
 }
 
-// A replica that has only read what Redis lost says so before others append at
-// the lost offsets: no offset of an epoch means two messages.
+// Whoever appends first after a loss, and whatever he knew: no offset of an
+// epoch means two messages. Who only reads changes nothing.
 func TestLostMessagesAreFoundByReading(t *testing.T) {
 	for name, read := range map[string]func(s *redisstore.Store) (store.Position, error){
 		"tops": func(s *redisstore.Store) (store.Position, error) {
@@ -251,7 +263,7 @@ func TestLostMessagesAreFoundByReading(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := redistest.Start(t)
 			reader, appender := open(t, r.Client()), open(t, r.Client())
-			mustAppend(t, appender, "c", "1")
+			kept := mustAppend(t, appender, "c", "1")
 			r.Do("SAVE")
 			lost := mustAppend(t, appender, "c", "lost")
 			require.NoError(t, appender.Close()) // who knew it has gone with Redis
@@ -264,15 +276,34 @@ func TestLostMessagesAreFoundByReading(t *testing.T) {
 				top, err = read(reader)
 				return err == nil
 			})
-			require.NotEqual(t, lost.Epoch, top.Epoch)
-			require.EqualValues(t, 1, top.Offset)
+			require.Equal(t, kept, top, "what is left, under the epoch before")
 			require.NotEqual(t, "-1", r.Do("TTL", "channels:top:{c}"))
 			after := mustAppend(t, open(t, r.Client()), "c", "2")
-			require.Equal(t, store.Position{Epoch: top.Epoch, Offset: 2}, after)
+			require.NotEqual(t, lost.Epoch, after.Epoch)
+			require.EqualValues(t, 2, after.Offset)
+			require.Equal(t, []store.Position{kept}, all(t, reader, "c").Earlier)
 			top, err = read(reader)
 			require.NoError(t, err)
 			require.Equal(t, after, top, "it is no second time another one")
 		})
+	}
+}
+
+// A read of a server that is the master no longer would show a log that seems to
+// have lost its end.
+func TestReadsAreOfTheMaster(t *testing.T) {
+	master := redistest.Start(t)
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	mustAppend(t, s, "c", "1")
+	r.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(master.Port))
+	for _, err := range []error{
+		func() error { _, err := s.Range(t.Context(), "c", store.Query{Limit: 1}); return err }(),
+		func() error { _, err := s.Tops(t.Context(), []string{"c"}); return err }(),
+		func() error { _, _, err := s.Append(t.Context(), "c", entry("2"), plenty); return err }(),
+	} {
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		require.ErrorContains(t, err, "READONLY")
 	}
 }
 
@@ -324,7 +355,7 @@ func TestReportThatIsRepeated(t *testing.T) {
 
 func TestHangingServerHoldsUpNobody(t *testing.T) {
 	r := redistest.Start(t)
-	s := open(t, r.Client())
+	s := open(t, r.Client(func(o *redis.Options) { o.ReadTimeout = 2 * time.Minute })) // it is not what ends the calls
 	hub := newHub(t, s)
 	_, err := hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
 	require.NoError(t, err)
@@ -351,16 +382,16 @@ func TestHangingServerHoldsUpNobody(t *testing.T) {
 				err := call(ctx)
 				assert.ErrorIs(t, err, store.ErrUnavailable)
 				assert.ErrorIs(t, err, context.DeadlineExceeded)
-				assert.Less(t, time.Since(stopped), 2*time.Second)
+				assert.Less(t, time.Since(stopped), time.Minute)
 			})
 		}
 	}
+	began := time.Now()
 	for range 100 {
-		began := time.Now()
 		_, err := hub.Publish(t.Context(), "plain", channels.Message{Header: "a", Body: []byte("1")})
 		require.NoError(t, err)
-		require.Less(t, time.Since(began), 500*time.Millisecond, "a channel that needs no store")
 	}
+	require.Less(t, time.Since(began), 50*time.Second, "a channel that needs no store does not wait for it, which would take 1 s each time")
 	_, err = hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
 	require.ErrorIs(t, err, channels.ErrStoreUnavailable)
 	wg.Wait()
@@ -423,7 +454,7 @@ func TestClusterMasterKilled(t *testing.T) {
 		before[name(i)] = mustAppend(t, s, name(i), "1")
 	}
 	for _, m := range c.Masters {
-		redistest.Eventually(t, "the replicas have it all", func() bool { return m.Do("WAIT", "1", "1000") == "1" })
+		redistest.Eventually(t, "the replicas have it all", func() bool { return m.Try("WAIT", "1", "1000") == "1" })
 	}
 	redistest.Eventually(t, "the replicas have it all", func() bool {
 		for i, m := range c.Masters {
@@ -443,8 +474,8 @@ func TestClusterMasterKilled(t *testing.T) {
 			pos, _, err = s.Append(ctx, name(i), entry("2"), plenty)
 			return err == nil
 		})
-		require.Equal(t, before[name(i)].Epoch, pos.Epoch)
 		require.GreaterOrEqual(t, pos.Offset, uint64(2))
+		requireCommon(t, all(t, s, name(i)), before[name(i)])
 	}
 }
 
@@ -489,17 +520,24 @@ func TestSentinelFailover(t *testing.T) {
 	s := open(t, w.Client())
 	p := publish(t, 8, one("c"), s)
 	p.more(t, 200)
-	redistest.Eventually(t, "the sentinels begin a failover", func() bool { return w.Sentinels[0].Do("SENTINEL", "FAILOVER", "main") == "OK" })
+	redistest.Eventually(t, "the sentinels begin a failover", func() bool { return w.Sentinels[0].Try("SENTINEL", "FAILOVER", "main") == "OK" })
 	redistest.Eventually(t, "the replica is the master", func() bool { return w.Replica.Info("replication", "role") == "master" })
 	redistest.Eventually(t, "the old master follows it", func() bool { return w.Master.Info("replication", "role") == "slave" })
 	p.more(t, 200)
 	p.end()
-	// What the old master acknowledged after the switch is lost with it: then
-	// there is another epoch. In each the offsets have one meaning, which
-	// publish has checked; here, that what is there has no gap.
+	// What the old master acknowledged after the switch is lost with it. In each
+	// epoch the offsets have one meaning, which publish has checked; here, that
+	// what is there has no gap, and that what the epochs have in common is the same.
 	page := all(t, s, "c")
 	require.EqualValues(t, 1, page.First)
 	require.Len(t, page.Entries, int(page.Top.Offset))
+	require.Len(t, page.Earlier, 1)
+	for pos, text := range p.acked {
+		if pos.Epoch == page.Top.Epoch || pos.Offset <= page.Earlier[0].Offset {
+			requireCommon(t, page, pos)
+			require.Equal(t, text, page.Entries[pos.Offset-1].Header)
+		}
+	}
 
 	// Writes to a server that stays read-only are refused in the end.
 	w.Master.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(w.Replica.Port))
@@ -584,7 +622,7 @@ func TestSlotMigratedWhileAppending(t *testing.T) {
 		from.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", idTo)
 		for _, key := range []string{"channels:log:{c}", "channels:top:{c}"} { // one by one: in between, half is here and half there
 			redistest.Eventually(t, "a key moves", func() bool {
-				out := from.Do("MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), key, "0", "5000")
+				out := from.Try("MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), key, "0", "5000")
 				return out == "OK" || out == "NOKEY"
 			})
 		}

@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/channels-go/channels/store"
 )
 
 // tagOf is what a Cluster hashes of a key, by its specification.
@@ -60,27 +58,4 @@ func TestPlacesAreApart(t *testing.T) {
 func TestSlot(t *testing.T) {
 	require.Equal(t, 0x31C3, slot("123456789")) // the specification's example
 	require.Equal(t, 0, slot(""))
-}
-
-// What is forgotten was not used for long, and memory is bounded.
-func TestPositionsAreBounded(t *testing.T) {
-	var p positions
-	name := func(i int) string {
-		return strings.Repeat("x", i%100) + string(rune('a'+i%26)) + strings.Repeat("y", i/100)
-	}
-	for i := range 3 * maxPositions {
-		p.note(name(i%5000)+string(rune(i)), pos("e", uint64(i)))
-		p.note("busy", pos("e", uint64(i)))
-	}
-	require.LessOrEqual(t, len(p.now)+len(p.old), 2*maxPositions)
-	require.EqualValues(t, 3*maxPositions-1, p.get("busy").Offset)
-	p.note("busy", pos("e", 7))
-	require.EqualValues(t, 3*maxPositions-1, p.get("busy").Offset, "it only rises")
-	p.note("busy", pos("f", 1))
-	require.Equal(t, pos("f", 1), p.get("busy"))
-	require.Zero(t, p.get("none"))
-}
-
-func pos(epoch string, offset uint64) store.Position {
-	return store.Position{Epoch: epoch, Offset: offset}
 }

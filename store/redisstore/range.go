@@ -22,51 +22,11 @@ func (s *Store) Range(ctx context.Context, channel string, q store.Query) (store
 	if err := s.enter(ctx); err != nil {
 		return store.Page{}, err
 	}
-	known := s.known.get(channel)
 	page, err := s.reads.share(s, ctx, part{channel, q})
-	if err == nil && lost(known, page.Top) {
-		if _, err = s.renew(ctx, []string{channel}, []store.Position{known}); err == nil {
-			page, err = s.reads.share(s, ctx, part{channel, q})
-		}
-	}
 	if err != nil {
 		return store.Page{}, s.explain(ctx, fmt.Sprintf("read %q", channel), err)
 	}
-	s.known.note(channel, page.Top)
 	return page.open(), nil
-}
-
-// lost says whether a log does not have what was known of it before it was
-// asked: a server came back with older data, or the answer is an old master's.
-func lost(known, top store.Position) bool {
-	return known.Epoch == top.Epoch && known.Offset > top.Offset
-}
-
-// renew gives another epoch to those logs that have indeed lost what was known
-// of them. Else others could append other messages at the lost offsets, and
-// subscribers would take them for those that they have.
-// It returns their last positions.
-func (s *Store) renew(ctx context.Context, channels []string, known []store.Position) ([]store.Position, error) {
-	calls := make([]*call, len(channels))
-	for i, name := range channels {
-		calls[i] = newCall(renewScript, []string{s.keys.top(name)}, known[i].Epoch, known[i].Offset, newEpoch())
-	}
-	if err := s.do(ctx, calls...); err != nil {
-		return nil, err
-	}
-	tops := make([]store.Position, len(calls))
-	for i, c := range calls {
-		reply, err := c.cmd.Slice()
-		switch {
-		case err != nil || len(reply) != 0 && len(reply) != 2:
-			return nil, unexpected("renew", c.cmd.Val())
-		case len(reply) == 2:
-			epoch, _ := reply[0].(string)
-			offset, _ := reply[1].(int64)
-			tops[i] = store.Position{Epoch: epoch, Offset: uint64(offset)}
-		}
-	}
-	return tops, nil
 }
 
 // Tops implements [store.Log].
@@ -78,10 +38,6 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 	if len(channels) == 0 {
 		return tops, nil
 	}
-	known := make([]store.Position, len(channels))
-	for i, name := range channels {
-		known[i] = s.known.get(name)
-	}
 	each := 500
 	if s.cluster != nil {
 		each = 1 // keys of one script have to be in one slot
@@ -92,7 +48,7 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 		for i, name := range names {
 			keys[i] = s.keys.top(name)
 		}
-		calls = append(calls, newCall(topsScript, keys))
+		calls = append(calls, newCall(topsScript, keys, flag(s.cluster == nil)))
 	}
 	if err := s.do(ctx, calls...); err != nil {
 		return nil, s.explain(ctx, fmt.Sprintf("read the tops of %d channels", len(channels)), err)
@@ -109,7 +65,7 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 			}
 			// epoch, the epoch that the log was born with, offset, …
 			fields := strings.Fields(text)
-			if len(fields) != 7 {
+			if len(fields) != topFields {
 				return nil, fmt.Errorf("redisstore: the key %q has a text that this library has not written", c.keys[n])
 			}
 			offset, err := strconv.ParseUint(fields[2], 10, 64)
@@ -119,28 +75,11 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 			tops[i*each+n] = store.Position{Epoch: fields[0], Offset: offset}
 		}
 	}
-	var at []int
-	var names []string
-	var had []store.Position
-	for i, top := range tops {
-		if lost(known[i], top) {
-			at, names, had = append(at, i), append(names, channels[i]), append(had, known[i])
-		}
-	}
-	if len(names) > 0 {
-		renewed, err := s.renew(ctx, names, had)
-		if err != nil {
-			return nil, s.explain(ctx, fmt.Sprintf("give %d logs that lost messages another epoch", len(names)), err)
-		}
-		for i, top := range renewed {
-			tops[at[i]] = top
-		}
-	}
-	for i, top := range tops {
-		s.known.note(channels[i], top)
-	}
 	return tops, nil
 }
+
+// topFields is how many fields the line in a top's key has.
+const topFields = 9
 
 // page is a store.Page whose entries are immutable, so that many may share it.
 type page struct {
@@ -156,6 +95,7 @@ type entry struct {
 
 func (p *page) open() store.Page {
 	out := p.Page
+	out.Earlier = slices.Clone(p.Earlier)
 	if len(p.entries) > 0 {
 		out.Entries = make([]store.Entry, len(p.entries))
 	}
@@ -257,15 +197,16 @@ func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, 
 	if len(reply) == 0 {
 		return &page{}, false, nil
 	}
-	if len(reply) < 4 {
+	if len(reply) < 5 {
 		return nil, false, unexpected("read", reply)
 	}
 	epoch, _ := reply[0].(string)
 	top, _ := reply[1].(int64)
 	from, _ := reply[2].(int64)
 	more, _ := reply[3].(int64)
-	got := &page{Page: store.Page{Top: store.Position{Epoch: epoch, Offset: uint64(top)}, First: uint64(from)}}
-	for _, item := range reply[4:] {
+	earlier, _ := reply[4].(string)
+	got := &page{Page: store.Page{Top: store.Position{Epoch: epoch, Offset: uint64(top)}, First: uint64(from), Earlier: parseEarlier(earlier)}}
+	for _, item := range reply[5:] {
 		e, ok := parseEntry(item)
 		if !ok {
 			return nil, false, unexpected("read", item)
@@ -273,6 +214,18 @@ func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, 
 		got.entries = append(got.entries, e)
 	}
 	return got, more == 1, nil
+}
+
+// parseEarlier reads "epoch:offset,epoch:offset"; "-" where there is none.
+func parseEarlier(text string) []store.Position {
+	var earlier []store.Position
+	for item := range strings.SplitSeq(text, ",") {
+		if epoch, offset, ok := strings.Cut(item, ":"); ok {
+			n, _ := strconv.ParseUint(offset, 10, 64)
+			earlier = append(earlier, store.Position{Epoch: epoch, Offset: n})
+		}
+	}
+	return earlier
 }
 
 // parseEntry reads what XRANGE gives: the id, which is "offset-milliseconds",

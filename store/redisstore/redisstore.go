@@ -31,7 +31,6 @@ type Store struct {
 
 	lanes []lane // appends wait here, see batch.go
 	reads reads
-	known positions
 
 	ctx   context.Context // ends with Close
 	close context.CancelFunc

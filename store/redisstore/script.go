@@ -34,7 +34,6 @@ var (
 	appendScript   = load("append")
 	rangeScript    = load("range")
 	topsScript     = load("tops")
-	renewScript    = load("renew")
 	reportScript   = load("report")
 	stageScript    = load("stage")
 	presenceScript = load("presence")

@@ -27,6 +27,7 @@ var logCases = []Case{
 	{"TTLDropsOldestFirst", "Entries older than the last Append's TTL are not returned, while younger ones are.", ttlDropsOldestFirst},
 	{"ShorterTTLHolds", "The TTL of the last Append holds for entries that were appended before it, too.", shorterTTLHolds},
 	{"EpochNamesTheLog", "A log's epoch never changes while it lives, differs between channels, and fits into \"epoch:offset\" and a URL.", epochNamesTheLog},
+	{"NoEarlierEpochs", "A log that has lost nothing has no earlier epochs: whatever was trimmed or has expired, Page.Earlier is nil.", noEarlierEpochs},
 	{"ConcurrentAppend", "Appends of many goroutines get each offset once; what Range returns meanwhile never has a gap.", concurrentAppend},
 	{"Tops", "Tops answers for each name in the order asked, also for absent, repeated and no names.", tops},
 	{"AppendRefusesNonsense", "Size below 1, or TTL (with a Key: KeyTTL) below 1 ms, is an error, and nothing is appended.", appendRefusesNonsense},
@@ -224,6 +225,21 @@ func epochNamesTheLog(t *testing.T, s store.Store) {
 	}
 	require.Equal(t, topA.Epoch, appendN(t, s, a, 1, plenty).Epoch)
 	require.Equal(t, topA.Epoch, read(t, s, a, store.Query{}).Top.Epoch)
+}
+
+func noEarlierEpochs(t *testing.T, s store.Store) {
+	ch := unique("log")
+	require.Nil(t, readAll(t, s, ch).Earlier, "an absent log")
+	o := plenty
+	o.Size = 2
+	for range 5 {
+		appendOne(t, s, ch, store.Entry{Body: body(1)}, o)
+		require.Nil(t, readAll(t, s, ch).Earlier)
+	}
+	o.TTL = 50 * time.Millisecond
+	appendOne(t, s, ch, store.Entry{Body: body(1)}, o)
+	eventually(t, "all entries expire", func() bool { return len(readAll(t, s, ch).Entries) == 0 })
+	require.Nil(t, readAll(t, s, ch).Earlier, "a log without entries")
 }
 
 func concurrentAppend(t *testing.T, s store.Store) {

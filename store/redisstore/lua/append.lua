@@ -1,18 +1,25 @@
 -- Adds one message to a log, or finds the one that its idempotency key added.
 -- KEYS: the log, its top, and where there is one the idempotency key.
--- ARGV: header, body, size, ttl, epoch for a log that begins, how long the top
--- is remembered at least, an epoch and offset that the caller knows to be
--- acknowledged, and the key's ttl. Times are in milliseconds.
+-- ARGV: header, body, size, ttl, an epoch for a log that begins or goes on as
+-- another one, how long the top is remembered at least, and the key's ttl. Times
+-- are in milliseconds.
 -- Returns the epoch, the offset, and 1 for a duplicate.
-local size, ttl, stay, known = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[8])
+local size, ttl, stay = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function text(n) return string.format('%.0f', n) end
 
-local epoch, born, top, last, oldest, keep
+-- A server's data has one life, which ends when the server is restarted or
+-- another one takes over: then what it acknowledged last may be lost.
+local info = redis.call('INFO', 'replication')
+if not string.find(info, 'role:master', 1, true) then
+  return redis.error_reply('READONLY the server is no longer the master')
+end
+
+local epoch, born, top, last, oldest, keep, life, earlier
 local line = redis.call('GET', KEYS[2])
 if line then
-  epoch, born, top, last, oldest, keep = string.match(line, '^(%S+) (%S+) (%d+) %d+ (%d+) (%d+) (%d+)$')
+  epoch, born, top, last, oldest, keep, life, earlier = string.match(line, '^(%S+) (%S+) (%d+) %d+ (%d+) (%d+) (%d+) (%x+) (%S+)$')
   if not epoch then
     return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' has a text that this library has not written')
   end
@@ -20,16 +27,13 @@ if line then
   if KEYS[3] then
     local seen = redis.call('GET', KEYS[3])
     if seen then
-      local life, offset = string.match(seen, '^(%S+) (%d+)$')
-      if life == born and tonumber(offset) <= top then
+      local of, offset = string.match(seen, '^(%S+) (%d+)$')
+      if of == born and tonumber(offset) <= top then
         if redis.call('PTTL', KEYS[2]) < stay then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
         return {epoch, tonumber(offset), 1}
       end
     end
   end
-  -- Acknowledged messages are gone: a server came back with older data. What
-  -- is left belongs to a new epoch, so that no position means two messages.
-  if epoch == ARGV[7] and top < known then epoch = ARGV[5] end
   now = math.max(now, last) -- the server's clock may be set back
 else
   local stale = redis.call('EXISTS', KEYS[1]) == 1
@@ -38,7 +42,25 @@ else
   -- Only where there is something: the first command that writes has to be one
   -- that a full server refuses.
   if stale then redis.call('DEL', KEYS[1]) end
-  epoch, born, top, oldest, keep = ARGV[5], ARGV[5], 0, now, 0
+  epoch, born, top, oldest, keep, earlier = ARGV[5], ARGV[5], 0, now, 0, '-'
+end
+
+if not life or not string.find(info, 'master_replid:' .. life, 1, true) then
+  life = string.match(info, 'master_replid:(%x+)')
+  if not life then
+    return redis.error_reply('ERR INFO replication names no master_replid, by which a change of servers is seen')
+  end
+  life = string.sub(life, 1, 20)
+  -- Offsets go on, under another epoch: those that were lost with the life
+  -- before have their meaning in the old one.
+  if line then
+    local list = {epoch .. ':' .. text(top)}
+    for e, offset in string.gmatch(earlier, '([^:,]+):(%d+)') do
+      if #list == 8 then break end
+      list[#list + 1] = e .. ':' .. text(math.min(tonumber(offset), top))
+    end
+    epoch, earlier = ARGV[5], table.concat(list, ',')
+  end
 end
 
 top = top + 1
@@ -70,10 +92,10 @@ end
 
 stay = math.max(stay, ttl)
 if KEYS[3] then
-  stay = math.max(stay, tonumber(ARGV[9]))
-  redis.call('SET', KEYS[3], born .. ' ' .. text(top), 'PX', ARGV[9])
+  stay = math.max(stay, tonumber(ARGV[7]))
+  redis.call('SET', KEYS[3], born .. ' ' .. text(top), 'PX', ARGV[7])
 end
 keep = math.max(keep, now + stay)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('SET', KEYS[2], table.concat({epoch, born, text(top), ARGV[4], text(now), text(oldest), text(keep)}, ' '), 'PX', text(keep - now))
+redis.call('SET', KEYS[2], table.concat({epoch, born, text(top), ARGV[4], text(now), text(oldest), text(keep), life, earlier}, ' '), 'PX', text(keep - now))
 return {epoch, top, 0}

@@ -3,10 +3,13 @@
 -- ARGV: after, before, limit, the most bytes, 1 for the newest ones first,
 -- 1 where one entry is to come however long it is.
 -- Returns epoch, top, first, 1 where the bound of one call (not the caller's)
--- ended it, and then the entries as XRANGE gives them.
+-- ended it, the earlier epochs, and then the entries as XRANGE gives them.
+if not string.find(redis.call('INFO', 'replication'), 'role:master', 1, true) then
+  return redis.error_reply('READONLY the server is no longer the master, and may be behind it')
+end
 local line = redis.call('GET', KEYS[2])
 if not line then return {} end
-local epoch, top, ttl, oldest = string.match(line, '^(%S+) %S+ (%d+) (%d+) %d+ (%d+) %d+$')
+local epoch, top, ttl, oldest, earlier = string.match(line, '^(%S+) %S+ (%d+) (%d+) %d+ (%d+) %d+ %x+ (%S+)$')
 if not epoch then
   return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' has a text that this library has not written')
 end
@@ -26,7 +29,7 @@ if first <= top and now - oldest >= ttl then
   first = lo
 end
 
-local reply = {epoch, top, first, 0}
+local reply = {epoch, top, first, 0, earlier}
 local after, before, limit, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local newest, force = ARGV[5] == '1', ARGV[6] == '1'
 local lo, hi = math.max(first, after + 1), math.min(top, before - 1)

@@ -1,0 +1,67 @@
+//go:build !windows
+
+package redisstore_test
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+	"github.com/channels-go/channels/store/redisstore/redistest"
+	"github.com/channels-go/channels/store/storetest"
+)
+
+// A server that is killed comes back with its last snapshot.
+func TestRestartFromASnapshotLosesNoMeaning(t *testing.T) {
+	t.Parallel()
+	storetest.RunLosing(t, func(t *testing.T) storetest.Losing {
+		r := redistest.Start(t)
+		return storetest.Losing{
+			Open: func(t *testing.T) store.Store { return open(t, r.Client()) },
+			Save: func(*testing.T) { r.Do("SAVE") },
+			Lose: func(*testing.T) {
+				r.Kill()
+				r.Start()
+			},
+		}
+	})
+}
+
+// Two servers live on, and are the master in turn: the other one takes over
+// while the old one still acknowledges, and then follows it.
+func TestFailoverThereAndBackLosesNoMeaning(t *testing.T) {
+	t.Parallel()
+	storetest.RunLosing(t, func(t *testing.T) storetest.Losing {
+		a := redistest.Start(t)
+		b := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(a.Port))
+		// Both have one name, which leads to who is the master.
+		var addr atomic.Value
+		addr.Store(a.Addr)
+		client := redis.NewClient(&redis.Options{Addr: "the-master:6379", Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", addr.Load().(string))
+		}})
+		t.Cleanup(func() { client.Close() })
+		return storetest.Losing{
+			Open: func(t *testing.T) store.Store { return open(t, client) },
+			Save: func(t *testing.T) {
+				redistest.Eventually(t, "the replica has it all", func() bool {
+					return b.Info("replication", "master_link_status") == "up" &&
+						a.Info("replication", "master_repl_offset") == b.Info("replication", "slave_repl_offset")
+				})
+				b.Do("REPLICAOF", "NO", "ONE")
+			},
+			Lose: func(t *testing.T) {
+				addr.Store(b.Addr)
+				require.Equal(t, "OK", a.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(b.Port)))
+				a, b = b, a
+			},
+		}
+	})
+}

@@ -1,0 +1,158 @@
+package storetest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+)
+
+// Losing is a server that can be made to lose what it acknowledged last, as one
+// does that comes back with older data, or whose replica takes over too early.
+type Losing struct {
+	// Open returns one more Store on the server's data, as another process
+	// would have it.
+	Open func(t *testing.T) store.Store
+	// Save has all that is stored now outlive the next Lose.
+	Save func(t *testing.T)
+	// Lose takes back all that came after the last Save, and returns when the
+	// server answers again.
+	Lose func(t *testing.T)
+}
+
+// losingCases are what [RunLosing] checks.
+var losingCases = []struct {
+	Name, Explain string
+	Check         func(t *testing.T, l Losing)
+}{
+	{"NoPositionMeansTwoMessages", "After each of many losses the next Append, of whichever process, goes on under another epoch, and Page.Earlier says up to where the log is the same as before.", noPositionMeansTwoMessages},
+	{"LostKeys", "A message that was lost with its key is appended when it is repeated; one that was not lost is a duplicate, at a position that still means it.", lostKeys},
+}
+
+// RunLosing checks what a Store promises of a log that loses its last entries,
+// which [Run] cannot bring about: each case with a server of its own, which
+// loses something a dozen times.
+func RunLosing(t *testing.T, server func(t *testing.T) Losing) {
+	for _, c := range losingCases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("what is promised: %s", c.Explain)
+				}
+			})
+			c.Check(t, server(t))
+		})
+	}
+}
+
+// told is all that was ever acknowledged of a log: what each position means.
+type told map[store.Position]string
+
+// add appends a message, and notes what its position means.
+func (m told) add(t *testing.T, s store.Store, channel, text string) store.Position {
+	t.Helper()
+	pos := appendOne(t, s, channel, store.Entry{Header: text}, plenty)
+	require.Empty(t, m[pos], "%v means two messages", pos)
+	m[pos] = text
+	return pos
+}
+
+// check compares the log with what was told of it.
+func (m told) check(t *testing.T, s store.Store, channel string) store.Page {
+	t.Helper()
+	p := readAll(t, s, channel)
+	require.EqualValues(t, 1, p.First)
+	require.Len(t, p.Entries, int(p.Top.Offset))
+	require.LessOrEqual(t, len(p.Earlier), 8)
+	last, seen := p.Top.Offset, map[string]bool{p.Top.Epoch: true}
+	for _, e := range p.Earlier {
+		require.False(t, seen[e.Epoch], "epoch %s twice", e.Epoch)
+		seen[e.Epoch] = true
+		require.LessOrEqual(t, e.Offset, last, "what an older epoch has in common is no more than what a newer one has")
+		last = e.Offset
+	}
+	for pos, text := range m {
+		for _, e := range append([]store.Position{p.Top}, p.Earlier...) {
+			if pos.Epoch == e.Epoch && pos.Offset <= e.Offset {
+				require.Equal(t, text, p.Entries[pos.Offset-1].Header, "%v means another message now, of %v", pos, p.Earlier)
+			}
+		}
+	}
+	return p
+}
+
+func noPositionMeansTwoMessages(t *testing.T, l Losing) {
+	ch, idle, m := unique("log"), unique("idle"), told{}
+	old := l.Open(t)
+	first := appendOne(t, old, idle, store.Entry{Header: "idle"}, plenty)
+	for round := range 12 {
+		text := func(what string, i int) string { return fmt.Sprint(what, " ", round, "/", i) }
+		for i := range round%3 + 1 {
+			m.add(t, old, ch, text("kept", i))
+		}
+		kept := m.check(t, old, ch)
+		l.Save(t)
+		lost := round % 4
+		for i := range lost {
+			m.add(t, old, ch, text("lost", i))
+		}
+		l.Lose(t)
+
+		// Reading shows what is left. It changes nothing.
+		for range 2 {
+			tops, err := old.Tops(t.Context(), []string{ch})
+			require.NoError(t, err)
+			require.Equal(t, kept.Top.Offset, tops[0].Offset)
+			require.Equal(t, kept.Top.Offset, m.check(t, old, ch).Top.Offset)
+		}
+		next := old
+		if round%2 == 0 {
+			next = l.Open(t) // which knows nothing of what was lost
+		}
+		pos := m.add(t, next, ch, text("after", 0))
+		require.Equal(t, kept.Top.Offset+1, pos.Offset)
+		page := m.check(t, old, ch)
+		if lost > 0 {
+			require.NotEqual(t, kept.Top.Epoch, pos.Epoch)
+			require.Equal(t, kept.Top, page.Earlier[0], "here they part")
+		}
+		require.Equal(t, pos.Epoch, m.add(t, old, ch, text("after", 1)).Epoch, "it goes on in the same epoch")
+	}
+
+	pos := appendOne(t, old, idle, store.Entry{Header: "busy"}, plenty)
+	require.EqualValues(t, 2, pos.Offset, "of this one nothing was lost")
+	if page := readAll(t, old, idle); pos.Epoch != first.Epoch {
+		require.Equal(t, first, page.Earlier[0])
+	}
+}
+
+func lostKeys(t *testing.T, l Losing) {
+	ch, m := unique("log"), told{}
+	s := l.Open(t)
+	for round := range 4 {
+		kept, lost := fmt.Sprint("kept ", round), fmt.Sprint("lost ", round)
+		keptAt := appendOne(t, s, ch, store.Entry{Header: kept}, keyed(kept, time.Hour))
+		m[keptAt] = kept
+		l.Save(t)
+		lostAt := appendOne(t, s, ch, store.Entry{Header: lost}, keyed(lost, time.Hour))
+		m[lostAt] = lost
+		l.Lose(t)
+		for _, repeat := range []string{kept, lost, kept, lost} {
+			pos, _, err := s.Append(t.Context(), ch, store.Entry{Header: repeat}, keyed(repeat, time.Hour))
+			require.NoError(t, err)
+			if other := m[pos]; other != "" {
+				require.Equal(t, other, repeat, pos)
+			}
+			m[pos] = repeat
+			m.check(t, s, ch)
+		}
+		p := m.check(t, s, ch)
+		require.Len(t, p.Entries, 2*(round+1))
+		require.Equal(t, kept, p.Entries[2*round].Header)
+		require.Equal(t, lost, p.Entries[2*round+1].Header)
+	}
+}
