@@ -27,7 +27,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 	c.once = true
 	if o.Key != "" {
 		c.keys = append(c.keys, s.keys.once(channel, o.Key))
-		c.args = append(c.args, millis(o.KeyTTL))
+		c.args = append(c.args, millis(o.KeyTTL), rand.Text()[:10]) // a repeat of this very call is no duplicate
 		c.once = false
 	}
 	c.ctx, c.done = ctx, make(chan struct{})

@@ -46,8 +46,8 @@
 //	                                      the first 20 digits of the server's
 //	                                      master_replid, the earlier epochs
 //	                                      ("epoch:offset,…" or "-")
-//	channels:once:{c}:KEY     string      the epoch at birth and the offset that an    Append with a key        KeyTTL after its first use
-//	                                      idempotency key got
+//	channels:once:{c}:KEY     string      the epoch at birth, the offset that an       Append with a key        KeyTTL after its first use
+//	                                      idempotency key got, a name of the call
 //	channels:nodes:{nodes}    sorted set  replicas, by the second of their last        Report of any replica    2 min after the last Report; a member
 //	                                      report: who to ask                                                    after 1 min of silence
 //	channels:card:{n}         hash        started, info, seen: what Nodes tells        Report of the replica    60 s after its last Report

@@ -3,10 +3,12 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -421,6 +423,91 @@ func TestKeyRepeatedAfterATimeoutIsOneMessage(t *testing.T) {
 		require.EqualValues(t, 2, pos.Offset)
 	}
 	require.Len(t, all(t, s, "c").Entries, 2)
+}
+
+// An Append with a key that is repeated by the Store itself, since its answer was
+// lost, is what added the message: its caller has to hand it to subscribers.
+func TestWhatTheStoreRepeatsIsNoDuplicate(t *testing.T) {
+	r := redistest.Start(t)
+	p := newCutter(t, r.Addr)
+	s := open(t, r.Client(func(o *redis.Options) { o.Addr = p.addr }))
+	mustAppend(t, s, "c", "1")
+	o := plenty
+	for i := range 5 {
+		o.Key, o.KeyTTL = fmt.Sprint("k", i), time.Hour
+		p.cutAfter.Store(&o.Key)
+		pos, duplicate, err := s.Append(t.Context(), "c", entry(o.Key), o)
+		require.NoError(t, err)
+		require.Nil(t, p.cutAfter.Load(), "it was cut")
+		require.False(t, duplicate)
+		require.EqualValues(t, 2+i, pos.Offset)
+		again, duplicate, err := s.Append(t.Context(), "c", entry(o.Key), o)
+		require.NoError(t, err)
+		require.True(t, duplicate, "another call is one")
+		require.Equal(t, pos, again)
+	}
+	require.Len(t, all(t, s, "c").Entries, 6)
+}
+
+// cutter is a proxy that loses an answer of the server, and the connection.
+type cutter struct {
+	addr     string
+	cutAfter atomic.Pointer[string] // what the command whose answer is lost has in it; nil for none
+}
+
+func newCutter(t *testing.T, to string) *cutter {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	c := &cutter{addr: l.Addr().String()}
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		l.Close()
+		wg.Wait() // the clients are closed, and with them the connections
+	})
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			var lose atomic.Bool
+			wg.Go(func() {
+				defer out.Close()
+				b := make([]byte, 1<<16)
+				for {
+					n, err := in.Read(b)
+					if err != nil {
+						return
+					}
+					if text := c.cutAfter.Load(); text != nil && bytes.Contains(b[:n], []byte(*text)) && c.cutAfter.CompareAndSwap(text, nil) {
+						lose.Store(true)
+					}
+					if _, err := out.Write(b[:n]); err != nil {
+						return
+					}
+				}
+			})
+			wg.Go(func() {
+				defer in.Close()
+				b := make([]byte, 1<<16)
+				for {
+					n, err := out.Read(b)
+					if err != nil || lose.Load() { // the server has done it
+						return
+					}
+					if _, err := in.Write(b[:n]); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	return c
 }
 
 func TestKilledConnections(t *testing.T) {

@@ -1,9 +1,10 @@
 -- Adds one message to a log, or finds the one that its idempotency key added.
 -- KEYS: the log, its top, and where there is one the idempotency key.
 -- ARGV: header, body, size, ttl, an epoch for a log that begins or goes on as
--- another one, how long the top is remembered at least, and the key's ttl. Times
--- are in milliseconds.
--- Returns the epoch, the offset, and 1 for a duplicate.
+-- another one, how long the top is remembered at least, and with a key its ttl
+-- and an id of this call. Times are in milliseconds.
+-- Returns the epoch, the offset, and 1 for a duplicate: what this call itself has
+-- added, whose answer was lost, is none.
 local size, ttl, stay = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -27,10 +28,10 @@ if line then
   if KEYS[3] then
     local seen = redis.call('GET', KEYS[3])
     if seen then
-      local of, offset = string.match(seen, '^(%S+) (%d+)$')
+      local of, offset, by = string.match(seen, '^(%S+) (%d+) (%S+)$')
       if of == born and tonumber(offset) <= top then
         if redis.call('PTTL', KEYS[2]) < stay then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
-        return {epoch, tonumber(offset), 1}
+        return {epoch, tonumber(offset), by == ARGV[8] and 0 or 1}
       end
     end
   end
@@ -93,7 +94,7 @@ end
 stay = math.max(stay, ttl)
 if KEYS[3] then
   stay = math.max(stay, tonumber(ARGV[7]))
-  redis.call('SET', KEYS[3], born .. ' ' .. text(top), 'PX', ARGV[7])
+  redis.call('SET', KEYS[3], table.concat({born, text(top), ARGV[8]}, ' '), 'PX', ARGV[7])
 end
 keep = math.max(keep, now + stay)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
