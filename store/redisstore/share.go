@@ -38,7 +38,8 @@ type shared struct {
 	awake chan struct{}
 }
 
-// reading is one read for all that wait for it.
+// reading is one read for all that wait for it. It is cancelled where all of
+// them have gone, but not before it has begun: others may still come to it.
 type reading struct {
 	waiting int // guarded by reads.mu
 	cancel  context.CancelFunc
@@ -80,7 +81,7 @@ func (r *reads) share(s *Store, ctx context.Context, p part) (*page, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rd.waiting--; rd.waiting == 0 {
+	if rd.waiting--; rd.waiting == 0 && sh.next != rd {
 		rd.cancel()
 	}
 	if err := ctx.Err(); err != nil {
@@ -111,32 +112,60 @@ func (r *reads) serve(s *Store, p part, sh *shared) {
 			r.mu.Unlock()
 			return
 		}
-		rd := sh.next
+		wanted := sh.next != nil
 		r.mu.Unlock()
-		if rd == nil {
+		if !wanted {
 			continue
 		}
 		for tokens == 0 {
 			pause.Reset(readPause - time.Since(last))
 			select {
 			case <-pause.C:
-				tokens, last = 1, time.Now()
-			case <-rd.ctx.Done(): // all have gone
-				tokens = 1
+			case <-s.ctx.Done():
 			}
+			tokens, last = 1, time.Now()
 		}
-		tokens--
 		r.mu.Lock()
+		rd := sh.next
 		sh.next = nil // who comes from here on waits for the next one
 		select {
 		case <-sh.awake:
 		default:
 		}
-		r.mu.Unlock()
-		if rd.err = rd.ctx.Err(); rd.err == nil {
-			rd.page, rd.err = s.read(rd.ctx, p)
+		if rd.waiting == 0 {
+			rd.cancel()
+		} else {
+			tokens--
 		}
+		r.mu.Unlock()
+		rd.page, rd.err = s.readUnlessLeft(rd.ctx, p)
 		rd.cancel()
 		close(rd.done)
+	}
+}
+
+// readUnlessLeft reads a part of a log. It returns when ctx ends, also where
+// Redis hangs: who comes next gets a connection of his own.
+func (s *Store) readUnlessLeft(ctx context.Context, p part) (*page, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	type outcome struct {
+		page *page
+		err  error
+	}
+	done := make(chan outcome, 1)
+	ok := s.goes(func() { // ends with the read, which the client's own timeouts bound
+		page, err := s.read(ctx, p)
+		done <- outcome{page, err}
+	})
+	if !ok {
+		return nil, store.ErrClosed
+	}
+	select {
+	case o := <-done:
+		return o.page, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
