@@ -53,7 +53,7 @@ type Memory struct {
 	mu        sync.Mutex // guards the fields below, and the place of each log in the lists
 	byName    map[string]*memLog
 	live      *list.List    // logs that may hold entries or keys; the last appended in front
-	bare      *list.List    // logs known to hold neither, older than all in live; the last appended in front
+	bare      *list.List    // logs known to hold neither; the last appended or asked for in front
 	bareBytes int64         // what the logs in bare take
 	cursor    *list.Element // the log in live to look at next for what has expired; nil: the last one
 

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,7 +44,6 @@ func TestMemoryMetaTTL(t *testing.T) {
 		o := store.AppendOptions{Size: 10, TTL: time.Minute}
 		first := mustAppend(t, m, "ch", "1", o)
 		time.Sleep(store.MetaTTL - 1)
-		require.Equal(t, first, top(t, m, "ch"))
 		second := mustAppend(t, m, "ch", "2", o)
 		require.Equal(t, store.Position{Epoch: first.Epoch, Offset: 2}, second)
 
@@ -58,6 +58,57 @@ func TestMemoryMetaTTL(t *testing.T) {
 		again := mustAppend(t, m, "ch", "4", o) // with nobody having looked before
 		require.EqualValues(t, 1, again.Offset)
 		require.NotEqual(t, reborn.Epoch, again.Epoch)
+	})
+}
+
+// A log that is silent lives as long as somebody asks for it.
+func TestMemoryMetaLivesWhileItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, 0)
+		o := store.AppendOptions{Size: 10, TTL: time.Minute}
+		asked := mustAppend(t, m, "asked", "1", o)
+		mustAppend(t, m, "forgotten", "1", o)
+		for i := range 5 {
+			time.Sleep(store.MetaTTL - 1)
+			if i%2 == 0 {
+				require.Equal(t, asked, top(t, m, "asked"))
+			} else {
+				require.Equal(t, asked, readAll(t, m, "asked").Top)
+			}
+			mustAppend(t, m, "other", "1", o) // which looks at what has expired
+		}
+		require.Equal(t, store.Position{}, top(t, m, "forgotten"))
+		next := mustAppend(t, m, "asked", "2", o)
+		require.Equal(t, store.Position{Epoch: asked.Epoch, Offset: 2}, next)
+		time.Sleep(store.MetaTTL)
+		require.Equal(t, store.Position{}, top(t, m, "asked"))
+	})
+}
+
+// Logs that nobody asks for leave memory, whatever is asked for beside them.
+func TestMemoryForgetsBehindALogThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, 0)
+		o := store.AppendOptions{Size: 10, TTL: time.Minute}
+		mustAppend(t, m, "asked", "1", o)
+		for i := range 50 {
+			mustAppend(t, m, fmt.Sprint("forgotten ", i), "1", o)
+		}
+		time.Sleep(time.Hour)
+		for range 200 {
+			mustAppend(t, m, "other", "1", o)
+		}
+		top(t, m, "asked")
+		for range 3 {
+			time.Sleep(store.MetaTTL - 1)
+			top(t, m, "asked")
+			for range 200 {
+				mustAppend(t, m, "other", "1", o)
+			}
+		}
+		require.Equal(t, 2, m.Logs())
 	})
 }
 
@@ -77,9 +128,11 @@ func TestMemoryMetaOutlivesEntriesAndKeys(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, duplicate)
 		require.Equal(t, key, pos)
+		time.Sleep(store.MetaTTL - 1)
+		o.Key = ""
+		require.Equal(t, store.Position{Epoch: key.Epoch, Offset: 2}, mustAppend(t, m, "key", "2", o), "MetaTTL counts from a duplicate, too")
 		time.Sleep(time.Nanosecond)
 		require.Equal(t, store.Position{}, top(t, m, "entry"))
-		require.Equal(t, key, top(t, m, "key"), "MetaTTL counts from a duplicate, too")
 		time.Sleep(store.MetaTTL)
 		require.Equal(t, store.Position{}, top(t, m, "key"))
 	})

@@ -66,11 +66,13 @@ func (m *Memory) Range(ctx context.Context, channel string, q Query) (Page, erro
 		return Page{}, err
 	}
 	l.mu.Lock()
-	m.bytes.Add(-l.expire(m.now()))
+	now := m.now()
+	m.bytes.Add(-l.expire(now))
 	if l.epoch == "" {
 		l.mu.Unlock()
 		return Page{}, nil
 	}
+	m.prolong(l, now)
 	page := Page{Top: Position{l.epoch, l.top}, First: l.first()}
 	offset, found := l.slice(q)
 	l.mu.Unlock()
@@ -125,10 +127,25 @@ func (m *Memory) Tops(ctx context.Context, channels []string) ([]Position, error
 		}
 		l.mu.Lock()
 		m.bytes.Add(-l.expire(now))
+		if l.epoch != "" {
+			m.prolong(l, now)
+		}
 		tops[i] = Position{l.epoch, l.top}
 		l.mu.Unlock()
 	}
 	return tops, nil
+}
+
+// prolong has a log remembered that somebody asks for; the caller holds l.mu.
+func (m *Memory) prolong(l *memLog, now time.Duration) {
+	l.stayUntil(saturatingAdd(now, MetaTTL))
+	if l.isBare {
+		m.mu.Lock()
+		if !m.closed.Load() && !l.gone {
+			m.bare.MoveToFront(l.el)
+		}
+		m.mu.Unlock()
+	}
 }
 
 func (o AppendOptions) check() error {

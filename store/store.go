@@ -64,7 +64,8 @@ type Log interface {
 	//
 	// The log drops its oldest entries beyond o.Size, and entries older than
 	// o.TTL. It remembers its epoch and last offset for at least MetaTTL
-	// after the last Append, also when no entry is left.
+	// after the last Append, and after the last Tops that named it, also when
+	// no entry is left.
 	//
 	// Append does not keep or change e.Body; the caller may reuse it. Limits
 	// below those that AppendOptions names are an error.
@@ -80,7 +81,8 @@ type Log interface {
 }
 
 // MetaTTL is the least time for which a log's epoch and last offset are
-// remembered after its last Append.
+// remembered after its last Append, and after the last Tops that named it: a log
+// with subscribers, which somebody asks for all the time, never ends.
 const MetaTTL = 24 * time.Hour
 
 // Entry is one message in a log.

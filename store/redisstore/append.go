@@ -23,7 +23,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 		return store.Position{}, false, err
 	}
 	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
-	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(store.MetaTTL)}
+	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(topStay)}
 	c.once = true
 	if o.Key != "" {
 		c.keys = append(c.keys, s.keys.once(channel, o.Key))

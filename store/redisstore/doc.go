@@ -40,9 +40,9 @@
 //	key                       type        what it holds                                written by               it ends
 //	channels:log:{c}          stream      entries: id <offset>-<milliseconds since     Append                   HistoryTTL after the last Append
 //	                                      1970>, fields header and body
-//	channels:top:{c}          string      the epoch, the epoch at birth, the last      Append                   24 h (HistoryTTL, where longer) after
-//	                                      offset, HistoryTTL in ms, times of the                                the last Append
-//	                                      last and of the oldest entry, when it ends,
+//	channels:top:{c}          string      the epoch, the epoch at birth, the last      Append, Tops             25 h (HistoryTTL, where longer) after
+//	                                      offset, HistoryTTL in ms, times of the                                the last Append; Tops makes it 36 h
+//	                                      last and of the oldest entry, when it ends,                           where less than 24 h are left
 //	                                      the first 20 digits of the server's
 //	                                      master_replid, the earlier epochs
 //	                                      ("epoch:offset,…" or "-")

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -659,6 +660,85 @@ func TestFullServerRefusesAndWritesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, duplicate)
 	require.EqualValues(t, 2, pos.Offset)
+}
+
+// age makes a log one that ends in d, as if it had been silent until then.
+func age(t *testing.T, r *redistest.Server, channel string, d time.Duration) {
+	t.Helper()
+	key := "channels:top:{" + channel + "}"
+	fields := strings.Fields(r.Do("GET", key))
+	fields[6] = strconv.FormatInt(time.Now().Add(d).UnixMilli(), 10)
+	require.Equal(t, "OK", r.Do("SET", key, strings.Join(fields, " "), "PX", strconv.FormatInt(d.Milliseconds(), 10)))
+}
+
+// left is for how long a log is still remembered, as both the key and what is
+// in it say.
+func left(t *testing.T, r *redistest.Server, channel string) time.Duration {
+	t.Helper()
+	key := "channels:top:{" + channel + "}"
+	ms, err := strconv.ParseInt(r.Do("PTTL", key), 10, 64)
+	require.NoError(t, err)
+	ends, err := strconv.ParseInt(strings.Fields(r.Do("GET", key))[6], 10, 64)
+	require.NoError(t, err)
+	return min(time.Duration(ms)*time.Millisecond, time.Until(time.UnixMilli(ends)))
+}
+
+// A log that somebody asks for does not end, however long it is silent; for one
+// that is in use nothing is written.
+func TestALogLivesWhileItIsAskedFor(t *testing.T) {
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	ctx := t.Context()
+	sets := func() string {
+		_, calls, _ := strings.Cut(r.Info("commandstats", "cmdstat_set"), "calls=")
+		calls, _, _ = strings.Cut(calls, ",")
+		return calls
+	}
+	week := plenty
+	week.TTL = 7 * 24 * time.Hour
+	names := []string{"absent", "day", "week"}
+	day := mustAppend(t, s, "day", "1")
+	long, _, err := s.Append(ctx, "week", entry("1"), week)
+	require.NoError(t, err)
+	before := sets()
+	for range 3 {
+		tops, err := s.Tops(ctx, names)
+		require.NoError(t, err)
+		require.Equal(t, []store.Position{{}, day, long}, tops)
+	}
+	require.NoError(t, s.Close()) // which waits for what it began
+	require.Equal(t, before, sets(), "they are new")
+
+	s = open(t, r.Client())
+	for _, name := range names[1:] {
+		age(t, r, name, time.Hour)
+	}
+	_, err = s.Tops(ctx, names[1:2])
+	require.NoError(t, err)
+	redistest.Eventually(t, "the end is put off", func() bool { return left(t, r, "day") > store.MetaTTL })
+	require.Less(t, left(t, r, "week"), store.MetaTTL, "it was not named")
+	_, err = s.Tops(ctx, names)
+	require.NoError(t, err)
+	redistest.Eventually(t, "the end is put off", func() bool { return left(t, r, "week") > store.MetaTTL })
+	require.Equal(t, "0", r.Do("EXISTS", "channels:top:{absent}"))
+
+	// The next Append does not shorten it, and where the server is full the log
+	// can still be asked for.
+	require.Equal(t, store.Position{Epoch: day.Epoch, Offset: 2}, mustAppend(t, s, "day", "2"))
+	require.Greater(t, left(t, r, "day"), store.MetaTTL+2*time.Hour)
+	age(t, r, "day", time.Hour)
+	r.Do("CONFIG", "SET", "maxmemory", "1mb")
+	for range 3 {
+		_, err = s.Tops(ctx, names)
+		require.NoError(t, err)
+	}
+	require.Less(t, left(t, r, "day"), store.MetaTTL)
+	r.Do("CONFIG", "SET", "maxmemory", "0")
+	redistest.Eventually(t, "the end is put off", func() bool {
+		_, err = s.Tops(ctx, names)
+		require.NoError(t, err)
+		return left(t, r, "day") > store.MetaTTL
+	})
 }
 
 // A server that evicts drops whole logs: a new epoch, and never a half one.

@@ -29,58 +29,6 @@ func (s *Store) Range(ctx context.Context, channel string, q store.Query) (store
 	return page.open(), nil
 }
 
-// Tops implements [store.Log].
-func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, error) {
-	if err := s.enter(ctx); err != nil {
-		return nil, err
-	}
-	tops := make([]store.Position, len(channels))
-	if len(channels) == 0 {
-		return tops, nil
-	}
-	each := 500
-	if s.cluster != nil {
-		each = 1 // keys of one script have to be in one slot
-	}
-	var calls []*call
-	for names := range slices.Chunk(channels, each) {
-		keys := make([]string, len(names))
-		for i, name := range names {
-			keys[i] = s.keys.top(name)
-		}
-		calls = append(calls, newCall(topsScript, keys, flag(s.cluster == nil)))
-	}
-	if err := s.do(ctx, calls...); err != nil {
-		return nil, s.explain(ctx, fmt.Sprintf("read the tops of %d channels", len(channels)), err)
-	}
-	for i, c := range calls {
-		lines, err := c.cmd.Slice()
-		if err != nil || len(lines) != len(c.keys) {
-			return nil, unexpected("tops", c.cmd.Val())
-		}
-		for n, line := range lines {
-			text, ok := line.(string)
-			if !ok {
-				continue // absent
-			}
-			// epoch, the epoch that the log was born with, offset, …
-			fields := strings.Fields(text)
-			if len(fields) != topFields {
-				return nil, fmt.Errorf("redisstore: the key %q has a text that this library has not written", c.keys[n])
-			}
-			offset, err := strconv.ParseUint(fields[2], 10, 64)
-			if err != nil {
-				return nil, fmt.Errorf("redisstore: the key %q has a text that this library has not written", c.keys[n])
-			}
-			tops[i*each+n] = store.Position{Epoch: fields[0], Offset: offset}
-		}
-	}
-	return tops, nil
-}
-
-// topFields is how many fields the line in a top's key has.
-const topFields = 9
-
 // page is a store.Page whose entries are immutable, so that many may share it.
 type page struct {
 	store.Page

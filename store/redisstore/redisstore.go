@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,8 +30,9 @@ type Store struct {
 	cluster *redis.ClusterClient // nil for one server at a time
 	keys    keys
 
-	lanes []lane // appends wait here, see batch.go
-	reads reads
+	lanes      []lane // appends wait here, see batch.go
+	reads      reads
+	prolonging atomic.Bool // see tops.go
 
 	ctx   context.Context // ends with Close
 	close context.CancelFunc

@@ -34,6 +34,7 @@ var (
 	appendScript   = load("append")
 	rangeScript    = load("range")
 	topsScript     = load("tops")
+	prolongScript  = load("prolong")
 	reportScript   = load("report")
 	stageScript    = load("stage")
 	presenceScript = load("presence")

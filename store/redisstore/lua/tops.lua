@@ -1,7 +1,8 @@
--- Returns the tops of the logs KEYS.
+-- Returns the server's time in milliseconds, and the tops of the logs KEYS.
 -- ARGV: 1 where the server may have become a replica, which may be behind; a
 -- Cluster's would not run this.
 if ARGV[1] == '1' and not string.find(redis.call('INFO', 'replication'), 'role:master', 1, true) then
   return redis.error_reply('READONLY the server is no longer the master, and may be behind it')
 end
-return redis.call('MGET', unpack(KEYS))
+local clock = redis.call('TIME')
+return {clock[1] * 1000 + math.floor(clock[2] / 1000), redis.call('MGET', unpack(KEYS))}

@@ -1,0 +1,126 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+const (
+	// topStay is for how long an Append has a log remembered. It is longer than
+	// it has to be, so that Tops need not prolong it as long as it is in use.
+	topStay = store.MetaTTL + time.Hour
+	// topProlonged is for how long Tops has it remembered where less than
+	// store.MetaTTL is left.
+	topProlonged = store.MetaTTL + 12*time.Hour
+	// prolongTimeout bounds the attempt. The next Tops makes another one.
+	prolongTimeout = 5 * time.Second
+
+	// topKeys bounds the keys of one script.
+	topKeys = 500
+	// topFields is how many fields the line in a top's key has, and topEnds the
+	// one that says when it ends.
+	topFields, topEnds = 9, 6
+)
+
+// Tops implements [store.Log]. A log that is silent is prolonged twice a day, a
+// moment after Tops has returned.
+func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	tops := make([]store.Position, len(channels))
+	if len(channels) == 0 {
+		return tops, nil
+	}
+	var calls []*call
+	for names := range slices.Chunk(channels, s.atOnce()) {
+		keys := make([]string, len(names))
+		for i, name := range names {
+			keys[i] = s.keys.top(name)
+		}
+		calls = append(calls, newCall(topsScript, keys, flag(s.cluster == nil)))
+	}
+	if err := s.do(ctx, calls...); err != nil {
+		return nil, s.explain(ctx, fmt.Sprintf("read the tops of %d channels", len(channels)), err)
+	}
+	var ending []string
+	at := 0
+	for _, c := range calls {
+		reply, err := c.cmd.Slice()
+		if err != nil || len(reply) != 2 {
+			return nil, unexpected("tops", c.cmd.Val())
+		}
+		now, _ := reply[0].(int64)
+		lines, _ := reply[1].([]any)
+		if len(lines) != len(c.keys) {
+			return nil, unexpected("tops", reply[1])
+		}
+		for i, line := range lines {
+			if text, ok := line.(string); ok { // else it is absent
+				top, ends, ok := parseTop(text)
+				if !ok {
+					return nil, fmt.Errorf("redisstore: the key %q has a text that this library has not written", c.keys[i])
+				}
+				tops[at] = top
+				if ends-now < store.MetaTTL.Milliseconds() {
+					ending = append(ending, c.keys[i])
+				}
+			}
+			at++
+		}
+	}
+	if len(ending) > 0 {
+		s.prolong(ending)
+	}
+	return tops, nil
+}
+
+// atOnce is how many logs a script may look at: those of a Cluster have to be in
+// one slot.
+func (s *Store) atOnce() int {
+	if s.cluster != nil {
+		return 1
+	}
+	return topKeys
+}
+
+// parseTop reads the line in a top's key.
+func parseTop(line string) (top store.Position, ends int64, ok bool) {
+	fields := strings.Fields(line)
+	if len(fields) != topFields {
+		return top, 0, false
+	}
+	offset, err := strconv.ParseUint(fields[2], 10, 64)
+	ends, err2 := strconv.ParseInt(fields[topEnds], 10, 64)
+	return store.Position{Epoch: fields[0], Offset: offset}, ends, err == nil && err2 == nil
+}
+
+// prolong puts off the end of logs. Nobody waits for it, since a server that is
+// full or refuses writes can be read; while one attempt is under way there is no
+// other one. Close waits for it.
+func (s *Store) prolong(tops []string) {
+	if !s.prolonging.CompareAndSwap(false, true) {
+		return
+	}
+	ok := s.goes(func() {
+		defer s.prolonging.Store(false)
+		ctx, cancel := context.WithTimeout(s.ctx, prolongTimeout)
+		defer cancel()
+		var calls []*call
+		for keys := range slices.Chunk(tops, s.atOnce()) {
+			c := newCall(prolongScript, keys, topProlonged.Milliseconds())
+			c.ctx = ctx
+			calls = append(calls, c)
+		}
+		s.send(ctx, calls) // where it fails, the next Tops tries again
+	})
+	if !ok {
+		s.prolonging.Store(false)
+	}
+}
