@@ -131,9 +131,9 @@ type Page struct {
 type Registry interface {
 	// Report records a replica's heartbeat, and the numbers of the channels
 	// that changed since its last Report. It returns false where the Store
-	// held no living record of the replica before: it then has only what
-	// this Report says, and where that was not Full, the replica must report
-	// everything. What a replica reported (its presence too) leaves every
+	// held no living record of the replica before, or an older one than it
+	// has acknowledged: it then has only what this Report says, and where
+	// that was not Full, the replica must report everything. What a replica reported (its presence too) leaves every
 	// answer [DeadAfter] after its last Report; Nodes alone shows the dead
 	// replica itself for longer.
 	Report(ctx context.Context, r Report) (known bool, err error)
@@ -192,9 +192,9 @@ type Count struct {
 // Presence holds who is subscribed to channels, by replica.
 type Presence interface {
 	// UpdatePresence applies changes in order. The members live as long as
-	// the replica's reports; changes of a replica that has no living record
-	// are dropped without an error, since that replica's next Report tells
-	// it to send everything again.
+	// the replica's reports; changes of a replica that has no living record,
+	// or an older one than was acknowledged, are dropped without an error,
+	// since that replica's next Report tells it to send everything again.
 	UpdatePresence(ctx context.Context, node string, changes []PresenceChange) error
 
 	// Members returns up to limit members of a channel on all living

@@ -356,6 +356,72 @@ func TestReportThatIsRepeated(t *testing.T) {
 	}
 }
 
+// A server that comes back at once with a record that is some seconds old has the
+// replica report everything: what changed since is nowhere else.
+func TestAnOlderRecordIsNotGoneOnWith(t *testing.T) {
+	ctx := t.Context()
+	joins := func(id string) store.PresenceChange {
+		return store.PresenceChange{Channel: "c", Member: store.Member{ID: id}}
+	}
+	leaves := joins("old")
+	leaves.Left = true
+	one := []store.Count{{Channel: "c", Subscribers: 1}}
+	for name, lost := range map[string]func(s *redisstore.Store) error{
+		"a report": func(s *redisstore.Store) error {
+			known, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 2}, {Channel: "d", Subscribers: 1}}})
+			require.True(t, known)
+			return err
+		},
+		"everything": func(s *redisstore.Store) error {
+			known, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Full: true, Channels: []store.Count{{Channel: "c", Subscribers: 2}}})
+			require.True(t, known)
+			return err
+		},
+		"presence": func(s *redisstore.Store) error {
+			return s.UpdatePresence(ctx, "n", []store.PresenceChange{leaves, joins("new")})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := redistest.Start(t)
+			s := open(t, r.Client())
+			_, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Full: true, Channels: one, Members: []store.PresenceChange{joins("old")}})
+			require.NoError(t, err)
+			require.NoError(t, s.UpdatePresence(ctx, "n", []store.PresenceChange{joins("other")}))
+			known, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}})
+			require.NoError(t, err)
+			require.True(t, known, "nothing was lost so far")
+			for _, key := range []string{"node", "names", "counts", "members", "infos"} { // so that a slow start makes no difference
+				r.Do("PEXPIRE", "channels:"+key+":{n}", "600000")
+			}
+			r.Do("SAVE")
+			require.NoError(t, lost(s))
+			r.Kill()
+			r.Start()
+			require.Equal(t, "1", r.Do("EXISTS", "channels:node:{n}"), "the older record is there")
+
+			// Nothing is added to what is old, and nothing of it is left.
+			redistest.Eventually(t, "the server is back", func() bool {
+				return s.UpdatePresence(ctx, "n", []store.PresenceChange{joins("later")}) == nil
+			})
+			known, err = s.Report(ctx, store.Report{Node: store.Node{ID: "n"}})
+			require.NoError(t, err)
+			require.False(t, known)
+			members, _, err := s.Members(ctx, "c", 10)
+			require.NoError(t, err)
+			require.Empty(t, members)
+			known, err = s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Full: true, Channels: one})
+			require.NoError(t, err)
+			require.True(t, known)
+			list, err := s.Channels(ctx, "", "", 10)
+			require.NoError(t, err)
+			require.Equal(t, one, list)
+			known, err = s.Report(ctx, store.Report{Node: store.Node{ID: "n"}})
+			require.NoError(t, err)
+			require.True(t, known)
+		})
+	}
+}
+
 func TestHangingServerHoldsUpNobody(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, r.Client(func(o *redis.Options) { o.ReadTimeout = 2 * time.Minute })) // it is not what ends the calls

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -20,9 +21,15 @@ func (s *Store) UpdatePresence(ctx context.Context, node string, changes []store
 	if len(changes) == 0 {
 		return nil
 	}
+	rec, err := s.records.take(ctx, s, node)
+	if err != nil {
+		return s.explain(ctx, fmt.Sprintf("update the presence on replica %q", node), err)
+	}
+	defer rec.leave()
 	keys := []string{s.keys.node(node), s.keys.members(node), s.keys.infos(node)}
 	for part := range slices.Chunk(changes, scriptItems) {
-		args := make([]any, 0, 3*len(part))
+		id := rand.Text()
+		args := append(make([]any, 0, 2+3*len(part)), id, rec.last)
 		for _, c := range part {
 			if c.Left {
 				args = append(args, "-", place(c.Channel, c.Member.ID), "")
@@ -35,6 +42,7 @@ func (s *Store) UpdatePresence(ctx context.Context, node string, changes []store
 		if err := s.do(ctx, newCall(presenceScript, keys, args...)); err != nil {
 			return s.explain(ctx, fmt.Sprintf("update the presence on replica %q", node), err)
 		}
+		rec.last = id // also where it was dropped: the next report is told so
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type Store struct {
 
 	lanes      []lane // appends wait here, see batch.go
 	reads      reads
+	records    records     // see records.go
 	prolonging atomic.Bool // see tops.go
 
 	ctx   context.Context // ends with Close

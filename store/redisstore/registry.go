@@ -32,11 +32,20 @@ var (
 // and members are recorded in one step, and so is all of a Full report; a
 // longer one that is not Full is recorded in steps of 1000, and where Report
 // fails some of them may have been.
+//
+// A replica reports through one Store: another one does not know the record that
+// it finds, and says so by false.
 func (s *Store) Report(ctx context.Context, r store.Report) (known bool, err error) {
 	if err := s.enter(ctx); err != nil {
 		return false, err
 	}
-	calls := s.reportCalls(r)
+	rec, err := s.records.take(ctx, s, r.Node.ID)
+	if err != nil {
+		return false, s.explain(ctx, fmt.Sprintf("report of replica %q", r.Node.ID), err)
+	}
+	defer rec.leave()
+	id := rand.Text()
+	calls := s.reportCalls(r, id, rec.last)
 	at := len(calls) - 1 // the call that answers
 	if !r.Full {
 		at = 0
@@ -50,10 +59,11 @@ func (s *Store) Report(ctx context.Context, r store.Report) (known bool, err err
 	if err != nil {
 		return false, unexpected("report", answer.cmd.Val())
 	}
+	rec.last = id
 	return n == 1, nil
 }
 
-func (s *Store) reportCalls(r store.Report) []*call {
+func (s *Store) reportCalls(r store.Report, id, last string) []*call {
 	counts := latest(r.Channels, func(c store.Count) string { return c.Channel })
 	var members []store.PresenceChange
 	if r.Full {
@@ -61,10 +71,10 @@ func (s *Store) reportCalls(r store.Report) []*call {
 		members = slices.DeleteFunc(members, func(c store.PresenceChange) bool { return c.Left })
 		counts = slices.DeleteFunc(counts, isZero)
 	}
-	id, keys := rand.Text(), s.keys.replica(r.Node.ID)
+	keys := s.keys.replica(r.Node.ID)
 	report := func(keys []string, channels, members, n int) *call {
 		keys = append(keys[:len(keys):len(keys)], s.keys.card(r.Node.ID))
-		return newCall(reportScript, keys, deadAfter, forgottenAfter, id, r.Node.Started.UnixMilli(), string(r.Node.Info), flag(r.Full), channels, members, n)
+		return newCall(reportScript, keys, deadAfter, forgottenAfter, id, last, r.Node.Started.UnixMilli(), string(r.Node.Info), flag(r.Full), channels, members, n)
 	}
 	switch {
 	case len(counts)+len(members) <= scriptItems:
@@ -156,6 +166,7 @@ func (s *Store) Forget(ctx context.Context, node string) error {
 	if err != nil {
 		return s.explain(ctx, fmt.Sprintf("forget replica %q", node), err)
 	}
+	s.records.forget(node)
 	return nil
 }
 

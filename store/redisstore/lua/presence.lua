@@ -1,11 +1,13 @@
 -- Applies changes of a replica's members, in order.
 -- KEYS: the replica, its members, its infos.
--- ARGV: for each change '+' or '-', place, info.
--- Returns 0 where there is no whole living record of the replica, which its
--- next report finds out, and 1 otherwise.
-local had = redis.call('HGET', KEYS[1], 'members')
-if not had or tonumber(had) ~= redis.call('ZCARD', KEYS[2]) then return 0 end
-for i = 1, #ARGV, 3 do
+-- ARGV: an id of this change, that of the change before it, and for each member
+-- '+' or '-', place, info.
+-- Returns 0 where there is no whole living record of the replica as the change
+-- before has left it, which its next report finds out, and 1 otherwise.
+local had = redis.call('HMGET', KEYS[1], 'members', 'report')
+if not had[1] or tonumber(had[1]) ~= redis.call('ZCARD', KEYS[2]) or had[2] ~= ARGV[2] and had[2] ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'report', ARGV[1]) -- first, since a full server refuses it, and nothing is half-written
+for i = 3, #ARGV, 3 do
   if ARGV[i] == '+' then
     redis.call('ZADD', KEYS[2], 0, ARGV[i + 1])
     redis.call('HSET', KEYS[3], ARGV[i + 1], ARGV[i + 2])
