@@ -98,7 +98,7 @@ func (ch *channel) listen() error {
 func (s *subscription) catchUp(from, target Position, held *hold) {
 	ch, ctx := s.ch, s.ch.hub.ctx
 	backoff := newBackoff()
-	for s.out.waitRoom(ctx) {
+	for s.out.waitRoom(ctx, 0) {
 		page, err := ch.read(ctx, from.Offset)
 		if err != nil {
 			ch.hub.warnStore(err)
@@ -122,7 +122,7 @@ func (s *subscription) catchUp(from, target Position, held *hold) {
 		}
 		for i := range page.Entries {
 			f := ch.encode(top.Epoch, &page.Entries[i]) // each when its turn has come: they are not all in memory
-			if !s.out.waitRoom(ctx) || !s.sendMissed(f, held) {
+			if !s.out.waitRoom(ctx, 0) || !s.sendMissed(f, held) {
 				return
 			}
 			from = f.msg.Position
@@ -131,7 +131,7 @@ func (s *subscription) catchUp(from, target Position, held *hold) {
 			s.reset(resetEpoch, held) // the Store has lost its last messages
 			return
 		}
-		if !s.out.waitRoom(ctx) || s.join(from, &target, held) {
+		if !s.out.waitRoom(ctx, 0) || s.join(from, &target, held) {
 			return
 		}
 	}

@@ -249,16 +249,40 @@ func (o *outbox) roomLocked() {
 	}
 }
 
-// waitRoom waits until at most half of the queue is in use. It returns false
-// where the receiver, or ctx, ends first.
-func (o *outbox) waitRoom(ctx context.Context) bool {
+// offer queues a frame if there is room for it, and reports whether it did:
+// nothing is dropped for it and nobody is closed. Where the outbox takes
+// nothing any more, it returns true, since to wait for room is of no use.
+func (o *outbox) offer(f *frame) bool {
+	o.mu.Lock()
+	if o.state != outboxOpen {
+		o.mu.Unlock()
+		return true
+	}
+	if o.bytes > 0 && o.bytes+f.size() > o.limit {
+		o.mu.Unlock()
+		return false
+	}
+	o.pushLocked(f)
+	wake := !o.scheduled
+	o.scheduled = true
+	o.mu.Unlock()
+	if wake {
+		o.owner.wake()
+	}
+	return true
+}
+
+// waitRoom waits until at most half of the queue is in use and size more bytes
+// fit, or the queue is empty, which takes a frame of any size. It returns
+// false where the receiver, or ctx, ends first.
+func (o *outbox) waitRoom(ctx context.Context, size int) bool {
 	for {
 		o.mu.Lock()
 		if o.state != outboxOpen {
 			o.mu.Unlock()
 			return false
 		}
-		if o.bytes <= o.limit/2 {
+		if o.bytes == 0 || o.bytes <= o.limit/2 && o.bytes+size <= o.limit {
 			o.mu.Unlock()
 			return true
 		}
