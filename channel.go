@@ -11,14 +11,16 @@ import (
 // which order messages reach them, its members and its numbers. It exists
 // while it has subscribers, recent publishes, or somebody at work on it.
 //
-// Lock order: a shard of the channel table, then channel.mu, then outbox.mu,
-// then a writer's. Nothing that waits is called with one of them held.
+// Lock order: channel.telling or a shard of the channel table, then channel.mu,
+// then outbox.mu, then a writer's. Nothing that waits, and no code of others, is
+// called with one of them held but telling.
 type channel struct {
 	hub  *Hub
 	name string
 	opts ChannelOptions
 
-	users atomic.Int32 // callers at work on the channel, which keep it in the table
+	users   atomic.Int32 // callers at work on the channel, which keep it in the table
+	telling sync.Mutex   // held while the mesh is told whether the channel is wanted
 
 	mu       sync.Mutex // guards the fields below
 	subs     []*subscription
@@ -37,60 +39,106 @@ type subscription struct {
 	out  *outbox
 	id   string // the connection's, for PublishOptions.Except
 	slot int    // in ch.subs, guarded by ch.mu; -1 where it is not in it
-	hold *hold  // while the subscriber catches up, guarded by ch.mu
+	// own is where the subscriber is, guarded by ch.mu; nil where it is in
+	// step: it has what the channel has passed on, and gets what comes.
+	own *place
 }
 
 // attachLocked makes s a subscriber of all that comes from now on.
 func (ch *channel) attachLocked(s *subscription) {
 	s.slot = len(ch.subs)
 	ch.subs = append(ch.subs, s)
+	ch.touchLocked()
 }
 
 // detach ends a subscription. It may be repeated.
 func (ch *channel) detach(s *subscription) {
-	ch.mu.Lock()
-	if s.slot < 0 {
-		ch.mu.Unlock()
-		return
+	if ch.removed(s) {
+		ch.unlisten()
 	}
-	last := len(ch.subs) - 1
-	ch.subs[s.slot] = ch.subs[last]
-	ch.subs[s.slot].slot = s.slot
-	ch.subs[last] = nil
-	ch.subs = ch.subs[:last]
-	s.slot, s.hold = -1, nil
-	if len(ch.subs) == 0 {
-		ch.subs = nil
-		ch.restLocked()
-	}
-	ch.touchLocked()
-	ch.mu.Unlock()
 }
 
-// restLocked ends what the channel does for subscribers where none is left.
-func (ch *channel) restLocked() {
+// removed takes a subscription out, and returns whether it was the last one.
+func (ch *channel) removed(s *subscription) (last bool) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if s.slot < 0 {
+		return false
+	}
+	end := len(ch.subs) - 1
+	ch.subs[s.slot] = ch.subs[end]
+	ch.subs[s.slot].slot = s.slot
+	ch.subs[end] = nil
+	ch.subs = ch.subs[:end]
+	s.slot, s.own = -1, nil
+	if len(ch.subs) == 0 {
+		ch.subs = nil
+	}
+	ch.touchLocked()
+	return ch.restLocked()
+}
+
+// restLocked ends what the channel does for subscribers where none is left,
+// and returns whether that is so.
+func (ch *channel) restLocked() bool {
 	if len(ch.subs) > 0 || ch.order.waiting > 0 {
-		return
+		return false
 	}
 	ch.order.rest()
-	if m := ch.hub.mesh; m != nil {
-		m.Unsubscribe(ch.name) // where it fails, messages come for nobody, and are dropped
+	return true
+}
+
+// listen asks the mesh for the channel's messages.
+func (ch *channel) listen() error {
+	m := ch.hub.mesh
+	if m == nil {
+		return nil
+	}
+	ch.telling.Lock()
+	defer ch.telling.Unlock()
+	if err := ch.hub.guard("the mesh", func() error { return m.Subscribe(ch.name) }); err != nil {
+		return ErrMeshUnavailable.because(err)
+	}
+	return nil
+}
+
+// unlisten ends it where nobody is left. Where that fails, messages come for
+// nobody, and are dropped.
+func (ch *channel) unlisten() {
+	m := ch.hub.mesh
+	if m == nil {
+		return
+	}
+	ch.telling.Lock() // whoever comes from now on is behind it with his listen
+	defer ch.telling.Unlock()
+	ch.mu.Lock()
+	idle := len(ch.subs) == 0 && ch.order.waiting == 0
+	ch.mu.Unlock()
+	if !idle {
+		return
+	}
+	if err := ch.hub.guard("the mesh", func() error { return m.Unsubscribe(ch.name) }); err != nil {
+		ch.hub.log.Debug("mesh: unsubscribe", "channel", ch.name, "err", err)
 	}
 }
 
 // fanOutLocked queues a frame for all subscribers but f.except, and returns
-// for how many.
-func (ch *channel) fanOutLocked(f *frame) int {
+// for how many. With paced, who has no room for it goes on by itself behind
+// before, where the channel was.
+func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	n := 0
 	for _, s := range ch.subs {
 		if f.except != "" && s.id == f.except {
 			continue
 		}
 		n++
-		if s.hold != nil && s.held(f) {
-			continue
+		switch {
+		case s.own != nil && s.holdsLocked(f):
+		case paced && !s.out.roomy(f.size()):
+			ch.readLocked(s, before)
+		default:
+			s.out.send(f, ch.opts.SlowSubscriber)
 		}
-		s.out.send(f, ch.opts.SlowSubscriber)
 	}
 	return n
 }
@@ -99,7 +147,7 @@ func (ch *channel) fanOutLocked(f *frame) int {
 func (ch *channel) deliver(f *frame) int {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.fanOutLocked(f)
+	return ch.fanOutLocked(f, false, Position{})
 }
 
 // receiversLocked is for how many subscribers a frame is.

@@ -106,9 +106,7 @@ func New(o Options) (*Hub, error) {
 		h.loops.run(h.receive)
 		h.loops.run(h.pulse)
 	}
-	if h.mesh != nil || !h.owned {
-		h.loops.run(h.watchTops) // others may append, or an answer of the store be lost
-	}
+	h.loops.run(h.watchTops)
 	return h, nil
 }
 
@@ -217,8 +215,12 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		return res, ErrNoHistory.saying("an idempotency key needs a channel with history, and a message that is not Local; this is not so on %q", p.Channel)
 	}
 	if ch.opts.HistorySize > 0 && !o.Local {
-		if res, err = h.append(ctx, ch, &m, o); err != nil || res.Duplicate {
+		if res, err = h.append(ctx, ch, &m, o); err != nil {
 			return res, err
+		}
+		if res.Duplicate {
+			h.passAgain(ctx, ch, res.Position)
+			return res, nil
 		}
 	}
 	h.stats.published.Add(1)
@@ -269,6 +271,32 @@ func (h *Hub) append(ctx context.Context, ch *channel, m *Message, o PublishOpti
 	}
 	m.Position = Position(pos)
 	return Result{Position: m.Position, Stored: true, Duplicate: dup}, nil
+}
+
+// passAgain passes on the message that a key stands for, whose first publisher
+// may have died, or lost the answer, between the Store and the subscribers.
+// Those who have it see by its position that it came twice. It is read from the
+// Store: the repetition may differ.
+func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	page, err := h.store.Range(ctx, ch.name, store.Query{After: at.Offset - 1, Limit: 1})
+	if err != nil {
+		h.warnStore(err) // the others find it by its position, in a few seconds
+		return
+	}
+	if page.Top.Epoch != at.Epoch || len(page.Entries) == 0 || page.Entries[0].Offset != at.Offset {
+		return // no longer kept
+	}
+	e := &page.Entries[0]
+	ch.arrive(ch.encode(at.Epoch, e))
+	if h.mesh == nil {
+		return
+	}
+	err = h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: ch.name, Header: e.Header, Body: e.Body, Epoch: at.Epoch, Offset: at.Offset})
+	if err != nil {
+		h.warnMesh(ch.name, err)
+	}
 }
 
 func (h *Hub) checkPublication(p *Publication, o PublishOptions) error {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
-	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -25,40 +24,6 @@ type Message struct {
 	// hub sets both; Publish ignores them.
 	Position Position
 	Time     time.Time
-}
-
-// Position is a place in a channel's history: offsets count from 1 without
-// gaps within an epoch. An epoch names one life of the history. See [store.Position].
-type Position struct {
-	Epoch  string
-	Offset uint64
-}
-
-// String returns the form that ParsePosition reads: "epoch:offset".
-func (p Position) String() string {
-	return p.Epoch + ":" + strconv.FormatUint(p.Offset, 10)
-}
-
-// maxEpoch bounds the epochs that are taken from clients, in bytes.
-const maxEpoch = 64
-
-// ParsePosition reads "epoch:offset", as clients send it in since and
-// Last-Event-ID. The epoch may be empty: ":0" is before the first message.
-func ParsePosition(s string) (Position, error) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 || i > maxEpoch {
-		return Position{}, ErrBadQuery.saying("the position %.80q has not the form epoch:offset, e.g. k3f9:12", s)
-	}
-	n, err := strconv.ParseUint(s[i+1:], 10, 64)
-	if err != nil {
-		return Position{}, ErrBadQuery.saying("the offset in the position %.80q is not a whole number", s)
-	}
-	for _, c := range []byte(s[:i]) {
-		if c <= ' ' || c > '~' {
-			return Position{}, ErrBadQuery.saying("the epoch in the position %.80q has a character that no epoch has", s)
-		}
-	}
-	return Position{Epoch: s[:i], Offset: n}, nil
 }
 
 // MaxNameBytes is the longest channel name, in bytes of UTF-8.

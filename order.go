@@ -2,8 +2,7 @@ package channels
 
 import (
 	"context"
-	"maps"
-	"math"
+	"slices"
 	"time"
 
 	"github.com/channels-go/channels/store"
@@ -11,23 +10,35 @@ import (
 
 // order puts the messages of a channel with history in the order of their
 // offsets for all subscribers of this replica: what comes twice is dropped,
-// what comes early waits, what is missing is fetched from the Store. It is at
-// work while the channel has subscribers. channel.mu guards it.
+// what comes early waits, what is missing is fetched from the Store (fill.go).
+// It is at work while the channel has subscribers. channel.mu guards it.
+// docs/positions.md has the model.
 type order struct {
-	pos     Position      // of the last message that all subscribers got
-	synced  bool          // pos is known
-	syncing chan struct{} // closed when the sync under way ends
-	waiting int           // subscribers that are about to attach
+	pos     Position // of the last message that was passed on
+	synced  bool     // pos is known
+	syncing *syncing // the question for it that is under way
+	waiting int      // subscribers that are about to attach
+	past    []string // epochs that the log has no more, so that what is late of them needs no read
 
-	early      map[uint64]*frame // by offset: messages after a gap
+	early      map[Position]*frame // messages after a gap
 	earlyBytes int
+	stuck      time.Time // since when the message after pos is known to be missing; zero: it is not
 
 	filling bool        // a goroutine fetches what is missing
 	again   bool        // more was missed since it last looked
 	goal    uint64      // up to which offset
+	reads   uint64      // how often it has begun to look
+	stale   uint64      // reads up to this one were for subscribers who have gone
 	timer   *time.Timer // until a gap is filled
 	gap     bool        // timer is set
 	seen    Position    // the Store's top, when it was last looked at
+}
+
+// syncing is one question for the Store's top, which all who attach meanwhile
+// share.
+type syncing struct {
+	done chan struct{}
+	err  error // valid when done is closed
 }
 
 const (
@@ -35,77 +46,94 @@ const (
 	// is asked: within one process, or between replicas, it is usually there
 	// within a millisecond.
 	gapWait = 50 * time.Millisecond
+	// lateWait is how long it waits where the Store keeps the message no
+	// longer, and a reset would be the alternative.
+	lateWait = time.Second
 	// maxEarly bounds the messages that wait behind a gap, as QueueBytes
 	// does; what comes beyond it is fetched from the Store.
 	maxEarly = 8192
-	// rangeLimit is how many messages are read from the Store at a time, if
-	// they fit into a quarter of a receiver's queue.
-	rangeLimit = 128
+	// maxPast bounds the epochs of before that are remembered.
+	maxPast = 8
 )
 
 func (o *order) rest() {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
-	*o = order{filling: o.filling} // nobody waits for a sync: waiting is 0
+	*o = order{filling: o.filling, syncing: o.syncing, reads: o.reads, stale: o.reads}
 }
 
 // sync makes the channel's position known. The caller has counted itself in
-// order.waiting, so that what arrives meanwhile is kept.
+// order.waiting, so that what arrives meanwhile is kept. Callers share one
+// question, which has the Store's time once and nobody's context.
 func (ch *channel) sync(ctx context.Context) error {
 	ch.mu.Lock()
-	defer ch.mu.Unlock()
 	o := &ch.order
-	for !o.synced {
-		if running := o.syncing; running != nil {
-			ch.mu.Unlock()
-			select {
-			case <-running:
-			case <-ctx.Done():
-			}
-			ch.mu.Lock()
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			continue
-		}
-		done := make(chan struct{})
-		o.syncing = done
+	if o.synced {
 		ch.mu.Unlock()
-		top, err := ch.top(ctx)
-		ch.mu.Lock()
-		o.syncing = nil
-		close(done)
-		if err != nil {
-			return err
-		}
-		o.pos, o.synced = top, true
-		ch.advanceLocked()
-		if o.again { // more came meanwhile than is kept
-			ch.fillLocked(0)
+		return nil
+	}
+	q := o.syncing
+	if q == nil {
+		q = &syncing{done: make(chan struct{})}
+		o.syncing = q
+		if !ch.hub.background(func() { ch.askTop(q) }) {
+			o.syncing = nil
+			ch.mu.Unlock()
+			return ErrClosed
 		}
 	}
-	return nil
+	ch.mu.Unlock()
+	select {
+	case <-q.done:
+		return q.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
-// top asks the Store for the channel's last position. The mesh is asked for
-// the channel first, so that nothing falls between the two.
-func (ch *channel) top(ctx context.Context) (Position, error) {
+// askTop asks the Store for the channel's last position, for all who wait in
+// sync. It is a task of the hub.
+func (ch *channel) askTop(q *syncing) {
 	h := ch.hub
-	if err := ch.listen(); err != nil {
-		return Position{}, err
-	}
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
 	var tops []store.Position
 	err := h.guard("the store", func() (err error) {
-		tops, err = h.store.Tops(ctx, []string{ch.name})
+		tops, err = h.tops(h.ctx, []string{ch.name})
 		return err
 	})
-	if err != nil {
-		return Position{}, ErrStoreUnavailable.because(err)
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	defer close(q.done)
+	o := &ch.order
+	o.syncing = nil
+	switch {
+	case err != nil:
+		q.err = ErrStoreUnavailable.because(err)
+	case o.waiting > 0: // else all have gone
+		ch.beginLocked(Position(tops[0]))
 	}
-	return Position(tops[0]), nil
+}
+
+// beginLocked has the channel begin at a position.
+func (ch *channel) beginLocked(at Position) {
+	o := &ch.order
+	o.pos, o.synced = at, true
+	foreign := false
+	for k := range o.early {
+		switch {
+		case k.Epoch != at.Epoch:
+			foreign = true
+		case k.Offset <= at.Offset:
+			o.dropEarly(k)
+		}
+	}
+	ch.advanceLocked()
+	switch {
+	case foreign: // the log has begun anew meanwhile, or they are late
+		ch.fillLocked(toTop)
+	case o.again: // more came meanwhile than is kept
+		ch.fillLocked(0)
+	}
 }
 
 // arrive takes a message with a position, from here or from another replica,
@@ -119,255 +147,227 @@ func (ch *channel) arrive(f *frame) int {
 		return 0
 	}
 	p := f.msg.Position
-	if o.synced && o.pos.Epoch == "" {
-		o.pos.Epoch = p.Epoch // the log was born after the sync
-	}
 	switch {
 	case !o.synced:
 		ch.keepLocked(f)
 		return 0
-	case o.pos.Epoch != p.Epoch:
-		ch.fillLocked(toTop) // another life of the log, or a message of an earlier one: the Store knows
-	case p.Offset <= o.pos.Offset:
-		// They have it: it came twice, or a fill was faster.
-	case p.Offset == o.pos.Offset+1:
-		o.pos = p
-		n := ch.fanOutLocked(f)
-		ch.advanceLocked()
+	case p == o.pos.next(), p.Offset == 1 && o.pos == Position{}: // the log was born after the sync
+		n := ch.passLocked(f, false)
+		if len(o.early) > 0 || o.gap {
+			ch.advanceLocked()
+		}
 		return n
-	default:
+	case p.Epoch == o.pos.Epoch && p.Offset <= o.pos.Offset, slices.Contains(o.past, p.Epoch):
+		// They have it: it came twice, or a fill was faster. Or nobody is to
+		// have it any more.
+	case p.Epoch == o.pos.Epoch, o.pos == Position{}:
 		ch.keepLocked(f)
-		ch.awaitGapLocked()
+		ch.awaitGapLocked(gapWait)
+	default: // another life of the log, or a message of an earlier one: the Store knows
+		ch.keepLocked(f)
+		ch.fillLocked(toTop)
 	}
 	return ch.receiversLocked(f)
+}
+
+// passLocked hands the next message to the subscribers. With paced, those that
+// have no room go on by themselves: it is one of many that come at once.
+func (ch *channel) passLocked(f *frame, paced bool) int {
+	o := &ch.order
+	before := o.pos
+	o.pos, o.stuck = f.msg.Position, time.Time{}
+	if len(o.early) > 0 {
+		o.dropEarly(o.pos) // it came twice
+	}
+	return ch.fanOutLocked(f, paced, before)
 }
 
 // keepLocked keeps a message that came early, if there is room for it.
 func (ch *channel) keepLocked(f *frame) {
 	o := &ch.order
-	offset := f.msg.Position.Offset
+	p := f.msg.Position
 	switch {
-	case o.early[offset] != nil:
+	case o.early[p] != nil:
 	case len(o.early) >= maxEarly || o.earlyBytes+f.size() > ch.hub.opts.QueueBytes:
-		ch.fillLocked(offset)
+		ch.fillLocked(p.Offset)
 	default:
 		if o.early == nil {
-			o.early = make(map[uint64]*frame)
+			o.early = make(map[Position]*frame)
 		}
-		o.early[offset] = f
+		o.early[p] = f
 		o.earlyBytes += f.size()
 	}
+}
+
+func (o *order) dropEarly(p Position) {
+	if f := o.early[p]; f != nil {
+		o.earlyBytes -= f.size()
+		delete(o.early, p)
+	}
+}
+
+// bounds returns the lowest and the highest offset of the present epoch that
+// wait behind a gap; 0 where none does.
+func (o *order) bounds() (first, last uint64) {
+	for p := range o.early {
+		if p.Epoch != o.pos.Epoch && o.pos.Epoch != "" {
+			continue
+		}
+		if first == 0 || p.Offset < first {
+			first = p.Offset
+		}
+		last = max(last, p.Offset)
+	}
+	return first, last
 }
 
 // advanceLocked passes on the early messages that now come next.
 func (ch *channel) advanceLocked() {
 	o := &ch.order
 	for len(o.early) > 0 {
-		f := o.early[o.pos.Offset+1]
+		f := o.early[o.pos.next()]
 		if f == nil {
-			break
+			ch.awaitGapLocked(gapWait)
+			return
 		}
-		delete(o.early, o.pos.Offset+1)
-		o.earlyBytes -= f.size()
-		if f.msg.Position.Epoch != o.pos.Epoch && o.pos.Epoch != "" {
-			continue // of another life of the log
-		}
-		o.pos = f.msg.Position
-		ch.fanOutLocked(f)
+		ch.passLocked(f, true)
 	}
-	for off, f := range o.early {
-		if off <= o.pos.Offset {
-			delete(o.early, off)
-			o.earlyBytes -= f.size()
-		}
-	}
-	switch {
-	case len(o.early) > 0:
-		ch.awaitGapLocked()
-	case o.gap:
+	if o.gap {
 		o.gap = false
 		o.timer.Stop()
 	}
 }
 
 // awaitGapLocked gives a late message a moment before the Store is asked.
-func (ch *channel) awaitGapLocked() {
+func (ch *channel) awaitGapLocked(d time.Duration) {
 	o := &ch.order
 	if o.gap || o.filling {
 		return
 	}
+	o.noteGap()
 	o.gap = true
 	if o.timer == nil {
-		o.timer = time.AfterFunc(gapWait, func() {
-			ch.mu.Lock()
-			defer ch.mu.Unlock()
-			if ch.order.gap {
-				ch.order.gap = false
-				ch.fillLocked(ch.order.lastEarly())
-			}
-		})
-		return
-	}
-	o.timer.Reset(gapWait)
-}
-
-// toTop is the goal of a fill of all that there is when it begins.
-const toTop = math.MaxUint64
-
-// fillLocked starts a goroutine that fetches what is missing up to an offset
-// from the Store. It ends when that is done, nobody is subscribed, or the hub
-// is shut down, which waits for it.
-func (ch *channel) fillLocked(goal uint64) {
-	o := &ch.order
-	o.goal, o.again = max(o.goal, goal), true
-	if !o.filling && o.synced {
-		o.filling = ch.hub.background(ch.fill)
+		o.timer = time.AfterFunc(d, ch.gapEnds)
+	} else {
+		o.timer.Reset(d)
 	}
 }
 
-func (ch *channel) fill() {
-	backoff := newBackoff()
-	var goal uint64 // what is behind it is on its way
-	for {
-		ch.mu.Lock()
-		o := &ch.order
-		if !o.synced {
-			o.filling = false
-			ch.mu.Unlock()
-			return
-		}
-		from := o.pos
-		before := maps.Clone(o.early)
-		if o.again {
-			goal, o.goal, o.again = o.goal, 0, false
-		}
-		ch.mu.Unlock()
-
-		page, err := ch.read(ch.hub.ctx, from.Offset)
-		if err != nil {
-			ch.hub.warnStore(err)
-			if !backoff.wait(ch.hub.ctx) {
-				ch.mu.Lock()
-				ch.order.filling = false
-				ch.mu.Unlock()
-				return
-			}
-			continue
-		}
-		backoff.reset()
-		if goal == toTop && page.Top.Epoch == from.Epoch {
-			goal = page.Top.Offset
-		}
-		if ch.merge(from, page, before, goal) {
-			return
-		}
-	}
-}
-
-// lastEarly is the highest offset that waits behind a gap, or 0.
-func (o *order) lastEarly() (last uint64) {
-	for offset := range o.early {
-		last = max(last, offset)
-	}
-	return last
-}
-
-// read reads the next part of the channel's history.
-func (ch *channel) read(ctx context.Context, after uint64) (store.Page, error) {
-	ctx, cancel := ch.hub.storeContext(ctx)
-	defer cancel()
-	return ch.hub.store.Range(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: ch.hub.opts.QueueBytes / 4})
-}
-
-// merge passes on what the Store had after from, up to the goal: what is
-// behind it is on its way. It returns true, and marks the filling as over,
-// where nothing is missing any more. What was there before the Store was
-// asked, and is unknown to it, was lost there.
-func (ch *channel) merge(from Position, page store.Page, before map[uint64]*frame, goal uint64) bool {
-	frames := make([]*frame, len(page.Entries))
-	for i := range frames {
-		frames[i] = ch.encode(page.Top.Epoch, &page.Entries[i])
-	}
+func (ch *channel) gapEnds() {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	o := &ch.order
-	top := Position(page.Top)
-	for off, f := range before {
-		if o.early[off] == f && top.Epoch == f.msg.Position.Epoch && off > top.Offset {
-			delete(o.early, off)
-			o.earlyBytes -= f.size()
-		}
+	if o := &ch.order; o.gap {
+		o.gap = false
+		_, last := o.bounds()
+		ch.fillLocked(last)
 	}
-	switch {
-	case !o.synced || o.pos.Epoch != from.Epoch && from.Epoch != "":
-		// The subscribers have gone, or others have come.
-	case top.Epoch == "":
-		// The log is lost and not reborn yet: there is nothing to fetch.
-		// What waits behind the gap was acknowledged, but cannot be ordered.
-		o.early, o.earlyBytes = nil, 0
-	case from.Epoch != "" && top.Epoch != from.Epoch:
-		ch.resetLocked(resetEpoch, Position{top.Epoch, page.First - 1})
-		return false // the page was read with another life's offset
-	case top.Offset < from.Offset:
-		ch.resetLocked(resetEpoch, top) // the Store has lost its last messages
-		return false
-	default:
-		o.pos.Epoch = top.Epoch
-		if page.First > o.pos.Offset+1 {
-			ch.resetLocked(resetTrimmed, Position{top.Epoch, page.First - 1})
-		}
-		for _, f := range frames {
-			if f.msg.Position.Offset != o.pos.Offset+1 || f.msg.Position.Offset > goal {
-				continue
-			}
-			if early := o.early[f.msg.Position.Offset]; early != nil && early.msg.Position == f.msg.Position {
-				f = early // the same, and it knows who is not to get it
-			}
-			o.pos = f.msg.Position
-			ch.fanOutLocked(f)
-		}
-		ch.advanceLocked()
-		if o.pos.Offset < min(goal, top.Offset) {
-			return false
-		}
-	}
-	if o.again && o.synced {
-		return false
-	}
-	o.filling = false
-	if len(o.early) > 0 {
-		ch.awaitGapLocked()
-	}
-	return true
 }
 
-// encode makes the frame of an entry that was read.
-func (ch *channel) encode(epoch string, e *store.Entry) *frame {
-	m := fromEntry(epoch, e)
-	m.Time = time.Time{} // as if it had come live
-	return newMessageFrame(ch, m)
+// noteGap notes that the message after pos is missing.
+func (o *order) noteGap() {
+	if o.stuck.IsZero() {
+		o.stuck = time.Now()
+	}
 }
 
-// The reasons of a reset.
-const (
-	resetEpoch     = "epoch"      // the history was lost and has begun anew
-	resetTrimmed   = "trimmed"    // what was missed is no longer kept
-	resetNoHistory = "no_history" // the channel keeps none
-)
+// leave notes an epoch that is not, or not any more, the log's.
+func (o *order) leave(epoch string) {
+	if epoch == "" || epoch == o.pos.Epoch || slices.Contains(o.past, epoch) {
+		return
+	}
+	if len(o.past) >= maxPast {
+		o.past = slices.Delete(o.past, 0, 1)
+	}
+	o.past = append(o.past, epoch)
+}
 
-// resetLocked tells all subscribers that messages up to pos cannot be had.
-func (ch *channel) resetLocked(reason string, pos Position) {
+// enter takes back what leave said: what was read last decides.
+func (o *order) enter(epoch string) {
+	o.past = slices.DeleteFunc(o.past, func(e string) bool { return e == epoch })
+}
+
+// moveLocked has the channel go on in the log of a page that is not, or not
+// up to where the channel is, the one that it was in. Each subscriber goes on
+// from its own position. read is the number of the read that brought the page.
+func (ch *channel) moveLocked(page *store.Page, read uint64) {
 	o := &ch.order
-	o.pos = pos
-	o.goal, o.again = toTop, true // an offset of before says nothing
-	for off, f := range o.early {
-		if f.msg.Position.Epoch != pos.Epoch || off <= pos.Offset {
-			delete(o.early, off)
-			o.earlyBytes -= f.size()
+	old := o.pos
+	o.pos, _, _ = goOn(old, page)
+	o.stuck = time.Time{}
+	o.enter(o.pos.Epoch)
+	o.leave(old.Epoch)
+	for _, e := range page.Earlier {
+		o.leave(e.Epoch)
+	}
+	for p := range o.early {
+		if p.Epoch == o.pos.Epoch && p.Offset <= o.pos.Offset || slices.Contains(o.past, p.Epoch) {
+			o.dropEarly(p)
 		}
 	}
-	f := newResetFrame(reason, &pos)
+	resets := resetFrames{}
 	for _, s := range ch.subs {
-		s.resetLocked(f) // who is catching up stops, since this is where it goes on
+		switch own := s.own; {
+		case own == nil:
+			ch.goOnLocked(s, old, page, resets)
+		case own.reading:
+			own.cut(o.pos) // it finds out by its next read
+		case own.read < read:
+			ch.goOnLocked(s, own.at, page, resets)
+		}
 	}
+}
+
+// goOnLocked lets a subscriber that is at a position go on in the log of a page.
+func (ch *channel) goOnLocked(s *subscription, at Position, page *store.Page, resets resetFrames) {
+	to, reason, _ := goOn(at, page)
+	if reason != "" {
+		s.out.send(resets.at(to, reason), SlowClose)
+	}
+	ch.placeLocked(s, to)
+}
+
+// skipLocked has the channel go on behind messages that cannot be had. Those
+// who had not got them by another way are told.
+func (ch *channel) skipLocked(to uint64, reason string) {
+	o := &ch.order
+	o.pos.Offset, o.stuck = to, time.Time{}
+	for p := range o.early {
+		if p.Epoch == o.pos.Epoch && p.Offset <= to {
+			o.dropEarly(p)
+		}
+	}
+	resets := resetFrames{}
+	for _, s := range ch.subs {
+		switch own := s.own; {
+		case own == nil:
+		case own.reading:
+			own.cut(o.pos)
+			continue
+		case own.at.Epoch != o.pos.Epoch || own.at.Offset > to:
+			continue
+		case own.at.Offset == to:
+			s.own = nil
+			continue
+		}
+		s.own = nil
+		s.out.send(resets.at(o.pos, reason), SlowClose)
+	}
+}
+
+// resetFrames makes each reset once for all who get the same.
+type resetFrames map[resetAt]*frame
+
+type resetAt struct {
+	Position
+	reason string
+}
+
+func (r resetFrames) at(pos Position, reason string) *frame {
+	k := resetAt{pos, reason}
+	f := r[k]
+	if f == nil {
+		f = newResetFrame(reason, &pos)
+		r[k] = f
+	}
+	return f
 }

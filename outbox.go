@@ -272,6 +272,13 @@ func (o *outbox) offer(f *frame) bool {
 	return true
 }
 
+// roomy tells whether a frame of size leaves half of the queue free.
+func (o *outbox) roomy(size int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes == 0 || o.bytes+size <= o.limit/2 || o.state != outboxOpen
+}
+
 // waitRoom waits until at most half of the queue is in use and size more bytes
 // fit, or the queue is empty, which takes a frame of any size. It returns
 // false where the receiver, or ctx, ends first.

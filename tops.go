@@ -71,9 +71,18 @@ func (h *Hub) lost(name string) {
 	h.losses.add(name)
 }
 
-// watchTops looks for messages that the mesh lost, until the hub is shut down.
+// idleTopsPeriod is how often tops are read where nobody else appends: to name
+// a log keeps the Store from forgetting it.
+const idleTopsPeriod = store.MetaTTL / 24
+
+// watchTops looks for messages that the mesh lost, or that others appended,
+// until the hub is shut down.
 func (h *Hub) watchTops() {
-	t := time.NewTicker(topsPeriod)
+	period := topsPeriod
+	if h.mesh == nil && h.owned {
+		period = idleTopsPeriod
+	}
+	t := time.NewTicker(period)
 	defer t.Stop()
 	for {
 		select {
@@ -171,15 +180,17 @@ func (ch *channel) compareTop(before, top Position, lost bool) {
 	if !o.synced || top.Epoch == "" {
 		return
 	}
-	again := o.seen.Epoch == top.Epoch
+	behind := top.Epoch != o.pos.Epoch || top.Offset > o.pos.Offset
+	again := o.seen.Epoch == top.Epoch && (top.Epoch != o.pos.Epoch || o.seen.Offset > o.pos.Offset)
 	switch {
-	case lost && (top.Epoch != o.pos.Epoch || top.Offset > o.pos.Offset),
-		top.Epoch == before.Epoch && top.Offset < before.Offset:
+	case lost && behind, top.Epoch == before.Epoch && top.Offset < before.Offset:
 		ch.fillLocked(toTop)
-	case again && top.Epoch != o.pos.Epoch,
-		again && o.pos.Offset < o.seen.Offset:
+	case again:
 		ch.hub.vitals.lag()
 		ch.fillLocked(toTop)
+	}
+	if behind {
+		o.noteGap()
 	}
 	o.seen = top
 }

@@ -1,0 +1,228 @@
+package channels
+
+import (
+	"context"
+	"maps"
+	"math"
+	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+// rangeLimit is how many messages are read from the Store at a time, if they
+// fit into a quarter of a receiver's queue.
+const rangeLimit = 128
+
+// toTop is the goal of a fill of all that there is when it begins.
+const toTop = math.MaxUint64
+
+// fillLocked starts a goroutine that fetches what is missing up to an offset
+// from the Store. It ends when that is done, nobody is subscribed, or the hub
+// is shut down, which waits for it.
+func (ch *channel) fillLocked(goal uint64) {
+	o := &ch.order
+	o.goal, o.again = max(o.goal, goal), true
+	if !o.filling && o.synced {
+		o.filling = ch.hub.background(ch.fill)
+	}
+}
+
+// A look is what a fill knew before it asked the Store: what the answer lacks
+// of it is lost there, and says nothing of what came later.
+type look struct {
+	read  uint64 // its number
+	from  Position
+	early map[Position]*frame
+	goal  uint64 // what is behind it is on its way
+	lost  bool   // the Store has lost acknowledged messages behind its top
+}
+
+func (ch *channel) fill() {
+	backoff := newBackoff()
+	var l look
+	for {
+		if !ch.beginFill(&l) {
+			return
+		}
+		page, err := ch.read(ch.hub.ctx, l.from.Offset)
+		done, progress := false, false
+		if err != nil {
+			ch.hub.warnStore(err)
+		} else {
+			done, progress = ch.merge(&l, &page)
+		}
+		switch {
+		case done:
+			return
+		case progress:
+			backoff.reset()
+		case !backoff.wait(ch.hub.ctx):
+			ch.mu.Lock()
+			ch.order.filling = false
+			ch.mu.Unlock()
+			return
+		}
+	}
+}
+
+// beginFill takes what is to be fetched; false where nobody wants it.
+func (ch *channel) beginFill(l *look) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	o := &ch.order
+	if !o.synced {
+		o.filling = false
+		return false
+	}
+	o.reads++
+	l.read, l.from, l.early = o.reads, o.pos, maps.Clone(o.early)
+	if o.again {
+		l.goal, o.goal, o.again = max(o.goal, l.goal), 0, false
+	}
+	return true
+}
+
+// read reads the next part of the channel's history.
+func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err error) {
+	h := ch.hub
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	err = h.guard("the store", func() (err error) {
+		page, err = h.store.Range(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: h.opts.QueueBytes / 4})
+		return err
+	})
+	return page, err
+}
+
+// merge passes on what the Store had, up to the goal. It returns done, and
+// marks the filling as over, where nothing is missing any more; progress is
+// false where the next read is better made a little later.
+func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
+	frames := make(map[uint64]*frame, len(page.Entries))
+	for i := range page.Entries {
+		e := &page.Entries[i]
+		frames[e.Offset] = ch.encode(page.Top.Epoch, e)
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	o := &ch.order
+	top := Position(page.Top)
+	if !o.synced || l.read <= o.stale || o.pos.Epoch != l.from.Epoch {
+		return false, true // the subscribers have gone, or the log was born: it looks again
+	}
+	moved := false
+	// l.from, not pos, was there before the Store was asked.
+	if top.Epoch != "" && (top.Epoch != o.pos.Epoch || l.from.Offset > top.Offset) {
+		ch.moveLocked(page, l.read)
+		l.goal, l.lost, moved, progress = toTop, false, true, true
+	}
+	if l.goal == toTop && top.Epoch != "" {
+		l.goal = top.Offset
+	}
+	for p, f := range l.early {
+		switch {
+		case o.early[p] != f:
+		case p.Epoch != o.pos.Epoch: // the Store would have known it
+			o.leave(p.Epoch)
+			o.dropEarly(p)
+		case top.Epoch == p.Epoch && p.Offset > top.Offset:
+			o.dropEarly(p)
+			l.lost = !moved // or they were told just now
+		}
+	}
+	ch.regroupLocked(page, l.read)
+	for ch.passNextLocked(l, frames, page) {
+		progress = true
+	}
+	missing := o.pos.Offset < min(l.goal, top.Offset) && top.Epoch != "" // and can be read
+	switch {
+	case missing && trimmed(o.pos, page), len(o.early) > 0 && (top.Epoch == "" || trimmed(o.pos, page)):
+		o.noteGap()
+		if wait := lateWait - time.Since(o.stuck); wait > 0 && !o.crowded(ch.hub.opts.QueueBytes) {
+			o.filling = false
+			o.goal, o.again = max(o.goal, l.goal), true
+			ch.awaitGapLocked(wait)
+			return true, true
+		}
+		o.adopt()
+		first, _ := o.bounds()
+		if first == 0 || page.First > 0 && page.First < first {
+			first = page.First
+		}
+		ch.skipLocked(first-1, resetTrimmed)
+		ch.advanceLocked()
+		return false, true
+	case missing:
+		return false, progress
+	case l.lost && o.pos == top: // nobody will ever get what was behind it
+		l.lost = false
+		ch.skipLocked(top.Offset, resetEpoch)
+	}
+	if o.again {
+		return false, true
+	}
+	o.filling = false
+	if len(o.early) > 0 {
+		ch.awaitGapLocked(gapWait)
+	}
+	return true, true
+}
+
+// passNextLocked passes on the message that comes next, if it is there.
+func (ch *channel) passNextLocked(l *look, frames map[uint64]*frame, page *store.Page) bool {
+	o := &ch.order
+	if f := o.early[o.pos.next()]; f != nil { // rather than the Store's, as it knows who is not to get it
+		ch.passLocked(f, true)
+		return true
+	}
+	f := frames[o.pos.Offset+1]
+	if f == nil || o.pos.Epoch != page.Top.Epoch || o.pos.Offset+1 > l.goal {
+		if f == nil && o.pos.Offset < l.goal {
+			o.noteGap()
+		}
+		return false
+	}
+	ch.passLocked(f, true)
+	return true
+}
+
+// regroupLocked finds a place for subscribers that are apart from the channel,
+// but not, as a page shows that was read since, because they are ahead of it.
+func (ch *channel) regroupLocked(page *store.Page, read uint64) {
+	pos, top := ch.order.pos, page.Top
+	if top.Epoch == "" {
+		return
+	}
+	resets := resetFrames{}
+	for _, s := range ch.subs {
+		own := s.own
+		if own == nil || own.reading || own.read >= read {
+			continue
+		}
+		if ahead := own.at.Epoch == pos.Epoch && own.at.Offset >= pos.Offset && own.at.Offset <= top.Offset; !ahead {
+			ch.goOnLocked(s, own.at, page, resets)
+		}
+	}
+}
+
+// adopt has a channel that saw the log not yet born go on in the log of what
+// waits, where the Store has none any more.
+func (o *order) adopt() {
+	for p := range o.early {
+		if o.pos.Epoch == "" {
+			o.pos.Epoch = p.Epoch
+		}
+	}
+}
+
+// crowded tells whether there is little room for more that comes early.
+func (o *order) crowded(maxBytes int) bool {
+	return len(o.early) > maxEarly/2 || o.earlyBytes > maxBytes/2
+}
+
+// encode makes the frame of an entry that was read.
+func (ch *channel) encode(epoch string, e *store.Entry) *frame {
+	m := fromEntry(epoch, e)
+	m.Time = time.Time{} // as if it had come live
+	return newMessageFrame(ch, m)
+}

@@ -1,0 +1,298 @@
+package channels
+
+import "context"
+
+// A place is where a subscriber is that is not in step with its channel.
+// channel.mu guards it.
+//
+// One that is behind reads what it missed by itself, while what is published
+// meanwhile is held for it. One that is apart has been further than the channel
+// here, which lags, or in another life of the log: it waits until the channel
+// has come to it.
+type place struct {
+	at      Position // it has everything up to here
+	reading bool
+	read    uint64 // apart: how many reads of the channel had begun when it found out
+
+	frames []*frame // reading: what was passed on after from, and what has no position
+	bytes  int
+	limit  int
+	from   Position
+	doubt  string // reading: the channel's epoch, which is not that of at
+}
+
+// holdsLocked returns whether a frame that is passed on is not, or not yet, to
+// be sent to a subscriber with a place of its own.
+func (s *subscription) holdsLocked(f *frame) bool {
+	own, n := s.own, f.offset()
+	switch {
+	case own.reading:
+		own.hold(f)
+		return true
+	case n == 0:
+		return false
+	case f.msg.Position != own.at.next():
+		return true // it has it, or the channel is elsewhere
+	}
+	s.own = nil // the channel has come to it
+	return false
+}
+
+// hold keeps a frame. Where there is no room, it begins anew behind it: the
+// Store has what has a position.
+func (p *place) hold(f *frame) {
+	p.frames = append(p.frames, f)
+	if p.bytes += f.size(); p.bytes <= p.limit {
+		return
+	}
+	for _, f := range p.frames {
+		if f.offset() > 0 {
+			p.from = f.message.Position
+		}
+	}
+	p.frames, p.bytes = nil, 0
+}
+
+// cut forgets what was held from before the channel moved.
+func (p *place) cut(to Position) {
+	kept := p.frames[:0]
+	p.bytes = 0
+	for _, f := range p.frames {
+		if f.offset() == 0 {
+			kept = append(kept, f)
+			p.bytes += f.size()
+		}
+	}
+	clear(p.frames[len(kept):])
+	p.frames, p.from, p.doubt = kept, to, ""
+}
+
+// attach subscribes s to a channel in use: to all that comes from now on
+// or, with since, to what was missed and then to all that comes, with no gap
+// and no duplicate.
+func (ch *channel) attach(ctx context.Context, s *subscription, since *Position) error {
+	s.ch, s.slot = ch, -1
+	ch.mu.Lock()
+	ch.order.waiting++ // so that a last subscriber who leaves meanwhile ends nothing
+	known := ch.order.synced
+	ch.mu.Unlock()
+	err := ch.prepare(ctx, known)
+	idle := ch.attachPrepared(s, since, err)
+	if idle {
+		ch.unlisten()
+	}
+	return err
+}
+
+// prepare has the mesh bring the channel's messages, and makes its position
+// known where it has positions. The caller has counted itself in order.waiting.
+func (ch *channel) prepare(ctx context.Context, known bool) error {
+	if known {
+		return nil
+	}
+	if err := ch.listen(); err != nil || ch.opts.HistorySize == 0 {
+		return err
+	}
+	return ch.sync(ctx)
+}
+
+// attachPrepared returns whether it has failed and nobody else is subscribed.
+func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (idle bool) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.order.waiting--
+	if err != nil {
+		return ch.restLocked()
+	}
+	ch.attachLocked(s)
+	switch pos := ch.order.pos; {
+	case ch.opts.HistorySize == 0:
+		if since != nil {
+			s.out.send(newResetFrame(resetNoHistory, nil), SlowClose)
+		}
+	case since == nil:
+		if s.out.format == formatSSE {
+			s.out.send(newPlaceFrame(pos), SlowClose)
+		}
+	case *since != pos:
+		ch.catchUpLocked(s, *since, true)
+	}
+	return false
+}
+
+// readLocked has a subscriber that has everything up to at read what follows.
+func (ch *channel) readLocked(s *subscription, at Position) { ch.catchUpLocked(s, at, false) }
+
+func (ch *channel) catchUpLocked(s *subscription, at Position, first bool) {
+	own := &place{at: at, reading: true, limit: s.out.limit / 2, from: ch.order.pos}
+	s.own = own
+	if !ch.hub.background(func() { s.catchUp(own, at, first) }) {
+		s.own = nil // shut down: the connection is about to end
+	}
+}
+
+// placeLocked puts a subscriber that has everything up to at where it belongs.
+func (ch *channel) placeLocked(s *subscription, at Position) {
+	o := &ch.order
+	switch {
+	case at == o.pos:
+		s.own = nil
+	case at.Epoch == o.pos.Epoch && at.Offset < o.pos.Offset:
+		ch.readLocked(s, at)
+	default:
+		s.own = &place{at: at, read: o.reads}
+	}
+}
+
+// catchUp sends what was missed, page by page as fast as the receiver takes
+// it, until the subscriber is in step with the channel, or ahead of it. first
+// says that it comes with a position of its own: where that is of no use, it
+// goes on at the present one, as it has to fetch the state anew anyway. It is a
+// background task of the hub, and ends at the latest when the subscriber leaves.
+func (s *subscription) catchUp(own *place, at Position, first bool) {
+	ch, ctx := s.ch, s.ch.hub.ctx
+	backoff := newBackoff()
+	for s.out.waitRoom(ctx, 0) {
+		before := s.heldFrom(own)
+		page, err := ch.read(ctx, at.Offset)
+		if err != nil {
+			ch.hub.warnStore(err)
+			if !backoff.wait(ctx) {
+				return
+			}
+			continue
+		}
+		to, reason, known := goOn(at, &page)
+		top := Position(page.Top)
+		if reason == "" && trimmed(to, &page) {
+			to.Offset, reason = page.First-1, resetTrimmed
+		}
+		if reason != "" {
+			if first && (!known || reason == resetTrimmed) {
+				to = top
+			}
+			if !s.tell(own, reason, to) {
+				return
+			}
+		}
+		progress := reason != "" || to != at
+		at, first = to, false
+		for i := range page.Entries {
+			e := &page.Entries[i]
+			if e.Offset != at.Offset+1 {
+				continue // read for another position
+			}
+			f := ch.encode(top.Epoch, e) // each when its turn has come: they are not all in memory
+			if !s.sendMissed(own, f) {
+				return
+			}
+			at, progress = f.msg.Position, true
+		}
+		if at.Epoch == top.Epoch && at.Offset < top.Offset {
+			if !progress && !backoff.wait(ctx) {
+				return
+			}
+			continue
+		}
+		backoff.reset()
+		var done bool
+		if at, done = s.join(own, at, top, before); done {
+			return
+		}
+	}
+}
+
+// heldFrom returns behind what the channel's messages are held.
+func (s *subscription) heldFrom(own *place) Position {
+	s.ch.mu.Lock()
+	defer s.ch.mu.Unlock()
+	return own.from
+}
+
+// tell sends a reset; false ends the catching up.
+func (s *subscription) tell(own *place, reason string, at Position) bool {
+	s.ch.mu.Lock()
+	defer s.ch.mu.Unlock()
+	if s.own != own {
+		return false
+	}
+	own.at, own.doubt = at, ""
+	s.out.send(newResetFrame(reason, &at), SlowClose)
+	return true
+}
+
+// sendMissed sends a message of the time before, once there is room for it;
+// false ends the catching up.
+func (s *subscription) sendMissed(own *place, f *frame) bool {
+	for s.out.waitRoom(s.ch.hub.ctx, f.size()) {
+		s.ch.mu.Lock()
+		mine := s.own == own
+		sent := mine && s.out.offer(f)
+		if sent {
+			own.at = f.msg.Position
+		}
+		s.ch.mu.Unlock()
+		if sent || !mine {
+			return sent
+		}
+	}
+	return false
+}
+
+// join ends the catching up of a subscriber that has everything up to at, which
+// is all that the Store had: it gets what is held, and is in step, or apart.
+// Where there is more to read, join returns false, and what the subscriber has
+// now. top is what the Store said, and before from where on messages were held
+// when it was asked.
+func (s *subscription) join(own *place, at, top, before Position) (Position, bool) {
+	ch := s.ch
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if s.own != own {
+		return at, true // it has left
+	}
+	pos := ch.order.pos
+	apart := false
+	switch {
+	case at == pos:
+	case top.Epoch != "" && (pos.Epoch == "" || at.Epoch == pos.Epoch && at.Offset > pos.Offset):
+		apart = true // the Store had more than this replica has seen yet
+	case at.Epoch != "" && at.Epoch == pos.Epoch && own.from.Epoch == pos.Epoch && at.Offset >= own.from.Offset:
+		// What is held goes on from there.
+	case top.Epoch == "" && at != (Position{}): // the log is lost, and not reborn
+		s.out.send(newResetFrame(resetEpoch, &pos), SlowClose)
+		own.cut(pos)
+	case at.Epoch == pos.Epoch && before.Epoch == at.Epoch && at.Offset < before.Offset:
+		// What is behind at was passed on before the Store was asked, which
+		// has lost it. The channel is about to notice.
+		s.out.send(newResetFrame(resetEpoch, &at), SlowClose)
+		apart = true
+	case at.Epoch == pos.Epoch:
+		return at, false
+	case own.doubt != pos.Epoch: // of the two epochs, the one that is read now is right
+		own.doubt = pos.Epoch
+		return at, false
+	default:
+		apart = true
+	}
+	for i, f := range own.frames {
+		if n := f.offset(); n > 0 && (apart || f.message.Position != at.next()) {
+			continue
+		}
+		if !s.out.offer(f) { // it will come back for the rest
+			own.frames = own.frames[i:]
+			return at, false
+		}
+		own.bytes -= f.size()
+		if f.offset() > 0 {
+			at = f.message.Position
+		}
+	}
+	if !apart {
+		s.own = nil
+		return at, true
+	}
+	s.own = &place{at: at, read: ch.order.reads}
+	ch.fillLocked(toTop) // the channel may be behind, and not know
+	return at, true
+}
