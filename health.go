@@ -35,6 +35,7 @@ const (
 type vitals struct {
 	mu       sync.Mutex // guards the fields below
 	reported time.Time  // when the Store last took a report, or the hub began
+	returned time.Time  // when it took one again after it had not for a while
 	dropped  int64      // messages, for slow subscribers and slow peers
 	drops    time.Time  // when it last rose
 	lagged   time.Time  // when messages were last found missing that no mesh told of
@@ -140,7 +141,23 @@ func (h *Hub) verdict() (verdict, error) {
 func (l *vitals) report() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.reported = time.Now()
+	now := time.Now()
+	if now.Sub(l.reported) > settling {
+		l.returned = now
+	}
+	l.reported = now
+}
+
+// settling is how long a Store may take no report, and how long the other
+// replicas may need to report again, before it is known who lives.
+const settling = 3 * time.Second
+
+// settled returns whether the Store takes reports, and has for so long that who
+// is silent in it is gone.
+func (l *vitals) settled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.reported) <= settling && time.Since(l.returned) > settling
 }
 
 // lag notes that messages were missing. channel.mu may be held.

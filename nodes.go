@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -116,10 +117,11 @@ func (h *Hub) node() store.Node {
 
 // neighbours are the other replicas.
 type neighbours struct {
-	apart atomic.Bool // one of them has another Store
+	apart     atomic.Bool       // one of them has another Store
+	addresses map[string]string // what the mesh was told; lookAround's own
 
 	mu     sync.Mutex // guards the fields below
-	looked time.Time  // when the Store was last asked
+	looked time.Time  // when the Store was last asked who lives, and knew it
 	stored map[string]neighbour
 	heard  map[string]neighbour // who has sent a canary
 }
@@ -130,6 +132,9 @@ type neighbour struct {
 	at    time.Time // of its last heartbeat or canary, by this replica's clock
 	apart int       // how many canaries in a row have come from another Store
 	left  bool      // it has said goodbye
+	// served: its Store has taken something of it since it was started.
+	// Before, it has nothing to say against it, and is no better off.
+	served bool
 }
 
 // maxHeard bounds the replicas that are known from the mesh.
@@ -152,6 +157,7 @@ func (h *Hub) heard(id string, c *control) {
 		n.node.Mesh = nil
 	}
 	n.node.ID, n.at, n.left = id, time.Now(), false
+	n.served = c.Epoch != ""
 	switch {
 	case epoch == "" || c.Epoch == "":
 	case epoch == c.Epoch:
@@ -179,7 +185,8 @@ func (a *neighbours) leave(id string) {
 }
 
 // company counts the other replicas that the mesh has heard of lately, and
-// those of them that take clients and have said nothing against their Store.
+// those of them that take clients, are served by their Store, and have said
+// nothing against it since.
 func (a *neighbours) company() (all, served int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -188,7 +195,7 @@ func (a *neighbours) company() (all, served int) {
 			continue
 		}
 		all++
-		if !n.node.Draining && !slices.ContainsFunc(n.node.Reasons, ofStore) {
+		if n.served && !n.node.Draining && !slices.ContainsFunc(n.node.Reasons, ofStore) {
 			served++
 		}
 	}
@@ -230,13 +237,25 @@ func (h *Hub) lookAround() {
 		return // the mesh keeps the peers that it has
 	}
 	stored, addresses := h.others(nodes, begin)
-	if h.discoverer != nil {
-		h.discoverer.SetPeers(addresses)
-	}
+	settled := h.vitals.settled()
 	a := &h.around
+	if !settled { // who is silent there may live
+		for id, address := range a.addresses {
+			if _, ok := addresses[id]; !ok {
+				addresses[id] = address
+			}
+		}
+	}
+	a.addresses = addresses
+	if h.discoverer != nil {
+		h.discoverer.SetPeers(maps.Clone(addresses))
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.stored, a.looked = stored, time.Now()
+	a.stored = stored
+	if settled {
+		a.looked = time.Now()
+	}
 	for id, n := range a.heard {
 		if time.Since(n.at) > store.ForgottenAfter {
 			delete(a.heard, id)
@@ -245,16 +264,10 @@ func (h *Hub) lookAround() {
 }
 
 // others reads what the Store knows of the other replicas. Their clocks do not
-// matter: times are by the Store's clock, of which the newest heartbeat is at.
-// That is when the Store was asked, so that one that is slow makes nobody
-// younger; the heartbeats of one second do by that much.
+// matter, nor does the Store's: it tells how long each has been silent. That is
+// counted from when the Store was asked, so that one that is slow makes nobody
+// younger.
 func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighbour, addresses map[string]string) {
-	var now time.Time
-	for _, n := range nodes {
-		if n.Seen.After(now) {
-			now = n.Seen
-		}
-	}
 	others, addresses = make(map[string]neighbour), make(map[string]string)
 	for _, n := range nodes {
 		if n.ID == h.opts.Node {
@@ -263,7 +276,7 @@ func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighb
 			}
 			continue
 		}
-		age := now.Sub(n.Seen)
+		age := max(0, n.Silent)
 		info := nodeInfo{Node: new(Node)}
 		if json.Unmarshal(n.Info, &info) != nil {
 			info = nodeInfo{Node: new(Node)} // status "unknown"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,6 +194,108 @@ func TestAPartOfTheStoreThatHangsDoesNotMakeReplicasSeemDead(t *testing.T) {
 	})
 }
 
+// stubborn is a Store that can be read and takes nothing, as one that is full.
+type stubborn struct {
+	store.Store
+	refuses atomic.Bool
+}
+
+func (s *stubborn) err() error {
+	if s.refuses.Load() {
+		return fmt.Errorf("test: full: %w", store.ErrUnavailable)
+	}
+	return nil
+}
+
+func (s *stubborn) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+	if err := s.err(); err != nil {
+		return store.Position{}, false, err
+	}
+	return s.Store.Append(ctx, ch, e, o)
+}
+
+func (s *stubborn) Report(ctx context.Context, r store.Report) (bool, error) {
+	if err := s.err(); err != nil {
+		return false, err
+	}
+	return s.Store.Report(ctx, r)
+}
+
+func (s *stubborn) UpdatePresence(ctx context.Context, node string, changes []store.PresenceChange) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	return s.Store.UpdatePresence(ctx, node, changes)
+}
+
+// While the Store takes no reports it is no witness that somebody lives, nor that
+// somebody does not: who says nothing is red, and the mesh keeps its peers.
+func TestADeadReplicaIsRedWhileTheStoreTakesNoReports(t *testing.T) {
+	var full *stubborn
+	var meshes []*brittle
+	var ds []*discoverer
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		full.refuses.Store(true)
+		meshes[2].mute.Store(true) // r2 is killed
+		time.Sleep(11 * time.Second)
+		for range 80 {
+			time.Sleep(500 * time.Millisecond)
+			for i := range 2 {
+				require.Equal(t, "red: heartbeats missed", r.status(i, "r2"))
+				require.Equal(t, "red: heartbeats missed, canary lost: store", r.status(i, "r"+strconv.Itoa(1-i)), "as it says itself, over the mesh")
+			}
+		}
+		time.Sleep(20 * time.Second)
+		require.Empty(t, r.status(0, "r2"), "it is forgotten")
+		require.Equal(t, "ok", r.ready(0))
+		peers, _ := ds[0].told()
+		require.Equal(t, map[string]string{"r1": "tcp://r1", "r2": "tcp://r2"}, peers, "who cannot report may live")
+
+		full.refuses.Store(false)
+		r.store.mute.Store("r2")
+		time.Sleep(8 * time.Second)
+		require.Equal(t, "green", r.status(0, "r1"))
+		peers, _ = ds[0].told()
+		require.Equal(t, map[string]string{"r1": "tcp://r1"}, peers, "who lives has reported by now")
+	}, func(_ int, o *channels.Options) {
+		if full == nil {
+			full = &stubborn{Store: o.Store}
+		}
+		o.Store = full
+	}, breakable(&meshes), func(_ int, o *channels.Options) {
+		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.Node}
+		ds = append(ds, d)
+		o.Mesh = d
+	})
+}
+
+// A Store that comes back knows nobody who has reported lately. That is no reason
+// to let go of anybody.
+func TestPeersAreKeptWhenTheStoreComesBack(t *testing.T) {
+	var ds []*discoverer
+	inBubble(t, 4, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.store.down.Store(true)
+		time.Sleep(30 * time.Second)
+		r.store.mute.Store("r3") // which needs a moment longer than the others
+		r.store.down.Store(false)
+		for range 25 {
+			time.Sleep(100 * time.Millisecond)
+			peers, _ := ds[0].told()
+			require.Len(t, peers, 3)
+		}
+		r.store.mute.Store("")
+		time.Sleep(10 * time.Second)
+		peers, _ := ds[0].told()
+		require.Len(t, peers, 3)
+	}, func(_ int, o *channels.Options) {
+		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.Node}
+		ds = append(ds, d)
+		o.Mesh = d
+	})
+}
+
 func TestNodesWhileTheStoreIsDown(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond) // its heartbeats and canaries come at whole seconds
@@ -245,6 +349,58 @@ func TestReadyWhileTheStoreFailsAll(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			require.Equal(t, "store_unavailable", r.ready(0))
 		})
+	})
+}
+
+// silent is a Store that does not answer.
+type silent struct {
+	store.Store
+	on atomic.Bool
+}
+
+func (s *silent) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+	if s.on.Load() {
+		<-ctx.Done()
+		return store.Position{}, false, ctx.Err()
+	}
+	return s.Store.Append(ctx, ch, e, o)
+}
+
+func (s *silent) Report(ctx context.Context, r store.Report) (bool, error) {
+	if s.on.Load() {
+		<-ctx.Done()
+		return false, ctx.Err()
+	}
+	return s.Store.Report(ctx, r)
+}
+
+// A replica that was started while the Store is down has nothing to say against
+// it yet. It is no better off than those that have.
+func TestReadyWhereANewcomerHasNotFoundTheStore(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.store.down.Store(true)
+		time.Sleep(20 * time.Second)
+		node := r.net.Join("r3")
+		defer node.Close()
+		late := &silent{Store: r.store}
+		late.on.Store(true)
+		hub, err := channels.New(channels.Options{Node: "r3", Store: late, Mesh: node, Logger: quiet})
+		require.NoError(t, err)
+		r.hubs = append(r.hubs, hub)
+		for range 200 {
+			time.Sleep(100 * time.Millisecond)
+			for i := range 3 {
+				require.Equal(t, "ok", r.ready(i))
+			}
+		}
+		r.store.down.Store(false)
+		late.on.Store(false)
+		time.Sleep(15 * time.Second)
+		for i := range r.hubs {
+			require.Equal(t, "ok", r.ready(i))
+			require.Equal(t, "green", r.status(i, "r3"))
+		}
 	})
 }
 

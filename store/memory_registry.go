@@ -124,13 +124,15 @@ func (m *Memory) Forget(ctx context.Context, node string) error {
 
 // Nodes implements [Registry].
 func (m *Memory) Nodes(ctx context.Context) ([]Node, error) {
-	if _, err := m.lockRegistry(ctx); err != nil {
+	now, err := m.lockRegistry(ctx)
+	if err != nil {
 		return nil, err
 	}
 	defer m.reg.mu.Unlock()
 	nodes := make([]Node, 0, len(m.reg.nodes))
 	for _, r := range m.reg.nodes {
 		n := r.node
+		n.Silent = now - r.seen
 		n.Info = bytes.Clone(n.Info)
 		nodes = append(nodes, n)
 	}

@@ -143,7 +143,7 @@ type Registry interface {
 	Forget(ctx context.Context, node string) error
 
 	// Nodes returns the replicas whose last Report is no older than
-	// [ForgottenAfter], sorted by ID. The dead are among them: Seen tells.
+	// [ForgottenAfter], sorted by ID. The dead are among them: Silent tells.
 	Nodes(ctx context.Context) ([]Node, error)
 
 	// Channels returns up to limit channels whose names begin with prefix
@@ -174,12 +174,15 @@ type Report struct {
 	Members []PresenceChange // with Full only
 }
 
-// Node is one replica. Seen is set by the Store.
+// Node is one replica. Seen and Silent are set by the Store.
 type Node struct {
 	ID      string
 	Started time.Time
-	Seen    time.Time       // the last Report, by the Store's clock
-	Info    json.RawMessage // what the hub tells of itself; the Store does not read it
+	Seen    time.Time // the last Report, by the Store's clock
+	// Silent is how long ago the last Report was, by the Store's clock, when it
+	// was asked: also where it takes no reports at all, e.g. since it is full.
+	Silent time.Duration
+	Info   json.RawMessage // what the hub tells of itself; the Store does not read it
 }
 
 // Count holds a channel's numbers.

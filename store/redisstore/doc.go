@@ -95,7 +95,7 @@
 //
 // Set maxmemory, and maxmemory-policy noeviction: at the limit Append fails with
 // a clear error and nothing is half-written, and the history that is kept stays
-// right. Report fails, too, and 10 s later the lists and the presence are empty,
+// right. Report fails, too: a hub's lists and presence answer store_unavailable
 // until there is memory again; so leave room. All keys have a time to live, so
 // volatile-* and allkeys-* both evict them: then history is lost without need
 // (its subscribers get a reset, never wrong data), and a replica's lists are

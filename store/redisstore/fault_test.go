@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
 	"github.com/channels-go/channels/store/redisstore/redistest"
@@ -201,14 +202,18 @@ func TestSubscribersAreResetWhenRedisLostTheLog(t *testing.T) {
 	}
 }
 
-func newHub(t *testing.T, s store.Store) *channels.Hub {
+func newHub(t *testing.T, s store.Store, change ...func(*channels.Options)) *channels.Hub {
 	t.Helper()
-	hub, err := channels.New(channels.Options{Store: s, StoreTimeout: time.Second, Channel: func(name string) channels.ChannelOptions {
+	o := channels.Options{Store: s, StoreTimeout: time.Second, Channel: func(name string) channels.ChannelOptions {
 		if name[0] == 'h' {
 			return channels.ChannelOptions{HistorySize: 1000}
 		}
 		return channels.ChannelOptions{}
-	}})
+	}}
+	for _, c := range change {
+		c(&o)
+	}
+	hub, err := channels.New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -805,6 +810,41 @@ func TestALogLivesWhileItIsAskedFor(t *testing.T) {
 		require.NoError(t, err)
 		return left(t, r, "day") > store.MetaTTL
 	})
+}
+
+// A replica that was killed is red, too, while Redis takes no reports.
+func TestADeadReplicaIsRedWhileRedisTakesNoReports(t *testing.T) {
+	for name, refuse := range map[string][]string{
+		"full":     {"CONFIG", "SET", "maxmemory", "1mb"},
+		"readonly": {"REPLICAOF", "127.0.0.1", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits until a replica counts as dead
+			r := redistest.Start(t)
+			s := open(t, r.Client())
+			node := meshtest.NewNetwork(1).Join("one")
+			t.Cleanup(func() { node.Close() })
+			hub := newHub(t, s, func(o *channels.Options) { o.Node, o.Mesh = "one", node })
+			_, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "killed", Info: []byte(`{"status":"green"}`)}, Full: true})
+			require.NoError(t, err)
+			status := func() channels.NodeStatus {
+				nodes, err := hub.Nodes(t.Context())
+				require.NoError(t, err)
+				for _, n := range nodes {
+					if n.ID == "killed" {
+						return n.Status
+					}
+				}
+				return ""
+			}
+			redistest.Eventually(t, "the hub has heard of it", func() bool { return status() == channels.NodeGreen })
+			require.Equal(t, "OK", r.Do(refuse...))
+			redistest.Eventually(t, "it is red", func() bool { return status() == channels.NodeRed })
+			for range 20 {
+				require.Equal(t, channels.NodeRed, status())
+			}
+		})
+	}
 }
 
 // A server that evicts drops whole logs: a new epoch, and never a half one.

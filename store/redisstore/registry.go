@@ -210,7 +210,7 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 	nodes := make([]store.Node, 0, len(calls))
 	for i, c := range calls {
 		fields, err := c.cmd.Slice()
-		if err != nil || len(fields) != 3 {
+		if err != nil || len(fields) != 4 {
 			return nil, unexpected("nodes", c.cmd.Val())
 		}
 		started, ok := fields[0].(string)
@@ -219,7 +219,9 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 		}
 		info, _ := fields[1].(string)
 		seen, _ := fields[2].(string)
+		now, _ := fields[3].(string)
 		n := store.Node{ID: ids[i], Started: parseMillis(started), Seen: parseMillis(seen)}
+		n.Silent = max(0, parseMillis(now).Sub(n.Seen)) // the clock may be set, or another server's now
 		if info != "" {
 			n.Info = json.RawMessage(info)
 		}

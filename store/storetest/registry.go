@@ -16,13 +16,14 @@ import (
 
 var registryCases = []Case{
 	{"NodesSorted", "Nodes are sorted by ID, with Started and Info as reported last, and Seen by the Store's clock; bytes are not shared.", nodesSorted},
+	{"SilentGrows", "Silent is how long ago the last Report was when Nodes was asked, also where no replica reports any more.", silentGrows},
 	{"ReportKnown", "Report returns true where a living record of the replica existed before, and false otherwise.", reportKnown},
 	{"SumsOverReplicas", "Channels and Channel return the sums of all replicas; a Report changes only the channels it names.", sumsOverReplicas},
 	{"ZeroCountsVanish", "A channel whose numbers are all zero leaves Channels; one with any number left stays.", zeroCountsVanish},
 	{"ChannelsPages", "Channels returns what begins with prefix and is greater than after, in byte order, up to limit.", channelsPages},
 	{"FullReplaces", "A Report with Full forgets all that the replica, and no other one, reported before of channels.", fullReplaces},
 	{"ForgetRemoves", "Forget removes a replica and all that it reported, at once; an unknown one is no error.", forgetRemoves},
-	{"DeadReplicaVanishes", "DeadAfter after its last Report all of a replica leaves every answer, also its presence, and only Nodes still shows it, with the Seen of that Report; when it comes back, it is unknown and only what it reports anew is there.", deadReplicaVanishes},
+	{"DeadReplicaVanishes", "DeadAfter after its last Report all of a replica leaves every answer, also its presence, and only Nodes still shows it, with the Seen of that Report and how long it has been Silent; when it comes back, it is unknown and only what it reports anew is there.", deadReplicaVanishes},
 }
 
 func nodesSorted(t *testing.T, s store.Store) {
@@ -55,6 +56,29 @@ func nodesSorted(t *testing.T, s store.Store) {
 	require.NoError(t, err)
 	i := slices.IndexFunc(nodes, func(n store.Node) bool { return n.ID == base+"a" })
 	require.Equal(t, `"new"`, string(nodes[i].Info))
+}
+
+func silentGrows(t *testing.T, s store.Store) {
+	id := unique("node")
+	began := time.Now()
+	report(t, s, id, false)
+	reported := time.Now()
+	for _, least := range []time.Duration{0, 300 * time.Millisecond, 600 * time.Millisecond} {
+		eventually(t, "it is silent for "+least.String(), func() bool {
+			asked := time.Now()
+			silent := node(t, s, id).Silent
+			// A millisecond at each end, since a Store may keep no more than that.
+			require.LessOrEqual(t, silent, time.Since(began)+2*time.Millisecond)
+			require.GreaterOrEqual(t, silent, asked.Sub(reported)-2*time.Millisecond)
+			return silent >= least
+		})
+	}
+	before := node(t, s, id).Silent
+	began = time.Now()
+	report(t, s, id, false)
+	silent := node(t, s, id).Silent
+	require.LessOrEqual(t, silent, time.Since(began)+2*time.Millisecond)
+	require.Less(t, silent, before, "it has reported again")
 }
 
 func reportKnown(t *testing.T, s store.Store) {
@@ -274,6 +298,8 @@ func deadReplicaVanishes(t *testing.T, s store.Store) {
 
 	living, silent := node(t, s, alive), node(t, s, dead)
 	require.GreaterOrEqual(t, living.Seen.Sub(silent.Seen), store.DeadAfter-time.Second-store.DeadAfter/5, "Seen is not that of the last Report")
+	require.GreaterOrEqual(t, silent.Silent, store.DeadAfter-time.Second)
+	require.Less(t, living.Silent, silent.Silent)
 	require.Equal(t, `"last"`, string(silent.Info))
 
 	update(t, s, dead, join(ch, "dropped"))
