@@ -108,6 +108,27 @@
 // go-redis would repeat by itself, Append does not: it might be stored twice.
 // Reads go to masters even with ReadOnly, since a replica may be behind.
 //
+// Every method returns when its context ends, also where Redis hangs. Besides:
+//
+//	what waits                           for what                             at most
+//	a command                            a connection, an answer              the client's timeouts; 5 s to dial and 3 s to
+//	                                                                          read in go-redis
+//	a command that Redis refused for     another server, or this one later    6 more attempts, 1.55 s of pauses in all
+//	the moment (READONLY, LOADING, …),
+//	or that was cut off and may be
+//	repeated
+//	Append                               a place in a batch: 2 of up to 256   the batches before it. Each is bounded by the
+//	                                     calls or 1 MiB on their way at a     latest deadline of its callers; where one has
+//	                                     time, in a Cluster in each of 16     none, by the client's timeouts
+//	                                     parts of the slots
+//	Range                                the read under way of the same       the read, and 200 ms. One that nobody waits
+//	                                     part, and its turn: 3 at once,       for any more is not waited for
+//	                                     then 5 a second
+//	Report, UpdatePresence               the one before it of the same        that one's context
+//	                                     replica
+//	what prolongs a log, after Tops      its turn; nobody waits for it        5 s, and then the next Tops
+//	Close                                calls that are under way             1 s; then they end by the client's timeouts
+//
 // A user of Redis's ACLs needs the keys "PREFIX:*" and the commands EVAL,
 // EVALSHA, INFO, GET, SET, DEL, UNLINK, EXISTS, RENAME, MGET, TIME, EXPIRE, PEXPIRE,
 // PTTL, XADD, XLEN, XRANGE, XREVRANGE, XTRIM, ZADD, ZREM, ZCARD, ZLEXCOUNT,
