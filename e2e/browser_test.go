@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -21,7 +22,8 @@ import (
 // for a server that drains, which may take its 10 s.
 const deadline = 30 * time.Second
 
-// browser is a headless Chromium with a profile of its own.
+// browser is a headless Chromium, one for all tests: each page is as if it were
+// on a computer of its own.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
@@ -29,35 +31,63 @@ type browser struct {
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], // headless, no-first-run, no background networking, no sync
-		chromedp.ExecPath(findBrowser(t)),
-		chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoSandbox, // there is none in most containers
-		chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true),
-	)
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, _ := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
-		defer stop()
-		bounded, cancel := context.WithTimeout(ctx, deadline)
-		defer cancel()
-		assert.NoError(t, chromedp.Cancel(bounded)) // waits until it has let go of its profile
-	})
-	require.NoError(t, chromedp.Do(ctx), "Chromium does not start")
+	ctx, err := chromium.start()
+	require.NoError(t, err)
 	return &browser{t: t, ctx: ctx}
 }
 
-func findBrowser(t *testing.T) string {
-	t.Helper()
+// chromium is the one that newBrowser gives, started when it is first wanted.
+var chromium lazyChromium
+
+type lazyChromium struct {
+	dir string // for its profile; set by TestMain
+
+	once sync.Once
+	ctx  context.Context // nil where it was not started
+	err  error
+}
+
+func (c *lazyChromium) start() (context.Context, error) {
+	c.once.Do(func() {
+		path, err := findBrowser()
+		if err != nil {
+			c.err = err
+			return
+		}
+		allocator, _ := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:], // headless, no-first-run, no background networking, no sync
+			chromedp.ExecPath(path),
+			chromedp.UserDataDir(c.dir),
+			chromedp.NoSandbox, // there is none in most containers
+			chromedp.DisableGPU,
+			chromedp.Flag("disable-quic", true),
+			chromedp.Flag("disable-component-update", true),
+		)...)
+		c.ctx, _ = chromedp.NewContext(allocator)
+		if err := chromedp.Do(c.ctx); err != nil {
+			c.err = fmt.Errorf("Chromium does not start: %w", err)
+		}
+	})
+	return c.ctx, c.err
+}
+
+// end waits until it has ended and let go of its profile. Where the test binary
+// is killed, the system ends it.
+func (c *lazyChromium) end() error {
+	if c.ctx == nil {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(c.ctx, deadline)
+	defer cancel()
+	return chromedp.Cancel(bounded)
+}
+
+func findBrowser() (string, error) {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
-			return path
+			return path, nil
 		}
 	}
-	require.FailNow(t, "these tests need Chromium, and none is installed: `make test` installs it")
-	return ""
+	return "", errors.New("these tests need Chromium, and none is installed: `make test` installs it")
 }
 
 // page is a tab, as if it were on a computer of its own: its storage is its own too.
@@ -89,7 +119,7 @@ func (b *browser) visit(url, name string, width, height int64) *page {
 	p := &page{t: b.t, ctx: ctx, stop: stop}
 	require.NoError(b.t, chromedp.Do(ctx))
 	messages := chromedp.Console(ctx)
-	go func() { // ends with ctx, thus with the browser
+	go func() { // ends with ctx
 		for m, err := range messages {
 			if err != nil {
 				return
@@ -102,6 +132,7 @@ func (b *browser) visit(url, name string, width, height int64) *page {
 		}
 	}()
 	b.t.Cleanup(func() {
+		defer stop()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		assert.Empty(b.t, p.errors, "%s's page has errors", name)
@@ -139,13 +170,18 @@ func eval[T any](p *page, expression string) T {
 	return v
 }
 
-// until waits for a JavaScript condition.
+// until waits for a JavaScript condition. One that throws is not met yet: what
+// it reads may not be there.
 func (p *page) until(condition string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, deadline)
 	defer cancel()
 	_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](fmt.Sprintf(`new Promise((done) => {
-		const check = () => { if (%s) { clearInterval(timer); done(true); } };
+		const check = () => {
+			try { if (!(%s)) return; } catch { return; }
+			clearInterval(timer);
+			done(true);
+		};
 		const timer = setInterval(check, 20);
 	})`, condition), chromedp.EvalAwaitPromise))
 	if err != nil {

@@ -43,7 +43,13 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "the examples do not build: %v\n%s", err, out)
 			return 1
 		}
-		return m.Run()
+		chromium.dir = filepath.Join(dir, "chromium")
+		code := m.Run()
+		if err := chromium.end(); err != nil {
+			fmt.Fprintf(os.Stderr, "Chromium does not end: %v\n", err)
+			return 1
+		}
+		return code
 	}())
 }
 

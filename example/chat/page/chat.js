@@ -107,17 +107,29 @@ function button(label, onclick) {
 
 const scroll = $("scroll");
 let following = true;
+let lastTop = 0; // where the reader was last seen
 
-scroll.addEventListener("scroll", () => {
-  following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 48;
+scroll.addEventListener("scroll", look);
+
+function look() {
+  lastTop = scroll.scrollTop;
+  following = scroll.scrollHeight - lastTop - scroll.clientHeight < 48;
   if (following) $("newer").hidden = true;
-});
+}
+
+// lookUp notices who has gone up before the event says so, which comes with
+// the next frame. What is shown meanwhile would take the reader down again.
+function lookUp() {
+  if (scroll.scrollTop < lastTop) look();
+}
+
 $("newer").onclick = () => toBottom();
 
 function toBottom() {
   following = true;
   $("newer").hidden = true;
   scroll.scrollTop = scroll.scrollHeight;
+  lastTop = scroll.scrollTop;
 }
 
 // The composer grows, keyboards open, lines wrap: the last line stays in sight.
@@ -252,6 +264,7 @@ function enter() {
       requestAnimationFrame(() => (scroll.ariaBusy = "false"));
     },
     message(m) {
+      lookUp();
       show(m);
       if (following) toBottom();
       else $("newer").hidden = false;
@@ -259,6 +272,7 @@ function enter() {
       showTitle();
     },
     outbox() {
+      lookUp();
       showOutbox(outbox);
       if (following) toBottom();
     },
