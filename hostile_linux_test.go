@@ -1,7 +1,6 @@
 package channels_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/proctest"
 )
 
 // TestHostilePeersThatVanish takes the cable out: server and peers are in
@@ -75,44 +75,62 @@ func TestHostilePeersThatVanish(t *testing.T) {
 	require.Zero(t, s.hub.Stats().Connections)
 }
 
-// end is one end of a link between two network namespaces.
-type end struct{ space, addr string }
+// end is one end of a link between two network namespaces. Each namespace is that
+// of a process, and ends with it.
+type end struct {
+	pid  int
+	addr string
+}
 
 const link = "cable" // its name at both ends
 
 // linkOf makes two namespaces and a link between them, for the length of the test.
 func linkOf(t *testing.T) (here, there end) {
 	t.Helper()
-	name := fmt.Sprintf("channels-%d", os.Getpid())
-	here, there = end{name + "-a", "192.0.2.1"}, end{name + "-b", "192.0.2.2"}
-	command := func(line string) error {
-		out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("ip %s: %w: %s", line, err, bytes.TrimSpace(out))
-		}
-		return nil
-	}
-	t.Cleanup(func() {
-		command("netns del " + here.space) // and its end of the link, and so the link
-		command("netns del " + there.space)
-	})
-	lines := []string{"netns add " + here.space, "netns add " + there.space,
-		"-n " + here.space + " link add " + link + " type veth peer name " + link + " netns " + there.space}
+	here, there = end{newSpace(t), "192.0.2.1"}, end{newSpace(t), "192.0.2.2"}
+	here.run(t, fmt.Sprint("link add ", link, " type veth peer name ", link, " netns ", there.pid))
 	for _, e := range []end{here, there} {
-		lines = append(lines, "-n "+e.space+" addr add "+e.addr+"/30 dev "+link, "-n "+e.space+" link set "+link+" up")
-	}
-	for _, line := range lines {
-		if err := command(line); err != nil {
-			t.Skip("no network namespaces here: ", err)
-		}
+		e.run(t, "addr add "+e.addr+"/30 dev "+link)
+		e.run(t, "link set "+link+" up")
 	}
 	return here, there
 }
 
+// newSpace returns a process in a namespace of its own: it has echoed a line.
+func newSpace(t *testing.T) (pid int) {
+	t.Helper()
+	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
+		t.Skipf("no network namespaces here: unshare: %v: %s", err, out)
+	}
+	cmd := exec.Command("unshare", "--net", "cat")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, proctest.Start(cmd))
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	_, err = io.WriteString(in, "\n")
+	require.NoError(t, err)
+	_, err = io.ReadFull(out, make([]byte, 1))
+	require.NoError(t, err)
+	return cmd.Process.Pid
+}
+
+func (e end) space() string { return fmt.Sprintf("/proc/%d/ns/net", e.pid) }
+
+// run runs a command of ip.
+func (e end) run(t *testing.T, command string) {
+	t.Helper()
+	out, err := exec.Command("nsenter", append([]string{"--net=" + e.space(), "ip"}, strings.Fields(command)...)...).CombinedOutput()
+	require.NoError(t, err, "ip %s: %s", command, out)
+}
+
 func (e end) down(t *testing.T) {
 	t.Helper()
-	out, err := exec.Command("ip", "-n", e.space, "link", "set", link, "down").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	e.run(t, "link set "+link+" down")
 }
 
 // setns is the number of a system call that package syscall lacks on amd64.
@@ -125,7 +143,7 @@ func (e end) within(t *testing.T, f func() error) {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocks: the thread ends with the goroutine
-		space, err := os.Open("/run/netns/" + e.space)
+		space, err := os.Open(e.space())
 		if err != nil {
 			done <- err
 			return

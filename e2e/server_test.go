@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/proctest"
 )
 
 // binary, messaging and replicas are example/chat, example/private-messaging
@@ -75,7 +77,7 @@ func run(t *testing.T, name, program string, args ...string) *server {
 	require.NoError(t, err)
 	var log bytes.Buffer
 	s.cmd.Stderr = &log
-	require.NoError(t, s.cmd.Start())
+	require.NoError(t, proctest.Start(s.cmd))
 
 	listening := make(chan string, 1)
 	go func() { // ends with the process

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/proctest"
 )
 
 // The tests in this file have the client that most programs in JavaScript use,
@@ -110,7 +111,7 @@ func (s *hubServer) connect(query string, deflate bool) *wsProcess {
 	require.NoError(s.t, err)
 	out, err := cmd.StdoutPipe()
 	require.NoError(s.t, err)
-	require.NoError(s.t, cmd.Start())
+	require.NoError(s.t, proctest.Start(cmd))
 	p := &wsProcess{s.t, in, make(chan wsEvent, 10_000)} // more than a test has
 	var reading sync.WaitGroup
 	reading.Go(func() { // ends with the process

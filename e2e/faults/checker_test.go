@@ -51,7 +51,8 @@ func check(t *testing.T, name string, all []*replica, n, publishers int, pause t
 		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: publishers}}}
 	c.ctx, c.stop = context.WithCancel(t.Context())
 	t.Cleanup(c.end)
-	a, err := c.post(all[0], "first")
+	first := &checked{name: name, http: patient}
+	a, err := first.post(all[0], "first")
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), a.Offset)
 	c.epoch = a.Epoch

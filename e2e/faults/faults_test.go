@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -91,11 +92,19 @@ func TestRedisIsAway(t *testing.T) {
 
 			fault.away(redis)
 			refused := refusals(t, c)
-			// Long enough for heartbeats through the Store to count as missed, three times.
+			// So long that each replica counts its heartbeats through the Store as missed.
 			pace := time.NewTicker(5 * time.Millisecond)
 			defer pace.Stop()
-			for away := time.Now(); time.Since(away) < 30*time.Second; <-pace.C {
+			for missed, looked := 0, time.Now(); missed < len(all); <-pace.C {
 				f.publish(all[0])
+				if time.Since(looked) > time.Second {
+					missed, looked = 0, time.Now()
+					for _, r := range all {
+						if slices.Contains(r.nodes()[r.name].Reasons, "heartbeats missed") {
+							missed++
+						}
+					}
+				}
 			}
 			refused()
 			fault.back(redis)
@@ -109,12 +118,12 @@ func TestRedisIsAway(t *testing.T) {
 	}
 }
 
-// refusals publishes with history once a second, until the function that it
+// refusals publishes with history three times a second, until the function that it
 // returns is called. That demands that each was refused, as the Store is away,
 // and no later than the hub's StoreTimeout allows.
 func refusals(t *testing.T, c *checked) (end func()) {
 	const storeTimeout, grace = 5 * time.Second, 2 * time.Second // its default; of a busy machine
-	patient := &checked{name: c.name, http: &http.Client{Timeout: patience, Transport: plain.Transport}}
+	slow := &checked{name: c.name, http: patient}
 	type refusal struct {
 		id   string
 		err  error
@@ -125,7 +134,7 @@ func refusals(t *testing.T, c *checked) (end func()) {
 	quit := make(chan struct{})
 	var posting sync.WaitGroup
 	posting.Go(func() { // ends with quit
-		tick := time.NewTicker(time.Second)
+		tick := time.NewTicker(time.Second / 3)
 		defer tick.Stop()
 		for i := 0; ; i++ {
 			select {
@@ -135,7 +144,7 @@ func refusals(t *testing.T, c *checked) (end func()) {
 			}
 			posting.Go(func() { // none waits for the one before
 				id, began := fmt.Sprint("away-", i), time.Now()
-				_, err := patient.post(c.replicas[i%len(c.replicas)], id)
+				_, err := slow.post(c.replicas[i%len(c.replicas)], id)
 				mu.Lock()
 				defer mu.Unlock()
 				got = append(got, refusal{id, err, time.Since(began)})
@@ -182,8 +191,8 @@ func follow(t *testing.T, r *replica, channel string) *follower {
 // one is published until it does: the subscription takes a moment.
 func (f *follower) publish(from *replica) {
 	f.t.Helper()
-	send := func() error {
-		resp, err := quick.Post("http://"+from.addr+"/v1/channel/"+f.channel+"/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"header":"m","body":%d}`, f.n)))
+	send := func(client *http.Client) error {
+		resp, err := client.Post("http://"+from.addr+"/v1/channel/"+f.channel+"/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"header":"m","body":%d}`, f.n)))
 		if err != nil {
 			return err
 		}
@@ -193,14 +202,14 @@ func (f *follower) publish(from *replica) {
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
 	if f.n == 0 {
 		done := make(chan struct{})
 		var sending sync.WaitGroup
 		sending.Go(func() {
 			for {
-				send() // it may be too early
+				send(quick) // it may be too early
 				select {
 				case <-done:
 					return
@@ -214,7 +223,7 @@ func (f *follower) publish(from *replica) {
 		require.NoError(f.t, err, "the first message of %s", f.channel)
 		f.n = 1
 	}
-	require.NoError(f.t, send())
+	require.NoError(f.t, send(patient))
 	for {
 		_, b, err := f.ws.Read(ctx)
 		require.NoError(f.t, err, "message %d of %s", f.n, f.channel)
@@ -239,7 +248,7 @@ func TestRollingRestart(t *testing.T) {
 		r.terminate()
 		c.more(30)
 		r.start()
-		green(t, all...)
+		linked(t, all...)
 	}
 	c.more(30)
 	held := all[0].usage()

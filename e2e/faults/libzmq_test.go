@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -107,7 +108,7 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	cmd.Stdout, cmd.Stderr = out, errs
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	require.NoError(t, proctest.Start(cmd))
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }() // ends with the process
 	t.Cleanup(func() { cmd.Process.Kill() })

@@ -3,7 +3,9 @@
 package faults
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,15 +16,50 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
+// inside says to the test's binary that it is in a network of its own.
+const inside = "FAULTS_INSIDE"
+
+// alone runs the test in a network namespace of its own, where there is nothing
+// else: its addresses meet nobody's, and with the process all of it is gone. It
+// returns true in there. Where such a namespace cannot be had, the test is
+// skipped, or fails with CHANNELS_NETNS=require.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(inside) != "" {
+		return true
+	}
+	unshare := []string{"--net"}
+	if os.Getuid() != 0 { // most systems let anybody be root of a namespace
+		unshare = append(unshare, "--user", "--map-root-user")
+	}
+	if out, err := exec.Command("unshare", append(unshare, "ip", "link", "add", "switch", "type", "bridge")...).CombinedOutput(); err != nil {
+		why := fmt.Sprintf("NO NETWORK NAMESPACES, so partitions are not tested: unshare: %v: %s", err, out)
+		require.NotEqual(t, "require", os.Getenv("CHANNELS_NETNS"), why)
+		t.Skip(why)
+	}
+	args := append(unshare, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	if end, ok := t.Deadline(); ok {
+		args = append(args, "-test.timeout="+time.Until(end).String())
+	}
+	cmd := exec.Command("unshare", args...)
+	var out bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), inside+"="+binary), &out, &out
+	require.NoError(t, proctest.Start(cmd))
+	err := cmd.Wait()
+	t.Logf("in a network of its own:\n%s", &out)
+	require.NoError(t, err)
+	return false
+}
+
 // A network is three hosts, each a network namespace of its own, on a bridge
-// where the test and Redis are. It needs root. CHANNELS_NETNS=require makes it
-// a failure where it cannot be had; otherwise the test is skipped.
+// where the test and Redis are.
 type network struct {
-	t    *testing.T
-	name string // of the bridge; the hosts' names begin with it
+	t     *testing.T
+	hosts [3]int // processes that do nothing but be in a namespace, which ends with them
 }
 
 // subnet is one that is set aside for measurements (RFC 2544).
@@ -33,53 +70,76 @@ const store = subnet + "2"
 
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	n := &network{t, fmt.Sprintf("ch%d", os.Getpid()%100_000)}
-	t.Cleanup(func() {
-		for i := range 3 {
-			exec.Command("ip", "netns", "del", n.host(i)).Run()
-			exec.Command("ip", "link", "del", n.host(i)).Run() // the kernel takes its time
-		}
-		exec.Command("ip", "link", "del", n.name).Run()
-	})
-	commands := []string{"link add NET type bridge", "addr add " + subnet + "1/24 dev NET", "addr add " + store + "/24 dev NET", "link set NET up"}
-	for i := range 3 {
-		commands = append(commands, strings.Split(strings.NewReplacer("HOST", n.host(i), "IN", n.inside(i), "IP", n.ip(i)).Replace(
-			"netns add HOST;link add HOST type veth peer name IN;link set IN netns HOST;link set HOST master NET up;"+
-				"-n HOST addr add IP/24 dev IN;-n HOST link set IN up;-n HOST link set lo up"), ";")...)
-	}
-	for _, c := range commands {
-		c = strings.ReplaceAll(c, "NET", n.name)
-		if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
-			why := fmt.Sprintf("no network namespaces, so partitions are not tested: ip %s: %v: %s", c, err, out)
-			require.NotEqual(t, "require", os.Getenv("CHANNELS_NETNS"), why)
-			t.Skip(why) // go test does not show it; .ci/setup has said so
-		}
+	n := &network{t: t}
+	n.ipHere("link set lo up", "link add switch type bridge", "addr add "+subnet+"1/24 dev switch", "addr add "+store+"/24 dev switch", "link set switch up")
+	for i := range n.hosts {
+		n.hosts[i] = n.newHost()
+		out, host := fmt.Sprint("host", i), fmt.Sprint(n.hosts[i])
+		n.ipHere("link add "+out+" type veth peer name inside netns "+host, "link set "+out+" master switch up")
+		n.on(i, "addr add "+n.ip(i)+"/24 dev inside", "link set inside up", "link set lo up")
 	}
 	return n
 }
 
-func (n *network) host(i int) string   { return fmt.Sprintf("%s%c", n.name, 'a'+i) }
-func (n *network) inside(i int) string { return n.host(i) + "i" }
-func (n *network) ip(i int) string     { return fmt.Sprintf("%s%d", subnet, 11+i) }
+// newHost returns when the process is in its namespace: it has echoed a line.
+func (n *network) newHost() (pid int) {
+	n.t.Helper()
+	cmd := exec.Command("unshare", "--net", "cat")
+	in, err := cmd.StdinPipe()
+	require.NoError(n.t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(n.t, err)
+	require.NoError(n.t, proctest.Start(cmd))
+	n.t.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	_, err = io.WriteString(in, "\n")
+	require.NoError(n.t, err)
+	_, err = io.ReadFull(out, make([]byte, 1))
+	require.NoError(n.t, err)
+	return cmd.Process.Pid
+}
+
+// ipHere runs commands of ip.
+func (n *network) ipHere(commands ...string) {
+	n.t.Helper()
+	n.run([]string{"ip"}, commands)
+}
+
+// on is ipHere on a host.
+func (n *network) on(host int, commands ...string) {
+	n.t.Helper()
+	n.run(append(n.enter(host), "ip"), commands)
+}
+
+func (n *network) run(words, commands []string) {
+	n.t.Helper()
+	for _, c := range commands {
+		all := append(slices.Clone(words), strings.Fields(c)...)
+		out, err := exec.Command(all[0], all[1:]...).CombinedOutput()
+		require.NoError(n.t, err, "%v: %s", all, out)
+	}
+}
+
+// enter are the words that run a program on a host.
+func (n *network) enter(host int) []string {
+	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", n.hosts[host])}
+}
+
+func (n *network) ip(host int) string { return fmt.Sprintf("%s%d", subnet, 11+host) }
 
 // lose has a host send what is for an address to nobody: the frames go out to
 // an Ethernet address that no host has. Nothing tells the sender.
 func (n *network) lose(host int, ip string) {
 	n.t.Helper()
-	n.neighbour(host, "replace "+ip+" lladdr 02:00:00:00:00:ff nud permanent")
+	n.on(host, "neigh replace "+ip+" lladdr 02:00:00:00:00:ff nud permanent dev inside")
 }
 
 // find ends it.
 func (n *network) find(host int, ip string) {
 	n.t.Helper()
-	n.neighbour(host, "del "+ip)
-}
-
-func (n *network) neighbour(host int, what string) {
-	n.t.Helper()
-	args := append([]string{"-n", n.host(host), "neigh"}, strings.Fields(what+" dev "+n.inside(host))...)
-	out, err := exec.Command("ip", args...).CombinedOutput()
-	require.NoError(n.t, err, "ip %s: %s", args, out)
+	n.on(host, "neigh del "+ip+" dev inside")
 }
 
 // part cuts the third host off from the others.
@@ -93,12 +153,15 @@ func (n *network) part(f func(host int, ip string)) {
 
 func TestPartition(t *testing.T) {
 	t.Parallel()
+	if !alone(t) {
+		return
+	}
 	n := newNetwork(t)
 	redis := redistest.Start(t, append(durable, "--bind", "127.0.0.1", store, "--protected-mode", "no")...)
 	key := secret(t, "the key of all replicas")
 	var all []*replica
 	for i, name := range []string{"a", "b", "c"} {
-		r := newReplica(t, name, n.ip(i), []string{"ip", "netns", "exec", n.host(i)},
+		r := newReplica(t, name, n.ip(i), n.enter(i),
 			"-redis", fmt.Sprintf("redis://%s:%d/0", store, redis.Port), "-mesh-key-file", key)
 		all = append(all, r)
 		r.start()
@@ -144,8 +207,8 @@ func TestPartition(t *testing.T) {
 
 	// Redis is cut off from c, too: it refuses, and the others go on.
 	n.lose(2, store)
-	patient := &checked{name: k.name, http: &http.Client{Timeout: patience, Transport: plain.Transport}}
-	_, err := patient.post(c, "cut-off")
+	slow := &checked{name: k.name, http: patient}
+	_, err := slow.post(c, "cut-off")
 	require.Equal(t, errRefused{http.StatusServiceUnavailable, "store_unavailable"}, err)
 	k.more(20) // each publisher waits 2 s for an answer of c, one time in three
 	for range 50 {

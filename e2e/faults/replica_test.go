@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -86,23 +86,14 @@ func (r *replica) launch() {
 	r.t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	cmd, exited, started := exec.Command(r.argv[0], r.argv[1:]...), make(chan struct{}), make(chan error)
+	cmd, exited := exec.Command(r.argv[0], r.argv[1:]...), make(chan struct{})
 	r.log = &tail{}
 	cmd.Stdout, cmd.Stderr = r.log, r.log
-	// It ends with the thread that has started it, so that none is left where
-	// the test binary panics or is killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	require.NoError(r.t, proctest.Start(cmd))
 	go func() { // ends with the process
 		defer close(exited)
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			r.err = cmd.Wait()
-		}
+		r.err = cmd.Wait()
 	}()
-	require.NoError(r.t, <-started)
 	r.cmd, r.exited = cmd, exited
 }
 
@@ -133,6 +124,8 @@ func (r *replica) terminate() {
 	}
 }
 
+// patient is for what has to succeed, quick for what is asked again.
+var patient = &http.Client{Timeout: patience, Transport: plain.Transport}
 var quick = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 func (r *replica) get(path string) (status int, body []byte) {
@@ -184,6 +177,20 @@ func green(t *testing.T, all ...*replica) {
 				if n := nodes[other.name]; n.Status != "green" || n.Mesh.Up < len(all)-1 {
 					return false
 				}
+			}
+		}
+		return true
+	})
+}
+
+// linked waits until each of the replicas says of itself that it is linked to the
+// others. What they say of each other comes with heartbeats, some seconds later.
+func linked(t *testing.T, all ...*replica) {
+	t.Helper()
+	redistest.Eventually(t, "all replicas are linked", func() bool {
+		for _, r := range all {
+			if r.nodes()[r.name].Mesh.Up < len(all)-1 {
+				return false
 			}
 		}
 		return true

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/proctest"
 )
 
 func command(args ...string) *exec.Cmd {
@@ -33,7 +35,7 @@ func started(t *testing.T, args ...string) (address string, interrupt func() str
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	require.NoError(t, proctest.Start(cmd))
 	t.Cleanup(func() { cmd.Process.Kill() })
 	stdout := bufio.NewReader(out)
 	line, err := stdout.ReadString('\n')

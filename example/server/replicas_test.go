@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -31,7 +32,7 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 		cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-node", node, "-drain", "100ms", "-history", "h*=1000,1h",
 			"-redis", "redis://"+r.Addr+"/0", "-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0")
 		cmd.Env, cmd.Stderr = append(os.Environ(), "CHANNELS_MESH_KEY="+meshKey), log
-		require.NoError(t, cmd.Start())
+		require.NoError(t, proctest.Start(cmd))
 		p := &replica{cmd: cmd, exited: make(chan error, 1)}
 		go func() { p.exited <- cmd.Wait() }()
 		t.Cleanup(func() { cmd.Process.Kill() })

@@ -14,6 +14,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/proctest"
 )
 
 func build(t *testing.T) string {
@@ -31,7 +33,7 @@ func TestServerDrainsOnSIGTERM(t *testing.T) {
 	cmd.Env = append(os.Environ(), "CHANNELS_NODE=one", "CHANNELS_LOG_LEVEL=debug")
 	log := newRecords()
 	cmd.Stderr = log
-	require.NoError(t, cmd.Start())
+	require.NoError(t, proctest.Start(cmd))
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() { cmd.Process.Kill() })

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +15,20 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Who has a port need not have its server running: nobody else gets it before
+// the test has ended, in no process.
+func TestPortsAreGivenOnce(t *testing.T) {
+	other := ""
+	t.Run("one", func(t *testing.T) {
+		other = "@channels-test-port-" + strconv.Itoa(redistest.FreePort(t))
+		_, err := net.Listen("unix", other)
+		require.Error(t, err, "it is taken")
+	})
+	l, err := net.Listen("unix", other)
+	require.NoError(t, err, "it is given back")
+	defer l.Close()
+}
 
 // A test binary that is killed has no chance to end its servers.
 func TestServersEndWithAKilledTest(t *testing.T) {

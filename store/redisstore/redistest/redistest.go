@@ -301,7 +301,8 @@ var ports struct {
 	next int // of nPorts, in turn; 0: none was given yet
 }
 
-// FreePort returns a port that was free just now, as was its bus port.
+// FreePort returns a port that was free just now, as was its bus port. Until the
+// test ends, no other test that asks here is given it, in this process or another.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()
@@ -311,7 +312,13 @@ func FreePort(t testing.TB) int {
 	}
 	for range nPorts {
 		ports.next++
-		if port := firstPort + ports.next%nPorts; free(port) && free(port+10000) {
+		port := firstPort + ports.next%nPorts
+		if release, ok := reserve(port); !ok {
+			continue
+		} else if !free(port) || !free(port+10000) {
+			release()
+		} else {
+			t.Cleanup(release)
 			return port
 		}
 	}
@@ -326,6 +333,20 @@ func free(port int) bool {
 	}
 	l.Close()
 	return true
+}
+
+// reserve takes the name of a port, which only one process can have: it may
+// start its server later than others look, or stop it for a while. The system
+// gives the name back with the process.
+func reserve(port int) (release func(), ok bool) {
+	if runtime.GOOS != "linux" {
+		return func() {}, true
+	}
+	l, err := net.Listen("unix", "@channels-test-port-"+strconv.Itoa(port)) // no file: an abstract name
+	if err != nil {
+		return nil, false
+	}
+	return func() { l.Close() }, true
 }
 
 // Eventually asks until what it asks for is so.
