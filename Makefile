@@ -6,9 +6,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 30s
 SOAKTIME ?= 15m
+MODELTIME ?= 1h
 SEED ?= 0
 
-.PHONY: test setup lint vet bench fuzz soak faults demo
+.PHONY: test setup lint vet bench fuzz model soak faults demo
 
 ## test: setup, vet, and every test of every module with the race detector. All of it runs, whatever fails;
 ## what has failed, and what was skipped and why, stands together at the end
@@ -46,9 +47,14 @@ fuzz:
 	    if [ $$rc -ne 0 ] && grep -qx '    context deadline exceeded' $$log && ! grep -qiE 'failing input|panic|hung' $$log; then rc=0; fi; \
 	    tail -n 4 $$log; if [ $$rc -ne 0 ]; then cat $$log; exit $$rc; fi; done; done
 
-## soak: 2,000 clients that make trouble for SOAKTIME, and a check of each promise; SEED repeats what one did
+## model: random interleavings of what may happen to a message, for MODELTIME
+model:
+	go test -count=1 -timeout 0 -run '^TestModel$$' . -model $(MODELTIME)
+
+## soak: 2,000 clients that make trouble for SOAKTIME, and a check of each promise; SEED repeats what one did; then the model
 soak:
 	go test -race -count=1 -v -timeout 0 -run '^TestSoak$$' . -soak $(SOAKTIME) -seed $(SEED)
+	$(MAKE) model
 
 ## faults: replicas under load that are killed, stopped, cut off and restarted; partitions, which test skips where
 ## there are no network namespaces, are required
