@@ -973,7 +973,7 @@ func TestWhileTheHandshakeIsAnswered(t *testing.T) {
 	}{
 		"drain":      {func(h *channels.Hub) { h.Drain(context.Background()) }, 1001},
 		"shutdown":   {func(h *channels.Hub) { h.Shutdown(context.Background()) }, 1001},
-		"disconnect": {func(h *channels.Hub) { disconnect(h, "n-1") }, 3003},
+		"disconnect": {func(h *channels.Hub) { disconnect(h, channels.IDPrefix(h)+"1") }, 3003},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var hub *channels.Hub

@@ -81,18 +81,15 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(hea
 			for m, e := range s.Messages() {
 				var reset *ResetError
 				switch {
-				case errors.As(e, &reset):
-					from = &reset.Position
+				case errors.As(e, &reset): // Position knows
 				case e != nil:
 					err = e
 				case m.Header != headerPresence:
 					deliver(m.Header, m.Body)
 					backoff.reset()
-					if m.Position != (Position{}) {
-						from = &m.Position
-					}
 				}
 			}
+			from = s.Position()
 			s.Close()
 		}
 		switch {

@@ -42,6 +42,9 @@ type subscription struct {
 	// own is where the subscriber is, guarded by ch.mu; nil where it is in
 	// step: it has what the channel has passed on, and gets what comes.
 	own *place
+	// began is where the channel was when a subscriber without a position
+	// came: from there it can go on where it has to come again.
+	began Position
 }
 
 // attachLocked makes s a subscriber of all that comes from now on.

@@ -11,9 +11,10 @@ import (
 // events, or a Go subscriber.
 type client struct {
 	outbox
-	hub  *Hub
-	info Client
-	sub  subscription
+	hub     *Hub
+	info    Client
+	channel string // the name of the channel that it is, or wants to be, subscribed to
+	sub     subscription
 
 	slot, at int         // its place in the table, guarded by the table
 	alive    atomic.Bool // it has given a sign of life since it was asked for one
@@ -43,8 +44,8 @@ func (c *client) inGo() bool { return c.info.Transport == transportGo }
 // drops messages for a slow subscriber, it does so for that too.
 func (c *client) answer(f *frame) { c.send(f, c.sub.ch.opts.SlowSubscriber) }
 
-func (h *Hub) initClient(c *client, owner receiver, as format, info Client) {
-	c.hub, c.owner, c.info, c.format = h, owner, info, as
+func (h *Hub) initClient(c *client, owner receiver, as format, channel string, info Client) {
+	c.hub, c.owner, c.info, c.channel, c.format = h, owner, info, channel, as
 	c.limit, c.stats = h.opts.QueueBytes, &h.stats
 	c.queued = h.queued.counter(h.spread.Add(1))
 	c.sub = subscription{out: &c.outbox, id: info.ID, slot: -1}
@@ -53,35 +54,46 @@ func (h *Hub) initClient(c *client, owner receiver, as format, info Client) {
 // clientTable holds all clients of this replica, by id and user, and in as
 // many slots as the ping period has seconds: each second, one slot is asked
 // for a sign of life, so that no timer per connection is needed.
+//
+// A client that is being let in is found by its id and user, and has no slot yet.
 type clientTable struct {
-	period int // in seconds
+	period int    // in seconds
+	prefix string // of all ids
 
-	mu     sync.Mutex // guards the fields below
-	inGo   int        // how many of the clients are Go subscribers
-	next   uint64     // the number of the next client
-	byID   map[string]*client
-	byUser map[string]map[*client]struct{}
-	slots  [][]*client
-	turn   int
+	mu       sync.Mutex // guards the fields below
+	next     uint64     // the number of the next client
+	byID     map[string]*client
+	byUser   map[string]map[*client]struct{}
+	entering map[*client]struct{} // those that are being let in
+	inGo     int                  // how many are Go subscribers
+	slots    [][]*client
+	turn     int
 }
 
-// newID returns an id that is unique over all replicas.
-func (t *clientTable) newID(node string) string {
+// init begins a life of the hub, which its ids name: with a fixed Options.Node,
+// an id that somebody has kept would otherwise be a stranger's after a restart.
+func (t *clientTable) init(node string, period time.Duration) {
+	t.period = int(period / time.Second)
+	t.prefix = node + "-" + randomID()[:6] + "-"
+	t.byID = make(map[string]*client)
+	t.byUser = make(map[string]map[*client]struct{})
+	t.entering = make(map[*client]struct{})
+}
+
+// newID returns an id that is unique over all replicas, and over their restarts.
+func (t *clientTable) newID() string {
 	t.mu.Lock()
 	t.next++
 	n := t.next
 	t.mu.Unlock()
-	return node + "-" + strconv.FormatUint(n, 36)
+	return t.prefix + strconv.FormatUint(n, 36)
 }
 
-func (t *clientTable) add(c *client) {
+// expect makes a client findable that is being let in; add or remove follows.
+func (t *clientTable) expect(c *client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byID == nil {
-		t.byID = make(map[string]*client)
-		t.byUser = make(map[string]map[*client]struct{})
-		t.slots = make([][]*client, t.period)
-	}
+	t.entering[c] = struct{}{}
 	t.byID[c.info.ID] = c
 	if c.inGo() {
 		t.inGo++
@@ -91,6 +103,16 @@ func (t *clientTable) add(c *client) {
 			t.byUser[u] = make(map[*client]struct{})
 		}
 		t.byUser[u][c] = struct{}{}
+	}
+}
+
+// add makes a client that was expected one of the hub's.
+func (t *clientTable) add(c *client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.entering, c)
+	if t.slots == nil {
+		t.slots = make([][]*client, t.period)
 	}
 	c.slot = len(t.byID) % len(t.slots)
 	c.at = len(t.slots[c.slot])
@@ -113,6 +135,10 @@ func (t *clientTable) remove(c *client) {
 			delete(t.byUser, u)
 		}
 	}
+	if _, ok := t.entering[c]; ok {
+		delete(t.entering, c)
+		return
+	}
 	s := t.slots[c.slot]
 	last := len(s) - 1
 	s[c.at] = s[last]
@@ -124,10 +150,11 @@ func (t *clientTable) remove(c *client) {
 func (t *clientTable) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.byID)
+	return len(t.byID) - len(t.entering)
 }
 
-// connections counts the clients that are not Go subscribers.
+// connections counts the clients that are not Go subscribers, with those that
+// are being let in.
 func (t *clientTable) connections() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,14 +167,26 @@ func (t *clientTable) all(pick func(*client) bool) []*client {
 	defer t.mu.Unlock()
 	cs := make([]*client, 0, len(t.byID))
 	for _, c := range t.byID {
-		if pick == nil || pick(c) {
+		if _, in := t.entering[c]; !in && (pick == nil || pick(c)) {
 			cs = append(cs, c)
 		}
 	}
 	return cs
 }
 
-// find returns the client with an id, and the clients of a user.
+// newcomers returns the clients that are being let in.
+func (t *clientTable) newcomers() []*client {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cs := make([]*client, 0, len(t.entering))
+	for c := range t.entering {
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// find returns the client with an id, and the clients of a user; those that are
+// being let in, too.
 func (t *clientTable) find(idOrUser string) []*client {
 	t.mu.Lock()
 	defer t.mu.Unlock()

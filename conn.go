@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"syscall"
 	"time"
@@ -46,9 +45,9 @@ var errSilent = errors.New("channels: no sign of life from the client")
 // apps give a shutdown, which waits for it.
 const closeTimeout = 3 * time.Second
 
-func (h *Hub) newConn(info Client) *conn {
+func (h *Hub) newConn(channel string, info Client) *conn {
 	c := &conn{}
-	h.initClient(&c.client, c, formatWS, info)
+	h.initClient(&c.client, c, formatWS, channel, info)
 	c.scheduled = true // until start: what comes before the handshake ends waits
 	return c
 }
@@ -304,66 +303,6 @@ func isProtocolError(err error) bool {
 	return err != nil && websocket.CloseStatus(err) == -1 && !errors.As(err, &ne) && !errors.As(err, &oe) &&
 		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) &&
 		!errors.Is(err, errCutOff) && !errors.Is(err, ErrInternal)
-}
-
-// admit makes a subscribed client one of the hub's: from now on Disconnect
-// finds it, presence shows it, and its identity can expire. gone undoes it.
-func (c *client) admit() {
-	h, id := c.hub, c.info.Identity
-	h.stats.connects.Add(1)
-	if !id.Expires.IsZero() {
-		c.expiry = time.AfterFunc(time.Until(id.Expires), func() {
-			c.end(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
-		})
-	}
-	h.clients.add(c) // from here on the hub may end it
-	if !c.inGo() {
-		h.joined(c.sub.ch, Member{ID: c.info.ID, User: id.ID, Info: id.Info})
-	}
-	if h.draining.Load() && (!c.inGo() || h.calls.closed()) { // it began meanwhile
-		c.end(farewell(ErrDraining, closeGoingAway), ErrDraining, false)
-	}
-}
-
-// welcome calls the app's hook. A panic in it ends the connection.
-func (c *client) welcome(ctx context.Context) {
-	h := c.hub
-	if h.opts.OnSubscribe == nil {
-		return
-	}
-	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.info, c.sub.ch.name); return nil })
-	if err != nil {
-		c.end(farewell(ErrInternal, closeInternal), err, true)
-	}
-}
-
-// leave ends the client's subscription and presence. It may be repeated.
-func (c *client) leave() {
-	c.sub.ch.detach(&c.sub)
-	if !c.inGo() {
-		c.hub.left(c.sub.ch, c.info.ID)
-	}
-}
-
-// gone undoes admit and calls the app's hook. The channel is free to go.
-func (c *client) gone(cause error) {
-	if c.expiry != nil {
-		c.expiry.Stop()
-	}
-	c.hub.clients.remove(c)
-	c.sub.ch.release()
-	if !c.inGo() {
-		c.hub.disconnected(c.totals(), cause)
-	}
-}
-
-// disconnected calls the app's hook, and makes room for another connection.
-func (h *Hub) disconnected(info Client, cause error) {
-	h.dismissConnection(info.RemoteAddr)
-	h.log.LogAttrs(context.Background(), slog.LevelDebug, "disconnected", slog.String("client", info.ID), slog.Any("cause", cause))
-	if h.opts.OnDisconnect != nil {
-		h.guard("OnDisconnect", func() error { h.opts.OnDisconnect(info, cause); return nil })
-	}
 }
 
 // parseClientMessage reads {"header":…,"body":…,"id":…,"key":…}. The id is any

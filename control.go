@@ -124,7 +124,7 @@ func (h *Hub) disconnect(idOrUser string) int {
 func (h *Hub) unsubscribe(idOrUser, channel string) int {
 	n := 0
 	for _, c := range h.clients.find(idOrUser) {
-		if c.sub.ch.name == channel {
+		if c.channel == channel {
 			c.end(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
 			n++
 		}

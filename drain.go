@@ -27,8 +27,14 @@ func (h *Hub) Drain(ctx context.Context) error {
 	}
 	defer h.calls.leave()
 	h.draining.Store(true)
-	if err := h.flush(ctx, true); err != nil {
-		h.warnStore(err)
+	// The others are told meanwhile: a Store that hangs costs clients no time.
+	h.background(func() {
+		if err := h.flush(h.ctx, true); err != nil {
+			h.warnStore(err)
+		}
+	})
+	for _, c := range h.clients.newcomers() {
+		c.mindTheEnd()
 	}
 	connected := func(c *client) bool { return !c.inGo() }
 	cs := h.clients.all(connected)
@@ -72,9 +78,12 @@ func awaitNone(ctx context.Context, count func() int) error {
 
 // Shutdown ends the hub: calls of its methods return [ErrClosed], publishes
 // under way are completed, and all clients are closed with 1001 after what is
-// queued for them. When ctx ends first, they are cut, and Shutdown returns
-// ctx's error. Either way the hub has freed what it holds when it returns,
-// and this replica has left the Store. A second Shutdown waits for the first.
+// queued for them. When ctx ends first, they are cut, calls of the Store end,
+// and Shutdown returns ctx's error. Then the hub has freed what it holds, and
+// this replica has left the Store, unless a hook, the Store or a middleware does
+// not return: Shutdown waits for those no longer than a second after ctx, and
+// the rest is done when they do. A second Shutdown waits for the first, or its
+// own ctx.
 //
 // Messages of other replicas arrive until the last client is gone, and what
 // was acknowledged has been handed to the Mesh. Close the Mesh after Shutdown:
@@ -82,15 +91,38 @@ func awaitNone(ctx context.Context, count func() int) error {
 //
 // No hook may call it: it waits for them.
 func (h *Hub) Shutdown(ctx context.Context) error {
-	h.shutdown.Do(func() { h.shutdownErr = h.end(ctx) })
-	return h.shutdownErr
+	h.shutdown.Do(func() {
+		h.draining.Store(true) // from now on, nobody becomes a client
+		h.calls.shut()
+		go func() { // ends with all that the hub has started; Shutdown waits for it as long as it may
+			h.shutdownErr = h.end(ctx)
+			close(h.down)
+		}()
+	})
+	select {
+	case <-h.down:
+		return h.shutdownErr
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(endGrace)
+	defer late.Stop()
+	select {
+	case <-h.down:
+		return h.shutdownErr
+	case <-late.C:
+		return ctx.Err()
+	}
 }
 
-func (h *Hub) end(ctx context.Context) error {
-	h.draining.Store(true) // from now on, nobody becomes a client
-	h.calls.shut()
-	late := h.calls.wait(ctx)
+// endGrace is how long Shutdown waits, after its context, for what ends at
+// once where nothing is stuck.
+const endGrace = time.Second
 
+func (h *Hub) end(ctx context.Context) error {
+	for _, c := range h.clients.newcomers() {
+		c.mindTheEnd() // who waits to be let in is a call under way
+	}
+	late := h.calls.wait(ctx)
 	for _, c := range h.clients.all(nil) {
 		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
 		if c.inGo() {
@@ -104,32 +136,39 @@ func (h *Hub) end(ctx context.Context) error {
 		}
 	}
 	h.conns.shut()
-	h.conns.wait(context.Background()) // their sockets are closed
+	if err := h.conns.wait(ctx); err != nil {
+		late = err
+	}
 
+	// What is still under way is stuck, or about to end. First comes what needs
+	// the Store and the Mesh, then what may be in the app's own code.
+	forever := context.Background()
 	h.stop()
 	h.tasks.shut()
-	h.tasks.wait(context.Background()) // their context has ended
+	h.tasks.wait(forever) // their context has ended
 	for _, w := range h.writers {
 		w.stop()
 	}
 	h.loops.shut()
-	h.loops.wait(context.Background())
+	h.loops.wait(forever)
 	if h.mesh != nil { // behind the last canary; who misses it sees the heartbeats end
-		h.control(context.Background(), "", controlBye, control{})
+		h.control(forever, "", controlBye, control{})
 	}
-	return errors.Join(late, h.forget())
+	h.forget()
+	h.conns.wait(forever)
+	h.calls.wait(forever)
+	if h.owned {
+		late = errors.Join(late, h.store.Close())
+	}
+	return late
 }
 
 // forget takes this replica out of the Store.
-func (h *Hub) forget() error {
+func (h *Hub) forget() {
 	ctx, cancel := h.storeContext(context.Background())
 	defer cancel()
 	if err := h.store.Forget(ctx, h.opts.Node); err != nil && !errors.Is(err, store.ErrClosed) {
 		// Not the caller's to repair: the Store forgets it by itself.
 		h.log.Warn("leaving the store", "err", err)
 	}
-	if h.owned {
-		return h.store.Close()
-	}
-	return nil
 }

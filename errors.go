@@ -69,30 +69,30 @@ var (
 	ErrDisconnected     = &Error{Code: "disconnected", Status: http.StatusForbidden, Message: "the app has ended this connection"}
 	ErrUnsubscribed     = &Error{Code: "unsubscribed", Status: http.StatusForbidden, Message: "the app has ended this subscription"}
 	ErrInternal         = &Error{Code: "internal", Status: http.StatusInternalServerError, Message: "an error inside of the server, which its log tells of"}
-	ErrBadChannel       = &Error{Code: "bad_channel", Status: http.StatusBadRequest}
-	ErrBadMessage       = &Error{Code: "bad_message", Status: http.StatusBadRequest}
+	ErrBadChannel       = &Error{Code: "bad_channel", Status: http.StatusBadRequest, Message: "this is no channel name; a name has 1 to 200 bytes of UTF-8 without control characters, spaces, /, * or ?"}
+	ErrBadMessage       = &Error{Code: "bad_message", Status: http.StatusBadRequest, Message: "this is no message; it has a header, a string, and a body, which is any JSON value"}
 	ErrBadUTF8          = &Error{Code: "bad_utf8", Status: http.StatusBadRequest, Message: "the message is not valid UTF-8"}
-	ErrTooLarge         = &Error{Code: "too_large", Status: http.StatusRequestEntityTooLarge}
-	ErrReservedHeader   = &Error{Code: "reserved_header", Status: http.StatusBadRequest}
-	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest}
-	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest}
+	ErrTooLarge         = &Error{Code: "too_large", Status: http.StatusRequestEntityTooLarge, Message: "this is longer than Options.MaxMessageBytes, or another bound, allows; send less at once"}
+	ErrReservedHeader   = &Error{Code: "reserved_header", Status: http.StatusBadRequest, Message: "only the server sends messages with this header; choose another"}
+	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest, Message: "this is no idempotency key; a key has 1 to 200 characters of printable ASCII without spaces"}
+	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest, Message: "a parameter is not in its range or form"}
 	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history"}
 	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence"}
 )
 
 // Codes of what only comes up on the wire.
 var (
-	errBadJSON            = &Error{Code: "bad_json", Status: http.StatusBadRequest}
+	errBadJSON            = &Error{Code: "bad_json", Status: http.StatusBadRequest, Message: "this is not valid JSON"}
 	errBinary             = &Error{Code: "binary", Status: http.StatusBadRequest, Message: "binary frames are not taken; send JSON as text"}
-	errBadHandshake       = &Error{Code: "bad_handshake", Status: http.StatusBadRequest}
-	errUpgrade            = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired}
-	errNotHijackable      = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError}
-	errNotFlushable       = &Error{Code: "not_flushable", Status: http.StatusInternalServerError}
+	errBadHandshake       = &Error{Code: "bad_handshake", Status: http.StatusBadRequest, Message: "the WebSocket handshake is not as RFC 6455 has it"}
+	errUpgrade            = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired, Message: "this is a WebSocket or a stream of server-sent events"}
+	errNotHijackable      = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError, Message: "no WebSocket can be opened through this server's middleware"}
+	errNotFlushable       = &Error{Code: "not_flushable", Status: http.StatusInternalServerError, Message: "no stream can be opened through this server's middleware"}
 	errOverloaded         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "too much waits for slow receivers on this replica; try again later"}
-	errBadOrigin          = &Error{Code: "bad_origin", Status: http.StatusForbidden}
-	errNotFound           = &Error{Code: "not_found", Status: http.StatusNotFound}
-	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable}
-	errBadMethod          = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed}
+	errBadOrigin          = &Error{Code: "bad_origin", Status: http.StatusForbidden, Message: "pages of this origin may not come here"}
+	errNotFound           = &Error{Code: "not_found", Status: http.StatusNotFound, Message: "there is nothing here"}
+	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable, Message: "there are as many connections as there may be; try again later"}
+	errBadMethod          = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed, Message: "this method is not allowed here"}
 )
 
 // ResetError tells a Go subscriber that messages between its position and

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 )
 
 // serve routes a request. It does so itself, since it tells more than a
@@ -142,53 +141,28 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if err := h.admitConnection(r.RemoteAddr); err != nil {
 		return err // before the app's code has work with it
 	}
-	admitted := false
-	defer func() {
-		if !admitted {
-			h.dismissConnection(r.RemoteAddr)
-		}
-	}()
-	if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
-		return err
-	}
 	id, _ := IdentityFrom(r.Context())
-	if len(id.Info) > 0 && !(json.Valid(id.Info) && utf8.Valid(id.Info)) {
-		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
-		return ErrInternal
-	}
-	info := Client{ID: h.clients.newID(h.opts.Node), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket, Connected: time.Now()}
+	info := Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket, Connected: time.Now()}
 	if !upgrade {
 		info.Transport = transportSSE
 	}
-	ch, err := h.use(name)
-	if err != nil {
-		return err
-	}
-	if h.opts.OnConnect != nil {
-		if err := h.guard("OnConnect", func() error { return h.opts.OnConnect(r.Context(), info) }); err != nil {
-			ch.release()
-			return h.refusal("OnConnect", err)
-		}
-	}
-	// From here on OnDisconnect follows, the channel is released, and the
-	// connection dismissed.
-	admitted = true
 	if upgrade {
-		return h.serveWebSocket(w, r, ch, info, since)
+		return h.serveWebSocket(w, r, name, info, since)
 	}
-	return h.serveStream(w, r, ch, info, since, leave)
+	return h.serveStream(w, r, name, info, since, leave)
 }
 
 // serveWebSocket subscribes, upgrades, and returns: the connection goes on
 // without the handler, whose goroutine and buffers are freed. An error means
 // that there is no connection.
-func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position) error {
-	c := h.newConn(info)
+func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, since *Position) error {
+	c := h.newConn(name, info)
 	// Subscribed before the handshake ends: once the client knows that it is
 	// connected, it misses nothing.
-	if err := ch.attach(r.Context(), &c.sub, since); err != nil {
-		ch.release()
-		h.disconnected(info, err)
+	if err := c.letIn(r.Context(), since); err != nil {
+		if errors.Is(err, ErrClosed) {
+			w.Header().Set("Connection", "close") // this process is about to end
+		}
 		return err
 	}
 	// A Hijack of the app's may panic, as gin's does where it has none below.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -306,6 +307,9 @@ func ctxT(t *testing.T) context.Context {
 func msg(header, body string) channels.Message {
 	return channels.Message{Header: header, Body: json.RawMessage(body)}
 }
+
+// id is the id of the hub's nth client.
+func (s *server) id(n int) string { return channels.IDPrefix(s.hub) + strconv.Itoa(n) }
 
 // disconnect and unsubscribe return how many there were on this replica.
 func disconnect(h *channels.Hub, idOrUser string) int {

@@ -110,22 +110,22 @@ func TestHooksSeeWhoItIs(t *testing.T) {
 		return channels.Identity{ID: r.Header.Get("X-User"), Value: secret{r.Header.Get("X-Token")}}
 	}))
 	w := s.joinAs("p", "X-User", "ann", "X-Token", "t1")
-	require.Equal(t, []string{"authorize subscribe p ann t1 ", "connect websocket ann t1 n-1", "subscribe p ann t1 n-1"}, seen.wait(t, 3))
-	s.do("GET", "/v1/channel/p/presence", "", "X-User", "bob", "X-Token", "t2").wantOK(t, `{"data":[{"id":"n-1","user":"ann"}],"cnt":1}`)
+	require.Equal(t, []string{"authorize subscribe p ann t1 ", "connect websocket ann t1 " + s.id(1), "subscribe p ann t1 " + s.id(1)}, seen.wait(t, 3))
+	s.do("GET", "/v1/channel/p/presence", "", "X-User", "bob", "X-Token", "t2").wantOK(t, `{"data":[{"id":"`+s.id(1)+`","user":"ann"}],"cnt":1}`)
 	require.Equal(t, []string{"authorize presence p bob t2 "}, seen.take())
 	w.send(`{"header":"x","body":1}`)
 	w.want("x", "1")
-	require.Equal(t, []string{"authorize publish p ann t1 n-1", "publish p ann t1 n-1"}, seen.take())
+	require.Equal(t, []string{"authorize publish p ann t1 " + s.id(1), "publish p ann t1 " + s.id(1)}, seen.take())
 	s.do("POST", "/v1/channel/p/publish", `{"header":"x","body":1}`, "X-User", "bob", "X-Token", "t2").wantOK(t, `{"status":"ok"}`)
 	require.Equal(t, []string{"authorize publish p bob t2 ", "publish p bob t2 "}, seen.take())
 	_, err := s.hub.Publish(t.Context(), "p", msg("x", "1"))
 	require.NoError(t, err)
 	require.Equal(t, []string{`publish by the app "" ""`}, seen.take())
 	w.c.CloseNow()
-	require.Equal(t, []string{"disconnect ann t1 n-1"}, seen.wait(t, 1))
+	require.Equal(t, []string{"disconnect ann t1 " + s.id(1)}, seen.wait(t, 1))
 
 	e := s.stream("a", "", "X-User", "eve", "X-Token", "t3")
-	require.Equal(t, []string{"authorize subscribe a eve t3 ", "connect sse eve t3 n-2", "subscribe a eve t3 n-2"}, seen.wait(t, 3))
+	require.Equal(t, []string{"authorize subscribe a eve t3 ", "connect sse eve t3 " + s.id(2), "subscribe a eve t3 " + s.id(2)}, seen.wait(t, 3))
 	e.close()
 }
 
@@ -331,12 +331,12 @@ func TestOnDisconnectOnceWithItsReason(t *testing.T) {
 		"the client closes":   {func(_ *server, w *wsClient) { w.c.Close(websocket.StatusNormalClosure, "bye") }, nil},
 		"the client vanishes": {func(_ *server, w *wsClient) { w.c.CloseNow() }, nil},
 		"disconnected":        {func(s *server, _ *wsClient) { disconnect(s.hub, "ann") }, channels.ErrDisconnected},
-		"disconnected twice":  {func(s *server, _ *wsClient) { disconnect(s.hub, "ann"); disconnect(s.hub, "n-1") }, channels.ErrDisconnected},
+		"disconnected twice":  {func(s *server, _ *wsClient) { disconnect(s.hub, "ann"); disconnect(s.hub, s.id(1)) }, channels.ErrDisconnected},
 		"disconnected while it closes": {func(s *server, w *wsClient) {
 			disconnect(s.hub, "ann")
 			w.c.CloseNow()
 		}, channels.ErrDisconnected},
-		"unsubscribed": {func(s *server, _ *wsClient) { unsubscribe(s.hub, "n-1", "a") }, channels.ErrUnsubscribed},
+		"unsubscribed": {func(s *server, _ *wsClient) { unsubscribe(s.hub, s.id(1), "a") }, channels.ErrUnsubscribed},
 		"drain":        {func(s *server, _ *wsClient) { go s.hub.Drain(context.Background()) }, channels.ErrDraining},
 		"shutdown":     {func(s *server, _ *wsClient) { go s.hub.Shutdown(context.Background()) }, channels.ErrClosed},
 	} {
@@ -355,7 +355,7 @@ func TestOnDisconnectOnceWithItsReason(t *testing.T) {
 				}
 			}
 			got := <-calls
-			require.Equal(t, "n-1", got.client.ID)
+			require.Equal(t, s.id(1), got.client.ID)
 			require.Equal(t, "ann", got.client.Identity.ID)
 			if c.reason == nil {
 				require.NoError(t, got.reason)
@@ -664,12 +664,12 @@ func TestHooksMayCallTheHub(t *testing.T) {
 
 func TestDisconnectAndUnsubscribe(t *testing.T) {
 	s := serve(t, channels.Options{Node: "n"}, asUser)
-	anon := s.join("a", "")                    // n-1
-	ann1 := s.joinAs("a", "X-User", "ann")     // n-2
-	ann2 := s.joinAs("b", "X-User", "ann")     // n-3
-	annE := s.stream("a", "", "X-User", "ann") // n-4
-	bob := s.joinAs("a", "X-User", "bob")      // n-5
-	for _, who := range []string{"", "nobody", "n-", "n-99", "a"} {
+	anon := s.join("a", "")                    // 1
+	ann1 := s.joinAs("a", "X-User", "ann")     // 2
+	ann2 := s.joinAs("b", "X-User", "ann")     // 3
+	annE := s.stream("a", "", "X-User", "ann") // 4
+	bob := s.joinAs("a", "X-User", "bob")      // 5
+	for _, who := range []string{"", "nobody", "n-", "n-1", channels.IDPrefix(s.hub), s.id(99), "a"} {
 		require.Zero(t, disconnect(s.hub, who), who)
 		require.Zero(t, unsubscribe(s.hub, who, "a"), who)
 	}
@@ -681,7 +681,7 @@ func TestDisconnectAndUnsubscribe(t *testing.T) {
 	require.Equal(t, "unsubscribed", before[0].errorCode())
 
 	s.publish("a", "queued", `1`) // reaches them before the end
-	require.Equal(t, 1, disconnect(s.hub, "n-5"))
+	require.Equal(t, 1, disconnect(s.hub, s.id(5)))
 	before, ce = bob.wantClose(3003)
 	require.Equal(t, "disconnected", ce.Reason)
 	require.Len(t, before, 2)
@@ -752,10 +752,10 @@ func TestPublishOptions(t *testing.T) {
 			w1, w2 := s.join(name, ""), s.join(name, "")
 			var ids []string
 			for i := range 2 {
-				ids = append(ids, fmt.Sprintf("n-%d", i+1))
+				ids = append(ids, s.id(i+1))
 			}
 			if name == "h" {
-				ids = []string{"n-3", "n-4"}
+				ids = []string{s.id(3), s.id(4)}
 			}
 			res, err := s.hub.Publish(ctx, name, msg("x", "1"), channels.PublishOptions{Except: ids[0]})
 			require.NoError(t, err)

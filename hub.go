@@ -57,6 +57,7 @@ type Hub struct {
 	storeWarned atomic.Int64
 	meshWarned  atomic.Int64 // the same of a mesh that takes no messages
 	twinWarned  atomic.Int64 // the same of another replica with this one's name
+	badWarned   atomic.Int64 // the same of packets that are no messages
 	apartWarned atomic.Bool
 
 	draining atomic.Bool
@@ -69,7 +70,8 @@ type Hub struct {
 	stop context.CancelFunc
 
 	shutdown    sync.Once
-	shutdownErr error
+	down        chan struct{} // closed when all has ended
+	shutdownErr error         // valid then
 }
 
 // New starts a hub. It refuses options that contradict each other. Shutdown
@@ -80,7 +82,7 @@ func New(o Options) (*Hub, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now(), echoes: make(chan echo, maxEchoes)}
+	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now(), echoes: make(chan echo, maxEchoes), down: make(chan struct{})}
 	h.log = h.log.With("node", o.Node)
 	h.discoverer, _ = o.Mesh.(mesh.Discoverer)
 	h.losses.wake = make(chan struct{}, 1)
@@ -93,7 +95,7 @@ func New(o Options) (*Hub, error) {
 		h.store, h.owned = m, true
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	h.clients.period = int(o.PingPeriod / time.Second)
+	h.clients.init(o.Node, o.PingPeriod)
 	h.report.full = true // the store knows nothing of us yet
 	h.writers = make([]*writer, runtime.GOMAXPROCS(0))
 	for i := range h.writers {
@@ -195,6 +197,9 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return Result{}, err
 		}
 	}
+	if o.Key != "" && (candidate.opts.HistorySize == 0 || o.Local) {
+		return Result{}, ErrNoHistory.saying("an idempotency key needs a channel with history, and a message that is not Local; this is not so on %q", p.Channel)
+	}
 	if h.opts.OnPublish != nil {
 		if err := h.onPublish(ctx, &p); err != nil {
 			return Result{}, err
@@ -211,9 +216,6 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 
 	var res Result
 	var err error
-	if o.Key != "" && (ch.opts.HistorySize == 0 || o.Local) {
-		return res, ErrNoHistory.saying("an idempotency key needs a channel with history, and a message that is not Local; this is not so on %q", p.Channel)
-	}
 	if ch.opts.HistorySize > 0 && !o.Local {
 		if res, err = h.append(ctx, ch, &m, o); err != nil {
 			return res, err
@@ -437,6 +439,10 @@ func (h *Hub) take(p mesh.Packet) {
 		return
 	default:
 		return // of a later version
+	}
+	if err := h.checkPacket(&p); err != nil {
+		h.badPacket(&p, err)
+		return
 	}
 	if p.Kind == mesh.KindMessage {
 		h.taps.pass(p.Channel, header, p.Body)

@@ -244,7 +244,7 @@ func TestABatchIsNotCopiedInAdvance(t *testing.T) {
 func TestADisconnectedClientDoesNotPublish(t *testing.T) {
 	s := serve(t, channels.Options{Node: "n", Channel: keeps})
 	r := s.raw("h", "")
-	require.Equal(t, 1, disconnect(s.hub, "n-1"))
+	require.Equal(t, 1, disconnect(s.hub, s.id(1)))
 	for r.read().first != rawClose {
 	}
 	r.write(masked(rawText, []byte(`{"header":"banned","body":1}`)))

@@ -22,13 +22,14 @@ type outbox struct {
 	mu        sync.Mutex // guards the fields below
 	q         []*frame   // q[head:] waits
 	head      int
-	bytes     int
+	bytes     int    // of what waits in q
 	told      int    // of bytes, what queued has
-	pong      *frame // the newest one that waits; it goes first
+	pong      *frame // the newest one that waits; it goes first, and is not counted
 	scheduled bool
 	state     outboxState
 	cause     error         // why it left the open state
 	room      chan struct{} // not nil while somebody waits for room
+	letGo     func()        // see whenOver
 }
 
 // A receiver owns an outbox.
@@ -52,12 +53,18 @@ func (o *outbox) send(f *frame, policy SlowPolicy) {
 		o.mu.Unlock()
 		return
 	}
-	if f.pong {
-		o.pongLocked(f)
-	} else if size := f.size(); o.bytes+size > o.limit && o.bytes > 0 && !o.makeRoomLocked(f, size, policy) {
-		o.endLocked(farewell(ErrSlowSubscriber, closeTryAgain), ErrSlowSubscriber, true)
-	} else {
+	switch {
+	case f.pong:
+		// In the place of one that waits: a flood of pings is answered once
+		// (RFC 6455 section 5.5.3). It is no part of the queue, in which it
+		// would have to be looked for, and pushes nothing out of it.
+		o.pong = f
+	case o.bytes == 0 || o.bytes+f.size() <= o.limit || o.makeRoomLocked(f, policy):
 		o.pushLocked(f)
+	case policy != SlowClose && f.isEvent():
+		o.stats.droppedBy(policy).Add(1) // it comes at most once, and is worth nobody's connection
+	default:
+		o.endLocked(farewell(ErrSlowSubscriber, closeTryAgain), ErrSlowSubscriber, true)
 	}
 	wake := !o.scheduled
 	o.scheduled = true
@@ -82,17 +89,6 @@ func (o *outbox) sendIfIdle(f *frame) bool {
 		o.owner.wake()
 	}
 	return true
-}
-
-// pongLocked puts a pong in the place of one that waits: a flood of pings is
-// answered once (RFC 6455 section 5.5.3). It is no part of the queue, in which
-// it would have to be looked for.
-func (o *outbox) pongLocked(f *frame) {
-	if o.pong != nil {
-		o.countLocked(-o.pong.size())
-	}
-	o.pong = f
-	o.countLocked(f.size())
 }
 
 func (o *outbox) pushLocked(f *frame) {
@@ -120,24 +116,65 @@ func (o *outbox) countLocked(n int) {
 
 const countStep = 4 << 10
 
-// makeRoomLocked drops messages of f's channel, or for what the hub says
-// itself of any, and reports whether f now fits.
-func (o *outbox) makeRoomLocked(f *frame, size int, policy SlowPolicy) bool {
+// makeRoomLocked drops what the policy allows to be dropped for f, and reports
+// whether f now fits. A message replaces older ones of its channel. What is
+// not a message (an event of presence, an answer of the hub's) pushes out
+// events first, then older messages, and never a channel's newest.
+func (o *outbox) makeRoomLocked(f *frame, policy SlowPolicy) bool {
 	if policy == SlowClose {
 		return false
 	}
-	target := o.limit - size
-	if policy == SlowDropOldest || f.ch == nil { // f.ch is nil: f is not the newest message, which has to stay
-		// A quarter at a time, so that the work per message stays small
-		// where each one would push another out.
-		target = min(target, o.limit*3/4)
-	} else {
-		target = 0
+	size := f.size()
+	// A quarter at a time, so that the work per message stays small where
+	// each one would push another out.
+	target := min(o.limit-size, o.limit*3/4)
+	count := o.stats.droppedBy(policy)
+	switch {
+	case !f.isMessage():
+		newest := make(map[*channel]*frame)
+		for _, g := range o.q[o.head:] {
+			if g.isMessage() {
+				newest[g.ch] = g
+			}
+		}
+		concerned := func(g *frame) bool { return g.ch != nil && (f.ch == nil || f.ch == g.ch) }
+		o.dropLocked(target, count, func(g *frame) bool { return concerned(g) && g.isEvent() })
+		o.dropLocked(target, count, func(g *frame) bool { return concerned(g) && newest[g.ch] != g })
+	case policy == SlowKeepLatest:
+		o.dropLocked(0, count, func(g *frame) bool { return g.ch == f.ch })
+	default:
+		o.dropLocked(target, count, func(g *frame) bool { return g.ch == f.ch })
+	}
+	return o.bytes == 0 || o.bytes+size <= o.limit
+}
+
+// isMessage tells what was published from an event of presence, and from what
+// the hub says itself, which has no channel.
+func (f *frame) isMessage() bool { return f.ch != nil && !f.isEvent() }
+
+func (f *frame) isEvent() bool { return f.ch != nil && f.msg.Header == headerPresence }
+
+// isPlace returns whether f only tells where a stream begins.
+func (f *frame) isPlace() bool { return f.at != nil && f.head == 0 }
+
+// droppedBy counts what a policy drops.
+func (c *counters) droppedBy(policy SlowPolicy) *atomic.Int64 {
+	if policy == SlowKeepLatest {
+		return &c.superseded
+	}
+	return &c.dropped
+}
+
+// dropLocked drops the frames that drop chooses, the oldest first, until no
+// more than target bytes wait.
+func (o *outbox) dropLocked(target int, count *atomic.Int64, drop func(*frame) bool) {
+	if o.bytes <= target {
+		return
 	}
 	kept := o.q[o.head:o.head]
 	dropped := 0
 	for _, g := range o.q[o.head:] {
-		if g.ch != nil && (g.ch == f.ch || f.ch == nil) && o.bytes > target {
+		if o.bytes > target && drop(g) {
 			o.countLocked(-g.size())
 			dropped++
 		} else {
@@ -146,12 +183,7 @@ func (o *outbox) makeRoomLocked(f *frame, size int, policy SlowPolicy) bool {
 	}
 	clear(o.q[o.head+len(kept):])
 	o.q = o.q[:o.head+len(kept)]
-	count := &o.stats.dropped
-	if policy == SlowKeepLatest && f.ch != nil {
-		count = &o.stats.superseded
-	}
 	count.Add(int64(dropped))
-	return o.bytes+size <= o.limit || o.bytes == 0
 }
 
 // end queues the last frames and refuses everything after them. With drop,
@@ -173,9 +205,16 @@ func (o *outbox) end(last []*frame, cause error, drop bool) {
 
 func (o *outbox) endLocked(last []*frame, cause error, drop bool) {
 	if drop {
-		clear(o.q)
-		o.q, o.head, o.pong = o.q[:0], 0, nil
+		kept := o.q[:0]
+		if o.head < len(o.q) && o.q[o.head].isPlace() {
+			kept = append(kept, o.q[o.head]) // without it, a browser would come back to what is then now
+		}
+		clear(o.q[len(kept):])
+		o.q, o.head, o.pong = kept, 0, nil
 		o.countLocked(-o.bytes)
+		for _, f := range kept {
+			o.countLocked(f.size())
+		}
 	}
 	for _, f := range last {
 		o.pushLocked(f)
@@ -184,7 +223,7 @@ func (o *outbox) endLocked(last []*frame, cause error, drop bool) {
 		o.stats.slow.Add(1)
 	}
 	o.state, o.cause = outboxClosing, cause
-	o.roomLocked()
+	o.overLocked()
 }
 
 // abandon forgets everything, because nothing can be written any more.
@@ -201,7 +240,64 @@ func (o *outbox) abandonLocked(cause error) {
 	o.q, o.head, o.pong = nil, 0, nil
 	o.countLocked(-o.bytes)
 	o.state = outboxClosed
+	o.overLocked()
+}
+
+// overLocked lets go who waits for this receiver: for room, or to let it in.
+func (o *outbox) overLocked() {
 	o.roomLocked()
+	if o.letGo != nil {
+		o.letGo()
+	}
+}
+
+// whenOver has f called once the outbox takes nothing any more, at once where
+// that is so already; nil ends it. f must not wait, nor call the outbox.
+func (o *outbox) whenOver(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.letGo = f; f != nil && o.state != outboxOpen {
+		f()
+	}
+}
+
+// next returns the frame whose turn it is, for a receiver that takes one at a
+// time, or nil: then the drainer's turn is over, and with over nothing more
+// will come.
+func (o *outbox) next() (f *frame, over bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.head == len(o.q) {
+		o.scheduled = false
+		return nil, o.state != outboxOpen
+	}
+	f = o.q[o.head]
+	o.q[o.head] = nil
+	o.head++
+	o.tookLocked(f.size())
+	return f, false
+}
+
+// tookLocked follows each taking of n bytes.
+func (o *outbox) tookLocked(n int) {
+	o.countLocked(-n)
+	if o.head == len(o.q) {
+		o.q, o.head = o.q[:0], 0
+		if cap(o.q) > 16 { // an idle connection keeps little
+			o.q = nil
+		}
+	}
+	if o.bytes <= o.limit/2 {
+		o.roomLocked()
+	}
+}
+
+// disown leaves what still waits to the receiver: the hub counts it no longer.
+func (o *outbox) disown() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.queued.Add(-int64(o.told))
+	o.queued, o.told = new(atomic.Int64), 0
 }
 
 // take moves up to max bytes (at least one frame) into the empty slice to.
@@ -209,12 +305,11 @@ func (o *outbox) abandonLocked(cause error) {
 func (o *outbox) take(to []*frame, max int) []*frame {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	taken := 0
 	if o.pong != nil {
-		taken = o.pong.size()
 		to = append(to, o.pong)
 		o.pong = nil
 	}
+	taken := 0
 	for o.head < len(o.q) {
 		f := o.q[o.head]
 		n := f.size()
@@ -226,18 +321,9 @@ func (o *outbox) take(to []*frame, max int) []*frame {
 		o.q[o.head] = nil
 		o.head++
 	}
-	o.countLocked(-taken)
-	if o.head == len(o.q) {
-		o.q, o.head = o.q[:0], 0
-		if cap(o.q) > 16 { // an idle connection keeps little
-			o.q = nil
-		}
-	}
+	o.tookLocked(taken)
 	if len(to) == 0 {
 		o.scheduled = false
-	}
-	if o.bytes <= o.limit/2 {
-		o.roomLocked()
 	}
 	return to
 }

@@ -37,10 +37,8 @@ func ParsePosition(s string) (Position, error) {
 	if err != nil {
 		return Position{}, ErrBadQuery.saying("the offset in the position %.80q is not a whole number", s)
 	}
-	for _, c := range []byte(s[:i]) {
-		if c <= ' ' || c > '~' {
-			return Position{}, ErrBadQuery.saying("the epoch in the position %.80q has a character that no epoch has", s)
-		}
+	if !isEpoch(s[:i]) {
+		return Position{}, ErrBadQuery.saying("the epoch in the position %.80q has a character that no epoch has", s)
 	}
 	return Position{Epoch: s[:i], Offset: n}, nil
 }

@@ -17,6 +17,8 @@ type counters struct {
 	// the latter in favour of a newer one, as SlowKeepLatest wants it.
 	dropped, superseded atomic.Int64
 
+	badPackets atomic.Int64 // that the mesh has brought
+
 	pressed atomic.Bool // a queue is more than half full
 }
 
@@ -28,8 +30,9 @@ type Stats struct {
 	Published   int64 `json:"published"` // through this replica
 	Dropped     int64 `json:"dropped"`   // messages, by SlowDropOldest and SlowKeepLatest
 	SlowClosed  int64 `json:"slow_closed"`
-	Queued      int64 `json:"queued"`   // bytes that wait in all queues, to within 4 KiB for each
-	Deflated    int64 `json:"deflated"` // messages, each once for all its receivers
+	Queued      int64 `json:"queued"`      // bytes that wait in all queues, to within 4 KiB for each
+	Deflated    int64 `json:"deflated"`    // messages, each once for all its receivers
+	BadPackets  int64 `json:"bad_packets"` // from other replicas: what cannot be a message is dropped
 }
 
 // Stats returns the hub's numbers at this moment.
@@ -43,6 +46,7 @@ func (h *Hub) Stats() Stats {
 		SlowClosed:  h.stats.slow.Load(),
 		Queued:      h.queued.sum(),
 		Deflated:    h.stats.deflated.Load(),
+		BadPackets:  h.stats.badPackets.Load(),
 	}
 }
 

@@ -111,6 +111,7 @@ func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (
 			s.out.send(newResetFrame(resetNoHistory, nil), SlowClose)
 		}
 	case since == nil:
+		s.began = pos
 		if s.out.format == formatSSE {
 			s.out.send(newPlaceFrame(pos), SlowClose)
 		}

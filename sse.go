@@ -93,20 +93,19 @@ func refuseStream(w http.ResponseWriter, e *Error) {
 // serveStream answers GET /channel/{name}/ with server-sent events, as the
 // HTML standard defines them (section 9.2), until either side ends. An error
 // means that nothing was written. It calls leave when the hub is done with it.
-func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, ch *channel, info Client, since *Position, leave func()) error {
-	if err := h.guard("the response writer", func() error { return canFlush(w) }); err != nil {
-		ch.release()
-		h.disconnected(info, err)
-		return err
-	}
+func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, info Client, since *Position, leave func()) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := &stream{signal: make(chan struct{}, 1), cancel: cancel, rc: http.NewResponseController(w)}
 	defer s.returned()
-	h.initClient(&s.client, s, formatSSE, info)
-	if err := ch.attach(ctx, &s.sub, since); err != nil {
-		ch.release()
-		h.disconnected(info, err)
+	h.initClient(&s.client, s, formatSSE, name, info)
+	if err := s.letIn(ctx, since); err != nil {
+		return err
+	}
+	if err := h.guard("the response writer", func() error { return canFlush(w) }); err != nil {
+		s.leave()
+		s.abandon(err)
+		s.gone(err)
 		return err
 	}
 	s.finish = sync.OnceFunc(func() {

@@ -16,6 +16,10 @@ type Subscription struct {
 	stop   func() bool   // ends what watches the context
 	ctx    context.Context
 
+	place  sync.Mutex // guards the fields below
+	at     Position   // see Position
+	placed bool
+
 	finished, closed sync.Once
 }
 
@@ -44,10 +48,20 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*S
 	}
 	s := &Subscription{signal: make(chan struct{}, 1), done: make(chan struct{}), ctx: ctx}
 	id, _ := IdentityFrom(ctx)
-	h.initClient(&s.client, s, formatGo, Client{ID: h.clients.newID(h.opts.Node), Identity: id, Transport: transportGo})
-	if err := ch.attach(ctx, &s.sub, from); err != nil {
+	h.initClient(&s.client, s, formatGo, channel, Client{ID: h.clients.newID(), Identity: id, Transport: transportGo})
+	in, entered := s.enter(ctx)
+	err = ch.attach(in, &s.sub, from)
+	entered()
+	if err != nil {
 		ch.release()
-		return nil, err
+		return nil, s.turnAway(err)
+	}
+	switch {
+	case ch.opts.HistorySize == 0:
+	case from != nil:
+		s.at, s.placed = *from, true
+	default:
+		s.at, s.placed = s.sub.began, true
 	}
 	s.admit()
 	s.stop = context.AfterFunc(ctx, s.close)
@@ -57,67 +71,69 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*S
 // ID returns the id for PublishOptions.Except.
 func (s *Subscription) ID() string { return s.info.ID }
 
+// Position returns from where a new Subscribe goes on where this subscription
+// ends: behind the last message that Messages has yielded, or where it began.
+// It is nil where the channel keeps no history.
+func (s *Subscription) Position() *Position {
+	s.place.Lock()
+	defer s.place.Unlock()
+	if !s.placed {
+		return nil
+	}
+	at := s.at
+	return &at
+}
+
+func (s *Subscription) reached(at *Position) {
+	if at != nil {
+		s.place.Lock()
+		s.at, s.placed = *at, true
+		s.place.Unlock()
+	}
+}
+
 // Messages yields the messages in order. It yields an error and ends where
 // the subscription has ended: with the context's error, ErrSlowSubscriber,
 // ErrClosed, or the reason for which the app disconnected it; after Close it
-// just ends. It yields a *ResetError and goes on. Leaving the loop does not
-// end the subscription; Close does. The bodies are shared with other
+// just ends. It yields a *ResetError and goes on. Leaving the loop, by a panic
+// too, does not end the subscription, and the next loop begins behind the
+// message that this one was at; Close does. The bodies are shared with other
 // subscribers: they must not be changed.
 func (s *Subscription) Messages() iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		var frames []*frame
 		for {
-			ended, _ := s.ended() // asked first: the last frames are queued with it
-			frames = s.take(frames[:0], writeBytes)
-			if len(frames) == 0 && ended {
+			// One at a time: what the loop does not come to stays queued.
+			f, over := s.next()
+			switch {
+			case f == nil && over:
 				if err := s.ctx.Err(); err != nil {
 					yield(Message{}, err)
 				}
 				return
-			}
-			for i, f := range frames {
-				switch {
-				case f.last:
-					s.finish() // what is counted as a subscriber reads on
-					return
-				case f.err != nil:
-					if !yield(Message{}, f.err) {
-						s.putBack(frames[i+1:])
-						return
-					}
-				case f.msg != nil:
-					if !yield(*f.msg, nil) {
-						s.putBack(frames[i+1:])
-						return
-					}
+			case f == nil:
+				select {
+				case <-s.signal:
+				case <-s.done:
 				}
+				continue
+			case f.last:
+				s.finish() // what is counted as a subscriber reads on
+				return
 			}
-			if len(frames) > 0 {
-				clear(frames)
+			s.reached(f.at)
+			var m Message
+			switch {
+			case f.err != nil:
+			case f.msg != nil:
+				m = *f.msg
+			default:
 				continue
 			}
-			select {
-			case <-s.signal:
-			case <-s.done:
+			if !yield(m, f.err) {
+				return
 			}
 		}
 	}
-}
-
-// putBack returns frames that were taken and not read, for the next Messages.
-func (s *Subscription) putBack(frames []*frame) {
-	if len(frames) == 0 {
-		return // it is still the drainer
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := append([]*frame(nil), frames...)
-	for _, f := range frames {
-		s.countLocked(f.size())
-	}
-	s.q, s.head = append(q, s.q[s.head:]...), 0
-	s.scheduled = true
-	s.wake()
 }
 
 func (s *Subscription) wake() {
@@ -131,6 +147,7 @@ func (s *Subscription) wake() {
 func (s *Subscription) kill(err error) {
 	s.end(farewell(visible(err, ErrInternal), closeGoingAway), err, false)
 	s.finish()
+	s.disown()
 }
 
 // finish takes the subscription out of the hub.

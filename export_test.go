@@ -1,0 +1,12 @@
+package channels
+
+import "github.com/channels-go/channels/mesh"
+
+// IDPrefix is what the ids of a hub's clients begin with; their number follows.
+func IDPrefix(h *Hub) string { return h.clients.prefix }
+
+// Take hands a hub a packet as its mesh does.
+func Take(h *Hub, p mesh.Packet) { h.take(p) }
+
+// CheckPacket checks one.
+func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p) }
