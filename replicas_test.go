@@ -640,7 +640,9 @@ func TestPromiseThePresenceListIsRightWhereEventsAreLost(t *testing.T) {
 	inBubble(t, 2, events, func(r *replicas) {
 		got, end := r.stream(0, "c")
 		time.Sleep(4500 * time.Millisecond)
-		r.member(1, "c", "seen")()
+		seen := r.member(1, "c", "seen")
+		synctest.Wait() // who has gone before it was let in was never there
+		seen()
 		listed := func() (users []string) {
 			p, err := r.hubs[0].Presence(context.Background(), "c", 0)
 			require.NoError(t, err)
