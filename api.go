@@ -215,11 +215,11 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 	if err != nil || q.Cursor != "" && CheckName(string(after)) != nil {
 		return ChannelsPage{}, ErrBadQuery.saying("the cursor %.300q is none that this list has given", q.Cursor)
 	}
+	ctx, cancel := h.storeContext(ctx) // for both calls
+	defer cancel()
 	if err := h.flush(ctx, false); err != nil {
 		return ChannelsPage{}, err
 	}
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
 	counts, err := h.store.Channels(ctx, q.Prefix, string(after), q.Limit+1)
 	if err != nil {
 		return ChannelsPage{}, ErrStoreUnavailable.because(err)
@@ -248,11 +248,11 @@ func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
 	if err != nil {
 		return ChannelInfo{}, err
 	}
+	ctx, cancel := h.storeContext(ctx) // for all calls
+	defer cancel()
 	if err := h.flush(ctx, false); err != nil {
 		return ChannelInfo{}, err
 	}
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
 	c, err := h.store.Channel(ctx, name)
 	if err != nil {
 		return ChannelInfo{}, ErrStoreUnavailable.because(err)

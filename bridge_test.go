@@ -73,6 +73,49 @@ func TestBridgeSubscriptionGoesOn(t *testing.T) {
 	})
 }
 
+// A message without a position may be the first that Bridge.Subscribe delivers,
+// and slow; what comes meanwhile is more than its queue holds.
+func TestBridgeKnowsWhereItBegan(t *testing.T) {
+	for name, first := range map[string]channels.PublishOptions{"a local one": {Local: true}, "one with a position": {}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 1, history, func(r *replicas) {
+				hub := r.hubs[0]
+				say := func(header string, o channels.PublishOptions) {
+					_, err := hub.Publish(context.Background(), "a", channels.Message{Header: header, Body: json.RawMessage(`"` + long(200_000) + `"`)}, o)
+					require.NoError(t, err)
+				}
+				say("before", channels.PublishOptions{})
+				var got gathered
+				hold := make(chan struct{})
+				ctx, cancel := context.WithCancel(context.Background())
+				done := make(chan error, 1)
+				go func() {
+					done <- hub.Bridge(channels.Identity{}).Subscribe(ctx, "a", func(header string, _ json.RawMessage) {
+						got.add(header)
+						if header == "first" {
+							<-hold
+						}
+					})
+				}()
+				synctest.Wait()
+				say("first", first)
+				synctest.Wait()
+				want := []string{"first"}
+				for i := range 10 {
+					say(fmt.Sprint(i), channels.PublishOptions{})
+					want = append(want, fmt.Sprint(i))
+				}
+				require.EqualValues(t, 1, hub.Stats().SlowClosed)
+				close(hold)
+				time.Sleep(10 * time.Second)
+				require.Equal(t, want, got.list())
+				cancel()
+				require.NoError(t, <-done)
+			})
+		})
+	}
+}
+
 // Bridge.SubscribeAll gets each message of all replicas once, and none after
 // its end.
 func TestBridgeSubscribesToAllChannels(t *testing.T) {

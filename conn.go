@@ -7,11 +7,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+
+	"github.com/channels-go/channels/internal/steady"
 )
 
 // A conn is one WebSocket connection. The library does the handshake and the
@@ -24,7 +27,7 @@ type conn struct {
 	raw    syscall.RawConn // nil where only a goroutine may write: TLS
 	writer *writer
 
-	deadline time.Duration // of writes, by the hub's uptime; the drainer's, where raw is nil
+	deadline time.Duration // of writes, by the hub's uptime; the drainer's, over TLS
 
 	// What has been read and not yet taken by the library: what net/http had
 	// behind the handshake, or a chunk of await's. readErr comes after it.
@@ -79,15 +82,14 @@ func (c *conn) wake() {
 	}
 }
 
-// writeRest writes with a deadline what a writer could not, and then all that
-// is queued. It is the drainer meanwhile, so nothing lands inside of a frame.
+// writeRest writes what a writer could not, and then all that is queued, for
+// which it may wait. It is the drainer meanwhile, so nothing lands inside of a frame.
 func (c *conn) writeRest(b []byte, last bool) {
 	var frames []*frame
 	var buf []byte
 	for {
 		if len(b) > 0 {
-			c.setDeadline()
-			if _, err := c.nc.Write(b); err != nil {
+			if err := c.writeAll(b); err != nil {
 				c.kill(err)
 				return
 			}
@@ -110,19 +112,82 @@ func (c *conn) writeRest(b []byte, last bool) {
 	}
 }
 
-// setDeadline gives a write WriteTimeout. Where all writes are made here, one
-// deadline serves for those that begin in its first half: to set it costs as
-// much as a part of the encryption.
-func (c *conn) setDeadline() {
+// writeAll writes b, however long it takes, as long as the client takes some of
+// it within each WriteTimeout.
+func (c *conn) writeAll(b []byte) error {
 	timeout := c.hub.opts.WriteTimeout
-	if c.raw == nil {
-		now := time.Since(c.hub.started)
-		if c.deadline-now > timeout/2 {
+	if _, socket := c.nc.(syscall.Conn); socket {
+		_, err := steady.Write(c.nc, b, timeout)
+		return err
+	}
+	// TLS cannot go on after a write that was cut off. It gets a record at a
+	// time, and its deadline is put off while what is below makes progress.
+	defer c.watch(timeout)()
+	for len(b) > 0 {
+		c.setDeadline(timeout)
+		n, err := c.nc.Write(b[:min(len(b), tlsPiece)])
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// tlsPiece is one record of TLS.
+const tlsPiece = 16 << 10
+
+// setDeadline gives a write the timeout. One deadline serves for those that
+// begin in its first half: to set it costs as much as a part of the encryption.
+func (c *conn) setDeadline(timeout time.Duration) {
+	now := time.Since(c.hub.started)
+	if c.deadline-now > timeout/2 {
+		return
+	}
+	c.deadline = now + timeout
+	c.nc.SetWriteDeadline(time.Now().Add(timeout))
+}
+
+// watch puts the deadline of writes off while the client takes what the socket
+// below TLS holds, until stop is called: the system wakes a writer only when a
+// third of the socket's buffer is free, which may be megabytes.
+func (c *conn) watch(timeout time.Duration) (stop func()) {
+	below, _ := c.nc.(interface{ NetConn() net.Conn })
+	if below == nil {
+		return func() {}
+	}
+	socket, _ := below.NetConn().(syscall.Conn)
+	if socket == nil {
+		return func() {}
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	var mu sync.Mutex // guards the fields below
+	over, waits := false, -1
+	var t *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	t = time.AfterFunc(timeout/8, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
 			return
 		}
-		c.deadline = now + timeout
+		n := unacknowledged(raw)
+		if n < waits {
+			c.nc.SetWriteDeadline(time.Now().Add(timeout))
+		}
+		waits = n
+		t.Reset(timeout / 8)
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		t.Stop()
 	}
-	c.nc.SetWriteDeadline(time.Now().Add(timeout))
 }
 
 // wroteLast notes that the close frame is out: the client has a moment to answer.

@@ -256,12 +256,14 @@ func TestNoDataFollowsACloseFrame(t *testing.T) {
 
 func TestHTTPServerTimeoutsDoNotEndAConnection(t *testing.T) {
 	s := newServer(t, channels.Options{PingPeriod: time.Second})
-	s.http.Config.ReadTimeout = 300 * time.Millisecond
-	s.http.Config.WriteTimeout = 300 * time.Millisecond
+	// Both begin with the request, and are long enough for a handshake on a busy machine.
+	const timeout = 2 * time.Second
+	s.http.Config.ReadTimeout = timeout
+	s.http.Config.WriteTimeout = timeout
 	s.http.Start()
 	w := s.join("c", "")
 	ctx := ctxT(t)
-	time.AfterFunc(700*time.Millisecond, func() { s.hub.Publish(ctx, "c", msg("late", "1")) }) // when both have passed
+	time.AfterFunc(timeout+500*time.Millisecond, func() { s.hub.Publish(ctx, "c", msg("late", "1")) }) // when both have passed
 	w.want("late", "1")
 	w.send(`{"header":"x","body":2}`)
 	w.want("x", "2")

@@ -10,3 +10,14 @@ func Take(h *Hub, p mesh.Packet) { h.take(p) }
 
 // CheckPacket checks one.
 func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p) }
+
+// AllErrors are the errors that clients may see.
+func AllErrors() []*Error {
+	return []*Error{
+		ErrClosed, ErrDraining, ErrStoreUnavailable, ErrMeshUnavailable, ErrTooManyChannels, ErrSlowSubscriber, ErrForbidden,
+		ErrExpired, ErrDisconnected, ErrUnsubscribed, ErrInternal, ErrBadChannel, ErrBadMessage, ErrBadUTF8, ErrTooLarge,
+		ErrReservedHeader, ErrBadKey, ErrBadQuery, ErrNoHistory, ErrNoPresence,
+		errBadJSON, errBinary, errBadHandshake, errUpgrade, errNotHijackable, errNotFlushable, errOverloaded, errBadOrigin,
+		errNotFound, errTooManyConnections, errBadMethod,
+	}
+}

@@ -93,8 +93,11 @@ type Options struct {
 	// life. One that gives none for twice as long is closed. Default 25 s
 	// (proxies cut at 60 s); 1 s to 10 min, in whole seconds.
 	PingPeriod time.Duration
-	// WriteTimeout bounds one write to a connection that has stopped
-	// reading. Default 10 s; 100 ms to 5 min.
+	// WriteTimeout is how long a connection may take nothing of what is
+	// written to it: a slow one that takes something all the time is not cut,
+	// until its queue is full. Default 10 s; 100 ms to 5 min. An event stream
+	// has to take 4 KiB, and what the system counts as room in a socket's
+	// buffer, within that, since net/http does not tell of less.
 	WriteTimeout time.Duration
 	// StoreTimeout bounds one call of the Store. Default 5 s; 10 ms to 1 min.
 	StoreTimeout time.Duration

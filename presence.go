@@ -47,11 +47,11 @@ func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members,
 	if opts.Presence == PresenceOff {
 		return Members{}, ErrNoPresence
 	}
+	ctx, cancel := h.storeContext(ctx) // for both calls
+	defer cancel()
 	if err := h.flush(ctx, false); err != nil {
 		return Members{}, err
 	}
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
 	ms, total, err := h.store.Members(ctx, channel, limit)
 	if err != nil {
 		return Members{}, ErrStoreUnavailable.because(err)
@@ -108,7 +108,9 @@ func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
 	}
 	if h.mesh != nil {
 		p := mesh.Packet{Kind: mesh.KindPresence, Channel: ch.name, Body: body}
-		if err := h.guard("the mesh", func() error { return h.mesh.Publish(h.ctx, p) }); err != nil {
+		ctx, cancel := context.WithTimeout(h.ctx, besides)
+		defer cancel()
+		if err := h.guard("the mesh", func() error { return h.mesh.Publish(ctx, p) }); err != nil {
 			h.log.Debug("mesh: presence", "channel", ch.name, "err", err)
 		}
 	}

@@ -1,9 +1,11 @@
 package channels_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -237,4 +239,73 @@ func TestAGoSubscriberThatIsSlow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is no message pushes out no channel's newest message: presence events do
+// not, answers do not, and pongs take no room.
+func TestTheNewestMessageStays(t *testing.T) {
+	for name, policy := range map[string]channels.SlowPolicy{"drop the oldest": channels.SlowDropOldest, "keep the latest": channels.SlowKeepLatest} {
+		t.Run(name, func(t *testing.T) {
+			info := json.RawMessage(`"` + long(7<<10) + `"`)
+			s := serve(t, channels.Options{QueueBytes: 64 << 10, MaxMessageBytes: 32 << 10, Channel: func(string) channels.ChannelOptions {
+				return channels.ChannelOptions{SlowSubscriber: policy, Presence: channels.PresenceEvents}
+			}}, whoIs(func(*http.Request) channels.Identity { return channels.Identity{ID: "ann", Info: info} }))
+			sub, err := s.hub.Subscribe(t.Context(), "c", nil)
+			require.NoError(t, err)
+			defer sub.Close()
+			for n := range 3 {
+				_, err := s.hub.Publish(t.Context(), "c", msg("m", fmt.Sprintf(`"%d%s"`, n, long(30<<10))))
+				require.NoError(t, err)
+			}
+			for range 20 { // each join and each leave is an event of 7 KiB
+				s.join("c", "").c.CloseNow()
+			}
+			until(t, "all have left", func() bool { return s.hub.Stats().Connections == 1 })
+			require.Zero(t, s.hub.Stats().SlowClosed)
+			require.LessOrEqual(t, s.hub.Stats().Queued, int64(64<<10))
+			disconnect(s.hub, sub.ID()) // which is said after what waits
+			var got []string
+			for m, err := range sub.Messages() {
+				if err != nil {
+					require.ErrorIs(t, err, channels.ErrDisconnected)
+					continue
+				}
+				got = append(got, m.Header)
+				if m.Header == "m" {
+					got[len(got)-1] += string(m.Body[1:2])
+				}
+			}
+			require.Contains(t, got, "presence")
+			require.Contains(t, got, "m2")
+		})
+	}
+}
+
+// A stream of events that is closed as slow before anything was written to it
+// says where it began, so that the browser misses nothing.
+func TestASlowStreamSaysWhereItBegan(t *testing.T) {
+	var hub *channels.Hub
+	s := serve(t, channels.Options{QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10, Channel: history,
+		OnSubscribe: func(ctx context.Context, _ channels.Client, channel string) {
+			if hub.Stats().SlowClosed > 0 {
+				return // the second time
+			}
+			for n := range 10 {
+				hub.Publish(ctx, channel, msg("m", fmt.Sprintf(`"%d%s"`, n, long(12<<10))))
+			}
+		}})
+	hub = s.hub
+	s.publish("c", "before", "1")
+	e := s.stream("c", "")
+	place, err := e.read()
+	require.NoError(t, err)
+	require.Empty(t, place.data)
+	require.NotEmpty(t, place.id)
+	require.Equal(t, "slow_subscriber", e.next().message().errorCode())
+	e.close()
+	e = s.stream("c", "", "Last-Event-ID", place.id)
+	for n := range 10 {
+		require.Equal(t, fmt.Sprint(n), string(e.next().message().Body[1:2]))
+	}
+	e.close()
 }

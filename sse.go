@@ -24,6 +24,7 @@ type stream struct {
 	cut    sync.Mutex               // guards the fields below
 	rc     *http.ResponseController // nil when nothing more may be written
 	giveUp *time.Timer              // where writes have no deadline
+	late   *time.Timer              // since kill, for a handler that is stuck all the same
 }
 
 func (s *stream) wake() {
@@ -39,12 +40,16 @@ var errStuck = errors.New("channels: the client does not read")
 func (s *stream) kill(err error) {
 	s.cancel(err)
 	s.cut.Lock()
-	stuck := s.rc != nil && errors.Is(s.rc.SetWriteDeadline(time.Unix(1, 0)), http.ErrNotSupported)
-	s.rc = nil
-	s.cut.Unlock()
-	if stuck {
-		s.finish()
+	defer s.cut.Unlock()
+	if s.rc == nil {
+		return
 	}
+	wait := closeTimeout // a middleware may hold the write
+	if errors.Is(s.rc.SetWriteDeadline(time.Unix(1, 0)), http.ErrNotSupported) {
+		wait = 0
+	}
+	s.rc = nil
+	s.late = time.AfterFunc(wait, s.finish)
 }
 
 // setDeadline bounds the next write; the zero time ends that. Where a
@@ -69,8 +74,10 @@ func (s *stream) returned() {
 	s.cut.Lock()
 	defer s.cut.Unlock()
 	s.rc = nil
-	if s.giveUp != nil {
-		s.giveUp.Stop()
+	for _, t := range []*time.Timer{s.giveUp, s.late} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 }
 
@@ -130,6 +137,39 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	return nil
 }
 
+// streamPiece is what a client has WriteTimeout to take: of the whole, a slow
+// but steady one could need any time.
+const streamPiece = 4 << 10
+
+// writeAll writes b and flushes. A server's own WriteTimeout would cut the
+// stream: each piece has a deadline of its own instead, which serves for those
+// that begin in its first eighth, too.
+func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b []byte) error {
+	var until time.Time
+	begin := func() {
+		if now := time.Now(); until.Sub(now) < s.hub.opts.WriteTimeout/8*7 {
+			until = now.Add(s.hub.opts.WriteTimeout)
+			s.setDeadline(until)
+		}
+	}
+	for len(b) > 0 {
+		begin()
+		n := min(len(b), streamPiece)
+		if _, err := w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	begin()
+	if err := rc.Flush(); err != nil {
+		return err
+	}
+	// Over HTTP/2 a deadline that passes ends the stream, also when nothing is
+	// being written.
+	s.setDeadline(time.Time{})
+	return nil
+}
+
 func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	rc := http.NewResponseController(w)
 	head := w.Header()
@@ -143,18 +183,9 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	var frames []*frame
 	for {
 		if len(b) > 0 {
-			// A server's own WriteTimeout would cut the stream: each write
-			// has a deadline of its own instead.
-			s.setDeadline(time.Now().Add(s.hub.opts.WriteTimeout))
-			if _, err := w.Write(b); err != nil {
+			if err := s.writeAll(w, rc, b); err != nil {
 				return err
 			}
-			if err := rc.Flush(); err != nil {
-				return err
-			}
-			// Over HTTP/2 a deadline that passes ends the stream, also when
-			// nothing is being written.
-			s.setDeadline(time.Time{})
 		}
 		if last {
 			return nil

@@ -378,7 +378,7 @@ func TestSSESlowReaderIsEnded(t *testing.T) {
 	t.Parallel()
 	reasons := make(chan error, 2)
 	s := serve(t, channels.Options{
-		MaxMessageBytes: 64 << 10, QueueBytes: 256 << 10, WriteTimeout: 200 * time.Millisecond,
+		MaxMessageBytes: 64 << 10, QueueBytes: 256 << 10, WriteTimeout: 2 * time.Second, // the fast one may be starved for a while
 		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
 	})
 	slow := s.dialRaw()

@@ -1,0 +1,148 @@
+package channels_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// stuckWriter is a middleware's ResponseWriter that holds what is written to it,
+// and deadlines do not reach that.
+type stuckWriter struct {
+	http.ResponseWriter
+	holds chan struct{}
+}
+
+func (w stuckWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w stuckWriter) Write(b []byte) (int, error) {
+	<-w.holds
+	return w.ResponseWriter.Write(b)
+}
+
+// Shutdown returns soon after its context, whatever does not, and a second one
+// sees the end once that has. The leak check of this package sees what stays.
+func TestShutdownDoesNotWaitForWhatIsStuck(t *testing.T) {
+	const limit = 10 * time.Second // for a starved machine; without a bound it would be for ever
+	for _, c := range []struct {
+		stuck string // a hook, or a method of the Store
+		deaf  bool   // it does not mind its context either
+		begin func(s *server)
+	}{
+		{"Tops", false, eightConnect}, {"Tops", true, eightConnect},
+		{"Authorize", true, eightConnect}, {"OnConnect", true, eightConnect},
+		{"OnSubscribe", true, eightConnect},
+		{"Report", false, nil}, {"Report", true, nil},
+		{"Forget", true, nil},
+		{"OnDisconnect", true, func(s *server) { s.join("c", "").c.CloseNow() }},
+		{"OnPublish", true, func(s *server) { s.join("c", "").send(`{"header":"x","body":1}`) }},
+		{"OnPublish", true, func(s *server) { go s.hub.Publish(context.Background(), "c", msg("x", "1")) }},
+		{"Write", true, func(s *server) {
+			s.dialRaw().write("GET /channel/c/ HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+			until(s.t, "it is subscribed", func() bool { return s.hub.Stats().Connections == 1 })
+		}},
+	} {
+		name := c.stuck
+		if c.deaf {
+			name += ", deaf"
+		}
+		t.Run(name, func(t *testing.T) {
+			st := newStuckStore(t, c.stuck, c.deaf)
+			hook := func(name string) error { return st.hang(context.Background(), name) }
+			holds := make(chan struct{})
+			s := serve(t, channels.Options{
+				Store: st, StoreTimeout: time.Minute, Channel: history,
+				Authorize:    func(context.Context, channels.Request) error { return hook("Authorize") },
+				OnConnect:    func(context.Context, channels.Client) error { return hook("OnConnect") },
+				OnSubscribe:  func(context.Context, channels.Client, string) { hook("OnSubscribe") },
+				OnPublish:    func(context.Context, *channels.Publication) error { return hook("OnPublish") },
+				OnDisconnect: func(channels.Client, error) { hook("OnDisconnect") },
+			}, wrap(func(w http.ResponseWriter) http.ResponseWriter {
+				if c.stuck == "Write" {
+					return stuckWriter{w, holds}
+				}
+				return w
+			}))
+			if c.begin != nil {
+				c.begin(s)
+			}
+			if c.stuck != "Write" && c.stuck != "Forget" {
+				<-st.asked
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer cancel()
+			begin := time.Now()
+			err := s.hub.Shutdown(ctx)
+			require.Less(t, time.Since(begin), limit)
+			if c.deaf {
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			}
+			st.release()
+			close(holds)
+			s.ended = true
+			if err := s.hub.Shutdown(ctxT(t)); err != nil { // the first one's
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			}
+			require.Zero(t, s.hub.Stats().Connections)
+			require.Zero(t, s.hub.Stats().Queued)
+		})
+	}
+}
+
+// eightConnect has eight clients connect, who need not get in.
+func eightConnect(s *server) {
+	for range 8 {
+		c := s.dialRaw()
+		c.write(upgradeRequest("/channel/c/"))
+	}
+}
+
+// A Store that hangs takes no time from the clients that are to leave, and a
+// hook that blocks none from who waits for them with a deadline.
+func TestDrainWhileTheStoreHangs(t *testing.T) {
+	for _, stuck := range []string{"Report", "OnDisconnect"} {
+		t.Run(stuck, func(t *testing.T) {
+			st := newStuckStore(t, stuck, true)
+			s := serve(t, channels.Options{Store: st, StoreTimeout: time.Minute,
+				OnDisconnect: func(channels.Client, error) { st.hang(context.Background(), "OnDisconnect") }})
+			w := s.join("c", "")
+			if stuck == "Report" {
+				<-st.asked
+			}
+			begin := time.Now()
+			drained := make(chan error, 1)
+			go func() { drained <- s.hub.Drain(context.Background()) }()
+			_, ce := w.wantClose(1001)
+			require.Equal(t, "draining", ce.Reason)
+			require.NoError(t, <-drained)
+			require.Less(t, time.Since(begin), 30*time.Second)
+			st.release()
+		})
+	}
+}
+
+// Drain answers when its context ends.
+func TestDrainEndsWithItsContext(t *testing.T) {
+	st := newStuckStore(t, "Authorize", true)
+	s := serve(t, channels.Options{Authorize: func(context.Context, channels.Request) error { return st.hang(context.Background(), "Authorize") }})
+	s.dialRaw().write(upgradeRequest("/channel/c/"))
+	<-st.asked
+	ctx, cancel := context.WithCancel(context.Background())
+	drained := make(chan error, 1)
+	go func() { drained <- s.hub.Drain(ctx) }()
+	until(t, "it has begun", func() bool { return s.do("GET", "/readyz", "").status == 503 })
+	select {
+	case err := <-drained:
+		t.Fatalf("it did not wait for who is being let in: %v", err)
+	default:
+	}
+	cancel()
+	require.True(t, errors.Is(<-drained, context.Canceled))
+	st.release()
+}

@@ -1,0 +1,97 @@
+package channels_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// A reader that is slow, and takes something all the time, gets one long
+// message, for which it needs several times WriteTimeout.
+func TestASlowButSteadyReaderIsNotCut(t *testing.T) {
+	const (
+		size  = 512 << 10
+		step  = 8 << 10
+		pause = 40 * time.Millisecond // 2.5 s at the least
+	)
+	sse := "GET /channel/c/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
+	for name, c := range map[string]struct {
+		secure  bool
+		request string
+	}{
+		"WebSocket":             {false, upgradeRequest("/channel/c/")},
+		"WebSocket, TLS":        {true, upgradeRequest("/channel/c/")},
+		"stream of events":      {false, sse},
+		"stream of events, TLS": {true, sse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reasons := make(chan error, 1)
+			s := newServer(t, channels.Options{MaxMessageBytes: 2 * size, WriteTimeout: 1500 * time.Millisecond, CompressBytes: -1,
+				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+			s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+				if t, ok := c.(*tls.Conn); ok {
+					c = t.NetConn()
+				}
+				c.(*net.TCPConn).SetWriteBuffer(8 << 10)
+				return ctx
+			}
+			if c.secure {
+				s.http.StartTLS()
+			} else {
+				s.http.Start()
+			}
+			conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
+			require.NoError(t, err)
+			t.Cleanup(func() { conn.Close() })
+			require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(16<<10))
+			if c.secure {
+				conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			}
+			conn.SetDeadline(time.Now().Add(3 * patience))
+			_, err = io.WriteString(conn, c.request)
+			require.NoError(t, err)
+			until(t, "it is subscribed", func() bool { return s.hub.Stats().Connections == 1 })
+			_, err = s.hub.Publish(t.Context(), "c", msg("x", `"`+long(size)+`"`))
+			require.NoError(t, err)
+			b := make([]byte, step)
+			for read, tick := 0, time.NewTicker(pause); read < size; <-tick.C {
+				n, err := io.ReadAtLeast(conn, b, 1)
+				select {
+				case reason := <-reasons:
+					t.Fatalf("cut after %d bytes: %v", read, reason)
+				default:
+				}
+				require.NoError(t, err)
+				read += n
+			}
+		})
+	}
+}
+
+// Who takes nothing is cut, over TLS too.
+func TestAReaderThatStopsIsCut(t *testing.T) {
+	reasons := make(chan error, 1)
+	s := newServer(t, channels.Options{MaxMessageBytes: 16 << 20, WriteTimeout: 300 * time.Millisecond, CompressBytes: -1,
+		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+	s.http.EnableHTTP2 = false
+	s.http.StartTLS()
+	conn, err := tls.Dial("tcp", s.http.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	_, err = io.WriteString(conn, upgradeRequest("/channel/c/"))
+	require.NoError(t, err)
+	resp := make([]byte, len("HTTP/1.1 101"))
+	_, err = io.ReadFull(conn, resp)
+	require.NoError(t, err)
+	_, err = s.hub.Publish(t.Context(), "c", msg("x", `"`+long(16<<20-100)+`"`)) // more than the kernel holds
+	require.NoError(t, err)
+	require.ErrorContains(t, <-reasons, "timeout")
+}
