@@ -62,7 +62,7 @@ type Options struct {
 	OnPublish func(ctx context.Context, p *Publication) error
 
 	// MaxMessageBytes bounds a message from the network and its body.
-	// Default 256 KiB; 1 KiB to 64 MiB.
+	// Default 256 KiB; 1 KiB to 64 MiB, and no more than the Mesh takes.
 	MaxMessageBytes int
 	// QueueBytes bounds what waits for one slow receiver; then the channel's
 	// SlowSubscriber policy applies. Default 1 MiB or 4 × MaxMessageBytes,
@@ -229,6 +229,9 @@ func (o *Options) check() error {
 	}
 	if o.Mesh != nil && o.Store == nil {
 		return fmt.Errorf("channels: Options.Mesh without Options.Store: replicas would each have a list, presence and history of their own; give them a shared Store, or store.NewMemory to say that this is meant")
+	}
+	if l, ok := o.Mesh.(mesh.Limiter); ok && o.MaxMessageBytes > l.MaxBody() {
+		return fmt.Errorf("channels: Options.MaxMessageBytes is %d, but Options.Mesh takes bodies of up to %d: subscribers of other replicas would miss the larger ones; set MaxMessageBytes to that or less, or raise the mesh's own limit", o.MaxMessageBytes, l.MaxBody())
 	}
 	for _, s := range o.AllowedOrigins {
 		if err := origin.Check(s); err != nil {

@@ -17,6 +17,13 @@ import (
 // noMesh is a Mesh that is never used, because New refuses what it is in.
 type noMesh struct{ mesh.Mesh }
 
+// shortMesh and noStore are not used either.
+type shortMesh struct{ mesh.Mesh }
+
+func (shortMesh) MaxBody() int { return 2000 }
+
+type noStore struct{ store.Store }
+
 func TestNewRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		o    channels.Options
@@ -43,7 +50,9 @@ func TestNewRefuses(t *testing.T) {
 		"Node with a slash":            {channels.Options{Node: "a/b"}, []string{"Options.Node", `"a/b"`}},
 		"Node beyond ASCII":            {channels.Options{Node: "é"}, []string{"Options.Node", `"é"`}},
 		"Node with a line end":         {channels.Options{Node: "a\n"}, []string{"Options.Node", `"a\n"`}},
-		"a mesh without a store":       {channels.Options{Mesh: noMesh{}}, []string{"Options.Mesh", "Options.Store", "store.NewMemory"}},
+		"a mesh for shorter bodies": {channels.Options{MaxMessageBytes: 2001, Mesh: shortMesh{}, Store: noStore{}},
+			[]string{"Options.MaxMessageBytes is 2001", "Options.Mesh", "up to 2000", "set MaxMessageBytes", "raise the mesh's own limit"}},
+		"a mesh without a store": {channels.Options{Mesh: noMesh{}}, []string{"Options.Mesh", "Options.Store", "store.NewMemory"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hub, err := channels.New(c.o)

@@ -81,6 +81,19 @@ type AllSubscriber interface {
 	UnsubscribeAll() error
 }
 
+// Limiter is a Mesh that bounds packets. A hub with one refuses to start where
+// it would take larger messages from its publishers than the mesh takes from it.
+type Limiter interface {
+	Mesh
+	// MaxBody is the largest Packet.Body that Publish is sure to take, whatever
+	// else is in the packet: its other fields may have [MaxFieldBytes] together.
+	MaxBody() int
+}
+
+// MaxFieldBytes bounds all fields of a hub's packet but the Body together:
+// names, ids and the header of a message are much shorter.
+const MaxFieldBytes = 4 << 10
+
 // ErrClosed is returned by every method after Close.
 var ErrClosed = errors.New("mesh: closed")
 
@@ -97,10 +110,14 @@ const (
 	// to now: a link was down, a queue was full, or a subscription has only
 	// now become active at a peer. Origin is the peer, where one is meant.
 	// It comes after the loss: what is published once it was delivered arrives.
+	// Where a link is down and may never come back, there is one in time, and
+	// another one for what is published later, when it is up or given up.
 	KindLost
 )
 
-// Packet is one message on its way between replicas.
+// Packet is one message on its way between replicas. A mesh sees to the fields
+// that say so; the others arrive as they were published by a replica that may
+// have another version, so who takes packets checks them, as a hub does.
 type Packet struct {
 	Kind    Kind
 	Channel string // empty: for every peer

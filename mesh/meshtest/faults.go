@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,6 +19,10 @@ var faultCases = []Case{
 		Explain: "What is lost by a cut link is told by a KindLost once it is back, all that is published after it arrives, and other links do not suffer."},
 	{Name: "Reopened", Check: reopened,
 		Explain: "A replica that was closed and comes back under the same id is a peer as before, in both directions."},
+	{Name: "LinkThatNeverComesBack", Check: linkThatNeverComesBack,
+		Explain: "What is lost by a cut link is told in time also where that never comes back, be it that the peer has left meanwhile: by a KindLost, or by a Status whose Err says that this replica is cut off from all."},
+	{Name: "SlowButSteadyReceiver", Check: slowButSteadyReceiver,
+		Explain: "A replica that is slow, but takes something all the time, loses nothing of what the queues hold, and its link stays up."},
 	{Name: "SlowReceiver", Check: slowReceiver, alone: true,
 		Explain: "A replica whose deliver hangs holds nobody up, and what waits for it is bounded; when it goes on, it is told that it has lost something."},
 }
@@ -48,6 +53,66 @@ func cutLink(t *testing.T, f Fabric) {
 	for _, v := range all {
 		v.requireAll(t)
 	}
+}
+
+func linkThatNeverComesBack(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 2)
+	s := startStream(t, m[0], "x")
+	v := watch(t, m[1], s)
+	v.awaitLive(t)
+	before := m[1].Status().Lost
+	f.Cut(m[0].id, m[1].id)
+	s.more(t, 50)
+	s.stop()
+	m[0].close(t)
+	eventually(t, "who is left is told that it lost something", func() bool {
+		status := m[1].Status()
+		return status.Lost > before || status.Err != nil
+	})
+}
+
+// More than the systems on both sides take in, so that most of it waits, at a
+// pace at which that takes long to be seen to move; less than queues hold.
+const (
+	steadyBodies = 600
+	steadyBody   = 30 << 10
+	steadySlow   = 60 // of them are taken at the pace, the others at once
+	steadyPace   = 200 * time.Millisecond
+)
+
+func slowButSteadyReceiver(t *testing.T, f Fabric) {
+	a := join(t, f, "n0")
+	var taken atomic.Int64
+	b := joinWith(t, f, "n1", func(p mesh.Packet) {
+		if p.Channel == big && p.Header != ready && taken.Add(1) <= steadySlow {
+			time.Sleep(steadyPace)
+		}
+	})
+	link(t, a, b)
+	b.subscribe(t, big)
+	b.awaitFrom(t, a, big)
+	since := func(m *member) (all []time.Time) {
+		eventually(t, "all links are up", func() bool {
+			all = nil
+			for _, p := range m.Status().Peers {
+				if !p.Up {
+					return false
+				}
+				all = append(all, p.Since)
+			}
+			return len(all) > 0
+		})
+		return all
+	}
+	beforeA, beforeB := since(a), since(b)
+	body := json.RawMessage(`"` + strings.Repeat("b", steadyBody) + `"`)
+	for i := 1; i <= steadyBodies; i++ {
+		a.send(t, mesh.Packet{Channel: big, Header: fmt.Sprint(i), Body: body})
+	}
+	b.requireNumbers(t, big, steadyBodies)
+	require.Zero(t, a.Status().Dropped)
+	require.Equal(t, beforeA, since(a), "the link was cut")
+	require.Equal(t, beforeB, since(b), "the link was cut")
 }
 
 func reopened(t *testing.T, f Fabric) {

@@ -57,7 +57,7 @@ func (n *Network) Cut(a, b string) {
 }
 
 // Heal ends all cuts. The nodes on both sides learn that they have lost
-// something, as a mesh must tell them.
+// something, as a mesh must tell them; so they do where one of them is closed.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -257,6 +257,12 @@ func (d *node) Close() error {
 	if !d.gone {
 		d.gone = true
 		close(d.closed)
+		for pair := range d.net.cut { // it will not be healed
+			if to := d.net.nodes[pair[1]]; pair[0] == d.id && to != nil {
+				to.missed = append(to.missed, d.id)
+				to.wake()
+			}
+		}
 		delete(d.net.nodes, d.id)
 	}
 	return nil

@@ -3,24 +3,27 @@ package zmqmesh
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"math/rand/v2"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
+
+	"github.com/channels-go/channels/internal/steady"
 )
 
 // How long it takes until an address is dialled again.
 const (
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = time.Second      // and as much again by chance
-	steady     = 5 * time.Second  // a link that was up so long is dialled again soon
+	holds      = 5 * time.Second  // a link that was up so long is dialled again soon
 	selfPause  = 15 * time.Second // the address may become another replica's
-	dnsPeriod  = 5 * time.Second
 )
 
 // maxCauses bounds what is logged of an address until its link holds, as the
@@ -32,18 +35,16 @@ const maxCauses = 16
 type target struct {
 	address string // tcp://host:port
 	// Mesh.mu guards the fields below.
-	name   string // the host that its certificate must be for, or "" for that of the address
-	owner  string // the replica that announces it, or ""
-	id     string // "" while it is unknown
+	names  []string // the hosts that its certificate may be for, the likeliest first
+	name   string   // that which it was for last, or ""
+	owner  string   // the replica that announces it, or ""
+	id     string   // "" while it is unknown
 	wanted bool
 	aside  bool // it is this replica, or one that is linked by another address
 	link   *link
 	since  time.Time // of being down
 	err    string
 }
-
-// A wish is where an address comes from.
-type wish struct{ id, name string }
 
 var (
 	errSelf      = errors.New(reasonSelf)
@@ -52,50 +53,19 @@ var (
 	errAnotherLife = errors.New("zmqmesh: the replica has another life")
 )
 
-// setWishes replaces what one source of addresses has given, by address.
-func (m *Mesh) setWishes(source string, wishes map[string]wish) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed.Load() {
-		return
-	}
-	m.wishes[source] = wishes
-	all := map[string]wish{}
-	for _, from := range []string{"options", "dns", "registry"} {
-		for address, w := range m.wishes[from] {
-			if len(all) < maxPeers {
-				all[address] = w
-			}
-		}
-	}
-	for address, t := range m.targets {
-		_, t.wanted = all[address]
-	}
-	for address, w := range all {
-		t := m.targets[address]
-		if t == nil {
-			t = &target{address: address, wanted: true, since: time.Now()}
-			m.targets[address] = t
-			m.running.Go(func() { m.keep(t) })
-		}
-		t.name, t.owner = w.name, w.id
-		if w.id != "" && t.link == nil {
-			t.id = w.id
-		}
-	}
-}
-
 // keep is the goroutine of a target. It ends when that is not wanted any more,
 // or with the mesh.
 func (m *Mesh) keep(t *target) {
 	backoff := minBackoff
+	var gap gap
 	told := map[string]bool{} // the causes that were logged since it last held
 	for {
-		up, other, err := m.connect(t)
-		if !up.IsZero() && time.Since(up) >= steady { // not where it only took its time to fail
+		ended, other, err := m.connect(t)
+		if ended != nil && !ended.up.IsZero() && time.Since(ended.up) >= holds { // not where it only took its time to fail
 			backoff = minBackoff
 			clear(told)
 		}
+		gap.attempt(m, ended, err)
 		m.mu.Lock()
 		t.link, t.since, t.err = nil, time.Now(), ""
 		t.aside = errors.Is(err, errSelf) || errors.Is(err, errDuplicate)
@@ -104,7 +74,7 @@ func (m *Mesh) keep(t *target) {
 		}
 		id, owner := t.id, t.owner
 		m.mu.Unlock()
-		if m.forget(t) {
+		if m.forget(t, &gap) {
 			return
 		}
 		if c := cause(err); !told[c] && len(told) < maxCauses { // not each attempt
@@ -135,7 +105,7 @@ func (m *Mesh) keep(t *target) {
 		case <-m.ctx.Done():
 		}
 		wait.Stop()
-		if m.forget(t) {
+		if m.forget(t, &gap) {
 			return
 		}
 	}
@@ -148,26 +118,28 @@ func cause(err error) string { return ownAddress.ReplaceAllString(err.Error(), "
 var ownAddress = regexp.MustCompile(`\S+->`)
 
 // forget removes a target that is not wanted any more.
-func (m *Mesh) forget(t *target) bool {
+func (m *Mesh) forget(t *target, g *gap) bool {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if t.wanted && m.ctx.Err() == nil {
+		m.mu.Unlock()
 		return false
 	}
 	delete(m.targets, t.address)
+	again := m.links[g.id] != nil // by another address
+	m.mu.Unlock()
+	if g.id != "" && !again && m.ctx.Err() == nil {
+		m.deliverLost("", g.id)
+	}
 	return true
 }
 
-// connect makes a link and holds it until it ends. It returns since when it was
-// up, if it was at all, why it has ended, and which other link to the same
-// replica is in its place.
-func (m *Mesh) connect(t *target) (up time.Time, other *link, err error) {
-	m.mu.RLock()
-	name := t.name
-	m.mu.RUnlock()
-	conn, err := m.dialTCP(t.address, name)
+// connect makes a link and holds it until it ends. It returns that link, or nil
+// where hands were not shaken, why it has ended, and which other link to the
+// same replica is in its place.
+func (m *Mesh) connect(t *target) (ended, other *link, err error) {
+	conn, err := m.dialTarget(t)
 	if err != nil {
-		return up, nil, err
+		return nil, nil, err
 	}
 	stop := context.AfterFunc(m.ctx, func() { hangUp(conn) })
 	defer stop()
@@ -181,7 +153,7 @@ func (m *Mesh) connect(t *target) (up time.Time, other *link, err error) {
 	g := newGuard(conn, mechanism, limits{frame: limit, message: limit, frames: 1})
 	c, err := g.shake(sec, zmq4.XSub, m.opts.ID, false)
 	if err != nil {
-		return up, other, err
+		return nil, other, err
 	}
 	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g,
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{})}
@@ -197,25 +169,50 @@ func (m *Mesh) connect(t *target) (up time.Time, other *link, err error) {
 	l.close(err)
 	<-wrote
 	m.removeLink(t, l)
-	return l.up, nil, l.err // both goroutines have ended
+	return l, nil, l.err // both goroutines have ended
 }
 
-func (m *Mesh) dialTCP(address, name string) (net.Conn, error) {
+// dialTarget connects. With TLS it tries the names that the certificate may be
+// for, that which was right last first, each with a connection of its own, as
+// another name may be answered with another certificate.
+func (m *Mesh) dialTarget(t *target) (c net.Conn, err error) {
+	m.mu.RLock()
+	names := slices.Clone(t.names)
+	if i := slices.Index(names, t.name); i > 0 {
+		names[0], names[i] = names[i], names[0]
+	}
+	m.mu.RUnlock()
+	if m.dialTLS == nil || m.dialTLS.ServerName != "" {
+		names = names[:1]
+	}
+	for _, name := range names {
+		c, err = m.dial(t.address, name)
+		if wrong := new(x509.HostnameError); errors.As(err, wrong) {
+			continue
+		}
+		if err == nil {
+			m.mu.Lock()
+			t.name = name
+			m.mu.Unlock()
+		}
+		break
+	}
+	return c, err
+}
+
+func (m *Mesh) dial(address, name string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(m.ctx, shakeTimeout)
 	defer cancel()
-	hostport := strings.TrimPrefix(address, "tcp://")
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", hostport)
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(address, "tcp://"))
 	if err != nil || m.dialTLS == nil {
 		return c, err
 	}
 	config := m.dialTLS
 	if config.ServerName == "" {
 		config = config.Clone()
-		if config.ServerName = name; name == "" {
-			config.ServerName, _, _ = net.SplitHostPort(hostport)
-		}
+		config.ServerName = name
 	}
-	t := tls.Client(c, config)
+	t := tls.Client(steady.NewConn(c), config)
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.Close()
 		return nil, err
@@ -261,6 +258,7 @@ func (m *Mesh) addLink(t *target, l *link) {
 			}
 		}
 		<-old.done // so that all it has to deliver comes before
+		l.owes = l.owes || old.owes || !old.up.IsZero()
 		m.mu.Lock()
 	}
 	if h := m.heard[l.id]; h.life == l.life {
@@ -276,8 +274,7 @@ func (m *Mesh) addLink(t *target, l *link) {
 // back after another one had taken its place. That of a replica that was
 // started again never does.
 func (m *Mesh) warnTwins(id, one, other string) {
-	now := time.Now().Unix()
-	if last := m.twinsWarned.Load(); now-last >= 60 && m.twinsWarned.CompareAndSwap(last, now) {
+	if m.twinsWarned.now(time.Minute) {
 		m.log.Error("mesh: two replicas have the same id, so each takes the other's place again and again: each must have its own (Options.ID)", "peer", id, "address", one, "other", other)
 	}
 }
@@ -300,33 +297,4 @@ func (m *Mesh) setLiveLocked() {
 		live = append(live, l)
 	}
 	m.live.Store(&live)
-}
-
-// lookUp asks the DNS for addresses, until the mesh is closed. What was found
-// is kept while it does not answer.
-func (m *Mesh) lookUp() {
-	host, port, _ := net.SplitHostPort(m.opts.DNS)
-	tick := time.NewTicker(dnsPeriod)
-	defer tick.Stop()
-	told := false
-	for {
-		ctx, cancel := context.WithTimeout(m.ctx, dnsPeriod)
-		found, err := net.DefaultResolver.LookupHost(ctx, host)
-		cancel()
-		if err == nil {
-			wishes := map[string]wish{}
-			for _, ip := range found {
-				wishes["tcp://"+net.JoinHostPort(ip, port)] = wish{name: host}
-			}
-			m.setWishes("dns", wishes)
-		} else if !told && m.ctx.Err() == nil {
-			m.log.Warn("mesh: looking up replicas; those known are kept", "name", host, "err", err)
-		}
-		told = err != nil
-		select {
-		case <-tick.C:
-		case <-m.ctx.Done():
-			return
-		}
-	}
 }

@@ -2,6 +2,7 @@ package zmqmesh
 
 import (
 	"net"
+	"time"
 
 	"github.com/go-zeromq/zmq4"
 )
@@ -135,3 +136,26 @@ func (s *staller) Handshake(c *zmq4.Conn, _ bool) error {
 	_, err := c.RecvCmd()
 	return err
 }
+
+// Sparingly is what logs once in a while.
+func Sparingly(every time.Duration) (now func() bool) {
+	var s sparingly
+	return func() bool { return s.now(every) }
+}
+
+// LinkOver is a link that asks over c, whose other side is a listener, until
+// done is closed.
+func LinkOver(m *Mesh, c net.Conn, done chan struct{}) error {
+	sec := &shaker{own: m.hello(), judge: func(*hello) error { return nil }}
+	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1})
+	conn, err := g.shake(sec, zmq4.XSub, "link", false)
+	if err != nil {
+		return err
+	}
+	l := &link{mesh: m, conn: conn, guard: g, wake: make(chan struct{}, 1), gone: done}
+	l.write()
+	return l.err
+}
+
+// MaxWaiting is how many questions of a link may wait.
+const MaxWaiting = maxWaiting

@@ -431,7 +431,7 @@ func (g *Gateway) admit(frames [][]byte) ([][]byte, error) {
 // reject counts what was not done. As anybody can cause it, it is logged once
 // a second at most.
 func (g *Gateway) reject(c *gatewayConn, why error) {
-	if n := g.rejected.Add(1); g.warned.now() {
+	if n := g.rejected.Add(1); g.warned.now(time.Second) {
 		g.log.Warn("gateway: rejected a message", "from", c.guard.RemoteAddr().String(), "rejected", n, "err", why)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-zeromq/zmq4"
+
+	"github.com/channels-go/channels/internal/steady"
 )
 
 // The flags of a ZMTP frame.
@@ -36,7 +38,7 @@ const (
 	shakeTimeout = 5 * time.Second // for TLS, and for the handshake
 	beatPeriod   = time.Second     // of the heartbeats between replicas
 	idleTimeout  = 6 * time.Second // without a byte, a peer is gone
-	stallTimeout = 3 * time.Second // for 64 KiB to be taken
+	stallTimeout = 3 * time.Second // without a byte taken, a peer is stuck
 )
 
 // limits are what a peer may send once hands are shaken.
@@ -70,7 +72,9 @@ type guard struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	heard  atomic.Int64 // reads that brought something
+	below  *steady.Conn // Conn, or what is beneath its TLS
+	opened time.Time
+	heard  atomic.Int64 // when a read brought something last, since opened
 	shaken bool         // the handshake is over
 	r      *bufio.Reader
 	w      *bufio.Writer
@@ -82,8 +86,14 @@ type guard struct {
 	begun       time.Time // when more of it was waited for first
 }
 
+// newGuard guards a connection. Beneath TLS there has to be a steady.Conn.
 func newGuard(c net.Conn, mechanism string, l limits) *guard {
-	g := &guard{Conn: c, mechanism: mechanism, limits: l}
+	below, ok := beneath(c).(*steady.Conn)
+	if !ok {
+		below = steady.NewConn(c)
+		c = below
+	}
+	g := &guard{Conn: c, below: below, opened: time.Now(), mechanism: mechanism, limits: l}
 	g.r = bufio.NewReaderSize(timedReader{g}, bufferBytes)
 	g.w = bufio.NewWriterSize(timedWriter{g}, bufferBytes)
 	return g
@@ -108,6 +118,7 @@ func (g *guard) shake(sec zmq4.Security, typ zmq4.SocketType, id string, server 
 	}
 	g.shaken = true
 	g.frames = 0
+	g.below.SetStall(stallTimeout)
 	return c, g.Conn.SetDeadline(time.Time{})
 }
 
@@ -291,9 +302,9 @@ func (g *guard) Write(p []byte) (int, error) {
 func (g *guard) flush() error { return g.w.Flush() }
 
 // timedReader and timedWriter are the connection beneath the buffers. After
-// the handshake, which has one deadline for all of it, each read and each
-// 64 KiB written have one of their own, and where whole is set each message
-// that comes, too.
+// the handshake, which has one deadline for all of it, each read has one of its
+// own, and where whole is set each message that comes, too. A write has as long
+// as the peer takes something: a slow one is not cut, and a stuck one is.
 type timedReader struct{ g *guard }
 
 func (t timedReader) Read(p []byte) (int, error) {
@@ -307,7 +318,7 @@ func (t timedReader) Read(p []byte) (int, error) {
 	}
 	n, err := g.Conn.Read(p)
 	if n > 0 {
-		g.heard.Add(1)
+		g.heard.Store(int64(time.Since(g.opened)))
 	}
 	if last && errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", errTooSlow, err)
@@ -342,29 +353,21 @@ type timedWriter struct{ g *guard }
 // that it may as well have died.
 var errStalled = errors.New("zmqmesh: the peer takes nothing")
 
-func (t timedWriter) Write(p []byte) (n int, err error) {
-	for len(p) > 0 && err == nil {
-		before := t.g.heard.Load()
-		if t.g.shaken {
-			if err := t.g.SetWriteDeadline(time.Now().Add(stallTimeout)); err != nil {
-				return n, err
-			}
-		}
-		var k int
-		k, err = t.g.Conn.Write(p[:min(len(p), bufferBytes)])
-		if errors.Is(err, os.ErrDeadlineExceeded) && t.g.heard.Load() != before {
-			err = fmt.Errorf("%w: %w", errStalled, err)
-		}
-		n += k
-		p = p[k:]
+func (t timedWriter) Write(p []byte) (int, error) {
+	n, err := t.g.Conn.Write(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(t.g.opened)-time.Duration(t.g.heard.Load()) < stallTimeout {
+		err = fmt.Errorf("%w: %w", errStalled, err)
 	}
 	return n, err
 }
 
-// hangUp closes a connection without a word, for which TLS might wait.
-func hangUp(c net.Conn) {
+// beneath is what is below TLS.
+func beneath(c net.Conn) net.Conn {
 	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
+		return t.NetConn()
 	}
-	c.Close()
+	return c
 }
+
+// hangUp closes a connection without a word, for which TLS might wait.
+func hangUp(c net.Conn) { beneath(c).Close() }

@@ -22,6 +22,7 @@ type link struct {
 	life    uint64
 	before  uint64 // the life whose link it has replaced, or 0
 	address string
+	owes    bool   // packets may have been lost with a link whose place it has taken
 	floor   uint64 // packets up to this Seq have come over an earlier link
 
 	conn  *zmq4.Conn
@@ -83,8 +84,8 @@ func (l *link) wakeLocked() {
 func (l *link) write() {
 	beat := time.NewTicker(beatPeriod)
 	defer beat.Stop()
-	for {
-		if err := l.ask(); err != nil {
+	for due := true; ; {
+		if err := l.ask(due); err != nil {
 			l.close(err)
 			return
 		}
@@ -92,15 +93,22 @@ func (l *link) write() {
 		case <-l.gone:
 			return
 		case <-l.wake:
+			due = false
 		case <-beat.C:
+			due = true
 		}
 	}
 }
 
-func (l *link) ask() error {
+// ask sends what is wanted, with a question. Where as many of these wait as may,
+// because packets take long to come, it only sends a sign of life, if that is due.
+func (l *link) ask(due bool) error {
 	l.mu.Lock()
 	if len(l.waiting) >= maxWaiting {
 		l.mu.Unlock()
+		if due {
+			return l.beat()
+		}
 		return nil // an answer, or the next beat, brings us back
 	}
 	pending := l.pending
@@ -132,6 +140,18 @@ func (l *link) ask() error {
 	}
 	frames[0] = binary.BigEndian.AppendUint64([]byte{askEcho}, e.number)
 	if err := l.conn.SendMsg(zmq4.Msg{Frames: frames}); err != nil {
+		return err
+	}
+	return l.guard.flush()
+}
+
+// beat repeats whether all channels are wanted, which changes nothing.
+func (l *link) beat() error {
+	b := []byte{askLeave, 0}
+	if _, all := l.mesh.topics.find(nil); all {
+		b[0] = askSubscribe
+	}
+	if err := l.conn.SendMsg(zmq4.Msg{Frames: [][]byte{b}}); err != nil {
 		return err
 	}
 	return l.guard.flush()
@@ -172,7 +192,7 @@ func (l *link) read() error {
 func (l *link) packets(b []byte) error {
 	for len(b) > 0 {
 		p, rest, err := packet.Next(b, l)
-		if err != nil {
+		if err != nil || len(p.Channel) > maxTopic {
 			return errMalformed
 		}
 		b = rest

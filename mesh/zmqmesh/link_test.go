@@ -289,7 +289,9 @@ func TestBlackHole(t *testing.T) {
 	eventually(t, "by the other side too", func() bool { return len(b.Status().Peers) == 0 })
 	require.NoError(t, c.Publish(t.Context(), mesh.Packet{Header: "from c"}))
 	in.await(t, message("from c"))
+	in.clear() // it is told while the link is down, too
 	hole.set(false, false)
+	awaitUp(t, a, "b", "c")
 	in.await(t, lostOf("b"))
 	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "after"}))
 	in.await(t, message("after"))

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/channels-go/channels/internal/steady"
 )
 
 const (
@@ -56,7 +58,7 @@ func (l *listener) serve(handle func(c net.Conn, shaken func()) error) {
 			return
 		}
 		if err != nil { // the process has too many files open, say
-			if l.failing.Swap(&err) == nil && l.failed.now() {
+			if l.failing.Swap(&err) == nil && l.failed.now(time.Second) {
 				l.log.Error("mesh: no connections can be accepted", "err", err)
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
@@ -109,7 +111,7 @@ func (l *listener) secure(c net.Conn) (net.Conn, error) {
 	if l.tls == nil {
 		return c, nil
 	}
-	t := tls.Server(c, l.tls)
+	t := tls.Server(steady.NewConn(c), l.tls)
 	ctx, cancel := context.WithTimeout(context.Background(), shakeTimeout)
 	defer cancel()
 	return t, t.HandshakeContext(ctx)
@@ -121,18 +123,9 @@ func (l *listener) refuse(c net.Conn, why error) {
 	if l.isClosed() {
 		return
 	}
-	if n := l.refused.Add(1); l.warned.now() {
+	if n := l.refused.Add(1); l.warned.now(time.Second) {
 		l.log.Warn("mesh: refused a connection", "from", c.RemoteAddr().String(), "refused", n, "err", why)
 	}
-}
-
-// sparingly is for what anybody can cause to be logged: once a second at most.
-type sparingly struct{ last atomic.Int64 } // in Unix seconds
-
-func (s *sparingly) now() bool {
-	now := time.Now().Unix()
-	last := s.last.Load()
-	return now != last && s.last.CompareAndSwap(last, now)
 }
 
 func (l *listener) isClosed() bool {

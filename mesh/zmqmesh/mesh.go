@@ -25,6 +25,7 @@ import (
 var (
 	_ mesh.Discoverer    = (*Mesh)(nil)
 	_ mesh.AllSubscriber = (*Mesh)(nil)
+	_ mesh.Limiter       = (*Mesh)(nil)
 )
 
 // A Mesh is a [mesh.Discoverer]. All its methods may be called by many
@@ -50,7 +51,7 @@ type Mesh struct {
 	missed   atomic.Bool // something came while no Receive ran
 
 	dropped, lost, refused atomic.Int64
-	twinsWarned            atomic.Int64 // when that was logged last, in Unix seconds
+	twinsWarned            sparingly
 
 	leftMu sync.Mutex // guards the field below
 	left   []*topic   // that may not be wanted any more
@@ -284,17 +285,28 @@ func (m *Mesh) setEveryoneLocked() {
 // bigPacket is how many bytes make a packet one that peers share.
 const bigPacket = chunkBytes / 2
 
+// packetNumbers is more than the numbers before and between the fields have.
+const packetNumbers = 64 // bytes
+
+// MaxBody is MaxPacketBytes less what the other fields may have.
+func (m *Mesh) MaxBody() int {
+	return max(m.opts.MaxPacketBytes-packetNumbers-mesh.MaxFieldBytes, 0)
+}
+
 // Publish costs nothing but a look where no peer wants the packet, and
 // encodes it once for all that do. It fails where the packet is larger than
-// MaxPacketBytes, or where there is no peer because none can be accepted.
+// MaxPacketBytes, its channel's name longer than 512 bytes, or where there is no
+// peer because none can be accepted.
 func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
 	}
-	const numbers = 64 // at most, before and between the fields
-	size := numbers + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Body) + len(p.Epoch) + len(p.Sender) + len(p.Trace)
+	size := packetNumbers + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Body) + len(p.Epoch) + len(p.Sender) + len(p.Trace)
 	if size > m.opts.MaxPacketBytes {
 		return fmt.Errorf("zmqmesh: a packet of %d bytes on %.100q, where at most %d are allowed (MaxPacketBytes)", size, p.Channel, m.opts.MaxPacketBytes)
+	}
+	if len(p.Channel) > maxTopic {
+		return checkChannel(p.Channel)
 	}
 	if p.Kind >= mesh.KindLost {
 		return fmt.Errorf("zmqmesh: a packet of kind %d, which is none that is sent", p.Kind)

@@ -58,7 +58,9 @@ type Options struct {
 	Insecure bool
 
 	// MaxPacketBytes is how large a packet may be with all its fields. 1 KiB
-	// to 1 GiB; default 16 MiB. Peers with less lose the larger ones.
+	// to 1 GiB; default 16 MiB. Peers with less lose the larger ones. It has to be
+	// more than the hub's MaxMessageBytes, by some KiB for the other fields
+	// (see [Mesh.MaxBody]).
 	MaxPacketBytes int
 	// QueueBytes and QueuePackets bound what waits for one peer. What is
 	// more is dropped, and the peer learns that it has missed something. Defaults 32 MiB and 500,000;

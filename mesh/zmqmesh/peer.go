@@ -149,6 +149,13 @@ func (p *peer) write() {
 		}
 	}
 	var number [9]byte
+	answer := func(echoes []uint64) {
+		for _, n := range echoes {
+			number[0] = sendEcho
+			binary.BigEndian.PutUint64(number[1:], n)
+			send(number[:])
+		}
+	}
 	for err == nil {
 		p.mu.Lock()
 		for len(p.chunks) == 0 && len(p.echoes) == 0 && !p.lost {
@@ -175,15 +182,12 @@ func (p *peer) write() {
 		p.chunks, p.echoes, p.lost = nil, nil, false
 		p.mu.Unlock()
 
-		// Answers and losses first: they do not wait behind a full queue.
+		// Answers and losses first: they do not wait behind a full queue, which
+		// a slow peer may take minutes for.
 		if lost {
 			send([]byte{sendLost})
 		}
-		for _, n := range echoes {
-			number[0] = sendEcho
-			binary.BigEndian.PutUint64(number[1:], n)
-			send(number[:])
-		}
+		answer(echoes)
 		for _, c := range chunks {
 			send(c.b)
 			if err != nil {
@@ -199,7 +203,9 @@ func (p *peer) write() {
 				p.queued -= size
 				p.packets -= c.packets
 			}
+			echoes, p.echoes = p.echoes, nil
 			p.mu.Unlock()
+			answer(echoes)
 		}
 	}
 }

@@ -62,6 +62,10 @@ func (p *proxy) accept() {
 			}
 			continue
 		}
+		for _, c := range []net.Conn{in, out} { // what is slow behind the proxy is soon slow before it
+			_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
+			_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+		}
 		p.mu.Lock()
 		p.taken++
 		p.conns[in] = out

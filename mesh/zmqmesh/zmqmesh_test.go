@@ -1,6 +1,7 @@
 package zmqmesh_test
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ func TestMesh(t *testing.T) {
 
 // fabric has a proxy in each direction between two nodes.
 type fabric struct {
+	tls *tls.Config // or nil
+
 	mu      sync.Mutex // guards the fields below
 	nodes   map[string]*zmqmesh.Mesh
 	proxies map[[2]string]*proxy // from who dials, to whom
@@ -40,7 +43,9 @@ func open(t testing.TB, o zmqmesh.Options) *zmqmesh.Mesh {
 }
 
 func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
-	m := open(t, options(t, id))
+	o := options(t, id)
+	o.TLS = f.tls
+	m := open(t, o)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.nodes[id] = m

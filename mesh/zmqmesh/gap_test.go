@@ -1,0 +1,85 @@
+package zmqmesh_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// TestLinkThatEndsForGood: what a link may have lost that never comes back is
+// told in time, and once more when the peer is given up. Until it is, nothing
+// is told with each attempt.
+func TestLinkThatEndsForGood(t *testing.T) {
+	t.Parallel()
+	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
+	hole := newProxy(t, tcp(b))
+	in := receive(t, a)
+	a.SetPeers(map[string]string{"b": hole.address()})
+	in.await(t, lostOf("b"))
+	awaitUp(t, a, "b")
+	in.clear()
+	hole.set(true, true)
+	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "lost"}))
+	require.NoError(t, b.Close())
+	in.await(t, lostOf("b"))
+	errs := map[string]bool{}
+	eventually(t, "it is tried again", func() bool {
+		errs[a.Status().Peers[0].Err] = true // each attempt comes from another port
+		return len(errs) > 3
+	})
+	require.Equal(t, 1, in.count(lostOf("b")))
+	a.SetPeers(nil)
+	eventually(t, "it is told again", func() bool { return in.count(lostOf("b")) == 2 })
+	require.Empty(t, a.Status().Peers)
+	require.Zero(t, in.count(message("lost")))
+}
+
+// TestGoodbyeLosesNothing: who leaves has sent all that it had, and nothing is
+// told of it; nor where this replica itself ends.
+func TestGoodbyeLosesNothing(t *testing.T) {
+	t.Parallel()
+	a, b, c := open(t, options(t, "a")), open(t, options(t, "b")), open(t, options(t, "c"))
+	in := receive(t, a)
+	a.SetPeers(map[string]string{"b": b.Address(), "c": c.Address()})
+	in.await(t, lostOf("b"))
+	in.await(t, lostOf("c"))
+	in.clear()
+	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "last"}))
+	require.NoError(t, b.Close())
+	in.await(t, message("last"))
+	eventually(t, "it is tried again", func() bool {
+		p := a.Status().Peers
+		return !p[0].Up && p[0].Err != "" && p[0].Err != "zmqmesh: the peer has left"
+	})
+	a.SetPeers(nil)
+	eventually(t, "it is forgotten", func() bool { return upTo(a, "c") })
+	require.NoError(t, a.Close())
+	require.Zero(t, in.count(func(p mesh.Packet) bool { return p.Kind == mesh.KindLost }))
+}
+
+// TestGapIsInherited: where another link takes the place of one that was up,
+// and never comes up itself, that is told, too.
+func TestGapIsInherited(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	m := open(t, options(t, "m"))
+	in := receive(t, m)
+	m.SetPeers(map[string]string{"stage": s.address()})
+	first := s.accept()
+	in.await(t, lostOf("stage"))
+	in.clear()
+	other := newStage(t)
+	other.life = s.life + 1
+	m.SetPeers(map[string]string{"stage": other.address()})
+	c, err := other.ln.Accept()
+	require.NoError(t, err)
+	_, err = zmqmesh.Shake(c, "stage", other.life, nil, true) // and answers nothing
+	require.NoError(t, err)
+	requireHungUp(t, first)
+	require.Zero(t, in.count(lostOf("stage")))
+	require.NoError(t, c.Close())
+	in.await(t, lostOf("stage"))
+}

@@ -1,0 +1,169 @@
+package zmqmesh_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// TestSlowButSteadyOverTLS: TLS, which cannot go on after a write that was cut
+// off, sees none.
+func TestSlowButSteadyOverTLS(t *testing.T) {
+	t.Parallel()
+	ours := newAuthority(t)
+	for _, c := range meshtest.Cases() {
+		if c.Name == "SlowButSteadyReceiver" {
+			c.Run(t, func(t *testing.T) meshtest.Fabric {
+				return &fabric{nodes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}, tls: ours.config("127.0.0.1", ours)}
+			})
+			return
+		}
+	}
+	require.Fail(t, "the case has another name")
+}
+
+// TestGatewaySlowButSteadyReader: nor is a SUB socket cut, or loses what its
+// queue holds, that takes 150 KB/s.
+func TestGatewaySlowButSteadyReader(t *testing.T) {
+	t.Parallel()
+	const messages, slow, size = 220, 60, 30 << 10 // 6.6 MB
+	hub := newHub(t, channels.Options{QueueBytes: 16 << 20})
+	g := newGateway(t, hub.Bridge(channels.Identity{}), nil)
+	pub, _, _ := g.Addresses()
+	s := dialSocket(t, pub, zmq4.Sub)
+	require.NoError(t, s.tcp.SetDeadline(time.Now().Add(2*patience)))
+	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(64<<10))
+	s.send(t, "\x01steady\x00")
+	s.ready(t, hub, "steady")
+	body := `"` + strings.Repeat("b", size) + `"`
+	for i := range messages {
+		publish(t, hub, "steady", fmt.Sprint(i), body)
+	}
+	pace := time.NewTicker(200 * time.Millisecond)
+	defer pace.Stop()
+	for i := range messages {
+		if i < slow {
+			<-pace.C
+		}
+		require.Equal(t, fmt.Sprint(i), s.next(t)[1])
+	}
+	require.Zero(t, g.Stats().Dropped)
+}
+
+// TestEchoOvertakesQueue: a question is answered soon also where a slow peer
+// has much before it in its queue, as the answer is the heartbeat.
+func TestEchoOvertakesQueue(t *testing.T) {
+	t.Parallel()
+	const packets, size = 600, 30 << 10
+	m := open(t, options(t, "m"))
+	c := dial(t, m).(*net.TCPConn)
+	require.NoError(t, c.SetReadBuffer(64<<10))
+	conn, err := zmqmesh.Shake(c, "x", 1, nil, false)
+	require.NoError(t, err)
+	eventually(t, "it is a peer", func() bool { return len(m.Status().Peers) == 1 })
+	for range packets {
+		require.NoError(t, m.Publish(t.Context(), mesh.Packet{Body: make([]byte, size)}))
+	}
+	next := func() byte {
+		msg, err := conn.RecvMsg()
+		require.NoError(t, err)
+		return msg.Frames[0][0]
+	}
+	// The writer has taken the whole queue once all that came before is out.
+	got := 0
+	for start := m.Status().Peers[0].Queued; m.Status().Peers[0].Queued > start-64*size; got++ {
+		require.Equal(t, byte('P'), next())
+	}
+	_, err = c.Write(frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01"))
+	require.NoError(t, err)
+	for next() != 'E' {
+		got++
+	}
+	require.Less(t, got, packets-100, "the answer came behind the queue")
+}
+
+// TestBeatWithoutAnswers: a link whose questions wait for their answers goes on
+// giving signs of life.
+func TestBeatWithoutAnswers(t *testing.T) {
+	m := open(t, options(t, "m"))
+	synctest.Test(t, func(t *testing.T) {
+		pipe, theirs := net.Pipe()
+		ours := &buffered{Conn: pipe, out: make(chan []byte, 16), closed: make(chan struct{})}
+		defer theirs.Close()
+		defer ours.Close()
+		go ours.run() // ends with the pipe
+		ended := make(chan error, 1)
+		go func() { ended <- zmqmesh.LinkOver(m, ours, ours.closed) }() // ends with the pipe
+		_, err := zmqmesh.Shake(theirs, "listener", 1, nil, true)
+		require.NoError(t, err)
+		asked, beats := 0, 0
+		for asked < zmqmesh.MaxWaiting || beats < 10 {
+			require.NoError(t, theirs.SetReadDeadline(time.Now().Add(zmqmesh.IdleTimeout)))
+			head := make([]byte, 2)
+			_, err := io.ReadFull(theirs, head)
+			require.NoError(t, err, "after %d questions and %d signs of life", asked, beats)
+			body := make([]byte, head[1])
+			_, err = io.ReadFull(theirs, body)
+			require.NoError(t, err)
+			if body[0] == 2 {
+				asked++
+				require.EqualValues(t, asked, binary.BigEndian.Uint64(body[1:]))
+			} else {
+				require.Equal(t, "\x00\x00", string(body))
+				beats++
+			}
+		}
+		require.Equal(t, zmqmesh.MaxWaiting, asked)
+		require.NoError(t, ours.Close())
+		require.NoError(t, <-ended)
+	})
+}
+
+// buffered is a pipe to which one can write before somebody reads, as both
+// sides of a handshake do.
+type buffered struct {
+	net.Conn
+	out    chan []byte
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (b *buffered) run() {
+	for {
+		select {
+		case p := <-b.out:
+			_, _ = b.Conn.Write(p)
+		case <-b.closed:
+			return
+		}
+	}
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	select {
+	case b.out <- bytes.Clone(p):
+		return len(p), nil
+	case <-b.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (b *buffered) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return b.Conn.Close()
+}

@@ -1,0 +1,79 @@
+package zmqmesh_test
+
+import (
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// TestNamesOfTwoSources: an address that the DNS and the registry give is that
+// of one peer with two names, and its certificate may be for either of them.
+// Links are made, and made again after a restart, whichever source comes or
+// goes first.
+func TestNamesOfTwoSources(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		early    bool     // the address is among Options.Peers, and so there before the DNS answers
+		registry []string // "in" or "out", before each restart
+	}{
+		"registry after DNS":    {false, []string{"in", "in"}},
+		"registry comes, goes":  {false, []string{"in", "out", "in"}},
+		"options before DNS":    {true, []string{"out", "in"}},
+		"options, and registry": {true, []string{"in", "out"}},
+	} {
+		for _, host := range []string{"localhost", "127.0.0.1"} {
+			t.Run(name+", certificate for "+host, func(t *testing.T) {
+				t.Parallel()
+				ours := newAuthority(t)
+				with := func(id string) zmqmesh.Options {
+					o := options(t, id)
+					o.TLS = ours.config(host, ours)
+					return o
+				}
+				ofB, o := with("b"), with("a")
+				b, err := zmqmesh.New(ofB)
+				require.NoError(t, err)
+				ofB.Listen = b.Address()
+				_, port, err := net.SplitHostPort(tcp(b))
+				require.NoError(t, err)
+				o.DNS = "localhost:" + port
+				if c.early {
+					o.Peers = []string{b.Address()}
+				}
+				a := open(t, o)
+				linked := func() bool {
+					for _, p := range a.Status().Peers {
+						if p.ID == "b" && p.Up && p.Address == ofB.Listen {
+							return true
+						}
+					}
+					return false
+				}
+				for _, registry := range c.registry {
+					a.SetPeers(nil)
+					if registry == "in" {
+						a.SetPeers(map[string]string{"b": ofB.Listen})
+					}
+					// The DNS alone has no other name than its own.
+					works := host == "localhost" || c.early || registry == "in"
+					if works {
+						eventually(t, "they link", linked)
+					}
+					require.NoError(t, b.Close())
+					eventually(t, "the link ends", func() bool { return !linked() })
+					eventually(t, "the peer is back", func() bool {
+						b, err = zmqmesh.New(ofB)
+						return err == nil
+					})
+					if works {
+						eventually(t, "they link again", linked)
+					}
+				}
+				require.NoError(t, b.Close())
+			})
+		}
+	}
+}
