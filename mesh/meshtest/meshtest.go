@@ -76,7 +76,7 @@ func (c Case) Run(t *testing.T, open func(t *testing.T) Fabric) {
 // Cases returns all that [Run] checks.
 func Cases() []Case {
 	var all []Case
-	for _, group := range [][]Case{deliveryCases, orderCases, subscribeCases, faultCases, lifeCases} {
+	for _, group := range [][]Case{deliveryCases, orderCases, subscribeCases, faultCases, lifeCases, reconnectCases, capacityCases} {
 		all = append(all, group...)
 	}
 	return all

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
@@ -15,8 +16,8 @@ import (
 //	kind     1 byte
 //	life     8 bytes: drawn at random by each New
 //	number   8 bytes: rises with each frame that this life sends over one link
-//	previous 8 bytes: the number of the frame before on the same name, or 0
-//	         where the sender does not know
+//	previous 8 bytes: the number of the frame before on the same name, 0 where
+//	         there was none, all bits set where the sender has forgotten it
 //	origin   1 byte of length, and the id of the replica
 type frame struct {
 	kind     frameKind
@@ -33,6 +34,9 @@ const (
 	frameProbe    frameKind = 'p' // from a replica to itself: is its subscription alive?
 	frameLost     frameKind = 'l' // the sender has dropped packets
 )
+
+// forgotten is a frame's previous where the sender does not know it any more.
+const forgotten = math.MaxUint64
 
 const (
 	frameFixed = 1 + 1 + 3*8

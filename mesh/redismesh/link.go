@@ -27,19 +27,28 @@ type link struct {
 
 	decided chan struct{} // closed when sharded is known
 	sharded atomic.Bool   // SPUBLISH and SSUBSCRIBE
+	moved   atomic.Bool   // the sender has to leave its server
 
 	// The reader's own.
 	origins recent[uint64, *origin] // by life
+	doubts  map[uint64]doubt        // by life
 	texts   packet.Kept
 
 	mu     sync.Mutex // guards the fields below
 	up     bool
 	since  time.Time // of up
 	err    error     // why it is not up
+	cause  error     // why the connection was closed from here; nil: it was not
+	conn   *conn     // what is subscribed with; nil while there is none
+	opened time.Time // of conn
 	busy   time.Time // since when the reader is at work; zero: it waits
 	held   time.Time // when it last came back from work that took long
 	rtt    time.Duration
 	probed probe
+
+	// Where the sender publishes, to see that it is where this link listens.
+	sendsTo    string
+	sendsSince time.Time
 }
 
 // probe is the one on its way.
@@ -57,15 +66,24 @@ type origin struct {
 
 const (
 	probePeriod = time.Second
-	// probeWait is how long a probe that Redis has taken may need to come
-	// back, before the subscription counts as dead.
-	probeWait   = 3 * time.Second
+	// probeWait is how long nothing may come while a probe that Redis has
+	// taken is not back, before the subscription counts as dead. The probe
+	// stands behind what came before it, which may be large: where something
+	// comes, longestWait is the bound.
+	probeWait = 3 * time.Second
+	// connectWait bounds opening a connection, and how long Redis may owe the
+	// answer to a subscription while nothing comes; where something does,
+	// longestWait is the bound.
 	connectWait = 10 * time.Second
+	longestWait = 15 * time.Second
+	// silentWait is for a link that has no probe to tell: publishing fails.
+	silentWait  = 30 * time.Second
 	maxOrigins  = 4096 // lives; who was forgotten could repeat a pipeline
+	doubtPeriod = 10 * time.Second
 )
 
 func newLink(m *Mesh, base string) *link {
-	l := &link{mesh: m, base: base, decided: make(chan struct{}), origins: recent[uint64, *origin]{max: maxOrigins}, since: time.Now(), err: errAway}
+	l := &link{mesh: m, base: base, doubts: map[uint64]doubt{}, decided: make(chan struct{}), origins: recent[uint64, *origin]{max: maxOrigins}, since: time.Now(), err: errAway}
 	l.own, l.all = l.node(m.node), base+"all"
 	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, make(chan struct{}, 1)
 	l.subs.channels, l.subs.wake = map[string]*sub{}, make(chan struct{}, 1)
@@ -88,10 +106,10 @@ func (l *link) name(channel string) string {
 
 func (l *link) node(id string) string { return l.base + "n:" + id }
 
-// client returns the server that has the link's slot.
-func (l *link) client(ctx context.Context) (*redis.Client, error) {
+// server returns the client of the server that has the link's slot.
+func (l *link) server(ctx context.Context) (*redis.Client, error) {
 	if c := l.mesh.cluster; c != nil {
-		return c.MasterForKey(ctx, l.base)
+		return inTime(ctx, func() (*redis.Client, error) { return c.MasterForKey(ctx, l.base) }, nil)
 	}
 	return l.mesh.client.(*redis.Client), nil
 }
@@ -110,16 +128,7 @@ var ended = func() context.Context {
 func (l *link) run() {
 	pause := time.Duration(0)
 	for l.mesh.ctx.Err() == nil {
-		ps, err := l.connect()
-		if err == nil {
-			var asking sync.WaitGroup
-			broken := make(chan struct{})
-			asking.Go(func() { l.ask(ps, broken) })
-			err = l.read(ps)
-			close(broken)
-			asking.Wait()
-			_ = ps.Close() // it is closed already where ask found the fault
-		}
+		err := l.session()
 		if l.setBroken(err) {
 			pause = 0 // it worked
 		}
@@ -134,8 +143,8 @@ func (l *link) run() {
 	}
 }
 
-// connect opens a connection that is subscribed to the name of all.
-func (l *link) connect() (*redis.PubSub, error) {
+// session is the life of one connection. It returns why it has ended.
+func (l *link) session() error {
 	ctx, cancel := context.WithTimeout(l.mesh.ctx, connectWait)
 	defer cancel()
 	if l.mesh.cluster != nil {
@@ -145,25 +154,46 @@ func (l *link) connect() (*redis.PubSub, error) {
 			default:
 				l.queue.setDown(l.explain(err)) // nothing is sent before
 			}
-			return nil, err
+			return err
 		}
 	}
-	ps := l.mesh.client.Subscribe(ctx) // sends nothing yet
-	if err := l.subscribe(ctx, ps, l.all); err != nil {
-		_ = ps.Close()
-		return nil, err
+	c, err := l.connect(ctx)
+	if err != nil {
+		return err
 	}
-	return ps, nil
+	defer c.client.Close()
+	ps := c.client.Subscribe(ctx) // sends nothing yet
+	defer ps.Close()              // closed already where ask found the fault
+	if err := l.subscribe(ctx, ps, l.all); err != nil {
+		return err
+	}
+	cancel()
+	l.subs.restart()
+	l.setConn(c)
+	var asking sync.WaitGroup
+	broken := make(chan struct{})
+	asking.Go(func() { l.ask(ps, broken) })
+	err = l.read(ps)
+	close(broken)
+	asking.Wait()
+	return err
+}
+
+// setConn notes what the link is subscribed with.
+func (l *link) setConn(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn, l.opened, l.cause = c, time.Now(), nil
 }
 
 // decide asks a Cluster whether it has sharded pub/sub, anew with each
 // connection: it may have been upgraded, and all replicas have to agree.
 func (l *link) decide(ctx context.Context) error {
-	client, err := l.client(ctx)
+	server, err := l.server(ctx)
 	if err != nil {
 		return err
 	}
-	info, err := client.Do(ctx, "command", "info", "ssubscribe").Slice()
+	info, err := inTime(ctx, func() ([]any, error) { return server.Do(ctx, "command", "info", "ssubscribe").Slice() }, nil)
 	if err != nil {
 		return err
 	}
@@ -198,7 +228,6 @@ func (l *link) ask(ps *redis.PubSub, broken <-chan struct{}) {
 	t := time.NewTicker(probePeriod)
 	defer t.Stop()
 	defer ps.Close()
-	l.subs.restart()
 	for {
 		more, err := l.askSome(ps)
 		if err != nil {
@@ -210,8 +239,8 @@ func (l *link) ask(ps *redis.PubSub, broken <-chan struct{}) {
 		select {
 		case <-l.subs.wake:
 		case <-t.C:
-			if err := l.checkProbe(); err != nil {
-				l.fail(err)
+			if err := l.check(); err != nil {
+				l.fail(err) // so that the reader ends, too
 				return
 			}
 		case <-broken:
@@ -245,10 +274,9 @@ func (l *link) askSome(ps *redis.PubSub) (more bool, err error) {
 
 // read takes what comes until the connection breaks.
 func (l *link) read(ps *redis.PubSub) error {
-	session := time.Now()
 	for {
-		// Without a timeout: one that fell into the middle of a reply would
-		// have the next read begin there. ask watches instead.
+		// Without a timeout: how long it may take depends on what is awaited.
+		// ask watches, and closes the connection.
 		msg, err := ps.Receive(ended)
 		if err != nil {
 			return err
@@ -256,7 +284,7 @@ func (l *link) read(ps *redis.PubSub) error {
 		l.work()
 		switch msg := msg.(type) {
 		case *redis.Message:
-			l.arrive(msg.Channel, msg.Payload, session)
+			l.arrive(msg.Channel, msg.Payload)
 		case *redis.Subscription:
 			err = l.confirm(msg.Kind, msg.Channel)
 		}
@@ -283,13 +311,14 @@ func (l *link) confirm(kind, name string) error {
 		l.setUp()
 		l.subs.setUp()
 		l.queue.askProbe()
+		clear(l.doubts) // all are told
 		l.mesh.lost("", "")
 	}
 	return nil
 }
 
 // arrive takes what was published on a name.
-func (l *link) arrive(name, payload string, session time.Time) {
+func (l *link) arrive(name, payload string) {
 	f, packets, err := readFrame(payload)
 	if err != nil {
 		l.mesh.refuse(name, err)
@@ -298,6 +327,7 @@ func (l *link) arrive(name, payload string, session time.Time) {
 	if f.life == l.mesh.life {
 		if f.kind == frameProbe {
 			l.probeBack(f.number)
+			l.tellDoubts()
 		}
 		return
 	}
@@ -312,22 +342,24 @@ func (l *link) arrive(name, payload string, session time.Time) {
 	from.frame = f.number
 	switch f.kind {
 	case frameLost:
+		delete(l.doubts, f.life)
 		l.mesh.lost("", from.id)
 	case frameMessages:
-		l.pass(name, f, from.id, packets, session)
+		l.pass(name, f, from.id, packets)
 	}
 }
 
 // pass gives packets to deliver.
-func (l *link) pass(name string, f frame, from, packets string, session time.Time) {
+func (l *link) pass(name string, f frame, from, packets string) {
 	channel, isChannel := strings.CutPrefix(name, l.base+"c:")
 	if isChannel {
-		wanted, gap := l.subs.follow(channel, f, session)
-		if !wanted {
+		switch l.subs.follow(channel, f) {
+		case unwanted:
 			return
-		}
-		if gap {
+		case gap:
 			l.mesh.lost(channel, from)
+		case doubtful:
+			l.doubt(f.life, from)
 		}
 	}
 	m := l.mesh
@@ -352,15 +384,55 @@ func (l *link) pass(name string, f frame, from, packets string, session time.Tim
 	}
 }
 
+// doubt is a publisher on so many channels that it has forgotten what it sent
+// last on some of them, so that nobody can see a gap there.
+type doubt struct {
+	origin string
+	told   time.Time
+	open   bool // there was a frame since
+}
+
+// doubt tells of what may be missing: at once the first time, and then not more
+// often than once in doubtPeriod for each publisher.
+func (l *link) doubt(life uint64, origin string) {
+	d, known := l.doubts[life]
+	if !known {
+		if len(l.doubts) >= maxOrigins {
+			clear(l.doubts)
+		}
+		l.mesh.lost("", origin)
+		l.doubts[life] = doubt{origin: origin, told: time.Now()}
+		return
+	}
+	d.open = true
+	l.doubts[life] = d
+}
+
+// tellDoubts comes with each probe.
+func (l *link) tellDoubts() {
+	for life, d := range l.doubts {
+		switch {
+		case time.Since(d.told) < doubtPeriod:
+		case d.open:
+			l.mesh.lost("", d.origin)
+			l.doubts[life] = doubt{origin: d.origin, told: time.Now()}
+		default:
+			delete(l.doubts, life)
+		}
+	}
+}
+
 // The probe: a frame that the link publishes to itself. When Redis has taken
 // one and it does not come back, the subscription is dead, whatever TCP says.
 
 func (l *link) probeLeaves(number uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.probed.number != number { // not an attempt to repeat it
-		l.probed = probe{number: number, left: time.Now()}
+	p := &l.probed
+	if !p.taken.IsZero() && !p.back || p.number == number {
+		return // the one before is still awaited, or this is an attempt to repeat it
 	}
+	*p = probe{number: number, left: time.Now()}
 }
 
 func (l *link) probeTaken(number uint64) {
@@ -380,27 +452,41 @@ func (l *link) probeBack(number uint64) {
 	}
 }
 
-// checkProbe has the next one sent, where the last is back.
-func (l *link) checkProbe() error {
+// check tells what is wrong with the connection. ask calls it once a second.
+func (l *link) check() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.busy.IsZero() {
+		return nil // the reader does not read at this moment
+	}
+	since := func(t time.Time) time.Duration { // not counting when the reader did not read
+		if l.held.After(t) {
+			t = l.held
+		}
+		return time.Since(t)
+	}
+	silent := min(l.mesh.clock()-l.conn.heard(), since(l.opened))
+	asked := l.subs.askedSince()
 	p := &l.probed
 	switch {
-	case !l.up || !l.busy.IsZero():
-	case p.back || p.left.IsZero():
-		l.queue.askProbe()
-	case p.taken.IsZero():
-		l.queue.askProbe() // it is on its way, or was given up
-	default:
-		from := p.taken
-		if l.held.After(from) {
-			from = l.held
-		}
-		if time.Since(from) > probeWait {
-			return fmt.Errorf("the subscription is dead: a probe that Redis has taken did not come back within %s", probeWait)
-		}
+	case !asked.IsZero() && since(asked) > connectWait && (silent > probeWait || since(asked) > longestWait):
+		return fmt.Errorf("Redis has not confirmed a subscription for %s", since(asked).Round(time.Second))
+	case !l.up:
+	case !p.taken.IsZero() && !p.back && since(p.taken) > probeWait && (silent > probeWait || since(p.taken) > longestWait):
+		return fmt.Errorf("the subscription is dead: a probe that Redis has taken did not come back within %s", since(p.taken).Round(time.Second))
+	case silent > silentWait:
+		return fmt.Errorf("the subscription is dead: nothing came for %s", silent.Round(time.Second))
+	case l.sendsTo != "" && l.sendsSince.After(l.opened) && l.sendsTo != l.conn.remote():
+		return fmt.Errorf("the server has changed: publishing was at %s, and is at %s now", l.conn.remote(), l.sendsTo)
 	}
 	return nil
+}
+
+// sends notes where the sender publishes from now on.
+func (l *link) sends(remote string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sendsTo, l.sendsSince = remote, time.Now()
 }
 
 // work notes that the reader is at work. Meanwhile the probe cannot come, and
@@ -427,11 +513,17 @@ func (l *link) setUp() {
 	l.mesh.log.Info("mesh: subscribed at Redis", "lane", l.base)
 }
 
-// fail notes why the connection is about to be closed.
+// fail ends the connection, and notes why.
 func (l *link) fail(err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.err = err
+	c := l.conn
+	if c != nil {
+		l.cause = err
+	}
+	l.mu.Unlock()
+	if c != nil {
+		c.cut() // TLS may say goodbye, and wait for it
+	}
 }
 
 // setBroken notes that the connection is, and tells whether it was up.
@@ -439,8 +531,8 @@ func (l *link) setBroken(err error) bool {
 	err = l.explain(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.up && l.err != nil {
-		err = l.err // the cause
+	if l.cause != nil {
+		err = l.cause // of what has ended the reader
 	}
 	was := l.up
 	if was {
@@ -449,20 +541,24 @@ func (l *link) setBroken(err error) bool {
 	if l.mesh.ctx.Err() == nil && (was || l.err == errAway) {
 		l.mesh.log.Warn("mesh: no subscription at Redis; what is published meanwhile is missed", "lane", l.base, "err", err)
 	}
-	l.up, l.err = false, err
+	l.up, l.err, l.conn, l.cause = false, err, nil, nil
 	return was
 }
 
 // health is the link's part of the mesh's Status.
 func (l *link) health() (up bool, since time.Time, rtt time.Duration, err error) {
-	l.queue.mu.Lock()
-	down := l.queue.down
-	l.queue.mu.Unlock()
+	down, changed := l.queue.health()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err = l.err
-	if err == nil {
+	up, since, err = l.up && down == nil, l.since, l.err
+	switch { // it is up while both are, and down since the first is
+	case err == nil:
 		err = down
+		if up && changed.After(since) || !up && l.up {
+			since = changed
+		}
+	case down != nil && changed.Before(since):
+		since = changed
 	}
-	return l.up && down == nil, l.since, l.rtt, err
+	return up, since, l.rtt, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -25,9 +26,13 @@ const (
 
 	// retryFor is how long a pipeline that fails is repeated. Who has got its
 	// frames drops them the second time.
-	retryFor  = 10 * time.Second
-	retryMax  = 500 * time.Millisecond
-	batchWait = 3 * time.Second // for one attempt, where the client has ContextTimeoutEnabled
+	retryFor = 10 * time.Second
+	retryMax = 500 * time.Millisecond
+
+	// Names whose last frame the sender remembers, half of them surely; on a
+	// Cluster for each lane. An entry takes 16 bytes and its share of a map.
+	maxPrevious     = 1 << 19
+	maxPreviousLane = 1 << 16
 )
 
 // queue is what waits to be published over a link.
@@ -39,9 +44,10 @@ type queue struct {
 	buf     []byte // the packets of entries, encoded
 	packets int    // that wait, those that the sender has taken among them
 	bytes   int
-	probe   bool  // one is to be sent
-	lossy   bool  // packets were dropped, and the peers do not know
-	down    error // why Redis cannot be reached; nil where it can
+	probe   bool      // one is to be sent
+	lossy   bool      // packets were dropped, and the peers do not know
+	down    error     // why Redis cannot be reached; nil where it can
+	changed time.Time // of down, from nil or to it
 	closed  bool
 	wake    chan struct{} // cap 1
 }
@@ -57,12 +63,16 @@ func (l *link) publish(p *mesh.Packet) error {
 	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch size := len(p.Body) + len(p.Header); {
+	switch size := len(p.Body) + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Epoch) + len(p.Sender) + len(p.Trace); {
 	case q.closed:
 		return mesh.ErrClosed
 	case q.down != nil:
 		return fmt.Errorf("redismesh: publish: %w", q.down)
-	case q.packets > 0 && (q.packets >= q.maxPackets || q.bytes+size > q.maxBytes):
+	case size-len(p.Body) > maxRest:
+		return fmt.Errorf("redismesh: publish: a packet has %d bytes beside its body; it may have %d", size-len(p.Body), maxRest)
+	case len(p.Body) > l.mesh.maxBody:
+		return fmt.Errorf("redismesh: publish: a body of %d bytes; it may have %d. Redis ends the connections of subscribers for which more waits than its client-output-buffer-limit for pubsub: raise that first, then Options.MaxBodyBytes", len(p.Body), l.mesh.maxBody)
+	case q.packets >= q.maxPackets || q.bytes >= q.maxBytes: // one body may go beyond, or large ones would starve
 		q.lossy = true
 		l.mesh.dropped.Add(1)
 		return nil
@@ -113,14 +123,36 @@ func (l *link) queuedBytes() int {
 func (q *queue) setDown(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if (err == nil) != (q.down == nil) {
+		q.changed = time.Now()
+	}
 	q.down = err
+}
+
+// health is why nothing can be published, nil where it can, and since when.
+func (q *queue) health() (down error, changed time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.down, q.changed
+}
+
+// setLossy has the peers told that they may have missed something.
+func (q *queue) setLossy() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lossy = true
+	q.wakeLocked()
 }
 
 // A sender turns what is queued into pipelines. It is its goroutine's own.
 type sender struct {
 	*link
 	number   uint64                 // of the last frame
-	previous recent[string, uint64] // name: its last frame; who gets one after it was forgotten cannot see a gap before it
+	previous recent[uint64, uint64] // hash of a name: its last frame
+	seed     maphash.Seed
+	conn     *conn     // nil: it has to be opened
+	used     bool      // some connection has taken frames
+	looked   time.Time // when a Cluster was asked for the slot's server
 	groups   []group
 	open     map[string]int // channel: its group, to which more may be added
 	next     []int          // the following packet of the same group, by packet
@@ -144,11 +176,20 @@ func (l *link) send() {
 	case <-l.mesh.ctx.Done():
 		return
 	}
-	s := &sender{link: l, previous: recent[string, uint64]{max: l.queue.maxPackets}, open: map[string]int{}}
+	s := &sender{link: l, previous: recent[uint64, uint64]{max: maxPrevious}, seed: maphash.MakeSeed(), open: map[string]int{}}
+	if l.mesh.cluster != nil {
+		s.previous.max = maxPreviousLane
+	}
+	defer s.hangUp()
+	probing := time.NewTicker(probePeriod)
+	defer probing.Stop()
 	q := &l.queue
 	for {
 		select {
 		case <-q.wake:
+		case <-probing.C: // also while it is down, so that it finds the way back by itself
+			q.askProbe()
+			continue
 		case <-l.mesh.ctx.Done():
 			return
 		}
@@ -256,10 +297,14 @@ func (s *sender) encode(entries []entry, buf []byte, start int) {
 		from := len(s.out)
 		s.number++
 		g.number = s.number
-		previous, _ := s.previous.get(g.name)
+		name := maphash.String(s.seed, g.name)
+		previous, known := s.previous.get(name)
+		if !known && s.previous.forgot {
+			previous = forgotten
+		}
 		s.out = appendFrame(s.out, frame{g.kind, s.mesh.life, g.number, previous, s.mesh.node})
 		if g.kind == frameMessages {
-			s.previous.set(g.name, g.number)
+			s.previous.set(name, g.number)
 			for k := g.first; k >= 0; k = s.next[k] {
 				from := start
 				if k > 0 {
@@ -271,12 +316,6 @@ func (s *sender) encode(entries []entry, buf []byte, start int) {
 		g.length = len(s.out) - from
 	}
 }
-
-// command is a PUBLISH that go-redis must not repeat by itself: what fails is
-// repeated here, behind nothing that came later.
-type command struct{ *redis.IntCmd }
-
-func (command) NoRetry() bool { return true }
 
 // sendBatch publishes the frames, and repeats what fails for a while. It
 // returns those that it gave up.
@@ -312,30 +351,106 @@ func (s *sender) sendBatch() []group {
 }
 
 // attempt publishes frames in one pipeline, and returns how many of them are
-// done with: those up to the last that Redis has taken.
+// done with: those up to the last that Redis has taken. Where it fails, the
+// connection is given up.
 func (s *sender) attempt(frames []any, groups []group) (done int, err error) {
-	ctx, cancel := context.WithTimeout(s.mesh.ctx, batchWait)
+	ctx, cancel := context.WithTimeout(s.mesh.ctx, connectWait) // for the way there; reads and writes have bounds of their own
 	defer cancel()
-	client, err := s.client(ctx)
-	if err != nil {
+	s.follow(ctx)
+	if err := s.dial(ctx); err != nil {
 		return 0, err
 	}
+	done, err = s.pipeline(ctx, frames, groups)
+	if err != nil {
+		s.hangUp()
+		if s.mesh.cluster != nil {
+			s.mesh.cluster.ReloadState(ctx) // the slot may have another server now
+		}
+	}
+	return done, err
+}
+
+// dial opens the connection where there is none. What the one before has taken
+// may not have reached those who are subscribed at another server by now, so
+// they are told.
+func (s *sender) dial(ctx context.Context) error {
+	if s.conn != nil {
+		return nil
+	}
+	// The first command dials; connect has HELLO sent then, and roleIn asked.
+	c, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := roleIn(c.client.Do(ctx, "hello")); err != nil {
+		_ = c.client.Close()
+		return err
+	}
+	s.conn = c
+	s.sends(c.remote())
+	if s.used {
+		s.used = false
+		s.queue.setLossy()
+	}
+	return nil
+}
+
+// follow gives the connection up where the master is another one now, though
+// this one may not refuse what it is sent.
+func (s *sender) follow(ctx context.Context) {
+	moved := s.moved.Swap(false)
+	if s.conn == nil {
+		return
+	}
+	if s.mesh.cluster != nil && time.Since(s.looked) >= probePeriod {
+		s.looked = time.Now()
+		now, err := s.server(ctx)
+		moved = moved || err == nil && now != s.conn.server
+	}
+	if moved {
+		s.hangUp()
+	}
+}
+
+func (s *sender) hangUp() {
+	if s.conn != nil {
+		_ = s.conn.client.Close()
+		s.conn = nil
+	}
+}
+
+func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (done int, err error) {
 	verb := "publish"
 	if s.sharded.Load() {
 		verb = "spublish"
 	}
-	pipe := client.Pipeline()
-	cmds := make([]command, len(frames))
+	pipe := s.conn.client.Pipeline()
+	cmds := make([]*redis.IntCmd, len(frames))
 	probe := -1
 	for i := range frames {
-		cmds[i] = command{redis.NewIntCmd(ctx, verb, groups[i].name, frames[i])}
+		cmds[i] = redis.NewIntCmd(ctx, verb, groups[i].name, frames[i])
 		if groups[i].kind == frameProbe {
 			probe = i
 			s.probeLeaves(groups[i].number)
 		}
 		_ = pipe.Process(ctx, cmds[i]) // only queues
 	}
+	var hello *redis.Cmd
+	if probe >= 0 { // once a second: is it still the master?
+		hello = pipe.Do(ctx, "hello")
+	}
+	size := 0
+	for _, g := range groups {
+		size += g.length
+	}
+	s.conn.allow(size)
 	_, execErr := pipe.Exec(ctx)
+	if hello != nil && errors.Is(roleIn(hello), errReplica) {
+		// What it was sent since the probe before may have reached nobody.
+		s.used = true
+		s.fail(errReplica)
+		return 0, errReplica
+	}
 	for i, cmd := range cmds {
 		if cmd.Err() == nil {
 			done = i + 1
@@ -348,17 +463,17 @@ func (s *sender) attempt(frames []any, groups []group) (done int, err error) {
 			s.drop(groups[i : i+1])
 		}
 	}
+	s.used = s.used || done > 0
 	if probe >= 0 && probe < done && cmds[probe].Err() == nil {
 		s.probeTaken(groups[probe].number)
 	}
-	if done == len(cmds) && execErr == nil {
-		return done, nil
+	if done == len(cmds) {
+		if hello != nil && roleIn(hello) == nil || execErr == nil {
+			return done, nil
+		}
 	}
 	if err == nil {
 		err = execErr
-	}
-	if s.mesh.cluster != nil {
-		s.mesh.cluster.ReloadState(ctx) // the slot may have another server now
 	}
 	return done, err
 }

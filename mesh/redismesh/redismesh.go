@@ -27,9 +27,21 @@ type Options struct {
 	// Node is the replica's id, which no other may have: that of the hub's
 	// Options.Node. 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".". Required.
 	Node string
+	// MaxBodyBytes bounds Packet.Body: Publish refuses what is larger. Redis
+	// ends the connection of each subscriber for which more than the first
+	// number of its client-output-buffer-limit for pubsub waits, by default
+	// 32 MB, so raise that on every server before this: to 1.5 times as much
+	// or more, since Redis counts whole blocks of its memory. 1 KiB to
+	// 256 MiB. Default 24 MiB, the most that a default Redis delivers.
+	MaxBodyBytes int
 	// Logger gets a line when Redis is lost and found. Default slog.Default().
 	Logger *slog.Logger
 }
+
+const (
+	defaultMaxBody = 24 << 20
+	maxRest        = 64 << 10 // all of a packet beside its body
+)
 
 const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -43,11 +55,14 @@ type Mesh struct {
 	life    uint64 // of this Mesh, drawn at random
 	log     *slog.Logger
 	links   []*link
+	maxBody int
+	began   time.Time
 
-	seq               atomic.Uint64
-	dropped, told     atomic.Int64
-	refused, warnedAt atomic.Int64
-	missed            atomic.Bool // something came while nobody received
+	seq           atomic.Uint64
+	dropped, told atomic.Int64
+	refused       atomic.Int64
+	warned        atomic.Int64 // on clock; 0: never
+	missed        atomic.Bool  // something came while nobody received
 
 	receiving sync.RWMutex // held while deliver runs; guards it
 	deliver   func(mesh.Packet)
@@ -78,10 +93,16 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	if o.Node == "" || len(o.Node) > maxOrigin || strings.Trim(o.Node, letters+"-_.") != "" {
 		return nil, fmt.Errorf("redismesh: Options.Node is %.70q; it has to be the replica's id, 1 to %d of A-Z, a-z, 0-9, '-', '_' and '.'", o.Node, maxOrigin)
 	}
+	if o.MaxBodyBytes == 0 {
+		o.MaxBodyBytes = defaultMaxBody
+	}
+	if o.MaxBodyBytes < 1<<10 || o.MaxBodyBytes > 256<<20 {
+		return nil, fmt.Errorf("redismesh: Options.MaxBodyBytes is %d; it may be 1 KiB to 256 MiB", o.MaxBodyBytes)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	m := &Mesh{client: client, node: o.Node, log: o.Logger.With("node", o.Node)}
+	m := &Mesh{client: client, node: o.Node, maxBody: o.MaxBodyBytes, began: time.Now(), log: o.Logger.With("node", o.Node)}
 	tags := lanes[:1]
 	switch c := client.(type) {
 	case nil:
@@ -111,6 +132,9 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	for _, l := range m.links {
 		m.senders.Go(l.send)
 		m.readers.Go(l.run)
+		if m.address == failoverAddr {
+			m.readers.Go(l.watchMaster)
+		}
 	}
 	return m, nil
 }
@@ -210,14 +234,23 @@ func (m *Mesh) lost(channel, origin string) {
 	m.deliver(mesh.Packet{Kind: mesh.KindLost, Channel: channel, Origin: origin})
 }
 
+// warnPeriod is how often what is not understood is logged.
+const warnPeriod = 10 * time.Second
+
 // refuse counts a frame that is not understood, and logs one in a while.
 func (m *Mesh) refuse(name string, err error) {
 	m.refused.Add(1)
-	now := time.Now().Unix()
-	if last := m.warnedAt.Load(); now-last >= 10 && m.warnedAt.CompareAndSwap(last, now) {
+	now := m.clock()
+	if last := m.warned.Load(); (last == 0 || now-time.Duration(last) >= warnPeriod) && m.warned.CompareAndSwap(last, int64(max(now, 1))) {
 		m.log.Warn("mesh: Redis has delivered what is not understood", "name", name, "err", err)
 	}
 }
+
+// clock is how long the mesh has been open. Nobody sets it back.
+func (m *Mesh) clock() time.Duration { return time.Since(m.began) }
+
+// MaxBody is the largest Packet.Body that Publish takes: Options.MaxBodyBytes.
+func (m *Mesh) MaxBody() int { return m.maxBody }
 
 // Status implements [mesh.Mesh]. Redis is the only peer, also where it is a
 // Cluster: up when all connections are, its RTT that of the slowest one.

@@ -9,11 +9,12 @@ import (
 type subs struct {
 	mu       sync.Mutex // guards the fields below
 	channels map[string]*sub
-	pending  []string // whose want has changed
-	early    int      // of pending: those that were there when the link connected
-	asked    int      // subscriptions that Redis has not confirmed
-	up       bool     // those of early are all active
-	fenced   bool     // the link's own name was asked for, behind those of early
+	pending  []string  // whose want has changed
+	early    int       // of pending: those that were there when the link connected
+	asked    int       // subscriptions that Redis has not confirmed
+	up       bool      // those of early are all active
+	fenced   bool      // the link's own name was asked for, behind those of early
+	answered time.Time // when Redis last confirmed one, or was first asked again
 	wake     chan struct{}
 }
 
@@ -24,8 +25,9 @@ type sub struct {
 	sent    bool // the last that Redis was sent is a subscription
 	asked   int  // subscriptions that Redis has not confirmed
 
-	session time.Time              // that frames is of
-	frames  recent[uint64, uint64] // by life: the last frame that came
+	// The last frame that came, by life. It outlives the connection: a frame
+	// may be published at a server that this replica has left already.
+	frames recent[uint64, uint64]
 }
 
 const (
@@ -46,6 +48,9 @@ func (l *link) want(channel string, want bool) {
 		c = &sub{}
 		s.channels[channel] = c
 	}
+	if want && !c.want { // what came before is no gap
+		c.frames = recent[uint64, uint64]{max: maxPerName}
+	}
 	c.want = want
 	if !c.pending && c.want != c.sent {
 		c.pending = true
@@ -65,7 +70,7 @@ func (s *subs) wakeLocked() {
 func (s *subs) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending, s.asked, s.up, s.fenced = s.pending[:0], 0, false, false
+	s.pending, s.asked, s.up, s.fenced, s.answered = s.pending[:0], 0, false, false, time.Now()
 	for name, c := range s.channels {
 		if !c.want {
 			delete(s.channels, name)
@@ -91,7 +96,9 @@ func (s *subs) take() (enter, leave []string, fence bool) {
 			case c.want && !c.sent:
 				c.sent = true
 				c.asked++
-				s.asked++
+				if s.asked++; s.asked == 1 {
+					s.answered = time.Now()
+				}
 				enter = append(enter, name)
 			case !c.want && c.sent:
 				c.sent = false
@@ -116,6 +123,17 @@ func (s *subs) forgetLocked(name string, c *sub) {
 	}
 }
 
+// askedSince is since when Redis owes an answer and has given none; zero where
+// it owes none. A link that is not up waits for that to its own name.
+func (s *subs) askedSince() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.up && s.asked == 0 {
+		return time.Time{}
+	}
+	return s.answered
+}
+
 func (s *subs) setUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,6 +145,7 @@ func (s *subs) setUp() {
 func (s *subs) confirm(channel string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.answered = time.Now()
 	c := s.channels[channel]
 	if c == nil || c.asked == 0 {
 		return false
@@ -139,22 +158,33 @@ func (s *subs) confirm(channel string) bool {
 	return c.want && c.sent && c.asked == 0 && s.up
 }
 
-// follow tells whether a channel's frame is wanted, and whether one before it
-// is missing, or may be: the life that it is of was forgotten.
-func (s *subs) follow(channel string, f frame, session time.Time) (wanted, gap bool) {
+// verdict is what a channel's frame says of those before it.
+type verdict int
+
+const (
+	unwanted verdict = iota
+	complete
+	gap      // one before it is missing, or may be: the life that it is of was forgotten
+	doubtful // the sender does not know any more which one was before it
+)
+
+func (s *subs) follow(channel string, f frame) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.channels[channel]
 	if c == nil || !c.want {
-		return false, false
-	}
-	if c.session != session {
-		c.session, c.frames = session, recent[uint64, uint64]{max: maxPerName}
+		return unwanted
 	}
 	last, seen := c.frames.get(f.life)
-	if !seen && !c.frames.forgot {
-		last = f.previous // it came before the channel was subscribed to
-	}
+	fresh := !seen && !c.frames.forgot // what it sent before came before the channel was subscribed to
 	c.frames.set(f.life, f.number)
-	return true, f.previous > last
+	switch {
+	case fresh:
+		return complete
+	case f.previous == forgotten:
+		return doubtful
+	case f.previous > last:
+		return gap
+	}
+	return complete
 }

@@ -1,0 +1,100 @@
+package meshtest
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+var reconnectCases = []Case{
+	{Name: "GapAcrossAReconnect", Check: gapAcrossAReconnect,
+		Explain: "What one packet missed while a link was cut is told, also where nothing else was published on the channel, before or since, and whichever side was cut."},
+	{Name: "GapAmongManyChannels", Check: gapAmongManyChannels,
+		Explain: "A gap on one channel is told, also where the publisher has published on 70,000 others since."},
+}
+
+// missOne publishes a packet that cannot arrive while the link is cut, and
+// returns how many losses had been told before it was published.
+func missOne(t *testing.T, f Fabric, from, to *member, channel string, cutOff *member) (told int64) {
+	t.Helper()
+	other := from
+	if cutOff == from {
+		other = to
+	}
+	f.Cut(other.id, cutOff.id)
+	told = to.Status().Lost
+	// Publish may fail: then nothing was promised, but something may be told.
+	_ = from.Publish(t.Context(), mesh.Packet{Channel: channel, Header: "missed"})
+	return told
+}
+
+// requireTold waits until the link carries packets again, and checks that the
+// missed one has come, or that the loss was told.
+func requireTold(t *testing.T, from, to *member, channel string, told int64) {
+	t.Helper()
+	eventually(t, "packets arrive again", func() bool {
+		_ = from.Publish(t.Context(), mesh.Packet{Channel: channel, Header: "behind"})
+		return contains(to.all(channel), "behind")
+	})
+	eventually(t, "a packet that did not arrive is told", func() bool {
+		return contains(to.all(channel), "missed") || to.Status().Lost > told
+	})
+}
+
+func contains(ps []mesh.Packet, header string) bool {
+	for _, p := range ps {
+		if p.Header == header {
+			return true
+		}
+	}
+	return false
+}
+
+func gapAcrossAReconnect(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 2)
+	a, b := m[0], m[1]
+	for _, cutOff := range m {
+		for _, before := range []bool{true, false} {
+			ch := fmt.Sprint("x", cutOff.id, before)
+			b.subscribe(t, ch)
+			if before {
+				b.awaitFrom(t, a, ch)
+			}
+			eventually(t, "nothing is queued, and the subscription is known", func() bool {
+				a.say(t, "", 1)
+				return len(b.all("")) > 0
+			})
+			told := missOne(t, f, a, b, ch, cutOff)
+			f.Heal()
+			requireTold(t, a, b, ch, told)
+		}
+	}
+}
+
+func gapAmongManyChannels(t *testing.T, f Fabric) {
+	const n, window = 70_000, 500
+	m := joinAll(t, f, 2)
+	a, b := m[0], m[1]
+	b.subscribe(t, "x", "pace")
+	b.awaitFrom(t, a, "x", "pace")
+	told := missOne(t, f, a, b, "x", b)
+	f.Heal()
+	requireTold(t, a, b, "x", told)
+	// A packet behind each window has arrived, so that no queue fills.
+	told = missOne(t, f, a, b, "x", b)
+	f.Heal()
+	b.mu.Lock()
+	clear(b.probes)
+	b.mu.Unlock()
+	b.awaitFrom(t, a, "pace")
+	for i := range n {
+		_ = a.Publish(t.Context(), mesh.Packet{Channel: fmt.Sprint("other-", i)})
+		if i%window == 0 {
+			goal := i/window + 1
+			a.say(t, "pace", goal)
+			eventually(t, "the publisher is not ahead", func() bool { return len(b.all("pace")) >= goal })
+		}
+	}
+	requireTold(t, a, b, "x", told)
+}

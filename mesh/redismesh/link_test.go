@@ -1,0 +1,265 @@
+//go:build !windows
+
+package redismesh_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// relays gives each replica a relay of its own to one server.
+func relays(t *testing.T, s *redistest.Server) (a, b *relay, client func(string) redis.UniversalClient) {
+	a, b = newRelay(t, s), newRelay(t, s)
+	return a, b, func(id string) redis.UniversalClient {
+		return map[string]*relay{"a": a, "b": b}[id].client()
+	}
+}
+
+// A connection whose subscriptions are never answered is given up, and the next
+// one works.
+func TestUnconfirmedSubscription(t *testing.T) {
+	for name, text := range map[string]string{
+		"the first": ":all",
+		"channels":  ":c:c",
+		"the last":  ":n:b",
+		"handshake": "hello",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Start(t)
+			_, b, client := relays(t, s)
+			l := newLedger(t, client)
+			before := l.b.Status().Lost
+			b.hole(text)
+			b.cut()
+			redistest.Eventually(t, "a connection falls into the hole", func() bool { return b.holes.Load() > 0 && l.b.Status().Err != nil })
+			b.hole("")
+			l.told(before)
+			l.check()
+			redistest.Eventually(t, "Status is well", func() bool { return l.b.Status().Err == nil })
+		})
+	}
+}
+
+// So is one on which a later subscription is not answered, although all that
+// was subscribed to before goes on.
+func TestUnconfirmedSubscriptionOfALinkThatIsUp(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	_, b, client := relays(t, s)
+	l := newLedger(t, client)
+	redistest.Eventually(t, "it is up", func() bool { return l.b.Status().Err == nil })
+	b.hole(":c:late")
+	require.NoError(t, l.b.Subscribe("late"))
+	redistest.Eventually(t, "the subscription falls into the hole", func() bool { return b.holes.Load() > 0 })
+	require.NoError(t, l.b.Status().Err)
+	before := l.b.Status().Lost
+	b.hole("")
+	l.told(before)
+	redistest.Eventually(t, "Redis has it", func() bool { return strings.Contains(s.Do("PUBSUB", "CHANNELS"), ":c:late") })
+	l.check()
+}
+
+// Publishing comes back by itself, also where the link cannot subscribe.
+func TestPublishingComesBackWithoutASubscription(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	r := newRelay(t, s)
+	r.hole("subscribe")
+	m := open(t, r.client(), "", "a")
+	say := func() error { return m.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}) }
+	redistest.Eventually(t, "a packet is sent", func() bool { return say() == nil && m.Status().Peers[0].Queued == 0 })
+	s.Kill()
+	redistest.Eventually(t, "publishing fails", func() bool { return say() != nil })
+	redistest.Eventually(t, "what waited is given up", func() bool { return m.Status().Dropped > 0 })
+	s.Start()
+	redistest.Eventually(t, "publishing goes on", func() bool { return say() == nil && m.Status().Peers[0].Queued == 0 })
+}
+
+// A dialer that hangs, and heeds no context, holds nothing up for ever.
+func TestDialerThatHangs(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	var dials atomic.Int64
+	end := make(chan struct{})
+	t.Cleanup(func() { close(end) })
+	c := s.Client(func(o *redis.Options) {
+		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dials.Add(1) <= 2 {
+				<-end
+				return nil, net.ErrClosed
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+	})
+	m := newInbox(t, c, "", "a")
+	m.active(t, "x")
+	redistest.Eventually(t, "it can publish", func() bool { return m.Status().Peers[0].RTT > 0 })
+}
+
+// A client without timeouts waits for ever by itself; the mesh does not.
+func TestClientWithoutTimeouts(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := newLedger(t, func(string) redis.UniversalClient {
+		return s.Client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = -2, -2 })
+	})
+	s.Signal(syscall.SIGSTOP)
+	redistest.Eventually(t, "Status says that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
+	s.Signal(syscall.SIGCONT)
+	l.check()
+}
+
+// A master that stops while it takes many subscriptions: the next one gets them.
+func TestMasterStopsWhileItTakesSubscriptions(t *testing.T) {
+	t.Parallel()
+	const n = 20_000
+	s := redistest.StartSentinel(t)
+	m := newInbox(t, s.Client(), "", "a")
+	for i := range n {
+		require.NoError(t, m.Subscribe(fmt.Sprint("c", i)))
+	}
+	subscribed := func(s *redistest.Server) func() bool {
+		return func() bool { return channelsOf(s) == n+2 }
+	}
+	redistest.Eventually(t, "all are subscribed to", subscribed(s.Master))
+	s.Master.Do("CLIENT", "KILL", "TYPE", "pubsub")
+	s.Master.Signal(syscall.SIGSTOP)
+	redistest.Eventually(t, "the other one is master", func() bool { return s.Replica.Info("replication", "role") == "master" })
+	redistest.Eventually(t, "it has the subscriptions", subscribed(s.Replica))
+	redistest.Eventually(t, "Status is well", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].Up })
+}
+
+func channelsOf(s *redistest.Server) int {
+	return len(strings.Fields(s.Do("PUBSUB", "CHANNELS", "*:mesh:*")))
+}
+
+// demote makes a server the replica of the other one.
+func demote(t *testing.T, old, next *redistest.Server) {
+	next.Do("REPLICAOF", "NO", "ONE")
+	old.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(next.Port))
+	redistest.Eventually(t, "the old master follows the new one", func() bool { return old.Info("replication", "master_link_status") == "up" })
+}
+
+// A failover behind one name: who still publishes on the old master, which is a
+// replica now, would reach nobody, and PUBLISH would succeed there.
+func TestDemotedServerIsLeft(t *testing.T) {
+	for _, protocol := range []int{2, 3} {
+		t.Run(fmt.Sprint("RESP", protocol), func(t *testing.T) {
+			t.Parallel()
+			s1 := redistest.Start(t)
+			s2 := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(s1.Port))
+			a, b := newRelay(t, s1), newRelay(t, s1)
+			l := newLedger(t, func(id string) redis.UniversalClient {
+				return map[string]*relay{"a": a, "b": b}[id].client(func(o *redis.Options) { o.Protocol = protocol })
+			})
+			for _, to := range []*redistest.Server{s2, s1, s2} {
+				from := map[*redistest.Server]*redistest.Server{s1: s2, s2: s1}[to]
+				before := l.b.Status().Lost
+				demote(t, from, to)
+				a.lead(to)
+				b.lead(to)
+				b.cut() // the other replica notices by itself
+				l.told(before)
+				l.live()
+				redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(from) == 0 })
+			}
+			l.check()
+		})
+	}
+}
+
+// A replica is not taken for the server to publish on, and Status says why.
+func TestReplicaIsRefused(t *testing.T) {
+	t.Parallel()
+	s1 := redistest.Start(t)
+	s2 := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(s1.Port))
+	r := newRelay(t, s2)
+	m := open(t, r.client(), "", "a")
+	redistest.Eventually(t, "Status explains it", func() bool {
+		err := m.Status().Err
+		return err != nil && strings.Contains(err.Error(), "has to lead to the master") && m.Publish(t.Context(), mesh.Packet{}) != nil
+	})
+	r.lead(s1)
+	redistest.Eventually(t, "it finds the master", func() bool { return m.Status().Err == nil && m.Publish(t.Context(), mesh.Packet{}) == nil })
+}
+
+func TestClusterMasterSteps(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 2, true)
+	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
+	before := l.b.Status().Lost
+	c.Replicas[0].Do("CLUSTER", "FAILOVER")
+	redistest.Eventually(t, "the replica is master", func() bool { return c.Replicas[0].Info("replication", "role") == "master" })
+	l.told(before)
+	l.check()
+	redistest.Eventually(t, "all lanes are back", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
+}
+
+func TestSentinelMasterSteps(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t)
+	l := newLedger(t, func(string) redis.UniversalClient { return s.Client() })
+	before := l.b.Status().Lost
+	s.Sentinels[0].Do("SENTINEL", "FAILOVER", "main")
+	redistest.Eventually(t, "the replica is master", func() bool { return s.Replica.Info("replication", "role") == "master" })
+	l.told(before)
+	l.check()
+	redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(s.Master) == 0 })
+}
+
+// Sentinel's word counts, also where the old master has not heard of it.
+func TestSentinelNamesAnotherMaster(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t)
+	l := newLedger(t, func(string) redis.UniversalClient { return s.Client() })
+	before := l.b.Status().Lost
+	for _, w := range s.Sentinels {
+		w.Do("SENTINEL", "REMOVE", "main")
+	}
+	s.Replica.Do("REPLICAOF", "NO", "ONE")
+	for _, w := range s.Sentinels {
+		w.Do("SENTINEL", "MONITOR", "main", "127.0.0.1", strconv.Itoa(s.Replica.Port), "2")
+	}
+	l.told(before)
+	l.check()
+	redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(s.Master) == 0 })
+	require.Equal(t, "master", s.Master.Info("replication", "role"))
+}
+
+// Peer.Since is of whichever way has changed last, or is down for longest.
+func TestSinceOfWhatIsDown(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	rights := []string{"ACL", "SETUSER", "u", "on", ">x", "+publish", "+subscribe", "+unsubscribe", "+hello", "+client", "&*"}
+	s.Do(rights...)
+	m := open(t, s.Client(func(o *redis.Options) { o.Username, o.Password = "u", "x" }), "", "a")
+	peer := func() mesh.Peer { return m.Status().Peers[0] }
+	redistest.Eventually(t, "it is up", func() bool { p := peer(); return p.Up && p.RTT > 0 })
+	for range 2 {
+		change := time.Now()
+		s.Do("ACL", "SETUSER", "u", "-publish")
+		redistest.Eventually(t, "publishing fails", func() bool { return !peer().Up })
+		down := peer()
+		require.Contains(t, down.Err, "NOPERM")
+		require.True(t, down.Since.After(change), "it is down since publishing is")
+		change = time.Now()
+		s.Do(rights...)
+		redistest.Eventually(t, "publishing goes on", func() bool { return peer().Up })
+		require.True(t, peer().Since.After(change), "it is up since publishing is")
+		require.Empty(t, peer().Err)
+	}
+}
