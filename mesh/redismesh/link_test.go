@@ -81,12 +81,15 @@ func TestPublishingComesBackWithoutASubscription(t *testing.T) {
 	r.hole("subscribe")
 	m := open(t, r.client(), "", "a")
 	say := func() error { return m.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}) }
-	redistest.Eventually(t, "a packet is sent", func() bool { return say() == nil && m.Status().Peers[0].Queued == 0 })
+	redistest.Eventually(t, "publishing works", func() bool { return say() == nil })
+	sent := func() bool { return m.Status().Peers[0].Queued == 0 }
+	redistest.Eventually(t, "a packet is sent", sent)
 	s.Kill()
 	redistest.Eventually(t, "publishing fails", func() bool { return say() != nil })
 	redistest.Eventually(t, "what waited is given up", func() bool { return m.Status().Dropped > 0 })
 	s.Start()
-	redistest.Eventually(t, "publishing goes on", func() bool { return say() == nil && m.Status().Peers[0].Queued == 0 })
+	redistest.Eventually(t, "publishing goes on", func() bool { return say() == nil })
+	redistest.Eventually(t, "what is published is sent", sent)
 }
 
 // A dialer that hangs, and heeds no context, holds nothing up for ever.
@@ -262,4 +265,25 @@ func TestSinceOfWhatIsDown(t *testing.T) {
 		require.True(t, peer().Since.After(change), "it is up since publishing is")
 		require.Empty(t, peer().Err)
 	}
+}
+
+// A lane's queue is a quarter of the others', and still takes the largest body
+// behind other packets.
+func TestLargestBodyWaitsBehindOthers(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 2, false)
+	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
+	redistest.Eventually(t, "all lanes are up", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
+	for _, s := range c.Masters {
+		s.Signal(syscall.SIGSTOP)
+	}
+	for _, size := range []int{1 << 10, l.a.MaxBody()} {
+		require.NoError(t, l.a.Publish(t.Context(), mesh.Packet{Channel: "nobody's", Body: make([]byte, size)}))
+	}
+	require.Zero(t, l.a.Status().Dropped)
+	require.Greater(t, l.a.Status().Peers[0].Queued, l.a.MaxBody())
+	for _, s := range c.Masters {
+		s.Signal(syscall.SIGCONT)
+	}
+	l.check()
 }
