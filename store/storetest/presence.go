@@ -66,6 +66,8 @@ func membersSorted(t *testing.T, s store.Store) {
 	for i := range 30 {
 		id := fmt.Sprint("member ", i*7%30)
 		want = append(want, id)
+		report(t, s, a, false) // so many changes may take a slow server longer than DeadAfter
+		report(t, s, b, false)
 		update(t, s, []string{a, b}[i%2], join(ch, id))
 	}
 	slices.Sort(want)
