@@ -433,17 +433,27 @@ func TestSilentIsNoDrop(t *testing.T) {
 			_, err := zmqmesh.Shake(c, "b", 1, nil, false)
 			require.NoError(t, err)
 			eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
-			buf := make([]byte, 32<<10)
+			const size = 32 << 10
+			if test.takes { // all the time, whatever keeps the publisher busy
+				var reading sync.WaitGroup
+				defer reading.Wait()
+				defer c.Close()
+				reading.Go(func() {
+					buf := make([]byte, size)
+					for {
+						if _, err := c.Read(buf); err != nil {
+							return
+						}
+					}
+				})
+			}
 			eventually(t, "it is given up", func() bool {
 				peers := a.Status().Peers
 				if len(peers) == 0 {
 					return true
 				}
-				for range (16<<20 - peers[0].Queued) / len(buf) { // more than the system takes: some always wait
-					require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: buf}))
-				}
-				if test.takes {
-					_, _ = c.Read(buf)
+				for range (16<<20 - peers[0].Queued) / size { // more than the system takes: some always wait
+					require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, size)}))
 				}
 				return false
 			})
