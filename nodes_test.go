@@ -70,7 +70,7 @@ func TestNodesOverHTTP(t *testing.T) {
 		}
 		row := func(id, numbers, mesh, seen string) string {
 			return `{"node":"` + id + `","status":"green","reasons":[],"started":"2000-01-01T00:00:00Z",` + numbers +
-				`,"published":0,"dropped":0,"slow_closed":0,"queued":0,"deflated":0,"draining":false,` + mesh + `,"seen_ms":` + seen + `}`
+				`,"published":0,"dropped":0,"slow_closed":0,"queued":0,"deflated":0,"bad_packets":0,"draining":false,` + mesh + `,"seen_ms":` + seen + `}`
 		}
 		require.Equal(t, `{"data":[`+row("r0", `"connections":0,"channels":0,"connects":0`, mesh("r1"), "0")+","+
 			row("r1", `"connections":1,"channels":1,"connects":1`, mesh("r0"), "500")+"]}\n", body)
