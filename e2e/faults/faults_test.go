@@ -92,10 +92,11 @@ func TestRedisIsAway(t *testing.T) {
 
 			fault.away(redis)
 			refused := refusals(t, c)
-			// So long that each replica counts its heartbeats through the Store as missed.
+			// 30 s, and so long that each replica counts its heartbeats through the Store as missed.
+			began := time.Now()
 			pace := time.NewTicker(5 * time.Millisecond)
 			defer pace.Stop()
-			for missed, looked := 0, time.Now(); missed < len(all); <-pace.C {
+			for missed, looked := 0, time.Now(); missed < len(all) || time.Since(began) < 30*time.Second; <-pace.C {
 				f.publish(all[0])
 				if time.Since(looked) > time.Second {
 					missed, looked = 0, time.Now()
