@@ -76,7 +76,9 @@ func (h *Hub) takeControl(p mesh.Packet) {
 }
 
 // Disconnect closes the connections with an id, or all of a user's, on all
-// replicas, with close code 3003 and the code "disconnected". It returns how
+// replicas, with close code 3003 and the code "disconnected". Those that are
+// being let in are refused: who is banned before Disconnect is called, so that
+// Authorize refuses it from then on, does not stay or come. It returns how
 // many there were on this replica, where they are closed when it returns,
 // after what is queued for them.
 //

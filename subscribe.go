@@ -33,7 +33,8 @@ type Subscription struct {
 //
 // The subscription ends with ctx, with Close, or with the hub. A subscriber
 // that does not read gets what ChannelOptions.SlowSubscriber says; with
-// SlowClose its Messages end with [ErrSlowSubscriber].
+// SlowClose its Messages end with [ErrSlowSubscriber], and on a channel with
+// history a new Subscribe from its Position misses nothing.
 func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*Subscription, error) {
 	if !h.calls.enter() {
 		return nil, ErrClosed

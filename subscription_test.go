@@ -60,7 +60,7 @@ func seq(from, to int) (all []int) {
 
 func TestAPanicInALoopLosesNoMessage(t *testing.T) {
 	hub := newHub(t, channels.Options{})
-	sub, err := hub.Subscribe(t.Context(), "c", nil)
+	sub, err := hub.Subscribe(ctxT(t), "c", nil)
 	require.NoError(t, err)
 	defer sub.Close()
 	number(t, hub, "c", 1, 5, 0)
