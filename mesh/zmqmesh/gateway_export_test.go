@@ -43,6 +43,16 @@ func Unfinished(g *Gateway) int {
 	return used
 }
 
+// Entered counts the connections to a gateway's Pull and Rep that have shaken hands.
+func Entered(g *Gateway) (n int) {
+	for _, e := range []*endpoint{g.pull, g.rep} {
+		e.mu.Lock()
+		n += len(e.open)
+		e.mu.Unlock()
+	}
+	return n
+}
+
 // ServeListener accepts connections as a gateway does, and hangs up each, until
 // the listener is closed and stop is called.
 func ServeListener(ln net.Listener, log *slog.Logger) (stop func()) {

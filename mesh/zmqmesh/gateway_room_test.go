@@ -48,6 +48,7 @@ func TestGatewayStrangersWithHalfMessages(t *testing.T) {
 	g := hurried(t, hub.Bridge(channels.Identity{}), time.Minute, 500*time.Millisecond, most, log.logger())
 	_, pull, rep := g.Addresses()
 	push, req := dialSocket(t, pull, zmq4.Push), dialSocket(t, rep, zmq4.Req)
+	eventually(t, "both have shaken hands", func() bool { return zmqmesh.Entered(g) == 2 }) // or the crowd pushes them out before
 	sub, err := hub.Subscribe(t.Context(), "a", nil)
 	require.NoError(t, err)
 	defer sub.Close()

@@ -180,7 +180,7 @@ func TestSilentConnections(t *testing.T) {
 	_, err := io.ReadFull(last, make([]byte, 64))
 	require.NoError(t, err, "the last one gets a greeting: earlier ones made room")
 	eventually(t, "all but the last have made room", func() bool { return m.Status().Refused >= 1000-zmqmesh.MaxShaking })
-	require.Less(t, runtime.NumGoroutine()-before, zmqmesh.MaxShaking+16)
+	eventually(t, "their goroutines have ended, too", func() bool { return runtime.NumGoroutine()-before < zmqmesh.MaxShaking+16 })
 	requireWorks(t, m, in, options(t, "friend"))
 	eventually(t, "the last are closed too", func() bool { return m.Status().Refused >= 1000 })
 }
