@@ -21,6 +21,9 @@ const (
 	canaryPeriod = 3 * time.Second
 	canaryLate   = time.Second
 	canaryMissed = 3
+	// unlinkedLong is for how many canaries the link to a living peer may be
+	// down: who is killed still seems to live for less.
+	unlinkedLong = 3
 	// besides bounds what is asked of the Store between two heartbeats: a part
 	// of it that hangs must not make this replica seem dead.
 	besides = 2 * time.Second
@@ -49,6 +52,7 @@ type vitals struct {
 	awaited  bool         // there was somebody to answer it
 	linked   bool         // and a link to go over
 	cutOff   bool         // the last one that was missed had none
+	unlinked int          // for how many canaries in a row the link to a living peer is down
 }
 
 // isCutOff returns whether this replica has no links. Where it has, there is
@@ -122,6 +126,9 @@ func (h *Hub) verdict() (verdict, error) {
 	l.store.judge(&v, wayStore)
 	if v.status == NodeRed && unready == nil {
 		unready = ErrStoreUnavailable
+	}
+	if l.unlinked > unlinkedLong {
+		v.say(NodeYellow, "link down")
 	}
 	if time.Since(l.lagged) < remembered {
 		v.say(NodeYellow, "lagging")
@@ -234,7 +241,7 @@ func (h *Hub) pulse() {
 // meshCanary notes what became of the last canary, and sends the next one.
 func (h *Hub) meshCanary() {
 	status := h.mesh.Status()
-	awaited := status.Err != nil || h.around.answers(status)
+	awaited, unlinked := status.Err != nil || h.around.answers(status), h.around.unlinked(status)
 	l := &h.vitals
 	l.mu.Lock()
 	switch {
@@ -248,6 +255,9 @@ func (h *Hub) meshCanary() {
 	l.n++
 	l.sent[l.n%uint64(len(l.sent))] = time.Now()
 	l.answered, l.awaited = false, awaited
+	if l.unlinked++; !unlinked {
+		l.unlinked = 0
+	}
 	l.linked = slices.ContainsFunc(status.Peers, func(p mesh.Peer) bool { return p.Up })
 	c := control{N: l.n, Epoch: l.epoch}
 	l.mu.Unlock()
@@ -302,4 +312,15 @@ func (a *neighbours) answers(s mesh.Status) bool {
 		}
 	}
 	return false
+}
+
+// unlinked returns whether the link to a peer is down that lives, as the Store
+// says: messages of channels without history do not come from it.
+func (a *neighbours) unlinked(s mesh.Status) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return time.Since(a.looked) < lateAfter && slices.ContainsFunc(s.Peers, func(p mesh.Peer) bool {
+		stored, known := a.stored[p.ID]
+		return !p.Up && known && time.Since(stored.at) < lateAfter && !a.heard[p.ID].left
+	})
 }

@@ -466,7 +466,7 @@ func (r *modelReader) finish() {
 	switch {
 	case gone, top.Epoch == "":
 	case !r.known:
-		if top.Epoch != r.from.Epoch && r.from.Epoch == "" || top.Epoch == r.from.Epoch && top.Offset > r.from.Offset {
+		if top.Epoch != r.from.Epoch && r.from.Epoch == "" && top.Offset > 0 || top.Epoch == r.from.Epoch && top.Offset > r.from.Offset {
 			m.problem("%s never got anything; it had subscribed when the Store had %v, which has %v", r.name, r.from, top)
 		}
 	case !known || shared != r.at.Offset || r.at.Offset != top.Offset:

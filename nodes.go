@@ -31,7 +31,7 @@ type Node struct {
 	// Reasons say why it is not green; never nil. Red: "heartbeats missed" (for
 	// 10 s), "canary lost: store", "canary lost: mesh" (three in a row). Yellow:
 	// "heartbeat late" (7 s), "canary late: store", "canary late: mesh" (by more
-	// than 1 s), "lagging" (messages were missing of which the mesh did not say
+	// than 1 s), "link down" (to a peer that lives, for more than 9 s), "lagging" (messages were missing of which the mesh did not say
 	// that they are lost) and "dropping" (of messages, for slow subscribers,
 	// not counting SlowKeepLatest, or for slow peers) within the last 10 s, "draining", "loaded" (80 % of
 	// MaxConnections or MaxQueuedBytes), "unknown" (of a version that says less).

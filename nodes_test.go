@@ -70,7 +70,7 @@ func TestNodesOverHTTP(t *testing.T) {
 		}
 		row := func(id, numbers, mesh, seen string) string {
 			return `{"node":"` + id + `","status":"green","reasons":[],"started":"2000-01-01T00:00:00Z",` + numbers +
-				`,"published":0,"dropped":0,"slow_closed":0,"queued":0,"deflated":0,"bad_packets":0,"draining":false,` + mesh + `,"seen_ms":` + seen + `}`
+				`,"published":0,"dropped":0,"slow_closed":0,"queued":0,"deflated":0,"draining":false,` + mesh + `,"seen_ms":` + seen + `}`
 		}
 		require.Equal(t, `{"data":[`+row("r0", `"connections":0,"channels":0,"connects":0`, mesh("r1"), "0")+","+
 			row("r1", `"connections":1,"channels":1,"connects":1`, mesh("r0"), "500")+"]}\n", body)
@@ -451,6 +451,22 @@ func TestTheMeshsCanary(t *testing.T) {
 		r.net.SetFaults(meshtest.Faults{Delay: 3 * time.Second})
 		require.Eventually(t, func() bool { return r.status(0, "r0") == "yellow: canary late: mesh" }, time.Minute, 100*time.Millisecond)
 		require.NoError(t, hub.Shutdown(context.Background()))
+	})
+}
+
+// A replica whose link to one that lives is down says so, and takes clients.
+func TestALinkThatIsDownIsYellow(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.net.Cut("r0", "r1")
+		time.Sleep(20 * time.Second)
+		require.Contains(t, r.status(0, "r0"), "yellow: link down")
+		require.Contains(t, r.status(2, "r1"), "yellow: link down", "as the others see it")
+		require.NotContains(t, r.status(2, "r2"), "link down")
+		require.Equal(t, "ok", r.ready(0))
+		r.net.Heal()
+		time.Sleep(20 * time.Second)
+		require.Equal(t, "green", r.status(2, "r1"))
 	})
 }
 

@@ -304,7 +304,7 @@ func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
 // warnStore logs that the store fails, at most once a minute until it is back:
 // many channels may notice at once.
 func (h *Hub) warnStore(err error) {
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) { // it is the hub that ends
 		return
 	}
 	now := h.uptime() + 1 // 0 is never

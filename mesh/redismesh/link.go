@@ -470,7 +470,7 @@ func (l *link) check() error {
 	p := &l.probed
 	switch {
 	case !asked.IsZero() && since(asked) > connectWait && (silent > probeWait || since(asked) > longestWait):
-		return fmt.Errorf("Redis has not confirmed a subscription for %s", since(asked).Round(time.Second))
+		return fmt.Errorf("a subscription was not confirmed by Redis for %s", since(asked).Round(time.Second))
 	case !l.up:
 	case !p.taken.IsZero() && !p.back && since(p.taken) > probeWait && (silent > probeWait || since(p.taken) > longestWait):
 		return fmt.Errorf("the subscription is dead: a probe that Redis has taken did not come back within %s", since(p.taken).Round(time.Second))
@@ -547,7 +547,7 @@ func (l *link) setBroken(err error) bool {
 
 // health is the link's part of the mesh's Status.
 func (l *link) health() (up bool, since time.Time, rtt time.Duration, err error) {
-	down, changed := l.queue.health()
+	changed, down := l.queue.health()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	up, since, err = l.up && down == nil, l.since, l.err

@@ -129,11 +129,11 @@ func (q *queue) setDown(err error) {
 	q.down = err
 }
 
-// health is why nothing can be published, nil where it can, and since when.
-func (q *queue) health() (down error, changed time.Time) {
+// health is since when nothing can be published, and why; or since when it can.
+func (q *queue) health() (changed time.Time, down error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.down, q.changed
+	return q.changed, q.down
 }
 
 // setLossy has the peers told that they may have missed something.
