@@ -75,7 +75,8 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 		return err
 	}
 	// From here on OnDisconnect follows.
-	if err = ctx.Err(); err == nil {
+	ended, err := c.ended()
+	if !ended {
 		err = ch.attach(ctx, &c.sub, since)
 	}
 	if err != nil {
@@ -97,8 +98,8 @@ func (c *client) ask(ctx context.Context) (*channel, error) {
 		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
 		return nil, ErrInternal
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ended, cause := c.ended(); ended {
+		return nil, cause
 	}
 	ch, err := h.use(c.channel)
 	if err != nil || h.opts.OnConnect == nil {
