@@ -130,12 +130,15 @@ func TestLogAWebSocket(t *testing.T) {
 	require.Empty(t, rs.all())
 	require.Equal(t, 1, l.Open())
 	w.c.CloseNow()
-	want := map[string]any{"msg": "websocket", "method": "GET", "path": "/channel/a/", "status": 101.0, "user": "ann", "client": "n-1",
+	record := fixed(t, rs.wait(t, 1))
+	id, _ := record["client"].(string)
+	require.Regexp(t, "^n-[a-z2-7]{6}-1$", id)
+	want := map[string]any{"msg": "websocket", "method": "GET", "path": "/channel/a/", "status": 101.0, "user": "ann", "client": id,
 		"bytes_in": float64(6 + len(in)), "bytes_out": float64(2 + len(in) + 2 + len(ack)), "messages_in": 1.0, "messages_out": 2.0}
-	require.Equal(t, want, fixed(t, rs.wait(t, 1)))
+	require.Equal(t, want, record)
 
 	w = s.join("b")
-	s.hub.Disconnect(t.Context(), "n-2")
+	s.hub.Disconnect(t.Context(), strings.TrimSuffix(id, "1")+"2")
 	w.wantError("disconnected")
 	w.read() // answers the close frame
 	got := rs.wait(t, 2)
