@@ -30,7 +30,7 @@ var (
 // modelSeeds are many, and few with the race detector: its memory of a bubble's
 // timers is bounded, and where it overflows it ends the process
 // (go.dev/issue/78156). "make test" runs both.
-var modelSeeds = map[bool]uint64{false: 3000, true: 10}[raceDetector]
+var modelSeeds = map[bool]uint64{false: 2000, true: 10}[raceDetector]
 
 const modelChannel = "c"
 

@@ -214,7 +214,10 @@ func (h *Hub) sendAll() {
 		if f == nil {
 			return
 		}
-		f.err = h.send(f.always)
+		f.err = h.guard("the store", func() error { return h.send(f.always) })
+		if f.err != nil {
+			r.full = true // some of it may have arrived: the next report settles it
+		}
 		close(f.done)
 	}
 }
@@ -260,7 +263,6 @@ func (h *Hub) send(always bool) error {
 			err = h.store.UpdatePresence(ctx, h.opts.Node, presence)
 		}
 		if err != nil {
-			r.full = true // some of it may have arrived: the next report settles it
 			return ErrStoreUnavailable.because(err)
 		}
 		r.full = false

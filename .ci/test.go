@@ -27,7 +27,7 @@ import (
 // tests of the root and of what lies below it mostly wait. Those of e2e starve
 // each other if there are more of them at once than processors.
 var args = map[string][]string{
-	".": {"-p", "4", "-parallel", "8"},
+	".": {"-p", "3", "-parallel", "8"},
 }
 
 func main() {
