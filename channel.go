@@ -131,12 +131,13 @@ func (ch *channel) unlisten() {
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	n := 0
 	for _, s := range ch.subs {
-		if f.except != "" && s.id == f.except {
-			continue
+		own := f.isFrom(s)
+		if !own {
+			n++
 		}
-		n++
 		switch {
-		case s.own != nil && s.holdsLocked(f):
+		case s.own != nil && s.holdsLocked(f): // its own, too, since it moves on by it
+		case own:
 		case paced && !s.out.roomy(f.size()):
 			ch.readLocked(s, before)
 		default:
@@ -157,7 +158,7 @@ func (ch *channel) deliver(f *frame) int {
 func (ch *channel) receiversLocked(f *frame) int {
 	if f.except != "" {
 		for _, s := range ch.subs {
-			if s.id == f.except {
+			if f.isFrom(s) {
 				return len(ch.subs) - 1
 			}
 		}

@@ -122,6 +122,10 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 	for p, f := range l.early {
 		switch {
 		case o.early[p] != f:
+		case p.Epoch != o.pos.Epoch && top.Epoch == "":
+			if o.pos.Epoch != "" {
+				o.dropEarly(p) // its log is lost, too
+			}
 		case p.Epoch != o.pos.Epoch: // the Store would have known it
 			o.leave(p.Epoch)
 			o.dropEarly(p)
@@ -135,8 +139,9 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 		progress = true
 	}
 	missing := o.pos.Offset < min(l.goal, top.Offset) && top.Epoch != "" // and can be read
+	first, _ := o.bounds()                                               // of what waits in this epoch; 0 for none
 	switch {
-	case missing && trimmed(o.pos, page), len(o.early) > 0 && (top.Epoch == "" || trimmed(o.pos, page)):
+	case missing && trimmed(o.pos, page), first > 0 && (top.Epoch == "" || trimmed(o.pos, page)):
 		o.noteGap()
 		if wait := lateWait - time.Since(o.stuck); wait > 0 && !o.crowded(ch.hub.opts.QueueBytes) {
 			o.filling = false
@@ -145,7 +150,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 			return true, true
 		}
 		o.adopt()
-		first, _ := o.bounds()
+		first, _ = o.bounds()
 		if first == 0 || page.First > 0 && page.First < first {
 			first = page.First
 		}
@@ -177,7 +182,7 @@ func (ch *channel) passNextLocked(l *look, frames map[uint64]*frame, page *store
 	}
 	f := frames[o.pos.Offset+1]
 	if f == nil || o.pos.Epoch != page.Top.Epoch || o.pos.Offset+1 > l.goal {
-		if f == nil && o.pos.Offset < l.goal {
+		if f == nil && o.pos.Offset < l.goal && page.Top.Epoch != "" {
 			o.noteGap()
 		}
 		return false

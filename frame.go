@@ -259,6 +259,9 @@ func (f *frame) once(p *atomic.Pointer[[]byte], make func() []byte) []byte {
 	return b
 }
 
+// isFrom tells whether a subscriber is not to get the frame, as it has sent it.
+func (f *frame) isFrom(s *subscription) bool { return f.except != "" && f.except == s.id }
+
 // offset is the message's place in the history, or 0 where it has none.
 func (f *frame) offset() uint64 {
 	if f.msg == nil {

@@ -195,7 +195,11 @@ func (h *Hub) storeCanary() {
 	ctx, cancel := h.besidesContext()
 	defer cancel()
 	begin := time.Now()
-	pos, _, err := h.store.Append(ctx, canaryLog, store.Entry{Header: "canary", Body: []byte("null")}, store.AppendOptions{Size: 1, TTL: time.Minute})
+	var pos store.Position
+	err := h.guard("the store", func() (err error) {
+		pos, _, err = h.store.Append(ctx, canaryLog, store.Entry{Header: "canary", Body: []byte("null")}, store.AppendOptions{Size: 1, TTL: time.Minute})
+		return err
+	})
 	l := &h.vitals
 	l.mu.Lock()
 	defer l.mu.Unlock()

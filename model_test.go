@@ -77,6 +77,7 @@ type model struct {
 	events   int
 	trace    []string
 	problems []string
+	except   map[string]*modelReader // by body: who has sent it, and does not get it
 }
 
 func runModel(t *testing.T, seed uint64) {
@@ -239,6 +240,17 @@ func (m *model) publish() {
 	body, i := fmt.Sprintf(`"m%d"`, m.body), m.rand.IntN(len(m.hubs))
 	again := m.rand.IntN(len(m.hubs))
 	var o channels.PublishOptions
+	m.mu.Lock()
+	if len(m.readers) > 0 && m.chance(4) {
+		r := m.readers[m.rand.IntN(len(m.readers))]
+		if o.Except = r.id; r.id != "" {
+			if m.except == nil {
+				m.except = map[string]*modelReader{}
+			}
+			m.except[body] = r
+		}
+	}
+	m.mu.Unlock()
 	if m.chance(3) {
 		o.Key = body[1 : len(body)-1]
 	}
@@ -275,6 +287,7 @@ type modelReader struct {
 	m       *model
 	name    string
 	slow    time.Duration
+	id      string // of its subscription; model.mu guards it
 	left    chan struct{}
 	leaving sync.Once
 	done    chan struct{}
@@ -358,6 +371,9 @@ func (r *modelReader) run(rnd *rand.Rand) {
 		}
 		r.from, r.last = m.store.top(), time.Now()
 		r.attached = m.event("%s: subscribed at r%d from %v (known %v)", r.name, r.replica, r.at, r.known)
+		m.mu.Lock()
+		r.id = sub.ID()
+		m.mu.Unlock()
 		end := make(chan struct{})
 		go func() {
 			select {
@@ -412,33 +428,57 @@ func (r *modelReader) message(msg channels.Message) {
 	switch {
 	case !ok || want != string(msg.Body):
 		m.problem("%s got %s at %v, where the Store has %q", r.name, msg.Body, at, want)
-	case r.known && (!known || shared != r.at.Offset || at.Offset != r.at.Offset+1):
+	case r.known && (!known || shared != r.at.Offset || at.Offset <= r.at.Offset || !r.sent(at, r.at.Offset+1, at.Offset-1)):
 		m.problem("%s got %v behind %v", r.name, at, r.at)
-	case !r.known && !rewound && at.Epoch == r.from.Epoch && at.Offset > r.from.Offset+1:
+	case !r.known && !rewound && !r.sent(at, r.from.Offset+1, at.Offset-1) && at.Epoch == r.from.Epoch && at.Offset > r.from.Offset+1:
 		m.problem("%s got %v first; it had subscribed when the Store had %v", r.name, at, r.from)
 	}
 	r.at, r.known, r.last = at, true, time.Now()
+}
+
+// sent tells whether the reader itself has sent all messages from first to last
+// of a log.
+func (r *modelReader) sent(log channels.Position, first, last uint64) bool {
+	m := r.m
+	for n := first; n <= last; n++ {
+		m.store.mu.Lock()
+		body, _ := m.store.body(store.Position{Epoch: log.Epoch, Offset: n})
+		m.store.mu.Unlock()
+		m.mu.Lock()
+		sender := m.except[body]
+		m.mu.Unlock()
+		if sender != r {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *modelReader) reset(e *channels.ResetError) {
 	m, to := r.m, e.Position
 	n := m.event("%s: reset (%s) to %v", r.name, e.Reason, to)
 	if r.known && !r.odd {
-		if err := m.store.justifies(store.Position(r.at), store.Position(to)); err != nil {
+		had := r.at // with what it has sent, which it does not get
+		for had.Offset < to.Offset && r.sent(had, had.Offset+1, had.Offset+1) {
+			had.Offset++
+		}
+		err := m.store.justifies(store.Position(r.at), store.Position(to))
+		if err != nil && m.store.justifies(store.Position(had), store.Position(to)) != nil {
 			m.problem("%s, at %v, got a reset (%s) to %v, although %v", r.name, r.at, e.Reason, to, err)
 		}
 		if r.strict && e.Reason == "trimmed" && time.Since(r.last) < time.Second {
 			m.problem("%s, at %v, got a reset to %v only %v later: what is missing may be late", r.name, r.at, to, time.Since(r.last))
 		}
 		// What this replica has been brought must not be skipped.
-		m.mu.Lock()
 		for o := r.at.Offset + 1; r.strict && r.at.Epoch == to.Epoch && o <= to.Offset; o++ {
-			if at, ok := m.handed[r.replica][channels.Position{Epoch: to.Epoch, Offset: o}]; ok && at > r.attached && at < n {
-				m.problems = append(m.problems, fmt.Sprintf("after event %d: %s, at %v, got a reset to %v, although r%d had been brought %d", n, r.name, r.at, to, r.replica, o))
+			m.mu.Lock()
+			at, ok := m.handed[r.replica][channels.Position{Epoch: to.Epoch, Offset: o}]
+			m.mu.Unlock()
+			if ok && at > r.attached && at < n && !r.sent(to, o, o) {
+				m.problem("%s, at %v, got a reset to %v, although r%d had been brought %d", r.name, r.at, to, r.replica, o)
 				break
 			}
 		}
-		m.mu.Unlock()
 	}
 	r.at, r.known, r.odd, r.last = to, true, false, time.Now()
 }
@@ -466,9 +506,13 @@ func (r *modelReader) finish() {
 	switch {
 	case gone, top.Epoch == "":
 	case !r.known:
+		if r.sent(channels.Position(top), r.from.Offset+1, top.Offset) {
+			return // all that came was its own
+		}
 		if top.Epoch != r.from.Epoch && r.from.Epoch == "" && top.Offset > 0 || top.Epoch == r.from.Epoch && top.Offset > r.from.Offset {
 			m.problem("%s never got anything; it had subscribed when the Store had %v, which has %v", r.name, r.from, top)
 		}
+	case known && shared == r.at.Offset && r.at.Offset < top.Offset && r.sent(channels.Position(top), r.at.Offset+1, top.Offset):
 	case !known || shared != r.at.Offset || r.at.Offset != top.Offset:
 		m.problem("%s has come to %v in the end; the Store has %v", r.name, r.at, top)
 	}

@@ -231,7 +231,7 @@ func (h *Hub) lookAround() {
 	ctx, cancel := h.besidesContext()
 	defer cancel()
 	begin := time.Now()
-	nodes, err := h.store.Nodes(ctx)
+	nodes, err := h.askNodes(ctx)
 	if err != nil {
 		h.warnStore(err)
 		return // the mesh keeps the peers that it has
@@ -261,6 +261,15 @@ func (h *Hub) lookAround() {
 			delete(a.heard, id)
 		}
 	}
+}
+
+// askNodes is one call of the store.
+func (h *Hub) askNodes(ctx context.Context) (nodes []store.Node, err error) {
+	err = h.guard("the store", func() (err error) {
+		nodes, err = h.store.Nodes(ctx)
+		return err
+	})
+	return nodes, err
 }
 
 // others reads what the Store knows of the other replicas. Their clocks do not
@@ -361,7 +370,7 @@ func (h *Hub) stored(ctx context.Context) map[string]neighbour {
 	}
 	if err == nil {
 		begin := time.Now()
-		nodes, err := h.store.Nodes(ctx)
+		nodes, err := h.askNodes(ctx)
 		if err == nil {
 			others, _ := h.others(nodes, begin)
 			return others

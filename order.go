@@ -96,11 +96,7 @@ func (ch *channel) sync(ctx context.Context) error {
 // sync. It is a task of the hub.
 func (ch *channel) askTop(q *syncing) {
 	h := ch.hub
-	var tops []store.Position
-	err := h.guard("the store", func() (err error) {
-		tops, err = h.tops(h.ctx, []string{ch.name})
-		return err
-	})
+	tops, err := h.tops(h.ctx, []string{ch.name})
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	defer close(q.done)

@@ -339,6 +339,89 @@ func TestADayOfSilence(t *testing.T) {
 	})
 }
 
+// A subscriber's own message, which it does not get, moves it on like any other,
+// also while it is behind the channel, or ahead of it.
+func TestOnesOwnMessageWhileOneCatchesUp(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		var at channels.Position
+		for n := 1; n <= 5; n++ {
+			if p := r.publish(0, "c", n).Position; n == 3 {
+				at = p
+			}
+		}
+		r.store.lag.Store(int64(50 * time.Millisecond))
+		s := r.subscribe(0, "c", &at)
+		time.Sleep(10 * time.Millisecond) // the page is on its way
+		r.publish(0, "c", 6)
+		r.publishExcept(s, 7)
+		r.publish(0, "c", 8)
+		r.publish(0, "c", 9)
+		time.Sleep(10 * time.Second)
+		r.publish(0, "c", 10)
+		synctest.Wait()
+		require.Equal(t, "4 5 6 8 9 10", s.story())
+	})
+}
+
+func TestOnesOwnMessageWhileOneIsAhead(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		live := r.subscribe(0, "c", nil)
+		var at channels.Position
+		for n := 1; n <= 5; n++ {
+			if p := r.publish(0, "c", n).Position; n == 4 {
+				at = p
+			}
+		}
+		r.store.addLag.Store(int64(50 * time.Millisecond))
+		r.store.appended = true // 6 is stored, and the channel does not know yet
+		go r.publish(0, "c", 6)
+		time.Sleep(10 * time.Millisecond)
+		s := r.subscribe(0, "c", &at)
+		time.Sleep(time.Second)
+		r.store.addLag.Store(0)
+		r.publishExcept(s, 7)
+		for n := 8; n <= 10; n++ {
+			r.publish(0, "c", n)
+		}
+		synctest.Wait()
+		require.Equal(t, "5 6 8 9 10", s.story())
+		require.Equal(t, offsets(1, 10), live.story())
+	})
+}
+
+func (r *replicas) publishExcept(s *subscriber, n int) {
+	r.t.Helper()
+	_, err := r.hubs[0].Publish(context.Background(), "c", msg("n", strconv.Itoa(n)), channels.PublishOptions{Except: s.sub.ID()})
+	require.NoError(r.t, err)
+}
+
+// A log is lost, and born again while the channel looks for what is not there.
+func TestALogThatIsBornWhileTheChannelLooks(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(0, "c", nil)
+		for n := 1; n <= 5; n++ {
+			r.publish(1, "c", n)
+		}
+		synctest.Wait()
+		lose(t, r)
+		r.store.full.Store(true)
+		look := func() {
+			_, err := r.hubs[0].Publish(context.Background(), "c", msg("n", "0"))
+			require.ErrorIs(t, err, channels.ErrStoreUnavailable)
+		}
+		look()
+		time.Sleep(1500 * time.Millisecond)
+		r.store.lag.Store(int64(20 * time.Millisecond))
+		look()
+		time.Sleep(5 * time.Millisecond) // the read is under way
+		r.store.full.Store(false)
+		r.publish(1, "c", 1)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, offsets(1, 5)+" epoch@0 1", s.story())
+	})
+}
+
 // The tests below have a Store that loses the end of a log, as a failover does.
 
 // losing runs f with replicas on a modelStore without faults of its own.

@@ -31,11 +31,13 @@ func (s *subscription) holdsLocked(f *frame) bool {
 		return true
 	case n == 0:
 		return false
-	case f.msg.Position != own.at.next():
-		return true // it has it, or the channel is elsewhere
+	case f.message.Position == own.at.next(): // the channel has come to it
+		s.own = nil
+		return false
+	case f.message.Position == own.at:
+		s.own = nil
 	}
-	s.own = nil // the channel has come to it
-	return false
+	return true // it has it, or the channel is elsewhere
 }
 
 // hold keeps a frame. Where there is no room, it begins anew behind it: the
@@ -195,9 +197,14 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 			}
 			continue
 		}
-		backoff.reset()
+		was := at
 		var done bool
 		if at, done = s.join(own, at, top, before); done {
+			return
+		}
+		if progress || at != was {
+			backoff.reset()
+		} else if !backoff.wait(ctx) { // it looks again, but not without end
 			return
 		}
 	}
@@ -252,22 +259,27 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 	if s.own != own {
 		return at, true // it has left
 	}
-	pos := ch.order.pos
+	pos, from := ch.order.pos, own.from
+	if from == (Position{}) { // since before the log was born
+		from.Epoch = pos.Epoch
+	}
 	apart := false
+	var reset *frame
 	switch {
 	case at == pos:
 	case top.Epoch != "" && (pos.Epoch == "" || at.Epoch == pos.Epoch && at.Offset > pos.Offset):
 		apart = true // the Store had more than this replica has seen yet
-	case at.Epoch != "" && at.Epoch == pos.Epoch && own.from.Epoch == pos.Epoch && at.Offset >= own.from.Offset:
+	case at.Epoch != "" && at.Epoch == pos.Epoch && from.Epoch == pos.Epoch && at.Offset >= from.Offset:
 		// What is held goes on from there.
 	case top.Epoch == "" && at != (Position{}): // the log is lost, and not reborn
-		s.out.send(newResetFrame(resetEpoch, &pos), SlowClose)
 		own.cut(pos)
+		s.out.send(newResetFrame(resetEpoch, &pos), SlowClose)
+		at = pos
 	case at.Epoch == pos.Epoch && before.Epoch == at.Epoch && at.Offset < before.Offset:
 		// What is behind at was passed on before the Store was asked, which
 		// has lost it. The channel is about to notice.
-		s.out.send(newResetFrame(resetEpoch, &at), SlowClose)
-		apart = true
+		lost := at
+		apart, reset = true, newResetFrame(resetEpoch, &lost)
 	case at.Epoch == pos.Epoch:
 		return at, false
 	case own.doubt != pos.Epoch: // of the two epochs, the one that is read now is right
@@ -280,7 +292,7 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		if n := f.offset(); n > 0 && (apart || f.message.Position != at.next()) {
 			continue
 		}
-		if !s.out.offer(f) { // it will come back for the rest
+		if !f.isFrom(s) && !s.out.offer(f) { // it will come back for the rest
 			own.frames = own.frames[i:]
 			return at, false
 		}
@@ -288,6 +300,14 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		if f.offset() > 0 {
 			at = f.message.Position
 		}
+	}
+	if !apart && at != pos { // there was a hole in what is held: it is read
+		own.frames = nil
+		own.cut(pos)
+		return at, false
+	}
+	if reset != nil {
+		s.out.send(reset, SlowClose)
 	}
 	if !apart {
 		s.own = nil

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -153,7 +154,14 @@ func (h *Hub) compareTops(ctx context.Context, every bool) {
 func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error) {
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	return h.store.Tops(ctx, names)
+	var tops []store.Position
+	err := h.guard("the store", func() (err error) {
+		if tops, err = h.store.Tops(ctx, names); err == nil && len(tops) != len(names) {
+			err = fmt.Errorf("the store gave %d tops for %d channels", len(tops), len(names))
+		}
+		return err
+	})
+	return tops, err
 }
 
 func isLost(lost map[string]struct{}, all bool, name string) bool {
