@@ -81,6 +81,12 @@ func (o *outbox) sendIfIdle(f *frame) bool {
 		o.mu.Unlock()
 		return false
 	}
+	o.pushAndUnlock(f)
+	return true
+}
+
+// pushAndUnlock queues a frame, and gets a drainer to work where none is.
+func (o *outbox) pushAndUnlock(f *frame) {
 	o.pushLocked(f)
 	wake := !o.scheduled
 	o.scheduled = true
@@ -88,7 +94,6 @@ func (o *outbox) sendIfIdle(f *frame) bool {
 	if wake {
 		o.owner.wake()
 	}
-	return true
 }
 
 func (o *outbox) pushLocked(f *frame) {
@@ -348,13 +353,7 @@ func (o *outbox) offer(f *frame) bool {
 		o.mu.Unlock()
 		return false
 	}
-	o.pushLocked(f)
-	wake := !o.scheduled
-	o.scheduled = true
-	o.mu.Unlock()
-	if wake {
-		o.owner.wake()
-	}
+	o.pushAndUnlock(f)
 	return true
 }
 

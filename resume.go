@@ -10,7 +10,7 @@ import "context"
 // here, which lags, or in another life of the log: it waits until the channel
 // has come to it.
 type place struct {
-	at      Position // it has everything up to here
+	at      Position // apart: it has everything up to here
 	reading bool
 	read    uint64 // apart: how many reads of the channel had begun when it found out
 
@@ -127,7 +127,7 @@ func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (
 func (ch *channel) readLocked(s *subscription, at Position) { ch.catchUpLocked(s, at, false) }
 
 func (ch *channel) catchUpLocked(s *subscription, at Position, first bool) {
-	own := &place{at: at, reading: true, limit: s.out.limit / 2, from: ch.order.pos}
+	own := &place{reading: true, limit: s.out.limit / 2, from: ch.order.pos}
 	s.own = own
 	if !ch.hub.background(func() { s.catchUp(own, at, first) }) {
 		s.own = nil // shut down: the connection is about to end
@@ -224,7 +224,7 @@ func (s *subscription) tell(own *place, reason string, at Position) bool {
 	if s.own != own {
 		return false
 	}
-	own.at, own.doubt = at, ""
+	own.doubt = ""
 	s.out.send(newResetFrame(reason, &at), SlowClose)
 	return true
 }
@@ -236,9 +236,6 @@ func (s *subscription) sendMissed(own *place, f *frame) bool {
 		s.ch.mu.Lock()
 		mine := s.own == own
 		sent := mine && s.out.offer(f)
-		if sent {
-			own.at = f.msg.Position
-		}
 		s.ch.mu.Unlock()
 		if sent || !mine {
 			return sent
