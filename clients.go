@@ -48,6 +48,9 @@ func (h *Hub) initClient(c *client, owner receiver, as format, channel string, i
 	c.hub, c.owner, c.info, c.channel, c.format = h, owner, info, channel, as
 	c.limit, c.stats = h.opts.QueueBytes, &h.stats
 	c.queued = h.queued.counter(h.spread.Add(1))
+	if !c.inGo() {
+		c.rest = h.opts.WriteTimeout + closeTimeout
+	}
 	c.sub = subscription{out: &c.outbox, id: info.ID, slot: -1}
 }
 

@@ -2,8 +2,10 @@ package channels
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // An outbox is the bounded queue of what is to be written to one receiver.
@@ -18,6 +20,7 @@ type outbox struct {
 	format format
 	stats  *counters
 	queued *atomic.Int64 // what waits in this outbox and some others
+	rest   time.Duration // how long the receiver has for what waits once the outbox has ended; 0 is for ever
 
 	mu        sync.Mutex // guards the fields below
 	q         []*frame   // q[head:] waits
@@ -30,7 +33,11 @@ type outbox struct {
 	cause     error         // why it left the open state
 	room      chan struct{} // not nil while somebody waits for room
 	letGo     func()        // see whenOver
+	cutoff    *time.Timer   // of rest
 }
+
+// errDribbled says that a receiver that was told to go has not taken the rest in time.
+var errDribbled = errors.New("channels: the client did not take what was left for it in time")
 
 // A receiver owns an outbox.
 type receiver interface {
@@ -228,6 +235,11 @@ func (o *outbox) endLocked(last []*frame, cause error, drop bool) {
 		o.stats.slow.Add(1)
 	}
 	o.state, o.cause = outboxClosing, cause
+	if o.rest > 0 {
+		// Each write is bounded by progress alone. Who takes a byte now and
+		// then would stay for as long as the queue lasts.
+		o.cutoff = time.AfterFunc(o.rest, func() { o.owner.kill(errDribbled) })
+	}
 	o.overLocked()
 }
 
@@ -245,6 +257,9 @@ func (o *outbox) abandonLocked(cause error) {
 	o.q, o.head, o.pong = nil, 0, nil
 	o.countLocked(-o.bytes)
 	o.state = outboxClosed
+	if o.cutoff != nil {
+		o.cutoff.Stop()
+	}
 	o.overLocked()
 }
 

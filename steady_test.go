@@ -95,3 +95,50 @@ func TestAReaderThatStopsIsCut(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, <-reasons, "timeout")
 }
+
+// Who is told to go, and takes a little now and then, keeps its connection for
+// a time that does not depend on how much waits for it.
+func TestWhoIsToldToGoHasGoneInTime(t *testing.T) {
+	sse := "GET /channel/c/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
+	for name, request := range map[string]string{"WebSocket": upgradeRequest("/channel/c/"), "stream of events": sse} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reasons := make(chan error, 1)
+			s := newServer(t, channels.Options{MaxMessageBytes: 1 << 20, WriteTimeout: time.Second, CompressBytes: -1,
+				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+			s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+				c.(*net.TCPConn).SetWriteBuffer(8 << 10)
+				return ctx
+			}
+			s.http.Start()
+			conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
+			require.NoError(t, err)
+			t.Cleanup(func() { conn.Close() })
+			require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10))
+			_, err = io.WriteString(conn, request)
+			require.NoError(t, err)
+			until(t, "it is subscribed", func() bool { return s.hub.Stats().Connections == 1 })
+			_, err = s.hub.Publish(t.Context(), "c", msg("x", `"`+long(900<<10)+`"`))
+			require.NoError(t, err)
+			b := make([]byte, 1200)
+			ended := false
+			for read, tick := 0, time.NewTicker(100*time.Millisecond); ; <-tick.C {
+				n, err := io.ReadAtLeast(conn, b, 1)
+				select {
+				case <-reasons:
+					require.True(t, ended, "cut before it was told to go")
+					require.Less(t, read, 500<<10)
+					return
+				default:
+				}
+				require.NoError(t, err)
+				if read += n; !ended && read > 10_000 {
+					ended = true
+					n, err := s.hub.Disconnect(t.Context(), channels.IDPrefix(s.hub)+"1")
+					require.NoError(t, err)
+					require.Equal(t, 1, n)
+				}
+			}
+		})
+	}
+}
