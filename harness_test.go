@@ -26,7 +26,7 @@ import (
 
 // patience is how long a test waits for what has to come. It is never waited
 // for in a run that passes.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // server is a hub behind a real HTTP server on a loopback port.
 type server struct {

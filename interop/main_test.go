@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what has to come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // newHub is a hub with history, so that its answers have something to compress.
 func newHub(t *testing.T) *channels.Hub {

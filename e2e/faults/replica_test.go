@@ -24,7 +24,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // A replica is example/server, which may be started more than once at the same
 // address.

@@ -46,7 +46,7 @@ type Case struct {
 
 // Run checks all [Cases] in subtests, most of them parallel, each with a Fabric
 // that open made for it; so open is called by many goroutines. A case that
-// hangs for four minutes ends the test binary with a dump of all goroutines.
+// hangs for eight minutes ends the test binary with a dump of all goroutines.
 func Run(t *testing.T, open func(t *testing.T) Fabric) {
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) {
@@ -60,7 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) Fabric) {
 
 // Run checks one case as [Run] does, in t itself.
 func (c Case) Run(t *testing.T, open func(t *testing.T) Fabric) {
-	watchdog := time.AfterFunc(4*time.Minute, func() {
+	watchdog := time.AfterFunc(8*time.Minute, func() {
 		buf := make([]byte, 1<<20)
 		panic(fmt.Sprintf("%s hangs: %s\n\n%s", t.Name(), c.Explain, buf[:runtime.Stack(buf, true)]))
 	})
@@ -83,7 +83,7 @@ func Cases() []Case {
 }
 
 // patience is how long a case waits for what must happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // eventually asks until the answer is yes.
 func eventually(t *testing.T, what string, ask func() bool) {

@@ -82,7 +82,7 @@ func (n *Network) Join(id string) mesh.Mesh {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := &node{net: n, id: id, joined: time.Now(), wants: make(map[string]bool),
-		in: make(chan mesh.Packet, maxPackets), woken: make(chan struct{}, 1), closed: make(chan struct{})}
+		woken: make(chan struct{}, 1), closed: make(chan struct{})}
 	n.nodes[id] = d
 	return d
 }
@@ -97,11 +97,11 @@ type node struct {
 	net    *Network
 	id     string
 	joined time.Time
-	in     chan mesh.Packet // what has arrived
-	woken  chan struct{}    // missed has changed
+	woken  chan struct{} // in or missed has changed
 	closed chan struct{}
 
 	// Guarded by net.mu.
+	in     []mesh.Packet // what has arrived
 	wants  map[string]bool
 	seq    uint64
 	gone   bool
@@ -169,7 +169,23 @@ func (d *node) arriveLocked(p mesh.Packet) {
 		return
 	}
 	d.bytes += len(p.Body)
-	d.in <- p // there is room
+	d.in = append(d.in, p)
+	d.wake()
+}
+
+// next returns the packet whose turn it is.
+func (d *node) next() (mesh.Packet, bool) {
+	d.net.mu.Lock()
+	defer d.net.mu.Unlock()
+	if len(d.in) == 0 {
+		return mesh.Packet{}, false
+	}
+	p := d.in[0]
+	d.in[0] = mesh.Packet{}
+	if d.in = d.in[1:]; len(d.in) == 0 {
+		d.in = nil
+	}
+	return p, true
 }
 
 func (d *node) wake() {
@@ -220,13 +236,20 @@ func (d *node) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 			return mesh.ErrClosed
 		case <-ctx.Done():
 			return ctx.Err()
-		case p := <-d.in:
+		default:
+		}
+		if p, ok := d.next(); ok {
 			n := len(p.Body)
 			deliver(p)
 			clear(p.Body) // who keeps it sees so
 			d.tell(n, deliver)
+			continue
+		}
+		d.tell(0, deliver)
+		select {
+		case <-d.closed:
+		case <-ctx.Done():
 		case <-d.woken:
-			d.tell(0, deliver)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // eventually asks until the answer is yes.
 func eventually(t testing.TB, what string, ask func() bool) {

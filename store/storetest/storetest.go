@@ -48,7 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 // Run checks one case as [Run] does, in t itself. A Store that does no I/O may
 // be checked inside a testing/synctest bubble, where waiting takes no time.
 func (c Case) Run(t *testing.T, open func(t *testing.T) store.Store) {
-	watchdog := time.AfterFunc(time.Minute, func() {
+	watchdog := time.AfterFunc(4*time.Minute, func() {
 		buf := make([]byte, 1<<20)
 		panic(fmt.Sprintf("%s hangs: %s\n\n%s", t.Name(), c.Explain, buf[:runtime.Stack(buf, true)]))
 	})
@@ -76,7 +76,7 @@ func Cases() []Case {
 var plenty = store.AppendOptions{Size: 10_000, TTL: time.Hour}
 
 // patience is how long a case waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // unique returns a name that no other case uses.
 func unique(what string) string { return "storetest-" + what + "-" + rand.Text()[:12] + "-" }

@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long a server may take to start or to find its peers.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Server is one redis-server process.
 type Server struct {
