@@ -341,7 +341,7 @@ func (c *conn) finish(err error) {
 		// The close frame is on its way, and the client has not answered. To
 		// close now would have the kernel throw away what is unread, and the
 		// close frame with it.
-		c.nc.SetReadDeadline(time.Now().Add(c.hub.opts.WriteTimeout + closeTimeout))
+		c.nc.SetReadDeadline(time.Now().Add(c.rest))
 		io.Copy(io.Discard, c.nc)
 	}
 	c.mu.Lock()

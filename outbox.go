@@ -73,12 +73,7 @@ func (o *outbox) send(f *frame, policy SlowPolicy) {
 	default:
 		o.endLocked(farewell(ErrSlowSubscriber, closeTryAgain), ErrSlowSubscriber, true)
 	}
-	wake := !o.scheduled
-	o.scheduled = true
-	o.mu.Unlock()
-	if wake {
-		o.owner.wake()
-	}
+	o.scheduleAndUnlock()
 }
 
 // sendIfIdle queues a frame if nothing else waits, and reports whether it did.
@@ -92,9 +87,14 @@ func (o *outbox) sendIfIdle(f *frame) bool {
 	return true
 }
 
-// pushAndUnlock queues a frame, and gets a drainer to work where none is.
+// pushAndUnlock queues a frame.
 func (o *outbox) pushAndUnlock(f *frame) {
 	o.pushLocked(f)
+	o.scheduleAndUnlock()
+}
+
+// scheduleAndUnlock gets a drainer to work where none is.
+func (o *outbox) scheduleAndUnlock() {
 	wake := !o.scheduled
 	o.scheduled = true
 	o.mu.Unlock()
@@ -207,12 +207,7 @@ func (o *outbox) end(last []*frame, cause error, drop bool) {
 		return
 	}
 	o.endLocked(last, cause, drop)
-	wake := !o.scheduled
-	o.scheduled = true
-	o.mu.Unlock()
-	if wake {
-		o.owner.wake()
-	}
+	o.scheduleAndUnlock()
 }
 
 func (o *outbox) endLocked(last []*frame, cause error, drop bool) {
