@@ -67,6 +67,11 @@ func (c tcpClient) ask(request string) answer {
 	return a
 }
 
+// streamRequest asks for a stream of events, and for the connection's end with it.
+func streamRequest(path string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
+}
+
 // upgradeRequest is a handshake; header lines replace those of the same name,
 // or leave them out where they have no value.
 func upgradeRequest(path string, header ...string) string {

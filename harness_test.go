@@ -85,6 +85,9 @@ func newServer(t *testing.T, o channels.Options, middleware ...func(http.Handler
 // smallBuffers makes sockets fill soon where nobody reads.
 func (s *server) smallBuffers() {
 	s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if t, ok := c.(*tls.Conn); ok {
+			c = t.NetConn()
+		}
 		c.(*net.TCPConn).SetWriteBuffer(8 << 10)
 		return ctx
 	}

@@ -424,7 +424,7 @@ func TestShutdownDuringAHandshake(t *testing.T) {
 			})
 			c := s.dialRaw()
 			if transport == "sse" {
-				c.write("GET /channel/a/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n")
+				c.write(streamRequest("/channel/a/"))
 			} else {
 				c.write(upgradeRequest("/channel/a/"))
 			}

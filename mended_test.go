@@ -343,7 +343,7 @@ func TestShutdownWithAStalledStream(t *testing.T) {
 	s.ended = true
 	s.smallBuffers()
 	s.http.Start()
-	s.dialRaw().write("GET /channel/c/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n")
+	s.dialRaw().write(streamRequest("/channel/c/"))
 	until(t, "subscribed", func() bool { n, _ := s.numbers("c"); return n == 1 })
 	for range 15 { // more than the kernel holds, less than the queue
 		_, err := s.hub.Publish(t.Context(), "c", msg("x", `"`+strings.Repeat("x", 200<<10)+`"`))
@@ -374,7 +374,7 @@ func TestAStalledStreamWithoutDeadlines(t *testing.T) {
 			s.ended = true
 			s.smallBuffers()
 			s.http.Start()
-			s.dialRaw().write("GET /channel/c/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n")
+			s.dialRaw().write(streamRequest("/channel/c/"))
 			until(t, "subscribed", func() bool { n, _ := s.numbers("c"); return n == 1 })
 			for range 15 { // more than the kernel holds, less than the queue
 				_, err := s.hub.Publish(t.Context(), "c", msg("x", `"`+strings.Repeat("x", 200<<10)+`"`))

@@ -382,7 +382,7 @@ func TestSSESlowReaderIsEnded(t *testing.T) {
 		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
 	})
 	slow := s.dialRaw()
-	slow.write("GET /channel/a/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n")
+	slow.write(streamRequest("/channel/a/"))
 	until(t, "the slow one is subscribed", func() bool { n, _ := s.numbers("a"); return n == 1 })
 	fast := s.stream("a", "")
 

@@ -1,7 +1,6 @@
 package channels_test
 
 import (
-	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -21,28 +20,21 @@ func TestASlowButSteadyReaderIsNotCut(t *testing.T) {
 		step  = 8 << 10
 		pause = 40 * time.Millisecond // 2.5 s at the least
 	)
-	sse := "GET /channel/c/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
 	for name, c := range map[string]struct {
 		secure  bool
 		request string
 	}{
 		"WebSocket":             {false, upgradeRequest("/channel/c/")},
 		"WebSocket, TLS":        {true, upgradeRequest("/channel/c/")},
-		"stream of events":      {false, sse},
-		"stream of events, TLS": {true, sse},
+		"stream of events":      {false, streamRequest("/channel/c/")},
+		"stream of events, TLS": {true, streamRequest("/channel/c/")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			reasons := make(chan error, 1)
 			s := newServer(t, channels.Options{MaxMessageBytes: 2 * size, WriteTimeout: 1500 * time.Millisecond, CompressBytes: -1,
 				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
-			s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-				if t, ok := c.(*tls.Conn); ok {
-					c = t.NetConn()
-				}
-				c.(*net.TCPConn).SetWriteBuffer(8 << 10)
-				return ctx
-			}
+			s.smallBuffers()
 			if c.secure {
 				s.http.StartTLS()
 			} else {
@@ -99,17 +91,13 @@ func TestAReaderThatStopsIsCut(t *testing.T) {
 // Who is told to go, and takes a little now and then, keeps its connection for
 // a time that does not depend on how much waits for it.
 func TestWhoIsToldToGoHasGoneInTime(t *testing.T) {
-	sse := "GET /channel/c/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
-	for name, request := range map[string]string{"WebSocket": upgradeRequest("/channel/c/"), "stream of events": sse} {
+	for name, request := range map[string]string{"WebSocket": upgradeRequest("/channel/c/"), "stream of events": streamRequest("/channel/c/")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			reasons := make(chan error, 1)
 			s := newServer(t, channels.Options{MaxMessageBytes: 1 << 20, WriteTimeout: time.Second, CompressBytes: -1,
 				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
-			s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-				c.(*net.TCPConn).SetWriteBuffer(8 << 10)
-				return ctx
-			}
+			s.smallBuffers()
 			s.http.Start()
 			conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
 			require.NoError(t, err)
