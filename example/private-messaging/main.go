@@ -11,9 +11,13 @@
 // All that it keeps are channels with a history, so the same code runs on
 // memory and on Redis:
 //
-//	users          who has signed in; its presence tells who is connected
-//	inbox.USER     what USER has sent and got; only USER may read it
+//	users          who has signed in, and out
+//	inbox.USER     what USER has sent and got; only USER may read it, and
+//	               whoever has a page open is subscribed to it
 //	session.HASH   whose session it is; only the server reads it
+//
+// Behind a proxy that does TLS, -trusted-proxy names the proxy's network. The
+// cookie is then for TLS only, and the limits count the clients' addresses.
 package main
 
 import (
@@ -27,8 +31,10 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/signal"
@@ -41,6 +47,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
 )
@@ -51,6 +58,15 @@ var page embed.FS
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
 	redisURL := flag.String("redis", "", "the `URL` of a Redis, e.g. redis://127.0.0.1:6379/0; without it and REDIS_URL in the environment, all is in memory")
+	var proxies []netip.Prefix
+	flag.Func("trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, e.g. 10.0.0.0/8; repeatable", func(v string) error {
+		p, err := netip.ParsePrefix(v)
+		if err != nil {
+			return errors.New("it may be a network like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48")
+		}
+		proxies = append(proxies, p)
+		return nil
+	})
 	flag.Parse()
 	if u, err := url.Parse(*redisURL); err == nil && u.User.String() != "" {
 		fmt.Fprintln(os.Stderr, "private-messaging: -redis has a user or password in it, which others on this machine can read: set REDIS_URL in the environment instead")
@@ -62,14 +78,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal does not wait
-	if err := run(ctx, *addr, *redisURL); err != nil {
+	if err := run(ctx, *addr, *redisURL, proxies); err != nil {
 		fmt.Fprintln(os.Stderr, "private-messaging:", err)
 		os.Exit(1)
 	}
 }
 
 // run serves on addr until ctx ends, then lets everybody go.
-func run(ctx context.Context, addr, redisURL string) error {
+func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix) error {
 	var st store.Store // nil: the hub's own memory
 	if redisURL != "" {
 		o, err := redis.ParseURL(redisURL)
@@ -92,7 +108,11 @@ func run(ctx context.Context, addr, redisURL string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	server := &http.Server{Handler: a.routes(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	handler, err := behind(proxies, a.routes())
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }() // ends with server.Shutdown
 	fmt.Printf("Private messaging is running: http://%s/\n", listener.Addr())
@@ -109,7 +129,13 @@ func run(ctx context.Context, addr, redisURL string) error {
 // kept is how long sessions and messages are.
 const kept = 24 * time.Hour
 
-type app struct{ hub *channels.Hub }
+// maxUsers is how many entries the list of users has at most.
+const maxUsers = 10_000
+
+type app struct {
+	hub    *channels.Hub
+	limits *middleware.Limiter // of sign-ins and of messages
+}
 
 func newApp(st store.Store) (*app, error) {
 	hub, err := channels.New(channels.Options{
@@ -118,7 +144,7 @@ func newApp(st store.Store) (*app, error) {
 			o := channels.ChannelOptions{HistoryTTL: kept, Publishers: channels.PublishersServer}
 			switch {
 			case name == "users":
-				o.HistorySize, o.Presence = 10_000, channels.PresenceEvents
+				o.HistorySize = maxUsers
 			case strings.HasPrefix(name, "inbox."):
 				o.HistorySize = 1000
 			case strings.HasPrefix(name, "session."):
@@ -135,7 +161,17 @@ func newApp(st store.Store) (*app, error) {
 			return channels.ErrForbidden
 		},
 	})
-	return &app{hub}, err
+	if err != nil {
+		return nil, err
+	}
+	// All that one address can sign in within a day is a small part of maxUsers:
+	// nobody pushes the others off the list.
+	limits, err := middleware.RateLimit(middleware.RateLimitOptions{
+		Address:    middleware.Rate{PerSecond: 1.0 / 60, Burst: 10},
+		IPv6Prefix: 48,
+		User:       middleware.Rate{PerSecond: 2, Burst: 300},
+	})
+	return &app{hub, limits}, err
 }
 
 func (a *app) routes() http.Handler {
@@ -147,21 +183,13 @@ func (a *app) routes() http.Handler {
 	mux.Handle("/", secure(http.FileServerFS(files)))
 	mux.Handle("/channel/", a.identify(a.hub.Handler()))
 	mux.Handle("/v1/", a.identify(a.hub.Handler()))
-	mux.HandleFunc("POST /login", a.login)
+	mux.Handle("POST /login", a.limits.ByAddress(http.HandlerFunc(a.login)))
+	mux.HandleFunc("POST /logout", a.logout)
 	mux.HandleFunc("GET /me", a.me)
-	mux.HandleFunc("POST /messages", a.send)
+	mux.Handle("GET /connected", a.identify(http.HandlerFunc(a.connected)))
+	mux.Handle("POST /messages", a.identify(a.limits.ByUser(http.HandlerFunc(a.send))))
 	// A page of another website must not sign its visitors in, or write for them.
 	return http.NewCrossOriginProtection().Handler(mux)
-}
-
-// secure lets the page load and run only what this server serves.
-func secure(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-cache")
-		next.ServeHTTP(w, r)
-	})
 }
 
 // user is somebody who has signed in.
@@ -203,8 +231,66 @@ func (a *app) remember(w http.ResponseWriter, r *http.Request, session string, u
 			return false
 		}
 	}
-	http.SetCookie(w, &http.Cookie{Name: "session", Value: session, Path: "/", MaxAge: int(kept / time.Second), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode})
+	setCookie(w, r, session, int(kept/time.Second))
 	return true
+}
+
+// setCookie has the browser keep a session for so many seconds; less than 0
+// has it forget the one that it has.
+func setCookie(w http.ResponseWriter, r *http.Request, session string, seconds int) {
+	http.SetCookie(w, &http.Cookie{Name: "session", Value: session, Path: "/", MaxAge: seconds, HttpOnly: true, Secure: overTLS(r), SameSite: http.SameSiteLaxMode})
+}
+
+// logout ends a session on all pages that have it. Nobody can sign in as the
+// same user again, so the others are told that it has gone.
+func (a *app) logout(w http.ResponseWriter, r *http.Request) {
+	u, _, ok, err := a.session(r)
+	if err == nil && ok {
+		c, _ := r.Cookie("session")
+		body, _ := json.Marshal(user{ID: u.ID}) // it always encodes
+		for _, channel := range []string{"users", sessionChannel(c.Value)} {
+			if _, err = a.hub.Publish(r.Context(), channel, channels.Message{Header: "gone", Body: body}); err != nil {
+				break
+			}
+		}
+	}
+	if err != nil {
+		channels.WriteError(w, r, err)
+		return
+	}
+	setCookie(w, r, "", -1)
+	if ok {
+		// Another replica that cannot be told keeps a connection until the
+		// session would have ended.
+		if _, err := a.hub.Disconnect(r.Context(), u.ID); err != nil {
+			slog.Warn("the pages of a user who has signed out may stay connected to other replicas", "err", err)
+		}
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// connected tells a user who has a page open: whose inbox is subscribed to.
+func (a *app) connected(w http.ResponseWriter, r *http.Request) {
+	if _, ok := signedIn(w, r); !ok {
+		return
+	}
+	ids := []string{}
+	for q := (channels.ChannelsQuery{Prefix: "inbox.", Limit: 1000}); ; {
+		page, err := a.hub.Channels(r.Context(), q)
+		if err != nil {
+			channels.WriteError(w, r, err)
+			return
+		}
+		for _, c := range page.Channels {
+			if c.Subscribers > 0 {
+				ids = append(ids, strings.TrimPrefix(c.Name, "inbox."))
+			}
+		}
+		if q.Cursor = page.Next; q.Cursor == "" {
+			break
+		}
+	}
+	answer(w, map[string]any{"data": ids})
 }
 
 // session returns whose session the request belongs to, and since when it is
@@ -215,7 +301,7 @@ func (a *app) session(r *http.Request) (u user, since time.Time, ok bool, err er
 		return user{}, time.Time{}, false, nil
 	}
 	h, err := a.hub.History(r.Context(), sessionChannel(c.Value), channels.HistoryQuery{Limit: 1})
-	if err != nil || len(h.Messages) == 0 {
+	if err != nil || len(h.Messages) == 0 || h.Messages[0].Header != "user" { // none, or it has ended
 		return user{}, time.Time{}, false, err
 	}
 	err = json.Unmarshal(h.Messages[0].Body, &u)
@@ -238,7 +324,17 @@ func (a *app) identify(next http.Handler) http.Handler {
 	})
 }
 
-// me tells the page who it is, and keeps the session alive.
+// signedIn returns who a request is from, or refuses it.
+func signedIn(w http.ResponseWriter, r *http.Request) (id string, ok bool) {
+	i, _ := channels.IdentityFrom(r.Context())
+	if i.ID == "" {
+		http.Error(w, "sign in first", http.StatusUnauthorized)
+	}
+	return i.ID, i.ID != ""
+}
+
+// me tells the page who it is, and keeps the session alive: it is renewed when
+// half of its time has passed.
 func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	u, since, ok, err := a.session(r)
 	switch {
@@ -247,7 +343,7 @@ func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	case !ok:
 		http.Error(w, "sign in first", http.StatusUnauthorized)
 	default:
-		if c, _ := r.Cookie("session"); time.Since(since) > time.Hour && !a.remember(w, r, c.Value, u) {
+		if c, _ := r.Cookie("session"); time.Since(since) > kept/2 && !a.remember(w, r, c.Value, u) {
 			return
 		}
 		answer(w, u)
@@ -259,39 +355,34 @@ type message struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 	Text string `json:"text"`
-	Key  string `json:"key,omitempty"` // the page's, so that it may send it again
+	Key  string `json:"key,omitempty"` // the page's, so that it may send it again: who reads it twice shows it once
 }
 
 // send puts a message into two inboxes: where it fails in between, the page
 // sends it again, and the key keeps it from arriving twice.
 func (a *app) send(w http.ResponseWriter, r *http.Request) {
-	u, _, ok, err := a.session(r)
-	if err != nil {
-		channels.WriteError(w, r, err)
-		return
-	}
+	from, ok := signedIn(w, r)
 	var m message
-	switch {
-	case !ok:
-		http.Error(w, "sign in first", http.StatusUnauthorized)
-		return
-	case !decode(w, r, &m):
+	if !ok || !decode(w, r, &m) {
 		return
 	}
-	key := m.Key
-	m.From, m.Key, m.Text = u.ID, "", strings.TrimSpace(m.Text)
-	if n := utf8.RuneCountInString(m.Text); n < 1 || n > 2000 || len(m.To) != 16 || strings.Trim(m.To, "abcdefghijklmnopqrstuvwxyz234567") != "" || len(key) > 100 || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		http.Error(w, `it has to be like {"to":"<a user's id>","text":"1 to 2000 characters","key":"<up to 100 letters>"}`, http.StatusBadRequest)
+	m.From, m.Text = from, strings.TrimSpace(m.Text)
+	if n := utf8.RuneCountInString(m.Text); n < 1 || n > 2000 {
+		http.Error(w, fmt.Sprintf("a message may have 1 to 2000 characters, and this one has %d", n), http.StatusBadRequest)
+		return
+	}
+	if len(m.To) != 16 || strings.Trim(m.To, "abcdefghijklmnopqrstuvwxyz234567") != "" || len(m.Key) > 100 || strings.ContainsFunc(m.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		http.Error(w, `it has to be like {"to":"<a user's id>","text":"hello","key":"<up to 100 letters>"}`, http.StatusBadRequest)
 		return
 	}
 	body, _ := json.Marshal(m)
 	var o channels.PublishOptions
-	if key != "" {
-		o.Key = u.ID + "/" + key
+	if m.Key != "" {
+		o.Key = from + "/" + m.Key
 	}
 	inboxes := []string{"inbox." + m.To}
-	if m.To != u.ID {
-		inboxes = append(inboxes, "inbox."+u.ID)
+	if m.To != from {
+		inboxes = append(inboxes, "inbox."+from)
 	}
 	for _, channel := range inboxes {
 		if _, err := a.hub.Publish(r.Context(), channel, channels.Message{Header: "message", Body: body}, o); err != nil {

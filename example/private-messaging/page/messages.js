@@ -1,69 +1,178 @@
-// The page: who is there, and what they wrote. Both come as streams of events,
-// which the browser resumes by itself where they were cut.
+// The page: who is there, and what they wrote. What comes is in inbox.js, what
+// goes in outbox.js.
+
+import { Inbox, get, readHistory } from "./inbox.js";
+import { Outbox } from "./outbox.js";
 
 const $ = (id) => document.getElementById(id);
-const users = new Map(); // by id: { id, name, connected, messages, unread }
-let me, current;
+const LOOK = 3_000; // ms between looks at who is there
+const ALIVE = 15 * 60_000; // between calls that keep the session
+const AGAIN = 1_000; // before another try to begin
+
+const users = new Map(); // by id: {id, name, gone, messages, unread}
+const shown = new Set(); // sender and key of each message: who reads it twice shows it once
+let me, inbox, outbox;
+let read; // by user: the position of the last message that was seen
+let listed = null; // the position in the list of users
+let connected = null; // the ids of those who are; null while that is unknown
+let painted = {}; // the conversation on the page: {id, messages, count}
+
+// --- the session
 
 async function start() {
-  const res = await fetch("me");
-  if (res.status === 401) {
+  try {
+    me = await get("me");
+  } catch (err) {
+    if (err.status !== 401) return setTimeout(start, AGAIN); // the app is away; it comes back
     $("login").hidden = false;
-    $("name").focus();
-    return;
+    return $("name").focus();
   }
-  if (!res.ok) return setTimeout(start, 1000); // the store is away; it comes back
-  me = await res.json();
   $("login").hidden = true;
   $("app").hidden = false;
   $("me").textContent = me.name;
-  follow("users", (m) => {
-    if (m.header === "user") Object.assign(user(m.body.id), m.body);
-    if (m.header === "presence") presence();
-  });
-  follow("inbox." + me.id, (m) => {
-    if (m.header !== "message") return;
-    const { from, to } = m.body;
-    const other = user(from === me.id ? to : from);
-    other.messages.push({ text: m.body.text, mine: from === me.id });
-    if (from !== me.id && current !== other.id) other.unread = true;
-  });
-  presence();
-  setInterval(presence, 5000); // those on other replicas
-  setInterval(alive, 15 * 60_000);
+  read = JSON.parse(localStorage.getItem(`read ${me.id}`) ?? "{}");
+  outbox = new Outbox(`outbox ${me.id}`, { changed: draw, signedOut });
+  inbox = new Inbox(me.id, { history: takeAll, message: take, state: showState, signedOut });
+  choose();
 }
 
-// alive keeps the session from ending, which it does 24 h after the last time.
-async function alive() {
-  const res = await fetch("me").catch(() => null);
-  if (res?.status === 401) location.reload(); // it has ended: sign in again
+// signedOut begins anew: nothing of the former user stays on the page.
+function signedOut() {
+  location.hash = "";
+  location.reload();
 }
 
-// follow hands over all messages of a channel, those of the last 24 h first.
-function follow(channel, take) {
-  const events = new EventSource(`channel/${channel}/?since=:0`);
-  addEventListener("pagehide", () => events.close()); // a browser may keep a page that was left
-  events.onerror = () => events.readyState === EventSource.CLOSED && alive(); // it was refused for good
-  events.onmessage = (e) => {
-    const m = JSON.parse(e.data);
-    if (m.header === "reset") return location.reload(); // what was missed is read anew
-    take(m);
-    draw();
-  };
+$("login").onsubmit = async (e) => {
+  e.preventDefault();
+  const button = $("login").querySelector("button");
+  button.disabled = true;
+  const trouble = await signIn().catch(() => "The app cannot be reached. Try again in a moment.");
+  button.disabled = false;
+  $("login-trouble").hidden = !trouble;
+  $("login-trouble").textContent = trouble;
+  if (!trouble) start();
+};
+
+// signIn returns why it was refused.
+async function signIn() {
+  const res = await fetch("login", { method: "POST", body: JSON.stringify({ name: $("name").value }) });
+  if (res.ok) return "";
+  if (res.status === 429) return `Too many people have signed in from your network. Try again in ${res.headers.get("Retry-After")} seconds.`;
+  if (res.status >= 500) return "The app does not work at the moment. Try again in a moment.";
+  return (await res.text()).trim();
 }
+
+$("logout").onclick = async () => {
+  $("logout").disabled = true;
+  const res = await fetch("logout", { method: "POST" }).catch(() => null);
+  $("logout").disabled = false;
+  if (!res?.ok) return showState("offline"); // still signed in
+  outbox.forget();
+  localStorage.removeItem(`read ${me.id}`);
+  signedOut();
+};
+
+// --- what comes
 
 function user(id) {
-  if (!users.has(id)) users.set(id, { id, name: "…", connected: false, messages: [], unread: false });
+  if (!users.has(id)) users.set(id, { id, name: "", gone: false, messages: [], unread: false });
   return users.get(id);
 }
 
-async function presence() {
-  const res = await fetch("v1/channel/users/presence").catch(() => null);
-  if (!res?.ok) return;
-  const there = new Set((await res.json()).data.map((m) => m.user));
-  for (const u of users.values()) u.connected = there.has(u.id);
+// takeAll shows what the inbox keeps, besides what is on the page and older.
+function takeAll({ messages, epoch, first }) {
+  for (const u of users.values()) {
+    u.messages = u.messages.filter((m) => m.epoch === epoch && m.offset < first);
+    u.unread = false;
+  }
+  shown.clear();
+  for (const u of users.values()) u.messages.forEach((m) => shown.add(m.id));
+  messages.forEach(put);
+  outbox.arrived(new Set(messages.map((m) => m.body.key)), true);
   draw();
 }
+
+function take(m) {
+  put(m);
+  outbox.arrived(new Set([m.body.key]), false);
+  draw();
+}
+
+function put({ header, body, epoch, offset }) {
+  if (header !== "message") return;
+  const { from, to, text, key } = body, mine = from === me.id;
+  const id = key ? `${from} ${key}` : `${epoch}:${offset}`;
+  if (shown.has(id)) return;
+  shown.add(id);
+  const other = user(mine ? to : from);
+  other.messages.push({ id, text, mine, epoch, offset });
+  const seen = read[other.id];
+  if (!mine && !(seen?.epoch === epoch && offset <= seen.offset)) other.unread = true;
+}
+
+// see notes what has been read, also for the next time.
+function see(u) {
+  const last = u.messages.at(-1);
+  if (!last || (!u.unread && read[u.id]?.offset === last.offset)) return;
+  u.unread = false;
+  read[u.id] = { epoch: last.epoch, offset: last.offset };
+  localStorage.setItem(`read ${me.id}`, JSON.stringify(read));
+}
+
+// --- who is there: a list that is asked for, so that a tab needs no second
+// connection, of which a browser has six for all tabs of a website
+
+let looking = false;
+async function look() {
+  if (looking || !inbox || document.hidden) return;
+  looking = true;
+  try {
+    const [list, there] = await Promise.all([readHistory("users", listed), get("connected")]);
+    if (list.whole) users.forEach((u) => (u.gone = true)); // some signed out that this page was not told of
+    for (const { header, body } of list.messages) {
+      if (header === "user") Object.assign(user(body.id), { name: body.name, gone: false });
+      if (header === "gone") user(body.id).gone = true;
+    }
+    listed = list.position;
+    connected = inbox.state === "online" ? new Set(there.data) : null;
+  } catch (err) {
+    connected = null;
+    if (!err.status) inbox.cut(); // no answer: the connection is as dead
+  }
+  looking = false;
+  draw();
+}
+
+function showState(state) {
+  $("state").dataset.state = state;
+  $("state").textContent = { online: "Connected", connecting: "Connecting…", offline: "Not connected, trying again…" }[state];
+  if (state === "online") {
+    outbox.wake();
+    look();
+  } else {
+    connected = null;
+  }
+  draw();
+}
+
+addEventListener("online", () => (inbox?.cut(), inbox?.wake()));
+addEventListener("offline", () => inbox?.cut());
+addEventListener("pagehide", () => inbox?.pause());
+addEventListener("pageshow", () => inbox?.wake());
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  inbox?.wake();
+  look();
+  draw();
+});
+setInterval(look, LOOK);
+setInterval(() => me && get("me").catch((err) => err.status === 401 && signedOut()), ALIVE);
+
+// --- what is seen
+
+const scroll = $("scroll");
+let following = true; // at the bottom, unless the reader has gone up
+scroll.onscroll = () => (following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80);
 
 let drawing = false;
 function draw() { // once for many messages
@@ -73,80 +182,124 @@ function draw() { // once for many messages
 
 function paint() {
   drawing = false;
-  const others = [...users.values()].filter((u) => u.id !== me.id).sort((a, b) => a.name.localeCompare(b.name) || (a.id < b.id ? -1 : 1));
-  $("nobody").hidden = others.length > 0;
-  const focused = document.activeElement?.closest?.("#users li")?.dataset.user;
-  $("users").replaceChildren(...others.map((u) => {
-    const li = document.createElement("li"), button = document.createElement("button"), name = document.createElement("span");
-    li.dataset.user = u.id;
-    li.dataset.connected = u.connected;
-    name.textContent = u.name;
-    name.className = "name";
-    button.setAttribute("aria-current", u.id === current);
-    button.title = u.connected ? "connected" : "not connected";
-    button.append(name);
-    if (u.unread) {
-      const fresh = document.createElement("span");
-      fresh.className = "new";
-      fresh.textContent = "new";
-      button.append(fresh);
-    }
-    button.onclick = () => choose(u.id);
-    li.append(button);
+  if (!inbox) return;
+  const current = chosen();
+  if (current && !document.hidden) see(current);
+  paintList(current);
+  paintConversation(current);
+  const unread = [...users.values()].filter((u) => u.unread).length;
+  document.title = `${unread ? `(${unread}) ` : ""}${current ? `${nameOf(current)} · ` : ""}Private messages`;
+}
+
+// nameOf knows nobody who is not on the list, as after a long time.
+const nameOf = (u) => u.name || (listed ? "Somebody" : "…");
+const left = (u) => u.gone || (listed && !u.name);
+
+function presenceOf(u) {
+  if (left(u)) return ["false", "has signed out"];
+  if (!connected) return ["unknown", "connected or not: unknown until this page is connected again"];
+  return connected.has(u.id) ? ["true", "connected"] : ["false", "not connected"];
+}
+
+function paintList(current) {
+  const others = [...users.values()]
+    .filter((u) => u.id !== me.id && ((u.name && !u.gone) || u.messages.length || outbox.to(u.id).length))
+    .sort((a, b) => nameOf(a).localeCompare(nameOf(b)) || (a.id < b.id ? -1 : 1));
+  $("nobody").hidden = !listed || others.length > 0;
+  const list = $("users");
+  const focused = list.contains(document.activeElement) && document.activeElement.closest("li").dataset.user;
+  const before = new Map([...list.children].map((li) => [li.dataset.user, li]));
+  list.replaceChildren(...others.map((u) => {
+    const li = before.get(u.id) ?? userItem(u.id);
+    const button = li.firstChild, [state, words] = presenceOf(u);
+    li.dataset.connected = state;
+    button.title = words;
+    button.setAttribute("aria-current", u === current);
+    li.querySelector(".name").textContent = nameOf(u);
+    li.querySelector(".new")?.remove();
+    if (u.unread) button.append(element("span", "new", "new"));
     return li;
   }));
-  if (focused) document.querySelector(`#users li[data-user="${focused}"] button`)?.focus();
-  const u = users.get(current);
-  if (!u) return;
-  $("with").textContent = u.name;
+  if (focused) before.get(focused)?.firstChild.focus(); // moving it took the focus away
+}
+
+function userItem(id) {
+  const li = document.createElement("li"), button = document.createElement("button");
+  li.dataset.user = id;
+  button.append(element("span", "name", ""));
+  button.onclick = () => (location.hash = id);
+  li.append(button);
+  return li;
+}
+
+function paintConversation(current) {
+  $("hint").hidden = Boolean(current);
+  $("header").hidden = !current;
+  $("write").hidden = !current || left(current);
+  if (!current) return;
   const list = $("messages");
-  for (const m of u.messages.slice(list.children.length)) {
-    const li = document.createElement("li");
-    li.textContent = m.text;
-    li.className = m.mine ? "mine" : "";
-    list.append(li);
-    li.scrollIntoView();
+  if (painted.id !== current.id) following = true;
+  if (painted.id !== current.id || painted.messages !== current.messages) {
+    list.replaceChildren();
+    painted = { id: current.id, messages: current.messages, count: 0 };
   }
+  list.append(...current.messages.slice(painted.count).map((m) => element("li", m.mine ? "mine" : "", m.text)));
+  painted.count = current.messages.length;
+  $("outbox").replaceChildren(...outbox.to(current.id).map(unsent));
+  $("with").textContent = nameOf(current);
+  $("presence").textContent = { unknown: "unknown" }[presenceOf(current)[0]] ?? presenceOf(current)[1];
+  if (following) scroll.scrollTop = scroll.scrollHeight;
 }
 
-function choose(id) {
-  current = id;
-  user(id).unread = false;
-  $("messages").replaceChildren();
-  $("write").hidden = false;
-  $("text").focus();
+function unsent(m) {
+  const li = element("li", "", "");
+  li.dataset.state = m.state;
+  li.append(element("span", "text", m.text));
+  if (m.state === "waiting" && m.tried) li.append(element("p", "fate", "Not sent yet, trying again…"));
+  if (m.state !== "failed") return li;
+  const fate = element("p", "fate", `Not sent: ${m.error} `);
+  fate.append(action("Try again", () => outbox.resend(m.key)), action("Remove", () => outbox.remove(m.key)));
+  li.append(fate);
+  return li;
+}
+
+// element makes one with a text, which goes in as text, never as HTML.
+function element(tag, className, text) {
+  const e = document.createElement(tag);
+  e.className = className;
+  e.textContent = text;
+  return e;
+}
+
+function action(label, onclick) {
+  const b = element("button", "", label);
+  b.type = "button";
+  b.onclick = onclick;
+  return b;
+}
+
+// --- the conversation is the one in the address, so that it outlives a reload
+
+const chosen = () => (me && location.hash.length > 1 ? user(location.hash.slice(1)) : null);
+
+function choose() {
+  if (location.hash.length > 1 && !/^#[a-z2-7]{16}$/.test(location.hash)) location.hash = ""; // no user's id
+  $("app").classList.toggle("chosen", location.hash.length > 1);
   draw();
+  if (location.hash.length > 1 && matchMedia("(hover: hover)").matches) requestAnimationFrame(() => $("text").focus()); // elsewhere it would open the keyboard
 }
 
-$("login").onsubmit = async (e) => {
-  e.preventDefault();
-  const res = await fetch("login", { method: "POST", body: JSON.stringify({ name: $("name").value }) });
-  if (res.ok) return start();
-  $("name").setCustomValidity((await res.text()).trim());
-  $("name").reportValidity();
-  $("name").oninput = () => $("name").setCustomValidity("");
-};
+addEventListener("hashchange", () => me && choose());
+$("back").onclick = () => (location.hash = "");
 
 $("write").onsubmit = (e) => {
   e.preventDefault();
-  const text = $("text").value.trim();
-  if (!text) return;
+  const text = $("text").value.trim(), current = chosen();
+  if (!text || !current) return;
   $("text").value = "";
-  send({ to: current, text, key: crypto.getRandomValues(new Uint32Array(4)).join("-") });
+  following = true;
+  outbox.add(current.id, text);
 };
 
-// send tries until the server has it; the key keeps it from arriving twice.
-async function send(message) {
-  for (let wait = 500; ; wait = Math.min(2 * wait, 5000)) {
-    const res = await fetch("messages", { method: "POST", body: JSON.stringify(message) }).catch(() => null);
-    const refused = res && res.status < 500 && !res.ok;
-    $("trouble").hidden = Boolean(res?.ok);
-    if (refused) $("trouble").textContent = await res.text();
-    if (res?.ok || refused) return;
-    $("trouble").textContent = "Not sent yet; trying again…";
-    await new Promise((done) => setTimeout(done, wait));
-  }
-}
-
-addEventListener("pageshow", (e) => e.persisted && location.reload()); // it came back from there
+new ResizeObserver(() => following && (scroll.scrollTop = scroll.scrollHeight)).observe(scroll); // a keyboard opens
 start();

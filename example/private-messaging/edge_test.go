@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/netip"
+	neturl "net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+// handler is the app without a server.
+func handler(t *testing.T, proxies ...netip.Prefix) (*app, http.Handler) {
+	t.Helper()
+	a, err := newApp(nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.hub.Shutdown(context.Background())) })
+	h, err := behind(proxies, a.routes())
+	require.NoError(t, err)
+	return a, h
+}
+
+// ask makes a request that comes from an address, with the cookie of an answer
+// before; header holds names and values.
+func ask(h http.Handler, from, method, path, body string, before *httptest.ResponseRecorder, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.RemoteAddr = from
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	if before != nil {
+		for _, c := range before.Result().Cookies() {
+			r.AddCookie(c)
+		}
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func (a *app) entries(t *testing.T) int {
+	t.Helper()
+	info, err := a.hub.Channel(t.Context(), "users")
+	require.NoError(t, err)
+	return int(info.Position.Offset)
+}
+
+// Whoever signs in all day long from one address pushes nobody off the list.
+func TestSignInsOfOneAddressAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, h := handler(t)
+		login := func(from string, header ...string) *httptest.ResponseRecorder {
+			return ask(h, from, "POST", "/login", `{"name":"Eve"}`, nil, header...)
+		}
+		for range 10 {
+			require.Equal(t, 200, login("192.0.2.1:1").Code)
+		}
+		refused := login("192.0.2.1:2", "X-Forwarded-For", "192.0.2.9")
+		require.Equal(t, 429, refused.Code, "nobody is asked to believe the header")
+		require.Equal(t, "60", refused.Header().Get("Retry-After"))
+		require.Equal(t, 200, login("192.0.2.2:1").Code)
+		for i := range 10 { // each in a network of its own, of one site
+			require.Equal(t, 200, login(fmt.Sprintf("[2001:db8:1:%d::1]:1", i)).Code)
+		}
+		require.Equal(t, 429, login("[2001:db8:1:99::1]:1").Code)
+
+		before := a.entries(t)
+		for range 60 {
+			time.Sleep(30 * time.Second)
+			login("192.0.2.1:1")
+		}
+		signedIn := a.entries(t) - before
+		require.Equal(t, 30, signedIn, "in half an hour")
+		require.Less(t, signedIn*48*3, maxUsers, "of a day, with two more entries for each: renewed, and signed out")
+	})
+}
+
+// A session is renewed when half of its time has passed, and not with each call.
+func TestSessionIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, h := handler(t)
+		s := ask(h, "192.0.2.1:1", "POST", "/login", `{"name":"Ann"}`, nil)
+		me := func() int { return ask(h, "192.0.2.1:1", "GET", "/me", "", s).Code }
+		time.Sleep(kept/2 - time.Minute)
+		require.Equal(t, 200, me())
+		require.Equal(t, 1, a.entries(t))
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, 200, me())
+		require.Equal(t, 200, me())
+		require.Equal(t, 2, a.entries(t))
+		time.Sleep(kept/2 - 30*time.Second)
+		require.Equal(t, 200, me(), "a day after it began")
+	})
+}
+
+func TestMessagesOfOneUserAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, h := handler(t)
+		s := ask(h, "192.0.2.1:1", "POST", "/login", `{"name":"Ann"}`, nil)
+		var ann user
+		require.NoError(t, json.Unmarshal(s.Body.Bytes(), &ann))
+		send := func() int {
+			return ask(h, "192.0.2.1:1", "POST", "/messages", `{"to":"`+ann.ID+`","text":"x"}`, s).Code
+		}
+		for range 300 {
+			require.Equal(t, 204, send())
+		}
+		require.Equal(t, 429, send())
+		time.Sleep(time.Second)
+		require.Equal(t, 204, send())
+	})
+}
+
+// The cookie is for TLS only where the browser came over it, and only trusted
+// proxies can say so.
+func TestCookieIsSecureBehindAProxyWithTLS(t *testing.T) {
+	_, h := handler(t, netip.MustParsePrefix("10.0.0.0/8"))
+	for _, test := range []struct {
+		from   string
+		proto  []string
+		secure bool
+	}{
+		{"10.0.0.7:1", []string{"https"}, true},
+		{"[::ffff:10.0.0.7]:1", []string{"HTTPS"}, true},
+		{"10.0.0.7:1", nil, false},
+		{"10.0.0.7:1", []string{"http"}, false},
+		{"10.0.0.7:1", []string{"https, http"}, false},
+		{"10.0.0.7:1", []string{"https", "http"}, false},
+		{"10.0.0.7:1", []string{"http, https"}, true},
+		{"192.0.2.1:1", []string{"https"}, false},
+	} {
+		var header []string
+		for _, v := range test.proto {
+			header = append(header, "X-Forwarded-Proto", v)
+		}
+		s := ask(h, test.from, "POST", "/login", `{"name":"Ann"}`, nil, header...)
+		require.Equal(t, 200, s.Code)
+		cookie := s.Result().Cookies()[0]
+		require.Equal(t, test.secure, cookie.Secure, "%v", test)
+		require.True(t, cookie.HttpOnly)
+	}
+	_, h = handler(t)
+	s := ask(h, "10.0.0.7:1", "POST", "/login", `{"name":"Ann"}`, nil, "X-Forwarded-Proto", "https")
+	require.False(t, s.Result().Cookies()[0].Secure, "no proxy is trusted")
+
+	// Its clients' addresses count, not its own.
+	_, h = handler(t, netip.MustParsePrefix("10.0.0.0/8"))
+	for i := range 30 {
+		s := ask(h, "10.0.0.7:1", "POST", "/login", `{"name":"Ann"}`, nil, "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i%3))
+		require.Equal(t, 200, s.Code)
+	}
+	require.Equal(t, 429, ask(h, "10.0.0.7:1", "POST", "/login", `{"name":"Ann"}`, nil, "X-Forwarded-For", "192.0.2.1").Code)
+	_, err := behind([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, h)
+	require.ErrorContains(t, err, "cannot be trusted")
+}
+
+// open opens the page's WebSocket.
+func (b *browser) open() *websocket.Conn {
+	b.t.Helper()
+	c, _, err := websocket.Dial(b.t.Context(), b.url+"/channel/inbox."+b.ID+"/", &websocket.DialOptions{HTTPClient: &b.Client})
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { c.CloseNow() })
+	return c
+}
+
+func (b *browser) seesConnected() (ids []string) {
+	b.t.Helper()
+	code, body := b.call("GET", "/connected", "")
+	require.Equal(b.t, 200, code, body)
+	var list struct{ Data []string }
+	require.NoError(b.t, json.Unmarshal([]byte(body), &list))
+	return list.Data
+}
+
+func TestWhoIsConnected(t *testing.T) {
+	url, _ := serve(t, nil)
+	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
+	code, body := ann.call("POST", "/messages", `{"to":"`+ben.ID+`","text":"hello"}`)
+	require.Equal(t, 204, code, body)
+	require.Equal(t, []string{}, ann.seesConnected(), "a message is no page")
+	c := ben.open()
+	require.Equal(t, []string{ben.ID}, ann.seesConnected())
+	c.CloseNow()
+	require.Eventually(t, func() bool { return len(ann.seesConnected()) == 0 }, 10*time.Second, 10*time.Millisecond)
+	stranger := &browser{t: t, url: url}
+	code, _ = stranger.call("GET", "/connected", "")
+	require.Equal(t, 401, code)
+}
+
+func TestSigningOutEndsASession(t *testing.T) {
+	url, _ := serve(t, nil)
+	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
+	c := ann.open()
+	stolen := &browser{t: t, url: url, Client: http.Client{Jar: keep(ann.Jar)}, user: ann.user}
+	code, body := stolen.call("GET", "/me", "")
+	require.Equal(t, 200, code, body)
+
+	code, body = ann.call("POST", "/logout", "")
+	require.Equal(t, 204, code, body)
+	for {
+		_, b, err := c.Read(t.Context())
+		if err != nil {
+			require.EqualValues(t, 3003, websocket.CloseStatus(err), "%v", err)
+			break
+		}
+		require.Contains(t, string(b), "disconnected")
+	}
+	for _, b := range []*browser{ann, stolen} { // the server has ended it, not the browser only
+		for method, path := range map[string]string{"GET": "/me", "POST": "/messages"} {
+			code, _ = b.call(method, path, `{"to":"`+ben.ID+`","text":"x"}`)
+			require.Equal(t, 401, code, path)
+		}
+		code, _ = b.call("GET", "/v1/channel/inbox."+ann.ID+"/history", "")
+		require.Equal(t, 403, code)
+	}
+	code, body = ben.call("GET", "/v1/channel/users/history", "")
+	require.Equal(t, 200, code)
+	require.Contains(t, body, `"header":"gone","body":{"id":"`+ann.ID+`"`)
+	code, _ = ann.call("POST", "/logout", "") // again
+	require.Equal(t, 204, code)
+	code, _ = ben.call("GET", "/me", "")
+	require.Equal(t, 200, code)
+}
+
+// keptCookies is a jar that forgets nothing, and keep makes one.
+type keptCookies struct{ http.CookieJar }
+
+func (keptCookies) SetCookies(*neturl.URL, []*http.Cookie) {}
+
+func keep(jar http.CookieJar) http.CookieJar {
+	again, _ := cookiejar.New(nil)
+	at := &neturl.URL{Scheme: "http", Host: "127.0.0.1", Path: "/"}
+	again.SetCookies(at, jar.Cookies(at))
+	return keptCookies{again}
+}
+
+// The policy of the page lets it talk to this host, and to no other.
+func TestPageLoadsOnlyItsOwn(t *testing.T) {
+	_, h := handler(t)
+	for path, kind := range map[string]string{
+		"/": "text/html", "/messages.css": "text/css", "/messages.js": "text/javascript", "/inbox.js": "text/javascript", "/outbox.js": "text/javascript", "/icon.svg": "image/svg+xml",
+	} {
+		w := ask(h, "192.0.2.1:1", "GET", path, "", nil)
+		require.Equal(t, 200, w.Code, path)
+		require.Contains(t, w.Header().Get("Content-Type"), kind)
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws://example.com wss://example.com; ")
+		require.NotRegexp(t, `(src|href)="(https?:)?//|url\(`, w.Body.String(), path)
+		require.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write`, w.Body.String(), path)
+	}
+	for host, connect := range map[string]string{
+		"[::1]:8080":                 "connect-src 'self' ws://[::1]:8080 wss://[::1]:8080;",
+		"a;script-src*":              "connect-src 'self';",
+		"":                           "connect-src 'self';",
+		"*":                          "connect-src 'self';",
+		"a,default-src'unsafe-eval'": "connect-src 'self';",
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; "+connect+" base-uri", host)
+	}
+}

@@ -1,0 +1,128 @@
+// Outbox keeps what was written until the server has it: one message at a
+// time, so that they arrive in the order in which they were written. It
+// outlives a reload of the page.
+//
+// Each message has a key. The server publishes a key once, and pages show it
+// once, so that it may be sent again where no answer came.
+
+const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts, growing
+const PATIENCE = 15_000; // with an answer
+
+export class Outbox {
+  #name; // in the browser's storage
+  #on;
+  #entries; // {key, to, text, state, error}
+  #busy = false;
+  #attempts = 0;
+  #timer;
+  #closed = false;
+
+  // The state of an entry is "waiting", "failed", or "sent" until the message
+  // itself arrives. on has the functions
+  //   changed()    the entries have changed
+  //   signedOut()  the session has ended
+  constructor(name, on) {
+    this.#name = name;
+    this.#on = on;
+    this.#entries = JSON.parse(sessionStorage.getItem(name) ?? "[]");
+    this.wake();
+  }
+
+  // to returns what was written to somebody and has not arrived.
+  to(user) {
+    return this.#entries.filter((m) => m.to === user);
+  }
+
+  add(to, text) {
+    const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // randomUUID needs HTTPS
+    this.#entries.push({ key, to, text, state: "waiting" });
+    this.#changed();
+    this.wake();
+  }
+
+  // resend sends what has failed, remove takes it out.
+  resend(key) {
+    this.#entries.find((m) => m.key === key).state = "waiting";
+    this.#changed();
+    this.wake();
+  }
+
+  remove(key) {
+    this.#entries = this.#entries.filter((m) => m.key !== key);
+    this.#changed();
+  }
+
+  // arrived says that messages with these keys are in the inbox. Where they
+  // are all that it keeps, what was sent and is not among them has gone again.
+  arrived(keys, all) {
+    const before = this.#entries.length;
+    this.#entries = this.#entries.filter((m) => !keys.has(m.key) && !(all && m.state === "sent"));
+    if (this.#entries.length !== before) this.#changed();
+  }
+
+  // wake sends what waits, at once.
+  wake() {
+    clearTimeout(this.#timer);
+    this.#run();
+  }
+
+  // close ends it; forget also drops what it has.
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  forget() {
+    this.close();
+    sessionStorage.removeItem(this.#name);
+  }
+
+  async #run() {
+    if (this.#busy) return;
+    this.#busy = true;
+    let next;
+    while (!this.#closed && (next = this.#entries.find((m) => m.state === "waiting"))) {
+      const wait = await this.#post(next);
+      if (wait) {
+        this.#timer = setTimeout(() => this.#run(), wait);
+        break;
+      }
+    }
+    this.#busy = false;
+  }
+
+  // post sends one message, and returns after how many ms to try again.
+  async #post(m) {
+    const { key, to, text } = m;
+    let res, reason;
+    try {
+      res = await fetch("messages", { method: "POST", body: JSON.stringify({ key, to, text }), signal: AbortSignal.timeout(PATIENCE) });
+      reason = (await res.text()).trim();
+    } catch {
+      // no answer
+    }
+    if (this.#closed) return 0;
+    const passes = !res || res.status >= 500 || res.status === 429;
+    if (passes) {
+      m.tried = true;
+      this.#changed();
+      const told = Number(res?.headers.get("Retry-After") ?? 0) * 1000;
+      return Math.max(told, Math.min(RETRY_MAX, RETRY_MIN * 2 ** this.#attempts++) * (0.5 + Math.random() / 2));
+    }
+    this.#attempts = 0;
+    if (res.status === 401) {
+      this.close();
+      this.#on.signedOut();
+      return 0;
+    }
+    if (res.ok) m.state = "sent";
+    else Object.assign(m, { state: "failed", error: reason.startsWith("{") ? "the server did not take it" : reason }); // JSON is for programs
+    this.#changed();
+    return 0;
+  }
+
+  #changed() {
+    sessionStorage.setItem(this.#name, JSON.stringify(this.#entries));
+    this.#on.changed();
+  }
+}
