@@ -58,9 +58,29 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 		res, body := get(t, s.URL+path)
 		assert.Equal(t, http.StatusOK, res.StatusCode, path)
 		assert.Contains(t, res.Header.Get("Content-Type"), kind)
-		assert.Contains(t, res.Header.Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws: wss:;")
+		host := strings.TrimPrefix(s.URL, "http://")
+		assert.Contains(t, res.Header.Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws://"+host+" wss://"+host+"; ")
 		assert.NotRegexp(t, `(src|href)="(https?:)?//|url\(`, body, path)
 		assert.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write`, body, path)
+	}
+}
+
+// A Host that would say more than where the page is from does not get into the
+// policy.
+func TestPolicyNamesOnlyAHost(t *testing.T) {
+	h := secure(http.NotFoundHandler())
+	for host, connect := range map[string]string{
+		"chat.example:8443": "connect-src 'self' ws://chat.example:8443 wss://chat.example:8443;",
+		"[::1]:8080":        "connect-src 'self' ws://[::1]:8080 wss://[::1]:8080;",
+		"a;script-src*":     "connect-src 'self';",
+		"*":                 "connect-src 'self';",
+		"":                  "connect-src 'self';",
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		assert.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; "+connect+" base-uri", host)
 	}
 }
 
@@ -107,8 +127,8 @@ func TestNobodySpeaksUnderAnothersName(t *testing.T) {
 func TestWhatIsRefused(t *testing.T) {
 	s := serve(t)
 	for message, reason := range map[string]string{
-		`{"header":"say","body":{"text":"  "}}`:                                               "a text has 1 to 2000 characters",
-		`{"header":"say","body":{"text":"` + strings.Repeat("é", 2001) + `"}}`:                "a text has 1 to 2000 characters",
+		`{"header":"say","body":{"text":"  "}}`:                                               "a message may have 1 to 2000 characters, and this one has none: write something",
+		`{"header":"say","body":{"text":"` + strings.Repeat("é", 2001) + `"}}`:                "a message may have 1 to 2000 characters, and this one has 2001: make it shorter",
 		`{"header":"say","body":"hello"}`:                                                     `the body has to be like {"text":"hello"}`,
 		`{"header":"deploy","body":{"text":"people are not programs; they only say things"}}`: "people can only say something",
 	} {

@@ -262,9 +262,26 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 		res.Body.Close()
 		require.Equal(t, http.StatusOK, res.StatusCode, path)
 		require.Contains(t, res.Header.Get("Content-Type"), kind)
-		require.Contains(t, res.Header.Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws: wss:;")
+		require.Contains(t, res.Header.Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws://"+a+" wss://"+a+"; ")
 		require.NotRegexp(t, `(src|href)="(https?:)?//|url\(`, string(body), path)
 		require.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write`, string(body), path)
+	}
+}
+
+// A Host that would say more than where the page is from does not get into the
+// policy.
+func TestPolicyNamesOnlyAHost(t *testing.T) {
+	h := secure(http.NotFoundHandler())
+	for host, connect := range map[string]string{
+		"[::1]:8080":    "connect-src 'self' ws://[::1]:8080 wss://[::1]:8080;",
+		"a;script-src*": "connect-src 'self';",
+		"*":             "connect-src 'self';",
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; "+connect+" base-uri", host)
 	}
 }
 

@@ -245,8 +245,11 @@ func check(p *channels.Publication, node string) error {
 		return refusal(`a message is like {"header":"say","body":{"text":"hello"}}`)
 	}
 	s.Text = strings.TrimSpace(s.Text)
-	if n := utf8.RuneCountInString(s.Text); n < 1 || n > 2000 {
-		return refusal("a text has 1 to 2000 characters")
+	switch n := utf8.RuneCountInString(s.Text); {
+	case n < 1:
+		return refusal("a message may have 1 to 2000 characters, and this one has none: write something")
+	case n > 2000:
+		return refusal(fmt.Sprintf("a message may have 1 to 2000 characters, and this one has %d: make it shorter", n))
 	}
 	if s.From = p.Identity.ID; s.From == "" {
 		s.From = "a program"

@@ -58,17 +58,52 @@ function linked(text) {
   });
 }
 
+// show adds a message at the end. It takes the oldest away where there are too
+// many, unless somebody reads them.
 function show(m) {
   const view = read(m);
   const list = $("messages");
   if (last?.at.toDateString() !== view.at.toDateString()) list.append(day(view.at));
   const li = item(view, last);
   li.dataset.offset = m.offset;
+  li.message = m;
   list.append(li);
   last = view;
-  while (list.children.length > SHOWN) list.firstChild.remove();
+  while (following && list.children.length > SHOWN) {
+    list.firstChild.remove();
+    $("older").hidden = false;
+  }
   $("empty").hidden = true;
 }
+
+function showAll(messages, more) {
+  $("messages").replaceChildren();
+  last = null;
+  $("older").hidden = !more;
+  messages.forEach(show);
+}
+
+// Older messages come above those that are read, which stay where they are.
+$("older").onclick = async () => {
+  const from = room, list = $("messages"), oldest = list.querySelector("[data-offset]");
+  if (!oldest) return;
+  $("older").disabled = true;
+  try {
+    const { messages, more } = await from.older(oldest.dataset.offset);
+    if (from !== room || oldest !== list.querySelector("[data-offset]")) return; // they are others by now
+    const shown = [...list.querySelectorAll("[data-offset]")].map((li) => li.message);
+    const below = scroll.scrollHeight - scroll.scrollTop;
+    following = false;
+    showAll([...messages, ...shown], more);
+    showOutbox(visited.get(room.name).outbox);
+    scroll.scrollTop = scroll.scrollHeight - below;
+    look();
+  } catch {
+    // the button is still there
+  } finally {
+    $("older").disabled = false;
+  }
+};
 
 function day(at) {
   const li = document.createElement("li");
@@ -88,11 +123,15 @@ function showOutbox(outbox) {
     previous = view;
     li.dataset.state = m.state;
     fate.textContent = { waiting: "Waiting for the connection", failed: `${m.error} ` }[m.state] ?? "";
+    if (m.state === "waiting" && m.error) fate.textContent = m.error;
     fate.hidden = !fate.textContent;
-    if (m.state === "failed") fate.append(button("Try again", () => room.resend(key)), button("Remove", () => room.forget(key)));
+    if (m.state === "failed") {
+      fate.append(m.refused ? button("Edit", () => edit(key, m.text)) : button("Try again", () => room.resend(key)));
+      fate.append(button("Remove", () => room.forget(key)));
+    }
     return li;
   }));
-  $("empty").hidden = $("messages").children.length + outbox.size > 0;
+  $("empty").hidden = $("messages").children.length + outbox.size > 0 || room?.state === "refused";
 }
 
 function button(label, onclick) {
@@ -101,6 +140,28 @@ function button(label, onclick) {
   b.textContent = label;
   b.onclick = onclick;
   return b;
+}
+
+// edit gives a text that was refused back to its author.
+function edit(key, text) {
+  input.value = [input.value.trim(), text].filter(Boolean).join("\n");
+  room.forget(key);
+  typed();
+  input.focus();
+}
+
+// keep has what was not sent outlive a reload of the page.
+function keep(name, outbox) {
+  const entries = [...outbox].map(([key, { text, state, error, sentAt, at, epoch, offset, refused }]) =>
+    [key, { text, state: state === "sent" ? "waiting" : state, error, sentAt, at, epoch, offset, refused }]);
+  if (entries.length) sessionStorage.setItem(`outbox ${name}`, JSON.stringify(entries));
+  else sessionStorage.removeItem(`outbox ${name}`);
+}
+
+function kept(name) {
+  const entries = JSON.parse(sessionStorage.getItem(`outbox ${name}`) ?? "[]");
+  for (const [, m] of entries) m.at = new Date(m.at);
+  return new Map(entries);
 }
 
 // --- scrolling: at the bottom, unless the reader has gone up
@@ -246,19 +307,17 @@ $("room-form").onsubmit = (e) => {
 function enter() {
   const name = roomInAddress();
   if (!location.hash) history.replaceState(null, "", address(name));
-  if (!visited.has(name)) visited.set(name, { outbox: new Map(), draft: "" });
+  if (!visited.has(name)) visited.set(name, { outbox: kept(name), draft: "" });
   if (room) visited.get(room.name).draft = input.value;
   room?.close();
   const { outbox, draft } = visited.get(name);
   $("room-name").textContent = name;
-  $("messages").replaceChildren();
-  last = null;
+  showAll([], false);
   scroll.ariaBusy = "true"; // read out what is new, not the whole history
   room = new Room(name, user, outbox, {
-    history(messages) {
-      $("messages").replaceChildren();
-      last = null;
-      messages.forEach(show);
+    history(messages, more) {
+      following = true;
+      showAll(messages, more);
       showOutbox(outbox);
       toBottom();
       requestAnimationFrame(() => (scroll.ariaBusy = "false"));
@@ -272,6 +331,7 @@ function enter() {
       showTitle();
     },
     outbox() {
+      keep(name, outbox);
       lookUp();
       showOutbox(outbox);
       if (following) toBottom();
@@ -297,17 +357,24 @@ function showTitle() {
 // --- the connection's state
 
 function showState(state, why) {
-  const label = { online: "Live", connecting: "Connecting…", offline: why ?? "Offline, trying again…" }[state];
+  const label = { online: "Live", connecting: "Connecting…", offline: "Offline, trying again…", refused: "Not in this room" }[state];
   $("state").dataset.state = state;
   $("state").firstElementChild.textContent = label;
-  $("hint").textContent = state === "online"
-    ? "Enter sends, Shift + Enter begins a new line"
-    : "What you write now is sent as soon as the connection is back";
+  $("hint").textContent = {
+    online: "Enter sends, Shift + Enter begins a new line",
+    refused: "Nobody would get what you write here",
+  }[state] ?? "What you write now is sent as soon as the connection is back";
+  $("refused").hidden = state !== "refused";
+  $("why").textContent = why ?? "";
+  input.disabled = state === "refused";
+  if (state === "refused") $("empty").hidden = true;
 }
 
 addEventListener("online", () => (room?.cut(), room?.wake()));
 addEventListener("offline", () => room?.cut());
+addEventListener("pagehide", () => room?.pause());
 addEventListener("pageshow", () => room?.wake());
+$("retry").onclick = () => room.retry();
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   unread = 0;
@@ -363,6 +430,7 @@ nameDialog.querySelector("form").onsubmit = (e) => {
   const name = $("name-input").value.replace(/\s+/g, " ").trim();
   $("name-input").value = name;
   if (!name) return e.preventDefault();
+  nameDialog.addEventListener("close", () => input.focus(), { once: true }); // what is typed next is a message
   if (name === user) return;
   user = name;
   localStorage.setItem("name", name);

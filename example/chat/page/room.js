@@ -10,6 +10,25 @@ const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts, growing
 const STEADY = 5_000; // a connection that lasts this long starts them anew
 const PATIENCE = 10_000; // with whatever the server is to answer
 const KEY_LIFE = 4 * 60_000; // the server's memory for keys lasts 5 minutes
+const AGAIN = 2_000; // before what was refused, and may be taken soon, is sent again
+const PAGE = 50; // messages of the history at once
+
+// What the server's codes for refusals mean to somebody who reads the page.
+// Its sentences are for programs, but for those with the code "refused": they
+// are this app's own.
+const SOON = new Set(["store_unavailable", "mesh_unavailable", "rate_limited", "overloaded", "too_many_channels", "internal", "draining", "closed"]);
+const ROOM_REFUSED = {
+  bad_channel: "No room can have this name: it is too long, or has characters that no name may have.",
+  forbidden: "You are not allowed to enter it.",
+  bad_origin: "The server does not let this page in by the address that it was opened with.",
+  expired: "Your time here has ended.",
+};
+const TEXT_REFUSED = {
+  too_large: "it is too long: make it shorter",
+  bad_message: "it is too long, or has characters that cannot be sent: change it",
+  bad_utf8: "it has characters that cannot be sent: change it",
+  forbidden: "you are not allowed to write here",
+};
 
 export class Room {
   #user;
@@ -21,6 +40,8 @@ export class Room {
   #moves = null; // who comes and goes while the members are being loaded
   #socket = null;
   #openedAt = Infinity;
+  #shut = false; // the last attempt to connect was refused, or failed
+  #turn = 0; // of connect: an earlier one that still waits for an answer gives up
   #attempts = 0;
   #due = null; // when to connect next, where the server has said it
   #timer;
@@ -29,12 +50,14 @@ export class Room {
   // outbox is a Map that outlives the Room: key → {text, state, error, sentAt,
   // …}. The state is "waiting" for a connection, "sent", "failed", or "done"
   // until the message itself arrives; sentAt is set while there is no answer.
+  // One that is "failed" and refused would be so again: its text has to change.
   // on has the functions
-  //   history(messages)  show these instead of all others
+  //   history(messages, more)  show these instead of all others; there are
+  //                      older ones, or not
   //   message(message)   show one more
   //   outbox()           the outbox has changed
   //   people(members)    these are connected
-  //   state(state, why)  "online", "connecting" or "offline"
+  //   state(state, why)  "online", "connecting", "offline", or "refused"
   constructor(name, user, outbox, on) {
     this.name = name;
     this.#user = user;
@@ -57,7 +80,7 @@ export class Room {
 
   // resend sends what has failed, forget takes it out of the outbox.
   resend(key) {
-    this.#outbox.get(key).state = "waiting";
+    Object.assign(this.#outbox.get(key), { state: "waiting", error: null });
     this.#flush();
   }
 
@@ -68,7 +91,28 @@ export class Room {
 
   // wake connects at once instead of after the usual wait.
   wake() {
-    if (this.state === "offline") this.#connect();
+    if (this.state === "offline" && !this.#ended.signal.aborted) this.#connect();
+  }
+
+  // retry knocks again where the room was refused.
+  retry() {
+    if (this.state === "refused") this.#connect();
+  }
+
+  // pause ends the connection until wake: a browser may keep a page that was
+  // left, with its connection, and its user would still be here.
+  pause() {
+    if (this.state === "refused") return;
+    this.#turn++;
+    this.#drop();
+    this.#set("offline");
+  }
+
+  // older returns messages before an offset, and whether there are more.
+  async older(offset) {
+    const past = await this.#get(`history?limit=${PAGE}&before=${offset}`);
+    if (past.epoch !== this.#position?.epoch) return { messages: [], more: false }; // a reset comes
+    return { messages: past.data, more: past.data.length > 0 && past.data[0].offset > past.first };
   }
 
   // cut gives up the connection: one that has outlived its network is dead
@@ -79,20 +123,26 @@ export class Room {
 
   async #connect() {
     clearTimeout(this.#timer);
+    const turn = ++this.#turn;
     this.#set("connecting");
     try {
-      if (!this.#position) this.#held = [await this.#get("history?limit=50")];
+      if (this.#shut) await this.#knock();
+      if (turn === this.#turn && !this.#position) {
+        const past = await this.#get(`history?limit=${PAGE}`);
+        if (turn === this.#turn) this.#held = [past];
+      }
     } catch (err) {
-      if (this.#ended.signal.aborted) return;
-      if (err.refused) this.#set("offline", err.message); // asking again would not help
+      if (turn !== this.#turn || this.#ended.signal.aborted) return;
+      if (err.refused) this.#set("refused", err.message); // asking again would not help
       else this.#retry();
       return;
     }
+    if (turn !== this.#turn || this.#ended.signal.aborted) return;
     this.#pass();
     const since = this.#position ?? this.#held[0];
-    const url = new URL(`/channel/${encodeURIComponent(this.name)}/`, location.origin.replace("http", "ws"));
+    const url = this.#address();
+    url.protocol = url.protocol.replace("http", "ws");
     url.searchParams.set("since", `${since.epoch}:${since.offset}`);
-    url.searchParams.set("name", this.#user);
     const socket = this.#socket = new WebSocket(url);
     this.#timer = setTimeout(() => this.#lost(socket), PATIENCE);
     socket.onopen = () => this.#opened();
@@ -100,8 +150,25 @@ export class Room {
     socket.onmessage = (e) => this.#received(JSON.parse(e.data));
   }
 
+  #address() {
+    const url = new URL(`/channel/${encodeURIComponent(this.name)}/`, location.origin);
+    url.searchParams.set("name", this.#user);
+    return url;
+  }
+
+  // knock finds out why no WebSocket opens, which a browser does not tell: the
+  // server refuses a stream of events for the same reasons.
+  async #knock() {
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#ended.signal, stop.signal, AbortSignal.timeout(PATIENCE)]);
+    const res = await fetch(this.#address(), { signal, cache: "no-store", headers: { Accept: "text/event-stream" } });
+    if (!res.ok) throw await refusal(res);
+    stop.abort(); // it is open, or what is wrong will pass
+  }
+
   #opened() {
     clearTimeout(this.#timer);
+    this.#shut = false;
     this.#openedAt = Date.now();
     this.#set("online");
     this.#flush();
@@ -111,6 +178,7 @@ export class Room {
   #lost(socket) {
     if (!socket || socket !== this.#socket) return;
     this.#drop();
+    this.#shut = this.#openedAt === Infinity;
     if (Date.now() - this.#openedAt > STEADY) this.#attempts = 0;
     this.#openedAt = Infinity;
     this.#on.outbox();
@@ -172,7 +240,7 @@ export class Room {
       const p = this.#position;
       if (m.epoch === p?.epoch && m.offset <= p.offset) continue;
       this.#position = { epoch: m.epoch, offset: m.offset };
-      if (m.data) this.#on.history(m.data);
+      if (m.data) this.#on.history(m.data, m.data.length > 0 && m.data[0].offset > m.first);
       else this.#on.message(m);
     }
     const p = this.#position;
@@ -185,7 +253,7 @@ export class Room {
   #flush() {
     const socket = this.#socket;
     for (const [key, m] of this.#outbox) {
-      if (m.state !== "waiting" || this.state !== "online") continue;
+      if (!socket || m.state !== "waiting" || this.state !== "online") continue;
       m.sentAt ??= Date.now();
       if (Date.now() - m.sentAt > KEY_LIFE) { // then it could be said twice
         Object.assign(m, { state: "failed", error: "No answer came; it may have been said.", sentAt: null });
@@ -203,9 +271,14 @@ export class Room {
     const m = this.#outbox.get(id);
     if (!m) return;
     clearTimeout(m.timer);
+    if (header === "error" && SOON.has(body.code)) { // it may have been said: sentAt stays
+      Object.assign(m, { state: "waiting", error: "Not sent yet, trying again…" });
+      setTimeout(() => this.#ended.signal.aborted || this.#flush(), AGAIN);
+      return this.#on.outbox();
+    }
     m.sentAt = null;
     if (header === "exchange") Object.assign(m, { state: "done", epoch: body.epoch, offset: body.offset });
-    else Object.assign(m, { state: "failed", error: `Not sent: ${body.msg}` });
+    else Object.assign(m, { state: "failed", refused: true, error: `Not sent: ${textRefused(body)}.` });
     this.#on.outbox();
     this.#pass();
   }
@@ -234,8 +307,25 @@ export class Room {
   async #get(path) {
     const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(PATIENCE)]);
     const res = await fetch(`/v1/channel/${encodeURIComponent(this.name)}/${path}`, { signal, cache: "no-store" });
-    const body = await res.json();
-    if (res.ok) return body;
-    throw Object.assign(new Error(body.error?.message ?? res.statusText), { refused: res.status < 500 && res.status !== 429 });
+    if (res.ok) return res.json();
+    throw await refusal(res);
   }
+}
+
+// refusal is an error with a reason for people; refused says that asking again
+// would not help.
+async function refusal(res) {
+  const text = await res.text();
+  let error = { message: text.trim() }; // not the hub's: this app's own words
+  try {
+    error = JSON.parse(text).error;
+  } catch {
+    // it is as it is
+  }
+  const refused = res.status >= 400 && res.status < 500 && res.status !== 429 && !SOON.has(error?.code);
+  return Object.assign(new Error(ROOM_REFUSED[error?.code] ?? error?.message ?? res.statusText), { refused });
+}
+
+function textRefused({ code, msg }) {
+  return TEXT_REFUSED[code] ?? (code === "refused" ? msg : "the server did not take it");
 }

@@ -233,7 +233,8 @@ function userItem(id) {
 }
 
 function paintConversation(current) {
-  $("hint").hidden = Boolean(current);
+  $("hint").hidden = Boolean(current?.messages.length || (current && (!listed || outbox.to(current.id).length)));
+  $("hint").textContent = !current ? "Choose somebody to write to" : left(current) ? "" : "Nothing was written in the last 24 hours";
   $("header").hidden = !current;
   $("write").hidden = !current || left(current);
   if (!current) return;
@@ -247,7 +248,8 @@ function paintConversation(current) {
   painted.count = current.messages.length;
   $("outbox").replaceChildren(...outbox.to(current.id).map(unsent));
   $("with").textContent = nameOf(current);
-  $("presence").textContent = { unknown: "unknown" }[presenceOf(current)[0]] ?? presenceOf(current)[1];
+  const [state, words] = presenceOf(current);
+  $("presence").textContent = inbox.state === "online" ? (state === "unknown" ? "" : words) : "you are not connected";
   if (following) scroll.scrollTop = scroll.scrollHeight;
 }
 

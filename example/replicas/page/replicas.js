@@ -6,7 +6,8 @@ const ROOM = "lobby";
 const RETRY_MIN = 250, RETRY_MAX = 5_000; // ms between attempts, growing
 const PATIENCE = 8_000; // with an answer; longer than replicas wait for their store
 const PAST = `/v1/channel/${ROOM}/history?limit=50`;
-const AGAIN = 2_000; // ms between looks for a store that is away
+const AGAIN = 2_000; // ms between looks for a store that is away, and before what was not taken is sent again
+const KEY_LIFE = 4 * 60_000; // the replicas' memory for keys lasts 5 minutes
 const SHOWN = 300; // messages that stay on the page
 
 const page = String(crypto.getRandomValues(new Uint32Array(1))[0]); // tells this page from others of the same name
@@ -15,18 +16,32 @@ let history = null; // whether the replicas keep one; null until they have said 
 let position = null; // of the last message shown, where there is a history
 let away = false; // the store, when it was last asked
 let here = ""; // the replica that this page is on, or was last
+let on = false; // the page is on it now
+let dead = false; // all replicas are
 let socket = null;
 let turn = 0; // of connect: an earlier one that still waits for an answer gives up
 let attempts = 0;
 let timer;
-const unanswered = new Map(); // key → text
+
+// What was written and has no answer: key → {text, state, error, sentAt}. The
+// state is "waiting", "sent" or "failed". It outlives a reload of the page.
+const outbox = new Map(JSON.parse(sessionStorage.getItem("outbox") ?? "[]"));
+
+// What the replicas' codes for refusals mean to somebody who reads the page.
+const SOON = new Set(["store_unavailable", "mesh_unavailable", "overloaded", "too_many_channels", "rate_limited", "internal", "draining", "closed"]);
+const REFUSED = {
+  too_large: "it is too long: make it shorter",
+  bad_message: "it is too long, or has characters that cannot be sent: change it",
+  bad_utf8: "it has characters that cannot be sent: change it",
+  forbidden: "you are not allowed to write here",
+};
 
 // --- the connection
 
 async function connect() {
   const own = ++turn;
   drop();
-  if (!away) show("connecting", "Connecting…");
+  if (!away && !dead) show("connecting", "Connecting…");
   try {
     if (history === null) await look();
     if (history && (!position || attempts > 1)) { // a page that finds no way in, too, wants to know why
@@ -58,10 +73,6 @@ async function connect() {
 function lost(s) {
   if (s !== socket) return;
   drop();
-  if (!history && unanswered.size) { // nothing would notice that it is said twice
-    unanswered.clear();
-    news("No answer came to your last message: it may not have been said");
-  }
   later();
 }
 
@@ -72,16 +83,24 @@ function drop() {
   if (!s) return;
   s.onclose = s.onmessage = null;
   s.close();
+  on = false;
+  unsend();
+  showOutbox();
 }
 
 // later connects after a wait that grows and differs from page to page, so
 // that they do not all come back at once.
 function later() {
-  if (away) show("away", "The store is away: the room opens when it is back");
-  else show("offline", "Looking for another replica…");
-  if (!here) $("here").textContent = "no replica yet";
+  showLost();
   const wait = Math.min(RETRY_MAX, RETRY_MIN * 2 ** attempts++) * (0.5 + Math.random() / 2);
   timer = setTimeout(connect, wait);
+}
+
+function showLost() {
+  if (dead) show("offline", "All replicas are dead: start one");
+  else if (away) show("away", "The store is away: the room opens when it is back");
+  else show("offline", "Looking for another replica…");
+  $("here").textContent = here ? "no replica" : "no replica yet";
 }
 
 function received(s, m) {
@@ -92,11 +111,8 @@ function received(s, m) {
       return;
     }
     case "exchange":
-      unanswered.delete(m.id);
-      return;
     case "error":
-      unanswered.delete(m.id);
-      return news(`Not said: ${m.body.msg}`);
+      return answered(m);
     case "reconnect": // the replica ends soon, and closes this connection itself
       return;
     case "reset":
@@ -113,6 +129,8 @@ function arrived(node) {
   attempts = 0;
   if (here && here !== node) news(`You have moved from ${here} to ${node}`);
   here = node;
+  on = true;
+  dead = false;
   $("here").textContent = node;
   if (!history || position) {
     show("online", "Live");
@@ -120,8 +138,8 @@ function arrived(node) {
     show("away", "The store is away: no history for now");
     timer = setTimeout(back, AGAIN, socket);
   }
-  for (const [key, text] of unanswered) send(key, text); // with a key, the replicas say it once
-  look();
+  flush();
+  look().catch(unknown);
 }
 
 // back starts again, with the history, when the store answers.
@@ -139,11 +157,93 @@ async function back(s) {
   connect();
 }
 
-function send(key, text) {
-  const m = { header: "say", body: { text }, id: key };
-  if (history) m.key = key;
-  unanswered.set(key, text);
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(m));
+// --- what is to be said: it waits where there is no replica
+
+// flush sends what waits, for the first time or again: with a key, the replicas
+// say it once.
+function flush() {
+  for (const [key, m] of outbox) {
+    if (!on || m.state !== "waiting") continue;
+    m.sentAt ??= Date.now();
+    if (Date.now() - m.sentAt > KEY_LIFE) { // then it could be said twice
+      Object.assign(m, { state: "failed", error: "No answer came; it may have been said.", sentAt: null });
+      continue;
+    }
+    m.state = "sent";
+    const message = { header: "say", body: { text: m.text }, id: key };
+    if (history) message.key = key;
+    socket.send(JSON.stringify(message));
+  }
+  showOutbox();
+}
+
+function answered({ header, body, id }) {
+  const m = outbox.get(id);
+  if (!m) return;
+  if (header === "exchange") {
+    outbox.delete(id);
+  } else if (SOON.has(body.code)) { // with a history, it may have been said
+    Object.assign(m, { state: "waiting", error: "Not said yet, trying again…", sentAt: history ? m.sentAt : null });
+    setTimeout(flush, AGAIN);
+  } else {
+    const why = REFUSED[body.code] ?? (body.code === "refused" ? body.msg : "the replica did not take it"); // "refused" is this app's own
+    Object.assign(m, { state: "failed", refused: true, error: `Not said: ${why}.`, sentAt: null });
+  }
+  showOutbox();
+}
+
+// unsend is for what no answer will come to any more. Without a history,
+// nothing would notice that it is said twice: its author decides.
+function unsend() {
+  for (const m of outbox.values()) {
+    if (m.state !== "sent") continue;
+    if (history) m.state = "waiting";
+    else Object.assign(m, { state: "failed", error: "No answer came; it may have been said.", sentAt: null });
+  }
+}
+
+function showOutbox() {
+  sessionStorage.setItem("outbox", JSON.stringify([...outbox]));
+  $("outbox").replaceChildren(...[...outbox].filter(([, m]) => m.state !== "sent").map(([key, m]) => {
+    const li = document.createElement("li"), text = document.createElement("p"), fate = document.createElement("p");
+    li.dataset.state = m.state;
+    text.className = "text";
+    text.textContent = m.text;
+    fate.className = "fate";
+    fate.textContent = m.error ?? "Waiting for a replica";
+    if (m.state === "failed") {
+      fate.append(m.refused ? button("Edit", () => edit(key)) : button("Try again", () => again(key)), button("Remove", () => forget(key)));
+    }
+    li.append(text, fate);
+    return li;
+  }));
+  toBottom();
+  showHint();
+}
+
+function button(label, onclick) {
+  const b = document.createElement("button");
+  b.type = "button";
+  b.textContent = label;
+  b.onclick = onclick;
+  return b;
+}
+
+function again(key) {
+  Object.assign(outbox.get(key), { state: "waiting", error: null });
+  flush();
+}
+
+function forget(key) {
+  outbox.delete(key);
+  showOutbox();
+}
+
+// edit gives a text that was refused back to its author.
+function edit(key) {
+  $("text").value = `${$("text").value} ${outbox.get(key).text}`.trim();
+  forget(key);
+  $("text").focus();
 }
 
 function show(state, text) {
@@ -174,11 +274,23 @@ function news(text) {
 }
 
 function add(li) {
-  const scroll = $("scroll");
-  const following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
   $("messages").append(li);
-  while ($("messages").children.length > SHOWN) $("messages").firstChild.remove();
-  if (following) scroll.scrollTop = scroll.scrollHeight;
+  while (following && $("messages").children.length > SHOWN) $("messages").firstChild.remove();
+  toBottom();
+  showHint();
+}
+
+function showHint() {
+  $("empty").hidden = $("messages").children.length + $("outbox").children.length > 0;
+}
+
+// The last line stays in sight, unless the reader has gone up.
+let following = true;
+$("scroll").onscroll = ({ target: s }) => (following = s.scrollHeight - s.scrollTop - s.clientHeight < 80);
+new ResizeObserver(() => toBottom()).observe($("scroll"));
+
+function toBottom() {
+  if (following) $("scroll").scrollTop = $("scroll").scrollHeight;
 }
 
 $("composer").onsubmit = (e) => {
@@ -186,7 +298,9 @@ $("composer").onsubmit = (e) => {
   const text = $("text").value.trim();
   if (!text) return;
   $("text").value = "";
-  send(crypto.getRandomValues(new Uint32Array(4)).join("-"), text);
+  following = true;
+  outbox.set(crypto.getRandomValues(new Uint32Array(4)).join("-"), { text, state: "waiting" });
+  flush();
 };
 
 $("name").value = user;
@@ -203,17 +317,27 @@ $("name").onchange = () => {
 
 async function look() {
   const processes = await get("/replicas");
-  if (history === null) mode(history = processes.history);
+  if (history === null) {
+    mode(history = processes.history);
+    unsend(); // what was sent before a reload
+  }
+  const were = dead;
+  dead = processes.data.every((p) => !p.pid);
+  if (dead && !on) showLost();
+  if (were && !dead && !on) {
+    attempts = 0;
+    connect();
+  }
   let nodes = [];
   try {
     nodes = (await get("/v1/nodes")).data;
   } catch {
     // none is running
   }
-  processes.data.forEach((p, i) => replica(i, p, nodes.find((n) => n.node === p.node)));
+  processes.data.forEach((p, i) => replica(i, p, nodes.find((n) => n.node === p.node), nodes.length > 0));
 }
 
-function replica(i, { node, pid, ready }, known) {
+function replica(i, { node, pid, ready }, known, others) {
   let li = $("replicas").children[i];
   if (!li) {
     li = $("replica-template").content.firstElementChild.cloneNode(true);
@@ -223,19 +347,27 @@ function replica(i, { node, pid, ready }, known) {
   }
   const status = known?.status ?? "unknown";
   li.dataset.light = pid ? status : "red";
-  li.ariaCurrent = node === here ? "true" : null;
+  li.ariaCurrent = on && node === here ? "true" : null;
   // What the replicas tell of each other is some seconds old: not that of this page.
-  const n = Math.max(known?.connections ?? 0, node === here && socket ? 1 : 0);
+  const n = Math.max(known?.connections ?? 0, on && node === here ? 1 : 0);
   const how = {
     green: ready ? `pid ${pid}, ${n} ${n === 1 ? "connection" : "connections"}` : "starting",
     unknown: "starting",
   }[status] ?? known.reasons.join(", ");
   const rumour = { green: "the others have not noticed yet", unknown: "the others have forgotten it" }[status] ?? `the others say: ${known?.reasons.join(", ")}`;
-  li.querySelector(".how").textContent = pid ? how : `killed; ${rumour}`;
+  li.querySelector(".how").textContent = pid ? how : others ? `killed; ${rumour}` : "killed";
   const button = li.querySelector("button");
   button.dataset.does = pid ? "kill" : "start";
   button.textContent = pid ? "Kill" : "Start";
   button.ariaLabel = `${button.textContent} ${node}`;
+}
+
+// unknown is how all are where the program that has started them is gone.
+function unknown() {
+  for (const li of $("replicas").children) {
+    li.dataset.light = "unknown";
+    li.querySelector(".how").textContent = "unknown: the program that starts them does not answer";
+  }
 }
 
 async function act(li, n) {
@@ -246,7 +378,7 @@ async function act(li, n) {
     if (!res.ok) news(await res.text());
     await look();
   } catch {
-    // the program has ended, which the connection shows
+    unknown();
   }
   button.disabled = false;
 }
@@ -266,6 +398,11 @@ async function get(path) {
   return res.json();
 }
 
-setInterval(() => document.hidden || look().catch(() => {}), 1_000);
+setInterval(() => document.hidden || look().catch(unknown), 1_000);
+addEventListener("pagehide", () => { // a browser may keep a page that was left, with its connection
+  turn++;
+  drop();
+});
 addEventListener("pageshow", (e) => e.persisted && connect());
+showOutbox();
 connect();
