@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,8 +40,9 @@ func BenchmarkUnwanted(b *testing.B) {
 
 // BenchmarkRaw sends bodies of 100 bytes from one node to another on 100
 // channels, at most 100,000 ahead of it, so that nothing is dropped.
-func BenchmarkRaw(b *testing.B) {
-	a, c := open(b, quiet("a")), open(b, quiet("c"))
+func BenchmarkRaw(b *testing.B) { plainAndSealed(b, raw) }
+
+func raw(b *testing.B, a, c *zmqmesh.Mesh) {
 	var got atomic.Int64
 	up := make(chan struct{}, 1)
 	ctx, stop := context.WithCancel(context.Background())
@@ -83,6 +85,62 @@ func BenchmarkRaw(b *testing.B) {
 	require.Zero(b, a.Status().Dropped)
 	stop()
 	<-ended
+}
+
+// plainAndSealed runs a benchmark with two nodes, "a" and "c", without a key
+// and with one.
+func plainAndSealed(b *testing.B, run func(b *testing.B, a, c *zmqmesh.Mesh)) {
+	for name, key := range map[string]string{"plain": "", "sealed": "0123456789abcdef"} {
+		b.Run(name, func(b *testing.B) {
+			with := func(id string) *zmqmesh.Mesh {
+				o := quiet(id)
+				o.Key = []byte(key)
+				return open(b, o)
+			}
+			run(b, with("a"), with("c"))
+		})
+	}
+}
+
+// BenchmarkLatency has one message of 100 bytes on its way at a time, and
+// reports its median time.
+func BenchmarkLatency(b *testing.B) {
+	plainAndSealed(b, func(b *testing.B, a, c *zmqmesh.Mesh) {
+		got := make(chan mesh.Packet, 16)
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { // ends with stop
+			defer close(ended)
+			_ = c.Receive(ctx, func(p mesh.Packet) { got <- p })
+		}()
+		require.NoError(b, c.Subscribe("ch"))
+		c.SetPeers(map[string]string{"a": a.Address()})
+		for p := range got {
+			if p.Kind == mesh.KindLost && p.Origin == "a" {
+				break
+			}
+		}
+		body := make([]byte, 100)
+		took := make([]time.Duration, 0, b.N)
+		b.ResetTimer()
+		for range b.N {
+			begin := time.Now()
+			if err := a.Publish(ctx, mesh.Packet{Channel: "ch", Header: "message", Body: body}); err != nil {
+				b.Fatal(err)
+			}
+			for p := range got {
+				if p.Kind == mesh.KindMessage {
+					break
+				}
+			}
+			took = append(took, time.Since(begin))
+		}
+		b.StopTimer()
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2]), "p50-ns")
+		stop()
+		<-ended
+	})
 }
 
 // BenchmarkJoin has a peer with 100,000 channels come, up to its echo.

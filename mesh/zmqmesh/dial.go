@@ -149,13 +149,13 @@ func (m *Mesh) connect(t *target) (ended, other *link, err error) {
 		other, err = m.judge(peer)
 		return err
 	}}
-	limit := max(m.opts.MaxPacketBytes, chunkBytes) + 1
+	limit := max(m.opts.MaxPacketBytes, chunkBytes) + 1 + sealBytes
 	g := newGuard(conn, mechanism, limits{frame: limit, message: limit, frames: 1})
 	c, err := g.shake(sec, zmq4.XSub, m.opts.ID, false)
 	if err != nil {
 		return nil, other, err
 	}
-	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g,
+	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g, in: sec.in, out: sec.out,
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{})}
 	defer close(l.done)
 	m.addLink(t, l)

@@ -28,6 +28,13 @@ const (
 	maxID      = 200 // bytes
 )
 
+// What a hello says of the key.
+const (
+	keyNone   = 0
+	keyProves = 1 // of a version that seals nothing
+	keySeals  = 2
+)
+
 // hello is what both sides say of themselves: the version, whether there is a
 // key, a nonce, the life of the process, the largest packet it takes, the id.
 type hello struct {
@@ -39,9 +46,9 @@ type hello struct {
 }
 
 func (h *hello) append(b []byte) []byte {
-	var keyed byte
+	var keyed byte = keyNone
 	if h.keyed {
-		keyed = 1
+		keyed = keySeals
 	}
 	b = append(b, packet.Version, keyed)
 	b = append(b, h.nonce[:]...)
@@ -58,10 +65,13 @@ func parseHello(b []byte) (h hello, err error) {
 	if b[0] != packet.Version {
 		return h, fmt.Errorf("speaks version %d of the mesh's protocol, where only %d is spoken", b[0], packet.Version)
 	}
-	if len(b) < fixed || b[1] > 1 {
+	if len(b) < fixed || b[1] > keySeals {
 		return h, errors.New("says malformed things of itself")
 	}
-	h.keyed = b[1] == 1
+	if b[1] == keyProves {
+		return h, errors.New("has an older version, whose key does not protect what is sent: update it")
+	}
+	h.keyed = b[1] == keySeals
 	h.nonce = [nonceBytes]byte(b[2:])
 	h.life = binary.BigEndian.Uint64(b[2+nonceBytes:])
 	h.max = binary.BigEndian.Uint32(b[2+nonceBytes+8:])
@@ -94,6 +104,9 @@ type shaker struct {
 	// proved: an error says why not.
 	judge func(peer *hello) error
 	done  bool
+	// in and out seal what follows, from and to the peer. They are nil where
+	// there is no key.
+	in, out *seal
 }
 
 // errTold is an error that the other side has sent.
@@ -107,8 +120,8 @@ const (
 	reasonDuplicate = "there is a link already"
 )
 
-// Type is that of what follows: after the handshake everything goes as it is,
-// and only where the library knows that does it spare a copy of each message.
+// Type is that of what follows. The library is to pass it on as it is, without
+// a copy of each message: links and peers seal and open messages themselves.
 func (s *shaker) Type() zmq4.SecurityType {
 	if s.done {
 		return zmq4.NullSecurity
@@ -156,7 +169,8 @@ func (s *shaker) dial(c *zmq4.Conn, own []byte) error {
 		return errors.New("zmqmesh: the peer does not know the key")
 	}
 	c.Peer.Meta["Socket-Type"] = string(zmq4.XPub)
-	return nil
+	s.out, s.in, err = newSeals(s.key, own, theirs)
+	return err
 }
 
 func (s *shaker) listen(c *zmq4.Conn, own []byte) error {
@@ -178,6 +192,9 @@ func (s *shaker) listen(c *zmq4.Conn, own []byte) error {
 		return tell(c, errors.New("does not know the key"))
 	}
 	c.Peer.Meta["Socket-Type"] = string(zmq4.XSub)
+	if s.in, s.out, err = newSeals(s.key, theirs, own); err != nil {
+		return err
+	}
 	return c.SendCmd(zmq4.CmdReady, s.proof("listener", theirs, own))
 }
 

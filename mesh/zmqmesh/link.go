@@ -31,7 +31,12 @@ type link struct {
 	gone  chan struct{} // closed by close
 	done  chan struct{} // closed when both goroutines have ended
 
+	// The writer's own.
+	out    *seal
+	frames [1][]byte
+
 	// The reader's own.
+	in          *seal
 	top         uint64 // the highest Seq that came
 	packet.Kept        // headers and epochs that came
 	wanted      bool   // this replica wants the channel of the packet that is read
@@ -125,7 +130,6 @@ func (l *link) ask(due bool) error {
 	l.waiting = append(l.waiting, e)
 	l.mu.Unlock()
 
-	frames := make([][]byte, 1)
 	var buf []byte
 	for ch, subscribe := range pending {
 		buf = append(buf[:0], askLeave)
@@ -133,16 +137,20 @@ func (l *link) ask(due bool) error {
 			buf[0] = askSubscribe
 		}
 		buf = append(append(buf, ch...), 0)
-		frames[0] = buf
-		if err := l.conn.SendMsg(zmq4.Msg{Frames: frames}); err != nil {
+		if err := l.send(buf); err != nil {
 			return err
 		}
 	}
-	frames[0] = binary.BigEndian.AppendUint64([]byte{askEcho}, e.number)
-	if err := l.conn.SendMsg(zmq4.Msg{Frames: frames}); err != nil {
+	if err := l.send(binary.BigEndian.AppendUint64([]byte{askEcho}, e.number)); err != nil {
 		return err
 	}
 	return l.guard.flush()
+}
+
+// send buffers a message. The goroutine that writes calls it.
+func (l *link) send(b []byte) error {
+	l.frames[0] = l.out.close(b)
+	return l.conn.SendMsg(zmq4.Msg{Frames: l.frames[:]})
 }
 
 // beat repeats whether all channels are wanted, which changes nothing.
@@ -151,7 +159,7 @@ func (l *link) beat() error {
 	if _, all := l.mesh.topics.find(nil); all {
 		b[0] = askSubscribe
 	}
-	if err := l.conn.SendMsg(zmq4.Msg{Frames: [][]byte{b}}); err != nil {
+	if err := l.send(b); err != nil {
 		return err
 	}
 	return l.guard.flush()
@@ -169,7 +177,10 @@ func (l *link) read() error {
 		if err != nil {
 			return err
 		}
-		b := msg.Frames[0]
+		b, err := l.in.open(msg.Frames[0])
+		if err != nil {
+			return err
+		}
 		switch {
 		case len(b) > 1 && b[0] == sendPackets:
 			err = l.packets(b[1:])

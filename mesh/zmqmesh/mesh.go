@@ -193,7 +193,7 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 	}
 	shaken()
 	p := &peer{mesh: m, id: sec.peer.id, from: c.RemoteAddr().String(), life: sec.peer.life, max: int(sec.peer.max), since: time.Now(),
-		conn: conn, guard: g, topics: map[string]bool{},
+		conn: conn, guard: g, in: sec.in, out: sec.out, topics: map[string]bool{},
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), wrote: make(chan struct{})}
 	if !m.addPeer(p) {
 		return nil
@@ -203,6 +203,9 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 	p.close(err)
 	<-p.wrote
 	m.removePeer(p)
+	if errors.Is(err, errSeal) {
+		return err
+	}
 	m.log.Debug("mesh: a peer has gone", "peer", p.id, "from", p.from, "err", err)
 	return nil
 }

@@ -46,10 +46,11 @@ type Options struct {
 	// that is set. It is not changed. Default: none.
 	TLS *tls.Config
 	// Key must be known to both sides, which prove it to each other without
-	// sending it. At least 16 bytes, best random ones. It says who may
-	// connect and no more: what is sent is neither encrypted nor protected
-	// from who can change it on its way. On networks where others can listen,
-	// use TLS, with or without Key. Default: none.
+	// sending it. At least 16 random bytes: who records a connection can try
+	// keys that can be guessed. All that follows is sealed with keys that both
+	// derive from it for this connection: nobody else reads, changes, repeats
+	// or adds anything. Who learns Key later can read what was recorded; TLS
+	// prevents that. Default: none.
 	Key []byte
 	// Insecure allows Listen to be beyond loopback without TLS and Key:
 	// anybody who reaches the port reads and publishes on all channels. Only

@@ -57,7 +57,10 @@ type peer struct {
 	gone  chan struct{} // closed by close
 	wrote chan struct{} // closed when write has returned
 
+	out *seal // the writer's own
+
 	// The reader's own.
+	in         *seal
 	topics     map[string]bool
 	topicBytes int
 
@@ -80,8 +83,8 @@ type chunk struct {
 	shared  bool // with other peers: it is never changed
 }
 
-// chunkPool holds chunks of chunkBytes.
-var chunkPool = sync.Pool{New: func() any { b := make([]byte, 0, chunkBytes); return &b }}
+// chunkPool holds chunks of chunkBytes, with room for their seal.
+var chunkPool = sync.Pool{New: func() any { b := make([]byte, 0, chunkBytes+sealBytes); return &b }}
 
 // put queues an encoded packet. A big one is a chunk of its own, with its
 // first byte, that is shared and never changed; of another one, a copy is kept.
@@ -142,12 +145,13 @@ func (p *peer) write() {
 	var err error
 	defer func() { p.close(err) }()
 	frames := make([][]byte, 1)
-	send := func(b []byte) {
+	sendSealed := func(b []byte) {
 		if err == nil {
 			frames[0] = b
 			err = p.conn.SendMsg(zmq4.Msg{Frames: frames})
 		}
 	}
+	send := func(b []byte) { sendSealed(p.out.close(b)) }
 	var number [9]byte
 	answer := func(echoes []uint64) {
 		for _, n := range echoes {
@@ -189,7 +193,11 @@ func (p *peer) write() {
 		}
 		answer(echoes)
 		for _, c := range chunks {
-			send(c.b)
+			if c.shared {
+				send(c.b)
+			} else {
+				sendSealed(p.out.closeOwn(c.b))
+			}
 			if err != nil {
 				return
 			}
@@ -217,7 +225,11 @@ func (p *peer) read() error {
 		if err != nil {
 			return err
 		}
-		if err := p.ask(msg.Frames[0]); err != nil {
+		b, err := p.in.open(msg.Frames[0])
+		if err != nil {
+			return err
+		}
+		if err := p.ask(b); err != nil {
 			return err
 		}
 	}

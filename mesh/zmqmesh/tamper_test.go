@@ -1,0 +1,312 @@
+package zmqmesh_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/packet"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// A tamperer is a TCP proxy that knows ZMTP's frames and not the mesh's key.
+type tamperer struct {
+	ln net.Listener
+	to string
+	// mischief is asked once what goes on in the place of a frame, by one
+	// goroutine; nil where it waits for another frame.
+	mischief func(frame []byte) [][]byte
+	upwards  bool // frames are those to the listener, not those from it
+
+	mu    sync.Mutex // guards the fields below
+	done  bool
+	conns []net.Conn
+
+	running sync.WaitGroup
+}
+
+func newTamperer(t *testing.T, to string, upwards bool, mischief func([]byte) [][]byte) *tamperer {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &tamperer{ln: ln, to: to, mischief: mischief, upwards: upwards}
+	p.running.Go(p.accept)
+	t.Cleanup(func() {
+		p.ln.Close()
+		p.mu.Lock()
+		for _, c := range p.conns {
+			c.Close()
+		}
+		p.mu.Unlock()
+		p.running.Wait()
+	})
+	return p
+}
+
+func (p *tamperer) address() string { return "tcp://" + p.ln.Addr().String() }
+
+func (p *tamperer) accept() {
+	for {
+		in, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", p.to)
+		if err != nil {
+			in.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns = append(p.conns, in, out)
+		p.mu.Unlock()
+		p.running.Go(func() { p.pipe(out, in, p.upwards) })
+		p.running.Go(func() { p.pipe(in, out, !p.upwards) })
+	}
+}
+
+// pipe passes on frames until either side ends.
+func (p *tamperer) pipe(to, from net.Conn, tamper bool) {
+	defer to.Close()
+	defer from.Close()
+	b := make([]byte, 64)
+	if _, err := io.ReadFull(from, b); err != nil {
+		return
+	}
+	if _, err := to.Write(b); err != nil {
+		return
+	}
+	for {
+		f, err := readFrame(from)
+		if err != nil {
+			return
+		}
+		for _, f := range p.instead(f, tamper) {
+			if _, err := to.Write(f); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (p *tamperer) instead(f []byte, tamper bool) [][]byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if tamper && !p.done && f[0]&4 == 0 {
+		if other := p.mischief(f); other != nil {
+			p.done = true
+			return other
+		}
+	}
+	return [][]byte{f}
+}
+
+// happened tells whether the mischief was done.
+func (p *tamperer) happened() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}
+
+// readFrame reads a frame with its header.
+func readFrame(r io.Reader) ([]byte, error) {
+	b := make([]byte, 2, 9)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, err
+	}
+	size := uint64(b[1])
+	if b[0]&2 != 0 {
+		b = b[:9]
+		if _, err := io.ReadFull(r, b[2:]); err != nil {
+			return nil, err
+		}
+		size = binary.BigEndian.Uint64(b[1:])
+	}
+	n := len(b)
+	b = append(b, make([]byte, size)...)
+	_, err := io.ReadFull(r, b[n:])
+	return b, err
+}
+
+// body is what is behind a frame's header.
+func body(f []byte) []byte {
+	if f[0]&2 != 0 {
+		return f[9:]
+	}
+	return f[2:]
+}
+
+// TestSealedAgainstTampering: who stands between two replicas, and does not know
+// the key, delivers nothing. The first message that is not as it was sent ends
+// the link, which is told, and the next link works.
+func TestSealedAgainstTampering(t *testing.T) {
+	t.Parallel()
+	// A frame of packets is longer than an echo, also with its seal.
+	isPackets := func(f []byte) bool { return len(body(f)) > 9+16 }
+	forged := packet.Append([]byte{'P'}, &mesh.Packet{Seq: 1 << 40, Channel: "ch", Header: "forged", Body: []byte("1\n\ndata: 2")})
+	var before []byte // the frame of packets before
+	for name, mischief := range map[string]func(f []byte) [][]byte{
+		"inject":        func(f []byte) [][]byte { return [][]byte{f, frame(0, string(forged))} },
+		"inject a seal": func(f []byte) [][]byte { return [][]byte{frame(0, string(append(forged, body(f)[:16]...))), f} },
+		"inject empty":  func(f []byte) [][]byte { return [][]byte{frame(0, ""), f} },
+		"replay":        func(f []byte) [][]byte { return [][]byte{f, f} },
+		"drop":          func([]byte) [][]byte { return [][]byte{} },
+		"truncate":      func(f []byte) [][]byte { return [][]byte{frame(0, string(body(f)[:len(body(f))-1]))} },
+		"lengthen":      func(f []byte) [][]byte { return [][]byte{frame(0, string(body(f))+"x")} },
+		"change": func(f []byte) [][]byte {
+			f = slices.Clone(f)
+			f[len(f)-20] ^= 1
+			return [][]byte{f}
+		},
+		"swap": func(f []byte) [][]byte {
+			if before == nil {
+				before = f
+				return nil
+			}
+			return [][]byte{f, before}
+		},
+		"cut in two": func(f []byte) [][]byte {
+			half := len(body(f)) / 2
+			return [][]byte{frame(0, string(body(f)[:half])), frame(0, string(body(f)[half:]))}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log logbook
+			with := func(id string) zmqmesh.Options {
+				o := options(t, id)
+				o.Key, o.Logger = []byte("the key of the mesh"), log.logger()
+				return o
+			}
+			a, b := open(t, with("a")), open(t, with("b"))
+			p := newTamperer(t, tcp(a), false, func(f []byte) [][]byte {
+				if !isPackets(f) {
+					return nil
+				}
+				return mischief(f)
+			})
+			in := receive(t, b)
+			require.NoError(t, b.Subscribe("ch"))
+			b.SetPeers(map[string]string{"a": p.address()})
+			in.await(t, lostOf("a"))
+			told := in.count(lostOf("a"))
+			n := 0
+			publish := func() {
+				n++
+				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "ch", Header: fmt.Sprint(n), Body: []byte(strings.Repeat("x", 50))}))
+			}
+			eventually(t, "the mischief is done, and told", func() bool {
+				publish()
+				time.Sleep(time.Millisecond) // so that they are several frames
+				return p.happened() && in.count(lostOf("a")) > told
+			})
+			eventually(t, "the log says why", func() bool { return log.has("not as the peer has sealed it") })
+			awaitUp(t, b, "a")
+			eventually(t, "the next link works", func() bool {
+				publish()
+				return in.count(message(fmt.Sprint(n))) > 0
+			})
+			last := 0
+			for _, p := range in.clear() {
+				if p.Kind != mesh.KindMessage {
+					continue
+				}
+				var is int
+				_, err := fmt.Sscan(p.Header, &is)
+				require.NoError(t, err, "a packet that nobody has sent: %q", p.Header)
+				require.Greater(t, is, last, "in their order, each once")
+				require.Equal(t, strings.Repeat("x", 50), string(p.Body))
+				last = is
+			}
+		})
+	}
+}
+
+// TestSealedQuestions: nobody else subscribes for a replica, or ends its
+// subscriptions. The listener counts and logs it.
+func TestSealedQuestions(t *testing.T) {
+	t.Parallel()
+	for name, mischief := range map[string]func(f []byte) [][]byte{
+		"subscribe": func(f []byte) [][]byte { return [][]byte{f, frame(0, "\x01secret\x00")} },
+		"leave":     func(f []byte) [][]byte { return [][]byte{f, frame(0, "\x00ch\x00")} },
+		"replay":    func(f []byte) [][]byte { return [][]byte{f, f} },
+		"drop":      func([]byte) [][]byte { return [][]byte{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log logbook
+			with := func(id string) zmqmesh.Options {
+				o := options(t, id)
+				o.Key, o.Logger = []byte("the key of the mesh"), log.logger()
+				return o
+			}
+			a, b := open(t, with("a")), open(t, with("b"))
+			p := newTamperer(t, tcp(a), true, mischief)
+			in := receive(t, b)
+			require.NoError(t, b.Subscribe("ch"))
+			b.SetPeers(map[string]string{"a": p.address()})
+			eventually(t, "the listener counts it", func() bool { return a.Status().Refused > 0 })
+			eventually(t, "and logs it", func() bool {
+				return strings.Contains(log.line("refused a connection"), "not as the peer has sealed it")
+			})
+			eventually(t, "the next link works", func() bool {
+				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "ch", Header: "h"}))
+				return in.count(message("h")) > 0
+			})
+		})
+	}
+}
+
+// TestSealedFromReading: what goes between replicas with a key cannot be read
+// on its way.
+func TestSealedFromReading(t *testing.T) {
+	t.Parallel()
+	with := func(id string) zmqmesh.Options {
+		o := options(t, id)
+		o.Key = []byte("the key of the mesh")
+		return o
+	}
+	a, b := open(t, with("a")), open(t, with("b"))
+	var mu sync.Mutex
+	var seen []byte
+	p := newTamperer(t, tcp(a), false, func(f []byte) [][]byte {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, f...)
+		return nil
+	})
+	in := receive(t, b)
+	require.NoError(t, b.Subscribe("ch"))
+	b.SetPeers(map[string]string{"a": p.address()})
+	in.await(t, lostOf("a"))
+	for i, size := range []int{10, zmqmesh.ChunkBytes / 4, 3 * zmqmesh.ChunkBytes, 1 << 20} { // copied and shared ones
+		text := []byte(strings.Repeat("a secret ", size/9+1))
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "ch", Header: fmt.Sprint(i), Body: text}))
+		in.await(t, func(p mesh.Packet) bool { return p.Header == fmt.Sprint(i) && bytes.Equal(p.Body, text) })
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	require.Greater(t, len(seen), 1<<20)
+	require.NotContains(t, string(seen), "secret")
+}
+
+// TestKeyThatSealsNothing: a replica of a version whose key does not protect
+// what is sent is refused, and told so.
+func TestKeyThatSealsNothing(t *testing.T) {
+	t.Parallel()
+	o := options(t, "m")
+	o.Key = []byte("0123456789abcdef")
+	c := dial(t, open(t, o))
+	_, err := c.Write(append(greeting("CHANNELS"), frame(4, "\x05HELLO\x01\x01"+strings.Repeat("\x00", 44)+"id")...))
+	require.NoError(t, err)
+	told, err := io.ReadAll(c)
+	require.NoError(t, err)
+	require.Contains(t, string(told), "whose key does not protect what is sent: update it")
+}
