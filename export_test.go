@@ -17,7 +17,7 @@ func AllErrors() []*Error {
 		ErrClosed, ErrDraining, ErrStoreUnavailable, ErrMeshUnavailable, ErrTooManyChannels, ErrSlowSubscriber, ErrForbidden,
 		ErrExpired, ErrDisconnected, ErrUnsubscribed, ErrInternal, ErrBadChannel, ErrBadMessage, ErrBadUTF8, ErrTooLarge,
 		ErrReservedHeader, ErrBadKey, ErrBadQuery, ErrNoHistory, ErrNoPresence,
-		errBadJSON, errBinary, errBadHandshake, errUpgrade, errNotHijackable, errNotFlushable, errOverloaded, errBadOrigin,
+		errBadJSON, errBinary, errBadHandshake, errUpgrade, errNotHijackable, errNotFlushable, errOverloaded, errBadOrigin, errBadHost,
 		errNotFound, errTooManyConnections, errBadMethod,
 	}
 }

@@ -40,10 +40,12 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	end, ok := endpoints[route]
 	if !ok {
-		h.refuse(w, r, errNotFound.saying("there is nothing at %.200q", r.URL.Path))
+		if h.admits(w, r, nil) {
+			h.refuse(w, r, notFound(r.URL.Path))
+		}
 		return
 	}
-	if !h.checkOrigin(w, r, end) {
+	if !h.admits(w, r, &end) {
 		return
 	}
 	switch {

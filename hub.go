@@ -59,6 +59,8 @@ type Hub struct {
 	twinWarned  atomic.Int64 // the same of another replica with this one's name
 	badWarned   atomic.Int64 // the same of packets that are no messages
 	apartWarned atomic.Bool
+	// hostWarned and originWarned are when a browser was refused, as warned above.
+	hostWarned, originWarned atomic.Int64
 
 	draining atomic.Bool
 	calls    gate // calls of the API that are under way
@@ -78,7 +80,7 @@ type Hub struct {
 // frees what it holds.
 func New(o Options) (*Hub, error) {
 	o.setDefaults()
-	o.AllowedOrigins = slices.Clone(o.AllowedOrigins)
+	o.AllowedOrigins, o.Hosts = slices.Clone(o.AllowedOrigins), slices.Clone(o.Hosts)
 	if err := o.check(); err != nil {
 		return nil, err
 	}

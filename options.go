@@ -42,10 +42,21 @@ type Options struct {
 
 	// AllowedOrigins are the origins besides the app's own from which
 	// browsers may connect and publish: "https://app.example.com", or
-	// "https://*.example.com" for any subdomain. "*" lets every website open
-	// WebSockets here with its visitors' cookies: only for public data; name
-	// the origins otherwise. Default: the app's own origin only.
+	// "https://*.example.com" for any subdomain. Those of apps with pages of
+	// their own are taken as they stand: "capacitor://localhost", "app://.",
+	// "file://", and "null" for pages that tell no origin; but any website can
+	// make a frame that tells none. "*" lets every website open WebSockets
+	// here with its visitors' cookies. "*" and "null" are only for public
+	// data; name the origins otherwise. Default: the app's own origin only.
 	AllowedOrigins []string
+
+	// Hosts are the names by which this server is called:
+	// "app.example.com", or "*.example.com" for any subdomain. A request whose
+	// Host is another is refused with 421: a website can let its own name lead
+	// to this machine, and its page is then of the same origin as the hub.
+	// Set it where nobody has to show who they are. Localhost and addresses
+	// are always answered, as no website has such a name. Default: all names.
+	Hosts []string
 
 	// OnConnect is called before a connection is accepted; an error refuses it.
 	OnConnect func(ctx context.Context, c Client) error
@@ -236,6 +247,11 @@ func (o *Options) check() error {
 	for _, s := range o.AllowedOrigins {
 		if err := origin.Check(s); err != nil {
 			return fmt.Errorf("channels: Options.AllowedOrigins has %w", err)
+		}
+	}
+	for _, s := range o.Hosts {
+		if err := origin.CheckHost(s); err != nil {
+			return fmt.Errorf("channels: Options.Hosts has %w", err)
 		}
 	}
 	return nil

@@ -65,7 +65,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 	for _, origin := range []string{"", "app.example.com", "*.example.com", "https://", "https://*", "https://*.*.com", "https://a.*.com", "https://a*.com",
 		"https://app.example.com/", "https://app.example.com/path", "https://app.example.com?", "https://app.example.com?a", "https://app.example.com#", "https://app.example.com#a",
-		"https://user@app.example.com", "null", "//app.example.com", "https://app.example.com:port", "https://a b", "https://app.example.com ", "**", "https://app.example.com:"} {
+		"https://user@app.example.com", "NULL", "//app.example.com", "https://app.example.com:port", "https://a b", "https://app.example.com ", "**", "https://app.example.com:"} {
 		t.Run(fmt.Sprintf("origin %q", origin), func(t *testing.T) {
 			hub, err := channels.New(channels.Options{AllowedOrigins: []string{"https://fine.example", origin}})
 			if err == nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,16 +16,18 @@ import (
 type CORSOptions struct {
 	// Origins are the websites whose scripts may read answers:
 	// "https://app.example.com", or "https://*.example.com" for any
-	// subdomain; these with their visitors' cookies. "*" is every website,
-	// without cookies, and has to stand alone.
+	// subdomain; these with their visitors' cookies. Those of apps are taken
+	// as they stand: "capacitor://localhost", "app://.", "file://", and "null",
+	// without cookies, for pages that tell none. "*" is every website, without
+	// cookies, and has to stand alone.
 	Origins []string
 	// Methods that scripts may use. Default: GET, HEAD, POST, PUT, PATCH, DELETE.
 	Methods []string
-	// Headers that scripts may send. Default: Authorization, Content-Type,
-	// Idempotency-Key, Last-Event-ID.
+	// Headers that scripts may send. Default: what a preflight asks for, since
+	// who may send Authorization may send the rest.
 	Headers []string
 	// Exposed are the headers of answers that scripts may read, beside those
-	// that they always may. Default: Retry-After, WWW-Authenticate.
+	// that they always may. Default: Retry-After, WWW-Authenticate, Allow.
 	Exposed []string
 	// MaxAge is for how long a browser may remember the answer to a
 	// preflight. Default 10 min; up to 24 h, in whole seconds.
@@ -55,6 +56,7 @@ func CORS(o CORSOptions) (func(http.Handler) http.Handler, error) {
 type cors struct {
 	origins                           []string
 	any                               bool
+	echo                              bool   // allow the headers that a preflight asks for
 	methods, headers, exposed, maxAge string // as header values
 }
 
@@ -65,15 +67,15 @@ func newCORS(o CORSOptions) (*cors, error) {
 		}
 	}
 	def(&o.Methods, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete)
+	c := &cors{origins: slices.Clone(o.Origins), any: slices.Contains(o.Origins, "*"), echo: len(o.Headers) == 0}
 	def(&o.Headers, "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
-	def(&o.Exposed, "Retry-After", "WWW-Authenticate")
+	def(&o.Exposed, strings.Split(origins.Exposed, ", ")...)
 	if o.MaxAge == 0 {
 		o.MaxAge = 10 * time.Minute
 	}
-	c := &cors{origins: slices.Clone(o.Origins), any: slices.Contains(o.Origins, "*")}
 	switch {
 	case len(o.Origins) == 0:
-		return nil, errors.New(`middleware: CORSOptions.Origins is empty; it may have "https://host", "https://host:port", "https://*.host", or "*" alone`)
+		return nil, errors.New("middleware: CORSOptions.Origins is empty; it may have " + origins.Forms + ", the last alone")
 	case c.any && len(o.Origins) > 1:
 		return nil, errors.New(`middleware: CORSOptions.Origins has "*" beside others, which it would include without their cookies; it may have "*" alone`)
 	case o.MaxAge < 0 || o.MaxAge > 24*time.Hour || o.MaxAge%time.Second != 0:
@@ -89,7 +91,7 @@ func newCORS(o CORSOptions) (*cors, error) {
 		tokens []string
 	}{{"Methods", o.Methods}, {"Headers", o.Headers}, {"Exposed", o.Exposed}} {
 		for _, t := range f.tokens {
-			if !isToken(t) || t == "*" {
+			if !origins.IsToken(t) || t == "*" {
 				return nil, fmt.Errorf(`middleware: CORSOptions.%s has %q; it may have names like "GET" or "Content-Type", and no "*", which browsers do not take together with cookies`, f.name, t)
 			}
 		}
@@ -99,20 +101,11 @@ func newCORS(o CORSOptions) (*cors, error) {
 	return c, nil
 }
 
-// isToken reports whether s is a token of RFC 9110 section 5.6.2.
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-	})
-}
-
 func (c *cors) allows(origin string) bool {
 	if c.any {
 		return true
 	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" &&
-		slices.ContainsFunc(c.origins, func(p string) bool { return origins.Match(p, u) })
+	return slices.ContainsFunc(c.origins, func(p string) bool { return origins.Match(p, origin) })
 }
 
 func (c *cors) handler(next http.Handler) http.Handler {
@@ -130,11 +123,18 @@ func (c *cors) handler(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Origin", "*")
 		} else {
 			h.Set("Access-Control-Allow-Origin", origin)
-			h.Set("Access-Control-Allow-Credentials", "true")
+			if origin != "null" { // any website can make its own frames be that
+				h.Set("Access-Control-Allow-Credentials", "true")
+			}
 		}
 		if isPreflight(r) {
 			h.Set("Access-Control-Allow-Methods", c.methods)
-			h.Set("Access-Control-Allow-Headers", c.headers)
+			allow := c.headers
+			if asked, ok := origins.Requested(r.Header); ok && c.echo {
+				allow += ", " + asked
+				h.Add("Vary", "Access-Control-Request-Headers")
+			}
+			h.Set("Access-Control-Allow-Headers", allow)
 			h.Set("Access-Control-Max-Age", c.maxAge)
 			w.WriteHeader(http.StatusNoContent)
 			return

@@ -36,7 +36,7 @@ func TestCORS(t *testing.T) {
 		if c.ok {
 			require.Equal(t, c.origin, a.header.Get("Access-Control-Allow-Origin"), name)
 			require.Equal(t, "true", a.header.Get("Access-Control-Allow-Credentials"), name)
-			require.Equal(t, "Retry-After, WWW-Authenticate", a.header.Get("Access-Control-Expose-Headers"), name)
+			require.Equal(t, "Retry-After, WWW-Authenticate, Allow", a.header.Get("Access-Control-Expose-Headers"), name)
 		} else {
 			require.NotContains(t, a.header, "Access-Control-Allow-Origin", name)
 			require.NotContains(t, a.header, "Access-Control-Allow-Credentials", name)
@@ -109,4 +109,27 @@ func TestCORSOptions(t *testing.T) {
 		_, err := middleware.CORS(o)
 		require.ErrorContains(t, err, says)
 	}
+}
+
+// What the hub's own CORS takes, this one takes too.
+func TestCORSOfApps(t *testing.T) {
+	for _, origin := range []string{"null", "file://", "app://.", "capacitor://localhost"} {
+		m := must(middleware.CORS(middleware.CORSOptions{Origins: []string{origin}}))
+		a := try(m(who), "GET", "/", "", "Origin", origin)
+		require.Equal(t, origin, a.header.Get("Access-Control-Allow-Origin"))
+		require.Equal(t, origin != "null", a.header.Get("Access-Control-Allow-Credentials") == "true", "any website can make a frame that says null")
+		require.NotContains(t, try(m(who), "GET", "/", "", "Origin", "https://evil.example").header, "Access-Control-Allow-Origin")
+	}
+}
+
+// Unless the option lists them, the headers are those that a page asks for.
+func TestCORSAllowsWhatIsAsked(t *testing.T) {
+	ask := func(o middleware.CORSOptions, headers string) answer {
+		return try(must(middleware.CORS(o))(who), "OPTIONS", "/", "", "Origin", app, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", headers)
+	}
+	a := ask(middleware.CORSOptions{Origins: []string{app}}, "traceparent,x-requested-with")
+	require.Equal(t, "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, traceparent, x-requested-with", a.header.Get("Access-Control-Allow-Headers"))
+	require.Contains(t, a.header.Values("Vary"), "Access-Control-Request-Headers")
+	require.Equal(t, "Authorization, Content-Type, Idempotency-Key, Last-Event-ID", ask(middleware.CORSOptions{Origins: []string{app}}, "a b").header.Get("Access-Control-Allow-Headers"))
+	require.Equal(t, "X-A", ask(middleware.CORSOptions{Origins: []string{app}, Headers: []string{"X-A"}}, "traceparent").header.Get("Access-Control-Allow-Headers"))
 }

@@ -1,0 +1,86 @@
+package origin
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// CheckHost returns what is wrong with the name of a host, in words that
+// follow "has".
+func CheckHost(pattern string) error {
+	if pattern == "*" {
+		return nil
+	}
+	name := strings.TrimPrefix(pattern, "*.")
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && name == pattern {
+		return nil // always answered, so it does no harm
+	}
+	if !isName(name) {
+		return fmt.Errorf(`%q; it may have "app.example.com", "*.example.com" and "*", without a scheme and a port, and in ASCII ("xn--…")`, pattern)
+	}
+	return nil
+}
+
+// Answers tells whether a server that goes by these names answers to a Host.
+// To localhost, to names below it and to addresses it always does: no website
+// can give itself such a name. So it does where there is no Host, which every
+// browser sends.
+func Answers(names []string, host string) bool {
+	name, ok := hostname(host)
+	if !ok {
+		return host == ""
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	name = strings.TrimSuffix(name, ".")
+	for _, p := range names {
+		if is(p, name) {
+			return true
+		}
+	}
+	return is("localhost", name) || is("*.localhost", name)
+}
+
+// is tells whether a pattern stands for a name.
+func is(pattern, name string) bool {
+	if suffix, ok := strings.CutPrefix(pattern, "*."); ok {
+		at := len(name) - len(suffix) - 1
+		return at > 0 && name[at] == '.' && equal(name[at+1:], suffix)
+	}
+	return pattern == "*" || equal(strings.TrimSuffix(pattern, "."), name)
+}
+
+// hostname returns the name or the address in a Host, without the port and the
+// brackets of IPv6; false where it is no Host.
+func hostname(host string) (string, bool) {
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		name, port, ok := strings.Cut(inner, "]")
+		if _, err := netip.ParseAddr(name); err != nil || !ok || port != "" && (port[0] != ':' || !isPort(port[1:])) {
+			return "", false
+		}
+		return name, true
+	}
+	name, port, _ := strings.Cut(host, ":")
+	return name, isName(name) && isPort(port)
+}
+
+// isName reports whether s is a host's name in ASCII, or an IPv4 address.
+func isName(s string) bool {
+	s = strings.TrimSuffix(s, ".")
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if c = lower(c); (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+				return false
+			}
+		}
+	}
+	return true
+}

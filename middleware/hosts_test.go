@@ -1,0 +1,30 @@
+package middleware_test
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/middleware"
+)
+
+func TestHosts(t *testing.T) {
+	h := must(middleware.Hosts("app.example.com", "*.live.example.com"))(who)
+	for host, want := range map[string]int{
+		"app.example.com": 200, "a.live.example.com:8443": 200, "localhost:8080": 200, "127.0.0.1:8080": 200, "[::1]:8080": 200,
+		"evil.example:8080": 421, "live.example.com": 421, "127.0.0.1.evil.example": 421,
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, want, w.Code, host)
+		if want == 421 {
+			require.Contains(t, w.Body.String(), "bad_host")
+			require.Contains(t, w.Body.String(), host)
+		}
+	}
+	_, err := middleware.Hosts("https://app.example.com")
+	require.ErrorContains(t, err, `middleware: Hosts has "https://app.example.com"`)
+}

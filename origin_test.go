@@ -1,0 +1,223 @@
+package channels_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// asks makes a request as a browser does that was told this host; header holds
+// names and values in turn.
+func (s *server) asks(host, method, path, body string, header ...string) answer {
+	s.t.Helper()
+	c := s.dialRaw()
+	text := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", method, path, host)
+	if body != "" {
+		text += fmt.Sprintf("Content-Length: %d\r\n", len(body))
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		text += header[i] + ": " + header[i+1] + "\r\n"
+	}
+	return c.ask(text + "\r\n" + body)
+}
+
+// Every endpoint, for every method, answers only to the names that it goes by:
+// a website that lets its own name lead here is of the same origin as the hub.
+func TestHosts(t *testing.T) {
+	s := serve(t, channels.Options{Hosts: []string{"app.example.com", "*.live.example.com"}, AllowedOrigins: []string{"https://listed.example"}})
+	const evil = "evil.example:8080"
+	rebound := []string{"Origin", "http://" + evil, "Sec-Fetch-Site", "same-origin"}
+	for _, c := range []struct{ method, path, body string }{
+		{"POST", "/v1/channel/a/publish", `{"header":"x","body":1}`}, {"POST", "/v1/publish", `{"messages":[]}`},
+		{"GET", "/v1/channel", ""}, {"GET", "/v1/channel/a", ""}, {"GET", "/v1/channel/a/history", ""}, {"GET", "/v1/channel/a/presence", ""},
+		{"GET", "/v1/nodes", ""}, {"GET", "/healthz", ""}, {"GET", "/readyz", ""}, {"GET", "/channel/a/", ""},
+		{"OPTIONS", "/v1/channel", ""}, {"DELETE", "/v1/channel", ""}, {"GET", "/nothing", ""},
+	} {
+		for _, header := range [][]string{nil, rebound, {"Origin", "http://" + evil}, {"Accept", "text/event-stream"}} {
+			a := s.asks(evil, c.method, c.path, c.body, header...)
+			require.Equal(t, 421, a.status, "%s %s %s", c.method, c.path, header)
+			require.Empty(t, a.header.Get("Access-Control-Allow-Origin"))
+			require.Equal(t, "bad_host", a.code())
+			require.Contains(t, a.message(), `"evil.example:8080"`)
+			require.Contains(t, a.message(), "Options.Hosts")
+		}
+	}
+	_, resp, err := s.tryDial("/channel/a/", &websocket.DialOptions{Host: evil, HTTPHeader: http.Header{"Origin": {"http://" + evil}}})
+	require.Error(t, err)
+	require.Equal(t, 421, resp.StatusCode)
+	// A listed page learns why.
+	a := s.asks(evil, "GET", "/v1/nodes", "", "Origin", "https://listed.example")
+	a.wantFail(t, 421, "bad_host")
+	require.Equal(t, "https://listed.example", a.header.Get("Access-Control-Allow-Origin"))
+	for _, host := range []string{"app.example.com", "APP.example.com:8443", "a.live.example.com", "localhost:8080", "a.localhost", "127.0.0.1", "192.0.2.7:80", "[::1]:8080"} {
+		a := s.asks(host, "POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, "Origin", "http://"+host)
+		require.Equal(t, 200, a.status, "%s: %s", host, a.body)
+	}
+	for _, host := range []string{"live.example.com", "app.example.com.evil.example", "127.0.0.1.evil.example", "localhost.evil.example"} {
+		s.asks(host, "GET", "/v1/nodes", "").wantFail(t, 421, "bad_host")
+	}
+}
+
+// An app behind a proxy on its own machine is called by any name.
+func TestHostsDefault(t *testing.T) {
+	s := serve(t, channels.Options{})
+	require.Equal(t, 200, s.asks("any.example", "GET", "/v1/nodes", "", "Origin", "http://any.example").status)
+	for _, bad := range []string{"", "https://app.example.com", "app.example.com:443", "bücher.example", "a b", "*.*.com"} {
+		_, err := channels.New(channels.Options{Hosts: []string{"fine.example", bad}})
+		require.ErrorContains(t, err, fmt.Sprintf("Options.Hosts has %q", bad))
+		require.ErrorContains(t, err, "*.example.com")
+	}
+}
+
+// A proxy may add to the Host the port that the browser leaves out, and the
+// other way round; and no other letter is one of the host's.
+func TestOwnOrigin(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for _, c := range []struct {
+		host, origin string
+		ok           bool
+	}{
+		{"app.example:443", "https://app.example", true},
+		{"app.example", "https://app.example:443", true},
+		{"app.example:80", "http://app.example", true},
+		{"app.example", "http://app.example:80", true},
+		{"app.example:444", "https://app.example", false},
+		{"app.example:80", "https://app.example", false},
+		{"app.example:443", "http://app.example", false},
+		{"kiosk.example", "https://\u212aiosk.example", false},
+		{"app.example", "https://user@app.example", false},
+		{"app.example", "https://app.example/path", false},
+		{"app.example", "https://app.example?query", false},
+		{"app.example", "app://app.example", false},
+	} {
+		want := map[bool]int{true: 200, false: 403}[c.ok]
+		require.Equal(t, want, s.asks(c.host, "POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, "Origin", c.origin).status, "%s at %s", c.origin, c.host)
+		w, resp, err := s.tryDial("/channel/a/", &websocket.DialOptions{Host: c.host, HTTPHeader: http.Header{"Origin": {c.origin}}})
+		if c.ok {
+			require.NoError(t, err, "%s at %s", c.origin, c.host)
+			w.c.CloseNow()
+		} else {
+			require.Equal(t, 403, resp.StatusCode, "%s at %s", c.origin, c.host)
+		}
+	}
+	tls := serveTLS(t, channels.Options{})
+	host := strings.TrimPrefix(tls.http.URL, "https://")
+	require.Equal(t, 200, tls.do("GET", "/v1/nodes", "", "Origin", "https://"+host).status)
+	tls.do("GET", "/v1/nodes", "", "Origin", "http://"+host).wantFail(t, 403, "bad_origin")
+}
+
+// The pages of apps have origins that are no websites'.
+func TestAppOrigins(t *testing.T) {
+	apps := []string{"file://", "null", "app://.", "app://-", "capacitor://localhost", "ionic://localhost", "tauri://localhost", "chrome-extension://abc", "vscode-webview://x"}
+	for _, listed := range apps {
+		s := serve(t, channels.Options{AllowedOrigins: []string{listed}})
+		for _, origin := range append(apps, "https://evil.example") {
+			a := s.do("GET", "/v1/nodes", "", "Origin", origin)
+			if origin != listed {
+				a.wantFail(t, 403, "bad_origin")
+				continue
+			}
+			require.Equal(t, 200, a.status, "%s: %s", origin, a.body)
+			require.Equal(t, origin, a.header.Get("Access-Control-Allow-Origin"))
+			w, _, err := s.tryDial("/channel/a/", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
+			require.NoError(t, err, origin)
+			w.c.CloseNow()
+			want := "true"
+			if origin == "null" { // any website makes a frame that says so
+				want = ""
+			}
+			require.Equal(t, want, a.header.Get("Access-Control-Allow-Credentials"), origin)
+		}
+	}
+}
+
+// Tools add headers of theirs to what a page sends.
+func TestPreflightAllowsWhatIsAsked(t *testing.T) {
+	s := serve(t, channels.Options{AllowedOrigins: []string{"https://app.example"}})
+	ask := func(origin, headers string) answer {
+		return s.do("OPTIONS", "/channel/a/", "", "Origin", origin, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", headers)
+	}
+	a := ask("https://app.example", "baggage,cache-control,sentry-trace,traceparent,x-requested-with")
+	require.Equal(t, 204, a.status)
+	require.Equal(t, "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, baggage, cache-control, sentry-trace, traceparent, x-requested-with", a.header.Get("Access-Control-Allow-Headers"))
+	require.Contains(t, a.header.Values("Vary"), "Access-Control-Request-Headers")
+	require.Equal(t, "Authorization, Content-Type, Idempotency-Key, Last-Event-ID", ask("https://app.example", "no token").header.Get("Access-Control-Allow-Headers"))
+	a = ask("https://evil.example", "cache-control")
+	require.Equal(t, 403, a.status)
+	require.Empty(t, a.header.Get("Access-Control-Allow-Headers"))
+}
+
+// A page that may come can read why it is refused, and when to come again.
+func TestRefusalsCanBeReadByScripts(t *testing.T) {
+	s := serve(t, channels.Options{AllowedOrigins: []string{"https://app.example"}, MaxConnections: 1})
+	s.join("a", "")
+	for _, c := range []struct {
+		method, path, accept string
+		status               int
+	}{
+		{"GET", "/channel/a/", "text/event-stream", 503},
+		{"GET", "/nothing", "", 404},
+		{"DELETE", "/v1/channel", "", 405},
+		{"GET", "/v1/channel/a%2Fb/history", "", 400},
+		{"POST", "/v1/channel/a/publish", "", 400},
+		{"GET", "/channel/a/", "", 426},
+		{"GET", "/v1/nodes", "", 200},
+	} {
+		a := s.do(c.method, c.path, "", "Origin", "https://app.example", "Accept", c.accept)
+		if c.status != 503 || a.status != 200 { // or a stream that ends, for a browser
+			require.Equal(t, c.status, a.status, "%s %s: %s", c.method, c.path, a.body)
+		}
+		require.Equal(t, "https://app.example", a.header.Get("Access-Control-Allow-Origin"), c.path)
+		require.Equal(t, "true", a.header.Get("Access-Control-Allow-Credentials"), c.path)
+		require.Equal(t, "Retry-After, WWW-Authenticate, Allow", a.header.Get("Access-Control-Expose-Headers"), c.path)
+		require.Contains(t, a.header.Values("Vary"), "Origin", c.path)
+		a = s.do(c.method, c.path, "", "Origin", "https://evil.example", "Accept", c.accept)
+		require.Empty(t, a.header.Get("Access-Control-Allow-Origin"), c.path)
+	}
+}
+
+// Browsers do not show why they were refused, so the log does: not for each of
+// many, and with what to set.
+func TestRefusedOriginsAndHostsAreLogged(t *testing.T) {
+	s := serve(t, channels.Options{Hosts: []string{"app.example"}})
+	for range 5 {
+		a := s.asks("app.example", "GET", "/v1/nodes", "", "Origin", "https://other.example")
+		a.wantFail(t, 403, "bad_origin")
+		require.Contains(t, a.message(), `"app.example"`, "the Host that was compared")
+		require.Contains(t, a.message(), "Options.AllowedOrigins")
+		s.asks("evil.example", "GET", "/v1/nodes", "").wantFail(t, 421, "bad_host")
+	}
+	log := s.log.String()
+	require.Equal(t, 1, strings.Count(log, "code=bad_origin"), log)
+	require.Equal(t, 1, strings.Count(log, "code=bad_host"), log)
+	for _, says := range []string{"level=WARN", "origin=https://other.example", "host=app.example", "Options.AllowedOrigins", "-origin", "host=evil.example", "Options.Hosts", "-host", "path=/v1/nodes"} {
+		require.Contains(t, log, says)
+	}
+}
+
+// A hub below a path, without the prefix taken off, says what is missing.
+func TestNotFoundHintsAtMounting(t *testing.T) {
+	hub := newHub(t, channels.Options{Logger: quiet})
+	mux := http.NewServeMux()
+	mux.Handle("/rt/", hub.Handler())
+	ask := func(path string) string {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		require.Equal(t, 404, w.Code)
+		b, _ := io.ReadAll(w.Body)
+		return string(b)
+	}
+	for _, path := range []string{"/rt/channel/a/", "/rt/channel/a", "/rt/v1/nodes", "/rt/healthz", "/rt/readyz"} {
+		require.Contains(t, ask(path), `http.StripPrefix(\"/rt\", hub.Handler())`, path)
+	}
+	require.NotContains(t, ask("/rt/nothing"), "StripPrefix")
+	require.NotContains(t, ask("/rt/healthz/x"), "StripPrefix")
+}
