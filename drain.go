@@ -13,26 +13,38 @@ import (
 // Options.DrainTime: nobody waits 5 s for ten of them.
 const drainPerClient = 5 * time.Millisecond
 
-// Drain prepares for Shutdown without a stampede: /readyz says 503, new
-// connections are refused with 503 and the code "draining", and each client
-// is told {"header":"reconnect","body":{"after_ms":…}} and closed with 1001
-// that much later. Publishing goes on, and what is published meanwhile reaches
-// who is still here; who has a position resumes from it on another replica.
+// backAtOnce is over how long reconnects are spread where the connections are
+// closed without a delay.
+const backAtOnce = time.Second
+
+// Drain prepares for Shutdown without a stampede. First /readyz says 503, and
+// for Options.DrainDelay all else goes on as before: load balancers notice, and
+// send nobody here any more. Then new connections are refused with 503 and the
+// code "draining", and each client is told
+// {"header":"reconnect","body":{"after_ms":…}}, to connect anew after that time,
+// and closed with 1001 by then. Publishing goes on, and what is published
+// meanwhile reaches who is still here; who has a position resumes from it on
+// another replica.
 //
-// It returns when all clients have gone, or with ctx's error. Go subscribers
-// stay until Shutdown.
+// It returns when all clients have gone, and not before the delay is over, or
+// with ctx's error. The delay takes no more than half of the time that ctx has;
+// a second Drain, or Shutdown, ends it. Go subscribers stay until Shutdown.
 func (h *Hub) Drain(ctx context.Context) error {
 	if !h.calls.enter() {
 		return ErrClosed
 	}
 	defer h.calls.leave()
-	h.draining.Store(true)
+	if h.leaving.Swap(true) {
+		h.skipDelay()
+	}
 	// The others are told meanwhile: a Store that hangs costs clients no time.
 	h.background(func() {
 		if err := h.flush(h.ctx, true); err != nil {
 			h.warnStore(err)
 		}
 	})
+	h.delay(ctx)
+	h.draining.Store(true)
 	for _, c := range h.clients.newcomers() {
 		c.mindTheEnd()
 	}
@@ -44,14 +56,20 @@ func (h *Hub) Drain(ctx context.Context) error {
 		spread = min(spread, max(0, time.Until(end)*3/4)) // leave time for closing
 	}
 	begin := time.Now()
-	at := func(i int) time.Duration { return spread * time.Duration(i) / time.Duration(len(cs)) }
+	turns := make([]time.Duration, len(cs)) // each at random within a part of its own
 	for i, c := range cs {
-		c.answer(newHubFrame(headerReconnect, map[string]int64{"after_ms": at(i).Milliseconds()}))
+		turns[i] = within(spread*time.Duration(i)/time.Duration(len(cs)), spread*time.Duration(i+1)/time.Duration(len(cs)))
+		back := turns[i]
+		if spread == 0 {
+			back = within(0, backAtOnce)
+		}
+		// Never 0: who comes back at once meets the same replica.
+		c.answer(newHubFrame(headerReconnect, map[string]int64{"after_ms": max(1, back.Milliseconds())}))
 	}
 	t := time.NewTimer(0)
 	defer t.Stop()
 	for i, c := range cs {
-		t.Reset(time.Until(begin.Add(at(i))))
+		t.Reset(time.Until(begin.Add(turns[i])))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -60,6 +78,32 @@ func (h *Hub) Drain(ctx context.Context) error {
 		c.end([]*frame{newCloseFrame(closeGoingAway, ErrDraining.Code)}, ErrDraining, false)
 	}
 	return awaitNone(ctx, h.clients.connections)
+}
+
+// within returns a time at random from lo to before hi.
+func within(lo, hi time.Duration) time.Duration {
+	if hi <= lo {
+		return lo
+	}
+	return lo + rand.N(hi-lo)
+}
+
+// delay gives others time to notice that this replica is no longer ready.
+func (h *Hub) delay(ctx context.Context) {
+	d := h.opts.DrainDelay
+	if end, ok := ctx.Deadline(); ok {
+		d = min(d, time.Until(end)/2)
+	}
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-h.hurry:
+	case <-ctx.Done(): // the clients are told all the same
+	}
 }
 
 // awaitNone waits until a count is zero.
@@ -92,7 +136,9 @@ func awaitNone(ctx context.Context, count func() int) error {
 // No hook may call it: it waits for them.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.shutdown.Do(func() {
+		h.leaving.Store(true)
 		h.draining.Store(true) // from now on, nobody becomes a client
+		h.skipDelay()
 		h.calls.shut()
 		go func() { // ends with all that the hub has started; Shutdown waits for it as long as it may
 			h.shutdownErr = h.end(ctx)

@@ -323,7 +323,7 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 	switch {
 	case h.calls.closed():
 		return ErrClosed
-	case h.draining.Load():
+	case h.leaving.Load():
 		return ErrDraining
 	case h.storeBad.Load() && others == 0: // else it has until it is red: others need as long to notice
 		return ErrStoreUnavailable

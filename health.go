@@ -136,7 +136,7 @@ func (h *Hub) verdict() (verdict, error) {
 	if time.Since(l.drops) < remembered {
 		v.say(NodeYellow, "dropping")
 	}
-	if h.draining.Load() {
+	if h.leaving.Load() {
 		v.say(NodeYellow, "draining")
 	}
 	if h.clients.connections() > h.opts.MaxConnections/5*4 || h.queued.sum() > int64(h.opts.MaxQueuedBytes)/5*4 {

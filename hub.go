@@ -62,11 +62,16 @@ type Hub struct {
 	// hostWarned and originWarned are when a browser was refused, as warned above.
 	hostWarned, originWarned atomic.Int64
 
-	draining atomic.Bool
-	calls    gate // calls of the API that are under way
-	tasks    gate // goroutines that read from the store for subscribers
-	conns    gate // goroutines that belong to a connection
-	loops    gate // the hub's own goroutines
+	leaving  atomic.Bool   // not ready for newcomers any more
+	hurry    chan struct{} // closed by skipDelay
+	draining atomic.Bool   // nobody becomes a client any more
+	// skipDelay ends Options.DrainDelay, now or in advance. It may be repeated.
+	skipDelay func()
+
+	calls gate // calls of the API that are under way
+	tasks gate // goroutines that read from the store for subscribers
+	conns gate // goroutines that belong to a connection
+	loops gate // the hub's own goroutines
 	// ctx ends with the hub; calls to the store and the mesh derive from it.
 	ctx  context.Context
 	stop context.CancelFunc
@@ -84,7 +89,8 @@ func New(o Options) (*Hub, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now(), echoes: make(chan echo, maxEchoes), down: make(chan struct{})}
+	h := &Hub{opts: o, log: o.Logger, store: o.Store, mesh: o.Mesh, started: time.Now(), echoes: make(chan echo, maxEchoes), down: make(chan struct{}), hurry: make(chan struct{})}
+	h.skipDelay = sync.OnceFunc(func() { close(h.hurry) })
 	h.log = h.log.With("node", o.Node)
 	h.discoverer, _ = o.Mesh.(mesh.Discoverer)
 	h.losses.wake = make(chan struct{}, 1)

@@ -73,7 +73,7 @@ const maxNodePeers = 20
 // self is this replica.
 func (h *Hub) self() *Node {
 	v, _ := h.verdict()
-	n := &Node{ID: h.opts.Node, Status: v.status, Reasons: v.reasons, Started: h.started.Round(0).UTC(), Stats: h.Stats(), Draining: h.draining.Load()}
+	n := &Node{ID: h.opts.Node, Status: v.status, Reasons: v.reasons, Started: h.started.Round(0).UTC(), Stats: h.Stats(), Draining: h.leaving.Load()}
 	if h.mesh != nil {
 		n.Mesh = nodeMesh(h.mesh.Status())
 	}

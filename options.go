@@ -112,6 +112,12 @@ type Options struct {
 	WriteTimeout time.Duration
 	// StoreTimeout bounds one call of the Store. Default 5 s; 10 ms to 1 min.
 	StoreTimeout time.Duration
+	// DrainDelay is how long Drain lets all go on after /readyz has begun to
+	// say 503, until load balancers have noticed: a few times as long as
+	// between two of their probes. Without it, clients and publishes are sent
+	// to a port that is closed. Default 0, for where nothing probes; up to
+	// 10 min.
+	DrainDelay time.Duration
 	// DrainTime is over how long Drain spreads the reconnects of many
 	// clients. Default 5 s; up to 10 min; negative: at once.
 	DrainTime time.Duration
@@ -231,6 +237,9 @@ func (o *Options) check() error {
 	}
 	if o.PingPeriod%time.Second != 0 {
 		return fmt.Errorf("channels: Options.PingPeriod is %v; it may be 1s to 10m0s, in whole seconds", o.PingPeriod)
+	}
+	if o.DrainDelay < 0 || o.DrainDelay > 10*time.Minute {
+		return fmt.Errorf("channels: Options.DrainDelay is %v; it may be 0 to 10m0s", o.DrainDelay)
 	}
 	if o.DrainTime > 10*time.Minute {
 		return fmt.Errorf("channels: Options.DrainTime is %v; it may be up to 10m0s", o.DrainTime)

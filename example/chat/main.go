@@ -28,6 +28,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
 )
 
 //go:embed page
@@ -35,18 +36,32 @@ var page embed.FS
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
+	var hosts []string
+	flag.Func("host", "a `NAME` that it answers to besides localhost and addresses, e.g. chat.example.com; repeatable", func(name string) error {
+		hosts = append(hosts, name)
+		return nil
+	})
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal does not wait
-	if err := run(ctx, *addr); err != nil {
+	if err := run(ctx, *addr, hosts...); err != nil {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(1)
 	}
 }
 
-// run serves the chat on addr until ctx ends, then lets everybody go.
-func run(ctx context.Context, addr string) error {
+// drainDelay is for how long /readyz says that the end comes, before it does:
+// long enough for a load balancer to notice.
+const drainDelay = 2 * time.Second
+
+// run serves the chat on addr until ctx ends, then lets everybody go. Nobody
+// has to log in, so it answers to these hosts only.
+func run(ctx context.Context, addr string, hosts ...string) error {
+	own, err := middleware.Hosts(hosts...)
+	if err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
@@ -57,7 +72,7 @@ func run(ctx context.Context, addr string) error {
 	}
 	// No WriteTimeout: a stream of events is a response without an end.
 	server := &http.Server{
-		Handler:           routes(hub),
+		Handler:           own(routes(hub)),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
@@ -72,7 +87,7 @@ func run(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return errors.Join(err,
-		hub.Drain(ctx),       // tells every page when to come back, then closes its connection
+		hub.Drain(ctx),       // lets load balancers notice, tells every page when to come back, then closes its connection
 		hub.Shutdown(ctx),    // ends what the hub runs
 		server.Shutdown(ctx)) // waits for the last requests
 }
@@ -88,8 +103,9 @@ func newHub() (*channels.Hub, error) {
 				Presence:    channels.PresenceEvents,
 			}
 		},
-		OnPublish: check,
-		Logger:    slog.Default(),
+		OnPublish:  check,
+		DrainDelay: drainDelay,
+		Logger:     slog.Default(),
 	})
 }
 
@@ -104,6 +120,8 @@ func routes(hub *channels.Hub) http.Handler {
 	mux.Handle("/", secure(http.FileServerFS(files)))
 	mux.Handle("/channel/", h)
 	mux.Handle("/v1/", h)
+	mux.Handle("/healthz", h)
+	mux.Handle("/readyz", h) // for a load balancer
 	return mux
 }
 

@@ -5,7 +5,7 @@
 //	go run ./example/private-messaging
 //	go run ./example/private-messaging -redis redis://127.0.0.1:6379/0
 //
-// A URL with a password comes from REDIS_URL in the environment, since others on
+// A URL with a password comes from CHANNELS_REDIS in the environment, since others on
 // the machine can read a command line.
 //
 // All that it keeps are channels with a history, so the same code runs on
@@ -57,7 +57,7 @@ var page embed.FS
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
-	redisURL := flag.String("redis", "", "the `URL` of a Redis, e.g. redis://127.0.0.1:6379/0; without it and REDIS_URL in the environment, all is in memory")
+	redisURL := flag.String("redis", "", "the `URL` of a Redis, e.g. redis://127.0.0.1:6379/0; without it and CHANNELS_REDIS in the environment, all is in memory")
 	var proxies []netip.Prefix
 	flag.Func("trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, e.g. 10.0.0.0/8; repeatable", func(v string) error {
 		p, err := netip.ParsePrefix(v)
@@ -67,25 +67,39 @@ func main() {
 		proxies = append(proxies, p)
 		return nil
 	})
+	var hosts []string
+	flag.Func("host", "a `NAME` that it answers to besides localhost and addresses, e.g. chat.example.com; repeatable", func(name string) error {
+		hosts = append(hosts, name)
+		return nil
+	})
 	flag.Parse()
 	if u, err := url.Parse(*redisURL); err == nil && u.User.String() != "" {
-		fmt.Fprintln(os.Stderr, "private-messaging: -redis has a user or password in it, which others on this machine can read: set REDIS_URL in the environment instead")
+		fmt.Fprintln(os.Stderr, "private-messaging: -redis has a user or password in it, which others on this machine can read: set CHANNELS_REDIS in the environment instead")
 		os.Exit(2)
 	}
 	if *redisURL == "" {
-		*redisURL = os.Getenv("REDIS_URL")
+		*redisURL = os.Getenv("CHANNELS_REDIS")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal does not wait
-	if err := run(ctx, *addr, *redisURL, proxies); err != nil {
+	if err := run(ctx, *addr, *redisURL, proxies, hosts...); err != nil {
 		fmt.Fprintln(os.Stderr, "private-messaging:", err)
 		os.Exit(1)
 	}
 }
 
-// run serves on addr until ctx ends, then lets everybody go.
-func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix) error {
+// drainDelay is for how long /readyz says that the end comes, before it does:
+// long enough for a load balancer to notice.
+const drainDelay = 2 * time.Second
+
+// run serves on addr until ctx ends, then lets everybody go. Anybody may sign
+// in, so it answers to these hosts only.
+func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hosts ...string) error {
+	own, err := middleware.Hosts(hosts...)
+	if err != nil {
+		return err
+	}
 	var st store.Store // nil: the hub's own memory
 	if redisURL != "" {
 		o, err := redis.ParseURL(redisURL)
@@ -108,7 +122,7 @@ func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix) err
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	handler, err := behind(proxies, a.routes())
+	handler, err := behind(proxies, own(a.routes()))
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -139,7 +153,8 @@ type app struct {
 
 func newApp(st store.Store) (*app, error) {
 	hub, err := channels.New(channels.Options{
-		Store: st,
+		Store:      st,
+		DrainDelay: drainDelay,
 		Channel: func(name string) channels.ChannelOptions {
 			o := channels.ChannelOptions{HistoryTTL: kept, Publishers: channels.PublishersServer}
 			switch {
@@ -180,6 +195,8 @@ func (a *app) routes() http.Handler {
 		panic(err) // the folder is part of the program
 	}
 	mux := http.NewServeMux()
+	mux.Handle("/healthz", a.hub.Handler())
+	mux.Handle("/readyz", a.hub.Handler()) // for a load balancer
 	mux.Handle("/", secure(http.FileServerFS(files)))
 	mux.Handle("/channel/", a.identify(a.hub.Handler()))
 	mux.Handle("/v1/", a.identify(a.hub.Handler()))

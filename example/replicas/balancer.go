@@ -30,6 +30,7 @@ func routes(s *supervisor) http.Handler {
 	balanced := balance(s)
 	mux.Handle("/channel/", balanced)
 	mux.Handle("/v1/", balanced)
+	mux.Handle("/readyz", balanced) // for a load balancer in front of this one
 	mux.HandleFunc("GET /replicas", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")

@@ -27,6 +27,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/channels-go/channels/middleware"
 )
 
 func main() {
@@ -40,6 +42,11 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
 	n := flag.Int("n", 3, "`N` replicas: 1 to 9")
 	redis := flag.String("redis", "", "`URL` of a Redis that the replicas share, for history, e.g. redis://127.0.0.1:6379/0; one with a password belongs into CHANNELS_REDIS")
+	var hosts []string
+	flag.Func("host", "a `NAME` that it answers to besides localhost and addresses, e.g. chat.example.com; repeatable", func(name string) error {
+		hosts = append(hosts, name)
+		return nil
+	})
 	flag.Parse()
 	if flag.NArg() > 0 { // not repeated: it may be a secret
 		fmt.Fprintln(os.Stderr, "replicas: there are no arguments but flags")
@@ -51,31 +58,35 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal does not wait
-	if err := run(ctx, *addr, *n, *redis, os.Stdout); err != nil {
+	if err := run(ctx, *addr, *n, *redis, os.Stdout, hosts...); err != nil {
 		fmt.Fprintln(os.Stderr, "replicas:", err)
 		os.Exit(1)
 	}
 }
 
 // run starts n replicas and serves them on addr until ctx ends, then lets
-// everybody go.
-func run(ctx context.Context, addr string, n int, redis string, out io.Writer) error {
+// everybody go. Nobody has to log in, so it answers to these hosts only.
+func run(ctx context.Context, addr string, n int, redis string, out io.Writer, hosts ...string) error {
 	if n < 1 || n > 9 {
 		return fmt.Errorf("-n is %d; it may be 1 to 9", n)
 	}
 	if err := checkRedis(redis); err != nil {
 		return err
 	}
+	own, err := middleware.Hosts(hosts...)
+	if err != nil {
+		return fmt.Errorf("-host: %w", err)
+	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("-addr: %w", err)
 	}
-	all, err := newSupervisor(n, redis)
+	all, err := newSupervisor(n, redis, hosts)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	server := &http.Server{
-		Handler:           routes(all),
+		Handler:           own(routes(all)),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
@@ -89,7 +100,7 @@ func run(ctx context.Context, addr string, n int, redis string, out io.Writer) e
 	case err = <-served: // only a failure ends Serve before Shutdown does
 	case <-ctx.Done():
 	}
-	all.stop() // the replicas drain: their pages are told when to come back
+	all.stop() // the replicas drain: /readyz says so, and then their pages are told when to come back
 	// Longer than the 5 s for which a connection that has sent nothing counts
 	// as one that will.
 	ctx, cancel := context.WithTimeout(context.Background(), 7*time.Second)

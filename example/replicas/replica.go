@@ -31,8 +31,9 @@ const replicaCommand = "replica"
 // replicaConfig is what a replica is told, as a line of JSON on its standard
 // input: a command line can be read by everybody, and Redis has a password.
 type replicaConfig struct {
-	Node  string // its name
-	Redis string // URL; empty: each keeps its own in memory
+	Node  string   // its name
+	Redis string   // URL; empty: each keeps its own in memory
+	Hosts []string // names that it answers to, besides localhost and addresses
 }
 
 // addresses are where a replica listens. It says so in a line of JSON on its
@@ -85,6 +86,10 @@ func runReplica(input io.Reader, output io.Writer) error {
 // hub in the Store.
 type told struct{ mesh.Mesh }
 
+// drainDelay is for how long /readyz says that the end comes, before it does:
+// long enough for a load balancer in front to notice.
+const drainDelay = 2 * time.Second
+
 func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener net.Listener) error {
 	st, closeStore, err := openStore(cfg.Redis)
 	if err != nil {
@@ -92,9 +97,11 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	}
 	defer closeStore()
 	hub, err := channels.New(channels.Options{
-		Node:  cfg.Node,
-		Store: st,
-		Mesh:  told{m},
+		Node:       cfg.Node,
+		Store:      st,
+		Mesh:       told{m},
+		Hosts:      append([]string{"localhost"}, cfg.Hosts...), // whoever finds its port; nobody has to log in
+		DrainDelay: drainDelay,
 		Channel: func(string) channels.ChannelOptions {
 			o := channels.ChannelOptions{Presence: channels.PresenceEvents}
 			if cfg.Redis != "" { // the same history on all replicas, or none
@@ -118,10 +125,10 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	case err = <-served:
 	case <-ctx.Done():
 	}
-	// Longer than the 5 s that a client has to answer a close frame, and less
-	// than the supervisor waits. Who is still there then is cut, which is no
-	// failure.
-	bounded, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	// Longer than the delay and the 5 s that a client has to answer a close
+	// frame, and less than the supervisor waits. Who is still there then is cut,
+	// which is no failure.
+	bounded, cancel := context.WithTimeout(context.Background(), drainDelay+8*time.Second)
 	defer cancel()
 	err = errors.Join(err,
 		unlessLate(hub.Drain(bounded)),    // tells every page when to come back, then closes its connection

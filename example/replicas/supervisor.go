@@ -39,14 +39,14 @@ type replica struct {
 }
 
 // newSupervisor prepares n replicas.
-func newSupervisor(n int, redis string) (*supervisor, error) {
+func newSupervisor(n int, redis string, hosts []string) (*supervisor, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	s := &supervisor{program: program}
 	for i := range n {
-		s.all = append(s.all, &replica{config: replicaConfig{Node: fmt.Sprintf("replica-%d", i+1), Redis: redis}})
+		s.all = append(s.all, &replica{config: replicaConfig{Node: fmt.Sprintf("replica-%d", i+1), Redis: redis, Hosts: hosts}})
 	}
 	return s, nil
 }
@@ -153,7 +153,7 @@ func (s *supervisor) stop() {
 		}
 	}
 	s.mu.Unlock()
-	late := time.After(10 * time.Second)
+	late := time.After(drainDelay + 10*time.Second)
 	for _, r := range left {
 		select {
 		case <-r.gone:
