@@ -31,6 +31,9 @@
 // To mount the hub below a path, put http.StripPrefix around all of it:
 // [JWT] leaves the paths /healthz and /readyz open, exactly as it sees them.
 //
+// Where nobody has to show who they are, [Hosts] keeps websites out of the app's
+// own routes that come by a name of theirs; the hub has Options.Hosts.
+//
 // Constructors check their options and copy them. What they return may be
 // used by many goroutines at the same time. Refusals have the hub's form,
 // {"status":"fail","error":{"code","message"}}.

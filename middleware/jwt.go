@@ -34,7 +34,7 @@ var (
 //	[]byte              HS256; 32 bytes or more
 //	*rsa.PublicKey      RS256; 2048 bits or more
 //	*ecdsa.PublicKey    ES256; on the curve P-256
-//	ed25519.PublicKey   EdDSA
+//	ed25519.PublicKey   Ed25519, and EdDSA, its name before RFC 9864
 type JWTKey struct {
 	// ID is the "kid" of the tokens that it signs. A token that names one is
 	// checked with the keys of that ID and those without any; a token that
@@ -52,14 +52,18 @@ type JWTOptions struct {
 	// other services. Default: both are not looked at.
 	Issuer, Audience string
 	// Leeway is by how much the clocks of the issuer and of this server may
-	// differ. Default 0; up to 5 min.
+	// differ. Default 5 s, since a fresh token is not to be refused for a clock
+	// that is a second ahead; up to 5 min, and 1 ns is as good as none.
 	Leeway time.Duration
 	// Cookie is the name of the cookie that may hold the token. A browser
 	// sends its cookies along with what other websites ask for: for the
 	// hub's endpoints the hub's own check of the origin stands against that,
 	// so name the origins that you trust in Options.AllowedOrigins and never
-	// "*". For other routes you need a protection of your own. Default: no
-	// cookie is read.
+	// "*" or "null". For other routes you need a protection of your own. A
+	// neighbouring host can set a cookie of the same name, and a browser then
+	// sends both: of up to 4, the one that is valid is taken, and none where
+	// two are of two users. A name that begins with "__Host-" cannot be set by
+	// another host. Default: no cookie is read.
 	Cookie string
 	// Optional lets requests without a token through, without an Identity:
 	// [Authorize] refuses them everything, unless [Anonymous] says more. A
@@ -127,8 +131,9 @@ type tokenVerifier struct {
 }
 
 type verifyKey struct {
-	id, alg string
-	key     any
+	id   string
+	algs []string
+	key  any
 }
 
 func (v *tokenVerifier) init() error {
@@ -141,12 +146,15 @@ func (v *tokenVerifier) init() error {
 	case o.Cookie != "" && (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid() != nil:
 		return fmt.Errorf("middleware: JWTOptions.Cookie is %q, which is no cookie's name", o.Cookie)
 	}
+	if o.Leeway == 0 {
+		o.Leeway = defaultLeeway
+	}
 	if err := o.Default.check(); err != nil {
 		return fmt.Errorf("middleware: JWTOptions.Default: %w", err)
 	}
 	var algs []string
 	for i, k := range o.Keys {
-		alg, err := algorithm(k.Key)
+		names, err := algorithms(k.Key)
 		if err != nil {
 			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) %w", i, k.ID, err)
 		}
@@ -154,9 +162,11 @@ func (v *tokenVerifier) init() error {
 		if err != nil {
 			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) is no valid key: %w", i, k.ID, err)
 		}
-		v.keys = append(v.keys, verifyKey{k.ID, alg, key})
-		if !slices.Contains(algs, alg) {
-			algs = append(algs, alg)
+		v.keys = append(v.keys, verifyKey{k.ID, names, key})
+		for _, alg := range names {
+			if !slices.Contains(algs, alg) {
+				algs = append(algs, alg)
+			}
 		}
 	}
 	opts := []jwt.ParserOption{jwt.WithValidMethods(algs), jwt.WithLeeway(o.Leeway), jwt.WithStrictDecoding()}
@@ -173,41 +183,42 @@ func (v *tokenVerifier) init() error {
 	return nil
 }
 
-// algorithm returns the only algorithm that a key is used with: a token does
-// not choose, or one could be signed with a public key taken for a secret.
-func algorithm(key any) (string, error) {
+// algorithms returns the names of the only algorithm that a key is used with: a
+// token does not choose, or one could be signed with a public key taken for a
+// secret.
+func algorithms(key any) ([]string, error) {
 	switch k := key.(type) {
 	case []byte:
 		if bytes.Contains(k, []byte("-----BEGIN")) {
-			return "", errors.New("is PEM text and would be taken for a secret of HS256; parse it, e.g. with x509.ParsePKIXPublicKey")
+			return nil, errors.New("is PEM text and would be taken for a secret of HS256; parse it, e.g. with x509.ParsePKIXPublicKey")
 		}
 		if len(k) < 32 {
-			return "", fmt.Errorf("is a secret of %d bytes; HS256 needs 32 or more (RFC 7518 section 3.2)", len(k))
+			return nil, fmt.Errorf("is a secret of %d bytes; HS256 needs 32 or more (RFC 7518 section 3.2)", len(k))
 		}
-		return "HS256", nil
+		return []string{"HS256"}, nil
 	case *rsa.PublicKey:
 		if k == nil || k.N == nil || k.N.BitLen() < 2048 {
-			return "", errors.New("is an RSA key of less than 2048 bits; RS256 needs 2048 or more")
+			return nil, errors.New("is an RSA key of less than 2048 bits; RS256 needs 2048 or more")
 		}
-		return "RS256", nil
+		return []string{"RS256"}, nil
 	case *ecdsa.PublicKey:
 		if k == nil || k.Curve != elliptic.P256() {
-			return "", errors.New("is an ECDSA key of another curve than P-256, which ES256 needs")
+			return nil, errors.New("is an ECDSA key of another curve than P-256, which ES256 needs")
 		}
 		if k.X == nil || k.Y == nil {
-			return "", errors.New("is an ECDSA key without a point")
+			return nil, errors.New("is an ECDSA key without a point")
 		}
-		return "ES256", nil
+		return []string{"ES256"}, nil
 	case ed25519.PublicKey:
 		if len(k) != ed25519.PublicKeySize {
-			return "", fmt.Errorf("is an Ed25519 key of %d bytes; it has %d", len(k), ed25519.PublicKeySize)
+			return nil, fmt.Errorf("is an Ed25519 key of %d bytes; it has %d", len(k), ed25519.PublicKeySize)
 		}
-		return "EdDSA", nil
+		return []string{edDSA, ed25519Name}, nil
 	}
-	return "", fmt.Errorf("is a %T; it may be a []byte (HS256), *rsa.PublicKey (RS256), *ecdsa.PublicKey (ES256) or ed25519.PublicKey (EdDSA)", key)
+	return nil, fmt.Errorf("is a %T; it may be a []byte (HS256), *rsa.PublicKey (RS256), *ecdsa.PublicKey (ES256) or ed25519.PublicKey (Ed25519)", key)
 }
 
-// cloneKey copies a key that algorithm has checked.
+// cloneKey copies a key that algorithms has checked.
 func cloneKey(key any) (any, error) {
 	if b, ok := key.([]byte); ok {
 		return bytes.Clone(b), nil
@@ -225,13 +236,14 @@ func (v *tokenVerifier) handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		token, found, err := v.find(r)
+		tokens, err := v.find(r)
+		found := len(tokens) > 0
 		if err == nil && !found && !v.opts.Optional {
 			err = ErrNoToken
 		}
 		var id channels.Identity
 		if err == nil && found {
-			id, err = v.verify(token)
+			id, err = v.verifyOne(tokens)
 		}
 		switch {
 		case err != nil:
@@ -273,27 +285,56 @@ func badToken(format string, args ...any) error {
 	return &channels.Error{Code: ErrBadToken.Code, Status: ErrBadToken.Status, Message: "the token is not valid: " + fmt.Sprintf(format, args...)}
 }
 
-// find returns the request's token.
-func (v *tokenVerifier) find(r *http.Request) (token string, found bool, err error) {
-	token, found, err = bearer(r.Header)
+// maxCookies bounds how many cookies of one name are looked at.
+const maxCookies = 4
+
+// find returns the request's token, or the several that cookies of one name
+// hold: a browser adds those that a neighbouring host has set.
+func (v *tokenVerifier) find(r *http.Request) ([]string, error) {
+	token, found, err := bearer(r.Header)
 	if err == nil && !found {
 		token, found, err = bearerSubprotocol(r.Header)
 	}
-	if err == nil && !found && v.opts.Cookie != "" {
-		switch cs := r.CookiesNamed(v.opts.Cookie); {
-		case len(cs) > 1:
-			err = badToken("the request has %d cookies %q", len(cs), v.opts.Cookie)
-		case len(cs) == 1:
-			token, found = cs[0].Value, true
+	switch {
+	case err != nil:
+		return nil, err
+	case found:
+		return []string{token}, nil
+	case v.opts.Cookie == "":
+		return nil, nil
+	}
+	var tokens []string
+	for _, c := range r.CookiesNamed(v.opts.Cookie) {
+		if !slices.Contains(tokens, c.Value) {
+			tokens = append(tokens, c.Value)
 		}
 	}
-	switch {
-	case err == nil && found && token == "":
-		err = badToken("it is empty")
-	case len(token) > maxTokenBytes:
-		err = badToken("it has %d bytes; it may have up to %d", len(token), maxTokenBytes)
+	if len(tokens) > maxCookies {
+		return nil, badToken("the request has %d cookies %q; up to %d are looked at", len(tokens), v.opts.Cookie, maxCookies)
 	}
-	return token, found, err
+	return tokens, nil
+}
+
+// verifyOne returns whose tokens these are, where those that are valid are of
+// one user. Where none is, the error is that of the first, which a browser
+// takes for the most specific.
+func (v *tokenVerifier) verifyOne(tokens []string) (channels.Identity, error) {
+	id, first := v.verify(tokens[0])
+	valid := first == nil
+	for _, token := range tokens[1:] {
+		other, err := v.verify(token)
+		switch {
+		case err != nil:
+		case !valid:
+			id, valid = other, true
+		case other.ID != id.ID || id.ID == "": // of nobody in particular: they may allow different things
+			return channels.Identity{}, badToken("the request has cookies %q of two users: sign out and in again", v.opts.Cookie)
+		}
+	}
+	if !valid {
+		return channels.Identity{}, first
+	}
+	return id, nil
 }
 
 // bearer returns what the header Authorization has of the scheme Bearer
@@ -404,11 +445,21 @@ func unmarshalObject(b []byte, into map[string]any) error {
 	return nil
 }
 
-// maxExpiry is the last second of the year 9999.
+// maxExpiry is the last second of the year 9999. What is beyond it wraps around
+// in a time.Time, and would be taken for one long ago.
 const maxExpiry = 253402300799
+
+// defaultLeeway is JWTOptions.Leeway where it is not set.
+const defaultLeeway = 5 * time.Second
 
 // verify returns whose token it is.
 func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
+	switch {
+	case token == "":
+		return channels.Identity{}, badToken("it is empty")
+	case len(token) > maxTokenBytes:
+		return channels.Identity{}, badToken("it has %d bytes; it may have up to %d", len(token), maxTokenBytes)
+	}
 	var c tokenClaims
 	if _, err := v.parser.ParseWithClaims(token, &c, v.keysFor); err != nil {
 		return channels.Identity{}, tokenError(err)
@@ -420,11 +471,19 @@ func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
 	case strings.HasPrefix(c.Subject, serverID):
 		return id, badToken(`its "sub" begins with %q, which is for API keys`, serverID)
 	}
-	if e := c.ExpiresAt; e != nil {
-		if s := e.Unix(); s < 0 || s > maxExpiry {
-			return id, badToken(`its "exp" is not a time in seconds since 1970`)
+	for _, claim := range []struct {
+		name string
+		time *jwt.NumericDate
+	}{{"exp", c.ExpiresAt}, {"nbf", c.NotBefore}, {"iat", c.IssuedAt}} {
+		if claim.time == nil {
+			continue
 		}
-		id.Expires = e.Add(v.opts.Leeway)
+		if s := claim.time.Unix(); s < 0 || s > maxExpiry {
+			return id, badToken("its %q is not a time in seconds since 1970", claim.name)
+		}
+	}
+	if c.ExpiresAt != nil {
+		id.Expires = c.ExpiresAt.Add(v.opts.Leeway)
 	}
 	if string(c.Info) != "null" {
 		id.Info = c.Info
@@ -453,7 +512,7 @@ func (v *tokenVerifier) keysFor(t *jwt.Token) (any, error) {
 	}
 	var set jwt.VerificationKeySet
 	for _, k := range v.keys {
-		if k.alg == t.Method.Alg() && (!named || k.id == "" || k.id == name) {
+		if slices.Contains(k.algs, t.Method.Alg()) && (!named || k.id == "" || k.id == name) {
 			set.Keys = append(set.Keys, k.key)
 		}
 	}

@@ -25,6 +25,11 @@ const maxHops = 20
 // up. Without the header, or where it has no address in that place, the
 // address is that of the last proxy before. At most 20 proxies are passed.
 //
+// So each of the proxies has to add to the header. One that passes it on as it
+// came, as nginx does unless it is told, lets every client choose its address:
+//
+//	proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+//
 // Name the proxies' own networks and nothing else: whoever connects from one
 // of them can claim any address. An error names the network that is none; a
 // network of all addresses is refused too. Where the proxy connects over a Unix

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -100,4 +101,24 @@ func TestTrustProxiesOptions(t *testing.T) {
 		_, err := middleware.TrustProxies(prefixes("10.0.0.0/8")[0], p)
 		require.ErrorContains(t, err, p.String())
 	}
+}
+
+// The README's configuration of nginx has the line without which a client
+// chooses the address that is believed.
+func TestTheReadmeTellsNginxToAddTheAddress(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(readme), "```nginx\n")
+	require.True(t, ok)
+	conf, _, _ := strings.Cut(rest, "```")
+	require.Contains(t, conf, "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;")
+	trusted := must(middleware.TrustProxies(netip.MustParsePrefix("192.0.2.0/24")))
+	seen := func(forwarded string) (address string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = "192.0.2.1:1234"
+		r.Header.Set("X-Forwarded-For", forwarded)
+		trusted(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { address = r.RemoteAddr })).ServeHTTP(httptest.NewRecorder(), r)
+		return address
+	}
+	require.Equal(t, "203.0.113.9:0", seen("198.51.100.1, 203.0.113.9"), "what nginx adds with it to what the client made up")
 }
