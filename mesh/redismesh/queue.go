@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -445,6 +446,10 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 	}
 	s.conn.allow(size)
 	_, execErr := pipe.Exec(ctx)
+	failed := func(c *redis.IntCmd) bool { return c.Err() != nil }
+	if execErr != nil && !slices.ContainsFunc(cmds, failed) && (hello == nil || hello.Err() == nil) {
+		return 0, execErr // nothing was sent: the server let no client in
+	}
 	if hello != nil && errors.Is(roleIn(hello), errReplica) {
 		// What it was sent since the probe before may have reached nobody.
 		s.used = true

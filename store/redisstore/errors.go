@@ -23,6 +23,13 @@ var lasting = map[string]string{
 	"ERR":       "",
 }
 
+// greetings are parts of what a server answers to a client that it does not let
+// in, where the code says nothing.
+var greetings = map[string]string{
+	"DB index":                         "the server has no database of this number: the last part of the URL, or redis.Options.DB, has to be less than its `databases`, which are 16 unless it is told",
+	"SELECT is not allowed in cluster": "a Cluster has the database 0 only",
+}
+
 // explain makes the error that a method returns: what failed, why, and what
 // helps. ctx is the caller's.
 func (s *Store) explain(ctx context.Context, what string, err error) error {
@@ -48,6 +55,11 @@ func (s *Store) explain(ctx context.Context, what string, err error) error {
 			return fmt.Errorf("redisstore: %s: %w (%s)", what, err, lasting["CROSSSLOT"])
 		}
 		if help, ok := lasting[code]; ok && !notDone(err) {
+			for part, says := range greetings {
+				if strings.Contains(err.Error(), part) {
+					help = says
+				}
+			}
 			if help != "" {
 				help = " (" + help + ")"
 			}
