@@ -15,7 +15,7 @@ import (
 const (
 	logOverhead   = 360 // memLog, its place in a list and in the map, the epoch
 	entryOverhead = 80  // up to two places in the ring, and rounding
-	keyOverhead   = 120 // idempotencyKey, its places in the map and in the heap
+	keyOverhead   = 136 // idempotencyKey, its places in the map and in the heap
 )
 
 func logCost(name string) int64 { return int64(len(name)) + logOverhead }
@@ -46,11 +46,12 @@ type memLog struct {
 // idempotencyKey remembers which entry was appended with a key.
 type idempotencyKey struct {
 	key     string
+	digest  string
 	offset  uint64
 	expires time.Duration
 }
 
-func (k *idempotencyKey) cost() int64 { return int64(len(k.key)) + keyOverhead }
+func (k *idempotencyKey) cost() int64 { return int64(len(k.key)+len(k.digest)) + keyOverhead }
 
 // add appends p and returns by how many bytes the log grew.
 func (l *memLog) add(p packed, o AppendOptions) (grown int64) {
@@ -69,7 +70,7 @@ func (l *memLog) add(p packed, o AppendOptions) (grown int64) {
 
 	l.stayUntil(saturatingAdd(p.at, max(MetaTTL, o.TTL)))
 	if o.Key != "" {
-		k := &idempotencyKey{strings.Clone(o.Key), l.top, saturatingAdd(p.at, o.KeyTTL)}
+		k := &idempotencyKey{strings.Clone(o.Key), strings.Clone(o.Digest), l.top, saturatingAdd(p.at, o.KeyTTL)}
 		if l.keys == nil {
 			l.keys = make(map[string]*idempotencyKey)
 		}
@@ -82,17 +83,13 @@ func (l *memLog) add(p packed, o AppendOptions) (grown int64) {
 	return grown
 }
 
-// seen finds the entry that was appended with key. It expects that expire
+// seen finds what is remembered of a key, or nil. It expects that expire
 // was called.
-func (l *memLog) seen(key string) (offset uint64, ok bool) {
+func (l *memLog) seen(key string) *idempotencyKey {
 	if key == "" {
-		return 0, false
+		return nil
 	}
-	k, ok := l.keys[key]
-	if !ok {
-		return 0, false
-	}
-	return k.offset, true
+	return l.keys[key]
 }
 
 func (l *memLog) stayUntil(t time.Duration) { l.until = max(l.until, t) }

@@ -32,11 +32,15 @@ func (m *Memory) Append(ctx context.Context, channel string, e Entry, o AppendOp
 		wall := time.Now()
 		now := wall.Sub(m.start)
 		freed := l.expire(now)
-		if offset, ok := l.seen(o.Key); ok {
-			pos := Position{l.epoch, offset}
+		if k := l.seen(o.Key); k != nil {
+			pos := Position{l.epoch, k.offset}
+			same := k.digest == o.Digest
 			l.stayUntil(saturatingAdd(now, MetaTTL))
 			m.bytes.Add(-freed)
 			l.mu.Unlock()
+			if !same {
+				return Position{}, false, ErrKeyReused
+			}
 			return pos, true, nil
 		}
 		stale, err := m.touch(l)
@@ -156,6 +160,8 @@ func (o AppendOptions) check() error {
 		return fmt.Errorf("store: AppendOptions.TTL is %v; it must be at least 1ms", o.TTL)
 	case o.Key != "" && o.KeyTTL < time.Millisecond:
 		return fmt.Errorf("store: AppendOptions.KeyTTL is %v; with a Key it must be at least 1ms", o.KeyTTL)
+	case len(o.Digest) > 64:
+		return fmt.Errorf("store: AppendOptions.Digest has %d bytes; it may have up to 64", len(o.Digest))
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ var (
 	// ErrUnavailable is wrapped by errors that may go away by themselves: a
 	// server that cannot be reached, is failing over, or is out of memory.
 	ErrUnavailable = errors.New("store: unavailable")
+	// ErrKeyReused is wrapped by Append's error where the key was used for
+	// another message.
+	ErrKeyReused = errors.New("store: the key was used for another message")
 )
 
 // Position is a place in a channel's log. Offsets count from 1 within an
@@ -60,7 +63,8 @@ type Log interface {
 	// Append adds e to the channel's log and returns its position; e.Offset
 	// and e.Time are the Store's to set. Where o.Key was used for this
 	// channel within o.KeyTTL, nothing is added: Append returns the position
-	// that the key's first entry got, and true.
+	// that the key's first entry got, and true; or ErrKeyReused where
+	// o.Digest is not the one of that first use.
 	//
 	// The log drops its oldest entries beyond o.Size, and entries older than
 	// o.TTL. It remembers its epoch and last offset for at least MetaTTL
@@ -99,6 +103,7 @@ type AppendOptions struct {
 	TTL    time.Duration // how long an entry is kept, those appended earlier too; at least 1 ms
 	Key    string        // idempotency key; none where empty
 	KeyTTL time.Duration // how long Key is remembered from its first use; at least 1 ms where Key is set
+	Digest string        // with Key, what tells one message from another: any bytes, up to 64
 }
 
 // Query selects a part of a log: the entries with After < offset, and with

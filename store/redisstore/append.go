@@ -13,8 +13,11 @@ import (
 // Append implements [store.Log]. It is one run of a script, and shares its
 // round trip with the Appends that other goroutines make at the same time.
 //
-// Where the connection breaks while Redis is at it, Append fails, and the
-// message may or may not be in the log; with o.Key it tries again by itself.
+// Where the connection breaks while Redis is at it, Append tries again by
+// itself, and the message is in the log once: it has the id of the call, by
+// which the script finds it. Only where the log has meanwhile dropped what came
+// since the first attempt, Append fails, and the message may or may not have
+// been in it. With o.Key this does not happen.
 func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
 	if err := s.enter(ctx); err != nil {
 		return store.Position{}, false, err
@@ -22,14 +25,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 	if err := check(o); err != nil {
 		return store.Position{}, false, err
 	}
-	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
-	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(topStay)}
-	c.once = true
-	if o.Key != "" {
-		c.keys = append(c.keys, s.keys.once(channel, o.Key))
-		c.args = append(c.args, millis(o.KeyTTL), rand.Text()[:10]) // a repeat of this very call is no duplicate
-		c.once = false
-	}
+	c := s.appendCall(channel, e, o)
 	c.ctx, c.done = ctx, make(chan struct{})
 	a := &appending{call: c, bytes: len(e.Header) + len(e.Body) + 200}
 	lane := s.lane(channel)
@@ -54,7 +50,22 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 	epoch, _ := reply[0].(string)
 	offset, _ := reply[1].(int64)
 	duplicate, _ := reply[2].(int64)
+	if duplicate == 2 {
+		return store.Position{}, false, fmt.Errorf("redisstore: append to %q: %w", channel, store.ErrKeyReused)
+	}
 	return store.Position{Epoch: epoch, Offset: uint64(offset)}, duplicate == 1, nil
+}
+
+// appendCall makes the call of an Append. It does not keep e.Body.
+func (s *Store) appendCall(channel string, e store.Entry, o store.AppendOptions) *call {
+	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
+	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(topStay), newCallID(), 0}
+	c.age = len(c.args) - 1
+	if o.Key != "" {
+		c.keys = append(c.keys, s.keys.once(channel, o.Key))
+		c.args = append(c.args, millis(o.KeyTTL), o.Digest)
+	}
+	return c
 }
 
 // millis is a TTL as the scripts take it: for ever is a hundred years.
@@ -68,9 +79,14 @@ func check(o store.AppendOptions) error {
 		return fmt.Errorf("redisstore: AppendOptions.TTL is %v; it must be at least 1ms", o.TTL)
 	case o.Key != "" && o.KeyTTL < time.Millisecond:
 		return fmt.Errorf("redisstore: AppendOptions.KeyTTL is %v; with a Key it must be at least 1ms", o.KeyTTL)
+	case len(o.Digest) > 64:
+		return fmt.Errorf("redisstore: AppendOptions.Digest has %d bytes; it may have up to 64", len(o.Digest))
 	}
 	return nil
 }
+
+// newCallID returns what tells one Append from all others of the last minutes.
+func newCallID() string { return rand.Text()[:10] }
 
 // newEpoch returns 50 random bits as 10 letters and digits.
 func newEpoch() string { return rand.Text()[:10] }

@@ -39,15 +39,19 @@
 //
 //	key                       type        what it holds                                written by               it ends
 //	channels:log:{c}          stream      entries: id <offset>-<milliseconds since     Append                   HistoryTTL after the last Append
-//	                                      1970>, fields header and body
+//	                                      1970>, fields header, body and call
+//	                                      (an id of the Append)
 //	channels:top:{c}          string      the epoch, the epoch at birth, the last      Append, Tops             25 h (HistoryTTL, where longer) after
 //	                                      offset, HistoryTTL in ms, times of the                                the last Append; Tops makes it 36 h
 //	                                      last and of the oldest entry, when it ends,                           where less than 24 h are left
 //	                                      the first 20 digits of the server's
 //	                                      master_replid, the earlier epochs
-//	                                      ("epoch:offset,…" or "-")
+//	                                      ("epoch:offset,…" or "-"), and the Appends
+//	                                      of the last minute that were repeated
+//	                                      ("call:offset:milliseconds,…")
 //	channels:once:{c}:KEY     string      the epoch at birth, the offset that an       Append with a key        KeyTTL after its first use
-//	                                      idempotency key got, a name of the call
+//	                                      idempotency key got, the id of the Append,
+//	                                      the digest of its message
 //	channels:nodes:{nodes}    sorted set  replicas, by the second of their last        Report of any replica    2 min after the last Report; a member
 //	                                      report: who to ask                                                    after 1 min of silence
 //	channels:card:{n}         hash        started, info, seen: what Nodes tells        Report of the replica    60 s after its last Report
@@ -81,7 +85,7 @@
 // Measured with Redis 7.0 and "make bench" (row redis-costs), on a busy machine:
 //
 //	                               memory                        time of Redis's processor
-//	a message of 128 bytes         160 bytes                     25 µs for its Append
+//	a message of 128 bytes         175 bytes                     25 µs for its Append
 //	its idempotency key            180 bytes                     15 µs more
 //	a channel with history         4.5 KiB besides the messages  3 µs for each name given to Tops: a hub asks
 //	                                                             every 1.5 s for those with subscribers
@@ -104,8 +108,15 @@
 // # The client
 //
 // Set ContextTimeoutEnabled, so that a call ends its work, too, when its caller
-// has gone; without it the work goes on up to the client's ReadTimeout. What
-// go-redis would repeat by itself, Append does not: it might be stored twice.
+// has gone; without it the work goes on up to the client's ReadTimeout. Set
+// ConnMaxIdleTime below the time after which the server, or what is between,
+// closes idle connections: over TLS, go-redis cannot see that one is closed.
+//
+// Every call is repeated where its connection broke. Of Append, the message is
+// in the log once all the same: each call has an id, which stands in the log
+// beside the message. Where a log has dropped all that was there before the
+// first attempt, nobody can tell any more, and Append fails.
+//
 // Reads go to masters even with ReadOnly, since a replica may be behind.
 //
 // Every method returns when its context ends, also where Redis hangs. Besides:

@@ -521,10 +521,33 @@ func TestWhatTheStoreRepeatsIsNoDuplicate(t *testing.T) {
 	require.Len(t, all(t, s, "c").Entries, 6)
 }
 
-// cutter is a proxy that loses an answer of the server, and the connection.
+// An Append without a key is repeated, too, where its connection breaks: whether
+// Redis has done it or has never heard of it, the message is in the log once.
+func TestABrokenConnectionFailsNoAppend(t *testing.T) {
+	r := redistest.Start(t)
+	p := newCutter(t, r.Addr)
+	s := open(t, r.Client(func(o *redis.Options) { o.Addr = p.addr }))
+	mustAppend(t, s, "c", "first")
+	for i := range 10 {
+		text := fmt.Sprint("message ", i)
+		if i%2 == 0 {
+			p.cutAfter.Store(&text)
+		} else {
+			p.cutBefore.Store(&text)
+		}
+		pos := mustAppend(t, s, "c", text)
+		require.Nil(t, p.cutAfter.Load())
+		require.Nil(t, p.cutBefore.Load())
+		require.EqualValues(t, 2+i, pos.Offset)
+	}
+	require.Len(t, all(t, s, "c").Entries, 11)
+}
+
+// cutter is a proxy that loses a command or an answer, and the connection.
 type cutter struct {
-	addr     string
-	cutAfter atomic.Pointer[string] // what the command whose answer is lost has in it; nil for none
+	addr      string
+	cutAfter  atomic.Pointer[string] // what the command whose answer is lost has in it; nil for none
+	cutBefore atomic.Pointer[string] // the same of a command that is lost itself
 }
 
 func newCutter(t *testing.T, to string) *cutter {
@@ -558,6 +581,10 @@ func newCutter(t *testing.T, to string) *cutter {
 					}
 					if text := c.cutAfter.Load(); text != nil && bytes.Contains(b[:n], []byte(*text)) && c.cutAfter.CompareAndSwap(text, nil) {
 						lose.Store(true)
+					}
+					if text := c.cutBefore.Load(); text != nil && bytes.Contains(b[:n], []byte(*text)) && c.cutBefore.CompareAndSwap(text, nil) {
+						in.Close()
+						return
 					}
 					if _, err := out.Write(b[:n]); err != nil {
 						return

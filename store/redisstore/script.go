@@ -53,12 +53,14 @@ type call struct {
 	script *script
 	keys   []string
 	args   []any
-	once   bool // running it a second time does harm
+	age    int // of args, which tells how long ago the call was sent first; 0 where the script needs no such
 
 	ctx  context.Context // of who waits for it: it is not repeated for nobody
 	done chan struct{}   // where there is one, closed when cmd has the outcome
 
-	cmd *redis.Cmd // of the last attempt
+	cmd   *redis.Cmd // of the last attempt
+	first time.Time  // when it was sent first
+	lost  bool       // an answer was lost, so that it may have been done
 }
 
 func newCall(s *script, keys []string, args ...any) *call {
@@ -82,6 +84,14 @@ func (c *call) command(ctx context.Context, whole bool) redis.Cmder {
 		args = append(args, key)
 	}
 	args = append(args, c.args...)
+	if c.age > 0 {
+		if c.first.IsZero() {
+			c.first = time.Now()
+		}
+		if c.lost { // some milliseconds more do no harm
+			args[len(args)-len(c.args)+c.age] = (time.Since(c.first) + 20*time.Millisecond).Milliseconds()
+		}
+	}
 	c.cmd = redis.NewCmd(ctx, args...)
 	return once{c.cmd}
 }
@@ -107,7 +117,8 @@ func (s *Store) send(ctx context.Context, calls []*call) {
 			case !whole && strings.HasPrefix(err.Error(), "NOSCRIPT"):
 				unknown = true
 				again = append(again, c)
-			case (notDone(err) || !c.once && broken(err)) && c.ctx.Err() == nil:
+			case (notDone(err) || broken(err)) && c.ctx.Err() == nil:
+				c.lost = c.lost || !notDone(err)
 				again = append(again, c)
 			default:
 				finish(c)
@@ -169,7 +180,7 @@ func (s *Store) pipeline(ctx context.Context, calls []*call, whole bool) {
 	}
 }
 
-// do runs calls that may be repeated, and returns the first error. It returns
+// do runs calls, and returns the first error. It returns
 // when ctx ends, also where Redis hangs: go-redis bounds a read by its own
 // timeout only, as long as its ContextTimeoutEnabled is not set.
 func (s *Store) do(ctx context.Context, calls ...*call) error {

@@ -93,7 +93,7 @@ func (s *Store) atOnce() int {
 // parseTop reads the line in a top's key.
 func parseTop(line string) (top store.Position, ends int64, ok bool) {
 	fields := strings.Fields(line)
-	if len(fields) != topFields {
+	if len(fields) != topFields && len(fields) != topFields+1 { // one more after a repeat
 		return top, 0, false
 	}
 	offset, err := strconv.ParseUint(fields[2], 10, 64)

@@ -16,6 +16,7 @@ import (
 
 var keyCases = []Case{
 	{"KeySeenAgain", "A second Append with a key adds nothing: it returns the first one's position and true, also when that entry is gone.", keySeenAgain},
+	{"KeyReused", "An Append with a key that was used with another Digest adds nothing and fails with ErrKeyReused, also when that entry is gone.", keyReused},
 	{"KeysAreApart", "Another key, or the same key in another channel, is no duplicate; nor is an Append without a key.", keysAreApart},
 	{"KeyExpires", "A key is forgotten after its own KeyTTL, whatever the KeyTTL of keys before and after it.", keyExpires},
 	{"KeyConcurrent", "Of many Appends with one key at the same time exactly one adds an entry; all return its position.", keyConcurrent},
@@ -56,6 +57,38 @@ func keySeenAgain(t *testing.T, s store.Store) {
 	require.Equal(t, first, pos)
 	require.Equal(t, top, readAll(t, s, ch).Top)
 	require.Equal(t, []uint64{top.Offset}, offsets(readAll(t, s, ch)), "a duplicate must not trim or add")
+}
+
+func keyReused(t *testing.T, s store.Store) {
+	ch := unique("log")
+	digests := []string{"one", "", "two words\n", "\x00\xff 1", strings.Repeat("x", 64)}
+	o := plenty
+	for i, digest := range digests {
+		o = keyed(fmt.Sprint("key ", i), time.Hour)
+		o.Digest = digest
+		first := appendOne(t, s, ch, store.Entry{Header: "first", Body: body(i)}, o)
+		for range 2 {
+			for _, other := range append([]string{"ones"}, digests...) {
+				o.Digest = other
+				if other == digest {
+					pos, duplicate := again(t, s, ch, o)
+					require.True(t, duplicate)
+					require.Equal(t, first, pos)
+					continue
+				}
+				pos, duplicate, err := s.Append(t.Context(), ch, store.Entry{Header: "other", Body: body(-1)}, o)
+				require.ErrorIs(t, err, store.ErrKeyReused, "%q after %q", other, digest)
+				require.False(t, duplicate)
+				require.Zero(t, pos)
+			}
+		}
+	}
+	require.Len(t, readAll(t, s, ch).Entries, len(digests))
+	o.Size, o.Key = 1, ""
+	appendN(t, s, ch, 2, o)
+	o.Key, o.Digest = "key 0", "another"
+	_, _, err := s.Append(t.Context(), ch, store.Entry{Body: body(0)}, o)
+	require.ErrorIs(t, err, store.ErrKeyReused)
 }
 
 func keysAreApart(t *testing.T, s store.Store) {

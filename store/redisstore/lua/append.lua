@@ -1,10 +1,11 @@
 -- Adds one message to a log, or finds the one that its idempotency key added.
 -- KEYS: the log, its top, and where there is one the idempotency key.
 -- ARGV: header, body, size, ttl, an epoch for a log that begins or goes on as
--- another one, how long the top is remembered at least, and with a key its ttl
--- and an id of this call. Times are in milliseconds.
--- Returns the epoch, the offset, and 1 for a duplicate: what this call itself has
--- added, whose answer was lost, is none.
+-- another one, how long the top is remembered at least, an id of this call, how
+-- long ago the call was sent first (0 unless the answer to that was lost), and
+-- with a key its ttl and its digest. Times are in milliseconds.
+-- Returns the epoch, the offset, and 1 for a duplicate, or 2 where the key was
+-- used with another digest. What this call itself has added is no duplicate.
 local size, ttl, stay = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -17,10 +18,33 @@ if not string.find(info, 'role:master', 1, true) then
   return redis.error_reply('READONLY the server is no longer the master')
 end
 
+local call, age = ARGV[7], tonumber(ARGV[8])
 local epoch, born, top, last, oldest, keep, life, earlier
+local repeats = '' -- of the last minute, as "id:offset:time,…"
+
+-- Looks for what this call has added before: its offset, nil where it has added
+-- nothing, or 'unsure' where the log does not reach back to the first attempt.
+local function before()
+  local since, to = now - age, '+'
+  if last < since then return nil end
+  for _ = 1, 100 do
+    local found = redis.call('XREVRANGE', KEYS[1], to, '-', 'COUNT', 100)
+    local oldest = top + 1
+    for _, entry in ipairs(found) do
+      local offset, time = string.match(entry[1], '^(%d+)-(%d+)$')
+      if entry[2][6] == call then return offset end
+      if tonumber(time) < since then return nil end
+      to, oldest = '(' .. entry[1], tonumber(offset)
+    end
+    if oldest == 1 then return nil end
+    if #found < 100 then return 'unsure' end
+  end
+  return 'unsure'
+end
+
 local line = redis.call('GET', KEYS[2])
 if line then
-  epoch, born, top, last, oldest, keep, life, earlier = string.match(line, '^(%S+) (%S+) (%d+) %d+ (%d+) (%d+) (%d+) (%x+) (%S+)$')
+  epoch, born, top, last, oldest, keep, life, earlier, repeats = string.match(line, '^(%S+) (%S+) (%d+) %d+ (%d+) (%d+) (%d+) (%x+) (%S+) ?(%S*)$')
   if not epoch then
     return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' has a text that this library has not written')
   end
@@ -28,11 +52,19 @@ if line then
   if KEYS[3] then
     local seen = redis.call('GET', KEYS[3])
     if seen then
-      local of, offset, by = string.match(seen, '^(%S+) (%d+) (%S+)$')
+      local of, offset, by, digest = string.match(seen, '^(%S+) (%d+) (%S+) (.*)$')
       if of == born and tonumber(offset) <= top then
         if redis.call('PTTL', KEYS[2]) < stay then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
-        return {epoch, tonumber(offset), by == ARGV[8] and 0 or 1}
+        return {epoch, tonumber(offset), by == call and 0 or digest == ARGV[10] and 1 or 2}
       end
+    end
+  end
+  if not KEYS[3] and (age > 0 or repeats ~= '') then
+    local offset = string.match(repeats, call .. ':(%d+)') or age > 0 and before()
+    if offset == 'unsure' then
+      return redis.error_reply('UNSURE the connection broke, and so much has come since that the log does not say whether the message was added')
+    elseif offset then
+      return {epoch, tonumber(offset), 0}
     end
   end
   now = math.max(now, last) -- the server's clock may be set back
@@ -65,7 +97,7 @@ if not life or not string.find(info, 'master_replid:' .. life, 1, true) then
 end
 
 top = top + 1
-redis.call('XADD', KEYS[1], 'MAXLEN', '=', size, text(top) .. '-' .. text(now), 'header', ARGV[1], 'body', ARGV[2])
+redis.call('XADD', KEYS[1], 'MAXLEN', '=', size, text(top) .. '-' .. text(now), 'header', ARGV[1], 'body', ARGV[2], 'call', call)
 
 -- oldest is not later than the time of the oldest entry. Only where it has
 -- passed is the log looked at, and at most 256 entries are dropped at a time.
@@ -93,10 +125,22 @@ end
 
 stay = math.max(stay, ttl)
 if KEYS[3] then
-  stay = math.max(stay, tonumber(ARGV[7]))
-  redis.call('SET', KEYS[3], table.concat({born, text(top), ARGV[8]}, ' '), 'PX', ARGV[7])
+  stay = math.max(stay, tonumber(ARGV[9]))
+  redis.call('SET', KEYS[3], table.concat({born, text(top), call, ARGV[10]}, ' '), 'PX', ARGV[9])
+end
+-- The first attempt of a call that was repeated may still be on its way: it is
+-- to find the message also where the log has dropped it.
+if repeats ~= '' or age > 0 then
+  local list = {}
+  if age > 0 then list[1] = call .. ':' .. text(top) .. ':' .. text(now) end
+  for one, time in string.gmatch(repeats, '([^,]+:(%d+))') do
+    if #list < 16 and now - tonumber(time) < 60000 then list[#list + 1] = one end
+  end
+  repeats = table.concat(list, ',')
 end
 keep = math.max(keep, now + stay)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('SET', KEYS[2], table.concat({epoch, born, text(top), ARGV[4], text(now), text(oldest), text(keep), life, earlier}, ' '), 'PX', text(keep - now))
+line = table.concat({epoch, born, text(top), ARGV[4], text(now), text(oldest), text(keep), life, earlier}, ' ')
+if repeats ~= '' then line = line .. ' ' .. repeats end
+redis.call('SET', KEYS[2], line, 'PX', text(keep - now))
 return {epoch, top, 0}

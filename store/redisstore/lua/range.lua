@@ -9,7 +9,7 @@ if not string.find(redis.call('INFO', 'replication'), 'role:master', 1, true) th
 end
 local line = redis.call('GET', KEYS[2])
 if not line then return {} end
-local epoch, top, ttl, oldest, earlier = string.match(line, '^(%S+) %S+ (%d+) (%d+) %d+ (%d+) %d+ %x+ (%S+)$')
+local epoch, top, ttl, oldest, earlier = string.match(line, '^(%S+) %S+ (%d+) (%d+) %d+ (%d+) %d+ %x+ (%S+) ?%S*$')
 if not epoch then
   return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' has a text that this library has not written')
 end
@@ -50,6 +50,7 @@ while taken < limit and lo <= hi do
     if sum + length > bytes and not (force and taken == 0) then return reply end
     sum = sum + length
     taken = taken + 1
+    entry[2][5], entry[2][6] = nil, nil -- the id of the call that added it
     reply[#reply + 1] = entry
   end
   -- One call holds up the server for a moment only: 1 MiB or 1000 entries.
