@@ -2,14 +2,16 @@ package channels
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/channels-go/channels/store"
@@ -384,6 +386,9 @@ func (h *Hub) listFor(ctx context.Context, id Identity, q url.Values) (channelLi
 
 // serveOne is GET /v1/channel/{name}.
 func (h *Hub) serveOne(w http.ResponseWriter, r *http.Request, name string) error {
+	if _, err := queryOf(r); err != nil {
+		return err
+	}
 	id, _ := IdentityFrom(r.Context())
 	row, err := h.rowFor(r.Context(), id, name)
 	if err != nil {
@@ -493,16 +498,21 @@ func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string)
 	return nil
 }
 
-// queryOf parses a query, in which each of the keys may stand once. Others
-// are ignored: caches and proxies add their own.
+// queryOf parses a query, in which each of the keys may stand once. One that is
+// none of them is an error, since it may be one of them misspelt. Names that
+// begin with "_" are left to others: some clients and caches add one.
 func queryOf(r *http.Request, keys ...string) (url.Values, error) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, ErrBadQuery.saying("the query is not encoded correctly: %v", err)
 	}
-	for _, k := range keys {
-		if len(q[k]) > 1 {
-			return nil, ErrBadQuery.saying("%s stands in the query %d times; it may stand there once", k, len(q[k]))
+	for k, v := range q {
+		switch {
+		case strings.HasPrefix(k, "_"):
+		case !slices.Contains(keys, k):
+			return nil, ErrBadQuery.saying(`the query has %.80q; it may have %s here, and names that begin with "_", which nobody reads`, k, cmp.Or(strings.Join(keys, ", "), "nothing"))
+		case len(v) > 1:
+			return nil, ErrBadQuery.saying("%s stands in the query %d times; it may stand there once", k, len(v))
 		}
 	}
 	return q, nil

@@ -16,11 +16,12 @@ type client struct {
 	channel string // the name of the channel that it is, or wants to be, subscribed to
 	sub     subscription
 
-	slot, at int         // its place in the table, guarded by the table
-	alive    atomic.Bool // it has given a sign of life since it was asked for one
-	asked    bool        // and it was; the hub's clock alone uses it
-	expiry   *time.Timer
-	in, out  traffic
+	slot, at  int         // its place in the table, guarded by the table
+	alive     atomic.Bool // it has given a sign of life since it was asked for one
+	asked     bool        // and it was; the hub's clock alone uses it
+	heartbeat bool        // it wants to see that it is asked
+	expiry    *time.Timer
+	in, out   traffic
 }
 
 // traffic counts for a Traffic. What was written and what is read are counted
@@ -223,7 +224,11 @@ func (t *clientTable) pingSome() {
 			// Behind messages that wait, a ping would reach a slow reader too
 			// late; there the writes' own deadline finds out who is gone.
 			c.alive.Store(false)
-			c.asked = c.sendIfIdle(pingFrame)
+			ping := pingFrame
+			if c.heartbeat {
+				ping = c.hub.heartbeat
+			}
+			c.asked = c.sendIfIdle(ping)
 		}
 	}
 }

@@ -305,7 +305,10 @@ func (c *conn) handle(b []byte) error {
 	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
 	m, id, key, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
 	var res Result
-	if err == nil {
+	switch {
+	case err != nil:
+	case m.Header == headerPing: // it says that both directions work
+	default:
 		res, err = c.hub.publish(ctx, Publication{
 			Channel: c.sub.ch.name, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
 		}, PublishOptions{Key: key})
@@ -372,7 +375,8 @@ func isProtocolError(err error) bool {
 
 // parseClientMessage reads {"header":…,"body":…,"id":…,"key":…}. The id is any
 // JSON scalar of at most 64 bytes; it comes back also where the rest is wrong.
-// Nothing that it returns shares memory with b.
+// Nothing that it returns shares memory with b. A ping is {"header":"ping",…},
+// of which only the id counts.
 func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, key string, err error) {
 	var in struct {
 		Header json.RawMessage `json:"header"`
@@ -386,6 +390,9 @@ func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, key s
 			return m, nil, "", ErrBadMessage.saying("the id may be a number, a string, true or false, of up to 64 bytes")
 		}
 		id = in.ID
+	}
+	if err == nil && string(in.Header) == `"`+headerPing+`"` {
+		return Message{Header: headerPing}, id, "", nil
 	}
 	if err == nil {
 		m, err = parsedMessage(in.Header, in.Body, max)

@@ -21,3 +21,9 @@ func AllErrors() []*Error {
 		errNotFound, errTooManyConnections, errBadMethod,
 	}
 }
+
+// MaxRefusals bounds the refused WebSockets that are told why at a time.
+const MaxRefusals = maxRefusals
+
+// Refusals counts them.
+func Refusals() int { return int(refusals.Load()) }

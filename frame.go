@@ -6,10 +6,13 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -288,17 +291,49 @@ func (f *frame) event() []byte {
 		}
 		if f.head > 0 {
 			b = append(b, "data: "...)
-			b = append(b, f.text()...)
+			b = appendOneLine(b, f.text())
 			b = append(b, '\n')
 		}
 		return append(b, '\n')
 	case f == pingFrame:
-		return []byte(":\n\n") // a comment, which keeps proxies from cutting
+		// A comment, which keeps proxies from cutting. There is no empty line
+		// behind it: some clients make an event of each.
+		return []byte(":\n")
 	}
 	return []byte{}
 }
 
 var pingFrame = newControlFrame(opPing, nil)
+
+// newHeartbeatFrame is a ping that scripts see too. An event stream gets an
+// event of its own kind, which does not come to onmessage.
+func newHeartbeatFrame(period time.Duration) *frame {
+	said := newHubFrame(headerPing, map[string]int64{"every_ms": period.Milliseconds()})
+	f := &frame{ws: append(bytes.Clone(pingFrame.ws), said.ws...)}
+	event := fmt.Appendf(nil, "event: %s\ndata: %s\n\n", headerPing, said.text())
+	f.sse.Store(&event)
+	return f
+}
+
+// appendOneLine appends JSON as one line for everybody. The lines of an event
+// end at CR and LF only, but there are clients that also end them where Unicode
+// does: within JSON such characters only stand in strings, and can be escaped.
+func appendOneLine(to, text []byte) []byte {
+	if !bytes.Contains(text, []byte("\u2028")) && !bytes.Contains(text, []byte("\u2029")) && !bytes.Contains(text, []byte("\u0085")) {
+		return append(to, text...)
+	}
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		switch r {
+		case '\u2028', '\u2029', '\u0085':
+			to = fmt.Appendf(to, `\u%04x`, r)
+		default:
+			to = append(to, text[:n]...)
+		}
+		text = text[n:]
+	}
+	return to
+}
 
 var flaters = sync.Pool{New: func() any {
 	w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid

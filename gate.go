@@ -98,10 +98,14 @@ func (b *backoff) reset() { b.next = backoffMin }
 
 // wait returns false where ctx ends first.
 func (b *backoff) wait(ctx context.Context) bool {
-	d := b.next/2 + rand.N(b.next)
+	d := spread(b.next)
 	b.next = min(b.next*2, backoffMax)
 	return pause(ctx, d)
 }
+
+// spread returns d on average, and d/2 at least: for a time that many are told
+// at once, so that they do not come back in step.
+func spread(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // pause returns false where ctx ends first.
 func pause(ctx context.Context, d time.Duration) bool {

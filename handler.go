@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -110,27 +109,28 @@ func (e endpoint) allow() string {
 // serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.
 func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) error {
 	stream := wantsStream(r)
-	upgrade := headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
-	switch {
-	case upgrade, stream:
-	case r.ProtoMajor >= 2:
-		return errUpgrade.saying("this channel is a WebSocket, which needs HTTP/1.1 (with TLS: ALPN http/1.1), or server-sent events, which need Accept: text/event-stream; this was a plain GET over %s", r.Proto)
-	default:
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Set("Connection", "Upgrade")
-		return errUpgrade.saying("this channel is a WebSocket (Upgrade: websocket) or a stream of server-sent events (Accept: text/event-stream); this was a plain GET")
-	}
+	upgrade := isUpgrade(r)
 	if err := CheckName(name); err != nil {
 		return err
+	}
+	if !upgrade && !stream {
+		// A script that was refused asks so why.
+		if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
+			return err
+		}
+		return plainGet(w, r)
 	}
 	if upgrade {
 		if err := checkHandshake(w, r); err != nil {
 			return err // before anybody sees a member come and go
 		}
 	}
-	since, err := sinceOf(r, stream && !upgrade)
+	q, err := channelQueryOf(r, stream && !upgrade)
 	if err != nil {
 		return err
+	}
+	if !upgrade && !h.refererAllowed(r) {
+		return errBadOrigin.saying("a page at %.200q has asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins of those that may, besides the server's own", r.Referer())
 	}
 	if !h.conns.enter() {
 		return ErrClosed
@@ -149,19 +149,30 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		info.Transport = transportSSE
 	}
 	if upgrade {
-		return h.serveWebSocket(w, r, name, info, since)
+		return h.serveWebSocket(w, r, name, info, q)
 	}
-	return h.serveStream(w, r, name, info, since, leave)
+	return h.serveStream(w, r, name, info, q, leave)
+}
+
+// plainGet answers who asks for a channel as for a page.
+func plainGet(w http.ResponseWriter, r *http.Request) error {
+	if r.ProtoMajor >= 2 {
+		return errUpgrade.saying("this channel is a WebSocket, which needs HTTP/1.1 (with TLS: ALPN http/1.1), or server-sent events, which need Accept: text/event-stream; this was a plain GET over %s", r.Proto)
+	}
+	w.Header().Set("Upgrade", "websocket")
+	w.Header().Set("Connection", "Upgrade")
+	return errUpgrade.saying("this channel is a WebSocket (Upgrade: websocket) or a stream of server-sent events (Accept: text/event-stream); this was a plain GET")
 }
 
 // serveWebSocket subscribes, upgrades, and returns: the connection goes on
 // without the handler, whose goroutine and buffers are freed. An error means
 // that there is no connection.
-func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, since *Position) error {
+func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery) error {
 	c := h.newConn(name, info)
+	c.heartbeat = q.heartbeat
 	// Subscribed before the handshake ends: once the client knows that it is
 	// connected, it misses nothing.
-	if err := c.letIn(r.Context(), since); err != nil {
+	if err := c.letIn(r.Context(), q.since); err != nil {
 		if errors.Is(err, ErrClosed) {
 			w.Header().Set("Connection", "close") // this process is about to end
 		}
@@ -183,45 +194,66 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 	return nil
 }
 
-func wantsStream(r *http.Request) bool {
-	return slices.ContainsFunc(r.Header.Values("Accept"), func(v string) bool { return strings.Contains(v, "text/event-stream") })
-}
+// wantsStream tells whether the client takes server-sent events and says so:
+// wildcards are for a page.
+func wantsStream(r *http.Request) bool { return accepts(r.Header.Values("Accept"), typeStream) }
 
 // errGone says that the connection is lost, so that there is nobody to answer.
 var errGone = errors.New("channels: the connection is lost")
 
-// sinceOf reads the position from which a client wants to go on. The
-// Last-Event-ID is the browser's own memory: one that makes no sense is a
-// reset and not an error, at which the browser would give up for good.
-func sinceOf(r *http.Request, stream bool) (*Position, error) {
-	if last := r.Header.Get("Last-Event-ID"); stream && last != "" {
+// channelQuery is what a client asks of a channel.
+type channelQuery struct {
+	since     *Position // from where it goes on; nil is from now on
+	heartbeat bool      // it wants to see heartbeats
+}
+
+// channelQueryOf reads what a client asks. The Last-Event-ID is the browser's
+// own memory, and newer than since: one that makes no sense is a reset and not
+// an error, at which the browser would give up for good.
+func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
+	last := ""
+	if stream {
+		last = r.Header.Get("Last-Event-ID")
+	}
+	if r.URL.RawQuery != "" {
+		if q, err = readChannelQuery(r, last == ""); err != nil {
+			return q, err
+		}
+	}
+	if last != "" {
 		p, err := ParsePosition(last)
 		if err != nil {
 			p = Position{Epoch: "?"} // no log's epoch
 		}
-		return &p, nil
+		q.since = &p
 	}
-	if r.URL.RawQuery == "" {
-		return nil, nil
-	}
-	return sinceInQuery(r)
+	return q, nil
 }
 
-// sinceInQuery is apart because of the map's kilobyte on the stack, for which
+// readChannelQuery is apart because of the map's kilobyte on the stack, for which
 // the goroutine of every connection would have to grow its own.
 //
 //go:noinline
-func sinceInQuery(r *http.Request) (*Position, error) {
-	q, err := queryOf(r, "since")
+func readChannelQuery(r *http.Request, since bool) (q channelQuery, err error) {
+	v, err := queryOf(r, "since", "heartbeat")
 	if err != nil {
-		return nil, err
+		return q, err
 	}
-	s := q.Get("since")
-	if s == "" {
-		return nil, nil
+	switch v.Get("heartbeat") {
+	case "":
+	case "event":
+		q.heartbeat = true
+	default:
+		return q, ErrBadQuery.saying("heartbeat is %.40q; it may be event, or be left out", v.Get("heartbeat"))
 	}
-	p, err := ParsePosition(s)
-	return &p, err
+	if s := v.Get("since"); s != "" && since {
+		p, err := ParsePosition(s)
+		if err != nil {
+			return q, err
+		}
+		q.since = &p
+	}
+	return q, nil
 }
 
 // headerHas returns whether a comma-separated header has a token.
@@ -258,18 +290,28 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // An error that is not, and does not wrap, an [*Error] becomes "internal".
 //
 // The statuses 503 and 429 will pass by themselves: they get a Retry-After of
-// 1 s where none is set, and a browser's EventSource, which would give up
-// after an error, gets a stream that ends at once and asks to come back.
+// 2 to 5 s, at random, where none is set. Who accepts text/event-stream gets
+// them as a stream that ends at once and asks to come back, since an EventSource
+// gives up after an error.
+//
+// A browser tells a script nothing of a WebSocket that was refused. To the
+// pages that may know, WriteError opens one, says there what is wrong, and
+// closes it with 3000 for the status 401, 1013 for what passes, 1011 for other
+// 5xx, and 3003 for all else.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := visible(err, ErrInternal)
-	if s := e.status(); s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests {
-		if w.Header().Get("Retry-After") == "" {
-			w.Header().Set("Retry-After", "1")
-		}
-		if r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") != "" && wantsStream(r) {
-			refuseStream(w, e)
+	passes := e.passes()
+	if passes && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", retryAfter())
+	}
+	switch {
+	case isUpgrade(r):
+		if refuseWebSocket(w, r, e) {
 			return
 		}
+	case passes && r.Method == http.MethodGet && wantsStream(r):
+		refuseStream(w, e)
+		return
 	}
 	writeJSON(w, e.status(), failure{"fail", errorBody{e.Code, e.Message}})
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -139,9 +140,24 @@ type answer struct {
 
 // code is the error's code, or "".
 func (a answer) code() string {
+	if m := endedStream.FindStringSubmatch(a.body); m != nil {
+		return m[1]
+	}
 	e, _ := a.json["error"].(map[string]any)
 	c, _ := e["code"].(string)
 	return c
+}
+
+// endedStream is how a stream tells what will pass by itself.
+var endedStream = regexp.MustCompile(`^retry: \d{4,}\ndata: \{"header":"error","body":\{"code":"(\w+)","msg":"[^\n]+"\}\}\n\n$`)
+
+// wantEnded wants a stream that ended at once, and said why.
+func (a answer) wantEnded(t *testing.T, code string) {
+	t.Helper()
+	require.Equal(t, 200, a.status, a.body)
+	require.Equal(t, "text/event-stream; charset=utf-8", a.header.Get("Content-Type"))
+	require.Equal(t, code, a.code(), a.body)
+	require.NotEmpty(t, a.header.Get("Retry-After"))
 }
 
 // message is the error's message, or "".

@@ -308,13 +308,14 @@ func TestOnConnectRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			refusal.Store(&c.err)
-			for _, a := range []answer{
-				s.handshake("/channel/p/"),
-				s.do("GET", "/channel/p/", "", "Accept", "text/event-stream"),
-			} {
-				a.wantFail(t, c.status, c.code)
-				require.NotContains(t, a.body, "secret")
+			socket, stream := s.handshake("/channel/p/"), s.do("GET", "/channel/p/", "", "Accept", "text/event-stream")
+			socket.wantFail(t, c.status, c.code)
+			if c.status == 429 {
+				stream.wantEnded(t, c.code)
+			} else {
+				stream.wantFail(t, c.status, c.code)
 			}
+			require.NotContains(t, socket.body+stream.body, "secret")
 		})
 	}
 	s.do("GET", "/v1/channel/p/presence", "").wantOK(t, `{"data":[],"cnt":0}`)

@@ -48,6 +48,7 @@ type Hub struct {
 	vitals    vitals
 	around    neighbours
 	echoes    chan echo
+	heartbeat *frame // for those who want to see one
 	taps      taps
 	started   time.Time
 	storeBad  atomic.Bool // the last report failed
@@ -61,6 +62,7 @@ type Hub struct {
 	apartWarned atomic.Bool
 	// hostWarned and originWarned are when a browser was refused, as warned above.
 	hostWarned, originWarned atomic.Int64
+	foreign                  sync.Map // the types of ResponseWriters that were logged: see canStream
 
 	leaving  atomic.Bool   // not ready for newcomers any more
 	hurry    chan struct{} // closed by skipDelay
@@ -104,6 +106,7 @@ func New(o Options) (*Hub, error) {
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.clients.init(o.Node, o.PingPeriod)
+	h.heartbeat = newHeartbeatFrame(o.PingPeriod)
 	h.report.full = true // the store knows nothing of us yet
 	h.writers = make([]*writer, runtime.GOMAXPROCS(0))
 	for i := range h.writers {
@@ -221,6 +224,9 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		defer ch.release()
 	}
 	m := Message{Header: p.Message.Header, Body: p.Message.Body}
+	if max := ch.opts.MaxMessageBytes; max > 0 && len(m.Body) > max {
+		return Result{}, ErrTooLarge.saying("a message on %q has at most %d bytes, this body has %d", p.Channel, max, len(m.Body))
+	}
 
 	var res Result
 	var err error
@@ -395,7 +401,7 @@ func (h *Hub) newChannel(name string) (*channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ch.opts.check(); err != nil {
+	if err := ch.opts.check(h.opts.MaxMessageBytes); err != nil {
 		h.log.Error("Options.Channel contradicts itself, so the channel cannot be used", "channel", name, "err", err)
 		return nil, ErrInternal.because(fmt.Errorf("channel %q: %w", name, err))
 	}

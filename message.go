@@ -75,11 +75,12 @@ const (
 	headerReset     = "reset"
 	headerReconnect = "reconnect"
 	headerPresence  = "presence"
+	headerPing      = "ping" // clients send it too: see conn.handle
 )
 
 func checkHeader(h string) error {
 	switch h {
-	case headerError, headerExchange, headerReset, headerReconnect, headerPresence:
+	case headerError, headerExchange, headerReset, headerReconnect, headerPresence, headerPing:
 		return ErrReservedHeader.saying("the header %q is the server's own; choose another", h)
 	case "":
 		return ErrBadMessage.saying("the header must not be empty")

@@ -407,6 +407,9 @@ func (n Node) seen(silent time.Duration) Node {
 
 // serveNodes is GET /v1/nodes.
 func (h *Hub) serveNodes(w http.ResponseWriter, r *http.Request, _ string) error {
+	if _, err := queryOf(r); err != nil {
+		return err
+	}
 	if err := h.authorizeHTTP(r, ActionList, ""); err != nil {
 		return err
 	}

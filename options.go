@@ -122,6 +122,13 @@ type Options struct {
 	// clients. Default 5 s; up to 10 min; negative: at once.
 	DrainTime time.Duration
 
+	// StreamTime is after what time an event stream ends, give or take a
+	// quarter at random. Its client connects again, and with history misses
+	// nothing. A proxy may go on reading for a client that has gone: no write
+	// tells of that, and its member would stay for ever. Default 15 min; 1 s to
+	// 24 h; negative: never.
+	StreamTime time.Duration
+
 	// Logger gets one record for what an operator should know. Default: slog.Default().
 	Logger *slog.Logger
 }
@@ -141,6 +148,11 @@ type ChannelOptions struct {
 	SlowSubscriber SlowPolicy
 	// Publishers says who may publish from the network.
 	Publishers Publishers
+	// MaxMessageBytes bounds the body of a message on this channel, whoever
+	// publishes it: many clients give up at a longer line or frame than they
+	// expect (Go's bufio.Scanner at 64 KiB, coder/websocket at 32 KiB).
+	// Default 0: the bound of Options; at most that.
+	MaxMessageBytes int
 }
 
 // PresenceMode says what a channel tells of its subscribers.
@@ -196,6 +208,7 @@ func (o *Options) setDefaults() {
 	defTime(&o.WriteTimeout, 10*time.Second)
 	defTime(&o.StoreTimeout, 5*time.Second)
 	defTime(&o.DrainTime, 5*time.Second)
+	defTime(&o.StreamTime, defaultStreamTime)
 	if o.Node == "" {
 		o.Node = randomID()
 	}
@@ -235,6 +248,11 @@ func (o *Options) check() error {
 			return err
 		}
 	}
+	if o.StreamTime > 0 {
+		if err := betweenTime("StreamTime", o.StreamTime, time.Second, 24*time.Hour); err != nil {
+			return fmt.Errorf("%w, or negative: never", err)
+		}
+	}
 	if o.PingPeriod%time.Second != 0 {
 		return fmt.Errorf("channels: Options.PingPeriod is %v; it may be 1s to 10m0s, in whole seconds", o.PingPeriod)
 	}
@@ -266,9 +284,12 @@ func (o *Options) check() error {
 	return nil
 }
 
-// check returns what is contradictory in a channel's options.
-func (o *ChannelOptions) check() error {
+// check returns what is contradictory in a channel's options. maxBytes is
+// Options.MaxMessageBytes.
+func (o *ChannelOptions) check(maxBytes int) error {
 	switch {
+	case o.MaxMessageBytes < 0 || o.MaxMessageBytes > maxBytes:
+		return fmt.Errorf("ChannelOptions.MaxMessageBytes is %d; it may be 0 (the same as Options.MaxMessageBytes) to %d, which is that", o.MaxMessageBytes, maxBytes)
 	case o.HistorySize < 0 || o.HistorySize > 10_000_000:
 		return fmt.Errorf("ChannelOptions.HistorySize is %d; it may be 0 to 10000000", o.HistorySize)
 	case o.HistoryTTL < 0 || o.HistoryTTL > 0 && o.HistoryTTL < time.Millisecond:

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -81,35 +84,54 @@ func (s *stream) returned() {
 	}
 }
 
-// retryMillis is after what time a browser connects again.
-const retryMillis = "retry: 1000\n\n"
+// typeStream is the media type of server-sent events.
+const typeStream = "text/event-stream"
 
-// refuseStream tells a browser to come back later. An EventSource that gets an
-// HTTP error gives up for good, so what will pass by itself is told as a
-// stream that ends at once. Programs get the error.
-func refuseStream(w http.ResponseWriter, e *Error) {
-	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	wait := 3
-	if n, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil {
-		wait = max(wait, n)
-	}
-	fmt.Fprintf(w, "retry: %d000\n\n%s", wait, newErrorFrame(e, nil).bytes(formatSSE))
+// beginStream sets the headers of every stream, and so tells what is between
+// here and the client all that it must not do.
+func beginStream(w http.ResponseWriter) {
+	head := w.Header()
+	head.Set("Content-Type", typeStream+"; charset=utf-8")
+	head.Set("Cache-Control", "no-store, no-transform") // who compresses would hold events back
+	head.Set("X-Accel-Buffering", "no")                 // so would nginx
+	w.WriteHeader(http.StatusOK)
 }
+
+// appendRetry tells a browser after what time to connect again. It is no block
+// of its own, of which some clients make an event.
+func appendRetry(b []byte, d time.Duration) []byte {
+	return fmt.Appendf(b, "retry: %d\n", d.Milliseconds())
+}
+
+// refuseStream tells a client to come back later. An EventSource that gets an
+// HTTP error gives up for good, so what will pass by itself is told as a
+// stream that ends at once. It comes back when Retry-After is over, or later.
+func refuseStream(w http.ResponseWriter, e *Error) {
+	wait := 3 * time.Second
+	if n, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil {
+		wait = max(wait, 2*min(time.Duration(n), maxRetryAfter)*time.Second)
+	}
+	beginStream(w)
+	w.Write(append(appendRetry(nil, spread(wait)), newErrorFrame(e, nil).bytes(formatSSE)...))
+}
+
+// maxRetryAfter keeps the time within what browsers take, in seconds.
+const maxRetryAfter = 24 * 60 * 60
 
 // serveStream answers GET /channel/{name}/ with server-sent events, as the
 // HTML standard defines them (section 9.2), until either side ends. An error
 // means that nothing was written. It calls leave when the hub is done with it.
-func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, info Client, since *Position, leave func()) error {
+func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery, leave func()) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := &stream{signal: make(chan struct{}, 1), cancel: cancel, rc: http.NewResponseController(w)}
 	defer s.returned()
 	h.initClient(&s.client, s, formatSSE, name, info)
-	if err := s.letIn(ctx, since); err != nil {
+	s.heartbeat = q.heartbeat
+	if err := s.letIn(ctx, q.since); err != nil {
 		return err
 	}
-	if err := h.guard("the response writer", func() error { return canFlush(w) }); err != nil {
+	if err := h.guard("the response writer", func() error { return h.canStream(w) }); err != nil {
 		s.leave()
 		s.abandon(err)
 		s.gone(err)
@@ -129,6 +151,10 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 		s.gone(cause)
 	})
 	defer s.finish()
+	if d := h.opts.streamTime(w); d > 0 {
+		t := time.AfterFunc(d*3/4+rand.N(d/2), func() { s.end([]*frame{newCloseFrame(closeGoingAway, "")}, errStreamTime, false) })
+		defer t.Stop()
+	}
 	s.admit()
 	s.welcome(ctx)
 	if err := s.write(ctx, w); err != nil {
@@ -172,15 +198,16 @@ func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b 
 
 func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	rc := http.NewResponseController(w)
-	head := w.Header()
-	head.Set("Content-Type", "text/event-stream; charset=utf-8")
-	head.Set("Cache-Control", "no-store")
-	head.Set("X-Accel-Buffering", "no") // nginx would hold events back
-	w.WriteHeader(http.StatusOK)
-	b, last := []byte(retryMillis), false
+	beginStream(w)
+	b := appendRetry(nil, spread(retryTime))
 	s.out.bytes.Add(int64(len(b)))
 	var buf []byte
-	var frames []*frame
+	// What waits already comes in the same write, and where the stream begins
+	// in the same block.
+	frames := s.take(nil, writeBytes)
+	more, last := s.join(&buf, frames)
+	b = append(b, more...)
+	clear(frames)
 	for {
 		if len(b) > 0 {
 			if err := s.writeAll(w, rc, b); err != nil {
@@ -206,4 +233,66 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// retryTime is after what time, on average, a browser comes back to a stream
+// that ends or breaks.
+const retryTime = 2 * time.Second
+
+const defaultStreamTime = 15 * time.Minute
+
+// errStreamTime is why a stream ends whose time is over.
+var errStreamTime = errors.New("channels: the stream has had its time, which Options.StreamTime sets; its client comes again")
+
+// streamTime is how long a stream may last that goes through w; 0 is for ever.
+// A write through what is not net/http's may not tell that the client has gone,
+// so that such a stream always has an end.
+func (o *Options) streamTime(w http.ResponseWriter) time.Duration {
+	switch {
+	case o.StreamTime > 0:
+		return o.StreamTime
+	case isForeign(innermost(w)):
+		return defaultStreamTime
+	}
+	return 0
+}
+
+// isForeign tells whether a ResponseWriter is not one of net/http's, nor wraps
+// one in a way that it tells of.
+func isForeign(w http.ResponseWriter) bool {
+	switch w.(type) {
+	case interface{ SetWriteDeadline(time.Time) error }, interface{ EnableFullDuplex() error }:
+		return false
+	}
+	return true
+}
+
+// canStream returns nil where what is written to w is sent at once, as far as
+// one can know. A Flush may do nothing: the client would wait for ever.
+func (h *Hub) canStream(w http.ResponseWriter) error {
+	if err := canFlush(w); err != nil {
+		return err
+	}
+	inner := innermost(w)
+	if !isForeign(inner) {
+		return nil
+	}
+	t := reflect.TypeOf(inner)
+	if flushesNothing(t) {
+		return errNotFlushable.saying("this server's http.ResponseWriter is a %T, whose Flush does nothing, so no stream of server-sent events can be opened; "+
+			"serve the hub with a net/http server of its own, or use fasthttp v1.67 or later (Fiber v3)", inner).because(http.ErrNotSupported)
+	}
+	if _, told := h.foreign.LoadOrStore(t, nil); !told {
+		h.log.Warn("event streams go through a ResponseWriter that is not net/http's: where its Flush does nothing, no event arrives, and a client that has gone is noticed late",
+			"type", t.String())
+	}
+	return nil
+}
+
+// flushesNothing knows the adaptor of fasthttp before v1.67, and so of Fiber v2.
+func flushesNothing(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Name() == "netHTTPResponseWriter" && strings.HasSuffix(t.PkgPath(), "/fasthttpadaptor")
 }

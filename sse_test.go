@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,9 +21,9 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// sseEvent is one block of a stream: up to an empty line.
+// sseEvent is one block of a stream, up to an empty line; or a comment.
 type sseEvent struct {
-	id, data, retry, comment string
+	id, event, data, comment string
 	lines                    int
 }
 
@@ -41,6 +42,7 @@ type sseClient struct {
 	r      *bufio.Reader
 	cancel context.CancelFunc
 	lastID string // what a browser would send as Last-Event-ID
+	retry  string // after what time it would connect again
 }
 
 // openStream asks for a stream; it may be refused.
@@ -60,14 +62,16 @@ func (s *server) openStream(channel, query string, header ...string) *sseClient 
 	return e
 }
 
-// stream opens a stream, and reads what browsers need before the first event.
+// stream opens a stream, and reads after what time a browser would come again:
+// at random, so that those who are cut together do not come together.
 func (s *server) stream(channel, query string, header ...string) *sseClient {
 	s.t.Helper()
 	e := s.openStream(channel, query, header...)
 	require.Equal(s.t, 200, e.resp.StatusCode)
-	first, err := e.read()
+	line, err := e.r.ReadString('\n')
 	require.NoError(s.t, err)
-	require.Equal(s.t, sseEvent{retry: "1000", lines: 1}, first)
+	_, err = fmt.Sscanf(line, "retry: %s\n", &e.retry)
+	require.NoError(s.t, err, "%q", line)
 	return e
 }
 
@@ -76,7 +80,9 @@ func (e *sseClient) close() {
 	e.resp.Body.Close()
 }
 
-// read returns the next block, or io.EOF at a proper end of the stream.
+// read returns the next block or comment, or io.EOF at a proper end of the
+// stream. It is as strict as the strictest client: it makes an event of each
+// block, so that none may be empty.
 func (e *sseClient) read() (ev sseEvent, err error) {
 	for {
 		line, err := e.r.ReadString('\n')
@@ -87,21 +93,32 @@ func (e *sseClient) read() (ev sseEvent, err error) {
 			return ev, err
 		}
 		line = strings.TrimSuffix(line, "\n")
+		if line == "" && ev.lines == 0 {
+			return ev, errors.New("an empty block")
+		}
 		if line == "" {
 			return ev, nil
 		}
-		ev.lines++
 		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch field {
+		case "retry":
+			e.retry = value
+			continue
+		case "":
+			if ev.lines > 0 {
+				return ev, errors.New("a comment inside of an event")
+			}
+			return sseEvent{comment: line, lines: 1}, nil
+		}
+		ev.lines++
+		switch field {
+		case "event":
+			ev.event = value
 		case "id":
 			ev.id, e.lastID = value, value
 		case "data":
 			ev.data += value
-		case "retry":
-			ev.retry = value
-		case "":
-			ev.comment = ":" + value
 		default:
 			return ev, fmt.Errorf("the field %q", line)
 		}
@@ -134,7 +151,7 @@ func TestSSEEvents(t *testing.T) {
 	t.Run("the answer's header", func(t *testing.T) {
 		e := s.stream("a", "")
 		require.Equal(t, "text/event-stream; charset=utf-8", e.resp.Header.Get("Content-Type"))
-		require.Equal(t, "no-store", e.resp.Header.Get("Cache-Control"))
+		require.Equal(t, "no-store, no-transform", e.resp.Header.Get("Cache-Control"))
 		require.Equal(t, "no", e.resp.Header.Get("X-Accel-Buffering"))
 		e.close()
 	})
@@ -146,7 +163,10 @@ func TestSSEEvents(t *testing.T) {
 				_, raw, err := w.c.Read(ctxT(t))
 				require.NoError(t, err)
 				ev := e.next()
-				require.Equal(t, string(raw), ev.data)
+				require.JSONEq(t, string(raw), ev.data)
+				require.NotContains(t, ev.data, "\u2028")
+				require.NotContains(t, ev.data, "\u2029")
+				require.NotContains(t, ev.data, "\u0085")
 				m := ev.message()
 				if name == "plain" {
 					require.Equal(t, 1, ev.lines, "no id, which would be a position")
@@ -293,21 +313,15 @@ func TestSSERefusedBeforeTheStream(t *testing.T) {
 }
 
 // An EventSource gives up after any HTTP error. What passes by itself is told
-// to browsers as a stream that ends at once; programs get the error.
+// as a stream that ends at once, to all that accept one: over plain HTTP nothing
+// tells a browser from a program.
 func TestSSEWhileDraining(t *testing.T) {
 	s := serve(t, channels.Options{})
 	require.NoError(t, s.hub.Drain(t.Context()))
-	s.do("GET", "/channel/a/", "", "Accept", "text/event-stream").wantFail(t, 503, "draining")
-	e := s.openStream("a", "", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin")
-	require.Equal(t, 200, e.resp.StatusCode)
-	require.Equal(t, "text/event-stream; charset=utf-8", e.resp.Header.Get("Content-Type"))
-	ev, err := e.read()
-	require.NoError(t, err)
-	require.Equal(t, "3000", ev.retry)
-	require.Equal(t, "draining", e.next().message().errorCode())
-	require.Empty(t, e.lastID, "or the browser would forget where it was")
-	_, err = e.read()
-	require.Equal(t, io.EOF, err)
+	for _, header := range [][]string{nil, {"Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin"}, {"Accept", "TEXT/Event-Stream"}} {
+		e := s.openStream("a", "", header...)
+		e.wantRefused("draining")
+	}
 	// What does not pass by itself is an error for all.
 	s.do("GET", "/channel/a%2Fb/", "", "Accept", "text/event-stream", "Sec-Fetch-Mode", "cors").wantFail(t, 400, "bad_channel")
 	s.do("GET", "/readyz", "", "Sec-Fetch-Mode", "navigate").wantFail(t, 503, "draining")
@@ -469,4 +483,24 @@ func TestSSEConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	until(t, "all have left", func() bool { return s.hub.Stats().Connections == 0 })
+}
+
+// wantRefused wants a stream that says why it ends at once.
+func (e *sseClient) wantRefused(code string) {
+	e.t.Helper()
+	require.Equal(e.t, 200, e.resp.StatusCode)
+	require.Equal(e.t, "text/event-stream; charset=utf-8", e.resp.Header.Get("Content-Type"))
+	require.Equal(e.t, "no-store, no-transform", e.resp.Header.Get("Cache-Control"))
+	require.Equal(e.t, "no", e.resp.Header.Get("X-Accel-Buffering"))
+	ev, err := e.read()
+	require.NoError(e.t, err)
+	require.Equal(e.t, code, ev.message().errorCode(), ev.data)
+	wait, err := strconv.Atoi(e.retry)
+	require.NoError(e.t, err)
+	after, err := strconv.Atoi(e.resp.Header.Get("Retry-After"))
+	require.NoError(e.t, err)
+	require.GreaterOrEqual(e.t, wait, max(1500, after*1000))
+	require.Empty(e.t, e.lastID, "or the browser would forget where it was")
+	_, err = e.read()
+	require.Equal(e.t, io.EOF, err)
 }

@@ -156,7 +156,7 @@ func TestLogAStream(t *testing.T) {
 	end()
 	got := fixed(t, rs.wait(t, 2)) // the publish was the first
 	require.Equal(t, map[string]any{"msg": "request", "method": "GET", "path": "/channel/a/", "status": 200.0, "user": "ann",
-		"bytes_in": 0.0, "bytes_out": float64(len("retry: 1000\n\ndata: " + `{"header":"x","body":1}` + "\n\n")), "messages_out": 1.0}, got)
+		"bytes_in": 0.0, "bytes_out": float64(len("retry: 1234\ndata: " + `{"header":"x","body":1}` + "\n\n")), "messages_out": 1.0}, got)
 	require.Zero(t, l.Open())
 }
 

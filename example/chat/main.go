@@ -159,7 +159,11 @@ func identify(next http.Handler) http.Handler {
 			}
 			info, _ := json.Marshal(map[string]string{"name": name}) // a map of strings always encodes
 			ctx := channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info})
+			q.Del("name") // the hub takes no parameter that it does not know
+			u := *r.URL
+			u.RawQuery = q.Encode()
 			r = r.WithContext(ctx)
+			r.URL = &u
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -227,6 +227,11 @@ func identify(node string, next http.Handler) http.Handler {
 			}
 			info, _ := json.Marshal(map[string]string{"node": node, "page": page}) // texts always encode
 			r = r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
+			q.Del("name") // the hub takes no parameter that it does not know
+			q.Del("page")
+			u := *r.URL
+			u.RawQuery = q.Encode()
+			r.URL = &u
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -24,6 +24,7 @@ type config struct {
 	presence patterns
 	origins  []string
 	drain    time.Duration
+	stream   time.Duration // negative: streams do not end by themselves
 	logLevel slog.Level
 	security security
 	redis    redisConfig
@@ -67,6 +68,16 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 			return fmt.Errorf("it may be 0 to 10m, with its unit: 5s, 2m")
 		}
 		cfg.drain = d
+		return nil
+	})
+	fs.Func("stream-time", "after what `TIME` an event stream ends, give or take a quarter, so that a client which is gone behind a proxy is noticed; the others come again; 0 is never (default 15m)", func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d != 0 && (d < time.Second || d > 24*time.Hour) {
+			return fmt.Errorf("it may be 1s to 24h, with its unit, or 0: 90s, 15m")
+		}
+		if cfg.stream = d; d == 0 {
+			cfg.stream = -1
+		}
 		return nil
 	})
 	limit := func(name string, to *int, usage string) {

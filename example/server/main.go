@@ -79,6 +79,8 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		AllowedOrigins: cfg.origins,
 		DrainTime:      max(cfg.drain, 1), // 0 would be the default
 
+		StreamTime: cfg.stream,
+
 		MaxConnections:           cfg.maxConnections,
 		MaxConnectionsPerAddress: cfg.maxConnectionsPerAddress,
 		Logger:                   log,

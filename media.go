@@ -1,0 +1,28 @@
+package channels
+
+import (
+	"mime"
+	"strconv"
+	"strings"
+)
+
+// accepts tells whether a header Accept has a media type by name, and not with
+// q=0, which says that it is not wanted (RFC 9110 sections 12.4.2 and 12.5.1).
+func accepts(accept []string, mediaType string) bool {
+	for _, v := range accept {
+		for part := range strings.SplitSeq(v, ",") {
+			if part = strings.TrimSpace(part); part == mediaType {
+				return true // as browsers send it
+			}
+			t, params, err := mime.ParseMediaType(part)
+			if err != nil || t != mediaType {
+				continue
+			}
+			q, ok := params["q"]
+			if weight, err := strconv.ParseFloat(q, 64); !ok || err == nil && weight > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
