@@ -160,7 +160,7 @@ function keep(name, outbox) {
 
 function kept(name) {
   const entries = JSON.parse(sessionStorage.getItem(`outbox ${name}`) ?? "[]");
-  for (const [, m] of entries) m.at = new Date(m.at);
+  for (const [, m] of entries) m.at = new Date(m.at ?? Date.now());
   return new Map(entries);
 }
 

@@ -124,7 +124,7 @@ function see(u) {
 
 let looking = false;
 async function look() {
-  if (looking || !inbox || document.hidden) return;
+  if (looking || !inbox || (document.hidden && listed)) return;
   looking = true;
   try {
     const [list, there] = await Promise.all([readHistory("users", listed), get("connected")]);
@@ -175,8 +175,8 @@ let following = true; // at the bottom, unless the reader has gone up
 scroll.onscroll = () => (following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80);
 
 let drawing = false;
-function draw() { // once for many messages
-  if (!drawing) requestAnimationFrame(paint);
+function draw() { // once for many messages; a tab in the background has no frames, but a title
+  if (!drawing) setTimeout(paint, 16);
   drawing = true;
 }
 
@@ -193,7 +193,7 @@ function paint() {
 
 // nameOf knows nobody who is not on the list, as after a long time.
 const nameOf = (u) => u.name || (listed ? "Somebody" : "…");
-const left = (u) => u.gone || (listed && !u.name);
+const left = (u) => u.gone || (listed && !u.name && !connected?.has(u.id));
 
 function presenceOf(u) {
   if (left(u)) return ["false", "has signed out"];

@@ -1,0 +1,205 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+)
+
+// Who has joined can write at once.
+func TestFocusIsOnTheMessageAfterJoining(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	for name, width := range map[string]int64{"Ann": 1280, "Ben": 390} {
+		p := b.open(s.url("focus"), name, width, 800)
+		p.until(`document.activeElement.id === "message-input"`)
+		p.do(chromedp.Click(chromedp.CSS("#" + map[bool]string{true: "me", false: "rooms-toggle"}[width > 700])))
+		if width > 700 { // another name
+			p.do(chromedp.SendKeys(chromedp.CSS("#name-input"), "Anna"), chromedp.Click(chromedp.CSS("#name-save")))
+			p.until(`document.activeElement.id === "message-input"`)
+		}
+	}
+}
+
+func TestLongNameFitsAPhone(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	long := strings.Repeat("W", 40)
+	ann := b.open(s.url("phone"), "Ann", 390, 844)
+	ben := b.join(s.url("phone"), long)
+	ben.say("hello")
+	ann.shows("hello")
+	ben.shows("hello")
+	ben.do(chromedp.EmulateViewport(390, 844))
+	ben.say("mine")
+	ann.shows("hello", "mine")
+	for _, p := range []*page{ann, ben} {
+		assert.LessOrEqual(t, eval[int](p, `document.documentElement.scrollWidth`), 390)
+		assert.LessOrEqual(t, eval[int](p, `document.getElementById("scroll").scrollWidth`), 390)
+		assert.LessOrEqual(t, eval[float64](p, `Math.max(...[...document.querySelectorAll("#messages .by")].map((e) => e.getBoundingClientRect().right))`), 390.0)
+	}
+}
+
+// A page begins with the newest messages. The reader gets earlier ones above
+// them, and stays at the same place.
+func TestEarlierMessagesAreThere(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	var all []string
+	for i := range 120 {
+		s.post("old", fmt.Sprintf(`{"header":"line","body":%d}`, i))
+		all = append(all, fmt.Sprintf("line %d", i))
+	}
+	ann := b.join(s.url("old"), "Ann")
+	ann.shows(all[70:]...)
+	const place = `Math.round(document.querySelector('[data-offset="71"]').getBoundingClientRect().top)`
+	for _, from := range []int{20, 0} {
+		eval[bool](ann, `(document.getElementById("scroll").scrollTop = 0, true)`)
+		before := eval[int](ann, place)
+		if from == 0 {
+			before = -1 // it is far below by now
+		}
+		ann.do(chromedp.Click(chromedp.CSS("#older")))
+		ann.shows(all[from:]...)
+		if before >= 0 {
+			assert.InDelta(t, before, eval[int](ann, place), 60, "the reader is taken elsewhere")
+		}
+		s.post("old", fmt.Sprintf(`{"header":"line","body":%d}`, len(all)))
+		all = append(all, fmt.Sprintf("line %d", len(all)))
+		ann.shows(all[from:]...)
+	}
+	ann.until(`document.getElementById("older").hidden`)
+	for i, m := range ann.messages() {
+		assert.Equal(t, i+1, m.Offset)
+	}
+	// There are none where the room has few, and another room has its own.
+	ann.visit("new")
+	ann.state("online")
+	ann.say("first")
+	ann.shows("first")
+	ann.until(`document.getElementById("older").hidden`)
+}
+
+// A room that cannot be joined says so, and why; no page promises that what is
+// written there will be sent.
+func TestRoomThatCannotBeJoinedSaysSo(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("lobby"), "Ann")
+	refused := func(why string) {
+		t.Helper()
+		ann.state("refused")
+		ann.until(`document.getElementById("why").innerText.includes(` + quoted(why) + `)`)
+		ann.until(`document.getElementById("message-input").disabled`)
+		hint := eval[string](ann, `document.getElementById("hint").textContent`)
+		assert.NotContains(t, hint, "sent as soon")
+	}
+	ann.visit(strings.Repeat("x", 201))
+	refused("too long")
+	assert.LessOrEqual(t, eval[int](ann, `Math.round(document.querySelector("#state").getBoundingClientRect().height)`), 24, "it has a line")
+	ann.do(chromedp.Click(chromedp.CSS("#refused a")))
+	ann.state("online")
+	ann.say("here it works")
+	ann.shows("here it works")
+
+	// Only the WebSocket is refused, which a browser does not explain.
+	eval[bool](ann, `(localStorage.setItem("name", "x".repeat(41)), true)`)
+	ann.do(chromedp.Reload())
+	refused("1 to 40 characters")
+	eval[bool](ann, `(localStorage.setItem("name", "Ann"), true)`)
+	ann.do(chromedp.Reload())
+	ann.state("online")
+	ann.shows("here it works")
+}
+
+// What is refused says what to do, and is given back to be changed; what the
+// server will take later is sent again by itself, once.
+func TestRefusedTextsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("edit"), "Ann")
+	eval[bool](ann, `(() => {
+		const input = document.getElementById("message-input");
+		input.value = "x".repeat(2001);
+		return input.dispatchEvent(new Event("input"));
+	})()`)
+	ann.do(chromedp.Click(chromedp.CSS("#send")))
+	ann.until(`document.querySelector("#outbox .fate")?.textContent.includes("make it shorter")`)
+	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type")))
+	ann.until(`document.getElementById("message-input").value.length === 2001 && !document.querySelector("#outbox li")`)
+	eval[bool](ann, `(() => {
+		const input = document.getElementById("message-input");
+		input.value = "shorter";
+		return input.dispatchEvent(new Event("input"));
+	})()`)
+	ann.do(chromedp.Click(chromedp.CSS("#send")))
+	ann.shows("shorter")
+
+	for code, again := range map[string]bool{"store_unavailable": true, "rate_limited": true, "no_such_code": false} {
+		ann.answers(code)
+		ann.say("for " + code)
+		if !again {
+			ann.until(`document.querySelector("#outbox [data-state=failed] .fate")?.textContent.startsWith("Not sent: the server did not take it")`)
+			ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))
+			continue
+		}
+		ann.until(`document.querySelector("#outbox [data-state=waiting] .fate")?.textContent === "Not sent yet, trying again…"`)
+		ann.until(`!document.querySelector("#outbox li")`)
+		assert.Equal(t, 1, eval[int](ann, fmt.Sprintf(`[...document.querySelectorAll("#messages .text")].filter((e) => e.textContent === "for %s").length`, code)))
+	}
+}
+
+// answers has the next answer that the page gets be a refusal with a code, whose
+// sentence is for programs.
+func (p *page) answers(code string) {
+	p.t.Helper()
+	eval[bool](p, fmt.Sprintf(`(() => {
+		const before = WebSocket.prototype.send;
+		WebSocket.prototype.send = function (data) {
+			WebSocket.prototype.send = before;
+			const take = this.onmessage;
+			this.onmessage = (e) => {
+				const m = JSON.parse(e.data);
+				if (m.header !== "exchange") return take(e);
+				this.onmessage = take;
+				take({ data: JSON.stringify({ header: "error", id: m.id, body: { code: %q, msg: "try again, with an idempotency key" } }) });
+			};
+			before.call(this, data);
+		};
+		return true;
+	})()`, code))
+}
+
+// What has no answer outlives a reload, and is said once.
+func TestWhatIsNotSentOutlivesAReload(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("reload"), "Ann")
+	eval[bool](ann, `(WebSocket.prototype.send = () => {}, true)`)
+	ann.say("never left")
+	ann.until(`document.querySelector("#outbox li[data-state=sent]")`)
+	ann.do(chromedp.Reload())
+	ann.shows("never left")
+	ann.do(chromedp.Reload())
+	ann.shows("never left")
+}
+
+// A browser may keep a page that was left, and its connection: its user is not
+// here any more, and is again after a step back.
+func TestWhoLeavesThePageIsNotHere(t *testing.T) {
+	t.Parallel()
+	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	ann := b.join(s.url("left"), "Ann")
+	ben := b.join(s.url("left"), "Ben")
+	ann.people("Ann", "Ben")
+	ben.do(chromedp.Navigate("about:blank"))
+	ann.people("Ann")
+	ann.say("are you gone?")
+	eval[bool](ben, `(history.back(), true)`)
+	ben.becomes(`document.getElementById("state")?.dataset.state === "online"`)
+	ann.people("Ann", "Ben")
+	ben.shows("are you gone?")
+}

@@ -1,0 +1,317 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// program is somebody who has signed in without a page.
+type program struct {
+	t   *testing.T
+	url string
+	http.Client
+	users map[string]string // ids by name
+}
+
+func (s *server) signIn(name string) *program {
+	s.t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(s.t, err)
+	p := &program{t: s.t, url: "http://" + s.addr, Client: http.Client{Jar: jar}, users: map[string]string{}}
+	p.call("POST", "/login", fmt.Sprintf(`{"name":%q}`, name))
+	var list struct {
+		Data []struct{ Body struct{ ID, Name string } }
+	}
+	require.NoError(s.t, json.Unmarshal(p.call("GET", "/v1/channel/users/history", ""), &list))
+	for _, m := range list.Data {
+		p.users[m.Body.Name] = m.Body.ID
+	}
+	return p
+}
+
+func (p *program) call(method, path, body string) []byte {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), method, p.url+path, strings.NewReader(body))
+	require.NoError(p.t, err)
+	res, err := p.Do(r)
+	require.NoError(p.t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(p.t, err)
+	require.Less(p.t, res.StatusCode, 300, "%s %s: %s", method, path, b)
+	return b
+}
+
+// write sends messages with the numbers from…to-1, and returns their texts.
+func (p *program) write(to string, from, until int) (texts []string) {
+	p.t.Helper()
+	for i := from; i < until; i++ {
+		texts = append(texts, fmt.Sprintf("text %d", i))
+		p.call("POST", "/messages", fmt.Sprintf(`{"to":%q,"text":%q}`, p.users[to], texts[len(texts)-1]))
+	}
+	return texts
+}
+
+// stays notes that the page was not loaded anew; loaded tells whether it was.
+func (p *page) stays() (loaded func() bool) {
+	p.t.Helper()
+	eval[bool](p, `window.stays = true`)
+	return func() bool { return eval[bool](p, `!window.stays`) }
+}
+
+// An inbox keeps 1,000 messages. A page that has missed more shows what is kept
+// below what it had, and never loads itself anew; neither does one that begins.
+func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
+	t.Parallel()
+	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
+	network := newProxy(t, s.addr)
+	ann := b.signIn(network.url(""), "Ann")
+	var all []*program
+	for i := range 4 {
+		all = append(all, s.signIn(fmt.Sprintf("P%d", i)))
+	}
+	first := all[0].write("Ann", 0, 1)
+	ann.choose("P0")
+	ann.reads(first...)
+	loaded := ann.stays()
+
+	network.cut()
+	ann.until(`document.getElementById("state").dataset.state === "offline"`)
+	kept := all[0].write("Ann", 1, 300)[199:]
+	for _, p := range all[1:] {
+		p.write("Ann", 0, 300)
+	}
+	network.mend()
+	ann.reads(append(first, kept...)...)
+	ben := b.signIn("http://"+s.addr+"/", "Ben")
+	ben.choose("Ann")
+	ben.write("live")
+	ann.until(fmt.Sprintf(byName+`.querySelector(".new")`, quoted("Ben")))
+	assert.False(t, loaded(), "the page has loaded itself anew")
+
+	ann.reload("Ann")
+	loaded = ann.stays()
+	ann.reads(kept[1:]...) // the conversation is still chosen; Ben's took the place of one
+	ann.choose("Ben")
+	ann.reads("live")
+	ben.write("still live")
+	ann.reads("live", "still live")
+	assert.False(t, loaded(), "the page has loaded itself anew")
+}
+
+// A day later nothing is kept of what was written, and pages that were open or
+// begin go on from there.
+func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0", "-redis", "redis://"+r.Addr+"/0"), newBrowser(t)
+	url := "http://" + s.addr + "/"
+	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	ann.choose("Ben")
+	ann.write("yesterday")
+	ben.choose("Ann")
+	ben.reads("yesterday")
+
+	client := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer client.Close()
+	keys, err := client.Keys(t.Context(), "private-messaging:log:*").Result()
+	require.NoError(t, err)
+	expired := 0
+	for _, key := range keys {
+		if strings.Contains(key, "{inbox.") || strings.Contains(key, "{users}") { // the sessions go on
+			require.NoError(t, client.PExpire(t.Context(), key, time.Millisecond).Err())
+			expired++
+		}
+	}
+	require.Equal(t, 3, expired)
+
+	eve := b.signIn(url, "Eve") // the next person who signs in
+	notLoaded := map[string]func() bool{"Eve": eve.stays()}
+	ann.reload("Ann")
+	notLoaded["Ann"], notLoaded["Ben"] = ann.stays(), ben.stays()
+	ann.choose("Eve")
+	ann.reads()
+	ann.write("today")
+	eve.choose("Somebody") // no list tells of Ann any more, but her message does
+	eve.reads("today")
+	ben.sees("Eve", true)
+	for name, loaded := range notLoaded {
+		assert.False(t, loaded(), "%s's page has loaded itself anew", name)
+	}
+}
+
+// A browser opens six connections to a website over HTTP/1.1: eight tabs of one
+// person work all the same.
+func TestPrivateMessagesInManyTabs(t *testing.T) {
+	t.Parallel()
+	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
+	url := "http://" + s.addr + "/"
+	ann := b.signIn(url, "Ann")
+	eval[int](ann.page, `(window.tabs = Array.from({ length: 7 }, () => window.open(location.href, "_blank"))).length`)
+	ann.until(`tabs.every((tab) => tab.document.getElementById("state").dataset.state === "online" && tab.document.getElementById("me").textContent === "Ann")`)
+	ben := b.signIn(url, "Ben")
+	ben.choose("Ann")
+	ben.write("to all of you")
+	ann.until(`tabs.every((tab) => tab.document.title.startsWith("(1)"))`)
+	eval[bool](ann.page, `(tabs.forEach((tab) => tab.close()), true)`)
+}
+
+// A burst arrives in the order in which it was written.
+func TestPrivateMessagesOfABurstKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
+	url := "http://" + s.addr + "/"
+	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	ann.choose("Ben")
+	var texts []string
+	for i := range 200 {
+		texts = append(texts, fmt.Sprintf("text %d", i))
+	}
+	eval[bool](ann.page, fmt.Sprintf(`(%s.forEach((text) => {
+		document.getElementById("text").value = text;
+		document.getElementById("write").requestSubmit();
+	}), true)`, quoted(texts)))
+	ann.reads(texts...)
+	ben.choose("Ann")
+	ben.reads(texts...)
+	ann.until(`!document.querySelector("#outbox li")`)
+}
+
+// While the app is away, nobody's state is known, and what is written is shown
+// and sent later, once.
+func TestPrivateMessagesWhileTheAppIsAway(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t).Addr
+	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0", "-redis", "redis://"+redis+"/0"), newBrowser(t)
+	url := "http://" + s.addr + "/"
+	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	ann.sees("Ben", true)
+	ann.choose("Ben")
+	ann.write("before")
+	ben.choose("Ann")
+	ben.reads("before")
+	require.NoError(t, s.terminate())
+	ann.until(fmt.Sprintf(byName+`.dataset.connected === "unknown"`, quoted("Ben")))
+	ann.until(`document.getElementById("presence").textContent === "you are not connected"`)
+	ann.write("meanwhile 1")
+	ann.write("meanwhile 2")
+	ann.until(`JSON.stringify([...document.querySelectorAll("#outbox .text")].map((e) => e.textContent)) === '["meanwhile 1","meanwhile 2"]'`)
+	ann.until(`document.querySelector("#outbox .fate").textContent.includes("trying again")`)
+
+	run(t, "Private messaging", messaging, "-addr", s.addr, "-redis", "redis://"+redis+"/0")
+	for _, p := range []person{ann, ben} {
+		p.reads("before", "meanwhile 1", "meanwhile 2")
+	}
+	ann.until(`!document.querySelector("#outbox li")`)
+	ann.sees("Ben", true)
+}
+
+// What is not sent outlives a reload, and a message whose answer was lost comes
+// once.
+func TestPrivateMessagesNotSentOutliveAReload(t *testing.T) {
+	t.Parallel()
+	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
+	url := "http://" + s.addr + "/"
+	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	ann.choose("Ben")
+	eval[bool](ann.page, `(() => {
+		const before = window.fetch;
+		window.fetch = async (url, options) => {
+			if (url === "messages" && options.body.includes("is lost")) throw new Error("lost");
+			const res = await before(url, options);
+			if (url === "messages") throw new Error("its answer is lost");
+			return res;
+		};
+		return true;
+	})()`)
+	ann.write("arrives")
+	ann.reads("arrives") // the message itself is answer enough
+	ann.write("this is lost")
+	ann.write("and this waits")
+	ann.until(`document.querySelectorAll("#outbox li").length === 2 && document.querySelector("#outbox .fate")`)
+	ann.reload("Ann")
+	ann.reads("arrives", "this is lost", "and this waits")
+	ann.until(`!document.querySelector("#outbox li")`)
+	ben.choose("Ann")
+	ben.reads("arrives", "this is lost", "and this waits")
+
+	// What is refused says why, and can be removed.
+	eval[bool](ann.page, `(() => {
+		document.getElementById("text").value = "é".repeat(2001);
+		document.getElementById("write").requestSubmit();
+		return true;
+	})()`)
+	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("this one has 2001")`)
+	ann.write("the next one goes")
+	ben.reads("arrives", "this is lost", "and this waits", "the next one goes")
+	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))
+	ann.until(`!document.querySelector("#outbox li")`)
+}
+
+// Who signs out is gone, on all pages, and the next person finds nothing.
+func TestPrivateMessagesSignOut(t *testing.T) {
+	t.Parallel()
+	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
+	url := "http://" + s.addr + "/"
+	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	ann.choose("Ben")
+	ann.write("hello")
+	ann.reads("hello")
+	eval[bool](ann.page, `Boolean(window.other = window.open(location.href))`)
+	ann.until(`other.document.querySelector("#messages li")`)
+	ann.do(chromedp.Click(chromedp.CSS("#logout")))
+	ann.becomes(`document.getElementById("login")?.hidden === false && document.getElementById("app").hidden`)
+	ben.until(`document.querySelector("#users button").title === "has signed out"`)
+	ben.choose("Ann")
+	ben.reads("hello")
+	ben.until(`document.getElementById("write").hidden`)
+
+	ann.do(chromedp.SendKeys(chromedp.CSS("#name"), "Eve"), chromedp.Click(chromedp.CSS("#login button")))
+	ann.until(`document.getElementById("me").textContent === "Eve"`)
+	ann.choose("Ben")
+	ann.reads()
+	assert.False(t, eval[bool](ann.page, `Object.keys(localStorage).concat(Object.keys(sessionStorage)).some((key) => key.startsWith("outbox ") && sessionStorage[key].includes("hello"))`))
+}
+
+// A phone shows the list or a conversation, each in its whole width.
+func TestPrivateMessagesOnAPhone(t *testing.T) {
+	t.Parallel()
+	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
+	url := "http://" + s.addr + "/"
+	long := strings.Repeat("W", 40)
+	ben := b.signIn(url, long)
+	ann := b.signIn(url, "Ann")
+	ann.do(chromedp.EmulateViewport(390, 844))
+	ann.dark()
+	width := func(id string) int {
+		t.Helper()
+		assert.LessOrEqual(t, eval[int](ann.page, `document.documentElement.scrollWidth`), 390)
+		return eval[int](ann.page, fmt.Sprintf(`Math.round(document.querySelector(%q).getBoundingClientRect().width)`, id))
+	}
+	ann.sees(long, true)
+	assert.Equal(t, []int{390, 0}, []int{width("aside"), width("main")})
+	ann.choose(long)
+	ann.until(`document.getElementById("app").classList.contains("chosen")`)
+	assert.Equal(t, []int{0, 390}, []int{width("aside"), width("main")})
+	ben.choose("Ann")
+	ben.write(strings.Repeat("x", 300))
+	ann.reads(strings.Repeat("x", 300))
+	assert.Equal(t, []int{0, 390}, []int{width("aside"), width("main")})
+	assert.Greater(t, ann.contrast("#text", "::placeholder"), 4.5, "of the placeholder in dark mode")
+	ann.do(chromedp.Click(chromedp.CSS("#back")))
+	ann.until(`!document.getElementById("app").classList.contains("chosen")`)
+	assert.Equal(t, []int{390, 0}, []int{width("aside"), width("main")})
+}

@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// press kills or starts the nth replica.
+func (p *page) press(does string, n int) {
+	p.t.Helper()
+	button := fmt.Sprintf(`#replicas li:nth-child(%d) button[data-does=%s]`, n, does)
+	p.until(`document.querySelector(` + quoted(button) + `)`)
+	p.do(chromedp.Click(chromedp.CSS(button)))
+}
+
+// With all replicas dead the page says so. What is written then is kept, also
+// over a reload, and sent when there is a replica again.
+func TestPageWithAllReplicasDead(t *testing.T) {
+	t.Parallel()
+	for name, history := range map[string]bool{"memory": false, "redis": true} {
+		t.Run(name, func(t *testing.T) {
+			args := []string{"-addr", "127.0.0.1:0", "-n", "2"}
+			if history {
+				args = append(args, "-redis", "redis://"+redistest.Start(t).Addr+"/0")
+			}
+			s, b := run(t, "Replicas", replicas, args...), newBrowser(t)
+			ann := b.visit("http://"+s.addr+"/", "Ann", 1180, 760)
+			ann.state("online")
+			ann.until(`document.querySelector("#empty").innerText.includes("second window")`)
+			ann.speak("before")
+			ann.until(said + `.includes("before")`)
+			ann.until(`document.getElementById("empty").hidden`)
+			for n := range 2 {
+				ann.press("kill", n+1)
+			}
+			ann.says("All replicas are dead: start one")
+			ann.until(`document.getElementById("here").textContent === "no replica" && !document.querySelector("#replicas [aria-current]")`)
+			ann.speak("meanwhile 1")
+			ann.speak("meanwhile 2")
+			const waiting = `JSON.stringify([...document.querySelectorAll("#outbox [data-state=waiting] .text")].map((e) => e.textContent)) === '["meanwhile 1","meanwhile 2"]'`
+			ann.until(waiting)
+			ann.do(chromedp.Reload())
+			ann.until(waiting)
+			ann.says("All replicas are dead: start one")
+			ann.press("start", 2)
+			ann.state("online")
+			assert.Equal(t, "replica-2", ann.here())
+			want := []string{"meanwhile 1", "meanwhile 2"}
+			if history {
+				want = append([]string{"before"}, want...)
+			}
+			ann.until(said + `.length >= ` + fmt.Sprint(len(want)))
+			assert.Equal(t, want, eval[[]string](ann, said))
+			ann.until(`!document.querySelector("#outbox li")`)
+
+			// The program itself ends: no light is known.
+			require.NoError(t, s.terminate())
+			ann.until(`[...document.querySelectorAll("#replicas li")].every((li) => li.dataset.light === "unknown")`)
+			assert.NotEqual(t, "online", eval[string](ann, `document.getElementById("state").dataset.state`))
+		})
+	}
+}
+
+// Where nothing would notice that a message is said twice, its author decides
+// what happens to one whose answer is lost.
+func TestReplicasAnswerThatIsLost(t *testing.T) {
+	t.Parallel()
+	s, b := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "1"), newBrowser(t)
+	ann := b.enter(s, "Ann")
+	eval[bool](ann, `(() => {
+		const before = WebSocket.prototype.send;
+		WebSocket.prototype.send = function () { WebSocket.prototype.send = before; };
+		return true;
+	})()`)
+	ann.speak("is it said?")
+	ann.press("kill", 1)
+	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("may have been said")`)
+	ann.press("start", 1)
+	ann.state("online")
+	assert.Empty(t, eval[[]string](ann, said))
+	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type"))) // try again
+	ann.until(`JSON.stringify(` + said + `) === '["is it said?"]' && !document.querySelector("#outbox li")`)
+
+	ann.answers("store_unavailable")
+	ann.speak("again")
+	ann.until(`document.querySelector("#outbox .fate").textContent === "Not said yet, trying again…"`)
+	ann.until(said + `.includes("again") && !document.querySelector("#outbox li")`)
+	eval[bool](ann, `(document.getElementById("text").value = "x".repeat(2001), document.getElementById("composer").requestSubmit(), true)`)
+	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("make it shorter")`)
+	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type"))) // edit
+	ann.until(`document.getElementById("text").value.length === 2001 && !document.querySelector("#outbox li")`)
+}
+
+func TestReplicasOnAPhone(t *testing.T) {
+	t.Parallel()
+	s, b := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "2"), newBrowser(t)
+	ben := b.enter(s, strings.Repeat("W", 40))
+	ann := b.enter(s, "Ann")
+	for _, p := range []*page{ann, ben} {
+		p.do(chromedp.EmulateViewport(390, 844))
+	}
+	ben.talksTo(ann, strings.Repeat("x", 300))
+	for _, p := range []*page{ann, ben} {
+		p.dark()
+		for _, e := range []string{`document.documentElement`, `document.getElementById("scroll")`, `document.querySelector("aside")`} {
+			assert.LessOrEqual(t, eval[int](p, e+`.scrollWidth`), 390, e)
+		}
+		assert.Greater(t, p.contrast("#text", "::placeholder"), 4.5, "of the placeholder in dark mode")
+	}
+}
