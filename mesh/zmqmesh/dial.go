@@ -150,7 +150,7 @@ func (m *Mesh) connect(t *target) (ended, other *link, err error) {
 		return err
 	}}
 	limit := max(m.opts.MaxPacketBytes, chunkBytes) + 1 + sealBytes
-	g := newGuard(conn, mechanism, limits{frame: limit, message: limit, frames: 1})
+	g := newGuard(conn, mechanism, limits{frame: limit, message: limit, frames: 1}, bufferBytes)
 	c, err := g.shake(sec, zmq4.XSub, m.opts.ID, false)
 	if err != nil {
 		return nil, other, err

@@ -81,8 +81,11 @@
 // link ends with the first message that is not as it was sent. It costs some 3 % of
 // the processor's time (BenchmarkRaw), and no time that can be measured
 // (BenchmarkLatency).
-// Listeners bound what strangers may cost: 64 of them may be shaking hands, for
-// 5 seconds, with frames of 512 bytes.
+//
+// Listeners bound what strangers may cost: 512 of them may be shaking hands, for
+// 5 seconds, with frames of 512 bytes. Where more come, one of the address that
+// has the most makes way, by chance, so that neither one address nor a flood
+// from many keeps replicas apart.
 //
 // # ZeroMQ's sockets
 //

@@ -2,6 +2,7 @@ package zmqmesh
 
 import (
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
@@ -24,7 +25,7 @@ func Shake(c net.Conn, id string, life uint64, key []byte, server bool) (*zmq4.C
 		typ = zmq4.XPub
 	}
 	sec := &shaker{own: hello{life: life, max: 1 << 20, id: id}, key: key, judge: func(*hello) error { return nil }}
-	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1})
+	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1}, bufferBytes)
 	conn, err := g.shake(sec, typ, id, server)
 	if err == nil {
 		g.w.Reset(unbuffered{c})
@@ -37,14 +38,15 @@ type unbuffered struct{ net.Conn }
 
 // ShakenGuard is a guard after the handshake.
 func ShakenGuard(c net.Conn, frame, message, frames int, ping func([]byte)) net.Conn {
-	g := newGuard(c, mechanism, limits{frame, message, frames})
+	g := newGuard(c, mechanism, limits{frame, message, frames}, bufferBytes)
 	g.shaken, g.greeted, g.ping = true, true, ping
+	g.grow()
 	return g
 }
 
 // OpenGuarded shakes hands as a listener does, and returns the guard.
 func OpenGuarded(c net.Conn, sec zmq4.Security, typ zmq4.SocketType, frame, message, frames int) (*zmq4.Conn, error) {
-	g := newGuard(c, string(sec.Type()), limits{frame, message, frames})
+	g := newGuard(c, string(sec.Type()), limits{frame, message, frames}, bufferBytes)
 	g.ping = func([]byte) {}
 	return g.shake(sec, typ, "test", true)
 }
@@ -81,7 +83,7 @@ func FailAccept(m *Mesh, err error) (mend func()) {
 // Impostor shakes hands as a listener that does not know the key: it takes any
 // proof, and gives a false one. It returns what the dialler answers to that.
 func Impostor(c net.Conn) error {
-	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1})
+	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1}, bufferBytes)
 	conn, err := g.shake(&impostor{}, zmq4.XPub, "impostor", true)
 	if err != nil {
 		return err
@@ -111,7 +113,7 @@ func (*impostor) Handshake(c *zmq4.Conn, _ bool) error {
 // Stall shakes hands as a listener that says it is this replica, and stops
 // before it has proved anything: wait is called in the place of the proof.
 func Stall(c net.Conn, id string, keyed bool, wait func()) error {
-	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1})
+	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1}, bufferBytes)
 	_, err := g.shake(&staller{hello: hello{keyed: keyed, life: 7, max: 1 << 20, id: id}, wait: wait}, zmq4.XPub, id, true)
 	return err
 }
@@ -147,7 +149,7 @@ func Sparingly(every time.Duration) (now func() bool) {
 // done is closed.
 func LinkOver(m *Mesh, c net.Conn, done chan struct{}) error {
 	sec := &shaker{own: m.hello(), judge: func(*hello) error { return nil }}
-	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1})
+	g := newGuard(c, mechanism, limits{1 << 20, 1 << 20, 1}, bufferBytes)
 	conn, err := g.shake(sec, zmq4.XSub, "link", false)
 	if err != nil {
 		return err
@@ -159,3 +161,16 @@ func LinkOver(m *Mesh, c net.Conn, done chan struct{}) error {
 
 // MaxWaiting is how many questions of a link may wait.
 const MaxWaiting = maxWaiting
+
+// A Crowd is a crowd of names.
+type Crowd struct{ c crowd[string] }
+
+func (w *Crowd) Add(name, address string) {
+	w.c.add(name, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)))
+}
+func (w *Crowd) Remove(name string)                 { w.c.remove(name) }
+func (w *Crowd) TakeOldest() string                 { return w.c.takeOldest() }
+func (w *Crowd) TakeAny(grace time.Duration) string { return w.c.takeAny(grace) }
+
+// Origins is how many addresses it knows.
+func (w *Crowd) Origins() int { return len(w.c.from) }

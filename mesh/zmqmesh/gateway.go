@@ -1,7 +1,6 @@
 package zmqmesh
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -11,7 +10,6 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,8 +77,8 @@ type GatewayOptions struct {
 	MaxUnfinishedBytes int
 	// MaxConnections bounds the connections of each address; each holds up to
 	// 32 KiB besides MaxUnfinishedBytes, and one that reads slowly up to
-	// QueueBytes. A newcomer then takes the place of the oldest stranger: a
-	// connection that has never subscribed, or never sent a message or request
+	// QueueBytes. A newcomer then takes the place of a stranger, the oldest of
+	// the address that has the most of them: a connection that has never subscribed, or never sent a message or request
 	// of the right form, and with the token where there is one. Where there is
 	// no stranger, the newcomer is refused. Default 500; at most 4,000.
 	MaxConnections int
@@ -235,7 +233,7 @@ type endpoint struct {
 
 	mu        sync.Mutex // guards the fields below
 	open      map[*gatewayConn]bool
-	strangers []*gatewayConn // those of them that nothing was accepted from, in the order of their coming
+	strangers crowd[*gatewayConn] // those of them that nothing was accepted from
 }
 
 var (
@@ -286,7 +284,7 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 		return nil, fmt.Errorf("zmqmesh: %w", err)
 	}
 	// The listener bounds those that shake hands, and the endpoint the others.
-	e := &endpoint{listener: newListener(ln, nil, g.log.With("socket", string(typ)), math.MaxInt, &g.refused),
+	e := &endpoint{listener: newListener(ln, "gateway", nil, g.log.With("socket", string(typ)), math.MaxInt, &g.refused),
 		typ: typ, limits: l, max: g.opts.MaxConnections, known: g.known, open: map[*gatewayConn]bool{}}
 	g.running.Go(func() { // ends with the listener
 		e.serve(func(c net.Conn, shaken func()) error {
@@ -314,40 +312,31 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	return e, nil
 }
 
-// enter takes a connection in. Where there are as many as may be, the stranger
-// that came first makes way: silent connections keep nobody out, as while they
-// shake hands.
+// enter takes a connection in. Where there are as many as may be, a stranger
+// makes way: silent connections keep nobody out, as while they shake hands. It is
+// the oldest of the address that has the most.
 func (e *endpoint) enter(c *gatewayConn) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.open) >= e.max {
-		if len(e.strangers) == 0 {
-			return errTooManyConns
-		}
-		first := e.strangers[0]
-		e.leaveLocked(first)
+	full := len(e.open) >= e.max
+	if full && len(e.strangers.all) == 0 {
+		return errTooManyConns
+	}
+	e.strangers.add(c, c.guard.RemoteAddr())
+	if full {
+		first := e.strangers.takeOldest()
+		delete(e.open, first)
 		first.guard.end(errStranger) // at once, as no stranger is publishing
 	}
 	e.open[c] = true
-	e.strangers = append(e.strangers, c)
 	return nil
 }
 
 func (e *endpoint) leave(c *gatewayConn) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.leaveLocked(c)
-}
-
-func (e *endpoint) leaveLocked(c *gatewayConn) {
 	delete(e.open, c)
-	e.endStrangerLocked(c)
-}
-
-func (e *endpoint) endStrangerLocked(c *gatewayConn) {
-	if i := slices.Index(e.strangers, c); i >= 0 {
-		e.strangers = slices.Delete(e.strangers, i, i+1)
-	}
+	e.strangers.remove(c)
 }
 
 // A gatewayConn is a connection that has shaken hands. Its goroutine is the
@@ -369,16 +358,14 @@ func (c *gatewayConn) accepted() {
 	c.known = true
 	c.endpoint.mu.Lock()
 	defer c.endpoint.mu.Unlock()
-	c.endpoint.endStrangerLocked(c)
+	c.endpoint.strangers.remove(c)
 }
 
 // gatewayBuffer is small, as a gateway's connections are many and mostly idle.
 const gatewayBuffer = 8 << 10
 
 func (e *endpoint) shake(c net.Conn) (*gatewayConn, error) {
-	g := newGuard(c, string(zmq4.NullSecurity), e.limits)
-	g.r = bufio.NewReaderSize(timedReader{g}, gatewayBuffer)
-	g.w = bufio.NewWriterSize(timedWriter{g}, gatewayBuffer)
+	g := newGuard(c, string(zmq4.NullSecurity), e.limits, gatewayBuffer)
 	g.patient = true // TCP's own keepalive finds out who is gone
 	conn, err := g.shake(null.Security(), e.typ, "", true)
 	if err != nil {

@@ -56,7 +56,7 @@ func Entered(g *Gateway) (n int) {
 // ServeListener accepts connections as a gateway does, and hangs up each, until
 // the listener is closed and stop is called.
 func ServeListener(ln net.Listener, log *slog.Logger) (stop func()) {
-	l := newListener(ln, nil, log, 10, new(atomic.Int64))
+	l := newListener(ln, "gateway", nil, log, 10, new(atomic.Int64))
 	var serving sync.WaitGroup
 	serving.Go(func() { l.serve(func(net.Conn, func()) error { return nil }) })
 	return func() {

@@ -32,6 +32,7 @@ const (
 	maxShakes     = 16  // commands of the handshake
 	maxPing       = 64  // bytes, of a PING or PONG
 	bufferBytes   = 64 << 10
+	shakeBuffer   = 1 << 10 // bytes, while hands are shaken: anybody may do that
 )
 
 const (
@@ -78,6 +79,8 @@ type guard struct {
 	shaken bool         // the handshake is over
 	r      *bufio.Reader
 	w      *bufio.Writer
+	buffer int    // bytes that each of them has after the handshake
+	rest   []byte // what the smaller one has read beyond it
 
 	greeted     bool
 	pass        int       // bytes of the present frame that were not read yet
@@ -87,16 +90,23 @@ type guard struct {
 }
 
 // newGuard guards a connection. Beneath TLS there has to be a steady.Conn.
-func newGuard(c net.Conn, mechanism string, l limits) *guard {
+func newGuard(c net.Conn, mechanism string, l limits, buffer int) *guard {
 	below, ok := beneath(c).(*steady.Conn)
 	if !ok {
 		below = steady.NewConn(c)
 		c = below
 	}
-	g := &guard{Conn: c, below: below, opened: time.Now(), mechanism: mechanism, limits: l}
-	g.r = bufio.NewReaderSize(timedReader{g}, bufferBytes)
-	g.w = bufio.NewWriterSize(timedWriter{g}, bufferBytes)
+	g := &guard{Conn: c, below: below, opened: time.Now(), mechanism: mechanism, limits: l, buffer: buffer}
+	g.r = bufio.NewReaderSize(timedReader{g}, shakeBuffer)
+	g.w = bufio.NewWriterSize(timedWriter{g}, shakeBuffer)
 	return g
+}
+
+// grow gives the connection its buffers, after the handshake.
+func (g *guard) grow() {
+	g.rest, _ = g.r.Peek(g.r.Buffered()) // which is there
+	g.r = bufio.NewReaderSize(timedReader{g}, g.buffer)
+	g.w = bufio.NewWriterSize(timedWriter{g}, g.buffer)
 }
 
 // shake does the handshake, for at most a few seconds. After an error, or a
@@ -118,6 +128,7 @@ func (g *guard) shake(sec zmq4.Security, typ zmq4.SocketType, id string, server 
 	}
 	g.shaken = true
 	g.frames = 0
+	g.grow()
 	g.below.SetStall(stallTimeout)
 	return c, g.Conn.SetDeadline(time.Time{})
 }
@@ -311,6 +322,13 @@ func (t timedReader) Read(p []byte) (int, error) {
 	g := t.g
 	if !g.shaken {
 		return g.Conn.Read(p)
+	}
+	if len(g.rest) > 0 {
+		n := copy(p, g.rest)
+		if g.rest = g.rest[n:]; len(g.rest) == 0 {
+			g.rest = nil
+		}
+		return n, nil
 	}
 	until, last := g.until()
 	if err := g.SetReadDeadline(until); err != nil {

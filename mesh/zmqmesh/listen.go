@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,33 +14,35 @@ import (
 )
 
 const (
-	maxShaking   = 64    // connections of one listener that have not shaken hands yet
-	maxPeerConns = 1_024 // connections of replicas to one listener
+	maxShaking   = 512                    // connections of one listener that have not shaken hands yet
+	shakingGrace = 400 * time.Millisecond // in which they rather do not make way
+	maxPeerConns = 1_024                  // connections of replicas to one listener
 )
 
 // listener accepts connections, each in a goroutine of its own, and bounds
-// them: those that are still shaking hands make room for later ones, the
-// oldest first, so that silent connections keep nobody out.
+// them: those that are still shaking hands make room for later ones, so that
+// silent connections keep nobody out.
 type listener struct {
 	net.Listener
+	who     string // "mesh" or "gateway", for the log
 	log     *slog.Logger
 	tls     *tls.Config           // or nil
-	max     int                   // connections, with those that are shaking hands
+	max     int                   // connections, besides those that are shaking hands
 	refused *atomic.Int64         // counts who was turned away
 	warned  sparingly             // of that
 	failing atomic.Pointer[error] // why nothing can be accepted at the moment
 	failed  sparingly             // logs that, as whoever connects until nothing is left can cause it again and again
 
 	mu      sync.Mutex // guards the fields below
-	shaking []net.Conn // in the order of their coming
+	shaking crowd[net.Conn]
 	conns   map[net.Conn]bool
 	closed  bool
 
 	served sync.WaitGroup // serve's goroutines
 }
 
-func newListener(ln net.Listener, config *tls.Config, log *slog.Logger, max int, refused *atomic.Int64) *listener {
-	return &listener{Listener: ln, log: log, tls: config, max: max, refused: refused, conns: make(map[net.Conn]bool)}
+func newListener(ln net.Listener, who string, config *tls.Config, log *slog.Logger, max int, refused *atomic.Int64) *listener {
+	return &listener{Listener: ln, who: who, log: log, tls: config, max: max, refused: refused, conns: make(map[net.Conn]bool)}
 }
 
 // serve calls handle for each connection until the listener is stopped. handle
@@ -59,7 +60,7 @@ func (l *listener) serve(handle func(c net.Conn, shaken func()) error) {
 		}
 		if err != nil { // the process has too many files open, say
 			if l.failing.Swap(&err) == nil && l.failed.now(time.Second) {
-				l.log.Error("mesh: no connections can be accepted", "err", err)
+				l.log.Error(l.who+": no connections can be accepted", "err", err)
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			time.Sleep(pause)
@@ -83,16 +84,14 @@ func (l *listener) err() error {
 func (l *listener) start(c net.Conn, handle func(c net.Conn, shaken func()) error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || len(l.conns) >= l.max {
+	if l.closed || len(l.conns)-len(l.shaking.all) >= l.max {
 		l.refused.Add(1)
 		c.Close()
 		return
 	}
-	if len(l.shaking) >= maxShaking {
-		l.shaking[0].Close() // its goroutine counts it
-		l.shaking = slices.Delete(l.shaking, 0, 1)
+	if l.shaking.add(c, c.RemoteAddr()); len(l.shaking.all) > maxShaking {
+		l.shaking.takeAny(shakingGrace).Close() // its goroutine counts it
 	}
-	l.shaking = append(l.shaking, c)
 	l.conns[c] = true
 	l.served.Go(func() {
 		defer l.remove(c)
@@ -124,7 +123,7 @@ func (l *listener) refuse(c net.Conn, why error) {
 		return
 	}
 	if n := l.refused.Add(1); l.warned.now(time.Second) {
-		l.log.Warn("mesh: refused a connection", "from", c.RemoteAddr().String(), "refused", n, "err", why)
+		l.log.Warn(l.who+": refused a connection", "from", c.RemoteAddr().String(), "refused", n, "err", why)
 	}
 }
 
@@ -137,20 +136,14 @@ func (l *listener) isClosed() bool {
 func (l *listener) endShaking(c net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.endShakingLocked(c)
-}
-
-func (l *listener) endShakingLocked(c net.Conn) {
-	if i := slices.Index(l.shaking, c); i >= 0 {
-		l.shaking = slices.Delete(l.shaking, i, i+1)
-	}
+	l.shaking.remove(c)
 }
 
 func (l *listener) remove(c net.Conn) {
 	c.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.endShakingLocked(c)
+	l.shaking.remove(c)
 	delete(l.conns, c)
 }
 
@@ -160,8 +153,8 @@ func (l *listener) stop() {
 	defer l.mu.Unlock()
 	l.closed = true
 	l.Listener.Close()
-	for _, c := range l.shaking {
-		c.Close()
+	for _, c := range l.shaking.all {
+		c.conn.Close()
 	}
 }
 

@@ -109,7 +109,7 @@ func New(o Options) (*Mesh, error) {
 	m.live.Store(new([]*link))
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	listenTLS, dialTLS := o.tlsConfigs()
-	m.listener, m.dialTLS = newListener(ln, listenTLS, o.Logger, maxPeerConns, &m.refused), dialTLS
+	m.listener, m.dialTLS = newListener(ln, "mesh", listenTLS, o.Logger, maxPeerConns, &m.refused), dialTLS
 	m.running.Go(func() { m.listener.serve(m.serve) })
 	m.running.Go(m.tick)
 	if o.DNS != "" {
@@ -176,7 +176,7 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 		}
 		return nil // who has dialled itself finds out with the answer
 	}}
-	g := newGuard(c, mechanism, peerLimits)
+	g := newGuard(c, mechanism, peerLimits, bufferBytes)
 	conn, err := g.shake(sec, zmq4.XPub, m.opts.ID, true)
 	if err != nil {
 		var told errTold
