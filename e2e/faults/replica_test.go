@@ -47,7 +47,7 @@ type replica struct {
 func newReplica(t *testing.T, name, host string, wrap []string, flags ...string) *replica {
 	r := &replica{t: t, name: name,
 		addr: fmt.Sprintf("%s:%d", host, redistest.FreePort(t)), mesh: fmt.Sprintf("%s:%d", host, redistest.FreePort(t))}
-	r.argv = append(append(r.argv, wrap...), binary, "-node", name, "-addr", r.addr, "-history", "keep*=100000,1h", "-drain", "1s",
+	r.argv = append(append(r.argv, wrap...), binary, "-node", name, "-addr", r.addr, "-history", "keep*=100000,1h", "-drain", "1s", "-drain-delay", "0",
 		"-mesh", "zmq", "-mesh-listen", "tcp://"+r.mesh)
 	r.argv = append(r.argv, flags...)
 	t.Cleanup(func() {

@@ -31,6 +31,12 @@ type config struct {
 	mesh     meshConfig
 	gateway  gatewayConfig
 
+	hosts      []string
+	drainDelay time.Duration
+	slow       choices
+	publishers choices
+	limits     channels.Options // those that numbers and times are; 0: the hub's default
+
 	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
 }
 
@@ -40,68 +46,7 @@ var nodeNames = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
 // Only who asks for help gets it on out: an error is lost among all the flags.
 func parse(args []string, env func(string) (string, bool), out io.Writer) (config, error) {
 	var cfg config
-	fs := flag.NewFlagSet("server", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
-	fs.Func("node", "this replica's `NAME`, which no other may have: 1 to 64 of A-Z, a-z, 0-9, - _ and .; random where empty", func(s string) error {
-		if !nodeNames.MatchString(s) {
-			return errors.New("it may have 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'")
-		}
-		cfg.node = s
-		return nil
-	})
-	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep so many messages for so long, e.g. 'chat.*=1000,24h'; repeatable, the first that matches counts; in the environment separated by spaces")
-	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who comes and goes, e.g. 'chat.*' (all channels list who is there); repeatable, in the environment separated by spaces")
-	fs.Func("origin", "`ORIGIN` of other websites whose pages may connect, e.g. https://app.example.com; repeatable, in the environment separated by spaces", func(s string) error {
-		for _, f := range strings.Fields(s) {
-			if _, err := middleware.CORS(middleware.CORSOptions{Origins: []string{f}}); err != nil {
-				return fmt.Errorf("%q is no origin like https://app.example.com, https://*.example.com or *", f)
-			}
-			cfg.origins = append(cfg.origins, f)
-		}
-		return nil
-	})
-	cfg.drain = 5 * time.Second
-	fs.Func("drain", "over what `TIME` reconnects are spread at the end, e.g. 30s; 0 is at once (default 5s)", func(s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil || d < 0 || d > 10*time.Minute {
-			return fmt.Errorf("it may be 0 to 10m, with its unit: 5s, 2m")
-		}
-		cfg.drain = d
-		return nil
-	})
-	fs.Func("stream-time", "after what `TIME` an event stream ends, give or take a quarter, so that a client which is gone behind a proxy is noticed; the others come again; 0 is never (default 15m)", func(s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil || d != 0 && (d < time.Second || d > 24*time.Hour) {
-			return fmt.Errorf("it may be 1s to 24h, with its unit, or 0: 90s, 15m")
-		}
-		if cfg.stream = d; d == 0 {
-			cfg.stream = -1
-		}
-		return nil
-	})
-	limit := func(name string, to *int, usage string) {
-		fs.Func(name, usage, func(s string) error {
-			n, err := strconv.Atoi(s)
-			if err != nil || n < 1 || n > 1<<30 {
-				return fmt.Errorf("it may be 1 to %d", 1<<30)
-			}
-			*to = n
-			return nil
-		})
-	}
-	limit("max-connections", &cfg.maxConnections, "`N`: the most connections at a time (default 1000000)")
-	limit("max-connections-per-address", &cfg.maxConnectionsPerAddress, "`N`: the most connections of one IPv4 address or IPv6 /64 network at a time (default: no bound)")
-	fs.Func("log-level", "`LEVEL`: debug, info, warn or error (default info)", func(s string) error {
-		if err := cfg.logLevel.UnmarshalText([]byte(s)); err != nil {
-			return fmt.Errorf("it may be debug, info, warn or error")
-		}
-		return nil
-	})
-	cfg.redis.flags(fs)
-	cfg.security.flags(fs)
-	cfg.mesh.flags(fs, &cfg.security)
-	cfg.gateway.flags(fs, &cfg.security)
+	fs := cfg.flags()
 	if err := refuseSecrets(args); err != nil {
 		return cfg, err
 	}
@@ -115,8 +60,8 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	if err := cfg.security.takeFailed(); err != nil {
 		return cfg, err
 	}
-	if fs.NArg() > 0 { // not repeated: it may be a secret
-		return cfg, fmt.Errorf("there are no arguments but flags, and the last %d of %d are none", fs.NArg(), len(args))
+	if n := fs.NArg(); n > 0 { // not repeated: it may be a secret
+		return cfg, fmt.Errorf("argument %d of %d is no flag (it is not repeated, as it may be a secret): a flag begins with -, and a value with spaces or * needs quotes", len(args)-n+1, len(args))
 	}
 	given := map[string]string{} // the flag or the variable that a flag's value comes from
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = "-" + f.Name })
@@ -148,12 +93,90 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	return cfg, err
 }
 
+// flags are all flags, which set cfg.
+func (cfg *config) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("server", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
+	fs.Func("node", "this replica's `NAME`, which no other may have: 1 to 64 of A-Z, a-z, 0-9, - _ and .; random where empty", func(s string) error {
+		if !nodeNames.MatchString(s) {
+			return errors.New("it may have 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'")
+		}
+		cfg.node = s
+		return nil
+	})
+	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep so many messages for so long, e.g. 'chat.*=1000,24h'; repeatable, the first that matches counts; in the environment separated by spaces")
+	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who comes and goes, e.g. 'chat.*' (all channels list who is there), or PATTERN=MODE with the mode events, list or off; repeatable, the first that matches counts; in the environment separated by spaces")
+	cfg.slow.flag(fs, "slow", "close, drop-oldest or keep-latest: what happens to a subscriber of these channels whose queue is full, where they keep no history (default close)", slowPolicies)
+	cfg.publishers.flag(fs, "publishers", "anyone, identified or server: who may publish on these channels over the network; server is nobody, since there is no Go code here (default anyone)", publishers)
+	fs.Func("host", "`NAME` that this server answers to besides localhost and addresses, e.g. app.example.com, *.example.com or * for any; repeatable, in the environment separated by spaces (default: any; only localhost and addresses where -addr is a loopback address and nobody has to show a token or key)", func(s string) error {
+		for _, f := range strings.Fields(s) {
+			if _, err := middleware.Hosts(f); err != nil {
+				return fmt.Errorf("%q is no host's name like app.example.com, *.example.com or *, without a scheme and a port", f)
+			}
+			cfg.hosts = append(cfg.hosts, f)
+		}
+		return nil
+	})
+	fs.Func("origin", "`ORIGIN` of other websites or apps whose pages may connect, e.g. https://app.example.com or capacitor://localhost; repeatable, in the environment separated by spaces", func(s string) error {
+		for _, f := range strings.Fields(s) {
+			if _, err := middleware.CORS(middleware.CORSOptions{Origins: []string{f}}); err != nil {
+				return fmt.Errorf("%q is no origin like https://app.example.com, https://*.example.com, app://name, file://, null or *", f)
+			}
+			cfg.origins = append(cfg.origins, f)
+		}
+		return nil
+	})
+	cfg.drain = 5 * time.Second
+	fs.Func("drain", "over what `TIME` reconnects are spread at the end, e.g. 30s; 0 is at once (default 5s)", func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 || d > 10*time.Minute {
+			return fmt.Errorf("it may be 0 to 10m, with its unit: 5s, 2m")
+		}
+		cfg.drain = d
+		return nil
+	})
+	cfg.drainDelay = 5 * time.Second
+	fs.Func("drain-delay", "for what `TIME` /readyz says 503 at the end while all else goes on, so that load balancers notice, before clients are told to go; a second signal ends it (default 5s)", func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 || d > 10*time.Minute {
+			return fmt.Errorf("it may be 0 to 10m, with its unit: 5s, 2m")
+		}
+		cfg.drainDelay = d
+		return nil
+	})
+	fs.Func("stream-time", "after what `TIME` an event stream ends, give or take a quarter, so that a client which is gone behind a proxy is noticed; the others come again; 0 is never (default 15m)", func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d != 0 && (d < time.Second || d > 24*time.Hour) {
+			return fmt.Errorf("it may be 1s to 24h, with its unit, or 0: 90s, 15m")
+		}
+		if cfg.stream = d; d == 0 {
+			cfg.stream = -1
+		}
+		return nil
+	})
+	cfg.limitFlags(fs)
+	number(fs, "max-connections", &cfg.maxConnections, 1, 1<<30, "`N`: the most connections at a time (default 1000000)")
+	number(fs, "max-connections-per-address", &cfg.maxConnectionsPerAddress, 1, 1<<30, "`N`: the most connections of one IPv4 address or IPv6 /64 network at a time (default: no bound)")
+	fs.Func("log-level", "`LEVEL`: debug, info, warn or error (default info)", func(s string) error {
+		if err := cfg.logLevel.UnmarshalText([]byte(s)); err != nil {
+			return fmt.Errorf("it may be debug, info, warn or error")
+		}
+		return nil
+	})
+	cfg.redis.flags(fs)
+	cfg.security.flags(fs)
+	cfg.mesh.flags(fs, &cfg.security)
+	cfg.gateway.flags(fs, &cfg.security)
+	return fs
+}
+
 // variable is the name of the environment variable for a flag.
 func variable(flag string) string {
 	return "CHANNELS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// patterns match channel names, as path.Match does: * stands for any text
+// patterns of -presence match channel names, as path.Match does: * stands for any text
 // (names have no slash).
 type patterns []string
 
@@ -161,7 +184,8 @@ func (p *patterns) String() string { return strings.Join(*p, " ") }
 
 func (p *patterns) Set(s string) error {
 	for _, f := range strings.Fields(s) {
-		if _, err := path.Match(f, ""); err != nil {
+		pattern, _ := presenceMode(f)
+		if _, err := path.Match(pattern, ""); err != nil {
 			return fmt.Errorf("the pattern %q: %w", f, err)
 		}
 		*p = append(*p, f)
@@ -169,13 +193,26 @@ func (p *patterns) Set(s string) error {
 	return nil
 }
 
-func (p patterns) match(name string) bool {
-	for _, s := range p {
-		if ok, _ := path.Match(s, name); ok {
-			return true
+// presenceMode takes a pattern and its mode apart. The pattern itself may have
+// an equals sign.
+func presenceMode(s string) (pattern string, mode channels.PresenceMode) {
+	for name, mode := range map[string]channels.PresenceMode{"off": channels.PresenceOff, "list": channels.PresenceList, "events": channels.PresenceEvents} {
+		if p, ok := strings.CutSuffix(s, "="+name); ok {
+			return p, mode
 		}
 	}
-	return false
+	return s, channels.PresenceEvents
+}
+
+// mode is what the channel of a name tells.
+func (p patterns) mode(name string) channels.PresenceMode {
+	for _, s := range p {
+		pattern, mode := presenceMode(s)
+		if ok, _ := path.Match(pattern, name); ok {
+			return mode
+		}
+	}
+	return channels.PresenceList
 }
 
 type historyRule struct {
@@ -230,15 +267,12 @@ func cutLast(s, sep string) (before, after string, found bool) {
 }
 
 func (h *historyRules) options(name string) channels.ChannelOptions {
-	o := channels.ChannelOptions{Presence: channels.PresenceList}
+	o := channels.ChannelOptions{Presence: h.presence.mode(name)}
 	for _, r := range h.rules {
 		if ok, _ := path.Match(r.pattern, name); ok {
 			o.HistorySize, o.HistoryTTL = r.size, r.ttl
 			break
 		}
-	}
-	if h.presence.match(name) {
-		o.Presence = channels.PresenceEvents
 	}
 	return o
 }

@@ -22,7 +22,7 @@ func lookup(env map[string]string) func(string) (string, bool) {
 }
 
 func TestConfig(t *testing.T) {
-	defaults := config{addr: "127.0.0.1:8080", drain: 5 * time.Second, redis: redisConfig{prefix: "channels"}}
+	defaults := config{addr: "127.0.0.1:8080", drain: 5 * time.Second, drainDelay: 5 * time.Second, redis: redisConfig{prefix: "channels"}}
 	with := func(f func(*config)) config {
 		c := defaults
 		f(&c)
@@ -75,6 +75,8 @@ func TestConfig(t *testing.T) {
 				c.gateway = gatewayConfig{"tcp://127.0.0.1:1", "tcp://127.0.0.1:2", "tcp://127.0.0.1:3", true}
 				c.security.zmqToken = []byte("0123456789abcdef")
 			})},
+		"hosts": {args: []string{"-host", "app.example.com", "-host", "*.live.example.com"}, env: map[string]string{"CHANNELS_DRAIN_DELAY": "0"},
+			want: with(func(c *config) { c.hosts, c.drainDelay = []string{"app.example.com", "*.live.example.com"}, 0 })},
 		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.drain = 0 })},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,6 +111,12 @@ func TestConfigErrors(t *testing.T) {
 		"max-connections, text":      {"-max-connections-per-address", "CHANNELS_MAX_CONNECTIONS_PER_ADDRESS", "many", "1 to"},
 		"drain, negative":            {"-drain", "CHANNELS_DRAIN", "-1s", "0 to 10m"},
 		"drain for ages":             {"-drain", "CHANNELS_DRAIN", "1h", "0 to 10m"},
+		"a delay without a unit":     {"-drain-delay", "CHANNELS_DRAIN_DELAY", "5", "0 to 10m"},
+		"a host with a port":         {"-host", "CHANNELS_HOST", "fine.example app.example.com:80", `"app.example.com:80" is no host's name`},
+		"a number of nothing":        {"-queue-bytes", "CHANNELS_QUEUE_BYTES", "0", "not 0"},
+		"a time without a unit":      {"-ping-period", "CHANNELS_PING_PERIOD", "20", "30s"},
+		"a policy that is none":      {"-slow", "CHANNELS_SLOW", "a=fast", "close, drop-oldest or keep-latest"},
+		"a policy without a pattern": {"-publishers", "CHANNELS_PUBLISHERS", "identified", "anyone, identified or server"},
 		"a node":                     {"-node", "CHANNELS_NODE", "a b", "1 to 64 of"},
 		"an origin without a scheme": {"-origin", "CHANNELS_ORIGIN", "https://a.example app.example.com", `"app.example.com" is no origin like`},
 		"log level":                  {"-log-level", "CHANNELS_LOG_LEVEL", "loud", "debug, info, warn or error"},
@@ -122,7 +130,7 @@ func TestConfigErrors(t *testing.T) {
 			require.ErrorContains(t, err, c.variable)
 		})
 	}
-	for says, args := range map[string][]string{"-nonsense": {"-nonsense", "1"}, "the last 1 of 1 are none": {"serve"}, "the last 2 of 4 are none": {"-addr", ":1", "rest", "-node"}} {
+	for says, args := range map[string][]string{"-nonsense": {"-nonsense", "1"}, "argument 1 of 1 is no flag": {"serve"}, "argument 3 of 4 is no flag": {"-addr", ":1", "rest", "-node"}} {
 		t.Run(says, func(t *testing.T) {
 			_, err := parse(args, lookup(nil), io.Discard)
 			require.ErrorContains(t, err, says)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,7 +27,10 @@ func (c *gatewayConfig) flags(fs *flag.FlagSet, s *security) {
 }
 
 func (s *security) addZMQToken(b []byte) error {
-	b = bytes.TrimRight(b, "\r\n")
+	b, err := readSecret(b)
+	if err != nil {
+		return err
+	}
 	if len(b) < 16 {
 		return fmt.Errorf("the token has %d bytes; it has to have 16 or more, e.g. from: openssl rand -hex 32", len(b))
 	}

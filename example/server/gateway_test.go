@@ -43,7 +43,7 @@ func TestGatewayErrors(t *testing.T) {
 // Where others need a token of theirs, the gateway's token lets a program
 // publish and list.
 func TestGatewayToken(t *testing.T) {
-	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-zmq-rep", "tcp://127.0.0.1:0", "-anonymous", "*"},
+	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-zmq-rep", "tcp://127.0.0.1:0", "-anonymous", "*"},
 		lookup(map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef", "CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}), io.Discard)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -5,7 +5,8 @@
 //
 // Without keys for tokens (-jwt-secret-file, -jwt-public-key) or API keys
 // (-api-keys-file), everybody may do everything: then keep it on a private
-// address.
+// address. On a loopback one it answers to localhost and addresses only, unless
+// -host names more, so that no website comes in by a name of its own.
 //
 // With -redis, several servers share one history, one list and one presence:
 //
@@ -28,8 +29,11 @@
 // Every flag is also an environment variable: -addr is CHANNELS_ADDR. Secrets
 // come from files, or from CHANNELS_JWT_SECRET, CHANNELS_API_KEYS,
 // CHANNELS_MESH_KEY and CHANNELS_ZMQ_TOKEN, and a URL of Redis with a password
-// from CHANNELS_REDIS. SIGTERM drains: clients are told to connect elsewhere,
-// and the server exits with 0.
+// from CHANNELS_REDIS. A variable that begins so and is none is an error.
+//
+// SIGTERM drains: /readyz says 503 for -drain-delay while all else goes on, then
+// clients are told to connect elsewhere, and the server exits with 0. A second
+// signal ends the delay, one more the process.
 package main
 
 import (
@@ -37,6 +41,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -53,6 +58,9 @@ import (
 
 func main() {
 	cfg, err := parse(os.Args[1:], os.LookupEnv, os.Stderr)
+	if err == nil {
+		err = misspelt(os.Environ())
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return
@@ -60,31 +68,31 @@ func main() {
 		fmt.Fprintf(os.Stderr, "server: %v\nserver -h shows all flags\n", err)
 		os.Exit(2)
 	}
-	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
+	log := newLog(os.Stderr, cfg.logLevel)
 	slog.SetDefault(log)
+	// More signals are for run, once the first has ended ctx.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, cfg, log); err != nil {
 		log.Error("server", "err", err)
 		os.Exit(1)
 	}
 }
 
+// newLog makes a log in JSON, in which times can be read: 1.5s.
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}))
+}
+
 // run serves until ctx ends, and then drains.
 func run(ctx context.Context, cfg config, log *slog.Logger) error {
-	opts := channels.Options{
-		Node:           cfg.node,
-		Channel:        cfg.history.options,
-		AllowedOrigins: cfg.origins,
-		DrainTime:      max(cfg.drain, 1), // 0 would be the default
-
-		StreamTime: cfg.stream,
-
-		MaxConnections:           cfg.maxConnections,
-		MaxConnectionsPerAddress: cfg.maxConnectionsPerAddress,
-		Logger:                   log,
-	}
+	opts := cfg.options()
+	opts.Logger = log
 	if opts.Node == "" {
 		opts.Node = randomNode()
 	}
@@ -118,17 +126,22 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	hub, err := channels.New(opts)
-	if err != nil {
-		return err
-	}
 	l, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
-		return errors.Join(notListening("-addr", err), hub.Shutdown(context.Background()))
+		return notListening("-addr", err)
+	}
+	defer l.Close()
+	if len(opts.Hosts) == 0 && cfg.security.open() && isLoopback(l.Addr()) {
+		// No website of another name is to come in, see docs/security.md.
+		opts.Hosts = []string{"localhost"}
+	}
+	hub, err := channels.New(opts)
+	if err != nil {
+		return inFlags(err)
 	}
 	programs, err := cfg.gateway.open(hub, cfg.security.zmqToken, log)
 	if err != nil {
-		return errors.Join(err, l.Close(), hub.Shutdown(context.Background()))
+		return errors.Join(err, hub.Shutdown(context.Background()))
 	}
 	srv := &http.Server{
 		Handler:           around(hub.Handler()),
@@ -138,17 +151,20 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that break off
 	}
 	log.Info("listening", "addr", l.Addr().String())
+	sayWhatIsOpen(&cfg.security, &opts, l.Addr(), log)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }() // ends with srv.Shutdown below
 
 	select {
 	case err = <-served:
 	case <-ctx.Done():
-		log.Info("draining", "clients", hub.Stats().Connections)
+		log.Info("draining", "clients", hub.Stats().Connections, "delay", cfg.drainDelay)
 	}
-	// Clients have the drain time to go, and a little more.
-	end, cancel := context.WithTimeout(context.Background(), cfg.drain+5*time.Second)
+	// Clients have the drain time to go, and a little more. The delay takes no
+	// more than half of the time.
+	end, cancel := context.WithTimeout(context.Background(), max(2*cfg.drainDelay, cfg.drainDelay+cfg.drain+5*time.Second))
 	defer cancel()
+	defer skipOnSignal(end, hub, cfg.drainDelay)()
 	if e := hub.Drain(end); e != nil {
 		log.Warn("drain", "err", e)
 	}

@@ -125,9 +125,10 @@ func bodyOf(t *testing.T) func(*http.Response, error) string {
 	}
 }
 
-// With no time for the drain, nobody is told to wait.
+// With no time for the drain, connections are closed at once; but who comes
+// back is told to do so at a time of its own.
 func TestDrainAtOnce(t *testing.T) {
-	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0"}, lookup(nil), io.Discard)
+	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, lookup(nil), io.Discard)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -144,7 +145,7 @@ func TestDrainAtOnce(t *testing.T) {
 	for _, c := range cs {
 		all.Go(func() {
 			m, err := next(c)
-			if err != nil || m.Header != "reconnect" || string(m.Body) != `{"after_ms":0}` {
+			if err != nil || m.Header != "reconnect" || string(m.Body) == `{"after_ms":0}` {
 				t.Errorf("%s %s, %v", m.Header, m.Body, err)
 			}
 			if _, err := next(c); websocket.CloseStatus(err) != websocket.StatusGoingAway {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -68,16 +66,15 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 	s.file(fs, "mesh-cert", "`FILE` with this replica's certificate in PEM, for TLS between replicas; needs -mesh-tls-key and -mesh-ca", keep(&c.cert))
 	s.file(fs, "mesh-tls-key", "`FILE` with the certificate's key in PEM", keep(&c.key))
 	s.file(fs, "mesh-ca", "`FILE` with the authorities in PEM from which other replicas' certificates have to be", keep(&c.cas))
-	fs.BoolFunc("mesh-insecure", "listen for replicas beyond this machine without a key and TLS: whoever reaches the port reads and publishes everything", func(v string) (err error) {
-		if c.zmq.Insecure, err = strconv.ParseBool(v); err != nil {
-			return errors.New("it may be true or false")
-		}
-		return nil
-	})
+	boolFlag(fs, "mesh-insecure", &c.zmq.Insecure, "listen for replicas beyond this machine without a key and TLS: whoever reaches the port reads and publishes everything")
 }
 
 func (c *meshConfig) addKey(b []byte) error {
-	if b = bytes.TrimRight(b, "\r\n"); len(b) < 16 {
+	b, err := readSecret(b)
+	if err != nil {
+		return err
+	}
+	if len(b) < 16 {
 		return fmt.Errorf("the secret has %d bytes; it has to have 16 or more, e.g. from: openssl rand -hex 32", len(b))
 	}
 	c.zmq.Key = b

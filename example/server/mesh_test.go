@@ -182,7 +182,7 @@ func TestMeshLinksReplicas(t *testing.T) {
 // start runs a server in this process until the test ends, and returns its address.
 func start(t *testing.T, args ...string) string {
 	t.Helper()
-	cfg, err := parse(append([]string{"-addr", "127.0.0.1:0", "-drain", "0"}, args...), lookup(nil), io.Discard)
+	cfg, err := parse(append([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, args...), lookup(nil), io.Discard)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	log := newRecords()

@@ -35,6 +35,13 @@ func (c *redisConfig) check(onCommandLine bool) error {
 	if onCommandLine {
 		name = "-redis"
 	}
+	err := checkText([]byte(c.url))
+	if err == nil {
+		err = checkLine(c.url)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	u, err := url.Parse(c.url)
 	if err != nil {
 		return fmt.Errorf("%s is no URL; it may be %s", name, redisForms)
@@ -63,7 +70,7 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 	scheme, rest, _ := strings.Cut(c.url, "://")
 	base, kind, _ := strings.Cut(scheme, "+")
 	if base != "redis" && base != "rediss" && scheme != "unix" {
-		return nil, fmt.Errorf("the scheme %.20q is not known; the URL may be %s", scheme, redisForms)
+		return nil, c.unknownScheme(scheme)
 	}
 	u, err := url.Parse(c.url)
 	if err != nil || scheme != "unix" && u.Host == "" {
@@ -96,7 +103,15 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 		o.ContextTimeoutEnabled = true
 		return redis.NewFailoverClient(o), nil
 	}
-	return nil, fmt.Errorf("the scheme %.20q is not known; the URL may be %s", scheme, redisForms)
+	return nil, c.unknownScheme(scheme)
+}
+
+// unknownScheme repeats a scheme, but not what has none: it may be a password.
+func (c *redisConfig) unknownScheme(scheme string) error {
+	if !strings.Contains(c.url, "://") {
+		return fmt.Errorf("it is no URL; it may be %s", redisForms)
+	}
+	return fmt.Errorf("the scheme %.20q is not known; the URL may be %s", scheme, redisForms)
 }
 
 // hideURL leaves out of an error the URL, where a password may be.

@@ -63,7 +63,7 @@ func TestRedisURLs(t *testing.T) {
 // The server starts and serves while Redis is down, and is ready when it is there.
 func TestServerWaitsForRedis(t *testing.T) {
 	r := redistest.New(t)
-	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-history", "h*=10,1h", "-redis", "redis://" + r.Addr + "/0", "-redis-prefix", "app"}, lookup(nil), io.Discard)
+	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-history", "h*=10,1h", "-redis", "redis://" + r.Addr + "/0", "-redis-prefix", "app"}, lookup(nil), io.Discard)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

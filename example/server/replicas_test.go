@@ -29,7 +29,7 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 	}
 	launch := func(node string) *replica {
 		log := newRecords()
-		cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-node", node, "-drain", "100ms", "-history", "h*=1000,1h",
+		cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-node", node, "-drain", "100ms", "-drain-delay", "0", "-history", "h*=1000,1h",
 			"-redis", "redis://"+r.Addr+"/0", "-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0")
 		cmd.Env, cmd.Stderr = append(os.Environ(), "CHANNELS_MESH_KEY="+meshKey), log
 		require.NoError(t, proctest.Start(cmd))

@@ -14,9 +14,11 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/middleware"
@@ -27,7 +29,8 @@ import (
 type security struct {
 	jwt         middleware.JWTOptions
 	apiKeys     []middleware.ServerKey
-	anonymous   grantPatterns
+	anonymous   grantPatterns // to which who has no token may subscribe
+	rest        anonymousRest
 	rates       middleware.RateLimitOptions
 	proxies     []netip.Prefix
 	logRequests bool
@@ -35,6 +38,15 @@ type security struct {
 
 	failed error // why the last file could not be used; takeFailed returns it
 }
+
+// anonymousRest is what else they may do.
+type anonymousRest struct {
+	publish grantPatterns
+	list    bool
+}
+
+// open says whether nobody has to show a token or a key.
+func (s *security) open() bool { return len(s.jwt.Keys) == 0 && len(s.apiKeys) == 0 }
 
 // grantPatterns are patterns as tokens have them, see middleware.Grants.
 type grantPatterns []string
@@ -75,8 +87,25 @@ func (s *security) flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.jwt.Issuer, "jwt-issuer", "", "the `ISSUER` that tokens have to be from")
 	fs.StringVar(&s.jwt.Audience, "jwt-audience", "", "the `AUDIENCE` that tokens have to be for")
 	fs.StringVar(&s.jwt.Cookie, "jwt-cookie", "", "`NAME` of a cookie that may hold the token, for server-sent events in browsers")
+	fs.Func("jwt-leeway", "by how much `TIME` the clocks of the issuer and of this server may differ (default 5s; up to 5m)", func(v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 || d > 5*time.Minute {
+			return errors.New("it may be 0 to 5m, with its unit: 0s, 10s")
+		}
+		s.jwt.Leeway = max(d, 1) // 0 would be the default
+		return nil
+	})
+	boolFlag(fs, "jwt-allow-no-expiry", &s.jwt.AllowNoExpiry, "take tokens without \"exp\", which are good for ever")
+	boolFlag(fs, "jwt-allow-no-subject", &s.jwt.AllowNoSubject, "take tokens without \"sub\", whose user no limit knows")
+	fs.Var((*grantPatterns)(&s.jwt.Default.Subscribe), "jwt-default-subscribe", "`PATTERN` of channels to which a token without the claim \"channels\" allows to subscribe; repeatable, in the environment separated by spaces")
+	fs.Var((*grantPatterns)(&s.jwt.Default.Publish), "jwt-default-publish", "`PATTERN` of channels on which such a token allows to publish; repeatable, in the environment separated by spaces")
+	boolFlag(fs, "jwt-default-list", &s.jwt.Default.List, "let such a token list all channels")
 	s.file(fs, "api-keys-file", "`FILE` with the API keys of other servers, as JSON: [{\"name\":\"billing\",\"key\":\"…\",\"publish\":[\"orders.*\"]}], also with \"subscribe\" and \"list\"; repeatable. Or the same JSON in CHANNELS_API_KEYS", s.addAPIKeys)
 	fs.Var(&s.anonymous, "anonymous", "`PATTERN` of channels to which anybody may subscribe without a token or key, in which * is any text; repeatable, in the environment separated by spaces")
+	fs.Var(&s.rest.publish, "anonymous-publish", "`PATTERN` of channels on which anybody may publish without a token or key; repeatable, in the environment separated by spaces")
+	boolFlag(fs, "anonymous-list", &s.rest.list, "let anybody list all channels without a token or key")
+	number(fs, "rate-ipv6-prefix", &s.rates.IPv6Prefix, 32, 128, "`BITS` of an IPv6 address that make the network which -rate-address counts as one (default 64)")
+	number(fs, "rate-entries", &s.rates.MaxEntries, 1<<10, 10_000_000, "`N`: how many addresses, users and connections the rates remember (default 65536)")
 	for _, f := range []struct {
 		name, what string
 		rate       *middleware.Rate
@@ -100,12 +129,7 @@ func (s *security) flags(fs *flag.FlagSet) {
 		}
 		return nil
 	})
-	fs.BoolFunc("log-requests", "log each request, and each connection when it ends", func(v string) (err error) {
-		if s.logRequests, err = strconv.ParseBool(v); err != nil {
-			return errors.New("it may be true or false")
-		}
-		return nil
-	})
+	boolFlag(fs, "log-requests", &s.logRequests, "log each request, and each connection when it ends")
 }
 
 // secrets are the variables that hold a secret themselves, and no flag may.
@@ -140,7 +164,11 @@ func readSecrets(cfg *config, env func(string) (string, bool), given map[string]
 			if file := given[one.flag]; file != "" {
 				return fmt.Errorf("there are two: give either %s or %s", file, variable(one.name))
 			}
-			if err := one.add(cfg, []byte(v)); err != nil {
+			err := checkText([]byte(v))
+			if err == nil {
+				err = one.add(cfg, []byte(v))
+			}
+			if err != nil {
 				return fmt.Errorf("%s: %w", variable(one.name), err) // without the value
 			}
 		}
@@ -166,6 +194,9 @@ func readFile(name string, add func([]byte) error) error {
 	if len(b) > maxFile {
 		return fmt.Errorf("it has more than %d bytes", maxFile)
 	}
+	if err := checkText(b); err != nil { // also where it holds keys or certificates in PEM, or JSON
+		return err
+	}
 	return add(b)
 }
 
@@ -177,7 +208,10 @@ func withoutName(err error) error {
 }
 
 func (s *security) addJWTSecret(b []byte) error {
-	b = bytes.TrimRight(b, "\r\n")
+	b, err := readSecret(b)
+	if err != nil {
+		return err
+	}
 	if len(b) < 32 {
 		return fmt.Errorf("the secret has %d bytes; it has to have 32 or more, e.g. from: openssl rand -hex 32", len(b))
 	}
@@ -230,6 +264,11 @@ func parseRate(v string) (r middleware.Rate, err error) {
 	return r, nil
 }
 
+// anybody says whether who has no token or key may do something.
+func (s *security) anybody() bool {
+	return len(s.anonymous) > 0 || len(s.rest.publish) > 0 || s.rest.list
+}
+
 // around sets the hub's hooks, and returns what goes around its handler.
 func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Handler) http.Handler, error) {
 	var stack []func(http.Handler) http.Handler // the first outermost
@@ -237,8 +276,10 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 		stack = append(stack, m)
 		return err
 	}
-	if s.jwt.Cookie != "" && slices.Contains(o.AllowedOrigins, "*") {
-		return nil, errors.New("-jwt-cookie does not go with -origin '*': every website could act with the cookies of its visitors; name the origins that you trust")
+	for _, every := range []string{"*", "null"} {
+		if s.jwt.Cookie != "" && slices.Contains(o.AllowedOrigins, every) {
+			return nil, fmt.Errorf("-jwt-cookie does not go with -origin '%s': every website could act with the cookies of its visitors; name the origins that you trust", every)
+		}
 	}
 	var errs []error
 	if len(s.proxies) > 0 {
@@ -280,10 +321,10 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 	switch {
 	case tokens:
 		jwt := s.jwt
-		jwt.Logger, jwt.Optional = log, len(s.anonymous) > 0
+		jwt.Logger, jwt.Optional = log, s.anybody()
 		errs = append(errs, add(middleware.JWT(jwt)))
-	case s.jwt.Issuer != "" || s.jwt.Audience != "" || s.jwt.Cookie != "":
-		return nil, errors.New("-jwt-issuer, -jwt-audience and -jwt-cookie need a key: -jwt-secret-file or -jwt-public-key")
+	case !reflect.DeepEqual(s.jwt, middleware.JWTOptions{}):
+		return nil, errors.New("-jwt-issuer, -jwt-audience and -jwt-cookie, and all others that begin so, need a key: -jwt-secret-file or -jwt-public-key")
 	}
 	if limits {
 		add(limiter.ByUser, nil)
@@ -291,8 +332,8 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 	switch {
 	case tokens || keys:
 		o.Authorize = middleware.Authorize
-		errs = append(errs, add(middleware.Anonymous(middleware.Grants{Subscribe: s.anonymous})))
-	case len(s.anonymous) > 0:
+		errs = append(errs, add(middleware.Anonymous(middleware.Grants{Subscribe: s.anonymous, Publish: s.rest.publish, List: s.rest.list})))
+	case s.anybody():
 		return nil, errors.New("-anonymous needs -jwt-secret-file, -jwt-public-key or -api-keys-file: without them, everybody may do everything")
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -185,12 +185,16 @@ func TestSecurityThatMakesNoSense(t *testing.T) {
 		args []string
 		env  map[string]string
 	}{
-		"-anonymous needs":                         {args: []string{"-anonymous", "news"}},
-		"-jwt-issuer, -jwt-audience":               {args: []string{"-jwt-issuer", "us"}},
-		"cannot be trusted":                        {args: []string{"-trusted-proxy", "0.0.0.0/0"}},
-		"has 0 bytes; it may be 16":                {env: map[string]string{"CHANNELS_API_KEYS": `[{"name":"a","key":""}]`}},
-		`Cookie is "a b"`:                          {args: []string{"-jwt-cookie", "a b"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
-		"-jwt-cookie does not go with -origin '*'": {args: []string{"-jwt-cookie", "session", "-origin", "https://a.com *"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
+		"-anonymous needs":                            {args: []string{"-anonymous", "news"}},
+		"-jwt-issuer, -jwt-audience":                  {args: []string{"-jwt-issuer", "us"}},
+		"cannot be trusted":                           {args: []string{"-trusted-proxy", "0.0.0.0/0"}},
+		"has 0 bytes; it may be 16":                   {env: map[string]string{"CHANNELS_API_KEYS": `[{"name":"a","key":""}]`}},
+		`Cookie is "a b"`:                             {args: []string{"-jwt-cookie", "a b"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
+		"-jwt-cookie does not go with -origin 'null'": {args: []string{"-jwt-cookie", "session", "-origin", "null"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
+		"and all others that begin so":                {args: []string{"-jwt-leeway", "1s"}},
+		"-anonymous needs -jwt-secret-file":           {args: []string{"-anonymous-list"}},
+		"-queue-bytes is 5; it may be":                {args: []string{"-queue-bytes", "5"}},
+		"-jwt-cookie does not go with -origin '*'":    {args: []string{"-jwt-cookie", "session", "-origin", "https://a.com *"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
 	} {
 		cfg, err := parse(c.args, lookup(c.env), io.Discard)
 		require.NoError(t, err)
@@ -217,7 +221,7 @@ func call(t *testing.T, method, url, body string, header ...string) (int, string
 // Users with tokens, a server with a key, visitors with neither, limits, and a
 // log of it all.
 func TestServerWithSecurity(t *testing.T) {
-	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-anonymous", "news", "-rate-connection", "0.001,2", "-rate-address", "1000", "-trusted-proxy", "127.0.0.0/8", "-log-requests",
+	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-anonymous", "news", "-rate-connection", "0.001,2", "-rate-address", "1000", "-trusted-proxy", "127.0.0.0/8", "-log-requests",
 		"-origin", "https://app.example.com", "-jwt-cookie", "session"},
 		lookup(map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_API_KEYS": testKeys}), io.Discard)
 	require.NoError(t, err)

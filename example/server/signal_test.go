@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +30,7 @@ func build(t *testing.T) string {
 // The whole program: it serves, and SIGTERM ends it well.
 func TestServerDrainsOnSIGTERM(t *testing.T) {
 	binary := build(t)
-	cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-history", "h*=10,1h")
+	cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-history", "h*=10,1h", "-drain-delay", "1s")
 	cmd.Env = append(os.Environ(), "CHANNELS_NODE=one", "CHANNELS_LOG_LEVEL=debug")
 	log := newRecords()
 	cmd.Stderr = log
@@ -97,4 +98,81 @@ func TestServerRefusesItsArguments(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A load balancer sees that the end comes while everything is still served. A
+// second signal does not wait for that, and one more ends the process.
+func TestServerSaysThatItEnds(t *testing.T) {
+	binary := build(t)
+	start := func(args ...string) (addr string, cmd *exec.Cmd, exited chan error) {
+		cmd = exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+		log := newRecords()
+		cmd.Stderr = log
+		require.NoError(t, proctest.Start(cmd))
+		exited = make(chan error, 1)
+		go func() { exited <- cmd.Wait() }()
+		t.Cleanup(func() { cmd.Process.Kill() })
+		return log.wait(t, "listening")["addr"].(string), cmd, exited
+	}
+	await := func(exited chan error) error {
+		select {
+		case err := <-exited:
+			return err
+		case <-time.After(patience):
+			require.FailNow(t, "it is still running")
+			return nil
+		}
+	}
+	draining := func(addr string) {
+		require.Eventually(t, func() bool {
+			code, _ := call(t, "GET", "http://"+addr+"/readyz", "") // fails the test where the port is closed
+			return code == 503
+		}, patience, 5*time.Millisecond)
+		require.Equal(t, `{"status":"ok"}`+"\n", get(t, addr, "/healthz"))
+		require.Equal(t, `{"status":"ok"}`+"\n", post(t, addr, "a", `{"header":"x","body":1}`))
+		join(t, addr, "a").CloseNow()
+	}
+	t.Run("alone", func(t *testing.T) {
+		addr, cmd, exited := start("-drain-delay", "2s")
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		draining(addr)
+		require.NoError(t, await(exited))
+	})
+	t.Run("a second signal", func(t *testing.T) {
+		addr, cmd, exited := start("-drain-delay", "10m")
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		draining(addr)
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, await(exited), "it drains all the same, and exits with 0")
+	})
+	t.Run("a third", func(t *testing.T) {
+		addr, cmd, exited := start("-drain-delay", "10m", "-drain", "10m")
+		for range 300 { // so that they take a while to go
+			join(t, addr, "a")
+		}
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		draining(addr)
+		ended := false
+		require.Eventually(t, func() bool {
+			cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-exited:
+				ended = true
+			default:
+			}
+			return ended
+		}, patience, 20*time.Millisecond)
+	})
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// A variable that is none would be ignored without a word.
+func TestServerRefusesMisspeltVariables(t *testing.T) {
+	cmd := exec.Command(build(t), "-addr", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "CHANNELS_HISTROY=a=1,1h")
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.True(t, errors.As(err, &exit), "%v", err)
+	require.Equal(t, 2, exit.ExitCode())
+	require.Contains(t, string(out), "there is no variable CHANNELS_HISTROY: each is CHANNELS_ and the name of a flag; is CHANNELS_HISTORY meant?")
 }

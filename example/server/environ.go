@@ -1,0 +1,71 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// discovered are the lines that Kubernetes adds to the environment for a Service
+// whose name is, or begins with, "channels".
+var discovered = regexp.MustCompile(`^CHANNELS_([A-Z0-9_]+_)?(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=|PORT=(tcp|udp|sctp)://|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=)`)
+
+// misspelt refuses a variable that looks like one of the server's and is none:
+// without an error, what it says would be ignored.
+func misspelt(environ []string) error {
+	var known []string
+	var cfg config
+	fs := cfg.flags()
+	for _, s := range secrets {
+		known = append(known, variable(s.name))
+	}
+	for _, line := range environ {
+		name, _, _ := strings.Cut(line, "=")
+		if !strings.HasPrefix(name, "CHANNELS_") || discovered.MatchString(line) || slices.Contains(known, name) {
+			continue
+		}
+		flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "CHANNELS_")), "_", "-")
+		if fs.Lookup(flag) != nil && variable(flag) == name {
+			continue
+		}
+		return fmt.Errorf("there is no variable %.60s: each is CHANNELS_ and the name of a flag%s", name, nearest(fs, name, known))
+	}
+	return nil
+}
+
+// nearest says which variable was probably meant.
+func nearest(fs *flag.FlagSet, name string, known []string) string {
+	fs.VisitAll(func(f *flag.Flag) { known = append(known, variable(f.Name)) })
+	best, distance := "", 4 // more letters than that are another word
+	for _, k := range known {
+		if d := edits(name, k); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; is " + best + " meant?"
+}
+
+// edits is how many letters have to be changed, added or removed (Levenshtein).
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			n := before
+			if a[i] != b[j] {
+				n = 1 + min(before, row[j], row[j+1])
+			}
+			before, row[j+1] = row[j+1], n
+		}
+	}
+	return row[len(b)]
+}

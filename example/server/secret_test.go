@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/binary"
+	"io"
+	"strings"
+	"testing"
+	"unicode/utf16"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What editors and shells leave in a file does not become a part of a secret:
+// it is named, for each kind of secret, from a file and from a variable alike.
+func TestSecretsWithBytesThatNobodySees(t *testing.T) {
+	utf16of := func(mark string, s string) string {
+		b := []byte(mark)
+		for _, u := range utf16.Encode([]rune(s)) {
+			b = binary.LittleEndian.AppendUint16(b, u)
+		}
+		return string(b)
+	}
+	const plain = "0123456789abcdef0123456789abcdef"
+	damaged := map[string]string{
+		"\xef\xbb\xbf" + plain + "\n":      "byte order mark",
+		utf16of("\xff\xfe", plain):         "UTF-16",
+		utf16of("", plain):                 "UTF-16",
+		plain[:16] + "\r\n" + plain[16:]:   "more than one line",
+		plain + "\n\n" + plain + "\n":      "more than one line",
+		"\n" + plain:                       "blank line",
+		"\r\n" + plain:                     "blank line",
+		plain + " \n":                      "ends with a space",
+		plain + "\t":                       "ends with a space or a tab",
+		" " + plain:                        "begins with a space",
+		plain + "\u00a0":                   "ends with a space",
+		plain[:16] + "\u00a0" + plain[16:]: "U+00A0",
+		plain + "\x00\n":                   "NUL",
+		plain[:16] + "\u200b" + plain[16:]: "U+200B",
+		plain + "\ufeff":                   "U+FEFF",
+		plain + "\x1b":                     "U+001B",
+		`"` + plain + `"` + "\n":           "quotes",
+		"'" + plain + "'":                  "quotes",
+		"\u201c" + plain + "\u201d":        "quotes",
+		plain + `\n`:                       "backslash",
+		"":                                 "empty",
+		"\n":                               "empty",
+	}
+	for _, c := range []struct {
+		flag, variable string
+		args           []string
+	}{
+		{"-jwt-secret-file", "CHANNELS_JWT_SECRET", nil},
+		{"-zmq-token-file", "CHANNELS_ZMQ_TOKEN", []string{"-zmq-rep", "tcp://127.0.0.1:1"}},
+		{"-mesh-key-file", "CHANNELS_MESH_KEY", []string{"-mesh", "zmq", "-mesh-dns", "app:1"}},
+	} {
+		for text, says := range damaged {
+			_, err := parse(append(c.args, c.flag, file(t, text)), lookup(nil), io.Discard)
+			require.ErrorContains(t, err, says, "%s %q", c.flag, text)
+			require.ErrorContains(t, err, c.flag)
+			require.NotContains(t, err.Error(), plain[:16])
+			_, err = parse(c.args, lookup(map[string]string{c.variable: text}), io.Discard)
+			require.ErrorContains(t, err, says, "%s %q", c.variable, text)
+			require.ErrorContains(t, err, c.variable)
+			require.NotContains(t, err.Error(), plain[:16])
+		}
+		for _, text := range []string{plain, plain + "\n", plain + "\r\n", plain + "\n\n", "a phrase of several words, with é and 한국어", strings.Repeat("\xfe\x01\x9c\x00", 8)} {
+			_, err := parse(append(c.args, c.flag, file(t, text)), lookup(nil), io.Discard)
+			require.NoError(t, err, "%s %q", c.flag, text)
+		}
+	}
+	cfg, err := parse([]string{"-jwt-secret-file", file(t, plain+"\r\n")}, lookup(nil), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, []byte(plain), cfg.security.jwt.Keys[0].Key)
+}
+
+// So it is for files that hold more than a secret, and for the URL of Redis.
+func TestFilesWithBytesThatNobodySees(t *testing.T) {
+	_, key := publicKey(t)
+	for flag, text := range map[string]string{"-jwt-public-key": key, "-api-keys-file": testKeys, "-mesh-cert": key, "-mesh-tls-key": key, "-mesh-ca": key} {
+		_, err := parse([]string{flag, file(t, "\xef\xbb\xbf"+text)}, lookup(nil), io.Discard)
+		require.ErrorContains(t, err, "byte order mark", flag)
+		_, err = parse([]string{flag, file(t, "\xff\xfe"+text)}, lookup(nil), io.Discard)
+		require.ErrorContains(t, err, "UTF-16", flag)
+		_, err = parse([]string{flag, file(t, "")}, lookup(nil), io.Discard)
+		require.ErrorContains(t, err, "empty", flag)
+	}
+	_, err := parse(nil, lookup(map[string]string{"CHANNELS_API_KEYS": "\xef\xbb\xbf" + testKeys}), io.Discard)
+	require.ErrorContains(t, err, "CHANNELS_API_KEYS: it begins with a byte order mark")
+	for text, says := range map[string]string{`"redis://:hush@a:1/0"`: "quotes", "redis://:hush@a:1/0 ": "ends with a space", "redis://:hush@a:1/0\n": "more than one line", "\xef\xbb\xbfredis://:hush@a:1/0": "byte order mark",
+		"hush-hush-hush-hush": "it is no URL"} {
+		_, err := parse(nil, lookup(map[string]string{"CHANNELS_REDIS": text}), io.Discard)
+		require.ErrorContains(t, err, says)
+		require.ErrorContains(t, err, "CHANNELS_REDIS")
+		require.NotContains(t, err.Error(), "hush")
+	}
+}
