@@ -1,0 +1,157 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/middleware"
+)
+
+// told says how a field of the library's options is told to the service: by
+// flags, which change it from what it is without them, or not at all, and why.
+type told struct {
+	flags string // separated by spaces
+	not   string
+}
+
+// Every field of the library's options has a flag, or a reason why not: one
+// that is added to the library and forgotten here fails the test.
+func TestEverythingHasAFlag(t *testing.T) {
+	secret := " -jwt-secret-file " + strings.ReplaceAll(file(t, testSecret), " ", "\x01")
+	keys := " -api-keys-file " + strings.ReplaceAll(file(t, testKeys), " ", "\x01")
+	const goCode, log = "it is Go code of an app's own", "the log is that of the process, with -log-level"
+	for _, c := range []struct {
+		of     any
+		get    func(*testing.T, config) any // the options that a configuration makes
+		fields map[string]told
+	}{
+		{channels.Options{}, func(t *testing.T, cfg config) any {
+			o := cfg.options()
+			_, err := cfg.security.around(&o, slog.New(slog.DiscardHandler))
+			require.NoError(t, err)
+			return o
+		}, map[string]told{
+			"Store": {not: "it is made of -redis, when the server starts"}, "Mesh": {not: "it is made of -mesh, when the server starts"},
+			"Node": {flags: "-node n"}, "Channel": {not: "its answers are those of ChannelOptions below"}, "Authorize": {flags: secret},
+			"AllowedOrigins": {flags: "-origin https://a.example"}, "Hosts": {flags: "-host a.example"},
+			"OnConnect": {flags: "-log-requests"}, "OnDisconnect": {flags: "-log-requests"}, "OnSubscribe": {not: goCode}, "OnPublish": {flags: "-rate-connection 1"},
+			"MaxMessageBytes": {flags: "-max-message-bytes 2048"}, "QueueBytes": {flags: "-queue-bytes 4194304"}, "MaxChannels": {flags: "-max-channels 5"}, "MaxConnections": {flags: "-max-connections 5"},
+			"MaxConnectionsPerAddress": {flags: "-max-connections-per-address 5"}, "MaxQueuedBytes": {flags: "-max-queued-bytes 4194304"}, "CompressBytes": {flags: "-compress-bytes -1"},
+			"PingPeriod": {flags: "-ping-period 10s"}, "WriteTimeout": {flags: "-write-timeout 5s"}, "StoreTimeout": {flags: "-store-timeout 1s"},
+			"DrainTime": {flags: "-drain 1s"}, "DrainDelay": {flags: "-drain-delay 1s"}, "Logger": {not: log},
+		}},
+		{channels.ChannelOptions{}, func(_ *testing.T, cfg config) any { return cfg.channel("a") }, map[string]told{
+			"HistorySize": {flags: "-history a=1,1h"}, "HistoryTTL": {flags: "-history a=1,1h"}, "Presence": {flags: "-presence a=off"},
+			"SlowSubscriber": {flags: "-slow a=keep-latest"}, "Publishers": {flags: "-publishers a=identified"},
+		}},
+		{middleware.JWTOptions{}, func(_ *testing.T, cfg config) any { return cfg.security.jwt }, map[string]told{
+			"Keys": {flags: secret}, "Issuer": {flags: "-jwt-issuer us"}, "Audience": {flags: "-jwt-audience chat"}, "Leeway": {flags: "-jwt-leeway 1s"}, "Cookie": {flags: "-jwt-cookie c"},
+			"Optional":      {not: "-anonymous, -anonymous-publish and -anonymous-list decide it"},
+			"AllowNoExpiry": {flags: "-jwt-allow-no-expiry"}, "AllowNoSubject": {flags: "-jwt-allow-no-subject"}, "Default": {flags: "-jwt-default-subscribe a"}, "Logger": {not: log},
+		}},
+		{middleware.JWTKey{}, func(_ *testing.T, cfg config) any {
+			return append(cfg.security.jwt.Keys, middleware.JWTKey{})[0]
+		}, map[string]told{
+			"ID": {not: "a key without one is tried for every token, so that keys can be replaced without"}, "Key": {flags: secret},
+		}},
+		{middleware.Grants{}, func(_ *testing.T, cfg config) any { return cfg.security.jwt.Default }, map[string]told{
+			"Subscribe": {flags: "-jwt-default-subscribe a"}, "Publish": {flags: "-jwt-default-publish a"}, "List": {flags: "-jwt-default-list"},
+		}},
+		{middleware.Grants{}, func(_ *testing.T, cfg config) any { // of those without a token
+			return middleware.Grants{Subscribe: cfg.security.anonymous, Publish: cfg.security.rest.publish, List: cfg.security.rest.list}
+		}, map[string]told{
+			"Subscribe": {flags: "-anonymous a"}, "Publish": {flags: "-anonymous-publish a"}, "List": {flags: "-anonymous-list"},
+		}},
+		{middleware.APIKeyOptions{}, nil, map[string]told{
+			"Keys": {not: "they are ServerKeys, below"}, "Limiter": {not: "it is that of -rate-address"}, "Logger": {not: log},
+		}},
+		{middleware.ServerKey{}, func(_ *testing.T, cfg config) any {
+			return append(cfg.security.apiKeys, middleware.ServerKey{})[0]
+		}, map[string]told{"Name": {flags: keys}, "Key": {flags: keys}, "Grants": {flags: keys}}},
+		{middleware.RateLimitOptions{}, func(_ *testing.T, cfg config) any { return cfg.security.rates }, map[string]told{
+			"Address": {flags: "-rate-address 1"}, "User": {flags: "-rate-user 1"}, "Connection": {flags: "-rate-connection 1"},
+			"IPv6Prefix": {flags: "-rate-ipv6-prefix 56"}, "MaxEntries": {flags: "-rate-entries 2048"},
+		}},
+		{middleware.Rate{}, func(_ *testing.T, cfg config) any { return cfg.security.rates.Address }, map[string]told{
+			"PerSecond": {flags: "-rate-address 1"}, "Burst": {flags: "-rate-address 1,5"},
+		}},
+		{middleware.CORSOptions{}, nil, map[string]told{
+			"Origins": {not: "they are those of -origin"}, "Methods": {not: "its endpoints have those of the default only"},
+			"Headers": {not: "what a preflight asks for is allowed"}, "Exposed": {not: "its answers have no others"}, "MaxAge": {not: "browsers ask again every 10 minutes, which costs next to nothing"},
+		}},
+		{middleware.LogOptions{}, nil, map[string]told{
+			"Logger": {not: log}, "Level": {not: "-log-requests asks for them, so they are shown at the default level"}, "Skip": {not: "probes are left out, and nothing else"},
+		}},
+	} {
+		kind := reflect.TypeOf(c.of)
+		t.Run(kind.String(), func(t *testing.T) {
+			for i := range kind.NumField() {
+				field := kind.Field(i)
+				if !field.IsExported() {
+					continue
+				}
+				how, ok := c.fields[field.Name]
+				require.True(t, ok, "%s.%s has neither a flag nor a reason why not", kind, field.Name)
+				require.NotEqual(t, how.flags == "", how.not == "", "%s: flags, or a reason why not", field.Name)
+				if how.flags == "" {
+					continue
+				}
+				value := func(args ...string) reflect.Value {
+					// Behind a secret, so that flags for tokens make sense.
+					for i := range args {
+						args[i] = strings.ReplaceAll(args[i], "\x01", " ")
+					}
+					cfg, err := parse(args, lookup(nil), io.Discard)
+					require.NoError(t, err)
+					return reflect.ValueOf(c.get(t, cfg)).FieldByName(field.Name)
+				}
+				before, after := value(), value(strings.Fields(how.flags)...)
+				if field.Type.Kind() == reflect.Func {
+					require.True(t, before.IsNil() && !after.IsNil(), "%s does not set %s", how.flags, field.Name)
+					continue
+				}
+				require.NotEqual(t, before.Interface(), after.Interface(), "%s does not change %s", how.flags, field.Name)
+			}
+			for name := range c.fields {
+				_, ok := kind.FieldByName(name)
+				require.True(t, ok, "%s has no field %s any more", kind, name)
+			}
+		})
+	}
+	var cfg config // and each limit that there is names its field
+	for _, l := range limits {
+		require.Equal(t, reflect.ValueOf(&cfg.limits).Elem().FieldByName(l.field).Addr().Interface(), l.to(&cfg.limits), l.flag)
+	}
+}
+
+// What the library refuses is told in the words of the command line.
+func TestLimitsAreCheckedByTheHub(t *testing.T) {
+	for _, c := range []struct{ flag, value, says string }{
+		{"-max-message-bytes", "5", "-max-message-bytes is 5; it may be 1024 to"}, {"-queue-bytes", "5", "-queue-bytes is 5; it may be"}, {"-max-channels", "-1", "-max-channels is -1; it may be"},
+		{"-ping-period", "1ms", "-ping-period is 1ms; it may be"}, {"-write-timeout", "1h", "-write-timeout is 1h0m0s; it may be"}, {"-store-timeout", "1h", "-store-timeout is 1h0m0s; it may be"},
+	} {
+		cfg, err := parse([]string{"-addr", "127.0.0.1:0", c.flag, c.value}, lookup(nil), io.Discard)
+		require.NoError(t, err)
+		require.ErrorContains(t, run(t.Context(), cfg, slog.New(slog.DiscardHandler)), c.says)
+	}
+}
+
+func TestChoicesOfChannels(t *testing.T) {
+	cfg, err := parse([]string{"-slow", "a*=drop-oldest", "-slow", "b=close *=keep-latest", "-publishers", "a1=server x=y=identified", "-presence", "a1=off x=y a*=list", "-history", "ah=1,1h"}, lookup(nil), io.Discard)
+	require.NoError(t, err)
+	for name, want := range map[string]channels.ChannelOptions{
+		"a1":  {SlowSubscriber: channels.SlowDropOldest, Publishers: channels.PublishersServer, Presence: channels.PresenceOff},
+		"a2":  {SlowSubscriber: channels.SlowDropOldest, Presence: channels.PresenceList},
+		"b":   {Presence: channels.PresenceList},
+		"x=y": {SlowSubscriber: channels.SlowKeepLatest, Publishers: channels.PublishersIdentified, Presence: channels.PresenceEvents},
+		"ah":  {HistorySize: 1, HistoryTTL: 3600e9, Presence: channels.PresenceList}, // with history, slow ones are always closed
+	} {
+		require.Equal(t, want, cfg.channel(name), name)
+	}
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// started runs the server with these flags until the test ends.
+func started(t *testing.T, env map[string]string, args ...string) (addr string, log *records) {
+	t.Helper()
+	cfg, err := parse(append([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, args...), lookup(env), io.Discard)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	log = newRecords()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, cfg, newLog(log, cfg.logLevel)) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		cancel()
+		require.NoError(t, <-done)
+	})
+	return log.wait(t, "listening")["addr"].(string), log
+}
+
+// With no tokens on a loopback address, a website that lets its own name lead
+// there gets nothing. Behind a proxy with a name, and with tokens, it is as before.
+func TestServerAnswersToItsHosts(t *testing.T) {
+	ask := func(addr, host string, header ...string) int {
+		r, err := http.NewRequest("GET", "http://"+addr+"/v1/nodes", nil)
+		require.NoError(t, err)
+		r.Host = host
+		for i := 0; i+1 < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode
+	}
+	for name, c := range map[string]struct {
+		args   []string
+		env    map[string]string
+		header []string
+		evil   int
+		app    int
+	}{
+		"open, on loopback":    {evil: 421, app: 421},
+		"open, with a host":    {args: []string{"-host", "app.example"}, evil: 421, app: 200},
+		"open, with any host":  {args: []string{"-host", "*"}, evil: 200, app: 200},
+		"open, for all":        {args: []string{"-addr", "0.0.0.0:0"}, evil: 200, app: 200},
+		"open, all, a host":    {args: []string{"-addr", "0.0.0.0:0", "-host", "app.example"}, evil: 421, app: 200},
+		"a key":                {env: map[string]string{"CHANNELS_API_KEYS": testKeys}, header: []string{"X-API-Key", testKey}, evil: 200, app: 200},
+		"a key, with a host":   {args: []string{"-host", "app.example"}, env: map[string]string{"CHANNELS_API_KEYS": testKeys}, header: []string{"X-API-Key", testKey}, evil: 421, app: 200},
+		"an origin, as before": {args: []string{"-origin", "https://app.example"}, evil: 421, app: 421},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr, _ := started(t, c.env, c.args...)
+			addr = strings.Replace(addr, "[::]", "127.0.0.1", 1)
+			require.Equal(t, c.evil, ask(addr, "evil.example:8080", c.header...))
+			require.Equal(t, c.app, ask(addr, "app.example", c.header...))
+			for _, host := range []string{addr, "localhost:8080", "a.localhost"} {
+				require.Equal(t, 200, ask(addr, host, c.header...), host)
+			}
+		})
+	}
+}
+
+// At the start the log says what nobody has to show a token or key for.
+func TestServerSaysWhatIsOpen(t *testing.T) {
+	for name, c := range map[string]struct {
+		args      []string
+		env       map[string]string
+		says, not []string
+	}{
+		"on loopback":    {nil, nil, []string{"open to everybody on this machine", `"hosts":["localhost"]`}, []string{"WARN"}},
+		"for all":        {[]string{"-addr", "0.0.0.0:0"}, nil, []string{`"level":"WARN","msg":"open to everybody: who reaches`}, []string{"hosts"}},
+		"with keys":      {nil, map[string]string{"CHANNELS_API_KEYS": testKeys}, nil, []string{"open to everybody", "WARN"}},
+		"partly":         {[]string{"-anonymous", "news.*"}, map[string]string{"CHANNELS_API_KEYS": testKeys}, []string{"open to everybody without a token or key", `"subscribe":"news.*"`}, []string{"WARN"}},
+		"every website":  {[]string{"-origin", "*"}, nil, []string{`WARN","msg":"-origin '*' lets the pages of every website`}, nil},
+		"a null origin":  {[]string{"-origin", "null"}, nil, []string{`WARN","msg":"-origin null`}, nil},
+		"a named origin": {[]string{"-origin", "https://a.example"}, nil, nil, []string{"WARN"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr, log := started(t, c.env, c.args...)
+			get(t, strings.Replace(addr, "[::]", "127.0.0.1", 1), "/healthz") // behind it
+			for _, s := range c.says {
+				require.Contains(t, log.String(), s)
+			}
+			for _, s := range c.not {
+				require.NotContains(t, log.String(), s)
+			}
+		})
+	}
+}
+
+func TestTimesInTheLogCanBeRead(t *testing.T) {
+	_, log := started(t, nil)
+	newLog(log, 0).Info("a time", "took", 1500*time.Millisecond)
+	require.Equal(t, "1.5s", log.wait(t, "a time")["took"])
+}
