@@ -60,7 +60,7 @@ func (e *Error) saying(format string, args ...any) *Error {
 var (
 	ErrClosed           = &Error{Code: "closed", Status: http.StatusServiceUnavailable, Message: "the hub is shut down"}
 	ErrDraining         = &Error{Code: "draining", Status: http.StatusServiceUnavailable, Message: "this replica is shutting down; connect again"}
-	ErrStoreUnavailable = &Error{Code: "store_unavailable", Status: http.StatusServiceUnavailable, Message: "the store does not answer; try again, with an idempotency key where a message must not come twice"}
+	ErrStoreUnavailable = &Error{Code: "store_unavailable", Status: http.StatusServiceUnavailable, Message: "the store does not answer; try again in a moment"}
 	ErrMeshUnavailable  = &Error{Code: "mesh_unavailable", Status: http.StatusServiceUnavailable, Message: "the other replicas cannot be reached; try again"}
 	ErrTooManyChannels  = &Error{Code: "too_many_channels", Status: http.StatusServiceUnavailable, Message: "this replica holds as many channels as it may; try again later"}
 	ErrSlowSubscriber   = &Error{Code: "slow_subscriber", Status: http.StatusServiceUnavailable, Message: "the subscriber reads more slowly than its channels publish; connect again"}

@@ -3,6 +3,8 @@ package channels
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 	"unicode"
@@ -107,9 +109,18 @@ func checkBody(b json.RawMessage, max int) (json.RawMessage, error) {
 	case tooDeep(b): // asked before the validation, which goes as deep
 		return nil, errTooDeep
 	case !gjson.ValidBytes(b): // in a third of the time that encoding/json takes
-		return nil, ErrBadMessage.saying("the body is not valid JSON")
+		return nil, notJSON(b)
 	}
 	return onOneLine(b)
+}
+
+// notJSON says where a body of the app's own code is wrong, and how to make one.
+func notJSON(b []byte) error {
+	where := ""
+	if syntax := (*json.SyntaxError)(nil); errors.As(json.Unmarshal(b, new(json.RawMessage)), &syntax) {
+		where = fmt.Sprintf(" at byte %d: %v", syntax.Offset, syntax)
+	}
+	return ErrBadMessage.saying("the body is not valid JSON%s; a text needs quotes too, and channels.Of encodes any Go value", where)
 }
 
 // checkParsed is checkBody for what a JSON parser has taken already.

@@ -36,8 +36,10 @@ type Options struct {
 
 	// Authorize is asked before anybody from the network subscribes,
 	// publishes, or reads history, presence or the list. An error refuses;
-	// see [Error] for what the client gets to see. Go code that calls the
-	// Hub is trusted and not asked. Default: everything is allowed.
+	// see [Error] for what the client gets to see. For ActionList the channel
+	// is empty: where only names decide, that has to be refused too, or
+	// everybody sees the names of all channels. Go code that calls the Hub is
+	// trusted and not asked. Default: everything is allowed.
 	Authorize func(ctx context.Context, r Request) error
 
 	// AllowedOrigins are the origins besides the app's own from which
