@@ -44,10 +44,10 @@ func TestEverythingHasAFlag(t *testing.T) {
 			"MaxMessageBytes": {flags: "-max-message-bytes 2048"}, "QueueBytes": {flags: "-queue-bytes 4194304"}, "MaxChannels": {flags: "-max-channels 5"}, "MaxConnections": {flags: "-max-connections 5"},
 			"MaxConnectionsPerAddress": {flags: "-max-connections-per-address 5"}, "MaxQueuedBytes": {flags: "-max-queued-bytes 4194304"}, "CompressBytes": {flags: "-compress-bytes -1"},
 			"PingPeriod": {flags: "-ping-period 10s"}, "WriteTimeout": {flags: "-write-timeout 5s"}, "StoreTimeout": {flags: "-store-timeout 1s"},
-			"DrainTime": {flags: "-drain 1s"}, "DrainDelay": {flags: "-drain-delay 1s"}, "Logger": {not: log},
+			"StreamTime": {flags: "-stream-time 90s"}, "DrainTime": {flags: "-drain 1s"}, "DrainDelay": {flags: "-drain-delay 1s"}, "Logger": {not: log},
 		}},
 		{channels.ChannelOptions{}, func(_ *testing.T, cfg config) any { return cfg.channel("a") }, map[string]told{
-			"HistorySize": {flags: "-history a=1,1h"}, "HistoryTTL": {flags: "-history a=1,1h"}, "Presence": {flags: "-presence a=off"},
+			"HistorySize": {flags: "-history a=1,1h"}, "HistoryTTL": {flags: "-history a=1,1h"}, "MaxMessageBytes": {not: "-max-message-bytes is for all channels; one's own is Go code's to choose"}, "Presence": {flags: "-presence a=off"},
 			"SlowSubscriber": {flags: "-slow a=keep-latest"}, "Publishers": {flags: "-publishers a=identified"},
 		}},
 		{middleware.JWTOptions{}, func(_ *testing.T, cfg config) any { return cfg.security.jwt }, map[string]told{
