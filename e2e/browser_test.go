@@ -61,6 +61,7 @@ func (c *lazyChromium) start() (context.Context, error) {
 			chromedp.DisableGPU,
 			chromedp.Flag("disable-quic", true),
 			chromedp.Flag("disable-component-update", true),
+			chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1"),
 		)...)
 		c.ctx, _ = chromedp.NewContext(allocator)
 		if err := chromedp.Do(c.ctx); err != nil {
@@ -80,6 +81,10 @@ func (c *lazyChromium) end() error {
 	defer cancel()
 	return chromedp.Cancel(bounded)
 }
+
+// plainHost is a name of this machine that no browser takes for a secure place,
+// as it does localhost.
+const plainHost = "intranet.test"
 
 func findBrowser() (string, error) {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -161,11 +166,11 @@ func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 }
 
 // eval returns the value of a JavaScript expression.
-func eval[T any](p *page, expression string) T {
+func eval[T any](p *page, expression string, opts ...chromedp.EvaluateOption) T {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, deadline)
 	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, opts...))
 	require.NoError(p.t, err, expression)
 	return v
 }

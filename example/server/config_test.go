@@ -78,6 +78,8 @@ func TestConfig(t *testing.T) {
 		"hosts": {args: []string{"-host", "app.example.com", "-host", "*.live.example.com"}, env: map[string]string{"CHANNELS_DRAIN_DELAY": "0"},
 			want: with(func(c *config) { c.hosts, c.drainDelay = []string{"app.example.com", "*.live.example.com"}, 0 })},
 		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.drain = 0 })},
+		"streams for so long":   {env: map[string]string{"CHANNELS_STREAM_TIME": "90s"}, want: with(func(c *config) { c.stream = 90 * time.Second })},
+		"streams for ever":      {args: []string{"-stream-time", "0"}, want: with(func(c *config) { c.stream = -1 })},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := parse(c.args, lookup(c.env), io.Discard)
@@ -117,6 +119,9 @@ func TestConfigErrors(t *testing.T) {
 		"a time without a unit":      {"-ping-period", "CHANNELS_PING_PERIOD", "20", "30s"},
 		"a policy that is none":      {"-slow", "CHANNELS_SLOW", "a=fast", "close, drop-oldest or keep-latest"},
 		"a policy without a pattern": {"-publishers", "CHANNELS_PUBLISHERS", "identified", "anyone, identified or server"},
+		"stream-time":                {"-stream-time", "CHANNELS_STREAM_TIME", "15", "0: 90s, 15m"},
+		"stream-time, negative":      {"-stream-time", "CHANNELS_STREAM_TIME", "-1s", "1s to 24h"},
+		"stream-time for days":       {"-stream-time", "CHANNELS_STREAM_TIME", "25h", "1s to 24h"},
 		"a node":                     {"-node", "CHANNELS_NODE", "a b", "1 to 64 of"},
 		"an origin without a scheme": {"-origin", "CHANNELS_ORIGIN", "https://a.example app.example.com", `"app.example.com" is no origin like`},
 		"log level":                  {"-log-level", "CHANNELS_LOG_LEVEL", "loud", "debug, info, warn or error"},
@@ -140,7 +145,7 @@ func TestConfigErrors(t *testing.T) {
 		var out bytes.Buffer
 		_, err := parse([]string{"-h"}, lookup(nil), &out)
 		require.True(t, errors.Is(err, flag.ErrHelp))
-		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-log-level", "-max-connections", "-max-connections-per-address", "-jwt-secret-file", "-jwt-public-key", "-jwt-issuer", "-jwt-audience", "-jwt-cookie", "-api-keys-file",
+		for _, f := range []string{"-addr", "-node", "-history", "-presence", "-origin", "-drain", "-stream-time", "-log-level", "-max-connections", "-max-connections-per-address", "-jwt-secret-file", "-jwt-public-key", "-jwt-issuer", "-jwt-audience", "-jwt-cookie", "-api-keys-file",
 			"-anonymous", "-rate-address", "-rate-user", "-rate-connection", "-trusted-proxy", "-log-requests",
 			"-mesh", "-mesh-listen", "-mesh-advertise", "-mesh-peers", "-mesh-dns", "-mesh-key-file", "-mesh-cert", "-mesh-tls-key", "-mesh-ca", "-mesh-insecure",
 			"-zmq-pub", "-zmq-pull", "-zmq-rep", "-zmq-token-file", "-zmq-insecure"} {

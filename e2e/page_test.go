@@ -1,0 +1,211 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// The tests in this file have a browser run what the README tells pages to do,
+// and what pages do themselves.
+
+// snippets are the README's JavaScript.
+func snippets(t *testing.T) []string {
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	var all []string
+	for _, m := range regexp.MustCompile("(?s)```js\n(.*?)```").FindAllSubmatch(readme, -1) {
+		all = append(all, string(m[1]))
+	}
+	require.Len(t, all, 2, "a page that talks, and one that listens")
+	return all
+}
+
+// site is a server whose app can be taken away, so that only a proxy is left.
+type site struct {
+	t    *testing.T
+	addr string
+	http *httptest.Server
+	page string
+	hub  atomic.Pointer[channels.Hub]
+	past atomic.Int32  // histories that are still to fail
+	away chan struct{} // closed after the first request while the app was away
+	gone sync.Once
+}
+
+func newSite(t *testing.T, page string) *site {
+	s := &site{t: t, page: page, away: make(chan struct{})}
+	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	s.http.Listener.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s.http.Listener = l
+	s.http.Start()
+	t.Cleanup(func() {
+		s.down()
+		s.http.CloseClientConnections()
+		s.http.Close()
+	})
+	return s
+}
+
+func (s *site) serve(w http.ResponseWriter, r *http.Request) {
+	hub := s.hub.Load()
+	switch {
+	case r.URL.Path == "/":
+		fmt.Fprintf(w, `<!doctype html><title>page</title><script>const said = []; console.log = (m) => said.push(m)</script><script>%s</script>`, s.page)
+	case r.URL.Path == "/favicon.ico":
+		w.WriteHeader(http.StatusNoContent)
+	case hub == nil:
+		http.Error(w, "the app is away", http.StatusBadGateway)
+		s.gone.Do(func() { close(s.away) })
+	case strings.HasSuffix(r.URL.Path, "/history") && s.past.Add(-1) >= 0:
+		http.Error(w, "not now", http.StatusServiceUnavailable)
+	default:
+		hub.Handler().ServeHTTP(w, r)
+	}
+}
+
+func (s *site) up(o channels.Options) *channels.Hub {
+	s.t.Helper()
+	o.Channel = func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} }
+	hub, err := channels.New(o)
+	require.NoError(s.t, err)
+	s.hub.Store(hub)
+	return hub
+}
+
+// down ends the app.
+func (s *site) down() {
+	if hub := s.hub.Swap(nil); hub != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
+		defer cancel()
+		assert.NoError(s.t, hub.Shutdown(ctx))
+	}
+}
+
+func (s *site) say(text string) {
+	s.t.Helper()
+	_, err := s.hub.Load().Publish(s.t.Context(), "chat.lobby", channels.Message{Header: "say", Body: []byte(quoted(map[string]string{"text": text}))})
+	require.NoError(s.t, err)
+}
+
+// connected waits until a hub has so many connections.
+func (s *site) connected(hub *channels.Hub, n int) {
+	s.t.Helper()
+	for end := time.Now().Add(deadline); hub.Stats().Connections != n; time.Sleep(5 * time.Millisecond) {
+		require.True(s.t, time.Now().Before(end), "there are never %d connections", n)
+	}
+}
+
+// heard waits until the page has been told a text, so many times.
+func (p *page) heard(text string, times int) {
+	p.t.Helper()
+	p.until(fmt.Sprintf(`said.filter((m) => m.header === "say" && m.body.text === %s).length === %d`, quoted(text), times))
+}
+
+func TestTheReadmesPage(t *testing.T) {
+	s := newSite(t, snippets(t)[0])
+	s.past.Store(1) // its first question fails
+	hub := s.up(channels.Options{})
+	s.say("before")
+	p := newBrowser(t).visit(s.http.URL, "reader", 800, 600)
+	p.heard("before", 1)
+	p.heard("hi", 1)
+	p.until(`said.some((m) => m.header === "exchange" && m.id === 1)`)
+	s.say("while connected")
+	p.heard("while connected", 1)
+
+	// A connection that breaks: what is said meanwhile comes, once.
+	eval[bool](p, `(ws.close(), true)`)
+	s.say("meanwhile")
+	p.heard("meanwhile", 1)
+	p.heard("while connected", 1)
+	p.heard("before", 1)
+
+	// A replica that goes, and a proxy's own errors.
+	require.NoError(t, hub.Drain(t.Context()))
+	p.until(`said.some((m) => m.header === "reconnect")`)
+	s.down()
+	s.up(channels.Options{})
+	p.until(`said.some((m) => m.header === "reset")`) // memory has begun anew
+	s.say("after the restart")
+	p.heard("after the restart", 1)
+}
+
+// Who may not come is told so, and does not knock for ever.
+func TestTheReadmesPageEndsWhereItMayNotCome(t *testing.T) {
+	s := newSite(t, snippets(t)[0])
+	var asked atomic.Int32
+	s.up(channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
+		if r.Action == channels.ActionSubscribe {
+			asked.Add(1)
+			return channels.ErrExpired
+		}
+		return nil
+	}})
+	p := newBrowser(t).visit(s.http.URL, "reader", 800, 600)
+	p.until(`said.some((m) => m.header === "error" && m.body.code === "expired")`)
+	p.until(`ws.readyState === 3`)
+	code := eval[int](p, `new Promise((done) => { new WebSocket(location.origin.replace("http", "ws") + "/channel/a/").onclose = (e) => done(e.code) })`, chromedp.EvalAwaitPromise)
+	require.Equal(t, 3000, code)
+	require.EqualValues(t, 2, asked.Load(), "the page's, and ours")
+}
+
+func TestTheReadmesListener(t *testing.T) {
+	s := newSite(t, snippets(t)[1])
+	hub := s.up(channels.Options{})
+	p := newBrowser(t).visit(s.http.URL, "listener", 800, 600)
+	s.connected(hub, 1)
+	s.say("one")
+	p.heard("one", 1)
+	s.down()
+	select {
+	case <-s.away:
+	case <-time.After(deadline):
+		require.FailNow(t, "it never meets the proxy's own error")
+	}
+	s.up(channels.Options{})
+	p.until(`said.some((m) => m.header === "reset")`)
+	s.say("two")
+	p.heard("two", 1)
+}
+
+// Over plain HTTP off localhost a browser does not say that it is one: its
+// EventSource stays alive all the same.
+func TestAnEventSourceOverPlainHTTP(t *testing.T) {
+	s := newSite(t, `
+		const events = new EventSource("/channel/chat.lobby/?heartbeat=event")
+		events.onmessage = (e) => console.log(JSON.parse(e.data))
+		events.addEventListener("ping", (e) => console.log(JSON.parse(e.data)))`)
+	s.up(channels.Options{MaxConnections: 1, PingPeriod: time.Second})
+	busy, err := http.NewRequest("GET", s.http.URL+"/channel/busy/", nil)
+	require.NoError(t, err)
+	busy.Header.Set("Accept", "text/event-stream")
+	first, err := http.DefaultClient.Do(busy)
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(s.http.Listener.Addr().String())
+	require.NoError(t, err)
+	p := newBrowser(t).visit("http://"+plainHost+":"+port, "listener", 800, 600)
+	p.until(`said.some((m) => m.header === "error" && m.body.code === "too_many_connections")`)
+	require.NotEqual(t, 2, eval[int](p, `events.readyState`), "closed for good")
+	first.Body.Close()
+	p.until(`said.some((m) => m.header === "ping" && m.body.every_ms === 1000)`)
+	s.say("hello")
+	p.heard("hello", 1)
+}

@@ -1,0 +1,49 @@
+package interop_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+
+	"github.com/channels-go/channels"
+)
+
+// Fiber v2 serves a net/http handler through this adaptor, whose Flush does
+// nothing: a stream would be silent, and its member would stay for ever.
+func TestFiberV2(t *testing.T) {
+	var log bytes.Buffer
+	hub, err := channels.New(channels.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	ask := fasthttpadaptor.NewFastHTTPHandler(hub.Handler())
+	do := func(path string, header ...string) *fasthttp.Response {
+		var req fasthttp.Request
+		req.SetRequestURI("http://app.example.com" + path)
+		for i := 0; i+1 < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		var c fasthttp.RequestCtx
+		c.Init(&req, nil, nil)
+		ask(&c)
+		return &c.Response
+	}
+	stream := do("/channel/a/", "Accept", "text/event-stream")
+	require.Equal(t, http.StatusInternalServerError, stream.StatusCode())
+	require.Contains(t, string(stream.Body()), `"not_flushable"`)
+	require.Contains(t, string(stream.Body()), "*fasthttpadaptor.netHTTPResponseWriter")
+	require.Contains(t, string(stream.Body()), "net/http server of its own")
+	require.Contains(t, log.String(), "netHTTPResponseWriter", "an operator looks into the log")
+	require.Zero(t, hub.Stats().Connections)
+
+	socket := do("/channel/a/", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==",
+		"Origin", "http://app.example.com")
+	require.Equal(t, http.StatusInternalServerError, socket.StatusCode())
+	require.Contains(t, string(socket.Body()), `"not_hijackable"`)
+	require.Equal(t, http.StatusOK, do("/v1/channel").StatusCode())
+	require.NoError(t, hub.Shutdown(context.Background()))
+}
