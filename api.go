@@ -25,6 +25,7 @@ type publishAnswer struct {
 	Ch     string     `json:"channel,omitempty"`
 	Offset uint64     `json:"offset,omitempty"`
 	Epoch  string     `json:"epoch,omitempty"`
+	Again  bool       `json:"duplicate,omitempty"` // see Result.Duplicate
 	Error  *errorBody `json:"error,omitempty"`
 }
 
@@ -33,7 +34,7 @@ func answerOf(res Result, err error) publishAnswer {
 		e := visible(err, ErrInternal)
 		return publishAnswer{Status: "fail", Error: &errorBody{e.Code, e.Message}}
 	}
-	return publishAnswer{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch}
+	return publishAnswer{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Again: res.Duplicate}
 }
 
 // body reads a request's body, which may be of any content type (curl -d
@@ -63,15 +64,24 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	var m Message
 	err = h.body(w, r, h.opts.MaxMessageBytes+envelopeBytes, func(b []byte) error {
-		var in struct {
-			Header json.RawMessage `json:"header"`
-			Body   json.RawMessage `json:"body"`
+		if err := checkObject(b); err != nil {
+			return err
 		}
-		if err := unmarshal(b, &in); err != nil {
+		var in rawMessage
+		if err := in.read(b); err != nil {
 			return err
 		}
 		var err error
-		m, err = parsedMessage(in.Header, in.Body, h.opts.MaxMessageBytes)
+		if m, err = in.message(h.opts.MaxMessageBytes); err != nil {
+			return err
+		}
+		inBody, err := in.options()
+		switch {
+		case err == nil && inBody.Key != "" && key != "":
+			err = ErrBadKey.saying("there is an Idempotency-Key in the header and a key in the body; give one")
+		case inBody.Key != "":
+			key = inBody.Key
+		}
 		return err
 	})
 	if err != nil {
@@ -95,6 +105,9 @@ func appendPublished(b []byte, res Result) []byte {
 		b = append(b, `,"epoch":`...)
 		b = appendString(b, p.Epoch)
 	}
+	if res.Duplicate {
+		b = append(b, `,"duplicate":true`...)
+	}
 	return append(b, "}\n"...)
 }
 
@@ -106,63 +119,102 @@ func keyOf(r *http.Request) (string, error) {
 	return r.Header.Get("Idempotency-Key"), nil
 }
 
-// servePublishMany is POST /v1/publish: {"channels":[…],"header","body"} or
-// {"messages":[{"channel","header","body","idempotency_key"},…]}.
+// servePublishMany is POST /v1/publish: {"channels":[…],"header","body","key"}
+// or {"messages":[{"channel","header","body","key"},…]}.
 func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string) error {
-	type message struct {
-		Channel string          `json:"channel"`
-		Header  json.RawMessage `json:"header"`
-		Body    json.RawMessage `json:"body"`
-		Key     string          `json:"idempotency_key"`
-	}
-	var in struct {
-		Channels []string `json:"channels"`
-		message
-		Messages []message `json:"messages"`
-	}
+	var b []byte
 	// As many messages as fit: a batch may be longer than one message.
-	if err := h.body(w, r, 4*h.opts.MaxMessageBytes+maxBatch*envelopeBytes/8, func(b []byte) error { return unmarshal(b, &in) }); err != nil {
+	err := h.body(w, r, 4*h.opts.MaxMessageBytes+maxBatch*envelopeBytes/8, func(read []byte) error {
+		b = bytes.Clone(read)
+		return checkObject(b)
+	})
+	if err != nil {
 		return err
 	}
-	if r.Header.Get("Idempotency-Key") != "" {
-		return ErrBadKey.saying(`the Idempotency-Key header is for one message; give each in "messages" its "idempotency_key"`)
+	if len(r.Header.Values("Idempotency-Key")) > 0 {
+		return ErrBadKey.saying(`the Idempotency-Key header is for one message; give each in "messages" its "key"`)
 	}
-	switch many := len(in.Messages) > 0; {
-	case many && (in.Channels != nil || in.Channel != "" || in.Header != nil || in.Body != nil):
-		return ErrBadMessage.saying(`give either "messages", or "channels" with "header" and "body"`)
-	case !many && len(in.Channels) == 0:
-		return ErrBadMessage.saying(`give "channels" with "header" and "body", or "messages", with 1 to %d entries`, maxBatch)
-	case len(in.Channels) > maxBatch || len(in.Messages) > maxBatch:
-		return ErrTooLarge.saying("one request publishes at most %d messages", maxBatch)
-	}
-	for _, name := range in.Channels {
-		m := in.message
-		m.Channel = name
-		in.Messages = append(in.Messages, m)
+	batch, err := parseBatch(b)
+	if err != nil {
+		return err
 	}
 	id, _ := IdentityFrom(r.Context())
 	answer := struct {
 		Status  string          `json:"status"`
 		Results []publishAnswer `json:"results"`
 	}{Status: "ok"}
-	for _, one := range in.Messages {
-		m, err := parsedMessage(one.Header, one.Body, h.opts.MaxMessageBytes)
+	for _, one := range batch {
 		var res Result
+		m, o, err := one.parse(h.opts.MaxMessageBytes)
 		if err == nil {
-			if len(in.Channels) > 1 {
-				m.Body = bytes.Clone(m.Body) // OnPublish may change each
-			}
-			res, err = h.publish(r.Context(), Publication{Channel: one.Channel, Message: m, Identity: id, Network: true}, PublishOptions{Key: one.Key})
+			res, err = h.publish(r.Context(), Publication{Channel: one.name, Message: m, Identity: id, Network: true}, o)
 		}
 		if err != nil {
 			answer.Status = "fail"
 		}
 		a := answerOf(res, err)
-		a.Ch = one.Channel
+		a.Ch = one.name
 		answer.Results = append(answer.Results, a)
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// batched is one message of a batch.
+type batched struct {
+	name  string // of its channel
+	raw   *rawMessage
+	wrong error // what is wrong with it besides
+}
+
+func (b *batched) parse(max int) (m Message, o PublishOptions, err error) {
+	if b.wrong != nil {
+		return m, o, b.wrong
+	}
+	if m, err = b.raw.message(max); err == nil {
+		o, err = b.raw.options()
+	}
+	return m, o, err
+}
+
+// parseBatch reads valid JSON, with which the messages share memory.
+func parseBatch(b []byte) ([]batched, error) {
+	var in rawMessage
+	if err := in.read(b); err != nil {
+		return nil, err
+	}
+	var names []string
+	var messages []json.RawMessage
+	if in.channels != nil && json.Unmarshal(in.channels, &names) != nil {
+		return nil, ErrBadMessage.saying(`"channels" has a JSON value of the wrong type; it has to be an array of names`)
+	}
+	if in.messages != nil && json.Unmarshal(in.messages, &messages) != nil {
+		return nil, ErrBadMessage.saying(`"messages" has a JSON value of the wrong type; it has to be an array of objects`)
+	}
+	switch many := len(messages) > 0; {
+	case many && (in.channels != nil || in.channel != nil || in.header != nil || in.body != nil || in.key != nil):
+		return nil, ErrBadMessage.saying(`give either "messages", each with what belongs to it, or "channels" with "header", "body" and "key"`)
+	case !many && len(names) == 0:
+		return nil, ErrBadMessage.saying(`give "channels" with "header" and "body", or "messages", with 1 to %d entries`, maxBatch)
+	case len(names) > maxBatch || len(messages) > maxBatch:
+		return nil, ErrTooLarge.saying("one request publishes at most %d messages", maxBatch)
+	}
+	batch := make([]batched, 0, len(names)+len(messages))
+	for _, name := range names {
+		batch = append(batch, batched{name: name, raw: &in})
+	}
+	for _, b := range messages {
+		one := batched{raw: new(rawMessage)}
+		if b[0] != '{' {
+			return nil, ErrBadMessage.saying(`"messages" has a JSON value of the wrong type; it has to be an array of objects`)
+		}
+		one.wrong = one.raw.read(b)
+		if ch := one.raw.channel; ch != nil && json.Unmarshal(ch, &one.name) != nil {
+			return nil, ErrBadMessage.saying(`"channel" has a JSON value of the wrong type; it has to be a name`)
+		}
+		batch = append(batch, one)
+	}
+	return batch, nil
 }
 
 // ChannelInfo holds a channel's numbers over all replicas.

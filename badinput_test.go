@@ -239,7 +239,15 @@ var badInput = []struct {
 	{name: "lines", text: "{\"header\":\"x\",\"body\":{\r\n\t\"a\":\n[1 ,\r2]}}", body: `{"a":[1,2]}`},
 	{name: "spaces on one line stay", text: `{"header":"x","body":{ "a" : 1 }}`, body: `{ "a" : 1 }`},
 	// Keys.
-	{name: "a key twice", text: `{"header":"a","body":1,"header":"b","body":2}`, header: "b", body: `2`},
+	{name: "a key twice", text: `{"header":"a","body":1,"header":"b","body":2}`, code: "bad_message"},
+	{name: "a key twice, once escaped", text: `{"header":"a","body":1,"\u0062ody":2}`, code: "bad_message"},
+	{name: "an unknown key twice", text: `{"header":"a","body":1,"y":1,"y":2}`, code: "bad_message"},
+	{name: "a key twice among many", text: `{"header":"a","body":1,"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"10":1,"9":1}`, code: "bad_message"},
+	{name: "many unknown keys", text: `{"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"10":1,"header":"x","body":{"1":1}}`, body: `{"1":1}`},
+	{name: "an escaped key", text: `{"h\u0065ader":"x","body":1}`, body: `1`},
+	{name: "keys in another case", text: `{"Header":"a","BODY":1}`, code: "bad_message"},
+	{name: "keys in another case beside", text: `{"header":"x","body":1,"HEADER":"b","bOdy":2,"Key":5,"ID":{},"Id":[]}`, body: `1`},
+	{name: "keys that fold to others", text: `{"header":"x","body":1,"\u212aey":5}`, body: `1`}, // the Kelvin sign is a k for EqualFold
 	{name: "a key twice, once null", text: `{"header":"a","body":1,"header":null}`, code: "bad_message"},
 	{name: "unknown keys", text: `{"header":"x","body":1,"offset":9,"epoch":"e","sender":{},"":[]}`, body: `1`},
 	{name: "a key twice in the body", text: `{"header":"x","body":{"a":1,"a":2}}`, body: `{"a":1,"a":2}`},
@@ -787,14 +795,14 @@ func TestKeyOverWebSocket(t *testing.T) {
 	w.send(`{"header":"x","body":1,"key":"k","id":1}`)
 	m := w.want("x", `1`)
 	w.wantExchange(m)
-	w.send(`{"header":"x","body":2,"key":"k","id":2}`)
-	require.Equal(t, "2", string(w.wantExchange(m).ID), "the first one's position, and nothing published")
+	w.send(`{"header":"x","body":1,"key":"k","id":2}`)
+	require.Equal(t, "2", string(w.wantRepeat(m).ID), "the first one's position, and nothing published")
 	w.c.CloseNow()
 	again := s.join("h", m.since())
 	again.send(`{"header":"x","body":1,"key":"k"}`)
-	again.wantExchange(m)
+	again.wantRepeat(m)
 	a := s.do("POST", "/v1/channel/h/publish", `{"header":"x","body":1}`, "Idempotency-Key", "k")
-	a.wantOK(t, fmt.Sprintf(`{"status":"ok","offset":%d,"epoch":%q}`, m.Offset, m.Epoch))
+	a.wantOK(t, fmt.Sprintf(`{"status":"ok","offset":%d,"epoch":%q,"duplicate":true}`, m.Offset, m.Epoch))
 	for key, code := range map[string]string{
 		`""`: "bad_idempotency_key", `"a b"`: "bad_idempotency_key", `"é"`: "bad_idempotency_key", `"` + long(201) + `"`: "bad_idempotency_key",
 		`5`: "bad_message", `{}`: "bad_message",

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -303,7 +304,7 @@ var errText = errors.New("channels: a text message that is not UTF-8")
 func (c *conn) handle(b []byte) error {
 	// The request's own context ended when it was hijacked.
 	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
-	m, id, key, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
+	m, id, o, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
 	var res Result
 	switch {
 	case err != nil:
@@ -311,10 +312,10 @@ func (c *conn) handle(b []byte) error {
 	default:
 		res, err = c.hub.publish(ctx, Publication{
 			Channel: c.sub.ch.name, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
-		}, PublishOptions{Key: key})
+		}, o)
 	}
 	if err == nil {
-		c.answer(newExchangeFrame(res.Position, id))
+		c.answer(newExchangeFrame(res, id))
 		return nil
 	}
 	var crash *panicked
@@ -377,30 +378,26 @@ func isProtocolError(err error) bool {
 // JSON scalar of at most 64 bytes; it comes back also where the rest is wrong.
 // Nothing that it returns shares memory with b. A ping is {"header":"ping",…},
 // of which only the id counts.
-func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, key string, err error) {
-	var in struct {
-		Header json.RawMessage `json:"header"`
-		Body   json.RawMessage `json:"body"`
-		ID     json.RawMessage `json:"id"`
-		Key    *string         `json:"key"`
+func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, o PublishOptions, err error) {
+	if err = checkObject(b); err != nil {
+		return m, nil, o, err
 	}
-	err = unmarshal(b, &in)
-	if in.ID != nil && string(in.ID) != "null" {
-		if len(in.ID) > 64 || in.ID[0] == '{' || in.ID[0] == '[' {
-			return m, nil, "", ErrBadMessage.saying("the id may be a number, a string, true or false, of up to 64 bytes")
+	var in rawMessage
+	err = in.read(b)
+	if in.id != nil && string(in.id) != "null" {
+		if len(in.id) > 64 || in.id[0] == '{' || in.id[0] == '[' {
+			return m, nil, o, ErrBadMessage.saying("the id may be a number, a string, true or false, of up to 64 bytes")
 		}
-		id = in.ID
+		id = bytes.Clone(in.id)
 	}
-	if err == nil && string(in.Header) == `"`+headerPing+`"` {
-		return Message{Header: headerPing}, id, "", nil
+	if err == nil && string(in.header) == `"`+headerPing+`"` {
+		return Message{Header: headerPing}, id, o, nil
 	}
 	if err == nil {
-		m, err = parsedMessage(in.Header, in.Body, max)
+		m, err = in.message(max)
 	}
-	if err == nil && in.Key != nil {
-		if key = *in.Key; key == "" {
-			err = ErrBadKey.saying("the key must not be empty; it has 1 to 200 characters, or is left out")
-		}
+	if err == nil {
+		o, err = in.options()
 	}
-	return m, id, key, err
+	return m, id, o, err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -53,7 +54,7 @@ func (h *Hub) control(ctx context.Context, to, header string, c control) error {
 // takeControl does what another replica's hub asks for. It never waits.
 func (h *Hub) takeControl(p mesh.Packet) {
 	var c control
-	if len(p.Body) > maxControlBytes || json.Unmarshal(p.Body, &c) != nil || c.Version != controlVersion {
+	if len(p.Body) > maxControlBytes || exact.Unmarshal(p.Body, &c) != nil || c.Version != controlVersion {
 		h.log.Debug("mesh: a control packet that this version does not know", "from", p.Origin, "header", p.Header)
 		return
 	}

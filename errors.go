@@ -75,6 +75,7 @@ var (
 	ErrTooLarge         = &Error{Code: "too_large", Status: http.StatusRequestEntityTooLarge, Message: "this is longer than Options.MaxMessageBytes, or another bound, allows; send less at once"}
 	ErrReservedHeader   = &Error{Code: "reserved_header", Status: http.StatusBadRequest, Message: "only the server sends messages with this header; choose another"}
 	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest, Message: "this is no idempotency key; a key has 1 to 200 characters of printable ASCII without spaces"}
+	ErrKeyReused        = &Error{Code: "key_reused", Status: http.StatusConflict, Message: "this idempotency key was used for another message on this channel; take a new key for each message"}
 	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest, Message: "a parameter is not in its range or form"}
 	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history"}
 	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence"}

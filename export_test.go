@@ -11,12 +11,18 @@ func Take(h *Hub, p mesh.Packet) { h.take(p) }
 // CheckPacket checks one.
 func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p) }
 
+// OwnKey is what the Store knows of a key that the app's own code uses.
+func OwnKey(m Message, key string) (text, digest string) {
+	k := (&Publication{Message: m}).key(key)
+	return k.text, k.digest
+}
+
 // AllErrors are the errors that clients may see.
 func AllErrors() []*Error {
 	return []*Error{
 		ErrClosed, ErrDraining, ErrStoreUnavailable, ErrMeshUnavailable, ErrTooManyChannels, ErrSlowSubscriber, ErrForbidden,
 		ErrExpired, ErrDisconnected, ErrUnsubscribed, ErrInternal, ErrBadChannel, ErrBadMessage, ErrBadUTF8, ErrTooLarge,
-		ErrReservedHeader, ErrBadKey, ErrBadQuery, ErrNoHistory, ErrNoPresence,
+		ErrReservedHeader, ErrBadKey, ErrKeyReused, ErrBadQuery, ErrNoHistory, ErrNoPresence,
 		errBadJSON, errBinary, errBadHandshake, errUpgrade, errNotHijackable, errNotFlushable, errOverloaded, errBadOrigin, errBadHost,
 		errNotFound, errTooManyConnections, errBadMethod,
 	}

@@ -199,15 +199,16 @@ func newAnswerFrame(header string, body, id json.RawMessage) *frame {
 }
 
 // newExchangeFrame acknowledges a publish, with the position where there is one.
-func newExchangeFrame(pos Position, id json.RawMessage) *frame {
-	if pos == (Position{}) {
+func newExchangeFrame(res Result, id json.RawMessage) *frame {
+	if res.Position == (Position{}) {
 		return newAnswerFrame(headerExchange, exchangeOK, id)
 	}
 	body, _ := json.Marshal(struct { // strings and numbers cannot fail
-		Msg    string `json:"msg"`
-		Offset uint64 `json:"offset"`
-		Epoch  string `json:"epoch"`
-	}{"ok", pos.Offset, pos.Epoch})
+		Msg       string `json:"msg"`
+		Offset    uint64 `json:"offset"`
+		Epoch     string `json:"epoch"`
+		Duplicate bool   `json:"duplicate,omitempty"`
+	}{"ok", res.Position.Offset, res.Position.Epoch, res.Duplicate})
 	return newAnswerFrame(headerExchange, body, id)
 }
 

@@ -87,17 +87,21 @@ func FuzzPublishHTTP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		given := bytes.Clone(text)
 		a := ask(t, hub, request("POST", "/v1/channel/a/publish", "", text),
-			"400 bad_json", "400 bad_utf8", "400 bad_message", "400 reserved_header", "413 too_large")
+			"400 bad_json", "400 bad_utf8", "400 bad_message", "400 reserved_header", "413 too_large",
+			"400 bad_idempotency_key", "409 key_reused")
 		require.Equal(t, given, text, "the caller's bytes")
 		require.NotContains(t, log.String(), "panic")
-		if a.status != 200 {
+		if a.status != 200 || a.json["duplicate"] == true {
 			return
 		}
+		var members map[string]json.RawMessage // with exact names
+		require.NoError(t, json.Unmarshal(text, &members))
 		var sent struct {
 			Header string
 			Body   json.RawMessage
 		}
-		require.NoError(t, json.Unmarshal(text, &sent))
+		require.NoError(t, json.Unmarshal(members["header"], &sent.Header))
+		sent.Body = members["body"]
 		h, err := hub.History(t.Context(), "a", channels.HistoryQuery{Limit: 1})
 		require.NoError(t, err)
 		got := h.Messages[0]

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -151,19 +152,22 @@ func TestHTTPPublishManyMessages(t *testing.T) {
 			{"channel":"h","header":"x"},
 			{"header":"x","body":5},
 			{"channel":"h","header":"x","body":6,"idempotency_key":"k"},
-			{"channel":"h","header":"x","body":7,"idempotency_key":"k"},
+			{"channel":"h","header":"x","body":6,"key":"k"},
+			{"channel":"h","header":"x","body":7,"key":"k"},
 			{"channel":"one","header":"x","body":8,"idempotency_key":"k"},
 			{"channel":"h","header":"x","body":9,"idempotency_key":"a b"},
 			{"channel":"h","header":"x","body":null}]}`)
 		require.Equal(t, 200, a.status)
 		require.Equal(t, []string{"h ok", "h reserved_header", "h bad_message", "h bad_message", " bad_channel",
-			"h ok", "h ok", "one no_history", "h bad_idempotency_key", "h ok"}, outcomes(t, a))
+			"h ok", "h ok", "h key_reused", "one no_history", "h bad_idempotency_key", "h ok"}, outcomes(t, a))
 		epoch := h.want("x", `1`).Epoch
 		h.want("x", `6`)
 		h.want("x", `null`)
 		results := a.json["results"].([]any)
 		require.Equal(t, map[string]any{"status": "ok", "channel": "h", "offset": 1.0, "epoch": epoch}, results[0])
-		require.Equal(t, results[5], results[6], "a repeat has the answer of the first")
+		repeat := maps.Clone(results[5].(map[string]any))
+		repeat["duplicate"] = true
+		require.Equal(t, repeat, results[6], "a repeat has the answer of the first, and says that it is one")
 		refused := results[1].(map[string]any)
 		require.ElementsMatch(t, []string{"code", "message"}, keysOf(refused["error"]))
 		require.ElementsMatch(t, []string{"status", "channel", "error"}, keysOf(refused))
@@ -174,7 +178,7 @@ func TestHTTPPublishManyMessages(t *testing.T) {
 		}
 		first := send()
 		require.Equal(t, "ok", first.json["status"], first.body)
-		require.Equal(t, first.body, send().body)
+		require.Equal(t, strings.ReplaceAll(first.body, `"}`, `","duplicate":true}`), send().body)
 	})
 
 	many := func(n int) string {
@@ -730,8 +734,10 @@ func TestHTTPIdempotencyKey(t *testing.T) {
 		w := s.join("h", "")
 		first := post("h", `1`, "k1")
 		require.Equal(t, 200, first.status)
-		post("h", `1`, "k1").wantOK(t, strings.TrimSpace(first.body))
-		post("h", `"other"`, "k1").wantOK(t, strings.TrimSpace(first.body))
+		again := strings.Replace(strings.TrimSpace(first.body), `}`, `,"duplicate":true}`, 1)
+		post("h", `1`, "k1").wantOK(t, again)
+		post("h", `"other"`, "k1").wantFail(t, 409, "key_reused")
+		post("h", `1`, "k1").wantOK(t, again)
 		require.Equal(t, 2.0, post("h", `2`, "k2").json["offset"])
 		require.Equal(t, 1.0, post("h1", `1`, "k1").json["offset"], "another channel's keys are its own")
 		w.want("x", `1`)
@@ -741,7 +747,7 @@ func TestHTTPIdempotencyKey(t *testing.T) {
 		var wg sync.WaitGroup
 		got := make([]any, 20)
 		for i := range got {
-			wg.Go(func() { got[i] = post("h2", fmt.Sprint(i), "k").json["offset"] })
+			wg.Go(func() { got[i] = post("h2", `1`, "k").json["offset"] })
 		}
 		wg.Wait()
 		for _, offset := range got {

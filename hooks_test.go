@@ -70,6 +70,12 @@ func (w *wsClient) wantExchange(m message) message {
 	return w.want("exchange", want)
 }
 
+// wantRepeat wants the answer to a message whose key this one had.
+func (w *wsClient) wantRepeat(m message) message {
+	w.t.Helper()
+	return w.want("exchange", fmt.Sprintf(`{"msg":"ok","offset":%d,"epoch":%q,"duplicate":true}`, m.Offset, m.Epoch))
+}
+
 func TestHooksSeeWhoItIs(t *testing.T) {
 	type secret struct{ token string } // what the app's own middleware knows
 	var seen lines

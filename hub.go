@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -128,7 +129,9 @@ type PublishOptions struct {
 	// Key makes repeating a publish safe: within 5 minutes, a message with
 	// the same key on the same channel is not published again, and the
 	// answer is that of the first. 1 to 200 bytes, printable ASCII. Only for
-	// channels with history.
+	// channels with history. The app's own Go code, each user, and all who
+	// have no Identity.ID together, have keys of their own. With another
+	// header or body (before OnPublish), the same key is ErrKeyReused.
 	Key string
 	// Local reaches this replica's subscribers only, and is not stored.
 	Local bool
@@ -154,7 +157,7 @@ type Result struct {
 // not asked for authorisation, but the OnPublish hook sees its messages.
 //
 // The errors are [ErrBadChannel], [ErrBadMessage], [ErrBadUTF8], [ErrTooLarge],
-// [ErrReservedHeader], [ErrBadKey], [ErrNoHistory] (a key on a channel without
+// [ErrReservedHeader], [ErrBadKey], [ErrKeyReused], [ErrNoHistory] (a key on a channel without
 // history), [ErrStoreUnavailable], [ErrMeshUnavailable], [ErrTooManyChannels],
 // [ErrInternal] (Options.Channel contradicts itself, or a hook panicked),
 // [ErrClosed], the context's, and what OnPublish returns. After ErrStoreUnavailable a message
@@ -211,6 +214,10 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	if o.Key != "" && (candidate.opts.HistorySize == 0 || o.Local) {
 		return Result{}, ErrNoHistory.saying("an idempotency key needs a channel with history, and a message that is not Local; this is not so on %q", p.Channel)
 	}
+	var key ownKey
+	if o.Key != "" {
+		key = p.key(o.Key) // of what was sent, which OnPublish may change
+	}
 	if h.opts.OnPublish != nil {
 		if err := h.onPublish(ctx, &p); err != nil {
 			return Result{}, err
@@ -231,7 +238,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	var res Result
 	var err error
 	if ch.opts.HistorySize > 0 && !o.Local {
-		if res, err = h.append(ctx, ch, &m, o); err != nil {
+		if res, err = h.append(ctx, ch, &m, key); err != nil {
 			return res, err
 		}
 		if res.Duplicate {
@@ -271,11 +278,14 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 }
 
 // append gives the message its position.
-func (h *Hub) append(ctx context.Context, ch *channel, m *Message, o PublishOptions) (Result, error) {
+func (h *Hub) append(ctx context.Context, ch *channel, m *Message, key ownKey) (Result, error) {
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
 	pos, dup, err := h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body}, store.AppendOptions{
-		Size: ch.opts.HistorySize, TTL: ch.opts.HistoryTTL, Key: o.Key, KeyTTL: keyTTL})
+		Size: ch.opts.HistorySize, TTL: ch.opts.HistoryTTL, Key: key.text, KeyTTL: keyTTL, Digest: key.digest})
+	if errors.Is(err, store.ErrKeyReused) {
+		return Result{}, ErrKeyReused
+	}
 	if err != nil {
 		h.warnStore(err)
 		// It may have been stored, and only the answer was lost: then the

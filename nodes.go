@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
 )
@@ -287,7 +288,7 @@ func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighb
 		}
 		age := max(0, n.Silent)
 		info := nodeInfo{Node: new(Node)}
-		if json.Unmarshal(n.Info, &info) != nil {
+		if exact.Unmarshal(n.Info, &info) != nil {
 			info = nodeInfo{Node: new(Node)} // status "unknown"
 		}
 		info.ID, info.Started = n.ID, n.Started

@@ -1,64 +1,141 @@
 package channels
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/channels-go/channels/internal/exact"
 )
 
 // envelopeBytes is the room around a body: the header, escaped, the id, the keys.
 const envelopeBytes = 6*MaxHeaderBytes + 1024
 
-// unmarshal reads JSON and says what is wrong with it.
-func unmarshal(b []byte, v any) error {
-	if !utf8.Valid(b) {
-		return ErrBadUTF8
-	}
-	err := json.Unmarshal(b, v)
-	if err == nil {
-		return nil
-	}
-	var syntax *json.SyntaxError
-	var typ *json.UnmarshalTypeError
+// checkObject says what is wrong with JSON that has to be an object.
+func checkObject(b []byte) error {
 	switch {
 	case len(b) == 0:
 		return errBadJSON.saying(`the message is empty; it has to be a JSON object {"header":"…","body":…}`)
-	case errors.As(err, &syntax):
-		return errBadJSON.saying("not valid JSON at byte %d: %v", syntax.Offset, syntax)
-	case errors.As(err, &typ):
-		if typ.Field == "" {
-			return ErrBadMessage.saying(`the message has to be a JSON object {"header":"…","body":…}, not JSON of type %s`, typ.Value)
+	case !utf8.Valid(b):
+		return ErrBadUTF8
+	case tooDeep(b) || !gjson.ValidBytes(b): // in a third of the time that encoding/json takes, but it has no bound of depth
+		var raw json.RawMessage
+		err := json.Unmarshal(b, &raw)
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return errBadJSON.saying("not valid JSON at byte %d: %v", syntax.Offset, syntax)
+		} else if err != nil {
+			return errBadJSON.saying("not valid JSON: %v", err)
 		}
-		return ErrBadMessage.saying("%q has a JSON value of the wrong type, %s", typ.Field, typ.Value)
 	}
-	return errBadJSON.saying("not valid JSON: %v", err)
+	switch first := bytes.TrimLeft(b, " \t\r\n")[0]; first {
+	case '{', 'n':
+		return nil // what null lacks, the caller says
+	case '[':
+		return notObject("array")
+	case '"':
+		return notObject("string")
+	case 't', 'f':
+		return notObject("bool")
+	default:
+		return notObject("number")
+	}
 }
 
-// parsedMessage checks the parts of a message that unmarshal has read. A
-// RawMessage is a copy of its own, so nothing shares memory with the input.
-func parsedMessage(header, body json.RawMessage, max int) (m Message, err error) {
-	switch {
-	case header == nil:
-		return m, ErrBadMessage.saying("the header is missing; a message has a header, a string, and a body")
-	case header[0] != '"':
-		return m, ErrBadMessage.saying("the header has to be a string")
-	case body == nil:
-		return m, ErrBadMessage.saying("the body is missing; it may be any JSON value, null too")
-	case len(body) > max:
-		return m, ErrTooLarge.saying("a message has at most %d bytes, this body has %d", max, len(body))
+func notObject(typ string) error {
+	return ErrBadMessage.saying(`the message has to be a JSON object {"header":"…","body":…}, not JSON of type %s`, typ)
+}
+
+// rawMessage is what a message from the network may have, at whichever door. It
+// shares memory with what was read.
+type rawMessage struct {
+	header, body, id            json.RawMessage
+	key                         json.RawMessage // as "key" or "idempotency_key"
+	channel, channels, messages json.RawMessage
+}
+
+// read reads valid JSON. Names are compared exactly, and none may stand there
+// twice; other names are ignored. The id is there also where there is an error.
+func (r *rawMessage) read(b []byte) (err error) {
+	var names exact.Names
+	for name, value := range exact.Members(b) {
+		if e := names.Add(name); e != nil && err == nil {
+			err = ErrBadMessage.saying("%v; each may stand there once", e)
+		}
+		switch name {
+		case "header":
+			r.header = value
+		case "body":
+			r.body = value
+		case "id":
+			r.id = value
+		case "key", "idempotency_key":
+			if value = unlessNull(value); value == nil {
+				continue
+			}
+			if r.key != nil && err == nil {
+				err = ErrBadKey.saying(`there are a "key" and an "idempotency_key", which are the same; give one`)
+			}
+			r.key = value
+		case "channel":
+			r.channel = unlessNull(value)
+		case "channels":
+			r.channels = unlessNull(value)
+		case "messages":
+			r.messages = unlessNull(value)
+		}
 	}
-	if m.Header = string(header[1 : len(header)-1]); strings.Contains(m.Header, `\`) {
-		if err := json.Unmarshal(header, &m.Header); err != nil {
+	return err
+}
+
+func unlessNull(value json.RawMessage) json.RawMessage {
+	if string(value) == "null" {
+		return nil
+	}
+	return value
+}
+
+// options returns the options of a publish. The key is a string, and not empty.
+func (r *rawMessage) options() (o PublishOptions, err error) {
+	if r.key == nil {
+		return o, nil
+	}
+	if json.Unmarshal(r.key, &o.Key) != nil {
+		return o, ErrBadMessage.saying("the key has to be a string, of 1 to 200 characters")
+	}
+	if o.Key == "" {
+		return o, ErrBadKey.saying("the key must not be empty; it has 1 to 200 characters, or is left out")
+	}
+	return o, nil
+}
+
+// message returns the message. It shares no memory with what was read.
+func (r *rawMessage) message(max int) (m Message, err error) {
+	switch {
+	case r.header == nil:
+		return m, ErrBadMessage.saying("the header is missing; a message has a header, a string, and a body")
+	case r.header[0] != '"':
+		return m, ErrBadMessage.saying("the header has to be a string")
+	case r.body == nil:
+		return m, ErrBadMessage.saying("the body is missing; it may be any JSON value, null too")
+	case len(r.body) > max:
+		return m, ErrTooLarge.saying("a message has at most %d bytes, this body has %d", max, len(r.body))
+	}
+	if m.Header = string(r.header[1 : len(r.header)-1]); strings.Contains(m.Header, `\`) {
+		if err := json.Unmarshal(r.header, &m.Header); err != nil {
 			return m, ErrBadMessage.saying("the header has to be a string")
 		}
 	}
 	if err := checkHeader(m.Header); err != nil {
 		return m, err
 	}
-	m.Body, err = checkParsed(body)
+	m.Body, err = checkParsed(bytes.Clone(r.body))
 	return m, err
 }
 

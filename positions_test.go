@@ -178,11 +178,12 @@ func TestLateMessagesOfASmallHistory(t *testing.T) {
 func TestARepeatedPublishIsDeliveredAtOnce(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		a, b := r.subscribe(0, "c", nil), r.subscribe(1, "c", nil)
+		key, digest := channels.OwnKey(msg("n", "1"), "k")
 		_, _, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")},
-			store.AppendOptions{Size: 10, TTL: time.Hour, Key: "k", KeyTTL: time.Hour})
+			store.AppendOptions{Size: 10, TTL: time.Hour, Key: key, KeyTTL: time.Hour, Digest: digest})
 		require.NoError(t, err)
 		for range 3 {
-			res, err := r.hubs[1].Publish(context.Background(), "c", msg("n", "2"), channels.PublishOptions{Key: "k"})
+			res, err := r.hubs[1].Publish(context.Background(), "c", msg("n", "1"), channels.PublishOptions{Key: "k"})
 			require.NoError(t, err)
 			require.True(t, res.Duplicate)
 		}

@@ -47,6 +47,10 @@ const (
 // serverID is what the Identity.ID of a key begins with, and no user's.
 const serverID = "apikey:"
 
+// gatewayID is what the Identity.ID of a gateway for ZeroMQ programs begins
+// with, and no user's.
+const gatewayID = "zmq:"
+
 const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 // APIKey authenticates the app's other servers, e.g. to publish, by a key in

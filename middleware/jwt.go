@@ -19,6 +19,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/exact"
 )
 
 // Why a request is refused with 401, by [JWT] and [APIKey]. A token that has
@@ -102,7 +103,8 @@ const bearerProtocol = "bearer."
 // its Expires, which also ends connections, and "channels" the [Grants] in
 // its Value, for [Authorize]. The claim "nbf" is respected. Claims are known by
 // their exact names, and none may stand there twice. A "sub" that begins with
-// "apikey:" is refused, as it would be taken for one of [APIKey].
+// "apikey:" or "zmq:" is refused, as it would be taken for one of [APIKey], or
+// for a gateway's.
 //
 // Requests are refused with 401, WWW-Authenticate and the codes "no_token",
 // "bad_token" and "expired". Passed on as they are: requests with an API key
@@ -397,52 +399,21 @@ func dropBearerProtocol(r *http.Request) {
 // tokenClaims is what is read of a token.
 type tokenClaims struct {
 	jwt.RegisteredClaims
-	Info     json.RawMessage
-	Channels *Grants
+	Info     json.RawMessage `json:"info"`
+	Channels *Grants         `json:"channels"`
 }
 
 // UnmarshalJSON does not do as encoding/json would, which takes "Sub" for
 // "sub", and the last of two for both.
 func (c *tokenClaims) UnmarshalJSON(b []byte) error {
-	var grants json.RawMessage
-	err := unmarshalObject(b, map[string]any{
-		"iss": &c.Issuer, "sub": &c.Subject, "aud": &c.Audience, "exp": &c.ExpiresAt, "nbf": &c.NotBefore, "iat": &c.IssuedAt, "jti": &c.ID,
-		"info": &c.Info, "channels": &grants,
-	})
-	if err != nil || grants == nil || string(grants) == "null" {
-		return err
+	var in struct {
+		jwt.RegisteredClaims
+		Info     json.RawMessage `json:"info"`
+		Channels *Grants         `json:"channels"`
 	}
-	c.Channels = new(Grants)
-	return unmarshalObject(grants, map[string]any{"subscribe": &c.Channels.Subscribe, "publish": &c.Channels.Publish, "list": &c.Channels.List})
-}
-
-// unmarshalObject reads a JSON object's members of exactly these names, and
-// refuses one in which a name stands twice. b is valid JSON.
-func unmarshalObject(b []byte, into map[string]any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("it is no object")
-	}
-	seen := make(map[string]bool)
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := t.(string) // of a member, always
-		if seen[name] {
-			return errors.New("a name stands there twice")
-		}
-		seen[name] = true
-		to := into[name]
-		if to == nil {
-			to = new(json.RawMessage)
-		}
-		if err := d.Decode(to); err != nil {
-			return err
-		}
-	}
-	return nil
+	err := exact.Unmarshal(b, &in)
+	*c = tokenClaims(in)
+	return err
 }
 
 // maxExpiry is the last second of the year 9999. What is beyond it wraps around
@@ -468,8 +439,8 @@ func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
 	switch {
 	case c.Subject == "" && !v.opts.AllowNoSubject:
 		return id, badToken(`it lacks the claim "sub", which says whose it is`)
-	case strings.HasPrefix(c.Subject, serverID):
-		return id, badToken(`its "sub" begins with %q, which is for API keys`, serverID)
+	case strings.HasPrefix(c.Subject, serverID), strings.HasPrefix(c.Subject, gatewayID):
+		return id, badToken(`its "sub" begins with %q, which is for API keys, or %q, which is for gateways`, serverID, gatewayID)
 	}
 	for _, claim := range []struct {
 		name string

@@ -68,7 +68,7 @@ func (c *gatewayConfig) open(hub *channels.Hub, token []byte, log *slog.Logger) 
 	}
 	var id channels.Identity // who has no token is nobody
 	if len(token) > 0 {
-		id = channels.Identity{ID: "zmq", Value: middleware.Grants{Publish: []string{"*"}, List: true}}
+		id = channels.Identity{ID: "zmq:gateway", Value: middleware.Grants{Publish: []string{"*"}, List: true}}
 	}
 	g, err := zmqmesh.NewGateway(zmqmesh.GatewayOptions{
 		Hub: hub.Bridge(id), Pub: c.pub, Pull: c.pull, Rep: c.rep, Token: token, Insecure: c.insecure, Logger: log})

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -83,14 +84,14 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, hideURL(err)
 		}
-		o.ContextTimeoutEnabled = true
+		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, idleTime(o.ConnMaxIdleTime)
 		return redis.NewClient(o), nil
 	case "cluster":
 		o, err := redis.ParseClusterURL(plain)
 		if err != nil {
 			return nil, hideURL(err)
 		}
-		o.ContextTimeoutEnabled = true
+		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, idleTime(o.ConnMaxIdleTime)
 		return redis.NewClusterClient(o), nil
 	case "sentinel":
 		o, err := redis.ParseFailoverURL(plain)
@@ -100,7 +101,7 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 		if o.MasterName == "" {
 			return nil, errors.New("a sentinel's URL has to name the master: redis+sentinel://HOST:PORT/DB?master_name=NAME")
 		}
-		o.ContextTimeoutEnabled = true
+		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, idleTime(o.ConnMaxIdleTime)
 		return redis.NewFailoverClient(o), nil
 	}
 	return nil, c.unknownScheme(scheme)
@@ -112,6 +113,16 @@ func (c *redisConfig) unknownScheme(scheme string) error {
 		return fmt.Errorf("it is no URL; it may be %s", redisForms)
 	}
 	return fmt.Errorf("the scheme %.20q is not known; the URL may be %s", scheme, redisForms)
+}
+
+// idleTime is after what time an idle connection is closed: as the URL says
+// with conn_max_idle_time, or before usual servers and balancers close it, which
+// go-redis does not see over TLS.
+func idleTime(asked time.Duration) time.Duration {
+	if asked == 0 {
+		return time.Minute
+	}
+	return asked
 }
 
 // hideURL leaves out of an error the URL, where a password may be.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -238,14 +238,14 @@ func (s *security) addAPIKeys(b []byte) error {
 		Key  string `json:"key"`
 		middleware.Grants
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	err := d.Decode(&keys)
-	if err == nil && d.More() {
-		err = errors.New("something follows")
-	}
-	if err != nil { // which may repeat a key that stands in the wrong place
-		return fmt.Errorf(`API keys have to be JSON like [{"name":"billing","key":"…","publish":["orders.*"],"subscribe":["orders.*"],"list":true}], with no other fields; something is wrong up to byte %d`, d.InputOffset())
+	if err := exact.UnmarshalKnown(b, &keys); err != nil {
+		// Of the rest it may repeat a key that stands in the wrong place.
+		what := "it is not of this form"
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			what = fmt.Sprintf("something is wrong up to byte %d", syntax.Offset)
+		}
+		return fmt.Errorf(`API keys have to be JSON like [{"name":"billing","key":"…","publish":["orders.*"],"subscribe":["orders.*"],"list":true}], with no other fields and none twice; %s`, what)
 	}
 	for _, k := range keys {
 		s.apiKeys = append(s.apiKeys, middleware.ServerKey{Name: k.Name, Key: k.Key, Grants: k.Grants})

@@ -84,7 +84,7 @@ func TestSecurityConfigErrors(t *testing.T) {
 		"a private key":         {"-jwt-public-key", file(t, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "PUBLIC KEY"},
 		"keys that are no JSON": {"-api-keys-file", file(t, testKey), "JSON like"},
 		"a field unknown":       {"-api-keys-file", file(t, `[{"nam":"x"}]`), "with no other fields"},
-		"something behind":      {"-api-keys-file", file(t, `[] []`), "up to byte 3"},
+		"something behind":      {"-api-keys-file", file(t, `[] []`), "up to byte 4"},
 		"a rate of words":       {"-rate-user", "fast", "0.001 to 1000000"},
 		"a rate of nothing":     {"-rate-user", "0", "0.001 to 1000000"},
 		"a rate, not a number":  {"-rate-user", "NaN", "0.001 to 1000000"},

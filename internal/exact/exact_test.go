@@ -1,0 +1,144 @@
+package exact_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/exact"
+)
+
+type inner struct {
+	A int `json:"a"`
+}
+
+type Embedded struct {
+	E string `json:"e"`
+}
+
+type outer struct {
+	Name string `json:"name"`
+	Embedded
+	In     inner   `json:"in"`
+	To     *inner  `json:"to"`
+	Many   []inner `json:"many"`
+	Plain  string
+	Hidden string `json:"-"`
+	Raw    json.RawMessage
+}
+
+func TestUnmarshalComparesNamesExactly(t *testing.T) {
+	var got outer
+	require.NoError(t, exact.Unmarshal([]byte(` {"name":"n","NAME":"N","e":"e","E":"no","in":{"a":1,"A":9},"to":{"a":2,"A":9},"many":[{"a":3},{"A":9}],"Plain":"p","plain":"no","Hidden":"no","-":"no","Raw":{"A":1,"A":2}} `), &got))
+	want := outer{Name: "n", Embedded: Embedded{"e"}, In: inner{1}, To: &inner{2}, Many: []inner{{3}, {}}, Plain: "p", Raw: json.RawMessage(`{"A":1,"A":2}`)}
+	require.Equal(t, want, got)
+
+	for _, text := range []string{
+		`{"name":"a","name":"b"}`, `{"name":"a","n\u0061me":"b"}`, `{"in":{"a":1,"a":2}}`, `{"to":{"a":1,"a":2}}`, `{"many":[{"a":1,"a":2}]}`, `{"x":1,"x":2}`, `{"e":"1","e":"2"}`,
+	} {
+		var name *exact.NameError
+		require.ErrorAs(t, exact.Unmarshal([]byte(text), new(outer)), &name, text)
+	}
+	for _, text := range []string{`{"Name":"a"}`, `{"in":{"A":1}}`, `{"many":[{"b":1}]}`} {
+		var name *exact.UnknownError
+		require.ErrorAs(t, exact.UnmarshalKnown([]byte(text), new(outer)), &name, text)
+	}
+	for _, text := range []string{``, `{`, `{} {}`, `[]`, `5`, `{"name":5}`, `{"in":[]}`, `{"many":{}}`} {
+		require.Error(t, exact.Unmarshal([]byte(text), new(outer)), text)
+	}
+	require.NoError(t, exact.UnmarshalKnown([]byte(`{"name":null,"in":null,"to":null,"many":null}`), new(outer)))
+}
+
+// FuzzMembers: the members of an object are those that encoding/json finds.
+func FuzzMembers(f *testing.F) {
+	for _, text := range []string{`{}`, `{"a":1}`, ` { "a" : [1,{"b":"}"}] , "c\u0064" : "x\\\"" } `, `[]`, `{"":-1e5,"x":true,"y":null}`, `{"a":1,"a":{}}`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var names []string
+		var values []json.RawMessage
+		for name, value := range exact.Members(b) { // must not panic on anything
+			names, values = append(names, name), append(values, value)
+		}
+		if !json.Valid(b) {
+			return
+		}
+		d := json.NewDecoder(bytes.NewReader(b))
+		if start, err := d.Token(); err != nil || start != json.Delim('{') {
+			require.Empty(t, names)
+			return
+		}
+		i := 0
+		for ; d.More(); i++ {
+			name, err := d.Token()
+			require.NoError(t, err)
+			var value json.RawMessage
+			require.NoError(t, d.Decode(&value))
+			require.Less(t, i, len(names))
+			require.Equal(t, name, names[i])
+			require.Equal(t, string(value), string(values[i]))
+		}
+		require.Len(t, names, i)
+	})
+}
+
+// What reads JSON with encoding/json itself, and why that does no harm.
+var readers = map[string]string{
+	"internal/exact/exact.go":           "reads values that have no names, or finds out what is wrong",
+	"parse.go":                          "reads texts, and finds out what is wrong",
+	"api.go":                            "reads texts, and arrays of texts and of raw JSON",
+	"typed.go":                          "reads into the app's own type, as its documentation says",
+	"example/chat/main.go":              "an app: it has one reader",
+	"example/private-messaging/main.go": "an app: it has one reader",
+	"example/replicas/replica.go":       "an app: it has one reader, and its own processes",
+	"example/replicas/supervisor.go":    "its own processes",
+	"bench/":                            "its own programs",
+	".ci/":                              "what the go command prints",
+}
+
+// TestJSONFromOutsideIsReadExactly finds who goes around this package.
+func TestJSONFromOutsideIsReadExactly(t *testing.T) {
+	const root = "../.."
+	seen := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		name = filepath.ToSlash(name)
+		for prefix := range readers {
+			if strings.HasPrefix(name, prefix) {
+				return nil
+			}
+		}
+		seen++
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return errors.Join(errors.New(name), err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if ok {
+				if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "json" && (sel.Sel.Name == "Unmarshal" || sel.Sel.Name == "NewDecoder") {
+					t.Errorf("%s calls json.%s, which takes \"Name\" for \"name\": use exact.Unmarshal, or say in this test why it does no harm", name, sel.Sel.Name)
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	require.NoError(t, err)
+	require.Greater(t, seen, 50, "the tree is not where it was looked for")
+}
