@@ -76,7 +76,7 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(hea
 	backoff := newBackoff()
 	var from *Position
 	for {
-		s, err := b.hub.Subscribe(ctx, channel, from)
+		s, err := b.hub.subscribe(ctx, channel, from, false)
 		if err == nil {
 			for m, e := range s.Messages() {
 				var reset *ResetError

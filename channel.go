@@ -12,7 +12,7 @@ import (
 // while it has subscribers, recent publishes, or somebody at work on it.
 //
 // Lock order: channel.telling or a shard of the channel table, then channel.mu,
-// then outbox.mu, then a writer's. Nothing that waits, and no code of others, is
+// then outbox.mu, then a writer's; idleChannels.mu is the innermost. Nothing that waits, and no code of others, is
 // called with one of them held but telling.
 type channel struct {
 	hub  *Hub
@@ -22,15 +22,20 @@ type channel struct {
 	users   atomic.Int32 // callers at work on the channel, which keep it in the table
 	telling sync.Mutex   // held while the mesh is told whether the channel is wanted
 
-	mu       sync.Mutex // guards the fields below
-	subs     []*subscription
-	order    order
-	members  map[string]Member // by connection id; where opts.Presence is on
-	rate     *rate             // nil while nothing was published
-	freed    bool              // no longer in the table
-	hot      bool              // on the hub's list of channels whose rate decays
-	dirty    bool              // on the hub's list of channels to report
-	reported store.Count       // what the Store knows
+	mu        sync.Mutex // guards the fields below
+	subs      []*subscription
+	order     order
+	members   map[string]Member // by connection id; where opts.Presence is on
+	rate      *rate             // nil while nothing was published
+	freed     bool              // no longer in the table
+	hot       bool              // on the hub's list of channels whose rate decays
+	dirty     bool              // on the hub's list of channels to report
+	reported  store.Count       // what the Store knows
+	published int64             // when a message was published last, by the hub's uptime
+
+	// Guarded by idleChannels.mu.
+	place int   // among the idle channels, from 1; 0 where it is none of them
+	since int64 // by which they are ordered
 }
 
 // A subscription is one receiver's place in one channel.
@@ -88,6 +93,9 @@ func (ch *channel) restLocked() bool {
 		return false
 	}
 	ch.order.rest()
+	if !ch.freed {
+		ch.hub.channels.idle.add(ch, ch.published)
+	}
 	return true
 }
 
@@ -175,7 +183,8 @@ func (ch *channel) countPublish() (wanted bool) {
 	if ch.rate == nil {
 		ch.rate = new(rate)
 	}
-	ch.rate.add(ch.hub.uptime(), 1)
+	ch.published = ch.hub.uptime()
+	ch.rate.add(ch.published, 1)
 	ch.touchLocked()
 	return len(ch.subs) > 0 || ch.order.waiting > 0
 }
@@ -207,6 +216,7 @@ func (ch *channel) release() { ch.users.Add(-1) }
 // of different channels apart.
 type channelTable struct {
 	n      atomic.Int64 // channels
+	idle   idleChannels
 	shards [64]struct {
 		mu sync.RWMutex
 		m  map[string]*channel
@@ -250,6 +260,8 @@ func (t *channelTable) put(ch *channel) *channel {
 	s.m[ch.name] = ch
 	t.n.Add(1)
 	ch.mu.Lock()
+	ch.published = ch.hub.uptime()
+	t.idle.add(ch, ch.published)
 	ch.touchLocked() // so that it is freed where nothing comes of it
 	ch.mu.Unlock()
 	return ch
@@ -265,10 +277,16 @@ func (t *channelTable) free(ch *channel) bool {
 	if ch.freed || ch.users.Load() > 0 || len(ch.subs) > 0 || ch.rate != nil || ch.dirty || ch.order.waiting > 0 {
 		return false
 	}
-	ch.freed = true
-	delete(s.m, ch.name)
-	t.n.Add(-1)
+	t.forgetLocked(ch, s.m)
 	return true
+}
+
+// forgetLocked takes a channel out of its shard; both are locked.
+func (t *channelTable) forgetLocked(ch *channel, shard map[string]*channel) {
+	ch.freed = true
+	delete(shard, ch.name)
+	t.n.Add(-1)
+	t.idle.remove(ch)
 }
 
 // all calls f for every channel, with no lock held.

@@ -189,17 +189,21 @@ func (t *clientTable) newcomers() []*client {
 	return cs
 }
 
-// find returns the client with an id, and the clients of a user; those that are
-// being let in, too.
-func (t *clientTable) find(idOrUser string) []*client {
+// find returns the client with an id, or the clients of a user, as kind says;
+// those that are being let in, too.
+func (t *clientTable) find(kind, who string) []*client {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var cs []*client
-	if c := t.byID[idOrUser]; c != nil {
-		cs = append(cs, c)
-	}
-	for c := range t.byUser[idOrUser] {
-		cs = append(cs, c)
+	switch kind {
+	case kindClient:
+		if c := t.byID[who]; c != nil {
+			cs = append(cs, c)
+		}
+	case kindUser:
+		for c := range t.byUser[who] {
+			cs = append(cs, c)
+		}
 	}
 	return cs
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -329,9 +330,97 @@ func TestMaxChannels(t *testing.T) {
 	s := serve(t, channels.Options{MaxChannels: 2})
 	s.join("a", "")
 	s.join("b", "")
-	a := s.do("POST", "/v1/channel/c/publish", `{"header":"x","body":1}`)
+	a := s.do("GET", "/channel/c/", "", "Accept", "text/event-stream")
 	require.Equal(t, http.StatusServiceUnavailable, a.status)
 	require.Equal(t, "too_many_channels", a.code())
 	require.NotEmpty(t, a.header.Get("Retry-After"))
 	s.publish("b", "x", "1")
+	s.publish("c", "x", "1") // it needs no place
+	require.Equal(t, 2, s.hub.Stats().Channels)
+	sub, err := s.hub.Subscribe(t.Context(), "c", nil)
+	require.NoError(t, err, "the app's own code is never refused")
+	defer sub.Close()
+	s.publish("c", "x", "2")
+	for m, err := range sub.Messages() {
+		require.NoError(t, err)
+		require.Equal(t, "2", string(m.Body))
+		break
+	}
+	require.ErrorIs(t, s.hub.Bridge(channels.Identity{}).Subscribe(canceled(t), "d", nil), nil)
+	s.do("GET", "/channel/d/", "", "Accept", "text/event-stream").wantFail(t, 503, "too_many_channels")
+}
+
+// Names that nobody listens to make way, the one published on longest ago first.
+func TestIdleChannelsMakeWay(t *testing.T) {
+	s := serve(t, channels.Options{MaxChannels: 100, Channel: keeps})
+	w := s.join("real", "")
+	for i := range 1000 {
+		s.publish(fmt.Sprint("x", i), "m", "1")
+		if i%10 == 0 { // it is used all the time
+			s.publish("used", "m", "1")
+		}
+	}
+	require.Equal(t, 100, s.hub.Stats().Channels)
+	for i := range 98 { // all but one who listen, and stay
+		s.join(fmt.Sprint("new", i), "")
+	}
+	require.Equal(t, 100, s.hub.Stats().Channels)
+	s.publish("real", "m", "2")
+	w.want("m", "2")
+	last := s.join("h99", "") // in the place of the last idle one
+	s.do("GET", "/channel/other/", "", "Accept", "text/event-stream").wantFail(t, 503, "too_many_channels")
+	last.c.CloseNow()
+	until(t, "who has gone makes way", func() bool {
+		c, _, err := s.tryDial("/channel/other/", nil)
+		if err == nil {
+			c.c.CloseNow()
+		}
+		return err == nil
+	})
+}
+
+// The one that makes way is the one that was published on longest ago, and the
+// list of channels forgets it.
+func TestTheLongestIdleChannelMakesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, err := channels.New(channels.Options{MaxChannels: 4})
+		require.NoError(t, err)
+		defer hub.Shutdown(context.Background())
+		publish := func(name string) {
+			_, err := hub.Publish(t.Context(), name, msg("x", "1"))
+			require.NoError(t, err)
+			time.Sleep(2 * time.Second) // in the bubble
+		}
+		list := func() (names []string) {
+			page, err := hub.Channels(t.Context(), channels.ChannelsQuery{})
+			require.NoError(t, err)
+			for _, c := range page.Channels {
+				names = append(names, c.Name)
+			}
+			return names
+		}
+		for _, name := range []string{"a", "b", "c", "d", "a"} {
+			publish(name)
+		}
+		require.Equal(t, []string{"a", "b", "c", "d"}, list())
+		publish("e")
+		require.Equal(t, []string{"a", "c", "d", "e"}, list())
+		sub, err := hub.Subscribe(t.Context(), "c", nil)
+		require.NoError(t, err)
+		publish("f")
+		require.Equal(t, []string{"a", "c", "e", "f"}, list())
+		publish("b")
+		sub.Close()
+		require.Equal(t, []string{"b", "c", "e", "f"}, list())
+		publish("g")
+		require.Equal(t, []string{"b", "e", "f", "g"}, list(), "c is idle, and was published on longest ago")
+		require.Equal(t, 4, hub.Stats().Channels)
+	})
+}
+
+// canceled is a context that has ended.
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
 }

@@ -14,7 +14,8 @@ import (
 // of different versions go together.
 type control struct {
 	Version int    `json:"v"`
-	Who     []byte `json:"who,omitempty"` // in base64: an identity's id may be any text
+	Kind    string `json:"kind,omitempty"` // of Who
+	Who     []byte `json:"who,omitempty"`  // in base64: an identity's id may be any text
 	Channel string `json:"channel,omitempty"`
 	N       uint64 `json:"n,omitempty"`     // the number of the canary
 	Epoch   string `json:"epoch,omitempty"` // of the log of canaries in the sender's Store
@@ -30,6 +31,12 @@ const (
 	controlCanary      = "canary" // for everybody; each hub answers it with an echo
 	controlEcho        = "echo"
 	controlBye         = "bye" // the sender is shut down
+)
+
+// The kinds of control.Who.
+const (
+	kindUser   = "user"   // an identity's id
+	kindClient = "client" // a connection's id
 )
 
 // maxControlBytes bounds the body of a control packet.
@@ -59,10 +66,8 @@ func (h *Hub) takeControl(p mesh.Packet) {
 		return
 	}
 	switch p.Header {
-	case controlDisconnect:
-		h.disconnect(string(c.Who))
-	case controlUnsubscribe:
-		h.unsubscribe(string(c.Who), c.Channel)
+	case controlDisconnect, controlUnsubscribe:
+		h.endHere(p.Header, &c)
 	case controlCanary:
 		h.heard(p.Origin, &c)
 		select {
@@ -76,61 +81,68 @@ func (h *Hub) takeControl(p mesh.Packet) {
 	}
 }
 
-// Disconnect closes the connections with an id, or all of a user's, on all
-// replicas, with close code 3003 and the code "disconnected". Those that are
-// being let in are refused: who is banned before Disconnect is called, so that
-// Authorize refuses it from then on, does not stay or come. It returns how
-// many there were on this replica, where they are closed when it returns,
-// after what is queued for them.
+// DisconnectUser closes all connections of an Identity.ID, on all replicas,
+// with close code 3003 and the code "disconnected". Those that are being let in
+// are refused: who is banned before it is called, so that Authorize refuses him
+// from then on, does not stay or come. It returns how many there were on this
+// replica, where they are closed when it returns, after what is queued for them.
 //
 // The other replicas are told at most once: one that cannot be reached at this
 // moment keeps the connections, and nobody learns of it. Let credentials expire
 // (Identity.Expires) where that matters. The errors are [ErrMeshUnavailable],
 // [ErrTooLarge] (an id of more than about 12,000 bytes), for the other replicas,
 // and [ErrClosed].
-func (h *Hub) Disconnect(ctx context.Context, idOrUser string) (int, error) {
-	return h.everywhere(ctx, controlDisconnect, control{Who: []byte(idOrUser)},
-		func() int { return h.disconnect(idOrUser) })
+func (h *Hub) DisconnectUser(ctx context.Context, user string) (int, error) {
+	return h.everywhere(ctx, controlDisconnect, control{Kind: kindUser, Who: []byte(user)})
 }
 
-// Unsubscribe ends the subscriptions to a channel of a connection, or of all
-// of a user's connections, on all replicas. A connection that has no other
-// subscription is closed with 3003 and the code "unsubscribed". It returns
-// how many there were on this replica. What Disconnect says of the other
-// replicas and of errors holds here too.
-func (h *Hub) Unsubscribe(ctx context.Context, idOrUser, channel string) (int, error) {
-	return h.everywhere(ctx, controlUnsubscribe, control{Who: []byte(idOrUser), Channel: channel},
-		func() int { return h.unsubscribe(idOrUser, channel) })
+// DisconnectClient closes the one connection that has an id, as
+// [Client].ID and presence show it, wherever it is, and otherwise does as
+// DisconnectUser.
+func (h *Hub) DisconnectClient(ctx context.Context, id string) (int, error) {
+	return h.everywhere(ctx, controlDisconnect, control{Kind: kindClient, Who: []byte(id)})
 }
 
-// everywhere does something here, and tells the other replicas to.
-func (h *Hub) everywhere(ctx context.Context, header string, c control, here func() int) (int, error) {
+// UnsubscribeUser ends the subscriptions of an Identity.ID to a channel, on all
+// replicas. A connection that has no other subscription is closed with 3003 and
+// the code "unsubscribed". It returns how many there were on this replica. What
+// DisconnectUser says of the other replicas and of errors holds here too.
+func (h *Hub) UnsubscribeUser(ctx context.Context, user, channel string) (int, error) {
+	return h.everywhere(ctx, controlUnsubscribe, control{Kind: kindUser, Who: []byte(user), Channel: channel})
+}
+
+// UnsubscribeClient ends the subscription of the one connection that has an id,
+// and otherwise does as UnsubscribeUser.
+func (h *Hub) UnsubscribeClient(ctx context.Context, id, channel string) (int, error) {
+	return h.everywhere(ctx, controlUnsubscribe, control{Kind: kindClient, Who: []byte(id), Channel: channel})
+}
+
+// everywhere ends what c says here, and tells the other replicas to.
+func (h *Hub) everywhere(ctx context.Context, header string, c control) (int, error) {
 	if !h.calls.enter() {
 		return 0, ErrClosed
 	}
 	defer h.calls.leave()
-	n := here()
+	n := h.endHere(header, &c)
 	if h.mesh == nil || len(c.Who) == 0 {
 		return n, nil
 	}
 	return n, h.control(ctx, "", header, c)
 }
 
-func (h *Hub) disconnect(idOrUser string) int {
-	cs := h.clients.find(idOrUser)
-	for _, c := range cs {
-		c.end(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)
+// endHere ends connections or subscriptions on this replica. An id that a user
+// has and one that a connection has are two things, also where they look alike.
+func (h *Hub) endHere(header string, c *control) (n int) {
+	why := ErrDisconnected
+	if header == controlUnsubscribe {
+		why = ErrUnsubscribed
 	}
-	return len(cs)
-}
-
-func (h *Hub) unsubscribe(idOrUser, channel string) int {
-	n := 0
-	for _, c := range h.clients.find(idOrUser) {
-		if c.channel == channel {
-			c.end(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
-			n++
+	for _, one := range h.clients.find(c.Kind, string(c.Who)) {
+		if header == controlUnsubscribe && one.channel != c.Channel {
+			continue
 		}
+		one.end(farewell(why, closeForbidden), why, false)
+		n++
 	}
 	return n
 }

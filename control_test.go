@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -43,7 +44,7 @@ func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
 		require.Len(t, r.users("a"), 6)
 		ctx := context.Background()
 
-		n, err := r.hubs[1].Unsubscribe(ctx, "ann", "b")
+		n, err := r.hubs[1].UnsubscribeUser(ctx, "ann", "b")
 		require.NoError(t, err)
 		require.Equal(t, 1, n, "on this replica")
 		time.Sleep(2 * time.Second)
@@ -51,7 +52,7 @@ func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
 		require.Len(t, r.users("a"), 6)
 		require.Equal(t, []string{"unsubscribed", "unsubscribed", "unsubscribed"}, reasons.take())
 
-		n, err = r.hubs[2].Disconnect(ctx, "ann")
+		n, err = r.hubs[2].DisconnectUser(ctx, "ann")
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		time.Sleep(2 * time.Second)
@@ -61,14 +62,14 @@ func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
 		p, err := r.hubs[0].Presence(ctx, "a", 1)
 		require.NoError(t, err)
 		require.Equal(t, "r0", strings.Split(p.Members[0].ID, "-")[0])
-		n, err = r.hubs[1].Disconnect(ctx, p.Members[0].ID) // one connection, elsewhere
+		n, err = r.hubs[1].DisconnectClient(ctx, p.Members[0].ID) // one connection, elsewhere
 		require.NoError(t, err)
 		require.Zero(t, n)
 		time.Sleep(2 * time.Second)
 		require.Equal(t, []string{"bob", "bob"}, r.users("a"))
 
 		for _, who := range []string{"", "nobody"} {
-			n, err = r.hubs[0].Disconnect(ctx, who)
+			n, err = r.hubs[0].DisconnectUser(ctx, who)
 			require.NoError(t, err)
 			require.Zero(t, n)
 		}
@@ -133,22 +134,22 @@ func TestDisconnectWhereTheOthersCannotBeTold(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.Len(t, r.users("a"), 2)
 		meshes[0].refuses.Store(true)
-		n, err := r.hubs[0].Disconnect(ctx, "ann")
+		n, err := r.hubs[0].DisconnectUser(ctx, "ann")
 		require.ErrorIs(t, err, channels.ErrMeshUnavailable)
 		require.Equal(t, 1, n, "here it is done all the same")
 		time.Sleep(2 * time.Second)
 		require.Len(t, r.users("a"), 1)
-		n, err = r.hubs[0].Unsubscribe(ctx, "ann", "a")
+		n, err = r.hubs[0].UnsubscribeUser(ctx, "ann", "a")
 		require.ErrorIs(t, err, channels.ErrMeshUnavailable)
 		require.Zero(t, n)
 		meshes[0].refuses.Store(false)
-		_, err = r.hubs[0].Disconnect(ctx, strings.Repeat("x", 16<<10))
+		_, err = r.hubs[0].DisconnectUser(ctx, strings.Repeat("x", 16<<10))
 		require.ErrorIs(t, err, channels.ErrTooLarge)
 
 		require.NoError(t, r.hubs[0].Shutdown(ctx))
-		_, err = r.hubs[0].Disconnect(ctx, "ann")
+		_, err = r.hubs[0].DisconnectUser(ctx, "ann")
 		require.ErrorIs(t, err, channels.ErrClosed)
-		_, err = r.hubs[0].Unsubscribe(ctx, "ann", "a")
+		_, err = r.hubs[0].UnsubscribeUser(ctx, "ann", "a")
 		require.ErrorIs(t, err, channels.ErrClosed)
 		require.Equal(t, 1, r.hubs[1].Stats().Connections)
 	}, breakable(&meshes))
@@ -171,7 +172,8 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 		}
 		for _, header := range []string{"bye", "disconnect", "unsubscribe", "canary", "echo", "", "later", long} {
 			for _, body := range []string{"", "null", "{", "[]", "1", `"x"`, "\xff", `{"v":1}`, `{"v":2,"who":` + who + `,"channel":"a"}`,
-				`{"who":` + who + `,"channel":"a"}`, `{"v":1,"who":5}`, `{"v":1,"who":"?"}`, `{"v":1,"who":"` + long + `"}`,
+				`{"who":` + who + `,"channel":"a"}`, `{"v":1,"who":` + who + `,"channel":"a"}`, `{"v":1,"kind":"client","who":` + who + `,"channel":"a"}`,
+				`{"v":1,"kind":"User","who":` + who + `,"channel":"a"}`, `{"v":1,"kind":"user","Who":` + who + `,"channel":"a"}`, `{"v":1,"who":5}`, `{"v":1,"who":"?"}`, `{"v":1,"who":"` + long + `"}`,
 				`{"v":1,"n":-1}`, `{"v":1,"n":18446744073709551615}`, `{"v":1,"n":0}`, `{"v":1,"n":1e99}`,
 				`{"v":1,"epoch":"x","node":null}`, `{"v":1,"node":{"node":"r0","reasons":null,"status":"pink","connections":-1,"started":"never"}}`,
 				`{"v":1,"node":{"status":"pink","mesh":{"peers":null}}}`, strings.Repeat(`{"v":`, 5000)} {
@@ -196,7 +198,7 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 		synctest.Wait()
 		wantAll(t, s.close(), 1, 1)
 
-		send(mesh.Packet{Kind: mesh.KindControl, Header: "disconnect", Body: []byte(`{"v":1,"who":` + who + `,"later":true}`)})
+		send(mesh.Packet{Kind: mesh.KindControl, Header: "disconnect", Body: []byte(`{"v":1,"kind":"user","who":` + who + `,"later":true}`)})
 		time.Sleep(2 * time.Second)
 		require.Empty(t, r.users("a"))
 	}, breakable(&meshes))
@@ -205,7 +207,7 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 // FuzzPacket hands a hub what a peer might send.
 func FuzzPacket(f *testing.F) {
 	f.Add(uint8(2), "", "canary", []byte(`{"v":1,"n":1,"epoch":"e","node":{"node":"a","status":"green","mesh":{"peers":[]}}}`), "", uint64(0))
-	f.Add(uint8(2), "", "disconnect", []byte(`{"v":1,"who":"YW5u"}`), "", uint64(0))
+	f.Add(uint8(2), "", "disconnect", []byte(`{"v":1,"kind":"user","who":"YW5u"}`), "", uint64(0))
 	f.Add(uint8(2), "", "echo", []byte(`{"v":1,"n":1}`), "", uint64(0))
 	f.Add(uint8(0), "c", "h", []byte(`1`), "e", uint64(3))
 	f.Add(uint8(1), "c", "", []byte(`{}`), "", uint64(0))
@@ -232,5 +234,49 @@ func FuzzPacket(f *testing.F) {
 		require.NoError(t, err)
 		_, err = json.Marshal(nodes)
 		require.NoError(t, err)
+	})
+}
+
+// A user may be called like a connection: whoever ends one means one.
+func TestAUserNamedLikeAConnection(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		ctx := t.Context()
+		as := func(hub int, user string) *channels.Subscription {
+			s, err := r.hubs[hub].Subscribe(channels.WithIdentity(ctx, channels.Identity{ID: user}), "c", nil)
+			require.NoError(t, err)
+			return s
+		}
+		bob := as(0, "bob")
+		twin, elsewhere := as(0, bob.ID()), as(1, bob.ID())
+		ended := func(s *channels.Subscription) bool {
+			synctest.Wait()
+			n := s.ID()
+			return !slices.ContainsFunc([]int{0, 1}, func(i int) bool { return channels.Has(r.hubs[i], n) })
+		}
+		n, err := r.hubs[1].UnsubscribeClient(ctx, bob.ID(), "c")
+		require.NoError(t, err)
+		require.Zero(t, n, "on that replica there is only a user of that name")
+		require.True(t, ended(bob))
+		require.False(t, ended(twin))
+		require.False(t, ended(elsewhere))
+
+		eve := as(0, "eve")
+		named := as(0, eve.ID())
+		n, err = r.hubs[0].DisconnectUser(ctx, eve.ID())
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.True(t, ended(named))
+		require.False(t, ended(eve))
+		n, err = r.hubs[0].DisconnectClient(ctx, eve.ID())
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.True(t, ended(eve))
+		n, err = r.hubs[0].UnsubscribeUser(ctx, bob.ID(), "c")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.True(t, ended(elsewhere), "on all replicas")
+		for _, s := range []*channels.Subscription{bob, twin, elsewhere, eve, named} {
+			s.Close()
+		}
 	})
 }

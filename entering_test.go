@@ -170,8 +170,8 @@ func TestWhoIsEndedElsewhereWhileBeingLetInStaysOut(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		ctx := channels.WithIdentity(context.Background(), channels.Identity{ID: "eve"})
 		for what, tell := range map[string]func() (int, error){
-			"disconnected": func() (int, error) { return r.hubs[1].Disconnect(ctx, "eve") },
-			"unsubscribed": func() (int, error) { return r.hubs[1].Unsubscribe(ctx, "eve", "c") },
+			"disconnected": func() (int, error) { return r.hubs[1].DisconnectUser(ctx, "eve") },
+			"unsubscribed": func() (int, error) { return r.hubs[1].UnsubscribeUser(ctx, "eve", "c") },
 		} {
 			ended := make(chan error, 1)
 			go func() {

@@ -11,6 +11,16 @@ func Take(h *Hub, p mesh.Packet) { h.take(p) }
 // CheckPacket checks one.
 func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p) }
 
+// Has tells whether a hub has a client that has not been told to go.
+func Has(h *Hub, id string) bool {
+	for _, c := range h.clients.find(kindClient, id) {
+		if ended, _ := c.ended(); !ended {
+			return true
+		}
+	}
+	return false
+}
+
 // OwnKey is what the Store knows of a key that the app's own code uses.
 func OwnKey(m Message, key string) (text, digest string) {
 	k := (&Publication{Message: m}).key(key)

@@ -332,11 +332,13 @@ func (s *server) id(n int) string { return channels.IDPrefix(s.hub) + strconv.It
 
 // disconnect and unsubscribe return how many there were on this replica.
 func disconnect(h *channels.Hub, idOrUser string) int {
-	n, _ := h.Disconnect(context.Background(), idOrUser)
-	return n
+	n, _ := h.DisconnectClient(context.Background(), idOrUser)
+	m, _ := h.DisconnectUser(context.Background(), idOrUser)
+	return n + m
 }
 
 func unsubscribe(h *channels.Hub, idOrUser, channel string) int {
-	n, _ := h.Unsubscribe(context.Background(), idOrUser, channel)
-	return n
+	n, _ := h.UnsubscribeClient(context.Background(), idOrUser, channel)
+	m, _ := h.UnsubscribeUser(context.Background(), idOrUser, channel)
+	return n + m
 }

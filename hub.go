@@ -158,7 +158,7 @@ type Result struct {
 //
 // The errors are [ErrBadChannel], [ErrBadMessage], [ErrBadUTF8], [ErrTooLarge],
 // [ErrReservedHeader], [ErrBadKey], [ErrKeyReused], [ErrNoHistory] (a key on a channel without
-// history), [ErrStoreUnavailable], [ErrMeshUnavailable], [ErrTooManyChannels],
+// history), [ErrStoreUnavailable], [ErrMeshUnavailable],
 // [ErrInternal] (Options.Channel contradicts itself, or a hook panicked),
 // [ErrClosed], the context's, and what OnPublish returns. After ErrStoreUnavailable a message
 // may have been stored all the same (the answer was lost): repeat it with a Key.
@@ -223,12 +223,16 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return Result{}, err
 		}
 	}
+	kept := true
 	if ch == nil {
 		var err error
 		if ch, err = h.put(candidate); err != nil {
-			return Result{}, err
+			// The channels in use fill the table, so nobody here is subscribed
+			// to this one: what is lost is its number of publishes.
+			ch, kept = candidate, false
+		} else {
+			defer ch.release()
 		}
-		defer ch.release()
 	}
 	m := Message{Header: p.Message.Header, Body: p.Message.Body}
 	if max := ch.opts.MaxMessageBytes; max > 0 && len(m.Body) > max {
@@ -247,7 +251,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		}
 	}
 	h.stats.published.Add(1)
-	if ch.countPublish() {
+	if kept && ch.countPublish() {
 		f := newMessageFrame(ch, m)
 		f.except = o.Except
 		if res.Stored {
@@ -368,7 +372,8 @@ func (h *Hub) onPublish(ctx context.Context, p *Publication) error {
 }
 
 // use returns a channel, made where it was not there, and keeps it until release.
-func (h *Hub) use(name string) (*channel, error) {
+// Who is trusted is never told that there are too many.
+func (h *Hub) use(name string, trusted bool) (*channel, error) {
 	if ch := h.channels.use(name); ch != nil {
 		return ch, nil
 	}
@@ -376,13 +381,18 @@ func (h *Hub) use(name string) (*channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.put(ch)
+	kept, err := h.put(ch)
+	if err != nil && trusted {
+		return h.channels.put(ch), nil
+	}
+	return kept, err
 }
 
 // put makes a new channel one of the hub's, or returns the one that has come
-// before it; in use, until release.
+// before it; in use, until release. Where there are as many as may be, the one
+// that was published on longest ago and has no subscribers makes way.
 func (h *Hub) put(ch *channel) (*channel, error) {
-	if int(h.channels.n.Load()) >= h.opts.MaxChannels {
+	if int(h.channels.n.Load()) >= h.opts.MaxChannels && !h.channels.makeWay(h.uptime()) {
 		return nil, ErrTooManyChannels
 	}
 	return h.channels.put(ch), nil

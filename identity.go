@@ -10,8 +10,8 @@ import (
 
 // Identity is who is on the other end, as the app's own middleware found out.
 type Identity struct {
-	// ID names the user; several connections may share it. Disconnect takes
-	// it, and presence shows it.
+	// ID names the user; several connections may share it. DisconnectUser
+	// takes it, and presence shows it.
 	ID string
 	// Info is any JSON that presence shows to others beside the ID.
 	Info json.RawMessage

@@ -101,7 +101,7 @@ func (c *client) ask(ctx context.Context) (*channel, error) {
 	if ended, cause := c.ended(); ended {
 		return nil, cause
 	}
-	ch, err := h.use(c.channel)
+	ch, err := h.use(c.channel, false)
 	if err != nil || h.opts.OnConnect == nil {
 		return ch, err
 	}

@@ -497,10 +497,9 @@ func TestAPageWithoutTLSIsAnotherSite(t *testing.T) {
 
 // An error of a publish is an error, whatever the client would like to read.
 func TestARefusedPublishIsNoStream(t *testing.T) {
-	s := serve(t, channels.Options{MaxChannels: 1})
-	s.publish("a", "x", "1")
+	s := serve(t, channels.Options{OnPublish: func(context.Context, *channels.Publication) error { return channels.ErrStoreUnavailable }})
 	s.do("POST", "/v1/channel/b/publish", `{"header":"h","body":1}`, "Accept", "text/event-stream", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin").
-		wantFail(t, 503, "too_many_channels")
+		wantFail(t, 503, "store_unavailable")
 }
 
 // panicking is a store and a mesh of which some calls panic.

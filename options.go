@@ -81,8 +81,12 @@ type Options struct {
 	// SlowSubscriber policy applies. Default 1 MiB or 4 × MaxMessageBytes,
 	// whichever is more; at least 2 × MaxMessageBytes.
 	QueueBytes int
-	// MaxChannels bounds how many channels this replica holds at a time.
-	// Default 1,000,000.
+	// MaxChannels bounds the channels that this replica holds at a time. At
+	// the bound, a channel without subscribers makes way, the one that was
+	// published on longest ago first: what is lost is its number of publishes.
+	// Where all have subscribers, the network's new ones on other channels get
+	// 503 "too_many_channels"; publishing goes on, and so does the app's own
+	// Subscribe. Default 1,000,000.
 	MaxChannels int
 	// MaxConnections bounds the WebSockets and streams of this replica. Those
 	// beyond it get 503 "too_many_connections". Default 1,000,000.

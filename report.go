@@ -160,7 +160,7 @@ func (h *Hub) cool() {
 			ch.dirty = true
 			r.touch(ch, true, false)
 		}
-		stays := ch.rate != nil || ch.dirty || len(ch.subs) == 0
+		stays := !ch.freed && (ch.rate != nil || ch.dirty || len(ch.subs) == 0)
 		if !stays {
 			ch.hot = false
 		}
@@ -278,7 +278,14 @@ func (h *Hub) counts(chs []*channel) []store.Count {
 		ch.mu.Lock()
 		c := ch.countLocked()
 		ch.dirty, ch.reported = false, c
+		freed := ch.freed
 		ch.mu.Unlock()
+		if freed { // it made way for another
+			if again := h.channels.use(ch.name); again != nil {
+				again.release()
+				continue // whose numbers are told
+			}
+		}
 		counts = append(counts, c)
 	}
 	return counts

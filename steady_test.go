@@ -122,7 +122,7 @@ func TestWhoIsToldToGoHasGoneInTime(t *testing.T) {
 				require.NoError(t, err)
 				if read += n; !ended && read > 10_000 {
 					ended = true
-					n, err := s.hub.Disconnect(t.Context(), channels.IDPrefix(s.hub)+"1")
+					n, err := s.hub.DisconnectClient(t.Context(), channels.IDPrefix(s.hub)+"1")
 					require.NoError(t, err)
 					require.Equal(t, 1, n)
 				}

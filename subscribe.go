@@ -36,6 +36,11 @@ type Subscription struct {
 // SlowClose its Messages end with [ErrSlowSubscriber], and on a channel with
 // history a new Subscribe from its Position misses nothing.
 func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*Subscription, error) {
+	return h.subscribe(ctx, channel, from, true)
+}
+
+// subscribe is Subscribe; who is not trusted subscribes for the network.
+func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, trusted bool) (*Subscription, error) {
 	if !h.calls.enter() {
 		return nil, ErrClosed
 	}
@@ -43,7 +48,7 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*S
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	ch, err := h.use(channel)
+	ch, err := h.use(channel, trusted)
 	if err != nil {
 		return nil, err
 	}

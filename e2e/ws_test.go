@@ -225,7 +225,7 @@ func TestNodeClient(t *testing.T) {
 			}
 
 			// It is closed with a code, and resumes.
-			ended, err := s.hub.Disconnect(t.Context(), id)
+			ended, err := s.hub.DisconnectClient(t.Context(), id)
 			require.NoError(t, err)
 			require.Equal(t, 1, ended)
 			require.Contains(t, string(p.text("error").Body), `"disconnected"`)

@@ -138,7 +138,7 @@ func TestLogAWebSocket(t *testing.T) {
 	require.Equal(t, want, record)
 
 	w = s.join("b")
-	s.hub.Disconnect(t.Context(), strings.TrimSuffix(id, "1")+"2")
+	s.hub.DisconnectClient(t.Context(), strings.TrimSuffix(id, "1")+"2")
 	w.wantError("disconnected")
 	w.read() // answers the close frame
 	got := rs.wait(t, 2)

@@ -279,7 +279,7 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 	if ok {
 		// Another replica that cannot be told keeps a connection until the
 		// session would have ended.
-		if _, err := a.hub.Disconnect(r.Context(), u.ID); err != nil {
+		if _, err := a.hub.DisconnectUser(r.Context(), u.ID); err != nil {
 			slog.Warn("the pages of a user who has signed out may stay connected to other replicas", "err", err)
 		}
 	}
