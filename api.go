@@ -62,6 +62,9 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	if err != nil {
 		return err
 	}
+	if err := h.chargeHTTP(r); err != nil {
+		return err
+	}
 	var m Message
 	err = h.body(w, r, h.opts.MaxMessageBytes+envelopeBytes, func(b []byte) error {
 		if err := checkObject(b); err != nil {
@@ -122,6 +125,9 @@ func keyOf(r *http.Request) (string, error) {
 // servePublishMany is POST /v1/publish: {"channels":[…],"header","body","key"}
 // or {"messages":[{"channel","header","body","key"},…]}.
 func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string) error {
+	if err := h.chargeHTTP(r); err != nil { // for the first of its messages
+		return err
+	}
 	var b []byte
 	// As many messages as fit: a batch may be longer than one message.
 	err := h.body(w, r, 4*h.opts.MaxMessageBytes+maxBatch*envelopeBytes/8, func(read []byte) error {
@@ -143,9 +149,16 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 		Status  string          `json:"status"`
 		Results []publishAnswer `json:"results"`
 	}{Status: "ok"}
-	for _, one := range batch {
+	for i, one := range batch {
 		var res Result
-		m, o, err := one.parse(h.opts.MaxMessageBytes)
+		var m Message
+		var o PublishOptions
+		if i > 0 {
+			err = h.chargeHTTP(r)
+		}
+		if err == nil {
+			m, o, err = one.parse(h.opts.MaxMessageBytes)
+		}
 		if err == nil {
 			res, err = h.publish(r.Context(), Publication{Channel: one.name, Message: m, Identity: id, Network: true}, o)
 		}

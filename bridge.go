@@ -30,7 +30,10 @@ func (h *Hub) Bridge(id Identity) *Bridge { return &Bridge{h, id} }
 // with and without an error; the errors are those of [Hub.Publish], and what
 // Authorize returns.
 func (b *Bridge) Publish(ctx context.Context, channel, header string, body json.RawMessage) ([]byte, error) {
-	body, err := checkBody(body, b.hub.opts.MaxMessageBytes)
+	err := b.hub.charge(ctx, Client{Identity: b.id, Transport: transportBridge})
+	if err == nil {
+		body, err = checkBody(body, b.hub.opts.MaxMessageBytes)
+	}
 	var res Result
 	if err == nil {
 		res, err = b.hub.publish(ctx, Publication{Channel: channel, Message: Message{Header: header, Body: body}, Identity: b.id, Network: true}, PublishOptions{})

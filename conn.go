@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/internal/steady"
 )
 
@@ -262,7 +263,14 @@ func (c *conn) read() error {
 				return err
 			}
 			c.in.messages.Add(1)
-			c.answer(newErrorFrame(errBinary, nil))
+			ctx := WithIdentity(c.hub.ctx, c.info.Identity)
+			err := c.hub.charge(ctx, c.info)
+			if err == nil {
+				err = errBinary
+			}
+			if err := c.refused(err, nil); err != nil {
+				return err
+			}
 			continue
 		}
 		buf := inbound.Get().(*inboundBuffer)
@@ -304,6 +312,9 @@ var errText = errors.New("channels: a text message that is not UTF-8")
 func (c *conn) handle(b []byte) error {
 	// The request's own context ended when it was hijacked.
 	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
+	if err := c.hub.charge(ctx, c.info); err != nil {
+		return c.refused(err, idOf(b))
+	}
 	m, id, o, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
 	var res Result
 	switch {
@@ -318,11 +329,30 @@ func (c *conn) handle(b []byte) error {
 		c.answer(newExchangeFrame(res, id))
 		return nil
 	}
+	return c.refused(err, id)
+}
+
+// refused tells the client why its message was refused; a panic ends the connection.
+func (c *conn) refused(err error, id json.RawMessage) error {
 	var crash *panicked
 	if errors.As(err, &crash) {
 		return err
 	}
 	c.answer(newErrorFrame(visible(err, ErrInternal), id))
+	return nil
+}
+
+// idOf returns the id of a message that is not read, so that its sender knows
+// which one was refused. Of a long one nothing is looked at.
+func idOf(b []byte) json.RawMessage {
+	if len(b) > 4<<10 {
+		return nil
+	}
+	for name, id := range exact.Members(b) {
+		if name == "id" && len(id) > 0 && len(id) <= 64 && id[0] != '{' && id[0] != '[' && string(id) != "null" && json.Valid(id) {
+			return bytes.Clone(id)
+		}
+	}
 	return nil
 }
 

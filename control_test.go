@@ -240,7 +240,7 @@ func FuzzPacket(f *testing.F) {
 // A user may be called like a connection: whoever ends one means one.
 func TestAUserNamedLikeAConnection(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
-		ctx := t.Context()
+		ctx := context.Background() // t's is not the bubble's
 		as := func(hub int, user string) *channels.Subscription {
 			s, err := r.hubs[hub].Subscribe(channels.WithIdentity(ctx, channels.Identity{ID: user}), "c", nil)
 			require.NoError(t, err)

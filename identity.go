@@ -60,7 +60,7 @@ type Client struct {
 	ID         string // unique over all replicas
 	Identity   Identity
 	RemoteAddr string // of the TCP connection, as net/http gives it; empty for Go subscribers
-	Transport  string // "websocket", "sse" or "go"
+	Transport  string // "websocket", "sse" or "go"; for OnReceive also "http" or "bridge"
 
 	// Connected is when the connection's request came. Received and Sent are
 	// what it has carried up to the call of the hook: OnDisconnect gets the
@@ -80,6 +80,8 @@ const (
 	transportWebSocket = "websocket"
 	transportSSE       = "sse"
 	transportGo        = "go"
+	transportHTTP      = "http"
+	transportBridge    = "bridge"
 )
 
 // Publication is a message on its way, as OnPublish sees it.
@@ -104,6 +106,26 @@ func (h *Hub) authorize(ctx context.Context, r Request) error {
 		return nil
 	}
 	return h.refusal("Authorize", fmt.Errorf("%s %q by user %q: %w", r.Action, r.Channel, r.Identity.ID, err))
+}
+
+// charge asks the app whether somebody from the network may send a message now,
+// before anything is done for it.
+func (h *Hub) charge(ctx context.Context, c Client) error {
+	if h.opts.OnReceive == nil {
+		return nil
+	}
+	if err := h.guard("OnReceive", func() error { return h.opts.OnReceive(ctx, c) }); err != nil {
+		return h.refusal("OnReceive", err)
+	}
+	return nil
+}
+
+func (h *Hub) chargeHTTP(r *http.Request) error {
+	if h.opts.OnReceive == nil {
+		return nil
+	}
+	id, _ := IdentityFrom(r.Context())
+	return h.charge(r.Context(), Client{Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportHTTP})
 }
 
 func (h *Hub) authorizeHTTP(r *http.Request, a Action, channel string) error {

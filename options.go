@@ -69,6 +69,12 @@ type Options struct {
 	// OnSubscribe is called right after a connection has been subscribed: what it
 	// publishes reaches the new subscriber.
 	OnSubscribe func(ctx context.Context, c Client, channel string)
+	// OnReceive is called before a message from the network is read: for each
+	// one over a WebSocket, also where it turns out to be none, each publish
+	// over HTTP, each message of a batch, and each that a [Bridge] publishes. An
+	// error refuses it. This is the place for limits: middleware.Limiter has an
+	// OnReceive. c is the connection; for HTTP and a Bridge it has no ID.
+	OnReceive func(ctx context.Context, c Client) error
 	// OnPublish is called before each message is published (the app's own
 	// too), in the publisher's goroutine. It may change the message's header
 	// and body; an error refuses it. Hooks hold no lock and may call the Hub.

@@ -78,7 +78,7 @@ func all(t *testing.T) (*channels.Hub, func(http.Handler) http.Handler, *logBuff
 		Channel:        func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} },
 		AllowedOrigins: []string{app},
 		Authorize:      ours.Authorize,
-		OnPublish:      limiter.OnPublish,
+		OnReceive:      limiter.OnReceive,
 		OnConnect:      access.OnConnect,
 		OnDisconnect:   access.OnDisconnect,
 	})

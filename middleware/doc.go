@@ -23,7 +23,7 @@
 //
 //	hub, err := channels.New(channels.Options{
 //		Authorize:    middleware.Authorize,
-//		OnPublish:    limiter.OnPublish,
+//		OnReceive:    limiter.OnReceive,
 //		OnConnect:    access.OnConnect,
 //		OnDisconnect: access.OnDisconnect,
 //	})

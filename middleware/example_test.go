@@ -171,7 +171,7 @@ func ExampleRateLimit() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	hub, err := channels.New(channels.Options{OnPublish: limiter.OnPublish})
+	hub, err := channels.New(channels.Options{OnReceive: limiter.OnReceive})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -31,7 +31,7 @@ type Rate struct {
 // RateLimitOptions configure [RateLimit]. At least one Rate is to be set.
 type RateLimitOptions struct {
 	// Address limits the HTTP requests of a client's address: handshakes,
-	// streams and publishes. For IPv6, the network counts, see IPv6Prefix.
+	// streams and publishes, and its messages over all WebSockets. For IPv6, the network counts, see IPv6Prefix.
 	// The address is Request.RemoteAddr: behind a proxy, put [TrustProxies]
 	// around it, or all clients share one limit. Where it is no address, as
 	// over a Unix socket, nothing is limited by it: put [TrustUnixSocket]
@@ -45,7 +45,7 @@ type RateLimitOptions struct {
 	// User limits the HTTP requests, and the messages over all WebSockets,
 	// of an Identity.ID. Who has none is not limited by it.
 	User Rate
-	// Connection limits the messages that are published over one WebSocket.
+	// Connection limits the messages that are sent over one WebSocket.
 	Connection Rate
 	// MaxEntries bounds how many addresses are remembered, and how many that
 	// have shown wrong API keys, users, and connections, each taking about 300
@@ -114,7 +114,7 @@ func (r *Rate) check(name string) error {
 // behind a load balancer, each replica counts for itself.
 //
 // Each request and each message takes one. A batch takes one for each of its
-// messages, if [Limiter.OnPublish] is set as the hub's hook; those for which
+// messages, if [Limiter.OnReceive] is set as the hub's hook; those for which
 // there is none are refused by themselves, in the results.
 //
 // Never limited are requests with a valid API key ([APIKey] around it), those of
@@ -192,38 +192,40 @@ func (l *Limiter) ByUser(next http.Handler) http.Handler {
 	})
 }
 
-// OnPublish is for [channels.Options].OnPublish: it limits messages over a
-// WebSocket by connection and user, and the messages of a batch. What is
-// refused gets an error frame with the code "rate_limited", and the connection
-// stays. A hook of the app's own may call it and go on from there.
-func (l *Limiter) OnPublish(ctx context.Context, p *channels.Publication) error {
-	switch {
-	case !p.Network || isServer(p.Identity):
+// OnReceive is for [channels.Options].OnReceive: it limits messages over a
+// WebSocket by connection, user and address, and the messages of a batch, before
+// they are read: what is wrong counts as well. What is refused gets an error
+// frame with the code "rate_limited", and the connection stays. A hook of the
+// app's own may call it and go on from there.
+func (l *Limiter) OnReceive(ctx context.Context, c channels.Client) error {
+	if isServer(c.Identity) {
 		return nil
-	case p.Client != "":
-		if wait := l.connection.take(p.Client); wait > 0 {
+	}
+	if c.ID != "" {
+		if wait := l.connection.take(c.ID); wait > 0 {
 			return limited("messages over this connection", wait)
 		}
-		if p.Identity.ID != "" {
-			if wait := l.user.take(userKey(p.Identity.ID)); wait > 0 {
-				return limited("messages of this user", wait)
-			}
+	}
+	// What a request has taken already is paid for; a WebSocket's has ended.
+	if paid, _ := ctx.Value(userPaid{}).(*prepaid); paid != nil {
+		if wait := paid.take(); wait > 0 {
+			return limited("messages of this user", wait)
 		}
+	} else if c.Identity.ID != "" {
+		if wait := l.user.take(userKey(c.Identity.ID)); wait > 0 {
+			return limited("messages of this user", wait)
+		}
+	}
+	if l.address == nil {
 		return nil
 	}
 	if paid, _ := ctx.Value(addressPaid{}).(*prepaid); paid != nil {
 		if wait := paid.take(); wait > 0 {
 			return limited("messages from this address", wait)
 		}
-	}
-	paid, _ := ctx.Value(userPaid{}).(*prepaid)
-	if paid == nil && p.Identity.ID != "" {
-		paid = &prepaid{more: func() time.Duration { return l.user.take(userKey(p.Identity.ID)) }}
-		paid.used.Store(true) // ByUser is not there
-	}
-	if paid != nil {
-		if wait := paid.take(); wait > 0 {
-			return limited("messages of this user", wait)
+	} else if key := address.NetworkBits(c.RemoteAddr, l.ipv6); key.IsValid() {
+		if wait := l.address.take(key); wait > 0 {
+			return limited("messages from this address", wait)
 		}
 	}
 	return nil

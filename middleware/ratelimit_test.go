@@ -147,7 +147,7 @@ func TestLimitByUser(t *testing.T) {
 func TestLimitsAreNotForAPIKeys(t *testing.T) {
 	r := middleware.Rate{PerSecond: 0.001}
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: r, User: r, Connection: r}))
-	s := serve(t, channels.Options{Authorize: middleware.Authorize, OnPublish: l.OnPublish}, apiKeys(), l.ByAddress, l.ByUser)
+	s := serve(t, channels.Options{Authorize: middleware.Authorize, OnReceive: l.OnReceive}, apiKeys(), l.ByAddress, l.ByUser)
 	for range 5 {
 		require.Equal(t, 200, s.publish("orders.1", "1", "X-API-Key", billingKey).status)
 	}
@@ -158,7 +158,7 @@ func TestLimitsAreNotForAPIKeys(t *testing.T) {
 
 func TestLimitByConnection(t *testing.T) {
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{Connection: middleware.Rate{PerSecond: 0.001, Burst: 2}}))
-	s := serve(t, channels.Options{OnPublish: l.OnPublish}, l.ByAddress, l.ByUser)
+	s := serve(t, channels.Options{OnReceive: l.OnReceive}, l.ByAddress, l.ByUser)
 	for range 2 { // each connection has its own
 		w := s.join("a")
 		for range 2 {
@@ -179,7 +179,7 @@ func TestLimitByConnection(t *testing.T) {
 // A user's messages count over all of his connections, and over HTTP.
 func TestLimitMessagesOfAUser(t *testing.T) {
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{User: middleware.Rate{PerSecond: 0.001, Burst: 5}}))
-	s := serve(t, channels.Options{OnPublish: l.OnPublish}, asUser, l.ByUser)
+	s := serve(t, channels.Options{OnReceive: l.OnReceive}, asUser, l.ByUser)
 	one, two := s.join("a", "X-User", "ann"), s.join("b", "X-User", "ann") // 2
 	for _, w := range []*ws{one, two} {                                    // 4
 		w.send(`{"header":"x","body":1}`)
@@ -217,19 +217,19 @@ func TestLimitBatches(t *testing.T) {
 	want := []string{"ok", "ok", "ok", "failrate_limited", "failrate_limited"}
 	t.Run("address", func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: r}))
-		s := serve(t, channels.Options{OnPublish: l.OnPublish}, l.ByAddress)
+		s := serve(t, channels.Options{OnReceive: l.OnReceive}, l.ByAddress)
 		require.Equal(t, want, statuses(s.do("POST", "/v1/publish", batch)))
 		require.Equal(t, 429, s.do("POST", "/v1/publish", batch).status)
 	})
 	t.Run("user", func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{User: r}))
-		s := serve(t, channels.Options{OnPublish: l.OnPublish}, asUser, l.ByUser)
+		s := serve(t, channels.Options{OnReceive: l.OnReceive}, asUser, l.ByUser)
 		require.Equal(t, want, statuses(s.do("POST", "/v1/publish", batch, "X-User", "ann")))
 		require.Equal(t, 429, s.do("POST", "/v1/publish", batch, "X-User", "ann").status)
 	})
 	t.Run("user, with the hook alone", func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{User: r}))
-		s := serve(t, channels.Options{OnPublish: l.OnPublish}, asUser)
+		s := serve(t, channels.Options{OnReceive: l.OnReceive}, asUser)
 		require.Equal(t, want, statuses(s.do("POST", "/v1/publish", batch, "X-User", "ann")))
 		a := s.publish("a", "1", "X-User", "ann")
 		require.Equal(t, "rate_limited", a.code())
@@ -325,9 +325,53 @@ func TestRateLimitOptions(t *testing.T) {
 
 func BenchmarkLimiter(b *testing.B) {
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{Connection: middleware.Rate{PerSecond: 1e6, Burst: 1e6}}))
-	p := &channels.Publication{Network: true, Client: "node-1"}
+	c := channels.Client{ID: "node-1"}
 	b.ReportAllocs()
 	for b.Loop() {
-		l.OnPublish(b.Context(), p)
+		l.OnReceive(b.Context(), c)
 	}
+}
+
+// What is refused counts like what is published: it is charged before it is read.
+func TestLimitWhatIsRefused(t *testing.T) {
+	for name, o := range map[string]middleware.RateLimitOptions{
+		"connection": {Connection: middleware.Rate{PerSecond: 0.001, Burst: 5}},
+		"user":       {User: middleware.Rate{PerSecond: 0.001, Burst: 6}},    // and one for the handshake
+		"address":    {Address: middleware.Rate{PerSecond: 0.001, Burst: 6}}, // the same
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := must(middleware.RateLimit(o))
+			s := serve(t, channels.Options{OnReceive: l.OnReceive}, asUser, l.ByAddress, l.ByUser)
+			w := s.join("a", "X-User", "ann")
+			for text, code := range map[string]string{
+				`{"id":1}`: "bad_message", `{`: "bad_json", `{"header":"error","body":1}`: "reserved_header",
+				`{"header":"x","body":1,"key":""}`: "bad_idempotency_key", `{"header":"x","body":1,"key":"k"}`: "no_history",
+			} {
+				w.send(text)
+				w.wantError(code)
+			}
+			for _, text := range []string{`{"id":1}`, `{`, `{"header":"x","body":1,"id":"me"}`, `{"id":{`, `{"id":1e`, `[]`} {
+				w.send(text)
+				w.wantError("rate_limited")
+			}
+		})
+	}
+}
+
+// Who has no identity is charged to his address, however many WebSockets he opens.
+func TestLimitMessagesOfAnAddress(t *testing.T) {
+	l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001, Burst: 6}}))
+	s := serve(t, channels.Options{OnReceive: l.OnReceive}, l.ByAddress, l.ByUser)
+	one, two := s.join("a"), s.join("b") // 2
+	for _, w := range []*ws{one, two} {  // 4
+		w.send(`{"header":"x","body":1}`)
+		w.want(`{"header":"x","body":1}`)
+		w.want(`{"header":"exchange","body":{"msg":"ok"}}`)
+	}
+	require.Equal(t, 200, s.publish("c", "1").status) // 5, and not 6
+	two.send(`{`)                                     // 6
+	two.wantError("bad_json")
+	one.send(`{"header":"x","body":1}`)
+	one.wantError("rate_limited")
+	require.Equal(t, 429, s.publish("c", "1").status)
 }

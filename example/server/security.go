@@ -110,7 +110,7 @@ func (s *security) flags(fs *flag.FlagSet) {
 		name, what string
 		rate       *middleware.Rate
 	}{
-		{"rate-address", "requests of one address", &s.rates.Address},
+		{"rate-address", "requests and messages of one address", &s.rates.Address},
 		{"rate-user", "requests and messages of one user", &s.rates.User},
 		{"rate-connection", "messages over one WebSocket", &s.rates.Connection},
 	} {
@@ -306,7 +306,7 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 		if limiter, err = middleware.RateLimit(s.rates); err != nil {
 			return nil, err
 		}
-		o.OnPublish = limiter.OnPublish
+		o.OnReceive = limiter.OnReceive
 	}
 	if keys {
 		k := middleware.APIKeyOptions{Keys: s.apiKeys, Logger: log}
