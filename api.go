@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,6 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidwall/gjson"
+
+	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/store"
 )
 
@@ -37,22 +39,6 @@ func answerOf(res Result, err error) publishAnswer {
 	return publishAnswer{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Again: res.Duplicate}
 }
 
-// body reads a request's body, which may be of any content type (curl -d
-// sends a form's).
-func (h *Hub) body(w http.ResponseWriter, r *http.Request, max int, f func(b []byte) error) error {
-	buf := inbound.Get().(*inboundBuffer)
-	defer inbound.Put(buf)
-	err := buf.readFrom(http.MaxBytesReader(w, r.Body, int64(max)))
-	var long *http.MaxBytesError
-	switch {
-	case errors.As(err, &long):
-		return ErrTooLarge.saying("the request has more than %d bytes", max)
-	case err != nil:
-		return errBadJSON.saying("the request's body ended early").because(err)
-	}
-	return f(buf.b)
-}
-
 // servePublish is POST /v1/channel/{name}/publish.
 func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) error {
 	if err := CheckName(name); err != nil {
@@ -65,7 +51,16 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	if err := h.chargeHTTP(r); err != nil {
 		return err
 	}
-	var m Message
+	// Who may not publish is told so before anything is read.
+	opts, err := h.optionsOf(name)
+	if err != nil {
+		return err
+	}
+	id, _ := IdentityFrom(r.Context())
+	p := Publication{Channel: name, Identity: id, Network: true, allowed: true}
+	if err := h.mayPublish(r.Context(), opts, &p); err != nil {
+		return err
+	}
 	err = h.body(w, r, h.opts.MaxMessageBytes+envelopeBytes, func(b []byte) error {
 		if err := checkObject(b); err != nil {
 			return err
@@ -75,7 +70,7 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 			return err
 		}
 		var err error
-		if m, err = in.message(h.opts.MaxMessageBytes); err != nil {
+		if p.Message, err = in.message(h.opts.MaxMessageBytes); err != nil {
 			return err
 		}
 		inBody, err := in.options()
@@ -90,12 +85,11 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	if err != nil {
 		return err
 	}
-	id, _ := IdentityFrom(r.Context())
-	res, err := h.publish(r.Context(), Publication{Channel: name, Message: m, Identity: id, Network: true}, PublishOptions{Key: key})
+	res, err := h.publish(r.Context(), p, PublishOptions{Key: key})
 	if err != nil {
 		return err
 	}
-	sendJSON(w, http.StatusOK, appendPublished(nil, res))
+	h.sendJSON(w, http.StatusOK, appendPublished(nil, res))
 	return nil
 }
 
@@ -128,19 +122,22 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 	if err := h.chargeHTTP(r); err != nil { // for the first of its messages
 		return err
 	}
+	if len(r.Header.Values("Idempotency-Key")) > 0 {
+		return ErrBadKey.saying(`the Idempotency-Key header is for one message; give each in "messages" its "key"`)
+	}
 	var b []byte
-	// As many messages as fit: a batch may be longer than one message.
-	err := h.body(w, r, 4*h.opts.MaxMessageBytes+maxBatch*envelopeBytes/8, func(read []byte) error {
+	bound := min(h.opts.batchBytes(), h.opts.MaxUnfinishedBytes/2)
+	err := h.body(w, r, bound, func(read []byte) error {
+		if err := checkObject(read); err != nil {
+			return err
+		}
 		b = bytes.Clone(read)
-		return checkObject(b)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if len(r.Header.Values("Idempotency-Key")) > 0 {
-		return ErrBadKey.saying(`the Idempotency-Key header is for one message; give each in "messages" its "key"`)
-	}
-	batch, err := parseBatch(b)
+	batch, err := parseBatch(b, bound)
 	if err != nil {
 		return err
 	}
@@ -169,7 +166,7 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 		a.Ch = one.name
 		answer.Results = append(answer.Results, a)
 	}
-	writeJSON(w, http.StatusOK, answer)
+	h.writeJSON(w, r, http.StatusOK, answer)
 	return nil
 }
 
@@ -191,7 +188,10 @@ func (b *batched) parse(max int) (m Message, o PublishOptions, err error) {
 }
 
 // parseBatch reads valid JSON, with which the messages share memory.
-func parseBatch(b []byte) ([]batched, error) {
+func parseBatch(b []byte, bound int) ([]batched, error) {
+	if tooMany(b) {
+		return nil, errTooMany
+	}
 	var in rawMessage
 	if err := in.read(b); err != nil {
 		return nil, err
@@ -210,7 +210,11 @@ func parseBatch(b []byte) ([]batched, error) {
 	case !many && len(names) == 0:
 		return nil, ErrBadMessage.saying(`give "channels" with "header" and "body", or "messages", with 1 to %d entries`, maxBatch)
 	case len(names) > maxBatch || len(messages) > maxBatch:
-		return nil, ErrTooLarge.saying("one request publishes at most %d messages", maxBatch)
+		return nil, errTooMany
+	case len(names)*(len(in.header)+len(in.body)) > bound:
+		// It counts once for each: that is what the Store may have to keep.
+		return nil, ErrTooLarge.saying("one request publishes at most %d bytes; this message has %d for each of %d channels: publish it to fewer at once",
+			bound, len(in.header)+len(in.body), len(names))
 	}
 	batch := make([]batched, 0, len(names)+len(messages))
 	for _, name := range names {
@@ -228,6 +232,24 @@ func parseBatch(b []byte) ([]batched, error) {
 		batch = append(batch, one)
 	}
 	return batch, nil
+}
+
+var errTooMany = ErrTooLarge.saying("one request publishes at most %d messages", maxBatch)
+
+// tooMany counts the entries of a batch before they are parsed, since an empty
+// one takes far more memory than the three bytes that it is sent with.
+func tooMany(b []byte) bool {
+	for name, list := range exact.Members(b) {
+		if name != "channels" && name != "messages" {
+			continue
+		}
+		n := 0
+		gjson.ParseBytes(list).ForEach(func(_, _ gjson.Result) bool { n++; return n <= maxBatch })
+		if n > maxBatch {
+			return true
+		}
+	}
+	return false
 }
 
 // ChannelInfo holds a channel's numbers over all replicas.
@@ -420,7 +442,7 @@ func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string) error 
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, list)
+	h.writeJSON(w, r, http.StatusOK, list)
 	return nil
 }
 
@@ -459,7 +481,7 @@ func (h *Hub) serveOne(w http.ResponseWriter, r *http.Request, name string) erro
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, row)
+	h.writeJSON(w, r, http.StatusOK, row)
 	return nil
 }
 
@@ -526,7 +548,7 @@ func (h *Hub) serveHistory(w http.ResponseWriter, r *http.Request, name string) 
 	for i, m := range page.Messages {
 		rows[i] = historyRow{m.Header, m.Body, m.Position.Offset, m.Position.Epoch, m.Time.UTC()}
 	}
-	writeJSON(w, http.StatusOK, struct {
+	h.writeJSON(w, r, http.StatusOK, struct {
 		Data   []historyRow `json:"data"`
 		Offset uint64       `json:"offset"`
 		Epoch  string       `json:"epoch"`
@@ -556,7 +578,7 @@ func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string)
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
+	h.writeJSON(w, r, http.StatusOK, struct {
 		Data []Member `json:"data"`
 		Cnt  int      `json:"cnt"`
 	}{ms.Members, ms.Total})

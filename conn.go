@@ -33,11 +33,11 @@ type conn struct {
 
 	// What has been read and not yet taken by the library: what net/http had
 	// behind the handshake, or a chunk of await's. readErr comes after it.
-	early     []byte
-	chunk     *chunk
-	readErr   error
-	inMessage bool          // the library is reading one
-	br        *bufio.Reader // the library's
+	early   []byte
+	chunk   *chunk
+	readErr error
+	message *inboundBuffer // what the library is reading, or nil
+	br      *bufio.Reader  // the library's
 
 	// Both are guarded by outbox.mu: the socket is closed when nothing more
 	// is read and nothing more is to be written.
@@ -246,10 +246,10 @@ func (c *conn) read() error {
 	h := c.hub
 	// The library reads one byte more than its limit allows. What is around
 	// the body has to fit too, so that the parser can say what was too long.
-	c.ws.SetReadLimit(int64(h.opts.MaxMessageBytes) + envelopeBytes)
+	limit := h.opts.MaxMessageBytes + envelopeBytes
+	c.ws.SetReadLimit(int64(limit))
 	tryRead := c.tryRead
 	for {
-		c.inMessage = false
 		if err := c.await(tryRead); err != nil {
 			return err
 		}
@@ -257,36 +257,69 @@ func (c *conn) read() error {
 		if err != nil {
 			return err
 		}
-		c.inMessage = true
-		if typ != websocket.MessageText {
-			if _, err := io.Copy(io.Discard, r); err != nil {
-				return err
-			}
-			c.in.messages.Add(1)
-			ctx := WithIdentity(c.hub.ctx, c.info.Identity)
-			err := c.hub.charge(ctx, c.info)
-			if err == nil {
-				err = errBinary
-			}
-			if err := c.refused(err, nil); err != nil {
-				return err
-			}
-			continue
-		}
-		buf := inbound.Get().(*inboundBuffer)
-		err = buf.readFrom(r)
-		if err == nil && !utf8.Valid(buf.b) {
+		text := typ == websocket.MessageText
+		buf := newInbound(claim{budget: &h.unfinished, nc: c.nc, wait: h.unfinished.timeFor(limit)})
+		err = c.readMessage(buf, r, limit, text)
+		if err == nil && text && !utf8.Valid(buf.b) {
 			err = errText
 		}
 		if ended, _ := c.ended(); err == nil && !ended { // a client that is closed may not go on publishing
 			c.in.messages.Add(1)
-			err = c.handle(buf.b)
+			if text {
+				err = c.handle(buf.b)
+			} else {
+				err = c.handleBinary()
+			}
 		}
-		inbound.Put(buf)
+		buf.done()
 		if err != nil {
 			return err
 		}
 	}
+}
+
+const (
+	// freeInflation is how far a message may inflate in any case, and
+	// maxInflation how many times what was sent it may beyond that.
+	freeInflation = 64 << 10
+	maxInflation  = 100
+)
+
+// readMessage reads the rest of a message. It keeps only text. The connection
+// ends with a message that takes too long, or too much.
+func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool) (err error) {
+	buf.came = c.br.Buffered()
+	if c.format == formatDeflate {
+		buf.extra = inflaterBytes
+	}
+	c.message = buf
+	size := 0
+	for err == nil {
+		buf.grow(limit)
+		before := len(buf.b)
+		err = buf.read(r)
+		if size += len(buf.b) - before; !keep {
+			buf.b = buf.b[:0]
+		}
+		if size > freeInflation+maxInflation*buf.came {
+			err = errInflates
+		}
+	}
+	c.message = nil
+	if over := buf.claim.release(); over != nil {
+		err = over
+	}
+	switch err {
+	case io.EOF:
+		return nil
+	case errInflates:
+		c.end(farewell(errInflates, closeTooBig), err, false)
+	case errUnfinished:
+		c.end(farewell(errUnfinished, closeTryAgain), err, false)
+	case errTooSlow:
+		c.end(farewell(errTooSlow, closePolicy), err, false)
+	}
+	return err
 }
 
 // await waits until the client sends something, or has gone. The library would
@@ -306,6 +339,15 @@ func (c *conn) await(tryRead func(fd uintptr) bool) error {
 }
 
 var errText = errors.New("channels: a text message that is not UTF-8")
+
+// handleBinary says that only text is taken, and counts for the limits as well.
+func (c *conn) handleBinary() error {
+	err := c.hub.charge(WithIdentity(c.hub.ctx, c.info.Identity), c.info)
+	if err == nil {
+		err = errBinary
+	}
+	return c.refused(err, nil)
+}
 
 // handle publishes one message of the client's, and answers. Only a panic in
 // the app's code is an error: it ends the connection.

@@ -10,7 +10,9 @@
 //	mux.HandleFunc("POST /orders", func(w http.ResponseWriter, r *http.Request) {
 //		hub.Publish(r.Context(), "orders", channels.Message{Header: "new", Body: json.RawMessage(`{"id":1}`)})
 //	})
-//	http.ListenAndServe("127.0.0.1:8080", mux)
+//	server := &http.Server{Addr: "127.0.0.1:8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second,
+//		ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+//	server.ListenAndServe()
 //
 // Browsers and programs subscribe to a channel with a WebSocket, or with
 // server-sent events, at /channel/{name}/. They publish over the same socket

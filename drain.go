@@ -140,6 +140,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		h.draining.Store(true) // from now on, nobody becomes a client
 		h.skipDelay()
 		h.calls.shut()
+		h.unfinished.end()
 		go func() { // ends with all that the hub has started; Shutdown waits for it as long as it may
 			h.shutdownErr = h.end(ctx)
 			close(h.down)

@@ -89,6 +89,10 @@ var (
 	errUpgrade            = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired, Message: "this is a WebSocket or a stream of server-sent events"}
 	errNotHijackable      = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError, Message: "no WebSocket can be opened through this server's middleware"}
 	errNotFlushable       = &Error{Code: "not_flushable", Status: http.StatusInternalServerError, Message: "no stream can be opened through this server's middleware"}
+	errUnfinished         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "this was cut short, since too much that had not come completely waited on this replica, and this had held most for longest; send it again"}
+	errTooSlow            = &Error{Code: "too_slow", Status: http.StatusRequestTimeout, Message: "this did not come completely in its time, which is 10 s, and 1 s for each 64 KiB; send it again, at once or in smaller parts"}
+	errInflates           = &Error{Code: ErrTooLarge.Code, Status: http.StatusRequestEntityTooLarge, Message: "beyond 64 KiB, a message inflates to at most 100 times what was sent; send it with less or no compression"}
+	errBadEncoding        = &Error{Code: "unsupported_encoding", Status: http.StatusUnsupportedMediaType, Message: "compressed bodies are not taken; send the body as it is, without a Content-Encoding"}
 	errOverloaded         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "too much waits for slow receivers on this replica; try again later"}
 	errBadOrigin          = &Error{Code: "bad_origin", Status: http.StatusForbidden, Message: "pages of this origin may not come here"}
 	errBadHost            = &Error{Code: "bad_host", Status: http.StatusMisdirectedRequest, Message: "this server does not answer to that host"}

@@ -140,6 +140,8 @@ const (
 	closeGoingAway    websocket.StatusCode = 1001
 	closeProtocol     websocket.StatusCode = 1002
 	closeBadText      websocket.StatusCode = 1007
+	closePolicy       websocket.StatusCode = 1008
+	closeTooBig       websocket.StatusCode = 1009
 	closeInternal     websocket.StatusCode = 1011
 	closeTryAgain     websocket.StatusCode = 1013
 	closeUnauthorized websocket.StatusCode = 3000

@@ -1,7 +1,6 @@
 package channels
 
 import (
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -15,17 +14,18 @@ import (
 // http.ServeMux: each error is JSON with a code, each 405 has its Allow.
 //
 // The path is split before it is unescaped: a name with %2F in it is one
-// wrong name, not two parts of the path.
+// wrong name, not two parts of the path. One slash at the end makes no
+// difference, whatever the route.
 func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	if n := len(parts) - 1; n > 0 && parts[n] == "" {
+		parts = parts[:n]
+	}
 	name := ""
 	route := parts[0]
 	switch {
-	case len(parts) >= 2 && parts[0] == "channel":
+	case len(parts) == 2 && parts[0] == "channel":
 		name, route = parts[1], "channel/{name}"
-		if len(parts) > 3 || len(parts) == 3 && parts[2] != "" {
-			route = ""
-		}
 	case len(parts) >= 2 && parts[0] == "v1":
 		route = "v1/" + parts[1]
 		if len(parts) > 2 && parts[1] == "channel" {
@@ -47,9 +47,19 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	if !h.admits(w, r, &end) {
 		return
 	}
+	if r.ContentLength != 0 && end.method == http.MethodGet {
+		if !end.plain {
+			// What is sent as a body would be read as a WebSocket's frames, past
+			// all that stands in front and takes it for a body.
+			h.refuse(w, r, errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or a stream of events has none"))
+			return
+		}
+		leaveUnread(w, r)
+	}
 	switch {
 	case r.Method == http.MethodOptions:
 		w.Header().Set("Allow", end.allow())
+		boundAnswer(w, refusalTimeout)
 		w.WriteHeader(http.StatusNoContent)
 		return
 	case r.Method == http.MethodHead && end.method == http.MethodGet && end.plain:
@@ -298,8 +308,13 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // pages that may know, WriteError opens one, says there what is wrong, and
 // closes it with 3000 for the status 401, 1013 for what passes, 1011 for other
 // 5xx, and 3003 for all else.
+//
+// Where the request's body was not read, the answer is sent at once, and the
+// connection closed: a client that never sends it would never get the answer.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := visible(err, ErrInternal)
+	leaveUnread(w, r)
+	boundAnswer(w, refusalTimeout)
 	passes := e.passes()
 	if passes && w.Header().Get("Retry-After") == "" {
 		w.Header().Set("Retry-After", retryAfter())
@@ -313,7 +328,8 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		refuseStream(w, e)
 		return
 	}
-	writeJSON(w, e.status(), failure{"fail", errorBody{e.Code, e.Message}})
+	status, b := marshal(e.status(), failure{"fail", errorBody{e.Code, e.Message}})
+	sendJSON(w, status, b, refusalTimeout)
 }
 
 type failure struct {
@@ -326,32 +342,8 @@ type errorBody struct {
 	Message string `json:"message"`
 }
 
-// writeJSON answers; net/http leaves the body out for HEAD.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	b, err := json.Marshal(v)
-	if err != nil { // Identity.Info that is no JSON, for one
-		status = http.StatusInternalServerError
-		b, _ = json.Marshal(failure{"fail", errorBody{ErrInternal.Code, ErrInternal.Message}})
-	}
-	sendJSON(w, status, append(b, '\n'))
-}
-
-// The headers of every answer; the slices are shared, and full.
-var (
-	typeJSON = []string{"application/json; charset=utf-8"}
-	noStore  = []string{"no-store"}
-	noSniff  = []string{"nosniff"}
-)
-
-func sendJSON(w http.ResponseWriter, status int, b []byte) {
-	h := w.Header()
-	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = typeJSON, noStore, noSniff
-	w.WriteHeader(status)
-	w.Write(b)
-}
-
 func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) error {
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
 	return nil
 }
 
@@ -382,6 +374,6 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 	case err != nil:
 		return err
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
 	return nil
 }

@@ -237,7 +237,8 @@ func TestAuthorizePerAction(t *testing.T) {
 	})
 	t.Run("not asked for what is wrong anyway, or for the app's own code", func(t *testing.T) {
 		asked.take()
-		s.do("POST", "/v1/channel/a/publish", `{`)
+		s.do("POST", "/v1/channel/a%2Fb/publish", `{"header":"x","body":1}`)
+		s.do("POST", "/v1/publish", `{`)
 		s.do("GET", "/v1/channel/a%2Fb", "")
 		s.do("GET", "/healthz", "")
 		s.do("OPTIONS", "/v1/channel", "")

@@ -37,23 +37,24 @@ type Hub struct {
 	// discoverer is the mesh, where the hub has to tell it of its peers.
 	discoverer mesh.Discoverer
 
-	channels  channelTable
-	clients   clientTable
-	writers   []*writer
-	spread    atomic.Uint32 // deals connections to writers
-	report    reporter
-	stats     counters
-	queued    queuedBytes
-	admission admission
-	losses    losses
-	vitals    vitals
-	around    neighbours
-	echoes    chan echo
-	heartbeat *frame // for those who want to see one
-	taps      taps
-	started   time.Time
-	storeBad  atomic.Bool // the last report failed
-	reported  atomic.Bool // there was a report
+	channels   channelTable
+	clients    clientTable
+	writers    []*writer
+	spread     atomic.Uint32 // deals connections to writers
+	report     reporter
+	stats      counters
+	queued     queuedBytes
+	admission  admission
+	losses     losses
+	unfinished unfinished
+	vitals     vitals
+	around     neighbours
+	echoes     chan echo
+	heartbeat  *frame // for those who want to see one
+	taps       taps
+	started    time.Time
+	storeBad   atomic.Bool // the last report failed
+	reported   atomic.Bool // there was a report
 	// storeWarned is when a failing store was logged last, by uptime; 0 where
 	// it has not been since it was well.
 	storeWarned atomic.Int64
@@ -64,6 +65,8 @@ type Hub struct {
 	// hostWarned and originWarned are when a browser was refused, as warned above.
 	hostWarned, originWarned atomic.Int64
 	foreign                  sync.Map // the types of ResponseWriters that were logged: see canStream
+	// unfinishedWarned is the same of senders that had to make way; the tick's alone.
+	unfinishedWarned int64
 
 	leaving  atomic.Bool   // not ready for newcomers any more
 	hurry    chan struct{} // closed by skipDelay
@@ -98,6 +101,7 @@ func New(o Options) (*Hub, error) {
 	h.discoverer, _ = o.Mesh.(mesh.Discoverer)
 	h.losses.wake = make(chan struct{}, 1)
 	h.vitals.reported = h.started
+	h.unfinished = unfinished{limit: o.MaxUnfinishedBytes, grace: unfinishedGrace, claims: make(map[*claim]struct{})}
 	if h.store == nil {
 		m, err := store.NewMemory(store.MemoryOptions{})
 		if err != nil {
@@ -206,8 +210,11 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 			return Result{}, err
 		}
 	}
-	if p.Network {
-		if err := h.mayPublish(ctx, candidate, &p); err != nil {
+	if p.allowed && p.Identity.expired() { // while the message came
+		return Result{}, ErrExpired
+	}
+	if p.Network && !p.allowed {
+		if err := h.mayPublish(ctx, candidate.opts, &p); err != nil {
 			return Result{}, err
 		}
 	}
@@ -342,16 +349,18 @@ func (h *Hub) checkPublication(p *Publication, o PublishOptions) error {
 	return nil
 }
 
-func (h *Hub) mayPublish(ctx context.Context, ch *channel, p *Publication) error {
-	switch ch.opts.Publishers {
+// mayPublish asks whether somebody from the network may publish on a channel
+// with these options, whatever the message is.
+func (h *Hub) mayPublish(ctx context.Context, opts ChannelOptions, p *Publication) error {
+	switch opts.Publishers {
 	case PublishersServer:
-		return ErrForbidden.saying("only the server publishes on %q", ch.name)
+		return ErrForbidden.saying("only the server publishes on %q", p.Channel)
 	case PublishersIdentified:
 		if p.Identity.ID == "" {
-			return ErrForbidden.saying("%q takes messages from identified users only", ch.name)
+			return ErrForbidden.saying("%q takes messages from identified users only", p.Channel)
 		}
 	}
-	return h.authorize(ctx, Request{Action: ActionPublish, Channel: ch.name, Identity: p.Identity, Client: p.Client})
+	return h.authorize(ctx, Request{Action: ActionPublish, Channel: p.Channel, Identity: p.Identity, Client: p.Client})
 }
 
 func (h *Hub) onPublish(ctx context.Context, p *Publication) error {

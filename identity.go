@@ -22,6 +22,8 @@ type Identity struct {
 	Value any
 }
 
+func (i *Identity) expired() bool { return !i.Expires.IsZero() && !time.Now().Before(i.Expires) }
+
 type identityKey struct{}
 
 // WithIdentity returns a context that carries id. A middleware around
@@ -91,11 +93,13 @@ type Publication struct {
 	Identity Identity
 	Client   string // the publishing connection's id; empty for HTTP and Go
 	Network  bool   // false where the app's own Go code publishes
+
+	allowed bool // mayPublish was asked before the message was read
 }
 
 // authorize asks the app whether somebody from the network may do something.
 func (h *Hub) authorize(ctx context.Context, r Request) error {
-	if !r.Identity.Expires.IsZero() && !time.Now().Before(r.Identity.Expires) {
+	if r.Identity.expired() {
 		return ErrExpired
 	}
 	if h.opts.Authorize == nil {

@@ -222,7 +222,7 @@ func heap() uint64 {
 func TestABatchIsNotCopiedInAdvance(t *testing.T) {
 	var asked atomic.Bool
 	var most atomic.Uint64
-	s := serve(t, channels.Options{Authorize: func(context.Context, channels.Request) error {
+	s := serve(t, channels.Options{MaxMessageBytes: 64 << 20 /* so that 200 MiB are a batch */, Authorize: func(context.Context, channels.Request) error {
 		if !asked.Swap(true) {
 			most.Store(heap())
 		}

@@ -426,6 +426,6 @@ func (h *Hub) serveNodes(w http.ResponseWriter, r *http.Request, _ string) error
 	for i, n := range nodes {
 		rows[i] = row{n, n.Seen.Milliseconds()}
 	}
-	writeJSON(w, http.StatusOK, map[string][]row{"data": rows})
+	h.writeJSON(w, r, http.StatusOK, map[string][]row{"data": rows})
 	return nil
 }

@@ -107,6 +107,12 @@ type Options struct {
 	// connections get 503 "overloaded". Those that are there lose nothing.
 	// Default 1 GiB; at least QueueBytes.
 	MaxQueuedBytes int
+	// MaxUnfinishedBytes bounds what this replica holds of requests' bodies and
+	// WebSocket messages whose rest has not come, inflated where they are
+	// compressed. Where that is reached, who holds most for longest is refused
+	// with the code "overloaded". Default 64 MiB, or what the longest batch takes;
+	// at least 2 × MaxMessageBytes and 64 KiB.
+	MaxUnfinishedBytes int
 	// CompressBytes is the length from which messages are deflated for
 	// clients that can (once for all of them). Default 1024; negative: never.
 	// Compression can reveal a secret that shares a message with text that an
@@ -215,6 +221,7 @@ func (o *Options) setDefaults() {
 	def(&o.MaxChannels, 1_000_000)
 	def(&o.MaxConnections, 1_000_000)
 	def(&o.MaxQueuedBytes, max(1<<30, o.QueueBytes))
+	def(&o.MaxUnfinishedBytes, max(64<<20, 2*o.batchBytes()))
 	def(&o.CompressBytes, 1024)
 	defTime(&o.PingPeriod, 25*time.Second)
 	defTime(&o.WriteTimeout, 10*time.Second)
@@ -231,6 +238,10 @@ func (o *Options) setDefaults() {
 		o.Channel = func(string) ChannelOptions { return ChannelOptions{} }
 	}
 }
+
+// batchBytes bounds the body of one POST /v1/publish, and what it publishes:
+// as many messages as fit, which may be longer together than one.
+func (o *Options) batchBytes() int { return 4*o.MaxMessageBytes + maxBatch*envelopeBytes/8 }
 
 func (o *Options) check() error {
 	between := func(field string, v, lo, hi int) error {
@@ -252,6 +263,7 @@ func (o *Options) check() error {
 		between("MaxConnections", o.MaxConnections, 1, 1<<30),
 		between("MaxConnectionsPerAddress", o.MaxConnectionsPerAddress, 0, 1<<30),
 		between("MaxQueuedBytes", o.MaxQueuedBytes, o.QueueBytes, math.MaxInt),
+		between("MaxUnfinishedBytes", o.MaxUnfinishedBytes, 2*o.MaxMessageBytes+64<<10, math.MaxInt),
 		betweenTime("PingPeriod", o.PingPeriod, time.Second, 10*time.Minute),
 		betweenTime("WriteTimeout", o.WriteTimeout, 100*time.Millisecond, 5*time.Minute),
 		betweenTime("StoreTimeout", o.StoreTimeout, 10*time.Millisecond, time.Minute),

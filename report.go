@@ -109,6 +109,8 @@ func (h *Hub) tick() {
 			h.clients.pingSome()
 			h.cool()
 			h.countDrops()
+			h.unfinished.expire()
+			h.warnUnfinished()
 		}
 	}
 }

@@ -47,7 +47,8 @@ func (s *stream) kill(err error) {
 	if s.rc == nil {
 		return
 	}
-	wait := closeTimeout // a middleware may hold the write
+	wait := closeTimeout                  // a middleware may hold the write
+	s.rc.SetReadDeadline(time.Unix(1, 0)) // net/http may be reading what is left of a body
 	if errors.Is(s.rc.SetWriteDeadline(time.Unix(1, 0)), http.ErrNotSupported) {
 		wait = 0
 	}
@@ -126,6 +127,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	defer cancel(nil)
 	s := &stream{signal: make(chan struct{}, 1), cancel: cancel, rc: http.NewResponseController(w)}
 	defer s.returned()
+	s.rc.SetReadDeadline(time.Time{}) // the server's ReadTimeout would end the request's context
 	h.initClient(&s.client, s, formatSSE, name, info)
 	s.heartbeat = q.heartbeat
 	if err := s.letIn(ctx, q.since); err != nil {

@@ -26,6 +26,9 @@ type wire conn
 func (w *wire) Read(b []byte) (int, error) {
 	if len(w.early) > 0 {
 		n := copy(b, w.early)
+		if m := w.message; m != nil {
+			m.came += n
+		}
 		if w.early = w.early[n:]; len(w.early) == 0 {
 			w.early = nil
 			if w.chunk != nil {
@@ -38,8 +41,17 @@ func (w *wire) Read(b []byte) (int, error) {
 	if w.readErr != nil {
 		return 0, w.broken(w.readErr)
 	}
+	m := w.message
+	if m != nil {
+		if err := m.wait(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := w.nc.Read(b)
 	if n > 0 {
+		if m != nil {
+			m.came += n
+		}
 		w.in.bytes.Add(int64(n))
 		w.alive.Store(true)
 	}
@@ -51,7 +63,7 @@ var errCutOff = errors.New("channels: the client left in the middle of a message
 // broken hides the end of the stream inside of a message: the library takes
 // an io.EOF there for the end of the message, and half of it for all of it.
 func (w *wire) broken(err error) error {
-	if w.inMessage && err == io.EOF {
+	if w.message != nil && err == io.EOF {
 		return errCutOff
 	}
 	return err

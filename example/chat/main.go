@@ -74,6 +74,8 @@ func run(ctx context.Context, addr string, hosts ...string) error {
 	server := &http.Server{
 		Handler:           own(routes(hub)),
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second, // the hub sets its own, for what is its own
+		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
 	served := make(chan error, 1)

@@ -126,7 +126,8 @@ func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hos
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+		ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second} // the hub sets its own, for what is its own
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }() // ends with server.Shutdown
 	fmt.Printf("Private messaging is running: http://%s/\n", listener.Addr())

@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -46,7 +47,7 @@ func routes(s *supervisor) http.Handler {
 // be reached costs nothing but a look at the next.
 func balance(s *supervisor) http.Handler {
 	dialer := net.Dialer{Timeout: 2 * time.Second}
-	return &httputil.ReverseProxy{
+	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host = "http", "replica"
 			p.Out.Host = p.In.Host // with which the hub compares a page's Origin
@@ -76,6 +77,14 @@ func balance(s *supervisor) http.Handler {
 			http.Error(w, "no replica can be reached", http.StatusBadGateway)
 		},
 	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+			rc := http.NewResponseController(w)
+			rc.SetReadDeadline(time.Time{})
+			rc.SetWriteDeadline(time.Time{})
+		}
+		proxy.ServeHTTP(w, r)
+	})
 }
 
 // counted is a connection to a replica.

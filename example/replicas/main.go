@@ -88,6 +88,8 @@ func run(ctx context.Context, addr string, n int, redis string, out io.Writer, h
 	server := &http.Server{
 		Handler:           own(routes(all)),
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second, // balance lifts both for streams of events
+		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}

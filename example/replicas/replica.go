@@ -117,6 +117,8 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	server := &http.Server{
 		Handler:           identify(cfg.Node, lookedAt(hub.Handler())),
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second, // the hub sets its own, for what is its own
+		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
 	served := make(chan error, 1)
