@@ -58,6 +58,9 @@ func (c tcpClient) ask(request string) answer {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return a
 	}
+	if resp.Close {
+		a.header.Set("Connection", "close") // which ReadResponse takes out
+	}
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(c.t, err)
 	a.body = string(b)

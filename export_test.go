@@ -1,6 +1,10 @@
 package channels
 
-import "github.com/channels-go/channels/mesh"
+import (
+	"time"
+
+	"github.com/channels-go/channels/mesh"
+)
 
 // IDPrefix is what the ids of a hub's clients begin with; their number follows.
 func IDPrefix(h *Hub) string { return h.clients.prefix }
@@ -43,3 +47,12 @@ const MaxRefusals = maxRefusals
 
 // Refusals counts them.
 func Refusals() int { return int(refusals.Load()) }
+// SetGrace is how long bodies and messages may take to come, before the hub serves.
+func SetGrace(h *Hub, d time.Duration) { h.unfinished.grace = d }
+
+// Unfinished is what the hub holds of bodies and messages that have not come completely.
+func Unfinished(h *Hub) int {
+	h.unfinished.mu.Lock()
+	defer h.unfinished.mu.Unlock()
+	return h.unfinished.total
+}

@@ -1,0 +1,514 @@
+package channels_test
+
+import (
+	"compress/flate"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// half is a request whose body has more to come than is sent.
+func half(method, path, sent string, header ...string) string {
+	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", method, path, len(sent)+100,
+		strings.Join(append(header, ""), "\r\n"), sent)
+}
+
+// wantEnd wants nothing more to come than the connection's end.
+func (c tcpClient) wantEnd() {
+	c.t.Helper()
+	rest, err := io.ReadAll(c.br)
+	var ne net.Error
+	require.False(c.t, errors.As(err, &ne) && ne.Timeout(), "still open")
+	require.Empty(c.t, rest)
+}
+
+func TestAGetOfAStreamHasNoBody(t *testing.T) {
+	s := serve(t, channels.Options{Channel: func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 5, Presence: channels.PresenceList}
+	}, OnConnect: func(context.Context, channels.Client) error {
+		t.Error("a connection")
+		return nil
+	}})
+	t.Run("refused", func(t *testing.T) { aGetHasNoBody(t, s) })
+	require.Contains(t, s.do("GET", "/v1/channel/a/history", "").body, `"data":[]`)
+	c := s.dialRaw()
+	a := c.ask("GET /v1/channel/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	require.Equal(t, 200, a.status)
+	require.Empty(t, a.header.Get("Connection"))
+}
+
+func aGetHasNoBody(t *testing.T, s *server) {
+	frame := wsFrame(rawText, say(`"smuggled"`))
+	for name, body := range map[string]string{
+		"frames":                   fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(frame), frame),
+		"one that never comes":     "Content-Length: 6\r\n\r\n",
+		"chunked":                  fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(frame), frame),
+		"chunked, never comes":     "Transfer-Encoding: chunked\r\n\r\n",
+		"both lengths":             "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"announced, not asked for": "Content-Length: 6\r\nExpect: 100-continue\r\n\r\n",
+	} {
+		for kind, head := range map[string]string{
+			"WebSocket":                     upgradeRequest("/channel/a/"),
+			"WebSocket of a foreign origin": upgradeRequest("/channel/a/", "Origin: https://evil.example"),
+			"stream":                        "GET /channel/a/ HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n",
+		} {
+			t.Run(kind+", "+name, func(t *testing.T) {
+				t.Parallel()
+				c := s.dialRaw()
+				a := c.ask(strings.TrimSuffix(head, "\r\n") + body)
+				a.wantFail(t, 400, "bad_handshake")
+				require.Equal(t, "close", a.header.Get("Connection"))
+				c.wantEnd()
+			})
+		}
+	}
+}
+
+// What is answered without the body does not wait for it.
+func TestAnswersThatDoNotWaitForABody(t *testing.T) {
+	const post = "/v1/channel/a/publish"
+	denied := channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
+		if r.Channel == "a" {
+			return channels.ErrForbidden
+		}
+		return nil
+	}, MaxMessageBytes: 1 << 10}
+	refuses := func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			channels.WriteError(w, r, channels.ErrExpired)
+		})
+	}
+	for name, c := range map[string]struct {
+		request string
+		status  int
+		code    string
+		around  []func(http.Handler) http.Handler
+	}{
+		"not authorised":  {half("POST", post, "{"), 403, "forbidden", nil},
+		"no such path":    {half("POST", "/nothing", "{"), 404, "not_found", nil},
+		"foreign origin":  {half("POST", post, "{", "Origin: https://evil.example"), 403, "bad_origin", nil},
+		"wrong method":    {half("PUT", post, "{"), 405, "method_not_allowed", nil},
+		"wrong name":      {half("POST", "/v1/channel/%20/publish", "{"), 400, "bad_channel", nil},
+		"wrong key":       {half("POST", post, "{", "Idempotency-Key: a", "Idempotency-Key: b"), 400, "bad_idempotency_key", nil},
+		"too long":        {"POST /v1/channel/b/publish HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{", 413, "too_large", nil},
+		"chunked":         {"POST " + post + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{", 403, "forbidden", nil},
+		"compressed":      {half("POST", "/v1/channel/b/publish", "{", "Content-Encoding: br"), 415, "unsupported_encoding", nil},
+		"of a middleware": {half("POST", post, "{"), 401, "expired", []func(http.Handler) http.Handler{refuses}},
+		"health":          {half("GET", "/healthz", "{"), 200, "", nil},
+		"options":         {half("OPTIONS", "/healthz", "{"), 204, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, denied, c.around...)
+			conn := s.dialRaw()
+			a := conn.ask(c.request)
+			require.Equal(t, c.status, a.status, a.body)
+			require.Equal(t, c.code, a.code(), a.body)
+			require.Equal(t, "close", a.header.Get("Connection"))
+			conn.wantEnd()
+		})
+	}
+	t.Run("an error after the body keeps the connection", func(t *testing.T) {
+		s := serve(t, channels.Options{})
+		c := s.dialRaw()
+		for range 3 {
+			c.ask("POST "+post+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{").wantFail(t, 400, "bad_json")
+		}
+	})
+}
+
+// drip sends the same piece until the connection fails, or the test stops it.
+func (c tcpClient) drip(piece string) (stop func()) {
+	end := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		pace := time.NewTicker(20 * time.Millisecond)
+		defer pace.Stop()
+		for {
+			if _, err := io.WriteString(c.c, piece); err != nil {
+				return
+			}
+			select {
+			case <-pace.C:
+			case <-end:
+				return
+			}
+		}
+	})
+	return func() { close(end); wg.Wait() }
+}
+
+func TestABodyThatNeverComes(t *testing.T) {
+	s := newServer(t, channels.Options{MaxMessageBytes: 1 << 10})
+	channels.SetGrace(s.hub, 300*time.Millisecond)
+	s.http.Start()
+	for _, path := range []string{"/v1/channel/a/publish", "/v1/publish"} {
+		for name, length := range map[string]string{"with a length": "Content-Length: 2000", "chunked": "Transfer-Encoding: chunked"} {
+			if name == "chunked" && path == "/v1/publish" {
+				continue // it may have so much more that it has 14 s
+			}
+			head := "POST " + path + " HTTP/1.1\r\nHost: x\r\n" + length + "\r\n\r\n"
+			t.Run(path+" "+name+", nothing", func(t *testing.T) {
+				t.Parallel()
+				c := s.dialRaw()
+				a := c.ask(head)
+				a.wantFail(t, 408, "too_slow")
+				require.Equal(t, "close", a.header.Get("Connection"))
+				c.wantEnd()
+			})
+			t.Run(path+" "+name+", a byte now and then", func(t *testing.T) {
+				t.Parallel()
+				c := s.dialRaw()
+				c.write(head)
+				piece := " "
+				if name == "chunked" {
+					piece = "1\r\n \r\n"
+				}
+				stop := c.drip(piece)
+				a := c.ask("")
+				a.wantFail(t, 408, "too_slow")
+				stop()
+			})
+		}
+	}
+}
+
+// The server's own timeouts end neither a body that has its time, nor a stream.
+func TestServerTimeoutsAreNotTheHubs(t *testing.T) {
+	s := newServer(t, channels.Options{PingPeriod: time.Second})
+	const timeout = time.Second
+	s.http.Config.ReadTimeout, s.http.Config.WriteTimeout = timeout, timeout
+	s.http.Start()
+	e := s.stream("b", "")
+	c := s.dialRaw()
+	body := `{"header":"x","body":1}`
+	c.write(fmt.Sprintf("POST /v1/channel/b/publish HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:5]))
+	<-time.After(timeout + timeout/2) // when both have passed
+	a := c.ask(body[5:])
+	require.Equal(t, 200, a.status, a.body)
+	for {
+		if ev := e.next(); ev.data != "" {
+			require.Contains(t, ev.data, `"body":1`)
+			break
+		}
+	}
+	e.close()
+}
+
+// A message that does not become complete ends the connection, whatever else
+// the client does meanwhile.
+func TestAMessageThatNeverBecomesComplete(t *testing.T) {
+	bomb := deflated(`{"header":"x","body":"`+strings.Repeat(" ", 900), flate.BestCompression)
+	for name, c := range map[string]struct{ first, then string }{
+		"a fragment":            {wsFrame(opText, `{"header":`), wsFrame(rawPong, "")},
+		"empty fragments":       {wsFrame(opText, ""), wsFrame(0, "")},
+		"a compressed fragment": {wsFrame(rsv1Bit|opText, bomb), wsFrame(rawPong, "")},
+		"binary":                {wsFrame(opBinary, "x"), wsFrame(rawPing, "")},
+		"half of a frame":       {frameHeader(rawText, 0x80, 5000) + "mask", "x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reasons := make(chan error, 1)
+			s := newServer(t, channels.Options{MaxMessageBytes: 8 << 10, OnDisconnect: func(_ channels.Client, err error) { reasons <- err }})
+			channels.SetGrace(s.hub, 300*time.Millisecond)
+			s.http.Start()
+			conn := s.hostile(1, "c", deflateOffer)[0]
+			conn.write(c.first)
+			stop := conn.drip(c.then)
+			var m message
+			for m.errorCode() == "" {
+				m = conn.message()
+			}
+			require.Equal(t, "too_slow", m.errorCode())
+			conn.wantClosed(1008)
+			stop()
+			conn.close()
+			require.Equal(t, "channels: "+"this did not come completely in its time, which is 10 s, and 1 s for each 64 KiB; send it again, at once or in smaller parts", (<-reasons).Error())
+			require.Zero(t, channels.Unfinished(s.hub))
+		})
+	}
+}
+
+// Whatever many clients leave incomplete, the hub holds no more than it may;
+// who holds most for longest makes way, and others are not touched.
+func TestUnfinishedBytesAreBounded(t *testing.T) {
+	const limit, bound = 64 << 10, 1 << 20
+	spaces := deflated(`{"header":"x","body":"`+strings.Repeat(" ", 60<<10), flate.BestCompression)
+	for name, c := range map[string]struct {
+		first string // of a WebSocket, or
+		body  string
+	}{
+		"fragments":            {first: wsFrame(opText, long(40<<10))},
+		"compressed fragments": {first: wsFrame(rsv1Bit|opText, spaces)},
+		"bodies":               {body: "POST /v1/channel/b/publish HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + long(40<<10)},
+		"bodies of batches":    {body: "POST /v1/publish HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + long(40<<10)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, channels.Options{MaxMessageBytes: limit, MaxUnfinishedBytes: bound})
+			before := used()
+			const n = 100
+			healthy := s.hostile(1, "c", deflateOffer)[0]
+			var cs []tcpClient
+			if c.body == "" {
+				cs = s.hostile(n, "d", deflateOffer)
+			} else {
+				for range n {
+					cs = append(cs, s.dialRaw())
+				}
+			}
+			for _, conn := range cs {
+				conn.write(c.first + c.body)
+				// One that is new and complete goes through all the while.
+				require.LessOrEqual(t, channels.Unfinished(s.hub), bound)
+			}
+			// The first ones are told why.
+			if c.body != "" {
+				cs[0].ask("").wantFail(t, 503, "overloaded")
+			} else {
+				require.Equal(t, "overloaded", cs[0].message().errorCode())
+				cs[0].wantClosed(1013)
+			}
+			healthy.write(wsFrame(opText, `{"header":"m",`) + wsFrame(finBit, `"body":1}`))
+			healthy.wantAllOf(1)
+			s.publish("c", "m", "1")
+			healthy.wantAllOf(1)
+			before.held(t, bound+n*perClient)
+			for _, conn := range cs {
+				conn.close()
+			}
+			healthy.close()
+			until(t, "all is given back", func() bool { return channels.Unfinished(s.hub) == 0 })
+		})
+	}
+}
+
+// What is sent compressed may not cost a hundred times as much again.
+func TestInflationIsBounded(t *testing.T) {
+	s := serve(t, channels.Options{})
+	say := func(n int) string { return `{"header":"m","body":[` + strings.Repeat("{},", n/3) + `{}]}` }
+	for name, c := range map[string]struct {
+		op    byte
+		text  string
+		limit bool
+	}{
+		"within what is free":   {opText, say(60 << 10), false},
+		"beyond":                {opText, say(250 << 10), true},
+		"beyond, in binary":     {opBinary, say(250 << 10), true},
+		"long, but not so much": {opText, `{"header":"m","body":"` + random64(200<<10) + `"}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := s.hostile(1, "c", deflateOffer)[0]
+			conn.write(wsFrame(finBit|rsv1Bit|c.op, deflated(c.text, flate.BestCompression)))
+			m := conn.message()
+			if !c.limit {
+				require.Contains(t, []string{"m", "exchange"}, m.Header)
+				conn.close()
+				return
+			}
+			require.Equal(t, "too_large", m.errorCode())
+			conn.wantClosed(1009)
+		})
+	}
+}
+
+// random64 is text that does not compress well.
+func random64(n int) string {
+	var b strings.Builder
+	for i := uint64(88172645463325252); b.Len() < n; {
+		i ^= i << 13
+		i ^= i >> 7
+		i ^= i << 17
+		fmt.Fprintf(&b, "%x", i)
+	}
+	return b.String()[:n]
+}
+
+// A client that takes nothing, or next to nothing, of a long answer is cut; what
+// it holds meanwhile counts. One that is slow, and takes something all the time,
+// gets all of it.
+func TestLongAnswers(t *testing.T) {
+	s := newServer(t, channels.Options{WriteTimeout: time.Second, Channel: func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 20}
+	}})
+	s.smallBuffers()
+	var open atomic.Int64
+	s.http.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		switch st {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	s.http.Start()
+	for range 20 {
+		s.publishGo("h", `"`+long(200<<10)+`"`)
+	}
+	ask := func(t *testing.T, query string) tcpClient {
+		c := s.dialRaw()
+		require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
+		require.NoError(t, c.c.SetDeadline(time.Now().Add(3*patience)))
+		c.write("GET /v1/channel/h/history" + query + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		return c
+	}
+	t.Run("nobody reads", func(t *testing.T) {
+		var cs []tcpClient
+		for range 5 {
+			cs = append(cs, ask(t, ""))
+		}
+		until(t, "they wait", func() bool { return s.hub.Stats().Queued > 0 })
+		until(t, "they are cut", func() bool { return open.Load() == 0 })
+		require.Zero(t, s.hub.Stats().Queued)
+		for _, c := range cs {
+			c.close()
+		}
+	})
+	t.Run("a byte now and then", func(t *testing.T) {
+		c := ask(t, "")
+		pace := time.NewTicker(50 * time.Millisecond)
+		defer pace.Stop()
+		for range 200 { // 10 s
+			if <-pace.C; open.Load() == 0 && s.hub.Stats().Queued == 0 {
+				c.close()
+				return
+			}
+			if _, err := c.c.Read(make([]byte, 1)); err != nil {
+				c.close()
+				return
+			}
+		}
+		t.Error("it is still there")
+	})
+	t.Run("slow but steady", func(t *testing.T) {
+		c := ask(t, "?limit=4")
+		resp, err := c.response()
+		require.NoError(t, err)
+		pace := time.NewTicker(250 * time.Millisecond) // 256 KiB a second at the most: three times WriteTimeout
+		defer pace.Stop()
+		total := 0
+		for err == nil {
+			<-pace.C
+			var n int64
+			n, err = io.CopyN(io.Discard, resp.Body, 64<<10)
+			total += int(n)
+		}
+		require.ErrorIs(t, err, io.EOF)
+		require.Greater(t, total, 4*(200<<10))
+		c.close()
+	})
+}
+
+func TestLongAnswersAreRefusedWhereTooMuchWaits(t *testing.T) {
+	s := newServer(t, channels.Options{MaxQueuedBytes: 1 << 20, WriteTimeout: time.Minute, Channel: func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 10}
+	}})
+	s.smallBuffers()
+	s.http.Start()
+	for range 10 {
+		s.publishGo("h", `"`+long(200<<10)+`"`)
+	}
+	s.publishGo("short", `1`)
+	c := s.dialRaw()
+	require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
+	c.write("GET /v1/channel/h/history HTTP/1.1\r\nHost: x\r\n\r\n")
+	until(t, "it waits", func() bool { return s.hub.Stats().Queued > 1<<20 })
+	s.do("GET", "/v1/channel/h/history", "").wantFail(t, 503, "overloaded")
+	require.Equal(t, 200, s.do("GET", "/v1/channel/short/history", "").status)
+	c.close()
+	until(t, "it has gone", func() bool { return s.hub.Stats().Queued == 0 })
+	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history", "").status)
+}
+
+// One message for many channels counts once for each of them.
+func TestABatchCountsForEachChannel(t *testing.T) {
+	var published atomic.Int64
+	s := serve(t, channels.Options{MaxMessageBytes: 16 << 10, OnPublish: func(context.Context, *channels.Publication) error {
+		published.Add(1)
+		return nil
+	}})
+	batch := func(n, size int) string {
+		names := make([]string, n)
+		for i := range names {
+			names[i] = fmt.Sprintf(`"c%d"`, i)
+		}
+		return `{"channels":[` + strings.Join(names, ",") + `],"header":"h","body":"` + long(size) + `"}`
+	}
+	s.do("POST", "/v1/publish", batch(1000, 10<<10)).wantFail(t, 413, "too_large")
+	require.Zero(t, published.Load())
+	require.Equal(t, 200, s.do("POST", "/v1/publish", batch(90, 10<<10)).status)
+	require.EqualValues(t, 90, published.Load())
+	require.Equal(t, 200, s.do("POST", "/v1/publish", batch(1000, 500)).status)
+
+	for name, body := range map[string]string{
+		"messages": `{"messages":[` + strings.Repeat("{},", 300_000) + `{}]}`,
+		"channels": `{"channels":[` + strings.Repeat(`"",`, 300_000) + `""],"header":"h","body":1}`,
+		"escaped":  `{"messag\u0065s":[` + strings.Repeat("{},", 300_000) + `{}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := allocated()
+			s.do("POST", "/v1/publish", body).wantFail(t, 413, "too_large")
+			require.Less(t, allocated()-start, uint64(8<<20))
+		})
+	}
+}
+
+// What a request says of its body is read.
+func TestBodiesThatAreEncoded(t *testing.T) {
+	s := serve(t, channels.Options{})
+	var zipped strings.Builder
+	z := gzip.NewWriter(&zipped)
+	io.WriteString(z, say("1"))
+	require.NoError(t, z.Close())
+	for _, path := range []string{"/v1/channel/a/publish", "/v1/publish"} {
+		body := say("1")
+		if path == "/v1/publish" {
+			body = `{"channels":["a"],` + body[1:]
+		}
+		for _, coding := range []string{"gzip", "GZIP", "br", "identity, gzip", "deflate"} {
+			a := s.do("POST", path, zipped.String(), "Content-Encoding", coding)
+			a.wantFail(t, 415, "unsupported_encoding")
+			require.Equal(t, "identity", a.header.Get("Accept-Encoding"))
+		}
+		for _, coding := range []string{"identity", "Identity", ""} {
+			require.Equal(t, 200, s.do("POST", path, body, "Content-Encoding", coding).status)
+		}
+		a := s.do("POST", path, "\ufeff"+body)
+		a.wantFail(t, 400, "bad_json")
+		require.Contains(t, a.message(), "byte order mark")
+	}
+}
+
+// Clients that hold a body back, or read no answer, do not hold up a shutdown.
+func TestShutdownDoesNotWaitForBodies(t *testing.T) {
+	s := serve(t, channels.Options{})
+	var cs []tcpClient
+	for _, path := range []string{"/v1/channel/a/publish", "/v1/publish"} {
+		c := s.dialRaw()
+		c.write(half("POST", path, "{"))
+		cs = append(cs, c)
+	}
+	until(t, "they have begun", func() bool { return channels.Unfinished(s.hub) > 0 })
+	begin := time.Now()
+	require.NoError(t, s.hub.Shutdown(ctxT(t)))
+	late := s.dialRaw()
+	cs = append(cs, late)
+	late.write(half("POST", "/v1/publish", "{"))
+	for _, c := range cs {
+		c.ask("").wantFail(t, 503, "closed")
+	}
+	require.NoError(t, s.http.Config.Shutdown(ctxT(t)))
+	require.Less(t, time.Since(begin), 9*time.Second)
+}
