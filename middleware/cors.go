@@ -136,6 +136,9 @@ func (c *cors) handler(next http.Handler) http.Handler {
 			}
 			h.Set("Access-Control-Allow-Headers", allow)
 			h.Set("Access-Control-Max-Age", c.maxAge)
+			if r.ContentLength != 0 && r.ProtoMajor == 1 {
+				h.Set("Connection", "close") // else net/http would wait for the body first
+			}
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}

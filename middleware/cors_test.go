@@ -1,7 +1,11 @@
 package middleware_test
 
 import (
+	"bufio"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -132,4 +136,21 @@ func TestCORSAllowsWhatIsAsked(t *testing.T) {
 	require.Contains(t, a.header.Values("Vary"), "Access-Control-Request-Headers")
 	require.Equal(t, "Authorization, Content-Type, Idempotency-Key, Last-Event-ID", ask(middleware.CORSOptions{Origins: []string{app}}, "a b").header.Get("Access-Control-Allow-Headers"))
 	require.Equal(t, "X-A", ask(middleware.CORSOptions{Origins: []string{app}, Headers: []string{"X-A"}}, "traceparent").header.Get("Access-Control-Allow-Headers"))
+}
+
+// A preflight that announces a body is answered without it.
+func TestCORSDoesNotWaitForABody(t *testing.T) {
+	m := must(middleware.CORS(middleware.CORSOptions{Origins: []string{app}}))
+	s := httptest.NewServer(m(who))
+	defer s.Close()
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.WriteString(c, "OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: "+app+"\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 6\r\n\r\n")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusNoContent, resp.StatusCode)
+	require.True(t, resp.Close)
 }
