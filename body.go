@@ -33,8 +33,7 @@ func (h *Hub) body(w http.ResponseWriter, r *http.Request, bound int, f func(b [
 	defer buf.done()
 	// The server's own ReadTimeout knows nothing of how much may come. Where a
 	// middleware hides the deadlines, that one remains.
-	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(h.unfinished.timeFor(size)))
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.unfinished.timeFor(size)))
 	var err error
 	for err == nil && len(buf.b) <= bound {
 		buf.grow(size)
@@ -55,8 +54,7 @@ func (h *Hub) body(w http.ResponseWriter, r *http.Request, bound int, f func(b [
 	case err != io.EOF:
 		return errBadJSON.saying("the request's body ended early").because(err)
 	}
-	// From now on the server reads to see the client leave, which is not to fail.
-	rc.SetReadDeadline(time.Time{})
+	// With the end of the body, net/http has lifted the deadline.
 	r.Body = http.NoBody // so that an error that follows does not close the connection
 	return f(buf.b)
 }

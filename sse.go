@@ -127,7 +127,6 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	defer cancel(nil)
 	s := &stream{signal: make(chan struct{}, 1), cancel: cancel, rc: http.NewResponseController(w)}
 	defer s.returned()
-	s.rc.SetReadDeadline(time.Time{}) // the server's ReadTimeout would end the request's context
 	h.initClient(&s.client, s, formatSSE, name, info)
 	s.heartbeat = q.heartbeat
 	if err := s.letIn(ctx, q.since); err != nil {
