@@ -512,3 +512,42 @@ func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 	require.NoError(t, s.http.Config.Shutdown(ctxT(t)))
 	require.Less(t, time.Since(begin), 9*time.Second)
 }
+
+// Over HTTP/2, where other requests share the connection, it is the same.
+func TestUnfinishedOverHTTP2(t *testing.T) {
+	s := newServer(t, channels.Options{MaxMessageBytes: 1 << 10, Authorize: func(_ context.Context, r channels.Request) error {
+		if r.Channel == "a" {
+			return channels.ErrForbidden
+		}
+		return nil
+	}})
+	channels.SetGrace(s.hub, 300*time.Millisecond)
+	s.http.EnableHTTP2 = true
+	s.http.StartTLS()
+	for name, c := range map[string]struct {
+		method, path string
+		status       int
+		code         string
+	}{
+		"a body that never comes":  {"POST", "/v1/channel/b/publish", 408, "too_slow"},
+		"refused before it":        {"POST", "/v1/channel/a/publish", 403, "forbidden"},
+		"a stream that has a body": {"GET", "/channel/b/", 400, "bad_handshake"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body, never := io.Pipe()
+			defer never.Close()
+			req, err := http.NewRequestWithContext(ctxT(t), c.method, s.http.URL+c.path, body)
+			require.NoError(t, err)
+			req.Header.Set("Accept", "text/event-stream")
+			resp, err := s.http.Client().Do(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			require.Equal(t, 2, resp.ProtoMajor)
+			require.Equal(t, c.status, resp.StatusCode)
+			b, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Contains(t, string(b), c.code)
+			require.Equal(t, 200, s.do("GET", "/healthz", "").status)
+		})
+	}
+}
