@@ -24,6 +24,7 @@ var limits = []limit{
 	{"max-message-bytes", "MaxMessageBytes", func(o *channels.Options) any { return &o.MaxMessageBytes }, "`N`: the longest message and body (default 262144)"},
 	{"queue-bytes", "QueueBytes", func(o *channels.Options) any { return &o.QueueBytes }, "`N`: what may wait for one slow receiver, see -slow (default 1 MiB or 4 times -max-message-bytes)"},
 	{"max-queued-bytes", "MaxQueuedBytes", func(o *channels.Options) any { return &o.MaxQueuedBytes }, "`N`: the sum of what waits from which new connections are refused (default 1 GiB)"},
+	{"max-unfinished-bytes", "MaxUnfinishedBytes", func(o *channels.Options) any { return &o.MaxUnfinishedBytes }, "`N`: the sum of what is held of bodies and messages whose rest has not come (default 64 MiB)"},
 	{"max-channels", "MaxChannels", func(o *channels.Options) any { return &o.MaxChannels }, "`N`: the most channels at a time (default 1000000)"},
 	{"compress-bytes", "CompressBytes", func(o *channels.Options) any { return &o.CompressBytes }, "`N`: from which length messages are compressed, -1 for never: where a message has a secret beside text of others (default 1024)"},
 	{"ping-period", "PingPeriod", func(o *channels.Options) any { return &o.PingPeriod }, "`TIME` after which silent connections are asked for a sign of life, less than proxies wait (default 25s)"},
