@@ -206,8 +206,10 @@ func TestSigningOutEndsASession(t *testing.T) {
 
 	code, body = ann.call("POST", "/logout", "")
 	require.Equal(t, 204, code, body)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
 	for {
-		_, b, err := c.Read(t.Context())
+		_, b, err := c.Read(ctx)
 		if err != nil {
 			require.EqualValues(t, 3003, websocket.CloseStatus(err), "%v", err)
 			break
