@@ -2,6 +2,7 @@ package channels
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,8 @@ const (
 	// besides bounds what is asked of the Store between two heartbeats: a part
 	// of it that hangs must not make this replica seem dead.
 	besides = 2 * time.Second
-	// remembered is how long a replica says that it was lagging or dropping.
+	// remembered is how long a replica says that it was lagging or dropping, or
+	// has a twin.
 	remembered = 10 * time.Second
 	// canaryLog is the log in the Store to which all replicas append their
 	// canaries. No channel has this name.
@@ -42,6 +44,7 @@ type vitals struct {
 	dropped  int64      // messages, for slow subscribers and slow peers
 	drops    time.Time  // when it last rose
 	lagged   time.Time  // when messages were last found missing that no mesh told of
+	twin     time.Time  // when another living replica of this one's name was last seen
 
 	store, mesh canary
 	epoch       string // of canaryLog
@@ -96,8 +99,13 @@ const (
 	reasonMissed = "heartbeats missed"
 	reasonLate   = "heartbeat late"
 	reasonLost   = "canary lost: "
-	wayStore     = "store"
-	wayMesh      = "mesh"
+	// While the Store takes no heartbeats, it is not those that are missed.
+	reasonUnreported = "reports lost: " + wayStore
+	reasonUnsure     = "report late: " + wayStore
+	reasonTwin       = "same name"
+	reasonElsewhere  = "another store"
+	wayStore         = "store"
+	wayMesh          = "mesh"
 )
 
 // ofStore tells whether a replica that gives this reason has trouble with its Store.
@@ -119,9 +127,9 @@ func (h *Hub) verdict() (verdict, error) {
 	}
 	switch silent := time.Since(l.reported); {
 	case silent > deadAfter:
-		v.say(NodeRed, reasonMissed)
+		v.say(NodeRed, reasonUnreported)
 	case silent > lateAfter:
-		v.say(NodeYellow, reasonLate)
+		v.say(NodeYellow, reasonUnsure)
 	}
 	l.store.judge(&v, wayStore)
 	if v.status == NodeRed && unready == nil {
@@ -129,6 +137,9 @@ func (h *Hub) verdict() (verdict, error) {
 	}
 	if l.unlinked > unlinkedLong {
 		v.say(NodeYellow, "link down")
+	}
+	if time.Since(l.twin) < remembered {
+		v.say(NodeYellow, reasonTwin)
 	}
 	if time.Since(l.lagged) < remembered {
 		v.say(NodeYellow, "lagging")
@@ -165,6 +176,14 @@ func (l *vitals) settled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return time.Since(l.reported) <= settling && time.Since(l.returned) > settling
+}
+
+// meetTwin notes that another living replica has this one's name.
+func (h *Hub) meetTwin() {
+	h.warnTwin()
+	h.vitals.mu.Lock()
+	defer h.vitals.mu.Unlock()
+	h.vitals.twin = time.Now()
 }
 
 // lag notes that messages were missing. channel.mu may be held.
@@ -245,6 +264,10 @@ func (h *Hub) pulse() {
 // meshCanary notes what became of the last canary, and sends the next one.
 func (h *Hub) meshCanary() {
 	status := h.mesh.Status()
+	if errors.Is(status.Err, mesh.ErrTwin) { // which keeps it from nobody else
+		h.meetTwin()
+		status.Err = nil
+	}
 	awaited, unlinked := status.Err != nil || h.around.answers(status), h.around.unlinked(status)
 	l := &h.vitals
 	l.mu.Lock()

@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -30,11 +31,15 @@ type Node struct {
 	ID     string     `json:"node"`
 	Status NodeStatus `json:"status"`
 	// Reasons say why it is not green; never nil. Red: "heartbeats missed" (for
-	// 10 s), "canary lost: store", "canary lost: mesh" (three in a row). Yellow:
-	// "heartbeat late" (7 s), "canary late: store", "canary late: mesh" (by more
-	// than 1 s), "link down" (to a peer that lives, for more than 9 s), "lagging" (messages were missing of which the mesh did not say
-	// that they are lost) and "dropping" (of messages, for slow subscribers,
-	// not counting SlowKeepLatest, or for slow peers) within the last 10 s, "draining", "loaded" (80 % of
+	// 10 s), "reports lost: store" (the Store takes no heartbeats, so that nobody
+	// can tell by them), "canary lost: store", "canary lost: mesh" (three in a
+	// row). Yellow: "heartbeat late", "report late: store" (7 s), "canary late:
+	// store", "canary late: mesh" (by more than 1 s), "link down" (to a peer that
+	// lives, for more than 9 s), "another store" (the mesh hears it and the Store
+	// does not know it), "same name" (as another living replica), "lagging"
+	// (messages were missing of which the mesh did not say that they are lost) and
+	// "dropping" (of messages, for slow subscribers, not counting SlowKeepLatest,
+	// or for slow peers) within the last 10 s, "draining", "loaded" (80 % of
 	// MaxConnections or MaxQueuedBytes), "unknown" (of a version that says less).
 	Reasons []string      `json:"reasons"`
 	Seen    time.Duration `json:"-"`       // how long ago its last heartbeat or canary came; JSON has it as seen_ms
@@ -143,6 +148,10 @@ const maxHeard = 1024
 
 // heard takes what another replica tells of itself with its canary.
 func (h *Hub) heard(id string, c *control) {
+	if id == h.opts.Node { // a mesh never brings a replica's own
+		h.meetTwin()
+		return
+	}
 	h.vitals.mu.Lock()
 	epoch := h.vitals.epoch
 	h.vitals.mu.Unlock()
@@ -282,7 +291,7 @@ func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighb
 	for _, n := range nodes {
 		if n.ID == h.opts.Node {
 			if h.reported.Load() && n.Started.UnixMilli() != h.started.UnixMilli() {
-				h.warnTwin()
+				h.meetTwin()
 			}
 			continue
 		}
@@ -334,24 +343,43 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 		return nil, ErrClosed
 	}
 	defer h.calls.leave()
-	stored := h.stored(ctx)
+	stored, answered := h.stored(ctx)
+	_, ownStore := h.store.(*store.Memory) // which others are not expected to be in
+	meshWell := h.mesh != nil && meshErr(h.mesh) == nil
 	a := &h.around
 	a.mu.Lock()
-	for id, n := range a.heard {
-		if !n.left && n.at.After(stored[id].at) {
-			if n.node.Mesh == nil {
-				n.node.Mesh = stored[id].node.Mesh
+	looked := a.looked
+	nodes := []Node{*h.self()}
+	for id, n := range stored {
+		heard, known := a.heard[id]
+		if known && !heard.left && heard.at.After(n.at) {
+			if heard.node.Mesh == nil {
+				heard.node.Mesh = n.node.Mesh
 			}
-			stored[id] = n
+			n = heard
 		}
+		age := time.Since(n.at)
+		// Where neither the Store nor the mesh would bring its heartbeats, who
+		// lived when they last did may live.
+		blind := !answered && (!known || !meshWell) && age > lateAfter && looked.Sub(n.at) <= deadAfter
+		if age < store.ForgottenAfter || blind {
+			nodes = append(nodes, n.node.seen(age, blind))
+		}
+	}
+	for id, n := range a.heard {
+		age := time.Since(n.at)
+		if _, known := stored[id]; known || n.left || age >= store.ForgottenAfter {
+			continue
+		}
+		node := n.node.seen(age, false)
+		if answered && !ownStore && n.apart > 0 && age < lateAfter {
+			v := verdict{node.Status, node.Reasons}
+			v.say(NodeYellow, reasonElsewhere)
+			node.Status, node.Reasons = v.status, v.reasons
+		}
+		nodes = append(nodes, node)
 	}
 	a.mu.Unlock()
-	nodes := []Node{*h.self()}
-	for _, n := range stored {
-		if age := time.Since(n.at); age < store.ForgottenAfter {
-			nodes = append(nodes, n.node.seen(age))
-		}
-	}
 	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.ID, b.ID) })
 	return nodes, nil
 }
@@ -360,9 +388,17 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 // are: when it fails, the list is wanted most.
 const nodesTimeout = time.Second
 
-// stored asks the Store for the other replicas; where it fails, it is what it
-// said last. The caller owns the map.
-func (h *Hub) stored(ctx context.Context) map[string]neighbour {
+// meshErr is what keeps this replica from its mesh.
+func meshErr(m mesh.Mesh) error {
+	if err := m.Status().Err; !errors.Is(err, mesh.ErrTwin) {
+		return err
+	}
+	return nil
+}
+
+// stored asks the Store for the other replicas, and returns whether it has
+// answered; otherwise it is what it said last. The caller owns the map.
+func (h *Hub) stored(ctx context.Context) (others map[string]neighbour, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, min(nodesTimeout, h.opts.StoreTimeout))
 	defer cancel()
 	err := error(ErrStoreUnavailable)
@@ -374,28 +410,29 @@ func (h *Hub) stored(ctx context.Context) map[string]neighbour {
 		nodes, err := h.askNodes(ctx)
 		if err == nil {
 			others, _ := h.others(nodes, begin)
-			return others
+			return others, true
 		}
 		h.warnStore(err)
 	}
 	h.around.mu.Lock()
 	defer h.around.mu.Unlock()
-	others := make(map[string]neighbour, len(h.around.stored))
-	for id, n := range h.around.stored {
-		others[id] = n
-	}
-	return others
+	return maps.Clone(h.around.stored), false
 }
 
-// seen is the replica after so much silence.
-func (n Node) seen(silent time.Duration) Node {
+// seen is the replica after so much silence. It tells nothing of the replica
+// where this one is blind: what it would be heard by fails.
+func (n Node) seen(silent time.Duration, blind bool) Node {
 	n.Seen = max(0, silent)
 	v := verdict{status: n.Status, reasons: slices.Clone(n.Reasons)}
 	switch {
+	case blind && silent > deadAfter:
+		v = verdict{NodeRed, []string{reasonUnreported}}
 	case silent > deadAfter:
 		v = verdict{NodeRed, []string{reasonMissed}} // what it said of itself is past
 	case n.Status != NodeGreen && n.Status != NodeYellow && n.Status != NodeRed:
 		v = verdict{NodeYellow, []string{"unknown"}}
+	case blind:
+		v.say(NodeYellow, reasonUnsure)
 	case silent > lateAfter:
 		v.say(NodeYellow, reasonLate)
 	}

@@ -243,7 +243,7 @@ func TestADeadReplicaIsRedWhileTheStoreTakesNoReports(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 			for i := range 2 {
 				require.Equal(t, "red: heartbeats missed", r.status(i, "r2"))
-				require.Equal(t, "red: heartbeats missed, canary lost: store", r.status(i, "r"+strconv.Itoa(1-i)), "as it says itself, over the mesh")
+				require.Equal(t, "red: reports lost: store, canary lost: store", r.status(i, "r"+strconv.Itoa(1-i)), "as it says itself, over the mesh")
 			}
 		}
 		time.Sleep(20 * time.Second)
@@ -301,10 +301,10 @@ func TestNodesWhileTheStoreIsDown(t *testing.T) {
 		time.Sleep(4500 * time.Millisecond) // its heartbeats and canaries come at whole seconds
 		r.store.down.Store(true)
 		time.Sleep(8 * time.Second)
-		require.Equal(t, "yellow: heartbeat late, canary late: store", r.status(0, "r0"))
+		require.Equal(t, "yellow: report late: store, canary late: store", r.status(0, "r0"))
 		time.Sleep(30 * time.Second)
-		require.Equal(t, "red: heartbeats missed, canary lost: store", r.status(0, "r0"))
-		require.Equal(t, "red: heartbeats missed, canary lost: store", r.status(0, "r1"), "as it says itself, over the mesh")
+		require.Equal(t, "red: reports lost: store, canary lost: store", r.status(0, "r0"))
+		require.Equal(t, "red: reports lost: store, canary lost: store", r.status(0, "r1"), "as it says itself, over the mesh")
 		r.store.down.Store(false)
 		time.Sleep(5 * time.Second)
 		require.Equal(t, "green", r.status(0, "r0"))
@@ -841,7 +841,15 @@ func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(30 * time.Second)
 		require.Equal(t, 1, strings.Count(log.String(), "the same Options.Node"), log.String())
+		r.hubs = append(r.hubs, twin)
+		for i := range 2 {
+			require.Equal(t, "yellow: same name", r.status(i, "r0"))
+			require.Equal(t, "ok", r.ready(i))
+		}
 		require.NoError(t, twin.Shutdown(context.Background()))
+		r.hubs = r.hubs[:1]
+		time.Sleep(15 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
 	}, logInto(log))
 
 	log = &logBuffer{}
@@ -855,8 +863,109 @@ func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(10 * time.Second)
 		require.NotContains(t, log.String(), "the same Options.Node")
+		r.hubs = append(r.hubs, next)
+		require.Equal(t, "green", r.status(1, "r0"))
+		r.hubs = r.hubs[:1]
 		require.NoError(t, next.Shutdown(context.Background()))
 	})
+}
+
+// A mesh that is told so by its peers, or that brings what another replica of
+// this one's name says, is enough to notice it.
+func TestTwinsThatOnlyTheMeshSees(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		err := fmt.Errorf("met at tcp://r0: %w", mesh.ErrTwin)
+		meshes[0].err.Store(&err)
+		time.Sleep(20 * time.Second)
+		require.Equal(t, "yellow: same name", r.status(0, "r0"))
+		require.Equal(t, "yellow: same name", r.status(1, "r0"))
+		require.Equal(t, "green", r.status(1, "r1"))
+		meshes[0].err.Store(new(error))
+		time.Sleep(15 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+
+		(*meshes[1].deliver.Load())(mesh.Packet{Kind: mesh.KindControl, Origin: "r1", Header: "canary", Body: []byte(`{"v":1,"n":1,"node":{"status":"green"}}`)})
+		require.Equal(t, "yellow: same name", r.status(1, "r1"))
+		nodes, err := r.hubs[1].Nodes(context.Background())
+		require.NoError(t, err)
+		require.Len(t, nodes, 2)
+	}, breakable(&meshes))
+}
+
+// A replica that the mesh brings, and that is not in the Store, has another one:
+// nobody has to wait for a message to go wrong.
+func TestAnotherStore(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		m, err := store.NewMemory(store.MemoryOptions{})
+		require.NoError(t, err)
+		defer m.Close()
+		node := r.net.Join("other")
+		defer node.Close()
+		theirs := &faultyStore{Store: m}
+		theirs.log.Store(m)
+		other, err := channels.New(channels.Options{Node: "other", Store: theirs, Mesh: node, Logger: quiet})
+		require.NoError(t, err)
+		r.hubs = append(r.hubs, other)
+		time.Sleep(7 * time.Second)
+		for i := range 2 {
+			require.Equal(t, "yellow: another store", r.status(i, "other"))
+			require.Equal(t, "green", r.status(i, "r0"))
+			require.Equal(t, "yellow: another store", r.status(2, "r"+strconv.Itoa(i)))
+		}
+		require.Equal(t, "green", r.status(2, "other"), "nobody can say who is right")
+		r.store.down.Store(true) // and now it cannot be asked
+		time.Sleep(5 * time.Second)
+		require.NotContains(t, r.status(0, "other"), "another store")
+		r.store.down.Store(false)
+		time.Sleep(5 * time.Second)
+		require.NoError(t, other.Shutdown(context.Background()))
+		r.hubs = r.hubs[:2]
+		synctest.Wait()
+		require.Empty(t, r.status(0, "other"), "it has said goodbye")
+	})
+}
+
+// Where the Store hangs, and the mesh with it as over one Redis, nobody hears of
+// anybody. Who lived until then is red because of the Store, and not as one whose
+// heartbeats are missed. Who died before is.
+func TestReplicasThatNobodyCanHear(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		meshes[2].mute.Store(true) // r2 is killed
+		r.store.mute.Store("r2")
+		time.Sleep(12 * time.Second)
+		require.Equal(t, "red: heartbeats missed", r.status(0, "r2"))
+
+		r.store.down.Store(true)
+		err := errors.New("Redis is away")
+		for _, m := range meshes {
+			m.mute.Store(true)
+			m.err.Store(&err)
+		}
+		time.Sleep(8500 * time.Millisecond)
+		require.Equal(t, "yellow: report late: store", r.status(0, "r1"))
+		for range 100 {
+			time.Sleep(time.Second)
+			if r.status(0, "r1") != "yellow: report late: store" {
+				require.Equal(t, "red: reports lost: store", r.status(0, "r1"), "also when it would have been forgotten")
+				require.Contains(t, r.status(0, "r0"), "lost: store")
+				require.NotContains(t, r.status(0, "r0"), "heartbeat")
+			}
+			require.Contains(t, []string{"red: heartbeats missed", ""}, r.status(0, "r2"))
+		}
+		require.Empty(t, r.status(0, "r2"))
+
+		r.store.down.Store(false)
+		for _, m := range meshes {
+			m.mute.Store(false)
+			m.err.Store(new(error))
+		}
+		time.Sleep(15 * time.Second)
+		require.Equal(t, "green", r.status(0, "r1"))
+	}, breakable(&meshes))
 }
 
 // Where each replica has a Store of its own, channels without history work

@@ -26,7 +26,8 @@ type Options struct {
 
 	// Node names this replica: 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".".
 	// No two replicas may share one; where two do, and have a Mesh, an error
-	// is logged. Default: random.
+	// is logged and neither is green. Where the Mesh has an id of its own,
+	// this has to be the same. Default: random.
 	Node string
 
 	// Channel gives each channel its options, by name. It is called when a
@@ -291,6 +292,9 @@ func (o *Options) check() error {
 	}
 	if o.Mesh != nil && o.Store == nil {
 		return fmt.Errorf("channels: Options.Mesh without Options.Store: replicas would each have a list, presence and history of their own; give them a shared Store, or store.NewMemory to say that this is meant")
+	}
+	if m, ok := o.Mesh.(mesh.Identified); ok && m.ID() != o.Node {
+		return fmt.Errorf("channels: Options.Node is %q, but Options.Mesh has the id %q, so that others would see two replicas: give both the same (where Options.Node is not set, it is random)", o.Node, m.ID())
 	}
 	if l, ok := o.Mesh.(mesh.Limiter); ok && o.MaxMessageBytes > l.MaxBody() {
 		return fmt.Errorf("channels: Options.MaxMessageBytes is %d, but Options.Mesh takes bodies of up to %d: subscribers of other replicas would miss the larger ones; set MaxMessageBytes to that or less, or raise the mesh's own limit", o.MaxMessageBytes, l.MaxBody())

@@ -24,6 +24,11 @@ func (shortMesh) MaxBody() int { return 2000 }
 
 type noStore struct{ store.Store }
 
+// namedMesh has an id, and is not used otherwise.
+type namedMesh struct{ mesh.Mesh }
+
+func (namedMesh) ID() string { return "replica-1" }
+
 func TestNewRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		o    channels.Options
@@ -54,6 +59,10 @@ func TestNewRefuses(t *testing.T) {
 		"Node with a line end":         {channels.Options{Node: "a\n"}, []string{"Options.Node", `"a\n"`}},
 		"a mesh for shorter bodies": {channels.Options{MaxMessageBytes: 2001, Mesh: shortMesh{}, Store: noStore{}},
 			[]string{"Options.MaxMessageBytes is 2001", "Options.Mesh", "up to 2000", "set MaxMessageBytes", "raise the mesh's own limit"}},
+		"a mesh of another name": {channels.Options{Node: "replica-2", Mesh: namedMesh{}, Store: noStore{}},
+			[]string{`Options.Node is "replica-2"`, `Options.Mesh has the id "replica-1"`, "give both the same"}},
+		"a mesh with a name, and none": {channels.Options{Mesh: namedMesh{}, Store: noStore{}},
+			[]string{`Options.Mesh has the id "replica-1"`, "where Options.Node is not set, it is random"}},
 		"a mesh without a store": {channels.Options{Mesh: noMesh{}}, []string{"Options.Mesh", "Options.Store", "store.NewMemory"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -90,12 +90,23 @@ type Limiter interface {
 	MaxBody() int
 }
 
+// Identified is a Mesh that knows its replica's id. A hub with one refuses to
+// start under another name: the others would see two replicas.
+type Identified interface {
+	Mesh
+	ID() string
+}
+
 // MaxFieldBytes bounds all fields of a hub's packet but the Body together:
 // names, ids and the header of a message are much shorter.
 const MaxFieldBytes = 4 << 10
 
 // ErrClosed is returned by every method after Close.
 var ErrClosed = errors.New("mesh: closed")
+
+// ErrTwin is in Status.Err while another living replica has this one's id, as
+// far as the mesh has met it within the last seconds.
+var ErrTwin = errors.New("mesh: another replica has this one's id: each must have its own")
 
 // Kind says what a packet is.
 type Kind uint8
@@ -137,7 +148,7 @@ type Packet struct {
 // Status is how a mesh is.
 type Status struct {
 	// Err is what keeps this replica from its mesh: its listener has failed,
-	// or the broker is away. nil where only peers are away.
+	// or the broker is away; or it is [ErrTwin]. nil where only peers are away.
 	Err   error
 	Peers []Peer // sorted by ID; a broker counts as one peer
 	// Dropped counts the packets that were not sent because a peer, or the

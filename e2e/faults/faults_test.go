@@ -92,7 +92,7 @@ func TestRedisIsAway(t *testing.T) {
 
 			fault.away(redis)
 			refused := refusals(t, c)
-			// 30 s, and so long that each replica counts its heartbeats through the Store as missed.
+			// 30 s, and so long that each replica counts its reports to the Store as lost.
 			began := time.Now()
 			pace := time.NewTicker(5 * time.Millisecond)
 			defer pace.Stop()
@@ -101,7 +101,7 @@ func TestRedisIsAway(t *testing.T) {
 				if time.Since(looked) > time.Second {
 					missed, looked = 0, time.Now()
 					for _, r := range all {
-						if slices.Contains(r.nodes()[r.name].Reasons, "heartbeats missed") {
+						if slices.Contains(r.nodes()[r.name].Reasons, "reports lost: store") {
 							missed++
 						}
 					}

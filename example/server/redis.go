@@ -23,7 +23,7 @@ const redisForms = "redis://HOST:PORT/DB, rediss:// (with TLS), redis+cluster://
 
 func (c *redisConfig) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.url, "redis", "", "`URL` of the Redis that replicas share: "+redisForms+"; one with a password belongs into the environment")
-	fs.StringVar(&c.prefix, "redis-prefix", "channels", "`TEXT` that the names of all keys in Redis begin with")
+	fs.StringVar(&c.prefix, "redis-prefix", "channels", "`TEXT` that the names of all keys and pub/sub channels in Redis begin with")
 }
 
 // check refuses a URL of no use, and one on the command line with a password,

@@ -102,8 +102,10 @@
 //	channels:mesh:{18}:all        packets for everybody, and news of losses
 //	channels:mesh:{18}:n:NODE     packets for one replica, and its probes
 //
-// They are no keys, nothing is stored, and databases (SELECT) do not keep them
-// apart; Options.Prefix, here "channels", does.
+// They are no keys, and nothing is stored. Pub/sub knows no databases (SELECT), so
+// where the client has another one than 0, its number is part of the names, as in
+// channels:mesh:1:{18}:all. Options.Prefix, here "channels", keeps apps apart that
+// share a database.
 //
 // On a Cluster there are 16 lanes, spread evenly over the slots, and a channel
 // belongs to one of them. Each replica has a connection for each lane. Where the

@@ -331,6 +331,10 @@ func (l *link) arrive(name, payload string) {
 		}
 		return
 	}
+	if f.origin == l.mesh.node {
+		l.mesh.meetTwin()
+		return // never one's own, and a hub could not tell them apart
+	}
 	from, _ := l.origins.get(f.life)
 	if from == nil || from.id != f.origin {
 		from = &origin{id: strings.Clone(f.origin)}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,9 +21,9 @@ import (
 // Options configure a [Mesh].
 type Options struct {
 	// Prefix begins the name of every pub/sub channel. Meshes with different
-	// prefixes on one Redis never see each other's packets, whatever database
-	// the client has selected: pub/sub knows none. 1 to 100 of A-Z, a-z, 0-9,
-	// "-", "_", ".", "/" and ":". Default "channels".
+	// prefixes on one Redis never see each other's packets, nor do those whose
+	// clients select different databases. 1 to 100 of A-Z, a-z, 0-9, "-", "_",
+	// ".", "/" and ":". Default "channels".
 	Prefix string
 	// Node is the replica's id, which no other may have: that of the hub's
 	// Options.Node. 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".". Required.
@@ -62,6 +63,7 @@ type Mesh struct {
 	dropped, told atomic.Int64
 	refused       atomic.Int64
 	warned        atomic.Int64 // on clock; 0: never
+	twinMet       atomic.Int64 // when another life of this id was heard last, on clock; 0: never
 	missed        atomic.Bool  // something came while nobody received
 
 	receiving sync.RWMutex // held while deliver runs; guards it
@@ -74,7 +76,7 @@ type Mesh struct {
 	readers sync.WaitGroup
 }
 
-var _ mesh.Mesh = (*Mesh)(nil)
+var _ mesh.Identified = (*Mesh)(nil)
 
 // New returns a Mesh that uses client, which stays the caller's to close, after
 // Close. It waits for nothing: a server that is down now is found later, and
@@ -103,7 +105,7 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 		o.Logger = slog.Default()
 	}
 	m := &Mesh{client: client, node: o.Node, maxBody: o.MaxBodyBytes, began: time.Now(), log: o.Logger.With("node", o.Node)}
-	tags := lanes[:1]
+	tags, base := lanes[:1], o.Prefix+":mesh:"
 	switch c := client.(type) {
 	case nil:
 		return nil, errors.New("redismesh: the client is nil; it may be what redis.NewClient, NewFailoverClient or NewClusterClient returns")
@@ -114,6 +116,9 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 			return nil, errors.New("redismesh: the client is a nil *redis.Client")
 		}
 		m.address = c.Options().Addr
+		if db := c.Options().DB; db != 0 { // pub/sub knows no databases
+			base += strconv.Itoa(db) + ":"
+		}
 	case *redis.ClusterClient:
 		if c == nil {
 			return nil, errors.New("redismesh: the client is a nil *redis.ClusterClient")
@@ -127,7 +132,7 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	m.life = binary.BigEndian.Uint64(life[:])
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	for _, tag := range tags {
-		m.links = append(m.links, newLink(m, o.Prefix+":mesh:{"+tag+"}:"))
+		m.links = append(m.links, newLink(m, base+"{"+tag+"}:"))
 	}
 	for _, l := range m.links {
 		m.senders.Go(l.send)
@@ -249,6 +254,9 @@ func (m *Mesh) refuse(name string, err error) {
 // clock is how long the mesh has been open. Nobody sets it back.
 func (m *Mesh) clock() time.Duration { return time.Since(m.began) }
 
+// ID is Options.Node.
+func (m *Mesh) ID() string { return m.node }
+
 // MaxBody is the largest Packet.Body that Publish takes: Options.MaxBodyBytes.
 func (m *Mesh) MaxBody() int { return m.maxBody }
 
@@ -272,8 +280,28 @@ func (m *Mesh) Status() mesh.Status {
 	if s.Err != nil {
 		p.Err = s.Err.Error()
 	}
+	if s.Err == nil && m.hasTwin() {
+		s.Err = mesh.ErrTwin
+	}
 	s.Peers = []mesh.Peer{p}
 	return s
+}
+
+// twinPeriod is how long a twin counts that is not heard any more. Each replica
+// sends a probe to its own name once a second.
+const twinPeriod = 10 * time.Second
+
+func (m *Mesh) hasTwin() bool {
+	met := m.twinMet.Load()
+	return met != 0 && m.clock()-time.Duration(met) < twinPeriod
+}
+
+// meetTwin notes that another life of this replica's id is alive.
+func (m *Mesh) meetTwin() {
+	had := m.hasTwin()
+	if m.twinMet.Store(int64(max(m.clock(), 1))); !had {
+		m.log.Error("mesh: another replica has this one's id: each must have its own (Options.Node)")
+	}
 }
 
 const (

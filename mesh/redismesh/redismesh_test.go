@@ -249,6 +249,55 @@ func TestPrefixesAreApart(t *testing.T) {
 	require.False(t, other.has(func(p mesh.Packet) bool { return isMessage(p) && p.Origin == "a" }))
 }
 
+// Pub/sub knows no databases, and everybody expects apps in two of them to be
+// apart: no packet passes, whether for a channel, for all, or for one replica.
+func TestDatabasesAreApart(t *testing.T) {
+	s := redistest.Start(t)
+	client := func(db int) redis.UniversalClient {
+		c := redis.NewClient(&redis.Options{Addr: s.Addr, DB: db})
+		t.Cleanup(func() { require.NoError(t, c.Close()) })
+		return c
+	}
+	in := map[int]*inbox{}
+	for _, db := range []int{0, 1, 15} {
+		in[db] = newInbox(t, client(db), "", "b")
+		in[db].active(t, "x")
+		in[db].active(t, "last")
+	}
+	names, err := s.Client().PubSubChannels(t.Context(), "*").Result()
+	require.NoError(t, err)
+	for _, base := range []string{"channels:mesh:{18}:", "channels:mesh:1:{18}:", "channels:mesh:15:{18}:"} {
+		require.Subset(t, names, []string{base + "c:x", base + "all", base + "n:b"})
+	}
+	for db, own := range in {
+		a := open(t, client(db), "", fmt.Sprint("from-", db))
+		for _, p := range []mesh.Packet{{Channel: "x"}, {Kind: mesh.KindControl}, {To: "b"}, {Channel: "last", Header: "last"}} {
+			redistest.Eventually(t, "it is published", func() bool { return a.Publish(t.Context(), p) == nil })
+		}
+		own.await(t, "all arrive", func(p mesh.Packet) bool { return p.Header == "last" })
+	}
+	for db, own := range in {
+		require.False(t, own.has(func(p mesh.Packet) bool { return p.Kind != mesh.KindLost && p.Origin != fmt.Sprint("from-", db) }))
+	}
+}
+
+// Two replicas of one id hear of each other, and Status says so.
+func TestTwins(t *testing.T) {
+	s := redistest.Start(t)
+	a, other := newInbox(t, s.Client(), "twins", "a"), newInbox(t, s.Client(), "twins", "b")
+	redistest.Eventually(t, "both are up", func() bool { return a.Status().Err == nil && other.Status().Err == nil })
+	twin := open(t, s.Client(), "twins", "a")
+	for _, m := range []mesh.Mesh{a, twin} {
+		redistest.Eventually(t, "it knows", func() bool { return errors.Is(m.Status().Err, mesh.ErrTwin) })
+	}
+	require.NoError(t, twin.Publish(t.Context(), mesh.Packet{Header: "from the twin"}))
+	other.await(t, "a third one gets it", func(p mesh.Packet) bool { return p.Header == "from the twin" })
+	require.NoError(t, other.Status().Err)
+	require.NoError(t, twin.Close())
+	redistest.Eventually(t, "it is forgotten", func() bool { return a.Status().Err == nil })
+	require.False(t, a.has(isMessage), "a mesh brings nothing under the replica's own id")
+}
+
 // Redis has the subscriptions that somebody here wants, and no others.
 // A hub knows by the missing id that its peer is a broker, and then expects no
 // answer to its canaries while it is the only replica.

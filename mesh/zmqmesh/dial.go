@@ -155,6 +155,10 @@ func (m *Mesh) connect(t *target) (ended, other *link, err error) {
 	if err != nil {
 		return nil, other, err
 	}
+	if sec.peer.id == m.opts.ID {
+		m.meetTwin(t.address)
+		return nil, nil, errOwnID
+	}
 	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g, in: sec.in, out: sec.out,
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{})}
 	defer close(l.done)
@@ -229,7 +233,7 @@ func (m *Mesh) judge(peer *hello) (other *link, err error) {
 		if peer.life == m.life {
 			return nil, errSelf
 		}
-		return nil, errOwnID
+		return nil, nil // until it has proved itself
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()

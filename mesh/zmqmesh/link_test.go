@@ -3,10 +3,13 @@ package zmqmesh_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 	"github.com/channels-go/channels/mesh/zmqmesh"
@@ -121,16 +125,66 @@ func TestNameWithoutProof(t *testing.T) {
 	require.False(t, over.Load(), "the link had to wait for the end of the other handshake")
 }
 
-// TestSameID: two replicas with one id do not link, and it is logged.
+// TestSameID: two replicas with one id do not link, and both know, whichever of
+// them dials. It is logged with the id, and not each time.
 func TestSameID(t *testing.T) {
 	t.Parallel()
-	var log logbook
+	for _, key := range []string{"", "the key of the mesh"} {
+		var log logbook
+		o := options(t, "a")
+		o.Logger, o.Key = log.logger(), []byte(key)
+		a, other := open(t, o), open(t, o)
+		a.SetPeers(map[string]string{"x": other.Address()})
+		for _, m := range []*zmqmesh.Mesh{a, other} {
+			eventually(t, "it knows", func() bool { return errors.Is(m.Status().Err, mesh.ErrTwin) })
+		}
+		eventually(t, "they meet again and again", func() bool { return other.Status().Refused > 3 })
+		require.Equal(t, 2, log.count("level=ERROR"), "one of each")
+		require.Contains(t, log.line("level=ERROR"), "id=a")
+		require.False(t, log.has("refused a connection"))
+		require.False(t, upTo(a, "a"))
+	}
+}
+
+// TestSameIDWithoutProof: who only says that it is this replica, and does not
+// know the key, makes nobody look wrong, dialling or dialled.
+func TestSameIDWithoutProof(t *testing.T) {
+	t.Parallel()
 	o := options(t, "a")
-	o.Logger = log.logger()
-	a, other := open(t, o), open(t, options(t, "a"))
-	a.SetPeers(map[string]string{"x": other.Address()})
-	eventually(t, "it is logged", func() bool { return log.has("each must have its own") })
-	require.False(t, upTo(a, "a"))
+	o.Key = []byte("the key of the mesh")
+	a := open(t, o)
+	_, err := zmqmesh.Shake(dial(t, a), "a", 7, []byte("another key of no mesh"), false)
+	require.Error(t, err)
+	eventually(t, "it is refused", func() bool { return a.Status().Refused == 1 })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	a.SetPeers(map[string]string{"x": "tcp://" + ln.Addr().String()})
+	for range 2 {
+		c, err := ln.Accept()
+		require.NoError(t, err)
+		_, err = zmqmesh.Shake(c, "a", 7, []byte("another key of no mesh"), true)
+		require.Error(t, err)
+	}
+	require.NoError(t, a.Status().Err)
+}
+
+// TestTwinHubs: two replicas of one name with no common Store, which nobody but
+// the mesh can see, are not green.
+func TestTwinHubs(t *testing.T) {
+	t.Parallel()
+	key := []byte("the key of the mesh")
+	one, two := options(t, "a"), options(t, "a")
+	one.Key, two.Key = key, key
+	m := open(t, one)
+	two.Peers = []string{m.Address()}
+	for _, m := range []*zmqmesh.Mesh{m, open(t, two)} {
+		hub := newHub(t, channels.Options{Node: "a", Mesh: m, Store: memory(t), Logger: slog.New(slog.DiscardHandler)})
+		eventually(t, "it is yellow", func() bool {
+			nodes, err := hub.Nodes(t.Context())
+			return err == nil && len(nodes) == 1 && nodes[0].Status == channels.NodeYellow && slices.Contains(nodes[0].Reasons, "same name")
+		})
+	}
 }
 
 // TestAnnouncedHere: replicas on two machines that both announce a loopback

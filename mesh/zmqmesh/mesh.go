@@ -26,6 +26,7 @@ var (
 	_ mesh.Discoverer    = (*Mesh)(nil)
 	_ mesh.AllSubscriber = (*Mesh)(nil)
 	_ mesh.Limiter       = (*Mesh)(nil)
+	_ mesh.Identified    = (*Mesh)(nil)
 )
 
 // A Mesh is a [mesh.Discoverer]. All its methods may be called by many
@@ -37,6 +38,7 @@ type Mesh struct {
 	opts     Options
 	log      *slog.Logger
 	life     uint64 // random; another one after each start
+	opened   time.Time
 	listener *listener
 	dialTLS  *tls.Config // or nil
 	address  string
@@ -52,6 +54,7 @@ type Mesh struct {
 
 	dropped, lost, refused atomic.Int64
 	twinsWarned            sparingly
+	twinMet                atomic.Int64 // when a replica of this one's id was met last, in nanoseconds of the clock; 0: never
 
 	leftMu sync.Mutex // guards the field below
 	left   []*topic   // that may not be wanted any more
@@ -97,7 +100,7 @@ func New(o Options) (*Mesh, error) {
 	}
 	var life [8]byte
 	rand.Read(life[:]) // never fails
-	m := &Mesh{opts: o, log: o.Logger, life: binary.BigEndian.Uint64(life[:]), address: o.Advertise,
+	m := &Mesh{opts: o, log: o.Logger, life: binary.BigEndian.Uint64(life[:]), opened: time.Now(), address: o.Advertise,
 		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
 		wishes: map[string]map[string]wish{}, targets: map[string]*target{},
 		leaving: make(chan struct{}), gone: make(chan struct{})}
@@ -122,6 +125,9 @@ func New(o Options) (*Mesh, error) {
 	m.setWishes("options", static)
 	return m, nil
 }
+
+// ID is Options.ID.
+func (m *Mesh) ID() string { return m.opts.ID }
 
 // Address is where others reach this replica: Options.Advertise, or what is
 // bound, also where port 0 was asked for.
@@ -163,19 +169,15 @@ func (m *Mesh) hello() hello {
 }
 
 var (
-	errOwnID = errors.New("has the id of the replica that it connects to: each must have its own")
+	errOwnID = errors.New("zmqmesh: the peer has this replica's id: each must have its own (Options.ID)")
 	errAgain = errors.New("zmqmesh: the peer has connected again")
 )
 
 // serve holds the connection of a peer until it ends. An error says why it was
 // turned away.
 func (m *Mesh) serve(c net.Conn, shaken func()) error {
-	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(peer *hello) error {
-		if peer.id == m.opts.ID && peer.life != m.life {
-			return errOwnID
-		}
-		return nil // who has dialled itself finds out with the answer
-	}}
+	// Who has dialled itself finds out with the answer, and hangs up.
+	sec := &shaker{own: m.hello(), key: m.opts.Key, judge: func(*hello) error { return nil }}
 	g := newGuard(c, mechanism, peerLimits, bufferBytes)
 	conn, err := g.shake(sec, zmq4.XPub, m.opts.ID, true)
 	if err != nil {
@@ -189,7 +191,9 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 		return err
 	}
 	if sec.peer.id == m.opts.ID {
-		return errOwnID
+		m.refused.Add(1)
+		m.meetTwin(c.RemoteAddr().String()) // which says so less often than it comes
+		return nil
 	}
 	shaken()
 	p := &peer{mesh: m, id: sec.peer.id, from: c.RemoteAddr().String(), life: sec.peer.life, max: int(sec.peer.max), since: time.Now(),
@@ -454,11 +458,32 @@ func (m *Mesh) deliverLost(channel, origin string) {
 	m.deliver(mesh.Packet{Kind: mesh.KindLost, Channel: channel, Origin: origin})
 }
 
+// twinPeriod is how long a twin counts that does not come any more. It dials, or
+// is dialled, every 2 seconds.
+const twinPeriod = 10 * time.Second
+
+// meetTwin notes that another living replica has this one's id. It has proved
+// that it knows the key, if there is one: strangers may say what they like.
+func (m *Mesh) meetTwin(address string) {
+	m.twinMet.Store(max(int64(time.Since(m.opened)), 1))
+	if m.twinsWarned.now(time.Minute) {
+		m.log.Error("mesh: another replica has this one's id, so the two are not linked: each must have its own (Options.ID)", "id", m.opts.ID, "address", address)
+	}
+}
+
+func (m *Mesh) hasTwin() bool {
+	met := m.twinMet.Load()
+	return met != 0 && time.Since(m.opened)-time.Duration(met) < twinPeriod
+}
+
 // Status is cheap: it looks at each peer.
 func (m *Mesh) Status() mesh.Status {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	s := mesh.Status{Err: m.listener.err(), Dropped: m.dropped.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
+	if s.Err == nil && m.hasTwin() {
+		s.Err = mesh.ErrTwin
+	}
 	if m.closed.Load() {
 		s.Err = mesh.ErrClosed
 	}
