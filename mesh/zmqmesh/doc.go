@@ -61,6 +61,7 @@
 //	room for a large one            the others' time: 1 s + 1 s per MiB; they end
 //	a write, for any progress       3 s, or a quarter more   hung up; it connects again
 //	a peer that is silent           TCP's keepalive          and it makes way for newcomers
+//	a reader's answer to PING       90 s (one each 30 s)     hung up, unless something waits for it
 //	the hub, for a message          the hub's own bounds     an answer that says so
 //	Close, for readers              1 s                      hung up
 //

@@ -96,6 +96,13 @@ type GatewayOptions struct {
 	Logger *slog.Logger
 }
 
+// A reader gets a PING each readerBeat, and is gone after silentBeats of them
+// without a word.
+const (
+	readerBeat  = 30 * time.Second
+	silentBeats = 3
+)
+
 // gatewayLinger is how long Close goes on sending what is queued.
 const gatewayLinger = time.Second
 
@@ -184,6 +191,15 @@ func (o *GatewayOptions) check() error {
 // miss messages of that moment or get some of them twice: the two ways are not
 // equally fast.
 //
+// Readers that speak ZMTP 3.1, as those of libzmq 4.3 do, or that send heartbeats
+// of their own, get a PING each 30 seconds, with a time to live of 90. One that
+// says nothing for so long, though nothing waits for it, is hung up: a program
+// that is stopped, or has gone behind a proxy that has not.
+//
+// CONFLATE does not go with messages of several frames: a reader with it gets
+// nothing, or bodies without a topic, and a PUSH socket with it is refused. Read
+// until nothing waits, and keep the last.
+//
 // A message to Pull or Rep has half a minute to come, and a second for each
 // 64 KiB of it; between messages peers may be silent for as long as they like.
 //
@@ -198,7 +214,8 @@ type Gateway struct {
 	token [sha256.Size]byte // of Token
 	whole pace              // of messages
 
-	strangers, known *room // for messages of these
+	strangers, known *room         // for messages of these
+	beat             time.Duration // between two PINGs to a reader
 
 	readers readers
 	pub     *endpoint // nil where there is none
@@ -245,15 +262,15 @@ var (
 // or an address cannot be bound. Close frees what it holds, and comes before
 // the hub's Shutdown.
 func NewGateway(o GatewayOptions) (*Gateway, error) {
-	return newGateway(o, wholePace, crowdedPace)
+	return newGateway(o, wholePace, crowdedPace, readerBeat)
 }
 
-func newGateway(o GatewayOptions, whole, crowded pace) (*Gateway, error) {
+func newGateway(o GatewayOptions, whole, crowded pace, beat time.Duration) (*Gateway, error) {
 	o.setDefaults()
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{opts: o, log: o.Logger, token: sha256.Sum256(o.Token), whole: whole}
+	g := &Gateway{opts: o, log: o.Logger, token: sha256.Sum256(o.Token), whole: whole, beat: beat}
 	g.readers.gateway = g
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.strangers, g.known = newRoom(o.MaxUnfinishedBytes/2, crowded), newRoom(o.MaxUnfinishedBytes/2, crowded)
@@ -366,7 +383,7 @@ const gatewayBuffer = 8 << 10
 
 func (e *endpoint) shake(c net.Conn) (*gatewayConn, error) {
 	g := newGuard(c, string(zmq4.NullSecurity), e.limits, gatewayBuffer)
-	g.patient = true // TCP's own keepalive finds out who is gone
+	g.patient = true // TCP's own keepalive finds out who is gone, or a PING
 	conn, err := g.shake(null.Security(), e.typ, "", true)
 	if err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ func Answer(t *testing.T, hub GatewayHub, token []byte, frames [][]byte) (envelo
 // NewHurriedGateway is NewGateway where a message has this much time at most,
 // and while others wait, whatever its size.
 func NewHurriedGateway(o GatewayOptions, whole, crowded time.Duration) (*Gateway, error) {
-	return newGateway(o, pace{whole, math.MaxInt}, pace{crowded, math.MaxInt})
+	return newGateway(o, pace{whole, math.MaxInt}, pace{crowded, math.MaxInt}, readerBeat)
 }
 
 // Unfinished is how much of MaxUnfinishedBytes is held.
@@ -67,3 +67,10 @@ func ServeListener(ln net.Listener, log *slog.Logger) (stop func()) {
 
 // MessageTime is how long a message of this size may take.
 func MessageTime(size int) time.Duration { return wholePace.of(size) }
+
+// NewBeatingGateway is NewGateway with another time between two PINGs.
+func NewBeatingGateway(o GatewayOptions, beat time.Duration) (*Gateway, error) {
+	return newGateway(o, wholePace, crowdedPace, beat)
+}
+
+const SilentBeats = silentBeats

@@ -51,6 +51,7 @@ type reader struct {
 	queue   [][]byte   // shared with other readers: they are never changed
 	bytes   int        // that wait, with what is being written
 	pong    []byte     // the newest one
+	beats   bool       // it understands PING
 	leaving bool       // write ends when all is sent
 	closed  bool
 }
@@ -66,6 +67,17 @@ func (g *Gateway) servePub(c *gatewayConn) error {
 	r := &reader{gateway: g, guard: c.guard, topics: map[string]bool{},
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), wrote: make(chan struct{})}
 	c.guard.ping = r.answer
+	c.guard.busy = r.busy
+	c.guard.subscribe = func(topic []byte, on bool) error {
+		ask := byte(askLeave)
+		if on {
+			ask = askSubscribe
+		}
+		return r.take(c, append([]byte{ask}, topic...))
+	}
+	if c.guard.minor >= 1 {
+		r.expectBeats()
+	}
 	if !g.readers.add(r) {
 		return nil
 	}
@@ -76,12 +88,8 @@ func (g *Gateway) servePub(c *gatewayConn) error {
 			if err != nil {
 				return ended(err)
 			}
-			subscribed, err := r.ask(msg.Frames[0])
-			if err != nil {
+			if err := r.take(c, msg.Frames[0]); err != nil {
 				return err
-			}
-			if subscribed {
-				c.accepted()
 			}
 		}
 	}()
@@ -96,10 +104,21 @@ func (g *Gateway) servePub(c *gatewayConn) error {
 	return err
 }
 
+// take does what a SUB socket asks for.
+func (r *reader) take(c *gatewayConn, ask []byte) error {
+	subscribed, err := r.ask(ask)
+	if subscribed && err == nil {
+		c.accepted()
+	}
+	return err
+}
+
 // ended is nil where a peer has simply gone.
 func ended(err error) error {
 	var timeout net.Error
 	switch {
+	case errors.Is(err, errSilent):
+		return nil
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -355,21 +374,41 @@ func (r *reader) wakeLocked() {
 	}
 }
 
+// expectBeats is for a reader that understands PING, which one of ZMTP 3.0 may
+// take for a message. The goroutine that reads calls it.
+func (r *reader) expectBeats() {
+	r.guard.silence = silentBeats * r.gateway.beat
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.beats = true
+}
+
+// busy returns whether something waits to be sent.
+func (r *reader) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes > 0
+}
+
 // answer has a PING answered; the newest, where there are many.
 func (r *reader) answer(context []byte) {
+	r.expectBeats()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pong = pongFrame(context)
 	r.wakeLocked()
 }
 
-// write sends what is queued, and flushes when nothing is left.
+// write sends what is queued, and PINGs, and flushes when nothing is left.
 func (r *reader) write() {
 	defer close(r.wrote)
 	defer r.close()
+	beat := time.NewTicker(r.gateway.beat)
+	defer beat.Stop()
+	due := false // is a PING
 	for {
 		r.mu.Lock()
-		for len(r.queue) == 0 && r.pong == nil {
+		for len(r.queue) == 0 && r.pong == nil && !(due && r.beats) {
 			leaving := r.leaving
 			r.mu.Unlock()
 			if err := r.guard.flush(); err != nil || leaving {
@@ -379,13 +418,24 @@ func (r *reader) write() {
 			case <-r.gone:
 				return
 			case <-r.wake:
+			case <-beat.C:
+				due = true
 			}
 			r.mu.Lock()
 		}
-		queue, pong := r.queue, r.pong
+		queue, control := r.queue, r.pong
 		r.queue, r.pong = nil, nil
+		select {
+		case <-beat.C: // while there was always something to write
+			due = true
+		default:
+		}
+		if due && r.beats {
+			control = append(control, pingFrame(silentBeats*r.gateway.beat)...)
+		}
+		due = false
 		r.mu.Unlock()
-		if _, err := r.guard.Write(pong); err != nil {
+		if _, err := r.guard.Write(control); err != nil {
 			return
 		}
 		for i, b := range queue {

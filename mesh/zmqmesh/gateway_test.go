@@ -424,7 +424,7 @@ func TestGatewayToken(t *testing.T) {
 		break
 	}
 	require.EqualValues(t, 3, g.Stats().Rejected)
-	for _, refused := range [][]string{{"", "list"}, {"", "list", token[1:]}, {"", "channel", "a"}, {"", "publish", "a", "h", "1"}, {""}} {
+	for _, refused := range [][]string{{"", "list"}, {"", "list", token[1:]}, {"", "channel", "a"}, {"", "publish", "a", "h", "1"}} {
 		req.send(t, refused...)
 		require.Equal(t, []string{"", `{"status":"fail","error":{"code":"bad_token","message":"the message's last frame has to be the token"}}`}, req.next(t))
 	}

@@ -1,11 +1,13 @@
 package zmqmesh
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 var errBadToken = errors.New("zmqmesh: the message's last frame has to be the token")
@@ -55,6 +57,10 @@ func (g *Gateway) serveRep(c *gatewayConn) error {
 			return ended(err)
 		}
 		envelope, request := openEnvelope(msg.Frames)
+		if len(request) == 0 { // an empty message, with which PROBE_ROUTER says that a socket is there
+			c.done()
+			continue
+		}
 		answer, err := g.answer(request, c.accepted)
 		if g.ctx.Err() != nil {
 			return nil
@@ -77,23 +83,48 @@ func (g *Gateway) serveRep(c *gatewayConn) error {
 // without room having been taken for it.
 const maxEnvelope = 4 << 10 // bytes
 
-// openEnvelope splits off what has to be sent back: all up to the first empty
-// frame, which a REQ socket puts first and a DEALER may. A request that begins
-// with a verb has no envelope.
+// openEnvelope splits off what has to be sent back: the names of those who have
+// passed it on, and an empty frame, which a REQ socket puts first and a DEALER
+// may. As anybody may be called "list", what is behind an empty frame is looked at
+// first: where it is a request, what precedes is its envelope. Otherwise a verb
+// at the beginning has none, so that its arguments may be empty.
 func openEnvelope(frames [][]byte) (envelope, request [][]byte) {
-	if isVerb(frames[0]) {
-		return nil, frames
-	}
-	size := 0
+	size, first := 0, -1
 	for i, f := range frames {
 		if size += len(f); size > maxEnvelope {
 			break
 		}
-		if len(f) == 0 {
+		if len(f) > 0 {
+			continue
+		}
+		if isRequest(frames[i+1:]) {
 			return frames[:i+1], frames[i+1:]
 		}
+		if first < 0 {
+			first = i
+		}
 	}
-	return nil, frames
+	if first < 0 || isVerb(frames[0]) {
+		return nil, frames
+	}
+	return frames[:first+1], frames[first+1:]
+}
+
+// isRequest returns whether frames are a verb with its arguments, and perhaps
+// the token.
+func isRequest(frames [][]byte) bool {
+	if len(frames) == 0 {
+		return false
+	}
+	switch n := len(frames) - 1; string(frames[0]) {
+	case "publish":
+		return n == 3 || n == 4
+	case "list":
+		return n <= 4
+	case "channel":
+		return n == 1 || n == 2
+	}
+	return false
 }
 
 func isVerb(b []byte) bool {
@@ -154,6 +185,13 @@ func failed(code string, err error) []byte {
 func (c *gatewayConn) pong(context []byte) {
 	c.guard.Write(pongFrame(context))
 	c.guard.flush()
+}
+
+// pingFrame asks for a PONG. Who understands the time to live, in tenths of a
+// second, takes this side for dead when it has heard nothing for so long.
+func pingFrame(ttl time.Duration) []byte {
+	b := append([]byte{flagCommand, 5 + 2}, "\x04PING"...)
+	return binary.BigEndian.AppendUint16(b, uint16(ttl/(100*time.Millisecond)))
 }
 
 func pongFrame(context []byte) []byte {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,9 +29,11 @@ const (
 
 const (
 	greetingBytes = 64
-	maxShakeFrame = 512 // bytes, of a command of the handshake
-	maxShakes     = 16  // commands of the handshake
-	maxPing       = 64  // bytes, of a PING or PONG
+	maxShakeFrame = 512     // bytes, of a command of the handshake
+	maxShakes     = 16      // commands of the handshake
+	maxCommand    = 1 << 10 // bytes, of a command to a gateway
+	maxPing       = 64      // bytes, that a PONG has to bring back
+	maxSkipped    = 64      // commands in a minute that a gateway does not know
 	bufferBytes   = 64 << 10
 	shakeBuffer   = 1 << 10 // bytes, while hands are shaken: anybody may do that
 )
@@ -60,9 +63,15 @@ type guard struct {
 	// it. It is called by the goroutine that reads. Where it is nil, a PING
 	// is not allowed.
 	ping func(context []byte)
+	// subscribe is given what ZMTP 3.1 has commands for. Where it is nil, they
+	// are skipped, as others are that are not known.
+	subscribe func(topic []byte, on bool) error
 	// patient peers may be silent for as long as they like, but not within a
-	// message.
+	// message; for silence, where that is set, unless busy says that something
+	// waits to be sent to them.
 	patient bool
+	silence time.Duration
+	busy    func() bool
 	// whole is how long a message may take from its first bytes on, and room
 	// is where it asks for what the library allocates; no more than the limits
 	// say where they are nil. holds is what it has of it.
@@ -83,6 +92,9 @@ type guard struct {
 	rest   []byte // what the smaller one has read beyond it
 
 	greeted     bool
+	minor       byte // the peer speaks ZMTP 3.minor
+	skipped     int  // commands, since
+	since       time.Time
 	pass        int       // bytes of the present frame that were not read yet
 	more        bool      // the present message goes on behind it
 	frames, sum int       // of the present message
@@ -174,7 +186,7 @@ func (g *guard) next() error {
 			g.pass = n + int(size)
 			return nil
 		}
-		if err := g.heartbeat(n, n+int(size)); err != nil {
+		if err := g.command(n, n+int(size)); err != nil {
 			return err
 		}
 	}
@@ -191,16 +203,24 @@ func (g *guard) cut(err error) error {
 // silent tells whether nothing has come yet.
 func (g *guard) silent() bool { return !g.greeted && g.r.Buffered() == 0 }
 
-// greeting checks what the library would not say clearly. What else is in a
-// greeting, it checks.
+// greeting checks what the library would not say clearly, as soon as it is
+// there: who speaks another protocol may wait for us. What else is in a greeting,
+// the library checks.
 func (g *guard) greeting() error {
+	for _, n := range []int{1, 10, 11} {
+		b, err := g.r.Peek(n)
+		if err != nil {
+			return g.cut(err)
+		}
+		if err := judgeGreeting(b); err != nil {
+			return err
+		}
+	}
 	b, err := g.r.Peek(greetingBytes)
 	if err != nil {
 		return g.cut(err)
 	}
-	if b[0] != 0xff || b[9] != 0x7f {
-		return errors.New("zmqmesh: this is not ZMTP 3")
-	}
+	g.minor = b[11]
 	var want [20]byte
 	copy(want[:], g.mechanism)
 	if got := [20]byte(b[12:32]); got != want {
@@ -208,6 +228,24 @@ func (g *guard) greeting() error {
 	}
 	g.greeted = true
 	g.pass = greetingBytes
+	return nil
+}
+
+// judgeGreeting says what is wrong with the first bytes of a greeting.
+func judgeGreeting(b []byte) error {
+	const needs = "this port needs ZMTP 3"
+	switch first := b[0]; {
+	case first == 0x16:
+		return errors.New("zmqmesh: the peer speaks TLS; " + needs + " without it")
+	case first == 1: // the length of an empty identity
+		return errors.New("zmqmesh: the peer speaks ZMTP 1 (libzmq before 3.0); " + needs)
+	case first != 0xff:
+		return fmt.Errorf("zmqmesh: the peer does not speak ZeroMQ's protocol, as its first byte is %q; "+needs, first)
+	case len(b) >= 10 && b[9] != 0x7f:
+		return errors.New("zmqmesh: the peer speaks ZMTP 1 (libzmq before 3.0), or not ZeroMQ's protocol; " + needs)
+	case len(b) >= 11 && b[10] < 3:
+		return fmt.Errorf("zmqmesh: the peer speaks ZMTP %d (libzmq before 4.0); "+needs, min(b[10]+1, 2))
+	}
 	return nil
 }
 
@@ -230,8 +268,10 @@ func (g *guard) allow(flags byte, size uint64) error {
 		return nil
 	case command && g.more:
 		return errors.New("zmqmesh: a command inside a message")
-	case command && (g.ping == nil || size > maxPing):
+	case command && g.ping == nil:
 		return fmt.Errorf("zmqmesh: a command of %d bytes after the handshake, which is not allowed", size)
+	case command && size > maxCommand:
+		return fmt.Errorf("zmqmesh: a command of %d bytes after the handshake, where at most %d are allowed", size, maxCommand)
 	case command:
 		return nil
 	case size > uint64(g.limits.frame):
@@ -283,21 +323,49 @@ func (g *guard) end(why error) {
 	hangUp(g.Conn)
 }
 
-// heartbeat takes a PING or PONG of size bytes, of which head are its header.
-func (g *guard) heartbeat(head, size int) error {
+// command takes a command of size bytes, of which head are its header. As
+// ZeroMQ does, it skips what it does not know.
+func (g *guard) command(head, size int) error {
 	b, err := g.r.Peek(size)
 	if err != nil {
 		return g.cut(err)
 	}
-	switch body := b[head:]; {
-	case len(body) >= 7 && string(body[:5]) == "\x04PING": // then 2 bytes of time to live
-		g.ping(body[7:])
-	case len(body) >= 5 && string(body[:5]) == "\x04PONG":
+	name, body := "", b[head:]
+	if len(body) > 0 && len(body) > int(body[0]) {
+		name, body = string(body[1:1+body[0]]), body[1+body[0]:]
+	}
+	switch {
+	case name == zmq4.CmdPing && len(body) >= 2: // of time to live
+		if len(body)-2 > maxPing {
+			return fmt.Errorf("zmqmesh: a PING with %d bytes to send back, where at most %d are allowed", len(body)-2, maxPing)
+		}
+		g.ping(body[2:])
+	case name == zmq4.CmdPong:
+	case g.subscribe != nil && (name == zmq4.CmdSubscribe || name == zmq4.CmdCancel):
+		err = g.subscribe(body, name == zmq4.CmdSubscribe)
+	case slices.Contains(shakeCommands, name):
+		err = fmt.Errorf("zmqmesh: a %s after the handshake, to which it belongs", name)
 	default:
-		return errors.New("zmqmesh: a command after the handshake that is neither PING nor PONG")
+		err = g.skip()
+	}
+	if err != nil {
+		return err
 	}
 	_, err = g.r.Discard(size)
 	return err
+}
+
+var shakeCommands = []string{zmq4.CmdReady, zmq4.CmdError, zmq4.CmdHello, zmq4.CmdWelcome, zmq4.CmdInitiate}
+
+// skip counts a command that is not known.
+func (g *guard) skip() error {
+	if now := time.Now(); now.Sub(g.since) > time.Minute {
+		g.skipped, g.since = 0, now
+	}
+	if g.skipped++; g.skipped > maxSkipped {
+		return fmt.Errorf("zmqmesh: more than %d commands in a minute that are not known", maxSkipped)
+	}
+	return nil
 }
 
 // Write buffers. In the handshake it sends at once.
@@ -335,6 +403,15 @@ func (t timedReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := g.Conn.Read(p)
+	for n == 0 && g.patient && !g.within() && errors.Is(err, os.ErrDeadlineExceeded) {
+		if g.busy == nil || !g.busy() {
+			return 0, fmt.Errorf("%w: %w", errSilent, err)
+		}
+		if err := g.SetReadDeadline(time.Now().Add(g.silence)); err != nil {
+			return 0, err
+		}
+		n, err = g.Conn.Read(p)
+	}
 	if n > 0 {
 		g.heard.Store(int64(time.Since(g.opened)))
 	}
@@ -344,14 +421,22 @@ func (t timedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// errSilent is for a peer that does not answer a PING.
+var errSilent = errors.New("zmqmesh: the peer does not answer")
+
+// within returns whether a part of a message has come.
+func (g *guard) within() bool { return g.more || g.pass > 0 || g.r.Buffered() > 0 }
+
 // until is when the next bytes have to be there, and whether the whole message
 // has to be there then.
 func (g *guard) until() (until time.Time, last bool) {
-	within := g.more || g.pass > 0 || g.r.Buffered() > 0
+	now, within := time.Now(), g.within()
 	if g.patient && !within {
+		if g.silence > 0 {
+			return now.Add(g.silence), false
+		}
 		return time.Time{}, false
 	}
-	now := time.Now()
 	until = now.Add(idleTimeout)
 	if g.whole == nil || !within {
 		return until, false

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +19,8 @@ func TestGuardLets(t *testing.T) {
 	message := bytes.Join([][]byte{frame(1, "channel\x00"), frame(1, ""), frame(2, strings.Repeat("x", 300)), frame(0, "")}, nil)
 	var pings []string
 	g := zmqmesh.ShakenGuard(script{r: bytes.NewReader(bytes.Join([][]byte{
-		frame(4, "\x04PING\x00\x00one"), message, frame(4, "\x04PONG"), frame(6, "\x04PING\x00\x00"), message}, nil))},
+		frame(4, "\x04PING\x00\x00one"), message, frame(4, "\x04PONG"), frame(6, "\x04PING\x00\x00"),
+		frame(4, ""), frame(4, "\xffREADY"), frame(4, "\x04JOIN"), frame(4, "\x04PING\x00"), frame(6, "\x03NEW"+strings.Repeat("x", 1020)), message}, nil))},
 		300, 400, 4, func(b []byte) { pings = append(pings, string(b)) })
 	got, err := io.ReadAll(g)
 	require.NoError(t, err)
@@ -44,9 +46,10 @@ func TestGuardRefuses(t *testing.T) {
 		{"flags 0x10", ping, [][]byte{frame(0x10, "")}, 0},
 		{"a command has one frame", ping, [][]byte{frame(5, "\x04PING\x00\x00")}, 0},
 		{"inside a message", ping, [][]byte{frame(1, "x"), frame(4, "\x04PING\x00\x00")}, 1},
-		{"neither PING nor PONG", ping, [][]byte{frame(4, "\x05READY")}, 0},
-		{"neither PING nor PONG", ping, [][]byte{frame(4, "\x04PING\x00")}, 0},
-		{"a command of 65 bytes", ping, [][]byte{frame(4, "\x04PING"+strings.Repeat("x", 60))}, 0},
+		{"more than 64 commands in a minute", ping, slices.Repeat([][]byte{frame(4, "\x04JOIN")}, 65), 0},
+		{"a READY after the handshake", ping, [][]byte{frame(4, "\x05READY")}, 0},
+		{"a command of 1025 bytes", ping, [][]byte{frame(6, "\x03NEW"+strings.Repeat("x", 1021))}, 0},
+		{"a PING with 65 bytes", ping, [][]byte{frame(4, "\x04PING\x00\x00"+strings.Repeat("x", 65))}, 0},
 		{"not allowed", nil, [][]byte{frame(4, "\x04PING\x00\x00")}, 0},
 		{"unexpected EOF", ping, [][]byte{frame(1, "x")}, 1},
 		{"unexpected EOF", ping, [][]byte{frame(0, "x"), {0}}, 1},
