@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/channels-go/channels/internal/zmqaddr"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/redismesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
@@ -53,11 +54,11 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 		return nil
 	})
 	addressFlag(fs, "mesh-dns", &c.zmq.DNS, func(v string) error {
-		host, port, err := splitHostPort(v)
+		a, err := zmqaddr.ParseHostPort(v)
 		if err != nil {
-			return errors.New("it has to be HOST:PORT")
+			return fmt.Errorf("it has to be HOST:PORT: %w", err)
 		}
-		return connectable(host, port)
+		return a.CheckReach()
 	}, "`HOST:PORT` whose name has the addresses of all replicas, e.g. a headless service of Kubernetes")
 	s.file(fs, "mesh-key-file", "`FILE` with a secret of 16 bytes or more that all replicas know. Or the secret itself in CHANNELS_MESH_KEY", c.addKey)
 	keep := func(to *[]byte) func([]byte) error {

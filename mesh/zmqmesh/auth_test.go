@@ -164,6 +164,13 @@ func TestOptions(t *testing.T) {
 		`Options.Listen is "tcp://:0"`:                  func(o *zmqmesh.Options) { o.Listen = "tcp://:0" },
 		"Options.Listen has":                            func(o *zmqmesh.Options) { o.Listen = "127.0.0.1:0" },
 		"must be tcp://host:port":                       func(o *zmqmesh.Options) { o.Listen = "ipc://x" },
+		`Options.Listen has "tcp://lo:1"`:               func(o *zmqmesh.Options) { o.Listen = "tcp://lo:1" },
+		`Options.DNS is "*:1"`:                          func(o *zmqmesh.Options) { o.DNS = "*:1" },
+		`Advertise has "tcp://*:1", which nobody`:       func(o *zmqmesh.Options) { o.Advertise = "tcp://*:1" },
+		`Peers has "tcp://*:1", which nobody`:           func(o *zmqmesh.Options) { o.Peers = []string{"tcp://*:1"} },
+		`Peers has "tcp://h:*", which nobody`:           func(o *zmqmesh.Options) { o.Peers = []string{"tcp://h:*"} },
+		`Options.Listen is "tcp://*:*", which others`:   func(o *zmqmesh.Options) { o.Listen = "tcp://*:*" },
+		`"ipc" is not supported, only tcp`:              func(o *zmqmesh.Options) { o.Listen = "ipc:///run/m.sock" },
 		"Options.Advertise has":                         func(o *zmqmesh.Options) { o.Advertise = "x" },
 		"Options.Peers has":                             func(o *zmqmesh.Options) { o.Peers = []string{"x"} },
 		"must be host:port":                             func(o *zmqmesh.Options) { o.DNS = "host" },
@@ -208,6 +215,8 @@ func TestAddress(t *testing.T) {
 	b := open(t, o)
 	require.Regexp(t, `^tcp://.+:[1-9][0-9]*$|^$`, b.Address())
 	require.NotContains(t, b.Address(), "0.0.0.0")
+	o.Listen = "tcp://*:*"
+	require.Regexp(t, `^tcp://[^*]+:[1-9][0-9]*$|^$`, open(t, o).Address())
 	o.Advertise = "tcp://b.example.org:10021"
 	require.Equal(t, o.Advertise, open(t, o).Address())
 }

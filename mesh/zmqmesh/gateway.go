@@ -10,13 +10,14 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
 	"github.com/go-zeromq/zmq4/security/null"
+
+	"github.com/channels-go/channels/internal/zmqaddr"
 )
 
 // GatewayHub is what a [Gateway] needs of a hub: the Bridge of package
@@ -41,7 +42,8 @@ type GatewayHub interface {
 }
 
 // GatewayOptions configure a Gateway. Hub, and at least one address, have no
-// default. Addresses are "tcp://host:port"; port 0 takes a free one.
+// default. Addresses are "tcp://host:port"; host "*", as "0.0.0.0" and none, is
+// all interfaces, with IPv6, and port "*", as 0, a free one.
 type GatewayOptions struct {
 	Hub GatewayHub
 
@@ -146,11 +148,11 @@ func (o *GatewayOptions) check() error {
 		if a.address == "" {
 			continue
 		}
-		host, err := splitAddress("GatewayOptions."+a.field, a.address)
+		at, err := checkListen("GatewayOptions."+a.field, a.address)
 		if err != nil {
 			return err
 		}
-		if !isLoopback(host) && !a.closed {
+		if !at.Loopback() && !a.closed {
 			return fmt.Errorf("zmqmesh: GatewayOptions.%s is %q, which others can reach: %s", a.field, a.address, a.cure)
 		}
 	}
@@ -296,7 +298,8 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l limits, serve fu
 	if address == "" {
 		return nil, nil
 	}
-	ln, err := net.Listen("tcp", strings.TrimPrefix(address, "tcp://"))
+	at, _ := zmqaddr.Parse(address) // as check has
+	ln, err := net.Listen("tcp", at.HostPort())
 	if err != nil {
 		return nil, fmt.Errorf("zmqmesh: %w", err)
 	}

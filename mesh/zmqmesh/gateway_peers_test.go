@@ -168,3 +168,24 @@ while True: print(s.recv_multipart()[1].decode())
 	for old.next(t)[1] != "end" { // and no PING among them
 	}
 }
+
+// Addresses are written as ZeroMQ's guides write them, and what is not supported
+// is named.
+func TestGatewayAddresses(t *testing.T) {
+	t.Parallel()
+	hub := newHub(t, channels.Options{})
+	g := newGateway(t, hub.Bridge(channels.Identity{}), func(o *zmqmesh.GatewayOptions) {
+		o.Pub, o.Pull, o.Rep, o.Insecure = "tcp://*:*", "tcp://127.0.0.1:*", "", true
+	})
+	pub, pull, _ := g.Addresses()
+	require.Regexp(t, `^tcp://\[::\]:[1-9]`, pub)
+	require.Regexp(t, `^tcp://127\.0\.0\.1:[1-9]`, pull)
+	dialSocket(t, pull, zmq4.Push)
+	for address, says := range map[string]string{
+		"ipc:///run/c.sock": `"ipc" is not supported, only tcp`, "inproc://x": `"inproc" is not supported`,
+		"tcp://lo:1": "the name of an interface", "tcp://*:1": "set Insecure",
+	} {
+		_, err := zmqmesh.NewGateway(zmqmesh.GatewayOptions{Hub: hub.Bridge(channels.Identity{}), Pub: address})
+		require.ErrorContains(t, err, says)
+	}
+}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-zeromq/zmq4"
 
+	"github.com/channels-go/channels/internal/zmqaddr"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
@@ -94,7 +95,8 @@ func New(o Options) (*Mesh, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("tcp", strings.TrimPrefix(o.Listen, "tcp://"))
+	at, _ := zmqaddr.Parse(o.Listen) // as check has
+	ln, err := net.Listen("tcp", at.HostPort())
 	if err != nil {
 		return nil, fmt.Errorf("zmqmesh: %w", err)
 	}

@@ -7,8 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/channels-go/channels/internal/zmqaddr"
 )
 
 // Options configure a Mesh. Only ID has no default.
@@ -18,8 +19,9 @@ type Options struct {
 	// characters.
 	ID string
 
-	// Listen is where other replicas connect to: "tcp://host:port". Port 0
-	// takes a free one. Default "tcp://127.0.0.1:10021".
+	// Listen is where other replicas connect to: "tcp://host:port". Host "*",
+	// as "0.0.0.0" and none, is all interfaces, with IPv6; port "*", as 0, is a
+	// free one. Default "tcp://127.0.0.1:10021".
 	//
 	// Beyond loopback, New refuses to start without TLS or Key.
 	Listen string
@@ -112,14 +114,14 @@ func (o *Options) check() error {
 	if err := checkID(o.ID); err != nil {
 		return fmt.Errorf("zmqmesh: this replica %w (Options.ID)", err)
 	}
-	host, err := splitAddress("Options.Listen", o.Listen)
+	listen, err := checkListen("Options.Listen", o.Listen)
 	if err != nil {
 		return err
 	}
 	if len(o.Key) > 0 && len(o.Key) < minKey {
 		return fmt.Errorf("zmqmesh: Options.Key has %d bytes, which must be %d or more", len(o.Key), minKey)
 	}
-	if !isLoopback(host) && o.TLS == nil && len(o.Key) == 0 && !o.Insecure {
+	if !listen.Loopback() && o.TLS == nil && len(o.Key) == 0 && !o.Insecure {
 		return fmt.Errorf("zmqmesh: Options.Listen is %q, which others can reach: set TLS or Key (or Insecure, if every program on that network is trusted)", o.Listen)
 	}
 	if o.Insecure && (o.TLS != nil || len(o.Key) > 0) {
@@ -136,8 +138,12 @@ func (o *Options) check() error {
 		}
 	}
 	if o.DNS != "" {
-		if host, port, err := net.SplitHostPort(o.DNS); err != nil || host == "" || !isPort(port) {
-			return fmt.Errorf("zmqmesh: Options.DNS is %.200q, which must be host:port, with the port on which replicas listen", o.DNS)
+		a, err := zmqaddr.ParseHostPort(o.DNS)
+		if err == nil {
+			err = a.CheckReach()
+		}
+		if err != nil {
+			return fmt.Errorf("zmqmesh: Options.DNS is %.200q, which must be host:port, with the port on which replicas listen: %w", o.DNS, err)
 		}
 	}
 	if o.MaxPacketBytes < 1<<10 || o.MaxPacketBytes > 1<<30 {
@@ -178,39 +184,29 @@ func (o *Options) tlsConfigs() (listen, dial *tls.Config) {
 	return listen, dial
 }
 
-// splitAddress returns the host of "tcp://host:port".
-func splitAddress(what, address string) (host string, err error) {
-	hostport, tcp := strings.CutPrefix(address, "tcp://")
-	host, port, err := net.SplitHostPort(hostport)
-	if !tcp || err != nil || port == "" {
-		return "", fmt.Errorf("zmqmesh: %s has %.200q, which must be tcp://host:port", what, address)
+// checkListen reads an address to listen on.
+func checkListen(what, address string) (zmqaddr.Address, error) {
+	a, err := zmqaddr.Parse(address)
+	if err == nil {
+		err = a.CheckListen()
 	}
-	return host, nil
+	if err != nil {
+		return a, fmt.Errorf("zmqmesh: %s has %.200q, which must be tcp://host:port, where * is all interfaces or a free port: %w", what, address, err)
+	}
+	return a, nil
 }
 
 // checkReachable refuses an address that cannot be connected to from elsewhere:
 // one of no host, of all interfaces or without a port.
 func checkReachable(what, address string) error {
-	host, err := splitAddress(what, address)
+	a, err := zmqaddr.Parse(address)
 	if err != nil {
-		return err
+		return fmt.Errorf("zmqmesh: %s has %.200q, which must be tcp://host:port: %w", what, address, err)
 	}
-	_, port, _ := net.SplitHostPort(address[len("tcp://"):])
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() || !isPort(port) {
-		return fmt.Errorf("zmqmesh: %s has %.200q, which nobody can connect to: it must name a host and its port", what, address)
+	if err := a.CheckReach(); err != nil {
+		return fmt.Errorf("zmqmesh: %s has %.200q, which nobody can connect to: %w", what, address, err)
 	}
 	return nil
-}
-
-// isPort says whether a port is one to connect to, by its number or name.
-func isPort(port string) bool {
-	n, err := net.LookupPort("tcp", port)
-	return err == nil && n > 0
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // reachable is the address that a listener has for others.
