@@ -122,11 +122,13 @@ func TestMaxQueuedBytes(t *testing.T) {
 	s.smallBuffers()
 	s.http.Start()
 	fast := s.join("c", "")
-	stalled := []*wsClient{s.stall("c"), s.stall("c")}
+	stalled := []*wsClient{s.stall("c"), s.stall("other")}
 	body := `"` + strings.Repeat("x", 60<<10) + `"`
 	for s.hub.Stats().Queued < 1<<20 { // not one of the two queues alone is full by then
-		_, err := s.hub.Publish(t.Context(), "c", msg("x", body))
-		require.NoError(t, err)
+		for _, channel := range []string{"c", "other"} {
+			_, err := s.hub.Publish(t.Context(), channel, msg("x", body))
+			require.NoError(t, err)
+		}
 		fast.want("x", body)
 	}
 	s.handshake("/channel/c/").wantFail(t, 503, "overloaded")
@@ -140,4 +142,35 @@ func TestMaxQueuedBytes(t *testing.T) {
 	until(t, "they are gone", func() bool { return s.hub.Stats().Connections == 1 })
 	until(t, "nothing waits", func() bool { return s.hub.Stats().Queued == 0 })
 	s.dialRaw().upgrade("/channel/c/")
+}
+
+// A message that waits for many is in memory once, and counts once.
+func TestSharedMessagesCountOnce(t *testing.T) {
+	s := serve(t, channels.Options{MaxMessageBytes: 64 << 10, QueueBytes: 1 << 20, MaxQueuedBytes: 1 << 20})
+	subs := make([]*channels.Subscription, 500)
+	for i := range subs {
+		var err error
+		subs[i], err = s.hub.Subscribe(t.Context(), "c", nil)
+		require.NoError(t, err)
+	}
+	body := `"` + strings.Repeat("x", 60<<10) + `"`
+	for range 10 {
+		_, err := s.hub.Publish(t.Context(), "c", msg("x", body))
+		require.NoError(t, err)
+	}
+	require.InDelta(t, 10*len(body), s.hub.Stats().Queued, 64<<10)
+	s.join("c", "").c.CloseNow() // it is let in
+	for _, sub := range subs[1:] {
+		sub.Close()
+	}
+	require.InDelta(t, 10*len(body), s.hub.Stats().Queued, 64<<10, "one still holds all of it")
+	n := 0
+	for range subs[0].Messages() {
+		if n++; n == 4 {
+			break
+		}
+	}
+	require.InDelta(t, 6*len(body), s.hub.Stats().Queued, 64<<10)
+	subs[0].Close()
+	require.Zero(t, s.hub.Stats().Queued)
 }

@@ -137,7 +137,9 @@ func (ch *channel) unlisten() {
 // for how many. With paced, who has no room for it goes on by itself behind
 // before, where the channel was.
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
-	n := 0
+	n, queued := 0, 0
+	sum := ch.hub.queued.counter(0)
+	f.hold(len(ch.subs), sum)
 	for _, s := range ch.subs {
 		own := f.isFrom(s)
 		if !own {
@@ -149,9 +151,12 @@ func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 		case paced && !s.out.roomy(f.size()):
 			ch.readLocked(s, before)
 		default:
-			s.out.send(f, ch.opts.SlowSubscriber)
+			if s.out.put(f, ch.opts.SlowSubscriber, true) {
+				queued++
+			}
 		}
 	}
+	f.letGo(len(ch.subs)-queued, sum)
 	return n
 }
 

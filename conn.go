@@ -105,7 +105,7 @@ func (c *conn) writeRest(b []byte, last bool) {
 			// passed would stop.
 			c.nc.SetWriteDeadline(time.Time{})
 		}
-		frames = c.take(frames[:0], writeBytes)
+		frames = c.takeOwn(frames[:0])
 		if len(frames) == 0 {
 			return
 		}

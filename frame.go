@@ -35,6 +35,8 @@ type frame struct {
 
 	message Message
 
+	waiting atomic.Int32 // in how many outboxes it waits; see hold
+
 	encoding sync.Mutex // held while one of the two below is made
 	deflated atomic.Pointer[[]byte]
 	sse      atomic.Pointer[[]byte]
@@ -274,6 +276,21 @@ func (f *frame) offset() uint64 {
 		return 0
 	}
 	return f.msg.Position.Offset
+}
+
+// hold counts n more outboxes in which the frame waits, and letGo n fewer. Its
+// bytes are in sum, the hub's, while there is one. A fan-out holds for all of
+// its receivers at once (BenchmarkFanOut).
+func (f *frame) hold(n int, sum *atomic.Int64) {
+	if n > 0 && f != pingFrame && f.waiting.Add(int32(n)) == int32(n) { // pings are of all hubs
+		sum.Add(int64(f.size()))
+	}
+}
+
+func (f *frame) letGo(n int, sum *atomic.Int64) {
+	if n > 0 && f != pingFrame && f.waiting.Add(-int32(n)) == 0 {
+		sum.Add(-int64(f.size()))
+	}
 }
 
 // size is what the frame counts for in a queue.

@@ -104,7 +104,7 @@ type Options struct {
 	// Default 0: no bound.
 	MaxConnectionsPerAddress int
 	// MaxQueuedBytes is the sum of what waits for all receivers (a message
-	// counts for each of them, though they share its memory) from which new
+	// counts once, since they share its memory) from which new
 	// connections get 503 "overloaded". Those that are there lose nothing.
 	// Default 1 GiB; at least QueueBytes.
 	MaxQueuedBytes int

@@ -19,14 +19,15 @@ type outbox struct {
 	limit  int // in bytes, overhead included
 	format format
 	stats  *counters
-	queued *atomic.Int64 // what waits in this outbox and some others
+	queued *atomic.Int64 // what waits in this outbox and some others; see frame.hold
 	rest   time.Duration // how long the receiver has for what waits once the outbox has ended; 0 is for ever
 
 	mu        sync.Mutex // guards the fields below
 	q         []*frame   // q[head:] waits
 	head      int
 	bytes     int    // of what waits in q
-	told      int    // of bytes, what queued has
+	told      int    // what queued has of the queue itself, besides its frames
+	disowned  bool   // queued has nothing of it
 	pong      *frame // the newest one that waits; it goes first, and is not counted
 	scheduled bool
 	state     outboxState
@@ -54,11 +55,15 @@ const (
 )
 
 // send queues a frame. Where there is no room, the policy decides.
-func (o *outbox) send(f *frame, policy SlowPolicy) {
+func (o *outbox) send(f *frame, policy SlowPolicy) { o.put(f, policy, false) }
+
+// put is send, and returns whether the frame waits now. With held, who calls has
+// counted it for this outbox, and uncounts it where it does not wait.
+func (o *outbox) put(f *frame, policy SlowPolicy, held bool) (queued bool) {
 	o.mu.Lock()
 	if o.state != outboxOpen {
 		o.mu.Unlock()
-		return
+		return false
 	}
 	switch {
 	case f.pong:
@@ -67,13 +72,18 @@ func (o *outbox) send(f *frame, policy SlowPolicy) {
 		// would have to be looked for, and pushes nothing out of it.
 		o.pong = f
 	case o.bytes == 0 || o.bytes+f.size() <= o.limit || o.makeRoomLocked(f, policy):
+		if !held {
+			f.hold(1, o.queued)
+		}
 		o.pushLocked(f)
+		queued = true
 	case policy != SlowClose && f.isEvent():
 		o.stats.droppedBy(policy).Add(1) // it comes at most once, and is worth nobody's connection
 	default:
 		o.endLocked(farewell(ErrSlowSubscriber, closeTryAgain), ErrSlowSubscriber, true)
 	}
 	o.scheduleAndUnlock()
+	return queued
 }
 
 // sendIfIdle queues a frame if nothing else waits, and reports whether it did.
@@ -89,6 +99,7 @@ func (o *outbox) sendIfIdle(f *frame) bool {
 
 // pushAndUnlock queues a frame.
 func (o *outbox) pushAndUnlock(f *frame) {
+	f.hold(1, o.queued)
 	o.pushLocked(f)
 	o.scheduleAndUnlock()
 }
@@ -103,6 +114,7 @@ func (o *outbox) scheduleAndUnlock() {
 	}
 }
 
+// pushLocked queues a frame that is counted.
 func (o *outbox) pushLocked(f *frame) {
 	if o.bytes > o.limit/2 && !o.stats.pressed.Load() {
 		o.stats.pressed.Store(true)
@@ -113,20 +125,54 @@ func (o *outbox) pushLocked(f *frame) {
 		o.q, o.head = o.q[:n], 0
 	}
 	o.q = append(o.q, f)
-	o.countLocked(f.size())
+	o.bytes += f.size()
+	o.tellLocked()
 }
 
-// countLocked notes that n bytes more wait. The hub's sum is only told of
-// every few kilobytes: one message for each of many is no load.
-func (o *outbox) countLocked(n int) {
-	o.bytes += n
-	if d := o.bytes - o.told; d >= countStep || d <= -countStep || o.bytes == 0 && d != 0 {
-		o.told = o.bytes
+// releaseLocked uncounts a frame that waits no longer.
+func (o *outbox) releaseLocked(f *frame) {
+	o.bytes -= f.size()
+	if !o.disowned {
+		f.letGo(1, o.queued)
+	}
+}
+
+// released gathers frames that wait no longer: a writer takes the same one out of
+// many outboxes, one after the other, and processors are not to contend for it.
+type released struct {
+	f *frame
+	n int
+}
+
+func (r *released) add(f *frame, sum *atomic.Int64) {
+	if r.f != f {
+		r.flush(sum)
+		r.f = f
+	}
+	r.n++
+}
+
+func (r *released) flush(sum *atomic.Int64) {
+	if r.f != nil {
+		r.f.letGo(r.n, sum)
+		*r = released{}
+	}
+}
+
+// tellLocked tells the hub's sum of the queue itself, which frames do not share,
+// in steps of some kilobytes: one message for each of many is no load.
+func (o *outbox) tellLocked() {
+	n := (len(o.q) - o.head) * slotBytes
+	if d := n - o.told; (d >= countStep || d <= -countStep || n == 0 && d != 0) && !o.disowned {
+		o.told = n
 		o.queued.Add(int64(d))
 	}
 }
 
-const countStep = 4 << 10
+const (
+	slotBytes = 16 // a pointer, and the room to grow
+	countStep = 4 << 10
+)
 
 // makeRoomLocked drops what the policy allows to be dropped for f, and reports
 // whether f now fits. A message replaces older ones of its channel. What is
@@ -187,7 +233,7 @@ func (o *outbox) dropLocked(target int, count *atomic.Int64, drop func(*frame) b
 	dropped := 0
 	for _, g := range o.q[o.head:] {
 		if o.bytes > target && drop(g) {
-			o.countLocked(-g.size())
+			o.releaseLocked(g)
 			dropped++
 		} else {
 			kept = append(kept, g)
@@ -195,6 +241,7 @@ func (o *outbox) dropLocked(target int, count *atomic.Int64, drop func(*frame) b
 	}
 	clear(o.q[o.head+len(kept):])
 	o.q = o.q[:o.head+len(kept)]
+	o.tellLocked()
 	count.Add(int64(dropped))
 }
 
@@ -212,18 +259,20 @@ func (o *outbox) end(last []*frame, cause error, drop bool) {
 
 func (o *outbox) endLocked(last []*frame, cause error, drop bool) {
 	if drop {
-		kept := o.q[:0]
-		if o.head < len(o.q) && o.q[o.head].isPlace() {
-			kept = append(kept, o.q[o.head]) // without it, a browser would come back to what is then now
+		kept, waiting := o.q[:0], o.q[o.head:]
+		if len(waiting) > 0 && waiting[0].isPlace() {
+			kept = append(kept, waiting[0]) // without it, a browser would come back to what is then now
+			waiting = waiting[1:]
+		}
+		for _, f := range waiting {
+			o.releaseLocked(f)
 		}
 		clear(o.q[len(kept):])
 		o.q, o.head, o.pong = kept, 0, nil
-		o.countLocked(-o.bytes)
-		for _, f := range kept {
-			o.countLocked(f.size())
-		}
+		o.tellLocked()
 	}
 	for _, f := range last {
+		f.hold(1, o.queued)
 		o.pushLocked(f)
 	}
 	if cause == ErrSlowSubscriber {
@@ -249,8 +298,11 @@ func (o *outbox) abandonLocked(cause error) {
 	if o.cause == nil {
 		o.cause = cause
 	}
+	for _, f := range o.q[o.head:] {
+		o.releaseLocked(f)
+	}
 	o.q, o.head, o.pong = nil, 0, nil
-	o.countLocked(-o.bytes)
+	o.tellLocked()
 	o.state = outboxClosed
 	if o.cutoff != nil {
 		o.cutoff.Stop()
@@ -289,13 +341,14 @@ func (o *outbox) next() (f *frame, over bool) {
 	f = o.q[o.head]
 	o.q[o.head] = nil
 	o.head++
-	o.tookLocked(f.size())
+	o.releaseLocked(f)
+	o.tookLocked()
 	return f, false
 }
 
-// tookLocked follows each taking of n bytes.
-func (o *outbox) tookLocked(n int) {
-	o.countLocked(-n)
+// tookLocked follows each taking.
+func (o *outbox) tookLocked() {
+	o.tellLocked()
 	if o.head == len(o.q) {
 		o.q, o.head = o.q[:0], 0
 		if cap(o.q) > 16 { // an idle connection keeps little
@@ -311,13 +364,20 @@ func (o *outbox) tookLocked(n int) {
 func (o *outbox) disown() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.disowned {
+		return
+	}
+	for _, f := range o.q[o.head:] {
+		f.letGo(1, o.queued)
+	}
 	o.queued.Add(-int64(o.told))
-	o.queued, o.told = new(atomic.Int64), 0
+	o.told, o.disowned = 0, true
 }
 
 // take moves up to max bytes (at least one frame) into the empty slice to.
+// r gets what waits no longer.
 // Where it returns none, the drainer's turn is over: scheduled is false.
-func (o *outbox) take(to []*frame, max int) []*frame {
+func (o *outbox) take(to []*frame, max int, r *released) []*frame {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.pong != nil {
@@ -335,11 +395,23 @@ func (o *outbox) take(to []*frame, max int) []*frame {
 		to = append(to, f)
 		o.q[o.head] = nil
 		o.head++
+		o.bytes -= n
+		if !o.disowned {
+			r.add(f, o.queued)
+		}
 	}
-	o.tookLocked(taken)
+	o.tookLocked()
 	if len(to) == 0 {
 		o.scheduled = false
 	}
+	return to
+}
+
+// takeOwn is take for a receiver that drains itself.
+func (o *outbox) takeOwn(to []*frame) []*frame {
+	var r released
+	to = o.take(to, writeBytes, &r)
+	r.flush(o.queued)
 	return to
 }
 

@@ -30,7 +30,7 @@ type Stats struct {
 	Published   int64 `json:"published"` // through this replica
 	Dropped     int64 `json:"dropped"`   // messages, by SlowDropOldest and SlowKeepLatest
 	SlowClosed  int64 `json:"slow_closed"`
-	Queued      int64 `json:"queued"`                // bytes that wait in all queues, to within 4 KiB for each
+	Queued      int64 `json:"queued"`                // bytes that wait in all queues; a message in many of them counts once
 	Deflated    int64 `json:"deflated"`              // messages, each once for all its receivers
 	BadPackets  int64 `json:"bad_packets,omitempty"` // from other replicas: what cannot be a message is dropped
 }

@@ -218,7 +218,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 		if last {
 			return nil
 		}
-		frames = s.take(frames[:0], writeBytes)
+		frames = s.takeOwn(frames[:0])
 		if len(frames) == 0 {
 			select {
 			case <-s.signal:

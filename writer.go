@@ -17,9 +17,10 @@ type writer struct {
 	stopped bool
 	work    sync.Cond
 
-	frames []*frame // what is being written, reused
-	buf    []byte
-	try    tryWrite
+	frames   []*frame // what is being written, reused
+	released released
+	buf      []byte
+	try      tryWrite
 }
 
 // writeBytes is how much is written at once, at the most, unless a single
@@ -69,6 +70,7 @@ func (w *writer) run() {
 			batch[i] = nil
 			w.drain(c)
 		}
+		w.released.flush(w.hub.queued.counter(0))
 		spare = batch
 	}
 }
@@ -77,7 +79,7 @@ func (w *writer) run() {
 // is handed to a goroutine of its own, which may wait.
 func (w *writer) drain(c *conn) {
 	for range 4 {
-		w.frames = c.take(w.frames[:0], writeBytes)
+		w.frames = c.take(w.frames[:0], writeBytes, &w.released)
 		if len(w.frames) == 0 {
 			return
 		}
