@@ -767,7 +767,7 @@ func TestIDIsEchoed(t *testing.T) {
 		{`{"header":"x","body":1,"id":"a\u0000\n\"ü"}`, `"a\u0000\n\"ü"`, ""},
 		{`{"header":"x","body":1,"id":true}`, "true", ""},
 		{`{"header":"x","body":1,"id":` + id64 + `}`, id64, ""},
-		{`{"id":1,"id":2,"header":"x","body":1}`, "2", ""},
+		{`{"id":1,"id":2,"header":"x","body":1}`, "2", "bad_message"}, // a name stands there twice
 		// What is refused has its id too.
 		{`{"header":"error","body":1,"id":"r"}`, `"r"`, "reserved_header"},
 		{`{"header":1,"body":1,"id":"h"}`, `"h"`, "bad_message"},

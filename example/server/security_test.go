@@ -297,3 +297,20 @@ func TestSecretsComeOnce(t *testing.T) {
 		require.NoError(t, err, name)
 	}
 }
+
+// Names in the file of API keys are exact, and none may stand there twice.
+func TestAPIKeysFileIsReadExactly(t *testing.T) {
+	const key = `"key":"0123456789abcdef0123"`
+	for text, ok := range map[string]bool{
+		`[{"name":"b",` + key + `,"publish":["a"],"list":true}]`:     true,
+		`[{"NAME":"b",` + key + `}]`:                                 false,
+		`[{"name":"b",` + key + `,"Key":"ffffffffffffffffffff"}]`:    false,
+		`[{"name":"b",` + key + `,"publish":["a"],"PUBLISH":["*"]}]`: false,
+		`[{"name":"b",` + key + `,"publish":["a"],"publish":["*"]}]`: false,
+		`[{"name":"b",` + key + `,"LIST":true}]`:                     false,
+		`[{"name":"b",` + key + `,"server":true}]`:                   false,
+	} {
+		err := new(security).addAPIKeys([]byte(text))
+		require.Equal(t, ok, err == nil, "%s: %v", text, err)
+	}
+}
