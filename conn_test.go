@@ -330,9 +330,8 @@ func TestMaxChannels(t *testing.T) {
 	s := serve(t, channels.Options{MaxChannels: 2})
 	s.join("a", "")
 	s.join("b", "")
-	a := s.do("GET", "/channel/c/", "", "Accept", "text/event-stream")
-	require.Equal(t, http.StatusServiceUnavailable, a.status)
-	require.Equal(t, "too_many_channels", a.code())
+	a := s.handshake("/channel/c/")
+	a.wantFail(t, http.StatusServiceUnavailable, "too_many_channels")
 	require.NotEmpty(t, a.header.Get("Retry-After"))
 	s.publish("b", "x", "1")
 	s.publish("c", "x", "1") // it needs no place
@@ -347,7 +346,7 @@ func TestMaxChannels(t *testing.T) {
 		break
 	}
 	require.ErrorIs(t, s.hub.Bridge(channels.Identity{}).Subscribe(canceled(t), "d", nil), nil)
-	s.do("GET", "/channel/d/", "", "Accept", "text/event-stream").wantFail(t, 503, "too_many_channels")
+	s.handshake("/channel/d/").wantFail(t, 503, "too_many_channels")
 }
 
 // Names that nobody listens to make way, the one published on longest ago first.
@@ -368,7 +367,7 @@ func TestIdleChannelsMakeWay(t *testing.T) {
 	s.publish("real", "m", "2")
 	w.want("m", "2")
 	last := s.join("h99", "") // in the place of the last idle one
-	s.do("GET", "/channel/other/", "", "Accept", "text/event-stream").wantFail(t, 503, "too_many_channels")
+	s.handshake("/channel/other/").wantFail(t, 503, "too_many_channels")
 	last.c.CloseNow()
 	until(t, "who has gone makes way", func() bool {
 		c, _, err := s.tryDial("/channel/other/", nil)

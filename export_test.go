@@ -47,6 +47,7 @@ const MaxRefusals = maxRefusals
 
 // Refusals counts them.
 func Refusals() int { return int(refusals.Load()) }
+
 // SetGrace is how long bodies and messages may take to come, before the hub serves.
 func SetGrace(h *Hub, d time.Duration) { h.unfinished.grace = d }
 

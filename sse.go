@@ -205,7 +205,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	var buf []byte
 	// What waits already comes in the same write, and where the stream begins
 	// in the same block.
-	frames := s.take(nil, writeBytes)
+	frames := s.takeOwn(nil)
 	more, last := s.join(&buf, frames)
 	b = append(b, more...)
 	clear(frames)
