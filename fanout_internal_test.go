@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-type nobody struct{ box *outbox }
+type nobody struct{}
 
 func (n *nobody) wake()      {}
 func (n *nobody) kill(error) {}

@@ -39,7 +39,6 @@ func snippets(t *testing.T) []string {
 // site is a server whose app can be taken away, so that only a proxy is left.
 type site struct {
 	t    *testing.T
-	addr string
 	http *httptest.Server
 	page string
 	hub  atomic.Pointer[channels.Hub]
