@@ -44,9 +44,6 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if !h.admits(w, r, &end) {
-		return
-	}
 	if r.ContentLength != 0 && end.method == http.MethodGet {
 		if !end.plain {
 			// What is sent as a body would be read as a WebSocket's frames, past
@@ -55,6 +52,9 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		leaveUnread(w, r)
+	}
+	if !h.admits(w, r, &end) {
+		return
 	}
 	switch {
 	case r.Method == http.MethodOptions:

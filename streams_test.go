@@ -411,7 +411,7 @@ func TestARefusedWebSocketSaysWhy(t *testing.T) {
 		s.handshake("/channel/"+path, "Origin: https://evil.example").wantFail(t, 403, "bad_origin")
 	}
 	c := s.dialRaw() // not where the WebSocket's bytes are a body
-	c.ask(upgradeRequest("/channel/expired/", "Host: "+strings.TrimPrefix(own, "http://"), "Origin: "+own, "Content-Length: 1")+"x").wantFail(t, 401, "expired")
+	c.ask(upgradeRequest("/channel/expired/", "Host: "+strings.TrimPrefix(own, "http://"), "Origin: "+own, "Content-Length: 1")+"x").wantFail(t, 400, "bad_handshake")
 	s.do("GET", "/channel/a/", "", "Origin", own, "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "12").wantFail(t, 400, "bad_handshake")
 
 	// The plain question has the same answer.
