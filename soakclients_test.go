@@ -475,7 +475,7 @@ func (s *soakStream) next(deadline time.Time) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			if len(line) == 1 {
+			if len(line) == 1 || line[0] == ':' && id == nil && data == nil { // a heartbeat is a line by itself
 				break
 			}
 			if v, ok := bytes.CutPrefix(line, []byte("id: ")); ok {
