@@ -133,13 +133,58 @@ sys.stdin.readline()
 	require.Equal(t, "end", p.line(t))
 }
 
+// A reader of ZMTP 3.1 is asked with PINGs that say how long the gateway may be
+// silent. One that answers stays, though it says nothing else; one that does not
+// is hung up.
+func TestGatewayReaderAnswersPings(t *testing.T) {
+	t.Parallel()
+	hub := newHub(t, channels.Options{})
+	const beat = time.Second
+	g, err := zmqmesh.NewBeatingGateway(zmqmesh.GatewayOptions{Hub: hub.Bridge(channels.Identity{}), Pub: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}, beat)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, g.Close()) })
+	pub, _, _ := g.Addresses()
+	c, err := net.Dial("tcp", strings.TrimPrefix(pub, "tcp://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	hello := greeting("NULL")
+	hello[11] = 1 // ZMTP 3.1
+	_, err = c.Write(append(hello, readyOf("SUB")...))
+	require.NoError(t, err)
+	_, err = io.ReadFull(c, make([]byte, 64))
+	require.NoError(t, err)
+	_, err = readFrame(c) // READY
+	require.NoError(t, err)
+	ping := frame(4, "\x04PING\x00\x1e") // 3 s
+	for range 2 * zmqmesh.SilentBeats {
+		f, err := readFrame(c)
+		require.NoError(t, err)
+		require.Equal(t, ping, f)
+		_, err = c.Write(frame(4, "\x04PONG"))
+		require.NoError(t, err)
+	}
+	pings := 0
+	for {
+		f, err := readFrame(c)
+		if err != nil {
+			require.False(t, isTimeout(err), "it was not hung up")
+			break
+		}
+		require.Equal(t, ping, f)
+		pings++
+	}
+	require.GreaterOrEqual(t, pings, zmqmesh.SilentBeats-1)
+	eventually(t, "it has gone", func() bool { return g.Stats().Readers == 0 })
+}
+
 // A reader of libzmq that is stopped, whose kernel goes on acknowledging, is
 // hung up after some PINGs without an answer; one that runs and says nothing is
 // not, nor is one of ZMTP 3.0, which may not know PING.
 func TestGatewayReaderThatIsStopped(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
-	const beat = 500 * time.Millisecond
+	const beat = time.Second
 	g, err := zmqmesh.NewBeatingGateway(zmqmesh.GatewayOptions{Hub: hub.Bridge(channels.Identity{}), Pub: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}, beat)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, g.Close()) })
