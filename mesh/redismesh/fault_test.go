@@ -210,7 +210,7 @@ func TestRestartedServer(t *testing.T) {
 func TestServerThatComesLater(t *testing.T) {
 	t.Parallel()
 	s := redistest.New(t)
-	m := open(t, s.Client(), "", "late")
+	m := open(t, s.Client(), "", "m") // "a" and "b" are the ledger's
 	require.NoError(t, m.Subscribe("x"))
 	redistest.Eventually(t, "publishing fails", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) != nil })
 	require.Error(t, m.Status().Err)
