@@ -217,6 +217,10 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 			if !strings.Contains(s.Try("CLUSTER", "INFO"), "cluster_state:ok") {
 				return false
 			}
+			// A master has no vote for one that it does not know as a replica yet.
+			if nodes := s.Try("CLUSTER", "NODES"); strings.Count(nodes, "slave ") != len(c.Replicas) {
+				return false
+			}
 		}
 		for _, r := range c.Replicas {
 			if r.Info("replication", "master_link_status") != "up" {
