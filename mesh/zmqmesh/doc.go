@@ -79,9 +79,9 @@
 // themselves and encrypt; with Options.Key both prove that they know it, and seal
 // each message: with AES-GCM, under keys that HKDF derives from Key and from both
 // sides' nonces, one for each direction, and with the message's number, so that a
-// link ends with the first message that is not as it was sent. It costs some 3 % of
-// the processor's time (BenchmarkRaw), and no time that can be measured
-// (BenchmarkLatency).
+// link ends with the first message that is not as it was sent. It costs some 7 % of
+// a bare link's rate (BenchmarkRaw: 325 ns a message, and 300 without), and up to
+// 4 % of its delay (BenchmarkLatency).
 //
 // Listeners bound what strangers may cost: 512 of them may be shaking hands, for
 // 5 seconds, with frames of 512 bytes. Where more come, one of the address that
