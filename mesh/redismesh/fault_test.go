@@ -297,6 +297,7 @@ func TestSentinelFailover(t *testing.T) {
 	s := redistest.StartSentinel(t)
 	l := newLedger(t, func(string) redis.UniversalClient { return s.Client() })
 	before := l.b.Status().Lost
+	s.FailOverSoon()
 	s.Master.Kill()
 	l.told(before)
 	l.check()
@@ -308,6 +309,7 @@ func TestClusterFailover(t *testing.T) {
 	c := redistest.StartCluster(t, 3, true)
 	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
 	before := l.b.Status().Lost
+	c.FailOverSoon()
 	c.Masters[1].Kill()
 	l.told(before)
 	l.check()

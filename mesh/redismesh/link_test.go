@@ -139,6 +139,7 @@ func TestMasterStopsWhileItTakesSubscriptions(t *testing.T) {
 		return func() bool { return channelsOf(s) == n+2 }
 	}
 	redistest.Eventually(t, "all are subscribed to", subscribed(s.Master))
+	s.FailOverSoon()
 	s.Master.Do("CLIENT", "KILL", "TYPE", "pubsub")
 	s.Master.Signal(syscall.SIGSTOP)
 	redistest.Eventually(t, "the other one is master", func() bool { return s.Replica.Info("replication", "role") == "master" })

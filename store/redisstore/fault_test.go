@@ -650,6 +650,7 @@ func TestClusterMasterKilled(t *testing.T) {
 		}
 		return true
 	})
+	c.FailOverSoon()
 	c.Masters[0].Kill()
 	for i := range 30 {
 		var pos store.Position
@@ -668,7 +669,7 @@ func TestClusterMasterKilled(t *testing.T) {
 // TestHangingMasterHoldsUpOnlyItsOwnChannels: appends to the other masters of a
 // Cluster go on.
 func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
-	c := redistest.StartCluster(t, 3, false, "--cluster-node-timeout", "60000")
+	c := redistest.StartCluster(t, 3, false)
 	s := open(t, c.Client())
 	channelOf := map[int]string{}
 	for i := 0; len(channelOf) < 3; i++ {

@@ -178,12 +178,21 @@ type Cluster struct {
 	t        testing.TB
 }
 
+// A server that says nothing for so long is dead to a Cluster or Sentinel: most
+// tests want none to be, however busy the machine is; FailOverSoon is for the others.
+const (
+	silence      = time.Minute
+	shortSilence = time.Second
+)
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
 // StartCluster starts masters that share all slots, each with a replica where
-// asked for, and waits until they agree.
+// asked for, and waits until they agree. None is replaced before FailOverSoon.
 func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
-	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf", "--cluster-replica-validity-factor", "0"}, args...)
+	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", millis(2 * shortSilence), "--cluster-config-file", "nodes.conf", "--cluster-replica-validity-factor", "0"}, args...)
 	for range masters {
 		c.Masters = append(c.Masters, Start(t, args...))
 		if replicas {
@@ -229,7 +238,17 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 		}
 		return true
 	})
+	c.setTimeout(silence)
 	return c
+}
+
+// FailOverSoon makes the cluster replace a master that is silent for two seconds.
+func (c *Cluster) FailOverSoon() { c.setTimeout(2 * shortSilence) }
+
+func (c *Cluster) setTimeout(d time.Duration) {
+	for _, s := range append(append([]*Server{}, c.Masters...), c.Replicas...) {
+		require.Equal(c.t, "OK", s.Do("CONFIG", "SET", "cluster-node-timeout", millis(d)))
+	}
 }
 
 // Client returns a client, which the test closes at its end.
@@ -257,7 +276,7 @@ type Sentinel struct {
 }
 
 // StartSentinel starts a master, its replica and three sentinels, and waits
-// until they know each other.
+// until they know each other. The master is not replaced before FailOverSoon.
 func StartSentinel(t testing.TB, args ...string) *Sentinel {
 	t.Helper()
 	s := &Sentinel{t: t, Master: Start(t, args...)}
@@ -265,7 +284,7 @@ func StartSentinel(t testing.TB, args ...string) *Sentinel {
 	for range 3 {
 		w := New(t)
 		conf := filepath.Join(w.dir, "sentinel.conf")
-		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d 2\nsentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n", w.Port, w.dir, s.Master.Port)
+		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d 2\nsentinel down-after-milliseconds main %s\nsentinel failover-timeout main 3000\n", w.Port, w.dir, s.Master.Port, millis(silence))
 		require.NoError(t, os.WriteFile(conf, []byte(text), 0o600))
 		w.run([]string{"redis-server", conf, "--sentinel"})
 		w.WaitReady()
@@ -282,6 +301,13 @@ func StartSentinel(t testing.TB, args ...string) *Sentinel {
 		return s.Replica.Info("replication", "master_link_status") == "up"
 	})
 	return s
+}
+
+// FailOverSoon makes the sentinels replace a master that is silent for a second.
+func (s *Sentinel) FailOverSoon() {
+	for _, w := range s.Sentinels {
+		require.Equal(s.t, "OK", w.Do("SENTINEL", "SET", "main", "down-after-milliseconds", millis(shortSilence)))
+	}
 }
 
 // Client returns a client, which the test closes at its end.
