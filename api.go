@@ -44,6 +44,9 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	if err := CheckName(name); err != nil {
 		return err
 	}
+	if _, err := queryOf(r); err != nil {
+		return err
+	}
 	key, err := keyOf(r)
 	if err != nil {
 		return err
@@ -119,6 +122,9 @@ func keyOf(r *http.Request) (string, error) {
 // servePublishMany is POST /v1/publish: {"channels":[…],"header","body","key"}
 // or {"messages":[{"channel","header","body","key"},…]}.
 func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string) error {
+	if _, err := queryOf(r); err != nil {
+		return err
+	}
 	if err := h.chargeHTTP(r); err != nil { // for the first of its messages
 		return err
 	}
@@ -586,9 +592,14 @@ func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string)
 }
 
 // queryOf parses a query, in which each of the keys may stand once. One that is
-// none of them is an error, since it may be one of them misspelt. Names that
-// begin with "_" are left to others: some clients and caches add one.
+// none of them is an error, since it may be one of them misspelt, or belong to
+// the body. Names that begin with "_" are left to others: some clients and caches
+// add one. Only the probes, /healthz and /readyz, take any query: whatever a load
+// balancer adds, it must not find this replica bad for it.
 func queryOf(r *http.Request, keys ...string) (url.Values, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, ErrBadQuery.saying("the query is not encoded correctly: %v", err)

@@ -44,13 +44,13 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if r.ContentLength != 0 && end.method == http.MethodGet {
-		if !end.plain {
-			// What is sent as a body would be read as a WebSocket's frames, past
-			// all that stands in front and takes it for a body.
-			h.refuse(w, r, errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or a stream of events has none"))
-			return
-		}
+	if r.Method == http.MethodGet && end.method == r.Method && !end.plain && r.ContentLength != 0 {
+		// What is sent as a body would be read as a WebSocket's frames, past
+		// all that stands in front and takes it for a body.
+		h.refuse(w, r, errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or a stream of events has none"))
+		return
+	}
+	if r.Method != http.MethodPost { // no other one's body is read
 		leaveUnread(w, r)
 	}
 	if !h.admits(w, r, &end) {
@@ -125,6 +125,9 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	if !upgrade && !stream {
 		// A script that was refused asks so why.
+		if _, err := channelQueryOf(r, false); err != nil {
+			return err
+		}
 		if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
 			return err
 		}

@@ -359,8 +359,16 @@ func TestUnknownParametersAreNamed(t *testing.T) {
 	for _, path := range []string{"/v1/channel?limits=1", "/v1/channel/h?x=1", "/v1/channel/h/history?sinse=:0", "/v1/channel/p/presence?l=1", "/v1/nodes?x"} {
 		s.do("GET", path, "").wantFail(t, 400, "bad_query")
 	}
+	for path, body := range map[string]string{"/v1/channel/h/publish?key=k": say("1"), "/v1/publish?key=k": `{"channels":["h"],"header":"x","body":1}`} {
+		s.do("POST", path, body).wantFail(t, 400, "bad_query")
+	}
+	require.Contains(t, s.do("GET", "/v1/channel/h/history", "").body, `"data":[]`)
+	s.do("GET", "/channel/h/?sinse=:0", "").wantFail(t, 400, "bad_query") // a page asks so why it got no WebSocket
 	s.do("GET", "/channel/h/?heartbeat=yes", "", "Accept", "text/event-stream").wantFail(t, 400, "bad_query")
 	s.stream("h", "?_=1234").close()
+	for _, probe := range []string{"/healthz", "/readyz"} {
+		require.Equal(t, 200, s.do("GET", probe+"?x=1", "").status)
+	}
 }
 
 // A browser says nothing to a script of why it gets no WebSocket: a page that

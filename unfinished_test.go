@@ -109,6 +109,9 @@ func TestAnswersThatDoNotWaitForABody(t *testing.T) {
 		"of a middleware": {half("POST", post, "{"), 401, "expired", []func(http.Handler) http.Handler{refuses}},
 		"health":          {half("GET", "/healthz", "{"), 200, "", nil},
 		"options":         {half("OPTIONS", "/healthz", "{"), 204, "", nil},
+		"options of POST": {half("OPTIONS", post, "{"), 204, "", nil},
+		"options, stream": {half("OPTIONS", "/channel/a/", "{"), 204, "", nil},
+		"POST to a GET":   {half("POST", "/channel/a/", "{"), 405, "method_not_allowed", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
