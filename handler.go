@@ -312,10 +312,19 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // closes it with 3000 for the status 401, 1013 for what passes, 1011 for other
 // 5xx, and 3003 for all else.
 //
+// The status of such a stream is 200, and of such a WebSocket 101. For its log, a
+// middleware's ResponseWriter may have a method Refused(status int, code string),
+// which is told of what it was in truth.
+//
 // Where the request's body was not read, the answer is sent at once, and the
 // connection closed: a client that never sends it would never get the answer.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := visible(err, ErrInternal)
+	for next := w; next != nil; next = unwrap(next) {
+		if n, ok := next.(interface{ Refused(status int, code string) }); ok {
+			n.Refused(e.status(), e.Code)
+		}
+	}
 	leaveUnread(w, r)
 	boundAnswer(w, refusalTimeout)
 	passes := e.passes()

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -39,9 +40,12 @@ func Log(o LogOptions) *RequestLog {
 //
 //	method, path, status, duration, bytes_in, bytes_out (of the bodies),
 //	remote (Request.RemoteAddr), user (Identity.ID, where there is one),
+//	code (of the error, where it was refused by channels.WriteError),
 //	aborted (true where the handler panicked)
 //
-// and one of a hub's stream of events also messages_out. The record
+// What is refused in a WebSocket or a stream that ends at once, so that a page
+// can read why, has the refusal's status and code, and is a "request". The
+// record of a hub's stream of events has messages_out, too. The record
 // "websocket" has the same, with the connection's totals (see
 // [channels.Traffic]), messages_in, messages_out, client (the connection's
 // id) and reason (why the hub ended it; none where the client left). No record
@@ -110,12 +114,15 @@ func (l *RequestLog) Handler(next http.Handler) http.Handler {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			switch {
-			case e.hijacked && e.client != "":
+			case e.hijacked && e.client != "" && rec.code == "":
 				return // OnDisconnect has logged it, or will
 			case e.client != "":
 				l.forget(e.client)
 			}
-			a := e.attrs(rec.status, body.count(), rec.bytes)
+			a := e.attrs(cmp.Or(rec.truth, rec.status), body.count(), rec.bytes)
+			if rec.code != "" {
+				a = append(a, slog.String("code", rec.code))
+			}
 			if e.sent > 0 {
 				a = append(a, slog.Int64("messages_out", e.sent))
 			}

@@ -46,7 +46,7 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 	}{
 		"all":        {read, "ann", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 201.0, "bytes_in": 4.0, "bytes_out": 5.0, "user": "ann"}},
 		"nothing":    {http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 200.0, "bytes_in": 0.0, "bytes_out": 0.0}},
-		"recovered":  {middleware.Recover(slog.New(slog.DiscardHandler))(panics("boom")), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 500.0, "bytes_in": 0.0, "bytes_out": 101.0}},
+		"recovered":  {middleware.Recover(slog.New(slog.DiscardHandler))(panics("boom")), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 500.0, "code": "internal", "bytes_in": 0.0, "bytes_out": 101.0}},
 		"read from":  {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.Copy(w, strings.NewReader("12345678")) }), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 200.0, "bytes_in": 0.0, "bytes_out": 8.0}},
 		"flush only": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }), "", map[string]any{"msg": "request", "method": "POST", "path": "/a/b", "status": 200.0, "bytes_in": 0.0, "bytes_out": 0.0}},
 	} {
@@ -270,4 +270,41 @@ func TestLogABodyThatIsReadAfterTheHandler(t *testing.T) {
 	try(h, "POST", "/", strings.Repeat("x", 1<<20))
 	reading.Wait()
 	require.GreaterOrEqual(t, rs.all()[0]["bytes_in"], 1.0)
+}
+
+// What is refused is not logged as a success where it is one of HTTP, so that a
+// page can read why.
+func TestLogWhatIsRefusedInAStreamOrAWebSocket(t *testing.T) {
+	var refusing *middleware.RequestLog
+	s, rs, refusing := logged(t, channels.Options{OnConnect: func(ctx context.Context, c channels.Client) error {
+		refusing.OnConnect(ctx, c)
+		return &channels.Error{Code: "busy", Status: 429, Message: "later"}
+	}, Authorize: func(_ context.Context, r channels.Request) error {
+		if r.Channel == "secret" {
+			return channels.ErrForbidden
+		}
+		return nil
+	}})
+	page := websocket.DialOptions{HTTPHeader: http.Header{"Origin": {s.srv.URL}}}
+	for i, c := range []struct {
+		channel string
+		status  float64
+		code    string
+	}{{"secret", 403, "forbidden"}, {"late", 429, "busy"}} {
+		w, _, err := s.dial("/channel/"+c.channel+"/", page)
+		require.NoError(t, err, "the page is told in a WebSocket")
+		w.c.CloseNow()
+		got := rs.wait(t, i+1)
+		require.Equal(t, "request", got["msg"])
+		require.Equal(t, c.status, got["status"])
+		require.Equal(t, c.code, got["code"])
+	}
+	a := s.do("GET", "/channel/late/", "", "Accept", "text/event-stream")
+	require.Equal(t, 200, a.status)
+	got := rs.wait(t, 3)
+	require.Equal(t, 429.0, got["status"])
+	require.Equal(t, "busy", got["code"])
+	require.Equal(t, float64(len(a.body)), got["bytes_out"])
+	require.Len(t, rs.all(), 3)
+	require.Zero(t, refusing.Open())
 }

@@ -12,8 +12,10 @@ import (
 // used by the request's goroutine only.
 type recorder struct {
 	http.ResponseWriter
-	status   int   // 0: nothing was written yet
-	bytes    int64 // of the body
+	status   int    // 0: nothing was written yet
+	bytes    int64  // of the body
+	code     string // of the refusal, where it is one of the hub's form
+	truth    int    // the refusal's status; that which was written may say less
 	onHijack func(net.Conn)
 }
 
@@ -65,6 +67,9 @@ func all[T any](w http.ResponseWriter) iter.Seq[T] {
 		}
 	}
 }
+
+// Refused is what channels.WriteError calls.
+func (rec *recorder) Refused(status int, code string) { rec.truth, rec.code = status, code }
 
 // Unwrap is for http.ResponseController.
 func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
