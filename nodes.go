@@ -36,7 +36,9 @@ type Node struct {
 	// row). Yellow: "heartbeat late", "report late: store" (7 s), "canary late:
 	// store", "canary late: mesh" (by more than 1 s), "link down" (to a peer that
 	// lives, for more than 9 s), "another store" (the mesh hears it and the Store
-	// does not know it), "same name" (as another living replica), "lagging"
+	// does not know it; beside store.Memory, where each has its own, only within a
+	// minute of a message in a channel with history), "same name" (as another living
+	// replica), "lagging"
 	// (messages were missing of which the mesh did not say that they are lost) and
 	// "dropping" (of messages, for slow subscribers, not counting SlowKeepLatest,
 	// or for slow peers) within the last 10 s, "draining", "loaded" (80 % of
@@ -124,6 +126,7 @@ func (h *Hub) node() store.Node {
 // neighbours are the other replicas.
 type neighbours struct {
 	apart     atomic.Bool       // one of them has another Store
+	mixed     atomic.Int64      // h.uptime() when such a one last published to a channel with history; 0: never
 	addresses map[string]string // what the mesh was told; lookAround's own
 
 	mu     sync.Mutex // guards the fields below
@@ -326,10 +329,14 @@ func (h *Hub) warnMesh(channel string, err error) {
 	}
 }
 
-// warnApart logs, once, that a message with a position came from a replica
-// that has another Store: nobody can put the two histories in one order.
+// warnApart notes, and logs once, that a message with a position came from a
+// replica that has another Store: nobody can put the two histories in one order.
 func (h *Hub) warnApart(channel, from string) {
-	if h.around.apart.Load() && h.apartWarned.CompareAndSwap(false, true) {
+	if !h.around.apart.Load() {
+		return
+	}
+	h.around.mixed.Store(max(1, h.uptime()))
+	if h.apartWarned.CompareAndSwap(false, true) {
 		h.log.Warn("the replicas have different Stores, so channels with history cannot work across them: give all replicas one Store, or these channels no history", "channel", channel, "from", from)
 	}
 }
@@ -344,7 +351,11 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 	}
 	defer h.calls.leave()
 	stored, answered := h.stored(ctx)
-	_, ownStore := h.store.(*store.Memory) // which others are not expected to be in
+	// Others are not expected to be in store.Memory, and channels without history
+	// need no common Store. But none can share one with history.
+	_, ownStore := h.store.(*store.Memory)
+	mixed := h.around.mixed.Load()
+	oneStore := !ownStore || mixed > 0 && h.uptime()-mixed < int64(store.ForgottenAfter/time.Second)
 	meshWell := h.mesh != nil && meshErr(h.mesh) == nil
 	a := &h.around
 	a.mu.Lock()
@@ -372,7 +383,7 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 			continue
 		}
 		node := n.node.seen(age, false)
-		if answered && !ownStore && n.apart > 0 && age < lateAfter {
+		if answered && oneStore && n.apart > 0 && age < lateAfter {
 			v := verdict{node.Status, node.Reasons}
 			v.say(NodeYellow, reasonElsewhere)
 			node.Status, node.Reasons = v.status, v.reasons

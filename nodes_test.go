@@ -1007,6 +1007,10 @@ func TestReplicasWithoutASharedStore(t *testing.T) {
 		s.close()
 		require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
 		require.Contains(t, log.String(), "different Stores")
+		require.Equal(t, "yellow: another store", r.status(1, "r0"), "the two histories are no one's")
+		require.Equal(t, "green", r.status(2, "r0"), "it has had none of them")
+		time.Sleep(store.ForgottenAfter + time.Second)
+		require.Equal(t, "green", r.status(1, "r0"))
 
 		require.NoError(t, r.hubs[2].Shutdown(context.Background()))
 		synctest.Wait()
