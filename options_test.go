@@ -40,6 +40,8 @@ func TestNewRefuses(t *testing.T) {
 		"QueueBytes too small":         {channels.Options{MaxMessageBytes: 1024, QueueBytes: 2047}, []string{"Options.QueueBytes", "2047", "2048"}},
 		"QueueBytes below the default": {channels.Options{QueueBytes: 512<<10 - 1}, []string{"Options.QueueBytes", "524287", "524288"}},
 		"QueueBytes too large":         {channels.Options{QueueBytes: 1<<30 + 1}, []string{"Options.QueueBytes", "1073741825", "1073741824"}},
+		"MaxUnfinishedBytes too small": {channels.Options{MaxMessageBytes: 1024, MaxUnfinishedBytes: 2*1024 + 64<<10 - 1}, []string{"Options.MaxUnfinishedBytes", "67583", "67584"}},
+		"MaxUnfinishedBytes negative":  {channels.Options{MaxUnfinishedBytes: -1}, []string{"Options.MaxUnfinishedBytes", "-1"}},
 		"MaxChannels negative":         {channels.Options{MaxChannels: -1}, []string{"Options.MaxChannels", "-1", "1"}},
 		"PingPeriod too short":         {channels.Options{PingPeriod: time.Second - 1}, []string{"Options.PingPeriod", "999.999999ms", "1s", "10m0s"}},
 		"PingPeriod too long":          {channels.Options{PingPeriod: 10*time.Minute + 1}, []string{"Options.PingPeriod", "10m0.000000001s", "1s", "10m0s"}},
