@@ -354,7 +354,7 @@ func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
 	}
 	info := ChannelInfo{Name: name, Subscribers: c.Subscribers, Publishes: c.Publishes}
 	if opts.HistorySize > 0 {
-		page, err := h.store.Range(ctx, name, store.Query{})
+		page, err := h.readLog(ctx, name, store.Query{})
 		if err != nil {
 			return ChannelInfo{}, ErrStoreUnavailable.because(err)
 		}
@@ -408,10 +408,10 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 	if q.Since != nil {
 		sq.After = q.Since.Offset
 	}
-	page, err := h.store.Range(ctx, channel, sq)
+	page, err := h.readLog(ctx, channel, sq)
 	if err == nil && q.Since != nil && page.Top.Epoch != q.Since.Epoch && sq.After > 0 {
 		sq.After = 0 // an offset of another life of the log says nothing
-		page, err = h.store.Range(ctx, channel, sq)
+		page, err = h.readLog(ctx, channel, sq)
 	}
 	if err != nil {
 		return History{}, ErrStoreUnavailable.because(err)
@@ -424,6 +424,9 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 		r.Missed = s.Epoch != page.Top.Epoch || s.Offset > page.Top.Offset || page.First > s.Offset+1
 	} else if s != nil {
 		r.Missed = page.First > 1
+	}
+	if q.Since != nil && q.Before == 0 {
+		r.Missed = r.Missed || hasHole(&page, sq.After)
 	}
 	return r, nil
 }

@@ -87,10 +87,8 @@ func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err
 	h := ch.hub
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	err = h.guard("the store", func() (err error) {
-		page, err = h.store.Range(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: h.opts.QueueBytes / 4})
-		return err
-	})
+	page, err = h.readLog(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: h.opts.QueueBytes / 4})
+	endAtHole(&page, after)
 	return page, err
 }
 

@@ -61,6 +61,7 @@ type Hub struct {
 	meshWarned  atomic.Int64 // the same of a mesh that takes no messages
 	twinWarned  atomic.Int64 // the same of another replica with this one's name
 	badWarned   atomic.Int64 // the same of packets that are no messages
+	entryWarned atomic.Int64 // the same of what the Store has and is none
 	apartWarned atomic.Bool
 	// hostWarned and originWarned are when a browser was refused, as warned above.
 	hostWarned, originWarned atomic.Int64
@@ -317,7 +318,7 @@ func (h *Hub) append(ctx context.Context, ch *channel, m *Message, key ownKey) (
 func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	page, err := h.store.Range(ctx, ch.name, store.Query{After: at.Offset - 1, Limit: 1})
+	page, err := h.readLog(ctx, ch.name, store.Query{After: at.Offset - 1, Limit: 1})
 	if err != nil {
 		h.warnStore(err) // the others find it by its position, in a few seconds
 		return
@@ -495,9 +496,13 @@ func (h *Hub) take(p mesh.Packet) {
 		return // nobody here is subscribed any more
 	}
 	defer ch.release()
-	f := newMessageFrame(ch, Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}})
+	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}
+	if ch.opts.HistorySize == 0 {
+		m.Position = Position{} // its history is not known here, as while replicas get new options in turn
+	}
+	f := newMessageFrame(ch, m)
 	f.except = p.Sender
-	if p.Offset > 0 {
+	if m.Position.Offset > 0 {
 		h.warnApart(p.Channel, p.Origin)
 		ch.arrive(f)
 	} else {

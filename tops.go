@@ -159,6 +159,9 @@ func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error
 		if tops, err = h.store.Tops(ctx, names); err == nil && len(tops) != len(names) {
 			err = fmt.Errorf("the store gave %d tops for %d channels", len(tops), len(names))
 		}
+		for i := 0; i < len(tops) && err == nil; i++ {
+			err = h.checkTop(names[i], tops[i])
+		}
 		return err
 	})
 	return tops, err

@@ -76,6 +76,10 @@
 //	redis-cli ZRANGE 'channels:nodes:{nodes}' 0 -1 WITHSCORES
 //	redis-cli HGETALL 'channels:infos:{replica-1}'
 //
+// To remove a message, give XDEL its id: offsets have a gap then, and who resumes
+// before it is told so. The oldest entry counts as removed, too, as offsets are
+// counted from the newest.
+//
 // While a Cluster moves a slot, Redis refuses to make a key there beside others:
 // the first Append to a channel, and one with an idempotency key that is new, are
 // repeated for 1.5 s and then fail with store.ErrUnavailable.

@@ -18,13 +18,15 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function text(n) return string.format('%.0f', n) end
 
-local first = top - redis.call('XLEN', KEYS[1]) + 1 -- offsets have no gaps
+-- Offsets have no gaps, unless somebody has removed an entry with XDEL: then so
+-- many of the oldest ones do not count.
+local first = top - redis.call('XLEN', KEYS[1]) + 1
 if first <= top and now - oldest >= ttl then
   local lo, hi = first, top + 1 -- the first that has not expired
   while lo < hi do
     local mid = math.floor((lo + hi) / 2)
-    local id = redis.call('XRANGE', KEYS[1], text(mid), '+', 'COUNT', 1)[1][1]
-    if now - tonumber(string.match(id, '%-(%d+)$')) >= ttl then lo = mid + 1 else hi = mid end
+    local at = redis.call('XRANGE', KEYS[1], text(mid), '+', 'COUNT', 1)[1]
+    if at and now - tonumber(string.match(at[1], '%-(%d+)$')) >= ttl then lo = mid + 1 else hi = mid end
   end
   first = lo
 end
@@ -39,18 +41,23 @@ while taken < limit and lo <= hi do
   local found
   if newest then
     found = redis.call('XREVRANGE', KEYS[1], text(hi), text(lo), 'COUNT', count)
-    hi = hi - count
   else
     found = redis.call('XRANGE', KEYS[1], text(lo), text(hi), 'COUNT', count)
-    lo = lo + count
   end
+  if #found == 0 then return reply end
+  local last = tonumber(string.match(found[#found][1], '^(%d+)'))
+  if newest then hi = last - 1 else lo = last + 1 end
   local before_step = sum
   for _, entry in ipairs(found) do
-    local length = #entry[2][2] + #entry[2][4]
+    local fields = entry[2]
+    if fields[1] ~= 'header' or fields[3] ~= 'body' then
+      return redis.error_reply('WRONGTYPE the key ' .. KEYS[1] .. ' has an entry that this library has not written')
+    end
+    local length = #fields[2] + #fields[4]
     if sum + length > bytes and not (force and taken == 0) then return reply end
     sum = sum + length
     taken = taken + 1
-    entry[2][5], entry[2][6] = nil, nil -- the id of the call that added it
+    fields[5], fields[6] = nil, nil -- the id of the call that added it
     reply[#reply + 1] = entry
   end
   -- One call holds up the server for a moment only: 1 MiB or 1000 entries.

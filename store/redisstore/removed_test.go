@@ -1,0 +1,67 @@
+//go:build !windows
+
+package redisstore_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/store"
+	"github.com/channels-go/channels/store/redisstore/redistest"
+)
+
+// Who removes messages with XDEL, as one that should never have been sent, has
+// the others come once each, in both directions, also when the log expires.
+func TestRemovedMessages(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	for n := range 40 {
+		_, _, err := s.Append(t.Context(), "h", entry(fmt.Sprint(n+1)), store.AppendOptions{Size: 100, TTL: time.Hour})
+		require.NoError(t, err)
+	}
+	for _, offset := range []string{"12", "21", "22", "35"} {
+		id, _, _ := strings.Cut(r.Do("XRANGE", "channels:log:{h}", offset, offset), "\n")
+		require.Equal(t, "1", strings.TrimSpace(r.Do("XDEL", "channels:log:{h}", strings.TrimSpace(id))))
+	}
+	for _, newest := range []bool{false, true} {
+		page, err := s.Range(t.Context(), "h", store.Query{After: 10, Limit: 100, Newest: newest})
+		require.NoError(t, err)
+		var got []uint64
+		for _, e := range page.Entries {
+			got = append(got, e.Offset)
+			require.Equal(t, fmt.Sprint(e.Offset), e.Header)
+		}
+		var want []uint64
+		for n := uint64(11); n <= 40; n++ {
+			if n != 12 && n != 21 && n != 22 && n != 35 {
+				want = append(want, n)
+			}
+		}
+		require.Equal(t, want, got, "newest first: %v", newest)
+	}
+}
+
+// The entry that a search for what has expired looks for may be the one removed.
+func TestRemovedLastMessageOfALogThatExpires(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := open(t, r.Client())
+	for n := range 3 {
+		_, _, err := s.Append(t.Context(), "h", entry(fmt.Sprint(n)), store.AppendOptions{Size: 100, TTL: time.Hour})
+		require.NoError(t, err)
+	}
+	id, _, _ := strings.Cut(r.Do("XRANGE", "channels:log:{h}", "3", "3"), "\n")
+	r.Do("XDEL", "channels:log:{h}", strings.TrimSpace(id))
+	// As if all of it were of yesterday.
+	line := strings.Fields(r.Do("GET", "channels:top:{h}"))
+	line[3], line[5] = "1", "1"
+	r.Do("SET", "channels:top:{h}", strings.Join(line, " "), "PX", "1000000")
+	page, err := s.Range(t.Context(), "h", store.Query{Limit: 100})
+	require.NoError(t, err)
+	require.EqualValues(t, 3, page.Top.Offset)
+}
