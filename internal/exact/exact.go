@@ -231,7 +231,10 @@ func field(v reflect.Value, name string) (reflect.Value, bool) {
 			}
 			continue
 		}
-		if f.IsExported() && f.Tag.Get("json") != "-" && (tag == name || tag == "" && f.Name == name) {
+		if tag == "" { // which is not the empty name
+			tag = f.Name
+		}
+		if f.IsExported() && f.Tag.Get("json") != "-" && tag == name {
 			return v.Field(i), true
 		}
 	}

@@ -41,6 +41,9 @@ func TestUnmarshalComparesNamesExactly(t *testing.T) {
 	require.NoError(t, exact.Unmarshal([]byte(` {"name":"n","NAME":"N","e":"e","E":"no","in":{"a":1,"A":9},"to":{"a":2,"A":9},"many":[{"a":3},{"A":9}],"Plain":"p","plain":"no","Hidden":"no","-":"no","Raw":{"A":1,"A":2}} `), &got))
 	want := outer{Name: "n", Embedded: Embedded{"e"}, In: inner{1}, To: &inner{2}, Many: []inner{{3}, {}}, Plain: "p", Raw: json.RawMessage(`{"A":1,"A":2}`)}
 	require.Equal(t, want, got)
+	got = outer{}
+	require.NoError(t, exact.Unmarshal([]byte(`{"":"no"}`), &got))
+	require.Zero(t, got, "no field has the empty name")
 
 	for _, text := range []string{
 		`{"name":"a","name":"b"}`, `{"name":"a","n\u0061me":"b"}`, `{"in":{"a":1,"a":2}}`, `{"to":{"a":1,"a":2}}`, `{"many":[{"a":1,"a":2}]}`, `{"x":1,"x":2}`, `{"e":"1","e":"2"}`,
@@ -142,4 +145,31 @@ func TestJSONFromOutsideIsReadExactly(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Greater(t, seen, 50, "the tree is not where it was looked for")
+}
+
+// FuzzUnmarshal: what is taken has each name once, and is what encoding/json
+// reads where all names are written exactly.
+func FuzzUnmarshal(f *testing.F) {
+	for _, text := range []string{`{"name":"a","e":"b"}`, `{"Name":"a","name":"b"}`, `{"name":1,"n\u0061me":2}`, `{"name":"","":"b"}`, `{"in":{"a":1},"to":{"a":2},"many":[{"a":3},null]}`, `{"e":"\ud800","E":null}`, "{\"na\xffme\":1}", `null`, strings.Repeat("[", 20000)} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var got outer
+		if exact.Unmarshal(b, &got) != nil {
+			return
+		}
+		require.True(t, json.Valid(b))
+		seen := map[string]bool{}
+		for name := range exact.Members(b) {
+			require.False(t, seen[name], "%q twice", name)
+			seen[name] = true
+		}
+		var known outer
+		if exact.UnmarshalKnown(b, &known) == nil {
+			var want outer
+			require.NoError(t, json.Unmarshal(b, &want))
+			require.Equal(t, want, known)
+			require.Equal(t, want, got)
+		}
+	})
 }
