@@ -240,7 +240,7 @@ func parseBatch(b []byte, bound int) ([]batched, error) {
 	return batch, nil
 }
 
-var errTooMany = ErrTooLarge.saying("one request publishes at most %d messages", maxBatch)
+var errTooMany = ErrTooLarge.saying("one request publishes at most %d messages; send the others in further ones", maxBatch)
 
 // tooMany counts the entries of a batch before they are parsed, since an empty
 // one takes far more memory than the three bytes that it is sent with.

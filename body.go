@@ -21,7 +21,7 @@ func (h *Hub) body(w http.ResponseWriter, r *http.Request, bound int, f func(b [
 			}
 		}
 	}
-	tooLarge := func() error { return ErrTooLarge.saying("the request has more than %d bytes", bound) }
+	tooLarge := func() error { return ErrTooLarge.saying("the request has more than %d bytes; "+sendLess, bound) }
 	if r.ContentLength > int64(bound) {
 		return tooLarge()
 	}

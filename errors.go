@@ -77,9 +77,12 @@ var (
 	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest, Message: "this is no idempotency key; a key has 1 to 200 characters of printable ASCII without spaces"}
 	ErrKeyReused        = &Error{Code: "key_reused", Status: http.StatusConflict, Message: "this idempotency key was used for another message on this channel; take a new key for each message"}
 	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest, Message: "a parameter is not in its range or form"}
-	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history"}
-	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence"}
+	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history; Options.Channel gives it one (of the service: -history)"}
+	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence; Options.Channel gives it one (of the service: -presence)"}
 )
+
+// sendLess is what to do about a message that is too large.
+const sendLess = "send less at once, or raise MaxMessageBytes (of the service: -max-message-bytes)"
 
 // Codes of what only comes up on the wire.
 var (

@@ -68,7 +68,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	case r.Method != end.method:
 		w.Header().Set("Allow", end.allow())
-		h.refuse(w, r, errBadMethod.saying("%s is not allowed here; %s is", r.Method, end.allow()))
+		h.refuse(w, r, wrongMethod(r.Method, route, end))
 		return
 	}
 	name, err := url.PathUnescape(name)
@@ -114,6 +114,17 @@ func (e endpoint) allow() string {
 	default:
 		return e.method + ", OPTIONS"
 	}
+}
+
+// wrongMethod says which methods an endpoint has, and where one publishes to who
+// tries to do so at the channel itself.
+func wrongMethod(method, route string, end endpoint) *Error {
+	allowed := strings.Replace(end.allow(), ", OPTIONS", " and OPTIONS", 1)
+	hint := ""
+	if method == http.MethodPost && (route == "channel/{name}" || route == "v1/channel/{name}") {
+		hint = "; to publish, POST to /v1/channel/NAME/publish"
+	}
+	return errBadMethod.saying("%.40s is not allowed here; %s are%s", method, allowed, hint)
 }
 
 // serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.

@@ -632,6 +632,7 @@ func TestHTTPMethods(t *testing.T) {
 				default:
 					a.wantFail(t, 405, "method_not_allowed")
 					require.Equal(t, allow, a.header.Get("Allow"))
+					require.Contains(t, a.message(), method+" is not allowed here; "+strings.Replace(allow, ", OPTIONS", " and OPTIONS", 1)+" are")
 				}
 			}
 		})
@@ -644,6 +645,20 @@ func TestHTTPMethods(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who posts to the channel itself is told where one publishes, with a body too.
+func TestHTTPPublishAtTheWrongPath(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for _, path := range []string{"/channel/a/", "/v1/channel/a"} {
+		for _, body := range []string{"", `{"header":"x","body":1}`} {
+			a := s.do("POST", path, body)
+			a.wantFail(t, 405, "method_not_allowed")
+			require.Contains(t, a.message(), "POST to /v1/channel/NAME/publish", path)
+		}
+	}
+	s.do("GET", "/channel/a/", "x").wantFail(t, 400, "bad_handshake")
+	require.NotContains(t, s.do("POST", "/v1/nodes", "x").message(), "publish")
 }
 
 func TestHTTPHealth(t *testing.T) {

@@ -244,7 +244,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	}
 	m := Message{Header: p.Message.Header, Body: p.Message.Body}
 	if max := ch.opts.MaxMessageBytes; max > 0 && len(m.Body) > max {
-		return Result{}, ErrTooLarge.saying("a message on %q has at most %d bytes, this body has %d", p.Channel, max, len(m.Body))
+		return Result{}, ErrTooLarge.saying("a message on %q has at most %d bytes, this body has %d; "+sendLess, p.Channel, max, len(m.Body))
 	}
 
 	var res Result

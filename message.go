@@ -103,7 +103,7 @@ func checkBody(b json.RawMessage, max int) (json.RawMessage, error) {
 	case len(b) == 0:
 		return nil, ErrBadMessage.saying("the body is missing; it may be any JSON value, null too")
 	case len(b) > max:
-		return nil, ErrTooLarge.saying("a message has at most %d bytes, this body has %d", max, len(b))
+		return nil, ErrTooLarge.saying("a message has at most %d bytes, this body has %d; "+sendLess, max, len(b))
 	case !utf8.Valid(b):
 		return nil, ErrBadUTF8.saying("the body is not valid UTF-8")
 	case tooDeep(b): // asked before the validation, which goes as deep

@@ -221,3 +221,16 @@ func TestNotFoundHintsAtMounting(t *testing.T) {
 	require.NotContains(t, ask("/rt/nothing"), "StripPrefix")
 	require.NotContains(t, ask("/rt/healthz/x"), "StripPrefix")
 }
+
+// A path of the hub's own with something wrong behind it is not taken for a hub
+// that is mounted below a path: the answer says what there is.
+func TestNotFoundSaysWhatThereIs(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for _, path := range []string{"/", "/channel", "/v1", "/v1/channels", "/v1/channel/a/histroy", "/v1/channel/a/b/publish", "/v1/channel/a/channel/b",
+		"/channel/a/b", "/channel/a/v1/", "/channel/a/channel/b", "/healthz/x", "/readyz/healthz"} {
+		a := s.do("GET", path, "")
+		a.wantFail(t, 404, "not_found")
+		require.NotContains(t, a.message(), "StripPrefix", path)
+		require.Contains(t, a.message(), "/v1/channel/NAME with /publish, /history", path)
+	}
+}

@@ -121,13 +121,13 @@ func (r *rawMessage) options() (o PublishOptions, err error) {
 func (r *rawMessage) message(max int) (m Message, err error) {
 	switch {
 	case r.header == nil:
-		return m, ErrBadMessage.saying("the header is missing; a message has a header, a string, and a body")
+		return m, ErrBadMessage.saying(`the header is missing; a message is {"header":"…","body":…}, with exactly these names`)
 	case r.header[0] != '"':
 		return m, ErrBadMessage.saying("the header has to be a string")
 	case r.body == nil:
-		return m, ErrBadMessage.saying("the body is missing; it may be any JSON value, null too")
+		return m, ErrBadMessage.saying(`the body is missing; a message is {"header":"…","body":…}, with exactly these names; the body may be any JSON value, null too`)
 	case len(r.body) > max:
-		return m, ErrTooLarge.saying("a message has at most %d bytes, this body has %d", max, len(r.body))
+		return m, ErrTooLarge.saying("a message has at most %d bytes, this body has %d; "+sendLess, max, len(r.body))
 	}
 	if m.Header = string(r.header[1 : len(r.header)-1]); strings.Contains(m.Header, `\`) {
 		if err := json.Unmarshal(r.header, &m.Header); err != nil {

@@ -25,7 +25,7 @@ import (
 // Why a request is refused with 401, by [JWT] and [APIKey]. A token that has
 // expired is refused with [channels.ErrExpired].
 var (
-	ErrNoToken   = &channels.Error{Code: "no_token", Status: http.StatusUnauthorized, Message: "this needs a token: in the header Authorization as Bearer, or in a WebSocket subprotocol \"bearer.TOKEN\" beside \"channels\""}
+	ErrNoToken   = &channels.Error{Code: "no_token", Status: http.StatusUnauthorized, Message: "this needs a token: in the header \"Authorization: Bearer TOKEN\", or in a WebSocket subprotocol \"bearer.TOKEN\" beside \"channels\""}
 	ErrBadToken  = &channels.Error{Code: "bad_token", Status: http.StatusUnauthorized, Message: "the token is not valid"}
 	ErrBadAPIKey = &channels.Error{Code: "bad_api_key", Status: http.StatusUnauthorized, Message: "the API key is none of this server's"}
 )
@@ -241,7 +241,7 @@ func (v *tokenVerifier) handler(next http.Handler) http.Handler {
 		tokens, err := v.find(r)
 		found := len(tokens) > 0
 		if err == nil && !found && !v.opts.Optional {
-			err = ErrNoToken
+			err = v.noToken()
 		}
 		var id channels.Identity
 		if err == nil && found {
@@ -285,6 +285,15 @@ func unauthorized(w http.ResponseWriter, r *http.Request, err error) {
 
 func badToken(format string, args ...any) error {
 	return &channels.Error{Code: ErrBadToken.Code, Status: ErrBadToken.Status, Message: "the token is not valid: " + fmt.Sprintf(format, args...)}
+}
+
+// noToken is ErrNoToken with all places where a token may be.
+func (v *tokenVerifier) noToken() error {
+	e := *ErrNoToken
+	if v.opts.Cookie != "" {
+		e.Message += fmt.Sprintf(", or in the cookie %q", v.opts.Cookie)
+	}
+	return &e
 }
 
 // maxCookies bounds how many cookies of one name are looked at.
@@ -433,7 +442,7 @@ func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
 	}
 	var c tokenClaims
 	if _, err := v.parser.ParseWithClaims(token, &c, v.keysFor); err != nil {
-		return channels.Identity{}, tokenError(err)
+		return channels.Identity{}, v.tokenError(err, &c)
 	}
 	id := channels.Identity{ID: c.Subject}
 	switch {
@@ -494,7 +503,16 @@ func (v *tokenVerifier) keysFor(t *jwt.Token) (any, error) {
 }
 
 // tokenError says what is wrong with a token, to whoever sent it.
-func tokenError(err error) error {
+func (v *tokenVerifier) tokenError(err error, c *tokenClaims) error {
+	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) && e.Field != "" {
+		return badToken("its %.100q is of the wrong type: a JSON %s", e.Field, e.Value)
+	}
+	if e := (*exact.NameError)(nil); errors.As(err, &e) {
+		return badToken("%v", e)
+	}
+	if errors.Is(err, jwt.ErrTokenRequiredClaimMissing) {
+		return badToken("it lacks %s", strings.Join(v.missing(c), " and "))
+	}
 	for _, c := range []struct {
 		is   error
 		says string
@@ -503,7 +521,6 @@ func tokenError(err error) error {
 		{jwt.ErrTokenUnverifiable, "this server has no key for its algorithm and key ID"},
 		{jwt.ErrTokenSignatureInvalid, "its signature is of none of this server's keys, or of another algorithm than theirs"},
 		{jwt.ErrTokenNotValidYet, "its time has not come yet"},
-		{jwt.ErrTokenRequiredClaimMissing, "it lacks a claim that this server requires: exp, iss or aud"},
 		{jwt.ErrTokenInvalidIssuer, "its issuer is not the one that this server trusts"},
 		{jwt.ErrTokenInvalidAudience, "it is for another audience"},
 	} {
@@ -515,4 +532,18 @@ func tokenError(err error) error {
 		return channels.ErrExpired
 	}
 	return ErrBadToken
+}
+
+// missing returns the claims that this server requires and a token lacks.
+func (v *tokenVerifier) missing(c *tokenClaims) (claims []string) {
+	if c.ExpiresAt == nil && !v.opts.AllowNoExpiry {
+		claims = append(claims, `"exp", until when it holds`)
+	}
+	if c.Issuer == "" && v.opts.Issuer != "" {
+		claims = append(claims, `"iss", who issued it`)
+	}
+	if strings.Join(c.Audience, "") == "" && v.opts.Audience != "" {
+		claims = append(claims, `"aud", whom it is for`)
+	}
+	return claims
 }
