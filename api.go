@@ -15,7 +15,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/store"
 )
 
@@ -195,12 +194,12 @@ func (b *batched) parse(max int) (m Message, o PublishOptions, err error) {
 
 // parseBatch reads valid JSON, with which the messages share memory.
 func parseBatch(b []byte, bound int) ([]batched, error) {
-	if tooMany(b) {
-		return nil, errTooMany
-	}
 	var in rawMessage
 	if err := in.read(b); err != nil {
 		return nil, err
+	}
+	if tooMany(in.channels) || tooMany(in.messages) {
+		return nil, errTooMany
 	}
 	var names []string
 	var messages []json.RawMessage
@@ -242,20 +241,12 @@ func parseBatch(b []byte, bound int) ([]batched, error) {
 
 var errTooMany = ErrTooLarge.saying("one request publishes at most %d messages; send the others in further ones", maxBatch)
 
-// tooMany counts the entries of a batch before they are parsed, since an empty
+// tooMany counts the entries of a list before they are parsed, since an empty
 // one takes far more memory than the three bytes that it is sent with.
-func tooMany(b []byte) bool {
-	for name, list := range exact.Members(b) {
-		if name != "channels" && name != "messages" {
-			continue
-		}
-		n := 0
-		gjson.ParseBytes(list).ForEach(func(_, _ gjson.Result) bool { n++; return n <= maxBatch })
-		if n > maxBatch {
-			return true
-		}
-	}
-	return false
+func tooMany(list json.RawMessage) bool {
+	n := 0
+	gjson.ParseBytes(list).ForEach(func(_, _ gjson.Result) bool { n++; return n <= maxBatch })
+	return n > maxBatch
 }
 
 // ChannelInfo holds a channel's numbers over all replicas.

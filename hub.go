@@ -337,6 +337,9 @@ func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 	}
 }
 
+// maxKeyBytes is the longest idempotency key.
+const maxKeyBytes = 200
+
 func (h *Hub) checkPublication(p *Publication, o PublishOptions) error {
 	if err := CheckName(p.Channel); err != nil {
 		return err
@@ -344,7 +347,7 @@ func (h *Hub) checkPublication(p *Publication, o PublishOptions) error {
 	if err := checkHeader(p.Message.Header); err != nil {
 		return err
 	}
-	if len(o.Key) > 200 || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if len(o.Key) > maxKeyBytes || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return ErrBadKey.saying("an idempotency key has 1 to 200 characters of printable ASCII without spaces, not %.210q", o.Key)
 	}
 	return nil

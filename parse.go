@@ -62,11 +62,26 @@ type rawMessage struct {
 	channel, channels, messages json.RawMessage
 }
 
+// maxMembersOfMessage bounds the names of one message. Each is unescaped and
+// remembered, which costs far more than to inflate and scan it: a few hundred
+// compressed bytes can hold 10,000 of them.
+const maxMembersOfMessage = 100
+
+var errTooManyNames = ErrBadMessage.saying("the message has more than %d members; leave out those that the server does not know, or put them into the body", maxMembersOfMessage)
+
+// longestString returns how many bytes of JSON a string of so many bytes may
+// take: each as \u00XX, and the quotes.
+func longestString(bytes int) int { return 6*bytes + 2 }
+
 // read reads valid JSON. Names are compared exactly, and none may stand there
 // twice; other names are ignored. The id is there also where there is an error.
 func (r *rawMessage) read(b []byte) (err error) {
 	var names exact.Names
+	n := 0
 	for name, value := range exact.Members(b) {
+		if n++; n > maxMembersOfMessage {
+			return errTooManyNames
+		}
 		if e := names.Add(name); e != nil && err == nil {
 			err = ErrBadMessage.saying("%v; each may stand there once", e)
 		}
@@ -108,6 +123,9 @@ func (r *rawMessage) options() (o PublishOptions, err error) {
 	if r.key == nil {
 		return o, nil
 	}
+	if len(r.key) > longestString(maxKeyBytes) {
+		return o, ErrBadKey.saying("an idempotency key has 1 to %d characters of printable ASCII without spaces; this one has more", maxKeyBytes)
+	}
 	if json.Unmarshal(r.key, &o.Key) != nil {
 		return o, ErrBadMessage.saying("the key has to be a string, of 1 to 200 characters")
 	}
@@ -124,6 +142,8 @@ func (r *rawMessage) message(max int) (m Message, err error) {
 		return m, ErrBadMessage.saying(`the header is missing; a message is {"header":"…","body":…}, with exactly these names`)
 	case r.header[0] != '"':
 		return m, ErrBadMessage.saying("the header has to be a string")
+	case len(r.header) > longestString(MaxHeaderBytes): // it is not unescaped first
+		return m, ErrBadMessage.saying("a header has at most %d bytes, this one has more", MaxHeaderBytes)
 	case r.body == nil:
 		return m, ErrBadMessage.saying(`the body is missing; a message is {"header":"…","body":…}, with exactly these names; the body may be any JSON value, null too`)
 	case len(r.body) > max:
