@@ -112,6 +112,8 @@ func TestAnswersThatDoNotWaitForABody(t *testing.T) {
 		"options of POST": {half("OPTIONS", post, "{"), 204, "", nil},
 		"options, stream": {half("OPTIONS", "/channel/a/", "{"), 204, "", nil},
 		"POST to a GET":   {half("POST", "/channel/a/", "{"), 405, "method_not_allowed", nil},
+		"options, batch":  {half("OPTIONS", "/v1/publish", "{"), 204, "", nil},
+		"a preflight":     {half("OPTIONS", post, "{", "Origin: http://x", "Access-Control-Request-Method: POST"), 204, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -137,7 +137,8 @@ func (c *cors) handler(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Headers", allow)
 			h.Set("Access-Control-Max-Age", c.maxAge)
 			if r.ContentLength != 0 && r.ProtoMajor == 1 {
-				h.Set("Connection", "close") // else net/http would wait for the body first
+				h.Set("Connection", "close")                                               // else net/http would wait for the body first
+				http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // else it would wait afterwards
 			}
 			w.WriteHeader(http.StatusNoContent)
 			return

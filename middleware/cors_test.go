@@ -149,8 +149,11 @@ func TestCORSDoesNotWaitForABody(t *testing.T) {
 	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
 	_, err = io.WriteString(c, "OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: "+app+"\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 6\r\n\r\n")
 	require.NoError(t, err)
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusNoContent, resp.StatusCode)
 	require.True(t, resp.Close)
+	_, err = r.ReadByte()
+	require.ErrorIs(t, err, io.EOF, "the connection is kept for a body that nobody reads")
 }
