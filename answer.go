@@ -15,6 +15,14 @@ func (h *Hub) writeJSON(w http.ResponseWriter, r *http.Request, status int, v an
 			h.refuse(w, r, errOverloaded)
 			return
 		}
+		// Who reads many histories slowly shuts others out of histories only, and
+		// not out of the hub.
+		n := h.answering.Add(int64(len(b)))
+		defer h.answering.Add(-int64(len(b)))
+		if n > int64(h.opts.MaxQueuedBytes/2) && n > int64(len(b)) {
+			h.refuse(w, r, errOverloaded)
+			return
+		}
 		waiting := h.queued.counter(h.spread.Add(1))
 		waiting.Add(int64(len(b)))
 		defer waiting.Add(-int64(len(b)))

@@ -44,6 +44,7 @@ type Hub struct {
 	report     reporter
 	stats      counters
 	queued     queuedBytes
+	answering  atomic.Int64 // what of that are long answers
 	admission  admission
 	losses     losses
 	unfinished unfinished

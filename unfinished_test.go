@@ -558,3 +558,33 @@ func TestUnfinishedOverHTTP2(t *testing.T) {
 		})
 	}
 }
+
+// Slow readers of long answers have half of what may wait, and newcomers the rest.
+func TestLongAnswersDoNotShutOutConnections(t *testing.T) {
+	s := newServer(t, channels.Options{MaxQueuedBytes: 4 << 20, WriteTimeout: time.Minute, Channel: func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 10}
+	}})
+	s.smallBuffers()
+	s.http.Start()
+	for range 4 {
+		s.publishGo("h", `"`+long(200<<10)+`"`)
+	}
+	var slow []tcpClient
+	for range 2 { // 1.6 MiB together
+		c := s.dialRaw()
+		require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
+		c.write("GET /v1/channel/h/history HTTP/1.1\r\nHost: x\r\n\r\n")
+		slow = append(slow, c)
+	}
+	until(t, "both wait", func() bool { return s.hub.Stats().Queued > 3<<19 })
+	for range 4 {
+		s.do("GET", "/v1/channel/h/history", "").wantFail(t, 503, "overloaded")
+	}
+	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history?limit=1", "").status, "it is short enough")
+	s.join("h", "")
+	for _, c := range slow {
+		c.close()
+	}
+	until(t, "they have gone", func() bool { return s.hub.Stats().Queued < 1<<19 })
+	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history", "").status)
+}
