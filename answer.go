@@ -8,19 +8,35 @@ import (
 
 // writeJSON answers; net/http leaves the body out for HEAD.
 func (h *Hub) writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
+	h.writeLong(w, r, status, v, 0)
+}
+
+// writeLong is writeJSON for what has about so many bytes, and may have many. It
+// is refused before it is encoded where it would not be sent, or many requests
+// at once would each take their memory first.
+func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v any, size int) {
+	held := int64(0)
+	// Who reads many histories slowly shuts others out of histories only, and
+	// not out of the hub.
+	hold := func(n int64) bool {
+		sum := h.answering.Add(n - held)
+		held = n
+		return h.queued.sum() < int64(h.opts.MaxQueuedBytes) && (sum <= int64(h.opts.MaxQueuedBytes/2) || sum == n)
+	}
+	defer func() { hold(0) }()
+	refuse := func() {
+		hold(0)
+		h.refuse(w, r, errOverloaded)
+	}
+	if size > longAnswer && !hold(encodingFactor*int64(size)) {
+		refuse()
+		return
+	}
 	status, b := marshal(status, v)
 	if len(b) > longAnswer {
 		// It waits for a receiver that may be slow, like what is queued for others.
-		if h.queued.sum() >= int64(h.opts.MaxQueuedBytes) {
-			h.refuse(w, r, errOverloaded)
-			return
-		}
-		// Who reads many histories slowly shuts others out of histories only, and
-		// not out of the hub.
-		n := h.answering.Add(int64(len(b)))
-		defer h.answering.Add(-int64(len(b)))
-		if n > int64(h.opts.MaxQueuedBytes/2) && n > int64(len(b)) {
-			h.refuse(w, r, errOverloaded)
+		if !hold(int64(len(b))) {
+			refuse()
 			return
 		}
 		waiting := h.queued.counter(h.spread.Add(1))
@@ -29,6 +45,10 @@ func (h *Hub) writeJSON(w http.ResponseWriter, r *http.Request, status int, v an
 	}
 	h.sendJSON(w, status, b)
 }
+
+// encodingFactor is how many times its length JSON takes while it is encoded, as the
+// encoder's buffer grows.
+const encodingFactor = 3
 
 func (h *Hub) sendJSON(w http.ResponseWriter, status int, b []byte) {
 	sendJSON(w, status, b, h.opts.WriteTimeout)

@@ -545,16 +545,18 @@ func (h *Hub) serveHistory(w http.ResponseWriter, r *http.Request, name string) 
 		return err
 	}
 	rows := make([]historyRow, len(page.Messages))
+	size := 0
 	for i, m := range page.Messages {
+		size += len(m.Header) + len(m.Body) + 100
 		rows[i] = historyRow{m.Header, m.Body, m.Position.Offset, m.Position.Epoch, m.Time.UTC()}
 	}
-	h.writeJSON(w, r, http.StatusOK, struct {
+	h.writeLong(w, r, http.StatusOK, struct {
 		Data   []historyRow `json:"data"`
 		Offset uint64       `json:"offset"`
 		Epoch  string       `json:"epoch"`
 		First  uint64       `json:"first"`
 		Missed bool         `json:"missed"`
-	}{rows, page.Position.Offset, page.Position.Epoch, page.First, page.Missed})
+	}{rows, page.Position.Offset, page.Position.Epoch, page.First, page.Missed}, size)
 	return nil
 }
 
@@ -578,10 +580,14 @@ func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string)
 	if err != nil {
 		return err
 	}
-	h.writeJSON(w, r, http.StatusOK, struct {
+	size := 0
+	for _, m := range ms.Members {
+		size += len(m.ID) + len(m.User) + len(m.Info) + 30
+	}
+	h.writeLong(w, r, http.StatusOK, struct {
 		Data []Member `json:"data"`
 		Cnt  int      `json:"cnt"`
-	}{ms.Members, ms.Total})
+	}{ms.Members, ms.Total}, size)
 	return nil
 }
 
