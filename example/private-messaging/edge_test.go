@@ -272,3 +272,31 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; "+connect+" base-uri", host)
 	}
 }
+
+// Any host below the same domain can set a cookie called session. What is no
+// session does no harm, and nobody is made to write as another.
+func TestCookiesOfOtherHosts(t *testing.T) {
+	_, h := handler(t)
+	login := func(name string) (u user, cookie string) {
+		w := ask(h, "192.0.2.1:1", "POST", "/login", `{"name":"`+name+`"}`, nil)
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &u))
+		return u, "session=" + w.Result().Cookies()[0].Value
+	}
+	ann, anns := login("Ann")
+	_, eves := login("Eve")
+	me := func(cookies ...string) *httptest.ResponseRecorder {
+		return ask(h, "192.0.2.1:1", "GET", "/me", "", nil, "Cookie", strings.Join(cookies, "; "))
+	}
+	for _, cookies := range [][]string{{anns}, {"session=x", anns}, {anns, "session=x"}, {"session=", anns, anns}} {
+		w := me(cookies...)
+		require.Equal(t, 200, w.Code, cookies)
+		require.Contains(t, w.Body.String(), ann.ID)
+	}
+	require.Equal(t, 401, me(eves, anns).Code, "of two users")
+	require.Equal(t, 401, me(anns, eves).Code)
+	require.Equal(t, 401, me("session=1", "session=2", "session=3", "session=4", anns).Code, "more than are looked at")
+
+	out := ask(h, "192.0.2.1:1", "POST", "/logout", "", nil, "Cookie", "session=x; "+anns)
+	require.Equal(t, 204, out.Code)
+	require.Equal(t, 401, me(anns).Code)
+}

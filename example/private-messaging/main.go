@@ -262,11 +262,10 @@ func setCookie(w http.ResponseWriter, r *http.Request, session string, seconds i
 // logout ends a session on all pages that have it. Nobody can sign in as the
 // same user again, so the others are told that it has gone.
 func (a *app) logout(w http.ResponseWriter, r *http.Request) {
-	u, _, ok, err := a.session(r)
+	s, ok, err := a.session(r)
 	if err == nil && ok {
-		c, _ := r.Cookie("session")
-		body, _ := json.Marshal(user{ID: u.ID}) // it always encodes
-		for _, channel := range []string{"users", sessionChannel(c.Value)} {
+		body, _ := json.Marshal(user{ID: s.user.ID}) // it always encodes
+		for _, channel := range []string{"users", sessionChannel(s.id)} {
 			if _, err = a.hub.Publish(r.Context(), channel, channels.Message{Header: "gone", Body: body}); err != nil {
 				break
 			}
@@ -280,7 +279,7 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 	if ok {
 		// Another replica that cannot be told keeps a connection until the
 		// session would have ended.
-		if _, err := a.hub.DisconnectUser(r.Context(), u.ID); err != nil {
+		if _, err := a.hub.DisconnectUser(r.Context(), s.user.ID); err != nil {
 			slog.Warn("the pages of a user who has signed out may stay connected to other replicas", "err", err)
 		}
 	}
@@ -311,31 +310,51 @@ func (a *app) connected(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"data": ids})
 }
 
-// session returns whose session the request belongs to, and since when it is
-// kept; false where it belongs to none.
-func (a *app) session(r *http.Request) (u user, since time.Time, ok bool, err error) {
-	c, err := r.Cookie("session")
-	if err != nil {
-		return user{}, time.Time{}, false, nil
+// session is a browser's.
+type session struct {
+	id    string
+	user  user
+	since time.Time // when it was kept last
+}
+
+// session returns the session that the request belongs to; false where it
+// belongs to none. Any host below the same domain can set a cookie of this
+// name, too: one that is no session does no harm, and of two users none is taken.
+func (a *app) session(r *http.Request) (s session, ok bool, err error) {
+	cookies := r.CookiesNamed("session")
+	if len(cookies) > 4 {
+		return session{}, false, nil
 	}
-	h, err := a.hub.History(r.Context(), sessionChannel(c.Value), channels.HistoryQuery{Limit: 1})
-	if err != nil || len(h.Messages) == 0 || h.Messages[0].Header != "user" { // none, or it has ended
-		return user{}, time.Time{}, false, err
+	for _, c := range cookies {
+		h, err := a.hub.History(r.Context(), sessionChannel(c.Value), channels.HistoryQuery{Limit: 1})
+		if err != nil {
+			return session{}, false, err
+		}
+		if len(h.Messages) == 0 || h.Messages[0].Header != "user" { // none, or it has ended
+			continue
+		}
+		one := session{id: c.Value, since: h.Messages[0].Time}
+		if err := json.Unmarshal(h.Messages[0].Body, &one.user); err != nil {
+			return session{}, false, err
+		}
+		if ok && one.user.ID != s.user.ID {
+			return session{}, false, nil
+		}
+		s, ok = one, true
 	}
-	err = json.Unmarshal(h.Messages[0].Body, &u)
-	return u, h.Messages[0].Time, err == nil, err
+	return s, ok, nil
 }
 
 // identify tells the hub who a request is from.
 func (a *app) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u, since, ok, err := a.session(r)
+		s, ok, err := a.session(r)
 		if err != nil {
 			channels.WriteError(w, r, err)
 			return
 		}
 		if ok {
-			identity := channels.Identity{ID: u.ID, Expires: since.Add(kept)}
+			identity := channels.Identity{ID: s.user.ID, Expires: s.since.Add(kept)}
 			r = r.WithContext(channels.WithIdentity(r.Context(), identity))
 		}
 		next.ServeHTTP(w, r)
@@ -354,17 +373,17 @@ func signedIn(w http.ResponseWriter, r *http.Request) (id string, ok bool) {
 // me tells the page who it is, and keeps the session alive: it is renewed when
 // half of its time has passed.
 func (a *app) me(w http.ResponseWriter, r *http.Request) {
-	u, since, ok, err := a.session(r)
+	s, ok, err := a.session(r)
 	switch {
 	case err != nil:
 		channels.WriteError(w, r, err)
 	case !ok:
 		http.Error(w, "sign in first", http.StatusUnauthorized)
 	default:
-		if c, _ := r.Cookie("session"); time.Since(since) > kept/2 && !a.remember(w, r, c.Value, u) {
+		if time.Since(s.since) > kept/2 && !a.remember(w, r, s.id, s.user) {
 			return
 		}
-		answer(w, u)
+		answer(w, s.user)
 	}
 }
 
