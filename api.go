@@ -168,7 +168,9 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 			answer.Status = "fail"
 		}
 		a := answerOf(res, err)
-		a.Ch = one.name
+		if a.Ch = one.name; len(a.Ch) > MaxNameBytes { // it is none, and would come back six times as long
+			a.Ch = clip(a.Ch)
+		}
 		answer.Results = append(answer.Results, a)
 	}
 	h.writeJSON(w, r, http.StatusOK, answer)

@@ -56,3 +56,13 @@ func TestTheLongestHeaderAndKeyEscaped(t *testing.T) {
 	s.do("POST", "/v1/channel/a/publish", body(channels.MaxHeaderBytes+1, 200)).wantFail(t, 400, "bad_message")
 	s.do("POST", "/v1/channel/a/publish", body(channels.MaxHeaderBytes, 201)).wantFail(t, 400, "bad_idempotency_key")
 }
+
+// What is too long for a channel's name does not come back with each result, six
+// times as long where it has to be escaped.
+func TestABatchDoesNotEchoLongNames(t *testing.T) {
+	s := serve(t, channels.Options{})
+	a := s.do("POST", "/v1/publish", `{"channels":["a","`+strings.Repeat("<", 200<<10)+`"],"header":"h","body":1}`)
+	require.Equal(t, 200, a.status)
+	require.Contains(t, a.body, `"bad_channel"`)
+	require.Less(t, len(a.body), 4<<10)
+}

@@ -109,7 +109,9 @@ const bearerProtocol = "bearer."
 // Requests are refused with 401, WWW-Authenticate and the codes "no_token",
 // "bad_token" and "expired". Passed on as they are: requests with an API key
 // ([APIKey] around JWT), the paths /healthz and /readyz, and the preflights of
-// browsers, which carry no token.
+// browsers, which carry no token. Anybody can send what looks like a preflight:
+// a handler of the app's own behind JWT has to refuse the method OPTIONS, or to
+// ask for the Identity.
 //
 // An error names the option that is wrong, and what is allowed.
 func JWT(o JWTOptions) (func(http.Handler) http.Handler, error) {
