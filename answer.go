@@ -1,8 +1,10 @@
 package channels
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -42,8 +44,38 @@ func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v an
 		waiting := h.queued.counter(h.spread.Add(1))
 		waiting.Add(int64(len(b)))
 		defer waiting.Add(-int64(len(b)))
+		h.sendLong(w, status, b)
+		return
 	}
 	h.sendJSON(w, status, b)
+}
+
+// sendLong is sendJSON for what a slow client may take minutes for: once the hub
+// has ended, it has closeTimeout for the rest, or http.Server.Shutdown would wait
+// for it as long as it may.
+func (h *Hub) sendLong(w http.ResponseWriter, status int, b []byte) {
+	var mu sync.Mutex // guards the fields below
+	ended, returned := false, false
+	stop := context.AfterFunc(h.ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ended = true; !returned { // else the connection may be another request's
+			boundAnswer(w, closeTimeout)
+		}
+	})
+	defer func() {
+		stop()
+		mu.Lock()
+		defer mu.Unlock()
+		returned = true
+	}()
+	sendJSON(w, status, b, h.opts.WriteTimeout, func(w http.ResponseWriter, timeout time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended {
+			boundAnswer(w, timeout)
+		}
+	})
 }
 
 // encodingFactor is how many times its length JSON takes while it is encoded, as the
@@ -51,7 +83,7 @@ func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v an
 const encodingFactor = 3
 
 func (h *Hub) sendJSON(w http.ResponseWriter, status int, b []byte) {
-	sendJSON(w, status, b, h.opts.WriteTimeout)
+	sendJSON(w, status, b, h.opts.WriteTimeout, boundAnswer)
 }
 
 // longAnswer is from where an answer counts for Options.MaxQueuedBytes.
@@ -86,18 +118,19 @@ const (
 )
 
 // sendJSON answers. The client may be slow, but has to take each piece within
-// the timeout and what the system needs to tell of it.
-func sendJSON(w http.ResponseWriter, status int, b []byte, timeout time.Duration) {
+// the timeout and what the system needs to tell of it. bound is boundAnswer, or
+// knows better.
+func sendJSON(w http.ResponseWriter, status int, b []byte, timeout time.Duration, bound func(http.ResponseWriter, time.Duration)) {
 	h := w.Header()
 	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = typeJSON, noStore, noSniff
-	boundAnswer(w, timeout)
+	bound(w, timeout)
 	w.WriteHeader(status)
 	for sent := 0; ; {
 		n, err := w.Write(b[sent:min(sent+answerPiece, len(b))])
 		if sent += n; err != nil || sent == len(b) {
 			return
 		}
-		boundAnswer(w, timeout+time.Duration(sent/3)*time.Second/steadyBytes)
+		bound(w, timeout+time.Duration(sent/3)*time.Second/steadyBytes)
 	}
 }
 

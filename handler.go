@@ -352,7 +352,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	status, b := marshal(e.status(), failure{"fail", errorBody{e.Code, e.Message}})
-	sendJSON(w, status, b, refusalTimeout)
+	sendJSON(w, status, b, refusalTimeout, boundAnswer)
 }
 
 type failure struct {

@@ -587,3 +587,21 @@ func TestLongAnswersDoNotShutOutConnections(t *testing.T) {
 	until(t, "it has gone", func() bool { return s.hub.Stats().Queued < size })
 	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history", "").status)
 }
+
+// A client that takes a long answer slowly, or not at all, does not hold up the end.
+func TestShutdownDoesNotWaitForLongAnswers(t *testing.T) {
+	s := newServer(t, channels.Options{WriteTimeout: 5 * time.Minute, Channel: func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 10}
+	}})
+	s.smallBuffers()
+	s.http.Start()
+	for range 10 {
+		s.publishGo("h", `"`+long(200<<10)+`"`)
+	}
+	c := s.dialRaw()
+	require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
+	c.write("GET /v1/channel/h/history HTTP/1.1\r\nHost: x\r\n\r\n")
+	until(t, "it waits", func() bool { return s.hub.Stats().Queued > 1<<20 })
+	require.NoError(t, s.hub.Shutdown(ctxT(t)))
+	require.NoError(t, s.http.Config.Shutdown(ctxT(t)))
+}
