@@ -137,8 +137,9 @@ func (c *cors) handler(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Headers", allow)
 			h.Set("Access-Control-Max-Age", c.maxAge)
 			if r.ContentLength != 0 && r.ProtoMajor == 1 {
-				h.Set("Connection", "close")                                               // else net/http would wait for the body first
-				http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // else it would wait afterwards
+				// Else net/http would wait for the body, before the answer and behind it.
+				h.Set("Connection", "close")
+				http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 			}
 			w.WriteHeader(http.StatusNoContent)
 			return

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"syscall"
 
 	"github.com/channels-go/channels/internal/zmqaddr"
 )
@@ -58,6 +59,9 @@ func private(address string) bool {
 // notListening names the flag of an address that cannot be listened on.
 func notListening(flag string, err error) error {
 	if e := (*net.OpError)(nil); errors.As(err, &e) {
+		if errors.Is(e, syscall.EADDRINUSE) {
+			return fmt.Errorf("%s: %w; choose another", flag, e)
+		}
 		return fmt.Errorf("%s: %w", flag, e)
 	}
 	return err

@@ -160,7 +160,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	select {
 	case err = <-served:
 	case <-ctx.Done():
-		log.Info("draining", "clients", hub.Stats().Connections, "delay", cfg.drainDelay)
+		log.Info("draining; a second signal skips the delay", "clients", hub.Stats().Connections, "delay", cfg.drainDelay)
 	}
 	// Clients have the drain time to go, and a little more. The delay takes no
 	// more than half of the time.
