@@ -394,7 +394,10 @@ func FuzzBody(f *testing.F) {
 			require.Equal(t, v, valueOf(t, m.Body))
 			return
 		}
-		if valid {
+		switch {
+		case len(b) > fuzzMax:
+			require.ErrorIs(t, err, channels.ErrTooLarge)
+		case valid:
 			require.ErrorContains(t, err, "levels deep")
 			require.Greater(t, nesting(v), 500)
 		}

@@ -54,7 +54,9 @@ func TestAPIKey(t *testing.T) {
 			require.Equal(t, `Bearer realm="channels", error="invalid_token"`, a.header.Get("WWW-Authenticate"), name)
 		}
 	}
-	require.Equal(t, 403, s.do("POST", "/v1/channel/orders.1/publish?api_key="+billingKey+"&key="+billingKey, `{"header":"x","body":1}`).status, "never from the URL")
+	for query, status := range map[string]int{"api_key": 400, "key": 400, "_key": 403} {
+		require.Equal(t, status, s.do("POST", "/v1/channel/orders.1/publish?"+query+"="+billingKey, `{"header":"x","body":1}`).status, "never from the URL")
+	}
 	require.Equal(t, 403, s.publish("chat.1", "1", "X-API-Key", billingKey).status)
 	require.Equal(t, 403, s.do("GET", "/v1/channel", "", "X-API-Key", billingKey).status)
 	require.Equal(t, 200, s.do("GET", "/v1/channel", "", "X-API-Key", reportsKey).status)

@@ -198,7 +198,8 @@ func publish(t testing.TB, hub *channels.Hub, channel, header, body string) {
 }
 
 // Four SUB sockets of libzmq, with its heartbeats on: a channel, a beginning,
-// everything, and a channel on which nothing comes.
+// everything, and a channel on which nothing comes. Without an answer to its
+// PINGs, libzmq disconnects after 3 s.
 func TestGatewayReadersOfLibzmq(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub.Bridge(channels.Identity{}), nil)
@@ -209,7 +210,7 @@ from zmq.utils.monitor import recv_monitor_message
 ctx, poller, names, watch = zmq.Context(), zmq.Poller(), {}, []
 for topic in (b'news\0', b'new', b'', b'nothing\0'):
     s = ctx.socket(zmq.SUB)
-    s.setsockopt(zmq.HEARTBEAT_IVL, 50); s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 400)
+    s.setsockopt(zmq.HEARTBEAT_IVL, 50); s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
     watch.append(s.get_monitor_socket(zmq.EVENT_DISCONNECTED))
     s.setsockopt(zmq.SUBSCRIBE, topic); s.connect(sys.argv[1])
     poller.register(s, zmq.POLLIN); names[s] = topic.decode()
@@ -218,7 +219,7 @@ while True:
         f = s.recv_multipart()
         print(json.dumps([names[s], f[0].decode(), f[1].decode('latin-1'), f[2].decode('ascii'), len(f)]))
         if f[1] == b'heart' and not names[s]:
-            print(json.dumps([''] if any(w.poll(0) for w in watch[1:]) or watch[0].poll(1000) else ['alive']))
+            print(json.dumps([''] if any(w.poll(0) for w in watch[1:]) or watch[0].poll(5000) else ['alive']))
 `, pub)
 	ready := map[string]bool{}
 	for len(ready) < 3 {
@@ -277,7 +278,7 @@ import sys, threading, zmq
 ctx = zmq.Context()
 def push(n, *to):
     s = ctx.socket(zmq.PUSH)
-    s.setsockopt(zmq.HEARTBEAT_IVL, 50)
+    s.setsockopt(zmq.HEARTBEAT_IVL, 50); s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 60000)
     s.setsockopt(zmq.IMMEDIATE, 1)
     for i, a in enumerate(to):
         m = s.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED, 'inproc://m%s%d' % (n.decode(), i))
@@ -350,7 +351,7 @@ func TestGatewayRequestsOfLibzmq(t *testing.T) {
 	p := run(t, `
 import json, sys, zmq
 ctx = zmq.Context()
-s = ctx.socket(zmq.REQ); s.setsockopt(zmq.HEARTBEAT_IVL, 50); s.connect(sys.argv[1])
+s = ctx.socket(zmq.REQ); s.setsockopt(zmq.HEARTBEAT_IVL, 50); s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 60000); s.connect(sys.argv[1])
 def ask(*f):
     s.send_multipart(f); r = s.recv_multipart()
     assert len(r) == 1, r
