@@ -33,15 +33,20 @@ over = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT
 def open(kind, address):
     s = context.socket(getattr(zmq, kind))
     s.linger = 0
-    monitor = s.get_monitor_socket()
+    try: monitor = s.get_monitor_socket()
+    except zmq.ZMQError: s.close(); raise
     if kind == "SUB": s.subscribe(b"")
     s.connect(address)
     if kind == "XSUB": s.send(b"\x01")
     sockets[monitor] = s, kind, address
     poller.register(monitor, zmq.POLLIN)
 wanted = [(kind, address) for kind in ("SUB", "XSUB", "PUB", "PUSH") for address in sys.argv[1:]]
-for kind, address in wanted: open(kind, address)
+closed = list(wanted)
 while True:
+    while closed:
+        try: open(*closed[-1])
+        except zmq.ZMQError: break # libzmq closes sockets in its own time, and has many of them open until then
+        closed.pop()
     ready = dict(poller.poll(20))
     if 0 in ready: break
     for monitor in [m for m in sockets if m in ready]:
@@ -54,7 +59,8 @@ while True:
             poller.unregister(monitor)
             s.disable_monitor()
             s.close()
-            open(kind, address)
+            monitor.close()
+            closed.append((kind, address))
     for s, kind, address in sockets.values():
         try:
             if kind in ("SUB", "XSUB"):
