@@ -184,8 +184,8 @@ func TestNodeClient(t *testing.T) {
 			t.Parallel()
 			ids, reasons := make(chan string, 10), make(chan error, 10)
 			s := serveHub(t, way.tls, channels.Options{
-				PingPeriod:   time.Second,
-				QueueBytes:   16 << 20, // it gets many messages at once
+				PingPeriod:   3 * time.Second, // on a busy machine, node is silent for more than one
+				QueueBytes:   16 << 20,        // it gets many messages at once
 				OnConnect:    func(_ context.Context, c channels.Client) error { ids <- c.ID; return nil },
 				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
 			})

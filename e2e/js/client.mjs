@@ -4,7 +4,8 @@ import { createInterface } from "node:readline";
 import WebSocket from "ws";
 
 const { url, ca, deflate } = JSON.parse(process.argv[2]);
-const tell = (event) => process.stdout.write(JSON.stringify(event) + "\n");
+const tell = (event, told) => process.stdout.write(JSON.stringify(event) + "\n", told);
+const end = () => process.exit(); // once all has been told, or that would be cut off
 
 // With compression, the client compresses all that it sends.
 const ws = new WebSocket(url, { ca, perMessageDeflate: deflate && { threshold: 0 } });
@@ -13,13 +14,11 @@ ws.on("message", (data, binary) => tell({ type: binary ? "binary" : "message", d
 ws.on("ping", (data) => tell({ type: "ping", data: data.toString() }));
 ws.on("pong", (data) => tell({ type: "pong", data: data.toString() }));
 ws.on("unexpected-response", (request, response) => {
-  tell({ type: "refused", code: response.statusCode });
-  process.exit();
+  tell({ type: "refused", code: response.statusCode }, end);
 });
 ws.on("error", (error) => tell({ type: "error", data: error.message }));
 ws.on("close", (code, reason) => {
-  tell({ type: "close", code, data: reason.toString() });
-  process.exit();
+  tell({ type: "close", code, data: reason.toString() }, end);
 });
 
 const commands = {
