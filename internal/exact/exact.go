@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A NameError says that a name stands twice in one object.
@@ -55,7 +56,7 @@ func Members(b []byte) iter.Seq2[string, json.RawMessage] {
 
 // text returns what a JSON string stands for.
 func text(b []byte) (s string) {
-	if bytes.IndexByte(b, '\\') < 0 && len(b) >= 2 {
+	if bytes.IndexByte(b, '\\') < 0 && len(b) >= 2 && utf8.Valid(b) {
 		return string(b[1 : len(b)-1])
 	}
 	json.Unmarshal(b, &s) // it is valid

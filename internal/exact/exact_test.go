@@ -63,7 +63,7 @@ func TestUnmarshalComparesNamesExactly(t *testing.T) {
 
 // FuzzMembers: the members of an object are those that encoding/json finds.
 func FuzzMembers(f *testing.F) {
-	for _, text := range []string{`{}`, `{"a":1}`, ` { "a" : [1,{"b":"}"}] , "c\u0064" : "x\\\"" } `, `[]`, `{"":-1e5,"x":true,"y":null}`, `{"a":1,"a":{}}`} {
+	for _, text := range []string{`{}`, `{"a":1}`, ` { "a" : [1,{"b":"}"}] , "c\u0064" : "x\\\"" } `, `[]`, `{"":-1e5,"x":true,"y":null}`, `{"a":1,"a":{}}`, "{\"\xc1\":1}"} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
