@@ -220,7 +220,7 @@ func TestGatewayPatience(t *testing.T) {
 
 // FuzzASCII: escaped JSON is ASCII and the same value.
 func FuzzASCII(f *testing.F) {
-	for _, s := range []string{`"안녕"`, `{"a":"😀\u00e9é\\"}`, `"\ud83d"`, `[1,"\""]`, "\"\xff\"", `"\\é"`, "\"\u2028\x7f\""} {
+	for _, s := range []string{`"안녕"`, `{"a":"😀\u00e9é\\"}`, `"\ud83d"`, `[1,"\""]`, "\"\xff\"", `"\\é"`, "\"\u2028\x7f\"", "1e999"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -233,10 +233,13 @@ func FuzzASCII(f *testing.F) {
 		if !json.Valid(b) {
 			return // the hub has refused it
 		}
-		var want, got any
-		require.NoError(t, json.Unmarshal(b, &want))
-		require.NoError(t, json.Unmarshal(a, &got))
-		require.Equal(t, want, got)
+		value := func(b []byte) (v any) {
+			d := json.NewDecoder(bytes.NewReader(b))
+			d.UseNumber() // any is valid, also one that no float64 has
+			require.NoError(t, d.Decode(&v))
+			return v
+		}
+		require.Equal(t, value(b), value(a))
 	})
 }
 
