@@ -352,11 +352,12 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 	if c.kind == "go" {
 		return c.subscribe()
 	}
-	conn, err := net.DialTimeout("tcp", c.k.s.http.Listener.Addr().String(), patience)
+	// At first all of them come at once.
+	conn, err := net.DialTimeout("tcp", c.k.s.http.Listener.Addr().String(), 3*patience)
 	if err != nil {
 		return nil, err
 	}
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(3 * patience))
 	request := "GET /channel/" + c.room.name + "/" + since
 	if c.kind == "sse" {
 		// HTTP/1.0 has no chunks, which would come between the events.

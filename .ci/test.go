@@ -101,7 +101,7 @@ type event struct {
 
 // test runs the tests of a module.
 func (r *report) test(module string) {
-	r.run("module "+module, module, append(append([]string{"-race", "-count=1", "-timeout", "20m"}, args[module]...), "./...")...)
+	r.run("module "+module, module, append(append([]string{"-race", "-count=1", "-timeout", "40m"}, args[module]...), "./...")...)
 }
 
 // run runs go test in a folder.
