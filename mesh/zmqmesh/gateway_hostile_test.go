@@ -282,14 +282,15 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte("|publish|a|h|1|0123456789abcdef"))
 	f.Add([]byte("id||list|0123456789abcdef"))
 	f.Add([]byte("channel|a"))
+	f.Add([]byte("||list"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frames := bytes.Split(b, []byte("|"))
 		envelope, answer := zmqmesh.Answer(t, answering{t: t}, []byte("0123456789abcdef"), frames)
 		require.True(t, json.Valid(answer))
 		require.LessOrEqual(t, len(envelope), len(frames))
-		for i, e := range envelope {
-			require.Equal(t, frames[i], e)
-			require.Equal(t, i == len(envelope)-1, len(e) == 0)
+		if n := len(envelope); n > 0 {
+			require.Equal(t, frames[:n], envelope)
+			require.Empty(t, envelope[n-1]) // the others may be, too
 		}
 		if !bytes.HasSuffix(b, []byte("|0123456789abcdef")) && string(b) != "0123456789abcdef" {
 			require.Contains(t, string(answer), "bad_token")
