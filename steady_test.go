@@ -33,7 +33,7 @@ func TestASlowButSteadyReaderIsNotCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for end := time.Now().Add(3 * patience); ; {
-				cut, longest := readSteadily(t, c.secure, c.request, size, step, pause)
+				longest, cut := readSteadily(t, c.secure, c.request, size, step, pause)
 				if cut == nil {
 					return
 				}
@@ -48,7 +48,7 @@ const steadyTimeout = 1500 * time.Millisecond
 
 // readSteadily reads one message of so many bytes, a step at a time. It returns
 // why it was cut, if it was, and the longest time between two reads.
-func readSteadily(t *testing.T, secure bool, request string, size, step int, pause time.Duration) (cut error, longest time.Duration) {
+func readSteadily(t *testing.T, secure bool, request string, size, step int, pause time.Duration) (longest time.Duration, cut error) {
 	reasons := make(chan error, 1)
 	s := newServer(t, channels.Options{MaxMessageBytes: 2 * size, WriteTimeout: steadyTimeout, CompressBytes: -1,
 		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
@@ -78,13 +78,13 @@ func readSteadily(t *testing.T, secure bool, request string, size, step int, pau
 		last = time.Now()
 		select {
 		case reason := <-reasons:
-			return fmt.Errorf("cut after %d bytes: %w", read, reason), longest
+			return longest, fmt.Errorf("cut after %d bytes: %w", read, reason)
 		default:
 		}
 		require.NoError(t, err)
 		read += n
 	}
-	return nil, longest
+	return longest, nil
 }
 
 // Who takes nothing is cut, over TLS too.

@@ -194,7 +194,10 @@ function toBottom() {
 }
 
 // The composer grows, keyboards open, lines wrap: the last line stays in sight.
-const resized = new ResizeObserver(() => following && toBottom());
+const resized = new ResizeObserver(() => {
+  lookUp();
+  if (following) toBottom();
+});
 resized.observe(scroll);
 resized.observe(scroll.firstElementChild);
 

@@ -172,7 +172,21 @@ setInterval(() => me && get("me").catch((err) => err.status === 401 && signedOut
 
 const scroll = $("scroll");
 let following = true; // at the bottom, unless the reader has gone up
-scroll.onscroll = () => (following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80);
+let lastTop = 0; // where the reader was last seen
+scroll.onscroll = noteTop;
+
+function noteTop() {
+  lastTop = scroll.scrollTop;
+  following = scroll.scrollHeight - lastTop - scroll.clientHeight < 80;
+}
+
+// toBottom keeps the last line in sight, unless the reader has gone up: of which
+// the event may tell later.
+function toBottom() {
+  if (scroll.scrollTop < lastTop) noteTop();
+  if (following) scroll.scrollTop = scroll.scrollHeight;
+  lastTop = scroll.scrollTop;
+}
 
 let drawing = false;
 function draw() { // once for many messages; a tab in the background has no frames, but a title
@@ -239,7 +253,11 @@ function paintConversation(current) {
   $("write").hidden = !current || left(current);
   if (!current) return;
   const list = $("messages");
-  if (painted.id !== current.id) following = true;
+  if (scroll.scrollTop < lastTop) noteTop();
+  if (painted.id !== current.id) {
+    following = true;
+    lastTop = 0;
+  }
   if (painted.id !== current.id || painted.messages !== current.messages) {
     list.replaceChildren();
     painted = { id: current.id, messages: current.messages, count: 0 };
@@ -250,7 +268,7 @@ function paintConversation(current) {
   $("with").textContent = nameOf(current);
   const [state, words] = presenceOf(current);
   $("presence").textContent = inbox.state === "online" ? (state === "unknown" ? "" : words) : "you are not connected";
-  if (following) scroll.scrollTop = scroll.scrollHeight;
+  toBottom();
 }
 
 function unsent(m) {
@@ -303,5 +321,5 @@ $("write").onsubmit = (e) => {
   outbox.add(current.id, text);
 };
 
-new ResizeObserver(() => following && (scroll.scrollTop = scroll.scrollHeight)).observe(scroll); // a keyboard opens
+new ResizeObserver(toBottom).observe(scroll); // a keyboard opens
 start();

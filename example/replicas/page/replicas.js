@@ -274,6 +274,7 @@ function news(text) {
 }
 
 function add(li) {
+  lookUp();
   $("messages").append(li);
   while (following && $("messages").children.length > SHOWN) $("messages").firstChild.remove();
   toBottom();
@@ -285,12 +286,26 @@ function showHint() {
 }
 
 // The last line stays in sight, unless the reader has gone up.
+const scroll = $("scroll");
 let following = true;
-$("scroll").onscroll = ({ target: s }) => (following = s.scrollHeight - s.scrollTop - s.clientHeight < 80);
-new ResizeObserver(() => toBottom()).observe($("scroll"));
+let lastTop = 0; // where the reader was last seen
+scroll.onscroll = noteTop;
+new ResizeObserver(toBottom).observe(scroll);
+
+function noteTop() {
+  lastTop = scroll.scrollTop;
+  following = scroll.scrollHeight - lastTop - scroll.clientHeight < 80;
+}
+
+// lookUp notices who has gone up before the event says so.
+function lookUp() {
+  if (scroll.scrollTop < lastTop) noteTop();
+}
 
 function toBottom() {
-  if (following) $("scroll").scrollTop = $("scroll").scrollHeight;
+  lookUp();
+  if (following) scroll.scrollTop = scroll.scrollHeight;
+  lastTop = scroll.scrollTop;
 }
 
 $("composer").onsubmit = (e) => {
