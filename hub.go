@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/channels-go/channels/internal/sparingly"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
 )
@@ -59,15 +60,16 @@ type Hub struct {
 	// storeWarned is when a failing store was logged last, by uptime; 0 where
 	// it has not been since it was well.
 	storeWarned atomic.Int64
-	meshWarned  atomic.Int64 // the same of a mesh that takes no messages
-	twinWarned  atomic.Int64 // the same of another replica with this one's name
-	badWarned   atomic.Int64 // the same of packets that are no messages
-	entryWarned atomic.Int64 // the same of what the Store has and is none
 	apartWarned atomic.Bool
-	// hostWarned and originWarned are when a browser was refused, as warned above.
-	hostWarned, originWarned atomic.Int64
+	meshWarned  sparingly.Turn // of a mesh that takes no messages
+	twinWarned  sparingly.Turn // of another replica with this one's name
+	badWarned   sparingly.Turn // of packets that are no messages
+	entryWarned sparingly.Turn // of what the Store has and is none
+	// Of a browser that was refused.
+	hostWarned, originWarned sparingly.Turn
 	foreign                  sync.Map // the types of ResponseWriters that were logged: see canStream
-	// unfinishedWarned is the same of senders that had to make way; the tick's alone.
+	// unfinishedWarned is when it was logged last that senders had to make way, by
+	// uptime; the tick's alone.
 	unfinishedWarned int64
 
 	leaving  atomic.Bool   // not ready for newcomers any more

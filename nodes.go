@@ -314,8 +314,7 @@ func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighb
 
 // warnTwin logs, at most once a minute, that another replica has this one's name.
 func (h *Hub) warnTwin() {
-	now := h.uptime() + 60 // so that the first one is logged
-	if last := h.twinWarned.Load(); now-last >= 60 && h.twinWarned.CompareAndSwap(last, now) {
+	if h.twinWarned.Now(time.Minute) {
 		h.log.Error("another living replica has the same Options.Node: lists, presence and connection ids are mixed up until each has its own")
 	}
 }
@@ -323,8 +322,7 @@ func (h *Hub) warnTwin() {
 // warnMesh logs, at most every few seconds, that the mesh took a message no
 // further, which other replicas then fetch from the Store.
 func (h *Hub) warnMesh(channel string, err error) {
-	now := h.uptime() + 10 // so that the first one is logged
-	if last := h.meshWarned.Load(); now-last >= 5 && h.meshWarned.CompareAndSwap(last, now) {
+	if h.meshWarned.Now(5 * time.Second) {
 		h.log.Warn("mesh: publish", "channel", channel, "err", err)
 	}
 }

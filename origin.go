@@ -3,9 +3,10 @@ package channels
 import (
 	"net/http"
 	"strings"
-	"sync/atomic"
+	"time"
 
 	origins "github.com/channels-go/channels/internal/origin"
+	"github.com/channels-go/channels/internal/sparingly"
 )
 
 // admits decides whether a request may come here, by the name that it calls
@@ -109,9 +110,8 @@ func (h *Hub) answerCORS(w http.ResponseWriter, r *http.Request, e *endpoint, or
 
 // refuseOutsider refuses a request by its host or its origin. Browsers do not
 // show their users why, so the log tells the operator, at most once a minute.
-func (h *Hub) refuseOutsider(w http.ResponseWriter, r *http.Request, warned *atomic.Int64, origin string, err *Error) {
-	now := h.uptime() + 60 // so that the first one is logged
-	if last := warned.Load(); now-last >= 60 && warned.CompareAndSwap(last, now) {
+func (h *Hub) refuseOutsider(w http.ResponseWriter, r *http.Request, warned *sparingly.Turn, origin string, err *Error) {
+	if warned.Now(time.Minute) {
 		h.log.Warn("refused a browser's request: "+err.Message, "code", err.Code, "host", clip(r.Host), "origin", clip(origin), "path", clip(r.URL.Path), "remote", r.RemoteAddr)
 	}
 	h.refuse(w, r, err)

@@ -1,6 +1,8 @@
 package channels
 
 import (
+	"time"
+
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -50,8 +52,7 @@ func isEpoch(s string) bool {
 // badPacket counts a packet that is dropped, and logs one a minute.
 func (h *Hub) badPacket(p *mesh.Packet, err error) {
 	h.stats.badPackets.Add(1)
-	now := h.uptime() + 60 // so that the first one is logged
-	if last := h.badWarned.Load(); now-last >= 60 && h.badWarned.CompareAndSwap(last, now) {
+	if h.badWarned.Now(time.Minute) {
 		h.log.Warn("mesh: a packet that cannot be a message was dropped; more are only counted", "from", p.Origin, "channel", p.Channel, "err", err)
 	}
 }

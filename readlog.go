@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/channels-go/channels/store"
 )
@@ -53,8 +54,7 @@ func checkEntry(e *store.Entry) error {
 
 // badEntry logs, at most once a minute, that the Store has what is no message.
 func (h *Hub) badEntry(channel string, offset uint64, err error) {
-	now := h.uptime() + 60 // so that the first one is logged
-	if last := h.entryWarned.Load(); now-last >= 60 && h.entryWarned.CompareAndSwap(last, now) {
+	if h.entryWarned.Now(time.Minute) {
 		h.log.Error("the store has a message that cannot be one, which subscribers do not get; another program may have written it", "channel", channel, "offset", offset, "err", err)
 	}
 }

@@ -6,26 +6,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/channels-go/channels/mesh/zmqmesh"
 )
-
-// TestSparingly: the first time, and then once in a while.
-func TestSparingly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		now := zmqmesh.Sparingly(time.Minute)
-		for range 3 {
-			require.True(t, now())
-			time.Sleep(time.Minute - time.Nanosecond)
-			require.False(t, now())
-			time.Sleep(time.Nanosecond)
-		}
-	})
-}
 
 // TestNoTimeWithoutMonotonicReading: a machine's clock may be set back by hours.
 // Nothing here measures time by it: what is stripped of the monotonic reading

@@ -278,7 +278,7 @@ func (m *Mesh) addLink(t *target, l *link) {
 // back after another one had taken its place. That of a replica that was
 // started again never does.
 func (m *Mesh) warnTwins(id, one, other string) {
-	if m.twinsWarned.now(time.Minute) {
+	if m.twinsWarned.Now(time.Minute) {
 		m.log.Error("mesh: two replicas have the same id, so each takes the other's place again and again: each must have its own (Options.ID)", "peer", id, "address", one, "other", other)
 	}
 }

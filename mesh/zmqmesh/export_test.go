@@ -139,12 +139,6 @@ func (s *staller) Handshake(c *zmq4.Conn, _ bool) error {
 	return err
 }
 
-// Sparingly is what logs once in a while.
-func Sparingly(every time.Duration) (now func() bool) {
-	var s sparingly
-	return func() bool { return s.now(every) }
-}
-
 // LinkOver is a link that asks over c, whose other side is a listener, until
 // done is closed.
 func LinkOver(m *Mesh, c net.Conn, done chan struct{}) error {

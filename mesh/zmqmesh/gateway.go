@@ -17,6 +17,7 @@ import (
 	"github.com/go-zeromq/zmq4"
 	"github.com/go-zeromq/zmq4/security/null"
 
+	"github.com/channels-go/channels/internal/sparingly"
 	"github.com/channels-go/channels/internal/zmqaddr"
 )
 
@@ -225,7 +226,7 @@ type Gateway struct {
 	rep     *endpoint
 
 	published, rejected, dropped, refused atomic.Int64
-	warned                                sparingly // of a rejected message
+	warned                                sparingly.Turn // of a rejected message
 
 	ctx     context.Context // of what peers asked for
 	cancel  context.CancelFunc
@@ -438,7 +439,7 @@ func (g *Gateway) admit(frames [][]byte) ([][]byte, error) {
 // reject counts what was not done. As anybody can cause it, it is logged once
 // a second at most.
 func (g *Gateway) reject(c *gatewayConn, why error) {
-	if n := g.rejected.Add(1); g.warned.now(time.Second) {
+	if n := g.rejected.Add(1); g.warned.Now(time.Second) {
 		g.log.Warn("gateway: rejected a message", "from", c.guard.RemoteAddr().String(), "rejected", n, "err", why)
 	}
 }

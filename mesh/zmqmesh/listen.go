@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/channels-go/channels/internal/sparingly"
 	"github.com/channels-go/channels/internal/steady"
 )
 
@@ -29,9 +30,9 @@ type listener struct {
 	tls     *tls.Config           // or nil
 	max     int                   // connections, besides those that are shaking hands
 	refused *atomic.Int64         // counts who was turned away
-	warned  sparingly             // of that
+	warned  sparingly.Turn        // of that
 	failing atomic.Pointer[error] // why nothing can be accepted at the moment
-	failed  sparingly             // logs that, as whoever connects until nothing is left can cause it again and again
+	failed  sparingly.Turn        // logs that, as whoever connects until nothing is left can cause it again and again
 
 	mu      sync.Mutex // guards the fields below
 	shaking crowd[net.Conn]
@@ -59,7 +60,7 @@ func (l *listener) serve(handle func(c net.Conn, shaken func()) error) {
 			return
 		}
 		if err != nil { // the process has too many files open, say
-			if l.failing.Swap(&err) == nil && l.failed.now(time.Second) {
+			if l.failing.Swap(&err) == nil && l.failed.Now(time.Second) {
 				l.log.Error(l.who+": no connections can be accepted", "err", err)
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
@@ -122,7 +123,7 @@ func (l *listener) refuse(c net.Conn, why error) {
 	if l.isClosed() {
 		return
 	}
-	if n := l.refused.Add(1); l.warned.now(time.Second) {
+	if n := l.refused.Add(1); l.warned.Now(time.Second) {
 		l.log.Warn(l.who+": refused a connection", "from", c.RemoteAddr().String(), "refused", n, "err", why)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-zeromq/zmq4"
 
+	"github.com/channels-go/channels/internal/sparingly"
 	"github.com/channels-go/channels/internal/zmqaddr"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
@@ -54,7 +55,7 @@ type Mesh struct {
 	missed   atomic.Bool // something came while no Receive ran
 
 	dropped, lost, refused atomic.Int64
-	twinsWarned            sparingly
+	twinsWarned            sparingly.Turn
 	twinMet                atomic.Int64 // when a replica of this one's id was met last, in nanoseconds of the clock; 0: never
 
 	leftMu sync.Mutex // guards the field below
@@ -468,7 +469,7 @@ const twinPeriod = 10 * time.Second
 // that it knows the key, if there is one: strangers may say what they like.
 func (m *Mesh) meetTwin(address string) {
 	m.twinMet.Store(max(int64(time.Since(m.opened)), 1))
-	if m.twinsWarned.now(time.Minute) {
+	if m.twinsWarned.Now(time.Minute) {
 		m.log.Error("mesh: another replica has this one's id, so the two are not linked: each must have its own (Options.ID)", "id", m.opts.ID, "address", address)
 	}
 }
