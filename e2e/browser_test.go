@@ -273,6 +273,15 @@ func (p *page) say(text string) {
 	p.do(chromedp.SendKeys(chromedp.CSS("#message-input"), text), enter)
 }
 
+// fill puts a text into the field for messages at once, as pasting does.
+func (p *page) fill(text string) {
+	p.t.Helper()
+	eval[bool](p, `((input) => {
+		input.value = `+quoted(text)+`;
+		return input.dispatchEvent(new Event("input"));
+	})(document.getElementById("message-input"))`)
+}
+
 // enter is the key alone: SendKeys would also type its character.
 var enter = chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 	for _, event := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {

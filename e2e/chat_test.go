@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -281,11 +282,7 @@ func TestRefusedMessageSaysWhy(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
 	ann := b.join(s.url("long"), "Ann")
-	eval[bool](ann, `(() => {
-		const input = document.getElementById("message-input");
-		input.value = "x".repeat(2001);
-		return input.dispatchEvent(new Event("input"));
-	})()`)
+	ann.fill(strings.Repeat("x", 2001))
 	ann.do(chromedp.Click(chromedp.CSS("#send")))
 	ann.until(`document.querySelector("#outbox li[data-state=failed] .fate")?.textContent.includes("1 to 2000 characters")`)
 	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))

@@ -121,20 +121,12 @@ func TestRefusedTextsSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
 	ann := b.join(s.url("edit"), "Ann")
-	eval[bool](ann, `(() => {
-		const input = document.getElementById("message-input");
-		input.value = "x".repeat(2001);
-		return input.dispatchEvent(new Event("input"));
-	})()`)
+	ann.fill(strings.Repeat("x", 2001))
 	ann.do(chromedp.Click(chromedp.CSS("#send")))
 	ann.until(`document.querySelector("#outbox .fate")?.textContent.includes("make it shorter")`)
 	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type")))
 	ann.until(`document.getElementById("message-input").value.length === 2001 && !document.querySelector("#outbox li")`)
-	eval[bool](ann, `(() => {
-		const input = document.getElementById("message-input");
-		input.value = "shorter";
-		return input.dispatchEvent(new Event("input"));
-	})()`)
+	ann.fill("shorter")
 	ann.do(chromedp.Click(chromedp.CSS("#send")))
 	ann.shows("shorter")
 
