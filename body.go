@@ -58,19 +58,3 @@ func (h *Hub) body(w http.ResponseWriter, r *http.Request, bound int, f func(b [
 	r.Body = http.NoBody // so that an error that follows does not close the connection
 	return f(buf.b)
 }
-
-// lingerTime is how long a client that was refused may go on sending its body
-// until the connection is closed. To close it at once could take the answer from
-// a client that has not read it yet.
-const lingerTime = time.Second
-
-// leaveUnread has the answer sent at once, and the connection closed, where the
-// request has a body that nobody reads: net/http would wait for all of it first.
-// Over HTTP/2 it does not.
-func leaveUnread(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody || r.ProtoMajor != 1 {
-		return
-	}
-	w.Header().Set("Connection", "close")
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
-}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/internal/unread"
 )
 
 // serve routes a request. It does so itself, since it tells more than a
@@ -51,7 +53,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method != http.MethodPost { // no other one's body is read
-		leaveUnread(w, r)
+		unread.Leave(w, r)
 	}
 	if !h.admits(w, r, &end) {
 		return
@@ -336,7 +338,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 			n.Refused(e.status(), e.Code)
 		}
 	}
-	leaveUnread(w, r)
+	unread.Leave(w, r)
 	boundAnswer(w, refusalTimeout)
 	passes := e.passes()
 	if passes && w.Header().Get("Retry-After") == "" {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/internal/unread"
 )
 
 // unfinished is what the hub holds of bodies of requests and of WebSocket
@@ -66,7 +68,7 @@ func (c *claim) hold(bytes int) error {
 	}
 	if c.held == 0 {
 		if u.shut && c.w != nil {
-			http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(lingerTime))
+			http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(unread.Linger))
 		}
 		c.since = time.Now()
 		u.claims[c] = struct{}{}

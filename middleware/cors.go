@@ -10,6 +10,7 @@ import (
 	"time"
 
 	origins "github.com/channels-go/channels/internal/origin"
+	"github.com/channels-go/channels/internal/unread"
 )
 
 // CORSOptions configure [CORS].
@@ -136,11 +137,7 @@ func (c *cors) handler(next http.Handler) http.Handler {
 			}
 			h.Set("Access-Control-Allow-Headers", allow)
 			h.Set("Access-Control-Max-Age", c.maxAge)
-			if r.ContentLength != 0 && r.ProtoMajor == 1 {
-				// Else net/http would wait for the body, before the answer and behind it.
-				h.Set("Connection", "close")
-				http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
-			}
+			unread.Leave(w, r)
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
