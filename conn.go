@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -30,6 +29,7 @@ type conn struct {
 	writer *writer
 
 	deadline time.Duration // of writes, by the hub's uptime; the drainer's, over TLS
+	patience *patience     // over TLS, from the first write on; the drainer's
 
 	// What has been read and not yet taken by the library: what net/http had
 	// behind the handshake, or a chunk of await's. readErr comes after it.
@@ -122,74 +122,7 @@ func (c *conn) writeAll(b []byte) error {
 		_, err := steady.Write(c.nc, b, timeout)
 		return err
 	}
-	// TLS cannot go on after a write that was cut off. It gets a record at a
-	// time, and its deadline is put off while what is below makes progress.
-	defer c.watch(timeout)()
-	for len(b) > 0 {
-		c.setDeadline(timeout)
-		n, err := c.nc.Write(b[:min(len(b), tlsPiece)])
-		if err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
-}
-
-// tlsPiece is one record of TLS.
-const tlsPiece = 16 << 10
-
-// setDeadline gives a write the timeout. One deadline serves for those that
-// begin in its first half: to set it costs as much as a part of the encryption.
-func (c *conn) setDeadline(timeout time.Duration) {
-	now := time.Since(c.hub.started)
-	if c.deadline-now > timeout/2 {
-		return
-	}
-	c.deadline = now + timeout
-	c.nc.SetWriteDeadline(time.Now().Add(timeout))
-}
-
-// watch puts the deadline of writes off while the client takes what the socket
-// below TLS holds, until stop is called: the system wakes a writer only when a
-// third of the socket's buffer is free, which may be megabytes.
-func (c *conn) watch(timeout time.Duration) (stop func()) {
-	below, _ := c.nc.(interface{ NetConn() net.Conn })
-	if below == nil {
-		return func() {}
-	}
-	socket, _ := below.NetConn().(syscall.Conn)
-	if socket == nil {
-		return func() {}
-	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return func() {}
-	}
-	var mu sync.Mutex // guards the fields below
-	over, waits := false, -1
-	var t *time.Timer
-	mu.Lock()
-	defer mu.Unlock()
-	t = time.AfterFunc(timeout/8, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if over {
-			return
-		}
-		n := unacknowledged(raw)
-		if n < waits {
-			c.nc.SetWriteDeadline(time.Now().Add(timeout))
-		}
-		waits = n
-		t.Reset(timeout / 8)
-	})
-	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		over = true
-		t.Stop()
-	}
+	return c.writeTLS(b, timeout)
 }
 
 // wroteLast notes that the close frame is out: the client has a moment to answer.

@@ -13,7 +13,7 @@ func IDPrefix(h *Hub) string { return h.clients.prefix }
 func Take(h *Hub, p mesh.Packet) { h.take(p) }
 
 // CheckPacket checks one.
-func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p) }
+func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p, false) }
 
 // Has tells whether a hub has a client that has not been told to go.
 func Has(h *Hub, id string) bool {

@@ -490,18 +490,20 @@ func (h *Hub) take(p mesh.Packet) {
 	default:
 		return // of a later version
 	}
-	if err := h.checkPacket(&p); err != nil {
+	ch := h.channels.use(p.Channel)
+	if ch != nil {
+		defer ch.release()
+	}
+	if err := h.checkPacket(&p, ch != nil); err != nil {
 		h.badPacket(&p, err)
 		return
 	}
 	if p.Kind == mesh.KindMessage {
 		h.taps.pass(p.Channel, header, p.Body)
 	}
-	ch := h.channels.use(p.Channel)
 	if ch == nil {
 		return // nobody here is subscribed any more
 	}
-	defer ch.release()
 	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}
 	if ch.opts.HistorySize == 0 {
 		m.Position = Position{} // its history is not known here, as while replicas get new options in turn

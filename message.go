@@ -12,6 +12,8 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/channels-go/channels/internal/quickjson"
+
 	"github.com/channels-go/channels/store"
 )
 
@@ -104,6 +106,8 @@ func checkBody(b json.RawMessage, max int) (json.RawMessage, error) {
 		return nil, ErrBadMessage.saying("the body is missing; it may be any JSON value, null too")
 	case len(b) > max:
 		return nil, ErrTooLarge.saying("a message has at most %d bytes, this body has %d; "+sendLess, max, len(b))
+	case quickjson.Valid(b):
+		return b, nil
 	case !utf8.Valid(b):
 		return nil, ErrBadUTF8.saying("the body is not valid UTF-8")
 	case tooDeep(b): // asked before the validation, which goes as deep

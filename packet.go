@@ -12,10 +12,13 @@ const maxSender = 256
 // checkPacket returns what is wrong with a message or an event that the mesh
 // brings. What it lets through can be put into any frame and log. Other
 // replicas are trusted, but the mesh may carry what programs send, or a version
-// of the hub that is wrong. BenchmarkCheckPacket has the cost.
-func (h *Hub) checkPacket(p *mesh.Packet) error {
-	if err := CheckName(p.Channel); err != nil {
-		return err
+// of the hub that is wrong. With named, there is a channel of its name, which
+// need not be checked then. BenchmarkCheckPacket has the cost.
+func (h *Hub) checkPacket(p *mesh.Packet, named bool) error {
+	if !named {
+		if err := CheckName(p.Channel); err != nil {
+			return err
+		}
 	}
 	if p.Kind == mesh.KindMessage {
 		if err := checkHeader(p.Header); err != nil {
