@@ -217,7 +217,7 @@ func TestHostilePingFlood(t *testing.T) {
 	t.Run("from those who do not read", func(t *testing.T) {
 		const n = 10
 		var gone departures
-		s := newServer(t, channels.Options{OnDisconnect: gone.hook})
+		s := newServer(t, channels.Options{WriteTimeout: time.Minute, OnDisconnect: gone.hook})
 		s.smallBuffers()
 		s.http.Start()
 		before := used()

@@ -139,5 +139,5 @@ func TestPositionsWhereNoHistoryIsKept(t *testing.T) {
 		m := w.want("x", fmt.Sprint(n))
 		require.Zero(t, m.Offset)
 	}
-	require.Eventually(t, func() bool { return s.hub.Stats().Queued == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.hub.Stats().Queued == 0 }, time.Minute, time.Millisecond)
 }

@@ -20,7 +20,7 @@ import (
 
 // deadline bounds every wait. It is far longer than any of them takes, save
 // for a server that drains, which may take its 10 s.
-const deadline = 30 * time.Second
+const deadline = time.Minute
 
 // browser is a headless Chromium, one for all tests: each page is as if it were
 // on a computer of its own.

@@ -146,7 +146,7 @@ func TestCORSDoesNotWaitForABody(t *testing.T) {
 	c, err := net.Dial("tcp", s.Listener.Addr().String())
 	require.NoError(t, err)
 	defer c.Close()
-	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	_, err = io.WriteString(c, "OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: "+app+"\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 6\r\n\r\n")
 	require.NoError(t, err)
 	r := bufio.NewReader(c)

@@ -32,7 +32,7 @@ func serve(t *testing.T, st store.Store) (url string, stop func()) {
 			return
 		}
 		done = true
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(t, a.hub.Shutdown(ctx))
 		server.Close()

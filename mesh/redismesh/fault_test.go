@@ -124,7 +124,7 @@ func (l *ledger) check() {
 	l.t.Helper()
 	l.live()
 	missing := 0
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if missing = l.missing(); missing == 0 {
 			return
 		}
@@ -366,7 +366,7 @@ func TestHistoryLosesNothing(t *testing.T) {
 			}})
 		require.NoError(t, err)
 		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			assert.NoError(t, hub.Shutdown(ctx))
 		})

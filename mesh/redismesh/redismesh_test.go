@@ -453,7 +453,7 @@ func TestMissedWithoutReceive(t *testing.T) {
 	s := redistest.Start(t)
 	m, from := open(t, s.Client(), "", "a"), open(t, s.Client(), "", "b")
 	receive := func() (first mesh.Packet) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		err := m.Receive(ctx, func(p mesh.Packet) {
 			if ctx.Err() == nil {

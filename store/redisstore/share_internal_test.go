@@ -44,7 +44,7 @@ func TestWhoLeavesAReadFailsNobody(t *testing.T) {
 			_, err := s.Range(ctx, p.channel, p.query)
 			left <- err
 		}()
-		require.Eventually(t, func() bool { return s.waitingFor(p) == 1 }, 20*time.Second, 100*time.Microsecond)
+		require.Eventually(t, func() bool { return s.waitingFor(p) == 1 }, time.Minute, 100*time.Microsecond)
 		leave()
 		require.ErrorIs(t, <-left, context.Canceled)
 		_, err := s.Range(t.Context(), p.channel, p.query)
@@ -92,7 +92,7 @@ func TestAReadThatWasLeftHoldsUpNobody(t *testing.T) {
 	<-h.held
 	leave()
 	require.ErrorIs(t, <-left, context.Canceled)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = s.Range(ctx, "c", store.Query{Limit: 1})
 	require.NoError(t, err)

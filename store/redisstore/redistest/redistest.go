@@ -24,8 +24,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long a server may take to start or to find its peers.
-const patience = time.Minute
+// patience is how long a server may take to start, to find its peers or to
+// answer; who asks until it does asks again after oneTry.
+const (
+	patience = time.Minute
+	oneTry   = 5 * time.Second
+)
 
 // Server is one redis-server process.
 type Server struct {
@@ -99,7 +103,7 @@ func (s *Server) WaitReady() {
 			require.FailNow(s.t, "redis-server has ended", "%s", s.out)
 		default:
 		}
-		out, err := s.try("PING")
+		out, err := s.try(oneTry, "PING")
 		return err == nil && strings.Contains(out, "PONG") || err == nil && strings.Contains(out, "NOAUTH")
 	})
 }
@@ -128,13 +132,13 @@ func (s *Server) Signal(sig os.Signal) {
 // would print.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
-	out, err := s.try(args...)
+	out, err := s.try(patience, args...)
 	require.NoError(s.t, err)
 	return out
 }
 
-func (s *Server) try(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (s *Server) try(wait time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)}, args...)...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
@@ -143,7 +147,7 @@ func (s *Server) try(args ...string) (string, error) {
 // Try is Do for a server that may be away, or that may cut its clients off, as
 // one does that becomes a replica: what it answers is empty then.
 func (s *Server) Try(args ...string) string {
-	out, err := s.try(args...)
+	out, err := s.try(oneTry, args...)
 	if err != nil {
 		return ""
 	}
