@@ -11,6 +11,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,17 +19,32 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// args are those of go test beside the common ones. On two processors, the
-// tests of the root and of what lies below it mostly wait. Those of e2e starve
-// each other if there are more of them at once than processors.
-var args = map[string][]string{
-	".": {"-p", "3", "-parallel", "8"},
+// Two processors have room for more than two packages at once, since tests mostly
+// wait. Those of e2e starve each other if there are more of them at once than
+// processors.
+const (
+	rootParts    = 3 // processes that share the tests of the root
+	rootPackages = 4 // of what lies below it, at once
+)
+
+// soak takes longest, and has a process of its own.
+const soak = "TestSoak"
+
+// long returns what is to begin early, as it takes longest.
+func long(pkg string) int {
+	return slices.IndexFunc([]string{"/store/redisstore", "/example/server", "/mesh/zmqmesh", "/mesh/redismesh"}, func(s string) bool { return strings.HasSuffix(pkg, s) })
 }
+
+var race = []string{"-race", "-count=1", "-timeout", timeout}
+
+// timeout is that of one package: more than any needs on a busy machine.
+const timeout = "40m"
 
 func main() {
 	files, err := filepath.Glob("*/go.mod")
@@ -45,16 +61,26 @@ func main() {
 	r := &report{began: time.Now(), out: os.Stdout}
 	r.step("setup", exec.Command(".ci/setup"))
 	r.step("vet", exec.Command("make", "--no-print-directory", "vet"))
-	var both sync.WaitGroup
-	both.Go(func() { r.test(".") })
-	both.Go(func() {
+	var wait sync.WaitGroup
+	wait.Go(r.root)
+	wait.Go(func() {
+		below, err := exec.Command("go", "list", "./...").Output()
+		if err != nil {
+			r.fail("go list: %v", err)
+			return
+		}
+		packages := strings.Fields(string(below))[1:] // the first one is the root
+		slices.SortStableFunc(packages, func(a, b string) int { return cmp.Compare(long(b), long(a)) })
+		r.run("below the root", ".", slices.Concat(race, []string{"-p", strconv.Itoa(rootPackages), "-parallel", "8"}, packages)...)
+	})
+	wait.Go(func() {
 		// Too many timers for the race detector: go.dev/issue/78156.
 		r.run("without the race detector", ".", "-count=1", "-run", "^(TestModel|TestADayOfSilence)$", ".")
 		for _, m := range beside {
 			r.test(m)
 		}
 	})
-	both.Wait()
+	wait.Wait()
 	r.test("e2e")
 	if !r.close() {
 		os.Exit(1)
@@ -101,14 +127,57 @@ type event struct {
 
 // test runs the tests of a module.
 func (r *report) test(module string) {
-	r.run("module "+module, module, append(append([]string{"-race", "-count=1", "-timeout", "40m"}, args[module]...), "./...")...)
+	r.run("module "+module, module, append(slices.Clone(race), "./...")...)
+}
+
+// root runs the tests of the root in several processes at once. One would run
+// most of them one after the other, and takes twice the processor's time.
+func (r *report) root() {
+	dir, err := os.MkdirTemp("", "channels-test-")
+	if err != nil {
+		r.fail("the root: %v", err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	tests := filepath.Join(dir, "root.test")
+	if out, err := exec.Command("go", "test", "-race", "-c", "-o", tests, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(r.out, "%s", out)
+		r.fail("the root does not build: %v", err)
+		return
+	}
+	list, err := exec.Command(tests, "-test.list", ".").Output()
+	if err != nil {
+		r.fail("the tests of the root cannot be listed: %v", err)
+		return
+	}
+	parts := make([][]string, rootParts+1)
+	for i, name := range strings.Fields(string(list)) {
+		part := i % rootParts
+		if name == soak {
+			part = rootParts
+		}
+		parts[part] = append(parts[part], name)
+	}
+	var wait sync.WaitGroup
+	for i, part := range parts {
+		wait.Go(func() {
+			r.read(fmt.Sprintf("the root, part %d of %d, %d tests", i+1, len(parts), len(part)), exec.Command("go", "tool", "test2json", "-t", "-p", "the root", tests,
+				"-test.v=test2json", "-test.paniconexit0", "-test.timeout="+timeout, "-test.run=^("+strings.Join(part, "|")+")$"))
+		})
+	}
+	wait.Wait()
 }
 
 // run runs go test in a folder.
 func (r *report) run(what, dir string, args ...string) {
-	began := time.Now()
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	cmd.Dir = dir
+	r.read(what, cmd)
+}
+
+// read runs a command that writes the events of go test -json.
+func (r *report) read(what string, cmd *exec.Cmd) {
+	began := time.Now()
 	var stderr, builds bytes.Buffer
 	cmd.Stderr = &stderr
 	pipe, err := cmd.StdoutPipe()
@@ -151,7 +220,7 @@ func (r *report) run(what, dir string, args ...string) {
 	defer r.mu.Unlock()
 	r.out.Write(append(builds.Bytes(), stderr.Bytes()...))
 	if err != nil && !found { // it never came to the tests
-		r.failed = append(r.failed, fmt.Sprintf("%s: go test: %v", what, err))
+		r.failed = append(r.failed, fmt.Sprintf("%s: %v", what, err))
 	}
 	fmt.Fprintf(r.out, "== %s: %.0f s\n", what, time.Since(began).Seconds())
 }
