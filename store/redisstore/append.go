@@ -60,7 +60,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 func (s *Store) appendCall(channel string, e store.Entry, o store.AppendOptions) *call {
 	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
 	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(topStay), newCallID(), 0}
-	c.age = len(c.args) - 1
+	c.since = len(c.args) - 1
 	if o.Key != "" {
 		c.keys = append(c.keys, s.keys.once(channel, o.Key))
 		c.args = append(c.args, millis(o.KeyTTL), o.Digest)

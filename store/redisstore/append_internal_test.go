@@ -33,7 +33,7 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 	}
 	// again is the same call, as it is sent when the answer was lost.
 	again := func(c *call) *call {
-		return &call{script: c.script, keys: c.keys, args: c.args, age: c.age, first: c.first, lost: true}
+		return &call{script: c.script, keys: c.keys, args: c.args, since: c.since, first: c.first, lost: true}
 	}
 	others := func(channel string, n int, o store.AppendOptions) {
 		for i := range n {

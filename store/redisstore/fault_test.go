@@ -535,6 +535,7 @@ func TestABrokenConnectionFailsNoAppend(t *testing.T) {
 		} else {
 			p.cutBefore.Store(&text)
 		}
+		p.slow.Store(i > 5) // what is repeated comes to Redis much later than it was sent
 		pos := mustAppend(t, s, "c", text)
 		require.Nil(t, p.cutAfter.Load())
 		require.Nil(t, p.cutBefore.Load())
@@ -548,6 +549,7 @@ type cutter struct {
 	addr      string
 	cutAfter  atomic.Pointer[string] // what the command whose answer is lost has in it; nil for none
 	cutBefore atomic.Pointer[string] // the same of a command that is lost itself
+	slow      atomic.Bool            // what a new connection brings waits for a while
 }
 
 func newCutter(t *testing.T, to string) *cutter {
@@ -578,6 +580,9 @@ func newCutter(t *testing.T, to string) *cutter {
 					n, err := in.Read(b)
 					if err != nil {
 						return
+					}
+					if c.slow.Load() && bytes.Contains(b[:n], []byte("eval")) {
+						time.Sleep(100 * time.Millisecond) // the way is long
 					}
 					if text := c.cutAfter.Load(); text != nil && bytes.Contains(b[:n], []byte(*text)) && c.cutAfter.CompareAndSwap(text, nil) {
 						lose.Store(true)

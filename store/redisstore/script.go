@@ -32,6 +32,7 @@ func load(name string) *script {
 
 var (
 	appendScript   = load("append")
+	clockScript    = load("clock")
 	rangeScript    = load("range")
 	topsScript     = load("tops")
 	prolongScript  = load("prolong")
@@ -53,14 +54,16 @@ type call struct {
 	script *script
 	keys   []string
 	args   []any
-	age    int // of args, which tells how long ago the call was sent first; 0 where the script needs no such
+	since  int // of args, which tells since when the call may have been done; 0 where the script needs no such
 
 	ctx  context.Context // of who waits for it: it is not repeated for nobody
 	done chan struct{}   // where there is one, closed when cmd has the outcome
 
 	cmd   *redis.Cmd // of the last attempt
 	first time.Time  // when it was sent first
-	lost  bool       // an answer was lost, so that it may have been done
+	lost  bool       // an answer was lost, so that it may have been done,
+
+	earliest int64 // not before this time, in milliseconds of the server's clock
 }
 
 func newCall(s *script, keys []string, args ...any) *call {
@@ -84,12 +87,12 @@ func (c *call) command(ctx context.Context, whole bool) redis.Cmder {
 		args = append(args, key)
 	}
 	args = append(args, c.args...)
-	if c.age > 0 {
+	if c.since > 0 {
 		if c.first.IsZero() {
 			c.first = time.Now()
 		}
-		if c.lost { // some milliseconds more do no harm
-			args[len(args)-len(c.args)+c.age] = (time.Since(c.first) + 20*time.Millisecond).Milliseconds()
+		if c.lost {
+			args[len(args)-len(c.args)+c.since] = c.earliest
 		}
 	}
 	c.cmd = redis.NewCmd(ctx, args...)
@@ -107,7 +110,7 @@ func (s *Store) send(ctx context.Context, calls []*call) {
 	defer func() { finish(calls...) }() // those that are still to be done then
 	whole := false                      // the server doesn't know a script
 	for attempt := 0; ; {
-		s.pipeline(ctx, calls, whole)
+		s.pipeline(ctx, s.withClocks(ctx, calls), whole)
 		var again []*call
 		unknown := false
 		for _, c := range calls {
@@ -156,7 +159,43 @@ func finish(calls ...*call) {
 	}
 }
 
+// clockSlack is how far the clocks of a server and of its replica, which may be
+// the master by now, are to differ at most.
+const clockSlack = time.Second
+
+// withClocks tells calls that may have been done since when, and returns those
+// that can be sent. The time is the server's: a duration would be counted from
+// when the server comes to the call, which may be long after it was sent where
+// the connection has to be made anew.
+func (s *Store) withClocks(ctx context.Context, calls []*call) (ready []*call) {
+	var lost, asks []*call
+	for _, c := range calls {
+		if c.lost && c.since > 0 {
+			lost, asks = append(lost, c), append(asks, newCall(clockScript, c.keys[:1]))
+		} else {
+			ready = append(ready, c)
+		}
+	}
+	if len(asks) == 0 {
+		return calls
+	}
+	s.pipeline(ctx, asks, true)
+	read := time.Now()
+	for i, c := range lost {
+		clock, err := asks[i].cmd.Int64()
+		if err != nil {
+			continue // its error is still that of the attempt before
+		}
+		c.earliest = clock - (read.Sub(c.first) + clockSlack).Milliseconds()
+		ready = append(ready, c)
+	}
+	return ready
+}
+
 func (s *Store) pipeline(ctx context.Context, calls []*call, whole bool) {
+	if len(calls) == 0 {
+		return
+	}
 	if len(calls) == 1 {
 		cmd := calls[0].command(ctx, whole)
 		if err := s.client.Process(ctx, cmd); err != nil && calls[0].cmd.Err() == nil {

@@ -1,9 +1,9 @@
 -- Adds one message to a log, or finds the one that its idempotency key added.
 -- KEYS: the log, its top, and where there is one the idempotency key.
 -- ARGV: header, body, size, ttl, an epoch for a log that begins or goes on as
--- another one, how long the top is remembered at least, an id of this call, how
--- long ago the call was sent first (0 unless the answer to that was lost), and
--- with a key its ttl and its digest. Times are in milliseconds.
+-- another one, how long the top is remembered at least, an id of this call, since
+-- when it may have been done, by this server's clock (0 unless an answer was lost),
+-- and with a key its ttl and its digest. Times are in milliseconds.
 -- Returns the epoch, the offset, and 1 for a duplicate, or 2 where the key was
 -- used with another digest. What this call itself has added is no duplicate.
 local size, ttl, stay = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
@@ -18,14 +18,14 @@ if not string.find(info, 'role:master', 1, true) then
   return redis.error_reply('READONLY the server is no longer the master')
 end
 
-local call, age = ARGV[7], tonumber(ARGV[8])
+local call, since = ARGV[7], tonumber(ARGV[8])
 local epoch, born, top, last, oldest, keep, life, earlier
 local repeats = '' -- of the last minute, as "id:offset:time,…"
 
 -- Looks for what this call has added before: its offset, nil where it has added
 -- nothing, or 'unsure' where the log does not reach back to the first attempt.
 local function before()
-  local since, to = now - age, '+'
+  local to = '+'
   if last < since then return nil end
   for _ = 1, 100 do
     local found = redis.call('XREVRANGE', KEYS[1], to, '-', 'COUNT', 100)
@@ -59,8 +59,8 @@ if line then
       end
     end
   end
-  if not KEYS[3] and (age > 0 or repeats ~= '') then
-    local offset = string.match(repeats, call .. ':(%d+)') or age > 0 and before()
+  if not KEYS[3] and (since > 0 or repeats ~= '') then
+    local offset = string.match(repeats, call .. ':(%d+)') or since > 0 and before()
     if offset == 'unsure' then
       return redis.error_reply('UNSURE the connection broke, and so much has come since that the log does not say whether the message was added')
     elseif offset then
@@ -130,9 +130,9 @@ if KEYS[3] then
 end
 -- The first attempt of a call that was repeated may still be on its way: it is
 -- to find the message also where the log has dropped it.
-if repeats ~= '' or age > 0 then
+if repeats ~= '' or since > 0 then
   local list = {}
-  if age > 0 then list[1] = call .. ':' .. text(top) .. ':' .. text(now) end
+  if since > 0 then list[1] = call .. ':' .. text(top) .. ':' .. text(now) end
   for one, time in string.gmatch(repeats, '([^,]+:(%d+))') do
     if #list < 16 and now - tonumber(time) < 60000 then list[#list + 1] = one end
   end
