@@ -106,7 +106,17 @@ func (r *report) step(name string, cmd *exec.Cmd) {
 		r.fail("%s: %v", name, err)
 		return
 	}
-	fmt.Fprintf(r.out, "== %s: well, after %.0f s\n", name, time.Since(began).Seconds())
+	fmt.Fprintf(r.out, "== %s: well, after %s\n", name, cost(began, cmd))
+}
+
+// cost says how long a command that has ended took, of the clock and of the
+// processors.
+func cost(began time.Time, cmd *exec.Cmd) string {
+	s := fmt.Sprintf("%.0f s", time.Since(began).Seconds())
+	if p := cmd.ProcessState; p != nil {
+		s += fmt.Sprintf(", %.0f s of a processor", (p.UserTime() + p.SystemTime()).Seconds())
+	}
+	return s
 }
 
 func (r *report) fail(format string, args ...any) {
@@ -222,7 +232,7 @@ func (r *report) read(what string, cmd *exec.Cmd) {
 	if err != nil && !found { // it never came to the tests
 		r.failed = append(r.failed, fmt.Sprintf("%s: %v", what, err))
 	}
-	fmt.Fprintf(r.out, "== %s: %.0f s\n", what, time.Since(began).Seconds())
+	fmt.Fprintf(r.out, "== %s: %s\n", what, cost(began, cmd))
 }
 
 // A run is one of a package's tests.
