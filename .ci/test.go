@@ -29,8 +29,8 @@ import (
 // wait. Those of e2e starve each other if there are more of them at once than
 // processors.
 const (
-	rootParts    = 3 // processes that share the tests of the root
-	rootPackages = 4 // of what lies below it, at once
+	rootParts    = 2 // processes that share the tests of the root
+	rootPackages = 2 // of what lies below it, at once
 )
 
 // soak takes longest, and has a process of its own.

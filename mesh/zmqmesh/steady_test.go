@@ -41,6 +41,19 @@ func TestSlowButSteadyOverTLS(t *testing.T) {
 // queue holds, that takes 150 KB/s.
 func TestGatewaySlowButSteadyReader(t *testing.T) {
 	t.Parallel()
+	// On a busy machine, the reader itself may not be steady: then again.
+	eventually(t, "a steady reader gets everything", func() bool {
+		longest, err := gatewayReadsSteadily(t)
+		if err != nil {
+			require.Greater(t, longest, zmqmesh.StallTimeout/3, err)
+		}
+		return err == nil
+	})
+}
+
+// gatewayReadsSteadily returns the longest time in which the reader took nothing,
+// and what it did not get.
+func gatewayReadsSteadily(t *testing.T) (longest time.Duration, err error) {
 	const messages, slow, size = 220, 60, 30 << 10 // 6.6 MB
 	hub := newHub(t, channels.Options{QueueBytes: 16 << 20})
 	g := newGateway(t, hub.Bridge(channels.Identity{}), nil)
@@ -51,6 +64,7 @@ func TestGatewaySlowButSteadyReader(t *testing.T) {
 	s.send(t, "\x01steady\x00")
 	s.ready(t, hub, "steady")
 	body := `"` + strings.Repeat("b", size) + `"`
+	last := time.Now()
 	for i := range messages {
 		publish(t, hub, "steady", fmt.Sprint(i), body)
 	}
@@ -60,9 +74,20 @@ func TestGatewaySlowButSteadyReader(t *testing.T) {
 		if i < slow {
 			<-pace.C
 		}
-		require.Equal(t, fmt.Sprint(i), s.next(t)[1])
+		m, err := s.RecvMsg()
+		longest = max(longest, time.Since(last))
+		last = time.Now()
+		if err != nil {
+			return longest, err
+		}
+		if got := string(m.Frames[1]); got != fmt.Sprint(i) {
+			return longest, fmt.Errorf("%s came after %d", got, i-1)
+		}
 	}
-	require.Zero(t, g.Stats().Dropped)
+	if n := g.Stats().Dropped; n > 0 {
+		return longest, fmt.Errorf("%d were dropped", n)
+	}
+	return longest, nil
 }
 
 // TestEchoOvertakesQueue: a question is answered soon also where a slow peer
