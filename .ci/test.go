@@ -30,7 +30,7 @@ import (
 // processors.
 const (
 	rootParts    = 2 // processes that share the tests of the root
-	rootPackages = 2 // of what lies below it, at once
+	rootPackages = 3 // of what lies below it, at once
 )
 
 // soak takes longest, and has a process of its own.
