@@ -13,7 +13,6 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/channels-go/channels/internal/quickjson"
-
 	"github.com/channels-go/channels/store"
 )
 

@@ -4,7 +4,8 @@
 //
 //	go run .ci/test.go
 //
-// Each package has go test's own closing line ("ok", "FAIL"). What a test writes
+// Each package has go test's own closing line ("ok", "FAIL"); the root's tests run
+// in several processes, and each of these has a line of its own. What a test writes
 // is shown if it fails.
 package main
 
@@ -140,8 +141,8 @@ func (r *report) test(module string) {
 	r.run("module "+module, module, append(slices.Clone(race), "./...")...)
 }
 
-// root runs the tests of the root in several processes at once. One would run
-// most of them one after the other, and takes twice the processor's time.
+// root runs the tests of the root in several processes at once. A single one would
+// run most of them one after the other, and take twice the processor's time.
 func (r *report) root() {
 	dir, err := os.MkdirTemp("", "channels-test-")
 	if err != nil {
@@ -151,8 +152,7 @@ func (r *report) root() {
 	defer os.RemoveAll(dir)
 	tests := filepath.Join(dir, "root.test")
 	if out, err := exec.Command("go", "test", "-race", "-c", "-o", tests, ".").CombinedOutput(); err != nil {
-		fmt.Fprintf(r.out, "%s", out)
-		r.fail("the root does not build: %v", err)
+		r.fail("the root does not build: %v\n%s", err, out)
 		return
 	}
 	list, err := exec.Command(tests, "-test.list", ".").Output()
@@ -167,6 +167,9 @@ func (r *report) root() {
 			part = rootParts
 		}
 		parts[part] = append(parts[part], name)
+	}
+	if len(parts[rootParts]) == 0 {
+		r.fail("there is no %s, which had a process of its own", soak)
 	}
 	var wait sync.WaitGroup
 	for i, part := range parts {

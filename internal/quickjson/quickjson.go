@@ -1,5 +1,5 @@
-// Package quickjson sees that most of what is JSON is, in a fraction of the time
-// that a parser takes: a hub checks each message where it comes in, and again
+// Package quickjson recognizes most valid JSON in a fraction of the time that a
+// parser takes: a hub checks each message where it comes in, and again
 // where another replica has sent it.
 package quickjson
 

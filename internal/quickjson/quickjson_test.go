@@ -41,6 +41,22 @@ func TestValid(t *testing.T) {
 	}
 }
 
+// Each byte, wherever it stands in a string and whatever is beside it.
+func TestEachByteOfAString(t *testing.T) {
+	beside := []byte("\x1f !\"#[\\]\x7f\x80\xffa")
+	for c := range 256 {
+		for at := range 17 {
+			for _, other := range beside {
+				b := []byte(`"` + strings.Repeat("a", 18) + `"`)
+				b[1+at], b[2+at] = byte(c), other
+				require.Equal(t, json.Valid(b) && utf8.Valid(b), quickjson.Valid(b), "%q", b)
+				b[1+at], b[2+at] = other, byte(c)
+				require.Equal(t, json.Valid(b) && utf8.Valid(b), quickjson.Valid(b), "%q", b)
+			}
+		}
+	}
+}
+
 // What it lets through is JSON to others, and in UTF-8, on one line and not
 // deep. It lets all such through.
 func FuzzValid(f *testing.F) {

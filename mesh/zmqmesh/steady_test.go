@@ -46,6 +46,7 @@ func TestGatewaySlowButSteadyReader(t *testing.T) {
 		longest, err := gatewayReadsSteadily(t)
 		if err != nil {
 			require.Greater(t, longest, zmqmesh.StallTimeout/3, err)
+			t.Logf("the reader took nothing for %v: %v", longest, err)
 		}
 		return err == nil
 	})

@@ -535,7 +535,7 @@ func TestABrokenConnectionFailsNoAppend(t *testing.T) {
 		} else {
 			p.cutBefore.Store(&text)
 		}
-		p.slow.Store(i > 5) // what is repeated comes to Redis much later than it was sent
+		p.slow.Store(i > 5)
 		pos := mustAppend(t, s, "c", text)
 		require.Nil(t, p.cutAfter.Load())
 		require.Nil(t, p.cutBefore.Load())
@@ -549,7 +549,7 @@ type cutter struct {
 	addr      string
 	cutAfter  atomic.Pointer[string] // what the command whose answer is lost has in it; nil for none
 	cutBefore atomic.Pointer[string] // the same of a command that is lost itself
-	slow      atomic.Bool            // what a new connection brings waits for a while
+	slow      atomic.Bool            // what is repeated comes long after it was sent
 }
 
 func newCutter(t *testing.T, to string) *cutter {
@@ -581,15 +581,17 @@ func newCutter(t *testing.T, to string) *cutter {
 					if err != nil {
 						return
 					}
-					if c.slow.Load() && bytes.Contains(b[:n], []byte("eval")) {
-						time.Sleep(100 * time.Millisecond) // the way is long
-					}
+					cut := false
 					if text := c.cutAfter.Load(); text != nil && bytes.Contains(b[:n], []byte(*text)) && c.cutAfter.CompareAndSwap(text, nil) {
 						lose.Store(true)
+						cut = true
 					}
 					if text := c.cutBefore.Load(); text != nil && bytes.Contains(b[:n], []byte(*text)) && c.cutBefore.CompareAndSwap(text, nil) {
 						in.Close()
 						return
+					}
+					if c.slow.Load() && !cut && bytes.Contains(b[:n], []byte("message ")) {
+						time.Sleep(300 * time.Millisecond) // the way is long
 					}
 					if _, err := out.Write(b[:n]); err != nil {
 						return
@@ -690,6 +692,8 @@ func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
 	defer c.Masters[0].Signal(syscall.SIGCONT)
 	hung, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
 	for range 20 {
 		wg.Go(func() {
 			for hung.Err() == nil {
@@ -701,12 +705,16 @@ func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	late := 0
 	for i := range 200 {
+		began := time.Now()
 		_, _, err := s.Append(ctx, channelOf[1+i%2], entry("x"), plenty)
 		require.NoError(t, err)
+		if time.Since(began) > time.Second {
+			late++
+		}
 	}
-	stop()
-	wg.Wait()
+	require.Less(t, late, 5, "appends to other masters are held up") // a busy machine may hold up some
 }
 
 func TestSentinelFailover(t *testing.T) {

@@ -61,9 +61,9 @@ type call struct {
 
 	cmd   *redis.Cmd // of the last attempt
 	first time.Time  // when it was sent first
-	lost  bool       // an answer was lost, so that it may have been done,
+	lost  bool       // an answer was lost, so that it may have been done
 
-	earliest int64 // not before this time, in milliseconds of the server's clock
+	earliest int64 // where it is lost: it was not done before this time, in milliseconds of the server's clock
 }
 
 func newCall(s *script, keys []string, args ...any) *call {
@@ -160,20 +160,19 @@ func finish(calls ...*call) {
 }
 
 // clockSlack is how far the clocks of a server and of its replica, which may be
-// the master by now, are to differ at most.
-const clockSlack = time.Second
+// the master by now, are expected to differ. More would have Append fail where a
+// short log does not reach back so far.
+const clockSlack = 100 * time.Millisecond
 
-// withClocks tells calls that may have been done since when, and returns those
-// that can be sent. The time is the server's: a duration would be counted from
-// when the server comes to the call, which may be long after it was sent where
-// the connection has to be made anew.
+// withClocks sets earliest of the calls that may have been done already, and
+// returns the calls that can be sent, in their order. The time is the server's: a
+// duration would be counted from when the server comes to the call, which may be
+// long after it was sent where the connection has to be made anew.
 func (s *Store) withClocks(ctx context.Context, calls []*call) (ready []*call) {
-	var lost, asks []*call
+	var asks []*call
 	for _, c := range calls {
 		if c.lost && c.since > 0 {
-			lost, asks = append(lost, c), append(asks, newCall(clockScript, c.keys[:1]))
-		} else {
-			ready = append(ready, c)
+			asks = append(asks, newCall(clockScript, c.keys[:1]))
 		}
 	}
 	if len(asks) == 0 {
@@ -181,12 +180,16 @@ func (s *Store) withClocks(ctx context.Context, calls []*call) (ready []*call) {
 	}
 	s.pipeline(ctx, asks, true)
 	read := time.Now()
-	for i, c := range lost {
-		clock, err := asks[i].cmd.Int64()
-		if err != nil {
-			continue // its error is still that of the attempt before
+	for _, c := range calls {
+		if c.lost && c.since > 0 {
+			clock, err := asks[0].cmd.Int64()
+			asks = asks[1:]
+			if err != nil {
+				c.cmd.SetErr(err) // as if it had been the call's
+				continue
+			}
+			c.earliest = clock - (read.Sub(c.first) + clockSlack).Milliseconds()
 		}
-		c.earliest = clock - (read.Sub(c.first) + clockSlack).Milliseconds()
 		ready = append(ready, c)
 	}
 	return ready
