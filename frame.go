@@ -28,15 +28,14 @@ type frame struct {
 	last bool      // nothing may follow it: a close frame, the end of a stream
 	pong bool      // only the newest one counts
 	head uint8     // how long the header of ws is where a text follows; 0 for a frame of the protocol's own
-
-	waiting atomic.Int32 // in how many outboxes it waits; see hold
-
 	// except is the id of the connection that does not get it, or "".
 	except string
 
 	ws []byte // the WebSocket frame
 
 	message Message
+
+	waiting atomic.Int32 // in how many outboxes it waits; see hold
 
 	encoding sync.Mutex // held while one of the two below is made
 	deflated atomic.Pointer[[]byte]

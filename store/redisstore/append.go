@@ -16,8 +16,8 @@ import (
 // Where the connection breaks while Redis is at it, Append tries again by
 // itself, and the message is in the log once: it has the id of the call, by
 // which the script finds it. Only where the log has meanwhile dropped what came
-// since the first attempt, or in the tenth of a second before it, Append fails, and the message may or may not have
-// been in it. With o.Key this does not happen.
+// since the first attempt, or in the tenth of a second before it, Append fails,
+// and the message may or may not have been in it. With o.Key this does not happen.
 func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
 	if err := s.enter(ctx); err != nil {
 		return store.Position{}, false, err
