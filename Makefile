@@ -13,7 +13,7 @@ SEED ?= 0
 
 ## test: setup, vet, and every test of every module with the race detector. All of it runs, whatever fails;
 ## what has failed, and what was skipped and why, stands together at the end
-test: export SOAK = 60s
+test: export SOAK = 20s
 test:
 	@go run .ci/test.go
 
