@@ -59,7 +59,7 @@ soak:
 ## faults: replicas under load that are killed, stopped, cut off and restarted; partitions, which test skips where
 ## there are no network namespaces, are required
 faults:
-	cd e2e && CHANNELS_NETNS=require go test -race -count=1 -v -timeout 10m ./faults
+	cd e2e && NETNS=require go test -race -count=1 -v -timeout 10m ./faults
 
 ## demo: the chat
 demo:

@@ -26,7 +26,7 @@ const inside = "FAULTS_INSIDE"
 // alone runs the test in a network namespace of its own, where there is nothing
 // else: its addresses meet nobody's, and with the process all of it is gone. It
 // returns true in there. Where such a namespace cannot be had, the test is
-// skipped, or fails with CHANNELS_NETNS=require.
+// skipped, or fails with NETNS=require.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inside) != "" {
@@ -38,7 +38,7 @@ func alone(t *testing.T) bool {
 	}
 	if out, err := exec.Command("unshare", append(unshare, "ip", "link", "add", "switch", "type", "bridge")...).CombinedOutput(); err != nil {
 		why := fmt.Sprintf("NO NETWORK NAMESPACES, so partitions are not tested: unshare: %v: %s", err, out)
-		require.NotEqual(t, "require", os.Getenv("CHANNELS_NETNS"), why)
+		require.NotEqual(t, "require", os.Getenv("NETNS"), why)
 		t.Skip(why)
 	}
 	args := append(unshare, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
