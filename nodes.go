@@ -319,14 +319,6 @@ func (h *Hub) warnTwin() {
 	}
 }
 
-// warnMesh logs, at most every few seconds, that the mesh took a message no
-// further, which other replicas then fetch from the Store.
-func (h *Hub) warnMesh(channel string, err error) {
-	if h.meshWarned.Now(5 * time.Second) {
-		h.log.Warn("mesh: publish", "channel", channel, "err", err)
-	}
-}
-
 // warnApart notes, and logs once, that a message with a position came from a
 // replica that has another Store: nobody can put the two histories in one order.
 func (h *Hub) warnApart(channel, from string) {

@@ -43,6 +43,16 @@ func ParsePosition(s string) (Position, error) {
 	return Position{Epoch: s[:i], Offset: n}, nil
 }
 
+// isEpoch tells whether s can be an epoch, or is empty.
+func isEpoch(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return len(s) <= maxEpoch
+}
+
 // The reasons of a reset.
 const (
 	resetEpoch     = "epoch"      // messages that were acknowledged are lost, or all of the history is

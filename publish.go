@@ -1,0 +1,322 @@
+package channels
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/store"
+)
+
+// The way of a message from its publisher: Hub.publish has the steps in order.
+// receive.go has the way of a message that another replica published.
+
+// PublishOptions change how one message is published.
+type PublishOptions struct {
+	// Key makes it safe to repeat a publish: for 5 minutes, a message with
+	// the same key on the same channel is not published again, and the answer
+	// is that of the first. 1 to 200 bytes of printable ASCII. Only for
+	// channels with history. The app's own Go code has keys of its own, and so
+	// has each user; all users without an Identity.ID share theirs. The same
+	// key with another header or body (before OnPublish) is ErrKeyReused.
+	Key string
+	// Local reaches this replica's subscribers only. The message is not stored.
+	Local bool
+	// Except is the id of a connection that does not get the message: usually
+	// the sender's, if it needs no echo. It may still get the message if that
+	// has to be read from the Store after a fault.
+	Except string
+}
+
+// keyTTL is how long idempotency keys are remembered.
+const keyTTL = 5 * time.Minute
+
+// Result is what happened to a published message.
+type Result struct {
+	Position  Position // zero if the channel keeps no history
+	Stored    bool     // it is in the Store
+	Duplicate bool     // its key was seen before: nothing was published, Position is the first message's
+	Receivers int      // subscribers on this replica whose queues it went to
+}
+
+// Publish sends a message to all subscribers of a channel, on all replicas.
+// It does not keep or change m.Body. The app's own Go code is trusted:
+// Authorize is not asked, but OnPublish sees its messages.
+//
+// The errors are [ErrBadChannel], [ErrBadMessage], [ErrBadUTF8], [ErrTooLarge],
+// [ErrReservedHeader], [ErrBadKey], [ErrKeyReused], [ErrNoHistory] (a key on a
+// channel without history), [ErrStoreUnavailable], [ErrMeshUnavailable],
+// [ErrInternal] (Options.Channel contradicts itself, or a hook panicked),
+// [ErrClosed], the context's error, and what OnPublish returns. After
+// ErrStoreUnavailable the message may have been stored all the same, if only
+// the answer was lost: repeat it with a Key.
+func (h *Hub) Publish(ctx context.Context, channel string, m Message, opts ...PublishOptions) (Result, error) {
+	var o PublishOptions
+	switch len(opts) {
+	case 0:
+	case 1:
+		o = opts[0]
+	default:
+		return Result{}, ErrBadMessage.saying("Publish takes one PublishOptions, not %d", len(opts))
+	}
+	body, err := checkBody(m.Body, h.opts.MaxMessageBytes)
+	if err != nil {
+		return Result{}, err
+	}
+	m.Body = body
+	if h.opts.OnPublish != nil { // which may change the body
+		m.Body = append([]byte(nil), body...)
+	}
+	return h.publish(ctx, Publication{Channel: channel, Message: m}, o)
+}
+
+// publish is the way of every message that is published through this replica:
+// from Go code, over HTTP, or over a connection. The body of p is valid JSON.
+// publish does not keep it.
+func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Result, error) {
+	if !h.calls.enter() {
+		return Result{}, ErrClosed
+	}
+	defer h.calls.leave()
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
+	if err := p.check(o); err != nil {
+		return Result{}, err
+	}
+	var err error
+	ch := h.channels.use(p.Channel)
+	listed := ch != nil
+	if listed {
+		defer ch.release()
+	} else if ch, err = h.newChannel(p.Channel); err != nil {
+		return Result{}, err
+	}
+	if err := h.authorizePublish(ctx, ch.opts, &p); err != nil {
+		return Result{}, err
+	}
+	key, err := p.keyOn(ch, o)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := h.onPublish(ctx, &p); err != nil {
+		return Result{}, err
+	}
+	if !listed { // only now: a message that is refused adds no channel
+		if ch, listed = h.list(ch); listed {
+			defer ch.release()
+		}
+	}
+	m, err := ch.accept(&p)
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := h.position(ctx, ch, &m, key, o)
+	switch {
+	case err != nil:
+		return Result{}, err
+	case res.Duplicate:
+		h.passAgain(ctx, ch, res.Position)
+		return res, nil
+	}
+	res.Receivers = h.deliver(ch, listed, m, o)
+	err = h.relay(ctx, p.Channel, m, o)
+	h.yieldToWriters()
+	return res, err
+}
+
+// maxKeyBytes is the longest idempotency key.
+const maxKeyBytes = 200
+
+// check says what is wrong with a publication, except for its body, which was
+// checked when it was read.
+func (p *Publication) check(o PublishOptions) error {
+	if err := CheckName(p.Channel); err != nil {
+		return err
+	}
+	if err := checkHeader(p.Message.Header); err != nil {
+		return err
+	}
+	if len(o.Key) > maxKeyBytes || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ErrBadKey.saying("an idempotency key has 1 to 200 characters of printable ASCII without spaces, not %.210q", o.Key)
+	}
+	return nil
+}
+
+// authorizePublish asks whether p may be published on a channel with these
+// options. The app's own Go code always may.
+func (h *Hub) authorizePublish(ctx context.Context, opts ChannelOptions, p *Publication) error {
+	switch {
+	case p.allowed && p.Identity.expired(): // since mayPublish was asked
+		return ErrExpired
+	case p.Network && !p.allowed:
+		return h.mayPublish(ctx, opts, p)
+	}
+	return nil
+}
+
+// mayPublish asks whether somebody from the network may publish on a channel
+// with these options. It does not look at the message.
+func (h *Hub) mayPublish(ctx context.Context, opts ChannelOptions, p *Publication) error {
+	switch opts.Publishers {
+	case PublishersServer:
+		return ErrForbidden.saying("only the server publishes on %q", p.Channel)
+	case PublishersIdentified:
+		if p.Identity.ID == "" {
+			return ErrForbidden.saying("%q takes messages from identified users only", p.Channel)
+		}
+	}
+	return h.authorize(ctx, Request{Action: ActionPublish, Channel: p.Channel, Identity: p.Identity, Client: p.Client})
+}
+
+// keyOn returns the idempotency key as the Store knows it. Its digest is of
+// the message as it was sent, which OnPublish may change afterwards.
+func (p *Publication) keyOn(ch *channel, o PublishOptions) (ownKey, error) {
+	switch {
+	case o.Key == "":
+		return ownKey{}, nil
+	case ch.opts.HistorySize == 0 || o.Local:
+		return ownKey{}, ErrNoHistory.saying("an idempotency key needs a channel with history and a message that is not Local; this is not so on %q", p.Channel)
+	}
+	return p.key(o.Key), nil
+}
+
+// onPublish calls the app's hook, and checks what it made of the message.
+func (h *Hub) onPublish(ctx context.Context, p *Publication) error {
+	if h.opts.OnPublish == nil {
+		return nil
+	}
+	before := p.Channel
+	if err := h.guard("OnPublish", func() error { return h.opts.OnPublish(ctx, p) }); err != nil {
+		if !p.Network {
+			return err
+		}
+		return h.refusal("OnPublish", err)
+	}
+	p.Channel = before // it was authorised for this one
+	if err := checkHeader(p.Message.Header); err != nil {
+		return err
+	}
+	body, err := checkBody(p.Message.Body, h.opts.MaxMessageBytes)
+	p.Message.Body = append([]byte(nil), body...)
+	return err
+}
+
+// list makes a new channel one of the hub's, in use until release. If the
+// table is full of channels in use, listed is false: nobody here is subscribed
+// to this one, and only its number of publishes is lost.
+func (h *Hub) list(ch *channel) (_ *channel, listed bool) {
+	if kept, err := h.put(ch); err == nil {
+		return kept, true
+	}
+	return ch, false
+}
+
+// accept returns the message of p, unless it is too long for the channel.
+func (ch *channel) accept(p *Publication) (Message, error) {
+	m := Message{Header: p.Message.Header, Body: p.Message.Body}
+	if max := ch.opts.MaxMessageBytes; max > 0 && len(m.Body) > max {
+		return m, ErrTooLarge.saying("a message on %q has at most %d bytes, this body has %d; "+sendLess, p.Channel, max, len(m.Body))
+	}
+	return m, nil
+}
+
+// position appends a message to the channel's history, which gives it its
+// position. Without history it does nothing.
+func (h *Hub) position(ctx context.Context, ch *channel, m *Message, key ownKey, o PublishOptions) (Result, error) {
+	if ch.opts.HistorySize == 0 || o.Local {
+		return Result{}, nil
+	}
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	pos, dup, err := h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body}, store.AppendOptions{
+		Size: ch.opts.HistorySize, TTL: ch.opts.HistoryTTL, Key: key.text, KeyTTL: keyTTL, Digest: key.digest})
+	if errors.Is(err, store.ErrKeyReused) {
+		return Result{}, ErrKeyReused
+	}
+	if err != nil {
+		h.warnStore(err)
+		// The message may have been stored, and only the answer lost. Then
+		// the subscribers must get it.
+		ch.mu.Lock()
+		ch.fillLocked(toTop)
+		ch.mu.Unlock()
+		return Result{}, ErrStoreUnavailable.because(err)
+	}
+	m.Position = Position(pos)
+	return Result{Position: m.Position, Stored: true, Duplicate: dup}, nil
+}
+
+// passAgain delivers the message that a repeated key stands for: its first
+// publisher may have died between the Store and the subscribers. Subscribers
+// that have it recognise its position. The message is read from the Store,
+// since the repetition may differ from it.
+func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	page, err := h.readLog(ctx, ch.name, store.Query{After: at.Offset - 1, Limit: 1})
+	if err != nil {
+		h.warnStore(err) // the others find it by its position, in a few seconds
+		return
+	}
+	if page.Top.Epoch != at.Epoch || len(page.Entries) == 0 || page.Entries[0].Offset != at.Offset {
+		return // it is no longer kept
+	}
+	e := &page.Entries[0]
+	ch.arrive(ch.encode(at.Epoch, e))
+	h.relay(ctx, ch.name, Message{Header: e.Header, Body: e.Body, Position: at}, PublishOptions{}) // with a position, it never fails
+}
+
+// deliver queues a message for the subscribers on this replica, and returns
+// for how many. A channel that is not listed has none.
+func (h *Hub) deliver(ch *channel, listed bool, m Message, o PublishOptions) (receivers int) {
+	h.stats.published.Add(1)
+	if listed && ch.countPublish() {
+		f := newMessageFrame(ch, m)
+		f.except = o.Except
+		if m.Position.Offset > 0 {
+			receivers = ch.arrive(f)
+		} else {
+			receivers = ch.deliver(f)
+		}
+	}
+	h.taps.pass(ch.name, m.Header, m.Body)
+	return receivers
+}
+
+// relay hands a message to the mesh, for the other replicas. It fails only for
+// a message without a position: the other replicas find the rest in the Store.
+func (h *Hub) relay(ctx context.Context, channel string, m Message, o PublishOptions) error {
+	if h.mesh == nil || o.Local {
+		return nil
+	}
+	err := h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: channel, Header: m.Header, Body: m.Body,
+		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except})
+	switch {
+	case err == nil:
+	case m.Position.Offset == 0:
+		return ErrMeshUnavailable.because(err)
+	default:
+		h.warnMesh(channel, err)
+	}
+	return nil
+}
+
+// yieldToWriters lets the writers run if a queue is more than half full: on a
+// machine with few processors, a busy publisher would keep them from it.
+func (h *Hub) yieldToWriters() {
+	if h.stats.pressed.Load() && h.stats.pressed.Swap(false) {
+		runtime.Gosched()
+	}
+}
+
+// warnMesh logs, at most every few seconds, that the mesh did not take a
+// message. Other replicas then fetch it from the Store.
+func (h *Hub) warnMesh(channel string, err error) {
+	if h.meshWarned.Now(5 * time.Second) {
+		h.log.Warn("mesh: publish", "channel", channel, "err", err)
+	}
+}

@@ -1,0 +1,113 @@
+package channels
+
+import (
+	"time"
+
+	"github.com/channels-go/channels/mesh"
+)
+
+// The way of a message that another replica published: Hub.receive gets it
+// from the mesh, checkPacket checks it, and Hub.take hands it to its channel.
+
+// receive takes what other replicas publish, until the hub is shut down.
+func (h *Hub) receive() {
+	backoff := newBackoff()
+	for h.ctx.Err() == nil {
+		err := h.mesh.Receive(h.ctx, h.take)
+		if h.ctx.Err() != nil {
+			return
+		}
+		h.log.Error("mesh: receive", "err", err)
+		if !backoff.wait(h.ctx) {
+			return
+		}
+	}
+}
+
+// take handles one packet from another replica. It never waits.
+func (h *Hub) take(p mesh.Packet) {
+	header := p.Header
+	switch p.Kind {
+	case mesh.KindMessage:
+	case mesh.KindPresence:
+		header = headerPresence
+	case mesh.KindControl:
+		h.takeControl(p)
+		return
+	case mesh.KindLost:
+		h.lost(p.Channel)
+		return
+	default:
+		return // of a later version
+	}
+	ch := h.channels.use(p.Channel)
+	if ch != nil {
+		defer ch.release()
+	}
+	if err := h.checkPacket(&p, ch != nil); err != nil {
+		h.badPacket(&p, err)
+		return
+	}
+	if p.Kind == mesh.KindMessage {
+		h.taps.pass(p.Channel, header, p.Body)
+	}
+	if ch == nil {
+		return // nobody here is subscribed any more
+	}
+	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}
+	if ch.opts.HistorySize == 0 {
+		m.Position = Position{} // this replica knows of no history: replicas may be getting new options in turn
+	}
+	f := newMessageFrame(ch, m)
+	f.except = p.Sender
+	if m.Position.Offset > 0 {
+		h.warnApart(p.Channel, p.Origin)
+		ch.arrive(f)
+	} else {
+		ch.deliver(f)
+	}
+}
+
+// maxSender bounds the ids in Packet.Sender, in bytes. The hub's own have fewer than 100.
+const maxSender = 256
+
+// checkPacket says what is wrong with a message or an event from the mesh.
+// What passes can be put into any frame and log. Other replicas are trusted,
+// but the mesh may carry what programs send, or what a faulty version of the
+// hub sends. If named is true, a channel of that name exists, and the name is
+// not checked again. BenchmarkCheckPacket has the cost.
+func (h *Hub) checkPacket(p *mesh.Packet, named bool) error {
+	if !named {
+		if err := CheckName(p.Channel); err != nil {
+			return err
+		}
+	}
+	if p.Kind == mesh.KindMessage {
+		if err := checkHeader(p.Header); err != nil {
+			return err
+		}
+	}
+	if len(p.Sender) > maxSender {
+		return ErrTooLarge.saying("a sender's id has at most %d bytes, this one has %d", maxSender, len(p.Sender))
+	}
+	switch {
+	case (p.Epoch == "") != (p.Offset == 0):
+		return ErrBadMessage.saying("a message has both an epoch and an offset, or neither")
+	case p.Kind == mesh.KindPresence && p.Offset > 0:
+		return ErrBadMessage.saying("an event of presence has no position")
+	case !isEpoch(p.Epoch):
+		return ErrBadMessage.saying("%.80q is not an epoch; it has up to %d characters of printable ASCII without spaces", p.Epoch, maxEpoch)
+	}
+	// Another replica may allow longer messages, up to what fits into one frame here.
+	body, err := checkBody(p.Body, h.opts.QueueBytes/2)
+	p.Body = body
+	return err
+}
+
+// badPacket counts a packet that is dropped, and logs one a minute.
+func (h *Hub) badPacket(p *mesh.Packet, err error) {
+	h.stats.badPackets.Add(1)
+	if h.badWarned.Now(time.Minute) {
+		h.log.Warn("mesh: a packet that cannot be a message was dropped; more are only counted", "from", p.Origin, "channel", p.Channel, "err", err)
+	}
+}
