@@ -81,7 +81,7 @@ func TestBridgeKnowsWhereItBegan(t *testing.T) {
 			inBubble(t, 1, history, func(r *replicas) {
 				hub := r.hubs[0]
 				say := func(header string, o channels.PublishOptions) {
-					_, err := hub.Publish(context.Background(), "a", channels.Message{Header: header, Body: json.RawMessage(`"` + long(200_000) + `"`)}, o)
+					_, err := hub.PublishWith(context.Background(), "a", channels.Message{Header: header, Body: json.RawMessage(`"` + long(200_000) + `"`)}, o)
 					require.NoError(t, err)
 				}
 				say("before", channels.PublishOptions{})

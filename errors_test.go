@@ -27,12 +27,12 @@ func TestAKeyIsRefusedBeforeOnPublish(t *testing.T) {
 	called := 0
 	hub := newHub(t, channels.Options{Channel: keeps, OnPublish: func(context.Context, *channels.Publication) error { called++; return nil }})
 	for name, o := range map[string]channels.PublishOptions{"a": {Key: "k"}, "h": {Key: "k", Local: true}} {
-		_, err := hub.Publish(t.Context(), name, msg("x", "1"), o)
+		_, err := hub.PublishWith(t.Context(), name, msg("x", "1"), o)
 		require.ErrorIs(t, err, channels.ErrNoHistory)
 	}
 	require.Zero(t, called)
 	require.Zero(t, hub.Stats().Channels)
-	_, err := hub.Publish(t.Context(), "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
+	_, err := hub.PublishWith(t.Context(), "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
 	require.NoError(t, err)
 	require.Equal(t, 1, called)
 }

@@ -76,7 +76,7 @@ func ExampleHub_Publish() {
 
 	paid := channels.Message{Header: "paid", Body: json.RawMessage(`{"order":17}`)}
 	for range 2 {
-		res, err := hub.Publish(ctx, "orders", paid, channels.PublishOptions{Key: "order-17-paid"})
+		res, err := hub.PublishWith(ctx, "orders", paid, channels.PublishOptions{Key: "order-17-paid"})
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -766,17 +766,17 @@ func TestPublishOptions(t *testing.T) {
 			if name == "h" {
 				ids = []string{s.id(3), s.id(4)}
 			}
-			res, err := s.hub.Publish(ctx, name, msg("x", "1"), channels.PublishOptions{Except: ids[0]})
+			res, err := s.hub.PublishWith(ctx, name, msg("x", "1"), channels.PublishOptions{Except: ids[0]})
 			require.NoError(t, err)
 			require.Equal(t, 1, res.Receivers)
 			w2.want("x", `1`)
-			res, err = s.hub.Publish(ctx, name, msg("x", "2"), channels.PublishOptions{Except: "nobody"})
+			res, err = s.hub.PublishWith(ctx, name, msg("x", "2"), channels.PublishOptions{Except: "nobody"})
 			require.NoError(t, err)
 			require.Equal(t, 2, res.Receivers)
 			require.Equal(t, name == "h", res.Stored)
 			w1.want("x", `2`)
 			w2.want("x", `2`)
-			res, err = s.hub.Publish(ctx, name, msg("x", "3"), channels.PublishOptions{Local: true, Except: ids[1]})
+			res, err = s.hub.PublishWith(ctx, name, msg("x", "3"), channels.PublishOptions{Local: true, Except: ids[1]})
 			require.NoError(t, err)
 			require.Equal(t, channels.Result{Receivers: 1}, res, "not stored, so it has no position")
 			require.Zero(t, w1.want("x", `3`).Offset)
@@ -796,7 +796,7 @@ func TestPublishOptions(t *testing.T) {
 		one, err := s.hub.Subscribe(ctx, "go", nil)
 		require.NoError(t, err)
 		defer one.Close()
-		_, err = s.hub.Publish(ctx, "go", msg("x", "1"), channels.PublishOptions{Except: one.ID()})
+		_, err = s.hub.PublishWith(ctx, "go", msg("x", "1"), channels.PublishOptions{Except: one.ID()})
 		require.NoError(t, err)
 		_, err = s.hub.Publish(ctx, "go", msg("x", "2"))
 		require.NoError(t, err)
@@ -808,27 +808,26 @@ func TestPublishOptions(t *testing.T) {
 	})
 	for name, c := range map[string]struct {
 		channel string
-		o       []channels.PublishOptions
+		o       channels.PublishOptions
 		err     error
 	}{
-		"two":                            {"h", make([]channels.PublishOptions, 2), channels.ErrBadMessage},
-		"a key without history":          {"a", []channels.PublishOptions{{Key: "k"}}, channels.ErrNoHistory},
-		"a key, but not to be stored":    {"h", []channels.PublishOptions{{Key: "k", Local: true}}, channels.ErrNoHistory},
-		"a key with a space":             {"h", []channels.PublishOptions{{Key: "a b"}}, channels.ErrBadKey},
-		"a key that is too long":         {"h", []channels.PublishOptions{{Key: long(201)}}, channels.ErrBadKey},
-		"a key that is not ASCII":        {"h", []channels.PublishOptions{{Key: "é"}}, channels.ErrBadKey},
-		"a key with a control character": {"h", []channels.PublishOptions{{Key: "a\n"}}, channels.ErrBadKey},
+		"a key without history":          {"a", channels.PublishOptions{Key: "k"}, channels.ErrNoHistory},
+		"a key, but not to be stored":    {"h", channels.PublishOptions{Key: "k", Local: true}, channels.ErrNoHistory},
+		"a key with a space":             {"h", channels.PublishOptions{Key: "a b"}, channels.ErrBadKey},
+		"a key that is too long":         {"h", channels.PublishOptions{Key: long(201)}, channels.ErrBadKey},
+		"a key that is not ASCII":        {"h", channels.PublishOptions{Key: "é"}, channels.ErrBadKey},
+		"a key with a control character": {"h", channels.PublishOptions{Key: "a\n"}, channels.ErrBadKey},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := s.hub.Publish(ctx, c.channel, msg("x", "1"), c.o...)
+			_, err := s.hub.PublishWith(ctx, c.channel, msg("x", "1"), c.o)
 			require.ErrorIs(t, err, c.err)
 		})
 	}
 	t.Run("a repeat says that it is one", func(t *testing.T) {
-		first, err := s.hub.Publish(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
+		first, err := s.hub.PublishWith(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
 		require.NoError(t, err)
 		require.True(t, first.Stored && !first.Duplicate)
-		again, err := s.hub.Publish(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
+		again, err := s.hub.PublishWith(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
 		require.NoError(t, err)
 		require.True(t, again.Duplicate)
 		require.Equal(t, first.Position, again.Position)

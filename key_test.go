@@ -117,11 +117,11 @@ func TestKeysBelongToWhoPublishes(t *testing.T) {
 	}
 	ctx := channels.WithIdentity(t.Context(), channels.Identity{ID: "ann"})
 	for _, ctx := range []context.Context{t.Context(), ctx} {
-		res, err := s.hub.Publish(ctx, "h", msg("x", `"app"`), channels.PublishOptions{Key: "k"})
+		res, err := s.hub.PublishWith(ctx, "h", msg("x", `"app"`), channels.PublishOptions{Key: "k"})
 		require.NoError(t, err, "the app's own code is one of its own")
 		require.EqualValues(t, n+1, res.Position.Offset)
 	}
-	_, err := s.hub.Publish(ctx, "h", msg("x", `"another"`), channels.PublishOptions{Key: "k"})
+	_, err := s.hub.PublishWith(ctx, "h", msg("x", `"another"`), channels.PublishOptions{Key: "k"})
 	require.ErrorIs(t, err, channels.ErrKeyReused)
 }
 

@@ -128,7 +128,7 @@ func TestExceptOverARoughNetwork(t *testing.T) {
 		sender, other := r.subscribe(1, "c", nil), r.subscribe(1, "c", nil)
 		const n = 200
 		for range n {
-			_, err := r.hubs[0].Publish(context.Background(), "c", msg("x", "1"), channels.PublishOptions{Except: sender.sub.ID()})
+			_, err := r.hubs[0].PublishWith(context.Background(), "c", msg("x", "1"), channels.PublishOptions{Except: sender.sub.ID()})
 			require.NoError(t, err)
 		}
 		time.Sleep(5 * time.Second)

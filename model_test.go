@@ -256,7 +256,7 @@ func (m *model) publish() {
 	}
 	m.wg.Go(func() {
 		for range 2 {
-			res, err := m.hubs[i].Publish(context.Background(), modelChannel, channels.Message{Header: "n", Body: json.RawMessage(body)}, o)
+			res, err := m.hubs[i].PublishWith(context.Background(), modelChannel, channels.Message{Header: "n", Body: json.RawMessage(body)}, o)
 			m.event("r%d: publish %s %q: %v, duplicate %v, %v", i, body, o.Key, res.Position, res.Duplicate, err)
 			if err == nil {
 				m.store.mu.Lock()

@@ -183,7 +183,7 @@ func TestARepeatedPublishIsDeliveredAtOnce(t *testing.T) {
 			store.AppendOptions{Size: 10, TTL: time.Hour, Key: key, KeyTTL: time.Hour, Digest: digest})
 		require.NoError(t, err)
 		for range 3 {
-			res, err := r.hubs[1].Publish(context.Background(), "c", msg("n", "1"), channels.PublishOptions{Key: "k"})
+			res, err := r.hubs[1].PublishWith(context.Background(), "c", msg("n", "1"), channels.PublishOptions{Key: "k"})
 			require.NoError(t, err)
 			require.True(t, res.Duplicate)
 		}
@@ -392,7 +392,7 @@ func TestOnesOwnMessageWhileOneIsAhead(t *testing.T) {
 
 func (r *replicas) publishExcept(s *subscriber, n int) {
 	r.t.Helper()
-	_, err := r.hubs[0].Publish(context.Background(), "c", msg("n", strconv.Itoa(n)), channels.PublishOptions{Except: s.sub.ID()})
+	_, err := r.hubs[0].PublishWith(context.Background(), "c", msg("n", strconv.Itoa(n)), channels.PublishOptions{Except: s.sub.ID()})
 	require.NoError(r.t, err)
 }
 

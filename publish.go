@@ -53,15 +53,12 @@ type Result struct {
 // [ErrClosed], the context's error, and what OnPublish returns. After
 // ErrStoreUnavailable the message may have been stored all the same, if only
 // the answer was lost: repeat it with a Key.
-func (h *Hub) Publish(ctx context.Context, channel string, m Message, opts ...PublishOptions) (Result, error) {
-	var o PublishOptions
-	switch len(opts) {
-	case 0:
-	case 1:
-		o = opts[0]
-	default:
-		return Result{}, ErrBadMessage.saying("Publish takes one PublishOptions, not %d", len(opts))
-	}
+func (h *Hub) Publish(ctx context.Context, channel string, m Message) (Result, error) {
+	return h.PublishWith(ctx, channel, m, PublishOptions{})
+}
+
+// PublishWith is Publish with options.
+func (h *Hub) PublishWith(ctx context.Context, channel string, m Message, o PublishOptions) (Result, error) {
 	body, err := checkBody(m.Body, h.opts.MaxMessageBytes)
 	if err != nil {
 		return Result{}, err

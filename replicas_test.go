@@ -482,7 +482,7 @@ func TestPromiseAfterAReconnectAnExplicitReset(t *testing.T) {
 				require.Equal(t, c.reason, s.resets[0].Reason)
 				require.Equal(t, channels.Position{Epoch: first.Position.Epoch, Offset: 10}, s.resets[0].Position)
 			}
-			res, err := r.hubs[0].Publish(context.Background(), "c", msg("n", "0"), channels.PublishOptions{Local: true})
+			res, err := r.hubs[0].PublishWith(context.Background(), "c", msg("n", "0"), channels.PublishOptions{Local: true})
 			require.NoError(t, err)
 			require.Equal(t, 1, res.Receivers)
 			synctest.Wait()

@@ -306,7 +306,7 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 		if r.options.HistorySize > 0 && random.IntN(3) == 0 {
 			o.Key = fmt.Sprint(p, ".", n)
 		}
-		res, err := k.s.hub.Publish(context.Background(), r.name, m, o)
+		res, err := k.s.hub.PublishWith(context.Background(), r.name, m, o)
 		if err != nil || res.Duplicate {
 			k.fault("%s: publish: %v, duplicate %v", r.name, err, res.Duplicate)
 			return
@@ -322,7 +322,7 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 			}
 		}
 		if o.Key != "" && random.IntN(3) == 0 {
-			again, err := k.s.hub.Publish(context.Background(), r.name, m, o)
+			again, err := k.s.hub.PublishWith(context.Background(), r.name, m, o)
 			if err != nil || !again.Duplicate || again.Position != res.Position {
 				k.fault("%s: repeated with its key: %v, %+v and %+v", r.name, err, res, again)
 			}

@@ -250,7 +250,7 @@ func TestSSEResumes(t *testing.T) {
 				require.Equal(t, epoch+":"+body, ev.id)
 			}
 			// Nothing else. A message to this replica only leaves the history as it is.
-			_, err := s.hub.Publish(t.Context(), c.channel, msg("live", "0"), channels.PublishOptions{Local: true})
+			_, err := s.hub.PublishWith(t.Context(), c.channel, msg("live", "0"), channels.PublishOptions{Local: true})
 			require.NoError(t, err)
 			require.Empty(t, e.want("live", "0").id)
 		})

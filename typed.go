@@ -26,12 +26,17 @@ type Value[T any] struct {
 }
 
 // Publish is [Hub.Publish] with v as the body.
-func (t Typed[T]) Publish(ctx context.Context, header string, v T, opts ...PublishOptions) (Result, error) {
+func (t Typed[T]) Publish(ctx context.Context, header string, v T) (Result, error) {
+	return t.PublishWith(ctx, header, v, PublishOptions{})
+}
+
+// PublishWith is [Hub.PublishWith] with v as the body.
+func (t Typed[T]) PublishWith(ctx context.Context, header string, v T, o PublishOptions) (Result, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return Result{}, fmt.Errorf("channels: %s: encoding the body: %w", t.channel, err)
 	}
-	return t.hub.Publish(ctx, t.channel, Message{Header: header, Body: b}, opts...)
+	return t.hub.PublishWith(ctx, t.channel, Message{Header: header, Body: b}, o)
 }
 
 // Subscribe is [Hub.Subscribe].

@@ -422,7 +422,7 @@ func (a *app) send(w http.ResponseWriter, r *http.Request) {
 		inboxes = append(inboxes, "inbox."+from)
 	}
 	for _, channel := range inboxes {
-		if _, err := a.hub.Publish(r.Context(), channel, channels.Message{Header: "message", Body: body}, o); err != nil {
+		if _, err := a.hub.PublishWith(r.Context(), channel, channels.Message{Header: "message", Body: body}, o); err != nil {
 			channels.WriteError(w, r, err)
 			return
 		}
