@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/coder/websocket"
 )
 
 // Error is an error that a client may see: a stable code for programs, and a
@@ -40,6 +42,26 @@ func (e *Error) status() int {
 		return http.StatusForbidden
 	}
 	return e.Status
+}
+
+// passes says that what is refused now may be granted later, without a change
+// of the request.
+func (e *Error) passes() bool {
+	s := e.status()
+	return s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests
+}
+
+// closeCode is the code with which a WebSocket is closed that is refused.
+func (e *Error) closeCode() websocket.StatusCode {
+	switch {
+	case e.passes():
+		return closeTryAgain
+	case e.status() == http.StatusUnauthorized:
+		return closeUnauthorized
+	case e.status() >= 500:
+		return closeInternal
+	}
+	return closeForbidden
 }
 
 // because returns a copy of e with a cause for the log.
@@ -113,23 +135,6 @@ type ResetError struct {
 
 func (e *ResetError) Error() string {
 	return "channels: messages were missed (" + e.Reason + "); the subscription goes on after " + e.Position.String()
-}
-
-// panicked is an ErrInternal that also ends the connection on which it came up.
-type panicked struct{ err *Error }
-
-func (p *panicked) Error() string { return p.err.Error() }
-func (p *panicked) Unwrap() error { return p.err }
-
-// refusal is what a hook's error becomes for a client: itself where the app
-// says so, "forbidden" otherwise.
-func (h *Hub) refusal(hook string, err error) error {
-	var crash *panicked
-	if errors.As(err, &crash) {
-		return crash
-	}
-	h.log.Debug("refused", "by", hook, "err", err)
-	return visible(err, ErrForbidden)
 }
 
 // visible returns what a client may see of err; what it may not is replaced

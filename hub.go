@@ -33,7 +33,7 @@ import (
 //	                 subscriber, writer.go writes it
 //	clients.go       who is connected; life.go, conn.go, sse.go and subscribe.go:
 //	                 WebSockets, event streams and Go subscribers
-//	handler.go       the HTTP endpoints
+//	http_….go        the HTTP endpoints: http_X.go serves what the method in X.go does
 //	drain.go         how a hub ends
 type Hub struct {
 	opts  Options

@@ -4,51 +4,9 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/channels-go/channels/store"
 )
-
-// counters are the hub's totals since it was started.
-type counters struct {
-	published, slow, connects, deflated atomic.Int64
-	// dropped and superseded are messages that slow subscribers did not get;
-	// the latter in favour of a newer one, as SlowKeepLatest wants it.
-	dropped, superseded atomic.Int64
-
-	badPackets atomic.Int64 // that the mesh has brought
-
-	pressed atomic.Bool // a queue is more than half full
-}
-
-// Stats are a hub's totals since New, and what it holds now.
-type Stats struct {
-	Connections int   `json:"connections"` // WebSocket, server-sent events, and Go subscribers
-	Channels    int   `json:"channels"`    // on this replica
-	Connects    int64 `json:"connects"`
-	Published   int64 `json:"published"` // through this replica
-	Dropped     int64 `json:"dropped"`   // messages, by SlowDropOldest and SlowKeepLatest
-	SlowClosed  int64 `json:"slow_closed"`
-	Queued      int64 `json:"queued"`                // bytes that wait in all queues; a message in many of them counts once
-	Deflated    int64 `json:"deflated"`              // messages, each once for all its receivers
-	BadPackets  int64 `json:"bad_packets,omitempty"` // from other replicas: what cannot be a message is dropped
-}
-
-// Stats returns the hub's numbers at this moment.
-func (h *Hub) Stats() Stats {
-	return Stats{
-		Connections: h.clients.count(),
-		Channels:    int(h.channels.n.Load()),
-		Connects:    h.stats.connects.Load(),
-		Published:   h.stats.published.Load(),
-		Dropped:     h.stats.dropped.Load() + h.stats.superseded.Load(),
-		SlowClosed:  h.stats.slow.Load(),
-		Queued:      h.queued.sum(),
-		Deflated:    h.stats.deflated.Load(),
-		BadPackets:  h.stats.badPackets.Load(),
-	}
-}
 
 // A reporter tells the Store what has changed: once a second, and before
 // this replica reads a list, so that one sees what one did.
@@ -94,86 +52,6 @@ func (r *reporter) changePresence(c store.PresenceChange) {
 	if !r.lost {
 		r.presence = append(r.presence, c)
 	}
-}
-
-// tick is the hub's clock: once a second it asks some connections for a sign
-// of life, and lets rates fall. It waits for nobody, and ends with the hub.
-func (h *Hub) tick() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-			h.clients.pingSome()
-			h.cool()
-			h.countDrops()
-			h.unfinished.expire()
-			h.warnUnfinished()
-		}
-	}
-}
-
-// reportEachSecond keeps the Store informed: that is the heartbeat. Now and then
-// it asks for the other replicas', and sends a canary. It ends with the hub.
-func (h *Hub) reportEachSecond() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-			if h.mesh != nil && n%lookEvery == 0 {
-				h.lookAround() // before the heartbeat: who else has reported under this name?
-			}
-			err := h.flush(h.ctx, true)
-			if h.ctx.Err() == nil {
-				h.reported.Store(true)
-				if h.storeBad.Swap(err != nil) && err == nil && h.storeWarned.Swap(0) > 0 {
-					h.log.Info("the store is back")
-				}
-			}
-			if err != nil {
-				h.warnStore(err)
-			}
-			if n%int(canaryPeriod/time.Second) == 0 {
-				h.storeCanary()
-			}
-		}
-	}
-}
-
-// lookEvery is how many seconds pass between two looks at who is there.
-const lookEvery = 2
-
-// cool lets rates fall, and frees the channels that nothing needs.
-func (h *Hub) cool() {
-	r := &h.report
-	r.mu.Lock()
-	hot := r.hot
-	r.hot = nil
-	r.mu.Unlock()
-	kept := hot[:0]
-	for _, ch := range hot {
-		ch.mu.Lock()
-		if c := ch.countLocked(); c != ch.reported && !ch.dirty {
-			ch.dirty = true
-			r.touch(ch, true, false)
-		}
-		stays := !ch.freed && (ch.rate != nil || ch.dirty || len(ch.subs) == 0)
-		if !stays {
-			ch.hot = false
-		}
-		ch.mu.Unlock()
-		if stays && !h.channels.free(ch) {
-			kept = append(kept, ch)
-		}
-	}
-	r.mu.Lock()
-	r.hot = append(r.hot, kept...)
-	r.mu.Unlock()
 }
 
 // flush sends what has changed to the Store; with always, the heartbeat too

@@ -97,8 +97,8 @@ func FuzzMembers(f *testing.F) {
 // What reads JSON with encoding/json itself, and why that does no harm.
 var readers = map[string]string{
 	"internal/exact/exact.go":           "reads values that have no names, or finds out what is wrong",
-	"parse.go":                          "reads texts, and finds out what is wrong",
-	"api.go":                            "reads texts, and arrays of texts and of raw JSON",
+	"rawmessage.go":                     "reads texts, and finds out what is wrong",
+	"http_publish.go":                   "reads texts, and arrays of texts and of raw JSON",
 	"message.go":                        "finds out what is wrong",
 	"typed.go":                          "reads into the app's own type, as its documentation says",
 	"example/chat/main.go":              "an app: it has one reader",

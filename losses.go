@@ -9,16 +9,6 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// topsPeriod is how often tops are compared with the Store, where a mesh
-// may have lost the last message: seen twice as missing, it is fetched,
-// within the 5 s that are promised. Where the mesh says that it has lost
-// something, it is looked for at once, and fetched where it is seen.
-const topsPeriod = 1500 * time.Millisecond
-
-// topsAtOnce bounds the channels of one call of the Store, which is to answer
-// others between two of them, however many channels there are.
-const topsAtOnce = 4096
-
 // losses are the channels of which the mesh may have lost packets.
 type losses struct {
 	wake chan struct{} // something was added; has room for one
@@ -57,6 +47,19 @@ func (l *losses) take() (names map[string]struct{}, all bool) {
 	return names, all
 }
 
+// again has the next regular look take all channels as lost, because this one
+// has failed.
+func (l *losses) again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.names, l.all = nil, true
+}
+
+func isLost(lost map[string]struct{}, all bool, name string) bool {
+	_, ok := lost[name]
+	return ok || all
+}
+
 // lost takes the mesh's word that packets may be lost.
 func (h *Hub) lost(name string) {
 	if name != "" {
@@ -71,6 +74,16 @@ func (h *Hub) lost(name string) {
 	}
 	h.losses.add(name)
 }
+
+// topsPeriod is how often tops are compared with the Store, where a mesh
+// may have lost the last message: seen twice as missing, it is fetched,
+// within the 5 s that are promised. Where the mesh says that it has lost
+// something, it is looked for at once, and fetched where it is seen.
+const topsPeriod = 1500 * time.Millisecond
+
+// topsAtOnce bounds the channels of one call of the Store, which is to answer
+// others between two of them, however many channels there are.
+const topsAtOnce = 4096
 
 // idleTopsPeriod is how often tops are read where nobody else appends: to name
 // a log keeps the Store from forgetting it.
@@ -165,19 +178,6 @@ func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error
 		return err
 	})
 	return tops, err
-}
-
-func isLost(lost map[string]struct{}, all bool, name string) bool {
-	_, ok := lost[name]
-	return ok || all
-}
-
-// again has the next regular look take all channels as lost, because this one
-// has failed.
-func (l *losses) again() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.names, l.all = nil, true
 }
 
 // compareTop starts a fill where the channel is behind what the Store had

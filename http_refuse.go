@@ -5,47 +5,94 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
-
 	origins "github.com/channels-go/channels/internal/origin"
+	"github.com/channels-go/channels/internal/unread"
 )
 
-// passes says that what is refused now may be granted later, without a change
-// of the request.
-func (e *Error) passes() bool {
-	s := e.status()
-	return s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests
+// refuse answers with an error as JSON.
+func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if err == errGone {
+		return
+	}
+	e := visible(err, ErrInternal)
+	if e.status() >= 500 && e.cause != nil {
+		level := slog.LevelWarn // it will pass by itself
+		if e.status() == http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+		h.log.Log(r.Context(), level, "refused", "path", r.URL.Path, "err", e)
+	}
+	WriteError(w, r, e)
 }
 
-// closeCode is the code with which a WebSocket is closed that is refused.
-func (e *Error) closeCode() websocket.StatusCode {
-	switch {
-	case e.passes():
-		return closeTryAgain
-	case e.status() == http.StatusUnauthorized:
-		return closeUnauthorized
-	case e.status() >= 500:
-		return closeInternal
+// WriteError answers a request as the hub does where it refuses one: with
+// {"status":"fail","error":{"code","message"}} and the error's HTTP status. It
+// is for the app's own middleware, so that clients know one form of errors.
+// An error that is not, and does not wrap, an [*Error] becomes "internal".
+//
+// The statuses 503 and 429 will pass by themselves: they get a Retry-After of
+// 2 to 5 s, at random, where none is set. Who accepts text/event-stream gets
+// them as a stream that ends at once and asks to come back, since an EventSource
+// gives up after an error.
+//
+// A browser tells a script nothing of a WebSocket that was refused. To the
+// pages that may know, WriteError opens one, says there what is wrong, and
+// closes it with 3000 for the status 401, 1013 for what passes, 1011 for other
+// 5xx, and 3003 for all else.
+//
+// The status of such a stream is 200, and of such a WebSocket 101. For its log, a
+// middleware's ResponseWriter may have a method Refused(status int, code string),
+// which is told of what it was in truth.
+//
+// Where the request's body was not read, the answer is sent at once, and the
+// connection closed: a client that never sends it would never get the answer.
+func WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	e := visible(err, ErrInternal)
+	for next := w; next != nil; next = unwrap(next) {
+		if n, ok := next.(interface{ Refused(status int, code string) }); ok {
+			n.Refused(e.status(), e.Code)
+		}
 	}
-	return closeForbidden
+	unread.Leave(w, r)
+	boundAnswer(w, refusalTimeout)
+	passes := e.passes()
+	if passes && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", retryAfter())
+	}
+	switch {
+	case isUpgrade(r):
+		if refuseWebSocket(w, r, e) {
+			return
+		}
+	case passes && r.Method == http.MethodGet && wantsStream(r):
+		refuseStream(w, e)
+		return
+	}
+	status, b := marshal(e.status(), failure{"fail", errorBody{e.Code, e.Message}})
+	sendJSON(w, status, b, refusalTimeout, boundAnswer)
+}
+
+type failure struct {
+	Status string    `json:"status"`
+	Error  errorBody `json:"error"`
+}
+
+type errorBody struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
 }
 
 // retryAfter is the value of Retry-After where nothing better is known.
 func retryAfter() string {
 	return strconv.Itoa(int(math.Ceil(spread(3 * time.Second).Seconds())))
-}
-
-// isUpgrade tells whether a request wants to become a WebSocket.
-func isUpgrade(r *http.Request) bool {
-	return headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
 }
 
 // refusals are the refused WebSockets that wait for their clients' answer. Each
@@ -113,22 +160,4 @@ func mayTell(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	return origins.SameHost(origin, r.Host, r.TLS != nil)
-}
-
-// refererAllowed asks the only witness that there is where a browser says
-// nothing else of where a GET comes from: over plain HTTP it sends Sec-Fetch-Site
-// to no host but localhost. A page that hides itself there cannot be told from
-// one of our own. It reads nothing, but its visitor is a member for a moment.
-func (h *Hub) refererAllowed(r *http.Request) bool {
-	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		return true // checkOrigin has judged
-	}
-	u, err := url.Parse(r.Referer())
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return true
-	}
-	as := *r
-	as.Header = http.Header{"Origin": {u.Scheme + "://" + u.Host}}
-	_, ok := h.originAllowed(&as, nil, true)
-	return ok
 }

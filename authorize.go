@@ -1,0 +1,46 @@
+package channels
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+)
+
+// Action is what somebody wants to do.
+type Action string
+
+const (
+	ActionSubscribe Action = "subscribe"
+	ActionPublish   Action = "publish"
+	ActionHistory   Action = "history"
+	ActionPresence  Action = "presence"
+	ActionList      Action = "list" // Request.Channel is the one channel asked for, or empty: the list of channels, or of replicas
+)
+
+// Request is what Authorize decides on.
+type Request struct {
+	Action   Action
+	Channel  string
+	Identity Identity // zero where the app's middleware gave none
+	Client   string   // the connection's id; empty for plain HTTP
+}
+
+// authorize asks the app whether somebody from the network may do something.
+func (h *Hub) authorize(ctx context.Context, r Request) error {
+	if r.Identity.expired() {
+		return ErrExpired
+	}
+	if h.opts.Authorize == nil {
+		return nil
+	}
+	err := h.guard("Authorize", func() error { return h.opts.Authorize(ctx, r) })
+	if err == nil {
+		return nil
+	}
+	return h.refusal("Authorize", fmt.Errorf("%s %q by user %q: %w", r.Action, r.Channel, r.Identity.ID, err))
+}
+
+func (h *Hub) authorizeHTTP(r *http.Request, a Action, channel string) error {
+	id, _ := IdentityFrom(r.Context())
+	return h.authorize(r.Context(), Request{Action: a, Channel: channel, Identity: id})
+}

@@ -1,0 +1,157 @@
+package channels
+
+import (
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.
+func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) error {
+	stream := wantsStream(r)
+	upgrade := isUpgrade(r)
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if !upgrade && !stream {
+		// A script that was refused asks so why.
+		if _, err := channelQueryOf(r, false); err != nil {
+			return err
+		}
+		if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
+			return err
+		}
+		return plainGet(w, r)
+	}
+	if upgrade {
+		if err := checkHandshake(w, r); err != nil {
+			return err // before anybody sees a member come and go
+		}
+	}
+	q, err := channelQueryOf(r, stream && !upgrade)
+	if err != nil {
+		return err
+	}
+	if !upgrade && !h.refererAllowed(r) {
+		return errBadOrigin.saying("a page at %.200q has asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins of those that may, besides the server's own", r.Referer())
+	}
+	if !h.conns.enter() {
+		return ErrClosed
+	}
+	leave := sync.OnceFunc(h.conns.leave)
+	defer leave()
+	if h.draining.Load() {
+		return ErrDraining
+	}
+	if err := h.admitConnection(r.RemoteAddr); err != nil {
+		return err // before the app's code has work with it
+	}
+	id, _ := IdentityFrom(r.Context())
+	info := Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket, Connected: time.Now()}
+	if !upgrade {
+		info.Transport = transportSSE
+	}
+	if upgrade {
+		return h.serveWebSocket(w, r, name, info, q)
+	}
+	return h.serveStream(w, r, name, info, q, leave)
+}
+
+// plainGet answers who asks for a channel as for a page.
+func plainGet(w http.ResponseWriter, r *http.Request) error {
+	if r.ProtoMajor >= 2 {
+		return errUpgrade.saying("this channel is a WebSocket, which needs HTTP/1.1 (with TLS: ALPN http/1.1), or server-sent events, which need Accept: text/event-stream; this was a plain GET over %s", r.Proto)
+	}
+	w.Header().Set("Upgrade", "websocket")
+	w.Header().Set("Connection", "Upgrade")
+	return errUpgrade.saying("this channel is a WebSocket (Upgrade: websocket) or a stream of server-sent events (Accept: text/event-stream); this was a plain GET")
+}
+
+// serveWebSocket subscribes, upgrades, and returns: the connection goes on
+// without the handler, whose goroutine and buffers are freed. An error means
+// that there is no connection.
+func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery) error {
+	c := h.newConn(name, info)
+	c.heartbeat = q.heartbeat
+	// Subscribed before the handshake ends: once the client knows that it is
+	// connected, it misses nothing.
+	if err := c.letIn(r.Context(), q.since); err != nil {
+		if errors.Is(err, ErrClosed) {
+			w.Header().Set("Connection", "close") // this process is about to end
+		}
+		return err
+	}
+	// A Hijack of the app's may panic, as gin's does where it has none below.
+	err := h.guard("the upgrade", func() error {
+		c.admit()
+		return h.upgrade(w, r, c)
+	})
+	if err != nil {
+		c.leave()
+		c.abandon(err)
+		c.gone(err)
+		return err
+	}
+	c.welcome(r.Context())
+	c.start()
+	return nil
+}
+
+// errGone says that the connection is lost, so that there is nobody to answer.
+var errGone = errors.New("channels: the connection is lost")
+
+// channelQuery is what a client asks of a channel.
+type channelQuery struct {
+	since     *Position // from where it goes on; nil is from now on
+	heartbeat bool      // it wants to see heartbeats
+}
+
+// channelQueryOf reads what a client asks. The Last-Event-ID is the browser's
+// own memory, and newer than since: one that makes no sense is a reset and not
+// an error, at which the browser would give up for good.
+func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
+	last := ""
+	if stream {
+		last = r.Header.Get("Last-Event-ID")
+	}
+	if r.URL.RawQuery != "" {
+		if q, err = readChannelQuery(r, last == ""); err != nil {
+			return q, err
+		}
+	}
+	if last != "" {
+		p, err := ParsePosition(last)
+		if err != nil {
+			p = Position{Epoch: "?"} // no log's epoch
+		}
+		q.since = &p
+	}
+	return q, nil
+}
+
+// readChannelQuery is apart because of the map's kilobyte on the stack, for which
+// the goroutine of every connection would have to grow its own.
+//
+//go:noinline
+func readChannelQuery(r *http.Request, since bool) (q channelQuery, err error) {
+	v, err := queryOf(r, "since", "heartbeat")
+	if err != nil {
+		return q, err
+	}
+	switch v.Get("heartbeat") {
+	case "":
+	case "event":
+		q.heartbeat = true
+	default:
+		return q, ErrBadQuery.saying("heartbeat is %.40q; it may be event, or be left out", v.Get("heartbeat"))
+	}
+	if s := v.Get("since"); s != "" && since {
+		p, err := ParsePosition(s)
+		if err != nil {
+			return q, err
+		}
+		q.since = &p
+	}
+	return q, nil
+}

@@ -1,0 +1,50 @@
+package channels
+
+import (
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// isUpgrade tells whether a request wants to become a WebSocket.
+func isUpgrade(r *http.Request) bool {
+	return headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
+}
+
+// wantsStream tells whether the client takes server-sent events and says so:
+// wildcards are for a page.
+func wantsStream(r *http.Request) bool { return accepts(r.Header.Values("Accept"), typeStream) }
+
+// accepts tells whether a header Accept has a media type by name, and not with
+// q=0, which says that it is not wanted (RFC 9110 sections 12.4.2 and 12.5.1).
+func accepts(accept []string, mediaType string) bool {
+	for _, v := range accept {
+		for part := range strings.SplitSeq(v, ",") {
+			if part = strings.TrimSpace(part); part == mediaType {
+				return true // as browsers send it
+			}
+			t, params, err := mime.ParseMediaType(part)
+			if err != nil || t != mediaType {
+				continue
+			}
+			q, ok := params["q"]
+			if weight, err := strconv.ParseFloat(q, 64); !ok || err == nil && weight > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// headerHas returns whether a comma-separated header has a token.
+func headerHas(h http.Header, key, token string) bool {
+	for _, v := range h.Values(key) {
+		for part := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}

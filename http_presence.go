@@ -1,0 +1,34 @@
+package channels
+
+import "net/http"
+
+// servePresence is GET /v1/channel/{name}/presence?limit=.
+func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	q, err := queryOf(r, "limit")
+	if err != nil {
+		return err
+	}
+	if err := h.authorizeHTTP(r, ActionPresence, name); err != nil {
+		return err
+	}
+	limit, err := limitOf(q)
+	if err != nil {
+		return err
+	}
+	ms, err := h.Presence(r.Context(), name, limit)
+	if err != nil {
+		return err
+	}
+	size := 0
+	for _, m := range ms.Members {
+		size += len(m.ID) + len(m.User) + len(m.Info) + 30
+	}
+	h.writeLong(w, r, http.StatusOK, struct {
+		Data []Member `json:"data"`
+		Cnt  int      `json:"cnt"`
+	}{ms.Members, ms.Total}, size)
+	return nil
+}

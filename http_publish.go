@@ -1,0 +1,243 @@
+package channels
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/tidwall/gjson"
+)
+
+// servePublish is POST /v1/channel/{name}/publish.
+func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if _, err := queryOf(r); err != nil {
+		return err
+	}
+	key, err := keyOf(r)
+	if err != nil {
+		return err
+	}
+	if err := h.chargeHTTP(r); err != nil {
+		return err
+	}
+	// Who may not publish is told so before anything is read.
+	opts, err := h.optionsOf(name)
+	if err != nil {
+		return err
+	}
+	id, _ := IdentityFrom(r.Context())
+	p := Publication{Channel: name, Identity: id, Network: true, allowed: true}
+	if err := h.mayPublish(r.Context(), opts, &p); err != nil {
+		return err
+	}
+	err = h.body(w, r, h.opts.MaxMessageBytes+envelopeBytes, func(b []byte) error {
+		if err := checkObject(b); err != nil {
+			return err
+		}
+		var in rawMessage
+		if err := in.read(b); err != nil {
+			return err
+		}
+		var err error
+		if p.Message, err = in.message(h.opts.MaxMessageBytes); err != nil {
+			return err
+		}
+		inBody, err := in.options()
+		switch {
+		case err == nil && inBody.Key != "" && key != "":
+			err = ErrBadKey.saying("there is an Idempotency-Key in the header and a key in the body; give one")
+		case inBody.Key != "":
+			key = inBody.Key
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	res, err := h.publish(r.Context(), p, PublishOptions{Key: key})
+	if err != nil {
+		return err
+	}
+	h.sendJSON(w, http.StatusOK, appendPublished(nil, res))
+	return nil
+}
+
+func keyOf(r *http.Request) (string, error) {
+	v := r.Header.Values("Idempotency-Key")
+	if len(v) > 1 || len(v) == 1 && v[0] == "" {
+		return "", ErrBadKey.saying("there has to be one Idempotency-Key of 1 to 200 characters, or none")
+	}
+	return r.Header.Get("Idempotency-Key"), nil
+}
+
+type publishAnswer struct {
+	Status string     `json:"status"`
+	Ch     string     `json:"channel,omitempty"`
+	Offset uint64     `json:"offset,omitempty"`
+	Epoch  string     `json:"epoch,omitempty"`
+	Again  bool       `json:"duplicate,omitempty"` // see Result.Duplicate
+	Error  *errorBody `json:"error,omitempty"`
+}
+
+func answerOf(res Result, err error) publishAnswer {
+	if err != nil {
+		e := visible(err, ErrInternal)
+		return publishAnswer{Status: "fail", Error: &errorBody{e.Code, e.Message}}
+	}
+	return publishAnswer{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Again: res.Duplicate}
+}
+
+// appendPublished appends answerOf(res, nil), as JSON and with a line's end.
+func appendPublished(b []byte, res Result) []byte {
+	b = append(b, `{"status":"ok"`...)
+	if p := res.Position; p.Offset > 0 {
+		b = append(b, `,"offset":`...)
+		b = strconv.AppendUint(b, p.Offset, 10)
+		b = append(b, `,"epoch":`...)
+		b = appendString(b, p.Epoch)
+	}
+	if res.Duplicate {
+		b = append(b, `,"duplicate":true`...)
+	}
+	return append(b, "}\n"...)
+}
+
+// maxBatch is how many messages one POST /v1/publish may publish.
+const maxBatch = 1000
+
+// servePublishMany is POST /v1/publish: {"channels":[…],"header","body","key"}
+// or {"messages":[{"channel","header","body","key"},…]}.
+func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string) error {
+	if _, err := queryOf(r); err != nil {
+		return err
+	}
+	if err := h.chargeHTTP(r); err != nil { // for the first of its messages
+		return err
+	}
+	if len(r.Header.Values("Idempotency-Key")) > 0 {
+		return ErrBadKey.saying(`the Idempotency-Key header is for one message; give each in "messages" its "key"`)
+	}
+	var b []byte
+	bound := min(h.opts.batchBytes(), h.opts.MaxUnfinishedBytes/2)
+	err := h.body(w, r, bound, func(read []byte) error {
+		if err := checkObject(read); err != nil {
+			return err
+		}
+		b = bytes.Clone(read)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	batch, err := parseBatch(b, bound)
+	if err != nil {
+		return err
+	}
+	id, _ := IdentityFrom(r.Context())
+	answer := struct {
+		Status  string          `json:"status"`
+		Results []publishAnswer `json:"results"`
+	}{Status: "ok"}
+	for i, one := range batch {
+		var res Result
+		var m Message
+		var o PublishOptions
+		if i > 0 {
+			err = h.chargeHTTP(r)
+		}
+		if err == nil {
+			m, o, err = one.parse(h.opts.MaxMessageBytes)
+		}
+		if err == nil {
+			res, err = h.publish(r.Context(), Publication{Channel: one.name, Message: m, Identity: id, Network: true}, o)
+		}
+		if err != nil {
+			answer.Status = "fail"
+		}
+		a := answerOf(res, err)
+		if a.Ch = one.name; len(a.Ch) > MaxNameBytes { // it is none, and would come back six times as long
+			a.Ch = clip(a.Ch)
+		}
+		answer.Results = append(answer.Results, a)
+	}
+	h.writeJSON(w, r, http.StatusOK, answer)
+	return nil
+}
+
+// batched is one message of a batch.
+type batched struct {
+	name  string // of its channel
+	raw   *rawMessage
+	wrong error // what is wrong with it besides
+}
+
+func (b *batched) parse(max int) (m Message, o PublishOptions, err error) {
+	if b.wrong != nil {
+		return m, o, b.wrong
+	}
+	if m, err = b.raw.message(max); err == nil {
+		o, err = b.raw.options()
+	}
+	return m, o, err
+}
+
+// parseBatch reads valid JSON, with which the messages share memory.
+func parseBatch(b []byte, bound int) ([]batched, error) {
+	var in rawMessage
+	if err := in.read(b); err != nil {
+		return nil, err
+	}
+	if tooMany(in.channels) || tooMany(in.messages) {
+		return nil, errTooMany
+	}
+	var names []string
+	var messages []json.RawMessage
+	if in.channels != nil && json.Unmarshal(in.channels, &names) != nil {
+		return nil, ErrBadMessage.saying(`"channels" has a JSON value of the wrong type; it has to be an array of names`)
+	}
+	if in.messages != nil && json.Unmarshal(in.messages, &messages) != nil {
+		return nil, ErrBadMessage.saying(`"messages" has a JSON value of the wrong type; it has to be an array of objects`)
+	}
+	switch many := len(messages) > 0; {
+	case many && (in.channels != nil || in.channel != nil || in.header != nil || in.body != nil || in.key != nil):
+		return nil, ErrBadMessage.saying(`give either "messages", each with what belongs to it, or "channels" with "header", "body" and "key"`)
+	case !many && len(names) == 0:
+		return nil, ErrBadMessage.saying(`give "channels" with "header" and "body", or "messages", with 1 to %d entries`, maxBatch)
+	case len(names) > maxBatch || len(messages) > maxBatch:
+		return nil, errTooMany
+	case len(names)*(len(in.header)+len(in.body)) > bound:
+		// It counts once for each: that is what the Store may have to keep.
+		return nil, ErrTooLarge.saying("one request publishes at most %d bytes; this message has %d for each of %d channels: publish it to fewer at once",
+			bound, len(in.header)+len(in.body), len(names))
+	}
+	batch := make([]batched, 0, len(names)+len(messages))
+	for _, name := range names {
+		batch = append(batch, batched{name: name, raw: &in})
+	}
+	for _, b := range messages {
+		one := batched{raw: new(rawMessage)}
+		if b[0] != '{' {
+			return nil, ErrBadMessage.saying(`"messages" has a JSON value of the wrong type; it has to be an array of objects`)
+		}
+		one.wrong = one.raw.read(b)
+		if ch := one.raw.channel; ch != nil && json.Unmarshal(ch, &one.name) != nil {
+			return nil, ErrBadMessage.saying(`"channel" has a JSON value of the wrong type; it has to be a name`)
+		}
+		batch = append(batch, one)
+	}
+	return batch, nil
+}
+
+var errTooMany = ErrTooLarge.saying("one request publishes at most %d messages; send the others in further ones", maxBatch)
+
+// tooMany counts the entries of a list before they are parsed, since an empty
+// one takes far more memory than the three bytes that it is sent with.
+func tooMany(list json.RawMessage) bool {
+	n := 0
+	gjson.ParseBytes(list).ForEach(func(_, _ gjson.Result) bool { n++; return n <= maxBatch })
+	return n > maxBatch
+}

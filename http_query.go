@@ -1,0 +1,47 @@
+package channels
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// queryOf parses a query, in which each of the keys may stand once. One that is
+// none of them is an error, since it may be one of them misspelt, or belong to
+// the body. Names that begin with "_" are left to others: some clients and caches
+// add one. Only the probes, /healthz and /readyz, take any query: whatever a load
+// balancer adds, it must not find this replica bad for it.
+func queryOf(r *http.Request, keys ...string) (url.Values, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, ErrBadQuery.saying("the query is not encoded correctly: %v", err)
+	}
+	for k, v := range q {
+		switch {
+		case strings.HasPrefix(k, "_"):
+		case !slices.Contains(keys, k):
+			return nil, ErrBadQuery.saying(`the query has %.80q; it may have %s here, and names that begin with "_", which nobody reads`, k, cmp.Or(strings.Join(keys, ", "), "nothing"))
+		case len(v) > 1:
+			return nil, ErrBadQuery.saying("%s stands in the query %d times; it may stand there once", k, len(v))
+		}
+	}
+	return q, nil
+}
+
+func limitOf(q url.Values) (int, error) {
+	s := q.Get("limit")
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, ErrBadQuery.saying("limit is %.40q; it has to be a whole number, 1 or more", s)
+	}
+	return n, nil
+}

@@ -1,0 +1,66 @@
+package channels
+
+import (
+	"errors"
+	"net/http"
+)
+
+// serveNodes is GET /v1/nodes.
+func (h *Hub) serveNodes(w http.ResponseWriter, r *http.Request, _ string) error {
+	if _, err := queryOf(r); err != nil {
+		return err
+	}
+	if err := h.authorizeHTTP(r, ActionList, ""); err != nil {
+		return err
+	}
+	nodes, err := h.Nodes(r.Context())
+	if err != nil {
+		return err
+	}
+	type row struct {
+		Node
+		Seen int64 `json:"seen_ms"`
+	}
+	rows := make([]row, len(nodes))
+	for i, n := range nodes {
+		rows[i] = row{n, n.Seen.Milliseconds()}
+	}
+	h.writeJSON(w, r, http.StatusOK, map[string][]row{"data": rows})
+	return nil
+}
+
+func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) error {
+	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
+	return nil
+}
+
+// serveReady says whether a load balancer should send new clients here. Where
+// the Store fails all replicas alike, clients are no better off elsewhere, and
+// channels without history need none: it then says so only where no other
+// replica is heard, which may be this one's own fault. Where all replicas are
+// cut off from each other, it is the same: each serves its own.
+func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
+	others, served := h.around.company()
+	switch {
+	case h.calls.closed():
+		return ErrClosed
+	case h.leaving.Load():
+		return ErrDraining
+	case h.storeBad.Load() && others == 0: // else it has until it is red: others need as long to notice
+		return ErrStoreUnavailable
+	case !h.reported.Load(): // within the first second, nobody knows yet
+		if err := h.flush(r.Context(), true); err != nil {
+			return err
+		}
+		h.reported.Store(true)
+	}
+	_, err := h.verdict()
+	switch {
+	case errors.Is(err, ErrStoreUnavailable) && others > 0 && served == 0:
+	case errors.Is(err, ErrMeshUnavailable) && h.vitals.isCutOff() && !h.around.joined():
+	case err != nil:
+		return err
+	}
+	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
+	return nil
+}

@@ -1,0 +1,150 @@
+package channels
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/channels-go/channels/internal/unread"
+)
+
+// serve routes a request. It does so itself, since it tells more than a
+// http.ServeMux: each error is JSON with a code, each 405 has its Allow.
+//
+// The path is split before it is unescaped: a name with %2F in it is one
+// wrong name, not two parts of the path. One slash at the end makes no
+// difference, whatever the route.
+func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	if n := len(parts) - 1; n > 0 && parts[n] == "" {
+		parts = parts[:n]
+	}
+	name := ""
+	route := parts[0]
+	switch {
+	case len(parts) == 2 && parts[0] == "channel":
+		name, route = parts[1], "channel/{name}"
+	case len(parts) >= 2 && parts[0] == "v1":
+		route = "v1/" + parts[1]
+		if len(parts) > 2 && parts[1] == "channel" {
+			name = parts[2]
+			route = strings.Join(append([]string{"v1/channel/{name}"}, parts[3:]...), "/")
+		} else if len(parts) > 2 {
+			route = ""
+		}
+	case len(parts) > 1:
+		route = ""
+	}
+	end, ok := endpoints[route]
+	if !ok {
+		if h.admits(w, r, nil) {
+			h.refuse(w, r, notFound(r.URL.Path))
+		}
+		return
+	}
+	if r.Method == http.MethodGet && end.method == r.Method && !end.plain && r.ContentLength != 0 {
+		// What is sent as a body would be read as a WebSocket's frames, past
+		// all that stands in front and takes it for a body.
+		h.refuse(w, r, errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or a stream of events has none"))
+		return
+	}
+	if r.Method != http.MethodPost { // no other one's body is read
+		unread.Leave(w, r)
+	}
+	if !h.admits(w, r, &end) {
+		return
+	}
+	switch {
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Allow", end.allow())
+		boundAnswer(w, refusalTimeout)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case r.Method == http.MethodHead && end.method == http.MethodGet && end.plain:
+	case r.Method == http.MethodConnect && route == "channel/{name}":
+		h.refuse(w, r, errUpgrade.saying("WebSocket over HTTP/2 is not served; open it over HTTP/1.1"))
+		return
+	case r.Method != end.method:
+		w.Header().Set("Allow", end.allow())
+		h.refuse(w, r, wrongMethod(r.Method, route, end))
+		return
+	}
+	name, err := url.PathUnescape(name)
+	if err != nil {
+		h.refuse(w, r, ErrBadChannel.saying("the channel name in the path is not percent-encoded correctly"))
+		return
+	}
+	err = h.guard("the handler of "+route, func() error { return end.serve(h, w, r, name) })
+	if err != nil {
+		h.refuse(w, r, err)
+	}
+}
+
+// An endpoint is one row of the table of endpoints. An error that serve
+// returns is the answer; then nothing has been written yet.
+type endpoint struct {
+	method string
+	plain  bool // a GET without side effects or streams, so HEAD works too
+	serve  func(h *Hub, w http.ResponseWriter, r *http.Request, name string) error
+}
+
+var endpoints map[string]endpoint
+
+func init() { // not a literal, which would refer to itself through the handlers
+	endpoints = map[string]endpoint{
+		"channel/{name}":             {http.MethodGet, false, (*Hub).serveChannel},
+		"v1/publish":                 {http.MethodPost, false, (*Hub).servePublishMany},
+		"v1/channel":                 {http.MethodGet, true, (*Hub).serveList},
+		"v1/channel/{name}":          {http.MethodGet, true, (*Hub).serveOne},
+		"v1/channel/{name}/publish":  {http.MethodPost, false, (*Hub).servePublish},
+		"v1/channel/{name}/history":  {http.MethodGet, true, (*Hub).serveHistory},
+		"v1/channel/{name}/presence": {http.MethodGet, true, (*Hub).servePresence},
+		"v1/nodes":                   {http.MethodGet, true, (*Hub).serveNodes},
+		"healthz":                    {http.MethodGet, true, (*Hub).serveHealth},
+		"readyz":                     {http.MethodGet, true, (*Hub).serveReady},
+	}
+}
+
+func (e endpoint) allow() string {
+	switch {
+	case e.plain:
+		return "GET, HEAD, OPTIONS"
+	default:
+		return e.method + ", OPTIONS"
+	}
+}
+
+// wrongMethod says which methods an endpoint has, and where one publishes to who
+// tries to do so at the channel itself.
+func wrongMethod(method, route string, end endpoint) *Error {
+	allowed := strings.Replace(end.allow(), ", OPTIONS", " and OPTIONS", 1)
+	hint := ""
+	if method == http.MethodPost && (route == "channel/{name}" || route == "v1/channel/{name}") {
+		hint = "; to publish, POST to /v1/channel/NAME/publish"
+	}
+	return errBadMethod.saying("%.40s is not allowed here; %s are%s", method, allowed, hint)
+}
+
+// served is what a hub serves, for who asked for something else.
+const served = "the hub serves /channel/NAME/, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /healthz and /readyz"
+
+// notFound says that nothing is served at a path, and what is. Where one of the
+// hub's own paths stands behind something else, the hub is mounted below that,
+// without the prefix taken off.
+func notFound(path string) *Error {
+	mount := ""
+	for _, own := range []string{"/channel/", "/v1/", "/healthz", "/readyz"} {
+		prefix, rest, ok := strings.Cut(path, own)
+		switch {
+		case !ok:
+		case prefix == "": // the path begins as one of the hub's own, and goes on wrongly
+			return errNotFound.saying("there is nothing at %.200q; %s", path, served)
+		case mount == "" && (strings.HasSuffix(own, "/") || rest == ""):
+			mount = prefix
+		}
+	}
+	if mount != "" {
+		return errNotFound.saying("there is nothing at %.200q; if the hub is mounted below %.100q, take that off: http.StripPrefix(%.100[2]q, hub.Handler())", path, mount)
+	}
+	return errNotFound.saying("there is nothing at %.200q; %s", path, served)
+}

@@ -1,0 +1,113 @@
+package channels
+
+import (
+	"context"
+	"encoding/base64"
+
+	"github.com/channels-go/channels/store"
+)
+
+// ChannelInfo holds a channel's numbers over all replicas.
+type ChannelInfo struct {
+	Name        string
+	Subscribers int
+	Publishes   int // in the last 60 seconds
+	// Position is the last one of the history, First the offset of the
+	// oldest message kept. Hub.Channel fills them in, Hub.Channels does not.
+	Position Position
+	First    uint64
+}
+
+// ChannelsQuery selects a part of the list of channels.
+type ChannelsQuery struct {
+	Prefix string
+	Limit  int    // 0: 100; at most 1000
+	Cursor string // from the page before
+}
+
+// ChannelsPage is a part of the list, sorted by name.
+type ChannelsPage struct {
+	Channels []ChannelInfo
+	Next     string // the cursor of the next page; empty after the last one
+}
+
+const (
+	defaultListLimit = 100
+	maxListLimit     = 1000
+)
+
+// Channels lists the channels that have subscribers, or publishes in the last
+// 60 seconds, over all replicas. The errors are [ErrBadQuery],
+// [ErrStoreUnavailable] and [ErrClosed].
+func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
+	if !h.calls.enter() {
+		return ChannelsPage{}, ErrClosed
+	}
+	defer h.calls.leave()
+	switch {
+	case q.Limit < 0 || q.Limit > maxListLimit:
+		return ChannelsPage{}, ErrBadQuery.saying("limit is %d; it may be 1 to %d", q.Limit, maxListLimit)
+	case q.Limit == 0:
+		q.Limit = defaultListLimit
+	}
+	if q.Prefix != "" {
+		if err := CheckName(q.Prefix); err != nil && q.Prefix != "." && q.Prefix != ".." {
+			return ChannelsPage{}, ErrBadQuery.saying("the prefix %.210q cannot begin a channel's name", q.Prefix)
+		}
+	}
+	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
+	if err != nil || q.Cursor != "" && CheckName(string(after)) != nil {
+		return ChannelsPage{}, ErrBadQuery.saying("the cursor %.300q is none that this list has given", q.Cursor)
+	}
+	ctx, cancel := h.storeContext(ctx) // for both calls
+	defer cancel()
+	if err := h.flush(ctx, false); err != nil {
+		return ChannelsPage{}, err
+	}
+	counts, err := h.store.Channels(ctx, q.Prefix, string(after), q.Limit+1)
+	if err != nil {
+		return ChannelsPage{}, ErrStoreUnavailable.because(err)
+	}
+	var page ChannelsPage
+	if len(counts) > q.Limit {
+		counts = counts[:q.Limit]
+		page.Next = base64.RawURLEncoding.EncodeToString([]byte(counts[q.Limit-1].Channel))
+	}
+	page.Channels = make([]ChannelInfo, len(counts))
+	for i, c := range counts {
+		page.Channels[i] = ChannelInfo{Name: c.Channel, Subscribers: c.Subscribers, Publishes: c.Publishes}
+	}
+	return page, nil
+}
+
+// Channel returns one channel's numbers; all zero where there is nothing. The
+// errors are [ErrBadChannel], [ErrInternal] (see
+// Publish), [ErrStoreUnavailable] and [ErrClosed].
+func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
+	if !h.calls.enter() {
+		return ChannelInfo{}, ErrClosed
+	}
+	defer h.calls.leave()
+	opts, err := h.optionsOf(name)
+	if err != nil {
+		return ChannelInfo{}, err
+	}
+	ctx, cancel := h.storeContext(ctx) // for all calls
+	defer cancel()
+	if err := h.flush(ctx, false); err != nil {
+		return ChannelInfo{}, err
+	}
+	c, err := h.store.Channel(ctx, name)
+	if err != nil {
+		return ChannelInfo{}, ErrStoreUnavailable.because(err)
+	}
+	info := ChannelInfo{Name: name, Subscribers: c.Subscribers, Publishes: c.Publishes}
+	if opts.HistorySize > 0 {
+		page, err := h.readLog(ctx, name, store.Query{})
+		if err != nil {
+			return ChannelInfo{}, ErrStoreUnavailable.because(err)
+		}
+		info.Position, info.First = Position(page.Top), page.First
+	}
+	return info, nil
+}

@@ -1,0 +1,268 @@
+package channels
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/channels-go/channels/internal/exact"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/store"
+)
+
+// neighbours are the other replicas.
+type neighbours struct {
+	apart     atomic.Bool       // one of them has another Store
+	mixed     atomic.Int64      // h.uptime() when such a one last published to a channel with history; 0: never
+	addresses map[string]string // what the mesh was told; lookAround's own
+
+	mu     sync.Mutex // guards the fields below
+	looked time.Time  // when the Store was last asked who lives, and knew it
+	stored map[string]neighbour
+	heard  map[string]neighbour // who has sent a canary
+}
+
+// A neighbour is what is known of another replica.
+type neighbour struct {
+	node  Node
+	at    time.Time // of its last heartbeat or canary, by this replica's clock
+	apart int       // how many canaries in a row have come from another Store
+	left  bool      // it has said goodbye
+	// served: its Store has taken something of it since it was started.
+	// Before, it has nothing to say against it, and is no better off.
+	served bool
+}
+
+// maxHeard bounds the replicas that are known from the mesh.
+const maxHeard = 1024
+
+// heard takes what another replica tells of itself with its canary.
+func (h *Hub) heard(id string, c *control) {
+	if id == h.opts.Node { // a mesh never brings a replica's own
+		h.meetTwin()
+		return
+	}
+	h.vitals.mu.Lock()
+	epoch := h.vitals.epoch
+	h.vitals.mu.Unlock()
+	a := &h.around
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n, ok := a.heard[id]
+	if !ok && len(a.heard) >= maxHeard {
+		return
+	}
+	if c.Node != nil {
+		n.node = *c.Node
+		n.node.Mesh = nil
+	}
+	n.node.ID, n.at, n.left = id, time.Now(), false
+	n.served = c.Epoch != ""
+	switch {
+	case epoch == "" || c.Epoch == "":
+	case epoch == c.Epoch:
+		n.apart = 0
+		a.apart.Store(false)
+	default: // for a moment, also where the Store has lost its logs
+		if n.apart++; n.apart >= canaryMissed {
+			a.apart.Store(true)
+		}
+	}
+	if a.heard == nil {
+		a.heard = make(map[string]neighbour)
+	}
+	a.heard[id] = n
+}
+
+// leave notes that a replica's hub has said goodbye. Its mesh may stay for a
+// while, and nobody is there to answer canaries.
+func (a *neighbours) leave(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.heard[id]; ok {
+		a.heard[id] = neighbour{at: time.Now(), left: true}
+	}
+}
+
+// company counts the other replicas that the mesh has heard of lately, and
+// those of them that take clients, are served by their Store, and have said
+// nothing against it since.
+func (a *neighbours) company() (all, served int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, n := range a.heard {
+		if n.left || time.Since(n.at) >= lateAfter {
+			continue
+		}
+		all++
+		if n.served && !n.node.Draining && !slices.ContainsFunc(n.node.Reasons, ofStore) {
+			served++
+		}
+	}
+	return all, served
+}
+
+// joined returns whether some other replica is linked to others and has said
+// nothing against the mesh: clients are better off there than at one that has
+// lost it. Links are asked too, as they tell sooner than canaries and heartbeats,
+// which each replica misses at a moment of its own.
+func (a *neighbours) joined() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	well := func(n neighbour) bool {
+		return !n.left && time.Since(n.at) < lateAfter && !slices.Contains(n.node.Reasons, reasonLost+wayMesh)
+	}
+	for _, n := range a.stored {
+		if well(n) && n.node.Mesh != nil && n.node.Mesh.Up > 0 {
+			return true
+		}
+	}
+	for id, n := range a.heard {
+		if _, known := a.stored[id]; well(n) && !known { // there is no common Store
+			return true
+		}
+	}
+	return false
+}
+
+// answers returns whether some peer can be expected to answer a canary: the
+// Store, if it is there, has heard of it lately. Where the link to it is down,
+// the Store is the only witness that it lives: who is cut off from all that do
+// is lost to them.
+func (a *neighbours) answers(s mesh.Status) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked := time.Since(a.looked) < lateAfter // what the Store said still counts
+	for _, p := range s.Peers {
+		stored, known := a.stored[p.ID]
+		lives := known && time.Since(stored.at) < lateAfter
+		switch {
+		case !p.Up:
+			if asked && lives && !a.heard[p.ID].left {
+				return true
+			}
+		case p.ID == "": // a broker: are there others behind it?
+			for _, n := range a.stored {
+				if asked && time.Since(n.at) < lateAfter && n.node.Mesh.overBroker() {
+					return true
+				}
+			}
+			for _, n := range a.heard {
+				if !n.left && time.Since(n.at) < lateAfter {
+					return true
+				}
+			}
+		case a.heard[p.ID].left:
+		case !asked || !known || lives:
+			return true
+		}
+	}
+	return false
+}
+
+// unlinked returns whether the link to a peer is down that lives, as the Store
+// says: messages of channels without history do not come from it.
+func (a *neighbours) unlinked(s mesh.Status) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return time.Since(a.looked) < lateAfter && slices.ContainsFunc(s.Peers, func(p mesh.Peer) bool {
+		stored, known := a.stored[p.ID]
+		return !p.Up && known && time.Since(stored.at) < lateAfter && !a.heard[p.ID].left
+	})
+}
+
+// lookAround asks the Store who the other replicas are, and tells the mesh
+// where they are.
+func (h *Hub) lookAround() {
+	ctx, cancel := h.besidesContext()
+	defer cancel()
+	begin := time.Now()
+	nodes, err := h.askNodes(ctx)
+	if err != nil {
+		h.warnStore(err)
+		return // the mesh keeps the peers that it has
+	}
+	stored, addresses := h.others(nodes, begin)
+	settled := h.vitals.settled()
+	a := &h.around
+	if !settled { // who is silent there may live
+		for id, address := range a.addresses {
+			if _, ok := addresses[id]; !ok {
+				addresses[id] = address
+			}
+		}
+	}
+	a.addresses = addresses
+	if h.discoverer != nil {
+		h.discoverer.SetPeers(maps.Clone(addresses))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stored = stored
+	if settled {
+		a.looked = time.Now()
+	}
+	for id, n := range a.heard {
+		if time.Since(n.at) > store.ForgottenAfter {
+			delete(a.heard, id)
+		}
+	}
+}
+
+// askNodes is one call of the store.
+func (h *Hub) askNodes(ctx context.Context) (nodes []store.Node, err error) {
+	err = h.guard("the store", func() (err error) {
+		nodes, err = h.store.Nodes(ctx)
+		return err
+	})
+	return nodes, err
+}
+
+// others reads what the Store knows of the other replicas. Their clocks do not
+// matter, nor does the Store's: it tells how long each has been silent. That is
+// counted from when the Store was asked, so that one that is slow makes nobody
+// younger.
+func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighbour, addresses map[string]string) {
+	others, addresses = make(map[string]neighbour), make(map[string]string)
+	for _, n := range nodes {
+		if n.ID == h.opts.Node {
+			if h.reported.Load() && n.Started.UnixMilli() != h.started.UnixMilli() {
+				h.meetTwin()
+			}
+			continue
+		}
+		age := max(0, n.Silent)
+		info := nodeInfo{Node: new(Node)}
+		if exact.Unmarshal(n.Info, &info) != nil {
+			info = nodeInfo{Node: new(Node)} // status "unknown"
+		}
+		info.ID, info.Started = n.ID, n.Started
+		others[n.ID] = neighbour{node: *info.Node, at: at.Add(-age)}
+		if info.Address != "" && age < deadAfter {
+			addresses[n.ID] = info.Address
+		}
+	}
+	return others, addresses
+}
+
+// warnTwin logs, at most once a minute, that another replica has this one's name.
+func (h *Hub) warnTwin() {
+	if h.twinWarned.Now(time.Minute) {
+		h.log.Error("another living replica has the same Options.Node: lists, presence and connection ids are mixed up until each has its own")
+	}
+}
+
+// warnApart notes, and logs once, that a message with a position came from a
+// replica that has another Store: nobody can put the two histories in one order.
+func (h *Hub) warnApart(channel, from string) {
+	if !h.around.apart.Load() {
+		return
+	}
+	h.around.mixed.Store(max(1, h.uptime()))
+	if h.apartWarned.CompareAndSwap(false, true) {
+		h.log.Warn("the replicas have different Stores, so channels with history cannot work across them: give all replicas one Store, or these channels no history", "channel", channel, "from", from)
+	}
+}

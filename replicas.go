@@ -1,0 +1,102 @@
+package channels
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/store"
+)
+
+// Nodes returns all replicas, sorted by ID: those that the Store has heard of
+// within the last minute, and those that the mesh has, so that it tells
+// something also while the Store fails, or where each replica has its own. The
+// only error is [ErrClosed].
+func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
+	if !h.calls.enter() {
+		return nil, ErrClosed
+	}
+	defer h.calls.leave()
+	stored, answered := h.stored(ctx)
+	// Others are not expected to be in store.Memory, and channels without history
+	// need no common Store. But none can share one with history.
+	_, ownStore := h.store.(*store.Memory)
+	mixed := h.around.mixed.Load()
+	oneStore := !ownStore || mixed > 0 && h.uptime()-mixed < int64(store.ForgottenAfter/time.Second)
+	meshWell := h.mesh != nil && meshErr(h.mesh) == nil
+	a := &h.around
+	a.mu.Lock()
+	looked := a.looked
+	nodes := []Node{*h.self()}
+	for id, n := range stored {
+		heard, known := a.heard[id]
+		if known && !heard.left && heard.at.After(n.at) {
+			if heard.node.Mesh == nil {
+				heard.node.Mesh = n.node.Mesh
+			}
+			n = heard
+		}
+		age := time.Since(n.at)
+		// Where neither the Store nor the mesh would bring its heartbeats, who
+		// lived when they last did may live.
+		blind := !answered && (!known || !meshWell) && age > lateAfter && looked.Sub(n.at) <= deadAfter
+		if age < store.ForgottenAfter || blind {
+			nodes = append(nodes, n.node.seen(age, blind))
+		}
+	}
+	for id, n := range a.heard {
+		age := time.Since(n.at)
+		if _, known := stored[id]; known || n.left || age >= store.ForgottenAfter {
+			continue
+		}
+		node := n.node.seen(age, false)
+		if answered && oneStore && n.apart > 0 && age < lateAfter {
+			v := verdict{node.Status, node.Reasons}
+			v.say(NodeYellow, reasonElsewhere)
+			node.Status, node.Reasons = v.status, v.reasons
+		}
+		nodes = append(nodes, node)
+	}
+	a.mu.Unlock()
+	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.ID, b.ID) })
+	return nodes, nil
+}
+
+// nodesTimeout is how long the Store may take to tell who the other replicas
+// are: when it fails, the list is wanted most.
+const nodesTimeout = time.Second
+
+// meshErr is what keeps this replica from its mesh.
+func meshErr(m mesh.Mesh) error {
+	if err := m.Status().Err; !errors.Is(err, mesh.ErrTwin) {
+		return err
+	}
+	return nil
+}
+
+// stored asks the Store for the other replicas, and returns whether it has
+// answered; otherwise it is what it said last. The caller owns the map.
+func (h *Hub) stored(ctx context.Context) (others map[string]neighbour, answered bool) {
+	ctx, cancel := context.WithTimeout(ctx, min(nodesTimeout, h.opts.StoreTimeout))
+	defer cancel()
+	err := error(ErrStoreUnavailable)
+	if !h.storeBad.Load() { // otherwise it would be waited for
+		err = h.flush(ctx, true) // so that the newest heartbeat is of now
+	}
+	if err == nil {
+		begin := time.Now()
+		nodes, err := h.askNodes(ctx)
+		if err == nil {
+			others, _ := h.others(nodes, begin)
+			return others, true
+		}
+		h.warnStore(err)
+	}
+	h.around.mu.Lock()
+	defer h.around.mu.Unlock()
+	return maps.Clone(h.around.stored), false
+}
