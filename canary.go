@@ -91,7 +91,7 @@ func (h *Hub) meshCanary() {
 		h.meetTwin()
 		status.Err = nil
 	}
-	awaited, unlinked := status.Err != nil || h.around.answers(status), h.around.unlinked(status)
+	awaited, unlinked := status.Err != nil || h.others.answers(status), h.others.unlinked(status)
 	l := &h.vitals
 	l.mu.Lock()
 	switch {

@@ -11,9 +11,7 @@ import (
 // which order messages reach them, its members and its numbers. It exists
 // while it has subscribers, recent publishes, or somebody at work on it.
 //
-// Lock order: channel.telling or a shard of the channel table, then channel.mu,
-// then outbox.mu, then a writer's; idleChannels.mu is the innermost. Nothing that waits, and no code of others, is
-// called with one of them held but telling.
+// hub.go has the order of its locks.
 type channel struct {
 	hub  *Hub
 	name string

@@ -77,6 +77,6 @@ func (h *Hub) takeControl(p mesh.Packet) {
 	case controlEcho:
 		h.vitals.echoed(c.N)
 	case controlBye:
-		h.around.leave(p.Origin)
+		h.others.leave(p.Origin)
 	}
 }

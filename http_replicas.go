@@ -40,7 +40,7 @@ func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) erro
 // replica is heard, which may be this one's own fault. Where all replicas are
 // cut off from each other, it is the same: each serves its own.
 func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
-	others, served := h.around.company()
+	others, served := h.others.company()
 	switch {
 	case h.calls.closed():
 		return ErrClosed
@@ -57,7 +57,7 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 	_, err := h.verdict()
 	switch {
 	case errors.Is(err, ErrStoreUnavailable) && others > 0 && served == 0:
-	case errors.Is(err, ErrMeshUnavailable) && h.vitals.isCutOff() && !h.around.joined():
+	case errors.Is(err, ErrMeshUnavailable) && h.vitals.isCutOff() && !h.others.joined():
 	case err != nil:
 		return err
 	}

@@ -13,20 +13,20 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// neighbours are the other replicas.
-type neighbours struct {
+// otherReplicas are the other replicas.
+type otherReplicas struct {
 	apart     atomic.Bool       // one of them has another Store
 	mixed     atomic.Int64      // h.uptime() when such a one last published to a channel with history; 0: never
 	addresses map[string]string // what the mesh was told; lookAround's own
 
 	mu     sync.Mutex // guards the fields below
 	looked time.Time  // when the Store was last asked who lives, and knew it
-	stored map[string]neighbour
-	heard  map[string]neighbour // who has sent a canary
+	stored map[string]otherReplica
+	heard  map[string]otherReplica // who has sent a canary
 }
 
-// A neighbour is what is known of another replica.
-type neighbour struct {
+// An otherReplica is what is known of another replica.
+type otherReplica struct {
 	node  Node
 	at    time.Time // of its last heartbeat or canary, by this replica's clock
 	apart int       // how many canaries in a row have come from another Store
@@ -48,7 +48,7 @@ func (h *Hub) heard(id string, c *control) {
 	h.vitals.mu.Lock()
 	epoch := h.vitals.epoch
 	h.vitals.mu.Unlock()
-	a := &h.around
+	a := &h.others
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n, ok := a.heard[id]
@@ -72,25 +72,25 @@ func (h *Hub) heard(id string, c *control) {
 		}
 	}
 	if a.heard == nil {
-		a.heard = make(map[string]neighbour)
+		a.heard = make(map[string]otherReplica)
 	}
 	a.heard[id] = n
 }
 
 // leave notes that a replica's hub has said goodbye. Its mesh may stay for a
 // while, and nobody is there to answer canaries.
-func (a *neighbours) leave(id string) {
+func (a *otherReplicas) leave(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, ok := a.heard[id]; ok {
-		a.heard[id] = neighbour{at: time.Now(), left: true}
+		a.heard[id] = otherReplica{at: time.Now(), left: true}
 	}
 }
 
 // company counts the other replicas that the mesh has heard of lately, and
 // those of them that take clients, are served by their Store, and have said
 // nothing against it since.
-func (a *neighbours) company() (all, served int) {
+func (a *otherReplicas) company() (all, served int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, n := range a.heard {
@@ -109,10 +109,10 @@ func (a *neighbours) company() (all, served int) {
 // nothing against the mesh: clients are better off there than at one that has
 // lost it. Links are asked too, as they tell sooner than canaries and heartbeats,
 // which each replica misses at a moment of its own.
-func (a *neighbours) joined() bool {
+func (a *otherReplicas) joined() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	well := func(n neighbour) bool {
+	well := func(n otherReplica) bool {
 		return !n.left && time.Since(n.at) < lateAfter && !slices.Contains(n.node.Reasons, reasonLost+wayMesh)
 	}
 	for _, n := range a.stored {
@@ -132,7 +132,7 @@ func (a *neighbours) joined() bool {
 // Store, if it is there, has heard of it lately. Where the link to it is down,
 // the Store is the only witness that it lives: who is cut off from all that do
 // is lost to them.
-func (a *neighbours) answers(s mesh.Status) bool {
+func (a *otherReplicas) answers(s mesh.Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	asked := time.Since(a.looked) < lateAfter // what the Store said still counts
@@ -165,7 +165,7 @@ func (a *neighbours) answers(s mesh.Status) bool {
 
 // unlinked returns whether the link to a peer is down that lives, as the Store
 // says: messages of channels without history do not come from it.
-func (a *neighbours) unlinked(s mesh.Status) bool {
+func (a *otherReplicas) unlinked(s mesh.Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return time.Since(a.looked) < lateAfter && slices.ContainsFunc(s.Peers, func(p mesh.Peer) bool {
@@ -185,9 +185,9 @@ func (h *Hub) lookAround() {
 		h.warnStore(err)
 		return // the mesh keeps the peers that it has
 	}
-	stored, addresses := h.others(nodes, begin)
+	stored, addresses := h.readReplicas(nodes, begin)
 	settled := h.vitals.settled()
-	a := &h.around
+	a := &h.others
 	if !settled { // who is silent there may live
 		for id, address := range a.addresses {
 			if _, ok := addresses[id]; !ok {
@@ -221,12 +221,12 @@ func (h *Hub) askNodes(ctx context.Context) (nodes []store.Node, err error) {
 	return nodes, err
 }
 
-// others reads what the Store knows of the other replicas. Their clocks do not
+// readReplicas reads what the Store knows of the other replicas. Their clocks do not
 // matter, nor does the Store's: it tells how long each has been silent. That is
 // counted from when the Store was asked, so that one that is slow makes nobody
 // younger.
-func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighbour, addresses map[string]string) {
-	others, addresses = make(map[string]neighbour), make(map[string]string)
+func (h *Hub) readReplicas(nodes []store.Node, at time.Time) (others map[string]otherReplica, addresses map[string]string) {
+	others, addresses = make(map[string]otherReplica), make(map[string]string)
 	for _, n := range nodes {
 		if n.ID == h.opts.Node {
 			if h.reported.Load() && n.Started.UnixMilli() != h.started.UnixMilli() {
@@ -240,7 +240,7 @@ func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighb
 			info = nodeInfo{Node: new(Node)} // status "unknown"
 		}
 		info.ID, info.Started = n.ID, n.Started
-		others[n.ID] = neighbour{node: *info.Node, at: at.Add(-age)}
+		others[n.ID] = otherReplica{node: *info.Node, at: at.Add(-age)}
 		if info.Address != "" && age < deadAfter {
 			addresses[n.ID] = info.Address
 		}
@@ -248,21 +248,12 @@ func (h *Hub) others(nodes []store.Node, at time.Time) (others map[string]neighb
 	return others, addresses
 }
 
-// warnTwin logs, at most once a minute, that another replica has this one's name.
-func (h *Hub) warnTwin() {
-	if h.twinWarned.Now(time.Minute) {
-		h.log.Error("another living replica has the same Options.Node: lists, presence and connection ids are mixed up until each has its own")
-	}
-}
-
 // warnApart notes, and logs once, that a message with a position came from a
 // replica that has another Store: nobody can put the two histories in one order.
 func (h *Hub) warnApart(channel, from string) {
-	if !h.around.apart.Load() {
+	if !h.others.apart.Load() {
 		return
 	}
-	h.around.mixed.Store(max(1, h.uptime()))
-	if h.apartWarned.CompareAndSwap(false, true) {
-		h.log.Warn("the replicas have different Stores, so channels with history cannot work across them: give all replicas one Store, or these channels no history", "channel", channel, "from", from)
-	}
+	h.others.mixed.Store(max(1, h.uptime()))
+	h.warnStores(channel, from)
 }

@@ -309,11 +309,3 @@ func (h *Hub) yieldToWriters() {
 		runtime.Gosched()
 	}
 }
-
-// warnMesh logs, at most every few seconds, that the mesh did not take a
-// message. Other replicas then fetch it from the Store.
-func (h *Hub) warnMesh(channel string, err error) {
-	if h.meshWarned.Now(5 * time.Second) {
-		h.log.Warn("mesh: publish", "channel", channel, "err", err)
-	}
-}

@@ -3,7 +3,6 @@ package channels
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/channels-go/channels/store"
 )
@@ -25,7 +24,7 @@ func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page 
 	good := page.Entries[:0]
 	for _, e := range page.Entries {
 		if err := checkEntry(&e); err != nil {
-			h.badEntry(channel, e.Offset, err)
+			h.warnEntry(channel, e.Offset, err)
 			continue
 		}
 		good = append(good, e)
@@ -50,13 +49,6 @@ func checkEntry(e *store.Entry) error {
 	body, err := checkBody(e.Body, len(e.Body))
 	e.Body = body
 	return err
-}
-
-// badEntry logs, at most once a minute, that the Store has what is no message.
-func (h *Hub) badEntry(channel string, offset uint64, err error) {
-	if h.entryWarned.Now(time.Minute) {
-		h.log.Error("the store has a message that cannot be one, which subscribers do not get; another program may have written it", "channel", channel, "offset", offset, "err", err)
-	}
 }
 
 // endAtHole has a page that was read behind an offset end before the first message
@@ -88,4 +80,9 @@ func hasHole(page *store.Page, after uint64) bool {
 	end := store.Page{Entries: page.Entries, Top: page.Top, First: page.First}
 	endAtHole(&end, after)
 	return len(end.Entries) < len(page.Entries) || end.First > page.First
+}
+
+// storeContext bounds a call of the Store.
+func (h *Hub) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, h.opts.StoreTimeout)
 }

@@ -1,10 +1,6 @@
 package channels
 
-import (
-	"time"
-
-	"github.com/channels-go/channels/mesh"
-)
+import "github.com/channels-go/channels/mesh"
 
 // The way of a message that another replica published: Hub.receive gets it
 // from the mesh, checkPacket checks it, and Hub.take hands it to its channel.
@@ -104,10 +100,8 @@ func (h *Hub) checkPacket(p *mesh.Packet, named bool) error {
 	return err
 }
 
-// badPacket counts a packet that is dropped, and logs one a minute.
+// badPacket counts a packet that is dropped.
 func (h *Hub) badPacket(p *mesh.Packet, err error) {
 	h.stats.badPackets.Add(1)
-	if h.badWarned.Now(time.Minute) {
-		h.log.Warn("mesh: a packet that cannot be a message was dropped; more are only counted", "from", p.Origin, "channel", p.Channel, "err", err)
-	}
+	h.warnPacket(p, err)
 }

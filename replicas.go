@@ -6,11 +6,28 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
 )
+
+// replicaState is what this replica knows of itself and of the others. Each
+// part has its own lock and its own file.
+type replicaState struct {
+	vitals vitals        // this replica (vitals.go)
+	others otherReplicas // the others (others.go)
+	echoes chan echo     // the answers that others' canaries wait for (canary.go)
+
+	reported atomic.Bool // the Store was sent a report
+	storeBad atomic.Bool // the last report failed
+}
+
+func (s *replicaState) init(now time.Time) {
+	s.vitals.reported = now
+	s.echoes = make(chan echo, maxEchoes)
+}
 
 // Nodes returns all replicas, sorted by ID: those that the Store has heard of
 // within the last minute, and those that the mesh has, so that it tells
@@ -25,13 +42,13 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 	// Others are not expected to be in store.Memory, and channels without history
 	// need no common Store. But none can share one with history.
 	_, ownStore := h.store.(*store.Memory)
-	mixed := h.around.mixed.Load()
+	mixed := h.others.mixed.Load()
 	oneStore := !ownStore || mixed > 0 && h.uptime()-mixed < int64(store.ForgottenAfter/time.Second)
 	meshWell := h.mesh != nil && meshErr(h.mesh) == nil
-	a := &h.around
+	nodes := []Node{*h.self()}
+	a := &h.others
 	a.mu.Lock()
 	looked := a.looked
-	nodes := []Node{*h.self()}
 	for id, n := range stored {
 		heard, known := a.heard[id]
 		if known && !heard.left && heard.at.After(n.at) {
@@ -80,7 +97,7 @@ func meshErr(m mesh.Mesh) error {
 
 // stored asks the Store for the other replicas, and returns whether it has
 // answered; otherwise it is what it said last. The caller owns the map.
-func (h *Hub) stored(ctx context.Context) (others map[string]neighbour, answered bool) {
+func (h *Hub) stored(ctx context.Context) (others map[string]otherReplica, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, min(nodesTimeout, h.opts.StoreTimeout))
 	defer cancel()
 	err := error(ErrStoreUnavailable)
@@ -91,12 +108,12 @@ func (h *Hub) stored(ctx context.Context) (others map[string]neighbour, answered
 		begin := time.Now()
 		nodes, err := h.askNodes(ctx)
 		if err == nil {
-			others, _ := h.others(nodes, begin)
+			others, _ := h.readReplicas(nodes, begin)
 			return others, true
 		}
 		h.warnStore(err)
 	}
-	h.around.mu.Lock()
-	defer h.around.mu.Unlock()
-	return maps.Clone(h.around.stored), false
+	h.others.mu.Lock()
+	defer h.others.mu.Unlock()
+	return maps.Clone(h.others.stored), false
 }

@@ -2,7 +2,6 @@ package channels
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/channels-go/channels/store"
@@ -188,17 +187,4 @@ func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
 		}
 	})
 	return counts, presence
-}
-
-// warnStore logs that the store fails, at most once a minute until it is back:
-// many channels may notice at once.
-func (h *Hub) warnStore(err error) {
-	if errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) { // it is the hub that ends
-		return
-	}
-	now := h.uptime() + 1 // 0 is never
-	last := h.storeWarned.Load()
-	if (last == 0 || now-last >= 60) && h.storeWarned.CompareAndSwap(last, now) {
-		h.log.Warn("the store fails; what needs it is refused until it is back", "err", err)
-	}
 }

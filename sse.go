@@ -283,10 +283,7 @@ func (h *Hub) canStream(w http.ResponseWriter) error {
 		return errNotFlushable.saying("this server's http.ResponseWriter is a %T, whose Flush does nothing, so no stream of server-sent events can be opened; "+
 			"serve the hub with a net/http server of its own, or use fasthttp v1.67 or later (Fiber v3)", inner).because(http.ErrNotSupported)
 	}
-	if _, told := h.foreign.LoadOrStore(t, nil); !told {
-		h.log.Warn("event streams go through a ResponseWriter that is not net/http's: where its Flush does nothing, no event arrives, and a client that has gone is noticed late",
-			"type", t.String())
-	}
+	h.warnForeign(t)
 	return nil
 }
 

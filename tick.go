@@ -16,7 +16,7 @@ func (h *Hub) tick() {
 			h.cool()
 			h.countDrops()
 			h.unfinished.expire()
-			h.warnUnfinished()
+			h.warnUnfinished(&h.unfinished)
 		}
 	}
 }
@@ -65,8 +65,8 @@ func (h *Hub) reportEachSecond() {
 			err := h.flush(h.ctx, true)
 			if h.ctx.Err() == nil {
 				h.reported.Store(true)
-				if h.storeBad.Swap(err != nil) && err == nil && h.storeWarned.Swap(0) > 0 {
-					h.log.Info("the store is back")
+				if h.storeBad.Swap(err != nil) && err == nil {
+					h.storeIsBack()
 				}
 			}
 			if err != nil {

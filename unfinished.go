@@ -158,23 +158,18 @@ func (u *unfinished) end() {
 	}
 }
 
-// flush returns how many have made way since it was called last.
+// anyCut returns whether flush would return more than 0.
+func (u *unfinished) anyCut() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.cut > 0
+}
+
+// flush returns how many have made way since it was last called.
 func (u *unfinished) flush() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	n := u.cut
 	u.cut = 0
 	return n
-}
-
-// warnUnfinished tells the operator, once a minute, that senders had to make way.
-func (h *Hub) warnUnfinished() {
-	now := h.uptime()
-	if last := h.unfinishedWarned; last > 0 && now-last < 60 {
-		return
-	}
-	if n := h.unfinished.flush(); n > 0 {
-		h.unfinishedWarned = max(now, 1)
-		h.log.Warn("requests and messages that had not come completely were cut short, as together they reached Options.MaxUnfinishedBytes; if no attack is going on, raise it", "cut", n)
-	}
 }

@@ -22,3 +22,13 @@ func TestTurn(t *testing.T) {
 		}
 	})
 }
+
+// TestReset: what is well again is told anew.
+func TestReset(t *testing.T) {
+	var turn sparingly.Turn
+	require.False(t, turn.Reset())
+	require.True(t, turn.Now(time.Minute))
+	require.False(t, turn.Now(time.Minute))
+	require.True(t, turn.Reset())
+	require.True(t, turn.Now(time.Minute))
+}

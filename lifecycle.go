@@ -1,0 +1,47 @@
+package channels
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lifecycle is how far a hub has come from New to Shutdown, and what it waits
+// for on the way. The gates and atomics guard themselves; the other fields are
+// set by New, and shutdownErr before down is closed. drain.go moves it on.
+type lifecycle struct {
+	started time.Time
+	// ctx ends with the hub. Calls of the Store and the Mesh derive from it.
+	ctx  context.Context
+	stop context.CancelFunc
+
+	calls gate // calls of the API that are under way
+	tasks gate // goroutines that read from the Store for subscribers
+	conns gate // goroutines that belong to a connection
+	loops gate // the hub's own goroutines
+
+	leaving  atomic.Bool   // /readyz says no
+	hurry    chan struct{} // closed by skipDelay
+	draining atomic.Bool   // no new client is let in
+	// skipDelay ends Options.DrainDelay, now or in advance. It may be repeated.
+	skipDelay func()
+
+	shutdown    sync.Once
+	down        chan struct{} // closed when everything has ended
+	shutdownErr error         // valid then
+}
+
+func (l *lifecycle) init() {
+	l.started = time.Now()
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.hurry, l.down = make(chan struct{}), make(chan struct{})
+	l.skipDelay = sync.OnceFunc(func() { close(l.hurry) })
+}
+
+// uptime is the hub's clock in seconds. Changes of the system's clock do not
+// affect it.
+func (l *lifecycle) uptime() int64 { return int64(time.Since(l.started) / time.Second) }
+
+// background runs f as a task of the hub. It returns false if the hub is shut down.
+func (l *lifecycle) background(f func()) bool { return l.tasks.run(f) }
