@@ -994,7 +994,7 @@ func TestWhileTheHandshakeIsAnswered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var hub *channels.Hub
 			var wg sync.WaitGroup
-			s := serve(t, channels.Options{Node: "n"}, wrap(func(w http.ResponseWriter) http.ResponseWriter {
+			s := serve(t, channels.Options{ReplicaID: "n"}, wrap(func(w http.ResponseWriter) http.ResponseWriter {
 				return busy{w, func() { wg.Go(func() { c.do(hub) }) }}
 			}))
 			hub = s.hub

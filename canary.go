@@ -30,9 +30,9 @@ type canary struct {
 func (c canary) judge(v *verdict, way string) {
 	switch {
 	case c.missed >= canaryMissed:
-		v.say(NodeRed, reasonLost+way)
+		v.say(ReplicaRed, reasonLost+way)
 	case c.missed > 0 || c.took > canaryLate:
-		v.say(NodeYellow, "canary late: "+way)
+		v.say(ReplicaYellow, "canary late: "+way)
 	}
 }
 
@@ -111,8 +111,9 @@ func (h *Hub) meshCanary() {
 	l.linked = slices.ContainsFunc(status.Peers, func(p mesh.Peer) bool { return p.Up })
 	c := control{N: l.n, Epoch: l.epoch}
 	l.mu.Unlock()
-	c.Node = h.self()
-	c.Node.Mesh = nil // which is long
+	self := h.self().json()
+	self.Mesh = nil // it is long
+	c.Replica = &self
 	if err := h.control(h.ctx, "", controlCanary, c); err != nil {
 		h.log.Debug("mesh: the canary", "err", err)
 	}

@@ -74,7 +74,7 @@ type clientTable struct {
 	turn     int
 }
 
-// init begins a life of the hub, which its ids name: with a fixed Options.Node,
+// init begins a life of the hub, which its ids name: with a fixed Options.ReplicaID,
 // an id that somebody has kept would otherwise be a stranger's after a restart.
 func (t *clientTable) init(node string, period time.Duration) {
 	t.period = int(period / time.Second)

@@ -13,13 +13,13 @@ import (
 // says what it is about; a hub ignores what it does not know, so that replicas
 // of different versions go together.
 type control struct {
-	Version int    `json:"v"`
-	Kind    string `json:"kind,omitempty"` // of Who
-	Who     []byte `json:"who,omitempty"`  // in base64: an identity's id may be any text
-	Channel string `json:"channel,omitempty"`
-	N       uint64 `json:"n,omitempty"`     // the number of the canary
-	Epoch   string `json:"epoch,omitempty"` // of the log of canaries in the sender's Store
-	Node    *Node  `json:"node,omitempty"`  // the sender
+	Version int          `json:"v"`
+	Kind    string       `json:"kind,omitempty"` // of Who
+	Who     []byte       `json:"who,omitempty"`  // in base64: an identity's id may be any text
+	Channel string       `json:"channel,omitempty"`
+	N       uint64       `json:"n,omitempty"`     // the number of the canary
+	Epoch   string       `json:"epoch,omitempty"` // of the log of canaries in the sender's Store
+	Replica *replicaJSON `json:"node,omitempty"`  // the sender
 }
 
 const controlVersion = 1

@@ -188,11 +188,11 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		require.Equal(t, []string{"ann"}, r.users("a"))
-		nodes, err := r.hubs[0].Nodes(context.Background())
+		nodes, err := r.hubs[0].Replicas(context.Background())
 		require.NoError(t, err)
 		require.Len(t, nodes, 3)
 		require.Equal(t, "evil", nodes[0].ID)
-		require.NotEqual(t, channels.NodeGreen, nodes[0].Status)
+		require.NotEqual(t, channels.ReplicaGreen, nodes[0].Status)
 		require.NotNil(t, nodes[0].Reasons)
 		r.publish(1, "a", 1)
 		synctest.Wait()
@@ -216,7 +216,7 @@ func FuzzPacket(f *testing.F) {
 	require.NoError(f, err)
 	b := &brittle{Mesh: meshtest.NewNetwork(1).Join("n")}
 	defer b.Close()
-	hub, err := channels.New(channels.Options{Node: "n", Mesh: b, Store: m, Channel: history, Logger: quiet})
+	hub, err := channels.New(channels.Options{ReplicaID: "n", Mesh: b, Store: m, Channel: history, Logger: quiet})
 	require.NoError(f, err)
 	f.Cleanup(func() {
 		hub.Shutdown(context.Background())
@@ -230,7 +230,7 @@ func FuzzPacket(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, channel, header string, body []byte, epoch string, offset uint64) {
 		(*b.deliver.Load())(mesh.Packet{Kind: mesh.Kind(kind), Channel: channel, Header: header, Body: body, Epoch: epoch, Offset: offset, Origin: "a"})
-		nodes, err := hub.Nodes(t.Context())
+		nodes, err := hub.Replicas(t.Context())
 		require.NoError(t, err)
 		_, err = json.Marshal(nodes)
 		require.NoError(t, err)

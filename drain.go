@@ -214,7 +214,7 @@ func (h *Hub) end(ctx context.Context) error {
 func (h *Hub) forget() {
 	ctx, cancel := h.storeContext(context.Background())
 	defer cancel()
-	if err := h.store.Forget(ctx, h.opts.Node); err != nil && !errors.Is(err, store.ErrClosed) {
+	if err := h.store.Forget(ctx, h.opts.ReplicaID); err != nil && !errors.Is(err, store.ErrClosed) {
 		// Not the caller's to repair: the Store forgets it by itself.
 		h.log.Warn("leaving the store", "err", err)
 	}

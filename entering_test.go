@@ -205,7 +205,7 @@ func (deafTops) Tops(ctx context.Context, _ []string) ([]store.Position, error) 
 func TestIdsDoNotComeAgain(t *testing.T) {
 	ids := map[string]bool{}
 	for range 3 {
-		hub := newHub(t, channels.Options{Node: "web-1"})
+		hub := newHub(t, channels.Options{ReplicaID: "web-1"})
 		sub, err := hub.Subscribe(t.Context(), "c", nil)
 		require.NoError(t, err)
 		defer sub.Close()

@@ -523,7 +523,7 @@ func TestHTTPHistory(t *testing.T) {
 }
 
 func TestHTTPPresence(t *testing.T) {
-	s := serve(t, channels.Options{Channel: keeps, Node: "n1"}, asUser)
+	s := serve(t, channels.Options{Channel: keeps, ReplicaID: "n1"}, asUser)
 	s.do("GET", "/v1/channel/p/presence", "").wantOK(t, `{"data":[],"cnt":0}`)
 	a := s.joinAs("p", "X-User", "ann")
 	s.joinAs("p", "X-User", "ann") // two connections of one user are two members

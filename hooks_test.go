@@ -83,8 +83,8 @@ func TestHooksSeeWhoItIs(t *testing.T) {
 		seen.add("%s %s %s %s", hook, id.ID, id.Value.(secret).token, client)
 	}
 	s := serve(t, channels.Options{
-		Node:    "n",
-		Channel: keeps,
+		ReplicaID: "n",
+		Channel:   keeps,
 		Authorize: func(ctx context.Context, r channels.Request) error {
 			id, ok := channels.IdentityFrom(ctx)
 			if !ok || id.ID != r.Identity.ID {
@@ -355,7 +355,7 @@ func TestOnDisconnectOnceWithItsReason(t *testing.T) {
 				reason error
 			}
 			calls := make(chan call, 10)
-			s := serve(t, channels.Options{Node: "n", OnDisconnect: func(c channels.Client, reason error) { calls <- call{c, reason} }}, asUser)
+			s := serve(t, channels.Options{ReplicaID: "n", OnDisconnect: func(c channels.Client, reason error) { calls <- call{c, reason} }}, asUser)
 			w := s.joinAs("a", "X-User", "ann")
 			c.end(s, w)
 			for { // answers the close frame
@@ -459,7 +459,7 @@ func TestOnSubscribePublishesToTheNewSubscriber(t *testing.T) {
 		if _, err := hub.Publish(ctx, channel, msg("welcome", `"`+c.ID+`"`)); err != nil {
 			t.Error(err)
 		}
-	}, Node: "n"})
+	}, ReplicaID: "n"})
 	hub = s.hub
 	for _, name := range []string{"plain-a", "a", "h"} {
 		t.Run(name, func(t *testing.T) {
@@ -672,7 +672,7 @@ func TestHooksMayCallTheHub(t *testing.T) {
 }
 
 func TestDisconnectAndUnsubscribe(t *testing.T) {
-	s := serve(t, channels.Options{Node: "n"}, asUser)
+	s := serve(t, channels.Options{ReplicaID: "n"}, asUser)
 	anon := s.join("a", "")                    // 1
 	ann1 := s.joinAs("a", "X-User", "ann")     // 2
 	ann2 := s.joinAs("b", "X-User", "ann")     // 3
@@ -754,7 +754,7 @@ func TestPublishers(t *testing.T) {
 }
 
 func TestPublishOptions(t *testing.T) {
-	s := serve(t, channels.Options{Channel: keeps, Node: "n"})
+	s := serve(t, channels.Options{Channel: keeps, ReplicaID: "n"})
 	ctx := t.Context()
 	for _, name := range []string{"a", "h"} {
 		t.Run(name, func(t *testing.T) {

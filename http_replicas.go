@@ -5,25 +5,25 @@ import (
 	"net/http"
 )
 
-// serveNodes is GET /v1/nodes.
-func (h *Hub) serveNodes(w http.ResponseWriter, r *http.Request, _ string) error {
+// serveReplicas is GET /v1/nodes, whose name is older than the word replica.
+func (h *Hub) serveReplicas(w http.ResponseWriter, r *http.Request, _ string) error {
 	if _, err := queryOf(r); err != nil {
 		return err
 	}
 	if err := h.authorizeHTTP(r, ActionList, ""); err != nil {
 		return err
 	}
-	nodes, err := h.Nodes(r.Context())
+	replicas, err := h.Replicas(r.Context())
 	if err != nil {
 		return err
 	}
 	type row struct {
-		Node
+		replicaJSON
 		Seen int64 `json:"seen_ms"`
 	}
-	rows := make([]row, len(nodes))
-	for i, n := range nodes {
-		rows[i] = row{n, n.Seen.Milliseconds()}
+	rows := make([]row, len(replicas))
+	for i, r := range replicas {
+		rows[i] = row{r.json(), r.Seen.Milliseconds()}
 	}
 	h.writeJSON(w, r, http.StatusOK, map[string][]row{"data": rows})
 	return nil

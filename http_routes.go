@@ -99,7 +99,7 @@ func init() { // not a literal, which would refer to itself through the handlers
 		"v1/channel/{name}/publish":  {http.MethodPost, false, (*Hub).servePublish},
 		"v1/channel/{name}/history":  {http.MethodGet, true, (*Hub).serveHistory},
 		"v1/channel/{name}/presence": {http.MethodGet, true, (*Hub).servePresence},
-		"v1/nodes":                   {http.MethodGet, true, (*Hub).serveNodes},
+		"v1/nodes":                   {http.MethodGet, true, (*Hub).serveReplicas},
 		"healthz":                    {http.MethodGet, true, (*Hub).serveHealth},
 		"readyz":                     {http.MethodGet, true, (*Hub).serveReady},
 	}

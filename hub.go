@@ -76,7 +76,7 @@ func New(o Options) (*Hub, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	h := &Hub{opts: o, log: o.Logger.With("node", o.Node), store: o.Store, mesh: o.Mesh}
+	h := &Hub{opts: o, log: o.Logger.With("replica", o.ReplicaID), store: o.Store, mesh: o.Mesh}
 	if h.store == nil {
 		m, err := store.NewMemory(store.MemoryOptions{})
 		if err != nil {
@@ -89,7 +89,7 @@ func New(o Options) (*Hub, error) {
 	h.replicaState.init(h.started)
 	h.warnings.log = h.log
 	h.losses.wake = make(chan struct{}, 1)
-	h.clients.init(o.Node, o.PingPeriod)
+	h.clients.init(o.ReplicaID, o.PingPeriod)
 	h.heartbeat = newHeartbeatFrame(o.PingPeriod)
 	h.report.full = true // the store knows nothing of us yet
 	h.unfinished = unfinished{limit: o.MaxUnfinishedBytes, grace: unfinishedGrace, claims: make(map[*claim]struct{})}

@@ -242,7 +242,7 @@ func TestABatchIsNotCopiedInAdvance(t *testing.T) {
 // A client that the app has disconnected may go on sending until it has
 // answered the close frame; nobody hears it.
 func TestADisconnectedClientDoesNotPublish(t *testing.T) {
-	s := serve(t, channels.Options{Node: "n", Channel: keeps})
+	s := serve(t, channels.Options{ReplicaID: "n", Channel: keeps})
 	r := s.raw("h", "")
 	require.Equal(t, 1, disconnect(s.hub, s.id(1)))
 	for r.read().first != rawClose {
@@ -546,7 +546,7 @@ func TestAStoreOrMeshThatPanics(t *testing.T) {
 	node := meshtest.NewNetwork(1).Join("n")
 	t.Cleanup(func() { node.Close() })
 	p := &panicking{Store: m, node: node}
-	s := serve(t, channels.Options{Store: p, Mesh: p, Node: "n", MaxConnections: 1, Channel: func(name string) channels.ChannelOptions {
+	s := serve(t, channels.Options{Store: p, Mesh: p, ReplicaID: "n", MaxConnections: 1, Channel: func(name string) channels.ChannelOptions {
 		if name == "plain" {
 			return channels.ChannelOptions{Presence: channels.PresenceEvents}
 		}

@@ -98,11 +98,11 @@ func runModel(t *testing.T, seed uint64) {
 			m.narrow = true
 		}
 		for i := range n {
-			o.Node = fmt.Sprintf("r%d", i)
+			o.ReplicaID = fmt.Sprintf("r%d", i)
 			o.Mesh = nil
 			m.handed = append(m.handed, map[channels.Position]int{})
 			if n > 1 {
-				node := m.net.Join(o.Node)
+				node := m.net.Join(o.ReplicaID)
 				defer node.Close()
 				o.Mesh = &watched{node, m, i}
 			}

@@ -36,7 +36,7 @@ func (r *replicas) get(i int, path string) (status int, body string) {
 // "" where it does not know it.
 func (r *replicas) status(i int, id string) string {
 	r.t.Helper()
-	nodes, err := r.hubs[i].Nodes(context.Background())
+	nodes, err := r.hubs[i].Replicas(context.Background())
 	require.NoError(r.t, err)
 	for _, n := range nodes {
 		if n.ID == id {
@@ -78,7 +78,7 @@ func TestNodesOverHTTP(t *testing.T) {
 }
 
 func TestNodesOfOneProcess(t *testing.T) {
-	s := serve(t, channels.Options{Node: "n"})
+	s := serve(t, channels.Options{ReplicaID: "n"})
 	w := s.join("a", "")
 	w.send(`{"header":"h","body":1}`)
 	w.want("h", "1")
@@ -183,7 +183,7 @@ func TestAPartOfTheStoreThatHangsDoesNotMakeReplicasSeemDead(t *testing.T) {
 		r.store.hangs.Store(true)
 		for range 600 {
 			time.Sleep(100 * time.Millisecond)
-			nodes, err := r.store.Store.Nodes(context.Background())
+			nodes, err := r.store.Store.Replicas(context.Background())
 			require.NoError(t, err)
 			for _, n := range nodes {
 				require.Less(t, time.Since(n.Seen), 6*time.Second, "yellow after 7 s")
@@ -264,7 +264,7 @@ func TestADeadReplicaIsRedWhileTheStoreTakesNoReports(t *testing.T) {
 		}
 		o.Store = full
 	}, breakable(&meshes), func(_ int, o *channels.Options) {
-		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.Node}
+		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
 		ds = append(ds, d)
 		o.Mesh = d
 	})
@@ -290,7 +290,7 @@ func TestPeersAreKeptWhenTheStoreComesBack(t *testing.T) {
 		peers, _ := ds[0].told()
 		require.Len(t, peers, 3)
 	}, func(_ int, o *channels.Options) {
-		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.Node}
+		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
 		ds = append(ds, d)
 		o.Mesh = d
 	})
@@ -385,7 +385,7 @@ func TestReadyWhereANewcomerHasNotFoundTheStore(t *testing.T) {
 		defer node.Close()
 		late := &silent{Store: r.store}
 		late.on.Store(true)
-		hub, err := channels.New(channels.Options{Node: "r3", Store: late, Mesh: node, Logger: quiet})
+		hub, err := channels.New(channels.Options{ReplicaID: "r3", Store: late, Mesh: node, Logger: quiet})
 		require.NoError(t, err)
 		r.hubs = append(r.hubs, hub)
 		for range 200 {
@@ -442,7 +442,7 @@ func TestTheMeshsCanary(t *testing.T) {
 
 		node := r.net.Join("r1")
 		defer node.Close()
-		hub, err := channels.New(channels.Options{Node: "r1", Store: r.store, Mesh: node, Logger: quiet})
+		hub, err := channels.New(channels.Options{ReplicaID: "r1", Store: r.store, Mesh: node, Logger: quiet})
 		require.NoError(t, err)
 		time.Sleep(7 * time.Second)
 		require.Equal(t, "green", r.status(0, "r0"), "one that answers is enough")
@@ -539,7 +539,7 @@ func TestReadyWhereAllAreCutOffFromEachOther(t *testing.T) {
 		node := r.net.Join("r3")
 		defer node.Close()
 		apart()
-		hub, err := channels.New(channels.Options{Node: "r3", Store: r.store, Mesh: node, Logger: quiet})
+		hub, err := channels.New(channels.Options{ReplicaID: "r3", Store: r.store, Mesh: node, Logger: quiet})
 		require.NoError(t, err)
 		r.hubs = append(r.hubs, hub)
 		ready(30)
@@ -736,7 +736,7 @@ func TestYellowReasons(t *testing.T) {
 func TestNodesOfAnotherVersion(t *testing.T) {
 	inBubble(t, 1, nil, func(r *replicas) {
 		for id, info := range map[string]string{"a": `{"connections":5}`, "b": `[1]`, "c": ``, "d": `{"status":"green","connections":7,"later":{}}`} {
-			_, err := r.store.Report(context.Background(), store.Report{Node: store.Node{ID: id, Info: json.RawMessage(info)}})
+			_, err := r.store.Report(context.Background(), store.Report{Replica: store.Replica{ID: id, Info: json.RawMessage(info)}})
 			require.NoError(t, err)
 		}
 		for _, id := range []string{"a", "b", "c"} {
@@ -801,7 +801,7 @@ func TestPeersAreFoundThroughTheStore(t *testing.T) {
 		peers, _ = ds[0].told()
 		require.Equal(t, map[string]string{"r1": "tcp://r1"}, peers)
 	}, func(i int, o *channels.Options) {
-		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.Node}
+		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
 		if i == 3 {
 			d.address = ""
 		}
@@ -837,10 +837,10 @@ func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 	log := &logBuffer{}
 	inBubble(t, 1, nil, func(r *replicas) {
 		time.Sleep(5 * time.Second)
-		twin, err := channels.New(channels.Options{Node: "r0", Store: r.store, Mesh: meshtest.NewNetwork(1).Join("r0"), Logger: quiet})
+		twin, err := channels.New(channels.Options{ReplicaID: "r0", Store: r.store, Mesh: meshtest.NewNetwork(1).Join("r0"), Logger: quiet})
 		require.NoError(t, err)
 		time.Sleep(30 * time.Second)
-		require.Equal(t, 1, strings.Count(log.String(), "the same Options.Node"), log.String())
+		require.Equal(t, 1, strings.Count(log.String(), "the same Options.ReplicaID"), log.String())
 		r.hubs = append(r.hubs, twin)
 		for i := range 2 {
 			require.Equal(t, "yellow: same name", r.status(i, "r0"))
@@ -857,12 +857,12 @@ func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		r.store.mute.Store("r0") // killed
 		time.Sleep(time.Second)
-		o := channels.Options{Node: "r0", Mesh: meshtest.NewNetwork(1).Join("r0"), Store: r.store.Store}
+		o := channels.Options{ReplicaID: "r0", Mesh: meshtest.NewNetwork(1).Join("r0"), Store: r.store.Store}
 		logInto(log)(0, &o)
 		next, err := channels.New(o)
 		require.NoError(t, err)
 		time.Sleep(10 * time.Second)
-		require.NotContains(t, log.String(), "the same Options.Node")
+		require.NotContains(t, log.String(), "the same Options.ReplicaID")
 		r.hubs = append(r.hubs, next)
 		require.Equal(t, "green", r.status(1, "r0"))
 		r.hubs = r.hubs[:1]
@@ -888,7 +888,7 @@ func TestTwinsThatOnlyTheMeshSees(t *testing.T) {
 
 		(*meshes[1].deliver.Load())(mesh.Packet{Kind: mesh.KindControl, Origin: "r1", Header: "canary", Body: []byte(`{"v":1,"n":1,"node":{"status":"green"}}`)})
 		require.Equal(t, "yellow: same name", r.status(1, "r1"))
-		nodes, err := r.hubs[1].Nodes(context.Background())
+		nodes, err := r.hubs[1].Replicas(context.Background())
 		require.NoError(t, err)
 		require.Len(t, nodes, 2)
 	}, breakable(&meshes))
@@ -905,7 +905,7 @@ func TestAnotherStore(t *testing.T) {
 		defer node.Close()
 		theirs := &faultyStore{Store: m}
 		theirs.log.Store(m)
-		other, err := channels.New(channels.Options{Node: "other", Store: theirs, Mesh: node, Logger: quiet})
+		other, err := channels.New(channels.Options{ReplicaID: "other", Store: theirs, Mesh: node, Logger: quiet})
 		require.NoError(t, err)
 		r.hubs = append(r.hubs, other)
 		time.Sleep(7 * time.Second)
@@ -987,7 +987,7 @@ func TestReplicasWithoutASharedStore(t *testing.T) {
 				require.Equal(t, "green", r.status(i, id))
 			}
 		}
-		nodes, err := r.hubs[0].Nodes(context.Background())
+		nodes, err := r.hubs[0].Replicas(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, 1, nodes[2].Connections)
 		for n := range 10 {
@@ -1057,13 +1057,13 @@ func TestNodesShowsWhichLinksAreDown(t *testing.T) {
 		}
 		r.net.Cut("r0", "y")
 		r.net.Cut("r0", "k")
-		nodes, err := r.hubs[0].Nodes(context.Background())
+		nodes, err := r.hubs[0].Replicas(context.Background())
 		require.NoError(t, err)
-		i := slices.IndexFunc(nodes, func(n channels.Node) bool { return n.ID == "r0" })
+		i := slices.IndexFunc(nodes, func(n channels.Replica) bool { return n.ID == "r0" })
 		m := nodes[i].Mesh
 		require.Equal(t, 24, m.Up)
 		require.Equal(t, 2, m.Down)
 		require.Len(t, m.Peers, 20)
-		require.Equal(t, []channels.NodePeer{{ID: "k"}, {ID: "y"}, {ID: "a", Up: true}}, m.Peers[:3])
+		require.Equal(t, []channels.ReplicaPeer{{ID: "k"}, {ID: "y"}, {ID: "a", Up: true}}, m.Peers[:3])
 	})
 }

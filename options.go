@@ -24,11 +24,11 @@ type Options struct {
 	// Mesh that is given is not closed by the hub: close it after Shutdown.
 	Mesh mesh.Mesh
 
-	// Node names this replica: 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".".
-	// No two replicas may share one; where two do, and have a Mesh, an error
-	// is logged and neither is green. Where the Mesh has an id of its own,
-	// this has to be the same. Default: random.
-	Node string
+	// ReplicaID names this replica: 1 to 64 of A-Z, a-z, 0-9, "-", "_" and
+	// ".". No two replicas may share one: if two do, and have a Mesh, both log
+	// an error and neither is green. Default: the Mesh's own id if it has one,
+	// from which this must not differ; random otherwise.
+	ReplicaID string
 
 	// Channel gives each channel its options, by name. It is called when a
 	// channel comes to life on this replica, and must give the same answer
@@ -229,8 +229,11 @@ func (o *Options) setDefaults() {
 	defTime(&o.StoreTimeout, 5*time.Second)
 	defTime(&o.DrainTime, 5*time.Second)
 	defTime(&o.StreamTime, defaultStreamTime)
-	if o.Node == "" {
-		o.Node = randomID()
+	if m, ok := o.Mesh.(mesh.Identified); ok && o.ReplicaID == "" {
+		o.ReplicaID = m.ID()
+	}
+	if o.ReplicaID == "" {
+		o.ReplicaID = randomID()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -287,14 +290,14 @@ func (o *Options) check() error {
 	if o.DrainTime > 10*time.Minute {
 		return fmt.Errorf("channels: Options.DrainTime is %v; it may be up to 10m0s", o.DrainTime)
 	}
-	if len(o.Node) > 64 || strings.Trim(o.Node, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-		return fmt.Errorf("channels: Options.Node is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", o.Node)
+	if len(o.ReplicaID) > 64 || strings.Trim(o.ReplicaID, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
+		return fmt.Errorf("channels: Options.ReplicaID is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", o.ReplicaID)
 	}
 	if o.Mesh != nil && o.Store == nil {
 		return fmt.Errorf("channels: Options.Mesh without Options.Store: replicas would each have a list, presence and history of their own; give them a shared Store, or store.NewMemory to say that this is meant")
 	}
-	if m, ok := o.Mesh.(mesh.Identified); ok && m.ID() != o.Node {
-		return fmt.Errorf("channels: Options.Node is %q, but Options.Mesh has the id %q, so that others would see two replicas: give both the same (where Options.Node is not set, it is random)", o.Node, m.ID())
+	if m, ok := o.Mesh.(mesh.Identified); ok && m.ID() != o.ReplicaID {
+		return fmt.Errorf("channels: Options.ReplicaID is %q, but Options.Mesh has the id %q, so that others would see two replicas: give both the same, or leave Options.ReplicaID empty", o.ReplicaID, m.ID())
 	}
 	if l, ok := o.Mesh.(mesh.Limiter); ok && o.MaxMessageBytes > l.MaxBody() {
 		return fmt.Errorf("channels: Options.MaxMessageBytes is %d, but Options.Mesh takes bodies of up to %d: subscribers of other replicas would miss the larger ones; set MaxMessageBytes to that or less, or raise the mesh's own limit", o.MaxMessageBytes, l.MaxBody())

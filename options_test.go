@@ -11,6 +11,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
 )
 
@@ -54,17 +55,15 @@ func TestNewRefuses(t *testing.T) {
 		"DrainTime too long":           {channels.Options{DrainTime: 11 * time.Minute}, []string{"Options.DrainTime", "11m0s", "10m0s"}},
 		"StreamTime too short":         {channels.Options{StreamTime: time.Second - 1}, []string{"Options.StreamTime", "999.999999ms", "1s", "24h0m0s", "negative: never"}},
 		"StreamTime too long":          {channels.Options{StreamTime: 24*time.Hour + 1}, []string{"Options.StreamTime", "24h0m0s"}},
-		"Node too long":                {channels.Options{Node: long(65)}, []string{"Options.Node", long(65), "64"}},
-		"Node with a space":            {channels.Options{Node: "a b"}, []string{"Options.Node", `"a b"`, "A-Z"}},
-		"Node with a slash":            {channels.Options{Node: "a/b"}, []string{"Options.Node", `"a/b"`}},
-		"Node beyond ASCII":            {channels.Options{Node: "é"}, []string{"Options.Node", `"é"`}},
-		"Node with a line end":         {channels.Options{Node: "a\n"}, []string{"Options.Node", `"a\n"`}},
+		"ReplicaID too long":           {channels.Options{ReplicaID: long(65)}, []string{"Options.ReplicaID", long(65), "64"}},
+		"ReplicaID with a space":       {channels.Options{ReplicaID: "a b"}, []string{"Options.ReplicaID", `"a b"`, "A-Z"}},
+		"ReplicaID with a slash":       {channels.Options{ReplicaID: "a/b"}, []string{"Options.ReplicaID", `"a/b"`}},
+		"ReplicaID beyond ASCII":       {channels.Options{ReplicaID: "é"}, []string{"Options.ReplicaID", `"é"`}},
+		"ReplicaID with a line end":    {channels.Options{ReplicaID: "a\n"}, []string{"Options.ReplicaID", `"a\n"`}},
 		"a mesh for shorter bodies": {channels.Options{MaxMessageBytes: 2001, Mesh: shortMesh{}, Store: noStore{}},
 			[]string{"Options.MaxMessageBytes is 2001", "Options.Mesh", "up to 2000", "set MaxMessageBytes", "raise the mesh's own limit"}},
-		"a mesh of another name": {channels.Options{Node: "replica-2", Mesh: namedMesh{}, Store: noStore{}},
-			[]string{`Options.Node is "replica-2"`, `Options.Mesh has the id "replica-1"`, "give both the same"}},
-		"a mesh with a name, and none": {channels.Options{Mesh: namedMesh{}, Store: noStore{}},
-			[]string{`Options.Mesh has the id "replica-1"`, "where Options.Node is not set, it is random"}},
+		"a mesh of another name": {channels.Options{ReplicaID: "replica-2", Mesh: namedMesh{}, Store: noStore{}},
+			[]string{`Options.ReplicaID is "replica-2"`, `Options.Mesh has the id "replica-1"`, "give both the same"}},
 		"a mesh without a store": {channels.Options{Mesh: noMesh{}}, []string{"Options.Mesh", "Options.Store", "store.NewMemory"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,12 +113,12 @@ func TestNewTakesTheLimits(t *testing.T) {
 	for name, o := range map[string]channels.Options{
 		"nothing": {},
 		"the least": {MaxMessageBytes: 1 << 10, QueueBytes: 2 << 10, MaxChannels: 1, CompressBytes: -1, PingPeriod: time.Second,
-			WriteTimeout: 100 * time.Millisecond, StoreTimeout: 10 * time.Millisecond, DrainTime: -1, StreamTime: time.Second, Node: "a"},
+			WriteTimeout: 100 * time.Millisecond, StoreTimeout: 10 * time.Millisecond, DrainTime: -1, StreamTime: time.Second, ReplicaID: "a"},
 		"the most": {MaxMessageBytes: 64 << 20, QueueBytes: 1 << 30, MaxChannels: 1 << 30, CompressBytes: 1 << 30, PingPeriod: 10 * time.Minute,
-			WriteTimeout: 5 * time.Minute, StoreTimeout: time.Minute, DrainTime: 10 * time.Minute, StreamTime: 24 * time.Hour, Node: long(64)},
+			WriteTimeout: 5 * time.Minute, StoreTimeout: time.Minute, DrainTime: 10 * time.Minute, StreamTime: 24 * time.Hour, ReplicaID: long(64)},
 		"the longest messages": {MaxMessageBytes: 64 << 20},
 		"origins":              {AllowedOrigins: []string{"*", "https://a.example", "http://localhost:3000", "https://*.a.example", "https://*.a.example:8443", "http://[::1]:8080", "chrome-extension://abc"}},
-		"any letter in a node": {Node: "Az09-_."},
+		"any letter in an id":  {ReplicaID: "Az09-_."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, o)
@@ -231,11 +230,24 @@ func (w *statusOnly) Header() http.Header         { return w.header }
 func (w *statusOnly) WriteHeader(status int)      { w.status = status }
 func (w *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
+// A hub takes the id that its mesh has.
+func TestReplicaIDOfTheMesh(t *testing.T) {
+	m, err := store.NewMemory(store.MemoryOptions{})
+	require.NoError(t, err)
+	node := meshtest.NewNetwork(1).Join("replica-1")
+	t.Cleanup(func() { require.NoError(t, node.Close()) })
+	hub := newHub(t, channels.Options{Store: m, Mesh: namedMesh{node}})
+	replicas, err := hub.Replicas(t.Context())
+	require.NoError(t, err)
+	require.Len(t, replicas, 1)
+	require.Equal(t, "replica-1", replicas[0].ID)
+}
+
 // A Store that was given is the giver's to close.
 func TestAGivenStoreIsNotClosed(t *testing.T) {
 	m, err := store.NewMemory(store.MemoryOptions{})
 	require.NoError(t, err)
-	hub, err := channels.New(channels.Options{Store: m, Channel: keeps, Node: "n"})
+	hub, err := channels.New(channels.Options{Store: m, Channel: keeps, ReplicaID: "n"})
 	require.NoError(t, err)
 	_, err = hub.Publish(t.Context(), "h", msg("x", "1"))
 	require.NoError(t, err)
@@ -243,7 +255,7 @@ func TestAGivenStoreIsNotClosed(t *testing.T) {
 	tops, err := m.Tops(t.Context(), []string{"h"})
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), tops[0].Offset)
-	nodes, err := m.Nodes(t.Context())
+	nodes, err := m.Replicas(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, nodes, "the replica has left")
 	require.NoError(t, m.Close())

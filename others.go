@@ -27,10 +27,10 @@ type otherReplicas struct {
 
 // An otherReplica is what is known of another replica.
 type otherReplica struct {
-	node  Node
-	at    time.Time // of its last heartbeat or canary, by this replica's clock
-	apart int       // how many canaries in a row have come from another Store
-	left  bool      // it has said goodbye
+	replica Replica   // what it last told of itself
+	at      time.Time // of its last heartbeat or canary, by this replica's clock
+	apart   int       // how many canaries in a row have come from another Store
+	left    bool      // it has said goodbye
 	// served: its Store has taken something of it since it was started.
 	// Before, it has nothing to say against it, and is no better off.
 	served bool
@@ -41,7 +41,7 @@ const maxHeard = 1024
 
 // heard takes what another replica tells of itself with its canary.
 func (h *Hub) heard(id string, c *control) {
-	if id == h.opts.Node { // a mesh never brings a replica's own
+	if id == h.opts.ReplicaID { // a mesh never brings a replica's own
 		h.meetTwin()
 		return
 	}
@@ -55,11 +55,11 @@ func (h *Hub) heard(id string, c *control) {
 	if !ok && len(a.heard) >= maxHeard {
 		return
 	}
-	if c.Node != nil {
-		n.node = *c.Node
-		n.node.Mesh = nil
+	if c.Replica != nil {
+		n.replica = c.Replica.replica()
+		n.replica.Mesh = nil
 	}
-	n.node.ID, n.at, n.left = id, time.Now(), false
+	n.replica.ID, n.at, n.left = id, time.Now(), false
 	n.served = c.Epoch != ""
 	switch {
 	case epoch == "" || c.Epoch == "":
@@ -98,7 +98,7 @@ func (a *otherReplicas) company() (all, served int) {
 			continue
 		}
 		all++
-		if n.served && !n.node.Draining && !slices.ContainsFunc(n.node.Reasons, ofStore) {
+		if n.served && !n.replica.Draining && !slices.ContainsFunc(n.replica.Reasons, ofStore) {
 			served++
 		}
 	}
@@ -113,10 +113,10 @@ func (a *otherReplicas) joined() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	well := func(n otherReplica) bool {
-		return !n.left && time.Since(n.at) < lateAfter && !slices.Contains(n.node.Reasons, reasonLost+wayMesh)
+		return !n.left && time.Since(n.at) < lateAfter && !slices.Contains(n.replica.Reasons, reasonLost+wayMesh)
 	}
 	for _, n := range a.stored {
-		if well(n) && n.node.Mesh != nil && n.node.Mesh.Up > 0 {
+		if well(n) && n.replica.Mesh != nil && n.replica.Mesh.Up > 0 {
 			return true
 		}
 	}
@@ -146,7 +146,7 @@ func (a *otherReplicas) answers(s mesh.Status) bool {
 			}
 		case p.ID == "": // a broker: are there others behind it?
 			for _, n := range a.stored {
-				if asked && time.Since(n.at) < lateAfter && n.node.Mesh.overBroker() {
+				if asked && time.Since(n.at) < lateAfter && n.replica.Mesh.overBroker() {
 					return true
 				}
 			}
@@ -180,12 +180,12 @@ func (h *Hub) lookAround() {
 	ctx, cancel := h.besidesContext()
 	defer cancel()
 	begin := time.Now()
-	nodes, err := h.askNodes(ctx)
+	replicas, err := h.askReplicas(ctx)
 	if err != nil {
 		h.warnStore(err)
 		return // the mesh keeps the peers that it has
 	}
-	stored, addresses := h.readReplicas(nodes, begin)
+	stored, addresses := h.readReplicas(replicas, begin)
 	settled := h.vitals.settled()
 	a := &h.others
 	if !settled { // who is silent there may live
@@ -212,35 +212,35 @@ func (h *Hub) lookAround() {
 	}
 }
 
-// askNodes is one call of the store.
-func (h *Hub) askNodes(ctx context.Context) (nodes []store.Node, err error) {
+// askReplicas is one call of the store.
+func (h *Hub) askReplicas(ctx context.Context) (replicas []store.Replica, err error) {
 	err = h.guard("the store", func() (err error) {
-		nodes, err = h.store.Nodes(ctx)
+		replicas, err = h.store.Replicas(ctx)
 		return err
 	})
-	return nodes, err
+	return replicas, err
 }
 
 // readReplicas reads what the Store knows of the other replicas. Their clocks do not
 // matter, nor does the Store's: it tells how long each has been silent. That is
 // counted from when the Store was asked, so that one that is slow makes nobody
 // younger.
-func (h *Hub) readReplicas(nodes []store.Node, at time.Time) (others map[string]otherReplica, addresses map[string]string) {
+func (h *Hub) readReplicas(replicas []store.Replica, at time.Time) (others map[string]otherReplica, addresses map[string]string) {
 	others, addresses = make(map[string]otherReplica), make(map[string]string)
-	for _, n := range nodes {
-		if n.ID == h.opts.Node {
+	for _, n := range replicas {
+		if n.ID == h.opts.ReplicaID {
 			if h.reported.Load() && n.Started.UnixMilli() != h.started.UnixMilli() {
 				h.meetTwin()
 			}
 			continue
 		}
 		age := max(0, n.Silent)
-		info := nodeInfo{Node: new(Node)}
+		var info replicaJSON
 		if exact.Unmarshal(n.Info, &info) != nil {
-			info = nodeInfo{Node: new(Node)} // status "unknown"
+			info = replicaJSON{} // its status is unknown
 		}
 		info.ID, info.Started = n.ID, n.Started
-		others[n.ID] = otherReplica{node: *info.Node, at: at.Add(-age)}
+		others[n.ID] = otherReplica{replica: info.replica(), at: at.Add(-age)}
 		if info.Address != "" && age < deadAfter {
 			addresses[n.ID] = info.Address
 		}

@@ -435,7 +435,7 @@ func losing(t *testing.T, n, size int, f func(m *modelStore, r *replicas)) {
 			id := "r" + strconv.Itoa(i)
 			node := r.net.Join(id)
 			defer node.Close()
-			hub, err := channels.New(channels.Options{Node: id, Store: m, Mesh: node, Channel: keep(size), Logger: quiet})
+			hub, err := channels.New(channels.Options{ReplicaID: id, Store: m, Mesh: node, Channel: keep(size), Logger: quiet})
 			require.NoError(t, err)
 			defer func() { require.NoError(t, hub.Shutdown(context.Background())) }()
 			r.hubs = append(r.hubs, hub)

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 
@@ -9,94 +10,74 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// Node is one replica.
-type Node struct {
-	ID     string     `json:"node"`
-	Status NodeStatus `json:"status"`
-	// Reasons say why it is not green; never nil. Red: "heartbeats missed" (for
-	// 10 s), "reports lost: store" (the Store takes no heartbeats, so that nobody
-	// can tell by them), "canary lost: store", "canary lost: mesh" (three in a
-	// row). Yellow: "heartbeat late", "report late: store" (7 s), "canary late:
-	// store", "canary late: mesh" (by more than 1 s), "link down" (to a peer that
-	// lives, for more than 9 s), "another store" (the mesh hears it and the Store
-	// does not know it; beside store.Memory, where each has its own, only within a
-	// minute of a message in a channel with history), "same name" (as another living
-	// replica), "lagging"
-	// (messages were missing of which the mesh did not say that they are lost) and
-	// "dropping" (of messages, for slow subscribers, not counting SlowKeepLatest,
-	// or for slow peers) within the last 10 s, "draining", "loaded" (80 % of
-	// MaxConnections or MaxQueuedBytes), "unknown" (of a version that says less).
-	Reasons []string      `json:"reasons"`
-	Seen    time.Duration `json:"-"`       // how long ago its last heartbeat or canary came; JSON has it as seen_ms
-	Started time.Time     `json:"started"` // by its own clock
+// Replica is one process of the app, as this one sees it. [Hub.Replicas] lists
+// them.
+type Replica struct {
+	ID     string // see Options.ReplicaID
+	Status ReplicaStatus
+	// Reasons say why it is not green; never nil.
+	//
+	// Red:
+	//   - "heartbeats missed": none for 10 s
+	//   - "reports lost: store": the Store takes no heartbeats, so that nobody can tell by them
+	//   - "canary lost: store", "canary lost: mesh": three in a row
+	//
+	// Yellow:
+	//   - "heartbeat late", "report late: store": by 7 s
+	//   - "canary late: store", "canary late: mesh": by more than 1 s
+	//   - "link down": to a peer that lives, for more than 9 s
+	//   - "another store": the mesh hears it, but the Store does not know it.
+	//     Beside store.Memory, where each replica has its own, only within a
+	//     minute of a message in a channel with history
+	//   - "same name": another living replica has the same id
+	//   - "lagging": messages were missing within the last 10 s that the mesh
+	//     had not reported as lost
+	//   - "dropping": messages were dropped within the last 10 s, for slow
+	//     peers or slow subscribers (SlowKeepLatest does not count)
+	//   - "draining"
+	//   - "loaded": 80 % of MaxConnections or MaxQueuedBytes
+	//   - "unknown": it is of a version that does not say
+	Reasons []string
+	Seen    time.Duration // how long ago its last heartbeat or canary came
+	Started time.Time     // by its own clock
 	Stats
-	Draining bool      `json:"draining"`
-	Mesh     *NodeMesh `json:"mesh,omitempty"` // nil where it has none, or is known from the mesh alone
+	Draining bool
+	Mesh     *ReplicaMesh // nil if it has none, or is known from the mesh alone
 }
 
-// NodeMesh is how a replica sees its mesh. Addresses and errors are not part
-// of it: who may see the list need not know the network.
-type NodeMesh struct {
-	Up      int        `json:"up"`    // peers
-	Down    int        `json:"down"`  // peers
-	Peers   []NodePeer `json:"peers"` // up to 20, those that are down first; never nil
-	Dropped int64      `json:"dropped"`
-	Lost    int64      `json:"lost"` // each new link counts one
-	Refused int64      `json:"refused"`
+// ReplicaMesh is how a replica sees its mesh. Addresses and errors are left
+// out: whoever may see the list need not know the network.
+type ReplicaMesh struct {
+	Up      int           // peers
+	Down    int           // peers
+	Peers   []ReplicaPeer // up to 20, those that are down first; never nil
+	Dropped int64
+	Lost    int64 // each new link counts as one
+	Refused int64
 }
 
-// NodePeer is a link to another replica, or to a broker. See [mesh.Peer].
-type NodePeer struct {
-	ID  string  `json:"node"` // empty for a broker, or where it is not known yet
-	Up  bool    `json:"up"`
-	RTT float64 `json:"rtt_ms"` // of the last heartbeat, in milliseconds; 0 where none has come
+// ReplicaPeer is a link to another replica, or to a broker. See [mesh.Peer].
+type ReplicaPeer struct {
+	ID  string // empty for a broker, or if it is not known yet
+	Up  bool
+	RTT time.Duration // of the last heartbeat; 0 if none has come
 }
 
-// overBroker returns whether it goes over a broker. Replicas that share a Store
-// need not share a mesh: those without one, or with another, answer nothing.
-func (m *NodeMesh) overBroker() bool {
-	return m != nil && slices.ContainsFunc(m.Peers, func(p NodePeer) bool { return p.ID == "" && p.Up })
-}
-
-// seen is the replica after so much silence. It tells nothing of the replica
-// where this one is blind: what it would be heard by fails.
-func (n Node) seen(silent time.Duration, blind bool) Node {
-	n.Seen = max(0, silent)
-	v := verdict{status: n.Status, reasons: slices.Clone(n.Reasons)}
-	switch {
-	case blind && silent > deadAfter:
-		v = verdict{NodeRed, []string{reasonUnreported}}
-	case silent > deadAfter:
-		v = verdict{NodeRed, []string{reasonMissed}} // what it said of itself is past
-	case n.Status != NodeGreen && n.Status != NodeYellow && n.Status != NodeRed:
-		v = verdict{NodeYellow, []string{"unknown"}}
-	case blind:
-		v.say(NodeYellow, reasonUnsure)
-	case silent > lateAfter:
-		v.say(NodeYellow, reasonLate)
-	}
-	n.Status, n.Reasons = v.status, v.reasons
-	if n.Reasons == nil {
-		n.Reasons = []string{}
-	}
-	return n
-}
-
-// maxNodePeers bounds what each replica tells of its links with each heartbeat.
-const maxNodePeers = 20
+// maxReplicaPeers bounds what each replica tells of its links with each heartbeat.
+const maxReplicaPeers = 20
 
 // self is this replica.
-func (h *Hub) self() *Node {
+func (h *Hub) self() Replica {
 	v, _ := h.verdict()
-	n := &Node{ID: h.opts.Node, Status: v.status, Reasons: v.reasons, Started: h.started.Round(0).UTC(), Stats: h.Stats(), Draining: h.leaving.Load()}
+	r := Replica{ID: h.opts.ReplicaID, Status: v.status, Reasons: v.reasons, Started: h.started.Round(0).UTC(), Stats: h.Stats(), Draining: h.leaving.Load()}
 	if h.mesh != nil {
-		n.Mesh = nodeMesh(h.mesh.Status())
+		r.Mesh = newReplicaMesh(h.mesh.Status())
 	}
-	return n
+	return r
 }
 
-func nodeMesh(s mesh.Status) *NodeMesh {
-	m := &NodeMesh{Peers: make([]NodePeer, 0, min(len(s.Peers), maxNodePeers)), Dropped: s.Dropped, Lost: s.Lost, Refused: s.Refused}
+func newReplicaMesh(s mesh.Status) *ReplicaMesh {
+	m := &ReplicaMesh{Peers: make([]ReplicaPeer, 0, min(len(s.Peers), maxReplicaPeers)), Dropped: s.Dropped, Lost: s.Lost, Refused: s.Refused}
 	for _, up := range []bool{false, true} {
 		for _, p := range s.Peers {
 			if p.Up != up {
@@ -107,25 +88,104 @@ func nodeMesh(s mesh.Status) *NodeMesh {
 			} else {
 				m.Down++
 			}
-			if len(m.Peers) < maxNodePeers {
-				m.Peers = append(m.Peers, NodePeer{p.ID, p.Up, float64(p.RTT) / float64(time.Millisecond)})
+			if len(m.Peers) < maxReplicaPeers {
+				m.Peers = append(m.Peers, ReplicaPeer{p.ID, p.Up, p.RTT})
 			}
 		}
 	}
 	return m
 }
 
-// nodeInfo is what a replica tells of itself with each heartbeat.
-type nodeInfo struct {
-	*Node
-	Address string `json:"address,omitempty"` // of a mesh that is a Discoverer
+// overBroker tells whether the mesh goes over a broker. Replicas that share a
+// Store need not share a mesh: those without one, or with another, answer no
+// canary.
+func (m *ReplicaMesh) overBroker() bool {
+	return m != nil && slices.ContainsFunc(m.Peers, func(p ReplicaPeer) bool { return p.ID == "" && p.Up })
 }
 
-func (h *Hub) node() store.Node {
-	info := nodeInfo{Node: h.self()}
+// after is the replica after a time of silence. If blind, this replica could
+// not have heard it: the silence says nothing about the other one.
+func (r Replica) after(silent time.Duration, blind bool) Replica {
+	r.Seen = max(0, silent)
+	v := verdict{status: r.Status, reasons: slices.Clone(r.Reasons)}
+	switch {
+	case blind && silent > deadAfter:
+		v = verdict{ReplicaRed, []string{reasonUnreported}}
+	case silent > deadAfter:
+		v = verdict{ReplicaRed, []string{reasonMissed}} // what it said of itself is past
+	case r.Status != ReplicaGreen && r.Status != ReplicaYellow && r.Status != ReplicaRed:
+		v = verdict{ReplicaYellow, []string{"unknown"}}
+	case blind:
+		v.say(ReplicaYellow, reasonUnsure)
+	case silent > lateAfter:
+		v.say(ReplicaYellow, reasonLate)
+	}
+	r.Status, r.Reasons = v.status, v.reasons
+	if r.Reasons == nil {
+		r.Reasons = []string{}
+	}
+	return r
+}
+
+// replicaJSON is a Replica in heartbeats, in canaries and in GET /v1/nodes,
+// where an id is called "node", and has to stay so for older replicas and
+// clients.
+type replicaJSON struct {
+	ID      string        `json:"node"`
+	Status  ReplicaStatus `json:"status"`
+	Reasons []string      `json:"reasons"`
+	Started time.Time     `json:"started"`
+	Stats
+	Draining bool             `json:"draining"`
+	Mesh     *replicaMeshJSON `json:"mesh,omitempty"`
+	Address  string           `json:"address,omitempty"` // in heartbeats, if the mesh is a Discoverer
+}
+
+type replicaMeshJSON struct {
+	Up      int               `json:"up"`
+	Down    int               `json:"down"`
+	Peers   []replicaPeerJSON `json:"peers"`
+	Dropped int64             `json:"dropped"`
+	Lost    int64             `json:"lost"`
+	Refused int64             `json:"refused"`
+}
+
+type replicaPeerJSON struct {
+	ID  string  `json:"node"`
+	Up  bool    `json:"up"`
+	RTT float64 `json:"rtt_ms"`
+}
+
+// json returns the replica as it is sent.
+func (r Replica) json() replicaJSON {
+	j := replicaJSON{ID: r.ID, Status: r.Status, Reasons: r.Reasons, Started: r.Started, Stats: r.Stats, Draining: r.Draining}
+	if m := r.Mesh; m != nil {
+		j.Mesh = &replicaMeshJSON{m.Up, m.Down, make([]replicaPeerJSON, len(m.Peers)), m.Dropped, m.Lost, m.Refused}
+		for i, p := range m.Peers {
+			j.Mesh.Peers[i] = replicaPeerJSON{p.ID, p.Up, float64(p.RTT) / float64(time.Millisecond)}
+		}
+	}
+	return j
+}
+
+// replica returns the replica that was sent.
+func (j replicaJSON) replica() Replica {
+	r := Replica{ID: j.ID, Status: j.Status, Reasons: j.Reasons, Started: j.Started, Stats: j.Stats, Draining: j.Draining}
+	if m := j.Mesh; m != nil {
+		r.Mesh = &ReplicaMesh{m.Up, m.Down, make([]ReplicaPeer, len(m.Peers)), m.Dropped, m.Lost, m.Refused}
+		for i, p := range m.Peers {
+			r.Mesh.Peers[i] = ReplicaPeer{p.ID, p.Up, time.Duration(math.Round(p.RTT * float64(time.Millisecond)))}
+		}
+	}
+	return r
+}
+
+// heartbeatRecord is what this replica's heartbeat tells the Store.
+func (h *Hub) heartbeatRecord() store.Replica {
+	info := h.self().json()
 	if h.discoverer != nil {
 		info.Address = h.discoverer.Address()
 	}
 	b, _ := json.Marshal(info) // texts and numbers cannot fail
-	return store.Node{ID: h.opts.Node, Started: h.started, Info: b}
+	return store.Replica{ID: h.opts.ReplicaID, Started: h.started, Info: b}
 }

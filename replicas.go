@@ -29,11 +29,11 @@ func (s *replicaState) init(now time.Time) {
 	s.echoes = make(chan echo, maxEchoes)
 }
 
-// Nodes returns all replicas, sorted by ID: those that the Store has heard of
+// Replicas returns all replicas, sorted by ID: those that the Store has heard of
 // within the last minute, and those that the mesh has, so that it tells
 // something also while the Store fails, or where each replica has its own. The
 // only error is [ErrClosed].
-func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
+func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 	if !h.calls.enter() {
 		return nil, ErrClosed
 	}
@@ -45,15 +45,15 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 	mixed := h.others.mixed.Load()
 	oneStore := !ownStore || mixed > 0 && h.uptime()-mixed < int64(store.ForgottenAfter/time.Second)
 	meshWell := h.mesh != nil && meshErr(h.mesh) == nil
-	nodes := []Node{*h.self()}
+	all := []Replica{h.self()}
 	a := &h.others
 	a.mu.Lock()
 	looked := a.looked
 	for id, n := range stored {
 		heard, known := a.heard[id]
 		if known && !heard.left && heard.at.After(n.at) {
-			if heard.node.Mesh == nil {
-				heard.node.Mesh = n.node.Mesh
+			if heard.replica.Mesh == nil {
+				heard.replica.Mesh = n.replica.Mesh
 			}
 			n = heard
 		}
@@ -62,7 +62,7 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 		// lived when they last did may live.
 		blind := !answered && (!known || !meshWell) && age > lateAfter && looked.Sub(n.at) <= deadAfter
 		if age < store.ForgottenAfter || blind {
-			nodes = append(nodes, n.node.seen(age, blind))
+			all = append(all, n.replica.after(age, blind))
 		}
 	}
 	for id, n := range a.heard {
@@ -70,22 +70,22 @@ func (h *Hub) Nodes(ctx context.Context) ([]Node, error) {
 		if _, known := stored[id]; known || n.left || age >= store.ForgottenAfter {
 			continue
 		}
-		node := n.node.seen(age, false)
+		r := n.replica.after(age, false)
 		if answered && oneStore && n.apart > 0 && age < lateAfter {
-			v := verdict{node.Status, node.Reasons}
-			v.say(NodeYellow, reasonElsewhere)
-			node.Status, node.Reasons = v.status, v.reasons
+			v := verdict{r.Status, r.Reasons}
+			v.say(ReplicaYellow, reasonElsewhere)
+			r.Status, r.Reasons = v.status, v.reasons
 		}
-		nodes = append(nodes, node)
+		all = append(all, r)
 	}
 	a.mu.Unlock()
-	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.ID, b.ID) })
-	return nodes, nil
+	slices.SortFunc(all, func(a, b Replica) int { return strings.Compare(a.ID, b.ID) })
+	return all, nil
 }
 
-// nodesTimeout is how long the Store may take to tell who the other replicas
+// replicasTimeout is how long the Store may take to tell who the other replicas
 // are: when it fails, the list is wanted most.
-const nodesTimeout = time.Second
+const replicasTimeout = time.Second
 
 // meshErr is what keeps this replica from its mesh.
 func meshErr(m mesh.Mesh) error {
@@ -98,7 +98,7 @@ func meshErr(m mesh.Mesh) error {
 // stored asks the Store for the other replicas, and returns whether it has
 // answered; otherwise it is what it said last. The caller owns the map.
 func (h *Hub) stored(ctx context.Context) (others map[string]otherReplica, answered bool) {
-	ctx, cancel := context.WithTimeout(ctx, min(nodesTimeout, h.opts.StoreTimeout))
+	ctx, cancel := context.WithTimeout(ctx, min(replicasTimeout, h.opts.StoreTimeout))
 	defer cancel()
 	err := error(ErrStoreUnavailable)
 	if !h.storeBad.Load() { // otherwise it would be waited for
@@ -106,9 +106,9 @@ func (h *Hub) stored(ctx context.Context) (others map[string]otherReplica, answe
 	}
 	if err == nil {
 		begin := time.Now()
-		nodes, err := h.askNodes(ctx)
+		replicas, err := h.askReplicas(ctx)
 		if err == nil {
-			others, _ := h.readReplicas(nodes, begin)
+			others, _ := h.readReplicas(replicas, begin)
 			return others, true
 		}
 		h.warnStore(err)

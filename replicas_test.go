@@ -52,7 +52,7 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 			id := "r" + strconv.Itoa(i)
 			node := r.net.Join(id)
 			defer node.Close()
-			o := channels.Options{Node: id, Store: r.store, Mesh: node, Channel: options, Logger: quiet}
+			o := channels.Options{ReplicaID: id, Store: r.store, Mesh: node, Channel: options, Logger: quiet}
 			for _, c := range change {
 				c(i, &o)
 			}
@@ -83,7 +83,7 @@ type faultyStore struct {
 	log    atomic.Pointer[store.Memory] // where the logs are
 	down   atomic.Bool
 	full   atomic.Bool  // appends fail
-	hangs  atomic.Bool  // Append and Nodes, as where one of several servers does
+	hangs  atomic.Bool  // Append and Replicas, as where one of several servers does
 	mute   atomic.Value // the id of a replica whose reports are lost
 	ranges atomic.Int64
 	hidden atomic.Int64 // how many of the last messages it has lost
@@ -156,7 +156,7 @@ func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position,
 	return tops, err
 }
 
-func (s *faultyStore) Nodes(ctx context.Context) ([]store.Node, error) {
+func (s *faultyStore) Replicas(ctx context.Context) ([]store.Replica, error) {
 	if err := s.err(); err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (s *faultyStore) Nodes(ctx context.Context) ([]store.Node, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	nodes, err := s.Store.Nodes(ctx)
+	nodes, err := s.Store.Replicas(ctx)
 	for i := range nodes {
 		nodes[i].Seen = nodes[i].Seen.Add(time.Duration(s.ahead.Load()))
 	}
@@ -172,7 +172,7 @@ func (s *faultyStore) Nodes(ctx context.Context) ([]store.Node, error) {
 }
 
 func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) {
-	if m, _ := s.mute.Load().(string); m == r.Node.ID {
+	if m, _ := s.mute.Load().(string); m == r.Replica.ID {
 		return true, nil
 	}
 	if err := s.err(); err != nil {

@@ -128,7 +128,7 @@ func (h *Hub) send(always bool) error {
 		return nil
 	}
 	for {
-		report := store.Report{Node: h.node(), Full: r.full, Channels: h.counts(dirty)}
+		report := store.Report{Replica: h.heartbeatRecord(), Full: r.full, Channels: h.counts(dirty)}
 		if r.full {
 			report.Channels, report.Members = h.everything()
 			presence = nil
@@ -139,7 +139,7 @@ func (h *Hub) send(always bool) error {
 			continue
 		}
 		if err == nil && len(presence) > 0 {
-			err = h.store.UpdatePresence(ctx, h.opts.Node, presence)
+			err = h.store.UpdatePresence(ctx, h.opts.ReplicaID, presence)
 		}
 		if err != nil {
 			return ErrStoreUnavailable.because(err)

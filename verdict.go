@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// NodeStatus is how a replica is.
-type NodeStatus string
+// ReplicaStatus is how a replica is.
+type ReplicaStatus string
 
 const (
-	NodeGreen  NodeStatus = "green"  // its heartbeats and canaries come in time
-	NodeYellow NodeStatus = "yellow" // it works, but Node.Reasons say what is not as it should be
-	NodeRed    NodeStatus = "red"    // its heartbeats or its canaries do not come: count it as lost
+	ReplicaGreen  ReplicaStatus = "green"  // its heartbeats and canaries come in time
+	ReplicaYellow ReplicaStatus = "yellow" // it works, but Node.Reasons say what is not as it should be
+	ReplicaRed    ReplicaStatus = "red"    // its heartbeats or its canaries do not come: count it as lost
 )
 
 // A verdict is the worst status of several, with the reasons of all.
 type verdict struct {
-	status  NodeStatus
+	status  ReplicaStatus
 	reasons []string
 }
 
-func (v *verdict) say(s NodeStatus, reason string) {
-	if v.status != NodeRed {
+func (v *verdict) say(s ReplicaStatus, reason string) {
+	if v.status != ReplicaRed {
 		v.status = s
 	}
 	v.reasons = append(v.reasons, reason)
@@ -48,42 +48,42 @@ func ofStore(reason string) bool {
 // verdict says how this replica is, and the error for those who come to it
 // while it is red.
 func (h *Hub) verdict() (verdict, error) {
-	v := verdict{status: NodeGreen, reasons: []string{}}
+	v := verdict{status: ReplicaGreen, reasons: []string{}}
 	var unready error
 	l := &h.vitals
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mesh.judge(&v, wayMesh)
-	if v.status == NodeRed {
+	if v.status == ReplicaRed {
 		unready = ErrMeshUnavailable
 	}
 	switch silent := time.Since(l.reported); {
 	case silent > deadAfter:
-		v.say(NodeRed, reasonUnreported)
+		v.say(ReplicaRed, reasonUnreported)
 	case silent > lateAfter:
-		v.say(NodeYellow, reasonUnsure)
+		v.say(ReplicaYellow, reasonUnsure)
 	}
 	l.store.judge(&v, wayStore)
-	if v.status == NodeRed && unready == nil {
+	if v.status == ReplicaRed && unready == nil {
 		unready = ErrStoreUnavailable
 	}
 	if l.unlinked > unlinkedLong {
-		v.say(NodeYellow, "link down")
+		v.say(ReplicaYellow, "link down")
 	}
 	if time.Since(l.twin) < remembered {
-		v.say(NodeYellow, reasonTwin)
+		v.say(ReplicaYellow, reasonTwin)
 	}
 	if time.Since(l.lagged) < remembered {
-		v.say(NodeYellow, "lagging")
+		v.say(ReplicaYellow, "lagging")
 	}
 	if time.Since(l.drops) < remembered {
-		v.say(NodeYellow, "dropping")
+		v.say(ReplicaYellow, "dropping")
 	}
 	if h.leaving.Load() {
-		v.say(NodeYellow, "draining")
+		v.say(ReplicaYellow, "draining")
 	}
 	if h.clients.connections() > h.opts.MaxConnections/5*4 || h.queued.sum() > int64(h.opts.MaxQueuedBytes)/5*4 {
-		v.say(NodeYellow, "loaded")
+		v.say(ReplicaYellow, "loaded")
 	}
 	return v, unready
 }

@@ -53,7 +53,7 @@ func (w *warnings) warnMesh(channel string, err error) {
 // warnTwin logs, at most once a minute, that another replica has this one's id.
 func (w *warnings) warnTwin() {
 	if w.twin.Now(time.Minute) {
-		w.log.Error("another living replica has the same Options.Node: lists, presence and connection ids are mixed up until each has its own")
+		w.log.Error("another living replica has the same Options.ReplicaID: lists, presence and connection ids are mixed up until each has its own")
 	}
 }
 

@@ -57,7 +57,7 @@ func newReplica(args []string) (app, error) {
 	if err != nil {
 		return nil, err
 	}
-	hub, err := channels.New(channels.Options{Mesh: m, Node: args[1], Store: s, Logger: quiet})
+	hub, err := channels.New(channels.Options{Mesh: m, ReplicaID: args[1], Store: s, Logger: quiet})
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func grow(n, count int) (string, error) {
 		}
 		static = append(static, m.Address())
 		meshes = append(meshes, m)
-		h, err := channels.New(channels.Options{Node: id, Store: s, Mesh: m, Logger: quiet})
+		h, err := channels.New(channels.Options{ReplicaID: id, Store: s, Mesh: m, Logger: quiet})
 		if err != nil {
 			return "", err
 		}

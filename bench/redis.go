@@ -357,7 +357,7 @@ func redisList(b *bench) (line, error) {
 		ctx := context.Background()
 		report := func(full bool) error {
 			for node := range replicas {
-				rep := store.Report{Node: store.Node{ID: fmt.Sprint("n", node), Info: json.RawMessage("{}")}, Full: full}
+				rep := store.Report{Replica: store.Replica{ID: fmt.Sprint("n", node), Info: json.RawMessage("{}")}, Full: full}
 				for i := range n { // each on two replicas
 					if full && (i%replicas == node || (i+1)%replicas == node) {
 						rep.Channels = append(rep.Channels, store.Count{Channel: fmt.Sprintf("channel-%06d", i), Subscribers: 1, Publishes: 1})
@@ -505,7 +505,7 @@ func redisCosts(b *bench) (line, error) {
 			}
 		}
 		names := make([]string, n)
-		rep := store.Report{Node: store.Node{ID: "n"}, Full: true}
+		rep := store.Report{Replica: store.Replica{ID: "n"}, Full: true}
 		var joins, leaves []store.PresenceChange
 		for i := range n {
 			names[i] = fmt.Sprintf("channel-%06d", i)

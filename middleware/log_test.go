@@ -111,7 +111,7 @@ func TestLogAroundJWT(t *testing.T) {
 func logged(t *testing.T, o channels.Options) (*site, *records, *middleware.RequestLog) {
 	rs, log := newRecords()
 	l := middleware.Log(middleware.LogOptions{Logger: log})
-	o.Node = "n"
+	o.ReplicaID = "n"
 	o.OnDisconnect = l.OnDisconnect
 	if o.OnConnect == nil {
 		o.OnConnect = l.OnConnect

@@ -28,7 +28,7 @@ func everything(t *testing.T) (*site, *records) {
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: r, User: r, Connection: r}))
 	access := middleware.Log(middleware.LogOptions{Logger: log})
 	return serve(t, channels.Options{
-		Node: "n", Authorize: middleware.Authorize, OnReceive: l.OnReceive, OnConnect: access.OnConnect, OnDisconnect: access.OnDisconnect,
+		ReplicaID: "n", Authorize: middleware.Authorize, OnReceive: l.OnReceive, OnConnect: access.OnConnect, OnDisconnect: access.OnDisconnect,
 		AllowedOrigins: []string{app},
 	},
 		must(middleware.TrustProxies(prefixes("127.0.0.0/8")...)), access.Handler, middleware.Recover(slog.New(slog.DiscardHandler)),

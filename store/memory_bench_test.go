@@ -91,7 +91,7 @@ func BenchmarkMemoryChannels(b *testing.B) {
 		counts[i] = store.Count{Channel: fmt.Sprint("channel ", i), Subscribers: 1}
 	}
 	ctx := b.Context()
-	_, err := m.Report(ctx, store.Report{Node: store.Node{ID: "a"}, Channels: counts})
+	_, err := m.Report(ctx, store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
 	require.NoError(b, err)
 	page := func(name, prefix, after string, limit int) {
 		b.Run(name, func(b *testing.B) {
@@ -115,7 +115,7 @@ func BenchmarkMemoryReport(b *testing.B) {
 		counts[i] = store.Count{Channel: fmt.Sprint("channel ", i), Subscribers: 1}
 	}
 	ctx := b.Context()
-	_, err := m.Report(ctx, store.Report{Node: store.Node{ID: "a"}, Channels: counts})
+	_, err := m.Report(ctx, store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
 	require.NoError(b, err)
 	b.Run("100 of 100000 changed", func(b *testing.B) {
 		b.ReportAllocs()
@@ -124,7 +124,7 @@ func BenchmarkMemoryReport(b *testing.B) {
 			for j := range changed {
 				changed[j].Subscribers++
 			}
-			if _, err := m.Report(ctx, store.Report{Node: store.Node{ID: "a"}, Channels: changed}); err != nil {
+			if _, err := m.Report(ctx, store.Report{Replica: store.Replica{ID: "a"}, Channels: changed}); err != nil {
 				b.Fatal(err)
 			}
 		}

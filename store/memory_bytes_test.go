@@ -54,7 +54,7 @@ func TestMemoryCountsWhatItTakes(t *testing.T) {
 		},
 		"numbers of channels": func(t *testing.T, m *store.Memory) {
 			for i := range 40_000 {
-				_, err := m.Report(t.Context(), store.Report{Node: store.Node{ID: "a"}, Channels: []store.Count{{Channel: fmt.Sprint("channel ", i), Subscribers: 1}}})
+				_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a"}, Channels: []store.Count{{Channel: fmt.Sprint("channel ", i), Subscribers: 1}}})
 				require.NoError(t, err)
 			}
 		},
@@ -80,7 +80,7 @@ func TestMemoryCountsWhatItTakes(t *testing.T) {
 }
 
 func join(t *testing.T, m *store.Memory, n int, channel func(i int) string) {
-	_, err := m.Report(t.Context(), store.Report{Node: store.Node{ID: "a"}})
+	_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a"}})
 	require.NoError(t, err)
 	for i := range n {
 		change := store.PresenceChange{Channel: channel(i), Member: store.Member{
@@ -262,7 +262,7 @@ func TestMemoryReportsAreNotEvicted(t *testing.T) {
 		for i := range 1000 {
 			counts = append(counts, store.Count{Channel: fmt.Sprint("channel ", i), Subscribers: 1})
 		}
-		_, err := m.Report(t.Context(), store.Report{Node: store.Node{ID: "a"}, Channels: counts})
+		_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
 		require.NoError(t, err)
 		got, err := m.Channels(t.Context(), "", "", 10_000)
 		require.NoError(t, err)

@@ -178,8 +178,8 @@ func TestMemoryDeadAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		m := newMemory(t, 0)
-		rep := store.Report{Node: store.Node{ID: "a"}, Channels: []store.Count{{Channel: "ch", Subscribers: 1}}}
-		heartbeat := store.Report{Node: store.Node{ID: "a"}}
+		rep := store.Report{Replica: store.Replica{ID: "a"}, Channels: []store.Count{{Channel: "ch", Subscribers: 1}}}
+		heartbeat := store.Report{Replica: store.Replica{ID: "a"}}
 		_, err := m.Report(ctx, rep)
 		require.NoError(t, err)
 		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "x"}}}))
@@ -192,7 +192,7 @@ func TestMemoryDeadAfter(t *testing.T) {
 		// Presence lives by reports alone.
 		time.Sleep(store.DeadAfter - 1)
 		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "y"}}}))
-		nodes, err := m.Nodes(ctx)
+		nodes, err := m.Replicas(ctx)
 		require.NoError(t, err)
 		require.Len(t, nodes, 1)
 		c, err := m.Channel(ctx, "ch")
@@ -218,16 +218,16 @@ func TestMemoryDeadAfter(t *testing.T) {
 		require.False(t, known)
 
 		// The replica itself is shown for longer.
-		nodes, err = m.Nodes(ctx)
+		nodes, err = m.Replicas(ctx)
 		require.NoError(t, err)
 		seen := nodes[0].Seen
 		time.Sleep(store.ForgottenAfter - 1)
-		nodes, err = m.Nodes(ctx)
+		nodes, err = m.Replicas(ctx)
 		require.NoError(t, err)
 		require.Len(t, nodes, 1)
 		require.Equal(t, seen, nodes[0].Seen)
 		time.Sleep(time.Nanosecond)
-		nodes, err = m.Nodes(ctx)
+		nodes, err = m.Replicas(ctx)
 		require.NoError(t, err)
 		require.Empty(t, nodes)
 		require.Zero(t, m.Bytes())

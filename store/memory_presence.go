@@ -24,11 +24,11 @@ type present struct {
 type memberKey struct{ channel, id string }
 
 // UpdatePresence implements [Presence].
-func (m *Memory) UpdatePresence(ctx context.Context, node string, changes []PresenceChange) error {
+func (m *Memory) UpdatePresence(ctx context.Context, replica string, changes []PresenceChange) error {
 	if _, err := m.lockRegistry(ctx); err != nil {
 		return err
 	}
-	if r, ok := m.reg.nodes[node]; ok && !r.dead {
+	if r, ok := m.reg.replicas[replica]; ok && !r.dead {
 		m.updateLocked(r, changes)
 	}
 	m.reg.mu.Unlock()

@@ -14,25 +14,25 @@ import (
 // Estimates of what things take besides their text, in bytes, with Go's
 // overhead (TestMemoryCountsWhatItTakes).
 const (
-	nodeOverhead   = 400
-	countOverhead  = 130 // a replica's numbers of a channel, and their share in the sum
-	roomOverhead   = 220
-	memberOverhead = 200 // a member, its places in the room and in the replica's set
+	replicaOverhead = 400
+	countOverhead   = 130 // a replica's numbers of a channel, and their share in the sum
+	roomOverhead    = 220
+	memberOverhead  = 200 // a member, its places in the room and in the replica's set
 )
 
 // registry holds what replicas report, presence too.
 type registry struct {
-	mu    sync.Mutex // guards all, what the pointers lead to too
-	nodes map[string]*replica
-	sums  *btree.Map[string, *numbers] // by channel, over all replicas; never all zero
-	rooms map[string]*room             // by channel; never empty
+	mu       sync.Mutex // guards all, what the pointers lead to too
+	replicas map[string]*replica
+	sums     *btree.Map[string, *numbers] // by channel, over all replicas; never all zero
+	rooms    map[string]*room             // by channel; never empty
 }
 
 // replica is what one replica has reported.
 type replica struct {
-	node    Node
+	said    Replica       // of itself
 	seen    time.Duration // see Memory.now
-	dead    bool          // only node is left
+	dead    bool          // only said is left
 	counts  map[string]*numbers
 	members map[memberKey]struct{}
 }
@@ -42,14 +42,14 @@ type numbers struct{ subscribers, publishes int }
 
 func newRegistry() registry {
 	return registry{
-		nodes: make(map[string]*replica),
-		sums:  new(btree.Map[string, *numbers]),
-		rooms: make(map[string]*room),
+		replicas: make(map[string]*replica),
+		sums:     new(btree.Map[string, *numbers]),
+		rooms:    make(map[string]*room),
 	}
 }
 
 // lockRegistry begins every method of Registry and Presence: it returns with
-// reg.mu held and nothing left of dead replicas but what Nodes shows, or with
+// reg.mu held and nothing left of dead replicas but what Replicas shows, or with
 // an error.
 func (m *Memory) lockRegistry(ctx context.Context) (now time.Duration, err error) {
 	if err := m.enter(ctx); err != nil {
@@ -61,7 +61,7 @@ func (m *Memory) lockRegistry(ctx context.Context) (now time.Duration, err error
 		return 0, ErrClosed
 	}
 	now = m.now()
-	for _, r := range m.reg.nodes {
+	for _, r := range m.reg.replicas {
 		switch silent := now - r.seen; {
 		case silent >= ForgottenAfter:
 			m.removeLocked(r)
@@ -79,26 +79,26 @@ func (m *Memory) Report(ctx context.Context, rep Report) (known bool, err error)
 	if err != nil {
 		return false, err
 	}
-	r, ok := m.reg.nodes[rep.Node.ID]
+	r, ok := m.reg.replicas[rep.Replica.ID]
 	known = ok && !r.dead
 	if !ok {
 		r = &replica{
 			counts:  make(map[string]*numbers),
 			members: make(map[memberKey]struct{}),
 		}
-		r.node.ID = strings.Clone(rep.Node.ID)
-		m.reg.nodes[r.node.ID] = r
-		m.pin(nodeCost(r.node))
+		r.said.ID = strings.Clone(rep.Replica.ID)
+		m.reg.replicas[r.said.ID] = r
+		m.pin(replicaCost(r.said))
 	}
 	if rep.Full {
 		m.clearLocked(r)
 	}
-	m.pin(-nodeCost(r.node))
+	m.pin(-replicaCost(r.said))
 	r.seen, r.dead = now, false
-	r.node.Started = rep.Node.Started.Round(0)
-	r.node.Seen = m.start.Add(now).Truncate(time.Millisecond).UTC() // a clock that is set does not change how long ago it was
-	r.node.Info = bytes.Clone(rep.Node.Info)
-	m.pin(nodeCost(r.node))
+	r.said.Started = rep.Replica.Started.Round(0)
+	r.said.Seen = m.start.Add(now).Truncate(time.Millisecond).UTC() // a clock that is set does not change how long ago it was
+	r.said.Info = bytes.Clone(rep.Replica.Info)
+	m.pin(replicaCost(r.said))
 	for _, c := range rep.Channels {
 		m.countLocked(r, c.Channel, numbers{c.Subscribers, c.Publishes})
 	}
@@ -111,33 +111,33 @@ func (m *Memory) Report(ctx context.Context, rep Report) (known bool, err error)
 }
 
 // Forget implements [Registry].
-func (m *Memory) Forget(ctx context.Context, node string) error {
+func (m *Memory) Forget(ctx context.Context, replica string) error {
 	if _, err := m.lockRegistry(ctx); err != nil {
 		return err
 	}
 	defer m.reg.mu.Unlock()
-	if r, ok := m.reg.nodes[node]; ok {
+	if r, ok := m.reg.replicas[replica]; ok {
 		m.removeLocked(r)
 	}
 	return nil
 }
 
-// Nodes implements [Registry].
-func (m *Memory) Nodes(ctx context.Context) ([]Node, error) {
+// Replicas implements [Registry].
+func (m *Memory) Replicas(ctx context.Context) ([]Replica, error) {
 	now, err := m.lockRegistry(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer m.reg.mu.Unlock()
-	nodes := make([]Node, 0, len(m.reg.nodes))
-	for _, r := range m.reg.nodes {
-		n := r.node
+	all := make([]Replica, 0, len(m.reg.replicas))
+	for _, r := range m.reg.replicas {
+		n := r.said
 		n.Silent = now - r.seen
 		n.Info = bytes.Clone(n.Info)
-		nodes = append(nodes, n)
+		all = append(all, n)
 	}
-	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.ID, b.ID) })
-	return nodes, nil
+	slices.SortFunc(all, func(a, b Replica) int { return strings.Compare(a.ID, b.ID) })
+	return all, nil
 }
 
 // Channels implements [Registry]. Its cost depends on limit, not on how many
@@ -218,8 +218,8 @@ func (m *Memory) sumLocked(channel string, subscribers, publishes int) {
 // removeLocked forgets a replica.
 func (m *Memory) removeLocked(r *replica) {
 	m.clearLocked(r)
-	delete(m.reg.nodes, r.node.ID)
-	m.pin(-nodeCost(r.node))
+	delete(m.reg.replicas, r.said.ID)
+	m.pin(-replicaCost(r.said))
 }
 
 // clearLocked forgets what a replica reported of channels and presence.
@@ -238,4 +238,4 @@ func (m *Memory) pin(n int64) {
 	m.bytes.Add(n)
 }
 
-func nodeCost(n Node) int64 { return int64(len(n.ID)) + int64(len(n.Info)) + nodeOverhead }
+func replicaCost(r Replica) int64 { return int64(len(r.ID)) + int64(len(r.Info)) + replicaOverhead }

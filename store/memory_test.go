@@ -129,9 +129,9 @@ func TestMemoryPages100000Channels(t *testing.T) {
 		}
 		rand.Shuffle(n, func(i, j int) { counts[i], counts[j] = counts[j], counts[i] })
 		slices.Sort(names)
-		_, err := m.Report(t.Context(), store.Report{Node: store.Node{ID: "a"}, Full: true, Channels: counts})
+		_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a"}, Full: true, Channels: counts})
 		require.NoError(t, err)
-		_, err = m.Report(t.Context(), store.Report{Node: store.Node{ID: "b"}, Full: true, Channels: counts[:n/2]})
+		_, err = m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "b"}, Full: true, Channels: counts[:n/2]})
 		require.NoError(t, err)
 
 		list := func(prefix string) (all []string, subscribers int) {
@@ -197,7 +197,7 @@ func TestMemoryConcurrentEviction(t *testing.T) {
 						assert.Equal(t, p.Top.Offset+1, p.First+uint64(len(p.Entries)))
 					}
 					if i%20 == 0 {
-						_, err = m.Report(ctx, store.Report{Node: store.Node{ID: node}, Full: i%100 == 0, Channels: []store.Count{{Channel: ch, Subscribers: r.IntN(2)}}})
+						_, err = m.Report(ctx, store.Report{Replica: store.Replica{ID: node}, Full: i%100 == 0, Channels: []store.Count{{Channel: ch, Subscribers: r.IntN(2)}}})
 						assert.NoError(t, err)
 						// The members' IDs are the same on all replicas, which they should not be.
 						assert.NoError(t, m.UpdatePresence(ctx, node, []store.PresenceChange{{Channel: ch, Member: store.Member{ID: "id"}, Left: r.IntN(2) == 0}}))
@@ -211,7 +211,7 @@ func TestMemoryConcurrentEviction(t *testing.T) {
 		require.Greater(t, m.Logs(), 10)
 
 		time.Sleep(store.MetaTTL)
-		_, err := m.Nodes(ctx)
+		_, err := m.Replicas(ctx)
 		require.NoError(t, err)
 		one := newMemory(t, maxBytes)
 		for range channels {
@@ -229,12 +229,12 @@ func TestMemoryCloseFrees(t *testing.T) {
 	for i := range 20 {
 		mustAppend(t, m, fmt.Sprint(i), strings.Repeat("x", 1<<20), plenty)
 	}
-	_, err := m.Report(t.Context(), store.Report{Node: store.Node{ID: "a", Info: make([]byte, 10<<20)}})
+	_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a", Info: make([]byte, 10<<20)}})
 	require.NoError(t, err)
 	require.Greater(t, heapInUse()-before, int64(29<<20))
 	require.NoError(t, m.Close())
 	require.Less(t, heapInUse()-before, int64(5<<20))
-	_, err = m.Nodes(context.Background())
+	_, err = m.Replicas(context.Background())
 	require.ErrorIs(t, err, store.ErrClosed)
 }
 

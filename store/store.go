@@ -139,17 +139,17 @@ type Registry interface {
 	// held no living record of the replica before, or an older one than it
 	// has acknowledged: it then has only what this Report says, and where
 	// that was not Full, the replica must report everything. What a replica reported (its presence too) leaves every
-	// answer [DeadAfter] after its last Report; Nodes alone shows the dead
+	// answer [DeadAfter] after its last Report; Replicas alone shows the dead
 	// replica itself for longer.
 	Report(ctx context.Context, r Report) (known bool, err error)
 
 	// Forget removes a replica and all that it reported, at once. An unknown
 	// replica is not an error.
-	Forget(ctx context.Context, node string) error
+	Forget(ctx context.Context, replica string) error
 
-	// Nodes returns the replicas whose last Report is no older than
+	// Replicas returns the replicas whose last Report is no older than
 	// [ForgottenAfter], sorted by ID. The dead are among them: Silent tells.
-	Nodes(ctx context.Context) ([]Node, error)
+	Replicas(ctx context.Context) ([]Replica, error)
 
 	// Channels returns up to limit channels whose names begin with prefix
 	// and are greater than after (in byte order), sorted by name, each with
@@ -165,13 +165,13 @@ type Registry interface {
 // DeadAfter is how long after its last Report a replica counts as dead.
 const DeadAfter = 10 * time.Second
 
-// ForgottenAfter is how long after its last Report Nodes still shows a
+// ForgottenAfter is how long after its last Report Replicas still shows a
 // replica, so that operators see which one has died.
 const ForgottenAfter = time.Minute
 
 // Report is what a replica says of itself.
 type Report struct {
-	Node     Node
+	Replica  Replica
 	Channels []Count // of this replica alone; one whose numbers are zero is removed
 	// Full says that Channels and Members are all that the replica has: what
 	// it reported earlier of either is replaced, in one step.
@@ -179,8 +179,8 @@ type Report struct {
 	Members []PresenceChange // with Full only
 }
 
-// Node is one replica. Seen and Silent are set by the Store.
-type Node struct {
+// Replica is one replica. Seen and Silent are set by the Store.
+type Replica struct {
 	ID      string
 	Started time.Time
 	Seen    time.Time // the last Report, by the Store's clock
@@ -203,7 +203,7 @@ type Presence interface {
 	// the replica's reports; changes of a replica that has no living record,
 	// or an older one than was acknowledged, are dropped without an error,
 	// since that replica's next Report tells it to send everything again.
-	UpdatePresence(ctx context.Context, node string, changes []PresenceChange) error
+	UpdatePresence(ctx context.Context, replica string, changes []PresenceChange) error
 
 	// Members returns up to limit members of a channel on all living
 	// replicas, sorted by ID, and how many there are in all.

@@ -97,7 +97,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	}
 	defer closeStore()
 	hub, err := channels.New(channels.Options{
-		Node:       cfg.Node,
+		ReplicaID:  cfg.Node,
 		Store:      st,
 		Mesh:       told{m},
 		Hosts:      append([]string{"localhost"}, cfg.Hosts...), // whoever finds its port; nobody has to log in

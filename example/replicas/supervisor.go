@@ -58,7 +58,7 @@ func (s *supervisor) start() {
 	s.cancel = cancel
 	for _, r := range s.all {
 		if err := s.launch(r); err != nil {
-			slog.Error("a replica does not start", "node", r.config.Node, "err", err)
+			slog.Error("a replica does not start", "replica", r.config.Node, "err", err)
 		}
 		s.checks.Go(func() { s.watch(ctx, r) }) // ends with ctx
 	}

@@ -69,7 +69,7 @@ func inFlags(err error) error {
 // options are the hub's, but for what has to be opened first.
 func (cfg *config) options() channels.Options {
 	o := cfg.limits
-	o.Node, o.AllowedOrigins, o.Hosts, o.Channel = cfg.node, cfg.origins, cfg.hosts, cfg.channel
+	o.ReplicaID, o.AllowedOrigins, o.Hosts, o.Channel = cfg.node, cfg.origins, cfg.hosts, cfg.channel
 	o.DrainTime, o.DrainDelay = max(cfg.drain, 1), cfg.drainDelay // 0 would be the default
 	o.StreamTime = cfg.stream
 	o.MaxConnections, o.MaxConnectionsPerAddress = cfg.maxConnections, cfg.maxConnectionsPerAddress

@@ -93,8 +93,8 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	opts := cfg.options()
 	opts.Logger = log
-	if opts.Node == "" {
-		opts.Node = randomNode()
+	if opts.ReplicaID == "" {
+		opts.ReplicaID = randomNode()
 	}
 	var client redis.UniversalClient
 	if cfg.redis.url != "" {
@@ -106,7 +106,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		defer st.Close()
 		client, opts.Store = c, st
 	}
-	replicas, err := cfg.mesh.open(opts.Node, client, cfg.redis.prefix, log)
+	replicas, err := cfg.mesh.open(opts.ReplicaID, client, cfg.redis.prefix, log)
 	if err != nil {
 		return err
 	}

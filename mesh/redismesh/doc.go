@@ -4,7 +4,7 @@
 //
 //	client := redis.NewClient(&redis.Options{Addr: "redis:6379", ContextTimeoutEnabled: true})
 //	m, err := redismesh.New(client, redismesh.Options{Prefix: "myapp", Node: id})
-//	hub, err := channels.New(channels.Options{Node: id, Store: st, Mesh: m})
+//	hub, err := channels.New(channels.Options{ReplicaID: id, Store: st, Mesh: m})
 //
 // Close the mesh after the hub's Shutdown, and the client after the mesh. The
 // client may be that of package redisstore.

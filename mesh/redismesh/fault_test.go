@@ -360,7 +360,7 @@ func TestHistoryLosesNothing(t *testing.T) {
 		st, err := redisstore.New(s.Client(), redisstore.Options{})
 		require.NoError(t, err)
 		t.Cleanup(func() { st.Close() })
-		hub, err := channels.New(channels.Options{Node: id, Store: st, Mesh: open(t, s.Client(), "", id), Logger: quiet,
+		hub, err := channels.New(channels.Options{ReplicaID: id, Store: st, Mesh: open(t, s.Client(), "", id), Logger: quiet,
 			Channel: func(string) channels.ChannelOptions {
 				return channels.ChannelOptions{HistorySize: 1_000_000, HistoryTTL: time.Hour}
 			}})

@@ -2,7 +2,7 @@
 // protocol (ZMTP 3.0) over TCP and no broker:
 //
 //	m, err := zmqmesh.New(zmqmesh.Options{ID: node, Listen: "tcp://10.0.0.7:10021", Key: key})
-//	hub, err := channels.New(channels.Options{Node: node, Mesh: m, Store: st})
+//	hub, err := channels.New(channels.Options{ReplicaID: node, Mesh: m, Store: st})
 //
 // Replicas find each other through the hub's Store, or by Options.Peers or
 // Options.DNS, with no Store at all.

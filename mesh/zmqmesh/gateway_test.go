@@ -522,8 +522,8 @@ func TestGatewayReaderGetsEachMessageOnce(t *testing.T) {
 // of which that one has never heard, and once each.
 func TestGatewayReaderOfAllReplicas(t *testing.T) {
 	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
-	one := newHub(t, channels.Options{Mesh: a, Node: "a", Store: memory(t)})
-	two := newHub(t, channels.Options{Mesh: b, Node: "b", Store: memory(t)})
+	one := newHub(t, channels.Options{Mesh: a, ReplicaID: "a", Store: memory(t)})
+	two := newHub(t, channels.Options{Mesh: b, ReplicaID: "b", Store: memory(t)})
 	a.SetPeers(map[string]string{"b": b.Address()})
 	b.SetPeers(map[string]string{"a": a.Address()})
 	g := newGateway(t, one.Bridge(channels.Identity{}), nil)

@@ -45,7 +45,7 @@ func TestHubWithinTheMesh(t *testing.T) {
 	st, err := store.NewMemory(store.MemoryOptions{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })
-	hub := channels.Options{Node: "a", Mesh: m, Store: st, MaxMessageBytes: 17 << 20, QueueBytes: 64 << 20}
+	hub := channels.Options{ReplicaID: "a", Mesh: m, Store: st, MaxMessageBytes: 17 << 20, QueueBytes: 64 << 20}
 	_, err = channels.New(hub)
 	require.ErrorContains(t, err, "Options.MaxMessageBytes is 17825792")
 	require.ErrorContains(t, err, "up to 16773056")

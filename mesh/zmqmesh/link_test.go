@@ -179,10 +179,10 @@ func TestTwinHubs(t *testing.T) {
 	m := open(t, one)
 	two.Peers = []string{m.Address()}
 	for _, m := range []*zmqmesh.Mesh{m, open(t, two)} {
-		hub := newHub(t, channels.Options{Node: "a", Mesh: m, Store: memory(t), Logger: slog.New(slog.DiscardHandler)})
+		hub := newHub(t, channels.Options{ReplicaID: "a", Mesh: m, Store: memory(t), Logger: slog.New(slog.DiscardHandler)})
 		eventually(t, "it is yellow", func() bool {
-			nodes, err := hub.Nodes(t.Context())
-			return err == nil && len(nodes) == 1 && nodes[0].Status == channels.NodeYellow && slices.Contains(nodes[0].Reasons, "same name")
+			nodes, err := hub.Replicas(t.Context())
+			return err == nil && len(nodes) == 1 && nodes[0].Status == channels.ReplicaYellow && slices.Contains(nodes[0].Reasons, "same name")
 		})
 	}
 }

@@ -54,7 +54,7 @@
 //	                                      the digest of its message
 //	channels:nodes:{nodes}    sorted set  replicas, by the second of their last        Report of any replica    2 min after the last Report; a member
 //	                                      report: who to ask                                                    after 1 min of silence
-//	channels:card:{n}         hash        started, info, seen: what Nodes tells        Report of the replica    60 s after its last Report
+//	channels:card:{n}         hash        started, info, seen: what Replicas tells        Report of the replica    60 s after its last Report
 //	channels:node:{n}         hash        how many channels and members, the last      Report, UpdatePresence   10 s after its last Report
 //	                                      change's id
 //	channels:names:{n}        sorted set  its channels, by name (all scores are 0)     Report                   the same

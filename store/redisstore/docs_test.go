@@ -37,7 +37,7 @@ func useAll(t *testing.T, s *redisstore.Store) {
 	}
 	_, err := s.Tops(ctx, []string{"chat"})
 	require.NoError(t, err)
-	long := store.Report{Node: store.Node{ID: "gone"}, Full: true}
+	long := store.Report{Replica: store.Replica{ID: "gone"}, Full: true}
 	for i := range 1500 {
 		name := "c" + strings.Repeat("x", i%50) + string(rune('a'+i/50))
 		long.Channels = append(long.Channels, store.Count{Channel: name, Subscribers: 1})
@@ -46,9 +46,9 @@ func useAll(t *testing.T, s *redisstore.Store) {
 	require.NoError(t, err)
 	require.NoError(t, s.Forget(ctx, "gone"))
 	member := store.PresenceChange{Channel: "chat", Member: store.Member{ID: "one-1", User: "ann", Info: json.RawMessage(`{}`)}}
-	_, err = s.Report(ctx, store.Report{Node: store.Node{ID: "one"}, Full: true, Channels: []store.Count{{Channel: "chat", Subscribers: 1}, {Channel: "d", Subscribers: 2}}, Members: []store.PresenceChange{member}})
+	_, err = s.Report(ctx, store.Report{Replica: store.Replica{ID: "one"}, Full: true, Channels: []store.Count{{Channel: "chat", Subscribers: 1}, {Channel: "d", Subscribers: 2}}, Members: []store.PresenceChange{member}})
 	require.NoError(t, err)
-	_, err = s.Report(ctx, store.Report{Node: store.Node{ID: "one"}, Channels: []store.Count{{Channel: "d"}}})
+	_, err = s.Report(ctx, store.Report{Replica: store.Replica{ID: "one"}, Channels: []store.Count{{Channel: "d"}}})
 	require.NoError(t, err)
 	other := member
 	other.Member.ID = "one-2"
@@ -58,7 +58,7 @@ func useAll(t *testing.T, s *redisstore.Store) {
 	members, _, err := s.Members(ctx, "chat", 5)
 	require.NoError(t, err)
 	require.Equal(t, []store.Member{member.Member}, members)
-	nodes, err := s.Nodes(ctx)
+	nodes, err := s.Replicas(ctx)
 	require.NoError(t, err)
 	require.Len(t, nodes, 1)
 	list, err := s.Channels(ctx, "", "", 5)

@@ -342,7 +342,7 @@ func TestReportThatIsRepeated(t *testing.T) {
 				c, l := redistest.Start(t).Client(), &lossy{}
 				c.AddHook(l)
 				s := open(t, c)
-				report := store.Report{Node: store.Node{ID: "n"}, Full: full}
+				report := store.Report{Replica: store.Replica{ID: "n"}, Full: full}
 				for i := range channels {
 					report.Channels = append(report.Channels, store.Count{Channel: fmt.Sprint(i), Subscribers: 1})
 				}
@@ -353,7 +353,7 @@ func TestReportThatIsRepeated(t *testing.T) {
 				list, err := s.Channels(t.Context(), "", "", 5000)
 				require.NoError(t, err)
 				require.Len(t, list, channels)
-				known, err = s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}})
+				known, err = s.Report(t.Context(), store.Report{Replica: store.Replica{ID: "n"}})
 				require.NoError(t, err)
 				require.True(t, known)
 			})
@@ -373,12 +373,12 @@ func TestAnOlderRecordIsNotGoneOnWith(t *testing.T) {
 	one := []store.Count{{Channel: "c", Subscribers: 1}}
 	for name, lost := range map[string]func(s *redisstore.Store) error{
 		"a report": func(s *redisstore.Store) error {
-			known, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 2}, {Channel: "d", Subscribers: 1}}})
+			known, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 2}, {Channel: "d", Subscribers: 1}}})
 			require.True(t, known)
 			return err
 		},
 		"everything": func(s *redisstore.Store) error {
-			known, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Full: true, Channels: []store.Count{{Channel: "c", Subscribers: 2}}})
+			known, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}, Full: true, Channels: []store.Count{{Channel: "c", Subscribers: 2}}})
 			require.True(t, known)
 			return err
 		},
@@ -389,10 +389,10 @@ func TestAnOlderRecordIsNotGoneOnWith(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := redistest.Start(t)
 			s := open(t, r.Client())
-			_, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Full: true, Channels: one, Members: []store.PresenceChange{joins("old")}})
+			_, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}, Full: true, Channels: one, Members: []store.PresenceChange{joins("old")}})
 			require.NoError(t, err)
 			require.NoError(t, s.UpdatePresence(ctx, "n", []store.PresenceChange{joins("other")}))
-			known, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}})
+			known, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}})
 			require.NoError(t, err)
 			require.True(t, known, "nothing was lost so far")
 			for _, key := range []string{"node", "names", "counts", "members", "infos"} { // so that a slow start makes no difference
@@ -408,19 +408,19 @@ func TestAnOlderRecordIsNotGoneOnWith(t *testing.T) {
 			redistest.Eventually(t, "the server is back", func() bool {
 				return s.UpdatePresence(ctx, "n", []store.PresenceChange{joins("later")}) == nil
 			})
-			known, err = s.Report(ctx, store.Report{Node: store.Node{ID: "n"}})
+			known, err = s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}})
 			require.NoError(t, err)
 			require.False(t, known)
 			members, _, err := s.Members(ctx, "c", 10)
 			require.NoError(t, err)
 			require.Empty(t, members)
-			known, err = s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Full: true, Channels: one})
+			known, err = s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}, Full: true, Channels: one})
 			require.NoError(t, err)
 			require.True(t, known)
 			list, err := s.Channels(ctx, "", "", 10)
 			require.NoError(t, err)
 			require.Equal(t, one, list)
-			known, err = s.Report(ctx, store.Report{Node: store.Node{ID: "n"}})
+			known, err = s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}})
 			require.NoError(t, err)
 			require.True(t, known)
 		})
@@ -446,7 +446,7 @@ func TestHangingServerHoldsUpNobody(t *testing.T) {
 			},
 			func(ctx context.Context) error { _, err := s.Tops(ctx, []string{"c"}); return err },
 			func(ctx context.Context) error {
-				_, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}})
+				_, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}})
 				return err
 			},
 		} {
@@ -754,7 +754,7 @@ func TestFullServerRefusesAndWritesNothing(t *testing.T) {
 	r := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	s := open(t, r.Client())
 	top := mustAppend(t, s, "c", "1")
-	_, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}, Full: true})
+	_, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: "n"}, Full: true})
 	require.NoError(t, err)
 	keys := r.Do("DBSIZE")
 	r.Do("CONFIG", "SET", "maxmemory", "1mb")
@@ -765,7 +765,7 @@ func TestFullServerRefusesAndWritesNothing(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrUnavailable)
 		require.ErrorContains(t, err, "maxmemory")
 	}
-	_, err = s.Report(t.Context(), store.Report{Node: store.Node{ID: "m"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
+	_, err = s.Report(t.Context(), store.Report{Replica: store.Replica{ID: "m"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
 	require.ErrorIs(t, err, store.ErrUnavailable)
 	require.ErrorIs(t, s.UpdatePresence(t.Context(), "n", []store.PresenceChange{{Channel: "c", Member: store.Member{ID: "i"}}}), store.ErrUnavailable)
 	require.Equal(t, keys, r.Do("DBSIZE"))
@@ -868,11 +868,11 @@ func TestADeadReplicaIsRedWhileRedisTakesNoReports(t *testing.T) {
 			s := open(t, r.Client())
 			node := meshtest.NewNetwork(1).Join("one")
 			t.Cleanup(func() { node.Close() })
-			hub := newHub(t, s, func(o *channels.Options) { o.Node, o.Mesh = "one", node })
-			_, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "killed", Info: []byte(`{"status":"green"}`)}, Full: true})
+			hub := newHub(t, s, func(o *channels.Options) { o.ReplicaID, o.Mesh = "one", node })
+			_, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: "killed", Info: []byte(`{"status":"green"}`)}, Full: true})
 			require.NoError(t, err)
-			status := func() channels.NodeStatus {
-				nodes, err := hub.Nodes(t.Context())
+			status := func() channels.ReplicaStatus {
+				nodes, err := hub.Replicas(t.Context())
 				require.NoError(t, err)
 				for _, n := range nodes {
 					if n.ID == "killed" {
@@ -881,11 +881,11 @@ func TestADeadReplicaIsRedWhileRedisTakesNoReports(t *testing.T) {
 				}
 				return ""
 			}
-			redistest.Eventually(t, "the hub has heard of it", func() bool { return status() == channels.NodeGreen })
+			redistest.Eventually(t, "the hub has heard of it", func() bool { return status() == channels.ReplicaGreen })
 			require.Equal(t, "OK", r.Do(refuse...))
-			redistest.Eventually(t, "it is red", func() bool { return status() == channels.NodeRed })
+			redistest.Eventually(t, "it is red", func() bool { return status() == channels.ReplicaRed })
 			for range 20 {
-				require.Equal(t, channels.NodeRed, status())
+				require.Equal(t, channels.ReplicaRed, status())
 			}
 		})
 	}
@@ -910,13 +910,13 @@ func TestEvictedLogIsAnotherEpoch(t *testing.T) {
 		}
 	}
 	for _, key := range []string{"node", "names", "counts", "members", "infos"} {
-		full := store.Report{Node: store.Node{ID: "n"}, Full: true, Channels: []store.Count{{Channel: "c", Subscribers: 1}},
+		full := store.Report{Replica: store.Replica{ID: "n"}, Full: true, Channels: []store.Count{{Channel: "c", Subscribers: 1}},
 			Members: []store.PresenceChange{{Channel: "c", Member: store.Member{ID: "i"}}}}
 		_, err := s.Report(t.Context(), full)
 		require.NoError(t, err)
 		r.Do("DEL", "channels:"+key+":{n}")
 		require.NoError(t, s.UpdatePresence(t.Context(), "n", []store.PresenceChange{{Channel: "c", Member: store.Member{ID: "j"}}}))
-		known, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}})
+		known, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: "n"}})
 		require.NoError(t, err)
 		require.False(t, known, "%s is gone: the replica has to report everything", key)
 	}
@@ -1004,7 +1004,7 @@ func TestKeyOfAWrongType(t *testing.T) {
 	for _, key := range []string{"names", "card"} {
 		r.Do("FLUSHALL")
 		r.Do("SET", "channels:"+key+":{n}", "theirs")
-		_, err := s.Report(ctx, store.Report{Node: store.Node{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
+		_, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
 		require.ErrorContains(t, err, "another program")
 		require.Equal(t, "0", r.Do("EXISTS", "channels:node:{n}", "channels:counts:{n}"), "nothing is half-written")
 	}
@@ -1015,7 +1015,7 @@ func TestKeyOfAWrongType(t *testing.T) {
 func TestAReplicasKeysEnd(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, r.Client())
-	_, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
+	_, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: "n"}, Channels: []store.Count{{Channel: "c", Subscribers: 1}}})
 	require.NoError(t, err)
 	for key, ttl := range map[string]time.Duration{"node": store.DeadAfter, "names": store.DeadAfter, "counts": store.DeadAfter, "card": store.ForgottenAfter} {
 		ms, err := strconv.ParseInt(r.Do("PTTL", "channels:"+key+":{n}"), 10, 64)

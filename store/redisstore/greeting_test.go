@@ -38,9 +38,9 @@ func TestAServerThatLetsNobodyIn(t *testing.T) {
 					},
 					"range": func() error { _, err := s.Range(t.Context(), "a", store.Query{Limit: 1}); return err },
 					"tops":  func() error { _, err := s.Tops(t.Context(), []string{"a", "b"}); return err },
-					"nodes": func() error { _, err := s.Nodes(t.Context()); return err },
+					"nodes": func() error { _, err := s.Replicas(t.Context()); return err },
 					"report": func() error {
-						_, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: "n"}, Full: true})
+						_, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: "n"}, Full: true})
 						return err
 					},
 					"channels": func() error { _, err := s.Channels(t.Context(), "", "", 10); return err },

@@ -39,9 +39,9 @@ func (s *Store) Report(ctx context.Context, r store.Report) (known bool, err err
 	if err := s.enter(ctx); err != nil {
 		return false, err
 	}
-	rec, err := s.records.take(ctx, s, r.Node.ID)
+	rec, err := s.records.take(ctx, s, r.Replica.ID)
 	if err != nil {
-		return false, s.explain(ctx, fmt.Sprintf("report of replica %q", r.Node.ID), err)
+		return false, s.explain(ctx, fmt.Sprintf("report of replica %q", r.Replica.ID), err)
 	}
 	defer rec.leave()
 	id := rand.Text()
@@ -51,9 +51,9 @@ func (s *Store) Report(ctx context.Context, r store.Report) (known bool, err err
 		at = 0
 	}
 	answer := calls[at]
-	calls = append(calls, newCall(beatScript, []string{s.keys.nodes()}, r.Node.ID))
+	calls = append(calls, newCall(beatScript, []string{s.keys.nodes()}, r.Replica.ID))
 	if err := s.do(ctx, calls...); err != nil {
-		return false, s.explain(ctx, fmt.Sprintf("report of replica %q", r.Node.ID), err)
+		return false, s.explain(ctx, fmt.Sprintf("report of replica %q", r.Replica.ID), err)
 	}
 	n, err := answer.cmd.Int64()
 	if err != nil {
@@ -71,10 +71,10 @@ func (s *Store) reportCalls(r store.Report, id, last string) []*call {
 		members = slices.DeleteFunc(members, func(c store.PresenceChange) bool { return c.Left })
 		counts = slices.DeleteFunc(counts, isZero)
 	}
-	keys := s.keys.replica(r.Node.ID)
+	keys := s.keys.replica(r.Replica.ID)
 	report := func(keys []string, channels, members, n int) *call {
-		keys = append(keys[:len(keys):len(keys)], s.keys.card(r.Node.ID))
-		return newCall(reportScript, keys, deadAfter, forgottenAfter, id, last, r.Node.Started.UnixMilli(), string(r.Node.Info), flag(r.Full), channels, members, n)
+		keys = append(keys[:len(keys):len(keys)], s.keys.card(r.Replica.ID))
+		return newCall(reportScript, keys, deadAfter, forgottenAfter, id, last, r.Replica.Started.UnixMilli(), string(r.Replica.Info), flag(r.Full), channels, members, n)
 	}
 	switch {
 	case len(counts)+len(members) <= scriptItems:
@@ -194,8 +194,8 @@ func (s *Store) ask(ctx context.Context, d time.Duration, one func(node string) 
 	return calls, s.do(ctx, calls...)
 }
 
-// Nodes implements [store.Registry].
-func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
+// Replicas implements [store.Registry].
+func (s *Store) Replicas(ctx context.Context) ([]store.Replica, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -207,11 +207,11 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 	if err != nil {
 		return nil, s.explain(ctx, "list the replicas", err)
 	}
-	nodes := make([]store.Node, 0, len(calls))
+	nodes := make([]store.Replica, 0, len(calls))
 	for i, c := range calls {
 		fields, err := c.cmd.Slice()
 		if err != nil || len(fields) != 4 {
-			return nil, unexpected("nodes", c.cmd.Val())
+			return nil, unexpected("replicas", c.cmd.Val())
 		}
 		started, ok := fields[0].(string)
 		if !ok {
@@ -220,14 +220,14 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 		info, _ := fields[1].(string)
 		seen, _ := fields[2].(string)
 		now, _ := fields[3].(string)
-		n := store.Node{ID: ids[i], Started: parseMillis(started), Seen: parseMillis(seen)}
+		n := store.Replica{ID: ids[i], Started: parseMillis(started), Seen: parseMillis(seen)}
 		n.Silent = max(0, parseMillis(now).Sub(n.Seen)) // the clock may be set, or another server's now
 		if info != "" {
 			n.Info = json.RawMessage(info)
 		}
 		nodes = append(nodes, n)
 	}
-	slices.SortFunc(nodes, func(a, b store.Node) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(nodes, func(a, b store.Replica) int { return strings.Compare(a.ID, b.ID) })
 	return nodes, nil
 }
 

@@ -35,14 +35,14 @@ func calls(s store.Store, base string) map[string]func(ctx context.Context) erro
 		},
 		"Report": func(ctx context.Context) error {
 			_, err := s.Report(ctx, store.Report{
-				Node:     store.Node{ID: base + "new"},
+				Replica:  store.Replica{ID: base + "new"},
 				Channels: []store.Count{{Channel: base + "ch", Subscribers: 1}},
 			})
 			return err
 		},
 		"Forget": func(ctx context.Context) error { return s.Forget(ctx, base+"node") },
-		"Nodes": func(ctx context.Context) error {
-			_, err := s.Nodes(ctx)
+		"Replicas": func(ctx context.Context) error {
+			_, err := s.Replicas(ctx)
 			return err
 		},
 		"Channels": func(ctx context.Context) error {
@@ -72,7 +72,7 @@ func cancelledContext(t *testing.T, s store.Store) {
 		require.ErrorIs(t, call(ctx), context.Canceled, name)
 	}
 	requireAbsent(t, readAll(t, s, base+"log"))
-	require.Equal(t, []string{base + "node"}, nodeIDs(t, s, base))
+	require.Equal(t, []string{base + "node"}, replicaIDs(t, s, base))
 	require.Empty(t, channels(t, s, base, "", 10))
 	_, total := members(t, s, base+"ch", 10)
 	require.Zero(t, total)

@@ -23,14 +23,14 @@ var presenceCases = []Case{
 }
 
 func presenceInOrder(t *testing.T, s store.Store) {
-	node, ch, other := unique("node"), unique("ch"), unique("other")
-	report(t, s, node, true)
+	replica, ch, other := unique("node"), unique("ch"), unique("other")
+	report(t, s, replica, true)
 	ids, total := members(t, s, ch, 10)
 	require.Empty(t, ids)
 	require.Zero(t, total)
 
-	update(t, s, node)
-	update(t, s, node,
+	update(t, s, replica)
+	update(t, s, replica,
 		leave(ch, "never"),
 		join(ch, "a"), join(ch, "b"), join(ch, "c"),
 		leave(ch, "a"), leave(ch, "a"), leave(ch, "b"),
@@ -44,13 +44,13 @@ func presenceInOrder(t *testing.T, s store.Store) {
 
 	again := join(ch, "b")
 	again.Member.User = "another"
-	update(t, s, node, again)
+	update(t, s, replica, again)
 	ms, total, err := s.Members(t.Context(), ch, 10)
 	require.NoError(t, err)
 	require.Equal(t, 2, total)
 	require.Equal(t, "another", ms[0].User)
 
-	update(t, s, node, leave(ch, "b"), leave(ch, "c"))
+	update(t, s, replica, leave(ch, "b"), leave(ch, "c"))
 	ids, total = members(t, s, ch, 10)
 	require.Empty(t, ids)
 	require.Zero(t, total)
@@ -79,8 +79,8 @@ func membersSorted(t *testing.T, s store.Store) {
 }
 
 func membersComeBackWhole(t *testing.T, s store.Store) {
-	node, ch := unique("node"), unique("ch")
-	report(t, s, node, true)
+	replica, ch := unique("node"), unique("ch")
+	report(t, s, replica, true)
 	want := []store.Member{
 		{ID: "1", User: "Zoë 世界", Info: json.RawMessage(`{"name":"Zoë \" 🎉","n":[1,2]}`)},
 		{ID: "2"},
@@ -88,7 +88,7 @@ func membersComeBackWhole(t *testing.T, s store.Store) {
 	}
 	for _, m := range want {
 		info := slices.Clone(m.Info)
-		update(t, s, node, store.PresenceChange{Channel: ch, Member: store.Member{ID: m.ID, User: m.User, Info: info}})
+		update(t, s, replica, store.PresenceChange{Channel: ch, Member: store.Member{ID: m.ID, User: m.User, Info: info}})
 		clear(info)
 	}
 	for range 2 { // the second time after the first answer was overwritten
@@ -118,7 +118,7 @@ func fullReplacesPresence(t *testing.T, s store.Store) {
 	ids, total := members(t, s, ch, 10)
 	require.Equal(t, []string{"2"}, ids)
 	require.Equal(t, 1, total)
-	known, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: a}, Full: true,
+	known, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: a}, Full: true,
 		Members: []store.PresenceChange{join(ch, "3"), join(ch, "4")}})
 	require.NoError(t, err)
 	require.True(t, known)
@@ -127,14 +127,14 @@ func fullReplacesPresence(t *testing.T, s store.Store) {
 }
 
 func unknownReplicaDropped(t *testing.T, s store.Store) {
-	node, ch := unique("node"), unique("ch")
-	update(t, s, node, join(ch, "1"), leave(ch, "2"))
+	replica, ch := unique("node"), unique("ch")
+	update(t, s, replica, join(ch, "1"), leave(ch, "2"))
 	_, total := members(t, s, ch, 10)
 	require.Zero(t, total)
-	report(t, s, node, false)
+	report(t, s, replica, false)
 	_, total = members(t, s, ch, 10)
 	require.Zero(t, total, "what was dropped came back")
-	update(t, s, node, join(ch, "1"))
+	update(t, s, replica, join(ch, "1"))
 	_, total = members(t, s, ch, 10)
 	require.Equal(t, 1, total)
 }
@@ -145,8 +145,8 @@ func presenceConcurrent(t *testing.T, s store.Store) {
 	ch := unique("ch")
 	var wg sync.WaitGroup
 	for i := range replicas {
-		node := unique("node")
-		report(t, s, node, true)
+		replica := unique("node")
+		report(t, s, replica, true)
 		wg.Go(func() {
 			for n := range each {
 				id := fmt.Sprint(i, "/", n)
@@ -154,8 +154,8 @@ func presenceConcurrent(t *testing.T, s store.Store) {
 				if n%2 == 1 {
 					changes = append(changes, leave(ch, id))
 				}
-				_, err := s.Report(ctx, store.Report{Node: store.Node{ID: node}, Channels: []store.Count{{Channel: ch, Subscribers: n + 1}}})
-				if !assert.NoError(t, err) || !assert.NoError(t, s.UpdatePresence(ctx, node, changes)) {
+				_, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: replica}, Channels: []store.Count{{Channel: ch, Subscribers: n + 1}}})
+				if !assert.NoError(t, err) || !assert.NoError(t, s.UpdatePresence(ctx, replica, changes)) {
 					return
 				}
 			}

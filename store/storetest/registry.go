@@ -15,32 +15,32 @@ import (
 )
 
 var registryCases = []Case{
-	{"NodesSorted", "Nodes are sorted by ID, with Started and Info as reported last, and Seen by the Store's clock; bytes are not shared.", nodesSorted},
-	{"SilentGrows", "Silent is how long ago the last Report was when Nodes was asked, also where no replica reports any more.", silentGrows},
+	{"ReplicasSorted", "Replicas are sorted by ID, with Started and Info as reported last, and Seen by the Store's clock; bytes are not shared.", replicasSorted},
+	{"SilentGrows", "Silent is how long ago the last Report was when Replicas was asked, also where no replica reports any more.", silentGrows},
 	{"ReportKnown", "Report returns true where a living record of the replica existed before, and false otherwise.", reportKnown},
 	{"SumsOverReplicas", "Channels and Channel return the sums of all replicas; a Report changes only the channels it names.", sumsOverReplicas},
 	{"ZeroCountsVanish", "A channel whose numbers are all zero leaves Channels; one with any number left stays.", zeroCountsVanish},
 	{"ChannelsPages", "Channels returns what begins with prefix and is greater than after, in byte order, up to limit.", channelsPages},
 	{"FullReplaces", "A Report with Full forgets all that the replica, and no other one, reported before of channels.", fullReplaces},
 	{"ForgetRemoves", "Forget removes a replica and all that it reported, at once; an unknown one is no error.", forgetRemoves},
-	{"DeadReplicaVanishes", "DeadAfter after its last Report all of a replica leaves every answer, also its presence, and only Nodes still shows it, with the Seen of that Report and how long it has been Silent; when it comes back, it is unknown and only what it reports anew is there.", deadReplicaVanishes},
+	{"DeadReplicaVanishes", "DeadAfter after its last Report all of a replica leaves every answer, also its presence, and only Replicas still shows it, with the Seen of that Report and how long it has been Silent; when it comes back, it is unknown and only what it reports anew is there.", deadReplicaVanishes},
 }
 
-func nodesSorted(t *testing.T, s store.Store) {
+func replicasSorted(t *testing.T, s store.Store) {
 	ctx := t.Context()
 	base := unique("node")
 	started := time.Now().Add(-time.Hour)
 	for _, id := range []string{"c", "a", "B", "ä"} {
 		info := json.RawMessage(`{"id":"` + id + `"}`)
-		_, err := s.Report(ctx, store.Report{Node: store.Node{ID: base + id, Started: started, Info: info}})
+		_, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: base + id, Started: started, Info: info}})
 		require.NoError(t, err)
 		copy(info, `{"id":"?`)
 	}
-	require.Equal(t, []string{base + "B", base + "a", base + "c", base + "ä"}, nodeIDs(t, s, base))
+	require.Equal(t, []string{base + "B", base + "a", base + "c", base + "ä"}, replicaIDs(t, s, base))
 	for range 2 { // the second time after the first answer was overwritten
-		nodes, err := s.Nodes(ctx)
+		replicas, err := s.Replicas(ctx)
 		require.NoError(t, err)
-		for _, n := range nodes {
+		for _, n := range replicas {
 			if id, mine := strings.CutPrefix(n.ID, base); mine {
 				require.Equal(t, `{"id":"`+id+`"}`, string(n.Info))
 				require.WithinDuration(t, started, n.Started, time.Millisecond)
@@ -50,12 +50,12 @@ func nodesSorted(t *testing.T, s store.Store) {
 		}
 	}
 
-	_, err := s.Report(ctx, store.Report{Node: store.Node{ID: base + "a", Started: started, Info: json.RawMessage(`"new"`)}})
+	_, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: base + "a", Started: started, Info: json.RawMessage(`"new"`)}})
 	require.NoError(t, err)
-	nodes, err := s.Nodes(ctx)
+	replicas, err := s.Replicas(ctx)
 	require.NoError(t, err)
-	i := slices.IndexFunc(nodes, func(n store.Node) bool { return n.ID == base+"a" })
-	require.Equal(t, `"new"`, string(nodes[i].Info))
+	i := slices.IndexFunc(replicas, func(n store.Replica) bool { return n.ID == base+"a" })
+	require.Equal(t, `"new"`, string(replicas[i].Info))
 }
 
 func silentGrows(t *testing.T, s store.Store) {
@@ -66,17 +66,17 @@ func silentGrows(t *testing.T, s store.Store) {
 	for _, least := range []time.Duration{0, 300 * time.Millisecond, 600 * time.Millisecond} {
 		eventually(t, "it is silent for "+least.String(), func() bool {
 			asked := time.Now()
-			silent := node(t, s, id).Silent
+			silent := replica(t, s, id).Silent
 			// A millisecond at each end, since a Store may keep no more than that.
 			require.LessOrEqual(t, silent, time.Since(began)+2*time.Millisecond)
 			require.GreaterOrEqual(t, silent, asked.Sub(reported)-2*time.Millisecond)
 			return silent >= least
 		})
 	}
-	before := node(t, s, id).Silent
+	before := replica(t, s, id).Silent
 	began = time.Now()
 	report(t, s, id, false)
-	silent := node(t, s, id).Silent
+	silent := replica(t, s, id).Silent
 	require.LessOrEqual(t, silent, time.Since(began)+2*time.Millisecond)
 	require.Less(t, silent, before, "it has reported again")
 }
@@ -223,7 +223,7 @@ func fullReplaces(t *testing.T, s store.Store) {
 	}, channels(t, s, ch, "", 10))
 	report(t, s, a, true)
 	require.Equal(t, []store.Count{{Channel: ch + "1", Subscribers: 10}}, channels(t, s, ch, "", 10))
-	require.Equal(t, []string{a}, nodeIDs(t, s, a))
+	require.Equal(t, []string{a}, replicaIDs(t, s, a))
 }
 
 func forgetRemoves(t *testing.T, s store.Store) {
@@ -235,8 +235,8 @@ func forgetRemoves(t *testing.T, s store.Store) {
 	update(t, s, b, join(ch, "on b"))
 
 	require.NoError(t, s.Forget(ctx, a))
-	require.Empty(t, nodeIDs(t, s, a))
-	require.Equal(t, []string{b}, nodeIDs(t, s, b))
+	require.Empty(t, replicaIDs(t, s, a))
+	require.Equal(t, []string{b}, replicaIDs(t, s, b))
 	require.Equal(t, []store.Count{{Channel: ch, Subscribers: 4}}, channels(t, s, ch, "", 10))
 	ids, total := members(t, s, ch, 10)
 	require.Equal(t, []string{"on b"}, ids)
@@ -256,7 +256,7 @@ func deadReplicaVanishes(t *testing.T, s store.Store) {
 	report(t, s, alive, true, store.Count{Channel: ch, Subscribers: 1})
 	update(t, s, alive, join(ch, "on alive"))
 	before := time.Now()
-	_, err := s.Report(ctx, store.Report{Node: store.Node{ID: dead, Info: json.RawMessage(`"last"`)}, Full: true,
+	_, err := s.Report(ctx, store.Report{Replica: store.Replica{ID: dead, Info: json.RawMessage(`"last"`)}, Full: true,
 		Channels: []store.Count{{Channel: ch, Subscribers: 2}, {Channel: ch + "only", Publishes: 1}}})
 	require.NoError(t, err)
 	update(t, s, dead, join(ch, "on dead"))
@@ -297,7 +297,7 @@ func deadReplicaVanishes(t *testing.T, s store.Store) {
 		sleep(ctx, 50*time.Millisecond)
 	}
 
-	living, silent := node(t, s, alive), node(t, s, dead)
+	living, silent := replica(t, s, alive), replica(t, s, dead)
 	require.GreaterOrEqual(t, living.Seen.Sub(silent.Seen), store.DeadAfter-time.Second-store.DeadAfter/5, "Seen is not that of the last Report")
 	require.GreaterOrEqual(t, silent.Silent, store.DeadAfter-time.Second)
 	require.Less(t, living.Silent, silent.Silent)

@@ -35,7 +35,7 @@ type Case struct {
 // made for it, which Run closes; so open is called by many goroutines. It
 // takes a bit longer than [store.DeadAfter]. A case that hangs for a minute ends the test binary with
 // a dump of all goroutines. One thing is not checked, because it takes a
-// minute: that Nodes forgets a replica after [store.ForgottenAfter].
+// minute: that Replicas forgets a replica after [store.ForgottenAfter].
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) {
@@ -151,23 +151,23 @@ func eventually(t *testing.T, what string, ask func() bool) {
 	}
 }
 
-// node returns what Nodes tells of a replica.
-func node(t *testing.T, s store.Store, id string) store.Node {
+// replica returns what Replicas tells of a replica.
+func replica(t *testing.T, s store.Store, id string) store.Replica {
 	t.Helper()
-	nodes, err := s.Nodes(t.Context())
+	replicas, err := s.Replicas(t.Context())
 	require.NoError(t, err)
-	i := slices.IndexFunc(nodes, func(n store.Node) bool { return n.ID == id })
-	require.GreaterOrEqual(t, i, 0, "Nodes does not show %q", id)
-	return nodes[i]
+	i := slices.IndexFunc(replicas, func(n store.Replica) bool { return n.ID == id })
+	require.GreaterOrEqual(t, i, 0, "Replicas does not show %q", id)
+	return replicas[i]
 }
 
-// nodeIDs returns the replicas that belong to a case.
-func nodeIDs(t *testing.T, s store.Store, prefix string) []string {
+// replicaIDs returns the replicas that belong to a case.
+func replicaIDs(t *testing.T, s store.Store, prefix string) []string {
 	t.Helper()
-	nodes, err := s.Nodes(t.Context())
+	replicas, err := s.Replicas(t.Context())
 	require.NoError(t, err)
 	ids := []string{}
-	for _, n := range nodes {
+	for _, n := range replicas {
 		if strings.HasPrefix(n.ID, prefix) {
 			ids = append(ids, n.ID)
 		}
@@ -176,9 +176,9 @@ func nodeIDs(t *testing.T, s store.Store, prefix string) []string {
 }
 
 // report records the numbers of a replica.
-func report(t *testing.T, s store.Store, node string, full bool, counts ...store.Count) (known bool) {
+func report(t *testing.T, s store.Store, replica string, full bool, counts ...store.Count) (known bool) {
 	t.Helper()
-	known, err := s.Report(t.Context(), store.Report{Node: store.Node{ID: node}, Full: full, Channels: counts})
+	known, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: replica}, Full: full, Channels: counts})
 	require.NoError(t, err)
 	return known
 }
@@ -201,9 +201,9 @@ func leave(channel, id string) store.PresenceChange {
 }
 
 // update applies changes of presence.
-func update(t *testing.T, s store.Store, node string, changes ...store.PresenceChange) {
+func update(t *testing.T, s store.Store, replica string, changes ...store.PresenceChange) {
 	t.Helper()
-	require.NoError(t, s.UpdatePresence(t.Context(), node, changes))
+	require.NoError(t, s.UpdatePresence(t.Context(), replica, changes))
 }
 
 // members returns the IDs of up to limit members, and how many there are.
