@@ -140,9 +140,6 @@ type Packet struct {
 	Origin  string // the id of the replica that sent it; set by the mesh
 	Seq     uint64 // rises with each packet of one life of its origin; set by the mesh
 	Sender  string // the connection that is not to get it (no echo), or ""
-	// Trace is a W3C traceparent, or "". It is carried as it is, for an app's
-	// own tracing; a hub neither sets nor reads it for now.
-	Trace string
 }
 
 // Status is how a mesh is.

@@ -64,7 +64,7 @@ func (l *link) publish(p *mesh.Packet) error {
 	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch size := len(p.Body) + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Epoch) + len(p.Sender) + len(p.Trace); {
+	switch size := len(p.Body) + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Epoch) + len(p.Sender); {
 	case q.closed:
 		return mesh.ErrClosed
 	case q.down != nil:

@@ -116,7 +116,7 @@ func TestGuardBeforeMemory(t *testing.T) {
 func FuzzPacket(f *testing.F) {
 	var some []byte
 	for i, p := range []mesh.Packet{
-		{Channel: "x", Header: "h", Body: []byte(`{"a":1}`), Epoch: "e", Offset: 7, Sender: "s", Trace: "t"},
+		{Channel: "x", Header: "h", Body: []byte(`{"a":1}`), Epoch: "e", Offset: 7, Sender: "s"},
 		{To: "fuzz", Channel: "y", Kind: mesh.KindControl}, {To: "other"}, {Channel: "y"}, {},
 	} {
 		p.Seq = uint64(i + 1)
@@ -143,7 +143,7 @@ func FuzzPacket(f *testing.F) {
 			require.Equal(t, "peer", p.Origin)
 			require.Less(t, p.Kind, mesh.KindLost)
 			require.True(t, p.To == "fuzz" || p.To == "" && (p.Channel == "x" || p.Channel == ""), "%+v", p)
-			require.LessOrEqual(t, len(p.Body)+len(p.Header)+len(p.Channel)+len(p.Epoch)+len(p.Sender)+len(p.Trace), len(b))
+			require.LessOrEqual(t, len(p.Body)+len(p.Header)+len(p.Channel)+len(p.Epoch)+len(p.Sender), len(b))
 			for i := range p.Body {
 				p.Body[i] = 0
 			}

@@ -311,7 +311,7 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
 	}
-	size := packetNumbers + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Body) + len(p.Epoch) + len(p.Sender) + len(p.Trace)
+	size := packetNumbers + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Body) + len(p.Epoch) + len(p.Sender)
 	if size > m.opts.MaxPacketBytes {
 		return fmt.Errorf("zmqmesh: a packet of %d bytes on %.100q, where at most %d are allowed (MaxPacketBytes)", size, p.Channel, m.opts.MaxPacketBytes)
 	}

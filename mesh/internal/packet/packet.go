@@ -23,7 +23,7 @@ const (
 	hasEpoch
 	hasOffset
 	hasSender
-	hasTrace
+	hasTrace // of versions that had one; it is read over
 )
 
 // ErrMalformed is returned for what Append has not made.
@@ -32,7 +32,7 @@ var ErrMalformed = errors.New("packet: malformed")
 // Append appends a packet without its Origin.
 func Append(dst []byte, p *mesh.Packet) []byte {
 	var has byte
-	for bit, set := range [...]bool{p.Channel != "", p.To != "", p.Header != "", len(p.Body) > 0, p.Epoch != "", p.Offset != 0, p.Sender != "", p.Trace != ""} {
+	for bit, set := range [...]bool{p.Channel != "", p.To != "", p.Header != "", len(p.Body) > 0, p.Epoch != "", p.Offset != 0, p.Sender != ""} {
 		if set {
 			has |= 1 << bit
 		}
@@ -50,8 +50,7 @@ func Append(dst []byte, p *mesh.Packet) []byte {
 	if p.Offset != 0 {
 		dst = binary.AppendUvarint(dst, p.Offset)
 	}
-	dst = appendText(dst, p.Sender)
-	return appendText(dst, p.Trace)
+	return appendText(dst, p.Sender)
 }
 
 // appendText appends what is not empty.
@@ -128,7 +127,7 @@ func Next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
 		p.Sender = string(d.bytes())
 	}
 	if has&hasTrace != 0 {
-		p.Trace = string(d.bytes())
+		d.bytes()
 	}
 	if d.bad || p.Kind >= mesh.KindLost { // which a mesh makes for itself
 		return mesh.Packet{}, nil, ErrMalformed

@@ -18,7 +18,7 @@ var samples = []mesh.Packet{
 	{},
 	{Kind: mesh.KindControl, Seq: math.MaxUint64, Offset: math.MaxUint64},
 	{Kind: mesh.KindPresence, Channel: "a", To: "b", Header: "grüße \U0001F44B", Body: json.RawMessage(`{"x":1}`),
-		Epoch: "e", Offset: 300, Seq: 128, Sender: "s", Trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+		Epoch: "e", Offset: 300, Seq: 128, Sender: "s"},
 	{Channel: strings.Repeat("c", 200), Body: json.RawMessage(strings.Repeat("1", 1<<20))},
 }
 
@@ -45,6 +45,20 @@ func TestPacketsComeBackAsTheyWere(t *testing.T) {
 		}
 		require.Empty(t, rest)
 	}
+}
+
+// Older versions had a field behind all others.
+func TestTheTraceOfOlderVersionsIsReadOver(t *testing.T) {
+	b := packet.Append(nil, &samples[2])
+	b[1] |= 1 << 7
+	b = append(b, "\x05trace"...)
+	p, rest, err := packet.Next(append(b, packet.Append(nil, &samples[1])...), new(packet.Kept))
+	require.NoError(t, err)
+	require.Equal(t, samples[2], p)
+	p, rest, err = packet.Next(rest, new(packet.Kept))
+	require.NoError(t, err)
+	require.Equal(t, samples[1], p)
+	require.Empty(t, rest)
 }
 
 func TestKeptIsBounded(t *testing.T) {
