@@ -9,10 +9,52 @@ import (
 )
 
 // Error is an error that a client may see: a stable code for programs, and a
-// sentence that names what was wrong and what is allowed. The README lists
-// all codes. What the app's own Authorize and hooks return reaches clients
-// only if it is (or wraps) an *Error; anything else is logged, and clients
-// get the code "forbidden" or "internal".
+// sentence that says what was wrong, what is allowed, and what to do. Errors
+// that the app's own Authorize and hooks return reach clients only if they are
+// (or wrap) an *Error. Other errors are logged, and clients get the code
+// "forbidden" or "internal".
+//
+// These are the codes, with their HTTP statuses. A code without a status comes
+// over a connection only. A few have variables, for errors.Is.
+//
+//	bad_channel           400  the channel's name is not valid
+//	bad_message           400  the header or the body is missing or wrong
+//	bad_json              400  not valid JSON, or the request's body ended early
+//	bad_utf8              400  not valid UTF-8
+//	binary                     a binary WebSocket message; send text
+//	reserved_header       400  the header is one of the hub's own
+//	bad_idempotency_key   400  the key is not valid, or not allowed here
+//	key_reused            409  the idempotency key was used for another message
+//	bad_query             400  a parameter is wrong or unknown
+//	bad_handshake         400  the WebSocket handshake is wrong, or the GET has a body
+//	no_history            400  the channel keeps no history
+//	no_presence           400  the channel keeps no presence
+//	expired               401  Identity.Expires has passed
+//	forbidden             403  Authorize, ChannelOptions.Publishers or a hook refused
+//	bad_origin            403  the browser's page is of another origin
+//	disconnected               the app called DisconnectUser or DisconnectClient
+//	unsubscribed               the app called UnsubscribeUser or UnsubscribeClient
+//	not_found             404  there is no such endpoint
+//	method_not_allowed    405  the header Allow says which methods are
+//	too_slow              408  a body or a message did not arrive completely in time
+//	too_large             413  the message, the request or the batch is too large
+//	unsupported_encoding  415  the body has a Content-Encoding
+//	bad_host              421  Options.Hosts does not name the request's host
+//	upgrade_required      426  a plain GET of a channel, or a WebSocket over HTTP/2
+//	internal              500  a panic in the app's code, or contradictory channel options
+//	not_hijackable        500  a middleware hides Hijack
+//	not_flushable         500  a middleware hides Flush
+//	closed                503  this replica is shut down
+//	draining              503  this replica is about to shut down
+//	store_unavailable     503  the Store failed; repeat a publish with a key, as it may have been stored
+//	mesh_unavailable      503  the Mesh failed
+//	too_many_channels     503  Options.MaxChannels
+//	too_many_connections  503  Options.MaxConnections or MaxConnectionsPerAddress
+//	overloaded            503  Options.MaxQueuedBytes or MaxUnfinishedBytes
+//	slow_subscriber            the subscriber's queue was full
+//
+// Package middleware adds no_token, bad_token and bad_api_key (401), and
+// rate_limited (429).
 type Error struct {
 	Code    string // e.g. "bad_channel"
 	Message string
@@ -44,14 +86,13 @@ func (e *Error) status() int {
 	return e.Status
 }
 
-// passes says that what is refused now may be granted later, without a change
-// of the request.
+// passes tells whether the same request may succeed later.
 func (e *Error) passes() bool {
 	s := e.status()
 	return s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests
 }
 
-// closeCode is the code with which a WebSocket is closed that is refused.
+// closeCode is the close code of a WebSocket that is refused with this error.
 func (e *Error) closeCode() websocket.StatusCode {
 	switch {
 	case e.passes():
@@ -78,27 +119,27 @@ func (e *Error) saying(format string, args ...any) *Error {
 	return &c
 }
 
-// What callers of the Go API may want to tell apart with errors.Is.
+// The errors that callers of the Go API may want to tell apart with errors.Is.
 var (
 	ErrClosed           = &Error{Code: "closed", Status: http.StatusServiceUnavailable, Message: "the hub is shut down"}
 	ErrDraining         = &Error{Code: "draining", Status: http.StatusServiceUnavailable, Message: "this replica is shutting down; connect again"}
 	ErrStoreUnavailable = &Error{Code: "store_unavailable", Status: http.StatusServiceUnavailable, Message: "the store does not answer; try again in a moment"}
 	ErrMeshUnavailable  = &Error{Code: "mesh_unavailable", Status: http.StatusServiceUnavailable, Message: "the other replicas cannot be reached; try again"}
-	ErrTooManyChannels  = &Error{Code: "too_many_channels", Status: http.StatusServiceUnavailable, Message: "as many channels have subscribers on this replica as it may hold; try again later"}
+	ErrTooManyChannels  = &Error{Code: "too_many_channels", Status: http.StatusServiceUnavailable, Message: "this replica holds as many channels as it may, and all have subscribers; try again later"}
 	ErrSlowSubscriber   = &Error{Code: "slow_subscriber", Status: http.StatusServiceUnavailable, Message: "the subscriber reads more slowly than its channels publish; connect again"}
 	ErrForbidden        = &Error{Code: "forbidden", Status: http.StatusForbidden, Message: "this is not allowed"}
 	ErrExpired          = &Error{Code: "expired", Status: http.StatusUnauthorized, Message: "the credentials have expired; connect again with new ones"}
 	ErrDisconnected     = &Error{Code: "disconnected", Status: http.StatusForbidden, Message: "the app has ended this connection"}
 	ErrUnsubscribed     = &Error{Code: "unsubscribed", Status: http.StatusForbidden, Message: "the app has ended this subscription"}
-	ErrInternal         = &Error{Code: "internal", Status: http.StatusInternalServerError, Message: "an error inside of the server, which its log tells of"}
-	ErrBadChannel       = &Error{Code: "bad_channel", Status: http.StatusBadRequest, Message: "this is no channel name; a name has 1 to 200 bytes of UTF-8 without control characters, spaces, /, * or ?"}
-	ErrBadMessage       = &Error{Code: "bad_message", Status: http.StatusBadRequest, Message: "this is no message; it has a header, a string, and a body, which is any JSON value"}
+	ErrInternal         = &Error{Code: "internal", Status: http.StatusInternalServerError, Message: "something failed inside the server; its log has the details"}
+	ErrBadChannel       = &Error{Code: "bad_channel", Status: http.StatusBadRequest, Message: "this is not a channel name; a name has 1 to 200 bytes of UTF-8 without control characters, spaces, /, * or ?"}
+	ErrBadMessage       = &Error{Code: "bad_message", Status: http.StatusBadRequest, Message: "this is not a message; a message has a header, which is a string, and a body, which is any JSON value"}
 	ErrBadUTF8          = &Error{Code: "bad_utf8", Status: http.StatusBadRequest, Message: "the message is not valid UTF-8"}
-	ErrTooLarge         = &Error{Code: "too_large", Status: http.StatusRequestEntityTooLarge, Message: "this is longer than Options.MaxMessageBytes, or another bound, allows; send less at once"}
+	ErrTooLarge         = &Error{Code: "too_large", Status: http.StatusRequestEntityTooLarge, Message: "this is longer than Options.MaxMessageBytes or another limit allows; send less at once"}
 	ErrReservedHeader   = &Error{Code: "reserved_header", Status: http.StatusBadRequest, Message: "only the server sends messages with this header; choose another"}
-	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest, Message: "this is no idempotency key; a key has 1 to 200 characters of printable ASCII without spaces"}
-	ErrKeyReused        = &Error{Code: "key_reused", Status: http.StatusConflict, Message: "this idempotency key was used for another message on this channel; take a new key for each message"}
-	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest, Message: "a parameter is not in its range or form"}
+	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest, Message: "this is not an idempotency key; a key has 1 to 200 characters of printable ASCII without spaces"}
+	ErrKeyReused        = &Error{Code: "key_reused", Status: http.StatusConflict, Message: "this idempotency key was used for another message on this channel; use a new key for each message"}
+	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest, Message: "a parameter has a value that is not allowed"}
 	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history; Options.Channel gives it one (of the service: -history)"}
 	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence; Options.Channel gives it one (of the service: -presence)"}
 )
@@ -106,30 +147,36 @@ var (
 // sendLess is what to do about a message that is too large.
 const sendLess = "send less at once, or raise MaxMessageBytes (of the service: -max-message-bytes)"
 
-// Codes of what only comes up on the wire.
+// The errors that only come up on the wire.
 var (
 	errBadJSON            = &Error{Code: "bad_json", Status: http.StatusBadRequest, Message: "this is not valid JSON"}
-	errBinary             = &Error{Code: "binary", Status: http.StatusBadRequest, Message: "binary frames are not taken; send JSON as text"}
-	errBadHandshake       = &Error{Code: "bad_handshake", Status: http.StatusBadRequest, Message: "the WebSocket handshake is not as RFC 6455 has it"}
+	errBinary             = &Error{Code: "binary", Status: http.StatusBadRequest, Message: "binary messages are not supported; send JSON as text"}
+	errBadHandshake       = &Error{Code: "bad_handshake", Status: http.StatusBadRequest, Message: "the WebSocket handshake does not follow RFC 6455"}
 	errUpgrade            = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired, Message: "this is a WebSocket or a stream of server-sent events"}
 	errNotHijackable      = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError, Message: "no WebSocket can be opened through this server's middleware"}
 	errNotFlushable       = &Error{Code: "not_flushable", Status: http.StatusInternalServerError, Message: "no stream can be opened through this server's middleware"}
-	errUnfinished         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "this was cut short, since too much that had not come completely waited on this replica, and this had held most for longest; send it again"}
-	errTooSlow            = &Error{Code: "too_slow", Status: http.StatusRequestTimeout, Message: "this did not come completely in its time, which is 10 s, and 1 s for each 64 KiB; send it again, at once or in smaller parts"}
-	errInflates           = &Error{Code: ErrTooLarge.Code, Status: http.StatusRequestEntityTooLarge, Message: "beyond 64 KiB, a message inflates to at most 100 times what was sent; send it with less or no compression"}
-	errBadEncoding        = &Error{Code: "unsupported_encoding", Status: http.StatusUnsupportedMediaType, Message: "compressed bodies are not taken; send the body as it is, without a Content-Encoding"}
-	errOverloaded         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "too much waits for slow receivers on this replica; try again later"}
-	errBadOrigin          = &Error{Code: "bad_origin", Status: http.StatusForbidden, Message: "pages of this origin may not come here"}
+	errUnfinished         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "this was cut short: requests that had not arrived completely held too much memory on this replica, and this was one of the largest and oldest; send it again"}
+	errTooSlow            = &Error{Code: "too_slow", Status: http.StatusRequestTimeout, Message: "this did not arrive completely in time, which is 10 s and 1 s for each 64 KiB; send it again, faster or in smaller parts"}
+	errInflates           = &Error{Code: ErrTooLarge.Code, Status: http.StatusRequestEntityTooLarge, Message: "a message of more than 64 KiB may be at most 100 times as long as its compressed form; send it with less or no compression"}
+	errBadEncoding        = &Error{Code: "unsupported_encoding", Status: http.StatusUnsupportedMediaType, Message: "compressed bodies are not supported; send the body as it is, without a Content-Encoding"}
+	errOverloaded         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "too much is waiting for slow receivers on this replica; try again later"}
+	errBadOrigin          = &Error{Code: "bad_origin", Status: http.StatusForbidden, Message: "pages of this origin are not allowed here"}
 	errBadHost            = &Error{Code: "bad_host", Status: http.StatusMisdirectedRequest, Message: "this server does not answer to that host"}
 	errNotFound           = &Error{Code: "not_found", Status: http.StatusNotFound, Message: "there is nothing here"}
-	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable, Message: "there are as many connections as there may be; try again later"}
+	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable, Message: "there are as many connections as allowed; try again later"}
 	errBadMethod          = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed, Message: "this method is not allowed here"}
 )
 
-// ResetError tells a Go subscriber that messages between its position and
-// Position can no longer be had. The subscription goes on after Position.
+// ResetError tells a Go subscriber that it has missed messages up to Position,
+// and that they cannot be fetched any more. The subscription goes on after
+// Position. Clients get the same as a message with the header "reset".
 type ResetError struct {
-	Reason   string // see the reset reasons in the README
+	// Reason is why:
+	//   - "trimmed": the messages are no longer kept, by HistorySize or
+	//     HistoryTTL, or somebody has removed them from the Store
+	//   - "epoch": the Store has lost the history, or its newest messages
+	//   - "no_history": the channel keeps no history, so a position is of no use
+	Reason   string
 	Position Position
 }
 
@@ -137,8 +184,8 @@ func (e *ResetError) Error() string {
 	return "channels: messages were missed (" + e.Reason + "); the subscription goes on after " + e.Position.String()
 }
 
-// visible returns what a client may see of err; what it may not is replaced
-// by fallback, with err as the cause for the log.
+// visible returns what a client may see of err. An error that is not for
+// clients becomes the cause of fallback, for the log.
 func visible(err error, fallback *Error) *Error {
 	var e *Error
 	if errors.As(err, &e) {

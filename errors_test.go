@@ -2,6 +2,7 @@ package channels_test
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +19,15 @@ func TestEachErrorHasAMessage(t *testing.T) {
 		codes[e.Code] = true
 		require.Greater(t, len(e.Message), 15, e.Code)
 		require.NotZero(t, e.Status, e.Code)
+	}
+}
+
+// The documentation of Error lists all codes.
+func TestEachCodeIsDocumented(t *testing.T) {
+	b, err := os.ReadFile("errors.go")
+	require.NoError(t, err)
+	for _, e := range channels.AllErrors() {
+		require.Regexp(t, "(?m)^//\t"+e.Code+" +[0-9a-z]", string(b))
 	}
 }
 

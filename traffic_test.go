@@ -107,7 +107,7 @@ func TestWriteError(t *testing.T) {
 		{channels.ErrExpired, 401, `{"status":"fail","error":{"code":"expired","message":"the credentials have expired; connect again with new ones"}}`},
 		{fmt.Errorf("wrapped: %w", &channels.Error{Code: "tea", Message: "it is \"tea\"", Status: 418}), 418, `{"status":"fail","error":{"code":"tea","message":"it is \"tea\""}}`},
 		{&channels.Error{Code: "no"}, 403, `{"status":"fail","error":{"code":"no","message":""}}`},
-		{errors.New("a secret"), 500, `{"status":"fail","error":{"code":"internal","message":"an error inside of the server, which its log tells of"}}`},
+		{errors.New("a secret"), 500, `{"status":"fail","error":{"code":"internal","message":"something failed inside the server; its log has the details"}}`},
 	} {
 		w := httptest.NewRecorder()
 		channels.WriteError(w, httptest.NewRequest("GET", "/", nil), c.err)
