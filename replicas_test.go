@@ -239,8 +239,10 @@ func (s *subscriber) close() []channels.Message {
 // wantAll wants the offsets first to last, each once and in order.
 func wantAll(t *testing.T, got []channels.Message, first, last uint64) {
 	t.Helper()
-	for i, m := range got {
-		require.Equal(t, first+uint64(i), m.Position.Offset, "message %d of %d", i, len(got))
+	for i, m := range got { // some hundred thousand of them, for which require.Equal takes seconds
+		if m.Position.Offset != first+uint64(i) {
+			require.Equal(t, first+uint64(i), m.Position.Offset, "message %d of %d", i, len(got))
+		}
 	}
 	require.Len(t, got, int(last-first+1))
 }

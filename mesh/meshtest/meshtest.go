@@ -153,6 +153,9 @@ func (m *member) take(p mesh.Packet) {
 	if m.hook != nil {
 		m.hook(p)
 	}
+	if p.Channel == big {
+		p.Body = nil
+	}
 	p.Body = bytes.Clone(p.Body)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -164,9 +167,6 @@ func (m *member) take(p mesh.Packet) {
 	case p.Header == ready:
 		m.probes[[2]string{p.Origin, p.Channel}] = true
 	default:
-		if p.Channel == big {
-			p.Body = nil
-		}
 		m.got[p.Channel] = append(m.got[p.Channel], p)
 		m.from[p.Origin]++
 	}

@@ -33,8 +33,10 @@ import (
 type ledger struct {
 	t    *testing.T
 	a, b *redismesh.Mesh
+	calm atomic.Bool // publish at calmPace
 
 	mu    sync.Mutex // guards the fields below
+	heard time.Time  // when something last arrived
 	begun int
 	acked []int
 	got   map[int]bool
@@ -44,6 +46,23 @@ type ledger struct {
 
 const ledgerChannels = 40
 
+// A ledger publishes at busyPace. While nothing arrives, so that all of it would
+// be excused, or where a test waits for a timeout, it publishes at calmPace.
+const (
+	busyPace = 500 * time.Microsecond
+	calmPace = 10 * time.Millisecond
+)
+
+// ledgerChannel is the name of the channel that number i is published on.
+func ledgerChannel(i int) string { return ledgerNames[i%ledgerChannels] }
+
+var ledgerNames = func() (names [ledgerChannels]string) {
+	for i := range names {
+		names[i] = fmt.Sprint("c", i)
+	}
+	return names
+}()
+
 func newLedger(t *testing.T, client func(id string) redis.UniversalClient) *ledger {
 	l := &ledger{t: t, got: map[int]bool{}, last: map[string]int{}, safe: map[string]int{}}
 	l.a, l.b = open(t, client("a"), "", "a"), open(t, client("b"), "", "b")
@@ -51,10 +70,11 @@ func newLedger(t *testing.T, client func(id string) redis.UniversalClient) *ledg
 	ctx, cancel := context.WithCancel(context.Background())
 	running.Go(func() { _ = l.b.Receive(ctx, l.take) })
 	for i := range ledgerChannels {
-		require.NoError(t, l.b.Subscribe(fmt.Sprint("c", i)))
+		require.NoError(t, l.b.Subscribe(ledgerChannel(i)))
 	}
 	running.Go(func() { // ends with ctx
-		tick := time.NewTicker(500 * time.Microsecond)
+		pace := busyPace
+		tick := time.NewTicker(pace)
 		defer tick.Stop()
 		for {
 			select {
@@ -62,6 +82,10 @@ func newLedger(t *testing.T, client func(id string) redis.UniversalClient) *ledg
 				return
 			case <-tick.C:
 				l.publish()
+			}
+			if now := l.pace(); now != pace {
+				pace = now
+				tick.Reset(pace)
 			}
 		}
 	})
@@ -73,12 +97,21 @@ func newLedger(t *testing.T, client func(id string) redis.UniversalClient) *ledg
 	return l
 }
 
+func (l *ledger) pace() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calm.Load() || time.Since(l.heard) > 200*time.Millisecond {
+		return calmPace
+	}
+	return busyPace
+}
+
 func (l *ledger) publish() {
 	l.mu.Lock()
 	l.begun++
 	i := l.begun
 	l.mu.Unlock()
-	err := l.a.Publish(context.Background(), mesh.Packet{Channel: fmt.Sprint("c", i%ledgerChannels), Header: strconv.Itoa(i)})
+	err := l.a.Publish(context.Background(), mesh.Packet{Channel: ledgerChannel(i), Header: strconv.Itoa(i)})
 	if err == nil {
 		l.mu.Lock()
 		l.acked = append(l.acked, i)
@@ -89,6 +122,7 @@ func (l *ledger) publish() {
 func (l *ledger) take(p mesh.Packet) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.heard = time.Now()
 	if p.Kind == mesh.KindLost {
 		l.safe[p.Channel] = l.begun
 		return
@@ -110,7 +144,7 @@ func (l *ledger) live() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for i := range ledgerChannels {
-			ch := fmt.Sprint("c", i)
+			ch := ledgerChannel(i)
 			if l.last[ch] <= max(from, l.safe[ch], l.safe[""]) {
 				return false
 			}
@@ -137,7 +171,7 @@ func (l *ledger) missing() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, i := range l.acked {
-		ch := fmt.Sprint("c", i%ledgerChannels)
+		ch := ledgerChannel(i)
 		if i > max(l.safe[ch], l.safe[""]) && i < l.last[ch] && !l.got[i] {
 			return i
 		}

@@ -488,16 +488,19 @@ func TestSilentIsNoDrop(t *testing.T) {
 			require.NoError(t, err)
 			eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
 			const size = 32 << 10
-			if test.takes { // all the time, whatever keeps the publisher busy
+			if test.takes { // all the time, but no more than some MiB a second
 				var reading sync.WaitGroup
 				defer reading.Wait()
 				defer c.Close()
 				reading.Go(func() {
+					pace := time.NewTicker(5 * time.Millisecond)
+					defer pace.Stop()
 					buf := make([]byte, size)
 					for {
 						if _, err := c.Read(buf); err != nil {
 							return
 						}
+						<-pace.C
 					}
 				})
 			}
