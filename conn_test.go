@@ -8,13 +8,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -285,142 +283,49 @@ func TestALostConnection(t *testing.T) {
 	until(t, "only one is left", func() bool { return s.hub.Stats().Connections == 1 })
 }
 
-// Subscribers come to channels, and leave them, while messages are published:
-// each time the channel may be on its way out. Nothing breaks, and whoever is
-// there afterwards gets what is published.
-func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
-	for _, hist := range []int{0, 1000} {
-		t.Run(fmt.Sprintf("history %d", hist), func(t *testing.T) {
-			s := serve(t, channels.Options{Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: hist} }})
-			for n := range 100 {
-				name := fmt.Sprintf("c%d", n%10)
-				r := s.raw(name, "")
-				var wg sync.WaitGroup
-				for range 3 {
-					wg.Go(func() {
-						for range 5 {
-							if _, err := s.hub.Publish(context.Background(), name, msg("m", "1")); err != nil {
-								t.Error(err)
-							}
-						}
-					})
-				}
-				r.c.Close() // while they publish
-				wg.Wait()
-			}
-			until(t, "nobody is left", func() bool { return s.hub.Stats().Connections == 0 })
-			w := s.join("c0", "")
-			s.publish("c0", "after", "1")
-			w.want("after", "1")
-		})
+// A client that the app has disconnected may go on sending until it has
+// answered the close frame; nobody hears it.
+func TestADisconnectedClientDoesNotPublish(t *testing.T) {
+	s := serve(t, channels.Options{ReplicaID: "n", Channel: keeps})
+	r := s.raw("h", "")
+	require.Equal(t, 1, disconnect(s.hub, s.id(1)))
+	for r.read().first != rawClose {
 	}
+	r.write(masked(rawText, []byte(`{"header":"banned","body":1}`)))
+	r.write(masked(rawClose, []byte{0x0b, 0xbb}))
+	until(t, "it has left", func() bool { return s.hub.Stats().Connections == 0 })
+	past, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{})
+	require.NoError(t, err)
+	require.Empty(t, past.Messages)
 }
 
-func TestUnusedChannelsAreFreed(t *testing.T) {
+// A message is deflated once, however many connections there are.
+func TestAMessageIsDeflatedOnce(t *testing.T) {
+	s := serve(t, channels.Options{PingPeriod: 10 * time.Minute}) // the first frame to come is the message
+	const n = 50
+	conns := make([]*rawClient, n)
+	for i := range conns {
+		conns[i] = s.raw("c", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n")
+	}
+	before := s.hub.Stats().Deflated
+	for i := range 20 {
+		_, err := s.hub.Publish(t.Context(), "c", msg("x", `"`+strings.Repeat(fmt.Sprint(i), 50_000)+`"`))
+		require.NoError(t, err)
+		for _, c := range conns {
+			require.NotZero(t, c.readNext().first&0x40, "it is deflated")
+		}
+	}
+	require.EqualValues(t, 20, s.hub.Stats().Deflated-before)
+}
+
+// What a client sent with its handshake is not kept as long as its connection.
+func TestAnIdleConnectionKeepsNothingOfItsHandshake(t *testing.T) {
 	s := serve(t, channels.Options{})
-	for n := range 1000 {
-		require.Equal(t, 200, s.do("GET", "/v1/channel/c"+strconv.Itoa(n), "").status)
+	s.raw("c", "Sec-WebSocket-Protocol: channels\r\n") // what the first one starts
+	before := heap()
+	const n = 20
+	for range n {
+		s.raw("c", "Sec-WebSocket-Protocol: Channels, "+strings.Repeat("x", 900_000)+"\r\nX-More: "+strings.Repeat("y", 50_000)+"\r\n")
 	}
-	w := s.join("stays", "")
-	until(t, "one channel is left", func() bool { return s.hub.Stats().Channels == 1 })
-	s.publish("stays", "m", "1")
-	w.want("m", "1")
-}
-
-func TestMaxChannels(t *testing.T) {
-	s := serve(t, channels.Options{MaxChannels: 2})
-	s.join("a", "")
-	s.join("b", "")
-	a := s.handshake("/channel/c/")
-	a.wantFail(t, http.StatusServiceUnavailable, "too_many_channels")
-	require.NotEmpty(t, a.header.Get("Retry-After"))
-	s.publish("b", "x", "1")
-	s.publish("c", "x", "1") // it needs no place
-	require.Equal(t, 2, s.hub.Stats().Channels)
-	sub, err := s.hub.Subscribe(t.Context(), "c", nil)
-	require.NoError(t, err, "the app's own code is never refused")
-	defer sub.Close()
-	s.publish("c", "x", "2")
-	for m, err := range sub.Messages() {
-		require.NoError(t, err)
-		require.Equal(t, "2", string(m.Body))
-		break
-	}
-	require.ErrorIs(t, s.hub.Bridge(channels.Identity{}).Subscribe(canceled(t), "d", nil), nil)
-	s.handshake("/channel/d/").wantFail(t, 503, "too_many_channels")
-}
-
-// Names that nobody listens to make way, the one published on longest ago first.
-func TestIdleChannelsMakeWay(t *testing.T) {
-	s := serve(t, channels.Options{MaxChannels: 100, Channel: keeps})
-	w := s.join("real", "")
-	for i := range 1000 {
-		s.publish(fmt.Sprint("x", i), "m", "1")
-		if i%10 == 0 { // it is used all the time
-			s.publish("used", "m", "1")
-		}
-	}
-	require.Equal(t, 100, s.hub.Stats().Channels)
-	for i := range 98 { // all but one who listen, and stay
-		s.join(fmt.Sprint("new", i), "")
-	}
-	require.Equal(t, 100, s.hub.Stats().Channels)
-	s.publish("real", "m", "2")
-	w.want("m", "2")
-	last := s.join("h99", "") // in the place of the last idle one
-	s.handshake("/channel/other/").wantFail(t, 503, "too_many_channels")
-	last.c.CloseNow()
-	until(t, "who has gone makes way", func() bool {
-		c, _, err := s.tryDial("/channel/other/", nil)
-		if err == nil {
-			c.c.CloseNow()
-		}
-		return err == nil
-	})
-}
-
-// The one that makes way is the one that was published on longest ago, and the
-// list of channels forgets it.
-func TestTheLongestIdleChannelMakesWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		hub, err := channels.New(channels.Options{MaxChannels: 4})
-		require.NoError(t, err)
-		defer hub.Shutdown(context.Background())
-		publish := func(name string) {
-			_, err := hub.Publish(t.Context(), name, msg("x", "1"))
-			require.NoError(t, err)
-			time.Sleep(2 * time.Second) // in the bubble
-		}
-		list := func() (names []string) {
-			page, err := hub.Channels(t.Context(), channels.ChannelsQuery{})
-			require.NoError(t, err)
-			for _, c := range page.Channels {
-				names = append(names, c.Name)
-			}
-			return names
-		}
-		for _, name := range []string{"a", "b", "c", "d", "a"} {
-			publish(name)
-		}
-		require.Equal(t, []string{"a", "b", "c", "d"}, list())
-		publish("e")
-		require.Equal(t, []string{"a", "c", "d", "e"}, list())
-		sub, err := hub.Subscribe(t.Context(), "c", nil)
-		require.NoError(t, err)
-		publish("f")
-		require.Equal(t, []string{"a", "c", "e", "f"}, list())
-		publish("b")
-		sub.Close()
-		require.Equal(t, []string{"b", "c", "e", "f"}, list())
-		publish("g")
-		require.Equal(t, []string{"b", "e", "f", "g"}, list(), "c is idle, and was published on longest ago")
-		require.Equal(t, 4, hub.Stats().Channels)
-	})
-}
-
-// canceled is a context that has ended.
-func canceled(t *testing.T) context.Context {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	return ctx
+	until(t, "a connection has little memory", func() bool { return int(int64(heap())-int64(before))/n < 50_000 })
 }

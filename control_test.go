@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -279,4 +280,44 @@ func TestAUserNamedLikeAConnection(t *testing.T) {
 			s.Close()
 		}
 	})
+}
+
+func TestDisconnectAndUnsubscribe(t *testing.T) {
+	s := serve(t, channels.Options{ReplicaID: "n"}, asUser)
+	anon := s.join("a", "")                    // 1
+	ann1 := s.joinAs("a", "X-User", "ann")     // 2
+	ann2 := s.joinAs("b", "X-User", "ann")     // 3
+	annE := s.stream("a", "", "X-User", "ann") // 4
+	bob := s.joinAs("a", "X-User", "bob")      // 5
+	for _, who := range []string{"", "nobody", "n-", "n-1", channels.IDPrefix(s.hub), s.id(99), "a"} {
+		require.Zero(t, disconnect(s.hub, who), who)
+		require.Zero(t, unsubscribe(s.hub, who, "a"), who)
+	}
+	require.Zero(t, unsubscribe(s.hub, "ann", "c"))
+
+	require.Equal(t, 1, unsubscribe(s.hub, "ann", "b"))
+	before, ce := ann2.wantClose(3003)
+	require.Equal(t, "unsubscribed", ce.Reason)
+	require.Equal(t, "unsubscribed", before[0].errorCode())
+
+	s.publish("a", "queued", `1`) // reaches them before the end
+	require.Equal(t, 1, disconnect(s.hub, s.id(5)))
+	before, ce = bob.wantClose(3003)
+	require.Equal(t, "disconnected", ce.Reason)
+	require.Len(t, before, 2)
+	require.Equal(t, "queued", before[0].Header)
+	require.Equal(t, "disconnected", before[1].errorCode())
+
+	until(t, "two have left", func() bool { return s.hub.Stats().Connections == 3 })
+	require.Equal(t, 2, disconnect(s.hub, "ann"))
+	before, _ = ann1.wantClose(3003)
+	require.Len(t, before, 2)
+	annE.want("queued", `1`)
+	require.Equal(t, "disconnected", annE.next().message().errorCode())
+	_, err := annE.read()
+	require.Equal(t, io.EOF, err)
+
+	anon.want("queued", `1`)
+	s.publish("a", "still here", `1`)
+	anon.want("still here", `1`)
 }

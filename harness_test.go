@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -341,4 +343,19 @@ func unsubscribe(h *channels.Hub, idOrUser, channel string) int {
 	n, _ := h.UnsubscribeClient(context.Background(), idOrUser, channel)
 	m, _ := h.UnsubscribeUser(context.Background(), idOrUser, channel)
 	return n + m
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func code(err error) string {
+	if e, ok := err.(*channels.Error); ok {
+		return e.Code
+	}
+	return fmt.Sprint(err)
 }

@@ -2,7 +2,6 @@ package channels_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -74,65 +72,6 @@ func (w *wsClient) wantExchange(m message) message {
 func (w *wsClient) wantRepeat(m message) message {
 	w.t.Helper()
 	return w.want("exchange", fmt.Sprintf(`{"msg":"ok","offset":%d,"epoch":%q,"duplicate":true}`, m.Offset, m.Epoch))
-}
-
-func TestHooksSeeWhoItIs(t *testing.T) {
-	type secret struct{ token string } // what the app's own middleware knows
-	var seen lines
-	see := func(hook string, id channels.Identity, client string) {
-		seen.add("%s %s %s %s", hook, id.ID, id.Value.(secret).token, client)
-	}
-	s := serve(t, channels.Options{
-		ReplicaID: "n",
-		Channel:   keeps,
-		Authorize: func(ctx context.Context, r channels.Request) error {
-			id, ok := channels.IdentityFrom(ctx)
-			if !ok || id.ID != r.Identity.ID {
-				return errors.New("the context has another identity")
-			}
-			see("authorize "+string(r.Action)+" "+r.Channel, r.Identity, r.Client)
-			return nil
-		},
-		OnConnect: func(_ context.Context, c channels.Client) error {
-			if !strings.HasPrefix(c.RemoteAddr, "127.0.0.1:") {
-				return errors.New("no address")
-			}
-			see("connect "+c.Transport, c.Identity, c.ID)
-			return nil
-		},
-		OnSubscribe: func(_ context.Context, c channels.Client, channel string) {
-			see("subscribe "+channel, c.Identity, c.ID)
-		},
-		OnPublish: func(_ context.Context, p *channels.Publication) error {
-			if !p.Network {
-				seen.add("publish by the app %q %q", p.Identity.ID, p.Client)
-				return nil
-			}
-			see("publish "+p.Channel, p.Identity, p.Client)
-			return nil
-		},
-		OnDisconnect: func(c channels.Client, _ error) { see("disconnect", c.Identity, c.ID) },
-	}, whoIs(func(r *http.Request) channels.Identity {
-		return channels.Identity{ID: r.Header.Get("X-User"), Value: secret{r.Header.Get("X-Token")}}
-	}))
-	w := s.joinAs("p", "X-User", "ann", "X-Token", "t1")
-	require.Equal(t, []string{"authorize subscribe p ann t1 ", "connect websocket ann t1 " + s.id(1), "subscribe p ann t1 " + s.id(1)}, seen.wait(t, 3))
-	s.do("GET", "/v1/channel/p/presence", "", "X-User", "bob", "X-Token", "t2").wantOK(t, `{"data":[{"id":"`+s.id(1)+`","user":"ann"}],"cnt":1}`)
-	require.Equal(t, []string{"authorize presence p bob t2 "}, seen.take())
-	w.send(`{"header":"x","body":1}`)
-	w.want("x", "1")
-	require.Equal(t, []string{"authorize publish p ann t1 " + s.id(1), "publish p ann t1 " + s.id(1)}, seen.take())
-	s.do("POST", "/v1/channel/p/publish", `{"header":"x","body":1}`, "X-User", "bob", "X-Token", "t2").wantOK(t, `{"status":"ok"}`)
-	require.Equal(t, []string{"authorize publish p bob t2 ", "publish p bob t2 "}, seen.take())
-	_, err := s.hub.Publish(t.Context(), "p", msg("x", "1"))
-	require.NoError(t, err)
-	require.Equal(t, []string{`publish by the app "" ""`}, seen.take())
-	w.c.CloseNow()
-	require.Equal(t, []string{"disconnect ann t1 " + s.id(1)}, seen.wait(t, 1))
-
-	e := s.stream("a", "", "X-User", "eve", "X-Token", "t3")
-	require.Equal(t, []string{"authorize subscribe a eve t3 ", "connect sse eve t3 " + s.id(2), "subscribe a eve t3 " + s.id(2)}, seen.wait(t, 3))
-	e.close()
 }
 
 // Each thing that somebody from the network may want is asked for, once; what
@@ -258,42 +197,6 @@ func TestAuthorizePerAction(t *testing.T) {
 	})
 }
 
-func TestExpiredIdentity(t *testing.T) {
-	expired := whoIs(func(*http.Request) channels.Identity {
-		return channels.Identity{ID: "ann", Expires: time.Now().Add(-time.Second)}
-	})
-	t.Run("before it asks", func(t *testing.T) {
-		s := serve(t, channels.Options{}, expired) // an Authorize is not needed for it
-		s.handshake("/channel/a/").wantFail(t, 401, "expired")
-		s.do("GET", "/channel/a/", "", "Accept", "text/event-stream").wantFail(t, 401, "expired")
-		s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`).wantFail(t, 401, "expired")
-		s.do("GET", "/v1/channel", "").wantFail(t, 401, "expired")
-		require.Equal(t, []string{"a expired"}, outcomes(t, s.do("POST", "/v1/publish", `{"channels":["a"],"header":"x","body":1}`)))
-	})
-	t.Run("while connected", func(t *testing.T) {
-		reasons := make(chan error, 2)
-		const life = 2 * time.Second // enough to connect on a busy machine
-		s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }},
-			whoIs(func(*http.Request) channels.Identity {
-				return channels.Identity{ID: "ann", Expires: time.Now().Add(life)}
-			}))
-		begin := time.Now()
-		w, e := s.join("a", ""), s.stream("a", "")
-		before, ce := w.wantClose(3000)
-		require.GreaterOrEqual(t, time.Since(begin), life)
-		require.Equal(t, "expired", ce.Reason)
-		require.Len(t, before, 1)
-		require.Equal(t, "error", before[0].Header)
-		require.Equal(t, "expired", before[0].errorCode())
-		require.ErrorIs(t, <-reasons, channels.ErrExpired)
-
-		require.Equal(t, "expired", e.next().message().errorCode())
-		_, err := e.read()
-		require.Equal(t, io.EOF, err)
-		require.ErrorIs(t, <-reasons, channels.ErrExpired)
-	})
-}
-
 func TestOnConnectRefuses(t *testing.T) {
 	var refusal atomic.Pointer[error]
 	var calls lines
@@ -393,32 +296,6 @@ func TestHooksAreNotCalledForGoSubscribers(t *testing.T) {
 	require.Empty(t, calls.take())
 }
 
-// However close the end of its context comes to Subscribe, nothing is left.
-func TestSubscribeWhileItsContextEnds(t *testing.T) {
-	s := serve(t, channels.Options{})
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range 500 {
-				ctx, cancel := context.WithCancel(context.Background())
-				go cancel()
-				sub, err := s.hub.Subscribe(ctx, "a", nil)
-				if err == nil {
-					for range sub.Messages() {
-					}
-					sub.Close()
-				} else if !errors.Is(err, context.Canceled) {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	until(t, "all have left", func() bool { return s.hub.Stats().Connections == 0 })
-	cnt, _ := s.numbers("a")
-	require.Zero(t, cnt)
-}
-
 // A client that Shutdown overtakes, between OnConnect and the handshake's
 // answer, is ended like any other.
 func TestShutdownDuringAHandshake(t *testing.T) {
@@ -482,106 +359,6 @@ func TestOnSubscribePublishesToTheNewSubscriber(t *testing.T) {
 		w.want("x", `2`)
 		require.Equal(t, "welcome", w.next().Header)
 	})
-}
-
-func TestOnPublishChangesMessages(t *testing.T) {
-	kept := make(chan []byte, 1)
-	s := serve(t, channels.Options{Channel: keeps, MaxMessageBytes: 1024, OnPublish: func(_ context.Context, p *channels.Publication) error {
-		switch p.Message.Header {
-		case "header":
-			p.Message.Header = "changed"
-		case "body":
-			p.Message.Body = json.RawMessage("{\n\"by\":\r\n\"hook\"}")
-		case "in place":
-			copy(p.Message.Body, `"X"`)
-		case "channel":
-			p.Channel = "elsewhere"
-		case "keep":
-			kept <- p.Message.Body
-			p.Message.Body = p.Message.Body[:3]
-		case "reserved":
-			p.Message.Header = "exchange"
-		case "empty":
-			p.Message.Header = ""
-		case "broken":
-			p.Message.Body = json.RawMessage(`{`)
-		case "nothing":
-			p.Message.Body = nil
-		case "wrong UTF-8":
-			p.Message.Body = json.RawMessage("\"\xff\"")
-		case "long":
-			p.Message.Body = json.RawMessage(`"` + long(1023) + `"`)
-		case "deep":
-			p.Message.Body = json.RawMessage(deep(501))
-		case "position":
-			p.Message.Position = channels.Position{Epoch: "forged", Offset: 99}
-		case "plain error":
-			return errors.New("secret")
-		case "own error":
-			return &channels.Error{Code: "spam", Message: "say something else", Status: 422}
-		}
-		return nil
-	}})
-	w, h, elsewhere := s.join("a", ""), s.join("h", ""), s.join("elsewhere", "")
-	for _, c := range []struct{ header, wantHeader, wantBody, code string }{
-		{"untouched", "untouched", `"b"`, ""},
-		{"header", "changed", `"b"`, ""},
-		{"body", "body", `{"by":"hook"}`, ""},
-		{"in place", "in place", `"X"`, ""},
-		{"channel", "channel", `"b"`, ""}, // it was authorised for this one
-		{"position", "position", `"b"`, ""},
-		{"reserved", "", "", "reserved_header"},
-		{"empty", "", "", "bad_message"},
-		{"broken", "", "", "bad_message"},
-		{"nothing", "", "", "bad_message"},
-		{"wrong UTF-8", "", "", "bad_utf8"},
-		{"long", "", "", "too_large"},
-		{"deep", "", "", "bad_message"},
-		{"plain error", "", "", "forbidden"},
-		{"own error", "", "", "spam"},
-		{"last", "last", `"b"`, ""},
-	} {
-		t.Run(c.header, func(t *testing.T) {
-			text := `{"header":"` + c.header + `","body":"b"}`
-			for _, to := range []struct {
-				channel string
-				w       *wsClient
-			}{{"a", w}, {"h", h}} {
-				a := s.do("POST", "/v1/channel/"+to.channel+"/publish", text)
-				to.w.send(text)
-				if c.code != "" {
-					require.Equal(t, c.code, a.code(), a.body)
-					require.NotContains(t, a.body, "secret")
-					require.Equal(t, c.code, to.w.next().errorCode())
-					continue
-				}
-				require.Equal(t, 200, a.status, a.body)
-				to.w.want(c.wantHeader, c.wantBody)
-				m := to.w.want(c.wantHeader, c.wantBody)
-				require.NotEqual(t, "forged", m.Epoch)
-				to.w.wantExchange(m)
-			}
-		})
-	}
-	t.Run("the app's own code gets the hook's own error", func(t *testing.T) {
-		_, err := s.hub.Publish(t.Context(), "a", msg("plain error", "1"))
-		require.EqualError(t, err, "secret")
-	})
-	t.Run("what the hook keeps is not what was published", func(t *testing.T) {
-		body := []byte(`"b"`)
-		_, err := s.hub.Publish(t.Context(), "h", channels.Message{Header: "keep", Body: body})
-		require.NoError(t, err)
-		mine := <-kept
-		copy(mine, `"X"`)
-		require.Equal(t, `"b"`, string(body), "nor is it the caller's")
-		copy(body, `"Y"`)
-		h.want("keep", `"b"`)
-		page, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{Limit: 1})
-		require.NoError(t, err)
-		require.Equal(t, `"b"`, string(page.Messages[0].Body))
-	})
-	s.publish("elsewhere", "only", `1`)
-	elsewhere.want("only", `1`)
 }
 
 // Hooks hold no lock: whatever they do with the hub, nothing waits for ever.
@@ -669,170 +446,6 @@ func TestHooksMayCallTheHub(t *testing.T) {
 	}
 	wg.Wait()
 	until(t, "all have left", func() bool { return hub.Stats().Connections == 2 })
-}
-
-func TestDisconnectAndUnsubscribe(t *testing.T) {
-	s := serve(t, channels.Options{ReplicaID: "n"}, asUser)
-	anon := s.join("a", "")                    // 1
-	ann1 := s.joinAs("a", "X-User", "ann")     // 2
-	ann2 := s.joinAs("b", "X-User", "ann")     // 3
-	annE := s.stream("a", "", "X-User", "ann") // 4
-	bob := s.joinAs("a", "X-User", "bob")      // 5
-	for _, who := range []string{"", "nobody", "n-", "n-1", channels.IDPrefix(s.hub), s.id(99), "a"} {
-		require.Zero(t, disconnect(s.hub, who), who)
-		require.Zero(t, unsubscribe(s.hub, who, "a"), who)
-	}
-	require.Zero(t, unsubscribe(s.hub, "ann", "c"))
-
-	require.Equal(t, 1, unsubscribe(s.hub, "ann", "b"))
-	before, ce := ann2.wantClose(3003)
-	require.Equal(t, "unsubscribed", ce.Reason)
-	require.Equal(t, "unsubscribed", before[0].errorCode())
-
-	s.publish("a", "queued", `1`) // reaches them before the end
-	require.Equal(t, 1, disconnect(s.hub, s.id(5)))
-	before, ce = bob.wantClose(3003)
-	require.Equal(t, "disconnected", ce.Reason)
-	require.Len(t, before, 2)
-	require.Equal(t, "queued", before[0].Header)
-	require.Equal(t, "disconnected", before[1].errorCode())
-
-	until(t, "two have left", func() bool { return s.hub.Stats().Connections == 3 })
-	require.Equal(t, 2, disconnect(s.hub, "ann"))
-	before, _ = ann1.wantClose(3003)
-	require.Len(t, before, 2)
-	annE.want("queued", `1`)
-	require.Equal(t, "disconnected", annE.next().message().errorCode())
-	_, err := annE.read()
-	require.Equal(t, io.EOF, err)
-
-	anon.want("queued", `1`)
-	s.publish("a", "still here", `1`)
-	anon.want("still here", `1`)
-}
-
-func TestPublishers(t *testing.T) {
-	s := serve(t, channels.Options{Channel: func(name string) channels.ChannelOptions {
-		return channels.ChannelOptions{Publishers: map[string]channels.Publishers{
-			"anyone": channels.PublishersAnyone, "identified": channels.PublishersIdentified, "server": channels.PublishersServer,
-		}[name]}
-	}}, asUser)
-	for _, c := range []struct {
-		channel string
-		user    string
-		ok      bool
-	}{
-		{"anyone", "", true}, {"anyone", "ann", true},
-		{"identified", "", false}, {"identified", "ann", true},
-		{"server", "", false}, {"server", "ann", false},
-	} {
-		t.Run(c.channel+" "+c.user, func(t *testing.T) {
-			listener := s.join(c.channel, "") // whoever may publish, all may listen
-			w := s.joinAs(c.channel, "X-User", c.user)
-			a := s.do("POST", "/v1/channel/"+c.channel+"/publish", `{"header":"x","body":1}`, "X-User", c.user)
-			many := s.do("POST", "/v1/publish", `{"channels":["`+c.channel+`"],"header":"x","body":2}`, "X-User", c.user)
-			if c.ok {
-				a.wantOK(t, `{"status":"ok"}`)
-				require.Equal(t, []string{c.channel + " ok"}, outcomes(t, many))
-				w.want("x", `1`)
-				w.want("x", `2`)
-				w.send(`{"header":"x","body":3}`)
-				for body := range 3 {
-					listener.want("x", fmt.Sprint(body+1))
-				}
-			} else {
-				a.wantFail(t, 403, "forbidden")
-				require.Equal(t, []string{c.channel + " forbidden"}, outcomes(t, many))
-				w.send(`{"header":"x","body":3}`)
-				require.Equal(t, "forbidden", w.next().errorCode())
-			}
-			_, err := s.hub.Publish(t.Context(), c.channel, msg("go", "1"))
-			require.NoError(t, err)
-			listener.want("go", `1`)
-		})
-	}
-}
-
-func TestPublishOptions(t *testing.T) {
-	s := serve(t, channels.Options{Channel: keeps, ReplicaID: "n"})
-	ctx := t.Context()
-	for _, name := range []string{"a", "h"} {
-		t.Run(name, func(t *testing.T) {
-			w1, w2 := s.join(name, ""), s.join(name, "")
-			var ids []string
-			for i := range 2 {
-				ids = append(ids, s.id(i+1))
-			}
-			if name == "h" {
-				ids = []string{s.id(3), s.id(4)}
-			}
-			res, err := s.hub.PublishWith(ctx, name, msg("x", "1"), channels.PublishOptions{Except: ids[0]})
-			require.NoError(t, err)
-			require.Equal(t, 1, res.Receivers)
-			w2.want("x", `1`)
-			res, err = s.hub.PublishWith(ctx, name, msg("x", "2"), channels.PublishOptions{Except: "nobody"})
-			require.NoError(t, err)
-			require.Equal(t, 2, res.Receivers)
-			require.Equal(t, name == "h", res.Stored)
-			w1.want("x", `2`)
-			w2.want("x", `2`)
-			res, err = s.hub.PublishWith(ctx, name, msg("x", "3"), channels.PublishOptions{Local: true, Except: ids[1]})
-			require.NoError(t, err)
-			require.Equal(t, channels.Result{Receivers: 1}, res, "not stored, so it has no position")
-			require.Zero(t, w1.want("x", `3`).Offset)
-			res, err = s.hub.Publish(ctx, name, msg("x", "4"))
-			require.NoError(t, err)
-			w1.want("x", `4`)
-			w2.want("x", `4`)
-			if name == "h" {
-				require.Equal(t, uint64(3), res.Position.Offset)
-				h, err := s.hub.History(ctx, name, channels.HistoryQuery{})
-				require.NoError(t, err)
-				require.Len(t, h.Messages, 3)
-			}
-		})
-	}
-	t.Run("except a Go subscriber", func(t *testing.T) {
-		one, err := s.hub.Subscribe(ctx, "go", nil)
-		require.NoError(t, err)
-		defer one.Close()
-		_, err = s.hub.PublishWith(ctx, "go", msg("x", "1"), channels.PublishOptions{Except: one.ID()})
-		require.NoError(t, err)
-		_, err = s.hub.Publish(ctx, "go", msg("x", "2"))
-		require.NoError(t, err)
-		for m, err := range one.Messages() {
-			require.NoError(t, err)
-			require.Equal(t, "2", string(m.Body))
-			break
-		}
-	})
-	for name, c := range map[string]struct {
-		channel string
-		o       channels.PublishOptions
-		err     error
-	}{
-		"a key without history":          {"a", channels.PublishOptions{Key: "k"}, channels.ErrNoHistory},
-		"a key, but not to be stored":    {"h", channels.PublishOptions{Key: "k", Local: true}, channels.ErrNoHistory},
-		"a key with a space":             {"h", channels.PublishOptions{Key: "a b"}, channels.ErrBadKey},
-		"a key that is too long":         {"h", channels.PublishOptions{Key: long(201)}, channels.ErrBadKey},
-		"a key that is not ASCII":        {"h", channels.PublishOptions{Key: "é"}, channels.ErrBadKey},
-		"a key with a control character": {"h", channels.PublishOptions{Key: "a\n"}, channels.ErrBadKey},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := s.hub.PublishWith(ctx, c.channel, msg("x", "1"), c.o)
-			require.ErrorIs(t, err, c.err)
-		})
-	}
-	t.Run("a repeat says that it is one", func(t *testing.T) {
-		first, err := s.hub.PublishWith(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
-		require.NoError(t, err)
-		require.True(t, first.Stored && !first.Duplicate)
-		again, err := s.hub.PublishWith(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
-		require.NoError(t, err)
-		require.True(t, again.Duplicate)
-		require.Equal(t, first.Position, again.Position)
-		require.Zero(t, again.Receivers)
-	})
 }
 
 // A panic in the app's code is logged with its stack and ends what came to it,

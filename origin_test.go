@@ -1,6 +1,7 @@
 package channels_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -232,5 +233,145 @@ func TestNotFoundSaysWhatThereIs(t *testing.T) {
 		a.wantFail(t, 404, "not_found")
 		require.NotContains(t, a.message(), "StripPrefix", path)
 		require.Contains(t, a.message(), "/v1/channel/NAME with /publish, /history", path)
+	}
+}
+
+// A page on another website can have a browser send a GET with the visitor's
+// cookies and no Origin. It must not make the visitor a member.
+func TestACrossSiteStreamWithoutOrigin(t *testing.T) {
+	s := serve(t, channels.Options{OnConnect: func(context.Context, channels.Client) error { t.Error("connected"); return nil }})
+	a := s.do("GET", "/channel/c/", "", "Accept", "text/event-stream", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors")
+	a.wantFail(t, 403, "bad_origin")
+	require.Equal(t, 200, s.do("GET", "/v1/channel", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors").status)
+}
+
+// A page without TLS has the same host as the one with it, but a network can
+// write it: where the browser says that it is another site, it is.
+func TestAPageWithoutTLSIsAnotherSite(t *testing.T) {
+	s := serveTLS(t, channels.Options{})
+	host := strings.TrimPrefix(s.http.URL, "https://")
+	a := s.do("POST", "/v1/channel/c/publish", `{"header":"h","body":1}`, "Origin", "http://"+host, "Sec-Fetch-Site", "cross-site")
+	a.wantFail(t, 403, "bad_origin")
+	require.Empty(t, a.header.Get("Access-Control-Allow-Origin"))
+	require.Equal(t, 200, s.do("POST", "/v1/channel/c/publish", `{"header":"h","body":1}`, "Origin", "https://"+host, "Sec-Fetch-Site", "same-origin").status)
+}
+
+func TestHTTPOrigins(t *testing.T) {
+	const own, ownOtherScheme = "http://HOST", "https://HOST"
+	type row struct {
+		origin  string
+		allowed bool
+	}
+	for name, c := range map[string]struct {
+		allowed     []string
+		credentials bool
+		rows        []row
+	}{
+		"only the own": {nil, true, []row{
+			{own, true}, {ownOtherScheme, true}, {"http://127.0.0.1", false}, {"http://127.0.0.1:1", false},
+			{"https://evil.example", false}, {"null", false}, {"file://", false}, {"HOST", false}, {"http://x@", false}, {":", false},
+			{"http://HOST.evil.example", false},
+		}},
+		"exact": {[]string{"https://app.example.com", "https://with.example:8443"}, true, []row{
+			{own, true}, {"https://app.example.com", true}, {"https://APP.example.COM", true}, {"HTTPS://app.example.com", true},
+			{"http://app.example.com", false}, {"https://app.example.com:8443", false}, {"https://a.app.example.com", false},
+			{"https://app.example.com.evil.example", false}, {"https://evilapp.example.com", false}, {"https://example.com", false},
+			{"https://with.example:8443", true}, {"https://with.example", false}, {"https://with.example:8444", false}, {"null", false},
+		}},
+		"any subdomain": {[]string{"https://*.example.com"}, true, []row{
+			{"https://a.example.com", true}, {"https://a.b.example.com", true}, {"https://A.Example.com", true},
+			{"https://example.com", false}, {"https://.example.com", false}, {"https://evilexample.com", false}, {"https://evil-example.com", false},
+			{"http://a.example.com", false}, {"https://a.example.com:444", false}, {"https://a.example.com.evil.example", false}, {"null", false},
+		}},
+		"any subdomain, on a port": {[]string{"http://*.dev.localhost:3000"}, true, []row{
+			{"http://a.dev.localhost:3000", true}, {"http://a.dev.localhost:3001", false}, {"http://a.dev.localhost", false}, {"http://dev.localhost:3000", false},
+		}},
+		"every website": {[]string{"*"}, false, []row{
+			{own, true}, {"https://evil.example", true}, {"http://localhost:1", true}, {"null", true},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, channels.Options{AllowedOrigins: c.allowed})
+			host := strings.TrimPrefix(s.http.URL, "http://")
+			for _, r := range c.rows {
+				origin := strings.ReplaceAll(r.origin, "HOST", host)
+				t.Run(r.origin, func(t *testing.T) {
+					simple := s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, "Origin", origin)
+					preflight := s.do("OPTIONS", "/v1/channel/a/publish", "", "Origin", origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "idempotency-key")
+					get := s.do("GET", "/v1/channel", "", "Origin", origin)
+					wrong := s.do("POST", "/v1/channel/a/publish", `{}`, "Origin", origin)
+					w, resp, err := s.tryDial("/channel/a/", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
+					for _, a := range []answer{simple, preflight, get, wrong} {
+						require.Contains(t, a.header.Values("Vary"), "Origin", "or a cache gives one website's answer to another")
+					}
+					if !r.allowed {
+						for _, a := range []answer{simple, preflight, get, wrong} {
+							a.wantFail(t, 403, "bad_origin")
+							require.Empty(t, a.header.Get("Access-Control-Allow-Origin"))
+							require.Empty(t, a.header.Get("Access-Control-Allow-Methods"))
+						}
+						require.Error(t, err)
+						require.Equal(t, 403, resp.StatusCode)
+						return
+					}
+					require.NoError(t, err)
+					w.c.CloseNow()
+					require.Equal(t, 200, simple.status)
+					require.Equal(t, 204, preflight.status)
+					require.Equal(t, 200, get.status)
+					wrong.wantFail(t, 400, "bad_message") // which a page's script may read too
+					for _, a := range []answer{simple, preflight, get, wrong} {
+						require.Equal(t, origin, a.header.Get("Access-Control-Allow-Origin"))
+						want := ""
+						if c.credentials {
+							want = "true"
+						}
+						require.Equal(t, want, a.header.Get("Access-Control-Allow-Credentials"))
+					}
+					require.Contains(t, preflight.header.Get("Access-Control-Allow-Methods"), "POST")
+					for _, h := range []string{"Authorization", "Content-Type", "Idempotency-Key"} {
+						require.Contains(t, preflight.header.Get("Access-Control-Allow-Headers"), h)
+					}
+					require.NotEmpty(t, preflight.header.Get("Access-Control-Max-Age"))
+					require.Empty(t, simple.header.Get("Access-Control-Allow-Methods"), "only a preflight asks for it")
+				})
+			}
+		})
+	}
+}
+
+func TestHTTPSecFetchSite(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for _, c := range []struct {
+		site, origin string
+		get, post    int
+	}{
+		{"", "", 200, 200},                                   // no browser
+		{"none", "", 200, 200},                               // typed by the user
+		{"same-origin", "", 200, 200},                        //
+		{"same-origin", "https://app.example.com", 200, 200}, // a proxy has rewritten the Host
+		{"same-site", "", 200, 403},
+		{"cross-site", "", 200, 403}, // a link and a form of another website
+		{"cross-site", "https://evil.example", 403, 403},
+		{"same-site", "https://evil.example", 403, 403},
+		{"none", "https://evil.example", 403, 403},
+		{"nonsense", "", 200, 403},
+	} {
+		t.Run(c.site+" "+c.origin, func(t *testing.T) {
+			var header []string
+			if c.site != "" {
+				header = append(header, "Sec-Fetch-Site", c.site)
+			}
+			if c.origin != "" {
+				header = append(header, "Origin", c.origin)
+			}
+			get := s.do("GET", "/v1/channel", "", header...)
+			post := s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, header...)
+			require.Equal(t, c.get, get.status)
+			require.Equal(t, c.post, post.status)
+			if c.post == 403 {
+				post.wantFail(t, 403, "bad_origin")
+			}
+		})
 	}
 }

@@ -2,11 +2,8 @@ package channels_test
 
 import (
 	"context"
-	"encoding/json"
-	"math/rand/v2"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
 )
@@ -45,48 +41,6 @@ func offsets(first, last int) string {
 		b.WriteString(" " + strconv.Itoa(n))
 	}
 	return b.String()[1:]
-}
-
-// A client resumes in a log that was born after this replica had looked.
-func TestAResumeInALogThatThisReplicaHasNotSeen(t *testing.T) {
-	inBubble(t, 2, history, func(r *replicas) {
-		live := r.subscribe(1, "c", nil)
-		var at channels.Position
-		r.drop(func() {
-			for n := 1; n <= 8; n++ {
-				if p := r.publish(0, "c", n).Position; n == 5 {
-					at = p
-				}
-			}
-		})
-		late := r.subscribe(1, "c", &at)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		require.Equal(t, offsets(1, 8), live.story())
-		require.Equal(t, offsets(6, 8), late.story())
-	})
-}
-
-func TestAResumeBeforeTheAnswerOfAnAppend(t *testing.T) {
-	inBubble(t, 1, history, func(r *replicas) {
-		live := r.subscribe(0, "c", nil)
-		r.store.addLag.Store(int64(50 * time.Millisecond)) // the answers come later
-		r.store.appended = true
-		var wg sync.WaitGroup
-		for n := range 8 {
-			wg.Go(func() { r.publish(0, "c", n) })
-		}
-		time.Sleep(10 * time.Millisecond)
-		h, err := r.hubs[0].History(context.Background(), "c", channels.HistoryQuery{})
-		require.NoError(t, err)
-		require.Len(t, h.Messages, 8)
-		late := r.subscribe(0, "c", &h.Messages[4].Position)
-		wg.Wait()
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		require.Equal(t, offsets(1, 8), live.story())
-		require.Equal(t, offsets(6, 8), late.story())
-	})
 }
 
 // A client that has been further than this replica misses nothing that this
@@ -138,38 +92,6 @@ func TestAClientThatIsAheadInALogThatThisReplicaHasNotNoticed(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, offsets(7, 8), ahead.story())
 		require.Equal(t, offsets(1, 5)+" epoch@0 "+offsets(1, 8), live.story())
-	})
-}
-
-// Only what is gone is told as gone.
-func TestOneLostMessageThatIsNoLongerKept(t *testing.T) {
-	inBubble(t, 2, keep(10), func(r *replicas) {
-		live := r.subscribe(1, "c", nil)
-		for n := 1; n <= 30; n++ {
-			publish := func() { r.publish(0, "c", n) }
-			if n == 6 {
-				r.drop(publish)
-			} else {
-				publish()
-			}
-		}
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		require.Equal(t, offsets(1, 5)+" trimmed@6 "+offsets(7, 30), live.story())
-	})
-}
-
-func TestLateMessagesOfASmallHistory(t *testing.T) {
-	inBubble(t, 3, keep(1), func(r *replicas) {
-		live := r.subscribe(1, "c", nil)
-		r.net.SetFaults(meshtest.Faults{Delay: 120 * time.Millisecond})
-		for n := range 40 {
-			r.publish(n%3, "c", n)
-			time.Sleep(time.Duration(n%7) * time.Millisecond)
-		}
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		require.Equal(t, offsets(1, 40), live.story())
 	})
 }
 
@@ -227,93 +149,6 @@ func TestSubscribersOfAHangingStoreWaitTogether(t *testing.T) {
 		r.store.mutes.Store(false)
 		r.subscribe(0, "c", nil).close()
 	})
-}
-
-// What is late of an earlier life of the log costs one read, not one each
-// moment.
-func TestALateMessageOfAnEarlierEpochCostsOneRead(t *testing.T) {
-	var meshes []*brittle
-	inBubble(t, 2, history, func(r *replicas) {
-		for n := range 3 {
-			r.publish(0, "c", n)
-		}
-		r.store.topLag.Store(int64(200 * time.Millisecond))
-		done := make(chan *subscriber)
-		go func() { done <- r.subscribe(1, "c", nil) }()
-		time.Sleep(100 * time.Millisecond)
-		late := mesh.Packet{Channel: "c", Header: "n", Body: []byte("0"), Epoch: "earlier", Offset: 1000, Origin: "r0"}
-		(*meshes[1].deliver.Load())(late) // during the sync
-		s := <-done
-		r.store.topLag.Store(0)
-		before := r.store.ranges.Load()
-		time.Sleep(time.Minute)
-		(*meshes[1].deliver.Load())(late) // and once more
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		require.LessOrEqual(t, r.store.ranges.Load()-before, int64(2))
-		r.publish(0, "c", 4)
-		synctest.Wait()
-		require.Equal(t, "4", s.story())
-	}, breakable(&meshes))
-}
-
-// A replica that is far behind closes nobody who reads.
-func TestAFillClosesNobodyWhoReads(t *testing.T) {
-	inBubble(t, 2, history, func(r *replicas) {
-		var readers []*subscriber
-		for range 50 {
-			readers = append(readers, r.subscribe(1, "c", nil))
-		}
-		body := json.RawMessage(`"` + strings.Repeat("x", 1<<10) + `"`)
-		r.net.Cut("r0", "r1")
-		const n = 10_000
-		for range n {
-			_, err := r.hubs[0].Publish(context.Background(), "c", channels.Message{Header: "n", Body: body})
-			require.NoError(t, err)
-		}
-		r.net.Heal()
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		for _, s := range readers {
-			wantAll(t, s.close(), 1, n)
-			require.NoError(t, s.end)
-			require.Empty(t, s.resets)
-		}
-	})
-}
-
-// Who catches up slowly, with messages that are nearly as long as they may be
-// and a queue that holds two of them, is waited for.
-func TestCatchingUpWaitsForRoom(t *testing.T) {
-	const most = 8 << 10
-	inBubble(t, 1, keep(1000), func(r *replicas) {
-		body := json.RawMessage(`"` + strings.Repeat("x", most-2) + `"`)
-		publish := func() channels.Position {
-			res, err := r.hubs[0].Publish(context.Background(), "c", channels.Message{Header: "n", Body: body})
-			require.NoError(t, err)
-			return res.Position
-		}
-		at := publish()
-		for range 49 {
-			publish()
-		}
-		sub, err := r.hubs[0].Subscribe(context.Background(), "c", &at)
-		require.NoError(t, err)
-		defer sub.Close()
-		n := at.Offset
-		for m, err := range sub.Messages() {
-			require.NoError(t, err)
-			n++
-			require.Equal(t, n, m.Position.Offset)
-			time.Sleep(10 * time.Millisecond)
-			if n == 20 {
-				publish() // while it catches up
-			}
-			if n == 51 {
-				break
-			}
-		}
-	}, func(_ int, o *channels.Options) { o.MaxMessageBytes, o.QueueBytes = most, 2*most })
 }
 
 // A day of silence is no reason for a reset: who is subscribed keeps the log's
@@ -424,92 +259,3 @@ func TestALogThatIsBornWhileTheChannelLooks(t *testing.T) {
 }
 
 // The tests below have a Store that loses the end of a log, as a failover does.
-
-// losing runs f with replicas on a modelStore without faults of its own.
-func losing(t *testing.T, n, size int, f func(m *modelStore, r *replicas)) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newModelStore(rand.New(rand.NewPCG(1, 1)), size)
-		defer m.Close()
-		r := &replicas{t: t, net: meshtest.NewNetwork(1)}
-		for i := range n {
-			id := "r" + strconv.Itoa(i)
-			node := r.net.Join(id)
-			defer node.Close()
-			hub, err := channels.New(channels.Options{ReplicaID: id, Store: m, Mesh: node, Channel: keep(size), Logger: quiet})
-			require.NoError(t, err)
-			defer func() { require.NoError(t, hub.Shutdown(context.Background())) }()
-			r.hubs = append(r.hubs, hub)
-		}
-		synctest.Wait()
-		f(m, r)
-	})
-}
-
-// Each subscriber, also one that resumes, is reset to where the two lives part
-// if it had more, and to nowhere if not; what follows comes once.
-func TestALostEndResetsEachFromItsOwnPosition(t *testing.T) {
-	losing(t, 2, 1000, func(m *modelStore, r *replicas) {
-		live := r.subscribe(1, modelChannel, nil)
-		var at [9]channels.Position
-		for n := 1; n <= 8; n++ {
-			at[n] = r.publish(0, modelChannel, n).Position
-		}
-		synctest.Wait()
-		m.loseEnd(1)
-		stranger := r.subscribe(0, modelChannel, nil) // this one never saw 8
-		now := r.publish(0, modelChannel, 9).Position
-		require.NotEqual(t, at[8].Epoch, now.Epoch)
-		require.EqualValues(t, 8, now.Offset, "the log goes on where it was left")
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		require.Equal(t, offsets(1, 8)+" epoch@7 8", live.story())
-		require.Equal(t, "8", stranger.story())
-		for n, want := range map[int]string{8: "epoch@7 8", 7: "8", 5: offsets(6, 8)} {
-			s := r.subscribe(1, modelChannel, &at[n])
-			synctest.Wait()
-			require.Equal(t, want, s.story(), "since %d", n)
-			require.Equal(t, now, s.close()[len(s.got)-1].Position)
-		}
-	})
-}
-
-// Until the next append, the log just ends earlier; the one that follows it is
-// no second reset.
-func TestALostEndThatIsNoticedBeforeTheNextAppend(t *testing.T) {
-	losing(t, 2, 1000, func(m *modelStore, r *replicas) {
-		live := r.subscribe(1, modelChannel, nil)
-		for n := 1; n <= 51; n++ {
-			r.publish(0, modelChannel, n)
-		}
-		synctest.Wait()
-		m.loseEnd(1)
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		require.Equal(t, offsets(1, 51)+" epoch@50", live.story())
-		r.publish(0, modelChannel, 52)
-		synctest.Wait()
-		require.Equal(t, offsets(1, 51)+" epoch@50 51", live.story())
-	})
-}
-
-// A failover that loses nothing is nothing to a subscriber.
-func TestAnotherEpochOfTheSameLog(t *testing.T) {
-	losing(t, 2, 1000, func(m *modelStore, r *replicas) {
-		live := r.subscribe(1, modelChannel, nil)
-		var epochs []string
-		for n := 1; n <= 10; n++ {
-			p := r.publish(0, modelChannel, n).Position
-			epochs = append(epochs, p.Epoch)
-			synctest.Wait()
-			m.mu.Lock()
-			m.log.rewound = true
-			m.mu.Unlock()
-		}
-		require.NotEqual(t, epochs[0], epochs[1])
-		synctest.Wait()
-		require.Equal(t, offsets(1, 10), live.story())
-		old := r.subscribe(1, modelChannel, &channels.Position{Epoch: epochs[4], Offset: 5})
-		synctest.Wait()
-		require.Equal(t, offsets(6, 10), old.story())
-	})
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,4 +146,64 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	cancel()
 	require.True(t, errors.Is(<-drained, context.Canceled))
 	st.release()
+}
+
+// A client that has stopped reading its stream does not hold up Shutdown
+// longer than its context.
+func TestShutdownWithAStalledStream(t *testing.T) {
+	s := newServer(t, channels.Options{WriteTimeout: 5 * time.Minute, QueueBytes: 4 << 20})
+	s.ended = true
+	s.smallBuffers()
+	s.http.Start()
+	s.dialRaw().write(streamRequest("/channel/c/"))
+	until(t, "subscribed", func() bool { n, _ := s.numbers("c"); return n == 1 })
+	for range 15 { // more than the kernel holds, less than the queue
+		_, err := s.hub.Publish(t.Context(), "c", msg("x", `"`+strings.Repeat("x", 200<<10)+`"`))
+		require.NoError(t, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.hub.Shutdown(ctx), context.DeadlineExceeded) // and it returns: the test would not, in 5 minutes
+	require.Zero(t, s.hub.Stats().Connections)
+}
+
+// onlyFlushing hides the deadlines, as some middleware does.
+type onlyFlushing struct{ w http.ResponseWriter }
+
+func (o onlyFlushing) Header() http.Header { return o.w.Header() }
+
+func (o onlyFlushing) Write(b []byte) (int, error) { return o.w.Write(b) }
+
+func (o onlyFlushing) WriteHeader(s int) { o.w.WriteHeader(s) }
+
+func (o onlyFlushing) Flush() { o.w.(http.Flusher).Flush() }
+
+// A write without a deadline may be stuck for ever: the hub does not wait.
+func TestAStalledStreamWithoutDeadlines(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"forgotten after WriteTimeout": 200 * time.Millisecond, "Shutdown": 5 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			left := make(chan error, 1)
+			s := newServer(t, channels.Options{WriteTimeout: timeout, QueueBytes: 4 << 20,
+				OnDisconnect: func(_ channels.Client, reason error) { left <- reason }},
+				wrap(func(w http.ResponseWriter) http.ResponseWriter { return onlyFlushing{w} }))
+			s.ended = true
+			s.smallBuffers()
+			s.http.Start()
+			s.dialRaw().write(streamRequest("/channel/c/"))
+			until(t, "subscribed", func() bool { n, _ := s.numbers("c"); return n == 1 })
+			for range 15 { // more than the kernel holds, less than the queue
+				_, err := s.hub.Publish(t.Context(), "c", msg("x", `"`+strings.Repeat("x", 200<<10)+`"`))
+				require.NoError(t, err)
+			}
+			if timeout < time.Minute {
+				require.ErrorContains(t, <-left, "does not read")
+				require.Zero(t, s.hub.Stats().Connections)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+			defer cancel()
+			s.hub.Shutdown(ctx) // it returns: the test would not, in 5 minutes
+			require.Zero(t, s.hub.Stats().Connections)
+			s.http.CloseClientConnections() // the server's own goroutine is still in the write
+		})
+	}
 }

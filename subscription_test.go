@@ -3,9 +3,11 @@ package channels_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,4 +283,45 @@ func TestPositionOfASubscription(t *testing.T) {
 	require.NoError(t, err)
 	defer again.Close()
 	require.Equal(t, from, again.Position())
+}
+
+func TestMessagesAfterTheEnd(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	s, err := hub.Subscribe(t.Context(), "c", nil)
+	require.NoError(t, err)
+	defer s.Close()
+	disconnect(hub, s.ID())
+	for _, err := range s.Messages() {
+		require.ErrorIs(t, err, channels.ErrDisconnected)
+	}
+	require.Zero(t, hub.Stats().Connections, "who has read the end is no subscriber")
+	for range s.Messages() {
+		t.Error("there is nothing after the end")
+	}
+}
+
+// However close the end of its context comes to Subscribe, nothing is left.
+func TestSubscribeWhileItsContextEnds(t *testing.T) {
+	s := serve(t, channels.Options{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 500 {
+				ctx, cancel := context.WithCancel(context.Background())
+				go cancel()
+				sub, err := s.hub.Subscribe(ctx, "a", nil)
+				if err == nil {
+					for range sub.Messages() {
+					}
+					sub.Close()
+				} else if !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	until(t, "all have left", func() bool { return s.hub.Stats().Connections == 0 })
+	cnt, _ := s.numbers("a")
+	require.Zero(t, cnt)
 }

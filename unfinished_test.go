@@ -1,8 +1,8 @@
 package channels_test
 
 import (
+	"bytes"
 	"compress/flate"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -346,161 +345,6 @@ func random64(n int) string {
 	return b.String()[:n]
 }
 
-// A client that takes nothing, or next to nothing, of a long answer is cut; what
-// it holds meanwhile counts. One that is slow, and takes something all the time,
-// gets all of it.
-func TestLongAnswers(t *testing.T) {
-	s := newServer(t, channels.Options{WriteTimeout: time.Second, Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 20}
-	}})
-	s.smallBuffers()
-	var open atomic.Int64
-	s.http.Config.ConnState = func(_ net.Conn, st http.ConnState) {
-		switch st {
-		case http.StateNew:
-			open.Add(1)
-		case http.StateClosed:
-			open.Add(-1)
-		}
-	}
-	s.http.Start()
-	for range 20 {
-		s.publishGo("h", `"`+long(200<<10)+`"`)
-	}
-	ask := func(t *testing.T, query string) tcpClient {
-		c := s.dialRaw()
-		require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
-		require.NoError(t, c.c.SetDeadline(time.Now().Add(3*patience)))
-		c.write("GET /v1/channel/h/history" + query + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-		return c
-	}
-	t.Run("nobody reads", func(t *testing.T) {
-		var cs []tcpClient
-		for range 5 {
-			cs = append(cs, ask(t, ""))
-		}
-		until(t, "they wait", func() bool { return s.hub.Stats().Queued > 0 })
-		until(t, "they are cut", func() bool { return open.Load() == 0 })
-		require.Zero(t, s.hub.Stats().Queued)
-		for _, c := range cs {
-			c.close()
-		}
-	})
-	t.Run("a byte now and then", func(t *testing.T) {
-		c := ask(t, "")
-		pace := time.NewTicker(50 * time.Millisecond)
-		defer pace.Stop()
-		for range 200 { // 10 s
-			if <-pace.C; open.Load() == 0 && s.hub.Stats().Queued == 0 {
-				c.close()
-				return
-			}
-			if _, err := c.c.Read(make([]byte, 1)); err != nil {
-				c.close()
-				return
-			}
-		}
-		t.Error("it is still there")
-	})
-	t.Run("slow but steady", func(t *testing.T) {
-		c := ask(t, "?limit=4")
-		resp, err := c.response()
-		require.NoError(t, err)
-		pace := time.NewTicker(250 * time.Millisecond) // 256 KiB a second at the most: three times WriteTimeout
-		defer pace.Stop()
-		total := 0
-		for err == nil {
-			<-pace.C
-			var n int64
-			n, err = io.CopyN(io.Discard, resp.Body, 64<<10)
-			total += int(n)
-		}
-		require.ErrorIs(t, err, io.EOF)
-		require.Greater(t, total, 4*(200<<10))
-		c.close()
-	})
-}
-
-func TestLongAnswersAreRefusedWhereTooMuchWaits(t *testing.T) {
-	s := newServer(t, channels.Options{MaxQueuedBytes: 1 << 20, WriteTimeout: time.Minute, Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 10}
-	}})
-	s.smallBuffers()
-	s.http.Start()
-	for range 10 {
-		s.publishGo("h", `"`+long(200<<10)+`"`)
-	}
-	s.publishGo("short", `1`)
-	c := s.dialRaw()
-	require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
-	c.write("GET /v1/channel/h/history HTTP/1.1\r\nHost: x\r\n\r\n")
-	until(t, "it waits", func() bool { return s.hub.Stats().Queued > 1<<20 })
-	s.do("GET", "/v1/channel/h/history", "").wantFail(t, 503, "overloaded")
-	require.Equal(t, 200, s.do("GET", "/v1/channel/short/history", "").status)
-	c.close()
-	until(t, "it has gone", func() bool { return s.hub.Stats().Queued == 0 })
-	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history", "").status)
-}
-
-// One message for many channels counts once for each of them.
-func TestABatchCountsForEachChannel(t *testing.T) {
-	var published atomic.Int64
-	s := serve(t, channels.Options{MaxMessageBytes: 16 << 10, OnPublish: func(context.Context, *channels.Publication) error {
-		published.Add(1)
-		return nil
-	}})
-	batch := func(n, size int) string {
-		names := make([]string, n)
-		for i := range names {
-			names[i] = fmt.Sprintf(`"c%d"`, i)
-		}
-		return `{"channels":[` + strings.Join(names, ",") + `],"header":"h","body":"` + long(size) + `"}`
-	}
-	s.do("POST", "/v1/publish", batch(1000, 10<<10)).wantFail(t, 413, "too_large")
-	require.Zero(t, published.Load())
-	require.Equal(t, 200, s.do("POST", "/v1/publish", batch(90, 10<<10)).status)
-	require.EqualValues(t, 90, published.Load())
-	require.Equal(t, 200, s.do("POST", "/v1/publish", batch(1000, 500)).status)
-
-	for name, body := range map[string]string{
-		"messages": `{"messages":[` + strings.Repeat("{},", 300_000) + `{}]}`,
-		"channels": `{"channels":[` + strings.Repeat(`"",`, 300_000) + `""],"header":"h","body":1}`,
-		"escaped":  `{"messag\u0065s":[` + strings.Repeat("{},", 300_000) + `{}]}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			start := allocated()
-			s.do("POST", "/v1/publish", body).wantFail(t, 413, "too_large")
-			require.Less(t, allocated()-start, uint64(8<<20))
-		})
-	}
-}
-
-// What a request says of its body is read.
-func TestBodiesThatAreEncoded(t *testing.T) {
-	s := serve(t, channels.Options{})
-	var zipped strings.Builder
-	z := gzip.NewWriter(&zipped)
-	io.WriteString(z, say("1"))
-	require.NoError(t, z.Close())
-	for _, path := range []string{"/v1/channel/a/publish", "/v1/publish"} {
-		body := say("1")
-		if path == "/v1/publish" {
-			body = `{"channels":["a"],` + body[1:]
-		}
-		for _, coding := range []string{"gzip", "GZIP", "br", "identity, gzip", "deflate"} {
-			a := s.do("POST", path, zipped.String(), "Content-Encoding", coding)
-			a.wantFail(t, 415, "unsupported_encoding")
-			require.Equal(t, "identity", a.header.Get("Accept-Encoding"))
-		}
-		for _, coding := range []string{"identity", "Identity", ""} {
-			require.Equal(t, 200, s.do("POST", path, body, "Content-Encoding", coding).status)
-		}
-		a := s.do("POST", path, "\ufeff"+body)
-		a.wantFail(t, 400, "bad_json")
-		require.Contains(t, a.message(), "byte order mark")
-	}
-}
-
 // Clients that hold a body back, or read no answer, do not hold up a shutdown.
 func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 	s := serve(t, channels.Options{})
@@ -562,49 +406,33 @@ func TestUnfinishedOverHTTP2(t *testing.T) {
 	}
 }
 
-// Slow readers of long answers have half of what may wait, and newcomers the
-// rest. What is refused is refused before it takes memory.
-func TestLongAnswersDoNotShutOutConnections(t *testing.T) {
-	const size = 4 * 200 << 10
-	s := newServer(t, channels.Options{MaxQueuedBytes: 4 << 20, WriteTimeout: time.Minute, Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 10}
-	}})
-	s.smallBuffers()
-	s.http.Start()
-	for range 4 {
-		s.publishGo("h", `"`+long(size/4)+`"`)
-	}
-	c := s.dialRaw()
-	require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
-	c.write("GET /v1/channel/h/history HTTP/1.1\r\nHost: x\r\n\r\n")
-	until(t, "it waits", func() bool { return s.hub.Stats().Queued > size })
+// Half of a message is none, also where it would be one, and compressed.
+func TestAMessageThatIsCutOffIsNotPublished(t *testing.T) {
+	var squeezed bytes.Buffer
+	w, err := flate.NewWriter(&squeezed, flate.BestSpeed)
+	require.NoError(t, err)
+	_, err = w.Write([]byte(`{"header":"cut","body":1}`))
+	require.NoError(t, err)
+	require.NoError(t, w.Flush())
+	small := bytes.TrimSuffix(squeezed.Bytes(), []byte("\x00\x00\xff\xff"))
+	more := masked(0xC1, append(bytes.Clone(small), " more"...)) // as if the frame were longer
 
-	start := allocated()
-	for range 8 {
-		s.do("GET", "/v1/channel/h/history", "").wantFail(t, 503, "overloaded")
+	for name, sent := range map[string][]byte{
+		"between two fragments":             masked(0x01, []byte(`{"header":"cut","body":1}`)),
+		"inside of a frame":                 append(masked(rawText, []byte(`{"header":"cut","body":1}      `))[:6], masked(rawText, []byte(`{"header":"cut","body":1}`))[6:]...),
+		"compressed, between two fragments": masked(0x41, small),
+		"compressed, inside of a frame":     more[:len(more)-5],
+	} {
+		t.Run(name, func(t *testing.T) {
+			reasons := make(chan error, 1)
+			s := serve(t, channels.Options{Channel: keeps, OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+			r := s.raw("h", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n")
+			r.write(sent)
+			r.c.Close()
+			require.Error(t, <-reasons)
+			past, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{})
+			require.NoError(t, err)
+			require.Empty(t, past.Messages)
+		})
 	}
-	require.Less(t, allocated()-start, uint64(8*3/2*size), "it was encoded and thrown away") // it is read, as nobody knows before how long it is
-	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history?limit=1", "").status, "it is short enough")
-	s.join("h", "")
-	c.close()
-	until(t, "it has gone", func() bool { return s.hub.Stats().Queued < size })
-	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history", "").status)
-}
-
-// A client that takes a long answer slowly, or not at all, does not hold up the end.
-func TestShutdownDoesNotWaitForLongAnswers(t *testing.T) {
-	s := newServer(t, channels.Options{WriteTimeout: 5 * time.Minute, Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 10}
-	}})
-	s.smallBuffers()
-	s.http.Start()
-	for range 10 {
-		s.publishGo("h", `"`+long(200<<10)+`"`)
-	}
-	c := s.dialRaw()
-	require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
-	c.write("GET /v1/channel/h/history HTTP/1.1\r\nHost: x\r\n\r\n")
-	until(t, "it waits", func() bool { return s.hub.Stats().Queued > 1<<20 })
-	require.NoError(t, s.hub.Shutdown(ctxT(t)))
-	require.NoError(t, s.http.Config.Shutdown(ctxT(t)))
 }

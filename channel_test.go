@@ -1,0 +1,200 @@
+package channels_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// Subscribers come to channels, and leave them, while messages are published:
+// each time the channel may be on its way out. Nothing breaks, and whoever is
+// there afterwards gets what is published.
+func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
+	for _, hist := range []int{0, 1000} {
+		t.Run(fmt.Sprintf("history %d", hist), func(t *testing.T) {
+			s := serve(t, channels.Options{Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: hist} }})
+			for n := range 100 {
+				name := fmt.Sprintf("c%d", n%10)
+				r := s.raw(name, "")
+				var wg sync.WaitGroup
+				for range 3 {
+					wg.Go(func() {
+						for range 5 {
+							if _, err := s.hub.Publish(context.Background(), name, msg("m", "1")); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				r.c.Close() // while they publish
+				wg.Wait()
+			}
+			until(t, "nobody is left", func() bool { return s.hub.Stats().Connections == 0 })
+			w := s.join("c0", "")
+			s.publish("c0", "after", "1")
+			w.want("after", "1")
+		})
+	}
+}
+
+func TestUnusedChannelsAreFreed(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for n := range 1000 {
+		require.Equal(t, 200, s.do("GET", "/v1/channel/c"+strconv.Itoa(n), "").status)
+	}
+	w := s.join("stays", "")
+	until(t, "one channel is left", func() bool { return s.hub.Stats().Channels == 1 })
+	s.publish("stays", "m", "1")
+	w.want("m", "1")
+}
+
+func TestMaxChannels(t *testing.T) {
+	s := serve(t, channels.Options{MaxChannels: 2})
+	s.join("a", "")
+	s.join("b", "")
+	a := s.handshake("/channel/c/")
+	a.wantFail(t, http.StatusServiceUnavailable, "too_many_channels")
+	require.NotEmpty(t, a.header.Get("Retry-After"))
+	s.publish("b", "x", "1")
+	s.publish("c", "x", "1") // it needs no place
+	require.Equal(t, 2, s.hub.Stats().Channels)
+	sub, err := s.hub.Subscribe(t.Context(), "c", nil)
+	require.NoError(t, err, "the app's own code is never refused")
+	defer sub.Close()
+	s.publish("c", "x", "2")
+	for m, err := range sub.Messages() {
+		require.NoError(t, err)
+		require.Equal(t, "2", string(m.Body))
+		break
+	}
+	require.ErrorIs(t, s.hub.Bridge(channels.Identity{}).Subscribe(canceled(t), "d", nil), nil)
+	s.handshake("/channel/d/").wantFail(t, 503, "too_many_channels")
+}
+
+// Names that nobody listens to make way, the one published on longest ago first.
+func TestIdleChannelsMakeWay(t *testing.T) {
+	s := serve(t, channels.Options{MaxChannels: 100, Channel: keeps})
+	w := s.join("real", "")
+	for i := range 1000 {
+		s.publish(fmt.Sprint("x", i), "m", "1")
+		if i%10 == 0 { // it is used all the time
+			s.publish("used", "m", "1")
+		}
+	}
+	require.Equal(t, 100, s.hub.Stats().Channels)
+	for i := range 98 { // all but one who listen, and stay
+		s.join(fmt.Sprint("new", i), "")
+	}
+	require.Equal(t, 100, s.hub.Stats().Channels)
+	s.publish("real", "m", "2")
+	w.want("m", "2")
+	last := s.join("h99", "") // in the place of the last idle one
+	s.handshake("/channel/other/").wantFail(t, 503, "too_many_channels")
+	last.c.CloseNow()
+	until(t, "who has gone makes way", func() bool {
+		c, _, err := s.tryDial("/channel/other/", nil)
+		if err == nil {
+			c.c.CloseNow()
+		}
+		return err == nil
+	})
+}
+
+// The one that makes way is the one that was published on longest ago, and the
+// list of channels forgets it.
+func TestTheLongestIdleChannelMakesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, err := channels.New(channels.Options{MaxChannels: 4})
+		require.NoError(t, err)
+		defer hub.Shutdown(context.Background())
+		publish := func(name string) {
+			_, err := hub.Publish(t.Context(), name, msg("x", "1"))
+			require.NoError(t, err)
+			time.Sleep(2 * time.Second) // in the bubble
+		}
+		list := func() (names []string) {
+			page, err := hub.Channels(t.Context(), channels.ChannelsQuery{})
+			require.NoError(t, err)
+			for _, c := range page.Channels {
+				names = append(names, c.Name)
+			}
+			return names
+		}
+		for _, name := range []string{"a", "b", "c", "d", "a"} {
+			publish(name)
+		}
+		require.Equal(t, []string{"a", "b", "c", "d"}, list())
+		publish("e")
+		require.Equal(t, []string{"a", "c", "d", "e"}, list())
+		sub, err := hub.Subscribe(t.Context(), "c", nil)
+		require.NoError(t, err)
+		publish("f")
+		require.Equal(t, []string{"a", "c", "e", "f"}, list())
+		publish("b")
+		sub.Close()
+		require.Equal(t, []string{"b", "c", "e", "f"}, list())
+		publish("g")
+		require.Equal(t, []string{"b", "e", "f", "g"}, list(), "c is idle, and was published on longest ago")
+		require.Equal(t, 4, hub.Stats().Channels)
+	})
+}
+
+// canceled is a context that has ended.
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+// Who only reads makes no channel.
+func TestReadingMakesNoChannel(t *testing.T) {
+	s := serve(t, channels.Options{MaxChannels: 10, Channel: func(string) channels.ChannelOptions {
+		return channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList}
+	}})
+	for i := range 100 {
+		for _, path := range []string{"", "/history", "/presence"} {
+			require.Equal(t, 200, s.do("GET", fmt.Sprintf("/v1/channel/c%d%s", i, path), "").status)
+		}
+	}
+	require.Zero(t, s.hub.Stats().Channels)
+	s.publish("new", "x", "1")
+}
+
+// Who may not publish does not fill the hub with channels.
+func TestRefusedPublishesMakeNoChannels(t *testing.T) {
+	s := serve(t, channels.Options{
+		MaxChannels: 100,
+		Authorize: func(_ context.Context, r channels.Request) error {
+			if r.Channel == "good" || strings.HasPrefix(r.Channel, "hook") {
+				return nil
+			}
+			return channels.ErrForbidden
+		},
+		OnPublish: func(_ context.Context, p *channels.Publication) error {
+			if p.Channel != "good" {
+				return channels.ErrForbidden
+			}
+			return nil
+		},
+	})
+	for _, prefix := range []string{"bad", "hook"} {
+		names := make([]string, 1000)
+		for i := range names {
+			names[i] = fmt.Sprintf(`"%s%d"`, prefix, i)
+		}
+		a := s.do("POST", "/v1/publish", `{"channels":[`+strings.Join(names, ",")+`],"header":"h","body":1}`)
+		require.Equal(t, 1000, strings.Count(a.body, `"forbidden"`))
+	}
+	require.Zero(t, s.hub.Stats().Channels)
+	s.publish("good", "x", "1")
+}

@@ -1,0 +1,322 @@
+package channels_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
+	"github.com/channels-go/channels/store"
+)
+
+// discoverer notes where the hub says that its peers are.
+type discoverer struct {
+	mesh.Mesh
+	address string
+
+	mu    sync.Mutex // guards the fields below
+	peers map[string]string
+	calls int
+}
+
+func (d *discoverer) Address() string { return d.address }
+
+func (d *discoverer) SetPeers(addresses map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.peers = maps.Clone(addresses)
+	d.calls++
+}
+
+func (d *discoverer) told() (map[string]string, int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.peers, d.calls
+}
+
+func TestPeersAreFoundThroughTheStore(t *testing.T) {
+	var ds []*discoverer
+	inBubble(t, 4, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		peers, calls := ds[0].told()
+		require.Equal(t, map[string]string{"r1": "tcp://r1", "r2": "tcp://r2"}, peers, "r3 has no address, and r0 is itself")
+		time.Sleep(20 * time.Second)
+		_, later := ds[0].told()
+		require.Equal(t, 10, later-calls, "every 2 s")
+
+		r.store.down.Store(true)
+		_, calls = ds[0].told()
+		time.Sleep(30 * time.Second)
+		peers, later = ds[0].told()
+		require.Equal(t, calls, later, "while the Store is down, peers are kept")
+		require.Len(t, peers, 2)
+		r.store.down.Store(false)
+		time.Sleep(5 * time.Second)
+		peers, _ = ds[0].told()
+		require.Len(t, peers, 2)
+
+		r.store.mute.Store("r2") // as if killed
+		time.Sleep(13 * time.Second)
+		peers, _ = ds[0].told()
+		require.Equal(t, map[string]string{"r1": "tcp://r1"}, peers)
+	}, func(i int, o *channels.Options) {
+		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
+		if i == 3 {
+			d.address = ""
+		}
+		ds = append(ds, d)
+		o.Mesh = d
+	})
+}
+
+// logInto makes each replica log what an operator has to know.
+func logInto(log *logBuffer) func(int, *channels.Options) {
+	return func(_ int, o *channels.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+}
+
+// A mesh that fails is no reason to write a line for each message.
+func TestAMeshThatRefusesIsLoggedOnce(t *testing.T) {
+	log := &logBuffer{}
+	var meshes []*brittle
+	inBubble(t, 1, history, func(r *replicas) {
+		meshes[0].refuses.Store(true)
+		for n := range 100 {
+			r.publish(0, "c", n)
+		}
+		require.Equal(t, 1, strings.Count(log.String(), "mesh: publish"), log.String())
+		time.Sleep(5 * time.Second)
+		r.publish(0, "c", 100)
+		require.Equal(t, 2, strings.Count(log.String(), "mesh: publish"))
+	}, breakable(&meshes), logInto(log))
+}
+
+func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
+	log := &logBuffer{}
+	inBubble(t, 1, nil, func(r *replicas) {
+		time.Sleep(5 * time.Second)
+		twin, err := channels.New(channels.Options{ReplicaID: "r0", Store: r.store, Mesh: meshtest.NewNetwork(1).Join("r0"), Logger: quiet})
+		require.NoError(t, err)
+		time.Sleep(30 * time.Second)
+		require.Equal(t, 1, strings.Count(log.String(), "the same Options.ReplicaID"), log.String())
+		r.hubs = append(r.hubs, twin)
+		for i := range 2 {
+			require.Equal(t, "yellow: same name", r.status(i, "r0"))
+			require.Equal(t, "ok", r.ready(i))
+		}
+		require.NoError(t, twin.Shutdown(context.Background()))
+		r.hubs = r.hubs[:1]
+		time.Sleep(15 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+	}, logInto(log))
+
+	log = &logBuffer{}
+	inBubble(t, 1, nil, func(r *replicas) { // one after the other is no twin
+		time.Sleep(5 * time.Second)
+		r.store.mute.Store("r0") // killed
+		time.Sleep(time.Second)
+		o := channels.Options{ReplicaID: "r0", Mesh: meshtest.NewNetwork(1).Join("r0"), Store: r.store.Store}
+		logInto(log)(0, &o)
+		next, err := channels.New(o)
+		require.NoError(t, err)
+		time.Sleep(10 * time.Second)
+		require.NotContains(t, log.String(), "the same Options.ReplicaID")
+		r.hubs = append(r.hubs, next)
+		require.Equal(t, "green", r.status(1, "r0"))
+		r.hubs = r.hubs[:1]
+		require.NoError(t, next.Shutdown(context.Background()))
+	})
+}
+
+// A mesh that is told so by its peers, or that brings what another replica of
+// this one's name says, is enough to notice it.
+func TestTwinsThatOnlyTheMeshSees(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		err := fmt.Errorf("met at tcp://r0: %w", mesh.ErrTwin)
+		meshes[0].err.Store(&err)
+		time.Sleep(20 * time.Second)
+		require.Equal(t, "yellow: same name", r.status(0, "r0"))
+		require.Equal(t, "yellow: same name", r.status(1, "r0"))
+		require.Equal(t, "green", r.status(1, "r1"))
+		meshes[0].err.Store(new(error))
+		time.Sleep(15 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+
+		(*meshes[1].deliver.Load())(mesh.Packet{Kind: mesh.KindControl, Origin: "r1", Header: "canary", Body: []byte(`{"v":1,"n":1,"node":{"status":"green"}}`)})
+		require.Equal(t, "yellow: same name", r.status(1, "r1"))
+		nodes, err := r.hubs[1].Replicas(context.Background())
+		require.NoError(t, err)
+		require.Len(t, nodes, 2)
+	}, breakable(&meshes))
+}
+
+// A replica that the mesh brings, and that is not in the Store, has another one:
+// nobody has to wait for a message to go wrong.
+func TestAnotherStore(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		m, err := store.NewMemory(store.MemoryOptions{})
+		require.NoError(t, err)
+		defer m.Close()
+		node := r.net.Join("other")
+		defer node.Close()
+		theirs := &faultyStore{Store: m}
+		theirs.log.Store(m)
+		other, err := channels.New(channels.Options{ReplicaID: "other", Store: theirs, Mesh: node, Logger: quiet})
+		require.NoError(t, err)
+		r.hubs = append(r.hubs, other)
+		time.Sleep(7 * time.Second)
+		for i := range 2 {
+			require.Equal(t, "yellow: another store", r.status(i, "other"))
+			require.Equal(t, "green", r.status(i, "r0"))
+			require.Equal(t, "yellow: another store", r.status(2, "r"+strconv.Itoa(i)))
+		}
+		require.Equal(t, "green", r.status(2, "other"), "nobody can say who is right")
+		r.store.down.Store(true) // and now it cannot be asked
+		time.Sleep(5 * time.Second)
+		require.NotContains(t, r.status(0, "other"), "another store")
+		r.store.down.Store(false)
+		time.Sleep(5 * time.Second)
+		require.NoError(t, other.Shutdown(context.Background()))
+		r.hubs = r.hubs[:2]
+		synctest.Wait()
+		require.Empty(t, r.status(0, "other"), "it has said goodbye")
+	})
+}
+
+// Where the Store hangs, and the mesh with it as over one Redis, nobody hears of
+// anybody. Who lived until then is red because of the Store, and not as one whose
+// heartbeats are missed. Who died before is.
+func TestReplicasThatNobodyCanHear(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		meshes[2].mute.Store(true) // r2 is killed
+		r.store.mute.Store("r2")
+		time.Sleep(12 * time.Second)
+		require.Equal(t, "red: heartbeats missed", r.status(0, "r2"))
+
+		r.store.down.Store(true)
+		err := errors.New("Redis is away")
+		for _, m := range meshes {
+			m.mute.Store(true)
+			m.err.Store(&err)
+		}
+		time.Sleep(8500 * time.Millisecond)
+		require.Equal(t, "yellow: report late: store", r.status(0, "r1"))
+		for range 100 {
+			time.Sleep(time.Second)
+			if r.status(0, "r1") != "yellow: report late: store" {
+				require.Equal(t, "red: reports lost: store", r.status(0, "r1"), "also when it would have been forgotten")
+				require.Contains(t, r.status(0, "r0"), "lost: store")
+				require.NotContains(t, r.status(0, "r0"), "heartbeat")
+			}
+			require.Contains(t, []string{"red: heartbeats missed", ""}, r.status(0, "r2"))
+		}
+		require.Empty(t, r.status(0, "r2"))
+
+		r.store.down.Store(false)
+		for _, m := range meshes {
+			m.mute.Store(false)
+			m.err.Store(new(error))
+		}
+		time.Sleep(15 * time.Second)
+		require.Equal(t, "green", r.status(0, "r1"))
+	}, breakable(&meshes))
+}
+
+// Where each replica has a Store of its own, channels without history work
+// over all of them, and those with history are warned of.
+func TestReplicasWithoutASharedStore(t *testing.T) {
+	log := &logBuffer{}
+	plain := func(name string) channels.ChannelOptions {
+		if strings.HasPrefix(name, "keep") {
+			return channels.ChannelOptions{HistorySize: 10}
+		}
+		return channels.ChannelOptions{}
+	}
+	var stores []*store.Memory
+	inBubble(t, 3, plain, func(r *replicas) {
+		a, b := r.subscribe(1, "c", nil), r.subscribe(2, "c", nil)
+		time.Sleep(20 * time.Second)
+		for i := range 3 {
+			for _, id := range []string{"r0", "r1", "r2"} {
+				require.Equal(t, "green", r.status(i, id))
+			}
+		}
+		nodes, err := r.hubs[0].Replicas(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, 1, nodes[2].Connections)
+		for n := range 10 {
+			r.publish(n%3, "c", n)
+		}
+		synctest.Wait()
+		require.Len(t, a.close(), 10)
+		require.Len(t, b.close(), 10)
+		require.Empty(t, log.String(), "so far all is well")
+
+		s := r.subscribe(1, "keep", nil)
+		r.publish(1, "keep", 1)
+		for range 3 {
+			r.publish(0, "keep", 1)
+		}
+		synctest.Wait()
+		s.close()
+		require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+		require.Contains(t, log.String(), "different Stores")
+		require.Equal(t, "yellow: another store", r.status(1, "r0"), "the two histories are no one's")
+		require.Equal(t, "green", r.status(2, "r0"), "it has had none of them")
+		time.Sleep(store.ForgottenAfter + time.Second)
+		require.Equal(t, "green", r.status(1, "r0"))
+
+		require.NoError(t, r.hubs[2].Shutdown(context.Background()))
+		synctest.Wait()
+		require.Empty(t, r.status(0, "r2"), "it has said goodbye")
+		r.net.Cut("r0", "r1")
+		time.Sleep(12 * time.Second)
+		require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
+		time.Sleep(50 * time.Second)
+		require.Empty(t, r.status(0, "r1"))
+		for _, m := range stores {
+			m.Close()
+		}
+	}, logInto(log), func(_ int, o *channels.Options) {
+		m, err := store.NewMemory(store.MemoryOptions{})
+		require.NoError(t, err)
+		stores = append(stores, m)
+		o.Store = m
+	})
+}
+
+// Replicas that share a Store are not said to have several when it loses its logs.
+func TestAStoreThatLosesItsLogsIsStillOne(t *testing.T) {
+	log := &logBuffer{}
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		for range 5 {
+			lose(t, r)
+			for range 10 {
+				time.Sleep(time.Second)
+				r.publish(0, "c", 1)
+			}
+		}
+		s.close()
+		require.NotContains(t, log.String(), "different Stores")
+	}, logInto(log), func(i int, _ *channels.Options) {
+		time.Sleep(time.Duration(i) * 1500 * time.Millisecond) // so that they do not notice it at the same moment
+	})
+}

@@ -1,0 +1,373 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+func TestHTTPList(t *testing.T) {
+	t.Run("empty", func(t *testing.T) {
+		s := serve(t, channels.Options{})
+		s.do("GET", "/v1/channel", "").wantOK(t, `{"data":[],"next":""}`)
+		s.do("GET", "/v1/channel?prefix=none", "").wantOK(t, `{"data":[],"next":""}`)
+	})
+	t.Run("rows", func(t *testing.T) {
+		s := serve(t, channels.Options{})
+		s.join("b", "")
+		s.join("b", "")
+		s.join("a", "")
+		s.publish("a", "x", `1`)
+		s.publish("c", "x", `1`)
+		s.publish("c", "x", `2`)
+		s.do("GET", "/v1/channel", "").wantOK(t, `{"data":[{"channel_name":"a","cnt":1,"rpm":1},{"channel_name":"b","cnt":2,"rpm":0},{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
+		a := s.do("GET", "/v1/channel?limit=2", "")
+		next, _ := a.json["next"].(string)
+		require.NotEmpty(t, next)
+		a.wantOK(t, `{"data":[{"channel_name":"a","cnt":1,"rpm":1},{"channel_name":"b","cnt":2,"rpm":0}],"next":"`+next+`"}`)
+		s.do("GET", "/v1/channel?limit=2&cursor="+next, "").wantOK(t, `{"data":[{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
+		s.do("GET", "/v1/channel?limit=3", "").wantOK(t, `{"data":[{"channel_name":"a","cnt":1,"rpm":1},{"channel_name":"b","cnt":2,"rpm":0},{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
+		s.do("GET", "/v1/channel?prefix=b&_=123", "").wantOK(t, `{"data":[{"channel_name":"b","cnt":2,"rpm":0}],"next":""}`)
+	})
+
+	s := serve(t, channels.Options{})
+	for query, code := range map[string]string{
+		"limit=0":                    "bad_query",
+		"limit=-1":                   "bad_query",
+		"limit=1001":                 "bad_query",
+		"limit=x":                    "bad_query",
+		"limit=1e2":                  "bad_query",
+		"limit=1.0":                  "bad_query",
+		"limit=1&limit=2":            "bad_query",
+		"prefix=a/b":                 "bad_query",
+		"prefix=a%20b":               "bad_query",
+		"prefix=%FF":                 "bad_query",
+		"prefix=%zz":                 "bad_query",
+		"prefix=a;limit=1":           "bad_query",
+		"cursor=!":                   "bad_query",
+		"cursor=Lw":                  "bad_query", // "/", no channel's name
+		"cursor=YQ==":                "bad_query",
+		"cursor=a&cursor=b":          "bad_query",
+		"prefix=" + long(201):        "bad_query",
+		"limit=99999999999999999999": "bad_query",
+		"limits=1":                   "bad_query",
+	} {
+		t.Run(query[:min(len(query), 30)], func(t *testing.T) {
+			s.do("GET", "/v1/channel?"+query, "").wantFail(t, 400, code)
+		})
+	}
+	for _, query := range []string{"limit=1", "limit=1000", "limit=", "prefix=", "cursor=", "prefix=.", "prefix=..", "prefix=" + long(200), "_=1&_=2"} {
+		t.Run(query[:min(len(query), 30)], func(t *testing.T) {
+			require.Equal(t, 200, s.do("GET", "/v1/channel?"+query, "").status)
+		})
+	}
+}
+
+// Pages are complete and have no channel twice, also while others come and go.
+func TestHTTPListPages(t *testing.T) {
+	s := serve(t, channels.Options{})
+	var names []string
+	for i := range 3000 {
+		// Names that sort in another order than they were made, some of them
+		// prefixes of others, some beyond ASCII.
+		name := fmt.Sprintf("%s%d", []string{"room.", "user:", "한국-", "room"}[i%4], i*7919%3000)
+		names = append(names, name)
+		_, err := s.hub.Publish(t.Context(), name, msg("a", "1"))
+		require.NoError(t, err)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				s.hub.Publish(context.Background(), fmt.Sprintf("room.late%d", i%500), msg("a", "1"))
+			}
+		}
+	})
+	t.Cleanup(func() { close(stop); others.Wait() })
+
+	for _, c := range []struct {
+		prefix string
+		limit  int
+	}{{"", 1000}, {"", 97}, {"room", 100}, {"room.", 250}, {"한국-", 1000}, {"user:1", 1}, {"none", 10}} {
+		t.Run(fmt.Sprintf("prefix %q by %d", c.prefix, c.limit), func(t *testing.T) {
+			var want, got []string
+			for _, n := range names {
+				if strings.HasPrefix(n, c.prefix) {
+					want = append(want, n)
+				}
+			}
+			cursor := ""
+			for {
+				a := s.do("GET", fmt.Sprintf("/v1/channel?prefix=%s&limit=%d&cursor=%s", url.QueryEscape(c.prefix), c.limit, cursor), "")
+				require.Equal(t, 200, a.status, a.body)
+				rows := a.json["data"].([]any)
+				require.LessOrEqual(t, len(rows), c.limit)
+				for _, r := range rows {
+					if n := r.(map[string]any)["channel_name"].(string); !strings.HasPrefix(n, "room.late") {
+						got = append(got, n)
+					}
+				}
+				if cursor = a.json["next"].(string); cursor == "" {
+					break
+				}
+				require.Len(t, rows, c.limit, "only the last page may be short")
+			}
+			require.Equal(t, want, got)
+		})
+	}
+	t.Run("100 without a limit", func(t *testing.T) {
+		require.Len(t, s.do("GET", "/v1/channel", "").json["data"], 100)
+	})
+}
+
+// rpm counts what was published in the last minute, by whom ever, once.
+func TestHTTPListCountsPublishes(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps, OnPublish: func(_ context.Context, p *channels.Publication) error {
+		if p.Message.Header == "no" {
+			return channels.ErrForbidden
+		}
+		return nil
+	}})
+	w := s.join("h", "")
+	s.publish("h", "http", `1`)
+	w.send(`{"header":"ws","body":1}`)
+	_, err := s.hub.Publish(t.Context(), "h", msg("go", "1"))
+	require.NoError(t, err)
+	for range 3 {
+		s.do("POST", "/v1/channel/h/publish", `{"header":"key","body":1}`, "Idempotency-Key", "k")
+	}
+	s.do("POST", "/v1/channel/h/publish", `{"header":"no","body":1}`).wantFail(t, 403, "forbidden")
+	s.do("POST", "/v1/channel/h/publish", `{"header":"","body":1}`).wantFail(t, 400, "bad_message")
+	for range 5 { // http, ws, go, key, and the answer to ws
+		w.next()
+	}
+	cnt, rpm := s.numbers("h")
+	require.Equal(t, 1, cnt)
+	require.Equal(t, 4, rpm)
+}
+
+func TestHTTPListLosesAChannelWithItsLastSubscriber(t *testing.T) {
+	t.Parallel()
+	s := serve(t, channels.Options{})
+	a, b := s.join("quiet", ""), s.join("quiet", "")
+	e := s.stream("quiet", "")
+	s.do("GET", "/v1/channel", "").wantOK(t, `{"data":[{"channel_name":"quiet","cnt":3,"rpm":0}],"next":""}`)
+	a.c.Close(websocket.StatusNormalClosure, "")
+	until(t, "two are left", func() bool { n, _ := s.numbers("quiet"); return n == 2 })
+	b.c.CloseNow()
+	e.close()
+	until(t, "the list is empty", func() bool { return strings.HasPrefix(s.do("GET", "/v1/channel", "").body, `{"data":[]`) })
+	// And the hub forgets it: a name costs nothing for ever.
+	until(t, "the channel is freed", func() bool { return s.hub.Stats().Channels == 0 })
+}
+
+func TestHTTPOneChannel(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps})
+	t.Run("unknown", func(t *testing.T) {
+		s.do("GET", "/v1/channel/x", "").wantOK(t, `{"data":{"channel_name":"x","cnt":0,"rpm":0}}`)
+		s.do("GET", "/v1/channel/h0", "").wantOK(t, `{"data":{"channel_name":"h0","cnt":0,"rpm":0}}`)
+	})
+	t.Run("without history", func(t *testing.T) {
+		s.join("a", "")
+		s.publish("a", "x", `1`)
+		s.do("GET", "/v1/channel/a", "").wantOK(t, `{"data":{"channel_name":"a","cnt":1,"rpm":1}}`)
+	})
+	t.Run("with history", func(t *testing.T) {
+		var last answer
+		for range 7 {
+			last = s.publish("h", "x", `1`)
+		}
+		s.do("GET", "/v1/channel/h", "").wantOK(t, fmt.Sprintf(`{"data":{"channel_name":"h","cnt":0,"rpm":7,"offset":7,"epoch":%q,"first":3}}`, last.json["epoch"]))
+	})
+}
+
+func TestHTTPHistory(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps})
+	before := time.Now().Add(-time.Second)
+	var epoch string
+	for i := 1; i <= 7; i++ { // 5 are kept
+		epoch = s.publish("h", "x", fmt.Sprint(i)).json["epoch"].(string)
+	}
+	t.Run("keys", func(t *testing.T) {
+		a := s.do("GET", "/v1/channel/h/history?limit=1", "")
+		row := a.json["data"].([]any)[0].(map[string]any)
+		at, err := time.Parse(time.RFC3339, row["time"].(string))
+		require.NoError(t, err)
+		require.WithinRange(t, at, before, time.Now().Add(time.Second))
+		a.wantOK(t, fmt.Sprintf(`{"data":[{"header":"x","body":7,"offset":7,"epoch":%q,"time":%q}],"offset":7,"epoch":%[1]q,"first":3,"missed":false}`, epoch, row["time"]))
+	})
+	t.Run("none yet", func(t *testing.T) {
+		s.do("GET", "/v1/channel/h0/history", "").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":false}`)
+		s.do("GET", "/v1/channel/h0/history?since=:0", "").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":false}`)
+		s.do("GET", "/v1/channel/h0/history?since=old:3", "").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":true}`)
+	})
+	E := func(n int) string { return fmt.Sprintf("since=%s:%d", epoch, n) }
+	for query, want := range map[string]string{
+		"":                         "3 4 5 6 7",
+		"limit=2":                  "6 7",
+		"limit=1000":               "3 4 5 6 7",
+		"before=6&limit=2":         "4 5",
+		"before=3":                 "",
+		"before=1":                 "",
+		"before=99&limit=1":        "7",
+		E(5):                       "6 7",
+		E(3) + "&limit=2":          "4 5",
+		E(3) + "&before=6":         "4 5",
+		E(7):                       "",
+		E(2):                       "3 4 5 6 7",
+		E(1):                       "3 4 5 6 7 missed",
+		E(0):                       "3 4 5 6 7 missed",
+		"since=:0":                 "3 4 5 6 7 missed",
+		"since=:5":                 "3 4 5 6 7 missed",
+		E(8):                       "missed",
+		E(8) + "&limit=1":          "missed",
+		"since=other:5":            "3 4 5 6 7 missed",
+		"since=other:5&limit=2":    "3 4 missed",
+		"since=" + epoch + "%3A6":  "7",
+		"since=&before=&limit=&_=": "3 4 5 6 7",
+	} {
+		t.Run("?"+strings.ReplaceAll(query, epoch, "EPOCH"), func(t *testing.T) {
+			a := s.do("GET", "/v1/channel/h/history?"+query, "")
+			require.Equal(t, 200, a.status, a.body)
+			var got []string
+			for _, r := range a.json["data"].([]any) {
+				require.Equal(t, r.(map[string]any)["offset"], r.(map[string]any)["body"])
+				got = append(got, fmt.Sprint(r.(map[string]any)["offset"]))
+			}
+			if a.json["missed"].(bool) {
+				got = append(got, "missed")
+			}
+			require.Equal(t, want, strings.Join(got, " "))
+			require.Equal(t, 7.0, a.json["offset"])
+			require.Equal(t, 3.0, a.json["first"])
+			require.Equal(t, epoch, a.json["epoch"])
+		})
+	}
+	for _, query := range []string{"limit=0", "limit=1001", "limit=a", "before=0", "before=-1", "before=x", "before=1&before=2",
+		"since=x", "since=x:", "since=x:-1", "since=x:1.5", "since=a%20b:1", "since=" + long(65) + ":1", "since=x:99999999999999999999", "since=%zz"} {
+		t.Run("refused ?"+query[:min(len(query), 30)], func(t *testing.T) {
+			s.do("GET", "/v1/channel/h/history?"+query, "").wantFail(t, 400, "bad_query")
+		})
+	}
+	t.Run("a channel without history", func(t *testing.T) {
+		s.do("GET", "/v1/channel/plain/history", "").wantFail(t, 400, "no_history")
+	})
+}
+
+func TestHTTPPresence(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps, ReplicaID: "n1"}, asUser)
+	s.do("GET", "/v1/channel/p/presence", "").wantOK(t, `{"data":[],"cnt":0}`)
+	a := s.joinAs("p", "X-User", "ann")
+	s.joinAs("p", "X-User", "ann") // two connections of one user are two members
+	s.joinAs("p")
+	e := s.stream("p", "", "X-User", "bob")
+	sub, err := s.hub.Subscribe(t.Context(), "p", nil)
+	require.NoError(t, err)
+	defer sub.Close() // Go code is no member
+
+	members := func(query string) (users []string, ids []string, cnt int) {
+		got := s.do("GET", "/v1/channel/p/presence"+query, "")
+		require.Equal(t, 200, got.status, got.body)
+		require.ElementsMatch(t, []string{"data", "cnt"}, keysOf(got.json))
+		for _, m := range got.json["data"].([]any) {
+			m := m.(map[string]any)
+			u, _ := m["user"].(string)
+			if u == "" {
+				require.ElementsMatch(t, []string{"id"}, keysOf(m))
+			} else {
+				require.Equal(t, map[string]any{"name": strings.ToUpper(u)}, m["info"])
+				require.ElementsMatch(t, []string{"id", "user", "info"}, keysOf(m))
+			}
+			users, ids = append(users, u), append(ids, m["id"].(string))
+		}
+		return users, ids, int(got.json["cnt"].(float64))
+	}
+	users, ids, cnt := members("")
+	require.ElementsMatch(t, []string{"ann", "ann", "", "bob"}, users)
+	require.True(t, slices.IsSorted(ids))
+	require.Len(t, slices.Compact(ids), 4)
+	require.True(t, strings.HasPrefix(ids[0], "n1-"))
+	require.Equal(t, 4, cnt)
+
+	users, _, cnt = members("?limit=2")
+	require.Len(t, users, 2)
+	require.Equal(t, 4, cnt)
+
+	a.c.CloseNow()
+	until(t, "one of Ann's has left", func() bool { _, _, n := members(""); return n == 3 })
+	users, _, _ = members("")
+	require.ElementsMatch(t, []string{"ann", "", "bob"}, users)
+	e.close()
+	until(t, "Bob has left", func() bool { _, _, n := members(""); return n == 2 })
+
+	s.do("GET", "/v1/channel/a/presence", "").wantFail(t, 400, "no_presence")
+	for _, q := range []string{"limit=0", "limit=-1", "limit=10001", "limit=x", "limit=1&limit=1"} {
+		s.do("GET", "/v1/channel/p/presence?"+q, "").wantFail(t, 400, "bad_query")
+	}
+}
+
+// What an app says of a user is the app's to get right, but one user must not
+// take the presence from everybody.
+func TestHTTPPresenceWithInfoThatIsNoJSON(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps}, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			id := channels.Identity{ID: "u", Info: json.RawMessage(r.Header.Get("X-Info"))}
+			next.ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), id)))
+		})
+	})
+	s.joinAs("p", "X-Info", `{"ok":1}`)
+	s.handshake("/channel/p/", "X-Info: {broken").wantFail(t, 500, "internal")
+	require.Contains(t, s.log.String(), "Identity.Info")
+	require.Equal(t, 1.0, s.do("GET", "/v1/channel/p/presence", "").json["cnt"])
+}
+
+// The list shows how many messages the last 60 seconds had.
+func TestPublishesSlideOutOfTheMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, err := channels.New(channels.Options{Logger: quiet})
+		require.NoError(t, err)
+		defer hub.Shutdown(context.Background())
+		begin := time.Now()
+		at := func(seconds int, want int) {
+			t.Helper()
+			time.Sleep(time.Until(begin.Add(time.Duration(seconds)*time.Second + 500*time.Millisecond)))
+			synctest.Wait()
+			c, err := hub.Channel(t.Context(), "c")
+			require.NoError(t, err)
+			require.Equal(t, want, c.Publishes, "after %d s", seconds)
+		}
+		publish := func() {
+			_, err := hub.Publish(t.Context(), "c", msg("x", "1"))
+			require.NoError(t, err)
+		}
+		publish()
+		at(29, 1)
+		publish()
+		publish()
+		at(58, 3)
+		at(61, 2)
+		at(87, 2)
+		at(91, 0)
+		require.Zero(t, hub.Stats().Channels, "nothing needs it any more")
+	})
+}

@@ -1,0 +1,278 @@
+package channels_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+func TestHTTPPublish(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps})
+	t.Run("a channel without history answers without a position", func(t *testing.T) {
+		w := s.join("plain", "")
+		s.publish("plain", "a", `{"n": 1}`).wantOK(t, `{"status":"ok"}`)
+		m := w.want("a", `{"n": 1}`)
+		require.Zero(t, m.Offset)
+		require.Empty(t, m.Epoch)
+	})
+	t.Run("a channel with history answers with the position that subscribers see", func(t *testing.T) {
+		w := s.join("h", "")
+		for i := 1; i <= 2; i++ {
+			a := s.publish("h", "a", `[]`)
+			m := w.want("a", `[]`)
+			a.wantOK(t, fmt.Sprintf(`{"status":"ok","offset":%d,"epoch":%q}`, i, m.Epoch))
+			require.Equal(t, uint64(i), m.Offset)
+			require.NotEmpty(t, m.Epoch)
+		}
+	})
+	t.Run("any content type", func(t *testing.T) {
+		for _, typ := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"} {
+			a := s.do("POST", "/v1/channel/plain/publish", `{"header":"a","body":1}`, "Content-Type", typ)
+			a.wantOK(t, `{"status":"ok"}`)
+		}
+	})
+	t.Run("nobody there", func(t *testing.T) {
+		s.publish("nobody", "a", `1`).wantOK(t, `{"status":"ok"}`)
+	})
+}
+
+func TestHTTPPublishManyMessages(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps, OnPublish: func(_ context.Context, p *channels.Publication) error {
+		if p.Channel == "locked" {
+			return &channels.Error{Code: "locked", Message: "not now", Status: http.StatusConflict}
+		}
+		return nil
+	}})
+	one, two, h := s.join("one", ""), s.join("two", ""), s.join("h", "")
+
+	t.Run("one message to many channels", func(t *testing.T) {
+		a := s.do("POST", "/v1/publish", `{"channels":["one","two"],"header":"x","body":{"a":null}}`)
+		a.wantOK(t, `{"status":"ok","results":[{"status":"ok","channel":"one"},{"status":"ok","channel":"two"}]}`)
+		one.want("x", `{"a":null}`)
+		two.want("x", `{"a":null}`)
+	})
+	t.Run("one message to many channels, some of which refuse", func(t *testing.T) {
+		a := s.do("POST", "/v1/publish", `{"channels":["one","a/b","locked","","two"],"header":"y","body":1}`)
+		require.Equal(t, 200, a.status)
+		require.Equal(t, "fail", a.json["status"])
+		require.Equal(t, []string{"one ok", "a/b bad_channel", "locked locked", " bad_channel", "two ok"}, outcomes(t, a))
+		one.want("y", `1`)
+		two.want("y", `1`)
+	})
+	t.Run("many messages, some of which are wrong", func(t *testing.T) {
+		a := s.do("POST", "/v1/publish", `{"messages":[
+			{"channel":"h","header":"x","body":1},
+			{"channel":"h","header":"error","body":2},
+			{"channel":"h","header":3,"body":3},
+			{"channel":"h","header":"x"},
+			{"header":"x","body":5},
+			{"channel":"h","header":"x","body":6,"idempotency_key":"k"},
+			{"channel":"h","header":"x","body":6,"key":"k"},
+			{"channel":"h","header":"x","body":7,"key":"k"},
+			{"channel":"one","header":"x","body":8,"idempotency_key":"k"},
+			{"channel":"h","header":"x","body":9,"idempotency_key":"a b"},
+			{"channel":"h","header":"x","body":null}]}`)
+		require.Equal(t, 200, a.status)
+		require.Equal(t, []string{"h ok", "h reserved_header", "h bad_message", "h bad_message", " bad_channel",
+			"h ok", "h ok", "h key_reused", "one no_history", "h bad_idempotency_key", "h ok"}, outcomes(t, a))
+		epoch := h.want("x", `1`).Epoch
+		h.want("x", `6`)
+		h.want("x", `null`)
+		results := a.json["results"].([]any)
+		require.Equal(t, map[string]any{"status": "ok", "channel": "h", "offset": 1.0, "epoch": epoch}, results[0])
+		repeat := maps.Clone(results[5].(map[string]any))
+		repeat["duplicate"] = true
+		require.Equal(t, repeat, results[6], "a repeat has the answer of the first, and says that it is one")
+		refused := results[1].(map[string]any)
+		require.ElementsMatch(t, []string{"code", "message"}, keysOf(refused["error"]))
+		require.ElementsMatch(t, []string{"status", "channel", "error"}, keysOf(refused))
+	})
+	t.Run("one key for many channels is one for each", func(t *testing.T) {
+		send := func() answer {
+			return s.do("POST", "/v1/publish", `{"channels":["h1","h2"],"header":"x","body":1,"idempotency_key":"z"}`)
+		}
+		first := send()
+		require.Equal(t, "ok", first.json["status"], first.body)
+		require.Equal(t, strings.ReplaceAll(first.body, `"}`, `","duplicate":true}`), send().body)
+	})
+
+	many := func(n int) string {
+		return `{"channels":[` + strings.TrimSuffix(strings.Repeat(`"c",`, n), ",") + `],"header":"x","body":1}`
+	}
+	t.Run("1000 at a time", func(t *testing.T) {
+		a := s.do("POST", "/v1/publish", many(1000))
+		require.Equal(t, "ok", a.json["status"])
+		require.Len(t, a.json["results"], 1000)
+		_, rpm := s.numbers("c")
+		require.Equal(t, 1000, rpm)
+	})
+	for name, c := range map[string]struct {
+		body, code string
+		status     int
+		header     []string
+	}{
+		"nothing":                 {``, "bad_json", 400, nil},
+		"broken":                  {`{"channels":`, "bad_json", 400, nil},
+		"wrong UTF-8":             {"{\"channels\":[\"\xff\"]}", "bad_utf8", 400, nil},
+		"an array":                {`[]`, "bad_message", 400, nil},
+		"null":                    {`null`, "bad_message", 400, nil},
+		"neither form":            {`{}`, "bad_message", 400, nil},
+		"no channels":             {`{"channels":[],"header":"a","body":1}`, "bad_message", 400, nil},
+		"no messages":             {`{"messages":[]}`, "bad_message", 400, nil},
+		"only one channel":        {`{"channel":"one","header":"a","body":1}`, "bad_message", 400, nil},
+		"both forms":              {`{"messages":[{"channel":"one","header":"a","body":1}],"channels":["two"]}`, "bad_message", 400, nil},
+		"messages and a body":     {`{"messages":[{"channel":"one","header":"a","body":1}],"body":1}`, "bad_message", 400, nil},
+		"channels of wrong type":  {`{"channels":"one","header":"a","body":1}`, "bad_message", 400, nil},
+		"numbers for channels":    {`{"channels":[1],"header":"a","body":1}`, "bad_message", 400, nil},
+		"messages of wrong type":  {`{"messages":{}}`, "bad_message", 400, nil},
+		"numbers for messages":    {`{"messages":[1]}`, "bad_message", 400, nil},
+		"too many":                {many(1001), "too_large", 413, nil},
+		"the key of one message":  {many(2), "bad_idempotency_key", 400, []string{"Idempotency-Key", "k"}},
+		"longer than any request": {`{"x":"` + strings.Repeat("x", 3<<20) + `"}`, "too_large", 413, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.do("POST", "/v1/publish", c.body, c.header...).wantFail(t, c.status, c.code)
+		})
+	}
+	// Nothing of what was refused has reached anybody.
+	s.publish("one", "last", `0`)
+	one.want("last", `0`)
+}
+
+// outcomes are "channel code" for each result of a batch.
+func outcomes(t *testing.T, a answer) (got []string) {
+	t.Helper()
+	for _, r := range a.json["results"].([]any) {
+		r := r.(map[string]any)
+		channel, _ := r["channel"].(string)
+		if r["status"] == "ok" {
+			require.NotContains(t, r, "error")
+			got = append(got, channel+" ok")
+			continue
+		}
+		require.Equal(t, "fail", r["status"])
+		got = append(got, channel+" "+r["error"].(map[string]any)["code"].(string))
+	}
+	return got
+}
+
+func keysOf(v any) (keys []string) {
+	for k := range v.(map[string]any) {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// One request for many channels is as many publishes as channels: what the
+// hook does to one of them must not show in the others.
+func TestHTTPPublishManyGivesEachHookItsOwnBody(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	s := serve(t, channels.Options{OnPublish: func(_ context.Context, p *channels.Publication) error {
+		mu.Lock()
+		seen = append(seen, string(p.Message.Body))
+		mu.Unlock()
+		copy(p.Message.Body, `"changed"`) // in place: the message is the hook's to change
+		return nil
+	}})
+	s.do("POST", "/v1/publish", `{"channels":["a","b"],"header":"x","body":"1234567"}`).
+		wantOK(t, `{"status":"ok","results":[{"status":"ok","channel":"a"},{"status":"ok","channel":"b"}]}`)
+	require.Equal(t, []string{`"1234567"`, `"1234567"`}, seen)
+}
+
+// Who posts to the channel itself is told where one publishes, with a body too.
+func TestHTTPPublishAtTheWrongPath(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for _, path := range []string{"/channel/a/", "/v1/channel/a"} {
+		for _, body := range []string{"", `{"header":"x","body":1}`} {
+			a := s.do("POST", path, body)
+			a.wantFail(t, 405, "method_not_allowed")
+			require.Contains(t, a.message(), "POST to /v1/channel/NAME/publish", path)
+		}
+	}
+	s.do("GET", "/channel/a/", "x").wantFail(t, 400, "bad_handshake")
+	require.NotContains(t, s.do("POST", "/v1/nodes", "x").message(), "publish")
+}
+
+func TestHTTPIdempotencyKey(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keeps})
+	post := func(channel, body string, keys ...string) answer {
+		var header []string
+		for _, k := range keys {
+			header = append(header, "Idempotency-Key", k)
+		}
+		return s.do("POST", "/v1/channel/"+channel+"/publish", `{"header":"x","body":`+body+`}`, header...)
+	}
+	t.Run("a repeat is not published", func(t *testing.T) {
+		w := s.join("h", "")
+		first := post("h", `1`, "k1")
+		require.Equal(t, 200, first.status)
+		again := strings.Replace(strings.TrimSpace(first.body), `}`, `,"duplicate":true}`, 1)
+		post("h", `1`, "k1").wantOK(t, again)
+		post("h", `"other"`, "k1").wantFail(t, 409, "key_reused")
+		post("h", `1`, "k1").wantOK(t, again)
+		require.Equal(t, 2.0, post("h", `2`, "k2").json["offset"])
+		require.Equal(t, 1.0, post("h1", `1`, "k1").json["offset"], "another channel's keys are its own")
+		w.want("x", `1`)
+		w.want("x", `2`)
+	})
+	t.Run("at the same time", func(t *testing.T) {
+		var wg sync.WaitGroup
+		got := make([]any, 20)
+		for i := range got {
+			wg.Go(func() { got[i] = post("h2", `1`, "k").json["offset"] })
+		}
+		wg.Wait()
+		for _, offset := range got {
+			require.Equal(t, 1.0, offset)
+		}
+		require.Len(t, s.do("GET", "/v1/channel/h2/history", "").json["data"], 1)
+	})
+	t.Run("the longest", func(t *testing.T) {
+		require.Equal(t, 200, post("h", `1`, long(200)).status)
+	})
+	t.Run("a channel without history", func(t *testing.T) { post("plain", `1`, "k").wantFail(t, 400, "no_history") })
+	for name, keys := range map[string][]string{
+		"empty": {""}, "too long": {long(201)}, "two": {"a", "b"}, "the same twice": {"a", "a"},
+		"a space": {"a b"}, "a tab": {"a\tb"}, "not ASCII": {"schlüssel"},
+	} {
+		t.Run(name, func(t *testing.T) { post("h", `1`, keys...).wantFail(t, 400, "bad_idempotency_key") })
+	}
+}
+
+// A long message to many channels is not copied for all of them at once.
+func TestABatchIsNotCopiedInAdvance(t *testing.T) {
+	var asked atomic.Bool
+	var most atomic.Uint64
+	s := serve(t, channels.Options{MaxMessageBytes: 64 << 20 /* so that 200 MiB are a batch */, Authorize: func(context.Context, channels.Request) error {
+		if !asked.Swap(true) {
+			most.Store(heap())
+		}
+		return channels.ErrForbidden
+	}})
+	names := make([]string, 1000)
+	for i := range names {
+		names[i] = fmt.Sprintf(`"c%d"`, i)
+	}
+	before := heap()
+	a := s.do("POST", "/v1/publish", `{"channels":[`+strings.Join(names, ",")+`],"header":"h","body":"`+strings.Repeat("x", 200<<10)+`"}`)
+	require.Equal(t, 200, a.status)
+	require.True(t, asked.Load())
+	require.Less(t, int64(most.Load())-int64(before), int64(16<<20), "200 MiB were copied")
+}
+
+// An error of a publish is an error, whatever the client would like to read.
+func TestARefusedPublishIsNoStream(t *testing.T) {
+	s := serve(t, channels.Options{OnPublish: func(context.Context, *channels.Publication) error { return channels.ErrStoreUnavailable }})
+	s.do("POST", "/v1/channel/b/publish", `{"header":"h","body":1}`, "Accept", "text/event-stream", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin").
+		wantFail(t, 503, "store_unavailable")
+}

@@ -1,0 +1,123 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+func TestHooksSeeWhoItIs(t *testing.T) {
+	type secret struct{ token string } // what the app's own middleware knows
+	var seen lines
+	see := func(hook string, id channels.Identity, client string) {
+		seen.add("%s %s %s %s", hook, id.ID, id.Value.(secret).token, client)
+	}
+	s := serve(t, channels.Options{
+		ReplicaID: "n",
+		Channel:   keeps,
+		Authorize: func(ctx context.Context, r channels.Request) error {
+			id, ok := channels.IdentityFrom(ctx)
+			if !ok || id.ID != r.Identity.ID {
+				return errors.New("the context has another identity")
+			}
+			see("authorize "+string(r.Action)+" "+r.Channel, r.Identity, r.Client)
+			return nil
+		},
+		OnConnect: func(_ context.Context, c channels.Client) error {
+			if !strings.HasPrefix(c.RemoteAddr, "127.0.0.1:") {
+				return errors.New("no address")
+			}
+			see("connect "+c.Transport, c.Identity, c.ID)
+			return nil
+		},
+		OnSubscribe: func(_ context.Context, c channels.Client, channel string) {
+			see("subscribe "+channel, c.Identity, c.ID)
+		},
+		OnPublish: func(_ context.Context, p *channels.Publication) error {
+			if !p.Network {
+				seen.add("publish by the app %q %q", p.Identity.ID, p.Client)
+				return nil
+			}
+			see("publish "+p.Channel, p.Identity, p.Client)
+			return nil
+		},
+		OnDisconnect: func(c channels.Client, _ error) { see("disconnect", c.Identity, c.ID) },
+	}, whoIs(func(r *http.Request) channels.Identity {
+		return channels.Identity{ID: r.Header.Get("X-User"), Value: secret{r.Header.Get("X-Token")}}
+	}))
+	w := s.joinAs("p", "X-User", "ann", "X-Token", "t1")
+	require.Equal(t, []string{"authorize subscribe p ann t1 ", "connect websocket ann t1 " + s.id(1), "subscribe p ann t1 " + s.id(1)}, seen.wait(t, 3))
+	s.do("GET", "/v1/channel/p/presence", "", "X-User", "bob", "X-Token", "t2").wantOK(t, `{"data":[{"id":"`+s.id(1)+`","user":"ann"}],"cnt":1}`)
+	require.Equal(t, []string{"authorize presence p bob t2 "}, seen.take())
+	w.send(`{"header":"x","body":1}`)
+	w.want("x", "1")
+	require.Equal(t, []string{"authorize publish p ann t1 " + s.id(1), "publish p ann t1 " + s.id(1)}, seen.take())
+	s.do("POST", "/v1/channel/p/publish", `{"header":"x","body":1}`, "X-User", "bob", "X-Token", "t2").wantOK(t, `{"status":"ok"}`)
+	require.Equal(t, []string{"authorize publish p bob t2 ", "publish p bob t2 "}, seen.take())
+	_, err := s.hub.Publish(t.Context(), "p", msg("x", "1"))
+	require.NoError(t, err)
+	require.Equal(t, []string{`publish by the app "" ""`}, seen.take())
+	w.c.CloseNow()
+	require.Equal(t, []string{"disconnect ann t1 " + s.id(1)}, seen.wait(t, 1))
+
+	e := s.stream("a", "", "X-User", "eve", "X-Token", "t3")
+	require.Equal(t, []string{"authorize subscribe a eve t3 ", "connect sse eve t3 " + s.id(2), "subscribe a eve t3 " + s.id(2)}, seen.wait(t, 3))
+	e.close()
+}
+
+func TestExpiredIdentity(t *testing.T) {
+	expired := whoIs(func(*http.Request) channels.Identity {
+		return channels.Identity{ID: "ann", Expires: time.Now().Add(-time.Second)}
+	})
+	t.Run("before it asks", func(t *testing.T) {
+		s := serve(t, channels.Options{}, expired) // an Authorize is not needed for it
+		s.handshake("/channel/a/").wantFail(t, 401, "expired")
+		s.do("GET", "/channel/a/", "", "Accept", "text/event-stream").wantFail(t, 401, "expired")
+		s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`).wantFail(t, 401, "expired")
+		s.do("GET", "/v1/channel", "").wantFail(t, 401, "expired")
+		require.Equal(t, []string{"a expired"}, outcomes(t, s.do("POST", "/v1/publish", `{"channels":["a"],"header":"x","body":1}`)))
+	})
+	t.Run("while connected", func(t *testing.T) {
+		reasons := make(chan error, 2)
+		const life = 2 * time.Second // enough to connect on a busy machine
+		s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }},
+			whoIs(func(*http.Request) channels.Identity {
+				return channels.Identity{ID: "ann", Expires: time.Now().Add(life)}
+			}))
+		begin := time.Now()
+		w, e := s.join("a", ""), s.stream("a", "")
+		before, ce := w.wantClose(3000)
+		require.GreaterOrEqual(t, time.Since(begin), life)
+		require.Equal(t, "expired", ce.Reason)
+		require.Len(t, before, 1)
+		require.Equal(t, "error", before[0].Header)
+		require.Equal(t, "expired", before[0].errorCode())
+		require.ErrorIs(t, <-reasons, channels.ErrExpired)
+
+		require.Equal(t, "expired", e.next().message().errorCode())
+		_, err := e.read()
+		require.Equal(t, io.EOF, err)
+		require.ErrorIs(t, <-reasons, channels.ErrExpired)
+	})
+}
+
+// What others could not read is refused where it comes in.
+func TestIdentityInfoThatIsNoUTF8(t *testing.T) {
+	s := serve(t, channels.Options{}, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			id := channels.Identity{ID: "u", Info: json.RawMessage("\"M\xfcller\"")}
+			next.ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), id)))
+		})
+	})
+	s.handshake("/channel/c/").wantFail(t, 500, "internal")
+	require.Contains(t, s.log.String(), "Identity.Info is not JSON in UTF-8")
+}

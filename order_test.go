@@ -1,0 +1,179 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
+)
+
+func TestAGapIsFilledWithFewReads(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		r.publish(0, "c", 1)
+		synctest.Wait()
+		r.net.Cut("r0", "r1")
+		for n := range 100 {
+			r.publish(0, "c", n)
+		}
+		r.net.Heal()
+		before := r.store.ranges.Load()
+		r.publish(0, "c", 101)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.LessOrEqual(t, r.store.ranges.Load()-before, int64(2))
+		wantAll(t, s.close(), 1, 102)
+	})
+}
+
+func TestALateMessageNeedsNoRead(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		r.net.SetFaults(meshtest.Faults{Delay: 30 * time.Millisecond, Duplicate: 0.2})
+		for n := range 100 {
+			r.publish(0, "c", n)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		r.net.SetFaults(meshtest.Faults{Duplicate: 1, Delay: 30 * time.Millisecond})
+		r.publish(0, "c", 100) // the last one comes twice
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.Zero(t, r.store.ranges.Load())
+		wantAll(t, s.close(), 1, 101)
+	})
+}
+
+// Who is not to get a message does not get it where it came early or twice
+// either.
+func TestExceptOverARoughNetwork(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		r.net.SetFaults(meshtest.Faults{Delay: 20 * time.Millisecond, Duplicate: 0.3}) // less than a gap waits
+		sender, other := r.subscribe(1, "c", nil), r.subscribe(1, "c", nil)
+		const n = 200
+		for range n {
+			_, err := r.hubs[0].PublishWith(context.Background(), "c", msg("x", "1"), channels.PublishOptions{Except: sender.sub.ID()})
+			require.NoError(t, err)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Empty(t, sender.close())
+		wantAll(t, other.close(), 1, n)
+	})
+}
+
+// A message that came by the mesh, but which the store has lost, does not stay
+// in the way of the one that gets its offset.
+func TestAMessageThatTheStoreLostIsNotKept(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		r.publish(0, "c", 1)
+		synctest.Wait()
+		r.net.SetFaults(meshtest.Faults{Drop: 1})
+		r.publish(0, "c", 2)
+		r.net.SetFaults(meshtest.Faults{})
+		r.store.hidden.Store(2) // what is read next does not have 2 and 3
+		r.publish(0, "c", 3)    // comes early
+		reads := r.store.ranges.Load()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.LessOrEqual(t, r.store.ranges.Load()-reads, int64(2), "the store is asked again and again")
+		r.store.hidden.Store(0)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		wantAll(t, s.close(), 1, 3)
+	})
+}
+
+// Only what is gone is told as gone.
+func TestOneLostMessageThatIsNoLongerKept(t *testing.T) {
+	inBubble(t, 2, keep(10), func(r *replicas) {
+		live := r.subscribe(1, "c", nil)
+		for n := 1; n <= 30; n++ {
+			publish := func() { r.publish(0, "c", n) }
+			if n == 6 {
+				r.drop(publish)
+			} else {
+				publish()
+			}
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, offsets(1, 5)+" trimmed@6 "+offsets(7, 30), live.story())
+	})
+}
+
+func TestLateMessagesOfASmallHistory(t *testing.T) {
+	inBubble(t, 3, keep(1), func(r *replicas) {
+		live := r.subscribe(1, "c", nil)
+		r.net.SetFaults(meshtest.Faults{Delay: 120 * time.Millisecond})
+		for n := range 40 {
+			r.publish(n%3, "c", n)
+			time.Sleep(time.Duration(n%7) * time.Millisecond)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, offsets(1, 40), live.story())
+	})
+}
+
+// What is late of an earlier life of the log costs one read, not one each
+// moment.
+func TestALateMessageOfAnEarlierEpochCostsOneRead(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 2, history, func(r *replicas) {
+		for n := range 3 {
+			r.publish(0, "c", n)
+		}
+		r.store.topLag.Store(int64(200 * time.Millisecond))
+		done := make(chan *subscriber)
+		go func() { done <- r.subscribe(1, "c", nil) }()
+		time.Sleep(100 * time.Millisecond)
+		late := mesh.Packet{Channel: "c", Header: "n", Body: []byte("0"), Epoch: "earlier", Offset: 1000, Origin: "r0"}
+		(*meshes[1].deliver.Load())(late) // during the sync
+		s := <-done
+		r.store.topLag.Store(0)
+		before := r.store.ranges.Load()
+		time.Sleep(time.Minute)
+		(*meshes[1].deliver.Load())(late) // and once more
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.LessOrEqual(t, r.store.ranges.Load()-before, int64(2))
+		r.publish(0, "c", 4)
+		synctest.Wait()
+		require.Equal(t, "4", s.story())
+	}, breakable(&meshes))
+}
+
+// A replica that is far behind closes nobody who reads.
+func TestAFillClosesNobodyWhoReads(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		var readers []*subscriber
+		for range 50 {
+			readers = append(readers, r.subscribe(1, "c", nil))
+		}
+		body := json.RawMessage(`"` + strings.Repeat("x", 1<<10) + `"`)
+		r.net.Cut("r0", "r1")
+		const n = 10_000
+		for range n {
+			_, err := r.hubs[0].Publish(context.Background(), "c", channels.Message{Header: "n", Body: body})
+			require.NoError(t, err)
+		}
+		r.net.Heal()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		for _, s := range readers {
+			wantAll(t, s.close(), 1, n)
+			require.NoError(t, s.end)
+			require.Empty(t, s.resets)
+		}
+	})
+}

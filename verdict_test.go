@@ -1,0 +1,204 @@
+package channels_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
+)
+
+// A replica whose link to one that lives is down says so, and takes clients.
+func TestALinkThatIsDownIsYellow(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.net.Cut("r0", "r1")
+		time.Sleep(20 * time.Second)
+		require.Contains(t, r.status(0, "r0"), "yellow: link down")
+		require.Contains(t, r.status(2, "r1"), "yellow: link down", "as the others see it")
+		require.NotContains(t, r.status(2, "r2"), "link down")
+		require.Equal(t, "ok", r.ready(0))
+		r.net.Heal()
+		time.Sleep(20 * time.Second)
+		require.Equal(t, "green", r.status(2, "r1"))
+	})
+}
+
+// Who is cut off from all others and still has the Store, which knows that they
+// live, is red, by its own word and by theirs. They are not, as they hear each
+// other.
+func TestWhoIsCutOffFromAllOthersIsRed(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		r.net.Cut("r2", "r0")
+		r.net.Cut("r2", "r1")
+		time.Sleep(13 * time.Second)
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			for i := range r.hubs {
+				require.NotContains(t, r.status(i, "r0"), "canary") // it drops what it would send
+				require.NotContains(t, r.status(i, "r1"), "canary")
+				require.Contains(t, r.status(i, "r2"), "red: canary lost: mesh", "as r%d sees it", i)
+			}
+			require.Equal(t, "ok", r.ready(0))
+			require.Equal(t, "mesh_unavailable", r.ready(2))
+		}
+		r.net.Heal()
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "ok", r.ready(2))
+		time.Sleep(11 * time.Second)
+		for i := range r.hubs {
+			require.Equal(t, "green", r.status(i, "r2"))
+		}
+	})
+}
+
+// sees is a mesh that sees other peers than those that there are.
+type sees struct {
+	mesh.Mesh
+	peers []mesh.Peer
+}
+
+func (s *sees) Status() mesh.Status { return mesh.Status{Peers: s.peers} }
+
+// A peer that dies takes its links with it. Whoever is left alone may be late
+// for a while, and is never red.
+func TestTheLastOneIsNotRed(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		for phase := range 30 {
+			time.Sleep(20*time.Second + time.Duration(phase)*100*time.Millisecond)
+			require.Equal(t, "green", r.status(0, "r0"))
+			r.net.Cut("r0", "r1")
+			r.store.mute.Store("r1")
+			for range 150 {
+				time.Sleep(100 * time.Millisecond)
+				require.NotContains(t, r.status(0, "r0"), "red")
+				require.Equal(t, "ok", r.ready(0))
+			}
+			require.NotContains(t, r.status(0, "r0"), "canary")
+			r.store.mute.Store("")
+			r.net.Heal()
+		}
+	})
+}
+
+func TestAMeshThatSaysWhatIsWrong(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 1, nil, func(r *replicas) {
+		time.Sleep(5 * time.Second)
+		broken := errors.New("the broker is away")
+		meshes[0].err.Store(&broken)
+		time.Sleep(13 * time.Second)
+		require.Equal(t, "red: canary lost: mesh", r.status(0, "r0"))
+		meshes[0].err.Store(nil)
+		time.Sleep(4 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+
+		meshes[0].refuses.Store(true)
+		time.Sleep(13 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"), "with nobody to hear it, and a Status that is well")
+	}, breakable(&meshes))
+}
+
+// A replica that is stopped, as by SIGSTOP, keeps its links. Nobody but itself
+// is the worse for it.
+func TestAStoppedPeerMakesNobodyRed(t *testing.T) {
+	var meshes []*brittle
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(5200 * time.Millisecond)
+		for phase := range 3 {
+			meshes[1].mute.Store(true)
+			r.store.mute.Store("r1")
+			for range 300 {
+				time.Sleep(100 * time.Millisecond)
+				require.Contains(t, []string{"green", "yellow: canary late: mesh"}, r.status(0, "r0"))
+				require.Equal(t, "ok", r.ready(0))
+			}
+			require.Equal(t, "green", r.status(0, "r0"))
+			require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
+			meshes[1].mute.Store(false)
+			r.store.mute.Store("")
+			time.Sleep(time.Duration(phase)*time.Second + 10*time.Second)
+			require.Equal(t, "green", r.status(0, "r0"))
+			require.Equal(t, "green", r.status(0, "r1"))
+		}
+	}, breakable(&meshes))
+}
+
+func TestYellowReasons(t *testing.T) {
+	t.Run("draining", func(t *testing.T) {
+		inBubble(t, 2, nil, func(r *replicas) {
+			time.Sleep(4 * time.Second)
+			require.NoError(t, r.hubs[0].Drain(context.Background()))
+			require.Equal(t, "yellow: draining", r.status(0, "r0"))
+			require.Equal(t, "yellow: draining", r.status(1, "r0"))
+			require.Equal(t, "draining", r.ready(0))
+			require.Equal(t, "ok", r.ready(1))
+		})
+	})
+	t.Run("dropping", func(t *testing.T) {
+		inBubble(t, 2, nil, func(r *replicas) {
+			s := r.subscribe(1, "c", nil)
+			defer s.close()
+			time.Sleep(4500 * time.Millisecond)
+			r.net.SetFaults(meshtest.Faults{Drop: 1})
+			r.publish(0, "c", 1)
+			r.net.SetFaults(meshtest.Faults{})
+			time.Sleep(time.Second)
+			require.Equal(t, "yellow: dropping", r.status(0, "r0"))
+			require.Equal(t, "ok", r.ready(0))
+			time.Sleep(11 * time.Second)
+			require.Equal(t, "green", r.status(0, "r0"))
+		})
+	})
+	for policy, want := range map[channels.SlowPolicy]string{channels.SlowDropOldest: "yellow: dropping", channels.SlowKeepLatest: "green"} {
+		t.Run("dropping for a slow subscriber by "+want, func(t *testing.T) {
+			inBubble(t, 1, func(string) channels.ChannelOptions { return channels.ChannelOptions{SlowSubscriber: policy} }, func(r *replicas) {
+				sub, err := r.hubs[0].Subscribe(context.Background(), "c", nil) // nobody reads
+				require.NoError(t, err)
+				defer sub.Close()
+				time.Sleep(4500 * time.Millisecond)
+				body := msg("h", `"`+strings.Repeat("x", 1000)+`"`)
+				for r.hubs[0].Stats().Dropped == 0 {
+					_, err := r.hubs[0].Publish(context.Background(), "c", body)
+					require.NoError(t, err)
+				}
+				time.Sleep(1100 * time.Millisecond)
+				require.Equal(t, want, r.status(0, "r0"))
+			})
+		})
+	}
+	t.Run("lagging", func(t *testing.T) {
+		inBubble(t, 2, history, func(r *replicas) {
+			s := r.subscribe(1, "c", nil)
+			defer s.close()
+			time.Sleep(4700 * time.Millisecond)
+			r.net.Cut("r0", "r1") // which nobody tells r1
+			r.publish(0, "c", 1)
+			time.Sleep(3 * time.Second)
+			require.Contains(t, r.status(1, "r1"), "yellow: lagging")
+			time.Sleep(11 * time.Second)
+			require.NotContains(t, r.status(1, "r1"), "lagging")
+		})
+	})
+	t.Run("loaded", func(t *testing.T) {
+		inBubble(t, 1, nil, func(r *replicas) {
+			time.Sleep(2 * time.Second)
+			for range 8 {
+				defer r.member(0, "c", "ann")()
+			}
+			synctest.Wait()
+			require.Equal(t, "green", r.status(0, "r0"))
+			defer r.member(0, "c", "ann")()
+			synctest.Wait()
+			require.Equal(t, "yellow: loaded", r.status(0, "r0"))
+		}, func(_ int, o *channels.Options) { o.MaxConnections = 10 })
+	})
+}
