@@ -156,7 +156,7 @@ func canceled(t *testing.T) context.Context {
 	return ctx
 }
 
-// Who only reads makes no channel.
+// Reading a channel does not create it.
 func TestReadingMakesNoChannel(t *testing.T) {
 	s := serve(t, channels.Options{MaxChannels: 10, Channel: func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList}
@@ -170,7 +170,7 @@ func TestReadingMakesNoChannel(t *testing.T) {
 	s.publish("new", "x", "1")
 }
 
-// Who may not publish does not fill the hub with channels.
+// A refused publish creates no channel.
 func TestRefusedPublishesMakeNoChannels(t *testing.T) {
 	s := serve(t, channels.Options{
 		MaxChannels: 100,

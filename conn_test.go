@@ -283,8 +283,8 @@ func TestALostConnection(t *testing.T) {
 	until(t, "only one is left", func() bool { return s.hub.Stats().Connections == 1 })
 }
 
-// A client that the app has disconnected may go on sending until it has
-// answered the close frame; nobody hears it.
+// A client that the app has disconnected may go on sending until it has answered
+// the close frame. The hub drops what it sends.
 func TestADisconnectedClientDoesNotPublish(t *testing.T) {
 	s := serve(t, channels.Options{ReplicaID: "n", Channel: keeps})
 	r := s.raw("h", "")

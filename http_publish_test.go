@@ -270,7 +270,8 @@ func TestABatchIsNotCopiedInAdvance(t *testing.T) {
 	require.Less(t, int64(most.Load())-int64(before), int64(16<<20), "200 MiB were copied")
 }
 
-// An error of a publish is an error, whatever the client would like to read.
+// A refused publish is answered with its HTTP status, even if the client accepts
+// an event stream.
 func TestARefusedPublishIsNoStream(t *testing.T) {
 	s := serve(t, channels.Options{OnPublish: func(context.Context, *channels.Publication) error { return channels.ErrStoreUnavailable }})
 	s.do("POST", "/v1/channel/b/publish", `{"header":"h","body":1}`, "Accept", "text/event-stream", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin").

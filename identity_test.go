@@ -110,7 +110,8 @@ func TestExpiredIdentity(t *testing.T) {
 	})
 }
 
-// What others could not read is refused where it comes in.
+// Identity.Info that is not UTF-8 is refused at the handshake: no other replica
+// could read it.
 func TestIdentityInfoThatIsNoUTF8(t *testing.T) {
 	s := serve(t, channels.Options{}, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -118,7 +118,7 @@ func lose(t *testing.T, r *replicas) {
 	r.store.log.Store(m)
 }
 
-// A subscriber that asks for more than the store has is reset, at once.
+// A subscriber whose position is beyond the end of the store's log is reset at once.
 func TestCatchingUpWithAStoreThatLostItsEnd(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		defer r.subscribe(0, "c", nil).close()

@@ -52,8 +52,8 @@ func TestALateMessageNeedsNoRead(t *testing.T) {
 	})
 }
 
-// Who is not to get a message does not get it where it came early or twice
-// either.
+// A client that PublishOptions.Except names does not get the message, even if it
+// arrives early or twice.
 func TestExceptOverARoughNetwork(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		r.net.SetFaults(meshtest.Faults{Delay: 20 * time.Millisecond, Duplicate: 0.3}) // less than a gap waits
@@ -70,8 +70,8 @@ func TestExceptOverARoughNetwork(t *testing.T) {
 	})
 }
 
-// A message that came by the mesh, but which the store has lost, does not stay
-// in the way of the one that gets its offset.
+// A message arrives through the mesh, and the store loses it. It must not block
+// the next message, which gets the same offset.
 func TestAMessageThatTheStoreLostIsNotKept(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		s := r.subscribe(1, "c", nil)

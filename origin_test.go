@@ -245,8 +245,8 @@ func TestACrossSiteStreamWithoutOrigin(t *testing.T) {
 	require.Equal(t, 200, s.do("GET", "/v1/channel", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors").status)
 }
 
-// A page without TLS has the same host as the one with it, but a network can
-// write it: where the browser says that it is another site, it is.
+// http://host is not the origin of https://host: anybody on the network can forge
+// a page without TLS. If the browser says "cross-site", the request is refused.
 func TestAPageWithoutTLSIsAnotherSite(t *testing.T) {
 	s := serveTLS(t, channels.Options{})
 	host := strings.TrimPrefix(s.http.URL, "https://")

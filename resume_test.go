@@ -91,7 +91,8 @@ func TestCatchingUpWaitsForRoom(t *testing.T) {
 	}, func(_ int, o *channels.Options) { o.MaxMessageBytes, o.QueueBytes = most, 2*most })
 }
 
-// What is read for somebody who catches up and does not read is bounded.
+// The hub reads only a bounded part of the history for a subscriber that catches
+// up but does not read.
 func TestCatchingUpIsBoundedInBytes(t *testing.T) {
 	m, err := store.NewMemory(store.MemoryOptions{MaxBytes: 1 << 30})
 	require.NoError(t, err)
@@ -113,6 +114,6 @@ func TestCatchingUpIsBoundedInBytes(t *testing.T) {
 			break
 		}
 	}
-	// The queue of 1 MiB, a page of a quarter of it, and what is being encoded.
+	// For each: its queue of 1 MiB, a page of a quarter of that, and what is being encoded.
 	require.Less(t, int(heap()-before)/n, 3<<20)
 }

@@ -148,8 +148,7 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	st.release()
 }
 
-// A client that has stopped reading its stream does not hold up Shutdown
-// longer than its context.
+// Shutdown returns when its context ends, even if a client does not read its stream.
 func TestShutdownWithAStalledStream(t *testing.T) {
 	s := newServer(t, channels.Options{WriteTimeout: 5 * time.Minute, QueueBytes: 4 << 20})
 	s.ended = true
@@ -167,7 +166,7 @@ func TestShutdownWithAStalledStream(t *testing.T) {
 	require.Zero(t, s.hub.Stats().Connections)
 }
 
-// onlyFlushing hides the deadlines, as some middleware does.
+// onlyFlushing hides SetWriteDeadline, as some middleware does.
 type onlyFlushing struct{ w http.ResponseWriter }
 
 func (o onlyFlushing) Header() http.Header { return o.w.Header() }
@@ -178,7 +177,7 @@ func (o onlyFlushing) WriteHeader(s int) { o.w.WriteHeader(s) }
 
 func (o onlyFlushing) Flush() { o.w.(http.Flusher).Flush() }
 
-// A write without a deadline may be stuck for ever: the hub does not wait.
+// If a writer takes no deadline, a write may block for ever. The hub does not wait for it.
 func TestAStalledStreamWithoutDeadlines(t *testing.T) {
 	for name, timeout := range map[string]time.Duration{"forgotten after WriteTimeout": 200 * time.Millisecond, "Shutdown": 5 * time.Minute} {
 		t.Run(name, func(t *testing.T) {

@@ -18,8 +18,7 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// hangingStore is a store of which some calls do not come back before their
-// context ends.
+// hangingStore is a store whose Report can be made to hang until its context ends.
 type hangingStore struct {
 	store.Store
 	hangs atomic.Bool
@@ -40,8 +39,7 @@ func newHangingStore(t *testing.T) *hangingStore {
 	return &hangingStore{Store: m}
 }
 
-// A store that does not answer keeps nobody from being asked for a sign of
-// life, and nobody is taken for dead.
+// While the store hangs, clients are still pinged, and none that answers is cut.
 func TestPingsGoOnWhileTheStoreHangs(t *testing.T) {
 	t.Parallel()
 	st := newHangingStore(t)
@@ -224,7 +222,7 @@ func TestNodesWhileTheStoreIsDown(t *testing.T) {
 	})
 }
 
-// panicking is a store and a mesh of which some calls panic.
+// panicking is a store and a mesh; some of its calls can be made to panic.
 type panicking struct {
 	store.Store
 	node                     mesh.Mesh
@@ -262,8 +260,8 @@ func (p *panicking) Publish(ctx context.Context, packet mesh.Packet) error {
 	return p.node.Publish(ctx, packet)
 }
 
-// Whoever cannot connect because a Store or a Mesh of the app's panics leaves
-// nothing behind, and the process lives.
+// If the app's Store or Mesh panics while a client connects, the process lives,
+// and nothing of the client is left.
 func TestAStoreOrMeshThatPanics(t *testing.T) {
 	m, err := store.NewMemory(store.MemoryOptions{})
 	require.NoError(t, err)

@@ -406,7 +406,8 @@ func TestUnfinishedOverHTTP2(t *testing.T) {
 	}
 }
 
-// Half of a message is none, also where it would be one, and compressed.
+// A message that is cut off is not published, even if what has arrived is valid
+// JSON by itself, compressed or not.
 func TestAMessageThatIsCutOffIsNotPublished(t *testing.T) {
 	var squeezed bytes.Buffer
 	w, err := flate.NewWriter(&squeezed, flate.BestSpeed)

@@ -160,7 +160,7 @@ func TestWritersThatCannotBeHijacked(t *testing.T) {
 	}
 }
 
-// crashing has a Hijack that panics, as gin's does where it has none below.
+// crashing has a Hijack that panics, as gin's does if the writer below has none.
 type crashing struct{ http.ResponseWriter }
 
 func (crashing) Hijack() (net.Conn, *bufio.ReadWriter, error) { panic("no Hijacker below") }
