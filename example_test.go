@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -303,4 +305,58 @@ func Example_serverSentEvents() {
 	// text/event-stream; charset=utf-8
 	// 2 item two
 	// 3 item three
+}
+
+// A graceful end: Drain, so that clients move to other replicas; Shutdown, which
+// ends those that are left; and only then the http.Server, which would wait for
+// their streams. What the app has given the hub, a mesh and a store, comes last.
+func ExampleHub_Drain() {
+	hub, err := channels.New(channels.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Handler: hub.Handler()}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }() // ends with server.Shutdown
+
+	ws, _, err := websocket.Dial(context.Background(), "http://"+l.Addr().String()+"/channel/orders/", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	left := make(chan struct{})
+	go func() { // a client: it hears that it is to come back, and is closed
+		defer close(left)
+		for {
+			_, text, err := ws.Read(context.Background())
+			if err != nil {
+				fmt.Println("the client:", websocket.CloseStatus(err))
+				return
+			}
+			header, _, _ := strings.Cut(string(text), ",")
+			fmt.Println("the client:", header)
+		}
+	}()
+
+	// An app does this on SIGTERM: see signal.NotifyContext.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := hub.Drain(ctx); err != nil {
+		log.Print(err) // some clients have not gone in time: Shutdown ends them
+	}
+	<-left
+	if err := hub.Shutdown(ctx); err != nil {
+		log.Print(err)
+	}
+	if err := server.Shutdown(ctx); err != nil {
+		log.Print(err)
+	}
+	fmt.Println("the server:", <-served)
+	// Output:
+	// the client: {"header":"reconnect"
+	// the client: StatusGoingAway
+	// the server: http: Server closed
 }

@@ -34,6 +34,87 @@ func request(h http.Handler, method, path string, header ...string) {
 	fmt.Println(strings.TrimSpace(fmt.Sprint(w.Code, " ", answer.Error.Code)))
 }
 
+// The order in which the pieces go around the hub. A request passes them from the
+// last to the first, and the hub asks two of them about what is no HTTP request.
+func Example_order() {
+	limiter, err := middleware.RateLimit(middleware.RateLimitOptions{
+		Address:    middleware.Rate{PerSecond: 50},
+		User:       middleware.Rate{PerSecond: 0.01, Burst: 1},
+		Connection: middleware.Rate{PerSecond: 20},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	tokens, err := middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: []byte("32 bytes or more from the environment")}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	keys, err := middleware.APIKey(middleware.APIKeyOptions{
+		Keys: []middleware.ServerKey{
+			{Name: "billing", Key: "from-the-environment", Grants: middleware.Grants{Publish: []string{"orders"}}},
+		},
+		Limiter: limiter, // for wrong keys
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	cors, err := middleware.CORS(middleware.CORSOptions{Origins: []string{"https://app.example.com"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	proxies, err := middleware.TrustProxies(netip.MustParsePrefix("10.0.0.0/8"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	access := middleware.Log(middleware.LogOptions{Logger: slog.New(slog.DiscardHandler)})
+
+	hub, err := channels.New(channels.Options{
+		AllowedOrigins: []string{"https://app.example.com"},
+		Authorize:      middleware.Authorize, // what the token's or the key's Grants allow
+		OnReceive:      limiter.OnReceive,    // each message over a WebSocket
+		OnConnect:      access.OnConnect,
+		OnDisconnect:   access.OnDisconnect,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Shutdown(context.Background())
+
+	handler := hub.Handler()
+	for _, m := range []func(http.Handler) http.Handler{
+		limiter.ByUser,    // needs the user
+		tokens,            // users
+		limiter.ByAddress, // before a token is verified, which costs time
+		keys,              // the app's own servers, which no limit holds up
+		cors,              // so that a page's script can read refusals
+		middleware.Recover(nil),
+		access.Handler,
+		proxies, // outermost: all others see the client's address
+	} {
+		handler = m(handler)
+	}
+
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": "ann", "exp": time.Now().Add(time.Hour).Unix(), "channels": middleware.Grants{Publish: []string{"orders"}},
+	}).SignedString([]byte("32 bytes or more from the environment"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		request(handler, "POST", "/v1/channel/orders/publish", "Authorization", "Bearer "+token)
+		request(handler, "POST", "/v1/channel/orders/publish", "X-API-Key", "from-the-environment")
+	}
+	request(handler, "POST", "/v1/channel/orders/publish")
+	request(handler, "GET", "/readyz")
+	// Output:
+	// 200
+	// 200
+	// 429 rate_limited
+	// 200
+	// 401 no_token
+	// 200
+}
+
 // A browser's script brings its token as a WebSocket subprotocol:
 // new WebSocket(url, ["channels", "bearer." + token]).
 func ExampleJWT() {
