@@ -14,34 +14,34 @@ const (
 	minMaxBytes     = 4 << 10
 )
 
-// MemoryOptions configure a [Memory]. The zero value is ready to use.
+// MemoryOptions configures a [Memory]. The zero value is ready to use.
 type MemoryOptions struct {
 	// MaxBytes bounds what the Memory holds, in bytes: entries, idempotency
 	// keys, the epochs and last offsets of logs, and what replicas report.
-	// It is compared with an estimate that includes Go's overhead.
+	// Memory compares it with an estimate that includes Go's overhead.
 	//
-	// Beyond it, the entries and idempotency keys of the least recently
-	// appended logs go first; their epochs and last offsets stay, for as
-	// long as those take no more than half of MaxBytes or nothing else is
-	// left to drop. What replicas report is counted, but never dropped: when
-	// it leaves no room, Append fails.
+	// Beyond MaxBytes, the entries and idempotency keys of the least recently
+	// appended logs go first. Epochs and last offsets stay as long as they
+	// take no more than half of MaxBytes and something else is left to drop.
+	// What replicas report counts, but is never dropped: if it leaves no room,
+	// Append fails.
 	//
 	// Default: 256 MiB. At least 4096.
 	MaxBytes int64
 }
 
-// Memory is a [Store] in this process: enough for one replica, and for tests.
-// Its methods may be called by many goroutines at the same time.
+// Memory is a [Store] in this process. It suffices for one replica, and for
+// tests. All methods may be called concurrently.
 //
-// It has no goroutine of its own: what has expired leaves the answers at
-// once, and leaves memory when it is next looked at. Each Append looks at a
-// few other logs.
+// It has no goroutine of its own. What has expired leaves the answers at once,
+// and is freed when it is next looked at. Each Append looks at a few other
+// logs.
 //
-// An Append that can never fit into MaxBytes fails; one that doesn't fit
+// An Append that can never fit into MaxBytes fails. One that doesn't fit
 // because of what replicas reported fails with [ErrUnavailable].
 type Memory struct {
 	maxBytes int64
-	start    time.Time // zero of the monotonic clock, see now
+	start    time.Time // zero of the monotonic clock; see now
 	closed   atomic.Bool
 
 	bytes  atomic.Int64 // estimate of everything held
@@ -52,18 +52,17 @@ type Memory struct {
 	// Lock order: memLog.mu before mu. Neither is held with reg.mu.
 	mu        sync.Mutex // guards the fields below, and the place of each log in the lists
 	byName    map[string]*memLog
-	live      *list.List    // logs that may hold entries or keys; the last appended in front
-	bare      *list.List    // logs known to hold neither; the last appended or asked for in front
+	live      *list.List    // logs that may hold entries or keys; the last appended is in front
+	bare      *list.List    // logs known to hold neither; the last appended or asked for is in front
 	bareBytes int64         // what the logs in bare take
-	cursor    *list.Element // the log in live to look at next for what has expired; nil: the last one
+	cursor    *list.Element // the log in live to check next for expired entries; nil: the last one
 
 	reg registry
 }
 
 var _ Store = (*Memory)(nil)
 
-// NewMemory returns an empty Memory. It fails where an option is out of its
-// range.
+// NewMemory returns an empty Memory. It fails if an option is out of range.
 func NewMemory(o MemoryOptions) (*Memory, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = defaultMaxBytes
@@ -86,7 +85,7 @@ func (m *Memory) Close() error {
 	if m.closed.Swap(true) {
 		return nil
 	}
-	// Who takes one of these locks from here on sees closed.
+	// A goroutine that takes one of these locks from here on sees closed.
 	m.mu.Lock()
 	m.byName, m.live, m.bare, m.cursor = nil, nil, nil, nil
 	m.mu.Unlock()
@@ -96,7 +95,7 @@ func (m *Memory) Close() error {
 	return nil
 }
 
-// enter is the beginning of every method.
+// enter begins every method.
 func (m *Memory) enter(ctx context.Context) error {
 	if m.closed.Load() {
 		return ErrClosed
@@ -104,11 +103,11 @@ func (m *Memory) enter(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// now is the time since start. Deadlines are kept in it, not in wall time,
+// now is the time since start. Deadlines are kept in it and not in wall time,
 // so that setting the machine's clock neither expires nor revives anything.
 func (m *Memory) now() time.Duration { return time.Since(m.start) }
 
-// saturatingAdd is t+d, without overflow where d means "for ever".
+// saturatingAdd is t+d, without overflow if d means "for ever".
 func saturatingAdd(t, d time.Duration) time.Duration {
 	if s := t + d; s >= t {
 		return s

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Estimates of what things take besides their text, in bytes, with Go's
+// Estimates of what things take besides their text, in bytes, including Go's
 // overhead (TestMemoryCountsWhatItTakes).
 const (
 	logOverhead   = 360 // memLog, its place in a list and in the map, the epoch
@@ -25,8 +25,8 @@ type memLog struct {
 	name string
 
 	mu    sync.Mutex // guards the fields below, up to el
-	gone  bool       // no longer in the Memory: look again
-	epoch string     // empty before the first Append, and after the log's life
+	gone  bool       // no longer in the Memory: look it up again
+	epoch string     // empty before the first Append and after the log has ended
 	top   uint64
 
 	entries    ring // the newest has offset top
@@ -38,7 +38,7 @@ type memLog struct {
 	byExpiry keyHeap
 	keyBytes int64
 
-	// Guarded by Memory.mu. They only change with mu held too.
+	// Guarded by Memory.mu; changed only with mu held too.
 	el     *list.Element
 	isBare bool // el is in Memory.bare, not in Memory.live
 }
@@ -53,7 +53,7 @@ type idempotencyKey struct {
 
 func (k *idempotencyKey) cost() int64 { return int64(len(k.key)+len(k.digest)) + keyOverhead }
 
-// add appends p and returns by how many bytes the log grew.
+// add appends p and returns how many bytes the log grew by.
 func (l *memLog) add(p packed, o AppendOptions) (grown int64) {
 	if l.epoch == "" {
 		l.epoch = newEpoch()
@@ -83,8 +83,7 @@ func (l *memLog) add(p packed, o AppendOptions) (grown int64) {
 	return grown
 }
 
-// seen finds what is remembered of a key, or nil. It expects that expire
-// was called.
+// seen returns what is remembered of a key, or nil. Call expire first.
 func (l *memLog) seen(key string) *idempotencyKey {
 	if key == "" {
 		return nil
@@ -94,7 +93,7 @@ func (l *memLog) seen(key string) *idempotencyKey {
 
 func (l *memLog) stayUntil(t time.Duration) { l.until = max(l.until, t) }
 
-// expire drops what is past its time, and returns how many bytes that freed.
+// expire drops what has expired, and returns how many bytes that freed.
 func (l *memLog) expire(now time.Duration) (freed int64) {
 	if l.epoch == "" {
 		return 0
@@ -122,7 +121,8 @@ func (l *memLog) expireEntries(now time.Duration) (freed int64) {
 }
 
 // shrink drops the oldest entries, or the keys that expire first, whichever
-// take more, until need bytes are freed. It keeps the newest entry if asked.
+// take more memory, until it has freed need bytes. It keeps the newest entry if
+// keepNewest is set.
 func (l *memLog) shrink(need int64, keepNewest bool) (freed int64) {
 	least := 0
 	if keepNewest {
@@ -142,14 +142,14 @@ func (l *memLog) shrink(need int64, keepNewest bool) (freed int64) {
 	return freed
 }
 
-// clear makes the log one that was never appended to.
+// clear resets the log to one that was never appended to.
 func (l *memLog) clear() {
 	l.epoch, l.top, l.until = "", 0, 0
 	l.entries, l.entryBytes = ring{}, 0
 	l.keys, l.byExpiry, l.keyBytes = nil, nil, 0
 }
 
-// empty says whether nothing but the epoch and last offset is left.
+// empty reports whether the log has neither entries nor keys.
 func (l *memLog) empty() bool { return l.entries.n == 0 && len(l.byExpiry) == 0 }
 
 func (l *memLog) popEntry() (freed int64) {
@@ -171,7 +171,7 @@ func (l *memLog) popKey() (freed int64) {
 // first is the offset of the oldest entry, or of the next one to be appended.
 func (l *memLog) first() uint64 { return l.top - uint64(l.entries.n) + 1 }
 
-// slice copies out what q selects; offset is that of the first one.
+// slice copies what q selects. offset is that of the first entry found.
 func (l *memLog) slice(q Query) (offset uint64, found []packed) {
 	first, last := l.first(), l.top
 	if q.After >= last || q.Limit <= 0 {
@@ -205,7 +205,7 @@ func newEpoch() string { return strings.Clone(rand.Text()[:10]) }
 type packed struct {
 	text   string        // the header, then the body
 	header int           // the header's length
-	at     time.Duration // when it was appended, see Memory.now
+	at     time.Duration // when it was appended; see Memory.now
 	wall   int64         // the same in milliseconds since 1970
 }
 
@@ -228,14 +228,14 @@ func (p packed) unpack(offset uint64) Entry {
 
 func (p packed) cost() int64 { return int64(len(p.text)) + entryOverhead }
 
-// ring is a queue of entries: adding the newest and dropping the oldest take
-// constant time, and so does finding one by its place.
+// ring is a queue of entries. Adding the newest, dropping the oldest and
+// finding one by its place take constant time.
 type ring struct {
 	buf     []packed // its length is 0 or a power of two
 	head, n int
 }
 
-// at returns the i-th oldest.
+// at returns the i-th oldest entry.
 func (r *ring) at(i int) *packed { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
 func (r *ring) push(p packed) {
@@ -265,7 +265,7 @@ func (r *ring) resize(size int) {
 	r.buf, r.head = buf, 0
 }
 
-// keyHeap orders keys by when they expire: their KeyTTLs may differ.
+// keyHeap orders keys by their expiry, since their KeyTTLs may differ.
 type keyHeap []*idempotencyKey
 
 func (h keyHeap) Len() int           { return len(h) }

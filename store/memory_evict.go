@@ -16,7 +16,7 @@ func (m *Memory) find(channel string) (*memLog, error) {
 	return m.byName[channel], nil
 }
 
-// logFor returns the log of a channel, which it makes where there is none.
+// logFor returns the log of a channel. It makes one if there is none.
 func (m *Memory) logFor(channel string) (*memLog, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -33,8 +33,8 @@ func (m *Memory) logFor(channel string) (*memLog, error) {
 	return l, nil
 }
 
-// touch makes l the last appended log; the caller holds l.mu. It returns
-// other logs (or nil) that are due for a look at what has expired.
+// touch marks l as the last appended log. It returns up to three other logs
+// that are due for a check for expired entries. The caller holds l.mu.
 func (m *Memory) touch(l *memLog) (stale [3]*memLog, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -49,8 +49,8 @@ func (m *Memory) touch(l *memLog) (stale [3]*memLog, err error) {
 		m.live.MoveToFront(l.el)
 	}
 
-	// A log whose entries live long must not hide those in front of it, so
-	// the cursor goes round all that are live. The bare ones are in order.
+	// A log whose entries live long must not hide those in front of it, so the
+	// cursor visits all live logs in turn. The bare ones are in order.
 	for i := range 2 {
 		if m.cursor == nil {
 			m.cursor = m.live.Back()
@@ -64,8 +64,8 @@ func (m *Memory) touch(l *memLog) (stale [3]*memLog, err error) {
 	return stale, nil
 }
 
-// tidy drops what has expired in logs. It leaves a log alone that is in use,
-// so that appending to one channel never waits for another one.
+// tidy drops what has expired in logs. It skips a log that is in use, so that
+// appending to one channel never waits for another one.
 func (m *Memory) tidy(logs [3]*memLog, now time.Duration) {
 	for _, l := range logs {
 		if l == nil || !l.mu.TryLock() {
@@ -79,8 +79,8 @@ func (m *Memory) tidy(logs [3]*memLog, now time.Duration) {
 	}
 }
 
-// settle puts l where it belongs after it lost something; the caller holds
-// l.mu. It reports whether l was moved.
+// settle moves l to the list it belongs to after it lost something, and reports
+// whether it did. The caller holds l.mu.
 func (m *Memory) settle(l *memLog) bool {
 	if !l.empty() {
 		return false
@@ -102,9 +102,9 @@ func (m *Memory) settle(l *memLog) bool {
 	return false
 }
 
-// evict drops what was not appended to for the longest time until MaxBytes is
-// kept. One goroutine does it for all: the others need not wait, since it
-// looks again after it has let go of the lock.
+// evict drops the least recently appended data until MaxBytes is kept. One
+// goroutine evicts for all. The others need not wait: that goroutine checks
+// again after it has released the lock.
 func (m *Memory) evict() {
 	for m.bytes.Load() > m.maxBytes && m.evicting.TryLock() {
 		progress := m.evictSome()
@@ -115,8 +115,8 @@ func (m *Memory) evict() {
 	}
 }
 
-// evictSome takes the excess from one log, or as much of it as that log has.
-// It returns false where nothing is left to be evicted.
+// evictSome takes the excess from one log, or as much of it as that log has. It
+// returns false if there is nothing left to evict.
 func (m *Memory) evictSome() bool {
 	excess := m.bytes.Load() - m.maxBytes
 	if excess <= 0 {
@@ -155,7 +155,7 @@ func (m *Memory) evictSome() bool {
 	return true
 }
 
-// dropLocked forgets a log that is empty. The caller holds l.mu too.
+// dropLocked forgets a log that is empty. The caller also holds l.mu.
 func (m *Memory) dropLocked(l *memLog) {
 	m.unlinkLocked(l)
 	delete(m.byName, l.name)
@@ -163,7 +163,7 @@ func (m *Memory) dropLocked(l *memLog) {
 	l.gone = true
 }
 
-// unlinkLocked takes l out of its list. The caller holds l.mu too.
+// unlinkLocked takes l out of its list. The caller also holds l.mu.
 func (m *Memory) unlinkLocked(l *memLog) {
 	if l.isBare {
 		m.bare.Remove(l.el)
@@ -175,7 +175,7 @@ func (m *Memory) unlinkLocked(l *memLog) {
 	m.live.Remove(l.el)
 }
 
-// skipLocked moves the cursor on, if it is at l.
+// skipLocked moves the cursor on if it points to l.
 func (m *Memory) skipLocked(l *memLog) {
 	if m.cursor == l.el {
 		m.cursor = l.el.Prev()

@@ -82,7 +82,7 @@ func (m *Memory) Range(ctx context.Context, channel string, q Query) (Page, erro
 	l.mu.Unlock()
 	offset, found = q.fit(offset, found)
 
-	// What is packed never changes: no lock is held while it is copied out.
+	// A packed entry never changes, so it is copied without the lock.
 	if len(found) > 0 {
 		page.Entries = make([]Entry, len(found))
 	}
@@ -92,7 +92,7 @@ func (m *Memory) Range(ctx context.Context, channel string, q Query) (Page, erro
 	return page, nil
 }
 
-// fit leaves out of what was found what is beyond MaxBytes.
+// fit shortens found to what q.MaxBytes allows.
 func (q Query) fit(offset uint64, found []packed) (uint64, []packed) {
 	if q.MaxBytes <= 0 {
 		return offset, found
@@ -140,7 +140,8 @@ func (m *Memory) Tops(ctx context.Context, channels []string) ([]Position, error
 	return tops, nil
 }
 
-// prolong has a log remembered that somebody asks for; the caller holds l.mu.
+// prolong keeps a log remembered that was just asked for. The caller holds
+// l.mu.
 func (m *Memory) prolong(l *memLog, now time.Duration) {
 	l.stayUntil(saturatingAdd(now, MetaTTL))
 	if l.isBare {
@@ -166,8 +167,8 @@ func (o AppendOptions) check() error {
 	return nil
 }
 
-// checkFits says whether e fits once all that can be evicted is, so that an
-// Append that succeeds has not evicted its own entry.
+// checkFits returns an error if e would not fit even after everything that may
+// be evicted is gone. So an Append that succeeds has not evicted its own entry.
 func (m *Memory) checkFits(channel string, e Entry) error {
 	need := logCost(channel) + int64(len(e.Header)) + int64(len(e.Body)) + entryOverhead
 	if need > m.maxBytes {

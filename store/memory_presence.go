@@ -68,7 +68,7 @@ func (m *Memory) Members(ctx context.Context, channel string, limit int) (member
 	return members, room.members.Len(), nil
 }
 
-// joinLocked adds a member or replaces what is known of it. A member that
+// joinLocked adds a member or replaces what is known about it. A member that
 // another replica reported belongs to r from now on.
 func (m *Memory) joinLocked(r *replica, channel string, mb Member) {
 	rm, ok := m.reg.rooms[channel]
@@ -95,7 +95,7 @@ func (m *Memory) joinLocked(r *replica, channel string, mb Member) {
 	m.pin(memberCost(p.member))
 }
 
-// leaveLocked removes a member, where it is r's.
+// leaveLocked removes a member if it is r's.
 func (m *Memory) leaveLocked(r *replica, key memberKey) {
 	if _, ok := r.members[key]; !ok {
 		return

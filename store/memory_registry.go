@@ -11,18 +11,18 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// Estimates of what things take besides their text, in bytes, with Go's
+// Estimates of what things take besides their text, in bytes, including Go's
 // overhead (TestMemoryCountsWhatItTakes).
 const (
 	replicaOverhead = 400
-	countOverhead   = 130 // a replica's numbers of a channel, and their share in the sum
+	countOverhead   = 130 // a replica's numbers for a channel, and their share in the sum
 	roomOverhead    = 220
-	memberOverhead  = 200 // a member, its places in the room and in the replica's set
+	memberOverhead  = 200 // a member, and its places in the room and in the replica's set
 )
 
-// registry holds what replicas report, presence too.
+// registry holds what replicas report, presence included.
 type registry struct {
-	mu       sync.Mutex // guards all, what the pointers lead to too
+	mu       sync.Mutex // guards the fields below and all that they point to
 	replicas map[string]*replica
 	sums     *btree.Map[string, *numbers] // by channel, over all replicas; never all zero
 	rooms    map[string]*room             // by channel; never empty
@@ -48,9 +48,9 @@ func newRegistry() registry {
 	}
 }
 
-// lockRegistry begins every method of Registry and Presence: it returns with
-// reg.mu held and nothing left of dead replicas but what Replicas shows, or with
-// an error.
+// lockRegistry begins every method of Registry and Presence. It returns with
+// reg.mu held, after removing what dead replicas reported (Replicas still shows
+// the replicas themselves), or with an error.
 func (m *Memory) lockRegistry(ctx context.Context) (now time.Duration, err error) {
 	if err := m.enter(ctx); err != nil {
 		return 0, err
@@ -96,7 +96,7 @@ func (m *Memory) Report(ctx context.Context, rep Report) (known bool, err error)
 	m.pin(-replicaCost(r.said))
 	r.seen, r.dead = now, false
 	r.said.Started = rep.Replica.Started.Round(0)
-	r.said.Seen = m.start.Add(now).Truncate(time.Millisecond).UTC() // a clock that is set does not change how long ago it was
+	r.said.Seen = m.start.Add(now).Truncate(time.Millisecond).UTC() // not from the wall clock, which may be set
 	r.said.Info = bytes.Clone(rep.Replica.Info)
 	m.pin(replicaCost(r.said))
 	for _, c := range rep.Channels {
@@ -140,8 +140,8 @@ func (m *Memory) Replicas(ctx context.Context) ([]Replica, error) {
 	return all, nil
 }
 
-// Channels implements [Registry]. Its cost depends on limit, not on how many
-// channels there are (BenchmarkMemoryChannels).
+// Channels implements [Registry]. Its cost depends on limit, not on the number
+// of channels (BenchmarkMemoryChannels).
 func (m *Memory) Channels(ctx context.Context, prefix, after string, limit int) ([]Count, error) {
 	if _, err := m.lockRegistry(ctx); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (m *Memory) Channels(ctx context.Context, prefix, after string, limit int) 
 		if !strings.HasPrefix(name, prefix) {
 			return false
 		}
-		if name != after || after < prefix { // after itself is not asked for
+		if name != after || after < prefix { // after itself is excluded
 			counts = append(counts, n.count(name))
 		}
 		return len(counts) < limit
@@ -179,15 +179,15 @@ func (n numbers) count(channel string) Count {
 	return Count{Channel: channel, Subscribers: n.subscribers, Publishes: n.publishes}
 }
 
-// countLocked sets a replica's numbers of a channel, and corrects the sum.
+// countLocked sets a replica's numbers for a channel, and corrects the sum.
 func (m *Memory) countLocked(r *replica, channel string, n numbers) {
 	row, ok := r.counts[channel]
 	if !ok {
 		if n == (numbers{}) {
 			return
 		}
-		// The rows are pointers since setting a map's value sets its key
-		// too, which would keep the caller's memory.
+		// The rows are pointers because setting a map's value also sets its
+		// key, which would keep the caller's memory.
 		channel = strings.Clone(channel)
 		row = new(numbers)
 		r.counts[channel] = row
@@ -222,7 +222,7 @@ func (m *Memory) removeLocked(r *replica) {
 	m.pin(-replicaCost(r.said))
 }
 
-// clearLocked forgets what a replica reported of channels and presence.
+// clearLocked forgets the channels and members that a replica reported.
 func (m *Memory) clearLocked(r *replica) {
 	for channel := range r.counts {
 		m.countLocked(r, channel, numbers{})

@@ -10,14 +10,14 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// Append implements [store.Log]. It is one run of a script, and shares its
-// round trip with the Appends that other goroutines make at the same time.
+// Append implements [store.Log]. It runs one script. Concurrent Appends share
+// their round trips.
 //
-// Where the connection breaks while Redis is at it, Append tries again by
-// itself, and the message is in the log once: it has the id of the call, by
-// which the script finds it. Only where the log has meanwhile dropped what came
-// since the first attempt, or in the tenth of a second before it, Append fails,
-// and the message may or may not have been in it. With o.Key this does not happen.
+// If the connection breaks during the call, Append tries again by itself. The
+// message still gets into the log only once: the script finds it by the id of
+// the call. A retry fails only if the log no longer holds every entry since the
+// first attempt, and from the tenth of a second before it. The message may then
+// have been in the log or not. With o.Key this does not happen.
 func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
 	if err := s.enter(ctx); err != nil {
 		return store.Position{}, false, err
@@ -56,7 +56,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 	return store.Position{Epoch: epoch, Offset: uint64(offset)}, duplicate == 1, nil
 }
 
-// appendCall makes the call of an Append. It does not keep e.Body.
+// appendCall returns the script call for an Append. It does not keep e.Body.
 func (s *Store) appendCall(channel string, e store.Entry, o store.AppendOptions) *call {
 	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
 	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(topStay), newCallID(), 0}
@@ -68,7 +68,7 @@ func (s *Store) appendCall(channel string, e store.Entry, o store.AppendOptions)
 	return c
 }
 
-// millis is a TTL as the scripts take it: for ever is a hundred years.
+// millis converts a TTL for the scripts. "For ever" becomes a hundred years.
 func millis(d time.Duration) int64 { return min(d, 100*365*24*time.Hour).Milliseconds() }
 
 func check(o store.AppendOptions) error {
@@ -85,7 +85,7 @@ func check(o store.AppendOptions) error {
 	return nil
 }
 
-// newCallID returns what tells one Append from all others of the last minutes.
+// newCallID returns an id that is unique among the Appends of the last minutes.
 func newCallID() string { return rand.Text()[:10] }
 
 // newEpoch returns 50 random bits as 10 letters and digits.

@@ -8,31 +8,31 @@ import (
 	"time"
 )
 
-// Appends of many goroutines travel together: while a few batches are on
-// their way, those that come wait, and the next batch takes them all. One that
-// comes alone is on its way at once.
+// Appends of many goroutines travel together: while a few batches are on their
+// way, further Appends wait, and the next batch takes them all. An Append that
+// comes alone is sent at once.
 const (
-	flights      = 2       // batches of one lane on their way at a time
+	flights      = 2       // batches of one lane that are on their way at a time
 	batchCalls   = 256     // calls in a batch
-	batchBytes   = 1 << 20 // what the calls of a batch carry, unless there is only one
+	batchBytes   = 1 << 20 // the bytes that the calls of a batch carry, unless it has only one call
 	clusterLanes = 16      // each takes a sixteenth of the slots
 
-	// linger is how long a goroutine that has nothing to send waits for more: a
-	// fresh one would first have to grow its stack (BenchmarkAppendAlone).
+	// linger is how long a goroutine with nothing to send waits for more. A new
+	// goroutine would first have to grow its stack (BenchmarkAppendAlone).
 	linger = time.Second
 )
 
-// lane is where appends wait for the next batch.
+// lane is a queue of Appends that wait for the next batch.
 type lane struct {
 	mu      sync.Mutex // guards the fields below
 	waiting []*appending
-	left    int // of them, at the most, those whose callers have gone
+	left    int // upper bound for those in waiting whose callers have gone
 	flying  int // goroutines in fly
-	idle    int // of them, those that wait to be woken
+	idle    int // those of them that wait to be woken
 	wake    chan struct{}
 }
 
-// appending is one Append that waits.
+// appending is an Append that waits.
 type appending struct {
 	call  *call
 	bytes int
@@ -41,12 +41,12 @@ type appending struct {
 
 const (
 	queued int32 = iota
-	taken        // it may be sent: what becomes of it is open
-	left         // its caller has gone, and it will not be sent
+	taken        // it may be sent; its outcome is open
+	left         // its caller has gone; it will not be sent
 )
 
-// lane returns the one for a channel: neighbouring slots, which have mostly one
-// server, share one.
+// lane returns the lane of a channel. In a Cluster, neighbouring slots mostly
+// have the same server, so they share a lane.
 func (s *Store) lane(channel string) *lane {
 	if len(s.lanes) == 1 {
 		return &s.lanes[0]
@@ -54,12 +54,12 @@ func (s *Store) lane(channel string) *lane {
 	return &s.lanes[slot(escapeTag(channel))*len(s.lanes)/slots]
 }
 
-// submit puts a on its way; false after Close.
+// submit queues a for sending. It returns false after Close.
 func (s *Store) submit(l *lane, a *appending) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.wake == nil {
-		l.wake = make(chan struct{}, flights) // it never holds more than there are goroutines
+		l.wake = make(chan struct{}, flights) // its length never exceeds the number of goroutines
 	}
 	switch {
 	case l.idle > 0:
@@ -75,13 +75,13 @@ func (s *Store) submit(l *lane, a *appending) bool {
 	return true
 }
 
-// leave is for a caller that waits no longer. While Redis hangs many may come
-// and go: what they wanted to send is not kept.
+// leave removes an Append whose caller no longer waits. While Redis hangs, many
+// callers may come and go, so their data is not kept.
 func (l *lane) leave(a *appending) {
 	if !a.state.CompareAndSwap(queued, left) {
 		return
 	}
-	a.call = nil // sendBatch won't look at it
+	a.call = nil // sendBatch does not look at it
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.left++; l.left > batchCalls && l.left > len(l.waiting)/2 {
@@ -90,7 +90,7 @@ func (l *lane) leave(a *appending) {
 	}
 }
 
-// fly sends batch after batch. It ends when nothing came for a while, or with
+// fly sends batch after batch. It ends if nothing comes for a while, or with
 // Close, which waits for it.
 func (s *Store) fly(l *lane) {
 	t := time.NewTimer(linger)
@@ -112,8 +112,8 @@ func (s *Store) fly(l *lane) {
 	}
 }
 
-// rest waits until there is something to send; false where that is no longer
-// this goroutine's matter.
+// rest waits until there is something to send. It returns false if this
+// goroutine is to end.
 func (s *Store) rest(l *lane, t *time.Timer) bool {
 	select {
 	case <-l.wake:
@@ -123,7 +123,7 @@ func (s *Store) rest(l *lane, t *time.Timer) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.idle == 0 { // who woke one of us has counted it off already
+	if l.idle == 0 { // someone is waking one of us and has already decremented idle
 		<-l.wake
 		return true
 	}
@@ -132,7 +132,7 @@ func (s *Store) rest(l *lane, t *time.Timer) bool {
 	return false
 }
 
-// next takes what goes together. l.mu is held.
+// next takes the Appends for one batch from the queue. The caller holds l.mu.
 func (l *lane) next() []*appending {
 	n, bytes := 0, 0
 	for n < len(l.waiting) && n < batchCalls && (n == 0 || bytes+l.waiting[n].bytes <= batchBytes) {

@@ -181,7 +181,7 @@ func TestNewRefuses(t *testing.T) {
 		{(*redis.Client)(nil), "", "nil *redis.Client"},
 		{(*redis.ClusterClient)(nil), "", "nil *redis.ClusterClient"},
 		{ring, "", "two histories"},
-		{struct{ *redis.Client }{single}, "", "it may be a *redis.Client"},
+		{struct{ *redis.Client }{single}, "", "it must be a *redis.Client"},
 		{single, "a{b}", "Options.Prefix"},
 		{single, strings.Repeat("x", 101), "Options.Prefix"},
 		{single, "a*", "Options.Prefix"},

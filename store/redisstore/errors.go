@@ -12,42 +12,42 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// lasting begin answers of Redis that do not go away by themselves, with what
-// to do about each.
+// lasting maps the codes of Redis errors that do not go away by themselves to
+// what to do about them.
 var lasting = map[string]string{
-	"WRONGTYPE": "another program has written a key that begins with this prefix: choose another Options.Prefix or remove the key",
+	"WRONGTYPE": "another program wrote a key with this prefix: choose another Options.Prefix or remove the key",
 	"WRONGPASS": "check the user and password of the Redis client",
 	"NOAUTH":    "the Redis client needs a user or password",
-	"NOPERM":    "the Redis user has to be allowed the keys of this prefix, and the commands that this package's documentation lists, INFO among them",
+	"NOPERM":    "the Redis user has to be allowed the keys of this prefix and the commands that the package documentation lists, INFO among them",
 	"CROSSSLOT": "the server is a Cluster: use redis.NewClusterClient",
 	"ERR":       "",
 }
 
-// greetings are parts of what a server answers to a client that it does not let
-// in, where the code says nothing.
+// greetings maps parts of a server's replies to a client that it refuses to
+// what to do about them. The code of such a reply is just ERR.
 var greetings = map[string]string{
-	"DB index":                         "the server has no database of this number: the last part of the URL, or redis.Options.DB, has to be less than its `databases`, which are 16 unless it is told",
-	"SELECT is not allowed in cluster": "a Cluster has the database 0 only",
+	"DB index":                         "the server has no database with this number: the last part of the URL, or redis.Options.DB, must be less than the server's setting `databases`, 16 by default",
+	"SELECT is not allowed in cluster": "a Cluster has only database 0: use that",
 }
 
-// explain makes the error that a method returns: what failed, why, and what
-// helps. ctx is the caller's.
+// explain makes the error that a method returns: what failed, why, and what to
+// do. ctx is the caller's.
 func (s *Store) explain(ctx context.Context, what string, err error) error {
 	if s.ctx.Err() != nil {
 		return store.ErrClosed
 	}
 	switch e := ctx.Err(); {
 	case errors.Is(e, context.DeadlineExceeded):
-		return fmt.Errorf("redisstore: %s: Redis has not answered in time: %w: %w", what, store.ErrUnavailable, e)
+		return fmt.Errorf("redisstore: %s: Redis did not answer in time: %w: %w", what, store.ErrUnavailable, e)
 	case e != nil:
 		return fmt.Errorf("redisstore: %s: %w", what, e)
 	case errors.Is(err, redis.ErrClosed):
-		return fmt.Errorf("redisstore: %s: the Redis client that New was given is closed: %w", what, err)
+		return fmt.Errorf("redisstore: %s: the Redis client given to New is closed: %w", what, err)
 	}
 	if isReply(err) {
 		code := codeOf(err)
 		switch {
-		case strings.Contains(err.Error(), "unauthenticated"): // what it says to a long command
+		case strings.Contains(err.Error(), "unauthenticated"): // the reply to a long command
 			code = "NOAUTH"
 		case strings.Contains(err.Error(), "user executing the script can't"): // Redis 7
 			code = "NOPERM"
@@ -72,11 +72,11 @@ func (s *Store) explain(ctx context.Context, what string, err error) error {
 	return fmt.Errorf("redisstore: %s: %w: %w", what, store.ErrUnavailable, err)
 }
 
-// inScript is how Redis before 7.0 tells an error of a command in a script. The
-// "-" is there where the server refused to run the command at all.
+// inScript matches how Redis before 7.0 reports an error of a command in a
+// script. The "-" is there if the server refused to run the command at all.
 var inScript = regexp.MustCompile(`^ERR Error running script .*?@user_script: ?\d+: -?([A-Z]{2,}) `)
 
-// codeOf returns the word that says what kind of error Redis has answered.
+// codeOf returns the code that begins a Redis error.
 func codeOf(err error) string {
 	text := err.Error()
 	if m := inScript.FindStringSubmatch(text); m != nil {
@@ -86,7 +86,7 @@ func codeOf(err error) string {
 	return code
 }
 
-// unexpected is an answer that none of the scripts gives.
+// unexpected is the error for an answer that no script gives.
 func unexpected(what string, reply any) error {
-	return fmt.Errorf("redisstore: %s: Redis answered with a %T that is not understood", what, reply)
+	return fmt.Errorf("redisstore: %s: Redis sent an unexpected answer of type %T", what, reply)
 }

@@ -3,8 +3,8 @@ package redisstore
 import "strings"
 
 // keys makes the names of keys, which doc.go lists. All keys of one channel,
-// and all of one replica, have the same text in the first braces, so that a
-// Cluster keeps them in one place. What is before the braces ends in a word
+// and all of one replica, have the same text in their first braces, so that a
+// Cluster keeps them in one slot. The part before the braces ends in a word
 // without ":", so no two prefixes can make the same key.
 type keys struct{ prefix string }
 
@@ -20,8 +20,8 @@ func (k keys) once(channel, key string) string {
 
 func (k keys) nodes() string { return k.key("nodes", "nodes") }
 
-// replica are the keys of one replica that end when it is dead, in the order
-// that the scripts want.
+// replica returns the keys of one replica that expire when it is dead, in the
+// order that the scripts expect.
 func (k keys) replica(node string) []string {
 	return []string{k.node(node), k.names(node), k.counts(node), k.members(node), k.infos(node)}
 }
@@ -33,12 +33,12 @@ func (k keys) counts(node string) string  { return k.key("counts", node) }
 func (k keys) members(node string) string { return k.key("members", node) }
 func (k keys) infos(node string) string   { return k.key("infos", node) }
 
-// tagEscapes keep Redis from ending a tag early, or from seeing an empty one.
+// tagEscapes keep Redis from ending a tag early, and from seeing an empty one.
 var tagEscapes = strings.NewReplacer("%", "%25", "}", "%7D")
 
 func escapeTag(s string) string {
 	if s == "" {
-		return "%" // which nothing else becomes
+		return "%" // nothing else is escaped to this
 	}
 	if !strings.ContainsAny(s, "%}") {
 		return s
@@ -46,11 +46,11 @@ func escapeTag(s string) string {
 	return tagEscapes.Replace(s)
 }
 
-// place names a member of a channel so that the members of each channel are
-// together, sorted by ID: the channel without "\x00", "\x00", the ID.
+// place names a member of a channel: the escaped channel, "\x00", the ID. So
+// the members of each channel are together, sorted by ID.
 func place(channel, id string) string { return room(channel) + "\x00" + id }
 
-// roomEscapes are such that no two channels become the same.
+// roomEscapes keep the names of different channels different.
 var roomEscapes = strings.NewReplacer("\x00", "\x01\x01", "\x01", "\x01\x02")
 
 func room(channel string) string {
@@ -60,8 +60,8 @@ func room(channel string) string {
 	return roomEscapes.Replace(channel)
 }
 
-// slot is the part of a Cluster that keeps the keys with a tag: CRC-16 with
-// the polynomial x^16+x^12+x^5+1, modulo 16384.
+// slot returns the Cluster slot of a tag: CRC-16 with the polynomial
+// x^16+x^12+x^5+1, modulo 16384.
 func slot(tag string) int {
 	var crc uint16
 	for i := range len(tag) {

@@ -12,8 +12,8 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// UpdatePresence implements [store.Presence]. Up to 1000 changes are one step;
-// where it fails with more, some may have been applied.
+// UpdatePresence implements [store.Presence]. Up to 1000 changes are one step.
+// With more, some may have been applied if it fails.
 func (s *Store) UpdatePresence(ctx context.Context, node string, changes []store.PresenceChange) error {
 	if err := s.enter(ctx); err != nil {
 		return err
@@ -42,13 +42,13 @@ func (s *Store) UpdatePresence(ctx context.Context, node string, changes []store
 		if err := s.do(ctx, newCall(presenceScript, keys, args...)); err != nil {
 			return s.explain(ctx, fmt.Sprintf("update the presence on replica %q", node), err)
 		}
-		rec.last = id // also where it was dropped: the next report is told so
+		rec.last = id // even if it was dropped: the next Report returns false
 	}
 	return nil
 }
 
-// Members implements [store.Presence]. For each 1000 of limit it takes two
-// round trips.
+// Members implements [store.Presence]. It takes two round trips for each 1000
+// of limit.
 func (s *Store) Members(ctx context.Context, channel string, limit int) (members []store.Member, total int, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, 0, err
@@ -98,8 +98,8 @@ func (s *Store) members(ctx context.Context, skip int, from, to string, limit in
 	return members[:min(limit, len(members))], total, nil
 }
 
-// packMember writes what is known of a member besides its ID: the length of
-// User, ":", User, Info.
+// packMember writes a member's data without the ID: the length of User, ":",
+// User, Info.
 func packMember(m store.Member) string {
 	return strconv.Itoa(len(m.User)) + ":" + m.User + string(m.Info)
 }
@@ -109,7 +109,7 @@ func unpackMember(id, text string) (store.Member, error) {
 	length, rest, ok := strings.Cut(text, ":")
 	n, err := strconv.Atoi(length)
 	if !ok || err != nil || n < 0 || n > len(rest) {
-		return m, fmt.Errorf("redisstore: what is kept of the member %q is %.100q, which this library has not written", id, text)
+		return m, fmt.Errorf("redisstore: the data of member %q is %.100q, which this library did not write", id, text)
 	}
 	m.User = rest[:n]
 	if n < len(rest) {

@@ -15,9 +15,9 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// Range implements [store.Log]. Calls for the same part of a log at the same
-// time share one read; where they come one after the other without end, up to
-// 200 ms may pass until the next read.
+// Range implements [store.Log]. Concurrent calls for the same part of a log
+// share one read. If they come in a constant stream, a call may wait up to 200
+// ms for the next read.
 func (s *Store) Range(ctx context.Context, channel string, q store.Query) (store.Page, error) {
 	if err := s.enter(ctx); err != nil {
 		return store.Page{}, err
@@ -29,7 +29,8 @@ func (s *Store) Range(ctx context.Context, channel string, q store.Query) (store
 	return page.open(), nil
 }
 
-// page is a store.Page whose entries are immutable, so that many may share it.
+// page is a store.Page whose entries are immutable, so that many callers can
+// share it.
 type page struct {
 	store.Page
 	entries []entry
@@ -54,15 +55,15 @@ func (p *page) open() store.Page {
 }
 
 const (
-	// maxOffset is the last one that a script can count with. It is not
-	// reached in this universe.
+	// maxOffset is the largest offset that a script can count with. No log ever
+	// reaches it.
 	maxOffset = 1<<53 - 1
-	// rereads bounds how often a read begins anew since the log's beginning
-	// was trimmed away in the middle of it.
+	// rereads is the maximum number of times that a read begins anew because
+	// the log's beginning was trimmed meanwhile.
 	rereads = 5
 )
 
-// read reads a part of a log: in one step unless it is long.
+// read reads a part of a log, in one step unless it is long.
 func (s *Store) read(ctx context.Context, p part) (*page, error) {
 	var found *page
 	for range rereads {
@@ -73,11 +74,11 @@ func (s *Store) read(ctx context.Context, p part) (*page, error) {
 			return found, err
 		}
 	}
-	return found, nil // less than was asked for
+	return found, nil // fewer entries than were asked for
 }
 
-// readSteps returns false where the log changed so much between two steps that
-// the page has less than it should.
+// readSteps returns false if the log changed so much between two steps that the
+// page has less than it should.
 func (s *Store) readSteps(ctx context.Context, p part) (*page, bool, error) {
 	q := p.query
 	left := part{p.channel, q}
@@ -104,7 +105,7 @@ func (s *Store) readSteps(ctx context.Context, p part) (*page, bool, error) {
 		case !q.Newest && got.First > left.query.After+1, q.Newest && got.First > all.First && got.First >= left.query.Before:
 			return all, false, nil // trimmed between the steps
 		case q.Newest:
-			all.First = max(all.First, got.First) // what was read is behind it
+			all.First = max(all.First, got.First) // all that was read is after it
 		}
 		all.entries = append(all.entries, got.entries...)
 		if !more {
@@ -128,7 +129,7 @@ func (s *Store) readSteps(ctx context.Context, p part) (*page, bool, error) {
 	return all, true, nil
 }
 
-// readStep runs the script once. It returns true where it has more.
+// readStep runs the script once. It returns true if there is more to read.
 func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, error) {
 	q := p.query
 	c := newCall(rangeScript, []string{s.keys.log(p.channel), s.keys.top(p.channel)},
@@ -164,7 +165,7 @@ func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, 
 	return got, more == 1, nil
 }
 
-// parseEarlier reads "epoch:offset,epoch:offset"; "-" where there is none.
+// parseEarlier parses "epoch:offset,epoch:offset". "-" means none.
 func parseEarlier(text string) []store.Position {
 	var earlier []store.Position
 	for item := range strings.SplitSeq(text, ",") {
@@ -176,8 +177,8 @@ func parseEarlier(text string) []store.Position {
 	return earlier
 }
 
-// parseEntry reads what XRANGE gives: the id, which is "offset-milliseconds",
-// and "header", its text, "body", its text.
+// parseEntry parses an entry as XRANGE returns it: the id,
+// "offset-milliseconds", and the fields "header" and "body".
 func parseEntry(item any) (entry, bool) {
 	pair, _ := item.([]any)
 	if len(pair) != 2 {

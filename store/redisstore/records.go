@@ -7,33 +7,34 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// records knows of each replica that reports through this Store which change of
-// its record Redis has acknowledged last. A server may come back, before a report
-// has failed, with a record that is some seconds old: what is changed in that one
-// would stay wrong for ever. So each change names the one before it, and where
-// Redis has another, the replica is unknown and has to report everything.
+// records holds, for each replica that reports through this Store, the id of
+// the last change of its record that Redis acknowledged. A server may come back
+// with a record that is some seconds old before any report has failed. Changes
+// to that record would leave it wrong for ever. So each change names the one
+// before it. If Redis has another one, the replica counts as unknown and has to
+// report everything.
 type records struct {
 	mu     sync.Mutex // guards byNode
 	byNode map[string]*record
 }
 
-// record is that of one replica.
+// record belongs to one replica.
 type record struct {
-	turn chan struct{} // holds one; who has taken it may change the record
-	last string        // the id of the last change that was acknowledged; guarded by turn
+	turn chan struct{} // holds one token; its holder may change the record
+	last string        // the id of the last acknowledged change; guarded by turn
 }
 
-// maxRecords bounds the replicas that are known. A hub has one.
+// maxRecords bounds the number of replicas remembered. A hub has one.
 const maxRecords = 1024
 
-// take waits until nobody else changes a replica's record. The caller gives it
-// back with leave.
+// take waits until no other goroutine changes the replica's record. The caller
+// gives it back with leave.
 func (r *records) take(ctx context.Context, s *Store, node string) (*record, error) {
 	r.mu.Lock()
 	rec := r.byNode[node]
 	if rec == nil {
 		if r.byNode == nil || len(r.byNode) >= maxRecords {
-			r.byNode = make(map[string]*record) // they report everything once more
+			r.byNode = make(map[string]*record) // those replicas report everything once more
 		}
 		rec = &record{turn: make(chan struct{}, 1)}
 		rec.turn <- struct{}{}

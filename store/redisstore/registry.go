@@ -17,24 +17,25 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// scriptItems bounds how many channels or members one run of a script takes,
-// so that it holds up the server for a few milliseconds at the most.
+// scriptItems is the maximum number of channels or members for one run of a
+// script, so that it blocks the server for a few milliseconds at most.
 const scriptItems = 1000
 
-// How long a replica's keys live after its last report, in milliseconds: all
-// that it reported, and its card.
+// deadAfter and forgottenAfter are how long a replica's keys live after its
+// last report, in milliseconds. forgottenAfter is for its card, deadAfter for
+// the rest.
 var (
 	deadAfter      = store.DeadAfter.Milliseconds()
 	forgottenAfter = store.ForgottenAfter.Milliseconds()
 )
 
-// Report implements [store.Registry]. It is one pipeline. Up to 1000 counts
-// and members are recorded in one step, and so is all of a Full report; a
-// longer one that is not Full is recorded in steps of 1000, and where Report
-// fails some of them may have been.
+// Report implements [store.Registry]. It takes one pipeline. Up to 1000 counts
+// and members are recorded in one step, and so is a Full report of any length.
+// A longer report that is not Full is recorded in steps of 1000; if Report then
+// fails, some of them may have been recorded.
 //
-// A replica reports through one Store: another one does not know the record that
-// it finds, and says so by false.
+// A replica must report through one Store. Another Store does not know the
+// record that it finds, and returns false.
 func (s *Store) Report(ctx context.Context, r store.Report) (known bool, err error) {
 	if err := s.enter(ctx); err != nil {
 		return false, err
@@ -46,7 +47,7 @@ func (s *Store) Report(ctx context.Context, r store.Report) (known bool, err err
 	defer rec.leave()
 	id := rand.Text()
 	calls := s.reportCalls(r, id, rec.last)
-	at := len(calls) - 1 // the call that answers
+	at := len(calls) - 1 // the call whose answer counts
 	if !r.Full {
 		at = 0
 	}
@@ -91,7 +92,7 @@ func (s *Store) reportCalls(r store.Report, id, last string) []*call {
 		}
 		return calls
 	}
-	// Everything, and it is much: it is staged first and then put in place.
+	// A long Full report is staged first and then put in place.
 	staged := make([]string, 4)
 	for i, key := range keys[1:] {
 		staged[i] = key + ":" + id
@@ -106,7 +107,7 @@ func (s *Store) reportCalls(r store.Report, id, last string) []*call {
 	return append(calls, report(append(keys, staged...), len(counts), len(members), 0))
 }
 
-// latest leaves of several items with the same key the last one.
+// latest removes all but the last of the items with the same key.
 func latest[T any](items []T, key func(T) string) []T {
 	at := make(map[string]int, len(items))
 	out := make([]T, 0, len(items))
@@ -124,7 +125,7 @@ func latest[T any](items []T, key func(T) string) []T {
 
 func isZero(c store.Count) bool { return c.Subscribers == 0 && c.Publishes == 0 }
 
-// appendCounts adds pairs of a channel and its numbers, "" where they are zero.
+// appendCounts adds pairs of a channel and its numbers. Zero numbers are "".
 func appendCounts(args []any, counts []store.Count) []any {
 	for _, c := range counts {
 		numbers := ""
@@ -136,7 +137,7 @@ func appendCounts(args []any, counts []store.Count) []any {
 	return args
 }
 
-// appendMembers adds pairs of a member's place and what is known of it.
+// appendMembers adds pairs of a member's place and its data.
 func appendMembers(args []any, members []store.PresenceChange) []any {
 	for _, c := range members {
 		args = append(args, place(c.Channel, c.Member.ID), packMember(c.Member))
@@ -144,13 +145,13 @@ func appendMembers(args []any, members []store.PresenceChange) []any {
 	return args
 }
 
-// addCount adds what appendCounts wrote.
+// addCount adds numbers as appendCounts wrote them to sum.
 func addCount(sum *store.Count, numbers string) error {
 	subscribers, publishes, _ := strings.Cut(numbers, " ")
 	n, err := strconv.Atoi(subscribers)
 	m, err2 := strconv.Atoi(publishes)
 	if err != nil || err2 != nil {
-		return fmt.Errorf("redisstore: the numbers of channel %q are %q, which this library has not written", sum.Channel, numbers)
+		return fmt.Errorf("redisstore: the numbers of channel %q are %q, which this library did not write", sum.Channel, numbers)
 	}
 	sum.Subscribers += n
 	sum.Publishes += m
@@ -170,8 +171,8 @@ func (s *Store) Forget(ctx context.Context, node string) error {
 	return nil
 }
 
-// listed returns the replicas that the list has as silent for no longer than
-// d, and 2 s. Whether one is, its own keys say, which end by themselves.
+// listed returns the replicas that have been silent for at most d, plus 2 s.
+// Their own keys, which expire by themselves, decide whether they live.
 func (s *Store) listed(ctx context.Context, d time.Duration) ([]string, error) {
 	c := newCall(nodesScript, []string{s.keys.nodes()}, int(d/time.Second)+2)
 	if err := s.do(ctx, c); err != nil {
@@ -180,8 +181,8 @@ func (s *Store) listed(ctx context.Context, d time.Duration) ([]string, error) {
 	return c.cmd.StringSlice()
 }
 
-// ask runs a script for each replica that reported within d, all in one round
-// trip after the one that lists them.
+// ask runs a script for each replica that reported within d. All run in one
+// round trip, after the one that lists the replicas.
 func (s *Store) ask(ctx context.Context, d time.Duration, one func(node string) *call) ([]*call, error) {
 	nodes, err := s.listed(ctx, d)
 	if err != nil || len(nodes) == 0 {
@@ -221,7 +222,7 @@ func (s *Store) Replicas(ctx context.Context) ([]store.Replica, error) {
 		seen, _ := fields[2].(string)
 		now, _ := fields[3].(string)
 		n := store.Replica{ID: ids[i], Started: parseMillis(started), Seen: parseMillis(seen)}
-		n.Silent = max(0, parseMillis(now).Sub(n.Seen)) // the clock may be set, or another server's now
+		n.Silent = max(0, parseMillis(now).Sub(n.Seen)) // the clock may have been set, or be another server's
 		if info != "" {
 			n.Info = json.RawMessage(info)
 		}
@@ -236,8 +237,8 @@ func parseMillis(s string) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// Channels implements [store.Registry]. For each 1000 of limit it takes two
-// round trips, and each replica sends no more than that many.
+// Channels implements [store.Registry]. It takes two round trips for each 1000
+// of limit. Each replica's keys give at most 1000 names per round.
 func (s *Store) Channels(ctx context.Context, prefix, after string, limit int) ([]store.Count, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
@@ -266,8 +267,8 @@ func (s *Store) channels(ctx context.Context, prefix, after string, limit int) (
 	if err != nil {
 		return nil, err
 	}
-	// A name among the first of the sum is among the first of each replica
-	// that has it.
+	// A name that is among the first of the sum is among the first of each
+	// replica that has it.
 	sums := make(map[string]*store.Count)
 	for _, c := range calls {
 		_, err := eachOf(c.cmd, func(name, numbers string) error {
@@ -290,8 +291,8 @@ func (s *Store) channels(ctx context.Context, prefix, after string, limit int) (
 	return page[:min(limit, len(page))], nil
 }
 
-// between returns the bounds of the names that begin with prefix and are
-// greater than after, as ZRANGEBYLEX takes them.
+// between returns the bounds for ZRANGEBYLEX of the names that begin with
+// prefix and are greater than after.
 func between(prefix, after string) (from, to string) {
 	from, to = "-", "+"
 	if prefix != "" {
@@ -306,8 +307,8 @@ func between(prefix, after string) (from, to string) {
 	return from, to
 }
 
-// successor is the least text that is greater than all that begin with s; ""
-// where there is none.
+// successor returns the least string that is greater than all strings that
+// begin with s, or "" if there is none.
 func successor(s string) string {
 	b := bytes.TrimRight([]byte(s), "\xff")
 	if len(b) == 0 {
@@ -317,7 +318,8 @@ func successor(s string) string {
 	return string(b)
 }
 
-// eachOf reads what the page script answers, and returns its count.
+// eachOf calls f for each pair that the page script returned. It returns the
+// script's count.
 func eachOf(cmd *redis.Cmd, f func(name, value string) error) (total int64, err error) {
 	reply, err := cmd.Slice()
 	if err != nil || len(reply) != 3 {
@@ -333,7 +335,7 @@ func eachOf(cmd *redis.Cmd, f func(name, value string) error) (total int64, err 
 		n, _ := name.(string)
 		v, ok := values[i].(string)
 		if !ok {
-			continue // its hash was evicted; the next report is told so
+			continue // its hash was evicted; the replica's next Report returns false
 		}
 		if err := f(n, v); err != nil {
 			return 0, err

@@ -17,14 +17,14 @@ import (
 //go:embed lua
 var lua embed.FS
 
-// script is a Lua program that Redis runs as one step. Redis remembers it by
-// its SHA-1 until it is restarted.
+// script is a Lua program that Redis runs atomically. Redis remembers it by its
+// SHA-1 until it restarts.
 type script struct{ text, sha string }
 
 func load(name string) *script {
 	text, err := lua.ReadFile("lua/" + name + ".lua")
 	if err != nil {
-		panic(err) // not in the binary: no test would pass
+		panic(err) // the file is missing from the binary; every test would fail
 	}
 	sum := sha1.Sum(text)
 	return &script{string(text), hex.EncodeToString(sum[:])}
@@ -49,21 +49,21 @@ var (
 )
 
 // call is one run of a script. Reads are scripts too, since a Cluster client
-// may send plain reads to replicas, which can be behind.
+// may send plain reads to Redis replicas, which can be behind.
 type call struct {
 	script *script
 	keys   []string
 	args   []any
-	since  int // of args, which tells since when the call may have been done; 0 where the script needs no such
+	since  int // index in args of the time since when the call may have been done; 0 if the script does not need it
 
-	ctx  context.Context // of who waits for it: it is not repeated for nobody
-	done chan struct{}   // where there is one, closed when cmd has the outcome
+	ctx  context.Context // the caller's; once it has ended, the call is not retried
+	done chan struct{}   // if not nil, closed when cmd has the outcome
 
-	cmd   *redis.Cmd // of the last attempt
-	first time.Time  // when it was sent first
-	lost  bool       // an answer was lost, so that it may have been done
+	cmd   *redis.Cmd // the last attempt
+	first time.Time  // when the first attempt was sent
+	lost  bool       // an answer was lost, so the call may have been done
 
-	earliest int64 // where it is lost: it was not done before this time, in milliseconds of the server's clock
+	earliest int64 // if lost: the call was not done before this time, in milliseconds by the server's clock
 }
 
 func newCall(s *script, keys []string, args ...any) *call {
@@ -75,7 +75,7 @@ type once struct{ *redis.Cmd }
 
 func (once) NoRetry() bool { return true }
 
-// command makes the next attempt's command.
+// command returns the command for the next attempt.
 func (c *call) command(ctx context.Context, whole bool) redis.Cmder {
 	args := make([]any, 0, 3+len(c.keys)+len(c.args))
 	if whole {
@@ -99,16 +99,16 @@ func (c *call) command(ctx context.Context, whole bool) redis.Cmder {
 	return once{c.cmd}
 }
 
-// retryWaits are the pauses before a call that Redis refused for the moment is
-// sent again.
+// retryWaits are the pauses before the retries of a call that Redis refused for
+// the moment.
 var retryWaits = []time.Duration{10 * time.Millisecond, 40 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}
 
-// send runs calls in one pipeline, in order where they have one server, and
-// again what Redis has not done but might do now. It leaves the outcome of
-// each in its cmd.
+// send runs calls in one pipeline. Calls for the same server run in order. It
+// retries calls that failed but may succeed later. The outcome of each call is
+// in its cmd.
 func (s *Store) send(ctx context.Context, calls []*call) {
-	defer func() { finish(calls...) }() // those that are still to be done then
-	whole := false                      // the server doesn't know a script
+	defer func() { finish(calls...) }() // those that are still in calls by then
+	whole := false                      // the server does not know a script: send its whole text
 	for attempt := 0; ; {
 		s.pipeline(ctx, s.withClocks(ctx, calls), whole)
 		var again []*call
@@ -138,7 +138,7 @@ func (s *Store) send(ctx context.Context, calls []*call) {
 			return
 		}
 		if s.cluster != nil {
-			s.cluster.ReloadState(ctx) // it may have another master
+			s.cluster.ReloadState(ctx) // the slot may have another master now
 		}
 		t := time.NewTimer(retryWaits[attempt])
 		select {
@@ -159,15 +159,16 @@ func finish(calls ...*call) {
 	}
 }
 
-// clockSlack is how far the clocks of a server and of its replica, which may be
-// the master by now, are expected to differ. More would have Append fail where a
-// short log does not reach back so far.
+// clockSlack is how far the clocks of a Redis master and its replica, which may
+// be the master by now, are expected to differ. A larger value would make
+// Append fail if a short log does not reach back that far.
 const clockSlack = 100 * time.Millisecond
 
-// withClocks sets earliest of the calls that may have been done already, and
-// returns the calls that can be sent, in their order. The time is the server's: a
-// duration would be counted from when the server comes to the call, which may be
-// long after it was sent where the connection has to be made anew.
+// withClocks sets earliest for the calls that may have been done already. It
+// returns the calls that can be sent, in order. earliest is a time by the
+// server's clock and not a duration: a duration would count from when the
+// server gets the call, and that may be long after it was sent if the
+// connection has to be made anew.
 func (s *Store) withClocks(ctx context.Context, calls []*call) (ready []*call) {
 	var asks []*call
 	for _, c := range calls {
@@ -185,7 +186,7 @@ func (s *Store) withClocks(ctx context.Context, calls []*call) (ready []*call) {
 			clock, err := asks[0].cmd.Int64()
 			asks = asks[1:]
 			if err != nil {
-				c.cmd.SetErr(err) // as if it had been the call's
+				c.cmd.SetErr(err) // as if this were the call's own error
 				continue
 			}
 			c.earliest = clock - (read.Sub(c.first) + clockSlack).Milliseconds()
@@ -208,10 +209,10 @@ func (s *Store) pipeline(ctx context.Context, calls []*call, whole bool) {
 	}
 	p := s.client.Pipeline()
 	for _, c := range calls {
-		p.Process(ctx, c.command(ctx, whole)) // only queues it
+		p.Process(ctx, c.command(ctx, whole)) // only queues the command
 	}
-	// An answer is that of one of the commands, unless no command was sent: where
-	// the server lets no client in, that is what it answers to the greeting.
+	// An error reply belongs to one of the commands, unless none was sent: a
+	// server that refuses the client answers the greeting with an error.
 	one := func(c *call) bool { return c.cmd.Err() != nil }
 	if _, err := p.Exec(ctx); err != nil && !(isReply(err) && slices.ContainsFunc(calls, one)) {
 		for _, c := range calls {
@@ -222,9 +223,9 @@ func (s *Store) pipeline(ctx context.Context, calls []*call, whole bool) {
 	}
 }
 
-// do runs calls, and returns the first error. It returns
-// when ctx ends, also where Redis hangs: go-redis bounds a read by its own
-// timeout only, as long as its ContextTimeoutEnabled is not set.
+// do runs calls and returns the first error. It returns when ctx ends, even if
+// Redis hangs: unless the client sets ContextTimeoutEnabled, go-redis bounds a
+// read only by its own timeout.
 func (s *Store) do(ctx context.Context, calls ...*call) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -239,7 +240,7 @@ func (s *Store) do(ctx context.Context, calls ...*call) error {
 		s.send(ctx, calls)
 	})
 	if !ok {
-		return context.Canceled // explain says that it is closed
+		return context.Canceled // explain turns it into ErrClosed
 	}
 	select {
 	case <-done:
@@ -256,18 +257,18 @@ func (s *Store) do(ctx context.Context, calls ...*call) error {
 	return nil
 }
 
-// isReply says whether err is an answer of Redis.
+// isReply reports whether err is a reply from Redis.
 func isReply(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply)
 }
 
-// refusals are the answers of a server that has done nothing, and may do it a
-// moment later or on another server.
+// refusals are the error codes of a server that did nothing, and that may
+// succeed a moment later or on another server.
 var refusals = []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "MOVED", "ASK", "BUSY", "NOREPLICAS"}
 
-// notDone says whether err is proof that the command had no effect, and may
-// have one if it is repeated.
+// notDone reports whether err proves that the command had no effect, and
+// whether a retry may succeed.
 func notDone(err error) bool {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
@@ -276,7 +277,7 @@ func notDone(err error) bool {
 	return isReply(err) && (slices.Contains(refusals, codeOf(err)) || strings.HasPrefix(err.Error(), "ERR max number of clients"))
 }
 
-// broken says whether err leaves open what happened, and may go away.
+// broken reports whether err leaves the outcome open and may go away.
 func broken(err error) bool {
 	return !isReply(err) && !errors.Is(err, redis.ErrClosed) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }

@@ -8,48 +8,49 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// reads shares reads of the same part of a log: who asks while a read is under
-// way waits for the next one, since the one under way may have missed what was
-// appended just now, and all that wait are served by it. After a
-// crowd has been disconnected it comes back within a second or two, too sparse
-// to meet by itself: so the same part is read a few times at once, and then
-// not more than so often in a second.
+// reads shares reads of the same part of a log. A caller that asks during a
+// read waits for the next one, since the running read may have missed the
+// latest Append. One read serves all that wait for it.
+//
+// After many clients have lost their connections, they come back spread over a
+// second or two, too sparsely to share reads by chance. So the same part is
+// read a few times without a pause, and then at most once every readPause.
 type reads struct {
-	mu    sync.Mutex // guards the fields below, and what they lead to
+	mu    sync.Mutex // guards the fields below and what they point to
 	parts map[part]*shared
 }
 
 const (
 	readBurst = 3                      // reads of the same part without a pause
-	readPause = 200 * time.Millisecond // between those that follow
+	readPause = 200 * time.Millisecond // between the reads after those
 )
 
-// part is what one Range asks for.
+// part is what one Range reads.
 type part struct {
 	channel string
 	query   store.Query
 }
 
-// shared is who reads a part of a log, and who waits for it. Its goroutine
-// begins with the first that asks, and ends a pause after the last one was
-// served.
+// shared holds the pending read of one part of a log. Its goroutine starts with
+// the first caller, and ends a pause after it has served the last one.
 type shared struct {
-	next  *reading // its read has not begun
+	next  *reading // not yet begun
 	awake chan struct{}
 }
 
-// reading is one read for all that wait for it. It is cancelled where all of
-// them have gone, but not before it has begun: others may still come to it.
+// reading is one read for all callers that wait for it. It is cancelled if all
+// of them have gone, but only after it has begun: until then, others may still
+// join it.
 type reading struct {
 	waiting int // guarded by reads.mu
 	cancel  context.CancelFunc
 	ctx     context.Context
-	done    chan struct{} // closed when page and err are there
+	done    chan struct{} // closed when page and err are set
 	page    *page
 	err     error
 }
 
-// share returns a page that others may have got, too.
+// share returns a page that other callers may have got too.
 func (r *reads) share(s *Store, ctx context.Context, p part) (*page, error) {
 	r.mu.Lock()
 	sh := r.parts[p]
@@ -67,7 +68,7 @@ func (r *reads) share(s *Store, ctx context.Context, p part) (*page, error) {
 	if sh.next == nil {
 		sh.next = &reading{done: make(chan struct{})}
 		sh.next.ctx, sh.next.cancel = context.WithCancel(s.ctx)
-		sh.awake <- struct{}{} // has room: it is empty where next is nil
+		sh.awake <- struct{}{} // does not block: the channel is empty if next is nil
 	}
 	rd := sh.next
 	rd.waiting++
@@ -90,10 +91,10 @@ func (r *reads) share(s *Store, ctx context.Context, p part) (*page, error) {
 	return nil, store.ErrClosed
 }
 
-// serve reads a part of a log for as long as somebody asks for it.
+// serve reads a part of a log for as long as anyone asks for it.
 func (r *reads) serve(s *Store, p part, sh *shared) {
 	tokens := readBurst
-	last := time.Now() // when a token was added last
+	last := time.Now() // when a token was last added
 	pause := time.NewTimer(readPause)
 	defer pause.Stop()
 	for {
@@ -127,7 +128,7 @@ func (r *reads) serve(s *Store, p part, sh *shared) {
 		}
 		r.mu.Lock()
 		rd := sh.next
-		sh.next = nil // who comes from here on waits for the next one
+		sh.next = nil // callers that come from here on wait for the next read
 		select {
 		case <-sh.awake:
 		default:
@@ -144,8 +145,8 @@ func (r *reads) serve(s *Store, p part, sh *shared) {
 	}
 }
 
-// readUnlessLeft reads a part of a log. It returns when ctx ends, also where
-// Redis hangs: who comes next gets a connection of his own.
+// readUnlessLeft reads a part of a log. It returns when ctx ends, even if Redis
+// hangs. The next caller gets another connection.
 func (s *Store) readUnlessLeft(ctx context.Context, p part) (*page, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// topStay is for how long an Append has a log remembered. It is longer than
-	// it has to be, so that Tops need not prolong it as long as it is in use.
+	// topStay is how long an Append keeps a log remembered. It is longer than
+	// required, so that Tops need not prolong a log that is in use.
 	topStay = store.MetaTTL + time.Hour
-	// topProlonged is for how long Tops has it remembered where less than
+	// topProlonged is how long Tops keeps a log remembered, if less than
 	// store.MetaTTL is left.
 	topProlonged = store.MetaTTL + 12*time.Hour
-	// prolongTimeout bounds the attempt. The next Tops makes another one.
+	// prolongTimeout bounds one attempt. The next Tops makes another one.
 	prolongTimeout = 5 * time.Second
 
-	// topKeys bounds the keys of one script.
+	// topKeys is the maximum number of keys for one script.
 	topKeys = 500
-	// topFields is how many fields the line in a top's key has, and topEnds the
-	// one that says when it ends.
+	// topFields is the number of fields in the value of a top's key. topEnds is
+	// the index of the field that says when it ends.
 	topFields, topEnds = 9, 6
 )
 
-// Tops implements [store.Log]. A log that is silent is prolonged twice a day, a
+// Tops implements [store.Log]. It prolongs a log without Appends twice a day, a
 // moment after Tops has returned.
 func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, error) {
 	if err := s.enter(ctx); err != nil {
@@ -62,10 +62,10 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 			return nil, unexpected("tops", reply[1])
 		}
 		for i, line := range lines {
-			if text, ok := line.(string); ok { // else it is absent
+			if text, ok := line.(string); ok { // otherwise the log is absent
 				top, ends, ok := parseTop(text)
 				if !ok {
-					return nil, fmt.Errorf("redisstore: the key %q has a text that this library has not written", c.keys[i])
+					return nil, fmt.Errorf("redisstore: the key %q holds a value that this library did not write", c.keys[i])
 				}
 				tops[at] = top
 				if ends-now < store.MetaTTL.Milliseconds() {
@@ -81,8 +81,8 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 	return tops, nil
 }
 
-// atOnce is how many logs a script may look at: those of a Cluster have to be in
-// one slot.
+// atOnce is how many logs one script may read. In a Cluster, all keys of a
+// script must be in one slot.
 func (s *Store) atOnce() int {
 	if s.cluster != nil {
 		return 1
@@ -90,10 +90,10 @@ func (s *Store) atOnce() int {
 	return topKeys
 }
 
-// parseTop reads the line in a top's key.
+// parseTop parses the value of a top's key.
 func parseTop(line string) (top store.Position, ends int64, ok bool) {
 	fields := strings.Fields(line)
-	if len(fields) != topFields && len(fields) != topFields+1 { // one more after a repeat
+	if len(fields) != topFields && len(fields) != topFields+1 { // a top has one more after a retried Append
 		return top, 0, false
 	}
 	offset, err := strconv.ParseUint(fields[2], 10, 64)
@@ -101,9 +101,9 @@ func parseTop(line string) (top store.Position, ends int64, ok bool) {
 	return store.Position{Epoch: fields[0], Offset: offset}, ends, err == nil && err2 == nil
 }
 
-// prolong puts off the end of logs. Nobody waits for it, since a server that is
-// full or refuses writes can be read; while one attempt is under way there is no
-// other one. Close waits for it.
+// prolong postpones the end of logs. It runs in the background, since a server
+// that is full or refuses writes can still be read. At most one attempt runs at
+// a time. Close waits for it.
 func (s *Store) prolong(tops []string) {
 	if !s.prolonging.CompareAndSwap(false, true) {
 		return
@@ -118,7 +118,7 @@ func (s *Store) prolong(tops []string) {
 			c.ctx = ctx
 			calls = append(calls, c)
 		}
-		s.send(ctx, calls) // where it fails, the next Tops tries again
+		s.send(ctx, calls) // if it fails, the next Tops tries again
 	})
 	if !ok {
 		s.prolonging.Store(false)

@@ -12,10 +12,10 @@ import (
 )
 
 var bytesCases = []Case{
-	{"EntriesComeBackWhole", "Header and body come back byte for byte, whatever is in them; Time is the Store's, in milliseconds.", entriesComeBackWhole},
-	{"ChannelNames", "Any name is a channel of its own: long, in any language, with the characters that servers treat specially.", channelNames},
+	{"EntriesComeBackWhole", "Header and body come back byte for byte, whatever they hold. The Store sets Time, in milliseconds.", entriesComeBackWhole},
+	{"ChannelNames", "Each name is a channel of its own: long names, names in any language, names with characters that servers treat specially.", channelNames},
 	{"BodyOfOneMiB", "A body of 1 MiB is stored and returned whole.", bodyOfOneMiB},
-	{"BytesAreNotShared", "The caller may change its body after Append, and what Range gave it, without changing the log.", bytesAreNotShared},
+	{"BytesAreNotShared", "The caller may change its body after Append, and what Range returned, without changing the log.", bytesAreNotShared},
 }
 
 func entriesComeBackWhole(t *testing.T, s store.Store) {
@@ -51,7 +51,7 @@ func entriesComeBackWhole(t *testing.T, s store.Store) {
 		require.Equal(t, text, string(all[3*i+2].Body))
 	}
 
-	// What the caller sets of Offset and Time doesn't matter.
+	// The Offset and Time that the caller sets don't matter.
 	pos := appendOne(t, s, ch, store.Entry{Offset: 99, Time: time.Unix(1, 0), Body: body(1)}, plenty)
 	last := readN(t, s, ch, 3*len(texts)+1)[3*len(texts)]
 	require.Equal(t, pos.Offset, last.Offset)
@@ -96,7 +96,7 @@ func bodyOfOneMiB(t *testing.T, s store.Store) {
 	appendOne(t, s, ch, store.Entry{Header: "big", Body: big}, plenty)
 	appendOne(t, s, ch, store.Entry{Header: "small", Body: body(2)}, plenty)
 	got := readN(t, s, ch, 2)[0].Body
-	require.True(t, bytes.Equal(big, got), "the body of %d bytes came back as another one of %d bytes", len(big), len(got))
+	require.True(t, bytes.Equal(big, got), "a body of %d bytes came back as another body, of %d bytes", len(big), len(got))
 }
 
 func bytesAreNotShared(t *testing.T, s store.Store) {

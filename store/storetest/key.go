@@ -15,21 +15,21 @@ import (
 )
 
 var keyCases = []Case{
-	{"KeySeenAgain", "A second Append with a key adds nothing: it returns the first one's position and true, also when that entry is gone.", keySeenAgain},
-	{"KeyReused", "An Append with a key that was used with another Digest adds nothing and fails with ErrKeyReused, also when that entry is gone.", keyReused},
-	{"KeysAreApart", "Another key, or the same key in another channel, is no duplicate; nor is an Append without a key.", keysAreApart},
+	{"KeySeenAgain", "A second Append with a key adds nothing. It returns the first one's position and true, even if that entry is gone.", keySeenAgain},
+	{"KeyReused", "An Append with a key that was used with another Digest adds nothing and fails with ErrKeyReused, even if that entry is gone.", keyReused},
+	{"KeysAreApart", "Another key, the same key in another channel, and an Append without a key are no duplicates.", keysAreApart},
 	{"KeyExpires", "A key is forgotten after its own KeyTTL, whatever the KeyTTL of keys before and after it.", keyExpires},
-	{"KeyConcurrent", "Of many Appends with one key at the same time exactly one adds an entry; all return its position.", keyConcurrent},
+	{"KeyConcurrent", "Of many concurrent Appends with one key, exactly one adds an entry. All return its position.", keyConcurrent},
 }
 
-// keyed are limits with an idempotency key.
+// keyed returns limits with an idempotency key.
 func keyed(key string, ttl time.Duration) store.AppendOptions {
 	o := plenty
 	o.Key, o.KeyTTL = key, ttl
 	return o
 }
 
-// again appends with a key that was used.
+// again appends with a key that was already used.
 func again(t *testing.T, s store.Store, channel string, o store.AppendOptions) (pos store.Position, duplicate bool) {
 	t.Helper()
 	pos, duplicate, err := s.Append(t.Context(), channel, store.Entry{Header: "again", Body: body(-1)}, o)
@@ -113,7 +113,7 @@ func keyExpires(t *testing.T, s store.Store) {
 	long1 := appendOne(t, s, ch, store.Entry{Body: body(1)}, keyed("long 1", time.Hour))
 	appendOne(t, s, ch, store.Entry{Body: body(2)}, keyed("short", 100*time.Millisecond))
 	long2 := appendOne(t, s, ch, store.Entry{Body: body(3)}, keyed("long 2", time.Hour))
-	eventually(t, "the key expires, though it is asked for all the time", func() bool {
+	eventually(t, "the key expires although it is used all the time", func() bool {
 		pos, duplicate := again(t, s, ch, keyed("short", time.Hour))
 		if duplicate {
 			require.EqualValues(t, 2, pos.Offset)

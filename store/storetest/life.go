@@ -13,12 +13,12 @@ import (
 )
 
 var lifeCases = []Case{
-	{"CancelledContext", "With a cancelled context every method fails with the context's error, and does nothing.", cancelledContext},
-	{"UseAfterClose", "After Close every method returns ErrClosed; a second Close returns nil.", useAfterClose},
-	{"CloseDuringCalls", "Close while others call makes each call either succeed or return ErrClosed; none hangs.", closeDuringCalls},
+	{"CancelledContext", "With a cancelled context, every method does nothing and fails with the context's error.", cancelledContext},
+	{"UseAfterClose", "After Close, every method returns ErrClosed. A second Close returns nil.", useAfterClose},
+	{"CloseDuringCalls", "Calls during Close either succeed or return ErrClosed. None hangs.", closeDuringCalls},
 }
 
-// calls returns a call of each method, on names that begin with base.
+// calls returns one call of each method, with names that begin with base.
 func calls(s store.Store, base string) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"Append": func(ctx context.Context) error {

@@ -18,19 +18,19 @@ import (
 )
 
 var logCases = []Case{
-	{"OffsetsCountFromOne", "Append gives 1, 2, 3 … within one epoch, and Range returns the entries in that order.", offsetsCountFromOne},
-	{"RangeSelects", "After and Before exclude their bounds; Limit keeps the first entries, or with Newest the last ones, in ascending order.", rangeSelects},
-	{"RangeBoundsBytes", "MaxBytes keeps the first entries, or with Newest the last ones, that fit; one always comes.", rangeBoundsBytes},
-	{"AbsentLog", "A log that was never appended to is the zero Page and the zero Position, not an error.", absentLog},
-	{"TrimsBySize", "A log keeps the last Size entries; First says where they begin; offsets go on.", trimsBySize},
-	{"TTLLeavesPosition", "When all entries have expired, epoch and top stay, and the next Append goes on from there.", ttlLeavesPosition},
-	{"TTLDropsOldestFirst", "Entries older than the last Append's TTL are not returned, while younger ones are.", ttlDropsOldestFirst},
-	{"ShorterTTLHolds", "The TTL of the last Append holds for entries that were appended before it, too.", shorterTTLHolds},
+	{"OffsetsCountFromOne", "Append returns offsets 1, 2, 3 … within one epoch, and Range returns the entries in that order.", offsetsCountFromOne},
+	{"RangeSelects", "After and Before exclude their bounds. Limit keeps the first entries, or with Newest the last ones, in ascending order.", rangeSelects},
+	{"RangeBoundsBytes", "MaxBytes keeps the first entries that fit, or with Newest the last ones. At least one always comes.", rangeBoundsBytes},
+	{"AbsentLog", "A log that was never appended to gives the zero Page and the zero Position, not an error.", absentLog},
+	{"TrimsBySize", "A log keeps the last Size entries. First is the offset of the oldest one. Offsets go on.", trimsBySize},
+	{"TTLLeavesPosition", "Epoch and top stay when all entries have expired, and the next Append goes on from there.", ttlLeavesPosition},
+	{"TTLDropsOldestFirst", "Entries older than the last Append's TTL are not returned. Younger ones are.", ttlDropsOldestFirst},
+	{"ShorterTTLHolds", "The TTL of the last Append also holds for earlier entries.", shorterTTLHolds},
 	{"EpochNamesTheLog", "A log's epoch never changes while it lives, differs between channels, and fits into \"epoch:offset\" and a URL.", epochNamesTheLog},
-	{"NoEarlierEpochs", "A log that has lost nothing has no earlier epochs: whatever was trimmed or has expired, Page.Earlier is nil.", noEarlierEpochs},
-	{"ConcurrentAppend", "Appends of many goroutines get each offset once; what Range returns meanwhile never has a gap.", concurrentAppend},
-	{"Tops", "Tops answers for each name in the order asked, also for absent, repeated and no names.", tops},
-	{"AppendRefusesNonsense", "Size below 1, or TTL (with a Key: KeyTTL) below 1 ms, is an error, and nothing is appended.", appendRefusesNonsense},
+	{"NoEarlierEpochs", "A log that lost nothing has no earlier epochs: Page.Earlier is nil, whatever was trimmed or has expired.", noEarlierEpochs},
+	{"ConcurrentAppend", "Concurrent Appends get each offset once. A Page that Range returns meanwhile never has a gap.", concurrentAppend},
+	{"Tops", "Tops returns a position for each name in the given order, also for absent logs, repeated names and no names.", tops},
+	{"AppendRefusesNonsense", "A Size below 1, a TTL below 1 ms, or with a Key a KeyTTL below 1 ms is an error, and nothing is appended.", appendRefusesNonsense},
 }
 
 func offsetsCountFromOne(t *testing.T, s store.Store) {
@@ -190,12 +190,12 @@ func ttlLeavesPosition(t *testing.T, s store.Store) {
 func ttlDropsOldestFirst(t *testing.T, s store.Store) {
 	ch := unique("log")
 	o := store.AppendOptions{Size: 10_000, TTL: 300 * time.Millisecond}
-	// Ages are only compared by the Store's own clock.
+	// Ages are compared only by the Store's own clock.
 	eventually(t, "old entries expire while the log is appended to", func() bool {
 		top := appendOne(t, s, ch, store.Entry{Body: body(1)}, o)
 		p := readAll(t, s, ch)
 		if len(p.Entries) == 0 {
-			return false // the machine stood still for longer than the TTL
+			return false // the machine paused for longer than the TTL
 		}
 		require.Equal(t, p.Entries[0].Offset, p.First)
 		first, last := p.Entries[0], p.Entries[len(p.Entries)-1]
@@ -247,7 +247,7 @@ func concurrentAppend(t *testing.T, s store.Store) {
 	ch := unique("log")
 	ctx := t.Context()
 	o := plenty
-	o.Size = 200 // fewer than are appended: trimming must not make gaps either
+	o.Size = 200 // fewer than are appended: trimming must not make gaps
 
 	stop := make(chan struct{})
 	var readers, writers sync.WaitGroup
@@ -306,7 +306,8 @@ func concurrentAppend(t *testing.T, s store.Store) {
 	}
 }
 
-// checkPage checks a page that was read up to its end while others appended.
+// checkPage checks a page that was read to its end while other goroutines
+// appended.
 func checkPage(t *testing.T, before store.Position, p store.Page) bool {
 	if p.Top == (store.Position{}) {
 		return assert.Zero(t, before) && assert.Empty(t, p.Entries)

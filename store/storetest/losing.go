@@ -10,38 +10,39 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// Losing is a server that can be made to lose what it acknowledged last, as one
-// does that comes back with older data, or whose replica takes over too early.
+// Losing is a server that can be made to lose its last acknowledged writes,
+// like a server that comes back with older data or whose replica takes over too
+// early.
 type Losing struct {
-	// Open returns one more Store on the server's data, as another process
-	// would have it.
+	// Open returns another Store on the server's data, as another process
+	// would.
 	Open func(t *testing.T) store.Store
-	// Save has all that is stored now outlive the next Lose.
+	// Save makes all that is stored now survive the next Lose.
 	Save func(t *testing.T)
-	// Lose takes back all that came after the last Save, and returns when the
+	// Lose discards all that came after the last Save. It returns when the
 	// server answers again.
 	Lose func(t *testing.T)
 }
 
-// losingCases are what [RunLosing] checks.
+// losingCases are the cases of [RunLosing].
 var losingCases = []struct {
 	Name, Explain string
 	Check         func(t *testing.T, l Losing)
 }{
-	{"NoPositionMeansTwoMessages", "After each of many losses the next Append, of whichever process, goes on under another epoch, and Page.Earlier says up to where the log is the same as before.", noPositionMeansTwoMessages},
-	{"LostKeys", "A message that was lost with its key is appended when it is repeated; one that was not lost is a duplicate, at a position that still means it.", lostKeys},
+	{"NoPositionMeansTwoMessages", "After each loss, the next Append, by whichever process, goes on under another epoch. Page.Earlier says up to which offset the log is the same as before.", noPositionMeansTwoMessages},
+	{"LostKeys", "A message that was lost with its key is appended when it is sent again. One that was not lost is a duplicate, at a position that still means it.", lostKeys},
 }
 
-// RunLosing checks what a Store promises of a log that loses its last entries,
-// which [Run] cannot bring about: each case with a server of its own, which
-// loses something a dozen times.
+// RunLosing checks what a Store promises for a log that loses its last entries.
+// [Run] cannot cause such a loss. Each case has a server of its own, which
+// loses data a dozen times.
 func RunLosing(t *testing.T, server func(t *testing.T) Losing) {
 	for _, c := range losingCases {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
 			t.Cleanup(func() {
 				if t.Failed() {
-					t.Logf("what is promised: %s", c.Explain)
+					t.Logf("the promise: %s", c.Explain)
 				}
 			})
 			c.Check(t, server(t))
@@ -49,10 +50,10 @@ func RunLosing(t *testing.T, server func(t *testing.T) Losing) {
 	}
 }
 
-// told is all that was ever acknowledged of a log: what each position means.
+// told maps each position that was ever acknowledged to its message.
 type told map[store.Position]string
 
-// add appends a message, and notes what its position means.
+// add appends a message and records its position.
 func (m told) add(t *testing.T, s store.Store, channel, text string) store.Position {
 	t.Helper()
 	pos := appendOne(t, s, channel, store.Entry{Header: text}, plenty)
@@ -61,7 +62,7 @@ func (m told) add(t *testing.T, s store.Store, channel, text string) store.Posit
 	return pos
 }
 
-// check compares the log with what was told of it.
+// check compares the log with all that was acknowledged.
 func (m told) check(t *testing.T, s store.Store, channel string) store.Page {
 	t.Helper()
 	p := readAll(t, s, channel)
@@ -72,13 +73,13 @@ func (m told) check(t *testing.T, s store.Store, channel string) store.Page {
 	for _, e := range p.Earlier {
 		require.False(t, seen[e.Epoch], "epoch %s twice", e.Epoch)
 		seen[e.Epoch] = true
-		require.LessOrEqual(t, e.Offset, last, "what an older epoch has in common is no more than what a newer one has")
+		require.LessOrEqual(t, e.Offset, last, "an older epoch must not have more in common with the log than a newer one")
 		last = e.Offset
 	}
 	for pos, text := range m {
 		for _, e := range append([]store.Position{p.Top}, p.Earlier...) {
 			if pos.Epoch == e.Epoch && pos.Offset <= e.Offset {
-				require.Equal(t, text, p.Entries[pos.Offset-1].Header, "%v means another message now, of %v", pos, p.Earlier)
+				require.Equal(t, text, p.Entries[pos.Offset-1].Header, "%v means another message now; earlier epochs: %v", pos, p.Earlier)
 			}
 		}
 	}
@@ -102,7 +103,7 @@ func noPositionMeansTwoMessages(t *testing.T, l Losing) {
 		}
 		l.Lose(t)
 
-		// Reading shows what is left. It changes nothing.
+		// Reading shows what is left and changes nothing.
 		for range 2 {
 			tops, err := old.Tops(t.Context(), []string{ch})
 			require.NoError(t, err)
@@ -111,20 +112,20 @@ func noPositionMeansTwoMessages(t *testing.T, l Losing) {
 		}
 		next := old
 		if round%2 == 0 {
-			next = l.Open(t) // which knows nothing of what was lost
+			next = l.Open(t) // which does not know what was lost
 		}
 		pos := m.add(t, next, ch, text("after", 0))
 		require.Equal(t, kept.Top.Offset+1, pos.Offset)
 		page := m.check(t, old, ch)
 		if lost > 0 {
 			require.NotEqual(t, kept.Top.Epoch, pos.Epoch)
-			require.Equal(t, kept.Top, page.Earlier[0], "here they part")
+			require.Equal(t, kept.Top, page.Earlier[0], "the epochs are the same up to the last kept message")
 		}
 		require.Equal(t, pos.Epoch, m.add(t, old, ch, text("after", 1)).Epoch, "it goes on in the same epoch")
 	}
 
 	pos := appendOne(t, old, idle, store.Entry{Header: "busy"}, plenty)
-	require.EqualValues(t, 2, pos.Offset, "of this one nothing was lost")
+	require.EqualValues(t, 2, pos.Offset, "this log lost nothing")
 	if page := readAll(t, old, idle); pos.Epoch != first.Epoch {
 		require.Equal(t, first, page.Earlier[0])
 	}

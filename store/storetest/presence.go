@@ -14,12 +14,12 @@ import (
 )
 
 var presenceCases = []Case{
-	{"PresenceInOrder", "Changes apply in the order given; to leave without having joined, or twice, is no error; a join of a member replaces what was known of it.", presenceInOrder},
-	{"MembersSorted", "Members of all replicas come sorted by ID, up to limit, with the total.", membersSorted},
-	{"MembersComeBackWhole", "User and Info come back as given; bytes are not shared with the caller.", membersComeBackWhole},
-	{"FullReplacesPresence", "A Report with Full replaces the replica's members by those in it, and no other one's; one without Full keeps them.", fullReplacesPresence},
-	{"UnknownReplicaDropped", "Changes of a replica that has no living record are dropped without an error.", unknownReplicaDropped},
-	{"PresenceConcurrent", "Changes of many replicas at the same time all arrive.", presenceConcurrent},
+	{"PresenceInOrder", "Changes apply in the given order. Leaving without having joined, or twice, is not an error. Joining again replaces the member's data.", presenceInOrder},
+	{"MembersSorted", "Members returns the members of all replicas, sorted by ID, up to limit, and the total.", membersSorted},
+	{"MembersComeBackWhole", "User and Info come back as given. Their bytes are not shared with the caller.", membersComeBackWhole},
+	{"FullReplacesPresence", "A Report with Full replaces the members of its replica only. One without Full keeps them.", fullReplacesPresence},
+	{"UnknownReplicaDropped", "Changes by a replica without a living record are dropped without an error.", unknownReplicaDropped},
+	{"PresenceConcurrent", "Concurrent changes by many replicas all take effect.", presenceConcurrent},
 }
 
 func presenceInOrder(t *testing.T, s store.Store) {
@@ -66,7 +66,7 @@ func membersSorted(t *testing.T, s store.Store) {
 	for i := range 30 {
 		id := fmt.Sprint("member ", i*7%30)
 		want = append(want, id)
-		report(t, s, a, false) // so many changes may take a slow server longer than DeadAfter
+		report(t, s, a, false) // so many changes may take longer than DeadAfter on a slow server
 		report(t, s, b, false)
 		update(t, s, []string{a, b}[i%2], join(ch, id))
 	}
@@ -91,7 +91,7 @@ func membersComeBackWhole(t *testing.T, s store.Store) {
 		update(t, s, replica, store.PresenceChange{Channel: ch, Member: store.Member{ID: m.ID, User: m.User, Info: info}})
 		clear(info)
 	}
-	for range 2 { // the second time after the first answer was overwritten
+	for range 2 { // the second time after overwriting the first answer
 		got, total, err := s.Members(t.Context(), ch, 10)
 		require.NoError(t, err)
 		require.Equal(t, len(want), total)
@@ -133,7 +133,7 @@ func unknownReplicaDropped(t *testing.T, s store.Store) {
 	require.Zero(t, total)
 	report(t, s, replica, false)
 	_, total = members(t, s, ch, 10)
-	require.Zero(t, total, "what was dropped came back")
+	require.Zero(t, total, "a dropped change took effect later")
 	update(t, s, replica, join(ch, "1"))
 	_, total = members(t, s, ch, 10)
 	require.Equal(t, 1, total)

@@ -15,15 +15,15 @@ import (
 )
 
 var registryCases = []Case{
-	{"ReplicasSorted", "Replicas are sorted by ID, with Started and Info as reported last, and Seen by the Store's clock; bytes are not shared.", replicasSorted},
-	{"SilentGrows", "Silent is how long ago the last Report was when Replicas was asked, also where no replica reports any more.", silentGrows},
-	{"ReportKnown", "Report returns true where a living record of the replica existed before, and false otherwise.", reportKnown},
-	{"SumsOverReplicas", "Channels and Channel return the sums of all replicas; a Report changes only the channels it names.", sumsOverReplicas},
-	{"ZeroCountsVanish", "A channel whose numbers are all zero leaves Channels; one with any number left stays.", zeroCountsVanish},
-	{"ChannelsPages", "Channels returns what begins with prefix and is greater than after, in byte order, up to limit.", channelsPages},
-	{"FullReplaces", "A Report with Full forgets all that the replica, and no other one, reported before of channels.", fullReplaces},
-	{"ForgetRemoves", "Forget removes a replica and all that it reported, at once; an unknown one is no error.", forgetRemoves},
-	{"DeadReplicaVanishes", "DeadAfter after its last Report all of a replica leaves every answer, also its presence, and only Replicas still shows it, with the Seen of that Report and how long it has been Silent; when it comes back, it is unknown and only what it reports anew is there.", deadReplicaVanishes},
+	{"ReplicasSorted", "Replicas returns replicas sorted by ID, with Started and Info as last reported, and Seen by the Store's clock. Bytes are not shared.", replicasSorted},
+	{"SilentGrows", "Silent is how long ago the last Report was when Replicas was called, even if no replica reports any more.", silentGrows},
+	{"ReportKnown", "Report returns true if a living record of the replica existed before, and false otherwise.", reportKnown},
+	{"SumsOverReplicas", "Channels and Channel return the sums over all replicas. A Report changes only the channels it names.", sumsOverReplicas},
+	{"ZeroCountsVanish", "A channel leaves Channels when all its numbers are zero.", zeroCountsVanish},
+	{"ChannelsPages", "Channels returns the names that begin with prefix and are greater than after, in byte order, up to limit.", channelsPages},
+	{"FullReplaces", "A Report with Full replaces the channels that its replica reported before, and no other replica's.", fullReplaces},
+	{"ForgetRemoves", "Forget removes a replica and all that it reported, at once. An unknown replica is not an error.", forgetRemoves},
+	{"DeadReplicaVanishes", "DeadAfter after its last Report, everything that a replica reported leaves every answer, its presence included. Only Replicas still shows the replica, with Seen of that Report and Silent. If it comes back, it is unknown, and only what it reports anew counts.", deadReplicaVanishes},
 }
 
 func replicasSorted(t *testing.T, s store.Store) {
@@ -37,7 +37,7 @@ func replicasSorted(t *testing.T, s store.Store) {
 		copy(info, `{"id":"?`)
 	}
 	require.Equal(t, []string{base + "B", base + "a", base + "c", base + "ä"}, replicaIDs(t, s, base))
-	for range 2 { // the second time after the first answer was overwritten
+	for range 2 { // the second time after overwriting the first answer
 		replicas, err := s.Replicas(ctx)
 		require.NoError(t, err)
 		for _, n := range replicas {
@@ -67,7 +67,8 @@ func silentGrows(t *testing.T, s store.Store) {
 		eventually(t, "it is silent for "+least.String(), func() bool {
 			asked := time.Now()
 			silent := replica(t, s, id).Silent
-			// A millisecond at each end, since a Store may keep no more than that.
+			// A millisecond at each end, since a Store may keep no more
+			// precision.
 			require.LessOrEqual(t, silent, time.Since(began)+2*time.Millisecond)
 			require.GreaterOrEqual(t, silent, asked.Sub(reported)-2*time.Millisecond)
 			return silent >= least
@@ -86,7 +87,7 @@ func reportKnown(t *testing.T, s store.Store) {
 	require.False(t, report(t, s, a, false))
 	require.True(t, report(t, s, a, false))
 	require.True(t, report(t, s, a, true))
-	require.False(t, report(t, s, b, true), "Full is not what makes a replica known")
+	require.False(t, report(t, s, b, true), "Full does not make a replica known")
 	require.True(t, report(t, s, b, false))
 	require.NoError(t, s.Forget(t.Context(), a))
 	require.False(t, report(t, s, a, false))
@@ -96,7 +97,7 @@ func reportKnown(t *testing.T, s store.Store) {
 func sumsOverReplicas(t *testing.T, s store.Store) {
 	a, b, ch := unique("a"), unique("b"), unique("ch")
 	report(t, s, a, true, store.Count{Channel: ch + "1", Subscribers: 3, Publishes: 7}, store.Count{Channel: ch + "2", Subscribers: 1})
-	// What an unknown replica reports counts too.
+	// The report of an unknown replica counts too.
 	report(t, s, b, false, store.Count{Channel: ch + "1", Subscribers: 2}, store.Count{Channel: ch + "3", Publishes: 4})
 	require.Equal(t, []store.Count{
 		{Channel: ch + "1", Subscribers: 5, Publishes: 7},
@@ -157,7 +158,7 @@ func channelsPages(t *testing.T, s store.Store) {
 	}
 	names = append(names, base, base+"*", base+"N1", base+"[n]", base+"n", base+"n1\x00", base+"n1:", base+"nß", base+"zoë", base+"世界", base+"\U0010ffff")
 	for i, name := range names {
-		// Each replica has every second one, and some are on both.
+		// Each replica has every second channel; some are on both.
 		if i%2 == 0 || i%5 == 0 {
 			report(t, s, a, false, store.Count{Channel: name, Subscribers: 1})
 		}
@@ -187,7 +188,7 @@ func channelsPages(t *testing.T, s store.Store) {
 	for _, limit := range []int{1, 7, len(names)} {
 		var all []string
 		for after := ""; ; {
-			report(t, s, a, false) // so many questions may take a slow server longer than DeadAfter
+			report(t, s, a, false) // so many calls may take longer than DeadAfter on a slow server
 			report(t, s, b, false)
 			page := get(base, after, limit)
 			require.LessOrEqual(t, len(page), limit)
@@ -262,8 +263,8 @@ func deadReplicaVanishes(t *testing.T, s store.Store) {
 	update(t, s, dead, join(ch, "on dead"))
 	after := time.Now()
 
-	// Each answer is checked for itself: the replica is there until
-	// DeadAfter has passed, and gone a bit later. In between both is right.
+	// Each answer is checked on its own. The replica is there until DeadAfter
+	// has passed, and gone a little later. In between, both are right.
 	answers := map[string]func() bool{
 		"Channels": func() bool {
 			return slices.Equal(channels(t, s, ch, "", 10), []store.Count{{Channel: ch, Subscribers: 1}})
@@ -290,15 +291,15 @@ func deadReplicaVanishes(t *testing.T, s store.Store) {
 				delete(answers, name)
 				continue
 			}
-			// A heartbeat is kept for as long as DeadAfter, and a server may
-			// take a bit longer; slow answers are not its fault.
+			// A heartbeat is kept for DeadAfter, and a server may take a little
+			// longer. Slow answers do not count against it.
 			require.Less(t, time.Since(after), store.DeadAfter+5*time.Second, "%s: not gone", name)
 		}
 		sleep(ctx, 50*time.Millisecond)
 	}
 
 	living, silent := replica(t, s, alive), replica(t, s, dead)
-	require.GreaterOrEqual(t, living.Seen.Sub(silent.Seen), store.DeadAfter-time.Second-store.DeadAfter/5, "Seen is not that of the last Report")
+	require.GreaterOrEqual(t, living.Seen.Sub(silent.Seen), store.DeadAfter-time.Second-store.DeadAfter/5, "Seen is not the time of the last Report")
 	require.GreaterOrEqual(t, silent.Silent, store.DeadAfter-time.Second)
 	require.Less(t, living.Silent, silent.Silent)
 	require.Equal(t, `"last"`, string(silent.Info))
@@ -312,7 +313,7 @@ func deadReplicaVanishes(t *testing.T, s store.Store) {
 	require.Equal(t, []store.Count{{Channel: ch, Subscribers: 6}}, channels(t, s, ch, "", 10))
 }
 
-// sleep is the pause between two questions.
+// sleep pauses between two attempts.
 func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():

@@ -1,12 +1,12 @@
-// Package storetest proves that a [store.Store] keeps what its interface
-// promises:
+// Package storetest checks that a [store.Store] keeps the promises of its
+// interface:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T) store.Store { return mystore.New(…) })
 //	}
 //
-// Nothing is assumed of how fast a Store is, nor that it is empty: the cases
-// use names of their own, and may run at the same time on the same server.
+// The Store may be slow and need not be empty: each case uses names of its own.
+// Cases may run concurrently on one server.
 package storetest
 
 import (
@@ -27,15 +27,15 @@ import (
 // Case is one promise of a Store.
 type Case struct {
 	Name    string
-	Explain string // what is promised, and why; shown where it is broken
+	Explain string // what is promised, and why; logged if the case fails
 	Check   func(t *testing.T, s store.Store)
 }
 
-// Run checks all [Cases] in parallel subtests, each with a Store that open
-// made for it, which Run closes; so open is called by many goroutines. It
-// takes a bit longer than [store.DeadAfter]. A case that hangs for a minute ends the test binary with
-// a dump of all goroutines. One thing is not checked, because it takes a
-// minute: that Replicas forgets a replica after [store.ForgottenAfter].
+// Run checks all [Cases] in parallel subtests. Each gets a Store from open,
+// which must allow concurrent calls; Run closes the Store. Run takes a little
+// longer than [store.DeadAfter]. A case that hangs for 4 minutes ends the test
+// binary with a dump of all goroutines. Run does not check that Replicas forgets a
+// replica after [store.ForgottenAfter], since that takes a minute.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) {
@@ -45,8 +45,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 }
 
-// Run checks one case as [Run] does, in t itself. A Store that does no I/O may
-// be checked inside a testing/synctest bubble, where waiting takes no time.
+// Run checks one case in t itself. A Store that does no I/O may be checked
+// inside a testing/synctest bubble, where waiting takes no time.
 func (c Case) Run(t *testing.T, open func(t *testing.T) store.Store) {
 	watchdog := time.AfterFunc(4*time.Minute, func() {
 		buf := make([]byte, 1<<20)
@@ -55,7 +55,7 @@ func (c Case) Run(t *testing.T, open func(t *testing.T) store.Store) {
 	defer watchdog.Stop()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("what is promised: %s", c.Explain)
+			t.Logf("the promise: %s", c.Explain)
 		}
 	})
 	s := open(t)
@@ -63,7 +63,7 @@ func (c Case) Run(t *testing.T, open func(t *testing.T) store.Store) {
 	c.Check(t, s)
 }
 
-// Cases returns all that [Run] checks.
+// Cases returns all cases of [Run].
 func Cases() []Case {
 	var all []Case
 	for _, group := range [][]Case{logCases, bytesCases, keyCases, registryCases, presenceCases, lifeCases} {
@@ -72,10 +72,10 @@ func Cases() []Case {
 	return all
 }
 
-// The limits of cases that are about something else.
+// plenty are the limits for cases that are not about limits.
 var plenty = store.AppendOptions{Size: 10_000, TTL: time.Hour}
 
-// patience is how long a case waits for what must happen.
+// patience is how long a case waits for an expected event.
 const patience = time.Minute
 
 // unique returns a name that no other case uses.
@@ -124,7 +124,7 @@ func readN(t *testing.T, s store.Store, channel string, n int) []store.Entry {
 	return p.Entries
 }
 
-// offsets returns those of the entries.
+// offsets returns the offsets of the page's entries.
 func offsets(p store.Page) []uint64 {
 	offs := []uint64{}
 	for _, e := range p.Entries {
@@ -141,7 +141,7 @@ func requireAbsent(t *testing.T, p store.Page) {
 	require.Zero(t, p.First)
 }
 
-// eventually asks until what it asks for is so.
+// eventually calls ask until it returns true.
 func eventually(t *testing.T, what string, ask func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ask(); time.Sleep(20 * time.Millisecond) {
@@ -151,7 +151,7 @@ func eventually(t *testing.T, what string, ask func() bool) {
 	}
 }
 
-// replica returns what Replicas tells of a replica.
+// replica returns a replica as Replicas shows it.
 func replica(t *testing.T, s store.Store, id string) store.Replica {
 	t.Helper()
 	replicas, err := s.Replicas(t.Context())
@@ -161,7 +161,7 @@ func replica(t *testing.T, s store.Store, id string) store.Replica {
 	return replicas[i]
 }
 
-// replicaIDs returns the replicas that belong to a case.
+// replicaIDs returns the replicas of one case.
 func replicaIDs(t *testing.T, s store.Store, prefix string) []string {
 	t.Helper()
 	replicas, err := s.Replicas(t.Context())
@@ -175,15 +175,15 @@ func replicaIDs(t *testing.T, s store.Store, prefix string) []string {
 	return ids
 }
 
-// report records the numbers of a replica.
-func report(t *testing.T, s store.Store, replica string, full bool, counts ...store.Count) (known bool) {
+// report records a replica's numbers.
+func report(t *testing.T, s store.Store, id string, full bool, counts ...store.Count) (known bool) {
 	t.Helper()
-	known, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: replica}, Full: full, Channels: counts})
+	known, err := s.Report(t.Context(), store.Report{Replica: store.Replica{ID: id}, Full: full, Channels: counts})
 	require.NoError(t, err)
 	return known
 }
 
-// channels returns a page of the sums.
+// channels returns a page of Channels.
 func channels(t *testing.T, s store.Store, prefix, after string, limit int) []store.Count {
 	t.Helper()
 	counts, err := s.Channels(t.Context(), prefix, after, limit)
@@ -191,7 +191,7 @@ func channels(t *testing.T, s store.Store, prefix, after string, limit int) []st
 	return append([]store.Count{}, counts...)
 }
 
-// join and leave make a change of presence.
+// join and leave return a change of presence.
 func join(channel, id string) store.PresenceChange {
 	return store.PresenceChange{Channel: channel, Member: store.Member{ID: id, User: "user of " + id}}
 }
@@ -206,7 +206,7 @@ func update(t *testing.T, s store.Store, replica string, changes ...store.Presen
 	require.NoError(t, s.UpdatePresence(t.Context(), replica, changes))
 }
 
-// members returns the IDs of up to limit members, and how many there are.
+// members returns the IDs of up to limit members, and the total.
 func members(t *testing.T, s store.Store, channel string, limit int) (ids []string, total int) {
 	t.Helper()
 	ms, total, err := s.Members(t.Context(), channel, limit)

@@ -1,18 +1,20 @@
 -- Adds one message to a log, or finds the one that its idempotency key added.
--- KEYS: the log, its top, and where there is one the idempotency key.
--- ARGV: header, body, size, ttl, an epoch for a log that begins or goes on as
--- another one, how long the top is remembered at least, an id of this call, since
--- when it may have been done, by this server's clock (0 unless an answer was lost),
--- and with a key its ttl and its digest. Times are in milliseconds.
--- Returns the epoch, the offset, and 1 for a duplicate, or 2 where the key was
--- used with another digest. What this call itself has added is no duplicate.
+-- KEYS: the log, its top, and the idempotency key if there is one.
+-- ARGV: header, body, size, ttl, the epoch for a log that begins or changes its
+-- epoch, the least time for which the top is remembered, an id of this call, the
+-- time by this server's clock since when the call may have been done (0 unless an
+-- answer was lost), and with a key its ttl and its digest. Times are in
+-- milliseconds.
+-- Returns the epoch, the offset, and 0; 1 for a duplicate; 2 if the key was used
+-- with another digest. A message that an earlier attempt of this call added is no
+-- duplicate.
 local size, ttl, stay = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function text(n) return string.format('%.0f', n) end
 
--- A server's data has one life, which ends when the server is restarted or
--- another one takes over: then what it acknowledged last may be lost.
+-- A server's data has one life, which ends when the server restarts or another
+-- one takes over. The last acknowledged writes may then be lost.
 local info = redis.call('INFO', 'replication')
 if not string.find(info, 'role:master', 1, true) then
   return redis.error_reply('READONLY the server is no longer the master')
@@ -20,10 +22,11 @@ end
 
 local call, since = ARGV[7], tonumber(ARGV[8])
 local epoch, born, top, last, oldest, keep, life, earlier
-local repeats = '' -- of the last minute, as "id:offset:time,…"
+local repeats = '' -- retried calls of the last minute, as "id:offset:time,…"
 
--- Looks for what this call has added before: its offset, nil where it has added
--- nothing, or 'unsure' where the log does not reach back to the first attempt.
+-- Looks for the message that an earlier attempt of this call added. Returns its
+-- offset; nil if there is none; 'unsure' if the log does not reach back to the
+-- first attempt.
 local function before()
   local to = '+'
   if last < since then return nil end
@@ -46,7 +49,7 @@ local line = redis.call('GET', KEYS[2])
 if line then
   epoch, born, top, last, oldest, keep, life, earlier, repeats = string.match(line, '^(%S+) (%S+) (%d+) %d+ (%d+) (%d+) (%d+) (%x+) (%S+) ?(%S*)$')
   if not epoch then
-    return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' has a text that this library has not written')
+    return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' holds a value that this library did not write')
   end
   top, last, oldest, keep = tonumber(top), tonumber(last), tonumber(oldest), tonumber(keep)
   if KEYS[3] then
@@ -62,18 +65,18 @@ if line then
   if not KEYS[3] and (since > 0 or repeats ~= '') then
     local offset = string.match(repeats, call .. ':(%d+)') or since > 0 and before()
     if offset == 'unsure' then
-      return redis.error_reply('UNSURE the connection broke, and so much has come since that the log does not say whether the message was added')
+      return redis.error_reply('UNSURE the connection broke, and the log has dropped so many entries since that it is unknown whether the message was added')
     elseif offset then
       return {epoch, tonumber(offset), 0}
     end
   end
-  now = math.max(now, last) -- the server's clock may be set back
+  now = math.max(now, last) -- the server's clock may have been set back
 else
   local stale = redis.call('EXISTS', KEYS[1]) == 1
-  if stale then redis.call('XLEN', KEYS[1]) end -- fails where another program has the key
+  if stale then redis.call('XLEN', KEYS[1]) end -- fails if the key is another program's
   if KEYS[3] then redis.call('GET', KEYS[3]) end
-  -- Only where there is something: the first command that writes has to be one
-  -- that a full server refuses.
+  -- Only if there is something to delete: the first command that writes must be
+  -- one that a full server refuses.
   if stale then redis.call('DEL', KEYS[1]) end
   epoch, born, top, oldest, keep, earlier = ARGV[5], ARGV[5], 0, now, 0, '-'
 end
@@ -81,11 +84,11 @@ end
 if not life or not string.find(info, 'master_replid:' .. life, 1, true) then
   life = string.match(info, 'master_replid:(%x+)')
   if not life then
-    return redis.error_reply('ERR INFO replication names no master_replid, by which a change of servers is seen')
+    return redis.error_reply('ERR INFO replication has no master_replid, which is needed to see a change of servers')
   end
   life = string.sub(life, 1, 20)
-  -- Offsets go on, under another epoch: those that were lost with the life
-  -- before have their meaning in the old one.
+  -- Offsets go on under another epoch: those that were lost with the previous
+  -- life keep their meaning in the earlier one.
   if line then
     local list = {epoch .. ':' .. text(top)}
     for e, offset in string.gmatch(earlier, '([^:,]+):(%d+)') do
@@ -99,8 +102,8 @@ end
 top = top + 1
 redis.call('XADD', KEYS[1], 'MAXLEN', '=', size, text(top) .. '-' .. text(now), 'header', ARGV[1], 'body', ARGV[2], 'call', call)
 
--- oldest is not later than the time of the oldest entry. Only where it has
--- passed is the log looked at, and at most 256 entries are dropped at a time.
+-- oldest is at or before the time of the oldest entry. The log is searched only
+-- once that has expired, and at most 256 entries are dropped at a time.
 if now - oldest >= ttl then
   local function at(from)
     local id = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)[1][1]
@@ -128,8 +131,8 @@ if KEYS[3] then
   stay = math.max(stay, tonumber(ARGV[9]))
   redis.call('SET', KEYS[3], table.concat({born, text(top), call, ARGV[10]}, ' '), 'PX', ARGV[9])
 end
--- The first attempt of a call that was repeated may still be on its way: it is
--- to find the message also where the log has dropped it.
+-- The first attempt of a retried call may still be on its way. It must find the
+-- message even if the log has dropped it.
 if repeats ~= '' or since > 0 then
   local list = {}
   if since > 0 then list[1] = call .. ':' .. text(top) .. ':' .. text(now) end

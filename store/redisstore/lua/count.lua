@@ -1,2 +1,3 @@
--- Returns a replica's numbers of a channel. KEYS: its counts. ARGV: the channel.
+-- Returns a replica's numbers for a channel. KEYS: its counts. ARGV: the
+-- channel.
 return redis.call('HGET', KEYS[1], ARGV[1])

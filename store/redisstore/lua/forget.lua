@@ -1,2 +1,2 @@
--- Removes a replica's keys KEYS.
+-- Removes the KEYS of a replica.
 return redis.call('UNLINK', unpack(KEYS))

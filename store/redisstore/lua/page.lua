@@ -1,7 +1,7 @@
--- Returns a part of a sorted set's names, and what the hash says of each.
--- KEYS: the sorted set, the hash. ARGV: the first and last name as ZRANGEBYLEX
--- takes them, how many names, 1 to count all of them.
--- Returns the count (0 where it wasn't asked for), the names, the values.
+-- Returns a range of a sorted set's names, and the hash's value for each.
+-- KEYS: the sorted set, the hash. ARGV: the bounds for ZRANGEBYLEX, the maximum
+-- number of names, 1 to count all names within the bounds.
+-- Returns the count (0 if it was not asked for), the names, the values.
 local total = 0
 if ARGV[4] == '1' then total = redis.call('ZLEXCOUNT', KEYS[1], ARGV[1], ARGV[2]) end
 local names, values = redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3]), {}

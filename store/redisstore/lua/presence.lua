@@ -1,12 +1,12 @@
--- Applies changes of a replica's members, in order.
+-- Applies changes to a replica's members, in order.
 -- KEYS: the replica, its members, its infos.
--- ARGV: an id of this change, that of the change before it, and for each member
--- '+' or '-', place, info.
--- Returns 0 where there is no whole living record of the replica as the change
--- before has left it, which its next report finds out, and 1 otherwise.
+-- ARGV: an id of this change, the id of the change before it, and for each
+-- member '+' or '-', place, info.
+-- Returns 1. Returns 0 and does nothing if the replica has no complete, living
+-- record as the change before left it; the replica's next report finds that out.
 local had = redis.call('HMGET', KEYS[1], 'members', 'report')
 if not had[1] or tonumber(had[1]) ~= redis.call('ZCARD', KEYS[2]) or had[2] ~= ARGV[2] and had[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'report', ARGV[1]) -- first, since a full server refuses it, and nothing is half-written
+redis.call('HSET', KEYS[1], 'report', ARGV[1]) -- first: a full server refuses it, so nothing is half-written
 for i = 3, #ARGV, 3 do
   if ARGV[i] == '+' then
     redis.call('ZADD', KEYS[2], 0, ARGV[i + 1])

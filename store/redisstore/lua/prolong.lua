@@ -1,5 +1,5 @@
--- Puts off the end of logs that were asked for.
--- KEYS: their tops. ARGV: for how long they are remembered from now on.
+-- Postpones the end of logs.
+-- KEYS: their tops. ARGV: how long they are remembered from now on, in ms.
 local clock = redis.call('TIME')
 local keep = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[1]
 for _, key in ipairs(KEYS) do

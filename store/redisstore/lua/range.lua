@@ -1,9 +1,9 @@
 -- Reads a part of a log.
 -- KEYS: the log, its top.
--- ARGV: after, before, limit, the most bytes, 1 for the newest ones first,
--- 1 where one entry is to come however long it is.
--- Returns epoch, top, first, 1 where the bound of one call (not the caller's)
--- ended it, the earlier epochs, and then the entries as XRANGE gives them.
+-- ARGV: after, before, limit, the most bytes, 1 for the newest entries first,
+-- 1 to return at least one entry however long it is.
+-- Returns epoch, top, first, 1 if the bound of one call (not the caller's limit)
+-- ended it, the earlier epochs, and then the entries as XRANGE returns them.
 if not string.find(redis.call('INFO', 'replication'), 'role:master', 1, true) then
   return redis.error_reply('READONLY the server is no longer the master, and may be behind it')
 end
@@ -11,18 +11,18 @@ local line = redis.call('GET', KEYS[2])
 if not line then return {} end
 local epoch, top, ttl, oldest, earlier = string.match(line, '^(%S+) %S+ (%d+) (%d+) %d+ (%d+) %d+ %x+ (%S+) ?%S*$')
 if not epoch then
-  return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' has a text that this library has not written')
+  return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' holds a value that this library did not write')
 end
 top, ttl, oldest = tonumber(top), tonumber(ttl), tonumber(oldest)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function text(n) return string.format('%.0f', n) end
 
--- Offsets have no gaps, unless somebody has removed an entry with XDEL: then so
--- many of the oldest ones do not count.
+-- Offsets have no gaps, unless someone removed entries with XDEL: then the same
+-- number of the oldest entries do not count.
 local first = top - redis.call('XLEN', KEYS[1]) + 1
 if first <= top and now - oldest >= ttl then
-  local lo, hi = first, top + 1 -- the first that has not expired
+  local lo, hi = first, top + 1 -- the first entry that has not expired
   while lo < hi do
     local mid = math.floor((lo + hi) / 2)
     local at = redis.call('XRANGE', KEYS[1], text(mid), '+', 'COUNT', 1)[1]
@@ -51,7 +51,7 @@ while taken < limit and lo <= hi do
   for _, entry in ipairs(found) do
     local fields = entry[2]
     if fields[1] ~= 'header' or fields[3] ~= 'body' then
-      return redis.error_reply('WRONGTYPE the key ' .. KEYS[1] .. ' has an entry that this library has not written')
+      return redis.error_reply('WRONGTYPE the key ' .. KEYS[1] .. ' has an entry that this library did not write')
     end
     local length = #fields[2] + #fields[4]
     if sum + length > bytes and not (force and taken == 0) then return reply end
@@ -60,7 +60,7 @@ while taken < limit and lo <= hi do
     fields[5], fields[6] = nil, nil -- the id of the call that added it
     reply[#reply + 1] = entry
   end
-  -- One call holds up the server for a moment only: 1 MiB or 1000 entries.
+  -- One call blocks the server only for a moment: 1 MiB or 1000 entries.
   if (sum >= 1048576 or taken >= 1000) and taken < limit and lo <= hi then
     reply[4] = 1
     return reply

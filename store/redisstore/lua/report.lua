@@ -1,28 +1,28 @@
--- Records what a replica says of itself, and what changed of its channels.
--- KEYS: the replica, its names, counts, members and infos, where a long report
--- of everything was staged the staged four in the same order, and last its card,
--- which outlives the rest.
--- ARGV: ttl in ms, the card's, an id of this report, which all its parts have,
--- that of the change before it, started, info, 1 for everything, how many channels
--- and members were staged, how many counts follow (name, numbers), the counts, and
--- then members (place, info).
--- Returns 1 where a living record of the replica was there before, as the change
--- before it has left it: not an older one, of a server that came back with that.
+-- Records a replica's report: about itself, and the changes of its channels.
+-- KEYS: the replica, its names, counts, members and infos; if a long report of
+-- everything was staged, the four staged keys in the same order; and last its
+-- card, which outlives the rest.
+-- ARGV: ttl in ms, the card's ttl, an id of this report, which all its parts
+-- share, the id of the change before it, started, info, 1 for everything, how
+-- many channels and members were staged, how many counts follow (name, numbers),
+-- the counts, and then members (place, info).
+-- Returns 1 if a living record of the replica was there, as the change before
+-- left it, and not an older one, of a server that came back with old data.
 local node, card, ttl, full = KEYS[1], KEYS[#KEYS], ARGV[1], ARGV[7] == '1'
 local staged = #KEYS > 6
 local had = redis.call('HMGET', node, 'channels', 'members', 'report', 'known')
--- The sizes fail where another program has a key.
+-- Fails if another program's value is in one of the keys.
 local names, counts = redis.call('ZCARD', KEYS[2]), redis.call('HLEN', KEYS[3])
 local members, infos = redis.call('ZCARD', KEYS[4]), redis.call('HLEN', KEYS[5])
 redis.call('HLEN', card)
 local channels, people = had[1] and tonumber(had[1]), had[2] and tonumber(had[2])
 local whole = channels and channels == names and channels == counts and people == members and people == infos
-local repeated = whole and had[3] == ARGV[3] -- it, or another part of it, was here before
+local repeated = whole and had[3] == ARGV[3] -- this report, or another part of it, was recorded already
 whole = repeated or whole and had[3] == ARGV[4]
 local known = whole and '1' or '0'
 if repeated then
   known = had[4]
-  if full then return tonumber(known) end -- its answer was lost
+  if full then return tonumber(known) end -- the earlier answer was lost
 end
 
 if staged then
@@ -33,7 +33,7 @@ if staged then
     end
   end
 end
-redis.call('HSET', node, 'report', ARGV[3]) -- first, since a full server refuses it, and nothing is half-written
+redis.call('HSET', node, 'report', ARGV[3]) -- first: a full server refuses it, so nothing is half-written
 if full or not whole then
   redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 end

@@ -1,4 +1,4 @@
--- Keeps a part of a long report until it is complete.
+-- Keeps a part of a long report until the report is complete.
 -- KEYS: a sorted set, a hash. ARGV: ttl in ms, and pairs of name and value.
 for i = 2, #ARGV, 2 do
   redis.call('ZADD', KEYS[1], 0, ARGV[i])

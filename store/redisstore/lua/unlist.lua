@@ -1,2 +1,2 @@
--- Takes a replica off the list. KEYS: the list. ARGV: the replica.
+-- Removes a replica from the list. KEYS: the list. ARGV: the replica.
 return redis.call('ZREM', KEYS[1], ARGV[1])

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// endWithThread has the kernel kill the process when the thread that starts it
-// ends, as it does at the latest with the test binary.
+// endWithThread makes the kernel kill the process when the thread that starts
+// it ends. That thread ends with the test binary at the latest.
 func endWithThread(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -16,8 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Who has a port need not have its server running: nobody else gets it before
-// the test has ended, in no process.
+// A port stays reserved until the test ends, in all processes, even if its
+// server does not run.
 func TestPortsAreGivenOnce(t *testing.T) {
 	other := ""
 	t.Run("one", func(t *testing.T) {
@@ -30,7 +30,7 @@ func TestPortsAreGivenOnce(t *testing.T) {
 	defer l.Close()
 }
 
-// A test binary that is killed has no chance to end its servers.
+// A killed test binary has no chance to end its servers.
 func TestServersEndWithAKilledTest(t *testing.T) {
 	if os.Getenv("REDISTEST_START") != "" {
 		os.Stdout.WriteString("at " + redistest.Start(t).Addr + "\n")

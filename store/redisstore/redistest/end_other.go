@@ -4,4 +4,4 @@ package redistest
 
 import "os/exec"
 
-func endWithThread(*exec.Cmd) {} // there is no such thing
+func endWithThread(*exec.Cmd) {} // not supported

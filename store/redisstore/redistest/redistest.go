@@ -1,7 +1,7 @@
-// Package redistest starts redis-server processes for tests, on free ports of
-// the loopback interface, and ends them with the test; on Linux, too, where the
-// test binary is killed. It needs redis-server and redis-cli in the PATH;
-// nothing else that runs on the machine is touched.
+// Package redistest starts redis-server processes for tests on free loopback
+// ports, and ends them with the test. On Linux they also end if the test binary
+// is killed. It needs redis-server and redis-cli in the PATH, and touches no
+// other process of the machine.
 package redistest
 
 import (
@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long a server may take to start, to find its peers or to
-// answer; who asks until it does asks again after oneTry.
+// answer. oneTry bounds one attempt if the caller retries.
 const (
 	patience = time.Minute
 	oneTry   = 5 * time.Second
@@ -45,8 +45,8 @@ type Server struct {
 	done chan struct{} // closed when the process has ended
 }
 
-// Start starts a server and waits until it answers. It keeps nothing on disk
-// unless args say so ("--appendonly", "yes").
+// Start starts a server and waits until it answers. The server keeps nothing on
+// disk unless args say so ("--appendonly", "yes").
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := New(t, args...)
@@ -54,7 +54,7 @@ func Start(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// New prepares a server that does not run yet.
+// New prepares a server without starting it.
 func New(t testing.TB, args ...string) *Server {
 	t.Helper()
 	port := FreePort(t)
@@ -64,7 +64,7 @@ func New(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// Start starts the process, after New or after Kill. What was on disk is read.
+// Start starts the process, after New or after Kill. It loads what is on disk.
 func (s *Server) Start() {
 	s.t.Helper()
 	s.run(append([]string{"redis-server"}, s.args...))
@@ -79,8 +79,8 @@ func (s *Server) run(argv []string) {
 	cmd.Stdout, cmd.Stderr = out, out
 	go func() { // ends with the process
 		defer close(done)
-		// The process ends with the thread that has started it, so that none
-		// is left where the test binary panics or is killed.
+		// The process ends with the thread that started it, so that none is
+		// left if the test binary panics or is killed.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		endWithThread(cmd)
@@ -90,7 +90,7 @@ func (s *Server) run(argv []string) {
 			cmd.Wait()
 		}
 	}()
-	require.NoError(s.t, <-started, "redis-server has to be installed; .ci/setup does it")
+	require.NoError(s.t, <-started, "redis-server must be installed: run .ci/setup")
 	s.cmd, s.out, s.done = cmd, out, done
 }
 
@@ -108,7 +108,7 @@ func (s *Server) WaitReady() {
 	})
 }
 
-// Kill ends the process at once, as a power cut would.
+// Kill ends the process at once, like a power cut.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +128,7 @@ func (s *Server) Signal(sig os.Signal) {
 	require.NoError(s.t, s.cmd.Process.Signal(sig))
 }
 
-// Do sends a command on a connection of its own, and returns what redis-cli
+// Do sends a command on a connection of its own. It returns what redis-cli
 // would print.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
@@ -144,8 +144,8 @@ func (s *Server) try(wait time.Duration, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// Try is Do for a server that may be away, or that may cut its clients off, as
-// one does that becomes a replica: what it answers is empty then.
+// Try is Do for a server that may be down, or that may cut its clients off, for
+// instance when it becomes a replica. It then returns "".
 func (s *Server) Try(args ...string) string {
 	out, err := s.try(oneTry, args...)
 	if err != nil {
@@ -154,7 +154,8 @@ func (s *Server) Try(args ...string) string {
 	return out
 }
 
-// Info returns one line of INFO; "" where it isn't there, or the server is away.
+// Info returns a field of INFO, or "" if the field is absent or the server is
+// down.
 func (s *Server) Info(section, field string) string {
 	for line := range strings.Lines(s.Try("INFO", section)) {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(line), field+":"); ok {
@@ -164,7 +165,7 @@ func (s *Server) Info(section, field string) string {
 	return ""
 }
 
-// Client returns a client, which the test closes at its end.
+// Client returns a client. The test closes it at its end.
 func (s *Server) Client(change ...func(*redis.Options)) *redis.Client {
 	o := &redis.Options{Addr: s.Addr}
 	for _, f := range change {
@@ -182,8 +183,9 @@ type Cluster struct {
 	t        testing.TB
 }
 
-// A server that says nothing for so long is dead to a Cluster or Sentinel: most
-// tests want none to be, however busy the machine is; FailOverSoon is for the others.
+// silence is how long a server may be silent before a Cluster or Sentinel takes
+// it for dead. It is long, since most tests want no failover however busy the
+// machine is. FailOverSoon sets shortSilence.
 const (
 	silence      = time.Minute
 	shortSilence = time.Second
@@ -191,8 +193,9 @@ const (
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// StartCluster starts masters that share all slots, each with a replica where
-// asked for, and waits until they agree. None is replaced before FailOverSoon.
+// StartCluster starts masters that share all slots, each with a replica if
+// replicas is set, and waits until they agree. No master is replaced before
+// FailOverSoon.
 func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
@@ -230,7 +233,8 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 			if !strings.Contains(s.Try("CLUSTER", "INFO"), "cluster_state:ok") {
 				return false
 			}
-			// A master has no vote for one that it does not know as a replica yet.
+			// A master does not vote for a server that it does not know as a
+			// replica yet.
 			if nodes := s.Try("CLUSTER", "NODES"); strings.Count(nodes, "slave ") != len(c.Replicas) {
 				return false
 			}
@@ -246,7 +250,7 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 	return c
 }
 
-// FailOverSoon makes the cluster replace a master that is silent for two seconds.
+// FailOverSoon makes the cluster replace a master after two seconds of silence.
 func (c *Cluster) FailOverSoon() { c.setTimeout(2 * shortSilence) }
 
 func (c *Cluster) setTimeout(d time.Duration) {
@@ -255,7 +259,7 @@ func (c *Cluster) setTimeout(d time.Duration) {
 	}
 }
 
-// Client returns a client, which the test closes at its end.
+// Client returns a client. The test closes it at its end.
 func (c *Cluster) Client(change ...func(*redis.ClusterOptions)) *redis.ClusterClient {
 	o := &redis.ClusterOptions{}
 	for _, s := range c.Masters {
@@ -307,14 +311,14 @@ func StartSentinel(t testing.TB, args ...string) *Sentinel {
 	return s
 }
 
-// FailOverSoon makes the sentinels replace a master that is silent for a second.
+// FailOverSoon makes the sentinels replace a master after a second of silence.
 func (s *Sentinel) FailOverSoon() {
 	for _, w := range s.Sentinels {
 		require.Equal(s.t, "OK", w.Do("SENTINEL", "SET", "main", "down-after-milliseconds", millis(shortSilence)))
 	}
 }
 
-// Client returns a client, which the test closes at its end.
+// Client returns a client. The test closes it at its end.
 func (s *Sentinel) Client() *redis.Client {
 	o := &redis.FailoverOptions{MasterName: "main"}
 	for _, w := range s.Sentinels {
@@ -325,24 +329,26 @@ func (s *Sentinel) Client() *redis.Client {
 	return c
 }
 
-// The ports that are given: below those that the system takes for outgoing
-// connections (32768 and up on Linux), which would otherwise take one while its
-// server is down. The bus port of a Cluster, 10000 above, is so, too.
+// FreePort returns ports below those that the system uses for outgoing
+// connections (32768 and up on Linux): such a connection could take the port
+// while its server is down. The same holds for a Cluster's bus port, which is
+// 10000 above.
 const firstPort, nPorts = 11000, 11000
 
 var ports struct {
 	sync.Mutex
-	next int // of nPorts, in turn; 0: none was given yet
+	next int // of nPorts, in turn; 0: none was given out yet
 }
 
-// FreePort returns a port that was free just now, as was its bus port. Until the
-// test ends, no other test that asks here is given it, in this process or another.
+// FreePort returns a port that was free just now, together with its bus port.
+// No other test that uses FreePort, in any process, gets it before this test
+// ends.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()
 	defer ports.Unlock()
 	if ports.next == 0 {
-		ports.next = rand.IntN(nPorts) // the tests of other packages look, too
+		ports.next = rand.IntN(nPorts) // tests of other packages look for ports too
 	}
 	for range nPorts {
 		ports.next++
@@ -369,21 +375,21 @@ func free(port int) bool {
 	return true
 }
 
-// reserve takes the name of a port, which only one process can have: it may
-// start its server later than others look, or stop it for a while. The system
-// gives the name back with the process.
+// reserve takes a name that stands for the port and that only one process can
+// have. A process may start its server later, or stop it for a while. The
+// system releases the name with the process.
 func reserve(port int) (release func(), ok bool) {
 	if runtime.GOOS != "linux" {
 		return func() {}, true
 	}
-	l, err := net.Listen("unix", "@channels-test-port-"+strconv.Itoa(port)) // no file: an abstract name
+	l, err := net.Listen("unix", "@channels-test-port-"+strconv.Itoa(port)) // an abstract name, not a file
 	if err != nil {
 		return nil, false
 	}
 	return func() { l.Close() }, true
 }
 
-// Eventually asks until what it asks for is so.
+// Eventually calls ask until it returns true.
 func Eventually(t testing.TB, what string, ask func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ask(); time.Sleep(20 * time.Millisecond) {
