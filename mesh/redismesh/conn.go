@@ -12,28 +12,28 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// A conn is a connection of this package's own to the server that has a link's
-// slot, made with the settings of the user's client. One from the client's pool
-// would not do: nobody could tell to which server it leads, or end it when that
-// server is a replica now, and its timeouts may be off.
+// A conn is this package's own connection to the server that has a link's slot,
+// made with the settings of the user's client. A connection from the client's
+// pool would not do: it is not known to which server it leads, it could not be
+// closed when that server becomes a replica, and its timeouts may be off.
 type conn struct {
-	client *redis.Client // of one connection
-	server *redis.Client // the user's, whose settings it has
+	client *redis.Client // with a single connection
+	server *redis.Client // the user's client, whose settings it has
 	mesh   *Mesh
-	wire   atomic.Pointer[wire] // nil before it is dialled
+	wire   atomic.Pointer[wire] // nil until it is dialled
 }
 
-// ioWait bounds a read or write where the user's client has no bound.
+// ioWait bounds a read or write if the user's client has no timeout.
 const ioWait = 5 * time.Second
 
-// connect prepares a connection, which is dialled with its first command.
+// connect prepares a connection. Its first command dials it.
 func (l *link) connect(ctx context.Context) (*conn, error) {
 	server, err := l.server(ctx)
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{server: server, mesh: l.mesh}
-	o := *server.Options() // a copy; the client's own are not touched
+	o := *server.Options() // a copy, so that the client's own options stay unchanged
 	if o.ReadTimeout <= 0 {
 		o.ReadTimeout = ioWait
 	}
@@ -71,7 +71,7 @@ func (l *link) connect(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// remote is the address of the server, or "" before it is dialled.
+// remote returns the address of the server, or "" before it is dialled.
 func (c *conn) remote() string {
 	if w := c.wire.Load(); w != nil {
 		return w.RemoteAddr().String()
@@ -79,7 +79,7 @@ func (c *conn) remote() string {
 	return ""
 }
 
-// heard is when the server was last heard of, on the mesh's clock.
+// heard returns when the server was last heard from, by the mesh's clock.
 func (c *conn) heard() time.Duration {
 	if w := c.wire.Load(); w != nil {
 		return time.Duration(w.heard.Load())
@@ -87,15 +87,15 @@ func (c *conn) heard() time.Duration {
 	return 0
 }
 
-// cut ends the connection, whoever reads or writes at this moment.
+// cut closes the connection, even during a read or write.
 func (c *conn) cut() {
 	if w := c.wire.Load(); w != nil {
 		_ = w.Close()
 	}
 }
 
-// allow gives what is written and read next more time than the timeouts, for
-// its size: a large body that was repeated too early would come twice, and each
+// allow extends the timeouts of the next writes and reads according to their
+// size. A large body that was resent too early would arrive twice, and each
 // subscriber's output buffer at Redis would have to hold both.
 func (c *conn) allow(size int) {
 	if w := c.wire.Load(); w != nil {
@@ -105,7 +105,7 @@ func (c *conn) allow(size int) {
 
 const perMiB = 500 * time.Millisecond
 
-// wire notes when something comes.
+// wire records when data arrives.
 type wire struct {
 	net.Conn
 	mesh         *Mesh
@@ -132,7 +132,7 @@ func (w *wire) Read(b []byte) (int, error) {
 
 func (w *wire) hear() { w.heard.Store(int64(w.mesh.clock())) }
 
-// dialWithin ends with ctx, also where the user's dialer does not.
+// dialWithin ends with ctx, even if the user's dialer does not.
 func dialWithin(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), network, addr string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -141,13 +141,13 @@ func dialWithin(ctx context.Context, dial func(context.Context, string, string) 
 	defer cancel()
 	nc, err := inTime(ctx, func() (net.Conn, error) { return dial(ctx, network, addr) }, func(late net.Conn) { _ = late.Close() })
 	if err == nil && nc == nil {
-		err = errors.New("the Redis client's Dialer has returned no connection")
+		err = errors.New("the Redis client's Dialer returned neither a connection nor an error")
 	}
 	return nc, err
 }
 
-// inTime calls f, and returns without its answer where ctx ends before. What
-// comes too late, and is no error, is given to late.
+// inTime calls f. If ctx ends first, it returns without f's answer. An answer
+// that comes later and is no error is passed to late.
 func inTime[T any](ctx context.Context, f func() (T, error), late func(T)) (T, error) {
 	type answer struct {
 		v   T
@@ -174,11 +174,12 @@ func inTime[T any](ctx context.Context, f func() (T, error), late func(T)) (T, e
 	}
 }
 
-// errReplica says that a server is not the one to publish on.
-var errReplica = errors.New("the server is a replica of another one: what is published on it does not reach those who are subscribed at its master. The Redis client has to lead to the master")
+// errReplica means that the server is a replica and must not be published on.
+var errReplica = errors.New("the server is a replica of another one: messages published on it do not reach subscribers at its master. The Redis client must connect to the master")
 
-// roleIn looks at the answer to HELLO, which each client may ask for. A proxy
-// that does not know it says nothing of its server.
+// roleIn checks the role in the answer to HELLO, which every client may send. A
+// proxy that does not know HELLO does not reveal its server's role; roleIn then
+// returns nil.
 func roleIn(cmd *redis.Cmd) error {
 	reply, err := cmd.Result()
 	var refused redis.Error

@@ -8,18 +8,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// helps begin answers of Redis that do not go away by themselves, with what to
-// do about each.
+// helps maps the codes of Redis errors that do not go away by themselves to
+// what to do about them.
 var helps = map[string]string{
 	"WRONGPASS": "check the user and password of the Redis client",
 	"NOAUTH":    "the Redis client needs a user or password",
-	"NOPERM":    "the Redis user has to be allowed the pub/sub channels and the commands that this package's documentation lists",
+	"NOPERM":    "the Redis user has to be allowed the pub/sub channels and commands that the package documentation lists",
 }
 
-// explain says what helps.
+// explain adds to err what to do about it.
 func (l *link) explain(err error) error {
 	if errors.Is(err, redis.ErrClosed) && l.mesh.ctx.Err() == nil {
-		return fmt.Errorf("the Redis client that New was given, or its connection, is closed: %w", err)
+		return fmt.Errorf("the Redis client given to New, or its connection, is closed: %w", err)
 	}
 	var reply redis.Error
 	if errors.As(err, &reply) {

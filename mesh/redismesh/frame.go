@@ -9,16 +9,16 @@ import (
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
-// A frame is what one PUBLISH carries: a version, what it is, who sent it, and
-// for frameMessages packets up to its end. Integers of 8 bytes are big-endian.
+// A frame is the payload of one PUBLISH: a header and, in frameMessages,
+// packets up to the end. Integers of 8 bytes are big-endian.
 //
 //	version  1 byte
 //	kind     1 byte
 //	life     8 bytes: drawn at random by each New
 //	number   8 bytes: rises with each frame that this life sends over one link
-//	previous 8 bytes: the number of the frame before on the same name, 0 where
-//	         there was none, all bits set where the sender has forgotten it
-//	origin   1 byte of length, and the id of the replica
+//	previous 8 bytes: the number of the frame before on the same name; 0 if
+//	         there was none, all bits set if the sender has forgotten it
+//	origin   1 byte of length, and the id of the sending replica
 type frame struct {
 	kind     frameKind
 	life     uint64
@@ -35,7 +35,7 @@ const (
 	frameLost     frameKind = 'l' // the sender has dropped packets
 )
 
-// forgotten is a frame's previous where the sender does not know it any more.
+// forgotten is a frame's previous if the sender no longer knows it.
 const forgotten = math.MaxUint64
 
 const (
@@ -52,9 +52,9 @@ func appendFrame(dst []byte, f frame) []byte {
 	return append(dst, f.origin...)
 }
 
-var errFrame = errors.New("it is no frame of a mesh")
+var errFrame = errors.New("not a frame of this mesh")
 
-// readFrame returns a frame, and the packets in it.
+// readFrame parses a frame. It returns the packets after its header.
 func readFrame(s string) (f frame, packets string, err error) {
 	if len(s) == 0 {
 		return f, "", errFrame

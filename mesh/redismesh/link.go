@@ -14,71 +14,71 @@ import (
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
-// A link is one way to Redis and back: a queue of what is to be published, and
-// a connection for what is subscribed to. One server needs one link, a Cluster
-// one for each lane.
+// A link is one way to Redis and back: a queue of packets to publish, and a
+// connection for subscriptions. A single server needs one link, a Cluster one
+// for each lane.
 type link struct {
 	mesh  *Mesh
 	base  string // begins all its names
-	own   string // the name of this replica: its probes, and what is to it alone
+	own   string // the name of this replica, for its probes and for packets to it alone
 	all   string // the name that every replica subscribes to
 	queue queue
 	subs  subs
 
 	decided chan struct{} // closed when sharded is known
-	sharded atomic.Bool   // SPUBLISH and SSUBSCRIBE
+	sharded atomic.Bool   // use SPUBLISH and SSUBSCRIBE
 	moved   atomic.Bool   // the sender has to leave its server
 
-	// The reader's own.
+	// Only the reader uses these.
 	origins recent[uint64, *origin] // by life
 	doubts  map[uint64]doubt        // by life
 	texts   packet.Kept
 
 	mu     sync.Mutex // guards the fields below
 	up     bool
-	since  time.Time // of up
+	since  time.Time // when up last changed
 	err    error     // why it is not up
-	cause  error     // why the connection was closed from here; nil: it was not
-	conn   *conn     // what is subscribed with; nil while there is none
-	opened time.Time // of conn
-	busy   time.Time // since when the reader is at work; zero: it waits
-	held   time.Time // when it last came back from work that took long
+	cause  error     // why this side closed the connection; nil: it did not
+	conn   *conn     // the connection for subscriptions; nil while there is none
+	opened time.Time // when conn was opened
+	busy   time.Time // since when the reader has been at work; zero: it waits
+	held   time.Time // when the reader last finished work that took long
 	rtt    time.Duration
 	probed probe
 
-	// Where the sender publishes, to see that it is where this link listens.
+	// Where the sender publishes, to check that this link listens there.
 	sendsTo    string
 	sendsSince time.Time
 }
 
-// probe is the one on its way.
+// probe is the probe on its way.
 type probe struct {
 	number      uint64
-	left, taken time.Time // the sender; Redis. Zero: not yet
+	left, taken time.Time // left the sender; taken by Redis. Zero: not yet
 	back        bool
 }
 
-// origin is another replica, in one of its lives.
+// origin is one life of another replica.
 type origin struct {
 	id    string
-	frame uint64 // the last one
+	frame uint64 // the number of its last frame
 }
 
 const (
 	probePeriod = time.Second
-	// probeWait is how long nothing may come while a probe that Redis has
-	// taken is not back, before the subscription counts as dead. The probe
-	// stands behind what came before it, which may be large: where something
-	// comes, longestWait is the bound.
+	// probeWait is how long nothing may come after Redis has taken a probe,
+	// before the subscription counts as dead. The probe comes behind all
+	// earlier data, which may be large: while data comes, longestWait is the
+	// bound.
 	probeWait = 3 * time.Second
-	// connectWait bounds opening a connection, and how long Redis may owe the
-	// answer to a subscription while nothing comes; where something does,
-	// longestWait is the bound.
+	// connectWait bounds opening a connection. It also bounds how long Redis
+	// may owe the confirmation of a subscription while nothing comes; while
+	// data comes, longestWait is the bound.
 	connectWait = 10 * time.Second
 	longestWait = 15 * time.Second
-	// silentWait is for a link that has no probe to tell: publishing fails.
+	// silentWait is for a link without a probe, since publishing fails.
 	silentWait  = 30 * time.Second
-	maxOrigins  = 4096 // lives; who was forgotten could repeat a pipeline
+	maxOrigins  = 4096 // lives; a forgotten one could deliver a resent pipeline twice
 	doubtPeriod = 10 * time.Second
 )
 
@@ -88,15 +88,15 @@ func newLink(m *Mesh, base string) *link {
 	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, make(chan struct{}, 1)
 	l.subs.channels, l.subs.wake = map[string]*sub{}, make(chan struct{}, 1)
 	if m.cluster == nil {
-		close(l.decided) // one server, or a master and its replicas
+		close(l.decided) // a single server, or a master and its replicas
 	} else {
 		l.queue.maxPackets, l.queue.maxBytes = maxQueued/4, maxQueuedBytes/4
 	}
 	return l
 }
 
-// name is what a channel's packets are published on. Those for everybody take
-// the name that everybody subscribes to.
+// name returns the name that a channel's packets are published on. Packets to
+// every peer use the name that every replica subscribes to.
 func (l *link) name(channel string) string {
 	if channel == "" {
 		return l.all
@@ -114,23 +114,24 @@ func (l *link) server(ctx context.Context) (*redis.Client, error) {
 	return l.mesh.client.(*redis.Client), nil
 }
 
-// ended is a context for calls that must not make go-redis connect again: it
-// would do so by itself after any error, and resubscribe, so that nobody knew
-// what was missed. Reading and writing look at its deadline only, which it has not.
+// ended is a context for calls that must not make go-redis reconnect: after any
+// error it would reconnect and resubscribe by itself, and the link would not
+// know that it missed something. go-redis reads and writes consult only the
+// context's deadline, and ended has none.
 var ended = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// run keeps the link connected, and reads from it. New starts it; it ends with
+// run keeps the link connected and reads from it. New starts it. It ends with
 // the mesh, and Close waits for it.
 func (l *link) run() {
 	pause := time.Duration(0)
 	for l.mesh.ctx.Err() == nil {
 		err := l.session()
 		if l.setBroken(err) {
-			pause = 0 // it worked
+			pause = 0 // it was up
 		}
 		if l.mesh.cluster != nil {
 			l.mesh.cluster.ReloadState(l.mesh.ctx)
@@ -143,7 +144,7 @@ func (l *link) run() {
 	}
 }
 
-// session is the life of one connection. It returns why it has ended.
+// session is the life of one connection. It returns why the connection ended.
 func (l *link) session() error {
 	ctx, cancel := context.WithTimeout(l.mesh.ctx, connectWait)
 	defer cancel()
@@ -152,7 +153,7 @@ func (l *link) session() error {
 			select {
 			case <-l.decided:
 			default:
-				l.queue.setDown(l.explain(err)) // nothing is sent before
+				l.queue.setDown(l.explain(err)) // nothing is sent before the decision
 			}
 			return err
 		}
@@ -163,7 +164,7 @@ func (l *link) session() error {
 	}
 	defer c.client.Close()
 	ps := c.client.Subscribe(ctx) // sends nothing yet
-	defer ps.Close()              // closed already where ask found the fault
+	defer ps.Close()              // already closed if ask found the fault
 	if err := l.subscribe(ctx, ps, l.all); err != nil {
 		return err
 	}
@@ -179,15 +180,16 @@ func (l *link) session() error {
 	return err
 }
 
-// setConn notes what the link is subscribed with.
+// setConn records the connection for subscriptions.
 func (l *link) setConn(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conn, l.opened, l.cause = c, time.Now(), nil
 }
 
-// decide asks a Cluster whether it has sharded pub/sub, anew with each
-// connection: it may have been upgraded, and all replicas have to agree.
+// decide asks a Cluster whether it has sharded pub/sub. It asks for each
+// connection, since the Cluster may have been upgraded and all replicas must
+// agree.
 func (l *link) decide(ctx context.Context) error {
 	server, err := l.server(ctx)
 	if err != nil {
@@ -221,9 +223,9 @@ func (l *link) unsubscribe(ctx context.Context, ps *redis.PubSub, names ...strin
 	return ps.Unsubscribe(ctx, names...)
 }
 
-// ask sends subscriptions, and probes, until the connection is broken or the
-// mesh ends; then it closes the connection, so that the reader ends. run starts
-// it and waits for it.
+// ask sends subscriptions and checks the probe until the connection breaks or
+// the mesh ends. It then closes the connection, so that the reader ends. run
+// starts it and waits for it.
 func (l *link) ask(ps *redis.PubSub, broken <-chan struct{}) {
 	t := time.NewTicker(probePeriod)
 	defer t.Stop()
@@ -240,7 +242,7 @@ func (l *link) ask(ps *redis.PubSub, broken <-chan struct{}) {
 		case <-l.subs.wake:
 		case <-t.C:
 			if err := l.check(); err != nil {
-				l.fail(err) // so that the reader ends, too
+				l.fail(err) // makes the reader end too
 				return
 			}
 		case <-broken:
@@ -251,7 +253,8 @@ func (l *link) ask(ps *redis.PubSub, broken <-chan struct{}) {
 	}
 }
 
-// askSome sends some of the subscriptions that wait; false where none does.
+// askSome sends some of the pending subscriptions. It returns false if there
+// are none.
 func (l *link) askSome(ps *redis.PubSub) (more bool, err error) {
 	enter, leave, fence := l.subs.take()
 	for i := range enter {
@@ -260,7 +263,7 @@ func (l *link) askSome(ps *redis.PubSub) (more bool, err error) {
 	for i := range leave {
 		leave[i] = l.name(leave[i])
 	}
-	if fence { // behind all that were there when it connected
+	if fence { // behind all channels that were pending when it connected
 		enter = append(enter, l.own)
 	}
 	if len(leave) > 0 {
@@ -272,11 +275,11 @@ func (l *link) askSome(ps *redis.PubSub) (more bool, err error) {
 	return len(enter)+len(leave) > 0, err
 }
 
-// read takes what comes until the connection breaks.
+// read handles what arrives until the connection breaks.
 func (l *link) read(ps *redis.PubSub) error {
 	for {
-		// Without a timeout: how long it may take depends on what is awaited.
-		// ask watches, and closes the connection.
+		// No timeout: how long it may take depends on what is awaited. ask
+		// watches that, and closes the connection.
 		msg, err := ps.Receive(ended)
 		if err != nil {
 			return err
@@ -295,13 +298,13 @@ func (l *link) read(ps *redis.PubSub) error {
 	}
 }
 
-// confirm takes Redis's answer to a subscription.
+// confirm handles Redis's answer to a subscription.
 func (l *link) confirm(kind, name string) error {
 	channel, isChannel := strings.CutPrefix(name, l.base+"c:")
 	switch {
 	case strings.Contains(kind, "unsub"):
-		if !isChannel { // nobody asked for it; all names of a link are in one slot
-			return fmt.Errorf("the subscriptions were ended by Redis: the slot of %q has moved", name)
+		if !isChannel { // unrequested; all names of a link are in one slot
+			return fmt.Errorf("Redis ended the subscriptions because the slot of %q has moved", name)
 		}
 	case isChannel:
 		if l.subs.confirm(channel) {
@@ -311,13 +314,13 @@ func (l *link) confirm(kind, name string) error {
 		l.setUp()
 		l.subs.setUp()
 		l.queue.askProbe()
-		clear(l.doubts) // all are told
+		clear(l.doubts) // the KindLost below covers them
 		l.mesh.lost("", "")
 	}
 	return nil
 }
 
-// arrive takes what was published on a name.
+// arrive handles a frame that was published on a name.
 func (l *link) arrive(name, payload string) {
 	f, packets, err := readFrame(payload)
 	if err != nil {
@@ -333,7 +336,7 @@ func (l *link) arrive(name, payload string) {
 	}
 	if f.origin == l.mesh.node {
 		l.mesh.meetTwin()
-		return // never one's own, and a hub could not tell them apart
+		return // a packet of its own id is never delivered: a hub could not tell the two apart
 	}
 	from, _ := l.origins.get(f.life)
 	if from == nil || from.id != f.origin {
@@ -341,7 +344,7 @@ func (l *link) arrive(name, payload string) {
 	}
 	l.origins.set(f.life, from)
 	if f.number <= from.frame {
-		return // a pipeline was repeated
+		return // a pipeline was resent
 	}
 	from.frame = f.number
 	switch f.kind {
@@ -353,7 +356,7 @@ func (l *link) arrive(name, payload string) {
 	}
 }
 
-// pass gives packets to deliver.
+// pass delivers the packets of a frame.
 func (l *link) pass(name string, f frame, from, packets string) {
 	channel, isChannel := strings.CutPrefix(name, l.base+"c:")
 	if isChannel {
@@ -388,16 +391,16 @@ func (l *link) pass(name string, f frame, from, packets string) {
 	}
 }
 
-// doubt is a publisher on so many channels that it has forgotten what it sent
-// last on some of them, so that nobody can see a gap there.
+// doubt records a publisher that sends on so many channels that it has
+// forgotten its last frame on some of them. Receivers cannot see a gap there.
 type doubt struct {
 	origin string
 	told   time.Time
-	open   bool // there was a frame since
+	open   bool // another such frame came since
 }
 
-// doubt tells of what may be missing: at once the first time, and then not more
-// often than once in doubtPeriod for each publisher.
+// doubt reports a possible loss: at once the first time, and then at most once
+// in doubtPeriod for each publisher.
 func (l *link) doubt(life uint64, origin string) {
 	d, known := l.doubts[life]
 	if !known {
@@ -412,7 +415,7 @@ func (l *link) doubt(life uint64, origin string) {
 	l.doubts[life] = d
 }
 
-// tellDoubts comes with each probe.
+// tellDoubts reports the doubts that are due. It runs with each probe.
 func (l *link) tellDoubts() {
 	for life, d := range l.doubts {
 		switch {
@@ -426,7 +429,7 @@ func (l *link) tellDoubts() {
 	}
 }
 
-// The probe: a frame that the link publishes to itself. When Redis has taken
+// The probe is a frame that the link publishes to itself. If Redis has taken
 // one and it does not come back, the subscription is dead, whatever TCP says.
 
 func (l *link) probeLeaves(number uint64) {
@@ -434,7 +437,7 @@ func (l *link) probeLeaves(number uint64) {
 	defer l.mu.Unlock()
 	p := &l.probed
 	if !p.taken.IsZero() && !p.back || p.number == number {
-		return // the one before is still awaited, or this is an attempt to repeat it
+		return // the probe before is still awaited, or this attempt resends it
 	}
 	*p = probe{number: number, left: time.Now()}
 }
@@ -456,14 +459,14 @@ func (l *link) probeBack(number uint64) {
 	}
 }
 
-// check tells what is wrong with the connection. ask calls it once a second.
+// check returns what is wrong with the connection. ask calls it once a second.
 func (l *link) check() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.busy.IsZero() {
-		return nil // the reader does not read at this moment
+		return nil // the reader is not reading now
 	}
-	since := func(t time.Time) time.Duration { // not counting when the reader did not read
+	since := func(t time.Time) time.Duration { // does not count the time in which the reader did not read
 		if l.held.After(t) {
 			t = l.held
 		}
@@ -474,27 +477,27 @@ func (l *link) check() error {
 	p := &l.probed
 	switch {
 	case !asked.IsZero() && since(asked) > connectWait && (silent > probeWait || since(asked) > longestWait):
-		return fmt.Errorf("a subscription was not confirmed by Redis for %s", since(asked).Round(time.Second))
+		return fmt.Errorf("Redis did not confirm a subscription within %s", since(asked).Round(time.Second))
 	case !l.up:
 	case !p.taken.IsZero() && !p.back && since(p.taken) > probeWait && (silent > probeWait || since(p.taken) > longestWait):
-		return fmt.Errorf("the subscription is dead: a probe that Redis has taken did not come back within %s", since(p.taken).Round(time.Second))
+		return fmt.Errorf("the subscription is dead: a probe that Redis accepted did not come back within %s", since(p.taken).Round(time.Second))
 	case silent > silentWait:
 		return fmt.Errorf("the subscription is dead: nothing came for %s", silent.Round(time.Second))
 	case l.sendsTo != "" && l.sendsSince.After(l.opened) && l.sendsTo != l.conn.remote():
-		return fmt.Errorf("the server has changed: publishing was at %s, and is at %s now", l.conn.remote(), l.sendsTo)
+		return fmt.Errorf("the server has changed: this replica subscribes at %s and publishes at %s", l.conn.remote(), l.sendsTo)
 	}
 	return nil
 }
 
-// sends notes where the sender publishes from now on.
+// sends records where the sender publishes from now on.
 func (l *link) sends(remote string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sendsTo, l.sendsSince = remote, time.Now()
 }
 
-// work notes that the reader is at work. Meanwhile the probe cannot come, and
-// where it took long, the probe stands behind all that has gathered.
+// work records that the reader is at work. It cannot read the probe meanwhile.
+// If the work took long, the probe waits behind all the data that has gathered.
 func (l *link) work() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -517,7 +520,7 @@ func (l *link) setUp() {
 	l.mesh.log.Info("mesh: subscribed at Redis", "lane", l.base)
 }
 
-// fail ends the connection, and notes why.
+// fail closes the connection and records why.
 func (l *link) fail(err error) {
 	l.mu.Lock()
 	c := l.conn
@@ -526,36 +529,37 @@ func (l *link) fail(err error) {
 	}
 	l.mu.Unlock()
 	if c != nil {
-		c.cut() // TLS may say goodbye, and wait for it
+		c.cut() // Close would wait, since TLS may send a close alert
 	}
 }
 
-// setBroken notes that the connection is, and tells whether it was up.
+// setBroken records that the connection is broken. It returns whether the link
+// was up.
 func (l *link) setBroken(err error) bool {
 	err = l.explain(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cause != nil {
-		err = l.cause // of what has ended the reader
+		err = l.cause // not the error that this caused in the reader
 	}
 	was := l.up
 	if was {
 		l.since = time.Now()
 	}
 	if l.mesh.ctx.Err() == nil && (was || l.err == errAway) {
-		l.mesh.log.Warn("mesh: no subscription at Redis; what is published meanwhile is missed", "lane", l.base, "err", err)
+		l.mesh.log.Warn("mesh: no subscription at Redis; this replica misses what is published meanwhile", "lane", l.base, "err", err)
 	}
 	l.up, l.err, l.conn, l.cause = false, err, nil, nil
 	return was
 }
 
-// health is the link's part of the mesh's Status.
+// health returns the link's part of the mesh's Status.
 func (l *link) health() (up bool, since time.Time, rtt time.Duration, err error) {
 	changed, down := l.queue.health()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	up, since, err = l.up && down == nil, l.since, l.err
-	switch { // it is up while both are, and down since the first is
+	switch { // the link is up if both are; it is down since the first of them is
 	case err == nil:
 		err = down
 		if up && changed.After(since) || !up && l.up {

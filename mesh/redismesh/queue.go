@@ -15,40 +15,41 @@ import (
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
-// Publish only queues. One goroutine for each link sends what has gathered
-// meanwhile, in one pipeline after the other, so that the order is kept; packets
-// of one channel share a PUBLISH.
+// Publish only queues. One goroutine for each link sends what has gathered, one
+// pipeline after the other, so that the order is kept. Packets of one channel
+// share a PUBLISH.
 const (
-	maxQueued      = 1 << 16  // packets that wait; for each lane of a Cluster a quarter
-	maxQueuedBytes = 64 << 20 // their bytes, likewise; a packet that comes alone may have more
-	batchPackets   = 4096     // in a pipeline
-	batchBytes     = 1 << 20  // likewise, unless there is only one packet
-	frameBytes     = 64 << 10 // in a PUBLISH of several packets
+	maxQueued      = 1 << 16  // packets that wait; a quarter for each lane of a Cluster
+	maxQueuedBytes = 64 << 20 // their bytes, likewise; a single packet may have more
+	batchPackets   = 4096     // of one pipeline
+	batchBytes     = 1 << 20  // likewise, unless it has only one packet
+	frameBytes     = 64 << 10 // of a PUBLISH with several packets
 
-	// retryFor is how long a pipeline that fails is repeated. Who has got its
-	// frames drops them the second time.
+	// retryFor is how long a failing pipeline is retried. Receivers drop frames
+	// that they already have.
 	retryFor = 10 * time.Second
 	retryMax = 500 * time.Millisecond
 
-	// Names whose last frame the sender remembers, half of them surely; on a
-	// Cluster for each lane. An entry takes 16 bytes and its share of a map.
+	// The number of names whose last frame the sender remembers, on a Cluster
+	// for each lane. At least the last half of them is kept. An entry takes 16
+	// bytes and its share of a map.
 	maxPrevious     = 1 << 19
 	maxPreviousLane = 1 << 16
 )
 
-// queue is what waits to be published over a link.
+// queue holds the packets that wait to be published over a link.
 type queue struct {
 	maxPackets, maxBytes int
 
 	mu      sync.Mutex // guards the fields below
 	entries []entry
 	buf     []byte // the packets of entries, encoded
-	packets int    // that wait, those that the sender has taken among them
+	packets int    // waiting, including those that the sender has taken
 	bytes   int
-	probe   bool      // one is to be sent
-	lossy   bool      // packets were dropped, and the peers do not know
-	down    error     // why Redis cannot be reached; nil where it can
-	changed time.Time // of down, from nil or to it
+	probe   bool      // a probe is to be sent
+	lossy   bool      // packets were dropped, and the peers do not know yet
+	down    error     // why Redis cannot be reached; nil if it can
+	changed time.Time // when down last became nil, or stopped being nil
 	closed  bool
 	wake    chan struct{} // cap 1
 }
@@ -56,7 +57,7 @@ type queue struct {
 // entry is a packet that waits.
 type entry struct {
 	channel, to string
-	end         int // of the packet in queue.buf
+	end         int // offset in queue.buf where the packet ends
 }
 
 // publish queues a packet. It does not keep p.
@@ -70,10 +71,10 @@ func (l *link) publish(p *mesh.Packet) error {
 	case q.down != nil:
 		return fmt.Errorf("redismesh: publish: %w", q.down)
 	case size-len(p.Body) > maxRest:
-		return fmt.Errorf("redismesh: publish: a packet has %d bytes beside its body; it may have %d", size-len(p.Body), maxRest)
+		return fmt.Errorf("redismesh: publish: a packet has %d bytes besides its body; the limit is %d", size-len(p.Body), maxRest)
 	case len(p.Body) > l.mesh.maxBody:
-		return fmt.Errorf("redismesh: publish: a body of %d bytes; it may have %d. Redis ends the connections of subscribers for which more waits than its client-output-buffer-limit for pubsub: raise that first, then Options.MaxBodyBytes", len(p.Body), l.mesh.maxBody)
-	case q.packets >= q.maxPackets || q.bytes >= q.maxBytes: // one body may go beyond, or large ones would starve
+		return fmt.Errorf("redismesh: publish: the body has %d bytes; the limit is %d. To send larger ones, first raise Redis's client-output-buffer-limit for pubsub, beyond which Redis closes subscribers' connections, and then Options.MaxBodyBytes", len(p.Body), l.mesh.maxBody)
+	case q.packets >= q.maxPackets || q.bytes >= q.maxBytes: // one body may exceed the limit, or large bodies would starve
 		q.lossy = true
 		l.mesh.dropped.Add(1)
 		return nil
@@ -82,7 +83,7 @@ func (l *link) publish(p *mesh.Packet) error {
 	from := len(q.buf)
 	channel, to := p.Channel, p.To
 	if to == "" {
-		p.Channel = "" // the name that it is published on says it
+		p.Channel = "" // implied by the name that it is published on
 	}
 	q.buf = packet.Append(q.buf, p)
 	q.entries = append(q.entries, entry{channel, to, len(q.buf)})
@@ -99,7 +100,7 @@ func (q *queue) wakeLocked() {
 	}
 }
 
-// askProbe has a probe sent, unless one waits already.
+// askProbe requests a probe, unless one is already requested.
 func (q *queue) askProbe() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -107,7 +108,7 @@ func (q *queue) askProbe() {
 	q.wakeLocked()
 }
 
-// finish ends the queue: the sender sends what is in it, and ends.
+// finish closes the queue: the sender sends the rest and ends.
 func (l *link) finish() {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
@@ -130,14 +131,15 @@ func (q *queue) setDown(err error) {
 	q.down = err
 }
 
-// health is since when nothing can be published, and why; or since when it can.
+// health returns why nothing can be published, or nil, and since when that is
+// so.
 func (q *queue) health() (changed time.Time, down error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.changed, q.down
 }
 
-// setLossy has the peers told that they may have missed something.
+// setLossy makes the sender tell the peers that they may have missed something.
 func (q *queue) setLossy() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -145,35 +147,35 @@ func (q *queue) setLossy() {
 	q.wakeLocked()
 }
 
-// A sender turns what is queued into pipelines. It is its goroutine's own.
+// A sender turns the queue into pipelines. Only its goroutine uses it.
 type sender struct {
 	*link
 	number   uint64                 // of the last frame
-	previous recent[uint64, uint64] // hash of a name: its last frame
+	previous recent[uint64, uint64] // hash of a name to the number of its last frame
 	seed     maphash.Seed
-	conn     *conn     // nil: it has to be opened
-	used     bool      // some connection has taken frames
-	looked   time.Time // when a Cluster was asked for the slot's server
+	conn     *conn     // nil: to be opened
+	used     bool      // a connection has accepted frames
+	looked   time.Time // when the Cluster was last asked for the slot's server
 	groups   []group
-	open     map[string]int // channel: its group, to which more may be added
-	next     []int          // the following packet of the same group, by packet
+	open     map[string]int // channel to its group, to which packets may be added
+	next     []int          // by packet: the next packet of its group, or -1
 	out      []byte
 }
 
-// group is packets that go into one frame.
+// group is the packets that go into one frame.
 type group struct {
 	name          string
 	kind          frameKind
 	number        uint64 // of the frame
 	first, last   int    // packets
-	bytes, length int    // length is of the frame in sender.out
+	bytes, length int    // length is that of the frame in sender.out
 }
 
-// send publishes what is queued. New starts it; it ends when the queue is
-// finished and empty, or with the mesh, and Close waits for it.
+// send publishes what is queued. New starts it. It ends when the queue is
+// closed and empty, or with the mesh, and Close waits for it.
 func (l *link) send() {
 	select {
-	case <-l.decided: // before, it does not know how to publish
+	case <-l.decided: // until then, the way to publish is unknown
 	case <-l.mesh.ctx.Done():
 		return
 	}
@@ -188,7 +190,7 @@ func (l *link) send() {
 	for {
 		select {
 		case <-q.wake:
-		case <-probing.C: // also while it is down, so that it finds the way back by itself
+		case <-probing.C: // even while Redis is down, so that the sender reconnects by itself
 			q.askProbe()
 			continue
 		case <-l.mesh.ctx.Done():
@@ -210,7 +212,7 @@ func (l *link) send() {
 	}
 }
 
-// sendAll sends in pipelines of a bounded size. The news of a loss comes last.
+// sendAll sends in pipelines of bounded size. The news of a loss comes last.
 func (s *sender) sendAll(entries []entry, buf []byte, probe, lossy bool) {
 	ok, start := true, 0
 	for at := 0; at < len(entries) || probe || lossy; {
@@ -233,7 +235,7 @@ func (s *sender) sendAll(entries []entry, buf []byte, probe, lossy bool) {
 		unsent := s.groups
 		if ok {
 			unsent = s.sendBatch()
-			ok = len(unsent) == 0 // or Redis is away, and what waits for it is old
+			ok = len(unsent) == 0 // otherwise Redis is down, and what waits for it is old
 		}
 		s.drop(unsent)
 		s.queue.mu.Lock()
@@ -244,7 +246,7 @@ func (s *sender) sendAll(entries []entry, buf []byte, probe, lossy bool) {
 	}
 }
 
-// drop gives frames up, and has the peers told with the next.
+// drop gives up frames. The peers are told with the next batch.
 func (s *sender) drop(groups []group) {
 	n, lossy := 0, false
 	for _, g := range groups {
@@ -261,8 +263,8 @@ func (s *sender) drop(groups []group) {
 	s.queue.mu.Unlock()
 }
 
-// group puts packets of one channel together. A packet to one replica stays
-// alone, and what follows it on its channel comes behind it.
+// group groups packets by channel. A packet to one replica stays alone, and
+// later packets of its channel come after it.
 func (s *sender) group(entries []entry, start int) {
 	clear(s.open)
 	s.next = s.next[:0]
@@ -287,7 +289,7 @@ func (s *sender) group(entries []entry, start int) {
 	}
 }
 
-// encode numbers the frames, and writes them into s.out.
+// encode numbers the frames and writes them into s.out.
 func (s *sender) encode(entries []entry, buf []byte, start int) {
 	if cap(s.out) > 4*batchBytes {
 		s.out = nil
@@ -318,8 +320,8 @@ func (s *sender) encode(entries []entry, buf []byte, start int) {
 	}
 }
 
-// sendBatch publishes the frames, and repeats what fails for a while. It
-// returns those that it gave up.
+// sendBatch publishes the frames, and retries failures for a while. It returns
+// the frames that it gave up.
 func (s *sender) sendBatch() []group {
 	frames := make([]any, len(s.groups))
 	from := 0
@@ -351,11 +353,11 @@ func (s *sender) sendBatch() []group {
 	}
 }
 
-// attempt publishes frames in one pipeline, and returns how many of them are
-// done with: those up to the last that Redis has taken. Where it fails, the
-// connection is given up.
+// attempt publishes frames in one pipeline. It returns how many of them are
+// done: all up to the last one that Redis accepted. If it fails, it closes the
+// connection.
 func (s *sender) attempt(frames []any, groups []group) (done int, err error) {
-	ctx, cancel := context.WithTimeout(s.mesh.ctx, connectWait) // for the way there; reads and writes have bounds of their own
+	ctx, cancel := context.WithTimeout(s.mesh.ctx, connectWait) // for connecting; reads and writes have bounds of their own
 	defer cancel()
 	s.follow(ctx)
 	if err := s.dial(ctx); err != nil {
@@ -371,14 +373,14 @@ func (s *sender) attempt(frames []any, groups []group) (done int, err error) {
 	return done, err
 }
 
-// dial opens the connection where there is none. What the one before has taken
-// may not have reached those who are subscribed at another server by now, so
-// they are told.
+// dial opens a connection if there is none. Frames that the previous connection
+// accepted may not have reached subscribers that are at another server by now,
+// so the peers get a KindLost.
 func (s *sender) dial(ctx context.Context) error {
 	if s.conn != nil {
 		return nil
 	}
-	// The first command dials; connect has HELLO sent then, and roleIn asked.
+	// The first command dials. connect then sends HELLO and checks the role.
 	c, err := s.connect(ctx)
 	if err != nil {
 		return err
@@ -396,8 +398,8 @@ func (s *sender) dial(ctx context.Context) error {
 	return nil
 }
 
-// follow gives the connection up where the master is another one now, though
-// this one may not refuse what it is sent.
+// follow closes the connection if another server is the master now, even if the
+// old one does not refuse frames.
 func (s *sender) follow(ctx context.Context) {
 	moved := s.moved.Swap(false)
 	if s.conn == nil {
@@ -434,10 +436,10 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 			probe = i
 			s.probeLeaves(groups[i].number)
 		}
-		_ = pipe.Process(ctx, cmds[i]) // only queues
+		_ = pipe.Process(ctx, cmds[i]) // only queues the command
 	}
 	var hello *redis.Cmd
-	if probe >= 0 { // once a second: is it still the master?
+	if probe >= 0 { // once a second: check that it is still the master
 		hello = pipe.Do(ctx, "hello")
 	}
 	size := 0
@@ -448,10 +450,10 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 	_, execErr := pipe.Exec(ctx)
 	failed := func(c *redis.IntCmd) bool { return c.Err() != nil }
 	if execErr != nil && !slices.ContainsFunc(cmds, failed) && (hello == nil || hello.Err() == nil) {
-		return 0, execErr // nothing was sent: the server let no client in
+		return 0, execErr // nothing was sent: the server refused the client
 	}
 	if hello != nil && errors.Is(roleIn(hello), errReplica) {
-		// What it was sent since the probe before may have reached nobody.
+		// Frames sent since the last probe may have reached no subscriber.
 		s.used = true
 		s.fail(errReplica)
 		return 0, errReplica
@@ -463,7 +465,7 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 			err = cmd.Err()
 		}
 	}
-	for i, cmd := range cmds[:done] { // repeated now, it would come too late and be refused
+	for i, cmd := range cmds[:done] { // resent now, it would come too late and be refused
 		if cmd.Err() != nil {
 			s.drop(groups[i : i+1])
 		}
@@ -483,5 +485,5 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 	return done, err
 }
 
-// errAway is the beginning: nothing is known of Redis yet.
+// errAway is the initial error, before the first connection.
 var errAway = errors.New("there is no connection to Redis yet")

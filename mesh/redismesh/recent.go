@@ -1,11 +1,12 @@
 package redismesh
 
-// recent is a map that forgets what was not set for longest, half of it at a
-// time, so that it never holds more than max. The zero value has no max yet.
+// recent is a map that never holds more than max entries. It forgets the
+// entries that were not set for the longest time, half of them at once. Set max
+// before use.
 type recent[K comparable, V any] struct {
-	now, before map[K]V // what was set since it last forgot; since the time before
+	now, before map[K]V // entries set since the last time it forgot; those from the time before
 	max         int
-	forgot      bool // something
+	forgot      bool // an entry was forgotten
 }
 
 func (r *recent[K, V]) get(k K) (v V, ok bool) {

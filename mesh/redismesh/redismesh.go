@@ -18,36 +18,37 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// Options configure a [Mesh].
+// Options configures a [Mesh].
 type Options struct {
-	// Prefix begins the name of every pub/sub channel. Meshes with different
-	// prefixes on one Redis never see each other's packets, nor do those whose
-	// clients select different databases. 1 to 100 of A-Z, a-z, 0-9, "-", "_",
-	// ".", "/" and ":". Default "channels".
+	// Prefix begins the name of every pub/sub channel. Meshes on one Redis with
+	// different prefixes, or whose clients select different databases, never
+	// see each other's packets. 1 to 100 of A-Z, a-z, 0-9, "-", "_", ".", "/"
+	// and ":". Default "channels".
 	Prefix string
-	// Node is the replica's id, which no other may have: that of the hub's
-	// Options.Node. 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".". Required.
+	// Node is the replica's id, the same as the hub's Options.Node. No other
+	// replica may have it. 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".".
+	// Required.
 	Node string
-	// MaxBodyBytes bounds Packet.Body: Publish refuses what is larger. Redis
-	// ends the connection of each subscriber for which more than the first
-	// number of its client-output-buffer-limit for pubsub waits, by default
-	// 32 MB, so raise that on every server before this: to 1.5 times as much
-	// or more, since Redis counts whole blocks of its memory. 1 KiB to
-	// 256 MiB. Default 24 MiB, the most that a default Redis delivers.
+	// MaxBodyBytes is the largest Packet.Body that Publish accepts. Redis
+	// closes the connection of a subscriber for which more data waits than the
+	// first number of its client-output-buffer-limit for pubsub, by default 32
+	// MB. So before you raise MaxBodyBytes, raise that on every server, to at
+	// least 1.5 times as much, since Redis counts whole blocks of its memory. 1
+	// KiB to 256 MiB. Default 24 MiB, the most that a default Redis delivers.
 	MaxBodyBytes int
-	// Logger gets a line when Redis is lost and found. Default slog.Default().
+	// Logger logs when Redis is lost and found. Default slog.Default().
 	Logger *slog.Logger
 }
 
 const (
 	defaultMaxBody = 24 << 20
-	maxRest        = 64 << 10 // all of a packet beside its body
+	maxRest        = 64 << 10 // a packet's bytes besides its body
 )
 
 const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-// Mesh is a [mesh.Mesh] over Redis pub/sub. Its methods may be called by many
-// goroutines at the same time.
+// Mesh is a [mesh.Mesh] over Redis pub/sub. All methods may be called
+// concurrently.
 type Mesh struct {
 	client  redis.UniversalClient
 	cluster *redis.ClusterClient // nil for one server at a time
@@ -62,11 +63,11 @@ type Mesh struct {
 	seq           atomic.Uint64
 	dropped, told atomic.Int64
 	refused       atomic.Int64
-	warned        atomic.Int64 // on clock; 0: never
-	twinMet       atomic.Int64 // when another life of this id was heard last, on clock; 0: never
-	missed        atomic.Bool  // something came while nobody received
+	warned        atomic.Int64 // when refuse last logged, by clock; 0: never
+	twinMet       atomic.Int64 // when another life of this id was last heard from, by clock; 0: never
+	missed        atomic.Bool  // something came while no Receive ran
 
-	receiving sync.RWMutex // held while deliver runs; guards it
+	receiving sync.RWMutex // held while deliver runs; guards deliver
 	deliver   func(mesh.Packet)
 
 	closing atomic.Bool
@@ -78,13 +79,14 @@ type Mesh struct {
 
 var _ mesh.Identified = (*Mesh)(nil)
 
-// New returns a Mesh that uses client, which stays the caller's to close, after
-// Close. It waits for nothing: a server that is down now is found later, and
-// Status says so meanwhile.
+// New returns a Mesh that uses client. The caller closes client, after the
+// mesh. New waits for nothing: if the server is down, the mesh finds it later;
+// until then Status.Err tells why.
 //
-// The client is one of [redis.NewClient], [redis.NewFailoverClient] (Sentinel)
-// or [redis.NewClusterClient]. A *[redis.Ring] is refused: it would publish on
-// one server and subscribe on another where they do not agree which is up.
+// client is the result of [redis.NewClient], [redis.NewFailoverClient]
+// (Sentinel) or [redis.NewClusterClient]. New refuses a *[redis.Ring]: replicas
+// that disagree about which of its servers are up would publish on one server
+// and subscribe on another.
 func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	if o.Prefix == "" {
 		o.Prefix = "channels"
@@ -93,13 +95,13 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 		return nil, fmt.Errorf("redismesh: Options.Prefix is %.110q; it may be 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', '/' and ':'", o.Prefix)
 	}
 	if o.Node == "" || len(o.Node) > maxOrigin || strings.Trim(o.Node, letters+"-_.") != "" {
-		return nil, fmt.Errorf("redismesh: Options.Node is %.70q; it has to be the replica's id, 1 to %d of A-Z, a-z, 0-9, '-', '_' and '.'", o.Node, maxOrigin)
+		return nil, fmt.Errorf("redismesh: Options.Node is %.70q; it must be the replica's id, 1 to %d of A-Z, a-z, 0-9, '-', '_' and '.'", o.Node, maxOrigin)
 	}
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = defaultMaxBody
 	}
 	if o.MaxBodyBytes < 1<<10 || o.MaxBodyBytes > 256<<20 {
-		return nil, fmt.Errorf("redismesh: Options.MaxBodyBytes is %d; it may be 1 KiB to 256 MiB", o.MaxBodyBytes)
+		return nil, fmt.Errorf("redismesh: Options.MaxBodyBytes is %d; it must be 0 (for 24 MiB) or 1 KiB to 256 MiB", o.MaxBodyBytes)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -108,12 +110,12 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	tags, base := lanes[:1], o.Prefix+":mesh:"
 	switch c := client.(type) {
 	case nil:
-		return nil, errors.New("redismesh: the client is nil; it may be what redis.NewClient, NewFailoverClient or NewClusterClient returns")
+		return nil, errors.New("redismesh: the client is nil; pass what redis.NewClient, NewFailoverClient or NewClusterClient returns")
 	case *redis.Ring:
-		return nil, errors.New("redismesh: a redis.Ring cannot carry a mesh: replicas that do not agree which of its servers are up would publish where nobody listens; use a Redis Cluster, Sentinel or a single server")
+		return nil, errors.New("redismesh: a redis.Ring cannot carry a mesh: replicas that disagree about which of its servers are up would publish where no other replica listens; use a Redis Cluster, Sentinel or a single server")
 	case *redis.Client:
 		if c == nil {
-			return nil, errors.New("redismesh: the client is a nil *redis.Client")
+			return nil, errors.New("redismesh: the client is a nil *redis.Client; pass what redis.NewClient or NewFailoverClient returns")
 		}
 		m.address = c.Options().Addr
 		if db := c.Options().DB; db != 0 { // pub/sub knows no databases
@@ -121,11 +123,11 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 		}
 	case *redis.ClusterClient:
 		if c == nil {
-			return nil, errors.New("redismesh: the client is a nil *redis.ClusterClient")
+			return nil, errors.New("redismesh: the client is a nil *redis.ClusterClient; pass what redis.NewClusterClient returns")
 		}
 		m.cluster, m.address, tags = c, strings.Join(c.Options().Addrs, ","), lanes[:]
 	default:
-		return nil, fmt.Errorf("redismesh: the client is a %T; it may be a *redis.Client or a *redis.ClusterClient", client)
+		return nil, fmt.Errorf("redismesh: the client is a %T; it must be a *redis.Client or a *redis.ClusterClient", client)
 	}
 	var life [8]byte
 	rand.Read(life[:]) // never fails
@@ -144,12 +146,14 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	return m, nil
 }
 
-// lanes are hash tags whose slots are spread evenly over a Cluster: each
-// channel belongs to one, and each has a connection, so that all of a
-// channel's packets take one way and no server has more than its share.
+// lanes are hash tags whose slots are spread evenly over a Cluster. Each
+// channel belongs to one lane, and each lane has its own connections. So all
+// packets of a channel take the same way, and no server has more than its
+// share.
 var lanes = [16]string{"18", "3", "83", "223", "19", "2", "95", "663", "265", "34", "908", "49", "985", "22", "405", "48"}
 
-// link returns the one that carries a channel, on every replica.
+// link returns the link that carries a channel. It is the same on every
+// replica.
 func (m *Mesh) link(channel string) *link {
 	if len(m.links) == 1 {
 		return m.links[0]
@@ -161,25 +165,25 @@ func (m *Mesh) link(channel string) *link {
 	return m.links[h%uint32(len(m.links))]
 }
 
-// Publish implements [mesh.Mesh]. The packet is queued, and goes to Redis
-// together with others. It fails as long as Redis cannot be reached. ctx does
-// not matter, since there is nothing to wait for.
+// Publish implements [mesh.Mesh]. It queues the packet, which goes to Redis
+// together with others. It fails while Redis cannot be reached. It ignores ctx,
+// since it never waits.
 func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	switch {
 	case m.closing.Load():
 		return mesh.ErrClosed
 	case p.Kind >= mesh.KindLost:
-		return fmt.Errorf("redismesh: publish: a packet of kind %d; it may be KindMessage, KindPresence or KindControl", p.Kind)
+		return fmt.Errorf("redismesh: publish: a packet of kind %d; it must be KindMessage, KindPresence or KindControl", p.Kind)
 	case len(p.To) > maxOrigin:
-		return fmt.Errorf("redismesh: publish: Packet.To is %.70q; ids of replicas have at most %d bytes", p.To, maxOrigin)
+		return fmt.Errorf("redismesh: publish: Packet.To is %.70q; a replica's id has at most %d bytes", p.To, maxOrigin)
 	case p.To == m.node:
-		return nil // never one's own
+		return nil // packets to itself are never delivered
 	}
 	return m.link(p.Channel).publish(&p)
 }
 
-// Subscribe implements [mesh.Mesh]. Once the subscription is active at Redis, a
-// [mesh.KindLost] of the channel says so.
+// Subscribe implements [mesh.Mesh]. Once the subscription is active at Redis,
+// the mesh delivers a [mesh.KindLost] for the channel.
 func (m *Mesh) Subscribe(channel string) error { return m.want(channel, true) }
 
 // Unsubscribe implements [mesh.Mesh].
@@ -189,14 +193,14 @@ func (m *Mesh) want(channel string, want bool) error {
 	if m.closing.Load() {
 		return mesh.ErrClosed
 	}
-	if channel != "" { // packets without a channel come anyway
+	if channel != "" { // packets without a channel always come
 		m.link(channel).want(channel, want)
 	}
 	return nil
 }
 
-// Receive implements [mesh.Mesh]. deliver is called by the goroutines that read
-// from Redis, one for each connection. Where it hangs, Redis ends the connection
+// Receive implements [mesh.Mesh]. The goroutines that read from Redis, one for
+// each connection, call deliver. If deliver hangs, Redis closes the connection
 // once its output buffer is full, and Receive cannot end.
 func (m *Mesh) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	m.receiving.Lock()
@@ -206,7 +210,7 @@ func (m *Mesh) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 		return mesh.ErrClosed
 	case m.deliver != nil:
 		m.receiving.Unlock()
-		return errors.New("redismesh: receive: another Receive is running; there may be one at a time")
+		return errors.New("redismesh: receive: another Receive is running; only one may run at a time")
 	}
 	m.deliver = deliver
 	if m.missed.Swap(false) {
@@ -227,7 +231,7 @@ func (m *Mesh) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	return err
 }
 
-// lost tells of a loss. Only a link's reader calls it.
+// lost reports a loss. Only a link's reader calls it.
 func (m *Mesh) lost(channel, origin string) {
 	m.receiving.RLock()
 	defer m.receiving.RUnlock()
@@ -239,29 +243,30 @@ func (m *Mesh) lost(channel, origin string) {
 	m.deliver(mesh.Packet{Kind: mesh.KindLost, Channel: channel, Origin: origin})
 }
 
-// warnPeriod is how often what is not understood is logged.
+// warnPeriod is the least time between two warnings about bad frames.
 const warnPeriod = 10 * time.Second
 
-// refuse counts a frame that is not understood, and logs one in a while.
+// refuse counts a frame that cannot be decoded, and logs it at most once in
+// warnPeriod.
 func (m *Mesh) refuse(name string, err error) {
 	m.refused.Add(1)
 	now := m.clock()
 	if last := m.warned.Load(); (last == 0 || now-time.Duration(last) >= warnPeriod) && m.warned.CompareAndSwap(last, int64(max(now, 1))) {
-		m.log.Warn("mesh: Redis has delivered what is not understood", "name", name, "err", err)
+		m.log.Warn("mesh: Redis delivered a message that is not a frame of this mesh", "name", name, "err", err)
 	}
 }
 
-// clock is how long the mesh has been open. Nobody sets it back.
+// clock is the time since the mesh was opened. It is monotonic.
 func (m *Mesh) clock() time.Duration { return time.Since(m.began) }
 
-// ID is Options.Node.
+// ID returns Options.Node.
 func (m *Mesh) ID() string { return m.node }
 
-// MaxBody is the largest Packet.Body that Publish takes: Options.MaxBodyBytes.
+// MaxBody returns Options.MaxBodyBytes.
 func (m *Mesh) MaxBody() int { return m.maxBody }
 
-// Status implements [mesh.Mesh]. Redis is the only peer, also where it is a
-// Cluster: up when all connections are, its RTT that of the slowest one.
+// Status implements [mesh.Mesh]. Redis, even a Cluster, is the only peer. It is
+// up if all connections are; its RTT is that of the slowest one.
 func (m *Mesh) Status() mesh.Status {
 	p := mesh.Peer{Address: m.address, Up: true, Dropped: m.dropped.Load()}
 	s := mesh.Status{Dropped: p.Dropped, Lost: m.told.Load(), Refused: m.refused.Load()}
@@ -287,8 +292,8 @@ func (m *Mesh) Status() mesh.Status {
 	return s
 }
 
-// twinPeriod is how long a twin counts that is not heard any more. Each replica
-// sends a probe to its own name once a second.
+// twinPeriod is how long a twin counts after it was last heard from. Each
+// replica sends a probe to its own name once a second.
 const twinPeriod = 10 * time.Second
 
 func (m *Mesh) hasTwin() bool {
@@ -296,23 +301,23 @@ func (m *Mesh) hasTwin() bool {
 	return met != 0 && m.clock()-time.Duration(met) < twinPeriod
 }
 
-// meetTwin notes that another life of this replica's id is alive.
+// meetTwin records a frame from another life of this replica's id.
 func (m *Mesh) meetTwin() {
 	had := m.hasTwin()
 	if m.twinMet.Store(int64(max(m.clock(), 1))); !had {
-		m.log.Error("mesh: another replica has this one's id: each must have its own (Options.Node)")
+		m.log.Error("mesh: another replica has this one's id; give each replica its own (Options.Node)")
 	}
 }
 
 const (
-	// closeWait is how long Close waits for Redis to take what is queued.
+	// closeWait is how long Close waits until Redis has taken what is queued.
 	closeWait = 2 * time.Second
-	// stopWait bounds how long it waits for goroutines that Redis, or deliver,
-	// holds up. They end by the client's own timeouts.
+	// stopWait is how long Close waits for goroutines that Redis or deliver
+	// blocks. The client's own timeouts end them.
 	stopWait = 2 * time.Second
 )
 
-// Close implements [mesh.Mesh]. The client stays open.
+// Close implements [mesh.Mesh]. It does not close the client.
 func (m *Mesh) Close() error {
 	if m.closing.Swap(true) {
 		<-m.ctx.Done()
@@ -328,7 +333,7 @@ func (m *Mesh) Close() error {
 	return nil
 }
 
-// within waits for goroutines, but not longer than d.
+// within waits for goroutines, for at most d.
 func within(g *sync.WaitGroup, d time.Duration) {
 	done := make(chan struct{})
 	go func() { // ends when they have

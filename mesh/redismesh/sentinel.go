@@ -8,16 +8,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// failoverAddr is what go-redis puts for the address of a client behind Sentinel.
+// failoverAddr is the address that go-redis reports for a client behind
+// Sentinel.
 const failoverAddr = "FailoverClient"
 
-// sentinelPeriod is how often Sentinel is asked who the master is.
+// sentinelPeriod is the time between two questions to Sentinel for the master.
 const sentinelPeriod = 2 * time.Second
 
-// watchMaster leaves a master that Sentinel has replaced, also where that one
-// has not heard of it and still calls itself the master. A client behind
-// Sentinel dials whom Sentinel names, so this dials, and says nothing. New
-// starts it for such a client; it ends with the mesh, and Close waits for it.
+// watchMaster leaves a master that Sentinel has replaced, even if that server
+// does not know it yet and still calls itself the master. A client behind
+// Sentinel dials the master that Sentinel names. So watchMaster dials, sends
+// nothing, and looks at the address. New starts it for such a client. It ends
+// with the mesh, and Close waits for it.
 func (l *link) watchMaster() {
 	o := l.mesh.client.(*redis.Client).Options()
 	for {
@@ -30,7 +32,7 @@ func (l *link) watchMaster() {
 		nc, err := dialWithin(ctx, o.Dialer, o.Network, o.Addr)
 		cancel()
 		if err != nil {
-			continue // no Sentinel answers, or the master does not: others notice that
+			continue // no Sentinel answers, or the master does not; the link notices that itself
 		}
 		master := nc.RemoteAddr().String()
 		_ = nc.Close()
@@ -38,7 +40,7 @@ func (l *link) watchMaster() {
 	}
 }
 
-// leave ends the connections that do not lead to the master.
+// leave closes the connections that do not lead to the master.
 func (l *link) leave(master string) {
 	l.mu.Lock()
 	listens, sends := "", l.sendsTo
@@ -47,9 +49,9 @@ func (l *link) leave(master string) {
 	}
 	l.mu.Unlock()
 	if sends != "" && sends != master {
-		l.moved.Store(true) // the sender looks before it sends the next probe, at the latest
+		l.moved.Store(true) // the sender checks it before the next probe at the latest
 	}
 	if listens != "" && listens != master {
-		l.fail(fmt.Errorf("the server has changed: by Sentinel's word, %s is the master now, not %s", master, listens))
+		l.fail(fmt.Errorf("the server has changed: Sentinel names %s as the master now, not %s", master, listens))
 	}
 }

@@ -9,31 +9,32 @@ import (
 type subs struct {
 	mu       sync.Mutex // guards the fields below
 	channels map[string]*sub
-	pending  []string  // whose want has changed
-	early    int       // of pending: those that were there when the link connected
-	asked    int       // subscriptions that Redis has not confirmed
-	up       bool      // those of early are all active
-	fenced   bool      // the link's own name was asked for, behind those of early
-	answered time.Time // when Redis last confirmed one, or was first asked again
+	pending  []string  // channels whose want has changed
+	early    int       // those of pending that were there when the link connected
+	asked    int       // subscriptions that Redis has not confirmed yet
+	up       bool      // all channels of early are active
+	fenced   bool      // the link's own name was asked for, behind the channels of early
+	answered time.Time // when Redis last confirmed one, or when it began to owe a confirmation
 	wake     chan struct{}
 }
 
-// sub is a channel. It is forgotten when it is not wanted and Redis owes no answer.
+// sub is a channel. It is forgotten when it is not wanted and Redis owes no
+// answer for it.
 type sub struct {
 	want    bool
 	pending bool
-	sent    bool // the last that Redis was sent is a subscription
-	asked   int  // subscriptions that Redis has not confirmed
+	sent    bool // the last command sent to Redis for it was a subscription
+	asked   int  // subscriptions that Redis has not confirmed yet
 
-	// The last frame that came, by life. It outlives the connection: a frame
-	// may be published at a server that this replica has left already.
+	// The number of the last frame, by life. It outlives the connection: a
+	// frame may be published on a server that this replica has already left.
 	frames recent[uint64, uint64]
 }
 
 const (
 	askAtOnce  = 1024  // names in one command
-	maxAsked   = 16384 // without Redis's answer: its output buffer is bounded, too
-	maxPerName = 1024  // lives whose frames are followed on one channel; half of them surely
+	maxAsked   = 16384 // without Redis's answer, since its output buffer is bounded too
+	maxPerName = 1024  // lives that are remembered for one channel, at least half of them
 )
 
 func (l *link) want(channel string, want bool) {
@@ -48,7 +49,7 @@ func (l *link) want(channel string, want bool) {
 		c = &sub{}
 		s.channels[channel] = c
 	}
-	if want && !c.want { // what came before is no gap
+	if want && !c.want { // frames that came before are no gap
 		c.frames = recent[uint64, uint64]{max: maxPerName}
 	}
 	c.want = want
@@ -66,7 +67,7 @@ func (s *subs) wakeLocked() {
 	}
 }
 
-// restart has all channels asked for on a new connection.
+// restart marks all channels to be asked for on a new connection.
 func (s *subs) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,8 +83,8 @@ func (s *subs) restart() {
 	s.early = len(s.pending)
 }
 
-// take returns the channels to subscribe to and to unsubscribe from next, and
-// whether all those of early are among what was taken.
+// take returns the channels to subscribe to and to unsubscribe from next. fence
+// is true once, when all channels of early were taken.
 func (s *subs) take() (enter, leave []string, fence bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +124,9 @@ func (s *subs) forgetLocked(name string, c *sub) {
 	}
 }
 
-// askedSince is since when Redis owes an answer and has given none; zero where
-// it owes none. A link that is not up waits for that to its own name.
+// askedSince returns since when Redis has owed an answer without giving one, or
+// zero if it owes none. A link that is not up waits for the answer to its own
+// name.
 func (s *subs) askedSince() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,8 +142,8 @@ func (s *subs) setUp() {
 	s.up = true
 }
 
-// confirm takes Redis's answer to a subscription. It tells whether the channel
-// has become active on a link that was up.
+// confirm handles Redis's answer to a subscription. It returns whether the
+// channel has become active on a link that was already up.
 func (s *subs) confirm(channel string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,14 +160,14 @@ func (s *subs) confirm(channel string) bool {
 	return c.want && c.sent && c.asked == 0 && s.up
 }
 
-// verdict is what a channel's frame says of those before it.
+// verdict is what a channel's frame tells about the frames before it.
 type verdict int
 
 const (
 	unwanted verdict = iota
 	complete
-	gap      // one before it is missing, or may be: the life that it is of was forgotten
-	doubtful // the sender does not know any more which one was before it
+	gap      // a frame before it is missing, or may be, since its life was forgotten
+	doubtful // the sender no longer knows its frame before this one
 )
 
 func (s *subs) follow(channel string, f frame) verdict {
@@ -176,7 +178,7 @@ func (s *subs) follow(channel string, f frame) verdict {
 		return unwanted
 	}
 	last, seen := c.frames.get(f.life)
-	fresh := !seen && !c.frames.forgot // what it sent before came before the channel was subscribed to
+	fresh := !seen && !c.frames.forgot // earlier frames were published before the subscription
 	c.frames.set(f.life, f.number)
 	switch {
 	case fresh:

@@ -1,4 +1,5 @@
-// Package packet is how packets travel between replicas, whatever carries them.
+// Package packet encodes the packets that travel between replicas, whatever
+// carries them.
 package packet
 
 import (
@@ -8,13 +9,13 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// Version is of all that this package encodes. Who carries packets sends it
-// ahead of them, and refuses those of another one.
+// Version is the version of this package's encoding. A mesh sends it before any
+// packets, and refuses packets of another version.
 const Version = 1
 
-// A packet is its kind, the fields that it has as bits, Seq, and then those
-// fields in this order: numbers as varints, text and the body behind their
-// length. Origin is not among them: who carries packets knows it.
+// A packet is its kind, a bit for each field that it has, Seq, and then those
+// fields in this order: numbers as varints; text and the body after their
+// length. Origin is not encoded: the receiving mesh knows it.
 const (
 	hasChannel = 1 << iota
 	hasTo
@@ -26,7 +27,7 @@ const (
 	hasTrace // of versions that had one; it is read over
 )
 
-// ErrMalformed is returned for what Append has not made.
+// ErrMalformed is returned for data that Append did not make.
 var ErrMalformed = errors.New("packet: malformed")
 
 // Append appends a packet without its Origin.
@@ -53,7 +54,7 @@ func Append(dst []byte, p *mesh.Packet) []byte {
 	return appendText(dst, p.Sender)
 }
 
-// appendText appends what is not empty.
+// appendText appends s unless it is empty.
 func appendText(dst []byte, s string) []byte {
 	if s == "" {
 		return dst
@@ -62,22 +63,22 @@ func appendText(dst []byte, s string) []byte {
 	return append(dst, s...)
 }
 
-// Texts make the strings of packets. None may share memory with its argument,
-// as what keeps a header would keep everything that was read together with it.
+// Texts makes the strings of packets. No string may share memory with its
+// argument: a kept header would keep everything that was read together with it.
 type Texts interface {
 	// Channel is called once for each packet that has a channel.
 	Channel(name []byte) string
-	// Text is called for what many packets have in common: headers and epochs.
+	// Text is called for texts that many packets share: headers and epochs.
 	Text(b []byte) string
 }
 
-// Kept are Texts that keep what comes often once. The zero value is ready. It
-// is for one goroutine.
+// Kept implements Texts. It keeps one copy of each frequent text. The zero
+// value is ready. It is for one goroutine.
 type Kept struct{ texts map[string]string }
 
 const (
 	maxTexts = 1_024
-	maxText  = 64 // bytes of one that is kept
+	maxText  = 64 // bytes of a text that is kept
 )
 
 func (k *Kept) Channel(name []byte) string { return string(name) }
@@ -86,7 +87,7 @@ func (k *Kept) Text(b []byte) string {
 	if len(b) > maxText {
 		return string(b)
 	}
-	if s, ok := k.texts[string(b)]; ok { // makes no string
+	if s, ok := k.texts[string(b)]; ok { // does not allocate a string
 		return s
 	}
 	if k.texts == nil || len(k.texts) >= maxTexts {
@@ -97,9 +98,9 @@ func (k *Kept) Text(b []byte) string {
 	return s
 }
 
-// Next reads the first packet of src and returns what is behind it. The body
-// is part of src, and appending to it does not write into what is behind it.
-// Nothing is larger than src.
+// Next decodes the first packet of src and returns what follows it. The body is
+// a part of src with its capacity cut off, so appending to it does not
+// overwrite what follows. No field is larger than src.
 func Next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
 	d := decoder{rest: src}
 	p.Kind = mesh.Kind(d.byte())
@@ -129,13 +130,13 @@ func Next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
 	if has&hasTrace != 0 {
 		d.bytes()
 	}
-	if d.bad || p.Kind >= mesh.KindLost { // which a mesh makes for itself
+	if d.bad || p.Kind >= mesh.KindLost { // only the receiving mesh makes a KindLost
 		return mesh.Packet{}, nil, ErrMalformed
 	}
 	return p, d.rest, nil
 }
 
-// decoder reads from the front. Once something was wrong, it reads zeros.
+// decoder reads from the front of rest. After an error, it returns zeros.
 type decoder struct {
 	rest []byte
 	bad  bool
