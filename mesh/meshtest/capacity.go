@@ -15,10 +15,10 @@ import (
 
 var capacityCases = []Case{
 	{Name: "LargestBody", Check: largestBody, alone: true,
-		Explain: "A body of MaxBody bytes arrives, one that is far longer is refused before anything is sent or lost; a mesh without MaxBody takes 8 MiB."},
+		Explain: "A body of MaxBody bytes arrives. Publish refuses a much longer one before anything is sent or lost. A mesh without MaxBody accepts 8 MiB."},
 }
 
-// takes is how large a body may be, and whether the mesh says so.
+// takes returns how large a body may be, and whether the mesh has a MaxBody.
 func takes(m mesh.Mesh) (bytes int, limited bool) {
 	if l, ok := m.(interface{ MaxBody() int }); ok {
 		return l.MaxBody(), true
@@ -40,12 +40,13 @@ func largestBody(t *testing.T, f Fabric) {
 	arrives := func(body json.RawMessage) {
 		t.Helper()
 		for attempt := 1; !bodyArrives(t, a, b, body, fmt.Sprint(len(body), " bytes, attempt ", attempt)); attempt++ {
-			require.Less(t, attempt, 10, "a body of %d bytes costs a link each time", len(body)) // once, a busy machine may
+			require.Less(t, attempt, 10, "a body of %d bytes breaks a link each time", len(body)) // a busy machine may break it once
 		}
 	}
 	arrives(text[:size:size])
 	if limited {
-		// MaxBody is what Publish is sure to take; with few other fields it may be some more.
+		// Publish always accepts MaxBody; with few other fields it may accept a
+		// little more.
 		dropped := a.Status().Dropped
 		require.Error(t, a.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "too large", Body: text}))
 		require.Equal(t, dropped, a.Status().Dropped)
@@ -53,10 +54,10 @@ func largestBody(t *testing.T, f Fabric) {
 	}
 }
 
-// bodyArrives returns false where a link was lost meanwhile.
+// bodyArrives returns false if a link was lost meanwhile.
 func bodyArrives(t *testing.T, a, b *member, body json.RawMessage, name string) bool {
 	t.Helper()
-	eventually(t, "all links are up", func() bool { // what a mesh tells as they come up is no loss by it
+	eventually(t, "all links are up", func() bool { // losses that are reported as links come up do not count
 		return a.Status().Err == nil && b.Status().Err == nil
 	})
 	dropped, lost := a.Status().Dropped, b.Status().Lost
@@ -65,13 +66,13 @@ func bodyArrives(t *testing.T, a, b *member, body json.RawMessage, name string) 
 		t.Helper()
 		n := len(got)
 		a.send(t, p)
-		eventually(t, "the body arrives, and what comes after it", func() bool {
+		eventually(t, "the body arrives, and the packet after it", func() bool {
 			got = slices.DeleteFunc(slices.Clone(b.all("x")), func(p mesh.Packet) bool { return !strings.HasSuffix(p.Header, name) })
 			return len(got) > n || b.Status().Lost > lost
 		})
 		return b.Status().Lost == lost
 	}
-	// One after the other, as a queue may have no room for more than the body.
+	// One after the other, since a queue may have room for only the body.
 	if !arrives(mesh.Packet{Channel: "x", Header: name, Body: body}) || !arrives(mesh.Packet{Channel: "x", Header: "behind " + name}) {
 		return false
 	}
@@ -81,9 +82,8 @@ func bodyArrives(t *testing.T, a, b *member, body json.RawMessage, name string) 
 	return true
 }
 
-// withoutAllChannels is for a mesh that is no AllSubscriber: it brings what was
-// subscribed to, and has no half of that interface which a caller could take
-// for the whole.
+// withoutAllChannels checks a mesh that is not an AllSubscriber: it brings only
+// subscribed channels, and has neither method of that interface.
 func withoutAllChannels(t *testing.T, from, to *member) {
 	t.Helper()
 	_, begins := to.Mesh.(interface{ SubscribeAll() error })
@@ -93,5 +93,5 @@ func withoutAllChannels(t *testing.T, from, to *member) {
 	to.awaitFrom(t, from, "x")
 	requireStopped(t, from, to, "never subscribed", "x")
 	require.Empty(t, to.all("never subscribed"))
-	t.Log("the mesh is no AllSubscriber: it brings only the channels that were subscribed to")
+	t.Log("the mesh is not an AllSubscriber: it brings only subscribed channels")
 }

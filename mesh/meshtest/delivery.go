@@ -19,25 +19,25 @@ import (
 
 var deliveryCases = []Case{
 	{Name: "SubscribersOnly", Check: subscribersOnly,
-		Explain: "A packet goes to the peers that have subscribed to its channel, to no other, and never to who published it."},
+		Explain: "A packet goes only to the peers that have subscribed to its channel, and never to its publisher."},
 	{Name: "Everyone", Check: everyone,
 		Explain: "A packet without a channel goes to all peers, whatever they have subscribed to."},
 	{Name: "ToOne", Check: toOne,
-		Explain: "A packet with To goes to that replica alone, also where it has not subscribed to the channel; a replica that is away is no error."},
+		Explain: "A packet with To goes to that replica alone, even if it has not subscribed to the channel. An absent replica is not an error."},
 	{Name: "ToOneKeepsOrder", Check: toOneKeepsOrder,
-		Explain: "Packets to one and packets to all keep their order where they are of one channel."},
+		Explain: "Packets of one channel keep their order, whether they go to one replica or to all."},
 	{Name: "FieldsSurvive", Check: fieldsSurvive,
 		Explain: "A packet arrives as it was published, with Origin and Seq set by the mesh."},
 	{Name: "BigBodies", Check: bigBodies,
-		Explain: "A body of 1 MiB arrives whole, among small ones."},
+		Explain: "Bodies of 1 MiB arrive whole among small ones."},
 	{Name: "Names", Check: names,
-		Explain: "A channel may have any valid name, also one that begins as another does, or that means something to a broker."},
+		Explain: "A channel may have any valid name, even one that begins like another or has a meaning for a broker."},
 	{Name: "BodyOwnership", Check: bodyOwnership,
-		Explain: "Publish does not keep the body: who has called it may overwrite it. deliver may, too: no other replica sees that, nor the next packet."},
+		Explain: "Publish does not keep the body, so its caller may overwrite it. deliver may overwrite its body too, without changing what other replicas or the next packet get."},
 	{Name: "BodyWhileDelivered", Check: bodyWhileDelivered,
-		Explain: "While deliver runs, the body is its own: whatever else is published and delivered meanwhile, the mesh does not touch it."},
+		Explain: "The mesh does not touch a body while its deliver runs, whatever else is published and delivered meanwhile."},
 	{Name: "NobodyThere", Check: nobodyThere,
-		Explain: "Publishing where there is no peer is no error."},
+		Explain: "Publishing without any peer is not an error."},
 }
 
 func subscribersOnly(t *testing.T, f Fabric) {
@@ -54,7 +54,7 @@ func subscribersOnly(t *testing.T, f Fabric) {
 	}
 	m[1].requireNumbers(t, "x", 100)
 	m[2].requireNumbers(t, "y", 100)
-	for i := 1; i <= 10; i++ { // what is behind all that, so that it has arrived
+	for i := 1; i <= 10; i++ { // packets behind the others, so that those have arrived
 		m[0].say(t, "", i)
 		m[1].say(t, "", i)
 	}
@@ -63,7 +63,7 @@ func subscribersOnly(t *testing.T, f Fabric) {
 	m[0].awaitNumber(t, "", 10)
 	require.Equal(t, 100+10, m[1].total())
 	require.Equal(t, 100+20, m[2].total())
-	require.Equal(t, 10, m[0].total(), "what it published itself came back")
+	require.Equal(t, 10, m[0].total(), "its own packet came back")
 }
 
 // awaitNumber waits until n packets have arrived on a channel.
@@ -83,7 +83,7 @@ func everyone(t *testing.T, f Fabric) {
 	}
 	m[1].say(t, "", 1)
 	m[0].requireNumbers(t, "", 1)
-	require.Equal(t, 1, m[0].total(), "what it published itself came back")
+	require.Equal(t, 1, m[0].total(), "its own packet came back")
 }
 
 func toOne(t *testing.T, f Fabric) {
@@ -106,7 +106,7 @@ func toOne(t *testing.T, f Fabric) {
 	m[0].say(t, "", 1)
 	m[2].requireNumbers(t, "x", 1)
 	m[2].requireNumbers(t, "", 1)
-	require.Zero(t, m[0].total(), "what it published itself came back")
+	require.Zero(t, m[0].total(), "its own packet came back")
 }
 
 func toOneKeepsOrder(t *testing.T, f Fabric) {
@@ -135,7 +135,7 @@ func fieldsSurvive(t *testing.T, f Fabric) {
 	packets := []mesh.Packet{
 		{Channel: "x"},
 		{Channel: "x", Header: "grüße 你好 \U0001F44B \u0000 \"\\", Body: json.RawMessage(`{"a":[1,2,{"b":null}],"ü":"\u2028"}`)},
-		{Channel: "x", Body: json.RawMessage(`"` + "\n\r\x00\xff" + `"`)}, // the mesh does not look at it
+		{Channel: "x", Body: json.RawMessage(`"` + "\n\r\x00\xff" + `"`)}, // the mesh does not parse it
 		{Channel: "x", Offset: 1, Epoch: "e", Body: json.RawMessage(`1`)},
 		{Channel: "x", Offset: math.MaxUint64, Epoch: strings.Repeat("é", 30), Body: json.RawMessage(`2`)},
 		{Channel: "x", Sender: "connection-1", Body: json.RawMessage(`3`)},
@@ -175,7 +175,7 @@ func bigBodies(t *testing.T, f Fabric) {
 			from.send(t, mesh.Packet{Channel: "x", Body: big(i)})
 			from.send(t, mesh.Packet{Channel: "x", Body: json.RawMessage(fmt.Sprint(i))})
 		}
-		for _, to := range m { // one by one: this is about size, not about queues
+		for _, to := range m { // one at a time: this case is about size, not queues
 			to.awaitNumber(t, "x", 2*(i+1))
 			got := to.all("x")
 			require.True(t, bytes.Equal(big(i), got[2*i].Body), "a big body has changed")
@@ -195,7 +195,7 @@ func names(t *testing.T, f Fabric) {
 		strings.Repeat("x", 127), strings.Repeat("x", 128), strings.Repeat("x", 129), strings.Repeat("x", 200), strings.Repeat("é", 100)}
 	m := joinAll(t, f, 2)
 	for i, ch := range all {
-		if i%2 == 0 { // the others begin alike, and are not subscribed to
+		if i%2 == 0 { // the others have similar names and are not subscribed to
 			m[1].subscribe(t, ch)
 			m[1].awaitFrom(t, m[0], ch)
 		}
@@ -222,7 +222,7 @@ func bodyOwnership(t *testing.T, f Fabric) {
 		for i := range p.Body {
 			p.Body[i] = 'x'
 		}
-		_ = append(p.Body, "behind the end, where another body may be"...)
+		_ = append(p.Body, "beyond the end, where another body may be"...)
 	})
 	link(t, a, b, c)
 	for _, to := range []*member{b, c} {
@@ -239,7 +239,7 @@ func bodyOwnership(t *testing.T, f Fabric) {
 	}
 	b.requireNumbers(t, "x", n)
 	c.requireNumbers(t, "x", n)
-	c.pause() // so that nobody writes to seen
+	c.pause() // so that nothing writes to seen
 	seen = seen[len(seen)-n:]
 	for i, p := range b.all("x") {
 		require.Equal(t, fmt.Sprintf(`{"n":%d}`, i+1), string(p.Body))
@@ -255,10 +255,10 @@ func bodyWhileDelivered(t *testing.T, f Fabric) {
 	var wrong atomic.Pointer[string]
 	mine := func(p mesh.Packet, want []byte, when string) {
 		for range 3 {
-			runtime.Gosched() // to what would change it
+			runtime.Gosched() // let another goroutine run that may change the body
 		}
 		if !bytes.Equal(want, p.Body) {
-			s := fmt.Sprintf("%s, the body is %.80q, where it was %.80q", when, p.Body, want)
+			s := fmt.Sprintf("%s, the body changed to %.80q; it was %.80q", when, p.Body, want)
 			wrong.CompareAndSwap(nil, &s)
 		}
 	}
@@ -269,7 +269,7 @@ func bodyWhileDelivered(t *testing.T, f Fabric) {
 		mine(p, body(p.Channel, p.Header, p.Origin), "while deliver runs")
 		own := bytes.Repeat([]byte("x"), len(p.Body))
 		copy(p.Body, own)
-		mine(p, own, "when deliver has overwritten it")
+		mine(p, own, "after deliver has overwritten it")
 	}
 	m := []*member{joinWith(t, f, "n0", hook), joinWith(t, f, "n1", hook), joinWith(t, f, "n2", hook)}
 	link(t, m...)
@@ -314,7 +314,7 @@ func bodyWhileDelivered(t *testing.T, f Fabric) {
 
 func nobodyThere(t *testing.T, f Fabric) {
 	a := join(t, f, "n0")
-	eventually(t, "the node is ready", func() bool { return a.Status().Err == nil })
+	eventually(t, "the replica is ready", func() bool { return a.Status().Err == nil })
 	for i := range 100 {
 		a.say(t, "x", i)
 		a.say(t, "", i)

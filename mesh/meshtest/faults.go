@@ -16,15 +16,15 @@ import (
 
 var faultCases = []Case{
 	{Name: "CutLink", Check: cutLink,
-		Explain: "What is lost by a cut link is told by a KindLost once it is back, all that is published after it arrives, and other links do not suffer."},
+		Explain: "After a cut, a KindLost reports the loss once the link is back. All packets published after it arrive. Other links are not affected."},
 	{Name: "Reopened", Check: reopened,
-		Explain: "A replica that was closed and comes back under the same id is a peer as before, in both directions."},
+		Explain: "A replica that was closed and returns under the same id is a peer as before, in both directions."},
 	{Name: "LinkThatNeverComesBack", Check: linkThatNeverComesBack,
-		Explain: "What is lost by a cut link is told in time also where that never comes back, be it that the peer has left meanwhile: by a KindLost, or by a Status whose Err says that this replica is cut off from all."},
+		Explain: "The loss by a cut link is reported soon even if the link never comes back because the peer has left: by a KindLost, or by Status.Err if this replica is cut off from all."},
 	{Name: "SlowButSteadyReceiver", Check: slowButSteadyReceiver,
-		Explain: "A replica that is slow, but takes something all the time, loses nothing of what the queues hold, and its link stays up."},
+		Explain: "A replica that is slow but steadily takes packets loses nothing that the queues can hold, and its link stays up."},
 	{Name: "SlowReceiver", Check: slowReceiver, alone: true,
-		Explain: "A replica whose deliver hangs holds nobody up, and what waits for it is bounded; when it goes on, it is told that it has lost something."},
+		Explain: "A replica whose deliver hangs delays no other. The data that waits for it is bounded. When it goes on, a KindLost reports the loss."},
 }
 
 func cutLink(t *testing.T, f Fabric) {
@@ -45,7 +45,7 @@ func cutLink(t *testing.T, f Fabric) {
 			v.awaitLive(t)
 		}
 		f.Heal()
-		eventually(t, "the cut node is told that it lost something", func() bool { return m[1].Status().Lost > before })
+		eventually(t, "the replica that was cut off gets a KindLost", func() bool { return m[1].Status().Lost > before })
 		for _, v := range all {
 			v.awaitLive(t)
 		}
@@ -65,18 +65,19 @@ func linkThatNeverComesBack(t *testing.T, f Fabric) {
 	s.more(t, 50)
 	s.stop()
 	m[0].close(t)
-	eventually(t, "who is left is told that it lost something", func() bool {
+	eventually(t, "the remaining replica gets a KindLost or a Status.Err", func() bool {
 		status := m[1].Status()
 		return status.Lost > before || status.Err != nil
 	})
 }
 
-// More than the systems on both sides take in, so that most of it waits, at a
-// pace at which that takes long to be seen to move; less than queues hold.
+// The bodies are more than the operating systems on both sides buffer, so most
+// of them wait, but fewer than the queues hold. The pace is so slow that
+// progress is visible only after a long time.
 const (
 	steadyBodies = 600
 	steadyBody   = 30 << 10
-	steadySlow   = 60 // of them are taken at the pace, the others at once
+	steadySlow   = 60 // bodies taken at the pace; the others are taken at once
 	steadyPace   = 200 * time.Millisecond
 )
 
@@ -173,11 +174,11 @@ func slowReceiver(t *testing.T, f Fabric) {
 	for i := 1; i <= slowBodies; i++ {
 		a.send(t, mesh.Packet{Channel: big, Header: fmt.Sprint(i), Body: body})
 		if i%64 == 0 {
-			eventually(t, "the healthy one gets all, and soon", func() bool { return taken() >= i-64 })
+			eventually(t, "the healthy replica gets all, and soon", func() bool { return taken() >= i-64 })
 		}
 	}
-	eventually(t, "the healthy one gets all", func() bool { return taken() == slowBodies })
-	require.Less(t, heap()-base, int64(slowBound), "what a slow receiver has not taken is kept without a bound")
+	eventually(t, "the healthy replica gets all", func() bool { return taken() == slowBodies })
+	require.Less(t, heap()-base, int64(slowBound), "the data kept for a slow receiver has no bound")
 	require.Equal(t, numbers(1, slowBodies), headers(c.all(big)))
 
 	s := startStream(t, a, "x")
@@ -187,11 +188,11 @@ func slowReceiver(t *testing.T, f Fabric) {
 	v.awaitLive(t)
 	v.requireAll(t)
 	if n := len(b.all(big)); n < slowBodies {
-		require.Positive(t, b.Status().Lost, "it lost %d packets and was not told", slowBodies-n)
+		require.Positive(t, b.Status().Lost, "it lost %d packets without a KindLost", slowBodies-n)
 	}
 }
 
-// heap is how many bytes are in use.
+// heap returns the number of allocated bytes.
 func heap() int64 {
 	var s runtime.MemStats
 	runtime.GC()

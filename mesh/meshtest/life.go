@@ -19,21 +19,21 @@ import (
 
 var lifeCases = []Case{
 	{Name: "Status", Check: status,
-		Explain: "Status lists the peers, or the broker, by id, and says that they are up; without a fault it counts nothing."},
+		Explain: "Status lists the peers, or the broker, by id, and reports that they are up. Without a fault it counts nothing."},
 	{Name: "ReceiveEndsWithItsContext", Check: receiveEndsWithItsContext,
-		Explain: "Receive returns its context's error when that ends, calls deliver no more, and may be called again."},
+		Explain: "Receive returns its context's error when the context ends. It then no longer calls deliver, and may be called again."},
 	{Name: "Close", Check: closes,
-		Explain: "Close ends Receive; after it every method returns ErrClosed, and a second Close nil."},
+		Explain: "Close ends Receive. After it, every method returns ErrClosed, and a second Close returns nil."},
 	{Name: "CloseSendsWhatIsQueued", Check: closeSendsWhatIsQueued,
-		Explain: "What was published before Close arrives at peers that take it."},
+		Explain: "Packets published before Close arrive at peers that accept them."},
 	{Name: "AllAtOnce", Check: allAtOnce,
-		Explain: "All methods may be called by many goroutines at the same time, also while the mesh is closed."},
+		Explain: "All methods may be called concurrently, even during Close."},
 }
 
 func status(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 3)
 	for _, n := range m {
-		eventually(t, "Status says that the peers are up", func() bool {
+		eventually(t, "Status reports that the peers are up", func() bool {
 			s := n.Status()
 			up := func(p mesh.Peer) bool { return p.Up && !p.Since.IsZero() && p.Err == "" }
 			return s.Err == nil && len(s.Peers) > 0 && !slices.ContainsFunc(s.Peers, func(p mesh.Peer) bool { return !up(p) })
@@ -97,7 +97,7 @@ func closes(t *testing.T, f Fabric) {
 	require.ErrorIs(t, b.Unsubscribe("x"), mesh.ErrClosed)
 	require.ErrorIs(t, b.Receive(context.Background(), func(mesh.Packet) {}), mesh.ErrClosed)
 	_ = b.Status()
-	for i := range 100 { // who is left goes on
+	for i := range 100 { // the remaining replica goes on
 		a.say(t, "x", i)
 		a.say(t, "", i)
 	}
@@ -134,7 +134,7 @@ func allAtOnce(t *testing.T, f Fabric) {
 	gone := make(chan struct{})
 	for g := range 20 {
 		n := m[g%2]
-		all.Go(func() { // ends when its node is closed
+		all.Go(func() { // ends when its replica is closed
 			for i := 0; ; i++ {
 				ch := fmt.Sprint("c", (g+i)%7)
 				ok(n.Subscribe(ch))
@@ -158,11 +158,11 @@ func allAtOnce(t *testing.T, f Fabric) {
 			}
 		})
 	}
-	eventually(t, "packets arrive at all", func() bool {
+	eventually(t, "many packets arrive", func() bool {
 		return m[0].total() > 500 && m[1].total() > 500 && m[2].total() > 500
 	})
 	close(gone)
-	for i := range 6 { // each twice or more at the same time
+	for i := range 6 { // each at least twice at the same time
 		all.Go(func() { ok(m[i%2].Close()) })
 	}
 	all.Wait()

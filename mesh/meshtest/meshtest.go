@@ -1,11 +1,13 @@
-// Package meshtest proves that a [mesh.Mesh] does what its interface promises:
+// Package meshtest checks that a [mesh.Mesh] keeps the promises of its
+// interface:
 //
 //	func TestMesh(t *testing.T) {
 //		meshtest.Run(t, func(t *testing.T) meshtest.Fabric { return newFabric(t) })
 //	}
 //
-// and has a network in memory, [Network], that can lose, repeat, delay and
-// reorder packets, and cut replicas apart, for tests of what stands on a mesh.
+// It also has an in-memory network, [Network], that can lose, duplicate, delay
+// and reorder packets and cut replicas off from each other, for tests of code
+// that uses a mesh.
 package meshtest
 
 import (
@@ -22,14 +24,14 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// A Fabric is what the nodes of one case have in common: a broker under names
-// of its own, or the addresses of each other.
+// A Fabric is what the replicas of one case share: a broker with names of its
+// own, or the addresses of each other.
 type Fabric interface {
-	// Join opens the mesh of a node, which reaches all other nodes of the
-	// fabric, and those that come later. The case closes it.
+	// Join opens the mesh of a replica. It reaches all other replicas of the
+	// fabric, including later ones. The case closes it.
 	Join(t *testing.T, id string) mesh.Mesh
-	// Cut keeps all packets between two nodes from arriving until Heal. Other
-	// nodes must go on reaching a. Where no link goes from node to node, it
+	// Cut keeps all packets between two replicas from arriving until Heal.
+	// Other replicas must still reach a. If the mesh has no direct links, Cut
 	// cuts b off from the broker.
 	Cut(a, b string)
 	// Heal ends all cuts.
@@ -39,14 +41,14 @@ type Fabric interface {
 // Case is one promise of a Mesh.
 type Case struct {
 	Name    string
-	Explain string // what is promised, and why; shown where it is broken
+	Explain string // what is promised, and why; logged if the case fails
 	Check   func(t *testing.T, f Fabric)
-	alone   bool // it measures memory
+	alone   bool // it measures memory, so no other case may run
 }
 
-// Run checks all [Cases] in subtests, most of them parallel, each with a Fabric
-// that open made for it; so open is called by many goroutines. A case that
-// hangs for eight minutes ends the test binary with a dump of all goroutines.
+// Run checks all [Cases] in subtests, most of them parallel. Each gets a Fabric
+// from open, which must allow concurrent calls. A case that hangs for eight
+// minutes ends the test binary with a dump of all goroutines.
 func Run(t *testing.T, open func(t *testing.T) Fabric) {
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) {
@@ -58,7 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) Fabric) {
 	}
 }
 
-// Run checks one case as [Run] does, in t itself.
+// Run checks one case in t itself.
 func (c Case) Run(t *testing.T, open func(t *testing.T) Fabric) {
 	watchdog := time.AfterFunc(8*time.Minute, func() {
 		buf := make([]byte, 1<<20)
@@ -67,13 +69,13 @@ func (c Case) Run(t *testing.T, open func(t *testing.T) Fabric) {
 	defer watchdog.Stop()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("what is promised: %s", c.Explain)
+			t.Logf("the promise: %s", c.Explain)
 		}
 	})
 	c.Check(t, open(t))
 }
 
-// Cases returns all that [Run] checks.
+// Cases returns all cases of [Run].
 func Cases() []Case {
 	var all []Case
 	for _, group := range [][]Case{deliveryCases, orderCases, subscribeCases, faultCases, lifeCases, reconnectCases, capacityCases} {
@@ -82,10 +84,10 @@ func Cases() []Case {
 	return all
 }
 
-// patience is how long a case waits for what must happen.
+// patience is how long a case waits for an expected event.
 const patience = time.Minute
 
-// eventually asks until the answer is yes.
+// eventually calls ask until it returns true.
 func eventually(t *testing.T, what string, ask func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ask(); time.Sleep(time.Millisecond) {
@@ -95,18 +97,18 @@ func eventually(t *testing.T, what string, ask func() bool) {
 	}
 }
 
-// ready is the header of packets that only find out whether a subscription is
+// ready is the header of packets that only test whether a subscription is
 // active. They are not recorded.
 const ready = "meshtest: ready?"
 
-// big is the channel whose bodies are not recorded.
+// big is a channel whose bodies are not recorded.
 const big = "big"
 
-// A member is a node, and what has arrived at it.
+// A member is a replica and all that has arrived at it.
 type member struct {
 	mesh.Mesh
 	id   string
-	hook func(mesh.Packet) // called first, if there is one; set before the node joins
+	hook func(mesh.Packet) // if not nil, called first; set before the replica joins
 
 	mu     sync.Mutex // guards the fields below
 	got    map[string][]mesh.Packet
@@ -118,7 +120,7 @@ type member struct {
 	stop     context.CancelFunc
 }
 
-// join opens a node that records what arrives until the test ends.
+// join opens a replica that records what arrives until the test ends.
 func join(t *testing.T, f Fabric, id string) *member { return joinWith(t, f, id, nil) }
 
 func joinWith(t *testing.T, f Fabric, id string, hook func(mesh.Packet)) *member {
@@ -130,7 +132,7 @@ func joinWith(t *testing.T, f Fabric, id string, hook func(mesh.Packet)) *member
 	return m
 }
 
-// receive records in a goroutine that ends with pause or close.
+// receive starts to record, in a goroutine that ends with pause or close.
 func (m *member) receive() {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop = cancel
@@ -179,14 +181,14 @@ func (m *member) all(channel string) []mesh.Packet {
 	return m.got[channel][:len(m.got[channel]):len(m.got[channel])]
 }
 
-// heard is how many packets of an origin have arrived.
+// heard returns how many packets from an origin have arrived.
 func (m *member) heard(origin string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.from[origin]
 }
 
-// total is how many packets have arrived.
+// total returns how many packets have arrived.
 func (m *member) total() (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -196,14 +198,14 @@ func (m *member) total() (n int) {
 	return n
 }
 
-// send publishes a packet, again where the mesh itself says that it is down: a
-// broker may not answer in time on a busy machine.
+// send publishes a packet. It retries if Status reports that the mesh is down,
+// since a broker may be slow to answer on a busy machine.
 func (m *member) send(t *testing.T, p mesh.Packet) {
 	t.Helper()
 	eventually(t, "publishing works", func() bool {
 		err := m.Publish(context.Background(), p)
 		if err != nil && m.Status().Err == nil {
-			require.NoError(t, m.Publish(context.Background(), p), "the mesh is well, and has just failed: %v", err)
+			require.NoError(t, m.Publish(context.Background(), p), "Publish failed although the mesh is up: %v", err)
 		}
 		return err == nil || m.Status().Err == nil
 	})
@@ -222,7 +224,7 @@ func (m *member) subscribe(t *testing.T, channels ...string) {
 	}
 }
 
-// awaitFrom waits until what from publishes on the channels arrives: the
+// awaitFrom waits until packets from from arrive on the channels: the
 // subscriptions are active, or for the channel "" the two are linked.
 func (m *member) awaitFrom(t *testing.T, from *member, channels ...string) {
 	t.Helper()
@@ -231,8 +233,8 @@ func (m *member) awaitFrom(t *testing.T, from *member, channels ...string) {
 	}
 }
 
-// awaitTo waits until what from publishes for this member alone arrives: a
-// mesh may send each channel's packets by another way.
+// awaitTo waits until packets from from to this member alone arrive, since a
+// mesh may send each channel's packets over another link.
 func (m *member) awaitTo(t *testing.T, from *member, channel string) {
 	t.Helper()
 	m.await(t, from, mesh.Packet{Channel: channel, To: m.id, Header: ready})
@@ -244,7 +246,7 @@ func (m *member) await(t *testing.T, from *member, probe mesh.Packet) {
 	eventually(t, fmt.Sprintf("%q gets what %q publishes on %q", m.id, from.id, probe.Channel), func() bool {
 		if now := time.Now(); now.After(next) {
 			next = now.Add(20 * time.Millisecond)
-			_ = from.Publish(context.Background(), probe) // it may not be linked yet
+			_ = from.Publish(context.Background(), probe) // they may not be linked yet
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -252,7 +254,7 @@ func (m *member) await(t *testing.T, from *member, probe mesh.Packet) {
 	})
 }
 
-// link waits until all members get what the others publish.
+// link waits until each member gets packets from all others.
 func link(t *testing.T, members ...*member) {
 	t.Helper()
 	for _, to := range members {
@@ -264,7 +266,7 @@ func link(t *testing.T, members ...*member) {
 	}
 }
 
-// joinAll opens nodes, n0, n1 and so on, and waits until they are linked.
+// joinAll opens the replicas n0, n1 and so on, and waits until they are linked.
 func joinAll(t *testing.T, f Fabric, n int) []*member {
 	t.Helper()
 	var all []*member
@@ -275,7 +277,7 @@ func joinAll(t *testing.T, f Fabric, n int) []*member {
 	return all
 }
 
-// headers returns those of the packets, in order.
+// headers returns the headers of the packets, in order.
 func headers(ps []mesh.Packet) []string {
 	all := []string{}
 	for _, p := range ps {
@@ -284,7 +286,7 @@ func headers(ps []mesh.Packet) []string {
 	return all
 }
 
-// numbers returns the texts from … to.
+// numbers returns the numbers from … to as strings.
 func numbers(from, to int) []string {
 	all := []string{}
 	for i := from; i <= to; i++ {

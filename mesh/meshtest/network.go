@@ -11,11 +11,11 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// A Network connects meshes in one process. Its faults go beyond what a Mesh
-// may do: with Duplicate or Delay, packets come twice and overtake each other;
-// only what it loses by a cut or a full queue is told. A hub repairs channels
-// with history all the same. Its methods may be called by many goroutines. It
-// keeps time with timers, so it works in a testing/synctest bubble.
+// A Network connects meshes in one process. Its faults exceed what a Mesh may
+// do: with Duplicate or Delay, packets arrive twice and overtake each other,
+// and only losses by a cut or a full queue are reported. A hub still repairs
+// channels with history. All methods may be called concurrently. Network keeps
+// time with timers, so it works in a testing/synctest bubble.
 type Network struct {
 	mu     sync.Mutex // guards the fields below
 	rand   *rand.Rand
@@ -25,15 +25,15 @@ type Network struct {
 	lost   int
 }
 
-// Faults are what a network does to packets. The zero Faults are none: each
+// Faults are what a network does to packets. The zero value means none: each
 // packet arrives once, at once, in order.
 type Faults struct {
-	Drop      float64       // the share of packets that is lost, 0 to 1
+	Drop      float64       // the share of packets that are lost, 0 to 1
 	Duplicate float64       // the share that arrives twice
-	Delay     time.Duration // packets take up to so long, each on its own: they overtake each other
+	Delay     time.Duration // the longest delay; it is random for each packet, so packets overtake each other
 }
 
-// NewNetwork returns a network whose faults are drawn from a seed.
+// NewNetwork returns a network whose faults are drawn from seed.
 func NewNetwork(seed uint64) *Network {
 	return &Network{
 		rand:  rand.New(rand.NewPCG(seed, 0)),
@@ -42,22 +42,22 @@ func NewNetwork(seed uint64) *Network {
 	}
 }
 
-// SetFaults changes what happens to packets from now on.
+// SetFaults changes the faults from now on.
 func (n *Network) SetFaults(f Faults) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.faults = f
 }
 
-// Cut loses all packets between two nodes until Heal.
+// Cut loses all packets between two replicas until Heal.
 func (n *Network) Cut(a, b string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cut[[2]string{a, b}], n.cut[[2]string{b, a}] = true, true
 }
 
-// Heal ends all cuts. The nodes on both sides learn that they have lost
-// something, as a mesh must tell them; so they do where one of them is closed.
+// Heal ends all cuts. The replicas on both sides get a KindLost, as a mesh must
+// deliver. They also get it if the other one is closed.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -77,7 +77,7 @@ func (n *Network) Lost() int {
 	return n.lost
 }
 
-// Join returns the mesh of a new node.
+// Join returns the mesh of a new replica.
 func (n *Network) Join(id string) mesh.Mesh {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -87,7 +87,7 @@ func (n *Network) Join(id string) mesh.Mesh {
 	return d
 }
 
-// What waits at a node that does not take it.
+// maxPackets and maxBytes bound what waits at a replica that does not take it.
 const (
 	maxPackets = 1 << 16
 	maxBytes   = 32 << 20
@@ -101,12 +101,12 @@ type node struct {
 	closed chan struct{}
 
 	// Guarded by net.mu.
-	in     []mesh.Packet // what has arrived
+	in     []mesh.Packet // arrived and not yet delivered
 	wants  map[string]bool
 	seq    uint64
 	gone   bool
 	bytes  int      // of the bodies in in
-	missed []string // the peers of whose packets some were lost; told by Receive
+	missed []string // peers with lost packets; reported by Receive
 
 	dropped, told int64
 }
@@ -173,7 +173,7 @@ func (d *node) arriveLocked(p mesh.Packet) {
 	d.wake()
 }
 
-// next returns the packet whose turn it is.
+// next removes and returns the next packet.
 func (d *node) next() (mesh.Packet, bool) {
 	d.net.mu.Lock()
 	defer d.net.mu.Unlock()
@@ -195,8 +195,8 @@ func (d *node) wake() {
 	}
 }
 
-// taken counts a packet off, and returns the peers of whose packets some were
-// lost, once there is room for new ones.
+// taken subtracts a delivered packet. Once there is room for new packets, it
+// returns the peers with lost packets.
 func (d *node) taken(bytes int) (missed []string) {
 	d.net.mu.Lock()
 	defer d.net.mu.Unlock()
@@ -241,7 +241,7 @@ func (d *node) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 		if p, ok := d.next(); ok {
 			n := len(p.Body)
 			deliver(p)
-			clear(p.Body) // who keeps it sees so
+			clear(p.Body) // exposes a deliver that keeps it
 			d.tell(n, deliver)
 			continue
 		}
@@ -280,7 +280,7 @@ func (d *node) Close() error {
 	if !d.gone {
 		d.gone = true
 		close(d.closed)
-		for pair := range d.net.cut { // it will not be healed
+		for pair := range d.net.cut { // this cut will not be healed
 			if to := d.net.nodes[pair[1]]; pair[0] == d.id && to != nil {
 				to.missed = append(to.missed, d.id)
 				to.wake()

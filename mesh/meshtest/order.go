@@ -14,13 +14,13 @@ import (
 
 var orderCases = []Case{
 	{Name: "OrderOfManyGoroutines", Check: orderOfManyGoroutines,
-		Explain: "What goroutines of one replica publish on one channel arrives in the order of Seq, in the order of each goroutine, and once."},
+		Explain: "The packets of many goroutines of one replica arrive once on each channel, in the order of Seq and in the order of each goroutine."},
 	{Name: "FullMesh", Check: fullMesh,
-		Explain: "Five replicas that all publish to each other under load lose nothing while nobody is slow."},
+		Explain: "Five replicas that all publish to each other under load lose nothing while none is slow."},
 }
 
-// pipe has n goroutines of each member publish to all others on the channels
-// in turn, each as far ahead of the slowest receiver as window allows.
+// pipe lets n goroutines of each member publish on the channels in turn. Each
+// stays at most window ahead of the slowest receiver.
 func pipe(t *testing.T, members []*member, channels []string, goroutines, each, window int) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -47,7 +47,8 @@ func pipe(t *testing.T, members []*member, channels []string, goroutines, each, 
 	}
 }
 
-// slowest is how many packets of from have arrived at who has the fewest.
+// slowest returns how many packets from from have arrived at the member that
+// has the fewest.
 func slowest(members []*member, from *member) int {
 	least := -1
 	for _, to := range members {
@@ -58,7 +59,7 @@ func slowest(members []*member, from *member) int {
 	return least
 }
 
-// requireOrder checks that what a member got is in order, and nothing twice.
+// requireOrder checks that a member got its packets in order, and none twice.
 func requireOrder(t *testing.T, m *member, channels []string) {
 	t.Helper()
 	seqs := map[string]map[uint64]bool{}
@@ -108,7 +109,7 @@ func fullMesh(t *testing.T, f Fabric) {
 	}
 }
 
-// subscribeAll has all members subscribe to all channels, and waits until the
+// subscribeAll subscribes all members to all channels, and waits until the
 // subscriptions are active.
 func subscribeAll(t *testing.T, members []*member, channels []string) {
 	t.Helper()

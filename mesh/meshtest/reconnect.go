@@ -9,13 +9,13 @@ import (
 
 var reconnectCases = []Case{
 	{Name: "GapAcrossAReconnect", Check: gapAcrossAReconnect,
-		Explain: "What one packet missed while a link was cut is told, also where nothing else was published on the channel, before or since, and whichever side was cut."},
+		Explain: "If a single packet was missed while a link was cut, the loss is reported, even if nothing else was published on the channel before or since, and whichever side was cut."},
 	{Name: "GapAmongManyChannels", Check: gapAmongManyChannels,
-		Explain: "A gap on one channel is told, also where the publisher has published on 70,000 others since."},
+		Explain: "A gap on one channel is reported, even if the publisher has published on 70,000 others since."},
 }
 
-// missOne publishes a packet that cannot arrive while the link is cut, and
-// returns how many losses had been told before it was published.
+// missOne publishes a packet that cannot arrive while the link is cut. It
+// returns the number of losses reported before that.
 func missOne(t *testing.T, f Fabric, from, to *member, channel string, cutOff *member) (told int64) {
 	t.Helper()
 	other := from
@@ -24,20 +24,21 @@ func missOne(t *testing.T, f Fabric, from, to *member, channel string, cutOff *m
 	}
 	f.Cut(other.id, cutOff.id)
 	told = to.Status().Lost
-	// Publish may fail: then nothing was promised, but something may be told.
+	// Publish may fail. Then nothing was promised, but a loss may still be
+	// reported.
 	_ = from.Publish(t.Context(), mesh.Packet{Channel: channel, Header: "missed"})
 	return told
 }
 
-// requireTold waits until the link carries packets again, and checks that the
-// missed one has come, or that the loss was told.
+// requireTold waits until the link carries packets again. It checks that the
+// missed packet has arrived or that a loss was reported.
 func requireTold(t *testing.T, from, to *member, channel string, told int64) {
 	t.Helper()
 	eventually(t, "packets arrive again", func() bool {
 		_ = from.Publish(t.Context(), mesh.Packet{Channel: channel, Header: "behind"})
 		return contains(to.all(channel), "behind")
 	})
-	eventually(t, "a packet that did not arrive is told", func() bool {
+	eventually(t, "a packet that did not arrive is reported", func() bool {
 		return contains(to.all(channel), "missed") || to.Status().Lost > told
 	})
 }
@@ -62,8 +63,8 @@ func gapAcrossAReconnect(t *testing.T, f Fabric) {
 				b.awaitFrom(t, a, ch)
 			}
 			seen := len(b.all(""))
-			eventually(t, "the link is there, and what was queued has arrived", func() bool {
-				_ = a.Publish(t.Context(), mesh.Packet{Header: "1"}) // it may still be on its way back
+			eventually(t, "the link is up, and the queued packets have arrived", func() bool {
+				_ = a.Publish(t.Context(), mesh.Packet{Header: "1"}) // the link may still be down
 				return len(b.all("")) > seen
 			})
 			told := missOne(t, f, a, b, ch, cutOff)
@@ -82,7 +83,7 @@ func gapAmongManyChannels(t *testing.T, f Fabric) {
 	told := missOne(t, f, a, b, "x", b)
 	f.Heal()
 	requireTold(t, a, b, "x", told)
-	// A packet behind each window has arrived, so that no queue fills.
+	// A packet behind each window must have arrived, so that no queue fills.
 	told = missOne(t, f, a, b, "x", b)
 	f.Heal()
 	b.mu.Lock()

@@ -15,8 +15,8 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// A stream is a node that publishes 1, 2, 3 … on one channel, about a thousand
-// a second, through any faults.
+// A stream publishes 1, 2, 3 … on one channel, about a thousand a second,
+// through any faults.
 type stream struct {
 	from    *member
 	channel string
@@ -25,7 +25,7 @@ type stream struct {
 	running sync.WaitGroup
 
 	mu    sync.Mutex // guards the fields below
-	acked []int64    // the numbers for which Publish has returned nil
+	acked []int64    // the numbers for which Publish returned nil
 }
 
 func startStream(t *testing.T, from *member, channel string) *stream {
@@ -60,7 +60,7 @@ func (s *stream) stop() {
 	s.running.Wait()
 }
 
-// more waits until it has published n more.
+// more waits until the stream has published n more numbers.
 func (s *stream) more(t *testing.T, n int64) {
 	t.Helper()
 	goal := s.begun.Load() + n
@@ -73,17 +73,18 @@ func (s *stream) acknowledged() []int64 {
 	return slices.Clone(s.acked)
 }
 
-// A view is what a node gets of a stream. It may miss only what it was told of.
+// A view is what a replica gets of a stream. It may miss only what a KindLost
+// reported.
 type view struct {
 	to     *member
 	stream *stream
 
 	mu     sync.Mutex // guards the fields below
-	excuse int64      // up to this number, it may miss
+	excuse int64      // it may miss numbers up to this one
 	got    []int64
 }
 
-// watch subscribes a node to a stream.
+// watch subscribes a replica to a stream.
 func watch(t *testing.T, to *member, s *stream) *view {
 	t.Helper()
 	v := &view{to: to, stream: s}
@@ -95,7 +96,7 @@ func watch(t *testing.T, to *member, s *stream) *view {
 	return v
 }
 
-// excused is called where the mesh may have missed what was published so far.
+// excused marks all numbers published so far as possibly lost.
 func (v *view) excused() {
 	begun := v.stream.begun.Load()
 	v.mu.Lock()
@@ -103,7 +104,7 @@ func (v *view) excused() {
 	v.excuse = max(v.excuse, begun)
 }
 
-// take is called with each packet that arrives at the node.
+// take is called for each packet that arrives at the replica.
 func (v *view) take(p mesh.Packet) {
 	switch {
 	case p.Kind == mesh.KindLost:
@@ -118,8 +119,8 @@ func (v *view) take(p mesh.Packet) {
 	}
 }
 
-// awaitLive waits until something arrives that was published from now on, and
-// of which nothing excuses the loss.
+// awaitLive waits until a number arrives that is published from now on and that
+// no KindLost excuses.
 func (v *view) awaitLive(t *testing.T) {
 	t.Helper()
 	from := v.stream.begun.Load()
@@ -130,7 +131,7 @@ func (v *view) awaitLive(t *testing.T) {
 	})
 }
 
-// missing is a number that was acknowledged and not excused, and has not
+// missing returns a number that was acknowledged, is not excused and has not
 // arrived, or 0.
 func (v *view) missing() int64 {
 	acked := v.stream.acknowledged()
@@ -148,8 +149,8 @@ func (v *view) missing() int64 {
 	return 0
 }
 
-// requireAll checks, once the stream has been stopped, that all has arrived
-// that nothing excuses, in order and not twice.
+// requireAll stops the stream. It checks that all numbers that are not excused
+// have arrived, in order and once.
 func (v *view) requireAll(t *testing.T) {
 	t.Helper()
 	v.stream.stop()
@@ -158,13 +159,13 @@ func (v *view) requireAll(t *testing.T) {
 			lost := v.missing()
 			v.mu.Lock()
 			defer v.mu.Unlock()
-			require.FailNow(t, "a packet was lost without a KindLost", "%d of %d, from %s to %s; up to %d it would be excused, %d have arrived",
+			require.FailNow(t, "a packet was lost without a KindLost", "%d of %d, from %s to %s; numbers up to %d are excused, %d have arrived",
 				lost, v.stream.begun.Load(), v.stream.from.id, v.to.id, v.excuse, len(v.got))
 		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for k := 1; k < len(v.got); k++ {
-		require.Greater(t, v.got[k], v.got[k-1], "%s got it twice, or late", v.to.id)
+		require.Greater(t, v.got[k], v.got[k-1], "%s got a number twice or out of order", v.to.id)
 	}
 }

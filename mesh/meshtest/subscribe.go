@@ -13,17 +13,17 @@ import (
 
 var subscribeCases = []Case{
 	{Name: "Repeated", Check: repeated,
-		Explain: "Subscribe and Unsubscribe may be repeated; one Unsubscribe ends any number of Subscribes; after it, packets stop coming."},
+		Explain: "Subscribe and Unsubscribe may be repeated. One Unsubscribe ends any number of Subscribes. After it, packets stop coming."},
 	{Name: "BackAndForth", Check: backAndForth,
-		Explain: "However fast a channel is subscribed to and left, the last call holds."},
+		Explain: "The last call counts, however fast a channel is subscribed to and left."},
 	{Name: "ManyChannels", Check: manyChannels,
-		Explain: "A replica may have 10,000 channels, and leave them."},
+		Explain: "A replica may subscribe to 10,000 channels, and leave them."},
 	{Name: "LateSubscriber", Check: lateSubscriber,
-		Explain: "Who subscribes while packets flow gets all that is published after the KindLost which says that the subscription is active; without one it was so at once."},
+		Explain: "A replica that subscribes while packets flow gets all packets published after the KindLost that reports the active subscription. Without a KindLost, the subscription was active at once."},
 	{Name: "AllChannels", Check: allChannels,
-		Explain: "An AllSubscriber gets the packets of all channels, each once also where it has subscribed to the channel, until it has enough; another mesh has no half of that interface."},
+		Explain: "An AllSubscriber gets the packets of all channels until UnsubscribeAll, each packet once even if it has also subscribed to its channel. Any other mesh has neither method of that interface."},
 	{Name: "LatePeer", Check: latePeer,
-		Explain: "A subscription holds for peers that come later, and who joins late can subscribe and publish."},
+		Explain: "A subscription also covers peers that come later. A replica that joins late can subscribe and publish."},
 }
 
 func repeated(t *testing.T, f Fabric) {
@@ -70,7 +70,7 @@ func allChannels(t *testing.T, f Fabric) {
 	}
 	m[1].requireNumbers(t, "x", 10)
 	late := join(t, f, "late")
-	eventually(t, "so do those of a peer that comes later", func() bool {
+	eventually(t, "packets of a later peer come too", func() bool {
 		late.say(t, "late", 1)
 		return len(m[1].all("late")) > 0
 	})
@@ -78,8 +78,8 @@ func allChannels(t *testing.T, f Fabric) {
 	requireStopped(t, m[0], m[1], "never subscribed", "x")
 }
 
-// requireStopped waits until packets on one channel do not arrive any more,
-// while those on another do.
+// requireStopped waits until packets on one channel no longer arrive while
+// packets on another still do.
 func requireStopped(t *testing.T, from, to *member, silent, lively string) {
 	t.Helper()
 	calm := 0
@@ -120,7 +120,7 @@ func manyChannels(t *testing.T, f Fabric) {
 	for i := range n {
 		require.NoError(t, m[1].Subscribe(name(i)))
 	}
-	// Nothing says that they become active in the order of the calls.
+	// The subscriptions need not become active in the order of the calls.
 	for i := 0; i < n; {
 		missing := 0
 		for k := i; k < min(i+window, n); k++ {
@@ -153,7 +153,7 @@ func manyChannels(t *testing.T, f Fabric) {
 	requireStopped(t, m[0], m[1], name(n-1), name(0))
 }
 
-// probed tells whether awaitFrom would return at once.
+// probed reports whether awaitFrom would return at once.
 func (m *member) probed(from, channel string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -31,10 +31,10 @@
 // did not deliver is noticed with the next one, even if the subscriber has
 // reconnected since. Both sides remember a bounded number of frames:
 //
-//     - A subscriber remembers at least the last 512 publishers of a channel;
+//   - A subscriber remembers at least the last 512 publishers of a channel;
 //     each restart counts as another publisher. If a forgotten publisher comes
 //     back, something may be lost, and the subscriber gets a KindLost.
-//     - A publisher remembers its last frame on at least the last 262,144
+//   - A publisher remembers its last frame on at least the last 262,144
 //     channels, on a Cluster on 32,768 for each lane. Beyond that it marks the
 //     frame as forgotten. The receiver of such a frame gets a KindLost for all
 //     channels, at most once in 10 s for each publisher.
