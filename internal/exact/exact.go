@@ -1,7 +1,7 @@
-// Package exact reads JSON from outside as RFC 8259 section 8.3 has it: names
-// of members are compared exactly. Package encoding/json takes "Channel" for
-// "channel", and the last of two for both, so that a filter in front reads
-// another message than the hub.
+// Package exact parses JSON from clients with exact member names, as RFC 8259
+// section 8.3 describes. Package encoding/json takes "Channel" for "channel",
+// and the last of two equal names, so a filter in front could read another
+// message than the hub does.
 package exact
 
 import (
@@ -16,25 +16,25 @@ import (
 	"unicode/utf8"
 )
 
-// A NameError says that a name stands twice in one object.
+// A NameError is returned if a name appears twice in one object.
 type NameError struct{ Name string }
 
-func (e *NameError) Error() string { return fmt.Sprintf("the name %.100q stands there twice", e.Name) }
+func (e *NameError) Error() string { return fmt.Sprintf("the name %.100q appears twice", e.Name) }
 
-// An UnknownError says that an object has a member that it may not have.
+// An UnknownError is returned if an object has an unknown member.
 type UnknownError struct{ Name string }
 
 func (e *UnknownError) Error() string { return fmt.Sprintf("there is no field %.100q", e.Name) }
 
-// Members yields the members of an object, which is valid JSON. The values
-// share memory with b.
+// Members yields the members of the object b, which must be valid JSON. The
+// values share memory with b.
 func Members(b []byte) iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
 		i := skip(b, 0)
 		if i == len(b) || b[i] != '{' {
 			return
 		}
-		for i++; ; i++ { // behind the brace, or a comma
+		for i++; ; i++ { // after the brace or a comma
 			if i = skip(b, i); i == len(b) || b[i] != '"' {
 				return
 			}
@@ -54,16 +54,16 @@ func Members(b []byte) iter.Seq2[string, json.RawMessage] {
 	}
 }
 
-// text returns what a JSON string stands for.
+// text decodes a JSON string.
 func text(b []byte) (s string) {
 	if bytes.IndexByte(b, '\\') < 0 && len(b) >= 2 && utf8.Valid(b) {
 		return string(b[1 : len(b)-1])
 	}
-	json.Unmarshal(b, &s) // it is valid
+	json.Unmarshal(b, &s) // cannot fail: b is valid
 	return s
 }
 
-// skip returns where the white space from i on ends.
+// skip returns the end of the white space that begins at i.
 func skip(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
 		i++
@@ -71,7 +71,7 @@ func skip(b []byte, i int) int {
 	return i
 }
 
-// value returns where the value that begins at i ends.
+// value returns the end of the value that begins at i.
 func value(b []byte, i int) int {
 	depth, quoted := 0, false
 	for ; i < len(b); i++ {
@@ -87,7 +87,7 @@ func value(b []byte, i int) int {
 			depth++
 		case c == '}' || c == ']':
 			if depth--; depth < 0 {
-				return i // of what is around a number or word
+				return i // the end of an enclosing object or array, after a number or word
 			} else if depth == 0 {
 				return i + 1
 			}
@@ -98,14 +98,14 @@ func value(b []byte, i int) int {
 	return len(b)
 }
 
-// Names notes the names of one object. The zero Names has none.
+// Names collects the names of one object. The zero value is ready to use.
 type Names struct {
 	few  [8]string
 	n    int
 	many map[string]struct{}
 }
 
-// Add notes a name, and returns a *NameError where it was there.
+// Add adds a name. It returns a *NameError if the name was already there.
 func (s *Names) Add(name string) error {
 	if s.many == nil && s.n < len(s.few) {
 		if slices.Contains(s.few[:s.n], name) {
@@ -128,21 +128,20 @@ func (s *Names) Add(name string) error {
 	return nil
 }
 
-// Unmarshal is json.Unmarshal with exact names: in structs, at any depth that
-// structs, pointers to them and slices of them reach. Members of other names
-// are ignored. A name that stands twice is a *NameError. Types with methods of
-// their own for JSON read for themselves.
+// Unmarshal is json.Unmarshal with exact names. They apply to structs at any
+// depth that is reached through structs, pointers to them and slices of them.
+// Unknown members are ignored. A name that appears twice is a *NameError. Types
+// with their own JSON or text unmarshalling parse themselves.
 func Unmarshal(b []byte, v any) error {
 	return unmarshal(b, v, false)
 }
 
-// UnmarshalKnown is Unmarshal that refuses members of other names, with an
-// *UnknownError.
+// UnmarshalKnown is Unmarshal, but an unknown member is an *UnknownError.
 func UnmarshalKnown(b []byte, v any) error { return unmarshal(b, v, true) }
 
 func unmarshal(b []byte, v any, known bool) error {
 	var raw json.RawMessage
-	if err := json.Unmarshal(b, &raw); err != nil { // also where it nests too deep for what follows
+	if err := json.Unmarshal(b, &raw); err != nil { // also rejects nesting that is too deep for decode
 		return err
 	}
 	return decode(raw, reflect.ValueOf(v).Elem(), known)
@@ -213,7 +212,7 @@ func object(b json.RawMessage, v reflect.Value, known bool) error {
 	return nil
 }
 
-// field returns the field that a name is for: by its tag, or its own name.
+// field returns the field for a name: by its tag, or by its own name.
 func field(v reflect.Value, name string) (reflect.Value, bool) {
 	t := v.Type()
 	for i := range t.NumField() {
@@ -232,7 +231,7 @@ func field(v reflect.Value, name string) (reflect.Value, bool) {
 			}
 			continue
 		}
-		if tag == "" { // which is not the empty name
+		if tag == "" { // no tag, which differs from an empty name
 			tag = f.Name
 		}
 		if f.IsExported() && f.Tag.Get("json") != "-" && tag == name {

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// CheckHost returns what is wrong with the name of a host, in words that
-// follow "has".
+// CheckHost returns what is wrong with a host pattern, as a text that follows
+// "has".
 func CheckHost(pattern string) error {
 	if pattern == "*" {
 		return nil
 	}
 	name := strings.TrimPrefix(pattern, "*.")
 	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && name == pattern {
-		return nil // always answered, so it does no harm
+		return nil // always accepted, so it does no harm
 	}
 	if !isName(name) {
 		return fmt.Errorf(`%q; it may have "app.example.com", "*.example.com" and "*", without a scheme and a port, and in ASCII ("xn--…")`, pattern)
@@ -22,10 +22,10 @@ func CheckHost(pattern string) error {
 	return nil
 }
 
-// Answers tells whether a server that goes by these names answers to a Host.
-// To localhost, to names below it and to addresses it always does: no website
-// can give itself such a name. So it does where there is no Host, which every
-// browser sends.
+// Answers reports whether a server with these names answers to a Host header.
+// It always answers to localhost, to names below it and to IP addresses: no
+// website can give itself such a name. It also answers without a Host, since
+// every browser sends one.
 func Answers(names []string, host string) bool {
 	name, ok := hostname(host)
 	if !ok {
@@ -43,7 +43,7 @@ func Answers(names []string, host string) bool {
 	return is("localhost", name) || is("*.localhost", name)
 }
 
-// is tells whether a pattern stands for a name.
+// is reports whether a pattern matches a name.
 func is(pattern, name string) bool {
 	if suffix, ok := strings.CutPrefix(pattern, "*."); ok {
 		at := len(name) - len(suffix) - 1
@@ -52,8 +52,8 @@ func is(pattern, name string) bool {
 	return pattern == "*" || equal(strings.TrimSuffix(pattern, "."), name)
 }
 
-// hostname returns the name or the address in a Host, without the port and the
-// brackets of IPv6; false where it is no Host.
+// hostname returns the name or address in a Host header, without the port and
+// the brackets of IPv6. It returns false if host is not valid.
 func hostname(host string) (string, bool) {
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		name, port, ok := strings.Cut(inner, "]")
@@ -66,7 +66,7 @@ func hostname(host string) (string, bool) {
 	return name, isName(name) && isPort(port)
 }
 
-// isName reports whether s is a host's name in ASCII, or an IPv4 address.
+// isName reports whether s is a host name in ASCII or an IPv4 address.
 func isName(s string) bool {
 	s = strings.TrimSuffix(s, ".")
 	if s == "" || len(s) > 253 {

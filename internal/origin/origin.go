@@ -1,5 +1,5 @@
-// Package origin judges what a browser says of the page that sends a request
-// (its Origin) and of the server that it means (the Host).
+// Package origin checks what a browser sends about the page that makes a
+// request (its Origin) and about the server that it wants to reach (the Host).
 package origin
 
 import (
@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Forms are the patterns that Check takes, in words for an error.
+// Forms lists the patterns that Check accepts, for error texts.
 const Forms = `"https://host", "https://host:port", "https://*.host", "app://name", "file://", "null" and "*"`
 
-// Check returns what is wrong with a pattern, in words that follow "has".
+// Check returns what is wrong with a pattern, as a text that follows "has".
 func Check(pattern string) error {
 	if pattern == "*" || pattern == "null" {
 		return nil
@@ -22,10 +22,10 @@ func Check(pattern string) error {
 	switch {
 	case !ok || !isScheme(scheme):
 	case strings.ContainsFunc(rest, func(r rune) bool { return r >= 0x80 }):
-		return fmt.Errorf(`%q; browsers send such a host in ASCII, as "xn--…"; write it so`, pattern)
+		return fmt.Errorf(`%q; browsers send such a host in ASCII, as "xn--…"; write it in that form`, pattern)
 	case !isWeb(scheme):
 		// An app's own scheme (file://, app://., capacitor://localhost) is
-		// compared as it stands: its rest need be no host.
+		// compared unchanged: its rest need not be a host.
 		if u, err := url.Parse("http://x" + rest); err == nil && u.Path == "" && !strings.ContainsAny(strings.TrimPrefix(rest, "*."), "?#@*\\") {
 			return nil
 		}
@@ -38,7 +38,7 @@ func Check(pattern string) error {
 	return fmt.Errorf("%q; it may have %s", pattern, Forms)
 }
 
-// isScheme reports whether s is a scheme of RFC 3986 section 3.1.
+// isScheme reports whether s is a scheme by RFC 3986 section 3.1.
 func isScheme(s string) bool {
 	for i, c := range []byte(s) {
 		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
@@ -61,9 +61,10 @@ func isPort(p string) bool {
 	return err == nil && n >= 1 && n <= 65535
 }
 
-// Match tells whether a pattern that Check takes stands for an origin, as
-// browsers write it: scheme://host[:port], or null. What has more than that, a
-// user or a path, comes of no browser, and only "*" stands for it.
+// Match reports whether a pattern that Check accepts matches an origin as
+// browsers write it: scheme://host[:port], or null. An origin with anything
+// else, such as a user or a path, does not come from a browser; only "*"
+// matches it.
 func Match(pattern, origin string) bool {
 	if pattern == "*" {
 		return true
@@ -84,10 +85,10 @@ func Match(pattern, origin string) bool {
 	return equal(h, host)
 }
 
-// SameHost tells whether the page of an origin was served by this host, which
-// is that of its request. The port may be left out of either where it is the
-// scheme's default. Over TLS, a page without it is another's: anybody on its
-// network may have written it.
+// SameHost reports whether the page of an origin was served by this host, the
+// Host of its request. Either may omit the scheme's default port. Over TLS, a
+// page that was loaded without TLS is not the same: anyone on its network may
+// have changed it.
 func SameHost(origin, host string, overTLS bool) bool {
 	scheme, from, ok := split(origin)
 	if !ok || !isWeb(scheme) || overTLS && !equal(scheme, "https") {
@@ -97,7 +98,8 @@ func SameHost(origin, host string, overTLS bool) bool {
 	return from != "" && equal(from, withoutDefaultPort(scheme, host))
 }
 
-// split takes an origin apart; false where it is none with a scheme.
+// split splits an origin into scheme and host. It returns false if it has no
+// scheme.
 func split(origin string) (scheme, host string, ok bool) {
 	scheme, host, ok = strings.Cut(origin, "://")
 	ok = ok && isScheme(scheme) && !strings.ContainsFunc(host, func(r rune) bool {
@@ -106,8 +108,8 @@ func split(origin string) (scheme, host string, ok bool) {
 	return scheme, host, ok
 }
 
-// equal compares as strings.EqualFold does, but for ASCII only: there are other
-// letters that fold to those of a name, and are not in it.
+// equal is strings.EqualFold for ASCII only: some letters outside of ASCII fold
+// to ASCII letters.
 func equal(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -127,7 +129,7 @@ func lower(c byte) byte {
 	return c
 }
 
-// withoutDefaultPort drops the port that browsers leave out of an origin.
+// withoutDefaultPort removes the port that browsers omit from an origin.
 func withoutDefaultPort(scheme, host string) string {
 	switch {
 	case equal(scheme, "http"):
@@ -138,16 +140,17 @@ func withoutDefaultPort(scheme, host string) string {
 	return host
 }
 
-// Exposed are the headers of a refusal that a page's script has to be able to
-// read: when to come back, with what, and how.
+// Exposed lists the headers of a refusal that a page's script must be able to
+// read: when to retry, and with which credentials and method.
 const Exposed = "Retry-After, WWW-Authenticate, Allow"
 
-// maxRequested bounds the names of headers that a preflight may ask for.
+// maxRequested bounds the total length of the header names that a preflight may
+// ask for.
 const maxRequested = 4 << 10
 
-// Requested returns the headers for which a preflight asks, fit for an
-// Access-Control-Allow-Headers; false where it asks for none, or for what is
-// no header's name.
+// Requested returns the headers that a preflight asks for, in a form for
+// Access-Control-Allow-Headers. It returns false if there are none or if one is
+// not a header name.
 func Requested(h http.Header) (string, bool) {
 	var names []string
 	n := 0
@@ -165,7 +168,7 @@ func Requested(h http.Header) (string, bool) {
 	return strings.Join(names, ", "), len(names) > 0
 }
 
-// IsToken reports whether s is a token of RFC 9110 section 5.6.2.
+// IsToken reports whether s is a token by RFC 9110 section 5.6.2.
 func IsToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)

@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// start has the kernel kill the process when the thread that starts it ends, as
-// it does at the latest with the test binary. So a goroutine keeps that thread
+// start makes the kernel kill the process when the thread that starts it ends.
+// That thread ends with the test binary at the latest. A goroutine keeps it
 // until the process has ended.
 func start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
@@ -29,7 +29,7 @@ func start(cmd *exec.Cmd) error {
 }
 
 // await returns when a child has ended, and leaves its status to cmd.Wait. If
-// that has been there first, there is no such child.
+// cmd.Wait was first, there is no such child.
 func await(pid int) {
 	const (
 		byPID  = 1          // P_PID

@@ -4,4 +4,4 @@ package proctest
 
 import "os/exec"
 
-func start(cmd *exec.Cmd) error { return cmd.Start() } // there is no such thing
+func start(cmd *exec.Cmd) error { return cmd.Start() } // not supported

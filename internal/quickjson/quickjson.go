@@ -1,6 +1,6 @@
-// Package quickjson recognizes most valid JSON in a fraction of the time that a
-// parser takes: a hub checks each message where it comes in, and again
-// where another replica has sent it.
+// Package quickjson recognizes most valid JSON in a fraction of a parser's
+// time. A hub checks each message where it comes in, and again if another
+// replica sent it.
 package quickjson
 
 import (
@@ -9,17 +9,17 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep JSON may nest for [Valid] to say yes.
+// MaxDepth is the deepest nesting that [Valid] accepts.
 const MaxDepth = 64
 
-// Valid returns whether b is one JSON value (RFC 8259) in valid UTF-8, on one
-// line, that nests at most [MaxDepth] levels deep. Where it says no, b may be
-// JSON that has more lines or levels: ask a parser then, which also says what is
-// wrong. It keeps nothing of b.
+// Valid reports whether b is one JSON value (RFC 8259) in valid UTF-8, on one
+// line, that nests at most [MaxDepth] levels deep. If it returns false, b may
+// still be JSON with more lines or levels: use a parser then, which also tells
+// what is wrong. Valid keeps nothing of b.
 func Valid(b []byte) bool {
 	var (
 		i, depth int
-		objects  uint64 // which of the open brackets are objects', the innermost lowest
+		objects  uint64 // a bit for each open bracket, the innermost lowest: set for an object
 		ascii    = true
 	)
 	for {
@@ -63,7 +63,7 @@ func Valid(b []byte) bool {
 		if i < 0 {
 			return false
 		}
-		// Behind a value, or within empty brackets.
+		// After a value, or within empty brackets.
 		for next := false; !next; {
 			i = spaces(b, i)
 			if depth == 0 {
@@ -93,8 +93,8 @@ func Valid(b []byte) bool {
 	}
 }
 
-// The functions below return where what they look for ends, or a negative number
-// where it is not there.
+// The functions below return the end of what they look for, or a negative
+// number if it is not there.
 
 func spaces(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
@@ -103,7 +103,7 @@ func spaces(b []byte, i int) int {
 	return i
 }
 
-// name is a string and a colon.
+// name parses a string and a colon.
 func name(b []byte, i int, ascii *bool) int {
 	if i >= len(b) || b[i] != '"' {
 		return -1
@@ -146,7 +146,7 @@ func number(b []byte, i int) int {
 	return i
 }
 
-// digits are one or more.
+// digits parses one or more digits.
 func digits(b []byte, i int) int {
 	from := i
 	for i < len(b) && '0' <= b[i] && b[i] <= '9' {
@@ -158,21 +158,21 @@ func digits(b []byte, i int) int {
 	return i
 }
 
-// Eight bytes of the same value.
+// Words of eight equal bytes.
 const (
 	ones     = 0x0101010101010101
 	highs    = 0x80 * ones
-	controls = 0x20 * ones // what is below is a control character
+	controls = 0x20 * ones // smaller bytes are control characters
 	quotes   = '"' * ones
 	escapes  = '\\' * ones
 )
 
-// zeros returns a word whose lowest bit that is set marks the first byte of x
-// that is 0.
+// zeros returns a word whose lowest set bit marks the first zero byte of x.
 func zeros(x uint64) uint64 { return (x - ones) &^ x & highs }
 
-// text is the rest of a string. It looks at eight bytes at once. Where one is not
-// of ASCII it says so: whether they are UTF-8 is looked at for all together.
+// text parses the rest of a string, eight bytes at a time. It sets *ascii to
+// false if it finds a byte outside of ASCII; the caller then checks the UTF-8
+// of all of them together.
 func text(b []byte, i int, ascii *bool) int {
 	for i < len(b) {
 		if len(b)-i >= 8 {

@@ -1,5 +1,4 @@
-// Package sparingly is for what can happen again and again, and is to be logged
-// once in a while.
+// Package sparingly limits how often a recurring event is logged.
 package sparingly
 
 import (
@@ -7,14 +6,14 @@ import (
 	"time"
 )
 
-// A Turn is what many want to log: who asks and is told yes does it. The zero
-// Turn says yes to the first one. It may be used by many goroutines at once.
+// A Turn decides which of many callers logs an event. The zero value lets the
+// first one log. It may be used concurrently.
 //
-// It keeps times with their monotonic reading, as a clock that is set back would
-// silence it.
+// It keeps times with their monotonic reading, since setting the clock back
+// would silence it otherwise.
 type Turn struct{ last atomic.Pointer[time.Time] }
 
-// Now tells whether the last time was so long ago.
+// Now reports whether the last true result was at least every ago.
 func (t *Turn) Now(every time.Duration) bool {
 	now, last := time.Now(), t.last.Load()
 	return (last == nil || now.Sub(*last) >= every) && t.last.CompareAndSwap(last, &now)

@@ -1,4 +1,4 @@
-// Package unread answers requests whose body nobody reads.
+// Package unread answers requests without reading their body.
 package unread
 
 import (
@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Linger is how long a client may go on sending a body that nobody reads, until
-// the connection is closed. To close it at once could take the answer from a
-// client that has not read it yet.
+// Linger is how long a client may go on sending a body that is not read, before
+// the connection is closed. Closing it at once could discard the answer before
+// the client has read it.
 const Linger = time.Second
 
-// Leave has the answer sent at once, and the connection closed, where the
-// request has a body that nobody reads: net/http would wait for all of it,
-// before the answer and behind it. Over HTTP/2 it does not.
+// Leave sends the answer at once and closes the connection, if the request has
+// a body that is not read: net/http would read all of it, before the answer or
+// after it. Over HTTP/2 it does not, so Leave does nothing.
 func Leave(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody || r.ProtoMajor != 1 {
 		return
