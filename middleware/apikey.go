@@ -12,30 +12,33 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// ServerKey is an API key: a secret that a server of the app's own shows.
+// ServerKey is an API key: a secret by which another server of the app
+// authenticates.
 type ServerKey struct {
-	// Name says whose key it is, in logs and in Identity.ID, as "apikey:NAME".
-	// 1 to 64 of A-Z, a-z, 0-9, "-", "_" and "."; no two keys may share one.
+	// Name identifies the key in logs and in Identity.ID, as "apikey:NAME". 1
+	// to 64 of A-Z, a-z, 0-9, "-", "_" and "."; unique among the keys.
 	Name string
-	// Key is 16 to 256 of A-Z, a-z, 0-9, "-" and "_"; take it from a random
+	// Key is 16 to 256 of A-Z, a-z, 0-9, "-" and "_". Take it from a random
 	// source: openssl rand -hex 32.
 	Key string
-	// Grants are what it allows.
+	// Grants are what the key allows.
 	Grants Grants
 }
 
-// APIKeyOptions configure [APIKey].
+// APIKeyOptions configures [APIKey].
 type APIKeyOptions struct {
-	// Keys are 1 to 1000. Two of one owner let a key be replaced without a break.
+	// Keys are 1 to 1000. Give a server two keys to replace one without a
+	// break.
 	Keys []ServerKey
-	// Limiter, where it is set, bounds wrong keys by its rate Address, in
-	// buckets of their own: each takes one from the address that it comes
-	// from. While that has none left, no key from there is looked at, right or
-	// wrong; so behind a proxy put [TrustProxies] around it, or whoever shows
-	// wrong keys holds up all servers. Default: wrong keys are not bounded.
+	// Limiter, if set, limits wrong keys by its rate Address, in buckets of
+	// their own. Each wrong key takes one from the bucket of the client's
+	// address. While that bucket is empty, keys from the address are refused
+	// unchecked, even right ones. So behind a proxy, put [TrustProxies] around
+	// APIKey, or one client with wrong keys blocks all servers. Default: no
+	// limit on wrong keys.
 	Limiter *Limiter
-	// Logger gets a record at the level debug for each key that is refused,
-	// without the key. Default: slog.Default().
+	// Logger logs each refused key at level debug, without the key. Default:
+	// slog.Default().
 	Logger *slog.Logger
 }
 
@@ -44,31 +47,32 @@ const (
 	maxAPIKey = 256
 )
 
-// serverID is what the Identity.ID of a key begins with, and no user's.
+// serverID begins the Identity.ID of a key, and of no user.
 const serverID = "apikey:"
 
-// gatewayID is what the Identity.ID of a gateway for ZeroMQ programs begins
-// with, and no user's.
+// gatewayID begins the Identity.ID of a gateway for ZeroMQ programs, and of no
+// user.
 const gatewayID = "zmq:"
 
 const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// APIKey authenticates the app's other servers, e.g. to publish, by a key in
-// the header "X-API-Key: KEY" or "Authorization: Bearer KEY", never in the
-// URL. They get the Identity "apikey:NAME" and the key's [Grants], for
-// [Authorize]. The time to find a key says nothing about the keys.
+// APIKey authenticates the app's other servers, for instance to publish, by a
+// key in the header "X-API-Key: KEY" or "Authorization: Bearer KEY", never in
+// the URL. They get the Identity "apikey:NAME" and the key's [Grants], for
+// [Authorize]. The time that the search takes reveals nothing about the keys.
 //
-// It goes around [JWT], which lets a request with a valid key through, and
-// around the [Limiter]'s, which do not hold it up; what bounds the wrong ones
-// is APIKeyOptions.Limiter. A request without a key
-// goes on as it came, and so does a bearer token with a "." in it, as each JWT
-// has: no key has one. A key that is none of Keys is refused with 401,
-// WWW-Authenticate and the code "bad_api_key".
+// Put APIKey around [JWT], which lets a request with a valid key through, and
+// around the [Limiter]'s middlewares, which do not limit such a request.
+// APIKeyOptions.Limiter limits wrong keys. A request without a key passes
+// unchanged. So does a bearer token with a ".", which every JWT has and no key
+// may have. A key that is not in Keys is refused with 401, WWW-Authenticate and
+// the code "bad_api_key".
 //
-// Channels whose option is channels.PublishersServer take no messages over
-// HTTP, with a key neither: leave that option out, and give no user the right.
+// Channels with the option channels.PublishersServer accept no messages over
+// HTTP, not even with a key. For such channels leave that option out, and give
+// no user the right to publish.
 //
-// An error names the option that is wrong, and what is allowed; never a key.
+// An error names the wrong option and what is allowed, never a key.
 func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 	if len(o.Keys) == 0 || len(o.Keys) > 1000 {
 		return nil, fmt.Errorf("middleware: APIKeyOptions.Keys has %d keys; it may have 1 to 1000", len(o.Keys))
@@ -93,9 +97,9 @@ func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 		case len(key.Key) < minAPIKey || len(key.Key) > maxAPIKey || strings.Trim(key.Key, nameCharacters) != "":
 			err = wrong(".Key, of %q, has %d bytes; it may be %d to %d of A-Z, a-z, 0-9, '-' and '_'", key.Name, len(key.Key), minAPIKey, maxAPIKey)
 		case names[key.Name]:
-			err = wrong(".Name is %q, as another's is", key.Name)
+			err = wrong(".Name is %q, which another key has too; give each key its own name", key.Name)
 		case hashes[hash] != "":
-			err = wrong(".Key, of %q, is also that of %q", key.Name, hashes[hash])
+			err = wrong(".Key, of %q, is the same as that of %q; give each its own key", key.Name, hashes[hash])
 		case err != nil:
 			err = wrong(".Grants, of %q: %w", key.Name, err)
 		}
@@ -110,7 +114,7 @@ func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 	return k.handler, nil
 }
 
-// A keyring knows keys by their hashes only. It does not change once it is made.
+// A keyring knows keys only by their hashes. It is immutable.
 type keyring struct {
 	keys    []hashedKey
 	limiter *Limiter // or nil
@@ -149,7 +153,7 @@ func (k *keyring) handler(next http.Handler) http.Handler {
 	})
 }
 
-// apiKey returns the key that a request has, if any.
+// apiKey returns the key of a request, if it has one.
 func apiKey(h http.Header) (key string, found bool, err error) {
 	switch vs := h.Values("X-Api-Key"); len(vs) {
 	case 0:
@@ -160,12 +164,13 @@ func apiKey(h http.Header) (key string, found bool, err error) {
 	}
 	token, found, err := bearer(h)
 	if err != nil || !found || strings.Contains(token, ".") {
-		return "", false, err // of somebody else, or a JWT
+		return "", false, err // another scheme, or a JWT
 	}
 	return token, true, nil
 }
 
-// find compares with all keys, however early one fits.
+// find compares key with all keys, even after a match, so that it takes the
+// same time.
 func (k *keyring) find(key string) (id channels.Identity, ok bool) {
 	if len(key) < minAPIKey || len(key) > maxAPIKey {
 		return id, false

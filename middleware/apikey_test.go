@@ -97,8 +97,8 @@ func TestAPIKeyOptions(t *testing.T) {
 		"Keys has 1001 keys":                               make([]middleware.ServerKey, 1001),
 		`Keys[0].Name is ""; it may be 1 to 64`:            {one("", billingKey)},
 		`Keys[0].Name is "a b"`:                            {one("a b", billingKey)},
-		`Keys[1].Name is "a", as another's is`:             {one("a", billingKey), one("a", reportsKey)},
-		`Keys[1].Key, of "b", is also that of "a"`:         {one("a", billingKey), one("b", billingKey)},
+		`Keys[1].Name is "a", which another key has too`:   {one("a", billingKey), one("a", reportsKey)},
+		`Keys[1].Key, of "b", is the same as that of "a"`:  {one("a", billingKey), one("b", billingKey)},
 		`Keys[0].Key, of "a", has 0 bytes; it may be 16 `:  {one("a", "")},
 		`Keys[0].Key, of "a", has 15 bytes`:                {one("a", "123456789012345")},
 		`Keys[0].Key, of "a", has 257 bytes`:               {one("a", strings.Repeat("x", 257))},
@@ -165,7 +165,7 @@ func TestAPIKeyLogsWhatItRefuses(t *testing.T) {
 	try(h, "GET", "/", "")
 	try(h, "GET", "/", "", "X-API-Key", billingKey)
 	require.Empty(t, rs.all())
-	for i, says := range []string{"is none of this server's", "2 headers", "too much"} {
+	for i, says := range []string{"is not one of this server's", "2 headers", "too much"} {
 		if i == 1 {
 			try(h, "GET", "/", "", "X-API-Key", guess, "X-API-Key", guess)
 		} else {

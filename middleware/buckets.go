@@ -9,9 +9,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// buckets are token buckets by key, in shards of which each forgets first
-// what was used the longest time ago. A bucket that is full again says nothing
-// that a new one does not say, so it goes when another comes.
+// buckets are token buckets by key, in shards. Each shard first forgets the
+// bucket that was used the longest time ago. A full bucket is the same as a new
+// one, so it may be forgotten when another one is added.
 type buckets[K comparable] struct {
 	rate   Rate
 	max    int // in each shard
@@ -40,8 +40,8 @@ func newBuckets[K comparable](r Rate, entries int) *buckets[K] {
 	return &buckets[K]{rate: r, max: (entries + shardCount - 1) / shardCount, seed: maphash.MakeSeed()}
 }
 
-// take takes one from the key's bucket. It returns 0, or after what time there
-// will be one.
+// take takes one token from the key's bucket. It returns 0, or how long to wait
+// for the next token.
 func (b *buckets[K]) take(key K) time.Duration {
 	if b == nil {
 		return 0
@@ -57,7 +57,7 @@ func (b *buckets[K]) take(key K) time.Duration {
 	return b.until(l, now)
 }
 
-// wait is take that takes nothing.
+// wait is take without taking.
 func (b *buckets[K]) wait(key K) time.Duration {
 	s := &b.shards[maphash.Comparable(b.seed, key)%shardCount]
 	s.mu.Lock()
@@ -73,13 +73,13 @@ func (b *buckets[K]) wait(key K) time.Duration {
 	return b.until(l, now)
 }
 
-// until is after what time there will be one in a bucket that has none.
+// until returns how long to wait for the next token of an empty bucket.
 func (b *buckets[K]) until(l *rate.Limiter, now time.Time) time.Duration {
 	wait := time.Duration((1 - l.TokensAt(now)) / b.rate.PerSecond * float64(time.Second))
 	return max(wait, time.Nanosecond)
 }
 
-// get returns the key's bucket, a full one where there was none.
+// get returns the key's bucket. It adds a full one if there is none.
 func (s *shard[K]) get(b *buckets[K], key K, now time.Time) *rate.Limiter {
 	if e := s.byKey[key]; e != nil {
 		s.used.MoveToFront(e)
@@ -88,7 +88,7 @@ func (s *shard[K]) get(b *buckets[K], key K, now time.Time) *rate.Limiter {
 	if s.byKey == nil {
 		s.byKey = make(map[K]*list.Element)
 	}
-	for range 2 { // more than come, so that what is idle gets less
+	for range 2 { // two for each new one, so that the number of idle buckets shrinks
 		if e := s.used.Back(); e != nil && (len(s.byKey) >= b.max || e.Value.(*bucket[K]).limiter.TokensAt(now) >= float64(b.rate.Burst)) {
 			delete(s.byKey, s.used.Remove(e).(*bucket[K]).key)
 		}
@@ -98,7 +98,7 @@ func (s *shard[K]) get(b *buckets[K], key K, now time.Time) *rate.Limiter {
 	return l
 }
 
-// len is how many buckets there are.
+// len returns the number of buckets.
 func (b *buckets[K]) len() (n int) {
 	for i := range b.shards {
 		s := &b.shards[i]

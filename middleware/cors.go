@@ -13,39 +13,41 @@ import (
 	"github.com/channels-go/channels/internal/unread"
 )
 
-// CORSOptions configure [CORS].
+// CORSOptions configures [CORS].
 type CORSOptions struct {
-	// Origins are the websites whose scripts may read answers:
-	// "https://app.example.com", or "https://*.example.com" for any
-	// subdomain; these with their visitors' cookies. Those of apps are taken
-	// as they stand: "capacitor://localhost", "app://.", "file://", and "null",
-	// without cookies, for pages that tell none. "*" is every website, without
-	// cookies, and has to stand alone.
+	// Origins are the websites whose scripts may read answers, with their
+	// visitors' cookies: "https://app.example.com", or "https://*.example.com"
+	// for any subdomain. Origins of apps are compared as they are:
+	// "capacitor://localhost", "app://.", "file://". "null" is for pages that
+	// send no origin, without cookies. "*" is every website, without cookies,
+	// and must stand alone.
 	Origins []string
-	// Methods that scripts may use. Default: GET, HEAD, POST, PUT, PATCH, DELETE.
+	// Methods are those that scripts may use. Default: GET, HEAD, POST, PUT,
+	// PATCH, DELETE.
 	Methods []string
-	// Headers that scripts may send. Default: what a preflight asks for, since
-	// who may send Authorization may send the rest.
+	// Headers are those that scripts may send. Default: whatever a preflight
+	// asks for, since a script that may send Authorization may send the rest.
 	Headers []string
-	// Exposed are the headers of answers that scripts may read, beside those
-	// that they always may. Default: Retry-After, WWW-Authenticate, Allow.
+	// Exposed are the response headers that scripts may read, besides those
+	// that they may always read. Default: Retry-After, WWW-Authenticate, Allow.
 	Exposed []string
-	// MaxAge is for how long a browser may remember the answer to a
-	// preflight. Default 10 min; up to 24 h, in whole seconds.
+	// MaxAge is how long a browser may cache the answer to a preflight. Default
+	// 10 min; up to 24 h, in whole seconds.
 	MaxAge time.Duration
 }
 
 // CORS tells browsers which other websites' scripts may read an app's answers
-// (the Fetch standard's CORS protocol), and answers their preflights. It is
-// for the app's own routes, and for refusals by [JWT] and [RateLimit] around a
-// hub; the hub has its own for its endpoints, with Options.AllowedOrigins, and
-// the headers of both do not add up. List in both who may connect and publish:
-// a preflight that CORS allows does not reach the hub, but the request does.
+// (the Fetch standard's CORS protocol), and answers their preflights. It is for
+// the app's own routes, and for refusals by [JWT] and [RateLimit] around a hub.
+// The hub has its own setting for its endpoints, Options.AllowedOrigins, and
+// the headers of the two are not combined. List websites that may connect and
+// publish in both: a preflight that CORS allows does not reach the hub, but the
+// request does.
 //
-// CORS refuses nothing: it is browsers that keep an answer from a script. The
-// request itself has come by then; what it changes needs a check of its own.
+// CORS refuses nothing: browsers keep an answer from a script after the request
+// was handled. A request that changes something needs a check of its own.
 //
-// An error names the option that is wrong, and what is allowed.
+// An error names the wrong option and what is allowed.
 func CORS(o CORSOptions) (func(http.Handler) http.Handler, error) {
 	c, err := newCORS(o)
 	if err != nil {
@@ -57,7 +59,7 @@ func CORS(o CORSOptions) (func(http.Handler) http.Handler, error) {
 type cors struct {
 	origins                           []string
 	any                               bool
-	echo                              bool   // allow the headers that a preflight asks for
+	echo                              bool   // allow whatever headers a preflight asks for
 	methods, headers, exposed, maxAge string // as header values
 }
 
@@ -78,7 +80,7 @@ func newCORS(o CORSOptions) (*cors, error) {
 	case len(o.Origins) == 0:
 		return nil, errors.New("middleware: CORSOptions.Origins is empty; it may have " + origins.Forms + ", the last alone")
 	case c.any && len(o.Origins) > 1:
-		return nil, errors.New(`middleware: CORSOptions.Origins has "*" beside others, which it would include without their cookies; it may have "*" alone`)
+		return nil, errors.New(`middleware: CORSOptions.Origins has "*" together with other origins, which "*" would include without their cookies; use "*" alone or leave it out`)
 	case o.MaxAge < 0 || o.MaxAge > 24*time.Hour || o.MaxAge%time.Second != 0:
 		return nil, fmt.Errorf("middleware: CORSOptions.MaxAge is %v; it may be 1s to 24h0m0s, in whole seconds", o.MaxAge)
 	}
@@ -93,7 +95,7 @@ func newCORS(o CORSOptions) (*cors, error) {
 	}{{"Methods", o.Methods}, {"Headers", o.Headers}, {"Exposed", o.Exposed}} {
 		for _, t := range f.tokens {
 			if !origins.IsToken(t) || t == "*" {
-				return nil, fmt.Errorf(`middleware: CORSOptions.%s has %q; it may have names like "GET" or "Content-Type", and no "*", which browsers do not take together with cookies`, f.name, t)
+				return nil, fmt.Errorf(`middleware: CORSOptions.%s has %q; it may have names like "GET" or "Content-Type", but not "*", which browsers ignore for requests with cookies`, f.name, t)
 			}
 		}
 	}
@@ -114,7 +116,7 @@ func (c *cors) handler(next http.Handler) http.Handler {
 		h := w.Header()
 		origin := r.Header.Get("Origin")
 		if !c.any {
-			h.Add("Vary", "Origin") // also without one: caches keep the answers apart
+			h.Add("Vary", "Origin") // also without an Origin, so that caches keep the answers apart
 		}
 		if origin == "" || !c.allows(origin) {
 			next.ServeHTTP(w, r)
@@ -124,7 +126,7 @@ func (c *cors) handler(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Origin", "*")
 		} else {
 			h.Set("Access-Control-Allow-Origin", origin)
-			if origin != "null" { // any website can make its own frames be that
+			if origin != "null" { // any website can make its own frames send that
 				h.Set("Access-Control-Allow-Credentials", "true")
 			}
 		}

@@ -101,7 +101,7 @@ func TestCORSOptions(t *testing.T) {
 		"Origins is empty":                              {},
 		`Origins has "app.example.com"; it may have`:    {Origins: []string{"app.example.com"}},
 		`Origins has "https://a/b"`:                     {Origins: []string{"https://a/b"}},
-		`Origins has "*" beside others`:                 {Origins: []string{app, "*"}},
+		`Origins has "*" together with other origins`:   {Origins: []string{app, "*"}},
 		`Methods has ""`:                                with(func(o *middleware.CORSOptions) { o.Methods = []string{""} }),
 		`Methods has "GET, POST"`:                       with(func(o *middleware.CORSOptions) { o.Methods = []string{"GET, POST"} }),
 		`Headers has "*"`:                               with(func(o *middleware.CORSOptions) { o.Headers = []string{"*"} }),

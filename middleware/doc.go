@@ -1,9 +1,9 @@
-// Package middleware holds what a site needs around the hub's handler: who
-// somebody is, what they may do, how fast, and a log of it. Each piece is a
+// Package middleware holds what an app needs around the hub's handler:
+// authentication, rights, rate limits and a request log. Each piece is a
 // func(http.Handler) http.Handler, works without the others, and passes
 // http.Hijacker, http.Flusher and Unwrap through.
 //
-// Together they go in this order, the first outermost:
+// Use them in this order, innermost first:
 //
 //	handler := hub.Handler()
 //	for _, m := range []func(http.Handler) http.Handler{
@@ -19,7 +19,7 @@
 //		handler = m(handler)
 //	}
 //
-// and the hub asks them about what is no HTTP request:
+// The hub calls them for events that are not HTTP requests:
 //
 //	hub, err := channels.New(channels.Options{
 //		Authorize:    middleware.Authorize,
@@ -28,13 +28,14 @@
 //		OnDisconnect: access.OnDisconnect,
 //	})
 //
-// To mount the hub below a path, put http.StripPrefix around all of it:
-// [JWT] leaves the paths /healthz and /readyz open, exactly as it sees them.
+// To mount the hub below a path, put http.StripPrefix around all of it: [JWT]
+// exempts exactly the paths /healthz and /readyz.
 //
-// Where nobody has to show who they are, [Hosts] keeps websites out of the app's
-// own routes that come by a name of theirs; the hub has Options.Hosts.
+// If your app has no authentication, [Hosts] protects its own routes from
+// websites that point their own name at this machine. For the hub, use
+// Options.Hosts.
 //
-// Constructors check their options and copy them. What they return may be
-// used by many goroutines at the same time. Refusals have the hub's form,
+// Constructors check their options and copy them. The middlewares that they
+// return may be used concurrently. Refusals have the hub's form,
 // {"status":"fail","error":{"code","message"}}.
 package middleware

@@ -161,7 +161,7 @@ func ExampleJWT() {
 	}
 	// Output:
 	// channels {"header":"say","body":"hi"}
-	// channels {"header":"error","body":{"code":"forbidden","msg":"these credentials do not allow to publish on \"news\""}}
+	// channels {"header":"error","body":{"code":"forbidden","msg":"these credentials do not allow you to publish on \"news\""}}
 }
 
 func ExampleAPIKey() {

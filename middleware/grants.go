@@ -10,33 +10,34 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// Grants say on which channels somebody may do what. A channel is given by
-// its name, or by a pattern, in which each "*" stands for any text, also none:
-// "chat.*" is every channel whose name begins with "chat.", "*" is every channel.
+// Grants are what a user or server may do on which channels. A channel is given
+// by its name or by a pattern, in which each "*" matches any text, even none:
+// "chat.*" matches every channel whose name begins with "chat.", "*" matches
+// every channel.
 //
-// The zero Grants allow nothing. In a token they are the claim "channels":
+// The zero Grants allow nothing. In a token, Grants are the claim "channels":
 //
 //	{"sub":"ann","exp":1893456000,"channels":{"subscribe":["news","chat.*"],"publish":["chat.room1"],"list":true}}
 type Grants struct {
-	// Subscribe also allows to read the history and the presence.
+	// Subscribe also allows reading the history and the presence.
 	Subscribe []string `json:"subscribe,omitempty"`
 	Publish   []string `json:"publish,omitempty"`
-	// List allows to list all channels with their numbers, and to ask for
-	// those of any single one.
+	// List allows listing all channels with their numbers, and reading the
+	// numbers of a single one.
 	List bool `json:"list,omitempty"`
 
 	server bool // of an API key
 }
 
-// Authorize is for [channels.Options].Authorize: it allows what the Grants in
-// Identity.Value do, as [JWT], [APIKey] and [Anonymous] put them there, and
-// refuses everything else with the code "forbidden". It needs nothing of the
-// request, so that it also decides on what is published over a WebSocket. An
-// Authorize of the app's own may call it and go on from there.
+// Authorize is for [channels.Options].Authorize. It allows what the Grants in
+// Identity.Value allow; [JWT], [APIKey] and [Anonymous] put them there. It
+// refuses everything else with the code "forbidden". It uses only the Identity,
+// so it also decides on messages published over a WebSocket. Your own Authorize
+// may call it and add checks.
 func Authorize(_ context.Context, r channels.Request) error {
 	g, ok := r.Identity.Value.(Grants)
 	if !ok {
-		return forbidden("who has no token and no API key may not %s here", r.Action)
+		return forbidden("without a token or an API key, you may not %s here", r.Action)
 	}
 	switch r.Action {
 	case channels.ActionSubscribe, channels.ActionHistory, channels.ActionPresence:
@@ -52,20 +53,19 @@ func Authorize(_ context.Context, r channels.Request) error {
 	case ok:
 		return nil
 	case r.Action == channels.ActionList:
-		return forbidden("these credentials do not allow to list channels")
+		return forbidden("these credentials do not allow you to list channels")
 	case r.Action == channels.ActionPublish || r.Action == channels.ActionSubscribe:
-		return forbidden("these credentials do not allow to %s on %q", r.Action, r.Channel)
+		return forbidden("these credentials do not allow you to %s on %q", r.Action, r.Channel)
 	}
-	return forbidden("these credentials do not allow to read the %s of %q", r.Action, r.Channel)
+	return forbidden("these credentials do not allow you to read the %s of %q", r.Action, r.Channel)
 }
 
 func forbidden(format string, args ...any) error {
 	return &channels.Error{Code: channels.ErrForbidden.Code, Status: http.StatusForbidden, Message: fmt.Sprintf(format, args...)}
 }
 
-// Anonymous gives g to requests of which nobody has said who they are. It goes
-// inside of [JWT] with its option Optional, and of [APIKey]. An error names
-// the pattern that is none.
+// Anonymous gives g to requests without an Identity. Put it inside [JWT], with
+// JWTOptions.Optional, and inside [APIKey]. An error names the invalid pattern.
 func Anonymous(g Grants) (func(http.Handler) http.Handler, error) {
 	if err := g.check(); err != nil {
 		return nil, fmt.Errorf("middleware: Anonymous: %w", err)
@@ -81,7 +81,7 @@ func Anonymous(g Grants) (func(http.Handler) http.Handler, error) {
 	}, nil
 }
 
-// isServer says that an identity is that of an API key.
+// isServer reports whether an identity is that of an API key.
 func isServer(id channels.Identity) bool {
 	g, _ := id.Value.(Grants)
 	return g.server
@@ -92,7 +92,8 @@ func (g Grants) clone() Grants {
 	return g
 }
 
-// check returns what pattern can match no channel's name.
+// check returns an error for the first pattern that cannot match any channel
+// name.
 func (g Grants) check() error {
 	for i, p := range slices.Concat(g.Subscribe, g.Publish) {
 		right := "subscribe"
@@ -100,7 +101,7 @@ func (g Grants) check() error {
 			right = "publish"
 		}
 		if err := channels.CheckName(strings.ReplaceAll(p, "*", "x")); err != nil {
-			return fmt.Errorf("%s has the pattern %.210q; it may have channels' names of up to %d bytes, in which * may stand for any text, without control characters, spaces, / or ?",
+			return fmt.Errorf("%s has the pattern %.210q; it must be a channel name of up to %d bytes, in which * matches any text, without control characters, spaces, / and ?",
 				right, p, channels.MaxNameBytes)
 		}
 	}
@@ -111,10 +112,10 @@ func matchAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return match(p, name) })
 }
 
-// match reports whether the pattern, in which "*" is any text, is all of name.
-// It takes at most len(pattern) × len(name) steps.
+// match reports whether the pattern, in which "*" matches any text, matches all
+// of name. It takes at most len(pattern) × len(name) steps.
 func match(pattern, name string) bool {
-	star, from := -1, 0 // the last star, and up to where it has taken the name
+	star, from := -1, 0 // the last star, and the end of the text that it has matched
 	p, n := 0, 0
 	for n < len(name) {
 		switch {
@@ -124,7 +125,7 @@ func match(pattern, name string) bool {
 		case p < len(pattern) && pattern[p] == name[n]:
 			p++
 			n++
-		case star >= 0: // let the star take one byte more
+		case star >= 0: // let the star match one more byte
 			from++
 			p, n = star+1, from
 		default:

@@ -22,98 +22,101 @@ import (
 	"github.com/channels-go/channels/internal/exact"
 )
 
-// Why a request is refused with 401, by [JWT] and [APIKey]. A token that has
-// expired is refused with [channels.ErrExpired].
+// Refusals with 401, by [JWT] and [APIKey]. An expired token is refused with
+// [channels.ErrExpired].
 var (
-	ErrNoToken   = &channels.Error{Code: "no_token", Status: http.StatusUnauthorized, Message: "this needs a token: in the header \"Authorization: Bearer TOKEN\", or in a WebSocket subprotocol \"bearer.TOKEN\" beside \"channels\""}
+	ErrNoToken   = &channels.Error{Code: "no_token", Status: http.StatusUnauthorized, Message: "this needs a token: in the header \"Authorization: Bearer TOKEN\", or in a WebSocket subprotocol \"bearer.TOKEN\" next to \"channels\""}
 	ErrBadToken  = &channels.Error{Code: "bad_token", Status: http.StatusUnauthorized, Message: "the token is not valid"}
-	ErrBadAPIKey = &channels.Error{Code: "bad_api_key", Status: http.StatusUnauthorized, Message: "the API key is none of this server's"}
+	ErrBadAPIKey = &channels.Error{Code: "bad_api_key", Status: http.StatusUnauthorized, Message: "the API key is not one of this server's"}
 )
 
-// JWTKey verifies tokens. Its type decides the one algorithm that it is for:
+// JWTKey verifies tokens. Its type determines the algorithm:
 //
 //	[]byte              HS256; 32 bytes or more
 //	*rsa.PublicKey      RS256; 2048 bits or more
 //	*ecdsa.PublicKey    ES256; on the curve P-256
 //	ed25519.PublicKey   Ed25519, and EdDSA, its name before RFC 9864
 type JWTKey struct {
-	// ID is the "kid" of the tokens that it signs. A token that names one is
-	// checked with the keys of that ID and those without any; a token that
-	// names none is checked with all.
+	// ID is the "kid" of the tokens that the key signs. A token with a kid is
+	// checked with the keys of that ID and those without an ID; a token without
+	// a kid is checked with all keys.
 	ID  string
 	Key any
 }
 
-// JWTOptions configure [JWT].
+// JWTOptions configures [JWT].
 type JWTOptions struct {
-	// Keys are 1 to 100. Several let a key be replaced without a break.
+	// Keys are 1 to 100. Use several to replace one without a break.
 	Keys []JWTKey
-	// Issuer and Audience, where they are set, have to be a token's "iss",
-	// and in its "aud". Set Audience where the issuer's tokens are also for
-	// other services. Default: both are not looked at.
+	// Issuer and Audience, if set, must match a token's "iss" and be in its
+	// "aud". Set Audience if the issuer's tokens are also for other services.
+	// Default: neither is checked.
 	Issuer, Audience string
-	// Leeway is by how much the clocks of the issuer and of this server may
-	// differ. Default 5 s, since a fresh token is not to be refused for a clock
-	// that is a second ahead; up to 5 min, and 1 ns is as good as none.
+	// Leeway is how far the clocks of the issuer and of this server may differ.
+	// Default 5 s, so that a fresh token is not refused because the issuer's
+	// clock is a second ahead. Up to 5 min; use 1 ns for practically none.
 	Leeway time.Duration
-	// Cookie is the name of the cookie that may hold the token. A browser
-	// sends its cookies along with what other websites ask for: for the
-	// hub's endpoints the hub's own check of the origin stands against that,
-	// so name the origins that you trust in Options.AllowedOrigins and never
-	// "*" or "null". For other routes you need a protection of your own. A
-	// neighbouring host can set a cookie of the same name, and a browser then
-	// sends both: of up to 4, the one that is valid is taken, and none where
-	// two are of two users. A name that begins with "__Host-" cannot be set by
-	// another host. Default: no cookie is read.
+	// Cookie is the name of the cookie that may hold the token. A browser also
+	// sends its cookies with requests that other websites cause. The hub's own
+	// check of the origin protects its endpoints against that, so list only
+	// origins that you trust in Options.AllowedOrigins, and never "*" or
+	// "null". Other routes need a protection of your own. A sibling host can
+	// set a cookie of the same name, and a browser then sends both. Of up to 4
+	// cookies, the valid one is used; if two are valid for two users, none is.
+	// No other host can set a cookie whose name begins with "__Host-". Default:
+	// no cookie is read.
 	Cookie string
-	// Optional lets requests without a token through, without an Identity:
-	// [Authorize] refuses them everything, unless [Anonymous] says more. A
-	// token that is there and not valid is refused all the same.
+	// Optional lets requests without a token through, without an Identity.
+	// [Authorize] then refuses everything, unless [Anonymous] grants rights. An
+	// invalid token is still refused.
 	Optional bool
-	// AllowNoExpiry takes tokens without "exp", which are good for ever.
+	// AllowNoExpiry accepts tokens without "exp", which are valid for ever.
 	AllowNoExpiry bool
-	// AllowNoSubject takes tokens without "sub", which say of nobody in
-	// particular what he may do: [Limiter].ByUser cannot limit who has one.
+	// AllowNoSubject accepts tokens without "sub". They belong to no particular
+	// user, so [Limiter].ByUser cannot limit them.
 	AllowNoSubject bool
-	// Default is what a token without the claim "channels" allows. Default: nothing.
+	// Default is what a token without the claim "channels" allows. Default:
+	// nothing.
 	Default Grants
-	// Logger gets a record at the level debug for each token that is
-	// refused, without the token. Default: slog.Default().
+	// Logger logs each refused token at level debug, without the token.
+	// Default: slog.Default().
 	Logger *slog.Logger
 }
 
-// maxTokenBytes bounds a token. Servers and proxies take headers of 8 KiB.
+// maxTokenBytes is the maximum length of a token. Servers and proxies accept
+// headers of 8 KiB.
 const maxTokenBytes = 8 << 10
 
-// bearerProtocol is what a token begins with among the WebSocket subprotocols.
+// bearerProtocol begins the WebSocket subprotocol that holds a token.
 const bearerProtocol = "bearer."
 
-// JWT authenticates users by signed JSON Web Tokens (RFC 7519), of at most 8 KiB. It looks
-// for one in this order, and only at the first that it finds:
+// JWT authenticates users by signed JSON Web Tokens (RFC 7519) of at most 8
+// KiB. It looks for a token in this order, and checks only the first that it
+// finds:
 //
 //   - the header "Authorization: Bearer TOKEN";
-//   - the WebSocket subprotocols, since a browser's script can set no headers
-//     there: new WebSocket(url, ["channels", "bearer." + token]). The hub
-//     chooses "channels"; the token is not sent back, nor passed on;
-//   - the cookie, where JWTOptions.Cookie names one. A browser's EventSource
-//     can send nothing else.
+//   - the WebSocket subprotocols, since a browser's script cannot set headers
+//     for a WebSocket: new WebSocket(url, ["channels", "bearer." + token]). The
+//     hub chooses "channels"; the token is neither sent back nor passed on;
+//   - the cookie, if JWTOptions.Cookie names one. A browser's EventSource can
+//     send nothing else.
 //
-// Never in the URL, which ends up in logs. The claims become the request's
-// [channels.Identity]: "sub" its ID, "info" its Info, "exp" (with the leeway)
-// its Expires, which also ends connections, and "channels" the [Grants] in
-// its Value, for [Authorize]. The claim "nbf" is respected. Claims are known by
-// their exact names, and none may stand there twice. A "sub" that begins with
-// "apikey:" or "zmq:" is refused, as it would be taken for one of [APIKey], or
-// for a gateway's.
+// It never reads the URL, which ends up in logs. The claims become the
+// request's [channels.Identity]: "sub" its ID, "info" its Info, "exp" (plus the
+// leeway) its Expires, which also ends connections, and "channels" the [Grants]
+// in its Value, for [Authorize]. The claim "nbf" is respected. Names of claims
+// are case-sensitive, and none may appear twice. A "sub" that begins with
+// "apikey:" or "zmq:" is refused, since it would pass for an API key or a
+// gateway.
 //
-// Requests are refused with 401, WWW-Authenticate and the codes "no_token",
-// "bad_token" and "expired". Passed on as they are: requests with an API key
-// ([APIKey] around JWT), the paths /healthz and /readyz, and the preflights of
-// browsers, which carry no token. Anybody can send what looks like a preflight:
-// a handler of the app's own behind JWT has to refuse the method OPTIONS, or to
-// ask for the Identity.
+// Refusals have the status 401, WWW-Authenticate and the codes "no_token",
+// "bad_token" and "expired". Three kinds of requests pass unchecked: those with
+// an API key ([APIKey] around JWT), those for the paths /healthz and /readyz,
+// and browsers' preflights, which carry no token. Anyone can send what looks
+// like a preflight, so your own handlers behind JWT must refuse the method
+// OPTIONS or check the Identity.
 //
-// An error names the option that is wrong, and what is allowed.
+// An error names the wrong option and what is allowed.
 func JWT(o JWTOptions) (func(http.Handler) http.Handler, error) {
 	v := &tokenVerifier{opts: o, log: o.Logger}
 	v.opts.Default = o.Default.clone()
@@ -126,7 +129,7 @@ func JWT(o JWTOptions) (func(http.Handler) http.Handler, error) {
 	return v.handler, nil
 }
 
-// A tokenVerifier is a JWT middleware. It does not change once it is made.
+// A tokenVerifier is a JWT middleware. It is immutable.
 type tokenVerifier struct {
 	opts   JWTOptions
 	keys   []verifyKey
@@ -148,7 +151,7 @@ func (v *tokenVerifier) init() error {
 	case o.Leeway < 0 || o.Leeway > 5*time.Minute:
 		return fmt.Errorf("middleware: JWTOptions.Leeway is %v; it may be 0 to 5m0s", o.Leeway)
 	case o.Cookie != "" && (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid() != nil:
-		return fmt.Errorf("middleware: JWTOptions.Cookie is %q, which is no cookie's name", o.Cookie)
+		return fmt.Errorf("middleware: JWTOptions.Cookie is %q, which is not a valid cookie name", o.Cookie)
 	}
 	if o.Leeway == 0 {
 		o.Leeway = defaultLeeway
@@ -164,7 +167,7 @@ func (v *tokenVerifier) init() error {
 		}
 		key, err := cloneKey(k.Key)
 		if err != nil {
-			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) is no valid key: %w", i, k.ID, err)
+			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) is not a valid key: %w", i, k.ID, err)
 		}
 		v.keys = append(v.keys, verifyKey{k.ID, names, key})
 		for _, alg := range names {
@@ -187,9 +190,9 @@ func (v *tokenVerifier) init() error {
 	return nil
 }
 
-// algorithms returns the names of the only algorithm that a key is used with: a
-// token does not choose, or one could be signed with a public key taken for a
-// secret.
+// algorithms returns the names of the only algorithm that a key is used with.
+// The token does not choose it: otherwise a token could be signed with the
+// public key as an HS256 secret.
 func algorithms(key any) ([]string, error) {
 	switch k := key.(type) {
 	case []byte:
@@ -207,7 +210,7 @@ func algorithms(key any) ([]string, error) {
 		return []string{"RS256"}, nil
 	case *ecdsa.PublicKey:
 		if k == nil || k.Curve != elliptic.P256() {
-			return nil, errors.New("is an ECDSA key of another curve than P-256, which ES256 needs")
+			return nil, errors.New("is an ECDSA key whose curve is not P-256; ES256 needs that")
 		}
 		if k.X == nil || k.Y == nil {
 			return nil, errors.New("is an ECDSA key without a point")
@@ -215,14 +218,14 @@ func algorithms(key any) ([]string, error) {
 		return []string{"ES256"}, nil
 	case ed25519.PublicKey:
 		if len(k) != ed25519.PublicKeySize {
-			return nil, fmt.Errorf("is an Ed25519 key of %d bytes; it has %d", len(k), ed25519.PublicKeySize)
+			return nil, fmt.Errorf("is an Ed25519 key of %d bytes; it must have %d", len(k), ed25519.PublicKeySize)
 		}
 		return []string{edDSA, ed25519Name}, nil
 	}
-	return nil, fmt.Errorf("is a %T; it may be a []byte (HS256), *rsa.PublicKey (RS256), *ecdsa.PublicKey (ES256) or ed25519.PublicKey (Ed25519)", key)
+	return nil, fmt.Errorf("is a %T; it must be a []byte (HS256), *rsa.PublicKey (RS256), *ecdsa.PublicKey (ES256) or ed25519.PublicKey (Ed25519)", key)
 }
 
-// cloneKey copies a key that algorithms has checked.
+// cloneKey copies a key that algorithms has accepted.
 func cloneKey(key any) (any, error) {
 	if b, ok := key.([]byte); ok {
 		return bytes.Clone(b), nil
@@ -263,19 +266,19 @@ func (v *tokenVerifier) handler(next http.Handler) http.Handler {
 	})
 }
 
-// isProbe says that a load balancer asks: it has no credentials, and is not to
-// be held up.
+// isProbe reports whether a request is a load balancer's check, which has no
+// credentials and must not be refused.
 func isProbe(r *http.Request) bool {
 	return r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
 }
 
-// isPreflight says that a browser asks whether it may send a request from
-// another website. It sends no credentials along.
+// isPreflight reports whether a browser asks whether it may send a request from
+// another website. A preflight has no credentials.
 func isPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// unauthorized answers with 401 as RFC 6750 section 3 says.
+// unauthorized answers with 401 as RFC 6750 section 3 requires.
 func unauthorized(w http.ResponseWriter, r *http.Request, err error) {
 	challenge := `Bearer realm="channels"`
 	if !errors.Is(err, ErrNoToken) {
@@ -289,7 +292,7 @@ func badToken(format string, args ...any) error {
 	return &channels.Error{Code: ErrBadToken.Code, Status: ErrBadToken.Status, Message: "the token is not valid: " + fmt.Sprintf(format, args...)}
 }
 
-// noToken is ErrNoToken with all places where a token may be.
+// noToken returns ErrNoToken with all places where a token may be.
 func (v *tokenVerifier) noToken() error {
 	e := *ErrNoToken
 	if v.opts.Cookie != "" {
@@ -298,11 +301,11 @@ func (v *tokenVerifier) noToken() error {
 	return &e
 }
 
-// maxCookies bounds how many cookies of one name are looked at.
+// maxCookies is the maximum number of cookies of one name that are checked.
 const maxCookies = 4
 
-// find returns the request's token, or the several that cookies of one name
-// hold: a browser adds those that a neighbouring host has set.
+// find returns the request's token, or several if there are several cookies of
+// the name: a browser also sends those that a sibling host has set.
 func (v *tokenVerifier) find(r *http.Request) ([]string, error) {
 	token, found, err := bearer(r.Header)
 	if err == nil && !found {
@@ -323,14 +326,14 @@ func (v *tokenVerifier) find(r *http.Request) ([]string, error) {
 		}
 	}
 	if len(tokens) > maxCookies {
-		return nil, badToken("the request has %d cookies %q; up to %d are looked at", len(tokens), v.opts.Cookie, maxCookies)
+		return nil, badToken("the request has %d cookies %q; it may have up to %d", len(tokens), v.opts.Cookie, maxCookies)
 	}
 	return tokens, nil
 }
 
-// verifyOne returns whose tokens these are, where those that are valid are of
-// one user. Where none is, the error is that of the first, which a browser
-// takes for the most specific.
+// verifyOne returns the user of the valid tokens, which must all have the same
+// one. If no token is valid, it returns the error of the first one, since
+// browsers send the most specific cookie first.
 func (v *tokenVerifier) verifyOne(tokens []string) (channels.Identity, error) {
 	id, first := v.verify(tokens[0])
 	valid := first == nil
@@ -340,7 +343,7 @@ func (v *tokenVerifier) verifyOne(tokens []string) (channels.Identity, error) {
 		case err != nil:
 		case !valid:
 			id, valid = other, true
-		case other.ID != id.ID || id.ID == "": // of nobody in particular: they may allow different things
+		case other.ID != id.ID || id.ID == "": // without a subject they may allow different things
 			return channels.Identity{}, badToken("the request has cookies %q of two users: sign out and in again", v.opts.Cookie)
 		}
 	}
@@ -350,8 +353,8 @@ func (v *tokenVerifier) verifyOne(tokens []string) (channels.Identity, error) {
 	return id, nil
 }
 
-// bearer returns what the header Authorization has of the scheme Bearer
-// (RFC 6750 section 2.1). Other schemes are not ours.
+// bearer returns the token of an Authorization header with the scheme Bearer
+// (RFC 6750 section 2.1). It ignores other schemes.
 func bearer(h http.Header) (token string, found bool, err error) {
 	vs := h.Values("Authorization")
 	if len(vs) > 1 {
@@ -367,7 +370,7 @@ func bearer(h http.Header) (token string, found bool, err error) {
 	return strings.Trim(rest, " "), true, nil
 }
 
-// bearerSubprotocol returns what the one WebSocket subprotocol "bearer.…" holds.
+// bearerSubprotocol returns the token in the WebSocket subprotocol "bearer.…".
 func bearerSubprotocol(h http.Header) (token string, found bool, err error) {
 	for _, v := range h.Values("Sec-Websocket-Protocol") {
 		for p := range strings.SplitSeq(v, ",") {
@@ -383,9 +386,9 @@ func bearerSubprotocol(h http.Header) (token string, found bool, err error) {
 	return token, found, nil
 }
 
-// dropBearerProtocol takes the token out of the subprotocols: nobody further
-// in is to choose it, and so send it back. It changes r, not the header that
-// others hold.
+// dropBearerProtocol removes the token from the subprotocols, so that no inner
+// handler chooses it and sends it back. It replaces r.Header, which others may
+// share.
 func dropBearerProtocol(r *http.Request) {
 	const key = "Sec-Websocket-Protocol"
 	if len(r.Header[key]) == 0 {
@@ -407,15 +410,15 @@ func dropBearerProtocol(r *http.Request) {
 	}
 }
 
-// tokenClaims is what is read of a token.
+// tokenClaims are the claims that are read from a token.
 type tokenClaims struct {
 	jwt.RegisteredClaims
 	Info     json.RawMessage `json:"info"`
 	Channels *Grants         `json:"channels"`
 }
 
-// UnmarshalJSON does not do as encoding/json would, which takes "Sub" for
-// "sub", and the last of two for both.
+// UnmarshalJSON requires exact names. Package encoding/json would take "Sub"
+// for "sub", and the last of two equal names.
 func (c *tokenClaims) UnmarshalJSON(b []byte) error {
 	var in struct {
 		jwt.RegisteredClaims
@@ -427,14 +430,14 @@ func (c *tokenClaims) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// maxExpiry is the last second of the year 9999. What is beyond it wraps around
-// in a time.Time, and would be taken for one long ago.
+// maxExpiry is the last second of the year 9999. A later time overflows
+// time.Time and would seem to be long past.
 const maxExpiry = 253402300799
 
-// defaultLeeway is JWTOptions.Leeway where it is not set.
+// defaultLeeway is JWTOptions.Leeway if it is not set.
 const defaultLeeway = 5 * time.Second
 
-// verify returns whose token it is.
+// verify returns the identity that a token stands for.
 func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
 	switch {
 	case token == "":
@@ -449,7 +452,7 @@ func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
 	id := channels.Identity{ID: c.Subject}
 	switch {
 	case c.Subject == "" && !v.opts.AllowNoSubject:
-		return id, badToken(`it lacks the claim "sub", which says whose it is`)
+		return id, badToken(`it lacks the claim "sub", the user's id`)
 	case strings.HasPrefix(c.Subject, serverID), strings.HasPrefix(c.Subject, gatewayID):
 		return id, badToken(`its "sub" begins with %q, which is for API keys, or %q, which is for gateways`, serverID, gatewayID)
 	}
@@ -461,7 +464,7 @@ func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
 			continue
 		}
 		if s := claim.time.Unix(); s < 0 || s > maxExpiry {
-			return id, badToken("its %q is not a time in seconds since 1970", claim.name)
+			return id, badToken("its %q is not a time in seconds since 1970, up to the year 9999", claim.name)
 		}
 	}
 	if c.ExpiresAt != nil {
@@ -484,7 +487,7 @@ func (v *tokenVerifier) verify(token string) (channels.Identity, error) {
 // keysFor returns the keys that may have signed a token.
 func (v *tokenVerifier) keysFor(t *jwt.Token) (any, error) {
 	if _, ok := t.Header["crit"]; ok {
-		// RFC 7515 section 4.1.11: refuse what is critical and not known.
+		// RFC 7515 section 4.1.11: refuse unknown critical extensions.
 		return nil, errors.New("it has critical extensions")
 	}
 	kid, named := t.Header["kid"]
@@ -504,7 +507,7 @@ func (v *tokenVerifier) keysFor(t *jwt.Token) (any, error) {
 	return set, nil
 }
 
-// tokenError says what is wrong with a token, to whoever sent it.
+// tokenError tells the sender of a token what is wrong with it.
 func (v *tokenVerifier) tokenError(err error, c *tokenClaims) error {
 	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) && e.Field != "" {
 		return badToken("its %.100q is of the wrong type: a JSON %s", e.Field, e.Value)
@@ -519,11 +522,11 @@ func (v *tokenVerifier) tokenError(err error, c *tokenClaims) error {
 		is   error
 		says string
 	}{
-		{jwt.ErrTokenMalformed, "it is no JSON Web Token, or a claim is of the wrong type, or there twice"},
+		{jwt.ErrTokenMalformed, "it is not a JSON Web Token, or a claim has the wrong type or appears twice"},
 		{jwt.ErrTokenUnverifiable, "this server has no key for its algorithm and key ID"},
-		{jwt.ErrTokenSignatureInvalid, "its signature is of none of this server's keys, or of another algorithm than theirs"},
-		{jwt.ErrTokenNotValidYet, "its time has not come yet"},
-		{jwt.ErrTokenInvalidIssuer, "its issuer is not the one that this server trusts"},
+		{jwt.ErrTokenSignatureInvalid, "its signature was made by none of this server's keys, or with another algorithm"},
+		{jwt.ErrTokenNotValidYet, "it is not valid yet"},
+		{jwt.ErrTokenInvalidIssuer, "this server does not trust its issuer"},
 		{jwt.ErrTokenInvalidAudience, "it is for another audience"},
 	} {
 		if errors.Is(err, c.is) {
@@ -536,16 +539,16 @@ func (v *tokenVerifier) tokenError(err error, c *tokenClaims) error {
 	return ErrBadToken
 }
 
-// missing returns the claims that this server requires and a token lacks.
+// missing describes the claims that this server requires and the token lacks.
 func (v *tokenVerifier) missing(c *tokenClaims) (claims []string) {
 	if c.ExpiresAt == nil && !v.opts.AllowNoExpiry {
-		claims = append(claims, `"exp", until when it holds`)
+		claims = append(claims, `"exp", its expiry`)
 	}
 	if c.Issuer == "" && v.opts.Issuer != "" {
-		claims = append(claims, `"iss", who issued it`)
+		claims = append(claims, `"iss", its issuer`)
 	}
 	if strings.Join(c.Audience, "") == "" && v.opts.Audience != "" {
-		claims = append(claims, `"aud", whom it is for`)
+		claims = append(claims, `"aud", its audience`)
 	}
 	return claims
 }

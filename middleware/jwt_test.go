@@ -132,10 +132,10 @@ func TestJWTRefuses(t *testing.T) {
 		token, code, says string
 	}{
 		"nothing":               {"", "bad_token", "it is empty"},
-		"no JWT":                {"abc", "bad_token", "no JSON Web Token"},
-		"dots":                  {"..", "bad_token", "no JSON Web Token"},
-		"too many dots":         {valid + ".x", "bad_token", "no JSON Web Token"},
-		"no JSON":               {segment("x") + "." + parts[1] + "." + parts[2], "bad_token", "no JSON Web Token"},
+		"no JWT":                {"abc", "bad_token", "not a JSON Web Token"},
+		"dots":                  {"..", "bad_token", "not a JSON Web Token"},
+		"too many dots":         {valid + ".x", "bad_token", "not a JSON Web Token"},
+		"no JSON":               {segment("x") + "." + parts[1] + "." + parts[2], "bad_token", "not a JSON Web Token"},
 		"too long":              {valid + strings.Repeat("A", 8192), "bad_token", "up to 8192"},
 		"another's signature":   {sign(jwt.SigningMethodHS256, other, "", claims{"sub": "ann", "exp": hour}), "bad_token", "signature"},
 		"no signature":          {parts[0] + "." + parts[1] + ".", "bad_token", "signature"},
@@ -150,7 +150,7 @@ func TestJWTRefuses(t *testing.T) {
 		"no expiry":             {token("ann", claims{"exp": nil}), "bad_token", `it lacks "exp"`},
 		"an expiry of no kind":  {token("ann", claims{"exp": "tomorrow"}), "bad_token", "wrong type"},
 		"an expiry too far":     {token("ann", claims{"exp": 1e15}), "bad_token", "seconds since 1970"},
-		"not yet":               {token("ann", claims{"nbf": hour}), "bad_token", "not come yet"},
+		"not yet":               {token("ann", claims{"nbf": hour}), "bad_token", "not valid yet"},
 		"another issuer":        {token("ann", claims{"iss": "evil", "aud": "chat"}), "bad_token", "issuer"},
 		"no issuer":             {token("ann", claims{"aud": "chat"}), "bad_token", `it lacks "iss"`},
 		"another audience":      {token("ann", claims{"iss": "us", "aud": []string{"x", "y"}}), "bad_token", "audience"},
@@ -165,11 +165,11 @@ func TestJWTRefuses(t *testing.T) {
 		"another s":             {raw(`{"ſub":"ann","exp":9999999999}`), "bad_token", `lacks the claim "sub"`},
 		"exp, another case":     {raw(`{"sub":"ann","EXP":9999999999}`), "bad_token", "exp"},
 		"expired, other case":   {raw(`{"sub":"ann","exp":1000,"Exp":9999999999}`), "expired", "expired"},
-		"two users":             {raw(`{"sub":"ann","exp":9999999999,"sub":"bob"}`), "bad_token", `the name "sub" stands there twice`},
-		"two users, escaped":    {raw(`{"sub":"ann","exp":9999999999,"\u0073ub":"bob"}`), "bad_token", "there twice"},
-		"twice what is else":    {raw(`{"sub":"ann","exp":9999999999,"x":1,"x":2}`), "bad_token", "there twice"},
-		"two rights to one":     {raw(`{"sub":"ann","exp":9999999999,"channels":{"publish":["a"],"publish":["*"]}}`), "bad_token", "there twice"},
-		"claims that are none":  {raw(`["sub","ann"]`), "bad_token", "no JSON Web Token"},
+		"two users":             {raw(`{"sub":"ann","exp":9999999999,"sub":"bob"}`), "bad_token", `the name "sub" appears twice`},
+		"two users, escaped":    {raw(`{"sub":"ann","exp":9999999999,"\u0073ub":"bob"}`), "bad_token", "appears twice"},
+		"twice what is else":    {raw(`{"sub":"ann","exp":9999999999,"x":1,"x":2}`), "bad_token", "appears twice"},
+		"two rights to one":     {raw(`{"sub":"ann","exp":9999999999,"channels":{"publish":["a"],"publish":["*"]}}`), "bad_token", "appears twice"},
+		"claims that are none":  {raw(`["sub","ann"]`), "bad_token", "not a JSON Web Token"},
 		"claims null":           {raw(`null`), "bad_token", ""},
 		"a user of no kind":     {token("ann", claims{"sub": 1}), "bad_token", `its "sub" is of the wrong type: a JSON number`},
 		"channels of no kind":   {token("ann", claims{"channels": []string{"a"}}), "bad_token", `its "channels" is of the wrong type: a JSON array`},
@@ -377,7 +377,7 @@ func TestJWTOptional(t *testing.T) {
 	none := serve(t, channels.Options{Authorize: middleware.Authorize}, hs256(middleware.JWTOptions{Optional: true}))
 	a := none.publish("news", "1")
 	require.Equal(t, 403, a.status)
-	require.Contains(t, a.message(), "no token")
+	require.Contains(t, a.message(), "without a token")
 }
 
 func TestJWTOptions(t *testing.T) {
@@ -394,24 +394,24 @@ func TestJWTOptions(t *testing.T) {
 		return o
 	}
 	for says, o := range map[string]middleware.JWTOptions{
-		"Keys has 0 keys; it may have 1 to 100":   {},
-		"Keys has 101 keys":                       {Keys: make([]middleware.JWTKey, 101)},
-		`Keys[0].Key (ID "k1") is a secret of 31`: key(make([]byte, 31)),
-		"is PEM text":                             key(text),
-		"is an RSA key of less than 2048 bits":    key(&small.PublicKey),
-		"less than 2048 bits; RS256":              key((*rsa.PublicKey)(nil)),
-		"another curve than P-256":                key(&p384.PublicKey),
-		"than P-256, which ES256":                 key((*ecdsa.PublicKey)(nil)),
-		"is an ECDSA key without a point":         key(&ecdsa.PublicKey{Curve: elliptic.P256()}),
-		"is no valid key: ":                       key(&ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}),
-		"is an Ed25519 key of 5 bytes; it has 32": key(ed25519.PublicKey("short")),
-		"is a *rsa.PrivateKey; it may be":         key(s.rsa),
-		"is a ed25519.PrivateKey; it may be":      key(s.ed),
-		"is a <nil>; it may be":                   key(nil),
-		"is a string; it may be":                  key(string(secret)),
-		"Leeway is 5m0.000000001s; it may be 0":   with(func(o *middleware.JWTOptions) { o.Leeway = 5*time.Minute + 1 }),
-		"Leeway is -1ns":                          with(func(o *middleware.JWTOptions) { o.Leeway = -1 }),
-		`Cookie is "a b"`:                         with(func(o *middleware.JWTOptions) { o.Cookie = "a b" }),
+		"Keys has 0 keys; it may have 1 to 100":         {},
+		"Keys has 101 keys":                             {Keys: make([]middleware.JWTKey, 101)},
+		`Keys[0].Key (ID "k1") is a secret of 31`:       key(make([]byte, 31)),
+		"is PEM text":                                   key(text),
+		"is an RSA key of less than 2048 bits":          key(&small.PublicKey),
+		"less than 2048 bits; RS256":                    key((*rsa.PublicKey)(nil)),
+		"curve is not P-256":                            key(&p384.PublicKey),
+		"is not P-256; ES256 needs":                     key((*ecdsa.PublicKey)(nil)),
+		"is an ECDSA key without a point":               key(&ecdsa.PublicKey{Curve: elliptic.P256()}),
+		"is not a valid key: ":                          key(&ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}),
+		"is an Ed25519 key of 5 bytes; it must have 32": key(ed25519.PublicKey("short")),
+		"is a *rsa.PrivateKey; it must be":              key(s.rsa),
+		"is a ed25519.PrivateKey; it must be":           key(s.ed),
+		"is a <nil>; it must be":                        key(nil),
+		"is a string; it must be":                       key(string(secret)),
+		"Leeway is 5m0.000000001s; it may be 0":         with(func(o *middleware.JWTOptions) { o.Leeway = 5*time.Minute + 1 }),
+		"Leeway is -1ns":                                with(func(o *middleware.JWTOptions) { o.Leeway = -1 }),
+		`Cookie is "a b"`:                               with(func(o *middleware.JWTOptions) { o.Cookie = "a b" }),
 		`Default: subscribe has the pattern "a b"`: with(func(o *middleware.JWTOptions) {
 			o.Default.Subscribe = []string{"ok", "a b"}
 		}),

@@ -16,17 +16,18 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// LogOptions configure [Log].
+// LogOptions configures [Log].
 type LogOptions struct {
-	// Logger gets the records. Default: slog.Default().
+	// Logger writes the records. Default: slog.Default().
 	Logger *slog.Logger
-	// Level is the records' level. Default: info.
+	// Level is the level of the records. Default: info.
 	Level slog.Level
-	// Skip says of which requests none is wanted, e.g. probes. Default: of none.
+	// Skip reports whether a request is not logged, for instance a probe.
+	// Default: all requests are logged.
 	Skip func(r *http.Request) bool
 }
 
-// Log makes a RequestLog.
+// Log returns a new RequestLog.
 func Log(o LogOptions) *RequestLog {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -35,25 +36,26 @@ func Log(o LogOptions) *RequestLog {
 }
 
 // A RequestLog writes one record for each request when it ends, and for each
-// WebSocket of a hub when that ends. Its methods may be called by many
-// goroutines at the same time. A record "request" has
+// WebSocket of a hub when that ends. All methods may be called concurrently. A
+// record "request" has
 //
 //	method, path, status, duration, bytes_in, bytes_out (of the bodies),
-//	remote (Request.RemoteAddr), user (Identity.ID, where there is one),
-//	code (of the error, where it was refused by channels.WriteError),
-//	aborted (true where the handler panicked)
+//	remote (Request.RemoteAddr), user (Identity.ID, if there is one),
+//	code (of the error, if channels.WriteError refused the request),
+//	aborted (true if the handler panicked)
 //
-// What is refused in a WebSocket or a stream that ends at once, so that a page
-// can read why, has the refusal's status and code, and is a "request". The
-// record of a hub's stream of events has messages_out, too. The record
-// "websocket" has the same, with the connection's totals (see
-// [channels.Traffic]), messages_in, messages_out, client (the connection's
-// id) and reason (why the hub ended it; none where the client left). No record
-// has headers, queries or bodies, which may hold secrets.
+// A refusal may be sent over a WebSocket or stream that ends at once, so that a
+// page can read the reason. Such a record is a "request" and has the refusal's
+// status and code. The record of a hub's event stream also has messages_out.
+// The record "websocket" has the same attributes with the connection's totals
+// (see [channels.Traffic]), and messages_in, messages_out, client (the
+// connection's id) and reason (why the hub ended it; absent if the client
+// left). No record has headers, queries or bodies, since they may hold secrets.
 //
-// Handler alone logs a WebSocket when it begins, since it goes on without the
-// handler: set OnConnect and OnDisconnect as the hub's hooks to have the whole
-// of it in one record at its end. That takes about 300 bytes for each WebSocket.
+// Handler alone logs a WebSocket when it begins, since the connection outlives
+// the handler. To get one record for all of it at its end, set OnConnect and
+// OnDisconnect as the hub's hooks. That takes about 300 bytes for each
+// WebSocket.
 type RequestLog struct {
 	opts LogOptions
 
@@ -61,23 +63,23 @@ type RequestLog struct {
 	open map[string]*logEntry
 }
 
-// A logEntry is one request. It outlives the handler where it is a WebSocket,
-// so it holds nothing of the server's: its texts are copies, since a part of
-// the request line would keep all of that in memory.
+// A logEntry is one request. For a WebSocket, it outlives the handler, so it
+// must not keep the server's memory: its strings are copies, since a part of
+// the request line would keep the whole line.
 type logEntry struct {
 	start                time.Time
 	method, path, remote string
 
-	mu       sync.Mutex // guards the fields below: handlers may have goroutines of their own
+	mu       sync.Mutex // guards the fields below, since handlers may start goroutines
 	user     string
-	client   string // the id of a hub's connection
+	client   string // the id of the hub's connection
 	hijacked bool
-	sent     int64 // messages of a stream
+	sent     int64 // messages of an event stream
 }
 
 type logKey struct{}
 
-// noteUser tells the log around a middleware who it has found.
+// noteUser tells the log around a middleware which user it found.
 func noteUser(ctx context.Context, user string) {
 	if e, ok := ctx.Value(logKey{}).(*logEntry); ok {
 		e.mu.Lock()
@@ -86,8 +88,8 @@ func noteUser(ctx context.Context, user string) {
 	}
 }
 
-// Handler logs the requests that next serves. It goes around all others, but
-// for [TrustProxies], so that it sees what they refuse.
+// Handler logs the requests that next serves. Put it around all other
+// middlewares except [TrustProxies], so that it sees what they refuse.
 func (l *RequestLog) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.opts.Skip != nil && l.opts.Skip(r) {
@@ -115,7 +117,7 @@ func (l *RequestLog) Handler(next http.Handler) http.Handler {
 			defer e.mu.Unlock()
 			switch {
 			case e.hijacked && e.client != "" && rec.code == "":
-				return // OnDisconnect has logged it, or will
+				return // OnDisconnect logs it
 			case e.client != "":
 				l.forget(e.client)
 			}
@@ -147,8 +149,8 @@ func (e *logEntry) attrs(status int, in, out int64) []slog.Attr {
 	return a
 }
 
-// OnConnect is for [channels.Options].OnConnect: it remembers which request a
-// connection came with, and refuses none. A hook of the app's own may call it.
+// OnConnect is for [channels.Options].OnConnect. It remembers which request a
+// connection came with, and refuses none. Your own hook may call it.
 func (l *RequestLog) OnConnect(ctx context.Context, c channels.Client) error {
 	if e, ok := ctx.Value(logKey{}).(*logEntry); ok {
 		e.mu.Lock()
@@ -161,9 +163,9 @@ func (l *RequestLog) OnConnect(ctx context.Context, c channels.Client) error {
 	return nil
 }
 
-// OnDisconnect is for [channels.Options].OnDisconnect: it logs a WebSocket that has
-// ended, and notes for Handler what a stream of events has carried. A hook of
-// the app's own may call it.
+// OnDisconnect is for [channels.Options].OnDisconnect. It logs a WebSocket that
+// has ended, and records for Handler how many messages an event stream has
+// carried. Your own hook may call it.
 func (l *RequestLog) OnDisconnect(c channels.Client, reason error) {
 	e := l.forget(c.ID)
 	if e == nil {
@@ -171,7 +173,7 @@ func (l *RequestLog) OnDisconnect(c channels.Client, reason error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.hijacked { // a stream, or a handshake that failed: Handler logs it
+	if !e.hijacked { // a stream or a failed handshake: Handler logs it
 		e.sent = c.Sent.Messages
 		return
 	}
@@ -187,7 +189,7 @@ func (l *RequestLog) OnDisconnect(c channels.Client, reason error) {
 	l.opts.Logger.LogAttrs(context.Background(), l.opts.Level, "websocket", a...)
 }
 
-// forget returns what OnConnect has remembered; nil where there is nothing.
+// forget removes and returns what OnConnect has remembered, or nil.
 func (l *RequestLog) forget(client string) *logEntry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -196,8 +198,9 @@ func (l *RequestLog) forget(client string) *logEntry {
 	return e
 }
 
-// countingBody counts what is read of a request's body. A handler may return
-// while something that it started still reads, as a reverse proxy does.
+// countingBody counts the bytes read from a request's body. It is safe for
+// concurrent use: a handler, for instance a reverse proxy, may return while its
+// goroutine still reads.
 type countingBody struct {
 	io.ReadCloser
 	n atomic.Int64

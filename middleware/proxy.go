@@ -11,29 +11,28 @@ import (
 	"github.com/channels-go/channels/internal/address"
 )
 
-// maxHops bounds how many proxies one behind the other are looked at.
+// maxHops is the maximum length of a chain of proxies.
 const maxHops = 20
 
-// TrustProxies puts the client's address into Request.RemoteAddr where the
-// request came through a proxy in one of the networks, so that all further in
-// see it: [RateLimit], [Log], and the hub's Client.RemoteAddr. The port is the
-// one that the proxy named, or 0.
+// TrustProxies sets Request.RemoteAddr to the client's address if the request
+// came through a proxy in one of the networks. All inner handlers then see it:
+// [RateLimit], [Log], and the hub's Client.RemoteAddr. The port is the one that
+// the proxy named, or 0.
 //
-// The address comes from X-Forwarded-For, read from the right, where each
-// proxy adds the address that it saw: the first that is not in one of the
-// networks is the client's. What stands left of it, the client may have made
-// up. Without the header, or where it has no address in that place, the
-// address is that of the last proxy before. At most 20 proxies are passed.
+// The address comes from X-Forwarded-For. Each proxy appends the address that
+// it saw, so the header is read from the right: the first address outside the
+// networks is the client's. The client may have made up what is left of it. If
+// the header is missing or has no valid address in that place, the address is
+// that of the last proxy before. At most 20 proxies are passed.
 //
-// So each of the proxies has to add to the header. One that passes it on as it
-// came, as nginx does unless it is told, lets every client choose its address:
+// So each proxy must append to the header. A proxy that passes it on unchanged,
+// as nginx does by default, lets every client choose its address:
 //
 //	proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 //
-// Name the proxies' own networks and nothing else: whoever connects from one
-// of them can claim any address. An error names the network that is none; a
-// network of all addresses is refused too. Where the proxy connects over a Unix
-// socket, see [TrustUnixSocket].
+// List only the proxies' own networks: any host in them can claim any address.
+// An error names the invalid network; a network of all addresses is refused
+// too. If the proxy connects over a Unix socket, see [TrustUnixSocket].
 func TrustProxies(networks ...netip.Prefix) (func(http.Handler) http.Handler, error) {
 	if len(networks) == 0 {
 		return nil, errors.New("middleware: TrustProxies needs 1 network or more, e.g. 10.0.0.0/8")
@@ -46,9 +45,9 @@ func TrustProxies(networks ...netip.Prefix) (func(http.Handler) http.Handler, er
 }
 
 // TrustUnixSocket is [TrustProxies] for a server that a proxy reaches over a
-// Unix socket: who connects has no address there, and is believed. The
-// networks, of which there may be none, are those of proxies before that one.
-// Let nobody but the proxy open the socket.
+// Unix socket. The peer of the socket has no address and is always trusted, so
+// only the proxy must be able to open the socket. The networks, of which there
+// may be none, are those of further proxies in front of it.
 func TrustUnixSocket(networks ...netip.Prefix) (func(http.Handler) http.Handler, error) {
 	trusted, err := newProxies("TrustUnixSocket", networks)
 	if err != nil {
@@ -64,7 +63,7 @@ func newProxies(name string, networks []netip.Prefix) (proxies, error) {
 	trusted := proxies(slices.Clone(networks))
 	for i, p := range trusted {
 		if !p.IsValid() || p.Bits() == 0 || p.Addr().Is4In6() {
-			return nil, fmt.Errorf("middleware: %s: the network %v cannot be trusted; it may be one like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", name, p)
+			return nil, fmt.Errorf("middleware: %s: the network %v cannot be trusted; it must be one like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", name, p)
 		}
 		trusted[i] = p.Masked()
 	}
@@ -85,7 +84,7 @@ func (p proxies) handler(next http.Handler) http.Handler {
 func (p proxies) socketHandler(next http.Handler) http.Handler {
 	behindProxies := p.handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if address.Network(r.RemoteAddr).IsValid() { // the server listens elsewhere too
+		if address.Network(r.RemoteAddr).IsValid() { // the server also listens on TCP
 			behindProxies.ServeHTTP(w, r)
 			return
 		}
@@ -96,7 +95,7 @@ func (p proxies) socketHandler(next http.Handler) http.Handler {
 	})
 }
 
-// comingFrom is a copy of r with another address.
+// comingFrom returns a copy of r with another RemoteAddr.
 func comingFrom(r *http.Request, client netip.AddrPort) *http.Request {
 	r = r.WithContext(r.Context())
 	r.RemoteAddr = client.String()
@@ -107,15 +106,15 @@ func (p proxies) trust(a netip.Addr) bool {
 	return slices.ContainsFunc(p, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// client returns the address from which a client came to the first trusted
-// proxy. The zero from is a Unix socket, whose end is trusted.
+// client returns the address from which the client connected to the first
+// trusted proxy. The zero from is a Unix socket, whose peer is trusted.
 func (p proxies) client(from netip.AddrPort, forwarded []string) netip.AddrPort {
 	rest := ""
 	for range maxHops {
 		if from.IsValid() && !p.trust(from.Addr()) {
 			return from
 		}
-		for rest == "" { // each header is a line of the same list
+		for rest == "" { // the headers are the lines of one list
 			if len(forwarded) == 0 {
 				return from
 			}
@@ -132,9 +131,8 @@ func (p proxies) client(from netip.AddrPort, forwarded []string) netip.AddrPort 
 	return from
 }
 
-// parseHop reads an address, with its port or without, in the forms that
-// proxies write: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1],
-// [2001:db8::1]:80.
+// parseHop parses an address, with or without a port, in the forms that proxies
+// write: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1], [2001:db8::1]:80.
 func parseHop(s string) (netip.AddrPort, bool) {
 	if len(s) > 64 {
 		return netip.AddrPort{}, false

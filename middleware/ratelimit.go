@@ -16,50 +16,51 @@ import (
 	"github.com/channels-go/channels/internal/address"
 )
 
-// ErrRateLimited refuses what comes too fast; errors.Is tells it from others.
+// ErrRateLimited refuses requests and messages that come too fast. Test for it
+// with errors.Is.
 var ErrRateLimited = &channels.Error{Code: "rate_limited", Status: http.StatusTooManyRequests, Message: "too much at once; try again later"}
 
-// Rate is how fast something may come. The zero Rate is no limit.
+// Rate is a maximum rate. The zero Rate is no limit.
 type Rate struct {
 	// PerSecond is the mean: 0.001 to 1,000,000.
 	PerSecond float64
-	// Burst is how much may come at once, after a pause: 1 to 1,000,000.
+	// Burst is how many may come at once after a pause: 1 to 1,000,000.
 	// Default: PerSecond, rounded up.
 	Burst int
 }
 
-// RateLimitOptions configure [RateLimit]. At least one Rate is to be set.
+// RateLimitOptions configures [RateLimit]. At least one Rate must be set.
 type RateLimitOptions struct {
-	// Address limits the HTTP requests of a client's address: handshakes,
-	// streams and publishes, and its messages over all WebSockets. For IPv6, the network counts, see IPv6Prefix.
-	// The address is Request.RemoteAddr: behind a proxy, put [TrustProxies]
-	// around it, or all clients share one limit. Where it is no address, as
-	// over a Unix socket, nothing is limited by it: put [TrustUnixSocket]
-	// around it.
+	// Address limits the HTTP requests from a client's address (handshakes,
+	// streams and publishes) and its messages over all WebSockets. For IPv6, it
+	// limits a network: see IPv6Prefix. The address is Request.RemoteAddr.
+	// Behind a proxy, put [TrustProxies] around the limiter, or all clients
+	// share one limit. If RemoteAddr is not an IP address, as for a Unix
+	// socket, Address limits nothing: put [TrustUnixSocket] around it.
 	Address Rate
 	// IPv6Prefix is how many bits of an IPv6 address make the network that
-	// counts as one client. Default 64, the least that a client has; 32 to
-	// 128. A site may have a /56 or a /48, and so 256 or 65,536 limits: with
-	// 56 or 48 it has one, and so have all who share that site.
+	// counts as one client. Default 64, the smallest network that a client has;
+	// 32 to 128. A site may have a /56 or a /48, and so 256 or 65,536 limits.
+	// With 56 or 48 it has one, shared by everyone at that site.
 	IPv6Prefix int
-	// User limits the HTTP requests, and the messages over all WebSockets,
-	// of an Identity.ID. Who has none is not limited by it.
+	// User limits the HTTP requests of an Identity.ID and its messages over all
+	// WebSockets. It does not limit requests without an Identity.ID.
 	User Rate
-	// Connection limits the messages that are sent over one WebSocket.
+	// Connection limits the messages over one WebSocket.
 	Connection Rate
-	// MaxEntries bounds how many addresses are remembered, and how many that
-	// have shown wrong API keys, users, and connections, each taking about 300
-	// bytes. Past it, the one that was heard of the longest time ago is
-	// forgotten, and begins anew: a flood from more networks than this locks
-	// nobody out, but passes. Choose more than the clients that come in the
-	// time in which a bucket fills up, Burst / PerSecond; against whoever has
-	// many IPv6 networks, a shorter IPv6Prefix does more. Default 65,536;
-	// 1,024 to 10,000,000.
+	// MaxEntries is how many addresses are remembered, and how many users,
+	// connections and addresses that sent wrong API keys. Each takes about 300
+	// bytes. Beyond it, the entry that was used the longest time ago is
+	// forgotten and starts anew. So a flood from more networks than MaxEntries
+	// blocks no one, but passes. Choose more than the number of clients that
+	// come in the time that a bucket needs to refill, Burst / PerSecond.
+	// Against an attacker with many IPv6 networks, a shorter IPv6Prefix does
+	// more. Default 65,536; 1,024 to 10,000,000.
 	MaxEntries int
 }
 
-// RateLimit makes a Limiter. An error names the option that is wrong, and what
-// is allowed.
+// RateLimit returns a new Limiter. An error names the wrong option and what is
+// allowed.
 func RateLimit(o RateLimitOptions) (*Limiter, error) {
 	if o.MaxEntries == 0 {
 		o.MaxEntries = 1 << 16
@@ -74,7 +75,7 @@ func RateLimit(o RateLimitOptions) (*Limiter, error) {
 		return nil, fmt.Errorf("middleware: RateLimitOptions.IPv6Prefix is %d; it may be 32 to 128", o.IPv6Prefix)
 	}
 	if o.Address == (Rate{}) && o.User == (Rate{}) && o.Connection == (Rate{}) {
-		return nil, errors.New("middleware: RateLimitOptions limit nothing; set Address, User or Connection")
+		return nil, errors.New("middleware: RateLimitOptions limits nothing; set Address, User or Connection")
 	}
 	for _, f := range []struct {
 		name string
@@ -93,7 +94,7 @@ func RateLimit(o RateLimitOptions) (*Limiter, error) {
 	}, nil
 }
 
-// check checks a rate, and sets its default.
+// check checks a rate and sets its default.
 func (r *Rate) check(name string) error {
 	switch {
 	case *r == (Rate{}):
@@ -108,25 +109,25 @@ func (r *Rate) check(name string) error {
 	return nil
 }
 
-// A Limiter refuses what comes too fast, with 429, Retry-After and the code
-// "rate_limited". Its methods may be called by many goroutines at the same
-// time. Each limit is a token bucket, in memory, for this process alone:
-// behind a load balancer, each replica counts for itself.
+// A Limiter refuses requests and messages that come too fast, with 429,
+// Retry-After and the code "rate_limited". All methods may be called
+// concurrently. Each limit is a token bucket in this process's memory: behind a
+// load balancer, each replica counts on its own.
 //
-// Each request and each message takes one. A batch takes one for each of its
-// messages, if [Limiter.OnReceive] is set as the hub's hook; those for which
-// there is none are refused by themselves, in the results.
+// Each request and each message takes one token. A batch takes one for each of
+// its messages, if [Limiter.OnReceive] is set as the hub's hook; messages
+// without a token are refused individually, in the results.
 //
-// Never limited are requests with a valid API key ([APIKey] around it), those of
-// /healthz and /readyz, and messages of the app's own Go code; and by address,
-// those whose Request.RemoteAddr is no address.
+// A Limiter never limits requests with a valid API key ([APIKey] around it),
+// requests for /healthz and /readyz, and messages of the app's own Go code. It
+// does not limit by address if Request.RemoteAddr is not an IP address.
 type Limiter struct {
 	ipv6               int // bits
 	address, wrongKeys *buckets[netip.Prefix]
 	user, connection   *buckets[string]
 }
 
-// ByAddress limits requests by the client's address. It goes around [JWT].
+// ByAddress limits requests by the client's address. Put it around [JWT].
 func (l *Limiter) ByAddress(next http.Handler) http.Handler {
 	if l.address == nil {
 		return next
@@ -138,7 +139,7 @@ func (l *Limiter) ByAddress(next http.Handler) http.Handler {
 			return
 		}
 		key := address.NetworkBits(r.RemoteAddr, l.ipv6)
-		if !key.IsValid() { // over a Unix socket: all would share one limit
+		if !key.IsValid() { // a Unix socket: all clients would share one limit
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -151,8 +152,8 @@ func (l *Limiter) ByAddress(next http.Handler) http.Handler {
 	})
 }
 
-// mayTryKey returns 0, or after what time an address that has shown wrong API
-// keys may show one again.
+// mayTryKey returns 0, or how long an address that sent wrong API keys must
+// wait before it may send another key.
 func (l *Limiter) mayTryKey(r *http.Request) time.Duration {
 	if l == nil {
 		return 0
@@ -160,7 +161,7 @@ func (l *Limiter) mayTryKey(r *http.Request) time.Duration {
 	return l.wrongKeys.wait(address.NetworkBits(r.RemoteAddr, l.ipv6))
 }
 
-// wrongKey notes that an address has shown a wrong API key.
+// wrongKey records that an address sent a wrong API key.
 func (l *Limiter) wrongKey(r *http.Request) {
 	if l == nil {
 		return
@@ -170,8 +171,8 @@ func (l *Limiter) wrongKey(r *http.Request) {
 	}
 }
 
-// ByUser limits requests by Identity.ID. It goes inside of what finds out the
-// user.
+// ByUser limits requests by Identity.ID. Put it inside the middleware that
+// authenticates users.
 func (l *Limiter) ByUser(next http.Handler) http.Handler {
 	if l.user == nil {
 		return next
@@ -192,11 +193,11 @@ func (l *Limiter) ByUser(next http.Handler) http.Handler {
 	})
 }
 
-// OnReceive is for [channels.Options].OnReceive: it limits messages over a
-// WebSocket by connection, user and address, and the messages of a batch, before
-// they are read: what is wrong counts as well. What is refused gets an error
-// frame with the code "rate_limited", and the connection stays. A hook of the
-// app's own may call it and go on from there.
+// OnReceive is for [channels.Options].OnReceive. It limits messages over a
+// WebSocket by connection, user and address, and the messages of a batch. It
+// runs before they are parsed, so invalid messages count too. A refused message
+// gets an error frame with the code "rate_limited", and the connection stays.
+// Your own hook may call it and add checks.
 func (l *Limiter) OnReceive(ctx context.Context, c channels.Client) error {
 	if isServer(c.Identity) {
 		return nil
@@ -206,7 +207,8 @@ func (l *Limiter) OnReceive(ctx context.Context, c channels.Client) error {
 			return limited("messages over this connection", wait)
 		}
 	}
-	// What a request has taken already is paid for; a WebSocket's has ended.
+	// A running request has already taken a token for its first message. For a
+	// WebSocket, the request has ended.
 	if paid, _ := ctx.Value(userPaid{}).(*prepaid); paid != nil {
 		if wait := paid.take(); wait > 0 {
 			return limited("messages of this user", wait)
@@ -231,8 +233,8 @@ func (l *Limiter) OnReceive(ctx context.Context, c channels.Client) error {
 	return nil
 }
 
-// prepaid is what an HTTP request has taken from a bucket: its first message
-// is paid for.
+// prepaid is the token that an HTTP request has already taken: its first
+// message takes none.
 type prepaid struct {
 	used atomic.Bool
 	more func() time.Duration
@@ -250,7 +252,7 @@ func (p *prepaid) take() time.Duration {
 	return p.more()
 }
 
-// userKey is the ID, or its hash where it is long, since memory is bounded.
+// userKey returns the ID, or its hash if it is long, to bound memory.
 func userKey(id string) string {
 	if len(id) <= 64 {
 		return id
@@ -259,7 +261,7 @@ func userKey(id string) string {
 	return string(sum[:])
 }
 
-// seconds is a time in whole seconds, rounded up, as Retry-After has it.
+// seconds returns a duration in whole seconds, rounded up, for Retry-After.
 func seconds(wait time.Duration) int64 { return int64(math.Ceil(wait.Seconds())) }
 
 func limited(what string, wait time.Duration) error {

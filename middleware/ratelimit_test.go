@@ -302,8 +302,8 @@ func TestLimiterConcurrently(t *testing.T) {
 func TestRateLimitOptions(t *testing.T) {
 	ok := middleware.Rate{PerSecond: 1}
 	for says, o := range map[string]middleware.RateLimitOptions{
-		"limit nothing; set Address, User or Connection": {},
-		"MaxEntries is 1023; it may be 1024 to 10000000": {Address: ok, MaxEntries: 1023},
+		"limits nothing; set Address, User or Connection": {},
+		"MaxEntries is 1023; it may be 1024 to 10000000":  {Address: ok, MaxEntries: 1023},
 		"MaxEntries is -1":                                             {Address: ok, MaxEntries: -1},
 		"MaxEntries is 10000001":                                       {Address: ok, MaxEntries: 10_000_001},
 		"IPv6Prefix is 31; it may be 32 to 128":                        {Address: ok, IPv6Prefix: 31},

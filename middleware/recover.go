@@ -9,13 +9,14 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// Recover logs a panic of a handler further in, with its stack, at the level
-// error, and answers with 500 and the code "internal". Where the answer has
-// begun, the connection is cut instead, so that nobody takes it for whole; a
-// connection that was hijacked is closed. A panic with http.ErrAbortHandler
-// goes on to the server, which that is for.
+// Recover logs a panic of an inner handler with its stack, at level error, and
+// answers with 500 and the code "internal". If the answer has already begun, it
+// aborts the connection instead, so that the client does not take the answer
+// for complete. It closes a hijacked connection. A panic with
+// http.ErrAbortHandler is passed on to the server, which handles it.
 //
-// The logger nil is slog.Default(). The hub recovers from panics in its hooks
+// A nil logger means slog.Default(). The hub itself recovers from panics in its
+// hooks.
 // itself.
 func Recover(log *slog.Logger) func(http.Handler) http.Handler {
 	if log == nil {
@@ -44,7 +45,7 @@ func Recover(log *slog.Logger) func(http.Handler) http.Handler {
 					panic(http.ErrAbortHandler)
 				default:
 					for _, k := range []string{"Content-Length", "Content-Encoding", "Content-Range", "Etag", "Last-Modified"} {
-						w.Header().Del(k) // they are of the answer that did not come
+						w.Header().Del(k) // they describe the answer that was not sent
 					}
 					channels.WriteError(w, r, channels.ErrInternal)
 				}
@@ -54,7 +55,7 @@ func Recover(log *slog.Logger) func(http.Handler) http.Handler {
 	}
 }
 
-// clip bounds what a client puts into the log.
+// clip limits the length of a client's text in the log.
 func clip(s string) string {
 	const most = 500
 	if len(s) <= most {

@@ -8,19 +8,19 @@ import (
 	"net/http"
 )
 
-// A recorder is a ResponseWriter that notes what is written through it. It is
-// used by the request's goroutine only.
+// A recorder is a ResponseWriter that records what is written through it. Only
+// the request's goroutine uses it.
 type recorder struct {
 	http.ResponseWriter
 	status   int    // 0: nothing was written yet
 	bytes    int64  // of the body
-	code     string // of the refusal, where it is one of the hub's form
-	truth    int    // the refusal's status; that which was written may say less
+	code     string // of the refusal, if it has the hub's form
+	truth    int    // the refusal's status; the status written may be a success
 	onHijack func(net.Conn)
 }
 
-// record wraps w. The ResponseWriter that it returns can be flushed and
-// hijacked where w can, no more: who looks for these methods finds the truth.
+// record wraps w. The ResponseWriter that it returns has Flush and Hijack only
+// if w has, since callers test for these methods.
 func record(w http.ResponseWriter, onHijack func(net.Conn)) (http.ResponseWriter, *recorder) {
 	rec := &recorder{ResponseWriter: w, onHijack: onHijack}
 	switch flush, hijack := can[http.Flusher](w) || can[interface{ FlushError() error }](w), can[http.Hijacker](w); {
@@ -44,7 +44,7 @@ func record(w http.ResponseWriter, onHijack func(net.Conn)) (http.ResponseWriter
 	return rec, rec
 }
 
-// can says whether w, or what it wraps, has a method.
+// can reports whether w, or a writer that it wraps, implements T.
 func can[T any](w http.ResponseWriter) bool {
 	for range all[T](w) {
 		return true
@@ -52,7 +52,7 @@ func can[T any](w http.ResponseWriter) bool {
 	return false
 }
 
-// all yields those that have a method: w, and what it wraps, the innermost last.
+// all yields those that implement T: w, then what it wraps, the innermost last.
 func all[T any](w http.ResponseWriter) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for w != nil {
@@ -68,7 +68,7 @@ func all[T any](w http.ResponseWriter) iter.Seq[T] {
 	}
 }
 
-// Refused is what channels.WriteError calls.
+// Refused is called by channels.WriteError.
 func (rec *recorder) Refused(status int, code string) { rec.truth, rec.code = status, code }
 
 // Unwrap is for http.ResponseController.
@@ -102,8 +102,8 @@ func (rec *recorder) begin() {
 	}
 }
 
-// CloseNotify is what gin's Context.Stream still asks for, and panics without.
-// Where there is none further out, nothing is ever sent.
+// CloseNotify exists because gin's Context.Stream calls it and panics without
+// it. If no outer writer has it, the nil channel never fires.
 func (rec *recorder) CloseNotify() <-chan bool {
 	for c := range all[interface{ CloseNotify() <-chan bool }](rec.ResponseWriter) {
 		return c.CloseNotify()
@@ -123,10 +123,10 @@ func (f flusher) FlushError() error {
 
 type hijacker struct{ rec *recorder }
 
-// Hijack returns the server's own connection and no wrapper, which would cost
-// the hub its way to write to it. It asks all writers, as the hub does: one may
-// have a Hijack and nothing to call with it, and who asked the others instead
-// would go past the recorder.
+// Hijack returns the server's own connection without a wrapper, so that the hub
+// can write to it directly. Like the hub, it tries all wrapped writers: one may
+// have a Hijack method that always fails, and a caller that unwrapped further
+// itself would bypass the recorder.
 func (h hijacker) Hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) {
 	err = http.ErrNotSupported
 	for w := range all[http.Hijacker](h.rec.ResponseWriter) {
