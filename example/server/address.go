@@ -10,8 +10,7 @@ import (
 	"github.com/channels-go/channels/internal/zmqaddr"
 )
 
-// addressFlag adds a flag for an address, which may be empty as if it was not
-// given.
+// addressFlag adds a flag for an address. An empty value counts as not given.
 func addressFlag(fs *flag.FlagSet, name string, to *string, check func(string) error, usage string) {
 	fs.Func(name, usage, func(v string) error {
 		if v != "" {
@@ -24,7 +23,7 @@ func addressFlag(fs *flag.FlagSet, name string, to *string, check func(string) e
 	})
 }
 
-// listens refuses what is no address to listen on.
+// listens checks an address to listen on.
 func listens(address string) error {
 	a, err := parseAddress(address)
 	if err == nil {
@@ -33,7 +32,7 @@ func listens(address string) error {
 	return err
 }
 
-// reachable refuses what is no address for others to connect to.
+// reachable checks an address that others connect to.
 func reachable(address string) error {
 	a, err := parseAddress(address)
 	if err == nil {
@@ -50,17 +49,19 @@ func parseAddress(address string) (zmqaddr.Address, error) {
 	return a, err
 }
 
-// private says whether an address to listen on is only reached from this machine.
+// private reports whether an address to listen on can be reached only from this
+// machine.
 func private(address string) bool {
 	a, err := zmqaddr.Parse(address)
 	return err == nil && a.Loopback()
 }
 
-// notListening names the flag of an address that cannot be listened on.
+// notListening adds the flag to an error about an address that cannot be
+// listened on.
 func notListening(flag string, err error) error {
 	if e := (*net.OpError)(nil); errors.As(err, &e) {
 		if errors.Is(e, syscall.EADDRINUSE) {
-			return fmt.Errorf("%s: %w; choose another", flag, e)
+			return fmt.Errorf("%s: %w; choose another port", flag, e)
 		}
 		return fmt.Errorf("%s: %w", flag, e)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// config is what the flags and the environment say.
+// config is the configuration from flags and environment.
 type config struct {
 	addr     string
 	node     string
@@ -35,15 +35,16 @@ type config struct {
 	drainDelay time.Duration
 	slow       choices
 	publishers choices
-	limits     channels.Options // those that numbers and times are; 0: the hub's default
+	limits     channels.Options // the numbers and times; 0: the hub's default
 
 	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
 }
 
 var nodeNames = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
 
-// parse reads the flags; what they leave out comes from CHANNELS_… variables.
-// Only who asks for help gets it on out: an error is lost among all the flags.
+// parse reads the flags. Flags that are not given come from CHANNELS_…
+// variables. It writes the usage to out only if help was asked for: an error
+// would be lost among all the flags.
 func parse(args []string, env func(string) (string, bool), out io.Writer) (config, error) {
 	var cfg config
 	fs := cfg.flags()
@@ -60,10 +61,10 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	if err := cfg.security.takeFailed(); err != nil {
 		return cfg, err
 	}
-	if n := fs.NArg(); n > 0 { // not repeated: it may be a secret
-		return cfg, fmt.Errorf("argument %d of %d is no flag (it is not repeated, as it may be a secret): a flag begins with -, and a value with spaces or * needs quotes", len(args)-n+1, len(args))
+	if n := fs.NArg(); n > 0 { // not repeated, since it may be a secret
+		return cfg, fmt.Errorf("argument %d of %d is not a flag (it is not shown, since it may be a secret): a flag begins with -, and a value with spaces or * needs quotes", len(args)-n+1, len(args))
 	}
-	given := map[string]string{} // the flag or the variable that a flag's value comes from
+	given := map[string]string{} // for each flag that is set: the flag or the variable that set it
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = "-" + f.Name })
 	var err error
 	fs.VisitAll(func(f *flag.Flag) {
@@ -93,62 +94,62 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 	return cfg, err
 }
 
-// flags are all flags, which set cfg.
+// flags returns all flags. They set cfg.
 func (cfg *config) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("server", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
-	fs.Func("node", "this replica's `NAME`, which no other may have: 1 to 64 of A-Z, a-z, 0-9, - _ and .; random where empty", func(s string) error {
+	fs.Func("node", "this replica's `NAME`, unique among the replicas: 1 to 64 of A-Z, a-z, 0-9, - _ and .; random if empty", func(s string) error {
 		if !nodeNames.MatchString(s) {
 			return errors.New("it may have 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'")
 		}
 		cfg.node = s
 		return nil
 	})
-	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep so many messages for so long, e.g. 'chat.*=1000,24h'; repeatable, the first that matches counts; in the environment separated by spaces")
-	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who comes and goes, e.g. 'chat.*' (all channels list who is there), or PATTERN=MODE with the mode events, list or off; repeatable, the first that matches counts; in the environment separated by spaces")
-	cfg.slow.flag(fs, "slow", "close, drop-oldest or keep-latest: what happens to a subscriber of these channels whose queue is full, where they keep no history (default close)", slowPolicies)
-	cfg.publishers.flag(fs, "publishers", "anyone, identified or server: who may publish on these channels over the network; server is nobody, since there is no Go code here (default anyone)", publishers)
-	fs.Func("host", "`NAME` that this server answers to besides localhost and addresses, e.g. app.example.com, *.example.com or * for any; repeatable, in the environment separated by spaces (default: any; only localhost and addresses where -addr is a loopback address and nobody has to show a token or key)", func(s string) error {
+	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep SIZE messages for the time TTL, e.g. 'chat.*=1000,24h'; repeatable, the first match counts; separated by spaces in the environment")
+	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who joins and leaves, e.g. 'chat.*' (every other channel only lists its members), or PATTERN=MODE with the mode events, list or off; repeatable, the first match counts; separated by spaces in the environment")
+	cfg.slow.flag(fs, "slow", "close, drop-oldest or keep-latest: what happens to a subscriber of these channels when its queue is full, if they keep no history (default close)", slowPolicies)
+	cfg.publishers.flag(fs, "publishers", "anyone, identified or server: who may publish on these channels over the network; with server, no client may, only Go code, and this service has none (default anyone)", publishers)
+	fs.Func("host", "`NAME` that this server answers to besides localhost and IP addresses, e.g. app.example.com, *.example.com or * for any; repeatable, separated by spaces in the environment (default: any; only localhost and IP addresses if -addr is a loopback address and no tokens or keys are required)", func(s string) error {
 		for _, f := range strings.Fields(s) {
 			if _, err := middleware.Hosts(f); err != nil {
-				return fmt.Errorf("%q is no host's name like app.example.com, *.example.com or *, without a scheme and a port", f)
+				return fmt.Errorf("%q is not a host name like app.example.com, *.example.com or *, without a scheme and a port", f)
 			}
 			cfg.hosts = append(cfg.hosts, f)
 		}
 		return nil
 	})
-	fs.Func("origin", "`ORIGIN` of other websites or apps whose pages may connect, e.g. https://app.example.com or capacitor://localhost; repeatable, in the environment separated by spaces", func(s string) error {
+	fs.Func("origin", "`ORIGIN` of other websites or apps whose pages may connect, e.g. https://app.example.com or capacitor://localhost; repeatable, separated by spaces in the environment", func(s string) error {
 		for _, f := range strings.Fields(s) {
 			if _, err := middleware.CORS(middleware.CORSOptions{Origins: []string{f}}); err != nil {
-				return fmt.Errorf("%q is no origin like https://app.example.com, https://*.example.com, app://name, file://, null or *", f)
+				return fmt.Errorf("%q is not an origin like https://app.example.com, https://*.example.com, app://name, file://, null or *", f)
 			}
 			cfg.origins = append(cfg.origins, f)
 		}
 		return nil
 	})
 	cfg.drain = 5 * time.Second
-	fs.Func("drain", "over what `TIME` reconnects are spread at the end, e.g. 30s; 0 is at once (default 5s)", func(s string) error {
+	fs.Func("drain", "the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < 0 || d > 10*time.Minute {
-			return fmt.Errorf("it may be 0 to 10m, with its unit: 5s, 2m")
+			return fmt.Errorf("it may be 0 to 10m, with a unit: 5s, 2m")
 		}
 		cfg.drain = d
 		return nil
 	})
 	cfg.drainDelay = 5 * time.Second
-	fs.Func("drain-delay", "for what `TIME` /readyz says 503 at the end while all else goes on, so that load balancers notice, before clients are told to go; a second signal ends it (default 5s)", func(s string) error {
+	fs.Func("drain-delay", "the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < 0 || d > 10*time.Minute {
-			return fmt.Errorf("it may be 0 to 10m, with its unit: 5s, 2m")
+			return fmt.Errorf("it may be 0 to 10m, with a unit: 5s, 2m")
 		}
 		cfg.drainDelay = d
 		return nil
 	})
-	fs.Func("stream-time", "after what `TIME` an event stream ends, give or take a quarter, so that a client which is gone behind a proxy is noticed; the others come again; 0 is never (default 15m)", func(s string) error {
+	fs.Func("stream-time", "the `TIME` after which an event stream ends, give or take a quarter, so that a client that has gone behind a proxy is noticed; the others reconnect; 0 is never (default 15m)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d != 0 && (d < time.Second || d > 24*time.Hour) {
-			return fmt.Errorf("it may be 1s to 24h, with its unit, or 0: 90s, 15m")
+			return fmt.Errorf("it may be 1s to 24h, with a unit, or 0: 90s, 15m")
 		}
 		if cfg.stream = d; d == 0 {
 			cfg.stream = -1
@@ -156,8 +157,8 @@ func (cfg *config) flags() *flag.FlagSet {
 		return nil
 	})
 	cfg.limitFlags(fs)
-	number(fs, "max-connections", &cfg.maxConnections, 1, 1<<30, "`N`: the most connections at a time (default 1000000)")
-	number(fs, "max-connections-per-address", &cfg.maxConnectionsPerAddress, 1, 1<<30, "`N`: the most connections of one IPv4 address or IPv6 /64 network at a time (default: no bound)")
+	number(fs, "max-connections", &cfg.maxConnections, 1, 1<<30, "`N`: the maximum number of connections (default 1000000)")
+	number(fs, "max-connections-per-address", &cfg.maxConnectionsPerAddress, 1, 1<<30, "`N`: the maximum number of connections from one IPv4 address or IPv6 /64 network (default: no limit)")
 	fs.Func("log-level", "`LEVEL`: debug, info, warn or error (default info)", func(s string) error {
 		if err := cfg.logLevel.UnmarshalText([]byte(s)); err != nil {
 			return fmt.Errorf("it may be debug, info, warn or error")
@@ -171,13 +172,13 @@ func (cfg *config) flags() *flag.FlagSet {
 	return fs
 }
 
-// variable is the name of the environment variable for a flag.
+// variable returns the name of the environment variable for a flag.
 func variable(flag string) string {
 	return "CHANNELS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// patterns of -presence match channel names, as path.Match does: * stands for any text
-// (names have no slash).
+// patterns are those of -presence. They match channel names like path.Match: *
+// matches any text, since names have no slash.
 type patterns []string
 
 func (p *patterns) String() string { return strings.Join(*p, " ") }
@@ -193,8 +194,8 @@ func (p *patterns) Set(s string) error {
 	return nil
 }
 
-// presenceMode takes a pattern and its mode apart. The pattern itself may have
-// an equals sign.
+// presenceMode splits a pattern and its mode. The pattern itself may contain an
+// equals sign.
 func presenceMode(s string) (pattern string, mode channels.PresenceMode) {
 	for name, mode := range map[string]channels.PresenceMode{"off": channels.PresenceOff, "list": channels.PresenceList, "events": channels.PresenceEvents} {
 		if p, ok := strings.CutSuffix(s, "="+name); ok {
@@ -204,7 +205,7 @@ func presenceMode(s string) (pattern string, mode channels.PresenceMode) {
 	return s, channels.PresenceEvents
 }
 
-// mode is what the channel of a name tells.
+// mode returns the presence mode of a channel.
 func (p patterns) mode(name string) channels.PresenceMode {
 	for _, s := range p {
 		pattern, mode := presenceMode(s)
@@ -221,7 +222,7 @@ type historyRule struct {
 	ttl     time.Duration
 }
 
-// historyRules say what each channel keeps.
+// historyRules are what channels keep, by pattern.
 type historyRules struct {
 	rules    []historyRule
 	presence patterns
@@ -240,7 +241,7 @@ func (h *historyRules) Set(s string) error {
 		pattern, limits, ok := cutLast(f, "=")
 		size, ttl, ok2 := strings.Cut(limits, ",")
 		if !ok || !ok2 || pattern == "" {
-			return fmt.Errorf("%q has not the form PATTERN=SIZE,TTL, e.g. chat.*=1000,24h", f)
+			return fmt.Errorf("%q does not have the form PATTERN=SIZE,TTL, e.g. chat.*=1000,24h", f)
 		}
 		var one patterns
 		if err := one.Set(pattern); err != nil {

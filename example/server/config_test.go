@@ -114,7 +114,7 @@ func TestConfigErrors(t *testing.T) {
 		"drain, negative":            {"-drain", "CHANNELS_DRAIN", "-1s", "0 to 10m"},
 		"drain for ages":             {"-drain", "CHANNELS_DRAIN", "1h", "0 to 10m"},
 		"a delay without a unit":     {"-drain-delay", "CHANNELS_DRAIN_DELAY", "5", "0 to 10m"},
-		"a host with a port":         {"-host", "CHANNELS_HOST", "fine.example app.example.com:80", `"app.example.com:80" is no host's name`},
+		"a host with a port":         {"-host", "CHANNELS_HOST", "fine.example app.example.com:80", `"app.example.com:80" is not a host name`},
 		"a number of nothing":        {"-queue-bytes", "CHANNELS_QUEUE_BYTES", "0", "not 0"},
 		"a time without a unit":      {"-ping-period", "CHANNELS_PING_PERIOD", "20", "30s"},
 		"a policy that is none":      {"-slow", "CHANNELS_SLOW", "a=fast", "close, drop-oldest or keep-latest"},
@@ -123,7 +123,7 @@ func TestConfigErrors(t *testing.T) {
 		"stream-time, negative":      {"-stream-time", "CHANNELS_STREAM_TIME", "-1s", "1s to 24h"},
 		"stream-time for days":       {"-stream-time", "CHANNELS_STREAM_TIME", "25h", "1s to 24h"},
 		"a node":                     {"-node", "CHANNELS_NODE", "a b", "1 to 64 of"},
-		"an origin without a scheme": {"-origin", "CHANNELS_ORIGIN", "https://a.example app.example.com", `"app.example.com" is no origin like`},
+		"an origin without a scheme": {"-origin", "CHANNELS_ORIGIN", "https://a.example app.example.com", `"app.example.com" is not an origin like`},
 		"log level":                  {"-log-level", "CHANNELS_LOG_LEVEL", "loud", "debug, info, warn or error"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestConfigErrors(t *testing.T) {
 			require.ErrorContains(t, err, c.variable)
 		})
 	}
-	for says, args := range map[string][]string{"-nonsense": {"-nonsense", "1"}, "argument 1 of 1 is no flag": {"serve"}, "argument 3 of 4 is no flag": {"-addr", ":1", "rest", "-node"}} {
+	for says, args := range map[string][]string{"-nonsense": {"-nonsense", "1"}, "argument 1 of 1 is not a flag": {"serve"}, "argument 3 of 4 is not a flag": {"-addr", ":1", "rest", "-node"}} {
 		t.Run(says, func(t *testing.T) {
 			_, err := parse(args, lookup(nil), io.Discard)
 			require.ErrorContains(t, err, says)

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// discovered are the lines that Kubernetes adds to the environment for a Service
-// whose name is, or begins with, "channels".
+// discovered matches the variables that Kubernetes sets for a Service whose
+// name is, or begins with, "channels".
 var discovered = regexp.MustCompile(`^CHANNELS_([A-Z0-9_]+_)?(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=|PORT=(tcp|udp|sctp)://|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=)`)
 
-// misspelt refuses a variable that looks like one of the server's and is none:
-// without an error, what it says would be ignored.
+// misspelt refuses an unknown variable that begins with CHANNELS_. Otherwise
+// its value would be ignored silently.
 func misspelt(environ []string) error {
 	var known []string
 	var cfg config
@@ -30,15 +30,15 @@ func misspelt(environ []string) error {
 		if fs.Lookup(flag) != nil && variable(flag) == name {
 			continue
 		}
-		return fmt.Errorf("there is no variable %.60s: each is CHANNELS_ and the name of a flag%s", name, nearest(fs, name, known))
+		return fmt.Errorf("there is no variable %.60s: a variable is CHANNELS_ and the name of a flag%s", name, nearest(fs, name, known))
 	}
 	return nil
 }
 
-// nearest says which variable was probably meant.
+// nearest suggests the variable that was probably meant.
 func nearest(fs *flag.FlagSet, name string, known []string) string {
 	fs.VisitAll(func(f *flag.Flag) { known = append(known, variable(f.Name)) })
-	best, distance := "", 4 // more letters than that are another word
+	best, distance := "", 4 // a greater distance means another word
 	for _, k := range known {
 		if d := edits(name, k); d < distance {
 			best, distance = k, d
@@ -47,10 +47,11 @@ func nearest(fs *flag.FlagSet, name string, known []string) string {
 	if best == "" {
 		return ""
 	}
-	return "; is " + best + " meant?"
+	return "; did you mean " + best + "?"
 }
 
-// edits is how many letters have to be changed, added or removed (Levenshtein).
+// edits returns how many letters must be changed, added or removed (Levenshtein
+// distance).
 func edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

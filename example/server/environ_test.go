@@ -13,13 +13,13 @@ func TestMisspeltVariables(t *testing.T) {
 		"CHANNELS_SERVICE_HOST=10.0.0.1", "CHANNELS_SERVICE_PORT=80", "CHANNELS_SERVICE_PORT_HTTP=80", "CHANNELS_PORT=tcp://10.0.0.1:80", "CHANNELS_PORT_80_TCP=tcp://10.0.0.1:80",
 		"CHANNELS_PORT_80_TCP_PROTO=tcp", "CHANNELS_PORT_80_TCP_PORT=80", "CHANNELS_PORT_80_TCP_ADDR=10.0.0.1", "CHANNELS_MESH_SERVICE_HOST=10.0.0.1", "CHANNELS_MESH_PORT=tcp://10.0.0.1:1"}))
 	for line, says := range map[string]string{
-		"CHANNELS_HISTROY=a=1,1h":  "is CHANNELS_HISTORY meant?",
-		"CHANNELS_ORIGINS=x":       "is CHANNELS_ORIGIN meant?",
-		"CHANNELS_JWT_SECRETS=x":   "is CHANNELS_JWT_SECRET meant?",
-		"CHANNELS_DRAIN-DELAY=1s":  "is CHANNELS_DRAIN_DELAY meant?",
+		"CHANNELS_HISTROY=a=1,1h":  "did you mean CHANNELS_HISTORY?",
+		"CHANNELS_ORIGINS=x":       "did you mean CHANNELS_ORIGIN?",
+		"CHANNELS_JWT_SECRETS=x":   "did you mean CHANNELS_JWT_SECRET?",
+		"CHANNELS_DRAIN-DELAY=1s":  "did you mean CHANNELS_DRAIN_DELAY?",
 		"CHANNELS_addr=:1":         "there is no variable CHANNELS_addr",
 		"CHANNELS_PORT=8080":       "there is no variable CHANNELS_PORT",
-		"CHANNELS_SOMETHING=hush1": "there is no variable CHANNELS_SOMETHING: each is CHANNELS_ and the name of a flag",
+		"CHANNELS_SOMETHING=hush1": "there is no variable CHANNELS_SOMETHING: a variable is CHANNELS_ and the name of a flag",
 		"CHANNELS_=x":              "there is no variable CHANNELS_:",
 	} {
 		err := misspelt([]string{"PATH=/bin", line})

@@ -11,8 +11,8 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// gatewayConfig says where ZeroMQ programs read and publish; nowhere where an
-// address is empty.
+// gatewayConfig has the addresses where ZeroMQ programs read and publish. An
+// empty address is not used.
 type gatewayConfig struct {
 	pub, pull, rep string
 	insecure       bool
@@ -22,8 +22,8 @@ func (c *gatewayConfig) flags(fs *flag.FlagSet, s *security) {
 	addressFlag(fs, "zmq-pub", &c.pub, listens, "`ADDRESS` where ZeroMQ SUB sockets read all channels without a token, e.g. tcp://127.0.0.1:10022")
 	addressFlag(fs, "zmq-pull", &c.pull, listens, "`ADDRESS` where ZeroMQ PUSH sockets publish, e.g. tcp://127.0.0.1:10023")
 	addressFlag(fs, "zmq-rep", &c.rep, listens, "`ADDRESS` where ZeroMQ REQ and DEALER sockets publish with an answer, and list channels, e.g. tcp://127.0.0.1:10024")
-	fs.BoolVar(&c.insecure, "zmq-insecure", false, "let these addresses be reached from other machines without a token, and -zmq-pub at all")
-	s.file(fs, "zmq-token-file", "`FILE` with a token of 16 bytes or more, which has to be the last frame of what is sent to -zmq-pull and -zmq-rep. Or the token itself in CHANNELS_ZMQ_TOKEN", s.addZMQToken)
+	fs.BoolVar(&c.insecure, "zmq-insecure", false, "let other machines reach -zmq-pub, and the other two without a token")
+	s.file(fs, "zmq-token-file", "`FILE` with a token of 16 bytes or more, which must be the last frame of each message to -zmq-pull and -zmq-rep. Or set the token itself in CHANNELS_ZMQ_TOKEN", s.addZMQToken)
 }
 
 func (s *security) addZMQToken(b []byte) error {
@@ -38,16 +38,17 @@ func (s *security) addZMQToken(b []byte) error {
 	return nil
 }
 
-// check refuses what would never publish, or leave a door open beside a lock.
+// check refuses flags without effect, and an open address beside a protected
+// one.
 func (c *gatewayConfig) check(s *security) error {
 	sends := c.pull != "" || c.rep != ""
 	switch {
 	case c.insecure && !sends && c.pub == "":
-		return errors.New("-zmq-insecure is for -zmq-pub, -zmq-pull and -zmq-rep, and there is none of them")
+		return errors.New("-zmq-insecure is for -zmq-pub, -zmq-pull and -zmq-rep: set one of them, or leave it out")
 	case len(s.zmqToken) > 0 && !sends:
-		return errors.New("-zmq-token-file is for -zmq-pull and -zmq-rep, and there is neither")
+		return errors.New("-zmq-token-file is for -zmq-pull and -zmq-rep: set one of them, or leave it out")
 	case len(s.zmqToken) == 0 && sends && (len(s.jwt.Keys) > 0 || len(s.apiKeys) > 0):
-		return errors.New("-zmq-pull and -zmq-rep need -zmq-token-file where others need a token or an API key to publish")
+		return errors.New("-zmq-pull and -zmq-rep need -zmq-token-file if all others need a token or an API key to publish")
 	case c.insecure:
 		return nil
 	case c.pub != "" && !private(c.pub):
@@ -61,12 +62,12 @@ func (c *gatewayConfig) check(s *security) error {
 	return nil
 }
 
-// open opens the gateway, and returns what closes it.
+// open opens the gateway. It returns a function that closes it.
 func (c *gatewayConfig) open(hub *channels.Hub, token []byte, log *slog.Logger) (func(), error) {
 	if c.pub == "" && c.pull == "" && c.rep == "" {
 		return func() {}, nil
 	}
-	var id channels.Identity // who has no token is nobody
+	var id channels.Identity // stays empty without a token
 	if len(token) > 0 {
 		id = channels.Identity{ID: "zmq:gateway", Value: middleware.Grants{Publish: []string{"*"}, List: true}}
 	}
@@ -84,7 +85,8 @@ func (c *gatewayConfig) open(hub *channels.Hub, token []byte, log *slog.Logger) 
 	}, nil
 }
 
-// given are the keys and values of a record but for those with no value.
+// given returns the pairs of key and value whose value is not empty, for a log
+// record.
 func given(pairs ...string) (attrs []any) {
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {

@@ -12,8 +12,8 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// A limit is a field of the hub's options that a flag sets. The hub knows what
-// it may be.
+// A limit is a field of the hub's options that a flag sets. The hub checks its
+// value.
 type limit struct {
 	flag, field string
 	to          func(*channels.Options) any // an *int or a *time.Duration
@@ -21,14 +21,14 @@ type limit struct {
 }
 
 var limits = []limit{
-	{"max-message-bytes", "MaxMessageBytes", func(o *channels.Options) any { return &o.MaxMessageBytes }, "`N`: the longest message and body (default 262144)"},
-	{"queue-bytes", "QueueBytes", func(o *channels.Options) any { return &o.QueueBytes }, "`N`: what may wait for one slow receiver, see -slow (default 1 MiB or 4 times -max-message-bytes)"},
-	{"max-queued-bytes", "MaxQueuedBytes", func(o *channels.Options) any { return &o.MaxQueuedBytes }, "`N`: the sum of what waits from which new connections are refused (default 1 GiB)"},
-	{"max-unfinished-bytes", "MaxUnfinishedBytes", func(o *channels.Options) any { return &o.MaxUnfinishedBytes }, "`N`: the sum of what is held of bodies and messages whose rest has not come (default 64 MiB)"},
-	{"max-channels", "MaxChannels", func(o *channels.Options) any { return &o.MaxChannels }, "`N`: the most channels at a time (default 1000000)"},
-	{"compress-bytes", "CompressBytes", func(o *channels.Options) any { return &o.CompressBytes }, "`N`: from which length messages are compressed, -1 for never: where a message has a secret beside text of others (default 1024)"},
-	{"ping-period", "PingPeriod", func(o *channels.Options) any { return &o.PingPeriod }, "`TIME` after which silent connections are asked for a sign of life, less than proxies wait (default 25s)"},
-	{"write-timeout", "WriteTimeout", func(o *channels.Options) any { return &o.WriteTimeout }, "`TIME` in which a connection has to take something of what is written to it (default 10s)"},
+	{"max-message-bytes", "MaxMessageBytes", func(o *channels.Options) any { return &o.MaxMessageBytes }, "`N`: the maximum size of a message and a request body (default 262144)"},
+	{"queue-bytes", "QueueBytes", func(o *channels.Options) any { return &o.QueueBytes }, "`N`: the bytes that may wait for one slow receiver; see -slow (default 1 MiB or 4 times -max-message-bytes)"},
+	{"max-queued-bytes", "MaxQueuedBytes", func(o *channels.Options) any { return &o.MaxQueuedBytes }, "`N`: the bytes waiting for all receivers, above which new connections are refused (default 1 GiB)"},
+	{"max-unfinished-bytes", "MaxUnfinishedBytes", func(o *channels.Options) any { return &o.MaxUnfinishedBytes }, "`N`: the bytes held of all incomplete bodies and messages (default 64 MiB)"},
+	{"max-channels", "MaxChannels", func(o *channels.Options) any { return &o.MaxChannels }, "`N`: the maximum number of channels (default 1000000)"},
+	{"compress-bytes", "CompressBytes", func(o *channels.Options) any { return &o.CompressBytes }, "`N`: the length from which messages are compressed; -1 for never, if messages hold a secret next to other people's text (default 1024)"},
+	{"ping-period", "PingPeriod", func(o *channels.Options) any { return &o.PingPeriod }, "`TIME` after which silent connections are pinged; less than the idle timeout of proxies (default 25s)"},
+	{"write-timeout", "WriteTimeout", func(o *channels.Options) any { return &o.WriteTimeout }, "`TIME` within which a connection must accept some of the data written to it (default 10s)"},
 	{"store-timeout", "StoreTimeout", func(o *channels.Options) any { return &o.StoreTimeout }, "`TIME` that Redis has for one answer (default 5s)"},
 }
 
@@ -38,14 +38,14 @@ func (cfg *config) limitFlags(fs *flag.FlagSet) {
 			switch to := l.to(&cfg.limits).(type) {
 			case *int:
 				n, err := strconv.Atoi(s)
-				if err != nil || n == 0 { // which would be the default
-					return errors.New("it has to be a number, and not 0")
+				if err != nil || n == 0 { // 0 would be the default
+					return errors.New("it has to be a number, not 0")
 				}
 				*to = n
 			case *time.Duration:
 				d, err := time.ParseDuration(s)
 				if err != nil || d <= 0 {
-					return errors.New("it has to be a time of more than 0, with its unit: 500ms, 30s, 2m")
+					return errors.New("it has to be a time of more than 0, with a unit: 500ms, 30s, 2m")
 				}
 				*to = d
 			}
@@ -54,7 +54,7 @@ func (cfg *config) limitFlags(fs *flag.FlagSet) {
 	}
 }
 
-// inFlags names in an error of the hub's the flags, and not their fields.
+// inFlags replaces the fields in an error of the hub by their flags.
 func inFlags(err error) error {
 	if err == nil {
 		return nil
@@ -66,7 +66,7 @@ func inFlags(err error) error {
 	return errors.New(text)
 }
 
-// options are the hub's, but for what has to be opened first.
+// options returns the hub's options, except those that have to be opened first.
 func (cfg *config) options() channels.Options {
 	o := cfg.limits
 	o.ReplicaID, o.AllowedOrigins, o.Hosts, o.Channel = cfg.node, cfg.origins, cfg.hosts, cfg.channel
@@ -76,10 +76,10 @@ func (cfg *config) options() channels.Options {
 	return o
 }
 
-// channel is what a channel is like.
+// channel returns a channel's options.
 func (cfg *config) channel(name string) channels.ChannelOptions {
 	o := cfg.history.options(name)
-	if o.HistorySize == 0 { // which promises each message, and so closes
+	if o.HistorySize == 0 { // with history, the hub closes slow subscribers so that they miss nothing
 		o.SlowSubscriber = channels.SlowPolicy(cfg.slow.of(name))
 	}
 	o.Publishers = channels.Publishers(cfg.publishers.of(name))
@@ -91,7 +91,7 @@ var (
 	publishers   = map[string]uint8{"anyone": uint8(channels.PublishersAnyone), "identified": uint8(channels.PublishersIdentified), "server": uint8(channels.PublishersServer)}
 )
 
-// choices are what is chosen for channels by the patterns of their names.
+// choices are the values chosen for channels, by pattern.
 type choices []choice
 
 type choice struct {
@@ -99,14 +99,14 @@ type choice struct {
 	value   uint8
 }
 
-// flag adds a flag with which one of the values is chosen for a pattern.
+// flag adds a flag that chooses one of the values for a pattern.
 func (c *choices) flag(fs *flag.FlagSet, name, usage string, values map[string]uint8) {
-	fs.Func(name, "`PATTERN=CHOICE`: "+usage+"; repeatable, the first that matches counts; in the environment separated by spaces", func(s string) error {
+	fs.Func(name, "`PATTERN=CHOICE`: "+usage+"; repeatable, the first match counts; separated by spaces in the environment", func(s string) error {
 		for _, f := range strings.Fields(s) {
 			pattern, word, _ := cutLast(f, "=")
 			value, ok := values[word]
 			if _, err := path.Match(pattern, ""); err != nil || !ok || pattern == "" {
-				return fmt.Errorf("%q has not the form PATTERN=CHOICE, with one of %s", f, strings.SplitN(usage, ":", 2)[0])
+				return fmt.Errorf("%q does not have the form PATTERN=CHOICE, with one of %s", f, strings.SplitN(usage, ":", 2)[0])
 			}
 			*c = append(*c, choice{pattern, value})
 		}
@@ -114,7 +114,7 @@ func (c *choices) flag(fs *flag.FlagSet, name, usage string, values map[string]u
 	})
 }
 
-// of returns what is chosen for a channel; 0 where nothing is.
+// of returns the value chosen for a channel, or 0.
 func (c choices) of(name string) uint8 {
 	for _, one := range c {
 		if ok, _ := path.Match(one.pattern, name); ok {
@@ -136,7 +136,7 @@ func number(fs *flag.FlagSet, name string, to *int, lo, hi int, usage string) {
 	})
 }
 
-// boolFlag is fs.BoolVar with an error that says what is allowed.
+// boolFlag is fs.BoolVar with an error that tells what is allowed.
 func boolFlag(fs *flag.FlagSet, name string, to *bool, usage string) {
 	fs.BoolFunc(name, usage, func(s string) (err error) {
 		if *to, err = strconv.ParseBool(s); err != nil {

@@ -1,39 +1,41 @@
-// Command server is the hub as a service of its own, for apps that are not
-// written in Go: they publish with POST /v1/channel/{name}/publish.
+// Command server runs the hub as a service of its own, for apps that are not
+// written in Go. They publish with POST /v1/channel/{name}/publish.
 //
 //	go run ./example/server -addr 127.0.0.1:8080 -history 'chat.*=1000,24h'
 //
 // Without keys for tokens (-jwt-secret-file, -jwt-public-key) or API keys
-// (-api-keys-file), everybody may do everything: then keep it on a private
-// address. On a loopback one it answers to localhost and addresses only, unless
-// -host names more, so that no website comes in by a name of its own.
+// (-api-keys-file), everyone may do everything. Then keep the server on a
+// private address. On a loopback address it answers only to localhost and IP
+// addresses, unless -host lists more names, so that no website can reach it
+// under a name of its own.
 //
-// With -redis, several servers share one history, one list and one presence:
+// With -redis, several servers share history, lists and presence:
 //
 //	go run ./example/server -redis redis://127.0.0.1:6379/0 -redis-prefix channels
 //
-// It starts, too, while Redis is down: GET /readyz says when it is there.
+// The server also starts while Redis is down. GET /readyz tells when it is
+// ready.
 //
-// With -mesh, a message published on one reaches the subscribers of all, over
-// Redis or directly:
+// With -mesh, a message published on one server reaches the subscribers of all,
+// over Redis or directly:
 //
 //	go run ./example/server -redis redis://127.0.0.1:6379/0 -mesh redis
 //	go run ./example/server -redis redis://127.0.0.1:6379/0 -mesh zmq -mesh-listen tcp://127.0.0.1:0
 //
-// Without Redis, -mesh zmq is for channels without history, between the
-// replicas that -mesh-peers or -mesh-dns name.
+// Without Redis, -mesh zmq connects the replicas that -mesh-peers or -mesh-dns
+// name. Channels then have no history.
 //
-// Programs that speak ZeroMQ read and publish where -zmq-pub, -zmq-pull and
-// -zmq-rep say.
+// ZeroMQ programs read and publish at the addresses -zmq-pub, -zmq-pull and
+// -zmq-rep.
 //
 // Every flag is also an environment variable: -addr is CHANNELS_ADDR. Secrets
 // come from files, or from CHANNELS_JWT_SECRET, CHANNELS_API_KEYS,
-// CHANNELS_MESH_KEY and CHANNELS_ZMQ_TOKEN, and a URL of Redis with a password
-// from CHANNELS_REDIS. A variable that begins so and is none is an error.
+// CHANNELS_MESH_KEY and CHANNELS_ZMQ_TOKEN. A Redis URL with a password must be
+// in CHANNELS_REDIS. Any other variable that begins with CHANNELS_ is an error.
 //
-// SIGTERM drains: /readyz says 503 for -drain-delay while all else goes on, then
-// clients are told to connect elsewhere, and the server exits with 0. A second
-// signal ends the delay, one more the process.
+// SIGTERM drains the server: /readyz answers 503 for -drain-delay while
+// everything else goes on. Then clients are told to connect elsewhere, and the
+// server exits with 0. A second signal ends the delay, a third one the process.
 package main
 
 import (
@@ -70,7 +72,7 @@ func main() {
 	}
 	log := newLog(os.Stderr, cfg.logLevel)
 	slog.SetDefault(log)
-	// More signals are for run, once the first has ended ctx.
+	// run handles further signals, after the first one has ended ctx.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := run(ctx, cfg, log); err != nil {
@@ -79,7 +81,7 @@ func main() {
 	}
 }
 
-// newLog makes a log in JSON, in which times can be read: 1.5s.
+// newLog returns a JSON logger that writes durations readably: 1.5s.
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindDuration {
@@ -89,7 +91,7 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 	}}))
 }
 
-// run serves until ctx ends, and then drains.
+// run serves until ctx ends, then drains.
 func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	opts := cfg.options()
 	opts.Logger = log
@@ -111,9 +113,9 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		return err
 	}
 	if replicas != nil {
-		defer replicas.Close() // after the hub: sends what is queued
+		defer replicas.Close() // after the hub; sends what is queued
 		opts.Mesh = replicas
-		if opts.Store == nil { // channels without history; lists and presence are of one replica
+		if opts.Store == nil { // no history; lists and presence cover this replica only
 			st, err := store.NewMemory(store.MemoryOptions{})
 			if err != nil {
 				return err
@@ -132,7 +134,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	defer l.Close()
 	if len(opts.Hosts) == 0 && cfg.security.open() && isLoopback(l.Addr()) {
-		// No website of another name is to come in, see docs/security.md.
+		// No website may come in under another name; see docs/security.md.
 		opts.Hosts = []string{"localhost"}
 	}
 	hub, err := channels.New(opts)
@@ -146,11 +148,11 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	srv := &http.Server{
 		Handler:           around(hub.Handler()),
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second, // the hub sets its own, for what is its own
+		ReadTimeout:       30 * time.Second, // the hub sets its own deadlines for its streams
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that break off
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // for example clients that disconnect
 	}
 	log.Info("listening", "addr", l.Addr().String())
 	sayWhatIsOpen(&cfg.security, &opts, l.Addr(), log)
@@ -162,15 +164,15 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	case <-ctx.Done():
 		log.Info("draining; a second signal skips the delay", "clients", hub.Stats().Connections, "delay", cfg.drainDelay)
 	}
-	// Clients have the drain time to go, and a little more. The delay takes no
-	// more than half of the time.
+	// Clients have the drain time to go, and a little more. The delay takes at
+	// most half of the whole time.
 	end, cancel := context.WithTimeout(context.Background(), max(2*cfg.drainDelay, cfg.drainDelay+cfg.drain+5*time.Second))
 	defer cancel()
 	defer skipOnSignal(end, hub, cfg.drainDelay)()
 	if e := hub.Drain(end); e != nil {
 		log.Warn("drain", "err", e)
 	}
-	programs() // after the clients, and before the hub that it needs
+	programs() // after the clients, and before the hub that the gateway uses
 	if e := hub.Shutdown(end); e != nil {
 		log.Warn("shutdown", "err", e)
 	}

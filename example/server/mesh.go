@@ -18,15 +18,15 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// meshListen is where other replicas connect to, unless it is said.
+// meshListen is the default of -mesh-listen.
 const meshListen = "tcp://127.0.0.1:10021"
 
-// meshConfig says how this replica hears from the others; not at all where
-// kind is empty.
+// meshConfig is how this replica exchanges messages with the others. If kind is
+// empty, it does not.
 type meshConfig struct {
 	kind           string // "", "zmq" or "redis"
 	zmq            zmqmesh.Options
-	cert, key, cas []byte // of -mesh-cert, -mesh-tls-key and -mesh-ca, in PEM
+	cert, key, cas []byte // contents of -mesh-cert, -mesh-tls-key and -mesh-ca, in PEM
 }
 
 func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
@@ -41,9 +41,9 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 		}
 		return nil
 	})
-	addressFlag(fs, "mesh-listen", &c.zmq.Listen, listens, "`tcp://HOST:PORT` for other replicas; port 0 is a free one (default "+meshListen+")")
-	addressFlag(fs, "mesh-advertise", &c.zmq.Advertise, reachable, "`tcp://HOST:PORT` where other replicas reach this one, if not where it listens")
-	fs.Func("mesh-peers", "`ADDRESSES` of other replicas, as tcp://HOST:PORT with commas between; its own may be among them. Replicas with one -redis find each other without", func(v string) error {
+	addressFlag(fs, "mesh-listen", &c.zmq.Listen, listens, "`tcp://HOST:PORT` to listen on for other replicas; port 0 chooses a free one (default "+meshListen+")")
+	addressFlag(fs, "mesh-advertise", &c.zmq.Advertise, reachable, "`tcp://HOST:PORT` where other replicas reach this one, if that is not -mesh-listen")
+	fs.Func("mesh-peers", "`ADDRESSES` of other replicas, as tcp://HOST:PORT, separated by commas; its own address may be among them. Replicas with the same -redis find each other without", func(v string) error {
 		c.zmq.Peers = nil
 		for p := range strings.FieldsFuncSeq(v, func(r rune) bool { return r == ',' || r == ' ' }) {
 			if err := reachable(p); err != nil {
@@ -59,15 +59,15 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 			return fmt.Errorf("it has to be HOST:PORT: %w", err)
 		}
 		return a.CheckReach()
-	}, "`HOST:PORT` whose name has the addresses of all replicas, e.g. a headless service of Kubernetes")
-	s.file(fs, "mesh-key-file", "`FILE` with a secret of 16 bytes or more that all replicas know. Or the secret itself in CHANNELS_MESH_KEY", c.addKey)
+	}, "`HOST:PORT` whose host resolves to the addresses of all replicas, e.g. a headless Service of Kubernetes")
+	s.file(fs, "mesh-key-file", "`FILE` with a secret of 16 bytes or more that all replicas share. Or set the secret itself in CHANNELS_MESH_KEY", c.addKey)
 	keep := func(to *[]byte) func([]byte) error {
 		return func(b []byte) error { *to = b; return nil }
 	}
 	s.file(fs, "mesh-cert", "`FILE` with this replica's certificate in PEM, for TLS between replicas; needs -mesh-tls-key and -mesh-ca", keep(&c.cert))
 	s.file(fs, "mesh-tls-key", "`FILE` with the certificate's key in PEM", keep(&c.key))
-	s.file(fs, "mesh-ca", "`FILE` with the authorities in PEM from which other replicas' certificates have to be", keep(&c.cas))
-	boolFlag(fs, "mesh-insecure", &c.zmq.Insecure, "listen for replicas beyond this machine without a key and TLS: whoever reaches the port reads and publishes everything")
+	s.file(fs, "mesh-ca", "`FILE` with the certificate authorities, in PEM, that must have signed the other replicas' certificates", keep(&c.cas))
+	boolFlag(fs, "mesh-insecure", &c.zmq.Insecure, "accept replicas from other machines without a key or TLS: anyone who reaches the port can read and publish everything")
 }
 
 func (c *meshConfig) addKey(b []byte) error {
@@ -82,7 +82,7 @@ func (c *meshConfig) addKey(b []byte) error {
 	return nil
 }
 
-// check refuses what makes no sense together, before anything is opened.
+// check refuses flags that do not fit together, before anything is opened.
 func (c *meshConfig) check(hasRedis, hasHistory bool) error {
 	z := &c.zmq
 	if c.kind != "zmq" {
@@ -102,9 +102,9 @@ func (c *meshConfig) check(hasRedis, hasHistory bool) error {
 	case c.kind == "":
 		return nil
 	case c.kind == "redis" && !hasRedis:
-		return errors.New("-mesh redis needs -redis, over which its messages go")
+		return errors.New("-mesh redis needs -redis, since its messages go over Redis")
 	case c.kind == "zmq" && !hasRedis && len(z.Peers) == 0 && z.DNS == "":
-		return errors.New("-mesh zmq does not know where the other replicas are: give -mesh-peers or -mesh-dns, or a -redis that all replicas share, through which they find each other")
+		return errors.New("-mesh zmq does not know where the other replicas are: set -mesh-peers or -mesh-dns, or a -redis that all replicas share, through which they find each other")
 	case hasHistory && !hasRedis:
 		return errors.New("-history with -mesh needs a -redis that all replicas share: otherwise each replica would have a history of its own, with positions that mean nothing on the others")
 	}
@@ -124,7 +124,7 @@ func (c *meshConfig) check(hasRedis, hasHistory bool) error {
 	return c.takeTLS()
 }
 
-// takeTLS makes the TLS configuration of the files, where there are any.
+// takeTLS makes the TLS configuration from the files, if there are any.
 func (c *meshConfig) takeTLS() error {
 	if c.cert == nil && c.key == nil && c.cas == nil {
 		return nil
@@ -138,14 +138,13 @@ func (c *meshConfig) takeTLS() error {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(c.cas) {
-		return errors.New("-mesh-ca: there is no certificate in PEM in it")
+		return errors.New("-mesh-ca: the file has no certificate in PEM")
 	}
 	c.zmq.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS13}
 	return nil
 }
 
-// open returns the mesh, or nil where there is none. The client is nil where
-// there is no Redis.
+// open returns the mesh, or nil if there is none. client is nil without Redis.
 func (c *meshConfig) open(node string, client redis.UniversalClient, prefix string, log *slog.Logger) (mesh.Mesh, error) {
 	switch c.kind {
 	case "redis":
@@ -167,5 +166,6 @@ func (c *meshConfig) open(node string, client redis.UniversalClient, prefix stri
 	return nil, nil
 }
 
-// randomNode names a replica that has no -node: hub and mesh need the same name.
+// randomNode returns an id for a replica without -node: hub and mesh need the
+// same one.
 func randomNode() string { return strings.ToLower(rand.Text()[:10]) }

@@ -13,24 +13,24 @@ func isLoopback(a net.Addr) bool {
 	return ok && tcp.IP.IsLoopback()
 }
 
-// sayWhatIsOpen tells the operator what nobody has to show a token or key for,
-// and which websites may come.
+// sayWhatIsOpen logs what is allowed without a token or key, and which websites
+// may connect.
 func sayWhatIsOpen(s *security, o *channels.Options, addr net.Addr, log *slog.Logger) {
 	if len(o.Hosts) > 0 {
-		log.Info("answers to localhost, to addresses and to these hosts only; -host names others", "hosts", o.Hosts)
+		log.Info("answers only to localhost, IP addresses and these hosts; add others with -host", "hosts", o.Hosts)
 	}
 	switch {
 	case s.open() && isLoopback(addr):
-		log.Info("open to everybody on this machine: who reaches this address may subscribe, publish, and list and read everything; -jwt-secret-file, -jwt-public-key or -api-keys-file close it", "addr", addr.String())
+		log.Info("open to everyone on this machine: any program that reaches this address may subscribe, publish, list and read everything; to restrict it, set -jwt-secret-file, -jwt-public-key or -api-keys-file", "addr", addr.String())
 	case s.open():
-		log.Warn("open to everybody: who reaches this address may subscribe, publish, and list and read everything; -jwt-secret-file, -jwt-public-key or -api-keys-file close it", "addr", addr.String())
+		log.Warn("open to everyone: anyone who reaches this address may subscribe, publish, list and read everything; to restrict it, set -jwt-secret-file, -jwt-public-key or -api-keys-file", "addr", addr.String())
 	case s.anybody():
-		log.Info("open to everybody without a token or key", "subscribe", s.anonymous.String(), "publish", s.rest.publish.String(), "list", s.rest.list)
+		log.Info("open to everyone without a token or key", "subscribe", s.anonymous.String(), "publish", s.rest.publish.String(), "list", s.rest.list)
 	}
 	if slices.Contains(o.AllowedOrigins, "*") {
-		log.Warn("-origin '*' lets the pages of every website connect, and WebSockets with their visitors' cookies: name the origins that you trust, unless all data is public")
+		log.Warn("-origin '*' lets pages of every website connect, WebSockets even with their visitors' cookies: list the origins that you trust, unless all data is public")
 	}
 	if slices.Contains(o.AllowedOrigins, "null") {
-		log.Warn("-origin null lets in the pages of apps and files, and also every website that puts a frame into a sandbox: give such apps an origin of their own, unless all data is public")
+		log.Warn("-origin null allows pages of apps and files, but also every website that uses a sandboxed frame: give such apps an origin of their own, unless all data is public")
 	}
 }

@@ -79,11 +79,11 @@ func TestServerSaysWhatIsOpen(t *testing.T) {
 		env       map[string]string
 		says, not []string
 	}{
-		"on loopback":    {nil, nil, []string{"open to everybody on this machine", `"hosts":["localhost"]`}, []string{"WARN"}},
-		"for all":        {[]string{"-addr", "0.0.0.0:0"}, nil, []string{`"level":"WARN","msg":"open to everybody: who reaches`}, []string{"hosts"}},
-		"with keys":      {nil, map[string]string{"CHANNELS_API_KEYS": testKeys}, nil, []string{"open to everybody", "WARN"}},
-		"partly":         {[]string{"-anonymous", "news.*"}, map[string]string{"CHANNELS_API_KEYS": testKeys}, []string{"open to everybody without a token or key", `"subscribe":"news.*"`}, []string{"WARN"}},
-		"every website":  {[]string{"-origin", "*"}, nil, []string{`WARN","msg":"-origin '*' lets the pages of every website`}, nil},
+		"on loopback":    {nil, nil, []string{"open to everyone on this machine", `"hosts":["localhost"]`}, []string{"WARN"}},
+		"for all":        {[]string{"-addr", "0.0.0.0:0"}, nil, []string{`"level":"WARN","msg":"open to everyone: anyone who reaches`}, []string{"hosts"}},
+		"with keys":      {nil, map[string]string{"CHANNELS_API_KEYS": testKeys}, nil, []string{"open to everyone", "WARN"}},
+		"partly":         {[]string{"-anonymous", "news.*"}, map[string]string{"CHANNELS_API_KEYS": testKeys}, []string{"open to everyone without a token or key", `"subscribe":"news.*"`}, []string{"WARN"}},
+		"every website":  {[]string{"-origin", "*"}, nil, []string{`WARN","msg":"-origin '*' lets pages of every website`}, nil},
 		"a null origin":  {[]string{"-origin", "null"}, nil, []string{`WARN","msg":"-origin null`}, nil},
 		"a named origin": {[]string{"-origin", "https://a.example"}, nil, nil, []string{"WARN"}},
 	} {

@@ -15,19 +15,20 @@ import (
 	"github.com/channels-go/channels/store/redisstore"
 )
 
-// redisConfig says which Redis this replica shares with others; none where url
-// is empty.
+// redisConfig is the Redis that this replica shares with others. An empty url
+// means none.
 type redisConfig struct{ url, prefix string }
 
 const redisForms = "redis://HOST:PORT/DB, rediss:// (with TLS), redis+cluster://HOST:PORT?addr=HOST:PORT, rediss+cluster://, redis+sentinel://HOST:PORT/DB?master_name=NAME&addr=HOST:PORT, rediss+sentinel:// or unix:///PATH"
 
 func (c *redisConfig) flags(fs *flag.FlagSet) {
-	fs.StringVar(&c.url, "redis", "", "`URL` of the Redis that replicas share: "+redisForms+"; one with a password belongs into the environment")
+	fs.StringVar(&c.url, "redis", "", "`URL` of the Redis that replicas share: "+redisForms+"; set a URL with a password in the environment instead")
 	fs.StringVar(&c.prefix, "redis-prefix", "channels", "`TEXT` that the names of all keys and pub/sub channels in Redis begin with")
 }
 
-// check refuses a URL of no use, and one on the command line with a password,
-// which everybody on the machine could read. It repeats no URL, for the same reason.
+// check refuses an invalid URL, and a URL with a password on the command line,
+// which everyone on the machine could read. For the same reason its errors do
+// not show the URL.
 func (c *redisConfig) check(onCommandLine bool) error {
 	if c.url == "" {
 		return nil
@@ -45,14 +46,14 @@ func (c *redisConfig) check(onCommandLine bool) error {
 	}
 	u, err := url.Parse(c.url)
 	if err != nil {
-		return fmt.Errorf("%s is no URL; it may be %s", name, redisForms)
+		return fmt.Errorf("%s is not a URL; it may be %s", name, redisForms)
 	}
-	if strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") { // errors would show a part of it as the path
-		return fmt.Errorf("%s has an @ behind the host: in a password, / ? # @ and %% have to be written as %%2F %%3F %%23 %%40 %%25", name)
+	if strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") { // errors would show a part of the password as the path
+		return fmt.Errorf("%s has an @ after the host: in a password, write / ? # @ and %% as %%2F %%3F %%23 %%40 %%25", name)
 	}
 	_, secret := u.User.Password()
 	if onCommandLine && (secret || u.Query().Has("password") || u.Query().Has("sentinel_password")) {
-		return errors.New("-redis has a password in it, which others on this machine can read: set CHANNELS_REDIS in the environment instead")
+		return errors.New("-redis has a password, which others on this machine can read: set CHANNELS_REDIS in the environment instead")
 	}
 	client, err := c.client()
 	if err != nil {
@@ -66,7 +67,7 @@ func (c *redisConfig) check(onCommandLine bool) error {
 	return st.Close()
 }
 
-// client makes the client that the URL describes. It does not connect yet.
+// client makes the client that the URL describes, without connecting.
 func (c *redisConfig) client() (redis.UniversalClient, error) {
 	scheme, rest, _ := strings.Cut(c.url, "://")
 	base, kind, _ := strings.Cut(scheme, "+")
@@ -75,7 +76,7 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 	}
 	u, err := url.Parse(c.url)
 	if err != nil || scheme != "unix" && u.Host == "" {
-		return nil, fmt.Errorf("it names no host; it may be %s", redisForms)
+		return nil, fmt.Errorf("it has no host; it may be %s", redisForms)
 	}
 	plain := base + "://" + rest
 	switch kind {
@@ -99,7 +100,7 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 			return nil, hideURL(err)
 		}
 		if o.MasterName == "" {
-			return nil, errors.New("a sentinel's URL has to name the master: redis+sentinel://HOST:PORT/DB?master_name=NAME")
+			return nil, errors.New("a Sentinel URL has to name the master: redis+sentinel://HOST:PORT/DB?master_name=NAME")
 		}
 		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, idleTime(o.ConnMaxIdleTime)
 		return redis.NewFailoverClient(o), nil
@@ -107,17 +108,18 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 	return nil, c.unknownScheme(scheme)
 }
 
-// unknownScheme repeats a scheme, but not what has none: it may be a password.
+// unknownScheme shows the scheme, but not a URL without one: it may be a
+// password.
 func (c *redisConfig) unknownScheme(scheme string) error {
 	if !strings.Contains(c.url, "://") {
-		return fmt.Errorf("it is no URL; it may be %s", redisForms)
+		return fmt.Errorf("it is not a URL; it may be %s", redisForms)
 	}
 	return fmt.Errorf("the scheme %.20q is not known; the URL may be %s", scheme, redisForms)
 }
 
-// idleTime is after what time an idle connection is closed: as the URL says
-// with conn_max_idle_time, or before usual servers and balancers close it, which
-// go-redis does not see over TLS.
+// idleTime returns how long a connection may be idle before it is closed:
+// conn_max_idle_time of the URL, or a minute, which is before usual servers and
+// load balancers close it. Over TLS, go-redis does not notice that.
 func idleTime(asked time.Duration) time.Duration {
 	if asked == 0 {
 		return time.Minute
@@ -125,7 +127,7 @@ func idleTime(asked time.Duration) time.Duration {
 	return asked
 }
 
-// hideURL leaves out of an error the URL, where a password may be.
+// hideURL removes the URL, which may have a password, from an error.
 func hideURL(err error) error {
 	var e *url.Error
 	if errors.As(err, &e) {
@@ -134,9 +136,9 @@ func hideURL(err error) error {
 	return err
 }
 
-// open returns the client and its Store, which are closed in reverse order,
-// after hub and mesh. It does not wait for Redis: until it is there, the
-// server is not ready.
+// open returns the client and its Store. Close them in reverse order, after hub
+// and mesh. open does not wait for Redis: until Redis answers, the server is
+// not ready.
 func (c *redisConfig) open(log *slog.Logger) (redis.UniversalClient, *redisstore.Store, error) {
 	redis.SetLogger(redisLog{log})
 	client, err := c.client()
@@ -150,8 +152,8 @@ func (c *redisConfig) open(log *slog.Logger) (redis.UniversalClient, *redisstore
 	return client, st, nil
 }
 
-// redisLog takes what the Redis client wants to say: the hub says the same,
-// less often.
+// redisLog logs the Redis client's own messages at level debug, since the hub
+// reports the same problems less often.
 type redisLog struct{ log *slog.Logger }
 
 func (l redisLog) Printf(ctx context.Context, format string, v ...any) {

@@ -9,34 +9,35 @@ import (
 	"unicode/utf8"
 )
 
-// checkText refuses what editors and shells leave in a file, or in a variable,
-// so that it is not what it seems to be. An error names it and repeats nothing.
+// checkText refuses a file or variable with invisible extras from an editor or
+// shell, since its value is not what it seems. The error describes the problem
+// without showing the text.
 func checkText(b []byte) error {
 	nul := bytes.IndexByte(b, 0)
 	switch {
 	case len(b) == 0:
 		return errors.New("it is empty")
 	case bytes.HasPrefix(b, []byte{0xef, 0xbb, 0xbf}):
-		return errors.New("it begins with a byte order mark (EF BB BF), which an editor has put there and nobody sees: save it as UTF-8 without one")
+		return errors.New("it begins with an invisible byte order mark (EF BB BF), which an editor added: save it as UTF-8 without one")
 	case bytes.HasPrefix(b, []byte{0xff, 0xfe}), bytes.HasPrefix(b, []byte{0xfe, 0xff}), nul >= 0 && bytes.Count(b, []byte{0}) >= len(b)/3:
-		return errors.New("it is text in UTF-16 (or UTF-32), as PowerShell's > writes it: save it as UTF-8 or ASCII")
+		return errors.New("it is text in UTF-16 (or UTF-32), as written by PowerShell's >: save it as UTF-8 or ASCII")
 	case nul >= 0 && utf8.Valid(b):
-		return fmt.Errorf("byte %d of it is NUL, which no text has: write it again, as one line of text", nul)
+		return fmt.Errorf("byte %d is NUL, which is not allowed in text: write it again, as one line of text", nul)
 	}
 	return nil
 }
 
-// readSecret returns the secret that a file or a variable holds: without the
-// line's end that every editor writes. It refuses what nobody sees in it and
-// nobody means, since the secret would be another than the one that others
-// have. One that is no text, but bytes, is taken as it is.
+// readSecret returns the secret in a file or variable, without the final line
+// end that every editor adds. It refuses invisible characters, since the secret
+// would differ from the one that others have. A secret of bytes that are not
+// text is returned as it is.
 func readSecret(b []byte) ([]byte, error) {
 	if err := checkText(b); err != nil {
 		return nil, err
 	}
 	b = bytes.TrimRight(b, "\r\n")
 	if len(b) == 0 {
-		return nil, errors.New("it is empty but for line ends")
+		return nil, errors.New("it is empty except for line ends")
 	}
 	if !utf8.Valid(b) {
 		return b, nil
@@ -44,10 +45,10 @@ func readSecret(b []byte) ([]byte, error) {
 	return b, checkLine(string(b))
 }
 
-// quotes are pairs that stand around a text which is not meant to have them.
+// quotes are pairs that may surround a text by mistake.
 var quotes = []string{`""`, "''", "``", "“”", "‘’", "«»"}
 
-// checkLine refuses what is not one line of visible text.
+// checkLine refuses anything but one line of visible text.
 func checkLine(s string) error {
 	for i, r := range s {
 		switch {
@@ -64,20 +65,20 @@ func checkLine(s string) error {
 				return errors.New("it ends with a space or a tab: remove that")
 			}
 			if r != ' ' {
-				return fmt.Errorf("byte %d of it is a space that looks like another (%U): write it again", i, r)
+				return fmt.Errorf("byte %d is an unusual space (%U): replace it", i, r)
 			}
 		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
-			return fmt.Errorf("byte %d of it is a character that nobody sees (%U): write it again", i, r)
+			return fmt.Errorf("byte %d is an invisible character (%U): remove it", i, r)
 		}
 	}
 	for _, q := range quotes {
 		first, n := utf8.DecodeRuneInString(q)
 		if strings.HasPrefix(s, string(first)) && strings.HasSuffix(s, q[n:]) && len(s) >= len(q) {
-			return fmt.Errorf("it has quotes around it (%s), which would be a part of it: remove them", q)
+			return fmt.Errorf("it has quotes around it (%s), which would become part of it: remove them", q)
 		}
 	}
 	if strings.HasSuffix(s, `\n`) || strings.HasSuffix(s, `\r`) {
-		return errors.New(`it ends with a backslash and a letter (\n), which was meant as a line end and would be a part of it: remove both`)
+		return errors.New(`it ends with a backslash and a letter (\n or \r), which would become part of it: remove both`)
 	}
 	return nil
 }

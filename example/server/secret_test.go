@@ -85,9 +85,9 @@ func TestFilesWithBytesThatNobodySees(t *testing.T) {
 		require.ErrorContains(t, err, "empty", flag)
 	}
 	_, err := parse(nil, lookup(map[string]string{"CHANNELS_API_KEYS": "\xef\xbb\xbf" + testKeys}), io.Discard)
-	require.ErrorContains(t, err, "CHANNELS_API_KEYS: it begins with a byte order mark")
+	require.ErrorContains(t, err, "CHANNELS_API_KEYS: it begins with an invisible byte order mark")
 	for text, says := range map[string]string{`"redis://:hush@a:1/0"`: "quotes", "redis://:hush@a:1/0 ": "ends with a space", "redis://:hush@a:1/0\n": "more than one line", "\xef\xbb\xbfredis://:hush@a:1/0": "byte order mark",
-		"hush-hush-hush-hush": "it is no URL"} {
+		"hush-hush-hush-hush": "it is not a URL"} {
 		_, err := parse(nil, lookup(map[string]string{"CHANNELS_REDIS": text}), io.Discard)
 		require.ErrorContains(t, err, says)
 		require.ErrorContains(t, err, "CHANNELS_REDIS")

@@ -24,12 +24,12 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// security is who may come, and how fast. A secret comes from a file or from
-// the environment: a command line can be read by everybody on the machine.
+// security is who has access, and how fast. Secrets come from files or from the
+// environment, since everyone on the machine can read a command line.
 type security struct {
 	jwt         middleware.JWTOptions
 	apiKeys     []middleware.ServerKey
-	anonymous   grantPatterns // to which who has no token may subscribe
+	anonymous   grantPatterns // channels that clients without a token may subscribe to
 	rest        anonymousRest
 	rates       middleware.RateLimitOptions
 	proxies     []netip.Prefix
@@ -39,16 +39,16 @@ type security struct {
 	failed error // why the last file could not be used; takeFailed returns it
 }
 
-// anonymousRest is what else they may do.
+// anonymousRest is what else clients without a token may do.
 type anonymousRest struct {
 	publish grantPatterns
 	list    bool
 }
 
-// open says whether nobody has to show a token or a key.
+// open reports whether neither tokens nor keys are required.
 func (s *security) open() bool { return len(s.jwt.Keys) == 0 && len(s.apiKeys) == 0 }
 
-// grantPatterns are patterns as tokens have them, see middleware.Grants.
+// grantPatterns are patterns as in tokens; see middleware.Grants.
 type grantPatterns []string
 
 func (p *grantPatterns) String() string { return strings.Join(*p, " ") }
@@ -63,8 +63,8 @@ func (p *grantPatterns) Set(s string) error {
 	return nil
 }
 
-// file adds a flag that names a file. Its errors do not repeat the value, as
-// those of the package flag would: somebody may have given the secret itself.
+// file adds a flag for a file. Its errors do not show the value, as those of
+// package flag do: someone may have given the secret itself.
 func (s *security) file(fs *flag.FlagSet, name, usage string, add func([]byte) error) {
 	fs.Func(name, usage, func(v string) error {
 		if err := readFile(v, add); err != nil && s.failed == nil {
@@ -74,7 +74,7 @@ func (s *security) file(fs *flag.FlagSet, name, usage string, add func([]byte) e
 	})
 }
 
-// takeFailed returns why a file could not be used, and forgets it.
+// takeFailed returns why a file could not be used, and resets it.
 func (s *security) takeFailed() error {
 	err := s.failed
 	s.failed = nil
@@ -82,29 +82,29 @@ func (s *security) takeFailed() error {
 }
 
 func (s *security) flags(fs *flag.FlagSet) {
-	s.file(fs, "jwt-secret-file", "`FILE` with a secret of 32 bytes or more, with which tokens are signed (HS256); repeatable. Or the secret itself in CHANNELS_JWT_SECRET", s.addJWTSecret)
-	s.file(fs, "jwt-public-key", "`FILE` with a public key in PEM, with which tokens are verified (RS256, ES256, EdDSA by its kind); repeatable", s.addJWTPublicKey)
-	fs.StringVar(&s.jwt.Issuer, "jwt-issuer", "", "the `ISSUER` that tokens have to be from")
-	fs.StringVar(&s.jwt.Audience, "jwt-audience", "", "the `AUDIENCE` that tokens have to be for")
+	s.file(fs, "jwt-secret-file", "`FILE` with a secret of 32 bytes or more that signs tokens (HS256); repeatable. Or set the secret itself in CHANNELS_JWT_SECRET", s.addJWTSecret)
+	s.file(fs, "jwt-public-key", "`FILE` with a public key in PEM that verifies tokens (RS256, ES256 or EdDSA, depending on the key); repeatable", s.addJWTPublicKey)
+	fs.StringVar(&s.jwt.Issuer, "jwt-issuer", "", "the `ISSUER` that tokens must have")
+	fs.StringVar(&s.jwt.Audience, "jwt-audience", "", "the `AUDIENCE` that tokens must have")
 	fs.StringVar(&s.jwt.Cookie, "jwt-cookie", "", "`NAME` of a cookie that may hold the token, for server-sent events in browsers")
-	fs.Func("jwt-leeway", "by how much `TIME` the clocks of the issuer and of this server may differ (default 5s; up to 5m)", func(v string) error {
+	fs.Func("jwt-leeway", "the `TIME` by which the clocks of the issuer and of this server may differ (default 5s; up to 5m)", func(v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < 0 || d > 5*time.Minute {
-			return errors.New("it may be 0 to 5m, with its unit: 0s, 10s")
+			return errors.New("it may be 0 to 5m, with a unit: 0s, 10s")
 		}
 		s.jwt.Leeway = max(d, 1) // 0 would be the default
 		return nil
 	})
-	boolFlag(fs, "jwt-allow-no-expiry", &s.jwt.AllowNoExpiry, "take tokens without \"exp\", which are good for ever")
-	boolFlag(fs, "jwt-allow-no-subject", &s.jwt.AllowNoSubject, "take tokens without \"sub\", whose user no limit knows")
-	fs.Var((*grantPatterns)(&s.jwt.Default.Subscribe), "jwt-default-subscribe", "`PATTERN` of channels to which a token without the claim \"channels\" allows to subscribe; repeatable, in the environment separated by spaces")
-	fs.Var((*grantPatterns)(&s.jwt.Default.Publish), "jwt-default-publish", "`PATTERN` of channels on which such a token allows to publish; repeatable, in the environment separated by spaces")
+	boolFlag(fs, "jwt-allow-no-expiry", &s.jwt.AllowNoExpiry, "accept tokens without \"exp\", which are valid for ever")
+	boolFlag(fs, "jwt-allow-no-subject", &s.jwt.AllowNoSubject, "accept tokens without \"sub\", which -rate-user cannot limit")
+	fs.Var((*grantPatterns)(&s.jwt.Default.Subscribe), "jwt-default-subscribe", "`PATTERN` of channels that a token without the claim \"channels\" may subscribe to; repeatable, separated by spaces in the environment")
+	fs.Var((*grantPatterns)(&s.jwt.Default.Publish), "jwt-default-publish", "`PATTERN` of channels that such a token may publish on; repeatable, separated by spaces in the environment")
 	boolFlag(fs, "jwt-default-list", &s.jwt.Default.List, "let such a token list all channels")
-	s.file(fs, "api-keys-file", "`FILE` with the API keys of other servers, as JSON: [{\"name\":\"billing\",\"key\":\"…\",\"publish\":[\"orders.*\"]}], also with \"subscribe\" and \"list\"; repeatable. Or the same JSON in CHANNELS_API_KEYS", s.addAPIKeys)
-	fs.Var(&s.anonymous, "anonymous", "`PATTERN` of channels to which anybody may subscribe without a token or key, in which * is any text; repeatable, in the environment separated by spaces")
-	fs.Var(&s.rest.publish, "anonymous-publish", "`PATTERN` of channels on which anybody may publish without a token or key; repeatable, in the environment separated by spaces")
-	boolFlag(fs, "anonymous-list", &s.rest.list, "let anybody list all channels without a token or key")
-	number(fs, "rate-ipv6-prefix", &s.rates.IPv6Prefix, 32, 128, "`BITS` of an IPv6 address that make the network which -rate-address counts as one (default 64)")
+	s.file(fs, "api-keys-file", "`FILE` with the API keys of other servers, as JSON: [{\"name\":\"billing\",\"key\":\"…\",\"publish\":[\"orders.*\"]}], also with \"subscribe\" and \"list\"; repeatable. Or set the same JSON in CHANNELS_API_KEYS", s.addAPIKeys)
+	fs.Var(&s.anonymous, "anonymous", "`PATTERN` of channels that anyone may subscribe to without a token or key; * matches any text; repeatable, separated by spaces in the environment")
+	fs.Var(&s.rest.publish, "anonymous-publish", "`PATTERN` of channels that anyone may publish on without a token or key; repeatable, separated by spaces in the environment")
+	boolFlag(fs, "anonymous-list", &s.rest.list, "let anyone list all channels without a token or key")
+	number(fs, "rate-ipv6-prefix", &s.rates.IPv6Prefix, 32, 128, "`BITS` of an IPv6 address that make the network that counts as one address for -rate-address (default 64)")
 	number(fs, "rate-entries", &s.rates.MaxEntries, 1<<10, 10_000_000, "`N`: how many addresses, users and connections the rates remember (default 65536)")
 	for _, f := range []struct {
 		name, what string
@@ -114,16 +114,16 @@ func (s *security) flags(fs *flag.FlagSet) {
 		{"rate-user", "requests and messages of one user", &s.rates.User},
 		{"rate-connection", "messages over one WebSocket", &s.rates.Connection},
 	} {
-		fs.Func(f.name, "`RATE[,BURST]` that "+f.what+" may have: how many a second, and at once, e.g. 10,50 (default: no limit)", func(v string) (err error) {
+		fs.Func(f.name, "`RATE[,BURST]` for "+f.what+": how many per second, and how many at once, e.g. 10,50 (default: no limit)", func(v string) (err error) {
 			*f.rate, err = parseRate(v)
 			return err
 		})
 	}
-	fs.Func("trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8; repeatable, in the environment separated by spaces", func(v string) error {
+	fs.Func("trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For is trusted, e.g. 10.0.0.0/8; repeatable, separated by spaces in the environment", func(v string) error {
 		for _, f := range strings.Fields(v) {
 			p, err := netip.ParsePrefix(f)
 			if err != nil {
-				return fmt.Errorf("%q is no network like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", f)
+				return fmt.Errorf("%q is not a network like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", f)
 			}
 			s.proxies = append(s.proxies, p)
 		}
@@ -132,7 +132,7 @@ func (s *security) flags(fs *flag.FlagSet) {
 	boolFlag(fs, "log-requests", &s.logRequests, "log each request, and each connection when it ends")
 }
 
-// secrets are the variables that hold a secret themselves, and no flag may.
+// secrets are the variables that hold a secret themselves. No flag may.
 var secrets = []struct {
 	name, flag string
 	add        func(*config, []byte) error
@@ -143,26 +143,27 @@ var secrets = []struct {
 	{"zmq-token", "zmq-token-file", func(c *config, b []byte) error { return c.security.addZMQToken(b) }},
 }
 
-// refuseSecrets refuses a command line with a secret, and does not repeat it.
+// refuseSecrets refuses a command line with a secret, without showing it.
 func refuseSecrets(args []string) error {
 	for _, arg := range args {
 		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 		for _, s := range secrets {
 			if strings.HasPrefix(arg, "-") && name == s.name {
-				return fmt.Errorf("there is no flag -%s, since a command line can be read by everybody on the machine: set %s in the environment, or give a file with -%s", name, variable(name), s.flag)
+				return fmt.Errorf("there is no flag -%s, since everyone on the machine can read a command line: set %s in the environment, or give a file with -%s", name, variable(name), s.flag)
 			}
 		}
 	}
 	return nil
 }
 
-// readSecrets reads what is only to be had from the environment. A secret that
-// a file gives, too, is refused: whichever counted, somebody would be surprised.
+// readSecrets reads the secrets that come only from the environment. It refuses
+// a secret that is also given by a file, since it is unclear which one should
+// count.
 func readSecrets(cfg *config, env func(string) (string, bool), given map[string]string) error {
 	for _, one := range secrets {
 		if v, ok := env(variable(one.name)); ok {
 			if file := given[one.flag]; file != "" {
-				return fmt.Errorf("there are two: give either %s or %s", file, variable(one.name))
+				return fmt.Errorf("there are two secrets: set either %s or %s", file, variable(one.name))
 			}
 			err := checkText([]byte(v))
 			if err == nil {
@@ -176,11 +177,11 @@ func readSecrets(cfg *config, env func(string) (string, bool), given map[string]
 	return nil
 }
 
-// maxFile bounds the files with keys.
+// maxFile is the maximum size of a file with keys.
 const maxFile = 1 << 20
 
-// readFile gives add what the file holds that a flag or a variable names. An
-// error does not have the name.
+// readFile calls add with the contents of a file. Its errors do not show the
+// file's name.
 func readFile(name string, add func([]byte) error) error {
 	f, err := os.Open(name)
 	if err != nil {
@@ -192,9 +193,9 @@ func readFile(name string, add func([]byte) error) error {
 		return withoutName(err)
 	}
 	if len(b) > maxFile {
-		return fmt.Errorf("it has more than %d bytes", maxFile)
+		return fmt.Errorf("it has more than %d bytes, which is the limit", maxFile)
 	}
-	if err := checkText(b); err != nil { // also where it holds keys or certificates in PEM, or JSON
+	if err := checkText(b); err != nil { // also for keys and certificates in PEM, and JSON
 		return err
 	}
 	return add(b)
@@ -222,7 +223,7 @@ func (s *security) addJWTSecret(b []byte) error {
 func (s *security) addJWTPublicKey(b []byte) error {
 	block, _ := pem.Decode(b)
 	if block == nil || block.Type != "PUBLIC KEY" {
-		return errors.New(`there is no public key in it; it has to begin with "-----BEGIN PUBLIC KEY-----", as openssl pkey -pubout writes it`)
+		return errors.New(`the file has no public key; it has to begin with "-----BEGIN PUBLIC KEY-----", as openssl pkey -pubout writes it`)
 	}
 	key, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
@@ -239,11 +240,11 @@ func (s *security) addAPIKeys(b []byte) error {
 		middleware.Grants
 	}
 	if err := exact.UnmarshalKnown(b, &keys); err != nil {
-		// Of the rest it may repeat a key that stands in the wrong place.
-		what := "it is not of this form"
+		// Any other error may show a key that is in the wrong place.
+		what := "the JSON does not have this form"
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			what = fmt.Sprintf("something is wrong up to byte %d", syntax.Offset)
+			what = fmt.Sprintf("there is a syntax error up to byte %d", syntax.Offset)
 		}
 		return fmt.Errorf(`API keys have to be JSON like [{"name":"billing","key":"…","publish":["orders.*"],"subscribe":["orders.*"],"list":true}], with no other fields and none twice; %s`, what)
 	}
@@ -264,12 +265,12 @@ func parseRate(v string) (r middleware.Rate, err error) {
 	return r, nil
 }
 
-// anybody says whether who has no token or key may do something.
+// anybody reports whether clients without a token or key may do anything.
 func (s *security) anybody() bool {
 	return len(s.anonymous) > 0 || len(s.rest.publish) > 0 || s.rest.list
 }
 
-// around sets the hub's hooks, and returns what goes around its handler.
+// around sets the hub's hooks. It returns the middleware around its handler.
 func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Handler) http.Handler, error) {
 	var stack []func(http.Handler) http.Handler // the first outermost
 	add := func(m func(http.Handler) http.Handler, err error) error {
@@ -278,7 +279,7 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 	}
 	for _, every := range []string{"*", "null"} {
 		if s.jwt.Cookie != "" && slices.Contains(o.AllowedOrigins, every) {
-			return nil, fmt.Errorf("-jwt-cookie does not go with -origin '%s': every website could act with the cookies of its visitors; name the origins that you trust", every)
+			return nil, fmt.Errorf("-jwt-cookie does not go with -origin '%s', since every website could use its visitors' cookies: list the origins that you trust", every)
 		}
 	}
 	var errs []error
@@ -293,7 +294,7 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 	add(middleware.Recover(log), nil)
 	limits := s.rates != middleware.RateLimitOptions{}
 	tokens, keys := len(s.jwt.Keys) > 0, len(s.apiKeys) > 0
-	if len(o.AllowedOrigins) > 0 && (tokens || keys || limits) { // so that scripts can read why they are refused
+	if len(o.AllowedOrigins) > 0 && (tokens || keys || limits) { // so that scripts can read refusals
 		origins := o.AllowedOrigins
 		if slices.Contains(origins, "*") {
 			origins = []string{"*"}
@@ -324,7 +325,7 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 		jwt.Logger, jwt.Optional = log, s.anybody()
 		errs = append(errs, add(middleware.JWT(jwt)))
 	case !reflect.DeepEqual(s.jwt, middleware.JWTOptions{}):
-		return nil, errors.New("-jwt-issuer, -jwt-audience and -jwt-cookie, and all others that begin so, need a key: -jwt-secret-file or -jwt-public-key")
+		return nil, errors.New("-jwt-issuer, -jwt-audience, -jwt-cookie and the other -jwt flags need a key: -jwt-secret-file or -jwt-public-key")
 	}
 	if limits {
 		add(limiter.ByUser, nil)
@@ -334,7 +335,7 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 		o.Authorize = middleware.Authorize
 		errs = append(errs, add(middleware.Anonymous(middleware.Grants{Subscribe: s.anonymous, Publish: s.rest.publish, List: s.rest.list})))
 	case s.anybody():
-		return nil, errors.New("-anonymous needs -jwt-secret-file, -jwt-public-key or -api-keys-file: without them, everybody may do everything")
+		return nil, errors.New("-anonymous needs -jwt-secret-file, -jwt-public-key or -api-keys-file: without them, everyone may do everything")
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

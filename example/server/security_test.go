@@ -191,7 +191,7 @@ func TestSecurityThatMakesNoSense(t *testing.T) {
 		"has 0 bytes; it may be 16":                   {env: map[string]string{"CHANNELS_API_KEYS": `[{"name":"a","key":""}]`}},
 		`Cookie is "a b"`:                             {args: []string{"-jwt-cookie", "a b"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
 		"-jwt-cookie does not go with -origin 'null'": {args: []string{"-jwt-cookie", "session", "-origin", "null"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
-		"and all others that begin so":                {args: []string{"-jwt-leeway", "1s"}},
+		"and the other -jwt flags need":               {args: []string{"-jwt-leeway", "1s"}},
 		"-anonymous needs -jwt-secret-file":           {args: []string{"-anonymous-list"}},
 		"-queue-bytes is 5; it may be":                {args: []string{"-queue-bytes", "5"}},
 		"-jwt-cookie does not go with -origin '*'":    {args: []string{"-jwt-cookie", "session", "-origin", "https://a.com *"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
@@ -288,9 +288,9 @@ func TestSecretsComeOnce(t *testing.T) {
 			args = nil
 		}
 		_, err := parse(append(args, c.flag, one), lookup(map[string]string{c.variable: c.value}), io.Discard)
-		require.EqualError(t, err, "there are two: give either "+c.flag+" or "+c.variable, name)
+		require.EqualError(t, err, "there are two secrets: set either "+c.flag+" or "+c.variable, name)
 		_, err = parse(args, lookup(map[string]string{variable(c.flag[1:]): one, c.variable: c.value}), io.Discard)
-		require.EqualError(t, err, "there are two: give either "+variable(c.flag[1:])+" or "+c.variable, name)
+		require.EqualError(t, err, "there are two secrets: set either "+variable(c.flag[1:])+" or "+c.variable, name)
 		_, err = parse(append(args, c.flag, one), lookup(nil), io.Discard)
 		require.NoError(t, err, name)
 		_, err = parse(args, lookup(map[string]string{c.variable: c.value}), io.Discard)

@@ -174,5 +174,5 @@ func TestServerRefusesMisspeltVariables(t *testing.T) {
 	var exit *exec.ExitError
 	require.True(t, errors.As(err, &exit), "%v", err)
 	require.Equal(t, 2, exit.ExitCode())
-	require.Contains(t, string(out), "there is no variable CHANNELS_HISTROY: each is CHANNELS_ and the name of a flag; is CHANNELS_HISTORY meant?")
+	require.Contains(t, string(out), "there is no variable CHANNELS_HISTROY: a variable is CHANNELS_ and the name of a flag; did you mean CHANNELS_HISTORY?")
 }

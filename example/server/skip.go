@@ -10,21 +10,21 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// skipOnSignal lets a second signal end the delay of the drain, and one more
-// the process, as it does when the delay is over. What it returns ends that; ctx
-// is the drain's.
+// skipOnSignal makes a second signal end the delay of the drain. After that
+// signal, or after the delay, the next signal ends the process. The returned
+// function stops this. ctx is the drain's.
 func skipOnSignal(ctx context.Context, hub *channels.Hub, delay time.Duration) func() {
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGTERM, syscall.SIGINT)
 	ended, done := make(chan struct{}), make(chan struct{})
-	go func() { // ends with the delay, or when run returns, which waits for it
+	go func() { // ends with the delay, or when run calls the returned function, which waits for it
 		defer close(done)
 		over := time.NewTimer(delay)
 		defer over.Stop()
 		select {
 		case <-again:
 			signal.Reset(syscall.SIGTERM, syscall.SIGINT)
-			hub.Drain(ctx) // the second one ends the delay of the first
+			hub.Drain(ctx) // a second Drain ends the delay of the first
 		case <-over.C:
 			signal.Reset(syscall.SIGTERM, syscall.SIGINT)
 		case <-ended:
