@@ -183,7 +183,7 @@ func TestMessageIsNotRepeatedWhenItsKeyMayBeForgotten(t *testing.T) {
 	network.cut()
 	eval[bool](ben, `(() => { const now = Date.now; Date.now = () => now() + 5 * 60_000; return true; })()`)
 	network.mend()
-	ben.until(`document.querySelector("#outbox li[data-state=failed] .fate")?.textContent.includes("may have been said")`)
+	ben.until(`document.querySelector("#outbox li[data-state=failed] .fate")?.textContent.includes("may have been sent")`)
 	ben.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))
 	ben.shows("good night")
 	ben.say("good morning")

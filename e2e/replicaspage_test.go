@@ -81,7 +81,7 @@ func TestReplicasAnswerThatIsLost(t *testing.T) {
 	})()`)
 	ann.speak("is it said?")
 	ann.press("kill", 1)
-	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("may have been said")`)
+	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("may have been sent")`)
 	ann.press("start", 1)
 	ann.state("online")
 	assert.Empty(t, eval[[]string](ann, said))
@@ -90,7 +90,7 @@ func TestReplicasAnswerThatIsLost(t *testing.T) {
 
 	ann.answers("store_unavailable")
 	ann.speak("again")
-	ann.until(`document.querySelector("#outbox .fate").textContent === "Not said yet, trying again…"`)
+	ann.until(`document.querySelector("#outbox .fate").textContent === "Not sent yet, trying again…"`)
 	ann.until(said + `.includes("again") && !document.querySelector("#outbox li")`)
 	eval[bool](ann, `(document.getElementById("text").value = "x".repeat(2001), document.getElementById("composer").requestSubmit(), true)`)
 	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("make it shorter")`)

@@ -1,10 +1,10 @@
-// Command chat is a chat for the browser: rooms, who is here, and what was
-// said, in one process with no server besides it.
+// Command chat is a chat for the browser: rooms, who is in them, and what was
+// said. It is one process and needs no other server.
 //
 //	go run ./example/chat
 //
-// The page's connection is in page/room.js; everything the server does is in
-// this file.
+// page/room.js has the page's connection. This file has everything that the
+// server does.
 package main
 
 import (
@@ -37,26 +37,26 @@ var page embed.FS
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
 	var hosts []string
-	flag.Func("host", "a `NAME` that it answers to besides localhost and addresses, e.g. chat.example.com; repeatable", func(name string) error {
+	flag.Func("host", "a `NAME` that it answers to besides localhost and IP addresses, e.g. chat.example.com; repeatable", func(name string) error {
 		hosts = append(hosts, name)
 		return nil
 	})
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal does not wait
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, *addr, hosts...); err != nil {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(1)
 	}
 }
 
-// drainDelay is for how long /readyz says that the end comes, before it does:
-// long enough for a load balancer to notice.
+// drainDelay is how long /readyz answers 503 before the drain, so that a load
+// balancer notices.
 const drainDelay = 2 * time.Second
 
-// run serves the chat on addr until ctx ends, then lets everybody go. Nobody
-// has to log in, so it answers to these hosts only.
+// run serves the chat on addr until ctx ends, then drains it. Nobody has to log
+// in, so it answers only to these hosts.
 func run(ctx context.Context, addr string, hosts ...string) error {
 	own, err := middleware.Hosts(hosts...)
 	if err != nil {
@@ -70,11 +70,11 @@ func run(ctx context.Context, addr string, hosts ...string) error {
 	if err != nil {
 		return err
 	}
-	// No WriteTimeout: a stream of events is a response without an end.
+	// The hub lifts the WriteTimeout for event streams, which do not end.
 	server := &http.Server{
 		Handler:           own(routes(hub)),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second, // the hub sets its own, for what is its own
+		ReadTimeout:       30 * time.Second, // the hub sets its own deadlines for its streams
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
@@ -89,13 +89,13 @@ func run(ctx context.Context, addr string, hosts ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return errors.Join(err,
-		hub.Drain(ctx),       // lets load balancers notice, tells every page when to come back, then closes its connection
-		hub.Shutdown(ctx),    // ends what the hub runs
+		hub.Drain(ctx),       // tells load balancers, then every page when to reconnect, then closes the connections
+		hub.Shutdown(ctx),    // ends the hub's goroutines
 		server.Shutdown(ctx)) // waits for the last requests
 }
 
-// newHub makes the hub: every room keeps its last messages and tells its
-// members who comes and goes.
+// newHub makes the hub. Every room keeps its last messages and tells its
+// members who joins and leaves.
 func newHub() (*channels.Hub, error) {
 	return channels.New(channels.Options{
 		Channel: func(string) channels.ChannelOptions {
@@ -111,11 +111,11 @@ func newHub() (*channels.Hub, error) {
 	})
 }
 
-// routes puts the page and the hub under one address.
+// routes serves the page and the hub at one address.
 func routes(hub *channels.Hub) http.Handler {
 	files, err := fs.Sub(page, "page")
 	if err != nil {
-		panic(err) // the folder is part of the program
+		panic(err) // the folder is embedded
 	}
 	h := identify(hub.Handler())
 	mux := http.NewServeMux()
@@ -127,11 +127,11 @@ func routes(hub *channels.Hub) http.Handler {
 	return mux
 }
 
-// plainHost is a Host that can stand in a policy as it is.
+// plainHost matches a Host that may be in a Content-Security-Policy as it is.
 var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
 
-// secure lets the page load and run only what this server serves. Not every
-// browser counts a WebSocket of the same host as 'self', so it is named.
+// secure lets the page load and run only what this server serves. Some browsers
+// do not count a WebSocket of the same host as 'self', so the policy names it.
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		connect := "connect-src 'self'"
@@ -148,20 +148,20 @@ func secure(next http.Handler) http.Handler {
 	})
 }
 
-// identify tells the hub who a request is from. Here it is whoever the page
-// says it is; an app with accounts takes it from its session instead, and the
-// rest stays as it is.
+// identify tells the hub who made a request. Here that is the name that the
+// page sends. An app with accounts takes it from its session instead; the rest
+// stays the same.
 func identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); q.Has("name") {
 			name := strings.TrimSpace(q.Get("name"))
 			if !validName(name) {
-				http.Error(w, "a name has 1 to 40 characters, all of them visible", http.StatusBadRequest)
+				http.Error(w, "a name must have 1 to 40 characters, all of them visible", http.StatusBadRequest)
 				return
 			}
-			info, _ := json.Marshal(map[string]string{"name": name}) // a map of strings always encodes
+			info, _ := json.Marshal(map[string]string{"name": name}) // a map of strings can always be encoded
 			ctx := channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info})
-			q.Del("name") // the hub takes no parameter that it does not know
+			q.Del("name") // the hub refuses unknown parameters
 			u := *r.URL
 			u.RawQuery = q.Encode()
 			r = r.WithContext(ctx)
@@ -176,21 +176,21 @@ func validName(name string) bool {
 	return n >= 1 && n <= 40 && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
-// say is the body of what somebody says.
+// say is the body of a chat message.
 type say struct {
 	Text string    `json:"text"`
 	From string    `json:"from,omitempty"`
 	At   time.Time `json:"at"`
 }
 
-// check is asked about each message before it is published. It writes into it
-// who says it and when, so that nobody can speak under another's name.
+// check checks each message before it is published. It adds the author and the
+// time, so that nobody can write under another name.
 func check(_ context.Context, p *channels.Publication) error {
 	if p.Message.Header != "say" {
 		if p.Identity.ID != "" {
 			return refusal("people can only say something")
 		}
-		return nil // from a program; the page shows it as the server's
+		return nil // from a program; the page shows it as the server's message
 	}
 	var s say
 	if err := json.Unmarshal(p.Message.Body, &s); err != nil {
@@ -209,7 +209,7 @@ func check(_ context.Context, p *channels.Publication) error {
 	return err
 }
 
-// refusal is an error whose reason the client gets to see.
+// refusal returns an error whose reason the client sees.
 func refusal(reason string) error {
 	return &channels.Error{Code: "refused", Message: reason, Status: http.StatusBadRequest}
 }

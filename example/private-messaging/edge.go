@@ -11,11 +11,11 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// plainHost is a Host that can stand in a policy as it is.
+// plainHost matches a Host that may be in a Content-Security-Policy as it is.
 var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
 
-// secure lets the page load and run only what this server serves. Not every
-// browser counts a WebSocket of the same host as 'self', so it is named.
+// secure lets the page load and run only what this server serves. Some browsers
+// do not count a WebSocket of the same host as 'self', so the policy names it.
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		connect := "connect-src 'self'"
@@ -31,13 +31,13 @@ func secure(next http.Handler) http.Handler {
 	})
 }
 
-// tlsAtProxy is the context's key of a request that came to a trusted proxy
-// over TLS.
+// tlsAtProxy is the context key of a request that reached a trusted proxy over
+// TLS.
 type tlsAtProxy struct{}
 
-// behind believes what proxies of these networks say of a request: from where
-// it comes, and whether it came over TLS. Others can say of themselves what
-// they like.
+// behind trusts what proxies of these networks report about a request: its
+// client's address, and whether it came over TLS. It ignores such headers from
+// others.
 func behind(proxies []netip.Prefix, next http.Handler) (http.Handler, error) {
 	if len(proxies) == 0 {
 		return next, nil
@@ -57,14 +57,14 @@ func behind(proxies []netip.Prefix, next http.Handler) (http.Handler, error) {
 	}), nil
 }
 
-// saysTLS reads X-Forwarded-Proto. Of several values, only the last is the
-// proxy's own.
+// saysTLS reads X-Forwarded-Proto. If there are several values, only the last
+// is the proxy's own.
 func saysTLS(r *http.Request) bool {
 	values := strings.Split(strings.Join(r.Header.Values("X-Forwarded-Proto"), ","), ",")
 	return strings.EqualFold(strings.TrimSpace(values[len(values)-1]), "https")
 }
 
-// overTLS says whether the browser has sent a request over TLS.
+// overTLS reports whether the browser sent a request over TLS.
 func overTLS(r *http.Request) bool {
 	return r.TLS != nil || r.Context().Value(tlsAtProxy{}) != nil
 }

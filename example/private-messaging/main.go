@@ -1,23 +1,24 @@
-// Command private-messaging is messages between two people, in the browser:
-// who is there, connected or not, and what was written in the last 24 hours,
-// also after a reload or a restart.
+// Command private-messaging sends messages between two people in the browser.
+// It shows who is there, connected or not, and what was written in the last 24
+// hours, even after a reload or a restart.
 //
 //	go run ./example/private-messaging
 //	go run ./example/private-messaging -redis redis://127.0.0.1:6379/0
 //
-// A URL with a password comes from CHANNELS_REDIS in the environment, since others on
-// the machine can read a command line.
+// Set a URL with a password as CHANNELS_REDIS in the environment, since others
+// on the machine can read a command line.
 //
-// All that it keeps are channels with a history, so the same code runs on
+// Everything is kept in channels with a history, so the same code runs on
 // memory and on Redis:
 //
 //	users          who has signed in, and out
-//	inbox.USER     what USER has sent and got; only USER may read it, and
-//	               whoever has a page open is subscribed to it
+//	inbox.USER     what USER has sent and received; only USER may read it, and
+//	               each open page of USER is subscribed to it
 //	session.HASH   whose session it is; only the server reads it
 //
-// Behind a proxy that does TLS, -trusted-proxy names the proxy's network. The
-// cookie is then for TLS only, and the limits count the clients' addresses.
+// Behind a proxy that terminates TLS, set -trusted-proxy to the proxy's
+// network. The cookie is then for TLS only, and the limits apply to the
+// clients' addresses.
 package main
 
 import (
@@ -57,24 +58,24 @@ var page embed.FS
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
-	redisURL := flag.String("redis", "", "the `URL` of a Redis, e.g. redis://127.0.0.1:6379/0; without it and CHANNELS_REDIS in the environment, all is in memory")
+	redisURL := flag.String("redis", "", "the `URL` of a Redis, e.g. redis://127.0.0.1:6379/0; without it and CHANNELS_REDIS in the environment, everything is in memory")
 	var proxies []netip.Prefix
-	flag.Func("trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, e.g. 10.0.0.0/8; repeatable", func(v string) error {
+	flag.Func("trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted, e.g. 10.0.0.0/8; repeatable", func(v string) error {
 		p, err := netip.ParsePrefix(v)
 		if err != nil {
-			return errors.New("it may be a network like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48")
+			return errors.New("it must be a network like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48")
 		}
 		proxies = append(proxies, p)
 		return nil
 	})
 	var hosts []string
-	flag.Func("host", "a `NAME` that it answers to besides localhost and addresses, e.g. chat.example.com; repeatable", func(name string) error {
+	flag.Func("host", "a `NAME` that it answers to besides localhost and IP addresses, e.g. chat.example.com; repeatable", func(name string) error {
 		hosts = append(hosts, name)
 		return nil
 	})
 	flag.Parse()
 	if u, err := url.Parse(*redisURL); err == nil && u.User.String() != "" {
-		fmt.Fprintln(os.Stderr, "private-messaging: -redis has a user or password in it, which others on this machine can read: set CHANNELS_REDIS in the environment instead")
+		fmt.Fprintln(os.Stderr, "private-messaging: -redis has a user or password, which others on this machine can read: set CHANNELS_REDIS in the environment instead")
 		os.Exit(2)
 	}
 	if *redisURL == "" {
@@ -82,19 +83,19 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal does not wait
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, *addr, *redisURL, proxies, hosts...); err != nil {
 		fmt.Fprintln(os.Stderr, "private-messaging:", err)
 		os.Exit(1)
 	}
 }
 
-// drainDelay is for how long /readyz says that the end comes, before it does:
-// long enough for a load balancer to notice.
+// drainDelay is how long /readyz answers 503 before the drain, so that a load
+// balancer notices.
 const drainDelay = 2 * time.Second
 
-// run serves on addr until ctx ends, then lets everybody go. Anybody may sign
-// in, so it answers to these hosts only.
+// run serves on addr until ctx ends, then drains. Anyone may sign in, so it
+// answers only to these hosts.
 func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hosts ...string) error {
 	own, err := middleware.Hosts(hosts...)
 	if err != nil {
@@ -103,8 +104,8 @@ func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hos
 	var st store.Store // nil: the hub's own memory
 	if redisURL != "" {
 		o, err := redis.ParseURL(redisURL)
-		if err != nil { // which may repeat the password
-			return errors.New("the URL of Redis has to be like redis://127.0.0.1:6379/0")
+		if err != nil { // which may show the password
+			return errors.New("the Redis URL has to be like redis://127.0.0.1:6379/0")
 		}
 		o.ContextTimeoutEnabled = true
 		client := redis.NewClient(o)
@@ -127,7 +128,7 @@ func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hos
 		return errors.Join(err, listener.Close())
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-		ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second} // the hub sets its own, for what is its own
+		ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second} // the hub sets its own deadlines for its streams
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }() // ends with server.Shutdown
 	fmt.Printf("Private messaging is running: http://%s/\n", listener.Addr())
@@ -141,15 +142,15 @@ func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hos
 	return errors.Join(err, a.hub.Drain(ctx), a.hub.Shutdown(ctx), server.Shutdown(ctx))
 }
 
-// kept is how long sessions and messages are.
+// kept is how long sessions and messages are kept.
 const kept = 24 * time.Hour
 
-// maxUsers is how many entries the list of users has at most.
+// maxUsers is the maximum number of entries in the list of users.
 const maxUsers = 10_000
 
 type app struct {
 	hub    *channels.Hub
-	limits *middleware.Limiter // of sign-ins and of messages
+	limits *middleware.Limiter // for sign-ins and for messages
 }
 
 func newApp(st store.Store) (*app, error) {
@@ -180,8 +181,8 @@ func newApp(st store.Store) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	// All that one address can sign in within a day is a small part of maxUsers:
-	// nobody pushes the others off the list.
+	// All sign-ins of one address within a day are a small part of maxUsers, so
+	// nobody can push the others off the list.
 	limits, err := middleware.RateLimit(middleware.RateLimitOptions{
 		Address:    middleware.Rate{PerSecond: 1.0 / 60, Burst: 10},
 		IPv6Prefix: 48,
@@ -193,7 +194,7 @@ func newApp(st store.Store) (*app, error) {
 func (a *app) routes() http.Handler {
 	files, err := fs.Sub(page, "page")
 	if err != nil {
-		panic(err) // the folder is part of the program
+		panic(err) // the folder is embedded
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/healthz", a.hub.Handler())
@@ -206,24 +207,25 @@ func (a *app) routes() http.Handler {
 	mux.HandleFunc("GET /me", a.me)
 	mux.Handle("GET /connected", a.identify(http.HandlerFunc(a.connected)))
 	mux.Handle("POST /messages", a.identify(a.limits.ByUser(http.HandlerFunc(a.send))))
-	// A page of another website must not sign its visitors in, or write for them.
+	// A page of another website must not sign its visitors in, or write in
+	// their name.
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-// user is somebody who has signed in.
+// user is someone who has signed in.
 type user struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 }
 
-// sessionChannel keeps a session. The store does not get to know the id that
-// the browser has.
+// sessionChannel is the channel that keeps a session. The store never sees the
+// id that the browser has.
 func sessionChannel(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return "session." + hex.EncodeToString(sum[:])
 }
 
-// login gives a new person an id, and the browser a session.
+// login gives a new user an id and the browser a session.
 func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	var u user
 	if !decode(w, r, &u) {
@@ -231,7 +233,7 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	}
 	u.ID, u.Name = strings.ToLower(rand.Text()[:16]), strings.TrimSpace(u.Name)
 	if n := utf8.RuneCountInString(u.Name); n < 1 || n > 40 || !utf8.ValidString(u.Name) || strings.ContainsFunc(u.Name, unicode.IsControl) {
-		http.Error(w, "a name has 1 to 40 characters, all of them visible", http.StatusBadRequest)
+		http.Error(w, "a name must have 1 to 40 characters, all of them visible", http.StatusBadRequest)
 		return
 	}
 	id := rand.Text()
@@ -240,9 +242,9 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// remember keeps a session, and its user's name, for another 24 hours.
+// remember keeps a session and its user's name for another 24 hours.
 func (a *app) remember(w http.ResponseWriter, r *http.Request, session string, u user) bool {
-	body, _ := json.Marshal(u) // it always encodes
+	body, _ := json.Marshal(u) // cannot fail
 	for _, channel := range []string{sessionChannel(session), "users"} {
 		if _, err := a.hub.Publish(r.Context(), channel, channels.Message{Header: "user", Body: body}); err != nil {
 			channels.WriteError(w, r, err)
@@ -253,18 +255,18 @@ func (a *app) remember(w http.ResponseWriter, r *http.Request, session string, u
 	return true
 }
 
-// setCookie has the browser keep a session for so many seconds; less than 0
-// has it forget the one that it has.
+// setCookie makes the browser keep a session for the given seconds. A negative
+// number deletes the cookie.
 func setCookie(w http.ResponseWriter, r *http.Request, session string, seconds int) {
 	http.SetCookie(w, &http.Cookie{Name: "session", Value: session, Path: "/", MaxAge: seconds, HttpOnly: true, Secure: overTLS(r), SameSite: http.SameSiteLaxMode})
 }
 
-// logout ends a session on all pages that have it. Nobody can sign in as the
-// same user again, so the others are told that it has gone.
+// logout ends a session on all its pages. Nobody can sign in as the same user
+// again, so the others are told that the user has gone.
 func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 	s, ok, err := a.session(r)
 	if err == nil && ok {
-		body, _ := json.Marshal(user{ID: s.user.ID}) // it always encodes
+		body, _ := json.Marshal(user{ID: s.user.ID}) // cannot fail
 		for _, channel := range []string{"users", sessionChannel(s.id)} {
 			if _, err = a.hub.Publish(r.Context(), channel, channels.Message{Header: "gone", Body: body}); err != nil {
 				break
@@ -277,8 +279,8 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 	}
 	setCookie(w, r, "", -1)
 	if ok {
-		// Another replica that cannot be told keeps a connection until the
-		// session would have ended.
+		// A replica that cannot be told keeps the connection until the session
+		// would have expired.
 		if _, err := a.hub.DisconnectUser(r.Context(), s.user.ID); err != nil {
 			slog.Warn("the pages of a user who has signed out may stay connected to other replicas", "err", err)
 		}
@@ -286,7 +288,8 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// connected tells a user who has a page open: whose inbox is subscribed to.
+// connected returns the users with an open page: those whose inbox has
+// subscribers.
 func (a *app) connected(w http.ResponseWriter, r *http.Request) {
 	if _, ok := signedIn(w, r); !ok {
 		return
@@ -310,16 +313,16 @@ func (a *app) connected(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"data": ids})
 }
 
-// session is a browser's.
+// session is a browser's session.
 type session struct {
 	id    string
 	user  user
-	since time.Time // when it was kept last
+	since time.Time // when it was last renewed
 }
 
-// session returns the session that the request belongs to; false where it
-// belongs to none. Any host below the same domain can set a cookie of this
-// name, too: one that is no session does no harm, and of two users none is taken.
+// session returns the session of a request, or false if it has none. Any host
+// under the same domain can also set a cookie of this name. An invalid one is
+// ignored; with sessions of two users, neither counts.
 func (a *app) session(r *http.Request) (s session, ok bool, err error) {
 	cookies := r.CookiesNamed("session")
 	if len(cookies) > 4 {
@@ -330,7 +333,7 @@ func (a *app) session(r *http.Request) (s session, ok bool, err error) {
 		if err != nil {
 			return session{}, false, err
 		}
-		if len(h.Messages) == 0 || h.Messages[0].Header != "user" { // none, or it has ended
+		if len(h.Messages) == 0 || h.Messages[0].Header != "user" { // no session, or it has ended
 			continue
 		}
 		one := session{id: c.Value, since: h.Messages[0].Time}
@@ -345,7 +348,7 @@ func (a *app) session(r *http.Request) (s session, ok bool, err error) {
 	return s, ok, nil
 }
 
-// identify tells the hub who a request is from.
+// identify tells the hub who made a request.
 func (a *app) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, ok, err := a.session(r)
@@ -361,7 +364,7 @@ func (a *app) identify(next http.Handler) http.Handler {
 	})
 }
 
-// signedIn returns who a request is from, or refuses it.
+// signedIn returns the user of a request, or refuses it.
 func signedIn(w http.ResponseWriter, r *http.Request) (id string, ok bool) {
 	i, _ := channels.IdentityFrom(r.Context())
 	if i.ID == "" {
@@ -370,8 +373,8 @@ func signedIn(w http.ResponseWriter, r *http.Request) (id string, ok bool) {
 	return i.ID, i.ID != ""
 }
 
-// me tells the page who it is, and keeps the session alive: it is renewed when
-// half of its time has passed.
+// me tells the page its user and keeps the session alive: it renews the session
+// after half of its time.
 func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	s, ok, err := a.session(r)
 	switch {
@@ -387,16 +390,16 @@ func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// message is one that goes from one to another.
+// message is a message from one user to another.
 type message struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 	Text string `json:"text"`
-	Key  string `json:"key,omitempty"` // the page's, so that it may send it again: who reads it twice shows it once
+	Key  string `json:"key,omitempty"` // chosen by the page, so that it may resend; a reader shows a key once
 }
 
-// send puts a message into two inboxes: where it fails in between, the page
-// sends it again, and the key keeps it from arriving twice.
+// send puts a message into two inboxes. If it fails in between, the page sends
+// it again, and the key prevents a duplicate.
 func (a *app) send(w http.ResponseWriter, r *http.Request) {
 	from, ok := signedIn(w, r)
 	var m message
@@ -431,7 +434,7 @@ func (a *app) send(w http.ResponseWriter, r *http.Request) {
 }
 
 func decode(w http.ResponseWriter, r *http.Request, v any) bool {
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second)) // nobody holds a request open
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second)) // no client may hold a request open
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(v); err != nil {
 		http.Error(w, "the request has to be JSON of up to 16 KiB", http.StatusBadRequest)
 		return false

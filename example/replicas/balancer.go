@@ -19,12 +19,12 @@ import (
 //go:embed page
 var page embed.FS
 
-// routes are the page, the replicas behind it, and the switches to kill and
-// start them.
+// routes serves the page, the replicas behind it, and the switches that kill
+// and start them.
 func routes(s *supervisor) http.Handler {
 	files, err := fs.Sub(page, "page")
 	if err != nil {
-		panic(err) // the folder is part of the program
+		panic(err) // the folder is embedded
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", secure(http.FileServerFS(files)))
@@ -42,15 +42,15 @@ func routes(s *supervisor) http.Handler {
 	return mux
 }
 
-// balance sends each request to one of the replicas. Each has a connection of
-// its own, so the choice is made where a connection is: a replica that cannot
-// be reached costs nothing but a look at the next.
+// balance sends each request to one of the replicas. Each request has its own
+// connection, so the replica is chosen when connecting: if one cannot be
+// reached, the next is tried.
 func balance(s *supervisor) http.Handler {
 	dialer := net.Dialer{Timeout: 2 * time.Second}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host = "http", "replica"
-			p.Out.Host = p.In.Host // with which the hub compares a page's Origin
+			p.Out.Host = p.In.Host // the hub compares it with the page's Origin
 			p.SetXForwarded()
 		},
 		Transport: &http.Transport{
@@ -98,18 +98,19 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// switchFor does something to a replica for who sits at this machine: killing
-// is nothing for others, nor for pages of another website in a browser here.
+// switchFor runs do on a replica. Only a browser on this machine may use it,
+// and no page of another website there.
 func switchFor(s *supervisor, do func(*replica) error) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The Host too, or another website could give its name this machine's address.
+		// Check the Host too: another website could point its name at this
+		// machine.
 		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
-			http.Error(w, "only from the machine that this runs on, by its loopback address", http.StatusForbidden)
+			http.Error(w, "allowed only from the machine that this runs on, under a loopback address", http.StatusForbidden)
 			return
 		}
 		n, err := strconv.Atoi(r.PathValue("n"))
 		if err != nil || n < 1 || n > len(s.all) {
-			http.Error(w, "there are the replicas 1 to "+strconv.Itoa(len(s.all)), http.StatusNotFound)
+			http.Error(w, "there is no such replica; use 1 to "+strconv.Itoa(len(s.all)), http.StatusNotFound)
 			return
 		}
 		if err := do(s.all[n-1]); err != nil {
@@ -120,7 +121,7 @@ func switchFor(s *supervisor, do func(*replica) error) http.Handler {
 	}))
 }
 
-// loopback says whether a host, with or without a port, is this machine.
+// loopback reports whether a host, with or without a port, is this machine.
 func loopback(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
@@ -130,11 +131,11 @@ func loopback(hostport string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// plainHost is a Host that can stand in a policy as it is.
+// plainHost matches a Host that may be in a Content-Security-Policy as it is.
 var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
 
-// secure lets the page load and run only what this server serves. Not every
-// browser counts a WebSocket of the same host as 'self', so it is named.
+// secure lets the page load and run only what this server serves. Some browsers
+// do not count a WebSocket of the same host as 'self', so the policy names it.
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		connect := "connect-src 'self'"

@@ -1,17 +1,18 @@
-// Command replicas is a chat on several replicas behind a load balancer, to
-// see them pass messages to each other, to kill one and see its pages move.
+// Command replicas is a chat on several replicas behind a load balancer. It
+// shows how they pass messages to each other, and how pages move when you kill
+// one.
 //
 //	go run ./example/replicas -n 3
 //
-// Without more, the replicas are linked by a ZeroMQ mesh, each keeps what it
-// knows in its own memory, and the room has no history: what is said while a
-// page moves passes it by. With -redis they share a Store, and nothing is lost:
+// By default, the replicas are linked by a ZeroMQ mesh, each has a Store in its
+// own memory, and the room has no history: a page that moves misses what is
+// said meanwhile. With -redis they share a Store, and nothing is lost:
 //
 //	go run ./example/replicas -n 3 -redis redis://127.0.0.1:6379/0
 //
-// The replicas are child processes of this one, so that they can be killed.
-// What each of them does is in replica.go and is what an app would do; the
-// balancer is in balancer.go, and supervisor.go starts and kills.
+// The replicas are child processes, so that they can be killed. replica.go is
+// what an app would do in each of them. balancer.go has the balancer, and
+// supervisor.go starts and kills replicas.
 package main
 
 import (
@@ -41,15 +42,15 @@ func main() {
 	}
 	addr := flag.String("addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
 	n := flag.Int("n", 3, "`N` replicas: 1 to 9")
-	redis := flag.String("redis", "", "`URL` of a Redis that the replicas share, for history, e.g. redis://127.0.0.1:6379/0; one with a password belongs into CHANNELS_REDIS")
+	redis := flag.String("redis", "", "`URL` of a Redis that the replicas share, for history, e.g. redis://127.0.0.1:6379/0; set a URL with a password in CHANNELS_REDIS instead")
 	var hosts []string
-	flag.Func("host", "a `NAME` that it answers to besides localhost and addresses, e.g. chat.example.com; repeatable", func(name string) error {
+	flag.Func("host", "a `NAME` that it answers to besides localhost and IP addresses, e.g. chat.example.com; repeatable", func(name string) error {
 		hosts = append(hosts, name)
 		return nil
 	})
 	flag.Parse()
-	if flag.NArg() > 0 { // not repeated: it may be a secret
-		fmt.Fprintln(os.Stderr, "replicas: there are no arguments but flags")
+	if flag.NArg() > 0 { // not shown, since it may be a secret
+		fmt.Fprintln(os.Stderr, "replicas: unexpected argument; only flags are allowed, see -h")
 		os.Exit(2)
 	}
 	if *redis == "" {
@@ -57,15 +58,15 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal does not wait
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, *addr, *n, *redis, os.Stdout, hosts...); err != nil {
 		fmt.Fprintln(os.Stderr, "replicas:", err)
 		os.Exit(1)
 	}
 }
 
-// run starts n replicas and serves them on addr until ctx ends, then lets
-// everybody go. Nobody has to log in, so it answers to these hosts only.
+// run starts n replicas and serves them on addr until ctx ends, then drains
+// them. Nobody has to log in, so it answers only to these hosts.
 func run(ctx context.Context, addr string, n int, redis string, out io.Writer, hosts ...string) error {
 	if n < 1 || n > 9 {
 		return fmt.Errorf("-n is %d; it may be 1 to 9", n)
@@ -88,7 +89,7 @@ func run(ctx context.Context, addr string, n int, redis string, out io.Writer, h
 	server := &http.Server{
 		Handler:           own(routes(all)),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second, // balance lifts both for streams of events
+		ReadTimeout:       30 * time.Second, // balance lifts both for event streams
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
@@ -102,9 +103,9 @@ func run(ctx context.Context, addr string, n int, redis string, out io.Writer, h
 	case err = <-served: // only a failure ends Serve before Shutdown does
 	case <-ctx.Done():
 	}
-	all.stop() // the replicas drain: /readyz says so, and then their pages are told when to come back
-	// Longer than the 5 s for which a connection that has sent nothing counts
-	// as one that will.
+	all.stop() // the replicas drain: /readyz answers 503, then pages are told when to reconnect
+	// More than the 5 s for which Shutdown waits for a new connection without a
+	// request.
 	ctx, cancel := context.WithTimeout(context.Background(), 7*time.Second)
 	defer cancel()
 	if server.Shutdown(ctx) != nil {

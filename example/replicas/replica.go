@@ -25,33 +25,34 @@ import (
 	"github.com/channels-go/channels/store/redisstore"
 )
 
-// replicaCommand is the argument that makes this program a replica.
+// replicaCommand is the argument that runs this program as a replica.
 const replicaCommand = "replica"
 
-// replicaConfig is what a replica is told, as a line of JSON on its standard
-// input: a command line can be read by everybody, and Redis has a password.
+// replicaConfig is a replica's configuration, sent as a line of JSON on its
+// standard input: everyone can read a command line, and the Redis URL may have
+// a password.
 type replicaConfig struct {
 	Node  string   // its name
-	Redis string   // URL; empty: each keeps its own in memory
-	Hosts []string // names that it answers to, besides localhost and addresses
+	Redis string   // URL; empty: each replica keeps its own data in memory
+	Hosts []string // names that it answers to, besides localhost and IP addresses
 }
 
-// addresses are where a replica listens. It says so in a line of JSON on its
-// standard output, and is told in others on its input where its peers do: a map
-// of their names to their Mesh.
+// addresses are where a replica listens. It writes them as a line of JSON to
+// its standard output. Further lines on its input tell it where the others are:
+// a map from their names to their Mesh.
 type addresses struct {
 	HTTP string // host:port, for the balancer
 	Mesh string // tcp://host:port, for the other replicas
 }
 
-// runReplica is one replica, as it could be a server of its own. It ends when
-// its input does: then whoever started it wants it to end, or is dead.
+// runReplica runs one replica, as it could run on a server of its own. It ends
+// when its input does: then its parent wants it to end, or is dead.
 func runReplica(input io.Reader, output io.Writer) error {
 	signal.Ignore(os.Interrupt) // Ctrl-C reaches all processes of a terminal
 	in := json.NewDecoder(input)
 	var cfg replicaConfig
 	if err := in.Decode(&cfg); err != nil {
-		return fmt.Errorf("there is no configuration: %w", err)
+		return fmt.Errorf("no configuration on the standard input: %w", err)
 	}
 	slog.SetDefault(slog.New(quiet{slog.NewTextHandler(os.Stderr, nil)}).With("on", cfg.Node))
 	m, err := zmqmesh.New(zmqmesh.Options{ID: cfg.Node, Listen: "tcp://127.0.0.1:0"})
@@ -82,12 +83,12 @@ func runReplica(input io.Reader, output io.Writer) error {
 	return serveReplica(ctx, cfg, m, listener)
 }
 
-// told is a mesh whose peers are named by the supervisor, and not found by the
-// hub in the Store.
+// told is a mesh whose peers come from the supervisor. It hides SetPeers from
+// the hub, which would take them from the Store.
 type told struct{ mesh.Mesh }
 
-// drainDelay is for how long /readyz says that the end comes, before it does:
-// long enough for a load balancer in front to notice.
+// drainDelay is how long /readyz answers 503 before the drain, so that a load
+// balancer in front notices.
 const drainDelay = 2 * time.Second
 
 func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener net.Listener) error {
@@ -100,7 +101,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 		ReplicaID:  cfg.Node,
 		Store:      st,
 		Mesh:       told{m},
-		Hosts:      append([]string{"localhost"}, cfg.Hosts...), // whoever finds its port; nobody has to log in
+		Hosts:      append([]string{"localhost"}, cfg.Hosts...), // for clients that connect to its port directly; nobody has to log in
 		DrainDelay: drainDelay,
 		Channel: func(string) channels.ChannelOptions {
 			o := channels.ChannelOptions{Presence: channels.PresenceEvents}
@@ -117,7 +118,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	server := &http.Server{
 		Handler:           identify(cfg.Node, lookedAt(hub.Handler())),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second, // the hub sets its own, for what is its own
+		ReadTimeout:       30 * time.Second, // the hub sets its own deadlines for its streams
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
@@ -127,14 +128,14 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	case err = <-served:
 	case <-ctx.Done():
 	}
-	// Longer than the delay and the 5 s that a client has to answer a close
-	// frame, and less than the supervisor waits. Who is still there then is cut,
-	// which is no failure.
+	// More than the delay and the 5 s in which a client must answer a close
+	// frame, and less than the supervisor waits. Clients that are still
+	// connected then are cut off, which is not a failure.
 	bounded, cancel := context.WithTimeout(context.Background(), drainDelay+8*time.Second)
 	defer cancel()
 	err = errors.Join(err,
-		unlessLate(hub.Drain(bounded)),    // tells every page when to come back, then closes its connection
-		unlessLate(hub.Shutdown(bounded)), // ends what the hub runs
+		unlessLate(hub.Drain(bounded)),    // tells every page when to reconnect, then closes the connections
+		unlessLate(hub.Shutdown(bounded)), // ends the hub's goroutines
 		m.Close())                         // sends what is queued for the others
 	if server.Shutdown(bounded) != nil { // waits for the last requests
 		server.Close()
@@ -149,11 +150,10 @@ func unlessLate(err error) error {
 	return err
 }
 
-// look is the context's key of a request by which the supervisor looks whether
-// a replica is ready.
+// look is the context key of the supervisor's requests to /readyz.
 type look struct{}
 
-// lookedAt marks these requests, so that quiet knows them.
+// lookedAt marks these requests for quiet.
 func lookedAt(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/readyz" {
@@ -163,8 +163,8 @@ func lookedAt(next http.Handler) http.Handler {
 	})
 }
 
-// quiet logs nothing of what these requests cause: a refused one shows as a
-// light on the page, twice a second.
+// quiet logs nothing that these requests cause. The page shows a refused one as
+// a light, twice a second.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
@@ -175,15 +175,15 @@ func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handle
 
 func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
-// redisLog takes what the Redis client wants to say: the hub says the same,
-// less often.
+// redisLog logs the Redis client's own messages at level debug, since the hub
+// reports the same problems less often.
 type redisLog struct{}
 
 func (redisLog) Printf(ctx context.Context, format string, v ...any) {
 	slog.DebugContext(ctx, "redis", "says", fmt.Sprintf(format, v...))
 }
 
-// openStore returns the shared Store, or one of the replica's own.
+// openStore returns the shared Store, or a Store of the replica's own.
 func openStore(url string) (store.Store, func() error, error) {
 	if url == "" {
 		st, err := store.NewMemory(store.MemoryOptions{})
@@ -206,30 +206,30 @@ func openStore(url string) (store.Store, func() error, error) {
 	return st, func() error { return errors.Join(st.Close(), client.Close()) }, nil
 }
 
-// checkRedis refuses a URL of no use, and does not repeat it.
+// checkRedis checks a URL. Its error does not show it.
 func checkRedis(url string) error {
 	if url == "" {
 		return nil
 	}
 	if _, err := redis.ParseURL(url); err != nil {
-		return errors.New("-redis (or CHANNELS_REDIS) may be redis://HOST:PORT/DB, rediss://… (with TLS) or unix:///PATH")
+		return errors.New("-redis (or CHANNELS_REDIS) must be redis://HOST:PORT/DB, rediss://… (with TLS) or unix:///PATH")
 	}
 	return nil
 }
 
-// identify tells the hub who a request is from, and others by which replica
-// they are connected. Here it is whoever the page says it is.
+// identify tells the hub who made a request, and tells other pages which
+// replica it is connected to. The user is the name that the page sends.
 func identify(node string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); q.Has("name") {
 			name, page := strings.TrimSpace(q.Get("name")), q.Get("page")
 			if !visible(name) || !visible(page) {
-				http.Error(w, "a name and a page have 1 to 40 characters, all of them visible", http.StatusBadRequest)
+				http.Error(w, "name and page must have 1 to 40 characters, all of them visible", http.StatusBadRequest)
 				return
 			}
-			info, _ := json.Marshal(map[string]string{"node": node, "page": page}) // texts always encode
+			info, _ := json.Marshal(map[string]string{"node": node, "page": page}) // strings can always be encoded
 			r = r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
-			q.Del("name") // the hub takes no parameter that it does not know
+			q.Del("name") // the hub refuses unknown parameters
 			q.Del("page")
 			u := *r.URL
 			u.RawQuery = q.Encode()
@@ -244,7 +244,7 @@ func visible(s string) bool {
 	return n >= 1 && n <= 40 && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// say is the body of what somebody says.
+// say is the body of a chat message.
 type say struct {
 	Text string    `json:"text"`
 	From string    `json:"from"`
@@ -252,11 +252,11 @@ type say struct {
 	At   time.Time `json:"at"`
 }
 
-// check writes into each message who says it, when, and where.
+// check adds to each message its author, the time, and the replica.
 func check(p *channels.Publication, node string) error {
 	var s say
 	if err := json.Unmarshal(p.Message.Body, &s); p.Message.Header != "say" || err != nil {
-		return refusal(`a message is like {"header":"say","body":{"text":"hello"}}`)
+		return refusal(`a message has to be like {"header":"say","body":{"text":"hello"}}`)
 	}
 	s.Text = strings.TrimSpace(s.Text)
 	switch n := utf8.RuneCountInString(s.Text); {
@@ -274,7 +274,7 @@ func check(p *channels.Publication, node string) error {
 	return err
 }
 
-// refusal is an error whose reason the client gets to see.
+// refusal returns an error whose reason the client sees.
 func refusal(reason string) error {
 	return &channels.Error{Code: "refused", Message: reason, Status: http.StatusBadRequest}
 }

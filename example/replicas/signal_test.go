@@ -112,5 +112,5 @@ func TestArgumentsAreRefused(t *testing.T) {
 	var exit *exec.ExitError
 	require.True(t, errors.As(err, &exit))
 	require.Equal(t, 2, exit.ExitCode())
-	require.Equal(t, "replicas: there are no arguments but flags\n", string(out))
+	require.Equal(t, "replicas: unexpected argument; only flags are allowed, see -h\n", string(out))
 }

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// supervisor starts the replicas and knows how they are. Its methods may be
-// called by many goroutines at the same time.
+// supervisor starts the replicas and knows their state. All methods may be
+// called concurrently.
 type supervisor struct {
 	program string
 	all     []*replica
@@ -26,16 +26,16 @@ type supervisor struct {
 	stopped bool
 }
 
-// replica is one child process, and the next one in its place.
+// replica is a child process, and its successors.
 type replica struct {
 	config replicaConfig
 
-	process *os.Process    // nil while it is dead
-	at      addresses      // of the process; empty until it has said them
-	input   io.WriteCloser // of the process; it ends when this is closed
+	process *os.Process    // nil while the replica is dead
+	at      addresses      // of the process; empty until it has written them
+	input   io.WriteCloser // of the process; closing it ends the process
 	gone    chan struct{}  // closed when the process has ended
-	ready   bool           // it said so at the last look
-	conns   int            // that the balancer has open to it
+	ready   bool           // the result of the last check
+	conns   int            // the balancer's open connections to it
 }
 
 // newSupervisor prepares n replicas.
@@ -51,20 +51,20 @@ func newSupervisor(n int, redis string, hosts []string) (*supervisor, error) {
 	return s, nil
 }
 
-// start starts all replicas and begins to look whether they are ready. stop
+// start starts all replicas and begins to check whether they are ready. stop
 // ends both.
 func (s *supervisor) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	for _, r := range s.all {
 		if err := s.launch(r); err != nil {
-			slog.Error("a replica does not start", "replica", r.config.Node, "err", err)
+			slog.Error("a replica could not be started", "replica", r.config.Node, "err", err)
 		}
 		s.checks.Go(func() { s.watch(ctx, r) }) // ends with ctx
 	}
 }
 
-// launch starts a replica that is dead; one that lives is left alone.
+// launch starts a replica if it is dead.
 func (s *supervisor) launch(r *replica) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,7 @@ func (s *supervisor) launch(r *replica) error {
 	if err != nil {
 		return err
 	}
-	input, err := cmd.StdinPipe() // closed by the system, too, when this process dies: no child is left
+	input, err := cmd.StdinPipe() // the system also closes it when this process dies, so no child is left
 	if err != nil {
 		return err
 	}
@@ -91,23 +91,23 @@ func (s *supervisor) launch(r *replica) error {
 	r.process, r.input, r.gone = cmd.Process, input, make(chan struct{})
 	go func() { // ends with the process; stop waits for gone
 		var at addresses
-		if out := json.NewDecoder(output); out.Decode(&at) == nil { // else it ends
+		if out := json.NewDecoder(output); out.Decode(&at) == nil { // otherwise the process ends
 			s.listens(r, at)
 			io.Copy(os.Stderr, output)
 		}
-		cmd.Wait() // how it ended is no news to who killed it; else it has told
+		cmd.Wait() // after kill its status does not matter; otherwise it has logged the reason
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		r.process, r.ready, r.at = nil, false, addresses{}
 		close(r.gone)
 	}()
-	_, err = input.Write(append(line, '\n')) // less than a pipe holds: it does not wait
+	_, err = input.Write(append(line, '\n')) // fits into a pipe, so it does not block
 	return err
 }
 
-// listens notes where a replica listens, and tells all of them where their
-// peers are. Each life has addresses of its own, which the system chooses: one
-// that was given in advance may belong to somebody else by then.
+// listens records where a replica listens, and tells all replicas where the
+// others are. Each process has new addresses, chosen by the system: a fixed one
+// might be taken by another program by then.
 func (s *supervisor) listens(r *replica, at addresses) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,15 +118,15 @@ func (s *supervisor) listens(r *replica, at addresses) {
 			peers[r.config.Node] = r.at.Mesh
 		}
 	}
-	line, _ := json.Marshal(peers) // texts always encode
+	line, _ := json.Marshal(peers) // strings can always be encoded
 	for _, r := range s.all {
 		if r.process != nil {
-			r.input.Write(append(line, '\n')) // it may have died; a pipe holds many of them
+			r.input.Write(append(line, '\n')) // the process may have died; a pipe has room for many lines
 		}
 	}
 }
 
-// kill ends a replica as a crash would, with SIGKILL.
+// kill ends a replica with SIGKILL, like a crash.
 func (s *supervisor) kill(r *replica) error {
 	s.mu.Lock()
 	process, gone := r.process, r.gone
@@ -164,7 +164,7 @@ func (s *supervisor) stop() {
 	}
 }
 
-// watch looks every half second whether a replica is ready, until ctx ends.
+// watch checks every half second whether a replica is ready, until ctx ends.
 func (s *supervisor) watch(ctx context.Context, r *replica) {
 	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	ticks := time.NewTicker(500 * time.Millisecond)
@@ -192,9 +192,9 @@ func (s *supervisor) watch(ctx context.Context, r *replica) {
 	}
 }
 
-// choose returns the replica for the next connection: a ready one before those
-// that are not, of these the one with the fewest connections. It leaves out
-// those that were tried, and returns nil where none is left.
+// choose returns the replica for the next connection: a ready one if there is
+// one, and among equals the one with the fewest connections. It skips those
+// that were tried, and returns nil if none is left.
 func (s *supervisor) choose(tried []*replica) (best *replica, address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -209,18 +209,18 @@ func (s *supervisor) choose(tried []*replica) (best *replica, address string) {
 	if best == nil {
 		return nil, ""
 	}
-	best.conns++ // taken back by release
+	best.conns++ // release decrements it
 	return best, best.at.HTTP
 }
 
-// release says that a connection to a replica has ended.
+// release records that a connection to a replica has ended.
 func (s *supervisor) release(r *replica) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.conns--
 }
 
-// state is how a replica is, as its page shows it.
+// state is a replica's state, as the page shows it.
 type state struct {
 	Node  string `json:"node"`
 	PID   int    `json:"pid"` // 0 while it is dead

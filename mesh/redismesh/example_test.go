@@ -31,7 +31,7 @@ func ExampleNew() {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	hub, err := channels.New(channels.Options{Node: id, Store: st, Mesh: m})
+	hub, err := channels.New(channels.Options{ReplicaID: id, Store: st, Mesh: m})
 	if err != nil {
 		log.Fatal(err)
 	}

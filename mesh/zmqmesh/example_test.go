@@ -34,10 +34,10 @@ func ExampleNew() {
 			log.Fatal(err)
 		}
 		hub, err := channels.New(channels.Options{
-			Node:   id,
-			Store:  shared,
-			Mesh:   m,
-			Logger: slog.New(slog.DiscardHandler),
+			ReplicaID: id,
+			Store:     shared,
+			Mesh:      m,
+			Logger:    slog.New(slog.DiscardHandler),
 			Channel: func(string) channels.ChannelOptions {
 				return channels.ChannelOptions{HistorySize: 100}
 			},

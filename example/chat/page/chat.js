@@ -1,10 +1,10 @@
-// The page: what is seen and typed. What travels is in room.js.
+// The page: what is seen and typed. The connection is in room.js.
 
 import { Room } from "./room.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN = 500; // messages that stay on the page
-const PAUSE = 5 * 60_000; // a silence after which the same person is named again
+const PAUSE = 5 * 60_000; // after a pause this long, the author is named again
 
 let user = localStorage.getItem("name") ?? "";
 let room = null;
@@ -17,7 +17,8 @@ const visited = new Map(); // room → {outbox, draft}
 const clock = new Intl.DateTimeFormat([], { hour: "numeric", minute: "2-digit" });
 const calendar = new Intl.DateTimeFormat([], { weekday: "long", day: "numeric", month: "long" });
 
-// item makes the element for a message. Text goes in as text, never as HTML.
+// item makes the element for a message. Text is inserted as text, never as
+// HTML.
 function item({ from, text, at, generic }, previous) {
   const li = $("message-template").content.firstElementChild.cloneNode(true);
   const part = (name) => li.querySelector(name);
@@ -36,8 +37,8 @@ function item({ from, text, at, generic }, previous) {
   return li;
 }
 
-// read turns what the server sends into what is shown. Whatever is not
-// somebody saying something comes from a program.
+// read converts a message from the server for display. Anything but a chat
+// message comes from a program.
 function read({ header, body, time }) {
   const at = new Date((header === "say" && body.at) || time || Date.now());
   if (header === "say" && body.from) return { from: body.from, text: body.text, at };
@@ -45,7 +46,8 @@ function read({ header, body, time }) {
   return { from: "server", text, at, generic: true };
 }
 
-// linked splits a text into strings and links; only http and https are links.
+// linked splits a text into strings and links. Only http and https become
+// links.
 function linked(text) {
   return text.split(/(https?:\/\/[^\s<>"]+[^\s<>"'.,:;!?)\]])/).map((piece, i) => {
     if (i % 2 === 0 || !URL.canParse(piece)) return piece;
@@ -58,8 +60,8 @@ function linked(text) {
   });
 }
 
-// show adds a message at the end. It takes the oldest away where there are too
-// many, unless somebody reads them.
+// show adds a message at the end. If there are too many, it removes the oldest,
+// unless the reader has scrolled up to them.
 function show(m) {
   const view = read(m);
   const list = $("messages");
@@ -83,14 +85,14 @@ function showAll(messages, more) {
   messages.forEach(show);
 }
 
-// Older messages come above those that are read, which stay where they are.
+// Older messages are added above; those on the screen stay where they are.
 $("older").onclick = async () => {
   const from = room, list = $("messages"), oldest = list.querySelector("[data-offset]");
   if (!oldest) return;
   $("older").disabled = true;
   try {
     const { messages, more } = await from.older(oldest.dataset.offset);
-    if (from !== room || oldest !== list.querySelector("[data-offset]")) return; // they are others by now
+    if (from !== room || oldest !== list.querySelector("[data-offset]")) return; // the page shows other messages by now
     const shown = [...list.querySelectorAll("[data-offset]")].map((li) => li.message);
     const below = scroll.scrollHeight - scroll.scrollTop;
     following = false;
@@ -99,7 +101,7 @@ $("older").onclick = async () => {
     scroll.scrollTop = scroll.scrollHeight - below;
     look();
   } catch {
-    // the button is still there
+    // the button is still there to try again
   } finally {
     $("older").disabled = false;
   }
@@ -142,7 +144,7 @@ function button(label, onclick) {
   return b;
 }
 
-// edit gives a text that was refused back to its author.
+// edit returns a refused text to the input.
 function edit(key, text) {
   input.value = [input.value.trim(), text].filter(Boolean).join("\n");
   room.forget(key);
@@ -150,7 +152,7 @@ function edit(key, text) {
   input.focus();
 }
 
-// keep has what was not sent outlive a reload of the page.
+// keep stores unsent messages, so that they survive a reload.
 function keep(name, outbox) {
   const entries = [...outbox].map(([key, { text, state, error, sentAt, at, epoch, offset, refused }]) =>
     [key, { text, state: state === "sent" ? "waiting" : state, error, sentAt, at, epoch, offset, refused }]);
@@ -164,11 +166,12 @@ function kept(name) {
   return new Map(entries);
 }
 
-// --- scrolling: at the bottom, unless the reader has gone up
+// --- scrolling: the page follows the last message, unless the reader has
+// scrolled up
 
 const scroll = $("scroll");
 let following = true;
-let lastTop = 0; // where the reader was last seen
+let lastTop = 0; // the reader's last known position
 
 scroll.addEventListener("scroll", look);
 
@@ -178,8 +181,8 @@ function look() {
   if (following) $("newer").hidden = true;
 }
 
-// lookUp notices who has gone up before the event says so, which comes with
-// the next frame. What is shown meanwhile would take the reader down again.
+// lookUp notices that the reader has scrolled up before the scroll event, which
+// comes with the next frame. Until then, a new message would scroll back down.
 function lookUp() {
   if (scroll.scrollTop < lastTop) look();
 }
@@ -193,7 +196,7 @@ function toBottom() {
   lastTop = scroll.scrollTop;
 }
 
-// The composer grows, keyboards open, lines wrap: the last line stays in sight.
+// The composer grows, keyboards open, lines wrap: keep the last line visible.
 const resized = new ResizeObserver(() => {
   lookUp();
   if (following) toBottom();
@@ -208,7 +211,7 @@ function face(el, name) {
   for (const c of name) hash = (hash * 31 + c.codePointAt(0)) % 100_003;
   const initials = name.split(/\s+/).map((word) => [...word][0]);
   el.textContent = [initials[0], initials.length > 1 ? initials.at(-1) : ""].join("").toUpperCase();
-  el.style.setProperty("--hue", Math.round(hash * 137.5) % 360); // steps of the golden angle lie far apart
+  el.style.setProperty("--hue", Math.round(hash * 137.5) % 360); // steps of the golden angle give different hues
 }
 
 // showPeople shows everyone once, however many pages they have open.
@@ -216,7 +219,7 @@ function showPeople(members) {
   const pages = Map.groupBy(members, (m) => m.user || "");
   const guests = pages.get("")?.length ?? 0;
   pages.delete("");
-  if (user && room?.state === "online" && !pages.has(user)) pages.set(user, []); // the list is a moment behind
+  if (user && room?.state === "online" && !pages.has(user)) pages.set(user, []); // the list is slightly behind
   const names = [...pages.keys()].sort((a, b) => (b === user) - (a === user) || a.localeCompare(b));
   const people = names.map((name) => person(name, name === user ? "you" : ""));
   if (guests) people.push(person(guests === 1 ? "A program" : `${guests} programs`, ""));
@@ -245,7 +248,7 @@ function person(name, note) {
 
 const address = (name) => `#${encodeURIComponent(name)}`;
 
-// possible turns what somebody typed into a name that a room can have.
+// possible turns an input into a valid room name.
 const possible = (name) => name.trim().replace(/[\s/*?]+/g, "-");
 
 function roomInAddress() {
@@ -256,7 +259,7 @@ function roomInAddress() {
   }
 }
 
-// showRooms lists the rooms where somebody is, and those visited.
+// showRooms lists the rooms with people and the visited ones.
 async function showRooms() {
   if (document.hidden) return;
   let counts = new Map();
@@ -264,7 +267,7 @@ async function showRooms() {
     const res = await fetch("/v1/channel?limit=100", { cache: "no-store" });
     counts = new Map((await res.json()).data.map((c) => [c.channel_name, c.cnt]));
   } catch {
-    return; // the list stays as it was
+    return; // keep the list as it was
   }
   const names = [...new Set(["lobby", ...visited.keys(), ...counts.keys()])].sort((a, b) => a.localeCompare(b));
   const before = new Map([...$("rooms").children].map((li) => [li.dataset.room, li]));
@@ -277,7 +280,7 @@ async function showRooms() {
     return li;
   }));
   markRoom();
-  if ($("rooms").contains(focused)) focused.focus(); // moving it took the focus away
+  if ($("rooms").contains(focused)) focused.focus(); // moving the item took away the focus
 }
 
 function roomItem(name) {
@@ -316,7 +319,7 @@ function enter() {
   const { outbox, draft } = visited.get(name);
   $("room-name").textContent = name;
   showAll([], false);
-  scroll.ariaBusy = "true"; // read out what is new, not the whole history
+  scroll.ariaBusy = "true"; // screen readers read new messages, not the whole history
   room = new Room(name, user, outbox, {
     history(messages, more) {
       following = true;
@@ -344,13 +347,13 @@ function enter() {
   });
   showPeople([]);
   showOutbox(outbox);
-  $("empty").hidden = true; // until that is known
+  $("empty").hidden = true; // hidden until the history has been loaded
   showRooms();
   closeDrawers();
   showTitle();
   input.value = draft;
   typed();
-  if (matchMedia("(hover: hover)").matches) input.focus(); // elsewhere it would open the keyboard
+  if (matchMedia("(hover: hover)").matches) input.focus(); // on touch screens, it would open the keyboard
 }
 
 function showTitle() {
@@ -365,7 +368,7 @@ function showState(state, why) {
   $("state").firstElementChild.textContent = label;
   $("hint").textContent = {
     online: "Enter sends, Shift + Enter begins a new line",
-    refused: "Nobody would get what you write here",
+    refused: "Nobody would see what you write here",
   }[state] ?? "What you write now is sent as soon as the connection is back";
   $("refused").hidden = state !== "refused";
   $("why").textContent = why ?? "";
@@ -401,7 +404,7 @@ function typed() {
 
 input.addEventListener("input", typed);
 input.addEventListener("keydown", (e) => {
-  // isComposing: this Enter ends a syllable of Korean, not the message.
+  // isComposing: this Enter completes a syllable of Korean, it does not send.
   if (e.key !== "Enter" || e.shiftKey || e.isComposing) return;
   e.preventDefault();
   $("composer").requestSubmit();
@@ -428,12 +431,12 @@ function askName() {
 }
 
 $("me").onclick = askName;
-nameDialog.addEventListener("cancel", (e) => user || e.preventDefault()); // there has to be one
+nameDialog.addEventListener("cancel", (e) => user || e.preventDefault()); // a name is required
 nameDialog.querySelector("form").onsubmit = (e) => {
   const name = $("name-input").value.replace(/\s+/g, " ").trim();
   $("name-input").value = name;
   if (!name) return e.preventDefault();
-  nameDialog.addEventListener("close", () => input.focus(), { once: true }); // what is typed next is a message
+  nameDialog.addEventListener("close", () => input.focus(), { once: true }); // the next input is a message
   if (name === user) return;
   user = name;
   localStorage.setItem("name", name);
@@ -446,7 +449,7 @@ function showName() {
   $("me").querySelector(".name").textContent = user;
 }
 
-// --- drawers: on small screens the panels come in from the sides
+// --- drawers: on small screens the panels slide in from the sides
 
 const drawers = [
   { toggle: $("rooms-toggle"), panel: $("rooms-panel"), narrow: matchMedia("(max-width: 719px)") },
@@ -482,7 +485,7 @@ for (const { toggle, panel, narrow } of drawers) {
 $("backdrop").onclick = closeDrawers;
 addEventListener("keydown", (e) => e.key === "Escape" && closeDrawers());
 
-// --- begin
+// --- start
 
 addEventListener("hashchange", () => user && enter());
 setDrawers(null);

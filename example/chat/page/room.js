@@ -1,27 +1,27 @@
-// Room is one room's connection: what was said, then what is being said, with
-// no gap and nothing twice, however often the connection breaks.
+// Room is the connection to one room: its history, then new messages, with no
+// gap and no duplicate, however often the connection breaks.
 //
 // It loads the history once and then keeps the position of the last message
-// it has passed on. Each connection asks for what came since that position,
-// and repeats what was not answered on the one before: the server publishes
-// the same key only once.
+// that it has passed on. Each connection asks for the messages after that
+// position, and resends those without an answer. The server publishes each key
+// only once.
 
-const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts, growing
-const STEADY = 5_000; // a connection that lasts this long starts them anew
-const PATIENCE = 10_000; // with whatever the server is to answer
-const KEY_LIFE = 4 * 60_000; // the server's memory for keys lasts 5 minutes
-const AGAIN = 2_000; // before what was refused, and may be taken soon, is sent again
-const PAGE = 50; // messages of the history at once
+const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts; grows
+const STEADY = 5_000; // ms; a connection that lasts this long resets RETRY
+const PATIENCE = 10_000; // ms to wait for an answer from the server
+const KEY_LIFE = 4 * 60_000; // ms; the server remembers keys for 5 minutes
+const AGAIN = 2_000; // ms before resending a message that was refused for the moment
+const PAGE = 50; // messages of history per request
 
-// What the server's codes for refusals mean to somebody who reads the page.
-// Its sentences are for programs, but for those with the code "refused": they
-// are this app's own.
+// What the server's error codes mean for the reader of the page. The server's
+// own messages are for programs, except those with the code "refused", which
+// are this app's.
 const SOON = new Set(["store_unavailable", "mesh_unavailable", "rate_limited", "overloaded", "too_many_channels", "internal", "draining", "closed"]);
 const ROOM_REFUSED = {
-  bad_channel: "No room can have this name: it is too long, or has characters that no name may have.",
+  bad_channel: "No room can have this name: it is too long or has invalid characters.",
   forbidden: "You are not allowed to enter it.",
-  bad_origin: "The server does not let this page in by the address that it was opened with.",
-  expired: "Your time here has ended.",
+  bad_origin: "The server does not accept pages from this address.",
+  expired: "Your session has expired.",
 };
 const TEXT_REFUSED = {
   too_large: "it is too long: make it shorter",
@@ -34,29 +34,29 @@ export class Room {
   #user;
   #outbox;
   #on;
-  #position = null; // of the last message passed on; null until the history is
-  #held = []; // what has arrived and is not passed on yet: a history, messages
+  #position = null; // of the last message passed on; null until the history has been
+  #held = []; // arrived and not passed on yet: a history, messages
   #members = new Map();
-  #moves = null; // who comes and goes while the members are being loaded
+  #moves = null; // joins and leaves while the members are being loaded
   #socket = null;
   #openedAt = Infinity;
-  #shut = false; // the last attempt to connect was refused, or failed
-  #turn = 0; // of connect: an earlier one that still waits for an answer gives up
+  #shut = false; // the last attempt to connect was refused or failed
+  #turn = 0; // of connect: an earlier call that still waits gives up
   #attempts = 0;
-  #due = null; // when to connect next, where the server has said it
+  #due = null; // when to connect next, if the server has said so
   #timer;
   #ended = new AbortController();
 
   // outbox is a Map that outlives the Room: key → {text, state, error, sentAt,
   // …}. The state is "waiting" for a connection, "sent", "failed", or "done"
-  // until the message itself arrives; sentAt is set while there is no answer.
-  // One that is "failed" and refused would be so again: its text has to change.
+  // until the message itself arrives. sentAt is set while there is no answer. A
+  // "failed" entry with refused set would be refused again: its text must change.
   // on has the functions
-  //   history(messages, more)  show these instead of all others; there are
-  //                      older ones, or not
-  //   message(message)   show one more
+  //   history(messages, more)  show only these messages; more: there are older
+  //                      ones
+  //   message(message)   show one more message
   //   outbox()           the outbox has changed
-  //   people(members)    these are connected
+  //   people(members)    these members are connected
   //   state(state, why)  "online", "connecting", "offline", or "refused"
   constructor(name, user, outbox, on) {
     this.name = name;
@@ -71,14 +71,14 @@ export class Room {
     this.#drop();
   }
 
-  // send puts a text into the outbox, and sends it once there is a connection.
+  // send adds a text to the outbox and sends it once there is a connection.
   send(text) {
     const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // randomUUID needs HTTPS
     this.#outbox.set(key, { text, state: "waiting" });
     this.#flush();
   }
 
-  // resend sends what has failed, forget takes it out of the outbox.
+  // resend sends a failed message again. forget removes it from the outbox.
   resend(key) {
     Object.assign(this.#outbox.get(key), { state: "waiting", error: null });
     this.#flush();
@@ -89,18 +89,18 @@ export class Room {
     this.#on.outbox();
   }
 
-  // wake connects at once instead of after the usual wait.
+  // wake connects at once instead of waiting.
   wake() {
     if (this.state === "offline" && !this.#ended.signal.aborted) this.#connect();
   }
 
-  // retry knocks again where the room was refused.
+  // retry tries again after the room was refused.
   retry() {
     if (this.state === "refused") this.#connect();
   }
 
-  // pause ends the connection until wake: a browser may keep a page that was
-  // left, with its connection, and its user would still be here.
+  // pause closes the connection until wake. A browser may keep a page that the
+  // user has left, with its connection, and the user would still be listed.
   pause() {
     if (this.state === "refused") return;
     this.#turn++;
@@ -111,12 +111,12 @@ export class Room {
   // older returns messages before an offset, and whether there are more.
   async older(offset) {
     const past = await this.#get(`history?limit=${PAGE}&before=${offset}`);
-    if (past.epoch !== this.#position?.epoch) return { messages: [], more: false }; // a reset comes
+    if (past.epoch !== this.#position?.epoch) return { messages: [], more: false }; // a reset will follow
     return { messages: past.data, more: past.data.length > 0 && past.data[0].offset > past.first };
   }
 
-  // cut gives up the connection: one that has outlived its network is dead
-  // and would not notice for minutes.
+  // cut closes the connection. A connection that has outlived its network is
+  // dead, but would not notice for minutes.
   cut() {
     this.#lost(this.#socket);
   }
@@ -133,7 +133,7 @@ export class Room {
       }
     } catch (err) {
       if (turn !== this.#turn || this.#ended.signal.aborted) return;
-      if (err.refused) this.#set("refused", err.message); // asking again would not help
+      if (err.refused) this.#set("refused", err.message); // retrying would not help
       else this.#retry();
       return;
     }
@@ -156,14 +156,14 @@ export class Room {
     return url;
   }
 
-  // knock finds out why no WebSocket opens, which a browser does not tell: the
-  // server refuses a stream of events for the same reasons.
+  // knock finds out why no WebSocket opens, since browsers do not tell. The
+  // server refuses an event stream for the same reasons.
   async #knock() {
     const stop = new AbortController();
     const signal = AbortSignal.any([this.#ended.signal, stop.signal, AbortSignal.timeout(PATIENCE)]);
     const res = await fetch(this.#address(), { signal, cache: "no-store", headers: { Accept: "text/event-stream" } });
     if (!res.ok) throw await refusal(res);
-    stop.abort(); // it is open, or what is wrong will pass
+    stop.abort(); // it works, or the problem is temporary
   }
 
   #opened() {
@@ -185,7 +185,7 @@ export class Room {
     this.#retry();
   }
 
-  // drop forgets the socket without waiting for the other side to agree.
+  // drop closes the socket without waiting for the server.
   #drop() {
     clearTimeout(this.#timer);
     for (const m of this.#outbox.values()) {
@@ -198,8 +198,8 @@ export class Room {
     socket.close();
   }
 
-  // retry connects later: when the server said, or after a wait that grows and
-  // differs from page to page, so that they do not all come back at once.
+  // retry connects later: at the time that the server said, or after a delay
+  // that grows and is random, so that the pages do not all return at once.
   #retry() {
     const wait = Math.min(RETRY_MAX, RETRY_MIN * 2 ** this.#attempts++) * (0.5 + Math.random() / 2);
     this.#timer = setTimeout(() => this.#connect(), this.#due === null ? wait : this.#due - Date.now());
@@ -224,7 +224,7 @@ export class Room {
       case "reconnect": // the server closes the connection at that time
         this.#due = Date.now() + m.body.after_ms;
         return;
-      case "reset": // what was missed can no longer be had one by one
+      case "reset": // the missed messages are no longer available individually
         this.#position = null;
         return this.#lost(this.#socket);
     }
@@ -232,8 +232,8 @@ export class Room {
     this.#pass();
   }
 
-  // pass passes on what is held, unless an answer is missing: only that tells
-  // which message is the one that the outbox shows already.
+  // pass passes on what is held. It waits for missing answers first: only an
+  // answer tells which message is already shown in the outbox.
   #pass() {
     if ([...this.#outbox.values()].some((m) => m.sentAt)) return;
     for (const m of this.#held.splice(0)) {
@@ -244,7 +244,7 @@ export class Room {
       else this.#on.message(m);
     }
     const p = this.#position;
-    for (const [key, m] of this.#outbox) { // another epoch's message was lost with it
+    for (const [key, m] of this.#outbox) { // a message of another epoch was lost with it
       if (m.state === "done" && p?.epoch && (m.epoch !== p.epoch || m.offset <= p.offset)) this.forget(key);
     }
   }
@@ -255,8 +255,8 @@ export class Room {
     for (const [key, m] of this.#outbox) {
       if (!socket || m.state !== "waiting" || this.state !== "online") continue;
       m.sentAt ??= Date.now();
-      if (Date.now() - m.sentAt > KEY_LIFE) { // then it could be said twice
-        Object.assign(m, { state: "failed", error: "No answer came; it may have been said.", sentAt: null });
+      if (Date.now() - m.sentAt > KEY_LIFE) { // its key may be forgotten, so it could be said twice
+        Object.assign(m, { state: "failed", error: "No answer came; it may have been sent.", sentAt: null });
         continue;
       }
       m.state = "sent";
@@ -271,7 +271,7 @@ export class Room {
     const m = this.#outbox.get(id);
     if (!m) return;
     clearTimeout(m.timer);
-    if (header === "error" && SOON.has(body.code)) { // it may have been said: sentAt stays
+    if (header === "error" && SOON.has(body.code)) { // it may have been said: keep sentAt
       Object.assign(m, { state: "waiting", error: "Not sent yet, trying again…" });
       setTimeout(() => this.#ended.signal.aborted || this.#flush(), AGAIN);
       return this.#on.outbox();
@@ -283,8 +283,8 @@ export class Room {
     this.#pass();
   }
 
-  // refreshPeople asks who is connected. The server tells of everyone who
-  // comes and goes, but not of those who vanish together with a replica.
+  // refreshPeople asks who is connected. The server announces everyone who
+  // joins or leaves, but not those who vanish with a killed replica.
   async refreshPeople() {
     if (this.state !== "online" || this.#moves) return;
     this.#moves = [];
@@ -294,7 +294,7 @@ export class Room {
       this.#moves.forEach((b) => this.#moved(b));
       this.#on.people([...this.#members.values()]);
     } catch {
-      // the next refresh comes by itself
+      // the next refresh follows
     }
     this.#moves = null;
   }
@@ -312,15 +312,15 @@ export class Room {
   }
 }
 
-// refusal is an error with a reason for people; refused says that asking again
-// would not help.
+// refusal returns an error with a reason for people. refused means that
+// retrying would not help.
 async function refusal(res) {
   const text = await res.text();
-  let error = { message: text.trim() }; // not the hub's: this app's own words
+  let error = { message: text.trim() }; // not the hub's: this app's own text
   try {
     error = JSON.parse(text).error;
   } catch {
-    // it is as it is
+    // plain text
   }
   const refused = res.status >= 400 && res.status < 500 && res.status !== 429 && !SOON.has(error?.code);
   return Object.assign(new Error(ROOM_REFUSED[error?.code] ?? error?.message ?? res.statusText), { refused });

@@ -1,14 +1,15 @@
-// Inbox is the connection to one's inbox: all that it keeps, then what comes,
-// with no gap and nothing twice, however often the connection breaks.
+// Inbox is the connection to the user's inbox: everything that it keeps, then
+// new messages, with no gap and no duplicate, however often the connection
+// breaks.
 //
 // It reads the history once, page by page, and then keeps the position of the
 // last message that it has passed on. Each connection asks for what came since.
-// Where that is no longer kept, the history is read anew.
+// If that is no longer kept, it reads the history again.
 
-const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts, growing
-const STEADY = 5_000; // a connection that lasts this long starts them anew
-const PATIENCE = 10_000; // with whatever the server is to answer
-const PAGE = 500; // messages read at once
+const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts; grows
+const STEADY = 5_000; // ms; a connection that lasts this long resets RETRY
+const PATIENCE = 10_000; // ms to wait for an answer from the server
+const PAGE = 500; // messages per request
 
 export class Inbox {
   #channel;
@@ -16,15 +17,15 @@ export class Inbox {
   #position = null; // of the last message passed on; null until the history is read
   #socket = null;
   #openedAt = Infinity;
-  #turn = 0; // of connect: an earlier one that still waits for an answer gives up
+  #turn = 0; // of connect: an earlier call that still waits gives up
   #attempts = 0;
-  #due = null; // when to connect next, where the server has said it
+  #due = null; // when to connect next, if the server has said so
   #timer;
   #ended = new AbortController();
 
   // on has the functions
-  //   history({messages, epoch, first})  these are all that is kept
-  //   message(message)                   one more
+  //   history({messages, epoch, first})  these are all that are kept
+  //   message(message)                   one more message
   //   state(state)                       "online", "connecting" or "offline"
   //   signedOut()                        the session has ended
   constructor(user, on) {
@@ -38,19 +39,19 @@ export class Inbox {
     this.#drop();
   }
 
-  // wake connects at once instead of after the usual wait.
+  // wake connects at once instead of waiting.
   wake() {
     if (this.state === "offline" && !this.#ended.signal.aborted) this.#connect();
   }
 
-  // cut gives up the connection: one that has outlived its network is dead
-  // and would not notice for minutes.
+  // cut closes the connection. A connection that has outlived its network is
+  // dead, but would not notice for minutes.
   cut() {
     this.#lost(this.#socket);
   }
 
-  // pause ends the connection until wake: a browser may keep a page that was
-  // left, with its connection.
+  // pause closes the connection until wake. A browser may keep a page that the
+  // user has left, with its connection.
   pause() {
     this.#turn++;
     this.#drop();
@@ -62,7 +63,7 @@ export class Inbox {
     const turn = ++this.#turn;
     this.#set("connecting");
     try {
-      await get("me", this.#ended.signal); // a refused WebSocket would not say why
+      await get("me", this.#ended.signal); // a refused WebSocket does not tell why
       if (!this.#position) {
         const all = await readHistory(this.#channel, null, this.#ended.signal);
         if (turn !== this.#turn) return;
@@ -93,7 +94,7 @@ export class Inbox {
       case "reconnect": // the server closes the connection at that time
         this.#due = Date.now() + m.body.after_ms;
         return;
-      case "reset": // what was missed is read as history
+      case "reset": // read what was missed as history
         this.#position = null;
         return this.#lost(this.#socket);
     }
@@ -111,7 +112,7 @@ export class Inbox {
     this.#retry();
   }
 
-  // drop forgets the socket without waiting for the other side to agree.
+  // drop closes the socket without waiting for the server.
   #drop() {
     clearTimeout(this.#timer);
     const socket = this.#socket;
@@ -121,8 +122,8 @@ export class Inbox {
     socket.close();
   }
 
-  // retry connects later: when the server said, or after a wait that grows and
-  // differs from page to page, so that they do not all come back at once.
+  // retry connects later: at the time that the server said, or after a delay
+  // that grows and is random, so that the pages do not all return at once.
   #retry() {
     const wait = Math.min(RETRY_MAX, RETRY_MIN * 2 ** this.#attempts++) * (0.5 + Math.random() / 2);
     this.#timer = setTimeout(() => this.#connect(), this.#due === null ? wait : this.#due - Date.now());
@@ -136,15 +137,16 @@ export class Inbox {
   }
 }
 
-// readHistory reads a channel's messages after a position, page by page; all
-// that are kept where it is null, or where some after it are gone. The answer's
-// position is that of the last one, from which a connection goes on.
+// readHistory reads a channel's messages after a position, page by page. If
+// position is null, or if some messages after it are gone, it reads all that
+// are kept. The result's position is that of the last message, from which a
+// connection goes on.
 export async function readHistory(channel, position, signal) {
   let from = position, messages = [];
   for (;;) {
     const since = from ? `${from.epoch}:${from.offset}` : ":0";
     const page = await get(`v1/channel/${channel}/history?limit=${PAGE}&since=${since}`, signal);
-    if (from && page.missed) { // since the last answer, too
+    if (from && page.missed) { // trimmed since the last answer
       from = null;
       messages = [];
       position = null;
@@ -160,7 +162,7 @@ export async function readHistory(channel, position, signal) {
   }
 }
 
-// get returns what the server answers; an error has its status.
+// get returns the server's answer. An error has its status.
 export async function get(path, signal) {
   const timeout = AbortSignal.timeout(PATIENCE);
   const res = await fetch(path, { cache: "no-store", signal: signal ? AbortSignal.any([signal, timeout]) : timeout });

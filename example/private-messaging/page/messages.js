@@ -1,20 +1,19 @@
-// The page: who is there, and what they wrote. What comes is in inbox.js, what
-// goes in outbox.js.
+// The page: the people and their messages. inbox.js receives, outbox.js sends.
 
 import { Inbox, get, readHistory } from "./inbox.js";
 import { Outbox } from "./outbox.js";
 
 const $ = (id) => document.getElementById(id);
-const LOOK = 3_000; // ms between looks at who is there
-const ALIVE = 15 * 60_000; // between calls that keep the session
-const AGAIN = 1_000; // before another try to begin
+const LOOK = 3_000; // ms between requests for the list of people
+const ALIVE = 15 * 60_000; // ms between calls that keep the session alive
+const AGAIN = 1_000; // ms before another attempt to start
 
 const users = new Map(); // by id: {id, name, gone, messages, unread}
-const shown = new Set(); // sender and key of each message: who reads it twice shows it once
+const shown = new Set(); // sender and key of each message, so that each is shown once
 let me, inbox, outbox;
-let read; // by user: the position of the last message that was seen
+let read; // by user: the position of the last message seen
 let listed = null; // the position in the list of users
-let connected = null; // the ids of those who are; null while that is unknown
+let connected = null; // the ids of connected users; null while unknown
 let painted = {}; // the conversation on the page: {id, messages, count}
 
 // --- the session
@@ -23,7 +22,7 @@ async function start() {
   try {
     me = await get("me");
   } catch (err) {
-    if (err.status !== 401) return setTimeout(start, AGAIN); // the app is away; it comes back
+    if (err.status !== 401) return setTimeout(start, AGAIN); // the app is down and will return
     $("login").hidden = false;
     return $("name").focus();
   }
@@ -36,7 +35,7 @@ async function start() {
   choose();
 }
 
-// signedOut begins anew: nothing of the former user stays on the page.
+// signedOut starts over. Nothing of the former user stays on the page.
 function signedOut() {
   location.hash = "";
   location.reload();
@@ -53,12 +52,12 @@ $("login").onsubmit = async (e) => {
   if (!trouble) start();
 };
 
-// signIn returns why it was refused.
+// signIn returns why it was refused, or "".
 async function signIn() {
   const res = await fetch("login", { method: "POST", body: JSON.stringify({ name: $("name").value }) });
   if (res.ok) return "";
   if (res.status === 429) return `Too many people have signed in from your network. Try again in ${res.headers.get("Retry-After")} seconds.`;
-  if (res.status >= 500) return "The app does not work at the moment. Try again in a moment.";
+  if (res.status >= 500) return "The app is not working. Try again in a moment.";
   return (await res.text()).trim();
 }
 
@@ -72,14 +71,15 @@ $("logout").onclick = async () => {
   signedOut();
 };
 
-// --- what comes
+// --- receiving
 
 function user(id) {
   if (!users.has(id)) users.set(id, { id, name: "", gone: false, messages: [], unread: false });
   return users.get(id);
 }
 
-// takeAll shows what the inbox keeps, besides what is on the page and older.
+// takeAll shows what the inbox keeps, and older messages that are already on
+// the page.
 function takeAll({ messages, epoch, first }) {
   for (const u of users.values()) {
     u.messages = u.messages.filter((m) => m.epoch === epoch && m.offset < first);
@@ -110,7 +110,7 @@ function put({ header, body, epoch, offset }) {
   if (!mine && !(seen?.epoch === epoch && offset <= seen.offset)) other.unread = true;
 }
 
-// see notes what has been read, also for the next time.
+// see marks messages as read, also for the next visit.
 function see(u) {
   const last = u.messages.at(-1);
   if (!last || (!u.unread && read[u.id]?.offset === last.offset)) return;
@@ -119,8 +119,8 @@ function see(u) {
   localStorage.setItem(`read ${me.id}`, JSON.stringify(read));
 }
 
-// --- who is there: a list that is asked for, so that a tab needs no second
-// connection, of which a browser has six for all tabs of a website
+// --- people: the list is polled, so that a tab needs no second connection; a
+// browser has six for all tabs of a website
 
 let looking = false;
 async function look() {
@@ -128,7 +128,7 @@ async function look() {
   looking = true;
   try {
     const [list, there] = await Promise.all([readHistory("users", listed), get("connected")]);
-    if (list.whole) users.forEach((u) => (u.gone = true)); // some signed out that this page was not told of
+    if (list.whole) users.forEach((u) => (u.gone = true)); // this page has missed who signed out
     for (const { header, body } of list.messages) {
       if (header === "user") Object.assign(user(body.id), { name: body.name, gone: false });
       if (header === "gone") user(body.id).gone = true;
@@ -137,7 +137,7 @@ async function look() {
     connected = inbox.state === "online" ? new Set(there.data) : null;
   } catch (err) {
     connected = null;
-    if (!err.status) inbox.cut(); // no answer: the connection is as dead
+    if (!err.status) inbox.cut(); // no answer: the connection is probably dead too
   }
   looking = false;
   draw();
@@ -168,11 +168,11 @@ document.addEventListener("visibilitychange", () => {
 setInterval(look, LOOK);
 setInterval(() => me && get("me").catch((err) => err.status === 401 && signedOut()), ALIVE);
 
-// --- what is seen
+// --- drawing
 
 const scroll = $("scroll");
-let following = true; // at the bottom, unless the reader has gone up
-let lastTop = 0; // where the reader was last seen
+let following = true; // at the bottom, unless the reader has scrolled up
+let lastTop = 0; // the reader's last known position
 scroll.onscroll = noteTop;
 
 function noteTop() {
@@ -180,8 +180,8 @@ function noteTop() {
   following = scroll.scrollHeight - lastTop - scroll.clientHeight < 80;
 }
 
-// toBottom keeps the last line in sight, unless the reader has gone up: of which
-// the event may tell later.
+// toBottom keeps the last line visible, unless the reader has scrolled up,
+// which the scroll event may report later.
 function toBottom() {
   if (scroll.scrollTop < lastTop) noteTop();
   if (following) scroll.scrollTop = scroll.scrollHeight;
@@ -189,7 +189,7 @@ function toBottom() {
 }
 
 let drawing = false;
-function draw() { // once for many messages; a tab in the background has no frames, but a title
+function draw() { // once for many messages; a background tab has no frames, but a title
   if (!drawing) setTimeout(paint, 16);
   drawing = true;
 }
@@ -205,7 +205,7 @@ function paint() {
   document.title = `${unread ? `(${unread}) ` : ""}${current ? `${nameOf(current)} · ` : ""}Private messages`;
 }
 
-// nameOf knows nobody who is not on the list, as after a long time.
+// nameOf does not know users who are no longer on the list.
 const nameOf = (u) => u.name || (listed ? "Somebody" : "…");
 const left = (u) => u.gone || (listed && !u.name && !connected?.has(u.id));
 
@@ -234,7 +234,7 @@ function paintList(current) {
     if (u.unread) button.append(element("span", "new", "new"));
     return li;
   }));
-  if (focused) before.get(focused)?.firstChild.focus(); // moving it took the focus away
+  if (focused) before.get(focused)?.firstChild.focus(); // moving the item took away the focus
 }
 
 function userItem(id) {
@@ -248,7 +248,7 @@ function userItem(id) {
 
 function paintConversation(current) {
   $("hint").hidden = Boolean(current?.messages.length || (current && (!listed || outbox.to(current.id).length)));
-  $("hint").textContent = !current ? "Choose somebody to write to" : left(current) ? "" : "Nothing was written in the last 24 hours";
+  $("hint").textContent = !current ? "Choose someone to write to" : left(current) ? "" : "Nothing was written in the last 24 hours";
   $("header").hidden = !current;
   $("write").hidden = !current || left(current);
   if (!current) return;
@@ -283,7 +283,7 @@ function unsent(m) {
   return li;
 }
 
-// element makes one with a text, which goes in as text, never as HTML.
+// element makes an element. Its text is inserted as text, never as HTML.
 function element(tag, className, text) {
   const e = document.createElement(tag);
   e.className = className;
@@ -298,15 +298,15 @@ function action(label, onclick) {
   return b;
 }
 
-// --- the conversation is the one in the address, so that it outlives a reload
+// --- the conversation is in the address, so that it survives a reload
 
 const chosen = () => (me && location.hash.length > 1 ? user(location.hash.slice(1)) : null);
 
 function choose() {
-  if (location.hash.length > 1 && !/^#[a-z2-7]{16}$/.test(location.hash)) location.hash = ""; // no user's id
+  if (location.hash.length > 1 && !/^#[a-z2-7]{16}$/.test(location.hash)) location.hash = ""; // not a user's id
   $("app").classList.toggle("chosen", location.hash.length > 1);
   draw();
-  if (location.hash.length > 1 && matchMedia("(hover: hover)").matches) requestAnimationFrame(() => $("text").focus()); // elsewhere it would open the keyboard
+  if (location.hash.length > 1 && matchMedia("(hover: hover)").matches) requestAnimationFrame(() => $("text").focus()); // on touch screens, it would open the keyboard
 }
 
 addEventListener("hashchange", () => me && choose());
@@ -321,5 +321,5 @@ $("write").onsubmit = (e) => {
   outbox.add(current.id, text);
 };
 
-new ResizeObserver(toBottom).observe(scroll); // a keyboard opens
+new ResizeObserver(toBottom).observe(scroll); // a keyboard may open
 start();

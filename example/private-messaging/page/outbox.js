@@ -1,12 +1,11 @@
-// Outbox keeps what was written until the server has it: one message at a
-// time, so that they arrive in the order in which they were written. It
-// outlives a reload of the page.
+// Outbox keeps messages until the server has them. It sends one at a time, so
+// that they arrive in order. It survives a reload of the page.
 //
 // Each message has a key. The server publishes a key once, and pages show it
-// once, so that it may be sent again where no answer came.
+// once, so a message without an answer may be sent again.
 
-const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts, growing
-const PATIENCE = 15_000; // with an answer
+const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts; grows
+const PATIENCE = 15_000; // ms to wait for an answer
 
 export class Outbox {
   #name; // in the browser's storage
@@ -28,7 +27,7 @@ export class Outbox {
     this.wake();
   }
 
-  // to returns what was written to somebody and has not arrived.
+  // to returns the messages to a user that have not arrived.
   to(user) {
     return this.#entries.filter((m) => m.to === user);
   }
@@ -40,7 +39,7 @@ export class Outbox {
     this.wake();
   }
 
-  // resend sends what has failed, remove takes it out.
+  // resend sends a failed message again. remove deletes it.
   resend(key) {
     this.#entries.find((m) => m.key === key).state = "waiting";
     this.#changed();
@@ -52,21 +51,22 @@ export class Outbox {
     this.#changed();
   }
 
-  // arrived says that messages with these keys are in the inbox. Where they
-  // are all that it keeps, what was sent and is not among them has gone again.
+  // arrived reports that messages with these keys are in the inbox. If all is
+  // set, they are everything that the inbox keeps, so a sent message that is
+  // not among them is gone.
   arrived(keys, all) {
     const before = this.#entries.length;
     this.#entries = this.#entries.filter((m) => !keys.has(m.key) && !(all && m.state === "sent"));
     if (this.#entries.length !== before) this.#changed();
   }
 
-  // wake sends what waits, at once.
+  // wake sends at once what waits.
   wake() {
     clearTimeout(this.#timer);
     this.#run();
   }
 
-  // close ends it; forget also drops what it has.
+  // close ends the outbox. forget also deletes its messages.
   close() {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -91,7 +91,7 @@ export class Outbox {
     this.#busy = false;
   }
 
-  // post sends one message, and returns after how many ms to try again.
+  // post sends one message. It returns after how many ms to try again, or 0.
   async #post(m) {
     const { key, to, text } = m;
     let res, reason;

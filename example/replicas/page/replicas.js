@@ -1,33 +1,33 @@
-// The page: which replica it is on, how they all are, and a room whose
-// messages go through whichever replica the balancer has chosen.
+// The page: its replica, the state of all replicas, and a room whose messages
+// go through the replica that the balancer chose.
 
 const $ = (id) => document.getElementById(id);
 const ROOM = "lobby";
-const RETRY_MIN = 250, RETRY_MAX = 5_000; // ms between attempts, growing
-const PATIENCE = 8_000; // with an answer; longer than replicas wait for their store
+const RETRY_MIN = 250, RETRY_MAX = 5_000; // ms between attempts; grows
+const PATIENCE = 8_000; // ms to wait for an answer; longer than replicas wait for their store
 const PAST = `/v1/channel/${ROOM}/history?limit=50`;
-const AGAIN = 2_000; // ms between looks for a store that is away, and before what was not taken is sent again
-const KEY_LIFE = 4 * 60_000; // the replicas' memory for keys lasts 5 minutes
+const AGAIN = 2_000; // ms between checks for a store that is down, and before resending a refused message
+const KEY_LIFE = 4 * 60_000; // ms; the replicas remember keys for 5 minutes
 const SHOWN = 300; // messages that stay on the page
 
-const page = String(crypto.getRandomValues(new Uint32Array(1))[0]); // tells this page from others of the same name
+const page = String(crypto.getRandomValues(new Uint32Array(1))[0]); // distinguishes this page from others with the same name
 let user = sessionStorage.getItem("name") ?? `Guest ${100 + Math.floor(Math.random() * 900)}`;
-let history = null; // whether the replicas keep one; null until they have said so
-let position = null; // of the last message shown, where there is a history
-let away = false; // the store, when it was last asked
-let here = ""; // the replica that this page is on, or was last
-let on = false; // the page is on it now
-let dead = false; // all replicas are
+let history = null; // whether the replicas keep one; null until they have told
+let position = null; // of the last message shown, if there is a history
+let away = false; // the store was down when it was last asked
+let here = ""; // the replica that this page is on, or was last on
+let on = false; // the page is connected to it
+let dead = false; // all replicas are dead
 let socket = null;
-let turn = 0; // of connect: an earlier one that still waits for an answer gives up
+let turn = 0; // of connect: an earlier call that still waits gives up
 let attempts = 0;
 let timer;
 
-// What was written and has no answer: key → {text, state, error, sentAt}. The
-// state is "waiting", "sent" or "failed". It outlives a reload of the page.
+// Messages without an answer: key → {text, state, error, sentAt}. The state is
+// "waiting", "sent" or "failed". They survive a reload of the page.
 const outbox = new Map(JSON.parse(sessionStorage.getItem("outbox") ?? "[]"));
 
-// What the replicas' codes for refusals mean to somebody who reads the page.
+// What the replicas' error codes mean for the reader of the page.
 const SOON = new Set(["store_unavailable", "mesh_unavailable", "overloaded", "too_many_channels", "rate_limited", "internal", "draining", "closed"]);
 const REFUSED = {
   too_large: "it is too long: make it shorter",
@@ -44,7 +44,7 @@ async function connect() {
   if (!away && !dead) show("connecting", "Connecting…");
   try {
     if (history === null) await look();
-    if (history && (!position || attempts > 1)) { // a page that finds no way in, too, wants to know why
+    if (history && (!position || attempts > 1)) { // also after failed attempts, to learn why
       const past = await get(PAST);
       if (own !== turn) return;
       away = false;
@@ -57,7 +57,8 @@ async function connect() {
     if (own !== turn) return;
     away = e.code === "store_unavailable";
     if (!away) return later();
-    // A replica answers. It lets this page in where it has others in the room.
+    // A replica answers. It accepts this page if it has other subscribers in
+    // the room.
   }
   if (own !== turn) return;
   const url = new URL(`/channel/${ROOM}/`, location.origin.replace("http", "ws"));
@@ -88,8 +89,8 @@ function drop() {
   showOutbox();
 }
 
-// later connects after a wait that grows and differs from page to page, so
-// that they do not all come back at once.
+// later connects after a delay that grows and is random, so that the pages do
+// not all return at once.
 function later() {
   showLost();
   const wait = Math.min(RETRY_MAX, RETRY_MIN * 2 ** attempts++) * (0.5 + Math.random() / 2);
@@ -105,7 +106,7 @@ function showLost() {
 
 function received(s, m) {
   switch (m.header) {
-    case "presence": { // the own arrival tells which replica this is
+    case "presence": { // the page's own join tells which replica this is
       const { node, page: who } = m.body.member.info ?? {};
       if (m.body.event === "join" && who === page) arrived(node);
       return;
@@ -142,7 +143,7 @@ function arrived(node) {
   look().catch(unknown);
 }
 
-// back starts again, with the history, when the store answers.
+// back starts over with the history when the store answers.
 async function back(s) {
   try {
     await get(PAST);
@@ -157,16 +158,16 @@ async function back(s) {
   connect();
 }
 
-// --- what is to be said: it waits where there is no replica
+// --- sending: messages wait while there is no replica
 
-// flush sends what waits, for the first time or again: with a key, the replicas
-// say it once.
+// flush sends what waits, for the first time or again. With a key, the replicas
+// publish it once.
 function flush() {
   for (const [key, m] of outbox) {
     if (!on || m.state !== "waiting") continue;
     m.sentAt ??= Date.now();
-    if (Date.now() - m.sentAt > KEY_LIFE) { // then it could be said twice
-      Object.assign(m, { state: "failed", error: "No answer came; it may have been said.", sentAt: null });
+    if (Date.now() - m.sentAt > KEY_LIFE) { // its key may be forgotten, so it could be said twice
+      Object.assign(m, { state: "failed", error: "No answer came; it may have been sent.", sentAt: null });
       continue;
     }
     m.state = "sent";
@@ -183,22 +184,22 @@ function answered({ header, body, id }) {
   if (header === "exchange") {
     outbox.delete(id);
   } else if (SOON.has(body.code)) { // with a history, it may have been said
-    Object.assign(m, { state: "waiting", error: "Not said yet, trying again…", sentAt: history ? m.sentAt : null });
+    Object.assign(m, { state: "waiting", error: "Not sent yet, trying again…", sentAt: history ? m.sentAt : null });
     setTimeout(flush, AGAIN);
   } else {
-    const why = REFUSED[body.code] ?? (body.code === "refused" ? body.msg : "the replica did not take it"); // "refused" is this app's own
-    Object.assign(m, { state: "failed", refused: true, error: `Not said: ${why}.`, sentAt: null });
+    const why = REFUSED[body.code] ?? (body.code === "refused" ? body.msg : "the replica did not take it"); // "refused" is this app's own code
+    Object.assign(m, { state: "failed", refused: true, error: `Not sent: ${why}.`, sentAt: null });
   }
   showOutbox();
 }
 
-// unsend is for what no answer will come to any more. Without a history,
-// nothing would notice that it is said twice: its author decides.
+// unsend handles messages that will get no answer any more. Without a history,
+// a duplicate would go unnoticed, so the author decides.
 function unsend() {
   for (const m of outbox.values()) {
     if (m.state !== "sent") continue;
     if (history) m.state = "waiting";
-    else Object.assign(m, { state: "failed", error: "No answer came; it may have been said.", sentAt: null });
+    else Object.assign(m, { state: "failed", error: "No answer came; it may have been sent.", sentAt: null });
   }
 }
 
@@ -239,7 +240,7 @@ function forget(key) {
   showOutbox();
 }
 
-// edit gives a text that was refused back to its author.
+// edit returns a refused text to the input.
 function edit(key) {
   $("text").value = `${$("text").value} ${outbox.get(key).text}`.trim();
   forget(key);
@@ -251,7 +252,7 @@ function show(state, text) {
   $("state").textContent = text;
 }
 
-// --- messages: text goes in as text, never as HTML
+// --- messages: text is inserted as text, never as HTML
 
 const clock = new Intl.DateTimeFormat([], { hour: "numeric", minute: "2-digit", second: "2-digit" });
 
@@ -265,7 +266,7 @@ function message({ body }) {
   add(li);
 }
 
-// news is a line between messages about what has happened to this page.
+// news adds a line between messages about this page.
 function news(text) {
   const li = document.createElement("li");
   li.className = "news";
@@ -285,10 +286,10 @@ function showHint() {
   $("empty").hidden = $("messages").children.length + $("outbox").children.length > 0;
 }
 
-// The last line stays in sight, unless the reader has gone up.
+// Keep the last line visible, unless the reader has scrolled up.
 const scroll = $("scroll");
 let following = true;
-let lastTop = 0; // where the reader was last seen
+let lastTop = 0; // the reader's last known position
 scroll.onscroll = noteTop;
 new ResizeObserver(toBottom).observe(scroll);
 
@@ -297,7 +298,7 @@ function noteTop() {
   following = scroll.scrollHeight - lastTop - scroll.clientHeight < 80;
 }
 
-// lookUp notices who has gone up before the event says so.
+// lookUp notices that the reader has scrolled up before the scroll event.
 function lookUp() {
   if (scroll.scrollTop < lastTop) noteTop();
 }
@@ -327,14 +328,14 @@ $("name").onchange = () => {
   connect();
 };
 
-// --- the replicas: what the balancer knows of its processes, and what the
-// replicas know of each other
+// --- the replicas: what the balancer knows about its processes, and what the
+// replicas know about each other
 
 async function look() {
   const processes = await get("/replicas");
   if (history === null) {
     mode(history = processes.history);
-    unsend(); // what was sent before a reload
+    unsend(); // messages sent before a reload
   }
   const were = dead;
   dead = processes.data.every((p) => !p.pid);
@@ -363,7 +364,8 @@ function replica(i, { node, pid, ready }, known, others) {
   const status = known?.status ?? "unknown";
   li.dataset.light = pid ? status : "red";
   li.ariaCurrent = on && node === here ? "true" : null;
-  // What the replicas tell of each other is some seconds old: not that of this page.
+  // The replicas' data about each other is some seconds old, but not this
+  // page's own connection.
   const n = Math.max(known?.connections ?? 0, on && node === here ? 1 : 0);
   const how = {
     green: ready ? `pid ${pid}, ${n} ${n === 1 ? "connection" : "connections"}` : "starting",
@@ -377,11 +379,12 @@ function replica(i, { node, pid, ready }, known, others) {
   button.ariaLabel = `${button.textContent} ${node}`;
 }
 
-// unknown is how all are where the program that has started them is gone.
+// unknown shows all replicas as unknown, if the program that starts them is
+// gone.
 function unknown() {
   for (const li of $("replicas").children) {
     li.dataset.light = "unknown";
-    li.querySelector(".how").textContent = "unknown: the program that starts them does not answer";
+    li.querySelector(".how").textContent = "unknown: the program that starts the replicas does not answer";
   }
 }
 
@@ -401,13 +404,13 @@ async function act(li, n) {
 function mode(history) {
   $("mode").textContent = history
     ? "The replicas share a Redis: the room has a history, and a page that moves misses nothing."
-    : "The replicas share no store: what is said while a page moves passes it by. With -redis nothing would.";
+    : "The replicas share no store: a page that moves misses what is said meanwhile. With -redis it misses nothing.";
 }
 
 async function get(path) {
   const res = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
   if (!res.ok) {
-    const refusal = await res.json().catch(() => null); // the balancer's own is none
+    const refusal = await res.json().catch(() => null); // the balancer's own errors are not JSON
     throw Object.assign(new Error(res.statusText), { code: refusal?.error?.code });
   }
   return res.json();
