@@ -11,7 +11,7 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// onChannels is the app on the hub.
+// onChannels is the app with the hub.
 type onChannels struct {
 	http.Handler
 	hub *channels.Hub
@@ -32,15 +32,15 @@ func (a onChannels) publish(channel string, body []byte) error {
 
 func (a onChannels) subscribers() int { return int(a.hub.Stats().Connections) }
 
-// queue publishes n messages, and returns the medians of the nanoseconds and
-// the allocations for each subscriber: what Publish takes. With one processor,
-// the writers have their turn behind it.
+// queue publishes n messages. It returns the medians, for each subscriber, of
+// the nanoseconds and allocations that Publish takes. With one processor, the
+// writers run only after Publish.
 func (a onChannels) queue(n int) (string, error) {
 	m := channels.Message{Header: "m", Body: json.RawMessage(`{"n":1}`)}
 	subscribers := float64(a.subscribers())
 	var took, allocs []float64
 	for range n {
-		time.Sleep(100 * time.Millisecond) // the writers are done with the one before
+		time.Sleep(100 * time.Millisecond) // the writers have finished the message before
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		begin := time.Now()

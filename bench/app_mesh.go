@@ -31,9 +31,9 @@ import (
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// openMesh opens one by the arguments of a server's name: KIND ID ADDRESS,
-// and for "zmq" the other replicas' addresses. ADDRESS is where "zmq" listens,
-// or where Redis is.
+// openMesh opens a mesh from the arguments of a server's name: KIND ID ADDRESS
+// and, for "zmq", the other replicas' addresses. ADDRESS is where "zmq"
+// listens, or where Redis is.
 func openMesh(args []string) (mesh.Mesh, error) {
 	switch {
 	case len(args) >= 3 && args[0] == "zmq":
@@ -46,8 +46,8 @@ func openMesh(args []string) (mesh.Mesh, error) {
 	return nil, fmt.Errorf("no mesh %q", args)
 }
 
-// newReplica is the hub on a mesh. Its Store is its own memory: no channel of
-// the benchmark keeps history.
+// newReplica returns a hub on a mesh. Its Store is its own memory, since no
+// channel of the benchmark keeps history.
 func newReplica(args []string) (app, error) {
 	m, err := openMesh(args)
 	if err != nil {
@@ -64,7 +64,7 @@ func newReplica(args []string) (app, error) {
 	return onChannels{hub.Handler(), hub}, nil
 }
 
-// onMesh is a mesh without a hub, which counts what arrives.
+// onMesh is a mesh without a hub. It counts the packets that arrive.
 type onMesh struct {
 	http.Handler
 	mesh mesh.Mesh
@@ -100,8 +100,8 @@ func (a onMesh) publish(channel string, body []byte) error {
 
 func (a onMesh) subscribers() int { return 0 }
 
-// openCounter maps the file by which another process tells this one how much
-// has arrived, so that a publisher need not outrun its subscribers.
+// openCounter maps the file that tells this process how much has arrived at
+// another one, so that a publisher does not outrun its subscribers.
 func openCounter(file string) (*atomic.Int64, error) {
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
@@ -112,15 +112,15 @@ func openCounter(file string) (*atomic.Int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	return (*atomic.Int64)(unsafe.Pointer(&b[0])), nil // a page: it is aligned
+	return (*atomic.Int64)(unsafe.Pointer(&b[0])), nil // aligned, since it begins a page
 }
 
-// counterFile is the environment variable that names it.
+// counterFile is the environment variable with the name of that file.
 const counterFile = "CHANNELS_BENCH_TAKEN"
 
-// flood publishes count messages of size bytes from so many goroutines to
-// channels c0, c1, …, as fast as they go, but never more than window of them
-// ahead of those that have arrived. 0 is without bound.
+// flood publishes count messages of size bytes from the given number of
+// goroutines to the channels c0, c1, … as fast as possible, but at most window
+// messages ahead of those that have arrived. A window of 0 means no bound.
 func flood(a app, channels, goroutines, count, size, window int) error {
 	taken := new(atomic.Int64)
 	if window > 0 {
@@ -135,8 +135,8 @@ func flood(a app, channels, goroutines, count, size, window int) error {
 	for i := range names {
 		names[i] = "c" + strconv.Itoa(i)
 	}
-	var next, room atomic.Int64 // room is how many may be published by now
-	var turn sync.Mutex         // of who waits for more
+	var next, room atomic.Int64 // the number of messages that may be published by now
+	var turn sync.Mutex         // held by the goroutine that waits for more room
 	await := func(i int64) error {
 		turn.Lock()
 		defer turn.Unlock()
@@ -147,7 +147,7 @@ func flood(a app, channels, goroutines, count, size, window int) error {
 				return nil
 			}
 			if time.Now().After(end) {
-				return fmt.Errorf("%d of %d messages came", now, i)
+				return fmt.Errorf("%d of %d messages arrived", now, i)
 			}
 		}
 	}
@@ -179,7 +179,7 @@ func flood(a app, channels, goroutines, count, size, window int) error {
 	return nil
 }
 
-// unwanted publishes count messages on channels that nobody subscribes to.
+// unwanted publishes count messages on channels without subscribers.
 func unwanted(a app, count int) error {
 	body := []byte(`{"p":"` + strings.Repeat("x", 120) + `"}`)
 	for i := range count {
@@ -190,10 +190,10 @@ func unwanted(a app, count int) error {
 	return nil
 }
 
-// join subscribes to n channels, lets a peer start, and returns the
-// nanoseconds until all subscriptions are proved active there, from the moment
-// at which the replica is told the peer's address until the echo has come, and
-// the bytes that the peer keeps of each.
+// join subscribes to n channels and then starts a peer. It returns how many
+// nanoseconds pass from telling the replica the peer's address until the echo
+// proves that all subscriptions are active there, and how many bytes the peer
+// keeps for each.
 func join(n int) (string, error) {
 	one, err := zmqmesh.New(zmqmesh.Options{ID: "one", Listen: "tcp://127.0.0.1:0", Logger: quiet})
 	if err != nil {
@@ -225,13 +225,13 @@ func join(n int) (string, error) {
 	select {
 	case <-active:
 	case <-time.After(time.Minute):
-		return "", errors.New("no echo came within a minute")
+		return "", errors.New("no echo arrived within a minute")
 	}
 	took := time.Since(begin)
 	return fmt.Sprintf("%d %.0f", took.Nanoseconds(), (heap()-before)/float64(n)), nil
 }
 
-// heap is what this process has on its heap and stacks.
+// heap returns the bytes on this process's heap and stacks.
 func heap() float64 {
 	debug.FreeOSMemory()
 	var m runtime.MemStats
@@ -239,14 +239,14 @@ func heap() float64 {
 	return float64(m.HeapAlloc + m.StackInuse)
 }
 
-// growth is what so many replicas in one process take.
+// growth is what a number of replicas in one process need.
 type growth struct {
 	Replicas int
 	Links    int     // TCP connections
-	Bytes    float64 // of heap and stacks, of each link
-	Idle     float64 // nanoseconds of CPU a second, of each replica
-	Want     float64 // nanoseconds of CPU of a message that all replicas want
-	Nobody   float64 // of one that no other wants
+	Bytes    float64 // of heap and stacks, for each link
+	Idle     float64 // nanoseconds of CPU per second, for each replica
+	Want     float64 // nanoseconds of CPU for a message that all replicas want
+	Nobody   float64 // nanoseconds of CPU for a message that no other replica wants
 }
 
 func grow(n, count int) (string, error) {
@@ -266,7 +266,7 @@ func grow(n, count int) (string, error) {
 			meshes[i].Close()
 		}
 	}()
-	var static []string // each connects to the ones before it, which learn of it from the store
+	var static []string // each replica connects to those before it, which learn of it from the store
 	for i := range n {
 		id := "r" + strconv.Itoa(i)
 		m, err := zmqmesh.New(zmqmesh.Options{ID: id, Listen: "tcp://127.0.0.1:0", Peers: static, Logger: quiet})
@@ -366,13 +366,13 @@ func grow(n, count int) (string, error) {
 func wait(what string, ok func() bool) error {
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			return fmt.Errorf("the %s have not come within a minute", what)
+			return fmt.Errorf("the %s did not arrive within a minute", what)
 		}
 	}
 	return nil
 }
 
-// processCPU is what this process has used.
+// processCPU returns the CPU time that this process has used.
 func processCPU() time.Duration {
 	var r syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &r) // cannot fail with these arguments

@@ -12,9 +12,9 @@ import (
 	"github.com/olahol/melody"
 )
 
-// The peers' apps are written as their documentation and examples do it: a
-// queue and a writing goroutine for each connection where the library has
-// none of its own, with room for all messages of a burst.
+// The peers' apps follow their documentation and examples: a queue and a
+// writing goroutine for each connection, if the library has none of its own,
+// with room for all messages of a burst.
 const peerQueue = 2048
 
 // rooms holds the subscribers of each channel.
@@ -61,7 +61,7 @@ func (r *rooms[C]) count() int {
 	return r.n
 }
 
-// onCoder is coder/websocket without more.
+// onCoder uses coder/websocket alone.
 type onCoder struct{ rooms rooms[chan []byte] }
 
 func newCoder() *onCoder { return &onCoder{} }
@@ -96,7 +96,7 @@ func (a *onCoder) publish(channel string, body []byte) error {
 	return nil
 }
 
-// onGorilla is gorilla/websocket with prepared messages.
+// onGorilla uses gorilla/websocket with prepared messages.
 type onGorilla struct {
 	up    gorilla.Upgrader
 	rooms rooms[chan *gorilla.PreparedMessage]
@@ -147,7 +147,7 @@ func (a *onGorilla) publish(channel string, body []byte) error {
 	return nil
 }
 
-// onGWS is lxzan/gws with its broadcaster.
+// onGWS uses lxzan/gws with its broadcaster.
 type onGWS struct {
 	gws.BuiltinEventHandler
 	up    *gws.Upgrader
@@ -174,7 +174,7 @@ func (a *onGWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	channel := channelOf(r)
 	c.Session().Store("channel", channel)
 	a.rooms.join(channel, c)
-	go c.ReadLoop() // in a goroutine of its own, so that net/http's is freed: as its README says
+	go c.ReadLoop() // in a goroutine of its own, to free net/http's, as its README recommends
 }
 
 func (a *onGWS) subscribers() int { return a.rooms.count() }
@@ -191,8 +191,8 @@ func (a *onGWS) publish(channel string, body []byte) error {
 	return first
 }
 
-// onMelody is olahol/melody, which has no rooms: where there is more than one
-// channel, it filters.
+// onMelody uses olahol/melody, which has no rooms: with more than one channel,
+// it filters.
 type onMelody struct{ m *melody.Melody }
 
 func newMelody() *onMelody {

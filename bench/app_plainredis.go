@@ -11,9 +11,9 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// plainRedis is how replicas are mostly linked over Redis: one PUBLISH for each
-// message, one SUBSCRIBE for each channel. It loses messages and does not say
-// so, which the benchmark would notice.
+// plainRedis links replicas over Redis in the usual way: one PUBLISH for each
+// message, one SUBSCRIBE for each channel. It loses messages without reporting
+// it, which the benchmark would notice.
 type plainRedis struct {
 	id     string
 	client *redis.Client

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// raw is the limit: no library, no reading, no goroutine for a connection; a
-// message is written to one socket after the other.
+// raw is the limit: no library, no reading, no goroutine for a connection. It
+// writes a message to one socket after the other.
 type raw struct {
-	every int // messages that are written at once
+	every int // number of messages written at once
 
 	mu     sync.Mutex
 	fds    map[string][]int      // by channel
-	conns  map[string][]net.Conn // what is written to where it is TLS
+	conns  map[string][]net.Conn // used for writing with TLS
 	count  int
 	queued []byte
 	n      int
@@ -107,8 +107,8 @@ func writeAll(fd int, b []byte) error {
 	return nil
 }
 
-// bareHTTP is what publishing over HTTP is measured against: net/http and the
-// decoding of the same JSON.
+// bareHTTP is the baseline for publishing over HTTP: net/http, and decoding the
+// same JSON.
 type bareHTTP struct{}
 
 func (bareHTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {

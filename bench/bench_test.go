@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestMain lets the test's binary be the servers too.
+// TestMain also runs the test binary as the servers.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "serve" {
 		serve(os.Args[2])
@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Every row runs, with a hundredth of the load: what it measures so is worth
+// TestRows runs every row with a hundredth of the load. The results mean
 // nothing, but every message is counted.
 func TestRows(t *testing.T) {
 	if err := os.Setenv("GOMAXPROCS", "1"); err != nil {

@@ -24,11 +24,11 @@ type load struct {
 	wg        sync.WaitGroup
 }
 
-// A sub is one WebSocket client that counts what it gets.
+// A sub is a WebSocket client that counts the messages it receives.
 type sub struct {
 	load   *load
 	nc     net.Conn
-	early  []byte // what came with the handshake's answer
+	early  []byte // received together with the handshake's answer
 	waited []int64
 }
 
@@ -38,7 +38,7 @@ type dialOptions struct {
 	deflate bool
 }
 
-// dial makes one connection, with the handshake of RFC 6455.
+// dial opens one connection, with the handshake of RFC 6455.
 func dial(addr string, o dialOptions) (nc net.Conn, early []byte, err error) {
 	nc, err = net.Dial("tcp", addr)
 	if err != nil {
@@ -64,7 +64,7 @@ func dial(addr string, o dialOptions) (nc net.Conn, early []byte, err error) {
 		case o.deflate && resp.Header.Get("Sec-WebSocket-Extensions") == "":
 			err = fmt.Errorf("handshake: no compression")
 		default:
-			early, _ = r.Peek(r.Buffered()) // it is buffered
+			early, _ = r.Peek(r.Buffered()) // does not block: the bytes are buffered
 			return nc, bytes.Clone(early), nil
 		}
 	}
@@ -72,7 +72,7 @@ func dial(addr string, o dialOptions) (nc net.Conn, early []byte, err error) {
 	return nil, nil, err
 }
 
-// subscribe opens n connections, of which the i-th has the options of(i).
+// subscribe opens n connections. The i-th has the options of(i).
 func subscribe(addr string, n int, of func(i int) dialOptions) (*load, error) {
 	l := &load{subs: make([]*sub, n)}
 	var wg sync.WaitGroup
@@ -114,7 +114,7 @@ func (l *load) close() {
 	l.wg.Wait()
 }
 
-// await waits until n messages have been delivered.
+// await waits until n messages have arrived.
 func (l *load) await(n int64) error {
 	end := time.Now().Add(time.Minute)
 	for l.delivered.Load() < n {
@@ -122,17 +122,17 @@ func (l *load) await(n int64) error {
 			return *err
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("%d of %d messages came", l.delivered.Load(), n)
+			return fmt.Errorf("%d of %d messages arrived", l.delivered.Load(), n)
 		}
 		time.Sleep(time.Millisecond)
 	}
 	if got := l.delivered.Load(); got > n {
-		return fmt.Errorf("%d messages came, %d were sent", got, n)
+		return fmt.Errorf("%d messages arrived, %d were sent", got, n)
 	}
 	return nil
 }
 
-// waited returns how long the p-th part of the messages took at most.
+// waited returns the p-quantile of the time that messages took.
 func (l *load) waited(p float64) time.Duration {
 	var all []int64
 	for _, s := range l.subs {
@@ -166,7 +166,7 @@ func (s *sub) read() error {
 		}
 		buf = buf[:copy(buf, buf[used:])]
 		if len(buf) == cap(buf) || full && cap(buf) < maxRead {
-			buf = slices.Grow(buf, cap(buf)) // more waits: the client is to cost little beside the server
+			buf = slices.Grow(buf, cap(buf)) // more data waits: the client must cost little compared with the server
 		}
 		n, err := s.nc.Read(buf[len(buf):cap(buf)])
 		full = len(buf)+n == cap(buf)
@@ -182,7 +182,8 @@ func (s *sub) read() error {
 
 var stamp = []byte(`"t":`)
 
-// frames handles the whole frames at the beginning of b (RFC 6455 section 5.2).
+// frames handles the complete frames at the beginning of b (RFC 6455 section
+// 5.2).
 func (s *sub) frames(b []byte) (used int, err error) {
 	count := int64(0)
 	for {

@@ -1,10 +1,10 @@
-// Command bench runs the hub beside peers and beside the limit, and prints
+// Command bench compares the hub with peers and with the limit, and prints
 // ratios.
 //
-// The server of each run is a process of its own, alone on one processor; this
-// process is the load generator, on another. The server's CPU time and memory
-// are read from the system, every delivery is counted, and what is printed is
-// the median of several runs, in which all servers take turns.
+// The server of each run is a process of its own, alone on one processor. This
+// process is the load generator, on another one. The server's CPU time and
+// memory are read from the system, and every delivery is counted. The printed
+// numbers are the median of several runs, in which all servers take turns.
 //
 //	go run . [-rows REGEXP] [-runs N] [-scale F] [-out FILE]
 package main
@@ -30,8 +30,8 @@ func main() {
 		return
 	}
 	rowsFlag := flag.String("rows", ".", "the rows to run: a regular expression")
-	runs := flag.Int("runs", 3, "how often each is run; the median counts")
-	scale := flag.Float64("scale", 1, "how much of the full load: 0.01 to 1")
+	runs := flag.Int("runs", 3, "how often each row runs; the median counts")
+	scale := flag.Float64("scale", 1, "the part of the full load: 0.01 to 1")
 	out := flag.String("out", "", "a file to write the table to, besides standard output")
 	profile := flag.String("profile", "", "a folder for the CPU profiles of the hub's servers")
 	flag.Parse()
@@ -55,9 +55,9 @@ func main() {
 	}
 }
 
-// pinSelf moves this process, the load generator, to the second processor.
-// The threads that the runtime has started already stay where they are, so it
-// starts itself again.
+// pinSelf moves this process, the load generator, to the second processor. The
+// threads that the runtime has already started stay where they are, so it
+// executes itself again.
 func pinSelf() {
 	if pinned() || runtime.NumCPU() < 2 {
 		return
@@ -75,8 +75,9 @@ func pinSelf() {
 
 const pinMark = "CHANNELS_BENCH_PINNED"
 
-// pinned tells whether this process has its own processor, and leaves the
-// other to the servers. runtime.NumCPU counts only those it may use itself.
+// pinned reports whether this process has its own processor and leaves the
+// other one to the servers. runtime.NumCPU counts only the processors that this
+// process may use.
 func pinned() bool { return os.Getenv(pinMark) != "" }
 
 // bench is one run of the program.
@@ -87,7 +88,7 @@ type bench struct {
 	log     io.Writer
 }
 
-// n scales a number of things, to at least low.
+// n scales a count, to at least low.
 func (b *bench) n(full, low int) int { return max(low, int(float64(full)*b.scale)) }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n", args...) }
@@ -122,7 +123,7 @@ func (b *bench) run(want *regexp.Regexp) (*table, error) {
 		}
 		b.say("   %s | %s | %s | %s | %s %s", l.work, l.ours, l.limit, l.peers, l.target, l.verdict)
 		t.lines = append(t.lines, l)
-		debug.FreeOSMemory() // the next row's load generator starts small
+		debug.FreeOSMemory() // so that the next row's load generator starts small
 	}
 	if len(t.lines) == 0 {
 		return nil, fmt.Errorf("no row's name matches; they are %s", rowNames())
@@ -130,7 +131,7 @@ func (b *bench) run(want *regexp.Regexp) (*table, error) {
 	return t, nil
 }
 
-// machine tells what the table was measured with.
+// machine describes what the table was measured with.
 func machine() string {
 	cpu := "unknown processor"
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {

@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// A group is replicas a, b, … in processes of their own, which the kernel puts
-// on any processor, with a Redis of their own where their mesh needs it.
+// A group is the replicas a, b, … in processes of their own, on any processor,
+// with a Redis of their own if their mesh needs it.
 type group struct {
 	replicas []*child
 	redis    *redisServer
 	dir      string
-	taken    *atomic.Int64 // what has arrived, for the publisher
-	load     *load         // WebSockets of b
-	stop     chan struct{} // ends what counts
-	base     int64         // deliveries before the work
+	taken    *atomic.Int64 // how many messages have arrived, for the publisher
+	load     *load         // WebSockets on b
+	stop     chan struct{} // ends the counting goroutine
+	base     int64         // deliveries before the measurement
 }
 
 func (g *group) close() {
@@ -43,7 +43,7 @@ func (g *group) close() {
 	os.RemoveAll(g.dir)
 }
 
-// replicas starts n servers of an app on a mesh of that kind.
+// replicas starts n servers of an app on a mesh of the given kind.
 func (b *bench) replicas(app, kind string, n int) (g *group, err error) {
 	g = &group{}
 	defer func() {
@@ -101,8 +101,8 @@ func freePort() (string, error) {
 
 const meshChannels = 100
 
-// listen opens a WebSocket on b for each of the channels, and waits until what
-// is published on a comes.
+// listen opens a WebSocket on b for each channel, and waits until messages
+// published on a arrive.
 func (g *group) listen() (err error) {
 	g.load, err = subscribe(g.replicas[1].addr, meshChannels, func(i int) dialOptions {
 		return dialOptions{path: "/channel/c" + strconv.Itoa(i) + "/"}
@@ -111,7 +111,7 @@ func (g *group) listen() (err error) {
 		return err
 	}
 	g.stop = make(chan struct{})
-	go func() { // until close
+	go func() { // ends with close
 		t := time.NewTicker(200 * time.Microsecond)
 		defer t.Stop()
 		for {
@@ -123,8 +123,8 @@ func (g *group) listen() (err error) {
 			}
 		}
 	}()
-	// What is published while a subscription is not yet active does not come:
-	// rounds are published until one comes whole.
+	// A message that is published before its subscription is active does not
+	// arrive, so rounds are published until one arrives completely.
 	for end := time.Now().Add(time.Minute); ; {
 		before := g.load.delivered.Load()
 		if _, err := g.replicas[0].do("flood %d 1 %d 64 0", meshChannels, meshChannels); err != nil {
@@ -141,12 +141,12 @@ func (g *group) listen() (err error) {
 			return errors.New("the subscriptions are not active after a minute")
 		}
 	}
-	time.Sleep(100 * time.Millisecond) // nothing of earlier rounds is on its way
+	time.Sleep(100 * time.Millisecond) // so that no message of an earlier round is on its way
 	g.mark()
 	return nil
 }
 
-// mark begins to count.
+// mark resets the counters.
 func (g *group) mark() {
 	g.base = g.load.delivered.Load()
 	g.taken.Store(g.base)
@@ -155,7 +155,7 @@ func (g *group) mark() {
 	}
 }
 
-// cpu is what the replicas and Redis have used.
+// cpu returns the CPU time that the replicas and Redis have used.
 func (g *group) cpu() (sum time.Duration, err error) {
 	for _, c := range g.replicas {
 		d, e := c.cpu()
@@ -168,8 +168,8 @@ func (g *group) cpu() (sum time.Duration, err error) {
 	return sum, err
 }
 
-// flood has a publish count messages from 256 goroutines, never more than
-// 50,000 ahead of the clients, of which none may be lost.
+// flood makes a publish count messages from 256 goroutines, at most 50,000
+// ahead of the clients. None may be lost.
 func (g *group) flood(count int) (rate, error) {
 	g.mark()
 	before, err := g.cpu()
@@ -188,8 +188,8 @@ func (g *group) flood(count int) (rate, error) {
 	return rate{float64(count) / took.Seconds(), (after - before) / time.Duration(count)}, err
 }
 
-// pace has a publish 1,000 messages a second, and returns how long they took
-// to the clients.
+// pace makes a publish 1,000 messages a second. It returns how long they took
+// to reach the clients.
 func (g *group) pace(count int) (p50, p99 time.Duration, err error) {
 	g.mark()
 	if _, err := g.replicas[0].do("publish %d 1 %d 128 1000", meshChannels, count); err != nil {
@@ -199,7 +199,7 @@ func (g *group) pace(count int) (p50, p99 time.Duration, err error) {
 	return g.load.waited(0.5), g.load.waited(0.99), err
 }
 
-// onReplicas runs f with two replicas and their clients.
+// onReplicas runs f with n replicas and their clients.
 func (b *bench) onReplicas(kind string, n int, f func(g *group) error) error {
 	g, err := b.replicas("replica", kind, n)
 	if err != nil {
@@ -215,8 +215,8 @@ func (b *bench) onReplicas(kind string, n int, f func(g *group) error) error {
 	return nil
 }
 
-// inTurns measures kinds of mesh in turns of a few seconds, with both groups there all
-// the time, so that what else the machine does concerns both.
+// inTurns measures kinds of mesh in turns of a few seconds. All groups run all
+// the time, so that other load on the machine affects them equally.
 func (b *bench) inTurns(kinds []string, turns int, warm, measure func(g *group, i int) error) error {
 	groups := make([]*group, len(kinds))
 	for i, kind := range kinds {
@@ -247,7 +247,7 @@ func meshRate(b *bench) (line, error) {
 	kinds := []string{"zmq", "redis", "plain"}
 	all := make([][]rate, len(kinds))
 	n := b.n(200_000, 500)
-	warm := func(g *group, _ int) error { _, err := g.flood(n); return err } // buffers have grown
+	warm := func(g *group, _ int) error { _, err := g.flood(n); return err } // so that buffers have grown
 	err := b.inTurns(kinds, 3*b.runs, warm, func(g *group, i int) error {
 		r, err := g.flood(n)
 		b.say("   %-6s %.0f deliveries/s, %s CPU of all replicas and Redis each", kinds[i], r.perSecond, r.cpu)
@@ -298,7 +298,7 @@ func meshLatency(b *bench) (line, error) {
 	}, nil
 }
 
-// meshAlone compares with libzmq's PUB and SUB in two processes of Python.
+// meshAlone compares with libzmq's PUB and SUB in two Python processes.
 func meshAlone(b *bench) (line, error) {
 	n := b.n(1_000_000, 2000)
 	var ours, overRedis, theirs []float64
@@ -344,8 +344,8 @@ func (b *bench) alone(kind string, n int) (perSecond float64, err error) {
 			return 0, fmt.Errorf("%s: the subscription is not active after a minute", kind)
 		}
 	}
-	time.Sleep(100 * time.Millisecond) // nothing is on its way
-	for range 2 {                      // the first time to warm up
+	time.Sleep(100 * time.Millisecond) // so that nothing is on its way
+	for range 2 {                      // the first round is for warming up
 		begin, before := time.Now(), g.taken.Load()
 		if _, err := a.do("flood 1 1 %d 90 20000", n); err != nil {
 			return 0, err
@@ -390,8 +390,8 @@ for line in sys.stdin:
 `
 )
 
-// libzmq is how many messages a second it takes from one process to another.
-// Both are written in Python, and may use both processors.
+// libzmq returns how many messages a second it carries from one process to
+// another. Both are Python programs, and may use both processors.
 func libzmq(n int) (perSecond float64, err error) {
 	pub, err := python(pubScript)
 	if err != nil {
@@ -412,10 +412,10 @@ func libzmq(n int) (perSecond float64, err error) {
 			return 0, err
 		}
 		if time.Now().After(end) {
-			return 0, errors.New("libzmq: nothing has come within a minute")
+			return 0, errors.New("libzmq: nothing arrived within a minute")
 		}
 	}
-	for range 2 { // the first time to warm up
+	for range 2 { // the first round is for warming up
 		begin := time.Now()
 		if _, err := fmt.Fprintln(sub.in, n); err != nil {
 			return 0, err
@@ -431,7 +431,7 @@ func libzmq(n int) (perSecond float64, err error) {
 	return perSecond, nil
 }
 
-// python starts a script with the first Python on the PATH that has libzmq.
+// python starts a script with the first Python in the PATH that has libzmq.
 func python(script string, args ...string) (*child, error) {
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
 		path := filepath.Join(dir, "python3")
@@ -439,15 +439,15 @@ func python(script string, args ...string) (*child, error) {
 			return startChild("libzmq", exec.Command(path, append([]string{"-c", script}, args...)...), serverCPU, clientCPU)
 		}
 	}
-	return nil, errors.New("no python3 on the PATH has libzmq's binding: install python3-zmq")
+	return nil, errors.New("no python3 in the PATH has the libzmq binding: install python3-zmq")
 }
 
-// stopped is the work of two of three replicas before and while the third one
-// is stopped.
+// stopped holds what two of three replicas do before the third one is stopped,
+// and while it is.
 type stopped struct {
 	before, during  rate
 	calm, disturbed waits
-	memory          int // bytes by which the publisher has grown
+	memory          int // bytes by which the publisher grew
 }
 
 func meshStopped(b *bench) (line, error) {
@@ -496,7 +496,7 @@ func (b *bench) stopOne(g *group) (s stopped, err error) {
 		r, err = g.flood(b.n(400_000, 500))
 		return r, w, err
 	}
-	if _, err := g.flood(b.n(200_000, 500)); err != nil { // buffers have grown
+	if _, err := g.flood(b.n(200_000, 500)); err != nil { // so that buffers have grown
 		return s, err
 	}
 	if err := wait("third replica's messages", func() bool { return other.delivered.Load() > 0 }); err != nil {
@@ -556,8 +556,8 @@ func meshUnwanted(b *bench) (line, error) {
 	var with, without []time.Duration
 	for range b.runs {
 		err := b.onReplicas("zmq", 2, func(g *group) error {
-			// From channel c100 on, nobody subscribes; the others are published
-			// before, so that the connection is in use.
+			// Nobody subscribes to the channels from c100 on. The others are
+			// published first, so that the connection is in use.
 			d, err := cpuEach(g.replicas[0], "unwanted %d", n)
 			with = append(with, d)
 			return err
@@ -588,8 +588,8 @@ func meshUnwanted(b *bench) (line, error) {
 	}, nil
 }
 
-// cpuEach is the CPU time of each of the n things that a command does, the second
-// time that it does them.
+// cpuEach returns the CPU time for each of the n operations of a command, when
+// it runs for the second time.
 func cpuEach(c *child, format string, n int) (time.Duration, error) {
 	if _, err := c.do(format, n); err != nil {
 		return 0, err

@@ -28,7 +28,7 @@ func setAffinity(cpus ...int) error {
 	return unix.SchedSetaffinity(0, &set)
 }
 
-// A child is a server under test: this program again, as "serve NAME".
+// A child is a server under test: this program, run as "serve NAME".
 type child struct {
 	name string
 	cmd  *exec.Cmd
@@ -40,9 +40,9 @@ type child struct {
 // start starts a server alone on its processor.
 func (b *bench) start(name string) (*child, error) { return b.startOn(name, nil, serverCPU) }
 
-// startFree starts a server that the kernel moves between the processors, and
-// which may have a counter: the rows of the mesh have more processes than
-// there are processors.
+// startFree starts a server that the kernel may move between the processors,
+// since the rows of the mesh have more processes than there are processors. It
+// may have a counter.
 func (b *bench) startFree(name string, counter string) (*child, error) {
 	return b.startOn(name, []string{counterFile + "=" + counter}, serverCPU, clientCPU)
 }
@@ -60,8 +60,8 @@ func (b *bench) startOn(name string, env []string, cpus ...int) (*child, error) 
 	return startChild(name, cmd, cpus...)
 }
 
-// startChild starts a program that prints its address, and then a line for
-// each that it reads.
+// startChild starts a program that prints its address, and then one line for
+// each line that it reads.
 func startChild(name string, cmd *exec.Cmd, cpus ...int) (c *child, err error) {
 	c = &child{name: name, cmd: cmd}
 	cmd.Stderr = os.Stderr
@@ -93,7 +93,7 @@ func startChild(name string, cmd *exec.Cmd, cpus ...int) (c *child, err error) {
 	return c, nil
 }
 
-// do has the server do something, and returns what it answers.
+// do sends a command to the server and returns its answer.
 func (c *child) do(format string, args ...any) (string, error) {
 	if _, err := fmt.Fprintf(c.in, format+"\n", args...); err != nil {
 		return "", err
@@ -111,7 +111,7 @@ func (c *child) answer() (string, error) {
 	return c.out.Text(), nil
 }
 
-// stop ends the server, whose standard input ends.
+// stop ends the server by closing its standard input.
 func (c *child) stop() {
 	c.in.Close()
 	t := time.AfterFunc(10*time.Second, func() { c.cmd.Process.Kill() })
@@ -119,10 +119,10 @@ func (c *child) stop() {
 	t.Stop()
 }
 
-// cpu is the processor time that the server has used, of all its threads,
-// with what the kernel did for it.
+// cpu returns the processor time of all threads of the server, including the
+// kernel's work for it.
 func (c *child) cpu() (time.Duration, error) {
-	// The clock of a process: linux/posix-timers.h, CPUCLOCK_SCHED.
+	// The CPU clock of a process: linux/posix-timers.h, CPUCLOCK_SCHED.
 	clock := int32(^c.cmd.Process.Pid<<3 | 2)
 	var ts unix.Timespec
 	if err := unix.ClockGettime(clock, &ts); err != nil {
@@ -131,8 +131,8 @@ func (c *child) cpu() (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// rss is the server's resident memory in bytes, without what the C library
-// and the program's file take, after a garbage collection.
+// rss returns the server's resident memory in bytes after a garbage collection,
+// without the C library and the program's file.
 func (c *child) rss() (int, error) {
 	if _, err := c.do("gc"); err != nil {
 		return 0, err

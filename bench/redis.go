@@ -27,8 +27,8 @@ import (
 	"github.com/channels-go/channels/store/redisstore"
 )
 
-// redisServer is a redis-server of the benchmark's own, alone on a processor,
-// where it is started with no others that it may use.
+// redisServer is the benchmark's own redis-server, alone on a processor unless
+// startRedis gets further ones.
 type redisServer struct {
 	cmd  *exec.Cmd
 	port string
@@ -48,7 +48,7 @@ func startRedis(cpus ...int) (*redisServer, error) {
 		return nil, err
 	}
 	r.cmd = exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--dir", r.dir)
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a benchmark that is killed leaves none behind
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a killed benchmark leaves none behind
 	if pinned() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
@@ -58,7 +58,7 @@ func startRedis(cpus ...int) (*redisServer, error) {
 		defer setAffinity(clientCPU)
 	}
 	if err := r.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("redis-server has to be installed: %w", err)
+		return nil, fmt.Errorf("redis-server must be installed (.ci/setup does it): %w", err)
 	}
 	c := r.client(nil)
 	defer c.Close()
@@ -87,7 +87,7 @@ func (r *redisServer) client(count *trips) *redis.Client {
 	return c
 }
 
-// trips counts what a client sends.
+// trips counts a client's round trips and commands.
 type trips struct {
 	roundTrips, commands, ranges atomic.Int64
 	rangeSHA                     string
@@ -111,19 +111,19 @@ func (t *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	return func(ctx context.Context, cs []redis.Cmder) error { t.count(cs...); return next(ctx, cs) }
 }
 
-// script reads one of the store's scripts from the sources.
+// script reads one of redisstore's scripts from the source tree.
 func script(name string) (string, error) {
 	for _, dir := range []string{"../store/redisstore/lua/", "store/redisstore/lua/"} {
 		if b, err := os.ReadFile(dir + name + ".lua"); err == nil {
 			return string(b), nil
 		}
 	}
-	return "", errors.New("the scripts of redisstore are not found: run it in bench/")
+	return "", errors.New("the scripts of redisstore were not found: run this in bench/")
 }
 
 var appendOptions = store.AppendOptions{Size: 10_000, TTL: time.Hour}
 
-// scriptArgs are those of one append of 128 bytes.
+// scriptArgs are the arguments for appending one message of 128 bytes.
 func scriptArgs(sha string) []string {
 	return []string{"EVALSHA", sha, "2", "channels:log:{b}", "channels:top:{b}", "message", string(payload128()), "10000", "3600000", "bench", "86400000", "", "0"}
 }
@@ -153,7 +153,7 @@ func redisAppend(b *bench) (line, error) {
 		if err != nil {
 			return line{}, err
 		}
-		for range 2 { // the first time to warm up
+		for range 2 { // the first round is for warming up
 			var took time.Duration
 			err = withStore(r, nil, func(s *redisstore.Store) error {
 				var wg sync.WaitGroup
@@ -358,7 +358,7 @@ func redisList(b *bench) (line, error) {
 		report := func(full bool) error {
 			for node := range replicas {
 				rep := store.Report{Replica: store.Replica{ID: fmt.Sprint("n", node), Info: json.RawMessage("{}")}, Full: full}
-				for i := range n { // each on two replicas
+				for i := range n { // each channel is on two replicas
 					if full && (i%replicas == node || (i+1)%replicas == node) {
 						rep.Channels = append(rep.Channels, store.Count{Channel: fmt.Sprintf("channel-%06d", i), Subscribers: 1, Publishes: 1})
 					}
@@ -415,7 +415,7 @@ func redisCommands(b *bench) (line, error) {
 		}
 		defer stop()
 		ctx := context.Background()
-		for i := range n { // subscribers, so that the tops are compared too
+		for i := range n { // with subscribers, so that the hub compares the tops too
 			sub, err := hub.Subscribe(ctx, fmt.Sprint("c", i), nil)
 			if err != nil {
 				return err
@@ -442,15 +442,15 @@ func redisCommands(b *bench) (line, error) {
 		work:    fmt.Sprintf("Redis: %d msg/s on %d channels with subscribers, reports included: commands a message", n, n),
 		ours:    fmt.Sprintf("**%.2f**", each),
 		target:  "≤ 1.3",
-		verdict: verdict(each <= 1.3 || b.scale < 1), // what comes once a second weighs more with few messages
+		verdict: verdict(each <= 1.3 || b.scale < 1), // commands that run once a second weigh more with few messages
 	}, nil
 }
 
-// redisCost is what n of something take of Redis, each: bytes, and microseconds of
-// its processor.
+// redisCost is what each of n things costs Redis: bytes of memory, and
+// microseconds of its processor.
 type redisCost struct{ bytes, us float64 }
 
-// redisCosts is what Redis needs, which package redisstore's documentation says.
+// redisCosts measures the costs that the documentation of redisstore lists.
 func redisCosts(b *bench) (line, error) {
 	r, err := startRedis()
 	if err != nil {

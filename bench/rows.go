@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// A row is one kind of work, done by the hub and by those it is measured with.
+// A row is one kind of work, done by the hub and by those that it is compared
+// with.
 type row struct {
 	name string
 	run  func(*bench) (line, error)
@@ -55,7 +56,7 @@ func rowNames() string {
 	return strings.Join(s, ", ")
 }
 
-// A job is one kind of publishing to n subscribers.
+// A job is one way of publishing to n subscribers.
 type job struct {
 	server   string
 	subs     int
@@ -79,7 +80,7 @@ func oneChannel(o dialOptions) func(int) dialOptions {
 	return func(int) dialOptions { return o }
 }
 
-// do runs a job once, with a server of its own.
+// do runs a job once, on a new server.
 func (b *bench) do(j job) (result, error) {
 	c, err := b.start(j.server)
 	if err != nil {
@@ -94,7 +95,7 @@ func (b *bench) do(j job) (result, error) {
 	if _, err := c.do("await %d", j.subs); err != nil {
 		return result{}, err
 	}
-	// A first round, so that buffers have grown, and none of them is cold.
+	// The first round makes buffers grow and warms them up.
 	warm := j.batch * 2
 	if _, err := c.do("publish %d %d %d %d %d", j.channels, j.batch, warm, j.size, 10_000); err != nil {
 		return result{}, err
@@ -122,7 +123,7 @@ func (b *bench) do(j job) (result, error) {
 	return result{(after - before) / time.Duration(j.count*j.each), l.waited(0.99)}, nil
 }
 
-// turns runs each job as often as b.runs, in turns, and returns the medians.
+// turns runs each job b.runs times, in turns, and returns the medians.
 func (b *bench) turns(jobs ...job) ([]result, error) {
 	all := make([][]result, len(jobs))
 	for range b.runs {
@@ -172,7 +173,7 @@ func ratio[T ~int64 | ~int | ~float64](a, b T) string {
 	return fmt.Sprintf("%.2f ×", float64(a)/float64(b))
 }
 
-// verdict says whether a ratio, or a number, is at most what was to be reached.
+// verdict says whether a target was reached.
 func verdict(ok bool) string {
 	if ok {
 		return "reached"
@@ -188,8 +189,8 @@ func peers(names []string, rs []result, base time.Duration) string {
 	return strings.Join(s, ", ")
 }
 
-// paced is the first row's work: 1,000 subscribers of one channel, 20 messages
-// of 128 bytes a second.
+// paced is the work of the first row: 1,000 subscribers of one channel, 20
+// messages of 128 bytes a second.
 func (b *bench) paced() job {
 	n := b.n(1000, 20)
 	return job{subs: n, of: oneChannel(dialOptions{}), channels: 1, batch: 1, count: b.n(100, 5), size: 128, interval: 50 * time.Millisecond, each: n}
@@ -236,7 +237,7 @@ func burst(b *bench) (line, error) {
 }
 
 func idle(b *bench) (line, error) {
-	n := b.n(9_500, 100) // each process may have 20,000 files open on many machines
+	n := b.n(9_500, 100) // on many machines a process may open 20,000 files
 	names := []string{"channels", "raw", "gws", "gorilla", "melody", "coder"}
 	all := make([][]float64, len(names))
 	for range b.runs {
@@ -319,7 +320,7 @@ func queue(b *bench) (line, error) {
 	}, nil
 }
 
-// queue has messages queued for n connections.
+// queue queues messages for n connections.
 func (b *bench) queue(n, messages int) (string, error) {
 	c, err := b.start("channels")
 	if err != nil {
@@ -358,7 +359,7 @@ func manyChannels(b *bench) (line, error) {
 
 func deflate(b *bench) (line, error) {
 	plain := b.paced()
-	plain.size = 1100 // above the threshold, and so that most of it can be deflated
+	plain.size = 1100 // above the threshold, and mostly compressible
 	plain.server = "channels"
 	small := plain
 	small.of = oneChannel(dialOptions{deflate: true})
@@ -395,7 +396,8 @@ func overTLS(b *bench) (line, error) {
 	}, nil
 }
 
-// rate is how many requests a second a server answers, and at what cost.
+// rate is the number of requests a second that a server answers, and the CPU
+// time of one.
 type rate struct {
 	perSecond float64
 	cpu       time.Duration
@@ -502,7 +504,7 @@ func list(b *bench) (line, error) {
 		if err != nil {
 			return line{}, err
 		}
-		if count < min(n, 1000) { // the channels are reported once a second
+		if count < min(n, 1000) { // channels are reported once a second
 			if time.Now().After(end) {
 				return line{}, fmt.Errorf("the first page has %d channels", count)
 			}
@@ -560,7 +562,7 @@ func connect(b *bench) (line, error) {
 	}, nil
 }
 
-// connects has n clients come and go, 64 at a time.
+// connects lets n clients connect and leave, 64 at a time.
 func (b *bench) connects(server string, n int) (time.Duration, error) {
 	c, err := b.start(server)
 	if err != nil {
@@ -588,7 +590,7 @@ func (b *bench) connects(server string, n int) (time.Duration, error) {
 		})
 	}
 	wg.Wait()
-	time.Sleep(100 * time.Millisecond) // the last ones' ends are counted too
+	time.Sleep(100 * time.Millisecond) // so that the ends of the last ones count too
 	after, err := c.cpu()
 	if e := first.Load(); e != nil {
 		err = *e

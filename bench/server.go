@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// An app is the same small program on one of the libraries: it subscribes
+// An app is the same small program on one of the libraries. It subscribes
 // clients at /channel/NAME/ and publishes {"header":"m","body":BODY} to them.
 type app interface {
 	http.Handler
@@ -32,8 +32,8 @@ type app interface {
 	subscribers() int
 }
 
-// apps are the servers, by name, of which further words are arguments. "+tls"
-// after a name serves it over TLS 1.3.
+// apps are the servers by name. Further words are arguments. "+tls" after a
+// name serves it over TLS 1.3.
 var apps = map[string]func(args []string) (app, error){
 	"channels": func([]string) (app, error) { return newChannels() },
 	"raw":      func([]string) (app, error) { return newRaw(1), nil },
@@ -47,8 +47,8 @@ var apps = map[string]func(args []string) (app, error){
 	"mesh":     newOnMesh,
 }
 
-// serve is the server's side: it prints its address and then obeys the
-// commands on standard input, until that ends.
+// serve runs a server. It prints its address and then obeys the commands on
+// standard input until that ends.
 func serve(name string) {
 	base, secure := strings.CutSuffix(name, "+tls")
 	words := strings.Fields(base)
@@ -90,8 +90,8 @@ func serve(name string) {
 	}
 }
 
-// profile begins a CPU profile, in place of the one before: the last publishing
-// is what is measured.
+// profile starts a CPU profile in place of the previous one, so that it covers
+// the last publishing only.
 func profile(name string) {
 	dir := os.Getenv("CHANNELS_BENCH_PROFILE")
 	if dir == "" {
@@ -107,7 +107,7 @@ func profile(name string) {
 	}
 }
 
-// heapProfile writes what is on the heap where profiles are wanted.
+// heapProfile writes a heap profile if profiles are wanted.
 func heapProfile() error {
 	dir := os.Getenv("CHANNELS_BENCH_PROFILE")
 	if dir == "" {
@@ -140,7 +140,7 @@ func obey(a app, args []string) (string, error) {
 	case args[0] == "gc" && len(n) == 0:
 		debug.FreeOSMemory()
 		return "ok", heapProfile()
-	case args[0] == "await" && len(n) == 1: // most peers answer a handshake before the client is subscribed
+	case args[0] == "await" && len(n) == 1: // most peers answer the handshake before the client is subscribed
 		for end := time.Now().Add(time.Minute); a.subscribers() != n[0]; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				return "", fmt.Errorf("%d subscribers, not %d", a.subscribers(), n[0])
@@ -163,8 +163,8 @@ func obey(a app, args []string) (string, error) {
 	return "", fmt.Errorf("unknown command %q", args)
 }
 
-// publish publishes count messages of size bytes: batch of them each interval
-// (all at once where it is 0), to the channels c0, c1, … in turn.
+// publish publishes count messages of size bytes to the channels c0, c1, … in
+// turn: batch of them per interval, or all at once if interval is 0.
 func publish(a app, channels, batch, count, size int, interval time.Duration) error {
 	pad := strings.Repeat("x", max(0, size-len(`{"header":"m","body":{"t":1234567890123456789,"p":""}}`)))
 	next := time.Now()
@@ -186,7 +186,7 @@ func publish(a app, channels, batch, count, size int, interval time.Duration) er
 	return nil
 }
 
-// message is the text that a peer's app sends: the hub's.
+// message returns the text that a peer's app sends, in the hub's form.
 func message(body []byte) []byte {
 	b := make([]byte, 0, len(body)+32)
 	b = append(b, `{"header":"m","body":`...)
@@ -194,7 +194,7 @@ func message(body []byte) []byte {
 	return append(b, '}')
 }
 
-// channelOf is NAME of /channel/NAME/.
+// channelOf returns NAME from /channel/NAME/.
 func channelOf(r *http.Request) string {
 	return strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/channel/"), "/")
 }
