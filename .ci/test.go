@@ -1,12 +1,13 @@
-// Command test runs the lint and every test of every module, whatever fails. In
-// the end it says together what has failed, and what was skipped or has not
-// ended; it exits with 1 if anything failed. Run it in the root of the repository:
+// Command test runs the setup, vet and every test of every module, even if
+// something fails. At the end it lists what failed, and what was skipped or did
+// not end. It exits with 1 if anything failed. Run it in the root of the
+// repository:
 //
 //	go run .ci/test.go
 //
-// Each package has go test's own closing line ("ok", "FAIL"); the root's tests run
-// in several processes, and each of these has a line of its own. What a test writes
-// is shown if it fails.
+// Each package has go test's own closing line ("ok", "FAIL"). The root's tests
+// run in several processes, each with its own line. A test's output is shown if
+// it fails.
 package main
 
 import (
@@ -26,34 +27,35 @@ import (
 	"time"
 )
 
-// Two processors have room for more than two packages at once, since tests mostly
-// wait. Those of e2e starve each other if there are more of them at once than
-// processors.
+// Two processors have room for more than two packages at once, since tests
+// mostly wait. The tests of e2e starve each other if more packages run at once
+// than there are processors.
 const (
-	rootParts    = 2 // processes that share the tests of the root
-	rootPackages = 3 // of what lies below it, at once
+	rootParts    = 2 // processes that share the root's tests
+	rootPackages = 3 // packages below the root that run at once
 )
 
-// soak takes longest, and has a process of its own.
+// soak takes longest and has its own process.
 const soak = "TestSoak"
 
-// long returns what is to begin early, as it takes longest.
+// long returns a higher number for packages that take long and must start
+// early.
 func long(pkg string) int {
 	return slices.IndexFunc([]string{"/store/redisstore", "/example/server", "/mesh/zmqmesh", "/mesh/redismesh"}, func(s string) bool { return strings.HasSuffix(pkg, s) })
 }
 
 var race = []string{"-race", "-count=1", "-timeout", timeout}
 
-// timeout is that of one package: more than any needs on a busy machine.
+// timeout is the limit for one package: more than any needs on a busy machine.
 const timeout = "40m"
 
 func main() {
 	files, err := filepath.Glob("*/go.mod")
 	if err != nil || len(files) == 0 {
-		fmt.Fprintln(os.Stderr, "run this in the root of the repository")
+		fmt.Fprintln(os.Stderr, "test: run this in the root of the repository")
 		os.Exit(2)
 	}
-	var beside []string // the modules beside the root, in the order in which they run
+	var beside []string // the other modules, in the order in which they run
 	for _, f := range files {
 		beside = append(beside, filepath.Dir(f))
 	}
@@ -73,7 +75,8 @@ func main() {
 		r.run("below the root", ".", slices.Concat(race, []string{"-p", strconv.Itoa(rootPackages), "-parallel", "8"}, packages)...)
 	})
 	wait.Go(func() {
-		// Too many timers for the race detector: go.dev/issue/78156.
+		// The race detector does not support so many timers:
+		// go.dev/issue/78156.
 		r.run("without the race detector", ".", "-count=1", "-run", "^(TestModel|TestADayOfSilence)$", ".")
 		for _, m := range beside {
 			r.test(m)
@@ -85,7 +88,8 @@ func main() {
 	}
 }
 
-// A report is what has come of all that ran. Its methods may be called concurrently.
+// A report collects the results of everything that ran. All methods may be
+// called concurrently.
 type report struct {
 	began time.Time
 
@@ -95,7 +99,7 @@ type report struct {
 	skipped []string
 }
 
-// step runs a command that is no test.
+// step runs a command that is not a test.
 func (r *report) step(name string, cmd *exec.Cmd) {
 	began := time.Now()
 	fmt.Fprintf(r.out, "== %s\n", name)
@@ -104,15 +108,14 @@ func (r *report) step(name string, cmd *exec.Cmd) {
 		r.fail("%s: %v", name, err)
 		return
 	}
-	fmt.Fprintf(r.out, "== %s: well, after %s\n", name, cost(began, cmd))
+	fmt.Fprintf(r.out, "== %s: ok, after %s\n", name, cost(began, cmd))
 }
 
-// cost says how long a command that has ended took, of the clock and of the
-// processors.
+// cost returns how long a command took, by the clock and in processor time.
 func cost(began time.Time, cmd *exec.Cmd) string {
 	s := fmt.Sprintf("%.0f s", time.Since(began).Seconds())
 	if p := cmd.ProcessState; p != nil {
-		s += fmt.Sprintf(", %.0f s of a processor", (p.UserTime() + p.SystemTime()).Seconds())
+		s += fmt.Sprintf(", %.0f s of processor time", (p.UserTime() + p.SystemTime()).Seconds())
 	}
 	return s
 }
@@ -123,10 +126,10 @@ func (r *report) fail(format string, args ...any) {
 	r.failed = append(r.failed, fmt.Sprintf(format, args...))
 }
 
-// An event is one of go test -json.
+// An event is a line of go test -json.
 type event struct {
 	Action      string
-	ImportPath  string // of a build
+	ImportPath  string // for a build
 	Package     string
 	Test        string
 	Output      string
@@ -138,8 +141,8 @@ func (r *report) test(module string) {
 	r.run("module "+module, module, append(slices.Clone(race), "./...")...)
 }
 
-// root runs the tests of the root in several processes at once. A single one would
-// run most of them one after the other, and take twice the processor's time.
+// root runs the root's tests in several processes at once. A single process
+// would run most of them one after the other and take twice the processor time.
 func (r *report) root() {
 	dir, err := os.MkdirTemp("", "channels-test-")
 	if err != nil {
@@ -178,7 +181,7 @@ func (r *report) root() {
 	wait.Wait()
 }
 
-// run runs go test in a folder.
+// run runs go test in a directory.
 func (r *report) run(what, dir string, args ...string) {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	cmd.Dir = dir
@@ -206,7 +209,7 @@ func (r *report) read(what string, cmd *exec.Cmd) {
 			break
 		}
 		var e event
-		if json.Unmarshal(line, &e) != nil { // not of go test
+		if json.Unmarshal(line, &e) != nil { // not from go test
 			builds.Write(line)
 			continue
 		}
@@ -229,26 +232,26 @@ func (r *report) read(what string, cmd *exec.Cmd) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.out.Write(append(builds.Bytes(), stderr.Bytes()...))
-	if err != nil && !found { // it never came to the tests
+	if err != nil && !found { // it failed before the tests
 		r.failed = append(r.failed, fmt.Sprintf("%s: %v", what, err))
 	}
 	fmt.Fprintf(r.out, "== %s: %s\n", what, cost(began, cmd))
 }
 
-// A run is one of a package's tests.
+// A run is one run of a package's tests.
 type run struct {
 	lines []line
-	order []string // of the tests, as they began
+	order []string // the tests, in the order in which they began
 	tests map[string]*single
-	build string // the package that does not build
+	build string // the package that failed to build
 }
 
-// A line was written by a test, or by none.
+// A line is output of a test, or of the package if test is empty.
 type line struct{ test, text string }
 
 // A single is one test.
 type single struct {
-	result string // empty where it has not ended
+	result string // empty until it has ended
 	text   strings.Builder
 }
 
@@ -278,14 +281,14 @@ func (p *run) take(e event) {
 	}
 }
 
-// add takes what has come of a package.
+// add adds a package's result.
 func (r *report) add(name string, p *run, result string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range p.lines {
 		s := p.tests[l.test]
 		switch {
-		case s == nil && result == "fail", strings.HasPrefix(l.text, "ok  \t"): // it prints some of its own
+		case s == nil && result == "fail", strings.HasPrefix(l.text, "ok  \t"): // go test prints some lines itself
 			io.WriteString(r.out, l.text)
 		case s != nil && s.result != "pass" && s.result != "skip" && !strings.HasPrefix(l.text, "=== "):
 			io.WriteString(r.out, l.text)
@@ -300,11 +303,11 @@ func (r *report) add(name string, p *run, result string) {
 		switch {
 		case s.result == "skip":
 			r.skipped = append(r.skipped, fmt.Sprintf("%s %s: %s", name, test, strings.Join(strings.Fields(s.text.String()), " ")))
-		case result != "fail" || s.result == "pass" || slices.ContainsFunc(p.order, of): // which says it more exactly
+		case result != "fail" || s.result == "pass" || slices.ContainsFunc(p.order, of): // a subtest reports it more exactly
 		case s.result == "fail":
 			r.failed = append(r.failed, name+" "+test)
 		default:
-			r.failed = append(r.failed, name+" "+test+": it has not ended")
+			r.failed = append(r.failed, name+" "+test+": it did not end")
 		}
 	}
 	switch {
@@ -315,7 +318,7 @@ func (r *report) add(name string, p *run, result string) {
 	}
 }
 
-// close says what has come of it, and whether all is well.
+// close prints the results and returns whether everything passed.
 func (r *report) close() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
