@@ -17,7 +17,7 @@ func TestChi(t *testing.T) {
 		"recoverer":            {middleware.Recoverer},
 		"compress":             {middleware.Compress(5)},
 		"compress, events too": {middleware.Compress(5, "text/event-stream", "application/json")},
-		"timeout":              {middleware.Timeout(time.Hour)}, // a context's: no more than that
+		"timeout":              {middleware.Timeout(time.Hour)}, // sets only a context's deadline
 		"cors":                 {cors.Handler(cors.Options{AllowedOrigins: []string{"https://app.example.com"}, AllowCredentials: true})},
 		"request id":           {middleware.RequestID},
 		"all": {middleware.RequestID, middleware.Logger, middleware.Recoverer, middleware.Compress(5), middleware.Timeout(time.Hour),

@@ -16,7 +16,7 @@ import (
 )
 
 // Fiber v2 serves a net/http handler through this adaptor, whose Flush does
-// nothing: a stream would be silent, and its member would stay for ever.
+// nothing: a stream would stay silent, and its member would stay for ever.
 func TestFiberV2(t *testing.T) {
 	var log bytes.Buffer
 	hub, err := channels.New(channels.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -31,7 +31,7 @@ func TestFiberV2(t *testing.T) {
 		var c fasthttp.RequestCtx
 		c.Init(&req, nil, nil)
 		done := make(chan struct{})
-		go func() { // it ends with its answer; the adaptor would hold a stream's back for ever
+		go func() { // ends with the answer; the adaptor would hold a stream's answer back for ever
 			ask(&c)
 			close(done)
 		}()
@@ -47,7 +47,7 @@ func TestFiberV2(t *testing.T) {
 	require.Contains(t, string(stream.Body()), `"not_flushable"`)
 	require.Contains(t, string(stream.Body()), "*fasthttpadaptor.netHTTPResponseWriter")
 	require.Contains(t, string(stream.Body()), "net/http server of its own")
-	require.Contains(t, log.String(), "netHTTPResponseWriter", "an operator looks into the log")
+	require.Contains(t, log.String(), "netHTTPResponseWriter", "the log names the adaptor")
 	require.Zero(t, hub.Stats().Connections)
 
 	socket := do("/channel/a/", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==",

@@ -16,7 +16,7 @@ import (
 	ours "github.com/channels-go/channels/middleware"
 )
 
-// gin's own streams work behind the middleware of this module.
+// gin's own streams work behind this module's middleware.
 func TestGinStreamBehindOurs(t *testing.T) {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()

@@ -1,6 +1,6 @@
 // Package interop_test proves that the hub works behind the routers that apps
-// use, with the middleware that comes with them. It is a module of its own, so
-// that nobody who uses the hub gets them as dependencies.
+// use, with their middleware. It is a module of its own, so that users of the
+// hub do not get them as dependencies.
 package interop_test
 
 import (
@@ -23,10 +23,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what has to come.
+// patience is how long a test waits for an expected event.
 const patience = time.Minute
 
-// newHub is a hub with history, so that its answers have something to compress.
+// newHub returns a hub with history, so that its answers are long enough to
+// compress.
 func newHub(t *testing.T) *channels.Hub {
 	t.Helper()
 	hub, err := channels.New(channels.Options{
@@ -38,8 +39,8 @@ func newHub(t *testing.T) *channels.Hub {
 	return hub
 }
 
-// check uses a hub that is mounted at /rt in all ways that clients do; header
-// holds names and values that each request has, in turn.
+// check uses a hub mounted at /rt in all ways that clients do. header holds the
+// names and values of headers for each request, alternating.
 func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 	t.Helper()
 	with := func(r http.Header) http.Header {
@@ -61,7 +62,7 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 	defer tr.CloseIdleConnections()
 	client := &http.Client{Transport: tr}
 
-	// A WebSocket: join, and publish over it.
+	// A WebSocket: subscribe, and publish over it.
 	ws, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.URL, "http")+"/rt/channel/a/", &websocket.DialOptions{
 		HTTPClient: client, Subprotocols: []string{"channels"},
 		HTTPHeader: with(http.Header{"Accept-Encoding": {"gzip, deflate, br"}, "Origin": {"https://app.example.com"}})})
@@ -78,11 +79,11 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 	read(`{"header":"ws","body":1,"offset":1`)
 	read(`{"header":"exchange"`)
 
-	// A stream: each event comes at once, the headers too.
+	// A stream: each event arrives at once, and so do the headers.
 	r, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/rt/channel/a/", nil)
 	require.NoError(t, err)
 	with(r.Header).Set("Accept", "text/event-stream")
-	resp, err := client.Do(r) // takes gzip, as browsers do
+	resp, err := client.Do(r) // accepts gzip, as browsers do
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, 200, resp.StatusCode)
@@ -98,13 +99,13 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 		require.FailNow(t, "the stream has ended", "%v", lines.Err())
 	}
 
-	// Publishes over HTTP, which both get.
+	// Publishing over HTTP: both receive the messages.
 	publish := func(path, body string) *http.Response {
 		t.Helper()
 		r, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/rt"+path, strings.NewReader(body))
 		require.NoError(t, err)
 		with(r.Header).Set("Origin", "https://app.example.com")
-		resp, err := client.Do(r) // asks for gzip, and unpacks it
+		resp, err := client.Do(r) // asks for gzip and unpacks it
 		require.NoError(t, err)
 		b, err := io.ReadAll(resp.Body)
 		resp.Body.Close()

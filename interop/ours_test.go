@@ -58,7 +58,7 @@ func (l *logBuffer) of(kind string) (rs []map[string]any) {
 	return rs
 }
 
-// all is a hub with the middleware of this module, in the documented order.
+// all returns a hub with this module's middleware in the documented order.
 func all(t *testing.T) (*channels.Hub, func(http.Handler) http.Handler, *logBuffer) {
 	t.Helper()
 	records := new(logBuffer)
@@ -90,8 +90,8 @@ func all(t *testing.T) (*channels.Hub, func(http.Handler) http.Handler, *logBuff
 
 var secret = []byte("a secret of at least 32 bytes, for tests")
 
-// All of this module's middleware works around an app's router and inside of
-// it, beside the middleware that comes with the router.
+// All of this module's middleware works around an app's router and inside it,
+// together with the router's own middleware.
 func TestOursAroundAndInsideOfRouters(t *testing.T) {
 	gin.SetMode(gin.ReleaseMode)
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix(),
@@ -127,9 +127,9 @@ func TestOursAroundAndInsideOfRouters(t *testing.T) {
 					around, inside = stack, none
 				}
 				h := around(router(inside(http.StripPrefix("/rt", hub.Handler()))))
-				t.Run("used", func(t *testing.T) { check(t, hub, h, "Authorization", "Bearer "+token) }) // and shut down
+				t.Run("used", func(t *testing.T) { check(t, hub, h, "Authorization", "Bearer "+token) }) // and shuts down the hub
 
-				// Where each WebSocket has ended, it has its one record.
+				// Each WebSocket that has ended has one record.
 				require.Eventually(t, func() bool { return len(records.of("websocket")) == 1 }, patience, time.Millisecond)
 				r := records.of("websocket")[0]
 				require.Equal(t, "ann", r["user"])
@@ -150,13 +150,13 @@ func TestOursAroundAndInsideOfRouters(t *testing.T) {
 				}
 				require.Equal(t, 401, try().Code)
 				require.Equal(t, 401, try("X-API-Key", serverKey+"x").Code)
-				require.Equal(t, 503, try("X-API-Key", serverKey).Code, "let in, to a hub that is shut down")
+				require.Equal(t, 503, try("X-API-Key", serverKey).Code, "accepted, by a hub that is shut down")
 			})
 		}
 	}
 }
 
-// A panic in a router's handler is answered by Recover around the router.
+// Recover around the router answers a panic in a router's handler.
 func TestOurRecoverAroundRouters(t *testing.T) {
 	gin.SetMode(gin.ReleaseMode)
 	c, g, e := chi.NewRouter(), gin.New(), echo.New()

@@ -1,13 +1,13 @@
-// A WebSocket client that a test in Go drives: it takes commands as lines of
-// JSON from standard input, and tells what happens as lines of JSON.
+// A WebSocket client for a Go test: it reads commands as lines of JSON from
+// standard input, and reports events as lines of JSON.
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
 
 const { url, ca, deflate } = JSON.parse(process.argv[2]);
 const tell = (event, told) => process.stdout.write(JSON.stringify(event) + "\n", told);
-const end = () => process.exit(); // once all has been told, or that would be cut off
+const end = () => process.exit(); // called once everything is written, or it would be cut off
 
-// With compression, the client compresses all that it sends.
+// With compression, the client compresses everything that it sends.
 const ws = new WebSocket(url, { ca, perMessageDeflate: deflate && { threshold: 0 } });
 ws.on("open", () => tell({ type: "open", data: ws.extensions }));
 ws.on("message", (data, binary) => tell({ type: binary ? "binary" : "message", data: data.toString() }));
