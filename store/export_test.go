@@ -1,9 +1,9 @@
 package store
 
-// Bytes is the estimate that is kept below MaxBytes.
+// Bytes returns the estimate that is kept below MaxBytes.
 func (m *Memory) Bytes() int64 { return m.bytes.Load() }
 
-// Logs is how many logs are held, those without entries too.
+// Logs returns the number of logs held, including those without entries.
 func (m *Memory) Logs() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

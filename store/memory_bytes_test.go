@@ -15,8 +15,8 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// The estimate must be neither so low that the process takes much more than
-// MaxBytes, nor so high that MaxBytes says nothing.
+// The estimate must not be so low that the process takes much more than
+// MaxBytes, nor so high that MaxBytes means nothing.
 func TestMemoryCountsWhatItTakes(t *testing.T) {
 	body := strings.Repeat("x", 100)
 	for name, fill := range map[string]func(t *testing.T, m *store.Memory){
@@ -66,7 +66,7 @@ func TestMemoryCountsWhatItTakes(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { // a replica must not die of a slow machine
+			synctest.Test(t, func(t *testing.T) { // so that no replica dies on a slow machine
 				m := newMemory(t, 1<<30)
 				before := heapInUse()
 				fill(t, m)
@@ -119,7 +119,7 @@ func TestMemoryKeepsMaxBytes(t *testing.T) {
 				most = max(most, m.Bytes())
 			}
 			require.LessOrEqual(t, most, int64(maxBytes))
-			require.Greater(t, most, int64(maxBytes*9/10), "more is evicted than must be")
+			require.Greater(t, most, int64(maxBytes*9/10), "more is evicted than necessary")
 		})
 	}
 }
@@ -152,7 +152,7 @@ func TestMemoryEvictsLeastRecentlyAppended(t *testing.T) {
 	}
 	require.Len(t, readAll(t, m, "0").Entries, 2)
 	for ch, want := range tops {
-		require.Equal(t, want, top(t, m, ch), "what is evicted keeps its position")
+		require.Equal(t, want, top(t, m, ch), "an evicted log keeps its position")
 	}
 	p := readAll(t, m, "1")
 	require.Equal(t, p.Top.Offset+1, p.First)
@@ -160,7 +160,7 @@ func TestMemoryEvictsLeastRecentlyAppended(t *testing.T) {
 	require.Equal(t, store.Position{Epoch: tops["1"].Epoch, Offset: 2}, again)
 }
 
-// A log loses only as many of its oldest entries as must go.
+// A log loses only as many of its oldest entries as necessary.
 func TestMemoryEvictsOldestEntriesFirst(t *testing.T) {
 	t.Parallel()
 	m := newMemory(t, 64<<10)
@@ -191,19 +191,19 @@ func TestMemoryEvictsPositionsOldestFirst(t *testing.T) {
 	for i, ch := range names {
 		pos := top(t, m, ch)
 		if known > 0 {
-			require.Equal(t, tops[ch], pos, "%d: an older one is known, but not this one", i)
+			require.Equal(t, tops[ch], pos, "%d: an older log is known, but not this one", i)
 		}
 		if pos != (store.Position{}) {
 			known++
 		}
 		n := len(readAll(t, m, ch).Entries)
 		if entries > 0 {
-			require.Equal(t, 1, n, "%d: an older one has its entry, but not this one", i)
+			require.Equal(t, 1, n, "%d: an older log has its entry, but not this one", i)
 		}
 		entries += n
 	}
 	require.Equal(t, known, m.Logs())
-	// Half of the bytes for positions alone, and half for logs with entries.
+	// Half of the bytes is for positions alone, and half for logs with entries.
 	require.InDelta(t, maxBytes/2/370+maxBytes/2/(370+581), known, 10)
 	require.InDelta(t, maxBytes/2/(370+581), entries, 5)
 }
@@ -240,7 +240,7 @@ func TestMemoryEntryThatNeverFits(t *testing.T) {
 	require.Zero(t, top(t, m, "ch"))
 	require.Equal(t, before, top(t, m, "other"))
 
-	// What just fits pushes out all others, not itself.
+	// The largest entry that fits evicts all others, but not itself.
 	largest := strings.Repeat("x", 64<<10-int(2*small)+40)
 	mustAppend(t, m, "ch", largest, plenty)
 	require.Len(t, readAll(t, m, "ch").Entries, 1)
@@ -252,7 +252,7 @@ func TestMemoryEntryThatNeverFits(t *testing.T) {
 
 func TestMemoryReportsAreNotEvicted(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // a replica must not die of a slow machine
+	synctest.Test(t, func(t *testing.T) { // so that no replica dies on a slow machine
 		m := newMemory(t, 64<<10)
 		var tops []store.Position
 		for i := range 100 {
@@ -282,7 +282,7 @@ func TestMemoryLooksAtOtherLogs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const logs = 1000
 		m := newMemory(t, 0)
-		// The oldest log lives for long; it must not hide the others.
+		// The oldest log lives long. It must not hide the others.
 		mustAppend(t, m, "oldest", "1", store.AppendOptions{Size: 1, TTL: 30 * 24 * time.Hour})
 		for i := range logs {
 			mustAppend(t, m, fmt.Sprint(i), strings.Repeat("x", 1000), store.AppendOptions{Size: 1, TTL: time.Minute})

@@ -31,7 +31,7 @@ func TestMemoryTTL(t *testing.T) {
 		require.EqualValues(t, 4, p.First)
 		require.EqualValues(t, 3, p.Top.Offset)
 
-		// What had expired does not come back with a longer TTL.
+		// Expired entries do not come back with a longer TTL.
 		mustAppend(t, m, "ch", "4", store.AppendOptions{Size: 10, TTL: time.Hour})
 		require.EqualValues(t, 4, readAll(t, m, "ch").First)
 	})
@@ -55,13 +55,13 @@ func TestMemoryMetaTTL(t *testing.T) {
 		require.NotEqual(t, first.Epoch, reborn.Epoch)
 
 		time.Sleep(store.MetaTTL)
-		again := mustAppend(t, m, "ch", "4", o) // with nobody having looked before
+		again := mustAppend(t, m, "ch", "4", o) // without a lookup in between
 		require.EqualValues(t, 1, again.Offset)
 		require.NotEqual(t, reborn.Epoch, again.Epoch)
 	})
 }
 
-// A log that is silent lives as long as somebody asks for it.
+// A log without Appends lives as long as someone asks for it.
 func TestMemoryMetaLivesWhileItIsAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestMemoryMetaLivesWhileItIsAskedFor(t *testing.T) {
 			} else {
 				require.Equal(t, asked, readAll(t, m, "asked").Top)
 			}
-			mustAppend(t, m, "other", "1", o) // which looks at what has expired
+			mustAppend(t, m, "other", "1", o) // this looks at expired logs
 		}
 		require.Equal(t, store.Position{}, top(t, m, "forgotten"))
 		next := mustAppend(t, m, "asked", "2", o)
@@ -86,7 +86,7 @@ func TestMemoryMetaLivesWhileItIsAskedFor(t *testing.T) {
 	})
 }
 
-// Logs that nobody asks for leave memory, whatever is asked for beside them.
+// Logs that nobody asks for are freed, even if other logs are asked for.
 func TestMemoryForgetsBehindALogThatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestMemoryForgetsBehindALogThatIsAskedFor(t *testing.T) {
 	})
 }
 
-// A position lives as long as what refers to it.
+// A position lives as long as anything refers to it.
 func TestMemoryMetaOutlivesEntriesAndKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestMemoryMetaOutlivesEntriesAndKeys(t *testing.T) {
 		require.Equal(t, key, pos)
 		time.Sleep(store.MetaTTL - 1)
 		o.Key = ""
-		require.Equal(t, store.Position{Epoch: key.Epoch, Offset: 2}, mustAppend(t, m, "key", "2", o), "MetaTTL counts from a duplicate, too")
+		require.Equal(t, store.Position{Epoch: key.Epoch, Offset: 2}, mustAppend(t, m, "key", "2", o), "MetaTTL also counts from a duplicate")
 		time.Sleep(time.Nanosecond)
 		require.Equal(t, store.Position{}, top(t, m, "entry"))
 		time.Sleep(store.MetaTTL)
@@ -151,7 +151,7 @@ func TestMemoryKeyTTL(t *testing.T) {
 		start := time.Now()
 		full := m.Bytes()
 		seen := func(key string) bool {
-			// Only a key that is remembered adds nothing.
+			// Only a remembered key adds nothing.
 			o := plenty
 			o.Key, o.KeyTTL = key, time.Millisecond
 			_, duplicate, err := m.Append(t.Context(), "ch", store.Entry{}, o)
@@ -189,7 +189,7 @@ func TestMemoryDeadAfter(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, known)
 		}
-		// Presence lives by reports alone.
+		// Presence lives only by reports.
 		time.Sleep(store.DeadAfter - 1)
 		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "y"}}}))
 		nodes, err := m.Replicas(ctx)
@@ -217,7 +217,7 @@ func TestMemoryDeadAfter(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, known)
 
-		// The replica itself is shown for longer.
+		// The replica itself is shown longer.
 		nodes, err = m.Replicas(ctx)
 		require.NoError(t, err)
 		seen := nodes[0].Seen

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Limits that no test reaches.
+// plenty are limits that no test reaches.
 var plenty = store.AppendOptions{Size: math.MaxInt, TTL: math.MaxInt64}
 
 func newMemory(t testing.TB, maxBytes int64) *store.Memory {
@@ -39,7 +39,7 @@ func openMemory(t *testing.T) store.Store { return newMemory(t, 0) }
 
 func mustAppend(t testing.TB, m *store.Memory, channel, body string, o store.AppendOptions) store.Position {
 	pos, duplicate, err := m.Append(t.Context(), channel, store.Entry{Header: "h", Body: json.RawMessage(body)}, o)
-	if err != nil || duplicate { // require is slow, and this is called 100,000 times
+	if err != nil || duplicate { // require is slow, and this runs 100,000 times
 		t.Helper()
 		t.Fatal(pos, duplicate, err)
 	}
@@ -65,7 +65,7 @@ func TestMemory(t *testing.T) {
 	storetest.Run(t, openMemory)
 }
 
-// With a fake clock the cases that wait are exact, and take no time.
+// With a fake clock, the cases that wait are exact and take no time.
 func TestMemoryFakeClock(t *testing.T) {
 	t.Parallel()
 	for _, c := range storetest.Cases() {
@@ -117,7 +117,7 @@ func TestMemoryForever(t *testing.T) {
 
 func TestMemoryPages100000Channels(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // a replica must not die of a slow machine
+	synctest.Test(t, func(t *testing.T) { // so that no replica dies on a slow machine
 		const n = 100_000
 		m := newMemory(t, 0)
 		counts := make([]store.Count, n)
@@ -169,8 +169,8 @@ func TestMemoryPages100000Channels(t *testing.T) {
 	})
 }
 
-// Logs are trimmed, expire and are evicted while many goroutines use them
-// (run with -race); in the end all that was counted has been subtracted.
+// Logs are trimmed, expire and are evicted while many goroutines use them (run
+// with -race). In the end, everything that was counted has been subtracted.
 func TestMemoryConcurrentEviction(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -199,7 +199,8 @@ func TestMemoryConcurrentEviction(t *testing.T) {
 					if i%20 == 0 {
 						_, err = m.Report(ctx, store.Report{Replica: store.Replica{ID: node}, Full: i%100 == 0, Channels: []store.Count{{Channel: ch, Subscribers: r.IntN(2)}}})
 						assert.NoError(t, err)
-						// The members' IDs are the same on all replicas, which they should not be.
+						// The same member IDs on all replicas, which should not
+						// happen.
 						assert.NoError(t, m.UpdatePresence(ctx, node, []store.PresenceChange{{Channel: ch, Member: store.Member{ID: "id"}, Left: r.IntN(2) == 0}}))
 						time.Sleep(time.Millisecond)
 					}

@@ -14,8 +14,8 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// A repeated Append adds its message once, whichever of the attempts Redis has
-// done, and in whichever order.
+// A repeated Append adds its message once, whichever attempts Redis has done,
+// and in whichever order.
 func TestARepeatedAppendIsOneMessage(t *testing.T) {
 	r := redistest.Start(t)
 	s, err := New(r.Client(), Options{})
@@ -28,10 +28,10 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 		}
 		reply, err := c.cmd.Slice()
 		require.NoError(t, err)
-		require.EqualValues(t, 0, reply[2], "what the call itself has added is no duplicate")
+		require.EqualValues(t, 0, reply[2], "a message that the call itself added is no duplicate")
 		return uint64(reply[1].(int64)), nil
 	}
-	// again is the same call, as it is sent when the answer was lost.
+	// again returns the same call as it is sent after a lost answer.
 	again := func(c *call) *call {
 		return &call{script: c.script, keys: c.keys, args: c.args, since: c.since, first: c.first, lost: true}
 	}
@@ -68,11 +68,11 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 		require.EqualValues(t, 254, tops("done"))
 	})
 	t.Run("it was not done", func(t *testing.T) {
-		for _, before := range []int{0, 5} { // the log does not exist, or has dropped something
+		for _, before := range []int{0, 5} { // the log does not exist, or has dropped entries
 			ch, o := fmt.Sprint("lost ", before), limits(3)
 			others(ch, before, o)
 			c := one(ch, o)
-			c.first = time.Now().Add(time.Minute) // surely later than all of them, by the server's clock too
+			c.first = time.Now().Add(time.Minute) // later than all of them, by the server's clock too
 			offset, err := run(again(c))
 			require.NoError(t, err)
 			require.EqualValues(t, before+1, offset)
@@ -89,14 +89,14 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 		first.lost = false
 		found, err := run(first)
 		require.NoError(t, err)
-		require.Equal(t, offset, found, "though the log has dropped it")
+		require.Equal(t, offset, found, "although the log has dropped it")
 		require.EqualValues(t, 21, tops("late"))
 		page, err := s.Range(t.Context(), "late", store.Query{Limit: 5})
 		require.NoError(t, err)
 		require.Len(t, page.Entries, 1)
 		require.Equal(t, "other 19", page.Entries[0].Header)
 	})
-	t.Run("nobody can tell", func(t *testing.T) {
+	t.Run("it is unknown", func(t *testing.T) {
 		o := limits(2)
 		others("unsure", 1, o)
 		c := one("unsure", o)

@@ -12,7 +12,7 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// While Redis hangs, callers come and go. What they wanted to send goes with them.
+// While Redis hangs, callers come and go. Their Appends are not kept.
 func TestWhatNobodyWaitsForIsNotKept(t *testing.T) {
 	c := redis.NewClient(&redis.Options{})
 	t.Cleanup(func() { c.Close() })
@@ -20,7 +20,7 @@ func TestWhatNobodyWaitsForIsNotKept(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { s.Close() })
 	l := &s.lanes[0]
-	l.flying = flights // all that may be on their way are
+	l.flying = flights // the maximum is on its way
 
 	memory := func() int64 {
 		var m runtime.MemStats
@@ -48,10 +48,10 @@ func TestWhatNobodyWaitsForIsNotKept(t *testing.T) {
 	l.mu.Lock()
 	require.LessOrEqual(t, len(l.waiting), batchCalls+1)
 	l.mu.Unlock()
-	require.Less(t, memory()-before, int64(8<<20), "of 64 MiB")
+	require.Less(t, memory()-before, int64(8<<20), "most of the 64 MiB must be freed")
 }
 
-// refusing answers one channel's commands as a Cluster does while its slot moves.
+// refusing answers one channel's commands like a Cluster whose slot moves.
 type refusing struct {
 	key     string
 	proceed chan struct{} // closed when the next attempt may be made
@@ -82,7 +82,7 @@ func (r *refusing) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-// Who travels with an append that has to be repeated does not wait for that.
+// An Append does not wait for the retry of another Append in its batch.
 func TestWhatIsDoneIsToldAtOnce(t *testing.T) {
 	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { c.Close() })
@@ -115,7 +115,7 @@ func TestWhatIsDoneIsToldAtOnce(t *testing.T) {
 	case <-time.After(time.Minute):
 		err = context.DeadlineExceeded
 	}
-	require.Empty(t, moving, "it is not done")
+	require.Empty(t, moving, "the moving Append has not finished")
 	cancel()
 	close(r.proceed)
 	<-sent

@@ -20,7 +20,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// useAll has a Store write every kind of key, and run every script.
+// useAll makes a Store write every kind of key and run every script.
 func useAll(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	ctx := t.Context()
@@ -69,7 +69,7 @@ func useAll(t *testing.T, s *redisstore.Store) {
 	require.Equal(t, 1, count.Subscribers)
 }
 
-// What the package's documentation says of the keys is what is there.
+// The keys are as the package documentation describes.
 func TestKeysAreAsDocumented(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
@@ -78,7 +78,7 @@ func TestKeysAreAsDocumented(t *testing.T) {
 	r := redistest.Start(t)
 	useAll(t, open(t, r.Client()))
 
-	ends := map[string]time.Duration{ // as the last column says
+	ends := map[string]time.Duration{ // as in the last column
 		"channels:log:{c}": time.Hour, "channels:top:{c}": 25 * time.Hour, "channels:once:{c}:KEY": time.Minute, "channels:nodes:{nodes}": 2 * time.Minute, "channels:card:{n}": store.ForgottenAfter,
 	}
 	c := r.Client()
@@ -103,7 +103,7 @@ func TestKeysAreAsDocumented(t *testing.T) {
 		require.Greater(t, ttl, most-30*time.Second, key)
 		require.Positive(t, ttl, key)
 	}
-	require.Len(t, documented, len(rows), "what is documented is there")
+	require.Len(t, documented, len(rows), "every documented key exists")
 }
 
 // A user with the rights that the documentation lists can do everything.
@@ -138,7 +138,7 @@ func TestRightsAreAsDocumented(t *testing.T) {
 	age(t, r, "chat", time.Hour)
 	_, err = s.Tops(t.Context(), []string{"chat"})
 	require.NoError(t, err)
-	redistest.Eventually(t, "it may put off a log's end", func() bool { return left(t, r, "chat") > store.MetaTTL })
+	redistest.Eventually(t, "it may postpone a log's end", func() bool { return left(t, r, "chat") > store.MetaTTL })
 
 	other, err := redisstore.New(r.Client(func(o *redis.Options) { o.Username, o.Password = "app", "secret" }), redisstore.Options{Prefix: "other"})
 	require.NoError(t, err)
@@ -160,7 +160,7 @@ func TestTwoPrefixesNeverMeet(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(func() { s.Close() })
 		stores[prefix] = s
-		useAll(t, s) // which finds only its own
+		useAll(t, s) // must find only its own
 		require.EqualValues(t, 3, mustAppend(t, s, "chat", "3").Offset)
 	}
 }

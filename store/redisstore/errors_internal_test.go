@@ -9,13 +9,13 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// replied is an error that Redis has answered.
+// replied is an error reply from Redis.
 type replied string
 
 func (e replied) Error() string { return string(e) }
 func (replied) RedisError()     {}
 
-// Redis before 7.0 wraps what went wrong in a script into one more sentence.
+// Redis before 7.0 wraps the error of a script into another sentence.
 func TestErrorsOfOlderServersAreUnderstood(t *testing.T) {
 	c := redis.NewClient(&redis.Options{})
 	t.Cleanup(func() { c.Close() })
@@ -24,7 +24,7 @@ func TestErrorsOfOlderServersAreUnderstood(t *testing.T) {
 	const before = "ERR Error running script (call to f_0123456789012345678901234567890123456789): @user_script:"
 	for text, want := range map[string]struct {
 		says           string
-		again, waiting bool // it is sent again; it may go away by itself
+		again, waiting bool // it is retried; it may go away by itself
 	}{
 		before + "38: @user_script: 38: -OOM command not allowed when used memory > 'maxmemory'.":                  {"maxmemory", false, true},
 		"OOM command not allowed when used memory > 'maxmemory'. script: 0123, on @user_script:38.":                {"maxmemory", false, true},

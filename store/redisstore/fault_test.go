@@ -65,11 +65,11 @@ func publish(t *testing.T, n int, channel func(i int) string, stores ...*redisst
 				began := time.Now()
 				pos, _, err := stores[i%len(stores)].Append(ctx, channel(i), entry(text), plenty)
 				cancel()
-				assert.Less(t, time.Since(began), 30*time.Second, "it returns when its context ends")
+				assert.Less(t, time.Since(began), 30*time.Second, "Append returns when its context ends")
 				p.mu.Lock()
 				if err == nil {
 					if other, ok := p.acked[pos]; ok && channel(0) == channel(1) {
-						assert.Fail(t, "an offset twice", "%v: %s and %s", pos, other, text)
+						assert.Fail(t, "one offset has two messages", "%v: %s and %s", pos, other, text)
 					}
 					p.acked[pos] = text
 				} else {
@@ -90,7 +90,7 @@ func (p *publishers) count() int {
 	return len(p.acked)
 }
 
-// more waits until n more messages were acknowledged.
+// more waits until n more messages are acknowledged.
 func (p *publishers) more(t *testing.T, n int) {
 	t.Helper()
 	from := p.count()
@@ -113,7 +113,8 @@ func all(t *testing.T, s *redisstore.Store, channel string) store.Page {
 	return p
 }
 
-// requireAll checks that the log has all that was acknowledged, and no gap.
+// requireAll checks that the log has everything that was acknowledged, without
+// gaps.
 func (p *publishers) requireAll(t *testing.T, s *redisstore.Store, channel string) {
 	t.Helper()
 	p.end()
@@ -140,15 +141,16 @@ func requireMeans(t *testing.T, page store.Page, pos store.Position, text string
 	}
 }
 
-// requireCommon checks that a position means the same in the log as it is now:
-// it is of its epoch, or of an earlier one before it parted.
+// requireCommon checks that a position has the same meaning in the log now: it
+// is of the present epoch, or of an earlier one, at or before the offset that
+// both share.
 func requireCommon(t *testing.T, page store.Page, pos store.Position) {
 	t.Helper()
 	holds := func(e store.Position) bool { return e.Epoch == pos.Epoch && pos.Offset <= e.Offset }
 	if holds(page.Top) || slices.ContainsFunc(page.Earlier, holds) {
 		return
 	}
-	require.Fail(t, "a position that was acknowledged is lost", "%v of %v, before %v", pos, page.Top, page.Earlier)
+	require.Fail(t, "an acknowledged position is lost", "%v of %v, before %v", pos, page.Top, page.Earlier)
 }
 
 func one(name string) func(int) string { return func(int) string { return name } }
@@ -189,7 +191,7 @@ func TestRestartWithoutPersistenceIsAnotherEpoch(t *testing.T) {
 	require.EqualValues(t, 1, after.Offset)
 }
 
-// Subscribers hear that their history is lost, and what comes then.
+// Subscribers learn that their history is lost, and get what comes after.
 func TestSubscribersAreResetWhenRedisLostTheLog(t *testing.T) {
 	r := redistest.Start(t)
 	hub := newHub(t, open(t, r.Client()))
@@ -240,8 +242,8 @@ func newHub(t *testing.T, s store.Store, change ...func(*channels.Options)) *cha
 	return hub
 }
 
-// A server that comes back with an older state does not give an offset a
-// second meaning: what is left goes on under another epoch.
+// A server that comes back with an older state does not give an offset a second
+// meaning: the rest of the log goes on under another epoch.
 func TestOlderSnapshotIsAnotherEpoch(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, r.Client())
@@ -262,15 +264,15 @@ func TestOlderSnapshotIsAnotherEpoch(t *testing.T) {
 	require.NotEqual(t, old.Epoch, after.Epoch)
 	require.EqualValues(t, 2, after.Offset)
 	page := all(t, s, "c")
-	require.Len(t, page.Entries, 2, "what is left stays")
+	require.Len(t, page.Entries, 2, "the remaining messages stay")
 	require.Equal(t, after, page.Top)
-	require.Equal(t, []store.Position{old}, page.Earlier, "they part after the first message")
+	require.Equal(t, []store.Position{old}, page.Earlier, "the epochs share only the first message")
 	require.Equal(t, after.Epoch, mustAppend(t, s, "c", "next").Epoch)
-	require.EqualValues(t, 2, mustAppend(t, s, "other", "2").Offset, "nothing of this one was lost")
+	require.EqualValues(t, 2, mustAppend(t, s, "other", "2").Offset, "this log lost nothing")
 }
 
-// Whoever appends first after a loss, and whatever he knew: no offset of an
-// epoch means two messages. Who only reads changes nothing.
+// No offset of an epoch means two messages, whichever Store appends first after
+// a loss, and whatever it knew. Reading changes nothing.
 func TestLostMessagesAreFoundByReading(t *testing.T) {
 	for name, read := range map[string]func(s *redisstore.Store) (store.Position, error){
 		"tops": func(s *redisstore.Store) (store.Position, error) {
@@ -291,7 +293,7 @@ func TestLostMessagesAreFoundByReading(t *testing.T) {
 			kept := mustAppend(t, appender, "c", "1")
 			r.Do("SAVE")
 			lost := mustAppend(t, appender, "c", "lost")
-			require.NoError(t, appender.Close()) // who knew it has gone with Redis
+			require.NoError(t, appender.Close()) // the Store that knew the lost message is gone
 			top, err := read(reader)
 			require.NoError(t, err)
 			require.Equal(t, lost, top)
@@ -301,7 +303,7 @@ func TestLostMessagesAreFoundByReading(t *testing.T) {
 				top, err = read(reader)
 				return err == nil
 			})
-			require.Equal(t, kept, top, "what is left, under the epoch before")
+			require.Equal(t, kept, top, "the rest of the log, under the earlier epoch")
 			require.NotEqual(t, "-1", r.Do("TTL", "channels:top:{c}"))
 			after := mustAppend(t, open(t, r.Client()), "c", "2")
 			require.NotEqual(t, lost.Epoch, after.Epoch)
@@ -309,13 +311,13 @@ func TestLostMessagesAreFoundByReading(t *testing.T) {
 			require.Equal(t, []store.Position{kept}, all(t, reader, "c").Earlier)
 			top, err = read(reader)
 			require.NoError(t, err)
-			require.Equal(t, after, top, "it is no second time another one")
+			require.Equal(t, after, top, "the epoch does not change again")
 		})
 	}
 }
 
-// A read of a server that is the master no longer would show a log that seems to
-// have lost its end.
+// Reading from a server that is no longer the master would show a log that
+// seems to have lost its end.
 func TestReadsAreOfTheMaster(t *testing.T) {
 	master := redistest.Start(t)
 	r := redistest.Start(t)
@@ -350,8 +352,8 @@ func (l *lossy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// A report that is sent again, since its answer was lost, says what the first
-// answer said: the replica was unknown, and has to report everything.
+// A report that is sent again after a lost answer gets the same answer as the
+// first time: the replica was unknown and has to report everything.
 func TestReportThatIsRepeated(t *testing.T) {
 	for name, channels := range map[string]int{"short": 10, "long": 2500} {
 		for _, full := range []bool{false, true} {
@@ -378,8 +380,8 @@ func TestReportThatIsRepeated(t *testing.T) {
 	}
 }
 
-// A server that comes back at once with a record that is some seconds old has the
-// replica report everything: what changed since is nowhere else.
+// If a server comes back at once with a record that is some seconds old, the
+// replica must report everything: the changes since then are nowhere else.
 func TestAnOlderRecordIsNotGoneOnWith(t *testing.T) {
 	ctx := t.Context()
 	joins := func(id string) store.PresenceChange {
@@ -421,7 +423,7 @@ func TestAnOlderRecordIsNotGoneOnWith(t *testing.T) {
 			r.Start()
 			require.Equal(t, "1", r.Do("EXISTS", "channels:node:{n}"), "the older record is there")
 
-			// Nothing is added to what is old, and nothing of it is left.
+			// Nothing is added to the old record, and nothing of it is left.
 			redistest.Eventually(t, "the server is back", func() bool {
 				return s.UpdatePresence(ctx, "n", []store.PresenceChange{joins("later")}) == nil
 			})
@@ -446,7 +448,7 @@ func TestAnOlderRecordIsNotGoneOnWith(t *testing.T) {
 
 func TestHangingServerHoldsUpNobody(t *testing.T) {
 	r := redistest.Start(t)
-	s := open(t, r.Client(func(o *redis.Options) { o.ReadTimeout = 2 * time.Minute })) // it is not what ends the calls
+	s := open(t, r.Client(func(o *redis.Options) { o.ReadTimeout = 2 * time.Minute })) // not what ends the calls
 	hub := newHub(t, s)
 	_, err := hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
 	require.NoError(t, err)
@@ -482,11 +484,11 @@ func TestHangingServerHoldsUpNobody(t *testing.T) {
 		_, err := hub.Publish(t.Context(), "plain", channels.Message{Header: "a", Body: []byte("1")})
 		require.NoError(t, err)
 	}
-	require.Less(t, time.Since(began), 50*time.Second, "a channel that needs no store does not wait for it, which would take 1 s each time")
+	require.Less(t, time.Since(began), 50*time.Second, "a channel that needs no store does not wait for it, which would take 1 s for each message")
 	_, err = hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
 	require.ErrorIs(t, err, channels.ErrStoreUnavailable)
 	wg.Wait()
-	time.Sleep(time.Until(stopped.Add(5 * time.Second))) // what the test is about: 5 s
+	time.Sleep(time.Until(stopped.Add(5 * time.Second))) // the point of the test: 5 s
 	r.Signal(syscall.SIGCONT)
 	redistest.Eventually(t, "publishing goes on by itself", func() bool {
 		_, err := hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
@@ -514,8 +516,8 @@ func TestKeyRepeatedAfterATimeoutIsOneMessage(t *testing.T) {
 	require.Len(t, all(t, s, "c").Entries, 2)
 }
 
-// An Append with a key that is repeated by the Store itself, since its answer was
-// lost, is what added the message: its caller has to hand it to subscribers.
+// If the Store itself repeats an Append with a key after a lost answer, it is
+// not a duplicate: its caller has to deliver the message to subscribers.
 func TestWhatTheStoreRepeatsIsNoDuplicate(t *testing.T) {
 	r := redistest.Start(t)
 	p := newCutter(t, r.Addr)
@@ -527,19 +529,19 @@ func TestWhatTheStoreRepeatsIsNoDuplicate(t *testing.T) {
 		p.cutAfter.Store(&o.Key)
 		pos, duplicate, err := s.Append(t.Context(), "c", entry(o.Key), o)
 		require.NoError(t, err)
-		require.Nil(t, p.cutAfter.Load(), "it was cut")
+		require.Nil(t, p.cutAfter.Load(), "the connection was cut")
 		require.False(t, duplicate)
 		require.EqualValues(t, 2+i, pos.Offset)
 		again, duplicate, err := s.Append(t.Context(), "c", entry(o.Key), o)
 		require.NoError(t, err)
-		require.True(t, duplicate, "another call is one")
+		require.True(t, duplicate, "another call with the key is a duplicate")
 		require.Equal(t, pos, again)
 	}
 	require.Len(t, all(t, s, "c").Entries, 6)
 }
 
-// An Append without a key is repeated, too, where its connection breaks: whether
-// Redis has done it or has never heard of it, the message is in the log once.
+// An Append without a key is also repeated if its connection breaks. Whether
+// Redis did it or never got it, the message is in the log once.
 func TestABrokenConnectionFailsNoAppend(t *testing.T) {
 	r := redistest.Start(t)
 	p := newCutter(t, r.Addr)
@@ -561,12 +563,12 @@ func TestABrokenConnectionFailsNoAppend(t *testing.T) {
 	require.Len(t, all(t, s, "c").Entries, 11)
 }
 
-// cutter is a proxy that loses a command or an answer, and the connection.
+// cutter is a proxy that loses a command or an answer, and then the connection.
 type cutter struct {
 	addr      string
-	cutAfter  atomic.Pointer[string] // what the command whose answer is lost has in it; nil for none
-	cutBefore atomic.Pointer[string] // the same of a command that is lost itself
-	slow      atomic.Bool            // what is repeated comes long after it was sent
+	cutAfter  atomic.Pointer[string] // a text of the command whose answer is lost; nil: none
+	cutBefore atomic.Pointer[string] // the same for a command that is lost itself
+	slow      atomic.Bool            // the repeated command arrives long after it was sent
 }
 
 func newCutter(t *testing.T, to string) *cutter {
@@ -576,7 +578,7 @@ func newCutter(t *testing.T, to string) *cutter {
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		l.Close()
-		wg.Wait() // the clients are closed, and with them the connections
+		wg.Wait() // the clients are closed, and so are the connections
 	})
 	wg.Go(func() {
 		for {
@@ -608,7 +610,7 @@ func newCutter(t *testing.T, to string) *cutter {
 						return
 					}
 					if c.slow.Load() && !cut && bytes.Contains(b[:n], []byte("message ")) {
-						time.Sleep(300 * time.Millisecond) // the way is long
+						time.Sleep(300 * time.Millisecond) // a slow network
 					}
 					if _, err := out.Write(b[:n]); err != nil {
 						return
@@ -657,7 +659,7 @@ func TestClusterMasterKilled(t *testing.T) {
 	t.Parallel() // it waits for elections
 	c := redistest.StartCluster(t, 3, true)
 	s := open(t, c.Client())
-	// WAIT makes sure that what is checked had reached the replicas.
+	// WAIT makes sure that everything that is checked has reached the replicas.
 	name := func(i int) string { return fmt.Sprint("c", i) }
 	before := map[string]store.Position{}
 	for i := range 30 {
@@ -701,7 +703,7 @@ func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
 		mustAppend(t, s, name, "1")
 		slot, err := strconv.Atoi(c.Masters[0].Do("CLUSTER", "KEYSLOT", "channels:log:{"+name+"}"))
 		require.NoError(t, err)
-		if at := slot % 5461; at > 1500 && at < 4000 { // not beside another master's
+		if at := slot % 5461; at > 1500 && at < 4000 { // not next to another master's slots
 			channelOf[slot/5461] = name
 		}
 	}
@@ -731,7 +733,7 @@ func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
 			late++
 		}
 	}
-	require.Less(t, late, 5, "appends to other masters are held up") // a busy machine may hold up some
+	require.Less(t, late, 5, "appends to other masters are delayed") // a busy machine may delay some
 }
 
 func TestSentinelFailover(t *testing.T) {
@@ -745,9 +747,9 @@ func TestSentinelFailover(t *testing.T) {
 	redistest.Eventually(t, "the old master follows it", func() bool { return w.Master.Info("replication", "role") == "slave" })
 	p.more(t, 200)
 	p.end()
-	// What the old master acknowledged after the switch is lost with it. In each
-	// epoch the offsets have one meaning, which publish has checked; here, that
-	// what is there has no gap, and that what the epochs have in common is the same.
+	// What the old master acknowledged after the switch is lost with it.
+	// publish has checked that in each epoch an offset has one meaning. Here,
+	// the log must have no gap, and what the epochs share must be the same.
 	page := all(t, s, "c")
 	require.EqualValues(t, 1, page.First)
 	require.Len(t, page.Entries, int(page.Top.Offset))
@@ -758,7 +760,7 @@ func TestSentinelFailover(t *testing.T) {
 		}
 	}
 
-	// Writes to a server that stays read-only are refused in the end.
+	// Writes to a server that stays read-only fail in the end.
 	w.Master.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(w.Replica.Port))
 	readonly := open(t, w.Master.Client())
 	_, _, err := readonly.Append(t.Context(), "c", entry("x"), plenty)
@@ -793,7 +795,7 @@ func TestFullServerRefusesAndWritesNothing(t *testing.T) {
 	require.EqualValues(t, 2, pos.Offset)
 }
 
-// age makes a log one that ends in d, as if it had been silent until then.
+// age changes a log as if it had been silent until only d is left of its life.
 func age(t *testing.T, r *redistest.Server, channel string, d time.Duration) {
 	t.Helper()
 	key := "channels:top:{" + channel + "}"
@@ -802,8 +804,8 @@ func age(t *testing.T, r *redistest.Server, channel string, d time.Duration) {
 	require.Equal(t, "OK", r.Do("SET", key, strings.Join(fields, " "), "PX", strconv.FormatInt(d.Milliseconds(), 10)))
 }
 
-// left is for how long a log is still remembered, as both the key and what is
-// in it say.
+// left returns how long a log is still remembered, and checks that the key's
+// TTL and its value agree.
 func left(t *testing.T, r *redistest.Server, channel string) time.Duration {
 	t.Helper()
 	key := "channels:top:{" + channel + "}"
@@ -814,8 +816,8 @@ func left(t *testing.T, r *redistest.Server, channel string) time.Duration {
 	return min(time.Duration(ms)*time.Millisecond, time.Until(time.UnixMilli(ends)))
 }
 
-// A log that somebody asks for does not end, however long it is silent; for one
-// that is in use nothing is written.
+// A log that someone asks for does not end, however long it is silent. For a
+// log that is in use, nothing is written.
 func TestALogLivesWhileItIsAskedFor(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, r.Client())
@@ -837,8 +839,8 @@ func TestALogLivesWhileItIsAskedFor(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []store.Position{{}, day, long}, tops)
 	}
-	require.NoError(t, s.Close()) // which waits for what it began
-	require.Equal(t, before, sets(), "they are new")
+	require.NoError(t, s.Close()) // it waits for what it started
+	require.Equal(t, before, sets(), "nothing is written for new logs")
 
 	s = open(t, r.Client())
 	for _, name := range names[1:] {
@@ -846,15 +848,15 @@ func TestALogLivesWhileItIsAskedFor(t *testing.T) {
 	}
 	_, err = s.Tops(ctx, names[1:2])
 	require.NoError(t, err)
-	redistest.Eventually(t, "the end is put off", func() bool { return left(t, r, "day") > store.MetaTTL })
+	redistest.Eventually(t, "the end is postponed", func() bool { return left(t, r, "day") > store.MetaTTL })
 	require.Less(t, left(t, r, "week"), store.MetaTTL, "it was not named")
 	_, err = s.Tops(ctx, names)
 	require.NoError(t, err)
-	redistest.Eventually(t, "the end is put off", func() bool { return left(t, r, "week") > store.MetaTTL })
+	redistest.Eventually(t, "the end is postponed", func() bool { return left(t, r, "week") > store.MetaTTL })
 	require.Equal(t, "0", r.Do("EXISTS", "channels:top:{absent}"))
 
-	// The next Append does not shorten it, and where the server is full the log
-	// can still be asked for.
+	// The next Append does not shorten its life. If the server is full, the log
+	// can still be read.
 	require.Equal(t, store.Position{Epoch: day.Epoch, Offset: 2}, mustAppend(t, s, "day", "2"))
 	require.Greater(t, left(t, r, "day"), store.MetaTTL+2*time.Hour)
 	age(t, r, "day", time.Hour)
@@ -865,14 +867,14 @@ func TestALogLivesWhileItIsAskedFor(t *testing.T) {
 	}
 	require.Less(t, left(t, r, "day"), store.MetaTTL)
 	r.Do("CONFIG", "SET", "maxmemory", "0")
-	redistest.Eventually(t, "the end is put off", func() bool {
+	redistest.Eventually(t, "the end is postponed", func() bool {
 		_, err = s.Tops(ctx, names)
 		require.NoError(t, err)
 		return left(t, r, "day") > store.MetaTTL
 	})
 }
 
-// A replica that was killed is red, too, while Redis takes no reports.
+// A killed replica is also red while Redis takes no reports.
 func TestADeadReplicaIsRedWhileRedisTakesNoReports(t *testing.T) {
 	for name, refuse := range map[string][]string{
 		"full":     {"CONFIG", "SET", "maxmemory", "1mb"},
@@ -907,7 +909,7 @@ func TestADeadReplicaIsRedWhileRedisTakesNoReports(t *testing.T) {
 	}
 }
 
-// A server that evicts drops whole logs: a new epoch, and never a half one.
+// An evicting server drops whole logs: a new epoch, never half a log.
 func TestEvictedLogIsAnotherEpoch(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, r.Client())
@@ -922,7 +924,7 @@ func TestEvictedLogIsAnotherEpoch(t *testing.T) {
 		if key == "top" {
 			require.NotEqual(t, first.Epoch, pos.Epoch)
 		} else {
-			require.EqualValues(t, 3, pos.Offset, "the position is there: what is gone was trimmed")
+			require.EqualValues(t, 3, pos.Offset, "the position is kept; the missing entries count as trimmed")
 		}
 	}
 	for _, key := range []string{"node", "names", "counts", "members", "infos"} {
@@ -953,7 +955,7 @@ func TestSlotMigratedWhileAppending(t *testing.T) {
 		idFrom, idTo := from.Do("CLUSTER", "MYID"), to.Do("CLUSTER", "MYID")
 		to.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", idFrom)
 		from.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", idTo)
-		for _, key := range []string{"channels:log:{c}", "channels:top:{c}"} { // one by one: in between, half is here and half there
+		for _, key := range []string{"channels:log:{c}", "channels:top:{c}"} { // one by one, so that half of the log is on each server in between
 			redistest.Eventually(t, "a key moves", func() bool {
 				out := from.Try("MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), key, "0", "5000")
 				return out == "OK" || out == "NOKEY"
@@ -971,7 +973,7 @@ func TestSlotMigratedWhileAppending(t *testing.T) {
 	require.Len(t, page.Entries, int(page.Top.Offset))
 	p.acked[store.Position{Epoch: page.Top.Epoch, Offset: 1}] = "0"
 	p.requireAll(t, s, "c")
-	require.Zero(t, p.fails.Load(), "a migration is not noticed: %v", p.last)
+	require.Zero(t, p.fails.Load(), "no Append fails during a migration: %v", p.last)
 }
 
 func TestWrongPassword(t *testing.T) {
@@ -1005,7 +1007,7 @@ func TestKeyOfAWrongType(t *testing.T) {
 		require.ErrorContains(t, err, "another program", key)
 		require.ErrorContains(t, err, name)
 		require.False(t, errors.Is(err, store.ErrUnavailable))
-		require.Equal(t, "theirs", r.Do("SMEMBERS", full), "it is not ours to remove")
+		require.Equal(t, "theirs", r.Do("SMEMBERS", full), "another program's key is not removed")
 		require.Equal(t, "1", r.Do("DBSIZE"), "nothing else was written")
 		r.Do("FLUSHALL")
 	}
@@ -1026,8 +1028,8 @@ func TestKeyOfAWrongType(t *testing.T) {
 	}
 }
 
-// What a replica reported ends when it counts as dead; what it was, for
-// operators, when it is forgotten.
+// A replica's reported data ends when it counts as dead. Its card, which
+// operators see, ends when it is forgotten.
 func TestAReplicasKeysEnd(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, r.Client())
@@ -1043,7 +1045,8 @@ func TestAReplicasKeysEnd(t *testing.T) {
 	require.Equal(t, "0", r.Do("DBSIZE"))
 }
 
-// Two replicas append to one channel: each offset once, none left out.
+// Two replicas append to one channel: each offset is used once, and none is
+// left out.
 func TestTwoReplicasAppendToOneChannel(t *testing.T) {
 	const total, each = 30_000, 128
 	r := redistest.Start(t)

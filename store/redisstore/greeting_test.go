@@ -12,7 +12,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// A server that does not let this client in says why, whatever was asked.
+// A server that refuses this client tells why, whatever was asked.
 func TestAServerThatLetsNobodyIn(t *testing.T) {
 	locked, unlocked := redistest.Start(t, "--requirepass", "right"), redistest.Start(t)
 	for name, c := range map[string]struct {

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tagOf is what a Cluster hashes of a key, by its specification.
+// tagOf returns the part of a key that a Cluster hashes, by its specification.
 func tagOf(key string) string {
 	if _, rest, ok := strings.Cut(key, "{"); ok {
 		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
@@ -17,8 +17,8 @@ func tagOf(key string) string {
 	return key
 }
 
-// All keys of a channel are in one slot, whatever its name, and no two
-// channels, replicas or idempotency keys share a key.
+// All keys of a channel are in one slot, whatever its name. No two channels,
+// replicas or idempotency keys share a key.
 func TestKeysOfOneChannelAreInOneSlot(t *testing.T) {
 	k := keys{"a:b"}
 	seen := map[string]string{}

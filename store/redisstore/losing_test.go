@@ -17,7 +17,7 @@ import (
 	"github.com/channels-go/channels/store/storetest"
 )
 
-// A server that is killed comes back with its last snapshot.
+// A killed server comes back with its last snapshot.
 func TestRestartFromASnapshotLosesNoMeaning(t *testing.T) {
 	t.Parallel()
 	storetest.RunLosing(t, func(t *testing.T) storetest.Losing {
@@ -33,14 +33,14 @@ func TestRestartFromASnapshotLosesNoMeaning(t *testing.T) {
 	})
 }
 
-// Two servers live on, and are the master in turn: the other one takes over
-// while the old one still acknowledges, and then follows it.
+// Two servers take turns as the master: the other one takes over while the old
+// one still acknowledges, and then follows it.
 func TestFailoverThereAndBackLosesNoMeaning(t *testing.T) {
 	t.Parallel()
 	storetest.RunLosing(t, func(t *testing.T) storetest.Losing {
 		a := redistest.Start(t)
 		b := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(a.Port))
-		// Both have one name, which leads to who is the master.
+		// Both have one name, which leads to the master.
 		var addr atomic.Value
 		addr.Store(a.Addr)
 		client := redis.NewClient(&redis.Options{Addr: "the-master:6379", Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -15,12 +15,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// What storetest checks waits more than it works.
+	// The cases of storetest mostly wait.
 	if err := flag.Set("test.parallel", "24"); err != nil {
 		panic(err)
 	}
-	// A client whose server has gone looks for it once a second, and notices at
-	// the next look that it was closed.
+	// A client whose server has gone dials it once a second, and notices at the
+	// next attempt that it was closed.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 

@@ -14,8 +14,9 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// Who removes messages with XDEL, as one that should never have been sent, has
-// the others come once each, in both directions, also when the log expires.
+// After XDEL has removed a message, for instance one that should never have
+// been sent, the others arrive once each, in both directions, even when the log
+// expires.
 func TestRemovedMessages(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -46,7 +47,7 @@ func TestRemovedMessages(t *testing.T) {
 	}
 }
 
-// The entry that a search for what has expired looks for may be the one removed.
+// The search for expired entries may look for the removed one.
 func TestRemovedLastMessageOfALogThatExpires(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -57,7 +58,7 @@ func TestRemovedLastMessageOfALogThatExpires(t *testing.T) {
 	}
 	id, _, _ := strings.Cut(r.Do("XRANGE", "channels:log:{h}", "3", "3"), "\n")
 	r.Do("XDEL", "channels:log:{h}", strings.TrimSpace(id))
-	// As if all of it were of yesterday.
+	// As if the whole log were from yesterday.
 	line := strings.Fields(r.Do("GET", "channels:top:{h}"))
 	line[3], line[5] = "1", "1"
 	r.Do("SET", "channels:top:{h}", strings.Join(line, " "), "PX", "1000000")

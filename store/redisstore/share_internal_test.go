@@ -16,7 +16,8 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// waitingFor is how many wait for the next read of a part; -1 for none.
+// waitingFor returns how many callers wait for the next read of a part, or -1
+// if there is none.
 func (s *Store) waitingFor(p part) int {
 	s.reads.mu.Lock()
 	defer s.reads.mu.Unlock()
@@ -26,7 +27,7 @@ func (s *Store) waitingFor(p part) int {
 	return -1
 }
 
-// Who comes to a read for which all others have ceased to wait gets it.
+// A caller that joins a read after all others have left still gets it.
 func TestWhoLeavesAReadFailsNobody(t *testing.T) {
 	c := redistest.Start(t).Client()
 	s, err := New(c, Options{})
@@ -34,7 +35,7 @@ func TestWhoLeavesAReadFailsNobody(t *testing.T) {
 	t.Cleanup(func() { s.Close() })
 	for i := range 20 {
 		p := part{fmt.Sprint("c", i), store.Query{Limit: 1}}
-		for range readBurst { // so that the next one waits for a moment
+		for range readBurst { // so that the next read waits for a moment
 			_, err := s.Range(t.Context(), p.channel, p.query)
 			require.NoError(t, err)
 		}
@@ -52,12 +53,12 @@ func TestWhoLeavesAReadFailsNobody(t *testing.T) {
 	}
 }
 
-// hanging holds up a client's next command, whatever its context says, as a
-// connection does that has died silently.
+// hanging blocks a client's next command, whatever its context, like a
+// connection that has died silently.
 type hanging struct {
 	next    atomic.Bool
-	held    chan struct{} // closed when there is one
-	proceed chan struct{} // closed when it may go on
+	held    chan struct{} // closed when a command is blocked
+	proceed chan struct{} // closed when the command may go on
 }
 
 func (h *hanging) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -74,7 +75,7 @@ func (h *hanging) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	return next
 }
 
-// A read that hangs, and that nobody waits for any more, holds up nobody.
+// A hanging read that all callers have left delays no other read.
 func TestAReadThatWasLeftHoldsUpNobody(t *testing.T) {
 	c, h := redistest.Start(t).Client(), &hanging{held: make(chan struct{}), proceed: make(chan struct{})}
 	c.AddHook(h)

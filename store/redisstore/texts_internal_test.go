@@ -9,8 +9,8 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// FuzzTexts has all that is read from Redis be anything: nothing panics, and
-// what this package has written comes back.
+// FuzzTexts: whatever is read from Redis, nothing panics, and what this package
+// has written comes back.
 func FuzzTexts(f *testing.F) {
 	for _, text := range []string{"e e 7 3600000 1 1 9 abc -", "e:7,f:3", "-", "3:ann{}", "-1:x", "99999999999999999999:x", "3 -7", "7-5", "18446744073709551616-1", ""} {
 		f.Add(text, "x")
