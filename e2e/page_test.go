@@ -21,15 +21,15 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// The tests in this file have a browser run what the README tells pages to do,
-// and what pages do themselves.
+// The tests in this file have a browser run what docs/protocol.md tells pages to
+// do, and what pages do themselves.
 
-// snippets are the README's JavaScript.
+// snippets are the JavaScript of docs/protocol.md.
 func snippets(t *testing.T) []string {
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/protocol.md")
 	require.NoError(t, err)
 	var all []string
-	for _, m := range regexp.MustCompile("(?s)```js\n(.*?)```").FindAllSubmatch(readme, -1) {
+	for _, m := range regexp.MustCompile("(?s)```js\n(.*?)```").FindAllSubmatch(page, -1) {
 		all = append(all, string(m[1]))
 	}
 	require.Len(t, all, 2, "a page that talks, and one that listens")
@@ -118,7 +118,7 @@ func (p *page) heard(text string, times int) {
 	p.until(fmt.Sprintf(`said.filter((m) => m.header === "say" && m.body.text === %s).length === %d`, quoted(text), times))
 }
 
-func TestTheReadmesPage(t *testing.T) {
+func TestTheDocumentedPage(t *testing.T) {
 	s := newSite(t, snippets(t)[0])
 	s.past.Store(1) // its first question fails
 	hub := s.up(channels.Options{})
@@ -148,7 +148,7 @@ func TestTheReadmesPage(t *testing.T) {
 }
 
 // Who may not come is told so, and does not knock for ever.
-func TestTheReadmesPageEndsWhereItMayNotCome(t *testing.T) {
+func TestTheDocumentedPageEndsWhereItMayNotCome(t *testing.T) {
 	s := newSite(t, snippets(t)[0])
 	var asked atomic.Int32
 	s.up(channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
@@ -166,7 +166,7 @@ func TestTheReadmesPageEndsWhereItMayNotCome(t *testing.T) {
 	require.EqualValues(t, 2, asked.Load(), "the page's, and ours")
 }
 
-func TestTheReadmesListener(t *testing.T) {
+func TestTheDocumentedListener(t *testing.T) {
 	s := newSite(t, snippets(t)[1])
 	hub := s.up(channels.Options{})
 	p := newBrowser(t).visit(s.http.URL, "listener", 800, 600)

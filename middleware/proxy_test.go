@@ -103,12 +103,12 @@ func TestTrustProxiesOptions(t *testing.T) {
 	}
 }
 
-// The README's configuration of nginx has the line without which a client
+// The documented configuration of nginx has the line without which a client
 // chooses the address that is believed.
-func TestTheReadmeTellsNginxToAddTheAddress(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+func TestTheDocsTellNginxToAddTheAddress(t *testing.T) {
+	page, err := os.ReadFile("../docs/operations.md")
 	require.NoError(t, err)
-	_, rest, ok := strings.Cut(string(readme), "```nginx\n")
+	_, rest, ok := strings.Cut(string(page), "```nginx\n")
 	require.True(t, ok)
 	conf, _, _ := strings.Cut(rest, "```")
 	require.Contains(t, conf, "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;")

@@ -2,7 +2,6 @@ package zmqmesh_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -736,12 +735,11 @@ func TestGatewayOptions(t *testing.T) {
 	require.NoError(t, open.Close())
 }
 
-// The README's programs, as they stand there but for the ports.
-func TestGatewayProgramsOfTheReadme(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// The programs of docs/zeromq.md, unchanged except for the ports.
+func TestGatewayProgramsOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/zeromq.md")
 	require.NoError(t, err)
-	_, chapter, _ := bytes.Cut(readme, []byte("\n## ZeroMQ programs\n"))
-	blocks := strings.Split(string(chapter), "```python\n")
+	blocks := strings.Split(string(page), "```python\n")
 	require.GreaterOrEqual(t, len(blocks), 3)
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub.Bridge(channels.Identity{}), nil)

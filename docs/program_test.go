@@ -1,0 +1,113 @@
+package docs_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/proctest"
+)
+
+// The README's program runs, serves the README's page, and answers as the
+// README's conversation in a shell says.
+func TestTheReadmesProgram(t *testing.T) {
+	readme := read(t, "README.md")
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	program := blocks(readme, "go")[0]
+	require.Contains(t, program, `"127.0.0.1:8080"`)
+	write("main.go", strings.ReplaceAll(program, "127.0.0.1:8080", addr))
+	page := blocks(readme, "html")[0]
+	write("public/index.html", page)
+
+	binary := filepath.Join(dir, "program")
+	build := exec.Command("go", "build", "-o", binary, filepath.Join(dir, "main.go"))
+	build.Dir = root // whose go.mod knows what it imports
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, string(out))
+	cmd := exec.Command(binary)
+	cmd.Dir = dir
+	cmd.Stderr = os.Stderr
+	require.NoError(t, proctest.Start(cmd))
+	defer func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}()
+
+	client := &http.Client{Timeout: time.Minute}
+	defer client.CloseIdleConnections()
+	do := func(method, path, accept, body string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+addr+path, strings.NewReader(body))
+		require.NoError(t, err)
+		if body == "" {
+			r.Body = http.NoBody
+			r.ContentLength = 0
+		}
+		if accept != "" {
+			r.Header.Set("Accept", accept)
+		}
+		resp, err := client.Do(r)
+		require.NoError(t, err)
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+	text := func(resp *http.Response) string {
+		t.Helper()
+		b, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, resp.StatusCode, string(b))
+		return string(b)
+	}
+	require.Eventually(t, func() bool { // until it listens
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}, time.Minute, 10*time.Millisecond)
+	require.Equal(t, page, text(do("GET", "/", "", "")))
+
+	stream := do("GET", "/rt/channel/orders/", "text/event-stream", "")
+	require.Equal(t, http.StatusOK, stream.StatusCode)
+	lines := bufio.NewScanner(stream.Body)
+	data := func() string {
+		for lines.Scan() {
+			if strings.HasPrefix(lines.Text(), "data: ") {
+				return lines.Text()
+			}
+		}
+		require.NoError(t, lines.Err())
+		return ""
+	}
+	_, talk, ok := strings.Cut(readme, "The same in a shell:\n")
+	require.True(t, ok)
+	said := func(line string) {
+		t.Helper()
+		require.Contains(t, talk, "\n    "+line+"\n")
+	}
+	said("$ curl -X POST http://127.0.0.1:8080/orders")
+	text(do("POST", "/orders", "", ""))
+	said(data())
+	said(`$ curl -d '{"header":"note","body":"ready"}' http://127.0.0.1:8080/rt/v1/channel/orders/publish`)
+	said(strings.TrimSpace(text(do("POST", "/rt/v1/channel/orders/publish", "", `{"header":"note","body":"ready"}`))))
+	said(data())
+}
