@@ -17,8 +17,8 @@
 // Browsers and programs subscribe to a channel with a WebSocket, or with
 // server-sent events, at /channel/{name}/. They publish over the same socket
 // or with POST /v1/channel/{name}/publish. A channel may keep a history
-// ([ChannelOptions]): then its messages have positions, arrive exactly once
-// and in one order, and who was away gets what was missed.
+// ([ChannelOptions]): then its messages have positions and arrive exactly once
+// and in one order, and a client that was away gets what it missed.
 //
 // The handler serves
 //
@@ -34,6 +34,23 @@
 //
 // By default everybody may subscribe and publish, but browsers only from the
 // app's own origin. [Options.Authorize] and [WithIdentity] decide who may do
-// what; package middleware has tokens, API keys and rate limits for them. The
-// README tells of the protocol, the promises and the limits.
+// what; package middleware has tokens, API keys and rate limits for them.
+//
+// # Errors
+//
+// An error that a client may see is an [*Error] with a stable code. Clients get the
+// code over HTTP, in a message with the header "error", and as the reason of a
+// close frame. Go code compares with errors.Is and the variables of this
+// package, such as [ErrNoHistory]. docs/protocol.md lists every code with its
+// HTTP status, and every close code.
+//
+// # Resets
+//
+// A subscriber whose position can no longer be resumed gets one message with
+// the header "reset", or in Go a [*ResetError], and goes on after the position
+// in it. The reasons are
+//
+//	trimmed     what was missed is no longer kept, or was removed from the Store
+//	epoch       the Store has lost messages, or the whole history
+//	no_history  the channel keeps no history
 package channels
