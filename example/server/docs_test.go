@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	documented = regexp.MustCompile("`(-[a-z][a-z-]*)[^`]*`")
+	documented = regexp.MustCompile("`(-[a-z][a-z0-9-]*)[^`]*`")
 	flagRow    = regexp.MustCompile("(?m)^\\| (`-[^|]*(?:\\\\\\|[^|]*)*) \\|")
 )
 
