@@ -212,6 +212,29 @@ func TestResetReasons(t *testing.T) {
 	require.Equal(t, inCode, inDoc)
 }
 
+// The table of the hub's own headers has those that the code has.
+func TestReservedHeaders(t *testing.T) {
+	inCode := map[string]bool{}
+	inspect(t, func(path string, n ast.Node) {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || strings.Contains(path, "/") {
+			return
+		}
+		for i, name := range spec.Names {
+			if i < len(spec.Values) && regexp.MustCompile(`^header[A-Z]`).MatchString(name.Name) {
+				if header, ok := text(spec.Values[i]); ok {
+					inCode[header] = true
+				}
+			}
+		}
+	})
+	listed := map[string]bool{}
+	for _, row := range table(t, "docs/protocol.md", "header", "meaning") {
+		listed[names(row[0])[0]] = true
+	}
+	require.Equal(t, inCode, listed)
+}
+
 // The table of endpoints, that of the package's documentation, and the code have
 // the same; and the handler answers to them.
 func TestEndpoints(t *testing.T) {
