@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// Action is what somebody wants to do.
+// Action is what a client wants to do.
 type Action string
 
 const (
@@ -14,18 +14,18 @@ const (
 	ActionPublish   Action = "publish"
 	ActionHistory   Action = "history"
 	ActionPresence  Action = "presence"
-	ActionList      Action = "list" // Request.Channel is the one channel asked for, or empty: the list of channels, or of replicas
+	ActionList      Action = "list" // of one channel's numbers; or, with an empty Request.Channel, of all channels or all replicas
 )
 
 // Request is what Authorize decides on.
 type Request struct {
 	Action   Action
 	Channel  string
-	Identity Identity // zero where the app's middleware gave none
+	Identity Identity // zero if the app's middleware set none
 	Client   string   // the connection's id; empty for plain HTTP
 }
 
-// authorize asks the app whether somebody from the network may do something.
+// authorize asks the app whether a client may do something.
 func (h *Hub) authorize(ctx context.Context, r Request) error {
 	if r.Identity.expired() {
 		return ErrExpired

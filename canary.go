@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// A canary is sent every canaryPeriod. It is late where it takes longer
-	// than canaryLate, and lost where canaryMissed of them have not come back.
+	// A canary is sent every canaryPeriod. It is late if it takes longer than
+	// canaryLate, and lost if canaryMissed in a row have not come back.
 	canaryPeriod = 3 * time.Second
 	canaryLate   = time.Second
 	canaryMissed = 3
@@ -20,13 +20,14 @@ const (
 	canaryLog = "/canary"
 )
 
-// A canary is a message of the hub's own, of which it sees whether it comes back.
+// A canary is a message of the hub's own that goes through the real Store or Mesh.
+// It tells whether messages come through.
 type canary struct {
-	missed int           // how many in a row did not come back
-	took   time.Duration // the last one
+	missed int           // how many in a row have not come back
+	took   time.Duration // how long the last one took
 }
 
-// judge adds what a canary says of the way that it took.
+// judge adds to a verdict what the canaries say of the Store or the Mesh.
 func (c canary) judge(v *verdict, way string) {
 	switch {
 	case c.missed >= canaryMissed:
@@ -36,7 +37,7 @@ func (c canary) judge(v *verdict, way string) {
 	}
 }
 
-// storeCanary appends to the Store, as a publish does.
+// storeCanary sends the Store a canary: it appends a message, as a publish does.
 func (h *Hub) storeCanary() {
 	ctx, cancel := h.besidesContext()
 	defer cancel()
@@ -58,17 +59,17 @@ func (h *Hub) storeCanary() {
 	}
 }
 
-// An echo is an answer to another replica's canary.
+// An echo is the answer to another replica's canary.
 type echo struct {
 	to string
 	n  uint64
 }
 
-// maxEchoes bounds the canaries that wait for their answers.
+// maxEchoes bounds the echoes that wait to be sent.
 const maxEchoes = 256
 
-// pulse sends canaries through the mesh, and answers those of others, until
-// the hub is shut down.
+// pulse sends canaries through the mesh and answers those of others, until the
+// hub is shut down.
 func (h *Hub) pulse() {
 	t := time.NewTicker(canaryPeriod)
 	defer t.Stop()
@@ -79,7 +80,7 @@ func (h *Hub) pulse() {
 		case <-t.C:
 			h.meshCanary()
 		case e := <-h.echoes:
-			h.control(h.ctx, e.to, controlEcho, control{N: e.n}) // who misses it says so
+			h.control(h.ctx, e.to, controlEcho, control{N: e.n}) // if it fails, the other replica notices
 		}
 	}
 }
@@ -87,7 +88,7 @@ func (h *Hub) pulse() {
 // meshCanary notes what became of the last canary, and sends the next one.
 func (h *Hub) meshCanary() {
 	status := h.mesh.Status()
-	if errors.Is(status.Err, mesh.ErrTwin) { // which keeps it from nobody else
+	if errors.Is(status.Err, mesh.ErrTwin) { // the mesh works all the same
 		h.meetTwin()
 		status.Err = nil
 	}
@@ -99,7 +100,7 @@ func (h *Hub) meshCanary() {
 	case l.awaited && awaited:
 		l.mesh.missed++
 		l.cutOff = !l.linked
-	default: // nobody was there, or it has stopped: that is not this replica's fault
+	default: // there was no replica to answer, or it has stopped: not this one's fault
 		l.mesh = canary{}
 	}
 	l.n++
@@ -112,7 +113,7 @@ func (h *Hub) meshCanary() {
 	c := control{N: l.n, Epoch: l.epoch}
 	l.mu.Unlock()
 	self := h.self().json()
-	self.Mesh = nil // it is long
+	self.Mesh = nil // it is long, and in the heartbeats
 	c.Replica = &self
 	if err := h.control(h.ctx, "", controlCanary, c); err != nil {
 		h.log.Debug("mesh: the canary", "err", err)

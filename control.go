@@ -9,13 +9,14 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// A control is what one hub tells others over the mesh. The packet's header
-// says what it is about; a hub ignores what it does not know, so that replicas
-// of different versions go together.
+// A control is the body of a control packet, by which hubs talk to each other over
+// the mesh. The packet's header says what it is about. A hub ignores headers and
+// fields that it does not know, so that replicas of different versions work
+// together.
 type control struct {
 	Version int          `json:"v"`
-	Kind    string       `json:"kind,omitempty"` // of Who
-	Who     []byte       `json:"who,omitempty"`  // in base64: an identity's id may be any text
+	Kind    string       `json:"kind,omitempty"` // what Who is
+	Who     []byte       `json:"who,omitempty"`  // base64 in JSON: an identity's id may be any bytes
 	Channel string       `json:"channel,omitempty"`
 	N       uint64       `json:"n,omitempty"`     // the number of the canary
 	Epoch   string       `json:"epoch,omitempty"` // of the log of canaries in the sender's Store
@@ -28,9 +29,9 @@ const controlVersion = 1
 const (
 	controlDisconnect  = "disconnect"
 	controlUnsubscribe = "unsubscribe"
-	controlCanary      = "canary" // for everybody; each hub answers it with an echo
+	controlCanary      = "canary" // to all; each hub answers with an echo
 	controlEcho        = "echo"
-	controlBye         = "bye" // the sender is shut down
+	controlBye         = "bye" // the sender shuts down
 )
 
 // The kinds of control.Who.
@@ -42,12 +43,12 @@ const (
 // maxControlBytes bounds the body of a control packet.
 const maxControlBytes = 16 << 10
 
-// control sends a control packet, to all replicas where to is empty.
+// control sends a control packet to one replica, or to all if to is empty.
 func (h *Hub) control(ctx context.Context, to, header string, c control) error {
 	c.Version = controlVersion
 	body, err := json.Marshal(c)
 	if err != nil || len(body) > maxControlBytes {
-		return ErrTooLarge.saying("the other replicas cannot be told of an id this long").because(err)
+		return ErrTooLarge.saying("the id is too long to be sent to the other replicas").because(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, canaryPeriod)
 	defer cancel()
@@ -58,7 +59,7 @@ func (h *Hub) control(ctx context.Context, to, header string, c control) error {
 	return nil
 }
 
-// takeControl does what another replica's hub asks for. It never waits.
+// takeControl does what another replica's hub asks. It never waits.
 func (h *Hub) takeControl(p mesh.Packet) {
 	var c control
 	if len(p.Body) > maxControlBytes || exact.Unmarshal(p.Body, &c) != nil || c.Version != controlVersion {
@@ -72,7 +73,7 @@ func (h *Hub) takeControl(p mesh.Packet) {
 		h.heard(p.Origin, &c)
 		select {
 		case h.echoes <- echo{p.Origin, c.N}:
-		default: // more ask than can be answered
+		default: // too many canaries to answer
 		}
 	case controlEcho:
 		h.vitals.echoed(c.N)

@@ -9,26 +9,25 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// drainPerClient spreads the reconnects of few clients over less than
-// Options.DrainTime: nobody waits 5 s for ten of them.
+// drainPerClient shortens Options.DrainTime if there are few clients: ten of them
+// need no 5 s.
 const drainPerClient = 5 * time.Millisecond
 
-// backAtOnce is over how long reconnects are spread where the connections are
-// closed without a delay.
+// backAtOnce is over how long reconnects are spread if the connections are closed
+// without a delay.
 const backAtOnce = time.Second
 
-// Drain prepares for Shutdown without a stampede. First /readyz says 503, and
-// for Options.DrainDelay all else goes on as before: load balancers notice, and
-// send nobody here any more. Then new connections are refused with 503 and the
-// code "draining", and each client is told
-// {"header":"reconnect","body":{"after_ms":…}}, to connect anew after that time,
-// and closed with 1001 by then. Publishing goes on, and what is published
-// meanwhile reaches who is still here; who has a position resumes from it on
-// another replica.
+// Drain prepares for Shutdown: it moves the clients to other replicas without a
+// stampede. First /readyz says 503, and everything else goes on for
+// Options.DrainDelay, in which load balancers notice and stop sending clients here.
+// Then new connections are refused with 503 and the code "draining". Each client
+// gets {"header":"reconnect","body":{"after_ms":…}}, which tells it when to connect
+// anew, and is closed with 1001 by then. Publishing goes on, and reaches the
+// clients that are still here. A client with a position resumes on another replica.
 //
-// It returns when all clients have gone, and not before the delay is over, or
-// with ctx's error. The delay takes no more than half of the time that ctx has;
-// a second Drain, or Shutdown, ends it. Go subscribers stay until Shutdown.
+// Drain returns when the delay is over and all clients have gone, or with ctx's
+// error. The delay takes at most half of the time that ctx has. A second Drain, or
+// Shutdown, ends it. Go subscribers stay until Shutdown.
 func (h *Hub) Drain(ctx context.Context) error {
 	if !h.calls.enter() {
 		return ErrClosed
@@ -37,7 +36,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	if h.leaving.Swap(true) {
 		h.skipDelay()
 	}
-	// The others are told meanwhile: a Store that hangs costs clients no time.
+	// Tell the other replicas meanwhile: a Store that hangs costs clients no time.
 	h.background(func() {
 		if err := h.flush(h.ctx, true); err != nil {
 			h.warnStore(err)
@@ -56,14 +55,14 @@ func (h *Hub) Drain(ctx context.Context) error {
 		spread = min(spread, max(0, time.Until(end)*3/4)) // leave time for closing
 	}
 	begin := time.Now()
-	turns := make([]time.Duration, len(cs)) // each at random within a part of its own
+	turns := make([]time.Duration, len(cs)) // each at random within its own part of spread
 	for i, c := range cs {
 		turns[i] = within(spread*time.Duration(i)/time.Duration(len(cs)), spread*time.Duration(i+1)/time.Duration(len(cs)))
 		back := turns[i]
 		if spread == 0 {
 			back = within(0, backAtOnce)
 		}
-		// Never 0: who comes back at once meets the same replica.
+		// Never 0: a client that comes back at once meets the same replica.
 		c.answer(newHubFrame(headerReconnect, map[string]int64{"after_ms": max(1, back.Milliseconds())}))
 	}
 	t := time.NewTimer(0)
@@ -88,7 +87,7 @@ func within(lo, hi time.Duration) time.Duration {
 	return lo + rand.N(hi-lo)
 }
 
-// delay gives others time to notice that this replica is no longer ready.
+// delay gives load balancers time to notice that this replica is not ready any more.
 func (h *Hub) delay(ctx context.Context) {
 	d := h.opts.DrainDelay
 	if end, ok := ctx.Deadline(); ok {
@@ -120,24 +119,25 @@ func awaitNone(ctx context.Context, count func() int) error {
 	return nil
 }
 
-// Shutdown ends the hub: calls of its methods return [ErrClosed], publishes
-// under way are completed, and all clients are closed with 1001 after what is
-// queued for them. When ctx ends first, they are cut, calls of the Store end,
-// and Shutdown returns ctx's error. Then the hub has freed what it holds, and
-// this replica has left the Store, unless a hook, the Store or a middleware does
-// not return: Shutdown waits for those no longer than a second after ctx, and
-// the rest is done when they do. A second Shutdown waits for the first, or its
-// own ctx.
+// Shutdown ends the hub. Calls of its methods return [ErrClosed], publishes under
+// way are completed, and all clients are closed with 1001 after what is queued for
+// them. If ctx ends first, clients are cut, calls of the Store end, and Shutdown
+// returns ctx's error.
 //
-// Messages of other replicas arrive until the last client is gone, and what
-// was acknowledged has been handed to the Mesh. Close the Mesh after Shutdown:
-// its Close sends what is still queued there.
+// When Shutdown returns, the hub has freed what it holds, and this replica has left
+// the Store. If a hook, the Store or a middleware does not return, Shutdown waits
+// for it until a second after ctx, and the rest is done when it does. A second
+// Shutdown waits for the first, or for its own ctx.
 //
-// No hook may call it: it waits for them.
+// Messages of other replicas arrive until the last client has gone, and
+// acknowledged messages have been handed to the Mesh. Close the Mesh after
+// Shutdown: its Close sends what is still queued there.
+//
+// No hook may call Shutdown, which waits for the hooks.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.shutdown.Do(func() {
 		h.leaving.Store(true)
-		h.draining.Store(true) // from now on, nobody becomes a client
+		h.draining.Store(true) // from now on, no client is let in
 		h.skipDelay()
 		h.calls.shut()
 		h.unfinished.end()
@@ -161,13 +161,13 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 }
 
-// endGrace is how long Shutdown waits, after its context, for what ends at
-// once where nothing is stuck.
+// endGrace is how long Shutdown waits after its context has ended: everything that
+// is not stuck ends at once then.
 const endGrace = time.Second
 
 func (h *Hub) end(ctx context.Context) error {
 	for _, c := range h.clients.newcomers() {
-		c.mindTheEnd() // who waits to be let in is a call under way
+		c.mindTheEnd() // a client that is being let in is a call under way
 	}
 	late := h.calls.wait(ctx)
 	for _, c := range h.clients.all(nil) {
@@ -187,7 +187,7 @@ func (h *Hub) end(ctx context.Context) error {
 		late = err
 	}
 
-	// What is still under way is stuck, or about to end. First comes what needs
+	// What is still under way is stuck, or about to end. First end what needs
 	// the Store and the Mesh, then what may be in the app's own code.
 	forever := context.Background()
 	h.stop()
@@ -198,7 +198,7 @@ func (h *Hub) end(ctx context.Context) error {
 	}
 	h.loops.shut()
 	h.loops.wait(forever)
-	if h.mesh != nil { // behind the last canary; who misses it sees the heartbeats end
+	if h.mesh != nil { // after the last canary; a replica that misses it sees the heartbeats end
 		h.control(forever, "", controlBye, control{})
 	}
 	h.forget()
@@ -215,7 +215,7 @@ func (h *Hub) forget() {
 	ctx, cancel := h.storeContext(context.Background())
 	defer cancel()
 	if err := h.store.Forget(ctx, h.opts.ReplicaID); err != nil && !errors.Is(err, store.ErrClosed) {
-		// Not the caller's to repair: the Store forgets it by itself.
+		// Not an error for the caller: the Store forgets the replica by itself.
 		h.log.Warn("leaving the store", "err", err)
 	}
 }

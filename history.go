@@ -11,7 +11,7 @@ import (
 type HistoryQuery struct {
 	Since  *Position // only messages after it
 	Before uint64    // only messages with a lower offset; 0: no bound
-	Limit  int       // 0: 100; at most 1000. Fewer come where they are longer than 4 MiB together
+	Limit  int       // 0: 100; at most 1000. Fewer come if together they are longer than 4 MiB
 }
 
 // maxHistoryBytes bounds one answer of History.
@@ -20,7 +20,7 @@ const maxHistoryBytes = 4 << 20
 // History is a part of a channel's history, in the order of offsets.
 type History struct {
 	Messages []Message
-	Position Position // the channel's last one: from here, Subscribe goes on
+	Position Position // the channel's last one; Subscribe can go on from here
 	First    uint64   // the offset of the oldest message kept
 	Missed   bool     // Since is of another epoch, or messages after it are no longer kept
 }
@@ -53,7 +53,7 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 	}
 	page, err := h.readLog(ctx, channel, sq)
 	if err == nil && q.Since != nil && page.Top.Epoch != q.Since.Epoch && sq.After > 0 {
-		sq.After = 0 // an offset of another life of the log says nothing
+		sq.After = 0 // an offset of another epoch says nothing about this one
 		page, err = h.readLog(ctx, channel, sq)
 	}
 	if err != nil {

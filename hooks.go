@@ -16,9 +16,9 @@ type Client struct {
 	RemoteAddr string // of the TCP connection, as net/http gives it; empty for Go subscribers
 	Transport  string // "websocket", "sse" or "go"; for OnReceive also "http" or "bridge"
 
-	// Connected is when the connection's request came. Received and Sent are
-	// what it has carried up to the call of the hook: OnDisconnect gets the
-	// totals. What is being written when a connection is cut counts as sent.
+	// Connected is when the connection's request arrived. Received and Sent
+	// are what it has carried so far; OnDisconnect gets the totals. What is
+	// being written when a connection is cut counts as sent.
 	Connected      time.Time
 	Received, Sent Traffic
 }
@@ -34,8 +34,8 @@ const (
 
 // Traffic is what a connection has carried in one direction.
 type Traffic struct {
-	Messages int64 // errors, acknowledgements and what else the hub says, too
-	Bytes    int64 // of the socket without TLS, or of the stream of events: with framing, pings and compression, without the HTTP handshake
+	Messages int64 // with errors, acknowledgements and the hub's other messages
+	Bytes    int64 // on the socket (before TLS) or in the event stream: with framing, pings and compression, without the HTTP handshake
 }
 
 // Publication is a message on its way, as OnPublish sees it.
@@ -44,13 +44,13 @@ type Publication struct {
 	Message  Message // Header and Body may be changed
 	Identity Identity
 	Client   string // the publishing connection's id; empty for HTTP and Go
-	Network  bool   // false where the app's own Go code publishes
+	Network  bool   // false if the app's own Go code publishes
 
 	allowed bool // mayPublish was asked before the message was read
 }
 
-// charge asks the app whether somebody from the network may send a message now,
-// before anything is done for it.
+// charge calls OnReceive, which may refuse a client's message before anything is
+// done for it.
 func (h *Hub) charge(ctx context.Context, c Client) error {
 	if h.opts.OnReceive == nil {
 		return nil
@@ -81,15 +81,15 @@ func (h *Hub) guard(name string, f func() error) (err error) {
 	return f()
 }
 
-// panicked is an ErrInternal that also ends the connection on which it came up.
+// panicked is an ErrInternal that also ends the connection that it happened on.
 type panicked struct{ err *Error }
 
 func (p *panicked) Error() string { return p.err.Error() }
 
 func (p *panicked) Unwrap() error { return p.err }
 
-// refusal is what a hook's error becomes for a client: itself where the app
-// says so, "forbidden" otherwise.
+// refusal is what a client gets for a hook's error: the error itself if it is an
+// *Error, and "forbidden" otherwise.
 func (h *Hub) refusal(hook string, err error) error {
 	var crash *panicked
 	if errors.As(err, &crash) {

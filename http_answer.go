@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// writeJSON answers; net/http leaves the body out for HEAD.
+// writeJSON answers with JSON. net/http leaves the body out for HEAD.
 func (h *Hub) writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
 	h.writeLong(w, r, status, v, 0)
 }
 
-// writeLong is writeJSON for what has about so many bytes, and may have many. It
-// is refused before it is encoded where it would not be sent, or many requests
-// at once would each take their memory first.
+// writeLong is writeJSON for an answer that may be long; size is an estimate. If
+// there is no memory for the answer, it is refused before it is encoded: many
+// requests at once would each take theirs first.
 func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v any, size int) {
 	held := int64(0)
-	// Who reads many histories slowly shuts others out of histories only, and
-	// not out of the hub.
+	// Long answers may take half of MaxQueuedBytes. Clients that read many
+	// histories slowly block other histories, but not new connections.
 	hold := func(n int64) bool {
 		sum := h.answering.Add(n - held)
 		held = n
@@ -36,7 +36,7 @@ func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v an
 	}
 	status, b := marshal(status, v)
 	if len(b) > longAnswer {
-		// It waits for a receiver that may be slow, like what is queued for others.
+		// It waits for a receiver that may be slow, like queued messages.
 		if !hold(int64(len(b))) {
 			refuse()
 			return
@@ -50,16 +50,16 @@ func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v an
 	h.sendJSON(w, status, b)
 }
 
-// sendLong is sendJSON for what a slow client may take minutes for: once the hub
-// has ended, it has closeTimeout for the rest, or http.Server.Shutdown would wait
-// for it as long as it may.
+// sendLong is sendJSON for an answer that a slow client may read for minutes.
+// When the hub ends, the client has closeTimeout for the rest, so that
+// http.Server.Shutdown need not wait for it.
 func (h *Hub) sendLong(w http.ResponseWriter, status int, b []byte) {
 	var mu sync.Mutex // guards the fields below
 	ended, returned := false, false
 	stop := context.AfterFunc(h.ctx, func() {
 		mu.Lock()
 		defer mu.Unlock()
-		if ended = true; !returned { // else the connection may be another request's
+		if ended = true; !returned { // afterwards the connection may be another request's
 			boundAnswer(w, closeTimeout)
 		}
 	})
@@ -78,28 +78,28 @@ func (h *Hub) sendLong(w http.ResponseWriter, status int, b []byte) {
 	})
 }
 
-// encodingFactor is how many times its length JSON takes while it is encoded, as the
-// encoder's buffer grows.
+// encodingFactor is how much memory encoding takes, in lengths of the result: the
+// encoder's buffer grows by copying.
 const encodingFactor = 3
 
 func (h *Hub) sendJSON(w http.ResponseWriter, status int, b []byte) {
 	sendJSON(w, status, b, h.opts.WriteTimeout, boundAnswer)
 }
 
-// longAnswer is from where an answer counts for Options.MaxQueuedBytes.
+// longAnswer is the length from which an answer counts towards Options.MaxQueuedBytes.
 const longAnswer = 64 << 10
 
-// marshal returns JSON and a line's end.
+// marshal returns v as JSON, with a line end.
 func marshal(status int, v any) (int, []byte) {
 	b, err := json.Marshal(v)
-	if err != nil { // Identity.Info that is no JSON, for one
+	if err != nil { // Identity.Info is not JSON, for example
 		status = http.StatusInternalServerError
 		b, _ = json.Marshal(failure{"fail", errorBody{ErrInternal.Code, ErrInternal.Message}})
 	}
 	return status, append(b, '\n')
 }
 
-// The headers of every answer; the slices are shared, and full.
+// The headers of every answer. The slices are shared, and full: appending copies them.
 var (
 	typeJSON = []string{"application/json; charset=utf-8"}
 	noStore  = []string{"no-store"}
@@ -107,19 +107,19 @@ var (
 )
 
 const (
-	// answerPiece is what is written at once.
+	// answerPiece is how much is written at once.
 	answerPiece = 16 << 10
-	// A client is slow but steady if it takes so much in a second. The system
-	// wakes a writer only when a third of the socket's buffer is free, which holds
-	// no more than what was written: for so long it looks as if nothing is taken.
+	// steadyBytes is how much a slow but steady client takes in a second. The
+	// system wakes a writer only when a third of the socket's buffer is free, so
+	// that for a while such a client seems to take nothing.
 	steadyBytes = 64 << 10
-	// refusalTimeout is what a client has to take a refusal.
+	// refusalTimeout is how long a client has to read a refusal.
 	refusalTimeout = 10 * time.Second
 )
 
-// sendJSON answers. The client may be slow, but has to take each piece within
-// the timeout and what the system needs to tell of it. bound is boundAnswer, or
-// knows better.
+// sendJSON answers with JSON in b. The client may be slow, but has to take each
+// piece within the timeout, plus what the system needs to notice. bound sets the
+// deadline: boundAnswer, or a function around it.
 func sendJSON(w http.ResponseWriter, status int, b []byte, timeout time.Duration, bound func(http.ResponseWriter, time.Duration)) {
 	h := w.Header()
 	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = typeJSON, noStore, noSniff
@@ -134,7 +134,7 @@ func sendJSON(w http.ResponseWriter, status int, b []byte, timeout time.Duration
 	}
 }
 
-// boundAnswer is how long the client may take nothing, from now on. Where a
+// boundAnswer sets how long the client may take nothing, from now on. If a
 // middleware hides the deadlines, the server's own remains.
 func boundAnswer(w http.ResponseWriter, timeout time.Duration) {
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout))

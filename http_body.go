@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// body reads a request's body, which may be of any content type (curl -d
-// sends a form's): at most so many bytes, in the time that they have, and
-// within what the hub holds for all. Who asks for it has asked Authorize.
+// body reads a request's body and calls f with it. The body may have any content
+// type (curl -d sends a form's), but at most bound bytes, a time that depends on
+// its length, and a share of MaxUnfinishedBytes. Call it only for a client that
+// Authorize has let in.
 func (h *Hub) body(w http.ResponseWriter, r *http.Request, bound int, f func(b []byte) error) error {
 	for _, v := range r.Header["Content-Encoding"] {
 		for coding := range strings.SplitSeq(v, ",") {
 			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
 				w.Header().Set("Accept-Encoding", "identity") // RFC 9110 section 12.5.3
-				return errBadEncoding.saying("the Content-Encoding is %.40q; compressed bodies are not taken; send the body as it is", coding)
+				return errBadEncoding.saying("the Content-Encoding is %.40q; compressed bodies are not supported; send the body as it is", coding)
 			}
 		}
 	}
@@ -31,8 +32,8 @@ func (h *Hub) body(w http.ResponseWriter, r *http.Request, bound int, f func(b [
 	}
 	buf := newInbound(claim{budget: &h.unfinished, w: w})
 	defer buf.done()
-	// The server's own ReadTimeout knows nothing of how much may come. Where a
-	// middleware hides the deadlines, that one remains.
+	// The server's own ReadTimeout does not depend on the length. If a
+	// middleware hides the deadlines, it remains.
 	http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.unfinished.timeFor(size)))
 	var err error
 	for err == nil && len(buf.b) <= bound {
@@ -54,7 +55,7 @@ func (h *Hub) body(w http.ResponseWriter, r *http.Request, bound int, f func(b [
 	case err != io.EOF:
 		return errBadJSON.saying("the request's body ended early").because(err)
 	}
-	// With the end of the body, net/http has lifted the deadline.
-	r.Body = http.NoBody // so that an error that follows does not close the connection
+	// At the end of the body, net/http has lifted the deadline.
+	r.Body = http.NoBody // an error that follows need not close the connection
 	return f(buf.b)
 }

@@ -15,7 +15,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		return err
 	}
 	if !upgrade && !stream {
-		// A script that was refused asks so why.
+		// A script whose WebSocket was refused learns the reason this way.
 		if _, err := channelQueryOf(r, false); err != nil {
 			return err
 		}
@@ -26,7 +26,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	if upgrade {
 		if err := checkHandshake(w, r); err != nil {
-			return err // before anybody sees a member come and go
+			return err // before presence shows a member that comes and goes
 		}
 	}
 	q, err := channelQueryOf(r, stream && !upgrade)
@@ -34,7 +34,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		return err
 	}
 	if !upgrade && !h.refererAllowed(r) {
-		return errBadOrigin.saying("a page at %.200q has asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins of those that may, besides the server's own", r.Referer())
+		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
 	}
 	if !h.conns.enter() {
 		return ErrClosed
@@ -45,7 +45,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		return ErrDraining
 	}
 	if err := h.admitConnection(r.RemoteAddr); err != nil {
-		return err // before the app's code has work with it
+		return err // before the app's code is asked
 	}
 	id, _ := IdentityFrom(r.Context())
 	info := Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket, Connected: time.Now()}
@@ -58,7 +58,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	return h.serveStream(w, r, name, info, q, leave)
 }
 
-// plainGet answers who asks for a channel as for a page.
+// plainGet answers a client that asks for a channel as if it were a page.
 func plainGet(w http.ResponseWriter, r *http.Request) error {
 	if r.ProtoMajor >= 2 {
 		return errUpgrade.saying("this channel is a WebSocket, which needs HTTP/1.1 (with TLS: ALPN http/1.1), or server-sent events, which need Accept: text/event-stream; this was a plain GET over %s", r.Proto)
@@ -68,21 +68,21 @@ func plainGet(w http.ResponseWriter, r *http.Request) error {
 	return errUpgrade.saying("this channel is a WebSocket (Upgrade: websocket) or a stream of server-sent events (Accept: text/event-stream); this was a plain GET")
 }
 
-// serveWebSocket subscribes, upgrades, and returns: the connection goes on
-// without the handler, whose goroutine and buffers are freed. An error means
-// that there is no connection.
+// serveWebSocket subscribes, upgrades, and returns. The connection goes on
+// without the handler, whose goroutine and buffers are freed. After an error
+// there is no connection.
 func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery) error {
 	c := h.newConn(name, info)
 	c.heartbeat = q.heartbeat
-	// Subscribed before the handshake ends: once the client knows that it is
-	// connected, it misses nothing.
+	// The client is subscribed before the handshake ends, so that it misses
+	// nothing from the moment it knows that it is connected.
 	if err := c.letIn(r.Context(), q.since); err != nil {
 		if errors.Is(err, ErrClosed) {
-			w.Header().Set("Connection", "close") // this process is about to end
+			w.Header().Set("Connection", "close") // the process is about to end
 		}
 		return err
 	}
-	// A Hijack of the app's may panic, as gin's does where it has none below.
+	// A middleware's Hijack may panic, as gin's does if the writer below has none.
 	err := h.guard("the upgrade", func() error {
 		c.admit()
 		return h.upgrade(w, r, c)
@@ -98,18 +98,18 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 	return nil
 }
 
-// errGone says that the connection is lost, so that there is nobody to answer.
+// errGone says that the connection is lost, so that no answer can be sent.
 var errGone = errors.New("channels: the connection is lost")
 
-// channelQuery is what a client asks of a channel.
+// channelQuery is what a client asks for when it opens a channel.
 type channelQuery struct {
-	since     *Position // from where it goes on; nil is from now on
+	since     *Position // resume after it; nil: from now on
 	heartbeat bool      // it wants to see heartbeats
 }
 
-// channelQueryOf reads what a client asks. The Last-Event-ID is the browser's
-// own memory, and newer than since: one that makes no sense is a reset and not
-// an error, at which the browser would give up for good.
+// channelQueryOf reads the query of a request for a channel. Last-Event-ID is
+// the browser's own memory, and newer than since. If it is not valid, the client
+// gets a reset, and not an error, after which a browser would never reconnect.
 func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
 	last := ""
 	if stream {
@@ -123,15 +123,15 @@ func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
 	if last != "" {
 		p, err := ParsePosition(last)
 		if err != nil {
-			p = Position{Epoch: "?"} // no log's epoch
+			p = Position{Epoch: "?"} // an epoch that no log has
 		}
 		q.since = &p
 	}
 	return q, nil
 }
 
-// readChannelQuery is apart because of the map's kilobyte on the stack, for which
-// the goroutine of every connection would have to grow its own.
+// readChannelQuery is not inlined: its map takes a kilobyte of stack, and every
+// connection's goroutine would have to grow its stack for it.
 //
 //go:noinline
 func readChannelQuery(r *http.Request, since bool) (q channelQuery, err error) {
@@ -144,7 +144,7 @@ func readChannelQuery(r *http.Request, since bool) (q channelQuery, err error) {
 	case "event":
 		q.heartbeat = true
 	default:
-		return q, ErrBadQuery.saying("heartbeat is %.40q; it may be event, or be left out", v.Get("heartbeat"))
+		return q, ErrBadQuery.saying("heartbeat is %.40q; it may be event or be left out", v.Get("heartbeat"))
 	}
 	if s := v.Get("since"); s != "" && since {
 		p, err := ParsePosition(s)

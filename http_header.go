@@ -12,12 +12,12 @@ func isUpgrade(r *http.Request) bool {
 	return headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
 }
 
-// wantsStream tells whether the client takes server-sent events and says so:
-// wildcards are for a page.
+// wantsStream tells whether the client asks for server-sent events by name. A
+// wildcard means a page.
 func wantsStream(r *http.Request) bool { return accepts(r.Header.Values("Accept"), typeStream) }
 
-// accepts tells whether a header Accept has a media type by name, and not with
-// q=0, which says that it is not wanted (RFC 9110 sections 12.4.2 and 12.5.1).
+// accepts tells whether an Accept header names a media type. With q=0 the type
+// is not wanted (RFC 9110 sections 12.4.2 and 12.5.1).
 func accepts(accept []string, mediaType string) bool {
 	for _, v := range accept {
 		for part := range strings.SplitSeq(v, ",") {
@@ -37,7 +37,7 @@ func accepts(accept []string, mediaType string) bool {
 	return false
 }
 
-// headerHas returns whether a comma-separated header has a token.
+// headerHas tells whether a comma-separated header has a token.
 func headerHas(h http.Header, key, token string) bool {
 	for _, v := range h.Values(key) {
 		for part := range strings.SplitSeq(v, ",") {

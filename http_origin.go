@@ -10,10 +10,10 @@ import (
 	"github.com/channels-go/channels/internal/sparingly"
 )
 
-// admits decides whether a request may come here, by the name that it calls
-// this server and by the page that it comes from, and answers for CORS: also
-// where it is refused, so that the script of a page that may come can read
-// why. e is nil where nothing is served at the path.
+// admits decides whether to serve a request, by the host that it names and the
+// page that it comes from. It sets the headers of CORS, even on a refusal, so that
+// a script of an allowed page can read the reason. e is nil if there is no such
+// endpoint.
 func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) bool {
 	answers := len(h.opts.Hosts) == 0 || origins.Answers(h.opts.Hosts, r.Host)
 	origin, ok := h.originAllowed(r, e, answers)
@@ -31,23 +31,24 @@ func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) bool {
 	return true
 }
 
-// originAllowed decides by what a browser says of where a request comes from.
-// Programs that are no browsers say nothing, and pass.
+// originAllowed decides by what a browser says about the page that a request
+// comes from. Programs that are not browsers say nothing, and pass.
 func (h *Hub) originAllowed(r *http.Request, e *endpoint, answers bool) (origin string, ok bool) {
 	origin = r.Header.Get("Origin")
-	// A page cannot set Sec-Fetch-Site; it is right also where a proxy has
+	// A page cannot set Sec-Fetch-Site, and it is right even if a proxy has
 	// rewritten the Host.
 	site := r.Header.Get("Sec-Fetch-Site")
 	if site == "same-origin" || origin == "" && (site == "" || site == "none") {
 		return origin, answers
 	}
 	if origin == "" {
-		// A cross-site GET without CORS: a link or an image. It reads nothing;
-		// but a stream would make the visitor a member of the channel.
+		// A cross-site GET without CORS, as by a link or an image. The page
+		// cannot read the answer, but a stream would make the visitor a member
+		// of the channel.
 		return "", e != nil && e.plain && (r.Method == http.MethodGet || r.Method == http.MethodHead)
 	}
-	// Where the browser has said that it is another site, the same host is
-	// that of a page without TLS.
+	// If the browser says that it is another site, the same host is a page
+	// without TLS.
 	if answers && site == "" && origins.SameHost(origin, r.Host, r.TLS != nil) {
 		return origin, true
 	}
@@ -68,13 +69,13 @@ func (h *Hub) anyOrigin() bool {
 	return false
 }
 
-// refererAllowed asks the only witness that there is where a browser says
-// nothing else of where a GET comes from: over plain HTTP it sends Sec-Fetch-Site
-// to no host but localhost. A page that hides itself there cannot be told from
-// one of our own. It reads nothing, but its visitor is a member for a moment.
+// refererAllowed checks the Referer of a GET for an event stream. Over plain HTTP,
+// browsers send Sec-Fetch-Site to localhost only, and nothing else says which page
+// asks. A page that hides its Referer cannot be told from one of our own. It
+// cannot read the stream, but its visitor is a member for a moment.
 func (h *Hub) refererAllowed(r *http.Request) bool {
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		return true // checkOrigin has judged
+		return true // originAllowed has decided
 	}
 	u, err := url.Parse(r.Referer())
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -86,11 +87,11 @@ func (h *Hub) refererAllowed(r *http.Request) bool {
 	return ok
 }
 
-// allowedHeaders are those that the hub itself reads.
+// allowedHeaders are the headers that the hub itself reads.
 const allowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
 
-// answerCORS sets the headers by which a browser lets a page's script read the
-// answer, whatever that will be.
+// answerCORS sets the headers that let a page's script read the answer, whatever
+// the answer will be.
 func (h *Hub) answerCORS(w http.ResponseWriter, r *http.Request, e *endpoint, origin string, ok bool) {
 	if origin == "" {
 		return
@@ -103,8 +104,8 @@ func (h *Hub) answerCORS(w http.ResponseWriter, r *http.Request, e *endpoint, or
 		return
 	}
 	head.Set("Access-Control-Allow-Origin", origin)
-	// With "*", a website's scripts do not act with a visitor's cookies; nor
-	// with "null", which any website can make its own frames be.
+	// With "*", scripts of any website would act with their visitors' cookies. So
+	// they would with "null", since any website can make a frame whose origin it is.
 	if origin != "null" && !h.anyOrigin() {
 		head.Set("Access-Control-Allow-Credentials", "true")
 	}
@@ -118,7 +119,7 @@ func (h *Hub) answerCORS(w http.ResponseWriter, r *http.Request, e *endpoint, or
 		head.Set("Access-Control-Allow-Methods", e.allow())
 	}
 	head.Set("Access-Control-Max-Age", "600")
-	// Who may send Authorization may send what else a page's tools add.
+	// A page that may send Authorization may send what its tools add, too.
 	allow := allowedHeaders
 	if asked, ok := origins.Requested(r.Header); ok {
 		allow += ", " + asked
@@ -127,8 +128,8 @@ func (h *Hub) answerCORS(w http.ResponseWriter, r *http.Request, e *endpoint, or
 	head.Set("Access-Control-Allow-Headers", allow)
 }
 
-// refuseOutsider refuses a request by its host or its origin. Browsers do not
-// show their users why, so the log tells the operator, at most once a minute.
+// refuseOutsider refuses a request for its host or its origin. Browsers do not
+// show the reason, so it is logged for the operator, at most once a minute.
 func (h *Hub) refuseOutsider(w http.ResponseWriter, r *http.Request, warned *sparingly.Turn, origin string, err *Error) {
 	if warned.Now(time.Minute) {
 		h.log.Warn("refused a browser's request: "+err.Message, "code", err.Code, "host", clip(r.Host), "origin", clip(origin), "path", clip(r.URL.Path), "remote", r.RemoteAddr)
@@ -136,7 +137,7 @@ func (h *Hub) refuseOutsider(w http.ResponseWriter, r *http.Request, warned *spa
 	h.refuse(w, r, err)
 }
 
-// clip bounds what a client writes into the log.
+// clip shortens what a client sent, for the log.
 func clip(s string) string {
 	if len(s) > 200 {
 		s = strings.ToValidUTF8(s[:200], "") + "…"

@@ -24,7 +24,7 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	if err := h.chargeHTTP(r); err != nil {
 		return err
 	}
-	// Who may not publish is told so before anything is read.
+	// A client that may not publish is refused before its body is read.
 	opts, err := h.optionsOf(name)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 		inBody, err := in.options()
 		switch {
 		case err == nil && inBody.Key != "" && key != "":
-			err = ErrBadKey.saying("there is an Idempotency-Key in the header and a key in the body; give one")
+			err = ErrBadKey.saying("there is an Idempotency-Key in the header and a key in the body; give only one")
 		case inBody.Key != "":
 			key = inBody.Key
 		}
@@ -91,7 +91,7 @@ func answerOf(res Result, err error) publishAnswer {
 	return publishAnswer{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Again: res.Duplicate}
 }
 
-// appendPublished appends answerOf(res, nil), as JSON and with a line's end.
+// appendPublished appends answerOf(res, nil) as JSON, with a line end.
 func appendPublished(b []byte, res Result) []byte {
 	b = append(b, `{"status":"ok"`...)
 	if p := res.Position; p.Offset > 0 {
@@ -115,11 +115,11 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 	if _, err := queryOf(r); err != nil {
 		return err
 	}
-	if err := h.chargeHTTP(r); err != nil { // for the first of its messages
+	if err := h.chargeHTTP(r); err != nil { // for its first message
 		return err
 	}
 	if len(r.Header.Values("Idempotency-Key")) > 0 {
-		return ErrBadKey.saying(`the Idempotency-Key header is for one message; give each in "messages" its "key"`)
+		return ErrBadKey.saying(`the Idempotency-Key header is for a single message; give each entry of "messages" its own "key"`)
 	}
 	var b []byte
 	bound := min(h.opts.batchBytes(), h.opts.MaxUnfinishedBytes/2)
@@ -159,7 +159,7 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 			answer.Status = "fail"
 		}
 		a := answerOf(res, err)
-		if a.Ch = one.name; len(a.Ch) > MaxNameBytes { // it is none, and would come back six times as long
+		if a.Ch = one.name; len(a.Ch) > MaxNameBytes { // not a valid name; escaped, it could be six times as long
 			a.Ch = clip(a.Ch)
 		}
 		answer.Results = append(answer.Results, a)
@@ -172,7 +172,7 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 type batched struct {
 	name  string // of its channel
 	raw   *rawMessage
-	wrong error // what is wrong with it besides
+	wrong error // what was found wrong when it was read
 }
 
 func (b *batched) parse(max int) (m Message, o PublishOptions, err error) {
@@ -185,7 +185,7 @@ func (b *batched) parse(max int) (m Message, o PublishOptions, err error) {
 	return m, o, err
 }
 
-// parseBatch reads valid JSON, with which the messages share memory.
+// parseBatch reads valid JSON. The messages share memory with b.
 func parseBatch(b []byte, bound int) ([]batched, error) {
 	var in rawMessage
 	if err := in.read(b); err != nil {
@@ -204,13 +204,13 @@ func parseBatch(b []byte, bound int) ([]batched, error) {
 	}
 	switch many := len(messages) > 0; {
 	case many && (in.channels != nil || in.channel != nil || in.header != nil || in.body != nil || in.key != nil):
-		return nil, ErrBadMessage.saying(`give either "messages", each with what belongs to it, or "channels" with "header", "body" and "key"`)
+		return nil, ErrBadMessage.saying(`give either "messages", each with its own channel, header, body and key, or "channels" with "header", "body" and "key"`)
 	case !many && len(names) == 0:
 		return nil, ErrBadMessage.saying(`give "channels" with "header" and "body", or "messages", with 1 to %d entries`, maxBatch)
 	case len(names) > maxBatch || len(messages) > maxBatch:
 		return nil, errTooMany
 	case len(names)*(len(in.header)+len(in.body)) > bound:
-		// It counts once for each: that is what the Store may have to keep.
+		// The message counts once for each channel: the Store may have to keep them all.
 		return nil, ErrTooLarge.saying("one request publishes at most %d bytes; this message has %d for each of %d channels: publish it to fewer at once",
 			bound, len(in.header)+len(in.body), len(names))
 	}
@@ -232,10 +232,10 @@ func parseBatch(b []byte, bound int) ([]batched, error) {
 	return batch, nil
 }
 
-var errTooMany = ErrTooLarge.saying("one request publishes at most %d messages; send the others in further ones", maxBatch)
+var errTooMany = ErrTooLarge.saying("one request publishes at most %d messages; send the others in another request", maxBatch)
 
-// tooMany counts the entries of a list before they are parsed, since an empty
-// one takes far more memory than the three bytes that it is sent with.
+// tooMany counts the entries of a list before they are parsed. An empty entry
+// is sent in three bytes, but takes far more memory.
 func tooMany(list json.RawMessage) bool {
 	n := 0
 	gjson.ParseBytes(list).ForEach(func(_, _ gjson.Result) bool { n++; return n <= maxBatch })

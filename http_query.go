@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// queryOf parses a query, in which each of the keys may stand once. One that is
-// none of them is an error, since it may be one of them misspelt, or belong to
-// the body. Names that begin with "_" are left to others: some clients and caches
-// add one. Only the probes, /healthz and /readyz, take any query: whatever a load
-// balancer adds, it must not find this replica bad for it.
+// queryOf parses a query in which each key may appear once. An unknown key is an
+// error, since it may be a misspelt one, or belong into the body. Keys that
+// begin with "_" are ignored: some clients and caches add one. The probes,
+// /healthz and /readyz, do not call queryOf: whatever a load balancer adds, it
+// must not take this replica for broken.
 func queryOf(r *http.Request, keys ...string) (url.Values, error) {
 	if r.URL.RawQuery == "" {
 		return nil, nil
@@ -26,9 +26,9 @@ func queryOf(r *http.Request, keys ...string) (url.Values, error) {
 		switch {
 		case strings.HasPrefix(k, "_"):
 		case !slices.Contains(keys, k):
-			return nil, ErrBadQuery.saying(`the query has %.80q; it may have %s here, and names that begin with "_", which nobody reads`, k, cmp.Or(strings.Join(keys, ", "), "nothing"))
+			return nil, ErrBadQuery.saying(`the query has %.80q; it may have %s here, and names that begin with "_", which are ignored`, k, cmp.Or(strings.Join(keys, ", "), "nothing"))
 		case len(v) > 1:
-			return nil, ErrBadQuery.saying("%s stands in the query %d times; it may stand there once", k, len(v))
+			return nil, ErrBadQuery.saying("the query has %s %d times; it may have it once", k, len(v))
 		}
 	}
 	return q, nil

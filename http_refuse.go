@@ -24,7 +24,7 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	e := visible(err, ErrInternal)
 	if e.status() >= 500 && e.cause != nil {
-		level := slog.LevelWarn // it will pass by itself
+		level := slog.LevelWarn // it passes by itself
 		if e.status() == http.StatusInternalServerError {
 			level = slog.LevelError
 		}
@@ -33,27 +33,27 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	WriteError(w, r, e)
 }
 
-// WriteError answers a request as the hub does where it refuses one: with
-// {"status":"fail","error":{"code","message"}} and the error's HTTP status. It
-// is for the app's own middleware, so that clients know one form of errors.
-// An error that is not, and does not wrap, an [*Error] becomes "internal".
+// WriteError refuses a request as the hub does: with
+// {"status":"fail","error":{"code","message"}} and the error's HTTP status. The
+// app's own middleware can use it, so that clients get errors in one form. An
+// error that neither is nor wraps an [*Error] becomes "internal".
 //
-// The statuses 503 and 429 will pass by themselves: they get a Retry-After of
-// 2 to 5 s, at random, where none is set. Who accepts text/event-stream gets
-// them as a stream that ends at once and asks to come back, since an EventSource
-// gives up after an error.
+// The statuses 503 and 429 are temporary. They get a Retry-After of 2 to 5 s, at
+// random, unless one is set. A client that accepts text/event-stream gets them
+// as a stream that ends at once and asks it to reconnect, since an EventSource
+// never reconnects after an error.
 //
-// A browser tells a script nothing of a WebSocket that was refused. To the
-// pages that may know, WriteError opens one, says there what is wrong, and
-// closes it with 3000 for the status 401, 1013 for what passes, 1011 for other
-// 5xx, and 3003 for all else.
+// A browser does not tell a script why a WebSocket was refused. If the page may
+// know, WriteError opens the WebSocket, sends the error, and closes it: with
+// 3000 for the status 401, 1013 for 503 and 429, 1011 for other 5xx, and 3003
+// for the rest.
 //
-// The status of such a stream is 200, and of such a WebSocket 101. For its log, a
-// middleware's ResponseWriter may have a method Refused(status int, code string),
-// which is told of what it was in truth.
+// Such a stream has the status 200, and such a WebSocket 101. A middleware that
+// logs may give its ResponseWriter a method Refused(status int, code string),
+// which gets the status that was meant.
 //
-// Where the request's body was not read, the answer is sent at once, and the
-// connection closed: a client that never sends it would never get the answer.
+// If the request's body was not read, the answer is sent at once and the
+// connection is closed: a client that never sends its body would never get it.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := visible(err, ErrInternal)
 	for next := w; next != nil; next = unwrap(next) {
@@ -90,21 +90,21 @@ type errorBody struct {
 	Message string `json:"message"`
 }
 
-// retryAfter is the value of Retry-After where nothing better is known.
+// retryAfter is the default value of Retry-After.
 func retryAfter() string {
 	return strconv.Itoa(int(math.Ceil(spread(3 * time.Second).Seconds())))
 }
 
-// refusals are the refused WebSockets that wait for their clients' answer. Each
-// takes a goroutine and about 20 KB, for closeTimeout at the most. Those beyond
-// maxRefusals get the HTTP error, of which a script learns nothing.
+// refusals counts the refused WebSockets that wait for their clients' close
+// frame. Each takes a goroutine and about 20 KB, for closeTimeout at most. Beyond
+// maxRefusals, clients get the HTTP error, which a script cannot read.
 var refusals atomic.Int32
 
 const maxRefusals = 256
 
-// refuseWebSocket tells a page why it gets no WebSocket: it opens one, and
-// closes it. It returns false where nothing was written, and nothing more than
-// the HTTP error can be.
+// refuseWebSocket tells a page why it gets no WebSocket: it opens one, sends the
+// error and closes it. If it returns false, it has written nothing, and the
+// caller sends the HTTP error.
 func refuseWebSocket(w http.ResponseWriter, r *http.Request, e *Error) bool {
 	if !mayTell(w, r) || e.Code == errBadHandshake.Code || e.status() == http.StatusMisdirectedRequest ||
 		r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || r.ContentLength != 0 || checkHandshake(w, r) != nil {
@@ -124,18 +124,18 @@ func refuseWebSocket(w http.ResponseWriter, r *http.Request, e *Error) bool {
 	if _, err := nc.Write(appendRefusal(nil, r, e)); err != nil {
 		return true
 	}
-	// What comes meanwhile is taken, and the client's close frame: to close with
-	// something unread would make the system throw away what is on its way.
+	// Read what the client sends, and its close frame: if a socket is closed
+	// with something unread, the system discards what is still to be sent.
 	if c, ok := nc.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
 		io.CopyN(io.Discard, nc, maxAfterRefusal)
 	}
 	return true
 }
 
-// maxAfterRefusal bounds what is taken of a client that was refused.
+// maxAfterRefusal bounds what is read from a client that was refused.
 const maxAfterRefusal = 64 << 10
 
-// appendRefusal appends the handshake's answer, the error, and a close frame.
+// appendRefusal appends the answer to the handshake, the error, and a close frame.
 func appendRefusal(b []byte, r *http.Request, e *Error) []byte {
 	accept := sha1.Sum([]byte(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key")) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 section 4.2.2
 	b = fmt.Appendf(b, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n",
@@ -148,9 +148,10 @@ func appendRefusal(b []byte, r *http.Request, e *Error) []byte {
 	return append(b, newCloseFrame(e.closeCode(), e.Code).ws...)
 }
 
-// mayTell tells whether a page may know why it is refused: one of this host, or
-// of an origin that CORS lets read the answer. To others it would tell whether
-// their visitor is signed in here. What is no browser reads the HTTP error.
+// mayTell tells whether a page may know why it is refused: if it is of this host,
+// or of an origin that CORS lets read the answer. Other pages could learn whether
+// their visitor is signed in here. Programs that are not browsers can read the
+// HTTP error.
 func mayTell(w http.ResponseWriter, r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" {

@@ -29,16 +29,18 @@ func (h *Hub) serveReplicas(w http.ResponseWriter, r *http.Request, _ string) er
 	return nil
 }
 
+// serveHealth is GET /healthz: the process answers.
 func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) error {
 	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
 	return nil
 }
 
-// serveReady says whether a load balancer should send new clients here. Where
-// the Store fails all replicas alike, clients are no better off elsewhere, and
-// channels without history need none: it then says so only where no other
-// replica is heard, which may be this one's own fault. Where all replicas are
-// cut off from each other, it is the same: each serves its own.
+// serveReady is GET /readyz: it says whether a load balancer should send new
+// clients here. If the Store fails for all replicas, clients are no better off
+// elsewhere, and channels without history do not need it. So this replica then
+// stays ready, unless it hears no other one: then the fault may be its own. The
+// same holds if all replicas are cut off from each other: each serves its own
+// clients.
 func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
 	others, served := h.others.company()
 	switch {
@@ -46,9 +48,9 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 		return ErrClosed
 	case h.leaving.Load():
 		return ErrDraining
-	case h.storeBad.Load() && others == 0: // else it has until it is red: others need as long to notice
+	case h.storeBad.Load() && others == 0: // with others around, it stays ready until it is red: they need as long to notice
 		return ErrStoreUnavailable
-	case !h.reported.Load(): // within the first second, nobody knows yet
+	case !h.reported.Load(): // in the first second, it is not known yet
 		if err := h.flush(r.Context(), true); err != nil {
 			return err
 		}

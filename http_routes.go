@@ -8,12 +8,12 @@ import (
 	"github.com/channels-go/channels/internal/unread"
 )
 
-// serve routes a request. It does so itself, since it tells more than a
-// http.ServeMux: each error is JSON with a code, each 405 has its Allow.
+// serve routes a request. It does not use an http.ServeMux, so that each error
+// is JSON with a code and each 405 has its Allow.
 //
 // The path is split before it is unescaped: a name with %2F in it is one
-// wrong name, not two parts of the path. One slash at the end makes no
-// difference, whatever the route.
+// invalid name, not two parts of the path. A slash at the end makes no
+// difference.
 func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	if n := len(parts) - 1; n > 0 && parts[n] == "" {
@@ -43,12 +43,12 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodGet && end.method == r.Method && !end.plain && r.ContentLength != 0 {
-		// What is sent as a body would be read as a WebSocket's frames, past
-		// all that stands in front and takes it for a body.
-		h.refuse(w, r, errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or a stream of events has none"))
+		// The hub would read the body as a WebSocket's frames, while a proxy in
+		// front takes it for a body: a way to smuggle messages past the proxy.
+		h.refuse(w, r, errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or an event stream must not have one"))
 		return
 	}
-	if r.Method != http.MethodPost { // no other one's body is read
+	if r.Method != http.MethodPost { // the body of no other method is read
 		unread.Leave(w, r)
 	}
 	if !h.admits(w, r, &end) {
@@ -80,8 +80,8 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// An endpoint is one row of the table of endpoints. An error that serve
-// returns is the answer; then nothing has been written yet.
+// An endpoint is one row of the table of endpoints. If serve returns an error,
+// it has written nothing, and the error is the answer.
 type endpoint struct {
 	method string
 	plain  bool // a GET without side effects or streams, so HEAD works too
@@ -114,8 +114,8 @@ func (e endpoint) allow() string {
 	}
 }
 
-// wrongMethod says which methods an endpoint has, and where one publishes to who
-// tries to do so at the channel itself.
+// wrongMethod says which methods an endpoint has. To a client that posts to the
+// channel itself, it says where to publish.
 func wrongMethod(method, route string, end endpoint) *Error {
 	allowed := strings.Replace(end.allow(), ", OPTIONS", " and OPTIONS", 1)
 	hint := ""
@@ -125,26 +125,26 @@ func wrongMethod(method, route string, end endpoint) *Error {
 	return errBadMethod.saying("%.40s is not allowed here; %s are%s", method, allowed, hint)
 }
 
-// served is what a hub serves, for who asked for something else.
+// served lists the endpoints for clients that asked for something else.
 const served = "the hub serves /channel/NAME/, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /healthz and /readyz"
 
-// notFound says that nothing is served at a path, and what is. Where one of the
-// hub's own paths stands behind something else, the hub is mounted below that,
-// without the prefix taken off.
+// notFound says that nothing is served at a path, and what is served. If one of
+// the hub's own paths follows a prefix, the hub is probably mounted below that
+// prefix without an http.StripPrefix.
 func notFound(path string) *Error {
 	mount := ""
 	for _, own := range []string{"/channel/", "/v1/", "/healthz", "/readyz"} {
 		prefix, rest, ok := strings.Cut(path, own)
 		switch {
 		case !ok:
-		case prefix == "": // the path begins as one of the hub's own, and goes on wrongly
+		case prefix == "": // the path only begins like one of the hub's own
 			return errNotFound.saying("there is nothing at %.200q; %s", path, served)
 		case mount == "" && (strings.HasSuffix(own, "/") || rest == ""):
 			mount = prefix
 		}
 	}
 	if mount != "" {
-		return errNotFound.saying("there is nothing at %.200q; if the hub is mounted below %.100q, take that off: http.StripPrefix(%.100[2]q, hub.Handler())", path, mount)
+		return errNotFound.saying("there is nothing at %.200q; if the hub is mounted below %.100q, strip that prefix: http.StripPrefix(%.100[2]q, hub.Handler())", path, mount)
 	}
 	return errNotFound.saying("there is nothing at %.200q; %s", path, served)
 }

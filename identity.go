@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Identity is who is on the other end, as the app's own middleware found out.
+// Identity says who a client is, as the app's own middleware found out.
 type Identity struct {
 	// ID names the user; several connections may share it. DisconnectUser
 	// takes it, and presence shows it.

@@ -5,17 +5,16 @@ import (
 	"sync"
 )
 
-// idleChannels are the channels that may make way for others, the one that was
-// published on longest ago first. A channel comes to it when it is made and when
-// its last subscriber leaves; that it has subscribers again, or was published on
-// since, is seen when its turn comes. So a publish costs nothing here, and each
-// look at a channel that may not go is paid for by what it was used for.
+// idleChannels are the channels that may make way for others, ordered by when they
+// were last published on. A channel is added when it is made and when its last
+// subscriber leaves. Whether it has subscribers again, or was published on since,
+// is checked when its turn comes, so that a publish costs nothing here.
 type idleChannels struct {
 	mu   sync.Mutex // guards the fields below, and each channel's place; the innermost lock
 	heap idleHeap
 }
 
-// add makes a channel that was published on at a time one of them, where it is none.
+// add adds a channel that was last published on at a time, unless it is in already.
 func (i *idleChannels) add(ch *channel, at int64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -33,7 +32,7 @@ func (i *idleChannels) remove(ch *channel) {
 	}
 }
 
-// take takes out the first one, or returns nil. The time is what add was told.
+// take removes and returns the first channel, or nil, and the time that add got.
 func (i *idleChannels) take() (ch *channel, at int64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -73,8 +72,8 @@ func (h *idleHeap) Pop() any {
 	return ch
 }
 
-// makeWay frees the channel that was published on longest ago among those that
-// have no subscribers and nobody at work. It returns false where there is none.
+// makeWay frees the channel that was published on longest ago among those without
+// subscribers and callers at work. It returns false if there is none.
 func (t *channelTable) makeWay(now int64) bool {
 	for tries := t.idle.len(); tries > 0; tries-- {
 		ch, at := t.idle.take()
@@ -88,7 +87,7 @@ func (t *channelTable) makeWay(now int64) bool {
 	return false
 }
 
-// evict frees a channel that was taken from the idle ones, or puts it where it belongs.
+// evict frees a channel that take returned, or adds it again if it may not go.
 func (t *channelTable) evict(ch *channel, at, now int64) bool {
 	s := &t.shards[t.shard(ch.name)]
 	s.mu.Lock()
@@ -96,7 +95,7 @@ func (t *channelTable) evict(ch *channel, at, now int64) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	switch {
-	case ch.freed || len(ch.subs) > 0 || ch.order.waiting > 0: // it comes again when the last one leaves
+	case ch.freed || len(ch.subs) > 0 || ch.order.waiting > 0: // it is added again when the last one leaves
 		return false
 	case ch.users.Load() > 0:
 		t.idle.add(ch, now)

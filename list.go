@@ -12,7 +12,7 @@ type ChannelInfo struct {
 	Name        string
 	Subscribers int
 	Publishes   int // in the last 60 seconds
-	// Position is the last one of the history, First the offset of the
+	// Position is the last position of the history, First the offset of the
 	// oldest message kept. Hub.Channel fills them in, Hub.Channels does not.
 	Position Position
 	First    uint64
@@ -22,7 +22,7 @@ type ChannelInfo struct {
 type ChannelsQuery struct {
 	Prefix string
 	Limit  int    // 0: 100; at most 1000
-	Cursor string // from the page before
+	Cursor string // Next of the page before
 }
 
 // ChannelsPage is a part of the list, sorted by name.
@@ -36,8 +36,8 @@ const (
 	maxListLimit     = 1000
 )
 
-// Channels lists the channels that have subscribers, or publishes in the last
-// 60 seconds, over all replicas. The errors are [ErrBadQuery],
+// Channels lists the channels that have subscribers now, or had publishes in the
+// last 60 seconds, on any replica. The errors are [ErrBadQuery],
 // [ErrStoreUnavailable] and [ErrClosed].
 func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
 	if !h.calls.enter() {
@@ -57,7 +57,7 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 	}
 	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 	if err != nil || q.Cursor != "" && CheckName(string(after)) != nil {
-		return ChannelsPage{}, ErrBadQuery.saying("the cursor %.300q is none that this list has given", q.Cursor)
+		return ChannelsPage{}, ErrBadQuery.saying("the cursor %.300q does not come from this list; use the next of the page before", q.Cursor)
 	}
 	ctx, cancel := h.storeContext(ctx) // for both calls
 	defer cancel()
@@ -80,9 +80,9 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 	return page, nil
 }
 
-// Channel returns one channel's numbers; all zero where there is nothing. The
-// errors are [ErrBadChannel], [ErrInternal] (see
-// Publish), [ErrStoreUnavailable] and [ErrClosed].
+// Channel returns one channel's numbers, which are zero for a channel that
+// nobody uses. The errors are [ErrBadChannel], [ErrInternal] (see
+// [Hub.Publish]), [ErrStoreUnavailable] and [ErrClosed].
 func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
 	if !h.calls.enter() {
 		return ChannelInfo{}, ErrClosed

@@ -9,16 +9,16 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// losses are the channels of which the mesh may have lost packets.
+// losses are the channels for which the mesh may have lost packets.
 type losses struct {
-	wake chan struct{} // something was added; has room for one
+	wake chan struct{} // something was added; its buffer holds one
 
 	mu    sync.Mutex // guards the fields below
 	names map[string]struct{}
-	all   bool // then names says nothing
+	all   bool // of all channels; names is not used then
 }
 
-// maxLosses bounds the names that wait. Beyond it, all channels are looked at.
+// maxLosses bounds names. Beyond it, all channels are checked.
 const maxLosses = 1024
 
 // add takes a channel's name, or "" for all channels. It never waits.
@@ -47,7 +47,7 @@ func (l *losses) take() (names map[string]struct{}, all bool) {
 	return names, all
 }
 
-// again has the next regular look take all channels as lost, because this one
+// again has the next regular check treat all channels as lost, because this one
 // has failed.
 func (l *losses) again() {
 	l.mu.Lock()
@@ -60,7 +60,7 @@ func isLost(lost map[string]struct{}, all bool, name string) bool {
 	return ok || all
 }
 
-// lost takes the mesh's word that packets may be lost.
+// lost notes that the mesh may have lost packets of a channel, or of all ("").
 func (h *Hub) lost(name string) {
 	if name != "" {
 		ch := h.channels.use(name)
@@ -69,24 +69,24 @@ func (h *Hub) lost(name string) {
 		}
 		defer ch.release()
 		if ch.opts.HistorySize == 0 {
-			return // nobody can bring them back
+			return // they cannot be fetched
 		}
 	}
 	h.losses.add(name)
 }
 
-// topsPeriod is how often tops are compared with the Store, where a mesh
-// may have lost the last message: seen twice as missing, it is fetched,
-// within the 5 s that are promised. Where the mesh says that it has lost
-// something, it is looked for at once, and fetched where it is seen.
+// topsPeriod is how often the channels' last positions are compared with the
+// Store's. A message that is missing twice in a row is fetched, which keeps the
+// promise of 5 s even if none follows it. If the mesh says that it has lost
+// something, the Store is asked at once, and the message is fetched at once.
 const topsPeriod = 1500 * time.Millisecond
 
-// topsAtOnce bounds the channels of one call of the Store, which is to answer
-// others between two of them, however many channels there are.
+// topsAtOnce bounds the channels of one call of the Store, so that the Store can
+// answer others in between, however many channels there are.
 const topsAtOnce = 4096
 
-// idleTopsPeriod is how often tops are read where nobody else appends: to name
-// a log keeps the Store from forgetting it.
+// idleTopsPeriod is how often tops are read if nobody else appends: naming a log
+// keeps the Store from forgetting it.
 const idleTopsPeriod = store.MetaTTL / 24
 
 // watchTops looks for messages that the mesh lost, or that others appended,
@@ -107,8 +107,8 @@ func (h *Hub) watchTops() {
 		case <-h.losses.wake:
 			begin := time.Now()
 			h.compareTops(h.ctx, false)
-			// A flood of losses is looked at together, and takes at most half
-			// of the time that the Store has for this replica.
+			// The losses of a flood are checked together, and take at most half
+			// of the Store's time for this replica.
 			if !pause(h.ctx, max(gapWait, time.Since(begin))) {
 				return
 			}
@@ -116,9 +116,9 @@ func (h *Hub) watchTops() {
 	}
 }
 
-// compareTops looks for messages that a mesh has lost with none behind them:
-// among the channels that the mesh named, or in every channel that has both
-// history and subscribers. It asks the Store for topsAtOnce of them at a time.
+// compareTops looks for lost messages that no later message has revealed: in the
+// channels that the mesh named, or in every channel that has both history and
+// subscribers. It asks the Store for topsAtOnce channels at a time.
 func (h *Hub) compareTops(ctx context.Context, every bool) {
 	lost, all := h.losses.take()
 	var chs []*channel
@@ -133,7 +133,7 @@ func (h *Hub) compareTops(ctx context.Context, every bool) {
 		case o.synced:
 			chs, names, before = append(chs, ch), append(names, ch.name), append(before, o.pos)
 		case isLost(lost, all, ch.name):
-			ch.fillLocked(toTop) // after the sync, which may have seen the top of before
+			ch.fillLocked(toTop) // when the sync is over: it may have read the top too early
 		}
 	}
 	if every || all {
@@ -180,10 +180,10 @@ func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error
 	return tops, err
 }
 
-// compareTop starts a fill where the channel is behind what the Store had
-// already when it was looked at the time before (a message that is under way
-// needs no read) or, if the mesh has lost something, behind what it has now;
-// and where the Store has lost what the channel had before it was asked.
+// compareTop starts a fill in three cases: the channel is behind what the Store
+// already had at the check before (a message that is still under way needs no
+// read); the mesh has lost something, and the channel is behind what the Store
+// has now; or the Store has lost what the channel had before the Store was asked.
 func (ch *channel) compareTop(before, top Position, lost bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()

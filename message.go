@@ -22,9 +22,9 @@ type Message struct {
 	Header string
 	Body   json.RawMessage
 
-	// Position is the message's place in a channel with history, zero in
-	// others. Time is when the store appended it; only History tells it. The
-	// hub sets both; Publish ignores them.
+	// Position is the message's place in a channel with history, and zero in
+	// other channels. Time is when the Store appended it; only History sets it.
+	// Publish ignores both.
 	Position Position
 	Time     time.Time
 }
@@ -42,7 +42,7 @@ func CheckName(name string) error {
 	case len(name) > MaxNameBytes:
 		return ErrBadChannel.saying("a channel name has at most %d bytes, this one has %d", MaxNameBytes, len(name))
 	case name == "." || name == "..":
-		return ErrBadChannel.saying("%q is no channel name, since no URL path can carry it", name)
+		return ErrBadChannel.saying("%q is not a channel name, since no URL path can carry it", name)
 	}
 	for i, r := range name {
 		switch {
@@ -67,8 +67,8 @@ func isSpaceOrControl(r rune) bool {
 // MaxHeaderBytes is the longest header of a message.
 const MaxHeaderBytes = 1024
 
-// maxDepth bounds how deep arrays and objects nest in a body: other JSON
-// parsers give up or recurse without bounds (Python's at about 1,000).
+// maxDepth bounds how deep arrays and objects nest in a body: JSON parsers of
+// clients give up (Python's at about 1,000) or recurse without a limit.
 const maxDepth = 500
 
 // The headers that only the hub itself sends.
@@ -97,36 +97,36 @@ func checkHeader(h string) error {
 	return nil
 }
 
-// checkBody returns the body as it goes out: valid, in UTF-8, on one line
-// (server-sent events end at a line's end). It never changes its argument.
+// checkBody returns the body as it is sent: valid JSON in UTF-8 on one line, since
+// the data of a server-sent event ends at a line end. It never changes b.
 func checkBody(b json.RawMessage, max int) (json.RawMessage, error) {
 	switch {
 	case len(b) == 0:
-		return nil, ErrBadMessage.saying("the body is missing; it may be any JSON value, null too")
+		return nil, ErrBadMessage.saying("the body is missing; it may be any JSON value, also null")
 	case len(b) > max:
 		return nil, ErrTooLarge.saying("a message has at most %d bytes, this body has %d; "+sendLess, max, len(b))
 	case quickjson.Valid(b):
 		return b, nil
 	case !utf8.Valid(b):
 		return nil, ErrBadUTF8.saying("the body is not valid UTF-8")
-	case tooDeep(b): // asked before the validation, which goes as deep
+	case tooDeep(b): // before the validation, which recurses as deep
 		return nil, errTooDeep
-	case !gjson.ValidBytes(b): // in a third of the time that encoding/json takes
+	case !gjson.ValidBytes(b): // it takes a third of encoding/json's time
 		return nil, notJSON(b)
 	}
 	return onOneLine(b)
 }
 
-// notJSON says where a body of the app's own code is wrong, and how to make one.
+// notJSON says where a body of the app's own code is wrong, and how to make a valid one.
 func notJSON(b []byte) error {
 	where := ""
 	if syntax := (*json.SyntaxError)(nil); errors.As(json.Unmarshal(b, new(json.RawMessage)), &syntax) {
 		where = fmt.Sprintf(" at byte %d: %v", syntax.Offset, syntax)
 	}
-	return ErrBadMessage.saying("the body is not valid JSON%s; a text needs quotes too, and channels.Of encodes any Go value", where)
+	return ErrBadMessage.saying("the body is not valid JSON%s; even a text needs quotes, and channels.Of encodes any Go value", where)
 }
 
-// checkParsed is checkBody for what a JSON parser has taken already.
+// checkParsed is checkBody for JSON that was validated already.
 func checkParsed(b json.RawMessage) (json.RawMessage, error) {
 	if tooDeep(b) {
 		return nil, errTooDeep
@@ -136,14 +136,15 @@ func checkParsed(b json.RawMessage) (json.RawMessage, error) {
 
 var errTooDeep = ErrBadMessage.saying("the body nests more than %d levels deep", maxDepth)
 
-// tooDeep sees at once that a short body, or one with few brackets, is not.
+// tooDeep tells whether b nests too deep. It is quick for short bodies and for those
+// with few brackets.
 func tooDeep(b []byte) bool {
 	return len(b) > 2*maxDepth && bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) > maxDepth && depth(b) > maxDepth
 }
 
-// onOneLine returns b, or a copy without white space where it has more lines.
+// onOneLine returns b, or a copy without white space if b has several lines.
 func onOneLine(b json.RawMessage) (json.RawMessage, error) {
-	if bytes.IndexByte(b, '\n') >= 0 || bytes.IndexByte(b, '\r') >= 0 { // white space: within strings they are escaped
+	if bytes.IndexByte(b, '\n') >= 0 || bytes.IndexByte(b, '\r') >= 0 { // white space: inside of strings they are escaped
 		var c bytes.Buffer
 		if err := json.Compact(&c, b); err != nil {
 			return nil, ErrBadMessage.saying("the body is not valid JSON").because(err)
@@ -153,8 +154,8 @@ func onOneLine(b json.RawMessage) (json.RawMessage, error) {
 	return b, nil
 }
 
-// depth returns how deep JSON nests; of what is none, the valid beginning not
-// less than it does.
+// depth returns how deep JSON nests. For input that is not JSON, the result is at
+// least the depth of its valid beginning.
 func depth(b []byte) (deepest int) {
 	d, quoted := 0, false
 	for i := 0; i < len(b); i++ {
@@ -178,19 +179,19 @@ func depth(b []byte) (deepest int) {
 	return deepest
 }
 
-// appendMessage appends {"header":…,"body":…} with the position where there is one.
+// appendMessage appends {"header":…,"body":…}, with the position if there is one.
 func appendMessage(b []byte, header string, body []byte, at *Position) []byte {
 	return appendTail(append(appendHead(b, header), body...), at)
 }
 
-// appendHead appends what stands before the body.
+// appendHead appends what comes before the body.
 func appendHead(b []byte, header string) []byte {
 	b = append(b, `{"header":`...)
 	b = appendString(b, header)
 	return append(b, `,"body":`...)
 }
 
-// appendTail appends what stands behind the body.
+// appendTail appends what comes after the body.
 func appendTail(b []byte, at *Position) []byte {
 	if at != nil {
 		b = append(b, `,"offset":`...)

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// How a channel comes to life on this replica. channel.go has the channel and
-// the table of all.
+// How a channel comes to life on this replica. channel.go has the channel itself,
+// and the table of all channels.
 
 // use returns a channel, new if it was not there, and keeps it until release.
 // A trusted caller gets one even if there are too many.
@@ -59,7 +59,7 @@ func (h *Hub) newChannel(name string) (*channel, error) {
 		return nil, err
 	}
 	if err := ch.opts.check(h.opts.MaxMessageBytes); err != nil {
-		h.log.Error("Options.Channel contradicts itself, so the channel cannot be used", "channel", name, "err", err)
+		h.log.Error("Options.Channel gave contradictory options, so the channel cannot be used", "channel", name, "err", err)
 		return nil, ErrInternal.because(fmt.Errorf("channel %q: %w", name, err))
 	}
 	if ch.opts.Presence != PresenceOff {

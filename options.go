@@ -13,15 +13,15 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// Options configure a Hub. The zero value is one process with memory. New
-// copies them; later changes have no effect.
+// Options configure a Hub. The zero value is one process that keeps everything in
+// memory. New copies Options; later changes have no effect.
 type Options struct {
-	// Store keeps history, presence and numbers. Default: a [store.Memory]
-	// of the hub's own. A Store that is given is not closed by the hub.
+	// Store keeps history, presence and numbers. The hub does not close a Store
+	// that it is given. Default: a [store.Memory] of the hub's own.
 	Store store.Store
 
-	// Mesh carries messages between replicas. Default: none, one process. A
-	// Mesh that is given is not closed by the hub: close it after Shutdown.
+	// Mesh carries messages between replicas. The hub does not close it: close
+	// it after Shutdown. Default: none, for one process.
 	Mesh mesh.Mesh
 
 	// ReplicaID names this replica: 1 to 64 of A-Z, a-z, 0-9, "-", "_" and
@@ -30,147 +30,149 @@ type Options struct {
 	// from which this must not differ; random otherwise.
 	ReplicaID string
 
-	// Channel gives each channel its options, by name. It is called when a
-	// channel comes to life on this replica, and must give the same answer
-	// on every replica. Default: the zero ChannelOptions for all.
+	// Channel returns a channel's options, by its name. It is called when a
+	// channel comes to life on this replica, and must return the same on every
+	// replica. Default: the zero ChannelOptions for all channels.
 	Channel func(name string) ChannelOptions
 
-	// Authorize is asked before anybody from the network subscribes,
-	// publishes, or reads history, presence or the list. An error refuses;
-	// see [Error] for what the client gets to see. For ActionList the channel
-	// is empty: where only names decide, that has to be refused too, or
+	// Authorize is called before a client subscribes, publishes, or reads
+	// history, presence or the list. An error refuses; [Error] says what the
+	// client sees of it. For the list of all channels, Request.Channel is empty:
+	// an Authorize that decides by the channel's name has to refuse that too, or
 	// everybody sees the names of all channels. Go code that calls the Hub is
-	// trusted and not asked. Default: everything is allowed.
+	// trusted: it is not asked. Default: everything is allowed.
 	Authorize func(ctx context.Context, r Request) error
 
-	// AllowedOrigins are the origins besides the app's own from which
+	// AllowedOrigins are the origins, besides the app's own, from which
 	// browsers may connect and publish: "https://app.example.com", or
-	// "https://*.example.com" for any subdomain. Those of apps with pages of
-	// their own are taken as they stand: "capacitor://localhost", "app://.",
-	// "file://", and "null" for pages that tell no origin; but any website can
-	// make a frame that tells none. "*" lets every website open WebSockets
-	// here with its visitors' cookies. "*" and "null" are only for public
-	// data; name the origins otherwise. Default: the app's own origin only.
+	// "https://*.example.com" for any subdomain. The origins of apps with their
+	// own pages are compared as they are: "capacitor://localhost", "app://.",
+	// "file://". "null" is for pages without an origin.
+	//
+	// "*" lets every website open WebSockets here with its visitors' cookies,
+	// and so does "null", since any website can make a frame without an origin.
+	// Use them for public data only, and name the origins otherwise. Default:
+	// the app's own origin only.
 	AllowedOrigins []string
 
-	// Hosts are the names by which this server is called:
-	// "app.example.com", or "*.example.com" for any subdomain. A request whose
-	// Host is another is refused with 421: a website can let its own name lead
-	// to this machine, and its page is then of the same origin as the hub.
-	// Set it where nobody has to show who they are. Localhost and addresses
-	// are always answered, as no website has such a name. Default: all names.
+	// Hosts are the names of this server: "app.example.com", or
+	// "*.example.com" for any subdomain. A request with another Host is refused
+	// with 421. Set it if clients need not authenticate: a website can point its
+	// own name at this machine (DNS rebinding), and its pages then have the same
+	// origin as the hub. Localhost and IP addresses are always allowed, since no
+	// website has such a name. Default: all names.
 	Hosts []string
 
-	// OnConnect is called before a connection is accepted; an error refuses it.
+	// OnConnect is called before a connection is accepted. An error refuses it.
 	OnConnect func(ctx context.Context, c Client) error
-	// OnDisconnect is called once after each connection that OnConnect let
-	// in, also where the handshake fails after it; c has the connection's
-	// totals, and reason is nil where the client left by itself.
+	// OnDisconnect is called once for each connection that OnConnect has let
+	// in, even if the handshake failed afterwards. c has the connection's
+	// totals. reason is nil if the client left by itself.
 	OnDisconnect func(c Client, reason error)
-	// OnSubscribe is called right after a connection has been subscribed: what it
-	// publishes reaches the new subscriber.
+	// OnSubscribe is called right after a connection has subscribed. Messages
+	// that it publishes reach the new subscriber.
 	OnSubscribe func(ctx context.Context, c Client, channel string)
-	// OnReceive is called before a message from the network is read: for each
-	// one over a WebSocket, also where it turns out to be none, each publish
-	// over HTTP, each message of a batch, and each that a [Bridge] publishes. An
-	// error refuses it. This is the place for limits: middleware.Limiter has an
+	// OnReceive is called before a client's message is parsed: for each message
+	// over a WebSocket (even if it turns out to be invalid), each publish over
+	// HTTP, each message of a batch, and each message that a [Bridge] publishes.
+	// An error refuses it. It is the place for limits: middleware.Limiter has an
 	// OnReceive. c is the connection; for HTTP and a Bridge it has no ID.
 	OnReceive func(ctx context.Context, c Client) error
-	// OnPublish is called before each message is published (the app's own
-	// too), in the publisher's goroutine. It may change the message's header
-	// and body; an error refuses it. Hooks hold no lock and may call the Hub.
+	// OnPublish is called before each message is published, the app's own too,
+	// in the publisher's goroutine. It may change the message's header and body.
+	// An error refuses the message. No lock is held while a hook runs, so hooks
+	// may call the Hub.
 	OnPublish func(ctx context.Context, p *Publication) error
 
 	// MaxMessageBytes bounds a message from the network and its body.
 	// Default 256 KiB; 1 KiB to 64 MiB, and no more than the Mesh takes.
 	MaxMessageBytes int
-	// QueueBytes bounds what waits for one slow receiver; then the channel's
-	// SlowSubscriber policy applies. Default 1 MiB or 4 × MaxMessageBytes,
-	// whichever is more; at least 2 × MaxMessageBytes.
+	// QueueBytes bounds what waits for one slow receiver. If it is full, the
+	// channel's SlowSubscriber policy applies. Default 1 MiB or
+	// 4 × MaxMessageBytes, whichever is more; at least 2 × MaxMessageBytes.
 	QueueBytes int
-	// MaxChannels bounds the channels that this replica holds at a time. At
-	// the bound, a channel without subscribers makes way, the one that was
-	// published on longest ago first: what is lost is its number of publishes.
-	// Where all have subscribers, the network's new ones on other channels get
-	// 503 "too_many_channels"; publishing goes on, and so does the app's own
+	// MaxChannels bounds the channels that this replica holds at a time. If it
+	// is reached, the channel without subscribers that was published on longest
+	// ago makes way, and only its number of publishes is lost. If all channels
+	// have subscribers, clients that subscribe to another one get 503
+	// "too_many_channels". Publishing goes on, and so does the app's own
 	// Subscribe. Default 1,000,000.
 	MaxChannels int
-	// MaxConnections bounds the WebSockets and streams of this replica. Those
-	// beyond it get 503 "too_many_connections". Default 1,000,000.
+	// MaxConnections bounds the WebSockets and event streams of this replica.
+	// Further ones get 503 "too_many_connections". Default 1,000,000.
 	MaxConnections int
-	// MaxConnectionsPerAddress bounds those of one IPv4 address or IPv6 /64
-	// network, by Request.RemoteAddr: behind a proxy, put
-	// middleware.TrustProxies around the hub, or all clients are one.
-	// Default 0: no bound.
+	// MaxConnectionsPerAddress bounds the connections of one IPv4 address or
+	// IPv6 /64 network, by Request.RemoteAddr. Behind a proxy, put
+	// middleware.TrustProxies around the hub, or all clients share one address.
+	// Default 0: no limit.
 	MaxConnectionsPerAddress int
-	// MaxQueuedBytes is the sum of what waits for all receivers (a message
-	// counts once, since they share its memory) from which new
-	// connections get 503 "overloaded". Those that are there lose nothing.
-	// Default 1 GiB; at least QueueBytes.
+	// MaxQueuedBytes bounds what waits for all receivers together. A message
+	// counts once, since receivers share its memory. If it is reached, new
+	// connections get 503 "overloaded", and existing ones lose nothing. Default
+	// 1 GiB; at least QueueBytes.
 	MaxQueuedBytes int
-	// MaxUnfinishedBytes bounds what this replica holds of requests' bodies and
-	// WebSocket messages whose rest has not come, inflated where they are
-	// compressed. Where that is reached, who holds most for longest is refused
-	// with the code "overloaded". Default 64 MiB, or what the longest batch takes;
-	// at least 2 × MaxMessageBytes and 64 KiB.
+	// MaxUnfinishedBytes bounds the memory for requests' bodies and WebSocket
+	// messages that have not arrived completely, after inflating them. If it is
+	// reached, those that have held most for longest are refused with the code
+	// "overloaded". Default 64 MiB, or twice the longest batch if that is more;
+	// at least 2 × MaxMessageBytes plus 64 KiB.
 	MaxUnfinishedBytes int
-	// CompressBytes is the length from which messages are deflated for
-	// clients that can (once for all of them). Default 1024; negative: never.
-	// Compression can reveal a secret that shares a message with text that an
-	// attacker chooses: turn it off for such messages.
+	// CompressBytes is the length from which a message is deflated, once for all
+	// clients that can inflate it. Compression can reveal a secret if an attacker
+	// chooses other text of the same message: turn it off for such messages.
+	// Default 1024; negative: never.
 	CompressBytes int
-	// PingPeriod is how often silent connections are asked for a sign of
-	// life. One that gives none for twice as long is closed. Default 25 s
-	// (proxies cut at 60 s); 1 s to 10 min, in whole seconds.
+	// PingPeriod is how often connections are pinged. One that is silent for
+	// twice as long is closed. Default 25 s (proxies cut at 60 s); 1 s to 10 min,
+	// in whole seconds.
 	PingPeriod time.Duration
-	// WriteTimeout is how long a connection may take nothing of what is
-	// written to it: a slow one that takes something all the time is not cut,
-	// until its queue is full. Default 10 s; 100 ms to 5 min. An event stream
-	// has to take 4 KiB, and what the system counts as room in a socket's
-	// buffer, within that, since net/http does not tell of less.
+	// WriteTimeout is after what time a connection is closed that takes nothing
+	// of what is written to it. A slow connection that goes on taking something
+	// is only closed if its queue is full. An event stream has to take 4 KiB in
+	// this time, and what fits into the system's socket buffer, since net/http
+	// does not report less. Default 10 s; 100 ms to 5 min.
 	WriteTimeout time.Duration
 	// StoreTimeout bounds one call of the Store. Default 5 s; 10 ms to 1 min.
 	StoreTimeout time.Duration
-	// DrainDelay is how long Drain lets all go on after /readyz has begun to
-	// say 503, until load balancers have noticed: a few times as long as
-	// between two of their probes. Without it, clients and publishes are sent
-	// to a port that is closed. Default 0, for where nothing probes; up to
-	// 10 min.
+	// DrainDelay is how long Drain waits, after /readyz has begun to say 503,
+	// for load balancers to notice. Set it to a few times their probe interval:
+	// without it, they send clients and publishes to a port that is closed.
+	// Default 0, for setups without probes; up to 10 min.
 	DrainDelay time.Duration
-	// DrainTime is over how long Drain spreads the reconnects of many
-	// clients. Default 5 s; up to 10 min; negative: at once.
+	// DrainTime is over what time Drain spreads the reconnects of many clients.
+	// Default 5 s; up to 10 min; negative: at once.
 	DrainTime time.Duration
 
-	// StreamTime is after what time an event stream ends, give or take a
-	// quarter at random. Its client connects again, and with history misses
-	// nothing. A proxy may go on reading for a client that has gone: no write
-	// tells of that, and its member would stay for ever. Default 15 min; 1 s to
-	// 24 h; negative: never.
+	// StreamTime is after what time an event stream ends, plus or minus a random
+	// quarter. Its client reconnects, and misses nothing on a channel with
+	// history. Without an end, a proxy that goes on reading for a client that has
+	// gone would keep that client's member in the channel for ever. Default
+	// 15 min; 1 s to 24 h; negative: never.
 	StreamTime time.Duration
 
-	// Logger gets one record for what an operator should know. Default: slog.Default().
+	// Logger gets what an operator should know. Default: slog.Default().
 	Logger *slog.Logger
 }
 
-// ChannelOptions say what one channel keeps and who may use it.
+// ChannelOptions say what a channel keeps and who may use it.
 type ChannelOptions struct {
-	// HistorySize is how many messages the channel keeps. 0: no history, and
-	// delivery is at most once. With history every message has a position,
-	// and clients resume where they were.
+	// HistorySize is how many messages the channel keeps. With history, every
+	// message has a position, and clients resume where they were. Default 0: no
+	// history, and delivery at most once.
 	HistorySize int
-	// HistoryTTL is how long a message is kept. Default 24 h where HistorySize is set.
+	// HistoryTTL is how long a message is kept. Default 24 h if HistorySize is set.
 	HistoryTTL time.Duration
 	// Presence says whether the channel knows who is subscribed. Default off.
 	Presence PresenceMode
-	// SlowSubscriber is what happens to a subscriber whose queue is full. A
-	// channel with history always closes: the client resumes without loss.
+	// SlowSubscriber is what happens to a subscriber whose queue is full. With
+	// history it has to be SlowClose: the client resumes without loss.
 	SlowSubscriber SlowPolicy
 	// Publishers says who may publish from the network.
 	Publishers Publishers
-	// MaxMessageBytes bounds the body of a message on this channel, whoever
-	// publishes it: many clients give up at a longer line or frame than they
-	// expect (Go's bufio.Scanner at 64 KiB, coder/websocket at 32 KiB).
-	// Default 0: the bound of Options; at most that.
+	// MaxMessageBytes bounds the body of a message on this channel, also if the
+	// app's own code publishes it. Many clients fail at long lines or frames
+	// (Go's bufio.Scanner at 64 KiB, coder/websocket at 32 KiB). Default 0: the
+	// limit of Options, which is the most.
 	MaxMessageBytes int
 }
 
@@ -181,9 +183,9 @@ const (
 	PresenceOff  PresenceMode = iota
 	PresenceList              // Presence and GET …/presence list them
 	// PresenceEvents is PresenceList, and subscribers get a "presence" message
-	// for each that joins or leaves, at most once: one that a mesh loses is not
-	// sent again, and nothing corrects it. The list is right within 2 s of a join
-	// or leave on any replica, and within 10 s of a replica's death.
+	// for each member that joins or leaves. Such a message comes at most once: if
+	// the mesh loses it, it is not sent again. The list is right within 2 s of a
+	// join or leave on any replica, and within 10 s of a replica's death.
 	PresenceEvents
 )
 
@@ -196,14 +198,14 @@ const (
 	SlowKeepLatest                   // drop all that waits, keep the newest message
 )
 
-// Publishers says who may publish on a channel from the network. Go code that
-// calls the Hub always may.
+// Publishers says which clients may publish on a channel. Go code that calls the
+// Hub always may.
 type Publishers uint8
 
 const (
-	PublishersAnyone     Publishers = iota // whom Authorize lets
-	PublishersIdentified                   // the same, if they have an Identity with an ID
-	PublishersServer                       // nobody: only the app's Go code
+	PublishersAnyone     Publishers = iota // all that Authorize allows
+	PublishersIdentified                   // those of them that have an Identity with an ID
+	PublishersServer                       // none: only the app's Go code publishes
 )
 
 func (o *Options) setDefaults() {
@@ -243,8 +245,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// batchBytes bounds the body of one POST /v1/publish, and what it publishes:
-// as many messages as fit, which may be longer together than one.
+// batchBytes bounds the body of one POST /v1/publish, and what it publishes. The
+// messages of a batch may together be longer than one message.
 func (o *Options) batchBytes() int { return 4*o.MaxMessageBytes + maxBatch*envelopeBytes/8 }
 
 func (o *Options) check() error {
@@ -294,7 +296,7 @@ func (o *Options) check() error {
 		return fmt.Errorf("channels: Options.ReplicaID is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", o.ReplicaID)
 	}
 	if o.Mesh != nil && o.Store == nil {
-		return fmt.Errorf("channels: Options.Mesh without Options.Store: replicas would each have a list, presence and history of their own; give them a shared Store, or store.NewMemory to say that this is meant")
+		return fmt.Errorf("channels: Options.Mesh is set, but Options.Store is not: each replica would have its own list, presence and history; give all replicas a shared Store, or store.NewMemory if this is meant")
 	}
 	if m, ok := o.Mesh.(mesh.Identified); ok && m.ID() != o.ReplicaID {
 		return fmt.Errorf("channels: Options.ReplicaID is %q, but Options.Mesh has the id %q, so that others would see two replicas: give both the same, or leave Options.ReplicaID empty", o.ReplicaID, m.ID())
@@ -315,7 +317,7 @@ func (o *Options) check() error {
 	return nil
 }
 
-// check returns what is contradictory in a channel's options. maxBytes is
+// check says what is wrong with a channel's options. maxBytes is
 // Options.MaxMessageBytes.
 func (o *ChannelOptions) check(maxBytes int) error {
 	switch {
@@ -328,7 +330,7 @@ func (o *ChannelOptions) check(maxBytes int) error {
 	case o.HistorySize == 0 && o.HistoryTTL > 0:
 		return fmt.Errorf("ChannelOptions.HistoryTTL is %v, but HistorySize is 0: set how many messages to keep", o.HistoryTTL)
 	case o.HistorySize > 0 && o.SlowSubscriber != SlowClose:
-		return fmt.Errorf("ChannelOptions.SlowSubscriber drops messages, but the channel has history, which promises each of them; it may be SlowClose")
+		return fmt.Errorf("ChannelOptions.SlowSubscriber drops messages, but the channel has history, which promises every message; it may be SlowClose")
 	case o.SlowSubscriber > SlowKeepLatest:
 		return fmt.Errorf("ChannelOptions.SlowSubscriber is %d; it may be SlowClose, SlowDropOldest or SlowKeepLatest", o.SlowSubscriber)
 	case o.Presence > PresenceEvents:

@@ -13,16 +13,17 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// otherReplicas are the other replicas.
+// otherReplicas is what this replica knows of the others, from the Store and from
+// the mesh.
 type otherReplicas struct {
 	apart     atomic.Bool       // one of them has another Store
-	mixed     atomic.Int64      // h.uptime() when such a one last published to a channel with history; 0: never
-	addresses map[string]string // what the mesh was told; lookAround's own
+	mixed     atomic.Int64      // h.uptime() when such a replica last published to a channel with history; 0: never
+	addresses map[string]string // what the mesh was told; only lookAround uses it
 
-	mu     sync.Mutex // guards the fields below
-	looked time.Time  // when the Store was last asked who lives, and knew it
-	stored map[string]otherReplica
-	heard  map[string]otherReplica // who has sent a canary
+	mu     sync.Mutex              // guards the fields below
+	looked time.Time               // when the Store last knew who lives
+	stored map[string]otherReplica // what the Store said last
+	heard  map[string]otherReplica // those that have sent a canary
 }
 
 // An otherReplica is what is known of another replica.
@@ -31,17 +32,17 @@ type otherReplica struct {
 	at      time.Time // of its last heartbeat or canary, by this replica's clock
 	apart   int       // how many canaries in a row have come from another Store
 	left    bool      // it has said goodbye
-	// served: its Store has taken something of it since it was started.
-	// Before, it has nothing to say against it, and is no better off.
+	// served says that its Store has taken something from it since it started.
+	// Before that, it does not know whether its Store works.
 	served bool
 }
 
-// maxHeard bounds the replicas that are known from the mesh.
+// maxHeard bounds heard.
 const maxHeard = 1024
 
-// heard takes what another replica tells of itself with its canary.
+// heard notes what another replica says of itself in its canary.
 func (h *Hub) heard(id string, c *control) {
-	if id == h.opts.ReplicaID { // a mesh never brings a replica's own
+	if id == h.opts.ReplicaID { // a mesh never delivers a replica's own packets
 		h.meetTwin()
 		return
 	}
@@ -66,7 +67,7 @@ func (h *Hub) heard(id string, c *control) {
 	case epoch == c.Epoch:
 		n.apart = 0
 		a.apart.Store(false)
-	default: // for a moment, also where the Store has lost its logs
+	default: // also for a moment after the Store has lost its logs
 		if n.apart++; n.apart >= canaryMissed {
 			a.apart.Store(true)
 		}
@@ -77,8 +78,8 @@ func (h *Hub) heard(id string, c *control) {
 	a.heard[id] = n
 }
 
-// leave notes that a replica's hub has said goodbye. Its mesh may stay for a
-// while, and nobody is there to answer canaries.
+// leave notes that a replica's hub has said goodbye. Its mesh may stay up for a
+// while, but its canaries are not answered any more.
 func (a *otherReplicas) leave(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,9 +88,9 @@ func (a *otherReplicas) leave(id string) {
 	}
 }
 
-// company counts the other replicas that the mesh has heard of lately, and
-// those of them that take clients, are served by their Store, and have said
-// nothing against it since.
+// company counts the other replicas that the mesh has heard lately, and those of
+// them that could serve clients better: they are not draining, and their Store
+// works as far as they say.
 func (a *otherReplicas) company() (all, served int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -105,10 +106,10 @@ func (a *otherReplicas) company() (all, served int) {
 	return all, served
 }
 
-// joined returns whether some other replica is linked to others and has said
-// nothing against the mesh: clients are better off there than at one that has
-// lost it. Links are asked too, as they tell sooner than canaries and heartbeats,
-// which each replica misses at a moment of its own.
+// joined tells whether another replica is linked to others and has not reported
+// its mesh as lost: clients are better off there than at one that has lost its
+// mesh. Links count because they fail for all replicas at once; canaries and
+// heartbeats are missed later, by each replica at another moment.
 func (a *otherReplicas) joined() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -121,21 +122,21 @@ func (a *otherReplicas) joined() bool {
 		}
 	}
 	for id, n := range a.heard {
-		if _, known := a.stored[id]; well(n) && !known { // there is no common Store
+		if _, known := a.stored[id]; well(n) && !known { // they have no common Store
 			return true
 		}
 	}
 	return false
 }
 
-// answers returns whether some peer can be expected to answer a canary: the
-// Store, if it is there, has heard of it lately. Where the link to it is down,
-// the Store is the only witness that it lives: who is cut off from all that do
-// is lost to them.
+// answers tells whether some peer should answer a canary: one that is linked, and
+// that the Store, if it works, has heard of lately. If a link is down, only the
+// Store knows that the peer lives; a canary is expected then, too, since a
+// replica that is cut off from all living ones is lost to them.
 func (a *otherReplicas) answers(s mesh.Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	asked := time.Since(a.looked) < lateAfter // what the Store said still counts
+	asked := time.Since(a.looked) < lateAfter // what the Store said last still counts
 	for _, p := range s.Peers {
 		stored, known := a.stored[p.ID]
 		lives := known && time.Since(stored.at) < lateAfter
@@ -144,7 +145,7 @@ func (a *otherReplicas) answers(s mesh.Status) bool {
 			if asked && lives && !a.heard[p.ID].left {
 				return true
 			}
-		case p.ID == "": // a broker: are there others behind it?
+		case p.ID == "": // a broker: another replica has to be behind it
 			for _, n := range a.stored {
 				if asked && time.Since(n.at) < lateAfter && n.replica.Mesh.overBroker() {
 					return true
@@ -163,8 +164,8 @@ func (a *otherReplicas) answers(s mesh.Status) bool {
 	return false
 }
 
-// unlinked returns whether the link to a peer is down that lives, as the Store
-// says: messages of channels without history do not come from it.
+// unlinked tells whether the link is down to a peer that lives, as the Store says.
+// Its messages on channels without history are lost then.
 func (a *otherReplicas) unlinked(s mesh.Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -188,7 +189,7 @@ func (h *Hub) lookAround() {
 	stored, addresses := h.readReplicas(replicas, begin)
 	settled := h.vitals.settled()
 	a := &h.others
-	if !settled { // who is silent there may live
+	if !settled { // a replica that is silent there may live
 		for id, address := range a.addresses {
 			if _, ok := addresses[id]; !ok {
 				addresses[id] = address
@@ -221,10 +222,9 @@ func (h *Hub) askReplicas(ctx context.Context) (replicas []store.Replica, err er
 	return replicas, err
 }
 
-// readReplicas reads what the Store knows of the other replicas. Their clocks do not
-// matter, nor does the Store's: it tells how long each has been silent. That is
-// counted from when the Store was asked, so that one that is slow makes nobody
-// younger.
+// readReplicas reads what the Store knows of the other replicas. No clock is
+// compared with another: the Store says how long each replica has been silent. at
+// is when the Store was asked, since a slow answer makes no replica younger.
 func (h *Hub) readReplicas(replicas []store.Replica, at time.Time) (others map[string]otherReplica, addresses map[string]string) {
 	others, addresses = make(map[string]otherReplica), make(map[string]string)
 	for _, n := range replicas {
@@ -249,7 +249,7 @@ func (h *Hub) readReplicas(replicas []store.Replica, at time.Time) (others map[s
 }
 
 // warnApart notes, and logs once, that a message with a position came from a
-// replica that has another Store: nobody can put the two histories in one order.
+// replica with another Store: the two histories cannot be put in one order.
 func (h *Hub) warnApart(channel, from string) {
 	if !h.others.apart.Load() {
 		return

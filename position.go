@@ -20,10 +20,10 @@ func (p Position) String() string {
 	return p.Epoch + ":" + strconv.FormatUint(p.Offset, 10)
 }
 
-// next is the position right behind p.
+// next is the position right after p.
 func (p Position) next() Position { return Position{p.Epoch, p.Offset + 1} }
 
-// maxEpoch bounds the epochs that are taken from clients, in bytes.
+// maxEpoch is the longest epoch, in bytes.
 const maxEpoch = 64
 
 // ParsePosition reads "epoch:offset", as clients send it in since and
@@ -31,14 +31,14 @@ const maxEpoch = 64
 func ParsePosition(s string) (Position, error) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 || i > maxEpoch {
-		return Position{}, ErrBadQuery.saying("the position %.80q has not the form epoch:offset, e.g. k3f9:12", s)
+		return Position{}, ErrBadQuery.saying("the position %.80q does not have the form epoch:offset, e.g. k3f9:12", s)
 	}
 	n, err := strconv.ParseUint(s[i+1:], 10, 64)
 	if err != nil {
 		return Position{}, ErrBadQuery.saying("the offset in the position %.80q is not a whole number", s)
 	}
 	if !isEpoch(s[:i]) {
-		return Position{}, ErrBadQuery.saying("the epoch in the position %.80q has a character that no epoch has", s)
+		return Position{}, ErrBadQuery.saying("the epoch in the position %.80q has a space or a character beyond printable ASCII, which no epoch has", s)
 	}
 	return Position{Epoch: s[:i], Offset: n}, nil
 }
@@ -55,20 +55,20 @@ func isEpoch(s string) bool {
 
 // The reasons of a reset.
 const (
-	resetEpoch     = "epoch"      // messages that were acknowledged are lost, or all of the history is
-	resetTrimmed   = "trimmed"    // what was missed is no longer kept
-	resetNoHistory = "no_history" // the channel keeps none
+	resetEpoch     = "epoch"      // the Store has lost the history, or its newest messages
+	resetTrimmed   = "trimmed"    // the missed messages are no longer kept
+	resetNoHistory = "no_history" // the channel keeps no history
 )
 
-// goOn is the rule by which everybody goes on in a log who has everything up
-// to at: a subscriber, or the channel for those that are in step with it.
-// docs/positions.md derives it.
+// goOn says where a reader goes on in a log if it has everything up to at. The
+// reader is a subscriber, or the channel for all subscribers that are in step with
+// it. docs/positions.md derives the rule.
 //
-// What comes next is behind to. Where something between at and to is lost,
-// reason is resetEpoch. known tells whether the log as it is now shares a
-// beginning with the one of at; where it does not, to is before all that is
-// kept. An absent log (its page has no epoch) says nothing: to is at. What is
-// not kept any more is another matter: see trimmed.
+// The reader goes on after to. If messages between at and to are lost, reason is
+// resetEpoch. known tells whether the log shares a beginning with the log that at
+// is of; if not, to is before everything that is kept. If the log is absent (its
+// page has no epoch), to is at. Messages that are no longer kept are another
+// matter: see trimmed.
 func goOn(at Position, log *store.Page) (to Position, reason string, known bool) {
 	top := log.Top
 	to, known = Position{Epoch: top.Epoch}, true
@@ -77,7 +77,7 @@ func goOn(at Position, log *store.Page) (to Position, reason string, known bool)
 		return at, "", false
 	case at.Epoch == top.Epoch:
 		to.Offset = at.Offset
-	case at == Position{}: // it looked before the log was born
+	case at == Position{}: // it began before the log was born
 	default:
 		reason, known = resetEpoch, false
 		for _, e := range log.Earlier {
@@ -86,7 +86,7 @@ func goOn(at Position, log *store.Page) (to Position, reason string, known bool)
 				if to.Offset = at.Offset; at.Offset <= e.Offset {
 					reason = ""
 				} else {
-					to.Offset = e.Offset // where the two lives part
+					to.Offset = e.Offset // where the two epochs part
 				}
 				break
 			}
@@ -101,6 +101,6 @@ func goOn(at Position, log *store.Page) (to Position, reason string, known bool)
 	return to, reason, known
 }
 
-// trimmed tells whether the Store does not keep what follows a position of the
-// log, so that only what lies before log.First can be missing.
+// trimmed tells whether the Store no longer keeps the message after a position of
+// the log. What is missing then lies before log.First.
 func trimmed(at Position, log *store.Page) bool { return log.First > at.Offset+1 }

@@ -24,11 +24,11 @@ type Members struct {
 // maxMembers bounds one answer of Presence.
 const maxMembers = 10_000
 
-// Presence returns who is subscribed to a channel on all replicas, up to
-// limit (0: 10,000, the most). What changed on this replica is in it at once,
-// on others within 2 s, and where one died within 10 s, as long as the Store is
-// up and common to all. Go subscribers are no members. The errors are
-// [ErrNoPresence], [ErrBadQuery], and those of Channel.
+// Presence returns who is subscribed to a channel on all replicas, up to limit
+// (0: 10,000, the most). It shows changes on this replica at once, changes on
+// others within 2 s, and the death of a replica within 10 s, as long as the Store
+// is up and all replicas share it. Go subscribers are not members. The errors are
+// [ErrNoPresence], [ErrBadQuery], and those of [Hub.Channel].
 func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members, error) {
 	if !h.calls.enter() {
 		return Members{}, ErrClosed
@@ -63,7 +63,7 @@ func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members,
 	return r, nil
 }
 
-// joined makes a connection a member of the channel it is subscribed to.
+// joined makes a connection a member of the channel that it is subscribed to.
 func (h *Hub) joined(ch *channel, m Member) {
 	if ch.opts.Presence == PresenceOff {
 		return
@@ -75,7 +75,7 @@ func (h *Hub) joined(ch *channel, m Member) {
 	h.presenceEvent(ch, "join", m)
 }
 
-// left is joined's counterpart. It may be repeated.
+// left undoes joined. It may be repeated.
 func (h *Hub) left(ch *channel, id string) {
 	if ch.opts.Presence == PresenceOff {
 		return
@@ -92,8 +92,9 @@ func (h *Hub) left(ch *channel, id string) {
 	}
 }
 
-// presenceEvent tells subscribers on all replicas, at most once. Events have no
-// position: who missed one is not told so, and has to ask for the list.
+// presenceEvent tells the subscribers on all replicas, at most once. Events have
+// no position: a subscriber that missed one does not learn of it, and has to ask
+// for the list.
 func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
 	if ch.opts.Presence != PresenceEvents {
 		return
@@ -102,7 +103,7 @@ func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
 		Event  string `json:"event"`
 		Member Member `json:"member"`
 	}{event, m})
-	if err != nil { // Identity.Info is no JSON
+	if err != nil { // Identity.Info is not JSON
 		h.log.Error("presence: Identity.Info", "user", m.User, "err", err)
 		return
 	}

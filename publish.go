@@ -49,7 +49,7 @@ type Result struct {
 // The errors are [ErrBadChannel], [ErrBadMessage], [ErrBadUTF8], [ErrTooLarge],
 // [ErrReservedHeader], [ErrBadKey], [ErrKeyReused], [ErrNoHistory] (a key on a
 // channel without history), [ErrStoreUnavailable], [ErrMeshUnavailable],
-// [ErrInternal] (Options.Channel contradicts itself, or a hook panicked),
+// [ErrInternal] (Options.Channel gave contradictory options, or a hook panicked),
 // [ErrClosed], the context's error, and what OnPublish returns. After
 // ErrStoreUnavailable the message may have been stored all the same, if only
 // the answer was lost: repeat it with a Key.

@@ -1,22 +1,22 @@
 package channels
 
 // rate counts events in a sliding window of 60 seconds, in steps of one.
-// Its memory is constant, and an idle one needs no work. It is not safe for
-// concurrent use.
+// Its memory is constant, and it takes no time while nothing happens. It is not
+// safe for concurrent use.
 type rate struct {
 	buckets [60]uint32
 	last    int64 // the second of the newest bucket
 	total   int
 }
 
-// add counts n events at a time in seconds, by a clock that is never set back.
+// add counts n events at a time in seconds. The clock is never set back.
 func (r *rate) add(now int64, n int) {
 	r.forward(now)
 	r.buckets[r.last%60] += uint32(n)
 	r.total += n
 }
 
-// sum returns how many events the 60 seconds up to now had.
+// sum returns how many events there were in the 60 seconds up to now.
 func (r *rate) sum(now int64) int {
 	r.forward(now)
 	return r.total

@@ -12,7 +12,7 @@ import (
 	"github.com/channels-go/channels/internal/exact"
 )
 
-// envelopeBytes is the room around a body: the header, escaped, the id, the keys.
+// envelopeBytes is the room for what surrounds a body: the escaped header, the id, the key.
 const envelopeBytes = 6*MaxHeaderBytes + 1024
 
 // checkObject says what is wrong with JSON that has to be an object.
@@ -23,8 +23,8 @@ func checkObject(b []byte) error {
 	case !utf8.Valid(b):
 		return ErrBadUTF8
 	case bytes.HasPrefix(b, []byte("\ufeff")):
-		return errBadJSON.saying("the message begins with a byte order mark, U+FEFF, which JSON does not have; send it without")
-	case tooDeep(b) || !gjson.ValidBytes(b): // in a third of the time that encoding/json takes, but it has no bound of depth
+		return errBadJSON.saying("the message begins with a byte order mark, U+FEFF, which JSON does not allow; send it without")
+	case tooDeep(b) || !gjson.ValidBytes(b): // gjson takes a third of encoding/json's time, but has no limit of depth
 		var raw json.RawMessage
 		err := json.Unmarshal(b, &raw)
 		var syntax *json.SyntaxError
@@ -36,7 +36,7 @@ func checkObject(b []byte) error {
 	}
 	switch first := bytes.TrimLeft(b, " \t\r\n")[0]; first {
 	case '{', 'n':
-		return nil // what null lacks, the caller says
+		return nil // the caller says what null lacks
 	case '[':
 		return notObject("array")
 	case '"':
@@ -52,27 +52,27 @@ func notObject(typ string) error {
 	return ErrBadMessage.saying(`the message has to be a JSON object {"header":"…","body":…}, not JSON of type %s`, typ)
 }
 
-// rawMessage is what a message from the network may have, at whichever door. It
-// shares memory with what was read.
+// rawMessage has the members that a message from the network may have, over HTTP
+// or a connection. It shares memory with the input.
 type rawMessage struct {
 	header, body, id            json.RawMessage
 	key                         json.RawMessage // as "key" or "idempotency_key"
 	channel, channels, messages json.RawMessage
 }
 
-// maxMembersOfMessage bounds the names of one message. Each is unescaped and
-// remembered, which costs far more than to inflate and scan it: a few hundred
-// compressed bytes can hold 10,000 of them.
+// maxMembersOfMessage bounds the members of one message. Each name is unescaped
+// and remembered, which costs far more than to send it: a few hundred compressed
+// bytes can hold 10,000 names.
 const maxMembersOfMessage = 100
 
 var errTooManyNames = ErrBadMessage.saying("the message has more than %d members; leave out those that the server does not know, or put them into the body", maxMembersOfMessage)
 
-// longestString returns how many bytes of JSON a string of so many bytes may
-// take: each as \u00XX, and the quotes.
+// longestString returns the length of the longest JSON for a string of so many
+// bytes: each as \u00XX, and the quotes.
 func longestString(bytes int) int { return 6*bytes + 2 }
 
-// read reads valid JSON. Names are compared exactly, and none may stand there
-// twice; other names are ignored. The id is there also where there is an error.
+// read reads valid JSON. Names are compared exactly, and no name may appear
+// twice. Unknown names are ignored. The id is set even if read fails.
 func (r *rawMessage) read(b []byte) (err error) {
 	var names exact.Names
 	n := 0
@@ -81,7 +81,7 @@ func (r *rawMessage) read(b []byte) (err error) {
 			return errTooManyNames
 		}
 		if e := names.Add(name); e != nil && err == nil {
-			err = ErrBadMessage.saying("%v; each may stand there once", e)
+			err = ErrBadMessage.saying("%v; each may appear once", e)
 		}
 		switch name {
 		case "header":
@@ -95,7 +95,7 @@ func (r *rawMessage) read(b []byte) (err error) {
 				continue
 			}
 			if r.key != nil && err == nil {
-				err = ErrBadKey.saying(`there are a "key" and an "idempotency_key", which are the same; give one`)
+				err = ErrBadKey.saying(`there are a "key" and an "idempotency_key", which mean the same; give only one`)
 			}
 			r.key = value
 		case "channel":
@@ -116,7 +116,7 @@ func unlessNull(value json.RawMessage) json.RawMessage {
 	return value
 }
 
-// options returns the options of a publish. The key is a string, and not empty.
+// options returns the options of a publish.
 func (r *rawMessage) options() (o PublishOptions, err error) {
 	if r.key == nil {
 		return o, nil
@@ -125,7 +125,7 @@ func (r *rawMessage) options() (o PublishOptions, err error) {
 		return o, ErrBadKey.saying("an idempotency key has 1 to %d characters of printable ASCII without spaces; this one has more", maxKeyBytes)
 	}
 	if json.Unmarshal(r.key, &o.Key) != nil {
-		return o, ErrBadMessage.saying("the key has to be a string, of 1 to 200 characters")
+		return o, ErrBadMessage.saying("the key has to be a string of 1 to 200 characters")
 	}
 	if o.Key == "" {
 		return o, ErrBadKey.saying("the key must not be empty; it has 1 to 200 characters, or is left out")
@@ -133,14 +133,14 @@ func (r *rawMessage) options() (o PublishOptions, err error) {
 	return o, nil
 }
 
-// message returns the message. It shares no memory with what was read.
+// message returns the message. It shares no memory with the input.
 func (r *rawMessage) message(max int) (m Message, err error) {
 	switch {
 	case r.header == nil:
 		return m, ErrBadMessage.saying(`the header is missing; a message is {"header":"…","body":…}, with exactly these names`)
 	case r.header[0] != '"':
 		return m, ErrBadMessage.saying("the header has to be a string")
-	case len(r.header) > longestString(MaxHeaderBytes): // it is not unescaped first
+	case len(r.header) > longestString(MaxHeaderBytes): // checked before it is unescaped
 		return m, ErrBadMessage.saying("a header has at most %d bytes, this one has more", MaxHeaderBytes)
 	case r.body == nil:
 		return m, ErrBadMessage.saying(`the body is missing; a message is {"header":"…","body":…}, with exactly these names; the body may be any JSON value, null too`)

@@ -7,9 +7,9 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// readLog is one Range of the Store, which all of the hub reads with. The Store
-// may be one that other programs write to: what cannot be a message is left out,
-// as if it had been removed, before it breaks a frame that a client reads.
+// readLog calls the Store's Range. All reads of the hub go through it, since other
+// programs may write to the Store: an entry that cannot be a message is left out,
+// as if it had been removed, before it can break a client's frame.
 func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page store.Page, err error) {
 	err = h.guard("the store", func() (err error) {
 		page, err = h.store.Range(ctx, channel, q)
@@ -18,7 +18,7 @@ func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page 
 	if err == nil {
 		err = h.checkTop(channel, page.Top)
 	}
-	if _, own := h.store.(*store.Memory); own || err != nil { // it has what the hub has checked
+	if _, own := h.store.(*store.Memory); own || err != nil { // its entries were checked when they were published
 		return page, err
 	}
 	good := page.Entries[:0]
@@ -33,15 +33,15 @@ func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page 
 	return page, nil
 }
 
-// checkTop refuses an epoch that could not stand in an event's id.
+// checkTop refuses an epoch that cannot be part of an event's id.
 func (h *Hub) checkTop(channel string, top store.Position) error {
 	if !isEpoch(top.Epoch) {
-		return fmt.Errorf("the store has the epoch %.80q for %q, which is none", top.Epoch, channel)
+		return fmt.Errorf("the store has %.80q as the epoch of %q, which is not an epoch", top.Epoch, channel)
 	}
 	return nil
 }
 
-// checkEntry returns what is wrong with a message that a Store has.
+// checkEntry says what is wrong with an entry of a Store, as a message.
 func checkEntry(e *store.Entry) error {
 	if err := checkHeader(e.Header); err != nil {
 		return err
@@ -51,9 +51,10 @@ func checkEntry(e *store.Entry) error {
 	return err
 }
 
-// endAtHole has a page that was read behind an offset end before the first message
-// that the Store should have and has not, as somebody has removed it. Where that
-// is the first one, the log begins behind it: nobody is to wait for it.
+// endAtHole shortens a page that was read after an offset, so that it ends before
+// the first message that is missing from the Store because somebody has removed
+// it. If that is the first message of the page, the log begins after it: nobody
+// waits for a message that cannot come.
 func endAtHole(page *store.Page, after uint64) {
 	if after >= page.Top.Offset {
 		return
@@ -75,7 +76,8 @@ func endAtHole(page *store.Page, after uint64) {
 	}
 }
 
-// hasHole returns whether a page that was read behind an offset lacks a message.
+// hasHole tells whether a message is missing from a page that was read after an
+// offset.
 func hasHole(page *store.Page, after uint64) bool {
 	end := store.Page{Entries: page.Entries, Top: page.Top, First: page.First}
 	endAtHole(&end, after)

@@ -18,7 +18,7 @@ import (
 type replicaState struct {
 	vitals vitals        // this replica (vitals.go)
 	others otherReplicas // the others (others.go)
-	echoes chan echo     // the answers that others' canaries wait for (canary.go)
+	echoes chan echo     // echoes to be sent (canary.go)
 
 	reported atomic.Bool // the Store was sent a report
 	storeBad atomic.Bool // the last report failed
@@ -29,18 +29,17 @@ func (s *replicaState) init(now time.Time) {
 	s.echoes = make(chan echo, maxEchoes)
 }
 
-// Replicas returns all replicas, sorted by ID: those that the Store has heard of
-// within the last minute, and those that the mesh has, so that it tells
-// something also while the Store fails, or where each replica has its own. The
-// only error is [ErrClosed].
+// Replicas returns all replicas, sorted by ID: those that the Store or the mesh
+// has heard within the last minute. So it works while the Store fails, or if each
+// replica has its own. The only error is [ErrClosed].
 func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 	if !h.calls.enter() {
 		return nil, ErrClosed
 	}
 	defer h.calls.leave()
 	stored, answered := h.stored(ctx)
-	// Others are not expected to be in store.Memory, and channels without history
-	// need no common Store. But none can share one with history.
+	// Beside store.Memory, other replicas are not expected in the Store, and
+	// channels without history need no common one. With history they do.
 	_, ownStore := h.store.(*store.Memory)
 	mixed := h.others.mixed.Load()
 	oneStore := !ownStore || mixed > 0 && h.uptime()-mixed < int64(store.ForgottenAfter/time.Second)
@@ -58,8 +57,8 @@ func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 			n = heard
 		}
 		age := time.Since(n.at)
-		// Where neither the Store nor the mesh would bring its heartbeats, who
-		// lived when they last did may live.
+		// If neither the Store nor the mesh could bring its heartbeats, a
+		// replica that lived when they last could may live.
 		blind := !answered && (!known || !meshWell) && age > lateAfter && looked.Sub(n.at) <= deadAfter
 		if age < store.ForgottenAfter || blind {
 			all = append(all, n.replica.after(age, blind))
@@ -83,11 +82,11 @@ func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 	return all, nil
 }
 
-// replicasTimeout is how long the Store may take to tell who the other replicas
-// are: when it fails, the list is wanted most.
+// replicasTimeout is how long the Store may take to list the replicas. It is
+// short: the list is needed most while the Store fails.
 const replicasTimeout = time.Second
 
-// meshErr is what keeps this replica from its mesh.
+// meshErr is what keeps this replica from its mesh, or nil.
 func meshErr(m mesh.Mesh) error {
 	if err := m.Status().Err; !errors.Is(err, mesh.ErrTwin) {
 		return err
@@ -95,14 +94,14 @@ func meshErr(m mesh.Mesh) error {
 	return nil
 }
 
-// stored asks the Store for the other replicas, and returns whether it has
-// answered; otherwise it is what it said last. The caller owns the map.
+// stored asks the Store for the other replicas. If it does not answer, stored
+// returns what it said last. The caller owns the map.
 func (h *Hub) stored(ctx context.Context) (others map[string]otherReplica, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, min(replicasTimeout, h.opts.StoreTimeout))
 	defer cancel()
 	err := error(ErrStoreUnavailable)
-	if !h.storeBad.Load() { // otherwise it would be waited for
-		err = h.flush(ctx, true) // so that the newest heartbeat is of now
+	if !h.storeBad.Load() { // a call would only wait
+		err = h.flush(ctx, true) // so that this replica's record is up to date
 	}
 	if err == nil {
 		begin := time.Now()

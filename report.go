@@ -7,28 +7,29 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// A reporter tells the Store what has changed: once a second, and before
-// this replica reads a list, so that one sees what one did.
+// A reporter collects what has changed, for the next report to the Store. There is
+// one each second, and one before this replica reads a list, so that callers see
+// the effect of their own calls.
 type reporter struct {
-	full bool // the Store knows nothing of us; sendAll's own
+	full bool // the next report has to have everything; only sendAll uses it
 
 	mu       sync.Mutex // guards the fields below
 	running  bool       // sendAll is at work
-	next     *flight    // the report that it makes next, if anybody waits for one
-	dirty    []*channel // their numbers have changed since the last report
-	hot      []*channel // had publishes within the last 60 s, or are to be freed
+	next     *flight    // the next report, if a caller waits for it
+	dirty    []*channel // whose numbers have changed since the last report
+	hot      []*channel // that had publishes within the last 60 s, or may be freed
 	presence []store.PresenceChange
-	lost     bool // too many presence changes wait: send all of it
+	lost     bool // too many changes waited: the next report has all members
 }
 
-// A flight is a report that some callers wait for.
+// A flight is a report that callers wait for.
 type flight struct {
 	always bool          // guarded by reporter.mu
 	err    error         // valid when done is closed
-	done   chan struct{} // closed when it is made
+	done   chan struct{} // closed when the report was made
 }
 
-// maxPresenceChanges bounds what waits for a Store that is down.
+// maxPresenceChanges bounds the changes that wait while the Store is down.
 const maxPresenceChanges = 10_000
 
 func (r *reporter) touch(ch *channel, dirty, hot bool) {
@@ -53,12 +54,12 @@ func (r *reporter) changePresence(c store.PresenceChange) {
 	}
 }
 
-// flush sends what has changed to the Store; with always, the heartbeat too
-// where nothing has. What could not be sent stays to be sent. Callers that
-// come while a report is under way share the next one.
+// flush reports to the Store what has changed. With always, it reports even if
+// nothing has, which is a heartbeat. What cannot be sent is sent later. Callers
+// that come while a report is under way share the next one.
 //
-// ctx bounds the waiting, not the report: one that is broken off has to be
-// followed by one of everything.
+// ctx bounds the wait, but not the report: after a report that was cancelled,
+// the next one would have to be a full one.
 func (h *Hub) flush(ctx context.Context, always bool) error {
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
@@ -83,7 +84,7 @@ func (h *Hub) flush(ctx context.Context, always bool) error {
 	}
 }
 
-// sendAll makes reports while somebody waits for one. It is a task of the hub.
+// sendAll makes reports as long as a caller waits for one. It is a task of the hub.
 func (h *Hub) sendAll() {
 	for r := &h.report; ; {
 		r.mu.Lock()
@@ -95,13 +96,13 @@ func (h *Hub) sendAll() {
 		}
 		f.err = h.guard("the store", func() error { return h.send(f.always) })
 		if f.err != nil {
-			r.full = true // some of it may have arrived: the next report settles it
+			r.full = true // part of it may have arrived, so the next report has everything
 		}
 		close(f.done)
 	}
 }
 
-// land ends the waiting where no report is made any more.
+// land ends the wait for a report that will not be made.
 func (h *Hub) land(err error) {
 	r := &h.report
 	r.mu.Lock()
@@ -135,7 +136,7 @@ func (h *Hub) send(always bool) error {
 		}
 		known, err := h.store.Report(ctx, report)
 		if err == nil && !known && !r.full {
-			r.full = true // the Store has forgotten us
+			r.full = true // the Store has forgotten this replica
 			continue
 		}
 		if err == nil && len(presence) > 0 {
@@ -150,7 +151,7 @@ func (h *Hub) send(always bool) error {
 	}
 }
 
-// counts takes the numbers of channels for a report.
+// counts returns the numbers of channels for a report, and marks them as reported.
 func (h *Hub) counts(chs []*channel) []store.Count {
 	counts := make([]store.Count, 0, len(chs))
 	for _, ch := range chs {
@@ -159,10 +160,10 @@ func (h *Hub) counts(chs []*channel) []store.Count {
 		ch.dirty, ch.reported = false, c
 		freed := ch.freed
 		ch.mu.Unlock()
-		if freed { // it made way for another
+		if freed { // the channel made way for another
 			if again := h.channels.use(ch.name); again != nil {
 				again.release()
-				continue // whose numbers are told
+				continue // it is there again, and reports its own numbers
 			}
 		}
 		counts = append(counts, c)
@@ -170,7 +171,7 @@ func (h *Hub) counts(chs []*channel) []store.Count {
 	return counts
 }
 
-// everything is what a Store must know that knows nothing of this replica.
+// everything returns the numbers and members of all channels, for a full report.
 func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
 	var counts []store.Count
 	var presence []store.PresenceChange

@@ -2,8 +2,8 @@ package channels
 
 import "time"
 
-// tick is the hub's clock: once a second it asks some connections for a sign
-// of life, and lets rates fall. It waits for nobody, and ends with the hub.
+// tick does what the hub does once a second: it pings some connections, lets
+// rates fall, and ends what takes too long. It never waits. It ends with the hub.
 func (h *Hub) tick() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -21,7 +21,7 @@ func (h *Hub) tick() {
 	}
 }
 
-// cool lets rates fall, and frees the channels that nothing needs.
+// cool lets rates fall, and frees the channels that are not needed any more.
 func (h *Hub) cool() {
 	r := &h.report
 	r.mu.Lock()
@@ -49,8 +49,9 @@ func (h *Hub) cool() {
 	r.mu.Unlock()
 }
 
-// reportEachSecond keeps the Store informed: that is the heartbeat. Now and then
-// it asks for the other replicas', and sends a canary. It ends with the hub.
+// reportEachSecond reports to the Store, which is this replica's heartbeat. Every
+// few seconds it also asks for the other replicas and sends the Store a canary. It
+// ends with the hub.
 func (h *Hub) reportEachSecond() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -60,7 +61,7 @@ func (h *Hub) reportEachSecond() {
 			return
 		case <-t.C:
 			if h.mesh != nil && n%lookEvery == 0 {
-				h.lookAround() // before the heartbeat: who else has reported under this name?
+				h.lookAround() // before the heartbeat, to find another replica with this id
 			}
 			err := h.flush(h.ctx, true)
 			if h.ctx.Err() == nil {
@@ -79,5 +80,5 @@ func (h *Hub) reportEachSecond() {
 	}
 }
 
-// lookEvery is how many seconds pass between two looks at who is there.
+// lookEvery is how often the Store is asked for the other replicas, in seconds.
 const lookEvery = 2

@@ -17,12 +17,12 @@ type Typed[T any] struct {
 // Of returns a typed view of a channel.
 func Of[T any](h *Hub, channel string) Typed[T] { return Typed[T]{h, channel} }
 
-// Value is a message whose body is a T.
+// A Value is a message whose body is a T.
 type Value[T any] struct {
 	Header string
 	Body   T
 
-	Position Position // zero where the channel keeps no history
+	Position Position // zero if the channel keeps no history
 }
 
 // Publish is [Hub.Publish] with v as the body.
@@ -51,9 +51,9 @@ func (t Typed[T]) Subscribe(ctx context.Context, from *Position) (*TypedSubscrip
 // A TypedSubscription is a [Subscription] whose Values are decoded.
 type TypedSubscription[T any] struct{ *Subscription }
 
-// Values yields what Messages does, decoded. A body that is no T yields an
-// error, which names its header and position, and the loop may go on. Presence
-// events are left out.
+// Values yields the messages that Messages yields, decoded. For a body that is not
+// a T it yields an error that names the message's header and position, and the
+// loop may go on. Presence events are left out.
 func (s *TypedSubscription[T]) Values() iter.Seq2[Value[T], error] {
 	return func(yield func(Value[T], error) bool) {
 		for m, err := range s.Messages() {

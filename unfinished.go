@@ -12,9 +12,9 @@ import (
 	"github.com/channels-go/channels/internal/unread"
 )
 
-// unfinished is what the hub holds of bodies of requests and of WebSocket
-// messages whose rest has not come. It bounds all of them together in bytes, and
-// each in time. All its methods may be called at the same time.
+// unfinished is the budget for requests' bodies and WebSocket messages that have
+// not arrived completely. It bounds their bytes together, and the time of each.
+// All its methods may be called by many goroutines at the same time.
 type unfinished struct {
 	limit int
 	grace time.Duration
@@ -22,40 +22,40 @@ type unfinished struct {
 	mu     sync.Mutex // guards the fields below
 	total  int
 	claims map[*claim]struct{}
-	cut    int  // how many have made way since flush
-	shut   bool // who brings a request now has little time
+	cut    int  // how many were cut short since flush
+	shut   bool // the hub is shut down: new requests have little time
 }
 
-// A claim is one reader's part of the budget. Only the reader calls its methods;
-// the budget may cut the reading short.
+// A claim is one reader's part of the budget. Only the reader calls its methods.
+// The budget may cut the reader short.
 type claim struct {
 	budget *unfinished
 	w      http.ResponseWriter // the request's, or
 	nc     net.Conn            // the WebSocket's
-	wait   time.Duration       // in which all has to come; 0 where a deadline sees to it
+	wait   time.Duration       // in which everything has to arrive; 0 if a deadline ensures that
 
-	held  int // guarded by the budget for others than the reader
+	held  int // guarded by budget.mu, except for the reader
 	since time.Time
 	over  error // why the reading was cut short
 }
 
 const (
-	// unfinishedGrace is how long a body or a message may take to come, besides
-	// 1 s for each of uploadBytes that it may have.
+	// unfinishedGrace is how long a body or a message may take to arrive, plus
+	// 1 s for each uploadBytes of its greatest length.
 	unfinishedGrace = 10 * time.Second
 	uploadBytes     = 64 << 10
 
-	// inflaterBytes is what the library holds for a compressed message.
+	// inflaterBytes is how much memory the library takes to inflate a message.
 	inflaterBytes = 44 << 10
 )
 
-// timeFor returns how long something of at most so many bytes may take to come.
+// timeFor returns how long a body or message of so many bytes may take to arrive.
 func (u *unfinished) timeFor(bytes int) time.Duration {
 	return u.grace + time.Duration(bytes)*time.Second/uploadBytes
 }
 
-// hold says how many bytes the reader holds now, before it waits for more. An
-// error says that it has to give up. The first hold begins its time.
+// hold sets how many bytes the reader holds. The reader calls it before it waits
+// for more, and gives up after an error. Its time begins with the first call.
 func (c *claim) hold(bytes int) error {
 	if bytes == c.held {
 		return nil
@@ -102,8 +102,9 @@ func (u *unfinished) dropLocked(c *claim) {
 	}
 }
 
-// makeRoomLocked cuts short who holds most longest. It frees an eighth at a
-// time, so that a flood of newcomers does not look at all claims for each.
+// makeRoomLocked cuts short the claims that have held most for longest. It frees an
+// eighth of the limit at a time, so that it does not sort all claims for each
+// newcomer of a flood.
 func (u *unfinished) makeRoomLocked() {
 	now := time.Now()
 	weight := func(c *claim) float64 { return float64(c.held) * float64(now.Sub(c.since)+1) }
@@ -117,8 +118,8 @@ func (u *unfinished) makeRoomLocked() {
 	}
 }
 
-// cutLocked ends the wait of a reader. It holds the lock meanwhile, since
-// afterwards the connection may be another request's.
+// cutLocked ends a reader's wait. The lock is held meanwhile, since without it the
+// connection may already be another request's.
 func (u *unfinished) cutLocked(c *claim, err error) {
 	u.dropLocked(c)
 	c.over = err
@@ -126,11 +127,11 @@ func (u *unfinished) cutLocked(c *claim, err error) {
 	if c.nc != nil {
 		c.nc.SetReadDeadline(past)
 	} else {
-		http.NewResponseController(c.w).SetReadDeadline(past) // where a middleware hides it, the server's own remains
+		http.NewResponseController(c.w).SetReadDeadline(past) // if a middleware hides it, the server's own deadline remains
 	}
 }
 
-// expire cuts short whose time is up.
+// expire cuts short the claims whose time is up.
 func (u *unfinished) expire() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -145,8 +146,8 @@ func (u *unfinished) expire() {
 	}
 }
 
-// end cuts short all requests: nothing that they bring can be published any
-// more. WebSockets are closed in their own way.
+// end cuts short all requests, since nothing can be published any more. WebSockets
+// are closed in their own way.
 func (u *unfinished) end() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -165,7 +166,7 @@ func (u *unfinished) anyCut() bool {
 	return u.cut > 0
 }
 
-// flush returns how many have made way since it was last called.
+// flush returns how many were cut short since it was last called.
 func (u *unfinished) flush() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()

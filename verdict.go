@@ -10,8 +10,8 @@ type ReplicaStatus string
 
 const (
 	ReplicaGreen  ReplicaStatus = "green"  // its heartbeats and canaries come in time
-	ReplicaYellow ReplicaStatus = "yellow" // it works, but Node.Reasons say what is not as it should be
-	ReplicaRed    ReplicaStatus = "red"    // its heartbeats or its canaries do not come: count it as lost
+	ReplicaYellow ReplicaStatus = "yellow" // it works, but something is wrong: see Replica.Reasons
+	ReplicaRed    ReplicaStatus = "red"    // its heartbeats or canaries are missing: count it as lost
 )
 
 // A verdict is the worst status of several, with the reasons of all.
@@ -31,7 +31,7 @@ const (
 	reasonMissed = "heartbeats missed"
 	reasonLate   = "heartbeat late"
 	reasonLost   = "canary lost: "
-	// While the Store takes no heartbeats, it is not those that are missed.
+	// These are said in place of the two above while the Store takes no heartbeats.
 	reasonUnreported = "reports lost: " + wayStore
 	reasonUnsure     = "report late: " + wayStore
 	reasonTwin       = "same name"
@@ -40,13 +40,13 @@ const (
 	wayMesh          = "mesh"
 )
 
-// ofStore tells whether a replica that gives this reason has trouble with its Store.
+// ofStore tells whether a reason means trouble with the Store.
 func ofStore(reason string) bool {
 	return reason == reasonMissed || reason == reasonLate || strings.HasSuffix(reason, ": "+wayStore)
 }
 
-// verdict says how this replica is, and the error for those who come to it
-// while it is red.
+// verdict judges this replica. If it is red, the error is for the clients that
+// come all the same.
 func (h *Hub) verdict() (verdict, error) {
 	v := verdict{status: ReplicaGreen, reasons: []string{}}
 	var unready error

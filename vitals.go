@@ -14,40 +14,40 @@ const (
 	lateAfter = 7 * time.Second
 	deadAfter = store.DeadAfter
 	// unlinkedLong is for how many canaries the link to a living peer may be
-	// down: who is killed still seems to live for less.
+	// down. A replica that was killed seems to live for a shorter time.
 	unlinkedLong = 3
-	// besides bounds what is asked of the Store between two heartbeats: a part
-	// of it that hangs must not make this replica seem dead.
+	// besides bounds other calls of the Store between two heartbeats: if a part
+	// of the Store hangs, this replica must not seem dead.
 	besides = 2 * time.Second
-	// remembered is how long a replica says that it was lagging or dropping, or
-	// has a twin.
+	// remembered is how long a replica goes on to say that it was lagging or
+	// dropping, or had a twin.
 	remembered = 10 * time.Second
 )
 
-// vitals is what a hub knows of its own health.
+// vitals is what a hub knows of its own health. verdict.go judges it.
 type vitals struct {
 	mu       sync.Mutex // guards the fields below
 	reported time.Time  // when the Store last took a report, or the hub began
-	returned time.Time  // when it took one again after it had not for a while
-	dropped  int64      // messages, for slow subscribers and slow peers
-	drops    time.Time  // when it last rose
-	lagged   time.Time  // when messages were last found missing that no mesh told of
-	twin     time.Time  // when another living replica of this one's name was last seen
+	returned time.Time  // when it took one again after a pause
+	dropped  int64      // messages that slow subscribers and slow peers did not get
+	drops    time.Time  // when dropped last rose
+	lagged   time.Time  // when messages were last found missing that the mesh had not reported as lost
+	twin     time.Time  // when another living replica with this one's id was last seen
 
 	store, mesh canary
 	epoch       string // of canaryLog
 
-	n        uint64       // the mesh's last canary
-	sent     [4]time.Time // when the last ones were, by n modulo 4
-	answered bool         // one of them was, since the last was sent
-	awaited  bool         // there was somebody to answer it
-	linked   bool         // and a link to go over
-	cutOff   bool         // the last one that was missed had none
-	unlinked int          // for how many canaries in a row the link to a living peer is down
+	n        uint64       // the number of the mesh's last canary
+	sent     [4]time.Time // when the last canaries were sent, by n modulo 4
+	answered bool         // one of them was answered since the last was sent
+	awaited  bool         // a replica was there to answer the last one
+	linked   bool         // there was a link for it
+	cutOff   bool         // there was no link for the last canary that was missed
+	unlinked int          // for how many canaries in a row the link to a living peer has been down
 }
 
-// isCutOff returns whether this replica has no links. Where it has, there is
-// somebody from whom it does not hear, and it cannot know whose fault that is.
+// isCutOff tells whether this replica misses canaries and has no links. With a
+// link, it does not hear from a replica that may be at fault itself.
 func (l *vitals) isCutOff() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,19 +64,19 @@ func (l *vitals) report() {
 	l.reported = now
 }
 
-// settling is how long a Store may take no report, and how long the other
-// replicas may need to report again, before it is known who lives.
+// settling is for how long the Store may refuse reports, and how long the other
+// replicas may need to report again after that, before silence means death.
 const settling = 3 * time.Second
 
-// settled returns whether the Store takes reports, and has for so long that who
-// is silent in it is gone.
+// settled tells whether the Store has taken reports for so long that a replica
+// that is silent in it is dead.
 func (l *vitals) settled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return time.Since(l.reported) <= settling && time.Since(l.returned) > settling
 }
 
-// meetTwin notes that another living replica has this one's name.
+// meetTwin notes that another living replica has this one's id.
 func (h *Hub) meetTwin() {
 	h.warnTwin()
 	h.vitals.mu.Lock()
@@ -96,14 +96,14 @@ func (l *vitals) echoed(n uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if age := l.n - n; n > l.n || age >= uint64(len(l.sent)) {
-		return // of another life, or too late
+		return // it is too late, or from before a restart
 	}
 	l.answered = true
 	l.mesh = canary{took: time.Since(l.sent[n%uint64(len(l.sent))])}
 }
 
-// countDrops notes whether messages were dropped since the last time. What
-// SlowKeepLatest drops is no sign of trouble: the channel wants it so.
+// countDrops notes whether messages were dropped since it was last called. It
+// does not count SlowKeepLatest, where the channel wants it so.
 func (h *Hub) countDrops() {
 	dropped := h.stats.dropped.Load()
 	if h.mesh != nil {
