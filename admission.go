@@ -9,29 +9,29 @@ import (
 )
 
 // admission counts connections against the limits. A connection counts from
-// before its handshake until OnDisconnect is called.
+// before its handshake until OnDisconnect is called. Its methods may be called
+// concurrently.
 type admission struct {
+	most           int // connections
+	mostPerAddress int // 0: as many as may be in all
+
 	mu        sync.Mutex // guards the fields below
 	total     int
-	byAddress map[netip.Prefix]int // where there is a limit for each
+	byAddress map[netip.Prefix]int // if there is a limit for each address
 }
 
-// admitConnection counts one more, or says which limit is reached. Where it
-// returns nil, dismissConnection has to follow.
-func (h *Hub) admitConnection(remote string) error {
-	if n := h.queued.sum(); n >= int64(h.opts.MaxQueuedBytes) {
-		return errOverloaded
-	}
-	a, perAddress := &h.admission, h.opts.MaxConnectionsPerAddress
+// admit counts one more connection, or says which limit is reached. After nil,
+// dismiss must follow.
+func (a *admission) admit(remote string) error {
 	from := address.Network(remote)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.total >= h.opts.MaxConnections {
+	if a.total >= a.most {
 		return errTooManyConnections.saying("this replica has as many connections as it may; try again later")
 	}
-	if perAddress > 0 && from.IsValid() {
-		if a.byAddress[from] >= perAddress {
-			return errTooManyConnections.saying("there are %d connections from this address, which is the most; close one, or try again later", perAddress)
+	if a.mostPerAddress > 0 && from.IsValid() {
+		if a.byAddress[from] >= a.mostPerAddress {
+			return errTooManyConnections.saying("there are %d connections from this address, which is the most; close one, or try again later", a.mostPerAddress)
 		}
 		if a.byAddress == nil {
 			a.byAddress = make(map[netip.Prefix]int)
@@ -42,8 +42,8 @@ func (h *Hub) admitConnection(remote string) error {
 	return nil
 }
 
-func (h *Hub) dismissConnection(remote string) {
-	a := &h.admission
+// dismiss makes room for another connection.
+func (a *admission) dismiss(remote string) {
 	from := address.Network(remote)
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -76,7 +77,7 @@ func (b *Bridge) answer(v any, err error) []byte {
 // change the body. It returns nil after ctx, and otherwise why this can never
 // work: [ErrBadChannel], [ErrInternal] (see Publish) or [ErrClosed].
 func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(header string, body json.RawMessage)) error {
-	backoff := newBackoff()
+	retry := backoff.New()
 	var from *Position
 	for {
 		s, err := b.hub.subscribe(ctx, channel, from, false)
@@ -89,7 +90,7 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(hea
 					err = e
 				case m.Header != headerPresence:
 					deliver(m.Header, m.Body)
-					backoff.reset()
+					retry.Reset()
 				}
 			}
 			from = s.Position()
@@ -103,7 +104,7 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(hea
 		case errors.Is(err, ErrStoreUnavailable):
 			b.hub.warnStore(err)
 		}
-		if !backoff.wait(ctx) {
+		if !retry.Wait(ctx) {
 			return nil
 		}
 	}

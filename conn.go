@@ -67,7 +67,7 @@ func (c *conn) start() {
 		cut(c.nc)
 	}
 	c.wake()
-	if !c.hub.conns.run(c.serve) { // shut down during the handshake
+	if !c.hub.conns.Run(c.serve) { // shut down during the handshake
 		c.kill(ErrClosed)
 		c.finish(ErrClosed)
 	}
@@ -79,7 +79,7 @@ func (c *conn) wake() {
 		c.writer.add(c)
 		return
 	}
-	if !c.hub.conns.run(func() { c.writeRest(nil, false) }) {
+	if !c.hub.conns.Run(func() { c.writeRest(nil, false) }) {
 		c.kill(ErrClosed)
 	}
 }

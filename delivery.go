@@ -27,6 +27,6 @@ func (h *Hub) startWriters() {
 	h.writers = make([]*writer, runtime.GOMAXPROCS(0))
 	for i := range h.writers {
 		h.writers[i] = newWriter(h)
-		h.loops.run(h.writers[i].run)
+		h.loops.Run(h.writers[i].run)
 	}
 }

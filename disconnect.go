@@ -39,10 +39,10 @@ func (h *Hub) UnsubscribeClient(ctx context.Context, id, channel string) (int, e
 
 // everywhere ends what c says on this replica, and tells the others to.
 func (h *Hub) everywhere(ctx context.Context, header string, c control) (int, error) {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return 0, ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	n := h.endHere(header, &c)
 	if h.mesh == nil || len(c.Who) == 0 {
 		return n, nil

@@ -29,10 +29,10 @@ const backAtOnce = time.Second
 // error. The delay takes at most half of the time that ctx has. A second Drain, or
 // Shutdown, ends it. Go subscribers stay until Shutdown.
 func (h *Hub) Drain(ctx context.Context) error {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	if h.leaving.Swap(true) {
 		h.skipDelay()
 	}
@@ -139,7 +139,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		h.leaving.Store(true)
 		h.draining.Store(true) // from now on, no client is let in
 		h.skipDelay()
-		h.calls.shut()
+		h.calls.Shut()
 		h.unfinished.end()
 		go func() { // ends with all that the hub has started; Shutdown waits for it as long as it may
 			h.shutdownErr = h.end(ctx)
@@ -169,7 +169,7 @@ func (h *Hub) end(ctx context.Context) error {
 	for _, c := range h.clients.newcomers() {
 		c.mindTheEnd() // a client that is being let in is a call under way
 	}
-	late := h.calls.wait(ctx)
+	late := h.calls.Wait(ctx)
 	for _, c := range h.clients.all(nil) {
 		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
 		if c.inGo() {
@@ -182,8 +182,8 @@ func (h *Hub) end(ctx context.Context) error {
 			c.owner.kill(ErrClosed)
 		}
 	}
-	h.conns.shut()
-	if err := h.conns.wait(ctx); err != nil {
+	h.conns.Shut()
+	if err := h.conns.Wait(ctx); err != nil {
 		late = err
 	}
 
@@ -191,19 +191,19 @@ func (h *Hub) end(ctx context.Context) error {
 	// the Store and the Mesh, then what may be in the app's own code.
 	forever := context.Background()
 	h.stop()
-	h.tasks.shut()
-	h.tasks.wait(forever) // their context has ended
+	h.tasks.Shut()
+	h.tasks.Wait(forever) // their context has ended
 	for _, w := range h.writers {
 		w.stop()
 	}
-	h.loops.shut()
-	h.loops.wait(forever)
+	h.loops.Shut()
+	h.loops.Wait(forever)
 	if h.mesh != nil { // after the last canary; a replica that misses it sees the heartbeats end
 		h.control(forever, "", controlBye, control{})
 	}
 	h.forget()
-	h.conns.wait(forever)
-	h.calls.wait(forever)
+	h.conns.Wait(forever)
+	h.calls.Wait(forever)
 	if h.owned {
 		late = errors.Join(late, h.store.Close())
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/store"
 )
 
@@ -38,7 +39,7 @@ type look struct {
 }
 
 func (ch *channel) fill() {
-	backoff := newBackoff()
+	retry := backoff.New()
 	var l look
 	for {
 		if !ch.beginFill(&l) {
@@ -55,8 +56,8 @@ func (ch *channel) fill() {
 		case done:
 			return
 		case progress:
-			backoff.reset()
-		case !backoff.wait(ch.hub.ctx):
+			retry.Reset()
+		case !retry.Wait(ch.hub.ctx):
 			ch.mu.Lock()
 			ch.order.filling = false
 			ch.mu.Unlock()

@@ -28,10 +28,10 @@ type History struct {
 // History reads a channel's history. The errors are [ErrNoHistory],
 // [ErrBadQuery], and those of Channel.
 func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (History, error) {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return History{}, ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	switch {
 	case q.Limit < 0 || q.Limit > maxListLimit:
 		return History{}, ErrBadQuery.saying("limit is %d; it may be 1 to %d", q.Limit, maxListLimit)

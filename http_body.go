@@ -48,7 +48,7 @@ func (h *Hub) body(w http.ResponseWriter, r *http.Request, bound int, f func(b [
 		return over
 	case len(buf.b) > bound:
 		return tooLarge()
-	case errors.Is(err, os.ErrDeadlineExceeded) && h.calls.closed():
+	case errors.Is(err, os.ErrDeadlineExceeded) && h.calls.Closed():
 		return ErrClosed
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errTooSlow

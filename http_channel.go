@@ -36,16 +36,20 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if !upgrade && !h.refererAllowed(r) {
 		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
 	}
-	if !h.conns.enter() {
+	if !h.conns.Enter() {
 		return ErrClosed
 	}
-	leave := sync.OnceFunc(h.conns.leave)
+	leave := sync.OnceFunc(h.conns.Leave)
 	defer leave()
 	if h.draining.Load() {
 		return ErrDraining
 	}
-	if err := h.admitConnection(r.RemoteAddr); err != nil {
-		return err // before the app's code is asked
+	// Refused here, a connection costs the app's code nothing.
+	if h.queued.sum() >= int64(h.opts.MaxQueuedBytes) {
+		return errOverloaded
+	}
+	if err := h.admission.admit(r.RemoteAddr); err != nil {
+		return err
 	}
 	id, _ := IdentityFrom(r.Context())
 	info := Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket, Connected: time.Now()}

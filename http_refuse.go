@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/channels-go/channels/internal/backoff"
 	origins "github.com/channels-go/channels/internal/origin"
 	"github.com/channels-go/channels/internal/unread"
 )
@@ -92,7 +93,7 @@ type errorBody struct {
 
 // retryAfter is the default value of Retry-After.
 func retryAfter() string {
-	return strconv.Itoa(int(math.Ceil(spread(3 * time.Second).Seconds())))
+	return strconv.Itoa(int(math.Ceil(backoff.Spread(3 * time.Second).Seconds())))
 }
 
 // refusals counts the refused WebSockets that wait for their clients' close

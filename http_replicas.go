@@ -44,7 +44,7 @@ func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) erro
 func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
 	others, served := h.others.company()
 	switch {
-	case h.calls.closed():
+	case h.calls.Closed():
 		return ErrClosed
 	case h.leaving.Load():
 		return ErrDraining

@@ -92,15 +92,16 @@ func New(o Options) (*Hub, error) {
 	h.clients.init(o.ReplicaID, o.PingPeriod)
 	h.heartbeat = newHeartbeatFrame(o.PingPeriod)
 	h.report.full = true // the store knows nothing of us yet
+	h.admission.most, h.admission.mostPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	h.unfinished = unfinished{limit: o.MaxUnfinishedBytes, grace: unfinishedGrace, claims: make(map[*claim]struct{})}
 
 	h.startWriters()
-	h.loops.run(h.tick)
-	h.loops.run(h.reportEachSecond)
-	h.loops.run(h.watchTops)
+	h.loops.Run(h.tick)
+	h.loops.Run(h.reportEachSecond)
+	h.loops.Run(h.watchTops)
 	if h.mesh != nil {
-		h.loops.run(h.receive)
-		h.loops.run(h.pulse)
+		h.loops.Run(h.receive)
+		h.loops.Run(h.pulse)
 	}
 	return h, nil
 }

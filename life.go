@@ -36,7 +36,7 @@ func (c *client) enter(ctx context.Context) (in context.Context, done func()) {
 // may not have seen it.
 func (c *client) mindTheEnd() {
 	switch h := c.hub; {
-	case h.calls.closed():
+	case h.calls.Closed():
 		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
 	case h.draining.Load() && !c.inGo():
 		c.end(farewell(ErrDraining, closeGoingAway), ErrDraining, false)
@@ -71,7 +71,7 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 	ch, err := c.ask(ctx)
 	if err != nil {
 		err = c.turnAway(err)
-		h.dismissConnection(c.info.RemoteAddr)
+		h.admission.dismiss(c.info.RemoteAddr)
 		return err
 	}
 	// From here on OnDisconnect follows.
@@ -155,7 +155,7 @@ func (c *client) gone(cause error) {
 
 // disconnected calls the app's hook, and makes room for another connection.
 func (h *Hub) disconnected(info Client, cause error) {
-	h.dismissConnection(info.RemoteAddr)
+	h.admission.dismiss(info.RemoteAddr)
 	h.log.LogAttrs(context.Background(), slog.LevelDebug, "disconnected", slog.String("client", info.ID), slog.Any("cause", cause))
 	if h.opts.OnDisconnect != nil {
 		h.guard("OnDisconnect", func() error { h.opts.OnDisconnect(info, cause); return nil })

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/channels-go/channels/internal/gate"
 )
 
 // lifecycle is how far a hub has come from New to Shutdown, and what it waits
@@ -16,10 +18,10 @@ type lifecycle struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	calls gate // calls of the API that are under way
-	tasks gate // goroutines that read from the Store for subscribers
-	conns gate // goroutines that belong to a connection
-	loops gate // the hub's own goroutines
+	calls gate.Gate // calls of the API that are under way
+	tasks gate.Gate // goroutines that read from the Store for subscribers
+	conns gate.Gate // goroutines that belong to a connection
+	loops gate.Gate // the hub's own goroutines
 
 	leaving  atomic.Bool   // /readyz says no
 	hurry    chan struct{} // closed by skipDelay
@@ -44,4 +46,4 @@ func (l *lifecycle) init() {
 func (l *lifecycle) uptime() int64 { return int64(time.Since(l.started) / time.Second) }
 
 // background runs f as a task of the hub. It returns false if the hub is shut down.
-func (l *lifecycle) background(f func()) bool { return l.tasks.run(f) }
+func (l *lifecycle) background(f func()) bool { return l.tasks.Run(f) }

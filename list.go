@@ -40,10 +40,10 @@ const (
 // last 60 seconds, on any replica. The errors are [ErrBadQuery],
 // [ErrStoreUnavailable] and [ErrClosed].
 func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return ChannelsPage{}, ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	switch {
 	case q.Limit < 0 || q.Limit > maxListLimit:
 		return ChannelsPage{}, ErrBadQuery.saying("limit is %d; it may be 1 to %d", q.Limit, maxListLimit)
@@ -84,10 +84,10 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 // nobody uses. The errors are [ErrBadChannel], [ErrInternal] (see
 // [Hub.Publish]), [ErrStoreUnavailable] and [ErrClosed].
 func (h *Hub) Channel(ctx context.Context, name string) (ChannelInfo, error) {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return ChannelInfo{}, ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	opts, err := h.optionsOf(name)
 	if err != nil {
 		return ChannelInfo{}, err

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/store"
 )
 
@@ -109,7 +110,7 @@ func (h *Hub) watchTops() {
 			h.compareTops(h.ctx, false)
 			// The losses of a flood are checked together, and take at most half
 			// of the Store's time for this replica.
-			if !pause(h.ctx, max(gapWait, time.Since(begin))) {
+			if !backoff.Pause(h.ctx, max(gapWait, time.Since(begin))) {
 				return
 			}
 		}

@@ -30,10 +30,10 @@ const maxMembers = 10_000
 // is up and all replicas share it. Go subscribers are not members. The errors are
 // [ErrNoPresence], [ErrBadQuery], and those of [Hub.Channel].
 func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members, error) {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return Members{}, ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	if limit < 0 || limit > maxMembers {
 		return Members{}, ErrBadQuery.saying("limit is %d; it may be 0 to %d", limit, maxMembers)
 	}

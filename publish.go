@@ -74,10 +74,10 @@ func (h *Hub) PublishWith(ctx context.Context, channel string, m Message, o Publ
 // from Go code, over HTTP, or over a connection. The body of p is valid JSON.
 // publish does not keep it.
 func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Result, error) {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return Result{}, ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}

@@ -1,20 +1,23 @@
 package channels
 
-import "github.com/channels-go/channels/mesh"
+import (
+	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/mesh"
+)
 
 // The way of a message that another replica published: Hub.receive gets it
 // from the mesh, checkPacket checks it, and Hub.take hands it to its channel.
 
 // receive takes what other replicas publish, until the hub is shut down.
 func (h *Hub) receive() {
-	backoff := newBackoff()
+	retry := backoff.New()
 	for h.ctx.Err() == nil {
 		err := h.mesh.Receive(h.ctx, h.take)
 		if h.ctx.Err() != nil {
 			return
 		}
 		h.log.Error("mesh: receive", "err", err)
-		if !backoff.wait(h.ctx) {
+		if !retry.Wait(h.ctx) {
 			return
 		}
 	}

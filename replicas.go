@@ -33,10 +33,10 @@ func (s *replicaState) init(now time.Time) {
 // has heard within the last minute. So it works while the Store fails, or if each
 // replica has its own. The only error is [ErrClosed].
 func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return nil, ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	stored, answered := h.stored(ctx)
 	// Beside store.Memory, other replicas are not expected in the Store, and
 	// channels without history need no common one. With history they do.

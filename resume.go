@@ -1,6 +1,10 @@
 package channels
 
-import "context"
+import (
+	"context"
+
+	"github.com/channels-go/channels/internal/backoff"
+)
 
 // A place is where a subscriber is that is not in step with its channel.
 // channel.mu guards it.
@@ -154,13 +158,13 @@ func (ch *channel) placeLocked(s *subscription, at Position) {
 // background task of the hub, and ends at the latest when the subscriber leaves.
 func (s *subscription) catchUp(own *place, at Position, first bool) {
 	ch, ctx := s.ch, s.ch.hub.ctx
-	backoff := newBackoff()
+	retry := backoff.New()
 	for s.out.waitRoom(ctx, 0) {
 		before := s.heldFrom(own)
 		page, err := ch.read(ctx, at.Offset)
 		if err != nil {
 			ch.hub.warnStore(err)
-			if !backoff.wait(ctx) {
+			if !retry.Wait(ctx) {
 				return
 			}
 			continue
@@ -192,7 +196,7 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 			at, progress = f.msg.Position, true
 		}
 		if at.Epoch == top.Epoch && at.Offset < top.Offset {
-			if !progress && !backoff.wait(ctx) {
+			if !progress && !retry.Wait(ctx) {
 				return
 			}
 			continue
@@ -203,8 +207,8 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 			return
 		}
 		if progress || at != was {
-			backoff.reset()
-		} else if !backoff.wait(ctx) { // it looks again, but not without end
+			retry.Reset()
+		} else if !retry.Wait(ctx) { // it looks again, but not without end
 			return
 		}
 	}

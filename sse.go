@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/internal/backoff"
 )
 
 // A stream is one client of server-sent events. The goroutine of its HTTP
@@ -113,7 +115,7 @@ func refuseStream(w http.ResponseWriter, e *Error) {
 		wait = max(wait, 2*min(time.Duration(n), maxRetryAfter)*time.Second)
 	}
 	beginStream(w)
-	w.Write(append(appendRetry(nil, spread(wait)), newErrorFrame(e, nil).bytes(formatSSE)...))
+	w.Write(append(appendRetry(nil, backoff.Spread(wait)), newErrorFrame(e, nil).bytes(formatSSE)...))
 }
 
 // maxRetryAfter keeps the time within what browsers take, in seconds.
@@ -200,7 +202,7 @@ func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b 
 func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	rc := http.NewResponseController(w)
 	beginStream(w)
-	b := appendRetry(nil, spread(retryTime))
+	b := appendRetry(nil, backoff.Spread(retryTime))
 	s.out.bytes.Add(int64(len(b)))
 	var buf []byte
 	// What waits already comes in the same write, and where the stream begins

@@ -41,10 +41,10 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*S
 
 // subscribe is Subscribe; who is not trusted subscribes for the network.
 func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, trusted bool) (*Subscription, error) {
-	if !h.calls.enter() {
+	if !h.calls.Enter() {
 		return nil, ErrClosed
 	}
-	defer h.calls.leave()
+	defer h.calls.Leave()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (w *writer) drain(c *conn) {
 			return
 		case n < len(b):
 			rest := append([]byte(nil), b[n:]...)
-			if !c.hub.conns.run(func() { c.writeRest(rest, last) }) {
+			if !c.hub.conns.Run(func() { c.writeRest(rest, last) }) {
 				c.kill(ErrClosed)
 			}
 			return

@@ -1,0 +1,87 @@
+// Package gate counts who is inside, and closes for good.
+package gate
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// A Gate counts who is inside. It can be shut, and then waited for until all
+// have left. It is a [sync.WaitGroup] to which nobody is added after Wait. All
+// its methods may be called concurrently. The zero Gate is open.
+type Gate struct {
+	n    atomic.Int64 // who is inside, plus shut
+	once sync.Once
+	mu   sync.Mutex    // guards idle
+	idle chan struct{} // closed when the gate is shut and nobody is inside
+}
+
+const shut = 1 << 62
+
+// Enter returns false if the gate is shut. Otherwise, Leave must follow.
+func (g *Gate) Enter() bool {
+	if g.n.Add(1) > shut {
+		g.Leave()
+		return false
+	}
+	return true
+}
+
+// Leave ends what Enter has begun.
+func (g *Gate) Leave() {
+	if g.n.Add(-1) == shut {
+		g.once.Do(func() { close(g.done()) })
+	}
+}
+
+// Run calls f in a goroutine that counts as inside. It returns false, and does
+// not call f, if the gate is shut.
+func (g *Gate) Run(f func()) bool {
+	if !g.Enter() {
+		return false
+	}
+	go func() {
+		defer g.Leave()
+		f()
+	}()
+	return true
+}
+
+// Closed returns whether the gate is shut.
+func (g *Gate) Closed() bool { return g.n.Load() >= shut }
+
+// Shut closes the gate. It may be repeated.
+func (g *Gate) Shut() {
+	for {
+		n := g.n.Load()
+		if n >= shut {
+			return
+		}
+		if g.n.CompareAndSwap(n, n+shut) {
+			if n == 0 {
+				g.once.Do(func() { close(g.done()) })
+			}
+			return
+		}
+	}
+}
+
+// Wait waits until the gate is shut and all have left, or until ctx ends.
+func (g *Gate) Wait(ctx context.Context) error {
+	select {
+	case <-g.done():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *Gate) done() chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.idle == nil {
+		g.idle = make(chan struct{})
+	}
+	return g.idle
+}
