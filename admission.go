@@ -3,7 +3,6 @@ package channels
 import (
 	"net/netip"
 	"sync"
-	"sync/atomic"
 
 	"github.com/channels-go/channels/internal/address"
 )
@@ -53,21 +52,4 @@ func (a *admission) dismiss(remote string) {
 	} else {
 		delete(a.byAddress, from)
 	}
-}
-
-// queuedBytes counts what waits in all outboxes: in several counters, so that
-// processors do not contend for one.
-type queuedBytes [16]struct {
-	atomic.Int64
-	_ [56]byte // keeps neighbours off one cache line
-}
-
-// counter deals the counters to connections.
-func (q *queuedBytes) counter(i uint32) *atomic.Int64 { return &q[i%uint32(len(q))].Int64 }
-
-func (q *queuedBytes) sum() (n int64) {
-	for i := range q {
-		n += q[i].Load()
-	}
-	return n
 }

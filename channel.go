@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/store"
 )
 
@@ -13,9 +14,10 @@ import (
 //
 // hub.go has the order of its locks.
 type channel struct {
-	hub  *Hub
-	name string
-	opts ChannelOptions
+	hub   *Hub
+	name  string
+	opts  ChannelOptions
+	group fanout.Group
 
 	users   atomic.Int32 // callers at work on the channel, which keep it in the table
 	telling sync.Mutex   // held while the mesh is told whether the channel is wanted
@@ -39,7 +41,7 @@ type channel struct {
 // A subscription is one receiver's place in one channel.
 type subscription struct {
 	ch   *channel
-	out  *outbox
+	out  *fanout.Outbox
 	id   string // the connection's, for PublishOptions.Except
 	slot int    // in ch.subs, guarded by ch.mu; -1 where it is not in it
 	// own is where the subscriber is, guarded by ch.mu; nil where it is in
@@ -135,9 +137,8 @@ func (ch *channel) unlisten() {
 // for how many. With paced, who has no room for it goes on by itself behind
 // before, where the channel was.
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
-	n, queued := 0, 0
-	sum := ch.hub.queued.counter(0)
-	f.hold(len(ch.subs), sum)
+	n := 0
+	cast := ch.group.Cast(&f.Frame, len(ch.subs))
 	for _, s := range ch.subs {
 		own := f.isFrom(s)
 		if !own {
@@ -146,15 +147,13 @@ func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 		switch {
 		case s.own != nil && s.holdsLocked(f): // its own, too, since it moves on by it
 		case own:
-		case paced && !s.out.roomy(f.size()):
+		case paced && !s.out.Roomy(f.Size()):
 			ch.readLocked(s, before)
 		default:
-			if s.out.put(f, ch.opts.SlowSubscriber, true) {
-				queued++
-			}
+			cast.To(s.out, ch.opts.SlowSubscriber.policy())
 		}
 	}
-	f.letGo(len(ch.subs)-queued, sum)
+	cast.Done()
 	return n
 }
 

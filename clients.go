@@ -5,13 +5,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/channels-go/channels/internal/fanout"
 )
 
 // A client is one receiver: a WebSocket connection, a stream of server-sent
 // events, or a Go subscriber.
 type client struct {
-	outbox
 	hub     *Hub
+	out     *fanout.Outbox // of whatever the client is a part of
 	info    Client
 	channel string // the name of the channel that it is, or wants to be, subscribed to
 	sub     subscription
@@ -21,19 +23,14 @@ type client struct {
 	asked     bool        // and it was; the hub's clock alone uses it
 	heartbeat bool        // it wants to see that it is asked
 	expiry    *time.Timer
-	in, out   traffic
+	received  struct{ messages, bytes atomic.Int64 }
 }
-
-// traffic counts for a Traffic. What was written and what is read are counted
-// by different goroutines.
-type traffic struct{ messages, bytes atomic.Int64 }
-
-func (t *traffic) total() Traffic { return Traffic{t.messages.Load(), t.bytes.Load()} }
 
 // totals is the client as hooks see it, with what it has carried so far.
 func (c *client) totals() Client {
 	info := c.info
-	info.Received, info.Sent = c.in.total(), c.out.total()
+	info.Received = Traffic{c.received.messages.Load(), c.received.bytes.Load()}
+	info.Sent = Traffic{c.out.Sent.Messages.Load(), c.out.Sent.Bytes.Load()}
 	return info
 }
 
@@ -43,16 +40,11 @@ func (c *client) inGo() bool { return c.info.Transport == transportGo }
 
 // answer sends what the hub itself says to this client. Where its channel
 // drops messages for a slow subscriber, it does so for that too.
-func (c *client) answer(f *frame) { c.send(f, c.sub.ch.opts.SlowSubscriber) }
+func (c *client) answer(f *fanout.Frame) { c.out.Send(f, c.sub.ch.opts.SlowSubscriber.policy()) }
 
-func (h *Hub) initClient(c *client, owner receiver, as format, channel string, info Client) {
-	c.hub, c.owner, c.info, c.channel, c.format = h, owner, info, channel, as
-	c.limit, c.stats = h.opts.QueueBytes, &h.stats
-	c.queued = h.queued.counter(h.spread.Add(1))
-	if !c.inGo() {
-		c.rest = h.opts.WriteTimeout + closeTimeout
-	}
-	c.sub = subscription{out: &c.outbox, id: info.ID, slot: -1}
+func (h *Hub) initClient(c *client, out *fanout.Outbox, channel string, info Client) {
+	c.hub, c.out, c.info, c.channel = h, out, info, channel
+	c.sub = subscription{out: out, id: info.ID, slot: -1}
 }
 
 // clientTable holds all clients of this replica, by id and user, and in as
@@ -223,16 +215,16 @@ func (t *clientTable) pingSome() {
 		switch {
 		case c.inGo():
 		case c.info.Transport == transportWebSocket && c.asked && !c.alive.Load():
-			c.owner.kill(errSilent)
+			c.out.Cut(errSilent)
 		default:
 			// Behind messages that wait, a ping would reach a slow reader too
 			// late; there the writes' own deadline finds out who is gone.
 			c.alive.Store(false)
-			ping := pingFrame
+			ping := fanout.Ping
 			if c.heartbeat {
 				ping = c.hub.heartbeat
 			}
-			c.asked = c.sendIfIdle(ping)
+			c.asked = c.out.SendIfIdle(ping)
 		}
 	}
 }

@@ -8,28 +8,21 @@ import (
 	"errors"
 	"io"
 	"net"
-	"syscall"
-	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
 	"github.com/channels-go/channels/internal/exact"
-	"github.com/channels-go/channels/internal/steady"
+	"github.com/channels-go/channels/internal/fanout"
 )
 
 // A conn is one WebSocket connection. The library does the handshake and the
-// reading, in the connection's only goroutine; all writing goes through the
-// outbox, the library's own control frames too (wire.go).
+// reading, in the connection's only goroutine. All writing goes through the
+// Socket's outbox, that of the library's own control frames too (wire.go).
 type conn struct {
 	client
-	ws     *websocket.Conn
-	nc     net.Conn        // nil during the handshake; set with outbox.mu held
-	raw    syscall.RawConn // nil where only a goroutine may write: TLS
-	writer *writer
-
-	deadline time.Duration // of writes, by the hub's uptime; the drainer's, over TLS
-	patience *patience     // over TLS, from the first write on; the drainer's
+	fanout.Socket
+	ws *websocket.Conn
 
 	// What has been read and not yet taken by the library: what net/http had
 	// behind the handshake, or a chunk of await's. readErr comes after it.
@@ -38,130 +31,28 @@ type conn struct {
 	readErr error
 	message *inboundBuffer // what the library is reading, or nil
 	br      *bufio.Reader  // the library's
-
-	// Both are guarded by outbox.mu: the socket is closed when nothing more
-	// is read and nothing more is to be written.
-	readDone, writeDone bool
 }
 
 var errSilent = errors.New("channels: no sign of life from the client")
 
-// closeTimeout is how long a client may take to answer a close frame: less than
-// apps give a shutdown, which waits for it.
-const closeTimeout = 3 * time.Second
+const closeTimeout = fanout.CloseTimeout
 
 func (h *Hub) newConn(channel string, info Client) *conn {
 	c := &conn{}
-	h.initClient(&c.client, c, formatWS, channel, info)
-	c.scheduled = true // until start: what comes before the handshake ends waits
+	c.Socket.Init(h.fan)
+	h.initClient(&c.client, &c.Socket.Outbox, channel, info)
 	return c
 }
 
-// start lets a connection write what has come since it was subscribed, and
-// begins to read. The conns gate owns the goroutine; it ends with the socket.
+// start lets the connection write what was sent since it was subscribed, and
+// begins to read. The goroutine is one of the fan-out's Conns, and ends with the
+// socket.
 func (c *conn) start() {
-	c.mu.Lock()
-	killed := c.state == outboxClosed
-	c.mu.Unlock()
-	if killed {
-		cut(c.nc)
-	}
-	c.wake()
-	if !c.hub.conns.Run(c.serve) { // shut down during the handshake
-		c.kill(ErrClosed)
+	c.Start()
+	if !c.hub.fan.Conns.Run(c.serve) { // shut down during the handshake
+		c.Kill(ErrClosed)
 		c.finish(ErrClosed)
 	}
-}
-
-// wake gets a drainer to work: the connection's writer, or a goroutine.
-func (c *conn) wake() {
-	if c.raw != nil {
-		c.writer.add(c)
-		return
-	}
-	if !c.hub.conns.Run(func() { c.writeRest(nil, false) }) {
-		c.kill(ErrClosed)
-	}
-}
-
-// writeRest writes what a writer could not, and then all that is queued, for
-// which it may wait. It is the drainer meanwhile, so nothing lands inside of a frame.
-func (c *conn) writeRest(b []byte, last bool) {
-	var frames []*frame
-	var buf []byte
-	for {
-		if len(b) > 0 {
-			if err := c.writeAll(b); err != nil {
-				c.kill(err)
-				return
-			}
-		}
-		if last {
-			c.wroteLast()
-			return
-		}
-		if c.raw != nil {
-			// The next to write may be a writer, which a deadline that has
-			// passed would stop.
-			c.nc.SetWriteDeadline(time.Time{})
-		}
-		frames = c.takeOwn(frames[:0])
-		if len(frames) == 0 {
-			return
-		}
-		b, last = c.client.join(&buf, frames)
-		clear(frames)
-	}
-}
-
-// writeAll writes b, however long it takes, as long as the client takes some of
-// it within each WriteTimeout.
-func (c *conn) writeAll(b []byte) error {
-	timeout := c.hub.opts.WriteTimeout
-	if _, socket := c.nc.(syscall.Conn); socket {
-		_, err := steady.Write(c.nc, b, timeout)
-		return err
-	}
-	return c.writeTLS(b, timeout)
-}
-
-// wroteLast notes that the close frame is out: the client has a moment to answer.
-func (c *conn) wroteLast() {
-	c.mu.Lock()
-	c.abandonLocked(nil)
-	c.writeDone = true
-	done := c.readDone
-	c.mu.Unlock()
-	if done {
-		c.nc.Close()
-		return
-	}
-	c.nc.SetReadDeadline(time.Now().Add(closeTimeout))
-}
-
-// kill cuts a connection that cannot be written or read any more.
-func (c *conn) kill(err error) {
-	c.mu.Lock()
-	c.abandonLocked(err)
-	c.writeDone = true
-	nc := c.nc
-	c.mu.Unlock()
-	if nc != nil { // else start cuts it
-		cut(nc) // which ends the reading
-	}
-}
-
-// cut closes a socket at once. For TLS it skips the alert, for which Close
-// would wait where the client has stopped reading. Without the linger, the
-// system would keep what the client does not take, and try for minutes.
-func cut(nc net.Conn) {
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = t.NetConn()
-	}
-	if t, ok := nc.(interface{ SetLinger(sec int) error }); ok {
-		t.SetLinger(0)
-	}
-	nc.Close()
 }
 
 // serve reads until the connection ends, and then takes it out of the hub.
@@ -169,7 +60,7 @@ func (c *conn) serve() {
 	err := c.hub.guard("a connection", c.read)
 	var crash *panicked
 	if errors.As(err, &crash) {
-		c.end(farewell(ErrInternal, closeInternal), err, true)
+		c.End(farewell(ErrInternal, closeInternal), err, true)
 	}
 	c.finish(err)
 }
@@ -191,13 +82,13 @@ func (c *conn) read() error {
 			return err
 		}
 		text := typ == websocket.MessageText
-		buf := newInbound(claim{budget: &h.unfinished, nc: c.nc, wait: h.unfinished.timeFor(limit)})
+		buf := newInbound(claim{budget: &h.unfinished, nc: c.Conn(), wait: h.unfinished.timeFor(limit)})
 		err = c.readMessage(buf, r, limit, text)
 		if err == nil && text && !utf8.Valid(buf.b) {
 			err = errText
 		}
-		if ended, _ := c.ended(); err == nil && !ended { // a client that is closed may not go on publishing
-			c.in.messages.Add(1)
+		if ended, _ := c.Ended(); err == nil && !ended { // a client that is closed may not go on publishing
+			c.received.messages.Add(1)
 			if text {
 				err = c.handle(buf.b)
 			} else {
@@ -222,7 +113,7 @@ const (
 // ends with a message that takes too long, or too much.
 func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool) (err error) {
 	buf.came = c.br.Buffered()
-	if c.format == formatDeflate {
+	if c.Format == fanout.Deflate {
 		buf.extra = inflaterBytes
 	}
 	c.message = buf
@@ -246,11 +137,11 @@ func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool
 	case io.EOF:
 		return nil
 	case errInflates:
-		c.end(farewell(errInflates, closeTooBig), err, false)
+		c.End(farewell(errInflates, closeTooBig), err, false)
 	case errUnfinished:
-		c.end(farewell(errUnfinished, closeTryAgain), err, false)
+		c.End(farewell(errUnfinished, closeTryAgain), err, false)
 	case errTooSlow:
-		c.end(farewell(errTooSlow, closePolicy), err, false)
+		c.End(farewell(errTooSlow, closePolicy), err, false)
 	}
 	return err
 }
@@ -259,11 +150,11 @@ func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool
 // wait too, but with so many calls on the stack that it takes twice the memory,
 // and with a buffer of its own: most connections are idle, most of the time.
 func (c *conn) await(tryRead func(fd uintptr) bool) error {
-	if c.raw == nil || len(c.early) > 0 || c.br.Buffered() > 0 {
+	if c.RawConn() == nil || len(c.early) > 0 || c.br.Buffered() > 0 {
 		return nil
 	}
 	if c.readErr == nil {
-		c.raw.Read(tryRead) // where it fails, the library gets the same error
+		c.RawConn().Read(tryRead) // if it fails, the library gets the same error
 	}
 	if len(c.early) == 0 {
 		return c.readErr
@@ -336,34 +227,20 @@ func (c *conn) finish(err error) {
 	switch {
 	case errors.Is(err, errText):
 		// RFC 6455 section 8.1: such a connection fails.
-		c.end([]*frame{newCloseFrame(closeBadText, "text that is not UTF-8")}, err, false)
+		c.End([]*fanout.Frame{newCloseFrame(closeBadText, "text that is not UTF-8")}, err, false)
 	case isProtocolError(err):
 		// The library sends a close frame for most violations, not for all.
-		c.end([]*frame{newCloseFrame(closeProtocol, "protocol error")}, err, false)
+		c.End([]*fanout.Frame{newCloseFrame(closeProtocol, "protocol error")}, err, false)
 	}
 	c.leave()
 	c.ws.CloseNow() // frees the library's part; the socket is ours (wire.go)
 
-	ended, cause := c.ended()
+	ended, cause := c.Ended()
 	var ne net.Error
 	if ended && websocket.CloseStatus(err) == -1 && !(errors.As(err, &ne) && ne.Timeout()) {
-		// The close frame is on its way, and the client has not answered. To
-		// close now would have the kernel throw away what is unread, and the
-		// close frame with it.
-		c.nc.SetReadDeadline(time.Now().Add(c.rest))
-		io.Copy(io.Discard, c.nc)
+		c.AwaitClose() // the client has not answered the close frame
 	}
-	c.mu.Lock()
-	c.readDone = true
-	if !ended {
-		c.abandonLocked(err)
-		c.writeDone = true
-	}
-	done := c.writeDone
-	c.mu.Unlock()
-	if done {
-		c.nc.Close()
-	}
+	c.Finish(err, !ended)
 	if cause == nil && websocket.CloseStatus(err) == -1 && !errors.Is(err, io.EOF) {
 		cause = err
 	}

@@ -61,7 +61,7 @@ func (h *Hub) endHere(header string, c *control) (n int) {
 		if header == controlUnsubscribe && one.channel != c.Channel {
 			continue
 		}
-		one.end(farewell(why, closeForbidden), why, false)
+		one.out.End(farewell(why, closeForbidden), why, false)
 		n++
 	}
 	return n

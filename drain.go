@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/store"
 )
 
@@ -74,7 +75,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		c.end([]*frame{newCloseFrame(closeGoingAway, ErrDraining.Code)}, ErrDraining, false)
+		c.out.End([]*fanout.Frame{newCloseFrame(closeGoingAway, ErrDraining.Code)}, ErrDraining, false)
 	}
 	return awaitNone(ctx, h.clients.connections)
 }
@@ -171,19 +172,19 @@ func (h *Hub) end(ctx context.Context) error {
 	}
 	late := h.calls.Wait(ctx)
 	for _, c := range h.clients.all(nil) {
-		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
+		c.out.End(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
 		if c.inGo() {
-			c.owner.kill(ErrClosed) // its reader may be gone; what is queued can still be read
+			c.out.Cut(ErrClosed) // its reader may be gone; what is queued can still be read
 		}
 	}
 	if err := awaitNone(ctx, h.clients.count); err != nil {
 		late = err
 		for _, c := range h.clients.all(nil) {
-			c.owner.kill(ErrClosed)
+			c.out.Cut(ErrClosed)
 		}
 	}
-	h.conns.Shut()
-	if err := h.conns.Wait(ctx); err != nil {
+	h.fan.Conns.Shut()
+	if err := h.fan.Conns.Wait(ctx); err != nil {
 		late = err
 	}
 
@@ -193,16 +194,14 @@ func (h *Hub) end(ctx context.Context) error {
 	h.stop()
 	h.tasks.Shut()
 	h.tasks.Wait(forever) // their context has ended
-	for _, w := range h.writers {
-		w.stop()
-	}
+	h.fan.Stop()
 	h.loops.Shut()
 	h.loops.Wait(forever)
 	if h.mesh != nil { // after the last canary; a replica that misses it sees the heartbeats end
 		h.control(forever, "", controlBye, control{})
 	}
 	h.forget()
-	h.conns.Wait(forever)
+	h.fan.Conns.Wait(forever)
 	h.calls.Wait(forever)
 	if h.owned {
 		late = errors.Join(late, h.store.Close())

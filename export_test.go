@@ -18,7 +18,7 @@ func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p, false) 
 // Has tells whether a hub has a client that has not been told to go.
 func Has(h *Hub, id string) bool {
 	for _, c := range h.clients.find(kindClient, id) {
-		if ended, _ := c.ended(); !ended {
+		if ended, _ := c.out.Ended(); !ended {
 			return true
 		}
 	}

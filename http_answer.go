@@ -23,7 +23,7 @@ func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v an
 	hold := func(n int64) bool {
 		sum := h.answering.Add(n - held)
 		held = n
-		return h.queued.sum() < int64(h.opts.MaxQueuedBytes) && (sum <= int64(h.opts.MaxQueuedBytes/2) || sum == n)
+		return h.fan.Queued() < int64(h.opts.MaxQueuedBytes) && (sum <= int64(h.opts.MaxQueuedBytes/2) || sum == n)
 	}
 	defer func() { hold(0) }()
 	refuse := func() {
@@ -41,7 +41,7 @@ func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v an
 			refuse()
 			return
 		}
-		waiting := h.queued.counter(h.spread.Add(1))
+		waiting := h.fan.Counter()
 		waiting.Add(int64(len(b)))
 		defer waiting.Add(-int64(len(b)))
 		h.sendLong(w, status, b)

@@ -36,16 +36,16 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 	if !upgrade && !h.refererAllowed(r) {
 		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
 	}
-	if !h.conns.Enter() {
+	if !h.fan.Conns.Enter() {
 		return ErrClosed
 	}
-	leave := sync.OnceFunc(h.conns.Leave)
+	leave := sync.OnceFunc(h.fan.Conns.Leave)
 	defer leave()
 	if h.draining.Load() {
 		return ErrDraining
 	}
 	// Refused here, a connection costs the app's code nothing.
-	if h.queued.sum() >= int64(h.opts.MaxQueuedBytes) {
+	if h.fan.Queued() >= int64(h.opts.MaxQueuedBytes) {
 		return errOverloaded
 	}
 	if err := h.admission.admit(r.RemoteAddr); err != nil {
@@ -93,7 +93,7 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 	})
 	if err != nil {
 		c.leave()
-		c.abandon(err)
+		c.Abandon(err)
 		c.gone(err)
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/internal/fanout"
 	origins "github.com/channels-go/channels/internal/origin"
 	"github.com/channels-go/channels/internal/unread"
 )
@@ -145,8 +146,8 @@ func appendRefusal(b []byte, r *http.Request, e *Error) []byte {
 		b = fmt.Appendf(b, "Sec-WebSocket-Protocol: %s\r\n", p)
 	}
 	b = append(b, "\r\n"...)
-	b = append(b, newErrorFrame(e, nil).ws...)
-	return append(b, newCloseFrame(e.closeCode(), e.Code).ws...)
+	b = append(b, newErrorFrame(e, nil).Bytes(fanout.WebSocket)...)
+	return append(b, newCloseFrame(e.closeCode(), e.Code).Bytes(fanout.WebSocket)...)
 }
 
 // mayTell tells whether a page may know why it is refused: if it is of this host,

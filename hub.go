@@ -25,7 +25,7 @@ type Hub struct {
 	discoverer mesh.Discoverer
 
 	lifecycle    // from New to Shutdown (lifecycle.go)
-	delivery     // channels, clients, writers (delivery.go)
+	delivery     // channels, clients, fan-out (delivery.go)
 	replicaState // this replica and the others (replicas.go)
 	warnings     // what is logged once in a while (warnings.go)
 
@@ -41,8 +41,8 @@ type Hub struct {
 //	channel.go    one channel here: who is subscribed; order.go and fill.go put
 //	              its messages in order and fetch what is missing, resume.go
 //	              lets a subscriber go on where it was
-//	frame.go      a message encoded once; outbox.go queues it for a receiver,
-//	              writer.go writes it
+//	frame.go      what frames say; package fanout encodes each once, queues it
+//	              for its receivers and writes it
 //
 // Receivers: clients.go has all of them, life.go what each goes through,
 // conn.go a WebSocket, sse.go an event stream, subscribe.go a Go subscriber.
@@ -88,14 +88,12 @@ func New(o Options) (*Hub, error) {
 	h.lifecycle.init()
 	h.replicaState.init(h.started)
 	h.warnings.log = h.log
-	h.losses.wake = make(chan struct{}, 1)
-	h.clients.init(o.ReplicaID, o.PingPeriod)
-	h.heartbeat = newHeartbeatFrame(o.PingPeriod)
+	h.delivery.init(&o)
 	h.report.full = true // the store knows nothing of us yet
 	h.admission.most, h.admission.mostPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	h.unfinished = unfinished{limit: o.MaxUnfinishedBytes, grace: unfinishedGrace, claims: make(map[*claim]struct{})}
 
-	h.startWriters()
+	h.fan.Start()
 	h.loops.Run(h.tick)
 	h.loops.Run(h.reportEachSecond)
 	h.loops.Run(h.watchTops)

@@ -13,13 +13,16 @@ type inboundBuffer struct {
 	extra int // bytes that are held for it besides b
 }
 
+// keptBytes is the longest buffer that is kept for the next message.
+const keptBytes = 64 << 10
+
 var inbound = sync.Pool{New: func() any { return &inboundBuffer{b: make([]byte, 0, 1024)} }}
 
 // newInbound returns an empty buffer that counts towards the hub's budget. Call
 // done afterwards.
 func newInbound(c claim) *inboundBuffer {
 	i := inbound.Get().(*inboundBuffer)
-	if cap(i.b) > writeBytes {
+	if cap(i.b) > keptBytes {
 		i.b = make([]byte, 0, 1024) // do not keep the buffer of a rare long message
 	}
 	i.b, i.claim, i.came, i.extra = i.b[:0], c, 0, 0

@@ -20,14 +20,14 @@ func (c *client) enter(ctx context.Context) (in context.Context, done func()) {
 	in, cancel := context.WithCancel(ctx)
 	if e := c.info.Identity.Expires; !e.IsZero() {
 		c.expiry = time.AfterFunc(time.Until(e), func() {
-			c.end(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
+			c.out.End(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
 		})
 	}
-	c.whenOver(cancel)
+	c.out.WhenOver(cancel)
 	h.clients.expect(c) // from here on the hub may end it
 	c.mindTheEnd()
 	return in, func() {
-		c.whenOver(nil)
+		c.out.WhenOver(nil)
 		cancel()
 	}
 }
@@ -37,20 +37,20 @@ func (c *client) enter(ctx context.Context) (in context.Context, done func()) {
 func (c *client) mindTheEnd() {
 	switch h := c.hub; {
 	case h.calls.Closed():
-		c.end(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
+		c.out.End(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
 	case h.draining.Load() && !c.inGo():
-		c.end(farewell(ErrDraining, closeGoingAway), ErrDraining, false)
+		c.out.End(farewell(ErrDraining, closeGoingAway), ErrDraining, false)
 	}
 }
 
 // turnAway undoes enter where err kept the client out, and returns what did:
 // who ended it says why.
 func (c *client) turnAway(err error) error {
-	if ended, cause := c.ended(); ended && cause != nil {
+	if ended, cause := c.out.Ended(); ended && cause != nil {
 		err = cause
 	}
 	c.forget()
-	c.abandon(err)
+	c.out.Abandon(err)
 	return err
 }
 
@@ -75,7 +75,7 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 		return err
 	}
 	// From here on OnDisconnect follows.
-	ended, err := c.ended()
+	ended, err := c.out.Ended()
 	if !ended {
 		err = ch.attach(ctx, &c.sub, since)
 	}
@@ -98,7 +98,7 @@ func (c *client) ask(ctx context.Context) (*channel, error) {
 		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
 		return nil, ErrInternal
 	}
-	if ended, cause := c.ended(); ended {
+	if ended, cause := c.out.Ended(); ended {
 		return nil, cause
 	}
 	ch, err := h.use(c.channel, false)
@@ -132,7 +132,7 @@ func (c *client) welcome(ctx context.Context) {
 	}
 	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.info, c.sub.ch.name); return nil })
 	if err != nil {
-		c.end(farewell(ErrInternal, closeInternal), err, true)
+		c.out.End(farewell(ErrInternal, closeInternal), err, true)
 	}
 }
 

@@ -20,7 +20,6 @@ type lifecycle struct {
 
 	calls gate.Gate // calls of the API that are under way
 	tasks gate.Gate // goroutines that read from the Store for subscribers
-	conns gate.Gate // goroutines that belong to a connection
 	loops gate.Gate // the hub's own goroutines
 
 	leaving  atomic.Bool   // /readyz says no

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/internal/origin"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
@@ -197,6 +198,11 @@ const (
 	SlowDropOldest                   // drop the oldest quarter of what waits
 	SlowKeepLatest                   // drop all that waits, keep the newest message
 )
+
+// policy is the same in the words of the fan-out, which has the code of each.
+func (p SlowPolicy) policy() fanout.Policy { return fanout.Policy(p) }
+
+var _ = [1]struct{}{}[SlowKeepLatest-SlowPolicy(fanout.KeepLatest)] // both count alike
 
 // Publishers says which clients may publish on a channel. Go code that calls the
 // Hub always may.

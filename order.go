@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/store"
 )
 
@@ -142,7 +143,7 @@ func (ch *channel) arrive(f *frame) int {
 	if len(ch.subs) == 0 && o.waiting == 0 {
 		return 0
 	}
-	p := f.msg.Position
+	p := f.message.Position
 	switch {
 	case !o.synced:
 		ch.keepLocked(f)
@@ -171,7 +172,7 @@ func (ch *channel) arrive(f *frame) int {
 func (ch *channel) passLocked(f *frame, paced bool) int {
 	o := &ch.order
 	before := o.pos
-	o.pos, o.stuck = f.msg.Position, time.Time{}
+	o.pos, o.stuck = f.message.Position, time.Time{}
 	if len(o.early) > 0 {
 		o.dropEarly(o.pos) // it came twice
 	}
@@ -181,23 +182,23 @@ func (ch *channel) passLocked(f *frame, paced bool) int {
 // keepLocked keeps a message that came early, if there is room for it.
 func (ch *channel) keepLocked(f *frame) {
 	o := &ch.order
-	p := f.msg.Position
+	p := f.message.Position
 	switch {
 	case o.early[p] != nil:
-	case len(o.early) >= maxEarly || o.earlyBytes+f.size() > ch.hub.opts.QueueBytes:
+	case len(o.early) >= maxEarly || o.earlyBytes+f.Size() > ch.hub.opts.QueueBytes:
 		ch.fillLocked(p.Offset)
 	default:
 		if o.early == nil {
 			o.early = make(map[Position]*frame)
 		}
 		o.early[p] = f
-		o.earlyBytes += f.size()
+		o.earlyBytes += f.Size()
 	}
 }
 
 func (o *order) dropEarly(p Position) {
 	if f := o.early[p]; f != nil {
-		o.earlyBytes -= f.size()
+		o.earlyBytes -= f.Size()
 		delete(o.early, p)
 	}
 }
@@ -317,7 +318,7 @@ func (ch *channel) moveLocked(page *store.Page, read uint64) {
 func (ch *channel) goOnLocked(s *subscription, at Position, page *store.Page, resets resetFrames) {
 	to, reason, _ := goOn(at, page)
 	if reason != "" {
-		s.out.send(resets.at(to, reason), SlowClose)
+		s.out.Send(resets.at(to, reason), fanout.Close)
 	}
 	ch.placeLocked(s, to)
 }
@@ -346,19 +347,19 @@ func (ch *channel) skipLocked(to uint64, reason string) {
 			continue
 		}
 		s.own = nil
-		s.out.send(resets.at(o.pos, reason), SlowClose)
+		s.out.Send(resets.at(o.pos, reason), fanout.Close)
 	}
 }
 
 // resetFrames makes each reset once for all who get the same.
-type resetFrames map[resetAt]*frame
+type resetFrames map[resetAt]*fanout.Frame
 
 type resetAt struct {
 	Position
 	reason string
 }
 
-func (r resetFrames) at(pos Position, reason string) *frame {
+func (r resetFrames) at(pos Position, reason string) *fanout.Frame {
 	k := resetAt{pos, reason}
 	f := r[k]
 	if f == nil {

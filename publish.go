@@ -305,7 +305,7 @@ func (h *Hub) relay(ctx context.Context, channel string, m Message, o PublishOpt
 // yieldToWriters lets the writers run if a queue is more than half full: on a
 // machine with few processors, a busy publisher would keep them from it.
 func (h *Hub) yieldToWriters() {
-	if h.stats.pressed.Load() && h.stats.pressed.Swap(false) {
+	if h.fan.Pressed() {
 		runtime.Gosched()
 	}
 }

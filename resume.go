@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/internal/fanout"
 )
 
 // A place is where a subscriber is that is not in step with its channel.
@@ -48,7 +49,7 @@ func (s *subscription) holdsLocked(f *frame) bool {
 // Store has what has a position.
 func (p *place) hold(f *frame) {
 	p.frames = append(p.frames, f)
-	if p.bytes += f.size(); p.bytes <= p.limit {
+	if p.bytes += f.Size(); p.bytes <= p.limit {
 		return
 	}
 	for _, f := range p.frames {
@@ -66,7 +67,7 @@ func (p *place) cut(to Position) {
 	for _, f := range p.frames {
 		if f.offset() == 0 {
 			kept = append(kept, f)
-			p.bytes += f.size()
+			p.bytes += f.Size()
 		}
 	}
 	clear(p.frames[len(kept):])
@@ -114,12 +115,12 @@ func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (
 	switch pos := ch.order.pos; {
 	case ch.opts.HistorySize == 0:
 		if since != nil {
-			s.out.send(newResetFrame(resetNoHistory, nil), SlowClose)
+			s.out.Send(newResetFrame(resetNoHistory, nil), fanout.Close)
 		}
 	case since == nil:
 		s.began = pos
-		if s.out.format == formatSSE {
-			s.out.send(newPlaceFrame(pos), SlowClose)
+		if s.out.Format == fanout.SSE {
+			s.out.Send(newPlaceFrame(pos), fanout.Close)
 		}
 	case *since != pos:
 		ch.catchUpLocked(s, *since, true)
@@ -131,7 +132,7 @@ func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (
 func (ch *channel) readLocked(s *subscription, at Position) { ch.catchUpLocked(s, at, false) }
 
 func (ch *channel) catchUpLocked(s *subscription, at Position, first bool) {
-	own := &place{reading: true, limit: s.out.limit / 2, from: ch.order.pos}
+	own := &place{reading: true, limit: s.out.Limit() / 2, from: ch.order.pos}
 	s.own = own
 	if !ch.hub.background(func() { s.catchUp(own, at, first) }) {
 		s.own = nil // shut down: the connection is about to end
@@ -159,7 +160,7 @@ func (ch *channel) placeLocked(s *subscription, at Position) {
 func (s *subscription) catchUp(own *place, at Position, first bool) {
 	ch, ctx := s.ch, s.ch.hub.ctx
 	retry := backoff.New()
-	for s.out.waitRoom(ctx, 0) {
+	for s.out.WaitRoom(ctx, 0) {
 		before := s.heldFrom(own)
 		page, err := ch.read(ctx, at.Offset)
 		if err != nil {
@@ -193,7 +194,7 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 			if !s.sendMissed(own, f) {
 				return
 			}
-			at, progress = f.msg.Position, true
+			at, progress = f.message.Position, true
 		}
 		if at.Epoch == top.Epoch && at.Offset < top.Offset {
 			if !progress && !retry.Wait(ctx) {
@@ -229,17 +230,17 @@ func (s *subscription) tell(own *place, reason string, at Position) bool {
 		return false
 	}
 	own.doubt = ""
-	s.out.send(newResetFrame(reason, &at), SlowClose)
+	s.out.Send(newResetFrame(reason, &at), fanout.Close)
 	return true
 }
 
 // sendMissed sends a message of the time before, once there is room for it;
 // false ends the catching up.
 func (s *subscription) sendMissed(own *place, f *frame) bool {
-	for s.out.waitRoom(s.ch.hub.ctx, f.size()) {
+	for s.out.WaitRoom(s.ch.hub.ctx, f.Size()) {
 		s.ch.mu.Lock()
 		mine := s.own == own
-		sent := mine && s.out.offer(f)
+		sent := mine && s.out.Offer(&f.Frame)
 		s.ch.mu.Unlock()
 		if sent || !mine {
 			return sent
@@ -265,7 +266,7 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		from.Epoch = pos.Epoch
 	}
 	apart := false
-	var reset *frame
+	var reset *fanout.Frame
 	switch {
 	case at == pos:
 	case top.Epoch != "" && (pos.Epoch == "" || at.Epoch == pos.Epoch && at.Offset > pos.Offset):
@@ -274,7 +275,7 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		// What is held goes on from there.
 	case top.Epoch == "" && at != (Position{}): // the log is lost, and not reborn
 		own.cut(pos)
-		s.out.send(newResetFrame(resetEpoch, &pos), SlowClose)
+		s.out.Send(newResetFrame(resetEpoch, &pos), fanout.Close)
 		at = pos
 	case at.Epoch == pos.Epoch && before.Epoch == at.Epoch && at.Offset < before.Offset:
 		// What is behind at was passed on before the Store was asked, which
@@ -293,11 +294,11 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		if n := f.offset(); n > 0 && (apart || f.message.Position != at.next()) {
 			continue
 		}
-		if !f.isFrom(s) && !s.out.offer(f) { // it will come back for the rest
+		if !f.isFrom(s) && !s.out.Offer(&f.Frame) { // it will come back for the rest
 			own.frames = own.frames[i:]
 			return at, false
 		}
-		own.bytes -= f.size()
+		own.bytes -= f.Size()
 		if f.offset() > 0 {
 			at = f.message.Position
 		}
@@ -308,7 +309,7 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		return at, false
 	}
 	if reset != nil {
-		s.out.send(reset, SlowClose)
+		s.out.Send(reset, fanout.Close)
 	}
 	if !apart {
 		s.own = nil

@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/internal/fanout"
 )
 
 // A stream is one client of server-sent events. The goroutine of its HTTP
 // handler drains the outbox.
 type stream struct {
 	client
+	fanout.Outbox
 	signal chan struct{} // something is queued
 	cancel context.CancelCauseFunc
 
@@ -29,10 +31,11 @@ type stream struct {
 	cut    sync.Mutex               // guards the fields below
 	rc     *http.ResponseController // nil when nothing more may be written
 	giveUp *time.Timer              // where writes have no deadline
-	late   *time.Timer              // since kill, for a handler that is stuck all the same
+	late   *time.Timer              // since Kill, for a handler that is stuck all the same
 }
 
-func (s *stream) wake() {
+// Wake lets the handler go on.
+func (s *stream) Wake() {
 	select {
 	case s.signal <- struct{}{}:
 	default:
@@ -41,8 +44,8 @@ func (s *stream) wake() {
 
 var errStuck = errors.New("channels: the client does not read")
 
-// kill ends the stream at once, a write that is stuck too.
-func (s *stream) kill(err error) {
+// Kill ends the stream at once, even if a write is stuck.
+func (s *stream) Kill(err error) {
 	s.cancel(err)
 	s.cut.Lock()
 	defer s.cut.Unlock()
@@ -71,7 +74,7 @@ func (s *stream) setDeadline(t time.Time) {
 	case s.giveUp != nil:
 		s.giveUp.Reset(time.Until(t))
 	case errors.Is(s.rc.SetWriteDeadline(t), http.ErrNotSupported):
-		s.giveUp = time.AfterFunc(time.Until(t), func() { s.kill(errStuck) })
+		s.giveUp = time.AfterFunc(time.Until(t), func() { s.Kill(errStuck) })
 	}
 }
 
@@ -115,7 +118,7 @@ func refuseStream(w http.ResponseWriter, e *Error) {
 		wait = max(wait, 2*min(time.Duration(n), maxRetryAfter)*time.Second)
 	}
 	beginStream(w)
-	w.Write(append(appendRetry(nil, backoff.Spread(wait)), newErrorFrame(e, nil).bytes(formatSSE)...))
+	w.Write(append(appendRetry(nil, backoff.Spread(wait)), newErrorFrame(e, nil).Bytes(fanout.SSE)...))
 }
 
 // maxRetryAfter keeps the time within what browsers take, in seconds.
@@ -129,39 +132,40 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	defer cancel(nil)
 	s := &stream{signal: make(chan struct{}, 1), cancel: cancel, rc: http.NewResponseController(w)}
 	defer s.returned()
-	h.initClient(&s.client, s, formatSSE, name, info)
+	s.Init(h.fan, s, fanout.SSE)
+	h.initClient(&s.client, &s.Outbox, name, info)
 	s.heartbeat = q.heartbeat
 	if err := s.letIn(ctx, q.since); err != nil {
 		return err
 	}
 	if err := h.guard("the response writer", func() error { return h.canStream(w) }); err != nil {
 		s.leave()
-		s.abandon(err)
+		s.Abandon(err)
 		s.gone(err)
 		return err
 	}
 	s.finish = sync.OnceFunc(func() {
 		defer leave()
 		s.leave()
-		_, cause := s.ended()
+		_, cause := s.Ended()
 		if cause == nil {
 			cause = context.Cause(ctx)
 		}
 		if errors.Is(cause, context.Canceled) {
 			cause = nil // the client left
 		}
-		s.abandon(cause)
+		s.Abandon(cause)
 		s.gone(cause)
 	})
 	defer s.finish()
 	if d := h.opts.streamTime(w); d > 0 {
-		t := time.AfterFunc(d*3/4+rand.N(d/2), func() { s.end([]*frame{newCloseFrame(closeGoingAway, "")}, errStreamTime, false) })
+		t := time.AfterFunc(d*3/4+rand.N(d/2), func() { s.End([]*fanout.Frame{newCloseFrame(closeGoingAway, "")}, errStreamTime, false) })
 		defer t.Stop()
 	}
 	s.admit()
 	s.welcome(ctx)
 	if err := s.write(ctx, w); err != nil {
-		s.abandon(err)
+		s.Abandon(err)
 	}
 	return nil
 }
@@ -203,12 +207,12 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	rc := http.NewResponseController(w)
 	beginStream(w)
 	b := appendRetry(nil, backoff.Spread(retryTime))
-	s.out.bytes.Add(int64(len(b)))
+	s.Sent.Bytes.Add(int64(len(b)))
 	var buf []byte
 	// What waits already comes in the same write, and where the stream begins
 	// in the same block.
-	frames := s.takeOwn(nil)
-	more, last := s.join(&buf, frames)
+	frames := s.Take(nil)
+	more, last := s.Join(&buf, frames)
 	b = append(b, more...)
 	clear(frames)
 	for {
@@ -220,7 +224,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 		if last {
 			return nil
 		}
-		frames = s.takeOwn(frames[:0])
+		frames = s.Take(frames[:0])
 		if len(frames) == 0 {
 			select {
 			case <-s.signal:
@@ -230,7 +234,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 				return context.Cause(ctx)
 			}
 		}
-		b, last = s.join(&buf, frames)
+		b, last = s.Join(&buf, frames)
 		clear(frames)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

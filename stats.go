@@ -2,16 +2,10 @@ package channels
 
 import "sync/atomic"
 
-// counters are the hub's totals since it was started.
+// counters are the hub's totals since it was started. The fan-out has its own.
 type counters struct {
-	published, slow, connects, deflated atomic.Int64
-	// dropped and superseded count the messages that slow subscribers did not
-	// get: superseded by SlowKeepLatest, dropped for any other reason.
-	dropped, superseded atomic.Int64
-
-	badPackets atomic.Int64 // from the mesh
-
-	pressed atomic.Bool // a queue is more than half full
+	published, connects atomic.Int64
+	badPackets          atomic.Int64 // from the mesh
 }
 
 // Stats are a hub's totals since New, and what it holds now.
@@ -34,10 +28,10 @@ func (h *Hub) Stats() Stats {
 		Channels:    int(h.channels.n.Load()),
 		Connects:    h.stats.connects.Load(),
 		Published:   h.stats.published.Load(),
-		Dropped:     h.stats.dropped.Load() + h.stats.superseded.Load(),
-		SlowClosed:  h.stats.slow.Load(),
-		Queued:      h.queued.sum(),
-		Deflated:    h.stats.deflated.Load(),
+		Dropped:     h.fan.Dropped.Load() + h.fan.Superseded.Load(),
+		SlowClosed:  h.fan.Slow.Load(),
+		Queued:      h.fan.Queued(),
+		Deflated:    h.fan.Deflated.Load(),
 		BadPackets:  h.stats.badPackets.Load(),
 	}
 }

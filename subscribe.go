@@ -4,6 +4,8 @@ import (
 	"context"
 	"iter"
 	"sync"
+
+	"github.com/channels-go/channels/internal/fanout"
 )
 
 // A Subscription is a channel's messages for Go code in the same process,
@@ -11,6 +13,7 @@ import (
 // Its methods may be called by many goroutines, but Messages by one at a time.
 type Subscription struct {
 	client
+	outbox fanout.Outbox
 	signal chan struct{} // something is queued
 	done   chan struct{} // closed by Close
 	stop   func() bool   // ends what watches the context
@@ -54,7 +57,8 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, tru
 	}
 	s := &Subscription{signal: make(chan struct{}, 1), done: make(chan struct{}), ctx: ctx}
 	id, _ := IdentityFrom(ctx)
-	h.initClient(&s.client, s, formatGo, channel, Client{ID: h.clients.newID(), Identity: id, Transport: transportGo})
+	s.outbox.Init(h.fan, (*subscriptionOwner)(s), fanout.Values)
+	h.initClient(&s.client, &s.outbox, channel, Client{ID: h.clients.newID(), Identity: id, Transport: transportGo})
 	in, entered := s.enter(ctx)
 	err = ch.attach(in, &s.sub, from)
 	entered()
@@ -109,7 +113,7 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {
 			// One at a time: what the loop does not come to stays queued.
-			f, over := s.next()
+			f, over := s.outbox.Next()
 			switch {
 			case f == nil && over:
 				if err := s.ctx.Err(); err != nil {
@@ -122,44 +126,53 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 				case <-s.done:
 				}
 				continue
-			case f.last:
-				s.finish() // what is counted as a subscriber reads on
+			case f.Last:
+				s.finish() // a subscriber that is counted is one that reads on
 				return
 			}
-			s.reached(f.at)
 			var m Message
-			switch {
-			case f.err != nil:
-			case f.msg != nil:
-				m = *f.msg
+			var err error
+			switch v := f.Value.(type) {
+			case *frame:
+				s.reached(v.at())
+				m = v.message
+			case *notice:
+				s.reached(v.at)
+				if err = v.err; err == nil {
+					continue
+				}
 			default:
 				continue
 			}
-			if !yield(m, f.err) {
+			if !yield(m, err) {
 				return
 			}
 		}
 	}
 }
 
-func (s *Subscription) wake() {
+// A subscriptionOwner is a Subscription as its outbox sees it.
+type subscriptionOwner Subscription
+
+// Wake lets Messages go on.
+func (s *subscriptionOwner) Wake() {
 	select {
 	case s.signal <- struct{}{}:
 	default:
 	}
 }
 
-// kill ends the subscription for the hub. What is queued can still be read.
-func (s *Subscription) kill(err error) {
-	s.end(farewell(visible(err, ErrInternal), closeGoingAway), err, false)
-	s.finish()
-	s.disown()
+// Kill ends the subscription for the hub. What is queued can still be read.
+func (s *subscriptionOwner) Kill(err error) {
+	s.outbox.End(farewell(visible(err, ErrInternal), closeGoingAway), err, false)
+	(*Subscription)(s).finish()
+	s.outbox.Disown()
 }
 
 // finish takes the subscription out of the hub.
 func (s *Subscription) finish() {
 	s.finished.Do(func() {
-		_, cause := s.ended()
+		_, cause := s.outbox.Ended()
 		s.leave()
 		s.gone(cause)
 	})
@@ -174,7 +187,7 @@ func (s *Subscription) Close() {
 func (s *Subscription) close() {
 	s.closed.Do(func() {
 		s.finish()
-		s.abandon(nil)
+		s.outbox.Abandon(nil)
 		close(s.done)
 	})
 }

@@ -82,7 +82,7 @@ func (h *Hub) verdict() (verdict, error) {
 	if h.leaving.Load() {
 		v.say(ReplicaYellow, "draining")
 	}
-	if h.clients.connections() > h.opts.MaxConnections/5*4 || h.queued.sum() > int64(h.opts.MaxQueuedBytes)/5*4 {
+	if h.clients.connections() > h.opts.MaxConnections/5*4 || h.fan.Queued() > int64(h.opts.MaxQueuedBytes)/5*4 {
 		v.say(ReplicaYellow, "loaded")
 	}
 	return v, unready

@@ -105,7 +105,7 @@ func (l *vitals) echoed(n uint64) {
 // countDrops notes whether messages were dropped since it was last called. It
 // does not count SlowKeepLatest, where the channel wants it so.
 func (h *Hub) countDrops() {
-	dropped := h.stats.dropped.Load()
+	dropped := h.fan.Dropped.Load()
 	if h.mesh != nil {
 		dropped += h.mesh.Status().Dropped
 	}

@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+
+	"github.com/channels-go/channels/internal/fanout"
 )
 
 // A wire is the net.Conn that the WebSocket library gets: it reads from the
@@ -47,12 +49,12 @@ func (w *wire) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := w.nc.Read(b)
+	n, err := w.Conn().Read(b)
 	if n > 0 {
 		if m != nil {
 			m.came += n
 		}
-		w.in.bytes.Add(int64(n))
+		w.received.bytes.Add(int64(n))
 		w.alive.Store(true)
 	}
 	return n, w.broken(err)
@@ -70,14 +72,13 @@ func (w *wire) broken(err error) error {
 }
 
 func (w *wire) Write(b []byte) (int, error) {
-	if len(b) > 0 && b[0] == opClose {
+	if len(b) > 0 && b[0] == fanout.OpClose {
 		if len(b) > 4 && !utf8.Valid(b[4:]) {
 			// The client's own reason, which the library sends back unread.
-			w.end([]*frame{newCloseFrame(closeBadText, "a reason that is not UTF-8")}, errText, false)
+			w.End([]*fanout.Frame{newCloseFrame(closeBadText, "a reason that is not UTF-8")}, errText, false)
 			return len(b), nil
 		}
-		f := &frame{ws: append([]byte(nil), b...), last: true}
-		w.end([]*frame{f}, nil, false)
+		w.End([]*fanout.Frame{fanout.NewLast(b)}, nil, false)
 	}
 	return len(b), nil
 }
@@ -85,11 +86,11 @@ func (w *wire) Write(b []byte) (int, error) {
 // Close is called by the library. The socket stays open until the close frame
 // is out (conn.finish), but whoever reads is let go.
 func (w *wire) Close() error {
-	return w.nc.SetReadDeadline(time.Unix(1, 0))
+	return w.Conn().SetReadDeadline(time.Unix(1, 0))
 }
 
-func (w *wire) LocalAddr() net.Addr              { return w.nc.LocalAddr() }
-func (w *wire) RemoteAddr() net.Addr             { return w.nc.RemoteAddr() }
+func (w *wire) LocalAddr() net.Addr              { return w.Conn().LocalAddr() }
+func (w *wire) RemoteAddr() net.Addr             { return w.Conn().RemoteAddr() }
 func (w *wire) SetDeadline(time.Time) error      { return nil }
 func (w *wire) SetReadDeadline(time.Time) error  { return nil }
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
@@ -139,58 +140,22 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	u.hijacked = true
 	c := u.conn
-	if canTry {
-		switch nc := nc.(type) { // and not what an app may have wrapped around them
-		case *net.TCPConn:
-			c.raw, err = nc.SyscallConn() // here and not at each write, where it would allocate
-		case *net.UnixConn:
-			c.raw, err = nc.SyscallConn()
-		}
-		if err != nil {
-			nc.Close()
-			return nil, nil, err
-		}
-	}
 	var head bytes.Buffer
 	head.Grow(256)
 	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	u.Header().Write(&head)
 	head.WriteString("\r\n")
-	if err := c.switchProtocols(nc, head.Bytes()); err != nil {
-		nc.Close()
+	if err := c.Open(nc, head.Bytes()); err != nil {
 		return nil, nil, err
 	}
-	c.mu.Lock()
-	c.nc = nc
-	c.mu.Unlock()
 	if n := rw.Reader.Buffered(); n > 0 {
 		b, _ := rw.Reader.Peek(n) // it is buffered
 		c.early = append([]byte(nil), b...)
-		c.in.bytes.Add(int64(n))
+		c.received.bytes.Add(int64(n))
 	}
 	w := (*wire)(c)
 	c.br = bufio.NewReaderSize(w, readBufferBytes)
 	return w, bufio.NewReadWriter(c.br, bufio.NewWriterSize(w, writeBufferBytes)), nil
-}
-
-// switchProtocols writes the handshake's answer: mostly at once, without a deadline,
-// which costs more than the write's own bookkeeping.
-func (c *conn) switchProtocols(nc net.Conn, b []byte) error {
-	if c.raw != nil {
-		var try tryWrite
-		try.init()
-		n, err := try.write(c.raw, b)
-		if err != nil && !errors.Is(err, errWouldBlock) {
-			return err
-		}
-		if b = b[n:]; len(b) == 0 {
-			return nil
-		}
-	}
-	nc.SetWriteDeadline(time.Now().Add(c.hub.opts.WriteTimeout))
-	_, err := nc.Write(b)
-	nc.SetWriteDeadline(time.Time{})
-	return err
 }
 
 // hijack asks the writers from the outermost to the innermost: a wrapper may
@@ -256,8 +221,8 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	case err != nil && u.status != 0 && u.status < 500:
 		return errBadHandshake.saying("%s", strings.TrimSpace(string(u.said)))
 	case err != nil && u.hijacked:
-		if c.nc != nil {
-			c.nc.Close()
+		if nc := c.Conn(); nc != nil {
+			nc.Close()
 		}
 		return errGone
 	case err != nil:
@@ -272,9 +237,8 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	}
 	c.ws = ws
 	if strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate") {
-		c.format = formatDeflate
+		c.Format = fanout.Deflate
 	}
-	c.writer = h.writers[h.spread.Add(1)%uint32(len(h.writers))]
 	return nil
 }
 
@@ -324,8 +288,6 @@ const subprotocol = "channels"
 
 // pong answers a ping through the outbox, and tells the library not to.
 func (c *conn) pong(_ context.Context, payload []byte) bool {
-	f := newControlFrame(opPong, payload)
-	f.pong = true
-	c.send(f, SlowClose)
+	c.Send(fanout.NewPong(payload), fanout.Close)
 	return false
 }

@@ -1,4 +1,4 @@
-package channels
+package fanout
 
 import (
 	"syscall"
@@ -6,7 +6,7 @@ import (
 )
 
 // unacknowledged returns how much of what was written to a socket the other
-// side has not taken yet; -1 where the system does not tell.
+// side has not taken yet; -1 if the system does not tell.
 func unacknowledged(raw syscall.RawConn) int {
 	n := int32(-1)
 	raw.Control(func(fd uintptr) {

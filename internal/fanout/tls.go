@@ -1,4 +1,4 @@
-package channels
+package fanout
 
 import (
 	"net"
@@ -10,18 +10,18 @@ import (
 // tlsPiece is one record of TLS.
 const tlsPiece = 16 << 10
 
-// writeTLS is writeAll for what cannot go on after a write that was cut off. It
-// gets a record at a time, and its deadline is put off while what is below makes
-// progress.
-func (c *conn) writeTLS(b []byte, timeout time.Duration) error {
-	if c.patience == nil {
-		c.patience = newPatience(c.nc, timeout)
+// writeTLS is writeAll for a connection that cannot go on after a write that was
+// cut off. It writes a record at a time, and the deadline is put off while the
+// socket below makes progress.
+func (s *Socket) writeTLS(b []byte, timeout time.Duration) error {
+	if s.patience == nil {
+		s.patience = newPatience(s.conn, timeout)
 	}
-	c.patience.begin()
-	defer c.patience.end()
+	s.patience.begin()
+	defer s.patience.end()
 	for len(b) > 0 {
-		c.setDeadline(timeout)
-		n, err := c.nc.Write(b[:min(len(b), tlsPiece)])
+		s.setDeadline(timeout)
+		n, err := s.conn.Write(b[:min(len(b), tlsPiece)])
 		if err != nil {
 			return err
 		}
@@ -30,24 +30,25 @@ func (c *conn) writeTLS(b []byte, timeout time.Duration) error {
 	return nil
 }
 
-// setDeadline gives a write the timeout. One deadline serves for those that
+// setDeadline gives a write the timeout. One deadline serves all writes that
 // begin in its first half: to set it costs as much as a part of the encryption.
-func (c *conn) setDeadline(timeout time.Duration) {
-	now := time.Since(c.hub.started)
-	if c.deadline-now > timeout/2 {
+func (s *Socket) setDeadline(timeout time.Duration) {
+	now := time.Since(s.engine.started)
+	if s.deadline-now > timeout/2 {
 		return
 	}
-	c.deadline = now + timeout
-	c.nc.SetWriteDeadline(time.Now().Add(timeout))
+	s.deadline = now + timeout
+	s.conn.SetWriteDeadline(time.Now().Add(timeout))
 }
 
 // A patience puts the deadline of writes off while the client takes what the
 // socket below TLS holds: the system wakes a writer only when a third of the
 // socket's buffer is free, which may be megabytes. Most writes wait for nothing,
-// so that one timer looks now and then whether one does, instead of one for each.
+// so one timer looks from time to time whether one does, instead of a timer for
+// each write.
 type patience struct {
-	nc      net.Conn
-	below   syscall.RawConn // nil where nothing tells what the client has taken
+	conn    net.Conn
+	below   syscall.RawConn // nil if nothing tells what the client has taken
 	timeout time.Duration
 
 	mu     sync.Mutex // guards the fields below
@@ -57,9 +58,9 @@ type patience struct {
 	waits  int // what the socket held at the last look; -1 before the first
 }
 
-func newPatience(nc net.Conn, timeout time.Duration) *patience {
-	p := &patience{nc: nc, timeout: timeout}
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+func newPatience(conn net.Conn, timeout time.Duration) *patience {
+	p := &patience{conn: conn, timeout: timeout}
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		if socket, ok := t.NetConn().(syscall.Conn); ok {
 			p.below, _ = socket.SyscallConn()
 		}
@@ -92,7 +93,7 @@ func (p *patience) end() {
 	p.writes = false
 }
 
-// look is the timer's. It goes on while there is something to see.
+// look is called by the timer, which goes on while a write is under way.
 func (p *patience) look() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,7 +102,7 @@ func (p *patience) look() {
 	}
 	n := unacknowledged(p.below)
 	if n < p.waits {
-		p.nc.SetWriteDeadline(time.Now().Add(p.timeout))
+		p.conn.SetWriteDeadline(time.Now().Add(p.timeout))
 	}
 	p.waits = n
 	p.timer.Reset(p.timeout / 8)

@@ -1,17 +1,16 @@
 //go:build !linux && !darwin
 
-package channels
+package fanout
 
 import (
 	"errors"
-	"sync"
 	"syscall"
 )
 
 var errWouldBlock = errors.New("would block")
 
-// tryWrite is not used on this system: every connection that has something
-// to write gets a goroutine for as long as it does.
+// tryWrite is not used on this system: a connection has a goroutine for as long
+// as something waits for it.
 type tryWrite struct{}
 
 func (*tryWrite) init() {}
@@ -19,9 +18,3 @@ func (*tryWrite) init() {}
 func (*tryWrite) write(syscall.RawConn, []byte) (int, error) { return 0, errWouldBlock }
 
 const canTry = false
-
-type chunk struct{}
-
-var chunks sync.Pool
-
-func (*conn) tryRead(uintptr) bool { return true }

@@ -1,0 +1,42 @@
+package fanout
+
+import (
+	"bytes"
+	"compress/flate"
+	"errors"
+	"io"
+	"sync"
+)
+
+var flaters = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid
+	return w
+}}
+
+// deflate compresses the text for permessage-deflate without context takeover
+// (RFC 7692 section 7.2.1). It returns the plain frame if that is not longer.
+func (f *Frame) deflate() []byte {
+	f.Group.engine.Deflated.Add(1)
+	var out bytes.Buffer
+	text := f.text()
+	out.Grow(HeaderRoom + len(text)/2)
+	out.Write(make([]byte, HeaderRoom))
+	w := flaters.Get().(*flate.Writer)
+	defer flaters.Put(w)
+	w.Reset(&out)
+	_, err := w.Write(text)
+	if err = errors.Join(err, w.Flush()); err != nil {
+		return f.ws // a Buffer does not fail
+	}
+	b := bytes.TrimSuffix(out.Bytes(), []byte("\x00\x00\xff\xff"))
+	n := len(b) - HeaderRoom
+	if n >= len(text) {
+		return f.ws
+	}
+	var head [HeaderRoom]byte
+	h := appendHeader(head[:0], opText|rsv1, n)
+	start := HeaderRoom - len(h)
+	copy(b[start:], h)
+	w.Reset(io.Discard)
+	return b[start:]
+}

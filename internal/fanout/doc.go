@@ -1,0 +1,21 @@
+// Package fanout sends one message to many receivers: it is encoded once for
+// each wire format, queued for each receiver, and written in as few writes as
+// possible. Nobody who sends waits for a receiver.
+//
+//   - A [Frame] is one thing to be written. It is encoded once, and the same
+//     bytes go to all.
+//   - An [Outbox] is the bounded queue of one receiver. If it is full, a
+//     [Policy] decides.
+//   - A [Socket] is an Outbox that is written to a WebSocket's connection. The
+//     few goroutines of the [Engine] write to most sockets; only a client that
+//     does not keep up, and a connection over TLS, has a goroutine for as long
+//     as something waits for it.
+//   - Receivers of other kinds own an Outbox and drain it themselves: see
+//     [Outbox.Take] and [Outbox.Next].
+//
+// An Engine has what its outboxes share: the limits, the writers, and the
+// counters.
+//
+// No two locks of this package are held at the same time, and no method of an
+// [Owner] is called with one of them held.
+package fanout

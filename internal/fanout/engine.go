@@ -1,0 +1,134 @@
+package fanout
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/channels-go/channels/internal/gate"
+)
+
+// A Config is what an Engine is told by who makes it.
+type Config struct {
+	QueueBytes    int           // how much may wait for one receiver
+	CompressBytes int           // the shortest text of a Group's frame that is deflated
+	WriteTimeout  time.Duration // how long a client may take nothing of what is written
+	Slow          Farewell      // for a receiver whose queue is full
+	Stopped       error         // why a socket ends that begins to write after Stop
+}
+
+// A Farewell is what a receiver is sent before its outbox ends, and why it ends.
+type Farewell struct {
+	Last  []*Frame
+	Cause error
+}
+
+// An Engine writes the sockets of many clients, and counts what waits for all
+// receivers. Its methods may be called concurrently.
+type Engine struct {
+	Counters
+	// Conns counts the goroutines that belong to a connection. It is shut and
+	// waited for before Stop.
+	Conns gate.Gate
+
+	config  Config
+	started time.Time // the clock of sockets' deadlines
+	writers []*writer
+	running gate.Gate // the writers
+	dealt   atomic.Uint32
+	queued  [16]counter // in several parts, so that processors do not contend for one
+}
+
+// Counters are an Engine's totals.
+type Counters struct {
+	Slow       atomic.Int64 // receivers that were sent Config.Slow
+	Dropped    atomic.Int64 // frames, by DropOldest
+	Superseded atomic.Int64 // frames, by KeepLatest, which wants it so
+	Deflated   atomic.Int64 // frames, each once for all its receivers
+
+	pressed atomic.Bool // a queue is more than half full
+}
+
+type counter struct {
+	atomic.Int64
+	_ [56]byte // keeps neighbours off one cache line
+}
+
+// New returns an Engine, whose writers Start starts.
+func New(c Config) *Engine {
+	e := &Engine{config: c, started: time.Now(), writers: make([]*writer, runtime.GOMAXPROCS(0))}
+	for i := range e.writers {
+		e.writers[i] = newWriter(e)
+	}
+	return e
+}
+
+// Start starts the writers, one for each processor.
+func (e *Engine) Start() {
+	for _, w := range e.writers {
+		e.running.Run(w.run)
+	}
+}
+
+// Stop stops the writers once they have written what is queued, and waits for them.
+func (e *Engine) Stop() {
+	for _, w := range e.writers {
+		w.stop()
+	}
+	e.running.Shut()
+	e.running.Wait(noContext)
+}
+
+// Queued returns how many bytes wait in all outboxes. A frame in many of them
+// counts once.
+func (e *Engine) Queued() (n int64) {
+	for i := range e.queued {
+		n += e.queued[i].Load()
+	}
+	return n
+}
+
+// Counter returns one of the counters that Queued sums up, for an outbox, or for
+// other bytes that wait for a receiver.
+func (e *Engine) Counter() *atomic.Int64 { return e.counter(e.dealt.Add(1)) }
+
+func (e *Engine) counter(i uint32) *atomic.Int64 { return &e.queued[i%uint32(len(e.queued))].Int64 }
+
+// Pressed returns whether a queue has become more than half full since Pressed
+// last said so. If processors are few, a busy sender keeps the writers from
+// running; then it should let them.
+func (e *Engine) Pressed() bool { return e.pressed.Load() && e.pressed.Swap(false) }
+
+// A Group is what frames have in common that make room for each other in a full
+// queue: a channel. It may not be copied once it is used.
+type Group struct{ engine *Engine }
+
+// Group returns a new Group.
+func (e *Engine) Group() Group { return Group{e} }
+
+// A Cast is one frame on its way to many outboxes. It is counted once for all of
+// them, since processors would contend for the counter (BenchmarkFanOut). A Cast
+// belongs to one goroutine.
+type Cast struct {
+	f         *Frame
+	sum       *atomic.Int64
+	n, queued int
+}
+
+// Cast begins to send one of the Group's frames to up to n outboxes. Done must
+// follow.
+func (g *Group) Cast(f *Frame, n int) Cast {
+	sum := g.engine.counter(0)
+	f.hold(n, sum)
+	return Cast{f: f, sum: sum, n: n}
+}
+
+// To sends the frame to one outbox.
+func (c *Cast) To(o *Outbox, policy Policy) {
+	if o.put(c.f, policy, true) {
+		c.queued++
+	}
+}
+
+// Done ends the Cast.
+func (c *Cast) Done() { c.f.letGo(c.n-c.queued, c.sum) }

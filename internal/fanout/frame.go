@@ -1,0 +1,249 @@
+package fanout
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+)
+
+// A Frame is one thing to be written, encoded once for all its receivers, and
+// at most once for each format. It does not change once it was sent, so any
+// number of queues may hold it. The exported fields are set before that.
+type Frame struct {
+	Kind  Kind
+	Last  bool   // nothing may follow it: a close frame, the end of a stream
+	head  uint8  // how long the header of ws is if a text follows; 0 for a frame of the protocol's own
+	Group *Group // of a Message or an Event, nil for all else
+	Value Value  // the sender's part, or nil
+
+	ws []byte // the WebSocket frame
+
+	waiting  atomic.Int32 // in how many outboxes it waits: see hold
+	encoding sync.Mutex   // held while one of the two below is made
+	deflated atomic.Pointer[[]byte]
+	sse      atomic.Pointer[[]byte]
+}
+
+// A Kind says how a Frame counts in a queue that is full or ends.
+type Kind uint8
+
+const (
+	Said    Kind = iota // what the server says to one receiver: an answer, a farewell
+	Message             // a Group's message
+	Event               // a Group's event, which comes at most once and is worth nobody's connection
+	Place               // it only tells an event stream where it begins, and is kept when what waits is dropped
+	Pong                // only the newest one counts
+)
+
+// A Value is the sender's part of a Frame. A receiver that takes one frame at a
+// time gets it back: see Outbox.Next.
+type Value interface {
+	// AppendID appends the id of the server-sent event, or nothing if it has none.
+	AppendID(b []byte) []byte
+}
+
+// A Format is how a receiver wants its frames.
+type Format uint8
+
+const (
+	WebSocket Format = iota
+	Deflate          // WebSocket frames with permessage-deflate, without context takeover
+	SSE              // server-sent events
+	Values           // no bytes: it takes the frames' Values
+)
+
+// frameOverhead is about what a queued frame costs besides its bytes, so that
+// millions of tiny frames are bounded too.
+const frameOverhead = 64
+
+// WebSocket opcodes, RFC 6455 section 11.8, with the FIN bit.
+const (
+	opText  = 0x80 | 0x1
+	OpClose = 0x80 | 0x8
+	opPing  = 0x80 | 0x9
+	opPong  = 0x80 | 0xA
+	rsv1    = 0x40 // RFC 7692: the message is deflated
+)
+
+// appendHeader appends the header of an unmasked (server to client) frame.
+func appendHeader(b []byte, first byte, n int) []byte {
+	b = append(b, first)
+	switch {
+	case n < 126:
+		return append(b, byte(n))
+	case n <= 0xffff:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+}
+
+// HeaderRoom is the length of the longest header of a WebSocket frame.
+const HeaderRoom = 10
+
+// NewText returns a frame with the text that build appends, which has about
+// sizeHint bytes.
+func NewText(sizeHint int, build func([]byte) []byte) *Frame {
+	f := &Frame{}
+	f.SetText(build(make([]byte, HeaderRoom, HeaderRoom+sizeHint)))
+	return f
+}
+
+// SetText takes b, whose text stands behind HeaderRoom free bytes: the header is
+// set right before it, so that there is one allocation and no copy.
+func (f *Frame) SetText(b []byte) {
+	text := b[HeaderRoom:]
+	var head [HeaderRoom]byte
+	h := appendHeader(head[:0], opText, len(text))
+	start := HeaderRoom - len(h)
+	copy(b[start:], h)
+	f.head, f.ws = uint8(len(h)), b[start:]
+}
+
+// text is nil for a frame of the WebSocket protocol's own.
+func (f *Frame) text() []byte {
+	if f.head == 0 {
+		return nil
+	}
+	return f.ws[f.head:]
+}
+
+// newControl returns a frame of the WebSocket protocol's own.
+func newControl(op byte, payload []byte) *Frame {
+	return &Frame{ws: append(appendHeader(nil, op, len(payload)), payload...)}
+}
+
+// Ping is a WebSocket ping, and a comment on an event stream. It is shared by all
+// engines, so no counter counts it.
+var Ping = newControl(opPing, nil)
+
+// NewPong answers a client's ping.
+func NewPong(payload []byte) *Frame {
+	f := newControl(opPong, payload)
+	f.Kind = Pong
+	return f
+}
+
+// NewClose ends a connection. The reason is cut to what fits into a frame.
+func NewClose(code uint16, reason string) *Frame {
+	if len(reason) > 123 { // RFC 6455 section 5.5: 125 with the code
+		reason = reason[:123]
+	}
+	f := newControl(OpClose, append(binary.BigEndian.AppendUint16(nil, code), reason...))
+	f.Last = true
+	return f
+}
+
+// NewLast ends a connection with a close frame that is encoded already. It
+// copies the bytes.
+func NewLast(closeFrame []byte) *Frame { return &Frame{ws: bytes.Clone(closeFrame), Last: true} }
+
+// NewHeartbeat returns a ping that scripts see too. A WebSocket gets the text as
+// well, and an event stream an event of its own type, which does not come to
+// onmessage.
+func NewHeartbeat(event string, text []byte) *Frame {
+	said := NewText(len(text), func(b []byte) []byte { return append(b, text...) })
+	f := &Frame{ws: append(bytes.Clone(Ping.ws), said.ws...)}
+	sse := fmt.Appendf(nil, "event: %s\ndata: %s\n\n", event, text)
+	f.sse.Store(&sse)
+	return f
+}
+
+// Bytes returns the frame in a format. The result is empty if the frame has
+// nothing to say there.
+func (f *Frame) Bytes(as Format) []byte {
+	switch as {
+	case Deflate:
+		if f.Group != nil && len(f.text()) >= f.Group.engine.config.CompressBytes {
+			return f.once(&f.deflated, f.deflate)
+		}
+	case SSE:
+		return f.once(&f.sse, f.event)
+	}
+	return f.ws
+}
+
+// once returns what make makes the first time. All writers begin with a new
+// frame at the same moment: without the lock, each would make its own.
+func (f *Frame) once(p *atomic.Pointer[[]byte], make func() []byte) []byte {
+	if b := p.Load(); b != nil {
+		return *b
+	}
+	f.encoding.Lock()
+	defer f.encoding.Unlock()
+	if b := p.Load(); b != nil {
+		return *b
+	}
+	b := make()
+	p.Store(&b)
+	return b
+}
+
+// Size is what the frame counts for in a queue.
+func (f *Frame) Size() int { return len(f.ws) + frameOverhead }
+
+// hold counts n more outboxes in which the frame waits, and letGo n fewer. The
+// sum has the frame's bytes while it waits in at least one.
+func (f *Frame) hold(n int, sum *atomic.Int64) {
+	if n > 0 && f != Ping && f.waiting.Add(int32(n)) == int32(n) {
+		sum.Add(int64(f.Size()))
+	}
+}
+
+func (f *Frame) letGo(n int, sum *atomic.Int64) {
+	if n > 0 && f != Ping && f.waiting.Add(-int32(n)) == 0 {
+		sum.Add(-int64(f.Size()))
+	}
+}
+
+// event encodes the frame as a server-sent event. The browser sends its id back
+// as Last-Event-ID.
+func (f *Frame) event() []byte {
+	switch {
+	case f.head > 0 || f.Kind == Place:
+		b := make([]byte, 0, len(f.ws)+64)
+		if f.Value != nil {
+			const id = "id: "
+			b = f.Value.AppendID(append(b, id...))
+			if len(b) > len(id) {
+				b = append(b, '\n')
+			} else {
+				b = b[:0]
+			}
+		}
+		if f.head > 0 {
+			b = append(b, "data: "...)
+			b = appendOneLine(b, f.text())
+			b = append(b, '\n')
+		}
+		return append(b, '\n')
+	case f == Ping:
+		// A comment keeps proxies from cutting the stream. No empty line
+		// follows: some clients make an event of each.
+		return []byte(":\n")
+	}
+	return []byte{}
+}
+
+// appendOneLine appends JSON as one line for every client. The lines of an event
+// end at CR and LF only, but some clients also end them where Unicode does.
+// Within JSON such characters only stand in strings, and can be escaped.
+func appendOneLine(to, text []byte) []byte {
+	if !bytes.Contains(text, []byte("\u2028")) && !bytes.Contains(text, []byte("\u2029")) && !bytes.Contains(text, []byte("\u0085")) {
+		return append(to, text...)
+	}
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		switch r {
+		case '\u2028', '\u2029', '\u0085':
+			to = fmt.Appendf(to, `\u%04x`, r)
+		default:
+			to = append(to, text[:n]...)
+		}
+		text = text[n:]
+	}
+	return to
+}

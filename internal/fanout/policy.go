@@ -1,0 +1,74 @@
+package fanout
+
+import "sync/atomic"
+
+// A Policy is what happens when a frame of a Group comes to a full queue.
+type Policy uint8
+
+const (
+	Close      Policy = iota // the receiver is sent Config.Slow, and its outbox ends
+	DropOldest               // the oldest quarter of what waits is dropped
+	KeepLatest               // all of the Group that waits is dropped for its newest message
+)
+
+// makeRoomLocked drops what the policy allows to be dropped for f, and reports
+// whether f now fits. A message replaces older ones of its group. What is not a
+// message (an event, or an answer of the server's) pushes out events first, then
+// older messages, and never a group's newest one.
+func (o *Outbox) makeRoomLocked(f *Frame, policy Policy) bool {
+	if policy == Close {
+		return false
+	}
+	size := f.Size()
+	// A quarter at a time, so that the work per message stays small if each
+	// message pushes another one out.
+	target := min(o.limit-size, o.limit*3/4)
+	count := o.engine.droppedBy(policy)
+	switch {
+	case f.Kind != Message:
+		newest := make(map[*Group]*Frame)
+		for _, g := range o.q[o.head:] {
+			if g.Kind == Message {
+				newest[g.Group] = g
+			}
+		}
+		concerned := func(g *Frame) bool { return g.Group != nil && (f.Group == nil || f.Group == g.Group) }
+		o.dropLocked(target, count, func(g *Frame) bool { return concerned(g) && g.Kind == Event })
+		o.dropLocked(target, count, func(g *Frame) bool { return concerned(g) && newest[g.Group] != g })
+	case policy == KeepLatest:
+		o.dropLocked(0, count, func(g *Frame) bool { return g.Group == f.Group })
+	default:
+		o.dropLocked(target, count, func(g *Frame) bool { return g.Group == f.Group })
+	}
+	return o.bytes == 0 || o.bytes+size <= o.limit
+}
+
+// droppedBy is the counter of what a policy drops.
+func (c *Counters) droppedBy(policy Policy) *atomic.Int64 {
+	if policy == KeepLatest {
+		return &c.Superseded
+	}
+	return &c.Dropped
+}
+
+// dropLocked drops the frames that drop chooses, the oldest first, until at most
+// target bytes wait.
+func (o *Outbox) dropLocked(target int, count *atomic.Int64, drop func(*Frame) bool) {
+	if o.bytes <= target {
+		return
+	}
+	kept := o.q[o.head:o.head]
+	dropped := 0
+	for _, g := range o.q[o.head:] {
+		if o.bytes > target && drop(g) {
+			o.releaseLocked(g)
+			dropped++
+		} else {
+			kept = append(kept, g)
+		}
+	}
+	clear(o.q[o.head+len(kept):])
+	o.q = o.q[:o.head+len(kept)]
+	o.tellLocked()
+	count.Add(int64(dropped))
+}

@@ -1,0 +1,125 @@
+package fanout
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// pair returns both ends of a connection over loopback.
+func pair(t *testing.T) (server, client *net.TCPConn) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	s, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close(); c.Close() })
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
+// plain hides what a connection is, as TLS does.
+type plain struct{ net.Conn }
+
+func TestSocketWritesInOrder(t *testing.T) {
+	for name, hide := range map[string]func(net.Conn) net.Conn{
+		"by a writer":    func(c net.Conn) net.Conn { return c },
+		"by a goroutine": func(c net.Conn) net.Conn { return plain{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, Config{QueueBytes: 8 << 20, WriteTimeout: time.Minute})
+			server, client := pair(t)
+			var s Socket
+			s.Init(e)
+			var want bytes.Buffer
+			want.WriteString("hello\r\n")
+			send := func(f *Frame) {
+				want.Write(f.Bytes(WebSocket))
+				s.Send(f, Close)
+			}
+			send(text(nil, Said, "before the handshake"))
+			require.NoError(t, s.Open(hide(server), []byte("hello\r\n")))
+			s.Start()
+			long := strings.Repeat("x", 10_000)
+			for i := range 400 { // more than the sockets hold, so that a writer hands it on
+				send(text(nil, Said, strconv.Itoa(i)+long))
+			}
+			bye := NewClose(1000, "bye")
+			want.Write(bye.Bytes(WebSocket))
+			s.End([]*Frame{bye}, nil, false)
+			got := make([]byte, want.Len())
+			_, err := io.ReadFull(client, got)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(want.Bytes(), got))
+			require.NoError(t, client.Close())
+			s.AwaitClose()
+			s.Finish(nil, false)
+			require.EqualValues(t, 401, s.Sent.Messages.Load())
+			require.EqualValues(t, want.Len()-len("hello\r\n"), s.Sent.Bytes.Load())
+		})
+	}
+}
+
+func TestSocketCutsAClientThatTakesNothing(t *testing.T) {
+	for name, hide := range map[string]func(net.Conn) net.Conn{
+		"socket": func(c net.Conn) net.Conn { return c },
+		"TLS":    func(c net.Conn) net.Conn { return plain{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, Config{QueueBytes: 64 << 20, WriteTimeout: 300 * time.Millisecond})
+			server, client := pair(t)
+			require.NoError(t, client.SetReadBuffer(8<<10))
+			var s Socket
+			s.Init(e)
+			require.NoError(t, s.Open(hide(server), nil))
+			s.Start()
+			for range 16 {
+				s.Send(text(nil, Said, strings.Repeat("x", 1<<20)), Close)
+			}
+			_, err := server.Read(make([]byte, 1))
+			require.Error(t, err, "the reader is let go")
+			ended, cause := s.Ended()
+			require.True(t, ended)
+			require.ErrorIs(t, cause, os.ErrDeadlineExceeded)
+			s.Finish(err, false)
+			require.Zero(t, e.Queued())
+		})
+	}
+}
+
+func TestSocketKilledDuringTheHandshake(t *testing.T) {
+	e := newEngine(t, Config{WriteTimeout: time.Minute})
+	server, client := pair(t)
+	var s Socket
+	s.Init(e)
+	s.Kill(errCut)
+	require.NoError(t, s.Open(server, []byte("hello")))
+	s.Start()
+	_, err := server.Read(make([]byte, 1))
+	require.ErrorIs(t, err, net.ErrClosed)
+	s.Finish(err, true)
+	_, err = io.ReadAll(client)
+	require.Error(t, err, "it is cut, not closed")
+}
+
+func TestSocketAfterTheEngine(t *testing.T) {
+	e := newEngine(t, Config{WriteTimeout: time.Minute, Stopped: errCut})
+	server, _ := pair(t)
+	var s Socket
+	s.Init(e)
+	require.NoError(t, s.Open(plain{server}, nil))
+	e.Conns.Shut()
+	s.Send(text(nil, Said, "late"), Close)
+	s.Start()
+	_, cause := s.Ended()
+	require.Equal(t, errCut, cause)
+}
