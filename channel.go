@@ -38,20 +38,6 @@ type channel struct {
 	since int64 // by which they are ordered
 }
 
-// A subscription is one receiver's place in one channel.
-type subscription struct {
-	ch   *channel
-	out  *fanout.Outbox
-	id   string // the connection's, for PublishOptions.Except
-	slot int    // in ch.subs, guarded by ch.mu; -1 where it is not in it
-	// own is where the subscriber is, guarded by ch.mu; nil where it is in
-	// step: it has what the channel has passed on, and gets what comes.
-	own *place
-	// began is where the channel was when a subscriber without a position
-	// came: from there it can go on where it has to come again.
-	began Position
-}
-
 // attachLocked makes s a subscriber of all that comes from now on.
 func (ch *channel) attachLocked(s *subscription) {
 	s.slot = len(ch.subs)

@@ -188,7 +188,7 @@ func (c *conn) handle(b []byte) error {
 	case m.Header == headerPing: // it says that both directions work
 	default:
 		res, err = c.hub.publish(ctx, Publication{
-			Channel: c.sub.ch.name, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
+			Channel: c.subs.first.channel, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
 		}, o)
 	}
 	if err == nil {

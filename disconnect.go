@@ -53,15 +53,14 @@ func (h *Hub) everywhere(ctx context.Context, header string, c control) (int, er
 // endHere ends connections or subscriptions on this replica. The ids of users and
 // of connections are two kinds, even if they look alike.
 func (h *Hub) endHere(header string, c *control) (n int) {
-	why := ErrDisconnected
-	if header == controlUnsubscribe {
-		why = ErrUnsubscribed
-	}
 	for _, one := range h.clients.find(c.Kind, string(c.Who)) {
-		if header == controlUnsubscribe && one.channel != c.Channel {
+		if header == controlUnsubscribe {
+			if one.unsubscribe(c.Channel) {
+				n++
+			}
 			continue
 		}
-		one.out.End(farewell(why, closeForbidden), why, false)
+		one.out.End(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)
 		n++
 	}
 	return n

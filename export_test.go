@@ -1,8 +1,10 @@
 package channels
 
 import (
+	"context"
 	"time"
 
+	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -56,4 +58,74 @@ func Unfinished(h *Hub) int {
 	h.unfinished.mu.Lock()
 	defer h.unfinished.mu.Unlock()
 	return h.unfinished.total
+}
+
+// A Receiver is a connection that may have many subscriptions, and reads what
+// comes as server-sent events.
+type Receiver struct {
+	client
+	outbox fanout.Outbox
+	more   chan struct{}
+}
+
+type receiverOwner Receiver
+
+func (r *receiverOwner) Wake() {
+	select {
+	case r.more <- struct{}{}:
+	default:
+	}
+}
+
+func (r *receiverOwner) Kill(err error) { r.outbox.Abandon(err); r.Wake() }
+
+// Connect lets a user's connection in with its first subscription.
+func Connect(h *Hub, user, channel string) (*Receiver, error) {
+	r := &Receiver{more: make(chan struct{}, 1)}
+	r.outbox.Init(h.fan, (*receiverOwner)(r), fanout.SSE)
+	if err := h.admission.admit(""); err != nil {
+		return nil, err
+	}
+	h.initClient(&r.client, &r.outbox, channel, Client{ID: h.clients.newID(), Identity: Identity{ID: user}, Transport: "test"})
+	if err := r.letIn(context.Background(), nil); err != nil {
+		return nil, err
+	}
+	r.admit()
+	r.subs.first.welcome(context.Background())
+	return r, nil
+}
+
+// ID is the connection's.
+func (r *Receiver) ID() string { return r.info.ID }
+
+// Subscribe adds a subscription.
+func (r *Receiver) Subscribe(channel string, since *Position) error {
+	return r.subscribe(context.Background(), channel, since)
+}
+
+// Answer sends what the hub answers to a connection that publishes.
+func (r *Receiver) Answer() { r.answer(newExchangeFrame(Result{}, nil)) }
+
+// Read waits for what comes next, as text. It returns false when the connection
+// has ended and left the hub, with why it has.
+func (r *Receiver) Read() (text string, cause error, ok bool) {
+	for {
+		var buf []byte
+		frames := r.outbox.Take(nil)
+		if len(frames) == 0 {
+			<-r.more
+			if ended, _ := r.outbox.Ended(); !ended {
+				continue
+			}
+		}
+		b, last := r.outbox.Join(&buf, frames)
+		if last || len(frames) == 0 {
+			_, cause := r.outbox.Ended()
+			r.leave()
+			r.outbox.Abandon(nil)
+			r.gone(cause)
+			return string(b), cause, false
+		}
+		return string(b), nil, true
+	}
 }

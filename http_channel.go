@@ -97,7 +97,7 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 		c.gone(err)
 		return err
 	}
-	c.welcome(r.Context())
+	c.subs.first.welcome(r.Context())
 	c.start()
 	return nil
 }

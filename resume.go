@@ -76,19 +76,20 @@ func (p *place) cut(to Position) {
 
 // attach subscribes s to a channel in use: to all that comes from now on
 // or, with since, to what was missed and then to all that comes, with no gap
-// and no duplicate.
-func (ch *channel) attach(ctx context.Context, s *subscription, since *Position) error {
-	s.ch, s.slot = ch, -1
+// and no duplicate. began is where the channel was; there a subscriber without a
+// position begins, and can go on if it has to come again.
+func (ch *channel) attach(ctx context.Context, s *subscription, since *Position) (began Position, err error) {
+	s.ch = ch
 	ch.mu.Lock()
 	ch.order.waiting++ // so that a last subscriber who leaves meanwhile ends nothing
 	known := ch.order.synced
 	ch.mu.Unlock()
-	err := ch.prepare(ctx, known)
-	idle := ch.attachPrepared(s, since, err)
+	err = ch.prepare(ctx, known)
+	began, idle := ch.attachPrepared(s, since, err)
 	if idle {
 		ch.unlisten()
 	}
-	return err
+	return began, err
 }
 
 // prepare has the mesh bring the channel's messages, and makes its position
@@ -104,28 +105,28 @@ func (ch *channel) prepare(ctx context.Context, known bool) error {
 }
 
 // attachPrepared returns whether it has failed and nobody else is subscribed.
-func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (idle bool) {
+func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (began Position, idle bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	ch.order.waiting--
 	if err != nil {
-		return ch.restLocked()
+		return began, ch.restLocked()
 	}
 	ch.attachLocked(s)
-	switch pos := ch.order.pos; {
+	pos := ch.order.pos
+	switch {
 	case ch.opts.HistorySize == 0:
 		if since != nil {
 			s.out.Send(newResetFrame(resetNoHistory, nil), fanout.Close)
 		}
 	case since == nil:
-		s.began = pos
 		if s.out.Format == fanout.SSE {
 			s.out.Send(newPlaceFrame(pos), fanout.Close)
 		}
 	case *since != pos:
 		ch.catchUpLocked(s, *since, true)
 	}
-	return false
+	return pos, false
 }
 
 // readLocked has a subscriber that has everything up to at read what follows.

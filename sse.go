@@ -163,7 +163,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 		defer t.Stop()
 	}
 	s.admit()
-	s.welcome(ctx)
+	s.subs.first.welcome(ctx)
 	if err := s.write(ctx, w); err != nil {
 		s.Abandon(err)
 	}

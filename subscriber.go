@@ -60,10 +60,9 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, tru
 	s.outbox.Init(h.fan, (*subscriptionOwner)(s), fanout.Values)
 	h.initClient(&s.client, &s.outbox, channel, Client{ID: h.clients.newID(), Identity: id, Transport: transportGo})
 	in, entered := s.enter(ctx)
-	err = ch.attach(in, &s.sub, from)
+	began, err := s.subs.first.attach(in, ch, from)
 	entered()
 	if err != nil {
-		ch.release()
 		return nil, s.turnAway(err)
 	}
 	switch {
@@ -71,7 +70,7 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, tru
 	case from != nil:
 		s.at, s.placed = *from, true
 	default:
-		s.at, s.placed = s.sub.began, true
+		s.at, s.placed = began, true
 	}
 	s.admit()
 	s.stop = context.AfterFunc(ctx, s.close)

@@ -3,49 +3,10 @@ package channels
 import (
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
 )
-
-// A client is one receiver: a WebSocket connection, a stream of server-sent
-// events, or a Go subscriber.
-type client struct {
-	hub     *Hub
-	out     *fanout.Outbox // of whatever the client is a part of
-	info    Client
-	channel string // the name of the channel that it is, or wants to be, subscribed to
-	sub     subscription
-
-	slot, at  int         // its place in the table, guarded by the table
-	alive     atomic.Bool // it has given a sign of life since it was asked for one
-	asked     bool        // and it was; the hub's clock alone uses it
-	heartbeat bool        // it wants to see that it is asked
-	expiry    *time.Timer
-	received  struct{ messages, bytes atomic.Int64 }
-}
-
-// totals is the client as hooks see it, with what it has carried so far.
-func (c *client) totals() Client {
-	info := c.info
-	info.Received = Traffic{c.received.messages.Load(), c.received.bytes.Load()}
-	info.Sent = Traffic{c.out.Sent.Messages.Load(), c.out.Sent.Bytes.Load()}
-	return info
-}
-
-// inGo says that the receiver is Go code: no connection, so no hooks for one,
-// no presence, no pings.
-func (c *client) inGo() bool { return c.info.Transport == transportGo }
-
-// answer sends what the hub itself says to this client. Where its channel
-// drops messages for a slow subscriber, it does so for that too.
-func (c *client) answer(f *fanout.Frame) { c.out.Send(f, c.sub.ch.opts.SlowSubscriber.policy()) }
-
-func (h *Hub) initClient(c *client, out *fanout.Outbox, channel string, info Client) {
-	c.hub, c.out, c.info, c.channel = h, out, info, channel
-	c.sub = subscription{out: out, id: info.ID, slot: -1}
-}
 
 // clientTable holds all clients of this replica, by id and user, and in as
 // many slots as the ping period has seconds: each second, one slot is asked

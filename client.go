@@ -1,0 +1,228 @@
+package channels
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/channels-go/channels/internal/fanout"
+)
+
+// A client is one receiver and its subscriptions: a WebSocket connection, a
+// stream of server-sent events, or a Go subscriber. What sends to it and ends it
+// may be called concurrently. Its life is enter, or letIn for a connection, then
+// admit and welcome, and at its end leave and gone.
+type client struct {
+	hub  *Hub
+	out  *fanout.Outbox // of whatever the client is a part of
+	info Client
+	subs subscriptions
+
+	slot, at  int         // its place in the table, guarded by the table
+	alive     atomic.Bool // it has given a sign of life since it was asked for one
+	asked     bool        // and it was; the hub's clock alone uses it
+	heartbeat bool        // it wants to see that it is asked
+	expiry    *time.Timer
+	received  struct{ messages, bytes atomic.Int64 }
+}
+
+// initClient prepares a client that wants to subscribe to a channel.
+func (h *Hub) initClient(c *client, out *fanout.Outbox, channel string, info Client) {
+	c.hub, c.out, c.info = h, out, info
+	c.subs.first = newSubscription(c, channel)
+}
+
+// totals is the client as hooks see it, with what it has carried so far.
+func (c *client) totals() Client {
+	info := c.info
+	info.Received = Traffic{c.received.messages.Load(), c.received.bytes.Load()}
+	info.Sent = Traffic{c.out.Sent.Messages.Load(), c.out.Sent.Bytes.Load()}
+	return info
+}
+
+// inGo returns whether the receiver is Go code: that is no connection, so there
+// are no hooks for one, no presence and no pings.
+func (c *client) inGo() bool { return c.info.Transport == transportGo }
+
+// answer sends what the hub itself says to this client. If all of its channels
+// drop messages for a slow subscriber, they do so for that, too.
+func (c *client) answer(f *fanout.Frame) { c.out.Send(f, fanout.Policy(c.subs.policy.Load())) }
+
+// enter makes a client findable before anybody is asked whether it may come: a
+// user who is banned and disconnected meanwhile does not slip through. From now
+// on its identity can expire, too. The context that it returns ends when the
+// client is ended. The caller calls done in any case, and turnAway if the client
+// is not let in.
+func (c *client) enter(ctx context.Context) (in context.Context, done func()) {
+	h := c.hub
+	in, cancel := context.WithCancel(ctx)
+	if e := c.info.Identity.Expires; !e.IsZero() {
+		c.expiry = time.AfterFunc(time.Until(e), func() {
+			c.out.End(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
+		})
+	}
+	c.out.WhenOver(cancel)
+	h.clients.expect(c) // from here on the hub may end it
+	c.mindTheEnd()
+	return in, func() {
+		c.out.WhenOver(nil)
+		cancel()
+	}
+}
+
+// mindTheEnd ends a client that comes while Drain or Shutdown is at work, which
+// may not have seen it.
+func (c *client) mindTheEnd() {
+	if err := c.hub.closing(c.inGo()); err != nil {
+		c.out.End(farewell(err, closeGoingAway), err, false)
+	}
+}
+
+// closing returns why nobody may subscribe any more, or nil.
+func (h *Hub) closing(inGo bool) *Error {
+	switch {
+	case h.calls.Closed():
+		return ErrClosed
+	case h.draining.Load() && !inGo:
+		return ErrDraining
+	}
+	return nil
+}
+
+// turnAway undoes enter for a client that err kept out. It returns the reason:
+// if somebody has ended the client, that one's.
+func (c *client) turnAway(err error) error {
+	if ended, cause := c.out.Ended(); ended && cause != nil {
+		err = cause
+	}
+	c.forget()
+	c.out.Abandon(err)
+	return err
+}
+
+// forget takes the client out of the hub's table.
+func (c *client) forget() {
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
+	c.hub.clients.remove(c)
+}
+
+// letIn asks the app whether a connection may come and subscribe, and subscribes
+// it. The connection counts against the limits already; after an error it no
+// longer does.
+func (c *client) letIn(ctx context.Context, since *Position) error {
+	h, s := c.hub, &c.subs.first
+	ctx, done := c.enter(ctx)
+	defer done()
+	ch, err := s.ask(ctx)
+	if err == nil {
+		err = c.connected(ctx, ch)
+	}
+	if err != nil {
+		err = c.turnAway(err)
+		h.admission.dismiss(c.info.RemoteAddr)
+		return err
+	}
+	// From here on OnDisconnect follows.
+	ended, err := c.out.Ended()
+	if ended {
+		ch.release()
+	} else {
+		_, err = s.attach(ctx, ch, since)
+	}
+	if err != nil {
+		err = c.turnAway(err)
+		h.disconnected(c.info, err)
+		return err
+	}
+	return nil
+}
+
+// connected calls the app's hook, which may refuse the connection. Then the
+// channel is released.
+func (c *client) connected(ctx context.Context, ch *channel) error {
+	h := c.hub
+	if h.opts.OnConnect == nil {
+		return nil
+	}
+	if err := h.guard("OnConnect", func() error { return h.opts.OnConnect(ctx, c.info) }); err != nil {
+		ch.release()
+		return h.refusal("OnConnect", err)
+	}
+	return nil
+}
+
+// admit makes a client with its first subscription one of the hub's: from now on
+// it is counted, pinged, and shown by presence. leave and gone undo it.
+func (c *client) admit() {
+	c.hub.stats.connects.Add(1)
+	c.hub.clients.add(c)
+	c.subs.first.show()
+	c.mindTheEnd()
+}
+
+// subscribe adds a subscription to a connection that is one of the hub's.
+func (c *client) subscribe(ctx context.Context, channel string, since *Position) error {
+	h := c.hub
+	if err := h.closing(c.inGo()); err != nil {
+		return err
+	}
+	s, err := c.subs.reserve(c, channel)
+	if err != nil {
+		return err
+	}
+	ch, err := s.ask(ctx)
+	if err == nil {
+		_, err = s.attach(ctx, ch, since)
+	}
+	if err != nil {
+		c.subs.end(s)
+		return err
+	}
+	s.show()
+	if !c.subs.settle(s) {
+		s.leave()
+		return ErrUnsubscribed
+	}
+	s.welcome(ctx)
+	return nil
+}
+
+// unsubscribe ends the client's subscription to a channel. It ends the client if
+// it has no other one. It returns whether it had this one.
+func (c *client) unsubscribe(channel string) bool {
+	s, was := c.subs.take(channel)
+	switch was {
+	case takenLast:
+		c.out.End(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
+	case takenLive:
+		s.leave()
+	}
+	return was != takenNone
+}
+
+// leave ends the client's subscriptions and their presence. It may be repeated.
+func (c *client) leave() {
+	for s := c.subs.takeAny(); s != nil; s = c.subs.takeAny() {
+		s.leave()
+	}
+}
+
+// gone undoes admit and calls the app's hook.
+func (c *client) gone(cause error) {
+	c.forget()
+	if !c.inGo() {
+		c.hub.disconnected(c.totals(), cause)
+	}
+}
+
+// disconnected calls the app's hook, and makes room for another connection.
+func (h *Hub) disconnected(info Client, cause error) {
+	h.admission.dismiss(info.RemoteAddr)
+	h.log.LogAttrs(context.Background(), slog.LevelDebug, "disconnected", slog.String("client", info.ID), slog.Any("cause", cause))
+	if h.opts.OnDisconnect != nil {
+		h.guard("OnDisconnect", func() error { h.opts.OnDisconnect(info, cause); return nil })
+	}
+}

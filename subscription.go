@@ -1,0 +1,240 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/channels-go/channels/internal/fanout"
+)
+
+// A subscription is one client's place in one channel.
+type subscription struct {
+	client  *client
+	out     *fanout.Outbox // the client's
+	id      string         // the client's, for PublishOptions.Except
+	channel string         // the channel's name
+
+	ch   *channel // set by attach
+	slot int      // in ch.subs, guarded by ch.mu; -1 if it is not in it
+	// own is where the subscriber is, guarded by ch.mu. It is nil if the
+	// subscriber is in step: it has what the channel has passed on, and gets
+	// what comes.
+	own *place
+
+	stage stage // guarded by client.subs.mu
+}
+
+type stage uint8
+
+const (
+	entering stage = iota // the app is asked, or the channel; whoever does that makes it live, or leaves
+	live                  // whoever takes it leaves
+	ending                // it is taken
+	ended                 // it has left
+)
+
+func newSubscription(c *client, channel string) subscription {
+	return subscription{client: c, out: c.out, id: c.info.ID, channel: channel, slot: -1}
+}
+
+// ask asks the app whether the client may subscribe, and returns the channel, in
+// use.
+func (s *subscription) ask(ctx context.Context) (*channel, error) {
+	h, id := s.client.hub, s.client.info.Identity
+	if err := h.authorize(ctx, Request{Action: ActionSubscribe, Channel: s.channel, Identity: id}); err != nil {
+		return nil, err
+	}
+	if len(id.Info) > 0 && !(json.Valid(id.Info) && utf8.Valid(id.Info)) {
+		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
+		return nil, ErrInternal
+	}
+	if ended, cause := s.out.Ended(); ended {
+		return nil, cause
+	}
+	return h.use(s.channel, false)
+}
+
+// attach subscribes to a channel in use. It releases the channel if that fails.
+// began is where the channel was, if since is nil.
+func (s *subscription) attach(ctx context.Context, ch *channel, since *Position) (began Position, err error) {
+	began, err = ch.attach(ctx, s, since)
+	if err != nil {
+		ch.release()
+		return began, err
+	}
+	if s == &s.client.subs.first {
+		s.client.subs.settle(s) // nobody ends it: it is the client's only one
+	}
+	return began, nil
+}
+
+// show shows the client in the channel's presence.
+func (s *subscription) show() {
+	c := s.client
+	if !c.inGo() {
+		c.hub.joined(s.ch, Member{ID: c.info.ID, User: c.info.Identity.ID, Info: c.info.Identity.Info})
+	}
+}
+
+// welcome calls the app's hook. A panic in it ends the connection.
+func (s *subscription) welcome(ctx context.Context) {
+	h := s.client.hub
+	if h.opts.OnSubscribe == nil {
+		return
+	}
+	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, s.client.info, s.ch.name); return nil })
+	if err != nil {
+		s.out.End(farewell(ErrInternal, closeInternal), err, true)
+	}
+}
+
+// leave ends an attached subscription and its presence. The channel is free to go.
+func (s *subscription) leave() {
+	s.ch.detach(s)
+	if c := s.client; !c.inGo() {
+		c.hub.left(s.ch, c.info.ID)
+	}
+	s.ch.release()
+	s.client.subs.end(s)
+}
+
+// subscriptions are those of one client. All methods may be called concurrently.
+type subscriptions struct {
+	first  subscription  // in place, since most clients have one
+	policy atomic.Uint32 // a fanout.Policy: see client.answer
+
+	mu   sync.Mutex               // guards the fields below
+	more map[string]*subscription // the others by channel, or nil
+	left bool                     // the client leaves: none is added any more
+}
+
+// findLocked returns the subscription to a channel, or nil.
+func (a *subscriptions) findLocked(channel string) *subscription {
+	if a.first.channel == channel && a.first.stage != ended {
+		return &a.first
+	}
+	return a.more[channel]
+}
+
+// eachLocked calls f for each subscription that nobody has taken.
+func (a *subscriptions) eachLocked(f func(*subscription)) {
+	if a.first.stage <= live {
+		f(&a.first)
+	}
+	for _, s := range a.more {
+		if s.stage <= live {
+			f(s)
+		}
+	}
+}
+
+// reserve adds a subscription that is to be attached. settle follows, or end.
+func (a *subscriptions) reserve(c *client, channel string) (*subscription, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.left:
+		return nil, ErrUnsubscribed
+	case a.findLocked(channel) != nil:
+		return nil, ErrBadMessage.saying("this connection is subscribed to %q already", channel)
+	}
+	s := newSubscription(c, channel)
+	if a.more == nil {
+		a.more = make(map[string]*subscription)
+	}
+	a.more[channel] = &s
+	return &s, nil
+}
+
+// settle makes an attached subscription live. If it was taken meanwhile, settle
+// returns false, and the caller calls its leave.
+func (a *subscriptions) settle(s *subscription) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s.stage != entering {
+		return false
+	}
+	s.stage = live
+	s.channel = s.ch.name // which keeps nothing of a request alive
+	a.decideLocked()
+	return true
+}
+
+// end forgets a subscription that is not attached, or not any more. Until then,
+// the channel cannot be subscribed to again: its presence shows a client once.
+func (a *subscriptions) end(s *subscription) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.stage = ended
+	if s != &a.first {
+		delete(a.more, s.channel)
+	}
+	a.decideLocked()
+}
+
+// taken is what take has found.
+type taken uint8
+
+const (
+	takenNone     taken = iota
+	takenEntering       // whoever attaches it sees that it is taken
+	takenLive           // the caller calls its leave
+	takenLast           // it is the client's only one, and stays: the caller ends the client
+)
+
+// take ends the subscription to a channel.
+func (a *subscriptions) take(channel string) (*subscription, taken) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.findLocked(channel)
+	if s == nil || s.stage > live {
+		return nil, takenNone
+	}
+	n := 0
+	a.eachLocked(func(*subscription) { n++ })
+	if n == 1 {
+		return s, takenLast
+	}
+	was := s.stage
+	s.stage = ending
+	if was == entering {
+		return s, takenEntering
+	}
+	return s, takenLive
+}
+
+// takeAny takes a live subscription of a client that leaves, and those that are
+// entering. It returns nil if none is live.
+func (a *subscriptions) takeAny() (one *subscription) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left = true
+	a.eachLocked(func(s *subscription) {
+		if s.stage == entering {
+			s.stage = ending
+		} else {
+			one = s
+		}
+	})
+	if one != nil {
+		one.stage = ending
+	}
+	return one
+}
+
+// decideLocked sets the policy for what the hub itself says to the client: the
+// mildest of its channels' policies.
+func (a *subscriptions) decideLocked() {
+	policy, any := fanout.KeepLatest, false
+	a.eachLocked(func(s *subscription) {
+		if s.stage == live {
+			policy, any = min(policy, s.ch.opts.SlowSubscriber.policy()), true
+		}
+	})
+	if any {
+		a.policy.Store(uint32(policy))
+	}
+}

@@ -1,0 +1,285 @@
+package channels_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// many is a hub, and what its hooks were told.
+type many struct {
+	*channels.Hub
+	t *testing.T
+
+	mu    sync.Mutex
+	hooks []string
+}
+
+func newMany(t *testing.T) *many {
+	m := &many{t: t}
+	said := func(s string) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.hooks = append(m.hooks, s)
+	}
+	hub, err := channels.New(channels.Options{
+		Channel: func(name string) channels.ChannelOptions {
+			o := channels.ChannelOptions{Presence: channels.PresenceList}
+			switch name[0] {
+			case 'h':
+				o.HistorySize = 100
+			case 'e':
+				o.Presence = channels.PresenceEvents
+			}
+			return o
+		},
+		Authorize: func(_ context.Context, r channels.Request) error {
+			if r.Channel == "forbidden" {
+				return channels.ErrForbidden
+			}
+			return nil
+		},
+		OnConnect:   func(context.Context, channels.Client) error { said("connect"); return nil },
+		OnSubscribe: func(_ context.Context, _ channels.Client, channel string) { said("subscribe " + channel) },
+		OnDisconnect: func(_ channels.Client, cause error) {
+			said("disconnect " + reasonCode(cause))
+		},
+	})
+	require.NoError(t, err)
+	m.Hub = hub
+	t.Cleanup(func() { require.NoError(t, hub.Shutdown(context.Background())) })
+	return m
+}
+
+func (m *many) seen() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	hooks := m.hooks
+	m.hooks = nil
+	return hooks
+}
+
+func (m *many) publish(channel, body string) channels.Position {
+	m.t.Helper()
+	res, err := m.Publish(context.Background(), channel, channels.Message{Header: "n", Body: json.RawMessage(`"` + body + `"`)})
+	require.NoError(m.t, err)
+	return res.Position
+}
+
+// members is who is in a channel.
+func (m *many) members(channel string) (ids []string) {
+	m.t.Helper()
+	ms, err := m.Presence(context.Background(), channel, 0)
+	require.NoError(m.t, err)
+	for _, one := range ms.Members {
+		ids = append(ids, one.ID)
+	}
+	return ids
+}
+
+// wantRead expects some texts to come, in this order, and in as many reads as it takes.
+func wantRead(t *testing.T, r *channels.Receiver, texts ...string) {
+	t.Helper()
+	got := ""
+	for {
+		missing := ""
+		rest := got
+		for _, s := range texts {
+			i := strings.Index(rest, s)
+			if i < 0 {
+				missing = s
+				break
+			}
+			rest = rest[i+len(s):]
+		}
+		if missing == "" {
+			return
+		}
+		text, cause, ok := r.Read()
+		require.True(t, ok, "%q is missing; it ended with %v and %q", missing, cause, text)
+		got += text
+	}
+}
+
+// wantEnd expects a text, and the connection's end.
+func wantEnd(t *testing.T, r *channels.Receiver, text, code string) {
+	t.Helper()
+	got, cause, ok := r.Read()
+	require.False(t, ok)
+	require.Contains(t, got, text)
+	require.Equal(t, code, reasonCode(cause))
+}
+
+func TestConnOfTwoSubscriptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		m := newMany(t)
+		r, err := channels.Connect(m.Hub, "ann", "a")
+		require.NoError(t, err)
+		require.NoError(t, r.Subscribe("b", nil))
+		require.ErrorIs(t, r.Subscribe("b", nil), channels.ErrBadMessage)
+		require.ErrorIs(t, r.Subscribe("a", nil), channels.ErrBadMessage)
+		require.ErrorIs(t, r.Subscribe("forbidden", nil), channels.ErrForbidden)
+		require.ErrorIs(t, r.Subscribe("forbidden", nil), channels.ErrForbidden, "and not that it is subscribed")
+		require.Equal(t, []string{"connect", "subscribe a", "subscribe b"}, m.seen())
+		require.Equal(t, []string{r.ID()}, m.members("a"))
+		require.Equal(t, []string{r.ID()}, m.members("b"))
+		m.publish("a", "one")
+		m.publish("b", "two")
+		wantRead(t, r, `"one"`, `"two"`)
+
+		// One of two ends, and the connection stays.
+		n, err := m.UnsubscribeUser(ctx, "ann", "a")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Empty(t, m.members("a"))
+		require.Equal(t, []string{r.ID()}, m.members("b"))
+		m.publish("a", "three")
+		m.publish("b", "four")
+		text, _, ok := r.Read()
+		require.True(t, ok)
+		require.NotContains(t, text, "three")
+		require.Contains(t, text, "four")
+		n, err = m.UnsubscribeClient(ctx, r.ID(), "a")
+		require.NoError(t, err)
+		require.Zero(t, n, "it has ended already")
+
+		// It may be subscribed to again.
+		require.NoError(t, r.Subscribe("a", nil))
+		m.publish("a", "five")
+		wantRead(t, r, `"five"`)
+		n, err = m.UnsubscribeClient(ctx, r.ID(), "a")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+
+		// With the last one, the connection ends.
+		n, err = m.UnsubscribeClient(ctx, r.ID(), "b")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		wantEnd(t, r, `"unsubscribed"`, "unsubscribed")
+		require.Empty(t, m.members("b"))
+		require.Equal(t, []string{"subscribe a", "disconnect unsubscribed"}, m.seen())
+		require.ErrorIs(t, r.Subscribe("c", nil), channels.ErrUnsubscribed)
+		require.Empty(t, m.members("c"))
+	})
+}
+
+func TestConnOfTwoSubscriptionsIsDisconnected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMany(t)
+		r, err := channels.Connect(m.Hub, "ann", "e1")
+		require.NoError(t, err)
+		other, err := channels.Connect(m.Hub, "eve", "e2")
+		require.NoError(t, err)
+		require.NoError(t, r.Subscribe("e2", nil))
+		wantRead(t, other, `"join"`, `"eve"`, `"join"`, `"ann"`)
+		n, err := m.DisconnectUser(context.Background(), "ann")
+		require.NoError(t, err)
+		require.Equal(t, 1, n, "connections, not subscriptions")
+		wantEnd(t, r, `"disconnected"`, "disconnected")
+		require.Empty(t, m.members("e1"))
+		wantRead(t, other, `"leave"`, `"ann"`)
+		require.Equal(t, []string{other.ID()}, m.members("e2"))
+		_, err = m.DisconnectUser(context.Background(), "eve")
+		require.NoError(t, err)
+		wantEnd(t, other, `"disconnected"`, "disconnected")
+	})
+}
+
+func TestConnOfTwoSubscriptionsCatchesUpInEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMany(t)
+		first, second := m.publish("h1", "1.1"), m.publish("h2", "2.1")
+		m.publish("h2", "2.2")
+		r, err := channels.Connect(m.Hub, "ann", "a")
+		require.NoError(t, err)
+		require.NoError(t, r.Subscribe("h1", &first))
+		require.NoError(t, r.Subscribe("h2", &second))
+		wantRead(t, r, `"2.2"`)
+		m.publish("h1", "1.2")
+		m.publish("h2", "2.3")
+		m.publish("a", "live")
+		wantRead(t, r, `"1.2"`, `"2.3"`, `"live"`)
+		require.ErrorIs(t, func() error {
+			_, err := m.UnsubscribeUser(context.Background(), "ann", "h2")
+			require.NoError(t, err)
+			return r.Subscribe("h2", &channels.Position{Epoch: "?"})
+		}(), nil)
+		wantRead(t, r, `"reset"`)
+		require.NoError(t, m.Drain(drained(r)))
+	})
+}
+
+// drained reads a receiver to its end while Drain is at work.
+func drained(r *channels.Receiver) context.Context {
+	go func() {
+		for ok := true; ok; {
+			_, _, ok = r.Read()
+		}
+	}()
+	return context.Background()
+}
+
+func TestDrainOfTwoSubscriptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMany(t)
+		r, err := channels.Connect(m.Hub, "ann", "a")
+		require.NoError(t, err)
+		require.NoError(t, r.Subscribe("b", nil))
+		done := make(chan error, 1)
+		go func() { done <- m.Drain(context.Background()) }()
+		synctest.Wait()
+		text, cause, ok := r.Read()
+		for ok {
+			var more string
+			more, cause, ok = r.Read()
+			text += more
+		}
+		require.Equal(t, 1, strings.Count(text, `"reconnect"`), "once for the connection")
+		require.Equal(t, "draining", reasonCode(cause))
+		require.NoError(t, <-done)
+		require.Empty(t, m.members("a"))
+		require.Empty(t, m.members("b"))
+		_, err = channels.Connect(m.Hub, "ann", "a")
+		require.ErrorIs(t, err, channels.ErrDraining)
+		require.Equal(t, []string{"connect", "subscribe a", "subscribe b", "disconnect draining"}, m.seen())
+	})
+}
+
+func TestSlowOfTwoSubscriptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, err := channels.New(channels.Options{MaxMessageBytes: 1 << 10, QueueBytes: 4 << 10, Channel: func(name string) channels.ChannelOptions {
+			if name == "latest" {
+				return channels.ChannelOptions{SlowSubscriber: channels.SlowKeepLatest}
+			}
+			return channels.ChannelOptions{}
+		}})
+		require.NoError(t, err)
+		defer hub.Shutdown(context.Background())
+		answers := func(r *channels.Receiver) {
+			for range 200 {
+				r.Answer()
+			}
+		}
+		r, err := channels.Connect(hub, "ann", "latest")
+		require.NoError(t, err)
+		for range 10 {
+			_, err = hub.Publish(context.Background(), "latest", channels.Message{Header: "n", Body: json.RawMessage(`"` + strings.Repeat("x", 900) + `"`)})
+			require.NoError(t, err)
+		}
+		require.Zero(t, hub.Stats().SlowClosed)
+		require.NoError(t, r.Subscribe("each", nil))
+		answers(r)
+		require.EqualValues(t, 1, hub.Stats().SlowClosed, "one of its channels drops nothing, so an answer is not dropped either")
+		wantEnd(t, r, `"slow_subscriber"`, "slow_subscriber")
+		time.Sleep(time.Second)
+	})
+}
