@@ -2,7 +2,6 @@ package channels
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,13 +11,12 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/internal/fanout"
 )
 
 // A conn is one WebSocket connection. The library does the handshake and the
 // reading, in the connection's only goroutine. All writing goes through the
-// Socket's outbox, that of the library's own control frames too (wire.go).
+// Socket's outbox, that of the library's own control frames too (conn_wire.go).
 type conn struct {
 	client
 	fanout.Socket
@@ -208,20 +206,6 @@ func (c *conn) refused(err error, id json.RawMessage) error {
 	return nil
 }
 
-// idOf returns the id of a message that is not read, so that its sender knows
-// which one was refused. Of a long one nothing is looked at.
-func idOf(b []byte) json.RawMessage {
-	if len(b) > 4<<10 {
-		return nil
-	}
-	for name, id := range exact.Members(b) {
-		if name == "id" && len(id) > 0 && len(id) <= 64 && id[0] != '{' && id[0] != '[' && string(id) != "null" && json.Valid(id) {
-			return bytes.Clone(id)
-		}
-	}
-	return nil
-}
-
 // finish takes the connection out of the hub. err is why the reading ended.
 func (c *conn) finish(err error) {
 	switch {
@@ -233,7 +217,7 @@ func (c *conn) finish(err error) {
 		c.End([]*fanout.Frame{newCloseFrame(closeProtocol, "protocol error")}, err, false)
 	}
 	c.leave()
-	c.ws.CloseNow() // frees the library's part; the socket is ours (wire.go)
+	c.ws.CloseNow() // frees the library's part; the socket is ours (conn_wire.go)
 
 	ended, cause := c.Ended()
 	var ne net.Error
@@ -254,32 +238,4 @@ func isProtocolError(err error) bool {
 	return err != nil && websocket.CloseStatus(err) == -1 && !errors.As(err, &ne) && !errors.As(err, &oe) &&
 		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) &&
 		!errors.Is(err, errCutOff) && !errors.Is(err, ErrInternal)
-}
-
-// parseClientMessage reads {"header":…,"body":…,"id":…,"key":…}. The id is any
-// JSON scalar of at most 64 bytes; it comes back also where the rest is wrong.
-// Nothing that it returns shares memory with b. A ping is {"header":"ping",…},
-// of which only the id counts.
-func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, o PublishOptions, err error) {
-	if err = checkObject(b); err != nil {
-		return m, nil, o, err
-	}
-	var in rawMessage
-	err = in.read(b)
-	if in.id != nil && string(in.id) != "null" {
-		if len(in.id) > 64 || in.id[0] == '{' || in.id[0] == '[' {
-			return m, nil, o, ErrBadMessage.saying("the id may be a number, a string, true or false, of up to 64 bytes")
-		}
-		id = bytes.Clone(in.id)
-	}
-	if err == nil && string(in.header) == `"`+headerPing+`"` {
-		return Message{Header: headerPing}, id, o, nil
-	}
-	if err == nil {
-		m, err = in.message(max)
-	}
-	if err == nil {
-		o, err = in.options()
-	}
-	return m, id, o, err
 }

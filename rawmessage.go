@@ -158,3 +158,45 @@ func (r *rawMessage) message(max int) (m Message, err error) {
 	m.Body, err = checkParsed(bytes.Clone(r.body))
 	return m, err
 }
+
+// parseClientMessage reads {"header":…,"body":…,"id":…,"key":…}. The id is any
+// JSON scalar of at most 64 bytes; it comes back also where the rest is wrong.
+// Nothing that it returns shares memory with b. A ping is {"header":"ping",…},
+// of which only the id counts.
+func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, o PublishOptions, err error) {
+	if err = checkObject(b); err != nil {
+		return m, nil, o, err
+	}
+	var in rawMessage
+	err = in.read(b)
+	if in.id != nil && string(in.id) != "null" {
+		if len(in.id) > 64 || in.id[0] == '{' || in.id[0] == '[' {
+			return m, nil, o, ErrBadMessage.saying("the id may be a number, a string, true or false, of up to 64 bytes")
+		}
+		id = bytes.Clone(in.id)
+	}
+	if err == nil && string(in.header) == `"`+headerPing+`"` {
+		return Message{Header: headerPing}, id, o, nil
+	}
+	if err == nil {
+		m, err = in.message(max)
+	}
+	if err == nil {
+		o, err = in.options()
+	}
+	return m, id, o, err
+}
+
+// idOf returns the id of a message that is not read, so that its sender knows
+// which one was refused. Of a long one nothing is looked at.
+func idOf(b []byte) json.RawMessage {
+	if len(b) > 4<<10 {
+		return nil
+	}
+	for name, id := range exact.Members(b) {
+		if name == "id" && len(id) > 0 && len(id) <= 64 && id[0] != '{' && id[0] != '[' && string(id) != "null" && json.Valid(id) {
+			return bytes.Clone(id)
+		}
+	}
+	return nil
+}

@@ -3,97 +3,16 @@ package channels
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/base64"
-	"errors"
-	"io"
 	"maps"
 	"net"
 	"net/http"
 	"strings"
-	"time"
-	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
 	"github.com/channels-go/channels/internal/fanout"
 )
-
-// A wire is the net.Conn that the WebSocket library gets: it reads from the
-// socket, but what the library writes (control frames, one to a call, since
-// the buffer that it gets is as long as the longest) goes into the outbox, so
-// that a stuck client never blocks the reading.
-type wire conn
-
-func (w *wire) Read(b []byte) (int, error) {
-	if len(w.early) > 0 {
-		n := copy(b, w.early)
-		if m := w.message; m != nil {
-			m.came += n
-		}
-		if w.early = w.early[n:]; len(w.early) == 0 {
-			w.early = nil
-			if w.chunk != nil {
-				chunks.Put(w.chunk)
-				w.chunk = nil
-			}
-		}
-		return n, nil
-	}
-	if w.readErr != nil {
-		return 0, w.broken(w.readErr)
-	}
-	m := w.message
-	if m != nil {
-		if err := m.wait(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := w.Conn().Read(b)
-	if n > 0 {
-		if m != nil {
-			m.came += n
-		}
-		w.received.bytes.Add(int64(n))
-		w.alive.Store(true)
-	}
-	return n, w.broken(err)
-}
-
-var errCutOff = errors.New("channels: the client left in the middle of a message")
-
-// broken hides the end of the stream inside of a message: the library takes
-// an io.EOF there for the end of the message, and half of it for all of it.
-func (w *wire) broken(err error) error {
-	if w.message != nil && err == io.EOF {
-		return errCutOff
-	}
-	return err
-}
-
-func (w *wire) Write(b []byte) (int, error) {
-	if len(b) > 0 && b[0] == fanout.OpClose {
-		if len(b) > 4 && !utf8.Valid(b[4:]) {
-			// The client's own reason, which the library sends back unread.
-			w.End([]*fanout.Frame{newCloseFrame(closeBadText, "a reason that is not UTF-8")}, errText, false)
-			return len(b), nil
-		}
-		w.End([]*fanout.Frame{fanout.NewLast(b)}, nil, false)
-	}
-	return len(b), nil
-}
-
-// Close is called by the library. The socket stays open until the close frame
-// is out (conn.finish), but whoever reads is let go.
-func (w *wire) Close() error {
-	return w.Conn().SetReadDeadline(time.Unix(1, 0))
-}
-
-func (w *wire) LocalAddr() net.Addr              { return w.Conn().LocalAddr() }
-func (w *wire) RemoteAddr() net.Addr             { return w.Conn().RemoteAddr() }
-func (w *wire) SetDeadline(time.Time) error      { return nil }
-func (w *wire) SetReadDeadline(time.Time) error  { return nil }
-func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
 // The sizes of the library's buffers: small, because each idle connection has
 // them. The write buffer holds the longest control frame (RFC 6455 section
@@ -171,36 +90,6 @@ func (u *upgradeWriter) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) 
 		}
 	}
 	return nil, nil, err
-}
-
-// unwrap returns what w wraps, or nil where it does not tell.
-func unwrap(w http.ResponseWriter) http.ResponseWriter {
-	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
-		return u.Unwrap()
-	}
-	return nil
-}
-
-// innermost is what all others wrap. Where it lacks a method, a wrapper that
-// has it has nothing to call.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for next := unwrap(w); next != nil; next = unwrap(w) {
-		w = next
-	}
-	return w
-}
-
-const wrapped = "a middleware of this server wraps the http.ResponseWriter in a %T, which hides its %s method, so no %s can be opened; " +
-	"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware"
-
-// canFlush returns nil where what is written can be sent at once.
-func canFlush(w http.ResponseWriter) error {
-	w = innermost(w)
-	switch w.(type) {
-	case http.Flusher, interface{ FlushError() error }:
-		return nil
-	}
-	return errNotFlushable.saying(wrapped, w, "Flush", "stream of server-sent events").because(http.ErrNotSupported)
 }
 
 // upgrade makes a WebSocket of the request. Where it fails, nothing has been
@@ -285,9 +174,3 @@ func checkHandshake(w http.ResponseWriter, r *http.Request) error {
 // script can send a token along with a WebSocket only as one more subprotocol,
 // and the browser hangs up on a server that chooses none of those offered.
 const subprotocol = "channels"
-
-// pong answers a ping through the outbox, and tells the library not to.
-func (c *conn) pong(_ context.Context, payload []byte) bool {
-	c.Send(fanout.NewPong(payload), fanout.Close)
-	return false
-}

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"reflect"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -262,41 +260,4 @@ func (o *Options) streamTime(w http.ResponseWriter) time.Duration {
 		return defaultStreamTime
 	}
 	return 0
-}
-
-// isForeign tells whether a ResponseWriter is not one of net/http's, nor wraps
-// one in a way that it tells of.
-func isForeign(w http.ResponseWriter) bool {
-	switch w.(type) {
-	case interface{ SetWriteDeadline(time.Time) error }, interface{ EnableFullDuplex() error }:
-		return false
-	}
-	return true
-}
-
-// canStream returns nil where what is written to w is sent at once, as far as
-// one can know. A Flush may do nothing: the client would wait for ever.
-func (h *Hub) canStream(w http.ResponseWriter) error {
-	if err := canFlush(w); err != nil {
-		return err
-	}
-	inner := innermost(w)
-	if !isForeign(inner) {
-		return nil
-	}
-	t := reflect.TypeOf(inner)
-	if flushesNothing(t) {
-		return errNotFlushable.saying("this server's http.ResponseWriter is a %T, whose Flush does nothing, so no stream of server-sent events can be opened; "+
-			"serve the hub with a net/http server of its own, or use fasthttp v1.67 or later (Fiber v3)", inner).because(http.ErrNotSupported)
-	}
-	h.warnForeign(t)
-	return nil
-}
-
-// flushesNothing knows the adaptor of fasthttp before v1.67, and so of Fiber v2.
-func flushesNothing(t reflect.Type) bool {
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	return t.Name() == "netHTTPResponseWriter" && strings.HasSuffix(t.PkgPath(), "/fasthttpadaptor")
 }

@@ -1,0 +1,75 @@
+package channels
+
+import (
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// unwrap returns what w wraps, or nil where it does not tell.
+func unwrap(w http.ResponseWriter) http.ResponseWriter {
+	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+		return u.Unwrap()
+	}
+	return nil
+}
+
+// innermost is what all others wrap. Where it lacks a method, a wrapper that
+// has it has nothing to call.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for next := unwrap(w); next != nil; next = unwrap(w) {
+		w = next
+	}
+	return w
+}
+
+const wrapped = "a middleware of this server wraps the http.ResponseWriter in a %T, which hides its %s method, so no %s can be opened; " +
+	"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware"
+
+// canFlush returns nil where what is written can be sent at once.
+func canFlush(w http.ResponseWriter) error {
+	w = innermost(w)
+	switch w.(type) {
+	case http.Flusher, interface{ FlushError() error }:
+		return nil
+	}
+	return errNotFlushable.saying(wrapped, w, "Flush", "stream of server-sent events").because(http.ErrNotSupported)
+}
+
+// isForeign tells whether a ResponseWriter is not one of net/http's, nor wraps
+// one in a way that it tells of.
+func isForeign(w http.ResponseWriter) bool {
+	switch w.(type) {
+	case interface{ SetWriteDeadline(time.Time) error }, interface{ EnableFullDuplex() error }:
+		return false
+	}
+	return true
+}
+
+// canStream returns nil where what is written to w is sent at once, as far as
+// one can know. A Flush may do nothing: the client would wait for ever.
+func (h *Hub) canStream(w http.ResponseWriter) error {
+	if err := canFlush(w); err != nil {
+		return err
+	}
+	inner := innermost(w)
+	if !isForeign(inner) {
+		return nil
+	}
+	t := reflect.TypeOf(inner)
+	if flushesNothing(t) {
+		return errNotFlushable.saying("this server's http.ResponseWriter is a %T, whose Flush does nothing, so no stream of server-sent events can be opened; "+
+			"serve the hub with a net/http server of its own, or use fasthttp v1.67 or later (Fiber v3)", inner).because(http.ErrNotSupported)
+	}
+	h.warnForeign(t)
+	return nil
+}
+
+// flushesNothing knows the adaptor of fasthttp before v1.67, and so of Fiber v2.
+func flushesNothing(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Name() == "netHTTPResponseWriter" && strings.HasSuffix(t.PkgPath(), "/fasthttpadaptor")
+}
