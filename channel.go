@@ -14,7 +14,7 @@ import (
 //
 // hub.go has the order of its locks.
 type channel struct {
-	hub   *Hub
+	env   *channelEnv
 	name  string
 	opts  ChannelOptions
 	group fanout.Group
@@ -80,20 +80,20 @@ func (ch *channel) restLocked() bool {
 	}
 	ch.order.rest()
 	if !ch.freed {
-		ch.hub.channels.idle.add(ch, ch.published)
+		ch.env.idle.add(ch, ch.published)
 	}
 	return true
 }
 
 // listen asks the mesh for the channel's messages.
 func (ch *channel) listen() error {
-	m := ch.hub.mesh
+	m := ch.env.mesh
 	if m == nil {
 		return nil
 	}
 	ch.telling.Lock()
 	defer ch.telling.Unlock()
-	if err := ch.hub.guard("the mesh", func() error { return m.Subscribe(ch.name) }); err != nil {
+	if err := guard(ch.env.log, "the mesh", func() error { return m.Subscribe(ch.name) }); err != nil {
 		return ErrMeshUnavailable.because(err)
 	}
 	return nil
@@ -102,7 +102,7 @@ func (ch *channel) listen() error {
 // unlisten ends it where nobody is left. Where that fails, messages come for
 // nobody, and are dropped.
 func (ch *channel) unlisten() {
-	m := ch.hub.mesh
+	m := ch.env.mesh
 	if m == nil {
 		return
 	}
@@ -114,8 +114,8 @@ func (ch *channel) unlisten() {
 	if !idle {
 		return
 	}
-	if err := ch.hub.guard("the mesh", func() error { return m.Unsubscribe(ch.name) }); err != nil {
-		ch.hub.log.Debug("mesh: unsubscribe", "channel", ch.name, "err", err)
+	if err := guard(ch.env.log, "the mesh", func() error { return m.Unsubscribe(ch.name) }); err != nil {
+		ch.env.log.Debug("mesh: unsubscribe", "channel", ch.name, "err", err)
 	}
 }
 
@@ -171,7 +171,7 @@ func (ch *channel) countPublish() (wanted bool) {
 	if ch.rate == nil {
 		ch.rate = new(rate)
 	}
-	ch.published = ch.hub.uptime()
+	ch.published = ch.env.clock.uptime()
 	ch.rate.add(ch.published, 1)
 	ch.touchLocked()
 	return len(ch.subs) > 0 || ch.order.waiting > 0
@@ -182,14 +182,14 @@ func (ch *channel) touchLocked() {
 	if ch.dirty && ch.hot {
 		return
 	}
-	ch.hub.report.touch(ch, !ch.dirty, !ch.hot)
+	ch.env.report.touch(ch, !ch.dirty, !ch.hot)
 	ch.dirty, ch.hot = true, true
 }
 
 func (ch *channel) countLocked() store.Count {
 	c := store.Count{Channel: ch.name, Subscribers: len(ch.subs)}
 	if ch.rate != nil {
-		c.Publishes = ch.rate.sum(ch.hub.uptime())
+		c.Publishes = ch.rate.sum(ch.env.clock.uptime())
 		if c.Publishes == 0 {
 			ch.rate = nil
 		}
@@ -248,7 +248,7 @@ func (t *channelTable) put(ch *channel) *channel {
 	s.m[ch.name] = ch
 	t.n.Add(1)
 	ch.mu.Lock()
-	ch.published = ch.hub.uptime()
+	ch.published = ch.env.clock.uptime()
 	t.idle.add(ch, ch.published)
 	ch.touchLocked() // so that it is freed where nothing comes of it
 	ch.mu.Unlock()

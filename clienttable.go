@@ -14,8 +14,9 @@ import (
 //
 // A client that is being let in is found by its id and user, and has no slot yet.
 type clientTable struct {
-	period int    // in seconds
-	prefix string // of all ids
+	period    int           // in seconds
+	prefix    string        // of all ids
+	heartbeat *fanout.Frame // for clients that want to see a ping
 
 	mu       sync.Mutex // guards the fields below
 	next     uint64     // the number of the next client
@@ -32,6 +33,7 @@ type clientTable struct {
 func (t *clientTable) init(node string, period time.Duration) {
 	t.period = int(period / time.Second)
 	t.prefix = node + "-" + randomID()[:6] + "-"
+	t.heartbeat = newHeartbeatFrame(period)
 	t.byID = make(map[string]*client)
 	t.byUser = make(map[string]map[*client]struct{})
 	t.entering = make(map[*client]struct{})
@@ -183,7 +185,7 @@ func (t *clientTable) pingSome() {
 			c.alive.Store(false)
 			ping := fanout.Ping
 			if c.heartbeat {
-				ping = c.hub.heartbeat
+				ping = t.heartbeat
 			}
 			c.asked = c.out.SendIfIdle(ping)
 		}

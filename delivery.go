@@ -11,19 +11,18 @@ import (
 // their own: see Hub for their order.
 type delivery struct {
 	channels channelTable
+	env      *channelEnv // what channels know of this replica
 	clients  clientTable
 	fan      *fanout.Engine // queues and writes what goes to clients
 
-	answering atomic.Int64  // bytes of long answers over HTTP that wait for their receivers
-	heartbeat *fanout.Frame // for clients that want to see one
-	taps      taps          // what a Bridge has of all messages
-	losses    losses        // what the mesh may have lost
+	answering atomic.Int64 // bytes of long answers over HTTP that wait for their receivers
+	taps      taps         // what a Bridge has of all messages
+	losses    losses       // what the mesh may have lost
 	stats     counters
 }
 
 func (d *delivery) init(o *Options) {
 	d.clients.init(o.ReplicaID, o.PingPeriod)
-	d.heartbeat = newHeartbeatFrame(o.PingPeriod)
 	d.losses.wake = make(chan struct{}, 1)
 	d.fan = fanout.New(fanout.Config{
 		QueueBytes:    o.QueueBytes,

@@ -24,7 +24,7 @@ func (ch *channel) fillLocked(goal uint64) {
 	o := &ch.order
 	o.goal, o.again = max(o.goal, goal), true
 	if !o.filling && o.synced {
-		o.filling = ch.hub.background(ch.fill)
+		o.filling = ch.env.tasks.Run(ch.fill)
 	}
 }
 
@@ -45,10 +45,10 @@ func (ch *channel) fill() {
 		if !ch.beginFill(&l) {
 			return
 		}
-		page, err := ch.read(ch.hub.ctx, l.from.Offset)
+		page, err := ch.read(ch.env.ctx, l.from.Offset)
 		done, progress := false, false
 		if err != nil {
-			ch.hub.warnStore(err)
+			ch.env.storeFailed(err)
 		} else {
 			done, progress = ch.merge(&l, &page)
 		}
@@ -57,7 +57,7 @@ func (ch *channel) fill() {
 			return
 		case progress:
 			retry.Reset()
-		case !retry.Wait(ch.hub.ctx):
+		case !retry.Wait(ch.env.ctx):
 			ch.mu.Lock()
 			ch.order.filling = false
 			ch.mu.Unlock()
@@ -85,10 +85,7 @@ func (ch *channel) beginFill(l *look) bool {
 
 // read reads the next part of the channel's history.
 func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err error) {
-	h := ch.hub
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
-	page, err = h.readLog(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: h.opts.QueueBytes / 4})
+	page, err = ch.env.readLog(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: ch.env.queueBytes / 4})
 	endAtHole(&page, after)
 	return page, err
 }
@@ -142,7 +139,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 	switch {
 	case missing && trimmed(o.pos, page), first > 0 && (top.Epoch == "" || trimmed(o.pos, page)):
 		o.noteGap()
-		if wait := lateWait - time.Since(o.stuck); wait > 0 && !o.crowded(ch.hub.opts.QueueBytes) {
+		if wait := lateWait - time.Since(o.stuck); wait > 0 && !o.crowded(ch.env.queueBytes) {
 			o.filling = false
 			o.goal, o.again = max(o.goal, l.goal), true
 			ch.awaitGapLocked(wait)

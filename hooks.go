@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"log/slog"
 	"runtime/debug"
 	"time"
 )
@@ -71,10 +72,12 @@ func (h *Hub) chargeHTTP(r *http.Request) error {
 
 // guard calls the app's code, or a Store's or Mesh's. It turns a panic into an
 // error and logs the stack.
-func (h *Hub) guard(name string, f func() error) (err error) {
+func (h *Hub) guard(name string, f func() error) error { return guard(h.log, name, f) }
+
+func guard(log *slog.Logger, name string, f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			h.log.Error("panic in "+name, "panic", r, "stack", string(debug.Stack()))
+			log.Error("panic in "+name, "panic", r, "stack", string(debug.Stack()))
 			err = &panicked{ErrInternal.because(fmt.Errorf("panic in %s: %v", name, r))}
 		}
 	}()

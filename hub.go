@@ -89,6 +89,7 @@ func New(o Options) (*Hub, error) {
 	h.replicaState.init(h.started)
 	h.warnings.log = h.log
 	h.delivery.init(&o)
+	h.env = h.channelEnv()
 	h.report.full = true // the store knows nothing of us yet
 	h.admission.most, h.admission.mostPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	h.unfinished = unfinished{limit: o.MaxUnfinishedBytes, grace: unfinishedGrace, claims: make(map[*claim]struct{})}

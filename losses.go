@@ -198,7 +198,7 @@ func (ch *channel) compareTop(before, top Position, lost bool) {
 	case lost && behind, top.Epoch == before.Epoch && top.Offset < before.Offset:
 		ch.fillLocked(toTop)
 	case again:
-		ch.hub.vitals.lag()
+		ch.env.lagged()
 		ch.fillLocked(toTop)
 	}
 	if behind {

@@ -53,7 +53,7 @@ func (h *Hub) newChannel(name string) (*channel, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	ch := &channel{hub: h, name: strings.Clone(name), group: h.fan.Group()}
+	ch := &channel{env: h.env, name: strings.Clone(name), group: h.fan.Group()}
 	err := h.guard("Options.Channel", func() error { ch.opts = h.opts.Channel(name); return nil })
 	if err != nil {
 		return nil, err

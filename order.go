@@ -78,7 +78,7 @@ func (ch *channel) sync(ctx context.Context) error {
 	if q == nil {
 		q = &syncing{done: make(chan struct{})}
 		o.syncing = q
-		if !ch.hub.background(func() { ch.askTop(q) }) {
+		if !ch.env.tasks.Run(func() { ch.askTop(q) }) {
 			o.syncing = nil
 			ch.mu.Unlock()
 			return ErrClosed
@@ -96,8 +96,7 @@ func (ch *channel) sync(ctx context.Context) error {
 // askTop asks the Store for the channel's last position, for all who wait in
 // sync. It is a task of the hub.
 func (ch *channel) askTop(q *syncing) {
-	h := ch.hub
-	tops, err := h.tops(h.ctx, []string{ch.name})
+	top, err := ch.env.readTop(ch.env.ctx, ch.name)
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	defer close(q.done)
@@ -107,7 +106,7 @@ func (ch *channel) askTop(q *syncing) {
 	case err != nil:
 		q.err = ErrStoreUnavailable.because(err)
 	case o.waiting > 0: // else all have gone
-		ch.beginLocked(Position(tops[0]))
+		ch.beginLocked(top)
 	}
 }
 
@@ -185,7 +184,7 @@ func (ch *channel) keepLocked(f *frame) {
 	p := f.message.Position
 	switch {
 	case o.early[p] != nil:
-	case len(o.early) >= maxEarly || o.earlyBytes+f.Size() > ch.hub.opts.QueueBytes:
+	case len(o.early) >= maxEarly || o.earlyBytes+f.Size() > ch.env.queueBytes:
 		ch.fillLocked(p.Offset)
 	default:
 		if o.early == nil {

@@ -135,7 +135,7 @@ func (ch *channel) readLocked(s *subscription, at Position) { ch.catchUpLocked(s
 func (ch *channel) catchUpLocked(s *subscription, at Position, first bool) {
 	own := &place{reading: true, limit: s.out.Limit() / 2, from: ch.order.pos}
 	s.own = own
-	if !ch.hub.background(func() { s.catchUp(own, at, first) }) {
+	if !ch.env.tasks.Run(func() { s.catchUp(own, at, first) }) {
 		s.own = nil // shut down: the connection is about to end
 	}
 }
@@ -159,13 +159,13 @@ func (ch *channel) placeLocked(s *subscription, at Position) {
 // goes on at the present one, as it has to fetch the state anew anyway. It is a
 // background task of the hub, and ends at the latest when the subscriber leaves.
 func (s *subscription) catchUp(own *place, at Position, first bool) {
-	ch, ctx := s.ch, s.ch.hub.ctx
+	ch, ctx := s.ch, s.ch.env.ctx
 	retry := backoff.New()
 	for s.out.WaitRoom(ctx, 0) {
 		before := s.heldFrom(own)
 		page, err := ch.read(ctx, at.Offset)
 		if err != nil {
-			ch.hub.warnStore(err)
+			ch.env.storeFailed(err)
 			if !retry.Wait(ctx) {
 				return
 			}
@@ -238,7 +238,7 @@ func (s *subscription) tell(own *place, reason string, at Position) bool {
 // sendMissed sends a message of the time before, once there is room for it;
 // false ends the catching up.
 func (s *subscription) sendMissed(own *place, f *frame) bool {
-	for s.out.WaitRoom(s.ch.hub.ctx, f.Size()) {
+	for s.out.WaitRoom(s.ch.env.ctx, f.Size()) {
 		s.ch.mu.Lock()
 		mine := s.own == own
 		sent := mine && s.out.Offer(&f.Frame)

@@ -1,0 +1,66 @@
+package channels
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/channels-go/channels/internal/gate"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/store"
+)
+
+// A channelEnv is all that channels know of the replica that they are on. They
+// share one, which the hub makes. It does not change.
+type channelEnv struct {
+	clock      clock
+	log        *slog.Logger
+	mesh       mesh.Mesh // nil in one process
+	queueBytes int       // Options.QueueBytes
+
+	idle   *idleChannels
+	report *reporter
+
+	ctx   context.Context // ends with the hub
+	tasks *gate.Gate      // the goroutines that read from the Store for subscribers
+
+	// The Store, as the hub reads it: within Options.StoreTimeout, and with
+	// everything left out that cannot be a message.
+	readLog func(ctx context.Context, channel string, q store.Query) (store.Page, error)
+	readTop func(ctx context.Context, channel string) (Position, error)
+
+	storeFailed func(error) // logs it
+	lagged      func()      // notes that messages were missing that no mesh told of
+}
+
+func (h *Hub) channelEnv() *channelEnv {
+	return &channelEnv{
+		clock:      clock(h.started),
+		log:        h.log,
+		mesh:       h.mesh,
+		queueBytes: h.opts.QueueBytes,
+		idle:       &h.channels.idle,
+		report:     &h.report,
+		ctx:        h.ctx,
+		tasks:      &h.tasks,
+		readLog: func(ctx context.Context, channel string, q store.Query) (store.Page, error) {
+			ctx, cancel := h.storeContext(ctx)
+			defer cancel()
+			return h.readLog(ctx, channel, q)
+		},
+		readTop: func(ctx context.Context, channel string) (Position, error) {
+			tops, err := h.tops(ctx, []string{channel})
+			if err != nil {
+				return Position{}, err
+			}
+			return Position(tops[0]), nil
+		},
+		storeFailed: h.warnStore,
+		lagged:      h.vitals.lag,
+	}
+}
+
+// A clock counts seconds since a time. Nobody sets it back or forward.
+type clock time.Time
+
+func (c clock) uptime() int64 { return int64(time.Since(time.Time(c)) / time.Second) }
