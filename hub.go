@@ -44,8 +44,9 @@ type Hub struct {
 //	frame.go      what frames say; package fanout encodes each once, queues it
 //	              for its receivers and writes it
 //
-// Receivers: clients.go has all of them, life.go what each goes through,
-// conn.go a WebSocket, sse.go an event stream, subscribe.go a Go subscriber.
+// Receivers: client.go is one with its subscriptions and what it goes through,
+// subscription.go its place in one channel; conn.go a WebSocket, stream.go an
+// event stream, subscriber.go a Go subscriber; clienttable.go has all of them.
 //
 // HTTP: http_routes.go has the table of endpoints. The Go method that X.go has
 // is served by http_X.go: publish, list, history, presence, replicas.
