@@ -8,9 +8,10 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// A channel is what this replica holds of one channel: its subscribers, in
-// which order messages reach them, its members and its numbers. It exists
-// while it has subscribers, recent publishes, or somebody at work on it.
+// A channel is what this replica holds of one channel: its subscribers, the order
+// in which messages reach them, its members and its numbers. It exists while it
+// has subscribers or recent publishes, or while a goroutine works on it. All its
+// methods may be called concurrently, except those that end in Locked.
 //
 // hub.go has the order of its locks.
 type channel struct {
@@ -25,7 +26,7 @@ type channel struct {
 	mu        sync.Mutex // guards the fields below
 	subs      []*subscription
 	order     order
-	members   map[string]Member // by connection id; where opts.Presence is on
+	members   map[string]Member // by connection id, if opts.Presence is on
 	rate      *rate             // nil while nothing was published
 	freed     bool              // no longer in the table
 	hot       bool              // on the hub's list of channels whose rate decays
@@ -34,7 +35,7 @@ type channel struct {
 	published int64             // when a message was published last, by the hub's uptime
 
 	// Guarded by idleChannels.mu.
-	place int   // among the idle channels, from 1; 0 where it is none of them
+	place int   // among the idle channels, from 1; 0 if it is none of them
 	since int64 // by which they are ordered
 }
 
@@ -72,8 +73,8 @@ func (ch *channel) removed(s *subscription) (last bool) {
 	return ch.restLocked()
 }
 
-// restLocked ends what the channel does for subscribers where none is left,
-// and returns whether that is so.
+// restLocked returns whether no subscriber is left. If so, it ends what the
+// channel does for subscribers.
 func (ch *channel) restLocked() bool {
 	if len(ch.subs) > 0 || ch.order.waiting > 0 {
 		return false
@@ -99,14 +100,14 @@ func (ch *channel) listen() error {
 	return nil
 }
 
-// unlisten ends it where nobody is left. Where that fails, messages come for
+// unlisten ends listen if no subscriber is left. If that fails, messages come for
 // nobody, and are dropped.
 func (ch *channel) unlisten() {
 	m := ch.env.mesh
 	if m == nil {
 		return
 	}
-	ch.telling.Lock() // whoever comes from now on is behind it with his listen
+	ch.telling.Lock() // a subscriber that comes from now on listens after this
 	defer ch.telling.Unlock()
 	ch.mu.Lock()
 	idle := len(ch.subs) == 0 && ch.order.waiting == 0
@@ -120,8 +121,8 @@ func (ch *channel) unlisten() {
 }
 
 // fanOutLocked queues a frame for all subscribers but f.except, and returns
-// for how many. With paced, who has no room for it goes on by itself behind
-// before, where the channel was.
+// for how many. With paced, a subscriber that has no room for it goes on by
+// itself from before, where the channel was.
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	n := 0
 	cast := ch.group.Cast(&f.Frame, len(ch.subs))
@@ -131,7 +132,7 @@ func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 			n++
 		}
 		switch {
-		case s.own != nil && s.holdsLocked(f): // its own, too, since it moves on by it
+		case s.own != nil && s.holdsLocked(f): // even one of its own, since its place moves on by it
 		case own:
 		case paced && !s.out.Roomy(f.Size()):
 			ch.readLocked(s, before)
@@ -150,7 +151,7 @@ func (ch *channel) deliver(f *frame) int {
 	return ch.fanOutLocked(f, false, Position{})
 }
 
-// receiversLocked is for how many subscribers a frame is.
+// receiversLocked returns how many subscribers get a frame.
 func (ch *channel) receiversLocked(f *frame) int {
 	if f.except != "" {
 		for _, s := range ch.subs {
@@ -163,8 +164,8 @@ func (ch *channel) receiversLocked(f *frame) int {
 }
 
 // countPublish counts one message that was published through this replica. It
-// returns whether anybody here may want it: who subscribes from now on finds it
-// in the history, where there is one.
+// returns whether a subscriber here may want it. One that comes later finds it in
+// the history, if there is one.
 func (ch *channel) countPublish() (wanted bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -220,14 +221,15 @@ func (t *channelTable) shard(name string) int {
 	return int(h % uint32(len(t.shards)))
 }
 
-// use returns the channel and keeps it until release; nil where it is not there.
+// use returns the channel and keeps it until release. It returns nil if there is
+// no such channel.
 func (t *channelTable) use(name string) *channel {
 	s := &t.shards[t.shard(name)]
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	ch := s.m[name]
 	if ch != nil {
-		ch.users.Add(1) // under the shard's lock, which free wants whole
+		ch.users.Add(1) // under the shard's lock, since free takes the write lock
 	}
 	return ch
 }
@@ -250,12 +252,12 @@ func (t *channelTable) put(ch *channel) *channel {
 	ch.mu.Lock()
 	ch.published = ch.env.clock.uptime()
 	t.idle.add(ch, ch.published)
-	ch.touchLocked() // so that it is freed where nothing comes of it
+	ch.touchLocked() // so that it is freed if nothing comes of it
 	ch.mu.Unlock()
 	return ch
 }
 
-// free removes the channel where nothing needs it, and returns whether it did.
+// free removes the channel if nothing needs it, and returns whether it did.
 func (t *channelTable) free(ch *channel) bool {
 	s := &t.shards[t.shard(ch.name)]
 	s.mu.Lock()

@@ -22,7 +22,7 @@ type clientTable struct {
 	next     uint64     // the number of the next client
 	byID     map[string]*client
 	byUser   map[string]map[*client]struct{}
-	entering map[*client]struct{} // those that are being let in
+	entering map[*client]struct{} // clients that are being let in
 	inGo     int                  // how many are Go subscribers
 	slots    [][]*client
 	turn     int
@@ -48,7 +48,7 @@ func (t *clientTable) newID() string {
 	return t.prefix + strconv.FormatUint(n, 36)
 }
 
-// expect makes a client findable that is being let in; add or remove follows.
+// expect makes a client findable that is being let in. add or remove follows.
 func (t *clientTable) expect(c *client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -112,7 +112,7 @@ func (t *clientTable) count() int {
 	return len(t.byID) - len(t.entering)
 }
 
-// connections counts the clients that are not Go subscribers, with those that
+// connections counts the clients that are not Go subscribers, including those that
 // are being let in.
 func (t *clientTable) connections() int {
 	t.mu.Lock()
@@ -120,7 +120,8 @@ func (t *clientTable) connections() int {
 	return len(t.byID) - t.inGo
 }
 
-// all returns the clients that pick chooses; nil chooses all.
+// all returns the clients that pick chooses, or all if pick is nil. Those that are
+// being let in are not among them.
 func (t *clientTable) all(pick func(*client) bool) []*client {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -144,8 +145,8 @@ func (t *clientTable) newcomers() []*client {
 	return cs
 }
 
-// find returns the client with an id, or the clients of a user, as kind says;
-// those that are being let in, too.
+// find returns the client with an id, or the clients of a user, as kind says. It
+// includes those that are being let in.
 func (t *clientTable) find(kind, who string) []*client {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -181,7 +182,7 @@ func (t *clientTable) pingSome() {
 			c.out.Cut(errSilent)
 		default:
 			// Behind messages that wait, a ping would reach a slow reader too
-			// late; there the writes' own deadline finds out who is gone.
+			// late. There, the writes' own deadline finds a client that is gone.
 			c.alive.Store(false)
 			ping := fanout.Ping
 			if c.heartbeat {

@@ -22,8 +22,9 @@ type conn struct {
 	fanout.Socket
 	ws *websocket.Conn
 
-	// What has been read and not yet taken by the library: what net/http had
-	// behind the handshake, or a chunk of await's. readErr comes after it.
+	// early is what has been read and not yet taken by the library: what
+	// net/http had behind the handshake, or a chunk of await's. readErr comes
+	// after it.
 	early   []byte
 	chunk   *chunk
 	readErr error
@@ -66,8 +67,8 @@ func (c *conn) serve() {
 // read handles what the client sends until the connection ends.
 func (c *conn) read() error {
 	h := c.hub
-	// The library reads one byte more than its limit allows. What is around
-	// the body has to fit too, so that the parser can say what was too long.
+	// The library reads one byte more than its limit allows. The text around
+	// the body has to fit as well, so that the parser can say what was too long.
 	limit := h.opts.MaxMessageBytes + envelopeBytes
 	c.ws.SetReadLimit(int64(limit))
 	tryRead := c.tryRead
@@ -85,7 +86,7 @@ func (c *conn) read() error {
 		if err == nil && text && !utf8.Valid(buf.b) {
 			err = errText
 		}
-		if ended, _ := c.Ended(); err == nil && !ended { // a client that is closed may not go on publishing
+		if ended, _ := c.Ended(); err == nil && !ended { // a client that was told to go publishes no more
 			c.received.messages.Add(1)
 			if text {
 				err = c.handle(buf.b)
@@ -101,14 +102,14 @@ func (c *conn) read() error {
 }
 
 const (
-	// freeInflation is how far a message may inflate in any case, and
-	// maxInflation how many times what was sent it may beyond that.
+	// A message may inflate to freeInflation bytes, and beyond that to
+	// maxInflation times the bytes that were sent.
 	freeInflation = 64 << 10
 	maxInflation  = 100
 )
 
-// readMessage reads the rest of a message. It keeps only text. The connection
-// ends with a message that takes too long, or too much.
+// readMessage reads the rest of a message, and keeps it with keep. The connection
+// ends at a message that takes too long, or too much memory.
 func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool) (err error) {
 	buf.came = c.br.Buffered()
 	if c.Format == fanout.Deflate {
@@ -144,9 +145,9 @@ func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool
 	return err
 }
 
-// await waits until the client sends something, or has gone. The library would
-// wait too, but with so many calls on the stack that it takes twice the memory,
-// and with a buffer of its own: most connections are idle, most of the time.
+// await waits until the client sends something, or has gone. The library could
+// wait as well, but its calls take twice the memory on the stack, and a buffer.
+// Most connections are idle most of the time.
 func (c *conn) await(tryRead func(fd uintptr) bool) error {
 	if c.RawConn() == nil || len(c.early) > 0 || c.br.Buffered() > 0 {
 		return nil
@@ -162,7 +163,7 @@ func (c *conn) await(tryRead func(fd uintptr) bool) error {
 
 var errText = errors.New("channels: a text message that is not UTF-8")
 
-// handleBinary says that only text is taken, and counts for the limits as well.
+// handleBinary says that only text is taken. The message counts for OnReceive.
 func (c *conn) handleBinary() error {
 	err := c.hub.charge(WithIdentity(c.hub.ctx, c.info.Identity), c.info)
 	if err == nil {
@@ -186,6 +187,7 @@ func (c *conn) handle(b []byte) error {
 	case m.Header == headerPing: // it says that both directions work
 	default:
 		res, err = c.hub.publish(ctx, Publication{
+			// The channel that the request's path names.
 			Channel: c.subs.first.channel, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
 		}, o)
 	}
@@ -196,7 +198,8 @@ func (c *conn) handle(b []byte) error {
 	return c.refused(err, id)
 }
 
-// refused tells the client why its message was refused; a panic ends the connection.
+// refused tells the client why its message was refused. A panic of the app's code
+// is returned, and ends the connection.
 func (c *conn) refused(err error, id json.RawMessage) error {
 	var crash *panicked
 	if errors.As(err, &crash) {

@@ -11,10 +11,10 @@ import (
 	"github.com/channels-go/channels/internal/fanout"
 )
 
-// A wire is the net.Conn that the WebSocket library gets: it reads from the
-// socket, but what the library writes (control frames, one to a call, since
-// the buffer that it gets is as long as the longest) goes into the outbox, so
-// that a stuck client never blocks the reading.
+// A wire is the net.Conn that the WebSocket library gets. It reads from the
+// socket. What the library writes goes into the outbox, so a stuck client never
+// blocks the reading. The library writes control frames only, one to a call, since
+// its buffer has room for the longest.
 type wire conn
 
 func (w *wire) Read(b []byte) (int, error) {
@@ -54,8 +54,8 @@ func (w *wire) Read(b []byte) (int, error) {
 
 var errCutOff = errors.New("channels: the client left in the middle of a message")
 
-// broken hides the end of the stream inside of a message: the library takes
-// an io.EOF there for the end of the message, and half of it for all of it.
+// broken hides the end of the stream within a message. The library would take an
+// io.EOF for the end of the message, and half a message for a whole one.
 func (w *wire) broken(err error) error {
 	if w.message != nil && err == io.EOF {
 		return errCutOff
@@ -75,8 +75,8 @@ func (w *wire) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close is called by the library. The socket stays open until the close frame
-// is out (conn.finish), but whoever reads is let go.
+// Close is called by the library. The socket stays open until the close frame is
+// out (conn.finish), but the reader is let go.
 func (w *wire) Close() error {
 	return w.Conn().SetReadDeadline(time.Unix(1, 0))
 }
@@ -87,7 +87,8 @@ func (w *wire) SetDeadline(time.Time) error      { return nil }
 func (w *wire) SetReadDeadline(time.Time) error  { return nil }
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
-// pong answers a ping through the outbox, and tells the library not to.
+// pong answers a ping through the outbox. It returns false, so that the library
+// does not answer.
 func (c *conn) pong(_ context.Context, payload []byte) bool {
 	c.Send(fanout.NewPong(payload), fanout.Close)
 	return false

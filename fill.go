@@ -10,16 +10,16 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// rangeLimit is how many messages are read from the Store at a time, if they
-// fit into a quarter of a receiver's queue.
+// rangeLimit is how many messages are read from the Store at a time, if they fit
+// into a quarter of a receiver's queue.
 const rangeLimit = 128
 
-// toTop is the goal of a fill of all that there is when it begins.
+// toTop is the goal of a fill that fetches all that there is when it begins.
 const toTop = math.MaxUint64
 
-// fillLocked starts a goroutine that fetches what is missing up to an offset
-// from the Store. It ends when that is done, nobody is subscribed, or the hub
-// is shut down, which waits for it.
+// fillLocked starts a goroutine that fetches from the Store what is missing up to
+// an offset. It ends when that is done, when no subscriber is left, or when the
+// hub is shut down, which waits for it.
 func (ch *channel) fillLocked(goal uint64) {
 	o := &ch.order
 	o.goal, o.again = max(o.goal, goal), true
@@ -28,13 +28,14 @@ func (ch *channel) fillLocked(goal uint64) {
 	}
 }
 
-// A look is what a fill knew before it asked the Store: what the answer lacks
-// of it is lost there, and says nothing of what came later.
+// A look is what a fill knew before it asked the Store. Messages among it that
+// the answer lacks are lost there. The answer says nothing of messages that came
+// later.
 type look struct {
 	read  uint64 // its number
 	from  Position
 	early map[Position]*frame
-	goal  uint64 // what is behind it is on its way
+	goal  uint64 // messages after it are on their way
 	lost  bool   // the Store has lost acknowledged messages behind its top
 }
 
@@ -66,7 +67,7 @@ func (ch *channel) fill() {
 	}
 }
 
-// beginFill takes what is to be fetched; false where nobody wants it.
+// beginFill takes what is to be fetched. It returns false if nobody wants it.
 func (ch *channel) beginFill(l *look) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -90,9 +91,9 @@ func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err
 	return page, err
 }
 
-// merge passes on what the Store had, up to the goal. It returns done, and
-// marks the filling as over, where nothing is missing any more; progress is
-// false where the next read is better made a little later.
+// merge passes on what the Store had, up to the goal. If nothing is missing any
+// more, it marks the filling as over and returns done. Without progress, the next
+// read should be made a little later.
 func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 	frames := make(map[uint64]*frame, len(page.Entries))
 	for i := range page.Entries {
@@ -120,7 +121,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 		case o.early[p] != f:
 		case p.Epoch != o.pos.Epoch && top.Epoch == "":
 			if o.pos.Epoch != "" {
-				o.dropEarly(p) // its log is lost, too
+				o.dropEarly(p) // its log is lost
 			}
 		case p.Epoch != o.pos.Epoch: // the Store would have known it
 			o.leave(p.Epoch)
@@ -155,7 +156,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 		return false, true
 	case missing:
 		return false, progress
-	case l.lost && o.pos == top: // nobody will ever get what was behind it
+	case l.lost && o.pos == top: // nobody will ever get what came after it
 		l.lost = false
 		ch.skipLocked(top.Offset, resetEpoch)
 	}
@@ -172,7 +173,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 // passNextLocked passes on the message that comes next, if it is there.
 func (ch *channel) passNextLocked(l *look, frames map[uint64]*frame, page *store.Page) bool {
 	o := &ch.order
-	if f := o.early[o.pos.next()]; f != nil { // rather than the Store's, as it knows who is not to get it
+	if f := o.early[o.pos.next()]; f != nil { // rather than the Store's, since it knows its sender
 		ch.passLocked(f, true)
 		return true
 	}
@@ -187,8 +188,9 @@ func (ch *channel) passNextLocked(l *look, frames map[uint64]*frame, page *store
 	return true
 }
 
-// regroupLocked finds a place for subscribers that are apart from the channel,
-// but not, as a page shows that was read since, because they are ahead of it.
+// regroupLocked finds a place for subscribers that are apart from the channel.
+// The page was read since; those that it shows to be ahead of the channel stay
+// apart.
 func (ch *channel) regroupLocked(page *store.Page, read uint64) {
 	pos, top := ch.order.pos, page.Top
 	if top.Epoch == "" {
@@ -206,8 +208,8 @@ func (ch *channel) regroupLocked(page *store.Page, read uint64) {
 	}
 }
 
-// adopt has a channel that saw the log not yet born go on in the log of what
-// waits, where the Store has none any more.
+// adopt has a channel that came before its log was born go on in the log of the
+// messages that wait. The Store no longer has that log.
 func (o *order) adopt() {
 	for p := range o.early {
 		if o.pos.Epoch == "" {
@@ -216,7 +218,7 @@ func (o *order) adopt() {
 	}
 }
 
-// crowded tells whether there is little room for more that comes early.
+// crowded returns whether there is little room for more early messages.
 func (o *order) crowded(maxBytes int) bool {
 	return len(o.early) > maxEarly/2 || o.earlyBytes > maxBytes/2
 }

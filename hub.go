@@ -60,9 +60,10 @@ type Hub struct {
 // Lock order: a lock may be taken while one to its left is held, and not the
 // other way round. Locks that are not named are taken alone.
 //
-//	channel.telling or a shard of channelTable → channel.mu → outbox.mu → writer.mu
-//	channel.mu → reporter.mu, idleChannels.mu or vitals.mu
+//	channel.telling or a shard of channelTable → channel.mu
+//	channel.mu → reporter.mu, idleChannels.mu, vitals.mu or those of package fanout
 //	otherReplicas.mu → vitals.mu → clientTable.mu
+//	any → a gate's
 //
 // Nothing waits with a lock held, and no code of the app, the Store or the Mesh
 // is called with one, but for two cases: the mesh is told what is wanted with

@@ -10,7 +10,7 @@ import (
 // subscriber leaves. Whether it has subscribers again, or was published on since,
 // is checked when its turn comes, so that a publish costs nothing here.
 type idleChannels struct {
-	mu   sync.Mutex // guards the fields below, and each channel's place; the innermost lock
+	mu   sync.Mutex // guards the fields below, and each channel's place
 	heap idleHeap
 }
 

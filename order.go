@@ -10,16 +10,16 @@ import (
 )
 
 // order puts the messages of a channel with history in the order of their
-// offsets for all subscribers of this replica: what comes twice is dropped,
-// what comes early waits, what is missing is fetched from the Store (fill.go).
-// It is at work while the channel has subscribers. channel.mu guards it.
-// docs/positions.md has the model.
+// offsets for all subscribers of this replica. A message that comes twice is
+// dropped, one that comes early waits, and one that is missing is fetched from the
+// Store (fill.go). It works while the channel has subscribers. channel.mu guards
+// it. docs/positions.md has the model.
 type order struct {
 	pos     Position // of the last message that was passed on
 	synced  bool     // pos is known
 	syncing *syncing // the question for it that is under way
 	waiting int      // subscribers that are about to attach
-	past    []string // epochs that the log has no more, so that what is late of them needs no read
+	past    []string // epochs that the log has no more: a late message of one needs no read
 
 	early      map[Position]*frame // messages after a gap
 	earlyBytes int
@@ -35,8 +35,8 @@ type order struct {
 	seen    Position    // the Store's top, when it was last looked at
 }
 
-// syncing is one question for the Store's top, which all who attach meanwhile
-// share.
+// syncing is one question for the Store's top, which all subscribers share that
+// attach meanwhile.
 type syncing struct {
 	done chan struct{}
 	err  error // valid when done is closed
@@ -47,13 +47,13 @@ const (
 	// is asked: within one process, or between replicas, it is usually there
 	// within a millisecond.
 	gapWait = 50 * time.Millisecond
-	// lateWait is how long it waits where the Store keeps the message no
-	// longer, and a reset would be the alternative.
+	// lateWait is how long it waits if the Store no longer keeps the message,
+	// so that a reset is the alternative.
 	lateWait = time.Second
 	// maxEarly bounds the messages that wait behind a gap, as QueueBytes
-	// does; what comes beyond it is fetched from the Store.
+	// does. Those beyond it are fetched from the Store.
 	maxEarly = 8192
-	// maxPast bounds the epochs of before that are remembered.
+	// maxPast bounds the past epochs that are remembered.
 	maxPast = 8
 )
 
@@ -65,8 +65,8 @@ func (o *order) rest() {
 }
 
 // sync makes the channel's position known. The caller has counted itself in
-// order.waiting, so that what arrives meanwhile is kept. Callers share one
-// question, which has the Store's time once and nobody's context.
+// order.waiting, so what arrives meanwhile is kept. Callers share one question,
+// which has the Store's timeout and no caller's context.
 func (ch *channel) sync(ctx context.Context) error {
 	ch.mu.Lock()
 	o := &ch.order
@@ -93,8 +93,8 @@ func (ch *channel) sync(ctx context.Context) error {
 	}
 }
 
-// askTop asks the Store for the channel's last position, for all who wait in
-// sync. It is a task of the hub.
+// askTop asks the Store for the channel's last position, for all callers that
+// wait in sync. It is a task of the hub, and ends with the Store's answer.
 func (ch *channel) askTop(q *syncing) {
 	top, err := ch.env.readTop(ch.env.ctx, ch.name)
 	ch.mu.Lock()
@@ -105,7 +105,7 @@ func (ch *channel) askTop(q *syncing) {
 	switch {
 	case err != nil:
 		q.err = ErrStoreUnavailable.because(err)
-	case o.waiting > 0: // else all have gone
+	case o.waiting > 0: // otherwise, all have gone
 		ch.beginLocked(top)
 	}
 }
@@ -125,9 +125,9 @@ func (ch *channel) beginLocked(at Position) {
 	}
 	ch.advanceLocked()
 	switch {
-	case foreign: // the log has begun anew meanwhile, or they are late
+	case foreign: // the log has begun anew meanwhile, or the messages are late
 		ch.fillLocked(toTop)
-	case o.again: // more came meanwhile than is kept
+	case o.again: // more messages came meanwhile than are kept
 		ch.fillLocked(0)
 	}
 }
@@ -154,12 +154,12 @@ func (ch *channel) arrive(f *frame) int {
 		}
 		return n
 	case p.Epoch == o.pos.Epoch && p.Offset <= o.pos.Offset, slices.Contains(o.past, p.Epoch):
-		// They have it: it came twice, or a fill was faster. Or nobody is to
-		// have it any more.
+		// The subscribers have it: it came twice, or a fill was faster. Or its
+		// log is lost.
 	case p.Epoch == o.pos.Epoch, o.pos == Position{}:
 		ch.keepLocked(f)
 		ch.awaitGapLocked(gapWait)
-	default: // another life of the log, or a message of an earlier one: the Store knows
+	default: // of another life of the log, or of an earlier one: the Store knows
 		ch.keepLocked(f)
 		ch.fillLocked(toTop)
 	}
@@ -167,7 +167,7 @@ func (ch *channel) arrive(f *frame) int {
 }
 
 // passLocked hands the next message to the subscribers. With paced, those that
-// have no room go on by themselves: it is one of many that come at once.
+// have no room go on by themselves, since it is one of many that come at once.
 func (ch *channel) passLocked(f *frame, paced bool) int {
 	o := &ch.order
 	before := o.pos
@@ -203,7 +203,7 @@ func (o *order) dropEarly(p Position) {
 }
 
 // bounds returns the lowest and the highest offset of the present epoch that
-// wait behind a gap; 0 where none does.
+// wait behind a gap, or 0 if none does.
 func (o *order) bounds() (first, last uint64) {
 	for p := range o.early {
 		if p.Epoch != o.pos.Epoch && o.pos.Epoch != "" {
@@ -266,7 +266,7 @@ func (o *order) noteGap() {
 	}
 }
 
-// leave notes an epoch that is not, or not any more, the log's.
+// leave notes an epoch that is not the log's, or no longer.
 func (o *order) leave(epoch string) {
 	if epoch == "" || epoch == o.pos.Epoch || slices.Contains(o.past, epoch) {
 		return
@@ -277,14 +277,15 @@ func (o *order) leave(epoch string) {
 	o.past = append(o.past, epoch)
 }
 
-// enter takes back what leave said: what was read last decides.
+// enter takes leave back: the last read decides.
 func (o *order) enter(epoch string) {
 	o.past = slices.DeleteFunc(o.past, func(e string) bool { return e == epoch })
 }
 
-// moveLocked has the channel go on in the log of a page that is not, or not
-// up to where the channel is, the one that it was in. Each subscriber goes on
-// from its own position. read is the number of the read that brought the page.
+// moveLocked has the channel go on in the log of a page. It is another log than
+// the channel's, or one that ends before the channel's position. Each subscriber
+// goes on from its own position. read is the number of the read that brought the
+// page.
 func (ch *channel) moveLocked(page *store.Page, read uint64) {
 	o := &ch.order
 	old := o.pos
@@ -313,7 +314,7 @@ func (ch *channel) moveLocked(page *store.Page, read uint64) {
 	}
 }
 
-// goOnLocked lets a subscriber that is at a position go on in the log of a page.
+// goOnLocked has a subscriber that is at a position go on in the log of a page.
 func (ch *channel) goOnLocked(s *subscription, at Position, page *store.Page, resets resetFrames) {
 	to, reason, _ := goOn(at, page)
 	if reason != "" {
@@ -322,8 +323,8 @@ func (ch *channel) goOnLocked(s *subscription, at Position, page *store.Page, re
 	ch.placeLocked(s, to)
 }
 
-// skipLocked has the channel go on behind messages that cannot be had. Those
-// who had not got them by another way are told.
+// skipLocked has the channel go on behind messages that are lost. It tells those
+// subscribers that have not got them in another way.
 func (ch *channel) skipLocked(to uint64, reason string) {
 	o := &ch.order
 	o.pos.Offset, o.stuck = to, time.Time{}
@@ -350,7 +351,7 @@ func (ch *channel) skipLocked(to uint64, reason string) {
 	}
 }
 
-// resetFrames makes each reset once for all who get the same.
+// resetFrames makes each reset once for all subscribers that get it.
 type resetFrames map[resetAt]*fanout.Frame
 
 type resetAt struct {

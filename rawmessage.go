@@ -160,9 +160,9 @@ func (r *rawMessage) message(max int) (m Message, err error) {
 }
 
 // parseClientMessage reads {"header":…,"body":…,"id":…,"key":…}. The id is any
-// JSON scalar of at most 64 bytes; it comes back also where the rest is wrong.
-// Nothing that it returns shares memory with b. A ping is {"header":"ping",…},
-// of which only the id counts.
+// JSON scalar of at most 64 bytes, and is returned even if the rest is wrong.
+// Nothing that it returns shares memory with b. A ping is {"header":"ping",…}, and
+// only its id counts.
 func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, o PublishOptions, err error) {
 	if err = checkObject(b); err != nil {
 		return m, nil, o, err
@@ -187,8 +187,8 @@ func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, o Pub
 	return m, id, o, err
 }
 
-// idOf returns the id of a message that is not read, so that its sender knows
-// which one was refused. Of a long one nothing is looked at.
+// idOf returns the id of a message that is refused unread, so that its sender
+// knows which one it was. It does not look into a long message.
 func idOf(b []byte) json.RawMessage {
 	if len(b) > 4<<10 {
 		return nil

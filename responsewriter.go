@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// unwrap returns what w wraps, or nil where it does not tell.
+// unwrap returns the ResponseWriter that w wraps, or nil if w does not tell.
 func unwrap(w http.ResponseWriter) http.ResponseWriter {
 	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
 		return u.Unwrap()
@@ -15,8 +15,8 @@ func unwrap(w http.ResponseWriter) http.ResponseWriter {
 	return nil
 }
 
-// innermost is what all others wrap. Where it lacks a method, a wrapper that
-// has it has nothing to call.
+// innermost returns the ResponseWriter that all others wrap. If it lacks a method,
+// a wrapper's own has nothing to call.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for next := unwrap(w); next != nil; next = unwrap(w) {
 		w = next
@@ -27,7 +27,7 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 const wrapped = "a middleware of this server wraps the http.ResponseWriter in a %T, which hides its %s method, so no %s can be opened; " +
 	"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware"
 
-// canFlush returns nil where what is written can be sent at once.
+// canFlush returns nil if what is written can be sent at once.
 func canFlush(w http.ResponseWriter) error {
 	w = innermost(w)
 	switch w.(type) {
@@ -37,8 +37,8 @@ func canFlush(w http.ResponseWriter) error {
 	return errNotFlushable.saying(wrapped, w, "Flush", "stream of server-sent events").because(http.ErrNotSupported)
 }
 
-// isForeign tells whether a ResponseWriter is not one of net/http's, nor wraps
-// one in a way that it tells of.
+// isForeign returns whether a ResponseWriter is not one of net/http's, and does not
+// say that it wraps one.
 func isForeign(w http.ResponseWriter) bool {
 	switch w.(type) {
 	case interface{ SetWriteDeadline(time.Time) error }, interface{ EnableFullDuplex() error }:
@@ -47,8 +47,8 @@ func isForeign(w http.ResponseWriter) bool {
 	return true
 }
 
-// canStream returns nil where what is written to w is sent at once, as far as
-// one can know. A Flush may do nothing: the client would wait for ever.
+// canStream returns nil if what is written to w is sent at once, as far as can be
+// known. If a Flush does nothing, the client would wait for ever.
 func (h *Hub) canStream(w http.ResponseWriter) error {
 	if err := canFlush(w); err != nil {
 		return err
@@ -66,7 +66,8 @@ func (h *Hub) canStream(w http.ResponseWriter) error {
 	return nil
 }
 
-// flushesNothing knows the adaptor of fasthttp before v1.67, and so of Fiber v2.
+// flushesNothing recognises the adaptor of fasthttp before v1.67, which Fiber v2
+// uses.
 func flushesNothing(t reflect.Type) bool {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

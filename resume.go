@@ -10,24 +10,24 @@ import (
 // A place is where a subscriber is that is not in step with its channel.
 // channel.mu guards it.
 //
-// One that is behind reads what it missed by itself, while what is published
-// meanwhile is held for it. One that is apart has been further than the channel
-// here, which lags, or in another life of the log: it waits until the channel
-// has come to it.
+// A subscriber that is behind reads what it missed by itself, and what is
+// published meanwhile is held for it. One that is apart has been further than the
+// channel here, which lags, or in another life of the log: it waits until the
+// channel has come to it.
 type place struct {
 	at      Position // apart: it has everything up to here
 	reading bool
 	read    uint64 // apart: how many reads of the channel had begun when it found out
 
-	frames []*frame // reading: what was passed on after from, and what has no position
+	frames []*frame // reading: those that were passed on after from, and those without a position
 	bytes  int
 	limit  int
 	from   Position
 	doubt  string // reading: the channel's epoch, which is not that of at
 }
 
-// holdsLocked returns whether a frame that is passed on is not, or not yet, to
-// be sent to a subscriber with a place of its own.
+// holdsLocked returns whether a subscriber with a place of its own is not sent a
+// frame that is passed on, or not yet.
 func (s *subscription) holdsLocked(f *frame) bool {
 	own, n := s.own, f.offset()
 	switch {
@@ -45,8 +45,8 @@ func (s *subscription) holdsLocked(f *frame) bool {
 	return true // it has it, or the channel is elsewhere
 }
 
-// hold keeps a frame. Where there is no room, it begins anew behind it: the
-// Store has what has a position.
+// hold keeps a frame. If there is no room, it begins anew behind it: messages
+// with a position are in the Store.
 func (p *place) hold(f *frame) {
 	p.frames = append(p.frames, f)
 	if p.bytes += f.Size(); p.bytes <= p.limit {
@@ -60,7 +60,7 @@ func (p *place) hold(f *frame) {
 	p.frames, p.bytes = nil, 0
 }
 
-// cut forgets what was held from before the channel moved.
+// cut forgets what was held before the channel moved.
 func (p *place) cut(to Position) {
 	kept := p.frames[:0]
 	p.bytes = 0
@@ -81,7 +81,7 @@ func (p *place) cut(to Position) {
 func (ch *channel) attach(ctx context.Context, s *subscription, since *Position) (began Position, err error) {
 	s.ch = ch
 	ch.mu.Lock()
-	ch.order.waiting++ // so that a last subscriber who leaves meanwhile ends nothing
+	ch.order.waiting++ // so that a last subscriber that leaves meanwhile ends nothing
 	known := ch.order.synced
 	ch.mu.Unlock()
 	err = ch.prepare(ctx, known)
@@ -93,7 +93,7 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 }
 
 // prepare has the mesh bring the channel's messages, and makes its position
-// known where it has positions. The caller has counted itself in order.waiting.
+// known, if it has positions. The caller has counted itself in order.waiting.
 func (ch *channel) prepare(ctx context.Context, known bool) error {
 	if known {
 		return nil
@@ -104,7 +104,8 @@ func (ch *channel) prepare(ctx context.Context, known bool) error {
 	return ch.sync(ctx)
 }
 
-// attachPrepared returns whether it has failed and nobody else is subscribed.
+// attachPrepared ends attach. It returns idle if prepare has failed and no other
+// subscriber is there.
 func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (began Position, idle bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -129,7 +130,7 @@ func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (
 	return pos, false
 }
 
-// readLocked has a subscriber that has everything up to at read what follows.
+// readLocked has a subscriber that has everything up to at read what comes next.
 func (ch *channel) readLocked(s *subscription, at Position) { ch.catchUpLocked(s, at, false) }
 
 func (ch *channel) catchUpLocked(s *subscription, at Position, first bool) {
@@ -153,11 +154,11 @@ func (ch *channel) placeLocked(s *subscription, at Position) {
 	}
 }
 
-// catchUp sends what was missed, page by page as fast as the receiver takes
-// it, until the subscriber is in step with the channel, or ahead of it. first
-// says that it comes with a position of its own: where that is of no use, it
-// goes on at the present one, as it has to fetch the state anew anyway. It is a
-// background task of the hub, and ends at the latest when the subscriber leaves.
+// catchUp sends what was missed, page by page and as fast as the receiver takes
+// it, until the subscriber is in step with the channel, or ahead of it. With
+// first, the position is the client's own: if it is of no use, the subscriber
+// goes on at the present one, since the client has to fetch the state anew anyway.
+// catchUp is a task of the hub, and ends at the latest when the subscriber leaves.
 func (s *subscription) catchUp(own *place, at Position, first bool) {
 	ch, ctx := s.ch, s.ch.env.ctx
 	retry := backoff.New()
@@ -216,14 +217,14 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 	}
 }
 
-// heldFrom returns behind what the channel's messages are held.
+// heldFrom returns the position after which the channel's messages are held.
 func (s *subscription) heldFrom(own *place) Position {
 	s.ch.mu.Lock()
 	defer s.ch.mu.Unlock()
 	return own.from
 }
 
-// tell sends a reset; false ends the catching up.
+// tell sends a reset. It returns false if the catching up is over.
 func (s *subscription) tell(own *place, reason string, at Position) bool {
 	s.ch.mu.Lock()
 	defer s.ch.mu.Unlock()
@@ -235,8 +236,8 @@ func (s *subscription) tell(own *place, reason string, at Position) bool {
 	return true
 }
 
-// sendMissed sends a message of the time before, once there is room for it;
-// false ends the catching up.
+// sendMissed sends a message that was missed, once there is room for it. It
+// returns false if the catching up is over.
 func (s *subscription) sendMissed(own *place, f *frame) bool {
 	for s.out.WaitRoom(s.ch.env.ctx, f.Size()) {
 		s.ch.mu.Lock()
@@ -251,10 +252,10 @@ func (s *subscription) sendMissed(own *place, f *frame) bool {
 }
 
 // join ends the catching up of a subscriber that has everything up to at, which
-// is all that the Store had: it gets what is held, and is in step, or apart.
-// Where there is more to read, join returns false, and what the subscriber has
-// now. top is what the Store said, and before from where on messages were held
-// when it was asked.
+// is all that the Store had: it gets what is held, and is then in step, or apart.
+// If there is more to read, join returns false and where the subscriber is now.
+// top is the Store's answer; before is the position after which messages were held
+// when the Store was asked.
 func (s *subscription) join(own *place, at, top, before Position) (Position, bool) {
 	ch := s.ch
 	ch.mu.Lock()
@@ -295,7 +296,7 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		if n := f.offset(); n > 0 && (apart || f.message.Position != at.next()) {
 			continue
 		}
-		if !f.isFrom(s) && !s.out.Offer(&f.Frame) { // it will come back for the rest
+		if !f.isFrom(s) && !s.out.Offer(&f.Frame) { // the rest follows when there is room
 			own.frames = own.frames[i:]
 			return at, false
 		}

@@ -28,8 +28,8 @@ type stream struct {
 
 	cut    sync.Mutex               // guards the fields below
 	rc     *http.ResponseController // nil when nothing more may be written
-	giveUp *time.Timer              // where writes have no deadline
-	late   *time.Timer              // since Kill, for a handler that is stuck all the same
+	giveUp *time.Timer              // if writes have no deadline
+	late   *time.Timer              // since Kill, for a handler that is still stuck
 }
 
 // Wake lets the handler go on.
@@ -59,9 +59,9 @@ func (s *stream) Kill(err error) {
 	s.late = time.AfterFunc(wait, s.finish)
 }
 
-// setDeadline bounds the next write; the zero time ends that. Where a
-// middleware hides the deadlines, a write that takes too long stays the
-// server's, but the hub forgets the client.
+// setDeadline bounds the next write; the zero time ends that. If a middleware
+// hides the deadlines, a write that takes too long stays the server's, but the hub
+// forgets the client.
 func (s *stream) setDeadline(t time.Time) {
 	s.cut.Lock()
 	defer s.cut.Unlock()
@@ -91,25 +91,25 @@ func (s *stream) returned() {
 // typeStream is the media type of server-sent events.
 const typeStream = "text/event-stream"
 
-// beginStream sets the headers of every stream, and so tells what is between
-// here and the client all that it must not do.
+// beginStream sets the headers of every stream. They tell proxies on the way to
+// the client not to hold events back.
 func beginStream(w http.ResponseWriter) {
 	head := w.Header()
 	head.Set("Content-Type", typeStream+"; charset=utf-8")
-	head.Set("Cache-Control", "no-store, no-transform") // who compresses would hold events back
+	head.Set("Cache-Control", "no-store, no-transform") // compressing would hold events back
 	head.Set("X-Accel-Buffering", "no")                 // so would nginx
 	w.WriteHeader(http.StatusOK)
 }
 
-// appendRetry tells a browser after what time to connect again. It is no block
-// of its own, of which some clients make an event.
+// appendRetry tells a browser when to connect again. It is no block of its own,
+// since some clients make an event of each block.
 func appendRetry(b []byte, d time.Duration) []byte {
 	return fmt.Appendf(b, "retry: %d\n", d.Milliseconds())
 }
 
 // refuseStream tells a client to come back later. An EventSource that gets an
-// HTTP error gives up for good, so what will pass by itself is told as a
-// stream that ends at once. It comes back when Retry-After is over, or later.
+// HTTP error gives up for good, so an error that will pass by itself is sent as a
+// stream that ends at once. The client comes back after Retry-After, or later.
 func refuseStream(w http.ResponseWriter, e *Error) {
 	wait := 3 * time.Second
 	if n, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil {
@@ -123,8 +123,9 @@ func refuseStream(w http.ResponseWriter, e *Error) {
 const maxRetryAfter = 24 * 60 * 60
 
 // serveStream answers GET /channel/{name}/ with server-sent events, as the
-// HTML standard defines them (section 9.2), until either side ends. An error
-// means that nothing was written. It calls leave when the hub is done with it.
+// HTML standard defines them (section 9.2), until either side ends. An error means
+// that nothing was written. serveStream calls leave when the hub is done with the
+// client.
 func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery, leave func()) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -168,13 +169,13 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	return nil
 }
 
-// streamPiece is what a client has WriteTimeout to take: of the whole, a slow
-// but steady one could need any time.
+// streamPiece is how much a client has WriteTimeout to take. A slow but steady
+// one could need any time for the whole.
 const streamPiece = 4 << 10
 
-// writeAll writes b and flushes. A server's own WriteTimeout would cut the
-// stream: each piece has a deadline of its own instead, which serves for those
-// that begin in its first eighth, too.
+// writeAll writes b and flushes. A server's own WriteTimeout would cut the stream,
+// so each piece has a deadline of its own, which also serves those that begin in
+// its first eighth.
 func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b []byte) error {
 	var until time.Time
 	begin := func() {
@@ -195,8 +196,8 @@ func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b 
 	if err := rc.Flush(); err != nil {
 		return err
 	}
-	// Over HTTP/2 a deadline that passes ends the stream, also when nothing is
-	// being written.
+	// Over HTTP/2 a deadline that passes ends the stream even if nothing is being
+	// written.
 	s.setDeadline(time.Time{})
 	return nil
 }
@@ -207,8 +208,8 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	b := appendRetry(nil, backoff.Spread(retryTime))
 	s.Sent.Bytes.Add(int64(len(b)))
 	var buf []byte
-	// What waits already comes in the same write, and where the stream begins
-	// in the same block.
+	// The frames that wait already go out in the same write, and the place where
+	// the stream begins in the same block.
 	frames := s.Take(nil)
 	more, last := s.Join(&buf, frames)
 	b = append(b, more...)
@@ -240,8 +241,8 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	}
 }
 
-// retryTime is after what time, on average, a browser comes back to a stream
-// that ends or breaks.
+// retryTime is when a browser comes back, on average, to a stream that ends or
+// breaks.
 const retryTime = 2 * time.Second
 
 const defaultStreamTime = 15 * time.Minute
@@ -249,9 +250,9 @@ const defaultStreamTime = 15 * time.Minute
 // errStreamTime is why a stream ends whose time is over.
 var errStreamTime = errors.New("channels: the stream has had its time, which Options.StreamTime sets; its client comes again")
 
-// streamTime is how long a stream may last that goes through w; 0 is for ever.
-// A write through what is not net/http's may not tell that the client has gone,
-// so that such a stream always has an end.
+// streamTime is how long a stream through w may last; 0 is for ever. A write
+// through a ResponseWriter that is not net/http's may not tell that the client has
+// gone, so such a stream always has an end.
 func (o *Options) streamTime(w http.ResponseWriter) time.Duration {
 	switch {
 	case o.StreamTime > 0:

@@ -27,10 +27,10 @@ type Subscription struct {
 }
 
 // Subscribe subscribes to a channel at once: what is published after it
-// returns reaches Messages. With from, which [Hub.History] and each message
-// tell, it begins behind that position: first what was missed, then what
-// comes, or a [ResetError] where that is no longer possible. The zero Position
-// is before the first message; nil means from now on.
+// returns reaches Messages. With from, which [Hub.History] and each message have,
+// it begins after that position: first what was missed, then what comes, or a
+// [ResetError] if that is no longer possible. The zero Position is before the
+// first message; nil means from now on.
 //
 // The hooks for connections are not called, and no presence shows it.
 //
@@ -42,7 +42,7 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*S
 	return h.subscribe(ctx, channel, from, true)
 }
 
-// subscribe is Subscribe; who is not trusted subscribes for the network.
+// subscribe is Subscribe. A caller that is not trusted subscribes for the network.
 func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, trusted bool) (*Subscription, error) {
 	if !h.calls.Enter() {
 		return nil, ErrClosed
@@ -80,9 +80,9 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, tru
 // ID returns the id for PublishOptions.Except.
 func (s *Subscription) ID() string { return s.info.ID }
 
-// Position returns from where a new Subscribe goes on where this subscription
-// ends: behind the last message that Messages has yielded, or where it began.
-// It is nil where the channel keeps no history.
+// Position returns where a new Subscribe goes on if this subscription ends: after
+// the last message that Messages has yielded, or where it began. It is nil if the
+// channel keeps no history.
 func (s *Subscription) Position() *Position {
 	s.place.Lock()
 	defer s.place.Unlock()
@@ -101,17 +101,17 @@ func (s *Subscription) reached(at *Position) {
 	}
 }
 
-// Messages yields the messages in order. It yields an error and ends where
-// the subscription has ended: with the context's error, ErrSlowSubscriber,
-// ErrClosed, or the reason for which the app disconnected it; after Close it
-// just ends. It yields a *ResetError and goes on. Leaving the loop, by a panic
-// too, does not end the subscription, and the next loop begins behind the
-// message that this one was at; Close does. The bodies are shared with other
-// subscribers: they must not be changed.
+// Messages yields the messages in order. When the subscription has ended, it
+// yields an error and ends: the context's, ErrSlowSubscriber, ErrClosed, or the
+// reason for which the app disconnected it. After Close it just ends. It yields a
+// *ResetError and goes on. To leave the loop, even by a panic, does not end the
+// subscription: the next loop begins after the message that this one was at. Close
+// ends it. The bodies are shared with other subscribers: they must not be changed.
 func (s *Subscription) Messages() iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {
-			// One at a time: what the loop does not come to stays queued.
+			// One at a time, so that messages stay queued until the loop comes
+			// to them.
 			f, over := s.outbox.Next()
 			switch {
 			case f == nil && over:

@@ -14,10 +14,9 @@ import (
 	"github.com/channels-go/channels/internal/fanout"
 )
 
-// The sizes of the library's buffers: small, because each idle connection has
-// them. The write buffer holds the longest control frame (RFC 6455 section
-// 5.5); the read buffer hardly more than a frame's header, since the payload
-// goes past it.
+// The library's buffers are small, because each idle connection has them. The
+// write buffer holds the longest control frame (RFC 6455 section 5.5). The read
+// buffer holds hardly more than a frame's header, since the payload goes past it.
 const (
 	readBufferBytes  = 16
 	writeBufferBytes = 128
@@ -33,8 +32,8 @@ type upgradeWriter struct {
 	said     []byte              // and why, as plain text
 }
 
-// WriteHeader keeps the status back: a refusal is to be sent as JSON, and the
-// 101 goes out in Hijack.
+// WriteHeader keeps the status back: a refusal is sent as JSON later, and the 101
+// in Hijack.
 func (u *upgradeWriter) WriteHeader(status int) {
 	if status >= 400 {
 		u.status = status
@@ -50,8 +49,8 @@ func (u *upgradeWriter) Write(b []byte) (int, error) {
 // net/http's, which are freed, and answers the handshake.
 //
 // The answer is written to the socket and not through the ResponseWriters of
-// middleware: some hold it back until the handler returns (gin's, gzip), and
-// a Hijack that fails after it could no longer be told.
+// middleware. Some hold it back until the handler returns (gin's, gzip), and if
+// Hijack failed after it, nobody could be told.
 func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	nc, rw, err := u.hijack()
 	if err != nil {
@@ -77,8 +76,8 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w, bufio.NewReadWriter(c.br, bufio.NewWriterSize(w, writeBufferBytes)), nil
 }
 
-// hijack asks the writers from the outermost to the innermost: a wrapper may
-// have a Hijack and nothing to call with it.
+// hijack asks the writers from the outermost to the innermost, since a wrapper may
+// have a Hijack that has nothing to call.
 func (u *upgradeWriter) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) {
 	err = http.ErrNotSupported
 	for w := u.ResponseWriter; w != nil; w = unwrap(w) {
@@ -92,8 +91,8 @@ func (u *upgradeWriter) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) 
 	return nil, nil, err
 }
 
-// upgrade makes a WebSocket of the request. Where it fails, nothing has been
-// written yet; after errGone nothing can be.
+// upgrade makes a WebSocket of the request. If it fails, nothing has been written
+// yet. After errGone nothing can be.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	u := &upgradeWriter{ResponseWriter: w, conn: c}
 	mode := websocket.CompressionNoContextTakeover
@@ -131,9 +130,9 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	return nil
 }
 
-// withoutOtherProtocols leaves only a copy of what is to be chosen of the
-// subprotocols that a client offers: the library keeps the chosen one as long
-// as the connection, as a part of the header, which may be a megabyte.
+// withoutOtherProtocols returns a request that offers only the subprotocol that
+// will be chosen, as a copy. The library keeps the chosen one as long as the
+// connection, and with it the header that it is a part of, which may be a megabyte.
 func withoutOtherProtocols(r *http.Request) *http.Request {
 	const key = "Sec-Websocket-Protocol"
 	if r.Header[key] == nil {
@@ -153,8 +152,8 @@ func withoutOtherProtocols(r *http.Request) *http.Request {
 	return &c
 }
 
-// checkHandshake checks what the library would refuse too, but later
-// (RFC 6455 section 4.2.1).
+// checkHandshake checks what the library would also refuse, but later (RFC 6455
+// section 4.2.1).
 func checkHandshake(w http.ResponseWriter, r *http.Request) error {
 	if v := r.Header.Get("Sec-WebSocket-Version"); v != "13" {
 		w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455 section 4.4
@@ -170,7 +169,7 @@ func checkHandshake(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// subprotocol is what the server chooses where a client offers it. A browser's
-// script can send a token along with a WebSocket only as one more subprotocol,
-// and the browser hangs up on a server that chooses none of those offered.
+// subprotocol is what the server chooses if a client offers it. A browser's
+// script can send a token with a WebSocket only as one more subprotocol, and the
+// browser hangs up on a server that chooses none of those that were offered.
 const subprotocol = "channels"
