@@ -41,7 +41,7 @@ type channel struct {
 
 // attachLocked makes s a subscriber of all that comes from now on.
 func (ch *channel) attachLocked(s *subscription) {
-	s.slot = len(ch.subs)
+	s.slot = int32(len(ch.subs))
 	ch.subs = append(ch.subs, s)
 	ch.touchLocked()
 }

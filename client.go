@@ -19,7 +19,7 @@ type client struct {
 	info Client
 	subs subscriptions
 
-	slot, at  int         // its place in the table, guarded by the table
+	slot, at  int32       // its place in the table, guarded by the table
 	alive     atomic.Bool // it has given a sign of life since it was asked for one
 	asked     bool        // and it was; the hub's clock alone uses it
 	heartbeat bool        // it wants to see that it is asked

@@ -73,8 +73,8 @@ func (t *clientTable) add(c *client) {
 	if t.slots == nil {
 		t.slots = make([][]*client, t.period)
 	}
-	c.slot = len(t.byID) % len(t.slots)
-	c.at = len(t.slots[c.slot])
+	c.slot = int32(len(t.byID) % len(t.slots))
+	c.at = int32(len(t.slots[c.slot]))
 	t.slots[c.slot] = append(t.slots[c.slot], c)
 }
 

@@ -17,14 +17,13 @@ type subscription struct {
 	id      string         // the client's, for PublishOptions.Except
 	channel string         // the channel's name
 
-	ch   *channel // set by attach
-	slot int      // in ch.subs, guarded by ch.mu; -1 if it is not in it
+	ch    *channel // set by attach
+	slot  int32    // in ch.subs, guarded by ch.mu; -1 if it is not in it
+	stage stage    // guarded by client.subs.mu
 	// own is where the subscriber is, guarded by ch.mu. It is nil if the
 	// subscriber is in step: it has what the channel has passed on, and gets
 	// what comes.
 	own *place
-
-	stage stage // guarded by client.subs.mu
 }
 
 type stage uint8
@@ -107,8 +106,8 @@ type subscriptions struct {
 	policy atomic.Uint32 // a fanout.Policy: see client.answer
 
 	mu   sync.Mutex               // guards the fields below
-	more map[string]*subscription // the others by channel, or nil
 	left bool                     // the client leaves: none is added any more
+	more map[string]*subscription // the others by channel, or nil
 }
 
 // findLocked returns the subscription to a channel, or nil.

@@ -27,8 +27,8 @@ type Farewell struct {
 // receivers. Its methods may be called concurrently.
 type Engine struct {
 	Counters
-	// Conns counts the goroutines that belong to a connection. It is shut and
-	// waited for before Stop.
+	// Conns counts the goroutines that belong to a connection. Shut it before
+	// Stop: a socket that begins to write later ends with Config.Stopped.
 	Conns gate.Gate
 
 	config  Config
