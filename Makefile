@@ -53,7 +53,7 @@ model:
 
 ## soak: 2,000 clients that make trouble for SOAKTIME, and a check of each promise; SEED repeats an earlier run; then the model
 soak:
-	go test -race -count=1 -v -timeout 0 -run '^TestSoak$$' . -soak $(SOAKTIME) -seed $(SEED)
+	cd e2e && go test -race -count=1 -v -timeout 0 -run '^TestSoak$$' ./soak -soak $(SOAKTIME) -seed $(SEED)
 	$(MAKE) model
 
 ## faults: replicas under load are killed, stopped, cut off and restarted. Network namespaces are required for the

@@ -119,7 +119,7 @@ func TestMaxConnectionsPerAddress(t *testing.T) {
 // there goes on.
 func TestMaxQueuedBytes(t *testing.T) {
 	s := newServer(t, channels.Options{MaxMessageBytes: 64 << 10, QueueBytes: 1 << 20, MaxQueuedBytes: 1 << 20})
-	s.smallBuffers()
+	s.SmallBuffers()
 	s.http.Start()
 	fast := s.join("c", "")
 	stalled := []*wsClient{s.stall("c"), s.stall("other")}

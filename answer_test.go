@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // A client that takes nothing, or next to nothing, of a long answer is cut; what
@@ -23,7 +24,7 @@ func TestLongAnswers(t *testing.T) {
 	s := newServer(t, channels.Options{WriteTimeout: time.Second, Channel: func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{HistorySize: 20}
 	}})
-	s.smallBuffers()
+	s.SmallBuffers()
 	var open atomic.Int64
 	s.http.Config.ConnState = func(_ net.Conn, st http.ConnState) {
 		switch st {
@@ -35,7 +36,7 @@ func TestLongAnswers(t *testing.T) {
 	}
 	s.http.Start()
 	for range 20 {
-		s.publishGo("h", `"`+long(200<<10)+`"`)
+		s.PublishGo("h", `"`+long(200<<10)+`"`)
 	}
 	ask := func(t *testing.T, query string) tcpClient {
 		c := s.dialRaw()
@@ -95,12 +96,12 @@ func TestLongAnswersAreRefusedWhereTooMuchWaits(t *testing.T) {
 	s := newServer(t, channels.Options{MaxQueuedBytes: 1 << 20, WriteTimeout: time.Minute, Channel: func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{HistorySize: 10}
 	}})
-	s.smallBuffers()
+	s.SmallBuffers()
 	s.http.Start()
 	for range 10 {
-		s.publishGo("h", `"`+long(200<<10)+`"`)
+		s.PublishGo("h", `"`+long(200<<10)+`"`)
 	}
-	s.publishGo("short", `1`)
+	s.PublishGo("short", `1`)
 	c := s.dialRaw()
 	require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
 	c.write("GET /v1/channel/h/history HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -138,9 +139,9 @@ func TestABatchCountsForEachChannel(t *testing.T) {
 		"escaped":  `{"messag\u0065s":[` + strings.Repeat("{},", 300_000) + `{}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			start := allocated()
+			start := hubtest.Allocated()
 			s.do("POST", "/v1/publish", body).wantFail(t, 413, "too_large")
-			require.Less(t, allocated()-start, uint64(8<<20))
+			require.Less(t, hubtest.Allocated()-start, uint64(8<<20))
 		})
 	}
 }
@@ -152,21 +153,21 @@ func TestLongAnswersDoNotShutOutConnections(t *testing.T) {
 	s := newServer(t, channels.Options{MaxQueuedBytes: 4 << 20, WriteTimeout: time.Minute, Channel: func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{HistorySize: 10}
 	}})
-	s.smallBuffers()
+	s.SmallBuffers()
 	s.http.Start()
 	for range 4 {
-		s.publishGo("h", `"`+long(size/4)+`"`)
+		s.PublishGo("h", `"`+long(size/4)+`"`)
 	}
 	c := s.dialRaw()
 	require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))
 	c.write("GET /v1/channel/h/history HTTP/1.1\r\nHost: x\r\n\r\n")
 	until(t, "it waits", func() bool { return s.hub.Stats().Queued > size })
 
-	start := allocated()
+	start := hubtest.Allocated()
 	for range 8 {
 		s.do("GET", "/v1/channel/h/history", "").wantFail(t, 503, "overloaded")
 	}
-	require.Less(t, allocated()-start, uint64(8*3/2*size), "it was encoded and thrown away") // it is read, as nobody knows before how long it is
+	require.Less(t, hubtest.Allocated()-start, uint64(8*3/2*size), "it was encoded and thrown away") // it is read, as nobody knows before how long it is
 	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history?limit=1", "").status, "it is short enough")
 	s.join("h", "")
 	c.close()
@@ -179,10 +180,10 @@ func TestShutdownDoesNotWaitForLongAnswers(t *testing.T) {
 	s := newServer(t, channels.Options{WriteTimeout: 5 * time.Minute, Channel: func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{HistorySize: 10}
 	}})
-	s.smallBuffers()
+	s.SmallBuffers()
 	s.http.Start()
 	for range 10 {
-		s.publishGo("h", `"`+long(200<<10)+`"`)
+		s.PublishGo("h", `"`+long(200<<10)+`"`)
 	}
 	c := s.dialRaw()
 	require.NoError(t, c.c.(*net.TCPConn).SetReadBuffer(8<<10))

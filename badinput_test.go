@@ -360,13 +360,13 @@ func TestFragmentedMessages(t *testing.T) {
 	for len(texts) < 2 || len(pongs) == 0 || pongs[len(pongs)-1] != "" {
 		f, err := c.tryRead()
 		require.NoError(t, err)
-		switch f.first {
+		switch f.First {
 		case rawText:
-			texts = append(texts, string(f.payload))
+			texts = append(texts, string(f.Payload))
 		case rawPong:
-			pongs = append(pongs, string(f.payload))
+			pongs = append(pongs, string(f.Payload))
 		default:
-			require.Fail(t, "a frame that nobody sends", "%#x %q", f.first, f.payload)
+			require.Fail(t, "a frame that nobody sends", "%#x %q", f.First, f.Payload)
 		}
 	}
 	require.Equal(t, []string{whole, `{"header":"exchange","body":{"msg":"ok"}}`}, texts)
@@ -452,8 +452,8 @@ func TestClientCloses(t *testing.T) {
 			c.write(wsFrame(rawClose, payload))
 			f, err := c.next()
 			require.NoError(t, err)
-			require.Equal(t, byte(rawClose), f.first)
-			require.Equal(t, payload[:min(2, len(payload))], string(f.payload[:min(2, len(f.payload))]))
+			require.Equal(t, byte(rawClose), f.First)
+			require.Equal(t, payload[:min(2, len(payload))], string(f.Payload[:min(2, len(f.Payload))]))
 			_, err = c.br.ReadByte() // the server closes first: RFC 6455 section 7.1.1
 			require.ErrorIs(t, err, io.EOF)
 			require.NoError(t, <-reasons)

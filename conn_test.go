@@ -59,11 +59,11 @@ func TestPings(t *testing.T) {
 		}()
 		for got := 0; ; got++ {
 			f := r.read()
-			if f.first == rawPing { // its turn came in the first second
+			if f.First == rawPing { // its turn came in the first second
 				continue
 			}
-			require.Equal(t, byte(rawPong), f.first)
-			if string(f.payload) == strconv.Itoa(n-1) {
+			require.Equal(t, byte(rawPong), f.First)
+			if string(f.Payload) == strconv.Itoa(n-1) {
 				return
 			}
 			require.Less(t, got, n)
@@ -73,7 +73,7 @@ func TestPings(t *testing.T) {
 		gone := make(chan error, 1)
 		s := serve(t, channels.Options{PingPeriod: time.Second, OnDisconnect: func(_ channels.Client, reason error) { gone <- reason }})
 		r := s.raw("c", "")
-		require.Equal(t, byte(rawPing), r.read().first)
+		require.Equal(t, byte(rawPing), r.read().First)
 		select {
 		case err := <-gone:
 			require.ErrorContains(t, err, "no sign of life")
@@ -86,8 +86,8 @@ func TestPings(t *testing.T) {
 		r := s.raw("c", "")
 		for range 4 {
 			f := r.read()
-			require.Equal(t, byte(rawPing), f.first)
-			r.write(masked(rawPong, f.payload))
+			require.Equal(t, byte(rawPing), f.First)
+			r.write(masked(rawPong, f.Payload))
 		}
 		s.publish("c", "still", "1")
 		r.wantText("still")
@@ -163,26 +163,26 @@ func TestCompression(t *testing.T) {
 		r, plain := s.raw("c", offer), s.raw("c", "")
 		s.publish("c", "long", body)
 		f := r.readNext()
-		require.Equal(t, byte(rawText|0x40), f.first)
-		require.Less(t, len(f.payload), 500)
-		text, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(f.payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+		require.Equal(t, byte(rawText|0x40), f.First)
+		require.Less(t, len(f.Payload), 500)
+		text, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(f.Payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
 		require.NoError(t, err)
 		require.Equal(t, `{"header":"long","body":`+body+`}`, string(text))
-		require.Equal(t, text, plain.wantText("long").payload)
+		require.Equal(t, text, plain.wantText("long").Payload)
 		s.publish("c", "short", `1`)
-		require.Equal(t, byte(rawText), r.readNext().first)
+		require.Equal(t, byte(rawText), r.readNext().First)
 	})
 	t.Run("what does not shrink is sent as it is", func(t *testing.T) {
 		s := serve(t, channels.Options{CompressBytes: 1})
 		r := s.raw("c", offer)
 		s.publish("c", "x", `1`)
-		require.Equal(t, byte(rawText), r.readNext().first)
+		require.Equal(t, byte(rawText), r.readNext().First)
 	})
 	t.Run("off", func(t *testing.T) {
 		s := serve(t, channels.Options{CompressBytes: -1})
 		r := s.raw("c", offer)
 		s.publish("c", "long", body)
-		require.Equal(t, byte(rawText), r.readNext().first)
+		require.Equal(t, byte(rawText), r.readNext().First)
 	})
 	t.Run("a real client, in both directions", func(t *testing.T) {
 		s := serve(t, channels.Options{})
@@ -289,7 +289,7 @@ func TestADisconnectedClientDoesNotPublish(t *testing.T) {
 	s := serve(t, channels.Options{ReplicaID: "n", Channel: keeps})
 	r := s.raw("h", "")
 	require.Equal(t, 1, disconnect(s.hub, s.id(1)))
-	for r.read().first != rawClose {
+	for r.read().First != rawClose {
 	}
 	r.write(masked(rawText, []byte(`{"header":"banned","body":1}`)))
 	r.write(masked(rawClose, []byte{0x0b, 0xbb}))
@@ -312,7 +312,7 @@ func TestAMessageIsDeflatedOnce(t *testing.T) {
 		_, err := s.hub.Publish(t.Context(), "c", msg("x", `"`+strings.Repeat(fmt.Sprint(i), 50_000)+`"`))
 		require.NoError(t, err)
 		for _, c := range conns {
-			require.NotZero(t, c.readNext().first&0x40, "it is deflated")
+			require.NotZero(t, c.readNext().First&0x40, "it is deflated")
 		}
 	}
 	require.EqualValues(t, 20, s.hub.Stats().Deflated-before)

@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // The fuzz tests call the handler within the process: a socket would make
@@ -215,23 +216,23 @@ func FuzzClientFrame(f *testing.F) {
 				require.False(t, isTimeout(err), "the server does not end the connection")
 				break
 			}
-			require.False(t, closed, "a frame behind the close frame: %x %q", frame.first, frame.payload)
-			switch frame.first {
+			require.False(t, closed, "a frame behind the close frame: %x %q", frame.First, frame.Payload)
+			switch frame.First {
 			case rawText:
-				checkSaid(t, frame.payload)
+				checkSaid(t, frame.Payload)
 			case rawText | rsv1Bit: // RFC 7692 section 7.2.2
-				checkSaid(t, inflate(t, frame.payload))
+				checkSaid(t, hubtest.Inflate(t, frame.Payload))
 			case rawPing, rawPong:
-				require.LessOrEqual(t, len(frame.payload), 125)
+				require.LessOrEqual(t, len(frame.Payload), 125)
 			case rawClose:
 				closed = true
-				if len(frame.payload) > 0 {
-					code := int(binary.BigEndian.Uint16(frame.payload))
+				if len(frame.Payload) > 0 {
+					code := int(binary.BigEndian.Uint16(frame.Payload))
 					require.True(t, code >= 1000 && code <= 1014 || code >= 3000 && code < 5000, code)
-					require.True(t, utf8.Valid(frame.payload[2:]))
+					require.True(t, utf8.Valid(frame.Payload[2:]))
 				}
 			default:
-				require.Fail(t, "a frame that nobody sends", "%x %q", frame.first, frame.payload)
+				require.Fail(t, "a frame that nobody sends", "%x %q", frame.First, frame.Payload)
 			}
 		}
 		require.NotContains(t, log.String(), "panic")
@@ -250,7 +251,7 @@ func FuzzArrival(f *testing.F) {
 	longer := `{"header":"x","body":"` + long(700) + `"}`
 	for _, frames := range [][]string{
 		{"\x81" + ok}, {"\x81" + ok, "\x89p", "\x81" + longer}, {"\x01" + ok[:9], "\x89p", "\x80" + ok[9:]}, {"\x82" + ok, "\x81{"}, {"\x81\xff", "\x81" + ok},
-		{"\xc1" + deflated(ok, 1), "\x81" + ok}, {"\x83"}, {"\x88"}, {"\x81" + long(fuzzMax+9000)}, {"\x81" + longer, "\x81" + longer, "\x81" + longer, "\x81" + longer},
+		{"\xc1" + hubtest.Deflated(ok, 1), "\x81" + ok}, {"\x83"}, {"\x88"}, {"\x81" + long(fuzzMax+9000)}, {"\x81" + longer, "\x81" + longer, "\x81" + longer, "\x81" + longer},
 	} {
 		b := []byte(strings.Join(frames, "\x00"))
 		for _, early := range []uint16{0, 1, 7, 4096} {
@@ -322,13 +323,13 @@ func arrive(t *testing.T, hub *channels.Hub, l net.Listener, frames string, earl
 	for {
 		frame, err := reader.tryRead()
 		require.NoError(t, err, "before a close frame")
-		switch frame.first {
+		switch frame.First {
 		case rawText:
-			got = append(got, string(frame.payload))
+			got = append(got, string(frame.Payload))
 		case rawText | rsv1Bit:
-			got = append(got, string(inflate(t, frame.payload)))
+			got = append(got, string(hubtest.Inflate(t, frame.Payload)))
 		case rawClose:
-			return append(got, fmt.Sprintf("closed: %x", frame.payload))
+			return append(got, fmt.Sprintf("closed: %x", frame.Payload))
 		}
 	}
 }

@@ -1,14 +1,12 @@
 package channels_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,28 +15,25 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
-// patience is how long a test waits for what has to come. It is never waited
-// for in a run that passes.
-const patience = time.Minute
+const patience = hubtest.Patience
 
-// server is a hub behind a real HTTP server on a loopback port.
+// server is a hub behind a real HTTP server on a loopback port. The fields that
+// nearly every test uses have short names.
 type server struct {
+	*hubtest.Server
 	t    *testing.T
 	hub  *channels.Hub
 	http *httptest.Server
 	log  *logBuffer
-
-	ended bool // the test has shut the hub down itself, with an error
 }
 
 // serve starts a hub and a server with its handler, wrapped by the middleware.
@@ -61,39 +56,8 @@ func serveTLS(t *testing.T, o channels.Options) *server {
 
 func newServer(t *testing.T, o channels.Options, middleware ...func(http.Handler) http.Handler) *server {
 	t.Helper()
-	s := &server{t: t, log: &logBuffer{}}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
-	hub, err := channels.New(o)
-	require.NoError(t, err)
-	s.hub = hub
-	h := hub.Handler()
-	for _, m := range middleware {
-		h = m(h)
-	}
-	s.http = httptest.NewUnstartedServer(h)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := hub.Shutdown(ctx); err != nil && !s.ended {
-			t.Errorf("shutdown: %v", err)
-		}
-		s.http.Close()
-		s.http.Client().CloseIdleConnections()
-	})
-	return s
-}
-
-// smallBuffers makes sockets fill soon where nobody reads.
-func (s *server) smallBuffers() {
-	s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if t, ok := c.(*tls.Conn); ok {
-			c = t.NetConn()
-		}
-		c.(*net.TCPConn).SetWriteBuffer(8 << 10)
-		return ctx
-	}
+	s := hubtest.New(t, o, middleware...)
+	return &server{s, t, s.Hub, s.HTTP, s.Log}
 }
 
 // stall opens a WebSocket with a small receive buffer, which is not read.
@@ -112,23 +76,7 @@ func (s *server) stall(channel string) *wsClient {
 	return w
 }
 
-// logBuffer keeps what the hub logs.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logBuffer = hubtest.Log
 
 // --- HTTP
 
@@ -206,24 +154,13 @@ type wsClient struct {
 }
 
 // message is what a client receives.
-type message struct {
-	Header string          `json:"header"`
-	Body   json.RawMessage `json:"body"`
-	Offset uint64          `json:"offset"`
-	Epoch  string          `json:"epoch"`
-	ID     json.RawMessage `json:"id"`
-}
+type message struct{ hubtest.Message }
 
 func (m message) since() string {
 	return "?since=" + (channels.Position{Epoch: m.Epoch, Offset: m.Offset}).String()
 }
 
-// errorCode is the code in an error message's body.
-func (m message) errorCode() string {
-	var b struct{ Code string }
-	json.Unmarshal(m.Body, &b)
-	return b.Code
-}
+func (m message) errorCode() string { return m.ErrorCode() }
 
 // tryDial opens a WebSocket to a channel, or returns why not.
 func (s *server) tryDial(path string, o *websocket.DialOptions) (*wsClient, *http.Response, error) {
@@ -309,14 +246,9 @@ func (w *wsClient) wantClose(code websocket.StatusCode) (before []message, ce we
 	}
 }
 
-// until waits for a condition. What it asks must be cheap.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
+	hubtest.Until(t, what, ok)
 }
 
 func ctxT(t *testing.T) context.Context {
@@ -325,9 +257,7 @@ func ctxT(t *testing.T) context.Context {
 	return ctx
 }
 
-func msg(header, body string) channels.Message {
-	return channels.Message{Header: header, Body: json.RawMessage(body)}
-}
+func msg(header, body string) channels.Message { return hubtest.Msg(header, body) }
 
 // id is the id of the hub's nth client.
 func (s *server) id(n int) string { return channels.IDPrefix(s.hub) + strconv.Itoa(n) }

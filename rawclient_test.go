@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // rawClient speaks the WebSocket protocol by hand, so that a test can do what
@@ -24,17 +26,13 @@ type rawClient struct {
 	br *bufio.Reader
 }
 
-// rawFrame is one frame as it came.
-type rawFrame struct {
-	first   byte // FIN, reserved bits and opcode
-	payload []byte
-}
+type rawFrame = hubtest.Frame
 
 const (
-	rawText  = 0x81
-	rawClose = 0x88
-	rawPing  = 0x89
-	rawPong  = 0x8A
+	rawText  = hubtest.RawText
+	rawClose = hubtest.RawClose
+	rawPing  = hubtest.RawPing
+	rawPong  = hubtest.RawPong
 )
 
 // raw opens a TCP connection and sends the handshake, with what follows it in
@@ -62,56 +60,12 @@ func (r *rawClient) write(b []byte) {
 	require.NoError(r.t, err)
 }
 
-// masked builds a client's frame.
-func masked(first byte, payload []byte) []byte {
-	b := []byte{first}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n <= 0xffff:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	key := [4]byte{0x12, 0x34, 0x56, 0x78}
-	b = append(b, key[:]...)
-	for i, p := range payload {
-		b = append(b, p^key[i%4])
-	}
-	return b
-}
+func masked(first byte, payload []byte) []byte { return hubtest.Masked(first, payload) }
 
-// tryRead returns the next frame. A server's frames are never masked.
-func (r *rawClient) tryRead() (rawFrame, error) {
-	var head [2]byte
-	if _, err := io.ReadFull(r.br, head[:]); err != nil {
-		return rawFrame{}, err
-	}
-	n := uint64(head[1])
-	switch n {
-	case 126:
-		var l [2]byte
-		if _, err := io.ReadFull(r.br, l[:]); err != nil {
-			return rawFrame{}, err
-		}
-		n = uint64(binary.BigEndian.Uint16(l[:]))
-	case 127:
-		var l [8]byte
-		if _, err := io.ReadFull(r.br, l[:]); err != nil {
-			return rawFrame{}, err
-		}
-		n = binary.BigEndian.Uint64(l[:])
-	}
-	if head[1] == 126 && n < 126 || head[1] == 127 && n < 1<<16 {
-		return rawFrame{}, fmt.Errorf("the length %d in more bytes than it needs: head %x", n, head) // RFC 6455 section 5.2
-	}
-	if n > 64<<20 {
-		return rawFrame{}, fmt.Errorf("a frame of %d bytes: head %x", n, head)
-	}
-	f := rawFrame{head[0], make([]byte, n)}
-	_, err := io.ReadFull(r.br, f.payload)
-	return f, err
-}
+// conn is the same for hubtest.
+func (r *rawClient) conn() *hubtest.Conn { return &hubtest.Conn{T: r.t, C: r.c, BR: r.br} }
+
+func (r *rawClient) tryRead() (rawFrame, error) { return hubtest.ReadFrame(r.br) }
 
 func (r *rawClient) read() rawFrame {
 	r.t.Helper()
@@ -120,15 +74,8 @@ func (r *rawClient) read() rawFrame {
 	return f
 }
 
-// next is the next frame that is no ping: a client's turn to be asked for a sign
-// of life may come in its first second.
-func (r *rawClient) next() (rawFrame, error) {
-	for {
-		if f, err := r.tryRead(); err != nil || f.first != rawPing {
-			return f, err
-		}
-	}
-}
+// next is the next frame that is no ping.
+func (r *rawClient) next() (rawFrame, error) { return r.conn().Next() }
 
 func (r *rawClient) readNext() rawFrame {
 	r.t.Helper()
@@ -141,8 +88,8 @@ func (r *rawClient) readNext() rawFrame {
 func (r *rawClient) wantText(part string) rawFrame {
 	r.t.Helper()
 	f := r.readNext()
-	require.Equal(r.t, byte(rawText), f.first)
-	require.True(r.t, bytes.Contains(f.payload, []byte(part)), "%s", f.payload)
+	require.Equal(r.t, byte(rawText), f.First)
+	require.True(r.t, bytes.Contains(f.Payload, []byte(part)), "%s", f.Payload)
 	return f
 }
 
@@ -152,13 +99,13 @@ func (r *rawClient) wantClose() (int, string) {
 	r.t.Helper()
 	for {
 		f := r.read()
-		if f.first != rawClose {
+		if f.First != rawClose {
 			continue
 		}
-		require.GreaterOrEqual(r.t, len(f.payload), 2)
-		r.c.Write(masked(rawClose, f.payload[:2])) // the server may have gone
+		require.GreaterOrEqual(r.t, len(f.Payload), 2)
+		r.c.Write(masked(rawClose, f.Payload[:2])) // the server may have gone
 		rest, _ := io.ReadAll(r.br)
 		require.Empty(r.t, rest, "after the close frame")
-		return int(binary.BigEndian.Uint16(f.payload)), string(f.payload[2:])
+		return int(binary.BigEndian.Uint16(f.Payload)), string(f.Payload[2:])
 	}
 }

@@ -228,6 +228,12 @@ func (s *subscriber) messages() []channels.Message {
 	return slices.Clone(s.got)
 }
 
+// wait waits until it has so many messages.
+func (s *subscriber) wait(t *testing.T, n int) {
+	t.Helper()
+	until(t, fmt.Sprint(n, " messages"), func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.got) >= n })
+}
+
 // close ends the subscription and returns what it got.
 func (s *subscriber) close() []channels.Message {
 	s.sub.Close()

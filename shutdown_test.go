@@ -286,7 +286,7 @@ func TestShutdownWhilePublishing(t *testing.T) {
 // TestShutdownWithAStalledClient ends within its context's time.
 func TestShutdownWithAStalledClient(t *testing.T) {
 	s := newServer(t, channels.Options{QueueBytes: 16 << 20})
-	s.smallBuffers()
+	s.SmallBuffers()
 	s.http.Start()
 	s.stall("c")
 	big := `"` + strings.Repeat("x", 200<<10) + `"`
@@ -299,7 +299,7 @@ func TestShutdownWithAStalledClient(t *testing.T) {
 	require.ErrorIs(t, s.hub.Shutdown(ctx), context.DeadlineExceeded)
 	require.Zero(t, s.hub.Stats().Connections)
 	// The harness's Shutdown waits for the first and gets its error.
-	s.ended = true
+	s.Ended = true
 }
 
 func TestHubsAreIndependent(t *testing.T) {

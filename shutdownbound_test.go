@@ -86,7 +86,7 @@ func TestShutdownDoesNotWaitForWhatIsStuck(t *testing.T) {
 			}
 			st.release()
 			close(holds)
-			s.ended = true
+			s.Ended = true
 			if err := s.hub.Shutdown(ctxT(t)); err != nil { // the first one's
 				require.ErrorIs(t, err, context.DeadlineExceeded)
 			}
@@ -151,8 +151,8 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 // Shutdown returns when its context ends, even if a client does not read its stream.
 func TestShutdownWithAStalledStream(t *testing.T) {
 	s := newServer(t, channels.Options{WriteTimeout: 5 * time.Minute, QueueBytes: 4 << 20})
-	s.ended = true
-	s.smallBuffers()
+	s.Ended = true
+	s.SmallBuffers()
 	s.http.Start()
 	s.dialRaw().write(streamRequest("/channel/c/"))
 	until(t, "subscribed", func() bool { n, _ := s.numbers("c"); return n == 1 })
@@ -185,8 +185,8 @@ func TestAStalledStreamWithoutDeadlines(t *testing.T) {
 			s := newServer(t, channels.Options{WriteTimeout: timeout, QueueBytes: 4 << 20,
 				OnDisconnect: func(_ channels.Client, reason error) { left <- reason }},
 				wrap(func(w http.ResponseWriter) http.ResponseWriter { return onlyFlushing{w} }))
-			s.ended = true
-			s.smallBuffers()
+			s.Ended = true
+			s.SmallBuffers()
 			s.http.Start()
 			s.dialRaw().write(streamRequest("/channel/c/"))
 			until(t, "subscribed", func() bool { n, _ := s.numbers("c"); return n == 1 })

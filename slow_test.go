@@ -50,7 +50,7 @@ func TestPromiseASlowSubscriberHoldsNobodyUp(t *testing.T) {
 				QueueBytes: floodQueue, MaxMessageBytes: floodQueue / 4, WriteTimeout: time.Minute,
 				Channel: func(string) channels.ChannelOptions { return c.options },
 			})
-			s.smallBuffers()
+			s.SmallBuffers()
 			s.http.Start()
 			stalled, healthy := s.stall("c"), s.join("c", "")
 			// The publisher goes no faster than the healthy one reads, which
@@ -136,25 +136,25 @@ func TestAnAnswerDoesNotEndWhoDropsMessages(t *testing.T) {
 				QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10, WriteTimeout: time.Minute,
 				Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{SlowSubscriber: policy} },
 			})
-			s.smallBuffers()
+			s.SmallBuffers()
 			s.http.Start()
 			c := s.hostile(1, "c")[0]
 			until(t, "its socket is full", func() bool { // since nothing but what the queue holds is not dropped
 				before := s.hub.Stats().Dropped
 				for range 200 {
-					s.publishGo("c", `"`+long(8<<10)+`"`)
+					s.PublishGo("c", `"`+long(8<<10)+`"`)
 				}
 				return s.hub.Stats().Dropped-before >= 190
 			})
 			cycle := func() (n int) { // how many short messages fit between two drops
 				for before := s.hub.Stats().Dropped; s.hub.Stats().Dropped == before; n++ {
-					s.publishGo("c", "1")
+					s.PublishGo("c", "1")
 				}
 				return n
 			}
 			cycle()
 			for range cycle() - 1 {
-				s.publishGo("c", "2")
+				s.PublishGo("c", "2")
 			}
 			sub := subscribe(t, s.hub, "c", nil)
 			c.write(wsFrame(rawText, `{"header":"error","body":1}`) + text("3"))
@@ -181,7 +181,7 @@ func TestASubscriberThatNeverReadsIsCut(t *testing.T) {
 		WriteTimeout: 200 * time.Millisecond,
 		OnDisconnect: func(_ channels.Client, reason error) { gone <- reason },
 	})
-	s.smallBuffers()
+	s.SmallBuffers()
 	s.http.Start()
 	s.stall("c")
 	body := `"` + strings.Repeat("x", 200<<10) + `"`

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // sseEvent is one block of a stream, up to an empty line; or a comment.
@@ -415,10 +415,7 @@ func TestSSESlowReaderIsEnded(t *testing.T) {
 	fast.close()
 }
 
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
-}
+func isTimeout(err error) bool { return hubtest.IsTimeout(err) }
 
 // unflushable hides Flush, as a careless middleware does.
 type unflushable struct{ http.ResponseWriter }

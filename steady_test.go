@@ -52,7 +52,7 @@ func readSteadily(t *testing.T, secure bool, request string, size, step int, pau
 	reasons := make(chan error, 1)
 	s := newServer(t, channels.Options{MaxMessageBytes: 2 * size, WriteTimeout: steadyTimeout, CompressBytes: -1,
 		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
-	s.smallBuffers()
+	s.SmallBuffers()
 	if secure {
 		s.http.StartTLS()
 	} else {
@@ -116,7 +116,7 @@ func TestWhoIsToldToGoHasGoneInTime(t *testing.T) {
 			reasons := make(chan error, 1)
 			s := newServer(t, channels.Options{MaxMessageBytes: 1 << 20, WriteTimeout: time.Second, CompressBytes: -1,
 				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
-			s.smallBuffers()
+			s.SmallBuffers()
 			s.http.Start()
 			conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
 			require.NoError(t, err)

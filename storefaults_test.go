@@ -50,7 +50,7 @@ func TestPingsGoOnWhileTheStoreHangs(t *testing.T) {
 	r := s.raw("c", "")
 	st.hangs.Store(true)
 	for range 4 {
-		require.Equal(t, byte(rawPing), r.read().first)
+		require.Equal(t, byte(rawPing), r.read().First)
 		r.write(masked(rawPong, nil))
 	}
 	require.Empty(t, gone)

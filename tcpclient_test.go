@@ -1,16 +1,15 @@
 package channels_test
 
 import (
-	"bufio"
-	"encoding/binary"
 	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // tcpClient is a TCP connection on which a test may send what no proper
@@ -58,45 +57,24 @@ func (c tcpClient) upgrade(path string, header ...string) {
 	require.Equal(c.t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", a.header.Get("Sec-WebSocket-Accept")) // the example of RFC 6455
 }
 
-// message reads the next text, past control frames.
-func (c tcpClient) message() (m message) {
-	c.t.Helper()
-	for {
-		f, err := c.tryRead()
-		require.NoError(c.t, err)
-		require.NotEqual(c.t, byte(rawClose), f.first, "closed: %q", f.payload)
-		if f.first == rawText {
-			require.NoError(c.t, json.Unmarshal(f.payload, &m), "%s", f.payload)
-			return m
-		}
-	}
-}
+func (c tcpClient) message() message { return message{c.conn().Message()} }
 
-// wantClosed reads up to the close frame, and then to the end of the connection.
-func (c tcpClient) wantClosed(code int) {
-	c.t.Helper()
-	for {
-		f, err := c.tryRead()
-		require.NoError(c.t, err, "before a close frame")
-		if f.first == rawClose {
-			require.GreaterOrEqual(c.t, len(f.payload), 2)
-			require.Equal(c.t, code, int(binary.BigEndian.Uint16(f.payload)), "%s", f.payload[2:])
-			break
-		}
-	}
-	c.closeWrite() // the server need not wait any more
-	rest, err := io.ReadAll(c.br)
-	require.False(c.t, isTimeout(err), "the connection is still open")
-	require.Empty(c.t, rest, "after a close frame nothing may follow")
-}
+func (c tcpClient) wantAllOf(n int) { c.conn().WantAllOf(n) }
 
-func (s *server) dialRaw() tcpClient {
+func (c tcpClient) wantClosed(code int) { c.conn().WantClosed(code) }
+
+func (s *server) dialRaw() tcpClient { return asTCPClient(s.DialRaw()) }
+
+func asTCPClient(c *hubtest.Conn) tcpClient { return tcpClient{&rawClient{c.T, c.C, c.BR}} }
+
+// hostile opens n WebSockets to a channel.
+func (s *server) hostile(n int, channel string, header ...string) []tcpClient {
 	s.t.Helper()
-	c, err := net.Dial("tcp", s.http.Listener.Addr().String())
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { c.Close() })
-	require.NoError(s.t, c.SetDeadline(time.Now().Add(patience)))
-	return tcpClient{&rawClient{s.t, c, bufio.NewReader(c)}}
+	var cs []tcpClient
+	for _, c := range s.DialMany(n, channel, header...) {
+		cs = append(cs, asTCPClient(c))
+	}
+	return cs
 }
 
 // streamRequest asks for a stream of events, and for the connection's end with it.
@@ -104,28 +82,8 @@ func streamRequest(path string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
 }
 
-// upgradeRequest is a handshake; header lines replace those of the same name,
-// or leave them out where they have no value.
 func upgradeRequest(path string, header ...string) string {
-	lines := []string{"Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
-	for _, h := range header {
-		name, value, _ := strings.Cut(h, ":")
-		for i, l := range lines {
-			if strings.HasPrefix(l, name+":") {
-				lines[i] = ""
-			}
-		}
-		if value != "" {
-			lines = append(lines, h)
-		}
-	}
-	text := "GET " + path + " HTTP/1.1\r\n"
-	for _, l := range lines {
-		if l != "" {
-			text += l + "\r\n"
-		}
-	}
-	return text + "\r\n"
+	return hubtest.UpgradeRequest(path, header...)
 }
 
 // handshake asks for a WebSocket and wants no more than the answer.
@@ -134,27 +92,21 @@ func (s *server) handshake(path string, header ...string) answer {
 	return s.dialRaw().ask(upgradeRequest(path, header...))
 }
 
-// The parts of a frame's first byte: RFC 6455 section 5.2.
 const (
-	finBit   = 0x80
-	rsv1Bit  = 0x40
-	opText   = 0x1
-	opBinary = 0x2
-	opClose  = 0x8
-	opPing   = 0x9
-	opPong   = 0xA
+	finBit   = hubtest.FinBit
+	rsv1Bit  = hubtest.RSV1Bit
+	opText   = hubtest.OpText
+	opBinary = hubtest.OpBinary
+	opClose  = hubtest.OpClose
+	opPing   = hubtest.OpPing
+	opPong   = hubtest.OpPong
 )
 
-// wsFrame is a frame as a client sends it.
-func wsFrame(first byte, payload string) string { return string(masked(first, []byte(payload))) }
+func wsFrame(first byte, payload string) string { return hubtest.WSFrame(first, payload) }
 
-// frameHeader is one of which the length need not be true; mask is 0x80 or 0.
-func frameHeader(first, mask byte, n uint64) string {
-	switch {
-	case n < 126:
-		return string([]byte{first, mask | byte(n)})
-	case n <= 0xffff:
-		return string(binary.BigEndian.AppendUint16([]byte{first, mask | 126}, uint16(n)))
-	}
-	return string(binary.BigEndian.AppendUint64([]byte{first, mask | 127}, n))
-}
+func frameHeader(first, mask byte, n uint64) string { return hubtest.FrameHeader(first, mask, n) }
+
+func say(body string) string { return hubtest.Say(body) }
+
+// text is an unfragmented message.
+func text(body string) string { return wsFrame(rawText, say(body)) }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // half is a request whose body has more to come than is sent.
@@ -215,7 +216,7 @@ func TestServerTimeoutsAreNotTheHubs(t *testing.T) {
 // A message that does not become complete ends the connection, whatever else
 // the client does meanwhile.
 func TestAMessageThatNeverBecomesComplete(t *testing.T) {
-	bomb := deflated(`{"header":"x","body":"`+strings.Repeat(" ", 900), flate.BestCompression)
+	bomb := hubtest.Deflated(`{"header":"x","body":"`+strings.Repeat(" ", 900), flate.BestCompression)
 	for name, c := range map[string]struct{ first, then string }{
 		"a fragment":            {wsFrame(opText, `{"header":`), wsFrame(rawPong, "")},
 		"empty fragments":       {wsFrame(opText, ""), wsFrame(0, "")},
@@ -229,7 +230,7 @@ func TestAMessageThatNeverBecomesComplete(t *testing.T) {
 			s := newServer(t, channels.Options{MaxMessageBytes: 8 << 10, OnDisconnect: func(_ channels.Client, err error) { reasons <- err }})
 			channels.SetGrace(s.hub, 300*time.Millisecond)
 			s.http.Start()
-			conn := s.hostile(1, "c", deflateOffer)[0]
+			conn := s.hostile(1, "c", hubtest.DeflateOffer)[0]
 			conn.write(c.first)
 			stop := conn.drip(c.then)
 			var m message
@@ -250,7 +251,7 @@ func TestAMessageThatNeverBecomesComplete(t *testing.T) {
 // who holds most for longest makes way, and others are not touched.
 func TestUnfinishedBytesAreBounded(t *testing.T) {
 	const limit, bound = 64 << 10, 1 << 20
-	spaces := deflated(`{"header":"x","body":"`+strings.Repeat(" ", 60<<10), flate.BestCompression)
+	spaces := hubtest.Deflated(`{"header":"x","body":"`+strings.Repeat(" ", 60<<10), flate.BestCompression)
 	for name, c := range map[string]struct {
 		first string // of a WebSocket, or
 		body  string
@@ -264,12 +265,12 @@ func TestUnfinishedBytesAreBounded(t *testing.T) {
 			s := newServer(t, channels.Options{MaxMessageBytes: limit, MaxUnfinishedBytes: bound})
 			channels.SetGrace(s.hub, time.Minute) // a busy machine takes its time
 			s.http.Start()
-			before := used()
+			before := hubtest.Used()
 			const n = 100
-			healthy := s.hostile(1, "c", deflateOffer)[0]
+			healthy := s.hostile(1, "c", hubtest.DeflateOffer)[0]
 			var cs []tcpClient
 			if c.body == "" {
-				cs = s.hostile(n, "d", deflateOffer)
+				cs = s.hostile(n, "d", hubtest.DeflateOffer)
 			} else {
 				for range n {
 					cs = append(cs, s.dialRaw())
@@ -294,7 +295,7 @@ func TestUnfinishedBytesAreBounded(t *testing.T) {
 			healthy.wantAllOf(1)
 			s.publish("c", "m", "1")
 			healthy.wantAllOf(1)
-			before.held(t, bound+n*perClient)
+			before.Held(t, bound+n*hubtest.PerClient)
 			for _, conn := range cs {
 				conn.close()
 			}
@@ -319,8 +320,8 @@ func TestInflationIsBounded(t *testing.T) {
 		"long, but not so much": {opText, `{"header":"m","body":"` + random64(200<<10) + `"}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn := s.hostile(1, "c", deflateOffer)[0]
-			conn.write(wsFrame(finBit|rsv1Bit|c.op, deflated(c.text, flate.BestCompression)))
+			conn := s.hostile(1, "c", hubtest.DeflateOffer)[0]
+			conn.write(wsFrame(finBit|rsv1Bit|c.op, hubtest.Deflated(c.text, flate.BestCompression)))
 			m := conn.message()
 			if !c.limit {
 				require.Contains(t, []string{"m", "exchange"}, m.Header)

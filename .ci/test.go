@@ -35,8 +35,8 @@ const (
 	rootPackages = 3 // packages below the root that run at once
 )
 
-// soak takes longest and has its own process.
-const soak = "TestSoak"
+// soak is the package of e2e that takes longest: it runs beside all others.
+const soak = "/e2e/soak"
 
 // long returns a higher number for packages that take long and must start
 // early.
@@ -64,13 +64,13 @@ func main() {
 	r.step("vet", exec.Command("make", "--no-print-directory", "vet"))
 	var wait sync.WaitGroup
 	wait.Go(r.root)
+	wait.Go(func() { r.run("the soak", "e2e", append(slices.Clone(race), "./soak")...) })
 	wait.Go(func() {
-		below, err := exec.Command("go", "list", "./...").Output()
-		if err != nil {
-			r.fail("go list: %v", err)
+		packages := r.packages(".")
+		if len(packages) == 0 {
 			return
 		}
-		packages := strings.Fields(string(below))[1:] // the first one is the root
+		packages = packages[1:] // the first one is the root
 		slices.SortStableFunc(packages, func(a, b string) int { return cmp.Compare(long(b), long(a)) })
 		r.run("below the root", ".", slices.Concat(race, []string{"-p", strconv.Itoa(rootPackages), "-parallel", "8"}, packages)...)
 	})
@@ -136,9 +136,23 @@ type event struct {
 	FailedBuild string
 }
 
-// test runs the tests of a module.
+// test runs the tests of a module, without the soak.
 func (r *report) test(module string) {
-	r.run("module "+module, module, append(slices.Clone(race), "./...")...)
+	packages := slices.DeleteFunc(r.packages(module), func(p string) bool { return strings.HasSuffix(p, soak) })
+	if len(packages) > 0 {
+		r.run("module "+module, module, slices.Concat(race, packages)...)
+	}
+}
+
+// packages lists those of a module. If that fails, it says so and returns none.
+func (r *report) packages(module string) []string {
+	cmd := exec.Command("go", "list", "./...")
+	cmd.Dir = module
+	out, err := cmd.Output()
+	if err != nil {
+		r.fail("go list in %s: %v", module, err)
+	}
+	return strings.Fields(string(out))
 }
 
 // root runs the root's tests in several processes at once. A single process
@@ -160,16 +174,9 @@ func (r *report) root() {
 		r.fail("the tests of the root cannot be listed: %v", err)
 		return
 	}
-	parts := make([][]string, rootParts+1)
+	parts := make([][]string, rootParts)
 	for i, name := range strings.Fields(string(list)) {
-		part := i % rootParts
-		if name == soak {
-			part = rootParts
-		}
-		parts[part] = append(parts[part], name)
-	}
-	if len(parts[rootParts]) == 0 {
-		r.fail("there is no %s, which had a process of its own", soak)
+		parts[i%rootParts] = append(parts[i%rootParts], name)
 	}
 	var wait sync.WaitGroup
 	for i, part := range parts {

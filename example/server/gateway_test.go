@@ -19,7 +19,7 @@ func TestGatewayErrors(t *testing.T) {
 		args []string
 		env  map[string]string
 	}{
-		"set one of them":                {[]string{"-zmq-pub", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef"}},
+		"set one of them":                 {[]string{"-zmq-pub", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef"}},
 		"16 or more":                      {[]string{"-zmq-pull", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_ZMQ_TOKEN": "short"}},
 		"there is no flag -zmq-token":     {[]string{"-zmq-token", "0123456789abcdef"}, nil},
 		"-zmq-insecure is for -zmq-pub":   {[]string{"-zmq-insecure"}, nil},

@@ -1,4 +1,4 @@
-package channels_test
+package hostile
 
 import (
 	"fmt"
@@ -15,13 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/proctest"
 )
 
-// TestHostilePeersThatVanish takes the cable out: server and peers are in
-// network namespaces of their own, and the link between them goes down. Neither
-// side gets a FIN, a reset or an answer any more. TestHostileSilence shows the same
-// for a peer whose system still acknowledges what it gets.
+// TestHostilePeersThatVanish pulls the cable: server and peers are in network
+// namespaces of their own, and the link between them goes down. Neither side gets a
+// FIN, a reset or an answer any more. In TestHostileSilence, the peer's system still
+// acknowledges what it gets.
 func TestHostilePeersThatVanish(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root may make network namespaces")
@@ -31,48 +32,48 @@ func TestHostilePeersThatVanish(t *testing.T) {
 	}
 	here, there := linkOf(t)
 	var gone departures
-	s := newServer(t, channels.Options{PingPeriod: time.Second, WriteTimeout: time.Second, QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10, OnDisconnect: gone.hook})
-	s.http.Listener.Close()
+	s := hubtest.New(t, channels.Options{PingPeriod: time.Second, WriteTimeout: time.Second, QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10, OnDisconnect: gone.hook})
+	s.HTTP.Listener.Close()
 	here.within(t, func() (err error) {
-		s.http.Listener, err = net.Listen("tcp", here.addr+":0")
+		s.HTTP.Listener, err = net.Listen("tcp", here.addr+":0")
 		return err
 	})
-	s.http.Start()
-	before := used()
+	s.HTTP.Start()
+	before := hubtest.Used()
 	const n = 20 // of each kind
-	var cs []tcpClient
+	var cs []*hubtest.Conn
 	there.within(t, func() error {
 		for i := range 2 * n {
-			c, err := net.DialTimeout("tcp", s.http.Listener.Addr().String(), patience)
+			c, err := net.DialTimeout("tcp", s.HTTP.Listener.Addr().String(), hubtest.Patience)
 			if err != nil {
 				return err
 			}
 			t.Cleanup(func() { c.Close() })
-			cs = append(cs, tcpClient{&rawClient{t, c, nil}})
-			if _, err := io.WriteString(c, upgradeRequest([]string{"/channel/idle/", "/channel/busy/"}[i%2])); err != nil {
+			cs = append(cs, &hubtest.Conn{T: t, C: c})
+			if _, err := io.WriteString(c, hubtest.UpgradeRequest([]string{"/channel/idle/", "/channel/busy/"}[i%2])); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	until(t, "all have come", func() bool { return s.hub.Stats().Connections == 2*n })
+	hubtest.Until(t, "all have come", func() bool { return s.Hub.Stats().Connections == 2*n })
 	here.down(t)
-	// Who is published to is found out by the writes, or by the queue; who is
-	// not, by the pings.
-	body := `"` + long(8<<10) + `"`
-	until(t, "the busy ones have left", func() bool {
-		s.publishGo("busy", body)
-		return s.hub.Stats().Connections <= n
+	// The hub notices busy peers by its writes or their full queues, idle ones by
+	// its pings.
+	body := `"` + hubtest.Long(8<<10) + `"`
+	hubtest.Until(t, "the busy ones have left", func() bool {
+		s.PublishGo("busy", body)
+		return s.Hub.Stats().Connections <= n
 	})
 	for _, err := range gone.wait(t, 2*n) {
 		require.Error(t, err)
 	}
-	before.held(t, 2*n*perClient)
+	before.Held(t, 2*n*hubtest.PerClient)
 	for _, c := range cs {
-		c.close()
+		c.Close()
 	}
-	before.over(t)
-	require.Zero(t, s.hub.Stats().Connections)
+	before.Over(t)
+	require.Zero(t, s.Hub.Stats().Connections)
 }
 
 // end is one end of a link between two network namespaces. Each namespace is that

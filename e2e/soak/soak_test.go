@@ -1,6 +1,7 @@
 //go:build unix
 
-package channels_test
+// Package soak has 2,000 clients that make trouble, and checks every promise.
+package soak
 
 import (
 	"cmp"
@@ -8,6 +9,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -24,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 var (
@@ -68,7 +71,7 @@ func TestSoak(t *testing.T) {
 	require.Positive(t, n, "RLIMIT_NOFILE is %d", files.Cur)
 	t.Logf("%v with %d clients (RLIMIT_NOFILE is %d); to repeat: -soak %v -seed %d", duration, n, files.Cur, duration, seed)
 
-	before := used()
+	before := hubtest.Used()
 	k := newSoak(t, seed)
 	k.start(n)
 	quarter := k.sample(duration / 4)
@@ -76,17 +79,17 @@ func TestSoak(t *testing.T) {
 	k.settle()
 	k.leave()
 	k.log()
-	after := used()
+	after := hubtest.Used()
 	if t.Failed() {
 		return
 	}
 	t.Logf("after a quarter %d MiB and %d goroutines, at the end %d MiB and %d, then %d MiB and %d",
-		quarter.heap>>20, quarter.goroutines, end.heap>>20, end.goroutines, after.heap>>20, after.goroutines)
-	require.Less(t, end.heap, 3*quarter.heap/2+32<<20)
-	require.Less(t, end.goroutines, 3*quarter.goroutines/2+100)
-	require.NoError(t, k.s.hub.Shutdown(t.Context()))
-	k.s.http.Close()
-	until(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.goroutines })
+		quarter.Heap>>20, quarter.Goroutines, end.Heap>>20, end.Goroutines, after.Heap>>20, after.Goroutines)
+	require.Less(t, end.Heap, 3*quarter.Heap/2+32<<20)
+	require.Less(t, end.Goroutines, 3*quarter.Goroutines/2+100)
+	require.NoError(t, k.s.Hub.Shutdown(t.Context()))
+	k.s.HTTP.Close()
+	hubtest.Until(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
 }
 
 // soakRoom is a channel, and what is known of it.
@@ -179,7 +182,7 @@ func (r *soakRoom) acknowledged() {
 
 type soak struct {
 	t      *testing.T
-	s      *server
+	s      *hubtest.Server
 	seed   uint64
 	rooms  []*soakRoom
 	faults atomic.Int32
@@ -198,20 +201,20 @@ type soak struct {
 
 func newSoak(t *testing.T, seed uint64) *soak {
 	k := &soak{t: t, seed: seed, rooms: soakRooms(), quiet: make(chan struct{}), leaving: make(chan struct{})}
-	k.s = newServer(t, channels.Options{
+	k.s = hubtest.New(t, channels.Options{
 		PingPeriod: 5 * time.Second, WriteTimeout: 5 * time.Second,
 		StoreTimeout: time.Minute, // the store is never away; it is the machine that may be busy
 		QueueBytes:   64 << 10, MaxMessageBytes: 16 << 10,
-		Logger: quiet,
+		Logger: slog.New(slog.DiscardHandler),
 		Channel: func(name string) channels.ChannelOptions {
 			return k.rooms[slices.IndexFunc(k.rooms, func(r *soakRoom) bool { return r.name == name })].options
 		},
 	})
-	k.s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+	k.s.HTTP.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		c.(*net.TCPConn).SetWriteBuffer(32 << 10) // so that the queues fill too
 		return ctx
 	}
-	k.s.http.Start()
+	k.s.HTTP.Start()
 	return k
 }
 
@@ -261,14 +264,14 @@ func (k *soak) wait(d time.Duration) {
 }
 
 // sample waits, and measures a few times: the median is free of a moment's crowd.
-func (k *soak) sample(d time.Duration) usage {
+func (k *soak) sample(d time.Duration) hubtest.Usage {
 	k.wait(d)
-	var us []usage
+	var us []hubtest.Usage
 	for range 5 {
-		us = append(us, used())
+		us = append(us, hubtest.Used())
 		k.wait(50 * time.Millisecond)
 	}
-	slices.SortFunc(us, func(a, b usage) int { return cmp.Compare(a.heap, b.heap) })
+	slices.SortFunc(us, func(a, b hubtest.Usage) int { return cmp.Compare(a.Heap, b.Heap) })
 	return us[len(us)/2]
 }
 
@@ -301,12 +304,12 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 	defer pace.Stop()
 	for n := uint32(1); !k.isQuiet(); n++ {
 		number := soakNumber(p, n)
-		m := msg("s", r.body(number))
+		m := hubtest.Msg("s", r.body(number))
 		var o channels.PublishOptions
 		if r.options.HistorySize > 0 && random.IntN(3) == 0 {
 			o.Key = fmt.Sprint(p, ".", n)
 		}
-		res, err := k.s.hub.PublishWith(context.Background(), r.name, m, o)
+		res, err := k.s.Hub.PublishWith(context.Background(), r.name, m, o)
 		if err != nil || res.Duplicate {
 			k.fault("%s: publish: %v, duplicate %v", r.name, err, res.Duplicate)
 			return
@@ -322,7 +325,7 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 			}
 		}
 		if o.Key != "" && random.IntN(3) == 0 {
-			again, err := k.s.hub.PublishWith(context.Background(), r.name, m, o)
+			again, err := k.s.Hub.PublishWith(context.Background(), r.name, m, o)
 			if err != nil || !again.Duplicate || again.Position != res.Position {
 				k.fault("%s: repeated with its key: %v, %+v and %+v", r.name, err, res, again)
 			}
@@ -339,7 +342,7 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 // pushed it out.
 func (k *soak) look(r *soakRoom, p channels.Position, number uint64) {
 	since := channels.Position{Epoch: p.Epoch, Offset: p.Offset - 1}
-	h, err := k.s.hub.History(context.Background(), r.name, channels.HistoryQuery{Since: &since, Limit: 1})
+	h, err := k.s.Hub.History(context.Background(), r.name, channels.HistoryQuery{Since: &since, Limit: 1})
 	switch {
 	case err != nil:
 		k.fault("%s: history: %v", r.name, err)
@@ -353,7 +356,7 @@ func (k *soak) look(r *soakRoom, p channels.Position, number uint64) {
 func (k *soak) post(random *rand.Rand) {
 	tr := &http.Transport{}
 	defer tr.CloseIdleConnections()
-	client := http.Client{Transport: tr, Timeout: patience}
+	client := http.Client{Transport: tr, Timeout: hubtest.Patience}
 	next := make([]uint32, len(k.rooms))
 	p := k.publishers.Add(1)
 	for !k.isQuiet() {
@@ -361,7 +364,7 @@ func (k *soak) post(random *rand.Rand) {
 		r := k.rooms[i]
 		next[i]++
 		number := soakNumber(p, next[i])
-		req, err := http.NewRequest("POST", k.s.http.URL+"/v1/channel/"+r.name+"/publish", strings.NewReader(`{"header":"s","body":`+r.body(number)+`}`))
+		req, err := http.NewRequest("POST", k.s.HTTP.URL+"/v1/channel/"+r.name+"/publish", strings.NewReader(`{"header":"s","body":`+r.body(number)+`}`))
 		if err != nil {
 			k.fault("%v", err)
 			return
@@ -396,7 +399,7 @@ func (k *soak) post(random *rand.Rand) {
 
 // until waits for something that has to come true, unless a fault ends it.
 func (k *soak) until(what string, ok func() bool) {
-	for end := time.Now().Add(3 * patience); !ok() && k.faults.Load() == 0; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * hubtest.Patience); !ok() && k.faults.Load() == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			k.fault("never: %s", what)
 		}
@@ -421,7 +424,7 @@ func (k *soak) settle() {
 	ends := make(map[*soakRoom]int)
 	k.until("everybody has seen the end", func() bool {
 		for _, r := range k.rooms { // more than once: who was slow has dropped the first
-			res, err := k.s.hub.Publish(context.Background(), r.name, msg("end", "0"))
+			res, err := k.s.Hub.Publish(context.Background(), r.name, hubtest.Msg("end", "0"))
 			if err != nil {
 				k.fault("%s: %v", r.name, err)
 			} else if res.Stored {
@@ -442,7 +445,7 @@ func (k *soak) settle() {
 }
 
 func (k *soak) listed(want func(*soakRoom) int) bool {
-	page, err := k.s.hub.Channels(context.Background(), channels.ChannelsQuery{Limit: 1000})
+	page, err := k.s.Hub.Channels(context.Background(), channels.ChannelsQuery{Limit: 1000})
 	if err != nil {
 		k.fault("the list: %v", err)
 		return true
@@ -455,7 +458,7 @@ func (k *soak) listed(want func(*soakRoom) int) bool {
 }
 
 func (k *soak) present(r *soakRoom) int {
-	ms, err := k.s.hub.Presence(context.Background(), r.name, 0)
+	ms, err := k.s.Hub.Presence(context.Background(), r.name, 0)
 	if err != nil || len(ms.Members) != ms.Total {
 		k.fault("%s: presence: %v", r.name, err)
 	}
@@ -467,7 +470,7 @@ func (k *soak) present(r *soakRoom) int {
 func (k *soak) checkHistory(r *soakRoom, ends int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, err := k.s.hub.Channel(context.Background(), r.name)
+	now, err := k.s.Hub.Channel(context.Background(), r.name)
 	if err != nil {
 		k.fault("%s: %v", r.name, err)
 		return
@@ -490,7 +493,7 @@ func (k *soak) checkHistory(r *soakRoom, ends int) {
 		k.fault("%s: %d to %d are kept, of %d", r.name, now.First, top, r.options.HistorySize)
 	}
 	for int(since.Offset) < top {
-		h, err := k.s.hub.History(context.Background(), r.name, channels.HistoryQuery{Since: &since, Limit: 1000})
+		h, err := k.s.Hub.History(context.Background(), r.name, channels.HistoryQuery{Since: &since, Limit: 1000})
 		if err != nil || len(h.Messages) == 0 || h.Missed {
 			k.fault("%s: history since %v: %v, %d messages, missed %v", r.name, since, err, len(h.Messages), h.Missed)
 			return
@@ -510,7 +513,7 @@ func (k *soak) checkHistory(r *soakRoom, ends int) {
 func (k *soak) leave() {
 	close(k.leaving)
 	k.all.Wait()
-	k.until("nobody is connected", func() bool { return k.s.hub.Stats().Connections == 0 })
+	k.until("nobody is connected", func() bool { return k.s.Hub.Stats().Connections == 0 })
 	k.until("the list is empty", func() bool { return k.listed(func(*soakRoom) int { return 0 }) })
 	for _, r := range k.rooms {
 		if r.options.Presence != channels.PresenceOff {
@@ -521,7 +524,7 @@ func (k *soak) leave() {
 
 // log says what has happened; what has not happened was not tested.
 func (k *soak) log() {
-	stats := k.s.hub.Stats()
+	stats := k.s.Hub.Stats()
 	k.t.Logf("%d connects, %d of them resumed, %d resets; %d messages published, %d repeated with their key, %d received; "+
 		"%d stalls, %d closed as slow, %d messages dropped, %d cut without a word, %d of these without a stall",
 		k.connects.Load(), k.resumes.Load(), k.resets.Load(), k.published.Load(), k.repeated.Load(), k.received.Load(),

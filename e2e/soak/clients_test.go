@@ -1,6 +1,6 @@
 //go:build unix
 
-package channels_test
+package soak
 
 import (
 	"bufio"
@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // A soakClient is subscribed to one room, through one connection after another.
@@ -313,7 +314,7 @@ func (c *soakClient) follows(p channels.Position, number uint64) error {
 // reset is right only where the next message is gone.
 func (c *soakClient) reset(text []byte, to channels.Position) error {
 	c.k.resets.Add(1)
-	now, err := c.k.s.hub.History(context.Background(), c.room.name, channels.HistoryQuery{Limit: 1})
+	now, err := c.k.s.Hub.History(context.Background(), c.room.name, channels.HistoryQuery{Limit: 1})
 	if err != nil {
 		return err
 	}
@@ -353,11 +354,11 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 		return c.subscribe()
 	}
 	// At first all of them come at once.
-	conn, err := net.DialTimeout("tcp", c.k.s.http.Listener.Addr().String(), 3*patience)
+	conn, err := net.DialTimeout("tcp", c.k.s.HTTP.Listener.Addr().String(), 3*hubtest.Patience)
 	if err != nil {
 		return nil, err
 	}
-	conn.SetDeadline(time.Now().Add(3 * patience))
+	conn.SetDeadline(time.Now().Add(3 * hubtest.Patience))
 	request := "GET /channel/" + c.room.name + "/" + since
 	if c.kind == "sse" {
 		// HTTP/1.0 has no chunks, which would come between the events.
@@ -365,7 +366,7 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 	} else {
 		request += " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 		if c.kind == "deflate" {
-			request += deflateOffer + "\r\n"
+			request += hubtest.DeflateOffer + "\r\n"
 		}
 		request += "\r\n"
 	}
@@ -379,7 +380,7 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 	case err == nil && c.kind == "sse" && resp.StatusCode == 200:
 		return &soakStream{conn, br}, nil
 	case err == nil && c.kind != "sse" && resp.StatusCode == 101:
-		return &soakSocket{&rawClient{c.k.t, conn, br}}, nil
+		return &soakSocket{&hubtest.Conn{T: c.k.t, C: conn, BR: br}}, nil
 	case err == nil:
 		err = errors.New(resp.Status)
 	}
@@ -388,34 +389,34 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 }
 
 // soakSocket is a WebSocket.
-type soakSocket struct{ *rawClient }
+type soakSocket struct{ *hubtest.Conn }
 
 func (s *soakSocket) next(deadline time.Time) ([]byte, error) {
 	for {
-		s.c.SetReadDeadline(deadline)
-		if _, err := s.br.Peek(1); err != nil {
-			if isTimeout(err) {
+		s.C.SetReadDeadline(deadline)
+		if _, err := s.BR.Peek(1); err != nil {
+			if hubtest.IsTimeout(err) {
 				return nil, errNothing
 			}
 			return nil, err
 		}
-		s.c.SetReadDeadline(time.Now().Add(patience))
-		f, err := s.tryRead()
+		s.C.SetReadDeadline(time.Now().Add(hubtest.Patience))
+		f, err := s.TryRead()
 		switch {
 		case err != nil:
 			return nil, err
-		case f.first == rawText:
-			return f.payload, nil
-		case f.first == rawText|rsv1Bit:
-			return soakInflate(f.payload)
-		case f.first == rawPing:
-			if err := s.write(rawPong, f.payload); err != nil {
+		case f.First == hubtest.RawText:
+			return f.Payload, nil
+		case f.First == hubtest.RawText|hubtest.RSV1Bit:
+			return soakInflate(f.Payload)
+		case f.First == hubtest.RawPing:
+			if err := s.write(hubtest.RawPong, f.Payload); err != nil {
 				return nil, err
 			}
-		case f.first == rawClose && len(f.payload) >= 2:
-			return nil, &soakClosed{int(binary.BigEndian.Uint16(f.payload)), string(f.payload[2:])}
+		case f.First == hubtest.RawClose && len(f.Payload) >= 2:
+			return nil, &soakClosed{int(binary.BigEndian.Uint16(f.Payload)), string(f.Payload[2:])}
 		default:
-			return nil, &soakClosed{reason: fmt.Sprintf("the frame %#x %q", f.first, f.payload)}
+			return nil, &soakClosed{reason: fmt.Sprintf("the frame %#x %q", f.First, f.Payload)}
 		}
 	}
 }
@@ -430,28 +431,28 @@ func soakInflate(b []byte) ([]byte, error) {
 }
 
 func (s *soakSocket) write(first byte, payload []byte) error {
-	s.c.SetWriteDeadline(time.Now().Add(patience))
-	_, err := s.c.Write(masked(first, payload))
+	s.C.SetWriteDeadline(time.Now().Add(hubtest.Patience))
+	_, err := s.C.Write(hubtest.Masked(first, payload))
 	return err
 }
 
-func (s *soakSocket) send(text string) error { return s.write(rawText, []byte(text)) }
+func (s *soakSocket) send(text string) error { return s.write(hubtest.RawText, []byte(text)) }
 
 func (s *soakSocket) leave(how int) {
 	switch how {
 	case 0: // as one should: with a close frame, up to the answer
-		if s.write(rawClose, []byte("\x03\xe8")) == nil {
-			s.c.SetReadDeadline(time.Now().Add(time.Second))
-			for f, err := s.tryRead(); err == nil && f.first != rawClose; f, err = s.tryRead() {
+		if s.write(hubtest.RawClose, []byte("\x03\xe8")) == nil {
+			s.C.SetReadDeadline(time.Now().Add(time.Second))
+			for f, err := s.TryRead(); err == nil && f.First != hubtest.RawClose; f, err = s.TryRead() {
 			}
 		}
 	case 1:
 	case 2:
-		s.c.(*net.TCPConn).SetLinger(0)
+		s.C.(*net.TCPConn).SetLinger(0)
 	case 3: // inside of a frame
-		s.c.Write([]byte(frameHeader(rawText, 0x80, 1000) + "maskxxx"))
+		s.C.Write([]byte(hubtest.FrameHeader(hubtest.RawText, 0x80, 1000) + "maskxxx"))
 	}
-	s.c.Close()
+	s.C.Close()
 }
 
 // soakStream is a stream of server-sent events.
@@ -464,12 +465,12 @@ func (s *soakStream) next(deadline time.Time) ([]byte, error) {
 	for {
 		s.c.SetReadDeadline(deadline)
 		if _, err := s.br.Peek(1); err != nil {
-			if isTimeout(err) {
+			if hubtest.IsTimeout(err) {
 				return nil, errNothing
 			}
 			return nil, err
 		}
-		s.c.SetReadDeadline(time.Now().Add(patience))
+		s.c.SetReadDeadline(time.Now().Add(hubtest.Patience))
 		var id, data []byte
 		for {
 			line, err := s.br.ReadBytes('\n')
@@ -520,7 +521,7 @@ func (c *soakClient) subscribe() (soakConn, error) {
 	if c.pos.Epoch != "" {
 		from = &c.pos
 	}
-	sub, err := c.k.s.hub.Subscribe(context.Background(), c.room.name, from)
+	sub, err := c.k.s.Hub.Subscribe(context.Background(), c.room.name, from)
 	if err != nil {
 		return nil, err
 	}

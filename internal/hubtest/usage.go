@@ -1,0 +1,48 @@
+package hubtest
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Usage is what the process holds: live heap, and goroutines.
+type Usage struct {
+	Heap       uint64
+	Goroutines int
+}
+
+// Used measures it.
+func Used() Usage {
+	runtime.GC()
+	runtime.GC() // the first one only sets the pools' buffers aside
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return Usage{m.HeapAlloc, runtime.NumGoroutine()}
+}
+
+// Held wants no more live heap than before and this much.
+func (before Usage) Held(t *testing.T, more int) {
+	t.Helper()
+	now := Used().Heap
+	require.LessOrEqual(t, now, before.Heap+uint64(more), "the heap has grown by %d KiB", (int64(now)-int64(before.Heap))>>10)
+}
+
+// Over wants everything back, but for a little that pools keep.
+func (before Usage) Over(t *testing.T) {
+	t.Helper()
+	Until(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
+	before.Held(t, 4<<20)
+}
+
+// Allocated is how many bytes were ever allocated, so that a short peak shows.
+func Allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
+}
+
+// PerClient is what one hostile client may cost beside what it has sent, with the
+// test's own side.
+const PerClient = 64 << 10
