@@ -2,6 +2,7 @@ package channels_test
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +33,20 @@ func (r *replicas) drop(f func()) {
 func (s *subscriber) story() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Join(s.events, " ")
+	var events []string
+	messages := func(from, to int) {
+		for _, m := range s.got[from:to] {
+			events = append(events, strconv.FormatUint(m.Position.Offset, 10))
+		}
+	}
+	seen := 0
+	for i, reset := range s.resets {
+		messages(seen, s.resetAt[i])
+		seen = s.resetAt[i]
+		events = append(events, fmt.Sprintf("%s@%d", reset.Reason, reset.Position.Offset))
+	}
+	messages(seen, len(s.got))
+	return strings.Join(events, " ")
 }
 
 func offsets(first, last int) string {

@@ -184,12 +184,12 @@ func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) 
 type subscriber struct {
 	sub *channels.Subscription
 
-	mu     sync.Mutex
-	got    []channels.Message
-	resets []*channels.ResetError
-	events []string // of both, in order: see story
-	end    error
-	done   chan struct{}
+	mu      sync.Mutex
+	got     []channels.Message
+	resets  []*channels.ResetError
+	resetAt []int // how many messages had come before each of resets
+	end     error
+	done    chan struct{}
 }
 
 func (r *replicas) subscribe(i int, channel string, from *channels.Position) *subscriber {
@@ -208,12 +208,11 @@ func subscribe(t *testing.T, h *channels.Hub, channel string, from *channels.Pos
 			s.mu.Lock()
 			if reset, ok := err.(*channels.ResetError); ok {
 				s.resets = append(s.resets, reset)
-				s.events = append(s.events, fmt.Sprintf("%s@%d", reset.Reason, reset.Position.Offset))
+				s.resetAt = append(s.resetAt, len(s.got))
 			} else if err != nil {
 				s.end = err
 			} else {
 				s.got = append(s.got, m)
-				s.events = append(s.events, strconv.FormatUint(m.Position.Offset, 10))
 			}
 			s.mu.Unlock()
 		}

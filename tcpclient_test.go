@@ -97,9 +97,7 @@ const (
 	rsv1Bit  = hubtest.RSV1Bit
 	opText   = hubtest.OpText
 	opBinary = hubtest.OpBinary
-	opClose  = hubtest.OpClose
 	opPing   = hubtest.OpPing
-	opPong   = hubtest.OpPong
 )
 
 func wsFrame(first byte, payload string) string { return hubtest.WSFrame(first, payload) }

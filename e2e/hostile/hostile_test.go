@@ -185,7 +185,7 @@ func TestHostilePingFlood(t *testing.T) {
 		cs := s.DialMany(n, "c")
 		flood := strings.Repeat(hubtest.WSFrame(hubtest.RawPing, hubtest.Long(125)), 500)
 		together(cs, func(c *hubtest.Conn) {
-			for range 5 { // four times hubtest.PerClient of pongs
+			for range 5 { // pongs of five times PerClient
 				c.Send(flood)
 			}
 			c.Send(hubtest.WSFrame(hubtest.RawText, hubtest.Say("1")))
