@@ -17,9 +17,9 @@ import (
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
-// A client that takes nothing, or next to nothing, of a long answer is cut; what
-// it holds meanwhile counts. One that is slow, and takes something all the time,
-// gets all of it.
+// A client that reads nothing of a long answer, or almost nothing, is cut. Until
+// then, its unread bytes count as queued. A client that is slow but reads steadily
+// gets the whole answer.
 func TestLongAnswers(t *testing.T) {
 	s := newServer(t, channels.Options{WriteTimeout: time.Second, Channel: func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{HistorySize: 20}
@@ -146,8 +146,8 @@ func TestABatchCountsForEachChannel(t *testing.T) {
 	}
 }
 
-// Slow readers of long answers have half of what may wait, and newcomers the
-// rest. What is refused is refused before it takes memory.
+// Slow readers of long answers may hold half of what may wait, so new connections find
+// room. A request is refused before its answer takes memory.
 func TestLongAnswersDoNotShutOutConnections(t *testing.T) {
 	const size = 4 * 200 << 10
 	s := newServer(t, channels.Options{MaxQueuedBytes: 4 << 20, WriteTimeout: time.Minute, Channel: func(string) channels.ChannelOptions {
@@ -175,7 +175,7 @@ func TestLongAnswersDoNotShutOutConnections(t *testing.T) {
 	require.Equal(t, 200, s.do("GET", "/v1/channel/h/history", "").status)
 }
 
-// A client that takes a long answer slowly, or not at all, does not hold up the end.
+// A client that reads a long answer slowly, or not at all, does not hold up Shutdown.
 func TestShutdownDoesNotWaitForLongAnswers(t *testing.T) {
 	s := newServer(t, channels.Options{WriteTimeout: 5 * time.Minute, Channel: func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{HistorySize: 10}

@@ -23,8 +23,8 @@ func deep(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n)
 // maxMessage is the limit in the tests below.
 const maxMessage = 4096
 
-// What is sent as a message, and what becomes of it: the same over a
-// WebSocket and over HTTP.
+// badInput lists what is sent as a message and what becomes of it, which is the same
+// over a WebSocket and over HTTP.
 var badInput = []struct {
 	name, text string
 	code       string // "" where it is accepted
@@ -185,7 +185,7 @@ func decoded(t *testing.T, b []byte) (v any) {
 	return v
 }
 
-// What is stored comes back as it was sent, in the history and to who resumes.
+// A stored body comes back as it was sent, in the history and when a client resumes.
 func TestBodiesKeepTheirFormInHistory(t *testing.T) {
 	s := serve(t, channels.Options{MaxMessageBytes: maxMessage, Channel: func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{HistorySize: 100}
@@ -217,7 +217,7 @@ func TestBodiesKeepTheirFormInHistory(t *testing.T) {
 	}
 }
 
-// Deeper than the JSON parser goes itself.
+// The body nests deeper than encoding/json goes.
 func TestMuchTooDeep(t *testing.T) {
 	s := serve(t, channels.Options{})
 	w := s.join("a", "")
@@ -267,7 +267,7 @@ func TestWrongUTF8(t *testing.T) {
 	require.Zero(t, strings.Count(s.log.String(), "panic"))
 }
 
-// What is longer than any message is not read to its end, or into memory.
+// Input that is longer than any message is neither read to its end nor kept in memory.
 func TestOversized(t *testing.T) {
 	s := serve(t, channels.Options{MaxMessageBytes: maxMessage})
 	huge := `{"header":"x","body":"` + long(2<<20) + `"}`
@@ -439,7 +439,7 @@ func TestProtocolViolationsEndTheConnection(t *testing.T) {
 	require.NotContains(t, s.log.String(), "panic")
 }
 
-// A client that closes properly gets its code back, and is no error.
+// A client that closes properly gets its code back, and OnDisconnect gets no error.
 func TestClientCloses(t *testing.T) {
 	reasons := make(chan error, 1)
 	s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
@@ -494,14 +494,14 @@ func TestClientVanishes(t *testing.T) {
 			c.c.(*net.TCPConn).SetLinger(0)
 			c.close()
 		}
-		// The server may be still to accept them; the hub's end waits for all
-		// that have come so far.
+		// The server may still have to accept some. Shutdown waits for those that have
+		// come so far.
 		require.NoError(t, s.hub.Shutdown(t.Context()))
 		require.Zero(t, s.hub.Stats().Connections)
 	})
 }
 
-// What a client sends right behind its handshake, in the same packet, counts.
+// A message that a client sends in the same packet as its handshake is published.
 func TestFramesRightBehindTheHandshake(t *testing.T) {
 	s := serve(t, channels.Options{})
 	w := s.join("a", "")
@@ -561,11 +561,11 @@ func TestIDIsEchoed(t *testing.T) {
 		{`{"header":"x","body":1,"id":true}`, "true", ""},
 		{`{"header":"x","body":1,"id":` + id64 + `}`, id64, ""},
 		{`{"id":1,"id":2,"header":"x","body":1}`, "2", "bad_message"}, // a name stands there twice
-		// What is refused has its id too.
+		// A refusal has the id too.
 		{`{"header":"error","body":1,"id":"r"}`, `"r"`, "reserved_header"},
 		{`{"header":1,"body":1,"id":"h"}`, `"h"`, "bad_message"},
 		{`{"id":5}`, "5", "bad_message"},
-		// An id that is none.
+		// Invalid ids.
 		{`{"header":"x","body":1,"id":{}}`, "", "bad_message"},
 		{`{"header":"x","body":1,"id":[1]}`, "", "bad_message"},
 		{`{"header":"x","body":1,"id":"` + long(63) + `"}`, "", "bad_message"},
@@ -584,7 +584,8 @@ func TestIDIsEchoed(t *testing.T) {
 	}
 }
 
-// The key makes it safe to send a message again, after a cut before the answer.
+// With a key, a client whose connection was cut before the answer can send the message
+// again.
 func TestKeyOverWebSocket(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps})
 	w := s.join("h", "")

@@ -13,7 +13,8 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// A body of Go code that is no JSON: the error says where, and how to make one.
+// If Go code publishes a body that is not JSON, the error says where it is wrong, and
+// how to make one.
 func TestPublishSaysWhereABodyIsNoJSON(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	for body, where := range map[string]string{`hello`: "at byte 1", `{"a":1,}`: "at byte 8", `{"a":`: "at byte 5: unexpected end", `"a" "b"`: "at byte 5"} {
@@ -24,12 +25,12 @@ func TestPublishSaysWhereABodyIsNoJSON(t *testing.T) {
 	}
 }
 
-// Pages show this text to people, who have no keys.
+// Pages show this text to people, who know nothing of idempotency keys.
 func TestStoreUnavailableIsForPeople(t *testing.T) {
 	require.Equal(t, "the store does not answer; try again in a moment", channels.ErrStoreUnavailable.Message)
 }
 
-// A request whose body ends early is refused, not taken for what has come.
+// A request whose body ends early is refused, even if what has come is valid.
 func TestHTTPBodyThatEndsEarly(t *testing.T) {
 	s := serve(t, channels.Options{})
 	w := s.join("a", "")
@@ -67,7 +68,7 @@ func TestHTTPBodyInChunks(t *testing.T) {
 	w.want("x", `"`+long(5000)+`"`)
 }
 
-// What a request says of its body is read.
+// A request whose body is compressed is refused, and told so.
 func TestBodiesThatAreEncoded(t *testing.T) {
 	s := serve(t, channels.Options{})
 	var zipped strings.Builder

@@ -68,8 +68,8 @@ func TestTheMeshsCanary(t *testing.T) {
 	})
 }
 
-// Replicas that share the Store and not the mesh answer no canary, and nobody
-// expects it of them, behind a broker neither.
+// Replicas that share only the Store, not the mesh, answer no canary. No replica
+// expects an answer from them, not even over a broker.
 func TestWhoHasNoMeshAnswersNoCanary(t *testing.T) {
 	for name, other := range map[string]func(mesh.Mesh) mesh.Mesh{
 		"none":    func(mesh.Mesh) mesh.Mesh { return nil },
@@ -96,7 +96,8 @@ func TestWhoHasNoMeshAnswersNoCanary(t *testing.T) {
 	}
 }
 
-// An app may close its mesh long after its hub: nobody waits for its answers.
+// An app may close its mesh long after its hub. Meanwhile, no replica waits for its
+// answer to a canary.
 func TestAHubThatHasLeftAnswersNoCanary(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)

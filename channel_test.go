@@ -16,9 +16,9 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// Subscribers come to channels, and leave them, while messages are published:
-// each time the channel may be on its way out. Nothing breaks, and whoever is
-// there afterwards gets what is published.
+// Subscribers come and go while messages are published, so the channel may be about
+// to be freed each time. Nothing breaks, and a subscriber that has come gets what is
+// published afterwards.
 func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
 	for _, hist := range []int{0, 1000} {
 		t.Run(fmt.Sprintf("history %d", hist), func(t *testing.T) {
@@ -81,7 +81,8 @@ func TestMaxChannels(t *testing.T) {
 	s.handshake("/channel/d/").wantFail(t, 503, "too_many_channels")
 }
 
-// Names that nobody listens to make way, the one published on longest ago first.
+// At MaxChannels, channels without subscribers make way: first the one on which
+// nothing was published for longest.
 func TestIdleChannelsMakeWay(t *testing.T) {
 	s := serve(t, channels.Options{MaxChannels: 100, Channel: keeps})
 	w := s.join("real", "")
@@ -110,8 +111,8 @@ func TestIdleChannelsMakeWay(t *testing.T) {
 	})
 }
 
-// The one that makes way is the one that was published on longest ago, and the
-// list of channels forgets it.
+// The channel on which nothing was published for longest makes way, and leaves the
+// list of channels.
 func TestTheLongestIdleChannelMakesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub, err := channels.New(channels.Options{MaxChannels: 4})

@@ -30,8 +30,8 @@ func TestAnIdleConnectionHasOneGoroutine(t *testing.T) {
 	for range n {
 		s.raw("c", "")
 	}
-	// What was running before may end meanwhile, so it may be fewer: not one
-	// more than the connections, once their handlers have returned.
+	// Goroutines from before may end meanwhile, so there may be fewer, but never more
+	// than one for each connection once the handlers have returned.
 	until(t, "one goroutine a connection", func() bool { return runtime.NumGoroutine() <= before+n })
 	require.EqualValues(t, n+1, s.hub.Stats().Connections)
 }
@@ -269,7 +269,7 @@ func TestHTTPServerTimeoutsDoNotEndAConnection(t *testing.T) {
 	w.want("x", "2")
 }
 
-// TestALostConnection vanishes without a word while it is published to.
+// A connection that vanishes while messages are published to it is noticed.
 func TestALostConnection(t *testing.T) {
 	s := serve(t, channels.Options{})
 	keep := s.join("c", "")
@@ -318,7 +318,7 @@ func TestAMessageIsDeflatedOnce(t *testing.T) {
 	require.EqualValues(t, 20, s.hub.Stats().Deflated-before)
 }
 
-// What a client sent with its handshake is not kept as long as its connection.
+// The hub keeps nothing of a client's handshake while the client is connected.
 func TestAnIdleConnectionKeepsNothingOfItsHandshake(t *testing.T) {
 	s := serve(t, channels.Options{})
 	s.raw("c", "Sec-WebSocket-Protocol: channels\r\n") // what the first one starts

@@ -20,7 +20,7 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// users are who is present in a channel, over all replicas.
+// users lists the users who are present in a channel on any replica.
 func (r *replicas) users(channel string) []string {
 	r.t.Helper()
 	synctest.Wait() // who was told to go has gone
@@ -85,7 +85,7 @@ func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
 	})
 }
 
-// brittle is a mesh of which each part can fail.
+// brittle is a mesh whose methods can be made to fail.
 type brittle struct {
 	mesh.Mesh
 	refuses atomic.Bool           // Publish fails
@@ -156,8 +156,8 @@ func TestDisconnectWhereTheOthersCannotBeTold(t *testing.T) {
 	}, breakable(&meshes))
 }
 
-// Whatever a peer sends, the hub lives, and does what is asked of it in a way
-// that it knows and nothing else.
+// Whatever a peer sends, the hub lives. It obeys well-formed control packets and
+// ignores all others.
 func TestControlPacketsThatAreBroken(t *testing.T) {
 	who := `"YW5u"` // ann
 	long := strings.Repeat("x", 1<<20)
@@ -238,7 +238,7 @@ func FuzzPacket(f *testing.F) {
 	})
 }
 
-// A user may be called like a connection: whoever ends one means one.
+// A user's ID may equal a connection's id. Ending the one does not end the other.
 func TestAUserNamedLikeAConnection(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		ctx := context.Background() // t's is not the bubble's

@@ -21,7 +21,7 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// discoverer notes where the hub says that its peers are.
+// discoverer is a mesh that records the addresses of peers that the hub gives it.
 type discoverer struct {
 	mesh.Mesh
 	address string
@@ -81,14 +81,14 @@ func TestPeersAreFoundThroughTheStore(t *testing.T) {
 	})
 }
 
-// logInto makes each replica log what an operator has to know.
+// logInto has each replica log warnings and errors into log.
 func logInto(log *logBuffer) func(int, *channels.Options) {
 	return func(_ int, o *channels.Options) {
 		o.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 }
 
-// A mesh that fails is no reason to write a line for each message.
+// If the mesh fails, the hub logs that once, not for each message.
 func TestAMeshThatRefusesIsLoggedOnce(t *testing.T) {
 	log := &logBuffer{}
 	var meshes []*brittle
@@ -141,8 +141,8 @@ func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 	})
 }
 
-// A mesh that is told so by its peers, or that brings what another replica of
-// this one's name says, is enough to notice it.
+// A second replica of the same id is noticed through the mesh alone: its Status says
+// so, or it brings a packet from the twin.
 func TestTwinsThatOnlyTheMeshSees(t *testing.T) {
 	var meshes []*brittle
 	inBubble(t, 2, nil, func(r *replicas) {
@@ -165,8 +165,8 @@ func TestTwinsThatOnlyTheMeshSees(t *testing.T) {
 	}, breakable(&meshes))
 }
 
-// A replica that the mesh brings, and that is not in the Store, has another one:
-// nobody has to wait for a message to go wrong.
+// A replica that is heard through the mesh but is not in the Store uses another Store.
+// The hub warns of it before a message goes wrong.
 func TestAnotherStore(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		m, err := store.NewMemory(store.MemoryOptions{})
@@ -198,9 +198,9 @@ func TestAnotherStore(t *testing.T) {
 	})
 }
 
-// Where the Store hangs, and the mesh with it as over one Redis, nobody hears of
-// anybody. Who lived until then is red because of the Store, and not as one whose
-// heartbeats are missed. Who died before is.
+// If the Store and the mesh hang together, as over one Redis, no replica hears of
+// another. A replica that lived until then is red because of the Store, not because
+// of missed heartbeats; one that died before is red because of those.
 func TestReplicasThatNobodyCanHear(t *testing.T) {
 	var meshes []*brittle
 	inBubble(t, 3, nil, func(r *replicas) {
@@ -239,8 +239,8 @@ func TestReplicasThatNobodyCanHear(t *testing.T) {
 	}, breakable(&meshes))
 }
 
-// Where each replica has a Store of its own, channels without history work
-// over all of them, and those with history are warned of.
+// If each replica has a Store of its own, channels without history work across all
+// replicas, and the hub warns of channels with history.
 func TestReplicasWithoutASharedStore(t *testing.T) {
 	log := &logBuffer{}
 	plain := func(name string) channels.ChannelOptions {
@@ -302,7 +302,7 @@ func TestReplicasWithoutASharedStore(t *testing.T) {
 	})
 }
 
-// Replicas that share a Store are not said to have several when it loses its logs.
+// If a shared Store loses its logs, the hub does not warn that there are several Stores.
 func TestAStoreThatLosesItsLogsIsStillOne(t *testing.T) {
 	log := &logBuffer{}
 	inBubble(t, 2, history, func(r *replicas) {

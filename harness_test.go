@@ -98,7 +98,7 @@ func (a answer) code() string {
 	return c
 }
 
-// endedStream is how a stream tells what will pass by itself.
+// endedStream is the stream that a client gets instead of an error that will pass.
 var endedStream = regexp.MustCompile(`^retry: \d{4,}\ndata: \{"header":"error","body":\{"code":"(\w+)","msg":"[^\n]+"\}\}\n\n$`)
 
 // wantEnded wants a stream that ended at once, and said why.

@@ -62,8 +62,8 @@ func TestHTTPHealth(t *testing.T) {
 	})
 }
 
-// While the Store fails all replicas, channels without history go on: a
-// balancer must not be left with no replica at all.
+// If the Store fails all replicas, they stay ready: channels without history go on,
+// and a balancer must not be left without any replica.
 func TestReadyWhileTheStoreFailsAll(t *testing.T) {
 	inBubble(t, 3, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
@@ -101,7 +101,7 @@ func TestReadyWhileTheStoreFailsAll(t *testing.T) {
 	})
 }
 
-// silent is a Store that does not answer.
+// silent is a Store whose Append and Report can be made to hang.
 type silent struct {
 	store.Store
 	on atomic.Bool
@@ -123,8 +123,8 @@ func (s *silent) Report(ctx context.Context, r store.Report) (bool, error) {
 	return s.Store.Report(ctx, r)
 }
 
-// A replica that was started while the Store is down has nothing to say against
-// it yet. It is no better off than those that have.
+// A replica that was started while the Store is down has not noticed yet that it
+// fails. That does not make the other replicas unready.
 func TestReadyWhereANewcomerHasNotFoundTheStore(t *testing.T) {
 	inBubble(t, 3, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
@@ -153,7 +153,7 @@ func TestReadyWhereANewcomerHasNotFoundTheStore(t *testing.T) {
 	})
 }
 
-// A replica that alone has lost the Store sends clients to those that have it.
+// If only one replica has lost the Store, it is not ready, so clients go to the others.
 func TestNotReadyWhereOthersHaveTheStore(t *testing.T) {
 	var own *faultyStore
 	inBubble(t, 2, nil, func(r *replicas) {
@@ -175,9 +175,9 @@ func TestNotReadyWhereOthersHaveTheStore(t *testing.T) {
 	})
 }
 
-// Where each is cut off from each, clients are no better off elsewhere: not at
-// any moment, in whatever order the replicas find out, and not at one that comes
-// later and reaches nobody either.
+// If every replica is cut off from every other, all stay ready, as clients are no
+// better off elsewhere. That holds at each moment, in whatever order they notice, and
+// for a replica that is started later and reaches no other either.
 func TestReadyWhereAllAreCutOffFromEachOther(t *testing.T) {
 	inBubble(t, 4, nil, func(r *replicas) {
 		last := r.hubs[3]

@@ -17,7 +17,7 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// whoIs puts an identity made for each request into its context.
+// whoIs puts the Identity that f returns for a request into the request's context.
 func whoIs(f func(r *http.Request) channels.Identity) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -74,8 +74,8 @@ func (w *wsClient) wantRepeat(m message) message {
 	return w.want("exchange", fmt.Sprintf(`{"msg":"ok","offset":%d,"epoch":%q,"duplicate":true}`, m.Offset, m.Epoch))
 }
 
-// Each thing that somebody from the network may want is asked for, once; what
-// the app's own code does is not.
+// Authorize is asked once for each action of a client, and never for what the app's own
+// code does.
 func TestAuthorizePerAction(t *testing.T) {
 	var asked lines
 	var reply atomic.Pointer[error]
@@ -234,7 +234,7 @@ func TestOnConnectRefuses(t *testing.T) {
 	require.Zero(t, s.hub.Stats().Connects)
 }
 
-// However a connection ends, the hook hears of it once, with the reason.
+// However a connection ends, OnDisconnect is called once, with the reason.
 func TestOnDisconnectOnceWithItsReason(t *testing.T) {
 	for name, c := range map[string]struct {
 		end    func(s *server, w *wsClient)
@@ -280,8 +280,8 @@ func TestOnDisconnectOnceWithItsReason(t *testing.T) {
 	}
 }
 
-// The hooks for connections are not for the app's own Go code: who counts with
-// them would end below zero.
+// Neither OnConnect nor OnDisconnect is called for subscribers in Go: if one of them
+// were, an app that counts connections with them would end below zero.
 func TestHooksAreNotCalledForGoSubscribers(t *testing.T) {
 	var calls lines
 	s := serve(t, channels.Options{
@@ -296,8 +296,8 @@ func TestHooksAreNotCalledForGoSubscribers(t *testing.T) {
 	require.Empty(t, calls.take())
 }
 
-// A client that Shutdown overtakes, between OnConnect and the handshake's
-// answer, is ended like any other.
+// A client is ended like any other if Shutdown comes between its OnConnect and the
+// answer to its handshake.
 func TestShutdownDuringAHandshake(t *testing.T) {
 	for _, transport := range []string{"websocket", "sse"} {
 		t.Run(transport, func(t *testing.T) {
@@ -361,7 +361,7 @@ func TestOnSubscribePublishesToTheNewSubscriber(t *testing.T) {
 	})
 }
 
-// Hooks hold no lock: whatever they do with the hub, nothing waits for ever.
+// Hooks run without a lock, so they may call every method of the hub.
 func TestHooksMayCallTheHub(t *testing.T) {
 	var hub *channels.Hub
 	ask := func(ctx context.Context) {
@@ -448,8 +448,8 @@ func TestHooksMayCallTheHub(t *testing.T) {
 	until(t, "all have left", func() bool { return hub.Stats().Connections == 2 })
 }
 
-// A panic in the app's code is logged with its stack and ends what came to it,
-// and nothing else.
+// A panic in a hook is logged with its stack, and ends only the request or connection
+// that the hook was called for.
 func TestPanicsInHooks(t *testing.T) {
 	const text = "the panic's own words"
 	const sse = "text/event-stream"

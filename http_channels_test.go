@@ -76,7 +76,8 @@ func TestHTTPList(t *testing.T) {
 	}
 }
 
-// Pages are complete and have no channel twice, also while others come and go.
+// The pages of the list are complete and name no channel twice, even while other
+// channels come and go.
 func TestHTTPListPages(t *testing.T) {
 	s := serve(t, channels.Options{})
 	var names []string
@@ -140,7 +141,7 @@ func TestHTTPListPages(t *testing.T) {
 	})
 }
 
-// rpm counts what was published in the last minute, by whom ever, once.
+// rpm counts each message of the last minute once, whoever published it.
 func TestHTTPListCountsPublishes(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps, OnPublish: func(_ context.Context, p *channels.Publication) error {
 		if p.Message.Header == "no" {
@@ -177,7 +178,7 @@ func TestHTTPListLosesAChannelWithItsLastSubscriber(t *testing.T) {
 	b.c.CloseNow()
 	e.close()
 	until(t, "the list is empty", func() bool { return strings.HasPrefix(s.do("GET", "/v1/channel", "").body, `{"data":[]`) })
-	// And the hub forgets it: a name costs nothing for ever.
+	// The hub forgets the channel, so that its name takes no memory.
 	until(t, "the channel is freed", func() bool { return s.hub.Stats().Channels == 0 })
 }
 
@@ -326,8 +327,8 @@ func TestHTTPPresence(t *testing.T) {
 	}
 }
 
-// What an app says of a user is the app's to get right, but one user must not
-// take the presence from everybody.
+// An app should give valid JSON as Identity.Info. If it does not for one user, the
+// presence of all others must still be readable.
 func TestHTTPPresenceWithInfoThatIsNoJSON(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps}, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -148,7 +148,7 @@ func TestHTTPPublishManyMessages(t *testing.T) {
 	one.want("last", `0`)
 }
 
-// outcomes are "channel code" for each result of a batch.
+// outcomes lists "channel code" for each result of a batch.
 func outcomes(t *testing.T, a answer) (got []string) {
 	t.Helper()
 	for _, r := range a.json["results"].([]any) {
@@ -172,8 +172,8 @@ func keysOf(v any) (keys []string) {
 	return keys
 }
 
-// One request for many channels is as many publishes as channels: what the
-// hook does to one of them must not show in the others.
+// A request for many channels is one publish for each. What the hook changes in one
+// must not show in the others.
 func TestHTTPPublishManyGivesEachHookItsOwnBody(t *testing.T) {
 	var mu sync.Mutex
 	var seen []string
@@ -189,7 +189,8 @@ func TestHTTPPublishManyGivesEachHookItsOwnBody(t *testing.T) {
 	require.Equal(t, []string{`"1234567"`, `"1234567"`}, seen)
 }
 
-// Who posts to the channel itself is told where one publishes, with a body too.
+// A POST to the path of a channel is told the path to publish on, with or without a
+// body.
 func TestHTTPPublishAtTheWrongPath(t *testing.T) {
 	s := serve(t, channels.Options{})
 	for _, path := range []string{"/channel/a/", "/v1/channel/a"} {

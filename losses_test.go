@@ -17,7 +17,7 @@ func (b *brittle) tell(channel string) {
 	(*b.deliver.Load())(mesh.Packet{Kind: mesh.KindLost, Channel: channel})
 }
 
-// What the mesh says it has lost is not waited for.
+// A message that the mesh says it has lost is fetched at once.
 func TestWhatTheMeshSaysItLostIsFetchedAtOnce(t *testing.T) {
 	var meshes []*brittle
 	inBubble(t, 2, history, func(r *replicas) {
@@ -76,8 +76,8 @@ func TestALossWhileTheStoreIsDown(t *testing.T) {
 	})
 }
 
-// However often the mesh says it, the Store is asked a few times, for all
-// channels at once.
+// However often the mesh tells of a loss, the Store is asked only a few times, and for
+// all channels at once.
 func TestAFloodOfLossesCostsFewCalls(t *testing.T) {
 	const n = 3000
 	var meshes []*brittle
@@ -108,8 +108,8 @@ func TestAFloodOfLossesCostsFewCalls(t *testing.T) {
 	}, breakable(&meshes))
 }
 
-// However many channels there are, the Store is asked for a bounded number of
-// them at a time, and for each of them.
+// However many channels there are, the Store is asked for all of them, a bounded number
+// at a time.
 func TestTopsAreAskedForInParts(t *testing.T) {
 	const n, atOnce = 9000, 4096
 	inBubble(t, 2, history, func(r *replicas) {
@@ -132,7 +132,7 @@ func TestTopsAreAskedForInParts(t *testing.T) {
 	})
 }
 
-// Where the Store fails in the middle of it, the rest is asked for later.
+// If the Store fails in between, the remaining channels are asked for later.
 func TestTopsAreAskedForAgain(t *testing.T) {
 	const n = 9000
 	inBubble(t, 2, history, func(r *replicas) {

@@ -38,8 +38,8 @@ func TestALogThatIsLostResetsItsSubscribers(t *testing.T) {
 	})
 }
 
-// TestAStoreThatLosesItsLastMessages is what a failover to a replica of the
-// store can do: subscribers are told, and go on from what is left.
+// A failover to a replica of the store can lose the last messages. Subscribers are
+// told, and go on from what is left.
 func TestAStoreThatLosesItsLastMessages(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		s := r.subscribe(0, "c", nil)
@@ -56,8 +56,8 @@ func TestAStoreThatLosesItsLastMessages(t *testing.T) {
 	})
 }
 
-// TestALogThatIsLostWhileASubscriberCatchesUp resets that one too, once, and
-// nothing of the old log follows the reset.
+// If a log is lost while a subscriber catches up, that subscriber is reset once, and
+// gets nothing of the old log after the reset.
 func TestALogThatIsLostWhileASubscriberCatchesUp(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		first := r.publish(0, "c", 0).Position
@@ -83,8 +83,8 @@ func TestALogThatIsLostWhileASubscriberCatchesUp(t *testing.T) {
 	})
 }
 
-// Who begins at the beginning has missed nothing of a log that was lost and is
-// not reborn yet, though others here have had messages of it.
+// A log was lost, and nothing was appended since. A subscriber that asks for it from
+// the beginning is not reset, although others here got messages of the old log.
 func TestTheBeginningOfALostLog(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		live := r.subscribe(0, "c", nil)
@@ -111,7 +111,7 @@ func TestTheBeginningOfALostLog(t *testing.T) {
 	})
 }
 
-// lose replaces the logs by nothing, as a restart without persistence does.
+// lose removes all logs, as a restart of the store without persistence does.
 func lose(t *testing.T, r *replicas) {
 	m, err := store.NewMemory(store.MemoryOptions{})
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func TestCatchingUpWithAStoreThatLostItsEnd(t *testing.T) {
 	})
 }
 
-// losing runs f with replicas on a modelStore without faults of its own.
+// losing runs f with replicas on a modelStore that makes no faults by itself.
 func losing(t *testing.T, n, size int, f func(m *modelStore, r *replicas)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModelStore(rand.New(rand.NewPCG(1, 1)), size)
@@ -161,8 +161,9 @@ func losing(t *testing.T, n, size int, f func(m *modelStore, r *replicas)) {
 	})
 }
 
-// Each subscriber, also one that resumes, is reset to where the two lives part
-// if it had more, and to nowhere if not; what follows comes once.
+// The log loses its end and goes on. A subscriber that had more than what is left is
+// reset to where the two lives part, also one that resumes; others are not reset.
+// What follows comes once.
 func TestALostEndResetsEachFromItsOwnPosition(t *testing.T) {
 	losing(t, 2, 1000, func(m *modelStore, r *replicas) {
 		live := r.subscribe(1, modelChannel, nil)
@@ -189,8 +190,8 @@ func TestALostEndResetsEachFromItsOwnPosition(t *testing.T) {
 	})
 }
 
-// Until the next append, the log just ends earlier; the one that follows it is
-// no second reset.
+// Until the next append, the log just ends earlier. That append does not reset a
+// subscriber for the second time.
 func TestALostEndThatIsNoticedBeforeTheNextAppend(t *testing.T) {
 	losing(t, 2, 1000, func(m *modelStore, r *replicas) {
 		live := r.subscribe(1, modelChannel, nil)
@@ -208,7 +209,7 @@ func TestALostEndThatIsNoticedBeforeTheNextAppend(t *testing.T) {
 	})
 }
 
-// A failover that loses nothing is nothing to a subscriber.
+// A failover that loses no message does not show to a subscriber.
 func TestAnotherEpochOfTheSameLog(t *testing.T) {
 	losing(t, 2, 1000, func(m *modelStore, r *replicas) {
 		live := r.subscribe(1, modelChannel, nil)

@@ -23,8 +23,8 @@ func (r *replicas) get(i int, path string) (status int, body string) {
 	return w.Code, w.Body.String()
 }
 
-// status is what one replica says of another, e.g. "yellow: late, lagging";
-// "" where it does not know it.
+// status is what one replica says of another, e.g. "yellow: late, lagging", or "" if it
+// does not know it.
 func (r *replicas) status(i int, id string) string {
 	r.t.Helper()
 	nodes, err := r.hubs[i].Replicas(context.Background())
@@ -139,7 +139,7 @@ func TestNodesDoNotCompareClocks(t *testing.T) {
 	}
 }
 
-// What another version says of itself is shown as far as it is understood.
+// The report of a replica of another version is shown as far as it is understood.
 func TestNodesOfAnotherVersion(t *testing.T) {
 	inBubble(t, 1, nil, func(r *replicas) {
 		for id, info := range map[string]string{"a": `{"connections":5}`, "b": `[1]`, "c": ``, "d": `{"status":"green","connections":7,"later":{}}`} {

@@ -93,7 +93,7 @@ func TestAMessageThatTheStoreLostIsNotKept(t *testing.T) {
 	})
 }
 
-// Only what is gone is told as gone.
+// A reset names only messages that are no longer kept.
 func TestOneLostMessageThatIsNoLongerKept(t *testing.T) {
 	inBubble(t, 2, keep(10), func(r *replicas) {
 		live := r.subscribe(1, "c", nil)
@@ -125,8 +125,8 @@ func TestLateMessagesOfASmallHistory(t *testing.T) {
 	})
 }
 
-// What is late of an earlier life of the log costs one read, not one each
-// moment.
+// A late message of an earlier epoch makes the hub read the log once, not again and
+// again.
 func TestALateMessageOfAnEarlierEpochCostsOneRead(t *testing.T) {
 	var meshes []*brittle
 	inBubble(t, 2, history, func(r *replicas) {
@@ -153,7 +153,8 @@ func TestALateMessageOfAnEarlierEpochCostsOneRead(t *testing.T) {
 	}, breakable(&meshes))
 }
 
-// A replica that is far behind closes nobody who reads.
+// A replica that is 10,000 messages behind fetches them without closing a subscriber
+// that reads.
 func TestAFillClosesNobodyWhoReads(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		var readers []*subscriber

@@ -22,7 +22,7 @@ func keep(size int) func(string) channels.ChannelOptions {
 	return func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: size} }
 }
 
-// drop loses what f publishes on the way to all other replicas, without a word.
+// drop has the network lose what f publishes, without telling of it.
 func (r *replicas) drop(f func()) {
 	r.net.SetFaults(meshtest.Faults{Drop: 1})
 	f()
@@ -57,8 +57,8 @@ func offsets(first, last int) string {
 	return b.String()[1:]
 }
 
-// A client that has been further than this replica misses nothing that this
-// replica has missed.
+// A client resumes on a replica that lags behind it. It misses none of the messages that
+// the replica has not got yet.
 func TestAClientThatIsAheadOfALaggingReplica(t *testing.T) {
 	inBubble(t, 2, keep(10), func(r *replicas) {
 		live := r.subscribe(1, "c", nil)
@@ -109,8 +109,8 @@ func TestAClientThatIsAheadInALogThatThisReplicaHasNotNoticed(t *testing.T) {
 	})
 }
 
-// A publisher may die, or lose the answer, between the Store and the mesh:
-// who repeats the message with its key has it delivered.
+// A publisher may die between the Store and the mesh, or lose the answer. Repeating the
+// message with its key delivers it.
 func TestARepeatedPublishIsDeliveredAtOnce(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		a, b := r.subscribe(0, "c", nil), r.subscribe(1, "c", nil)
@@ -132,8 +132,8 @@ func TestARepeatedPublishIsDeliveredAtOnce(t *testing.T) {
 	})
 }
 
-// Subscribers share what they wait for: a Store that hangs refuses all of them
-// after its time, and who gives up fails nobody else.
+// Subscribers of a channel share one call of the Store. If that hangs, all of them are
+// refused after StoreTimeout; one that gives up earlier does not fail the others.
 func TestSubscribersOfAHangingStoreWaitTogether(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		r.store.mutes.Store(true)
@@ -165,8 +165,8 @@ func TestSubscribersOfAHangingStoreWaitTogether(t *testing.T) {
 	})
 }
 
-// A day of silence is no reason for a reset: who is subscribed keeps the log's
-// memory alive.
+// A day without messages does not reset a subscriber: the hub asks for the log, so the
+// Store remembers it.
 func TestADayOfSilence(t *testing.T) {
 	if raceDetector {
 		t.Skip("a day has too many timers for the race detector (go.dev/issue/78156); \"make test\" runs this one without it, too")
@@ -189,8 +189,8 @@ func TestADayOfSilence(t *testing.T) {
 	})
 }
 
-// A subscriber's own message, which it does not get, moves it on like any other,
-// also while it is behind the channel, or ahead of it.
+// A subscriber does not get its own message, but its position moves on all the same,
+// also while it is behind the channel or ahead of it.
 func TestOnesOwnMessageWhileOneCatchesUp(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		var at channels.Position
@@ -245,7 +245,7 @@ func (r *replicas) publishExcept(s *subscriber, n int) {
 	require.NoError(r.t, err)
 }
 
-// A log is lost, and born again while the channel looks for what is not there.
+// A log is lost, and begins anew while the channel reads it.
 func TestALogThatIsBornWhileTheChannelLooks(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		s := r.subscribe(0, "c", nil)

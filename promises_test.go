@@ -158,7 +158,7 @@ func TestPromiseStoreDownWithHistoryIsRefusedAndGoesOnByItself(t *testing.T) {
 func TestStoreAnswerThatWasLostStillReachesSubscribers(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		s := r.subscribe(0, "c", nil)
-		// Stored behind the hub's back: what a lost answer looks like.
+		// Appended without the hub, as if the answer of the Append was lost.
 		_, _, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")}, store.AppendOptions{Size: 10, TTL: time.Hour})
 		require.NoError(t, err)
 		time.Sleep(5 * time.Second)
@@ -185,7 +185,7 @@ func TestPromiseAfterAReconnectExactlyWhatWasMissed(t *testing.T) {
 				}
 			})
 		}
-		// Comes and goes on either replica, each time from where it was.
+		// A client that comes and goes on either replica, and resumes each time.
 		var all []channels.Message
 		first := r.publish(0, "c", 0)
 		from := first.Position
@@ -289,8 +289,8 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 	})
 }
 
-// Presence events come at most once. Where the mesh loses them, the list is right
-// all the same, and nothing is sent afterwards.
+// Presence events come at most once. If the mesh loses some, the list is right all
+// the same, and the lost events are not sent later.
 func TestPromiseThePresenceListIsRightWhereEventsAreLost(t *testing.T) {
 	events := func(string) channels.ChannelOptions {
 		return channels.ChannelOptions{Presence: channels.PresenceEvents}

@@ -15,8 +15,8 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// A browser says nothing to a script of why it gets no WebSocket: a page that
-// may know is told in a WebSocket that ends at once.
+// A browser does not tell a script why it was refused a WebSocket. So the page gets a
+// WebSocket that says why and ends at once, if its origin is allowed.
 func TestARefusedWebSocketSaysWhy(t *testing.T) {
 	s := serve(t, channels.Options{
 		AllowedOrigins: []string{"https://app.example.com"},
@@ -57,8 +57,8 @@ func TestARefusedWebSocketSaysWhy(t *testing.T) {
 			require.Equal(t, want.code, before[0].errorCode())
 			require.Equal(t, want.code, ce.Reason)
 		}
-		// Programs read the HTTP error. A foreign page learns nothing, as it
-		// would of whether its visitor is signed in here.
+		// Programs read the HTTP error. A page of another site must not learn the
+		// reason: it would tell whether the visitor is signed in here.
 		s.handshake("/channel/"+path).wantFail(t, want.status, want.code)
 		s.handshake("/channel/"+path, "Origin: https://evil.example").wantFail(t, 403, "bad_origin")
 	}
@@ -66,13 +66,13 @@ func TestARefusedWebSocketSaysWhy(t *testing.T) {
 	c.ask(upgradeRequest("/channel/expired/", "Host: "+strings.TrimPrefix(own, "http://"), "Origin: "+own, "Content-Length: 1")+"x").wantFail(t, 400, "bad_handshake")
 	s.do("GET", "/channel/a/", "", "Origin", own, "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "12").wantFail(t, 400, "bad_handshake")
 
-	// The plain question has the same answer.
+	// A plain GET is answered in the same way.
 	s.do("GET", "/channel/expired/", "").wantFail(t, 401, "expired")
 	s.do("GET", "/channel/secret/", "").wantFail(t, 403, "forbidden")
 	s.do("GET", "/channel/a/", "").wantFail(t, 426, "upgrade_required")
 }
 
-// Those who are told why wait for nobody for long, and are not many at a time.
+// Refused WebSockets that are told why are bounded in number and in time.
 func TestRefusedWebSocketsAreBounded(t *testing.T) {
 	s := serve(t, channels.Options{Authorize: func(context.Context, channels.Request) error { return channels.ErrForbidden }})
 	var held []tcpClient

@@ -240,7 +240,7 @@ func (s *subscriber) close() []channels.Message {
 	return s.got
 }
 
-// wantAll wants the offsets first to last, each once and in order.
+// wantAll wants the offsets from first to last, each once and in order.
 func wantAll(t *testing.T, got []channels.Message, first, last uint64) {
 	t.Helper()
 	for i, m := range got { // some hundred thousand of them, for which require.Equal takes seconds
@@ -272,8 +272,8 @@ func (r *replicas) member(i int, channel, user string) (leave func()) {
 	}
 }
 
-// stream subscribes somebody by a stream, and returns what that one gets. It
-// may be read when the stream has ended.
+// stream subscribes by a stream of events. What it has got may be read when the stream
+// has ended.
 func (r *replicas) stream(i int, channel string) (got *httptest.ResponseRecorder, leave func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	got, wait := r.open(ctx, i, channel)

@@ -15,7 +15,7 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// A client resumes in a log that was born after this replica had looked.
+// A client resumes in a log that was begun after this replica looked for it.
 func TestAResumeInALogThatThisReplicaHasNotSeen(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		live := r.subscribe(1, "c", nil)
@@ -57,8 +57,8 @@ func TestAResumeBeforeTheAnswerOfAnAppend(t *testing.T) {
 	})
 }
 
-// Who catches up slowly, with messages that are nearly as long as they may be
-// and a queue that holds two of them, is waited for.
+// A subscriber catches up slowly, its queue holds two of the messages, and it is not
+// closed: the hub waits for room.
 func TestCatchingUpWaitsForRoom(t *testing.T) {
 	const most = 8 << 10
 	inBubble(t, 1, keep(1000), func(r *replicas) {

@@ -13,8 +13,7 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// stuckWriter is a middleware's ResponseWriter that holds what is written to it,
-// and deadlines do not reach that.
+// stuckWriter is a middleware's ResponseWriter whose writes block, whatever the deadline.
 type stuckWriter struct {
 	http.ResponseWriter
 	holds chan struct{}
@@ -27,8 +26,8 @@ func (w stuckWriter) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// Shutdown returns soon after its context, whatever does not, and a second one
-// sees the end once that has. The leak check of this package sees what stays.
+// Shutdown returns soon after its context ends, whatever is stuck. A second Shutdown
+// waits until that has ended. This package's leak check finds what is left.
 func TestShutdownDoesNotWaitForWhatIsStuck(t *testing.T) {
 	const limit = 10 * time.Second // for a starved machine; without a bound it would be for ever
 	for _, c := range []struct {
@@ -96,7 +95,7 @@ func TestShutdownDoesNotWaitForWhatIsStuck(t *testing.T) {
 	}
 }
 
-// eightConnect has eight clients connect, who need not get in.
+// eightConnect has eight clients connect; some may be refused.
 func eightConnect(s *server) {
 	for range 8 {
 		c := s.dialRaw()
@@ -104,8 +103,8 @@ func eightConnect(s *server) {
 	}
 }
 
-// A Store that hangs takes no time from the clients that are to leave, and a
-// hook that blocks none from who waits for them with a deadline.
+// A Store that hangs does not delay the clients that Drain sends away, and a hook that
+// blocks does not keep Drain beyond its context.
 func TestDrainWhileTheStoreHangs(t *testing.T) {
 	for _, stuck := range []string{"Report", "OnDisconnect"} {
 		t.Run(stuck, func(t *testing.T) {
@@ -128,7 +127,7 @@ func TestDrainWhileTheStoreHangs(t *testing.T) {
 	}
 }
 
-// Drain answers when its context ends.
+// Drain returns when its context ends.
 func TestDrainEndsWithItsContext(t *testing.T) {
 	st := newStuckStore(t, "Authorize", true)
 	s := serve(t, channels.Options{Authorize: func(context.Context, channels.Request) error { return st.hang(context.Background(), "Authorize") }})

@@ -85,7 +85,7 @@ func TestACallDoesNotOutliveItsContextWhileTheStoreHangs(t *testing.T) {
 	})
 }
 
-// Where a part of the Store hangs, the heartbeat goes on in the other part.
+// If one part of the Store hangs, heartbeats go on through the other part.
 func TestAPartOfTheStoreThatHangsDoesNotMakeReplicasSeemDead(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
@@ -103,7 +103,7 @@ func TestAPartOfTheStoreThatHangsDoesNotMakeReplicasSeemDead(t *testing.T) {
 	})
 }
 
-// stubborn is a Store that can be read and takes nothing, as one that is full.
+// stubborn is a Store that can be read but refuses all writes, as a full one does.
 type stubborn struct {
 	store.Store
 	refuses atomic.Bool
@@ -137,8 +137,8 @@ func (s *stubborn) UpdatePresence(ctx context.Context, node string, changes []st
 	return s.Store.UpdatePresence(ctx, node, changes)
 }
 
-// While the Store takes no reports it is no witness that somebody lives, nor that
-// somebody does not: who says nothing is red, and the mesh keeps its peers.
+// While the Store takes no reports, it cannot tell whether a replica lives. A replica
+// that is silent is red, and the mesh keeps its peers.
 func TestADeadReplicaIsRedWhileTheStoreTakesNoReports(t *testing.T) {
 	var full *stubborn
 	var meshes []*brittle
@@ -179,8 +179,8 @@ func TestADeadReplicaIsRedWhileTheStoreTakesNoReports(t *testing.T) {
 	})
 }
 
-// A Store that comes back knows nobody who has reported lately. That is no reason
-// to let go of anybody.
+// A Store that comes back knows of no recent report. The mesh keeps its peers all the
+// same.
 func TestPeersAreKeptWhenTheStoreComesBack(t *testing.T) {
 	var ds []*discoverer
 	inBubble(t, 4, nil, func(r *replicas) {

@@ -17,7 +17,7 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// a Go subscription that is read in loops which end in all ways.
+// reading is a Go subscription that is read in loops, which end in different ways.
 type reading struct {
 	t   *testing.T
 	sub *channels.Subscription
@@ -86,8 +86,8 @@ func TestNoMessageComesAfterClose(t *testing.T) {
 	require.Equal(t, seq(1, 1), r.got)
 }
 
-// However a subscription is left, what waited for it is not counted for good:
-// newcomers would be refused as soon as that adds up to MaxQueuedBytes.
+// However a subscription ends, the bytes that waited for it no longer count. Otherwise
+// new clients would be refused once they add up to MaxQueuedBytes.
 func TestQueuedBytesComeBack(t *testing.T) {
 	for name, leave := range map[string]func(r *reading, hub *channels.Hub, cancel func()){
 		"close":  func(r *reading, _ *channels.Hub, _ func()) { r.sub.Close() },
@@ -252,8 +252,8 @@ func randomReader(t *testing.T, rnd *rand.Rand) {
 	require.Zero(t, hub.Stats().Queued)
 }
 
-// Position is from where a subscription goes on: also where it has yielded
-// nothing yet, and where the channel has no history.
+// A subscription goes on from its Position, even if it has yielded nothing yet; in a
+// channel without history it has none.
 func TestPositionOfASubscription(t *testing.T) {
 	hub := newHub(t, channels.Options{Channel: keeps})
 	plain, err := hub.Subscribe(t.Context(), "a", nil)
@@ -300,7 +300,7 @@ func TestMessagesAfterTheEnd(t *testing.T) {
 	}
 }
 
-// However close the end of its context comes to Subscribe, nothing is left.
+// If its context ends while Subscribe runs, nothing of the subscription is left.
 func TestSubscribeWhileItsContextEnds(t *testing.T) {
 	s := serve(t, channels.Options{})
 	var wg sync.WaitGroup

@@ -77,7 +77,7 @@ func (s *server) hostile(n int, channel string, header ...string) []tcpClient {
 	return cs
 }
 
-// streamRequest asks for a stream of events, and for the connection's end with it.
+// streamRequest asks for a stream of events on a connection that ends with it.
 func streamRequest(path string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
 }
@@ -86,7 +86,7 @@ func upgradeRequest(path string, header ...string) string {
 	return hubtest.UpgradeRequest(path, header...)
 }
 
-// handshake asks for a WebSocket and wants no more than the answer.
+// handshake asks for a WebSocket and returns the answer.
 func (s *server) handshake(path string, header ...string) answer {
 	s.t.Helper()
 	return s.dialRaw().ask(upgradeRequest(path, header...))

@@ -20,13 +20,13 @@ import (
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
-// half is a request whose body has more to come than is sent.
+// half is a request that announces a longer body than it sends.
 func half(method, path, sent string, header ...string) string {
 	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", method, path, len(sent)+100,
 		strings.Join(append(header, ""), "\r\n"), sent)
 }
 
-// wantEnd wants nothing more to come than the connection's end.
+// wantEnd wants the connection to end without another byte.
 func (c tcpClient) wantEnd() {
 	c.t.Helper()
 	rest, err := io.ReadAll(c.br)
@@ -77,7 +77,7 @@ func aGetHasNoBody(t *testing.T, s *server) {
 	}
 }
 
-// What is answered without the body does not wait for it.
+// A request that is refused by its header is answered without waiting for its body.
 func TestAnswersThatDoNotWaitForABody(t *testing.T) {
 	const post = "/v1/channel/a/publish"
 	denied := channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
@@ -191,7 +191,8 @@ func TestABodyThatNeverComes(t *testing.T) {
 	}
 }
 
-// The server's own timeouts end neither a body that has its time, nor a stream.
+// The timeouts of http.Server end neither a body that the hub still waits for, nor a
+// stream.
 func TestServerTimeoutsAreNotTheHubs(t *testing.T) {
 	s := newServer(t, channels.Options{PingPeriod: time.Second})
 	const timeout = time.Second
@@ -213,8 +214,8 @@ func TestServerTimeoutsAreNotTheHubs(t *testing.T) {
 	e.close()
 }
 
-// A message that does not become complete ends the connection, whatever else
-// the client does meanwhile.
+// A message that is not completed in time ends the connection, whatever else the client
+// sends meanwhile.
 func TestAMessageThatNeverBecomesComplete(t *testing.T) {
 	bomb := hubtest.Deflated(`{"header":"x","body":"`+strings.Repeat(" ", 900), flate.BestCompression)
 	for name, c := range map[string]struct{ first, then string }{
@@ -247,8 +248,8 @@ func TestAMessageThatNeverBecomesComplete(t *testing.T) {
 	}
 }
 
-// Whatever many clients leave incomplete, the hub holds no more than it may;
-// who holds most for longest makes way, and others are not touched.
+// However many messages clients leave unfinished, the hub holds a bounded number of
+// bytes. The client that holds most for longest makes way; others are not touched.
 func TestUnfinishedBytesAreBounded(t *testing.T) {
 	const limit, bound = 64 << 10, 1 << 20
 	spaces := hubtest.Deflated(`{"header":"x","body":"`+strings.Repeat(" ", 60<<10), flate.BestCompression)
@@ -281,10 +282,10 @@ func TestUnfinishedBytesAreBounded(t *testing.T) {
 				if i == 0 { // the others may be read in another order than they were written in
 					until(t, "the first one is held", func() bool { return channels.Unfinished(s.hub) > 0 })
 				}
-				// One that is new and complete goes through all the while.
+				// Meanwhile, complete messages of new clients are published.
 				require.LessOrEqual(t, channels.Unfinished(s.hub), bound)
 			}
-			// The first ones are told why.
+			// The first clients to go are told why.
 			if c.body != "" {
 				cs[0].ask("").wantFail(t, 503, "overloaded")
 			} else {
@@ -305,7 +306,8 @@ func TestUnfinishedBytesAreBounded(t *testing.T) {
 	}
 }
 
-// What is sent compressed may not cost a hundred times as much again.
+// A compressed message is inflated only up to a bound, so it cannot take a hundred times
+// its size.
 func TestInflationIsBounded(t *testing.T) {
 	s := serve(t, channels.Options{})
 	say := func(n int) string { return `{"header":"m","body":[` + strings.Repeat("{},", n/3) + `{}]}` }
@@ -346,7 +348,7 @@ func random64(n int) string {
 	return b.String()[:n]
 }
 
-// Clients that hold a body back, or read no answer, do not hold up a shutdown.
+// Clients that do not send a body to its end, or read no answer, do not hold up Shutdown.
 func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 	s := serve(t, channels.Options{})
 	var cs []tcpClient
@@ -368,7 +370,7 @@ func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 	require.Less(t, time.Since(begin), 9*time.Second)
 }
 
-// Over HTTP/2, where other requests share the connection, it is the same.
+// The same holds over HTTP/2, where other requests share the connection.
 func TestUnfinishedOverHTTP2(t *testing.T) {
 	s := newServer(t, channels.Options{MaxMessageBytes: 1 << 10, Authorize: func(_ context.Context, r channels.Request) error {
 		if r.Channel == "a" {

@@ -15,7 +15,7 @@ import (
 	"github.com/channels-go/channels/mesh/meshtest"
 )
 
-// A replica whose link to one that lives is down says so, and takes clients.
+// A replica whose link to a living one is down is yellow, and still ready.
 func TestALinkThatIsDownIsYellow(t *testing.T) {
 	inBubble(t, 3, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
@@ -31,9 +31,9 @@ func TestALinkThatIsDownIsYellow(t *testing.T) {
 	})
 }
 
-// Who is cut off from all others and still has the Store, which knows that they
-// live, is red, by its own word and by theirs. They are not, as they hear each
-// other.
+// A replica is cut off from all others, and knows through the Store that they live.
+// It is red, as it sees itself and as they see it. The others hear each other, and are
+// not.
 func TestWhoIsCutOffFromAllOthersIsRed(t *testing.T) {
 	inBubble(t, 3, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
@@ -60,7 +60,7 @@ func TestWhoIsCutOffFromAllOthersIsRed(t *testing.T) {
 	})
 }
 
-// sees is a mesh that sees other peers than those that there are.
+// sees is a mesh whose Status lists the given peers, whatever there are.
 type sees struct {
 	mesh.Mesh
 	peers []mesh.Peer
@@ -68,8 +68,8 @@ type sees struct {
 
 func (s *sees) Status() mesh.Status { return mesh.Status{Peers: s.peers} }
 
-// A peer that dies takes its links with it. Whoever is left alone may be late
-// for a while, and is never red.
+// When its last peer dies, a replica has no link left. It may be yellow for a while,
+// but is never red.
 func TestTheLastOneIsNotRed(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		for phase := range 30 {
@@ -107,8 +107,8 @@ func TestAMeshThatSaysWhatIsWrong(t *testing.T) {
 	}, breakable(&meshes))
 }
 
-// A replica that is stopped, as by SIGSTOP, keeps its links. Nobody but itself
-// is the worse for it.
+// A replica that is stopped, as by SIGSTOP, keeps its links. It makes no other replica
+// red.
 func TestAStoppedPeerMakesNobodyRed(t *testing.T) {
 	var meshes []*brittle
 	inBubble(t, 2, nil, func(r *replicas) {

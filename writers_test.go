@@ -14,16 +14,17 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// hiding hides what the server's ResponseWriter can do, as careless middleware does.
+// hiding hides all optional methods of the server's ResponseWriter, as careless
+// middleware does.
 type hiding struct{ http.ResponseWriter }
 
-// unwrapping lets others find what it wraps, as http.ResponseController expects.
+// unwrapping has an Unwrap, as http.ResponseController expects.
 type unwrapping struct{ http.ResponseWriter }
 
 func (u unwrapping) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
-// ginStyle does as gin's writer: WriteHeader only notes the status, which goes
-// out with the first byte of the body or with WriteHeaderNow.
+// ginStyle behaves as gin's writer: WriteHeader only notes the status, which is sent
+// with the first byte of the body or with WriteHeaderNow.
 type ginStyle struct {
 	http.ResponseWriter
 	size, status int
@@ -66,8 +67,7 @@ func (w *ginStyle) Flush() {
 
 func newGinStyle(w http.ResponseWriter) *ginStyle { return &ginStyle{w, -1, http.StatusOK} }
 
-// lying has a Hijack method because others need one, which fails where what it
-// wraps has none.
+// lying always has a Hijack method, which fails if the writer below has none.
 type lying struct{ http.ResponseWriter }
 
 func (l lying) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -77,8 +77,8 @@ func (l lying) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, errors.New("the inner writer cannot be hijacked")
 }
 
-// echoing does as echo's writer: it has all methods, and a Flush that panics
-// where what it wraps has none.
+// echoing behaves as echo's writer: it has all methods, and its Flush panics if the
+// writer below has none.
 type echoing struct{ lying }
 
 func (e echoing) Unwrap() http.ResponseWriter { return e.lying.ResponseWriter }
@@ -179,7 +179,7 @@ func TestAHijackThatPanicsLeavesNobody(t *testing.T) {
 	require.Zero(t, p.Total)
 }
 
-// busy does something while its connection is taken over.
+// busy calls a function while its connection is hijacked.
 type busy struct {
 	http.ResponseWriter
 	do func()
@@ -190,8 +190,8 @@ func (b busy) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return b.ResponseWriter.(http.Hijacker).Hijack()
 }
 
-// A client is the hub's already while its handshake is being answered:
-// whatever the hub does to its clients meanwhile does not race with that.
+// The hub knows a client before its handshake is answered. What the hub does to its
+// clients meanwhile does not race with the answer.
 func TestWhileTheHandshakeIsAnswered(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(*channels.Hub)
