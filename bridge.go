@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,70 +12,61 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// A Bridge is the hub for programs that come by another way than HTTP, and are
-// no more trusted: package zmqmesh's Gateway takes one. Authorize is asked
-// before it publishes and lists, with the Bridge's identity, but not before it
-// subscribes. Get one with [Hub.Bridge]. All its methods may be called by many
-// goroutines at the same time; answers are the JSON of the HTTP endpoints.
+// A Bridge is the hub for programs that come another way than over HTTP, and are
+// trusted no more: package zmqgateway uses one. It asks Authorize, with its
+// identity, before it publishes and lists, but not before it subscribes. Get one
+// with [Hub.Bridge]. All its methods may be called concurrently.
 type Bridge struct {
 	hub *Hub
 	id  Identity
 }
 
-// Bridge returns a Bridge for all that id stands for: those who know a
-// gateway's token, or everybody who reaches its port.
+// Bridge returns a Bridge for all the programs that id stands for: those that
+// know a token, say, or all that reach a port.
 func (h *Hub) Bridge(id Identity) *Bridge { return &Bridge{h, id} }
 
-// Publish is POST /v1/channel/{name}/publish. It owns body. There is an answer
-// with and without an error; the errors are those of [Hub.Publish], and what
-// Authorize returns.
-func (b *Bridge) Publish(ctx context.Context, channel, header string, body json.RawMessage) ([]byte, error) {
-	err := b.hub.charge(ctx, Client{Identity: b.id, Transport: transportBridge})
-	if err == nil {
-		body, err = checkBody(body, b.hub.opts.MaxMessageBytes)
+// Publish publishes as POST /v1/channel/{name}/publish does. It owns m.Body, and
+// of m it reads Header and Body only. The errors are those of [Hub.Publish] and
+// what Authorize returns.
+func (b *Bridge) Publish(ctx context.Context, channel string, m Message) (Result, error) {
+	if err := b.hub.charge(ctx, Client{Identity: b.id, Transport: transportBridge}); err != nil {
+		return Result{}, err
 	}
-	var res Result
-	if err == nil {
-		res, err = b.hub.publish(ctx, Publication{Channel: channel, Message: Message{Header: header, Body: body}, Identity: b.id, Network: true}, PublishOptions{})
-	}
-	answer, _ := json.Marshal(answerOf(res, err)) // texts and numbers cannot fail
-	return answer, err
-}
-
-// Channels is GET /v1/channel?prefix=&limit=&cursor=. Empty arguments are
-// those that are left out.
-func (b *Bridge) Channels(ctx context.Context, prefix, limit, cursor string) []byte {
-	q := url.Values{}
-	for name, v := range map[string]string{"prefix": prefix, "limit": limit, "cursor": cursor} {
-		if v != "" {
-			q.Set(name, v)
-		}
-	}
-	list, err := b.hub.listFor(ctx, b.id, q)
-	return b.answer(list, err)
-}
-
-// Channel is GET /v1/channel/{name}.
-func (b *Bridge) Channel(ctx context.Context, name string) []byte {
-	row, err := b.hub.rowFor(ctx, b.id, name)
-	return b.answer(row, err)
-}
-
-func (b *Bridge) answer(v any, err error) []byte {
+	body, err := checkBody(m.Body, b.hub.opts.MaxMessageBytes)
 	if err != nil {
-		v = answerOf(Result{}, err)
+		return Result{}, err
 	}
-	answer, _ := json.Marshal(v) // texts and numbers cannot fail
-	return answer
+	return b.hub.publish(ctx, Publication{Channel: channel, Message: Message{Header: m.Header, Body: body}, Identity: b.id, Network: true}, PublishOptions{})
 }
 
-// Subscribe calls deliver with each message of a channel until ctx ends, one
-// at a time and without the events of presence. It is a [Subscription] that
-// begins again where it was when the Store fails or deliver was too slow:
-// what was missed comes then, on a channel with history. deliver must not
-// change the body. It returns nil after ctx, and otherwise why this can never
-// work: [ErrBadChannel], [ErrInternal] (see Publish) or [ErrClosed].
-func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(header string, body json.RawMessage)) error {
+// Channels is [Hub.Channels] for those who may list.
+func (b *Bridge) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
+	if err := b.hub.authorize(ctx, Request{Action: ActionList, Identity: b.id}); err != nil {
+		return ChannelsPage{}, err
+	}
+	return b.hub.Channels(ctx, q)
+}
+
+// Channel is [Hub.Channel] for those who may list it.
+func (b *Bridge) Channel(ctx context.Context, name string) (ChannelInfo, error) {
+	if err := CheckName(name); err != nil {
+		return ChannelInfo{}, err
+	}
+	if err := b.hub.authorize(ctx, Request{Action: ActionList, Channel: name, Identity: b.id}); err != nil {
+		return ChannelInfo{}, err
+	}
+	return b.hub.Channel(ctx, name)
+}
+
+// Subscribe calls deliver with each message of a channel until ctx ends, one at a
+// time and without the events of presence. Like a [Subscription], it begins where
+// the channel is. If the Store fails or deliver is too slow, it goes on from where
+// it was, so that on a channel with history nothing is missed. deliver must not
+// change the body.
+//
+// It returns nil after ctx has ended, and otherwise why this can never work:
+// [ErrBadChannel], [ErrInternal] (see Publish) or [ErrClosed].
+func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Message)) error {
 	retry := backoff.New()
 	var from *Position
 	for {
@@ -85,11 +75,11 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(hea
 			for m, e := range s.Messages() {
 				var reset *ResetError
 				switch {
-				case errors.As(e, &reset): // Position knows
+				case errors.As(e, &reset): // s.Position has taken it in
 				case e != nil:
 					err = e
 				case m.Header != headerPresence:
-					deliver(m.Header, m.Body)
+					deliver(m)
 					retry.Reset()
 				}
 			}
@@ -111,13 +101,14 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(hea
 }
 
 // SubscribeAll calls deliver with each message that is published through this
-// replica, and each that the mesh brings: of all channels of all replicas
-// where it is a [mesh.AllSubscriber], else of those that have subscribers here.
-// Each comes once and at once, on a channel with history perhaps not in its
-// order; what the mesh loses is not made up for. deliver is called by many
-// goroutines; it must not wait, nor change or keep the body. It ends with ctx,
-// with nil, or with [ErrClosed].
-func (b *Bridge) SubscribeAll(ctx context.Context, deliver func(channel, header string, body json.RawMessage)) error {
+// replica, and with each that the mesh brings: of all channels of all replicas if
+// it is a [mesh.AllSubscriber], otherwise of the channels that have subscribers
+// here. Messages have no Position. Each comes once and at once: on a channel with
+// history perhaps out of order, and what the mesh loses is not fetched.
+//
+// deliver is called concurrently. It must not wait, nor change or keep the body.
+// SubscribeAll returns nil after ctx has ended, or [ErrClosed].
+func (b *Bridge) SubscribeAll(ctx context.Context, deliver func(channel string, m Message)) error {
 	t := &tap{deliver}
 	h := b.hub
 	all, _ := h.mesh.(mesh.AllSubscriber)
@@ -135,24 +126,24 @@ func (b *Bridge) SubscribeAll(ctx context.Context, deliver func(channel, header 
 
 // A tap gets every message that passes.
 type tap struct {
-	deliver func(channel, header string, body json.RawMessage)
+	deliver func(channel string, m Message)
 }
 
-// taps are mostly none, which costs a message one look.
+// taps are the hub's taps. Mostly there are none, which costs a message one look.
 type taps struct {
-	mu  sync.Mutex             // held to change all, and by nobody who reads it
-	all atomic.Pointer[[]*tap] // nil where there are none
+	mu  sync.Mutex             // held to change all; reading it needs no lock
+	all atomic.Pointer[[]*tap] // nil if there are none
 }
 
 func (t *taps) pass(channel, header string, body json.RawMessage) {
 	if all := t.all.Load(); all != nil {
 		for _, one := range *all {
-			one.deliver(channel, header, body)
+			one.deliver(channel, Message{Header: header, Body: body})
 		}
 	}
 }
 
-// add and remove have the mesh bring everything while there are taps.
+// add adds a tap. As long as there are any, the mesh brings everything.
 func (t *taps) add(one *tap, from mesh.AllSubscriber) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -170,6 +161,7 @@ func (t *taps) add(one *tap, from mesh.AllSubscriber) error {
 	return nil
 }
 
+// remove undoes add.
 func (t *taps) remove(one *tap, from mesh.AllSubscriber) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -180,6 +172,6 @@ func (t *taps) remove(one *tap, from mesh.AllSubscriber) {
 	}
 	t.all.Store(nil)
 	if from != nil {
-		from.UnsubscribeAll() // where it fails, messages come for nobody, and are dropped
+		from.UnsubscribeAll() // if it fails, the messages that still come are dropped
 	}
 }

@@ -46,9 +46,9 @@ func TestBridgeSubscriptionGoesOn(t *testing.T) {
 		done := make(chan error, 1)
 		r.store.down.Store(true)
 		go func() {
-			done <- r.hubs[0].Bridge(channels.Identity{}).Subscribe(ctx, "a", func(header string, _ json.RawMessage) {
-				got.add(header)
-				if header == "0" {
+			done <- r.hubs[0].Bridge(channels.Identity{}).Subscribe(ctx, "a", func(m channels.Message) {
+				got.add(m.Header)
+				if m.Header == "0" {
 					<-hold
 				}
 			})
@@ -90,9 +90,9 @@ func TestBridgeKnowsWhereItBegan(t *testing.T) {
 				ctx, cancel := context.WithCancel(context.Background())
 				done := make(chan error, 1)
 				go func() {
-					done <- hub.Bridge(channels.Identity{}).Subscribe(ctx, "a", func(header string, _ json.RawMessage) {
-						got.add(header)
-						if header == "first" {
+					done <- hub.Bridge(channels.Identity{}).Subscribe(ctx, "a", func(m channels.Message) {
+						got.add(m.Header)
+						if m.Header == "first" {
 							<-hold
 						}
 					})
@@ -130,10 +130,10 @@ func TestBridgeSubscribesToAllChannels(t *testing.T) {
 		done, ended := make(chan error, 1), make(chan error, 1)
 		bridge := r.hubs[0].Bridge(channels.Identity{})
 		go func() {
-			done <- bridge.SubscribeAll(ctx, func(channel, header string, body json.RawMessage) { got.add(channel + header + string(body)) })
+			done <- bridge.SubscribeAll(ctx, func(channel string, m channels.Message) { got.add(channel + m.Header + string(m.Body)) })
 		}()
 		go func() {
-			ended <- bridge.SubscribeAll(context.Background(), func(channel, header string, _ json.RawMessage) { other.add(channel + header) })
+			ended <- bridge.SubscribeAll(context.Background(), func(channel string, m channels.Message) { other.add(channel + m.Header) })
 		}()
 		synctest.Wait()
 		sub, err := r.hubs[0].Subscribe(context.Background(), "a", nil) // changes nothing
@@ -177,20 +177,31 @@ func TestBridgeIsAuthorized(t *testing.T) {
 		},
 	})
 	yes, no := s.hub.Bridge(channels.Identity{ID: "program"}), s.hub.Bridge(channels.Identity{ID: "x"})
-	answer, err := yes.Publish(t.Context(), "a", "h", []byte("1"))
+	message := func() channels.Message { return channels.Message{Header: "h", Body: []byte("1")} }
+	res, err := yes.Publish(t.Context(), "a", message())
 	require.NoError(t, err)
-	require.Equal(t, `{"status":"ok"}`, string(answer))
+	require.Equal(t, channels.Result{}, res)
 	for _, c := range []struct {
 		bridge  *channels.Bridge
 		channel string
 	}{{no, "a"}, {yes, "ours"}} {
-		answer, err = c.bridge.Publish(t.Context(), c.channel, "h", []byte("1"))
+		_, err = c.bridge.Publish(t.Context(), c.channel, message())
 		require.ErrorIs(t, err, channels.ErrForbidden)
-		require.Contains(t, string(answer), `{"status":"fail","error":{"code":"forbidden"`)
 	}
-	require.Equal(t, `{"data":[{"channel_name":"a","cnt":0,"rpm":1}],"next":""}`, string(yes.Channels(t.Context(), "a", "", "")))
-	require.Equal(t, `{"data":{"channel_name":"a","cnt":0,"rpm":1}}`, string(yes.Channel(t.Context(), "a")))
-	require.Contains(t, string(no.Channels(t.Context(), "", "", "")), `"forbidden"`)
-	require.Contains(t, string(no.Channel(t.Context(), "a")), `"forbidden"`)
-	require.Contains(t, string(yes.Channels(t.Context(), "", "0", "")), `"bad_query"`)
+	page, err := yes.Channels(t.Context(), channels.ChannelsQuery{Prefix: "a"})
+	require.NoError(t, err)
+	require.Equal(t, channels.ChannelsPage{Channels: []channels.ChannelInfo{{Name: "a", Publishes: 1}}}, page)
+	info, err := yes.Channel(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, channels.ChannelInfo{Name: "a", Publishes: 1}, info)
+	_, err = no.Channels(t.Context(), channels.ChannelsQuery{})
+	require.ErrorIs(t, err, channels.ErrForbidden)
+	_, err = no.Channels(t.Context(), channels.ChannelsQuery{Limit: -1})
+	require.ErrorIs(t, err, channels.ErrForbidden, "the first thing that it is told")
+	_, err = no.Channel(t.Context(), "a")
+	require.ErrorIs(t, err, channels.ErrForbidden)
+	_, err = yes.Channels(t.Context(), channels.ChannelsQuery{Limit: -1})
+	require.ErrorIs(t, err, channels.ErrBadQuery)
+	_, err = yes.Channel(t.Context(), "a b")
+	require.ErrorIs(t, err, channels.ErrBadChannel)
 }

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/internal/origin"
+	"github.com/channels-go/channels/internal/replica"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
 )
@@ -27,8 +27,9 @@ type Options struct {
 
 	// ReplicaID names this replica: 1 to 64 of A-Z, a-z, 0-9, "-", "_" and
 	// ".". No two replicas may share one: if two do, and have a Mesh, both log
-	// an error and neither is green. Default: the Mesh's own id if it has one,
-	// from which this must not differ; random otherwise.
+	// an error and neither is green. Default: the Mesh's id, if it
+	// has one (see [mesh.Identified]); otherwise random. New refuses two
+	// different ids.
 	ReplicaID string
 
 	// Channel returns a channel's options, by its name. It is called when a
@@ -238,10 +239,10 @@ func (o *Options) setDefaults() {
 	defTime(&o.DrainTime, 5*time.Second)
 	defTime(&o.StreamTime, defaultStreamTime)
 	if m, ok := o.Mesh.(mesh.Identified); ok && o.ReplicaID == "" {
-		o.ReplicaID = m.ID()
+		o.ReplicaID = m.ReplicaID()
 	}
 	if o.ReplicaID == "" {
-		o.ReplicaID = randomID()
+		o.ReplicaID = replica.NewID()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -298,14 +299,14 @@ func (o *Options) check() error {
 	if o.DrainTime > 10*time.Minute {
 		return fmt.Errorf("channels: Options.DrainTime is %v; it may be up to 10m0s", o.DrainTime)
 	}
-	if len(o.ReplicaID) > 64 || strings.Trim(o.ReplicaID, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-		return fmt.Errorf("channels: Options.ReplicaID is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", o.ReplicaID)
+	if err := replica.CheckID(o.ReplicaID); err != nil {
+		return fmt.Errorf("channels: Options.ReplicaID %w", err)
 	}
 	if o.Mesh != nil && o.Store == nil {
 		return fmt.Errorf("channels: Options.Mesh is set, but Options.Store is not: each replica would have its own list, presence and history; give all replicas a shared Store, or store.NewMemory if this is meant")
 	}
-	if m, ok := o.Mesh.(mesh.Identified); ok && m.ID() != o.ReplicaID {
-		return fmt.Errorf("channels: Options.ReplicaID is %q, but Options.Mesh has the id %q, so that others would see two replicas: give both the same, or leave Options.ReplicaID empty", o.ReplicaID, m.ID())
+	if m, ok := o.Mesh.(mesh.Identified); ok && m.ReplicaID() != o.ReplicaID {
+		return fmt.Errorf("channels: Options.ReplicaID is %q, but Options.Mesh has the id %q, so that other replicas would see two: give both the same, or leave Options.ReplicaID empty", o.ReplicaID, m.ReplicaID())
 	}
 	if l, ok := o.Mesh.(mesh.Limiter); ok && o.MaxMessageBytes > l.MaxBody() {
 		return fmt.Errorf("channels: Options.MaxMessageBytes is %d, but Options.Mesh takes bodies of up to %d: subscribers of other replicas would miss the larger ones; set MaxMessageBytes to that or less, or raise the mesh's own limit", o.MaxMessageBytes, l.MaxBody())

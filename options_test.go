@@ -28,7 +28,7 @@ type noStore struct{ store.Store }
 // namedMesh has an id, and is not used otherwise.
 type namedMesh struct{ mesh.Mesh }
 
-func (namedMesh) ID() string { return "replica-1" }
+func (namedMesh) ReplicaID() string { return "replica-1" }
 
 func TestNewRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -63,7 +63,7 @@ func TestNewRefuses(t *testing.T) {
 		"a mesh for shorter bodies": {channels.Options{MaxMessageBytes: 2001, Mesh: shortMesh{}, Store: noStore{}},
 			[]string{"Options.MaxMessageBytes is 2001", "Options.Mesh", "up to 2000", "set MaxMessageBytes", "raise the mesh's own limit"}},
 		"a mesh of another name": {channels.Options{ReplicaID: "replica-2", Mesh: namedMesh{}, Store: noStore{}},
-			[]string{`Options.ReplicaID is "replica-2"`, `Options.Mesh has the id "replica-1"`, "give both the same"}},
+			[]string{`Options.ReplicaID is "replica-2"`, `Options.Mesh has the id "replica-1"`, "give both the same", "leave Options.ReplicaID empty"}},
 		"a mesh without a store": {channels.Options{Mesh: noMesh{}}, []string{"Options.Mesh", "Options.Store", "store.NewMemory"}},
 	} {
 		t.Run(name, func(t *testing.T) {

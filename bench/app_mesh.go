@@ -37,9 +37,9 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 func openMesh(args []string) (mesh.Mesh, error) {
 	switch {
 	case len(args) >= 3 && args[0] == "zmq":
-		return zmqmesh.New(zmqmesh.Options{ID: args[1], Listen: args[2], Peers: args[3:], Logger: quiet})
+		return zmqmesh.New(zmqmesh.Options{ReplicaID: args[1], Listen: args[2], Peers: args[3:], Logger: quiet})
 	case len(args) == 3 && args[0] == "redis":
-		return redismesh.New(redis.NewClient(&redis.Options{Addr: args[2]}), redismesh.Options{Node: args[1], Logger: quiet})
+		return redismesh.New(redis.NewClient(&redis.Options{Addr: args[2]}), redismesh.Options{ReplicaID: args[1], Logger: quiet})
 	case len(args) == 3 && args[0] == "plain":
 		return newPlainRedis(args[1], args[2]), nil
 	}
@@ -195,7 +195,7 @@ func unwanted(a app, count int) error {
 // proves that all subscriptions are active there, and how many bytes the peer
 // keeps for each.
 func join(n int) (string, error) {
-	one, err := zmqmesh.New(zmqmesh.Options{ID: "one", Listen: "tcp://127.0.0.1:0", Logger: quiet})
+	one, err := zmqmesh.New(zmqmesh.Options{ReplicaID: "one", Listen: "tcp://127.0.0.1:0", Logger: quiet})
 	if err != nil {
 		return "", err
 	}
@@ -214,7 +214,7 @@ func join(n int) (string, error) {
 			return "", err
 		}
 	}
-	two, err := zmqmesh.New(zmqmesh.Options{ID: "two", Listen: "tcp://127.0.0.1:0", Logger: quiet})
+	two, err := zmqmesh.New(zmqmesh.Options{ReplicaID: "two", Listen: "tcp://127.0.0.1:0", Logger: quiet})
 	if err != nil {
 		return "", err
 	}
@@ -269,7 +269,7 @@ func grow(n, count int) (string, error) {
 	var static []string // each replica connects to those before it, which learn of it from the store
 	for i := range n {
 		id := "r" + strconv.Itoa(i)
-		m, err := zmqmesh.New(zmqmesh.Options{ID: id, Listen: "tcp://127.0.0.1:0", Peers: static, Logger: quiet})
+		m, err := zmqmesh.New(zmqmesh.Options{ReplicaID: id, Listen: "tcp://127.0.0.1:0", Peers: static, Logger: quiet})
 		if err != nil {
 			return "", err
 		}

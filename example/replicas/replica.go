@@ -55,7 +55,7 @@ func runReplica(input io.Reader, output io.Writer) error {
 		return fmt.Errorf("no configuration on the standard input: %w", err)
 	}
 	slog.SetDefault(slog.New(quiet{slog.NewTextHandler(os.Stderr, nil)}).With("on", cfg.Node))
-	m, err := zmqmesh.New(zmqmesh.Options{ID: cfg.Node, Listen: "tcp://127.0.0.1:0"})
+	m, err := zmqmesh.New(zmqmesh.Options{ReplicaID: cfg.Node, Listen: "tcp://127.0.0.1:0"})
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"net"
 	"syscall"
 
-	"github.com/channels-go/channels/internal/zmqaddr"
+	"github.com/channels-go/channels/internal/zmtp"
 )
 
 // addressFlag adds a flag for an address. An empty value counts as not given.
@@ -41,8 +41,8 @@ func reachable(address string) error {
 	return err
 }
 
-func parseAddress(address string) (zmqaddr.Address, error) {
-	a, err := zmqaddr.Parse(address)
+func parseAddress(address string) (zmtp.Address, error) {
+	a, err := zmtp.ParseAddress(address)
 	if err != nil {
 		err = fmt.Errorf("it has to be tcp://HOST:PORT: %w", err)
 	}
@@ -52,7 +52,7 @@ func parseAddress(address string) (zmqaddr.Address, error) {
 // private reports whether an address to listen on can be reached only from this
 // machine.
 func private(address string) bool {
-	a, err := zmqaddr.Parse(address)
+	a, err := zmtp.ParseAddress(address)
 	return err == nil && a.Loopback()
 }
 

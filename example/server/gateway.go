@@ -7,8 +7,8 @@ import (
 	"log/slog"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/mesh/zmqmesh"
 	"github.com/channels-go/channels/middleware"
+	"github.com/channels-go/channels/zmqgateway"
 )
 
 // gatewayConfig has the addresses where ZeroMQ programs read and publish. An
@@ -71,8 +71,8 @@ func (c *gatewayConfig) open(hub *channels.Hub, token []byte, log *slog.Logger) 
 	if len(token) > 0 {
 		id = channels.Identity{ID: "zmq:gateway", Value: middleware.Grants{Publish: []string{"*"}, List: true}}
 	}
-	g, err := zmqmesh.NewGateway(zmqmesh.GatewayOptions{
-		Hub: hub.Bridge(id), Pub: c.pub, Pull: c.pull, Rep: c.rep, Token: token, Insecure: c.insecure, Logger: log})
+	g, err := zmqgateway.New(zmqgateway.Options{
+		Hub: hub, Identity: id, Pub: c.pub, Pull: c.pull, Rep: c.rep, Token: token, Insecure: c.insecure, Logger: log})
 	if err != nil {
 		return nil, notListening("-zmq-pub, -zmq-pull or -zmq-rep", err)
 	}

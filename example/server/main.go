@@ -95,9 +95,6 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	opts := cfg.options()
 	opts.Logger = log
-	if opts.ReplicaID == "" {
-		opts.ReplicaID = randomNode()
-	}
 	var client redis.UniversalClient
 	if cfg.redis.url != "" {
 		c, st, err := cfg.redis.open(log)

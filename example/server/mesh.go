@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -12,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/channels-go/channels/internal/zmqaddr"
+	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/redismesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
@@ -54,7 +53,7 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 		return nil
 	})
 	addressFlag(fs, "mesh-dns", &c.zmq.DNS, func(v string) error {
-		a, err := zmqaddr.ParseHostPort(v)
+		a, err := zmtp.ParseHostPort(v)
 		if err != nil {
 			return fmt.Errorf("it has to be HOST:PORT: %w", err)
 		}
@@ -148,14 +147,14 @@ func (c *meshConfig) takeTLS() error {
 func (c *meshConfig) open(node string, client redis.UniversalClient, prefix string, log *slog.Logger) (mesh.Mesh, error) {
 	switch c.kind {
 	case "redis":
-		m, err := redismesh.New(client, redismesh.Options{Node: node, Prefix: prefix, Logger: log})
+		m, err := redismesh.New(client, redismesh.Options{ReplicaID: node, Prefix: prefix, Logger: log})
 		if err != nil {
 			return nil, fmt.Errorf("-mesh redis: %w", err)
 		}
 		return m, nil
 	case "zmq":
 		o := c.zmq
-		o.ID, o.Logger = node, log
+		o.ReplicaID, o.Logger = node, log
 		m, err := zmqmesh.New(o)
 		if err != nil {
 			return nil, notListening("-mesh-listen", err)
@@ -165,7 +164,3 @@ func (c *meshConfig) open(node string, client redis.UniversalClient, prefix stri
 	}
 	return nil, nil
 }
-
-// randomNode returns an id for a replica without -node: hub and mesh need the
-// same one.
-func randomNode() string { return strings.ToLower(rand.Text()[:10]) }

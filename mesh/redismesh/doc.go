@@ -3,8 +3,8 @@
 // later, or Valkey: one server, a master behind Sentinel, or a Cluster.
 //
 //	client := redis.NewClient(&redis.Options{Addr: "redis:6379", ContextTimeoutEnabled: true})
-//	m, err := redismesh.New(client, redismesh.Options{Prefix: "myapp", Node: id})
-//	hub, err := channels.New(channels.Options{ReplicaID: id, Store: st, Mesh: m})
+//	m, err := redismesh.New(client, redismesh.Options{Prefix: "myapp", ReplicaID: id})
+//	hub, err := channels.New(channels.Options{Store: st, Mesh: m})
 //
 // Close the mesh after the hub's Shutdown, and the client after the mesh.
 // Package redisstore may use the same client.

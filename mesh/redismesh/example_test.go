@@ -26,12 +26,12 @@ func ExampleNew() {
 		log.Fatal(err)
 	}
 	defer st.Close()
-	m, err := redismesh.New(client, redismesh.Options{Prefix: "myapp", Node: id})
+	m, err := redismesh.New(client, redismesh.Options{Prefix: "myapp", ReplicaID: id})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	hub, err := channels.New(channels.Options{ReplicaID: id, Store: st, Mesh: m})
+	hub, err := channels.New(channels.Options{Store: st, Mesh: m})
 	if err != nil {
 		log.Fatal(err)
 	}

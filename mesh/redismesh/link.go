@@ -84,7 +84,7 @@ const (
 
 func newLink(m *Mesh, base string) *link {
 	l := &link{mesh: m, base: base, doubts: map[uint64]doubt{}, decided: make(chan struct{}), origins: recent[uint64, *origin]{max: maxOrigins}, since: time.Now(), err: errAway}
-	l.own, l.all = l.node(m.node), base+"all"
+	l.own, l.all = l.node(m.replica), base+"all"
 	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, make(chan struct{}, 1)
 	l.subs.channels, l.subs.wake = map[string]*sub{}, make(chan struct{}, 1)
 	if m.cluster == nil {
@@ -334,7 +334,7 @@ func (l *link) arrive(name, payload string) {
 		}
 		return
 	}
-	if f.origin == l.mesh.node {
+	if f.origin == l.mesh.replica {
 		l.mesh.meetTwin()
 		return // a packet of its own id is never delivered: a hub could not tell the two apart
 	}

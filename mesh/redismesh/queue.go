@@ -305,7 +305,7 @@ func (s *sender) encode(entries []entry, buf []byte, start int) {
 		if !known && s.previous.forgot {
 			previous = forgotten
 		}
-		s.out = appendFrame(s.out, frame{g.kind, s.mesh.life, g.number, previous, s.mesh.node})
+		s.out = appendFrame(s.out, frame{g.kind, s.mesh.life, g.number, previous, s.mesh.replica})
 		if g.kind == frameMessages {
 			s.previous.set(name, g.number)
 			for k := g.first; k >= 0; k = s.next[k] {

@@ -11,7 +11,7 @@ import (
 // What a sender has forgotten does not pass for nothing, and its memory is bounded.
 func TestForgottenIsNotNone(t *testing.T) {
 	const max = 64
-	s := &sender{link: newLink(&Mesh{life: 1, node: "a"}, "b:"), seed: maphash.MakeSeed(), open: map[string]int{}}
+	s := &sender{link: newLink(&Mesh{life: 1, replica: "a"}, "b:"), seed: maphash.MakeSeed(), open: map[string]int{}}
 	s.previous.max = max
 	previous := func(channel string) (number, previous uint64) {
 		s.groups = append(s.groups[:0], group{name: s.name(channel), kind: frameMessages, first: -1})

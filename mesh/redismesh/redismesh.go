@@ -15,6 +15,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/channels-go/channels/internal/replica"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -25,10 +26,10 @@ type Options struct {
 	// see each other's packets. 1 to 100 of A-Z, a-z, 0-9, "-", "_", ".", "/"
 	// and ":". Default "channels".
 	Prefix string
-	// Node is the replica's id, the same as the hub's Options.Node. No other
-	// replica may have it. 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".".
-	// Required.
-	Node string
+	// ReplicaID names this replica. No two replicas may have the same id. The
+	// hub takes it from the mesh. 1 to 64 of A-Z, a-z, 0-9, "-", "_" and ".".
+	// Default: random.
+	ReplicaID string
 	// MaxBodyBytes is the largest Packet.Body that Publish accepts. Redis
 	// closes the connection of a subscriber for which more data waits than the
 	// first number of its client-output-buffer-limit for pubsub, by default 32
@@ -53,7 +54,7 @@ type Mesh struct {
 	client  redis.UniversalClient
 	cluster *redis.ClusterClient // nil for one server at a time
 	address string
-	node    string
+	replica string
 	life    uint64 // of this Mesh, drawn at random
 	log     *slog.Logger
 	links   []*link
@@ -94,8 +95,11 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	if len(o.Prefix) > 100 || strings.Trim(o.Prefix, letters+"-_./:") != "" {
 		return nil, fmt.Errorf("redismesh: Options.Prefix is %.110q; it may be 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', '/' and ':'", o.Prefix)
 	}
-	if o.Node == "" || len(o.Node) > maxOrigin || strings.Trim(o.Node, letters+"-_.") != "" {
-		return nil, fmt.Errorf("redismesh: Options.Node is %.70q; it must be the replica's id, 1 to %d of A-Z, a-z, 0-9, '-', '_' and '.'", o.Node, maxOrigin)
+	if o.ReplicaID == "" {
+		o.ReplicaID = replica.NewID()
+	}
+	if err := replica.CheckID(o.ReplicaID); err != nil {
+		return nil, fmt.Errorf("redismesh: Options.ReplicaID %w", err)
 	}
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = defaultMaxBody
@@ -106,7 +110,7 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	m := &Mesh{client: client, node: o.Node, maxBody: o.MaxBodyBytes, began: time.Now(), log: o.Logger.With("node", o.Node)}
+	m := &Mesh{client: client, replica: o.ReplicaID, maxBody: o.MaxBodyBytes, began: time.Now(), log: o.Logger.With("replica", o.ReplicaID)}
 	tags, base := lanes[:1], o.Prefix+":mesh:"
 	switch c := client.(type) {
 	case nil:
@@ -176,7 +180,7 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 		return fmt.Errorf("redismesh: publish: a packet of kind %d; it must be KindMessage, KindPresence or KindControl", p.Kind)
 	case len(p.To) > maxOrigin:
 		return fmt.Errorf("redismesh: publish: Packet.To is %.70q; a replica's id has at most %d bytes", p.To, maxOrigin)
-	case p.To == m.node:
+	case p.To == m.replica:
 		return nil // packets to itself are never delivered
 	}
 	return m.link(p.Channel).publish(&p)
@@ -259,8 +263,8 @@ func (m *Mesh) refuse(name string, err error) {
 // clock is the time since the mesh was opened. It is monotonic.
 func (m *Mesh) clock() time.Duration { return time.Since(m.began) }
 
-// ID returns Options.Node.
-func (m *Mesh) ID() string { return m.node }
+// ReplicaID returns Options.ReplicaID, or its default.
+func (m *Mesh) ReplicaID() string { return m.replica }
 
 // MaxBody returns Options.MaxBodyBytes.
 func (m *Mesh) MaxBody() int { return m.maxBody }
@@ -305,7 +309,7 @@ func (m *Mesh) hasTwin() bool {
 func (m *Mesh) meetTwin() {
 	had := m.hasTwin()
 	if m.twinMet.Store(int64(max(m.clock(), 1))); !had {
-		m.log.Error("mesh: another replica has this one's id; give each replica its own (Options.Node)")
+		m.log.Error("mesh: another replica has this one's id; give each replica its own (Options.ReplicaID)")
 	}
 }
 

@@ -51,7 +51,7 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func open(t testing.TB, c redis.UniversalClient, prefix, id string) *redismesh.Mesh {
 	t.Helper()
-	m, err := redismesh.New(c, redismesh.Options{Prefix: prefix, Node: id, Logger: quiet})
+	m, err := redismesh.New(c, redismesh.Options{Prefix: prefix, ReplicaID: id, Logger: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	return m
@@ -176,13 +176,13 @@ func TestNewRefuses(t *testing.T) {
 		o      redismesh.Options
 		says   string
 	}{
-		{nil, redismesh.Options{Node: "a"}, "the client is nil"},
-		{(*redis.Client)(nil), redismesh.Options{Node: "a"}, "nil *redis.Client"},
-		{(*redis.ClusterClient)(nil), redismesh.Options{Node: "a"}, "nil *redis.ClusterClient"},
-		{ring, redismesh.Options{Node: "a"}, "use a Redis Cluster, Sentinel or a single server"},
-		{c, redismesh.Options{}, "Options.Node"},
-		{c, redismesh.Options{Node: "a b"}, "Options.Node"},
-		{c, redismesh.Options{Node: "a", Prefix: "{x}"}, "Options.Prefix"},
+		{nil, redismesh.Options{ReplicaID: "a"}, "the client is nil"},
+		{(*redis.Client)(nil), redismesh.Options{ReplicaID: "a"}, "nil *redis.Client"},
+		{(*redis.ClusterClient)(nil), redismesh.Options{ReplicaID: "a"}, "nil *redis.ClusterClient"},
+		{ring, redismesh.Options{ReplicaID: "a"}, "use a Redis Cluster, Sentinel or a single server"},
+		{c, redismesh.Options{ReplicaID: "a b"}, "Options.ReplicaID"},
+		{c, redismesh.Options{ReplicaID: strings.Repeat("x", 65)}, "Options.ReplicaID"},
+		{c, redismesh.Options{ReplicaID: "a", Prefix: "{x}"}, "Options.Prefix"},
 	} {
 		_, err := redismesh.New(k.client, k.o)
 		require.ErrorContains(t, err, k.says)

@@ -15,7 +15,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
@@ -55,30 +54,6 @@ func (a *authority) config(host string, trusted *authority) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(trusted.cert)
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: roots}
-}
-
-// requireApart dials m from a node with these options and back, and waits
-// until both have seen that it does not work.
-func requireApart(t *testing.T, m *zmqmesh.Mesh, o zmqmesh.Options) {
-	t.Helper()
-	refused := m.Status().Refused
-	other := open(t, o)
-	other.SetPeers(map[string]string{"m": m.Address()})
-	m.SetPeers(map[string]string{o.ID: other.Address()})
-	told := func(m *zmqmesh.Mesh, address string) bool { // of that one: an earlier peer may not be gone yet
-		for _, p := range m.Status().Peers {
-			if p.Address == address && p.Up {
-				require.Fail(t, "they are linked")
-			}
-			if p.Address == address && p.Err != "" {
-				return true
-			}
-		}
-		return false
-	}
-	eventually(t, "both know why not", func() bool { return told(m, other.Address()) && told(other, m.Address()) })
-	eventually(t, "it is counted", func() bool { return m.Status().Refused > refused && other.Status().Refused > 0 })
-	m.SetPeers(nil)
 }
 
 // TestTLS: both sides must have a certificate of the authority, for the host
@@ -126,18 +101,6 @@ func TestTLS(t *testing.T) {
 	requireOneWay(t, both, with("m3", ours.config("127.0.0.1", ours), "0123456789abcdef"))
 }
 
-// requireOneWay links a node one way.
-func requireOneWay(t *testing.T, to *zmqmesh.Mesh, o zmqmesh.Options) {
-	t.Helper()
-	n := open(t, o)
-	in := receive(t, n)
-	n.SetPeers(map[string]string{"to": to.Address()})
-	eventually(t, "a big packet arrives over TLS", func() bool {
-		require.NoError(t, to.Publish(t.Context(), mesh.Packet{Header: "big", Body: make([]byte, 3<<20)}))
-		return in.count(message("big")) > 0
-	})
-}
-
 // TestKey: both sides must have the same key, and are told where not.
 func TestKey(t *testing.T) {
 	t.Parallel()
@@ -158,12 +121,13 @@ func TestOptions(t *testing.T) {
 	t.Parallel()
 	ours := newAuthority(t)
 	for want, change := range map[string]func(o *zmqmesh.Options){
-		"must be 1 to 200 bytes":                        func(o *zmqmesh.Options) { o.ID = "" },
-		"without control characters":                    func(o *zmqmesh.Options) { o.ID = "a\n" },
+		`Options.ReplicaID is "a b"; it may be 1 to 64`: func(o *zmqmesh.Options) { o.ReplicaID = "a b" },
+		`Options.ReplicaID is "a\n"; it may be 1 to 64`: func(o *zmqmesh.Options) { o.ReplicaID = "a\n" },
+		`Options.ReplicaID is "xx`:                      func(o *zmqmesh.Options) { o.ReplicaID = strings.Repeat("x", 65) },
 		"set TLS or Key":                                func(o *zmqmesh.Options) { o.Listen = "tcp://0.0.0.0:0" },
 		`Options.Listen is "tcp://:0"`:                  func(o *zmqmesh.Options) { o.Listen = "tcp://:0" },
 		"Options.Listen has":                            func(o *zmqmesh.Options) { o.Listen = "127.0.0.1:0" },
-		"must be tcp://host:port":                       func(o *zmqmesh.Options) { o.Listen = "ipc://x" },
+		"it must be tcp://host:port":                    func(o *zmqmesh.Options) { o.Listen = "ipc://x" },
 		`Options.Listen has "tcp://lo:1"`:               func(o *zmqmesh.Options) { o.Listen = "tcp://lo:1" },
 		`Options.DNS is "*:1"`:                          func(o *zmqmesh.Options) { o.DNS = "*:1" },
 		`Advertise has "tcp://*:1", which nobody`:       func(o *zmqmesh.Options) { o.Advertise = "tcp://*:1" },
@@ -173,7 +137,7 @@ func TestOptions(t *testing.T) {
 		`"ipc" is not supported, only tcp`:              func(o *zmqmesh.Options) { o.Listen = "ipc:///run/m.sock" },
 		"Options.Advertise has":                         func(o *zmqmesh.Options) { o.Advertise = "x" },
 		"Options.Peers has":                             func(o *zmqmesh.Options) { o.Peers = []string{"x"} },
-		"must be host:port":                             func(o *zmqmesh.Options) { o.DNS = "host" },
+		"it must be host:port":                          func(o *zmqmesh.Options) { o.DNS = "host" },
 		`Options.DNS is "host:0"`:                       func(o *zmqmesh.Options) { o.DNS = "host:0" },
 		`Options.DNS is "host:65536"`:                   func(o *zmqmesh.Options) { o.DNS = "host:65536" },
 		`Advertise has "tcp://0.0.0.0:1", which nobody`: func(o *zmqmesh.Options) { o.Advertise = "tcp://0.0.0.0:1" },
@@ -183,10 +147,10 @@ func TestOptions(t *testing.T) {
 		`Peers has "tcp://h:0", which nobody`:           func(o *zmqmesh.Options) { o.Peers = []string{"tcp://h:0"} },
 		"Insecure is for a mesh without TLS and Key":    func(o *zmqmesh.Options) { o.Insecure, o.Key = true, []byte("0123456789abcdef") },
 		"Insecure is for a mesh without TLS":            func(o *zmqmesh.Options) { o.Insecure, o.TLS = true, ours.config("x", ours) },
-		"must be 16 or more":                            func(o *zmqmesh.Options) { o.Key = []byte("short") },
+		"it must have 16 or more":                       func(o *zmqmesh.Options) { o.Key = []byte("short") },
 		"1 KiB to 1 GiB":                                func(o *zmqmesh.Options) { o.MaxPacketBytes = 1 },
 		"MaxPacketBytes and 64 KiB":                     func(o *zmqmesh.Options) { o.QueueBytes = 1 << 20 },
-		"must be 1 or more":                             func(o *zmqmesh.Options) { o.QueuePackets = -1 },
+		"it must be 1 or more":                          func(o *zmqmesh.Options) { o.QueuePackets = -1 },
 		"has no certificate":                            func(o *zmqmesh.Options) { o.TLS = &tls.Config{} },
 		"has no RootCAs":                                func(o *zmqmesh.Options) { o.TLS = ours.config("x", ours); o.TLS.RootCAs = nil },
 		"InsecureSkipVerify, with which anybody may be": func(o *zmqmesh.Options) { o.TLS = ours.config("x", ours); o.TLS.InsecureSkipVerify = true },

@@ -17,7 +17,7 @@ import (
 
 // quiet are options for a benchmark.
 func quiet(id string) zmqmesh.Options {
-	return zmqmesh.Options{ID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}
+	return zmqmesh.Options{ReplicaID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}
 }
 
 // BenchmarkUnwanted publishes where a peer is linked and wants other channels.

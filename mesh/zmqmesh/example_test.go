@@ -24,20 +24,19 @@ func ExampleNew() {
 	defer shared.Close()
 	open := func(id string, peers ...string) (*channels.Hub, *zmqmesh.Mesh) {
 		m, err := zmqmesh.New(zmqmesh.Options{
-			ID:     id, // the hub's Node; no other replica has it
-			Listen: "tcp://127.0.0.1:0",
-			Peers:  peers,
-			Key:    []byte("16 random bytes or more"),
-			Logger: slog.New(slog.DiscardHandler),
+			ReplicaID: id, // the hub has it from here; no other replica may have it
+			Listen:    "tcp://127.0.0.1:0",
+			Peers:     peers,
+			Key:       []byte("16 random bytes or more"),
+			Logger:    slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			log.Fatal(err)
 		}
 		hub, err := channels.New(channels.Options{
-			ReplicaID: id,
-			Store:     shared,
-			Mesh:      m,
-			Logger:    slog.New(slog.DiscardHandler),
+			Store:  shared,
+			Mesh:   m,
+			Logger: slog.New(slog.DiscardHandler),
 			Channel: func(string) channels.ChannelOptions {
 				return channels.ChannelOptions{HistorySize: 100}
 			},

@@ -52,7 +52,7 @@ func TestGoodbyeLosesNothing(t *testing.T) {
 	in.await(t, message("last"))
 	eventually(t, "it is tried again", func() bool {
 		p := a.Status().Peers
-		return !p[0].Up && p[0].Err != "" && p[0].Err != "zmqmesh: the peer has left"
+		return !p[0].Up && p[0].Err != "" && p[0].Err != "zmqmesh: the replica has left"
 	})
 	a.SetPeers(nil)
 	eventually(t, "it is forgotten", func() bool { return upTo(a, "c") })

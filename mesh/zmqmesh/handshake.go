@@ -17,26 +17,26 @@ import (
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
-// mechanism is the ZMTP security mechanism between replicas. It is one of our
-// own, as the key then proves itself inside the handshake, whose frames the
-// guard bounds, and as programs that are no replicas are refused by their
-// greeting.
+// mechanism is the ZMTP security mechanism between replicas. It is our own, so
+// that both sides prove the key inside the handshake, whose frames the guard
+// bounds, and so that programs that are no replicas are refused by their greeting.
 const mechanism = "CHANNELS"
 
 const (
 	nonceBytes = 32
-	maxID      = 200 // bytes
+	maxID      = 200 // bytes of an id in a hello; Options.ReplicaID allows less
 )
 
-// What a hello says of the key.
+// What a hello says about the key.
 const (
 	keyNone   = 0
-	keyProves = 1 // of a version that seals nothing
+	keyProves = 1 // it proves who connects, and seals nothing: an older version
 	keySeals  = 2
 )
 
-// hello is what both sides say of themselves: the version, whether there is a
-// key, a nonce, the life of the process, the largest packet it takes, the id.
+// A hello is what each side says about itself: the version, whether there is a
+// key, a nonce, the life of the process, the largest packet that it accepts, and
+// the id.
 type hello struct {
 	keyed bool
 	nonce [nonceBytes]byte
@@ -60,13 +60,13 @@ func (h *hello) append(b []byte) []byte {
 func parseHello(b []byte) (h hello, err error) {
 	const fixed = 2 + nonceBytes + 8 + 4
 	if len(b) == 0 {
-		return h, errors.New("says nothing of itself")
+		return h, errors.New("sends an empty hello")
 	}
 	if b[0] != packet.Version {
 		return h, fmt.Errorf("speaks version %d of the mesh's protocol, where only %d is spoken", b[0], packet.Version)
 	}
 	if len(b) < fixed || b[1] > keySeals {
-		return h, errors.New("says malformed things of itself")
+		return h, errors.New("sends a malformed hello")
 	}
 	if b[1] == keyProves {
 		return h, errors.New("has an older version, whose key does not protect what is sent: update it")
@@ -76,52 +76,53 @@ func parseHello(b []byte) (h hello, err error) {
 	h.life = binary.BigEndian.Uint64(b[2+nonceBytes:])
 	h.max = binary.BigEndian.Uint32(b[2+nonceBytes+8:])
 	h.id = string(b[fixed:])
-	return h, checkID(h.id)
+	return h, checkHelloID(h.id)
 }
 
-func checkID(id string) error {
+func checkHelloID(id string) error {
 	if id == "" || len(id) > maxID || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) {
-		return fmt.Errorf("has the id %.210q, which must be 1 to %d bytes of UTF-8 without control characters", id, maxID)
+		return fmt.Errorf("has the id %.210q; it must be 1 to %d bytes of UTF-8 without control characters", id, maxID)
 	}
 	return nil
 }
 
-// shaker is the handshake of one connection as the library's Security:
+// A shaker is the handshake of one connection, as the library's Security:
 //
 //	dialler  HELLO    hello
 //	listener WELCOME  hello
 //	dialler  INITIATE proof
 //	listener READY    proof
 //
-// A proof is the HMAC of the role and of both hellos, so that neither a proof
-// of another connection nor one of the other role is of use. The dialler
-// proves itself first, as anybody can knock at a listener.
+// A proof is the HMAC of the role and of both hellos, so that a proof of another
+// connection or of the other role is useless. The dialler proves itself first,
+// because anybody can connect to a listener.
 type shaker struct {
 	own  hello // without nonce
 	key  []byte
 	peer hello // set by Handshake
-	// judge is called with who is to be connected to, before anything is
-	// proved: an error says why not.
+	// judge is called with the other side's hello, before anything is proved. An
+	// error refuses the connection.
 	judge func(peer *hello) error
 	done  bool
-	// in and out seal what follows, from and to the peer. They are nil where
-	// there is no key.
+	// in and out are for what follows, from and to the other side. They are nil
+	// if there is no key.
 	in, out *seal
 }
 
-// errTold is an error that the other side has sent.
+// An errTold is an error that the other side has sent.
 type errTold struct{ reason string }
 
-func (e errTold) Error() string { return fmt.Sprintf("zmqmesh: refused by the peer: %.400q", e.reason) }
+func (e errTold) Error() string { return fmt.Sprintf("zmqmesh: the replica refuses: %.400q", e.reason) }
 
-// The reasons of a dialler that does not want the connection, which are no fault.
+// The reasons why a dialler does not want a connection after all. They are no
+// faults. Their text goes over the wire.
 const (
 	reasonSelf      = "this is the same replica"
 	reasonDuplicate = "there is a link already"
 )
 
-// Type is that of what follows. The library is to pass it on as it is, without
-// a copy of each message: links and peers seal and open messages themselves.
+// Type tells the library, after the handshake, to pass messages on as they are,
+// without copying them: links and peers seal and open messages themselves.
 func (s *shaker) Type() zmq4.SecurityType {
 	if s.done {
 		return zmq4.NullSecurity
@@ -166,7 +167,7 @@ func (s *shaker) dial(c *zmq4.Conn, own []byte) error {
 		return err
 	}
 	if !hmac.Equal(proof, s.proof("listener", own, theirs)) {
-		return errors.New("zmqmesh: the peer does not know the key")
+		return errors.New("zmqmesh: the replica does not know the key")
 	}
 	c.Peer.Meta["Socket-Type"] = string(zmq4.XPub)
 	s.out, s.in, err = newSeals(s.key, own, theirs)
@@ -198,7 +199,7 @@ func (s *shaker) listen(c *zmq4.Conn, own []byte) error {
 	return c.SendCmd(zmq4.CmdReady, s.proof("listener", theirs, own))
 }
 
-// meet judges the peer's hello.
+// meet judges the other side's hello.
 func (s *shaker) meet(c *zmq4.Conn, theirs []byte) (err error) {
 	if s.peer, err = parseHello(theirs); err != nil {
 		return tell(c, err)
@@ -212,7 +213,7 @@ func (s *shaker) meet(c *zmq4.Conn, theirs []byte) (err error) {
 	return nil
 }
 
-// proof is empty where there is no key.
+// proof is empty if there is no key.
 func (s *shaker) proof(role string, dialler, listener []byte) []byte {
 	if len(s.key) == 0 {
 		return nil
@@ -225,10 +226,10 @@ func (s *shaker) proof(role string, dialler, listener []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// tell tells the peer why it is refused.
+// tell tells the other side why it is refused.
 func tell(c *zmq4.Conn, why error) error {
 	reason := why.Error()
-	_ = c.SendCmd(zmq4.CmdError, []byte(reason[:min(len(reason), 400)])) // why is the better error
+	_ = c.SendCmd(zmq4.CmdError, []byte(reason[:min(len(reason), 400)])) // if that fails, why is still the better error
 	return why
 }
 
@@ -242,7 +243,7 @@ func expect(c *zmq4.Conn, name string) ([]byte, error) {
 		return nil, errTold{string(cmd.Body)}
 	}
 	if cmd.Name != name {
-		return nil, fmt.Errorf("zmqmesh: the peer sent %.20q in the handshake, not %s", cmd.Name, name)
+		return nil, fmt.Errorf("zmqmesh: the replica sent %.20q in the handshake instead of %s", cmd.Name, name)
 	}
 	return cmd.Body, nil
 }

@@ -5,25 +5,10 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
-
-const patience = time.Minute
-
-// eventually asks until the answer is yes.
-func eventually(t testing.TB, what string, ask func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ask(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			require.FailNow(t, "not within "+patience.String()+": "+what)
-		}
-	}
-}
 
 // An inbox is what a node has received.
 type inbox struct {

@@ -13,9 +13,9 @@ func shardOf(channel string) int { return int(maphash.String(seed, channel) % sh
 
 var seed = maphash.MakeSeed()
 
-// index is who wants which channel. Its locks also keep the packets of one
-// channel in the order of their Seq: who publishes holds one while it gives
-// the packet its Seq and queues it.
+// An index says which peers want which channel. Its locks also keep the packets
+// of a channel in the order of their Seq: Publish holds one while it gives the
+// packet its Seq and queues it.
 type index [shards]indexShard
 
 type indexShard struct {

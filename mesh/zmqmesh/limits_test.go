@@ -1,7 +1,11 @@
 package zmqmesh_test
 
 import (
+	"bytes"
+	"errors"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,7 +49,7 @@ func TestHubWithinTheMesh(t *testing.T) {
 	st, err := store.NewMemory(store.MemoryOptions{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })
-	hub := channels.Options{ReplicaID: "a", Mesh: m, Store: st, MaxMessageBytes: 17 << 20, QueueBytes: 64 << 20}
+	hub := channels.Options{Mesh: m, Store: st, MaxMessageBytes: 17 << 20, QueueBytes: 64 << 20}
 	_, err = channels.New(hub)
 	require.ErrorContains(t, err, "Options.MaxMessageBytes is 17825792")
 	require.ErrorContains(t, err, "up to 16773056")
@@ -62,9 +66,80 @@ func TestLongChannel(t *testing.T) {
 	t.Parallel()
 	a := open(t, options(t, "a"))
 	long := strings.Repeat("x", zmqmesh.MaxTopic+1)
-	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{To: "b", Channel: long}), "must be 1 to 512")
+	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{To: "b", Channel: long}), "it must be 1 to 512")
 	in := receive(t, a)
 	require.Error(t, zmqmesh.Packets(a, packet.Append(nil, &mesh.Packet{Seq: 1, To: "a", Channel: long})))
 	require.NoError(t, zmqmesh.Packets(a, packet.Append(nil, &mesh.Packet{Seq: 2, To: "a", Channel: long[1:]})))
 	require.Equal(t, 1, in.count(func(p mesh.Packet) bool { return p.Kind == mesh.KindMessage }))
+}
+
+// TestAcceptFails: if nobody can connect, the mesh says so as long as that lasts,
+// and publishing to nobody fails.
+func TestAcceptFails(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	failing := &failingListener{Listener: ln}
+	m, err := zmqmesh.NewOn(options(t, "m"), failing)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{}))
+	failing.fails.Store(true)
+	dial(t, m)
+	eventually(t, "it is in the status", func() bool { return m.Status().Err != nil })
+	require.ErrorContains(t, m.Status().Err, "too many open files")
+	require.ErrorContains(t, m.Publish(t.Context(), mesh.Packet{}), "too many open files")
+	failing.fails.Store(false)
+	dial(t, m)
+	eventually(t, "it is over", func() bool { return m.Status().Err == nil })
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{}))
+}
+
+// failingListener fails as if the process had too many files open.
+type failingListener struct {
+	net.Listener
+	fails atomic.Bool
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil && l.fails.Load() {
+		c.Close()
+		return nil, errors.New("too many open files")
+	}
+	return c, err
+}
+
+// TestPublishErrors: a packet that cannot be sent is refused with its size.
+func TestPublishErrors(t *testing.T) {
+	t.Parallel()
+	o := options(t, "a")
+	o.MaxPacketBytes = 1 << 10
+	a := open(t, o)
+	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 1024)}), "at most 1024 are allowed")
+	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{Kind: mesh.KindLost}), "cannot be published")
+	require.ErrorContains(t, a.Subscribe(""), "it must be 1 to 512")
+	require.ErrorContains(t, a.Unsubscribe(string(make([]byte, 513))), "it must be 1 to 512")
+	require.NoError(t, a.Subscribe(string(bytes.Repeat([]byte("x"), 512))))
+}
+
+// TestSmallerPeer: a peer that takes smaller packets loses the larger ones,
+// and is told; the link stays.
+func TestSmallerPeer(t *testing.T) {
+	t.Parallel()
+	o := options(t, "b")
+	o.MaxPacketBytes = 1 << 10
+	a, b := open(t, options(t, "a")), open(t, o)
+	in := receive(t, b)
+	b.SetPeers(map[string]string{"a": a.Address()})
+	in.await(t, lostOf("a"))
+	for i := range 3 {
+		in.clear()
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 2048<<(4*i))}))
+		in.await(t, lostOf("a"))
+	}
+	require.NoError(t, a.Publish(t.Context(), mesh.Packet{Header: "small"}))
+	in.await(t, message("small"))
+	require.Equal(t, int64(3), a.Status().Dropped)
+	require.Zero(t, in.count(func(p mesh.Packet) bool { return p.Body != nil }))
 }

@@ -9,24 +9,25 @@ import (
 
 	"github.com/go-zeromq/zmq4"
 
+	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
-// A link is a connection to a replica, from which it gets that one's packets.
-// One goroutine reads and delivers, one writes what is wanted; both end with
-// the connection.
+// A link is a connection that this replica has made to another one, to get its
+// packets. One goroutine reads and delivers, and one writes which channels are
+// wanted. Both end with the connection.
 type link struct {
 	mesh    *Mesh
 	id      string
 	life    uint64
-	before  uint64 // the life whose link it has replaced, or 0
+	before  uint64 // the life whose link this one has replaced, or 0
 	address string
-	owes    bool   // packets may have been lost with a link whose place it has taken
-	floor   uint64 // packets up to this Seq have come over an earlier link
+	owes    bool   // packets may have been lost with the link that this one has replaced
+	floor   uint64 // packets up to this Seq came over an earlier link
 
 	conn  *zmq4.Conn
-	guard *guard
+	guard *zmtp.Guard
 	wake  chan struct{} // holds one: pending has changed
 	gone  chan struct{} // closed by close
 	done  chan struct{} // closed when both goroutines have ended
@@ -37,22 +38,22 @@ type link struct {
 
 	// The reader's own.
 	in          *seal
-	top         uint64 // the highest Seq that came
-	packet.Kept        // headers and epochs that came
-	wanted      bool   // this replica wants the channel of the packet that is read
+	top         uint64 // the highest Seq that has come
+	packet.Kept        // headers and epochs that have come
+	wanted      bool   // this replica wants the channel of the packet being read
 
 	mu      sync.Mutex      // guards the fields below
 	pending map[string]bool // channels to subscribe to, or to leave
 	waiting []echo
-	asked   uint64    // echoes
+	asked   uint64    // how many echoes
 	up      time.Time // zero until the first echo
 	rtt     time.Duration
 	closed  bool
-	err     error // why
+	err     error // why it is closed
 }
 
 // An echo is a question that waits for its answer, which proves that the
-// channels are active at the peer.
+// channels are active at the other side.
 type echo struct {
 	number   uint64
 	at       time.Time
@@ -60,10 +61,11 @@ type echo struct {
 }
 
 const (
-	maxWaiting = 64 // echoes, of one link
+	beatPeriod = time.Second // between the heartbeats of a link
+	maxWaiting = 64          // echoes of one link
 )
 
-// want queues a change. The last one holds.
+// want queues a change. The last change of a channel counts.
 func (l *link) want(channel string, subscribe bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,8 +86,8 @@ func (l *link) wakeLocked() {
 	}
 }
 
-// write sends what is wanted, each time with a question for an echo, which is
-// a heartbeat too.
+// write sends what is wanted. Each time it also asks for an echo, which is a
+// heartbeat too.
 func (l *link) write() {
 	beat := time.NewTicker(beatPeriod)
 	defer beat.Stop()
@@ -105,8 +107,9 @@ func (l *link) write() {
 	}
 }
 
-// ask sends what is wanted, with a question. Where as many of these wait as may,
-// because packets take long to come, it only sends a sign of life, if that is due.
+// ask sends what is wanted, and asks for an echo. If too many echoes are
+// outstanding, because packets take long to come, it only sends a sign of life,
+// if one is due.
 func (l *link) ask(due bool) error {
 	l.mu.Lock()
 	if len(l.waiting) >= maxWaiting {
@@ -114,13 +117,13 @@ func (l *link) ask(due bool) error {
 		if due {
 			return l.beat()
 		}
-		return nil // an answer, or the next beat, brings us back
+		return nil // write asks again after an answer, or at the next beat
 	}
 	pending := l.pending
 	l.pending = nil
 	l.asked++
 	e := echo{number: l.asked, at: time.Now()}
-	if e.number > 1 { // the first one is for all channels
+	if e.number > 1 { // the first echo is for all channels
 		for ch, subscribe := range pending {
 			if subscribe {
 				e.channels = append(e.channels, ch)
@@ -144,16 +147,16 @@ func (l *link) ask(due bool) error {
 	if err := l.send(binary.BigEndian.AppendUint64([]byte{askEcho}, e.number)); err != nil {
 		return err
 	}
-	return l.guard.flush()
+	return l.guard.Flush()
 }
 
-// send buffers a message. The goroutine that writes calls it.
+// send buffers a message. Only the goroutine that writes calls it.
 func (l *link) send(b []byte) error {
 	l.frames[0] = l.out.close(b)
 	return l.conn.SendMsg(zmq4.Msg{Frames: l.frames[:]})
 }
 
-// beat repeats whether all channels are wanted, which changes nothing.
+// beat says again whether all channels are wanted, which changes nothing.
 func (l *link) beat() error {
 	b := []byte{askLeave, 0}
 	if _, all := l.mesh.topics.find(nil); all {
@@ -162,15 +165,15 @@ func (l *link) beat() error {
 	if err := l.send(b); err != nil {
 		return err
 	}
-	return l.guard.flush()
+	return l.guard.Flush()
 }
 
 var (
-	errBye       = errors.New("zmqmesh: the peer has left")
-	errMalformed = errors.New("zmqmesh: the peer sent what is no message between replicas")
+	errBye       = errors.New("zmqmesh: the replica has left")
+	errMalformed = errors.New("zmqmesh: the replica sent something that is no message between replicas")
 )
 
-// read delivers what the peer sends, until the connection ends.
+// read delivers what the other replica sends, until the connection ends.
 func (l *link) read() error {
 	for {
 		msg, err := l.conn.RecvMsg()
@@ -199,7 +202,7 @@ func (l *link) read() error {
 	}
 }
 
-// packets delivers a message of packets.
+// packets delivers the packets of a message.
 func (l *link) packets(b []byte) error {
 	for len(b) > 0 {
 		p, rest, err := packet.Next(b, l)
@@ -212,7 +215,7 @@ func (l *link) packets(b []byte) error {
 	return nil
 }
 
-// Channel is for packet.Next.
+// Channel is for packet.Next. It also notes whether the channel is wanted.
 func (l *link) Channel(name []byte) string {
 	var channel string
 	if channel, l.wanted = l.mesh.topics.find(name); l.wanted {
@@ -222,7 +225,7 @@ func (l *link) Channel(name []byte) string {
 	return string(name)
 }
 
-// take delivers a packet that this replica wants.
+// take delivers a packet if this replica wants it.
 func (l *link) take(p *mesh.Packet) {
 	if p.Seq <= l.floor {
 		return
@@ -230,19 +233,19 @@ func (l *link) take(p *mesh.Packet) {
 	l.top = max(l.top, p.Seq)
 	p.Origin = l.id
 	switch {
-	case p.To == l.mesh.opts.ID:
+	case p.To == l.mesh.opts.ReplicaID:
 	case p.To != "", p.Channel != "" && !l.wanted:
 		return
 	}
 	l.mesh.deliver(*p)
 }
 
-// answer takes an echo. Echoes come in the order of the questions.
+// answer handles an echo. Echoes come in the order in which they were asked for.
 func (l *link) answer(n uint64) error {
 	l.mu.Lock()
 	if len(l.waiting) == 0 || l.waiting[0].number != n {
 		l.mu.Unlock()
-		return fmt.Errorf("zmqmesh: the peer sent the echo %d, for which nobody asked", n)
+		return fmt.Errorf("zmqmesh: the replica sent the echo %d, which was not asked for", n)
 	}
 	e := l.waiting[0]
 	l.waiting = l.waiting[1:]
@@ -256,7 +259,7 @@ func (l *link) answer(n uint64) error {
 	}
 	l.mu.Unlock()
 	if first {
-		l.mesh.log.Info("mesh: link up", "peer", l.id, "address", l.address)
+		l.mesh.log.Info("mesh: link up", "replica", l.id, "address", l.address)
 		l.mesh.deliverLost("", l.id)
 	}
 	for _, ch := range e.channels {
@@ -273,5 +276,5 @@ func (l *link) close(err error) {
 		close(l.gone)
 	}
 	l.mu.Unlock()
-	hangUp(l.guard.Conn)
+	l.guard.HangUp()
 }

@@ -8,51 +8,53 @@ import (
 	"time"
 
 	"github.com/go-zeromq/zmq4"
+
+	"github.com/channels-go/channels/internal/zmtp"
 )
 
-// What a replica sends to a peer that has connected to it is messages of one
-// frame. The first byte says what it is.
+// A replica sends messages of one frame to the replicas that have connected to
+// it. The first byte says what it is.
 const (
 	sendPackets = 'P' // packets follow, one behind the other
-	sendEcho    = 'E' // the number of a askEcho
-	sendLost    = 'L' // packets before this one were not sent
+	sendEcho    = 'E' // the number of an askEcho follows
+	sendLost    = 'L' // packets before this message were not sent
 	sendBye     = 'B' // the replica leaves; nothing follows
 )
 
-// What the peer sends: topics as ZMTP 3.0 has them (an empty channel stands for
-// all of them), and questions. Each may
-// have at most 1 KiB.
+// The other side sends topics as ZMTP 3.0 has them, where an empty channel stands
+// for all channels, and questions.
 const (
-	askLeave     = 0 // the topic follows: a channel and "\0"
-	askSubscribe = 1
-	askEcho      = 2 // a number of 8 bytes follows, which is to be sent back
+	askLeave     = zmtp.AskCancel // the topic follows: a channel and "\0"
+	askSubscribe = zmtp.AskSubscribe
+	askEcho      = 2 // a number of 8 bytes follows, to be sent back
 )
 
+// askLimits bound each of them.
+var askLimits = zmtp.Limits{Frame: 1 << 10, Message: 1 << 10, Frames: 1}
+
 const (
-	maxTopic      = 512 // bytes, of a channel's name
-	maxTopics     = 2_000_000
-	maxTopicBytes = 256 << 20 // of one peer, with 64 bytes for each
+	maxTopic      = 512       // bytes of a channel's name
+	maxTopics     = 2_000_000 // of one peer
+	maxTopicBytes = 256 << 20 // of one peer, with topicCost for each
 	maxEchoes     = 1_024     // that wait to be answered
-	topicCost     = 64
+	topicCost     = 64        // bytes
 )
 
-// peerLimits are for what a peer asks.
-var peerLimits = limits{frame: 1 << 10, message: 1 << 10, frames: 1}
-
-// A peer is a replica that has connected to this one to get packets. One
-// goroutine reads what it asks and one writes; both end with the connection.
+// A peer is the connection of a replica that has dialled this one to get its
+// packets. One goroutine reads what it asks for, and one writes. Both end with
+// the connection.
 type peer struct {
 	mesh  *Mesh
 	id    string
 	from  string // its address
 	life  uint64
-	max   int // bytes of a packet that it takes
+	max   int // bytes of the largest packet that it accepts
 	since time.Time
 
-	before uint64 // the life whose connection it has replaced, or 0; Mesh.mu guards it
+	before uint64 // the life whose connection this one has replaced, or 0; Mesh.mu guards it
 
 	conn  *zmq4.Conn
-	guard *guard
+	guard *zmtp.Guard
 	wake  chan struct{} // holds one: there is something to write
 	gone  chan struct{} // closed by close
 	wrote chan struct{} // closed when write has returned
@@ -66,28 +68,28 @@ type peer struct {
 
 	mu      sync.Mutex // guards the fields below
 	chunks  []chunk    // to be written
-	queued  int        // bytes of memory that wait, with what is being written
-	packets int        // that wait, with those that are being written
+	queued  int        // bytes of memory waiting, with what is being written
+	packets int        // waiting, with those that are being written
 	echoes  []uint64   // numbers to be sent back
-	lost    bool       // it is to be told that packets were not sent
+	lost    bool       // the other side must be told that packets were not sent
 	waiting bool       // the writer waits for wake
-	leaving bool       // nothing more is queued; write ends when all is sent
+	leaving bool       // nothing more is queued; write ends when everything is sent
 	closed  bool
-	dropped int64 // packets that it was too slow, or too small, for
+	dropped int64 // packets for which the other side was too slow, or that were too large for it
 }
 
 // A chunk is one message: its first byte, and packets.
 type chunk struct {
 	b       []byte
 	packets int
-	shared  bool // with other peers: it is never changed
+	shared  bool // with other peers, so it is never changed
 }
 
-// chunkPool holds chunks of chunkBytes, with room for their seal.
+// chunkPool holds buffers of chunkBytes, with room for a seal.
 var chunkPool = sync.Pool{New: func() any { b := make([]byte, 0, chunkBytes+sealBytes); return &b }}
 
-// put queues an encoded packet. A big one is a chunk of its own, with its
-// first byte, that is shared and never changed; of another one, a copy is kept.
+// put queues an encoded packet. A big one comes with its first byte and becomes a
+// chunk of its own, shared and never changed. Any other is copied.
 func (p *peer) put(b []byte, big bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,7 +105,7 @@ func (p *peer) put(b []byte, big bool) {
 		need = 0
 	}
 	if p.closed || p.leaving {
-		return // it has gone, and only the index does not know
+		return // it has gone, and only the index does not know yet
 	}
 	if len(b) > p.max || p.queued+need > p.mesh.opts.QueueBytes || p.packets >= p.mesh.opts.QueuePackets {
 		p.dropLocked(1)
@@ -134,12 +136,12 @@ func (p *peer) dropLocked(n int) {
 func (p *peer) wakeLocked() {
 	if p.waiting {
 		p.waiting = false
-		p.wake <- struct{}{} // has room, as only who has unset waiting sends
+		p.wake <- struct{}{} // has room, because only the caller that has unset waiting sends
 	}
 }
 
-// write sends what is queued. What is put while it writes goes into the same
-// buffer; only when nothing is left is it flushed.
+// write sends what is queued. What is put meanwhile goes into the same buffer,
+// which is flushed only when nothing is left.
 func (p *peer) write() {
 	defer close(p.wrote)
 	var err error
@@ -170,7 +172,7 @@ func (p *peer) write() {
 				send([]byte{sendBye})
 			}
 			if err == nil {
-				err = p.guard.flush()
+				err = p.guard.Flush()
 			}
 			if leaving || err != nil {
 				return
@@ -186,8 +188,8 @@ func (p *peer) write() {
 		p.chunks, p.echoes, p.lost = nil, nil, false
 		p.mu.Unlock()
 
-		// Answers and losses first: they do not wait behind a full queue, which
-		// a slow peer may take minutes for.
+		// Losses and echoes go first: a full queue, which a slow replica may take
+		// minutes for, must not hold them up.
 		if lost {
 			send([]byte{sendLost})
 		}
@@ -207,7 +209,7 @@ func (p *peer) write() {
 				chunkPool.Put(&c.b)
 			}
 			p.mu.Lock()
-			if !p.closed { // then nothing is left
+			if !p.closed { // close has set both to 0
 				p.queued -= size
 				p.packets -= c.packets
 			}
@@ -218,7 +220,7 @@ func (p *peer) write() {
 	}
 }
 
-// read takes what the peer asks, until the connection ends.
+// read handles what the other side asks for, until the connection ends.
 func (p *peer) read() error {
 	for {
 		msg, err := p.conn.RecvMsg()
@@ -235,7 +237,7 @@ func (p *peer) read() error {
 	}
 }
 
-var errAsk = errors.New("zmqmesh: the peer asks for something unknown")
+var errAsk = errors.New("zmqmesh: the replica asks for something unknown")
 
 func (p *peer) ask(b []byte) error {
 	if len(b) == 9 && b[0] == askEcho {
@@ -246,7 +248,7 @@ func (p *peer) ask(b []byte) error {
 	}
 	ask, channel := b[0], b[1:len(b)-1]
 	if p.topics[string(channel)] == (ask == askSubscribe) {
-		return nil // it repeats itself
+		return nil // nothing changes
 	}
 	if ask == askLeave {
 		delete(p.topics, string(channel))
@@ -256,7 +258,7 @@ func (p *peer) ask(b []byte) error {
 	}
 	p.topicBytes += len(channel) + topicCost
 	if len(p.topics) >= maxTopics || p.topicBytes > maxTopicBytes {
-		return fmt.Errorf("zmqmesh: the peer subscribes to more than %d channels, or %d bytes of them", maxTopics, maxTopicBytes)
+		return fmt.Errorf("zmqmesh: the replica subscribes to more than %d channels, or to names of more than %d bytes", maxTopics, maxTopicBytes)
 	}
 	ch := string(channel)
 	p.topics[ch] = true
@@ -268,13 +270,13 @@ func (p *peer) ask(b []byte) error {
 	return nil
 }
 
-// echo answers what was asked on the same connection: all that came before it
-// is done.
+// echo queues the answer to an askEcho. Everything asked for before it on this
+// connection is done by now.
 func (p *peer) echo(n uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.echoes) >= maxEchoes {
-		return fmt.Errorf("zmqmesh: the peer asks for more than %d echoes and does not read them", maxEchoes)
+		return fmt.Errorf("zmqmesh: the replica asks for more than %d echoes and does not read them", maxEchoes)
 	}
 	p.echoes = append(p.echoes, n)
 	p.wakeLocked()
@@ -289,22 +291,22 @@ func (p *peer) leave() {
 	p.wakeLocked()
 }
 
-// close ends the connection. What waits for a peer that takes nothing, but is
-// there, is counted as dropped; what waits for one that has gone is not, be it
-// without a word. As heartbeats come once a second, stallTimeout tells the two
-// apart.
+// close ends the connection. What waits for a replica that is there, but takes
+// nothing, is counted as dropped. What waits for one that has gone is not, even if
+// it has gone without a word. Heartbeats come once a second, so that
+// zmtp.StallTimeout is enough to tell the two apart.
 func (p *peer) close(err error) {
 	p.mu.Lock()
 	if p.closed || p.leaving && err == nil {
 		p.mu.Unlock()
-		return // read sees the peer take leave
+		return // read will see the other side hang up
 	}
 	p.closed = true
-	if errors.Is(err, errStalled) {
+	if errors.Is(err, zmtp.ErrStalled) {
 		p.dropLocked(p.packets)
 	}
 	p.chunks, p.queued, p.packets = nil, 0, 0
 	close(p.gone)
 	p.mu.Unlock()
-	hangUp(p.guard.Conn)
+	p.guard.HangUp()
 }

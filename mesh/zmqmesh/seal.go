@@ -15,22 +15,22 @@ const sealBytes = 16
 // keptScratch is the largest buffer that a seal keeps for the next message.
 const keptScratch = 256 << 10
 
-// errSeal ends a connection whose bytes are not those that the peer has sent.
-var errSeal = errors.New("zmqmesh: a message is not as the peer has sealed it: something on the way has added, changed, repeated or dropped one")
+// errSeal ends a connection whose bytes are not those that the other side sent.
+var errSeal = errors.New("zmqmesh: a message is not as the replica has sealed it: something on the way has added, changed, repeated or dropped one")
 
 // A seal encrypts and authenticates the messages of one direction of a
-// connection with AES-GCM. Each message is sealed with its number, so that one
-// that is added, changed, repeated, moved or left out fails to open, and so does
-// each one behind it. One goroutine uses it. A nil seal leaves messages as they
-// are: that of a mesh without a key. BenchmarkRaw has the cost.
+// connection, with AES-GCM. Each message is sealed with its number, so that one
+// that is added, changed, repeated, moved or left out fails to open, and so do all
+// that follow. One goroutine uses it. A nil seal, that of a mesh without a key,
+// leaves messages as they are. BenchmarkRaw has the cost.
 type seal struct {
 	aead    cipher.AEAD
-	nonce   [12]byte // the number of the next message, big-endian
+	nonce   [12]byte // the number of the next message, in its last 8 bytes
 	scratch []byte
 }
 
-// newSeals derives the keys of a connection's two directions from the mesh's
-// key and both hellos, whose nonces make them new for each connection.
+// newSeals derives the keys for both directions of a connection from the mesh's
+// key and from both hellos, whose nonces make the keys new for each connection.
 func newSeals(key, dialler, listener []byte) (fromDialler, fromListener *seal, err error) {
 	if len(key) == 0 {
 		return nil, nil, nil
@@ -64,14 +64,14 @@ func newSeal(secret []byte, direction string) (*seal, error) {
 	return &seal{aead: aead}, err
 }
 
-// next counts a message. 2^64 of them never come.
+// next counts a message. There are never 2^64.
 func (s *seal) next() {
 	n := binary.BigEndian.Uint64(s.nonce[4:])
 	binary.BigEndian.PutUint64(s.nonce[4:], n+1)
 }
 
-// close returns a message with its seal, in a buffer that the next call may
-// use again. It does not change b.
+// close returns b sealed, in a buffer that the next call may reuse. It does not
+// change b.
 func (s *seal) close(b []byte) []byte {
 	if s == nil {
 		return b
@@ -83,8 +83,7 @@ func (s *seal) close(b []byte) []byte {
 	return out
 }
 
-// closeOwn is close for a buffer that nobody else reads, and that is best given
-// with room for the seal: nothing is copied.
+// closeOwn seals b in place. Nothing is copied if b has room for the seal.
 func (s *seal) closeOwn(b []byte) []byte {
 	if s == nil {
 		return b
@@ -93,7 +92,7 @@ func (s *seal) closeOwn(b []byte) []byte {
 	return s.aead.Seal(b[:0], s.nonce[:], b, nil)
 }
 
-// open returns what is in a sealed message, which it overwrites.
+// open returns the content of a sealed message, which it overwrites.
 func (s *seal) open(b []byte) ([]byte, error) {
 	if s == nil {
 		return b, nil

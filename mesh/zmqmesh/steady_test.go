@@ -3,19 +3,16 @@ package zmqmesh_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/mesh/zmqmesh"
@@ -35,60 +32,6 @@ func TestSlowButSteadyOverTLS(t *testing.T) {
 		}
 	}
 	require.Fail(t, "the case has another name")
-}
-
-// TestGatewaySlowButSteadyReader: nor is a SUB socket cut, or loses what its
-// queue holds, that takes 150 KB/s.
-func TestGatewaySlowButSteadyReader(t *testing.T) {
-	t.Parallel()
-	// On a busy machine, the reader itself may not be steady: then again.
-	eventually(t, "a steady reader gets everything", func() bool {
-		longest, err := gatewayReadsSteadily(t)
-		if err != nil {
-			require.Greater(t, longest, zmqmesh.StallTimeout/3, err)
-			t.Logf("the reader took nothing for %v: %v", longest, err)
-		}
-		return err == nil
-	})
-}
-
-// gatewayReadsSteadily returns the longest time in which the reader took nothing,
-// and what it did not get.
-func gatewayReadsSteadily(t *testing.T) (longest time.Duration, err error) {
-	const messages, slow, size = 220, 60, 30 << 10 // 6.6 MB
-	hub := newHub(t, channels.Options{QueueBytes: 16 << 20})
-	g := newGateway(t, hub.Bridge(channels.Identity{}), nil)
-	pub, _, _ := g.Addresses()
-	s := dialSocket(t, pub, zmq4.Sub)
-	require.NoError(t, s.tcp.SetDeadline(time.Now().Add(2*patience)))
-	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(64<<10))
-	s.send(t, "\x01steady\x00")
-	s.ready(t, hub, "steady")
-	body := `"` + strings.Repeat("b", size) + `"`
-	last := time.Now()
-	for i := range messages {
-		publish(t, hub, "steady", fmt.Sprint(i), body)
-	}
-	pace := time.NewTicker(200 * time.Millisecond)
-	defer pace.Stop()
-	for i := range messages {
-		if i < slow {
-			<-pace.C
-		}
-		m, err := s.RecvMsg()
-		longest = max(longest, time.Since(last))
-		last = time.Now()
-		if err != nil {
-			return longest, err
-		}
-		if got := string(m.Frames[1]); got != fmt.Sprint(i) {
-			return longest, fmt.Errorf("%s came after %d", got, i-1)
-		}
-	}
-	if n := g.Stats().Dropped; n > 0 {
-		return longest, fmt.Errorf("%d were dropped", n)
-	}
-	return longest, nil
 }
 
 // TestEchoOvertakesQueue: a question is answered soon also where a slow peer
@@ -115,7 +58,7 @@ func echoOvertakes(t *testing.T) bool {
 	next := func() (of byte, ok bool) {
 		msg, err := conn.RecvMsg()
 		if pause := time.Since(last); err != nil {
-			require.Greater(t, pause, zmqmesh.StallTimeout/2, err)
+			require.Greater(t, pause, zmtp.StallTimeout/2, err)
 			return 0, false
 		}
 		last = time.Now()
@@ -170,7 +113,7 @@ func TestBeatWithoutAnswers(t *testing.T) {
 		require.NoError(t, err)
 		asked, beats := 0, 0
 		for asked < zmqmesh.MaxWaiting || beats < 10 {
-			require.NoError(t, theirs.SetReadDeadline(time.Now().Add(zmqmesh.IdleTimeout)))
+			require.NoError(t, theirs.SetReadDeadline(time.Now().Add(zmtp.IdleTimeout)))
 			head := make([]byte, 2)
 			_, err := io.ReadFull(theirs, head)
 			require.NoError(t, err, "after %d questions and %d signs of life", asked, beats)

@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-// lingering is how long a channel is still subscribed to after Unsubscribe:
-// who comes back soon has missed nothing, and peers are not bothered.
+// lingering is how long a channel stays subscribed to after Unsubscribe: a
+// subscriber who comes back soon has missed nothing, and other replicas are not
+// bothered.
 const lingering = 3 * time.Second
 
-// topics are the channels that this replica wants from all peers. Its locks
-// are held while a change is queued for each link, so that links get the
-// changes of one channel in their order.
+// topics are the channels that this replica wants from all others. A shard's lock
+// is held while a change is queued for each link, so that every link gets the
+// changes of a channel in order.
 type topics [shards]topicShard
 
 type topicShard struct {
@@ -24,14 +25,14 @@ type topicShard struct {
 type topic struct {
 	channel string
 	wanted  bool
-	left    time.Time // when it was not wanted any more
+	left    time.Time // when it was last unsubscribed from
 	listed  bool      // it is in Mesh.left
 }
 
-// find tells whether a channel is subscribed to, and returns its name as it is
-// kept.
+// find reports whether a channel is subscribed to, and returns its name without
+// allocating.
 func (t *topics) find(channel []byte) (string, bool) {
-	s := &t[maphash.Bytes(seed, channel)%shards] // as shardOf of the same string
+	s := &t[maphash.Bytes(seed, channel)%shards] // the same as shardOf
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	found, ok := s.all[string(channel)]
@@ -41,7 +42,7 @@ func (t *topics) find(channel []byte) (string, bool) {
 	return found.channel, true
 }
 
-// subscribe and unsubscribe are Mesh.Subscribe and Mesh.Unsubscribe.
+// subscribe asks every link for a channel; "" stands for all channels.
 func (m *Mesh) subscribe(channel string) {
 	s := &m.topics[shardOf(channel)]
 	s.mu.Lock()
@@ -60,6 +61,7 @@ func (m *Mesh) subscribe(channel string) {
 	t.wanted = true
 }
 
+// unsubscribe has sweep leave a channel later.
 func (m *Mesh) unsubscribe(channel string) {
 	s := &m.topics[shardOf(channel)]
 	s.mu.Lock()
@@ -77,7 +79,7 @@ func (m *Mesh) unsubscribe(channel string) {
 	}
 }
 
-// sweep leaves the channels that nobody has wanted for a while.
+// sweep leaves the channels that have not been wanted for a while.
 func (m *Mesh) sweep() {
 	m.leftMu.Lock()
 	left := m.left
@@ -105,7 +107,7 @@ func (m *Mesh) sweep() {
 	m.leftMu.Unlock()
 }
 
-// wantAll queues all channels for a new link, which is in Mesh.live already.
+// wantAll queues all channels for a new link, which must be in Mesh.live already.
 func (m *Mesh) wantAll(l *link) {
 	for i := range m.topics {
 		s := &m.topics[i]

@@ -31,7 +31,7 @@ type fabric struct {
 
 // options are those of a node in a test.
 func options(t testing.TB, id string) zmqmesh.Options {
-	return zmqmesh.Options{ID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	return zmqmesh.Options{ReplicaID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
 func open(t testing.TB, o zmqmesh.Options) *zmqmesh.Mesh {

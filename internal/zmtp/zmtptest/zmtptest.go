@@ -1,0 +1,112 @@
+// Package zmtptest holds what the tests of everything that speaks ZMTP share:
+// bytes of the protocol, connections, and a log to look into.
+package zmtptest
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Patience is how long a test waits for what must happen.
+const Patience = time.Minute
+
+// Eventually asks until the answer is yes.
+func Eventually(t testing.TB, what string, ask func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Patience); !ask(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			require.FailNow(t, "not within "+Patience.String()+": "+what)
+		}
+	}
+}
+
+// Greeting is the greeting of a peer with this security mechanism.
+func Greeting(mechanism string) []byte {
+	b := make([]byte, 64)
+	b[0], b[9], b[10] = 0xff, 0x7f, 3
+	copy(b[12:], mechanism)
+	return b
+}
+
+// Frame is a frame with these flags; 2 among them gives it a length of 8 bytes.
+func Frame(flags byte, body string) []byte {
+	if flags&2 == 0 {
+		return append([]byte{flags, byte(len(body))}, body...)
+	}
+	return append([]byte{flags, 0, 0, 0, 0, 0, 0, byte(len(body) >> 8), byte(len(body))}, body...)
+}
+
+// Ready is the READY of a socket of libzmq.
+func Ready(socketType string) []byte {
+	return Frame(4, "\x05READY\x0bSocket-Type\x00\x00\x00"+string(rune(len(socketType)))+socketType)
+}
+
+// ReadFrame reads a frame with its header.
+func ReadFrame(r io.Reader) ([]byte, error) {
+	b := make([]byte, 2, 9)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, err
+	}
+	size := uint64(b[1])
+	if b[0]&2 != 0 {
+		b = b[:9]
+		if _, err := io.ReadFull(r, b[2:]); err != nil {
+			return nil, err
+		}
+		size = binary.BigEndian.Uint64(b[1:])
+	}
+	n := len(b)
+	b = append(b, make([]byte, size)...)
+	_, err := io.ReadFull(r, b[n:])
+	return b, err
+}
+
+// Dial connects to tcp://HOST:PORT until the test ends.
+func Dial(t testing.TB, address string) net.Conn {
+	t.Helper()
+	return dial(t, address, new(net.Dialer))
+}
+
+// DialFrom connects from an address of this machine's loopback.
+func DialFrom(t testing.TB, from, address string) net.Conn {
+	t.Helper()
+	return dial(t, address, &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}})
+}
+
+func dial(t testing.TB, address string, d *net.Dialer) net.Conn {
+	t.Helper()
+	c, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(address, "tcp://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(Patience)))
+	return c
+}
+
+// RequireHungUp reads until the other side has closed the connection.
+func RequireHungUp(t testing.TB, c net.Conn) {
+	t.Helper()
+	_, err := io.Copy(io.Discard, c)
+	require.False(t, IsTimeout(err), "the connection was not closed")
+}
+
+// IsTimeout reports whether a deadline has caused err.
+func IsTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// Heap is how many bytes are in use after a collection.
+func Heap() int64 {
+	var s runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}

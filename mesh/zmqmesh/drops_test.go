@@ -1,0 +1,196 @@
+package zmqmesh_test
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// TestStoppedReader: a peer that stops reading is given up; what waited for it
+// is bounded and counted, and others get all. Not parallel: it measures memory.
+func TestStoppedReader(t *testing.T) {
+	const bodies, size = 4_000, 32 << 10 // 125 MiB
+	o := options(t, "a")
+	o.QueueBytes, o.MaxPacketBytes = 8<<20, 1<<20
+	a := open(t, o)
+	friend := open(t, options(t, "friend"))
+	var got int64
+	counted := make(chan int64, bodies)
+	in := receiveWith(t, friend, func(p mesh.Packet) {
+		if p.Header == "big" {
+			got++
+			counted <- got
+		}
+	})
+	friend.SetPeers(map[string]string{"a": a.Address()})
+	require.NoError(t, friend.Subscribe("x"))
+	in.await(t, lostOf("a"))
+	c := dial(t, a)
+	_, err := zmqmesh.Shake(c, "stopped", 7, nil, false)
+	require.NoError(t, err)
+	_, err = c.Write(frame(0, "\x01x\x00"))
+	require.NoError(t, err)
+	beats(t, c)
+	peerOf := func(id string) (found mesh.Peer) {
+		for _, p := range a.Status().Peers {
+			if p.ID == id {
+				found = p
+			}
+		}
+		return found
+	}
+	body := make([]byte, size)
+	before := heap()
+	most := int64(0)
+	for i := range bodies {
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "big", Body: body}))
+		if i%50 == 49 {
+			eventually(t, "the healthy one gets all", func() bool { return int64(len(counted)) >= int64(i-50) })
+			require.LessOrEqual(t, peerOf("stopped").Queued, o.QueueBytes)
+		}
+		if i%1000 == 999 {
+			most = max(most, heap()-before)
+		}
+	}
+	eventually(t, "the healthy one gets all", func() bool { return len(counted) == bodies })
+	require.Less(t, most, int64(48<<20))
+	require.Positive(t, a.Status().Dropped)
+	eventually(t, "the stopped one is given up", func() bool { return peerOf("stopped").ID == "" })
+	require.Zero(t, peerOf("friend").Dropped)
+}
+
+// TestRestartIsNoDrop: packets for a peer that has died, or leaves, are not
+// counted as dropped, neither those that waited nor those that came before all
+// of its channels were forgotten.
+func TestRestartIsNoDrop(t *testing.T) {
+	t.Parallel()
+	for name, kill := range map[string]bool{"killed": true, "left": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options(t, "a")
+			o.QueueBytes, o.QueuePackets = 1<<30, 1<<30
+			a := open(t, o)
+			c := dial(t, a).(*net.TCPConn)
+			require.NoError(t, c.SetReadBuffer(16<<10))
+			conn, err := zmqmesh.Shake(c, "b", 1, nil, false)
+			require.NoError(t, err)
+			var topics []byte
+			for i := range 20_000 { // which take a while to be forgotten
+				topics = append(topics, frame(0, fmt.Sprintf("\x01%d\x00", i))...)
+			}
+			_, err = c.Write(append(topics, frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01")...))
+			require.NoError(t, err)
+			_, err = conn.RecvMsg()
+			require.NoError(t, err)
+			for range 400 { // more than the system takes
+				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 32<<10)}))
+			}
+			require.Positive(t, a.Status().Peers[0].Queued)
+			if kill {
+				require.NoError(t, c.SetLinger(0))
+				require.NoError(t, c.Close())
+			} else {
+				require.NoError(t, c.CloseWrite())
+			}
+			eventually(t, "it has gone", func() bool {
+				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Header: "h"}))
+				return len(a.Status().Peers) == 0
+			})
+			require.Zero(t, a.Status().Dropped)
+		})
+	}
+}
+
+// TestSilentIsNoDrop: nor is what waits for a peer that has died without
+// hanging up, as in a power cut, whether its silence is noticed first or that
+// it takes nothing.
+func TestSilentIsNoDrop(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		takes bool
+		err   string // that its reader ends with
+	}{
+		"silence": {true, "i/o timeout"},
+		"stall":   {false, "use of closed network connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log logbook
+			o := options(t, "a")
+			o.QueueBytes, o.QueuePackets, o.Logger = 1<<30, 1<<30, log.Logger()
+			a := open(t, o)
+			c := dial(t, a).(*net.TCPConn)
+			require.NoError(t, c.SetReadBuffer(16<<10))
+			_, err := zmqmesh.Shake(c, "b", 1, nil, false)
+			require.NoError(t, err)
+			eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
+			const size = 32 << 10
+			if test.takes { // all the time, but no more than some MiB a second
+				var reading sync.WaitGroup
+				defer reading.Wait()
+				defer c.Close()
+				reading.Go(func() {
+					pace := time.NewTicker(5 * time.Millisecond)
+					defer pace.Stop()
+					buf := make([]byte, size)
+					for {
+						if _, err := c.Read(buf); err != nil {
+							return
+						}
+						<-pace.C
+					}
+				})
+			}
+			eventually(t, "it is given up", func() bool {
+				peers := a.Status().Peers
+				if len(peers) == 0 {
+					return true
+				}
+				for range (16<<20 - peers[0].Queued) / size { // more than the system takes: some always wait
+					require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, size)}))
+				}
+				return false
+			})
+			eventually(t, "it is said why", func() bool { return log.Has("a replica has disconnected") })
+			require.Contains(t, log.Line("a replica has disconnected"), test.err)
+			require.Zero(t, a.Status().Dropped)
+		})
+	}
+}
+
+// TestStalledIsDropped: what waits for a peer that is given up because it takes
+// nothing, while its heartbeats come, is counted, each packet once.
+func TestStalledIsDropped(t *testing.T) {
+	t.Parallel()
+	a := open(t, options(t, "a"))
+	c := dial(t, a).(*net.TCPConn)
+	require.NoError(t, c.SetReadBuffer(16<<10))
+	_, err := zmqmesh.Shake(c, "b", 1, nil, false)
+	require.NoError(t, err)
+	eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
+	beats(t, c)
+	const size = 32 << 10
+	var queued int
+	for range 400 {
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, size)}))
+		queued = a.Status().Peers[0].Queued
+	}
+	require.Zero(t, a.Status().Dropped)
+	eventually(t, "it is given up", func() bool {
+		peers := a.Status().Peers
+		if len(peers) == 1 && peers[0].Dropped == 0 {
+			queued = peers[0].Queued
+		}
+		return len(peers) == 0
+	})
+	waited := int64(queued / size)
+	require.Positive(t, waited)
+	require.Equal(t, waited, a.Status().Dropped)
+}

@@ -1,0 +1,52 @@
+package zmqmesh_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// TestHubTakesTheReplicaID: a replica is named once, at its mesh, also by chance;
+// the hub refuses another name.
+func TestHubTakesTheReplicaID(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"replica-1", ""} {
+		m := open(t, options(t, id))
+		if id == "" {
+			require.Regexp(t, "^[a-z0-9]{13}$", m.ReplicaID())
+		} else {
+			require.Equal(t, id, m.ReplicaID())
+		}
+		hub := newHub(t, channels.Options{Mesh: m, Store: memory(t)})
+		nodes, err := hub.Nodes(t.Context())
+		require.NoError(t, err)
+		require.Len(t, nodes, 1)
+		require.Equal(t, m.ReplicaID(), nodes[0].ID)
+	}
+	m := open(t, options(t, "replica-1"))
+	_, err := channels.New(channels.Options{Node: "replica-2", Mesh: m, Store: memory(t)})
+	require.ErrorContains(t, err, `is "replica-2", but Options.Mesh has the id "replica-1"`)
+	newHub(t, channels.Options{Node: "replica-1", Mesh: m, Store: memory(t)})
+}
+
+// TestTwinHubs: two replicas of one name with no common Store, which nobody but
+// the mesh can see, are not green.
+func TestTwinHubs(t *testing.T) {
+	t.Parallel()
+	key := []byte("the key of the mesh")
+	one, two := options(t, "a"), options(t, "a")
+	one.Key, two.Key = key, key
+	m := open(t, one)
+	two.Peers = []string{m.Address()}
+	for _, m := range []*zmqmesh.Mesh{m, open(t, two)} {
+		hub := newHub(t, channels.Options{Mesh: m, Store: memory(t)})
+		eventually(t, "it is yellow", func() bool {
+			nodes, err := hub.Nodes(t.Context())
+			return err == nil && len(nodes) == 1 && nodes[0].Status == channels.NodeYellow && slices.Contains(nodes[0].Reasons, "same name")
+		})
+	}
+}

@@ -1,0 +1,94 @@
+package zmqmesh_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// TestAnnouncedHere: replicas on two machines that both announce a loopback
+// address dial themselves, and somebody has to learn why they are alone.
+func TestAnnouncedHere(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.Logger()
+	a := open(t, o)
+	a.SetPeers(map[string]string{"b": a.Address()})
+	eventually(t, "it is logged", func() bool { return log.Has("an address that leads here") })
+}
+
+// TestLoggedOncePerCause: a peer that is away is logged once for each way in
+// which it is, not with each attempt, though each comes from another port.
+func TestLoggedOncePerCause(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.Logger()
+	a := open(t, o)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+	resets := map[string]bool{}
+	for i := range 6 {
+		c, err := ln.Accept()
+		require.NoError(t, err)
+		_, err = io.ReadFull(c, make([]byte, 64)) // the greeting
+		require.NoError(t, err)
+		reset := i%2 == 0
+		if reset {
+			require.NoError(t, c.(*net.TCPConn).SetLinger(0))
+		}
+		require.NoError(t, c.Close())
+		eventually(t, "it is told", func() bool {
+			err := a.Status().Peers[0].Err
+			if !reset {
+				return strings.HasSuffix(err, "EOF")
+			}
+			if !strings.Contains(err, "reset by peer") || resets[err] {
+				return false
+			}
+			resets[err] = true
+			return true
+		})
+	}
+	require.Equal(t, 2, log.Count("link down"))
+}
+
+// TestSilenceIsLoggedOnce: nor is a peer that is a black hole, though each
+// attempt lasts as long as a link that has held.
+func TestSilenceIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	for name, accept := range map[string]func(c net.Conn) error{
+		"says nothing": func(net.Conn) error { return nil },
+		"answers nothing": func(c net.Conn) error { // once hands are shaken
+			_, err := zmqmesh.Shake(c, "b", 1, nil, true)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log logbook
+			o := options(t, "a")
+			o.Logger = log.Logger()
+			a := open(t, o)
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer ln.Close()
+			a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+			for range 3 { // the third attempt comes after two were logged, or not
+				c, err := ln.Accept()
+				require.NoError(t, err)
+				defer c.Close()
+				require.NoError(t, accept(c))
+			}
+			require.Equal(t, 1, log.Count("link down"))
+		})
+	}
+}

@@ -1,0 +1,134 @@
+package zmqmesh_test
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/zmtp"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+)
+
+// TestSameID: two replicas with one id do not link, and both know, whichever of
+// them dials. It is logged with the id, and not each time.
+func TestSameID(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"", "the key of the mesh"} {
+		var log logbook
+		o := options(t, "a")
+		o.Logger, o.Key = log.Logger(), []byte(key)
+		a, other := open(t, o), open(t, o)
+		a.SetPeers(map[string]string{"x": other.Address()})
+		for _, m := range []*zmqmesh.Mesh{a, other} {
+			eventually(t, "it knows", func() bool { return errors.Is(m.Status().Err, mesh.ErrTwin) })
+		}
+		eventually(t, "they meet again and again", func() bool { return other.Status().Refused > 3 })
+		require.Equal(t, 2, log.Count("level=ERROR"), "one of each")
+		require.Contains(t, log.Line("level=ERROR"), "id=a")
+		require.False(t, log.Has("refused a connection"))
+		require.False(t, upTo(a, "a"))
+	}
+}
+
+// TestSameIDWithoutProof: who only says that it is this replica, and does not
+// know the key, makes nobody look wrong, dialling or dialled.
+func TestSameIDWithoutProof(t *testing.T) {
+	t.Parallel()
+	o := options(t, "a")
+	o.Key = []byte("the key of the mesh")
+	a := open(t, o)
+	_, err := zmqmesh.Shake(dial(t, a), "a", 7, []byte("another key of no mesh"), false)
+	require.Error(t, err)
+	eventually(t, "it is refused", func() bool { return a.Status().Refused == 1 })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	a.SetPeers(map[string]string{"x": "tcp://" + ln.Addr().String()})
+	for range 2 {
+		c, err := ln.Accept()
+		require.NoError(t, err)
+		_, err = zmqmesh.Shake(c, "a", 7, []byte("another key of no mesh"), true)
+		require.Error(t, err)
+	}
+	require.NoError(t, a.Status().Err)
+}
+
+// TestTwins: two living replicas with one id are logged, once, with both
+// addresses, by those that they connect to as by those that connect to them.
+func TestTwins(t *testing.T) {
+	t.Parallel()
+	const twins = "two replicas have the same id"
+	logged := func(id string) (*zmqmesh.Mesh, *logbook) {
+		var log logbook
+		o := options(t, id)
+		o.Logger = log.Logger()
+		return open(t, o), &log
+	}
+	one, other := open(t, options(t, "twin")), open(t, options(t, "twin"))
+	dialler, dials := logged("dialler")
+	listener, listens := logged("listener")
+	dialler.SetPeers(map[string]string{"x": one.Address(), "y": other.Address()})
+	one.SetPeers(map[string]string{"listener": listener.Address()})
+	other.SetPeers(map[string]string{"listener": listener.Address()})
+	for _, log := range []*logbook{dials, listens} {
+		eventually(t, "it is logged", func() bool { return log.Has(twins) })
+	}
+	line := dials.Line(twins)
+	require.Contains(t, line, one.Address())
+	require.Contains(t, line, other.Address())
+	for _, line := range []string{line, listens.Line(twins)} {
+		require.Contains(t, line, "level=ERROR")
+		require.Regexp(t, `replica=twin address=\S+ other=\S+`, line)
+	}
+	before := listens.Count("has connected again")
+	eventually(t, "they go on", func() bool { return listens.Count("has connected again") >= before+4 })
+	require.Equal(t, 1, dials.Count(twins))
+	require.Equal(t, 1, listens.Count(twins))
+}
+
+// TestAnotherLife: a replica that comes back under the same id is linked at
+// once, while the link to its earlier life is a black hole.
+func TestAnotherLife(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	o := options(t, "a")
+	o.Logger = log.Logger()
+	a := open(t, o)
+	in := receive(t, a)
+	first := open(t, options(t, "b"))
+	hole := newProxy(t, tcp(first))
+	a.SetPeers(map[string]string{"b": hole.address()})
+	in.await(t, lostOf("b"))
+	hole.set(true, false)
+	in.clear()
+	second := open(t, options(t, "b"))
+	a.SetPeers(map[string]string{"b": second.Address()})
+	in.await(t, lostOf("b"))
+	require.Equal(t, second.Address(), a.Status().Peers[0].Address)
+	require.NoError(t, second.Publish(t.Context(), mesh.Packet{Header: "second"}))
+	in.await(t, message("second"))
+	require.False(t, log.Has("the same id"))
+}
+
+// TestConnectsAgain: a peer has one connection, the last one, and the number of
+// its packets that were dropped goes on.
+func TestConnectsAgain(t *testing.T) {
+	t.Parallel()
+	m := open(t, options(t, "m"))
+	first, second := dial(t, m), dial(t, m)
+	_, err := zmqmesh.Shake(first, "x", 1, nil, false)
+	require.NoError(t, err)
+	eventually(t, "the first one is in", func() bool { return len(m.Status().Peers) == 1 })
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Body: make([]byte, 2<<20)})) // too large for it
+	_, err = zmqmesh.Shake(second, "x", 1, nil, false)
+	require.NoError(t, err)
+	require.NoError(t, first.SetDeadline(time.Now().Add(zmtp.IdleTimeout/2))) // before it is idle
+	requireHungUp(t, first)
+	require.Len(t, m.Status().Peers, 1)
+	eventually(t, "the number goes on", func() bool { return m.Status().Peers[0].Dropped == 1 })
+	require.Equal(t, int64(1), m.Status().Dropped)
+}

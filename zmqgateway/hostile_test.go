@@ -1,0 +1,198 @@
+package zmqgateway_test
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/zmqgateway"
+)
+
+// What anybody can send to the three ports harms nobody: the connection is
+// closed, and others go on.
+func TestHostileStrangers(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.MaxMessageBytes = 64 << 10 })
+	pub, pull, rep := g.Addresses()
+	reader := dialSocket(t, pub, zmq4.Sub)
+	reader.send(t, "\x01")
+	reader.ready(t, hub, "alive")
+	random := make([]byte, 100_000)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	for address, typ := range map[string]string{pub: "SUB", pull: "PUSH", rep: "DEALER"} {
+		shaken := func(b ...[]byte) []byte {
+			return bytes.Join(append([][]byte{greeting("NULL"), ready(typ)}, b...), nil)
+		}
+		more := bytes.Repeat(frame(1, "x"), 10_000)
+		for _, b := range map[string][]byte{
+			"random bytes":               random,
+			"HTTP":                       []byte("GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: " + strings.Repeat("x", 64) + "\r\n\r\n"),
+			"another mechanism":          greeting("PLAIN"),
+			"random after the greeting":  append(greeting("NULL"), random...),
+			"a huge READY":               append(greeting("NULL"), 6, 0x40, 0, 0, 0, 0, 0, 0, 0),
+			"a malformed READY":          append(greeting("NULL"), frame(4, "\x05READY\x0bSocket-Type\xff\xff\xff\xff")...),
+			"another type":               append(greeting("NULL"), ready("PAIR")...),
+			"a length of 2^62":           shaken([]byte{2, 0x40, 0, 0, 0, 0, 0, 0, 0}),
+			"a length of 2^64-1":         shaken([]byte{3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}),
+			"endless MORE":               shaken(more),
+			"a message too long":         shaken([]byte{2, 0, 0, 0, 0, 0, 1, 0, 1}),
+			"a command of the handshake": shaken(ready(typ)),
+			"a command in a message":     shaken(frame(1, "\x01"), frame(4, "\x04PING\x00\x00")),
+			"unknown flags":              shaken([]byte{0xf0, 1, 'x'}),
+		} {
+			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+			require.NoError(t, err)
+			require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+			c.Write(b) // it may be hung up before all is sent
+			requireHungUp(t, c)
+			c.Close()
+		}
+		// Half a message, and gone.
+		for _, b := range [][]byte{{}, {1}, {1, 5, 'a'}, append(frame(1, "alive\x00"), frame(1, "half")...)} {
+			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+			require.NoError(t, err)
+			c.Write(shaken(b))
+			require.NoError(t, c.Close())
+		}
+		// PINGs without end, of which the answers are not read.
+		c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+		require.NoError(t, err)
+		c.Write(shaken(bytes.Repeat(frame(4, "\x04PING\x00\x00"+strings.Repeat("x", 16)), 20_000)))
+		c.Close()
+	}
+	eventually(t, "all of the first kind are counted", func() bool { return g.Stats().Refused >= 3*14 })
+	publish(t, hub, "alive", "yes", "1")
+	require.Equal(t, "yes", reader.next(t)[1])
+	require.EqualValues(t, 0, g.Stats().Published)
+	requireGatewayWorks(t, hub, g)
+}
+
+// 1,000 silent connections at each port keep nobody out, whether they have
+// shaken hands or not, and what they held is given back.
+func TestThousandSilent(t *testing.T) {
+	for what, shake := range map[string]bool{"before the handshake": false, "behind it": true} {
+		t.Run(what, func(t *testing.T) { testThousandSilent(t, shake) })
+	}
+}
+
+func testThousandSilent(t *testing.T, shake bool) {
+	hub := newHub(t, channels.Options{})
+	g := newGateway(t, hub, nil)
+	pub, pull, rep := g.Addresses()
+	requireGatewayWorks(t, hub, g)
+	goroutines, before := runtime.NumGoroutine(), heap()
+	var open []net.Conn
+	for address, typ := range map[string]string{pub: "SUB", pull: "PUSH", rep: "DEALER"} {
+		for range 1000 {
+			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+			require.NoError(t, err)
+			open = append(open, c)
+			if shake {
+				require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+				_, err = c.Write(append(greeting("NULL"), ready(typ)...))
+				require.NoError(t, err)
+				var b [64 + 2]byte
+				_, err = io.ReadFull(c, b[:])
+				require.NoError(t, err)
+			}
+		}
+	}
+	require.Less(t, heap()-before, int64(100<<20))
+	requireGatewayWorks(t, hub, g)
+	for _, c := range open {
+		c.Close()
+	}
+	eventually(t, "all is given back", func() bool {
+		return runtime.NumGoroutine() <= goroutines && heap()-before < 20<<20
+	})
+}
+
+// Strangers at their bound keep nobody out either while others shake hands
+// at theirs. Who knows the token keeps its place, and where all do, a newcomer
+// is refused.
+func TestStrangersMakeWay(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	const token, most = "0123456789abcdef", 5
+	g := newGateway(t, hub, func(o *zmqgateway.Options) {
+		o.Token, o.MaxConnections = []byte(token), most
+	})
+	_, pull, rep := g.Addresses()
+	for address, typ := range map[string]zmq4.SocketType{pull: zmq4.Push, rep: zmq4.Req} {
+		published := g.Stats().Published
+		accepted := func(s *socket) {
+			t.Helper()
+			if typ == zmq4.Push {
+				s.send(t, "a", "h", "1", token)
+			} else {
+				s.send(t, "", "publish", "a", "h", "1", token)
+				require.Equal(t, []string{"", `{"status":"ok"}`}, s.next(t))
+			}
+			published++
+			eventually(t, "it is published", func() bool { return g.Stats().Published == published })
+		}
+		var strangers, known []*socket
+		for range most {
+			rejected := g.Stats().Rejected
+			s := dialSocket(t, address, typ)
+			strangers = append(strangers, s)
+			if typ == zmq4.Push {
+				s.send(t, "a", "h", "1", "another token...")
+			} else {
+				s.send(t, "", "publish", "a", "h", "1", "another token...")
+				require.Contains(t, s.next(t)[1], "bad_token")
+			}
+			eventually(t, "it is in", func() bool { return g.Stats().Rejected > rejected })
+		}
+		before := g.Stats().Refused
+		for range 100 { // do not even shake hands
+			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+			require.NoError(t, err)
+			defer c.Close()
+		}
+		for i := range most {
+			s := dialSocket(t, address, typ)
+			requireHungUp(t, strangers[i].tcp) // the oldest
+			accepted(s)
+			for _, k := range known {
+				accepted(k)
+			}
+			known = append(known, s)
+		}
+		s := dialSocket(t, address, typ)
+		requireHungUp(t, s.tcp)
+		for _, k := range known {
+			accepted(k)
+		}
+		eventually(t, "all are counted", func() bool { return g.Stats().Refused >= before+100-64+most+1 })
+	}
+}
+
+// A connection that has shaken hands and said nothing yet is not pushed out by
+// another address that opens more connections than are allowed.
+func TestFloodFromOneAddress(t *testing.T) {
+	t.Parallel()
+	hub := newHub(t, channels.Options{})
+	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.MaxConnections = 5 })
+	_, pull, _ := g.Addresses()
+	quiet := dialSocket(t, pull, zmq4.Push)
+	eventually(t, "it is in", func() bool { return zmqgateway.Entered(g) == 1 })
+	for range 20 {
+		c := dialFrom(t, "127.0.0.2", pull)
+		_, err := c.Write(append(greeting("NULL"), ready("PUSH")...))
+		require.NoError(t, err)
+	}
+	eventually(t, "the flood makes room for itself", func() bool { return g.Stats().Refused >= 16 })
+	quiet.send(t, "a", "h", "1")
+	eventually(t, "it is published", func() bool { return g.Stats().Published == 1 })
+}

@@ -1,0 +1,246 @@
+package zmqgateway_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/zmtp"
+	"github.com/channels-go/channels/zmqgateway"
+)
+
+// A reader that stops reading loses messages, and then its connection; others
+// lose nothing and do not wait, and the hub is not held up.
+func TestSlowReader(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.QueueBytes = 1 << 20 })
+	pub, _, _ := g.Addresses()
+	slow, fast := dialSocket(t, pub, zmq4.Sub), dialSocket(t, pub, zmq4.Sub)
+	slow.send(t, "\x01")
+	slow.ready(t, hub, "a")
+	fast.send(t, "\x01a")
+	fast.ready(t, hub, "a")
+	body := `"` + strings.Repeat("x", 100_000) + `"`
+	for i := range 200 { // 20 MB
+		publish(t, hub, "a", fmt.Sprint(i), body)
+		require.Equal(t, []string{"a\x00", fmt.Sprint(i), body}, fast.next(t))
+	}
+	require.Positive(t, g.Stats().Dropped)
+	eventually(t, "the slow one is gone", func() bool { return g.Stats().Readers == 1 })
+	publish(t, hub, "a", "after", "1")
+	require.Equal(t, "after", fast.next(t)[1])
+}
+
+// A SUB socket that takes 150 KB/s is not disconnected, and loses nothing that its
+// queue holds.
+func TestSlowButSteadyReader(t *testing.T) {
+	t.Parallel()
+	// On a busy machine, the reader itself may not be steady: then again.
+	eventually(t, "a steady reader gets everything", func() bool {
+		longest, err := readsSteadily(t)
+		if err != nil {
+			require.Greater(t, longest, zmtp.StallTimeout/3, err)
+			t.Logf("the reader took nothing for %v: %v", longest, err)
+		}
+		return err == nil
+	})
+}
+
+// readsSteadily returns the longest time in which the reader took nothing,
+// and what it did not get.
+func readsSteadily(t *testing.T) (longest time.Duration, err error) {
+	const messages, slow, size = 220, 60, 30 << 10 // 6.6 MB
+	hub := newHub(t, channels.Options{QueueBytes: 16 << 20})
+	g := newGateway(t, hub, nil)
+	pub, _, _ := g.Addresses()
+	s := dialSocket(t, pub, zmq4.Sub)
+	require.NoError(t, s.tcp.SetDeadline(time.Now().Add(2*patience)))
+	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(64<<10))
+	s.send(t, "\x01steady\x00")
+	s.ready(t, hub, "steady")
+	body := `"` + strings.Repeat("b", size) + `"`
+	last := time.Now()
+	for i := range messages {
+		publish(t, hub, "steady", fmt.Sprint(i), body)
+	}
+	pace := time.NewTicker(200 * time.Millisecond)
+	defer pace.Stop()
+	for i := range messages {
+		if i < slow {
+			<-pace.C
+		}
+		m, err := s.RecvMsg()
+		longest = max(longest, time.Since(last))
+		last = time.Now()
+		if err != nil {
+			return longest, err
+		}
+		if got := string(m.Frames[1]); got != fmt.Sprint(i) {
+			return longest, fmt.Errorf("%s came after %d", got, i-1)
+		}
+	}
+	if n := g.Stats().Dropped; n > 0 {
+		return longest, fmt.Errorf("%d were dropped", n)
+	}
+	return longest, nil
+}
+
+// A reader that wants a channel by its name and by two beginnings gets its
+// messages once, and goes on getting them by what is left.
+func TestReaderGetsEachMessageOnce(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	g := newGateway(t, hub, nil)
+	pub, _, _ := g.Addresses()
+	s := dialSocket(t, pub, zmq4.Sub)
+	expect := func(headers ...string) {
+		t.Helper()
+		for _, h := range headers {
+			require.Equal(t, h, s.next(t)[1])
+		}
+	}
+	s.send(t, "\x01keep.a\x00")
+	s.ready(t, hub, "keep.a")
+	s.send(t, "\x01keep")
+	s.ready(t, hub, "keep.b")
+	s.send(t, "\x01")
+	s.send(t, "\x01") // repeated: one "leave" ends both
+	s.ready(t, hub, "z")
+	for i := range 3 {
+		publish(t, hub, "keep.a", fmt.Sprint("m", i), "1")
+	}
+	expect("m0", "m1", "m2")
+	publish(t, hub, "keep.b", "b", "1")
+	publish(t, hub, "z", "z", "1")
+	expect("b", "z")
+	s.send(t, "\x00keep.a\x00")
+	eventually(t, "the hub has no subscriber", func() bool {
+		c, err := hub.Channel(t.Context(), "keep.a")
+		return err == nil && c.Subscribers == 0
+	})
+	publish(t, hub, "keep.a", "by beginning", "1")
+	expect("by beginning")
+	s.send(t, "\x00")
+	s.send(t, "\x00keep")
+	s.send(t, "\x01z\x00")
+	eventually(t, "all that was asked is done", func() bool {
+		c, err := hub.Channel(t.Context(), "z")
+		return err == nil && c.Subscribers == 1
+	})
+	publish(t, hub, "keep.a", "for nobody", "1")
+	publish(t, hub, "z", "end", "1")
+	expect("end")
+}
+
+// A reader of everything at one replica gets what others publish on channels
+// of which that one has never heard, and once each.
+func TestReaderOfAllReplicas(t *testing.T) {
+	a, b := newMesh(t, "a", nil), newMesh(t, "b", nil)
+	one := newHub(t, channels.Options{Mesh: a, Store: memory(t)})
+	two := newHub(t, channels.Options{Mesh: b, Store: memory(t)})
+	a.SetPeers(map[string]string{"b": b.Address()})
+	b.SetPeers(map[string]string{"a": a.Address()})
+	g := newGateway(t, one, nil)
+	pub, _, _ := g.Addresses()
+	s := dialSocket(t, pub, zmq4.Sub)
+	s.send(t, "\x01")
+	s.ready(t, two, "x")
+	sub, err := one.Subscribe(t.Context(), "x", nil)
+	require.NoError(t, err)
+	defer sub.Close()
+	for i := range 10 {
+		publish(t, two, "x", fmt.Sprint("x", i), "1")
+		require.Equal(t, fmt.Sprint("x", i), s.next(t)[1])
+		publish(t, two, fmt.Sprint("y", i), "y", "1")
+		require.Equal(t, []string{fmt.Sprint("y", i, "\x00"), "y", "1"}, s.next(t))
+		publish(t, one, "x", "own", "1")
+		require.Equal(t, "own", s.next(t)[1])
+	}
+}
+
+// Close sends what is queued, also to a reader that takes its time.
+func TestCloseSendsWhatIsQueued(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	g := newGateway(t, hub, nil)
+	pub, _, _ := g.Addresses()
+	s := dialSocket(t, pub, zmq4.Sub)
+	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(32<<10)) // the system keeps less than all of it
+	s.send(t, "\x01")
+	s.ready(t, hub, "a")
+	for i := range 150 {
+		publish(t, hub, "a", fmt.Sprint(i), `"`+strings.Repeat("x", 50_000)+`"`)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- g.Close() }()
+	for i := range 150 {
+		require.Equal(t, fmt.Sprint(i), s.next(t)[1])
+	}
+	require.NoError(t, <-closed)
+	_, err := s.RecvMsg()
+	require.ErrorIs(t, err, io.EOF)
+}
+
+// A reader that takes all topics there are, again and again, keeps nobody out
+// who wants no more than an equal share.
+func TestGreedyReader(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	var log logbook
+	g := newGateway(t, hub, func(o *zmqgateway.Options) {
+		o.MaxTopics, o.MaxConnections, o.Logger = 9, 3, log.Logger()
+	})
+	pub, _, _ := g.Addresses()
+	greedy := func(n int) *socket {
+		t.Helper()
+		s := dialSocket(t, pub, zmq4.Sub)
+		var all []byte
+		for i := range n {
+			all = append(all, frame(0, fmt.Sprintf("\x01greedy%d\x00", i))...)
+		}
+		_, err := s.tcp.Write(all) // at once, as it is hung up before it has read all
+		require.NoError(t, err)
+		return s
+	}
+	refused := int64(0)
+	requireEnded := func(s *socket) {
+		t.Helper()
+		requireHungUp(t, s.tcp)
+		refused++
+		eventually(t, "it is counted, and nobody else", func() bool { return g.Stats().Refused == refused })
+	}
+	first := greedy(9)
+	first.ready(t, hub, "greedy8")
+	var honest []*socket
+	for _, name := range []string{"a", "b"} {
+		s := dialSocket(t, pub, zmq4.Sub)
+		honest = append(honest, s)
+		s.send(t, "\x01"+name+"1\x00")
+		s.send(t, "\x01"+name)
+		s.ready(t, hub, name+"1")
+	}
+	requireEnded(first)
+	for range 20 {
+		requireEnded(greedy(100))
+	}
+	last := greedy(5) // what is left
+	last.ready(t, hub, "greedy4")
+	honest[0].send(t, "\x01a3")
+	requireEnded(last)
+	for i, name := range []string{"a", "b"} {
+		publish(t, hub, name+"1", "still", "1")
+		require.Equal(t, "still", honest[i].next(t)[1])
+	}
+	// Who would have as many as the one that has the most does not end it.
+	last = greedy(4)
+	last.ready(t, hub, "greedy3")
+	honest[0].send(t, "\x01a4")
+	requireEnded(honest[0])
+	publish(t, hub, "greedy3", "still", "1")
+	require.Equal(t, "still", last.next(t)[1])
+	eventually(t, "it is logged", func() bool { return log.Has("MaxTopics") })
+}
