@@ -22,15 +22,15 @@ func TestHubTakesTheReplicaID(t *testing.T) {
 			require.Equal(t, id, m.ReplicaID())
 		}
 		hub := newHub(t, channels.Options{Mesh: m, Store: memory(t)})
-		nodes, err := hub.Nodes(t.Context())
+		nodes, err := hub.Replicas(t.Context())
 		require.NoError(t, err)
 		require.Len(t, nodes, 1)
 		require.Equal(t, m.ReplicaID(), nodes[0].ID)
 	}
 	m := open(t, options(t, "replica-1"))
-	_, err := channels.New(channels.Options{Node: "replica-2", Mesh: m, Store: memory(t)})
+	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: m, Store: memory(t)})
 	require.ErrorContains(t, err, `is "replica-2", but Options.Mesh has the id "replica-1"`)
-	newHub(t, channels.Options{Node: "replica-1", Mesh: m, Store: memory(t)})
+	newHub(t, channels.Options{ReplicaID: "replica-1", Mesh: m, Store: memory(t)})
 }
 
 // TestTwinHubs: two replicas of one name with no common Store, which nobody but
@@ -45,8 +45,8 @@ func TestTwinHubs(t *testing.T) {
 	for _, m := range []*zmqmesh.Mesh{m, open(t, two)} {
 		hub := newHub(t, channels.Options{Mesh: m, Store: memory(t)})
 		eventually(t, "it is yellow", func() bool {
-			nodes, err := hub.Nodes(t.Context())
-			return err == nil && len(nodes) == 1 && nodes[0].Status == channels.NodeYellow && slices.Contains(nodes[0].Reasons, "same name")
+			nodes, err := hub.Replicas(t.Context())
+			return err == nil && len(nodes) == 1 && nodes[0].Status == channels.ReplicaYellow && slices.Contains(nodes[0].Reasons, "same name")
 		})
 	}
 }
