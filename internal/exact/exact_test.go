@@ -61,7 +61,7 @@ func TestUnmarshalComparesNamesExactly(t *testing.T) {
 	require.NoError(t, exact.UnmarshalKnown([]byte(`{"name":null,"in":null,"to":null,"many":null}`), new(outer)))
 }
 
-// FuzzMembers: the members of an object are those that encoding/json finds.
+// FuzzMembers: Members finds the members that encoding/json finds.
 func FuzzMembers(f *testing.F) {
 	for _, text := range []string{`{}`, `{"a":1}`, ` { "a" : [1,{"b":"}"}] , "c\u0064" : "x\\\"" } `, `[]`, `{"":-1e5,"x":true,"y":null}`, `{"a":1,"a":{}}`, "{\"\xc1\":1}"} {
 		f.Add([]byte(text))
@@ -94,7 +94,8 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// What reads JSON with encoding/json itself, and why that does no harm.
+// readers are the files that read JSON with encoding/json itself, and why that
+// does no harm.
 var readers = map[string]string{
 	"internal/exact/exact.go":           "reads values that have no names, or finds out what is wrong",
 	"rawmessage.go":                     "reads texts, and finds out what is wrong",
@@ -109,7 +110,7 @@ var readers = map[string]string{
 	".ci/":                              "what the go command prints",
 }
 
-// TestJSONFromOutsideIsReadExactly finds who goes around this package.
+// TestJSONFromOutsideIsReadExactly finds code that bypasses this package.
 func TestJSONFromOutsideIsReadExactly(t *testing.T) {
 	const root = "../.."
 	seen := 0
@@ -136,7 +137,7 @@ func TestJSONFromOutsideIsReadExactly(t *testing.T) {
 			sel, ok := n.(*ast.SelectorExpr)
 			if ok {
 				if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "json" && (sel.Sel.Name == "Unmarshal" || sel.Sel.Name == "NewDecoder") {
-					t.Errorf("%s calls json.%s, which takes \"Name\" for \"name\": use exact.Unmarshal, or say in this test why it does no harm", name, sel.Sel.Name)
+					t.Errorf("%s calls json.%s, which takes \"Name\" for \"name\": use exact.Unmarshal, or list the file in this test with the reason why it does no harm", name, sel.Sel.Name)
 				}
 			}
 			return true
@@ -144,11 +145,11 @@ func TestJSONFromOutsideIsReadExactly(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
-	require.Greater(t, seen, 50, "the tree is not where it was looked for")
+	require.Greater(t, seen, 50, "the source tree was not found")
 }
 
-// FuzzUnmarshal: what is taken has each name once, and is what encoding/json
-// reads where all names are written exactly.
+// FuzzUnmarshal: accepted JSON has each name once, and gives what encoding/json
+// reads if all names are written exactly.
 func FuzzUnmarshal(f *testing.F) {
 	for _, text := range []string{`{"name":"a","e":"b"}`, `{"Name":"a","name":"b"}`, `{"name":1,"n\u0061me":2}`, `{"name":"","":"b"}`, `{"in":{"a":1},"to":{"a":2},"many":[{"a":3},null]}`, `{"e":"\ud800","E":null}`, "{\"na\xffme\":1}", `null`, strings.Repeat("[", 20000)} {
 		f.Add([]byte(text))

@@ -57,7 +57,7 @@ func TestMatch(t *testing.T) {
 		{"https://a.com", "https://u@a.com", false},
 		{"https://a.com", "https://a.com/x", false},
 		{"https://kiosk.com", "https://\u212aiosk.com", false}, // KELVIN SIGN folds to k
-		{"https://s.com", "https://\u017f.com", false},         // so does the long s
+		{"https://s.com", "https://\u017f.com", false},         // LATIN SMALL LETTER LONG S folds to s
 		{"null", "null", true},
 		{"null", "NULL", false},
 		{"null", "https://null", false},
@@ -72,7 +72,7 @@ func TestMatch(t *testing.T) {
 		{"capacitor://localhost", "capacitor://localhost", true},
 		{"capacitor://localhost", "ionic://localhost", false},
 		{"capacitor://localhost", "http://localhost", false},
-		{"app://x:80", "app://x", false}, // no default that anybody knows
+		{"app://x:80", "app://x", false}, // this scheme has no known default port
 	} {
 		require.Equal(t, c.want, Match(c.pattern, c.origin), "%s %s", c.pattern, c.origin)
 	}
@@ -86,7 +86,7 @@ func TestSameHost(t *testing.T) {
 		{"https://app.example", "app.example", false, true},
 		{"http://app.example", "app.example", false, true},
 		{"https://app.example", "app.example", true, true},
-		{"http://app.example", "app.example", true, false}, // anybody on its network
+		{"http://app.example", "app.example", true, false}, // anyone on its network may have changed the page
 		{"https://App.Example", "app.EXAMPLE", false, true},
 		{"https://app.example", "app.example:443", false, true},
 		{"https://app.example:443", "app.example", false, true},
@@ -126,7 +126,7 @@ func TestCheckHost(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	names := []string{"app.example.com", "*.live.example.com"}
 	for host, want := range map[string]bool{
-		"":                         true, // no browser
+		"":                         true, // not a browser
 		"localhost":                true,
 		"LocalHost:8080":           true,
 		"localhost.":               true,
@@ -162,7 +162,7 @@ func TestAnswers(t *testing.T) {
 		"::1":                      false,
 		"\u212aiosk":               false,
 		"loca\u017fhost":           false,
-		"0x7f.1":                   false, // a name, to a browser that says it so
+		"0x7f.1":                   false, // a browser that sends this means a name
 		":80":                      false,
 	} {
 		require.Equal(t, want, Answers(names, host), "%q", host)

@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A test binary that is killed has no chance to end its processes.
+// A killed test binary has no chance to end its processes.
 func TestProcessEndsWithAKilledTest(t *testing.T) {
 	if os.Getenv("PROCTEST_START") != "" { // its child keeps the pipe to the test open
 		child := exec.Command("sh", "-c", "echo runs; exec sleep 600")
@@ -34,7 +34,7 @@ func TestProcessEndsWithAKilledTest(t *testing.T) {
 	require.Equal(t, "runs\n", line)
 	require.NoError(t, cmd.Process.Kill())
 	_, err = out.ReadString('\n')
-	require.Error(t, err, "the child has ended, so nobody has the pipe")
+	require.Error(t, err, "the child has ended, so the pipe is closed")
 	require.Error(t, cmd.Wait())
 }
 

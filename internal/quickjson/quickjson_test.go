@@ -27,7 +27,7 @@ var no = []string{
 	`01`, `-`, `-01`, `1.`, `.5`, `1e`, `1e+`, `+1`, `1x`, `1 2`, `tru`, `True`, `nul`, `nullx`, `truefalse`,
 	`{`, `[`, `}`, `]`, `[1,]`, `[,1]`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{a:1}`, `{1:2}`, `[1}`, `{"a":1]`, `[1]]`, `{}{}`, `[1 2]`, `{"a" 1}`, `{"a":1 "b":2}`, `{"a":1,2}`, `{"a`, `{"a":`, `{"a",`,
 	"\"\xff\"", "\"12345678\xff\"", "\"\xed\xa0\x80\"", "\ufeff1", "[\"\xc3\"]",
-	// Valid, but for a parser to look at.
+	// Valid, but left to a parser.
 	"[1,\n2]", "[1]\r\n", "[" + deep + "]",
 }
 
@@ -41,7 +41,7 @@ func TestValid(t *testing.T) {
 	}
 }
 
-// Each byte, wherever it stands in a string and whatever is beside it.
+// Each byte, at each place in a string and with any neighbour.
 func TestEachByteOfAString(t *testing.T) {
 	beside := []byte("\x1f !\"#[\\]\x7f\x80\xffa")
 	for c := range 256 {
@@ -57,8 +57,7 @@ func TestEachByteOfAString(t *testing.T) {
 	}
 }
 
-// What it lets through is JSON to others, and in UTF-8, on one line and not
-// deep. It lets all such through.
+// Valid accepts exactly the JSON in UTF-8 that is on one line and not too deep.
 func FuzzValid(f *testing.F) {
 	for _, s := range append(yes, no...) {
 		f.Add([]byte(s))
@@ -89,7 +88,7 @@ func depth(b []byte) (deepest int) {
 	}
 }
 
-// BenchmarkValid compares with what is asked otherwise.
+// BenchmarkValid compares with the alternatives.
 func BenchmarkValid(b *testing.B) {
 	for name, body := range map[string]string{
 		"text of 100":    `"` + strings.Repeat("word ", 20) + `"`,

@@ -10,7 +10,7 @@ import (
 	"github.com/channels-go/channels/internal/sparingly"
 )
 
-// TestTurn: the first time, and then once in a while.
+// TestTurn: true the first time, and then once in a while.
 func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var turn sparingly.Turn
