@@ -15,8 +15,8 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// BenchmarkPackets is packets of 100 bytes on 100 channels, from all processors
-// of one replica to another, at most 20,000 on their way.
+// BenchmarkPackets sends packets of 100 bytes on 100 channels from all
+// processors of one replica to another, at most 20,000 ahead.
 func BenchmarkPackets(b *testing.B) {
 	s := redistest.Start(b)
 	from, to := open(b, s.Client(), "", "a"), open(b, s.Client(), "", "b")

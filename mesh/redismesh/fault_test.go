@@ -27,9 +27,9 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// A ledger is a replica that publishes 1, 2, 3 … on some channels, another that
-// subscribes to them, and what the second may miss: only what was published
-// before a KindLost, or was refused.
+// A ledger is a replica that publishes 1, 2, 3 … on some channels, another one
+// that subscribes to them, and the packets that the second may miss: only those
+// published before a KindLost, or refused.
 type ledger struct {
 	t    *testing.T
 	a, b *redismesh.Mesh
@@ -40,8 +40,8 @@ type ledger struct {
 	begun int
 	acked []int
 	got   map[int]bool
-	last  map[string]int // by channel, to see the order
-	safe  map[string]int // by channel: up to here, a loss is excused
+	last  map[string]int // by channel, to check the order
+	safe  map[string]int // by channel: losses up to this number are excused
 }
 
 const ledgerChannels = 40
@@ -129,12 +129,12 @@ func (l *ledger) take(p mesh.Packet) {
 	}
 	i, err := strconv.Atoi(p.Header)
 	assert.NoError(l.t, err)
-	assert.Greater(l.t, i, l.last[p.Channel], "twice, or late")
+	assert.Greater(l.t, i, l.last[p.Channel], "a packet came twice or out of order")
 	l.last[p.Channel] = i
 	l.got[i] = true
 }
 
-// live waits until each channel gets something that was published from now on.
+// live waits until each channel gets a packet that is published from now on.
 func (l *ledger) live() {
 	l.t.Helper()
 	l.mu.Lock()
@@ -153,7 +153,7 @@ func (l *ledger) live() {
 	})
 }
 
-// check waits until nothing is missing that was acknowledged and is not excused.
+// check waits until every acknowledged packet that is not excused has arrived.
 func (l *ledger) check() {
 	l.t.Helper()
 	l.live()
@@ -163,10 +163,11 @@ func (l *ledger) check() {
 			return
 		}
 	}
-	require.Fail(l.t, "a packet was lost and nothing was said", "%d", missing)
+	require.Fail(l.t, "a packet was lost without a KindLost", "%d", missing)
 }
 
-// missing is a packet that must have come and has not; the newest are on their way.
+// missing returns a packet that should have arrived and has not. It leaves out
+// the newest ones, which are on their way.
 func (l *ledger) missing() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -179,10 +180,10 @@ func (l *ledger) missing() int {
 	return 0
 }
 
-// told waits for a KindLost after what had been told before.
+// told waits for a KindLost after the first before ones.
 func (l *ledger) told(before int64) {
 	l.t.Helper()
-	redistest.Eventually(l.t, "the loss is told", func() bool { return l.b.Status().Lost > before })
+	redistest.Eventually(l.t, "a KindLost reports the loss", func() bool { return l.b.Status().Lost > before })
 }
 
 func clientOf(s *redistest.Server) func(string) redis.UniversalClient {
@@ -209,17 +210,17 @@ func TestKilledConnectionsAreTold(t *testing.T) {
 func TestStoppedServer(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	l := newLedger(t, func(string) redis.UniversalClient { // what a stopped server was sent is sent again
+	l := newLedger(t, func(string) redis.UniversalClient { // commands to a stopped server are sent again
 		return s.Client(func(o *redis.Options) { o.ReadTimeout = time.Second })
 	})
 	s.Signal(syscall.SIGSTOP)
 	stopped := time.Now()
-	redistest.Eventually(t, "Status says that Redis is away", func() bool {
+	redistest.Eventually(t, "Status reports that Redis is away", func() bool {
 		st := l.a.Status()
 		return st.Err != nil && !st.Peers[0].Up && st.Peers[0].Err != ""
 	})
-	require.Error(t, l.a.Publish(t.Context(), mesh.Packet{Channel: "c"}), "nobody can be reached")
-	time.Sleep(time.Until(stopped.Add(5 * time.Second))) // what the test is about: 5 s
+	require.Error(t, l.a.Publish(t.Context(), mesh.Packet{Channel: "c"}), "no peer can be reached")
+	time.Sleep(time.Until(stopped.Add(5 * time.Second))) // the point of the test: 5 s
 	s.Signal(syscall.SIGCONT)
 	l.check()
 	require.NoError(t, l.a.Status().Err)
@@ -232,7 +233,7 @@ func TestRestartedServer(t *testing.T) {
 	for range 3 {
 		before := l.b.Status().Lost
 		s.Kill()
-		redistest.Eventually(t, "Status says that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
+		redistest.Eventually(t, "Status reports that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
 		s.Start()
 		l.told(before)
 		l.live()
@@ -244,17 +245,17 @@ func TestRestartedServer(t *testing.T) {
 func TestServerThatComesLater(t *testing.T) {
 	t.Parallel()
 	s := redistest.New(t)
-	m := open(t, s.Client(), "", "m") // "a" and "b" are the ledger's
+	m := open(t, s.Client(), "", "m") // "a" and "b" belong to the ledger
 	require.NoError(t, m.Subscribe("x"))
 	redistest.Eventually(t, "publishing fails", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) != nil })
 	require.Error(t, m.Status().Err)
 	s.Start()
 	newLedger(t, clientOf(s)).check()
 	redistest.Eventually(t, "publishing goes on by itself", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) == nil })
-	redistest.Eventually(t, "Status is well", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
+	redistest.Eventually(t, "Status is healthy", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
 }
 
-// A connection that looks alive but brings nothing is found by the probe.
+// The probe detects a connection that looks alive but brings nothing.
 func TestSilentlyDeadSubscription(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -278,7 +279,7 @@ func TestSilentlyDeadSubscription(t *testing.T) {
 	l.check()
 }
 
-// deaf is a connection whose subscriptions bring nothing while there is a hole.
+// deaf is a connection whose subscriptions bring nothing while a hole is open.
 type deaf struct {
 	net.Conn
 	hole    *atomic.Bool
@@ -308,7 +309,7 @@ func (d *deaf) Close() error {
 	return d.Conn.Close()
 }
 
-// A queue that is full drops, counts, and has the peers told.
+// A full queue drops packets, counts them, and makes the peers get a KindLost.
 func TestFullQueueIsTold(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -350,7 +351,7 @@ func TestClusterFailover(t *testing.T) {
 	redistest.Eventually(t, "all lanes are back", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
 }
 
-// A slot that moves to another server takes its subscriptions along.
+// A slot that moves to another server takes its subscriptions with it.
 func TestMovedSlots(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2, false)
@@ -362,8 +363,8 @@ func TestMovedSlots(t *testing.T) {
 		id, from := target.Do("CLUSTER", "MYID"), source.Do("CLUSTER", "MYID")
 		for _, tag := range []string{"18", "3", "48", "405"} {
 			slot := target.Do("CLUSTER", "KEYSLOT", tag)
-			// Who has not been importing gets no new epoch with a slot, and may
-			// lose it again to the other one's gossip.
+			// A server that has not been importing a slot gets no new epoch
+			// with it, and may lose the slot again to the other one's gossip.
 			target.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", from)
 			for _, s := range []*redistest.Server{target, source} {
 				require.Equal(t, "OK", s.Do("CLUSTER", "SETSLOT", slot, "NODE", id))
@@ -384,8 +385,8 @@ func requireSharded(t *testing.T, c *redistest.Cluster) {
 	}
 }
 
-// Two hubs, their connections killed again and again: a channel with history
-// has all that was acknowledged, on both, once and in order.
+// Two hubs whose connections are killed again and again: on both, a channel
+// with history has everything that was acknowledged, once and in order.
 func TestHistoryLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// lostAfter tells whether a KindLost for the channel, or for all, came behind
-// the first n that arrived.
+// lostAfter reports whether a KindLost for the channel, or for all channels,
+// came after the first n packets.
 func (b *inbox) lostAfter(n int, channel string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -34,10 +34,11 @@ func (b *inbox) count() int {
 	return len(b.got)
 }
 
-// Two replicas move from one server to another, the subscriber first: what is
-// published meanwhile is told, whatever was published before or since.
+// Two replicas move from one server to another, the subscriber first. A
+// KindLost reports what is published in between, whatever was published before
+// or since.
 func TestGapBetweenServersIsTold(t *testing.T) {
-	for name, before := range map[string]bool{"a channel that was published on": true, "one that was not": false} {
+	for name, before := range map[string]bool{"a channel with earlier messages": true, "a channel without": false} {
 		for others, n := range map[string]int{"": 0, ", and 70,000 others": 70_000} {
 			t.Run(name+others, func(t *testing.T) {
 				t.Parallel()
@@ -53,7 +54,7 @@ func TestGapBetweenServersIsTold(t *testing.T) {
 				}
 				sent := func() {
 					t.Helper()
-					redistest.Eventually(t, "all is sent", func() bool { return a.Status().Peers[0].Queued == 0 })
+					redistest.Eventually(t, "everything is sent", func() bool { return a.Status().Peers[0].Queued == 0 })
 				}
 				if before {
 					say("x", "m1")
@@ -62,9 +63,9 @@ func TestGapBetweenServersIsTold(t *testing.T) {
 				told := b.Status().Lost
 				rb.lead(s2)
 				rb.cut()
-				redistest.Eventually(t, "the subscriber has moved and is told", func() bool { return b.Status().Lost > told && channelsOf(s2) == 3 })
+				redistest.Eventually(t, "the subscriber has moved and got a KindLost", func() bool { return b.Status().Lost > told && channelsOf(s2) == 3 })
 
-				say("x", "m2") // to nobody
+				say("x", "m2") // nobody receives it
 				sent()
 				count := b.count()
 				ra.lead(s2)
@@ -76,20 +77,20 @@ func TestGapBetweenServersIsTold(t *testing.T) {
 						sent()
 					}
 				}
-				redistest.Eventually(t, "m3 arrives", func() bool { // again, where a busy machine has cost the link meanwhile
+				redistest.Eventually(t, "m3 arrives", func() bool { // sent again, if a busy machine has broken the link meanwhile
 					say("x", "m3")
 					sent()
 					return b.has(func(p mesh.Packet) bool { return p.Header == "m3" })
 				})
 				require.False(t, b.has(func(p mesh.Packet) bool { return p.Header == "m2" }))
-				redistest.Eventually(t, "the gap is told", func() bool { return b.lostAfter(count, "x") })
+				redistest.Eventually(t, "a KindLost reports the gap", func() bool { return b.lostAfter(count, "x") })
 				require.Zero(t, a.Status().Dropped)
 			})
 		}
 	}
 }
 
-// What a channel's frames say of those before them outlives the connection.
+// What a channel's frames tell about earlier ones outlives the connection.
 func TestGapAcrossAReconnectIsTold(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -106,7 +107,7 @@ func TestGapAcrossAReconnectIsTold(t *testing.T) {
 		t.Helper()
 		before := m.Status().Lost
 		s.Do("CLIENT", "KILL", "TYPE", "pubsub")
-		redistest.Eventually(t, "it is back", func() bool { return m.Status().Lost > before && m.Status().Err == nil })
+		redistest.Eventually(t, "the mesh is back", func() bool { return m.Status().Lost > before && m.Status().Err == nil })
 	}
 	publish(1, 0, "m1")
 	reconnect()
@@ -117,7 +118,7 @@ func TestGapAcrossAReconnectIsTold(t *testing.T) {
 	require.True(t, m.has(told), "number 5 is missing")
 }
 
-// A publisher knows its last frame on a channel after 70,000 others.
+// A publisher remembers its last frame on a channel after 70,000 others.
 func TestPublisherOnManyChannels(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -133,23 +134,23 @@ func TestPublisherOnManyChannels(t *testing.T) {
 		b := []byte(msg.Payload)
 		return binary.BigEndian.Uint64(b[10:]), binary.BigEndian.Uint64(b[18:])
 	}
-	redistest.Eventually(t, "it is up", func() bool { return m.Status().Err == nil })
+	redistest.Eventually(t, "the mesh is up", func() bool { return m.Status().Err == nil })
 	last, previous := frame()
-	require.Zero(t, previous, "there was none")
+	require.Zero(t, previous, "there was no earlier frame")
 	for i := range 70_000 {
 		require.NoError(t, m.Publish(t.Context(), mesh.Packet{Channel: fmt.Sprint("c", i)}))
 		if i%20_000 == 0 {
-			redistest.Eventually(t, "all is sent", func() bool { return m.Status().Peers[0].Queued == 0 })
+			redistest.Eventually(t, "everything is sent", func() bool { return m.Status().Peers[0].Queued == 0 })
 		}
 	}
-	redistest.Eventually(t, "all is sent", func() bool { return m.Status().Peers[0].Queued == 0 })
+	redistest.Eventually(t, "everything is sent", func() bool { return m.Status().Peers[0].Queued == 0 })
 	_, previous = frame()
 	require.Equal(t, last, previous)
 	require.Zero(t, m.Status().Dropped)
 }
 
-// A frame whose publisher has forgotten the one before may hide a gap: that is
-// told, but not for each of a million channels.
+// A frame whose publisher has forgotten the one before may hide a gap. A
+// KindLost reports that, but not for each of a million channels.
 func TestForgottenFramesAreTold(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -178,10 +179,10 @@ func TestForgottenFramesAreTold(t *testing.T) {
 		m.await(t, "they arrive", func(p mesh.Packet) bool { return p.Header == fmt.Sprint(to) })
 	}
 	publish(1, 1)
-	require.Zero(t, told(), "it is the first that is heard of, so the rest came before the subscription")
+	require.Zero(t, told(), "this is its first frame, so earlier ones came before the subscription")
 	publish(2, 2)
 	require.Equal(t, 1, told(), "at once")
 	publish(3, 1000)
-	require.LessOrEqual(t, told(), 2, "and then not for each")
-	redistest.Eventually(t, "but a last time for all", func() bool { return told() == 2 })
+	require.LessOrEqual(t, told(), 2, "and then not for each frame")
+	redistest.Eventually(t, "but once more at the end, for all", func() bool { return told() == 2 })
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// relays gives each replica a relay of its own to one server.
+// relays gives each replica its own relay to one server.
 func relays(t *testing.T, s *redistest.Server) (a, b *relay, client func(string) redis.UniversalClient) {
 	a, b = newRelay(t, s), newRelay(t, s)
 	return a, b, func(id string) redis.UniversalClient {
@@ -28,7 +28,7 @@ func relays(t *testing.T, s *redistest.Server) (a, b *relay, client func(string)
 	}
 }
 
-// A connection whose subscriptions are never answered is given up, and the next
+// A connection whose subscriptions are never confirmed is closed, and the next
 // one works.
 func TestUnconfirmedSubscription(t *testing.T) {
 	for name, text := range map[string]string{
@@ -49,19 +49,19 @@ func TestUnconfirmedSubscription(t *testing.T) {
 			b.hole("")
 			l.told(before)
 			l.check()
-			redistest.Eventually(t, "Status is well", func() bool { return l.b.Status().Err == nil })
+			redistest.Eventually(t, "Status is healthy", func() bool { return l.b.Status().Err == nil })
 		})
 	}
 }
 
-// So is one on which a later subscription is not answered, although all that
-// was subscribed to before goes on.
+// A connection on which a later subscription is not confirmed is closed too,
+// although all earlier ones go on.
 func TestUnconfirmedSubscriptionOfALinkThatIsUp(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	_, b, client := relays(t, s)
 	l := newLedger(t, client)
-	redistest.Eventually(t, "it is up", func() bool { return l.b.Status().Err == nil })
+	redistest.Eventually(t, "the link is up", func() bool { return l.b.Status().Err == nil })
 	b.hole(":c:late")
 	l.calm.Store(true) // the answer is waited for for many seconds
 	require.NoError(t, l.b.Subscribe("late"))
@@ -75,7 +75,7 @@ func TestUnconfirmedSubscriptionOfALinkThatIsUp(t *testing.T) {
 	l.check()
 }
 
-// Publishing comes back by itself, also where the link cannot subscribe.
+// Publishing recovers even if the link cannot subscribe.
 func TestPublishingComesBackWithoutASubscription(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -88,13 +88,13 @@ func TestPublishingComesBackWithoutASubscription(t *testing.T) {
 	redistest.Eventually(t, "a packet is sent", sent)
 	s.Kill()
 	redistest.Eventually(t, "publishing fails", func() bool { return say() != nil })
-	redistest.Eventually(t, "what waited is given up", func() bool { return m.Status().Dropped > 0 })
+	redistest.Eventually(t, "what waited is dropped", func() bool { return m.Status().Dropped > 0 })
 	s.Start()
 	redistest.Eventually(t, "publishing goes on", func() bool { return say() == nil })
-	redistest.Eventually(t, "what is published is sent", sent)
+	redistest.Eventually(t, "published packets are sent", sent)
 }
 
-// A dialer that hangs, and heeds no context, holds nothing up for ever.
+// A dialer that hangs and ignores its context blocks nothing for ever.
 func TestDialerThatHangs(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -115,7 +115,7 @@ func TestDialerThatHangs(t *testing.T) {
 	redistest.Eventually(t, "it can publish", func() bool { return m.Status().Peers[0].RTT > 0 })
 }
 
-// A client without timeouts waits for ever by itself; the mesh does not.
+// A client without timeouts would wait for ever; the mesh does not.
 func TestClientWithoutTimeouts(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -123,12 +123,12 @@ func TestClientWithoutTimeouts(t *testing.T) {
 		return s.Client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = -2, -2 })
 	})
 	s.Signal(syscall.SIGSTOP)
-	redistest.Eventually(t, "Status says that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
+	redistest.Eventually(t, "Status reports that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
 	s.Signal(syscall.SIGCONT)
 	l.check()
 }
 
-// A master that stops while it takes many subscriptions: the next one gets them.
+// A master stops while it takes many subscriptions: the next master gets them.
 func TestMasterStopsWhileItTakesSubscriptions(t *testing.T) {
 	t.Parallel()
 	const n = 20_000
@@ -143,13 +143,13 @@ func TestMasterStopsWhileItTakesSubscriptions(t *testing.T) {
 			return number >= n+2 && channelsOf(s) == n+2
 		}
 	}
-	redistest.Eventually(t, "all are subscribed to", subscribed(s.Master))
+	redistest.Eventually(t, "all channels are subscribed to", subscribed(s.Master))
 	s.FailOverSoon()
 	s.Master.Do("CLIENT", "KILL", "TYPE", "pubsub")
 	s.Master.Signal(syscall.SIGSTOP)
-	redistest.Eventually(t, "the other one is master", func() bool { return s.Replica.Info("replication", "role") == "master" })
+	redistest.Eventually(t, "the replica is the master", func() bool { return s.Replica.Info("replication", "role") == "master" })
 	redistest.Eventually(t, "it has the subscriptions", subscribed(s.Replica))
-	redistest.Eventually(t, "Status is well", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].Up })
+	redistest.Eventually(t, "Status is healthy", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].Up })
 }
 
 func channelsOf(s *redistest.Server) int {
@@ -163,8 +163,8 @@ func demote(t *testing.T, old, next *redistest.Server) {
 	redistest.Eventually(t, "the old master follows the new one", func() bool { return old.Info("replication", "master_link_status") == "up" })
 }
 
-// A failover behind one name: who still publishes on the old master, which is a
-// replica now, would reach nobody, and PUBLISH would succeed there.
+// A failover behind one name. PUBLISH would still succeed on the old master,
+// which is a replica now, but would reach nobody.
 func TestDemotedServerIsLeft(t *testing.T) {
 	for _, protocol := range []int{2, 3} {
 		t.Run(fmt.Sprint("RESP", protocol), func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestDemotedServerIsLeft(t *testing.T) {
 				demote(t, from, to)
 				a.lead(to)
 				b.lead(to)
-				b.cut() // the other replica notices by itself
+				b.cut() // the other replica notices without it
 				l.told(before)
 				l.live()
 				redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(from) == 0 })
@@ -191,19 +191,19 @@ func TestDemotedServerIsLeft(t *testing.T) {
 	}
 }
 
-// A replica is not taken for the server to publish on, and Status says why.
+// The mesh does not publish on a replica, and Status tells why.
 func TestReplicaIsRefused(t *testing.T) {
 	t.Parallel()
 	s1 := redistest.Start(t)
 	s2 := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(s1.Port))
 	r := newRelay(t, s2)
 	m := open(t, r.client(), "", "a")
-	redistest.Eventually(t, "Status explains it", func() bool {
+	redistest.Eventually(t, "Status explains the problem", func() bool {
 		err := m.Status().Err
-		return err != nil && strings.Contains(err.Error(), "has to lead to the master") && m.Publish(t.Context(), mesh.Packet{}) != nil
+		return err != nil && strings.Contains(err.Error(), "must connect to the master") && m.Publish(t.Context(), mesh.Packet{}) != nil
 	})
 	r.lead(s1)
-	redistest.Eventually(t, "it finds the master", func() bool { return m.Status().Err == nil && m.Publish(t.Context(), mesh.Packet{}) == nil })
+	redistest.Eventually(t, "the mesh finds the master", func() bool { return m.Status().Err == nil && m.Publish(t.Context(), mesh.Packet{}) == nil })
 }
 
 func TestClusterMasterSteps(t *testing.T) {
@@ -230,7 +230,7 @@ func TestSentinelMasterSteps(t *testing.T) {
 	redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(s.Master) == 0 })
 }
 
-// Sentinel's word counts, also where the old master has not heard of it.
+// Sentinel decides, even if the old master has not heard of it.
 func TestSentinelNamesAnotherMaster(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartSentinel(t)
@@ -249,7 +249,8 @@ func TestSentinelNamesAnotherMaster(t *testing.T) {
 	require.Equal(t, "master", s.Master.Info("replication", "role"))
 }
 
-// Peer.Since is of whichever way has changed last, or is down for longest.
+// Peer.Since is when either direction last changed, or since when the first of
+// them has been down.
 func TestSinceOfWhatIsDown(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -257,30 +258,30 @@ func TestSinceOfWhatIsDown(t *testing.T) {
 	s.Do(rights...)
 	m := open(t, s.Client(func(o *redis.Options) { o.Username, o.Password = "u", "x" }), "", "a")
 	peer := func() mesh.Peer { return m.Status().Peers[0] }
-	redistest.Eventually(t, "it is up", func() bool { p := peer(); return p.Up && p.RTT > 0 })
+	redistest.Eventually(t, "the mesh is up", func() bool { p := peer(); return p.Up && p.RTT > 0 })
 	for range 2 {
 		change := time.Now()
 		s.Do("ACL", "SETUSER", "u", "-publish")
 		redistest.Eventually(t, "publishing fails", func() bool { return !peer().Up })
 		down := peer()
 		require.Contains(t, down.Err, "NOPERM")
-		require.True(t, down.Since.After(change), "it is down since publishing is")
+		require.True(t, down.Since.After(change), "Since is when publishing broke")
 		change = time.Now()
 		s.Do(rights...)
 		redistest.Eventually(t, "publishing goes on", func() bool { return peer().Up })
-		require.True(t, peer().Since.After(change), "it is up since publishing is")
+		require.True(t, peer().Since.After(change), "Since is when publishing recovered")
 		require.Empty(t, peer().Err)
 	}
 }
 
-// A lane's queue is a quarter of the others', and still takes the largest body
+// A lane's queue is a quarter of a whole one, and still takes the largest body
 // behind other packets.
 func TestLargestBodyWaitsBehindOthers(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2, false)
 	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
 	redistest.Eventually(t, "all lanes are up", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
-	before := l.a.Status().Dropped // while the lanes came up
+	before := l.a.Status().Dropped // those while the lanes came up
 	for _, s := range c.Masters {
 		s.Signal(syscall.SIGSTOP)
 	}

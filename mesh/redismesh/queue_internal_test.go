@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a sender has forgotten does not pass for nothing, and its memory is bounded.
+// A forgotten frame does not count as none, and the sender's memory is bounded.
 func TestForgottenIsNotNone(t *testing.T) {
 	const max = 64
 	s := &sender{link: newLink(&Mesh{life: 1, replica: "a"}, "b:"), seed: maphash.MakeSeed(), open: map[string]int{}}

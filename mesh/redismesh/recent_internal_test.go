@@ -7,12 +7,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// It never holds more than its max, always knows what half as many others ago
-// was set, and says whether it has forgotten something.
+// A recent never holds more than its max, always knows what was set up to half
+// as many entries ago, and reports whether it has forgotten anything.
 func TestRecentForgetsWhatWasNotSetForLongest(t *testing.T) {
 	const max = 64
 	r := recent[int, int]{max: max}
-	order, value := []int{}, map[int]int{} // the one set last is last
+	order, value := []int{}, map[int]int{} // the one set last is at the end
 	for i := range 5_000 {
 		k := rand.IntN(max/2 + i/25)
 		r.set(k, i)
@@ -32,7 +32,7 @@ func TestRecentForgetsWhatWasNotSetForLongest(t *testing.T) {
 			if n < max/2 {
 				require.True(t, ok, "%d others were set since", n)
 			}
-			require.False(t, ok && missing, "one that was set earlier is forgotten, and not one that was set later")
+			require.False(t, ok && missing, "an entry that was set later is forgotten before one that was set earlier")
 			if missing = missing || !ok; ok {
 				require.Equal(t, value[k], v)
 			}

@@ -33,13 +33,13 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(patient{m})
 }
 
-// patient gives goroutines a few seconds to end: go-redis looks once a second
+// patient gives goroutines a few seconds to end: go-redis checks once a second
 // whether a pool that could not dial was closed.
 type patient struct{ *testing.M }
 
 func (p patient) Run() int {
 	code := p.M.Run()
-	for range 10 { // each takes half a second where something is left
+	for range 10 { // each try takes half a second if something is left
 		if goleak.Find() == nil {
 			break
 		}
@@ -57,7 +57,7 @@ func open(t testing.TB, c redis.UniversalClient, prefix, id string) *redismesh.M
 	return m
 }
 
-// fabric is a Redis under a prefix of its own; each node has a client.
+// fabric is a Redis under a prefix of its own. Each replica has its own client.
 type fabric struct {
 	prefix string
 	client func(dial dialer) redis.UniversalClient
@@ -92,7 +92,7 @@ func (f *fabric) Heal() {
 	}
 }
 
-// wire is all that a client has to a server. It can be cut.
+// wire holds all connections of a client to a server. It can be cut.
 type wire struct {
 	mu    sync.Mutex // guards the fields below
 	cut   bool
@@ -124,7 +124,7 @@ func (w *wire) set(cut bool) {
 	}
 }
 
-// conform opens fabrics with a prefix for each case.
+// conform opens a fabric with its own prefix for each case.
 func conform(client func(dial dialer) redis.UniversalClient) func(*testing.T) meshtest.Fabric {
 	var n atomic.Int64
 	return func(*testing.T) meshtest.Fabric {
@@ -157,7 +157,7 @@ func TestMeshBehindSentinel(t *testing.T) {
 	})
 	for _, c := range meshtest.Cases() {
 		if c.Name == "SlowReceiver" {
-			continue // it takes long, and is no other than on one server
+			continue // it takes long, and is the same as on one server
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
@@ -189,7 +189,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// inbox is a mesh, and what it receives.
+// inbox is a mesh and what it has received.
 type inbox struct {
 	*redismesh.Mesh
 	mu  sync.Mutex // guards got
@@ -220,7 +220,7 @@ func (b *inbox) await(t *testing.T, what string, ok func(mesh.Packet) bool) {
 	redistest.Eventually(t, what, func() bool { return b.has(ok) })
 }
 
-// active waits until a subscription is.
+// active waits until a subscription is active.
 func (b *inbox) active(t *testing.T, channel string) {
 	t.Helper()
 	require.NoError(t, b.Subscribe(channel))
@@ -249,8 +249,9 @@ func TestPrefixesAreApart(t *testing.T) {
 	require.False(t, other.has(func(p mesh.Packet) bool { return isMessage(p) && p.Origin == "a" }))
 }
 
-// Pub/sub knows no databases, and everybody expects apps in two of them to be
-// apart: no packet passes, whether for a channel, for all, or for one replica.
+// Pub/sub ignores databases, but everyone expects apps in two of them to be
+// separate: no packet passes, whether for a channel, for all replicas, or for
+// one.
 func TestDatabasesAreApart(t *testing.T) {
 	s := redistest.Start(t)
 	client := func(db int) redis.UniversalClient {
@@ -281,24 +282,23 @@ func TestDatabasesAreApart(t *testing.T) {
 	}
 }
 
-// Two replicas of one id hear of each other, and Status says so.
+// Two replicas with the same id hear of each other, and Status reports it.
 func TestTwins(t *testing.T) {
 	s := redistest.Start(t)
 	a, other := newInbox(t, s.Client(), "twins", "a"), newInbox(t, s.Client(), "twins", "b")
 	redistest.Eventually(t, "both are up", func() bool { return a.Status().Err == nil && other.Status().Err == nil })
 	twin := open(t, s.Client(), "twins", "a")
 	for _, m := range []mesh.Mesh{a, twin} {
-		redistest.Eventually(t, "it knows", func() bool { return errors.Is(m.Status().Err, mesh.ErrTwin) })
+		redistest.Eventually(t, "the mesh has noticed its twin", func() bool { return errors.Is(m.Status().Err, mesh.ErrTwin) })
 	}
 	require.NoError(t, twin.Publish(t.Context(), mesh.Packet{Header: "from the twin"}))
-	other.await(t, "a third one gets it", func(p mesh.Packet) bool { return p.Header == "from the twin" })
+	other.await(t, "a third replica gets it", func(p mesh.Packet) bool { return p.Header == "from the twin" })
 	require.NoError(t, other.Status().Err)
 	require.NoError(t, twin.Close())
-	redistest.Eventually(t, "it is forgotten", func() bool { return a.Status().Err == nil })
-	require.False(t, a.has(isMessage), "a mesh brings nothing under the replica's own id")
+	redistest.Eventually(t, "the twin is forgotten", func() bool { return a.Status().Err == nil })
+	require.False(t, a.has(isMessage), "a mesh delivers nothing under the replica's own id")
 }
 
-// Redis has the subscriptions that somebody here wants, and no others.
 // A hub knows by the missing id that its peer is a broker, and then expects no
 // answer to its canaries while it is the only replica.
 func TestStatusHasABrokerAndNoReplica(t *testing.T) {
@@ -306,11 +306,12 @@ func TestStatusHasABrokerAndNoReplica(t *testing.T) {
 	c := redis.NewClient(&redis.Options{Addr: s.Addr})
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	m := open(t, c, "alone", "a")
-	redistest.Eventually(t, "it is up", func() bool { return m.Status().Peers[0].Up })
+	redistest.Eventually(t, "the mesh is up", func() bool { return m.Status().Peers[0].Up })
 	require.Len(t, m.Status().Peers, 1)
 	require.Empty(t, m.Status().Peers[0].ID)
 }
 
+// Redis has exactly the subscriptions that the replica wants.
 func TestOnlyWhatIsWantedIsSubscribedTo(t *testing.T) {
 	s := redistest.Start(t)
 	m := newInbox(t, s.Client(), "p", "a")
@@ -329,7 +330,7 @@ func TestOnlyWhatIsWantedIsSubscribedTo(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// What others publish under the mesh's names does no harm.
+// Messages that others publish under the mesh's names do no harm.
 func TestForeignMessagesAreRefused(t *testing.T) {
 	s := redistest.Start(t)
 	c := s.Client()
@@ -345,11 +346,12 @@ func TestForeignMessagesAreRefused(t *testing.T) {
 	}
 	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", foreign[len(foreign)-1]).Err())
 	require.NoError(t, from.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}))
-	m.await(t, "what is well-formed arrives", func(p mesh.Packet) bool { return p.Header == "h" })
+	m.await(t, "a well-formed packet arrives", func(p mesh.Packet) bool { return p.Header == "h" })
 	require.EqualValues(t, 3*6+1, m.Status().Refused)
 }
 
-// A frame that Redis has not brought is noticed with the next on its channel.
+// A frame that Redis did not deliver is noticed with the next one on its
+// channel.
 func TestGapsAreTold(t *testing.T) {
 	s := redistest.Start(t)
 	c := s.Client()
@@ -367,14 +369,14 @@ func TestGapsAreTold(t *testing.T) {
 	}
 	m.await(t, "whole frames arrive", func(p mesh.Packet) bool { return p.Header == "d" })
 	require.False(t, m.has(told), "nothing was missing")
-	require.False(t, m.has(func(p mesh.Packet) bool { return p.Header == "t" || p.Header == "l" }), "it came twice, or late")
+	require.False(t, m.has(func(p mesh.Packet) bool { return p.Header == "t" || p.Header == "l" }), "a packet came twice or out of order")
 	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", frame(20, 15, "e")).Err())
-	m.await(t, "what is behind the gap arrives", func(p mesh.Packet) bool { return p.Header == "e" })
+	m.await(t, "the packet after the gap arrives", func(p mesh.Packet) bool { return p.Header == "e" })
 	require.True(t, m.has(told))
 }
 
-// rawFrame is a frame with one packet, as another replica in that life would
-// publish it on a channel.
+// rawFrame returns a frame with one packet, as another replica in that life
+// would publish it on a channel.
 func rawFrame(life, number, previous uint64, origin, header string) string {
 	b := []byte("\x01m")
 	for _, n := range []uint64{life, number, previous} {
@@ -386,8 +388,8 @@ func rawFrame(life, number, previous uint64, origin, header string) string {
 	return string(append(b, header...))
 }
 
-// Replicas come and go: a channel is published on by many of their lives. A gap
-// of any that is heard is told, and nothing else is.
+// Replicas come and go, so many of their lives publish on a channel. A KindLost
+// reports a gap in any life that is followed, and nothing else.
 func TestGapsOfManyLivesAreTold(t *testing.T) {
 	s := redistest.Start(t)
 	c := s.Client()
@@ -428,7 +430,7 @@ func TestGapsOfManyLivesAreTold(t *testing.T) {
 			}
 		}
 		publish(frames...)
-		require.Empty(t, told(), "nothing of %d lives was missing", lives)
+		require.Empty(t, told(), "no frame of %d lives was missing", lives)
 		publish(frame(lives*10_000+7, 50, 40))
 		require.Equal(t, []string{name(lives*10_000 + 7)}, told(), "one of %d lives misses a frame", lives)
 	}
@@ -438,17 +440,17 @@ func TestGapsOfManyLivesAreTold(t *testing.T) {
 		frames = append(frames, frame(1+life, 1, 0))
 	}
 	publish(frames...)
-	require.Empty(t, told(), "these are new")
+	require.Empty(t, told(), "these lives are new")
 	last := 3 * redismesh.MaxPerName
 	publish(frame(last, 5, 1))
-	require.Empty(t, told(), "it was heard of lately")
+	require.Empty(t, told(), "this life was heard of recently")
 	publish(frame(1, 5, 1))
-	require.Equal(t, []string{name(1)}, told(), "it was forgotten, so that nobody knows")
+	require.Equal(t, []string{name(1)}, told(), "this life was forgotten, so it is unknown whether a frame is missing")
 	publish(frame(1, 8, 5))
-	require.Empty(t, told(), "it is known again")
+	require.Empty(t, told(), "this life is known again")
 }
 
-// What comes while nobody receives is lost, and told when somebody does.
+// What arrives while no Receive runs is lost. The next Receive gets a KindLost.
 func TestMissedWithoutReceive(t *testing.T) {
 	s := redistest.Start(t)
 	m, from := open(t, s.Client(), "", "a"), open(t, s.Client(), "", "b")
@@ -468,9 +470,9 @@ func TestMissedWithoutReceive(t *testing.T) {
 	for range 100 {
 		require.NoError(t, from.Publish(t.Context(), mesh.Packet{Header: "missed"}))
 	}
-	redistest.Eventually(t, "all is sent", func() bool { return from.Status().Peers[0].Queued == 0 })
+	redistest.Eventually(t, "everything is sent", func() bool { return from.Status().Peers[0].Queued == 0 })
 	before := m.Status().Lost
-	redistest.Eventually(t, "the loss is told", func() bool {
+	redistest.Eventually(t, "a KindLost reports the loss", func() bool {
 		require.NoError(t, from.Publish(t.Context(), mesh.Packet{}))
 		return receive().Kind == mesh.KindLost && m.Status().Lost > before
 	})
@@ -486,7 +488,7 @@ func TestLanes(t *testing.T) {
 	}
 }
 
-// A user that may not subscribe, and one that may not publish, read what they need.
+// Users who may not subscribe, or not publish, read which rights they need.
 func TestMissingRightsAreExplained(t *testing.T) {
 	s := redistest.Start(t)
 	s.Do("ACL", "SETUSER", "deaf", "on", ">x", "+@all", "resetchannels")
@@ -495,13 +497,13 @@ func TestMissingRightsAreExplained(t *testing.T) {
 		return s.Client(func(o *redis.Options) { o.Username, o.Password = user, "x" })
 	}
 	m := open(t, as("deaf"), "p", "a")
-	redistest.Eventually(t, "Status explains it", func() bool {
+	redistest.Eventually(t, "Status explains the problem", func() bool {
 		err := m.Status().Err
 		return err != nil && strings.Contains(err.Error(), "documentation lists")
 	})
 	right := newInbox(t, as("right"), "p", "b")
 	right.active(t, "x")
 	require.NoError(t, open(t, s.Client(), "p", "c").Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}))
-	right.await(t, "what the documentation lists is enough", isMessage)
-	redistest.Eventually(t, "it can publish, too", func() bool { st := right.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
+	right.await(t, "the rights in the documentation suffice", isMessage)
+	redistest.Eventually(t, "it can publish too", func() bool { st := right.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
 }

@@ -17,17 +17,17 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// A relay is a TCP proxy with a name of its own, which leads to one server now
-// and to another one later, and may swallow what clients send.
+// A relay is a TCP proxy whose address leads to one server now and may lead to
+// another one later. It may swallow what clients send.
 type relay struct {
 	t        *testing.T
 	listener net.Listener
 	running  sync.WaitGroup
-	holes    atomic.Int64 // times that something was swallowed
+	holes    atomic.Int64 // how often something was swallowed
 
 	mu      sync.Mutex // guards the fields below
 	target  string
-	swallow string // what a connection sends from a piece with this on; "": nothing
+	swallow string // swallow what a connection sends from a piece with this text on; "": nothing
 	conns   map[net.Conn]bool
 	closed  bool
 }
@@ -66,15 +66,15 @@ func (r *relay) client(change ...func(*redis.Options)) *redis.Client {
 	return c
 }
 
-// lead changes the server of connections that are made from now on.
+// lead changes the server for new connections.
 func (r *relay) lead(s *redistest.Server) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.target = s.Addr
 }
 
-// hole swallows what contains the text, and all that its connection sends
-// behind it; the connection stays open.
+// hole swallows a piece that contains the text, and everything that its
+// connection sends after it. The connection stays open.
 func (r *relay) hole(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

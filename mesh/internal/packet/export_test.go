@@ -1,4 +1,4 @@
 package packet
 
-// Len is how many texts are kept.
+// Len returns how many texts are kept.
 func (k *Kept) Len() int { return len(k.texts) }

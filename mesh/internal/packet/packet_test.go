@@ -28,7 +28,7 @@ func TestPacketsComeBackAsTheyWere(t *testing.T) {
 		all = packet.Append(all, &samples[i])
 	}
 	var texts packet.Kept
-	for range 2 { // the texts are new, and then kept
+	for range 2 { // first the texts are new, then they are kept
 		rest := bytes.Clone(all)
 		for _, want := range samples {
 			before := rest
@@ -41,7 +41,7 @@ func TestPacketsComeBackAsTheyWere(t *testing.T) {
 			p.Body = nil
 			clear(before[:len(before)-len(rest)])
 			want.Body = nil
-			require.Equal(t, want, p, "a text shares memory with what was read")
+			require.Equal(t, want, p, "a text shares memory with the input")
 		}
 		require.Empty(t, rest)
 	}
@@ -102,7 +102,7 @@ func FuzzPacket(f *testing.F) {
 		require.Empty(t, left)
 		require.Less(t, len(rest), len(b))
 		require.Equal(t, len(p.Body), len(again.Body))
-		p.Body, again.Body = nil, nil // an encoder that writes empty ones is read, too
+		p.Body, again.Body = nil, nil // empty fields that another encoder wrote are accepted
 		require.Equal(t, p, again)
 	})
 }
