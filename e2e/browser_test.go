@@ -18,12 +18,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// deadline bounds every wait. It is far longer than any of them takes, save
-// for a server that drains, which may take its 10 s.
+// deadline bounds every wait. It is far longer than any wait takes, except for
+// a server that drains, which may take its 10 s.
 const deadline = time.Minute
 
-// browser is a headless Chromium, one for all tests: each page is as if it were
-// on a computer of its own.
+// browser is a headless Chromium, shared by all tests. Each page is as if it
+// were on its own computer.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
@@ -36,14 +36,14 @@ func newBrowser(t *testing.T) *browser {
 	return &browser{t: t, ctx: ctx}
 }
 
-// chromium is the one that newBrowser gives, started when it is first wanted.
+// chromium is the browser that newBrowser uses. It starts on first use.
 var chromium lazyChromium
 
 type lazyChromium struct {
-	dir string // for its profile; set by TestMain
+	dir string // for the profile; set by TestMain
 
 	once sync.Once
-	ctx  context.Context // nil where it was not started
+	ctx  context.Context // nil if it was not started
 	err  error
 }
 
@@ -57,7 +57,7 @@ func (c *lazyChromium) start() (context.Context, error) {
 		allocator, _ := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:], // headless, no-first-run, no background networking, no sync
 			chromedp.ExecPath(path),
 			chromedp.UserDataDir(c.dir),
-			chromedp.NoSandbox, // there is none in most containers
+			chromedp.NoSandbox, // most containers do not allow a sandbox
 			chromedp.DisableGPU,
 			chromedp.Flag("disable-quic", true),
 			chromedp.Flag("disable-component-update", true),
@@ -65,14 +65,14 @@ func (c *lazyChromium) start() (context.Context, error) {
 		)...)
 		c.ctx, _ = chromedp.NewContext(allocator)
 		if err := chromedp.Do(c.ctx); err != nil {
-			c.err = fmt.Errorf("Chromium does not start: %w", err)
+			c.err = fmt.Errorf("Chromium did not start: %w", err)
 		}
 	})
 	return c.ctx, c.err
 }
 
-// end waits until it has ended and let go of its profile. Where the test binary
-// is killed, the system ends it.
+// end waits until Chromium has ended and released its profile. If the test
+// binary is killed, the system ends it.
 func (c *lazyChromium) end() error {
 	if c.ctx == nil {
 		return nil
@@ -82,8 +82,8 @@ func (c *lazyChromium) end() error {
 	return chromedp.Cancel(bounded)
 }
 
-// plainHost is a name of this machine that no browser takes for a secure place,
-// as it does localhost.
+// plainHost is a name of this machine that no browser takes for a secure
+// context, unlike localhost.
 const plainHost = "intranet.test"
 
 func findBrowser() (string, error) {
@@ -92,20 +92,21 @@ func findBrowser() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("these tests need Chromium, and none is installed: `make test` installs it")
+	return "", errors.New("these tests need Chromium, which is not installed: `make test` installs it")
 }
 
-// page is a tab, as if it were on a computer of its own: its storage is its own too.
+// page is a tab, as if it were on its own computer: it also has its own
+// storage.
 type page struct {
 	t    *testing.T
 	ctx  context.Context
 	stop context.CancelFunc
 
 	mu     sync.Mutex
-	errors []string // exceptions, and what the page's security policy has stopped
+	errors []string // exceptions, and violations of the page's security policy
 }
 
-// open opens the chat as somebody who has not been here before.
+// open opens the chat as a new visitor.
 func (b *browser) open(url, name string, width, height int64) *page {
 	b.t.Helper()
 	p := b.visit(url, name, width, height)
@@ -117,7 +118,7 @@ func (b *browser) open(url, name string, width, height int64) *page {
 	return p
 }
 
-// visit opens an address as somebody who has not been here before.
+// visit opens an address as a new visitor.
 func (b *browser) visit(url, name string, width, height int64) *page {
 	b.t.Helper()
 	ctx, stop := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
@@ -149,10 +150,10 @@ func (b *browser) visit(url, name string, width, height int64) *page {
 	return p
 }
 
-// in is the same browser for a subtest.
+// in returns the same browser for a subtest.
 func (b *browser) in(t *testing.T) *browser { return &browser{t: t, ctx: b.ctx} }
 
-// join opens an address on a computer.
+// join opens an address as a new visitor with a name.
 func (b *browser) join(url, name string) *page {
 	b.t.Helper()
 	return b.open(url, name, 1280, 800)
@@ -175,8 +176,8 @@ func eval[T any](p *page, expression string, opts ...chromedp.EvaluateOption) T 
 	return v
 }
 
-// until waits for a JavaScript condition. One that throws is not met yet: what
-// it reads may not be there.
+// until waits for a JavaScript condition. A condition that throws is not yet
+// met: what it reads may not exist yet.
 func (p *page) until(condition string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, deadline)
@@ -190,7 +191,7 @@ func (p *page) until(condition string) {
 		const timer = setInterval(check, 20);
 	})`, condition), chromedp.EvalAwaitPromise))
 	if err != nil {
-		require.FailNow(p.t, "the page never came to "+condition, "%v; it shows\n%s", err, eval[string](p, `document.body.innerText`))
+		require.FailNow(p.t, "the page never met the condition "+condition, "%v; it shows\n%s", err, eval[string](p, `document.body.innerText`))
 	}
 }
 
@@ -206,7 +207,7 @@ func (p *page) state(state string) {
 	p.until(`document.getElementById("state").dataset.state === ` + quoted(state))
 }
 
-// message is one that the page shows.
+// message is a message that the page shows.
 type message struct {
 	Offset     int
 	From, Text string
@@ -229,8 +230,9 @@ func (p *page) shows(texts ...string) {
 	p.until(fmt.Sprintf(`JSON.stringify((%s).map((m) => m.Text)) === %s && !document.querySelector("#outbox li")`, shown, quoted(quoted(texts))))
 }
 
-// delay has answers reach the page late, or else messages, so that what was
-// written behind them comes first. It concerns the connections to come.
+// delay makes answers reach the page late, or messages if answers is false, so
+// that what was written after them comes first. It applies to later
+// connections.
 func (p *page) delay(answers bool) {
 	p.t.Helper()
 	eval[bool](p, fmt.Sprintf(`(() => {
@@ -242,8 +244,8 @@ func (p *page) delay(answers bool) {
 	})()`, answers))
 }
 
-// count notes how many times the page shows a text, sent or not, from the
-// moment when it first does. The function that it returns tells the numbers.
+// count counts how often the page shows a text, sent or not, from the moment
+// when it first appears. The returned function gives the numbers.
 func (p *page) count(text string) func() []int {
 	p.t.Helper()
 	eval[bool](p, fmt.Sprintf(`(() => {
@@ -273,7 +275,7 @@ func (p *page) say(text string) {
 	p.do(chromedp.SendKeys(chromedp.CSS("#message-input"), text), enter)
 }
 
-// fill puts a text into the field for messages at once, as pasting does.
+// fill puts a text into the message field at once, like pasting.
 func (p *page) fill(text string) {
 	p.t.Helper()
 	eval[bool](p, `((input) => {
@@ -282,7 +284,7 @@ func (p *page) fill(text string) {
 	})(document.getElementById("message-input"))`)
 }
 
-// enter is the key alone: SendKeys would also type its character.
+// enter is only the key: SendKeys would also type its character.
 var enter = chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 	for _, event := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
 		_, err := cdp.Call(ctx, t, input.DispatchKeyEvent, input.DispatchKeyEventParams{
@@ -295,11 +297,11 @@ var enter = chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 	return nil
 })
 
-// quoted writes a value as JavaScript.
+// quoted returns a value as JavaScript.
 func quoted(v any) string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // as JSON.stringify does it
+	e.SetEscapeHTML(false) // as JSON.stringify does
 	if err := e.Encode(v); err != nil {
 		panic(err)
 	}

@@ -1,5 +1,5 @@
-// Package e2e tests the examples as people use them: the real programs, and pages in
-// a real browser.
+// Package e2e tests the examples as people use them: the real programs, with
+// pages in a real browser.
 package e2e
 
 import (
@@ -28,7 +28,7 @@ func TestTwoPagesTalkAndSeeEachOther(t *testing.T) {
 		assert.Equal(t, []message{{1, "Ann", "hello"}, {2, "Ben", "hi Ann"}}, p.messages())
 	}
 
-	// Two pages of one person are one person.
+	// Two pages of one person count as one person.
 	again := b.join(s.url("talk"), "Ann")
 	again.shows("hello", "hi Ann")
 	again.say("now from here")
@@ -104,9 +104,9 @@ func TestMessageWhoseAnswerIsLostIsSaidOnce(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
 	for name, test := range map[string]struct {
-		arrives     bool // the message reaches the server, and only its answer is lost
-		lateAnswers bool // to the repetition, or else the message is late
-		elsewhere   bool // its author looks into another room meanwhile
+		arrives     bool // the message reaches the server; only its answer is lost
+		lateAnswers bool // the answer to the repeated message is late; otherwise the message is late
+		elsewhere   bool // meanwhile its author looks into another room
 	}{
 		"answer-lost":               {true, true, false},
 		"answer-lost-message-late":  {true, false, false},
@@ -142,8 +142,8 @@ func TestMessageWhoseAnswerIsLostIsSaidOnce(t *testing.T) {
 			ben.say("again")
 			ann.shows("did you get this?", "again")
 			ben.shows("did you get this?", "again")
-			assert.Equal(t, 2, ben.messages()[1].Offset, "the server has one of them twice")
-			assert.Equal(t, seen, counts(), "how many times at once its author saw it")
+			assert.Equal(t, 2, ben.messages()[1].Offset, "the server has a message twice")
+			assert.Equal(t, seen, counts(), "how many copies its author saw at once")
 		})
 	}
 }
@@ -164,7 +164,7 @@ func TestOwnMessageIsShownOnceWhicheverComesFirst(t *testing.T) {
 				ben.say(text)
 				all = append(all, "line 1", text)
 				ben.shows(all...)
-				assert.Equal(t, []int{1}, counts(), "how many times at once its author saw it")
+				assert.Equal(t, []int{1}, counts(), "how many copies its author saw at once")
 			}
 		})
 	}
@@ -227,7 +227,7 @@ func TestPagesOutliveTheServer(t *testing.T) {
 	for _, p := range []*page{ann, ben} {
 		p.state("online")
 	}
-	// The new process has another memory: what was said before is gone.
+	// The new process has a new memory: what was said before is gone.
 	ben.shows("written meanwhile")
 	ben.say("welcome back")
 	ann.shows("written meanwhile", "welcome back")
@@ -267,7 +267,7 @@ func TestProgramsReachThePage(t *testing.T) {
 	ann.shows(`hi {"n":1}`, "all green")
 	assert.Equal(t, []message{{1, "server", `hi {"n":1}`}, {2, "server", "all green"}}, ann.messages())
 
-	// Any JSON, also such as looks like what people's pages send.
+	// Any JSON, including JSON that looks like what people's pages send.
 	texts := []string{`hi {"n":1}`, "all green"}
 	for _, body := range []string{`{"key":"k","at":"never"}`, `{"key":"k","at":"never"}`, `"text"`, `[1,[]]`, `null`, `0`} {
 		s.post("build", `{"header":"x","body":`+body+`}`)
@@ -299,10 +299,11 @@ func TestReaderWhoScrolledUpStaysThere(t *testing.T) {
 	}
 	atBottom := `(({scrollTop, clientHeight, scrollHeight}) => scrollTop + clientHeight > scrollHeight - 2)(document.getElementById("scroll"))`
 	ann.until(`document.querySelectorAll("#messages [data-offset]").length === 40 && ` + atBottom)
-	// The message may come before the page is told that it was scrolled, which is
-	// with the next frame: here, it is never told.
+	// A message may come before the scroll event, which comes with the next
+	// frame. Here the event never comes.
 	eval[bool](ann, `(addEventListener("scroll", (e) => e.stopImmediatePropagation(), { capture: true }), true)`)
-	// A keyboard that opens in the same moment does not take the reader down either.
+	// A keyboard that opens at the same moment does not scroll the reader down
+	// either.
 	eval[bool](ann, `((scroll, paint = requestAnimationFrame) => (scroll.scrollTop = 10, scroll.style.marginBottom = "31px",
 		paint(() => paint(() => window.painted = true)), true))(document.getElementById("scroll"))`)
 	ann.until(`window.painted`)

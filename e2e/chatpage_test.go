@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Who has joined can write at once.
+// A person who has joined can write at once.
 func TestFocusIsOnTheMessageAfterJoining(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
@@ -43,8 +43,8 @@ func TestLongNameFitsAPhone(t *testing.T) {
 	}
 }
 
-// A page begins with the newest messages. The reader gets earlier ones above
-// them, and stays at the same place.
+// A page begins with the newest messages. Earlier ones are added above them,
+// and the reader stays in place.
 func TestEarlierMessagesAreThere(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
@@ -60,12 +60,12 @@ func TestEarlierMessagesAreThere(t *testing.T) {
 		eval[bool](ann, `(document.getElementById("scroll").scrollTop = 0, true)`)
 		before := eval[int](ann, place)
 		if from == 0 {
-			before = -1 // it is far below by now
+			before = -1 // it is far below now
 		}
 		ann.do(chromedp.Click(chromedp.CSS("#older")))
 		ann.shows(all[from:]...)
 		if before >= 0 {
-			assert.InDelta(t, before, eval[int](ann, place), 60, "the reader is taken elsewhere")
+			assert.InDelta(t, before, eval[int](ann, place), 60, "the reader did not stay in place")
 		}
 		s.post("old", fmt.Sprintf(`{"header":"line","body":%d}`, len(all)))
 		all = append(all, fmt.Sprintf("line %d", len(all)))
@@ -75,7 +75,8 @@ func TestEarlierMessagesAreThere(t *testing.T) {
 	for i, m := range ann.messages() {
 		assert.Equal(t, i+1, m.Offset)
 	}
-	// There are none where the room has few, and another room has its own.
+	// A room with few messages has no earlier ones, and another room has its
+	// own.
 	ann.visit("new")
 	ann.state("online")
 	ann.say("first")
@@ -83,8 +84,8 @@ func TestEarlierMessagesAreThere(t *testing.T) {
 	ann.until(`document.getElementById("older").hidden`)
 }
 
-// A room that cannot be joined says so, and why; no page promises that what is
-// written there will be sent.
+// A room that cannot be joined tells why. The page does not promise that what
+// is written there will be sent.
 func TestRoomThatCannotBeJoinedSaysSo(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
@@ -99,13 +100,13 @@ func TestRoomThatCannotBeJoinedSaysSo(t *testing.T) {
 	}
 	ann.visit(strings.Repeat("x", 201))
 	refused("too long")
-	assert.LessOrEqual(t, eval[int](ann, `Math.round(document.querySelector("#state").getBoundingClientRect().height)`), 24, "it has a line")
+	assert.LessOrEqual(t, eval[int](ann, `Math.round(document.querySelector("#state").getBoundingClientRect().height)`), 24, "the state fits on one line")
 	ann.do(chromedp.Click(chromedp.CSS("#refused a")))
 	ann.state("online")
 	ann.say("here it works")
 	ann.shows("here it works")
 
-	// Only the WebSocket is refused, which a browser does not explain.
+	// Only the WebSocket is refused. A browser does not tell why.
 	eval[bool](ann, `(localStorage.setItem("name", "x".repeat(41)), true)`)
 	ann.do(chromedp.Reload())
 	refused("1 to 40 characters")
@@ -115,8 +116,8 @@ func TestRoomThatCannotBeJoinedSaysSo(t *testing.T) {
 	ann.shows("here it works")
 }
 
-// What is refused says what to do, and is given back to be changed; what the
-// server will take later is sent again by itself, once.
+// A refused text comes back to its author with what to do. A text that the
+// server may accept later is sent again automatically, once.
 func TestRefusedTextsSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
@@ -144,8 +145,8 @@ func TestRefusedTextsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// answers has the next answer that the page gets be a refusal with a code, whose
-// sentence is for programs.
+// answers makes the next answer that the page gets a refusal with a code. Its
+// message is for programs.
 func (p *page) answers(code string) {
 	p.t.Helper()
 	eval[bool](p, fmt.Sprintf(`(() => {
@@ -165,7 +166,7 @@ func (p *page) answers(code string) {
 	})()`, code))
 }
 
-// What has no answer outlives a reload, and is said once.
+// A message without an answer survives a reload and is sent once.
 func TestWhatIsNotSentOutlivesAReload(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
@@ -179,8 +180,8 @@ func TestWhatIsNotSentOutlivesAReload(t *testing.T) {
 	ann.shows("never left")
 }
 
-// A browser may keep a page that was left, and its connection: its user is not
-// here any more, and is again after a step back.
+// A browser may keep a page that was left, and its connection. Its user is no
+// longer listed, and is listed again after a step back.
 func TestWhoLeavesThePageIsNotHere(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
@@ -190,7 +191,7 @@ func TestWhoLeavesThePageIsNotHere(t *testing.T) {
 	ben.do(chromedp.Navigate("about:blank"))
 	ann.people("Ann")
 	ann.say("are you gone?")
-	eval[bool](ben, `Boolean(setTimeout(() => history.back()))`) // at once, the page would go before it answers
+	eval[bool](ben, `Boolean(setTimeout(() => history.back()))`) // deferred, since the page would otherwise leave before it answers
 	ben.becomes(`document.getElementById("state")?.dataset.state === "online"`)
 	ann.people("Ann", "Ben")
 	ben.shows("are you gone?")

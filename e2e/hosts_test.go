@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ask makes a GET as a browser does that was told this host.
+// ask makes a GET like a browser that was given this host.
 func ask(t *testing.T, s *server, host, path string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequest("GET", "http://"+s.addr+path, nil)
@@ -27,8 +27,8 @@ func ask(t *testing.T, s *server, host, path string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-// A website that lets its own name lead to this machine gets nothing of the
-// examples, neither of the hub nor of their own pages.
+// A website that points its own name at this machine gets nothing from the
+// examples, neither from the hub nor from their pages.
 func TestExamplesAnswerToTheirOwnHosts(t *testing.T) {
 	for name, s := range map[string]*server{
 		"chat":              run(t, "Chat", binary, "-addr", "127.0.0.1:0", "-host", "chat.example"),
@@ -53,7 +53,7 @@ func TestExamplesAnswerToTheirOwnHosts(t *testing.T) {
 	}
 }
 
-// Load balancers see that the end comes while everything is still served.
+// Load balancers see that the end is coming while everything is still served.
 func TestExamplesSayThatTheyEnd(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T) *server{
 		"chat":              func(t *testing.T) *server { return run(t, "Chat", binary, "-addr", "127.0.0.1:0") },
@@ -67,7 +67,8 @@ func TestExamplesSayThatTheyEnd(t *testing.T) {
 				return status == http.StatusOK
 			}, deadline, 50*time.Millisecond)
 			require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
-			// A server that has closed its port fails the request, and so the test.
+			// If the server has closed its port, the request fails, and so does
+			// the test.
 			require.Eventually(t, func() bool {
 				status, _ := ask(t, s, "", "/readyz")
 				return status == http.StatusServiceUnavailable
@@ -79,7 +80,7 @@ func TestExamplesSayThatTheyEnd(t *testing.T) {
 				require.NoError(t, err)
 				s.exited <- nil // for the cleanup
 			case <-time.After(deadline):
-				require.Fail(t, "it is still running")
+				require.Fail(t, "the server is still running")
 			}
 		})
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// becomes waits for a JavaScript condition of a page that is being loaded anew,
-// or left: what it is asked meanwhile gets no answer.
+// becomes waits for a JavaScript condition of a page that is being reloaded or
+// left. Until then, evaluations get no answer.
 func (p *page) becomes(condition string) {
 	p.t.Helper()
 	require.Eventually(p.t, func() bool {
@@ -23,7 +23,7 @@ func (p *page) becomes(condition string) {
 	}, deadline, 20*time.Millisecond, condition)
 }
 
-// dark has the page shown in dark mode.
+// dark shows the page in dark mode.
 func (p *page) dark() {
 	p.t.Helper()
 	p.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
@@ -35,8 +35,8 @@ func (p *page) dark() {
 	p.until(`matchMedia("(prefers-color-scheme: dark)").matches`)
 }
 
-// contrast is how a text stands out from what is behind it: 4.5 or more is
-// readable (WCAG 2.2, 1.4.3).
+// contrast returns the contrast between a text and its background: 4.5 or more
+// is readable (WCAG 2.2, 1.4.3).
 func (p *page) contrast(selector, pseudo string) float64 {
 	p.t.Helper()
 	return eval[float64](p, fmt.Sprintf(`(() => {

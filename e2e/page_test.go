@@ -21,10 +21,10 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// The tests in this file have a browser run what docs/protocol.md tells pages to
-// do, and what pages do themselves.
+// In the tests of this file, a browser runs what docs/protocol.md recommends for
+// pages, and what pages do by themselves.
 
-// snippets are the JavaScript of docs/protocol.md.
+// snippets returns the JavaScript of docs/protocol.md.
 func snippets(t *testing.T) []string {
 	page, err := os.ReadFile("../docs/protocol.md")
 	require.NoError(t, err)
@@ -36,14 +36,14 @@ func snippets(t *testing.T) []string {
 	return all
 }
 
-// site is a server whose app can be taken away, so that only a proxy is left.
+// site is a server whose app can be removed, so that only a proxy is left.
 type site struct {
 	t    *testing.T
 	http *httptest.Server
 	page string
 	hub  atomic.Pointer[channels.Hub]
 	past atomic.Int32  // histories that are still to fail
-	away chan struct{} // closed after the first request while the app was away
+	away chan struct{} // closed after the first request while the app was down
 	gone sync.Once
 }
 
@@ -71,7 +71,7 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/favicon.ico":
 		w.WriteHeader(http.StatusNoContent)
 	case hub == nil:
-		http.Error(w, "the app is away", http.StatusBadGateway)
+		http.Error(w, "the app is down", http.StatusBadGateway)
 		s.gone.Do(func() { close(s.away) })
 	case strings.HasSuffix(r.URL.Path, "/history") && s.past.Add(-1) >= 0:
 		http.Error(w, "not now", http.StatusServiceUnavailable)
@@ -104,15 +104,15 @@ func (s *site) say(text string) {
 	require.NoError(s.t, err)
 }
 
-// connected waits until a hub has so many connections.
+// connected waits until a hub has n connections.
 func (s *site) connected(hub *channels.Hub, n int) {
 	s.t.Helper()
 	for end := time.Now().Add(deadline); hub.Stats().Connections != n; time.Sleep(5 * time.Millisecond) {
-		require.True(s.t, time.Now().Before(end), "there are never %d connections", n)
+		require.True(s.t, time.Now().Before(end), "there were never %d connections", n)
 	}
 }
 
-// heard waits until the page has been told a text, so many times.
+// heard waits until the page has received a text the given number of times.
 func (p *page) heard(text string, times int) {
 	p.t.Helper()
 	p.until(fmt.Sprintf(`said.filter((m) => m.header === "say" && m.body.text === %s).length === %d`, quoted(text), times))
@@ -120,7 +120,7 @@ func (p *page) heard(text string, times int) {
 
 func TestTheDocumentedPage(t *testing.T) {
 	s := newSite(t, snippets(t)[0])
-	s.past.Store(1) // its first question fails
+	s.past.Store(1) // the page's first request fails
 	hub := s.up(channels.Options{})
 	s.say("before")
 	p := newBrowser(t).visit(s.http.URL, "reader", 800, 600)
@@ -130,7 +130,7 @@ func TestTheDocumentedPage(t *testing.T) {
 	s.say("while connected")
 	p.heard("while connected", 1)
 
-	// A connection that breaks: what is said meanwhile comes, once.
+	// A broken connection: what is said meanwhile arrives, once.
 	eval[bool](p, `(ws.close(), true)`)
 	s.say("meanwhile")
 	p.heard("meanwhile", 1)
@@ -142,7 +142,7 @@ func TestTheDocumentedPage(t *testing.T) {
 	p.until(`said.some((m) => m.header === "reconnect")`)
 	s.down()
 	s.up(channels.Options{})
-	p.until(`said.some((m) => m.header === "reset")`) // memory has begun anew
+	p.until(`said.some((m) => m.header === "reset")`) // the memory has begun anew
 	s.say("after the restart")
 	p.heard("after the restart", 1)
 }
@@ -163,7 +163,7 @@ func TestTheDocumentedPageEndsWhereItMayNotCome(t *testing.T) {
 	p.until(`ws.readyState === 3`)
 	code := eval[int](p, `new Promise((done) => { new WebSocket(location.origin.replace("http", "ws") + "/channel/a/").onclose = (e) => done(e.code) })`, chromedp.EvalAwaitPromise)
 	require.Equal(t, 3000, code)
-	require.EqualValues(t, 2, asked.Load(), "the page's, and ours")
+	require.EqualValues(t, 2, asked.Load(), "the page's attempt, and ours")
 }
 
 func TestTheDocumentedListener(t *testing.T) {
@@ -177,7 +177,7 @@ func TestTheDocumentedListener(t *testing.T) {
 	select {
 	case <-s.away:
 	case <-time.After(deadline):
-		require.FailNow(t, "it never meets the proxy's own error")
+		require.FailNow(t, "the page never got the proxy's own error")
 	}
 	s.up(channels.Options{})
 	p.until(`said.some((m) => m.header === "reset")`)
@@ -185,8 +185,8 @@ func TestTheDocumentedListener(t *testing.T) {
 	p.heard("two", 1)
 }
 
-// Over plain HTTP off localhost a browser does not say that it is one: its
-// EventSource stays alive all the same.
+// Over plain HTTP, except to localhost, a browser does not identify itself as
+// one. Its EventSource stays alive all the same.
 func TestAnEventSourceOverPlainHTTP(t *testing.T) {
 	s := newSite(t, `
 		const events = new EventSource("/channel/chat.lobby/?heartbeat=event")

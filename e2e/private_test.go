@@ -10,7 +10,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// person is somebody's page of example/private-messaging.
+// person is someone's page of example/private-messaging.
 type person struct{ *page }
 
 func (b *browser) signIn(url, name string) person {
@@ -23,7 +23,7 @@ func (b *browser) signIn(url, name string) person {
 
 const byName = `[...document.querySelectorAll("#users li")].find((li) => li.querySelector(".name").textContent === %s)`
 
-// sees waits until somebody is on the list, connected or not.
+// sees waits until someone is on the list, connected or not.
 func (p person) sees(name string, connected bool) {
 	p.t.Helper()
 	p.until(fmt.Sprintf(byName+`?.dataset.connected === "%t"`, quoted(name), connected))
@@ -53,7 +53,7 @@ func (p person) reload(name string) {
 	p.until(`document.getElementById("me").textContent === ` + quoted(name))
 }
 
-// talk is what three people do, whatever keeps their messages.
+// talk is a conversation of three people, for every kind of store.
 func talk(t *testing.T, s *server, b *browser) (ann, ben person) {
 	url := "http://" + s.addr + "/"
 	ann, ben = b.signIn(url, "Ann"), b.signIn(url, "Ben")
@@ -69,12 +69,12 @@ func talk(t *testing.T, s *server, b *browser) (ann, ben person) {
 	ben.write("hello Ann")
 	ann.reads("hello Ben", "hello Ann")
 
-	// After a reload it is the same person, and all is still there.
+	// After a reload it is the same person, and everything is still there.
 	ben.reload("Ben")
 	ben.choose("Ann")
 	ben.reads("hello Ben", "hello Ann")
 
-	// What is written to somebody who is away waits.
+	// Messages to someone who is away wait.
 	eve.sees("Ben", true)
 	eve.do(chromedp.Navigate("about:blank"))
 	ann.sees("Eve", false)
@@ -85,7 +85,7 @@ func talk(t *testing.T, s *server, b *browser) (ann, ben person) {
 	eve.do(chromedp.Navigate(url))
 	eve.until(fmt.Sprintf(byName+`?.querySelector(".new")`, quoted("Ann")))
 	eve.choose("Ann")
-	eve.reads("for later") // and nothing of the others
+	eve.reads("for later") // and none of the others' messages
 	ann.sees("Eve", true)
 	return ann, ben
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// program is somebody who has signed in without a page.
+// program is a user who has signed in without a page.
 type program struct {
 	t   *testing.T
 	url string
@@ -55,7 +55,7 @@ func (p *program) call(method, path, body string) []byte {
 	return b
 }
 
-// write sends messages with the numbers from…to-1, and returns their texts.
+// write sends messages with the numbers from … until-1 and returns their texts.
 func (p *program) write(to string, from, until int) (texts []string) {
 	p.t.Helper()
 	for i := from; i < until; i++ {
@@ -65,15 +65,16 @@ func (p *program) write(to string, from, until int) (texts []string) {
 	return texts
 }
 
-// stays notes that the page was not loaded anew; loaded tells whether it was.
+// stays marks the page. The returned function reports whether it was reloaded.
 func (p *page) stays() (loaded func() bool) {
 	p.t.Helper()
 	eval[bool](p, `window.stays = true`)
 	return func() bool { return eval[bool](p, `!window.stays`) }
 }
 
-// An inbox keeps 1,000 messages. A page that has missed more shows what is kept
-// below what it had, and never loads itself anew; neither does one that begins.
+// An inbox keeps 1,000 messages. A page that has missed more adds what is kept
+// below what it already shows, and never reloads itself. Neither does a new
+// page.
 func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
 	t.Parallel()
 	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
@@ -100,20 +101,20 @@ func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
 	ben.choose("Ann")
 	ben.write("live")
 	ann.until(fmt.Sprintf(byName+`.querySelector(".new")`, quoted("Ben")))
-	assert.False(t, loaded(), "the page has loaded itself anew")
+	assert.False(t, loaded(), "the page has reloaded itself")
 
 	ann.reload("Ann")
 	loaded = ann.stays()
-	ann.reads(kept[1:]...) // the conversation is still chosen; Ben's took the place of one
+	ann.reads(kept[1:]...) // the conversation is still selected; Ben's message replaced one
 	ann.choose("Ben")
 	ann.reads("live")
 	ben.write("still live")
 	ann.reads("live", "still live")
-	assert.False(t, loaded(), "the page has loaded itself anew")
+	assert.False(t, loaded(), "the page has reloaded itself")
 }
 
-// A day later nothing is kept of what was written, and pages that were open or
-// begin go on from there.
+// A day later, nothing that was written is kept. Pages, old and new, go on from
+// there.
 func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -131,7 +132,7 @@ func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
 	require.NoError(t, err)
 	expired := 0
 	for _, key := range keys {
-		if strings.Contains(key, "{inbox.") || strings.Contains(key, "{users}") { // the sessions go on
+		if strings.Contains(key, "{inbox.") || strings.Contains(key, "{users}") { // the sessions stay
 			require.NoError(t, client.PExpire(t.Context(), key, time.Millisecond).Err())
 			expired++
 		}
@@ -145,16 +146,16 @@ func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
 	ann.choose("Eve")
 	ann.reads()
 	ann.write("today")
-	eve.choose("Somebody") // no list tells of Ann any more, but her message does
+	eve.choose("Somebody") // no list has Ann any more, but her message does
 	eve.reads("today")
 	ben.sees("Eve", true)
 	for name, loaded := range notLoaded {
-		assert.False(t, loaded(), "%s's page has loaded itself anew", name)
+		assert.False(t, loaded(), "%s's page has reloaded itself", name)
 	}
 }
 
-// A browser opens six connections to a website over HTTP/1.1: eight tabs of one
-// person work all the same.
+// A browser opens six connections to a website over HTTP/1.1. Still, eight tabs
+// of one person work.
 func TestPrivateMessagesInManyTabs(t *testing.T) {
 	t.Parallel()
 	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
@@ -190,7 +191,7 @@ func TestPrivateMessagesOfABurstKeepTheirOrder(t *testing.T) {
 	ann.until(`!document.querySelector("#outbox li")`)
 }
 
-// While the app is away, nobody's state is known, and what is written is shown
+// While the app is down, everyone's state is unknown. What is written is shown,
 // and sent later, once.
 func TestPrivateMessagesWhileTheAppIsAway(t *testing.T) {
 	t.Parallel()
@@ -219,7 +220,7 @@ func TestPrivateMessagesWhileTheAppIsAway(t *testing.T) {
 	ann.sees("Ben", true)
 }
 
-// What is not sent outlives a reload, and a message whose answer was lost comes
+// Unsent messages survive a reload, and a message whose answer was lost arrives
 // once.
 func TestPrivateMessagesNotSentOutliveAReload(t *testing.T) {
 	t.Parallel()
@@ -238,7 +239,7 @@ func TestPrivateMessagesNotSentOutliveAReload(t *testing.T) {
 		return true;
 	})()`)
 	ann.write("arrives")
-	ann.reads("arrives") // the message itself is answer enough
+	ann.reads("arrives") // the message itself counts as the answer
 	ann.write("this is lost")
 	ann.write("and this waits")
 	ann.until(`document.querySelectorAll("#outbox li").length === 2 && document.querySelector("#outbox .fate")`)
@@ -248,7 +249,7 @@ func TestPrivateMessagesNotSentOutliveAReload(t *testing.T) {
 	ben.choose("Ann")
 	ben.reads("arrives", "this is lost", "and this waits")
 
-	// What is refused says why, and can be removed.
+	// A refused message tells why, and can be removed.
 	eval[bool](ann.page, `(() => {
 		document.getElementById("text").value = "é".repeat(2001);
 		document.getElementById("write").requestSubmit();
@@ -261,7 +262,7 @@ func TestPrivateMessagesNotSentOutliveAReload(t *testing.T) {
 	ann.until(`!document.querySelector("#outbox li")`)
 }
 
-// Who signs out is gone, on all pages, and the next person finds nothing.
+// A user who signs out is gone on all pages, and the next person finds nothing.
 func TestPrivateMessagesSignOut(t *testing.T) {
 	t.Parallel()
 	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
@@ -286,7 +287,7 @@ func TestPrivateMessagesSignOut(t *testing.T) {
 	assert.False(t, eval[bool](ann.page, `Object.keys(localStorage).concat(Object.keys(sessionStorage)).some((key) => key.startsWith("outbox ") && sessionStorage[key].includes("hello"))`))
 }
 
-// A phone shows the list or a conversation, each in its whole width.
+// A phone shows either the list or a conversation, in full width.
 func TestPrivateMessagesOnAPhone(t *testing.T) {
 	t.Parallel()
 	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
@@ -310,7 +311,7 @@ func TestPrivateMessagesOnAPhone(t *testing.T) {
 	ben.write(strings.Repeat("x", 300))
 	ann.reads(strings.Repeat("x", 300))
 	assert.Equal(t, []int{0, 390}, []int{width("aside"), width("main")})
-	assert.Greater(t, ann.contrast("#text", "::placeholder"), 4.5, "of the placeholder in dark mode")
+	assert.Greater(t, ann.contrast("#text", "::placeholder"), 4.5, "the placeholder's contrast in dark mode")
 	ann.do(chromedp.Click(chromedp.CSS("#back")))
 	ann.until(`!document.getElementById("app").classList.contains("chosen")`)
 	assert.Equal(t, []int{390, 0}, []int{width("aside"), width("main")})

@@ -18,7 +18,7 @@ import (
 )
 
 // Pages on different replicas talk. One replica is killed: its page moves to
-// another and they go on; with a common history it has missed nothing.
+// another one and they go on. With a shared history it has missed nothing.
 func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 	t.Parallel()
 	for name, history := range map[string]bool{"memory": false, "redis": true} {
@@ -31,7 +31,7 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 			ann := b.enter(s, "Ann")
 			ann.lights("green", "green", "green")
 			ben := b.enter(s, "Ben")
-			for range 20 { // most often they are apart at once
+			for range 20 { // usually they are on different replicas at once
 				if ben.here() != ann.here() {
 					break
 				}
@@ -53,14 +53,15 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 				meanwhile = append(meanwhile, fmt.Sprintf("meanwhile %d", i))
 				ann.speak(meanwhile[i])
 			}
-			// On a busy machine, it may have moved before, and have said other things.
+			// On a busy machine it may have moved before, and have shown other
+			// news.
 			ben.until(`[...document.querySelectorAll("#messages .news")].some((e) => e.textContent.startsWith(` + quoted("You have moved from "+was+" to ") + `))`)
 			ben.state("online")
-			// Read at once: it may move again.
+			// Read at once, since it may move again.
 			ben.until(`document.getElementById("state").dataset.state === "online" &&
 				document.querySelector("#replicas li[aria-current] .node span").textContent === document.getElementById("here").textContent &&
 				(window.how = document.querySelector("#replicas li[aria-current] .how").textContent)`)
-			assert.NotContains(t, eval[string](ben, `window.how`), ", 0 connections", "it is one itself")
+			assert.NotContains(t, eval[string](ben, `window.how`), ", 0 connections", "the page itself is a connection")
 			if history {
 				ben.until(fmt.Sprintf(`JSON.stringify((%s).filter((t) => t.startsWith("meanwhile"))) === %s`, said, quoted(quoted(meanwhile))))
 			}
@@ -69,7 +70,7 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 			for _, p := range []*page{ann, ben} {
 				texts := eval[[]string](p, said)
 				slices.Sort(texts)
-				assert.Len(t, slices.Compact(slices.Clone(texts)), len(texts), "something is shown twice: %q", texts)
+				assert.Len(t, slices.Compact(slices.Clone(texts)), len(texts), "a text is shown twice: %q", texts)
 			}
 
 			ben.do(chromedp.Click(chromedp.CSS(`#replicas button[data-does=start]`)))
@@ -77,14 +78,14 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 			all = append(all, s.pids()...)
 			require.NoError(t, s.terminate())
 			for _, pid := range all {
-				assert.False(t, alive(pid), "a replica is left behind")
+				assert.False(t, alive(pid), "a replica is still running")
 			}
 		})
 	}
 }
 
-// While the store is away, a page says so, and is on a replica all the same
-// where somebody is in the room; when the store is back, so is the history.
+// While the store is down, the page says so. It is still on a replica if
+// someone else is in the room. When the store is back, so is the history.
 func TestPageWithoutItsStore(t *testing.T) {
 	t.Parallel()
 	r := redistest.New(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -106,13 +107,13 @@ func TestPageWithoutItsStore(t *testing.T) {
 	ann.talksTo(ben, "are you there")
 }
 
-// says waits until the page's state is this.
+// says waits until the page shows this state.
 func (p *page) says(text string) {
 	p.t.Helper()
 	p.until(`document.getElementById("state").textContent === ` + quoted(text))
 }
 
-// Where the program that has started them is killed, the replicas end too.
+// If the program that started them is killed, the replicas end too.
 func TestReplicasDoNotOutliveTheirParent(t *testing.T) {
 	t.Parallel()
 	s := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "2")
@@ -121,7 +122,7 @@ func TestReplicasDoNotOutliveTheirParent(t *testing.T) {
 	require.Eventually(t, func() bool { return !slices.ContainsFunc(all, alive) }, deadline, 20*time.Millisecond)
 }
 
-// enter opens the page of the replicas as somebody.
+// enter opens the page of the replicas under a name.
 func (b *browser) enter(s *server, name string) *page {
 	b.t.Helper()
 	p := b.visit("http://"+s.addr+"/", name, 1180, 760)
@@ -136,7 +137,7 @@ func (p *page) here() string {
 	return eval[string](p, `document.getElementById("here").textContent`)
 }
 
-// lights waits until the replicas have these lights.
+// lights waits until the replicas show these lights.
 func (p *page) lights(colours ...string) {
 	p.t.Helper()
 	p.until(fmt.Sprintf(`JSON.stringify([...document.querySelectorAll("#replicas li")].map((li) => li.dataset.light)) === %s`, quoted(quoted(colours))))
@@ -150,8 +151,9 @@ func (p *page) speak(text string) {
 
 const said = `[...document.querySelectorAll("#messages .text")].map((e) => e.textContent)`
 
-// talksTo says something until the other page shows it: without a history,
-// what is said before a subscription has reached the other replica passes by.
+// talksTo repeats a text until the other page shows it: without a history, the
+// other page misses what is said before its subscription has reached this
+// replica.
 func (p *page) talksTo(other *page, text string) {
 	p.t.Helper()
 	for i := range 100 {
@@ -162,10 +164,10 @@ func (p *page) talksTo(other *page, text string) {
 			return
 		}
 	}
-	require.FailNow(p.t, "it is never heard", text)
+	require.FailNow(p.t, "the text was never heard", text)
 }
 
-// pids returns the processes of the replicas that run.
+// pids returns the processes of the running replicas.
 func (s *server) pids() (all []int) {
 	s.t.Helper()
 	res, err := http.Get("http://" + s.addr + "/replicas")
@@ -180,8 +182,8 @@ func (s *server) pids() (all []int) {
 	return all
 }
 
-// alive says whether a process runs; one that has ended and waits for its
-// parent does not.
+// alive reports whether a process runs. A process that has ended and waits for
+// its parent does not.
 func alive(pid int) bool {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return err == nil && strings.Contains(string(line), "replica")

@@ -20,7 +20,7 @@ func (p *page) press(does string, n int) {
 	p.do(chromedp.Click(chromedp.CSS(button)))
 }
 
-// With all replicas dead the page says so. What is written then is kept, also
+// With all replicas dead, the page says so. What is written then is kept, even
 // over a reload, and sent when there is a replica again.
 func TestPageWithAllReplicasDead(t *testing.T) {
 	t.Parallel()
@@ -60,7 +60,7 @@ func TestPageWithAllReplicasDead(t *testing.T) {
 			assert.Equal(t, want, eval[[]string](ann, said))
 			ann.until(`!document.querySelector("#outbox li")`)
 
-			// The program itself ends: no light is known.
+			// The program itself ends: all lights are unknown.
 			require.NoError(t, s.terminate())
 			ann.until(`[...document.querySelectorAll("#replicas li")].every((li) => li.dataset.light === "unknown")`)
 			assert.NotEqual(t, "online", eval[string](ann, `document.getElementById("state").dataset.state`))
@@ -68,8 +68,8 @@ func TestPageWithAllReplicasDead(t *testing.T) {
 	}
 }
 
-// Where nothing would notice that a message is said twice, its author decides
-// what happens to one whose answer is lost.
+// If a duplicate message would go unnoticed, its author decides what happens to
+// a message whose answer is lost.
 func TestReplicasAnswerThatIsLost(t *testing.T) {
 	t.Parallel()
 	s, b := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "1"), newBrowser(t)
@@ -85,7 +85,7 @@ func TestReplicasAnswerThatIsLost(t *testing.T) {
 	ann.press("start", 1)
 	ann.state("online")
 	assert.Empty(t, eval[[]string](ann, said))
-	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type"))) // try again
+	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type"))) // "Try again"
 	ann.until(`JSON.stringify(` + said + `) === '["is it said?"]' && !document.querySelector("#outbox li")`)
 
 	ann.answers("store_unavailable")
@@ -94,7 +94,7 @@ func TestReplicasAnswerThatIsLost(t *testing.T) {
 	ann.until(said + `.includes("again") && !document.querySelector("#outbox li")`)
 	eval[bool](ann, `(document.getElementById("text").value = "x".repeat(2001), document.getElementById("composer").requestSubmit(), true)`)
 	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("make it shorter")`)
-	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type"))) // edit
+	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type"))) // "Edit"
 	ann.until(`document.getElementById("text").value.length === 2001 && !document.querySelector("#outbox li")`)
 }
 
@@ -112,6 +112,6 @@ func TestReplicasOnAPhone(t *testing.T) {
 		for _, e := range []string{`document.documentElement`, `document.getElementById("scroll")`, `document.querySelector("aside")`} {
 			assert.LessOrEqual(t, eval[int](p, e+`.scrollWidth`), 390, e)
 		}
-		assert.Greater(t, p.contrast("#text", "::placeholder"), 4.5, "of the placeholder in dark mode")
+		assert.Greater(t, p.contrast("#text", "::placeholder"), 4.5, "the placeholder's contrast in dark mode")
 	}
 }

@@ -24,8 +24,8 @@ import (
 )
 
 // binary, messaging and replicas are example/chat, example/private-messaging
-// and example/replicas, built once by TestMain. Go's cache of test results does not see what is built
-// here: run these tests with -count=1.
+// and example/replicas, built once by TestMain. Go's test cache does not notice
+// changes to them: run these tests with -count=1.
 var binary, messaging, replicas string
 
 func TestMain(m *testing.M) {
@@ -42,34 +42,34 @@ func TestMain(m *testing.M) {
 		build := exec.Command("go", "build", "-o", dir, "./example/chat", "./example/private-messaging", "./example/replicas")
 		build.Dir = ".."
 		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "the examples do not build: %v\n%s", err, out)
+			fmt.Fprintf(os.Stderr, "the examples could not be built: %v\n%s", err, out)
 			return 1
 		}
 		chromium.dir = filepath.Join(dir, "chromium")
 		code := m.Run()
 		if err := chromium.end(); err != nil {
-			fmt.Fprintf(os.Stderr, "Chromium does not end: %v\n", err)
+			fmt.Fprintf(os.Stderr, "Chromium did not end: %v\n", err)
 			return 1
 		}
 		return code
 	}())
 }
 
-// server is a running example/chat.
+// server is a running example.
 type server struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	addr   string
-	exited chan error // gets what Wait returns
+	exited chan error // receives the result of Wait
 }
 
-// serve starts a server on addr and returns when it listens.
+// serve starts the chat on addr and returns when it listens.
 func serve(t *testing.T, addr string) *server {
 	t.Helper()
 	return run(t, "Chat", binary, "-addr", addr)
 }
 
-// run starts a program that says "NAME is running: http://…".
+// run starts a program that prints "NAME is running: http://…".
 func run(t *testing.T, name, program string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, cmd: exec.Command(program, args...), exited: make(chan error, 1)}
@@ -93,7 +93,7 @@ func run(t *testing.T, name, program string, args ...string) *server {
 		select {
 		case <-s.exited:
 		case <-time.After(deadline):
-			t.Error("the server does not die")
+			t.Error("the server did not end")
 			return
 		}
 		if t.Failed() {
@@ -107,14 +107,14 @@ func run(t *testing.T, name, program string, args ...string) *server {
 		require.True(t, ok, "the server printed %q", line)
 		s.addr = strings.TrimSuffix(url, "/")
 	case <-time.After(deadline):
-		require.FailNow(t, "the server does not say where it listens")
+		require.FailNow(t, "the server did not print its address")
 	}
 	return s
 }
 
 func (s *server) url(room string) string { return "http://" + s.addr + "/#" + room }
 
-// terminate asks the server to stop and returns how that went.
+// terminate asks the server to stop and returns how it ended.
 func (s *server) terminate() error {
 	s.t.Helper()
 	require.NoError(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
@@ -123,11 +123,11 @@ func (s *server) terminate() error {
 		s.exited <- nil // for the cleanup
 		return err
 	case <-time.After(deadline):
-		return errors.New("it is still running")
+		return errors.New("the server is still running")
 	}
 }
 
-// post publishes as a program does: with no name.
+// post publishes like a program: without a name.
 func (s *server) post(room, message string) {
 	s.t.Helper()
 	res, err := http.Post("http://"+s.addr+"/v1/channel/"+room+"/publish", "application/json", strings.NewReader(message))
@@ -141,8 +141,8 @@ func (s *server) post(room, message string) {
 type proxy struct {
 	listener net.Listener
 	target   string
-	deaf     atomic.Bool // what the server says is lost
-	mute     atomic.Bool // what the page says is lost
+	deaf     atomic.Bool // what the server sends is lost
+	mute     atomic.Bool // what the page sends is lost
 
 	mu    sync.Mutex // guards the fields below
 	down  bool
@@ -174,7 +174,7 @@ func newProxy(t *testing.T, target string) *proxy {
 
 func (p *proxy) url(room string) string { return "http://" + p.listener.Addr().String() + "/#" + room }
 
-// cut breaks all connections and takes no new ones until mend.
+// cut breaks all connections and accepts no new ones until mend.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -192,7 +192,7 @@ func (p *proxy) mend() {
 	p.mute.Store(false)
 }
 
-// carry passes on what a page and the server say until either is gone.
+// carry forwards data between a page and the server until either is gone.
 func (p *proxy) carry(page net.Conn) {
 	defer page.Close()
 	server, err := net.Dial("tcp", p.target)

@@ -22,11 +22,11 @@ import (
 	"github.com/channels-go/channels/internal/proctest"
 )
 
-// The tests in this file have the client that most programs in JavaScript use,
-// npm's ws, talk to a hub. It is written by others than the library that the
-// hub uses, and reads the protocol in its own way.
+// In the tests of this file, the client that most JavaScript programs use,
+// npm's ws, talks to a hub. Its authors are not those of the hub's library, and
+// it implements the protocol in its own way.
 
-// transports are the ways in which it connects.
+// transports are the ways in which the client connects.
 var transports = []struct {
 	name         string
 	tls, deflate bool
@@ -34,7 +34,7 @@ var transports = []struct {
 	{"ws", false, false}, {"ws, compressed", false, true}, {"wss", true, false}, {"wss, compressed", true, true},
 }
 
-// hubServer is a hub behind a server of this process.
+// hubServer is a hub behind a server in this process.
 type hubServer struct {
 	t    *testing.T
 	hub  *channels.Hub
@@ -48,7 +48,7 @@ func serveHub(t *testing.T, withTLS bool, o channels.Options) *hubServer {
 	require.NoError(t, err)
 	s := &hubServer{t, hub, httptest.NewUnstartedServer(hub.Handler())}
 	if withTLS {
-		s.http.EnableHTTP2 = true // it must not come in the way
+		s.http.EnableHTTP2 = true // it must not interfere
 		s.http.StartTLS()
 	} else {
 		s.http.Start()
@@ -83,7 +83,7 @@ type wsEvent struct {
 	Data string
 }
 
-// wsText is a message of the hub's.
+// wsText is a message from the hub.
 type wsText struct {
 	Header string
 	Body   json.RawMessage
@@ -92,11 +92,11 @@ type wsText struct {
 	ID     json.RawMessage
 }
 
-// connect starts a client, which connects to the channel c.
+// connect starts a client that connects to the channel c.
 func (s *hubServer) connect(query string, deflate bool) *wsProcess {
 	s.t.Helper()
 	if _, err := os.Stat("js/node_modules/ws"); err != nil {
-		require.FailNow(s.t, "these tests need the package ws for Node.js, and it is not installed: `make test` installs it")
+		require.FailNow(s.t, "these tests need the package ws for Node.js, which is not installed: `make test` installs it")
 	}
 	var ca string
 	if cert := s.http.Certificate(); cert != nil {
@@ -137,7 +137,7 @@ func (s *hubServer) connect(query string, deflate bool) *wsProcess {
 	return p
 }
 
-// do gives a command.
+// do sends a command to the client.
 func (p *wsProcess) do(command string, argument any) {
 	p.t.Helper()
 	require.NoError(p.t, json.NewEncoder(p.in).Encode(map[string]any{command: argument}))
@@ -155,7 +155,8 @@ func (p *wsProcess) next() wsEvent {
 	}
 }
 
-// want wants the next event, past pings, to be of a type.
+// want returns the next event other than a ping, which must be of the given
+// type.
 func (p *wsProcess) want(typ string) wsEvent {
 	p.t.Helper()
 	for {
@@ -184,8 +185,8 @@ func TestNodeClient(t *testing.T) {
 			t.Parallel()
 			ids, reasons := make(chan string, 10), make(chan error, 10)
 			s := serveHub(t, way.tls, channels.Options{
-				PingPeriod:   3 * time.Second, // on a busy machine, node is silent for more than one
-				QueueBytes:   16 << 20,        // it gets many messages at once
+				PingPeriod:   3 * time.Second, // on a busy machine, node may be silent for more than one period
+				QueueBytes:   16 << 20,        // the client gets many messages at once
 				OnConnect:    func(_ context.Context, c channels.Client) error { ids <- c.ID; return nil },
 				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
 			})
@@ -193,13 +194,14 @@ func TestNodeClient(t *testing.T) {
 			require.Equal(t, way.deflate, strings.Contains(p.want("open").Data, "permessage-deflate"))
 			id := <-ids
 
-			// It publishes: whole, in parts, and what is refused.
+			// It publishes: a whole message, one in parts, and one that is
+			// refused.
 			p.do("send", `{"header":"say","body":{"text":"안녕 🙂"},"id":1}`)
 			m := p.text("say")
 			require.Equal(t, `{"text":"안녕 🙂"}`, string(m.Body))
 			require.EqualValues(t, 1, m.Offset)
 			require.Equal(t, "1", string(p.text("exchange").ID))
-			var so strings.Builder // no more than a hundred times as long as it is compressed
+			var so strings.Builder // compressible by less than a factor of a hundred
 			for i := range 10_000 {
 				fmt.Fprint(&so, "so it goes ", i, ", ")
 			}
@@ -212,12 +214,13 @@ func TestNodeClient(t *testing.T) {
 			p.do("ping", "are you there?")
 			require.Equal(t, "are you there?", p.want("pong").Data)
 
-			// It is pinged, and its pongs keep it: two periods would end one that is silent.
+			// It is pinged, and its pongs keep it alive: a silent client would
+			// be closed after two periods.
 			for range 3 {
 				p.want("ping")
 			}
 
-			// It receives: short ones and long ones, as fast as they come.
+			// It receives short and long messages, as fast as they come.
 			const n = 1000
 			for i := range n {
 				s.publish("n", fmt.Sprint(i, strings.Repeat(" and so on", i%300)))

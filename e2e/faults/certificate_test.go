@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An authority signs certificates of replicas.
+// An authority signs certificates for replicas.
 type authority struct {
 	t    *testing.T
 	dir  string
@@ -36,7 +36,8 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// make writes NAME.pem and NAME-key.pem. Without a signer, it signs itself.
+// make writes NAME.pem and NAME-key.pem. Without a signer, the certificate
+// signs itself.
 func (a *authority) make(name string, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -56,8 +57,8 @@ func (a *authority) make(name string, template, parent *x509.Certificate, signer
 	return cert, key
 }
 
-// flags are those of a replica with a certificate of the authority's, which
-// takes peers with one of trusted's.
+// flags returns the flags of a replica that has a certificate of this authority
+// and accepts peers with one of trusted's.
 func (a *authority) flags(name string, trusted *authority) []string {
 	a.t.Helper()
 	a.make(name, &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},

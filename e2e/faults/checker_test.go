@@ -22,29 +22,29 @@ import (
 )
 
 // A checked channel keeps history. Publishers publish on it through all
-// replicas, and checkers demand each message exactly once and in order.
+// replicas, and checkers require each message exactly once and in order.
 type checked struct {
 	t        *testing.T
 	name     string
 	replicas []*replica
-	epoch    string // of the first message; where Redis was started anew, it is another one
+	epoch    string // of the first message; it changes if Redis starts anew
 	http     *http.Client
-	ctx      context.Context // of the checkers
+	ctx      context.Context // for the checkers
 	stop     func()
 	quit     chan struct{} // ends the publishers
 	running  sync.WaitGroup
 	sending  sync.WaitGroup
 	checkers []*checker
-	failed   atomic.Pointer[error] // the first
+	failed   atomic.Pointer[error] // the first failure
 
 	mu     sync.Mutex // guards the field below
 	acked  map[uint64]string
-	newest atomic.Uint64 // of acked
+	newest atomic.Uint64 // the newest offset in acked
 	acks   atomic.Int64
 }
 
-// check opens the channel with its first message, n checkers that begin before
-// it and so many publishers.
+// check opens the channel with its first message, n checkers that start before
+// it, and the given number of publishers.
 func check(t *testing.T, name string, all []*replica, n, publishers int, pause time.Duration) *checked {
 	t.Helper()
 	c := &checked{t: t, name: name, replicas: all, acked: map[uint64]string{}, quit: make(chan struct{}),
@@ -91,7 +91,7 @@ type answer struct {
 	Error  struct{ Code string }
 }
 
-// errRefused is an answer that is no 200.
+// errRefused is an answer with another status than 200.
 type errRefused struct {
 	status int
 	code   string
@@ -128,15 +128,15 @@ func (c *checked) ack(a answer, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if other, ok := c.acked[a.Offset]; ok {
-		c.fail("%s has offset %d, which %q has got", id, a.Offset, other)
+		c.fail("%s has offset %d, which %q already has", id, a.Offset, other)
 	}
 	c.acked[a.Offset] = id
 	c.newest.Store(max(a.Offset, c.newest.Load()))
 	c.acks.Add(1)
 }
 
-// publish publishes one message after the other, each again with its key, at
-// another replica, until it is acknowledged.
+// publish publishes one message after the other. It repeats each one with its
+// key, on another replica, until it is acknowledged.
 func (c *checked) publish(p int, pause time.Duration) {
 	at := p
 	for i := 0; ; i++ {
@@ -154,7 +154,7 @@ func (c *checked) publish(p int, pause time.Duration) {
 				break
 			}
 			if e, ok := err.(errRefused); ok && e.status < 500 {
-				c.fail("%s is refused: %w", id, e)
+				c.fail("%s was refused: %w", id, e)
 				return
 			}
 		}
@@ -173,8 +173,8 @@ func (c *checked) more(n int64) {
 	})
 }
 
-// settle waits until all checkers have the newest message, for as long as any
-// of them gets on: on a busy machine 300 of them take their time.
+// settle waits until all checkers have the newest message, as long as any of
+// them makes progress: on a busy machine, 300 of them take their time.
 func (c *checked) settle(top uint64) {
 	c.t.Helper()
 	var before uint64
@@ -197,12 +197,12 @@ func (c *checked) settle(top uint64) {
 			before, quiet = sum, time.Now()
 		}
 		if time.Since(quiet) > patience {
-			require.FailNow(c.t, "messages are missing, and none has come for "+patience.String(), strings.Join(behind, "\n"))
+			require.FailNow(c.t, "messages are missing, and none has arrived for "+patience.String(), strings.Join(behind, "\n"))
 		}
 	}
 }
 
-// verify ends the publishers and compares what each checker has got.
+// verify ends the publishers and compares what each checker has received.
 func (c *checked) verify() {
 	c.t.Helper()
 	close(c.quit)
@@ -218,7 +218,7 @@ func (c *checked) verify() {
 	again, connects := map[string]uint64{}, int64(0)
 	for i, id := range c.checkers[0].got {
 		if at, ok := again[id]; ok {
-			require.FailNow(c.t, "stored twice", "%s is at %d and at %d, in spite of its key", id, at, i+1)
+			require.FailNow(c.t, "stored twice", "%s is at %d and at %d in spite of its key", id, at, i+1)
 		}
 		again[id] = uint64(i + 1)
 	}
@@ -233,19 +233,19 @@ func (c *checked) verify() {
 	c.t.Logf("%s: %d messages acknowledged, %d checkers, %d connections", c.name, len(c.acked), len(c.checkers), connects)
 }
 
-// A checker is a client that connects again, to another replica, where its
-// connection breaks.
+// A checker is a client that reconnects, to another replica, if its connection
+// breaks.
 type checker struct {
 	of       *checked
-	first    int      // the replica that it begins with
-	epoch    string   // of its last message; run's own
-	got      []string // by offset less 1; run's own
+	first    int      // the replica that it starts with
+	epoch    string   // of its last message; used only by run
+	got      []string // by offset minus 1; used only by run
 	top      atomic.Uint64
 	connects atomic.Int64
 	doing    atomic.Pointer[doing]
 }
 
-// doing is what a checker does since when.
+// doing is what a checker is doing, and since when.
 type doing struct {
 	what  string
 	since time.Time
@@ -298,7 +298,7 @@ func (k *checker) read(r *replica) {
 		switch m.Header {
 		case "m":
 			if m.Offset != uint64(len(k.got))+1 {
-				k.of.fail("%s gives %s behind offset %d in epoch %s", r.name, b, len(k.got), k.epoch)
+				k.of.fail("%s sent %s after offset %d in epoch %s", r.name, b, len(k.got), k.epoch)
 				return
 			}
 			k.epoch = m.Epoch
@@ -306,10 +306,10 @@ func (k *checker) read(r *replica) {
 			k.top.Store(m.Offset)
 			k.begins("waits for more from " + r.name)
 		case "reconnect": // the close follows
-		case "error": // as where the Store is away while it joins
+		case "error": // for example if the Store is down while it joins
 			return
 		default:
-			k.of.fail("%s sends %s", r.name, b)
+			k.of.fail("%s sent %s", r.name, b)
 			return
 		}
 	}

@@ -19,19 +19,19 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// ahead builds example/server so that its clock is an hour ahead: with one
-// statement more in the standard library's time.Now. A Go program asks the kernel
-// itself, so that nothing from outside can change what it is told.
+// ahead builds example/server with a clock that is an hour ahead, by one more
+// statement in the standard library's time.Now. A Go program asks the kernel
+// directly, so its clock cannot be changed from outside.
 //
-// Only package time is compiled, and linked with what there is. To build all
-// that imports it would take minutes.
+// Only package time is compiled, and linked with the existing packages.
+// Building everything that imports it would take minutes.
 func ahead(t *testing.T) string {
 	t.Helper()
 	original := filepath.Join(strings.TrimSpace(goTool(t, "env", "GOROOT")), "src/time/time.go")
 	source, err := os.ReadFile(original)
 	require.NoError(t, err)
 	ask := regexp.MustCompile(`(?m)^\tsec, nsec, mono := (runtimeNow|now)\(\)$`)
-	require.Len(t, ask.FindAll(source, -1), 1, "time.Now is not as it was")
+	require.Len(t, ask.FindAll(source, -1), 1, "time.Now has changed")
 	dir := t.TempDir()
 	file := func(name string, content []byte) string {
 		path := filepath.Join(dir, name)
@@ -44,7 +44,7 @@ func ahead(t *testing.T) string {
 	library := filepath.Join(dir, "time.a")
 	goTool(t, "build", "-overlay", file("overlay.json", replace), "-o", library, "time")
 
-	// Each line is "packagefile PATH=FILE"; that of the program comes last.
+	// Each line is "packagefile PATH=FILE". The program's line is last.
 	config, main := goTool(t, "list", "-deps", "-export", "-f", "{{if .Export}}packagefile {{.ImportPath}}={{.Export}}{{end}}", "./example/server"), ""
 	config = regexp.MustCompile(`(?m)^packagefile time=(.*)$`).ReplaceAllStringFunc(config, func(line string) string {
 		_, unchanged, _ := strings.Cut(line, "=")
@@ -60,16 +60,16 @@ func ahead(t *testing.T) string {
 	return server
 }
 
-// exportAs gives a package's file the fingerprint of another. The linker compares
-// it with the one that the importers were compiled with. What they import is the
-// same: no declaration has changed.
+// exportAs gives a package's file the fingerprint of another file. The linker
+// compares it with the one that the importers were compiled with. The imported
+// package is compatible, since no declaration has changed.
 func exportAs(t *testing.T, file, other string) {
 	t.Helper()
 	const size = 8
 	fingerprint := func(archive []byte) []byte {
-		magic := []byte("\x00go120ld") // of an object file; the fingerprint follows it
+		magic := []byte("\x00go120ld") // begins an object file; the fingerprint follows
 		i := bytes.Index(archive, magic) + len(magic)
-		require.Greater(t, i, len(magic), "object files are not as they were")
+		require.Greater(t, i, len(magic), "the format of object files has changed")
 		return archive[i : i+size]
 	}
 	to, err := os.ReadFile(file)
@@ -80,7 +80,7 @@ func exportAs(t *testing.T, file, other string) {
 	require.NoError(t, os.WriteFile(file, to, 0o600))
 }
 
-// goTool runs go in the root of the module, and returns what it prints.
+// goTool runs go in the root of the module and returns its output.
 func goTool(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("go", args...)
@@ -92,7 +92,7 @@ func goTool(t *testing.T, args ...string) string {
 }
 
 // The clock of one replica is an hour ahead, and history is kept for an hour:
-// nothing goes by the replicas' clocks.
+// nothing depends on the replicas' clocks.
 func TestClocksDifferByAnHour(t *testing.T) {
 	t.Parallel()
 	server := ahead(t)
@@ -115,7 +115,7 @@ func TestClocksDifferByAnHour(t *testing.T) {
 	}
 	c.more(200)
 	for _, r := range all {
-		redistest.Eventually(t, r.name+" counts the subscribers of all", func() bool {
+		redistest.Eventually(t, r.name+" counts the subscribers of all replicas", func() bool {
 			var page struct {
 				Data []struct {
 					Name  string `json:"channel_name"`
@@ -127,10 +127,10 @@ func TestClocksDifferByAnHour(t *testing.T) {
 		})
 		status, body := r.get("/v1/channel/keep/history?limit=1")
 		require.Equal(t, http.StatusOK, status)
-		require.Contains(t, string(body), `"first"`, "the oldest message is kept, %s says", r.name)
+		require.Contains(t, string(body), `"first"`, "the oldest message is kept on %s", r.name)
 	}
 	all[2].kill()
-	redistest.Eventually(t, "a killed replica is missed by those that are left", func() bool {
+	redistest.Eventually(t, "the others notice a killed replica", func() bool {
 		return all[0].nodes()["c"].Status == "red" && all[1].nodes()["c"].Status == "red"
 	})
 	all[2].start()

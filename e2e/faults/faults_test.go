@@ -20,7 +20,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// durable makes Redis lose nothing that it has acknowledged.
+// durable makes Redis lose nothing that it acknowledged.
 var durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
 
 func TestReplicasAreKilledUnderLoad(t *testing.T) {
@@ -49,10 +49,10 @@ func TestStoppedReplicaHoldsNobodyUp(t *testing.T) {
 	c.more(200)
 	b.signal(syscall.SIGSTOP)
 	redistest.Eventually(t, "the stopped replica counts as lost", func() bool { return a.nodes()["b"].Status == "red" })
-	c.more(20) // each publisher waits 2 s for an answer of b, one time in three
-	// Who is connected to the others has everything meanwhile.
+	c.more(20) // each publisher waits 2 s for b's answer, one time in three
+	// Checkers on the other replicas get everything meanwhile.
 	want := c.newest.Load()
-	redistest.Eventually(t, "checkers of the others go on", func() bool {
+	redistest.Eventually(t, "checkers on the other replicas go on", func() bool {
 		on := 0
 		for _, k := range c.checkers {
 			if k.top.Load() >= want {
@@ -70,8 +70,8 @@ func TestStoppedReplicaHoldsNobodyUp(t *testing.T) {
 	b.back(before)
 }
 
-// While the Store is away, or hangs, channels without history go on, and those
-// with history refuse. Then all is as it was, by itself.
+// While the Store is down or hangs, channels without history go on, and those
+// with history refuse. Then everything recovers by itself.
 func TestRedisIsAway(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
@@ -92,7 +92,8 @@ func TestRedisIsAway(t *testing.T) {
 
 			fault.away(redis)
 			refused := refusals(t, c)
-			// 30 s, and so long that each replica counts its reports to the Store as lost.
+			// 30 s, and long enough that each replica counts its reports to the
+			// Store as lost.
 			began := time.Now()
 			pace := time.NewTicker(5 * time.Millisecond)
 			defer pace.Stop()
@@ -119,11 +120,11 @@ func TestRedisIsAway(t *testing.T) {
 	}
 }
 
-// refusals publishes with history three times a second, until the function that it
-// returns is called. That demands that each was refused, as the Store is away,
-// and no later than the hub's StoreTimeout allows.
+// refusals publishes with history three times a second until the returned
+// function is called. That function requires that each message was refused
+// because the Store is down, within the hub's StoreTimeout.
 func refusals(t *testing.T, c *checked) (end func()) {
-	const storeTimeout, grace = 5 * time.Second, 2 * time.Second // its default; of a busy machine
+	const storeTimeout, grace = 5 * time.Second, 2 * time.Second // the default; for a busy machine
 	slow := &checked{name: c.name, http: patient}
 	type refusal struct {
 		id   string
@@ -143,7 +144,7 @@ func refusals(t *testing.T, c *checked) (end func()) {
 				return
 			case <-tick.C:
 			}
-			posting.Go(func() { // none waits for the one before
+			posting.Go(func() { // does not wait for the one before
 				id, began := fmt.Sprint("away-", i), time.Now()
 				_, err := slow.post(c.replicas[i%len(c.replicas)], id)
 				mu.Lock()
@@ -167,12 +168,12 @@ func refusals(t *testing.T, c *checked) (end func()) {
 			require.Equal(t, errRefused{http.StatusServiceUnavailable, "store_unavailable"}, r.err, "%s, after %s", r.id, r.took)
 			require.Less(t, r.took, storeTimeout+grace, r.id)
 		}
-		t.Logf("%d refused while the Store was away, each within %s", len(got), longest.Round(time.Millisecond))
+		t.Logf("%d refused while the Store was down, each within %s", len(got), longest.Round(time.Millisecond))
 	}
 }
 
-// A follower of a channel without history has each message that is published
-// on another replica: the mesh has no fault.
+// A follower of a channel without history gets each message that is published
+// on another replica, since the mesh has no fault.
 type follower struct {
 	t       *testing.T
 	channel string
@@ -188,8 +189,8 @@ func follow(t *testing.T, r *replica, channel string) *follower {
 	return &follower{t: t, channel: channel, ws: ws}
 }
 
-// publish publishes the next message and waits until it has come. The first
-// one is published until it does: the subscription takes a moment.
+// publish publishes the next message and waits until it arrives. It repeats the
+// first one until then, since the subscription takes a moment.
 func (f *follower) publish(from *replica) {
 	f.t.Helper()
 	send := func(client *http.Client) error {
@@ -210,7 +211,7 @@ func (f *follower) publish(from *replica) {
 		var sending sync.WaitGroup
 		sending.Go(func() {
 			for {
-				send(quick) // it may be too early
+				send(quick) // the subscription may not be active yet
 				select {
 				case <-done:
 					return
@@ -231,7 +232,7 @@ func (f *follower) publish(from *replica) {
 		var m struct{ Body int }
 		require.NoError(f.t, json.Unmarshal(b, &m), "%s", b)
 		if m.Body == 0 {
-			continue // another of the first
+			continue // another copy of the first message
 		}
 		require.Equal(f.t, f.n, m.Body)
 		f.n++
@@ -239,7 +240,7 @@ func (f *follower) publish(from *replica) {
 	}
 }
 
-// 300 clients go from replica to replica while each of them is restarted.
+// 300 clients move from replica to replica while each replica is restarted.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	all := three(t, redistest.Start(t))
@@ -255,11 +256,11 @@ func TestRollingRestart(t *testing.T) {
 	held := all[0].usage()
 	c.verify()
 	green(t, all...)
-	redistest.Eventually(t, "no connection is left of those that the clients had", func() bool { return all[0].usage().files < max(60, held.files/2) })
+	redistest.Eventually(t, "none of the clients' connections is left", func() bool { return all[0].usage().files < max(60, held.files/2) })
 }
 
-// Who does not know the key, or whose certificate is from another authority, is
-// not let in, and the others go on.
+// A replica that does not know the key, or whose certificate is from another
+// authority, is not let in, and the others go on.
 func TestStrangerIsNotLetIn(t *testing.T) {
 	t.Parallel()
 	ours, another := newAuthority(t), newAuthority(t)
@@ -285,7 +286,7 @@ func TestStrangerIsNotLetIn(t *testing.T) {
 				all = append(all, r)
 				r.launch()
 			}
-			redistest.Eventually(t, "the two are linked, and refuse the third", func() bool {
+			redistest.Eventually(t, "the two replicas are linked and refuse the third", func() bool {
 				for _, r := range all[:2] {
 					if n := r.nodes()[r.name]; n.Mesh.Up != 1 || n.Mesh.Refused == 0 {
 						return false
@@ -302,8 +303,8 @@ func TestStrangerIsNotLetIn(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			_, b, err := deaf.ws.Read(ctx)
-			require.ErrorIs(t, err, context.DeadlineExceeded, "the third hears %s", b)
-			// What has positions it finds in the Store, which it does share.
+			require.ErrorIs(t, err, context.DeadlineExceeded, "the third replica received %s", b)
+			// It finds messages with positions in the Store, which it shares.
 			c := check(t, "keep", all, 3, 2, 5*time.Millisecond)
 			c.more(200)
 			c.verify()
@@ -311,8 +312,8 @@ func TestStrangerIsNotLetIn(t *testing.T) {
 	}
 }
 
-// Whatever comes to the port of the mesh, the replicas go on and are not left
-// with it.
+// Whatever connects to the port of the mesh, the replicas go on and do not keep
+// such connections.
 func TestGarbageAtTheMeshPort(t *testing.T) {
 	t.Parallel()
 	all := three(t, redistest.Start(t))
@@ -325,7 +326,7 @@ func TestGarbageAtTheMeshPort(t *testing.T) {
 		f.publish(all[0])
 	}
 	c.more(200)
-	redistest.Eventually(t, "the replica hangs up on all of them", func() bool { return peers.Load() == 0 })
+	redistest.Eventually(t, "the replica closes all of them", func() bool { return peers.Load() == 0 })
 	green(t, all...)
 	c.verify()
 	all[0].back(before)

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// secret writes a file that only its owner reads.
+// secret writes a file that only its owner can read.
 func secret(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "key")
@@ -23,7 +23,7 @@ func secret(t *testing.T, text string) string {
 	return file
 }
 
-// greeting is how ZMTP 3.0 begins, with the mechanism NULL.
+// greeting returns the beginning of ZMTP 3.0 with the mechanism NULL.
 func greeting() []byte {
 	b := make([]byte, 64)
 	b[0], b[9], b[10] = 0xff, 0x7f, 3
@@ -31,9 +31,9 @@ func greeting() []byte {
 	return b
 }
 
-// says are what a peer may begin with.
+// says are what a hostile peer may begin with.
 var says = []func() []byte{
-	func() []byte { return nil }, // it is silent
+	func() []byte { return nil }, // silence
 	func() []byte {
 		b := make([]byte, 4096)
 		for i := range b {
@@ -43,7 +43,7 @@ var says = []func() []byte{
 	},
 	func() []byte { return []byte("GET / HTTP/1.1\r\nHost: mesh\r\n\r\n") },
 	func() []byte { return greeting()[:30] },
-	func() []byte { // ZMTP 1.0: an identity, which is empty, and a message
+	func() []byte { // ZMTP 1.0: an empty identity and a message
 		return []byte("\x01\x00\x06\x01free\x00\x02\x01m\x03\x00-1")
 	},
 	func() []byte { // ZMTP 2.0: a SUB that wants everything
@@ -55,7 +55,7 @@ var says = []func() []byte{
 	func() []byte { // READY with a property longer than the frame
 		return append(greeting(), "\x04\x10\x05READY\x04Type\xff\xff\xff\xff!"...)
 	},
-	func() []byte { // frames without an end, each of which says that more follow
+	func() []byte { // endless frames, each of which announces another one
 		b := greeting()
 		for range 1000 {
 			b = append(b, 1, 1, 'x')
@@ -64,8 +64,8 @@ var says = []func() []byte{
 	},
 }
 
-// shout opens n connections that say something of the above, and returns how
-// many of them are still open.
+// shout opens n connections that send one of the above. It returns how many of
+// them are still open.
 func shout(t *testing.T, addr string, n int) *atomic.Int64 {
 	t.Helper()
 	open := &atomic.Int64{}
@@ -83,7 +83,7 @@ func shout(t *testing.T, addr string, n int) *atomic.Int64 {
 		conns = append(conns, c)
 		open.Add(1)
 		reading.Go(func() {
-			c.Write(says[i%len(says)]()) // it may be hung up on meanwhile
+			c.Write(says[i%len(says)]()) // may fail, if the replica has hung up
 			io.Copy(io.Discard, c)
 			open.Add(-1)
 		})

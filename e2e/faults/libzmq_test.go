@@ -18,11 +18,11 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// strangers has sockets of libzmq, with its mechanism NULL, connect to the
-// addresses in sys.argv, again whenever they are hung up on. They want to have
-// everything, and send what a replica's clients would notice. Once it has been
-// turned away by each, it says so, goes on until its input ends, and prints
-// what it has seen.
+// strangers connects sockets of libzmq, with its mechanism NULL, to the
+// addresses in sys.argv, again whenever they are closed. They subscribe to
+// everything, and send what a replica's clients would notice. Once each replica
+// has turned it away, the program says so, goes on until its input ends, and
+// prints what it has seen.
 const strangers = `
 import collections, json, sys, zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -76,7 +76,7 @@ print(json.dumps(seen), flush=True)
 context.destroy(0)
 `
 
-// python is the first python3 that has libzmq's binding.
+// python returns the first python3 that has the libzmq binding.
 func python(t *testing.T) string {
 	t.Helper()
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/bin") {
@@ -85,13 +85,13 @@ func python(t *testing.T) string {
 			return p
 		}
 	}
-	require.FailNow(t, "python3-zmq is not installed: make setup")
+	require.FailNow(t, "python3-zmq is not installed: run make setup")
 	return ""
 }
 
-// ZeroMQ's own sockets are no replicas. They may connect to the ports of the
-// mesh as often as they like: they get nothing and bring nothing, and the
-// replicas lose nothing of each other's.
+// ZeroMQ's own sockets are not replicas. However often they connect to the
+// ports of the mesh, they receive and deliver nothing, and the replicas lose
+// none of each other's messages.
 func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	t.Parallel()
 	all := three(t, redistest.Start(t))
@@ -131,23 +131,23 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	case err := <-ended:
 		require.NoError(t, err, "%s", errs)
 	case <-time.After(patience):
-		require.FailNow(t, "the program does not end")
+		require.FailNow(t, "the program did not end")
 	}
 
 	seen := map[string]int{}
 	_, report, _ := bytes.Cut([]byte(out.String()), []byte("\n"))
 	require.NoError(t, json.Unmarshal(report, &seen), "%s", report)
-	require.Zero(t, seen["heard"], "what is for replicas was delivered to a stranger")
+	require.Zero(t, seen["heard"], "a message for replicas was delivered to a stranger")
 	require.Zero(t, seen["let in"])
 	green(t, all...)
 	for _, r := range all {
 		now, then := r.nodes()[r.name].Mesh, before[r.name].Mesh
-		require.GreaterOrEqual(t, now.Refused-then.Refused, 4, "%s counts who is turned away", r.name)
-		require.Equal(t, then.Lost, now.Lost, "%s has lost something", r.name)
-		require.Equal(t, then.Dropped, now.Dropped, "%s has dropped something", r.name)
+		require.GreaterOrEqual(t, now.Refused-then.Refused, 4, "%s counts the refused connections", r.name)
+		require.Equal(t, then.Lost, now.Lost, "%s has lost packets", r.name)
+		require.Equal(t, then.Dropped, now.Dropped, "%s has dropped packets", r.name)
 		lines := strings.Count(r.log.String(), "refused a connection")
 		require.Positive(t, lines)
-		require.LessOrEqual(t, lines, int(time.Since(began).Seconds())+2, "one line a second")
+		require.LessOrEqual(t, lines, int(time.Since(began).Seconds())+2, "at most one line a second")
 	}
 	c.verify()
 	all[0].back(held)

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package faults has tests of several replicas in processes of their own,
-// which are killed, stopped, cut off and restarted under load, with a ZeroMQ
-// mesh and one Redis. They need signals, /proc and network namespaces: Linux.
+// Package faults tests several replicas in processes of their own. They are
+// killed, stopped, cut off and restarted under load, with a ZeroMQ mesh and one
+// Redis. The tests need signals, /proc and network namespaces: Linux.
 package faults
 
 import (
@@ -15,12 +15,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-// binary is example/server, built once. Go's cache of test results does not
-// see what is built here: run these tests with -count=1.
+// binary is example/server, built once. Go's test cache does not notice changes
+// to it: run these tests with -count=1.
 var binary string
 
 func TestMain(m *testing.M) {
-	if binary = os.Getenv(inside); binary != "" { // it is built already
+	if binary = os.Getenv(inside); binary != "" { // already built
 		goleak.VerifyTestMain(m)
 		return
 	}
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	build := exec.Command("go", "build", "-o", binary, "./example/server")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "example/server does not build: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "example/server could not be built: %v\n%s", err, out)
 		os.RemoveAll(dir)
 		os.Exit(1)
 	}

@@ -15,9 +15,11 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// Redis comes back without its last message, which all subscribers have: no
-// position means two messages, everybody is told where the history parts, and
-// gets what comes then; whoever publishes it, one that had the lost message, one
+// Redis comes back without its last message, which all subscribers have. No
+// position means two messages. Every subscriber is told where the history
+// parts, and gets what comes after. The next publisher is the replica that
+// published the lost message, one that knew it only from the mesh, or one that
+// never heard of it.
 // that knew it from the mesh only, or one that never heard of it.
 func TestRedisComesBackOlder(t *testing.T) {
 	t.Parallel()
@@ -36,7 +38,7 @@ func TestRedisComesBackOlder(t *testing.T) {
 					r.start()
 					all = append(all, r)
 				}
-				redistest.Eventually(t, "the replicas know of each other", func() bool {
+				redistest.Eventually(t, "the replicas know each other", func() bool {
 					for _, r := range all {
 						nodes := r.nodes()
 						for _, other := range all {
@@ -80,7 +82,7 @@ func TestRedisComesBackOlder(t *testing.T) {
 	}
 }
 
-// overRedis takes the flags of the mesh for those of another one.
+// overRedis replaces the flags of the mesh by those of a mesh over Redis.
 func overRedis(argv []string) (out []string) {
 	for i := 0; i < len(argv); i++ {
 		switch argv[i] {
@@ -96,7 +98,7 @@ func overRedis(argv []string) (out []string) {
 	return out
 }
 
-// A story is what a WebSocket brings, in words.
+// A story is what a WebSocket receives, as words.
 type story struct {
 	t   *testing.T
 	ws  *websocket.Conn
@@ -111,14 +113,14 @@ func listen(t *testing.T, r *replica, channel string) *story {
 	return &story{t: t, ws: ws}
 }
 
-// reads reads until there is as much as wanted, which has to be just that.
+// reads reads as much as wanted has, and requires that it is equal.
 func (s *story) reads(want string) {
 	s.t.Helper()
 	end := time.AfterFunc(patience, func() { s.ws.CloseNow() })
 	defer end.Stop()
 	for len(s.got) < len(strings.Fields(want)) {
 		_, b, err := s.ws.Read(s.t.Context())
-		require.NoError(s.t, err, "it has %v", s.got)
+		require.NoError(s.t, err, "it received %v", s.got)
 		var m struct {
 			Header string
 			Body   json.RawMessage

@@ -20,20 +20,21 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// inside says to the test's binary that it is in a network of its own.
+// inside is the variable by which the test binary knows that it is in its own
+// network.
 const inside = "FAULTS_INSIDE"
 
-// alone runs the test in a network namespace of its own, where there is nothing
-// else: its addresses meet nobody's, and with the process all of it is gone. It
-// returns true in there. Where such a namespace cannot be had, the test is
-// skipped, or fails with NETNS=require.
+// alone runs the test in its own empty network namespace. Its addresses
+// conflict with no others, and everything in it goes with the process. alone
+// returns true inside. If there can be no such namespace, the test is skipped,
+// or fails with NETNS=require.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inside) != "" {
 		return true
 	}
 	unshare := []string{"--net"}
-	if os.Getuid() != 0 { // most systems let anybody be root of a namespace
+	if os.Getuid() != 0 { // most systems let every user be root of a namespace
 		unshare = append(unshare, "--user", "--map-root-user")
 	}
 	if out, err := exec.Command("unshare", append(unshare, "ip", "link", "add", "switch", "type", "bridge")...).CombinedOutput(); err != nil {
@@ -50,22 +51,22 @@ func alone(t *testing.T) bool {
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), inside+"="+binary), &out, &out
 	require.NoError(t, proctest.Start(cmd))
 	err := cmd.Wait()
-	t.Logf("in a network of its own:\n%s", &out)
+	t.Logf("in its own network:\n%s", &out)
 	require.NoError(t, err)
 	return false
 }
 
-// A network is three hosts, each a network namespace of its own, on a bridge
-// where the test and Redis are.
+// A network is three hosts, each its own network namespace, on a bridge with
+// the test and Redis.
 type network struct {
 	t     *testing.T
-	hosts [3]int // processes that do nothing but be in a namespace, which ends with them
+	hosts [3]int // processes that only keep a namespace; it ends with them
 }
 
-// subnet is one that is set aside for measurements (RFC 2544).
+// subnet is reserved for measurements (RFC 2544).
 const subnet = "198.18.77."
 
-// store is where Redis is; clients are at an address of their own.
+// store is the address of Redis. Clients have an address of their own.
 const store = subnet + "2"
 
 func newNetwork(t *testing.T) *network {
@@ -81,7 +82,7 @@ func newNetwork(t *testing.T) *network {
 	return n
 }
 
-// newHost returns when the process is in its namespace: it has echoed a line.
+// newHost returns once the process is in its namespace: it has echoed a line.
 func (n *network) newHost() (pid int) {
 	n.t.Helper()
 	cmd := exec.Command("unshare", "--net", "cat")
@@ -107,7 +108,7 @@ func (n *network) ipHere(commands ...string) {
 	n.run([]string{"ip"}, commands)
 }
 
-// on is ipHere on a host.
+// on runs commands of ip on a host.
 func (n *network) on(host int, commands ...string) {
 	n.t.Helper()
 	n.run(append(n.enter(host), "ip"), commands)
@@ -122,21 +123,21 @@ func (n *network) run(words, commands []string) {
 	}
 }
 
-// enter are the words that run a program on a host.
+// enter returns the command prefix that runs a program on a host.
 func (n *network) enter(host int) []string {
 	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", n.hosts[host])}
 }
 
 func (n *network) ip(host int) string { return fmt.Sprintf("%s%d", subnet, 11+host) }
 
-// lose has a host send what is for an address to nobody: the frames go out to
-// an Ethernet address that no host has. Nothing tells the sender.
+// lose makes a host send frames for an address to an Ethernet address that no
+// host has. The sender is not told.
 func (n *network) lose(host int, ip string) {
 	n.t.Helper()
 	n.on(host, "neigh replace "+ip+" lladdr 02:00:00:00:00:ff nud permanent dev inside")
 }
 
-// find ends it.
+// find ends lose.
 func (n *network) find(host int, ip string) {
 	n.t.Helper()
 	n.on(host, "neigh del "+ip+" dev inside")
@@ -173,14 +174,15 @@ func TestPartition(t *testing.T) {
 	f := follow(t, b, "free")
 	k.more(100)
 
-	// The mesh is cut 2 | 1, and Redis is not: c gets what has positions from there.
+	// The mesh is cut 2 | 1, but Redis is not: c gets messages with positions
+	// from there.
 	n.part(n.lose)
 	redistest.Eventually(t, "the links are seen to be down", func() bool {
 		return a.nodes()["a"].Mesh.Up == 1 && b.nodes()["b"].Mesh.Up == 1 && c.nodes()["c"].Mesh.Up == 0
 	})
 	k.more(200)
 	want := k.newest.Load()
-	redistest.Eventually(t, "everybody has what was published meanwhile", func() bool {
+	redistest.Eventually(t, "every client has what was published meanwhile", func() bool {
 		for _, one := range k.checkers {
 			if one.top.Load() < want {
 				return false
@@ -191,7 +193,7 @@ func TestPartition(t *testing.T) {
 	for range 50 {
 		f.publish(a) // the two go on
 	}
-	redistest.Eventually(t, "everybody says that c is lost, c too", func() bool {
+	redistest.Eventually(t, "every replica reports c as lost, c included", func() bool {
 		for _, r := range all {
 			nodes := r.nodes()
 			c := nodes["c"]
@@ -205,17 +207,17 @@ func TestPartition(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, ready(c))
 	require.Equal(t, http.StatusOK, ready(a))
 
-	// Redis is cut off from c, too: it refuses, and the others go on.
+	// Redis is cut off from c too: c refuses, and the others go on.
 	n.lose(2, store)
 	slow := &checked{name: k.name, http: patient}
 	_, err := slow.post(c, "cut-off")
 	require.Equal(t, errRefused{http.StatusServiceUnavailable, "store_unavailable"}, err)
-	k.more(20) // each publisher waits 2 s for an answer of c, one time in three
+	k.more(20) // each publisher waits 2 s for c's answer, one time in three
 	for range 50 {
 		f.publish(a)
 	}
 
-	redistest.Eventually(t, "each side says that the other is lost", func() bool {
+	redistest.Eventually(t, "each side reports the other as lost", func() bool {
 		of := func(r, other *replica) string { return r.nodes()[other.name].Status }
 		return of(a, c) == "red" && of(b, c) == "red" && of(c, a) == "red" && of(c, b) == "red" && of(c, c) == "red" && of(a, a) == "green" && of(b, b) == "green"
 	})

@@ -26,7 +26,7 @@ import (
 
 const patience = time.Minute
 
-// A replica is example/server, which may be started more than once at the same
+// A replica is example/server. It may be started several times at the same
 // address.
 type replica struct {
 	t    *testing.T
@@ -38,12 +38,12 @@ type replica struct {
 	mu     sync.Mutex // guards the fields below
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
-	err    error         // how it has ended, after exited
+	err    error         // how it ended; set before exited is closed
 	log    *tail
 }
 
-// newReplica prepares a replica on that host, with flags of the test's own. It
-// is started by the words of wrap, where there are any, with its own behind.
+// newReplica prepares a replica on a host, with further flags. If wrap is not
+// empty, it is put before the command.
 func newReplica(t *testing.T, name, host string, wrap []string, flags ...string) *replica {
 	r := &replica{t: t, name: name,
 		addr: fmt.Sprintf("%s:%d", host, redistest.FreePort(t)), mesh: fmt.Sprintf("%s:%d", host, redistest.FreePort(t))}
@@ -59,7 +59,8 @@ func newReplica(t *testing.T, name, host string, wrap []string, flags ...string)
 	return r
 }
 
-// three starts replicas a, b and c on one Redis, which find each other through it.
+// three starts replicas a, b and c on one Redis, through which they find each
+// other.
 func three(t *testing.T, redis *redistest.Server) []*replica {
 	var all []*replica
 	for _, name := range []string{"a", "b", "c"} {
@@ -102,7 +103,7 @@ func (r *replica) signal(s os.Signal) {
 	require.NoError(r.t, r.cmd.Process.Signal(s))
 }
 
-// kill ends the process as a power cut would.
+// kill ends the process like a power cut.
 func (r *replica) kill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,7 +113,7 @@ func (r *replica) kill() {
 	}
 }
 
-// terminate asks the process to stop, and waits until it has.
+// terminate asks the process to stop and waits until it has.
 func (r *replica) terminate() {
 	r.t.Helper()
 	r.signal(syscall.SIGTERM)
@@ -120,11 +121,12 @@ func (r *replica) terminate() {
 	case <-r.exited:
 		require.NoError(r.t, r.err, "%s drains and exits with 0", r.name)
 	case <-time.After(patience):
-		require.FailNow(r.t, r.name+" does not end")
+		require.FailNow(r.t, r.name+" did not end")
 	}
 }
 
-// patient is for what has to succeed, quick for what is asked again.
+// patient is for requests that must succeed, quick for requests that are
+// repeated.
 var patient = &http.Client{Timeout: patience, Transport: plain.Transport}
 var quick = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
@@ -138,7 +140,7 @@ func (r *replica) get(path string) (status int, body []byte) {
 	return resp.StatusCode, body
 }
 
-// A node is what GET /v1/nodes says of one.
+// A node is a replica as GET /v1/nodes shows it.
 type node struct {
 	Node    string
 	Status  string
@@ -163,11 +165,11 @@ func (r *replica) nodes() map[string]node {
 	return all
 }
 
-// started is when a replica was started, by its own clock.
+// started returns when a replica was started, by its own clock.
 func (r *replica) started(name string) time.Time { return r.nodes()[name].Started }
 
-// green waits until each of the replicas says that all of them are, and are
-// linked to each other.
+// green waits until every replica reports that all of them are green and linked
+// to each other.
 func green(t *testing.T, all ...*replica) {
 	t.Helper()
 	redistest.Eventually(t, "all replicas are green", func() bool {
@@ -183,8 +185,8 @@ func green(t *testing.T, all ...*replica) {
 	})
 }
 
-// linked waits until each of the replicas says of itself that it is linked to the
-// others. What they say of each other comes with heartbeats, some seconds later.
+// linked waits until every replica reports that it is linked to the others.
+// What they report about each other comes with heartbeats, some seconds later.
 func linked(t *testing.T, all ...*replica) {
 	t.Helper()
 	redistest.Eventually(t, "all replicas are linked", func() bool {
@@ -197,7 +199,7 @@ func linked(t *testing.T, all ...*replica) {
 	})
 }
 
-// usage is what a process holds.
+// usage is what a process uses.
 type usage struct{ files, threads, rss int }
 
 var usageLine = regexp.MustCompile(`(?m)^(Threads|VmRSS):\s+(\d+)`)
@@ -221,8 +223,8 @@ func (r *replica) usage() (u usage) {
 	return u
 }
 
-// back waits until the process holds no more than before: a connection, and
-// with it its goroutines, is a file. It may keep some memory and threads.
+// back waits until the process uses no more than before. A connection, and with
+// it its goroutines, is a file. The process may keep some memory and threads.
 func (r *replica) back(before usage) {
 	r.t.Helper()
 	var now usage
@@ -231,9 +233,9 @@ func (r *replica) back(before usage) {
 			r.t.Logf("%s had %+v, and has %+v", r.name, before, now)
 		}
 	}()
-	redistest.Eventually(r.t, r.name+" holds no more than before", func() bool {
+	redistest.Eventually(r.t, r.name+" uses no more than before", func() bool {
 		now = r.usage()
-		// A client of Redis keeps some more connections after a load.
+		// A Redis client keeps a few more connections after a load.
 		return now.files <= before.files+16 && now.threads <= before.threads+16 && now.rss <= before.rss+64<<20
 	})
 }
