@@ -55,14 +55,15 @@ func TestAPIKey(t *testing.T) {
 		}
 	}
 	for query, status := range map[string]int{"api_key": 400, "key": 400, "_key": 403} {
-		require.Equal(t, status, s.do("POST", "/v1/channel/orders.1/publish?"+query+"="+billingKey, `{"header":"x","body":1}`).status, "never from the URL")
+		require.Equal(t, status, s.do("POST", "/v1/channel/orders.1/publish?"+query+"="+billingKey, `{"header":"x","body":1}`).status, "a key in the URL is never accepted")
 	}
 	require.Equal(t, 403, s.publish("chat.1", "1", "X-API-Key", billingKey).status)
 	require.Equal(t, 403, s.do("GET", "/v1/channel", "", "X-API-Key", billingKey).status)
 	require.Equal(t, 200, s.do("GET", "/v1/channel", "", "X-API-Key", reportsKey).status)
 }
 
-// Around JWT: servers come with a key, users with a token.
+// With APIKey around JWT, servers authenticate with a key and users with a
+// token.
 func TestAPIKeyAroundJWT(t *testing.T) {
 	s := serve(t, channels.Options{Authorize: middleware.Authorize}, apiKeys(), hs256(middleware.JWTOptions{}))
 	bearer := "Bearer " + token("ann", nil)
@@ -72,11 +73,11 @@ func TestAPIKeyAroundJWT(t *testing.T) {
 	require.Equal(t, 403, s.publish("orders.1", "1", "Authorization", bearer).status)
 	require.Equal(t, "no_token", s.publish("orders.1", "1").code())
 	require.Equal(t, "bad_token", s.publish("orders.1", "1", "Authorization", "Bearer a.b.c").code())
-	require.Equal(t, 200, s.publish("orders.1", "1", "X-API-Key", billingKey, "Authorization", bearer).status, "the key counts")
-	a := try(stack(who, apiKeys(), hs256(middleware.JWTOptions{})), "GET", "/", "", "X-API-Key", billingKey)
+	require.Equal(t, 200, s.publish("orders.1", "1", "X-API-Key", billingKey, "Authorization", bearer).status, "the key takes precedence")
+	a := try(stack(whoami, apiKeys(), hs256(middleware.JWTOptions{})), "GET", "/", "", "X-API-Key", billingKey)
 	require.Contains(t, a.body, `"id":"apikey:billing"`)
-	// No user has such a name, in logs neither.
-	a = try(stack(who, apiKeys(), hs256(middleware.JWTOptions{})), "GET", "/", "", "Authorization", "Bearer "+token("apikey:billing", nil))
+	// No user can have a name like an API key's, not even in the log.
+	a = try(stack(whoami, apiKeys(), hs256(middleware.JWTOptions{})), "GET", "/", "", "Authorization", "Bearer "+token("apikey:billing", nil))
 	require.Equal(t, 401, a.status)
 	require.Contains(t, a.message(), `"sub" begins with "apikey:"`)
 }
@@ -115,13 +116,13 @@ func TestAPIKeyOptions(t *testing.T) {
 	}
 }
 
-// Wrong keys are bounded for each address, and right ones are not; but they do
-// not help who guesses either, once he has had his share.
+// A client may show only so many wrong keys per address. Right keys do not use
+// up this limit, and do not help a client that has used it up either.
 func TestAPIKeyLimitsWrongKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rs, log := newRecords()
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.5, Burst: 3}}))
-		h := stack(who, must(middleware.APIKey(middleware.APIKeyOptions{
+		h := stack(whoami, must(middleware.APIKey(middleware.APIKeyOptions{
 			Keys:    []middleware.ServerKey{{Name: "billing", Key: billingKey}},
 			Limiter: l,
 			Logger:  log,
@@ -134,7 +135,7 @@ func TestAPIKeyLimitsWrongKeys(t *testing.T) {
 		for range 3 {
 			require.Equal(t, 401, show("192.0.2.1:1", guess).status)
 		}
-		require.Equal(t, 200, from(h, "192.0.2.1:1", "/").status, "who shows no key has limits of his own")
+		require.Equal(t, 200, from(h, "192.0.2.1:1", "/").status, "this limit does not apply to requests without a key")
 		for _, key := range []string{guess, billingKey} {
 			a := show("192.0.2.1:2", key)
 			require.Equal(t, 429, a.status)
@@ -149,18 +150,18 @@ func TestAPIKeyLimitsWrongKeys(t *testing.T) {
 		require.Equal(t, 401, show("192.0.2.1:1", guess).status)
 		require.Equal(t, 429, show("192.0.2.1:1", guess).status)
 		for range 10 {
-			require.Equal(t, 401, show("@", guess).status, "over a Unix socket nobody has an address")
+			require.Equal(t, 401, show("@", guess).status, "there are no addresses over a Unix socket")
 		}
 		require.NotContains(t, rs.b.String(), guess)
 	})
 }
 
-// Each key that is refused has a record, without the key.
+// Each refused key is logged, without the key itself.
 func TestAPIKeyLogsWhatItRefuses(t *testing.T) {
 	rs := &records{new: make(chan struct{}, 1)}
 	log := slog.New(slog.NewJSONHandler(rs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001, Burst: 2}}))
-	h := must(middleware.APIKey(middleware.APIKeyOptions{Keys: []middleware.ServerKey{{Name: "billing", Key: billingKey}}, Limiter: l, Logger: log}))(who)
+	h := must(middleware.APIKey(middleware.APIKeyOptions{Keys: []middleware.ServerKey{{Name: "billing", Key: billingKey}}, Limiter: l, Logger: log}))(whoami)
 	const guess = "wrong-key-0123456789"
 	try(h, "GET", "/", "")
 	try(h, "GET", "/", "", "X-API-Key", billingKey)

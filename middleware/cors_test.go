@@ -34,7 +34,7 @@ func TestCORS(t *testing.T) {
 		"none, from a program": {app, "", false},
 	} {
 		m := must(middleware.CORS(middleware.CORSOptions{Origins: []string{c.allowed}}))
-		a := try(m(who), "GET", "/", "", "Origin", c.origin)
+		a := try(m(whoami), "GET", "/", "", "Origin", c.origin)
 		require.Equal(t, 200, a.status, name)
 		require.Equal(t, "Origin", a.header.Get("Vary"), name)
 		if c.ok {
@@ -47,9 +47,9 @@ func TestCORS(t *testing.T) {
 		}
 	}
 	any := must(middleware.CORS(middleware.CORSOptions{Origins: []string{"*"}}))
-	a := try(any(who), "GET", "/", "", "Origin", "null")
+	a := try(any(whoami), "GET", "/", "", "Origin", "null")
 	require.Equal(t, "*", a.header.Get("Access-Control-Allow-Origin"))
-	require.NotContains(t, a.header, "Access-Control-Allow-Credentials", "every website, but not in a visitor's name")
+	require.NotContains(t, a.header, "Access-Control-Allow-Credentials", "any website may read, but without credentials")
 }
 
 func TestCORSPreflight(t *testing.T) {
@@ -60,14 +60,14 @@ func TestCORSPreflight(t *testing.T) {
 	require.Equal(t, "GET, DELETE", a.header.Get("Access-Control-Allow-Methods"))
 	require.Equal(t, "X-A", a.header.Get("Access-Control-Allow-Headers"))
 	require.Equal(t, "3600", a.header.Get("Access-Control-Max-Age"))
-	require.Equal(t, 418, try(m(teapot), "OPTIONS", "/", "", "Origin", app).status, "no preflight")
+	require.Equal(t, 418, try(m(teapot), "OPTIONS", "/", "", "Origin", app).status, "not a preflight")
 	a = try(m(teapot), "OPTIONS", "/", "", "Origin", "https://evil.example", "Access-Control-Request-Method", "DELETE")
 	require.Equal(t, 418, a.status)
 	require.NotContains(t, a.header, "Access-Control-Allow-Methods")
 }
 
-// Around a hub, which has its own, each header comes once; and what another
-// middleware refuses can be read.
+// Around a hub, which sets CORS headers too, each header appears once. A page
+// can read the refusal of another middleware.
 func TestCORSAroundTheHub(t *testing.T) {
 	cors := must(middleware.CORS(middleware.CORSOptions{Origins: []string{app}}))
 	s := serve(t, channels.Options{AllowedOrigins: []string{app}}, cors, hs256(middleware.JWTOptions{}))
@@ -115,21 +115,21 @@ func TestCORSOptions(t *testing.T) {
 	}
 }
 
-// What the hub's own CORS takes, this one takes too.
-func TestCORSOfApps(t *testing.T) {
+// CORS accepts the same special origins as the hub.
+func TestCORSSpecialOrigins(t *testing.T) {
 	for _, origin := range []string{"null", "file://", "app://.", "capacitor://localhost"} {
 		m := must(middleware.CORS(middleware.CORSOptions{Origins: []string{origin}}))
-		a := try(m(who), "GET", "/", "", "Origin", origin)
+		a := try(m(whoami), "GET", "/", "", "Origin", origin)
 		require.Equal(t, origin, a.header.Get("Access-Control-Allow-Origin"))
-		require.Equal(t, origin != "null", a.header.Get("Access-Control-Allow-Credentials") == "true", "any website can make a frame that says null")
-		require.NotContains(t, try(m(who), "GET", "/", "", "Origin", "https://evil.example").header, "Access-Control-Allow-Origin")
+		require.Equal(t, origin != "null", a.header.Get("Access-Control-Allow-Credentials") == "true", "any website can make a frame whose origin is null")
+		require.NotContains(t, try(m(whoami), "GET", "/", "", "Origin", "https://evil.example").header, "Access-Control-Allow-Origin")
 	}
 }
 
-// Unless the option lists them, the headers are those that a page asks for.
+// Without Headers in the options, the headers that a page asks for are allowed.
 func TestCORSAllowsWhatIsAsked(t *testing.T) {
 	ask := func(o middleware.CORSOptions, headers string) answer {
-		return try(must(middleware.CORS(o))(who), "OPTIONS", "/", "", "Origin", app, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", headers)
+		return try(must(middleware.CORS(o))(whoami), "OPTIONS", "/", "", "Origin", app, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", headers)
 	}
 	a := ask(middleware.CORSOptions{Origins: []string{app}}, "traceparent,x-requested-with")
 	require.Equal(t, "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, traceparent, x-requested-with", a.header.Get("Access-Control-Allow-Headers"))
@@ -138,10 +138,10 @@ func TestCORSAllowsWhatIsAsked(t *testing.T) {
 	require.Equal(t, "X-A", ask(middleware.CORSOptions{Origins: []string{app}, Headers: []string{"X-A"}}, "traceparent").header.Get("Access-Control-Allow-Headers"))
 }
 
-// A preflight that announces a body is answered without it.
+// A preflight that announces a body is answered before the body arrives.
 func TestCORSDoesNotWaitForABody(t *testing.T) {
 	m := must(middleware.CORS(middleware.CORSOptions{Origins: []string{app}}))
-	s := httptest.NewServer(m(who))
+	s := httptest.NewServer(m(whoami))
 	defer s.Close()
 	c, err := net.Dial("tcp", s.Listener.Addr().String())
 	require.NoError(t, err)
@@ -155,5 +155,5 @@ func TestCORSDoesNotWaitForABody(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, resp.StatusCode)
 	require.True(t, resp.Close)
 	_, err = r.ReadByte()
-	require.ErrorIs(t, err, io.EOF, "the connection is kept for a body that nobody reads")
+	require.ErrorIs(t, err, io.EOF, "the connection must be closed: nothing reads its body")
 }

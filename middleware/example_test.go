@@ -21,7 +21,7 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// request makes a request, and prints its status and the error's code.
+// request makes a request and prints the status and the code of an error.
 func request(h http.Handler, method, path string, header ...string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(`{"header":"x","body":1}`))
 	for i := 0; i+1 < len(header); i += 2 {
@@ -115,7 +115,7 @@ func Example_order() {
 	// 200
 }
 
-// A browser's script brings its token as a WebSocket subprotocol:
+// A browser's script sends its token as a WebSocket subprotocol:
 // new WebSocket(url, ["channels", "bearer." + token]).
 func ExampleJWT() {
 	ctx := context.Background()
@@ -132,7 +132,7 @@ func ExampleJWT() {
 	defer server.Close()
 	defer hub.Shutdown(ctx)
 
-	// What the app's login hands out:
+	// The login of the app issues this:
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 		"sub": "ann",
 		"exp": time.Now().Add(time.Hour).Unix(),
@@ -190,7 +190,7 @@ func ExampleAPIKey() {
 	// 403 forbidden
 }
 
-// Who has no token may read the news.
+// Clients without a token may read the news.
 func ExampleAnonymous() {
 	tokens, err := middleware.JWT(middleware.JWTOptions{
 		Keys:     []middleware.JWTKey{{Key: []byte("32 bytes or more from the environment")}},
@@ -221,7 +221,7 @@ func ExampleAnonymous() {
 	// 403 forbidden
 }
 
-// An Authorize of the app's own asks the package's first, and goes on.
+// The app's own Authorize can call the one of this package first.
 func ExampleAuthorize() {
 	authorize := func(ctx context.Context, r channels.Request) error {
 		if err := middleware.Authorize(ctx, r); err != nil {
@@ -267,8 +267,8 @@ func ExampleRateLimit() {
 	// 429 rate_limited
 }
 
-// A proxy on 10.0.0.1 has added the last address that X-Forwarded-For has. The
-// one before it, the client has made up.
+// A proxy on 10.0.0.1 has added the last address in X-Forwarded-For. The client
+// has made up the one before it.
 func ExampleTrustProxies() {
 	proxies, err := middleware.TrustProxies(netip.MustParsePrefix("10.0.0.0/8"))
 	if err != nil {
@@ -301,7 +301,7 @@ func ExampleCORS() {
 }
 
 func ExampleLog() {
-	// For the example, without what differs each time.
+	// The example leaves out the attributes that differ from run to run.
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch a.Key {
 		case "time", "duration", "remote", "client":

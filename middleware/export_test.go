@@ -1,6 +1,6 @@
 package middleware
 
-// Len is how many addresses, users and connections a Limiter remembers.
+// Len returns the number of addresses, users and connections that l remembers.
 func (l *Limiter) Len() (n int) {
 	if l.address != nil {
 		n += l.address.len()
@@ -14,7 +14,7 @@ func (l *Limiter) Len() (n int) {
 	return n
 }
 
-// Open is how many connections a RequestLog remembers.
+// Open returns the number of connections that l remembers.
 func (l *RequestLog) Open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// Whatever stands in X-Forwarded-For: the address is one, and not one that a
-// client has made up to the left of its own.
+// For any X-Forwarded-For, the result is a valid address, and an address that
+// the client put before its own is not trusted.
 func FuzzForwardedFor(f *testing.F) {
 	for _, s := range []string{"", "203.0.113.5", "1.2.3.4, 10.9.9.9, 203.0.113.5", "[2001:db8::1]:80", "fe80::1%eth0", ",,", "unknown", "10.0.0.1\n203.0.113.5", "::ffff:10.0.0.1"} {
 		f.Add(s)
@@ -26,19 +26,19 @@ func FuzzForwardedFor(f *testing.F) {
 			t.Fatal(err)
 		}
 		if got.Addr().Is4In6() || got.Addr().Zone() != "" {
-			t.Fatalf("%v is not in the form that is compared", got)
+			t.Fatalf("%v is not in canonical form", got)
 		}
 		if got := seenThrough(m, "10.0.0.1:99", append(strings.Split(s, "\n"), "203.0.113.5")...); got != "203.0.113.5:0" {
-			t.Fatalf("the proxy saw 203.0.113.5, and %s was believed", got)
+			t.Fatalf("the proxy saw 203.0.113.5, and %s was trusted", got)
 		}
 		if got := seenThrough(m, "203.0.113.5:99", strings.Split(s, "\n")...); got != "203.0.113.5:99" {
-			t.Fatalf("the client is 203.0.113.5, and %s was believed", got)
+			t.Fatalf("the client is 203.0.113.5, and %s was trusted", got)
 		}
 	})
 }
 
-// Whatever stands where credentials may: nobody gets in, and what is sent
-// back is 401.
+// With arbitrary bytes as credentials, no request gets in, and the answer is
+// 401.
 func FuzzCredentials(f *testing.F) {
 	head := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
 	for _, s := range []string{"", "Bearer", "Bearer ", "bearer a.b.c", "Bearer " + head + ".e30.", "Basic x", "channels, bearer.a.b.c", "bearer.,bearer.", "session=a.b.c; session=", "session=\"a\"",
@@ -62,7 +62,7 @@ func FuzzCredentials(f *testing.F) {
 	})
 }
 
-// What stands in the subprotocols beside the token goes on as it was.
+// The subprotocols beside the token are passed on unchanged.
 func FuzzSubprotocols(f *testing.F) {
 	for _, s := range []string{"", "channels", "a,b", " a , b ", ",", "bearer", "bearer.x"} {
 		f.Add(s)
@@ -76,7 +76,7 @@ func FuzzSubprotocols(f *testing.F) {
 			in = true
 			for _, v := range r.Header.Values("Sec-Websocket-Protocol") {
 				if strings.Contains(v, ann) {
-					t.Fatalf("the token went on in %q", v)
+					t.Fatalf("the token was passed on in %q", v)
 				}
 			}
 		})).ServeHTTP(httptest.NewRecorder(), r)
@@ -90,7 +90,7 @@ func FuzzSubprotocols(f *testing.F) {
 	})
 }
 
-// Patterns match as the regular expression with .* for each star.
+// A pattern matches like the regular expression that has .* for each star.
 func FuzzPattern(f *testing.F) {
 	f.Add("chat.*", "chat.1")
 	f.Add("a*b*c", "a.b.b.c")

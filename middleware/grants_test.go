@@ -78,11 +78,11 @@ func TestGrantsAreChecked(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Who has said who he is keeps that.
-func TestAnonymousIsForNobodyElse(t *testing.T) {
+// Anonymous leaves an identity that is already known as it is.
+func TestAnonymousKeepsIdentities(t *testing.T) {
 	m := must(middleware.Anonymous(middleware.Grants{Subscribe: []string{"news"}}))
-	a := try(m(who), "GET", "/", "")
+	a := try(m(whoami), "GET", "/", "")
 	require.Contains(t, a.body, `"subscribe":["news"]`)
-	a = try(stack(who, hs256(middleware.JWTOptions{}), m), "GET", "/", "", "Authorization", "Bearer "+token("ann", nil))
+	a = try(stack(whoami, hs256(middleware.JWTOptions{}), m), "GET", "/", "", "Authorization", "Bearer "+token("ann", nil))
 	require.Contains(t, a.body, `"subscribe":["chat.*"]`)
 }

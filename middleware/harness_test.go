@@ -21,12 +21,12 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// patience is how long a test waits for what has to come.
+// patience is how long a test waits for an event that must come.
 const patience = time.Minute
 
 type wrapper = func(http.Handler) http.Handler
 
-// stack puts middleware around a handler, the first outermost.
+// stack puts the middleware ms around h, the first outermost.
 func stack(h http.Handler, ms ...wrapper) http.Handler {
 	for i := len(ms) - 1; i >= 0; i-- {
 		h = ms[i](h)
@@ -65,28 +65,29 @@ func serve(t *testing.T, o channels.Options, ms ...wrapper) *site {
 	return s
 }
 
-// answer is what an HTTP request got.
+// answer is the response to an HTTP request.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// code is the error's code, or "".
+// code returns the code of the error, or "".
 func (a answer) code() string {
 	var b struct{ Error struct{ Code string } }
 	json.Unmarshal([]byte(a.body), &b)
 	return b.Error.Code
 }
 
-// message is the error's message, or "".
+// message returns the message of the error, or "".
 func (a answer) message() string {
 	var b struct{ Error struct{ Message string } }
 	json.Unmarshal([]byte(a.body), &b)
 	return b.Error.Message
 }
 
-// try makes a request without a server; header holds names and values in turn.
+// try makes a request without a server; header holds alternating names and
+// values.
 func try(h http.Handler, method, path, body string, header ...string) answer {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	for i := 0; i+1 < len(header); i += 2 {
@@ -117,7 +118,7 @@ func (s *site) publish(channel, body string, header ...string) answer {
 	return s.do("POST", "/v1/channel/"+channel+"/publish", `{"header":"x","body":`+body+`}`, header...)
 }
 
-// ws is a real WebSocket.
+// ws is a WebSocket over a real connection.
 type ws struct {
 	t *testing.T
 	c *websocket.Conn
@@ -138,7 +139,7 @@ func (s *site) dial(path string, o websocket.DialOptions) (*ws, *http.Response, 
 	return &ws{s.t, c}, resp, nil
 }
 
-// join opens a WebSocket; header holds names and values in turn.
+// join opens a WebSocket; header holds alternating names and values.
 func (s *site) join(channel string, header ...string) *ws {
 	s.t.Helper()
 	h := http.Header{}
@@ -171,7 +172,7 @@ func (w *ws) want(text string) {
 	require.Equal(w.t, text, got)
 }
 
-// wantError wants an error frame with this code.
+// wantError reads a frame, which must be an error with this code.
 func (w *ws) wantError(code string) {
 	w.t.Helper()
 	got, err := w.read()
@@ -179,7 +180,7 @@ func (w *ws) wantError(code string) {
 	require.Contains(w.t, got, `{"header":"error","body":{"code":"`+code+`"`)
 }
 
-// events opens a stream of events.
+// events opens an event stream.
 func (s *site) events(channel string, header ...string) (next func() string, end func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -193,7 +194,7 @@ func (s *site) events(channel string, header ...string) (next func() string, end
 	require.NoError(s.t, err)
 	require.Equal(s.t, 200, resp.StatusCode)
 	lines := bufio.NewScanner(resp.Body)
-	next = func() string { // the next line with data
+	next = func() string { // returns the next line with data
 		for lines.Scan() {
 			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 				return data
@@ -251,13 +252,14 @@ func (r *records) wait(t *testing.T, n int) map[string]any {
 		select {
 		case <-r.new:
 		case <-timeout:
-			t.Fatalf("never: %d records; there are %v", n, r.all())
+			t.Fatalf("timed out waiting for %d records; there are %v", n, r.all())
 		}
 	}
 }
 
-// who answers with the identity that reached it, and what came with it.
-var who = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// whoami answers with the identity in its request's context and with some of its
+// headers.
+var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	id, ok := channels.IdentityFrom(r.Context())
 	g, _ := id.Value.(middleware.Grants)
 	json.NewEncoder(w).Encode(map[string]any{"known": ok, "id": id.ID, "info": id.Info, "expires": id.Expires, "grants": g,

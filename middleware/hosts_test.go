@@ -10,7 +10,7 @@ import (
 )
 
 func TestHosts(t *testing.T) {
-	h := must(middleware.Hosts("app.example.com", "*.live.example.com"))(who)
+	h := must(middleware.Hosts("app.example.com", "*.live.example.com"))(whoami)
 	for host, want := range map[string]int{
 		"app.example.com": 200, "a.live.example.com:8443": 200, "localhost:8080": 200, "127.0.0.1:8080": 200, "[::1]:8080": 200,
 		"evil.example:8080": 421, "live.example.com": 421, "127.0.0.1.evil.example": 421,

@@ -27,7 +27,7 @@ import (
 
 var secret = []byte("a secret of at least 32 bytes, for tests")
 
-// signers are one for each algorithm.
+// signers returns a private key for each asymmetric algorithm.
 var signers = sync.OnceValue(func() (s struct {
 	rsa   *rsa.PrivateKey
 	ecdsa *ecdsa.PrivateKey
@@ -42,7 +42,7 @@ var signers = sync.OnceValue(func() (s struct {
 
 type claims = jwt.MapClaims
 
-// sign makes a token; kid "" is none.
+// sign makes a token; without a kid if kid is "".
 func sign(method jwt.SigningMethod, key any, kid string, c claims) string {
 	t := jwt.NewWithClaims(method, c)
 	if kid != "" {
@@ -51,7 +51,7 @@ func sign(method jwt.SigningMethod, key any, kid string, c claims) string {
 	return must(t.SignedString(key))
 }
 
-// token is one of HS256 that is good for an hour, and allows all of "chat.*".
+// token makes an HS256 token that is valid for an hour and allows "chat.*".
 func token(user string, more claims) string {
 	c := claims{"sub": user, "exp": time.Now().Add(time.Hour).Unix(), "channels": claims{"subscribe": []string{"chat.*"}, "publish": []string{"chat.*"}}}
 	for k, v := range more {
@@ -79,7 +79,7 @@ func TestJWTAlgorithms(t *testing.T) {
 		method jwt.SigningMethod
 		key    any
 	}{{jwt.SigningMethodHS256, secret}, {jwt.SigningMethodRS256, s.rsa}, {jwt.SigningMethodES256, s.ecdsa}, {jwt.SigningMethodEdDSA, s.ed}} {
-		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
+		a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
 		require.Equal(t, 200, a.status, "%s %s", one.method.Alg(), a.body)
 		require.Contains(t, a.body, `"id":"ann"`)
 	}
@@ -88,14 +88,14 @@ func TestJWTAlgorithms(t *testing.T) {
 		key    any
 	}{{jwt.SigningMethodHS384, secret}, {jwt.SigningMethodHS512, secret}, {jwt.SigningMethodRS384, s.rsa}, {jwt.SigningMethodPS256, s.rsa},
 		{jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType}} {
-		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
+		a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
 		require.Equal(t, 401, a.status, one.method.Alg())
 		require.Equal(t, "bad_token", a.code())
 	}
 }
 
-// The key decides on the algorithm, not the token: what is public is not taken
-// for a secret.
+// The key determines the algorithm, not the token: a public key is never used
+// as an HMAC secret.
 func TestJWTAlgorithmConfusion(t *testing.T) {
 	s := signers()
 	c := claims{"sub": "eve", "exp": time.Now().Add(time.Hour).Unix()}
@@ -108,7 +108,7 @@ func TestJWTAlgorithmConfusion(t *testing.T) {
 	} {
 		m := must(middleware.JWT(middleware.JWTOptions{Keys: keys}))
 		for _, forged := range [][]byte{text, der, s.rsa.N.Bytes(), edKey} {
-			a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, forged, "", c))
+			a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, forged, "", c))
 			require.Equal(t, 401, a.status, name)
 		}
 	}
@@ -167,9 +167,9 @@ func TestJWTRefuses(t *testing.T) {
 		"expired, other case":   {raw(`{"sub":"ann","exp":1000,"Exp":9999999999}`), "expired", "expired"},
 		"two users":             {raw(`{"sub":"ann","exp":9999999999,"sub":"bob"}`), "bad_token", `the name "sub" appears twice`},
 		"two users, escaped":    {raw(`{"sub":"ann","exp":9999999999,"\u0073ub":"bob"}`), "bad_token", "appears twice"},
-		"twice what is else":    {raw(`{"sub":"ann","exp":9999999999,"x":1,"x":2}`), "bad_token", "appears twice"},
+		"another name twice":    {raw(`{"sub":"ann","exp":9999999999,"x":1,"x":2}`), "bad_token", "appears twice"},
 		"two rights to one":     {raw(`{"sub":"ann","exp":9999999999,"channels":{"publish":["a"],"publish":["*"]}}`), "bad_token", "appears twice"},
-		"claims that are none":  {raw(`["sub","ann"]`), "bad_token", "not a JSON Web Token"},
+		"claims in an array":    {raw(`["sub","ann"]`), "bad_token", "not a JSON Web Token"},
 		"claims null":           {raw(`null`), "bad_token", ""},
 		"a user of no kind":     {token("ann", claims{"sub": 1}), "bad_token", `its "sub" is of the wrong type: a JSON number`},
 		"channels of no kind":   {token("ann", claims{"channels": []string{"a"}}), "bad_token", `its "channels" is of the wrong type: a JSON array`},
@@ -182,8 +182,8 @@ func TestJWTRefuses(t *testing.T) {
 			if strings.Contains(name, "issuer") || strings.Contains(name, "audience") || strings.Contains(name, "no name") {
 				o.Issuer, o.Audience = "us", "chat"
 			}
-			for _, o.Optional = range []bool{false, true} { // what is there has to be valid
-				a := try(hs256(o)(who), "GET", "/", "", "Authorization", "Bearer "+c.token)
+			for _, o.Optional = range []bool{false, true} { // a token that is present must be valid even if it is optional
+				a := try(hs256(o)(whoami), "GET", "/", "", "Authorization", "Bearer "+c.token)
 				require.Equal(t, 401, a.status, a.body)
 				require.Equal(t, c.code, a.code())
 				require.Contains(t, a.message(), c.says)
@@ -191,11 +191,11 @@ func TestJWTRefuses(t *testing.T) {
 			}
 		})
 	}
-	a := try(hs256(middleware.JWTOptions{})(who), "GET", "/", "", "Authorization", "Basic eDp5")
+	a := try(hs256(middleware.JWTOptions{})(whoami), "GET", "/", "", "Authorization", "Basic eDp5")
 	require.Equal(t, 401, a.status)
 	require.Equal(t, "no_token", a.code())
 	require.Equal(t, `Bearer realm="channels"`, a.header.Get("WWW-Authenticate"))
-	a = try(hs256(middleware.JWTOptions{})(who), "GET", "/", "", "Authorization", "Bearer "+valid, "Authorization", "Bearer "+valid)
+	a = try(hs256(middleware.JWTOptions{})(whoami), "GET", "/", "", "Authorization", "Bearer "+valid, "Authorization", "Bearer "+valid)
 	require.Equal(t, "bad_token", a.code())
 }
 
@@ -217,7 +217,7 @@ func TestJWTClaims(t *testing.T) {
 		"not the default": {middleware.JWTOptions{Default: def}, claims{"exp": exp.Unix(), "channels": claims{}}, channels.Identity{ID: "ann", Expires: exp, Value: middleware.Grants{}}},
 		"for ever":        {middleware.JWTOptions{AllowNoExpiry: true}, claims{"exp": nil, "channels": claims{}}, channels.Identity{ID: "ann", Value: middleware.Grants{}}},
 		"no user":         {middleware.JWTOptions{AllowNoSubject: true}, claims{"sub": nil, "exp": exp.Unix(), "channels": claims{}}, channels.Identity{Expires: exp, Value: middleware.Grants{}}},
-		"names in another case are others'": {middleware.JWTOptions{Default: def}, claims{"SUB": "eve", "ſub": "eve", "exp": exp.Unix(), "Exp": exp.Unix() + 1, "Info": 1,
+		"names in another case are other claims": {middleware.JWTOptions{Default: def}, claims{"SUB": "eve", "ſub": "eve", "exp": exp.Unix(), "Exp": exp.Unix() + 1, "Info": 1,
 			"Channels": claims{"publish": []string{"*"}}, "channelſ": claims{"publish": []string{"*"}}, "channels": claims{"publish": []string{"a"}, "Publish": []string{"*"}, "List": true}},
 			channels.Identity{ID: "ann", Expires: exp, Value: middleware.Grants{Publish: []string{"a"}}}},
 		"leeway": {middleware.JWTOptions{Leeway: 5 * time.Minute}, claims{"exp": exp.Add(-time.Hour - time.Minute).Unix(), "nbf": exp.Add(-time.Hour + time.Minute).Unix(), "channels": claims{}},
@@ -247,21 +247,21 @@ func TestJWTKeysByID(t *testing.T) {
 		ok  bool
 	}{
 		{old, "old", true}, {now, "now", true}, {old, "", true}, {any, "", true},
-		{any, "old", true}, {any, "unknown", true}, // a key without an ID is for all
+		{any, "old", true}, {any, "unknown", true}, // a key without an ID serves every kid
 		{old, "now", false}, {now, "unknown", false}, {secret, "old", false}, {secret, "", false},
 	} {
-		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, c.key, c.kid, claims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}))
+		a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, c.key, c.kid, claims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}))
 		require.Equal(t, c.ok, a.status == 200, "%s with kid %q: %s", c.key[:3], c.kid, a.body)
 	}
 }
 
-// The first place that has a token counts, whether that is valid or not.
+// The first source that has a token counts, whether the token is valid or not.
 func TestJWTSources(t *testing.T) {
 	ann, bob, eve := token("ann", nil), token("bob", nil), token("eve", nil)
 	m := hs256(middleware.JWTOptions{Cookie: "session"})
 	for name, c := range map[string]struct {
 		header []string
-		user   string // or the code
+		user   string // or the error's code
 	}{
 		"header":              {[]string{"Authorization", "Bearer " + ann}, "ann"},
 		"header, lower case":  {[]string{"Authorization", "bearer " + ann}, "ann"},
@@ -279,27 +279,27 @@ func TestJWTSources(t *testing.T) {
 		"two cookies":         {[]string{"Cookie", "session=" + eve + "; session=" + eve}, "eve"},
 		"another subprotocol": {[]string{"Sec-WebSocket-Protocol", "channels, bearer"}, "no_token"},
 	} {
-		a := try(m(who), "GET", "/?token="+ann+"&access_token="+ann, "", c.header...)
+		a := try(m(whoami), "GET", "/?token="+ann+"&access_token="+ann, "", c.header...)
 		if a.status == 200 {
 			require.Contains(t, a.body, `"id":"`+c.user+`"`, name)
 		} else {
 			require.Equal(t, c.user, a.code(), name)
 		}
 	}
-	a := try(m(who), "GET", "/?token="+ann, "")
-	require.Equal(t, "no_token", a.code(), "never from the URL")
+	a := try(m(whoami), "GET", "/?token="+ann, "")
+	require.Equal(t, "no_token", a.code(), "a token in the URL is never accepted")
 
-	// The token does not go further in, where somebody might choose it.
-	a = try(m(who), "GET", "/", "", "Sec-WebSocket-Protocol", "bearer."+bob+", channels ,other")
+	// The token is not passed on: a handler might choose it as the subprotocol.
+	a = try(m(whoami), "GET", "/", "", "Sec-WebSocket-Protocol", "bearer."+bob+", channels ,other")
 	require.Contains(t, a.body, `"protocol":["channels, other"]`)
-	a = try(m(who), "GET", "/", "", "Sec-WebSocket-Protocol", "bearer."+bob)
+	a = try(m(whoami), "GET", "/", "", "Sec-WebSocket-Protocol", "bearer."+bob)
 	require.Contains(t, a.body, `"protocol":null`)
 }
 
-// What a middleware around it holds of the request is not changed.
+// JWT does not modify the request that an outer middleware holds.
 func TestJWTLeavesTheRequestAlone(t *testing.T) {
 	var after string
-	h := stack(who, func(next http.Handler) http.Handler {
+	h := stack(whoami, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(w, r)
 			after = r.Header.Get("Sec-WebSocket-Protocol")
@@ -310,7 +310,7 @@ func TestJWTLeavesTheRequestAlone(t *testing.T) {
 	require.Equal(t, protocols, after)
 }
 
-// A browser's WebSocket brings its token as a subprotocol. The hub chooses the
+// A browser's WebSocket sends its token as a subprotocol. The hub chooses the
 // other one.
 func TestJWTOverASubprotocol(t *testing.T) {
 	s := serve(t, channels.Options{Authorize: middleware.Authorize}, hs256(middleware.JWTOptions{}))
@@ -329,7 +329,7 @@ func TestJWTOverASubprotocol(t *testing.T) {
 	w, _, err := s.dial("/channel/chat.2/", websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + ann}})
 	require.NoError(t, err)
 	w.send(`{"header":"x","body":1}`)
-	w.wantError("forbidden") // the request is long over: the identity decides
+	w.wantError("forbidden") // the identity still decides after the handshake
 	_, resp, err := s.dial("/channel/news/", websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + ann}})
 	require.Error(t, err)
 	require.Equal(t, 403, resp.StatusCode)
@@ -338,7 +338,7 @@ func TestJWTOverASubprotocol(t *testing.T) {
 	require.Equal(t, 401, resp.StatusCode)
 }
 
-// A token's end is the connection's end.
+// A connection ends when its token expires.
 func TestJWTExpiryEndsConnections(t *testing.T) {
 	s := serve(t, channels.Options{Authorize: middleware.Authorize}, hs256(middleware.JWTOptions{}))
 	w := s.join("chat.1", "Authorization", "Bearer "+token("ann", claims{"exp": time.Now().Add(1500*time.Millisecond).Unix() + 1}))
@@ -354,7 +354,8 @@ func TestJWTOpenPaths(t *testing.T) {
 	}
 	preflight := []string{"Origin", "https://app.example.com", "Access-Control-Request-Method", "POST"}
 	require.Equal(t, 204, s.do("OPTIONS", "/v1/channel/a/publish", "", preflight...).status)
-	// Neither what only looks like them, nor what only says that it asks.
+	// Similar paths need a token, and so do requests that only resemble
+	// preflights.
 	for _, path := range []string{"/channel/healthz", "/channel/readyz", "/v1/channel/healthz", "/healthz/", "//healthz", "/healthz/x", "/v1/channel", "/%2fhealthz"} {
 		require.Equal(t, 401, s.do("GET", path, "").status, path)
 	}
@@ -423,7 +424,7 @@ func TestJWTOptions(t *testing.T) {
 	}
 }
 
-// Options are copied: what the app does with its slices later has no effect.
+// Options are copied: later changes to the app's slices have no effect.
 func TestJWTCopiesItsOptions(t *testing.T) {
 	mine := []byte(string(secret))
 	def := middleware.Grants{Subscribe: []string{"a"}}
@@ -432,12 +433,12 @@ func TestJWTCopiesItsOptions(t *testing.T) {
 	bearer := "Bearer " + token("ann", claims{"channels": nil})
 	clear(mine)
 	o.Keys[0].Key, def.Subscribe[0] = nil, "b"
-	a := try(m(who), "GET", "/", "", "Authorization", bearer)
+	a := try(m(whoami), "GET", "/", "", "Authorization", bearer)
 	require.Equal(t, 200, a.status)
 	require.Contains(t, a.body, `"subscribe":["a"]`)
 }
 
-// So are keys of every kind: overwritten later, they verify what they did.
+// Keys of every kind are copied: overwriting them later has no effect.
 func TestJWTCopiesItsKeys(t *testing.T) {
 	s := signers()
 	edKey := append(ed25519.PublicKey(nil), s.ed.Public().(ed25519.PublicKey)...)
@@ -453,7 +454,7 @@ func TestJWTCopiesItsKeys(t *testing.T) {
 		method jwt.SigningMethod
 		key    any
 	}{{jwt.SigningMethodRS256, s.rsa}, {jwt.SigningMethodES256, s.ecdsa}, {jwt.SigningMethodEdDSA, s.ed}} {
-		a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
+		a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
 		require.Equal(t, 200, a.status, "%s %s", one.method.Alg(), a.body)
 	}
 }

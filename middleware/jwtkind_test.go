@@ -17,9 +17,9 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// TestJWTAlgorithmNames walks the names of signatures that IANA has registered
-// for JSON Web Signatures: each key is good for its one algorithm, under all
-// the names that this has.
+// TestJWTAlgorithmNames goes through the signature algorithms that IANA has
+// registered for JSON Web Signatures. Each key verifies only its own algorithm,
+// under every name of it.
 func TestJWTAlgorithmNames(t *testing.T) {
 	s := signers()
 	registered := []string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "none",
@@ -38,7 +38,7 @@ func TestJWTAlgorithmNames(t *testing.T) {
 		for _, name := range append(registered, "ed25519", "EDDSA", "eddsa", "Ed25519ph") {
 			text := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"alg":%q}`, name)) + "." +
 				base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":"ann","exp":%d}`, time.Now().Add(time.Hour).Unix()))
-			a := try(m(who), "GET", "/", "", "Authorization", "Bearer "+text+"."+base64.RawURLEncoding.EncodeToString(c.sign(text)))
+			a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+text+"."+base64.RawURLEncoding.EncodeToString(c.sign(text)))
 			want := 401
 			for _, n := range c.names {
 				if n == name {
@@ -50,7 +50,7 @@ func TestJWTAlgorithmNames(t *testing.T) {
 	}
 }
 
-// The clock of a login service may be a little ahead or behind.
+// The clock of a login service may be slightly ahead or behind.
 func TestJWTLeewayByDefault(t *testing.T) {
 	at := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
@@ -58,21 +58,21 @@ func TestJWTLeewayByDefault(t *testing.T) {
 		claims claims
 		want   int
 	}{
-		"ahead":                   {0, claims{"nbf": at(3 * time.Second), "iat": at(3 * time.Second)}, 200},
-		"behind":                  {0, claims{"exp": at(-2 * time.Second)}, 200},
-		"far ahead":               {0, claims{"nbf": at(time.Minute)}, 401},
-		"far behind":              {0, claims{"exp": at(-time.Minute)}, 401},
-		"ahead, none wanted":      {1, claims{"nbf": at(30 * time.Second)}, 401},
-		"behind, none wanted":     {1, claims{"exp": at(-2 * time.Second)}, 401},
-		"far ahead, as is wanted": {2 * time.Minute, claims{"nbf": at(time.Minute)}, 200},
+		"ahead":                  {0, claims{"nbf": at(3 * time.Second), "iat": at(3 * time.Second)}, 200},
+		"behind":                 {0, claims{"exp": at(-2 * time.Second)}, 200},
+		"far ahead":              {0, claims{"nbf": at(time.Minute)}, 401},
+		"far behind":             {0, claims{"exp": at(-time.Minute)}, 401},
+		"ahead, no leeway":       {1, claims{"nbf": at(30 * time.Second)}, 401},
+		"behind, no leeway":      {1, claims{"exp": at(-2 * time.Second)}, 401},
+		"far ahead, much leeway": {2 * time.Minute, claims{"nbf": at(time.Minute)}, 200},
 	} {
-		a := try(hs256(middleware.JWTOptions{Leeway: c.leeway})(who), "GET", "/", "", "Authorization", "Bearer "+token("ann", c.claims))
+		a := try(hs256(middleware.JWTOptions{Leeway: c.leeway})(whoami), "GET", "/", "", "Authorization", "Bearer "+token("ann", c.claims))
 		require.Equal(t, c.want, a.status, "%s: %s", name, a.body)
 	}
 }
 
-// What is no time wraps around, and would be one long ago.
-func TestJWTTimesThatAreNone(t *testing.T) {
+// A time out of range would wrap around to one long ago.
+func TestJWTBadTimes(t *testing.T) {
 	parts := strings.Split(token("ann", nil), ".")
 	for _, claim := range []string{"exp", "nbf", "iat"} {
 		for _, value := range []string{"1e308", "-1e308", "1e19", "9223372036854775807", "253402300800", "-1", "1e400", `"soon"`} {
@@ -82,13 +82,13 @@ func TestJWTTimesThatAreNone(t *testing.T) {
 			}
 			text := parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(body))
 			bearer := "Bearer " + text + "." + base64.RawURLEncoding.EncodeToString(must(jwt.SigningMethodHS256.Sign(text, secret)))
-			require.Equal(t, 401, try(hs256(middleware.JWTOptions{})(who), "GET", "/", "", "Authorization", bearer).status, body)
+			require.Equal(t, 401, try(hs256(middleware.JWTOptions{})(whoami), "GET", "/", "", "Authorization", bearer).status, body)
 		}
 	}
 }
 
-// A neighbouring host can set a cookie of the same name. It neither locks the
-// user out, nor makes another of him.
+// Another host of the same site can set a cookie of the same name. That neither
+// locks the user out nor changes who the user is.
 func TestJWTCookiesOfOneName(t *testing.T) {
 	ann, again, bob := token("ann", nil), token("ann", claims{"info": 1}), token("bob", nil)
 	expired, nobody := token("ann", claims{"exp": 1000}), token("", claims{"sub": nil})
@@ -96,7 +96,7 @@ func TestJWTCookiesOfOneName(t *testing.T) {
 	m := hs256(middleware.JWTOptions{Cookie: "tok", AllowNoSubject: true})
 	for name, c := range map[string]struct {
 		cookies []string
-		want    string // the user, or the code
+		want    string // the user, or the error's code
 	}{
 		"one":                      {[]string{ann}, "ann"},
 		"expired behind":           {[]string{ann, expired}, "ann"},
@@ -116,7 +116,7 @@ func TestJWTCookiesOfOneName(t *testing.T) {
 		"none, the first garbage":  {[]string{"garbage", expired}, "bad_token"},
 		"too long beside":          {[]string{strings.Repeat("a", 9000), ann}, "ann"},
 	} {
-		a := try(m(who), "GET", "/", "", "Cookie", "other=1; tok="+strings.Join(c.cookies, "; tok="))
+		a := try(m(whoami), "GET", "/", "", "Cookie", "other=1; tok="+strings.Join(c.cookies, "; tok="))
 		if a.status == http.StatusOK {
 			require.Contains(t, a.body, `"id":"`+c.want+`"`, name)
 		} else {

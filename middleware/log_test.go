@@ -20,7 +20,7 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// fixed takes out of a record what differs from run to run.
+// fixed removes from a record the attributes that differ from run to run.
 func fixed(t *testing.T, r map[string]any) map[string]any {
 	t.Helper()
 	require.Contains(t, r, "duration")
@@ -36,7 +36,7 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 	read := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.WriteHeader(201)
-		w.WriteHeader(500) // comes too late
+		w.WriteHeader(500) // too late
 		io.WriteString(w, "hello")
 	})
 	for name, c := range map[string]struct {
@@ -63,7 +63,7 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 			require.NotContains(t, rs.b.String(), "secret")
 		})
 	}
-	t.Run("hints are no answer", func(t *testing.T) {
+	t.Run("early hints are not an answer", func(t *testing.T) {
 		rs, log := newRecords()
 		s := httptest.NewServer(middleware.Log(middleware.LogOptions{Logger: log}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusEarlyHints)
@@ -75,7 +75,7 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 		resp.Body.Close()
 		require.Equal(t, 404.0, rs.wait(t, 1)["status"])
 	})
-	t.Run("a panic goes on", func(t *testing.T) {
+	t.Run("a panic is passed on", func(t *testing.T) {
 		rs, log := newRecords()
 		require.Panics(t, func() {
 			try(middleware.Log(middleware.LogOptions{Logger: log}).Handler(panics("boom")), "GET", "/", "")
@@ -84,7 +84,7 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 	})
 	t.Run("skip, level, long", func(t *testing.T) {
 		rs, log := newRecords()
-		h := middleware.Log(middleware.LogOptions{Logger: log, Level: slog.LevelWarn, Skip: func(r *http.Request) bool { return r.URL.Path == "/healthz" }}).Handler(who)
+		h := middleware.Log(middleware.LogOptions{Logger: log, Level: slog.LevelWarn, Skip: func(r *http.Request) bool { return r.URL.Path == "/healthz" }}).Handler(whoami)
 		try(h, "GET", "/healthz", "")
 		require.Empty(t, rs.all())
 		try(h, "GET", "/"+strings.Repeat("x", 5000), "")
@@ -94,10 +94,10 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 	})
 }
 
-// What is refused further in is logged, and whose it was.
+// A request that an inner middleware refuses is logged with its user.
 func TestLogAroundJWT(t *testing.T) {
 	rs, log := newRecords()
-	h := stack(who, middleware.Log(middleware.LogOptions{Logger: log}).Handler, apiKeys(), hs256(middleware.JWTOptions{}))
+	h := stack(whoami, middleware.Log(middleware.LogOptions{Logger: log}).Handler, apiKeys(), hs256(middleware.JWTOptions{}))
 	try(h, "GET", "/", "")
 	try(h, "GET", "/", "", "Authorization", "Bearer "+token("ann", nil))
 	try(h, "GET", "/", "", "X-API-Key", billingKey)
@@ -119,7 +119,7 @@ func logged(t *testing.T, o channels.Options) (*site, *records, *middleware.Requ
 	return serve(t, o, l.Handler, asUser), rs, l
 }
 
-// A WebSocket's record comes at its end, with its totals.
+// A WebSocket is logged when it ends, with its totals.
 func TestLogAWebSocket(t *testing.T) {
 	const in, ack = `{"header":"x","body":1}`, `{"header":"exchange","body":{"msg":"ok"}}`
 	s, rs, l := logged(t, channels.Options{})
@@ -154,13 +154,13 @@ func TestLogAStream(t *testing.T) {
 	require.Equal(t, 200, s.publish("a", "1").status)
 	require.Equal(t, `{"header":"x","body":1}`, next())
 	end()
-	got := fixed(t, rs.wait(t, 2)) // the publish was the first
+	got := fixed(t, rs.wait(t, 2)) // the first record is the publish
 	require.Equal(t, map[string]any{"msg": "request", "method": "GET", "path": "/channel/a/", "status": 200.0, "user": "ann",
 		"bytes_in": 0.0, "bytes_out": float64(len("retry: 1234\ndata: " + `{"header":"x","body":1}` + "\n\n")), "messages_out": 1.0}, got)
 	require.Zero(t, l.Open())
 }
 
-// A handshake that fails is a request like others: one record.
+// A failed handshake is logged as one record, like any other request.
 func TestLogAHandshakeThatFails(t *testing.T) {
 	s, rs, l := logged(t, channels.Options{})
 	a := s.do("GET", "/channel/a/", "", "Connection", "Upgrade", "Upgrade", "websocket")
@@ -169,7 +169,7 @@ func TestLogAHandshakeThatFails(t *testing.T) {
 	require.Len(t, rs.all(), 1)
 	require.Zero(t, l.Open())
 
-	// Refused by a hook of the app's own behind ours.
+	// A hook of the app, behind the one of the log, refuses the connection.
 	var refusing *middleware.RequestLog
 	s, rs, refusing = logged(t, channels.Options{OnConnect: func(ctx context.Context, c channels.Client) error {
 		refusing.OnConnect(ctx, c)
@@ -181,7 +181,7 @@ func TestLogAHandshakeThatFails(t *testing.T) {
 	require.Zero(t, refusing.Open())
 }
 
-// Without the hooks there is one record too, when the WebSocket begins.
+// Without the hooks a WebSocket is logged once too, when it begins.
 func TestLogAWebSocketWithoutTheHooks(t *testing.T) {
 	rs, log := newRecords()
 	s := serve(t, channels.Options{}, middleware.Log(middleware.LogOptions{Logger: log}).Handler)
@@ -191,7 +191,7 @@ func TestLogAWebSocketWithoutTheHooks(t *testing.T) {
 	require.Equal(t, 101.0, r["status"])
 }
 
-// Hooks of a connection that the log knows nothing of do nothing.
+// The hooks do nothing for a connection that the log does not know.
 func TestLogHooksAlone(t *testing.T) {
 	rs, log := newRecords()
 	l := middleware.Log(middleware.LogOptions{Logger: log})
@@ -201,12 +201,12 @@ func TestLogHooksAlone(t *testing.T) {
 	require.Equal(t, 200, try(middleware.Log(middleware.LogOptions{Logger: log}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, ok := w.(http.Hijacker)
 		_, flush := w.(http.Flusher)
-		require.False(t, ok, "the recorder of httptest cannot")
+		require.False(t, ok, "httptest's recorder has no Hijack")
 		require.True(t, flush)
 	})), "GET", "/", "").status)
 }
 
-// What the log keeps of a WebSocket is small, however long its request line was.
+// The log keeps little per WebSocket, however long its request line was.
 func TestLogKeepsNothingOfALongRequestLine(t *testing.T) {
 	const n, long = 20, 500_000
 	access := middleware.Log(middleware.LogOptions{Logger: slog.New(slog.DiscardHandler)})
@@ -253,8 +253,8 @@ func TestLogClipsTheMethod(t *testing.T) {
 	}
 }
 
-// A handler may return while what it started still reads the body, as the
-// transport of a reverse proxy does.
+// A handler may return while a goroutine still reads the body, as the transport
+// of a reverse proxy does.
 func TestLogABodyThatIsReadAfterTheHandler(t *testing.T) {
 	rs, log := newRecords()
 	var reading sync.WaitGroup
@@ -272,9 +272,9 @@ func TestLogABodyThatIsReadAfterTheHandler(t *testing.T) {
 	require.GreaterOrEqual(t, rs.all()[0]["bytes_in"], 1.0)
 }
 
-// What is refused is not logged as a success where it is one of HTTP, so that a
-// page can read why.
-func TestLogWhatIsRefusedInAStreamOrAWebSocket(t *testing.T) {
+// A refusal that is sent over a stream or a WebSocket, where a page can read
+// the reason, is not logged as a success.
+func TestLogRefusalsInStreamsAndWebSockets(t *testing.T) {
 	var refusing *middleware.RequestLog
 	s, rs, refusing := logged(t, channels.Options{OnConnect: func(ctx context.Context, c channels.Client) error {
 		refusing.OnConnect(ctx, c)
@@ -292,7 +292,7 @@ func TestLogWhatIsRefusedInAStreamOrAWebSocket(t *testing.T) {
 		code    string
 	}{{"secret", 403, "forbidden"}, {"late", 429, "busy"}} {
 		w, _, err := s.dial("/channel/"+c.channel+"/", page)
-		require.NoError(t, err, "the page is told in a WebSocket")
+		require.NoError(t, err, "the page gets the refusal over the WebSocket")
 		w.c.CloseNow()
 		got := rs.wait(t, i+1)
 		require.Equal(t, "request", got["msg"])

@@ -18,7 +18,7 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// asUser takes the user from a header.
+// asUser takes the user's ID from a header.
 func asUser(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if u := r.Header.Get("X-User"); u != "" {
@@ -28,7 +28,7 @@ func asUser(next http.Handler) http.Handler {
 	})
 }
 
-// from makes a request that comes from an address.
+// from makes a request from the address remote.
 func from(h http.Handler, remote, path string, header ...string) answer {
 	r := httptest.NewRequest("GET", path, nil)
 	r.RemoteAddr = remote
@@ -43,7 +43,7 @@ func from(h http.Handler, remote, path string, header ...string) answer {
 func TestLimitByAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.5, Burst: 2}}))
-		h := l.ByAddress(who)
+		h := l.ByAddress(whoami)
 		get := func(remote string) int { return from(h, remote, "/").status }
 		require.Equal(t, 200, get("192.0.2.1:1"))
 		require.Equal(t, 200, get("192.0.2.1:2"), "the port does not count")
@@ -63,29 +63,29 @@ func TestLimitByAddress(t *testing.T) {
 		require.Equal(t, 200, get("192.0.2.1:1"), "as Retry-After said")
 		require.Equal(t, 429, get("192.0.2.1:1"))
 		time.Sleep(time.Hour)
-		require.Equal(t, []int{200, 200, 429}, []int{get("192.0.2.1:1"), get("192.0.2.1:1"), get("192.0.2.1:1")}, "no more than the burst")
+		require.Equal(t, []int{200, 200, 429}, []int{get("192.0.2.1:1"), get("192.0.2.1:1"), get("192.0.2.1:1")}, "tokens accumulate only up to the burst")
 	})
 }
 
-// One client has a whole /64 of IPv6 addresses.
+// A client can have a whole /64 of IPv6 addresses, so it counts as one.
 func TestLimitByIPv6Network(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001}}))
-		h := l.ByAddress(who)
+		h := l.ByAddress(whoami)
 		require.Equal(t, 200, from(h, "[2001:db8:0:1::1]:1", "/").status)
 		require.Equal(t, 429, from(h, "[2001:db8:0:1:ffff::2]:1", "/").status)
 		require.Equal(t, 200, from(h, "[2001:db8:0:2::1]:1", "/").status)
 		require.Equal(t, 200, from(h, "[::ffff:192.0.2.1]:1", "/").status)
-		require.Equal(t, 429, from(h, "192.0.2.1:1", "/").status, "the same address in IPv4")
+		require.Equal(t, 429, from(h, "192.0.2.1:1", "/").status, "the same address, mapped to IPv4")
 	})
 }
 
-// A site has more than one /64: the prefix says what counts as one client.
+// A site can have more than a /64; IPv6Prefix sets what counts as one client.
 func TestLimitByIPv6Prefix(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for bits, want := range map[int]int{0: 256, 32: 1, 48: 1, 56: 1, 60: 16, 64: 256, 128: 256} {
 			l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001}, IPv6Prefix: bits}))
-			h, in := l.ByAddress(who), 0
+			h, in := l.ByAddress(whoami), 0
 			for i := range 256 {
 				if from(h, fmt.Sprintf("[2001:db8:1:%x::1]:1", i), "/").status == 200 {
 					in++
@@ -96,18 +96,19 @@ func TestLimitByIPv6Prefix(t *testing.T) {
 	})
 }
 
-// Over a Unix socket nobody has an address: all would share one limit.
-func TestLimitNothingByWhatIsNoAddress(t *testing.T) {
+// Over a Unix socket there are no addresses, and all clients would share a
+// limit.
+func TestLimitIgnoresUnixSockets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001}}))
-		h := l.ByAddress(who)
+		h := l.ByAddress(whoami)
 		for _, remote := range []string{"@", "", "/run/client.sock"} {
 			for range 5 {
 				require.Equal(t, 200, from(h, remote, "/").status)
 			}
 		}
 		require.Zero(t, l.Len())
-		h = stack(who, must(middleware.TrustUnixSocket()), l.ByAddress)
+		h = stack(whoami, must(middleware.TrustUnixSocket()), l.ByAddress)
 		for _, client := range []string{"203.0.113.1", "203.0.113.2"} {
 			require.Equal(t, 200, from(h, "@", "/", "X-Forwarded-For", client).status)
 			require.Equal(t, 429, from(h, "@", "/", "X-Forwarded-For", client).status)
@@ -118,17 +119,17 @@ func TestLimitNothingByWhatIsNoAddress(t *testing.T) {
 func TestLimitBehindAProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 1}}))
-		h := stack(who, must(middleware.TrustProxies(prefixes("10.0.0.0/8")...)), l.ByAddress)
+		h := stack(whoami, must(middleware.TrustProxies(prefixes("10.0.0.0/8")...)), l.ByAddress)
 		require.Equal(t, 200, from(h, "10.0.0.1:1", "/", "X-Forwarded-For", "192.0.2.1").status)
 		require.Equal(t, 200, from(h, "10.0.0.1:1", "/", "X-Forwarded-For", "192.0.2.2").status)
-		require.Equal(t, 429, from(h, "10.0.0.1:1", "/", "X-Forwarded-For", "9.9.9.9, 192.0.2.2").status, "what a client makes up does not count")
+		require.Equal(t, 429, from(h, "10.0.0.1:1", "/", "X-Forwarded-For", "9.9.9.9, 192.0.2.2").status, "an address that the client made up does not count")
 	})
 }
 
 func TestLimitByUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{User: middleware.Rate{PerSecond: 1, Burst: 2}}))
-		h := stack(who, asUser, l.ByAddress, l.ByUser)
+		h := stack(whoami, asUser, l.ByAddress, l.ByUser)
 		long := strings.Repeat("u", 3000)
 		for _, user := range []string{"ann", "bob", long, long + "2"} {
 			require.Equal(t, 200, from(h, "192.0.2.1:1", "/", "X-User", user).status)
@@ -138,12 +139,12 @@ func TestLimitByUser(t *testing.T) {
 			require.Equal(t, "1", a.header.Get("Retry-After"))
 		}
 		for range 10 {
-			require.Equal(t, 200, from(h, "192.0.2.1:1", "/").status, "nobody in particular")
+			require.Equal(t, 200, from(h, "192.0.2.1:1", "/").status, "a request without a user")
 		}
 	})
 }
 
-// Servers with an API key are not held up, wherever the limiter is inside of it.
+// A limiter inside APIKey does not limit requests with an API key.
 func TestLimitsAreNotForAPIKeys(t *testing.T) {
 	r := middleware.Rate{PerSecond: 0.001}
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: r, User: r, Connection: r}))
@@ -153,13 +154,13 @@ func TestLimitsAreNotForAPIKeys(t *testing.T) {
 	}
 	require.Zero(t, l.Len())
 	_, err := s.hub.Publish(t.Context(), "a", channels.Message{Header: "x", Body: json.RawMessage("1")})
-	require.NoError(t, err, "nor is the app itself")
+	require.NoError(t, err, "the app itself is not limited either")
 }
 
 func TestLimitByConnection(t *testing.T) {
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{Connection: middleware.Rate{PerSecond: 0.001, Burst: 2}}))
 	s := serve(t, channels.Options{OnReceive: l.OnReceive}, l.ByAddress, l.ByUser)
-	for range 2 { // each connection has its own
+	for range 2 { // each connection has its own limit
 		w := s.join("a")
 		for range 2 {
 			w.send(`{"header":"x","body":1}`)
@@ -172,11 +173,11 @@ func TestLimitByConnection(t *testing.T) {
 		require.Regexp(t, `^{"header":"error","body":{"code":"rate_limited","msg":"too many messages over this connection; try again in \d+ s"},"id":7}$`, got)
 		_, err = s.hub.Publish(t.Context(), "a", channels.Message{Header: "y", Body: json.RawMessage("2")})
 		require.NoError(t, err)
-		w.want(`{"header":"y","body":2}`) // the connection stays
+		w.want(`{"header":"y","body":2}`) // the connection stays open
 	}
 }
 
-// A user's messages count over all of his connections, and over HTTP.
+// A user's messages count across all connections of this user, and over HTTP.
 func TestLimitMessagesOfAUser(t *testing.T) {
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{User: middleware.Rate{PerSecond: 0.001, Burst: 5}}))
 	s := serve(t, channels.Options{OnReceive: l.OnReceive}, asUser, l.ByUser)
@@ -196,7 +197,7 @@ func TestLimitMessagesOfAUser(t *testing.T) {
 	require.Equal(t, 200, s.publish("c", "1").status)
 }
 
-// A batch takes as much as it has messages.
+// Each message in a batch counts.
 func TestLimitBatches(t *testing.T) {
 	r := middleware.Rate{PerSecond: 0.001, Burst: 3}
 	const batch = `{"channels":["a","b","c","d","e"],"header":"x","body":1}`
@@ -237,8 +238,8 @@ func TestLimitBatches(t *testing.T) {
 	})
 }
 
-// However many addresses come, no more are remembered than allowed; and those
-// that say nothing any more are forgotten as others come.
+// A limiter remembers no more addresses than MaxEntries, however many come. It
+// forgets full ones as new ones arrive.
 func TestLimiterMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 1, Burst: 2}, MaxEntries: 1024}))
@@ -248,13 +249,13 @@ func TestLimiterMemoryIsBounded(t *testing.T) {
 			from(h, fmt.Sprintf("[2001:db8:%x:%x::1]:1", i>>8, i&255), "/")
 		}
 		require.Equal(t, 1024, l.Len())
-		time.Sleep(time.Minute) // all are full again
+		time.Sleep(time.Minute) // all buckets are full again
 		for i := range 1024 {
 			from(h, fmt.Sprintf("192.168.%d.%d:1", i>>8, i&255), "/")
 		}
 		require.Less(t, l.Len(), 1200)
 		time.Sleep(time.Minute)
-		for range 600 { // two go for each that comes
+		for range 600 { // each new entry evicts two
 			from(h, fmt.Sprintf("172.16.0.%d:1", time.Now().UnixNano()%2), "/")
 			time.Sleep(time.Minute)
 		}
@@ -262,11 +263,11 @@ func TestLimiterMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// The one that is in use stays, while others come and go.
+// An entry in use stays while others come and go.
 func TestLimiterForgetsTheLeastUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001}, MaxEntries: 1024}))
-		h := l.ByAddress(who)
+		h := l.ByAddress(whoami)
 		require.Equal(t, 200, from(h, "192.0.2.1:1", "/").status)
 		for i := range 10_000 {
 			from(h, fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), "/")
@@ -332,8 +333,9 @@ func BenchmarkLimiter(b *testing.B) {
 	}
 }
 
-// What is refused counts like what is published: it is charged before it is read.
-func TestLimitWhatIsRefused(t *testing.T) {
+// A refused message counts like a published one: the limit applies before the
+// message is read.
+func TestLimitRefusedMessages(t *testing.T) {
 	for name, o := range map[string]middleware.RateLimitOptions{
 		"connection": {Connection: middleware.Rate{PerSecond: 0.001, Burst: 5}},
 		"user":       {User: middleware.Rate{PerSecond: 0.001, Burst: 6}},    // and one for the handshake
@@ -358,7 +360,8 @@ func TestLimitWhatIsRefused(t *testing.T) {
 	}
 }
 
-// Who has no identity is charged to his address, however many WebSockets he opens.
+// Messages without an identity count for the address, however many WebSockets
+// it opens.
 func TestLimitMessagesOfAnAddress(t *testing.T) {
 	l := must(middleware.RateLimit(middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 0.001, Burst: 6}}))
 	s := serve(t, channels.Options{OnReceive: l.OnReceive}, l.ByAddress, l.ByUser)

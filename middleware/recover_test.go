@@ -20,7 +20,7 @@ func panics(v any) http.Handler {
 }
 
 func TestRecover(t *testing.T) {
-	for name, v := range map[string]any{"text": "boom", "an error": errors.New("boom"), "what cannot be compared": []string{"boom"}} {
+	for name, v := range map[string]any{"text": "boom", "an error": errors.New("boom"), "not comparable": []string{"boom"}} {
 		rs, log := newRecords()
 		h := middleware.Recover(log)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "5")
@@ -40,10 +40,10 @@ func TestRecover(t *testing.T) {
 		require.Equal(t, "/a", r["path"])
 		require.Contains(t, r["stack"], "recover_test.go")
 	}
-	require.Equal(t, 200, try(middleware.Recover(nil)(who), "GET", "/", "").status)
+	require.Equal(t, 200, try(middleware.Recover(nil)(whoami), "GET", "/", "").status)
 }
 
-// An answer that has begun is cut, so that nobody takes it for whole.
+// An answer that has begun is cut off, so that no client takes it as complete.
 func TestRecoverAfterTheAnswerHasBegun(t *testing.T) {
 	for name, begin := range map[string]func(http.ResponseWriter){
 		"a body":   func(w http.ResponseWriter) { io.WriteString(w, "half") },
@@ -68,7 +68,7 @@ func TestRecoverAfterTheAnswerHasBegun(t *testing.T) {
 	}
 }
 
-// What the server uses to cut an answer is no panic to speak of.
+// http.ErrAbortHandler, which aborts an answer, is not logged as a panic.
 func TestRecoverPassesAbortOn(t *testing.T) {
 	rs, log := newRecords()
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { try(middleware.Recover(log)(panics(http.ErrAbortHandler)), "GET", "/", "") })

@@ -20,8 +20,8 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// everything is all of the package around a hub, in the order that the
-// documentation names.
+// everything puts all middlewares of the package around a hub, in the order
+// that the documentation gives.
 func everything(t *testing.T) (*site, *records) {
 	rs, log := newRecords()
 	r := middleware.Rate{PerSecond: 1000}
@@ -37,7 +37,7 @@ func everything(t *testing.T) (*site, *records) {
 		must(middleware.Anonymous(middleware.Grants{Subscribe: []string{"news"}}))), rs
 }
 
-func TestHubBehindAllOfIt(t *testing.T) {
+func TestHubBehindEverything(t *testing.T) {
 	s, rs := everything(t)
 	ann := token("ann", claims{"channels": claims{"subscribe": []string{"*"}, "publish": []string{"chat.*"}}})
 	w, _, err := s.dial("/channel/chat.1/", websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + ann},
@@ -50,7 +50,7 @@ func TestHubBehindAllOfIt(t *testing.T) {
 	require.Equal(t, `{"header":"x","body":1}`, next())
 	require.Equal(t, 200, s.publish("chat.1", "2", "Authorization", "Bearer "+ann).status)
 	w.want(`{"header":"x","body":2}`)
-	require.Equal(t, `{"header":"x","body":2}`, next(), "each comes at once: flushed")
+	require.Equal(t, `{"header":"x","body":2}`, next(), "each message is flushed at once")
 	require.Equal(t, 403, s.publish("chat.1", "3", "X-API-Key", billingKey).status)
 	require.Equal(t, 200, s.publish("orders.1", "3", "X-API-Key", billingKey).status)
 	require.Equal(t, 403, s.publish("chat.1", "3").status)
@@ -72,7 +72,7 @@ func TestHubBehindAllOfIt(t *testing.T) {
 	require.Equal(t, "ann", stream["user"])
 }
 
-// Below a path, with http.StripPrefix around all of it.
+// The hub is mounted below a path, with http.StripPrefix around everything.
 func TestMountedBelowAPath(t *testing.T) {
 	hub := must(channels.New(channels.Options{Logger: slog.New(slog.DiscardHandler)}))
 	defer hub.Shutdown(t.Context())
@@ -81,7 +81,7 @@ func TestMountedBelowAPath(t *testing.T) {
 	require.Equal(t, 401, try(h, "GET", "/rt/channel/a/", "").status)
 }
 
-// bare has no more than it must have; each of its methods can be added.
+// bare is the smallest ResponseWriter, to which each test adds one method.
 type bare struct{ w *httptest.ResponseRecorder }
 
 func (b bare) Header() http.Header              { return b.w.Header() }
@@ -95,9 +95,9 @@ type unwrapping struct {
 
 func (u unwrapping) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
-// What the wrapped writer can do is what the wrapper can do, no more: a hub
-// that looks for Hijack must not find one that fails.
-func TestWrappersPassOnWhatThereIs(t *testing.T) {
+// A wrapper offers only what the wrapped writer does: a hub that looks for
+// Hijack must not find one that fails.
+func TestWrappersOfferWhatTheWriterDoes(t *testing.T) {
 	for name, m := range map[string]wrapper{
 		"Log":     middleware.Log(middleware.LogOptions{Logger: slog.New(slog.DiscardHandler)}).Handler,
 		"Recover": middleware.Recover(nil),
@@ -139,15 +139,15 @@ func TestWrappersPassOnWhatThereIs(t *testing.T) {
 	}
 }
 
-// cannotHijack has a Hijack and nothing to call with it.
+// cannotHijack has a Hijack that always fails.
 type cannotHijack struct{ unwrapping }
 
 func (cannotHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, http.ErrNotSupported
 }
 
-// A wrapper whose Hijack fails costs the WebSocket neither its way nor its
-// record, whether it is around the log or inside.
+// If the Hijack of a wrapper fails, the WebSocket still works and is still
+// logged, whether the wrapper is outside or inside the log.
 func TestWrappersWhoseHijackFails(t *testing.T) {
 	failing := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(cannotHijack{unwrapping{w}}, r) })
@@ -166,8 +166,8 @@ func TestWrappersWhoseHijackFails(t *testing.T) {
 	require.Zero(t, access.Open())
 }
 
-// CloseNotify is that of the server, however many are between; where the
-// server has none, it can be asked all the same.
+// CloseNotify is the server's, however many wrappers are in between. It can be
+// called even if the server has none.
 func TestWrappersPassOnCloseNotify(t *testing.T) {
 	closes := make(chan bool)
 	for _, m := range []wrapper{middleware.Log(middleware.LogOptions{Logger: slog.New(slog.DiscardHandler)}).Handler, middleware.Recover(nil)} {
@@ -190,7 +190,7 @@ type closeNotifier struct {
 
 func (c closeNotifier) CloseNotify() <-chan bool { return c.c }
 
-// The wrappers send a file as the server would, and count it.
+// The wrappers send a file as the server would, and count its bytes.
 func TestWrappersServeFiles(t *testing.T) {
 	rs, log := newRecords()
 	name := filepath.Join(t.TempDir(), "f")
