@@ -37,7 +37,7 @@ func get(t *testing.T, address string) (*http.Response, string) {
 	return res, string(body)
 }
 
-// publish returns the status and, where it is refused, the reason.
+// publish returns the status and, if the message is refused, the reason.
 func publish(t *testing.T, s *httptest.Server, query, message string) (int, string) {
 	t.Helper()
 	res, err := http.Post(s.URL+"/v1/channel/lobby/publish"+query, "application/json", strings.NewReader(message))
@@ -65,7 +65,7 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 	}
 }
 
-// A Host that would say more than where the page is from does not get into the
+// A Host that contains more than a host name and a port does not get into the
 // policy.
 func TestPolicyNamesOnlyAHost(t *testing.T) {
 	h := secure(http.NotFoundHandler())
@@ -149,7 +149,7 @@ func TestRunEndsInPeace(t *testing.T) {
 	case err := <-ended:
 		assert.NoError(t, err)
 	case <-time.After(time.Minute):
-		t.Fatal("it goes on")
+		t.Fatal("it is still running")
 	}
 	assert.Error(t, run(context.Background(), "no address"))
 }

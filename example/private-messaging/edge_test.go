@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// handler is the app without a server.
+// handler returns the app without a server.
 func handler(t *testing.T, proxies ...netip.Prefix) (*app, http.Handler) {
 	t.Helper()
 	a, err := newApp(nil)
@@ -29,8 +29,8 @@ func handler(t *testing.T, proxies ...netip.Prefix) (*app, http.Handler) {
 	return a, h
 }
 
-// ask makes a request that comes from an address, with the cookie of an answer
-// before; header holds names and values.
+// ask makes a request from an address, with the cookies that before has set;
+// header holds alternating names and values. before may be nil.
 func ask(h http.Handler, from, method, path, body string, before *httptest.ResponseRecorder, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.RemoteAddr = from
@@ -54,7 +54,7 @@ func (a *app) entries(t *testing.T) int {
 	return int(info.Position.Offset)
 }
 
-// Whoever signs in all day long from one address pushes nobody off the list.
+// Sign-ins from one address, however many, push nobody off the list of users.
 func TestSignInsOfOneAddressAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, h := handler(t)
@@ -65,10 +65,10 @@ func TestSignInsOfOneAddressAreLimited(t *testing.T) {
 			require.Equal(t, 200, login("192.0.2.1:1").Code)
 		}
 		refused := login("192.0.2.1:2", "X-Forwarded-For", "192.0.2.9")
-		require.Equal(t, 429, refused.Code, "nobody is asked to believe the header")
+		require.Equal(t, 429, refused.Code, "no proxy is trusted, so the header does not count")
 		require.Equal(t, "60", refused.Header().Get("Retry-After"))
 		require.Equal(t, 200, login("192.0.2.2:1").Code)
-		for i := range 10 { // each in a network of its own, of one site
+		for i := range 10 { // different networks of one site
 			require.Equal(t, 200, login(fmt.Sprintf("[2001:db8:1:%d::1]:1", i)).Code)
 		}
 		require.Equal(t, 429, login("[2001:db8:1:99::1]:1").Code)
@@ -80,11 +80,11 @@ func TestSignInsOfOneAddressAreLimited(t *testing.T) {
 		}
 		signedIn := a.entries(t) - before
 		require.Equal(t, 30, signedIn, "in half an hour")
-		require.Less(t, signedIn*48*3, maxUsers, "of a day, with two more entries for each: renewed, and signed out")
+		require.Less(t, signedIn*48*3, maxUsers, "in a day, with two more entries for each session, which is renewed and signed out")
 	})
 }
 
-// A session is renewed when half of its time has passed, and not with each call.
+// A session is renewed after half of its time, not with each request.
 func TestSessionIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, h := handler(t)
@@ -98,7 +98,7 @@ func TestSessionIsRenewed(t *testing.T) {
 		require.Equal(t, 200, me())
 		require.Equal(t, 2, a.entries(t))
 		time.Sleep(kept/2 - 30*time.Second)
-		require.Equal(t, 200, me(), "a day after it began")
+		require.Equal(t, 200, me(), "a day after the sign-in")
 	})
 }
 
@@ -120,8 +120,8 @@ func TestMessagesOfOneUserAreLimited(t *testing.T) {
 	})
 }
 
-// The cookie is for TLS only where the browser came over it, and only trusted
-// proxies can say so.
+// The cookie is Secure only if the browser came over TLS. Only a trusted proxy
+// can say so.
 func TestCookieIsSecureBehindAProxyWithTLS(t *testing.T) {
 	_, h := handler(t, netip.MustParsePrefix("10.0.0.0/8"))
 	for _, test := range []struct {
@@ -152,7 +152,8 @@ func TestCookieIsSecureBehindAProxyWithTLS(t *testing.T) {
 	s := ask(h, "10.0.0.7:1", "POST", "/login", `{"name":"Ann"}`, nil, "X-Forwarded-Proto", "https")
 	require.False(t, s.Result().Cookies()[0].Secure, "no proxy is trusted")
 
-	// Its clients' addresses count, not its own.
+	// Behind a trusted proxy, the addresses of the clients count, not the
+	// proxy's.
 	_, h = handler(t, netip.MustParsePrefix("10.0.0.0/8"))
 	for i := range 30 {
 		s := ask(h, "10.0.0.7:1", "POST", "/login", `{"name":"Ann"}`, nil, "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i%3))
@@ -163,7 +164,7 @@ func TestCookieIsSecureBehindAProxyWithTLS(t *testing.T) {
 	require.ErrorContains(t, err, "cannot be trusted")
 }
 
-// open opens the page's WebSocket.
+// open opens the WebSocket that the page uses.
 func (b *browser) open() *websocket.Conn {
 	b.t.Helper()
 	c, _, err := websocket.Dial(b.t.Context(), b.url+"/channel/inbox."+b.ID+"/", &websocket.DialOptions{HTTPClient: &b.Client})
@@ -186,7 +187,7 @@ func TestWhoIsConnected(t *testing.T) {
 	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
 	code, body := ann.call("POST", "/messages", `{"to":"`+ben.ID+`","text":"hello"}`)
 	require.Equal(t, 204, code, body)
-	require.Equal(t, []string{}, ann.seesConnected(), "a message is no page")
+	require.Equal(t, []string{}, ann.seesConnected(), "a request that is not the page's WebSocket does not count")
 	c := ben.open()
 	require.Equal(t, []string{ben.ID}, ann.seesConnected())
 	c.CloseNow()
@@ -216,7 +217,7 @@ func TestSigningOutEndsASession(t *testing.T) {
 		}
 		require.Contains(t, string(b), "disconnected")
 	}
-	for _, b := range []*browser{ann, stolen} { // the server has ended it, not the browser only
+	for _, b := range []*browser{ann, stolen} { // also on the server, not only in the browser
 		for method, path := range map[string]string{"GET": "/me", "POST": "/messages"} {
 			code, _ = b.call(method, path, `{"to":"`+ben.ID+`","text":"x"}`)
 			require.Equal(t, 401, code, path)
@@ -233,7 +234,8 @@ func TestSigningOutEndsASession(t *testing.T) {
 	require.Equal(t, 200, code)
 }
 
-// keptCookies is a jar that forgets nothing, and keep makes one.
+// keptCookies is a cookie jar that ignores new cookies; keep makes one from a
+// jar.
 type keptCookies struct{ http.CookieJar }
 
 func (keptCookies) SetCookies(*neturl.URL, []*http.Cookie) {}
@@ -245,7 +247,7 @@ func keep(jar http.CookieJar) http.CookieJar {
 	return keptCookies{again}
 }
 
-// The policy of the page lets it talk to this host, and to no other.
+// The policy lets the page connect to its own host only.
 func TestPageLoadsOnlyItsOwn(t *testing.T) {
 	_, h := handler(t)
 	for path, kind := range map[string]string{
@@ -273,8 +275,9 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 	}
 }
 
-// Any host below the same domain can set a cookie called session. What is no
-// session does no harm, and nobody is made to write as another.
+// Any host below the same domain can set a cookie named session. A cookie
+// without a valid session does no harm, and one of another user signs nobody in
+// as that user.
 func TestCookiesOfOtherHosts(t *testing.T) {
 	_, h := handler(t)
 	login := func(name string) (u user, cookie string) {
@@ -292,9 +295,9 @@ func TestCookiesOfOtherHosts(t *testing.T) {
 		require.Equal(t, 200, w.Code, cookies)
 		require.Contains(t, w.Body.String(), ann.ID)
 	}
-	require.Equal(t, 401, me(eves, anns).Code, "of two users")
+	require.Equal(t, 401, me(eves, anns).Code, "sessions of two users")
 	require.Equal(t, 401, me(anns, eves).Code)
-	require.Equal(t, 401, me("session=1", "session=2", "session=3", "session=4", anns).Code, "more than are looked at")
+	require.Equal(t, 401, me("session=1", "session=2", "session=3", "session=4", anns).Code, "more cookies than the server tries")
 
 	out := ask(h, "192.0.2.1:1", "POST", "/logout", "", nil, "Cookie", "session=x; "+anns)
 	require.Equal(t, 204, out.Code)

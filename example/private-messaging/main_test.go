@@ -20,7 +20,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// serve runs the app until stop.
+// serve runs the app until stop is called.
 func serve(t *testing.T, st store.Store) (url string, stop func()) {
 	t.Helper()
 	a, err := newApp(st)
@@ -41,7 +41,7 @@ func serve(t *testing.T, st store.Store) (url string, stop func()) {
 	return server.URL, stop
 }
 
-// browser has a session.
+// browser is a client with a session.
 type browser struct {
 	t *testing.T
 	http.Client
@@ -72,7 +72,7 @@ func (b *browser) call(method, path, body string) (int, string) {
 	return res.StatusCode, string(text)
 }
 
-// texts are those of an inbox, in order.
+// texts returns the texts in an inbox, in order.
 func (b *browser) texts(of string) []string {
 	b.t.Helper()
 	code, body := b.call("GET", "/v1/channel/inbox."+of+"/history", "")
@@ -91,7 +91,7 @@ func (b *browser) texts(of string) []string {
 func TestMessagesArePrivate(t *testing.T) {
 	url, _ := serve(t, nil)
 	ann, ben, eve := signIn(t, url, "Ann"), signIn(t, url, "Ben"), signIn(t, url, "Eve")
-	for range 2 { // the second time is a repetition
+	for range 2 { // the second is a repetition
 		code, body := ann.call("POST", "/messages", `{"to":"`+ben.ID+`","text":" hello ","key":"1","from":"`+eve.ID+`"}`)
 		require.Equal(t, 204, code, body)
 	}
@@ -117,7 +117,8 @@ func TestMessagesArePrivate(t *testing.T) {
 	require.Equal(t, 400, code)
 }
 
-// Another website's page can neither sign its visitors in nor write for them.
+// A page of another website can neither sign in its visitors nor write for
+// them.
 func TestOtherWebsitesAreRefused(t *testing.T) {
 	url, _ := serve(t, nil)
 	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
@@ -134,7 +135,8 @@ func TestOtherWebsitesAreRefused(t *testing.T) {
 	require.Empty(t, ben.texts(ben.ID))
 }
 
-// A session's channel holds whose it is. Nobody reads it, not even its owner.
+// The channel of a session holds its user. Nobody may read it, not even that
+// user.
 func TestSessionsAreNoOnesToRead(t *testing.T) {
 	url, _ := serve(t, nil)
 	ann := signIn(t, url, "Ann")
@@ -154,7 +156,7 @@ func TestSessionsAreNoOnesToRead(t *testing.T) {
 	}
 }
 
-// With Redis, sessions and messages outlive the program.
+// With Redis, sessions and messages survive a restart.
 func TestSessionsSurviveARestart(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t).Addr})
 	t.Cleanup(func() { client.Close() })
@@ -171,7 +173,7 @@ func TestSessionsSurviveARestart(t *testing.T) {
 	stop()
 
 	again, _ := serve(t, newStore())
-	ann.url, ben.url = again, again // the cookies are for the host, whatever its port
+	ann.url, ben.url = again, again // cookies are for the host, on any port
 	code, body = ben.call("GET", "/me", "")
 	require.Equal(t, 200, code)
 	require.Contains(t, body, ben.ID)

@@ -17,10 +17,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// asProgram is the variable that makes this program the one it tests.
+// asProgram is the environment variable that makes the test binary run the
+// program.
 const asProgram = "REPLICAS_AS_PROGRAM"
 
-// TestMain is also the program that the tests start, and its replicas.
+// TestMain also runs the program that the tests start, and its replicas.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == replicaCommand || os.Getenv(asProgram) != "" {
 		main()
@@ -29,10 +30,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long a test waits for what has to come.
+// patience is how long a test waits for an event that must come.
 const patience = time.Minute
 
-// program runs the program until the test ends, and returns its address.
+// program runs the program with n replicas until the test ends, and returns its
+// address.
 func program(t *testing.T, n int) (address string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -85,7 +87,7 @@ func states(t *testing.T, address string) []state {
 	return list.Data
 }
 
-// ready waits until so many replicas are ready.
+// ready waits until n replicas are ready.
 func ready(t *testing.T, address string, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -105,7 +107,7 @@ func TestBalancerGoesRoundTheDead(t *testing.T) {
 	for _, n := range []string{"1", "3"} {
 		code, body := call(t, "POST", "http://"+a+"/replicas/"+n+"/kill")
 		require.Equal(t, http.StatusNoContent, code, body)
-		for range 10 { // at once, and each time
+		for range 10 { // immediately, and every time
 			code, body = call(t, "GET", "http://"+a+"/v1/channel")
 			require.Equal(t, http.StatusOK, code, body)
 		}
@@ -126,8 +128,8 @@ func TestBalancerGoesRoundTheDead(t *testing.T) {
 	ready(t, a, 2)
 }
 
-// A WebSocket goes through the balancer, each to the replica with the fewest,
-// and a program that ends tells it when to come back.
+// The balancer sends each WebSocket to the replica with the fewest connections.
+// When the program ends, clients are told when to reconnect.
 func TestWebSocketsAreSpreadAndDrained(t *testing.T) {
 	var conns []*websocket.Conn
 	t.Run("run", func(t *testing.T) {
@@ -147,7 +149,7 @@ func TestWebSocketsAreSpreadAndDrained(t *testing.T) {
 				}
 			}
 			require.NoError(t, json.Unmarshal(b, &m))
-			require.Equal(t, "presence", m.Header, "its own arrival comes first")
+			require.Equal(t, "presence", m.Header, "the client's own arrival comes first")
 			seen[m.Body.Member.Info.Node] = true
 			conns = append(conns, c)
 			cancel()
@@ -171,7 +173,7 @@ func TestWebSocketsAreSpreadAndDrained(t *testing.T) {
 	}
 }
 
-// Each life of a replica listens elsewhere, and the others find it.
+// A restarted replica listens on another port, and the others find it.
 func TestReplicasFindEachOther(t *testing.T) {
 	a := program(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
@@ -179,17 +181,17 @@ func TestReplicasFindEachOther(t *testing.T) {
 	for round := range 2 {
 		ready(t, a, 3)
 		var all []*websocket.Conn
-		for range 3 { // one at each
+		for range 3 { // one at each replica
 			c, _, err := websocket.Dial(ctx, "ws://"+a+"/channel/lobby/?name=Ann&page=1", nil)
 			require.NoError(t, err)
 			defer c.CloseNow()
 			all = append(all, c)
 		}
-		heard := make([]map[string]bool, len(all)) // who has heard which replica
+		heard := make([]map[string]bool, len(all)) // by client: the replicas that it has heard
 		for i := range heard {
 			heard[i] = map[string]bool{}
 		}
-		for slices.ContainsFunc(heard, func(h map[string]bool) bool { return len(h) < len(all) }) { // the links take a moment
+		for slices.ContainsFunc(heard, func(h map[string]bool) bool { return len(h) < len(all) }) { // linking takes a moment
 			for _, c := range all {
 				require.NoError(t, c.Write(ctx, websocket.MessageText, []byte(`{"header":"say","body":{"text":"hello"}}`)))
 			}
@@ -223,19 +225,20 @@ func TestReplicasFindEachOther(t *testing.T) {
 	}
 }
 
-// Only who sits at this machine kills, and no page of another website for them.
+// Only a user of this machine can kill a replica; a page of another website
+// cannot.
 func TestSwitchesAreForThisMachine(t *testing.T) {
 	a := program(t, 1)
 	kill := "http://" + a + "/replicas/1/kill"
 	for name, header := range map[string][]string{
 		"another website":             {"Origin", "https://evil.example"},
-		"another website, as told":    {"Sec-Fetch-Site", "cross-site"},
+		"another website, no Origin":  {"Sec-Fetch-Site", "cross-site"},
 		"a name that points here":     {"Host", "evil.example"},
 		"a name that looks like this": {"Host", "127.0.0.1.evil.example:80"},
 	} {
 		code, body := call(t, "POST", kill, header...)
 		want := http.StatusForbidden
-		if header[0] == "Host" { // nothing here is for that name
+		if header[0] == "Host" { // the program serves no such host
 			want = http.StatusMisdirectedRequest
 		}
 		require.Equal(t, want, code, "%s: %s", name, body)
@@ -272,7 +275,7 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 	}
 }
 
-// A Host that would say more than where the page is from does not get into the
+// A Host that contains more than a host name and a port does not get into the
 // policy.
 func TestPolicyNamesOnlyAHost(t *testing.T) {
 	h := secure(http.NotFoundHandler())
@@ -301,8 +304,8 @@ func TestWhatIsRefused(t *testing.T) {
 	require.Error(t, runReplica(strings.NewReader("{\n"), io.Discard))
 }
 
-// A replica that runs but cannot be connected to costs a look at the next one,
-// and what was counted is given back.
+// If a replica runs but does not accept connections, the balancer tries the
+// next one and gives back the count.
 func TestBalancerTriesTheNext(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
 	defer backend.Close()
@@ -318,7 +321,7 @@ func TestBalancerTriesTheNext(t *testing.T) {
 	code, body := call(t, "GET", front.URL)
 	http.DefaultClient.CloseIdleConnections()
 	require.Equal(t, http.StatusOK, code)
-	require.Equal(t, front.Listener.Addr().String(), body, "the Host as the page has it")
+	require.Equal(t, front.Listener.Addr().String(), body, "the request keeps the Host that the page used")
 	require.Eventually(t, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -26,12 +26,12 @@ func command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// started runs the whole program, and returns its address and what interrupts
-// it, which returns all that it has said.
+// started runs the whole program and returns its address and a function that
+// interrupts it and returns its output.
 func started(t *testing.T, args ...string) (address string, interrupt func() string) {
 	t.Helper()
 	cmd := command(append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	var stderr bytes.Buffer // read when the process has ended
+	var stderr bytes.Buffer // read after the process has ended
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -48,12 +48,13 @@ func started(t *testing.T, args ...string) (address string, interrupt func() str
 		defer timer.Stop()
 		rest, err := io.ReadAll(stdout)
 		require.NoError(t, err)
-		require.NoError(t, cmd.Wait(), "it exits with 0")
+		require.NoError(t, cmd.Wait(), "the program exits with 0")
 		return string(rest) + stderr.String()
 	}
 }
 
-// A client that does not answer when it is told to go is no failure of an end.
+// A client that does not answer the close frame does not keep the program from
+// ending without an error.
 func TestInterruptCutsWhoDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	a, interrupt := started(t, "-n", "1")
@@ -72,7 +73,7 @@ func TestInterruptCutsWhoDoesNotAnswer(t *testing.T) {
 	require.Empty(t, interrupt())
 }
 
-// Nor is one that has not said anything.
+// Neither does a client that has sent nothing.
 func TestInterruptCutsWhoIsSilent(t *testing.T) {
 	t.Parallel()
 	a, interrupt := started(t, "-n", "1")
@@ -84,15 +85,15 @@ func TestInterruptCutsWhoIsSilent(t *testing.T) {
 	require.Empty(t, interrupt())
 }
 
-// While Redis is away, the hub says so; neither its client nor the balancer's
-// looks say it again and again.
+// While Redis is down, the hub logs it. The Redis client and the balancer's
+// probes do not log it again and again.
 func TestRedisAwayIsSaidOnce(t *testing.T) {
 	t.Parallel()
 	none, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, none.Close())
 	a, interrupt := started(t, "-n", "1", "-redis", "redis://"+none.Addr().String()+"/0")
-	require.Eventually(t, func() bool { // it has looked for Redis
+	require.Eventually(t, func() bool { // the hub has tried Redis
 		res, err := http.Get("http://" + a + "/v1/channel/lobby/history")
 		if err != nil {
 			return false

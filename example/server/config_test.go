@@ -57,7 +57,7 @@ func TestConfig(t *testing.T) {
 				c.origins = []string{"https://a.example", "https://b.example"}
 			}),
 		},
-		"a flag counts before its variable, and only it": {
+		"a flag overrides its variable": {
 			args: []string{"-history", "news=1,1ms", "-addr", ":1"},
 			env:  map[string]string{"CHANNELS_HISTORY": "chat.*=1000,24h", "CHANNELS_ADDR": ":2", "CHANNELS_NODE": "n2"},
 			want: with(func(c *config) { c.addr, c.node, c.history.rules = ":1", "n2", []historyRule{news} }),
@@ -89,7 +89,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// Each error names where the value came from, the value, and what is allowed.
+// Each error names the source of the value, the value, and what is allowed.
 func TestConfigErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		flag, variable, value string
@@ -98,9 +98,9 @@ func TestConfigErrors(t *testing.T) {
 		"history without limits":     {"-history", "CHANNELS_HISTORY", "chat.*", "PATTERN=SIZE,TTL"},
 		"history without a time":     {"-history", "CHANNELS_HISTORY", "chat.*=10", "PATTERN=SIZE,TTL"},
 		"history without a pattern":  {"-history", "CHANNELS_HISTORY", "=10,1h", "PATTERN=SIZE,TTL"},
-		"history of none":            {"-history", "CHANNELS_HISTORY", "a=0,1h", "1 to 10000000"},
+		"history of size 0":          {"-history", "CHANNELS_HISTORY", "a=0,1h", "1 to 10000000"},
 		"history of too many":        {"-history", "CHANNELS_HISTORY", "a=10000001,1h", "1 to 10000000"},
-		"history of no number":       {"-history", "CHANNELS_HISTORY", "a=x,1h", "1 to 10000000"},
+		"history, not a number":      {"-history", "CHANNELS_HISTORY", "a=x,1h", "1 to 10000000"},
 		"history of a negative size": {"-history", "CHANNELS_HISTORY", "a=-1,1h", "1 to 10000000"},
 		"history for no time":        {"-history", "CHANNELS_HISTORY", "a=1,0", "1ms or more"},
 		"history for too short":      {"-history", "CHANNELS_HISTORY", "a=1,1us", "1ms or more"},
@@ -115,9 +115,9 @@ func TestConfigErrors(t *testing.T) {
 		"drain for ages":             {"-drain", "CHANNELS_DRAIN", "1h", "0 to 10m"},
 		"a delay without a unit":     {"-drain-delay", "CHANNELS_DRAIN_DELAY", "5", "0 to 10m"},
 		"a host with a port":         {"-host", "CHANNELS_HOST", "fine.example app.example.com:80", `"app.example.com:80" is not a host name`},
-		"a number of nothing":        {"-queue-bytes", "CHANNELS_QUEUE_BYTES", "0", "not 0"},
+		"a limit of 0":               {"-queue-bytes", "CHANNELS_QUEUE_BYTES", "0", "not 0"},
 		"a time without a unit":      {"-ping-period", "CHANNELS_PING_PERIOD", "20", "30s"},
-		"a policy that is none":      {"-slow", "CHANNELS_SLOW", "a=fast", "close, drop-oldest or keep-latest"},
+		"an unknown policy":          {"-slow", "CHANNELS_SLOW", "a=fast", "close, drop-oldest or keep-latest"},
 		"a policy without a pattern": {"-publishers", "CHANNELS_PUBLISHERS", "identified", "anyone, identified or server"},
 		"stream-time":                {"-stream-time", "CHANNELS_STREAM_TIME", "15", "0: 90s, 15m"},
 		"stream-time, negative":      {"-stream-time", "CHANNELS_STREAM_TIME", "-1s", "1s to 24h"},
@@ -158,7 +158,7 @@ func TestChannelOptions(t *testing.T) {
 	cfg, err := parse([]string{"-history", "chat.vip=5,1h chat.*=10,2h", "-presence", "chat.* room?"}, lookup(nil), io.Discard)
 	require.NoError(t, err)
 	for name, want := range map[string]channels.ChannelOptions{
-		"chat.vip": {HistorySize: 5, HistoryTTL: time.Hour, Presence: channels.PresenceEvents}, // the first rule counts
+		"chat.vip": {HistorySize: 5, HistoryTTL: time.Hour, Presence: channels.PresenceEvents}, // the first matching rule counts
 		"chat.a":   {HistorySize: 10, HistoryTTL: 2 * time.Hour, Presence: channels.PresenceEvents},
 		"chat":     {Presence: channels.PresenceList},
 		"room1":    {Presence: channels.PresenceEvents},

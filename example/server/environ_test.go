@@ -9,7 +9,7 @@ import (
 func TestMisspeltVariables(t *testing.T) {
 	require.NoError(t, misspelt([]string{"CHANNELS_ADDR=:1", "CHANNELS_HISTORY=", "CHANNELS_JWT_SECRET=x", "CHANNELS_API_KEYS=[]", "CHANNELS_MESH_KEY=x", "CHANNELS_ZMQ_TOKEN=x", "CHANNELS_DRAIN_DELAY=1s",
 		"PATH=/bin", "channels_addr=:1", "OTHER_CHANNELS_ADDR=",
-		// of a Service of Kubernetes named channels, and of one named channels-mesh
+		// Kubernetes sets these for Services named channels and channels-mesh.
 		"CHANNELS_SERVICE_HOST=10.0.0.1", "CHANNELS_SERVICE_PORT=80", "CHANNELS_SERVICE_PORT_HTTP=80", "CHANNELS_PORT=tcp://10.0.0.1:80", "CHANNELS_PORT_80_TCP=tcp://10.0.0.1:80",
 		"CHANNELS_PORT_80_TCP_PROTO=tcp", "CHANNELS_PORT_80_TCP_PORT=80", "CHANNELS_PORT_80_TCP_ADDR=10.0.0.1", "CHANNELS_MESH_SERVICE_HOST=10.0.0.1", "CHANNELS_MESH_PORT=tcp://10.0.0.1:1"}))
 	for line, says := range map[string]string{

@@ -13,19 +13,19 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// told says how a field of the library's options is told to the service: by
-// flags, which change it from what it is without them, or not at all, and why.
+// told says which flags set a field of the library's options, to other than the
+// default, or why the field has no flag.
 type told struct {
 	flags string // separated by spaces
 	not   string
 }
 
-// Every field of the library's options has a flag, or a reason why not: one
-// that is added to the library and forgotten here fails the test.
+// Every field of the library's options has a flag or a reason not to have one.
+// A field that is added to the library and forgotten here fails the test.
 func TestEverythingHasAFlag(t *testing.T) {
 	secret := " -jwt-secret-file " + strings.ReplaceAll(file(t, testSecret), " ", "\x01")
 	keys := " -api-keys-file " + strings.ReplaceAll(file(t, testKeys), " ", "\x01")
-	const goCode, log = "it is Go code of an app's own", "the log is that of the process, with -log-level"
+	const goCode, log = "it is Go code that only an app has", "the process has one log, with -log-level"
 	for _, c := range []struct {
 		of     any
 		get    func(*testing.T, config) any // the options that a configuration makes
@@ -58,18 +58,18 @@ func TestEverythingHasAFlag(t *testing.T) {
 		{middleware.JWTKey{}, func(_ *testing.T, cfg config) any {
 			return append(cfg.security.jwt.Keys, middleware.JWTKey{})[0]
 		}, map[string]told{
-			"ID": {not: "a key without one is tried for every token, so that keys can be replaced without"}, "Key": {flags: secret},
+			"ID": {not: "a key without an ID is tried for every token, so keys can be replaced without IDs"}, "Key": {flags: secret},
 		}},
 		{middleware.Grants{}, func(_ *testing.T, cfg config) any { return cfg.security.jwt.Default }, map[string]told{
 			"Subscribe": {flags: "-jwt-default-subscribe a"}, "Publish": {flags: "-jwt-default-publish a"}, "List": {flags: "-jwt-default-list"},
 		}},
-		{middleware.Grants{}, func(_ *testing.T, cfg config) any { // of those without a token
+		{middleware.Grants{}, func(_ *testing.T, cfg config) any { // for requests without a token
 			return middleware.Grants{Subscribe: cfg.security.anonymous, Publish: cfg.security.rest.publish, List: cfg.security.rest.list}
 		}, map[string]told{
 			"Subscribe": {flags: "-anonymous a"}, "Publish": {flags: "-anonymous-publish a"}, "List": {flags: "-anonymous-list"},
 		}},
 		{middleware.APIKeyOptions{}, nil, map[string]told{
-			"Keys": {not: "they are ServerKeys, below"}, "Limiter": {not: "it is that of -rate-address"}, "Logger": {not: log},
+			"Keys": {not: "its elements are ServerKeys, below"}, "Limiter": {not: "it is that of -rate-address"}, "Logger": {not: log},
 		}},
 		{middleware.ServerKey{}, func(_ *testing.T, cfg config) any {
 			return append(cfg.security.apiKeys, middleware.ServerKey{})[0]
@@ -82,11 +82,11 @@ func TestEverythingHasAFlag(t *testing.T) {
 			"PerSecond": {flags: "-rate-address 1"}, "Burst": {flags: "-rate-address 1,5"},
 		}},
 		{middleware.CORSOptions{}, nil, map[string]told{
-			"Origins": {not: "they are those of -origin"}, "Methods": {not: "its endpoints have those of the default only"},
-			"Headers": {not: "what a preflight asks for is allowed"}, "Exposed": {not: "its answers have no others"}, "MaxAge": {not: "browsers ask again every 10 minutes, which costs next to nothing"},
+			"Origins": {not: "they are those of -origin"}, "Methods": {not: "the endpoints have the default methods only"},
+			"Headers": {not: "what a preflight asks for is allowed"}, "Exposed": {not: "the answers have no other headers"}, "MaxAge": {not: "the default is 10 minutes, which is cheap"},
 		}},
 		{middleware.LogOptions{}, nil, map[string]told{
-			"Logger": {not: log}, "Level": {not: "-log-requests asks for them, so they are shown at the default level"}, "Skip": {not: "probes are left out, and nothing else"},
+			"Logger": {not: log}, "Level": {not: "-log-requests asks for these records, so they have the default level"}, "Skip": {not: "only probes are left out"},
 		}},
 	} {
 		kind := reflect.TypeOf(c.of)
@@ -97,13 +97,13 @@ func TestEverythingHasAFlag(t *testing.T) {
 					continue
 				}
 				how, ok := c.fields[field.Name]
-				require.True(t, ok, "%s.%s has neither a flag nor a reason why not", kind, field.Name)
-				require.NotEqual(t, how.flags == "", how.not == "", "%s: flags, or a reason why not", field.Name)
+				require.True(t, ok, "%s.%s has neither a flag nor a reason not to have one", kind, field.Name)
+				require.NotEqual(t, how.flags == "", how.not == "", "%s: either flags or a reason", field.Name)
 				if how.flags == "" {
 					continue
 				}
 				value := func(args ...string) reflect.Value {
-					// Behind a secret, so that flags for tokens make sense.
+					// With a secret, so that flags about tokens are accepted.
 					for i := range args {
 						args[i] = strings.ReplaceAll(args[i], "\x01", " ")
 					}
@@ -124,13 +124,13 @@ func TestEverythingHasAFlag(t *testing.T) {
 			}
 		})
 	}
-	var cfg config // and each limit that there is names its field
+	var cfg config // each limit has to name its field
 	for _, l := range limits {
 		require.Equal(t, reflect.ValueOf(&cfg.limits).Elem().FieldByName(l.field).Addr().Interface(), l.to(&cfg.limits), l.flag)
 	}
 }
 
-// What the library refuses is told in the words of the command line.
+// Errors of the library are reported in the words of the command line.
 func TestLimitsAreCheckedByTheHub(t *testing.T) {
 	for _, c := range []struct{ flag, value, says string }{
 		{"-max-message-bytes", "5", "-max-message-bytes is 5; it may be 1024 to"}, {"-queue-bytes", "5", "-queue-bytes is 5; it may be"}, {"-max-channels", "-1", "-max-channels is -1; it may be"},
@@ -150,7 +150,7 @@ func TestChoicesOfChannels(t *testing.T) {
 		"a2":  {SlowSubscriber: channels.SlowDropOldest, Presence: channels.PresenceList},
 		"b":   {Presence: channels.PresenceList},
 		"x=y": {SlowSubscriber: channels.SlowKeepLatest, Publishers: channels.PublishersIdentified, Presence: channels.PresenceEvents},
-		"ah":  {HistorySize: 1, HistoryTTL: 3600e9, Presence: channels.PresenceList}, // with history, slow ones are always closed
+		"ah":  {HistorySize: 1, HistoryTTL: 3600e9, Presence: channels.PresenceList}, // with history, slow subscribers are always closed
 	} {
 		require.Equal(t, want, cfg.channel(name), name)
 	}

@@ -32,7 +32,7 @@ func TestGatewayErrors(t *testing.T) {
 		_, err := parse(c.args, lookup(c.env), io.Discard)
 		require.ErrorContains(t, err, says)
 		require.NotContains(t, err.Error(), "0123456789abcdef")
-		require.NotContains(t, err.Error(), "Options", "the words of the flags")
+		require.NotContains(t, err.Error(), "Options", "the error names flags, not options")
 	}
 	for _, fine := range [][]string{{"-zmq-pub", "tcp://0.0.0.0:1", "-zmq-insecure"}, {"-zmq-rep", "tcp://:1", "-zmq-token-file", write(t, "token", "0123456789abcdef")}, {"-zmq-pub", ""}} {
 		_, err := parse(fine, lookup(nil), io.Discard)
@@ -40,8 +40,8 @@ func TestGatewayErrors(t *testing.T) {
 	}
 }
 
-// Where others need a token of theirs, the gateway's token lets a program
-// publish and list.
+// If other clients need a token, the gateway's token lets a program publish and
+// list.
 func TestGatewayToken(t *testing.T) {
 	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-zmq-rep", "tcp://127.0.0.1:0", "-anonymous", "*"},
 		lookup(map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef", "CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}), io.Discard)
@@ -53,7 +53,7 @@ func TestGatewayToken(t *testing.T) {
 	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
 	started := log.wait(t, "listening for ZeroMQ")
 	rep := started["rep"].(string)
-	require.NotContains(t, started, "pub", "where it does not listen is left out")
+	require.NotContains(t, started, "pub", "sockets that do not listen are left out")
 	ws := join(t, log.wait(t, "listening")["addr"].(string), "a")
 	c, err := net.Dial("tcp", strings.TrimPrefix(rep, "tcp://"))
 	require.NoError(t, err)

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Idle connections to Redis are closed before usual servers close them, unless
-// the URL says otherwise.
+// Idle connections to Redis are closed before a usual server closes them,
+// unless the URL sets another time.
 func TestIdleConnectionsToRedis(t *testing.T) {
 	for url, want := range map[string]time.Duration{
 		"rediss://127.0.0.1:1/0":                       time.Minute,

@@ -17,14 +17,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long a test waits for what has to come.
+// patience is how long a test waits for an event that must come.
 const patience = time.Minute
 
-// records collects a JSON log, and finds the first record with a message.
+// records collects a JSON log and finds the first record with a given message.
 type records struct {
 	mu    sync.Mutex
 	b     bytes.Buffer
-	wrote chan struct{} // has room for one: something was written
+	wrote chan struct{} // buffered, 1: there was a write
 }
 
 func newRecords() *records { return &records{wrote: make(chan struct{}, 1)} }
@@ -45,13 +45,14 @@ func (r *records) String() string {
 	return r.b.String()
 }
 
-// wait waits for a record with this message. One goroutine at a time.
+// wait waits for a record with this message. Only one goroutine may wait at a
+// time.
 func (r *records) wait(t *testing.T, msg string) map[string]any {
 	t.Helper()
 	return r.waitFor(t, msg, "msg", msg)
 }
 
-// waitFor is wait for one in which the key has the value too.
+// waitFor waits for a record with this message in which key has this value.
 func (r *records) waitFor(t *testing.T, msg, key, value string) map[string]any {
 	t.Helper()
 	timeout := time.After(patience)
@@ -70,7 +71,7 @@ func (r *records) waitFor(t *testing.T, msg, key, value string) map[string]any {
 	}
 }
 
-// join subscribes, where since is given from that position on.
+// join subscribes to a channel; if since is given, from that position on.
 func join(t *testing.T, addr, channel string, since ...string) *websocket.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -112,7 +113,8 @@ func post(t *testing.T, addr, channel, text string) string {
 	return bodyOf(t)(http.Post("http://"+addr+"/v1/channel/"+channel+"/publish", "application/json", strings.NewReader(text)))
 }
 
-// bodyOf reads the answer to a request that has to succeed.
+// bodyOf returns a function that reads the answer to a request, which must
+// succeed.
 func bodyOf(t *testing.T) func(*http.Response, error) string {
 	return func(resp *http.Response, err error) string {
 		t.Helper()
@@ -125,8 +127,8 @@ func bodyOf(t *testing.T) func(*http.Response, error) string {
 	}
 }
 
-// With no time for the drain, connections are closed at once; but who comes
-// back is told to do so at a time of its own.
+// With -drain 0, connections are closed at once, but each client gets its own
+// time to reconnect.
 func TestDrainAtOnce(t *testing.T) {
 	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, lookup(nil), io.Discard)
 	require.NoError(t, err)
@@ -176,7 +178,7 @@ func TestRunFails(t *testing.T) {
 			require.NoError(t, err)
 			err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
 			require.ErrorContains(t, err, c.says)
-			require.True(t, strings.HasPrefix(err.Error(), "-"), "it begins with the flag: %v", err)
+			require.True(t, strings.HasPrefix(err.Error(), "-"), "the error must begin with the flag: %v", err)
 		})
 	}
 }

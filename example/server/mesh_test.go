@@ -42,10 +42,10 @@ func TestMeshFlags(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, meshKey, string(cfg.mesh.zmq.Key))
 	_, err = parse([]string{"-mesh", "none", "-history", "a=1,1h"}, lookup(nil), io.Discard)
-	require.NoError(t, err, "as without -mesh")
+	require.NoError(t, err, "-mesh none is the same as no -mesh")
 }
 
-// What makes no sense is refused at the start, with what to do about it.
+// Flags that contradict each other are refused at the start, with what to do.
 func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 	cert, key, _ := certificate(t)
 	peers := []string{"-mesh", "zmq", "-mesh-peers", "tcp://a:1"}
@@ -89,7 +89,7 @@ func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := parse(c.args, lookup(nil), io.Discard)
 			require.ErrorContains(t, err, c.says)
-			require.NotContains(t, err.Error(), "Options", "the words of the flags")
+			require.NotContains(t, err.Error(), "Options", "the error names flags, not options")
 			require.NotContains(t, err.Error(), "hush")
 		})
 	}
@@ -98,8 +98,8 @@ func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 	require.NotContains(t, err.Error(), "tooshort")
 }
 
-// The record of the start says where it listens and whom it looks for, and
-// leaves out what is empty.
+// The record at the start says where the replica listens and which replicas it
+// looks for; it leaves out empty values.
 func TestMeshRecord(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
@@ -110,7 +110,7 @@ func TestMeshRecord(t *testing.T) {
 	} {
 		cfg, err := parse(append([]string{"-mesh", "zmq"}, c.args...), lookup(nil), io.Discard)
 		require.NoError(t, err)
-		require.Equal(t, "tcp://127.0.0.1:10021", cfg.mesh.zmq.Listen, "the default is told")
+		require.Equal(t, "tcp://127.0.0.1:10021", cfg.mesh.zmq.Listen, "the default is set")
 		cfg.mesh.zmq.Listen = "tcp://" + free(t)
 		c.want["listen"], c.want["address"] = cfg.mesh.zmq.Listen, cfg.mesh.zmq.Listen
 		log := newRecords()
@@ -125,8 +125,8 @@ func TestMeshRecord(t *testing.T) {
 	}
 }
 
-// A message published on one replica reaches subscribers of the other, with
-// each way to link them.
+// A message published on one replica reaches subscribers of the other, however
+// the replicas are linked.
 func TestMeshLinksReplicas(t *testing.T) {
 	r := redistest.Start(t)
 	url := "redis://" + r.Addr + "/0"
@@ -150,8 +150,9 @@ func TestMeshLinksReplicas(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			one, two := start(t, args(a)...), start(t, args(b)...)
 			ws := join(t, two, "far")
-			// What is published before the subscription has reached the other
-			// replica may pass by; from the first that arrives on, all do.
+			// A message published before the subscription has reached the other
+			// replica may be lost. After the first message that arrives, all
+			// arrive.
 			arrived := make(chan message, 1)
 			go func() {
 				m, err := next(ws)
@@ -166,7 +167,7 @@ func TestMeshLinksReplicas(t *testing.T) {
 				select {
 				case m = <-arrived:
 					require.Equal(t, "x", m.Header)
-				case <-time.After(20 * time.Millisecond): // not for ever: next is bounded
+				case <-time.After(20 * time.Millisecond): // next has a timeout, so the loop ends
 				}
 			}
 			post(t, one, "far", `{"header":"end","body":0}`)
@@ -179,7 +180,8 @@ func TestMeshLinksReplicas(t *testing.T) {
 	}
 }
 
-// start runs a server in this process until the test ends, and returns its address.
+// start runs a server in this process until the test ends and returns its
+// address.
 func start(t *testing.T, args ...string) string {
 	t.Helper()
 	cfg, err := parse(append([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, args...), lookup(nil), io.Discard)
@@ -200,7 +202,7 @@ func start(t *testing.T, args ...string) string {
 	return log.wait(t, "listening")["addr"].(string)
 }
 
-// free returns an address that nobody listens on.
+// free returns an address on which nothing listens.
 func free(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -216,8 +218,8 @@ func write(t *testing.T, name, text string) string {
 	return file
 }
 
-// certificate returns files with a certificate for this machine, its key and
-// its authority, which is itself.
+// certificate returns the files of a certificate for this machine, of its key,
+// and of its authority. The certificate is its own authority.
 func certificate(t *testing.T) (cert, key, ca string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -236,7 +238,7 @@ func certificate(t *testing.T) (cert, key, ca string) {
 	return cert, write(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))), cert
 }
 
-// nodes returns the status of each replica that one of them knows.
+// nodes returns the status of each replica that the replica at addr knows.
 func nodes(t *testing.T, addr string) map[string]string {
 	t.Helper()
 	var list struct {

@@ -28,8 +28,9 @@ func started(t *testing.T, env map[string]string, args ...string) (addr string, 
 	return log.wait(t, "listening")["addr"].(string), log
 }
 
-// With no tokens on a loopback address, a website that lets its own name lead
-// there gets nothing. Behind a proxy with a name, and with tokens, it is as before.
+// Without tokens and on a loopback address, the server refuses a website whose
+// own name resolves to that address. Nothing changes behind a proxy with a host
+// name, or with tokens.
 func TestServerAnswersToItsHosts(t *testing.T) {
 	ask := func(addr, host string, header ...string) int {
 		r, err := http.NewRequest("GET", "http://"+addr+"/v1/nodes", nil)
@@ -51,14 +52,14 @@ func TestServerAnswersToItsHosts(t *testing.T) {
 		evil   int
 		app    int
 	}{
-		"open, on loopback":    {evil: 421, app: 421},
-		"open, with a host":    {args: []string{"-host", "app.example"}, evil: 421, app: 200},
-		"open, with any host":  {args: []string{"-host", "*"}, evil: 200, app: 200},
-		"open, for all":        {args: []string{"-addr", "0.0.0.0:0"}, evil: 200, app: 200},
-		"open, all, a host":    {args: []string{"-addr", "0.0.0.0:0", "-host", "app.example"}, evil: 421, app: 200},
-		"a key":                {env: map[string]string{"CHANNELS_API_KEYS": testKeys}, header: []string{"X-API-Key", testKey}, evil: 200, app: 200},
-		"a key, with a host":   {args: []string{"-host", "app.example"}, env: map[string]string{"CHANNELS_API_KEYS": testKeys}, header: []string{"X-API-Key", testKey}, evil: 421, app: 200},
-		"an origin, as before": {args: []string{"-origin", "https://app.example"}, evil: 421, app: 421},
+		"open, on loopback":   {evil: 421, app: 421},
+		"open, with a host":   {args: []string{"-host", "app.example"}, evil: 421, app: 200},
+		"open, with any host": {args: []string{"-host", "*"}, evil: 200, app: 200},
+		"open, for all":       {args: []string{"-addr", "0.0.0.0:0"}, evil: 200, app: 200},
+		"open, all, a host":   {args: []string{"-addr", "0.0.0.0:0", "-host", "app.example"}, evil: 421, app: 200},
+		"a key":               {env: map[string]string{"CHANNELS_API_KEYS": testKeys}, header: []string{"X-API-Key", testKey}, evil: 200, app: 200},
+		"a key, with a host":  {args: []string{"-host", "app.example"}, env: map[string]string{"CHANNELS_API_KEYS": testKeys}, header: []string{"X-API-Key", testKey}, evil: 421, app: 200},
+		"an origin, no host":  {args: []string{"-origin", "https://app.example"}, evil: 421, app: 421},
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr, _ := started(t, c.env, c.args...)
@@ -72,7 +73,7 @@ func TestServerAnswersToItsHosts(t *testing.T) {
 	}
 }
 
-// At the start the log says what nobody has to show a token or key for.
+// At the start the log says what is open without a token or key.
 func TestServerSaysWhatIsOpen(t *testing.T) {
 	for name, c := range map[string]struct {
 		args      []string
@@ -89,7 +90,7 @@ func TestServerSaysWhatIsOpen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr, log := started(t, c.env, c.args...)
-			get(t, strings.Replace(addr, "[::]", "127.0.0.1", 1), "/healthz") // behind it
+			get(t, strings.Replace(addr, "[::]", "127.0.0.1", 1), "/healthz") // the records are written before the server answers
 			for _, s := range c.says {
 				require.Contains(t, log.String(), s)
 			}

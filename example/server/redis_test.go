@@ -60,7 +60,8 @@ func TestRedisURLs(t *testing.T) {
 	require.ErrorContains(t, err, "-redis-prefix")
 }
 
-// The server starts and serves while Redis is down, and is ready when it is there.
+// The server starts and serves while Redis is down, and gets ready when Redis
+// is up.
 func TestServerWaitsForRedis(t *testing.T) {
 	r := redistest.New(t)
 	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-history", "h*=10,1h", "-redis", "redis://" + r.Addr + "/0", "-redis-prefix", "app"}, lookup(nil), io.Discard)
@@ -85,7 +86,7 @@ func TestServerWaitsForRedis(t *testing.T) {
 	require.Equal(t, 503, code, body)
 
 	r.Start()
-	redistest.Eventually(t, "it is ready", func() bool {
+	redistest.Eventually(t, "the server is ready", func() bool {
 		code, _ := call(t, "GET", "http://"+addr+"/readyz", "")
 		return code == 200
 	})

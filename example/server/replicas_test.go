@@ -17,9 +17,9 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// Three replicas as one would run them: one is killed, then all are replaced
-// one after the other, and a subscriber that moves along has each message once
-// and in order. GET /v1/nodes tells how they are.
+// Three replicas run as in production. One is killed, then all are replaced one
+// by one. A subscriber that moves along gets each message once and in order.
+// GET /v1/nodes reports the state of each.
 func TestReplicasAreKilledAndReplaced(t *testing.T) {
 	binary, r := build(t), redistest.Start(t)
 	type replica struct {
@@ -52,7 +52,7 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 
 	var ws *websocket.Conn
 	at, said := ":0", 0
-	move := func(to *replica) { // as a client does: it resumes where it was
+	move := func(to *replica) { // like a client, it resumes at its position
 		t.Helper()
 		ws = join(t, to.addr, "h", at)
 	}
@@ -107,7 +107,7 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 		}
 		select {
 		case err := <-old.exited:
-			require.NoError(t, err, "it exits with 0")
+			require.NoError(t, err, "the server exits with 0")
 		case <-time.After(patience):
 			require.FailNow(t, "it is still running")
 		}

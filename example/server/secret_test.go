@@ -10,8 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What editors and shells leave in a file does not become a part of a secret:
-// it is named, for each kind of secret, from a file and from a variable alike.
+// Bytes that editors and shells leave in a file do not become part of a secret.
+// The error names them, for each kind of secret, from a file and from a
+// variable.
 func TestSecretsWithBytesThatNobodySees(t *testing.T) {
 	utf16of := func(mark string, s string) string {
 		b := []byte(mark)
@@ -73,7 +74,8 @@ func TestSecretsWithBytesThatNobodySees(t *testing.T) {
 	require.Equal(t, []byte(plain), cfg.security.jwt.Keys[0].Key)
 }
 
-// So it is for files that hold more than a secret, and for the URL of Redis.
+// The same applies to files that hold more than a secret and to the URL of
+// Redis.
 func TestFilesWithBytesThatNobodySees(t *testing.T) {
 	_, key := publicKey(t)
 	for flag, text := range map[string]string{"-jwt-public-key": key, "-api-keys-file": testKeys, "-mesh-cert": key, "-mesh-tls-key": key, "-mesh-ca": key} {

@@ -106,7 +106,7 @@ func TestSecurityConfigErrors(t *testing.T) {
 	require.ErrorContains(t, err, "true or false")
 }
 
-// A secret is not taken from the command line, and not repeated.
+// Secrets are not accepted on the command line, and errors do not repeat them.
 func TestSecretsAreNotTakenFromTheCommandLine(t *testing.T) {
 	for _, args := range [][]string{
 		{"-jwt-secret", testSecret}, {"--jwt-secret=" + testSecret}, {"-addr", ":1", "-jwt-secret=" + testSecret}, {"-api-keys", testKeys}, {"--api-keys", testKeys},
@@ -126,8 +126,8 @@ func TestSecretsAreNotTakenFromTheCommandLine(t *testing.T) {
 	}
 }
 
-// Nor is one repeated that was given where a file's name is to be, or in no
-// form that a secret has.
+// Errors do not repeat a secret that was given in place of a file name, or one
+// in the wrong format.
 func TestErrorsDoNotRepeatSecrets(t *testing.T) {
 	var cases []struct {
 		args []string
@@ -164,7 +164,8 @@ func TestErrorsDoNotRepeatSecrets(t *testing.T) {
 	}
 }
 
-// What -anonymous takes is what it then matches: only * stands for more.
+// In -anonymous only * is a wildcard, both when it is parsed and when it
+// matches.
 func TestAnonymousPatterns(t *testing.T) {
 	cfg, err := parse([]string{"-anonymous", "room[12] a.*"}, lookup(map[string]string{"CHANNELS_JWT_SECRET": testSecret}), io.Discard)
 	require.NoError(t, err)
@@ -218,8 +219,8 @@ func call(t *testing.T, method, url, body string, header ...string) (int, string
 	return resp.StatusCode, string(b)
 }
 
-// Users with tokens, a server with a key, visitors with neither, limits, and a
-// log of it all.
+// Users with tokens, a server with a key, visitors with neither, limits, and
+// the log of all these.
 func TestServerWithSecurity(t *testing.T) {
 	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-anonymous", "news", "-rate-connection", "0.001,2", "-rate-address", "1000", "-trusted-proxy", "127.0.0.0/8", "-log-requests",
 		"-origin", "https://app.example.com", "-jwt-cookie", "session"},
@@ -274,7 +275,7 @@ func TestServerWithSecurity(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// A secret that comes twice is refused, whichever would have counted.
+// A secret that is given twice is refused, whichever would take precedence.
 func TestSecretsComeOnce(t *testing.T) {
 	for name, c := range map[string]struct{ flag, variable, value string }{
 		"jwt":  {"-jwt-secret-file", "CHANNELS_JWT_SECRET", testSecret},
@@ -298,7 +299,7 @@ func TestSecretsComeOnce(t *testing.T) {
 	}
 }
 
-// Names in the file of API keys are exact, and none may stand there twice.
+// Names in the file of API keys are exact, and none may appear twice.
 func TestAPIKeysFileIsReadExactly(t *testing.T) {
 	const key = `"key":"0123456789abcdef0123"`
 	for text, ok := range map[string]bool{

@@ -17,9 +17,9 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// Two servers share a Redis, which wants TLS and a password: they show one list
-// and one history, a client of one resumes at the other, and when one is killed
-// its subscribers leave the list.
+// Two servers share a Redis that requires TLS and a password. Both have the
+// same list and history, and a client of one resumes at the other. When one is
+// killed, its subscribers leave the list.
 func TestServersShareARedis(t *testing.T) {
 	const password = "hush-hush"
 	cert, key, _ := certificate(t)
@@ -41,7 +41,7 @@ func TestServersShareARedis(t *testing.T) {
 			cmd.Wait()
 		})
 		addrs, servers, logs = append(addrs, log.wait(t, "listening")["addr"].(string)), append(servers, cmd), append(logs, log)
-		redistest.Eventually(t, "it is ready", func() bool {
+		redistest.Eventually(t, "the server is ready", func() bool {
 			code, _ := call(t, "GET", "http://"+addrs[len(addrs)-1]+"/readyz", "")
 			return code == 200
 		})
@@ -56,10 +56,10 @@ func TestServersShareARedis(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(post(t, addrs[1], "h1", `{"header":"x","body":2}`)), &second))
 	list := func(addr string) string { return get(t, addr, "/v1/channel") }
 	for _, addr := range addrs {
-		redistest.Eventually(t, "the list has the sum", func() bool {
+		redistest.Eventually(t, "the list has the sum over both servers", func() bool {
 			return strings.Contains(list(addr), `{"channel_name":"h1","cnt":3,"rpm":2}`)
 		})
-		redistest.Eventually(t, "presence has all", func() bool { // it is told a moment after the numbers
+		redistest.Eventually(t, "presence has all clients", func() bool { // presence is shared shortly after the counts
 			return strings.Contains(get(t, addr, "/v1/channel/h1/presence"), `"cnt":3`)
 		})
 	}
@@ -74,7 +74,7 @@ func TestServersShareARedis(t *testing.T) {
 	m, err := next(resumed)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, m.Offset)
-	redistest.Eventually(t, "who was at the other one has left", func() bool {
+	redistest.Eventually(t, "the clients of the killed server have left", func() bool {
 		return strings.Contains(list(addrs[1]), `{"channel_name":"h1","cnt":2,`) &&
 			strings.Contains(get(t, addrs[1], "/v1/channel/h1/presence"), `"cnt":2}`)
 	})

@@ -27,7 +27,7 @@ func build(t *testing.T) string {
 	return binary
 }
 
-// The whole program: it serves, and SIGTERM ends it well.
+// The whole program serves, and ends without an error on SIGTERM.
 func TestServerDrainsOnSIGTERM(t *testing.T) {
 	binary := build(t)
 	cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-history", "h*=10,1h", "-drain-delay", "1s")
@@ -63,7 +63,7 @@ func TestServerDrainsOnSIGTERM(t *testing.T) {
 	}
 	select {
 	case err := <-exited:
-		require.NoError(t, err, "it exits with 0")
+		require.NoError(t, err, "the server exits with 0")
 	case <-time.After(patience):
 		require.FailNow(t, "it is still running", log.String())
 	}
@@ -77,10 +77,10 @@ func TestServerRefusesItsArguments(t *testing.T) {
 		code int
 		says string
 	}{
-		"a flag that is none":    {[]string{"-nonsense"}, 2, "server: flag provided but not defined: -nonsense\nserver -h shows all flags\n"},
-		"a history that is none": {[]string{"-history", "a"}, 2, "PATTERN=SIZE,TTL"},
-		"an address of no use":   {[]string{"-addr", "nonsense"}, 1, "nonsense"},
-		"help":                   {[]string{"-h"}, 0, "-history"},
+		"an unknown flag":    {[]string{"-nonsense"}, 2, "server: flag provided but not defined: -nonsense\nserver -h shows all flags\n"},
+		"a bad history rule": {[]string{"-history", "a"}, 2, "PATTERN=SIZE,TTL"},
+		"a bad address":      {[]string{"-addr", "nonsense"}, 1, "nonsense"},
+		"help":               {[]string{"-h"}, 0, "-history"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := exec.Command(binary, c.args...).CombinedOutput()
@@ -93,15 +93,16 @@ func TestServerRefusesItsArguments(t *testing.T) {
 			}
 			require.Equal(t, c.code, code, "%s", out)
 			require.Contains(t, string(out), c.says)
-			if c.code == 2 { // the error is not lost among all the flags
+			if c.code == 2 { // the list of flags must not bury the error
 				require.Equal(t, 2, strings.Count(string(out), "\n"), "%s", out)
 			}
 		})
 	}
 }
 
-// A load balancer sees that the end comes while everything is still served. A
-// second signal does not wait for that, and one more ends the process.
+// A load balancer sees that the server is about to end while the server still
+// serves everything. A second signal ends this delay, and a third ends the
+// process.
 func TestServerSaysThatItEnds(t *testing.T) {
 	binary := build(t)
 	start := func(args ...string) (addr string, cmd *exec.Cmd, exited chan error) {
@@ -125,7 +126,7 @@ func TestServerSaysThatItEnds(t *testing.T) {
 	}
 	draining := func(addr string) {
 		require.Eventually(t, func() bool {
-			code, _ := call(t, "GET", "http://"+addr+"/readyz", "") // fails the test where the port is closed
+			code, _ := call(t, "GET", "http://"+addr+"/readyz", "") // fails the test if the port is closed
 			return code == 503
 		}, patience, 5*time.Millisecond)
 		require.Equal(t, `{"status":"ok"}`+"\n", get(t, addr, "/healthz"))
@@ -143,11 +144,11 @@ func TestServerSaysThatItEnds(t *testing.T) {
 		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 		draining(addr)
 		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-		require.NoError(t, await(exited), "it drains all the same, and exits with 0")
+		require.NoError(t, await(exited), "the server still drains, and exits with 0")
 	})
 	t.Run("a third", func(t *testing.T) {
 		addr, cmd, exited := start("-drain-delay", "10m", "-drain", "10m")
-		for range 300 { // so that they take a while to go
+		for range 300 { // so that the drain takes a while
 			join(t, addr, "a")
 		}
 		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
@@ -166,7 +167,7 @@ func TestServerSaysThatItEnds(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// A variable that is none would be ignored without a word.
+// A misspelt variable is refused instead of ignored.
 func TestServerRefusesMisspeltVariables(t *testing.T) {
 	cmd := exec.Command(build(t), "-addr", "127.0.0.1:0")
 	cmd.Env = append(os.Environ(), "CHANNELS_HISTROY=a=1,1h")
