@@ -100,7 +100,7 @@ func TestLostConnectionIsResumed(t *testing.T) {
 	}
 }
 
-func TestMessageWhoseAnswerIsLostIsSaidOnce(t *testing.T) {
+func TestMessageWithLostAnswerIsShownOnce(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
 	for name, test := range map[string]struct {

@@ -167,7 +167,7 @@ func (p *page) answers(code string) {
 }
 
 // A message without an answer survives a reload and is sent once.
-func TestWhatIsNotSentOutlivesAReload(t *testing.T) {
+func TestUnsentMessagesSurviveAReload(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
 	ann := b.join(s.url("reload"), "Ann")
@@ -182,7 +182,7 @@ func TestWhatIsNotSentOutlivesAReload(t *testing.T) {
 
 // A browser may keep a page that was left, and its connection. Its user is no
 // longer listed, and is listed again after a step back.
-func TestWhoLeavesThePageIsNotHere(t *testing.T) {
+func TestUserWhoLeavesThePageIsNotListed(t *testing.T) {
 	t.Parallel()
 	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
 	ann := b.join(s.url("left"), "Ann")

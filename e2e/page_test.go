@@ -147,8 +147,8 @@ func TestTheDocumentedPage(t *testing.T) {
 	p.heard("after the restart", 1)
 }
 
-// Who may not come is told so, and does not knock for ever.
-func TestTheDocumentedPageEndsWhereItMayNotCome(t *testing.T) {
+// A page that may not connect is told so, and does not try for ever.
+func TestTheDocumentedPageEndsWhenRefused(t *testing.T) {
 	s := newSite(t, snippets(t)[0])
 	var asked atomic.Int32
 	s.up(channels.Options{Authorize: func(_ context.Context, r channels.Request) error {

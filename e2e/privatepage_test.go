@@ -222,7 +222,7 @@ func TestPrivateMessagesWhileTheAppIsAway(t *testing.T) {
 
 // Unsent messages survive a reload, and a message whose answer was lost arrives
 // once.
-func TestPrivateMessagesNotSentOutliveAReload(t *testing.T) {
+func TestPrivateMessagesUnsentSurviveAReload(t *testing.T) {
 	t.Parallel()
 	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
 	url := "http://" + s.addr + "/"

@@ -140,7 +140,7 @@ func TestWhatIsRefused(t *testing.T) {
 	assert.Equal(t, http.StatusOK, status, reason)
 }
 
-func TestRunEndsInPeace(t *testing.T) {
+func TestRunEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, "127.0.0.1:0") }()

@@ -137,7 +137,7 @@ func TestOtherWebsitesAreRefused(t *testing.T) {
 
 // The channel of a session holds its user. Nobody may read it, not even that
 // user.
-func TestSessionsAreNoOnesToRead(t *testing.T) {
+func TestSessionChannelsCannotBeRead(t *testing.T) {
 	url, _ := serve(t, nil)
 	ann := signIn(t, url, "Ann")
 	at, err := neturl.Parse(url)

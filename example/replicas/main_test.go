@@ -101,7 +101,7 @@ func ready(t *testing.T, address string, n int) {
 	}, patience, 20*time.Millisecond)
 }
 
-func TestBalancerGoesRoundTheDead(t *testing.T) {
+func TestBalancerSkipsKilledReplicas(t *testing.T) {
 	a := program(t, 3)
 	ready(t, a, 3)
 	for _, n := range []string{"1", "3"} {
@@ -227,7 +227,7 @@ func TestReplicasFindEachOther(t *testing.T) {
 
 // Only a user of this machine can kill a replica; a page of another website
 // cannot.
-func TestSwitchesAreForThisMachine(t *testing.T) {
+func TestOnlyThisMachineKillsReplicas(t *testing.T) {
 	a := program(t, 1)
 	kill := "http://" + a + "/replicas/1/kill"
 	for name, header := range map[string][]string{

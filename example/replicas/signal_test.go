@@ -55,7 +55,7 @@ func started(t *testing.T, args ...string) (address string, interrupt func() str
 
 // A client that does not answer the close frame does not keep the program from
 // ending without an error.
-func TestInterruptCutsWhoDoesNotAnswer(t *testing.T) {
+func TestInterruptWithAClientThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	a, interrupt := started(t, "-n", "1")
 	ready(t, a, 1)
@@ -74,7 +74,7 @@ func TestInterruptCutsWhoDoesNotAnswer(t *testing.T) {
 }
 
 // Neither does a client that has sent nothing.
-func TestInterruptCutsWhoIsSilent(t *testing.T) {
+func TestInterruptWithASilentClient(t *testing.T) {
 	t.Parallel()
 	a, interrupt := started(t, "-n", "1")
 	ready(t, a, 1)
@@ -87,7 +87,7 @@ func TestInterruptCutsWhoIsSilent(t *testing.T) {
 
 // While Redis is down, the hub logs it. The Redis client and the balancer's
 // probes do not log it again and again.
-func TestRedisAwayIsSaidOnce(t *testing.T) {
+func TestRedisDownIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	none, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 // Bytes that editors and shells leave in a file do not become part of a secret.
 // The error names them, for each kind of secret, from a file and from a
 // variable.
-func TestSecretsWithBytesThatNobodySees(t *testing.T) {
+func TestSecretsWithInvisibleBytes(t *testing.T) {
 	utf16of := func(mark string, s string) string {
 		b := []byte(mark)
 		for _, u := range utf16.Encode([]rune(s)) {
@@ -76,7 +76,7 @@ func TestSecretsWithBytesThatNobodySees(t *testing.T) {
 
 // The same applies to files that hold more than a secret and to the URL of
 // Redis.
-func TestFilesWithBytesThatNobodySees(t *testing.T) {
+func TestFilesWithInvisibleBytes(t *testing.T) {
 	_, key := publicKey(t)
 	for flag, text := range map[string]string{"-jwt-public-key": key, "-api-keys-file": testKeys, "-mesh-cert": key, "-mesh-tls-key": key, "-mesh-ca": key} {
 		_, err := parse([]string{flag, file(t, "\xef\xbb\xbf"+text)}, lookup(nil), io.Discard)

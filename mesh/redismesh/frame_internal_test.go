@@ -32,7 +32,7 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-func TestFramesThatAreNone(t *testing.T) {
+func TestMalformedFrames(t *testing.T) {
 	whole := appendFrame(nil, frame{frameMessages, 1, 2, 3, "origin"})
 	for n := range whole {
 		_, _, err := readFrame(string(whole[:n]))

@@ -251,7 +251,7 @@ func TestSentinelNamesAnotherMaster(t *testing.T) {
 
 // Peer.Since is when either direction last changed, or since when the first of
 // them has been down.
-func TestSinceOfWhatIsDown(t *testing.T) {
+func TestSinceWhileDown(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	rights := []string{"ACL", "SETUSER", "u", "on", ">x", "+publish", "+subscribe", "+unsubscribe", "+hello", "+client", "&*"}

@@ -9,7 +9,7 @@ import (
 )
 
 // A forgotten frame does not count as none, and the sender's memory is bounded.
-func TestForgottenIsNotNone(t *testing.T) {
+func TestForgottenFrameIsUnknown(t *testing.T) {
 	const max = 64
 	s := &sender{link: newLink(&Mesh{life: 1, replica: "a"}, "b:"), seed: maphash.MakeSeed(), open: map[string]int{}}
 	s.previous.max = max

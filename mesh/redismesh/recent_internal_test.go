@@ -9,7 +9,7 @@ import (
 
 // A recent never holds more than its max, always knows what was set up to half
 // as many entries ago, and reports whether it has forgotten anything.
-func TestRecentForgetsWhatWasNotSetForLongest(t *testing.T) {
+func TestRecentForgetsTheOldest(t *testing.T) {
 	const max = 64
 	r := recent[int, int]{max: max}
 	order, value := []int{}, map[int]int{} // the one set last is at the end

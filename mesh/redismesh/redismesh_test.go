@@ -312,7 +312,7 @@ func TestStatusHasABrokerAndNoReplica(t *testing.T) {
 }
 
 // Redis has exactly the subscriptions that the replica wants.
-func TestOnlyWhatIsWantedIsSubscribedTo(t *testing.T) {
+func TestSubscribesOnlyToWantedChannels(t *testing.T) {
 	s := redistest.Start(t)
 	m := newInbox(t, s.Client(), "p", "a")
 	names := func() []string {

@@ -13,7 +13,7 @@ import (
 )
 
 // While Redis hangs, callers come and go. Their Appends are not kept.
-func TestWhatNobodyWaitsForIsNotKept(t *testing.T) {
+func TestAbandonedAppendsAreNotKept(t *testing.T) {
 	c := redis.NewClient(&redis.Options{})
 	t.Cleanup(func() { c.Close() })
 	s, err := New(c, Options{})
@@ -83,7 +83,7 @@ func (r *refusing) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessP
 }
 
 // An Append does not wait for the retry of another Append in its batch.
-func TestWhatIsDoneIsToldAtOnce(t *testing.T) {
+func TestAppendsOfABatchReturnSeparately(t *testing.T) {
 	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { c.Close() })
 	s, err := New(c, Options{})

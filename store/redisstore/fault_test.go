@@ -273,7 +273,7 @@ func TestOlderSnapshotIsAnotherEpoch(t *testing.T) {
 
 // No offset of an epoch means two messages, whichever Store appends first after
 // a loss, and whatever it knew. Reading changes nothing.
-func TestLostMessagesAreFoundByReading(t *testing.T) {
+func TestReadingFindsLostMessages(t *testing.T) {
 	for name, read := range map[string]func(s *redisstore.Store) (store.Position, error){
 		"tops": func(s *redisstore.Store) (store.Position, error) {
 			tops, err := s.Tops(t.Context(), []string{"absent", "c"})
@@ -382,7 +382,7 @@ func TestReportThatIsRepeated(t *testing.T) {
 
 // If a server comes back at once with a record that is some seconds old, the
 // replica must report everything: the changes since then are nowhere else.
-func TestAnOlderRecordIsNotGoneOnWith(t *testing.T) {
+func TestOlderRecordIsReplaced(t *testing.T) {
 	ctx := t.Context()
 	joins := func(id string) store.PresenceChange {
 		return store.PresenceChange{Channel: "c", Member: store.Member{ID: id}}
@@ -518,7 +518,7 @@ func TestKeyRepeatedAfterATimeoutIsOneMessage(t *testing.T) {
 
 // If the Store itself repeats an Append with a key after a lost answer, it is
 // not a duplicate: its caller has to deliver the message to subscribers.
-func TestWhatTheStoreRepeatsIsNoDuplicate(t *testing.T) {
+func TestRetryIsNotADuplicate(t *testing.T) {
 	r := redistest.Start(t)
 	p := newCutter(t, r.Addr)
 	s := open(t, r.Client(func(o *redis.Options) { o.Addr = p.addr }))

@@ -13,7 +13,7 @@ import (
 )
 
 // A server that refuses this client tells why, whatever was asked.
-func TestAServerThatLetsNobodyIn(t *testing.T) {
+func TestServerThatRefusesConnections(t *testing.T) {
 	locked, unlocked := redistest.Start(t, "--requirepass", "right"), redistest.Start(t)
 	for name, c := range map[string]struct {
 		server *redistest.Server

@@ -28,7 +28,7 @@ func (s *Store) waitingFor(p part) int {
 }
 
 // A caller that joins a read after all others have left still gets it.
-func TestWhoLeavesAReadFailsNobody(t *testing.T) {
+func TestCallerLeavesASharedRead(t *testing.T) {
 	c := redistest.Start(t).Client()
 	s, err := New(c, Options{})
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func (h *hanging) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 }
 
 // A hanging read that all callers have left delays no other read.
-func TestAReadThatWasLeftHoldsUpNobody(t *testing.T) {
+func TestAbandonedReadDelaysNoOthers(t *testing.T) {
 	c, h := redistest.Start(t).Client(), &hanging{held: make(chan struct{}), proceed: make(chan struct{})}
 	c.AddHook(h)
 	s, err := New(c, Options{})
