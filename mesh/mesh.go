@@ -71,7 +71,7 @@ type Discoverer interface {
 	SetPeers(addresses map[string]string)
 }
 
-// An AllSubscriber is a Mesh that can bring the packets of all channels, for a
+// An AllSubscriber is a Mesh that can deliver the packets of all channels, for a
 // listener that does not know their names. That costs this replica the traffic of
 // all.
 type AllSubscriber interface {

@@ -160,7 +160,7 @@ func TestJWTRefuses(t *testing.T) {
 		"the user null":         {raw(`{"sub":null,"exp":9999999999}`), "bad_token", `lacks the claim "sub"`},
 		"a user like a key":     {token("apikey:billing", nil), "bad_token", "for API keys"},
 		"a user like a gateway": {token("zmq:gateway", nil), "bad_token", "for gateways"},
-		"an audience of nobody": {token("ann", claims{"iss": "us", "aud": []string{""}}), "bad_token", `it lacks "aud"`},
+		"an empty audience":     {token("ann", claims{"iss": "us", "aud": []string{""}}), "bad_token", `it lacks "aud"`},
 		"another case":          {raw(`{"Sub":"ann","exp":9999999999}`), "bad_token", `lacks the claim "sub"`},
 		"another s":             {raw(`{"ſub":"ann","exp":9999999999}`), "bad_token", `lacks the claim "sub"`},
 		"exp, another case":     {raw(`{"sub":"ann","EXP":9999999999}`), "bad_token", "exp"},

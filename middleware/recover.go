@@ -17,7 +17,6 @@ import (
 //
 // A nil logger means slog.Default(). The hub itself recovers from panics in its
 // hooks.
-// itself.
 func Recover(log *slog.Logger) func(http.Handler) http.Handler {
 	if log == nil {
 		log = slog.Default()

@@ -20,7 +20,6 @@ import (
 // parts, and gets what comes after. The next publisher is the replica that
 // published the lost message, one that knew it only from the mesh, or one that
 // never heard of it.
-// that knew it from the mesh only, or one that never heard of it.
 func TestRedisComesBackOlder(t *testing.T) {
 	t.Parallel()
 	for _, mesh := range []string{"zmq", "redis"} {

@@ -109,7 +109,7 @@ func (cfg *config) flags() *flag.FlagSet {
 	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep SIZE messages for the time TTL, e.g. 'chat.*=1000,24h'; repeatable, the first match counts; separated by spaces in the environment")
 	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who joins and leaves, e.g. 'chat.*' (every other channel only lists its members), or PATTERN=MODE with the mode events, list or off; repeatable, the first match counts; separated by spaces in the environment")
 	cfg.slow.flag(fs, "slow", "close, drop-oldest or keep-latest: what happens to a subscriber of these channels when its queue is full, if they keep no history (default close)", slowPolicies)
-	cfg.publishers.flag(fs, "publishers", "anyone, identified or server: who may publish on these channels over the network; with server, no client may, only Go code, and this service has none (default anyone)", publishers)
+	cfg.publishers.flag(fs, "publishers", "anyone, identified or server: which clients may publish on these channels; with server only Go code may, and this service has none (default anyone)", publishers)
 	fs.Func("host", "`NAME` that this server answers to besides localhost and IP addresses, e.g. app.example.com, *.example.com or * for any; repeatable, separated by spaces in the environment (default: any; only localhost and IP addresses if -addr is a loopback address and no tokens or keys are required)", func(s string) error {
 		for _, f := range strings.Fields(s) {
 			if _, err := middleware.Hosts(f); err != nil {

@@ -39,7 +39,7 @@ type security struct {
 	failed error // why the last file could not be used; takeFailed returns it
 }
 
-// anonymousRest is what else clients without a token may do.
+// anonymousRest holds the other rights of clients without a token.
 type anonymousRest struct {
 	publish grantPatterns
 	list    bool
