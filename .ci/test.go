@@ -41,7 +41,7 @@ const soak = "/e2e/soak"
 // long returns a higher number for packages that take long and must start
 // early.
 func long(pkg string) int {
-	return slices.IndexFunc([]string{"/store/redisstore", "/example/server", "/mesh/zmqmesh", "/mesh/redismesh"}, func(s string) bool { return strings.HasSuffix(pkg, s) })
+	return slices.IndexFunc([]string{"/store/redisstore", "/example/server", "/zmqgateway", "/mesh/zmqmesh", "/mesh/redismesh"}, func(s string) bool { return strings.HasSuffix(pkg, s) })
 }
 
 var race = []string{"-race", "-count=1", "-timeout", timeout}

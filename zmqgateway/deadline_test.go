@@ -14,7 +14,7 @@ import (
 	"github.com/channels-go/channels/zmqgateway"
 )
 
-// Who sends a byte now and then has to come to an end.
+// A program that sends a byte now and then must come to an end.
 func TestMessageHasADeadline(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	var log logbook
@@ -42,7 +42,7 @@ func TestMessageHasADeadline(t *testing.T) {
 			_, err := s.tcp.Write(begin)
 			for err == nil {
 				require.Less(t, time.Since(start), zmtp.IdleTimeout, "%s at %s", what, typ)
-				if what != "a frame's header" { // which would be whole soon
+				if what != "a frame's header" { // a few more bytes would complete it
 					_, err = s.tcp.Write([]byte{0})
 				}
 				require.NoError(t, s.tcp.SetReadDeadline(time.Now().Add(10*time.Millisecond)))
@@ -58,8 +58,8 @@ func TestMessageHasADeadline(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return log.Has("took too long to come") })
 }
 
-// Each message has a deadline of its own, all together have none, and who is
-// silent between them has none either.
+// Each message has a deadline of its own. Many messages together have none, and
+// silence between them has none.
 func TestMessagesTogetherHaveNoDeadline(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})

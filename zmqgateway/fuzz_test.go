@@ -30,7 +30,7 @@ func FuzzASCII(f *testing.F) {
 		}
 		value := func(b []byte) (v any) {
 			d := json.NewDecoder(bytes.NewReader(b))
-			d.UseNumber() // any is valid, also one that no float64 has
+			d.UseNumber() // for numbers beyond float64
 			require.NoError(t, d.Decode(&v))
 			return v
 		}
@@ -38,7 +38,7 @@ func FuzzASCII(f *testing.F) {
 	})
 }
 
-// FuzzLatin1: what Latin-1 has comes back; what it has not is one "?".
+// FuzzLatin1: characters of Latin-1 survive; any other becomes one "?".
 func FuzzLatin1(f *testing.F) {
 	f.Add("héllo")
 	f.Add("안a")
@@ -75,8 +75,8 @@ func (a answering) Channel(context.Context, string) (channels.ChannelInfo, error
 	return channels.ChannelInfo{}, nil
 }
 
-// FuzzRequest: any frames get one answer in JSON, behind the envelope that
-// they came in, and never one without the token.
+// FuzzRequest: any frames get one answer in JSON, in the envelope that they came
+// in, and only bad_token without the token.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte("|publish|a|h|1|0123456789abcdef"))
 	f.Add([]byte("id||list|0123456789abcdef"))
@@ -89,7 +89,7 @@ func FuzzRequest(f *testing.F) {
 		require.LessOrEqual(t, len(envelope), len(frames))
 		if n := len(envelope); n > 0 {
 			require.Equal(t, frames[:n], envelope)
-			require.Empty(t, envelope[n-1]) // the others may be, too
+			require.Empty(t, envelope[n-1]) // other frames may be empty, too
 		}
 		if !bytes.HasSuffix(b, []byte("|0123456789abcdef")) && string(b) != "0123456789abcdef" {
 			require.Contains(t, string(answer), "bad_token")

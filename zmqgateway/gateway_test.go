@@ -68,7 +68,7 @@ func TestToken(t *testing.T) {
 	require.Equal(t, []string{"", `{"data":[{"channel_name":"b","cnt":0,"rpm":1}],"next":""}`}, req.next(t))
 }
 
-// PINGs are answered on each socket, with what they bring.
+// PINGs are answered on each socket, with their context.
 func TestAnswersPings(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub, nil)
@@ -92,7 +92,7 @@ func TestBounds(t *testing.T) {
 	pub, _, _ := g.Addresses()
 	idle := dialSocket(t, pub, zmq4.Sub)
 	eventually(t, "it is there", func() bool { return g.Stats().Readers == 1 })
-	idle.send(t, "\x00x") // is no use
+	idle.send(t, "\x00x") // does not make it known
 	a := dialSocket(t, pub, zmq4.Sub)
 	eventually(t, "both are there", func() bool { return g.Stats().Readers == 2 })
 	b := dialSocket(t, pub, zmq4.Sub)
@@ -128,7 +128,7 @@ func TestBounds(t *testing.T) {
 	require.Equal(t, "still", a.next(t)[1])
 }
 
-// While publishing is slow, a PUSH socket is not read: it has to wait.
+// While publishing is slow, a PUSH socket is not read, so it has to wait.
 func TestHoldsPublishersUp(t *testing.T) {
 	let := make(chan struct{})
 	g, err := zmqgateway.NewOver(slowHub{let: let}, options(t))
@@ -147,7 +147,8 @@ func TestHoldsPublishersUp(t *testing.T) {
 	eventually(t, "both are counted", func() bool { return g.Stats().Published == 2 })
 }
 
-// What is sent back unread with an answer is small, as no room is kept for it.
+// The envelope that is sent back with an answer is small, because no room is kept
+// for it.
 func TestEnvelopeIsSmall(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub, nil)
@@ -162,8 +163,8 @@ func TestEnvelopeIsSmall(t *testing.T) {
 	require.Contains(t, f[0], "bad_request")
 }
 
-// Peers may be silent between messages for as long as they like, but who stops
-// within one is hung up.
+// Programs may be silent between messages for as long as they like, but one that
+// stops within a message is disconnected.
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
@@ -173,7 +174,7 @@ func TestPatience(t *testing.T) {
 	silent.send(t, "a", "first", "1")
 	_, err := half.tcp.Write(append(frame(1, "a"), 1, 100, 'x'))
 	require.NoError(t, err)
-	requireHungUp(t, half.tcp) // after IdleTimeout: as long as that, the other is silent too
+	requireHungUp(t, half.tcp) // after IdleTimeout; the other one is silent for as long
 	silent.send(t, "a", "second", "2")
 	eventually(t, "both are published", func() bool { return g.Stats().Published == 2 })
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/channels-go/channels/zmqgateway"
 )
 
-// What the tests of all that speaks ZMTP share, by short names.
+// Short names for what all tests of ZMTP share.
 var (
 	eventually    = zmtptest.Eventually
 	greeting      = zmtptest.Greeting
@@ -179,7 +179,7 @@ func requireGatewayWorks(t *testing.T, hub *channels.Hub, g *zmqgateway.Gateway)
 	}
 }
 
-// slowHub publishes only when it is let.
+// slowHub publishes only when the test lets it.
 type slowHub struct {
 	zmqgateway.Bridge
 	let chan struct{}

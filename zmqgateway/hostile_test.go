@@ -17,8 +17,8 @@ import (
 	"github.com/channels-go/channels/zmqgateway"
 )
 
-// What anybody can send to the three ports harms nobody: the connection is
-// closed, and others go on.
+// Whatever a stranger sends to the three ports harms nobody else: its connection
+// is closed, and others go on.
 func TestHostileStrangers(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.MaxMessageBytes = 64 << 10 })
@@ -58,14 +58,14 @@ func TestHostileStrangers(t *testing.T) {
 			requireHungUp(t, c)
 			c.Close()
 		}
-		// Half a message, and gone.
+		// Half a message, and then hang up.
 		for _, b := range [][]byte{{}, {1}, {1, 5, 'a'}, append(frame(1, "alive\x00"), frame(1, "half")...)} {
 			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
 			require.NoError(t, err)
 			c.Write(shaken(b))
 			require.NoError(t, c.Close())
 		}
-		// PINGs without end, of which the answers are not read.
+		// PINGs without end, and nobody reads the answers.
 		c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
 		require.NoError(t, err)
 		c.Write(shaken(bytes.Repeat(frame(4, "\x04PING\x00\x00"+strings.Repeat("x", 16)), 20_000)))
@@ -118,9 +118,9 @@ func testThousandSilent(t *testing.T, shake bool) {
 	})
 }
 
-// Strangers at their bound keep nobody out either while others shake hands
-// at theirs. Who knows the token keeps its place, and where all do, a newcomer
-// is refused.
+// As many strangers as are allowed keep nobody out, even while others fill the
+// handshakes. A connection that knows the token keeps its place. If all do, a
+// newcomer is refused.
 func TestStrangersMakeWay(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	const token, most = "0123456789abcdef", 5
@@ -155,7 +155,7 @@ func TestStrangersMakeWay(t *testing.T) {
 			eventually(t, "it is in", func() bool { return g.Stats().Rejected > rejected })
 		}
 		before := g.Stats().Refused
-		for range 100 { // do not even shake hands
+		for range 100 { // these do not even shake hands
 			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
 			require.NoError(t, err)
 			defer c.Close()

@@ -18,8 +18,8 @@ import (
 	"github.com/channels-go/channels/zmqgateway"
 )
 
-// A SUB that subscribes by the commands of ZMTP 3.1, with commands in between
-// that nobody knows, gets what it asks for, until it cancels.
+// A SUB socket that subscribes by the commands of ZMTP 3.1, with unknown commands
+// in between, gets what it asks for until it cancels.
 func TestSubscribeCommands(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
@@ -32,7 +32,7 @@ func TestSubscribeCommands(t *testing.T) {
 	publish(t, hub, "news", "one", "1")
 	require.Equal(t, []string{"news\x00", "one", "1"}, s.next(t))
 	other := dialSocket(t, pub, zmq4.Sub)
-	requireHungUp(t, other.tcp) // as who has subscribed is no stranger, and keeps its place
+	requireHungUp(t, other.tcp) // because the first has subscribed, it is no stranger and keeps its place
 
 	require.NoError(t, s.SendCmd(zmq4.CmdSubscribe, []byte("other\x00")))
 	require.NoError(t, s.SendCmd(zmq4.CmdCancel, []byte("news\x00")))
@@ -42,8 +42,9 @@ func TestSubscribeCommands(t *testing.T) {
 	require.Equal(t, []string{"other\x00", "three", "3"}, s.next(t))
 }
 
-// Who speaks an older protocol, or another one, and waits for us to go on, is
-// ended at once, and the log says which it is and who refused it.
+// A program that speaks an older protocol, or another one, and waits for an
+// answer is disconnected at once. The log says which protocol it is, and which
+// port refused it.
 func TestOldProtocols(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ sent, says string }{
@@ -74,14 +75,15 @@ func TestOldProtocols(t *testing.T) {
 					who = "gateway"
 				}
 				eventually(t, "it is logged", func() bool { return log.Has(who + ": refused a connection") })
-				require.Contains(t, log.Line("refused"), c.says) // and not that it took too long
+				require.Contains(t, log.Line("refused"), c.says) // rather than that it took too long
 			}
 		})
 	}
 }
 
-// libzmq's DEALER with PROBE_ROUTER gets the answers to what it asks, and no
-// others. A client with the name of a verb gets its answers from behind a proxy.
+// libzmq's DEALER with PROBE_ROUTER gets the answers to its requests and no
+// others. A client behind a proxy gets its answers even if it is named like a
+// verb.
 func TestNamesAndProbesOfLibzmq(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
@@ -131,9 +133,8 @@ sys.stdin.readline()
 	require.Equal(t, "end", p.line(t))
 }
 
-// A reader of ZMTP 3.1 is asked with PINGs that say how long the gateway may be
-// silent. One that answers stays, though it says nothing else; one that does not
-// is hung up.
+// A reader of ZMTP 3.1 gets PINGs that say how long the gateway may be silent. If
+// it answers, it stays, though it says nothing else; if not, it is disconnected.
 func TestReaderAnswersPings(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
@@ -176,9 +177,9 @@ func TestReaderAnswersPings(t *testing.T) {
 	eventually(t, "it has gone", func() bool { return g.Stats().Readers == 0 })
 }
 
-// A reader of libzmq that is stopped, whose kernel goes on acknowledging, is
-// hung up after some PINGs without an answer; one that runs and says nothing is
-// not, nor is one of ZMTP 3.0, which may not know PING.
+// A reader of libzmq that is stopped, while its kernel goes on acknowledging, is
+// disconnected after some PINGs without an answer. One that runs and says nothing
+// stays, and so does one of ZMTP 3.0, which may not know PING.
 func TestReaderThatIsStopped(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
@@ -214,8 +215,8 @@ while True: print(s.recv_multipart()[1].decode())
 	}
 }
 
-// Addresses are written as ZeroMQ's guides write them, and what is not supported
-// is named.
+// Addresses may be written as in ZeroMQ's guides. The error for an unsupported
+// one names what is not supported.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})

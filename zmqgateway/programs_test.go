@@ -22,7 +22,7 @@ import (
 	"github.com/channels-go/channels/zmqgateway"
 )
 
-// A program is a Python program that is running.
+// A program is a running Python program.
 type program struct {
 	cmd   *exec.Cmd
 	in    io.Writer
@@ -80,9 +80,9 @@ func (p *program) end(t testing.TB) {
 	}
 }
 
-// Four SUB sockets of libzmq, with its heartbeats on: a channel, a beginning,
-// everything, and a channel on which nothing comes. Without an answer to its
-// PINGs, libzmq disconnects after 3 s.
+// Four SUB sockets of libzmq, with its heartbeats on, read a channel, a
+// beginning, everything, and a channel on which nothing comes. Without answers to
+// its PINGs, libzmq would disconnect after 3 s.
 func TestReadersOfLibzmq(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub, nil)
@@ -146,8 +146,8 @@ while True:
 	require.Equal(t, want, got)
 }
 
-// Two PUSH sockets of libzmq publish, each in its order; a third deals to two
-// replicas; a fourth is killed while it sends.
+// Two PUSH sockets of libzmq publish, each in its order. A third deals to two
+// replicas, and a fourth is killed while it sends.
 func TestPublishersOfLibzmq(t *testing.T) {
 	hub := newHub(t, channels.Options{QueueBytes: 256 << 20})
 	a := newGateway(t, hub, nil)
@@ -184,7 +184,7 @@ ctx.term()
 		}
 		require.NoError(t, json.Unmarshal(m.Body, &body))
 		require.Equal(t, "é 안", body.T)
-		if m.Header != "hé3" { // which takes two ways
+		if m.Header != "hé3" { // goes two ways
 			require.Equal(t, next[m.Header], body.I, m.Header)
 		}
 		next[m.Header]++
@@ -221,7 +221,7 @@ while True: s.send_multipart([b'pushed\0', b'big', b'"' + b'x' * 100000 + b'"'])
 	require.Zero(t, a.Stats().Rejected)
 }
 
-// REQ and DEALER of libzmq get what HTTP answers.
+// REQ and DEALER sockets of libzmq get the answers of HTTP.
 func TestRequestsOfLibzmq(t *testing.T) {
 	hub := newHub(t, channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
 		if r.Identity.ID != "zmq" || strings.HasPrefix(r.Channel, "closed") {

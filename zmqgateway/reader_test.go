@@ -16,8 +16,8 @@ import (
 	"github.com/channels-go/channels/zmqgateway"
 )
 
-// A reader that stops reading loses messages, and then its connection; others
-// lose nothing and do not wait, and the hub is not held up.
+// A reader that stops reading loses messages, and then its connection. Other
+// readers lose nothing and do not wait, nor does the hub.
 func TestSlowReader(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.QueueBytes = 1 << 20 })
@@ -42,7 +42,7 @@ func TestSlowReader(t *testing.T) {
 // queue holds.
 func TestSlowButSteadyReader(t *testing.T) {
 	t.Parallel()
-	// On a busy machine, the reader itself may not be steady: then again.
+	// On a busy machine, the reader itself may not be steady. Then it is tried again.
 	eventually(t, "a steady reader gets everything", func() bool {
 		longest, err := readsSteadily(t)
 		if err != nil {
@@ -53,8 +53,8 @@ func TestSlowButSteadyReader(t *testing.T) {
 	})
 }
 
-// readsSteadily returns the longest time in which the reader took nothing,
-// and what it did not get.
+// readsSteadily returns the longest time in which the reader took nothing, and an
+// error that says what it did not get.
 func readsSteadily(t *testing.T) (longest time.Duration, err error) {
 	const messages, slow, size = 220, 60, 30 << 10 // 6.6 MB
 	hub := newHub(t, channels.Options{QueueBytes: 16 << 20})
@@ -92,8 +92,8 @@ func readsSteadily(t *testing.T) (longest time.Duration, err error) {
 	return longest, nil
 }
 
-// A reader that wants a channel by its name and by two beginnings gets its
-// messages once, and goes on getting them by what is left.
+// A reader that asks for a channel by its name and by two beginnings gets each
+// message once, and goes on getting them by what it has not cancelled.
 func TestReaderGetsEachMessageOnce(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub, nil)
@@ -138,8 +138,8 @@ func TestReaderGetsEachMessageOnce(t *testing.T) {
 	expect("end")
 }
 
-// A reader of everything at one replica gets what others publish on channels
-// of which that one has never heard, and once each.
+// A reader of everything at one replica gets what others publish, also on
+// channels that its replica has never heard of, once each.
 func TestReaderOfAllReplicas(t *testing.T) {
 	a, b := newMesh(t, "a", nil), newMesh(t, "b", nil)
 	one := newHub(t, channels.Options{Mesh: a, Store: memory(t)})
@@ -164,7 +164,7 @@ func TestReaderOfAllReplicas(t *testing.T) {
 	}
 }
 
-// Close sends what is queued, also to a reader that takes its time.
+// Close sends what is queued, even to a reader that takes its time.
 func TestCloseSendsWhatIsQueued(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := newGateway(t, hub, nil)
@@ -186,8 +186,8 @@ func TestCloseSendsWhatIsQueued(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 }
 
-// A reader that takes all topics there are, again and again, keeps nobody out
-// who wants no more than an equal share.
+// A reader that takes all topics there are, again and again, keeps out nobody who
+// wants no more than an equal share.
 func TestGreedyReader(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	var log logbook
@@ -202,7 +202,7 @@ func TestGreedyReader(t *testing.T) {
 		for i := range n {
 			all = append(all, frame(0, fmt.Sprintf("\x01greedy%d\x00", i))...)
 		}
-		_, err := s.tcp.Write(all) // at once, as it is hung up before it has read all
+		_, err := s.tcp.Write(all) // at once, because it may be disconnected before everything is sent
 		require.NoError(t, err)
 		return s
 	}
@@ -235,7 +235,7 @@ func TestGreedyReader(t *testing.T) {
 		publish(t, hub, name+"1", "still", "1")
 		require.Equal(t, "still", honest[i].next(t)[1])
 	}
-	// Who would have as many as the one that has the most does not end it.
+	// A reader that would have as many as the one with the most does not end it.
 	last = greedy(4)
 	last.ready(t, hub, "greedy3")
 	honest[0].send(t, "\x01a4")

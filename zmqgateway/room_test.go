@@ -35,11 +35,11 @@ func hurried(t *testing.T, hub zmqgateway.Bridge, whole, crowded time.Duration, 
 // announced is the header of a last frame of this size.
 func announced(size int) []byte { return binary.BigEndian.AppendUint64([]byte{2}, uint64(size)) }
 
-// json200K is a body that the hub takes and that has to ask for room.
+// json200K is a body that the hub accepts and that has to ask for room.
 var json200K = `"` + strings.Repeat("x", 200_000) + `"`
 
 // 200 strangers announce 1 MiB each and send half of it, again and again. What
-// they hold together stays within the bound, small messages do not notice, and
+// they hold together stays within the bound, small messages are not held up, and
 // large ones get through, with and without an answer.
 func TestStrangersWithHalfMessages(t *testing.T) {
 	hub := newHub(t, channels.Options{})
@@ -48,7 +48,7 @@ func TestStrangersWithHalfMessages(t *testing.T) {
 	g := hurried(t, nobody(hub), time.Minute, 500*time.Millisecond, most, log.Logger())
 	_, pull, rep := g.Addresses()
 	push, req := dialSocket(t, pull, zmq4.Push), dialSocket(t, rep, zmq4.Req)
-	eventually(t, "both have shaken hands", func() bool { return zmqgateway.Entered(g) == 2 }) // or the crowd pushes them out before
+	eventually(t, "both have shaken hands", func() bool { return zmqgateway.Entered(g) == 2 }) // otherwise the crowd might push them out first
 	sub, err := hub.Subscribe(t.Context(), "a", nil)
 	require.NoError(t, err)
 	defer sub.Close()
@@ -114,8 +114,8 @@ func TestStrangersWithHalfMessages(t *testing.T) {
 }
 
 // 900 strangers without the token announce 1 MiB each, and come again when they
-// are cut off. Who has sent a message with the token before does not wait for
-// them, not even as long as one of them may take.
+// are cut off. A program that has sent a message with the token before does not
+// wait for them, not even as long as one of them may take.
 func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	// The allowance is far more than two messages need on a busy machine.
@@ -175,8 +175,8 @@ func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 	eventually(t, "they hold all of theirs again", func() bool { return zmqgateway.Unfinished(g) == 32<<20 })
 }
 
-// While there is no room, a message waits its turn and nothing of it is lost;
-// who has it, and has still time, is left alone.
+// While there is no room, a message waits its turn and nothing of it is lost. A
+// message that has room, and still has time, is left alone.
 func TestRoomIsWaitedFor(t *testing.T) {
 	let := make(chan struct{})
 	g := hurried(t, slowHub{let: let}, time.Minute, time.Minute, 2<<20, slog.New(slog.NewTextHandler(t.Output(), nil)))
@@ -208,8 +208,8 @@ func TestRoomIsWaitedFor(t *testing.T) {
 	require.Zero(t, g.Stats().Refused)
 }
 
-// Who took long to come makes room for others, but not who is only waiting to
-// be published.
+// A message that took long to come makes room for others, but not one that waits
+// to be published.
 func TestWhoMakesRoom(t *testing.T) {
 	let := make(chan struct{})
 	var log logbook
@@ -223,7 +223,7 @@ func TestWhoMakesRoom(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, "it is announced", func() bool { return zmqgateway.Unfinished(g) > 1_000_000 })
 	trickle := make(chan struct{})
-	go func() { // it is slow, but not idle, so that only the need for room ends it
+	go func() { // slow, but not idle, so that only the need for room ends it
 		defer close(trickle)
 		for {
 			if _, err := slow.tcp.Write([]byte{'x'}); err != nil {
@@ -245,7 +245,8 @@ func TestWhoMakesRoom(t *testing.T) {
 	require.EqualValues(t, 1, g.Stats().Refused)
 }
 
-// Who waits for room has nothing allocated, and does not hold up Close.
+// For messages that wait for room, nothing is allocated, and they do not hold up
+// Close.
 func TestCloseWhileOthersWaitForRoom(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	const most = 8 << 20
@@ -278,7 +279,7 @@ func TestCloseWhileOthersWaitForRoom(t *testing.T) {
 	require.Zero(t, zmqgateway.Unfinished(g))
 }
 
-// A stranger that makes way ends at once, also while it waits for room.
+// A stranger that makes way ends at once, even while it waits for room.
 func TestWhoWaitsForRoomMakesWay(t *testing.T) {
 	g, err := zmqgateway.NewHurried(slowHub{}, zmqgateway.Options{Pull: "tcp://127.0.0.1:0", MaxConnections: 2, MaxUnfinishedBytes: 2 << 20,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, time.Minute, time.Minute)
@@ -300,8 +301,8 @@ func TestWhoWaitsForRoomMakesWay(t *testing.T) {
 	require.Equal(t, 1<<20, zmqgateway.Unfinished(g), "the other one has not")
 }
 
-// A message with a second large frame never waits for room while it holds
-// some: two of them would wait for each other.
+// A message with a second large frame never waits for room while it holds some:
+// two such messages would wait for each other.
 func TestTwoLargeFrames(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	g := hurried(t, nobody(hub), time.Minute, time.Minute, 2<<20, slog.New(slog.NewTextHandler(t.Output(), nil)))

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNoTimeWithoutMonotonicReading: a machine's clock may be set back by hours.
-// Nothing here measures time by it: what is stripped of the monotonic reading
-// would be silent, or wait, for so long.
+// TestNoTimeWithoutMonotonicReading: the machine's clock may be set back by
+// hours, so nothing here may measure time by it. A time without its monotonic
+// reading would make this package silent, or have it wait, for that long.
 func TestNoTimeWithoutMonotonicReading(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)

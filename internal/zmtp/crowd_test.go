@@ -14,7 +14,7 @@ import (
 	"github.com/channels-go/channels/internal/zmtp"
 )
 
-// TestCrowd: who makes way.
+// TestCrowd: which connection makes way.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	type crowd = zmtp.Crowd[string]

@@ -21,7 +21,7 @@ const (
 
 // ListenerOptions configure a Listener. All but TLS are required.
 type ListenerOptions struct {
-	Name    string // begins what is logged: "mesh" or "gateway"
+	Name    string // begins each log message: "NAME: refused a connection"
 	Logger  *slog.Logger
 	TLS     *tls.Config   // nil: none
 	Max     int           // connections after their handshake

@@ -56,8 +56,8 @@ func (a *authority) config(host string, trusted *authority) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: roots}
 }
 
-// TestTLS: both sides must have a certificate of the authority, for the host
-// that is dialled, and TLS 1.3.
+// TestTLS: both sides need a certificate from the authority, for the host that is
+// dialled, and TLS 1.3.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ours, theirs := newAuthority(t), newAuthority(t)
@@ -101,7 +101,7 @@ func TestTLS(t *testing.T) {
 	requireOneWay(t, both, with("m3", ours.config("127.0.0.1", ours), "0123456789abcdef"))
 }
 
-// TestKey: both sides must have the same key, and are told where not.
+// TestKey: both sides need the same key, and are told if they do not have it.
 func TestKey(t *testing.T) {
 	t.Parallel()
 	with := func(id, key string) zmqmesh.Options {
@@ -116,7 +116,7 @@ func TestKey(t *testing.T) {
 	requireApart(t, m, with("none", ""))
 }
 
-// TestOptions: what New refuses, and that it says what is allowed.
+// TestOptions: what New refuses, with what it says.
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	ours := newAuthority(t)
@@ -170,7 +170,7 @@ func TestOptions(t *testing.T) {
 	require.ErrorContains(t, err, "address already in use")
 }
 
-// TestAddress: what is announced can be reached by others.
+// TestAddress: others can reach what is announced.
 func TestAddress(t *testing.T) {
 	t.Parallel()
 	require.Regexp(t, `^tcp://127\.0\.0\.1:[1-9][0-9]*$`, open(t, options(t, "a")).Address())

@@ -20,7 +20,7 @@ func quiet(id string) zmqmesh.Options {
 	return zmqmesh.Options{ReplicaID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}
 }
 
-// BenchmarkUnwanted publishes where a peer is linked and wants other channels.
+// BenchmarkUnwanted publishes to a linked replica that wants other channels.
 func BenchmarkUnwanted(b *testing.B) {
 	a, c := open(b, quiet("a")), open(b, quiet("c"))
 	for i := range 10_000 {
@@ -38,7 +38,7 @@ func BenchmarkUnwanted(b *testing.B) {
 	}
 }
 
-// BenchmarkRaw sends bodies of 100 bytes from one node to another on 100
+// BenchmarkRaw sends bodies of 100 bytes from one replica to another on 100
 // channels, at most 100,000 ahead of it, so that nothing is dropped.
 func BenchmarkRaw(b *testing.B) { plainAndSealed(b, raw) }
 
@@ -87,7 +87,7 @@ func raw(b *testing.B, a, c *zmqmesh.Mesh) {
 	<-ended
 }
 
-// plainAndSealed runs a benchmark with two nodes, "a" and "c", without a key
+// plainAndSealed runs a benchmark with two replicas, "a" and "c", without a key
 // and with one.
 func plainAndSealed(b *testing.B, run func(b *testing.B, a, c *zmqmesh.Mesh)) {
 	for name, key := range map[string]string{"plain": "", "sealed": "0123456789abcdef"} {
@@ -102,8 +102,8 @@ func plainAndSealed(b *testing.B, run func(b *testing.B, a, c *zmqmesh.Mesh)) {
 	}
 }
 
-// BenchmarkLatency has one message of 100 bytes on its way at a time, and
-// reports its median time.
+// BenchmarkLatency sends one message of 100 bytes at a time, and reports the
+// median of how long it takes.
 func BenchmarkLatency(b *testing.B) {
 	plainAndSealed(b, func(b *testing.B, a, c *zmqmesh.Mesh) {
 		got := make(chan mesh.Packet, 16)
@@ -143,7 +143,8 @@ func BenchmarkLatency(b *testing.B) {
 	})
 }
 
-// BenchmarkJoin has a peer with 100,000 channels come, up to its echo.
+// BenchmarkJoin links a replica that wants 100,000 channels, up to its first
+// echo.
 func BenchmarkJoin(b *testing.B) {
 	a := open(b, quiet("a"))
 	for b.Loop() {

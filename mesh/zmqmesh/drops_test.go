@@ -13,8 +13,9 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestStoppedReader: a peer that stops reading is given up; what waited for it
-// is bounded and counted, and others get all. Not parallel: it measures memory.
+// TestStoppedReader: a replica that stops reading is given up. What waits for it
+// is bounded and counted, and other replicas get everything. Not parallel,
+// because it measures memory.
 func TestStoppedReader(t *testing.T) {
 	const bodies, size = 4_000, 32 << 10 // 125 MiB
 	o := options(t, "a")
@@ -66,9 +67,9 @@ func TestStoppedReader(t *testing.T) {
 	require.Zero(t, peerOf("friend").Dropped)
 }
 
-// TestRestartIsNoDrop: packets for a peer that has died, or leaves, are not
-// counted as dropped, neither those that waited nor those that came before all
-// of its channels were forgotten.
+// TestRestartIsNoDrop: packets for a replica that dies or leaves do not count as
+// dropped, neither those that waited nor those that came before all its channels
+// were forgotten.
 func TestRestartIsNoDrop(t *testing.T) {
 	t.Parallel()
 	for name, kill := range map[string]bool{"killed": true, "left": false} {
@@ -82,7 +83,7 @@ func TestRestartIsNoDrop(t *testing.T) {
 			conn, err := zmqmesh.Shake(c, "b", 1, nil, false)
 			require.NoError(t, err)
 			var topics []byte
-			for i := range 20_000 { // which take a while to be forgotten
+			for i := range 20_000 { // forgetting them takes a while
 				topics = append(topics, frame(0, fmt.Sprintf("\x01%d\x00", i))...)
 			}
 			_, err = c.Write(append(topics, frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01")...))
@@ -108,9 +109,9 @@ func TestRestartIsNoDrop(t *testing.T) {
 	}
 }
 
-// TestSilentIsNoDrop: nor is what waits for a peer that has died without
-// hanging up, as in a power cut, whether its silence is noticed first or that
-// it takes nothing.
+// TestSilentIsNoDrop: packets for a replica that dies without hanging up, as in a
+// power cut, do not count as dropped either, whether its silence is noticed first
+// or that it takes nothing.
 func TestSilentIsNoDrop(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -165,8 +166,8 @@ func TestSilentIsNoDrop(t *testing.T) {
 	}
 }
 
-// TestStalledIsDropped: what waits for a peer that is given up because it takes
-// nothing, while its heartbeats come, is counted, each packet once.
+// TestStalledIsDropped: if a replica takes nothing although its heartbeats come,
+// it is given up, and each packet that waited for it counts as dropped once.
 func TestStalledIsDropped(t *testing.T) {
 	t.Parallel()
 	a := open(t, options(t, "a"))

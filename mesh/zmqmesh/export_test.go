@@ -11,7 +11,6 @@ import (
 const (
 	MaxTopic   = maxTopic
 	ChunkBytes = chunkBytes
-	Lingering  = lingering
 	MaxWaiting = maxWaiting // questions of a link
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// FuzzPacket has a mesh take anything as the packets of a peer, as its
-// questions and as what it says of itself.
+// FuzzPacket feeds a mesh anything as the packets of another replica, as its
+// questions and as its hello.
 func FuzzPacket(f *testing.F) {
 	var some []byte
 	for i, p := range []mesh.Packet{

@@ -9,9 +9,9 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestLinkThatEndsForGood: what a link may have lost that never comes back is
-// told in time, and once more when the peer is given up. Until it is, nothing
-// is told with each attempt.
+// TestLinkThatEndsForGood: if a link ends and never comes back, a KindLost comes
+// soon, and another one when the replica is given up. In between, attempts to
+// connect tell nothing.
 func TestLinkThatEndsForGood(t *testing.T) {
 	t.Parallel()
 	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
@@ -37,8 +37,8 @@ func TestLinkThatEndsForGood(t *testing.T) {
 	require.Zero(t, in.count(message("lost")))
 }
 
-// TestGoodbyeLosesNothing: who leaves has sent all that it had, and nothing is
-// told of it; nor where this replica itself ends.
+// TestGoodbyeLosesNothing: a replica that leaves sends everything first, so there
+// is no KindLost; nor is there one when this replica itself ends.
 func TestGoodbyeLosesNothing(t *testing.T) {
 	t.Parallel()
 	a, b, c := open(t, options(t, "a")), open(t, options(t, "b")), open(t, options(t, "c"))
@@ -60,8 +60,8 @@ func TestGoodbyeLosesNothing(t *testing.T) {
 	require.Zero(t, in.count(func(p mesh.Packet) bool { return p.Kind == mesh.KindLost }))
 }
 
-// TestGapIsInherited: where another link takes the place of one that was up,
-// and never comes up itself, that is told, too.
+// TestGapIsInherited: if a link that was up is replaced by one that never comes
+// up, a KindLost tells that too.
 func TestGapIsInherited(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -76,7 +76,7 @@ func TestGapIsInherited(t *testing.T) {
 	m.SetPeers(map[string]string{"stage": other.address()})
 	c, err := other.ln.Accept()
 	require.NoError(t, err)
-	_, err = zmqmesh.Shake(c, "stage", other.life, nil, true) // and answers nothing
+	_, err = zmqmesh.Shake(c, "stage", other.life, nil, true) // but does not answer anything
 	require.NoError(t, err)
 	requireHungUp(t, first)
 	require.Zero(t, in.count(lostOf("stage")))

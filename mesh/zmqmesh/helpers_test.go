@@ -20,7 +20,7 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// What the tests of all that speaks ZMTP share, by short names.
+// Short names for what all tests of ZMTP share.
 var (
 	eventually    = zmtptest.Eventually
 	greeting      = zmtptest.Greeting
@@ -60,7 +60,7 @@ func memory(t *testing.T) store.Store {
 // tcp is the address of a mesh without "tcp://".
 func tcp(m *zmqmesh.Mesh) string { return strings.TrimPrefix(m.Address(), "tcp://") }
 
-// dial connects to a mesh as anybody can.
+// dial connects to a mesh as any stranger can.
 func dial(t *testing.T, m *zmqmesh.Mesh) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", tcp(m))
@@ -70,7 +70,7 @@ func dial(t *testing.T, m *zmqmesh.Mesh) net.Conn {
 	return c
 }
 
-// upTo tells whether m's only peers are these, and are up.
+// upTo reports whether m's only peers are these, and all of them are up.
 func upTo(m *zmqmesh.Mesh, ids ...string) bool {
 	peers := m.Status().Peers
 	for i, p := range peers {
@@ -86,7 +86,7 @@ func awaitUp(t testing.TB, m *zmqmesh.Mesh, ids ...string) {
 	eventually(t, fmt.Sprint("links to ", ids), func() bool { return upTo(m, ids...) })
 }
 
-// requireWorks links a new node to m, and has a packet go each way.
+// requireWorks links a new replica to m, and sends a packet each way.
 func requireWorks(t *testing.T, m *zmqmesh.Mesh, in *inbox, o zmqmesh.Options) {
 	t.Helper()
 	friend, err := zmqmesh.New(o)
@@ -104,15 +104,15 @@ func requireWorks(t *testing.T, m *zmqmesh.Mesh, in *inbox, o zmqmesh.Options) {
 	m.SetPeers(nil)
 }
 
-// requireApart dials m from a node with these options and back, and waits
-// until both have seen that it does not work.
+// requireApart has m and a new replica with these options dial each other, and
+// waits until both have seen that it does not work.
 func requireApart(t *testing.T, m *zmqmesh.Mesh, o zmqmesh.Options) {
 	t.Helper()
 	refused := m.Status().Refused
 	other := open(t, o)
 	other.SetPeers(map[string]string{"m": m.Address()})
 	m.SetPeers(map[string]string{o.ReplicaID: other.Address()})
-	told := func(m *zmqmesh.Mesh, address string) bool { // of that one: an earlier peer may not be gone yet
+	told := func(m *zmqmesh.Mesh, address string) bool { // about that address: an earlier replica may not have gone yet
 		for _, p := range m.Status().Peers {
 			if p.Address == address && p.Up {
 				require.Fail(t, "they are linked")
@@ -128,7 +128,7 @@ func requireApart(t *testing.T, m *zmqmesh.Mesh, o zmqmesh.Options) {
 	m.SetPeers(nil)
 }
 
-// requireOneWay links a node one way.
+// requireOneWay links a new replica to another one, in one direction.
 func requireOneWay(t *testing.T, to *zmqmesh.Mesh, o zmqmesh.Options) {
 	t.Helper()
 	n := open(t, o)
@@ -140,7 +140,7 @@ func requireOneWay(t *testing.T, to *zmqmesh.Mesh, o zmqmesh.Options) {
 	})
 }
 
-// beats is a peer's heartbeat, until the test ends.
+// beats sends the heartbeats of a replica until the test ends.
 func beats(t *testing.T, c net.Conn) {
 	stop := make(chan struct{})
 	var running sync.WaitGroup
@@ -157,7 +157,7 @@ func beats(t *testing.T, c net.Conn) {
 	t.Cleanup(func() { close(stop); running.Wait() })
 }
 
-// A replica that a test plays: it takes connections of m.
+// A stage is a replica that a test plays: it accepts connections of m.
 type stage struct {
 	t    *testing.T
 	ln   net.Listener

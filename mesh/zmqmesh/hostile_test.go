@@ -21,7 +21,7 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestHostileStrangers: what anybody can send to the port does no harm.
+// TestHostileStrangers: whatever a stranger sends to the port does no harm.
 func TestHostileStrangers(t *testing.T) {
 	t.Parallel()
 	var log logbook
@@ -64,14 +64,14 @@ func TestHostileStrangers(t *testing.T) {
 		eventually(t, name+" is counted", func() bool { return m.Status().Refused == before+1 })
 	}
 	before := m.Status().Refused
-	require.NoError(t, dial(t, m).Close()) // a look whether the port is open
+	require.NoError(t, dial(t, m).Close()) // only looks whether the port is open
 	require.Empty(t, m.Status().Peers)
 	requireWorks(t, m, in, options(t, "friend"))
 	require.Equal(t, before, m.Status().Refused)
 	eventually(t, "it is logged", func() bool { return log.Has("refused a connection") })
 }
 
-// TestProtocolVersion: a peer of another version is refused, and both sides
+// TestProtocolVersion: a replica with another version is refused, and both sides
 // say why.
 func TestProtocolVersion(t *testing.T) {
 	t.Parallel()
@@ -88,8 +88,8 @@ func TestProtocolVersion(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return log.Has("speaks version 99") })
 }
 
-// TestSilentConnections: a thousand connections that say nothing keep nobody
-// out, and are bounded. Not parallel, as it counts goroutines.
+// TestSilentConnections: a thousand silent connections keep nobody out, and are
+// bounded. Not parallel, because it counts goroutines.
 func TestSilentConnections(t *testing.T) {
 	m := open(t, options(t, "m"))
 	in := receive(t, m)
@@ -106,7 +106,8 @@ func TestSilentConnections(t *testing.T) {
 	eventually(t, "the last are closed too", func() bool { return m.Status().Refused >= 1000 })
 }
 
-// TestHostilePeers: who has shaken hands is bounded too.
+// TestHostilePeers: after the handshake, too, what the other side sends is
+// bounded.
 func TestHostilePeers(t *testing.T) {
 	t.Parallel()
 	m := open(t, options(t, "m"))
@@ -137,7 +138,7 @@ func TestHostilePeers(t *testing.T) {
 	requireWorks(t, m, in, options(t, "friend"))
 }
 
-// TestEchoFlood: who asks and does not read is cut off.
+// TestEchoFlood: a replica that asks and does not read the answers is cut off.
 func TestEchoFlood(t *testing.T) {
 	t.Parallel()
 	var log logbook
@@ -157,8 +158,8 @@ func TestEchoFlood(t *testing.T) {
 	eventually(t, "it is no peer any more", func() bool { return len(m.Status().Peers) == 0 })
 }
 
-// TestHostilePublisher: what a replica that was dialled sends is bounded, and
-// it is dialled again with pauses only.
+// TestHostilePublisher: what a dialled replica sends is bounded, and that replica
+// is dialled again only after a pause.
 func TestHostilePublisher(t *testing.T) {
 	t.Parallel()
 	big := packet.Append([]byte{'P'}, &mesh.Packet{Seq: 1, Header: "cut", Body: make([]byte, 100)})
@@ -204,8 +205,8 @@ func TestHostilePublisher(t *testing.T) {
 	}
 }
 
-// TestForgedProof: neither no key, nor a wrong one, nor what was proved on
-// another connection or by the other side lets anybody in.
+// TestForgedProof: no key, a wrong key, a proof of another connection and a proof
+// of the other side let nobody in.
 func TestForgedProof(t *testing.T) {
 	t.Parallel()
 	key := []byte("0123456789abcdef")
@@ -224,7 +225,7 @@ func TestForgedProof(t *testing.T) {
 		_, err := zmqmesh.Shake(c, "x", 1, []byte("0123456789abcdeg"), false)
 		return err
 	})
-	// Two strangers in between: the proof of one connection is used on another.
+	// A stranger in between uses the proof of one connection on another.
 	refused("a replayed proof", func(c net.Conn) error {
 		recorded := &recorder{Conn: dial(t, m)}
 		_, err := zmqmesh.Shake(recorded, "x", 1, key, false)
@@ -253,7 +254,7 @@ func TestForgedProof(t *testing.T) {
 		require.Equal(t, "friend", p.ID)
 	}
 
-	// A listener without the key gets nothing from who dials it.
+	// A listener without the key gets nothing from a replica that dials it.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer ln.Close()
@@ -284,7 +285,8 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.Conn.Write(p)
 }
 
-// TestLibzmqRefused: ZeroMQ's own sockets are no replicas.
+// TestLibzmqRefused: ZeroMQ's own sockets are refused, because they are no
+// replicas.
 func TestLibzmqRefused(t *testing.T) {
 	t.Parallel()
 	python := zmtptest.Python(t)
@@ -310,13 +312,13 @@ sys.exit("nothing happened")
 	require.Empty(t, m.Status().Peers)
 }
 
-// TestFloodFromOneAddress: who is shaking hands is not pushed out by another
-// address that opens more connections than may shake hands.
+// TestFloodFromOneAddress: an address that opens more connections than may be in
+// their handshake does not push out those of another address.
 func TestFloodFromOneAddress(t *testing.T) {
 	t.Parallel()
 	m := open(t, options(t, "m"))
 	const few, more = 50, 200
-	// On a busy machine, the flood takes longer than a handshake may: then again.
+	// On a busy machine, the flood may take longer than a handshake has. Then it is tried again.
 	eventually(t, "who is slow gets in", func() bool {
 		began, before := time.Now(), m.Status().Refused
 		var slow []net.Conn

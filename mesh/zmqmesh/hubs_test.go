@@ -10,8 +10,8 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestHubTakesTheReplicaID: a replica is named once, at its mesh, also by chance;
-// the hub refuses another name.
+// TestHubTakesTheReplicaID: a replica is named once, at its mesh, even if the
+// name is random. The hub refuses another name.
 func TestHubTakesTheReplicaID(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"replica-1", ""} {
@@ -33,8 +33,8 @@ func TestHubTakesTheReplicaID(t *testing.T) {
 	newHub(t, channels.Options{ReplicaID: "replica-1", Mesh: m, Store: memory(t)})
 }
 
-// TestTwinHubs: two replicas of one name with no common Store, which nobody but
-// the mesh can see, are not green.
+// TestTwinHubs: two replicas with one name and no common Store are not green.
+// Only the mesh can see them.
 func TestTwinHubs(t *testing.T) {
 	t.Parallel()
 	key := []byte("the key of the mesh")

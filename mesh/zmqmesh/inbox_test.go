@@ -10,7 +10,7 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// An inbox is what a node has received.
+// An inbox is what a replica has received.
 type inbox struct {
 	hook func(mesh.Packet) // or nil
 
@@ -18,10 +18,10 @@ type inbox struct {
 	all []mesh.Packet
 }
 
-// receive records until the test, and with it the node, ends.
+// receive records until the test ends, and with it the mesh.
 func receive(t testing.TB, m *zmqmesh.Mesh) *inbox { return receiveWith(t, m, nil) }
 
-// receiveWith gives packets to hook first, and keeps no bodies.
+// receiveWith gives packets to hook first, and does not keep their bodies.
 func receiveWith(t testing.TB, m *zmqmesh.Mesh, hook func(mesh.Packet)) *inbox {
 	in := &inbox{hook: hook}
 	ctx, stop := context.WithCancel(context.Background())

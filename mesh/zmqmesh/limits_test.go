@@ -17,8 +17,8 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// TestMaxBody: a body of MaxBody is taken and arrives, whatever else is in the
-// packet.
+// TestMaxBody: a body of MaxBody bytes is accepted and arrives, whatever else is
+// in the packet.
 func TestMaxBody(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{1 << 13, 1 << 16, 1<<20 + 1} {
@@ -41,8 +41,8 @@ func TestMaxBody(t *testing.T) {
 	require.Zero(t, open(t, o).MaxBody())
 }
 
-// TestHubWithinTheMesh: a hub that would take larger messages than its mesh is
-// refused, with both numbers and what to do.
+// TestHubWithinTheMesh: a hub that would accept larger messages than its mesh is
+// refused. The error has both numbers and says what to do.
 func TestHubWithinTheMesh(t *testing.T) {
 	t.Parallel()
 	m := open(t, options(t, "a"))
@@ -60,7 +60,7 @@ func TestHubWithinTheMesh(t *testing.T) {
 	require.NoError(t, h.Shutdown(t.Context()))
 }
 
-// TestLongChannel: a channel's name that nobody can subscribe to is neither
+// TestLongChannel: a channel whose name is too long to subscribe to is neither
 // published on nor delivered.
 func TestLongChannel(t *testing.T) {
 	t.Parallel()
@@ -123,8 +123,8 @@ func TestPublishErrors(t *testing.T) {
 	require.NoError(t, a.Subscribe(string(bytes.Repeat([]byte("x"), 512))))
 }
 
-// TestSmallerPeer: a peer that takes smaller packets loses the larger ones,
-// and is told; the link stays.
+// TestSmallerPeer: a replica that accepts only smaller packets loses the larger
+// ones and is told so. The link stays.
 func TestSmallerPeer(t *testing.T) {
 	t.Parallel()
 	o := options(t, "b")

@@ -16,8 +16,9 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestSelfAndDuplicate: a replica that is told its own address, and those of a
-// peer twice, has one link to that one, which the other address takes over.
+// TestSelfAndDuplicate: a replica that is given its own address, and two
+// addresses of another replica, has one link. The other address takes over when
+// that ends.
 func TestSelfAndDuplicate(t *testing.T) {
 	t.Parallel()
 	b := open(t, options(t, "b"))
@@ -61,8 +62,8 @@ func TestSelfAndDuplicate(t *testing.T) {
 	require.Less(t, self.count(), 5, "it dials itself again and again")
 }
 
-// TestNameWithoutProof: a process that says it is a replica, and does not prove
-// it, does not keep out that replica, which is found at another address.
+// TestNameWithoutProof: a process that claims to be a replica, without proof,
+// does not keep that replica out, which is found at another address.
 func TestNameWithoutProof(t *testing.T) {
 	t.Parallel()
 	key := []byte("the key of the mesh")
@@ -102,7 +103,7 @@ func TestNameWithoutProof(t *testing.T) {
 }
 
 // TestBlackHole: a link on which nothing arrives any more is noticed, and made
-// again when it can be, with a KindLost. Others do not suffer.
+// again as soon as possible, with a KindLost. Other links do not suffer.
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	a, b, c := open(t, options(t, "a")), open(t, options(t, "b")), open(t, options(t, "c"))
@@ -118,7 +119,7 @@ func TestBlackHole(t *testing.T) {
 	eventually(t, "by the other side too", func() bool { return len(b.Status().Peers) == 0 })
 	require.NoError(t, c.Publish(t.Context(), mesh.Packet{Header: "from c"}))
 	in.await(t, message("from c"))
-	in.clear() // it is told while the link is down, too
+	in.clear() // there is a KindLost while the link is down, too
 	hole.set(false, false)
 	awaitUp(t, a, "b", "c")
 	in.await(t, lostOf("b"))
@@ -127,8 +128,8 @@ func TestBlackHole(t *testing.T) {
 	require.Zero(t, in.count(message("lost")))
 }
 
-// TestStalePackets: what a peer has sent over one link is not delivered again
-// over another one, unless it has another life.
+// TestStalePackets: packets that came over one link are not delivered again over
+// another one, unless the replica has another life.
 func TestStalePackets(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -154,8 +155,8 @@ func TestStalePackets(t *testing.T) {
 	c.Close()
 }
 
-// TestSubscriptionIsTold: a channel that is subscribed to on a live link gets
-// a KindLost of its own, one that was left a moment ago gets none.
+// TestSubscriptionIsTold: subscribing on a live link brings a KindLost of that
+// channel; doing so again soon after leaving brings none.
 func TestSubscriptionIsTold(t *testing.T) {
 	t.Parallel()
 	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
@@ -179,8 +180,8 @@ func TestSubscriptionIsTold(t *testing.T) {
 	require.Equal(t, int64(in.count(func(p mesh.Packet) bool { return p.Kind == mesh.KindLost })), b.Status().Lost)
 }
 
-// TestPeersLeftOut: a peer that is left out keeps its link, and is not dialled
-// again when that ends.
+// TestPeersLeftOut: a replica that SetPeers leaves out keeps its link, and is not
+// dialled again when that ends.
 func TestPeersLeftOut(t *testing.T) {
 	t.Parallel()
 	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
@@ -197,7 +198,8 @@ func TestPeersLeftOut(t *testing.T) {
 	require.Equal(t, dialled, p.count())
 }
 
-// TestPeersOfOptionsAndDNS: the peers of Options and those of the DNS are linked.
+// TestPeersOfOptionsAndDNS: replicas of Options.Peers and of Options.DNS are
+// linked.
 func TestPeersOfOptionsAndDNS(t *testing.T) {
 	t.Parallel()
 	b, c := open(t, options(t, "b")), open(t, options(t, "c"))
@@ -219,7 +221,7 @@ func TestPeersOfOptionsAndDNS(t *testing.T) {
 	require.True(t, has("b") && has("c"))
 }
 
-// TestMissed: what came while no Receive ran is told when one begins.
+// TestMissed: a Receive begins with a KindLost if packets came while none ran.
 func TestMissed(t *testing.T) {
 	t.Parallel()
 	b := open(t, options(t, "b"))
@@ -230,7 +232,7 @@ func TestMissed(t *testing.T) {
 	require.ErrorContains(t, b.Receive(t.Context(), func(mesh.Packet) {}), "only one may")
 }
 
-// TestLeave: a peer that leaves a channel is sent no more of it.
+// TestLeave: a replica that leaves a channel is sent no more of it.
 func TestLeave(t *testing.T) {
 	t.Parallel()
 	m := open(t, options(t, "m"))
@@ -258,7 +260,7 @@ func TestLeave(t *testing.T) {
 	require.NotContains(t, got, "one")
 }
 
-// TestCloseDoesNotLinger: Close waits only for what is not taken.
+// TestCloseDoesNotLinger: Close waits only while something is queued.
 func TestCloseDoesNotLinger(t *testing.T) {
 	t.Parallel()
 	o := options(t, "a")
@@ -276,7 +278,7 @@ func TestCloseDoesNotLinger(t *testing.T) {
 	}
 }
 
-// TestReceiveWaits: Receive returns after the deliver that is under way.
+// TestReceiveWaits: Receive returns only after a deliver that is under way.
 func TestReceiveWaits(t *testing.T) {
 	t.Parallel()
 	m := open(t, options(t, "m"))

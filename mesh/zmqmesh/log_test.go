@@ -11,8 +11,8 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestAnnouncedHere: replicas on two machines that both announce a loopback
-// address dial themselves, and somebody has to learn why they are alone.
+// TestAnnouncedHere: two replicas on different machines that both announce a
+// loopback address dial themselves. The log says why they are alone.
 func TestAnnouncedHere(t *testing.T) {
 	t.Parallel()
 	var log logbook
@@ -23,8 +23,8 @@ func TestAnnouncedHere(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return log.Has("an address that leads here") })
 }
 
-// TestLoggedOncePerCause: a peer that is away is logged once for each way in
-// which it is, not with each attempt, though each comes from another port.
+// TestLoggedOncePerCause: if a replica is away, each cause is logged once and not
+// with each attempt, although each attempt comes from another port.
 func TestLoggedOncePerCause(t *testing.T) {
 	t.Parallel()
 	var log logbook
@@ -61,13 +61,13 @@ func TestLoggedOncePerCause(t *testing.T) {
 	require.Equal(t, 2, log.Count("link down"))
 }
 
-// TestSilenceIsLoggedOnce: nor is a peer that is a black hole, though each
+// TestSilenceIsLoggedOnce: a black hole, too, is logged once, although each
 // attempt lasts as long as a link that has held.
 func TestSilenceIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	for name, accept := range map[string]func(c net.Conn) error{
 		"says nothing": func(net.Conn) error { return nil },
-		"answers nothing": func(c net.Conn) error { // once hands are shaken
+		"answers nothing": func(c net.Conn) error { // after the handshake
 			_, err := zmqmesh.Shake(c, "b", 1, nil, true)
 			return err
 		},
@@ -82,7 +82,7 @@ func TestSilenceIsLoggedOnce(t *testing.T) {
 			require.NoError(t, err)
 			defer ln.Close()
 			a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
-			for range 3 { // the third attempt comes after two were logged, or not
+			for range 3 { // by the third attempt, the first two were logged or not
 				c, err := ln.Accept()
 				require.NoError(t, err)
 				defer c.Close()

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A proxy is a TCP proxy to one address, whose connections can be cut, and
-// can be made to pass nothing on (a black hole: nobody hangs up).
+// A proxy is a TCP proxy to one address. Its connections can be cut, or be made a
+// black hole: nothing passes, and nobody hangs up.
 type proxy struct {
 	ln net.Listener
 	to string
@@ -62,7 +62,7 @@ func (p *proxy) accept() {
 			}
 			continue
 		}
-		for _, c := range []net.Conn{in, out} { // what is slow behind the proxy is soon slow before it
+		for _, c := range []net.Conn{in, out} { // so that a slow reader behind the proxy soon slows the writer before it
 			_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
 			_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
 		}

@@ -9,10 +9,9 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestNamesOfTwoSources: an address that the DNS and the registry give is that
-// of one peer with two names, and its certificate may be for either of them.
-// Links are made, and made again after a restart, whichever source comes or
-// goes first.
+// TestNamesOfTwoSources: an address that both the DNS and the registry give is
+// one replica with two names, and its certificate may be for either. Links are
+// made, and made again after a restart, whichever source comes or goes first.
 func TestNamesOfTwoSources(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -57,7 +56,7 @@ func TestNamesOfTwoSources(t *testing.T) {
 					if registry == "in" {
 						a.SetPeers(map[string]string{"b": ofB.Listen})
 					}
-					// The DNS alone has no other name than its own.
+					// The DNS alone knows only its own name.
 					works := host == "localhost" || c.early || registry == "in"
 					if works {
 						eventually(t, "they link", linked)

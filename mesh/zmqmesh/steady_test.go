@@ -18,15 +18,15 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestSlowButSteadyOverTLS: TLS, which cannot go on after a write that was cut
-// off, sees none.
+// TestSlowButSteadyOverTLS: TLS cannot go on after a write that was cut off, so
+// none is.
 func TestSlowButSteadyOverTLS(t *testing.T) {
 	t.Parallel()
 	ours := newAuthority(t)
 	for _, c := range meshtest.Cases() {
 		if c.Name == "SlowButSteadyReceiver" {
 			c.Run(t, func(t *testing.T) meshtest.Fabric {
-				return &fabric{nodes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}, tls: ours.config("127.0.0.1", ours)}
+				return &fabric{meshes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}, tls: ours.config("127.0.0.1", ours)}
 			})
 			return
 		}
@@ -34,15 +34,16 @@ func TestSlowButSteadyOverTLS(t *testing.T) {
 	require.Fail(t, "the case has another name")
 }
 
-// TestEchoOvertakesQueue: a question is answered soon also where a slow peer
-// has much before it in its queue, as the answer is the heartbeat.
+// TestEchoOvertakesQueue: an echo, which is the heartbeat, comes soon even if
+// much waits before it in the queue of a slow replica.
 func TestEchoOvertakesQueue(t *testing.T) {
 	t.Parallel()
-	// On a busy machine, the peer may be hung up on before it begins to read: then again.
+	// On a busy machine, the test may be disconnected before it begins to read. Then it is tried again.
 	eventually(t, "it is answered", func() bool { return echoOvertakes(t) })
 }
 
-// echoOvertakes returns false where the peer has not read for too long.
+// echoOvertakes returns false if the test's own replica has not read for too
+// long.
 func echoOvertakes(t *testing.T) bool {
 	const packets, size = 600, 30 << 10
 	m := open(t, options(t, "m"))
@@ -70,7 +71,7 @@ func echoOvertakes(t *testing.T) bool {
 		}
 		return 0 // reading says why
 	}
-	// The writer has taken the whole queue once all that came before is out.
+	// Once everything queued before is out, the writer has taken the whole queue.
 	got := 0
 	for start := queued(); queued() > start-64*size; got++ {
 		of, ok := next()
@@ -97,8 +98,8 @@ func echoOvertakes(t *testing.T) bool {
 	return true
 }
 
-// TestBeatWithoutAnswers: a link whose questions wait for their answers goes on
-// giving signs of life.
+// TestBeatWithoutAnswers: a link that waits for as many echoes as it may goes on
+// sending signs of life.
 func TestBeatWithoutAnswers(t *testing.T) {
 	m := open(t, options(t, "m"))
 	synctest.Test(t, func(t *testing.T) {
@@ -134,8 +135,8 @@ func TestBeatWithoutAnswers(t *testing.T) {
 	})
 }
 
-// buffered is a pipe to which one can write before somebody reads, as both
-// sides of a handshake do.
+// buffered is a pipe that can be written to before somebody reads, as both sides
+// of a handshake do.
 type buffered struct {
 	net.Conn
 	out    chan []byte

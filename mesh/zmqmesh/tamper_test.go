@@ -23,10 +23,10 @@ import (
 type tamperer struct {
 	ln net.Listener
 	to string
-	// mischief is asked once what goes on in the place of a frame, by one
-	// goroutine; nil where it waits for another frame.
+	// mischief returns what is sent instead of a frame, or nil to wait for another
+	// frame. It acts once. One goroutine calls it.
 	mischief func(frame []byte) [][]byte
-	upwards  bool // frames are those to the listener, not those from it
+	upwards  bool // it tampers with frames to the listener, not with those from it
 
 	mu    sync.Mutex // guards the fields below
 	done  bool
@@ -117,7 +117,7 @@ func (p *tamperer) happened() bool {
 	return p.done
 }
 
-// body is what is behind a frame's header.
+// body is what follows a frame's header.
 func body(f []byte) []byte {
 	if f[0]&2 != 0 {
 		return f[9:]
@@ -125,12 +125,12 @@ func body(f []byte) []byte {
 	return f[2:]
 }
 
-// TestSealedAgainstTampering: who stands between two replicas, and does not know
-// the key, delivers nothing. The first message that is not as it was sent ends
-// the link, which is told, and the next link works.
+// TestSealedAgainstTampering: somebody between two replicas who does not know the
+// key delivers nothing. The first message that is not as it was sent ends the
+// link, with a KindLost, and the next link works.
 func TestSealedAgainstTampering(t *testing.T) {
 	t.Parallel()
-	// A frame of packets is longer than an echo, also with its seal.
+	// A frame of packets is longer than an echo with its seal.
 	isPackets := func(f []byte) bool { return len(body(f)) > 9+16 }
 	forged := packet.Append([]byte{'P'}, &mesh.Packet{Seq: 1 << 40, Channel: "ch", Header: "forged", Body: []byte("1\n\ndata: 2")})
 	var before []byte // the frame of packets before
@@ -214,8 +214,8 @@ func TestSealedAgainstTampering(t *testing.T) {
 	}
 }
 
-// TestSealedQuestions: nobody else subscribes for a replica, or ends its
-// subscriptions. The listener counts and logs it.
+// TestSealedQuestions: nobody else can subscribe for a replica or end its
+// subscriptions. The listener counts and logs the attempt.
 func TestSealedQuestions(t *testing.T) {
 	t.Parallel()
 	for name, mischief := range map[string]func(f []byte) [][]byte{
@@ -248,8 +248,7 @@ func TestSealedQuestions(t *testing.T) {
 	}
 }
 
-// TestSealedFromReading: what goes between replicas with a key cannot be read
-// on its way.
+// TestSealedFromReading: nobody can read what replicas with a key send.
 func TestSealedFromReading(t *testing.T) {
 	t.Parallel()
 	with := func(id string) zmqmesh.Options {
@@ -270,7 +269,7 @@ func TestSealedFromReading(t *testing.T) {
 	require.NoError(t, b.Subscribe("ch"))
 	b.SetPeers(map[string]string{"a": p.address()})
 	in.await(t, lostOf("a"))
-	for i, size := range []int{10, zmqmesh.ChunkBytes / 4, 3 * zmqmesh.ChunkBytes, 1 << 20} { // copied and shared ones
+	for i, size := range []int{10, zmqmesh.ChunkBytes / 4, 3 * zmqmesh.ChunkBytes, 1 << 20} { // some are copied, others shared
 		text := []byte(strings.Repeat("a secret ", size/9+1))
 		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "ch", Header: fmt.Sprint(i), Body: text}))
 		in.await(t, func(p mesh.Packet) bool { return p.Header == fmt.Sprint(i) && bytes.Equal(p.Body, text) })
@@ -281,8 +280,8 @@ func TestSealedFromReading(t *testing.T) {
 	require.NotContains(t, string(seen), "secret")
 }
 
-// TestKeyThatSealsNothing: a replica of a version whose key does not protect
-// what is sent is refused, and told so.
+// TestKeyThatSealsNothing: a replica whose version does not protect what is sent
+// with its key is refused, and told so.
 func TestKeyThatSealsNothing(t *testing.T) {
 	t.Parallel()
 	o := options(t, "m")

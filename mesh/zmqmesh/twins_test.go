@@ -13,8 +13,8 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// TestSameID: two replicas with one id do not link, and both know, whichever of
-// them dials. It is logged with the id, and not each time.
+// TestSameID: two replicas with one id do not link, and both report it, whichever
+// of them dials. The log has the id, once.
 func TestSameID(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{"", "the key of the mesh"} {
@@ -34,8 +34,8 @@ func TestSameID(t *testing.T) {
 	}
 }
 
-// TestSameIDWithoutProof: who only says that it is this replica, and does not
-// know the key, makes nobody look wrong, dialling or dialled.
+// TestSameIDWithoutProof: a stranger who claims this replica's id, without the
+// key, makes nothing look wrong, whether it dials or is dialled.
 func TestSameIDWithoutProof(t *testing.T) {
 	t.Parallel()
 	o := options(t, "a")
@@ -58,7 +58,8 @@ func TestSameIDWithoutProof(t *testing.T) {
 }
 
 // TestTwins: two living replicas with one id are logged, once, with both
-// addresses, by those that they connect to as by those that connect to them.
+// addresses: by the replicas that they connect to, and by those that connect to
+// them.
 func TestTwins(t *testing.T) {
 	t.Parallel()
 	const twins = "two replicas have the same id"
@@ -90,8 +91,8 @@ func TestTwins(t *testing.T) {
 	require.Equal(t, 1, listens.Count(twins))
 }
 
-// TestAnotherLife: a replica that comes back under the same id is linked at
-// once, while the link to its earlier life is a black hole.
+// TestAnotherLife: a replica that comes back under the same id is linked at once,
+// even while the link to its earlier life is a black hole.
 func TestAnotherLife(t *testing.T) {
 	t.Parallel()
 	var log logbook
@@ -114,8 +115,8 @@ func TestAnotherLife(t *testing.T) {
 	require.False(t, log.Has("the same id"))
 }
 
-// TestConnectsAgain: a peer has one connection, the last one, and the number of
-// its packets that were dropped goes on.
+// TestConnectsAgain: a replica has one connection here, the latest. The count of
+// its dropped packets goes on.
 func TestConnectsAgain(t *testing.T) {
 	t.Parallel()
 	m := open(t, options(t, "m"))

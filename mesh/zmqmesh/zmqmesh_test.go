@@ -16,20 +16,20 @@ import (
 
 func TestMesh(t *testing.T) {
 	meshtest.Run(t, func(t *testing.T) meshtest.Fabric {
-		return &fabric{nodes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}}
+		return &fabric{meshes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}}
 	})
 }
 
-// fabric has a proxy in each direction between two nodes.
+// fabric has a proxy in each direction between two replicas.
 type fabric struct {
 	tls *tls.Config // or nil
 
 	mu      sync.Mutex // guards the fields below
-	nodes   map[string]*zmqmesh.Mesh
-	proxies map[[2]string]*proxy // from who dials, to whom
+	meshes  map[string]*zmqmesh.Mesh
+	proxies map[[2]string]*proxy // from the one that dials to the other
 }
 
-// options are those of a node in a test.
+// options are those of a replica in a test.
 func options(t testing.TB, id string) zmqmesh.Options {
 	return zmqmesh.Options{ReplicaID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
@@ -48,13 +48,13 @@ func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
 	m := open(t, o)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.nodes[id] = m
-	for from, node := range f.nodes { // to a node of the same id, a new proxy
+	f.meshes[id] = m
+	for from, other := range f.meshes { // an earlier mesh with this id had another proxy
 		if from != id {
 			f.proxies[[2]string{from, id}] = newProxy(t, strings.TrimPrefix(m.Address(), "tcp://"))
-			f.introduceLocked(from, node)
+			f.introduceLocked(from, other)
 			if f.proxies[[2]string{id, from}] == nil {
-				f.proxies[[2]string{id, from}] = newProxy(t, strings.TrimPrefix(node.Address(), "tcp://"))
+				f.proxies[[2]string{id, from}] = newProxy(t, strings.TrimPrefix(other.Address(), "tcp://"))
 			}
 		}
 	}
@@ -62,7 +62,7 @@ func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
 	return m
 }
 
-// introduceLocked tells a node all others.
+// introduceLocked tells a replica the addresses of all others.
 func (f *fabric) introduceLocked(id string, m *zmqmesh.Mesh) {
 	peers := map[string]string{}
 	for pair, p := range f.proxies {
@@ -73,7 +73,7 @@ func (f *fabric) introduceLocked(id string, m *zmqmesh.Mesh) {
 	m.SetPeers(peers)
 }
 
-// Cut lets nothing through, and hangs up nothing.
+// Cut makes black holes of both directions.
 func (f *fabric) Cut(a, b string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
