@@ -32,7 +32,7 @@
 //	GET  /v1/nodes                      the replicas and their status
 //	GET  /healthz, /readyz              this replica's health
 //
-// By default everybody may subscribe and publish, but browsers only from the
+// By default every client may subscribe and publish, but browsers only from the
 // app's own origin. [Options.Authorize] and [WithIdentity] decide who may do
 // what; package middleware has tokens, API keys and rate limits for them.
 //

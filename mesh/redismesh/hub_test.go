@@ -37,12 +37,12 @@ func TestHubTakesTheReplicaID(t *testing.T) {
 		}
 		hub, err := channels.New(channels.Options{Mesh: m, Store: memory(), Logger: quiet})
 		require.NoError(t, err)
-		nodes, err := hub.Nodes(t.Context())
+		nodes, err := hub.Replicas(t.Context())
 		require.NoError(t, err)
 		require.Len(t, nodes, 1)
 		require.Equal(t, m.ReplicaID(), nodes[0].ID)
 		require.NoError(t, hub.Shutdown(t.Context()))
 	}
-	_, err := channels.New(channels.Options{Node: "replica-2", Mesh: open("replica-1"), Store: memory(), Logger: quiet})
+	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: open("replica-1"), Store: memory(), Logger: quiet})
 	require.ErrorContains(t, err, `is "replica-2", but Options.Mesh has the id "replica-1"`)
 }
