@@ -90,7 +90,7 @@ func TestMessagesThatTheStoreLacks(t *testing.T) {
 			require.Len(t, h.Messages, 6)
 			require.Equal(t, http.StatusOK, s.do("GET", "/v1/channel/c/history", "").status)
 			if name != "removed" {
-				require.Equal(t, 1, strings.Count(s.log.String(), "cannot be one"), "logged once, not each time")
+				require.Equal(t, 1, strings.Count(s.log.String(), "has an entry that cannot be a message"), "logged once, not each time")
 			}
 		})
 	}

@@ -72,7 +72,7 @@ func main() {
 		}
 		packages = packages[1:] // the first one is the root
 		slices.SortStableFunc(packages, func(a, b string) int { return cmp.Compare(long(b), long(a)) })
-		r.run("below the root", ".", slices.Concat(race, []string{"-p", strconv.Itoa(rootPackages), "-parallel", "8"}, packages)...)
+		r.run("below the root", ".", slices.Concat(race, []string{"-p", strconv.Itoa(rootPackages), "-parallel", "4"}, packages)...)
 	})
 	wait.Go(func() {
 		// The race detector does not support so many timers:

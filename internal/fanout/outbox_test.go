@@ -203,7 +203,7 @@ func TestOutboxEnds(t *testing.T) {
 		time.Sleep(time.Second + CloseTimeout - 1)
 		synctest.Wait()
 		require.Nil(t, r.killed.Load())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, errDribbled, *r.killed.Load(), "nobody may take the rest for ever")
 

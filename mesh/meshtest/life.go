@@ -26,7 +26,7 @@ var lifeCases = []Case{
 		Explain: "Close ends Receive. After it, every method returns ErrClosed, and a second Close returns nil."},
 	{Name: "CloseSendsWhatIsQueued", Check: closeSendsWhatIsQueued,
 		Explain: "Packets published before Close arrive at peers that accept them."},
-	{Name: "AllAtOnce", Check: allAtOnce,
+	{Name: "AllAtOnce", Check: allAtOnce, alone: true,
 		Explain: "All methods may be called concurrently, even during Close."},
 }
 

@@ -43,7 +43,7 @@ type Case struct {
 	Name    string
 	Explain string // what is promised, and why; logged if the case fails
 	Check   func(t *testing.T, f Fabric)
-	alone   bool // it measures memory, so no other case may run
+	alone   bool // it measures memory or needs the processors, so no other case may run
 }
 
 // Run checks all [Cases] in subtests, most of them parallel. Each gets a Fabric

@@ -304,7 +304,7 @@ func (l *link) confirm(kind, name string) error {
 	switch {
 	case strings.Contains(kind, "unsub"):
 		if !isChannel { // unrequested; all names of a link are in one slot
-			return fmt.Errorf("Redis ended the subscriptions because the slot of %q has moved", name)
+			return fmt.Errorf("the subscriptions were ended by Redis because the slot of %q has moved", name)
 		}
 	case isChannel:
 		if l.subs.confirm(channel) {
@@ -477,7 +477,7 @@ func (l *link) check() error {
 	p := &l.probed
 	switch {
 	case !asked.IsZero() && since(asked) > connectWait && (silent > probeWait || since(asked) > longestWait):
-		return fmt.Errorf("Redis did not confirm a subscription within %s", since(asked).Round(time.Second))
+		return fmt.Errorf("a subscription was not confirmed by Redis within %s", since(asked).Round(time.Second))
 	case !l.up:
 	case !p.taken.IsZero() && !p.back && since(p.taken) > probeWait && (silent > probeWait || since(p.taken) > longestWait):
 		return fmt.Errorf("the subscription is dead: a probe that Redis accepted did not come back within %s", since(p.taken).Round(time.Second))
