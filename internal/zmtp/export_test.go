@@ -7,6 +7,7 @@ func ShakenGuard(c net.Conn, limits Limits, ping func([]byte)) *Guard {
 	g := NewGuard(c, Rules{Mechanism: "TEST", Limits: limits, Buffer: 64 << 10, Ping: ping})
 	g.greeted = true
 	g.endShake()
+	g.below.SetStall(StallTimeout)
 	return g
 }
 
