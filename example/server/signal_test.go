@@ -4,11 +4,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,12 +21,35 @@ import (
 	"github.com/channels-go/channels/internal/proctest"
 )
 
+// build builds the program for the first test that needs it: it takes seconds of a
+// processor. TestMain removes it.
 func build(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "server")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return binary
+	program.once.Do(func() {
+		if program.dir, program.err = os.MkdirTemp("", "channels-server-"); program.err != nil {
+			return
+		}
+		out, err := exec.Command("go", "build", "-o", filepath.Join(program.dir, "server"), ".").CombinedOutput()
+		if err != nil {
+			program.err = fmt.Errorf("%w: %s", err, out)
+		}
+	})
+	require.NoError(t, program.err)
+	return filepath.Join(program.dir, "server")
+}
+
+var program struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if program.dir != "" {
+		os.RemoveAll(program.dir)
+	}
+	os.Exit(code)
 }
 
 // The whole program serves, and ends without an error on SIGTERM.

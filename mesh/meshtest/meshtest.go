@@ -87,13 +87,16 @@ func Cases() []Case {
 // patience is how long a case waits for an expected event.
 const patience = time.Minute
 
-// eventually calls ask until it returns true.
+// eventually calls ask until it returns true: after a millisecond at first, and less
+// often the longer it takes.
 func eventually(t *testing.T, what string, ask func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ask(); time.Sleep(time.Millisecond) {
+	deadline := time.Now().Add(patience)
+	for pause := time.Millisecond; !ask(); pause = min(2*pause, 10*time.Millisecond) {
 		if time.Now().After(deadline) {
 			require.FailNow(t, "not within "+patience.String()+": "+what)
 		}
+		time.Sleep(pause)
 	}
 }
 
