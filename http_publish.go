@@ -31,7 +31,7 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	id, _ := IdentityFrom(r.Context())
 	p := Publication{Channel: name, Identity: id, Network: true, allowed: true}
-	if err := h.mayPublish(r.Context(), opts, &p); err != nil {
+	if err := h.mayPublish(r.Context(), &opts, &p); err != nil {
 		return err
 	}
 	err = h.body(w, r, h.opts.MaxMessageBytes+envelopeBytes, func(b []byte) error {

@@ -81,7 +81,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
-	if err := p.check(o); err != nil {
+	if err := p.check(&o); err != nil {
 		return Result{}, err
 	}
 	var err error
@@ -92,10 +92,10 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	} else if ch, err = h.newChannel(p.Channel); err != nil {
 		return Result{}, err
 	}
-	if err := h.authorizePublish(ctx, ch.opts, &p); err != nil {
+	if err := h.authorizePublish(ctx, &ch.opts, &p); err != nil {
 		return Result{}, err
 	}
-	key, err := p.keyOn(ch, o)
+	key, err := p.keyOn(ch, &o)
 	if err != nil {
 		return Result{}, err
 	}
@@ -111,7 +111,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	if err != nil {
 		return Result{}, err
 	}
-	res, err := h.position(ctx, ch, &m, key, o)
+	res, err := h.position(ctx, ch, &m, key, &o)
 	switch {
 	case err != nil:
 		return Result{}, err
@@ -119,8 +119,8 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		h.passAgain(ctx, ch, res.Position)
 		return res, nil
 	}
-	res.Receivers = h.deliver(ch, listed, m, o)
-	err = h.relay(ctx, p.Channel, m, o)
+	res.Receivers = h.deliver(ch, listed, &m, &o)
+	err = h.relay(ctx, p.Channel, &m, &o)
 	h.yieldToWriters()
 	return res, err
 }
@@ -130,7 +130,7 @@ const maxKeyBytes = 200
 
 // check says what is wrong with a publication, except for its body, which was
 // checked when it was read.
-func (p *Publication) check(o PublishOptions) error {
+func (p *Publication) check(o *PublishOptions) error {
 	if err := CheckName(p.Channel); err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (p *Publication) check(o PublishOptions) error {
 
 // authorizePublish asks whether p may be published on a channel with these
 // options. The app's own Go code always may.
-func (h *Hub) authorizePublish(ctx context.Context, opts ChannelOptions, p *Publication) error {
+func (h *Hub) authorizePublish(ctx context.Context, opts *ChannelOptions, p *Publication) error {
 	switch {
 	case p.allowed && p.Identity.expired(): // since mayPublish was asked
 		return ErrExpired
@@ -157,7 +157,7 @@ func (h *Hub) authorizePublish(ctx context.Context, opts ChannelOptions, p *Publ
 
 // mayPublish asks whether somebody from the network may publish on a channel
 // with these options. It does not look at the message.
-func (h *Hub) mayPublish(ctx context.Context, opts ChannelOptions, p *Publication) error {
+func (h *Hub) mayPublish(ctx context.Context, opts *ChannelOptions, p *Publication) error {
 	switch opts.Publishers {
 	case PublishersServer:
 		return ErrForbidden.saying("only the server publishes on %q", p.Channel)
@@ -171,7 +171,7 @@ func (h *Hub) mayPublish(ctx context.Context, opts ChannelOptions, p *Publicatio
 
 // keyOn returns the idempotency key as the Store knows it. Its digest is of
 // the message as it was sent, which OnPublish may change afterwards.
-func (p *Publication) keyOn(ch *channel, o PublishOptions) (ownKey, error) {
+func (p *Publication) keyOn(ch *channel, o *PublishOptions) (ownKey, error) {
 	switch {
 	case o.Key == "":
 		return ownKey{}, nil
@@ -223,7 +223,7 @@ func (ch *channel) accept(p *Publication) (Message, error) {
 
 // position appends a message to the channel's history, which gives it its
 // position. Without history it does nothing.
-func (h *Hub) position(ctx context.Context, ch *channel, m *Message, key ownKey, o PublishOptions) (Result, error) {
+func (h *Hub) position(ctx context.Context, ch *channel, m *Message, key ownKey, o *PublishOptions) (Result, error) {
 	if ch.opts.HistorySize == 0 || o.Local {
 		return Result{}, nil
 	}
@@ -264,15 +264,15 @@ func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 	}
 	e := &page.Entries[0]
 	ch.arrive(ch.encode(at.Epoch, e))
-	h.relay(ctx, ch.name, Message{Header: e.Header, Body: e.Body, Position: at}, PublishOptions{}) // with a position, it never fails
+	h.relay(ctx, ch.name, &Message{Header: e.Header, Body: e.Body, Position: at}, &PublishOptions{}) // with a position, it never fails
 }
 
 // deliver queues a message for the subscribers on this replica, and returns
 // for how many. A channel that is not listed has none.
-func (h *Hub) deliver(ch *channel, listed bool, m Message, o PublishOptions) (receivers int) {
+func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions) (receivers int) {
 	h.stats.published.Add(1)
 	if listed && ch.countPublish() {
-		f := newMessageFrame(ch, m)
+		f := newMessageFrame(ch, *m)
 		f.except = o.Except
 		if m.Position.Offset > 0 {
 			receivers = ch.arrive(f)
@@ -286,7 +286,7 @@ func (h *Hub) deliver(ch *channel, listed bool, m Message, o PublishOptions) (re
 
 // relay hands a message to the mesh, for the other replicas. It fails only for
 // a message without a position: the other replicas find the rest in the Store.
-func (h *Hub) relay(ctx context.Context, channel string, m Message, o PublishOptions) error {
+func (h *Hub) relay(ctx context.Context, channel string, m *Message, o *PublishOptions) error {
 	if h.mesh == nil || o.Local {
 		return nil
 	}
