@@ -166,6 +166,10 @@ func (c *client) admit() {
 // subscribe adds a subscription to a connection that is one of the hub's.
 func (c *client) subscribe(ctx context.Context, channel string, since *Position) error {
 	h := c.hub
+	if !h.calls.Enter() { // Shutdown waits for it
+		return ErrClosed
+	}
+	defer h.calls.Leave()
 	if err := h.closing(c.inGo()); err != nil {
 		return err
 	}
@@ -178,7 +182,9 @@ func (c *client) subscribe(ctx context.Context, channel string, since *Position)
 		_, err = s.attach(ctx, ch, since)
 	}
 	if err != nil {
-		c.subs.end(s)
+		if c.subs.end(s) { // the others were ended meanwhile
+			c.out.End(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
+		}
 		return err
 	}
 	s.show()

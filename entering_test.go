@@ -3,7 +3,9 @@ package channels_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -214,4 +216,47 @@ func TestIdsDoNotComeAgain(t *testing.T) {
 		ids[sub.ID()] = true
 	}
 	require.Len(t, ids, 3)
+}
+
+// A stream that is ended while a hook holds it up, for longer than its cut takes,
+// is refused once the hook returns.
+func TestAStreamIsEndedWhileAHookHangs(t *testing.T) {
+	for _, end := range []string{"disconnect", "shutdown"} {
+		t.Run(end, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				entered := make(chan string, 1)
+				hub, err := channels.New(channels.Options{
+					WriteTimeout: time.Second,
+					Logger:       slog.New(slog.DiscardHandler),
+					OnConnect: func(_ context.Context, c channels.Client) error { // it minds no context
+						entered <- c.ID
+						time.Sleep(time.Minute)
+						return nil
+					},
+				})
+				require.NoError(t, err)
+				w := httptest.NewRecorder()
+				served := make(chan struct{})
+				go func() {
+					defer close(served)
+					r := httptest.NewRequest("GET", "/channel/a/", nil)
+					r.Header.Set("Accept", "text/event-stream")
+					hub.Handler().ServeHTTP(w, r)
+				}()
+				id := <-entered
+				code := "disconnected"
+				if end == "disconnect" {
+					n, err := hub.DisconnectClient(t.Context(), id)
+					require.NoError(t, err)
+					require.Equal(t, 1, n)
+				} else {
+					code = "closed"
+					go hub.Shutdown(context.Background())
+				}
+				<-served
+				require.Contains(t, w.Body.String(), `"`+code+`"`)
+				require.NoError(t, hub.Shutdown(context.Background()))
+			})
+		})
+	}
 }

@@ -22,11 +22,11 @@ type stream struct {
 	signal chan struct{} // something is queued
 	cancel context.CancelCauseFunc
 
+	cut sync.Mutex // guards the fields below
 	// finish takes the stream out of the hub; only the first call does. It is
-	// the handler's last act, unless the handler is stuck in a write.
+	// the handler's last act, unless the handler is stuck in a write. It is nil
+	// until the client is let in.
 	finish func()
-
-	cut    sync.Mutex               // guards the fields below
 	rc     *http.ResponseController // nil when nothing more may be written
 	giveUp *time.Timer              // if writes have no deadline
 	late   *time.Timer              // since Kill, for a handler that is still stuck
@@ -56,7 +56,9 @@ func (s *stream) Kill(err error) {
 		wait = 0
 	}
 	s.rc = nil
-	s.late = time.AfterFunc(wait, s.finish)
+	if s.finish != nil { // or the handler still waits to be let in, and will see that it is not
+		s.late = time.AfterFunc(wait, s.finish)
+	}
 }
 
 // setDeadline bounds the next write; the zero time ends that. If a middleware
@@ -143,7 +145,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 		s.gone(err)
 		return err
 	}
-	s.finish = sync.OnceFunc(func() {
+	finish := sync.OnceFunc(func() {
 		defer leave()
 		s.leave()
 		_, cause := s.Ended()
@@ -156,7 +158,10 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 		s.Abandon(cause)
 		s.gone(cause)
 	})
-	defer s.finish()
+	defer finish()
+	s.cut.Lock()
+	s.finish = finish
+	s.cut.Unlock()
 	if d := h.opts.streamTime(w); d > 0 {
 		t := time.AfterFunc(d*3/4+rand.N(d/2), func() { s.End([]*fanout.Frame{newCloseFrame(closeGoingAway, "")}, errStreamTime, false) })
 		defer t.Stop()

@@ -163,8 +163,9 @@ func (a *subscriptions) settle(s *subscription) bool {
 }
 
 // end forgets a subscription that is not attached, or not any more. Until then,
-// the channel cannot be subscribed to again: its presence shows a client once.
-func (a *subscriptions) end(s *subscription) {
+// the channel cannot be subscribed to again: its presence shows a client once. It
+// returns whether the client, which does not leave, has no subscription any more.
+func (a *subscriptions) end(s *subscription) (none bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.stage = ended
@@ -172,6 +173,9 @@ func (a *subscriptions) end(s *subscription) {
 		delete(a.more, s.channel)
 	}
 	a.decideLocked()
+	none = !a.left
+	a.eachLocked(func(*subscription) { none = false })
+	return none
 }
 
 // taken is what take has found.

@@ -321,3 +321,31 @@ func TestSlowOfTwoSubscriptions(t *testing.T) {
 		wantEnd(t, r, `"slow_subscriber"`, "slow_subscriber")
 	})
 }
+
+// A connection whose first subscription is ended while its second one is asked
+// for, and refused, has none left, and ends.
+func TestConnLosesItsOnlySubscriptionWhileAnotherIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, answer := make(chan struct{}), make(chan error)
+		hub, err := channels.New(channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
+			if r.Channel != "b" {
+				return nil
+			}
+			close(asked)
+			return <-answer
+		}})
+		require.NoError(t, err)
+		defer hub.Shutdown(context.Background())
+		r, err := channels.Connect(hub, "ann", "a")
+		require.NoError(t, err)
+		subscribed := make(chan error)
+		go func() { subscribed <- r.Subscribe("b", nil) }()
+		<-asked
+		n, err := hub.UnsubscribeUser(context.Background(), "ann", "a")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		answer <- channels.ErrForbidden
+		require.ErrorIs(t, <-subscribed, channels.ErrForbidden)
+		wantEnd(t, r, `"unsubscribed"`, "unsubscribed")
+	})
+}

@@ -28,15 +28,16 @@ type Farewell struct {
 type Engine struct {
 	Counters
 	// Conns counts the goroutines that belong to a connection. Shut it before
-	// Stop: a socket that begins to write later ends with Config.Stopped.
+	// Stop: after that no socket may begin to write.
 	Conns gate.Gate
 
 	config  Config
 	started time.Time // the clock of sockets' deadlines
 	writers []*writer
-	running gate.Gate // the writers
-	dealt   atomic.Uint32
-	queued  [16]counter // in several parts, so that processors do not contend for one
+	running gate.Gate     // the writers
+	dealt   atomic.Uint32 // counters
+	turn    atomic.Uint32 // writers, which have a count of their own: each socket takes one of both
+	queued  [16]counter   // in several parts, so that processors do not contend for one
 }
 
 // Counters are an Engine's totals.

@@ -56,7 +56,7 @@ func (s *Socket) Open(conn net.Conn, answer []byte) (err error) {
 		conn.Close()
 		return err
 	}
-	s.writer = s.engine.writers[s.engine.dealt.Add(1)%uint32(len(s.engine.writers))]
+	s.writer = s.engine.writers[s.engine.turn.Add(1)%uint32(len(s.engine.writers))]
 	s.mu.Lock()
 	s.conn = conn
 	s.mu.Unlock()

@@ -123,3 +123,20 @@ func TestSocketAfterTheEngine(t *testing.T) {
 	_, cause := s.Ended()
 	require.Equal(t, errCut, cause)
 }
+
+// Sockets that are opened one after the other, each with a counter of its own,
+// get all writers in turn.
+func TestSocketsShareTheWriters(t *testing.T) {
+	e := newEngine(t, Config{WriteTimeout: time.Minute})
+	used := map[*writer]int{}
+	for range 4 * len(e.writers) {
+		server, _ := pair(t)
+		s := new(Socket)
+		s.Init(e)
+		require.NoError(t, s.Open(server, []byte("HTTP/1.1 101 Switching Protocols\r\n\r\n")))
+		used[s.writer]++
+	}
+	for _, w := range e.writers {
+		require.Equal(t, 4, used[w])
+	}
+}

@@ -259,7 +259,7 @@ func (l *link) answer(n uint64) error {
 	}
 	l.mu.Unlock()
 	if first {
-		l.mesh.log.Info("mesh: link up", "replica", l.id, "address", l.address)
+		l.mesh.log.Info("mesh: link up", "peer", l.id, "address", l.address)
 		l.mesh.deliverLost("", l.id)
 	}
 	for _, ch := range e.channels {

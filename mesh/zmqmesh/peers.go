@@ -57,7 +57,7 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 	if errors.Is(err, errSeal) {
 		return err
 	}
-	m.log.Debug("mesh: a replica has disconnected", "replica", p.id, "from", p.from, "err", err)
+	m.log.Debug("mesh: a replica has disconnected", "peer", p.id, "from", p.from, "err", err)
 	return nil
 }
 
@@ -84,7 +84,7 @@ func (m *Mesh) addPeer(p *peer) bool {
 		m.warnTwins(p.id, p.from, old.from)
 	}
 	if old != nil {
-		m.log.Info("mesh: a replica has connected again, and its earlier connection ends", "replica", p.id, "from", p.from, "before", old.from)
+		m.log.Info("mesh: a replica has connected again, and its earlier connection ends", "peer", p.id, "from", p.from, "before", old.from)
 		old.close(errAgain) // from now on it drops nothing
 		old.mu.Lock()
 		dropped := old.dropped

@@ -90,7 +90,7 @@ func (m *Mesh) SetPeers(addresses map[string]string) {
 			continue
 		}
 		if err := checkReachable("the registry", address); err != nil {
-			m.log.Warn("mesh: a replica does not announce a usable address", "replica", id, "err", err)
+			m.log.Warn("mesh: a replica does not announce a usable address", "peer", id, "err", err)
 			continue
 		}
 		hints[address] = hint{id: id}

@@ -111,13 +111,13 @@ func (m *Mesh) keep(t *target) {
 func (m *Mesh) logDown(address, id, owner string, aside bool, err error) {
 	switch {
 	case errors.Is(err, errSelf) && owner != "": // as if two machines both announced 127.0.0.1
-		m.log.Warn("mesh: another replica announces an address that leads here; unless this one has just taken its place, it needs an address that others can reach (Options.Listen, Advertise)", "replica", owner, "address", address)
+		m.log.Warn("mesh: another replica announces an address that leads here; unless this one has just taken its place, it needs an address that others can reach (Options.Listen, Advertise)", "peer", owner, "address", address)
 	case aside:
 		m.log.Debug("mesh: not connecting", "address", address, "err", err)
 	case errors.Is(err, errBye), errors.Is(err, syscall.ECONNREFUSED): // as when replicas end and start
-		m.log.Info("mesh: link down", "replica", id, "address", address, "err", err)
+		m.log.Info("mesh: link down", "peer", id, "address", address, "err", err)
 	default:
-		m.log.Warn("mesh: link down", "replica", id, "address", address, "err", err)
+		m.log.Warn("mesh: link down", "peer", id, "address", address, "err", err)
 	}
 }
 

@@ -27,6 +27,6 @@ func (m *Mesh) hasTwin() bool {
 // after another life had taken its place. The life before a restart never does.
 func (m *Mesh) warnTwins(id, one, other string) {
 	if m.twinsWarned.Now(time.Minute) {
-		m.log.Error("mesh: two replicas have the same id, so each takes the other's place again and again: each must have its own (Options.ReplicaID)", "replica", id, "address", one, "other", other)
+		m.log.Error("mesh: two replicas have the same id, so each takes the other's place again and again: each must have its own (Options.ReplicaID)", "peer", id, "address", one, "other", other)
 	}
 }

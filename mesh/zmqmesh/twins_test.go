@@ -83,7 +83,7 @@ func TestTwins(t *testing.T) {
 	require.Contains(t, line, other.Address())
 	for _, line := range []string{line, listens.Line(twins)} {
 		require.Contains(t, line, "level=ERROR")
-		require.Regexp(t, `replica=twin address=\S+ other=\S+`, line)
+		require.Regexp(t, `peer=twin address=\S+ other=\S+`, line)
 	}
 	before := listens.Count("has connected again")
 	eventually(t, "they go on", func() bool { return listens.Count("has connected again") >= before+4 })
