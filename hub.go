@@ -62,13 +62,17 @@ type Hub struct {
 //
 //	channel.telling or a shard of channelTable → channel.mu
 //	channel.mu → reporter.mu, idleChannels.mu, vitals.mu or those of package fanout
-//	otherReplicas.mu → vitals.mu → clientTable.mu
+//	vitals.mu → clientTable.mu
 //	any → a gate's
 //
 // Nothing waits with a lock held, and no code of the app, the Store or the Mesh
-// is called with one, but for two cases: the mesh is told what is wanted with
-// channel.telling or taps.mu held, and deadlines are set with unfinished.mu or
-// stream.cut held.
+// is called with one, with three exceptions:
+//
+//   - The mesh is told what is wanted (channel.telling, taps.mu). If it fails, the
+//     log is called.
+//   - Deadlines are set (unfinished.mu, stream.cut, the lock of sendLong, and
+//     patience.mu in package fanout).
+//   - A context is cancelled by the function that WhenOver was given (Outbox.mu).
 
 // New starts a hub. It refuses options that contradict each other. Shutdown
 // frees what it holds.

@@ -203,7 +203,8 @@ const (
 // policy is the same in the words of the fan-out, which has the code of each.
 func (p SlowPolicy) policy() fanout.Policy { return fanout.Policy(p) }
 
-var _ = [1]struct{}{}[SlowKeepLatest-SlowPolicy(fanout.KeepLatest)] // both count alike
+// Both count alike. If there is another policy, name the last one of each here.
+var _ = [1]struct{}{}[SlowKeepLatest-SlowPolicy(fanout.KeepLatest)]
 
 // Publishers says which clients may publish on a channel. Go code that calls the
 // Hub always may.

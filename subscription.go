@@ -228,8 +228,8 @@ func (a *subscriptions) takeAny() (one *subscription) {
 	return one
 }
 
-// decideLocked sets the policy for what the hub itself says to the client: the
-// mildest of its channels' policies.
+// decideLocked sets the policy for what the hub itself says to the client: of its
+// channels' policies, the one that drops least, which is the smallest constant.
 func (a *subscriptions) decideLocked() {
 	policy, any := fanout.KeepLatest, false
 	a.eachLocked(func(s *subscription) {

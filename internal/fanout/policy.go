@@ -2,7 +2,8 @@ package fanout
 
 import "sync/atomic"
 
-// A Policy is what happens when a frame of a Group comes to a full queue.
+// A Policy is what happens when a frame of a Group comes to a full queue. The
+// constants are in the order of how much they drop: callers compare them.
 type Policy uint8
 
 const (
@@ -37,7 +38,7 @@ func (o *Outbox) makeRoomLocked(f *Frame, policy Policy) bool {
 		o.dropLocked(target, count, func(g *Frame) bool { return concerned(g) && newest[g.Group] != g })
 	case policy == KeepLatest:
 		o.dropLocked(0, count, func(g *Frame) bool { return g.Group == f.Group })
-	default:
+	case policy == DropOldest:
 		o.dropLocked(target, count, func(g *Frame) bool { return g.Group == f.Group })
 	}
 	return o.bytes == 0 || o.bytes+size <= o.limit

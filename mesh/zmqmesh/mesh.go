@@ -27,7 +27,8 @@ var (
 
 // A Mesh is a [mesh.Discoverer]. All its methods may be called concurrently.
 //
-// Lock order: a shard of topics or of index, mu, that of a link or a peer.
+// Lock order: a shard of topics → leftMu; a shard of topics or of index → mu → that
+// of a link or a peer. A turn is held while the hub takes a packet.
 type Mesh struct {
 	opts     Options
 	log      *slog.Logger
