@@ -2,9 +2,11 @@ package channels
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/channels-go/channels/internal/fanout"
 )
@@ -116,7 +118,7 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 	h, s := c.hub, &c.subs.first
 	ctx, done := c.enter(ctx)
 	defer done()
-	ch, err := s.ask(ctx)
+	ch, err := c.ask(ctx, s)
 	if err == nil {
 		err = c.connected(ctx, ch)
 	}
@@ -140,6 +142,23 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 	return nil
 }
 
+// ask asks the app whether the client may have a subscription, and returns its
+// channel, in use.
+func (c *client) ask(ctx context.Context, s *subscription) (*channel, error) {
+	h, id := c.hub, c.info.Identity
+	if err := h.authorize(ctx, Request{Action: ActionSubscribe, Channel: s.channel, Identity: id}); err != nil {
+		return nil, err
+	}
+	if len(id.Info) > 0 && !(json.Valid(id.Info) && utf8.Valid(id.Info)) {
+		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
+		return nil, ErrInternal
+	}
+	if ended, cause := c.out.Ended(); ended {
+		return nil, cause
+	}
+	return h.use(s.channel, false)
+}
+
 // connected calls the app's hook, which may refuse the connection. Then the
 // channel is released.
 func (c *client) connected(ctx context.Context, ch *channel) error {
@@ -159,8 +178,37 @@ func (c *client) connected(ctx context.Context, ch *channel) error {
 func (c *client) admit() {
 	c.hub.stats.connects.Add(1)
 	c.hub.clients.add(c)
-	c.subs.first.show()
+	c.show(&c.subs.first)
 	c.mindTheEnd()
+}
+
+// show shows the client in the channel's presence.
+func (c *client) show(s *subscription) {
+	if !c.inGo() {
+		c.hub.joined(s.ch, Member{ID: c.info.ID, User: c.info.Identity.ID, Info: c.info.Identity.Info})
+	}
+}
+
+// welcome calls the app's hook. A panic in it ends the connection.
+func (c *client) welcome(ctx context.Context, s *subscription) {
+	h := c.hub
+	if h.opts.OnSubscribe == nil {
+		return
+	}
+	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.info, s.ch.name); return nil })
+	if err != nil {
+		c.out.End(farewell(ErrInternal, closeInternal), err, true)
+	}
+}
+
+// quit ends an attached subscription and its presence. The channel is free to go.
+func (c *client) quit(s *subscription) {
+	s.ch.detach(s)
+	if !c.inGo() {
+		c.hub.left(s.ch, c.info.ID)
+	}
+	s.ch.release()
+	c.subs.end(s)
 }
 
 // subscribe adds a subscription to a connection that is one of the hub's.
@@ -177,7 +225,7 @@ func (c *client) subscribe(ctx context.Context, channel string, since *Position)
 	if err != nil {
 		return err
 	}
-	ch, err := s.ask(ctx)
+	ch, err := c.ask(ctx, s)
 	if err == nil {
 		_, err = s.attach(ctx, ch, since)
 	}
@@ -187,12 +235,12 @@ func (c *client) subscribe(ctx context.Context, channel string, since *Position)
 		}
 		return err
 	}
-	s.show()
+	c.show(s)
 	if !c.subs.settle(s) {
-		s.leave()
+		c.quit(s)
 		return ErrUnsubscribed
 	}
-	s.welcome(ctx)
+	c.welcome(ctx, s)
 	return nil
 }
 
@@ -204,7 +252,7 @@ func (c *client) unsubscribe(channel string) bool {
 	case takenLast:
 		c.out.End(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
 	case takenLive:
-		s.leave()
+		c.quit(s)
 	}
 	return was != takenNone
 }
@@ -212,7 +260,7 @@ func (c *client) unsubscribe(channel string) bool {
 // leave ends the client's subscriptions and their presence. It may be repeated.
 func (c *client) leave() {
 	for s := c.subs.takeAny(); s != nil; s = c.subs.takeAny() {
-		s.leave()
+		c.quit(s)
 	}
 }
 

@@ -91,7 +91,7 @@ func Connect(h *Hub, user, channel string) (*Receiver, error) {
 		return nil, err
 	}
 	r.admit()
-	r.subs.first.welcome(context.Background())
+	r.welcome(context.Background(), &r.subs.first)
 	return r, nil
 }
 

@@ -97,7 +97,7 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 		c.gone(err)
 		return err
 	}
-	c.subs.first.welcome(r.Context())
+	c.welcome(r.Context(), &c.subs.first)
 	c.start()
 	return nil
 }

@@ -167,8 +167,8 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 		defer t.Stop()
 	}
 	s.admit()
-	s.subs.first.welcome(ctx)
-	if err := s.write(ctx, w); err != nil {
+	s.welcome(ctx, &s.subs.first)
+	if err := s.write(ctx, w, h.opts.WriteTimeout); err != nil {
 		s.Abandon(err)
 	}
 	return nil
@@ -181,11 +181,11 @@ const streamPiece = 4 << 10
 // writeAll writes b and flushes. A server's own WriteTimeout would cut the stream,
 // so each piece has a deadline of its own, which also serves those that begin in
 // its first eighth.
-func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b []byte) error {
+func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b []byte, timeout time.Duration) error {
 	var until time.Time
 	begin := func() {
-		if now := time.Now(); until.Sub(now) < s.hub.opts.WriteTimeout/8*7 {
-			until = now.Add(s.hub.opts.WriteTimeout)
+		if now := time.Now(); until.Sub(now) < timeout/8*7 {
+			until = now.Add(timeout)
 			s.setDeadline(until)
 		}
 	}
@@ -207,7 +207,7 @@ func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b 
 	return nil
 }
 
-func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
+func (s *stream) write(ctx context.Context, w http.ResponseWriter, timeout time.Duration) error {
 	rc := http.NewResponseController(w)
 	beginStream(w)
 	b := appendRetry(nil, backoff.Spread(retryTime))
@@ -221,7 +221,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 	clear(frames)
 	for {
 		if len(b) > 0 {
-			if err := s.writeAll(w, rc, b); err != nil {
+			if err := s.writeAll(w, rc, b, timeout); err != nil {
 				return err
 			}
 		}

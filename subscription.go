@@ -2,10 +2,8 @@ package channels
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/channels-go/channels/internal/fanout"
 )
@@ -29,31 +27,14 @@ type subscription struct {
 type stage uint8
 
 const (
-	entering stage = iota // the app is asked, or the channel; whoever does that makes it live, or leaves
-	live                  // whoever takes it leaves
-	ending                // it is taken
-	ended                 // it has left
+	entering stage = iota // being attached; its goroutine then calls settle or end
+	live                  // attached; whoever takes it must call client.quit
+	ending                // taken: quit is under way
+	ended                 // quit has returned
 )
 
 func newSubscription(c *client, channel string) subscription {
 	return subscription{client: c, out: c.out, id: c.info.ID, channel: channel, slot: -1}
-}
-
-// ask asks the app whether the client may subscribe, and returns the channel, in
-// use.
-func (s *subscription) ask(ctx context.Context) (*channel, error) {
-	h, id := s.client.hub, s.client.info.Identity
-	if err := h.authorize(ctx, Request{Action: ActionSubscribe, Channel: s.channel, Identity: id}); err != nil {
-		return nil, err
-	}
-	if len(id.Info) > 0 && !(json.Valid(id.Info) && utf8.Valid(id.Info)) {
-		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
-		return nil, ErrInternal
-	}
-	if ended, cause := s.out.Ended(); ended {
-		return nil, cause
-	}
-	return h.use(s.channel, false)
 }
 
 // attach subscribes to a channel in use. It releases the channel if that fails.
@@ -68,36 +49,6 @@ func (s *subscription) attach(ctx context.Context, ch *channel, since *Position)
 		s.client.subs.settle(s) // nobody ends it: it is the client's only one
 	}
 	return began, nil
-}
-
-// show shows the client in the channel's presence.
-func (s *subscription) show() {
-	c := s.client
-	if !c.inGo() {
-		c.hub.joined(s.ch, Member{ID: c.info.ID, User: c.info.Identity.ID, Info: c.info.Identity.Info})
-	}
-}
-
-// welcome calls the app's hook. A panic in it ends the connection.
-func (s *subscription) welcome(ctx context.Context) {
-	h := s.client.hub
-	if h.opts.OnSubscribe == nil {
-		return
-	}
-	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, s.client.info, s.ch.name); return nil })
-	if err != nil {
-		s.out.End(farewell(ErrInternal, closeInternal), err, true)
-	}
-}
-
-// leave ends an attached subscription and its presence. The channel is free to go.
-func (s *subscription) leave() {
-	s.ch.detach(s)
-	if c := s.client; !c.inGo() {
-		c.hub.left(s.ch, c.info.ID)
-	}
-	s.ch.release()
-	s.client.subs.end(s)
 }
 
 // subscriptions are those of one client. All methods may be called concurrently.
@@ -149,7 +100,7 @@ func (a *subscriptions) reserve(c *client, channel string) (*subscription, error
 }
 
 // settle makes an attached subscription live. If it was taken meanwhile, settle
-// returns false, and the caller calls its leave.
+// returns false, and the caller calls client.quit.
 func (a *subscriptions) settle(s *subscription) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -184,7 +135,7 @@ type taken uint8
 const (
 	takenNone     taken = iota
 	takenEntering       // whoever attaches it sees that it is taken
-	takenLive           // the caller calls its leave
+	takenLive           // the caller calls client.quit
 	takenLast           // it is the client's only one, and stays: the caller ends the client
 )
 
