@@ -1,7 +1,6 @@
 package channels
 
 import (
-	"context"
 	"maps"
 	"math"
 	"time"
@@ -82,13 +81,6 @@ func (ch *channel) beginFill(l *look) bool {
 		l.goal, o.goal, o.again = max(o.goal, l.goal), 0, false
 	}
 	return true
-}
-
-// read reads the next part of the channel's history.
-func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err error) {
-	page, err = ch.env.readLog(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: ch.env.queueBytes / 4})
-	endAtHole(&page, after)
-	return page, err
 }
 
 // merge passes on what the Store had, up to the goal. If nothing is missing any
@@ -221,11 +213,4 @@ func (o *order) adopt() {
 // crowded returns whether there is little room for more early messages.
 func (o *order) crowded(maxBytes int) bool {
 	return len(o.early) > maxEarly/2 || o.earlyBytes > maxBytes/2
-}
-
-// encode makes the frame of an entry that was read.
-func (ch *channel) encode(epoch string, e *store.Entry) *frame {
-	m := fromEntry(epoch, e)
-	m.Time = time.Time{} // as if it had come live
-	return newMessageFrame(ch, m)
 }

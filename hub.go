@@ -55,7 +55,7 @@ type Hub struct {
 // keeps the others, control.go is what hubs tell each other, report.go what
 // they tell the Store, and losses.go finds what the mesh has lost.
 //
-// The end: drain.go.
+// The end: drain.go, then shutdown.go.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the
 // other way round. Locks that are not named are taken alone.

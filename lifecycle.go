@@ -11,7 +11,8 @@ import (
 
 // lifecycle is how far a hub has come from New to Shutdown, and what it waits
 // for on the way. The gates and atomics guard themselves; the other fields are
-// set by New, and shutdownErr before down is closed. drain.go moves it on.
+// set by New, and shutdownErr before down is closed. drain.go and shutdown.go move
+// it on.
 type lifecycle struct {
 	started time.Time
 	// ctx ends with the hub. Calls of the Store and the Mesh derive from it.

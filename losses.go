@@ -2,7 +2,6 @@ package channels
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -162,23 +161,6 @@ func (h *Hub) compareTops(ctx context.Context, every bool) {
 		}
 		chs, names, before = chs[n:], names[n:], before[n:]
 	}
-}
-
-// tops is one call of the Store.
-func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error) {
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
-	var tops []store.Position
-	err := h.guard("the store", func() (err error) {
-		if tops, err = h.store.Tops(ctx, names); err == nil && len(tops) != len(names) {
-			err = fmt.Errorf("the store gave %d tops for %d channels", len(tops), len(names))
-		}
-		for i := 0; i < len(tops) && err == nil; i++ {
-			err = h.checkTop(names[i], tops[i])
-		}
-		return err
-	})
-	return tops, err
 }
 
 // compareTop starts a fill in three cases: the channel is behind what the Store

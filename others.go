@@ -247,13 +247,3 @@ func (h *Hub) readReplicas(replicas []store.Replica, at time.Time) (others map[s
 	}
 	return others, addresses
 }
-
-// warnApart notes, and logs once, that a message with a position came from a
-// replica with another Store: the two histories cannot be put in one order.
-func (h *Hub) warnApart(channel, from string) {
-	if !h.others.apart.Load() {
-		return
-	}
-	h.others.mixed.Store(max(1, h.uptime()))
-	h.warnStores(channel, from)
-}

@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/channels-go/channels/store"
 )
@@ -31,6 +32,23 @@ func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page 
 	}
 	page.Entries = good
 	return page, nil
+}
+
+// tops reads the last positions of channels, with one call of the Store.
+func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error) {
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	var tops []store.Position
+	err := h.guard("the store", func() (err error) {
+		if tops, err = h.store.Tops(ctx, names); err == nil && len(tops) != len(names) {
+			err = fmt.Errorf("the store gave %d tops for %d channels", len(tops), len(names))
+		}
+		for i := 0; i < len(tops) && err == nil; i++ {
+			err = h.checkTop(names[i], tops[i])
+		}
+		return err
+	})
+	return tops, err
 }
 
 // checkTop refuses an epoch that cannot be part of an event's id.
@@ -84,7 +102,29 @@ func hasHole(page *store.Page, after uint64) bool {
 	return len(end.Entries) < len(page.Entries) || end.First > page.First
 }
 
+// read reads the next part of the channel's history.
+func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err error) {
+	page, err = ch.env.readLog(ctx, ch.name, store.Query{After: after, Limit: rangeLimit, MaxBytes: ch.env.queueBytes / 4})
+	endAtHole(&page, after)
+	return page, err
+}
+
+// encode makes the frame of an entry that was read.
+func (ch *channel) encode(epoch string, e *store.Entry) *frame {
+	m := fromEntry(epoch, e)
+	m.Time = time.Time{} // as if it had come live
+	return newMessageFrame(ch, m)
+}
+
 // storeContext bounds a call of the Store.
 func (h *Hub) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, h.opts.StoreTimeout)
+}
+
+// besides bounds other calls of the Store, and of the Mesh, between two
+// heartbeats: if a part of the Store hangs, this replica must not seem dead.
+const besides = 2 * time.Second
+
+func (h *Hub) besidesContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(h.ctx, min(besides, h.opts.StoreTimeout))
 }

@@ -1,7 +1,6 @@
 package channels
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -16,9 +15,6 @@ const (
 	// unlinkedLong is for how many canaries the link to a living peer may be
 	// down. A replica that was killed seems to live for a shorter time.
 	unlinkedLong = 3
-	// besides bounds other calls of the Store between two heartbeats: if a part
-	// of the Store hangs, this replica must not seem dead.
-	besides = 2 * time.Second
 	// remembered is how long a replica goes on to say that it was lagging or
 	// dropping, or had a twin.
 	remembered = 10 * time.Second
@@ -116,8 +112,4 @@ func (h *Hub) countDrops() {
 		l.drops = time.Now()
 	}
 	l.dropped = dropped
-}
-
-func (h *Hub) besidesContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(h.ctx, min(besides, h.opts.StoreTimeout))
 }
