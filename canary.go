@@ -92,7 +92,7 @@ func (h *Hub) meshCanary() {
 		h.meetTwin()
 		status.Err = nil
 	}
-	awaited, unlinked := status.Err != nil || h.others.answers(status), h.others.unlinked(status)
+	awaited, unlinked := status.Err != nil || h.others.canaryExpected(status), h.others.unlinked(status)
 	l := &h.vitals
 	l.mu.Lock()
 	switch {

@@ -78,6 +78,6 @@ func (h *Hub) takeControl(p mesh.Packet) {
 	case controlEcho:
 		h.vitals.echoed(c.N)
 	case controlBye:
-		h.others.leave(p.Origin)
+		h.others.goodbye(p.Origin)
 	}
 }

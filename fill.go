@@ -116,7 +116,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 				o.dropEarly(p) // its log is lost
 			}
 		case p.Epoch != o.pos.Epoch: // the Store would have known it
-			o.leave(p.Epoch)
+			o.retire(p.Epoch)
 			o.dropEarly(p)
 		case top.Epoch == p.Epoch && p.Offset > top.Offset:
 			o.dropEarly(p)

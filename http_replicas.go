@@ -59,7 +59,7 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error
 	_, err := h.verdict()
 	switch {
 	case errors.Is(err, ErrStoreUnavailable) && others > 0 && served == 0:
-	case errors.Is(err, ErrMeshUnavailable) && h.vitals.isCutOff() && !h.others.joined():
+	case errors.Is(err, ErrMeshUnavailable) && h.vitals.isCutOff() && !h.others.linkedElsewhere():
 	case err != nil:
 		return err
 	}

@@ -38,22 +38,26 @@ type Hub struct {
 //
 //	publish.go    check, authorise, position, deliver, relay
 //	receive.go    a message from another replica
-//	channel.go    one channel here: who is subscribed; order.go and fill.go put
-//	              its messages in order and fetch what is missing, resume.go
-//	              lets a subscriber go on where it was
+//	channel.go    one channel here, with its subscribers; order.go and fill.go
+//	              put its messages in order and fetch what is missing,
+//	              resume.go lets a subscriber go on where it was
 //	frame.go      what frames say; package fanout encodes each once, queues it
 //	              for its receivers and writes it
 //
-// Receivers: client.go is one with its subscriptions and what it goes through,
-// subscription.go its place in one channel; conn.go a WebSocket, stream.go an
-// event stream, subscriber.go a Go subscriber; clienttable.go has all of them.
+// Receivers: client.go is one receiver, from enter to gone, and clientsubs.go its
+// subscriptions; conn.go is a WebSocket, stream.go an event stream, subscribe.go a
+// Go subscriber; clienttable.go has all of them, as channeltable.go has the
+// channels.
 //
-// HTTP: http_routes.go has the table of endpoints. The Go method that X.go has
-// is served by http_X.go: publish, list, history, presence, replicas.
+// HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what
+// X.go offers in Go: publish, list, history, presence, replicas.
 //
-// Replicas: vitals.go, canary.go and verdict.go say how this one is, others.go
-// keeps the others, control.go is what hubs tell each other, report.go what
-// they tell the Store, and losses.go finds what the mesh has lost.
+// Replicas: vitals.go, canary.go and verdict.go judge this replica's health,
+// others.go keeps what is known of the others, control.go is what hubs tell each
+// other, report.go what they tell the Store, and losses.go finds what the mesh has
+// lost. A mesh is one interface; in mesh/zmqmesh a packet goes from publish.go
+// through peer.go to the link.go of another replica. docs/replicas.md tells what
+// happens when a replica dies.
 //
 // The end: drain.go, then shutdown.go.
 //

@@ -266,8 +266,8 @@ func (o *order) noteGap() {
 	}
 }
 
-// leave notes an epoch that is not the log's, or no longer.
-func (o *order) leave(epoch string) {
+// retire notes that an epoch is over, or is not the log's.
+func (o *order) retire(epoch string) {
 	if epoch == "" || epoch == o.pos.Epoch || slices.Contains(o.past, epoch) {
 		return
 	}
@@ -277,8 +277,8 @@ func (o *order) leave(epoch string) {
 	o.past = append(o.past, epoch)
 }
 
-// enter takes leave back: the last read decides.
-func (o *order) enter(epoch string) {
+// revive notes that an epoch is the log's after all: the latest read decides.
+func (o *order) revive(epoch string) {
 	o.past = slices.DeleteFunc(o.past, func(e string) bool { return e == epoch })
 }
 
@@ -291,10 +291,10 @@ func (ch *channel) moveLocked(page *store.Page, read uint64) {
 	old := o.pos
 	o.pos, _, _ = goOn(old, page)
 	o.stuck = time.Time{}
-	o.enter(o.pos.Epoch)
-	o.leave(old.Epoch)
+	o.revive(o.pos.Epoch)
+	o.retire(old.Epoch)
 	for _, e := range page.Earlier {
-		o.leave(e.Epoch)
+		o.retire(e.Epoch)
 	}
 	for p := range o.early {
 		if p.Epoch == o.pos.Epoch && p.Offset <= o.pos.Offset || slices.Contains(o.past, p.Epoch) {

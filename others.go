@@ -78,9 +78,9 @@ func (h *Hub) heard(id string, c *control) {
 	a.heard[id] = n
 }
 
-// leave notes that a replica's hub has said goodbye. Its mesh may stay up for a
+// goodbye notes that a replica's hub has said goodbye. Its mesh may stay up for a
 // while, but its canaries are not answered any more.
-func (a *otherReplicas) leave(id string) {
+func (a *otherReplicas) goodbye(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, ok := a.heard[id]; ok {
@@ -106,11 +106,11 @@ func (a *otherReplicas) company() (all, served int) {
 	return all, served
 }
 
-// joined tells whether another replica is linked to others and has not reported
+// linkedElsewhere reports whether another replica is linked to others and has not reported
 // its mesh as lost: clients are better off there than at one that has lost its
 // mesh. Links count because they fail for all replicas at once; canaries and
 // heartbeats are missed later, by each replica at another moment.
-func (a *otherReplicas) joined() bool {
+func (a *otherReplicas) linkedElsewhere() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	well := func(n otherReplica) bool {
@@ -129,11 +129,11 @@ func (a *otherReplicas) joined() bool {
 	return false
 }
 
-// answers tells whether some peer should answer a canary: one that is linked, and
+// canaryExpected reports whether some peer should answer a canary: one that is linked, and
 // that the Store, if it works, has heard of lately. If a link is down, only the
 // Store knows that the peer lives; a canary is expected then, too, since a
 // replica that is cut off from all living ones is lost to them.
-func (a *otherReplicas) answers(s mesh.Status) bool {
+func (a *otherReplicas) canaryExpected(s mesh.Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	asked := time.Since(a.looked) < lateAfter // what the Store said last still counts

@@ -103,7 +103,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		return Result{}, err
 	}
 	if !listed { // only now: a message that is refused adds no channel
-		if ch, listed = h.list(ch); listed {
+		if ch, listed = h.enlist(ch); listed {
 			defer ch.release()
 		}
 	}
@@ -202,10 +202,10 @@ func (h *Hub) onPublish(ctx context.Context, p *Publication) error {
 	return err
 }
 
-// list makes a new channel one of the hub's, in use until release. If the
+// enlist makes a new channel one of the hub's, in use until release. If the
 // table is full of channels in use, listed is false: nobody here is subscribed
 // to this one, and only its number of publishes is lost.
-func (h *Hub) list(ch *channel) (_ *channel, listed bool) {
+func (h *Hub) enlist(ch *channel) (_ *channel, listed bool) {
 	if kept, err := h.put(ch); err == nil {
 		return kept, true
 	}

@@ -88,7 +88,7 @@ func (h *Hub) end(ctx context.Context) error {
 	if h.mesh != nil { // after the last canary; a replica that misses it sees the heartbeats end
 		h.control(forever, "", controlBye, control{})
 	}
-	h.forget()
+	h.leaveStore()
 	h.fan.Conns.Wait(forever)
 	h.calls.Wait(forever)
 	if h.owned {
@@ -97,8 +97,8 @@ func (h *Hub) end(ctx context.Context) error {
 	return late
 }
 
-// forget takes this replica out of the Store.
-func (h *Hub) forget() {
+// leaveStore takes this replica out of the Store.
+func (h *Hub) leaveStore() {
 	ctx, cancel := h.storeContext(context.Background())
 	defer cancel()
 	if err := h.store.Forget(ctx, h.opts.ReplicaID); err != nil && !errors.Is(err, store.ErrClosed) {

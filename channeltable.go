@@ -1,0 +1,162 @@
+package channels
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// channelTable holds the channels of this replica. Its shards keep callers
+// of different channels apart.
+type channelTable struct {
+	n      atomic.Int64 // channels
+	idle   idleChannels
+	shards [64]struct {
+		mu sync.RWMutex
+		m  map[string]*channel
+		_  [24]byte // keeps neighbours off one cache line
+	}
+}
+
+func (t *channelTable) shard(name string) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * 16777619
+	}
+	return int(h % uint32(len(t.shards)))
+}
+
+// use returns the channel and keeps it until release. It returns nil if there is
+// no such channel.
+func (t *channelTable) use(name string) *channel {
+	s := &t.shards[t.shard(name)]
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	ch := s.m[name]
+	if ch != nil {
+		ch.users.Add(1) // under the shard's lock, since free takes the write lock
+	}
+	return ch
+}
+
+// put adds a channel in use, or returns the one that is there already.
+func (t *channelTable) put(ch *channel) *channel {
+	s := &t.shards[t.shard(ch.name)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.m[ch.name]; old != nil {
+		old.users.Add(1)
+		return old
+	}
+	if s.m == nil {
+		s.m = make(map[string]*channel)
+	}
+	ch.users.Store(1)
+	s.m[ch.name] = ch
+	t.n.Add(1)
+	ch.mu.Lock()
+	ch.published = ch.env.clock.uptime()
+	t.idle.add(ch, ch.published)
+	ch.touchLocked() // so that it is freed if nothing comes of it
+	ch.mu.Unlock()
+	return ch
+}
+
+// free removes the channel if nothing needs it, and returns whether it did.
+func (t *channelTable) free(ch *channel) bool {
+	s := &t.shards[t.shard(ch.name)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.freed || ch.users.Load() > 0 || len(ch.subs) > 0 || ch.rate != nil || ch.dirty || ch.order.waiting > 0 {
+		return false
+	}
+	t.forgetLocked(ch, s.m)
+	return true
+}
+
+// forgetLocked takes a channel out of its shard; both are locked.
+func (t *channelTable) forgetLocked(ch *channel, shard map[string]*channel) {
+	ch.freed = true
+	delete(shard, ch.name)
+	t.n.Add(-1)
+	t.idle.remove(ch)
+}
+
+// all calls f for every channel, with no lock held.
+func (t *channelTable) all(f func(*channel)) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		chs := make([]*channel, 0, len(s.m))
+		for _, ch := range s.m {
+			chs = append(chs, ch)
+		}
+		s.mu.RUnlock()
+		for _, ch := range chs {
+			f(ch)
+		}
+	}
+}
+
+// use returns a channel, new if it was not there, and keeps it until release.
+// A trusted caller gets one even if there are too many.
+func (h *Hub) use(name string, trusted bool) (*channel, error) {
+	if ch := h.channels.use(name); ch != nil {
+		return ch, nil
+	}
+	ch, err := h.newChannel(name)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := h.put(ch)
+	if err != nil && trusted {
+		return h.channels.put(ch), nil
+	}
+	return kept, err
+}
+
+// put adds a new channel to the table, or returns the one that was added before
+// it. The channel is in use until release. If the table is full, the channel
+// without subscribers that was published on longest ago makes way.
+func (h *Hub) put(ch *channel) (*channel, error) {
+	if int(h.channels.n.Load()) >= h.opts.MaxChannels && !h.channels.makeWay(h.uptime()) {
+		return nil, ErrTooManyChannels
+	}
+	return h.channels.put(ch), nil
+}
+
+// optionsOf returns a channel's options. It adds no channel.
+func (h *Hub) optionsOf(name string) (ChannelOptions, error) {
+	ch := h.channels.use(name)
+	if ch != nil {
+		defer ch.release()
+		return ch.opts, nil
+	}
+	ch, err := h.newChannel(name)
+	if err != nil {
+		return ChannelOptions{}, err
+	}
+	return ch.opts, nil
+}
+
+func (h *Hub) newChannel(name string) (*channel, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	ch := &channel{env: h.env, name: strings.Clone(name), group: h.fan.Group()}
+	err := h.guard("Options.Channel", func() error { ch.opts = h.opts.Channel(name); return nil })
+	if err != nil {
+		return nil, err
+	}
+	if err := ch.opts.check(h.opts.MaxMessageBytes); err != nil {
+		h.log.Error("Options.Channel gave contradictory options, so the channel cannot be used", "channel", name, "err", err)
+		return nil, ErrInternal.because(fmt.Errorf("channel %q: %w", name, err))
+	}
+	if ch.opts.Presence != PresenceOff {
+		ch.members = make(map[string]Member)
+	}
+	return ch, nil
+}
