@@ -26,11 +26,11 @@ func (a *admission) admit(remote string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.total >= a.most {
-		return errTooManyConnections.saying("this replica has as many connections as it may; try again later")
+		return errTooManyConnections.saying("this replica has reached its limit of connections; try again later")
 	}
 	if a.mostPerAddress > 0 && from.IsValid() {
 		if a.byAddress[from] >= a.mostPerAddress {
-			return errTooManyConnections.saying("there are %d connections from this address, which is the most; close one, or try again later", a.mostPerAddress)
+			return errTooManyConnections.saying("this address has reached its limit of %d connections; close one, or try again later", a.mostPerAddress)
 		}
 		if a.byAddress == nil {
 			a.byAddress = make(map[netip.Prefix]int)

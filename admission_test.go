@@ -96,7 +96,7 @@ func TestMaxConnectionsPerAddress(t *testing.T) {
 	s.dialRaw().upgrade("/channel/c/", "X-From: 192.0.2.1:2000") // another port
 	a := open(one)
 	a.wantFail(t, 503, "too_many_connections")
-	require.Contains(t, a.message(), "2 connections from this address")
+	require.Contains(t, a.message(), "this address has reached its limit of 2 connections")
 	s.dialRaw().upgrade("/channel/c/", "X-From: "+other)
 
 	s.dialRaw().upgrade("/channel/c/", "X-From: [2001:db8::1]:1")

@@ -129,7 +129,8 @@ type tap struct {
 	deliver func(channel string, m Message)
 }
 
-// taps are the hub's taps. Mostly there are none, which costs a message one look.
+// taps are the hub's taps. Mostly there are none, which costs a message one
+// atomic load.
 type taps struct {
 	mu  sync.Mutex             // held to change all; reading it needs no lock
 	all atomic.Pointer[[]*tap] // nil if there are none

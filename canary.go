@@ -21,7 +21,7 @@ const (
 )
 
 // A canary is a message of the hub's own that goes through the real Store or Mesh.
-// It tells whether messages come through.
+// It shows whether messages come through.
 type canary struct {
 	missed int           // how many in a row have not come back
 	took   time.Duration // how long the last one took

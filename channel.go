@@ -35,8 +35,8 @@ type channel struct {
 	published int64             // when a message was published last, by the hub's uptime
 
 	// Guarded by idleChannels.mu.
-	place int   // among the idle channels, from 1; 0 if it is none of them
-	since int64 // by which they are ordered
+	place int   // its place in idleHeap, from 1; 0: it is not in it
+	since int64 // idleHeap's key
 }
 
 // attachLocked makes s a subscriber of all that comes from now on.
@@ -100,8 +100,8 @@ func (ch *channel) listen() error {
 	return nil
 }
 
-// unlisten ends listen if no subscriber is left. If that fails, messages come for
-// nobody, and are dropped.
+// unlisten ends listen if no subscriber is left. If that fails, the mesh goes on
+// bringing messages, which are dropped.
 func (ch *channel) unlisten() {
 	m := ch.env.mesh
 	if m == nil {
@@ -121,8 +121,8 @@ func (ch *channel) unlisten() {
 }
 
 // fanOutLocked queues a frame for all subscribers but f.except, and returns
-// for how many. With paced, a subscriber that has no room for it goes on by
-// itself from before, where the channel was.
+// for how many. With paced, a subscriber with less than half its queue free is left
+// to read by itself, from before, the channel's last position.
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	n := 0
 	cast := ch.group.Cast(&f.Frame, len(ch.subs))

@@ -60,7 +60,7 @@ func (h *Hub) channelEnv() *channelEnv {
 	}
 }
 
-// A clock counts seconds since a time. Nobody sets it back or forward.
+// A clock counts seconds since a time. Setting the system's clock does not change it.
 type clock time.Time
 
 func (c clock) uptime() int64 { return int64(time.Since(time.Time(c)) / time.Second) }

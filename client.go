@@ -21,10 +21,10 @@ type client struct {
 	info Client
 	subs subscriptions
 
-	slot, at  int32       // its place in the table, guarded by the table
+	slot, at  int32       // its place in the table, guarded by clientTable.mu
 	alive     atomic.Bool // it has given a sign of life since it was asked for one
-	asked     bool        // and it was; the hub's clock alone uses it
-	heartbeat bool        // it wants to see that it is asked
+	asked     bool        // it was asked for one; only pingSome uses this
+	heartbeat bool        // ?heartbeat=event: its pings are visible to scripts
 	expiry    *time.Timer
 	received  struct{ messages, bytes atomic.Int64 }
 }
@@ -47,8 +47,8 @@ func (c *client) totals() Client {
 // are no hooks for one, no presence and no pings.
 func (c *client) inGo() bool { return c.info.Transport == transportGo }
 
-// answer sends what the hub itself says to this client. If all of its channels
-// drop messages for a slow subscriber, they do so for that, too.
+// answer sends what the hub itself says to this client. It is dropped
+// for a slow client only if every one of its channels drops messages.
 func (c *client) answer(f *fanout.Frame) { c.out.Send(f, fanout.Policy(c.subs.policy.Load())) }
 
 // enter makes a client findable before anybody is asked whether it may come: a
@@ -92,8 +92,8 @@ func (h *Hub) closing(inGo bool) *Error {
 	return nil
 }
 
-// turnAway undoes enter for a client that err kept out. It returns the reason:
-// if somebody has ended the client, that one's.
+// turnAway undoes enter for a client that err kept out. It returns the cause with
+// which the client was ended meanwhile, or err.
 func (c *client) turnAway(err error) error {
 	if ended, cause := c.out.Ended(); ended && cause != nil {
 		err = cause

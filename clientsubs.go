@@ -108,7 +108,7 @@ func (a *subscriptions) settle(s *subscription) bool {
 		return false
 	}
 	s.stage = live
-	s.channel = s.ch.name // which keeps nothing of a request alive
+	s.channel = s.ch.name // so that no memory of the request is kept
 	a.decideLocked()
 	return true
 }

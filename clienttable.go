@@ -28,11 +28,12 @@ type clientTable struct {
 	turn     int
 }
 
-// init begins a life of the hub, which its ids name: with a fixed Options.ReplicaID,
-// an id that somebody has kept would otherwise be a stranger's after a restart.
-func (t *clientTable) init(node string, period time.Duration) {
+// init prepares the table. Ids have a random part for each start of the hub: with a
+// fixed Options.ReplicaID, an id kept from before a restart could otherwise be a
+// stranger's.
+func (t *clientTable) init(replica string, period time.Duration) {
 	t.period = int(period / time.Second)
-	t.prefix = node + "-" + randomID()[:6] + "-"
+	t.prefix = replica + "-" + randomID()[:6] + "-"
 	t.heartbeat = newHeartbeatFrame(period)
 	t.byID = make(map[string]*client)
 	t.byUser = make(map[string]map[*client]struct{})

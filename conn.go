@@ -108,8 +108,8 @@ const (
 	maxInflation  = 100
 )
 
-// readMessage reads the rest of a message, and keeps it with keep. The connection
-// ends at a message that takes too long, or too much memory.
+// readMessage reads the rest of a message into buf; without keep it is only
+// counted. The connection ends at a message that takes too long, or too much memory.
 func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool) (err error) {
 	buf.came = c.br.Buffered()
 	if c.Format == fanout.Deflate {

@@ -16,7 +16,7 @@ type delivery struct {
 	fan      *fanout.Engine // queues and writes what goes to clients
 
 	answering atomic.Int64 // bytes of long answers over HTTP that wait for their receivers
-	taps      taps         // what a Bridge has of all messages
+	taps      taps         // the Bridges that get every message
 	losses    losses       // what the mesh may have lost
 	stats     counters
 }

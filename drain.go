@@ -12,8 +12,8 @@ import (
 // need no 5 s.
 const drainPerClient = 5 * time.Millisecond
 
-// backAtOnce is over how long reconnects are spread if the connections are closed
-// without a delay.
+// backAtOnce is the time over which after_ms spreads the reconnects if DrainTime is
+// negative.
 const backAtOnce = time.Second
 
 // Drain prepares for Shutdown: it moves the clients to other replicas without a

@@ -128,6 +128,6 @@ func TestDrainTellsNobodyToComeBackAtOnce(t *testing.T) {
 func TestDrainDelayLimits(t *testing.T) {
 	for _, d := range []time.Duration{-1, 11 * time.Minute} {
 		_, err := channels.New(channels.Options{DrainDelay: d})
-		require.ErrorContains(t, err, "Options.DrainDelay is "+d.String()+"; it may be 0 to 10m0s")
+		require.ErrorContains(t, err, "Options.DrainDelay is "+d.String()+"; it must be 0 to 10m0s")
 	}
 }

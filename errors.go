@@ -125,7 +125,7 @@ var (
 	ErrDraining         = &Error{Code: "draining", Status: http.StatusServiceUnavailable, Message: "this replica is shutting down; connect again"}
 	ErrStoreUnavailable = &Error{Code: "store_unavailable", Status: http.StatusServiceUnavailable, Message: "the store does not answer; try again in a moment"}
 	ErrMeshUnavailable  = &Error{Code: "mesh_unavailable", Status: http.StatusServiceUnavailable, Message: "the other replicas cannot be reached; try again"}
-	ErrTooManyChannels  = &Error{Code: "too_many_channels", Status: http.StatusServiceUnavailable, Message: "this replica holds as many channels as it may, and all have subscribers; try again later"}
+	ErrTooManyChannels  = &Error{Code: "too_many_channels", Status: http.StatusServiceUnavailable, Message: "this replica has reached its limit of channels, and all have subscribers; try again later"}
 	ErrSlowSubscriber   = &Error{Code: "slow_subscriber", Status: http.StatusServiceUnavailable, Message: "the subscriber reads more slowly than its channels publish; connect again"}
 	ErrForbidden        = &Error{Code: "forbidden", Status: http.StatusForbidden, Message: "this is not allowed"}
 	ErrExpired          = &Error{Code: "expired", Status: http.StatusUnauthorized, Message: "the credentials have expired; connect again with new ones"}
@@ -140,12 +140,12 @@ var (
 	ErrBadKey           = &Error{Code: "bad_idempotency_key", Status: http.StatusBadRequest, Message: "this is not an idempotency key; a key has 1 to 200 characters of printable ASCII without spaces"}
 	ErrKeyReused        = &Error{Code: "key_reused", Status: http.StatusConflict, Message: "this idempotency key was used for another message on this channel; use a new key for each message"}
 	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest, Message: "a parameter has a value that is not allowed"}
-	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history; Options.Channel gives it one (of the service: -history)"}
-	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence; Options.Channel gives it one (of the service: -presence)"}
+	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history; Options.Channel gives it one (in example/server: -history)"}
+	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence; Options.Channel gives it one (in example/server: -presence)"}
 )
 
 // sendLess is what to do about a message that is too large.
-const sendLess = "send less at once, or raise MaxMessageBytes (of the service: -max-message-bytes)"
+const sendLess = "send less at once, or raise MaxMessageBytes (in example/server: -max-message-bytes)"
 
 // The errors that only come up on the wire.
 var (
@@ -155,15 +155,15 @@ var (
 	errUpgrade            = &Error{Code: "upgrade_required", Status: http.StatusUpgradeRequired, Message: "this is a WebSocket or a stream of server-sent events"}
 	errNotHijackable      = &Error{Code: "not_hijackable", Status: http.StatusInternalServerError, Message: "no WebSocket can be opened through this server's middleware"}
 	errNotFlushable       = &Error{Code: "not_flushable", Status: http.StatusInternalServerError, Message: "no stream can be opened through this server's middleware"}
-	errUnfinished         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "this was cut short: requests that had not arrived completely held too much memory on this replica, and this was one of the largest and oldest; send it again"}
-	errTooSlow            = &Error{Code: "too_slow", Status: http.StatusRequestTimeout, Message: "this did not arrive completely in time, which is 10 s and 1 s for each 64 KiB; send it again, faster or in smaller parts"}
+	errUnfinished         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "this was cut short: unfinished requests held too much memory here, and this was one of the largest and oldest; send it again"}
+	errTooSlow            = &Error{Code: "too_slow", Status: http.StatusRequestTimeout, Message: "this did not arrive in time (10 s, plus 1 s for each 64 KiB); send it again, faster or in smaller parts"}
 	errInflates           = &Error{Code: ErrTooLarge.Code, Status: http.StatusRequestEntityTooLarge, Message: "a message of more than 64 KiB may be at most 100 times as long as its compressed form; send it with less or no compression"}
 	errBadEncoding        = &Error{Code: "unsupported_encoding", Status: http.StatusUnsupportedMediaType, Message: "compressed bodies are not supported; send the body as it is, without a Content-Encoding"}
 	errOverloaded         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "too much is waiting for slow receivers on this replica; try again later"}
 	errBadOrigin          = &Error{Code: "bad_origin", Status: http.StatusForbidden, Message: "pages of this origin are not allowed here"}
 	errBadHost            = &Error{Code: "bad_host", Status: http.StatusMisdirectedRequest, Message: "this server does not answer to that host"}
 	errNotFound           = &Error{Code: "not_found", Status: http.StatusNotFound, Message: "there is nothing here"}
-	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable, Message: "there are as many connections as allowed; try again later"}
+	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable, Message: "the limit of connections is reached; try again later"}
 	errBadMethod          = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed, Message: "this method is not allowed here"}
 )
 

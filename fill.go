@@ -27,15 +27,15 @@ func (ch *channel) fillLocked(goal uint64) {
 	}
 }
 
-// A look is what a fill knew before it asked the Store. Messages among it that
-// the answer lacks are lost there. The answer says nothing of messages that came
-// later.
+// A look is what a fill knew before it asked the Store. Early messages that it has
+// and the answer lacks are lost in the Store. The answer says nothing of messages
+// that came later.
 type look struct {
 	read  uint64 // its number
 	from  Position
 	early map[Position]*frame
 	goal  uint64 // messages after it are on their way
-	lost  bool   // the Store has lost acknowledged messages behind its top
+	lost  bool   // the Store has lost acknowledged messages after its top
 }
 
 func (ch *channel) fill() {
@@ -120,7 +120,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 			o.dropEarly(p)
 		case top.Epoch == p.Epoch && p.Offset > top.Offset:
 			o.dropEarly(p)
-			l.lost = !moved // or they were told just now
+			l.lost = !moved // unless moveLocked has just told the subscribers
 		}
 	}
 	ch.regroupLocked(page, l.read)
@@ -180,9 +180,9 @@ func (ch *channel) passNextLocked(l *look, frames map[uint64]*frame, page *store
 	return true
 }
 
-// regroupLocked finds a place for subscribers that are apart from the channel.
-// The page was read since; those that it shows to be ahead of the channel stay
-// apart.
+// regroupLocked has subscribers that are apart go on. It leaves alone those that
+// went apart after this read began, and those that the page shows to be ahead of
+// the channel.
 func (ch *channel) regroupLocked(page *store.Page, read uint64) {
 	pos, top := ch.order.pos, page.Top
 	if top.Epoch == "" {

@@ -34,7 +34,7 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 	defer h.calls.Leave()
 	switch {
 	case q.Limit < 0 || q.Limit > maxListLimit:
-		return History{}, ErrBadQuery.saying("limit is %d; it may be 1 to %d", q.Limit, maxListLimit)
+		return History{}, ErrBadQuery.saying("limit is %d; it must be 1 to %d", q.Limit, maxListLimit)
 	case q.Limit == 0:
 		q.Limit = defaultListLimit
 	}

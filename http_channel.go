@@ -148,7 +148,7 @@ func readChannelQuery(r *http.Request, since bool) (q channelQuery, err error) {
 	case "event":
 		q.heartbeat = true
 	default:
-		return q, ErrBadQuery.saying("heartbeat is %.40q; it may be event or be left out", v.Get("heartbeat"))
+		return q, ErrBadQuery.saying("heartbeat is %.40q; it must be event, or be left out", v.Get("heartbeat"))
 	}
 	if s := v.Get("since"); s != "" && since {
 		p, err := ParsePosition(s)

@@ -32,7 +32,7 @@ func (h *Hub) serveHistory(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	if s := q.Get("before"); s != "" {
 		if hq.Before, err = strconv.ParseUint(s, 10, 64); err != nil || hq.Before == 0 {
-			return ErrBadQuery.saying("before is %.40q; it has to be an offset, 1 or more", s)
+			return ErrBadQuery.saying("before is %.40q; it must be an offset, 1 or more", s)
 		}
 	}
 	page, err := h.History(r.Context(), name, hq)

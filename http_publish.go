@@ -197,10 +197,10 @@ func parseBatch(b []byte, bound int) ([]batched, error) {
 	var names []string
 	var messages []json.RawMessage
 	if in.channels != nil && json.Unmarshal(in.channels, &names) != nil {
-		return nil, ErrBadMessage.saying(`"channels" has a JSON value of the wrong type; it has to be an array of names`)
+		return nil, ErrBadMessage.saying(`"channels" has a JSON value of the wrong type; it must be an array of names`)
 	}
 	if in.messages != nil && json.Unmarshal(in.messages, &messages) != nil {
-		return nil, ErrBadMessage.saying(`"messages" has a JSON value of the wrong type; it has to be an array of objects`)
+		return nil, ErrBadMessage.saying(`"messages" has a JSON value of the wrong type; it must be an array of objects`)
 	}
 	switch many := len(messages) > 0; {
 	case many && (in.channels != nil || in.channel != nil || in.header != nil || in.body != nil || in.key != nil):
@@ -221,11 +221,11 @@ func parseBatch(b []byte, bound int) ([]batched, error) {
 	for _, b := range messages {
 		one := batched{raw: new(rawMessage)}
 		if b[0] != '{' {
-			return nil, ErrBadMessage.saying(`"messages" has a JSON value of the wrong type; it has to be an array of objects`)
+			return nil, ErrBadMessage.saying(`"messages" has a JSON value of the wrong type; it must be an array of objects`)
 		}
 		one.wrong = one.raw.read(b)
 		if ch := one.raw.channel; ch != nil && json.Unmarshal(ch, &one.name) != nil {
-			return nil, ErrBadMessage.saying(`"channel" has a JSON value of the wrong type; it has to be a name`)
+			return nil, ErrBadMessage.saying(`"channel" has a JSON value of the wrong type; it must be a name`)
 		}
 		batch = append(batch, one)
 	}

@@ -26,9 +26,9 @@ func queryOf(r *http.Request, keys ...string) (url.Values, error) {
 		switch {
 		case strings.HasPrefix(k, "_"):
 		case !slices.Contains(keys, k):
-			return nil, ErrBadQuery.saying(`the query has %.80q; it may have %s here, and names that begin with "_", which are ignored`, k, cmp.Or(strings.Join(keys, ", "), "nothing"))
+			return nil, ErrBadQuery.saying(`there is no parameter %.80q here; allowed are: %s (and names that begin with "_", which are ignored)`, k, cmp.Or(strings.Join(keys, ", "), "none"))
 		case len(v) > 1:
-			return nil, ErrBadQuery.saying("the query has %s %d times; it may have it once", k, len(v))
+			return nil, ErrBadQuery.saying("the parameter %s is given %d times; give it once", k, len(v))
 		}
 	}
 	return q, nil
@@ -41,7 +41,7 @@ func limitOf(q url.Values) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
-		return 0, ErrBadQuery.saying("limit is %.40q; it has to be a whole number, 1 or more", s)
+		return 0, ErrBadQuery.saying("limit is %.40q; it must be a whole number, 1 or more", s)
 	}
 	return n, nil
 }

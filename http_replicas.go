@@ -5,7 +5,8 @@ import (
 	"net/http"
 )
 
-// serveReplicas is GET /v1/nodes, whose name is older than the word replica.
+// serveReplicas is GET /v1/nodes: the path is older than the word replica, and stays
+// for clients.
 func (h *Hub) serveReplicas(w http.ResponseWriter, r *http.Request, _ string) error {
 	if _, err := queryOf(r); err != nil {
 		return err

@@ -46,7 +46,7 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 	defer h.calls.Leave()
 	switch {
 	case q.Limit < 0 || q.Limit > maxListLimit:
-		return ChannelsPage{}, ErrBadQuery.saying("limit is %d; it may be 1 to %d", q.Limit, maxListLimit)
+		return ChannelsPage{}, ErrBadQuery.saying("limit is %d; it must be 1 to %d", q.Limit, maxListLimit)
 	case q.Limit == 0:
 		q.Limit = defaultListLimit
 	}

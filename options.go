@@ -167,7 +167,7 @@ type ChannelOptions struct {
 	// Presence says whether the channel knows who is subscribed. Default off.
 	Presence PresenceMode
 	// SlowSubscriber is what happens to a subscriber whose queue is full. With
-	// history it has to be SlowClose: the client resumes without loss.
+	// history it must be SlowClose: the client resumes without loss.
 	SlowSubscriber SlowPolicy
 	// Publishers says who may publish from the network.
 	Publishers Publishers
@@ -260,13 +260,13 @@ func (o *Options) batchBytes() int { return 4*o.MaxMessageBytes + maxBatch*envel
 func (o *Options) check() error {
 	between := func(field string, v, lo, hi int) error {
 		if v < lo || v > hi {
-			return fmt.Errorf("channels: Options.%s is %d; it may be %d to %d", field, v, lo, hi)
+			return fmt.Errorf("channels: Options.%s is %d; it must be %d to %d", field, v, lo, hi)
 		}
 		return nil
 	}
 	betweenTime := func(field string, v, lo, hi time.Duration) error {
 		if v < lo || v > hi {
-			return fmt.Errorf("channels: Options.%s is %v; it may be %v to %v", field, v, lo, hi)
+			return fmt.Errorf("channels: Options.%s is %v; it must be %v to %v", field, v, lo, hi)
 		}
 		return nil
 	}
@@ -292,13 +292,13 @@ func (o *Options) check() error {
 		}
 	}
 	if o.PingPeriod%time.Second != 0 {
-		return fmt.Errorf("channels: Options.PingPeriod is %v; it may be 1s to 10m0s, in whole seconds", o.PingPeriod)
+		return fmt.Errorf("channels: Options.PingPeriod is %v; it must be 1s to 10m0s, in whole seconds", o.PingPeriod)
 	}
 	if o.DrainDelay < 0 || o.DrainDelay > 10*time.Minute {
-		return fmt.Errorf("channels: Options.DrainDelay is %v; it may be 0 to 10m0s", o.DrainDelay)
+		return fmt.Errorf("channels: Options.DrainDelay is %v; it must be 0 to 10m0s", o.DrainDelay)
 	}
 	if o.DrainTime > 10*time.Minute {
-		return fmt.Errorf("channels: Options.DrainTime is %v; it may be up to 10m0s", o.DrainTime)
+		return fmt.Errorf("channels: Options.DrainTime is %v; it must be up to 10m0s", o.DrainTime)
 	}
 	if err := replica.CheckID(o.ReplicaID); err != nil {
 		return fmt.Errorf("channels: Options.ReplicaID %w", err)
@@ -330,21 +330,21 @@ func (o *Options) check() error {
 func (o *ChannelOptions) check(maxBytes int) error {
 	switch {
 	case o.MaxMessageBytes < 0 || o.MaxMessageBytes > maxBytes:
-		return fmt.Errorf("ChannelOptions.MaxMessageBytes is %d; it may be 0 (the same as Options.MaxMessageBytes) to %d, which is that", o.MaxMessageBytes, maxBytes)
+		return fmt.Errorf("ChannelOptions.MaxMessageBytes is %d; it must be 1 to %d (Options.MaxMessageBytes), or 0 for that", o.MaxMessageBytes, maxBytes)
 	case o.HistorySize < 0 || o.HistorySize > 10_000_000:
-		return fmt.Errorf("ChannelOptions.HistorySize is %d; it may be 0 to 10000000", o.HistorySize)
+		return fmt.Errorf("ChannelOptions.HistorySize is %d; it must be 0 to 10000000", o.HistorySize)
 	case o.HistoryTTL < 0 || o.HistoryTTL > 0 && o.HistoryTTL < time.Millisecond:
-		return fmt.Errorf("ChannelOptions.HistoryTTL is %v; it may be 1ms or more", o.HistoryTTL)
+		return fmt.Errorf("ChannelOptions.HistoryTTL is %v; it must be 1ms or more, or 0 for 24h", o.HistoryTTL)
 	case o.HistorySize == 0 && o.HistoryTTL > 0:
 		return fmt.Errorf("ChannelOptions.HistoryTTL is %v, but HistorySize is 0: set how many messages to keep", o.HistoryTTL)
 	case o.HistorySize > 0 && o.SlowSubscriber != SlowClose:
-		return fmt.Errorf("ChannelOptions.SlowSubscriber drops messages, but the channel has history, which promises every message; it may be SlowClose")
+		return fmt.Errorf("ChannelOptions.SlowSubscriber drops messages, but the channel has history, which promises every message; with history it must be SlowClose")
 	case o.SlowSubscriber > SlowKeepLatest:
-		return fmt.Errorf("ChannelOptions.SlowSubscriber is %d; it may be SlowClose, SlowDropOldest or SlowKeepLatest", o.SlowSubscriber)
+		return fmt.Errorf("ChannelOptions.SlowSubscriber is %d; it must be SlowClose, SlowDropOldest or SlowKeepLatest", o.SlowSubscriber)
 	case o.Presence > PresenceEvents:
-		return fmt.Errorf("ChannelOptions.Presence is %d; it may be PresenceOff, PresenceList or PresenceEvents", o.Presence)
+		return fmt.Errorf("ChannelOptions.Presence is %d; it must be PresenceOff, PresenceList or PresenceEvents", o.Presence)
 	case o.Publishers > PublishersServer:
-		return fmt.Errorf("ChannelOptions.Publishers is %d; it may be PublishersAnyone, PublishersIdentified or PublishersServer", o.Publishers)
+		return fmt.Errorf("ChannelOptions.Publishers is %d; it must be PublishersAnyone, PublishersIdentified or PublishersServer", o.Publishers)
 	}
 	if o.HistorySize > 0 && o.HistoryTTL == 0 {
 		o.HistoryTTL = 24 * time.Hour

@@ -19,7 +19,7 @@ type order struct {
 	synced  bool     // pos is known
 	syncing *syncing // the question for it that is under way
 	waiting int      // subscribers that are about to attach
-	past    []string // epochs that the log has no more: a late message of one needs no read
+	past    []string // epochs that are over: a late message of one is dropped without a read
 
 	early      map[Position]*frame // messages after a gap
 	earlyBytes int
@@ -29,7 +29,7 @@ type order struct {
 	again   bool        // more was missed since it last looked
 	goal    uint64      // up to which offset
 	reads   uint64      // how often it has begun to look
-	stale   uint64      // reads up to this one were for subscribers who have gone
+	stale   uint64      // reads up to this number were for subscribers that have left; their answers are ignored
 	timer   *time.Timer // until a gap is filled
 	gap     bool        // timer is set
 	seen    Position    // the Store's top, when it was last looked at
@@ -47,8 +47,8 @@ const (
 	// is asked: within one process, or between replicas, it is usually there
 	// within a millisecond.
 	gapWait = 50 * time.Millisecond
-	// lateWait is how long it waits if the Store no longer keeps the message,
-	// so that a reset is the alternative.
+	// lateWait is how long it waits if the Store no longer has the message
+	// either. After it, subscribers get a reset.
 	lateWait = time.Second
 	// maxEarly bounds the messages that wait behind a gap, as QueueBytes
 	// does. Those beyond it are fetched from the Store.
@@ -57,6 +57,7 @@ const (
 	maxPast = 8
 )
 
+// rest forgets everything except what running goroutines still need.
 func (o *order) rest() {
 	if o.timer != nil {
 		o.timer.Stop()

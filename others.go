@@ -21,7 +21,7 @@ type otherReplicas struct {
 	addresses map[string]string // what the mesh was told; only lookAround uses it
 
 	mu     sync.Mutex              // guards the fields below
-	looked time.Time               // when the Store last knew who lives
+	looked time.Time               // when the Store's list was last reliable: see settled
 	stored map[string]otherReplica // what the Store said last
 	heard  map[string]otherReplica // those that have sent a canary
 }
@@ -175,7 +175,7 @@ func (a *otherReplicas) unlinked(s mesh.Status) bool {
 	})
 }
 
-// lookAround asks the Store who the other replicas are, and tells the mesh
+// lookAround asks the Store which other replicas there are, and tells the mesh
 // where they are.
 func (h *Hub) lookAround() {
 	ctx, cancel := h.besidesContext()

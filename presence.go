@@ -35,7 +35,7 @@ func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members,
 	}
 	defer h.calls.Leave()
 	if limit < 0 || limit > maxMembers {
-		return Members{}, ErrBadQuery.saying("limit is %d; it may be 0 to %d", limit, maxMembers)
+		return Members{}, ErrBadQuery.saying("limit is %d; it must be 0 to %d", limit, maxMembers)
 	}
 	if limit == 0 {
 		limit = maxMembers

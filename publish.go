@@ -176,7 +176,7 @@ func (p *Publication) keyOn(ch *channel, o *PublishOptions) (ownKey, error) {
 	case o.Key == "":
 		return ownKey{}, nil
 	case ch.opts.HistorySize == 0 || o.Local:
-		return ownKey{}, ErrNoHistory.saying("an idempotency key needs a channel with history and a message that is not Local; this is not so on %q", p.Channel)
+		return ownKey{}, ErrNoHistory.saying("an idempotency key needs a channel with history, and cannot go with Local (channel %q)", p.Channel)
 	}
 	return p.key(o.Key), nil
 }
@@ -285,7 +285,7 @@ func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions) (
 }
 
 // relay hands a message to the mesh, for the other replicas. It fails only for
-// a message without a position: the other replicas find the rest in the Store.
+// a message without a position: one with a position is found in the Store.
 func (h *Hub) relay(ctx context.Context, channel string, m *Message, o *PublishOptions) error {
 	if h.mesh == nil || o.Local {
 		return nil

@@ -19,7 +19,7 @@ const envelopeBytes = 6*MaxHeaderBytes + 1024
 func checkObject(b []byte) error {
 	switch {
 	case len(b) == 0:
-		return errBadJSON.saying(`the message is empty; it has to be a JSON object {"header":"…","body":…}`)
+		return errBadJSON.saying(`the message is empty; it must be a JSON object {"header":"…","body":…}`)
 	case !utf8.Valid(b):
 		return ErrBadUTF8
 	case bytes.HasPrefix(b, []byte("\ufeff")):

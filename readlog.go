@@ -54,7 +54,7 @@ func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error
 // checkTop refuses an epoch that cannot be part of an event's id.
 func (h *Hub) checkTop(channel string, top store.Position) error {
 	if !isEpoch(top.Epoch) {
-		return fmt.Errorf("the store has %.80q as the epoch of %q, which is not an epoch", top.Epoch, channel)
+		return fmt.Errorf("the store gave %.80q as the epoch of channel %q; that cannot be an epoch", top.Epoch, channel)
 	}
 	return nil
 }

@@ -168,7 +168,7 @@ func (r Replica) json() replicaJSON {
 	return j
 }
 
-// replica returns the replica that was sent.
+// replica undoes json.
 func (j replicaJSON) replica() Replica {
 	r := Replica{ID: j.ID, Status: j.Status, Reasons: j.Reasons, Started: j.Started, Stats: j.Stats, Draining: j.Draining}
 	if m := j.Mesh; m != nil {

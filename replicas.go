@@ -57,8 +57,8 @@ func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 			n = heard
 		}
 		age := time.Since(n.at)
-		// If neither the Store nor the mesh could bring its heartbeats, a
-		// replica that lived when they last could may live.
+		// If neither the Store nor the mesh can bring its heartbeats, a
+		// replica that was alive when they last could may still be.
 		blind := !answered && (!known || !meshWell) && age > lateAfter && looked.Sub(n.at) <= deadAfter
 		if age < store.ForgottenAfter || blind {
 			all = append(all, n.replica.after(age, blind))

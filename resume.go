@@ -23,11 +23,11 @@ type place struct {
 	bytes  int
 	limit  int
 	from   Position
-	doubt  string // reading: the channel's epoch, which is not that of at
+	doubt  string // reading: a foreign epoch in which join has found the channel; found twice in a row, it is believed
 }
 
-// holdsLocked returns whether a subscriber with a place of its own is not sent a
-// frame that is passed on, or not yet.
+// holdsLocked returns true if a subscriber out of step is not to be sent this frame
+// now: it is held, or the subscriber has it, or the channel is elsewhere.
 func (s *subscription) holdsLocked(f *frame) bool {
 	own, n := s.own, f.offset()
 	switch {
@@ -45,8 +45,8 @@ func (s *subscription) holdsLocked(f *frame) bool {
 	return true // it has it, or the channel is elsewhere
 }
 
-// hold keeps a frame. If there is no room, it begins anew behind it: messages
-// with a position are in the Store.
+// hold keeps a frame. If there is no room, it drops all that it holds; the messages
+// with a position are then read from the Store.
 func (p *place) hold(f *frame) {
 	p.frames = append(p.frames, f)
 	if p.bytes += f.Size(); p.bytes <= p.limit {
@@ -76,8 +76,8 @@ func (p *place) cut(to Position) {
 
 // attach subscribes s to a channel in use: to all that comes from now on
 // or, with since, to what was missed and then to all that comes, with no gap
-// and no duplicate. began is where the channel was; there a subscriber without a
-// position begins, and can go on if it has to come again.
+// and no duplicate. began is where the channel was: where a subscriber
+// without since begins, and can resume from.
 func (ch *channel) attach(ctx context.Context, s *subscription, since *Position) (began Position, err error) {
 	s.ch = ch
 	ch.mu.Lock()

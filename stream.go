@@ -27,7 +27,7 @@ type stream struct {
 	// the handler's last act, unless the handler is stuck in a write. It is nil
 	// until the client is let in.
 	finish func()
-	rc     *http.ResponseController // nil when nothing more may be written
+	rc     *http.ResponseController // nil if nothing more may be written
 	giveUp *time.Timer              // if writes have no deadline
 	late   *time.Timer              // since Kill, for a handler that is still stuck
 }
@@ -62,8 +62,8 @@ func (s *stream) Kill(err error) {
 }
 
 // setDeadline bounds the next write; the zero time ends that. If a middleware
-// hides the deadlines, a write that takes too long stays the server's, but the hub
-// forgets the client.
+// hides the deadlines, a stuck write is left to the server, but the hub forgets the
+// client.
 func (s *stream) setDeadline(t time.Time) {
 	s.cut.Lock()
 	defer s.cut.Unlock()
@@ -253,7 +253,7 @@ const retryTime = 2 * time.Second
 const defaultStreamTime = 15 * time.Minute
 
 // errStreamTime is why a stream ends whose time is over.
-var errStreamTime = errors.New("channels: the stream has had its time, which Options.StreamTime sets; its client comes again")
+var errStreamTime = errors.New("channels: the stream has reached its StreamTime; its client reconnects")
 
 // streamTime is how long a stream through w may last; 0 is for ever. A write
 // through a ResponseWriter that is not net/http's may not tell that the client has

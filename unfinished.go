@@ -34,7 +34,7 @@ type claim struct {
 	nc     net.Conn            // the WebSocket's
 	wait   time.Duration       // in which everything has to arrive; 0 if a deadline ensures that
 
-	held  int // guarded by budget.mu, except for the reader
+	held  int // written with budget.mu held; the reader may read it without
 	since time.Time
 	over  error // why the reading was cut short
 }

@@ -242,7 +242,7 @@ func TestAMessageThatNeverBecomesComplete(t *testing.T) {
 			conn.wantClosed(1008)
 			stop()
 			conn.close()
-			require.Equal(t, "channels: "+"this did not arrive completely in time, which is 10 s and 1 s for each 64 KiB; send it again, faster or in smaller parts", (<-reasons).Error())
+			require.Equal(t, "channels: "+"this did not arrive in time (10 s, plus 1 s for each 64 KiB); send it again, faster or in smaller parts", (<-reasons).Error())
 			require.Zero(t, channels.Unfinished(s.hub))
 		})
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// ReplicaStatus is how a replica is.
+// ReplicaStatus is a replica's health.
 type ReplicaStatus string
 
 const (

@@ -13,7 +13,8 @@ const (
 	lateAfter = 7 * time.Second
 	deadAfter = store.DeadAfter
 	// unlinkedLong is for how many canaries the link to a living peer may be
-	// down. A replica that was killed seems to live for a shorter time.
+	// down. A killed replica counts as living for lateAfter only, which is
+	// shorter.
 	unlinkedLong = 3
 	// remembered is how long a replica goes on to say that it was lagging or
 	// dropping, or had a twin.

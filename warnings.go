@@ -31,7 +31,7 @@ func (w *warnings) warnStore(err error) {
 		return
 	}
 	if w.store.Now(time.Minute) {
-		w.log.Warn("the store fails; what needs it is refused until it is back", "err", err)
+		w.log.Warn("the store fails; requests that need it are refused until it works again", "err", err)
 	}
 }
 
@@ -77,7 +77,7 @@ func (w *warnings) warnStores(channel, from string) {
 // warnPacket logs, at most once a minute, that a packet was dropped.
 func (w *warnings) warnPacket(p *mesh.Packet, err error) {
 	if w.packet.Now(time.Minute) {
-		w.log.Warn("mesh: a packet that cannot be a message was dropped; more are only counted", "from", p.Origin, "channel", p.Channel, "err", err)
+		w.log.Warn("mesh: a packet that cannot be a message was dropped; others within this minute are only counted", "from", p.Origin, "channel", p.Channel, "err", err)
 	}
 }
 
@@ -100,7 +100,7 @@ func (w *warnings) warnUnfinished(u *unfinished) {
 // ResponseWriter that is not net/http's.
 func (w *warnings) warnForeign(t reflect.Type) {
 	if _, told := w.foreign.LoadOrStore(t, nil); !told {
-		w.log.Warn("event streams go through a ResponseWriter that is not net/http's: where its Flush does nothing, no event arrives, and a client that has gone is noticed late",
+		w.log.Warn("event streams go through a ResponseWriter that is not net/http's: if its Flush does nothing, no event arrives, and a client that has gone is noticed late",
 			"type", t.String())
 	}
 }

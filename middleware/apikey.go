@@ -93,9 +93,9 @@ func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 		err := key.Grants.check()
 		switch {
 		case len(key.Name) < 1 || len(key.Name) > 64 || strings.Trim(key.Name, nameCharacters+".") != "":
-			err = wrong(".Name is %q; it may be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", key.Name)
+			err = wrong(".Name is %q; it must be 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'", key.Name)
 		case len(key.Key) < minAPIKey || len(key.Key) > maxAPIKey || strings.Trim(key.Key, nameCharacters) != "":
-			err = wrong(".Key, of %q, has %d bytes; it may be %d to %d of A-Z, a-z, 0-9, '-' and '_'", key.Name, len(key.Key), minAPIKey, maxAPIKey)
+			err = wrong(".Key, of %q, has %d bytes; it must be %d to %d of A-Z, a-z, 0-9, '-' and '_'", key.Name, len(key.Key), minAPIKey, maxAPIKey)
 		case names[key.Name]:
 			err = wrong(".Name is %q, which another key has too; give each key its own name", key.Name)
 		case hashes[hash] != "":

@@ -94,17 +94,17 @@ func TestAPIKeyOverAWebSocket(t *testing.T) {
 func TestAPIKeyOptions(t *testing.T) {
 	one := func(name, key string) middleware.ServerKey { return middleware.ServerKey{Name: name, Key: key} }
 	for says, keys := range map[string][]middleware.ServerKey{
-		"Keys has 0 keys; it may have 1 to 1000":           nil,
-		"Keys has 1001 keys":                               make([]middleware.ServerKey, 1001),
-		`Keys[0].Name is ""; it may be 1 to 64`:            {one("", billingKey)},
-		`Keys[0].Name is "a b"`:                            {one("a b", billingKey)},
-		`Keys[1].Name is "a", which another key has too`:   {one("a", billingKey), one("a", reportsKey)},
-		`Keys[1].Key, of "b", is the same as that of "a"`:  {one("a", billingKey), one("b", billingKey)},
-		`Keys[0].Key, of "a", has 0 bytes; it may be 16 `:  {one("a", "")},
-		`Keys[0].Key, of "a", has 15 bytes`:                {one("a", "123456789012345")},
-		`Keys[0].Key, of "a", has 257 bytes`:               {one("a", strings.Repeat("x", 257))},
-		`Keys[0].Key, of "a", has 24 bytes; it may be 16 `: {one("a", "with.dots.0123456789abcd")},
-		`Grants, of "a": publish has the pattern "a b"`:    {{Name: "a", Key: billingKey, Grants: middleware.Grants{Publish: []string{"a b"}}}},
+		"Keys has 0 keys; it may have 1 to 1000":            nil,
+		"Keys has 1001 keys":                                make([]middleware.ServerKey, 1001),
+		`Keys[0].Name is ""; it must be 1 to 64`:            {one("", billingKey)},
+		`Keys[0].Name is "a b"`:                             {one("a b", billingKey)},
+		`Keys[1].Name is "a", which another key has too`:    {one("a", billingKey), one("a", reportsKey)},
+		`Keys[1].Key, of "b", is the same as that of "a"`:   {one("a", billingKey), one("b", billingKey)},
+		`Keys[0].Key, of "a", has 0 bytes; it must be 16 `:  {one("a", "")},
+		`Keys[0].Key, of "a", has 15 bytes`:                 {one("a", "123456789012345")},
+		`Keys[0].Key, of "a", has 257 bytes`:                {one("a", strings.Repeat("x", 257))},
+		`Keys[0].Key, of "a", has 24 bytes; it must be 16 `: {one("a", "with.dots.0123456789abcd")},
+		`Grants, of "a": publish has the pattern "a b"`:     {{Name: "a", Key: billingKey, Grants: middleware.Grants{Publish: []string{"a b"}}}},
 	} {
 		_, err := middleware.APIKey(middleware.APIKeyOptions{Keys: keys})
 		require.ErrorContains(t, err, says)

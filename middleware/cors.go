@@ -82,7 +82,7 @@ func newCORS(o CORSOptions) (*cors, error) {
 	case c.any && len(o.Origins) > 1:
 		return nil, errors.New(`middleware: CORSOptions.Origins has "*" together with other origins, which "*" would include without their cookies; use "*" alone or leave it out`)
 	case o.MaxAge < 0 || o.MaxAge > 24*time.Hour || o.MaxAge%time.Second != 0:
-		return nil, fmt.Errorf("middleware: CORSOptions.MaxAge is %v; it may be 1s to 24h0m0s, in whole seconds", o.MaxAge)
+		return nil, fmt.Errorf("middleware: CORSOptions.MaxAge is %v; it must be 1s to 24h0m0s, in whole seconds", o.MaxAge)
 	}
 	for _, s := range o.Origins {
 		if err := origins.Check(s); err != nil {

@@ -106,7 +106,7 @@ func TestCORSOptions(t *testing.T) {
 		`Methods has "GET, POST"`:                       with(func(o *middleware.CORSOptions) { o.Methods = []string{"GET, POST"} }),
 		`Headers has "*"`:                               with(func(o *middleware.CORSOptions) { o.Headers = []string{"*"} }),
 		`Exposed has "A\r\nB"`:                          with(func(o *middleware.CORSOptions) { o.Exposed = []string{"A\r\nB"} }),
-		"MaxAge is 24h0m1s; it may be 1s to 24h0m0s":    with(func(o *middleware.CORSOptions) { o.MaxAge = 24*time.Hour + time.Second }),
+		"MaxAge is 24h0m1s; it must be 1s to 24h0m0s":   with(func(o *middleware.CORSOptions) { o.MaxAge = 24*time.Hour + time.Second }),
 		"middleware: CORSOptions.MaxAge is 1.5s; it ma": with(func(o *middleware.CORSOptions) { o.MaxAge = 1500 * time.Millisecond }),
 		"MaxAge is -1s":                                 with(func(o *middleware.CORSOptions) { o.MaxAge = -time.Second }),
 	} {

@@ -149,7 +149,7 @@ func (v *tokenVerifier) init() error {
 	case len(o.Keys) == 0 || len(o.Keys) > 100:
 		return fmt.Errorf("middleware: JWTOptions.Keys has %d keys; it may have 1 to 100", len(o.Keys))
 	case o.Leeway < 0 || o.Leeway > 5*time.Minute:
-		return fmt.Errorf("middleware: JWTOptions.Leeway is %v; it may be 0 to 5m0s", o.Leeway)
+		return fmt.Errorf("middleware: JWTOptions.Leeway is %v; it must be 0 to 5m0s", o.Leeway)
 	case o.Cookie != "" && (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid() != nil:
 		return fmt.Errorf("middleware: JWTOptions.Cookie is %q, which is not a valid cookie name", o.Cookie)
 	}

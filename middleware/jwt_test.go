@@ -410,7 +410,7 @@ func TestJWTOptions(t *testing.T) {
 		"is a ed25519.PrivateKey; it must be":           key(s.ed),
 		"is a <nil>; it must be":                        key(nil),
 		"is a string; it must be":                       key(string(secret)),
-		"Leeway is 5m0.000000001s; it may be 0":         with(func(o *middleware.JWTOptions) { o.Leeway = 5*time.Minute + 1 }),
+		"Leeway is 5m0.000000001s; it must be 0":        with(func(o *middleware.JWTOptions) { o.Leeway = 5*time.Minute + 1 }),
 		"Leeway is -1ns":                                with(func(o *middleware.JWTOptions) { o.Leeway = -1 }),
 		`Cookie is "a b"`:                               with(func(o *middleware.JWTOptions) { o.Cookie = "a b" }),
 		`Default: subscribe has the pattern "a b"`: with(func(o *middleware.JWTOptions) {

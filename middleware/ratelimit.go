@@ -66,13 +66,13 @@ func RateLimit(o RateLimitOptions) (*Limiter, error) {
 		o.MaxEntries = 1 << 16
 	}
 	if o.MaxEntries < 1<<10 || o.MaxEntries > 10_000_000 {
-		return nil, fmt.Errorf("middleware: RateLimitOptions.MaxEntries is %d; it may be 1024 to 10000000", o.MaxEntries)
+		return nil, fmt.Errorf("middleware: RateLimitOptions.MaxEntries is %d; it must be 1024 to 10000000", o.MaxEntries)
 	}
 	if o.IPv6Prefix == 0 {
 		o.IPv6Prefix = 64
 	}
 	if o.IPv6Prefix < 32 || o.IPv6Prefix > 128 {
-		return nil, fmt.Errorf("middleware: RateLimitOptions.IPv6Prefix is %d; it may be 32 to 128", o.IPv6Prefix)
+		return nil, fmt.Errorf("middleware: RateLimitOptions.IPv6Prefix is %d; it must be 32 to 128", o.IPv6Prefix)
 	}
 	if o.Address == (Rate{}) && o.User == (Rate{}) && o.Connection == (Rate{}) {
 		return nil, errors.New("middleware: RateLimitOptions limits nothing; set Address, User or Connection")
@@ -100,9 +100,9 @@ func (r *Rate) check(name string) error {
 	case *r == (Rate{}):
 		return nil
 	case !(r.PerSecond >= 0.001 && r.PerSecond <= 1_000_000): // NaN too
-		return fmt.Errorf("middleware: RateLimitOptions.%s.PerSecond is %v; it may be 0.001 to 1000000", name, r.PerSecond)
+		return fmt.Errorf("middleware: RateLimitOptions.%s.PerSecond is %v; it must be 0.001 to 1000000", name, r.PerSecond)
 	case r.Burst < 0 || r.Burst > 1_000_000:
-		return fmt.Errorf("middleware: RateLimitOptions.%s.Burst is %d; it may be 1 to 1000000", name, r.Burst)
+		return fmt.Errorf("middleware: RateLimitOptions.%s.Burst is %d; it must be 1 to 1000000", name, r.Burst)
 	case r.Burst == 0:
 		r.Burst = int(math.Ceil(r.PerSecond))
 	}

@@ -304,19 +304,19 @@ func TestRateLimitOptions(t *testing.T) {
 	ok := middleware.Rate{PerSecond: 1}
 	for says, o := range map[string]middleware.RateLimitOptions{
 		"limits nothing; set Address, User or Connection": {},
-		"MaxEntries is 1023; it may be 1024 to 10000000":  {Address: ok, MaxEntries: 1023},
+		"MaxEntries is 1023; it must be 1024 to 10000000": {Address: ok, MaxEntries: 1023},
 		"MaxEntries is -1":                                             {Address: ok, MaxEntries: -1},
 		"MaxEntries is 10000001":                                       {Address: ok, MaxEntries: 10_000_001},
-		"IPv6Prefix is 31; it may be 32 to 128":                        {Address: ok, IPv6Prefix: 31},
+		"IPv6Prefix is 31; it must be 32 to 128":                       {Address: ok, IPv6Prefix: 31},
 		"IPv6Prefix is 129":                                            {Address: ok, IPv6Prefix: 129},
 		"IPv6Prefix is -1":                                             {Address: ok, IPv6Prefix: -1},
-		"Address.PerSecond is 0; it may be 0.001 to 1000000":           {Address: middleware.Rate{Burst: 5}},
+		"Address.PerSecond is 0; it must be 0.001 to 1000000":          {Address: middleware.Rate{Burst: 5}},
 		"User.PerSecond is -1":                                         {User: middleware.Rate{PerSecond: -1}},
 		"Connection.PerSecond is 0.0001":                               {Connection: middleware.Rate{PerSecond: 0.0001}},
 		"Connection.PerSecond is +Inf":                                 {Connection: middleware.Rate{PerSecond: math.Inf(1)}},
 		"Connection.PerSecond is NaN":                                  {Connection: middleware.Rate{PerSecond: math.NaN()}},
 		"Connection.PerSecond is 1.000001e+06":                         {Connection: middleware.Rate{PerSecond: 1_000_001}},
-		"Connection.Burst is -1; it may be 1 to 1000000":               {Connection: middleware.Rate{PerSecond: 1, Burst: -1}},
+		"Connection.Burst is -1; it must be 1 to 1000000":              {Connection: middleware.Rate{PerSecond: 1, Burst: -1}},
 		"middleware: RateLimitOptions.Connection.Burst is 1000001; it": {Connection: middleware.Rate{PerSecond: 1, Burst: 1_000_001}},
 	} {
 		_, err := middleware.RateLimit(o)

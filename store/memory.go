@@ -37,7 +37,7 @@ type MemoryOptions struct {
 // and is freed when it is next looked at. Each Append looks at a few other
 // logs.
 //
-// An Append that can never fit into MaxBytes fails. One that doesn't fit
+// An Append that can never fit into MaxBytes fails. One that does not fit
 // because of what replicas reported fails with [ErrUnavailable].
 type Memory struct {
 	maxBytes int64

@@ -235,7 +235,7 @@ func TestMemoryEntryThatNeverFits(t *testing.T) {
 	before := mustAppend(t, m, "other", "1", plenty)
 	small := m.Bytes()
 	_, _, err := m.Append(t.Context(), "ch", store.Entry{Body: make([]byte, 64<<10)}, plenty)
-	require.ErrorContains(t, err, "doesn't fit into MemoryOptions.MaxBytes (65536)")
+	require.ErrorContains(t, err, "does not fit into MemoryOptions.MaxBytes (65536)")
 	require.NotErrorIs(t, err, store.ErrUnavailable)
 	require.Zero(t, top(t, m, "ch"))
 	require.Equal(t, before, top(t, m, "other"))

@@ -172,7 +172,7 @@ func (o AppendOptions) check() error {
 func (m *Memory) checkFits(channel string, e Entry) error {
 	need := logCost(channel) + int64(len(e.Header)) + int64(len(e.Body)) + entryOverhead
 	if need > m.maxBytes {
-		return fmt.Errorf("store: an entry that takes %d bytes doesn't fit into MemoryOptions.MaxBytes (%d)", need, m.maxBytes)
+		return fmt.Errorf("store: an entry that takes %d bytes does not fit into MemoryOptions.MaxBytes (%d)", need, m.maxBytes)
 	}
 	if pinned := m.pinned.Load(); need > m.maxBytes-pinned {
 		return fmt.Errorf("%w: what replicas reported takes %d bytes of MemoryOptions.MaxBytes (%d)", ErrUnavailable, pinned, m.maxBytes)

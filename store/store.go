@@ -135,8 +135,8 @@ type Page struct {
 // Registry holds what each replica reports about itself and its channels.
 type Registry interface {
 	// Report records a replica's heartbeat, and the numbers of the channels
-	// that changed since its last Report. It returns true if the Store held
-	// a living record of the replica, as the Store last acknowledged it.
+	// that changed since its last Report. known is true if the Store still had
+	// the record of the last Report that it acknowledged.
 	//
 	// It returns false if the Store held no such record, or an older one. The
 	// Store then has only what this Report says; unless that was Full, the
@@ -208,7 +208,7 @@ type Presence interface {
 	// as its reports. If the replica has no living record, or an older one than
 	// the Store acknowledged, the changes are dropped without an error: the
 	// replica's next Report makes it send everything again.
-	UpdatePresence(ctx context.Context, node string, changes []PresenceChange) error
+	UpdatePresence(ctx context.Context, replica string, changes []PresenceChange) error
 
 	// Members returns up to limit members of a channel on all living replicas,
 	// sorted by ID, and the total number.

@@ -56,7 +56,7 @@ func (g *Gateway) list(prefix, limit, cursor string) []byte {
 		n, err := strconv.Atoi(limit)
 		if err != nil || n < 1 {
 			// The hub refuses -1, unless it refuses the whole request first.
-			n, bad = -1, &channels.Error{Code: channels.ErrBadQuery.Code, Message: fmt.Sprintf("limit is %.40q; it has to be a whole number, 1 or more", limit)}
+			n, bad = -1, &channels.Error{Code: channels.ErrBadQuery.Code, Message: fmt.Sprintf("limit is %.40q; it must be a whole number, 1 or more", limit)}
 		}
 		q.Limit = n
 	}

@@ -50,7 +50,8 @@
 //
 //	a handshake                     5 s                      closed and counted
 //	a message, from its first byte  30 s, + 1 s per 64 KiB   disconnected
-//	room for a large message        the others' time: 1 s + 1 s per MiB; they are disconnected
+//	room for a large message        1 s + 1 s per MiB of     they are disconnected
+//	                                those before it
 //	a write, for any progress       3 s, or a quarter more   disconnected; it connects again
 //	a silent connection             TCP's keepalive          and it makes way for newcomers
 //	a reader's answer to PING       90 s (one every 30 s)    disconnected, unless something waits for it

@@ -30,8 +30,8 @@ type endpoint struct {
 }
 
 var (
-	errTooManyConns = errors.New("zmqgateway: as many connections are open as are allowed, and each has been of use (MaxConnections)")
-	errStranger     = errors.New("zmqgateway: it made way for another, as nothing was accepted from it yet (MaxConnections)")
+	errTooManyConns = errors.New("zmqgateway: MaxConnections is reached, and none of the connections is a stranger")
+	errStranger     = errors.New("zmqgateway: this stranger made way for a newcomer (MaxConnections)")
 )
 
 // listen opens an address. serve runs each connection from the end of its

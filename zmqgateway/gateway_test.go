@@ -99,7 +99,7 @@ func TestBounds(t *testing.T) {
 	_, err := idle.RecvMsg()
 	require.Error(t, err, "it made way")
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 1 })
-	eventually(t, "it is logged", func() bool { return log.Has("made way for another") })
+	eventually(t, "it is logged", func() bool { return log.Has("made way for a newcomer") })
 
 	a.send(t, "\x01"+strings.Repeat("n", 202)) // matches no name, so it costs nothing
 	a.send(t, "\x02ignored")

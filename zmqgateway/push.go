@@ -13,8 +13,8 @@ import (
 )
 
 // servePull publishes what a PUSH socket sends, one message after the other.
-// While publishing is slow nothing is read, so that the program deals its
-// messages to other replicas.
+// While publishing is slow nothing is read, so that its PUSH socket turns
+// to the other replicas that it is connected to.
 func (g *Gateway) servePull(c *conn) error {
 	c.guard.Ping = c.pong
 	for {
@@ -24,7 +24,7 @@ func (g *Gateway) servePull(c *conn) error {
 		}
 		frames, err := g.admit(msg.Frames)
 		if err == nil && len(frames) != 3 {
-			err = fmt.Errorf("zmqgateway: a message has %d frames; it must have a channel, a header and a body, and the token as a fourth if there is one", len(msg.Frames))
+			err = fmt.Errorf("zmqgateway: a message has %d frames; it must have three (channel, header, body), and the token as a fourth if one is set", len(msg.Frames))
 		}
 		if err == nil {
 			c.accepted()

@@ -38,7 +38,7 @@ type wantedChannel struct {
 // nothing.
 const maxChannel = channels.MaxNameBytes
 
-var errGreedy = errors.New("zmqgateway: all readers together have as many subscriptions as are allowed, and this one has the most (MaxTopics)")
+var errGreedy = errors.New("zmqgateway: MaxTopics is reached, and this reader has the most subscriptions")
 
 func (rs *readers) count() int {
 	rs.mu.RLock()
@@ -136,7 +136,7 @@ func (rs *readers) runLocked(subscription func() error) {
 	}
 	rs.gateway.running.Go(func() {
 		if err := subscription(); err != nil && rs.gateway.ctx.Err() == nil {
-			rs.gateway.log.Debug("gateway: a reader's subscription will never bring anything", "err", err)
+			rs.gateway.log.Debug("gateway: a reader's subscription is for a name that cannot be a channel, or the hub has ended", "err", err)
 		}
 	})
 }

@@ -412,7 +412,7 @@ func (a *app) send(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(m.To) != 16 || strings.Trim(m.To, "abcdefghijklmnopqrstuvwxyz234567") != "" || len(m.Key) > 100 || strings.ContainsFunc(m.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		http.Error(w, `it has to be like {"to":"<a user's id>","text":"hello","key":"<up to 100 letters>"}`, http.StatusBadRequest)
+		http.Error(w, `it must be like {"to":"<a user's id>","text":"hello","key":"<up to 100 letters>"}`, http.StatusBadRequest)
 		return
 	}
 	body, _ := json.Marshal(m)

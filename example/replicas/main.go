@@ -69,7 +69,7 @@ func main() {
 // them. Nobody has to log in, so it answers only to these hosts.
 func run(ctx context.Context, addr string, n int, redis string, out io.Writer, hosts ...string) error {
 	if n < 1 || n > 9 {
-		return fmt.Errorf("-n is %d; it may be 1 to 9", n)
+		return fmt.Errorf("-n is %d; it must be 1 to 9", n)
 	}
 	if err := checkRedis(redis); err != nil {
 		return err

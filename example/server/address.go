@@ -44,7 +44,7 @@ func reachable(address string) error {
 func parseAddress(address string) (zmtp.Address, error) {
 	a, err := zmtp.ParseAddress(address)
 	if err != nil {
-		err = fmt.Errorf("it has to be tcp://HOST:PORT: %w", err)
+		err = fmt.Errorf("it must be tcp://HOST:PORT: %w", err)
 	}
 	return a, err
 }

@@ -132,7 +132,7 @@ func (cfg *config) flags() *flag.FlagSet {
 	fs.Func("drain", "the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < 0 || d > 10*time.Minute {
-			return fmt.Errorf("it may be 0 to 10m, with a unit: 5s, 2m")
+			return fmt.Errorf("it must be 0 to 10m, with a unit: 5s, 2m")
 		}
 		cfg.drain = d
 		return nil
@@ -141,7 +141,7 @@ func (cfg *config) flags() *flag.FlagSet {
 	fs.Func("drain-delay", "the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < 0 || d > 10*time.Minute {
-			return fmt.Errorf("it may be 0 to 10m, with a unit: 5s, 2m")
+			return fmt.Errorf("it must be 0 to 10m, with a unit: 5s, 2m")
 		}
 		cfg.drainDelay = d
 		return nil
@@ -149,7 +149,7 @@ func (cfg *config) flags() *flag.FlagSet {
 	fs.Func("stream-time", "the `TIME` after which an event stream ends, give or take a quarter, so that a client that has gone behind a proxy is noticed; the others reconnect; 0 is never (default 15m)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d != 0 && (d < time.Second || d > 24*time.Hour) {
-			return fmt.Errorf("it may be 1s to 24h, with a unit, or 0: 90s, 15m")
+			return fmt.Errorf("it must be 1s to 24h, with a unit, or 0: 90s, 15m")
 		}
 		if cfg.stream = d; d == 0 {
 			cfg.stream = -1
@@ -161,7 +161,7 @@ func (cfg *config) flags() *flag.FlagSet {
 	number(fs, "max-connections-per-address", &cfg.maxConnectionsPerAddress, 1, 1<<30, "`N`: the maximum number of connections from one IPv4 address or IPv6 /64 network (default: no limit)")
 	fs.Func("log-level", "`LEVEL`: debug, info, warn or error (default info)", func(s string) error {
 		if err := cfg.logLevel.UnmarshalText([]byte(s)); err != nil {
-			return fmt.Errorf("it may be debug, info, warn or error")
+			return fmt.Errorf("it must be debug, info, warn or error")
 		}
 		return nil
 	})
@@ -253,7 +253,7 @@ func (h *historyRules) Set(s string) error {
 		}
 		d, err := time.ParseDuration(ttl)
 		if err != nil || d < time.Millisecond {
-			return fmt.Errorf("the time %q in %q has to be 1ms or more, e.g. 90s, 24h", ttl, f)
+			return fmt.Errorf("the time %q in %q must be 1ms or more, e.g. 90s, 24h", ttl, f)
 		}
 		h.rules = append(h.rules, historyRule{pattern, n, d})
 	}

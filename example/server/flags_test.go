@@ -133,8 +133,8 @@ func TestEverythingHasAFlag(t *testing.T) {
 // Errors of the library are reported in the words of the command line.
 func TestLimitsAreCheckedByTheHub(t *testing.T) {
 	for _, c := range []struct{ flag, value, says string }{
-		{"-max-message-bytes", "5", "-max-message-bytes is 5; it may be 1024 to"}, {"-queue-bytes", "5", "-queue-bytes is 5; it may be"}, {"-max-channels", "-1", "-max-channels is -1; it may be"},
-		{"-ping-period", "1ms", "-ping-period is 1ms; it may be"}, {"-write-timeout", "1h", "-write-timeout is 1h0m0s; it may be"}, {"-store-timeout", "1h", "-store-timeout is 1h0m0s; it may be"},
+		{"-max-message-bytes", "5", "-max-message-bytes is 5; it must be 1024 to"}, {"-queue-bytes", "5", "-queue-bytes is 5; it must be"}, {"-max-channels", "-1", "-max-channels is -1; it must be"},
+		{"-ping-period", "1ms", "-ping-period is 1ms; it must be"}, {"-write-timeout", "1h", "-write-timeout is 1h0m0s; it must be"}, {"-store-timeout", "1h", "-store-timeout is 1h0m0s; it must be"},
 	} {
 		cfg, err := parse([]string{"-addr", "127.0.0.1:0", c.flag, c.value}, lookup(nil), io.Discard)
 		require.NoError(t, err)

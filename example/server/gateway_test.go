@@ -26,7 +26,7 @@ func TestGatewayErrors(t *testing.T) {
 		"that needs -zmq-insecure":        {[]string{"-zmq-pub", "tcp://0.0.0.0:1"}, nil},
 		"-zmq-pull is tcp://:1, which":    {[]string{"-zmq-pull", "tcp://:1"}, nil},
 		"-zmq-rep is tcp://[::]:1, which": {[]string{"-zmq-rep", "tcp://[::]:1"}, nil},
-		"for flag -zmq-rep: it has to be": {[]string{"-zmq-rep", "127.0.0.1:1"}, nil},
+		"for flag -zmq-rep: it must be":   {[]string{"-zmq-rep", "127.0.0.1:1"}, nil},
 		"need -zmq-token-file":            {[]string{"-zmq-pull", "tcp://127.0.0.1:0"}, map[string]string{"CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}},
 	} {
 		_, err := parse(c.args, lookup(c.env), io.Discard)

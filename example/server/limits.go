@@ -39,13 +39,13 @@ func (cfg *config) limitFlags(fs *flag.FlagSet) {
 			case *int:
 				n, err := strconv.Atoi(s)
 				if err != nil || n == 0 { // 0 would be the default
-					return errors.New("it has to be a number, not 0")
+					return errors.New("it must be a number, not 0")
 				}
 				*to = n
 			case *time.Duration:
 				d, err := time.ParseDuration(s)
 				if err != nil || d <= 0 {
-					return errors.New("it has to be a time of more than 0, with a unit: 500ms, 30s, 2m")
+					return errors.New("it must be a time of more than 0, with a unit: 500ms, 30s, 2m")
 				}
 				*to = d
 			}
@@ -129,7 +129,7 @@ func number(fs *flag.FlagSet, name string, to *int, lo, hi int, usage string) {
 	fs.Func(name, usage, func(s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < lo || n > hi {
-			return fmt.Errorf("it may be %d to %d", lo, hi)
+			return fmt.Errorf("it must be %d to %d", lo, hi)
 		}
 		*to = n
 		return nil
@@ -140,7 +140,7 @@ func number(fs *flag.FlagSet, name string, to *int, lo, hi int, usage string) {
 func boolFlag(fs *flag.FlagSet, name string, to *bool, usage string) {
 	fs.BoolFunc(name, usage, func(s string) (err error) {
 		if *to, err = strconv.ParseBool(s); err != nil {
-			return errors.New("it may be true or false")
+			return errors.New("it must be true or false")
 		}
 		return nil
 	})

@@ -36,7 +36,7 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 		case "zmq", "redis":
 			c.kind = v
 		default:
-			return errors.New("it may be none, zmq or redis")
+			return errors.New("it must be none, zmq or redis")
 		}
 		return nil
 	})
@@ -55,7 +55,7 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 	addressFlag(fs, "mesh-dns", &c.zmq.DNS, func(v string) error {
 		a, err := zmtp.ParseHostPort(v)
 		if err != nil {
-			return fmt.Errorf("it has to be HOST:PORT: %w", err)
+			return fmt.Errorf("it must be HOST:PORT: %w", err)
 		}
 		return a.CheckReach()
 	}, "`HOST:PORT` whose host resolves to the addresses of all replicas, e.g. a headless Service of Kubernetes")

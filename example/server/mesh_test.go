@@ -56,12 +56,12 @@ func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 		args []string
 		says string
 	}{
-		"peers without tcp":         {with("-mesh-peers", "tcp://a:1,127.0.0.1:1"), `for flag -mesh-peers: "127.0.0.1:1": it has to be tcp://HOST:PORT`},
+		"peers without tcp":         {with("-mesh-peers", "tcp://a:1,127.0.0.1:1"), `for flag -mesh-peers: "127.0.0.1:1": it must be tcp://HOST:PORT`},
 		"a peer of no host":         {with("-mesh-peers", "tcp://:1"), `for flag -mesh-peers: "tcp://:1": it has to name one host`},
 		"a peer of no port":         {with("-mesh-peers", "tcp://h:0"), `for flag -mesh-peers: "tcp://h:0": it has to name the port`},
-		"a name of no port":         {with("-mesh-dns", "foo"), "for flag -mesh-dns: it has to be HOST:PORT"},
+		"a name of no port":         {with("-mesh-dns", "foo"), "for flag -mesh-dns: it must be HOST:PORT"},
 		"a name with port 0":        {with("-mesh-dns", "foo:0"), "for flag -mesh-dns: it has to name the port"},
-		"a port that is too large":  {with("-mesh-dns", "foo:65536"), "for flag -mesh-dns: it has to be HOST:PORT"},
+		"a port that is too large":  {with("-mesh-dns", "foo:65536"), "for flag -mesh-dns: it must be HOST:PORT"},
 		"to be found anywhere":      {with("-mesh-advertise", "tcp://0.0.0.0:1"), "for flag -mesh-advertise: it has to name one host"},
 		"to be found at any port":   {with("-mesh-advertise", "tcp://h:0"), "for flag -mesh-advertise: it has to name the port"},
 		"a key, and none needed":    {with("-mesh-insecure", "-mesh-key-file", write(t, "k", meshKey)), "-mesh-insecure is for a mesh without a key and TLS"},

@@ -46,7 +46,7 @@ func (c *redisConfig) check(onCommandLine bool) error {
 	}
 	u, err := url.Parse(c.url)
 	if err != nil {
-		return fmt.Errorf("%s is not a URL; it may be %s", name, redisForms)
+		return fmt.Errorf("%s is not a URL; it must be %s", name, redisForms)
 	}
 	if strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") { // errors would show a part of the password as the path
 		return fmt.Errorf("%s has an @ after the host: in a password, write / ? # @ and %% as %%2F %%3F %%23 %%40 %%25", name)
@@ -76,7 +76,7 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 	}
 	u, err := url.Parse(c.url)
 	if err != nil || scheme != "unix" && u.Host == "" {
-		return nil, fmt.Errorf("it has no host; it may be %s", redisForms)
+		return nil, fmt.Errorf("it has no host; it must be %s", redisForms)
 	}
 	plain := base + "://" + rest
 	switch kind {
@@ -112,9 +112,9 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 // password.
 func (c *redisConfig) unknownScheme(scheme string) error {
 	if !strings.Contains(c.url, "://") {
-		return fmt.Errorf("it is not a URL; it may be %s", redisForms)
+		return fmt.Errorf("it is not a URL; it must be %s", redisForms)
 	}
-	return fmt.Errorf("the scheme %.20q is not known; the URL may be %s", scheme, redisForms)
+	return fmt.Errorf("the scheme %.20q is not known; the URL must be %s", scheme, redisForms)
 }
 
 // idleTime returns how long a connection may be idle before it is closed:

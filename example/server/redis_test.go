@@ -27,7 +27,7 @@ func TestRedisURLs(t *testing.T) {
 	require.Equal(t, redisConfig{"redis://:hidden@a:1/0", "app"}, cfg.redis)
 
 	for url, says := range map[string]string{
-		"127.0.0.1:6379":              "it may be redis://",
+		"127.0.0.1:6379":              "it must be redis://",
 		"redis":                       "redis://HOST",
 		"http://127.0.0.1":            `"http"`,
 		"redis://":                    "no host",

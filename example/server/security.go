@@ -90,7 +90,7 @@ func (s *security) flags(fs *flag.FlagSet) {
 	fs.Func("jwt-leeway", "the `TIME` by which the clocks of the issuer and of this server may differ (default 5s; up to 5m)", func(v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < 0 || d > 5*time.Minute {
-			return errors.New("it may be 0 to 5m, with a unit: 0s, 10s")
+			return errors.New("it must be 0 to 5m, with a unit: 0s, 10s")
 		}
 		s.jwt.Leeway = max(d, 1) // 0 would be the default
 		return nil

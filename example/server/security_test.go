@@ -189,12 +189,12 @@ func TestSecurityThatMakesNoSense(t *testing.T) {
 		"-anonymous needs":                            {args: []string{"-anonymous", "news"}},
 		"-jwt-issuer, -jwt-audience":                  {args: []string{"-jwt-issuer", "us"}},
 		"cannot be trusted":                           {args: []string{"-trusted-proxy", "0.0.0.0/0"}},
-		"has 0 bytes; it may be 16":                   {env: map[string]string{"CHANNELS_API_KEYS": `[{"name":"a","key":""}]`}},
+		"has 0 bytes; it must be 16":                  {env: map[string]string{"CHANNELS_API_KEYS": `[{"name":"a","key":""}]`}},
 		`Cookie is "a b"`:                             {args: []string{"-jwt-cookie", "a b"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
 		"-jwt-cookie does not go with -origin 'null'": {args: []string{"-jwt-cookie", "session", "-origin", "null"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
 		"and the other -jwt flags need":               {args: []string{"-jwt-leeway", "1s"}},
 		"-anonymous needs -jwt-secret-file":           {args: []string{"-anonymous-list"}},
-		"-queue-bytes is 5; it may be":                {args: []string{"-queue-bytes", "5"}},
+		"-queue-bytes is 5; it must be":               {args: []string{"-queue-bytes", "5"}},
 		"-jwt-cookie does not go with -origin '*'":    {args: []string{"-jwt-cookie", "session", "-origin", "https://a.com *"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
 	} {
 		cfg, err := parse(c.args, lookup(c.env), io.Discard)

@@ -8,13 +8,13 @@ import (
 	"github.com/channels-go/channels/internal/gate"
 )
 
-// A Config is what an Engine is told by who makes it.
+// A Config configures an Engine.
 type Config struct {
 	QueueBytes    int           // how much may wait for one receiver
 	CompressBytes int           // the shortest text of a Group's frame that is deflated
 	WriteTimeout  time.Duration // how long a client may take nothing of what is written
 	Slow          Farewell      // for a receiver whose queue is full
-	Stopped       error         // why a socket ends that begins to write after Stop
+	Stopped       error         // the cause with which a socket ends that begins to write after Stop
 }
 
 // A Farewell is what a receiver is sent before its outbox ends, and why it ends.
@@ -44,7 +44,7 @@ type Engine struct {
 type Counters struct {
 	Slow       atomic.Int64 // receivers that were sent Config.Slow
 	Dropped    atomic.Int64 // frames, by DropOldest
-	Superseded atomic.Int64 // frames, by KeepLatest, which wants it so
+	Superseded atomic.Int64 // frames, by KeepLatest, which is meant to drop them
 	Deflated   atomic.Int64 // frames, each once for all its receivers
 
 	pressed atomic.Bool // a queue is more than half full
@@ -100,8 +100,8 @@ func (e *Engine) counter(i uint32) *atomic.Int64 { return &e.queued[i%uint32(len
 // running; then it should let them.
 func (e *Engine) Pressed() bool { return e.pressed.Load() && e.pressed.Swap(false) }
 
-// A Group is what frames have in common that make room for each other in a full
-// queue: a channel. It may not be copied once it is used.
+// Frames of one Group, which is a channel, make room for each other in a full
+// queue. A Group may not be copied once it is used.
 type Group struct{ engine *Engine }
 
 // Group returns a new Group.

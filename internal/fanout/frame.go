@@ -15,7 +15,7 @@ import (
 type Frame struct {
 	Kind  Kind
 	Last  bool   // nothing may follow it: a close frame, the end of a stream
-	head  uint8  // how long the header of ws is if a text follows; 0 for a frame of the protocol's own
+	head  uint8  // how long the header of ws is if a text follows; 0 for a control frame
 	Group *Group // of a Message or an Event, nil for all else
 	Value Value  // the sender's part, or nil
 
@@ -33,7 +33,7 @@ type Kind uint8
 const (
 	Said    Kind = iota // what the server says to one receiver: an answer, a farewell
 	Message             // a Group's message
-	Event               // a Group's event, which comes at most once and is worth nobody's connection
+	Event               // a Group's event, which is dropped rather than end a connection
 	Place               // it only tells an event stream where it begins, and is kept when what waits is dropped
 	Pong                // only the newest one counts
 )
@@ -103,7 +103,7 @@ func (f *Frame) SetText(b []byte) {
 	f.head, f.ws = uint8(len(h)), b[start:]
 }
 
-// text is nil for a frame of the WebSocket protocol's own.
+// text is nil for a control frame.
 func (f *Frame) text() []byte {
 	if f.head == 0 {
 		return nil
@@ -111,7 +111,7 @@ func (f *Frame) text() []byte {
 	return f.ws[f.head:]
 }
 
-// newControl returns a frame of the WebSocket protocol's own.
+// newControl returns a control frame.
 func newControl(op byte, payload []byte) *Frame {
 	return &Frame{ws: append(appendHeader(nil, op, len(payload)), payload...)}
 }

@@ -28,8 +28,8 @@ type Outbox struct {
 	q         []*Frame   // q[head:] waits
 	head      int
 	bytes     int           // of what waits in q
-	told      int           // what queued has of the queue itself, besides its frames
-	disowned  bool          // queued has nothing of it
+	told      int           // bytes of q's slots that queued counts, besides its frames
+	disowned  bool          // queued no longer counts this outbox
 	scheduled bool          // somebody drains it
 	state     state         //
 	pong      *Frame        // the newest one that waits; it goes first, and is not counted
@@ -50,11 +50,11 @@ const (
 // An Owner is the receiver that an Outbox belongs to.
 type Owner interface {
 	Wake()      // gets a drainer to work; called without the outbox's lock
-	Kill(error) // cuts the connection at once; it may be repeated
+	Kill(error) // cuts the connection at once; it must be repeated
 }
 
 // errDribbled says that a receiver that was told to go has not taken the rest in time.
-var errDribbled = errors.New("channels: the client did not take what was left for it in time")
+var errDribbled = errors.New("channels: the client did not read the rest in time after it was told to go")
 
 // CloseTimeout is how long a client may take to answer a close frame. It is
 // shorter than the time that apps give a shutdown, which waits for it.
@@ -199,7 +199,7 @@ func (r *released) flush(sum *atomic.Int64) {
 }
 
 // tellLocked counts the queue itself, which frames do not share, in steps of some
-// kilobytes: one message for each of many receivers is no load.
+// kilobytes, so one message each for many receivers does not touch the shared counter.
 func (o *Outbox) tellLocked() {
 	n := (len(o.q) - o.head) * slotBytes
 	if d := n - o.told; (d >= countStep || d <= -countStep || n == 0 && d != 0) && !o.disowned {
@@ -275,7 +275,7 @@ func (o *Outbox) abandonLocked(cause error) {
 	o.overLocked()
 }
 
-// overLocked lets those go who wait for this receiver: for room, or to let it in.
+// overLocked wakes the goroutines that wait for room, and calls WhenOver's function.
 func (o *Outbox) overLocked() {
 	o.roomLocked()
 	if o.over != nil {

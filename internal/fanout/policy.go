@@ -13,9 +13,9 @@ const (
 )
 
 // makeRoomLocked drops what the policy allows to be dropped for f, and reports
-// whether f now fits. A message replaces older ones of its group. What is not a
-// message (an event, or an answer of the server's) pushes out events first, then
-// older messages, and never a group's newest one.
+// whether f now fits. A message pushes out older ones of its group. Anything else (an
+// event, or an answer of the server's) pushes out events first, then messages except
+// the newest of each group.
 func (o *Outbox) makeRoomLocked(f *Frame, policy Policy) bool {
 	if policy == Close {
 		return false

@@ -189,7 +189,7 @@ func (s *Socket) Kill(err error) {
 }
 
 // cut closes a connection at once. For TLS it skips the alert, for which Close
-// would wait if the client has stopped reading. Without the linger, the system
+// would wait if the client has stopped reading. Without SetLinger(0), the system
 // would keep what the client does not take, and try for minutes.
 func cut(conn net.Conn) {
 	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {

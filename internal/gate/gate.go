@@ -1,4 +1,4 @@
-// Package gate counts who is inside, and closes for good.
+// Package gate counts callers inside, and closes for good.
 package gate
 
 import (
@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 )
 
-// A Gate counts who is inside. It can be shut, and then waited for until all
+// A Gate counts the callers inside. It can be shut, and then waited for until all
 // have left. It is a [sync.WaitGroup] to which nobody is added after Wait. All
 // its methods may be called concurrently. The zero Gate is open.
 type Gate struct {
-	n    atomic.Int64 // who is inside, plus shut
+	n    atomic.Int64 // callers inside, plus shut
 	once sync.Once
 	mu   sync.Mutex    // guards idle
 	idle chan struct{} // closed when the gate is shut and nobody is inside

@@ -18,7 +18,7 @@ const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-
 // "Options.ReplicaID is …".
 func CheckID(id string) error {
 	if id == "" || len(id) > MaxID || strings.Trim(id, allowed) != "" {
-		return fmt.Errorf("is %.70q; it may be 1 to %d of A-Z, a-z, 0-9, '-', '_' and '.'", id, MaxID)
+		return fmt.Errorf("is %.70q; it must be 1 to %d of A-Z, a-z, 0-9, '-', '_' and '.'", id, MaxID)
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ func TestCheckID(t *testing.T) {
 		require.NoError(t, replica.CheckID(id), id)
 	}
 	for _, id := range []string{"", "a b", "a\n", "안", "a/b", strings.Repeat("x", 65)} {
-		require.ErrorContains(t, replica.CheckID(id), "it may be 1 to 64 of A-Z", id)
+		require.ErrorContains(t, replica.CheckID(id), "it must be 1 to 64 of A-Z", id)
 	}
 	require.NotEqual(t, replica.NewID(), replica.NewID())
 }

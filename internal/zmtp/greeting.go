@@ -38,7 +38,7 @@ func judgeGreeting(b []byte) error {
 	const needs = "this port needs ZMTP 3"
 	switch first := b[0]; {
 	case first == 0x16: // a TLS record of the handshake
-		return errors.New("zmtp: the peer speaks TLS; " + needs + " without it")
+		return errors.New("zmtp: the peer speaks TLS, and this port does not; it needs plain ZMTP 3")
 	case first == 1: // the length of an empty identity
 		return errors.New("zmtp: the peer speaks ZMTP 1 (libzmq before 3.0); " + needs)
 	case first != 0xff:

@@ -176,16 +176,16 @@ func (g *Guard) allow(flags byte, size uint64) error {
 	case command:
 		return nil
 	case size > uint64(g.Limits.Frame):
-		return fmt.Errorf("zmtp: a frame of %d bytes, where at most %d are allowed", size, g.Limits.Frame)
+		return fmt.Errorf("zmtp: a frame has %d bytes; at most %d are allowed", size, g.Limits.Frame)
 	}
 	g.frames++
 	g.sum += int(size)
 	g.more = flags&flagMore != 0
 	switch {
 	case g.frames > g.Limits.Frames || g.more && g.frames == g.Limits.Frames:
-		return fmt.Errorf("zmtp: a message of more than %d frames", g.Limits.Frames)
+		return fmt.Errorf("zmtp: a message has more than %d frames", g.Limits.Frames)
 	case g.sum > g.Limits.Message:
-		return fmt.Errorf("zmtp: a message of more than %d bytes", g.Limits.Message)
+		return fmt.Errorf("zmtp: a message has more than %d bytes", g.Limits.Message)
 	}
 	if g.Admission == nil {
 		return nil
@@ -218,7 +218,7 @@ func (g *Guard) command(head, size int) error {
 	case g.Subscribe != nil && (name == zmq4.CmdSubscribe || name == zmq4.CmdCancel):
 		err = g.Subscribe(body, name == zmq4.CmdSubscribe)
 	case slices.Contains(shakeCommands, name):
-		err = fmt.Errorf("zmtp: a %s after the handshake, to which it belongs", name)
+		err = fmt.Errorf("zmtp: a %s came after the handshake; it belongs inside", name)
 	default:
 		err = g.skip()
 	}
@@ -237,7 +237,7 @@ func (g *Guard) skip() error {
 		g.skipped, g.since = 0, now
 	}
 	if g.skipped++; g.skipped > maxSkipped {
-		return fmt.Errorf("zmtp: more than %d commands in a minute that ZMTP does not define", maxSkipped)
+		return fmt.Errorf("zmtp: the peer sent more than %d unknown commands in a minute", maxSkipped)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func TestGuardBeforeMemory(t *testing.T) {
 	c, err := openGuarded(b, zmtp.Limits{Frame: 1 << 20, Message: 1 << 20, Frames: 8})
 	require.NoError(t, err)
 	_, err = c.RecvMsg()
-	require.ErrorContains(t, err, "a frame of 1073741824 bytes, where at most 1048576 are allowed")
+	require.ErrorContains(t, err, "a frame has 1073741824 bytes; at most 1048576 are allowed")
 	runtime.ReadMemStats(&after)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
 }

@@ -14,7 +14,7 @@ var (
 	ErrTooSlow = errors.New("zmtp: a message took too long to come")
 	// ErrStalled ends Write if the peer took nothing for [StallTimeout], although
 	// something came from it in that time: otherwise it might just have died.
-	ErrStalled = errors.New("zmtp: the peer takes nothing")
+	ErrStalled = errors.New("zmtp: the peer reads nothing of what is sent to it")
 )
 
 // A timedReader is the connection beneath the read buffer. The handshake has one

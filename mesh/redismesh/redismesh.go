@@ -93,7 +93,7 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 		o.Prefix = "channels"
 	}
 	if len(o.Prefix) > 100 || strings.Trim(o.Prefix, letters+"-_./:") != "" {
-		return nil, fmt.Errorf("redismesh: Options.Prefix is %.110q; it may be 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', '/' and ':'", o.Prefix)
+		return nil, fmt.Errorf("redismesh: Options.Prefix is %.110q; it must be 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', '/' and ':'", o.Prefix)
 	}
 	if o.ReplicaID == "" {
 		o.ReplicaID = replica.NewID()

@@ -45,7 +45,7 @@
 // # What bounds each wait
 //
 //	waits                           for at most              and then
-//	connecting, with TLS's hands    5 s                      again after 50 ms to 2 s
+//	connecting, with TLS handshake  5 s                      again after 50 ms to 2 s
 //	shaking hands, either side      5 s more                 the same; listeners count it
 //	a link, for any byte            6 s (a beat each 1 s)    KindLost, again as above
 //	a write, for any progress       3 s, or a quarter more   disconnected; the replica comes again
@@ -58,7 +58,8 @@
 //	Close, for queues               Linger, 2 s              disconnected
 //
 // No lock is held while anything waits for another replica. A deliver that waits
-// holds up its own link, and Close.
+// holds up its own link, every link that brings a packet of a channel with the same
+// turn, and Close.
 //
 // An arriving packet is bounded as a whole, by MaxPacketBytes, and a channel's
 // name by 512 bytes. Its Origin is the replica that the handshake has proved. The

@@ -4,7 +4,7 @@ import "errors"
 
 // A gap is what a target knows about a link that has ended without a goodbye and
 // has not come back, so that packets may be lost. If the link comes up at the
-// next attempt, it tells that itself. If not, it may never come up, so the loss
+// next attempt, its first echo reports the loss. If not, it may never come up, so the loss
 // is told at once; what was published after that is told when the link is up or
 // given up.
 type gap struct {

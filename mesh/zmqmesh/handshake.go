@@ -60,16 +60,16 @@ func (h *hello) append(b []byte) []byte {
 func parseHello(b []byte) (h hello, err error) {
 	const fixed = 2 + nonceBytes + 8 + 4
 	if len(b) == 0 {
-		return h, errors.New("sends an empty hello")
+		return h, errors.New("the other side sends an empty hello")
 	}
 	if b[0] != packet.Version {
-		return h, fmt.Errorf("speaks version %d of the mesh's protocol, where only %d is spoken", b[0], packet.Version)
+		return h, fmt.Errorf("the other side speaks version %d of the mesh's protocol, and this one only %d", b[0], packet.Version)
 	}
 	if len(b) < fixed || b[1] > keySeals {
-		return h, errors.New("sends a malformed hello")
+		return h, errors.New("the other side sends a malformed hello")
 	}
 	if b[1] == keyProves {
-		return h, errors.New("has an older version, whose key does not protect what is sent: update it")
+		return h, errors.New("the other side has an older version, whose key does not protect what is sent: update it")
 	}
 	h.keyed = b[1] == keySeals
 	h.nonce = [nonceBytes]byte(b[2:])
@@ -81,7 +81,7 @@ func parseHello(b []byte) (h hello, err error) {
 
 func checkHelloID(id string) error {
 	if id == "" || len(id) > maxID || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) {
-		return fmt.Errorf("has the id %.210q; it must be 1 to %d bytes of UTF-8 without control characters", id, maxID)
+		return fmt.Errorf("the other side has the id %.210q; it must be 1 to %d bytes of UTF-8 without control characters", id, maxID)
 	}
 	return nil
 }
@@ -190,7 +190,7 @@ func (s *shaker) listen(c *zmq4.Conn, own []byte) error {
 		return err
 	}
 	if !hmac.Equal(proof, s.proof("dialler", theirs, own)) {
-		return tell(c, errors.New("does not know the key"))
+		return tell(c, errors.New("the other side does not know the key"))
 	}
 	c.Peer.Meta["Socket-Type"] = string(zmq4.XSub)
 	if s.in, s.out, err = newSeals(s.key, theirs, own); err != nil {
@@ -205,7 +205,7 @@ func (s *shaker) meet(c *zmq4.Conn, theirs []byte) (err error) {
 		return tell(c, err)
 	}
 	if s.peer.keyed != s.own.keyed {
-		return tell(c, errors.New("has a key where the other has none: all replicas must have the same"))
+		return tell(c, errors.New("one side has a key and the other has none: give all replicas the same key"))
 	}
 	if err := s.judge(&s.peer); err != nil {
 		return tell(c, err)

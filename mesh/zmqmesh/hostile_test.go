@@ -84,7 +84,7 @@ func TestProtocolVersion(t *testing.T) {
 	require.NoError(t, err)
 	told, err := io.ReadAll(c)
 	require.NoError(t, err)
-	require.Contains(t, string(told), "speaks version 99 of the mesh's protocol, where only 1 is spoken")
+	require.Contains(t, string(told), "speaks version 99 of the mesh's protocol, and this one only 1")
 	eventually(t, "it is logged", func() bool { return log.Has("speaks version 99") })
 }
 

@@ -170,7 +170,7 @@ func (l *link) beat() error {
 
 var (
 	errBye       = errors.New("zmqmesh: the replica has left")
-	errMalformed = errors.New("zmqmesh: the replica sent something that is no message between replicas")
+	errMalformed = errors.New("zmqmesh: the replica sent something that the mesh's protocol does not have")
 )
 
 // read delivers what the other replica sends, until the connection ends.

@@ -20,7 +20,7 @@ func TestAnnouncedHere(t *testing.T) {
 	o.Logger = log.Logger()
 	a := open(t, o)
 	a.SetPeers(map[string]string{"b": a.Address()})
-	eventually(t, "it is logged", func() bool { return log.Has("an address that leads here") })
+	eventually(t, "it is logged", func() bool { return log.Has("an address that leads back to this one") })
 }
 
 // TestLoggedOncePerCause: if a replica is away, each cause is logged once and not

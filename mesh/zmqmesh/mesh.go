@@ -207,13 +207,15 @@ func checkChannel(channel string) error {
 }
 
 // Receive calls deliver from the goroutine that reads a replica's connection. If
-// deliver waits, that replica's packets wait too, and in the end are lost.
+// deliver waits, that replica's packets wait too, and so do those of every other
+// replica that sends a packet of a channel with the same turn; in the end packets
+// are lost.
 func (m *Mesh) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
 	}
 	if !m.receiver.CompareAndSwap(nil, &deliver) {
-		return errors.New("zmqmesh: Receive runs already, and only one may")
+		return errors.New("zmqmesh: Receive is running already; only one may run at a time")
 	}
 	if m.missed.Swap(false) {
 		m.deliverLost("", "")

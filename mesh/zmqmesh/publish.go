@@ -29,13 +29,13 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	}
 	size := packetNumbers + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Body) + len(p.Epoch) + len(p.Sender)
 	if size > m.opts.MaxPacketBytes {
-		return fmt.Errorf("zmqmesh: a packet of %d bytes on %.100q, where at most %d are allowed (MaxPacketBytes)", size, p.Channel, m.opts.MaxPacketBytes)
+		return fmt.Errorf("zmqmesh: a packet on %.100q has %d bytes; at most %d are allowed (MaxPacketBytes)", p.Channel, size, m.opts.MaxPacketBytes)
 	}
 	if len(p.Channel) > maxTopic {
 		return checkChannel(p.Channel)
 	}
 	if p.Kind >= mesh.KindLost {
-		return fmt.Errorf("zmqmesh: a packet of kind %d cannot be published; it may be KindMessage, KindPresence or KindControl", p.Kind)
+		return fmt.Errorf("zmqmesh: a packet of kind %d cannot be published; it must be KindMessage, KindPresence or KindControl", p.Kind)
 	}
 	if len(*m.everyone.Load()) == 0 {
 		return m.listener.Err()

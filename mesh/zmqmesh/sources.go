@@ -116,7 +116,7 @@ func (m *Mesh) lookUp() {
 			}
 			m.setHints("dns", hints)
 		} else if !told && m.ctx.Err() == nil {
-			m.log.Warn("mesh: the DNS does not name the replicas; the known ones are kept", "name", host, "err", err)
+			m.log.Warn("mesh: the DNS gives no addresses; those found last are kept", "name", host, "err", err)
 		}
 		told = err != nil
 		select {

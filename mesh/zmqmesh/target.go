@@ -53,7 +53,7 @@ var (
 	errSelf      = errors.New(reasonSelf)
 	errDuplicate = errors.New(reasonDuplicate)
 
-	errAnotherLife = errors.New("zmqmesh: the replica has another life")
+	errAnotherLife = errors.New("zmqmesh: the replica has been restarted")
 )
 
 // keep is the goroutine of a target. It ends when the target is not wanted any
@@ -111,7 +111,7 @@ func (m *Mesh) keep(t *target) {
 func (m *Mesh) logDown(address, id, owner string, aside bool, err error) {
 	switch {
 	case errors.Is(err, errSelf) && owner != "": // as if two machines both announced 127.0.0.1
-		m.log.Warn("mesh: another replica announces an address that leads here; unless this one has just taken its place, it needs an address that others can reach (Options.Listen, Advertise)", "peer", owner, "address", address)
+		m.log.Warn("mesh: another replica announces an address that leads back to this one; unless this one has just taken that address over, the other needs an address that others can reach (Options.Listen, Advertise)", "peer", owner, "address", address)
 	case aside:
 		m.log.Debug("mesh: not connecting", "address", address, "err", err)
 	case errors.Is(err, errBye), errors.Is(err, syscall.ECONNREFUSED): // as when replicas end and start

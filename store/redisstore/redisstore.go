@@ -55,7 +55,7 @@ func New(client redis.UniversalClient, o Options) (*Store, error) {
 		o.Prefix = "channels"
 	}
 	if len(o.Prefix) > 100 || strings.Trim(o.Prefix, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:") != "" {
-		return nil, fmt.Errorf("redisstore: Options.Prefix is %.110q; it may be 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', '/' and ':'", o.Prefix)
+		return nil, fmt.Errorf("redisstore: Options.Prefix is %.110q; it must be 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', '/' and ':'", o.Prefix)
 	}
 	s := &Store{client: client, keys: keys{o.Prefix}, lanes: make([]lane, 1)}
 	switch c := client.(type) {
