@@ -53,7 +53,7 @@ func (ch *channel) detach(s *subscription) {
 	}
 }
 
-// removed takes a subscription out, and returns whether it was the last one.
+// removed takes a subscription out, and reports whether it was the last one.
 func (ch *channel) removed(s *subscription) (last bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -73,7 +73,7 @@ func (ch *channel) removed(s *subscription) (last bool) {
 	return ch.restLocked()
 }
 
-// restLocked returns whether no subscriber is left. If so, it ends what the
+// restLocked reports whether no subscriber is left. If so, it ends what the
 // channel does for subscribers.
 func (ch *channel) restLocked() bool {
 	if len(ch.subs) > 0 || ch.order.waiting > 0 {
@@ -164,7 +164,7 @@ func (ch *channel) receiversLocked(f *frame) int {
 }
 
 // countPublish counts one message that was published through this replica. It
-// returns whether a subscriber here may want it. One that comes later finds it in
+// reports whether a subscriber here may want it. One that comes later finds it in
 // the history, if there is one.
 func (ch *channel) countPublish() (wanted bool) {
 	ch.mu.Lock()

@@ -63,7 +63,7 @@ func (t *channelTable) put(ch *channel) *channel {
 	return ch
 }
 
-// free removes the channel if nothing needs it, and returns whether it did.
+// free removes the channel if nothing needs it, and reports whether it did.
 func (t *channelTable) free(ch *channel) bool {
 	s := &t.shards[t.shard(ch.name)]
 	s.mu.Lock()

@@ -43,7 +43,7 @@ func (c *client) totals() Client {
 	return info
 }
 
-// inGo returns whether the receiver is Go code: that is no connection, so there
+// inGo reports whether the receiver is Go code: that is no connection, so there
 // are no hooks for one, no presence and no pings.
 func (c *client) inGo() bool { return c.info.Transport == transportGo }
 
@@ -245,7 +245,7 @@ func (c *client) subscribe(ctx context.Context, channel string, since *Position)
 }
 
 // unsubscribe ends the client's subscription to a channel. It ends the client if
-// it has no other one. It returns whether it had this one.
+// it has no other one. It reports whether it had this one.
 func (c *client) unsubscribe(channel string) bool {
 	s, was := c.subs.take(channel)
 	switch was {

@@ -86,7 +86,7 @@ func (e *Error) status() int {
 	return e.Status
 }
 
-// passes tells whether the same request may succeed later.
+// passes reports whether the same request may succeed later.
 func (e *Error) passes() bool {
 	s := e.status()
 	return s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests

@@ -210,7 +210,7 @@ func (o *order) adopt() {
 	}
 }
 
-// crowded returns whether there is little room for more early messages.
+// crowded reports whether there is little room for more early messages.
 func (o *order) crowded(maxBytes int) bool {
 	return len(o.early) > maxEarly/2 || o.earlyBytes > maxBytes/2
 }

@@ -53,7 +53,7 @@ func (f *frame) at() *Position {
 // offset is the message's place in the history, or 0 if it has none.
 func (f *frame) offset() uint64 { return f.message.Position.Offset }
 
-// isFrom returns whether a subscriber does not get the frame because it has
+// isFrom reports whether a subscriber does not get the frame because it has
 // sent the message.
 func (f *frame) isFrom(s *subscription) bool { return f.except != "" && f.except == s.id }
 

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// isUpgrade tells whether a request wants to become a WebSocket.
+// isUpgrade reports whether a request wants to become a WebSocket.
 func isUpgrade(r *http.Request) bool {
 	return headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
 }
 
-// wantsStream tells whether the client asks for server-sent events by name. A
+// wantsStream reports whether the client asks for server-sent events by name. A
 // wildcard means a page.
 func wantsStream(r *http.Request) bool { return accepts(r.Header.Values("Accept"), typeStream) }
 
-// accepts tells whether an Accept header names a media type. With q=0 the type
+// accepts reports whether an Accept header names a media type. With q=0 the type
 // is not wanted (RFC 9110 sections 12.4.2 and 12.5.1).
 func accepts(accept []string, mediaType string) bool {
 	for _, v := range accept {
@@ -37,7 +37,7 @@ func accepts(accept []string, mediaType string) bool {
 	return false
 }
 
-// headerHas tells whether a comma-separated header has a token.
+// headerHas reports whether a comma-separated header has a token.
 func headerHas(h http.Header, key, token string) bool {
 	for _, v := range h.Values(key) {
 		for part := range strings.SplitSeq(v, ",") {

@@ -150,7 +150,7 @@ func appendRefusal(b []byte, r *http.Request, e *Error) []byte {
 	return append(b, newCloseFrame(e.closeCode(), e.Code).Bytes(fanout.WebSocket)...)
 }
 
-// mayTell tells whether a page may know why it is refused: if it is of this host,
+// mayTell reports whether a page may know why it is refused: if it is of this host,
 // or of an origin that CORS lets read the answer. Other pages could learn whether
 // their visitor is signed in here. Programs that are not browsers can read the
 // HTTP error.

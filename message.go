@@ -136,7 +136,7 @@ func checkParsed(b json.RawMessage) (json.RawMessage, error) {
 
 var errTooDeep = ErrBadMessage.saying("the body nests more than %d levels deep", maxDepth)
 
-// tooDeep tells whether b nests too deep. It is quick for short bodies and for those
+// tooDeep reports whether b nests too deep. It is quick for short bodies and for those
 // with few brackets.
 func tooDeep(b []byte) bool {
 	return len(b) > 2*maxDepth && bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) > maxDepth && depth(b) > maxDepth

@@ -164,7 +164,7 @@ func (a *otherReplicas) canaryExpected(s mesh.Status) bool {
 	return false
 }
 
-// unlinked tells whether the link is down to a peer that lives, as the Store says.
+// unlinked reports whether the link is down to a peer that lives, as the Store says.
 // Its messages on channels without history are lost then.
 func (a *otherReplicas) unlinked(s mesh.Status) bool {
 	a.mu.Lock()

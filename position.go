@@ -43,7 +43,7 @@ func ParsePosition(s string) (Position, error) {
 	return Position{Epoch: s[:i], Offset: n}, nil
 }
 
-// isEpoch tells whether s can be an epoch, or is empty.
+// isEpoch reports whether s can be an epoch, or is empty.
 func isEpoch(s string) bool {
 	for _, c := range []byte(s) {
 		if c <= ' ' || c > '~' {
@@ -65,7 +65,7 @@ const (
 // it. docs/positions.md derives the rule.
 //
 // The reader goes on after to. If messages between at and to are lost, reason is
-// resetEpoch. known tells whether the log shares a beginning with the log that at
+// resetEpoch. known reports whether the log shares a beginning with the log that at
 // is of; if not, to is before everything that is kept. If the log is absent (its
 // page has no epoch), to is at. Messages that are no longer kept are another
 // matter: see trimmed.
@@ -101,6 +101,6 @@ func goOn(at Position, log *store.Page) (to Position, reason string, known bool)
 	return to, reason, known
 }
 
-// trimmed tells whether the Store no longer keeps the message after a position of
+// trimmed reports whether the Store no longer keeps the message after a position of
 // the log. What is missing then lies before log.First.
 func trimmed(at Position, log *store.Page) bool { return log.First > at.Offset+1 }

@@ -94,7 +94,7 @@ func endAtHole(page *store.Page, after uint64) {
 	}
 }
 
-// hasHole tells whether a message is missing from a page that was read after an
+// hasHole reports whether a message is missing from a page that was read after an
 // offset.
 func hasHole(page *store.Page, after uint64) bool {
 	end := store.Page{Entries: page.Entries, Top: page.Top, First: page.First}

@@ -96,7 +96,7 @@ func newReplicaMesh(s mesh.Status) *ReplicaMesh {
 	return m
 }
 
-// overBroker tells whether the mesh goes over a broker. Replicas that share a
+// overBroker reports whether the mesh goes over a broker. Replicas that share a
 // Store need not share a mesh: those without one, or with another, answer no
 // canary.
 func (m *ReplicaMesh) overBroker() bool {

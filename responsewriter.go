@@ -37,7 +37,7 @@ func canFlush(w http.ResponseWriter) error {
 	return errNotFlushable.saying(wrapped, w, "Flush", "stream of server-sent events").because(http.ErrNotSupported)
 }
 
-// isForeign returns whether a ResponseWriter is not one of net/http's, and does not
+// isForeign reports whether a ResponseWriter is not one of net/http's, and does not
 // say that it wraps one.
 func isForeign(w http.ResponseWriter) bool {
 	switch w.(type) {

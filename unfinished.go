@@ -159,7 +159,7 @@ func (u *unfinished) end() {
 	}
 }
 
-// anyCut returns whether flush would return more than 0.
+// anyCut reports whether flush would return more than 0.
 func (u *unfinished) anyCut() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -40,7 +40,7 @@ const (
 	wayMesh          = "mesh"
 )
 
-// ofStore tells whether a reason means trouble with the Store.
+// ofStore reports whether a reason means trouble with the Store.
 func ofStore(reason string) bool {
 	return reason == reasonMissed || reason == reasonLate || strings.HasSuffix(reason, ": "+wayStore)
 }

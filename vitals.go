@@ -43,7 +43,7 @@ type vitals struct {
 	unlinked int          // for how many canaries in a row the link to a living peer has been down
 }
 
-// isCutOff tells whether this replica misses canaries and has no links. With a
+// isCutOff reports whether this replica misses canaries and has no links. With a
 // link, it does not hear from a replica that may be at fault itself.
 func (l *vitals) isCutOff() bool {
 	l.mu.Lock()
@@ -65,7 +65,7 @@ func (l *vitals) report() {
 // replicas may need to report again after that, before silence means death.
 const settling = 3 * time.Second
 
-// settled tells whether the Store has taken reports for so long that a replica
+// settled reports whether the Store has taken reports for so long that a replica
 // that is silent in it is dead.
 func (l *vitals) settled() bool {
 	l.mu.Lock()

@@ -325,7 +325,7 @@ func (r *report) add(name string, p *run, result string) {
 	}
 }
 
-// close prints the results and returns whether everything passed.
+// close prints the results and reports whether everything passed.
 func (r *report) close() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -95,7 +95,7 @@ func (e *Engine) Counter() *atomic.Int64 { return e.counter(e.dealt.Add(1)) }
 
 func (e *Engine) counter(i uint32) *atomic.Int64 { return &e.queued[i%uint32(len(e.queued))].Int64 }
 
-// Pressed returns whether a queue has become more than half full since Pressed
+// Pressed reports whether a queue has become more than half full since Pressed
 // last said so. If processors are few, a busy sender keeps the writers from
 // running; then it should let them.
 func (e *Engine) Pressed() bool { return e.pressed.Load() && e.pressed.Swap(false) }

@@ -77,7 +77,7 @@ func (o *Outbox) Cut(err error) { o.owner.Kill(err) }
 // Send queues a frame. If there is no room, the policy decides.
 func (o *Outbox) Send(f *Frame, policy Policy) { o.put(f, policy, false) }
 
-// put is Send, and returns whether the frame waits now. With held, the caller has
+// put is Send, and reports whether the frame waits now. With held, the caller has
 // counted it for this outbox, and uncounts it if it does not wait.
 func (o *Outbox) put(f *Frame, policy Policy, held bool) (queued bool) {
 	o.mu.Lock()
@@ -293,7 +293,7 @@ func (o *Outbox) WhenOver(f func()) {
 	}
 }
 
-// Ended returns whether the outbox takes nothing any more, and why.
+// Ended reports whether the outbox takes nothing any more, and why.
 func (o *Outbox) Ended() (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -417,7 +417,7 @@ func (o *Outbox) Join(buf *[]byte, frames []*Frame) (b []byte, last bool) {
 	return b, last
 }
 
-// Roomy returns whether a frame of this size leaves half of the queue free.
+// Roomy reports whether a frame of this size leaves half of the queue free.
 func (o *Outbox) Roomy(size int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -48,7 +48,7 @@ func (g *Gate) Run(f func()) bool {
 	return true
 }
 
-// Closed returns whether the gate is shut.
+// Closed reports whether the gate is shut.
 func (g *Gate) Closed() bool { return g.n.Load() >= shut }
 
 // Shut closes the gate. It may be repeated.

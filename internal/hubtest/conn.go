@@ -168,7 +168,7 @@ func (c *Conn) WantEnd() {
 	require.Empty(c.T, rest, "after a close frame nothing may follow")
 }
 
-// IsTimeout tells whether a read ended with its deadline.
+// IsTimeout reports whether a read ended with its deadline.
 func IsTimeout(err error) bool {
 	var ne net.Error
 	return errors.As(err, &ne) && ne.Timeout()

@@ -19,6 +19,6 @@ func (t *Turn) Now(every time.Duration) bool {
 	return (last == nil || now.Sub(*last) >= every) && t.last.CompareAndSwap(last, &now)
 }
 
-// Reset has Now say yes again at once. It returns whether Now has said yes
+// Reset has Now say yes again at once. It reports whether Now has said yes
 // since the last Reset.
 func (t *Turn) Reset() bool { return t.last.Swap(nil) != nil }

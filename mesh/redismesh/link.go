@@ -533,7 +533,7 @@ func (l *link) fail(err error) {
 	}
 }
 
-// setBroken records that the connection is broken. It returns whether the link
+// setBroken records that the connection is broken. It reports whether the link
 // was up.
 func (l *link) setBroken(err error) bool {
 	err = l.explain(err)

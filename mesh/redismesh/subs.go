@@ -142,7 +142,7 @@ func (s *subs) setUp() {
 	s.up = true
 }
 
-// confirm handles Redis's answer to a subscription. It returns whether the
+// confirm handles Redis's answer to a subscription. It reports whether the
 // channel has become active on a link that was already up.
 func (s *subs) confirm(channel string) bool {
 	s.mu.Lock()
