@@ -47,8 +47,8 @@ func (c *client) totals() Client {
 // are no hooks for one, no presence and no pings.
 func (c *client) inGo() bool { return c.info.Transport == transportGo }
 
-// answer sends what the hub itself says to this client. It is dropped
-// for a slow client only if every one of its channels drops messages.
+// answer sends what the hub itself says to this client. For a slow client, the frame
+// is dropped only if every one of its channels drops messages.
 func (c *client) answer(f *fanout.Frame) { c.out.Send(f, fanout.Policy(c.subs.policy.Load())) }
 
 // enter makes a client findable before anybody is asked whether it may come: a
