@@ -69,17 +69,11 @@ func readFrame(s string) (f frame, packets string, err error) {
 	if n == 0 || n > maxOrigin || len(s) < frameFixed+1+n {
 		return f, "", errFrame
 	}
-	f = frame{kind: frameKind(s[1]), life: number(s[2:]), number: number(s[10:]), previous: number(s[18:]), origin: s[frameFixed+1 : frameFixed+1+n]}
+	number := func(at int) uint64 { return binary.BigEndian.Uint64([]byte(s[at : at+8])) }
+	f = frame{kind: frameKind(s[1]), life: number(2), number: number(10), previous: number(18), origin: s[frameFixed+1 : frameFixed+1+n]}
 	switch f.kind {
 	case frameMessages, frameProbe, frameLost:
 		return f, s[frameFixed+1+n:], nil
 	}
 	return frame{}, "", errFrame
-}
-
-func number(s string) (n uint64) {
-	for i := range 8 {
-		n = n<<8 | uint64(s[i])
-	}
-	return n
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
@@ -85,8 +87,8 @@ const (
 func newLink(m *Mesh, base string) *link {
 	l := &link{mesh: m, base: base, doubts: map[uint64]doubt{}, decided: make(chan struct{}), origins: recent[uint64, *origin]{max: maxOrigins}, since: time.Now(), err: errAway}
 	l.own, l.all = l.node(m.replica), base+"all"
-	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, make(chan struct{}, 1)
-	l.subs.channels, l.subs.wake = map[string]*sub{}, make(chan struct{}, 1)
+	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, bell.New()
+	l.subs.channels, l.subs.wake = map[string]*sub{}, bell.New()
 	if m.cluster == nil {
 		close(l.decided) // a single server, or a master and its replicas
 	} else {
@@ -136,10 +138,7 @@ func (l *link) run() {
 		if l.mesh.cluster != nil {
 			l.mesh.cluster.ReloadState(l.mesh.ctx)
 		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause/2+50*time.Millisecond)):
-		case <-l.mesh.ctx.Done():
-		}
+		backoff.Pause(l.mesh.ctx, pause/2+rand.N(pause/2+50*time.Millisecond))
 		pause = min(2*pause+50*time.Millisecond, 2*time.Second)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
@@ -51,7 +53,7 @@ type queue struct {
 	down    error     // why Redis cannot be reached; nil if it can
 	changed time.Time // when down last became nil, or stopped being nil
 	closed  bool
-	wake    chan struct{} // cap 1
+	wake    bell.Bell
 }
 
 // entry is a packet that waits.
@@ -89,15 +91,8 @@ func (l *link) publish(p *mesh.Packet) error {
 	q.entries = append(q.entries, entry{channel, to, len(q.buf)})
 	q.packets++
 	q.bytes += len(q.buf) - from
-	q.wakeLocked()
+	q.wake.Ring()
 	return nil
-}
-
-func (q *queue) wakeLocked() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
 }
 
 // askProbe requests a probe, unless one is already requested.
@@ -105,7 +100,7 @@ func (q *queue) askProbe() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.probe = true
-	q.wakeLocked()
+	q.wake.Ring()
 }
 
 // finish closes the queue: the sender sends the rest and ends.
@@ -113,7 +108,7 @@ func (l *link) finish() {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
 	l.queue.closed = true
-	l.queue.wakeLocked()
+	l.queue.wake.Ring()
 }
 
 func (l *link) queuedBytes() int {
@@ -144,7 +139,7 @@ func (q *queue) setLossy() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lossy = true
-	q.wakeLocked()
+	q.wake.Ring()
 }
 
 // A sender turns the queue into pipelines. Only its goroutine uses it.
@@ -341,12 +336,7 @@ func (s *sender) sendBatch() []group {
 			return nil
 		}
 		s.queue.setDown(s.explain(err))
-		if time.Since(began) > retryFor {
-			return s.groups[sent:]
-		}
-		select {
-		case <-time.After(pause):
-		case <-s.mesh.ctx.Done():
+		if time.Since(began) > retryFor || !backoff.Pause(s.mesh.ctx, pause) {
 			return s.groups[sent:]
 		}
 		pause = min(2*pause, retryMax)

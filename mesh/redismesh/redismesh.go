@@ -1,12 +1,12 @@
 package redismesh
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,7 +15,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/channels-go/channels/internal/gate"
+	"github.com/channels-go/channels/internal/redisclient"
 	"github.com/channels-go/channels/internal/replica"
+	"github.com/channels-go/channels/internal/sparingly"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -46,8 +49,6 @@ const (
 	maxRest        = 64 << 10 // a packet's bytes besides its body
 )
 
-const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
 // Mesh is a [mesh.Mesh] over Redis pub/sub. All methods may be called
 // concurrently.
 type Mesh struct {
@@ -64,9 +65,9 @@ type Mesh struct {
 	seq           atomic.Uint64
 	dropped, told atomic.Int64
 	refused       atomic.Int64
-	warned        atomic.Int64 // when refuse last logged, by clock; 0: never
-	twinMet       atomic.Int64 // when another life of this id was last heard from, by clock; 0: never
-	missed        atomic.Bool  // something came while no Receive ran
+	warned        sparingly.Turn // about a bad frame
+	twinMet       atomic.Int64   // when another life of this id was last heard from, by clock; 0: never
+	missed        atomic.Bool    // something came while no Receive ran
 
 	receiving sync.RWMutex // held while deliver runs; guards deliver
 	deliver   func(mesh.Packet)
@@ -74,8 +75,8 @@ type Mesh struct {
 	closing atomic.Bool
 	ctx     context.Context // ends within Close
 	cancel  context.CancelFunc
-	senders sync.WaitGroup
-	readers sync.WaitGroup
+	senders gate.Gate
+	readers gate.Gate
 }
 
 var _ mesh.Identified = (*Mesh)(nil)
@@ -89,62 +90,44 @@ var _ mesh.Identified = (*Mesh)(nil)
 // that disagree about which of its servers are up would publish on one server
 // and subscribe on another.
 func New(client redis.UniversalClient, o Options) (*Mesh, error) {
-	if o.Prefix == "" {
-		o.Prefix = "channels"
+	o.Prefix = cmp.Or(o.Prefix, "channels")
+	if err := redisclient.CheckPrefix(o.Prefix); err != nil {
+		return nil, fmt.Errorf("redismesh: Options.Prefix %w", err)
 	}
-	if len(o.Prefix) > 100 || strings.Trim(o.Prefix, letters+"-_./:") != "" {
-		return nil, fmt.Errorf("redismesh: Options.Prefix is %.110q; it must be 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', '/' and ':'", o.Prefix)
-	}
-	if o.ReplicaID == "" {
-		o.ReplicaID = replica.NewID()
-	}
+	o.ReplicaID = cmp.Or(o.ReplicaID, replica.NewID())
 	if err := replica.CheckID(o.ReplicaID); err != nil {
 		return nil, fmt.Errorf("redismesh: Options.ReplicaID %w", err)
 	}
-	if o.MaxBodyBytes == 0 {
-		o.MaxBodyBytes = defaultMaxBody
-	}
+	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, defaultMaxBody)
 	if o.MaxBodyBytes < 1<<10 || o.MaxBodyBytes > 256<<20 {
 		return nil, fmt.Errorf("redismesh: Options.MaxBodyBytes is %d; it must be 0 (for 24 MiB) or 1 KiB to 256 MiB", o.MaxBodyBytes)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
+	o.Logger = cmp.Or(o.Logger, slog.Default())
+	cluster, err := redisclient.Check(client, "carry a mesh: replicas that disagree about which of its servers are up would publish where no other replica listens")
+	if err != nil {
+		return nil, fmt.Errorf("redismesh: %w", err)
 	}
-	m := &Mesh{client: client, replica: o.ReplicaID, maxBody: o.MaxBodyBytes, began: time.Now(), log: o.Logger.With("replica", o.ReplicaID)}
+	m := &Mesh{client: client, cluster: cluster, replica: o.ReplicaID, maxBody: o.MaxBodyBytes, began: time.Now(), log: o.Logger.With("replica", o.ReplicaID)}
 	tags, base := lanes[:1], o.Prefix+":mesh:"
-	switch c := client.(type) {
-	case nil:
-		return nil, errors.New("redismesh: the client is nil; pass what redis.NewClient, NewFailoverClient or NewClusterClient returns")
-	case *redis.Ring:
-		return nil, errors.New("redismesh: a redis.Ring cannot carry a mesh: replicas that disagree about which of its servers are up would publish where no other replica listens; use a Redis Cluster, Sentinel or a single server")
-	case *redis.Client:
-		if c == nil {
-			return nil, errors.New("redismesh: the client is a nil *redis.Client; pass what redis.NewClient or NewFailoverClient returns")
+	if cluster != nil {
+		m.address, tags = strings.Join(cluster.Options().Addrs, ","), lanes[:]
+	} else {
+		single := client.(*redis.Client).Options()
+		m.address = single.Addr
+		if single.DB != 0 { // pub/sub knows no databases
+			base += strconv.Itoa(single.DB) + ":"
 		}
-		m.address = c.Options().Addr
-		if db := c.Options().DB; db != 0 { // pub/sub knows no databases
-			base += strconv.Itoa(db) + ":"
-		}
-	case *redis.ClusterClient:
-		if c == nil {
-			return nil, errors.New("redismesh: the client is a nil *redis.ClusterClient; pass what redis.NewClusterClient returns")
-		}
-		m.cluster, m.address, tags = c, strings.Join(c.Options().Addrs, ","), lanes[:]
-	default:
-		return nil, fmt.Errorf("redismesh: the client is a %T; it must be a *redis.Client or a *redis.ClusterClient", client)
 	}
-	var life [8]byte
-	rand.Read(life[:]) // never fails
-	m.life = binary.BigEndian.Uint64(life[:])
+	m.life = rand.Uint64()
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	for _, tag := range tags {
 		m.links = append(m.links, newLink(m, base+"{"+tag+"}:"))
 	}
 	for _, l := range m.links {
-		m.senders.Go(l.send)
-		m.readers.Go(l.run)
+		m.senders.Run(l.send)
+		m.readers.Run(l.run)
 		if m.address == failoverAddr {
-			m.readers.Go(l.watchMaster)
+			m.readers.Run(l.watchMaster)
 		}
 	}
 	return m, nil
@@ -254,8 +237,7 @@ const warnPeriod = 10 * time.Second
 // warnPeriod.
 func (m *Mesh) refuse(name string, err error) {
 	m.refused.Add(1)
-	now := m.clock()
-	if last := m.warned.Load(); (last == 0 || now-time.Duration(last) >= warnPeriod) && m.warned.CompareAndSwap(last, int64(max(now, 1))) {
+	if m.warned.Now(warnPeriod) {
 		m.log.Warn("mesh: Redis delivered a message that is not a frame of this mesh", "name", name, "err", err)
 	}
 }
@@ -337,15 +319,10 @@ func (m *Mesh) Close() error {
 	return nil
 }
 
-// within waits for goroutines, for at most d.
-func within(g *sync.WaitGroup, d time.Duration) {
-	done := make(chan struct{})
-	go func() { // ends when they have
-		g.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(d):
-	}
+// within lets no more goroutines in, and waits for those inside, for at most d.
+func within(g *gate.Gate, d time.Duration) {
+	g.Shut()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	g.Wait(ctx)
 }

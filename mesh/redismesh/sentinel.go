@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels/internal/backoff"
 )
 
 // failoverAddr is the address that go-redis reports for a client behind
@@ -22,12 +24,7 @@ const sentinelPeriod = 2 * time.Second
 // with the mesh, and Close waits for it.
 func (l *link) watchMaster() {
 	o := l.mesh.client.(*redis.Client).Options()
-	for {
-		select {
-		case <-time.After(sentinelPeriod):
-		case <-l.mesh.ctx.Done():
-			return
-		}
+	for backoff.Pause(l.mesh.ctx, sentinelPeriod) {
 		ctx, cancel := context.WithTimeout(l.mesh.ctx, connectWait)
 		nc, err := dialWithin(ctx, o.Dialer, o.Network, o.Addr)
 		cancel()

@@ -3,6 +3,8 @@ package redismesh
 import (
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/internal/bell"
 )
 
 // subs are the channels that a link subscribes to.
@@ -15,7 +17,7 @@ type subs struct {
 	up       bool      // all channels of early are active
 	fenced   bool      // the link's own name was asked for, behind the channels of early
 	answered time.Time // when Redis last confirmed one, or when it began to owe a confirmation
-	wake     chan struct{}
+	wake     bell.Bell
 }
 
 // sub is a channel. It is forgotten when it is not wanted and Redis owes no
@@ -56,14 +58,7 @@ func (l *link) want(channel string, want bool) {
 	if !c.pending && c.want != c.sent {
 		c.pending = true
 		s.pending = append(s.pending, channel)
-		s.wakeLocked()
-	}
-}
-
-func (s *subs) wakeLocked() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
+		s.wake.Ring()
 	}
 }
 
@@ -154,7 +149,7 @@ func (s *subs) confirm(channel string) bool {
 	}
 	c.asked--
 	if s.asked--; s.asked == maxAsked-1 {
-		s.wakeLocked()
+		s.wake.Ring()
 	}
 	s.forgetLocked(channel, c)
 	return c.want && c.sent && c.asked == 0 && s.up

@@ -66,7 +66,7 @@ func (s *Store) submit(l *lane, a *appending) bool {
 		l.idle--
 		l.wake <- struct{}{}
 	case l.flying < flights:
-		if !s.goes(func() { s.fly(l) }) {
+		if !s.calls.Run(func() { s.fly(l) }) {
 			return false
 		}
 		l.flying++

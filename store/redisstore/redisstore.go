@@ -1,16 +1,16 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/channels-go/channels/internal/gate"
+	"github.com/channels-go/channels/internal/redisclient"
 	"github.com/channels-go/channels/store"
 )
 
@@ -37,8 +37,7 @@ type Store struct {
 
 	ctx   context.Context // ends with Close
 	close context.CancelFunc
-	mu    sync.Mutex // makes starting a call and Close exclude each other
-	calls sync.WaitGroup
+	calls gate.Gate // goroutines, which Close waits for
 }
 
 var _ store.Store = (*Store)(nil)
@@ -51,30 +50,17 @@ var _ store.Store = (*Store)(nil)
 // options that suit. New refuses a *[redis.Ring]: if one of its servers is
 // down, it would go on with the logs of another one.
 func New(client redis.UniversalClient, o Options) (*Store, error) {
-	if o.Prefix == "" {
-		o.Prefix = "channels"
+	o.Prefix = cmp.Or(o.Prefix, "channels")
+	if err := redisclient.CheckPrefix(o.Prefix); err != nil {
+		return nil, fmt.Errorf("redisstore: Options.Prefix %w", err)
 	}
-	if len(o.Prefix) > 100 || strings.Trim(o.Prefix, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:") != "" {
-		return nil, fmt.Errorf("redisstore: Options.Prefix is %.110q; it must be 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.', '/' and ':'", o.Prefix)
+	cluster, err := redisclient.Check(client, "keep logs: while one of its servers is down, it uses another one, and a channel would have two histories")
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: %w", err)
 	}
-	s := &Store{client: client, keys: keys{o.Prefix}, lanes: make([]lane, 1)}
-	switch c := client.(type) {
-	case nil:
-		return nil, errors.New("redisstore: the client is nil; pass what redis.NewClient, NewFailoverClient or NewClusterClient returns")
-	case *redis.Ring:
-		return nil, errors.New("redisstore: a redis.Ring cannot keep logs: while one of its servers is down, it uses another one, and a channel would have two histories; use a Redis Cluster, Sentinel or a single server")
-	case *redis.Client:
-		if c == nil {
-			return nil, errors.New("redisstore: the client is a nil *redis.Client; pass what redis.NewClient or NewFailoverClient returns")
-		}
-	case *redis.ClusterClient:
-		if c == nil {
-			return nil, errors.New("redisstore: the client is a nil *redis.ClusterClient; pass what redis.NewClusterClient returns")
-		}
-		// One master that hangs must not delay appends to the others.
-		s.cluster, s.lanes = c, make([]lane, clusterLanes)
-	default:
-		return nil, fmt.Errorf("redisstore: the client is a %T; it must be a *redis.Client or a *redis.ClusterClient", client)
+	s := &Store{client: client, cluster: cluster, keys: keys{o.Prefix}, lanes: make([]lane, 1)}
+	if cluster != nil { // one master that hangs must not delay appends to the others
+		s.lanes = make([]lane, clusterLanes)
 	}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	return s, nil
@@ -87,18 +73,11 @@ const closeWait = time.Second
 // Close implements [store.Store]. It does not close the client. Calls in
 // progress return [store.ErrClosed].
 func (s *Store) Close() error {
-	s.mu.Lock()
 	s.close()
-	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() { // ends with the last call
-		s.calls.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(closeWait):
-	}
+	s.calls.Shut()
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	s.calls.Wait(ctx)
 	return nil
 }
 
@@ -108,16 +87,4 @@ func (s *Store) enter(ctx context.Context) error {
 		return store.ErrClosed
 	}
 	return ctx.Err()
-}
-
-// goes runs f in a goroutine that Close waits for. It returns false after
-// Close.
-func (s *Store) goes(f func()) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
-		return false
-	}
-	s.calls.Go(f)
-	return true
 }

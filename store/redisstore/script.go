@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/channels-go/channels/internal/backoff"
 )
 
 //go:embed lua
@@ -140,11 +142,7 @@ func (s *Store) send(ctx context.Context, calls []*call) {
 		if s.cluster != nil {
 			s.cluster.ReloadState(ctx) // the slot may have another master now
 		}
-		t := time.NewTimer(retryWaits[attempt])
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Pause(ctx, retryWaits[attempt]) {
 			return
 		}
 		attempt++
@@ -233,7 +231,7 @@ func (s *Store) do(ctx context.Context, calls ...*call) error {
 		c.ctx = ctx
 	}
 	done := make(chan struct{})
-	ok := s.goes(func() {
+	ok := s.calls.Run(func() {
 		defer close(done)
 		stop := context.AfterFunc(s.ctx, cancel)
 		defer stop()

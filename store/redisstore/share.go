@@ -56,7 +56,7 @@ func (r *reads) share(s *Store, ctx context.Context, p part) (*page, error) {
 	sh := r.parts[p]
 	if sh == nil {
 		sh = &shared{awake: make(chan struct{}, 1)}
-		if !s.goes(func() { r.serve(s, p, sh) }) {
+		if !s.calls.Run(func() { r.serve(s, p, sh) }) {
 			r.mu.Unlock()
 			return nil, store.ErrClosed
 		}
@@ -156,7 +156,7 @@ func (s *Store) readUnlessLeft(ctx context.Context, p part) (*page, error) {
 		err  error
 	}
 	done := make(chan outcome, 1)
-	ok := s.goes(func() { // ends with the read, which the client's own timeouts bound
+	ok := s.calls.Run(func() { // ends with the read, which the client's own timeouts bound
 		page, err := s.read(ctx, p)
 		done <- outcome{page, err}
 	})

@@ -108,7 +108,7 @@ func (s *Store) prolong(tops []string) {
 	if !s.prolonging.CompareAndSwap(false, true) {
 		return
 	}
-	ok := s.goes(func() {
+	ok := s.calls.Run(func() {
 		defer s.prolonging.Store(false)
 		ctx, cancel := context.WithTimeout(s.ctx, prolongTimeout)
 		defer cancel()
