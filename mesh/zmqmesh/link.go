@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-zeromq/zmq4"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
@@ -28,7 +29,7 @@ type link struct {
 
 	conn  *zmq4.Conn
 	guard *zmtp.Guard
-	wake  chan struct{} // holds one: pending has changed
+	wake  bell.Bell     // pending has changed
 	gone  chan struct{} // closed by close
 	done  chan struct{} // closed when both goroutines have ended
 
@@ -76,14 +77,7 @@ func (l *link) want(channel string, subscribe bool) {
 		l.pending = make(map[string]bool)
 	}
 	l.pending[channel] = subscribe
-	l.wakeLocked()
-}
-
-func (l *link) wakeLocked() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.wake.Ring()
 }
 
 // write sends what is wanted. Each time it also asks for an echo, which is a
@@ -255,7 +249,7 @@ func (l *link) answer(n uint64) error {
 		l.up = time.Now()
 	}
 	if len(l.pending) > 0 {
-		l.wakeLocked()
+		l.wake.Ring()
 	}
 	l.mu.Unlock()
 	if first {

@@ -1,5 +1,10 @@
 package zmqmesh
 
+import (
+	"maps"
+	"slices"
+)
+
 // judge is called during the handshake, before the other side takes this
 // connection for the one that counts. It refuses one to this replica itself, and
 // one to a life of a replica to which there is a link already; it returns that
@@ -65,9 +70,6 @@ func (m *Mesh) removeLink(t *target, l *link) {
 }
 
 func (m *Mesh) setLiveLocked() {
-	live := make([]*link, 0, len(m.links))
-	for _, l := range m.links {
-		live = append(live, l)
-	}
+	live := slices.Collect(maps.Values(m.links))
 	m.live.Store(&live)
 }

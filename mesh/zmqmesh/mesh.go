@@ -1,13 +1,13 @@
 package zmqmesh
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -101,15 +101,10 @@ func New(o Options) (*Mesh, error) {
 
 // start runs a mesh with checked options.
 func start(o Options, ln net.Listener) *Mesh {
-	var life [8]byte
-	rand.Read(life[:]) // never fails
-	m := &Mesh{opts: o, log: o.Logger, life: binary.BigEndian.Uint64(life[:]), opened: time.Now(), address: o.Advertise,
+	m := &Mesh{opts: o, log: o.Logger, life: rand.Uint64(), opened: time.Now(), address: cmp.Or(o.Advertise, reachable(ln.Addr())),
 		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
 		hints: map[string]map[string]hint{}, targets: map[string]*target{},
 		leaving: make(chan struct{}), gone: make(chan struct{})}
-	if m.address == "" {
-		m.address = reachable(ln.Addr())
-	}
 	m.everyone.Store(new([]*peer))
 	m.overhear.Store(new([]*peer))
 	m.live.Store(new([]*link))
@@ -156,46 +151,35 @@ func (m *Mesh) tick() {
 }
 
 // Subscribe fails if the channel's name is empty or has more than 512 bytes.
-func (m *Mesh) Subscribe(channel string) error {
-	if m.closed.Load() {
-		return mesh.ErrClosed
-	}
-	if err := checkChannel(channel); err != nil {
-		return err
-	}
-	m.subscribe(channel)
-	return nil
-}
+func (m *Mesh) Subscribe(channel string) error { return m.change(channel, m.subscribe) }
 
 // Unsubscribe lets packets go on coming for some seconds. It fails as Subscribe
 // does.
-func (m *Mesh) Unsubscribe(channel string) error {
+func (m *Mesh) Unsubscribe(channel string) error { return m.change(channel, m.unsubscribe) }
+
+func (m *Mesh) change(channel string, to func(channel string)) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
 	}
 	if err := checkChannel(channel); err != nil {
 		return err
 	}
-	m.unsubscribe(channel)
+	to(channel)
 	return nil
 }
 
 // SubscribeAll is Subscribe for all channels.
-func (m *Mesh) SubscribeAll() error {
-	if m.closed.Load() {
-		return mesh.ErrClosed
-	}
-	m.subscribe("")
-	return nil
-}
+func (m *Mesh) SubscribeAll() error { return m.changeAll(m.subscribe) }
 
 // UnsubscribeAll undoes SubscribeAll, and lets packets go on coming for some
 // seconds. What Subscribe has asked for stays.
-func (m *Mesh) UnsubscribeAll() error {
+func (m *Mesh) UnsubscribeAll() error { return m.changeAll(m.unsubscribe) }
+
+func (m *Mesh) changeAll(to func(channel string)) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
 	}
-	m.unsubscribe("")
+	to("")
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package zmqmesh
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -89,27 +90,13 @@ const (
 )
 
 func (o *Options) setDefaults() {
-	if o.ReplicaID == "" {
-		o.ReplicaID = replica.NewID()
-	}
-	if o.Listen == "" {
-		o.Listen = "tcp://127.0.0.1:10021"
-	}
-	if o.MaxPacketBytes == 0 {
-		o.MaxPacketBytes = 16 << 20
-	}
-	if o.QueueBytes == 0 {
-		o.QueueBytes = max(defaultQueue, o.MaxPacketBytes+2*chunkBytes)
-	}
-	if o.QueuePackets == 0 {
-		o.QueuePackets = 500_000
-	}
-	if o.Linger == 0 {
-		o.Linger = 2 * time.Second
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.ReplicaID = cmp.Or(o.ReplicaID, replica.NewID())
+	o.Listen = cmp.Or(o.Listen, "tcp://127.0.0.1:10021")
+	o.MaxPacketBytes = cmp.Or(o.MaxPacketBytes, 16<<20)
+	o.QueueBytes = cmp.Or(o.QueueBytes, max(defaultQueue, o.MaxPacketBytes+2*chunkBytes))
+	o.QueuePackets = cmp.Or(o.QueuePackets, 500_000)
+	o.Linger = cmp.Or(o.Linger, 2*time.Second)
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	o.Peers = slices.Clone(o.Peers)
 	o.Key = slices.Clone(o.Key)
 }
@@ -122,13 +109,12 @@ func (o *Options) check() error {
 	if err != nil {
 		return fmt.Errorf("zmqmesh: Options.Listen has %.200q; it must be tcp://host:port, where * is all interfaces or a free port: %w", o.Listen, err)
 	}
-	if len(o.Key) > 0 && len(o.Key) < minKey {
+	switch {
+	case len(o.Key) > 0 && len(o.Key) < minKey:
 		return fmt.Errorf("zmqmesh: Options.Key has %d bytes; it must have %d or more", len(o.Key), minKey)
-	}
-	if !listen.Loopback() && o.TLS == nil && len(o.Key) == 0 && !o.Insecure {
+	case !listen.Loopback() && o.TLS == nil && len(o.Key) == 0 && !o.Insecure:
 		return fmt.Errorf("zmqmesh: Options.Listen is %q, which others can reach: set TLS or Key (or Insecure, if every program on that network is trusted)", o.Listen)
-	}
-	if o.Insecure && (o.TLS != nil || len(o.Key) > 0) {
+	case o.Insecure && (o.TLS != nil || len(o.Key) > 0):
 		return errors.New("zmqmesh: Options.Insecure is for a mesh without TLS and Key: set one or the other")
 	}
 	if o.Advertise != "" {
@@ -150,13 +136,12 @@ func (o *Options) check() error {
 			return fmt.Errorf("zmqmesh: Options.DNS is %.200q; it must be host:port, with the port on which replicas listen: %w", o.DNS, err)
 		}
 	}
-	if o.MaxPacketBytes < 1<<10 || o.MaxPacketBytes > 1<<30 {
+	switch {
+	case o.MaxPacketBytes < 1<<10 || o.MaxPacketBytes > 1<<30:
 		return fmt.Errorf("zmqmesh: Options.MaxPacketBytes is %d; it must be 1 KiB to 1 GiB", o.MaxPacketBytes)
-	}
-	if o.QueueBytes < o.MaxPacketBytes+2*chunkBytes {
+	case o.QueueBytes < o.MaxPacketBytes+2*chunkBytes:
 		return fmt.Errorf("zmqmesh: Options.QueueBytes is %d; it must be %d or more: MaxPacketBytes and 64 KiB", o.QueueBytes, o.MaxPacketBytes+2*chunkBytes)
-	}
-	if o.QueuePackets < 1 {
+	case o.QueuePackets < 1:
 		return fmt.Errorf("zmqmesh: Options.QueuePackets is %d; it must be 1 or more", o.QueuePackets)
 	}
 	if t := o.TLS; t != nil {

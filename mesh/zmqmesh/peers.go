@@ -2,6 +2,7 @@ package zmqmesh
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -129,9 +130,6 @@ func (m *Mesh) setOverhearing(p *peer, on bool) {
 }
 
 func (m *Mesh) setEveryoneLocked() {
-	all := make([]*peer, 0, len(m.peers))
-	for _, p := range m.peers {
-		all = append(all, p)
-	}
+	all := slices.Collect(maps.Values(m.peers))
 	m.everyone.Store(&all)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-zeromq/zmq4"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/zmtp"
 )
 
@@ -170,7 +171,7 @@ func (m *Mesh) connect(t *target) (ended, other *link, err error) {
 		return nil, nil, errOwnID
 	}
 	l := &link{mesh: m, id: sec.peer.id, life: sec.peer.life, address: t.address, conn: c, guard: g, in: sec.in, out: sec.out,
-		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{})}
+		wake: bell.New(), gone: make(chan struct{}), done: make(chan struct{})}
 	defer close(l.done)
 	m.addLink(t, l)
 	m.wantAll(l)
