@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/internal/answer"
 )
 
 // writeJSON answers with JSON. net/http leaves the body out for HEAD.
@@ -47,7 +49,7 @@ func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v an
 		h.sendLong(w, status, b)
 		return
 	}
-	h.sendJSON(w, status, b)
+	sendJSON(w, status, b, h.opts.WriteTimeout, boundAnswer)
 }
 
 // sendLong is sendJSON for an answer that a slow client may read for minutes.
@@ -82,10 +84,6 @@ func (h *Hub) sendLong(w http.ResponseWriter, status int, b []byte) {
 // encoder's buffer grows by copying.
 const encodingFactor = 3
 
-func (h *Hub) sendJSON(w http.ResponseWriter, status int, b []byte) {
-	sendJSON(w, status, b, h.opts.WriteTimeout, boundAnswer)
-}
-
 // longAnswer is the length from which an answer counts towards Options.MaxQueuedBytes.
 const longAnswer = 64 << 10
 
@@ -94,7 +92,7 @@ func marshal(status int, v any) (int, []byte) {
 	b, err := json.Marshal(v)
 	if err != nil { // Identity.Info is not JSON, for example
 		status = http.StatusInternalServerError
-		b, _ = json.Marshal(failure{"fail", errorBody{ErrInternal.Code, ErrInternal.Message}})
+		b, _ = json.Marshal(answer.Refused(ErrInternal.Code, ErrInternal.Message))
 	}
 	return status, append(b, '\n')
 }

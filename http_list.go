@@ -1,9 +1,9 @@
 package channels
 
 import (
-	"context"
 	"net/http"
-	"net/url"
+
+	"github.com/channels-go/channels/internal/answer"
 )
 
 // serveList is GET /v1/channel?prefix=&limit=&cursor=.
@@ -12,47 +12,23 @@ func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string) error 
 	if err != nil {
 		return err
 	}
-	id, _ := IdentityFrom(r.Context())
-	list, err := h.listFor(r.Context(), id, q)
-	if err != nil {
+	if err := h.authorizeHTTP(r, ActionList, ""); err != nil {
 		return err
-	}
-	h.writeJSON(w, r, http.StatusOK, list)
-	return nil
-}
-
-type channelList struct {
-	Data []channelRow `json:"data"`
-	Next string       `json:"next"`
-}
-
-type channelRow struct {
-	Name   string  `json:"channel_name"`
-	Cnt    int     `json:"cnt"`
-	RPM    int     `json:"rpm"`
-	Offset *uint64 `json:"offset,omitempty"`
-	Epoch  *string `json:"epoch,omitempty"`
-	First  *uint64 `json:"first,omitempty"`
-}
-
-// listFor is the list as somebody from the network gets it.
-func (h *Hub) listFor(ctx context.Context, id Identity, q url.Values) (channelList, error) {
-	if err := h.authorize(ctx, Request{Action: ActionList, Identity: id}); err != nil {
-		return channelList{}, err
 	}
 	limit, err := limitOf(q)
 	if err != nil {
-		return channelList{}, err
+		return err
 	}
-	page, err := h.Channels(ctx, ChannelsQuery{Prefix: q.Get("prefix"), Limit: limit, Cursor: q.Get("cursor")})
+	page, err := h.Channels(r.Context(), ChannelsQuery{Prefix: q.Get("prefix"), Limit: limit, Cursor: q.Get("cursor")})
 	if err != nil {
-		return channelList{}, err
+		return err
 	}
-	rows := make([]channelRow, len(page.Channels))
+	list := answer.List{Data: make([]answer.Channel, len(page.Channels)), Next: page.Next}
 	for i, c := range page.Channels {
-		rows[i] = channelRow{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
+		list.Data[i] = answer.Channel{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
 	}
-	return channelList{rows, page.Next}, nil
+	h.writeJSON(w, r, http.StatusOK, list)
+	return nil
 }
 
 // serveOne is GET /v1/channel/{name}.
@@ -60,30 +36,20 @@ func (h *Hub) serveOne(w http.ResponseWriter, r *http.Request, name string) erro
 	if _, err := queryOf(r); err != nil {
 		return err
 	}
-	id, _ := IdentityFrom(r.Context())
-	row, err := h.rowFor(r.Context(), id, name)
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if err := h.authorizeHTTP(r, ActionList, name); err != nil {
+		return err
+	}
+	c, err := h.Channel(r.Context(), name)
 	if err != nil {
 		return err
 	}
-	h.writeJSON(w, r, http.StatusOK, row)
-	return nil
-}
-
-// rowFor is one channel's numbers as somebody from the network gets them.
-func (h *Hub) rowFor(ctx context.Context, id Identity, name string) (map[string]channelRow, error) {
-	if err := CheckName(name); err != nil {
-		return nil, err
-	}
-	if err := h.authorize(ctx, Request{Action: ActionList, Channel: name, Identity: id}); err != nil {
-		return nil, err
-	}
-	c, err := h.Channel(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	row := channelRow{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
+	row := answer.Channel{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
 	if c.Position != (Position{}) {
 		row.Offset, row.Epoch, row.First = &c.Position.Offset, &c.Position.Epoch, &c.First
 	}
-	return map[string]channelRow{"data": row}, nil
+	h.writeJSON(w, r, http.StatusOK, answer.One{Data: row})
+	return nil
 }

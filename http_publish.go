@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/channels-go/channels/internal/answer"
 )
 
 // servePublish is POST /v1/channel/{name}/publish.
@@ -62,7 +64,7 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	if err != nil {
 		return err
 	}
-	h.sendJSON(w, http.StatusOK, appendPublished(nil, res))
+	sendJSON(w, http.StatusOK, appendPublished(nil, res), h.opts.WriteTimeout, boundAnswer)
 	return nil
 }
 
@@ -74,21 +76,12 @@ func keyOf(r *http.Request) (string, error) {
 	return r.Header.Get("Idempotency-Key"), nil
 }
 
-type publishAnswer struct {
-	Status string     `json:"status"`
-	Ch     string     `json:"channel,omitempty"`
-	Offset uint64     `json:"offset,omitempty"`
-	Epoch  string     `json:"epoch,omitempty"`
-	Again  bool       `json:"duplicate,omitempty"` // see Result.Duplicate
-	Error  *errorBody `json:"error,omitempty"`
-}
-
-func answerOf(res Result, err error) publishAnswer {
+func answerOf(res Result, err error) answer.Published {
 	if err != nil {
 		e := visible(err, ErrInternal)
-		return publishAnswer{Status: "fail", Error: &errorBody{e.Code, e.Message}}
+		return answer.Refused(e.Code, e.Message)
 	}
-	return publishAnswer{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Again: res.Duplicate}
+	return answer.Published{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate}
 }
 
 // appendPublished appends answerOf(res, nil) as JSON, with a line end.
@@ -138,9 +131,9 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 		return err
 	}
 	id, _ := IdentityFrom(r.Context())
-	answer := struct {
-		Status  string          `json:"status"`
-		Results []publishAnswer `json:"results"`
+	all := struct {
+		Status  string             `json:"status"`
+		Results []answer.Published `json:"results"`
 	}{Status: "ok"}
 	for i, one := range batch {
 		var res Result
@@ -156,15 +149,15 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string)
 			res, err = h.publish(r.Context(), Publication{Channel: one.name, Message: m, Identity: id, Network: true}, o)
 		}
 		if err != nil {
-			answer.Status = "fail"
+			all.Status = "fail"
 		}
 		a := answerOf(res, err)
-		if a.Ch = one.name; len(a.Ch) > MaxNameBytes { // not a valid name; escaped, it could be six times as long
-			a.Ch = clip(a.Ch)
+		if a.Channel = one.name; len(a.Channel) > MaxNameBytes { // not a valid name; escaped, it could be six times as long
+			a.Channel = clip(a.Channel)
 		}
-		answer.Results = append(answer.Results, a)
+		all.Results = append(all.Results, a)
 	}
-	h.writeJSON(w, r, http.StatusOK, answer)
+	h.writeJSON(w, r, http.StatusOK, all)
 	return nil
 }
 

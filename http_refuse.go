@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/channels-go/channels/internal/answer"
 	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/internal/fanout"
 	origins "github.com/channels-go/channels/internal/origin"
@@ -78,18 +79,8 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		refuseStream(w, e)
 		return
 	}
-	status, b := marshal(e.status(), failure{"fail", errorBody{e.Code, e.Message}})
+	status, b := marshal(e.status(), answer.Refused(e.Code, e.Message))
 	sendJSON(w, status, b, refusalTimeout, boundAnswer)
-}
-
-type failure struct {
-	Status string    `json:"status"`
-	Error  errorBody `json:"error"`
-}
-
-type errorBody struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
 }
 
 // retryAfter is the default value of Retry-After.

@@ -8,31 +8,10 @@ import (
 	"strings"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/answer"
 )
 
 // Answers are the JSON that HTTP has for the same question.
-
-type errorBody struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-type publishAnswer struct {
-	Status    string     `json:"status"`
-	Offset    uint64     `json:"offset,omitempty"`
-	Epoch     string     `json:"epoch,omitempty"`
-	Duplicate bool       `json:"duplicate,omitempty"`
-	Error     *errorBody `json:"error,omitempty"`
-}
-
-type channelRow struct {
-	Name   string  `json:"channel_name"`
-	Cnt    int     `json:"cnt"`
-	RPM    int     `json:"rpm"`
-	Offset *uint64 `json:"offset,omitempty"`
-	Epoch  *string `json:"epoch,omitempty"`
-	First  *uint64 `json:"first,omitempty"`
-}
 
 // marshal encodes what consists of texts and numbers, which cannot fail.
 func marshal(v any) []byte {
@@ -45,7 +24,7 @@ func published(res channels.Result, err error) []byte {
 	if err != nil {
 		return refused(err)
 	}
-	return marshal(publishAnswer{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate})
+	return marshal(answer.Published{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate})
 }
 
 // list answers "list". Arguments that were left out are empty.
@@ -67,14 +46,11 @@ func (g *Gateway) list(prefix, limit, cursor string) []byte {
 	if err != nil {
 		return refused(err)
 	}
-	answer := struct {
-		Data []channelRow `json:"data"`
-		Next string       `json:"next"`
-	}{make([]channelRow, len(page.Channels)), page.Next}
+	all := answer.List{Data: make([]answer.Channel, len(page.Channels)), Next: page.Next}
 	for i, c := range page.Channels {
-		answer.Data[i] = channelRow{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
+		all.Data[i] = answer.Channel{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
 	}
-	return marshal(answer)
+	return marshal(all)
 }
 
 // channel answers "channel".
@@ -83,11 +59,11 @@ func (g *Gateway) channel(name string) []byte {
 	if err != nil {
 		return refused(err)
 	}
-	row := channelRow{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
+	row := answer.Channel{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
 	if c.Position != (channels.Position{}) {
 		row.Offset, row.Epoch, row.First = &c.Position.Offset, &c.Position.Epoch, &c.First
 	}
-	return marshal(map[string]channelRow{"data": row})
+	return marshal(answer.One{Data: row})
 }
 
 // refused is an error of the hub as programs may see it.
@@ -96,10 +72,10 @@ func refused(err error) []byte {
 	if !errors.As(err, &e) {
 		e = channels.ErrInternal
 	}
-	return marshal(publishAnswer{Status: "fail", Error: &errorBody{e.Code, e.Message}})
+	return marshal(answer.Refused(e.Code, e.Message))
 }
 
 // failed is an error of the gateway's own.
 func failed(code string, err error) []byte {
-	return marshal(publishAnswer{Status: "fail", Error: &errorBody{code, strings.TrimPrefix(err.Error(), "zmqgateway: ")}})
+	return marshal(answer.Refused(code, strings.TrimPrefix(err.Error(), "zmqgateway: ")))
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/zmtp"
 )
 
@@ -12,7 +13,7 @@ import (
 type reader struct {
 	gateway *Gateway
 	conn    *conn
-	wake    chan struct{} // holds one: there is something to write
+	wake    bell.Bell     // there is something to write
 	gone    chan struct{} // closed by close
 	wrote   chan struct{} // closed when write has returned
 
@@ -33,7 +34,7 @@ const messageCost = 64
 // servePub serves a SUB socket until it ends.
 func (g *Gateway) servePub(c *conn) error {
 	r := &reader{gateway: g, conn: c, topics: map[string]bool{},
-		wake: make(chan struct{}, 1), gone: make(chan struct{}), wrote: make(chan struct{})}
+		wake: bell.New(), gone: make(chan struct{}), wrote: make(chan struct{})}
 	c.guard.Ping = r.answerPing
 	c.guard.Busy = r.busy
 	c.guard.Subscribe = r.ask
@@ -101,14 +102,7 @@ func (r *reader) put(b []byte) {
 	}
 	r.bytes += cost
 	r.queue = append(r.queue, b)
-	r.wakeLocked()
-}
-
-func (r *reader) wakeLocked() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	r.wake.Ring()
 }
 
 // expectBeats begins to send PINGs. It must not be called for a reader that may
@@ -134,7 +128,7 @@ func (r *reader) answerPing(context []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pong = zmtp.AppendPong(nil, context)
-	r.wakeLocked()
+	r.wake.Ring()
 }
 
 // write sends what is queued, and PINGs, and flushes when nothing is left.
@@ -194,7 +188,7 @@ func (r *reader) leave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leaving = true
-	r.wakeLocked()
+	r.wake.Ring()
 }
 
 // close ends the connection.

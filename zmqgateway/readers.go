@@ -3,6 +3,7 @@ package zmqgateway
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -237,10 +238,7 @@ func (rs *readers) deliverMatching(channel string, m channels.Message) {
 func (rs *readers) leave() {
 	rs.mu.Lock()
 	rs.closed = true
-	all := make([]*reader, 0, len(rs.all))
-	for r := range rs.all {
-		all = append(all, r)
-	}
+	all := slices.Collect(maps.Keys(rs.all))
 	rs.mu.Unlock()
 	for _, r := range all {
 		r.leave()

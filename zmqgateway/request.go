@@ -72,29 +72,22 @@ func openEnvelope(frames [][]byte) (envelope, request [][]byte) {
 	return frames[:first+1], frames[first+1:]
 }
 
+// arguments are how many frames follow a verb, with the token if there is one.
+var arguments = map[string]struct{ least, most int }{"publish": {3, 4}, "list": {0, 4}, "channel": {1, 2}}
+
 // isRequest reports whether frames are a verb with its arguments, and perhaps
 // the token.
 func isRequest(frames [][]byte) bool {
 	if len(frames) == 0 {
 		return false
 	}
-	switch n := len(frames) - 1; string(frames[0]) {
-	case "publish":
-		return n == 3 || n == 4
-	case "list":
-		return n <= 4
-	case "channel":
-		return n == 1 || n == 2
-	}
-	return false
+	n, is := arguments[string(frames[0])]
+	return is && len(frames)-1 >= n.least && len(frames)-1 <= n.most
 }
 
 func isVerb(b []byte) bool {
-	switch string(b) {
-	case "publish", "list", "channel":
-		return true
-	}
-	return false
+	_, is := arguments[string(b)]
+	return is
 }
 
 // answer carries out a request. There is an answer to send with and without an

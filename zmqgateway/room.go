@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/zmtp"
 )
 
@@ -31,7 +32,7 @@ type room struct {
 	max     int           // bytes
 	crowded zmtp.Pace     // a message's time while others wait
 	turn    chan struct{} // held by the one message that waits for room; the others wait for it, in order
-	freed   chan struct{} // holds one: something was given back
+	freed   bell.Bell     // something was given back
 
 	mu         sync.Mutex // guards the fields below
 	used       int
@@ -44,7 +45,7 @@ var (
 )
 
 func newRoom(max int, crowded zmtp.Pace) *room {
-	return &room{max: max, crowded: crowded, turn: make(chan struct{}, 1), freed: make(chan struct{}, 1), unfinished: map[*conn]time.Time{}}
+	return &room{max: max, crowded: crowded, turn: make(chan struct{}, 1), freed: bell.New(), unfinished: map[*conn]time.Time{}}
 }
 
 // take waits until there is room for n more bytes of a message. A message that
@@ -122,8 +123,5 @@ func (r *room) giveBack(c *conn) {
 	r.used -= c.holds
 	c.holds = 0
 	delete(r.unfinished, c)
-	select {
-	case r.freed <- struct{}{}:
-	default:
-	}
+	r.freed.Ring()
 }
