@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -80,10 +81,7 @@ func APIKey(o APIKeyOptions) (func(http.Handler) http.Handler, error) {
 	if o.Limiter != nil && o.Limiter.wrongKeys == nil {
 		return nil, errors.New("middleware: APIKeyOptions.Limiter has no rate for addresses; set RateLimitOptions.Address")
 	}
-	k := keyring{limiter: o.Limiter, log: o.Logger}
-	if k.log == nil {
-		k.log = slog.Default()
-	}
+	k := keyring{limiter: o.Limiter, log: cmp.Or(o.Logger, slog.Default())}
 	names, hashes := map[string]bool{}, map[[sha256.Size]byte]string{}
 	for i, key := range o.Keys {
 		wrong := func(format string, args ...any) error {

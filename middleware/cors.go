@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -73,9 +74,7 @@ func newCORS(o CORSOptions) (*cors, error) {
 	c := &cors{origins: slices.Clone(o.Origins), any: slices.Contains(o.Origins, "*"), echo: len(o.Headers) == 0}
 	def(&o.Headers, "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 	def(&o.Exposed, strings.Split(origins.Exposed, ", ")...)
-	if o.MaxAge == 0 {
-		o.MaxAge = 10 * time.Minute
-	}
+	o.MaxAge = cmp.Or(o.MaxAge, 10*time.Minute)
 	switch {
 	case len(o.Origins) == 0:
 		return nil, errors.New("middleware: CORSOptions.Origins is empty; it may have " + origins.Forms + ", the last alone")

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -118,11 +119,8 @@ const bearerProtocol = "bearer."
 //
 // An error names the wrong option and what is allowed.
 func JWT(o JWTOptions) (func(http.Handler) http.Handler, error) {
-	v := &tokenVerifier{opts: o, log: o.Logger}
+	v := &tokenVerifier{opts: o, log: cmp.Or(o.Logger, slog.Default())}
 	v.opts.Default = o.Default.clone()
-	if v.log == nil {
-		v.log = slog.Default()
-	}
 	if err := v.init(); err != nil {
 		return nil, err
 	}
@@ -153,9 +151,7 @@ func (v *tokenVerifier) init() error {
 	case o.Cookie != "" && (&http.Cookie{Name: o.Cookie, Value: "x"}).Valid() != nil:
 		return fmt.Errorf("middleware: JWTOptions.Cookie is %q, which is not a valid cookie name", o.Cookie)
 	}
-	if o.Leeway == 0 {
-		o.Leeway = defaultLeeway
-	}
+	o.Leeway = cmp.Or(o.Leeway, defaultLeeway)
 	if err := o.Default.check(); err != nil {
 		return fmt.Errorf("middleware: JWTOptions.Default: %w", err)
 	}

@@ -29,9 +29,7 @@ type LogOptions struct {
 
 // Log returns a new RequestLog.
 func Log(o LogOptions) *RequestLog {
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	return &RequestLog{opts: o, open: make(map[string]*logEntry)}
 }
 

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -62,15 +63,11 @@ type RateLimitOptions struct {
 // RateLimit returns a new Limiter. An error names the wrong option and what is
 // allowed.
 func RateLimit(o RateLimitOptions) (*Limiter, error) {
-	if o.MaxEntries == 0 {
-		o.MaxEntries = 1 << 16
-	}
+	o.MaxEntries = cmp.Or(o.MaxEntries, 1<<16)
 	if o.MaxEntries < 1<<10 || o.MaxEntries > 10_000_000 {
 		return nil, fmt.Errorf("middleware: RateLimitOptions.MaxEntries is %d; it must be 1024 to 10000000", o.MaxEntries)
 	}
-	if o.IPv6Prefix == 0 {
-		o.IPv6Prefix = 64
-	}
+	o.IPv6Prefix = cmp.Or(o.IPv6Prefix, 64)
 	if o.IPv6Prefix < 32 || o.IPv6Prefix > 128 {
 		return nil, fmt.Errorf("middleware: RateLimitOptions.IPv6Prefix is %d; it must be 32 to 128", o.IPv6Prefix)
 	}
@@ -129,26 +126,30 @@ type Limiter struct {
 
 // ByAddress limits requests by the client's address. Put it around [JWT].
 func (l *Limiter) ByAddress(next http.Handler) http.Handler {
-	if l.address == nil {
+	return limit(l.address, addressPaid{}, "requests from this address", next, func(r *http.Request, _ channels.Identity) (netip.Prefix, bool) {
+		key := address.NetworkBits(r.RemoteAddr, l.ipv6)
+		return key, key.IsValid() // it is not for a Unix socket: all clients would share one limit
+	})
+}
+
+// limit takes a token for each request that has a key.
+func limit[K comparable](b *buckets[K], paid any, what string, next http.Handler, keyOf func(*http.Request, channels.Identity) (key K, ok bool)) http.Handler {
+	if b == nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id, _ := channels.IdentityFrom(r.Context())
-		if isServer(id) || isProbe(r) {
+		key, ok := keyOf(r, id)
+		if !ok || isServer(id) || isProbe(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		key := address.NetworkBits(r.RemoteAddr, l.ipv6)
-		if !key.IsValid() { // a Unix socket: all clients would share one limit
-			next.ServeHTTP(w, r)
+		if wait := b.take(key); wait > 0 {
+			tooMany(w, r, what, wait)
 			return
 		}
-		if wait := l.address.take(key); wait > 0 {
-			tooMany(w, r, "requests from this address", wait)
-			return
-		}
-		p := &prepaid{more: func() time.Duration { return l.address.take(key) }}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), addressPaid{}, p)))
+		p := &prepaid{more: func() time.Duration { return b.take(key) }}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), paid, p)))
 	})
 }
 
@@ -174,22 +175,8 @@ func (l *Limiter) wrongKey(r *http.Request) {
 // ByUser limits requests by Identity.ID. Put it inside the middleware that
 // authenticates users.
 func (l *Limiter) ByUser(next http.Handler) http.Handler {
-	if l.user == nil {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, _ := channels.IdentityFrom(r.Context())
-		if id.ID == "" || isServer(id) || isProbe(r) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		key := userKey(id.ID)
-		if wait := l.user.take(key); wait > 0 {
-			tooMany(w, r, "requests of this user", wait)
-			return
-		}
-		p := &prepaid{more: func() time.Duration { return l.user.take(key) }}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userPaid{}, p)))
+	return limit(l.user, userPaid{}, "requests of this user", next, func(_ *http.Request, id channels.Identity) (string, bool) {
+		return userKey(id.ID), id.ID != ""
 	})
 }
 
@@ -209,26 +196,25 @@ func (l *Limiter) OnReceive(ctx context.Context, c channels.Client) error {
 	}
 	// A running request has already taken a token for its first message. For a
 	// WebSocket, the request has ended.
+	var wait time.Duration
 	if paid, _ := ctx.Value(userPaid{}).(*prepaid); paid != nil {
-		if wait := paid.take(); wait > 0 {
-			return limited("messages of this user", wait)
-		}
+		wait = paid.take()
 	} else if c.Identity.ID != "" {
-		if wait := l.user.take(userKey(c.Identity.ID)); wait > 0 {
-			return limited("messages of this user", wait)
-		}
+		wait = l.user.take(userKey(c.Identity.ID))
+	}
+	if wait > 0 {
+		return limited("messages of this user", wait)
 	}
 	if l.address == nil {
 		return nil
 	}
 	if paid, _ := ctx.Value(addressPaid{}).(*prepaid); paid != nil {
-		if wait := paid.take(); wait > 0 {
-			return limited("messages from this address", wait)
-		}
+		wait = paid.take()
 	} else if key := address.NetworkBits(c.RemoteAddr, l.ipv6); key.IsValid() {
-		if wait := l.address.take(key); wait > 0 {
-			return limited("messages from this address", wait)
-		}
+		wait = l.address.take(key)
+	}
+	if wait > 0 {
+		return limited("messages from this address", wait)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,9 +19,7 @@ import (
 // A nil logger means slog.Default(). The hub itself recovers from panics in its
 // hooks.
 func Recover(log *slog.Logger) func(http.Handler) http.Handler {
-	if log == nil {
-		log = slog.Default()
-	}
+	log = cmp.Or(log, slog.Default())
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			var hijacked net.Conn
