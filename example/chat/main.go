@@ -3,8 +3,8 @@
 //
 //	go run ./example/chat
 //
-// page/room.js has the page's connection. This file has everything that the
-// server does.
+// page/room.js has the page's connection. This file has what the server does
+// for the chat; package web has what the examples share.
 package main
 
 import (
@@ -14,20 +14,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"os/signal"
-	"regexp"
 	"strings"
-	"syscall"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/example/internal/web"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -36,19 +31,9 @@ var page embed.FS
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
-	var hosts []string
-	flag.Func("host", "a `NAME` that it answers to besides localhost and IP addresses, e.g. chat.example.com; repeatable", func(name string) error {
-		hosts = append(hosts, name)
-		return nil
-	})
+	hosts := web.HostFlag()
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, *addr, hosts...); err != nil {
-		fmt.Fprintln(os.Stderr, "chat:", err)
-		os.Exit(1)
-	}
+	web.Main("chat", func(ctx context.Context) error { return run(ctx, *addr, *hosts...) })
 }
 
 // drainDelay is how long /readyz answers 503 before the drain, so that a load
@@ -70,22 +55,9 @@ func run(ctx context.Context, addr string, hosts ...string) error {
 	if err != nil {
 		return err
 	}
-	// The hub lifts the WriteTimeout for event streams, which do not end.
-	server := &http.Server{
-		Handler:           own(routes(hub)),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second, // the hub sets its own deadlines for its streams
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	server := web.NewServer(own(routes(hub)))
 	fmt.Printf("Chat is running: http://%s/\n", listener.Addr())
-
-	select {
-	case err = <-served: // only a failure ends Serve before Shutdown does
-	case <-ctx.Done():
-	}
+	err = web.Serve(ctx, server, listener)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return errors.Join(err,
@@ -113,39 +85,14 @@ func newHub() (*channels.Hub, error) {
 
 // routes serves the page and the hub at one address.
 func routes(hub *channels.Hub) http.Handler {
-	files, err := fs.Sub(page, "page")
-	if err != nil {
-		panic(err) // the folder is embedded
-	}
 	h := identify(hub.Handler())
 	mux := http.NewServeMux()
-	mux.Handle("/", secure(http.FileServerFS(files)))
+	mux.Handle("/", web.Page(page, "'none'"))
 	mux.Handle("/channel/", h)
 	mux.Handle("/v1/", h)
 	mux.Handle("/healthz", h)
 	mux.Handle("/readyz", h) // for a load balancer
 	return mux
-}
-
-// plainHost matches a Host that may be in a Content-Security-Policy as it is.
-var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
-
-// secure lets the page load and run only what this server serves. Some browsers
-// do not count a WebSocket of the same host as 'self', so the policy names it.
-func secure(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		connect := "connect-src 'self'"
-		if plainHost.MatchString(r.Host) {
-			connect += " ws://" + r.Host + " wss://" + r.Host
-		}
-		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'self'; "+connect+"; "+
-			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache")
-		next.ServeHTTP(w, r)
-	})
 }
 
 // identify tells the hub who made a request. Here that is the name that the
@@ -155,7 +102,7 @@ func identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); q.Has("name") {
 			name := strings.TrimSpace(q.Get("name"))
-			if !validName(name) {
+			if !web.ValidName(name) {
 				http.Error(w, "a name must have 1 to 40 characters, all of them visible", http.StatusBadRequest)
 				return
 			}
@@ -169,11 +116,6 @@ func identify(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func validName(name string) bool {
-	n := utf8.RuneCountInString(name)
-	return n >= 1 && n <= 40 && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // say is the body of a chat message.

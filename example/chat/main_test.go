@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/example/internal/web"
 )
 
 func serve(t *testing.T) *httptest.Server {
@@ -68,7 +70,7 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 // A Host that contains more than a host name and a port does not get into the
 // policy.
 func TestPolicyNamesOnlyAHost(t *testing.T) {
-	h := secure(http.NotFoundHandler())
+	h := web.Secure(http.NotFoundHandler(), "'none'")
 	for host, connect := range map[string]string{
 		"chat.example:8443": "connect-src 'self' ws://chat.example:8443 wss://chat.example:8443;",
 		"[::1]:8080":        "connect-src 'self' ws://[::1]:8080 wss://[::1]:8080;",

@@ -4,32 +4,11 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/channels-go/channels/middleware"
 )
-
-// plainHost matches a Host that may be in a Content-Security-Policy as it is.
-var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
-
-// secure lets the page load and run only what this server serves. Some browsers
-// do not count a WebSocket of the same host as 'self', so the policy names it.
-func secure(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		connect := "connect-src 'self'"
-		if plainHost.MatchString(r.Host) {
-			connect += " ws://" + r.Host + " wss://" + r.Host
-		}
-		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'self'; "+connect+"; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache")
-		next.ServeHTTP(w, r)
-	})
-}
 
 // tlsAtProxy is the context key of a request that reached a trusted proxy over
 // TLS.

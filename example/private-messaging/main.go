@@ -31,23 +31,20 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/example/internal/web"
 	"github.com/channels-go/channels/middleware"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
@@ -68,11 +65,7 @@ func main() {
 		proxies = append(proxies, p)
 		return nil
 	})
-	var hosts []string
-	flag.Func("host", "a `NAME` that it answers to besides localhost and IP addresses, e.g. chat.example.com; repeatable", func(name string) error {
-		hosts = append(hosts, name)
-		return nil
-	})
+	hosts := web.HostFlag()
 	flag.Parse()
 	if u, err := url.Parse(*redisURL); err == nil && u.User.String() != "" {
 		fmt.Fprintln(os.Stderr, "private-messaging: -redis has a user or password, which others on this machine can read: set CHANNELS_REDIS in the environment instead")
@@ -81,13 +74,7 @@ func main() {
 	if *redisURL == "" {
 		*redisURL = os.Getenv("CHANNELS_REDIS")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, *addr, *redisURL, proxies, hosts...); err != nil {
-		fmt.Fprintln(os.Stderr, "private-messaging:", err)
-		os.Exit(1)
-	}
+	web.Main("private-messaging", func(ctx context.Context) error { return run(ctx, *addr, *redisURL, proxies, *hosts...) })
 }
 
 // drainDelay is how long /readyz answers 503 before the drain, so that a load
@@ -127,16 +114,9 @@ func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hos
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-		ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second} // the hub sets its own deadlines for its streams
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }() // ends with server.Shutdown
+	server := web.NewServer(handler)
 	fmt.Printf("Private messaging is running: http://%s/\n", listener.Addr())
-
-	select {
-	case err = <-served: // only a failure ends Serve before Shutdown does
-	case <-ctx.Done():
-	}
+	err = web.Serve(ctx, server, listener)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return errors.Join(err, a.hub.Drain(ctx), a.hub.Shutdown(ctx), server.Shutdown(ctx))
@@ -192,14 +172,10 @@ func newApp(st store.Store) (*app, error) {
 }
 
 func (a *app) routes() http.Handler {
-	files, err := fs.Sub(page, "page")
-	if err != nil {
-		panic(err) // the folder is embedded
-	}
 	mux := http.NewServeMux()
 	mux.Handle("/healthz", a.hub.Handler())
 	mux.Handle("/readyz", a.hub.Handler()) // for a load balancer
-	mux.Handle("/", secure(http.FileServerFS(files)))
+	mux.Handle("/", web.Page(page, "'self'"))
 	mux.Handle("/channel/", a.identify(a.hub.Handler()))
 	mux.Handle("/v1/", a.identify(a.hub.Handler()))
 	mux.Handle("POST /login", a.limits.ByAddress(http.HandlerFunc(a.login)))
@@ -232,7 +208,7 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	u.ID, u.Name = strings.ToLower(rand.Text()[:16]), strings.TrimSpace(u.Name)
-	if n := utf8.RuneCountInString(u.Name); n < 1 || n > 40 || !utf8.ValidString(u.Name) || strings.ContainsFunc(u.Name, unicode.IsControl) {
+	if !web.ValidName(u.Name) {
 		http.Error(w, "a name must have 1 to 40 characters, all of them visible", http.StatusBadRequest)
 		return
 	}

@@ -5,15 +5,15 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/example/internal/web"
 )
 
 //go:embed page
@@ -22,12 +22,8 @@ var page embed.FS
 // routes serves the page, the replicas behind it, and the switches that kill
 // and start them.
 func routes(s *supervisor) http.Handler {
-	files, err := fs.Sub(page, "page")
-	if err != nil {
-		panic(err) // the folder is embedded
-	}
 	mux := http.NewServeMux()
-	mux.Handle("/", secure(http.FileServerFS(files)))
+	mux.Handle("/", web.Page(page, "'none'"))
 	balanced := balance(s)
 	mux.Handle("/channel/", balanced)
 	mux.Handle("/v1/", balanced)
@@ -129,25 +125,4 @@ func loopback(hostport string) bool {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// plainHost matches a Host that may be in a Content-Security-Policy as it is.
-var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
-
-// secure lets the page load and run only what this server serves. Some browsers
-// do not count a WebSocket of the same host as 'self', so the policy names it.
-func secure(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		connect := "connect-src 'self'"
-		if plainHost.MatchString(r.Host) {
-			connect += " ws://" + r.Host + " wss://" + r.Host
-		}
-		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'self'; "+connect+"; "+
-			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache")
-		next.ServeHTTP(w, r)
-	})
 }

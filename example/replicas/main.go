@@ -23,12 +23,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
+	"github.com/channels-go/channels/example/internal/web"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -43,11 +41,7 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
 	n := flag.Int("n", 3, "`N` replicas: 1 to 9")
 	redis := flag.String("redis", "", "`URL` of a Redis that the replicas share, for history, e.g. redis://127.0.0.1:6379/0; set a URL with a password in CHANNELS_REDIS instead")
-	var hosts []string
-	flag.Func("host", "a `NAME` that it answers to besides localhost and IP addresses, e.g. chat.example.com; repeatable", func(name string) error {
-		hosts = append(hosts, name)
-		return nil
-	})
+	hosts := web.HostFlag()
 	flag.Parse()
 	if flag.NArg() > 0 { // not shown, since it may be a secret
 		fmt.Fprintln(os.Stderr, "replicas: unexpected argument; only flags are allowed, see -h")
@@ -56,13 +50,7 @@ func main() {
 	if *redis == "" {
 		*redis = os.Getenv("CHANNELS_REDIS")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, *addr, *n, *redis, os.Stdout, hosts...); err != nil {
-		fmt.Fprintln(os.Stderr, "replicas:", err)
-		os.Exit(1)
-	}
+	web.Main("replicas", func(ctx context.Context) error { return run(ctx, *addr, *n, *redis, os.Stdout, *hosts...) })
 }
 
 // run starts n replicas and serves them on addr until ctx ends, then drains
@@ -86,23 +74,11 @@ func run(ctx context.Context, addr string, n int, redis string, out io.Writer, h
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	server := &http.Server{
-		Handler:           own(routes(all)),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second, // balance lifts both for event streams
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	server := web.NewServer(own(routes(all))) // balance lifts its timeouts for event streams
+	server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
 	all.start()
 	fmt.Fprintf(out, "Replicas is running: http://%s/\n", listener.Addr())
-
-	select {
-	case err = <-served: // only a failure ends Serve before Shutdown does
-	case <-ctx.Done():
-	}
+	err = web.Serve(ctx, server, listener)
 	all.stop() // the replicas drain: /readyz answers 503, then pages are told when to reconnect
 	// More than the 5 s for which Shutdown waits for a new connection without a
 	// request.

@@ -15,6 +15,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/channels-go/channels/example/internal/web"
 )
 
 // asProgram is the environment variable that makes the test binary run the
@@ -278,7 +280,7 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 // A Host that contains more than a host name and a port does not get into the
 // policy.
 func TestPolicyNamesOnlyAHost(t *testing.T) {
-	h := secure(http.NotFoundHandler())
+	h := web.Secure(http.NotFoundHandler(), "'none'")
 	for host, connect := range map[string]string{
 		"[::1]:8080":    "connect-src 'self' ws://[::1]:8080 wss://[::1]:8080;",
 		"a;script-src*": "connect-src 'self';",

@@ -13,12 +13,12 @@ import (
 	"os/signal"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/example/internal/web"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 	"github.com/channels-go/channels/store"
@@ -115,19 +115,8 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler:           identify(cfg.Node, lookedAt(hub.Handler())),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second, // the hub sets its own deadlines for its streams
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-	}
+	server := web.NewServer(identify(cfg.Node, lookedAt(hub.Handler())))
+	err = web.Serve(ctx, server, listener)
 	// More than the delay and the 5 s in which a client must answer a close
 	// frame, and less than the supervisor waits. Clients that are still
 	// connected then are cut off, which is not a failure.
@@ -223,7 +212,7 @@ func identify(node string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); q.Has("name") {
 			name, page := strings.TrimSpace(q.Get("name")), q.Get("page")
-			if !visible(name) || !visible(page) {
+			if !web.ValidName(name) || !web.ValidName(page) {
 				http.Error(w, "name and page must have 1 to 40 characters, all of them visible", http.StatusBadRequest)
 				return
 			}
@@ -237,11 +226,6 @@ func identify(node string, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func visible(s string) bool {
-	n := utf8.RuneCountInString(s)
-	return n >= 1 && n <= 40 && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // say is the body of a chat message.
