@@ -129,23 +129,9 @@ func (cfg *config) flags() *flag.FlagSet {
 		return nil
 	})
 	cfg.drain = 5 * time.Second
-	fs.Func("drain", "the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)", func(s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil || d < 0 || d > 10*time.Minute {
-			return fmt.Errorf("it must be 0 to 10m, with a unit: 5s, 2m")
-		}
-		cfg.drain = d
-		return nil
-	})
+	drainTime(fs, "drain", &cfg.drain, "the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)")
 	cfg.drainDelay = 5 * time.Second
-	fs.Func("drain-delay", "the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)", func(s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil || d < 0 || d > 10*time.Minute {
-			return fmt.Errorf("it must be 0 to 10m, with a unit: 5s, 2m")
-		}
-		cfg.drainDelay = d
-		return nil
-	})
+	drainTime(fs, "drain-delay", &cfg.drainDelay, "the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)")
 	fs.Func("stream-time", "the `TIME` after which an event stream ends, give or take a quarter, so that a client that has gone behind a proxy is noticed; the others reconnect; 0 is never (default 15m)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d != 0 && (d < time.Second || d > 24*time.Hour) {

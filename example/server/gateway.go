@@ -26,16 +26,9 @@ func (c *gatewayConfig) flags(fs *flag.FlagSet, s *security) {
 	s.file(fs, "zmq-token-file", "`FILE` with a token of 16 bytes or more, which must be the last frame of each message to -zmq-pull and -zmq-rep. Or set the token itself in CHANNELS_ZMQ_TOKEN", s.addZMQToken)
 }
 
-func (s *security) addZMQToken(b []byte) error {
-	b, err := readSecret(b)
-	if err != nil {
-		return err
-	}
-	if len(b) < 16 {
-		return fmt.Errorf("the token has %d bytes; it has to have 16 or more, e.g. from: openssl rand -hex 32", len(b))
-	}
-	s.zmqToken = b
-	return nil
+func (s *security) addZMQToken(b []byte) (err error) {
+	s.zmqToken, err = longSecret(b, "token", 16)
+	return err
 }
 
 // check refuses flags without effect, and an open address beside a protected

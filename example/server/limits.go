@@ -145,3 +145,15 @@ func boolFlag(fs *flag.FlagSet, name string, to *bool, usage string) {
 		return nil
 	})
 }
+
+// drainTime adds a flag for a time of up to 10 minutes.
+func drainTime(fs *flag.FlagSet, name string, to *time.Duration, usage string) {
+	fs.Func(name, usage, func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 || d > 10*time.Minute {
+			return errors.New("it must be 0 to 10m, with a unit: 5s, 2m")
+		}
+		*to = d
+		return nil
+	})
+}

@@ -69,16 +69,9 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 	boolFlag(fs, "mesh-insecure", &c.zmq.Insecure, "accept replicas from other machines without a key or TLS: anyone who reaches the port can read and publish everything")
 }
 
-func (c *meshConfig) addKey(b []byte) error {
-	b, err := readSecret(b)
-	if err != nil {
-		return err
-	}
-	if len(b) < 16 {
-		return fmt.Errorf("the secret has %d bytes; it has to have 16 or more, e.g. from: openssl rand -hex 32", len(b))
-	}
-	c.zmq.Key = b
-	return nil
+func (c *meshConfig) addKey(b []byte) (err error) {
+	c.zmq.Key, err = longSecret(b, "secret", 16)
+	return err
 }
 
 // check refuses flags that do not fit together, before anything is opened.

@@ -45,6 +45,15 @@ func readSecret(b []byte) ([]byte, error) {
 	return b, checkLine(string(b))
 }
 
+// longSecret is readSecret for a secret of at least so many bytes.
+func longSecret(b []byte, what string, least int) ([]byte, error) {
+	b, err := readSecret(b)
+	if err == nil && len(b) < least {
+		err = fmt.Errorf("the %s has %d bytes; it has to have %d or more, e.g. from: openssl rand -hex 32", what, len(b), least)
+	}
+	return b, err
+}
+
 // quotes are pairs that may surround a text by mistake.
 var quotes = []string{`""`, "''", "``", "“”", "‘’", "«»"}
 

@@ -209,12 +209,9 @@ func withoutName(err error) error {
 }
 
 func (s *security) addJWTSecret(b []byte) error {
-	b, err := readSecret(b)
+	b, err := longSecret(b, "secret", 32)
 	if err != nil {
 		return err
-	}
-	if len(b) < 32 {
-		return fmt.Errorf("the secret has %d bytes; it has to have 32 or more, e.g. from: openssl rand -hex 32", len(b))
 	}
 	s.jwt.Keys = append(s.jwt.Keys, middleware.JWTKey{Key: b})
 	return nil
