@@ -98,17 +98,17 @@ func TestCORSOptions(t *testing.T) {
 		return o
 	}
 	for says, o := range map[string]middleware.CORSOptions{
-		"Origins is empty":                              {},
-		`Origins has "app.example.com"; it may have`:    {Origins: []string{"app.example.com"}},
-		`Origins has "https://a/b"`:                     {Origins: []string{"https://a/b"}},
-		`Origins has "*" together with other origins`:   {Origins: []string{app, "*"}},
-		`Methods has ""`:                                with(func(o *middleware.CORSOptions) { o.Methods = []string{""} }),
-		`Methods has "GET, POST"`:                       with(func(o *middleware.CORSOptions) { o.Methods = []string{"GET, POST"} }),
-		`Headers has "*"`:                               with(func(o *middleware.CORSOptions) { o.Headers = []string{"*"} }),
-		`Exposed has "A\r\nB"`:                          with(func(o *middleware.CORSOptions) { o.Exposed = []string{"A\r\nB"} }),
-		"MaxAge is 24h0m1s; it must be 1s to 24h0m0s":   with(func(o *middleware.CORSOptions) { o.MaxAge = 24*time.Hour + time.Second }),
-		"middleware: CORSOptions.MaxAge is 1.5s; it ma": with(func(o *middleware.CORSOptions) { o.MaxAge = 1500 * time.Millisecond }),
-		"MaxAge is -1s":                                 with(func(o *middleware.CORSOptions) { o.MaxAge = -time.Second }),
+		"Origins is empty":                                {},
+		`Origins has "app.example.com"; it may have`:      {Origins: []string{"app.example.com"}},
+		`Origins has "https://a/b"`:                       {Origins: []string{"https://a/b"}},
+		`Origins has "*" together with other origins`:     {Origins: []string{app, "*"}},
+		`Methods has ""`:                                  with(func(o *middleware.CORSOptions) { o.Methods = []string{""} }),
+		`Methods has "GET, POST"`:                         with(func(o *middleware.CORSOptions) { o.Methods = []string{"GET, POST"} }),
+		`Headers has "*"`:                                 with(func(o *middleware.CORSOptions) { o.Headers = []string{"*"} }),
+		`Exposed has "A\r\nB"`:                            with(func(o *middleware.CORSOptions) { o.Exposed = []string{"A\r\nB"} }),
+		"MaxAge is 24h0m1s; it must be 1s to 24h0m0s":     with(func(o *middleware.CORSOptions) { o.MaxAge = 24*time.Hour + time.Second }),
+		"middleware: CORSOptions.MaxAge is 1.5s; it must": with(func(o *middleware.CORSOptions) { o.MaxAge = 1500 * time.Millisecond }),
+		"MaxAge is -1s":                                   with(func(o *middleware.CORSOptions) { o.MaxAge = -time.Second }),
 	} {
 		_, err := middleware.CORS(o)
 		require.ErrorContains(t, err, says)

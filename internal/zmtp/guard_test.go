@@ -69,7 +69,7 @@ func TestGuardRefuses(t *testing.T) {
 		{"a command has more than one frame", ping, [][]byte{zmtptest.Frame(5, "\x04PING\x00\x00")}, 0},
 		{"inside a message", ping, [][]byte{zmtptest.Frame(1, "x"), zmtptest.Frame(4, "\x04PING\x00\x00")}, 1},
 		{"more than 64 unknown commands in a minute", ping, slices.Repeat([][]byte{zmtptest.Frame(4, "\x04JOIN")}, 65), 0},
-		{"a READY after the handshake", ping, [][]byte{zmtptest.Frame(4, "\x05READY")}, 0},
+		{"a READY came after the handshake", ping, [][]byte{zmtptest.Frame(4, "\x05READY")}, 0},
 		{"a command of 1025 bytes", ping, [][]byte{zmtptest.Frame(6, "\x03NEW"+strings.Repeat("x", 1021))}, 0},
 		{"a PING with 65 bytes", ping, [][]byte{zmtptest.Frame(4, "\x04PING\x00\x00"+strings.Repeat("x", 65))}, 0},
 		{"not allowed", nil, [][]byte{zmtptest.Frame(4, "\x04PING\x00\x00")}, 0},
