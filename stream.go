@@ -253,7 +253,7 @@ const retryTime = 2 * time.Second
 const defaultStreamTime = 15 * time.Minute
 
 // errStreamTime is why a stream ends whose time is over.
-var errStreamTime = errors.New("channels: the stream has reached its StreamTime; its client reconnects")
+var errStreamTime = errors.New("channels: the stream has reached Options.StreamTime; its client reconnects")
 
 // streamTime is how long a stream through w may last; 0 is for ever. A write
 // through a ResponseWriter that is not net/http's may not tell that the client has
