@@ -211,7 +211,9 @@ func (c *client) quit(s *subscription) {
 	c.subs.end(s)
 }
 
-// subscribe adds a subscription to a connection that is one of the hub's.
+// subscribe adds a subscription to a connection that is one of the hub's. It is for
+// protocols that carry many channels; the WebSocket and the event stream of one
+// channel have only their first subscription.
 func (c *client) subscribe(ctx context.Context, channel string, since *Position) error {
 	h := c.hub
 	if !h.calls.Enter() { // Shutdown waits for it

@@ -182,7 +182,7 @@ func (a *subscriptions) takeAny() (one *subscription) {
 // decideLocked sets the policy for what the hub itself says to the client: of its
 // channels' policies, the one that drops least, which is the smallest constant.
 func (a *subscriptions) decideLocked() {
-	policy, any := fanout.KeepLatest, false
+	policy, any := ^fanout.Policy(0), false
 	a.eachLocked(func(s *subscription) {
 		if s.stage == live {
 			policy, any = min(policy, s.ch.opts.SlowSubscriber.policy()), true

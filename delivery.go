@@ -8,7 +8,7 @@ import (
 
 // delivery is what messages go through on this replica, from the table of
 // channels to the fan-out, which queues and writes them. Its parts have locks of
-// their own: see Hub for their order.
+// their own: hub.go has their order.
 type delivery struct {
 	channels channelTable
 	env      *channelEnv // what channels know of this replica

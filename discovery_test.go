@@ -97,10 +97,10 @@ func TestAMeshThatRefusesIsLoggedOnce(t *testing.T) {
 		for n := range 100 {
 			r.publish(0, "c", n)
 		}
-		require.Equal(t, 1, strings.Count(log.String(), "mesh: publish"), log.String())
+		require.Equal(t, 1, strings.Count(log.String(), "mesh: a message was not sent"), log.String())
 		time.Sleep(5 * time.Second)
 		r.publish(0, "c", 100)
-		require.Equal(t, 2, strings.Count(log.String(), "mesh: publish"))
+		require.Equal(t, 2, strings.Count(log.String(), "mesh: a message was not sent"))
 	}, breakable(&meshes), logInto(log))
 }
 

@@ -32,8 +32,8 @@ import (
 //	expired               401  Identity.Expires has passed
 //	forbidden             403  Authorize, ChannelOptions.Publishers or a hook refused
 //	bad_origin            403  the browser's page is of another origin
-//	disconnected               the app called DisconnectUser or DisconnectClient
-//	unsubscribed               the app called UnsubscribeUser or UnsubscribeClient
+//	disconnected          403  the app called DisconnectUser or DisconnectClient
+//	unsubscribed          403  the app called UnsubscribeUser or UnsubscribeClient
 //	not_found             404  there is no such endpoint
 //	method_not_allowed    405  the header Allow says which methods are
 //	too_slow              408  a body or a message did not arrive completely in time

@@ -62,12 +62,13 @@ type Hub struct {
 // The end: drain.go, then shutdown.go.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the
-// other way round. Locks that are not named are taken alone.
+// other way round. Locks that are not named are taken alone. The sync.Once
+// that ends a client is held while its hooks run.
 //
 //	channel.telling or a shard of channelTable → channel.mu
 //	channel.mu → reporter.mu, idleChannels.mu, vitals.mu or those of package fanout
 //	vitals.mu → clientTable.mu
-//	any → a gate's
+//	any lock → that of a gate.Gate
 //
 // Nothing waits with a lock held, and no code of the app, the Store or the Mesh
 // is called with one, with three exceptions:

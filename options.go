@@ -128,8 +128,8 @@ type Options struct {
 	// twice as long is closed. Default 25 s (proxies cut at 60 s); 1 s to 10 min,
 	// in whole seconds.
 	PingPeriod time.Duration
-	// WriteTimeout is after what time a connection is closed that takes nothing
-	// of what is written to it. A slow connection that goes on taking something
+	// WriteTimeout is how long a connection may take nothing of what is written
+	// to it before it is closed. A slow connection that goes on taking something
 	// is only closed if its queue is full. An event stream has to take 4 KiB in
 	// this time, and what fits into the system's socket buffer, since net/http
 	// does not report less. Default 10 s; 100 ms to 5 min.
@@ -137,15 +137,15 @@ type Options struct {
 	// StoreTimeout bounds one call of the Store. Default 5 s; 10 ms to 1 min.
 	StoreTimeout time.Duration
 	// DrainDelay is how long Drain waits, after /readyz has begun to say 503,
-	// for load balancers to notice. Set it to a few times their probe interval:
+	// for load balancers to notice. Set it to a little more than two of their probes:
 	// without it, they send clients and publishes to a port that is closed.
 	// Default 0, for setups without probes; up to 10 min.
 	DrainDelay time.Duration
-	// DrainTime is over what time Drain spreads the reconnects of many clients.
+	// DrainTime is the time over which Drain spreads the reconnects of many clients.
 	// Default 5 s; up to 10 min; negative: at once.
 	DrainTime time.Duration
 
-	// StreamTime is after what time an event stream ends, plus or minus a random
+	// StreamTime is how long an event stream lasts, plus or minus a random
 	// quarter. Its client reconnects, and misses nothing on a channel with
 	// history. Without an end, a proxy that goes on reading for a client that has
 	// gone would keep that client's member in the channel for ever. Default
@@ -196,14 +196,14 @@ type SlowPolicy uint8
 
 const (
 	SlowClose      SlowPolicy = iota // close it with code 1013; the client connects again
-	SlowDropOldest                   // drop the oldest quarter of what waits
-	SlowKeepLatest                   // drop all that waits, keep the newest message
+	SlowDropOldest                   // drop the channel's oldest messages until a quarter of the queue is free
+	SlowKeepLatest                   // drop the channel's messages that wait for the newest one
 )
 
 // policy is the same in the words of the fan-out, which has the code of each.
 func (p SlowPolicy) policy() fanout.Policy { return fanout.Policy(p) }
 
-// Both count alike. If there is another policy, name the last one of each here.
+// Both lists must have the same order. Add a policy to both, and name it here.
 var _ = [1]struct{}{}[SlowKeepLatest-SlowPolicy(fanout.KeepLatest)]
 
 // Publishers says which clients may publish on a channel. Go code that calls the

@@ -104,7 +104,7 @@ func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
 		Member Member `json:"member"`
 	}{event, m})
 	if err != nil { // Identity.Info is not JSON
-		h.log.Error("presence: Identity.Info", "user", m.User, "err", err)
+		h.log.Error("presence: no event was sent, because Identity.Info is not JSON", "user", m.User, "err", err)
 		return
 	}
 	if h.mesh != nil {

@@ -52,7 +52,8 @@ type Result struct {
 // [ErrInternal] (Options.Channel gave contradictory options, or a hook panicked),
 // [ErrClosed], the context's error, and what OnPublish returns. After
 // ErrStoreUnavailable the message may have been stored all the same, if only
-// the answer was lost: repeat it with a Key.
+// the answer was lost: repeat it with a Key. After ErrMeshUnavailable the
+// subscribers of this replica have got the message.
 func (h *Hub) Publish(ctx context.Context, channel string, m Message) (Result, error) {
 	return h.PublishWith(ctx, channel, m, PublishOptions{})
 }

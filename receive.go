@@ -16,7 +16,7 @@ func (h *Hub) receive() {
 		if h.ctx.Err() != nil {
 			return
 		}
-		h.log.Error("mesh: receive", "err", err)
+		h.log.Error("mesh: Receive failed; it is called again", "err", err)
 		if !retry.Wait(h.ctx) {
 			return
 		}

@@ -103,6 +103,6 @@ func (h *Hub) leaveStore() {
 	defer cancel()
 	if err := h.store.Forget(ctx, h.opts.ReplicaID); err != nil && !errors.Is(err, store.ErrClosed) {
 		// Not an error for the caller: the Store forgets the replica by itself.
-		h.log.Warn("leaving the store", "err", err)
+		h.log.Warn("this replica could not leave the store, which forgets it by itself", "err", err)
 	}
 }

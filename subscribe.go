@@ -126,7 +126,7 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 				}
 				continue
 			case f.Last:
-				s.finish() // a subscriber that is counted is one that reads on
+				s.finish() // it has read the end, so it no longer counts
 				return
 			}
 			var m Message

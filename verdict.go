@@ -31,7 +31,8 @@ const (
 	reasonMissed = "heartbeats missed"
 	reasonLate   = "heartbeat late"
 	reasonLost   = "canary lost: "
-	// These are said in place of the two above while the Store takes no heartbeats.
+	// The next two stand for reasonMissed and reasonLate while the Store takes no
+	// heartbeats.
 	reasonUnreported = "reports lost: " + wayStore
 	reasonUnsure     = "report late: " + wayStore
 	reasonTwin       = "same name"

@@ -46,7 +46,7 @@ func (w *warnings) storeIsBack() {
 // message. Other replicas then fetch it from the Store.
 func (w *warnings) warnMesh(channel string, err error) {
 	if w.mesh.Now(5 * time.Second) {
-		w.log.Warn("mesh: publish", "channel", channel, "err", err)
+		w.log.Warn("mesh: a message was not sent; the other replicas read it from the Store", "channel", channel, "err", err)
 	}
 }
 

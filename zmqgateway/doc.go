@@ -5,7 +5,7 @@
 //	…
 //	defer g.Close() // before the hub's Shutdown
 //
-// It is no mesh. Each replica may have one, whichever mesh it has.
+// A gateway is not a mesh. Each replica may have a gateway, with any mesh or none.
 //
 // # Messages
 //

@@ -167,11 +167,11 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer cancel()
 	defer skipOnSignal(end, hub, cfg.drainDelay)()
 	if e := hub.Drain(end); e != nil {
-		log.Warn("drain", "err", e)
+		log.Warn("the drain did not end in time", "err", e)
 	}
 	programs() // after the clients, and before the hub that the gateway uses
 	if e := hub.Shutdown(end); e != nil {
-		log.Warn("shutdown", "err", e)
+		log.Warn("the hub did not end cleanly", "err", e)
 	}
 	if e := srv.Shutdown(end); e != nil {
 		srv.Close()

@@ -14,7 +14,7 @@ type Config struct {
 	CompressBytes int           // the shortest text of a Group's frame that is deflated
 	WriteTimeout  time.Duration // how long a client may take nothing of what is written
 	Slow          Farewell      // for a receiver whose queue is full
-	Stopped       error         // the cause with which a socket ends that begins to write after Stop
+	Stopped       error         // why a socket ends that begins to write after Conns is shut
 }
 
 // A Farewell is what a receiver is sent before its outbox ends, and why it ends.
@@ -36,7 +36,7 @@ type Engine struct {
 	writers []*writer
 	running gate.Gate     // the writers
 	dealt   atomic.Uint32 // counters
-	turn    atomic.Uint32 // writers, which have a count of their own: each socket takes one of both
+	turn    atomic.Uint32 // the next socket's writer; apart from dealt, since a socket takes a counter too
 	queued  [16]counter   // in several parts, so that processors do not contend for one
 }
 

@@ -31,7 +31,7 @@ type Outbox struct {
 	told      int           // bytes of q's slots that queued counts, besides its frames
 	disowned  bool          // queued no longer counts this outbox
 	scheduled bool          // somebody drains it
-	state     state         //
+	state     state         // open until End or Abandon
 	pong      *Frame        // the newest one that waits; it goes first, and is not counted
 	cause     error         // why it left the open state
 	room      chan struct{} // not nil while somebody waits for room
@@ -50,7 +50,7 @@ const (
 // An Owner is the receiver that an Outbox belongs to.
 type Owner interface {
 	Wake()      // gets a drainer to work; called without the outbox's lock
-	Kill(error) // cuts the connection at once; it must be repeated
+	Kill(error) // cuts the connection at once; it may be called again
 }
 
 // errDribbled says that a receiver that was told to go has not taken the rest in time.

@@ -8,7 +8,7 @@ type Policy uint8
 
 const (
 	Close      Policy = iota // the receiver is sent Config.Slow, and its outbox ends
-	DropOldest               // the oldest quarter of what waits is dropped
+	DropOldest               // the Group's oldest messages are dropped until a quarter of the queue is free
 	KeepLatest               // all of the Group that waits is dropped for its newest message
 )
 

@@ -33,7 +33,7 @@ type Store struct {
 	lanes      []lane // appends wait here; see batch.go
 	reads      reads
 	records    records     // see records.go
-	prolonging atomic.Bool // see losses.go of the hub
+	prolonging atomic.Bool // see tops.go
 
 	ctx   context.Context // ends with Close
 	close context.CancelFunc
