@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
+	"github.com/channels-go/channels/internal/replica"
 )
 
 // clientTable holds all clients of this replica, by id and user, and in as
@@ -31,9 +32,9 @@ type clientTable struct {
 // init prepares the table. Ids have a random part for each start of the hub: with a
 // fixed Options.ReplicaID, an id kept from before a restart could otherwise be a
 // stranger's.
-func (t *clientTable) init(replica string, period time.Duration) {
+func (t *clientTable) init(id string, period time.Duration) {
 	t.period = int(period / time.Second)
-	t.prefix = replica + "-" + randomID()[:6] + "-"
+	t.prefix = id + "-" + replica.NewID()[:6] + "-"
 	t.heartbeat = newHeartbeatFrame(period)
 	t.byID = make(map[string]*client)
 	t.byUser = make(map[string]map[*client]struct{})

@@ -1,13 +1,10 @@
 package channels
 
 import (
-	"crypto/rand"
-	"encoding/base32"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
@@ -119,10 +116,3 @@ func New(o Options) (*Hub, error) {
 // Handler serves the endpoints that the package's documentation lists. It may
 // be mounted at "/" or, with http.StripPrefix, below any path.
 func (h *Hub) Handler() http.Handler { return http.HandlerFunc(h.serve) }
-
-// randomID returns 13 lower-case letters and digits, unique with 64 bits.
-func randomID() string {
-	var b [8]byte
-	rand.Read(b[:]) // never fails
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
-}

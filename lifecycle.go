@@ -41,9 +41,8 @@ func (l *lifecycle) init() {
 	l.skipDelay = sync.OnceFunc(func() { close(l.hurry) })
 }
 
-// uptime is the hub's clock in seconds. Changes of the system's clock do not
-// affect it.
-func (l *lifecycle) uptime() int64 { return int64(time.Since(l.started) / time.Second) }
+// uptime is the hub's clock in seconds.
+func (l *lifecycle) uptime() int64 { return clock(l.started).uptime() }
 
 // background runs f as a task of the hub. It returns false if the hub is shut down.
 func (l *lifecycle) background(f func()) bool { return l.tasks.Run(f) }

@@ -320,6 +320,8 @@ func (r *report) add(name string, p *run, result string) {
 	switch {
 	case p.build != "":
 		r.failed = append(r.failed, name+": it does not build")
+	case result == "pass" && len(p.order) == 0: // as if the soak had been renamed
+		r.failed = append(r.failed, name+": it ran no test")
 	case result == "fail" && before == len(r.failed):
 		r.failed = append(r.failed, name)
 	}
