@@ -29,14 +29,10 @@ func (f *Frame) deflate() []byte {
 		return f.ws // a Buffer does not fail
 	}
 	b := bytes.TrimSuffix(out.Bytes(), []byte("\x00\x00\xff\xff"))
-	n := len(b) - HeaderRoom
-	if n >= len(text) {
+	if len(b)-HeaderRoom >= len(text) {
 		return f.ws
 	}
-	var head [HeaderRoom]byte
-	h := appendHeader(head[:0], opText|rsv1, n)
-	start := HeaderRoom - len(h)
-	copy(b[start:], h)
+	_, b = putHeader(b, opText|rsv1)
 	w.Reset(io.Discard)
-	return b[start:]
+	return b
 }

@@ -99,37 +99,3 @@ func (e *Engine) counter(i uint32) *atomic.Int64 { return &e.queued[i%uint32(len
 // last said so. If processors are few, a busy sender keeps the writers from
 // running; then it should let them.
 func (e *Engine) Pressed() bool { return e.pressed.Load() && e.pressed.Swap(false) }
-
-// Frames of one Group, which is a channel, make room for each other in a full
-// queue. A Group may not be copied once it is used.
-type Group struct{ engine *Engine }
-
-// Group returns a new Group.
-func (e *Engine) Group() Group { return Group{e} }
-
-// A Cast is one frame on its way to many outboxes. It is counted once for all of
-// them, since processors would contend for the counter (BenchmarkFanOut). A Cast
-// belongs to one goroutine.
-type Cast struct {
-	f         *Frame
-	sum       *atomic.Int64
-	n, queued int
-}
-
-// Cast begins to send one of the Group's frames to up to n outboxes. Done must
-// follow.
-func (g *Group) Cast(f *Frame, n int) Cast {
-	sum := g.engine.counter(0)
-	f.hold(n, sum)
-	return Cast{f: f, sum: sum, n: n}
-}
-
-// To sends the frame to one outbox.
-func (c *Cast) To(o *Outbox, policy Policy) {
-	if o.put(c.f, policy, true) {
-		c.queued++
-	}
-}
-
-// Done ends the Cast.
-func (c *Cast) Done() { c.f.letGo(c.n-c.queued, c.sum) }

@@ -92,15 +92,18 @@ func NewText(sizeHint int, build func([]byte) []byte) *Frame {
 	return f
 }
 
-// SetText takes b, whose text stands behind HeaderRoom free bytes: the header is
-// set right before it, so that there is one allocation and no copy.
-func (f *Frame) SetText(b []byte) {
-	text := b[HeaderRoom:]
+// SetText takes b, whose text stands behind HeaderRoom free bytes.
+func (f *Frame) SetText(b []byte) { f.head, f.ws = putHeader(b, opText) }
+
+// putHeader sets the header right before the text that stands behind HeaderRoom
+// free bytes, so that there is one allocation and no copy. It returns the header's
+// length and the frame.
+func putHeader(b []byte, first byte) (uint8, []byte) {
 	var head [HeaderRoom]byte
-	h := appendHeader(head[:0], opText, len(text))
-	start := HeaderRoom - len(h)
-	copy(b[start:], h)
-	f.head, f.ws = uint8(len(h)), b[start:]
+	h := appendHeader(head[:0], first, len(b)-HeaderRoom)
+	b = b[HeaderRoom-len(h):]
+	copy(b, h)
+	return uint8(len(h)), b
 }
 
 // text is nil for a control frame.
