@@ -36,7 +36,7 @@ func Answers(names []string, host string) bool {
 	}
 	name = strings.TrimSuffix(name, ".")
 	for _, p := range names {
-		if is(p, name) {
+		if is(strings.TrimSuffix(p, "."), name) {
 			return true
 		}
 	}
@@ -49,7 +49,7 @@ func is(pattern, name string) bool {
 		at := len(name) - len(suffix) - 1
 		return at > 0 && name[at] == '.' && equal(name[at+1:], suffix)
 	}
-	return pattern == "*" || equal(strings.TrimSuffix(pattern, "."), name)
+	return pattern == "*" || equal(pattern, name)
 }
 
 // hostname returns the name or address in a Host header, without the port and
@@ -77,7 +77,7 @@ func isName(s string) bool {
 			return false
 		}
 		for _, c := range []byte(label) {
-			if c = lower(c); (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			if letter := c | 0x20; (letter < 'a' || letter > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
 				return false
 			}
 		}

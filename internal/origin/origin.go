@@ -77,12 +77,7 @@ func Match(pattern, origin string) bool {
 	if !ok || !equal(s, scheme) {
 		return false
 	}
-	h, host = withoutDefaultPort(scheme, h), withoutDefaultPort(scheme, host)
-	if suffix, ok := strings.CutPrefix(h, "*."); ok {
-		at := len(host) - len(suffix) - 1
-		return at > 0 && host[at] == '.' && equal(host[at+1:], suffix)
-	}
-	return equal(h, host)
+	return is(withoutDefaultPort(scheme, h), withoutDefaultPort(scheme, host))
 }
 
 // SameHost reports whether the page of an origin was served by this host, the
@@ -108,26 +103,9 @@ func split(origin string) (scheme, host string, ok bool) {
 	return scheme, host, ok
 }
 
-// equal is strings.EqualFold for ASCII only: some letters outside of ASCII fold
-// to ASCII letters.
-func equal(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
-}
+// equal compares names, of which one is in ASCII, without regard to case. Some
+// other letters fold to ASCII, but these are longer.
+func equal(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
 // withoutDefaultPort removes the port that browsers omit from an origin.
 func withoutDefaultPort(scheme, host string) string {
