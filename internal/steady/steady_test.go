@@ -2,14 +2,11 @@ package steady_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"math/big"
 	"net"
+	"net/http/httptest"
 	"os"
 	"sync"
 	"syscall"
@@ -176,14 +173,11 @@ func pair(t *testing.T) (a, b net.Conn) {
 	return a, b
 }
 
-func certificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	require.NoError(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+// certificate is any certificate.
+func certificate() tls.Certificate {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return s.TLS.Certificates[0]
 }
 
 // Over real sockets, plain and beneath TLS: a reader that takes 4 MB a second
@@ -201,7 +195,7 @@ func TestOverTCP(t *testing.T) {
 			conn := steady.NewConn(below)
 			var out net.Conn = conn
 			if secure {
-				out = tls.Server(out, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+				out = tls.Server(out, &tls.Config{Certificates: []tls.Certificate{certificate()}})
 				in = tls.Client(in, &tls.Config{InsecureSkipVerify: true})
 				var shaking sync.WaitGroup
 				shaking.Go(func() { _ = in.(*tls.Conn).Handshake() }) // out's tells
