@@ -97,14 +97,3 @@ func (s *shard[K]) get(b *buckets[K], key K, now time.Time) *rate.Limiter {
 	s.byKey[key] = s.used.PushFront(&bucket[K]{key, l})
 	return l
 }
-
-// len returns the number of buckets.
-func (b *buckets[K]) len() (n int) {
-	for i := range b.shards {
-		s := &b.shards[i]
-		s.mu.Lock()
-		n += len(s.byKey)
-		s.mu.Unlock()
-	}
-	return n
-}

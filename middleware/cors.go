@@ -50,21 +50,6 @@ type CORSOptions struct {
 //
 // An error names the wrong option and what is allowed.
 func CORS(o CORSOptions) (func(http.Handler) http.Handler, error) {
-	c, err := newCORS(o)
-	if err != nil {
-		return nil, err
-	}
-	return c.handler, nil
-}
-
-type cors struct {
-	origins                           []string
-	any                               bool
-	echo                              bool   // allow whatever headers a preflight asks for
-	methods, headers, exposed, maxAge string // as header values
-}
-
-func newCORS(o CORSOptions) (*cors, error) {
 	def := func(p *[]string, v ...string) {
 		if len(*p) == 0 {
 			*p = v
@@ -100,7 +85,14 @@ func newCORS(o CORSOptions) (*cors, error) {
 	}
 	c.methods, c.headers, c.exposed = strings.Join(o.Methods, ", "), strings.Join(o.Headers, ", "), strings.Join(o.Exposed, ", ")
 	c.maxAge = strconv.FormatInt(int64(o.MaxAge/time.Second), 10)
-	return c, nil
+	return c.handler, nil
+}
+
+type cors struct {
+	origins                           []string
+	any                               bool
+	echo                              bool   // allow whatever headers a preflight asks for
+	methods, headers, exposed, maxAge string // as header values
 }
 
 func (c *cors) allows(origin string) bool {

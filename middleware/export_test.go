@@ -1,15 +1,14 @@
 package middleware
 
 // Len returns the number of addresses, users and connections that l remembers.
-func (l *Limiter) Len() (n int) {
-	if l.address != nil {
-		n += l.address.len()
+func (l *Limiter) Len() int { return l.address.len() + l.user.len() + l.connection.len() }
+
+func (b *buckets[K]) len() (n int) {
+	if b == nil {
+		return 0
 	}
-	if l.user != nil {
-		n += l.user.len()
-	}
-	if l.connection != nil {
-		n += l.connection.len()
+	for i := range b.shards {
+		n += len(b.shards[i].byKey)
 	}
 	return n
 }

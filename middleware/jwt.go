@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -366,17 +367,22 @@ func bearer(h http.Header) (token string, found bool, err error) {
 	return strings.Trim(rest, " "), true, nil
 }
 
+const protocolHeader = "Sec-Websocket-Protocol"
+
+// subprotocols are what a WebSocket handshake offers, with spaces around them.
+func subprotocols(h http.Header) iter.Seq[string] {
+	return strings.SplitSeq(strings.Join(h[protocolHeader], ","), ",")
+}
+
 // bearerSubprotocol returns the token in the WebSocket subprotocol "bearer.…".
 func bearerSubprotocol(h http.Header) (token string, found bool, err error) {
-	for _, v := range h.Values("Sec-Websocket-Protocol") {
-		for p := range strings.SplitSeq(v, ",") {
-			t, ok := strings.CutPrefix(strings.TrimSpace(p), bearerProtocol)
-			switch {
-			case ok && found:
-				return "", false, badToken(`there is more than one subprotocol "bearer."`)
-			case ok:
-				token, found = t, true
-			}
+	for p := range subprotocols(h) {
+		t, ok := strings.CutPrefix(strings.TrimSpace(p), bearerProtocol)
+		switch {
+		case ok && found:
+			return "", false, badToken(`there is more than one subprotocol "bearer."`)
+		case ok:
+			token, found = t, true
 		}
 	}
 	return token, found, nil
@@ -386,23 +392,20 @@ func bearerSubprotocol(h http.Header) (token string, found bool, err error) {
 // handler chooses it and sends it back. It replaces r.Header, which others may
 // share.
 func dropBearerProtocol(r *http.Request) {
-	const key = "Sec-Websocket-Protocol"
-	if len(r.Header[key]) == 0 {
+	if len(r.Header[protocolHeader]) == 0 {
 		return
 	}
 	var kept []string
-	for _, v := range r.Header[key] {
-		for p := range strings.SplitSeq(v, ",") {
-			if p = strings.TrimSpace(p); !strings.HasPrefix(p, bearerProtocol) {
-				kept = append(kept, p)
-			}
+	for p := range subprotocols(r.Header) {
+		if p = strings.TrimSpace(p); !strings.HasPrefix(p, bearerProtocol) {
+			kept = append(kept, p)
 		}
 	}
 	r.Header = r.Header.Clone()
 	if len(kept) == 0 {
-		r.Header.Del(key)
+		r.Header.Del(protocolHeader)
 	} else {
-		r.Header.Set(key, strings.Join(kept, ", "))
+		r.Header.Set(protocolHeader, strings.Join(kept, ", "))
 	}
 }
 
@@ -416,14 +419,8 @@ type tokenClaims struct {
 // UnmarshalJSON requires exact names. Package encoding/json would take "Sub"
 // for "sub", and the last of two equal names.
 func (c *tokenClaims) UnmarshalJSON(b []byte) error {
-	var in struct {
-		jwt.RegisteredClaims
-		Info     json.RawMessage `json:"info"`
-		Channels *Grants         `json:"channels"`
-	}
-	err := exact.Unmarshal(b, &in)
-	*c = tokenClaims(in)
-	return err
+	type claims tokenClaims // without this method
+	return exact.Unmarshal(b, (*claims)(c))
 }
 
 // maxExpiry is the last second of the year 9999. A later time overflows

@@ -119,7 +119,11 @@ func (l *RequestLog) Handler(next http.Handler) http.Handler {
 			case e.client != "":
 				l.forget(e.client)
 			}
-			a := e.attrs(cmp.Or(rec.truth, rec.status), body.count(), rec.bytes)
+			status := cmp.Or(rec.truth, rec.status)
+			if status == 0 && !aborted {
+				status = http.StatusOK
+			}
+			a := e.attrs(status, body.count(), rec.bytes)
 			if rec.code != "" {
 				a = append(a, slog.String("code", rec.code))
 			}
@@ -128,8 +132,6 @@ func (l *RequestLog) Handler(next http.Handler) http.Handler {
 			}
 			if aborted {
 				a = append(a, slog.Bool("aborted", true))
-			} else if rec.status == 0 {
-				a[2] = slog.Int("status", http.StatusOK)
 			}
 			l.opts.Logger.LogAttrs(r.Context(), l.opts.Level, "request", a...)
 		}()
