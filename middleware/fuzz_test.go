@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/middleware"
 )
@@ -21,19 +23,12 @@ func FuzzForwardedFor(f *testing.F) {
 	}
 	m := must(middleware.TrustProxies(prefixes("10.0.0.0/8")...))
 	f.Fuzz(func(t *testing.T, s string) {
-		got, err := netip.ParseAddrPort(seenThrough(m, "10.0.0.1:99", strings.Split(s, "\n")...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got.Addr().Is4In6() || got.Addr().Zone() != "" {
-			t.Fatalf("%v is not in canonical form", got)
-		}
-		if got := seenThrough(m, "10.0.0.1:99", append(strings.Split(s, "\n"), "203.0.113.5")...); got != "203.0.113.5:0" {
-			t.Fatalf("the proxy saw 203.0.113.5, and %s was trusted", got)
-		}
-		if got := seenThrough(m, "203.0.113.5:99", strings.Split(s, "\n")...); got != "203.0.113.5:99" {
-			t.Fatalf("the client is 203.0.113.5, and %s was trusted", got)
-		}
+		lines := strings.Split(s, "\n")
+		got, err := netip.ParseAddrPort(seenThrough(m, "10.0.0.1:99", lines...))
+		require.NoError(t, err)
+		require.False(t, got.Addr().Is4In6() || got.Addr().Zone() != "", "%v is not in canonical form", got)
+		require.Equal(t, "203.0.113.5:0", seenThrough(m, "10.0.0.1:99", append(lines, "203.0.113.5")...), "the address that the proxy saw")
+		require.Equal(t, "203.0.113.5:99", seenThrough(m, "203.0.113.5:99", lines...), "the client itself")
 	})
 }
 
@@ -56,9 +51,8 @@ func FuzzCredentials(f *testing.F) {
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "" {
-			t.Fatalf("%d %s", w.Code, w.Body)
-		}
+		require.Equal(t, http.StatusUnauthorized, w.Code, w.Body)
+		require.NotEmpty(t, w.Header().Get("WWW-Authenticate"))
 	})
 }
 
@@ -75,18 +69,14 @@ func FuzzSubprotocols(f *testing.F) {
 		m(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			in = true
 			for _, v := range r.Header.Values("Sec-Websocket-Protocol") {
-				if strings.Contains(v, ann) {
-					t.Fatalf("the token was passed on in %q", v)
-				}
+				require.NotContains(t, v, ann, "the token was passed on")
 			}
 		})).ServeHTTP(httptest.NewRecorder(), r)
 		two := false
 		for p := range strings.SplitSeq(s, ",") {
 			two = two || strings.HasPrefix(strings.TrimSpace(p), "bearer.")
 		}
-		if in == two {
-			t.Fatalf("with %q besides: let in %v", s, in)
-		}
+		require.NotEqual(t, two, in, "let in, with %q besides", s)
 	})
 }
 
@@ -100,8 +90,6 @@ func FuzzPattern(f *testing.F) {
 			return
 		}
 		want := regexp.MustCompile(`^(?s:` + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `.*`) + `)$`).MatchString(name)
-		if got := may(pattern, name); got != want {
-			t.Fatalf("%q %q: %v", pattern, name, got)
-		}
+		require.Equal(t, want, may(pattern, name), "%q %q", pattern, name)
 	})
 }

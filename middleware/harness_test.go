@@ -2,15 +2,15 @@ package middleware_test
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -28,8 +29,8 @@ type wrapper = func(http.Handler) http.Handler
 
 // stack puts the middleware ms around h, the first outermost.
 func stack(h http.Handler, ms ...wrapper) http.Handler {
-	for i := len(ms) - 1; i >= 0; i-- {
-		h = ms[i](h)
+	for _, m := range slices.Backward(ms) {
+		h = m(h)
 	}
 	return h
 }
@@ -86,25 +87,40 @@ func (a answer) message() string {
 	return b.Error.Message
 }
 
-// try makes a request without a server; header holds alternating names and
-// values.
-func try(h http.Handler, method, path, body string, header ...string) answer {
-	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Add(header[i], header[i+1])
+// headers returns the header of alternating names and values.
+func headers(pairs []string) http.Header {
+	h := http.Header{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		h.Add(pairs[i], pairs[i+1])
 	}
+	return h
+}
+
+// ask has a handler answer a request, without a server.
+func ask(h http.Handler, r *http.Request, header ...string) answer {
+	r.Header = headers(header)
+	r.Host = cmp.Or(r.Header.Get("Host"), r.Host)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	return answer{w.Code, w.Header(), w.Body.String()}
+}
+
+func try(h http.Handler, method, path, body string, header ...string) answer {
+	return ask(h, httptest.NewRequest(method, path, strings.NewReader(body)), header...)
+}
+
+// from makes a request from the address remote.
+func from(h http.Handler, remote, path string, header ...string) answer {
+	r := httptest.NewRequest("GET", path, nil)
+	r.RemoteAddr = remote
+	return ask(h, r, header...)
 }
 
 func (s *site) do(method, path, body string, header ...string) answer {
 	s.t.Helper()
 	r, err := http.NewRequest(method, s.srv.URL+path, strings.NewReader(body))
 	require.NoError(s.t, err)
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Add(header[i], header[i+1])
-	}
+	r.Header = headers(header)
 	resp, err := s.srv.Client().Do(r)
 	require.NoError(s.t, err)
 	defer resp.Body.Close()
@@ -142,11 +158,7 @@ func (s *site) dial(path string, o websocket.DialOptions) (*ws, *http.Response, 
 // join opens a WebSocket; header holds alternating names and values.
 func (s *site) join(channel string, header ...string) *ws {
 	s.t.Helper()
-	h := http.Header{}
-	for i := 0; i+1 < len(header); i += 2 {
-		h.Add(header[i], header[i+1])
-	}
-	w, _, err := s.dial("/channel/"+channel+"/", websocket.DialOptions{HTTPHeader: h})
+	w, _, err := s.dial("/channel/"+channel+"/", websocket.DialOptions{HTTPHeader: headers(header)})
 	require.NoError(s.t, err)
 	return w
 }
@@ -172,6 +184,14 @@ func (w *ws) want(text string) {
 	require.Equal(w.t, text, got)
 }
 
+// say publishes a message, and wants to get it and the answer.
+func (w *ws) say(message string) {
+	w.t.Helper()
+	w.send(message)
+	w.want(message)
+	w.want(`{"header":"exchange","body":{"msg":"ok"}}`)
+}
+
 // wantError reads a frame, which must be an error with this code.
 func (w *ws) wantError(code string) {
 	w.t.Helper()
@@ -186,10 +206,7 @@ func (s *site) events(channel string, header ...string) (next func() string, end
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	r, err := http.NewRequestWithContext(ctx, "GET", s.srv.URL+"/channel/"+channel+"/", nil)
 	require.NoError(s.t, err)
-	r.Header.Set("Accept", "text/event-stream")
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Add(header[i], header[i+1])
-	}
+	r.Header = headers(append(header, "Accept", "text/event-stream"))
 	resp, err := s.srv.Client().Do(r)
 	require.NoError(s.t, err)
 	require.Equal(s.t, 200, resp.StatusCode)
@@ -207,32 +224,16 @@ func (s *site) events(channel string, header ...string) (next func() string, end
 }
 
 // records collects a JSON log.
-type records struct {
-	mu  sync.Mutex
-	b   bytes.Buffer
-	new chan struct{}
-}
+type records struct{ hubtest.Log }
 
 func newRecords() (*records, *slog.Logger) {
-	r := &records{new: make(chan struct{}, 1)}
+	r := new(records)
 	return r, slog.New(slog.NewJSONHandler(r, nil))
-}
-
-func (r *records) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	select {
-	case r.new <- struct{}{}:
-	default:
-	}
-	return r.b.Write(p)
 }
 
 // all returns the records so far.
 func (r *records) all() (rs []map[string]any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for line := range strings.Lines(r.b.String()) {
+	for line := range strings.Lines(r.String()) {
 		var m map[string]any
 		json.Unmarshal([]byte(line), &m)
 		delete(m, "time")
@@ -244,17 +245,8 @@ func (r *records) all() (rs []map[string]any) {
 // wait waits for the n-th record.
 func (r *records) wait(t *testing.T, n int) map[string]any {
 	t.Helper()
-	timeout := time.After(patience)
-	for {
-		if rs := r.all(); len(rs) >= n {
-			return rs[n-1]
-		}
-		select {
-		case <-r.new:
-		case <-timeout:
-			t.Fatalf("timed out waiting for %d records; there are %v", n, r.all())
-		}
-	}
+	require.Eventually(t, func() bool { return len(r.all()) >= n }, patience, 2*time.Millisecond, "record %d", n)
+	return r.all()[n-1]
 }
 
 // whoami answers with the identity in its request's context and with some of its

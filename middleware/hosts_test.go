@@ -1,7 +1,6 @@
 package middleware_test
 
 import (
-	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,14 +14,11 @@ func TestHosts(t *testing.T) {
 		"app.example.com": 200, "a.live.example.com:8443": 200, "localhost:8080": 200, "127.0.0.1:8080": 200, "[::1]:8080": 200,
 		"evil.example:8080": 421, "live.example.com": 421, "127.0.0.1.evil.example": 421,
 	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Host = host
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		require.Equal(t, want, w.Code, host)
+		a := try(h, "GET", "/", "", "Host", host)
+		require.Equal(t, want, a.status, host)
 		if want == 421 {
-			require.Contains(t, w.Body.String(), "bad_host")
-			require.Contains(t, w.Body.String(), host)
+			require.Equal(t, "bad_host", a.code())
+			require.Contains(t, a.message(), host)
 		}
 	}
 	_, err := middleware.Hosts("https://app.example.com")

@@ -51,6 +51,11 @@ func sign(method jwt.SigningMethod, key any, kid string, c claims) string {
 	return must(t.SignedString(key))
 }
 
+// signed signs a header and claims of any kind.
+func signed(text string) string {
+	return text + "." + base64.RawURLEncoding.EncodeToString(must(jwt.SigningMethodHS256.Sign(text, secret)))
+}
+
 // token makes an HS256 token that is valid for an hour and allows "chat.*".
 func token(user string, more claims) string {
 	c := claims{"sub": user, "exp": time.Now().Add(time.Hour).Unix(), "channels": claims{"subscribe": []string{"chat.*"}, "publish": []string{"chat.*"}}}
@@ -78,19 +83,22 @@ func TestJWTAlgorithms(t *testing.T) {
 	for _, one := range []struct {
 		method jwt.SigningMethod
 		key    any
-	}{{jwt.SigningMethodHS256, secret}, {jwt.SigningMethodRS256, s.rsa}, {jwt.SigningMethodES256, s.ecdsa}, {jwt.SigningMethodEdDSA, s.ed}} {
+		ok     bool
+	}{
+		{jwt.SigningMethodHS256, secret, true}, {jwt.SigningMethodRS256, s.rsa, true},
+		{jwt.SigningMethodES256, s.ecdsa, true}, {jwt.SigningMethodEdDSA, s.ed, true},
+		{jwt.SigningMethodHS384, secret, false}, {jwt.SigningMethodHS512, secret, false},
+		{jwt.SigningMethodRS384, s.rsa, false}, {jwt.SigningMethodPS256, s.rsa, false},
+		{jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, false},
+	} {
 		a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
-		require.Equal(t, 200, a.status, "%s %s", one.method.Alg(), a.body)
-		require.Contains(t, a.body, `"id":"ann"`)
-	}
-	for _, one := range []struct {
-		method jwt.SigningMethod
-		key    any
-	}{{jwt.SigningMethodHS384, secret}, {jwt.SigningMethodHS512, secret}, {jwt.SigningMethodRS384, s.rsa}, {jwt.SigningMethodPS256, s.rsa},
-		{jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType}} {
-		a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+sign(one.method, one.key, "", c))
-		require.Equal(t, 401, a.status, one.method.Alg())
-		require.Equal(t, "bad_token", a.code())
+		if one.ok {
+			require.Equal(t, 200, a.status, "%s %s", one.method.Alg(), a.body)
+			require.Contains(t, a.body, `"id":"ann"`)
+		} else {
+			require.Equal(t, 401, a.status, one.method.Alg())
+			require.Equal(t, "bad_token", a.code())
+		}
 	}
 }
 
@@ -118,14 +126,8 @@ func TestJWTRefuses(t *testing.T) {
 	valid := token("ann", nil)
 	parts := strings.Split(valid, ".")
 	segment := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-	resign := func(header string) string { // a header of any kind, signed correctly
-		text := segment(header) + "." + parts[1]
-		return text + "." + base64.RawURLEncoding.EncodeToString(must(jwt.SigningMethodHS256.Sign(text, secret)))
-	}
-	raw := func(claims string) string { // claims of any kind, signed correctly
-		text := parts[0] + "." + segment(claims)
-		return text + "." + base64.RawURLEncoding.EncodeToString(must(jwt.SigningMethodHS256.Sign(text, secret)))
-	}
+	resign := func(header string) string { return signed(segment(header) + "." + parts[1]) }
+	raw := func(claims string) string { return signed(parts[0] + "." + segment(claims)) }
 	other := []byte("another secret of at least 32 bytes, for tests")
 	hour := time.Now().Add(time.Hour).Unix()
 	for name, c := range map[string]struct {
@@ -322,9 +324,7 @@ func TestJWTOverASubprotocol(t *testing.T) {
 		for k, vs := range resp.Header {
 			require.NotContains(t, strings.Join(vs, " "), ann, k)
 		}
-		w.send(`{"header":"x","body":1}`)
-		w.want(`{"header":"x","body":1}`)
-		w.want(`{"header":"exchange","body":{"msg":"ok"}}`)
+		w.say(`{"header":"x","body":1}`)
 	}
 	w, _, err := s.dial("/channel/chat.2/", websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + ann}})
 	require.NoError(t, err)

@@ -60,7 +60,7 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 				c.want["bytes_out"] = got["bytes_out"]
 			}
 			require.Equal(t, c.want, got)
-			require.NotContains(t, rs.b.String(), "secret")
+			require.NotContains(t, rs.String(), "secret")
 		})
 	}
 	t.Run("early hints are not an answer", func(t *testing.T) {
