@@ -96,6 +96,9 @@ func complete(t *testing.T, name, text string) snippet {
 			path, err := strconv.Unquote(spec.Path.Value)
 			require.NoError(t, err)
 			s.imports = append(s.imports, path)
+			if slices.ContainsFunc(elsewhere, func(p string) bool { return packages[p] == path }) {
+				s.module = root + "/interop"
+			}
 		}
 		return s
 	}
