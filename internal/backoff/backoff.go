@@ -36,10 +36,8 @@ func Spread(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // Pause waits for d. It returns false if ctx ends first.
 func Pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

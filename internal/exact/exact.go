@@ -101,28 +101,22 @@ func value(b []byte, i int) int {
 // Names collects the names of one object. The zero value is ready to use.
 type Names struct {
 	few  [8]string
-	n    int
-	many map[string]struct{}
+	n    int                 // how many of few are set
+	many map[string]struct{} // the names after these
 }
 
 // Add adds a name. It returns a *NameError if the name was already there.
 func (s *Names) Add(name string) error {
-	if s.many == nil && s.n < len(s.few) {
-		if slices.Contains(s.few[:s.n], name) {
-			return &NameError{name}
-		}
+	if _, twice := s.many[name]; twice || slices.Contains(s.few[:s.n], name) {
+		return &NameError{name}
+	}
+	if s.n < len(s.few) {
 		s.few[s.n] = name
 		s.n++
 		return nil
 	}
 	if s.many == nil {
 		s.many = make(map[string]struct{})
-		for _, one := range s.few {
-			s.many[one] = struct{}{}
-		}
-	}
-	if _, ok := s.many[name]; ok {
-		return &NameError{name}
 	}
 	s.many[name] = struct{}{}
 	return nil

@@ -17,7 +17,7 @@ type Gate struct {
 	idle chan struct{} // closed when the gate is shut and nobody is inside
 }
 
-const shut = 1 << 62
+const shut = 1 << 62 // a bit of its own, above every count
 
 // Enter returns false if the gate is shut. Otherwise, Leave must follow.
 func (g *Gate) Enter() bool {
@@ -53,17 +53,8 @@ func (g *Gate) Closed() bool { return g.n.Load() >= shut }
 
 // Shut closes the gate. It may be repeated.
 func (g *Gate) Shut() {
-	for {
-		n := g.n.Load()
-		if n >= shut {
-			return
-		}
-		if g.n.CompareAndSwap(n, n+shut) {
-			if n == 0 {
-				g.once.Do(func() { close(g.done()) })
-			}
-			return
-		}
+	if g.n.Or(shut) == 0 {
+		g.once.Do(func() { close(g.done()) })
 	}
 }
 
