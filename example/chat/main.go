@@ -11,7 +11,6 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -19,7 +18,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/example/internal/web"
@@ -36,10 +34,6 @@ func main() {
 	web.Main("chat", func(ctx context.Context) error { return run(ctx, *addr, *hosts...) })
 }
 
-// drainDelay is how long /readyz answers 503 before the drain, so that a load
-// balancer notices.
-const drainDelay = 2 * time.Second
-
 // run serves the chat on addr until ctx ends, then drains it. Nobody has to log
 // in, so it answers only to these hosts.
 func run(ctx context.Context, addr string, hosts ...string) error {
@@ -55,15 +49,8 @@ func run(ctx context.Context, addr string, hosts ...string) error {
 	if err != nil {
 		return err
 	}
-	server := web.NewServer(own(routes(hub)))
 	fmt.Printf("Chat is running: http://%s/\n", listener.Addr())
-	err = web.Serve(ctx, server, listener)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return errors.Join(err,
-		hub.Drain(ctx),       // tells load balancers, then every page when to reconnect, then closes the connections
-		hub.Shutdown(ctx),    // ends the hub's goroutines
-		server.Shutdown(ctx)) // waits for the last requests
+	return web.Run(ctx, own(routes(hub)), hub, listener)
 }
 
 // newHub makes the hub. Every room keeps its last messages and tells its
@@ -78,7 +65,7 @@ func newHub() (*channels.Hub, error) {
 			}
 		},
 		OnPublish:  check,
-		DrainDelay: drainDelay,
+		DrainDelay: web.DrainDelay,
 		Logger:     slog.Default(),
 	})
 }
@@ -107,12 +94,9 @@ func identify(next http.Handler) http.Handler {
 				return
 			}
 			info, _ := json.Marshal(map[string]string{"name": name}) // a map of strings can always be encoded
-			ctx := channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info})
+			r = r.Clone(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
 			q.Del("name") // the hub refuses unknown parameters
-			u := *r.URL
-			u.RawQuery = q.Encode()
-			r = r.WithContext(ctx)
-			r.URL = &u
+			r.URL.RawQuery = q.Encode()
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -130,28 +114,19 @@ type say struct {
 func check(_ context.Context, p *channels.Publication) error {
 	if p.Message.Header != "say" {
 		if p.Identity.ID != "" {
-			return refusal("people can only say something")
+			return web.Refusal("people can only say something")
 		}
 		return nil // from a program; the page shows it as the server's message
 	}
 	var s say
-	if err := json.Unmarshal(p.Message.Body, &s); err != nil {
-		return refusal(`the body has to be like {"text":"hello"}`)
+	err := json.Unmarshal(p.Message.Body, &s)
+	if err != nil {
+		return web.Refusal(`the body has to be like {"text":"hello"}`)
 	}
-	s.Text = strings.TrimSpace(s.Text)
-	switch n := utf8.RuneCountInString(s.Text); {
-	case n < 1:
-		return refusal("a message may have 1 to 2000 characters, and this one has none: write something")
-	case n > 2000:
-		return refusal(fmt.Sprintf("a message may have 1 to 2000 characters, and this one has %d: make it shorter", n))
+	if s.Text, err = web.Said(s.Text); err != nil {
+		return err
 	}
 	s.From, s.At = p.Identity.ID, time.Now().UTC().Truncate(time.Millisecond)
-	body, err := json.Marshal(s)
-	p.Message.Body = body
+	p.Message.Body, err = json.Marshal(s)
 	return err
-}
-
-// refusal returns an error whose reason the client sees.
-func refusal(reason string) error {
-	return &channels.Error{Code: "refused", Message: reason, Status: http.StatusBadRequest}
 }

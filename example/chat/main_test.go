@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -14,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels/example/internal/web"
+	"github.com/channels-go/channels/example/internal/webtest"
 )
 
 func serve(t *testing.T) *httptest.Server {
@@ -29,61 +28,17 @@ func serve(t *testing.T) *httptest.Server {
 	return server
 }
 
-func get(t *testing.T, address string) (*http.Response, string) {
-	t.Helper()
-	res, err := http.Get(address)
-	require.NoError(t, err)
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	return res, string(body)
-}
-
 // publish returns the status and, if the message is refused, the reason.
 func publish(t *testing.T, s *httptest.Server, query, message string) (int, string) {
 	t.Helper()
-	res, err := http.Post(s.URL+"/v1/channel/lobby/publish"+query, "application/json", strings.NewReader(message))
-	require.NoError(t, err)
-	defer res.Body.Close()
+	status, body := webtest.Call(t, http.DefaultClient, "POST", s.URL+"/v1/channel/lobby/publish"+query, message)
 	var answer struct{ Error struct{ Message string } }
-	body, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	json.Unmarshal(body, &answer) // other answers have no reason
-	return res.StatusCode, answer.Error.Message
+	json.Unmarshal([]byte(body), &answer) // other answers have no reason
+	return status, answer.Error.Message
 }
 
 func TestPageLoadsOnlyItsOwn(t *testing.T) {
-	s := serve(t)
-	for path, kind := range map[string]string{
-		"/": "text/html", "/chat.css": "text/css", "/chat.js": "text/javascript", "/room.js": "text/javascript", "/icon.svg": "image/svg+xml",
-	} {
-		res, body := get(t, s.URL+path)
-		assert.Equal(t, http.StatusOK, res.StatusCode, path)
-		assert.Contains(t, res.Header.Get("Content-Type"), kind)
-		host := strings.TrimPrefix(s.URL, "http://")
-		assert.Contains(t, res.Header.Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws://"+host+" wss://"+host+"; ")
-		assert.NotRegexp(t, `(src|href)="(https?:)?//|url\(`, body, path)
-		assert.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write`, body, path)
-	}
-}
-
-// A Host that contains more than a host name and a port does not get into the
-// policy.
-func TestPolicyNamesOnlyAHost(t *testing.T) {
-	h := web.Secure(http.NotFoundHandler(), "'none'")
-	for host, connect := range map[string]string{
-		"chat.example:8443": "connect-src 'self' ws://chat.example:8443 wss://chat.example:8443;",
-		"[::1]:8080":        "connect-src 'self' ws://[::1]:8080 wss://[::1]:8080;",
-		"a;script-src*":     "connect-src 'self';",
-		"*":                 "connect-src 'self';",
-		"":                  "connect-src 'self';",
-	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Host = host
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		assert.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; "+connect+" base-uri", host)
-	}
+	webtest.PageLoadsOnlyItsOwn(t, serve(t).Config.Handler, page)
 }
 
 func TestNamesAreBounded(t *testing.T) {
@@ -107,7 +62,7 @@ func TestNobodySpeaksUnderAnothersName(t *testing.T) {
 	status, reason = publish(t, s, "", `{"header":"hi","body":{"n":1}}`)
 	require.Equal(t, http.StatusOK, status, reason)
 
-	_, body := get(t, s.URL+"/v1/channel/lobby/history?limit=50")
+	_, body := webtest.Call(t, http.DefaultClient, "GET", s.URL+"/v1/channel/lobby/history?limit=50", "")
 	var history struct {
 		Data []struct {
 			Header string

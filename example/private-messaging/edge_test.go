@@ -16,6 +16,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/example/internal/webtest"
 )
 
 // handler returns the app without a server.
@@ -175,8 +177,7 @@ func (b *browser) open() *websocket.Conn {
 
 func (b *browser) seesConnected() (ids []string) {
 	b.t.Helper()
-	code, body := b.call("GET", "/connected", "")
-	require.Equal(b.t, 200, code, body)
+	body := b.want(200, "GET", "/connected", "")
 	var list struct{ Data []string }
 	require.NoError(b.t, json.Unmarshal([]byte(body), &list))
 	return list.Data
@@ -185,16 +186,14 @@ func (b *browser) seesConnected() (ids []string) {
 func TestWhoIsConnected(t *testing.T) {
 	url, _ := serve(t, nil)
 	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
-	code, body := ann.call("POST", "/messages", `{"to":"`+ben.ID+`","text":"hello"}`)
-	require.Equal(t, 204, code, body)
+	ann.want(204, "POST", "/messages", `{"to":"`+ben.ID+`","text":"hello"}`)
 	require.Equal(t, []string{}, ann.seesConnected(), "a request that is not the page's WebSocket does not count")
 	c := ben.open()
 	require.Equal(t, []string{ben.ID}, ann.seesConnected())
 	c.CloseNow()
 	require.Eventually(t, func() bool { return len(ann.seesConnected()) == 0 }, time.Minute, 10*time.Millisecond)
 	stranger := &browser{t: t, url: url}
-	code, _ = stranger.call("GET", "/connected", "")
-	require.Equal(t, 401, code)
+	stranger.want(401, "GET", "/connected", "")
 }
 
 func TestSigningOutEndsASession(t *testing.T) {
@@ -202,11 +201,9 @@ func TestSigningOutEndsASession(t *testing.T) {
 	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
 	c := ann.open()
 	stolen := &browser{t: t, url: url, Client: http.Client{Jar: keep(ann.Jar)}, user: ann.user}
-	code, body := stolen.call("GET", "/me", "")
-	require.Equal(t, 200, code, body)
+	stolen.want(200, "GET", "/me", "")
 
-	code, body = ann.call("POST", "/logout", "")
-	require.Equal(t, 204, code, body)
+	ann.want(204, "POST", "/logout", "")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
@@ -219,19 +216,14 @@ func TestSigningOutEndsASession(t *testing.T) {
 	}
 	for _, b := range []*browser{ann, stolen} { // also on the server, not only in the browser
 		for method, path := range map[string]string{"GET": "/me", "POST": "/messages"} {
-			code, _ = b.call(method, path, `{"to":"`+ben.ID+`","text":"x"}`)
-			require.Equal(t, 401, code, path)
+			b.want(401, method, path, `{"to":"`+ben.ID+`","text":"x"}`)
 		}
-		code, _ = b.call("GET", "/v1/channel/inbox."+ann.ID+"/history", "")
-		require.Equal(t, 403, code)
+		b.want(403, "GET", "/v1/channel/inbox."+ann.ID+"/history", "")
 	}
-	code, body = ben.call("GET", "/v1/channel/users/history", "")
-	require.Equal(t, 200, code)
+	body := ben.want(200, "GET", "/v1/channel/users/history", "")
 	require.Contains(t, body, `"header":"gone","body":{"id":"`+ann.ID+`"`)
-	code, _ = ann.call("POST", "/logout", "") // again
-	require.Equal(t, 204, code)
-	code, _ = ben.call("GET", "/me", "")
-	require.Equal(t, 200, code)
+	ann.want(204, "POST", "/logout", "") // again
+	ben.want(200, "GET", "/me", "")
 }
 
 // keptCookies is a cookie jar that ignores new cookies; keep makes one from a
@@ -247,32 +239,9 @@ func keep(jar http.CookieJar) http.CookieJar {
 	return keptCookies{again}
 }
 
-// The policy lets the page connect to its own host only.
 func TestPageLoadsOnlyItsOwn(t *testing.T) {
 	_, h := handler(t)
-	for path, kind := range map[string]string{
-		"/": "text/html", "/messages.css": "text/css", "/messages.js": "text/javascript", "/inbox.js": "text/javascript", "/outbox.js": "text/javascript", "/icon.svg": "image/svg+xml",
-	} {
-		w := ask(h, "192.0.2.1:1", "GET", path, "", nil)
-		require.Equal(t, 200, w.Code, path)
-		require.Contains(t, w.Header().Get("Content-Type"), kind)
-		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws://example.com wss://example.com; ")
-		require.NotRegexp(t, `(src|href)="(https?:)?//|url\(`, w.Body.String(), path)
-		require.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write`, w.Body.String(), path)
-	}
-	for host, connect := range map[string]string{
-		"[::1]:8080":                 "connect-src 'self' ws://[::1]:8080 wss://[::1]:8080;",
-		"a;script-src*":              "connect-src 'self';",
-		"":                           "connect-src 'self';",
-		"*":                          "connect-src 'self';",
-		"a,default-src'unsafe-eval'": "connect-src 'self';",
-	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Host = host
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; "+connect+" base-uri", host)
-	}
+	webtest.PageLoadsOnlyItsOwn(t, h, page)
 }
 
 // Any host below the same domain can set a cookie named session. A cookie

@@ -77,10 +77,6 @@ func main() {
 	web.Main("private-messaging", func(ctx context.Context) error { return run(ctx, *addr, *redisURL, proxies, *hosts...) })
 }
 
-// drainDelay is how long /readyz answers 503 before the drain, so that a load
-// balancer notices.
-const drainDelay = 2 * time.Second
-
 // run serves on addr until ctx ends, then drains. Anyone may sign in, so it
 // answers only to these hosts.
 func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hosts ...string) error {
@@ -114,12 +110,8 @@ func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hos
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	server := web.NewServer(handler)
 	fmt.Printf("Private messaging is running: http://%s/\n", listener.Addr())
-	err = web.Serve(ctx, server, listener)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return errors.Join(err, a.hub.Drain(ctx), a.hub.Shutdown(ctx), server.Shutdown(ctx))
+	return web.Run(ctx, handler, a.hub, listener)
 }
 
 // kept is how long sessions and messages are kept.
@@ -136,7 +128,7 @@ type app struct {
 func newApp(st store.Store) (*app, error) {
 	hub, err := channels.New(channels.Options{
 		Store:      st,
-		DrainDelay: drainDelay,
+		DrainDelay: web.DrainDelay,
 		Channel: func(name string) channels.ChannelOptions {
 			o := channels.ChannelOptions{HistoryTTL: kept, Publishers: channels.PublishersServer}
 			switch {
@@ -214,7 +206,7 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	}
 	id := rand.Text()
 	if a.remember(w, r, id, u) {
-		answer(w, u)
+		web.Answer(w, u)
 	}
 }
 
@@ -286,7 +278,7 @@ func (a *app) connected(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
-	answer(w, map[string]any{"data": ids})
+	web.Answer(w, map[string]any{"data": ids})
 }
 
 // session is a browser's session.
@@ -362,7 +354,7 @@ func (a *app) me(w http.ResponseWriter, r *http.Request) {
 		if time.Since(s.since) > kept/2 && !a.remember(w, r, s.id, s.user) {
 			return
 		}
-		answer(w, s.user)
+		web.Answer(w, s.user)
 	}
 }
 
@@ -416,10 +408,4 @@ func decode(w http.ResponseWriter, r *http.Request, v any) bool {
 		return false
 	}
 	return true
-}
-
-func answer(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	json.NewEncoder(w).Encode(v)
 }

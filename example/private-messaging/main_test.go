@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -15,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/example/internal/webtest"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
 	"github.com/channels-go/channels/store/redisstore/redistest"
@@ -54,22 +54,20 @@ func signIn(t *testing.T, url, name string) *browser {
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
 	b := &browser{t: t, url: url, Client: http.Client{Jar: jar}}
-	code, body := b.call("POST", "/login", `{"name":"`+name+`"}`)
-	require.Equal(t, 200, code, body)
+	body := b.want(200, "POST", "/login", `{"name":"`+name+`"}`)
 	require.NoError(t, json.Unmarshal([]byte(body), &b.user))
 	return b
 }
 
 func (b *browser) call(method, path, body string) (int, string) {
 	b.t.Helper()
-	r, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, strings.NewReader(body))
-	require.NoError(b.t, err)
-	res, err := b.Do(r)
-	require.NoError(b.t, err)
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	require.NoError(b.t, err)
-	return res.StatusCode, string(text)
+	return webtest.Call(b.t, &b.Client, method, b.url+path, body)
+}
+
+// want makes a request that must get this status, and returns the answer.
+func (b *browser) want(status int, method, path, body string) string {
+	b.t.Helper()
+	return webtest.Want(b.t, &b.Client, status, method, b.url+path, body)
 }
 
 // texts returns the texts in an inbox, in order.
@@ -92,8 +90,7 @@ func TestMessagesArePrivate(t *testing.T) {
 	url, _ := serve(t, nil)
 	ann, ben, eve := signIn(t, url, "Ann"), signIn(t, url, "Ben"), signIn(t, url, "Eve")
 	for range 2 { // the second is a repetition
-		code, body := ann.call("POST", "/messages", `{"to":"`+ben.ID+`","text":" hello ","key":"1","from":"`+eve.ID+`"}`)
-		require.Equal(t, 204, code, body)
+		ann.want(204, "POST", "/messages", `{"to":"`+ben.ID+`","text":" hello ","key":"1","from":"`+eve.ID+`"}`)
 	}
 	require.Equal(t, []string{"hello"}, ann.texts(ann.ID))
 	require.Equal(t, []string{"hello"}, ben.texts(ben.ID))
@@ -102,19 +99,14 @@ func TestMessagesArePrivate(t *testing.T) {
 		code, _ := eve.call("GET", path, "")
 		require.Contains(t, []int{403, 426}, code, path)
 	}
-	code, _ := eve.call("POST", "/v1/channel/inbox."+ben.ID+"/publish", `{"header":"message","body":{}}`)
-	require.Equal(t, 403, code)
+	eve.want(403, "POST", "/v1/channel/inbox."+ben.ID+"/publish", `{"header":"message","body":{}}`)
 	stranger := &browser{t: t, url: url}
-	code, _ = stranger.call("POST", "/messages", `{"to":"`+ben.ID+`","text":"x"}`)
-	require.Equal(t, 401, code)
-	code, _ = stranger.call("GET", "/me", "")
-	require.Equal(t, 401, code)
+	stranger.want(401, "POST", "/messages", `{"to":"`+ben.ID+`","text":"x"}`)
+	stranger.want(401, "GET", "/me", "")
 	for _, bad := range []string{`{`, `{"to":"","text":"x"}`, `{"to":"` + ben.ID + `","text":" "}`, `{"to":"` + ben.ID + `","text":"x","key":"a b"}`, `{"to":"../aaaaaaaaaaaaa","text":"x"}`} {
-		code, _ = ann.call("POST", "/messages", bad)
-		require.Equal(t, 400, code, bad)
+		ann.want(400, "POST", "/messages", bad)
 	}
-	code, _ = stranger.call("POST", "/login", `{"name":" "}`)
-	require.Equal(t, 400, code)
+	stranger.want(400, "POST", "/login", `{"name":" "}`)
 }
 
 // A page of another website can neither sign in its visitors nor write for
@@ -147,12 +139,10 @@ func TestSessionChannelsCannotBeRead(t *testing.T) {
 	name := sessionChannel(cookies[0].Value)
 	require.NotContains(t, name, cookies[0].Value)
 	for _, path := range []string{"/v1/channel/" + name, "/v1/channel/" + name + "/history", "/v1/channel/" + name + "/presence", "/v1/channel?prefix=session."} {
-		code, _ := ann.call("GET", path, "")
-		require.Equal(t, 403, code, path)
+		ann.want(403, "GET", path, "")
 	}
 	for _, path := range []string{"/v1/channel/" + name + "/publish", "/v1/channel/users/publish"} {
-		code, _ := ann.call("POST", path, `{"header":"user","body":{}}`)
-		require.Equal(t, 403, code, path)
+		ann.want(403, "POST", path, `{"header":"user","body":{}}`)
 	}
 }
 
@@ -168,16 +158,13 @@ func TestSessionsSurviveARestart(t *testing.T) {
 	}
 	url, stop := serve(t, newStore())
 	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
-	code, body := ann.call("POST", "/messages", `{"to":"`+ben.ID+`","text":"before"}`)
-	require.Equal(t, 204, code, body)
+	ann.want(204, "POST", "/messages", `{"to":"`+ben.ID+`","text":"before"}`)
 	stop()
 
 	again, _ := serve(t, newStore())
 	ann.url, ben.url = again, again // cookies are for the host, on any port
-	code, body = ben.call("GET", "/me", "")
-	require.Equal(t, 200, code)
+	body := ben.want(200, "GET", "/me", "")
 	require.Contains(t, body, ben.ID)
-	code, body = ann.call("POST", "/messages", `{"to":"`+ben.ID+`","text":"after"}`)
-	require.Equal(t, 204, code, body)
+	ann.want(204, "POST", "/messages", `{"to":"`+ben.ID+`","text":"after"}`)
 	require.Equal(t, []string{"before", "after"}, ben.texts(ben.ID))
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -28,10 +27,8 @@ func routes(s *supervisor) http.Handler {
 	mux.Handle("/channel/", balanced)
 	mux.Handle("/v1/", balanced)
 	mux.Handle("/readyz", balanced) // for a load balancer in front of this one
-	mux.HandleFunc("GET /replicas", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		json.NewEncoder(w).Encode(map[string]any{"data": s.states(), "history": s.all[0].config.Redis != ""})
+	mux.HandleFunc("GET /replicas", func(w http.ResponseWriter, _ *http.Request) {
+		web.Answer(w, map[string]any{"data": s.states(), "history": s.all[0].config.Redis != ""})
 	})
 	mux.Handle("POST /replicas/{n}/kill", switchFor(s, s.kill))
 	mux.Handle("POST /replicas/{n}/start", switchFor(s, s.launch))

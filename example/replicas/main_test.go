@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/channels-go/channels/example/internal/web"
+	"github.com/channels-go/channels/example/internal/webtest"
 )
 
 // asProgram is the environment variable that makes the test binary run the
@@ -66,19 +66,13 @@ func program(t *testing.T, n int) (address string) {
 
 func call(t *testing.T, method, url string, header ...string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequest(method, url, nil)
-	require.NoError(t, err)
-	for i := 0; i < len(header); i += 2 {
-		if req.Header.Set(header[i], header[i+1]); header[i] == "Host" {
-			req.Host = header[i+1]
-		}
-	}
-	res, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	return res.StatusCode, string(body)
+	return webtest.Call(t, http.DefaultClient, method, url, "", header...)
+}
+
+// wantStatus makes a request that must get this status, and returns the answer.
+func wantStatus(t *testing.T, status int, method, url string, header ...string) string {
+	t.Helper()
+	return webtest.Want(t, http.DefaultClient, status, method, url, "", header...)
 }
 
 func states(t *testing.T, address string) []state {
@@ -107,25 +101,20 @@ func TestBalancerSkipsKilledReplicas(t *testing.T) {
 	a := program(t, 3)
 	ready(t, a, 3)
 	for _, n := range []string{"1", "3"} {
-		code, body := call(t, "POST", "http://"+a+"/replicas/"+n+"/kill")
-		require.Equal(t, http.StatusNoContent, code, body)
+		wantStatus(t, http.StatusNoContent, "POST", "http://"+a+"/replicas/"+n+"/kill")
 		for range 10 { // immediately, and every time
-			code, body = call(t, "GET", "http://"+a+"/v1/channel")
-			require.Equal(t, http.StatusOK, code, body)
+			wantStatus(t, http.StatusOK, "GET", "http://"+a+"/v1/channel")
 		}
 	}
 	s := states(t, a)
 	require.Zero(t, s[0].PID)
 	require.NotZero(t, s[1].PID)
-	code, body := call(t, "POST", "http://"+a+"/replicas/2/kill")
-	require.Equal(t, http.StatusNoContent, code, body)
-	code, body = call(t, "GET", "http://"+a+"/v1/channel")
-	require.Equal(t, http.StatusBadGateway, code)
+	wantStatus(t, http.StatusNoContent, "POST", "http://"+a+"/replicas/2/kill")
+	body := wantStatus(t, http.StatusBadGateway, "GET", "http://"+a+"/v1/channel")
 	require.Contains(t, body, "no replica can be reached")
 
 	for _, n := range []string{"1", "2", "2"} { // started twice, it runs once
-		code, body = call(t, "POST", "http://"+a+"/replicas/"+n+"/start")
-		require.Equal(t, http.StatusNoContent, code, body)
+		wantStatus(t, http.StatusNoContent, "POST", "http://"+a+"/replicas/"+n+"/start")
 	}
 	ready(t, a, 2)
 }
@@ -180,7 +169,7 @@ func TestReplicasFindEachOther(t *testing.T) {
 	a := program(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
-	for round := range 2 {
+	for range 2 {
 		ready(t, a, 3)
 		var all []*websocket.Conn
 		for range 3 { // one at each replica
@@ -221,8 +210,7 @@ func TestReplicasFindEachOther(t *testing.T) {
 			c.CloseNow()
 		}
 		for _, what := range []string{"/kill", "/start"} {
-			code, body := call(t, "POST", "http://"+a+"/replicas/2"+what)
-			require.Equal(t, http.StatusNoContent, code, "%d: %s", round, body)
+			wantStatus(t, http.StatusNoContent, "POST", "http://"+a+"/replicas/2"+what)
 		}
 	}
 }
@@ -232,28 +220,25 @@ func TestReplicasFindEachOther(t *testing.T) {
 func TestOnlyThisMachineKillsReplicas(t *testing.T) {
 	a := program(t, 1)
 	kill := "http://" + a + "/replicas/1/kill"
-	for name, header := range map[string][]string{
+	for _, header := range map[string][]string{
 		"another website":             {"Origin", "https://evil.example"},
 		"another website, no Origin":  {"Sec-Fetch-Site", "cross-site"},
 		"a name that points here":     {"Host", "evil.example"},
 		"a name that looks like this": {"Host", "127.0.0.1.evil.example:80"},
 	} {
-		code, body := call(t, "POST", kill, header...)
 		want := http.StatusForbidden
 		if header[0] == "Host" { // the program serves no such host
 			want = http.StatusMisdirectedRequest
 		}
-		require.Equal(t, want, code, "%s: %s", name, body)
+		wantStatus(t, want, "POST", kill, header...)
 	}
 	for path, want := range map[string]int{"/replicas/0/kill": 404, "/replicas/2/kill": 404, "/replicas/x/start": 404} {
-		code, _ := call(t, "POST", "http://"+a+path)
-		require.Equal(t, want, code, path)
+		wantStatus(t, want, "POST", "http://"+a+path)
 	}
 	code, _ := call(t, "GET", kill)
 	require.NotEqual(t, http.StatusNoContent, code)
 	require.NotZero(t, states(t, a)[0].PID)
-	code, _ = call(t, "POST", kill, "Origin", "http://"+a)
-	require.Equal(t, http.StatusNoContent, code)
+	wantStatus(t, http.StatusNoContent, "POST", kill, "Origin", "http://"+a)
 
 	for host, is := range map[string]bool{"127.0.0.1:80": true, "localhost": true, "[::1]:1": true, "127.8.8.8:1": true,
 		"192.0.2.1:1": false, "": false, "localhost.evil.example": false} {
@@ -262,36 +247,7 @@ func TestOnlyThisMachineKillsReplicas(t *testing.T) {
 }
 
 func TestPageLoadsOnlyItsOwn(t *testing.T) {
-	a := program(t, 1)
-	for path, kind := range map[string]string{"/": "text/html", "/replicas.css": "text/css", "/replicas.js": "text/javascript", "/icon.svg": "image/svg+xml"} {
-		res, err := http.Get("http://" + a + path)
-		require.NoError(t, err)
-		body, err := io.ReadAll(res.Body)
-		require.NoError(t, err)
-		res.Body.Close()
-		require.Equal(t, http.StatusOK, res.StatusCode, path)
-		require.Contains(t, res.Header.Get("Content-Type"), kind)
-		require.Contains(t, res.Header.Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws://"+a+" wss://"+a+"; ")
-		require.NotRegexp(t, `(src|href)="(https?:)?//|url\(`, string(body), path)
-		require.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write`, string(body), path)
-	}
-}
-
-// A Host that contains more than a host name and a port does not get into the
-// policy.
-func TestPolicyNamesOnlyAHost(t *testing.T) {
-	h := web.Secure(http.NotFoundHandler(), "'none'")
-	for host, connect := range map[string]string{
-		"[::1]:8080":    "connect-src 'self' ws://[::1]:8080 wss://[::1]:8080;",
-		"a;script-src*": "connect-src 'self';",
-		"*":             "connect-src 'self';",
-	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Host = host
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; "+connect+" base-uri", host)
-	}
+	webtest.PageLoadsOnlyItsOwn(t, routes(&supervisor{}), page)
 }
 
 func TestWhatIsRefused(t *testing.T) {
@@ -320,9 +276,8 @@ func TestBalancerTriesTheNext(t *testing.T) {
 	s := &supervisor{all: []*replica{lame, well}}
 	front := httptest.NewServer(balance(s))
 	defer front.Close()
-	code, body := call(t, "GET", front.URL)
+	body := wantStatus(t, http.StatusOK, "GET", front.URL)
 	http.DefaultClient.CloseIdleConnections()
-	require.Equal(t, http.StatusOK, code)
 	require.Equal(t, front.Listener.Addr().String(), body, "the request keeps the Host that the page used")
 	require.Eventually(t, func() bool {
 		s.mu.Lock()

@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
@@ -87,10 +86,6 @@ func runReplica(input io.Reader, output io.Writer) error {
 // the hub, which would take them from the Store.
 type told struct{ mesh.Mesh }
 
-// drainDelay is how long /readyz answers 503 before the drain, so that a load
-// balancer in front notices.
-const drainDelay = 2 * time.Second
-
 func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener net.Listener) error {
 	st, closeStore, err := openStore(cfg.Redis)
 	if err != nil {
@@ -102,7 +97,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 		Store:      st,
 		Mesh:       told{m},
 		Hosts:      append([]string{"localhost"}, cfg.Hosts...), // for clients that connect to its port directly; nobody has to log in
-		DrainDelay: drainDelay,
+		DrainDelay: web.DrainDelay,
 		Channel: func(string) channels.ChannelOptions {
 			o := channels.ChannelOptions{Presence: channels.PresenceEvents}
 			if cfg.Redis != "" { // the same history on all replicas, or none
@@ -120,7 +115,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	// More than the delay and the 5 s in which a client must answer a close
 	// frame, and less than the supervisor waits. Clients that are still
 	// connected then are cut off, which is not a failure.
-	bounded, cancel := context.WithTimeout(context.Background(), drainDelay+8*time.Second)
+	bounded, cancel := context.WithTimeout(context.Background(), web.DrainDelay+8*time.Second)
 	defer cancel()
 	err = errors.Join(err,
 		unlessLate(hub.Drain(bounded)),    // tells every page when to reconnect, then closes the connections
@@ -164,14 +159,6 @@ func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handle
 
 func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
-// redisLog logs the Redis client's own messages at level debug, since the hub
-// reports the same problems less often.
-type redisLog struct{}
-
-func (redisLog) Printf(ctx context.Context, format string, v ...any) {
-	slog.DebugContext(ctx, "redis", "says", fmt.Sprintf(format, v...))
-}
-
 // openStore returns the shared Store, or a Store of the replica's own.
 func openStore(url string) (store.Store, func() error, error) {
 	if url == "" {
@@ -186,7 +173,7 @@ func openStore(url string) (store.Store, func() error, error) {
 		return nil, nil, err
 	}
 	o.ContextTimeoutEnabled = true
-	redis.SetLogger(redisLog{})
+	redis.SetLogger(web.RedisLog{Log: slog.Default()})
 	client := redis.NewClient(o)
 	st, err := redisstore.New(client, redisstore.Options{Prefix: "replicas"})
 	if err != nil {
@@ -217,12 +204,10 @@ func identify(node string, next http.Handler) http.Handler {
 				return
 			}
 			info, _ := json.Marshal(map[string]string{"node": node, "page": page}) // strings can always be encoded
-			r = r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
+			r = r.Clone(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
 			q.Del("name") // the hub refuses unknown parameters
 			q.Del("page")
-			u := *r.URL
-			u.RawQuery = q.Encode()
-			r.URL = &u
+			r.URL.RawQuery = q.Encode()
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -239,26 +224,17 @@ type say struct {
 // check adds to each message its author, the time, and the replica.
 func check(p *channels.Publication, node string) error {
 	var s say
-	if err := json.Unmarshal(p.Message.Body, &s); p.Message.Header != "say" || err != nil {
-		return refusal(`a message has to be like {"header":"say","body":{"text":"hello"}}`)
+	err := json.Unmarshal(p.Message.Body, &s)
+	if p.Message.Header != "say" || err != nil {
+		return web.Refusal(`a message has to be like {"header":"say","body":{"text":"hello"}}`)
 	}
-	s.Text = strings.TrimSpace(s.Text)
-	switch n := utf8.RuneCountInString(s.Text); {
-	case n < 1:
-		return refusal("a message may have 1 to 2000 characters, and this one has none: write something")
-	case n > 2000:
-		return refusal(fmt.Sprintf("a message may have 1 to 2000 characters, and this one has %d: make it shorter", n))
+	if s.Text, err = web.Said(s.Text); err != nil {
+		return err
 	}
 	if s.From = p.Identity.ID; s.From == "" {
 		s.From = "a program"
 	}
 	s.Node, s.At = node, time.Now().UTC().Truncate(time.Millisecond)
-	body, err := json.Marshal(s)
-	p.Message.Body = body
+	p.Message.Body, err = json.Marshal(s)
 	return err
-}
-
-// refusal returns an error whose reason the client sees.
-func refusal(reason string) error {
-	return &channels.Error{Code: "refused", Message: reason, Status: http.StatusBadRequest}
 }

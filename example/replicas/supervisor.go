@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/example/internal/web"
 )
 
 // supervisor starts the replicas and knows their state. All methods may be
@@ -153,7 +155,7 @@ func (s *supervisor) stop() {
 		}
 	}
 	s.mu.Unlock()
-	late := time.After(drainDelay + 10*time.Second)
+	late := time.After(web.DrainDelay + 10*time.Second)
 	for _, r := range left {
 		select {
 		case <-r.gone:

@@ -1,13 +1,16 @@
-// Package web has what the example programs share: how they start and end, and
-// how they serve their pages.
+// Package web has what the example programs share: how they start, drain and
+// end, how they serve their pages, and what people may say.
 package web
 
 import (
 	"context"
 	"embed"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +21,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/channels-go/channels"
 )
 
 // HostFlag adds the flag -host, which may be repeated.
@@ -67,6 +72,22 @@ func Serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 	}
 }
 
+// DrainDelay is how long /readyz answers 503 before the drain, so that a load
+// balancer notices.
+const DrainDelay = 2 * time.Second
+
+// Run serves a handler with a hub in it until ctx ends, then drains the hub.
+func Run(ctx context.Context, h http.Handler, hub *channels.Hub, listener net.Listener) error {
+	server := NewServer(h)
+	err := Serve(ctx, server, listener)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(err,
+		hub.Drain(ctx),       // tells load balancers, then every page when to reconnect, then closes the connections
+		hub.Shutdown(ctx),    // ends the hub's goroutines
+		server.Shutdown(ctx)) // waits for the last requests
+}
+
 // Page serves the files in the embedded folder "page", as Secure does.
 func Page(files embed.FS, formAction string) http.Handler {
 	page, err := fs.Sub(files, "page")
@@ -102,4 +123,37 @@ func Secure(next http.Handler, formAction string) http.Handler {
 func ValidName(name string) bool {
 	n := utf8.RuneCountInString(name)
 	return n >= 1 && n <= 40 && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
+}
+
+// Said returns the text of a chat message without the space around it, or an
+// error for the client.
+func Said(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	switch n := utf8.RuneCountInString(text); {
+	case n < 1:
+		return "", Refusal("a message may have 1 to 2000 characters, and this one has none: write something")
+	case n > 2000:
+		return "", Refusal(fmt.Sprintf("a message may have 1 to 2000 characters, and this one has %d: make it shorter", n))
+	}
+	return text, nil
+}
+
+// Refusal returns an error whose reason the client sees.
+func Refusal(reason string) error {
+	return &channels.Error{Code: "refused", Message: reason, Status: http.StatusBadRequest}
+}
+
+// Answer answers with JSON.
+func Answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	json.NewEncoder(w).Encode(v)
+}
+
+// RedisLog logs the Redis client's own messages at level debug, since the hub
+// reports the same problems less often.
+type RedisLog struct{ Log *slog.Logger }
+
+func (l RedisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.Log.DebugContext(ctx, "redis", "says", fmt.Sprintf(format, v...))
 }

@@ -1,0 +1,63 @@
+// Package webtest has what the tests of the example programs share.
+package webtest
+
+import (
+	"cmp"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Call makes a request and returns the answer's status and body. header holds
+// alternating names and values.
+func Call(t *testing.T, client *http.Client, method, url, body string, header ...string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	r.Host = cmp.Or(r.Header.Get("Host"), r.Host)
+	resp, err := client.Do(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(b)
+}
+
+// Want makes a request that must get this status, and returns the answer's body.
+func Want(t *testing.T, client *http.Client, status int, method, url, body string, header ...string) string {
+	t.Helper()
+	got, text := Call(t, client, method, url, body, header...)
+	require.Equal(t, status, got, "%s %s: %s", method, url, text)
+	return text
+}
+
+// PageLoadsOnlyItsOwn wants a handler to serve every file in the folder "page",
+// with a policy that lets the page connect to its own host only. No file may
+// load anything from elsewhere or insert text as HTML.
+func PageLoadsOnlyItsOwn(t *testing.T, h http.Handler, files fs.FS) {
+	t.Helper()
+	kinds := map[string]string{".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+	all, err := fs.Glob(files, "page/*")
+	require.NoError(t, err)
+	require.Contains(t, all, "page/index.html")
+	for _, file := range all {
+		address := "/" + strings.TrimSuffix(path.Base(file), "index.html")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", address, nil))
+		require.Equal(t, http.StatusOK, w.Code, file)
+		require.Contains(t, kinds, path.Ext(file))
+		require.Contains(t, w.Header().Get("Content-Type"), kinds[path.Ext(file)])
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'; connect-src 'self' ws://example.com wss://example.com; ")
+		require.NotRegexp(t, `(src|href)="(https?:)?//|url\(`, w.Body.String(), file)
+		require.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write`, w.Body.String(), file)
+	}
+}
