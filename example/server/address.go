@@ -24,29 +24,17 @@ func addressFlag(fs *flag.FlagSet, name string, to *string, check func(string) e
 }
 
 // listens checks an address to listen on.
-func listens(address string) error {
-	a, err := parseAddress(address)
-	if err == nil {
-		err = a.CheckListen()
-	}
-	return err
-}
+func listens(address string) error { return checkAddress(address, zmtp.Address.CheckListen) }
 
 // reachable checks an address that others connect to.
-func reachable(address string) error {
-	a, err := parseAddress(address)
-	if err == nil {
-		err = a.CheckReach()
-	}
-	return err
-}
+func reachable(address string) error { return checkAddress(address, zmtp.Address.CheckReach) }
 
-func parseAddress(address string) (zmtp.Address, error) {
+func checkAddress(address string, check func(zmtp.Address) error) error {
 	a, err := zmtp.ParseAddress(address)
 	if err != nil {
-		err = fmt.Errorf("it must be tcp://HOST:PORT: %w", err)
+		return fmt.Errorf("it must be tcp://HOST:PORT: %w", err)
 	}
-	return a, err
+	return check(a)
 }
 
 // private reports whether an address to listen on can be reached only from this

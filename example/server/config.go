@@ -1,14 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"path"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,25 +18,17 @@ import (
 // config is the configuration from flags and environment.
 type config struct {
 	addr     string
-	node     string
-	history  historyRules
-	presence patterns
-	origins  []string
-	drain    time.Duration
-	stream   time.Duration // negative: streams do not end by themselves
+	hub      channels.Options // what flags set of it; a number or time of 0 is the hub's default
 	logLevel slog.Level
 	security security
 	redis    redisConfig
 	mesh     meshConfig
 	gateway  gatewayConfig
 
-	hosts      []string
-	drainDelay time.Duration
-	slow       choices
-	publishers choices
-	limits     channels.Options // the numbers and times; 0: the hub's default
-
-	maxConnections, maxConnectionsPerAddress int // 0: the hub's default
+	history    rules[kept]
+	presence   rules[channels.PresenceMode]
+	slow       rules[channels.SlowPolicy]
+	publishers rules[channels.Publishers]
 }
 
 var nodeNames = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
@@ -78,19 +69,14 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 			}
 		}
 	})
-	if err == nil {
-		err = readSecrets(&cfg, env, given)
+	if err != nil {
+		return cfg, err
 	}
-	if err == nil {
-		err = cfg.redis.check(given["redis"] == "-redis")
-	}
-	if err == nil {
-		err = cfg.mesh.check(cfg.redis.url != "", len(cfg.history.rules) > 0)
-	}
-	if err == nil {
-		err = cfg.gateway.check(&cfg.security)
-	}
-	cfg.history.presence = cfg.presence
+	err = cmp.Or( // the first of them
+		readSecrets(&cfg, env, given),
+		cfg.redis.check(given["redis"] == "-redis"),
+		cfg.mesh.check(cfg.redis.url != "", len(cfg.history) > 0),
+		cfg.gateway.check(&cfg.security))
 	return cfg, err
 }
 
@@ -103,48 +89,43 @@ func (cfg *config) flags() *flag.FlagSet {
 		if !nodeNames.MatchString(s) {
 			return errors.New("it may have 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'")
 		}
-		cfg.node = s
+		cfg.hub.ReplicaID = s
 		return nil
 	})
-	fs.Var(&cfg.history, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep SIZE messages for the time TTL, e.g. 'chat.*=1000,24h'; repeatable, the first match counts; separated by spaces in the environment")
-	fs.Var(&cfg.presence, "presence", "`PATTERN` of channels that tell their subscribers who joins and leaves, e.g. 'chat.*' (every other channel only lists its members), or PATTERN=MODE with the mode events, list or off; repeatable, the first match counts; separated by spaces in the environment")
-	cfg.slow.flag(fs, "slow", "close, drop-oldest or keep-latest: what happens to a subscriber of these channels when its queue is full, if they keep no history (default close)", slowPolicies)
-	cfg.publishers.flag(fs, "publishers", "anyone, identified or server: which clients may publish on these channels; with server only Go code may, and this service has none (default anyone)", publishers)
-	fs.Func("host", "`NAME` that this server answers to besides localhost and IP addresses, e.g. app.example.com, *.example.com or * for any; repeatable, separated by spaces in the environment (default: any; only localhost and IP addresses if -addr is a loopback address and no tokens or keys are required)", func(s string) error {
-		for _, f := range strings.Fields(s) {
-			if _, err := middleware.Hosts(f); err != nil {
-				return fmt.Errorf("%q is not a host name like app.example.com, *.example.com or *, without a scheme and a port", f)
-			}
-			cfg.hosts = append(cfg.hosts, f)
+	list(fs, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep SIZE messages for the time TTL, e.g. 'chat.*=1000,24h'; repeatable, the first match counts; separated by spaces in the environment", cfg.addHistory)
+	list(fs, "presence", "`PATTERN` of channels that tell their subscribers who joins and leaves, e.g. 'chat.*' (every other channel only lists its members), or PATTERN=MODE with the mode events, list or off; repeatable, the first match counts; separated by spaces in the environment", cfg.addPresence)
+	choice(fs, "slow", &cfg.slow, "close, drop-oldest or keep-latest: what happens to a subscriber of these channels when its queue is full, if they keep no history (default close)", slowPolicies)
+	choice(fs, "publishers", &cfg.publishers, "anyone, identified or server: which clients may publish on these channels; with server only Go code may, and this service has none (default anyone)", publishers)
+	list(fs, "host", "`NAME` that this server answers to besides localhost and IP addresses, e.g. app.example.com, *.example.com or * for any; repeatable, separated by spaces in the environment (default: any; only localhost and IP addresses if -addr is a loopback address and no tokens or keys are required)", func(s string) error {
+		if _, err := middleware.Hosts(s); err != nil {
+			return fmt.Errorf("%q is not a host name like app.example.com, *.example.com or *, without a scheme and a port", s)
 		}
+		cfg.hub.Hosts = append(cfg.hub.Hosts, s)
 		return nil
 	})
-	fs.Func("origin", "`ORIGIN` of other websites or apps whose pages may connect, e.g. https://app.example.com or capacitor://localhost; repeatable, separated by spaces in the environment", func(s string) error {
-		for _, f := range strings.Fields(s) {
-			if _, err := middleware.CORS(middleware.CORSOptions{Origins: []string{f}}); err != nil {
-				return fmt.Errorf("%q is not an origin like https://app.example.com, https://*.example.com, app://name, file://, null or *", f)
-			}
-			cfg.origins = append(cfg.origins, f)
+	list(fs, "origin", "`ORIGIN` of other websites or apps whose pages may connect, e.g. https://app.example.com or capacitor://localhost; repeatable, separated by spaces in the environment", func(s string) error {
+		if _, err := middleware.CORS(middleware.CORSOptions{Origins: []string{s}}); err != nil {
+			return fmt.Errorf("%q is not an origin like https://app.example.com, https://*.example.com, app://name, file://, null or *", s)
 		}
+		cfg.hub.AllowedOrigins = append(cfg.hub.AllowedOrigins, s)
 		return nil
 	})
-	cfg.drain = 5 * time.Second
-	drainTime(fs, "drain", &cfg.drain, "the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)")
-	cfg.drainDelay = 5 * time.Second
-	drainTime(fs, "drain-delay", &cfg.drainDelay, "the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)")
+	cfg.hub.DrainTime, cfg.hub.DrainDelay = 5*time.Second, 5*time.Second
+	drainTime(fs, "drain", &cfg.hub.DrainTime, "the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)")
+	drainTime(fs, "drain-delay", &cfg.hub.DrainDelay, "the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)")
 	fs.Func("stream-time", "the `TIME` after which an event stream ends, give or take a quarter, so that a client that has gone behind a proxy is noticed; the others reconnect; 0 is never (default 15m)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d != 0 && (d < time.Second || d > 24*time.Hour) {
 			return fmt.Errorf("it must be 1s to 24h, with a unit, or 0: 90s, 15m")
 		}
-		if cfg.stream = d; d == 0 {
-			cfg.stream = -1
+		if cfg.hub.StreamTime = d; d == 0 {
+			cfg.hub.StreamTime = -1
 		}
 		return nil
 	})
 	cfg.limitFlags(fs)
-	number(fs, "max-connections", &cfg.maxConnections, 1, 1<<30, "`N`: the maximum number of connections (default 1000000)")
-	number(fs, "max-connections-per-address", &cfg.maxConnectionsPerAddress, 1, 1<<30, "`N`: the maximum number of connections from one IPv4 address or IPv6 /64 network (default: no limit)")
+	number(fs, "max-connections", &cfg.hub.MaxConnections, 1, 1<<30, "`N`: the maximum number of connections (default 1000000)")
+	number(fs, "max-connections-per-address", &cfg.hub.MaxConnectionsPerAddress, 1, 1<<30, "`N`: the maximum number of connections from one IPv4 address or IPv6 /64 network (default: no limit)")
 	fs.Func("log-level", "`LEVEL`: debug, info, warn or error (default info)", func(s string) error {
 		if err := cfg.logLevel.UnmarshalText([]byte(s)); err != nil {
 			return fmt.Errorf("it must be debug, info, warn or error")
@@ -154,112 +135,14 @@ func (cfg *config) flags() *flag.FlagSet {
 	cfg.redis.flags(fs)
 	cfg.security.flags(fs)
 	cfg.mesh.flags(fs, &cfg.security)
-	cfg.gateway.flags(fs, &cfg.security)
+	cfg.gateway.flags(fs)
+	for _, s := range secrets {
+		cfg.security.file(fs, s.name+"-file", s.usage, func(b []byte) error { return s.add(cfg, b) })
+	}
 	return fs
 }
 
 // variable returns the name of the environment variable for a flag.
 func variable(flag string) string {
 	return "CHANNELS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-// patterns are those of -presence. They match channel names like path.Match: *
-// matches any text, since names have no slash.
-type patterns []string
-
-func (p *patterns) String() string { return strings.Join(*p, " ") }
-
-func (p *patterns) Set(s string) error {
-	for _, f := range strings.Fields(s) {
-		pattern, _ := presenceMode(f)
-		if _, err := path.Match(pattern, ""); err != nil {
-			return fmt.Errorf("the pattern %q: %w", f, err)
-		}
-		*p = append(*p, f)
-	}
-	return nil
-}
-
-// presenceMode splits a pattern and its mode. The pattern itself may contain an
-// equals sign.
-func presenceMode(s string) (pattern string, mode channels.PresenceMode) {
-	for name, mode := range map[string]channels.PresenceMode{"off": channels.PresenceOff, "list": channels.PresenceList, "events": channels.PresenceEvents} {
-		if p, ok := strings.CutSuffix(s, "="+name); ok {
-			return p, mode
-		}
-	}
-	return s, channels.PresenceEvents
-}
-
-// mode returns the presence mode of a channel.
-func (p patterns) mode(name string) channels.PresenceMode {
-	for _, s := range p {
-		pattern, mode := presenceMode(s)
-		if ok, _ := path.Match(pattern, name); ok {
-			return mode
-		}
-	}
-	return channels.PresenceList
-}
-
-type historyRule struct {
-	pattern string
-	size    int
-	ttl     time.Duration
-}
-
-// historyRules are what channels keep, by pattern.
-type historyRules struct {
-	rules    []historyRule
-	presence patterns
-}
-
-func (h *historyRules) String() string {
-	var s []string
-	for _, r := range h.rules {
-		s = append(s, fmt.Sprintf("%s=%d,%v", r.pattern, r.size, r.ttl))
-	}
-	return strings.Join(s, " ")
-}
-
-func (h *historyRules) Set(s string) error {
-	for _, f := range strings.Fields(s) {
-		pattern, limits, ok := cutLast(f, "=")
-		size, ttl, ok2 := strings.Cut(limits, ",")
-		if !ok || !ok2 || pattern == "" {
-			return fmt.Errorf("%q does not have the form PATTERN=SIZE,TTL, e.g. chat.*=1000,24h", f)
-		}
-		var one patterns
-		if err := one.Set(pattern); err != nil {
-			return err
-		}
-		n, err := strconv.Atoi(size)
-		if err != nil || n < 1 || n > 10_000_000 {
-			return fmt.Errorf("the size %q in %q has to be a number from 1 to 10000000", size, f)
-		}
-		d, err := time.ParseDuration(ttl)
-		if err != nil || d < time.Millisecond {
-			return fmt.Errorf("the time %q in %q must be 1ms or more, e.g. 90s, 24h", ttl, f)
-		}
-		h.rules = append(h.rules, historyRule{pattern, n, d})
-	}
-	return nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
-}
-
-func (h *historyRules) options(name string) channels.ChannelOptions {
-	o := channels.ChannelOptions{Presence: h.presence.mode(name)}
-	for _, r := range h.rules {
-		if ok, _ := path.Match(r.pattern, name); ok {
-			o.HistorySize, o.HistoryTTL = r.size, r.ttl
-			break
-		}
-	}
-	return o
 }

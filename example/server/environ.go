@@ -16,35 +16,24 @@ var discovered = regexp.MustCompile(`^CHANNELS_([A-Z0-9_]+_)?(SERVICE_HOST=|SERV
 // its value would be ignored silently.
 func misspelt(environ []string) error {
 	var known []string
-	var cfg config
-	fs := cfg.flags()
 	for _, s := range secrets {
 		known = append(known, variable(s.name))
 	}
+	var cfg config
+	cfg.flags().VisitAll(func(f *flag.Flag) { known = append(known, variable(f.Name)) })
 	for _, line := range environ {
 		name, _, _ := strings.Cut(line, "=")
-		if !strings.HasPrefix(name, "CHANNELS_") || discovered.MatchString(line) || slices.Contains(known, name) {
-			continue
+		if strings.HasPrefix(name, "CHANNELS_") && !discovered.MatchString(line) && !slices.Contains(known, name) {
+			return fmt.Errorf("there is no variable %.60s: a variable is CHANNELS_ and the name of a flag%s", name, nearest(name, known))
 		}
-		flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "CHANNELS_")), "_", "-")
-		if fs.Lookup(flag) != nil && variable(flag) == name {
-			continue
-		}
-		return fmt.Errorf("there is no variable %.60s: a variable is CHANNELS_ and the name of a flag%s", name, nearest(fs, name, known))
 	}
 	return nil
 }
 
 // nearest suggests the variable that was probably meant.
-func nearest(fs *flag.FlagSet, name string, known []string) string {
-	fs.VisitAll(func(f *flag.Flag) { known = append(known, variable(f.Name)) })
-	best, distance := "", 4 // a greater distance means another word
-	for _, k := range known {
-		if d := edits(name, k); d < distance {
-			best, distance = k, d
-		}
-	}
-	if best == "" {
+func nearest(name string, known []string) string {
+	best := slices.MinFunc(known, func(a, b string) int { return edits(name, a) - edits(name, b) })
+	if edits(name, best) > 3 { // another word
 		return ""
 	}
 	return "; did you mean " + best + "?"

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -64,7 +63,7 @@ func TestEverythingHasAFlag(t *testing.T) {
 			"Subscribe": {flags: "-jwt-default-subscribe a"}, "Publish": {flags: "-jwt-default-publish a"}, "List": {flags: "-jwt-default-list"},
 		}},
 		{middleware.Grants{}, func(_ *testing.T, cfg config) any { // for requests without a token
-			return middleware.Grants{Subscribe: cfg.security.anonymous, Publish: cfg.security.rest.publish, List: cfg.security.rest.list}
+			return cfg.security.anonymous
 		}, map[string]told{
 			"Subscribe": {flags: "-anonymous a"}, "Publish": {flags: "-anonymous-publish a"}, "List": {flags: "-anonymous-list"},
 		}},
@@ -107,9 +106,7 @@ func TestEverythingHasAFlag(t *testing.T) {
 					for i := range args {
 						args[i] = strings.ReplaceAll(args[i], "\x01", " ")
 					}
-					cfg, err := parse(args, lookup(nil), io.Discard)
-					require.NoError(t, err)
-					return reflect.ValueOf(c.get(t, cfg)).FieldByName(field.Name)
+					return reflect.ValueOf(c.get(t, parsed(t, nil, args...))).FieldByName(field.Name)
 				}
 				before, after := value(), value(strings.Fields(how.flags)...)
 				if field.Type.Kind() == reflect.Func {
@@ -126,7 +123,7 @@ func TestEverythingHasAFlag(t *testing.T) {
 	}
 	var cfg config // each limit has to name its field
 	for _, l := range limits {
-		require.Equal(t, reflect.ValueOf(&cfg.limits).Elem().FieldByName(l.field).Addr().Interface(), l.to(&cfg.limits), l.flag)
+		require.Equal(t, reflect.ValueOf(&cfg.hub).Elem().FieldByName(l.field).Addr().Interface(), l.to(&cfg.hub), l.flag)
 	}
 }
 
@@ -136,15 +133,14 @@ func TestLimitsAreCheckedByTheHub(t *testing.T) {
 		{"-max-message-bytes", "5", "-max-message-bytes is 5; it must be 1024 to"}, {"-queue-bytes", "5", "-queue-bytes is 5; it must be"}, {"-max-channels", "-1", "-max-channels is -1; it must be"},
 		{"-ping-period", "1ms", "-ping-period is 1ms; it must be"}, {"-write-timeout", "1h", "-write-timeout is 1h0m0s; it must be"}, {"-store-timeout", "1h", "-store-timeout is 1h0m0s; it must be"},
 	} {
-		cfg, err := parse([]string{"-addr", "127.0.0.1:0", c.flag, c.value}, lookup(nil), io.Discard)
-		require.NoError(t, err)
+		cfg := parsed(t, nil, "-addr", "127.0.0.1:0", c.flag, c.value)
 		require.ErrorContains(t, run(t.Context(), cfg, slog.New(slog.DiscardHandler)), c.says)
 	}
 }
 
 func TestChoicesOfChannels(t *testing.T) {
-	cfg, err := parse([]string{"-slow", "a*=drop-oldest", "-slow", "b=close *=keep-latest", "-publishers", "a1=server x=y=identified", "-presence", "a1=off x=y a*=list", "-history", "ah=1,1h"}, lookup(nil), io.Discard)
-	require.NoError(t, err)
+	cfg := parsed(t, nil, "-slow", "a*=drop-oldest", "-slow", "b=close *=keep-latest", "-publishers", "a1=server x=y=identified",
+		"-presence", "a1=off x=y a*=list", "-history", "ah=1,1h")
 	for name, want := range map[string]channels.ChannelOptions{
 		"a1":  {SlowSubscriber: channels.SlowDropOldest, Publishers: channels.PublishersServer, Presence: channels.PresenceOff},
 		"a2":  {SlowSubscriber: channels.SlowDropOldest, Presence: channels.PresenceList},

@@ -18,17 +18,11 @@ type gatewayConfig struct {
 	insecure       bool
 }
 
-func (c *gatewayConfig) flags(fs *flag.FlagSet, s *security) {
+func (c *gatewayConfig) flags(fs *flag.FlagSet) {
 	addressFlag(fs, "zmq-pub", &c.pub, listens, "`ADDRESS` where ZeroMQ SUB sockets read all channels without a token, e.g. tcp://127.0.0.1:10022")
 	addressFlag(fs, "zmq-pull", &c.pull, listens, "`ADDRESS` where ZeroMQ PUSH sockets publish, e.g. tcp://127.0.0.1:10023")
 	addressFlag(fs, "zmq-rep", &c.rep, listens, "`ADDRESS` where ZeroMQ REQ and DEALER sockets publish with an answer, and list channels, e.g. tcp://127.0.0.1:10024")
 	fs.BoolVar(&c.insecure, "zmq-insecure", false, "let other machines reach -zmq-pub, and the other two without a token")
-	s.file(fs, "zmq-token-file", "`FILE` with a token of 16 bytes or more, which must be the last frame of each message to -zmq-pull and -zmq-rep. Or set the token itself in CHANNELS_ZMQ_TOKEN", s.addZMQToken)
-}
-
-func (s *security) addZMQToken(b []byte) (err error) {
-	s.zmqToken, err = longSecret(b, "token", 16)
-	return err
 }
 
 // check refuses flags without effect, and an open address beside a protected

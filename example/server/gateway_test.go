@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"io"
-	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -34,27 +32,20 @@ func TestGatewayErrors(t *testing.T) {
 		require.NotContains(t, err.Error(), "0123456789abcdef")
 		require.NotContains(t, err.Error(), "Options", "the error names flags, not options")
 	}
-	for _, fine := range [][]string{{"-zmq-pub", "tcp://0.0.0.0:1", "-zmq-insecure"}, {"-zmq-rep", "tcp://:1", "-zmq-token-file", write(t, "token", "0123456789abcdef")}, {"-zmq-pub", ""}} {
-		_, err := parse(fine, lookup(nil), io.Discard)
-		require.NoError(t, err)
+	for _, fine := range [][]string{{"-zmq-pub", "tcp://0.0.0.0:1", "-zmq-insecure"}, {"-zmq-rep", "tcp://:1", "-zmq-token-file", file(t, "0123456789abcdef")}, {"-zmq-pub", ""}} {
+		parsed(t, nil, fine...)
 	}
 }
 
 // If other clients need a token, the gateway's token lets a program publish and
 // list.
 func TestGatewayToken(t *testing.T) {
-	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-zmq-rep", "tcp://127.0.0.1:0", "-anonymous", "*"},
-		lookup(map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef", "CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}), io.Discard)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	log := newRecords()
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
+	env := map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef", "CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}
+	addr, log, _ := start(t, env, "-zmq-rep", "tcp://127.0.0.1:0", "-anonymous", "*")
 	started := log.wait(t, "listening for ZeroMQ")
 	rep := started["rep"].(string)
 	require.NotContains(t, started, "pub", "sockets that do not listen are left out")
-	ws := join(t, log.wait(t, "listening")["addr"].(string), "a")
+	ws := join(t, addr, "a")
 	c, err := net.Dial("tcp", strings.TrimPrefix(rep, "tcp://"))
 	require.NoError(t, err)
 	defer c.Close()
@@ -77,6 +68,4 @@ func TestGatewayToken(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "2", string(m.Body))
 	require.Contains(t, ask("list", "0123456789abcdef"), `"channel_name":"a"`)
-	cancel()
-	require.NoError(t, <-done)
 }

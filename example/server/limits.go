@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +33,7 @@ var limits = []limit{
 func (cfg *config) limitFlags(fs *flag.FlagSet) {
 	for _, l := range limits {
 		fs.Func(l.flag, l.usage, func(s string) error {
-			switch to := l.to(&cfg.limits).(type) {
+			switch to := l.to(&cfg.hub).(type) {
 			case *int:
 				n, err := strconv.Atoi(s)
 				if err != nil || n == 0 { // 0 would be the default
@@ -68,92 +66,8 @@ func inFlags(err error) error {
 
 // options returns the hub's options, except those that have to be opened first.
 func (cfg *config) options() channels.Options {
-	o := cfg.limits
-	o.ReplicaID, o.AllowedOrigins, o.Hosts, o.Channel = cfg.node, cfg.origins, cfg.hosts, cfg.channel
-	o.DrainTime, o.DrainDelay = max(cfg.drain, 1), cfg.drainDelay // 0 would be the default
-	o.StreamTime = cfg.stream
-	o.MaxConnections, o.MaxConnectionsPerAddress = cfg.maxConnections, cfg.maxConnectionsPerAddress
+	o := cfg.hub
+	o.Channel = cfg.channel
+	o.DrainTime = max(o.DrainTime, 1) // 0 would be the default
 	return o
-}
-
-// channel returns a channel's options.
-func (cfg *config) channel(name string) channels.ChannelOptions {
-	o := cfg.history.options(name)
-	if o.HistorySize == 0 { // with history, the hub closes slow subscribers so that they miss nothing
-		o.SlowSubscriber = channels.SlowPolicy(cfg.slow.of(name))
-	}
-	o.Publishers = channels.Publishers(cfg.publishers.of(name))
-	return o
-}
-
-var (
-	slowPolicies = map[string]uint8{"close": uint8(channels.SlowClose), "drop-oldest": uint8(channels.SlowDropOldest), "keep-latest": uint8(channels.SlowKeepLatest)}
-	publishers   = map[string]uint8{"anyone": uint8(channels.PublishersAnyone), "identified": uint8(channels.PublishersIdentified), "server": uint8(channels.PublishersServer)}
-)
-
-// choices are the values chosen for channels, by pattern.
-type choices []choice
-
-type choice struct {
-	pattern string
-	value   uint8
-}
-
-// flag adds a flag that chooses one of the values for a pattern.
-func (c *choices) flag(fs *flag.FlagSet, name, usage string, values map[string]uint8) {
-	fs.Func(name, "`PATTERN=CHOICE`: "+usage+"; repeatable, the first match counts; separated by spaces in the environment", func(s string) error {
-		for _, f := range strings.Fields(s) {
-			pattern, word, _ := cutLast(f, "=")
-			value, ok := values[word]
-			if _, err := path.Match(pattern, ""); err != nil || !ok || pattern == "" {
-				return fmt.Errorf("%q does not have the form PATTERN=CHOICE, with one of %s", f, strings.SplitN(usage, ":", 2)[0])
-			}
-			*c = append(*c, choice{pattern, value})
-		}
-		return nil
-	})
-}
-
-// of returns the value chosen for a channel, or 0.
-func (c choices) of(name string) uint8 {
-	for _, one := range c {
-		if ok, _ := path.Match(one.pattern, name); ok {
-			return one.value
-		}
-	}
-	return 0
-}
-
-// number adds a flag for a number from lo to hi.
-func number(fs *flag.FlagSet, name string, to *int, lo, hi int, usage string) {
-	fs.Func(name, usage, func(s string) error {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < lo || n > hi {
-			return fmt.Errorf("it must be %d to %d", lo, hi)
-		}
-		*to = n
-		return nil
-	})
-}
-
-// boolFlag is fs.BoolVar with an error that tells what is allowed.
-func boolFlag(fs *flag.FlagSet, name string, to *bool, usage string) {
-	fs.BoolFunc(name, usage, func(s string) (err error) {
-		if *to, err = strconv.ParseBool(s); err != nil {
-			return errors.New("it must be true or false")
-		}
-		return nil
-	})
-}
-
-// drainTime adds a flag for a time of up to 10 minutes.
-func drainTime(fs *flag.FlagSet, name string, to *time.Duration, usage string) {
-	fs.Func(name, usage, func(s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil || d < 0 || d > 10*time.Minute {
-			return errors.New("it must be 0 to 10m, with a unit: 5s, 2m")
-		}
-		*to = d
-		return nil
-	})
 }

@@ -159,13 +159,13 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	select {
 	case err = <-served:
 	case <-ctx.Done():
-		log.Info("draining; a second signal skips the delay", "clients", hub.Stats().Connections, "delay", cfg.drainDelay)
+		log.Info("draining; a second signal skips the delay", "clients", hub.Stats().Connections, "delay", opts.DrainDelay)
 	}
 	// Clients have the drain time to go, and a little more. The delay takes at
 	// most half of the whole time.
-	end, cancel := context.WithTimeout(context.Background(), max(2*cfg.drainDelay, cfg.drainDelay+cfg.drain+5*time.Second))
+	end, cancel := context.WithTimeout(context.Background(), max(2*opts.DrainDelay, opts.DrainDelay+opts.DrainTime+5*time.Second))
 	defer cancel()
-	defer skipOnSignal(end, hub, cfg.drainDelay)()
+	defer skipOnSignal(end, hub, opts.DrainDelay)()
 	if e := hub.Drain(end); e != nil {
 		log.Warn("the drain did not end in time", "err", e)
 	}

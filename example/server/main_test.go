@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -15,60 +14,37 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/example/internal/webtest"
+	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
 // patience is how long a test waits for an event that must come.
 const patience = time.Minute
 
-// records collects a JSON log and finds the first record with a given message.
-type records struct {
-	mu    sync.Mutex
-	b     bytes.Buffer
-	wrote chan struct{} // buffered, 1: there was a write
-}
+// records collects a JSON log.
+type records struct{ hubtest.Log }
 
-func newRecords() *records { return &records{wrote: make(chan struct{}, 1)} }
-
-func (r *records) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	select {
-	case r.wrote <- struct{}{}:
-	default:
-	}
-	return r.b.Write(p)
-}
-
-func (r *records) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.b.String()
-}
-
-// wait waits for a record with this message. Only one goroutine may wait at a
-// time.
+// wait waits for a record with this message.
 func (r *records) wait(t *testing.T, msg string) map[string]any {
 	t.Helper()
 	return r.waitFor(t, msg, "msg", msg)
 }
 
 // waitFor waits for a record with this message in which key has this value.
-func (r *records) waitFor(t *testing.T, msg, key, value string) map[string]any {
+func (r *records) waitFor(t *testing.T, msg, key, value string) (found map[string]any) {
 	t.Helper()
-	timeout := time.After(patience)
-	for {
-		for _, line := range strings.Split(r.String(), "\n") {
-			var rec map[string]any
-			if json.Unmarshal([]byte(line), &rec) == nil && rec["msg"] == msg && rec[key] == value {
-				return rec
+	redistest.Eventually(t, "the record "+msg, func() bool {
+		for line := range strings.Lines(r.String()) {
+			found = nil
+			if json.Unmarshal([]byte(line), &found) == nil && found["msg"] == msg && found[key] == value {
+				return true
 			}
 		}
-		select {
-		case <-r.wrote:
-		case <-timeout:
-			require.FailNow(t, "never logged: "+msg, r.String())
-		}
-	}
+		return false
+	})
+	return found
 }
 
 // join subscribes to a channel; if since is given, from that position on.
@@ -103,46 +79,62 @@ func next(c *websocket.Conn) (m message, err error) {
 	return m, err
 }
 
+func call(t *testing.T, method, url, body string, header ...string) (int, string) {
+	t.Helper()
+	return webtest.Call(t, http.DefaultClient, method, url, body, header...)
+}
+
+// get returns the answer to a request, which must succeed.
 func get(t *testing.T, addr, path string) string {
 	t.Helper()
-	return bodyOf(t)(http.Get("http://" + addr + path))
+	return webtest.Want(t, http.DefaultClient, 200, "GET", "http://"+addr+path, "")
 }
 
+// post publishes a message and returns the answer.
 func post(t *testing.T, addr, channel, text string) string {
 	t.Helper()
-	return bodyOf(t)(http.Post("http://"+addr+"/v1/channel/"+channel+"/publish", "application/json", strings.NewReader(text)))
+	return webtest.Want(t, http.DefaultClient, 200, "POST", "http://"+addr+"/v1/channel/"+channel+"/publish", text)
 }
 
-// bodyOf returns a function that reads the answer to a request, which must
-// succeed.
-func bodyOf(t *testing.T) func(*http.Response, error) string {
-	return func(resp *http.Response, err error) string {
-		t.Helper()
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		require.Equal(t, 200, resp.StatusCode, "%s", b)
-		return string(b)
-	}
+// parsed returns the configuration that variables and flags make.
+func parsed(t *testing.T, env map[string]string, args ...string) config {
+	t.Helper()
+	cfg, err := parse(args, lookup(env), io.Discard)
+	require.NoError(t, err)
+	return cfg
+}
+
+// start runs a server in this process until the test ends or calls stop, and
+// returns its address.
+func start(t *testing.T, env map[string]string, args ...string) (addr string, log *records, stop context.CancelFunc) {
+	t.Helper()
+	cfg := parsed(t, env, append([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, args...)...)
+	ctx, stop := context.WithCancel(context.Background())
+	log = new(records)
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, cfg, newLog(log, cfg.logLevel)) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		stop()
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+		case <-time.After(patience):
+			require.FailNow(t, "it is still running", log.String())
+		}
+	})
+	return log.wait(t, "listening")["addr"].(string), log, stop
 }
 
 // With -drain 0, connections are closed at once, but each client gets its own
 // time to reconnect.
 func TestDrainAtOnce(t *testing.T) {
-	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, lookup(nil), io.Discard)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	log := newRecords()
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
-	addr := log.wait(t, "listening")["addr"].(string)
+	addr, _, stop := start(t, nil)
 	var cs []*websocket.Conn
 	for range 20 {
 		cs = append(cs, join(t, addr, "a"))
 	}
-	cancel()
+	stop()
 	var all sync.WaitGroup
 	for _, c := range cs {
 		all.Go(func() {
@@ -156,7 +148,6 @@ func TestDrainAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	require.NoError(t, <-done)
 }
 
 func TestRunFails(t *testing.T) {
@@ -174,9 +165,7 @@ func TestRunFails(t *testing.T) {
 		"an address of ZeroMQ in use": {[]string{"-addr", "127.0.0.1:0", "-zmq-rep", "tcp://" + taken}, "-zmq-rep: listen tcp " + taken + ": bind: address already in use"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg, err := parse(c.args, lookup(nil), io.Discard)
-			require.NoError(t, err)
-			err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
+			err := run(t.Context(), parsed(t, nil, c.args...), slog.New(slog.DiscardHandler))
 			require.ErrorContains(t, err, c.says)
 			require.True(t, strings.HasPrefix(err.Error(), "-"), "the error must begin with the flag: %v", err)
 		})

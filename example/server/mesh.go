@@ -59,7 +59,6 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 		}
 		return a.CheckReach()
 	}, "`HOST:PORT` whose host resolves to the addresses of all replicas, e.g. a headless Service of Kubernetes")
-	s.file(fs, "mesh-key-file", "`FILE` with a secret of 16 bytes or more that all replicas share. Or set the secret itself in CHANNELS_MESH_KEY", c.addKey)
 	keep := func(to *[]byte) func([]byte) error {
 		return func(b []byte) error { *to = b; return nil }
 	}
@@ -67,11 +66,6 @@ func (c *meshConfig) flags(fs *flag.FlagSet, s *security) {
 	s.file(fs, "mesh-tls-key", "`FILE` with the certificate's key in PEM", keep(&c.key))
 	s.file(fs, "mesh-ca", "`FILE` with the certificate authorities, in PEM, that must have signed the other replicas' certificates", keep(&c.cas))
 	boolFlag(fs, "mesh-insecure", &c.zmq.Insecure, "accept replicas from other machines without a key or TLS: anyone who reaches the port can read and publish everything")
-}
-
-func (c *meshConfig) addKey(b []byte) (err error) {
-	c.zmq.Key, err = longSecret(b, "secret", 16)
-	return err
 }
 
 // check refuses flags that do not fit together, before anything is opened.

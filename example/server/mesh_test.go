@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,8 +12,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -26,23 +23,17 @@ import (
 const meshKey = "0123456789abcdef-of-the-mesh"
 
 func TestMeshFlags(t *testing.T) {
-	cfg, err := parse([]string{"-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0", "-mesh-peers", "tcp://a:1, tcp://b:2", "-mesh-dns", "app:10021", "-mesh-advertise", "tcp://a:1"},
-		lookup(map[string]string{"CHANNELS_MESH_KEY": meshKey}), io.Discard)
-	require.NoError(t, err)
-	z := cfg.mesh.zmq
-	require.Equal(t, "zmq", cfg.mesh.kind)
+	mesh := parsed(t, map[string]string{"CHANNELS_MESH_KEY": meshKey},
+		"-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0", "-mesh-peers", "tcp://a:1, tcp://b:2", "-mesh-dns", "app:10021", "-mesh-advertise", "tcp://a:1").mesh
+	z := mesh.zmq
+	require.Equal(t, "zmq", mesh.kind)
 	require.Equal(t, []string{"tcp://127.0.0.1:0", "tcp://a:1", "app:10021", meshKey}, []string{z.Listen, z.Advertise, z.DNS, string(z.Key)})
 	require.Equal(t, []string{"tcp://a:1", "tcp://b:2"}, z.Peers)
-	cfg, err = parse([]string{"-mesh", "zmq", "-mesh-listen", "tcp://:1", "-mesh-dns", "app:10021"}, lookup(map[string]string{"CHANNELS_MESH_INSECURE": "true"}), io.Discard)
-	require.NoError(t, err)
-	require.True(t, cfg.mesh.zmq.Insecure)
-
-	file := write(t, "key", meshKey+"\n")
-	cfg, err = parse([]string{"-mesh", "zmq", "-mesh-peers", "tcp://a:1", "-mesh-key-file", file}, lookup(nil), io.Discard)
-	require.NoError(t, err)
-	require.Equal(t, meshKey, string(cfg.mesh.zmq.Key))
-	_, err = parse([]string{"-mesh", "none", "-history", "a=1,1h"}, lookup(nil), io.Discard)
-	require.NoError(t, err, "-mesh none is the same as no -mesh")
+	mesh = parsed(t, map[string]string{"CHANNELS_MESH_INSECURE": "true"}, "-mesh", "zmq", "-mesh-listen", "tcp://:1", "-mesh-dns", "app:10021").mesh
+	require.True(t, mesh.zmq.Insecure)
+	mesh = parsed(t, nil, "-mesh", "zmq", "-mesh-peers", "tcp://a:1", "-mesh-key-file", file(t, meshKey+"\n")).mesh
+	require.Equal(t, meshKey, string(mesh.zmq.Key))
+	parsed(t, nil, "-mesh", "none", "-history", "a=1,1h") // the same as no -mesh
 }
 
 // Flags that contradict each other are refused at the start, with what to do.
@@ -64,7 +55,7 @@ func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 		"a port that is too large":  {with("-mesh-dns", "foo:65536"), "for flag -mesh-dns: it must be HOST:PORT"},
 		"to be found anywhere":      {with("-mesh-advertise", "tcp://0.0.0.0:1"), "for flag -mesh-advertise: it has to name one host"},
 		"to be found at any port":   {with("-mesh-advertise", "tcp://h:0"), "for flag -mesh-advertise: it has to name the port"},
-		"a key, and none needed":    {with("-mesh-insecure", "-mesh-key-file", write(t, "k", meshKey)), "-mesh-insecure is for a mesh without a key and TLS"},
+		"a key, and none needed":    {with("-mesh-insecure", "-mesh-key-file", file(t, meshKey)), "-mesh-insecure is for a mesh without a key and TLS"},
 		"TLS, and none needed":      {with("-mesh-insecure", "-mesh-cert", cert, "-mesh-tls-key", key, "-mesh-ca", cert), "-mesh-insecure is for a mesh without a key and TLS"},
 		"an unknown mesh":           {[]string{"-mesh", "amqp"}, "none, zmq or redis"},
 		"redis without Redis":       {[]string{"-mesh", "redis"}, "-redis"},
@@ -79,7 +70,7 @@ func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 		"a key as the certificate":  {append(peers, "-mesh-cert", key, "-mesh-tls-key", key, "-mesh-ca", cert), "-mesh-cert and -mesh-tls-key"},
 		"an authority that's a key": {append(peers, "-mesh-cert", cert, "-mesh-tls-key", key, "-mesh-ca", key), "-mesh-ca"},
 		"a file that is not there":  {append(peers, "-mesh-ca", "/nonexistent/hush"), "-mesh-ca: the file cannot be read"},
-		"a short key":               {append(peers, "-mesh-key-file", write(t, "k", "hush-1")), "-mesh-key-file: the secret has 6 bytes; it has to have 16 or more"},
+		"a short key":               {append(peers, "-mesh-key-file", file(t, "hush-1")), "-mesh-key-file: the secret has 6 bytes; it has to have 16 or more"},
 		"a key as a flag":           {append(peers, "-mesh-key", "hush"), "CHANNELS_MESH_KEY in the environment, or give a file with -mesh-key-file"},
 		"a key as its file":         {append(peers, "-mesh-key-file", "hush"), "-mesh-key-file: the file cannot be read"},
 		"open to everybody":         {append(peers, "-mesh-listen", "tcp://0.0.0.0:0"), "it needs -mesh-key-file or -mesh-cert (or -mesh-insecure"},
@@ -108,12 +99,11 @@ func TestMeshRecord(t *testing.T) {
 		"by DNS":    {[]string{"-mesh-dns", "localhost:1"}, map[string]any{"dns": "localhost:1"}},
 		"by a list": {[]string{"-mesh-peers", "tcp://127.0.0.1:1 tcp://127.0.0.1:2"}, map[string]any{"peers": "tcp://127.0.0.1:1,tcp://127.0.0.1:2"}},
 	} {
-		cfg, err := parse(append([]string{"-mesh", "zmq"}, c.args...), lookup(nil), io.Discard)
-		require.NoError(t, err)
+		cfg := parsed(t, nil, append([]string{"-mesh", "zmq"}, c.args...)...)
 		require.Equal(t, "tcp://127.0.0.1:10021", cfg.mesh.zmq.Listen, "the default is set")
 		cfg.mesh.zmq.Listen = "tcp://" + free(t)
 		c.want["listen"], c.want["address"] = cfg.mesh.zmq.Listen, cfg.mesh.zmq.Listen
-		log := newRecords()
+		log := new(records)
 		m, err := cfg.mesh.open("one", nil, "", slog.New(slog.NewJSONHandler(log, nil)))
 		require.NoError(t, err)
 		rec := log.wait(t, "mesh")
@@ -130,7 +120,7 @@ func TestMeshRecord(t *testing.T) {
 func TestMeshLinksReplicas(t *testing.T) {
 	r := redistest.Start(t)
 	url := "redis://" + r.Addr + "/0"
-	key := write(t, "key", meshKey)
+	key := file(t, meshKey)
 	cert, tlsKey, ca := certificate(t)
 	a, b := free(t), free(t)
 	peers := "tcp://" + a + ",tcp://" + b
@@ -148,7 +138,8 @@ func TestMeshLinksReplicas(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			one, two := start(t, args(a)...), start(t, args(b)...)
+			one, _, _ := start(t, nil, args(a)...)
+			two, _, _ := start(t, nil, args(b)...)
 			ws := join(t, two, "far")
 			// A message published before the subscription has reached the other
 			// replica may be lost. After the first message that arrives, all
@@ -180,28 +171,6 @@ func TestMeshLinksReplicas(t *testing.T) {
 	}
 }
 
-// start runs a server in this process until the test ends and returns its
-// address.
-func start(t *testing.T, args ...string) string {
-	t.Helper()
-	cfg, err := parse(append([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, args...), lookup(nil), io.Discard)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	log := newRecords()
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			require.NoError(t, err)
-		case <-time.After(patience):
-			require.FailNow(t, "it is still running", log.String())
-		}
-	})
-	return log.wait(t, "listening")["addr"].(string)
-}
-
 // free returns an address on which nothing listens.
 func free(t *testing.T) string {
 	t.Helper()
@@ -209,13 +178,6 @@ func free(t *testing.T) string {
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().String()
-}
-
-func write(t *testing.T, name, text string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
-	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	return file
 }
 
 // certificate returns the files of a certificate for this machine, of its key,
@@ -234,8 +196,8 @@ func certificate(t *testing.T) (cert, key, ca string) {
 	require.NoError(t, err)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
 	require.NoError(t, err)
-	cert = write(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return cert, write(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))), cert
+	cert = file(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return cert, file(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))), cert
 }
 
 // nodes returns the status of each replica that the replica at addr knows.

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/channels-go/channels"
 )
@@ -25,7 +26,7 @@ func sayWhatIsOpen(s *security, o *channels.Options, addr net.Addr, log *slog.Lo
 	case s.open():
 		log.Warn("open to everyone: anyone who reaches this address may subscribe, publish, list and read everything; to restrict it, set -jwt-secret-file, -jwt-public-key or -api-keys-file", "addr", addr.String())
 	case s.anybody():
-		log.Info("open to everyone without a token or key", "subscribe", s.anonymous.String(), "publish", s.rest.publish.String(), "list", s.rest.list)
+		log.Info("open to everyone without a token or key", "subscribe", strings.Join(s.anonymous.Subscribe, " "), "publish", strings.Join(s.anonymous.Publish, " "), "list", s.anonymous.List)
 	}
 	if slices.Contains(o.AllowedOrigins, "*") {
 		log.Warn("-origin '*' lets pages of every website connect, WebSockets even with their visitors' cookies: list the origins that you trust, unless all data is public")

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -11,39 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// started runs the server with these flags until the test ends.
-func started(t *testing.T, env map[string]string, args ...string) (addr string, log *records) {
-	t.Helper()
-	cfg, err := parse(append([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, args...), lookup(env), io.Discard)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	log = newRecords()
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, cfg, newLog(log, cfg.logLevel)) }()
-	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
-		cancel()
-		require.NoError(t, <-done)
-	})
-	return log.wait(t, "listening")["addr"].(string), log
-}
-
 // Without tokens and on a loopback address, the server refuses a website whose
 // own name resolves to that address. Nothing changes behind a proxy with a host
 // name, or with tokens.
 func TestServerAnswersToItsHosts(t *testing.T) {
 	ask := func(addr, host string, header ...string) int {
-		r, err := http.NewRequest("GET", "http://"+addr+"/v1/nodes", nil)
-		require.NoError(t, err)
-		r.Host = host
-		for i := 0; i+1 < len(header); i += 2 {
-			r.Header.Set(header[i], header[i+1])
-		}
-		resp, err := http.DefaultClient.Do(r)
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		io.Copy(io.Discard, resp.Body)
-		return resp.StatusCode
+		code, _ := call(t, "GET", "http://"+addr+"/v1/nodes", "", append(header, "Host", host)...)
+		return code
 	}
 	for name, c := range map[string]struct {
 		args   []string
@@ -62,7 +33,7 @@ func TestServerAnswersToItsHosts(t *testing.T) {
 		"an origin, no host":  {args: []string{"-origin", "https://app.example"}, evil: 421, app: 421},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr, _ := started(t, c.env, c.args...)
+			addr, _, _ := start(t, c.env, c.args...)
 			addr = strings.Replace(addr, "[::]", "127.0.0.1", 1)
 			require.Equal(t, c.evil, ask(addr, "evil.example:8080", c.header...))
 			require.Equal(t, c.app, ask(addr, "app.example", c.header...))
@@ -89,7 +60,7 @@ func TestServerSaysWhatIsOpen(t *testing.T) {
 		"a named origin": {[]string{"-origin", "https://a.example"}, nil, nil, []string{"WARN"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr, log := started(t, c.env, c.args...)
+			addr, log, _ := start(t, c.env, c.args...)
 			get(t, strings.Replace(addr, "[::]", "127.0.0.1", 1), "/healthz") // the records are written before the server answers
 			for _, s := range c.says {
 				require.Contains(t, log.String(), s)
@@ -102,7 +73,7 @@ func TestServerSaysWhatIsOpen(t *testing.T) {
 }
 
 func TestTimesInTheLogCanBeRead(t *testing.T) {
-	_, log := started(t, nil)
+	_, log, _ := start(t, nil)
 	newLog(log, 0).Info("a time", "took", 1500*time.Millisecond)
 	require.Equal(t, "1.5s", log.wait(t, "a time")["took"])
 }

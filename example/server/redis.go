@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/channels-go/channels/example/internal/web"
 	"github.com/channels-go/channels/store/redisstore"
 )
 
@@ -37,11 +38,7 @@ func (c *redisConfig) check(onCommandLine bool) error {
 	if onCommandLine {
 		name = "-redis"
 	}
-	err := checkText([]byte(c.url))
-	if err == nil {
-		err = checkLine(c.url)
-	}
-	if err != nil {
+	if err := cmp.Or(checkText([]byte(c.url)), checkLine(c.url)); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	u, err := url.Parse(c.url)
@@ -85,14 +82,14 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, hideURL(err)
 		}
-		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, idleTime(o.ConnMaxIdleTime)
+		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, cmp.Or(o.ConnMaxIdleTime, idleTime)
 		return redis.NewClient(o), nil
 	case "cluster":
 		o, err := redis.ParseClusterURL(plain)
 		if err != nil {
 			return nil, hideURL(err)
 		}
-		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, idleTime(o.ConnMaxIdleTime)
+		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, cmp.Or(o.ConnMaxIdleTime, idleTime)
 		return redis.NewClusterClient(o), nil
 	case "sentinel":
 		o, err := redis.ParseFailoverURL(plain)
@@ -102,7 +99,7 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 		if o.MasterName == "" {
 			return nil, errors.New("a Sentinel URL has to name the master: redis+sentinel://HOST:PORT/DB?master_name=NAME")
 		}
-		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, idleTime(o.ConnMaxIdleTime)
+		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, cmp.Or(o.ConnMaxIdleTime, idleTime)
 		return redis.NewFailoverClient(o), nil
 	}
 	return nil, c.unknownScheme(scheme)
@@ -117,15 +114,10 @@ func (c *redisConfig) unknownScheme(scheme string) error {
 	return fmt.Errorf("the scheme %.20q is not known; the URL must be %s", scheme, redisForms)
 }
 
-// idleTime returns how long a connection may be idle before it is closed:
-// conn_max_idle_time of the URL, or a minute, which is before usual servers and
-// load balancers close it. Over TLS, go-redis does not notice that.
-func idleTime(asked time.Duration) time.Duration {
-	if asked == 0 {
-		return time.Minute
-	}
-	return asked
-}
+// idleTime is how long a connection may be idle before it is closed, unless the
+// URL has a conn_max_idle_time. It is less than usual servers and load balancers
+// wait before they close it: over TLS, go-redis does not notice that.
+const idleTime = time.Minute
 
 // hideURL removes the URL, which may have a password, from an error.
 func hideURL(err error) error {
@@ -140,7 +132,7 @@ func hideURL(err error) error {
 // and mesh. open does not wait for Redis: until Redis answers, the server is
 // not ready.
 func (c *redisConfig) open(log *slog.Logger) (redis.UniversalClient, *redisstore.Store, error) {
-	redis.SetLogger(redisLog{log})
+	redis.SetLogger(web.RedisLog{Log: log})
 	client, err := c.client()
 	if err != nil {
 		return nil, nil, err
@@ -150,12 +142,4 @@ func (c *redisConfig) open(log *slog.Logger) (redis.UniversalClient, *redisstore
 		return nil, nil, errors.Join(err, client.Close())
 	}
 	return client, st, nil
-}
-
-// redisLog logs the Redis client's own messages at level debug, since the hub
-// reports the same problems less often.
-type redisLog struct{ log *slog.Logger }
-
-func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "redis", "says", fmt.Sprintf(format, v...))
 }

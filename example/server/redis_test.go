@@ -1,16 +1,14 @@
 package main
 
 import (
-	"context"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/example/internal/webtest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -19,11 +17,9 @@ func TestRedisURLs(t *testing.T) {
 		"redis://127.0.0.1:6379/0", "rediss://user@redis.example:6380/2?read_timeout=1s", "unix:///run/redis.sock?db=1",
 		"redis+cluster://a:1?addr=b:2", "rediss+cluster://a:1", "redis+sentinel://a:1/0?master_name=main&addr=b:2",
 	} {
-		_, err := parse([]string{"-redis", url}, lookup(nil), io.Discard)
-		require.NoError(t, err, url)
+		parsed(t, nil, "-redis", url)
 	}
-	cfg, err := parse(nil, lookup(map[string]string{"CHANNELS_REDIS": "redis://:hidden@a:1/0", "CHANNELS_REDIS_PREFIX": "app"}), io.Discard)
-	require.NoError(t, err)
+	cfg := parsed(t, map[string]string{"CHANNELS_REDIS": "redis://:hidden@a:1/0", "CHANNELS_REDIS_PREFIX": "app"})
 	require.Equal(t, redisConfig{"redis://:hidden@a:1/0", "app"}, cfg.redis)
 
 	for url, says := range map[string]string{
@@ -53,7 +49,7 @@ func TestRedisURLs(t *testing.T) {
 		require.Error(t, err, password)
 		require.NotContains(t, err.Error(), "hid")
 	}
-	_, err = parse([]string{"-redis", "redis://:hidden@a:1"}, lookup(nil), io.Discard)
+	_, err := parse([]string{"-redis", "redis://:hidden@a:1"}, lookup(nil), io.Discard)
 	require.ErrorContains(t, err, "CHANNELS_REDIS in the environment")
 	require.NotContains(t, err.Error(), "hidden")
 	_, err = parse([]string{"-redis", "redis://a:1", "-redis-prefix", "a{b}"}, lookup(nil), io.Discard)
@@ -64,41 +60,25 @@ func TestRedisURLs(t *testing.T) {
 // is up.
 func TestServerWaitsForRedis(t *testing.T) {
 	r := redistest.New(t)
-	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-history", "h*=10,1h", "-redis", "redis://" + r.Addr + "/0", "-redis-prefix", "app"}, lookup(nil), io.Discard)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	log := newRecords()
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
-	addr := log.wait(t, "listening")["addr"].(string)
+	addr, _, _ := start(t, nil, "-history", "h*=10,1h", "-redis", "redis://"+r.Addr+"/0", "-redis-prefix", "app")
 
-	code, body := call(t, "GET", "http://"+addr+"/readyz", "")
-	require.Equal(t, 503, code, body)
-	code, body = call(t, "GET", "http://"+addr+"/healthz", "")
-	require.Equal(t, 200, code, body)
-	publish := func(channel string) (int, string) {
-		return call(t, "POST", "http://"+addr+"/v1/channel/"+channel+"/publish", `{"header":"x","body":1}`)
+	want := func(status int, method, path, body string) {
+		t.Helper()
+		webtest.Want(t, http.DefaultClient, status, method, "http://"+addr+path, body)
 	}
-	code, body = publish("plain")
-	require.Equal(t, 200, code, body)
-	code, body = publish("h1")
-	require.Equal(t, 503, code, body)
-
+	publish := func(channel string, status int) {
+		t.Helper()
+		want(status, "POST", "/v1/channel/"+channel+"/publish", `{"header":"x","body":1}`)
+	}
+	want(503, "GET", "/readyz", "")
+	want(200, "GET", "/healthz", "")
+	publish("plain", 200)
+	publish("h1", 503)
 	r.Start()
 	redistest.Eventually(t, "the server is ready", func() bool {
 		code, _ := call(t, "GET", "http://"+addr+"/readyz", "")
 		return code == 200
 	})
-	code, body = publish("h1")
-	require.Equal(t, 200, code, body)
+	publish("h1", 200)
 	require.Contains(t, r.Do("KEYS", "*"), "app:log:{h1}")
-	http.DefaultClient.CloseIdleConnections()
-	cancel()
-	select {
-	case err := <-done:
-		require.NoError(t, err)
-	case <-time.After(patience):
-		require.FailNow(t, "it is still running")
-	}
 }

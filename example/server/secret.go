@@ -7,7 +7,67 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/channels-go/channels/middleware"
 )
+
+// secrets come from a file that the flag -NAME-file names, or are themselves in
+// a variable. There is no flag for a secret itself.
+var secrets = []struct {
+	name, usage string
+	add         func(*config, []byte) error
+}{
+	{"jwt-secret", "`FILE` with a secret of 32 bytes or more that signs tokens (HS256); repeatable. Or set the secret itself in CHANNELS_JWT_SECRET", func(c *config, b []byte) error {
+		b, err := longSecret(b, "secret", 32)
+		c.security.jwt.Keys = append(c.security.jwt.Keys, middleware.JWTKey{Key: b})
+		return err
+	}},
+	{"api-keys", "`FILE` with the API keys of other servers, as JSON: [{\"name\":\"billing\",\"key\":\"…\",\"publish\":[\"orders.*\"]}], also with \"subscribe\" and \"list\"; repeatable. Or set the same JSON in CHANNELS_API_KEYS", func(c *config, b []byte) error {
+		return c.security.addAPIKeys(b)
+	}},
+	{"mesh-key", "`FILE` with a secret of 16 bytes or more that all replicas share. Or set the secret itself in CHANNELS_MESH_KEY", func(c *config, b []byte) (err error) {
+		c.mesh.zmq.Key, err = longSecret(b, "secret", 16)
+		return err
+	}},
+	{"zmq-token", "`FILE` with a token of 16 bytes or more, which must be the last frame of each message to -zmq-pull and -zmq-rep. Or set the token itself in CHANNELS_ZMQ_TOKEN", func(c *config, b []byte) (err error) {
+		c.security.zmqToken, err = longSecret(b, "token", 16)
+		return err
+	}},
+}
+
+// refuseSecrets refuses a command line with a secret, without showing it.
+func refuseSecrets(args []string) error {
+	for _, arg := range args {
+		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+		for _, s := range secrets {
+			if strings.HasPrefix(arg, "-") && name == s.name {
+				return fmt.Errorf("there is no flag -%s, since everyone on the machine can read a command line: set %s in the environment, or give a file with -%s-file", name, variable(name), name)
+			}
+		}
+	}
+	return nil
+}
+
+// readSecrets reads the secrets that come only from the environment. It refuses
+// a secret that is also given by a file, since it is unclear which one should
+// count.
+func readSecrets(cfg *config, env func(string) (string, bool), given map[string]string) error {
+	for _, one := range secrets {
+		if v, ok := env(variable(one.name)); ok {
+			if file := given[one.name+"-file"]; file != "" {
+				return fmt.Errorf("there are two secrets: set either %s or %s", file, variable(one.name))
+			}
+			err := checkText([]byte(v))
+			if err == nil {
+				err = one.add(cfg, []byte(v))
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", variable(one.name), err) // without the value
+			}
+		}
+	}
+	return nil
+}
 
 // checkText refuses a file or variable with invisible extras from an editor or
 // shell, since its value is not what it seems. The error describes the problem

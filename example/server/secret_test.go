@@ -65,12 +65,10 @@ func TestSecretsWithInvisibleBytes(t *testing.T) {
 			require.NotContains(t, err.Error(), plain[:16])
 		}
 		for _, text := range []string{plain, plain + "\n", plain + "\r\n", plain + "\n\n", "a phrase of several words, with é and 한국어", strings.Repeat("\xfe\x01\x9c\x00", 8)} {
-			_, err := parse(append(c.args, c.flag, file(t, text)), lookup(nil), io.Discard)
-			require.NoError(t, err, "%s %q", c.flag, text)
+			parsed(t, nil, append(c.args, c.flag, file(t, text))...)
 		}
 	}
-	cfg, err := parse([]string{"-jwt-secret-file", file(t, plain+"\r\n")}, lookup(nil), io.Discard)
-	require.NoError(t, err)
+	cfg := parsed(t, nil, "-jwt-secret-file", file(t, plain+"\r\n"))
 	require.Equal(t, []byte(plain), cfg.security.jwt.Keys[0].Key)
 }
 
@@ -79,12 +77,10 @@ func TestSecretsWithInvisibleBytes(t *testing.T) {
 func TestFilesWithInvisibleBytes(t *testing.T) {
 	_, key := publicKey(t)
 	for flag, text := range map[string]string{"-jwt-public-key": key, "-api-keys-file": testKeys, "-mesh-cert": key, "-mesh-tls-key": key, "-mesh-ca": key} {
-		_, err := parse([]string{flag, file(t, "\xef\xbb\xbf"+text)}, lookup(nil), io.Discard)
-		require.ErrorContains(t, err, "byte order mark", flag)
-		_, err = parse([]string{flag, file(t, "\xff\xfe"+text)}, lookup(nil), io.Discard)
-		require.ErrorContains(t, err, "UTF-16", flag)
-		_, err = parse([]string{flag, file(t, "")}, lookup(nil), io.Discard)
-		require.ErrorContains(t, err, "empty", flag)
+		for damaged, says := range map[string]string{"\xef\xbb\xbf" + text: "byte order mark", "\xff\xfe" + text: "UTF-16", "": "empty"} {
+			_, err := parse([]string{flag, file(t, damaged)}, lookup(nil), io.Discard)
+			require.ErrorContains(t, err, says, flag)
+		}
 	}
 	_, err := parse(nil, lookup(map[string]string{"CHANNELS_API_KEYS": "\xef\xbb\xbf" + testKeys}), io.Discard)
 	require.ErrorContains(t, err, "CHANNELS_API_KEYS: it begins with an invisible byte order mark")

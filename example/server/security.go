@@ -29,8 +29,7 @@ import (
 type security struct {
 	jwt         middleware.JWTOptions
 	apiKeys     []middleware.ServerKey
-	anonymous   grantPatterns // channels that clients without a token may subscribe to
-	rest        anonymousRest
+	anonymous   middleware.Grants // of clients without a token
 	rates       middleware.RateLimitOptions
 	proxies     []netip.Prefix
 	logRequests bool
@@ -39,28 +38,16 @@ type security struct {
 	failed error // why the last file could not be used; takeFailed returns it
 }
 
-// anonymousRest holds the other rights of clients without a token.
-type anonymousRest struct {
-	publish grantPatterns
-	list    bool
-}
-
 // open reports whether neither tokens nor keys are required.
 func (s *security) open() bool { return len(s.jwt.Keys) == 0 && len(s.apiKeys) == 0 }
 
-// grantPatterns are patterns as in tokens; see middleware.Grants.
-type grantPatterns []string
-
-func (p *grantPatterns) String() string { return strings.Join(*p, " ") }
-
-func (p *grantPatterns) Set(s string) error {
-	for _, f := range strings.Fields(s) {
-		if _, err := middleware.Anonymous(middleware.Grants{Subscribe: []string{f}}); err != nil {
-			return err
-		}
-		*p = append(*p, f)
-	}
-	return nil
+// grant adds a flag for patterns as in tokens; see middleware.Grants.
+func grant(fs *flag.FlagSet, name string, to *[]string, usage string) {
+	list(fs, name, usage, func(pattern string) error {
+		*to = append(*to, pattern)
+		_, err := middleware.Anonymous(middleware.Grants{Subscribe: []string{pattern}})
+		return err
+	})
 }
 
 // file adds a flag for a file. Its errors do not show the value, as those of
@@ -82,7 +69,6 @@ func (s *security) takeFailed() error {
 }
 
 func (s *security) flags(fs *flag.FlagSet) {
-	s.file(fs, "jwt-secret-file", "`FILE` with a secret of 32 bytes or more that signs tokens (HS256); repeatable. Or set the secret itself in CHANNELS_JWT_SECRET", s.addJWTSecret)
 	s.file(fs, "jwt-public-key", "`FILE` with a public key in PEM that verifies tokens (RS256, ES256 or EdDSA, depending on the key); repeatable", s.addJWTPublicKey)
 	fs.StringVar(&s.jwt.Issuer, "jwt-issuer", "", "the `ISSUER` that tokens must have")
 	fs.StringVar(&s.jwt.Audience, "jwt-audience", "", "the `AUDIENCE` that tokens must have")
@@ -97,13 +83,12 @@ func (s *security) flags(fs *flag.FlagSet) {
 	})
 	boolFlag(fs, "jwt-allow-no-expiry", &s.jwt.AllowNoExpiry, "accept tokens without \"exp\", which are valid for ever")
 	boolFlag(fs, "jwt-allow-no-subject", &s.jwt.AllowNoSubject, "accept tokens without \"sub\", which -rate-user cannot limit")
-	fs.Var((*grantPatterns)(&s.jwt.Default.Subscribe), "jwt-default-subscribe", "`PATTERN` of channels that a token without the claim \"channels\" may subscribe to; repeatable, separated by spaces in the environment")
-	fs.Var((*grantPatterns)(&s.jwt.Default.Publish), "jwt-default-publish", "`PATTERN` of channels that such a token may publish on; repeatable, separated by spaces in the environment")
+	grant(fs, "jwt-default-subscribe", &s.jwt.Default.Subscribe, "`PATTERN` of channels that a token without the claim \"channels\" may subscribe to; repeatable, separated by spaces in the environment")
+	grant(fs, "jwt-default-publish", &s.jwt.Default.Publish, "`PATTERN` of channels that such a token may publish on; repeatable, separated by spaces in the environment")
 	boolFlag(fs, "jwt-default-list", &s.jwt.Default.List, "let such a token list all channels")
-	s.file(fs, "api-keys-file", "`FILE` with the API keys of other servers, as JSON: [{\"name\":\"billing\",\"key\":\"…\",\"publish\":[\"orders.*\"]}], also with \"subscribe\" and \"list\"; repeatable. Or set the same JSON in CHANNELS_API_KEYS", s.addAPIKeys)
-	fs.Var(&s.anonymous, "anonymous", "`PATTERN` of channels that anyone may subscribe to without a token or key; * matches any text; repeatable, separated by spaces in the environment")
-	fs.Var(&s.rest.publish, "anonymous-publish", "`PATTERN` of channels that anyone may publish on without a token or key; repeatable, separated by spaces in the environment")
-	boolFlag(fs, "anonymous-list", &s.rest.list, "let anyone list all channels without a token or key")
+	grant(fs, "anonymous", &s.anonymous.Subscribe, "`PATTERN` of channels that anyone may subscribe to without a token or key; * matches any text; repeatable, separated by spaces in the environment")
+	grant(fs, "anonymous-publish", &s.anonymous.Publish, "`PATTERN` of channels that anyone may publish on without a token or key; repeatable, separated by spaces in the environment")
+	boolFlag(fs, "anonymous-list", &s.anonymous.List, "let anyone list all channels without a token or key")
 	number(fs, "rate-ipv6-prefix", &s.rates.IPv6Prefix, 32, 128, "`BITS` of an IPv6 address that make the network that counts as one address for -rate-address (default 64)")
 	number(fs, "rate-entries", &s.rates.MaxEntries, 1<<10, 10_000_000, "`N`: how many addresses, users and connections the rates remember (default 65536)")
 	for _, f := range []struct {
@@ -119,62 +104,15 @@ func (s *security) flags(fs *flag.FlagSet) {
 			return err
 		})
 	}
-	fs.Func("trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For is trusted, e.g. 10.0.0.0/8; repeatable, separated by spaces in the environment", func(v string) error {
-		for _, f := range strings.Fields(v) {
-			p, err := netip.ParsePrefix(f)
-			if err != nil {
-				return fmt.Errorf("%q is not a network like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", f)
-			}
-			s.proxies = append(s.proxies, p)
+	list(fs, "trusted-proxy", "`NETWORK` of proxies whose X-Forwarded-For is trusted, e.g. 10.0.0.0/8; repeatable, separated by spaces in the environment", func(v string) error {
+		p, err := netip.ParsePrefix(v)
+		if err != nil {
+			return fmt.Errorf("%q is not a network like 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/48", v)
 		}
+		s.proxies = append(s.proxies, p)
 		return nil
 	})
 	boolFlag(fs, "log-requests", &s.logRequests, "log each request, and each connection when it ends")
-}
-
-// secrets are the variables that hold a secret themselves. No flag may.
-var secrets = []struct {
-	name, flag string
-	add        func(*config, []byte) error
-}{
-	{"jwt-secret", "jwt-secret-file", func(c *config, b []byte) error { return c.security.addJWTSecret(b) }},
-	{"api-keys", "api-keys-file", func(c *config, b []byte) error { return c.security.addAPIKeys(b) }},
-	{"mesh-key", "mesh-key-file", func(c *config, b []byte) error { return c.mesh.addKey(b) }},
-	{"zmq-token", "zmq-token-file", func(c *config, b []byte) error { return c.security.addZMQToken(b) }},
-}
-
-// refuseSecrets refuses a command line with a secret, without showing it.
-func refuseSecrets(args []string) error {
-	for _, arg := range args {
-		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
-		for _, s := range secrets {
-			if strings.HasPrefix(arg, "-") && name == s.name {
-				return fmt.Errorf("there is no flag -%s, since everyone on the machine can read a command line: set %s in the environment, or give a file with -%s", name, variable(name), s.flag)
-			}
-		}
-	}
-	return nil
-}
-
-// readSecrets reads the secrets that come only from the environment. It refuses
-// a secret that is also given by a file, since it is unclear which one should
-// count.
-func readSecrets(cfg *config, env func(string) (string, bool), given map[string]string) error {
-	for _, one := range secrets {
-		if v, ok := env(variable(one.name)); ok {
-			if file := given[one.flag]; file != "" {
-				return fmt.Errorf("there are two secrets: set either %s or %s", file, variable(one.name))
-			}
-			err := checkText([]byte(v))
-			if err == nil {
-				err = one.add(cfg, []byte(v))
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", variable(one.name), err) // without the value
-			}
-		}
-	}
-	return nil
 }
 
 // maxFile is the maximum size of a file with keys.
@@ -206,15 +144,6 @@ func withoutName(err error) error {
 		err = e.Err
 	}
 	return fmt.Errorf("the file cannot be read: %w", err)
-}
-
-func (s *security) addJWTSecret(b []byte) error {
-	b, err := longSecret(b, "secret", 32)
-	if err != nil {
-		return err
-	}
-	s.jwt.Keys = append(s.jwt.Keys, middleware.JWTKey{Key: b})
-	return nil
 }
 
 func (s *security) addJWTPublicKey(b []byte) error {
@@ -264,7 +193,7 @@ func parseRate(v string) (r middleware.Rate, err error) {
 
 // anybody reports whether clients without a token or key may do anything.
 func (s *security) anybody() bool {
-	return len(s.anonymous) > 0 || len(s.rest.publish) > 0 || s.rest.list
+	return len(s.anonymous.Subscribe) > 0 || len(s.anonymous.Publish) > 0 || s.anonymous.List
 }
 
 // around sets the hub's hooks. It returns the middleware around its handler.
@@ -330,7 +259,7 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 	switch {
 	case tokens || keys:
 		o.Authorize = middleware.Authorize
-		errs = append(errs, add(middleware.Anonymous(middleware.Grants{Subscribe: s.anonymous, Publish: s.rest.publish, List: s.rest.list})))
+		errs = append(errs, add(middleware.Anonymous(s.anonymous)))
 	case s.anybody():
 		return nil, errors.New("-anonymous needs -jwt-secret-file, -jwt-public-key or -api-keys-file: without them, everyone may do everything")
 	}

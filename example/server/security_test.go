@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
@@ -54,23 +53,20 @@ func TestSecurityConfig(t *testing.T) {
 	want := security{
 		jwt:         middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: []byte(testSecret)}, {Key: pub}}, Issuer: "us", Audience: "chat", Cookie: "session"},
 		apiKeys:     []middleware.ServerKey{{Name: "billing", Key: testKey, Grants: middleware.Grants{Publish: []string{"orders.*"}, Subscribe: []string{"*"}, List: true}}},
-		anonymous:   grantPatterns{"news", "a.*"},
+		anonymous:   middleware.Grants{Subscribe: []string{"news", "a.*"}},
 		rates:       middleware.RateLimitOptions{Address: middleware.Rate{PerSecond: 10, Burst: 50}, User: middleware.Rate{PerSecond: 0.5}, Connection: middleware.Rate{PerSecond: 5, Burst: 5}},
 		proxies:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/48")},
 		logRequests: true,
 	}
 	secret, key, keys := file(t, testSecret+"\n"), file(t, text), file(t, testKeys)
-	got, err := parse([]string{"-jwt-secret-file", secret, "-jwt-public-key", key, "-jwt-issuer", "us", "-jwt-audience", "chat", "-jwt-cookie", "session", "-api-keys-file", keys,
-		"-anonymous", "news", "-anonymous", "a.*", "-rate-address", "10,50", "-rate-user", "0.5", "-rate-connection", "5,5", "-trusted-proxy", "10.0.0.0/8", "-trusted-proxy", "2001:db8::/48", "-log-requests"},
-		lookup(nil), io.Discard)
-	require.NoError(t, err)
+	got := parsed(t, nil, "-jwt-secret-file", secret, "-jwt-public-key", key, "-jwt-issuer", "us", "-jwt-audience", "chat", "-jwt-cookie", "session", "-api-keys-file", keys,
+		"-anonymous", "news", "-anonymous", "a.*", "-rate-address", "10,50", "-rate-user", "0.5", "-rate-connection", "5,5", "-trusted-proxy", "10.0.0.0/8", "-trusted-proxy", "2001:db8::/48", "-log-requests")
 	require.Equal(t, want, got.security)
 
 	want.jwt.Keys = []middleware.JWTKey{{Key: pub}, {Key: []byte(testSecret)}}
-	got, err = parse(nil, lookup(map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_JWT_PUBLIC_KEY": key, "CHANNELS_JWT_ISSUER": "us", "CHANNELS_JWT_AUDIENCE": "chat",
+	got = parsed(t, map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_JWT_PUBLIC_KEY": key, "CHANNELS_JWT_ISSUER": "us", "CHANNELS_JWT_AUDIENCE": "chat",
 		"CHANNELS_JWT_COOKIE": "session", "CHANNELS_API_KEYS": testKeys, "CHANNELS_ANONYMOUS": "news a.*", "CHANNELS_RATE_ADDRESS": "10,50", "CHANNELS_RATE_USER": "0.5",
-		"CHANNELS_RATE_CONNECTION": "5,5", "CHANNELS_TRUSTED_PROXY": "10.0.0.0/8 2001:db8::/48", "CHANNELS_LOG_REQUESTS": "true"}), io.Discard)
-	require.NoError(t, err)
+		"CHANNELS_RATE_CONNECTION": "5,5", "CHANNELS_TRUSTED_PROXY": "10.0.0.0/8 2001:db8::/48", "CHANNELS_LOG_REQUESTS": "true"})
 	require.Equal(t, want, got.security)
 }
 
@@ -94,16 +90,25 @@ func TestSecurityConfigErrors(t *testing.T) {
 		"a bad pattern":         {"-anonymous", "a?", `subscribe has the pattern "a?"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parse([]string{c.flag, c.value}, lookup(nil), io.Discard)
-			require.ErrorContains(t, err, c.allowed)
-			require.ErrorContains(t, err, c.flag)
-			_, err = parse(nil, lookup(map[string]string{variable(c.flag[1:]): c.value}), io.Discard)
-			require.ErrorContains(t, err, c.allowed)
-			require.ErrorContains(t, err, variable(c.flag[1:]))
+			refuses(t, c.flag, c.value, c.allowed)
 		})
 	}
 	_, err := parse(nil, lookup(map[string]string{"CHANNELS_LOG_REQUESTS": "yes"}), io.Discard)
 	require.ErrorContains(t, err, "true or false")
+}
+
+// refusesSecretly wants an error that says something, and neither it nor the
+// output to show a secret.
+func refusesSecretly(t *testing.T, says string, env map[string]string, args ...string) {
+	t.Helper()
+	var out bytes.Buffer
+	_, err := parse(args, lookup(env), &out)
+	require.ErrorContains(t, err, says, "%q %q", args, env)
+	for _, said := range []string{err.Error(), out.String()} {
+		require.NotContains(t, said, testSecret[:31])
+		require.NotContains(t, said, testKey)
+		require.NotContains(t, said, "too-short")
+	}
 }
 
 // Secrets are not accepted on the command line, and errors do not repeat them.
@@ -111,64 +116,36 @@ func TestSecretsAreNotTakenFromTheCommandLine(t *testing.T) {
 	for _, args := range [][]string{
 		{"-jwt-secret", testSecret}, {"--jwt-secret=" + testSecret}, {"-addr", ":1", "-jwt-secret=" + testSecret}, {"-api-keys", testKeys}, {"--api-keys", testKeys},
 	} {
-		var out bytes.Buffer
-		_, err := parse(args, lookup(nil), &out)
-		require.ErrorContains(t, err, "in the environment, or give a file with")
-		for _, said := range []string{err.Error(), out.String()} {
-			require.NotContains(t, said, testSecret)
-			require.NotContains(t, said, testKey)
-		}
+		refusesSecretly(t, "in the environment, or give a file with", nil, args...)
 	}
 	for name, value := range map[string]string{"CHANNELS_JWT_SECRET": "too-short", "CHANNELS_API_KEYS": `[{"name":"too-short"`} {
-		_, err := parse(nil, lookup(map[string]string{name: value}), io.Discard)
-		require.ErrorContains(t, err, name)
-		require.NotContains(t, err.Error(), "too-short")
+		refusesSecretly(t, name, map[string]string{name: value})
 	}
 }
 
 // Errors do not repeat a secret that was given in place of a file name, or one
 // in the wrong format.
 func TestErrorsDoNotRepeatSecrets(t *testing.T) {
-	var cases []struct {
-		args []string
-		env  map[string]string
-	}
-	try := func(args []string, env map[string]string) {
-		cases = append(cases, struct {
-			args []string
-			env  map[string]string
-		}{args, env})
-	}
 	for _, flag := range []string{"-jwt-secret-file", "-jwt-public-key", "-api-keys-file"} {
 		for _, secret := range []string{testSecret, testKeys, "/" + testSecret + "\x00"} {
-			try([]string{flag, secret}, nil)
-			try([]string{flag + "=" + secret}, nil)
-			try(nil, map[string]string{variable(flag[1:]): secret})
+			refusesSecretly(t, "", nil, flag, secret)
+			refusesSecretly(t, "", nil, flag+"="+secret)
+			refusesSecretly(t, "", map[string]string{variable(flag[1:]): secret})
 		}
 	}
-	try([]string{testSecret}, nil)
-	try([]string{"-addr", ":1", testKey, "x"}, nil)
-	try(nil, map[string]string{"CHANNELS_JWT_SECRET": testSecret[:31]})
+	refusesSecretly(t, "", nil, testSecret)
+	refusesSecretly(t, "", nil, "-addr", ":1", testKey, "x")
+	refusesSecretly(t, "", map[string]string{"CHANNELS_JWT_SECRET": testSecret[:31]})
 	for _, keys := range []string{testKey, `"` + testKey + `"`, `{"` + testKey + `":1}`, `[{"` + testKey + `":1}]`, `[{"name":"` + testKey, `[{"name":{"` + testKey + `":1}}]`, testKeys + testKeys} {
-		try(nil, map[string]string{"CHANNELS_API_KEYS": keys})
-		try([]string{"-api-keys-file", file(t, keys)}, nil)
-	}
-	for _, c := range cases {
-		var out bytes.Buffer
-		_, err := parse(c.args, lookup(c.env), &out)
-		require.Error(t, err, "%q %q", c.args, c.env)
-		for _, said := range []string{err.Error(), out.String()} {
-			require.NotContains(t, said, testSecret[:31])
-			require.NotContains(t, said, testKey)
-		}
+		refusesSecretly(t, "", map[string]string{"CHANNELS_API_KEYS": keys})
+		refusesSecretly(t, "", nil, "-api-keys-file", file(t, keys))
 	}
 }
 
 // In -anonymous only * is a wildcard, both when it is parsed and when it
 // matches.
 func TestAnonymousPatterns(t *testing.T) {
-	cfg, err := parse([]string{"-anonymous", "room[12] a.*"}, lookup(map[string]string{"CHANNELS_JWT_SECRET": testSecret}), io.Discard)
-	require.NoError(t, err)
+	cfg := parsed(t, map[string]string{"CHANNELS_JWT_SECRET": testSecret}, "-anonymous", "room[12] a.*")
 	var o channels.Options
 	around, err := cfg.security.around(&o, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
@@ -197,41 +174,18 @@ func TestSecurityThatMakesNoSense(t *testing.T) {
 		"-queue-bytes is 5; it must be":               {args: []string{"-queue-bytes", "5"}},
 		"-jwt-cookie does not go with -origin '*'":    {args: []string{"-jwt-cookie", "session", "-origin", "https://a.com *"}, env: map[string]string{"CHANNELS_JWT_SECRET": testSecret}},
 	} {
-		cfg, err := parse(c.args, lookup(c.env), io.Discard)
-		require.NoError(t, err)
-		err = run(t.Context(), cfg, slog.New(slog.NewJSONHandler(io.Discard, nil)))
+		err := run(t.Context(), parsed(t, c.env, c.args...), slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, says)
 	}
-}
-
-func call(t *testing.T, method, url, body string, header ...string) (int, string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	require.NoError(t, err)
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	return resp.StatusCode, string(b)
 }
 
 // Users with tokens, a server with a key, visitors with neither, limits, and
 // the log of all these.
 func TestServerWithSecurity(t *testing.T) {
-	cfg, err := parse([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0", "-anonymous", "news", "-rate-connection", "0.001,2", "-rate-address", "1000", "-trusted-proxy", "127.0.0.0/8", "-log-requests",
-		"-origin", "https://app.example.com", "-jwt-cookie", "session"},
-		lookup(map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_API_KEYS": testKeys}), io.Discard)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	log := newRecords()
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, cfg, slog.New(slog.NewJSONHandler(log, nil))) }()
-	addr := log.wait(t, "listening")["addr"].(string)
+	ctx := t.Context()
+	addr, log, _ := start(t, map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_API_KEYS": testKeys},
+		"-anonymous", "news", "-rate-connection", "0.001,2", "-rate-address", "1000", "-trusted-proxy", "127.0.0.0/8", "-log-requests",
+		"-origin", "https://app.example.com", "-jwt-cookie", "session")
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix(),
 		"channels": middleware.Grants{Subscribe: []string{"chat.*"}, Publish: []string{"chat.*"}}}).SignedString([]byte(testSecret))
 	require.NoError(t, err)
@@ -270,9 +224,6 @@ func TestServerWithSecurity(t *testing.T) {
 	require.NotContains(t, log.String(), token)
 	require.NotContains(t, log.String(), testKey)
 	require.NotContains(t, log.String(), `"path":"/readyz"`)
-	http.DefaultClient.CloseIdleConnections()
-	cancel()
-	require.NoError(t, <-done)
 }
 
 // A secret that is given twice is refused, whichever would take precedence.
@@ -292,10 +243,8 @@ func TestSecretsComeOnce(t *testing.T) {
 		require.EqualError(t, err, "there are two secrets: set either "+c.flag+" or "+c.variable, name)
 		_, err = parse(args, lookup(map[string]string{variable(c.flag[1:]): one, c.variable: c.value}), io.Discard)
 		require.EqualError(t, err, "there are two secrets: set either "+variable(c.flag[1:])+" or "+c.variable, name)
-		_, err = parse(append(args, c.flag, one), lookup(nil), io.Discard)
-		require.NoError(t, err, name)
-		_, err = parse(args, lookup(map[string]string{c.variable: c.value}), io.Discard)
-		require.NoError(t, err, name)
+		parsed(t, nil, append(args, c.flag, one)...)
+		parsed(t, map[string]string{c.variable: c.value}, args...)
 	}
 }
 

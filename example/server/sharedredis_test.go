@@ -3,15 +3,12 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/store/redisstore/redistest"
@@ -26,36 +23,25 @@ func TestServersShareARedis(t *testing.T) {
 	tls := strconv.Itoa(redistest.FreePort(t))
 	redistest.Start(t, "--requirepass", password, "--tls-port", tls, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 
-	binary := build(t)
-	var addrs []string
-	var servers []*exec.Cmd
-	var logs []*records
+	var servers []*process
 	for range 2 {
-		cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-history", "h*=100,1h", "-log-level", "debug", "-redis-prefix", "app")
-		cmd.Env = append(os.Environ(), "CHANNELS_REDIS=rediss://:"+password+"@127.0.0.1:"+tls+"/0", "SSL_CERT_FILE="+cert)
-		log := newRecords()
-		cmd.Stderr = log
-		require.NoError(t, cmd.Start())
-		t.Cleanup(func() {
-			cmd.Process.Kill()
-			cmd.Wait()
-		})
-		addrs, servers, logs = append(addrs, log.wait(t, "listening")["addr"].(string)), append(servers, cmd), append(logs, log)
+		p := launch(t, []string{"CHANNELS_REDIS=rediss://:" + password + "@127.0.0.1:" + tls + "/0", "SSL_CERT_FILE=" + cert},
+			"-history", "h*=100,1h", "-log-level", "debug", "-redis-prefix", "app")
 		redistest.Eventually(t, "the server is ready", func() bool {
-			code, _ := call(t, "GET", "http://"+addrs[len(addrs)-1]+"/readyz", "")
+			code, _ := call(t, "GET", "http://"+p.addr+"/readyz", "")
 			return code == 200
 		})
+		servers = append(servers, p)
 	}
-	for i, n := range []int{2, 1} {
-		for range n {
-			join(t, addrs[i], "h1")
-		}
+	one, two := servers[0].addr, servers[1].addr
+	for _, addr := range []string{one, one, two} {
+		join(t, addr, "h1")
 	}
-	require.Contains(t, post(t, addrs[0], "h1", `{"header":"x","body":1}`), `"offset":1`)
+	require.Contains(t, post(t, one, "h1", `{"header":"x","body":1}`), `"offset":1`)
 	var second struct{ Epoch string }
-	require.NoError(t, json.Unmarshal([]byte(post(t, addrs[1], "h1", `{"header":"x","body":2}`)), &second))
+	require.NoError(t, json.Unmarshal([]byte(post(t, two, "h1", `{"header":"x","body":2}`)), &second))
 	list := func(addr string) string { return get(t, addr, "/v1/channel") }
-	for _, addr := range addrs {
+	for _, addr := range []string{one, two} {
 		redistest.Eventually(t, "the list has the sum over both servers", func() bool {
 			return strings.Contains(list(addr), `{"channel_name":"h1","cnt":3,"rpm":2}`)
 		})
@@ -63,22 +49,18 @@ func TestServersShareARedis(t *testing.T) {
 			return strings.Contains(get(t, addr, "/v1/channel/h1/presence"), `"cnt":3`)
 		})
 	}
-	require.Equal(t, get(t, addrs[0], "/v1/channel/h1/history"), get(t, addrs[1], "/v1/channel/h1/history"))
+	require.Equal(t, get(t, one, "/v1/channel/h1/history"), get(t, two, "/v1/channel/h1/history"))
 
-	require.NoError(t, servers[0].Process.Kill())
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	resumed, _, err := websocket.Dial(ctx, "ws://"+addrs[1]+"/channel/h1/?since="+second.Epoch+":1", nil)
-	require.NoError(t, err)
-	defer resumed.CloseNow()
+	servers[0].signal(t, os.Kill)
+	resumed := join(t, two, "h1", second.Epoch+":1")
 	m, err := next(resumed)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, m.Offset)
 	redistest.Eventually(t, "the clients of the killed server have left", func() bool {
-		return strings.Contains(list(addrs[1]), `{"channel_name":"h1","cnt":2,`) &&
-			strings.Contains(get(t, addrs[1], "/v1/channel/h1/presence"), `"cnt":2}`)
+		return strings.Contains(list(two), `{"channel_name":"h1","cnt":2,`) &&
+			strings.Contains(get(t, two, "/v1/channel/h1/presence"), `"cnt":2}`)
 	})
-	for _, log := range logs {
-		require.NotContains(t, log.String(), password)
+	for _, p := range servers {
+		require.NotContains(t, p.log.String(), password)
 	}
 }

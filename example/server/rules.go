@@ -1,0 +1,115 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/channels-go/channels"
+)
+
+// rules are values for channels, by pattern. The first match counts. Patterns
+// match names like path.Match: * matches any text, since names have no slash.
+type rules[T any] []rule[T]
+
+type rule[T any] struct {
+	pattern string
+	value   T
+}
+
+func (r *rules[T]) add(pattern string, value T) error {
+	*r = append(*r, rule[T]{pattern, value})
+	_, err := path.Match(pattern, "")
+	return err
+}
+
+// of returns the value for a channel, or the default.
+func (r rules[T]) of(name string, otherwise T) T {
+	for _, one := range r {
+		if ok, _ := path.Match(one.pattern, name); ok {
+			return one.value
+		}
+	}
+	return otherwise
+}
+
+// kept is what a channel keeps: its history.
+type kept struct {
+	size int
+	ttl  time.Duration
+}
+
+func (cfg *config) addHistory(s string) error {
+	pattern, limits, ok := cutLast(s, "=")
+	size, ttl, ok2 := strings.Cut(limits, ",")
+	if !ok || !ok2 || pattern == "" {
+		return fmt.Errorf("%q does not have the form PATTERN=SIZE,TTL, e.g. chat.*=1000,24h", s)
+	}
+	n, err := strconv.Atoi(size)
+	if err != nil || n < 1 || n > 10_000_000 {
+		return fmt.Errorf("the size %q in %q has to be a number from 1 to 10000000", size, s)
+	}
+	d, err := time.ParseDuration(ttl)
+	if err != nil || d < time.Millisecond {
+		return fmt.Errorf("the time %q in %q must be 1ms or more, e.g. 90s, 24h", ttl, s)
+	}
+	if err := cfg.history.add(pattern, kept{n, d}); err != nil {
+		return fmt.Errorf("the pattern %q: %w", pattern, err)
+	}
+	return nil
+}
+
+func (cfg *config) addPresence(s string) error {
+	pattern, word, _ := cutLast(s, "=")
+	mode, ok := presenceModes[word]
+	if !ok { // no mode; the pattern itself may have an equals sign
+		pattern, mode = s, channels.PresenceEvents
+	}
+	if err := cfg.presence.add(pattern, mode); err != nil {
+		return fmt.Errorf("the pattern %q: %w", s, err)
+	}
+	return nil
+}
+
+var (
+	presenceModes = map[string]channels.PresenceMode{"off": channels.PresenceOff, "list": channels.PresenceList, "events": channels.PresenceEvents}
+	slowPolicies  = map[string]channels.SlowPolicy{"close": channels.SlowClose, "drop-oldest": channels.SlowDropOldest, "keep-latest": channels.SlowKeepLatest}
+	publishers    = map[string]channels.Publishers{"anyone": channels.PublishersAnyone, "identified": channels.PublishersIdentified, "server": channels.PublishersServer}
+)
+
+// choice adds a flag that chooses one of the values for a pattern.
+func choice[T any](fs *flag.FlagSet, name string, to *rules[T], usage string, values map[string]T) {
+	list(fs, name, "`PATTERN=CHOICE`: "+usage+"; repeatable, the first match counts; separated by spaces in the environment", func(s string) error {
+		pattern, word, _ := cutLast(s, "=")
+		value, ok := values[word]
+		if err := to.add(pattern, value); err != nil || !ok || pattern == "" {
+			return fmt.Errorf("%q does not have the form PATTERN=CHOICE, with one of %s", s, strings.SplitN(usage, ":", 2)[0])
+		}
+		return nil
+	})
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// channel returns a channel's options.
+func (cfg *config) channel(name string) channels.ChannelOptions {
+	history := cfg.history.of(name, kept{})
+	o := channels.ChannelOptions{
+		HistorySize: history.size,
+		HistoryTTL:  history.ttl,
+		Presence:    cfg.presence.of(name, channels.PresenceList),
+		Publishers:  cfg.publishers.of(name, channels.PublishersAnyone),
+	}
+	if o.HistorySize == 0 { // with history, the hub closes slow subscribers so that they miss nothing
+		o.SlowSubscriber = cfg.slow.of(name, channels.SlowClose)
+	}
+	return o
+}
