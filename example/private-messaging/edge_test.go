@@ -200,7 +200,7 @@ func TestSigningOutEndsASession(t *testing.T) {
 	url, _ := serve(t, nil)
 	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
 	c := ann.open()
-	stolen := &browser{t: t, url: url, Client: http.Client{Jar: keep(ann.Jar)}, user: ann.user}
+	stolen := &browser{t: t, url: url, Client: http.Client{Jar: copied(t, ann.Jar)}, user: ann.user}
 	stolen.want(200, "GET", "/me", "")
 
 	ann.want(204, "POST", "/logout", "")
@@ -226,17 +226,14 @@ func TestSigningOutEndsASession(t *testing.T) {
 	ben.want(200, "GET", "/me", "")
 }
 
-// keptCookies is a cookie jar that ignores new cookies; keep makes one from a
-// jar.
-type keptCookies struct{ http.CookieJar }
-
-func (keptCookies) SetCookies(*neturl.URL, []*http.Cookie) {}
-
-func keep(jar http.CookieJar) http.CookieJar {
-	again, _ := cookiejar.New(nil)
+// copied returns a jar with the same cookies.
+func copied(t *testing.T, jar http.CookieJar) http.CookieJar {
+	t.Helper()
+	again, err := cookiejar.New(nil)
+	require.NoError(t, err)
 	at := &neturl.URL{Scheme: "http", Host: "127.0.0.1", Path: "/"}
 	again.SetCookies(at, jar.Cookies(at))
-	return keptCookies{again}
+	return again
 }
 
 func TestPageLoadsOnlyItsOwn(t *testing.T) {

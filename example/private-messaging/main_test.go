@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	neturl "net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,17 +27,12 @@ func serve(t *testing.T, st store.Store) (url string, stop func()) {
 	a, err := newApp(st)
 	require.NoError(t, err)
 	server := httptest.NewServer(a.routes())
-	done := false
-	stop = func() {
-		if done {
-			return
-		}
-		done = true
+	stop = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(t, a.hub.Shutdown(ctx))
 		server.Close()
-	}
+	})
 	t.Cleanup(stop)
 	return server.URL, stop
 }
