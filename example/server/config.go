@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/replica"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -30,8 +30,6 @@ type config struct {
 	slow       rules[channels.SlowPolicy]
 	publishers rules[channels.Publishers]
 }
-
-var nodeNames = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
 
 // parse reads the flags. Flags that are not given come from CHANNELS_…
 // variables. It writes the usage to out only if help was asked for: an error
@@ -86,7 +84,7 @@ func (cfg *config) flags() *flag.FlagSet {
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
 	fs.Func("node", "this replica's `NAME`, unique among the replicas: 1 to 64 of A-Z, a-z, 0-9, - _ and .; random if empty", func(s string) error {
-		if !nodeNames.MatchString(s) {
+		if s != "" && replica.CheckID(s) != nil {
 			return errors.New("it may have 1 to 64 of A-Z, a-z, 0-9, '-', '_' and '.'")
 		}
 		cfg.hub.ReplicaID = s

@@ -64,8 +64,7 @@ func TestGatewayToken(t *testing.T) {
 	}
 	require.Contains(t, ask("publish", "a", "h", "1"), `"bad_token"`)
 	require.Equal(t, `{"status":"ok"}`, ask("publish", "a", "h", "2", "0123456789abcdef"))
-	m, err := next(ws)
-	require.NoError(t, err)
+	m := receive(t, ws)
 	require.Equal(t, "2", string(m.Body))
 	require.Contains(t, ask("list", "0123456789abcdef"), `"channel_name":"a"`)
 }

@@ -69,6 +69,14 @@ type message struct {
 	Epoch  string
 }
 
+// receive returns the next message, which must come.
+func receive(t *testing.T, c *websocket.Conn) message {
+	t.Helper()
+	m, err := next(c)
+	require.NoError(t, err)
+	return m
+}
+
 func next(c *websocket.Conn) (m message, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -163,9 +163,7 @@ func TestMeshLinksReplicas(t *testing.T) {
 			}
 			post(t, one, "far", `{"header":"end","body":0}`)
 			for m.Header != "end" {
-				var err error
-				m, err = next(ws)
-				require.NoError(t, err)
+				m = receive(t, ws)
 			}
 		})
 	}

@@ -48,8 +48,7 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 	hear := func() {
 		t.Helper()
 		for heard < said {
-			m, err := next(ws)
-			require.NoError(t, err)
+			m := receive(t, ws)
 			if m.Header != "n" {
 				continue
 			}

@@ -19,13 +19,11 @@ func skipOnSignal(ctx context.Context, hub *channels.Hub, delay time.Duration) f
 	ended, done := make(chan struct{}), make(chan struct{})
 	go func() { // ends with the delay, or when run calls the returned function, which waits for it
 		defer close(done)
-		over := time.NewTimer(delay)
-		defer over.Stop()
 		select {
 		case <-again:
 			signal.Reset(syscall.SIGTERM, syscall.SIGINT)
 			hub.Drain(ctx) // a second Drain ends the delay of the first
-		case <-over.C:
+		case <-time.After(delay):
 			signal.Reset(syscall.SIGTERM, syscall.SIGINT)
 		case <-ended:
 			signal.Stop(again)
