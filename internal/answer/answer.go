@@ -18,7 +18,7 @@ type Published struct {
 	Error     *Error `json:"error,omitempty"`
 }
 
-// Refused is the answer to what was refused.
+// Refused answers a question that was refused.
 func Refused(code, message string) Published {
 	return Published{Status: "fail", Error: &Error{code, message}}
 }

@@ -1,6 +1,5 @@
-// Package steady writes to peers that may be slow, but not stuck: what bounds a
-// write is how long the peer takes nothing at all, not how long it needs for
-// the whole.
+// Package steady writes to peers that may be slow, but not stuck. A write fails
+// if the peer takes nothing for some time, however long the whole takes.
 package steady
 
 import (
@@ -13,27 +12,26 @@ import (
 )
 
 const (
-	// looks is how often a write that waits looks for progress until it gives
-	// up. It has to look, as the system wakes a writer only when about a third
-	// of the socket's buffer is free again, which at 300 KB/s may take longer
-	// than the peer is given, although it takes something all the time.
+	// looks is how often a waiting write looks for progress before it gives up.
+	// The system wakes a writer only when about a third of the socket's buffer
+	// is free again. At 300 KB/s that may take longer than the peer has,
+	// although the peer reads all the time.
 	looks = 8
-	// piece is what is written at once where a write that was cut off cannot go
-	// on: one record of TLS.
+	// piece is how much is written at once to a connection that cannot continue
+	// an interrupted write: one record of TLS.
 	piece = 16 << 10 // bytes
 )
 
-// Write writes all of b, however long that takes, as long as the connection
-// takes some of it within each stall. Where it takes nothing for so long, or up
-// to a quarter longer, the error is [os.ErrDeadlineExceeded].
+// Write writes all of b, however long that takes, if the peer takes some of it
+// within each stall. If the peer takes nothing for that long, or up to a quarter
+// longer, the error is [os.ErrDeadlineExceeded].
 //
-// After a write that was cut off, a socket goes on where it was. Other
-// connections may not, as that of TLS, where half a record is out then. They get
-// pieces of 16 KiB, and stall for each of them; put a [Conn] beneath TLS where
-// that is possible.
+// A socket continues an interrupted write where it stopped. Other connections
+// may not: TLS has sent half a record then. They get pieces of 16 KiB, and a
+// stall for each; put a [Conn] beneath TLS if you can.
 //
 // Write sets the connection's write deadline, and leaves one behind. Close ends
-// it at once, another goroutine's deadline does not.
+// it at once; a deadline that another goroutine sets does not.
 func Write(c net.Conn, b []byte, stall time.Duration) (n int, err error) {
 	if _, socket := c.(syscall.Conn); !socket {
 		return writePieces(c, b, stall)
@@ -71,11 +69,10 @@ func writePieces(c net.Conn, b []byte, stall time.Duration) (n int, err error) {
 	return n, nil
 }
 
-// A Conn is a connection whose Write is that of this package once SetStall was
-// called: to be put beneath TLS, which then sees no deadline where the peer has
-// only been slow. Its methods may be called as those of the connection that it
-// holds. While there is a stall, SetDeadline and SetWriteDeadline have no effect
-// on what is written.
+// A Conn is a connection whose Write is this package's after SetStall. It is for
+// use beneath TLS, which then sees no deadline if the peer was only slow. Its
+// methods may be called like those of the connection in it. After SetStall,
+// SetDeadline and SetWriteDeadline do not affect writes.
 type Conn struct {
 	net.Conn
 	stall atomic.Int64
@@ -84,10 +81,10 @@ type Conn struct {
 // NewConn returns a Conn without a stall: it writes as c does.
 func NewConn(c net.Conn) *Conn { return &Conn{Conn: c} }
 
-// SetStall is how long the peer may take nothing, from the next Write on.
+// SetStall sets how long the peer may take nothing, from the next Write on.
 func (c *Conn) SetStall(stall time.Duration) { c.stall.Store(int64(stall)) }
 
-// Write is [Write] where there is a stall.
+// Write is [Write] if there is a stall.
 func (c *Conn) Write(b []byte) (int, error) {
 	if stall := c.stall.Load(); stall > 0 {
 		return Write(c.Conn, b, time.Duration(stall))

@@ -22,13 +22,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A peer takes rate bytes a second, as long as it takes anything. It is the
-// socket that a test writes to: its buffer is full, and as the system does it
-// wakes who waits only when wake bytes of that are free.
+// A peer takes rate bytes a second. It is also the socket that a test writes to:
+// its buffer is full, and like the system it wakes a writer only when wake bytes
+// are free.
 type peer struct {
 	net.Conn
 	rate, wake int
-	until      time.Time // it takes nothing after that; zero: it goes on
+	until      time.Time // the peer takes nothing after that; zero: it goes on
 
 	began    time.Time
 	taken    int
@@ -65,7 +65,7 @@ func (p *peer) Write(b []byte) (n int, err error) {
 	}
 }
 
-// A socket says that it is one.
+// A socket can be told from other connections by its SyscallConn.
 type socket struct{ *peer }
 
 func (socket) SyscallConn() (syscall.RawConn, error) { return nil, nil }
@@ -76,8 +76,8 @@ func body(n int) []byte {
 	return b
 }
 
-// A socket that takes something all the time gets all, be it slow, and be the
-// system slow to say so.
+// A peer that takes something all the time gets everything, even if it is slow
+// and the system reports its progress late.
 func TestSlowButSteady(t *testing.T) {
 	for name, p := range map[string]peer{
 		"slow":                   {rate: 100_000, wake: 1},
@@ -99,7 +99,7 @@ func TestSlowButSteady(t *testing.T) {
 	}
 }
 
-// Who stops is given up after the time that is said, however much it took before.
+// A peer that stops is given up after the stall, however much it took before.
 func TestStalled(t *testing.T) {
 	for name, after := range map[string]time.Duration{"from the first byte": 0, "after a while": 20 * time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-// Where a write that was cut off cannot go on, each piece has the whole time.
+// If an interrupted write cannot continue, each piece has the whole stall.
 func TestPieces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := peer{rate: 16_000, wake: 1, began: time.Now()}
@@ -136,12 +136,11 @@ func TestPieces(t *testing.T) {
 		before := p.writes
 		_, err = steady.Write(&p, nil, 3*time.Second)
 		require.NoError(t, err)
-		require.Equal(t, before+1, p.writes, "what is empty is written, too")
+		require.Equal(t, before+1, p.writes, "an empty write is passed on too")
 	})
 }
 
-// Without a stall, the deadline of who holds the connection counts, as in a
-// handshake.
+// Without a stall, the connection's own deadline counts, as in a handshake.
 func TestConnWithoutStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -181,7 +180,7 @@ func certificate() tls.Certificate {
 }
 
 // Over real sockets, plain and beneath TLS: a reader that takes 4 MB a second
-// for several times the stall gets all, and one that then stops is given up.
+// for several times the stall gets everything. Then it stops, and is given up.
 func TestOverTCP(t *testing.T) {
 	const (
 		stall = 1500 * time.Millisecond
