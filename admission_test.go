@@ -29,23 +29,19 @@ func comingFrom(next http.Handler) http.Handler {
 func TestMaxConnections(t *testing.T) {
 	const most, come = 20, 100
 	s := serve(t, channels.Options{MaxConnections: most})
-	in := make([]tcpClient, most-1)
-	for i := range in {
-		in[i] = s.dialRaw()
-		in[i].upgrade("/channel/c/")
-	}
+	in := s.DialMany(most-1, "c")
 	var got, refused atomic.Int64
-	last := make(chan tcpClient, come)
+	last := make(chan rawClient, come)
 	var wg sync.WaitGroup
 	for i := range come {
 		c := s.dialRaw()
 		wg.Go(func() {
 			if i%2 == 0 {
-				c.write("GET /channel/c/ HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+				c.Send("GET /channel/c/ HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
 			} else {
-				c.write(upgradeRequest("/channel/c/"))
+				c.Send(upgradeRequest("/channel/c/"))
 			}
-			resp, err := http.ReadResponse(c.br, nil)
+			resp, err := http.ReadResponse(c.BR, nil)
 			switch {
 			case err != nil:
 				t.Error(err)
@@ -67,19 +63,13 @@ func TestMaxConnections(t *testing.T) {
 	require.EqualValues(t, come-1, refused.Load())
 	for _, c := range in {
 		for i := range 50 {
-			require.Equal(t, fmt.Sprint(i), string(c.message().Body))
+			require.Equal(t, fmt.Sprint(i), string(c.Message().Body))
 		}
 	}
 	s.handshake("/channel/c/").wantFail(t, 503, "too_many_connections")
-	(<-last).close()
+	(<-last).Close()
 	until(t, "there is room", func() bool { return s.hub.Stats().Connections == most-1 })
-	until(t, "and it can be had", func() bool {
-		c, _, err := s.tryDial("/channel/c/", nil)
-		if err == nil {
-			c.c.CloseNow()
-		}
-		return err == nil
-	})
+	s.untilLetIn("c")
 }
 
 func TestMaxConnectionsPerAddress(t *testing.T) {
@@ -91,48 +81,44 @@ func TestMaxConnectionsPerAddress(t *testing.T) {
 	}}, comingFrom)
 	open := func(from string) answer { return s.handshake("/channel/c/", "X-From: "+from) }
 	const one, other = "192.0.2.1:1000", "192.0.2.2:1000"
-	first := s.dialRaw()
-	first.upgrade("/channel/c/", "X-From: "+one)
-	s.dialRaw().upgrade("/channel/c/", "X-From: 192.0.2.1:2000") // another port
+	first := s.upgrade("/channel/c/", "X-From: "+one)
+	s.upgrade("/channel/c/", "X-From: 192.0.2.1:2000") // another port
 	a := open(one)
 	a.wantFail(t, 503, "too_many_connections")
 	require.Contains(t, a.message(), "this address has reached its limit of 2 connections")
-	s.dialRaw().upgrade("/channel/c/", "X-From: "+other)
+	s.upgrade("/channel/c/", "X-From: "+other)
 
-	s.dialRaw().upgrade("/channel/c/", "X-From: [2001:db8::1]:1")
-	s.dialRaw().upgrade("/channel/c/", "X-From: [2001:db8::ffff]:1")
+	s.upgrade("/channel/c/", "X-From: [2001:db8::1]:1")
+	s.upgrade("/channel/c/", "X-From: [2001:db8::ffff]:1")
 	open("[2001:db8::2]:1").wantFail(t, 503, "too_many_connections") // one /64
-	s.dialRaw().upgrade("/channel/c/", "X-From: [2001:db8:0:1::1]:1")
+	s.upgrade("/channel/c/", "X-From: [2001:db8:0:1::1]:1")
 
 	for range 5 { // who is refused by a hook does not count
 		open("198.51.100.1:1").wantFail(t, 403, "forbidden")
 	}
 	for range 5 { // and what is no address has no limit of its own
-		s.dialRaw().upgrade("/channel/c/", "X-From: @")
+		s.upgrade("/channel/c/", "X-From: @")
 	}
-	first.close()
+	first.Close()
 	until(t, "there is room", func() bool { return s.hub.Stats().Connections == 10 })
-	s.dialRaw().upgrade("/channel/c/", "X-From: "+one)
+	s.upgrade("/channel/c/", "X-From: "+one)
 }
 
 // Where much waits for those who do not read, nobody new comes in; who is
 // there goes on.
 func TestMaxQueuedBytes(t *testing.T) {
-	s := newServer(t, channels.Options{MaxMessageBytes: 64 << 10, QueueBytes: 1 << 20, MaxQueuedBytes: 1 << 20})
-	s.SmallBuffers()
-	s.http.Start()
+	s := serveSmall(t, channels.Options{MaxMessageBytes: 64 << 10, QueueBytes: 1 << 20, MaxQueuedBytes: 1 << 20})
 	fast := s.join("c", "")
 	stalled := []*wsClient{s.stall("c"), s.stall("other")}
 	body := `"` + strings.Repeat("x", 60<<10) + `"`
 	for s.hub.Stats().Queued < 1<<20 { // not one of the two queues alone is full by then
 		for _, channel := range []string{"c", "other"} {
-			_, err := s.hub.Publish(t.Context(), channel, msg("x", body))
-			require.NoError(t, err)
+			publish(t, s.hub, channel, "x", body)
 		}
 		fast.want("x", body)
 	}
 	s.handshake("/channel/c/").wantFail(t, 503, "overloaded")
-	s.do("GET", "/channel/c/", "", "Accept", "text/event-stream").wantEnded(t, "overloaded")
+	s.getStream("/channel/c/").wantEnded(t, "overloaded")
 	s.publish("c", "y", "1")
 	fast.want("y", "1")
 	require.Zero(t, s.hub.Stats().SlowClosed)
@@ -141,7 +127,7 @@ func TestMaxQueuedBytes(t *testing.T) {
 	}
 	until(t, "they are gone", func() bool { return s.hub.Stats().Connections == 1 })
 	until(t, "nothing waits", func() bool { return s.hub.Stats().Queued == 0 })
-	s.dialRaw().upgrade("/channel/c/")
+	s.upgrade("/channel/c/")
 }
 
 // A message that waits for many is in memory once, and counts once.
@@ -155,8 +141,7 @@ func TestSharedMessagesCountOnce(t *testing.T) {
 	}
 	body := `"` + strings.Repeat("x", 60<<10) + `"`
 	for range 10 {
-		_, err := s.hub.Publish(t.Context(), "c", msg("x", body))
-		require.NoError(t, err)
+		publish(t, s.hub, "c", "x", body)
 	}
 	require.InDelta(t, 10*len(body), s.hub.Stats().Queued, 64<<10)
 	s.join("c", "").c.CloseNow() // it is let in

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // deep is JSON that nests n levels deep.
@@ -155,7 +156,7 @@ func TestBadInputOverWebSocketAndHTTP(t *testing.T) {
 			if c.code != "" {
 				m := w.next()
 				require.Equal(t, "error", m.Header, string(m.Body))
-				require.Equal(t, c.code, m.errorCode(), string(m.Body))
+				require.Equal(t, c.code, m.ErrorCode(), string(m.Body))
 				require.ElementsMatch(t, []string{"code", "msg"}, keysOf(decoded(t, m.Body)))
 			} else {
 				w.want(c.header, c.body)
@@ -164,7 +165,7 @@ func TestBadInputOverWebSocketAndHTTP(t *testing.T) {
 			arrived(t)
 		})
 		t.Run(c.name+"/HTTP", func(t *testing.T) {
-			a := s.do("POST", "/v1/channel/a/publish", c.text)
+			a := s.post("/v1/channel/a/publish", c.text)
 			switch c.code {
 			case "":
 				a.wantOK(t, `{"status":"ok"}`)
@@ -187,13 +188,11 @@ func decoded(t *testing.T, b []byte) (v any) {
 
 // A stored body comes back as it was sent, in the history and when a client resumes.
 func TestBodiesKeepTheirFormInHistory(t *testing.T) {
-	s := serve(t, channels.Options{MaxMessageBytes: maxMessage, Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 100}
-	}})
+	s := serve(t, channels.Options{MaxMessageBytes: maxMessage, Channel: keep(100)})
 	var want []string
 	for _, c := range badInput {
 		if c.code == "" {
-			require.Equal(t, 200, s.do("POST", "/v1/channel/a/publish", c.text).status)
+			require.Equal(t, 200, s.post("/v1/channel/a/publish", c.text).status)
 			want = append(want, c.body)
 		}
 	}
@@ -230,9 +229,9 @@ func TestMuchTooDeep(t *testing.T) {
 		w.send(text)
 		m := w.next()
 		require.Equal(t, "error", m.Header)
-		require.Contains(t, []string{"bad_json", "bad_message"}, m.errorCode())
-		a := s.do("POST", "/v1/channel/a/publish", text)
-		a.wantFail(t, 400, m.errorCode())
+		require.Contains(t, []string{"bad_json", "bad_message"}, m.ErrorCode())
+		a := s.post("/v1/channel/a/publish", text)
+		a.wantFail(t, 400, m.ErrorCode())
 	}
 }
 
@@ -251,7 +250,7 @@ func TestWrongUTF8(t *testing.T) {
 		"UTF-16, with its BOM": "\xff\xfe{\x00}\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.do("POST", "/v1/channel/a/publish", text).wantFail(t, 400, "bad_utf8")
+			s.post("/v1/channel/a/publish", text).wantFail(t, 400, "bad_utf8")
 			w := s.join("a", "")
 			w.send(text)
 			w.wantClose(websocket.StatusInvalidFramePayloadData)
@@ -259,9 +258,8 @@ func TestWrongUTF8(t *testing.T) {
 	}
 	t.Run("a character split over two frames is right", func(t *testing.T) {
 		w := s.join("a", "")
-		c := s.dialRaw()
-		c.upgrade("/channel/a/")
-		c.write(wsFrame(opText, "{\"header\":\"x\",\"body\":\"\xed") + wsFrame(finBit, "\x95\x9c\"}"))
+		c := s.upgrade("/channel/a/")
+		c.Send(wsFrame(opText, "{\"header\":\"x\",\"body\":\"\xed") + wsFrame(finBit, "\x95\x9c\"}"))
 		w.want("x", `"한"`)
 	})
 	require.Zero(t, strings.Count(s.log.String(), "panic"))
@@ -272,7 +270,7 @@ func TestOversized(t *testing.T) {
 	s := serve(t, channels.Options{MaxMessageBytes: maxMessage})
 	huge := `{"header":"x","body":"` + long(2<<20) + `"}`
 	t.Run("HTTP", func(t *testing.T) {
-		s.do("POST", "/v1/channel/a/publish", huge).wantFail(t, 413, "too_large")
+		s.post("/v1/channel/a/publish", huge).wantFail(t, 413, "too_large")
 	})
 	t.Run("HTTP in chunks", func(t *testing.T) {
 		c := s.dialRaw()
@@ -297,21 +295,15 @@ func TestOversized(t *testing.T) {
 		"binary":                              wsFrame(finBit|opBinary, long(maxMessage+8<<10)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := s.dialRaw()
-			c.upgrade("/channel/a/")
-			c.write(frames)
-			c.wantClosed(1009)
+			c := s.upgrade("/channel/a/")
+			c.Send(frames)
+			c.WantClosed(1009)
 		})
 	}
 	t.Run("deflated", func(t *testing.T) { // a bomb: 1 MB in 1 kB
-		c := s.dialRaw()
-		c.upgrade("/channel/a/", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover")
-		var b bytes.Buffer
-		z, _ := flate.NewWriter(&b, flate.BestCompression)
-		io.WriteString(z, long(1<<20))
-		z.Flush()
-		c.write(wsFrame(finBit|rsv1Bit|opText, strings.TrimSuffix(b.String(), "\x00\x00\xff\xff")))
-		c.wantClosed(1009)
+		c := s.upgrade("/channel/a/", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover")
+		c.Send(wsFrame(finBit|rsv1Bit|opText, hubtest.Deflated(long(1<<20), flate.BestCompression)))
+		c.WantClosed(1009)
 	})
 	until(t, "all have left", func() bool { return s.hub.Stats().Connections == 0 })
 }
@@ -319,8 +311,7 @@ func TestOversized(t *testing.T) {
 func TestBinaryFramesAreRefused(t *testing.T) {
 	s := serve(t, channels.Options{})
 	w := s.join("a", "")
-	c := s.dialRaw()
-	c.upgrade("/channel/a/")
+	c := s.upgrade("/channel/a/")
 	ok := `{"header":"x","body":1,"id":7}`
 	for name, frames := range map[string]string{
 		"a message":    wsFrame(finBit|opBinary, ok),
@@ -329,23 +320,22 @@ func TestBinaryFramesAreRefused(t *testing.T) {
 		"wrong UTF-8":  wsFrame(finBit|opBinary, "\xff\xfe"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.write(frames)
-			m := c.message()
+			c.Send(frames)
+			m := c.Message()
 			require.Equal(t, "error", m.Header)
-			require.Equal(t, "binary", m.errorCode())
+			require.Equal(t, "binary", m.ErrorCode())
 			require.Nil(t, m.ID)
 		})
 	}
-	c.write(wsFrame(rawText, ok))
-	require.Equal(t, "x", c.message().Header)
-	require.Equal(t, json.RawMessage("7"), c.message().ID)
+	c.Send(wsFrame(rawText, ok))
+	require.Equal(t, "x", c.Message().Header)
+	require.Equal(t, json.RawMessage("7"), c.Message().ID)
 	w.want("x", `1`) // and none of the binary ones
 }
 
 func TestFragmentedMessages(t *testing.T) {
 	s := serve(t, channels.Options{})
-	c := s.dialRaw()
-	c.upgrade("/channel/a/")
+	c := s.upgrade("/channel/a/")
 	whole := `{"header":"x","body":"` + long(300) + `"}`
 	frames := wsFrame(opText, "")
 	for i, b := range []byte(whole) {
@@ -354,11 +344,11 @@ func TestFragmentedMessages(t *testing.T) {
 			frames += wsFrame(rawPing, fmt.Sprint("ping ", i)) + wsFrame(rawPong, "not asked for")
 		}
 	}
-	c.write(frames + wsFrame(finBit, "") + wsFrame(rawPing, "last") + wsFrame(rawPing, ""))
+	c.Send(frames + wsFrame(finBit, "") + wsFrame(rawPing, "last") + wsFrame(rawPing, ""))
 	var texts []string
 	var pongs []string
 	for len(texts) < 2 || len(pongs) == 0 || pongs[len(pongs)-1] != "" {
-		f, err := c.tryRead()
+		f, err := c.TryRead()
 		require.NoError(t, err)
 		switch f.First {
 		case rawText:
@@ -418,14 +408,13 @@ func TestProtocolViolationsEndTheConnection(t *testing.T) {
 	for name, c := range cases {
 		for _, before := range []string{"", "after a message "} {
 			t.Run(before+name, func(t *testing.T) {
-				conn := s.dialRaw()
-				conn.upgrade("/channel/a/")
+				conn := s.upgrade("/channel/a/")
 				if before != "" {
-					conn.write(wsFrame(rawText, ok))
+					conn.Send(wsFrame(rawText, ok))
 					w.want("x", `1`)
 				}
-				conn.write(c.frames + wsFrame(rawText, ok)) // what follows is not read
-				conn.wantClosed(c.code)
+				conn.Send(c.frames + wsFrame(rawText, ok)) // what follows is not read
+				conn.WantClosed(c.code)
 			})
 		}
 	}
@@ -447,16 +436,16 @@ func TestClientCloses(t *testing.T) {
 		"without a code": "", "normally": "\x03\xe8", "going away": "\x03\xe9", "with a reason": "\x03\xe8bye", "with a code of the app's": "\x0f\xa0x",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := s.dialRaw()
-			c.upgrade("/channel/a/")
-			c.write(wsFrame(rawClose, payload))
-			f, err := c.next()
+			c := s.upgrade("/channel/a/")
+			c.Send(wsFrame(rawClose, payload))
+			f, err := c.Next()
 			require.NoError(t, err)
 			require.Equal(t, byte(rawClose), f.First)
 			require.Equal(t, payload[:min(2, len(payload))], string(f.Payload[:min(2, len(f.Payload))]))
-			_, err = c.br.ReadByte() // the server closes first: RFC 6455 section 7.1.1
+			_, err = c.BR.ReadByte() // the server closes first: RFC 6455 section 7.1.1
 			require.ErrorIs(t, err, io.EOF)
 			require.NoError(t, <-reasons)
+			require.Zero(t, s.hub.Stats().Connections)
 		})
 	}
 }
@@ -467,32 +456,31 @@ func TestClientVanishes(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps, OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
 	for name, c := range map[string]struct {
 		first string
-		end   func(tcpClient)
+		end   func(rawClient)
 		isErr bool
 	}{
-		"at once":               {"", func(c tcpClient) { c.close() }, false},
-		"half closed":           {"", func(c tcpClient) { c.closeWrite(); io.Copy(io.Discard, c.br) }, false},
-		"with a reset":          {"", func(c tcpClient) { c.c.(*net.TCPConn).SetLinger(0); c.close() }, true},
-		"inside of a message":   {frameHeader(rawText, 0x80, 100) + "maskxxx", func(c tcpClient) { c.close() }, true},
-		"between two fragments": {wsFrame(opText, `{"header":`), func(c tcpClient) { c.close() }, true},
+		"at once":               {"", func(c rawClient) { c.Close() }, false},
+		"half closed":           {"", func(c rawClient) { c.CloseWrite(); io.Copy(io.Discard, c.BR) }, false},
+		"with a reset":          {"", func(c rawClient) { c.C.(*net.TCPConn).SetLinger(0); c.Close() }, true},
+		"inside of a message":   {frameHeader(rawText, 0x80, 100) + "maskxxx", func(c rawClient) { c.Close() }, true},
+		"between two fragments": {wsFrame(opText, `{"header":`), func(c rawClient) { c.Close() }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn := s.dialRaw()
-			conn.upgrade("/channel/p/")
-			conn.write(c.first)
+			conn := s.upgrade("/channel/p/")
+			conn.Send(c.first)
 			c.end(conn)
 			reason := <-reasons
 			require.Equal(t, c.isErr, reason != nil, "%v", reason)
 			require.Zero(t, s.hub.Stats().Connections)
-			s.do("GET", "/v1/channel/p/presence", "").wantOK(t, `{"data":[],"cnt":0}`)
+			s.get("/v1/channel/p/presence").wantOK(t, `{"data":[],"cnt":0}`)
 		})
 	}
 	t.Run("before the handshake is answered", func(t *testing.T) {
 		for range trials {
 			c := s.dialRaw()
-			c.write(upgradeRequest("/channel/p/"))
-			c.c.(*net.TCPConn).SetLinger(0)
-			c.close()
+			c.Send(upgradeRequest("/channel/p/"))
+			c.C.(*net.TCPConn).SetLinger(0)
+			c.Close()
 		}
 		// The server may still have to accept some. Shutdown waits for those that have
 		// come so far.
@@ -521,26 +509,22 @@ func TestFramesRightBehindTheHandshake(t *testing.T) {
 			for i := range c.count {
 				request += frame(i, c.size)
 			}
-			conn.write(request)
-			resp, err := conn.response()
-			require.NoError(t, err)
-			require.Equal(t, 101, resp.StatusCode)
+			conn.Send(request)
+			conn.Upgraded()
 			for i := range c.count {
 				body := fmt.Sprintf(`"%d%s"`, i, long(c.size))
 				w.want("x", body)
-				require.Equal(t, body, string(conn.message().Body))
-				require.Equal(t, "exchange", conn.message().Header)
+				require.Equal(t, body, string(conn.Message().Body))
+				require.Equal(t, "exchange", conn.Message().Header)
 			}
 		})
 	}
 	t.Run("half a frame", func(t *testing.T) {
 		conn := s.dialRaw()
 		f := frame(0, 10)
-		conn.write(upgradeRequest("/channel/a/") + f[:3])
-		resp, err := conn.response()
-		require.NoError(t, err)
-		require.Equal(t, 101, resp.StatusCode)
-		conn.write(f[3:])
+		conn.Send(upgradeRequest("/channel/a/") + f[:3])
+		conn.Upgraded()
+		conn.Send(f[3:])
 		w.want("x", `"0`+long(10)+`"`)
 	})
 }
@@ -578,7 +562,7 @@ func TestIDIsEchoed(t *testing.T) {
 				require.Nil(t, other.want("x", `1`).ID)
 			}
 			m := w.next()
-			require.Equal(t, c.code, m.errorCode())
+			require.Equal(t, c.code, m.ErrorCode())
 			require.Equal(t, c.id, string(m.ID))
 		})
 	}
@@ -595,10 +579,10 @@ func TestKeyOverWebSocket(t *testing.T) {
 	w.send(`{"header":"x","body":1,"key":"k","id":2}`)
 	require.Equal(t, "2", string(w.wantRepeat(m).ID), "the first one's position, and nothing published")
 	w.c.CloseNow()
-	again := s.join("h", m.since())
+	again := s.join("h", m.Since())
 	again.send(`{"header":"x","body":1,"key":"k"}`)
 	again.wantRepeat(m)
-	a := s.do("POST", "/v1/channel/h/publish", `{"header":"x","body":1}`, "Idempotency-Key", "k")
+	a := s.post("/v1/channel/h/publish", `{"header":"x","body":1}`, "Idempotency-Key", "k")
 	a.wantOK(t, fmt.Sprintf(`{"status":"ok","offset":%d,"epoch":%q,"duplicate":true}`, m.Offset, m.Epoch))
 	for key, code := range map[string]string{
 		`""`: "bad_idempotency_key", `"a b"`: "bad_idempotency_key", `"é"`: "bad_idempotency_key", `"` + long(201) + `"`: "bad_idempotency_key",
@@ -606,7 +590,7 @@ func TestKeyOverWebSocket(t *testing.T) {
 	} {
 		again.send(`{"id":"i","header":"x","body":1,"key":` + key + `}`)
 		e := again.next()
-		require.Equal(t, code, e.errorCode(), string(e.Body))
+		require.Equal(t, code, e.ErrorCode(), string(e.Body))
 		require.Equal(t, `"i"`, string(e.ID))
 	}
 	again.send(`{"header":"x","body":3,"key":null}`) // none
@@ -614,5 +598,5 @@ func TestKeyOverWebSocket(t *testing.T) {
 
 	plain := s.join("a", "")
 	plain.send(`{"header":"x","body":1,"key":"k"}`)
-	require.Equal(t, "no_history", plain.next().errorCode())
+	require.Equal(t, "no_history", plain.next().ErrorCode())
 }

@@ -36,8 +36,8 @@ func TestHTTPBodyThatEndsEarly(t *testing.T) {
 	w := s.join("a", "")
 	c := s.dialRaw()
 	body := `{"header":"x","body":1}`
-	fmt.Fprintf(c.c, "POST /v1/channel/a/publish HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body)+1, body)
-	c.closeWrite()
+	fmt.Fprintf(c.C, "POST /v1/channel/a/publish HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body)+1, body)
+	c.CloseWrite()
 	if resp, err := c.response(); err == nil { // or the server hangs up
 		b, _ := io.ReadAll(resp.Body)
 		require.Equal(t, 400, resp.StatusCode, "%s", b)
@@ -54,14 +54,14 @@ func TestHTTPBodyInChunks(t *testing.T) {
 	s := serve(t, channels.Options{})
 	w := s.join("a", "")
 	c := s.dialRaw()
-	fmt.Fprint(c.c, "POST /v1/channel/a/publish HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+	fmt.Fprint(c.C, "POST /v1/channel/a/publish HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
 	resp, err := c.response()
 	require.NoError(t, err)
 	require.Equal(t, 100, resp.StatusCode)
 	body := `{"header":"x","body":"` + long(5000) + `"}`
 	for b := []byte(body); len(b) > 0; {
 		n := min(len(b), 999)
-		fmt.Fprintf(c.c, "%x\r\n%s\r\n", n, b[:n])
+		fmt.Fprintf(c.C, "%x\r\n%s\r\n", n, b[:n])
 		b = b[n:]
 	}
 	c.ask("0\r\n\r\n").wantOK(t, `{"status":"ok"}`)
@@ -81,14 +81,14 @@ func TestBodiesThatAreEncoded(t *testing.T) {
 			body = `{"channels":["a"],` + body[1:]
 		}
 		for _, coding := range []string{"gzip", "GZIP", "br", "identity, gzip", "deflate"} {
-			a := s.do("POST", path, zipped.String(), "Content-Encoding", coding)
+			a := s.post(path, zipped.String(), "Content-Encoding", coding)
 			a.wantFail(t, 415, "unsupported_encoding")
 			require.Equal(t, "identity", a.header.Get("Accept-Encoding"))
 		}
 		for _, coding := range []string{"identity", "Identity", ""} {
-			require.Equal(t, 200, s.do("POST", path, body, "Content-Encoding", coding).status)
+			require.Equal(t, 200, s.post(path, body, "Content-Encoding", coding).status)
 		}
-		a := s.do("POST", path, "\ufeff"+body)
+		a := s.post(path, "\ufeff"+body)
 		a.wantFail(t, 400, "bad_json")
 		require.Contains(t, a.message(), "byte order mark")
 	}

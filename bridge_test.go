@@ -2,11 +2,8 @@ package channels_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,51 +13,28 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// gathered collects headers from many goroutines.
-type gathered struct {
-	mu  sync.Mutex // guards the field below
-	all []string
-}
-
-func (g *gathered) add(s string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.all = append(g.all, s)
-}
-
-func (g *gathered) list() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Clone(g.all)
-}
-
 // Bridge.Subscribe misses nothing of a channel with history, whatever happens
 // to its subscription, and goes on after the Store was away.
 func TestBridgeSubscriptionGoesOn(t *testing.T) {
-	inBubble(t, 1, func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 1000, Presence: channels.PresenceEvents}
-	}, func(r *replicas) {
-		var got gathered
+	inBubble(t, 1, every(channels.ChannelOptions{HistorySize: 1000, Presence: channels.PresenceEvents}), func(r *replicas) {
+		var got lines
 		hold := make(chan struct{})
 		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
 		r.store.down.Store(true)
-		go func() {
-			done <- r.hubs[0].Bridge(channels.Identity{}).Subscribe(ctx, "a", func(m channels.Message) {
-				got.add(m.Header)
+		done := background(func() error {
+			return r.hubs[0].Bridge(channels.Identity{}).Subscribe(ctx, "a", func(m channels.Message) {
+				got.add("%s", m.Header)
 				if m.Header == "0" {
 					<-hold
 				}
 			})
-		}()
+		})
 		synctest.Wait()
 		r.store.down.Store(false)
 		time.Sleep(10 * time.Second) // it has tried again
-		body := json.RawMessage(`"` + strings.Repeat("x", 100_000) + `"`)
 		var want []string
 		for i := range 30 { // more than its queue holds
-			_, err := r.hubs[0].Publish(context.Background(), "a", channels.Message{Header: fmt.Sprint(i), Body: body})
-			require.NoError(t, err)
+			publish(t, r.hubs[0], "a", fmt.Sprint(i), `"`+long(100_000)+`"`)
 			want = append(want, fmt.Sprint(i))
 		}
 		require.EqualValues(t, 1, r.hubs[0].Stats().SlowClosed)
@@ -81,22 +55,20 @@ func TestBridgeKnowsWhereItBegan(t *testing.T) {
 			inBubble(t, 1, history, func(r *replicas) {
 				hub := r.hubs[0]
 				say := func(header string, o channels.PublishOptions) {
-					_, err := hub.PublishWith(context.Background(), "a", channels.Message{Header: header, Body: json.RawMessage(`"` + long(200_000) + `"`)}, o)
-					require.NoError(t, err)
+					publishWith(t, hub, "a", msg(header, `"`+long(200_000)+`"`), o)
 				}
 				say("before", channels.PublishOptions{})
-				var got gathered
+				var got lines
 				hold := make(chan struct{})
 				ctx, cancel := context.WithCancel(context.Background())
-				done := make(chan error, 1)
-				go func() {
-					done <- hub.Bridge(channels.Identity{}).Subscribe(ctx, "a", func(m channels.Message) {
-						got.add(m.Header)
+				done := background(func() error {
+					return hub.Bridge(channels.Identity{}).Subscribe(ctx, "a", func(m channels.Message) {
+						got.add("%s", m.Header)
 						if m.Header == "first" {
 							<-hold
 						}
 					})
-				}()
+				})
 				synctest.Wait()
 				say("first", first)
 				synctest.Wait()
@@ -125,22 +97,19 @@ func TestBridgeSubscribesToAllChannels(t *testing.T) {
 		}
 		return channels.ChannelOptions{Presence: channels.PresenceEvents}
 	}, func(r *replicas) {
-		var got, other gathered
+		var got, other lines
 		ctx, cancel := context.WithCancel(context.Background())
-		done, ended := make(chan error, 1), make(chan error, 1)
 		bridge := r.hubs[0].Bridge(channels.Identity{})
-		go func() {
-			done <- bridge.SubscribeAll(ctx, func(channel string, m channels.Message) { got.add(channel + m.Header + string(m.Body)) })
-		}()
-		go func() {
-			ended <- bridge.SubscribeAll(context.Background(), func(channel string, m channels.Message) { other.add(channel + m.Header) })
-		}()
+		done := background(func() error {
+			return bridge.SubscribeAll(ctx, func(channel string, m channels.Message) { got.add("%s%s%s", channel, m.Header, m.Body) })
+		})
+		ended := background(func() error {
+			return bridge.SubscribeAll(context.Background(), func(channel string, m channels.Message) { other.add("%s%s", channel, m.Header) })
+		})
 		synctest.Wait()
-		sub, err := r.hubs[0].Subscribe(context.Background(), "a", nil) // changes nothing
-		require.NoError(t, err)
+		sub := subscription(r.t, r.hubs[0], "a", nil) // changes nothing
 		say := func(i int, channel, header string) {
-			_, err := r.hubs[i].Publish(context.Background(), channel, channels.Message{Header: header, Body: []byte("1")})
-			require.NoError(t, err)
+			publish(t, r.hubs[i], channel, header, "1")
 			synctest.Wait()
 		}
 		say(0, "a", "x")
@@ -169,12 +138,7 @@ func TestBridgeIsAuthorized(t *testing.T) {
 			}
 			return nil
 		},
-		Channel: func(name string) channels.ChannelOptions {
-			if name == "ours" {
-				return channels.ChannelOptions{Publishers: channels.PublishersServer}
-			}
-			return channels.ChannelOptions{}
-		},
+		Channel: named(map[string]channels.ChannelOptions{"ours": {Publishers: channels.PublishersServer}}),
 	})
 	yes, no := s.hub.Bridge(channels.Identity{ID: "program"}), s.hub.Bridge(channels.Identity{ID: "x"})
 	message := func() channels.Message { return channels.Message{Header: "h", Body: []byte("1")} }

@@ -22,10 +22,10 @@ import (
 func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
 	for _, hist := range []int{0, 1000} {
 		t.Run(fmt.Sprintf("history %d", hist), func(t *testing.T) {
-			s := serve(t, channels.Options{Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: hist} }})
+			s := serve(t, channels.Options{Channel: keep(hist)})
 			for n := range 100 {
 				name := fmt.Sprintf("c%d", n%10)
-				r := s.raw(name, "")
+				r := s.upgrade("/channel/" + name + "/")
 				var wg sync.WaitGroup
 				for range 3 {
 					wg.Go(func() {
@@ -36,7 +36,7 @@ func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
 						}
 					})
 				}
-				r.c.Close() // while they publish
+				r.Close() // while they publish
 				wg.Wait()
 			}
 			until(t, "nobody is left", func() bool { return s.hub.Stats().Connections == 0 })
@@ -50,7 +50,7 @@ func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
 func TestUnusedChannelsAreFreed(t *testing.T) {
 	s := serve(t, channels.Options{})
 	for n := range 1000 {
-		require.Equal(t, 200, s.do("GET", "/v1/channel/c"+strconv.Itoa(n), "").status)
+		require.Equal(t, 200, s.get("/v1/channel/c"+strconv.Itoa(n)).status)
 	}
 	w := s.join("stays", "")
 	until(t, "one channel is left", func() bool { return s.hub.Stats().Channels == 1 })
@@ -72,11 +72,7 @@ func TestMaxChannels(t *testing.T) {
 	require.NoError(t, err, "the app's own code is never refused")
 	defer sub.Close()
 	s.publish("c", "x", "2")
-	for m, err := range sub.Messages() {
-		require.NoError(t, err)
-		require.Equal(t, "2", string(m.Body))
-		break
-	}
+	require.Equal(t, "2", string(next(t, sub).Body))
 	require.ErrorIs(t, s.hub.Bridge(channels.Identity{}).Subscribe(canceled(t), "d", nil), nil)
 	s.handshake("/channel/d/").wantFail(t, 503, "too_many_channels")
 }
@@ -102,25 +98,16 @@ func TestIdleChannelsMakeWay(t *testing.T) {
 	last := s.join("h99", "") // in the place of the last idle one
 	s.handshake("/channel/other/").wantFail(t, 503, "too_many_channels")
 	last.c.CloseNow()
-	until(t, "who has gone makes way", func() bool {
-		c, _, err := s.tryDial("/channel/other/", nil)
-		if err == nil {
-			c.c.CloseNow()
-		}
-		return err == nil
-	})
+	s.untilLetIn("other") // who has gone makes way
 }
 
 // The channel on which nothing was published for longest makes way, and leaves the
 // list of channels.
 func TestTheLongestIdleChannelMakesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub, err := channels.New(channels.Options{MaxChannels: 4})
-		require.NoError(t, err)
-		defer hub.Shutdown(context.Background())
+		hub := newHub(t, channels.Options{MaxChannels: 4})
 		publish := func(name string) {
-			_, err := hub.Publish(t.Context(), name, msg("x", "1"))
-			require.NoError(t, err)
+			publish(t, hub, name, "x", "1")
 			time.Sleep(2 * time.Second) // in the bubble
 		}
 		list := func() (names []string) {
@@ -137,8 +124,7 @@ func TestTheLongestIdleChannelMakesWay(t *testing.T) {
 		require.Equal(t, []string{"a", "b", "c", "d"}, list())
 		publish("e")
 		require.Equal(t, []string{"a", "c", "d", "e"}, list())
-		sub, err := hub.Subscribe(t.Context(), "c", nil)
-		require.NoError(t, err)
+		sub := subscription(t, hub, "c", nil)
 		publish("f")
 		require.Equal(t, []string{"a", "c", "e", "f"}, list())
 		publish("b")
@@ -159,12 +145,11 @@ func canceled(t *testing.T) context.Context {
 
 // Reading a channel does not create it.
 func TestReadingMakesNoChannel(t *testing.T) {
-	s := serve(t, channels.Options{MaxChannels: 10, Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList}
-	}})
+	options := every(channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList})
+	s := serve(t, channels.Options{MaxChannels: 10, Channel: options})
 	for i := range 100 {
 		for _, path := range []string{"", "/history", "/presence"} {
-			require.Equal(t, 200, s.do("GET", fmt.Sprintf("/v1/channel/c%d%s", i, path), "").status)
+			require.Equal(t, 200, s.get(fmt.Sprintf("/v1/channel/c%d%s", i, path)).status)
 		}
 	}
 	require.Zero(t, s.hub.Stats().Channels)
@@ -189,11 +174,7 @@ func TestRefusedPublishesMakeNoChannels(t *testing.T) {
 		},
 	})
 	for _, prefix := range []string{"bad", "hook"} {
-		names := make([]string, 1000)
-		for i := range names {
-			names[i] = fmt.Sprintf(`"%s%d"`, prefix, i)
-		}
-		a := s.do("POST", "/v1/publish", `{"channels":[`+strings.Join(names, ",")+`],"header":"h","body":1}`)
+		a := s.post("/v1/publish", toChannels(prefix, 1000, "1"))
 		require.Equal(t, 1000, strings.Count(a.body, `"forbidden"`))
 	}
 	require.Zero(t, s.hub.Stats().Channels)

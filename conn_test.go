@@ -2,10 +2,8 @@ package channels_test
 
 import (
 	"bytes"
-	"compress/flate"
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -19,16 +17,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 func TestAnIdleConnectionHasOneGoroutine(t *testing.T) {
 	s := serve(t, channels.Options{})
-	s.do("GET", "/healthz", "")
-	s.raw("c", "") // what the first one starts
+	s.get("/healthz")
+	s.upgrade("/channel/c/") // what the first one starts
 	before := runtime.NumGoroutine()
 	const n = 200
 	for range n {
-		s.raw("c", "")
+		s.upgrade("/channel/c/")
 	}
 	// Goroutines from before may end meanwhile, so there may be fewer, but never more
 	// than one for each connection once the handlers have returned.
@@ -36,26 +35,17 @@ func TestAnIdleConnectionHasOneGoroutine(t *testing.T) {
 	require.EqualValues(t, n+1, s.hub.Stats().Connections)
 }
 
-func TestClientsCloseIsAnswered(t *testing.T) {
-	reasons := make(chan error, 1)
-	s := serve(t, channels.Options{OnDisconnect: func(c channels.Client, reason error) { reasons <- reason }})
-	w := s.join("c", "")
-	require.NoError(t, w.c.Close(websocket.StatusNormalClosure, "bye"))
-	require.NoError(t, <-reasons)
-	require.Zero(t, s.hub.Stats().Connections)
-}
-
 func TestPings(t *testing.T) {
 	t.Run("a flood is answered, the newest for sure", func(t *testing.T) {
 		s := serve(t, channels.Options{})
-		r := s.raw("c", "")
+		r := s.upgrade("/channel/c/")
 		const n = 20_000
 		go func() {
 			var b []byte
 			for i := range n {
 				b = append(b, masked(rawPing, []byte(strconv.Itoa(i)))...)
 			}
-			r.c.Write(b)
+			r.C.Write(b)
 		}()
 		for got := 0; ; got++ {
 			f := r.read()
@@ -72,7 +62,7 @@ func TestPings(t *testing.T) {
 	t.Run("a silent client is cut", func(t *testing.T) {
 		gone := make(chan error, 1)
 		s := serve(t, channels.Options{PingPeriod: time.Second, OnDisconnect: func(_ channels.Client, reason error) { gone <- reason }})
-		r := s.raw("c", "")
+		r := s.upgrade("/channel/c/")
 		require.Equal(t, byte(rawPing), r.read().First)
 		select {
 		case err := <-gone:
@@ -83,11 +73,11 @@ func TestPings(t *testing.T) {
 	})
 	t.Run("one that answers stays", func(t *testing.T) {
 		s := serve(t, channels.Options{PingPeriod: time.Second})
-		r := s.raw("c", "")
+		r := s.upgrade("/channel/c/")
 		for range 4 {
 			f := r.read()
 			require.Equal(t, byte(rawPing), f.First)
-			r.write(masked(rawPong, f.Payload))
+			r.Send(wsFrame(rawPong, string(f.Payload)))
 		}
 		s.publish("c", "still", "1")
 		r.wantText("still")
@@ -97,18 +87,10 @@ func TestPings(t *testing.T) {
 // TestNothingLandsInsideOfAFrame has receivers that read in fits and starts,
 // so that writes are cut short, while messages, answers and pongs go out.
 func TestNothingLandsInsideOfAFrame(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		tls  bool
-	}{{"plain", false}, {"TLS", true}} {
-		t.Run(c.name, func(t *testing.T) {
+	for name, start := range starts {
+		t.Run(name, func(t *testing.T) {
 			o := channels.Options{QueueBytes: 512 << 20, MaxMessageBytes: 1 << 20, CompressBytes: -1, WriteTimeout: patience} // what is slow here is the machine
-			var s *server
-			if c.tls {
-				s = serveTLS(t, o)
-			} else {
-				s = serve(t, o)
-			}
+			s := start(t, o)
 			const messages, clients = 60, 4
 			sizes := rand.New(rand.NewPCG(1, 2))
 			var bodies []string
@@ -147,8 +129,7 @@ func TestNothingLandsInsideOfAFrame(t *testing.T) {
 				})
 			}
 			for _, body := range bodies {
-				_, err := s.hub.Publish(ctx, "c", msg("m", body))
-				require.NoError(t, err)
+				publish(t, s.hub, "c", "m", body)
 			}
 			wg.Wait()
 		})
@@ -157,33 +138,30 @@ func TestNothingLandsInsideOfAFrame(t *testing.T) {
 
 func TestCompression(t *testing.T) {
 	body := `{"text":"` + strings.Repeat("so it goes ", 500) + `"}`
-	offer := "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 	t.Run("long messages are deflated, short ones are not", func(t *testing.T) {
 		s := serve(t, channels.Options{})
-		r, plain := s.raw("c", offer), s.raw("c", "")
+		r, plain := s.upgrade("/channel/c/", hubtest.DeflateOffer), s.upgrade("/channel/c/")
 		s.publish("c", "long", body)
 		f := r.readNext()
 		require.Equal(t, byte(rawText|0x40), f.First)
 		require.Less(t, len(f.Payload), 500)
-		text, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(f.Payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
-		require.NoError(t, err)
+		text := hubtest.Inflate(t, f.Payload)
 		require.Equal(t, `{"header":"long","body":`+body+`}`, string(text))
 		require.Equal(t, text, plain.wantText("long").Payload)
 		s.publish("c", "short", `1`)
 		require.Equal(t, byte(rawText), r.readNext().First)
 	})
-	t.Run("what does not shrink is sent as it is", func(t *testing.T) {
-		s := serve(t, channels.Options{CompressBytes: 1})
-		r := s.raw("c", offer)
-		s.publish("c", "x", `1`)
-		require.Equal(t, byte(rawText), r.readNext().First)
-	})
-	t.Run("off", func(t *testing.T) {
-		s := serve(t, channels.Options{CompressBytes: -1})
-		r := s.raw("c", offer)
-		s.publish("c", "long", body)
-		require.Equal(t, byte(rawText), r.readNext().First)
-	})
+	for name, c := range map[string]struct {
+		bytes int
+		body  string
+	}{"what does not shrink is sent as it is": {1, `1`}, "off": {-1, body}} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, channels.Options{CompressBytes: c.bytes})
+			r := s.upgrade("/channel/c/", hubtest.DeflateOffer)
+			s.publish("c", "x", c.body)
+			require.Equal(t, byte(rawText), r.readNext().First)
+		})
+	}
 	t.Run("a real client, in both directions", func(t *testing.T) {
 		s := serve(t, channels.Options{})
 		w, resp, err := s.tryDial("/channel/c/", &websocket.DialOptions{CompressionMode: websocket.CompressionNoContextTakeover, CompressionThreshold: 1})
@@ -196,8 +174,7 @@ func TestCompression(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	var ids sync.Map
-	s := serveTLS(t, channels.Options{OnConnect: connected(&ids)})
+	s := serveTLS(t, channels.Options{})
 	a, b := s.join("c", ""), s.join("c", "")
 	for n := range 100 {
 		a.send(fmt.Sprintf(`{"header":"n","body":%d}`, n))
@@ -205,53 +182,22 @@ func TestTLS(t *testing.T) {
 	for n := range 100 {
 		b.want("n", strconv.Itoa(n))
 	}
-	ids.Range(func(id, _ any) bool {
-		require.Equal(t, 1, disconnect(s.hub, id.(string)))
-		return true
-	})
+	require.Equal(t, 1, disconnect(s.hub, s.id(1)))
+	require.Equal(t, 1, disconnect(s.hub, s.id(2)))
 	_, ce := b.wantClose(3003)
 	require.Equal(t, "disconnected", ce.Reason)
 }
 
-// connected is an OnConnect hook that notes the connections' ids.
-func connected(ids *sync.Map) func(context.Context, channels.Client) error {
-	return func(_ context.Context, c channels.Client) error {
-		ids.Store(c.ID, c)
-		return nil
-	}
-}
-
 func TestNoDataFollowsACloseFrame(t *testing.T) {
-	var ids sync.Map
-	s := serve(t, channels.Options{OnConnect: connected(&ids)})
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	ctx := ctxT(t)
+	s := serve(t, channels.Options{})
 	for range 2 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					s.hub.Publish(ctx, "c", msg("m", "1"))
-				}
-			}
-		})
+		defer repeatedly(func(int) { s.hub.Publish(context.Background(), "c", msg("m", "1")) })()
 	}
-	for range 50 {
-		r := s.raw("c", "")
-		ids.Range(func(id, _ any) bool {
-			disconnect(s.hub, id.(string))
-			return true
-		})
-		code, reason := r.wantClose()
-		require.Equal(t, 3003, code)
-		require.Equal(t, "disconnected", reason)
-		ids.Clear()
+	for n := range 50 {
+		r := s.upgrade("/channel/c/")
+		require.Equal(t, 1, disconnect(s.hub, s.id(n+1)))
+		require.Equal(t, "disconnected", r.WantClosed(3003))
 	}
-	close(stop)
-	wg.Wait()
 }
 
 func TestHTTPServerTimeoutsDoNotEndAConnection(t *testing.T) {
@@ -274,9 +220,9 @@ func TestALostConnection(t *testing.T) {
 	s := serve(t, channels.Options{})
 	keep := s.join("c", "")
 	for range 50 {
-		r := s.raw("c", "")
-		r.c.(*net.TCPConn).SetLinger(0) // close sends a reset
-		r.c.Close()
+		r := s.upgrade("/channel/c/")
+		r.C.(*net.TCPConn).SetLinger(0) // close sends a reset
+		r.Close()
 		s.publish("c", "m", "1")
 		keep.want("m", "1")
 	}
@@ -287,15 +233,14 @@ func TestALostConnection(t *testing.T) {
 // the close frame. The hub drops what it sends.
 func TestADisconnectedClientDoesNotPublish(t *testing.T) {
 	s := serve(t, channels.Options{ReplicaID: "n", Channel: keeps})
-	r := s.raw("h", "")
+	r := s.upgrade("/channel/h/")
 	require.Equal(t, 1, disconnect(s.hub, s.id(1)))
 	for r.read().First != rawClose {
 	}
-	r.write(masked(rawText, []byte(`{"header":"banned","body":1}`)))
-	r.write(masked(rawClose, []byte{0x0b, 0xbb}))
+	r.Send(wsFrame(rawText, `{"header":"banned","body":1}`))
+	r.Send(wsFrame(rawClose, "\x0b\xbb"))
 	until(t, "it has left", func() bool { return s.hub.Stats().Connections == 0 })
-	past, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{})
-	require.NoError(t, err)
+	past := historyOf(t, s.hub, "h", channels.HistoryQuery{})
 	require.Empty(t, past.Messages)
 }
 
@@ -303,14 +248,13 @@ func TestADisconnectedClientDoesNotPublish(t *testing.T) {
 func TestAMessageIsDeflatedOnce(t *testing.T) {
 	s := serve(t, channels.Options{PingPeriod: 10 * time.Minute}) // the first frame to come is the message
 	const n = 50
-	conns := make([]*rawClient, n)
+	conns := make([]rawClient, n)
 	for i := range conns {
-		conns[i] = s.raw("c", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n")
+		conns[i] = s.upgrade("/channel/c/", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover")
 	}
 	before := s.hub.Stats().Deflated
 	for i := range 20 {
-		_, err := s.hub.Publish(t.Context(), "c", msg("x", `"`+strings.Repeat(fmt.Sprint(i), 50_000)+`"`))
-		require.NoError(t, err)
+		publish(t, s.hub, "c", "x", `"`+strings.Repeat(fmt.Sprint(i), 50_000)+`"`)
 		for _, c := range conns {
 			require.NotZero(t, c.readNext().First&0x40, "it is deflated")
 		}
@@ -321,11 +265,11 @@ func TestAMessageIsDeflatedOnce(t *testing.T) {
 // The hub keeps nothing of a client's handshake while the client is connected.
 func TestAnIdleConnectionKeepsNothingOfItsHandshake(t *testing.T) {
 	s := serve(t, channels.Options{})
-	s.raw("c", "Sec-WebSocket-Protocol: channels\r\n") // what the first one starts
+	s.upgrade("/channel/c/", "Sec-WebSocket-Protocol: channels") // what the first one starts
 	before := heap()
 	const n = 20
 	for range n {
-		s.raw("c", "Sec-WebSocket-Protocol: Channels, "+strings.Repeat("x", 900_000)+"\r\nX-More: "+strings.Repeat("y", 50_000)+"\r\n")
+		s.upgrade("/channel/c/", "Sec-WebSocket-Protocol: Channels, "+long(900_000), "X-More: "+long(50_000))
 	}
 	until(t, "a connection has little memory", func() bool { return int(int64(heap())-int64(before))/n < 50_000 })
 }

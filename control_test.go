@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,20 +15,13 @@ import (
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
-	"github.com/channels-go/channels/store"
 )
 
 // users lists the users who are present in a channel on any replica.
 func (r *replicas) users(channel string) []string {
 	r.t.Helper()
 	synctest.Wait() // who was told to go has gone
-	p, err := r.hubs[0].Presence(context.Background(), channel, 0)
-	require.NoError(r.t, err)
-	var users []string
-	for _, m := range p.Members {
-		users = append(users, m.User)
-	}
-	return users
+	return users(r.t, r.hubs[0], channel)
 }
 
 func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
@@ -43,36 +34,27 @@ func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second) // all are reported
 		require.Len(t, r.users("a"), 6)
-		ctx := context.Background()
 
-		n, err := r.hubs[1].UnsubscribeUser(ctx, "ann", "b")
-		require.NoError(t, err)
-		require.Equal(t, 1, n, "on this replica")
+		require.Equal(t, 1, unsubscribed(t, r.hubs[1].UnsubscribeUser, "ann", "b"), "on this replica")
 		time.Sleep(2 * time.Second)
 		require.Empty(t, r.users("b"))
 		require.Len(t, r.users("a"), 6)
 		require.Equal(t, []string{"unsubscribed", "unsubscribed", "unsubscribed"}, reasons.take())
 
-		n, err = r.hubs[2].DisconnectUser(ctx, "ann")
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.Equal(t, 1, disconnected(t, r.hubs[2].DisconnectUser, "ann"))
 		time.Sleep(2 * time.Second)
 		require.Equal(t, []string{"bob", "bob", "bob"}, r.users("a"))
 		require.Equal(t, []string{"disconnected", "disconnected", "disconnected"}, reasons.take())
 
-		p, err := r.hubs[0].Presence(ctx, "a", 1)
+		p, err := r.hubs[0].Presence(context.Background(), "a", 1)
 		require.NoError(t, err)
 		require.Equal(t, "r0", strings.Split(p.Members[0].ID, "-")[0])
-		n, err = r.hubs[1].DisconnectClient(ctx, p.Members[0].ID) // one connection, elsewhere
-		require.NoError(t, err)
-		require.Zero(t, n)
+		require.Zero(t, disconnected(t, r.hubs[1].DisconnectClient, p.Members[0].ID)) // one connection, elsewhere
 		time.Sleep(2 * time.Second)
 		require.Equal(t, []string{"bob", "bob"}, r.users("a"))
 
 		for _, who := range []string{"", "nobody"} {
-			n, err = r.hubs[0].DisconnectUser(ctx, who)
-			require.NoError(t, err)
-			require.Zero(t, n)
+			require.Zero(t, disconnected(t, r.hubs[0].DisconnectUser, who))
 		}
 		require.Equal(t, []string{"bob", "bob"}, r.users("a"))
 	}, func(_ int, o *channels.Options) {
@@ -87,7 +69,7 @@ func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
 
 // brittle is a mesh whose methods can be made to fail.
 type brittle struct {
-	mesh.Mesh
+	mesh.AllSubscriber
 	refuses atomic.Bool           // Publish fails
 	mute    atomic.Bool           // what it publishes is lost, and nobody is told
 	err     atomic.Pointer[error] // of Status
@@ -101,40 +83,33 @@ func (b *brittle) Publish(ctx context.Context, p mesh.Packet) error {
 	case b.mute.Load():
 		return nil
 	}
-	return b.Mesh.Publish(ctx, p)
+	return b.AllSubscriber.Publish(ctx, p)
 }
 
 func (b *brittle) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	b.deliver.Store(&deliver)
-	return b.Mesh.Receive(ctx, deliver)
+	return b.AllSubscriber.Receive(ctx, deliver)
 }
 
+// bring hands the hub a packet as if it had arrived.
+func (b *brittle) bring(p mesh.Packet) { (*b.deliver.Load())(p) }
+
 func (b *brittle) Status() mesh.Status {
-	s := b.Mesh.Status()
+	s := b.AllSubscriber.Status()
 	if err := b.err.Load(); err != nil {
 		s.Err = *err
 	}
 	return s
 }
 
-// breakable gives each replica a brittle mesh.
-func breakable(meshes *[]*brittle) func(int, *channels.Options) {
-	return func(_ int, o *channels.Options) {
-		b := &brittle{Mesh: o.Mesh}
-		*meshes = append(*meshes, b)
-		o.Mesh = b
-	}
-}
-
 func TestDisconnectWhereTheOthersCannotBeTold(t *testing.T) {
-	var meshes []*brittle
 	inBubble(t, 2, history, func(r *replicas) {
 		ctx := context.Background()
 		defer r.member(0, "a", "ann")()
 		defer r.member(1, "a", "ann")()
 		time.Sleep(2 * time.Second)
 		require.Len(t, r.users("a"), 2)
-		meshes[0].refuses.Store(true)
+		r.meshes[0].refuses.Store(true)
 		n, err := r.hubs[0].DisconnectUser(ctx, "ann")
 		require.ErrorIs(t, err, channels.ErrMeshUnavailable)
 		require.Equal(t, 1, n, "here it is done all the same")
@@ -143,7 +118,7 @@ func TestDisconnectWhereTheOthersCannotBeTold(t *testing.T) {
 		n, err = r.hubs[0].UnsubscribeUser(ctx, "ann", "a")
 		require.ErrorIs(t, err, channels.ErrMeshUnavailable)
 		require.Zero(t, n)
-		meshes[0].refuses.Store(false)
+		r.meshes[0].refuses.Store(false)
 		_, err = r.hubs[0].DisconnectUser(ctx, strings.Repeat("x", 16<<10))
 		require.ErrorIs(t, err, channels.ErrTooLarge)
 
@@ -153,7 +128,7 @@ func TestDisconnectWhereTheOthersCannotBeTold(t *testing.T) {
 		_, err = r.hubs[0].UnsubscribeUser(ctx, "ann", "a")
 		require.ErrorIs(t, err, channels.ErrClosed)
 		require.Equal(t, 1, r.hubs[1].Stats().Connections)
-	}, breakable(&meshes))
+	})
 }
 
 // Whatever a peer sends, the hub lives. It obeys well-formed control packets and
@@ -161,7 +136,6 @@ func TestDisconnectWhereTheOthersCannotBeTold(t *testing.T) {
 func TestControlPacketsThatAreBroken(t *testing.T) {
 	who := `"YW5u"` // ann
 	long := strings.Repeat("x", 1<<20)
-	var meshes []*brittle
 	inBubble(t, 2, history, func(r *replicas) {
 		defer r.member(0, "a", "ann")()
 		s := r.subscribe(0, "a", nil)
@@ -184,7 +158,7 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 		}
 		for _, kind := range []mesh.Kind{mesh.KindLost, mesh.KindLost + 1, 255} {
 			for _, channel := range []string{"", "a", "none", "/", long} {
-				(*meshes[0].deliver.Load())(mesh.Packet{Kind: kind, Channel: channel, Header: "h", Body: []byte("1"), Offset: 7, Epoch: "x"})
+				r.meshes[0].bring(mesh.Packet{Kind: kind, Channel: channel, Header: "h", Body: []byte("1"), Offset: 7, Epoch: "x"})
 			}
 		}
 		time.Sleep(5 * time.Second)
@@ -202,7 +176,7 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 		send(mesh.Packet{Kind: mesh.KindControl, Header: "disconnect", Body: []byte(`{"v":1,"kind":"user","who":` + who + `,"later":true}`)})
 		time.Sleep(2 * time.Second)
 		require.Empty(t, r.users("a"))
-	}, breakable(&meshes))
+	})
 }
 
 // FuzzPacket hands a hub what a peer might send.
@@ -213,24 +187,13 @@ func FuzzPacket(f *testing.F) {
 	f.Add(uint8(0), "c", "h", []byte(`1`), "e", uint64(3))
 	f.Add(uint8(1), "c", "", []byte(`{}`), "", uint64(0))
 	f.Add(uint8(3), "c", "", []byte(nil), "", uint64(0))
-	m, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(f, err)
-	b := &brittle{Mesh: meshtest.NewNetwork(1).Join("n")}
-	defer b.Close()
-	hub, err := channels.New(channels.Options{ReplicaID: "n", Mesh: b, Store: m, Channel: history, Logger: quiet})
-	require.NoError(f, err)
-	f.Cleanup(func() {
-		hub.Shutdown(context.Background())
-		m.Close()
-	})
-	sub, err := hub.Subscribe(context.Background(), "c", nil)
-	require.NoError(f, err)
-	f.Cleanup(sub.Close)
-	for b.deliver.Load() == nil {
-		time.Sleep(time.Millisecond)
-	}
+	b := &brittle{AllSubscriber: meshtest.NewNetwork(1).Join("n").(mesh.AllSubscriber)}
+	f.Cleanup(func() { b.Close() })
+	hub := newHub(f, channels.Options{ReplicaID: "n", Mesh: b, Store: newMemory(f), Channel: history})
+	subscription(f, hub, "c", nil)
+	require.Eventually(f, func() bool { return b.deliver.Load() != nil }, patience, time.Millisecond)
 	f.Fuzz(func(t *testing.T, kind uint8, channel, header string, body []byte, epoch string, offset uint64) {
-		(*b.deliver.Load())(mesh.Packet{Kind: mesh.Kind(kind), Channel: channel, Header: header, Body: body, Epoch: epoch, Offset: offset, Origin: "a"})
+		b.bring(mesh.Packet{Kind: mesh.Kind(kind), Channel: channel, Header: header, Body: body, Epoch: epoch, Offset: offset, Origin: "a"})
 		nodes, err := hub.Replicas(t.Context())
 		require.NoError(t, err)
 		_, err = json.Marshal(nodes)
@@ -241,44 +204,33 @@ func FuzzPacket(f *testing.F) {
 // A user's ID may equal a connection's id. Ending the one does not end the other.
 func TestAUserNamedLikeAConnection(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
-		ctx := context.Background() // t's is not the bubble's
 		as := func(hub int, user string) *channels.Subscription {
-			s, err := r.hubs[hub].Subscribe(channels.WithIdentity(ctx, channels.Identity{ID: user}), "c", nil)
+			s, err := r.hubs[hub].Subscribe(channels.WithIdentity(context.Background(), channels.Identity{ID: user}), "c", nil)
 			require.NoError(t, err)
+			r.t.Cleanup(s.Close)
 			return s
 		}
 		bob := as(0, "bob")
 		twin, elsewhere := as(0, bob.ID()), as(1, bob.ID())
 		ended := func(s *channels.Subscription) bool {
 			synctest.Wait()
-			n := s.ID()
-			return !slices.ContainsFunc([]int{0, 1}, func(i int) bool { return channels.Has(r.hubs[i], n) })
+			return !channels.Has(r.hubs[0], s.ID()) && !channels.Has(r.hubs[1], s.ID())
 		}
-		n, err := r.hubs[1].UnsubscribeClient(ctx, bob.ID(), "c")
-		require.NoError(t, err)
-		require.Zero(t, n, "on that replica there is only a user of that name")
+		// On that replica there is only a user of that name.
+		require.Zero(t, unsubscribed(t, r.hubs[1].UnsubscribeClient, bob.ID(), "c"))
 		require.True(t, ended(bob))
 		require.False(t, ended(twin))
 		require.False(t, ended(elsewhere))
 
 		eve := as(0, "eve")
 		named := as(0, eve.ID())
-		n, err = r.hubs[0].DisconnectUser(ctx, eve.ID())
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.Equal(t, 1, disconnected(t, r.hubs[0].DisconnectUser, eve.ID()))
 		require.True(t, ended(named))
 		require.False(t, ended(eve))
-		n, err = r.hubs[0].DisconnectClient(ctx, eve.ID())
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.Equal(t, 1, disconnected(t, r.hubs[0].DisconnectClient, eve.ID()))
 		require.True(t, ended(eve))
-		n, err = r.hubs[0].UnsubscribeUser(ctx, bob.ID(), "c")
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.Equal(t, 1, unsubscribed(t, r.hubs[0].UnsubscribeUser, bob.ID(), "c"))
 		require.True(t, ended(elsewhere), "on all replicas")
-		for _, s := range []*channels.Subscription{bob, twin, elsewhere, eve, named} {
-			s.Close()
-		}
 	})
 }
 
@@ -298,7 +250,7 @@ func TestDisconnectAndUnsubscribe(t *testing.T) {
 	require.Equal(t, 1, unsubscribe(s.hub, "ann", "b"))
 	before, ce := ann2.wantClose(3003)
 	require.Equal(t, "unsubscribed", ce.Reason)
-	require.Equal(t, "unsubscribed", before[0].errorCode())
+	require.Equal(t, "unsubscribed", before[0].ErrorCode())
 
 	s.publish("a", "queued", `1`) // reaches them before the end
 	require.Equal(t, 1, disconnect(s.hub, s.id(5)))
@@ -306,16 +258,14 @@ func TestDisconnectAndUnsubscribe(t *testing.T) {
 	require.Equal(t, "disconnected", ce.Reason)
 	require.Len(t, before, 2)
 	require.Equal(t, "queued", before[0].Header)
-	require.Equal(t, "disconnected", before[1].errorCode())
+	require.Equal(t, "disconnected", before[1].ErrorCode())
 
 	until(t, "two have left", func() bool { return s.hub.Stats().Connections == 3 })
 	require.Equal(t, 2, disconnect(s.hub, "ann"))
 	before, _ = ann1.wantClose(3003)
 	require.Len(t, before, 2)
 	annE.want("queued", `1`)
-	require.Equal(t, "disconnected", annE.next().message().errorCode())
-	_, err := annE.read()
-	require.Equal(t, io.EOF, err)
+	annE.wantEnd("disconnected")
 
 	anon.want("queued", `1`)
 	s.publish("a", "still here", `1`)

@@ -46,6 +46,15 @@ func (d *discoverer) told() (map[string]string, int) {
 	return d.peers, d.calls
 }
 
+// discovering gives each replica a discoverer.
+func discovering(ds *[]*discoverer) func(int, *channels.Options) {
+	return func(_ int, o *channels.Options) {
+		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
+		*ds = append(*ds, d)
+		o.Mesh = d
+	}
+}
+
 func TestPeersAreFoundThroughTheStore(t *testing.T) {
 	var ds []*discoverer
 	inBubble(t, 4, nil, func(r *replicas) {
@@ -71,13 +80,10 @@ func TestPeersAreFoundThroughTheStore(t *testing.T) {
 		time.Sleep(13 * time.Second)
 		peers, _ = ds[0].told()
 		require.Equal(t, map[string]string{"r1": "tcp://r1"}, peers)
-	}, func(i int, o *channels.Options) {
-		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
+	}, discovering(&ds), func(i int, _ *channels.Options) {
 		if i == 3 {
-			d.address = ""
+			ds[i].address = ""
 		}
-		ds = append(ds, d)
-		o.Mesh = d
 	})
 }
 
@@ -91,25 +97,21 @@ func logInto(log *logBuffer) func(int, *channels.Options) {
 // If the mesh fails, the hub logs that once, not for each message.
 func TestAMeshThatRefusesIsLoggedOnce(t *testing.T) {
 	log := &logBuffer{}
-	var meshes []*brittle
 	inBubble(t, 1, history, func(r *replicas) {
-		meshes[0].refuses.Store(true)
-		for n := range 100 {
-			r.publish(0, "c", n)
-		}
+		r.meshes[0].refuses.Store(true)
+		r.publishAll(0, "c", 1, 100)
 		require.Equal(t, 1, strings.Count(log.String(), "mesh: a message was not sent"), log.String())
 		time.Sleep(5 * time.Second)
 		r.publish(0, "c", 100)
 		require.Equal(t, 2, strings.Count(log.String(), "mesh: a message was not sent"))
-	}, breakable(&meshes), logInto(log))
+	}, logInto(log))
 }
 
 func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 	log := &logBuffer{}
 	inBubble(t, 1, nil, func(r *replicas) {
 		time.Sleep(5 * time.Second)
-		twin, err := channels.New(channels.Options{ReplicaID: "r0", Store: r.store, Mesh: meshtest.NewNetwork(1).Join("r0"), Logger: quiet})
-		require.NoError(t, err)
+		twin := newHub(r.t, channels.Options{ReplicaID: "r0", Store: r.store, Mesh: meshtest.NewNetwork(1).Join("r0")})
 		time.Sleep(30 * time.Second)
 		require.Equal(t, 1, strings.Count(log.String(), "the same Options.ReplicaID"), log.String())
 		r.hubs = append(r.hubs, twin)
@@ -130,8 +132,7 @@ func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 		time.Sleep(time.Second)
 		o := channels.Options{ReplicaID: "r0", Mesh: meshtest.NewNetwork(1).Join("r0"), Store: r.store.Store}
 		logInto(log)(0, &o)
-		next, err := channels.New(o)
-		require.NoError(t, err)
+		next := newHub(r.t, o)
 		time.Sleep(10 * time.Second)
 		require.NotContains(t, log.String(), "the same Options.ReplicaID")
 		r.hubs = append(r.hubs, next)
@@ -144,41 +145,31 @@ func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 // A second replica of the same id is noticed through the mesh alone: its Status says
 // so, or it brings a packet from the twin.
 func TestTwinsThatOnlyTheMeshSees(t *testing.T) {
-	var meshes []*brittle
 	inBubble(t, 2, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
 		err := fmt.Errorf("met at tcp://r0: %w", mesh.ErrTwin)
-		meshes[0].err.Store(&err)
+		r.meshes[0].err.Store(&err)
 		time.Sleep(20 * time.Second)
 		require.Equal(t, "yellow: same name", r.status(0, "r0"))
 		require.Equal(t, "yellow: same name", r.status(1, "r0"))
 		require.Equal(t, "green", r.status(1, "r1"))
-		meshes[0].err.Store(new(error))
+		r.meshes[0].err.Store(new(error))
 		time.Sleep(15 * time.Second)
 		require.Equal(t, "green", r.status(0, "r0"))
 
-		(*meshes[1].deliver.Load())(mesh.Packet{Kind: mesh.KindControl, Origin: "r1", Header: "canary", Body: []byte(`{"v":1,"n":1,"node":{"status":"green"}}`)})
+		r.meshes[1].bring(mesh.Packet{Kind: mesh.KindControl, Origin: "r1", Header: "canary", Body: []byte(`{"v":1,"n":1,"node":{"status":"green"}}`)})
 		require.Equal(t, "yellow: same name", r.status(1, "r1"))
 		nodes, err := r.hubs[1].Replicas(context.Background())
 		require.NoError(t, err)
 		require.Len(t, nodes, 2)
-	}, breakable(&meshes))
+	})
 }
 
 // A replica that is heard through the mesh but is not in the Store uses another Store.
 // The hub warns of it before a message goes wrong.
 func TestAnotherStore(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
-		m, err := store.NewMemory(store.MemoryOptions{})
-		require.NoError(t, err)
-		defer m.Close()
-		node := r.net.Join("other")
-		defer node.Close()
-		theirs := &faultyStore{Store: m}
-		theirs.log.Store(m)
-		other, err := channels.New(channels.Options{ReplicaID: "other", Store: theirs, Mesh: node, Logger: quiet})
-		require.NoError(t, err)
-		r.hubs = append(r.hubs, other)
+		other := r.join("other", func(o *channels.Options) { o.Store = newFaultyStore(newMemory(r.t)) })
 		time.Sleep(7 * time.Second)
 		for i := range 2 {
 			require.Equal(t, "yellow: another store", r.status(i, "other"))
@@ -202,17 +193,16 @@ func TestAnotherStore(t *testing.T) {
 // another. A replica that lived until then is red because of the Store, not because
 // of missed heartbeats; one that died before is red because of those.
 func TestReplicasThatNobodyCanHear(t *testing.T) {
-	var meshes []*brittle
 	inBubble(t, 3, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
-		meshes[2].mute.Store(true) // r2 is killed
+		r.meshes[2].mute.Store(true) // r2 is killed
 		r.store.mute.Store("r2")
 		time.Sleep(12 * time.Second)
 		require.Equal(t, "red: heartbeats missed", r.status(0, "r2"))
 
 		r.store.down.Store(true)
 		err := errors.New("Redis is away")
-		for _, m := range meshes {
+		for _, m := range r.meshes {
 			m.mute.Store(true)
 			m.err.Store(&err)
 		}
@@ -230,27 +220,21 @@ func TestReplicasThatNobodyCanHear(t *testing.T) {
 		require.Empty(t, r.status(0, "r2"))
 
 		r.store.down.Store(false)
-		for _, m := range meshes {
+		for _, m := range r.meshes {
 			m.mute.Store(false)
 			m.err.Store(new(error))
 		}
 		time.Sleep(15 * time.Second)
 		require.Equal(t, "green", r.status(0, "r1"))
-	}, breakable(&meshes))
+	})
 }
 
 // If each replica has a Store of its own, channels without history work across all
 // replicas, and the hub warns of channels with history.
 func TestReplicasWithoutASharedStore(t *testing.T) {
 	log := &logBuffer{}
-	plain := func(name string) channels.ChannelOptions {
-		if strings.HasPrefix(name, "keep") {
-			return channels.ChannelOptions{HistorySize: 10}
-		}
-		return channels.ChannelOptions{}
-	}
 	var stores []*store.Memory
-	inBubble(t, 3, plain, func(r *replicas) {
+	inBubble(t, 3, keeps, func(r *replicas) {
 		a, b := r.subscribe(1, "c", nil), r.subscribe(2, "c", nil)
 		time.Sleep(20 * time.Second)
 		for i := range 3 {
@@ -269,10 +253,10 @@ func TestReplicasWithoutASharedStore(t *testing.T) {
 		require.Len(t, b.close(), 10)
 		require.Empty(t, log.String(), "so far all is well")
 
-		s := r.subscribe(1, "keep", nil)
-		r.publish(1, "keep", 1)
+		s := r.subscribe(1, "h", nil)
+		r.publish(1, "h", 1)
 		for range 3 {
-			r.publish(0, "keep", 1)
+			r.publish(0, "h", 1)
 		}
 		synctest.Wait()
 		s.close()
@@ -308,7 +292,7 @@ func TestAStoreThatLosesItsLogsIsStillOne(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		s := r.subscribe(1, "c", nil)
 		for range 5 {
-			lose(t, r)
+			r.lose()
 			for range 10 {
 				time.Sleep(time.Second)
 				r.publish(0, "c", 1)

@@ -3,8 +3,6 @@ package channels_test
 import (
 	"context"
 	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,14 +24,8 @@ func TestDrainDelayWithNobodyConnected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				hub, err := channels.New(channels.Options{DrainDelay: c.delay, Logger: quiet})
-				require.NoError(t, err)
-				ask := func(method, path string) int {
-					w := httptest.NewRecorder()
-					hub.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
-					return w.Code
-				}
-				require.Equal(t, 200, ask("GET", "/readyz"))
+				hub := newHub(t, channels.Options{DrainDelay: c.delay})
+				require.Equal(t, 200, get(hub, "/readyz").Code)
 				ctx, cancel := context.WithTimeout(t.Context(), c.bound)
 				defer cancel()
 				begin := time.Now()
@@ -43,12 +35,10 @@ func TestDrainDelayWithNobodyConnected(t *testing.T) {
 					drained <- time.Since(begin)
 				}()
 				synctest.Wait()
-				require.Equal(t, 503, ask("GET", "/readyz"), "at once")
-				require.Equal(t, 200, ask("GET", "/healthz"))
-				_, err = hub.Publish(t.Context(), "a", msg("x", "1"))
-				require.NoError(t, err)
+				require.Equal(t, 503, get(hub, "/readyz").Code, "at once")
+				require.Equal(t, 200, get(hub, "/healthz").Code)
+				publish(t, hub, "a", "x", "1")
 				require.Equal(t, c.want, <-drained)
-				require.NoError(t, hub.Shutdown(t.Context()))
 			})
 		})
 	}
@@ -61,27 +51,20 @@ func TestDrainDelayServes(t *testing.T) {
 		t.Run(ends, func(t *testing.T) {
 			s := serve(t, channels.Options{DrainDelay: 10 * time.Minute})
 			before := s.join("a", "")
-			drained := make(chan error, 1)
-			go func() { drained <- s.hub.Drain(context.Background()) }()
-			until(t, "not ready", func() bool { return s.do("GET", "/readyz", "").code() == "draining" })
-			require.Equal(t, 200, s.do("GET", "/healthz", "").status)
+			drained := background(func() error { return s.hub.Drain(context.Background()) })
+			until(t, "not ready", func() bool { return s.get("/readyz").code() == "draining" })
+			require.Equal(t, 200, s.get("/healthz").status)
 			after := s.join("a", "")
 			s.publish("a", "x", "1")
 			for _, w := range []*wsClient{before, after} {
 				w.want("x", "1")
 			}
-			select {
-			case err := <-drained:
-				require.FailNow(t, "it did not wait", "%v", err)
-			default:
-			}
+			require.Empty(t, drained, "it did not wait")
 			if ends == "Shutdown" {
 				require.NoError(t, s.hub.Shutdown(ctxT(t)))
 			} else {
 				require.NoError(t, s.hub.Drain(ctxT(t)))
-				_, resp, err := s.tryDial("/channel/a/", nil)
-				require.Error(t, err)
-				require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+				s.handshake("/channel/a/").wantFail(t, 503, "draining")
 			}
 			require.NoError(t, <-drained)
 			for _, w := range []*wsClient{before, after} {

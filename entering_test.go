@@ -2,12 +2,11 @@ package channels_test
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,14 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/store"
 )
 
 // stuckStore does not answer what its hangs says, until it is released: a deaf
 // one not even where the caller's context has ended.
 type stuckStore struct {
-	store.Store
-	hangs string // the name of a method
+	guardedStore
+	hangs string // the name of a method, or of a hook that calls hang
 	deaf  bool
 
 	asked    chan struct{} // gets one for each call that hangs
@@ -31,14 +29,10 @@ type stuckStore struct {
 }
 
 func newStuckStore(t *testing.T, hangs string, deaf bool) *stuckStore {
-	m, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
-	s := &stuckStore{Store: m, hangs: hangs, deaf: deaf, asked: make(chan struct{}, 1000), released: make(chan struct{})}
+	s := &stuckStore{hangs: hangs, deaf: deaf, asked: make(chan struct{}, 1000), released: make(chan struct{})}
+	s.guardedStore = guardedStore{newMemory(t), s.hang}
 	s.release = sync.OnceFunc(func() { close(s.released) })
-	t.Cleanup(func() {
-		s.release()
-		m.Close()
-	})
+	t.Cleanup(s.release)
 	return s
 }
 
@@ -62,53 +56,23 @@ func (s *stuckStore) hang(ctx context.Context, method string) error {
 	}
 }
 
-func (s *stuckStore) Tops(ctx context.Context, names []string) ([]store.Position, error) {
-	if err := s.hang(ctx, "Tops"); err != nil {
-		return nil, err
-	}
-	return s.Store.Tops(ctx, names)
-}
-
-func (s *stuckStore) Report(ctx context.Context, r store.Report) (bool, error) {
-	if err := s.hang(ctx, "Report"); err != nil {
-		return false, err
-	}
-	return s.Store.Report(ctx, r)
-}
-
-func (s *stuckStore) Forget(ctx context.Context, node string) error {
-	if err := s.hang(ctx, "Forget"); err != nil {
-		return err
-	}
-	return s.Store.Forget(ctx, node)
-}
-
 // Who is ended while being let in does not get in, wherever it waits: it has been
 // allowed to, but the ban came after that.
 func TestWhoIsEndedWhileBeingLetInStaysOut(t *testing.T) {
 	type end struct {
 		code string
-		do   func(h *channels.Hub, id string)
+		n    int // how many do ends
+		do   func(h *channels.Hub, id string) (n int)
 	}
 	ends := map[string]end{
-		"by user": {"disconnected", func(h *channels.Hub, _ string) {
-			if n := disconnect(h, "eve"); n != 1 {
-				panic(n)
-			}
+		"by user": {"disconnected", 1, func(h *channels.Hub, _ string) int { return disconnect(h, "eve") }},
+		"by id":   {"disconnected", 1, disconnect},
+		"unsubscribed": {"unsubscribed", 1, func(h *channels.Hub, _ string) int {
+			return unsubscribe(h, "eve", "h") + unsubscribe(h, "eve", "other")
 		}},
-		"by id": {"disconnected", func(h *channels.Hub, id string) {
-			if n := disconnect(h, id); n != 1 {
-				panic(n)
-			}
-		}},
-		"unsubscribed": {"unsubscribed", func(h *channels.Hub, _ string) {
-			if n := unsubscribe(h, "eve", "h") + unsubscribe(h, "eve", "other"); n != 1 {
-				panic(n)
-			}
-		}},
-		"expired":  {"expired", func(*channels.Hub, string) {}},
-		"drain":    {"draining", func(h *channels.Hub, _ string) { h.Drain(context.Background()) }},
-		"shutdown": {"closed", func(h *channels.Hub, _ string) { h.Shutdown(context.Background()) }},
+		"expired":  {"expired", 0, func(*channels.Hub, string) int { return 0 }},
+		"drain":    {"draining", 0, func(h *channels.Hub, _ string) int { h.Drain(context.Background()); return 0 }},
+		"shutdown": {"closed", 0, func(h *channels.Hub, _ string) int { h.Shutdown(context.Background()); return 0 }},
 	}
 	for _, where := range []string{"Authorize", "OnConnect", "Tops"} {
 		for _, transport := range []string{"websocket", "sse"} {
@@ -136,13 +100,13 @@ func TestWhoIsEndedWhileBeingLetInStaysOut(t *testing.T) {
 					got := make(chan answer, 1)
 					go func() {
 						if transport == "sse" {
-							got <- s.do("GET", "/channel/h/", "", "Accept", "text/event-stream")
+							got <- s.getStream("/channel/h/")
 						} else {
 							got <- s.handshake("/channel/h/")
 						}
 					}()
 					<-st.asked
-					e.do(s.hub, s.id(1))
+					require.Equal(t, e.n, e.do(s.hub, s.id(1)))
 					a := <-got
 					require.Equal(t, e.code, a.code(), a.body)
 					require.Zero(t, s.hub.Stats().Connections)
@@ -159,48 +123,31 @@ func TestWhoIsEndedWhileBeingLetInStaysOut(t *testing.T) {
 	}
 }
 
-func reasonCode(err error) string {
-	var e *channels.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	return "none"
-}
-
 // The same from another replica, and for a subscriber in Go.
 func TestWhoIsEndedElsewhereWhileBeingLetInStaysOut(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		ctx := channels.WithIdentity(context.Background(), channels.Identity{ID: "eve"})
-		for what, tell := range map[string]func() (int, error){
-			"disconnected": func() (int, error) { return r.hubs[1].DisconnectUser(ctx, "eve") },
-			"unsubscribed": func() (int, error) { return r.hubs[1].UnsubscribeUser(ctx, "eve", "c") },
+		for what, tell := range map[string]func() int{
+			"disconnected": func() int { return disconnected(t, r.hubs[1].DisconnectUser, "eve") },
+			"unsubscribed": func() int { return unsubscribed(t, r.hubs[1].UnsubscribeUser, "eve", "c") },
 		} {
-			ended := make(chan error, 1)
-			go func() {
+			ended := background(func() error {
 				_, err := r.hubs[0].Subscribe(ctx, "c", nil)
-				ended <- err
-			}()
+				return err
+			})
 			synctest.Wait() // it waits for the Store
-			n, err := tell()
-			require.NoError(t, err)
-			require.Zero(t, n, "it is on the other one")
+			require.Zero(t, tell(), "it is on the other one")
 			begin := time.Now()
 			require.Equal(t, what, reasonCode(<-ended))
 			require.Less(t, time.Since(begin), time.Second)
 		}
 	}, func(i int, o *channels.Options) {
 		if i == 0 {
-			o.Store = &deafTops{o.Store}
+			var hangs atomic.Bool
+			hangs.Store(true)
+			o.Store = hanging(o.Store, &hangs, "Tops")
 		}
 	})
-}
-
-// deafTops is a Store whose Tops hangs.
-type deafTops struct{ store.Store }
-
-func (deafTops) Tops(ctx context.Context, _ []string) ([]store.Position, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
 }
 
 // An id names one connection of one life of a replica.
@@ -208,9 +155,7 @@ func TestIdsDoNotComeAgain(t *testing.T) {
 	ids := map[string]bool{}
 	for range 3 {
 		hub := newHub(t, channels.Options{ReplicaID: "web-1"})
-		sub, err := hub.Subscribe(t.Context(), "c", nil)
-		require.NoError(t, err)
-		defer sub.Close()
+		sub := subscription(t, hub, "c", nil)
 		require.True(t, strings.HasPrefix(sub.ID(), "web-1-"))
 		require.LessOrEqual(t, len(sub.ID()), len("web-1-")+8)
 		ids[sub.ID()] = true
@@ -225,37 +170,26 @@ func TestAStreamIsEndedWhileAHookHangs(t *testing.T) {
 		t.Run(end, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				entered := make(chan string, 1)
-				hub, err := channels.New(channels.Options{
+				hub := newHub(t, channels.Options{
 					WriteTimeout: time.Second,
-					Logger:       slog.New(slog.DiscardHandler),
 					OnConnect: func(_ context.Context, c channels.Client) error { // it minds no context
 						entered <- c.ID
 						time.Sleep(time.Minute)
 						return nil
 					},
 				})
-				require.NoError(t, err)
 				w := httptest.NewRecorder()
-				served := make(chan struct{})
-				go func() {
-					defer close(served)
-					r := httptest.NewRequest("GET", "/channel/a/", nil)
-					r.Header.Set("Accept", "text/event-stream")
-					hub.Handler().ServeHTTP(w, r)
-				}()
+				served := serveStream(t.Context(), hub, w, "/channel/a/")
 				id := <-entered
 				code := "disconnected"
 				if end == "disconnect" {
-					n, err := hub.DisconnectClient(t.Context(), id)
-					require.NoError(t, err)
-					require.Equal(t, 1, n)
+					require.Equal(t, 1, disconnected(t, hub.DisconnectClient, id))
 				} else {
 					code = "closed"
 					go hub.Shutdown(context.Background())
 				}
 				<-served
 				require.Contains(t, w.Body.String(), `"`+code+`"`)
-				require.NoError(t, hub.Shutdown(context.Background()))
 			})
 		})
 	}

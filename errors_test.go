@@ -42,7 +42,6 @@ func TestAKeyIsRefusedBeforeOnPublish(t *testing.T) {
 	}
 	require.Zero(t, called)
 	require.Zero(t, hub.Stats().Channels)
-	_, err := hub.PublishWith(t.Context(), "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
-	require.NoError(t, err)
+	publishWith(t, hub, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
 	require.Equal(t, 1, called)
 }

@@ -3,7 +3,6 @@ package channels_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -42,10 +41,7 @@ func newFuzzHub(tb testing.TB, o channels.Options) (*channels.Hub, *logBuffer) {
 	log := &logBuffer{}
 	o.Logger = slog.New(slog.NewTextHandler(log, nil))
 	o.MaxMessageBytes = fuzzMax
-	hub, err := channels.New(o)
-	require.NoError(tb, err)
-	tb.Cleanup(func() { hub.Shutdown(context.Background()) })
-	return hub, log
+	return newHub(tb, o), log
 }
 
 // ask makes a request of the handler, and wants JSON with a status and a code
@@ -82,9 +78,7 @@ func FuzzPublishHTTP(f *testing.F) {
 		}
 	}
 	f.Add([]byte("{\"header\":\"x\",\"body\":\"\xff\"}"))
-	hub, log := newFuzzHub(f, channels.Options{Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 1}
-	}})
+	hub, log := newFuzzHub(f, channels.Options{Channel: keep(1)})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		given := bytes.Clone(text)
 		a := ask(t, hub, request("POST", "/v1/channel/a/publish", "", text),
@@ -103,8 +97,7 @@ func FuzzPublishHTTP(f *testing.F) {
 		}
 		require.NoError(t, json.Unmarshal(members["header"], &sent.Header))
 		sent.Body = members["body"]
-		h, err := hub.History(t.Context(), "a", channels.HistoryQuery{Limit: 1})
-		require.NoError(t, err)
+		h := historyOf(t, hub, "a", channels.HistoryQuery{Limit: 1})
 		got := h.Messages[0]
 		require.Equal(t, sent.Header, got.Header)
 		require.NotContains(t, string(got.Body), "\n", "one line")
@@ -206,12 +199,10 @@ func FuzzClientFrame(f *testing.F) {
 			<-gone
 		}()
 
-		reader := &rawClient{t, said, bufio.NewReader(said)}
-		resp, err := http.ReadResponse(reader.br, nil)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+		reader := &hubtest.Conn{T: t, C: said, BR: bufio.NewReader(said)}
+		reader.Upgraded()
 		for closed := false; ; {
-			frame, err := reader.tryRead()
+			frame, err := reader.TryRead()
 			if err != nil {
 				require.False(t, isTimeout(err), "the server does not end the connection")
 				break
@@ -302,10 +293,8 @@ func arrive(t *testing.T, hub *channels.Hub, l net.Listener, frames string, earl
 	wg.Go(func() {
 		hub.Handler().ServeHTTP(pipeWriter{httptest.NewRecorder(), there, frames[:early]}, upgradeOf("a"))
 	})
-	reader := &rawClient{t, here, bufio.NewReader(here)}
-	resp, err := http.ReadResponse(reader.br, nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+	reader := &hubtest.Conn{T: t, C: here, BR: bufio.NewReader(here)}
+	reader.Upgraded()
 	wg.Go(func() {
 		rest := frames[early:]
 		for i := 0; rest != ""; i++ {
@@ -321,7 +310,7 @@ func arrive(t *testing.T, hub *channels.Hub, l net.Listener, frames string, earl
 		}
 	})
 	for {
-		frame, err := reader.tryRead()
+		frame, err := reader.TryRead()
 		require.NoError(t, err, "before a close frame")
 		switch frame.First {
 		case rawText:
@@ -373,8 +362,7 @@ func FuzzBody(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	hub, _ := newFuzzHub(f, channels.Options{})
-	sub, err := hub.Subscribe(f.Context(), "body", nil)
-	require.NoError(f, err)
+	sub := subscription(f, hub, "body", nil)
 	next, stop := iter.Pull2(sub.Messages())
 	f.Cleanup(stop)
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -465,7 +453,7 @@ func FuzzParsePosition(f *testing.F) {
 		"a:18446744073709551615", "a:18446744073709551616", long(64) + ":1", long(65) + ":1"} {
 		f.Add(s)
 	}
-	hub, _ := newFuzzHub(f, channels.Options{Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 1} }})
+	hub, _ := newFuzzHub(f, channels.Options{Channel: keep(1)})
 	f.Fuzz(func(t *testing.T, s string) {
 		p, err := channels.ParsePosition(s)
 		if s != "" { // which is no position at all
@@ -493,22 +481,13 @@ func FuzzListQuery(f *testing.F) {
 	for i := range 50 {
 		name := fmt.Sprintf("%s%d", []string{"room.", "룸", "a%"}[i%3], i)
 		all = append(all, name)
-		_, err := hub.Publish(context.Background(), name, msg("x", "1"))
-		require.NoError(f, err)
+		publish(f, hub, name, "x", "1")
 	}
 	slices.Sort(all)
 	// What was published a minute ago leaves the list, so someone stays.
-	var subs []*channels.Subscription
 	for _, name := range all {
-		sub, err := hub.Subscribe(context.Background(), name, nil)
-		require.NoError(f, err)
-		subs = append(subs, sub)
+		subscription(f, hub, name, nil)
 	}
-	f.Cleanup(func() {
-		for _, s := range subs {
-			s.Close()
-		}
-	})
 	for _, q := range []string{"", "limit=1", "limit=7&prefix=room.", "limit=1000", "limit=0", "limit=-1", "limit=x", "prefix=%EB%A3%B8", "prefix=%", "prefix=a%25&limit=2", "prefix=a/b",
 		"cursor=cm9vbS4x", "cursor=!", "cursor=", "cursor=YQ==", "cursor=Lw&limit=2", "limit=1&limit=2", "a=b;c", "%zz=1", "prefix=%FF", "unknown=1&limit=3"} {
 		f.Add(q)

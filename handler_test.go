@@ -70,11 +70,7 @@ func asUser(next http.Handler) http.Handler {
 // joinAs is join with headers.
 func (s *server) joinAs(channel string, header ...string) *wsClient {
 	s.t.Helper()
-	h := http.Header{}
-	for i := 0; i+1 < len(header); i += 2 {
-		h.Add(header[i], header[i+1])
-	}
-	w, _, err := s.tryDial("/channel/"+url.PathEscape(channel)+"/", &websocket.DialOptions{HTTPHeader: h})
+	w, _, err := s.tryDial("/channel/"+url.PathEscape(channel)+"/", &websocket.DialOptions{HTTPHeader: pairs(header)})
 	require.NoError(s.t, err)
 	return w
 }
@@ -87,12 +83,8 @@ func (s *server) numbers(channel string) (cnt, rpm int) {
 	return c.Subscribers, c.Publishes
 }
 
-func long(n int) string { return strings.Repeat("x", n) }
-
 func TestHTTPMethods(t *testing.T) {
-	s := serve(t, channels.Options{Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 1, Presence: channels.PresenceList}
-	}})
+	s := serve(t, channels.Options{Channel: every(channels.ChannelOptions{HistorySize: 1, Presence: channels.PresenceList})})
 	const get, post, stream = "GET, HEAD, OPTIONS", "POST, OPTIONS", "GET, OPTIONS"
 	for path, allow := range map[string]string{
 		"/channel/a":             stream,
@@ -150,16 +142,16 @@ func TestHTTPMethods(t *testing.T) {
 func TestHTTPPlainGetIsToldToUpgrade(t *testing.T) {
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		s := serve(t, channels.Options{})
-		a := s.do("GET", "/channel/a/", "")
+		a := s.get("/channel/a/")
 		a.wantFail(t, 426, "upgrade_required")
 		require.Equal(t, "websocket", a.header.Get("Upgrade"))
 		require.Equal(t, "Upgrade", a.header.Get("Connection"))
-		s.do("GET", "/channel/a", "", "Accept", "text/html, */*").wantFail(t, 426, "upgrade_required")
-		s.do("GET", "/channel/a/", "", "Connection", "Upgrade", "Upgrade", "h2c").wantFail(t, 426, "upgrade_required")
+		s.get("/channel/a", "Accept", "text/html, */*").wantFail(t, 426, "upgrade_required")
+		s.get("/channel/a/", "Connection", "Upgrade", "Upgrade", "h2c").wantFail(t, 426, "upgrade_required")
 	})
 	t.Run("HTTP/2", func(t *testing.T) {
 		s := serveTLS(t, channels.Options{})
-		a := s.do("GET", "/channel/a/", "")
+		a := s.get("/channel/a/")
 		a.wantFail(t, 426, "upgrade_required")
 		require.Empty(t, a.header.Get("Connection"), "HTTP/2 forbids it")
 		require.Empty(t, a.header.Get("Upgrade"), "HTTP/2 forbids it")
@@ -191,11 +183,11 @@ func TestHTTPNames(t *testing.T) {
 			w.want("x", `1`)
 			e.next()
 			for _, path := range []string{"/v1/channel/" + url.PathEscape(name), "/v1/channel/" + everyByteEscaped(name)} {
-				a := s.do("GET", path, "")
+				a := s.get(path)
 				require.Equal(t, 200, a.status, a.body)
 				require.Equal(t, map[string]any{"channel_name": name, "cnt": 2.0, "rpm": 1.0}, a.json["data"])
 			}
-			a := s.do("GET", "/v1/channel?prefix="+url.QueryEscape(name)+"&limit=1", "")
+			a := s.get("/v1/channel?prefix=" + url.QueryEscape(name) + "&limit=1")
 			require.Equal(t, name, a.json["data"].([]any)[0].(map[string]any)["channel_name"])
 			e.close()
 		})
@@ -229,7 +221,7 @@ func TestHTTPNames(t *testing.T) {
 			a := c.ask("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
 			require.Equal(t, 400, a.status)
 		}
-		s.do("GET", "/channel/a/?since=%zz", "", "Accept", "text/event-stream").wantFail(t, 400, "bad_query")
+		s.getStream("/channel/a/?since=%zz").wantFail(t, 400, "bad_query")
 	})
 	require.Equal(t, accepted, s.hub.Stats().Connects)
 }
@@ -268,16 +260,16 @@ func TestHTTPMounted(t *testing.T) {
 			for _, name := range []string{"h", "h한국", "ha+b%c", "h;x"} {
 				w, _, err := s.tryDial(c.base+"/channel/"+url.PathEscape(name)+"/", nil)
 				require.NoError(t, err)
-				a := s.do("POST", c.base+"/v1/channel/"+url.PathEscape(name)+"/publish", `{"header":"x","body":1}`)
+				a := s.post(c.base+"/v1/channel/"+url.PathEscape(name)+"/publish", `{"header":"x","body":1}`)
 				require.Equal(t, 200, a.status, a.body)
 				w.want("x", `1`)
-				a = s.do("GET", c.base+"/v1/channel/"+url.PathEscape(name), "")
+				a = s.get(c.base + "/v1/channel/" + url.PathEscape(name))
 				require.Equal(t, name, a.json["data"].(map[string]any)["channel_name"])
 			}
-			s.do("GET", c.base+"/channel/a%2Fb/", "", "Accept", "text/event-stream").wantFail(t, 400, "bad_channel")
-			s.do("GET", c.base+"/v1/channel/a%2Fhistory", "").wantFail(t, 400, "bad_channel")
-			s.do("GET", c.base+"/nothing", "").wantFail(t, 404, "not_found")
-			s.do("GET", c.base+"/readyz", "").wantOK(t, `{"status":"ok"}`)
+			s.getStream(c.base+"/channel/a%2Fb/").wantFail(t, 400, "bad_channel")
+			s.get(c.base+"/v1/channel/a%2Fhistory").wantFail(t, 400, "bad_channel")
+			s.get(c.base+"/nothing").wantFail(t, 404, "not_found")
+			s.get(c.base+"/readyz").wantOK(t, `{"status":"ok"}`)
 		})
 	}
 }

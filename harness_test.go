@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,18 +12,41 @@ import (
 	"net/url"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 const patience = hubtest.Patience
+
+// What nearly every test uses of hubtest.
+var (
+	newHub    = hubtest.NewHub
+	newMemory = hubtest.NewMemory
+	until     = hubtest.Until
+	msg       = hubtest.Msg
+	long      = hubtest.Long
+	say       = hubtest.Say
+)
+
+type (
+	logBuffer = hubtest.Log
+	message   = hubtest.Message
+)
 
 // server is a hub behind a real HTTP server on a loopback port. The fields that
 // nearly every test uses have short names.
@@ -54,10 +76,25 @@ func serveTLS(t *testing.T, o channels.Options) *server {
 	return s
 }
 
+// starts are the ways to serve that some tests compare.
+var starts = map[string]func(*testing.T, channels.Options) *server{
+	"plain": func(t *testing.T, o channels.Options) *server { return serve(t, o) },
+	"TLS":   serveTLS,
+}
+
 func newServer(t *testing.T, o channels.Options, middleware ...func(http.Handler) http.Handler) *server {
 	t.Helper()
 	s := hubtest.New(t, o, middleware...)
 	return &server{s, t, s.Hub, s.HTTP, s.Log}
+}
+
+// serveSmall is serve with small buffers, so that sockets fill soon if nobody reads.
+func serveSmall(t *testing.T, o channels.Options, middleware ...func(http.Handler) http.Handler) *server {
+	t.Helper()
+	s := newServer(t, o, middleware...)
+	s.SmallBuffers()
+	s.http.Start()
+	return s
 }
 
 // stall opens a WebSocket with a small receive buffer, which is not read.
@@ -75,8 +112,6 @@ func (s *server) stall(channel string) *wsClient {
 	require.NoError(s.t, err)
 	return w
 }
-
-type logBuffer = hubtest.Log
 
 // --- HTTP
 
@@ -117,22 +152,70 @@ func (a answer) message() string {
 	return c
 }
 
+// every gives all channels the same options.
+func every(o channels.ChannelOptions) func(string) channels.ChannelOptions {
+	return func(string) channels.ChannelOptions { return o }
+}
+
+// keep gives all channels a history of so many messages.
+func keep(size int) func(string) channels.ChannelOptions {
+	return every(channels.ChannelOptions{HistorySize: size})
+}
+
+// named gives these channels options of their own, and all others none.
+func named(options map[string]channels.ChannelOptions) func(string) channels.ChannelOptions {
+	return func(name string) channels.ChannelOptions { return options[name] }
+}
+
+// get, post and getStream make the requests that most tests make.
+func (s *server) get(path string, header ...string) answer {
+	s.t.Helper()
+	return s.do("GET", path, "", header...)
+}
+
+func (s *server) post(path, body string, header ...string) answer {
+	s.t.Helper()
+	return s.do("POST", path, body, header...)
+}
+
+func (s *server) getStream(path string, header ...string) answer {
+	s.t.Helper()
+	return s.get(path, append([]string{"Accept", "text/event-stream"}, header...)...)
+}
+
 // do makes a request; header holds names and values in turn.
 func (s *server) do(method, path, body string, header ...string) answer {
 	s.t.Helper()
-	req, err := http.NewRequest(method, s.http.URL+path, strings.NewReader(body))
+	return readAnswer(s.t, s.request(context.Background(), method, path, body, pairs(header)))
+}
+
+func (s *server) request(ctx context.Context, method, path, body string, header http.Header) *http.Response {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, s.http.URL+path, strings.NewReader(body))
 	require.NoError(s.t, err)
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Add(header[i], header[i+1])
-	}
+	req.Header = header
 	resp, err := s.http.Client().Do(req)
 	require.NoError(s.t, err)
+	return resp
+}
+
+// pairs is a header of names and values in turn.
+func pairs(header []string) http.Header {
+	h := http.Header{}
+	for i := 0; i+1 < len(header); i += 2 {
+		h.Add(header[i], header[i+1])
+	}
+	return h
+}
+
+func readAnswer(t *testing.T, resp *http.Response) answer {
+	t.Helper()
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	require.NoError(s.t, err)
+	require.NoError(t, err)
 	a := answer{status: resp.StatusCode, header: resp.Header, body: string(b)}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && len(b) > 0 {
-		require.NoError(s.t, json.Unmarshal(b, &a.json), "body: %s", b)
+		require.NoError(t, json.Unmarshal(b, &a.json), "body: %s", b)
 	}
 	return a
 }
@@ -152,15 +235,6 @@ type wsClient struct {
 	t *testing.T
 	c *websocket.Conn
 }
-
-// message is what a client receives.
-type message struct{ hubtest.Message }
-
-func (m message) since() string {
-	return "?since=" + (channels.Position{Epoch: m.Epoch, Offset: m.Offset}).String()
-}
-
-func (m message) errorCode() string { return m.ErrorCode() }
 
 // tryDial opens a WebSocket to a channel, or returns why not.
 func (s *server) tryDial(path string, o *websocket.DialOptions) (*wsClient, *http.Response, error) {
@@ -183,6 +257,18 @@ func (s *server) tryDial(path string, o *websocket.DialOptions) (*wsClient, *htt
 	c.SetReadLimit(64 << 20)
 	s.t.Cleanup(func() { c.CloseNow() })
 	return &wsClient{s.t, c}, resp, nil
+}
+
+// untilLetIn waits until a client is let in to a channel.
+func (s *server) untilLetIn(channel string) {
+	s.t.Helper()
+	until(s.t, "a client is let in", func() bool {
+		w, _, err := s.tryDial("/channel/"+channel+"/", nil)
+		if err == nil {
+			w.c.CloseNow()
+		}
+		return err == nil
+	})
 }
 
 // join opens a WebSocket to a channel; query begins with "?" where there is one.
@@ -226,9 +312,7 @@ func (w *wsClient) want(header, body string) message {
 
 func (w *wsClient) send(text string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	require.NoError(w.t, w.c.Write(ctx, websocket.MessageText, []byte(text)))
+	require.NoError(w.t, w.c.Write(ctxT(w.t), websocket.MessageText, []byte(text)))
 }
 
 // wantClose reads up to the close frame, and returns its error after the messages before it.
@@ -246,21 +330,137 @@ func (w *wsClient) wantClose(code websocket.StatusCode) (before []message, ce we
 	}
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	hubtest.Until(t, what, ok)
+func ctxT(t *testing.T) context.Context { return within(t, patience) }
+
+// background runs f, and gives its error when it returns.
+func background(f func() error) <-chan error {
+	returned := make(chan error, 1)
+	go func() { returned <- f() }()
+	return returned
 }
 
-func ctxT(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// repeatedly calls f with 0, 1, 2 and so on, in a goroutine that stop ends.
+func repeatedly(f func(n int)) (stop func()) {
+	var stopped atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := 0; !stopped.Load(); n++ {
+			f(n)
+		}
+	})
+	return func() {
+		stopped.Store(true)
+		wg.Wait()
+	}
+}
+
+// untilClosed publishes the same message, with a pause behind each, until the hub is
+// shut down. It returns how many were acknowledged.
+func untilClosed(t *testing.T, h *channels.Hub, channel string, pause time.Duration) (acked int) {
+	for {
+		_, err := h.Publish(context.Background(), channel, msg("m", "1"))
+		if err != nil {
+			assert.ErrorIs(t, err, channels.ErrClosed)
+			return acked
+		}
+		acked++
+		time.Sleep(pause) // a rate, not a synchronisation
+	}
+}
+
+// within is a context that ends after d.
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-func msg(header, body string) channels.Message { return hubtest.Msg(header, body) }
+// --- The hub's Go methods
+
+// publish publishes from Go, and wants it to succeed.
+func publish(t testing.TB, h *channels.Hub, channel, header, body string) channels.Result {
+	t.Helper()
+	return publishWith(t, h, channel, msg(header, body), channels.PublishOptions{})
+}
+
+func publishWith(t testing.TB, h *channels.Hub, channel string, m channels.Message, o channels.PublishOptions) channels.Result {
+	t.Helper()
+	res, err := h.PublishWith(context.Background(), channel, m, o)
+	require.NoError(t, err)
+	return res
+}
+
+// subscription subscribes from Go. It is closed with the test, if not before.
+func subscription(t testing.TB, h *channels.Hub, channel string, from *channels.Position) *channels.Subscription {
+	t.Helper()
+	sub, err := h.Subscribe(context.Background(), channel, from)
+	require.NoError(t, err)
+	t.Cleanup(sub.Close)
+	return sub
+}
+
+// next waits for the next message of a subscription.
+func next(t testing.TB, sub *channels.Subscription) channels.Message {
+	t.Helper()
+	for m, err := range sub.Messages() {
+		require.NoError(t, err)
+		return m
+	}
+	require.FailNow(t, "the subscription has ended")
+	return channels.Message{}
+}
+
+// historyOf reads a channel's history.
+func historyOf(t testing.TB, h *channels.Hub, channel string, q channels.HistoryQuery) channels.History {
+	t.Helper()
+	page, err := h.History(context.Background(), channel, q)
+	require.NoError(t, err)
+	return page
+}
+
+// reads are the errors of the methods that only read.
+func reads(h *channels.Hub, channel, withHistory, withPresence string) map[string]error {
+	ctx, errs := context.Background(), map[string]error{}
+	_, errs["Channels"] = h.Channels(ctx, channels.ChannelsQuery{})
+	_, errs["Channel"] = h.Channel(ctx, channel)
+	_, errs["History"] = h.History(ctx, withHistory, channels.HistoryQuery{})
+	_, errs["Presence"] = h.Presence(ctx, withPresence, 0)
+	return errs
+}
+
+// users lists who is present in a channel, on all replicas and by name.
+func users(t testing.TB, h *channels.Hub, channel string) (names []string) {
+	t.Helper()
+	p, err := h.Presence(context.Background(), channel, 0)
+	require.NoError(t, err)
+	for _, m := range p.Members {
+		if m.User != "" {
+			names = append(names, m.User)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// disconnected ends someone's connections with one of the hub's methods, and returns
+// how many there were on this replica.
+func disconnected(t testing.TB, method func(ctx context.Context, who string) (int, error), who string) int {
+	t.Helper()
+	n, err := method(context.Background(), who)
+	require.NoError(t, err)
+	return n
+}
+
+// unsubscribed is the same for subscriptions.
+func unsubscribed(t testing.TB, method func(ctx context.Context, who, channel string) (int, error), who, channel string) int {
+	t.Helper()
+	n, err := method(context.Background(), who, channel)
+	require.NoError(t, err)
+	return n
+}
 
 // id is the id of the hub's nth client.
-func (s *server) id(n int) string { return channels.IDPrefix(s.hub) + strconv.Itoa(n) }
+func (s *server) id(n int) string { return channels.IDPrefix(s.hub) + strconv.FormatInt(int64(n), 36) }
 
 // disconnect and unsubscribe return how many there were on this replica.
 func disconnect(h *channels.Hub, idOrUser string) int {
@@ -283,9 +483,11 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-func code(err error) string {
-	if e, ok := err.(*channels.Error); ok {
+// reasonCode is the code of the hub's error in err.
+func reasonCode(err error) string {
+	var e *channels.Error
+	if errors.As(err, &e) {
 		return e.Code
 	}
-	return fmt.Sprint(err)
+	return "none"
 }

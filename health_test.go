@@ -11,53 +11,49 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/store"
 )
 
 func TestHTTPHealth(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps})
-	s.do("GET", "/healthz", "").wantOK(t, `{"status":"ok"}`)
-	s.do("GET", "/readyz", "").wantOK(t, `{"status":"ok"}`)
+	s.get("/healthz").wantOK(t, `{"status":"ok"}`)
+	s.get("/readyz").wantOK(t, `{"status":"ok"}`)
 
 	// A client that does not answer the close frame keeps Drain waiting.
-	c := s.dialRaw()
-	c.upgrade("/channel/a/")
+	c := s.upgrade("/channel/a/")
 	ctx, cancel := context.WithCancel(t.Context())
-	drained := make(chan error, 1)
-	go func() { drained <- s.hub.Drain(ctx) }()
-	until(t, "not ready", func() bool { return s.do("GET", "/readyz", "").status != 200 })
+	drained := background(func() error { return s.hub.Drain(ctx) })
+	until(t, "not ready", func() bool { return s.get("/readyz").status != 200 })
 
 	check := func(t *testing.T) {
-		a := s.do("GET", "/readyz", "")
+		a := s.get("/readyz")
 		a.wantFail(t, 503, "draining")
 		require.NotEmpty(t, a.header.Get("Retry-After"))
-		s.do("GET", "/healthz", "").wantOK(t, `{"status":"ok"}`)
+		s.get("/healthz").wantOK(t, `{"status":"ok"}`)
 		require.Equal(t, 503, s.do("HEAD", "/readyz", "").status)
-		s.do("GET", "/channel/a/", "", "Accept", "text/event-stream").wantEnded(t, "draining")
+		s.getStream("/channel/a/").wantEnded(t, "draining")
 		s.handshake("/channel/a/").wantFail(t, 503, "draining")
 		s.publish("a", "x", `1`).wantOK(t, `{"status":"ok"}`)
-		require.Equal(t, 200, s.do("GET", "/v1/channel/h/history", "").status)
+		require.Equal(t, 200, s.get("/v1/channel/h/history").status)
 	}
 	t.Run("while draining", check)
 	cancel()
 	require.ErrorIs(t, <-drained, context.Canceled)
 	t.Run("after a drain that was cut short", check)
-	c.close()
+	c.Close()
 	require.NoError(t, s.hub.Drain(t.Context()))
 	t.Run("drained", check)
 
 	require.NoError(t, s.hub.Shutdown(t.Context()))
 	t.Run("shut down", func(t *testing.T) {
-		s.do("GET", "/healthz", "").wantOK(t, `{"status":"ok"}`)
-		s.do("GET", "/readyz", "").wantFail(t, 503, "closed")
-		s.do("GET", "/channel/a/", "", "Accept", "text/event-stream").wantEnded(t, "closed")
+		s.get("/healthz").wantOK(t, `{"status":"ok"}`)
+		s.get("/readyz").wantFail(t, 503, "closed")
+		s.getStream("/channel/a/").wantEnded(t, "closed")
 		s.handshake("/channel/a/").wantFail(t, 503, "closed")
-		s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`).wantFail(t, 503, "closed")
-		s.do("GET", "/v1/channel", "").wantFail(t, 503, "closed")
-		s.do("GET", "/v1/channel/a", "").wantFail(t, 503, "closed")
-		s.do("GET", "/v1/channel/h/history", "").wantFail(t, 503, "closed")
-		s.do("GET", "/v1/channel/p/presence", "").wantFail(t, 503, "closed")
-		a := s.do("POST", "/v1/publish", `{"channels":["a","b"],"header":"x","body":1}`)
+		s.post("/v1/channel/a/publish", `{"header":"x","body":1}`).wantFail(t, 503, "closed")
+		for _, path := range []string{"/v1/channel", "/v1/channel/a", "/v1/channel/h/history", "/v1/channel/p/presence", "/v1/nodes"} {
+			s.get(path).wantFail(t, 503, "closed")
+		}
+		a := s.post("/v1/publish", `{"channels":["a","b"],"header":"x","body":1}`)
 		require.Equal(t, []string{"a closed", "b closed"}, outcomes(t, a))
 	})
 }
@@ -69,12 +65,7 @@ func TestReadyWhileTheStoreFailsAll(t *testing.T) {
 		time.Sleep(4500 * time.Millisecond)
 		r.store.down.Store(true)
 		s := r.subscribe(1, "c", nil)
-		for range 400 {
-			time.Sleep(100 * time.Millisecond)
-			for i := range r.hubs {
-				require.Equal(t, "ok", r.ready(i))
-			}
-		}
+		during(40*time.Second, r.wantReady)
 		r.publish(0, "c", 1)
 		synctest.Wait()
 		require.Len(t, s.close(), 1)
@@ -86,10 +77,7 @@ func TestReadyWhileTheStoreFailsAll(t *testing.T) {
 		require.Equal(t, "ok", r.ready(0))
 		r.net.Heal()
 		r.store.down.Store(false)
-		for range 100 {
-			time.Sleep(100 * time.Millisecond)
-			require.Equal(t, "ok", r.ready(0))
-		}
+		during(10*time.Second, func() { require.Equal(t, "ok", r.ready(0)) })
 	})
 	t.Run("one", func(t *testing.T) {
 		inBubble(t, 1, nil, func(r *replicas) {
@@ -101,28 +89,6 @@ func TestReadyWhileTheStoreFailsAll(t *testing.T) {
 	})
 }
 
-// silent is a Store whose Append and Report can be made to hang.
-type silent struct {
-	store.Store
-	on atomic.Bool
-}
-
-func (s *silent) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
-	if s.on.Load() {
-		<-ctx.Done()
-		return store.Position{}, false, ctx.Err()
-	}
-	return s.Store.Append(ctx, ch, e, o)
-}
-
-func (s *silent) Report(ctx context.Context, r store.Report) (bool, error) {
-	if s.on.Load() {
-		<-ctx.Done()
-		return false, ctx.Err()
-	}
-	return s.Store.Report(ctx, r)
-}
-
 // A replica that was started while the Store is down has not noticed yet that it
 // fails. That does not make the other replicas unready.
 func TestReadyWhereANewcomerHasNotFoundTheStore(t *testing.T) {
@@ -130,21 +96,16 @@ func TestReadyWhereANewcomerHasNotFoundTheStore(t *testing.T) {
 		time.Sleep(4500 * time.Millisecond)
 		r.store.down.Store(true)
 		time.Sleep(20 * time.Second)
-		node := r.net.Join("r3")
-		defer node.Close()
-		late := &silent{Store: r.store}
-		late.on.Store(true)
-		hub, err := channels.New(channels.Options{ReplicaID: "r3", Store: late, Mesh: node, Logger: quiet})
-		require.NoError(t, err)
-		r.hubs = append(r.hubs, hub)
-		for range 200 {
-			time.Sleep(100 * time.Millisecond)
+		var late atomic.Bool
+		late.Store(true)
+		r.join("r3", func(o *channels.Options) { o.Store = hanging(r.store, &late, "Append", "Report") })
+		during(20*time.Second, func() {
 			for i := range 3 {
 				require.Equal(t, "ok", r.ready(i))
 			}
-		}
+		})
 		r.store.down.Store(false)
-		late.on.Store(false)
+		late.Store(false)
 		time.Sleep(15 * time.Second)
 		for i := range r.hubs {
 			require.Equal(t, "ok", r.ready(i))
@@ -167,9 +128,7 @@ func TestNotReadyWhereOthersHaveTheStore(t *testing.T) {
 		require.Equal(t, "ok", r.ready(0))
 	}, func(i int, o *channels.Options) {
 		if i == 0 {
-			shared := o.Store.(*faultyStore)
-			own = &faultyStore{Store: shared.Store}
-			own.log.Store(shared.log.Load())
+			own = newFaultyStore(o.Store.(*faultyStore).log.Load())
 			o.Store = own
 		}
 	})
@@ -188,37 +147,23 @@ func TestReadyWhereAllAreCutOffFromEachOther(t *testing.T) {
 				r.net.Cut(pair[0], pair[1])
 			}
 		}
-		ready := func(seconds int) {
-			for range 10 * seconds {
-				time.Sleep(100 * time.Millisecond)
-				for i := range r.hubs {
-					require.Equal(t, "ok", r.ready(i), "r%d", i)
-				}
-			}
-		}
 		for phase := range 7 {
-			ready(20)
+			during(20*time.Second, r.wantReady)
 			time.Sleep(time.Duration(phase) * 500 * time.Millisecond)
 			apart()
-			ready(20)
+			during(20*time.Second, r.wantReady)
 			for i := range r.hubs {
 				require.Contains(t, r.status(0, "r"+strconv.Itoa(i)), "red: canary lost: mesh")
 			}
 			r.net.Heal()
-			for range 50 { // each finds out at its own moment
-				time.Sleep(100 * time.Millisecond)
+			during(5*time.Second, func() { // each finds out at its own moment
 				require.True(t, r.ready(0) == "ok" || r.ready(1) == "ok" || r.ready(2) == "ok", "nobody is ready")
-			}
+			})
 		}
 		apart()
-		ready(20)
-		node := r.net.Join("r3")
-		defer node.Close()
-		apart()
-		hub, err := channels.New(channels.Options{ReplicaID: "r3", Store: r.store, Mesh: node, Logger: quiet})
-		require.NoError(t, err)
-		r.hubs = append(r.hubs, hub)
-		ready(30)
+		during(20*time.Second, r.wantReady)
+		r.join("r3", func(*channels.Options) { apart() })
+		during(30*time.Second, r.wantReady)
 		require.Contains(t, r.status(0, "r3"), "red: canary lost: mesh")
 	})
 }

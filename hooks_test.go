@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,17 @@ func whoIs(f func(r *http.Request) channels.Identity) func(http.Handler) http.Ha
 	}
 }
 
-// lines collects what hooks see.
+// forbids is an Authorize hook that refuses everything on one channel.
+func forbids(channel string) func(context.Context, channels.Request) error {
+	return func(_ context.Context, r channels.Request) error {
+		if r.Channel == channel {
+			return channels.ErrForbidden
+		}
+		return nil
+	}
+}
+
+// lines collects what hooks see, and what comes to several goroutines.
 type lines struct {
 	mu  sync.Mutex
 	all []string
@@ -47,14 +58,17 @@ func (l *lines) take() []string {
 	return all
 }
 
+// list returns what was added since the last take, and keeps it.
+func (l *lines) list() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.all)
+}
+
 // wait waits for n lines, which come from another goroutine, and takes them.
 func (l *lines) wait(t *testing.T, n int) []string {
 	t.Helper()
-	until(t, "the hooks are called", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return len(l.all) >= n
-	})
+	until(t, "the hooks are called", func() bool { return len(l.list()) >= n })
 	return l.take()
 }
 
@@ -80,9 +94,7 @@ func TestAuthorizePerAction(t *testing.T) {
 	var asked lines
 	var reply atomic.Pointer[error]
 	s := serve(t, channels.Options{
-		Channel: func(string) channels.ChannelOptions {
-			return channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList}
-		},
+		Channel: every(channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList}),
 		Authorize: func(_ context.Context, r channels.Request) error {
 			asked.add("%s %s", r.Action, r.Channel)
 			if err := reply.Load(); err != nil {
@@ -96,12 +108,12 @@ func TestAuthorizePerAction(t *testing.T) {
 		asks string
 		do   func() answer
 	}{
-		{"publish a", func() answer { return s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`) }},
-		{"list ", func() answer { return s.do("GET", "/v1/channel", "") }},
-		{"list ", func() answer { return s.do("GET", "/v1/nodes", "") }},
-		{"list a", func() answer { return s.do("GET", "/v1/channel/a", "") }},
-		{"history a", func() answer { return s.do("GET", "/v1/channel/a/history", "") }},
-		{"presence a", func() answer { return s.do("GET", "/v1/channel/a/presence", "") }},
+		{"publish a", func() answer { return s.post("/v1/channel/a/publish", `{"header":"x","body":1}`) }},
+		{"list ", func() answer { return s.get("/v1/channel") }},
+		{"list ", func() answer { return s.get("/v1/nodes") }},
+		{"list a", func() answer { return s.get("/v1/channel/a") }},
+		{"history a", func() answer { return s.get("/v1/channel/a/history") }},
+		{"presence a", func() answer { return s.get("/v1/channel/a/presence") }},
 		{"subscribe a", func() answer { return s.handshake("/channel/a/") }},
 		{"subscribe a", func() answer {
 			e := s.openStream("a", "")
@@ -109,7 +121,7 @@ func TestAuthorizePerAction(t *testing.T) {
 			if e.resp.StatusCode == 200 {
 				return answer{status: 200}
 			}
-			return s.do("GET", "/channel/a/", "", sse...)
+			return s.get("/channel/a/", sse...)
 		}},
 	}
 	for i, r := range requests {
@@ -156,7 +168,7 @@ func TestAuthorizePerAction(t *testing.T) {
 		reply.Store(&plain)
 		w.send(`{"header":"x","body":1,"id":1}`)
 		m := w.next()
-		require.Equal(t, "forbidden", m.errorCode())
+		require.Equal(t, "forbidden", m.ErrorCode())
 		require.Equal(t, "1", string(m.ID))
 		require.NotContains(t, string(m.Body), "secret")
 		require.Equal(t, []string{"publish a"}, asked.take())
@@ -171,28 +183,21 @@ func TestAuthorizePerAction(t *testing.T) {
 	t.Run("a batch asks for each", func(t *testing.T) {
 		reply.Store(nil)
 		asked.take()
-		s.do("POST", "/v1/publish", `{"channels":["a","b","a/b"],"header":"x","body":1}`)
+		s.post("/v1/publish", `{"channels":["a","b","a/b"],"header":"x","body":1}`)
 		require.Equal(t, []string{"publish a", "publish b"}, asked.take())
 	})
 	t.Run("not asked for what is wrong anyway, or for the app's own code", func(t *testing.T) {
 		asked.take()
-		s.do("POST", "/v1/channel/a%2Fb/publish", `{"header":"x","body":1}`)
-		s.do("POST", "/v1/publish", `{`)
-		s.do("GET", "/v1/channel/a%2Fb", "")
-		s.do("GET", "/healthz", "")
+		s.post("/v1/channel/a%2Fb/publish", `{"header":"x","body":1}`)
+		s.post("/v1/publish", `{`)
+		s.get("/v1/channel/a%2Fb")
+		s.get("/healthz")
 		s.do("OPTIONS", "/v1/channel", "")
-		ctx := t.Context()
-		_, err := s.hub.Publish(ctx, "a", msg("x", "1"))
-		require.NoError(t, err)
-		_, err = s.hub.Channels(ctx, channels.ChannelsQuery{})
-		require.NoError(t, err)
-		_, err = s.hub.History(ctx, "a", channels.HistoryQuery{})
-		require.NoError(t, err)
-		_, err = s.hub.Presence(ctx, "a", 0)
-		require.NoError(t, err)
-		sub, err := s.hub.Subscribe(ctx, "a", nil)
-		require.NoError(t, err)
-		sub.Close()
+		publish(t, s.hub, "a", "x", "1")
+		for method, err := range reads(s.hub, "a", "a", "a") {
+			require.NoError(t, err, method)
+		}
+		subscription(t, s.hub, "a", nil)
 		require.Empty(t, asked.take())
 	})
 }
@@ -218,7 +223,7 @@ func TestOnConnectRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			refusal.Store(&c.err)
-			socket, stream := s.handshake("/channel/p/"), s.do("GET", "/channel/p/", "", "Accept", "text/event-stream")
+			socket, stream := s.handshake("/channel/p/"), s.getStream("/channel/p/")
 			socket.wantFail(t, c.status, c.code)
 			if c.status == 429 {
 				stream.wantEnded(t, c.code)
@@ -228,8 +233,8 @@ func TestOnConnectRefuses(t *testing.T) {
 			require.NotContains(t, socket.body+stream.body, "secret")
 		})
 	}
-	s.do("GET", "/v1/channel/p/presence", "").wantOK(t, `{"data":[],"cnt":0}`)
-	s.do("GET", "/v1/channel", "").wantOK(t, `{"data":[],"next":""}`)
+	s.get("/v1/channel/p/presence").wantOK(t, `{"data":[],"cnt":0}`)
+	s.get("/v1/channel").wantOK(t, `{"data":[],"next":""}`)
 	require.Empty(t, calls.take(), "who was not let in does not leave")
 	require.Zero(t, s.hub.Stats().Connects)
 }
@@ -289,9 +294,7 @@ func TestHooksAreNotCalledForGoSubscribers(t *testing.T) {
 		OnSubscribe:  func(_ context.Context, c channels.Client, _ string) { calls.add("subscribe %s", c.Transport) },
 		OnDisconnect: func(c channels.Client, _ error) { calls.add("disconnect %s", c.Transport) },
 	})
-	sub, err := s.hub.Subscribe(t.Context(), "a", nil)
-	require.NoError(t, err)
-	sub.Close()
+	subscription(t, s.hub, "a", nil).Close()
 	require.NoError(t, s.hub.Shutdown(t.Context()))
 	require.Empty(t, calls.take())
 }
@@ -308,23 +311,18 @@ func TestShutdownDuringAHandshake(t *testing.T) {
 				OnDisconnect: func(_ channels.Client, reason error) { left <- reason },
 			})
 			c := s.dialRaw()
-			if transport == "sse" {
-				c.write(streamRequest("/channel/a/"))
-			} else {
-				c.write(upgradeRequest("/channel/a/"))
-			}
+			c.Send(map[string]string{"websocket": upgradeRequest("/channel/a/"), "sse": streamRequest("/channel/a/")}[transport])
 			<-inside
-			down := make(chan error, 1)
-			go func() { down <- s.hub.Shutdown(context.Background()) }()
+			down := background(func() error { return s.hub.Shutdown(context.Background()) })
 			until(t, "the hub waits only for who is inside", func() bool {
-				return s.do("GET", "/channel/b/", "", "Accept", "text/event-stream").code() == "closed"
+				return s.getStream("/channel/b/").code() == "closed"
 			})
 			close(goOn)
 			require.NoError(t, <-down)
 			require.Zero(t, s.hub.Stats().Connections)
 			require.Len(t, left, 1)
 			require.Error(t, <-left)
-			_, err := io.Copy(io.Discard, c.br)
+			_, err := io.Copy(io.Discard, c.BR)
 			require.False(t, isTimeout(err), "the connection is still open")
 		})
 	}
@@ -354,7 +352,7 @@ func TestOnSubscribePublishesToTheNewSubscriber(t *testing.T) {
 		w.c.CloseNow()
 		s.publish("h-missed", "x", `1`)
 		s.publish("h-missed", "x", `2`)
-		w = s.join("h-missed", m.since())
+		w = s.join("h-missed", m.Since())
 		w.want("x", `1`)
 		w.want("x", `2`)
 		require.Equal(t, "welcome", w.next().Header)
@@ -364,15 +362,10 @@ func TestOnSubscribePublishesToTheNewSubscriber(t *testing.T) {
 // Hooks run without a lock, so they may call every method of the hub.
 func TestHooksMayCallTheHub(t *testing.T) {
 	var hub *channels.Hub
-	ask := func(ctx context.Context) {
-		for _, f := range []func() error{
-			func() error { _, err := hub.Channels(ctx, channels.ChannelsQuery{}); return err },
-			func() error { _, err := hub.Channel(ctx, "h"); return err },
-			func() error { _, err := hub.History(ctx, "h", channels.HistoryQuery{}); return err },
-			func() error { _, err := hub.Presence(ctx, "p", 0); return err },
-		} {
-			if err := f(); err != nil && !errors.Is(err, channels.ErrClosed) {
-				t.Error(err)
+	ask := func() {
+		for method, err := range reads(hub, "h", "h", "p") {
+			if err != nil && !errors.Is(err, channels.ErrClosed) {
+				t.Error(method, err)
 			}
 		}
 		hub.Stats()
@@ -381,10 +374,10 @@ func TestHooksMayCallTheHub(t *testing.T) {
 	}
 	s := serve(t, channels.Options{
 		Channel:   keeps,
-		Authorize: func(ctx context.Context, _ channels.Request) error { ask(ctx); return nil },
-		OnConnect: func(ctx context.Context, _ channels.Client) error { ask(ctx); return nil },
+		Authorize: func(context.Context, channels.Request) error { ask(); return nil },
+		OnConnect: func(context.Context, channels.Client) error { ask(); return nil },
 		OnSubscribe: func(ctx context.Context, c channels.Client, channel string) {
-			ask(ctx)
+			ask()
 			sub, err := hub.Subscribe(ctx, channel, nil)
 			if err != nil {
 				t.Error(err)
@@ -393,7 +386,7 @@ func TestHooksMayCallTheHub(t *testing.T) {
 			sub.Close()
 		},
 		OnPublish: func(ctx context.Context, p *channels.Publication) error {
-			ask(ctx)
+			ask()
 			switch p.Message.Header {
 			case "forward":
 				_, err := hub.Publish(ctx, "h-log", channels.Message{Header: "forwarded", Body: p.Message.Body})
@@ -407,7 +400,7 @@ func TestHooksMayCallTheHub(t *testing.T) {
 			return nil
 		},
 		OnDisconnect: func(channels.Client, error) {
-			ask(context.Background())
+			ask()
 			hub.Publish(context.Background(), "a", msg("left", "0"))
 		},
 	})
@@ -462,18 +455,18 @@ func TestPanicsInHooks(t *testing.T) {
 		t.Helper()
 		before, _ := w.wantClose(1011)
 		require.Len(t, before, 1)
-		require.Equal(t, "internal", before[0].errorCode())
+		require.Equal(t, "internal", before[0].ErrorCode())
 		require.NotContains(t, string(before[0].Body), text)
 	}
 	publish := `{"header":"x","body":1}`
 	type do func(t *testing.T, s *server, w *wsClient)
 	overWebSocket := do(func(t *testing.T, s *server, w *wsClient) { w.send(publish); ends(t, w) })
 	overHTTP := do(func(t *testing.T, s *server, _ *wsClient) {
-		wantInternal(t, s.do("POST", "/v1/channel/a/publish", publish))
+		wantInternal(t, s.post("/v1/channel/a/publish", publish))
 	})
 	newClient := do(func(t *testing.T, s *server, _ *wsClient) {
 		wantInternal(t, s.handshake("/channel/new/"))
-		wantInternal(t, s.do("GET", "/channel/new/", "", "Accept", sse))
+		wantInternal(t, s.get("/channel/new/", "Accept", sse))
 	})
 	for _, c := range []struct {
 		hook string
@@ -483,7 +476,7 @@ func TestPanicsInHooks(t *testing.T) {
 		{"OnPublish", "over a WebSocket", overWebSocket},
 		{"OnPublish", "over HTTP", overHTTP},
 		{"OnPublish", "in a batch", func(t *testing.T, s *server, _ *wsClient) {
-			a := s.do("POST", "/v1/publish", `{"channels":["a","a"],"header":"x","body":1}`)
+			a := s.post("/v1/publish", `{"channels":["a","a"],"header":"x","body":1}`)
 			require.Equal(t, []string{"a internal", "a internal"}, outcomes(t, a))
 		}},
 		{"OnPublish", "by the app", func(t *testing.T, s *server, _ *wsClient) {
@@ -495,16 +488,14 @@ func TestPanicsInHooks(t *testing.T) {
 		{"Authorize", "subscribing", newClient},
 		{"Authorize", "reading", func(t *testing.T, s *server, _ *wsClient) {
 			for _, path := range []string{"/v1/channel", "/v1/channel/a", "/v1/channel/a/history", "/v1/channel/a/presence"} {
-				wantInternal(t, s.do("GET", path, ""))
+				wantInternal(t, s.get(path))
 			}
 		}},
 		{"OnConnect", "", newClient},
 		{"OnSubscribe", "a WebSocket", func(t *testing.T, s *server, _ *wsClient) { ends(t, s.join("a", "")) }},
 		{"OnSubscribe", "a stream", func(t *testing.T, s *server, _ *wsClient) {
 			e := s.stream("a", "")
-			require.Equal(t, "internal", e.next().message().errorCode())
-			_, err := e.read()
-			require.Equal(t, io.EOF, err)
+			e.wantEnd("internal")
 		}},
 		{"OnDisconnect", "", func(t *testing.T, s *server, w *wsClient) {
 			w.c.CloseNow()
@@ -512,7 +503,7 @@ func TestPanicsInHooks(t *testing.T) {
 		}},
 		{"Options.Channel", "subscribing", newClient},
 		{"Options.Channel", "publishing", func(t *testing.T, s *server, _ *wsClient) {
-			wantInternal(t, s.do("POST", "/v1/channel/new/publish", publish))
+			wantInternal(t, s.post("/v1/channel/new/publish", publish))
 			_, err := s.hub.Publish(t.Context(), "new", msg("x", "1"))
 			require.ErrorIs(t, err, channels.ErrInternal)
 			_, err = s.hub.Subscribe(t.Context(), "new", nil)

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,8 +21,8 @@ import (
 func TestHTTPList(t *testing.T) {
 	t.Run("empty", func(t *testing.T) {
 		s := serve(t, channels.Options{})
-		s.do("GET", "/v1/channel", "").wantOK(t, `{"data":[],"next":""}`)
-		s.do("GET", "/v1/channel?prefix=none", "").wantOK(t, `{"data":[],"next":""}`)
+		s.get("/v1/channel").wantOK(t, `{"data":[],"next":""}`)
+		s.get("/v1/channel?prefix=none").wantOK(t, `{"data":[],"next":""}`)
 	})
 	t.Run("rows", func(t *testing.T) {
 		s := serve(t, channels.Options{})
@@ -33,45 +32,31 @@ func TestHTTPList(t *testing.T) {
 		s.publish("a", "x", `1`)
 		s.publish("c", "x", `1`)
 		s.publish("c", "x", `2`)
-		s.do("GET", "/v1/channel", "").wantOK(t, `{"data":[{"channel_name":"a","cnt":1,"rpm":1},{"channel_name":"b","cnt":2,"rpm":0},{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
-		a := s.do("GET", "/v1/channel?limit=2", "")
+		s.get("/v1/channel").wantOK(t, `{"data":[{"channel_name":"a","cnt":1,"rpm":1},{"channel_name":"b","cnt":2,"rpm":0},{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
+		a := s.get("/v1/channel?limit=2")
 		next, _ := a.json["next"].(string)
 		require.NotEmpty(t, next)
 		a.wantOK(t, `{"data":[{"channel_name":"a","cnt":1,"rpm":1},{"channel_name":"b","cnt":2,"rpm":0}],"next":"`+next+`"}`)
-		s.do("GET", "/v1/channel?limit=2&cursor="+next, "").wantOK(t, `{"data":[{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
-		s.do("GET", "/v1/channel?limit=3", "").wantOK(t, `{"data":[{"channel_name":"a","cnt":1,"rpm":1},{"channel_name":"b","cnt":2,"rpm":0},{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
-		s.do("GET", "/v1/channel?prefix=b&_=123", "").wantOK(t, `{"data":[{"channel_name":"b","cnt":2,"rpm":0}],"next":""}`)
+		s.get("/v1/channel?limit=2&cursor="+next).wantOK(t, `{"data":[{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
+		s.get("/v1/channel?limit=3").wantOK(t, `{"data":[{"channel_name":"a","cnt":1,"rpm":1},{"channel_name":"b","cnt":2,"rpm":0},{"channel_name":"c","cnt":0,"rpm":2}],"next":""}`)
+		s.get("/v1/channel?prefix=b&_=123").wantOK(t, `{"data":[{"channel_name":"b","cnt":2,"rpm":0}],"next":""}`)
 	})
 
 	s := serve(t, channels.Options{})
-	for query, code := range map[string]string{
-		"limit=0":                    "bad_query",
-		"limit=-1":                   "bad_query",
-		"limit=1001":                 "bad_query",
-		"limit=x":                    "bad_query",
-		"limit=1e2":                  "bad_query",
-		"limit=1.0":                  "bad_query",
-		"limit=1&limit=2":            "bad_query",
-		"prefix=a/b":                 "bad_query",
-		"prefix=a%20b":               "bad_query",
-		"prefix=%FF":                 "bad_query",
-		"prefix=%zz":                 "bad_query",
-		"prefix=a;limit=1":           "bad_query",
-		"cursor=!":                   "bad_query",
-		"cursor=Lw":                  "bad_query", // "/", no channel's name
-		"cursor=YQ==":                "bad_query",
-		"cursor=a&cursor=b":          "bad_query",
-		"prefix=" + long(201):        "bad_query",
-		"limit=99999999999999999999": "bad_query",
-		"limits=1":                   "bad_query",
+	for _, query := range []string{
+		"limit=0", "limit=-1", "limit=1001", "limit=x", "limit=1e2", "limit=1.0", "limit=99999999999999999999", "limit=1&limit=2",
+		"prefix=a/b", "prefix=a%20b", "prefix=%FF", "prefix=%zz", "prefix=a;limit=1", "prefix=" + long(201),
+		"cursor=!", "cursor=YQ==", "cursor=a&cursor=b",
+		"cursor=Lw", // "/", no channel's name
+		"limits=1",
 	} {
 		t.Run(query[:min(len(query), 30)], func(t *testing.T) {
-			s.do("GET", "/v1/channel?"+query, "").wantFail(t, 400, code)
+			s.get("/v1/channel?"+query).wantFail(t, 400, "bad_query")
 		})
 	}
 	for _, query := range []string{"limit=1", "limit=1000", "limit=", "prefix=", "cursor=", "prefix=.", "prefix=..", "prefix=" + long(200), "_=1&_=2"} {
 		t.Run(query[:min(len(query), 30)], func(t *testing.T) {
-			require.Equal(t, 200, s.do("GET", "/v1/channel?"+query, "").status)
+			require.Equal(t, 200, s.get("/v1/channel?"+query).status)
 		})
 	}
 }
@@ -86,25 +71,14 @@ func TestHTTPListPages(t *testing.T) {
 		// prefixes of others, some beyond ASCII.
 		name := fmt.Sprintf("%s%d", []string{"room.", "user:", "한국-", "room"}[i%4], i*7919%3000)
 		names = append(names, name)
-		_, err := s.hub.Publish(t.Context(), name, msg("a", "1"))
-		require.NoError(t, err)
+		subscription(t, s.hub, name, nil) // what was only published would leave the list after a minute
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
 
-	stop := make(chan struct{})
-	var others sync.WaitGroup
-	others.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-				s.hub.Publish(context.Background(), fmt.Sprintf("room.late%d", i%500), msg("a", "1"))
-			}
-		}
-	})
-	t.Cleanup(func() { close(stop); others.Wait() })
+	t.Cleanup(repeatedly(func(i int) {
+		s.hub.Publish(context.Background(), fmt.Sprintf("room.late%d", i%500), msg("a", "1"))
+	}))
 
 	for _, c := range []struct {
 		prefix string
@@ -137,7 +111,7 @@ func TestHTTPListPages(t *testing.T) {
 		})
 	}
 	t.Run("100 without a limit", func(t *testing.T) {
-		require.Len(t, s.do("GET", "/v1/channel", "").json["data"], 100)
+		require.Len(t, s.get("/v1/channel").json["data"], 100)
 	})
 }
 
@@ -152,13 +126,12 @@ func TestHTTPListCountsPublishes(t *testing.T) {
 	w := s.join("h", "")
 	s.publish("h", "http", `1`)
 	w.send(`{"header":"ws","body":1}`)
-	_, err := s.hub.Publish(t.Context(), "h", msg("go", "1"))
-	require.NoError(t, err)
+	publish(t, s.hub, "h", "go", "1")
 	for range 3 {
-		s.do("POST", "/v1/channel/h/publish", `{"header":"key","body":1}`, "Idempotency-Key", "k")
+		s.post("/v1/channel/h/publish", `{"header":"key","body":1}`, "Idempotency-Key", "k")
 	}
-	s.do("POST", "/v1/channel/h/publish", `{"header":"no","body":1}`).wantFail(t, 403, "forbidden")
-	s.do("POST", "/v1/channel/h/publish", `{"header":"","body":1}`).wantFail(t, 400, "bad_message")
+	s.post("/v1/channel/h/publish", `{"header":"no","body":1}`).wantFail(t, 403, "forbidden")
+	s.post("/v1/channel/h/publish", `{"header":"","body":1}`).wantFail(t, 400, "bad_message")
 	for range 5 { // http, ws, go, key, and the answer to ws
 		w.next()
 	}
@@ -172,12 +145,12 @@ func TestHTTPListLosesAChannelWithItsLastSubscriber(t *testing.T) {
 	s := serve(t, channels.Options{})
 	a, b := s.join("quiet", ""), s.join("quiet", "")
 	e := s.stream("quiet", "")
-	s.do("GET", "/v1/channel", "").wantOK(t, `{"data":[{"channel_name":"quiet","cnt":3,"rpm":0}],"next":""}`)
+	s.get("/v1/channel").wantOK(t, `{"data":[{"channel_name":"quiet","cnt":3,"rpm":0}],"next":""}`)
 	a.c.Close(websocket.StatusNormalClosure, "")
 	until(t, "two are left", func() bool { n, _ := s.numbers("quiet"); return n == 2 })
 	b.c.CloseNow()
 	e.close()
-	until(t, "the list is empty", func() bool { return strings.HasPrefix(s.do("GET", "/v1/channel", "").body, `{"data":[]`) })
+	until(t, "the list is empty", func() bool { return strings.HasPrefix(s.get("/v1/channel").body, `{"data":[]`) })
 	// The hub forgets the channel, so that its name takes no memory.
 	until(t, "the channel is freed", func() bool { return s.hub.Stats().Channels == 0 })
 }
@@ -185,20 +158,20 @@ func TestHTTPListLosesAChannelWithItsLastSubscriber(t *testing.T) {
 func TestHTTPOneChannel(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps})
 	t.Run("unknown", func(t *testing.T) {
-		s.do("GET", "/v1/channel/x", "").wantOK(t, `{"data":{"channel_name":"x","cnt":0,"rpm":0}}`)
-		s.do("GET", "/v1/channel/h0", "").wantOK(t, `{"data":{"channel_name":"h0","cnt":0,"rpm":0}}`)
+		s.get("/v1/channel/x").wantOK(t, `{"data":{"channel_name":"x","cnt":0,"rpm":0}}`)
+		s.get("/v1/channel/h0").wantOK(t, `{"data":{"channel_name":"h0","cnt":0,"rpm":0}}`)
 	})
 	t.Run("without history", func(t *testing.T) {
 		s.join("a", "")
 		s.publish("a", "x", `1`)
-		s.do("GET", "/v1/channel/a", "").wantOK(t, `{"data":{"channel_name":"a","cnt":1,"rpm":1}}`)
+		s.get("/v1/channel/a").wantOK(t, `{"data":{"channel_name":"a","cnt":1,"rpm":1}}`)
 	})
 	t.Run("with history", func(t *testing.T) {
 		var last answer
 		for range 7 {
 			last = s.publish("h", "x", `1`)
 		}
-		s.do("GET", "/v1/channel/h", "").wantOK(t, fmt.Sprintf(`{"data":{"channel_name":"h","cnt":0,"rpm":7,"offset":7,"epoch":%q,"first":3}}`, last.json["epoch"]))
+		s.get("/v1/channel/h").wantOK(t, fmt.Sprintf(`{"data":{"channel_name":"h","cnt":0,"rpm":7,"offset":7,"epoch":%q,"first":3}}`, last.json["epoch"]))
 	})
 }
 
@@ -210,7 +183,7 @@ func TestHTTPHistory(t *testing.T) {
 		epoch = s.publish("h", "x", fmt.Sprint(i)).json["epoch"].(string)
 	}
 	t.Run("keys", func(t *testing.T) {
-		a := s.do("GET", "/v1/channel/h/history?limit=1", "")
+		a := s.get("/v1/channel/h/history?limit=1")
 		row := a.json["data"].([]any)[0].(map[string]any)
 		at, err := time.Parse(time.RFC3339, row["time"].(string))
 		require.NoError(t, err)
@@ -218,9 +191,9 @@ func TestHTTPHistory(t *testing.T) {
 		a.wantOK(t, fmt.Sprintf(`{"data":[{"header":"x","body":7,"offset":7,"epoch":%q,"time":%q}],"offset":7,"epoch":%[1]q,"first":3,"missed":false}`, epoch, row["time"]))
 	})
 	t.Run("none yet", func(t *testing.T) {
-		s.do("GET", "/v1/channel/h0/history", "").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":false}`)
-		s.do("GET", "/v1/channel/h0/history?since=:0", "").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":false}`)
-		s.do("GET", "/v1/channel/h0/history?since=old:3", "").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":true}`)
+		s.get("/v1/channel/h0/history").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":false}`)
+		s.get("/v1/channel/h0/history?since=:0").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":false}`)
+		s.get("/v1/channel/h0/history?since=old:3").wantOK(t, `{"data":[],"offset":0,"epoch":"","first":0,"missed":true}`)
 	})
 	E := func(n int) string { return fmt.Sprintf("since=%s:%d", epoch, n) }
 	for query, want := range map[string]string{
@@ -248,7 +221,7 @@ func TestHTTPHistory(t *testing.T) {
 		"since=&before=&limit=&_=": "3 4 5 6 7",
 	} {
 		t.Run("?"+strings.ReplaceAll(query, epoch, "EPOCH"), func(t *testing.T) {
-			a := s.do("GET", "/v1/channel/h/history?"+query, "")
+			a := s.get("/v1/channel/h/history?" + query)
 			require.Equal(t, 200, a.status, a.body)
 			var got []string
 			for _, r := range a.json["data"].([]any) {
@@ -267,27 +240,25 @@ func TestHTTPHistory(t *testing.T) {
 	for _, query := range []string{"limit=0", "limit=1001", "limit=a", "before=0", "before=-1", "before=x", "before=1&before=2",
 		"since=x", "since=x:", "since=x:-1", "since=x:1.5", "since=a%20b:1", "since=" + long(65) + ":1", "since=x:99999999999999999999", "since=%zz"} {
 		t.Run("refused ?"+query[:min(len(query), 30)], func(t *testing.T) {
-			s.do("GET", "/v1/channel/h/history?"+query, "").wantFail(t, 400, "bad_query")
+			s.get("/v1/channel/h/history?"+query).wantFail(t, 400, "bad_query")
 		})
 	}
 	t.Run("a channel without history", func(t *testing.T) {
-		s.do("GET", "/v1/channel/plain/history", "").wantFail(t, 400, "no_history")
+		s.get("/v1/channel/plain/history").wantFail(t, 400, "no_history")
 	})
 }
 
 func TestHTTPPresence(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps, ReplicaID: "n1"}, asUser)
-	s.do("GET", "/v1/channel/p/presence", "").wantOK(t, `{"data":[],"cnt":0}`)
+	s.get("/v1/channel/p/presence").wantOK(t, `{"data":[],"cnt":0}`)
 	a := s.joinAs("p", "X-User", "ann")
 	s.joinAs("p", "X-User", "ann") // two connections of one user are two members
 	s.joinAs("p")
 	e := s.stream("p", "", "X-User", "bob")
-	sub, err := s.hub.Subscribe(t.Context(), "p", nil)
-	require.NoError(t, err)
-	defer sub.Close() // Go code is no member
+	subscription(t, s.hub, "p", nil) // Go code is no member
 
 	members := func(query string) (users []string, ids []string, cnt int) {
-		got := s.do("GET", "/v1/channel/p/presence"+query, "")
+		got := s.get("/v1/channel/p/presence" + query)
 		require.Equal(t, 200, got.status, got.body)
 		require.ElementsMatch(t, []string{"data", "cnt"}, keysOf(got.json))
 		for _, m := range got.json["data"].([]any) {
@@ -321,50 +292,40 @@ func TestHTTPPresence(t *testing.T) {
 	e.close()
 	until(t, "Bob has left", func() bool { _, _, n := members(""); return n == 2 })
 
-	s.do("GET", "/v1/channel/a/presence", "").wantFail(t, 400, "no_presence")
+	s.get("/v1/channel/a/presence").wantFail(t, 400, "no_presence")
 	for _, q := range []string{"limit=0", "limit=-1", "limit=10001", "limit=x", "limit=1&limit=1"} {
-		s.do("GET", "/v1/channel/p/presence?"+q, "").wantFail(t, 400, "bad_query")
+		s.get("/v1/channel/p/presence?"+q).wantFail(t, 400, "bad_query")
 	}
 }
 
 // An app should give valid JSON as Identity.Info. If it does not for one user, the
 // presence of all others must still be readable.
 func TestHTTPPresenceWithInfoThatIsNoJSON(t *testing.T) {
-	s := serve(t, channels.Options{Channel: keeps}, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			id := channels.Identity{ID: "u", Info: json.RawMessage(r.Header.Get("X-Info"))}
-			next.ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), id)))
-		})
-	})
+	s := serve(t, channels.Options{Channel: keeps}, whoIs(func(r *http.Request) channels.Identity {
+		return channels.Identity{ID: "u", Info: json.RawMessage(r.Header.Get("X-Info"))}
+	}))
 	s.joinAs("p", "X-Info", `{"ok":1}`)
 	s.handshake("/channel/p/", "X-Info: {broken").wantFail(t, 500, "internal")
 	require.Contains(t, s.log.String(), "Identity.Info")
-	require.Equal(t, 1.0, s.do("GET", "/v1/channel/p/presence", "").json["cnt"])
+	require.Equal(t, 1.0, s.get("/v1/channel/p/presence").json["cnt"])
 }
 
 // The list shows how many messages the last 60 seconds had.
 func TestPublishesSlideOutOfTheMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub, err := channels.New(channels.Options{Logger: quiet})
-		require.NoError(t, err)
-		defer hub.Shutdown(context.Background())
+		hub := newHub(t, channels.Options{Logger: quiet})
 		begin := time.Now()
 		at := func(seconds int, want int) {
 			t.Helper()
-			time.Sleep(time.Until(begin.Add(time.Duration(seconds)*time.Second + 500*time.Millisecond)))
-			synctest.Wait()
+			settle(time.Until(begin.Add(time.Duration(seconds)*time.Second + 500*time.Millisecond)))
 			c, err := hub.Channel(t.Context(), "c")
 			require.NoError(t, err)
 			require.Equal(t, want, c.Publishes, "after %d s", seconds)
 		}
-		publish := func() {
-			_, err := hub.Publish(t.Context(), "c", msg("x", "1"))
-			require.NoError(t, err)
-		}
-		publish()
+		publish(t, hub, "c", "x", "1")
 		at(29, 1)
-		publish()
-		publish()
+		publish(t, hub, "c", "x", "1")
+		publish(t, hub, "c", "x", "1")
 		at(58, 3)
 		at(61, 2)
 		at(87, 2)

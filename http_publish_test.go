@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,7 @@ func TestHTTPPublish(t *testing.T) {
 	})
 	t.Run("any content type", func(t *testing.T) {
 		for _, typ := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"} {
-			a := s.do("POST", "/v1/channel/plain/publish", `{"header":"a","body":1}`, "Content-Type", typ)
+			a := s.post("/v1/channel/plain/publish", `{"header":"a","body":1}`, "Content-Type", typ)
 			a.wantOK(t, `{"status":"ok"}`)
 		}
 	})
@@ -55,13 +56,13 @@ func TestHTTPPublishManyMessages(t *testing.T) {
 	one, two, h := s.join("one", ""), s.join("two", ""), s.join("h", "")
 
 	t.Run("one message to many channels", func(t *testing.T) {
-		a := s.do("POST", "/v1/publish", `{"channels":["one","two"],"header":"x","body":{"a":null}}`)
+		a := s.post("/v1/publish", `{"channels":["one","two"],"header":"x","body":{"a":null}}`)
 		a.wantOK(t, `{"status":"ok","results":[{"status":"ok","channel":"one"},{"status":"ok","channel":"two"}]}`)
 		one.want("x", `{"a":null}`)
 		two.want("x", `{"a":null}`)
 	})
 	t.Run("one message to many channels, some of which refuse", func(t *testing.T) {
-		a := s.do("POST", "/v1/publish", `{"channels":["one","a/b","locked","","two"],"header":"y","body":1}`)
+		a := s.post("/v1/publish", `{"channels":["one","a/b","locked","","two"],"header":"y","body":1}`)
 		require.Equal(t, 200, a.status)
 		require.Equal(t, "fail", a.json["status"])
 		require.Equal(t, []string{"one ok", "a/b bad_channel", "locked locked", " bad_channel", "two ok"}, outcomes(t, a))
@@ -69,7 +70,7 @@ func TestHTTPPublishManyMessages(t *testing.T) {
 		two.want("y", `1`)
 	})
 	t.Run("many messages, some of which are wrong", func(t *testing.T) {
-		a := s.do("POST", "/v1/publish", `{"messages":[
+		a := s.post("/v1/publish", `{"messages":[
 			{"channel":"h","header":"x","body":1},
 			{"channel":"h","header":"error","body":2},
 			{"channel":"h","header":3,"body":3},
@@ -98,7 +99,7 @@ func TestHTTPPublishManyMessages(t *testing.T) {
 	})
 	t.Run("one key for many channels is one for each", func(t *testing.T) {
 		send := func() answer {
-			return s.do("POST", "/v1/publish", `{"channels":["h1","h2"],"header":"x","body":1,"idempotency_key":"z"}`)
+			return s.post("/v1/publish", `{"channels":["h1","h2"],"header":"x","body":1,"idempotency_key":"z"}`)
 		}
 		first := send()
 		require.Equal(t, "ok", first.json["status"], first.body)
@@ -109,7 +110,7 @@ func TestHTTPPublishManyMessages(t *testing.T) {
 		return `{"channels":[` + strings.TrimSuffix(strings.Repeat(`"c",`, n), ",") + `],"header":"x","body":1}`
 	}
 	t.Run("1000 at a time", func(t *testing.T) {
-		a := s.do("POST", "/v1/publish", many(1000))
+		a := s.post("/v1/publish", many(1000))
 		require.Equal(t, "ok", a.json["status"])
 		require.Len(t, a.json["results"], 1000)
 		_, rpm := s.numbers("c")
@@ -140,12 +141,21 @@ func TestHTTPPublishManyMessages(t *testing.T) {
 		"longer than any request": {`{"x":"` + strings.Repeat("x", 3<<20) + `"}`, "too_large", 413, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.do("POST", "/v1/publish", c.body, c.header...).wantFail(t, c.status, c.code)
+			s.post("/v1/publish", c.body, c.header...).wantFail(t, c.status, c.code)
 		})
 	}
 	// Nothing of what was refused has reached anybody.
 	s.publish("one", "last", `0`)
 	one.want("last", `0`)
+}
+
+// toChannels is a batch of one message for n channels, whose names begin with prefix.
+func toChannels(prefix string, n int, body string) string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%q", prefix+strconv.Itoa(i))
+	}
+	return `{"channels":[` + strings.Join(names, ",") + `],"header":"h","body":` + body + `}`
 }
 
 // outcomes lists "channel code" for each result of a batch.
@@ -175,18 +185,15 @@ func keysOf(v any) (keys []string) {
 // A request for many channels is one publish for each. What the hook changes in one
 // must not show in the others.
 func TestHTTPPublishManyGivesEachHookItsOwnBody(t *testing.T) {
-	var mu sync.Mutex
-	var seen []string
+	var seen lines
 	s := serve(t, channels.Options{OnPublish: func(_ context.Context, p *channels.Publication) error {
-		mu.Lock()
-		seen = append(seen, string(p.Message.Body))
-		mu.Unlock()
+		seen.add("%s", p.Message.Body)
 		copy(p.Message.Body, `"changed"`) // in place: the message is the hook's to change
 		return nil
 	}})
-	s.do("POST", "/v1/publish", `{"channels":["a","b"],"header":"x","body":"1234567"}`).
+	s.post("/v1/publish", `{"channels":["a","b"],"header":"x","body":"1234567"}`).
 		wantOK(t, `{"status":"ok","results":[{"status":"ok","channel":"a"},{"status":"ok","channel":"b"}]}`)
-	require.Equal(t, []string{`"1234567"`, `"1234567"`}, seen)
+	require.Equal(t, []string{`"1234567"`, `"1234567"`}, seen.take())
 }
 
 // A POST to the path of a channel is told the path to publish on, with or without a
@@ -195,13 +202,13 @@ func TestHTTPPublishAtTheWrongPath(t *testing.T) {
 	s := serve(t, channels.Options{})
 	for _, path := range []string{"/channel/a/", "/v1/channel/a"} {
 		for _, body := range []string{"", `{"header":"x","body":1}`} {
-			a := s.do("POST", path, body)
+			a := s.post(path, body)
 			a.wantFail(t, 405, "method_not_allowed")
 			require.Contains(t, a.message(), "POST to /v1/channel/NAME/publish", path)
 		}
 	}
 	s.do("GET", "/channel/a/", "x").wantFail(t, 400, "bad_handshake")
-	require.NotContains(t, s.do("POST", "/v1/nodes", "x").message(), "publish")
+	require.NotContains(t, s.post("/v1/nodes", "x").message(), "publish")
 }
 
 func TestHTTPIdempotencyKey(t *testing.T) {
@@ -211,7 +218,7 @@ func TestHTTPIdempotencyKey(t *testing.T) {
 		for _, k := range keys {
 			header = append(header, "Idempotency-Key", k)
 		}
-		return s.do("POST", "/v1/channel/"+channel+"/publish", `{"header":"x","body":`+body+`}`, header...)
+		return s.post("/v1/channel/"+channel+"/publish", `{"header":"x","body":`+body+`}`, header...)
 	}
 	t.Run("a repeat is not published", func(t *testing.T) {
 		w := s.join("h", "")
@@ -236,7 +243,7 @@ func TestHTTPIdempotencyKey(t *testing.T) {
 		for _, offset := range got {
 			require.Equal(t, 1.0, offset)
 		}
-		require.Len(t, s.do("GET", "/v1/channel/h2/history", "").json["data"], 1)
+		require.Len(t, s.get("/v1/channel/h2/history").json["data"], 1)
 	})
 	t.Run("the longest", func(t *testing.T) {
 		require.Equal(t, 200, post("h", `1`, long(200)).status)
@@ -260,12 +267,9 @@ func TestABatchIsNotCopiedInAdvance(t *testing.T) {
 		}
 		return channels.ErrForbidden
 	}})
-	names := make([]string, 1000)
-	for i := range names {
-		names[i] = fmt.Sprintf(`"c%d"`, i)
-	}
+	body := toChannels("c", 1000, `"`+long(200<<10)+`"`)
 	before := heap()
-	a := s.do("POST", "/v1/publish", `{"channels":[`+strings.Join(names, ",")+`],"header":"h","body":"`+strings.Repeat("x", 200<<10)+`"}`)
+	a := s.post("/v1/publish", body)
 	require.Equal(t, 200, a.status)
 	require.True(t, asked.Load())
 	require.Less(t, int64(most.Load())-int64(before), int64(16<<20), "200 MiB were copied")
@@ -275,6 +279,63 @@ func TestABatchIsNotCopiedInAdvance(t *testing.T) {
 // an event stream.
 func TestARefusedPublishIsNoStream(t *testing.T) {
 	s := serve(t, channels.Options{OnPublish: func(context.Context, *channels.Publication) error { return channels.ErrStoreUnavailable }})
-	s.do("POST", "/v1/channel/b/publish", `{"header":"h","body":1}`, "Accept", "text/event-stream", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin").
+	s.post("/v1/channel/b/publish", `{"header":"h","body":1}`, "Accept", "text/event-stream", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin").
 		wantFail(t, 503, "store_unavailable")
+}
+
+// A few hundred bytes inflate to 10,000 escaped names. To unescape and remember
+// each takes far longer than to inflate them, so that there is a bound.
+func TestMessagesWithManyMembersAreRefused(t *testing.T) {
+	s := serve(t, channels.Options{})
+	members := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"\u0078%d":0,`, i)
+		}
+		return b.String()
+	}
+	message := func(n int) string { return "{" + members(n-2) + `"header":"h","body":1}` }
+	post := func(body string) answer { return s.post("/v1/channel/a/publish", body) }
+	require.Equal(t, 200, post(message(100)).status)
+	post(message(101)).wantFail(t, 400, "bad_message")
+	s.post("/v1/publish", "{"+members(99)+`"channels":["a"],"header":"h","body":1}`).wantFail(t, 400, "bad_message")
+	a := s.post("/v1/publish", `{"messages":[{"channel":"a",`+message(101)[1:]+"]}")
+	require.Contains(t, a.body, `"bad_message"`)
+
+	ws := s.join("a", "")
+	ws.send(message(101))
+	require.Contains(t, string(ws.next().Body), `"bad_message"`)
+
+	for name, c := range map[string]struct{ path, body, code string }{
+		"names":            {"/v1/channel/a/publish", "{" + strings.Repeat(`"\n":0,`, 30_000) + `"header":"h","body":1}`, "bad_message"},
+		"other names":      {"/v1/channel/a/publish", "{" + members(15_000) + `"header":"h","body":1}`, "bad_message"},
+		"names of a batch": {"/v1/publish", "{" + strings.Repeat(`"\n":0,`, 200_000) + `"messages":[]}`, "bad_message"},
+		"in a batch":       {"/v1/publish", `{"messages":[{` + members(80_000) + `"channel":"a"}]}`, "bad_message"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mallocs := testing.AllocsPerRun(3, func() { require.Contains(t, s.post(c.path, c.body).body, c.code) })
+			require.Less(t, mallocs, 3_000.0)
+		})
+	}
+}
+
+// The longest header and the longest key pass in the longest form that JSON has.
+func TestTheLongestHeaderAndKeyEscaped(t *testing.T) {
+	s := serve(t, channels.Options{Channel: keep(1)})
+	body := func(header, key int) string {
+		return `{"header":"` + strings.Repeat(`\u0061`, header) + `","body":1,"key":"` + strings.Repeat(`\u0061`, key) + `"}`
+	}
+	require.Equal(t, 200, s.post("/v1/channel/a/publish", body(channels.MaxHeaderBytes, 200)).status)
+	s.post("/v1/channel/a/publish", body(channels.MaxHeaderBytes+1, 200)).wantFail(t, 400, "bad_message")
+	s.post("/v1/channel/a/publish", body(channels.MaxHeaderBytes, 201)).wantFail(t, 400, "bad_idempotency_key")
+}
+
+// What is too long for a channel's name does not come back with each result, six
+// times as long where it has to be escaped.
+func TestABatchDoesNotEchoLongNames(t *testing.T) {
+	s := serve(t, channels.Options{})
+	a := s.post("/v1/publish", `{"channels":["a","`+strings.Repeat("<", 200<<10)+`"],"header":"h","body":1}`)
+	require.Equal(t, 200, a.status)
+	require.Contains(t, a.body, `"bad_channel"`)
+	require.Less(t, len(a.body), 4<<10)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -56,22 +55,20 @@ func TestHooksSeeWhoItIs(t *testing.T) {
 	}))
 	w := s.joinAs("p", "X-User", "ann", "X-Token", "t1")
 	require.Equal(t, []string{"authorize subscribe p ann t1 ", "connect websocket ann t1 " + s.id(1), "subscribe p ann t1 " + s.id(1)}, seen.wait(t, 3))
-	s.do("GET", "/v1/channel/p/presence", "", "X-User", "bob", "X-Token", "t2").wantOK(t, `{"data":[{"id":"`+s.id(1)+`","user":"ann"}],"cnt":1}`)
+	s.get("/v1/channel/p/presence", "X-User", "bob", "X-Token", "t2").wantOK(t, `{"data":[{"id":"`+s.id(1)+`","user":"ann"}],"cnt":1}`)
 	require.Equal(t, []string{"authorize presence p bob t2 "}, seen.take())
 	w.send(`{"header":"x","body":1}`)
 	w.want("x", "1")
 	require.Equal(t, []string{"authorize publish p ann t1 " + s.id(1), "publish p ann t1 " + s.id(1)}, seen.take())
-	s.do("POST", "/v1/channel/p/publish", `{"header":"x","body":1}`, "X-User", "bob", "X-Token", "t2").wantOK(t, `{"status":"ok"}`)
+	s.post("/v1/channel/p/publish", `{"header":"x","body":1}`, "X-User", "bob", "X-Token", "t2").wantOK(t, `{"status":"ok"}`)
 	require.Equal(t, []string{"authorize publish p bob t2 ", "publish p bob t2 "}, seen.take())
-	_, err := s.hub.Publish(t.Context(), "p", msg("x", "1"))
-	require.NoError(t, err)
+	publish(t, s.hub, "p", "x", "1")
 	require.Equal(t, []string{`publish by the app "" ""`}, seen.take())
 	w.c.CloseNow()
 	require.Equal(t, []string{"disconnect ann t1 " + s.id(1)}, seen.wait(t, 1))
 
-	e := s.stream("a", "", "X-User", "eve", "X-Token", "t3")
+	s.stream("a", "", "X-User", "eve", "X-Token", "t3")
 	require.Equal(t, []string{"authorize subscribe a eve t3 ", "connect sse eve t3 " + s.id(2), "subscribe a eve t3 " + s.id(2)}, seen.wait(t, 3))
-	e.close()
 }
 
 func TestExpiredIdentity(t *testing.T) {
@@ -81,10 +78,10 @@ func TestExpiredIdentity(t *testing.T) {
 	t.Run("before it asks", func(t *testing.T) {
 		s := serve(t, channels.Options{}, expired) // an Authorize is not needed for it
 		s.handshake("/channel/a/").wantFail(t, 401, "expired")
-		s.do("GET", "/channel/a/", "", "Accept", "text/event-stream").wantFail(t, 401, "expired")
-		s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`).wantFail(t, 401, "expired")
-		s.do("GET", "/v1/channel", "").wantFail(t, 401, "expired")
-		require.Equal(t, []string{"a expired"}, outcomes(t, s.do("POST", "/v1/publish", `{"channels":["a"],"header":"x","body":1}`)))
+		s.getStream("/channel/a/").wantFail(t, 401, "expired")
+		s.post("/v1/channel/a/publish", `{"header":"x","body":1}`).wantFail(t, 401, "expired")
+		s.get("/v1/channel").wantFail(t, 401, "expired")
+		require.Equal(t, []string{"a expired"}, outcomes(t, s.post("/v1/publish", `{"channels":["a"],"header":"x","body":1}`)))
 	})
 	t.Run("while connected", func(t *testing.T) {
 		reasons := make(chan error, 2)
@@ -100,12 +97,10 @@ func TestExpiredIdentity(t *testing.T) {
 		require.Equal(t, "expired", ce.Reason)
 		require.Len(t, before, 1)
 		require.Equal(t, "error", before[0].Header)
-		require.Equal(t, "expired", before[0].errorCode())
+		require.Equal(t, "expired", before[0].ErrorCode())
 		require.ErrorIs(t, <-reasons, channels.ErrExpired)
 
-		require.Equal(t, "expired", e.next().message().errorCode())
-		_, err := e.read()
-		require.Equal(t, io.EOF, err)
+		e.wantEnd("expired")
 		require.ErrorIs(t, <-reasons, channels.ErrExpired)
 	})
 }
@@ -113,12 +108,9 @@ func TestExpiredIdentity(t *testing.T) {
 // Identity.Info that is not UTF-8 is refused at the handshake: no other replica
 // could read it.
 func TestIdentityInfoThatIsNoUTF8(t *testing.T) {
-	s := serve(t, channels.Options{}, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			id := channels.Identity{ID: "u", Info: json.RawMessage("\"M\xfcller\"")}
-			next.ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), id)))
-		})
-	})
+	s := serve(t, channels.Options{}, whoIs(func(*http.Request) channels.Identity {
+		return channels.Identity{ID: "u", Info: json.RawMessage("\"M\xfcller\"")}
+	}))
 	s.handshake("/channel/c/").wantFail(t, 500, "internal")
 	require.Contains(t, s.log.String(), "Identity.Info is not JSON in UTF-8")
 }

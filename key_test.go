@@ -3,25 +3,13 @@ package channels_test
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
 )
-
-// byUser takes the header User for the identity.
-func byUser(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if id := r.Header.Get("User"); id != "" {
-			r = r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: id}))
-		}
-		next.ServeHTTP(w, r)
-	})
-}
 
 // doors are the ways to publish on the channel "h" with a key. They return the
 // code of a refusal or "ok", the offset, and whether it was a duplicate.
@@ -36,19 +24,19 @@ func doors(t *testing.T, s *server, user string) map[string]func(header, body, k
 	text := `{"header":%q,"body":%s,%q:%q}`
 	post := func(name string) func(header, body, key string) (string, any, bool) {
 		return func(header, body, key string) (string, any, bool) {
-			return of(s.do("POST", "/v1/channel/h/publish", fmt.Sprintf(text, header, body, name, key), "User", user).json)
+			return of(s.post("/v1/channel/h/publish", fmt.Sprintf(text, header, body, name, key), "X-User", user).json)
 		}
 	}
 	many := func(form string) func(header, body, key string) (string, any, bool) {
 		return func(header, body, key string) (string, any, bool) {
-			a := s.do("POST", "/v1/publish", fmt.Sprintf(form, header, body, key), "User", user)
+			a := s.post("/v1/publish", fmt.Sprintf(form, header, body, key), "X-User", user)
 			require.Equal(t, 200, a.status, a.body)
 			return of(a.json["results"].([]any)[0].(map[string]any))
 		}
 	}
 	return map[string]func(header, body, key string) (string, any, bool){
 		"the header": func(header, body, key string) (string, any, bool) {
-			return of(s.do("POST", "/v1/channel/h/publish", fmt.Sprintf(`{"header":%q,"body":%s}`, header, body), "Idempotency-Key", key, "User", user).json)
+			return of(s.post("/v1/channel/h/publish", fmt.Sprintf(`{"header":%q,"body":%s}`, header, body), "Idempotency-Key", key, "X-User", user).json)
 		},
 		"key in the body":             post("key"),
 		"idempotency_key in the body": post("idempotency_key"),
@@ -56,15 +44,14 @@ func doors(t *testing.T, s *server, user string) map[string]func(header, body, k
 		"messages, the longer name":   many(`{"messages":[{"channel":"h","header":%q,"body":%s,"idempotency_key":%q}]}`),
 		"channels":                    many(`{"channels":["h"],"header":%q,"body":%s,"key":%q}`),
 		"a WebSocket": func(header, body, key string) (string, any, bool) {
-			w, _, err := s.tryDial("/channel/h/", &websocket.DialOptions{HTTPHeader: http.Header{"User": {user}}})
-			require.NoError(t, err)
+			w := s.joinAs("h", "X-User", user)
 			defer w.c.CloseNow()
 			w.send(fmt.Sprintf(text, header, body, "idempotency_key", key))
 			for {
 				m := w.next()
 				switch m.Header {
 				case "error":
-					return m.errorCode(), nil, false
+					return m.ErrorCode(), nil, false
 				case "exchange":
 					a := decoded(t, m.Body).(map[string]any)
 					dup, _ := a["duplicate"].(bool)
@@ -78,7 +65,7 @@ func doors(t *testing.T, s *server, user string) map[string]func(header, body, k
 // A key that was used for another message is refused, and a repeat says that it
 // is one, at every door and from any of them to any other.
 func TestKeysAtEveryDoor(t *testing.T) {
-	s := serve(t, channels.Options{Channel: keeps}, byUser)
+	s := serve(t, channels.Options{Channel: keeps}, asUser)
 	n := 0.0
 	for first, publish := range doors(t, s, "ann") {
 		n++
@@ -101,7 +88,7 @@ func TestKeysAtEveryDoor(t *testing.T) {
 
 // A key belongs to who publishes with it: nobody swallows another's message.
 func TestKeysBelongToWhoPublishes(t *testing.T) {
-	s := serve(t, channels.Options{Channel: keeps}, byUser)
+	s := serve(t, channels.Options{Channel: keeps}, asUser)
 	n := 0.0
 	users := []string{"ann", "bob", "", "app:", "anyone:", "user:ann", strings.Repeat("ann", 1000), "apikey:billing"}
 	for i, user := range users {
@@ -134,7 +121,7 @@ func TestAKeyIsOfWhatWasSent(t *testing.T) {
 		return nil
 	}})
 	for i := range 3 {
-		a := s.do("POST", "/v1/channel/h/publish", `{"header":"x","body":1,"key":"k"}`)
+		a := s.post("/v1/channel/h/publish", `{"header":"x","body":1,"key":"k"}`)
 		require.Equal(t, 200, a.status, a.body)
 		require.Equal(t, i > 0, a.json["duplicate"] == true)
 	}
@@ -159,7 +146,7 @@ func TestKeysThatWouldBeIgnored(t *testing.T) {
 			if c.header != "" {
 				header = []string{"Idempotency-Key", c.header}
 			}
-			a := s.do("POST", "/v1/"+c.path, c.body, header...)
+			a := s.post("/v1/"+c.path, c.body, header...)
 			require.Equal(t, c.code, a.code(), a.body)
 		})
 	}
@@ -175,10 +162,10 @@ func TestNamesInABatchAreExact(t *testing.T) {
 		`{"messages":[{"Channel":"h4","header":"x","body":1}]}`:                        " bad_channel",
 		`{"messages":[{"channel":"h2","header":"x","body":1}],"MESSAGES":[],"Key":""}`: "h2 ok",
 	} {
-		a := s.do("POST", "/v1/publish", body)
+		a := s.post("/v1/publish", body)
 		require.Equal(t, []string{want}, outcomes(t, a), body)
 	}
-	s.do("POST", "/v1/publish", `{"channels":["h2"],"channels":["h3"],"header":"x","body":1}`).wantFail(t, 400, "bad_message")
-	s.do("POST", "/v1/publish", `{"Channels":["h2"],"header":"x","body":1}`).wantFail(t, 400, "bad_message")
-	require.Empty(t, s.do("GET", "/v1/channel/h4/history", "").json["data"])
+	s.post("/v1/publish", `{"channels":["h2"],"channels":["h3"],"header":"x","body":1}`).wantFail(t, 400, "bad_message")
+	s.post("/v1/publish", `{"Channels":["h2"],"header":"x","body":1}`).wantFail(t, 400, "bad_message")
+	require.Empty(t, s.get("/v1/channel/h4/history").json["data"])
 }

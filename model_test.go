@@ -87,7 +87,7 @@ func runModel(t *testing.T, seed uint64) {
 		size := []int{1, 3, 10, 10, 50, 1000}[rnd.IntN(6)]
 		m := &model{t: t, seed: seed, rand: rnd, store: newModelStore(rand.New(rand.NewPCG(seed, 2)), size), net: meshtest.NewNetwork(seed)}
 		o := channels.Options{Store: m.store, StoreTimeout: time.Second, Logger: quiet,
-			Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: size} }}
+			Channel: keep(size)}
 		switch rnd.IntN(6) {
 		case 0, 1:
 			m.slow = 200 * time.Millisecond
@@ -175,8 +175,7 @@ func (m *model) run() {
 	m.net.SetFaults(meshtest.Faults{})
 	m.net.Heal()
 	m.event("all faults end")
-	time.Sleep(time.Minute) // slow readers, with all that they resume
-	synctest.Wait()
+	settle(time.Minute) // slow readers, with all that they resume
 	m.event("the Store has %v", m.store.top())
 	m.mu.Lock()
 	readers := m.readers

@@ -3,7 +3,6 @@ package channels_test
 import (
 	"context"
 	"encoding/json"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -15,13 +14,6 @@ import (
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/store"
 )
-
-// get asks a replica over HTTP, without a network.
-func (r *replicas) get(i int, path string) (status int, body string) {
-	w := httptest.NewRecorder()
-	r.hubs[i].Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-	return w.Code, w.Body.String()
-}
 
 // status is what one replica says of another, e.g. "yellow: late, lagging", or "" if it
 // does not know it.
@@ -37,15 +29,39 @@ func (r *replicas) status(i int, id string) string {
 	return ""
 }
 
+// wantStatus wants a replica to say this of each of some replicas.
+func (r *replicas) wantStatus(i int, status string, ids ...string) {
+	r.t.Helper()
+	for _, id := range ids {
+		require.Equal(r.t, status, r.status(i, id), "r%d of %s", i, id)
+	}
+}
+
+// wantReady wants all replicas to be ready.
+func (r *replicas) wantReady() {
+	r.t.Helper()
+	for i := range r.hubs {
+		require.Equal(r.t, "ok", r.ready(i), "r%d", i)
+	}
+}
+
+// during checks something every 100 ms.
+func during(d time.Duration, check func()) {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+		check()
+	}
+}
+
 // ready is what GET /readyz says: "ok", or the code of an error.
 func (r *replicas) ready(i int) string {
-	status, body := r.get(i, "/readyz")
-	if status == 200 {
+	w := get(r.hubs[i], "/readyz")
+	if w.Code == 200 {
 		return "ok"
 	}
 	var a struct{ Error struct{ Code string } }
-	require.NoError(r.t, json.Unmarshal([]byte(body), &a))
-	require.Equal(r.t, 503, status)
+	require.NoError(r.t, json.Unmarshal(w.Body.Bytes(), &a))
+	require.Equal(r.t, 503, w.Code)
 	return a.Error.Code
 }
 
@@ -54,8 +70,8 @@ func TestNodesOverHTTP(t *testing.T) {
 		s := r.subscribe(1, "c", nil)
 		defer s.close()
 		time.Sleep(4500 * time.Millisecond)
-		status, body := r.get(0, "/v1/nodes")
-		require.Equal(t, 200, status)
+		w := get(r.hubs[0], "/v1/nodes")
+		require.Equal(t, 200, w.Code)
 		mesh := func(peer string) string {
 			return `"mesh":{"up":1,"down":0,"peers":[{"node":"` + peer + `","up":true,"rtt_ms":0}],"dropped":0,"lost":0,"refused":0}`
 		}
@@ -64,7 +80,7 @@ func TestNodesOverHTTP(t *testing.T) {
 				`,"published":0,"dropped":0,"slow_closed":0,"queued":0,"deflated":0,"draining":false,` + mesh + `,"seen_ms":` + seen + `}`
 		}
 		require.Equal(t, `{"data":[`+row("r0", `"connections":0,"channels":0,"connects":0`, mesh("r1"), "0")+","+
-			row("r1", `"connections":1,"channels":1,"connects":1`, mesh("r0"), "500")+"]}\n", body)
+			row("r1", `"connections":1,"channels":1,"connects":1`, mesh("r0"), "500")+"]}\n", w.Body.String())
 	})
 }
 
@@ -73,7 +89,7 @@ func TestNodesOfOneProcess(t *testing.T) {
 	w := s.join("a", "")
 	w.send(`{"header":"h","body":1}`)
 	w.want("h", "1")
-	a := s.do("GET", "/v1/nodes", "")
+	a := s.get("/v1/nodes")
 	require.Equal(t, 200, a.status)
 	row := a.json["data"].([]any)[0].(map[string]any)
 	require.Equal(t, "n", row["node"])
@@ -90,10 +106,9 @@ func TestNodesOfOneProcess(t *testing.T) {
 // A replica that is killed is seen to be late, then dead, then forgotten; one
 // that was only away is green again.
 func TestAReplicaThatDiesIsSeenToDie(t *testing.T) {
-	var meshes []*brittle
 	inBubble(t, 3, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
-		meshes[2].mute.Store(true) // nothing more comes of it; its last report was half a second ago
+		r.meshes[2].mute.Store(true) // nothing more comes of it; its last report was half a second ago
 		r.store.mute.Store("r2")
 		for _, c := range []struct {
 			after time.Duration
@@ -111,7 +126,7 @@ func TestAReplicaThatDiesIsSeenToDie(t *testing.T) {
 			require.Equal(t, c.want, r.status(1, "r2"), c.after)
 			require.Equal(t, "green", r.status(0, "r1"))
 		}
-		meshes[2].mute.Store(false)
+		r.meshes[2].mute.Store(false)
 		r.store.mute.Store("")
 		time.Sleep(4 * time.Second)
 		require.Equal(t, "green", r.status(0, "r2"))
@@ -119,23 +134,22 @@ func TestAReplicaThatDiesIsSeenToDie(t *testing.T) {
 		require.NoError(t, r.hubs[2].Shutdown(context.Background()))
 		synctest.Wait()
 		require.Empty(t, r.status(0, "r2"), "who leaves properly is not missed")
-	}, breakable(&meshes))
+	})
 }
 
 // The clocks of the replicas, and that of the Store, may be wrong.
 func TestNodesDoNotCompareClocks(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
-		var meshes []*brittle
 		inBubble(t, 2, nil, func(r *replicas) {
 			r.store.ahead.Store(int64(ahead))
 			time.Sleep(5 * time.Second)
-			meshes[1].mute.Store(true) // so that the Store alone tells
+			r.meshes[1].mute.Store(true) // so that the Store alone tells
 			time.Sleep(12 * time.Second)
 			require.Contains(t, r.status(0, "r1"), "canary lost: mesh", "what it says of itself")
 			r.store.mute.Store("r1")
 			time.Sleep(12 * time.Second)
 			require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
-		}, breakable(&meshes))
+		})
 	}
 }
 
@@ -150,7 +164,7 @@ func TestNodesOfAnotherVersion(t *testing.T) {
 			require.Equal(t, "yellow: unknown", r.status(0, id), id)
 		}
 		require.Equal(t, "green", r.status(0, "d"))
-		_, body := r.get(0, "/v1/nodes")
+		body := get(r.hubs[0], "/v1/nodes").Body.String()
 		require.Contains(t, body, `"connections":5`)
 		require.Contains(t, body, `"connections":7`)
 		require.NotContains(t, body, `"reasons":null`)

@@ -1,9 +1,7 @@
 package channels_test
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"testing"
 	"time"
 
@@ -105,7 +103,7 @@ func TestOriginWithTheDefaultPort(t *testing.T) {
 		}
 		require.NoError(t, hub.Shutdown(t.Context()))
 		s := serve(t, channels.Options{AllowedOrigins: []string{pattern}})
-		require.Equal(t, 200, s.do("GET", "/v1/channel", "", "Origin", origin).status, "%s is taken, so it has to match", pattern)
+		require.Equal(t, 200, s.get("/v1/channel", "Origin", origin).status, "%s is taken, so it has to match", pattern)
 	}
 }
 
@@ -144,19 +142,14 @@ func TestChannelOptionsThatContradict(t *testing.T) {
 		"ChannelOptions.Publishers is 3":             {Publishers: channels.PublishersServer + 1},
 	} {
 		t.Run(field, func(t *testing.T) {
-			s := serve(t, channels.Options{Channel: func(name string) channels.ChannelOptions {
-				if name == "bad" {
-					return o
-				}
-				return channels.ChannelOptions{}
-			}})
+			s := serve(t, channels.Options{Channel: named(map[string]channels.ChannelOptions{"bad": o})})
 			for _, a := range []answer{
 				s.handshake("/channel/bad/"),
-				s.do("GET", "/channel/bad/", "", "Accept", "text/event-stream"),
-				s.do("POST", "/v1/channel/bad/publish", `{"header":"x","body":1}`),
-				s.do("GET", "/v1/channel/bad", ""),
-				s.do("GET", "/v1/channel/bad/history", ""),
-				s.do("GET", "/v1/channel/bad/presence", ""),
+				s.getStream("/channel/bad/"),
+				s.post("/v1/channel/bad/publish", `{"header":"x","body":1}`),
+				s.get("/v1/channel/bad"),
+				s.get("/v1/channel/bad/history"),
+				s.get("/v1/channel/bad/presence"),
 			} {
 				a.wantFail(t, 500, "internal")
 				require.NotContains(t, a.body, "Options")
@@ -182,11 +175,10 @@ func TestChannelOptionsAtTheirLimits(t *testing.T) {
 		"no history":  {SlowSubscriber: channels.SlowKeepLatest, Presence: channels.PresenceList},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, channels.Options{Channel: func(string) channels.ChannelOptions { return o }})
+			s := serve(t, channels.Options{Channel: every(o)})
 			w := s.join("a", "")
 			for i := range 3 {
-				_, err := s.hub.Publish(t.Context(), "a", msg("x", fmt.Sprint(i)))
-				require.NoError(t, err)
+				publish(t, s.hub, "a", "x", fmt.Sprint(i))
 			}
 			for i := 0; i < 3; {
 				if m := w.next(); m.Header == "x" { // not presence
@@ -201,39 +193,17 @@ func TestChannelOptionsAtTheirLimits(t *testing.T) {
 // New copies the options: what the caller does to them later has no effect.
 func TestOptionsAreCopied(t *testing.T) {
 	o := channels.Options{AllowedOrigins: []string{"https://app.example.com"}, Channel: keeps}
-	hub, err := channels.New(o)
-	require.NoError(t, err)
-	defer hub.Shutdown(context.Background())
+	hub := newHub(t, o)
 	o.AllowedOrigins[0] = "https://evil.example"
 	o.Channel = nil
-	get := func(origin string) int {
-		w := &statusOnly{header: http.Header{}}
-		r, err := http.NewRequest("GET", "/v1/channel", nil)
-		require.NoError(t, err)
-		r.Header.Set("Origin", origin)
-		hub.Handler().ServeHTTP(w, r)
-		return w.status
-	}
-	require.Equal(t, 200, get("https://app.example.com"))
-	require.Equal(t, 403, get("https://evil.example"))
-	res, err := hub.Publish(t.Context(), "h", msg("x", "1"))
-	require.NoError(t, err)
-	require.True(t, res.Stored)
+	require.Equal(t, 200, get(hub, "/v1/channel", "Origin", "https://app.example.com").Code)
+	require.Equal(t, 403, get(hub, "/v1/channel", "Origin", "https://evil.example").Code)
+	require.True(t, publish(t, hub, "h", "x", "1").Stored)
 }
-
-type statusOnly struct {
-	header http.Header
-	status int
-}
-
-func (w *statusOnly) Header() http.Header         { return w.header }
-func (w *statusOnly) WriteHeader(status int)      { w.status = status }
-func (w *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
 // A hub takes the id that its mesh has.
 func TestReplicaIDOfTheMesh(t *testing.T) {
-	m, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
+	m := newMemory(t)
 	node := meshtest.NewNetwork(1).Join("replica-1")
 	t.Cleanup(func() { require.NoError(t, node.Close()) })
 	hub := newHub(t, channels.Options{Store: m, Mesh: namedMesh{node}})
@@ -245,12 +215,9 @@ func TestReplicaIDOfTheMesh(t *testing.T) {
 
 // A Store that was given is the giver's to close.
 func TestAGivenStoreIsNotClosed(t *testing.T) {
-	m, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
-	hub, err := channels.New(channels.Options{Store: m, Channel: keeps, ReplicaID: "n"})
-	require.NoError(t, err)
-	_, err = hub.Publish(t.Context(), "h", msg("x", "1"))
-	require.NoError(t, err)
+	m := newMemory(t)
+	hub := newHub(t, channels.Options{Store: m, Channel: keeps, ReplicaID: "n"})
+	publish(t, hub, "h", "x", "1")
 	require.NoError(t, hub.Shutdown(t.Context()))
 	tops, err := m.Tops(t.Context(), []string{"h"})
 	require.NoError(t, err)

@@ -1,9 +1,6 @@
 package channels_test
 
 import (
-	"context"
-	"encoding/json"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,14 +18,11 @@ func TestAGapIsFilledWithFewReads(t *testing.T) {
 		r.publish(0, "c", 1)
 		synctest.Wait()
 		r.net.Cut("r0", "r1")
-		for n := range 100 {
-			r.publish(0, "c", n)
-		}
+		r.publishAll(0, "c", 1, 100)
 		r.net.Heal()
 		before := r.store.ranges.Load()
 		r.publish(0, "c", 101)
-		time.Sleep(time.Second)
-		synctest.Wait()
+		settle(time.Second)
 		require.LessOrEqual(t, r.store.ranges.Load()-before, int64(2))
 		wantAll(t, s.close(), 1, 102)
 	})
@@ -38,15 +32,11 @@ func TestALateMessageNeedsNoRead(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		s := r.subscribe(1, "c", nil)
 		r.net.SetFaults(meshtest.Faults{Delay: 30 * time.Millisecond, Duplicate: 0.2})
-		for n := range 100 {
-			r.publish(0, "c", n)
-		}
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		r.publishAll(0, "c", 1, 100)
+		settle(10 * time.Second)
 		r.net.SetFaults(meshtest.Faults{Duplicate: 1, Delay: 30 * time.Millisecond})
 		r.publish(0, "c", 100) // the last one comes twice
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		settle(10 * time.Second)
 		require.Zero(t, r.store.ranges.Load())
 		wantAll(t, s.close(), 1, 101)
 	})
@@ -60,11 +50,9 @@ func TestExceptOverARoughNetwork(t *testing.T) {
 		sender, other := r.subscribe(1, "c", nil), r.subscribe(1, "c", nil)
 		const n = 200
 		for range n {
-			_, err := r.hubs[0].PublishWith(context.Background(), "c", msg("x", "1"), channels.PublishOptions{Except: sender.sub.ID()})
-			require.NoError(t, err)
+			publishWith(t, r.hubs[0], "c", msg("x", "1"), channels.PublishOptions{Except: sender.sub.ID()})
 		}
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		settle(5 * time.Second)
 		require.Empty(t, sender.close())
 		wantAll(t, other.close(), 1, n)
 	})
@@ -83,12 +71,10 @@ func TestAMessageThatTheStoreLostIsNotKept(t *testing.T) {
 		r.store.hidden.Store(2) // what is read next does not have 2 and 3
 		r.publish(0, "c", 3)    // comes early
 		reads := r.store.ranges.Load()
-		time.Sleep(time.Second)
-		synctest.Wait()
+		settle(time.Second)
 		require.LessOrEqual(t, r.store.ranges.Load()-reads, int64(2), "the store is asked again and again")
 		r.store.hidden.Store(0)
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		settle(5 * time.Second)
 		wantAll(t, s.close(), 1, 3)
 	})
 }
@@ -97,16 +83,10 @@ func TestAMessageThatTheStoreLostIsNotKept(t *testing.T) {
 func TestOneLostMessageThatIsNoLongerKept(t *testing.T) {
 	inBubble(t, 2, keep(10), func(r *replicas) {
 		live := r.subscribe(1, "c", nil)
-		for n := 1; n <= 30; n++ {
-			publish := func() { r.publish(0, "c", n) }
-			if n == 6 {
-				r.drop(publish)
-			} else {
-				publish()
-			}
-		}
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		r.publishAll(0, "c", 1, 5)
+		r.drop(func() { r.publish(0, "c", 6) })
+		r.publishAll(0, "c", 7, 30)
+		settle(5 * time.Second)
 		require.Equal(t, offsets(1, 5)+" trimmed@6 "+offsets(7, 30), live.story())
 	})
 }
@@ -119,8 +99,7 @@ func TestLateMessagesOfASmallHistory(t *testing.T) {
 			r.publish(n%3, "c", n)
 			time.Sleep(time.Duration(n%7) * time.Millisecond)
 		}
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		settle(5 * time.Second)
 		require.Equal(t, offsets(1, 40), live.story())
 	})
 }
@@ -128,29 +107,25 @@ func TestLateMessagesOfASmallHistory(t *testing.T) {
 // A late message of an earlier epoch makes the hub read the log once, not again and
 // again.
 func TestALateMessageOfAnEarlierEpochCostsOneRead(t *testing.T) {
-	var meshes []*brittle
 	inBubble(t, 2, history, func(r *replicas) {
-		for n := range 3 {
-			r.publish(0, "c", n)
-		}
+		r.publishAll(0, "c", 1, 3)
 		r.store.topLag.Store(int64(200 * time.Millisecond))
 		done := make(chan *subscriber)
 		go func() { done <- r.subscribe(1, "c", nil) }()
 		time.Sleep(100 * time.Millisecond)
 		late := mesh.Packet{Channel: "c", Header: "n", Body: []byte("0"), Epoch: "earlier", Offset: 1000, Origin: "r0"}
-		(*meshes[1].deliver.Load())(late) // during the sync
+		r.meshes[1].bring(late) // during the sync
 		s := <-done
 		r.store.topLag.Store(0)
 		before := r.store.ranges.Load()
 		time.Sleep(time.Minute)
-		(*meshes[1].deliver.Load())(late) // and once more
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		r.meshes[1].bring(late) // and once more
+		settle(time.Minute)
 		require.LessOrEqual(t, r.store.ranges.Load()-before, int64(2))
 		r.publish(0, "c", 4)
 		synctest.Wait()
 		require.Equal(t, "4", s.story())
-	}, breakable(&meshes))
+	})
 }
 
 // A replica that is 10,000 messages behind fetches them without closing a subscriber
@@ -161,16 +136,14 @@ func TestAFillClosesNobodyWhoReads(t *testing.T) {
 		for range 50 {
 			readers = append(readers, r.subscribe(1, "c", nil))
 		}
-		body := json.RawMessage(`"` + strings.Repeat("x", 1<<10) + `"`)
+		body := `"` + long(1<<10) + `"`
 		r.net.Cut("r0", "r1")
 		const n = 10_000
 		for range n {
-			_, err := r.hubs[0].Publish(context.Background(), "c", channels.Message{Header: "n", Body: body})
-			require.NoError(t, err)
+			publish(t, r.hubs[0], "c", "n", body)
 		}
 		r.net.Heal()
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		settle(10 * time.Second)
 		for _, s := range readers {
 			wantAll(t, s.close(), 1, n)
 			require.NoError(t, s.end)

@@ -3,7 +3,6 @@ package channels_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -121,7 +120,7 @@ func TestAppOrigins(t *testing.T) {
 	for _, listed := range apps {
 		s := serve(t, channels.Options{AllowedOrigins: []string{listed}})
 		for _, origin := range append(apps, "https://evil.example") {
-			a := s.do("GET", "/v1/nodes", "", "Origin", origin)
+			a := s.get("/v1/nodes", "Origin", origin)
 			if origin != listed {
 				a.wantFail(t, 403, "bad_origin")
 				continue
@@ -206,15 +205,14 @@ func TestRefusedOriginsAndHostsAreLogged(t *testing.T) {
 
 // A hub below a path, without the prefix taken off, says what is missing.
 func TestNotFoundHintsAtMounting(t *testing.T) {
-	hub := newHub(t, channels.Options{Logger: quiet})
+	hub := newHub(t, channels.Options{})
 	mux := http.NewServeMux()
 	mux.Handle("/rt/", hub.Handler())
 	ask := func(path string) string {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		require.Equal(t, 404, w.Code)
-		b, _ := io.ReadAll(w.Body)
-		return string(b)
+		return w.Body.String()
 	}
 	for _, path := range []string{"/rt/channel/a/", "/rt/channel/a", "/rt/v1/nodes", "/rt/healthz", "/rt/readyz"} {
 		require.Contains(t, ask(path), `http.StripPrefix(\"/rt\", hub.Handler())`, path)
@@ -229,7 +227,7 @@ func TestNotFoundSaysWhatThereIs(t *testing.T) {
 	s := serve(t, channels.Options{})
 	for _, path := range []string{"/", "/channel", "/v1", "/v1/channels", "/v1/channel/a/histroy", "/v1/channel/a/b/publish", "/v1/channel/a/channel/b",
 		"/channel/a/b", "/channel/a/v1/", "/channel/a/channel/b", "/healthz/x", "/readyz/healthz"} {
-		a := s.do("GET", path, "")
+		a := s.get(path)
 		a.wantFail(t, 404, "not_found")
 		require.NotContains(t, a.message(), "StripPrefix", path)
 		require.Contains(t, a.message(), "/v1/channel/NAME with /publish, /history", path)
@@ -240,9 +238,9 @@ func TestNotFoundSaysWhatThereIs(t *testing.T) {
 // cookies and no Origin. It must not make the visitor a member.
 func TestACrossSiteStreamWithoutOrigin(t *testing.T) {
 	s := serve(t, channels.Options{OnConnect: func(context.Context, channels.Client) error { t.Error("connected"); return nil }})
-	a := s.do("GET", "/channel/c/", "", "Accept", "text/event-stream", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors")
+	a := s.getStream("/channel/c/", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors")
 	a.wantFail(t, 403, "bad_origin")
-	require.Equal(t, 200, s.do("GET", "/v1/channel", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors").status)
+	require.Equal(t, 200, s.get("/v1/channel", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors").status)
 }
 
 // http://host is not the origin of https://host: anybody on the network can forge
@@ -250,10 +248,10 @@ func TestACrossSiteStreamWithoutOrigin(t *testing.T) {
 func TestAPageWithoutTLSIsAnotherSite(t *testing.T) {
 	s := serveTLS(t, channels.Options{})
 	host := strings.TrimPrefix(s.http.URL, "https://")
-	a := s.do("POST", "/v1/channel/c/publish", `{"header":"h","body":1}`, "Origin", "http://"+host, "Sec-Fetch-Site", "cross-site")
+	a := s.post("/v1/channel/c/publish", `{"header":"h","body":1}`, "Origin", "http://"+host, "Sec-Fetch-Site", "cross-site")
 	a.wantFail(t, 403, "bad_origin")
 	require.Empty(t, a.header.Get("Access-Control-Allow-Origin"))
-	require.Equal(t, 200, s.do("POST", "/v1/channel/c/publish", `{"header":"h","body":1}`, "Origin", "https://"+host, "Sec-Fetch-Site", "same-origin").status)
+	require.Equal(t, 200, s.post("/v1/channel/c/publish", `{"header":"h","body":1}`, "Origin", "https://"+host, "Sec-Fetch-Site", "same-origin").status)
 }
 
 func TestHTTPOrigins(t *testing.T) {
@@ -296,10 +294,10 @@ func TestHTTPOrigins(t *testing.T) {
 			for _, r := range c.rows {
 				origin := strings.ReplaceAll(r.origin, "HOST", host)
 				t.Run(r.origin, func(t *testing.T) {
-					simple := s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, "Origin", origin)
+					simple := s.post("/v1/channel/a/publish", `{"header":"x","body":1}`, "Origin", origin)
 					preflight := s.do("OPTIONS", "/v1/channel/a/publish", "", "Origin", origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "idempotency-key")
-					get := s.do("GET", "/v1/channel", "", "Origin", origin)
-					wrong := s.do("POST", "/v1/channel/a/publish", `{}`, "Origin", origin)
+					get := s.get("/v1/channel", "Origin", origin)
+					wrong := s.post("/v1/channel/a/publish", `{}`, "Origin", origin)
 					w, resp, err := s.tryDial("/channel/a/", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
 					for _, a := range []answer{simple, preflight, get, wrong} {
 						require.Contains(t, a.header.Values("Vary"), "Origin", "or a cache gives one website's answer to another")
@@ -365,8 +363,8 @@ func TestHTTPSecFetchSite(t *testing.T) {
 			if c.origin != "" {
 				header = append(header, "Origin", c.origin)
 			}
-			get := s.do("GET", "/v1/channel", "", header...)
-			post := s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, header...)
+			get := s.get("/v1/channel", header...)
+			post := s.post("/v1/channel/a/publish", `{"header":"x","body":1}`, header...)
 			require.Equal(t, c.get, get.status)
 			require.Equal(t, c.post, post.status)
 			if c.post == 403 {

@@ -1,7 +1,6 @@
 package channels_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -62,19 +61,16 @@ func TestPacketsThatAreNoMessages(t *testing.T) {
 	}
 	require.Equal(t, n, s.hub.Stats().BadPackets)
 	require.Equal(t, 1, strings.Count(s.log.String(), "cannot be a message"), "logged once, not each time")
-	e.close()
 }
 
 // FuzzTake hands a hub any packet: what reaches a subscriber is a message.
 func FuzzTake(f *testing.F) {
-	hub, err := channels.New(channels.Options{Logger: quiet, MaxMessageBytes: 1 << 10, QueueBytes: 64 << 10, Channel: func(name string) channels.ChannelOptions {
+	hub := newHub(f, channels.Options{MaxMessageBytes: 1 << 10, QueueBytes: 64 << 10, Channel: func(name string) channels.ChannelOptions {
 		if strings.HasPrefix(name, "h") {
 			return channels.ChannelOptions{HistorySize: 10}
 		}
 		return channels.ChannelOptions{Presence: channels.PresenceEvents}
 	}})
-	require.NoError(f, err)
-	f.Cleanup(func() { hub.Shutdown(context.Background()) })
 	f.Add(byte(0), "c", "x", []byte(`1`), "", uint64(0), "", "n")
 	f.Add(byte(0), "h", "x", []byte("[1,\n2]"), "e", uint64(1), "n-1", "n")
 	f.Add(byte(1), "c", "", []byte(`{"event":"join"}`), "", uint64(0), "", "n")
@@ -105,9 +101,7 @@ func FuzzTake(f *testing.F) {
 }
 
 func BenchmarkCheckPacket(b *testing.B) {
-	hub, err := channels.New(channels.Options{Logger: quiet})
-	require.NoError(b, err)
-	defer hub.Shutdown(context.Background())
+	hub := newHub(b, channels.Options{})
 	for _, size := range []int{64, 1 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			body, _ := json.Marshal(map[string]any{"n": 17, "text": strings.Repeat("word ", size/5)})

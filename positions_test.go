@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,10 +18,6 @@ import (
 )
 
 // These tests are single cases of docs/positions.md; TestModel tries the rest.
-
-func keep(size int) func(string) channels.ChannelOptions {
-	return func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: size} }
-}
 
 // drop has the network lose what f publishes, without telling of it.
 func (r *replicas) drop(f func()) {
@@ -62,21 +59,12 @@ func offsets(first, last int) string {
 func TestAClientThatIsAheadOfALaggingReplica(t *testing.T) {
 	inBubble(t, 2, keep(10), func(r *replicas) {
 		live := r.subscribe(1, "c", nil)
-		for n := range 5 {
-			r.publish(0, "c", n)
-		}
+		r.publishAll(0, "c", 1, 5)
 		synctest.Wait()
-		var at channels.Position
-		r.drop(func() {
-			for n := 6; n <= 30; n++ {
-				if p := r.publish(0, "c", n).Position; n == 28 {
-					at = p
-				}
-			}
-		})
-		ahead := r.subscribe(1, "c", &at)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		var at []channels.Position
+		r.drop(func() { at = r.publishAll(0, "c", 6, 30) })
+		ahead := r.subscribe(1, "c", &at[28])
+		settle(10 * time.Second)
 		require.Equal(t, offsets(29, 30), ahead.story())
 		require.Equal(t, offsets(1, 5)+" trimmed@20 "+offsets(21, 30), live.story())
 		r.publish(1, "c", 31)
@@ -88,22 +76,13 @@ func TestAClientThatIsAheadOfALaggingReplica(t *testing.T) {
 func TestAClientThatIsAheadInALogThatThisReplicaHasNotNoticed(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		live := r.subscribe(1, "c", nil)
-		for n := range 5 {
-			r.publish(0, "c", n)
-		}
+		r.publishAll(0, "c", 1, 5)
 		synctest.Wait()
-		lose(t, r)
-		var at channels.Position
-		r.drop(func() {
-			for n := 1; n <= 8; n++ {
-				if p := r.publish(0, "c", n).Position; n == 6 {
-					at = p
-				}
-			}
-		})
-		ahead := r.subscribe(1, "c", &at)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		r.lose()
+		var at []channels.Position
+		r.drop(func() { at = r.publishAll(0, "c", 1, 8) })
+		ahead := r.subscribe(1, "c", &at[6])
+		settle(10 * time.Second)
 		require.Equal(t, offsets(7, 8), ahead.story())
 		require.Equal(t, offsets(1, 5)+" epoch@0 "+offsets(1, 8), live.story())
 	})
@@ -119,9 +98,7 @@ func TestARepeatedPublishIsDeliveredAtOnce(t *testing.T) {
 			store.AppendOptions{Size: 10, TTL: time.Hour, Key: key, KeyTTL: time.Hour, Digest: digest})
 		require.NoError(t, err)
 		for range 3 {
-			res, err := r.hubs[1].PublishWith(context.Background(), "c", msg("n", "1"), channels.PublishOptions{Key: "k"})
-			require.NoError(t, err)
-			require.True(t, res.Duplicate)
+			require.True(t, publishWith(t, r.hubs[1], "c", msg("n", "1"), channels.PublishOptions{Key: "k"}).Duplicate)
 		}
 		synctest.Wait() // no time has passed
 		for _, s := range []*subscriber{a, b} {
@@ -172,20 +149,16 @@ func TestADayOfSilence(t *testing.T) {
 		t.Skip("a day has too many timers for the race detector (go.dev/issue/78156); \"make test\" runs this one without it, too")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		h, err := channels.New(channels.Options{Channel: keep(10), Logger: quiet})
-		require.NoError(t, err)
+		h := newHub(t, channels.Options{Channel: keep(10)})
 		s := subscribe(t, h, "c", nil)
 		publish := func() {
-			_, err := h.Publish(context.Background(), "c", msg("n", "1"))
-			require.NoError(t, err)
+			publish(t, h, "c", "n", "1")
 			synctest.Wait()
 		}
 		publish()
 		time.Sleep(store.MetaTTL + time.Hour)
 		publish()
 		require.Equal(t, "1 2", s.story())
-		require.NoError(t, h.Shutdown(context.Background()))
-		<-s.done
 	})
 }
 
@@ -193,14 +166,9 @@ func TestADayOfSilence(t *testing.T) {
 // also while it is behind the channel or ahead of it.
 func TestOnesOwnMessageWhileOneCatchesUp(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
-		var at channels.Position
-		for n := 1; n <= 5; n++ {
-			if p := r.publish(0, "c", n).Position; n == 3 {
-				at = p
-			}
-		}
+		at := r.publishAll(0, "c", 1, 5)
 		r.store.lag.Store(int64(50 * time.Millisecond))
-		s := r.subscribe(0, "c", &at)
+		s := r.subscribe(0, "c", &at[3])
 		time.Sleep(10 * time.Millisecond) // the page is on its way
 		r.publish(0, "c", 6)
 		r.publishExcept(s, 7)
@@ -216,23 +184,16 @@ func TestOnesOwnMessageWhileOneCatchesUp(t *testing.T) {
 func TestOnesOwnMessageWhileOneIsAhead(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		live := r.subscribe(0, "c", nil)
-		var at channels.Position
-		for n := 1; n <= 5; n++ {
-			if p := r.publish(0, "c", n).Position; n == 4 {
-				at = p
-			}
-		}
+		at := r.publishAll(0, "c", 1, 5)
 		r.store.addLag.Store(int64(50 * time.Millisecond))
 		r.store.appended = true // 6 is stored, and the channel does not know yet
 		go r.publish(0, "c", 6)
 		time.Sleep(10 * time.Millisecond)
-		s := r.subscribe(0, "c", &at)
+		s := r.subscribe(0, "c", &at[4])
 		time.Sleep(time.Second)
 		r.store.addLag.Store(0)
 		r.publishExcept(s, 7)
-		for n := 8; n <= 10; n++ {
-			r.publish(0, "c", n)
-		}
+		r.publishAll(0, "c", 8, 10)
 		synctest.Wait()
 		require.Equal(t, "5 6 8 9 10", s.story())
 		require.Equal(t, offsets(1, 10), live.story())
@@ -241,19 +202,16 @@ func TestOnesOwnMessageWhileOneIsAhead(t *testing.T) {
 
 func (r *replicas) publishExcept(s *subscriber, n int) {
 	r.t.Helper()
-	_, err := r.hubs[0].PublishWith(context.Background(), "c", msg("n", strconv.Itoa(n)), channels.PublishOptions{Except: s.sub.ID()})
-	require.NoError(r.t, err)
+	publishWith(r.t, r.hubs[0], "c", msg("n", strconv.Itoa(n)), channels.PublishOptions{Except: s.sub.ID()})
 }
 
 // A log is lost, and begins anew while the channel reads it.
 func TestALogThatIsBornWhileTheChannelLooks(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		s := r.subscribe(0, "c", nil)
-		for n := 1; n <= 5; n++ {
-			r.publish(1, "c", n)
-		}
+		r.publishAll(1, "c", 1, 5)
 		synctest.Wait()
-		lose(t, r)
+		r.lose()
 		r.store.full.Store(true)
 		look := func() {
 			_, err := r.hubs[0].Publish(context.Background(), "c", msg("n", "0"))
@@ -266,10 +224,92 @@ func TestALogThatIsBornWhileTheChannelLooks(t *testing.T) {
 		time.Sleep(5 * time.Millisecond) // the read is under way
 		r.store.full.Store(false)
 		r.publish(1, "c", 1)
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		settle(5 * time.Second)
 		require.Equal(t, offsets(1, 5)+" epoch@0 1", s.story())
 	})
 }
 
-// The tests below have a Store that loses the end of a log, as a failover does.
+// A client resumes in a log that was begun after this replica looked for it.
+func TestAResumeInALogThatThisReplicaHasNotSeen(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		live := r.subscribe(1, "c", nil)
+		var at []channels.Position
+		r.drop(func() { at = r.publishAll(0, "c", 1, 8) })
+		late := r.subscribe(1, "c", &at[5])
+		settle(10 * time.Second)
+		require.Equal(t, offsets(1, 8), live.story())
+		require.Equal(t, offsets(6, 8), late.story())
+	})
+}
+
+func TestAResumeBeforeTheAnswerOfAnAppend(t *testing.T) {
+	inBubble(t, 1, history, func(r *replicas) {
+		live := r.subscribe(0, "c", nil)
+		r.store.addLag.Store(int64(50 * time.Millisecond)) // the answers come later
+		r.store.appended = true
+		var wg sync.WaitGroup
+		for n := range 8 {
+			wg.Go(func() { r.publish(0, "c", n) })
+		}
+		time.Sleep(10 * time.Millisecond)
+		h := historyOf(t, r.hubs[0], "c", channels.HistoryQuery{})
+		require.Len(t, h.Messages, 8)
+		late := r.subscribe(0, "c", &h.Messages[4].Position)
+		wg.Wait()
+		settle(10 * time.Second)
+		require.Equal(t, offsets(1, 8), live.story())
+		require.Equal(t, offsets(6, 8), late.story())
+	})
+}
+
+// A subscriber catches up slowly, its queue holds two of the messages, and it is not
+// closed: the hub waits for room.
+func TestCatchingUpWaitsForRoom(t *testing.T) {
+	const most = 8 << 10
+	inBubble(t, 1, keep(1000), func(r *replicas) {
+		body := `"` + long(most-2) + `"`
+		publish := func() channels.Position { return publish(t, r.hubs[0], "c", "n", body).Position }
+		at := publish()
+		for range 49 {
+			publish()
+		}
+		sub := subscription(r.t, r.hubs[0], "c", &at)
+		n := at.Offset
+		for m, err := range sub.Messages() {
+			require.NoError(t, err)
+			n++
+			require.Equal(t, n, m.Position.Offset)
+			time.Sleep(10 * time.Millisecond)
+			if n == 20 {
+				publish() // while it catches up
+			}
+			if n == 51 {
+				break
+			}
+		}
+	}, func(_ int, o *channels.Options) { o.MaxMessageBytes, o.QueueBytes = most, 2*most })
+}
+
+// The hub reads only a bounded part of the history for a subscriber that catches
+// up but does not read.
+func TestCatchingUpIsBoundedInBytes(t *testing.T) {
+	m, err := store.NewMemory(store.MemoryOptions{MaxBytes: 1 << 30})
+	require.NoError(t, err)
+	t.Cleanup(func() { m.Close() })
+	hub := newHub(t, channels.Options{Store: m, Channel: history, Logger: quiet})
+	big := msg("x", `"`+strings.Repeat("x", 200<<10)+`"`)
+	for range 130 {
+		publishWith(t, hub, "c", big, channels.PublishOptions{})
+	}
+	before := heap()
+	const n = 10
+	for range n {
+		s := subscription(t, hub, "c", &channels.Position{})
+		for _, err := range s.Messages() { // the first one has come: now it waits for room
+			require.NoError(t, err)
+			break
+		}
+	}
+	// For each: its queue of 1 MiB, a page of a quarter of that, and what is being encoded.
+	require.Less(t, int(heap()-before)/n, 3<<20)
+}

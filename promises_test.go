@@ -2,10 +2,12 @@ package channels_test
 
 import (
 	"context"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,8 +51,7 @@ func TestPromiseDeliveryWithHistoryExactlyOnceInOneOrder(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				time.Sleep(5 * time.Second) // what is promised, and not more
-				synctest.Wait()
+				settle(5 * time.Second) // what is promised, and not more
 				first := subs[0].close()
 				wantAll(t, first, 1, 3*each)
 				for _, s := range subs[1:] {
@@ -68,8 +69,7 @@ func TestPromiseALostLastMessageIsFoundWithin5s(t *testing.T) {
 		r.net.SetFaults(meshtest.Faults{Drop: 1})
 		r.publish(0, "c", 1)
 		require.Equal(t, 1, r.net.Lost())
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		settle(5 * time.Second)
 		wantAll(t, s.close(), 1, 1)
 	})
 }
@@ -161,8 +161,7 @@ func TestStoreAnswerThatWasLostStillReachesSubscribers(t *testing.T) {
 		// Appended without the hub, as if the answer of the Append was lost.
 		_, _, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")}, store.AppendOptions{Size: 10, TTL: time.Hour})
 		require.NoError(t, err)
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		settle(5 * time.Second)
 		wantAll(t, s.close(), 1, 1)
 	})
 }
@@ -171,19 +170,12 @@ func TestPromiseAfterAReconnectExactlyWhatWasMissed(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		r.net.SetFaults(meshtest.Faults{Drop: 0.2, Duplicate: 0.2, Delay: 30 * time.Millisecond})
 		r.store.lag.Store(int64(3 * time.Millisecond))
-		stop := make(chan struct{})
-		var wg sync.WaitGroup
+		var stops []func()
 		for i := range 2 {
-			wg.Go(func() {
-				for n := 0; ; n++ {
-					select {
-					case <-stop:
-						return
-					case <-time.After(time.Millisecond):
-						r.publish(i, "c", n)
-					}
-				}
-			})
+			stops = append(stops, repeatedly(func(n int) {
+				time.Sleep(time.Millisecond)
+				r.publish(i, "c", n)
+			}))
 		}
 		// A client that comes and goes on either replica, and resumes each time.
 		var all []channels.Message
@@ -200,26 +192,23 @@ func TestPromiseAfterAReconnectExactlyWhatWasMissed(t *testing.T) {
 			}
 			time.Sleep(time.Duration(i*13%60) * time.Millisecond)
 		}
-		close(stop)
-		wg.Wait()
+		for _, stop := range stops {
+			stop()
+		}
 		s := r.subscribe(0, "c", &from)
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		settle(5 * time.Second)
 		all = append(all, s.close()...)
-		h, err := r.hubs[0].History(context.Background(), "c", channels.HistoryQuery{Limit: 1})
-		require.NoError(t, err)
+		h := historyOf(t, r.hubs[0], "c", channels.HistoryQuery{Limit: 1})
 		wantAll(t, all, first.Position.Offset+1, h.Position.Offset)
 		require.Greater(t, len(all), 1000)
 	})
 }
 
 func TestPromiseAfterAReconnectAnExplicitReset(t *testing.T) {
-	small := func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 5} }
+	small := keep(5)
 	inBubble(t, 1, small, func(r *replicas) {
 		first := r.publish(0, "c", 1)
-		for n := 2; n <= 10; n++ {
-			r.publish(0, "c", n)
-		}
+		r.publishAll(0, "c", 2, 10)
 		for _, c := range []struct {
 			name   string
 			from   channels.Position
@@ -243,8 +232,7 @@ func TestPromiseAfterAReconnectAnExplicitReset(t *testing.T) {
 				require.Equal(t, c.reason, s.resets[0].Reason)
 				require.Equal(t, channels.Position{Epoch: first.Position.Epoch, Offset: 10}, s.resets[0].Position)
 			}
-			res, err := r.hubs[0].PublishWith(context.Background(), "c", msg("n", "0"), channels.PublishOptions{Local: true})
-			require.NoError(t, err)
+			res := publishWith(t, r.hubs[0], "c", msg("n", "0"), channels.PublishOptions{Local: true})
 			require.Equal(t, 1, res.Receivers)
 			synctest.Wait()
 			require.Len(t, s.close(), c.got)
@@ -258,18 +246,12 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 		near, far := r.member(0, "c", "ann"), r.member(1, "c", "bob")
 		defer near()
 		defer far()
-		want := func(subscribers int, users ...string) {
+		want := func(subscribers int, names ...string) {
 			r.t.Helper()
 			c, err := r.hubs[0].Channel(context.Background(), "c")
 			require.NoError(r.t, err)
 			require.Equal(r.t, subscribers, c.Subscribers)
-			p, err := r.hubs[0].Presence(context.Background(), "c", 0)
-			require.NoError(r.t, err)
-			var got []string
-			for _, m := range p.Members {
-				got = append(got, m.User)
-			}
-			require.ElementsMatch(r.t, users, got)
+			require.Equal(r.t, names, users(r.t, r.hubs[0], "c"))
 		}
 		time.Sleep(2 * time.Second)
 		want(4, "ann", "bob")
@@ -283,8 +265,7 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 		want(4, "ann", "bob")
 		wantAll(r.t, a.close(), 1, 2)
 		wantAll(r.t, b.close(), 1, 2)
-		past, err := r.hubs[1].History(context.Background(), "c", channels.HistoryQuery{})
-		require.NoError(r.t, err)
+		past := historyOf(t, r.hubs[1], "c", channels.HistoryQuery{})
 		wantAll(r.t, past.Messages, 1, 2)
 	})
 }
@@ -292,25 +273,14 @@ func TestPromiseAKilledReplicaLeavesListAndPresenceWithin10s(t *testing.T) {
 // Presence events come at most once. If the mesh loses some, the list is right all
 // the same, and the lost events are not sent later.
 func TestPromiseThePresenceListIsRightWhereEventsAreLost(t *testing.T) {
-	events := func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{Presence: channels.PresenceEvents}
-	}
+	events := every(channels.ChannelOptions{Presence: channels.PresenceEvents})
 	inBubble(t, 2, events, func(r *replicas) {
-		got, end := r.stream(0, "c")
+		got, end := r.stream(0, "c", "")
 		time.Sleep(4500 * time.Millisecond)
 		seen := r.member(1, "c", "seen")
 		synctest.Wait() // who has gone before it was let in was never there
 		seen()
-		listed := func() (users []string) {
-			p, err := r.hubs[0].Presence(context.Background(), "c", 0)
-			require.NoError(t, err)
-			for _, m := range p.Members {
-				if m.User != "" {
-					users = append(users, m.User)
-				}
-			}
-			return users
-		}
+		listed := func() []string { return users(r.t, r.hubs[0], "c") }
 		r.net.Cut("r0", "r1")
 		leave := r.member(1, "c", "ann")
 		time.Sleep(2 * time.Second)
@@ -331,5 +301,101 @@ func TestPromiseThePresenceListIsRightWhereEventsAreLost(t *testing.T) {
 		require.Contains(t, body, `"user":"seen"`)
 		require.NotContains(t, body, `"user":"ann"`)
 		require.Equal(t, 1, strings.Count(body, `"user":"bob"`), "only that bob leaves, when the mesh is well again")
+	})
+}
+
+// TestPromiseDeliveryThroughPartitions cuts replicas apart, two from one and
+// all from all, again and again, under load and with packets lost, repeated
+// and late, while a fourth replica is killed.
+func TestPromiseDeliveryThroughPartitions(t *testing.T) {
+	inBubble(t, 4, history, func(r *replicas) {
+		r.net.SetFaults(meshtest.Faults{Drop: 0.1, Duplicate: 0.1, Delay: 40 * time.Millisecond})
+		var subs []*subscriber
+		for i := range 6 {
+			subs = append(subs, r.subscribe(i%3, "c", nil))
+		}
+		var wg sync.WaitGroup
+		const each = 500
+		for i := range 3 {
+			wg.Go(func() {
+				for n := range each {
+					r.publish(i, "c", n)
+					time.Sleep(20 * time.Millisecond)
+				}
+			})
+		}
+		r.publish(3, "c", 0) // acknowledged by one that is killed right after
+		r.meshes[3].mute.Store(true)
+		r.store.mute.Store("r3")
+		for range 4 {
+			r.net.Cut("r0", "r2")
+			r.net.Cut("r1", "r2")
+			time.Sleep(time.Second)
+			r.net.Cut("r0", "r1")
+			time.Sleep(time.Second)
+			r.net.Heal()
+			time.Sleep(500 * time.Millisecond)
+		}
+		wg.Wait()
+		r.net.Cut("r0", "r1") // the last one is lost as well
+		r.net.Cut("r0", "r2")
+		r.publish(0, "c", each)
+		settle(5 * time.Second)
+		for _, s := range subs {
+			require.Empty(t, s.resets)
+			wantAll(t, s.close(), 1, 3*each+2)
+		}
+	})
+}
+
+// TestPromiseShutdownDeliversToTheLast drains a replica while another one
+// publishes: who is told to go last misses nothing up to then.
+func TestPromiseShutdownDeliversToTheLast(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		const clients = 200 // 5 ms for each
+		bodies := make([]*httptest.ResponseRecorder, clients)
+		for i := range bodies {
+			var leave func()
+			bodies[i], leave = r.stream(0, "c", "")
+			defer leave()
+		}
+		inGo := r.subscribe(0, "c", nil)
+		synctest.Wait()
+		drained := background(func() error { return r.hubs[0].Drain(context.Background()) })
+		published := 0
+		for len(drained) == 0 {
+			r.publish(1, "c", published)
+			published++
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.NoError(t, <-drained)
+		require.Greater(t, published, 90)
+		most := 0
+		for _, b := range bodies {
+			most = max(most, strings.Count(b.Body.String(), `"header":"n"`))
+		}
+		require.GreaterOrEqual(t, most, published-2)
+		synctest.Wait()
+		require.Len(t, inGo.messages(), published, "Go subscribers stay until Shutdown")
+		inGo.close()
+	})
+}
+
+// TestPromiseShutdownHandsOverWhatWasAcknowledged shuts a replica down under
+// load: what it has acknowledged reaches the other one's subscribers.
+func TestPromiseShutdownHandsOverWhatWasAcknowledged(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		s := r.subscribe(1, "c", nil)
+		var acked atomic.Int64
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() { acked.Add(int64(untilClosed(t, r.hubs[0], "c", time.Millisecond))) })
+		}
+		time.Sleep(100 * time.Millisecond)
+		require.NoError(t, r.hubs[0].Shutdown(context.Background()))
+		wg.Wait()
+		synctest.Wait()
+		require.Greater(t, acked.Load(), int64(500))
+		require.Len(t, s.close(), int(acked.Load()))
 	})
 }

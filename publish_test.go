@@ -75,12 +75,12 @@ func TestOnPublishChangesMessages(t *testing.T) {
 				channel string
 				w       *wsClient
 			}{{"a", w}, {"h", h}} {
-				a := s.do("POST", "/v1/channel/"+to.channel+"/publish", text)
+				a := s.post("/v1/channel/"+to.channel+"/publish", text)
 				to.w.send(text)
 				if c.code != "" {
 					require.Equal(t, c.code, a.code(), a.body)
 					require.NotContains(t, a.body, "secret")
-					require.Equal(t, c.code, to.w.next().errorCode())
+					require.Equal(t, c.code, to.w.next().ErrorCode())
 					continue
 				}
 				require.Equal(t, 200, a.status, a.body)
@@ -97,15 +97,13 @@ func TestOnPublishChangesMessages(t *testing.T) {
 	})
 	t.Run("what the hook keeps is not what was published", func(t *testing.T) {
 		body := []byte(`"b"`)
-		_, err := s.hub.Publish(t.Context(), "h", channels.Message{Header: "keep", Body: body})
-		require.NoError(t, err)
+		publishWith(t, s.hub, "h", channels.Message{Header: "keep", Body: body}, channels.PublishOptions{})
 		mine := <-kept
 		copy(mine, `"X"`)
 		require.Equal(t, `"b"`, string(body), "nor is it the caller's")
 		copy(body, `"Y"`)
 		h.want("keep", `"b"`)
-		page, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{Limit: 1})
-		require.NoError(t, err)
+		page := historyOf(t, s.hub, "h", channels.HistoryQuery{Limit: 1})
 		require.Equal(t, `"b"`, string(page.Messages[0].Body))
 	})
 	s.publish("elsewhere", "only", `1`)
@@ -113,11 +111,11 @@ func TestOnPublishChangesMessages(t *testing.T) {
 }
 
 func TestPublishers(t *testing.T) {
-	s := serve(t, channels.Options{Channel: func(name string) channels.ChannelOptions {
-		return channels.ChannelOptions{Publishers: map[string]channels.Publishers{
-			"anyone": channels.PublishersAnyone, "identified": channels.PublishersIdentified, "server": channels.PublishersServer,
-		}[name]}
-	}}, asUser)
+	s := serve(t, channels.Options{Channel: named(map[string]channels.ChannelOptions{
+		"anyone":     {Publishers: channels.PublishersAnyone},
+		"identified": {Publishers: channels.PublishersIdentified},
+		"server":     {Publishers: channels.PublishersServer},
+	})}, asUser)
 	for _, c := range []struct {
 		channel string
 		user    string
@@ -130,8 +128,8 @@ func TestPublishers(t *testing.T) {
 		t.Run(c.channel+" "+c.user, func(t *testing.T) {
 			listener := s.join(c.channel, "") // whoever may publish, all may listen
 			w := s.joinAs(c.channel, "X-User", c.user)
-			a := s.do("POST", "/v1/channel/"+c.channel+"/publish", `{"header":"x","body":1}`, "X-User", c.user)
-			many := s.do("POST", "/v1/publish", `{"channels":["`+c.channel+`"],"header":"x","body":2}`, "X-User", c.user)
+			a := s.post("/v1/channel/"+c.channel+"/publish", `{"header":"x","body":1}`, "X-User", c.user)
+			many := s.post("/v1/publish", `{"channels":["`+c.channel+`"],"header":"x","body":2}`, "X-User", c.user)
 			if c.ok {
 				a.wantOK(t, `{"status":"ok"}`)
 				require.Equal(t, []string{c.channel + " ok"}, outcomes(t, many))
@@ -145,10 +143,9 @@ func TestPublishers(t *testing.T) {
 				a.wantFail(t, 403, "forbidden")
 				require.Equal(t, []string{c.channel + " forbidden"}, outcomes(t, many))
 				w.send(`{"header":"x","body":3}`)
-				require.Equal(t, "forbidden", w.next().errorCode())
+				require.Equal(t, "forbidden", w.next().ErrorCode())
 			}
-			_, err := s.hub.Publish(t.Context(), c.channel, msg("go", "1"))
-			require.NoError(t, err)
+			publish(t, s.hub, c.channel, "go", "1")
 			listener.want("go", `1`)
 		})
 	}
@@ -160,52 +157,32 @@ func TestPublishOptions(t *testing.T) {
 	for _, name := range []string{"a", "h"} {
 		t.Run(name, func(t *testing.T) {
 			w1, w2 := s.join(name, ""), s.join(name, "")
-			var ids []string
-			for i := range 2 {
-				ids = append(ids, s.id(i+1))
-			}
-			if name == "h" {
-				ids = []string{s.id(3), s.id(4)}
-			}
-			res, err := s.hub.PublishWith(ctx, name, msg("x", "1"), channels.PublishOptions{Except: ids[0]})
-			require.NoError(t, err)
+			ids := map[string][]string{"a": {s.id(1), s.id(2)}, "h": {s.id(3), s.id(4)}}[name]
+			res := publishWith(t, s.hub, name, msg("x", "1"), channels.PublishOptions{Except: ids[0]})
 			require.Equal(t, 1, res.Receivers)
 			w2.want("x", `1`)
-			res, err = s.hub.PublishWith(ctx, name, msg("x", "2"), channels.PublishOptions{Except: "nobody"})
-			require.NoError(t, err)
+			res = publishWith(t, s.hub, name, msg("x", "2"), channels.PublishOptions{Except: "nobody"})
 			require.Equal(t, 2, res.Receivers)
 			require.Equal(t, name == "h", res.Stored)
 			w1.want("x", `2`)
 			w2.want("x", `2`)
-			res, err = s.hub.PublishWith(ctx, name, msg("x", "3"), channels.PublishOptions{Local: true, Except: ids[1]})
-			require.NoError(t, err)
+			res = publishWith(t, s.hub, name, msg("x", "3"), channels.PublishOptions{Local: true, Except: ids[1]})
 			require.Equal(t, channels.Result{Receivers: 1}, res, "not stored, so it has no position")
 			require.Zero(t, w1.want("x", `3`).Offset)
-			res, err = s.hub.Publish(ctx, name, msg("x", "4"))
-			require.NoError(t, err)
+			res = publish(t, s.hub, name, "x", "4")
 			w1.want("x", `4`)
 			w2.want("x", `4`)
 			if name == "h" {
 				require.Equal(t, uint64(3), res.Position.Offset)
-				h, err := s.hub.History(ctx, name, channels.HistoryQuery{})
-				require.NoError(t, err)
-				require.Len(t, h.Messages, 3)
+				require.Len(t, historyOf(t, s.hub, name, channels.HistoryQuery{}).Messages, 3)
 			}
 		})
 	}
 	t.Run("except a Go subscriber", func(t *testing.T) {
-		one, err := s.hub.Subscribe(ctx, "go", nil)
-		require.NoError(t, err)
-		defer one.Close()
-		_, err = s.hub.PublishWith(ctx, "go", msg("x", "1"), channels.PublishOptions{Except: one.ID()})
-		require.NoError(t, err)
-		_, err = s.hub.Publish(ctx, "go", msg("x", "2"))
-		require.NoError(t, err)
-		for m, err := range one.Messages() {
-			require.NoError(t, err)
-			require.Equal(t, "2", string(m.Body))
-			break
-		}
+		one := subscription(t, s.hub, "go", nil)
+		publishWith(t, s.hub, "go", msg("x", "1"), channels.PublishOptions{Except: one.ID()})
+		publish(t, s.hub, "go", "x", "2")
+		require.Equal(t, "2", string(next(t, one).Body))
 	})
 	for name, c := range map[string]struct {
 		channel string
@@ -225,11 +202,9 @@ func TestPublishOptions(t *testing.T) {
 		})
 	}
 	t.Run("a repeat says that it is one", func(t *testing.T) {
-		first, err := s.hub.PublishWith(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
-		require.NoError(t, err)
+		first := publishWith(t, s.hub, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
 		require.True(t, first.Stored && !first.Duplicate)
-		again, err := s.hub.PublishWith(ctx, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
-		require.NoError(t, err)
+		again := publishWith(t, s.hub, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})
 		require.True(t, again.Duplicate)
 		require.Equal(t, first.Position, again.Position)
 		require.Zero(t, again.Receivers)

@@ -1,111 +1,105 @@
 package channels_test
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/binary"
-	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
-	"strings"
-	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
-// rawClient speaks the WebSocket protocol by hand, so that a test can do what
-// no library would.
-type rawClient struct {
-	t  *testing.T
-	c  net.Conn
-	br *bufio.Reader
-}
-
-type rawFrame = hubtest.Frame
+// rawClient is a TCP connection on which a test may send what no proper client
+// sends, before a handshake too.
+type rawClient struct{ *hubtest.Conn }
 
 const (
 	rawText  = hubtest.RawText
 	rawClose = hubtest.RawClose
 	rawPing  = hubtest.RawPing
 	rawPong  = hubtest.RawPong
+
+	finBit   = hubtest.FinBit
+	rsv1Bit  = hubtest.RSV1Bit
+	opText   = hubtest.OpText
+	opBinary = hubtest.OpBinary
+	opPing   = hubtest.OpPing
 )
 
-// raw opens a TCP connection and sends the handshake, with what follows it in
-// the same write; header holds lines that end with \r\n.
-func (s *server) raw(channel, header string, follow ...byte) *rawClient {
+// The functions of hubtest that nearly every test of frames uses.
+var (
+	masked         = hubtest.Masked
+	wsFrame        = hubtest.WSFrame
+	frameHeader    = hubtest.FrameHeader
+	upgradeRequest = hubtest.UpgradeRequest
+	isTimeout      = hubtest.IsTimeout
+)
+
+func (s *server) dialRaw() rawClient { return rawClient{s.DialRaw()} }
+
+// upgrade opens a WebSocket.
+func (s *server) upgrade(path string, header ...string) rawClient {
 	s.t.Helper()
-	c, err := net.Dial("tcp", s.http.Listener.Addr().String())
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
-	r := &rawClient{s.t, c, bufio.NewReader(c)}
-	r.write(append([]byte(fmt.Sprintf("GET /channel/%s/ HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-		url.PathEscape(channel), strings.TrimPrefix(s.http.URL, "http://"), header)), follow...))
-	resp, err := http.ReadResponse(r.br, nil)
-	require.NoError(s.t, err)
-	require.Equal(s.t, http.StatusSwitchingProtocols, resp.StatusCode)
-	require.Equal(s.t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", resp.Header.Get("Sec-WebSocket-Accept")) // RFC 6455 section 1.3
-	return r
+	c := s.dialRaw()
+	c.Upgrade(path, header...)
+	return c
 }
 
-func (r *rawClient) write(b []byte) {
-	r.t.Helper()
-	_, err := r.c.Write(b)
-	require.NoError(r.t, err)
+// dialStream asks for a stream of events, and reads nothing of it.
+func (s *server) dialStream(channel string) rawClient {
+	s.t.Helper()
+	c := s.dialRaw()
+	c.Send(streamRequest("/channel/" + channel + "/"))
+	return c
 }
 
-func masked(first byte, payload []byte) []byte { return hubtest.Masked(first, payload) }
+// streamRequest asks for a stream of events on a connection that ends with it.
+func streamRequest(path string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
+}
 
-// conn is the same for hubtest.
-func (r *rawClient) conn() *hubtest.Conn { return &hubtest.Conn{T: r.t, C: r.c, BR: r.br} }
+// handshake asks for a WebSocket and returns the answer.
+func (s *server) handshake(path string, header ...string) answer {
+	s.t.Helper()
+	return s.dialRaw().ask(upgradeRequest(path, header...))
+}
 
-func (r *rawClient) tryRead() (rawFrame, error) { return hubtest.ReadFrame(r.br) }
+func (c rawClient) response() (*http.Response, error) { return http.ReadResponse(c.BR, nil) }
 
-func (r *rawClient) read() rawFrame {
-	r.t.Helper()
-	f, err := r.tryRead()
-	require.NoError(r.t, err)
+// ask sends a request and reads its answer.
+func (c rawClient) ask(request string) answer {
+	c.T.Helper()
+	c.Send(request)
+	resp, err := c.response()
+	require.NoError(c.T, err)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return answer{status: resp.StatusCode, header: resp.Header}
+	}
+	if resp.Close {
+		resp.Header.Set("Connection", "close") // which ReadResponse takes out
+	}
+	return readAnswer(c.T, resp)
+}
+
+func (c rawClient) read() hubtest.Frame {
+	c.T.Helper()
+	f, err := c.TryRead()
+	require.NoError(c.T, err)
 	return f
 }
 
-// next is the next frame that is no ping.
-func (r *rawClient) next() (rawFrame, error) { return r.conn().Next() }
-
-func (r *rawClient) readNext() rawFrame {
-	r.t.Helper()
-	f, err := r.next()
-	require.NoError(r.t, err)
+// readNext is the next frame that is no ping.
+func (c rawClient) readNext() hubtest.Frame {
+	c.T.Helper()
+	f, err := c.Next()
+	require.NoError(c.T, err)
 	return f
 }
 
 // wantText wants the next frame to be a text with this in it.
-func (r *rawClient) wantText(part string) rawFrame {
-	r.t.Helper()
-	f := r.readNext()
-	require.Equal(r.t, byte(rawText), f.First)
-	require.True(r.t, bytes.Contains(f.Payload, []byte(part)), "%s", f.Payload)
+func (c rawClient) wantText(part string) hubtest.Frame {
+	c.T.Helper()
+	f := c.readNext()
+	require.Equal(c.T, byte(rawText), f.First)
+	require.Contains(c.T, string(f.Payload), part)
 	return f
-}
-
-// wantClose reads to the close frame and returns its code and reason, and
-// wants nothing to follow it.
-func (r *rawClient) wantClose() (int, string) {
-	r.t.Helper()
-	for {
-		f := r.read()
-		if f.First != rawClose {
-			continue
-		}
-		require.GreaterOrEqual(r.t, len(f.Payload), 2)
-		r.c.Write(masked(rawClose, f.Payload[:2])) // the server may have gone
-		rest, _ := io.ReadAll(r.br)
-		require.Empty(r.t, rest, "after the close frame")
-		return int(binary.BigEndian.Uint16(f.Payload)), string(f.Payload[2:])
-	}
 }

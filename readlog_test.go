@@ -32,17 +32,11 @@ func (s *openStore) Range(ctx context.Context, channel string, q store.Query) (s
 
 // serveOpen has ten messages, 1 to 10, on the channel c.
 func serveOpen(t *testing.T, change func(*store.Page)) (*server, channels.Position) {
-	m, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() { m.Close() })
-	s := serve(t, channels.Options{Store: &openStore{m, change}, Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 100}
-	}})
+	m := newMemory(t)
+	s := serve(t, channels.Options{Store: &openStore{m, change}, Channel: keep(100)})
 	var last channels.Position
 	for n := range 10 {
-		res, err := s.hub.Publish(t.Context(), "c", msg("n", fmt.Sprint(n+1)))
-		require.NoError(t, err)
-		last = res.Position
+		last = publish(t, s.hub, "c", "n", fmt.Sprint(n+1)).Position
 	}
 	return s, last
 }
@@ -84,11 +78,10 @@ func TestMessagesThatTheStoreLacks(t *testing.T) {
 			}
 			e.close()
 			from := channels.Position{Epoch: last.Epoch, Offset: 3}
-			h, err := s.hub.History(t.Context(), "c", channels.HistoryQuery{Since: &from})
-			require.NoError(t, err)
+			h := historyOf(t, s.hub, "c", channels.HistoryQuery{Since: &from})
 			require.True(t, h.Missed)
 			require.Len(t, h.Messages, 6)
-			require.Equal(t, http.StatusOK, s.do("GET", "/v1/channel/c/history", "").status)
+			require.Equal(t, http.StatusOK, s.get("/v1/channel/c/history").status)
 			if name != "removed" {
 				require.Equal(t, 1, strings.Count(s.log.String(), "has an entry that cannot be a message"), "logged once, not each time")
 			}
@@ -103,7 +96,7 @@ func TestTheLastMessageThatTheStoreLacks(t *testing.T) {
 	})
 	w := s.join("c", "?since="+last.Epoch+":7")
 	w.want("n", "8")
-	require.Equal(t, "?since="+last.String(), w.want("reset", `{"reason":"trimmed"}`).since())
+	require.Equal(t, "?since="+last.String(), w.want("reset", `{"reason":"trimmed"}`).Since())
 }
 
 // A body on several lines is put on one.
@@ -115,7 +108,6 @@ func TestMessagesOfSeveralLines(t *testing.T) {
 	})
 	e := s.stream("c", "?since="+last.Epoch+":9")
 	require.Equal(t, "[1]", string(e.next().message().Body))
-	e.close()
 }
 
 // An epoch stands in the id of each event.

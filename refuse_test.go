@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -54,7 +54,7 @@ func TestARefusedWebSocketSaysWhy(t *testing.T) {
 			before, ce := w.wantClose(want.close)
 			require.Len(t, before, 1)
 			require.Equal(t, "error", before[0].Header)
-			require.Equal(t, want.code, before[0].errorCode())
+			require.Equal(t, want.code, before[0].ErrorCode())
 			require.Equal(t, want.code, ce.Reason)
 		}
 		// Programs read the HTTP error. A page of another site must not learn the
@@ -64,23 +64,23 @@ func TestARefusedWebSocketSaysWhy(t *testing.T) {
 	}
 	c := s.dialRaw() // not where the WebSocket's bytes are a body
 	c.ask(upgradeRequest("/channel/expired/", "Host: "+strings.TrimPrefix(own, "http://"), "Origin: "+own, "Content-Length: 1")+"x").wantFail(t, 400, "bad_handshake")
-	s.do("GET", "/channel/a/", "", "Origin", own, "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "12").wantFail(t, 400, "bad_handshake")
+	s.get("/channel/a/", "Origin", own, "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "12").wantFail(t, 400, "bad_handshake")
 
 	// A plain GET is answered in the same way.
-	s.do("GET", "/channel/expired/", "").wantFail(t, 401, "expired")
-	s.do("GET", "/channel/secret/", "").wantFail(t, 403, "forbidden")
-	s.do("GET", "/channel/a/", "").wantFail(t, 426, "upgrade_required")
+	s.get("/channel/expired/").wantFail(t, 401, "expired")
+	s.get("/channel/secret/").wantFail(t, 403, "forbidden")
+	s.get("/channel/a/").wantFail(t, 426, "upgrade_required")
 }
 
 // Refused WebSockets that are told why are bounded in number and in time.
 func TestRefusedWebSocketsAreBounded(t *testing.T) {
 	s := serve(t, channels.Options{Authorize: func(context.Context, channels.Request) error { return channels.ErrForbidden }})
-	var held []tcpClient
+	var held []rawClient
 	open := func() int {
 		c := s.dialRaw()
 		held = append(held, c)
-		c.write(upgradeRequest("/channel/a/", "Host: "+strings.TrimPrefix(s.http.URL, "http://"), "Origin: "+s.http.URL))
-		resp, err := http.ReadResponse(bufio.NewReader(c.br), nil)
+		c.Send(upgradeRequest("/channel/a/", "Host: "+strings.TrimPrefix(s.http.URL, "http://"), "Origin: "+s.http.URL))
+		resp, err := http.ReadResponse(bufio.NewReader(c.BR), nil)
 		require.NoError(t, err)
 		return resp.StatusCode
 	}
@@ -94,17 +94,16 @@ func TestRefusedWebSocketsAreBounded(t *testing.T) {
 	until(t, "they are let go", func() bool { return channels.Refusals() == 0 })
 	require.Equal(t, 101, open())
 	for _, c := range held {
-		c.close()
+		c.Close()
 	}
 	until(t, "the last one too", func() bool { return channels.Refusals() == 0 })
 }
 
 func TestBadHandshake(t *testing.T) {
-	var mu sync.Mutex
-	came, left := 0, 0
+	var came, left atomic.Int64
 	s := serve(t, channels.Options{
-		OnConnect:    func(context.Context, channels.Client) error { mu.Lock(); defer mu.Unlock(); came++; return nil },
-		OnDisconnect: func(channels.Client, error) { mu.Lock(); defer mu.Unlock(); left++ },
+		OnConnect:    func(context.Context, channels.Client) error { came.Add(1); return nil },
+		OnDisconnect: func(channels.Client, error) { left.Add(1) },
 	})
 	for name, header := range map[string][]string{
 		"no key":        {"Sec-WebSocket-Key"},
@@ -124,8 +123,8 @@ func TestBadHandshake(t *testing.T) {
 				require.Equal(t, "13", a.header.Get("Sec-WebSocket-Version"), "RFC 6455 section 4.4")
 			}
 			require.Empty(t, a.header.Get("Sec-WebSocket-Accept"))
-			c.upgrade("/channel/a/") // the connection can be used again
-			c.close()
+			c.Upgrade("/channel/a/") // the connection can be used again
+			c.Close()
 		})
 	}
 	t.Run("HTTP/1.0", func(t *testing.T) {
@@ -141,15 +140,14 @@ func TestBadHandshake(t *testing.T) {
 		"both at once is a WebSocket":      {"Accept: text/event-stream", "Last-Event-ID: nonsense"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := s.dialRaw()
-			c.upgrade("/channel/a", header...)
-			c.close()
+			c := s.upgrade("/channel/a", header...)
+			c.Close()
 		})
 	}
 	t.Run("a position that is none", func(t *testing.T) {
 		s.handshake("/channel/a/?since=x").wantFail(t, 400, "bad_query")
 	})
-	until(t, "each that OnConnect let in has left", func() bool { mu.Lock(); defer mu.Unlock(); return came == left })
-	require.GreaterOrEqual(t, came, 4)
+	until(t, "each that OnConnect let in has left", func() bool { return came.Load() == left.Load() })
+	require.GreaterOrEqual(t, came.Load(), int64(4))
 	require.Zero(t, s.hub.Stats().Connections)
 }

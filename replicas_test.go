@@ -2,10 +2,10 @@ package channels_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
 )
@@ -28,10 +29,11 @@ import (
 
 // replicas are hubs that share a store and a network.
 type replicas struct {
-	t     *testing.T
-	store *faultyStore
-	net   *meshtest.Network
-	hubs  []*channels.Hub
+	t      *testing.T
+	store  *faultyStore
+	net    *meshtest.Network
+	hubs   []*channels.Hub
+	meshes []*brittle
 }
 
 func history(string) channels.ChannelOptions {
@@ -43,21 +45,15 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 // inBubble runs f with n replicas, and ends them. change may change what each is given.
 func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions, f func(r *replicas), change ...func(i int, o *channels.Options)) {
 	synctest.Test(t, func(t *testing.T) {
-		m, err := store.NewMemory(store.MemoryOptions{})
-		require.NoError(t, err)
-		r := &replicas{t: t, store: &faultyStore{Store: m}, net: meshtest.NewNetwork(1)}
-		r.store.log.Store(m)
+		m := newMemory(t)
+		r := &replicas{t: t, store: newFaultyStore(m), net: meshtest.NewNetwork(1)}
 		for i := range n {
-			id := "r" + strconv.Itoa(i)
-			node := r.net.Join(id)
-			defer node.Close()
-			o := channels.Options{ReplicaID: id, Store: r.store, Mesh: node, Channel: options, Logger: quiet}
-			for _, c := range change {
-				c(i, &o)
-			}
-			hub, err := channels.New(o)
-			require.NoError(t, err)
-			r.hubs = append(r.hubs, hub)
+			r.join("r"+strconv.Itoa(i), func(o *channels.Options) {
+				o.Channel = options
+				for _, c := range change {
+					c(i, o)
+				}
+			})
 		}
 		defer func() {
 			r.store.down.Store(false)
@@ -74,6 +70,29 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 		synctest.Wait() // all receive
 		f(r)
 	})
+}
+
+// join adds a replica. change may change what it is given.
+func (r *replicas) join(id string, change ...func(*channels.Options)) *channels.Hub {
+	r.t.Helper()
+	node := r.net.Join(id)
+	r.t.Cleanup(func() { node.Close() })
+	b := &brittle{AllSubscriber: node.(mesh.AllSubscriber)}
+	o := channels.Options{ReplicaID: id, Store: r.store, Mesh: b, Logger: quiet}
+	for _, c := range change {
+		c(&o)
+	}
+	hub, err := channels.New(o)
+	require.NoError(r.t, err)
+	r.hubs = append(r.hubs, hub)
+	r.meshes = append(r.meshes, b)
+	return hub
+}
+
+// settle lets time pass, and what it brings be done, in a bubble.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // faultyStore can be down, or lose what one replica reports.
@@ -97,36 +116,43 @@ type faultyStore struct {
 	ahead    atomic.Int64 // by how much the store's clock is wrong, in nanoseconds
 }
 
-func (s *faultyStore) err() error {
+func newFaultyStore(m *store.Memory) *faultyStore {
+	s := &faultyStore{Store: m}
+	s.log.Store(m)
+	return s
+}
+
+// fails is why a call fails. With hangs, it waits until the call's context ends.
+func (s *faultyStore) fails(ctx context.Context, hangs bool) error {
 	if s.down.Load() {
 		return fmt.Errorf("test: %w", store.ErrUnavailable)
+	}
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	return nil
 }
 
 func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
-	if err := s.err(); err != nil {
+	if err := s.fails(ctx, s.hangs.Load()); err != nil {
 		return store.Position{}, false, err
-	}
-	if s.hangs.Load() {
-		<-ctx.Done()
-		return store.Position{}, false, ctx.Err()
 	}
 	if s.full.Load() {
 		return store.Position{}, false, fmt.Errorf("test: full: %w", store.ErrUnavailable)
 	}
+	lag := time.Duration(s.addLag.Load())
 	if s.appended {
-		pos, dup, err := s.log.Load().Append(ctx, ch, e, o)
-		time.Sleep(time.Duration(s.addLag.Load()))
-		return pos, dup, err
+		defer time.Sleep(lag)
+	} else {
+		time.Sleep(lag)
 	}
-	time.Sleep(time.Duration(s.addLag.Load()))
 	return s.log.Load().Append(ctx, ch, e, o)
 }
 
 func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (store.Page, error) {
 	s.ranges.Add(1)
-	if err := s.err(); err != nil {
+	if err := s.fails(ctx, false); err != nil {
 		return store.Page{}, err
 	}
 	page, err := s.log.Load().Range(ctx, ch, q)
@@ -140,12 +166,8 @@ func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position,
 	s.tops.Add(1)
 	for most := s.most.Load(); int64(len(chs)) > most && !s.most.CompareAndSwap(most, int64(len(chs))); most = s.most.Load() {
 	}
-	if err := s.err(); err != nil {
+	if err := s.fails(ctx, s.mutes.Load()); err != nil {
 		return nil, err
-	}
-	if s.mutes.Load() {
-		<-ctx.Done()
-		return nil, ctx.Err()
 	}
 	tops, err := s.log.Load().Tops(ctx, chs)
 	for i := range tops {
@@ -156,12 +178,8 @@ func (s *faultyStore) Tops(ctx context.Context, chs []string) ([]store.Position,
 }
 
 func (s *faultyStore) Replicas(ctx context.Context) ([]store.Replica, error) {
-	if err := s.err(); err != nil {
+	if err := s.fails(ctx, s.hangs.Load()); err != nil {
 		return nil, err
-	}
-	if s.hangs.Load() {
-		<-ctx.Done()
-		return nil, ctx.Err()
 	}
 	nodes, err := s.Store.Replicas(ctx)
 	for i := range nodes {
@@ -174,10 +192,64 @@ func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) 
 	if m, _ := s.mute.Load().(string); m == r.Replica.ID {
 		return true, nil
 	}
-	if err := s.err(); err != nil {
+	if err := s.fails(ctx, false); err != nil {
 		return false, err
 	}
 	return s.Store.Report(ctx, r)
+}
+
+// A guardedStore asks before its calls whether they go on: before may wait, panic, or
+// return the error of the call.
+type guardedStore struct {
+	store.Store
+	before func(ctx context.Context, method string) error
+}
+
+func (s *guardedStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+	if err := s.before(ctx, "Append"); err != nil {
+		return store.Position{}, false, err
+	}
+	return s.Store.Append(ctx, ch, e, o)
+}
+
+func (s *guardedStore) Tops(ctx context.Context, chs []string) ([]store.Position, error) {
+	if err := s.before(ctx, "Tops"); err != nil {
+		return nil, err
+	}
+	return s.Store.Tops(ctx, chs)
+}
+
+func (s *guardedStore) Report(ctx context.Context, r store.Report) (bool, error) {
+	if err := s.before(ctx, "Report"); err != nil {
+		return false, err
+	}
+	return s.Store.Report(ctx, r)
+}
+
+func (s *guardedStore) Forget(ctx context.Context, replica string) error {
+	if err := s.before(ctx, "Forget"); err != nil {
+		return err
+	}
+	return s.Store.Forget(ctx, replica)
+}
+
+func (s *guardedStore) UpdatePresence(ctx context.Context, replica string, changes []store.PresenceChange) error {
+	if err := s.before(ctx, "UpdatePresence"); err != nil {
+		return err
+	}
+	return s.Store.UpdatePresence(ctx, replica, changes)
+}
+
+// hanging is a Store whose methods of these names hang, while on is set, until the
+// call's context ends.
+func hanging(s store.Store, on *atomic.Bool, methods ...string) store.Store {
+	return &guardedStore{s, func(ctx context.Context, method string) error {
+		if !on.Load() || !slices.Contains(methods, method) {
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}}
 }
 
 // subscriber collects what a Go subscriber gets.
@@ -199,8 +271,7 @@ func (r *replicas) subscribe(i int, channel string, from *channels.Position) *su
 
 func subscribe(t *testing.T, h *channels.Hub, channel string, from *channels.Position) *subscriber {
 	t.Helper()
-	sub, err := h.Subscribe(context.Background(), channel, from)
-	require.NoError(t, err)
+	sub := subscription(t, h, channel, from)
 	s := &subscriber{sub: sub, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
@@ -230,7 +301,7 @@ func (s *subscriber) messages() []channels.Message {
 // wait waits until it has so many messages.
 func (s *subscriber) wait(t *testing.T, n int) {
 	t.Helper()
-	until(t, fmt.Sprint(n, " messages"), func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.got) >= n })
+	until(t, fmt.Sprint(n, " messages"), func() bool { return len(s.messages()) >= n })
 }
 
 // close ends the subscription and returns what it got.
@@ -257,42 +328,57 @@ func sameMessage(a, b channels.Message) bool {
 
 func (r *replicas) publish(i int, channel string, n int) channels.Result {
 	r.t.Helper()
-	res, err := r.hubs[i].Publish(context.Background(), channel, channels.Message{Header: "n", Body: json.RawMessage(strconv.Itoa(n))})
-	require.NoError(r.t, err)
-	return res
+	return publish(r.t, r.hubs[i], channel, "n", strconv.Itoa(n))
+}
+
+// publishAll publishes the numbers first to last, and returns the position of each: that
+// of n is at[n].
+func (r *replicas) publishAll(i int, channel string, first, last int) (at []channels.Position) {
+	r.t.Helper()
+	at = make([]channels.Position, last+1)
+	for n := first; n <= last; n++ {
+		at[n] = r.publish(i, channel, n).Position
+	}
+	return at
 }
 
 // member subscribes a user by a stream, which presence shows.
 func (r *replicas) member(i int, channel, user string) (leave func()) {
-	ctx, cancel := context.WithCancel(channels.WithIdentity(context.Background(), channels.Identity{ID: user}))
-	_, wait := r.open(ctx, i, channel)
-	return func() {
-		cancel()
-		wait()
-	}
+	_, leave = r.stream(i, channel, user)
+	return leave
 }
 
-// stream subscribes by a stream of events. What it has got may be read when the stream
-// has ended.
-func (r *replicas) stream(i int, channel string) (got *httptest.ResponseRecorder, leave func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	got, wait := r.open(ctx, i, channel)
+// stream subscribes a user by a stream of events. What it has got may be read when the
+// stream has ended.
+func (r *replicas) stream(i int, channel, user string) (got *httptest.ResponseRecorder, leave func()) {
+	ctx, cancel := context.WithCancel(channels.WithIdentity(context.Background(), channels.Identity{ID: user}))
+	got = httptest.NewRecorder()
+	ended := serveStream(ctx, r.hubs[i], timelessRecorder{got}, "/channel/"+channel+"/")
 	return got, func() {
 		cancel()
-		wait()
+		<-ended
 	}
 }
 
-func (r *replicas) open(ctx context.Context, i int, channel string) (got *httptest.ResponseRecorder, wait func()) {
-	req := httptest.NewRequestWithContext(ctx, "GET", "/channel/"+channel+"/", nil)
-	req.Header.Set("Accept", "text/event-stream")
-	got = httptest.NewRecorder()
+// serveStream has a hub's handler serve a stream of events, without a network. It ends
+// with ctx.
+func serveStream(ctx context.Context, h *channels.Hub, w http.ResponseWriter, path string) (ended <-chan struct{}) {
+	r := httptest.NewRequestWithContext(ctx, "GET", path, nil)
+	r.Header.Set("Accept", "text/event-stream")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.hubs[i].Handler().ServeHTTP(timelessRecorder{got}, req)
+		h.Handler().ServeHTTP(w, r)
 	}()
-	return got, func() { <-done }
+	return done
+}
+
+// get asks a hub's handler, without a network.
+func get(h *channels.Hub, path string, header ...string) *httptest.ResponseRecorder {
+	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)
+	r.Header = pairs(header)
+	h.Handler().ServeHTTP(w, r)
+	return w
 }
 
 // timelessRecorder keeps what is written, at once.

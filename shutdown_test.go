@@ -11,29 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/store"
 )
-
-// newHub starts a hub without a server. It ends with the test.
-func newHub(t *testing.T, o channels.Options) *channels.Hub {
-	t.Helper()
-	if o.Logger == nil {
-		o.Logger = quiet
-	}
-	hub, err := channels.New(o)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := hub.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-	})
-	return hub
-}
 
 // TestPromiseShutdownDrains has subscribers told, spread over time, and closed
 // with 1001, while messages go on reaching those that are still there.
@@ -44,33 +26,23 @@ func TestPromiseShutdownDrains(t *testing.T) {
 	for i := range ws {
 		ws[i] = s.join("c", "")
 	}
-	require.Equal(t, 200, s.do("GET", "/readyz", "").status)
+	require.Equal(t, 200, s.get("/readyz").status)
 
-	drained := make(chan error, 1)
 	ctx := ctxT(t)
-	go func() { drained <- s.hub.Drain(ctx) }()
-	var publisher sync.WaitGroup
-	stop := make(chan struct{})
-	publisher.Go(func() { // all the time
-		for tick := time.NewTicker(5 * time.Millisecond); ; {
-			select {
-			case <-tick.C:
-			case <-stop:
-				return
-			}
-			if _, err := s.hub.Publish(ctx, "c", msg("while-draining", "1")); err != nil {
-				t.Error(err)
-				return
-			}
-		}
+	drained := background(func() error { return s.hub.Drain(ctx) })
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	stop := repeatedly(func(int) {
+		<-tick.C
+		_, err := s.hub.Publish(ctx, "c", msg("while-draining", "1"))
+		assert.NoError(t, err)
 	})
-	until(t, "not ready", func() bool { return s.do("GET", "/readyz", "").status == 503 })
-	require.Equal(t, "draining", s.do("GET", "/readyz", "").code())
-	require.Equal(t, 200, s.do("GET", "/healthz", "").status)
-	_, resp, err := s.tryDial("/channel/c/", nil)
-	require.Error(t, err)
-	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
-	require.NotEmpty(t, resp.Header.Get("Retry-After"))
+	until(t, "not ready", func() bool { return s.get("/readyz").status == 503 })
+	require.Equal(t, "draining", s.get("/readyz").code())
+	require.Equal(t, 200, s.get("/healthz").status)
+	refused := s.handshake("/channel/c/")
+	refused.wantFail(t, 503, "draining")
+	require.NotEmpty(t, refused.header.Get("Retry-After"))
 
 	var mu sync.Mutex
 	var afters []int
@@ -106,8 +78,7 @@ func TestPromiseShutdownDrains(t *testing.T) {
 	}
 	wg.Wait()
 	require.NoError(t, <-drained)
-	close(stop)
-	publisher.Wait()
+	stop()
 	require.Zero(t, s.hub.Stats().Connections)
 	require.Positive(t, heard, "nobody was left for the message")
 	require.Len(t, afters, n, "each is told once")
@@ -123,9 +94,7 @@ func TestPromiseShutdownDrains(t *testing.T) {
 // TestPromiseShutdownLosesNothingOfAHistory moves subscribers from a hub that
 // drains to another on the same store, under load.
 func TestPromiseShutdownLosesNothingOfAHistory(t *testing.T) {
-	shared, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() { shared.Close() })
+	shared := newMemory(t)
 	opts := channels.Options{Store: shared, Channel: history, DrainTime: 200 * time.Millisecond}
 	old, next := serve(t, opts), serve(t, opts)
 
@@ -172,7 +141,7 @@ func TestPromiseShutdownLosesNothingOfAHistory(t *testing.T) {
 			}
 			since := ""
 			if len(got[i]) > 0 {
-				since = got[i][len(got[i])-1].since()
+				since = got[i][len(got[i])-1].Since()
 			}
 			w = next.join("c", since)
 			moved.Done()
@@ -201,18 +170,15 @@ func TestPromiseShutdownLosesNothingOfAHistory(t *testing.T) {
 
 func TestUseAfterShutdown(t *testing.T) {
 	s := serve(t, channels.Options{Channel: history})
-	sub, err := s.hub.Subscribe(t.Context(), "c", nil)
-	require.NoError(t, err)
-	_, err = s.hub.Publish(t.Context(), "c", msg("m", "1"))
-	require.NoError(t, err)
+	sub := subscription(t, s.hub, "c", nil)
+	publish(t, s.hub, "c", "m", "1")
 	w := s.join("c", "")
-	shut := make(chan error, 1)
-	go func() { shut <- s.hub.Shutdown(ctxT(t)) }()
+	shut := background(func() error { return s.hub.Shutdown(ctxT(t)) })
 	before, ce := w.wantClose(1001)
 	require.NoError(t, <-shut)
 	require.NoError(t, s.hub.Shutdown(ctxT(t)), "a second time")
 	require.Equal(t, "closed", ce.Reason)
-	require.Equal(t, "closed", before[len(before)-1].errorCode())
+	require.Equal(t, "closed", before[len(before)-1].ErrorCode())
 	var got []string
 	for m, err := range sub.Messages() { // what was queued can still be read
 		if err != nil {
@@ -226,29 +192,15 @@ func TestUseAfterShutdown(t *testing.T) {
 	sub.Close()
 
 	ctx := t.Context()
-	_, err = s.hub.Publish(ctx, "c", msg("m", "1"))
+	_, err := s.hub.Publish(ctx, "c", msg("m", "1"))
 	require.ErrorIs(t, err, channels.ErrClosed)
 	_, err = s.hub.Subscribe(ctx, "c", nil)
 	require.ErrorIs(t, err, channels.ErrClosed)
-	_, err = s.hub.Channels(ctx, channels.ChannelsQuery{})
-	require.ErrorIs(t, err, channels.ErrClosed)
-	_, err = s.hub.Channel(ctx, "c")
-	require.ErrorIs(t, err, channels.ErrClosed)
-	_, err = s.hub.History(ctx, "c", channels.HistoryQuery{})
-	require.ErrorIs(t, err, channels.ErrClosed)
-	_, err = s.hub.Presence(ctx, "c", 0)
-	require.ErrorIs(t, err, channels.ErrClosed)
+	for method, err := range reads(s.hub, "c", "c", "c") {
+		require.ErrorIs(t, err, channels.ErrClosed, method)
+	}
 	require.ErrorIs(t, s.hub.Drain(ctx), channels.ErrClosed)
 	require.Zero(t, disconnect(s.hub, "x"))
-	for _, path := range []string{"/v1/channel", "/v1/channel/c", "/v1/channel/c/history", "/v1/channel/c/presence", "/v1/nodes", "/readyz"} {
-		a := s.do("GET", path, "")
-		require.Equal(t, 503, a.status, path)
-		require.Equal(t, "closed", a.code(), path)
-	}
-	require.Equal(t, "closed", s.do("POST", "/v1/channel/c/publish", `{"header":"x","body":1}`).code())
-	_, resp, err := s.tryDial("/channel/c/", nil)
-	require.Error(t, err)
-	require.Equal(t, 503, resp.StatusCode)
 }
 
 func TestShutdownWhilePublishing(t *testing.T) {
@@ -257,46 +209,29 @@ func TestShutdownWhilePublishing(t *testing.T) {
 		w := s.join("c", "")
 		var wg sync.WaitGroup
 		for range 4 {
-			wg.Go(func() {
-				for {
-					_, err := s.hub.Publish(context.Background(), "c", msg("m", "1"))
-					if errors.Is(err, channels.ErrClosed) {
-						return
-					}
-					if err != nil {
-						t.Error(err)
-						return
-					}
-				}
-			})
+			wg.Go(func() { untilClosed(t, s.hub, "c", 0) })
 		}
 		w.next()
-		shut := make(chan error, 1)
-		go func() { shut <- s.hub.Shutdown(ctxT(t)) }()
+		shut := background(func() error { return s.hub.Shutdown(ctxT(t)) })
 		before, ce := w.wantClose(1001)
 		require.NoError(t, <-shut)
 		wg.Wait()
 		// All that was acknowledged came before the close frame.
 		require.Equal(t, "closed", ce.Reason)
-		require.Equal(t, "closed", before[len(before)-1].errorCode())
+		require.Equal(t, "closed", before[len(before)-1].ErrorCode())
 		require.EqualValues(t, s.hub.Stats().Published, len(before))
 	}
 }
 
 // TestShutdownWithAStalledClient ends within its context's time.
 func TestShutdownWithAStalledClient(t *testing.T) {
-	s := newServer(t, channels.Options{QueueBytes: 16 << 20})
-	s.SmallBuffers()
-	s.http.Start()
+	s := serveSmall(t, channels.Options{QueueBytes: 16 << 20})
 	s.stall("c")
 	big := `"` + strings.Repeat("x", 200<<10) + `"`
 	for range 10 {
-		_, err := s.hub.Publish(t.Context(), "c", msg("m", big))
-		require.NoError(t, err)
+		publish(t, s.hub, "c", "m", big)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	require.ErrorIs(t, s.hub.Shutdown(ctx), context.DeadlineExceeded)
+	require.ErrorIs(t, s.hub.Shutdown(within(t, 100*time.Millisecond)), context.DeadlineExceeded)
 	require.Zero(t, s.hub.Stats().Connections)
 	// The harness's Shutdown waits for the first and gets its error.
 	s.Ended = true
@@ -304,10 +239,180 @@ func TestShutdownWithAStalledClient(t *testing.T) {
 
 func TestHubsAreIndependent(t *testing.T) {
 	a, b := newHub(t, channels.Options{}), newHub(t, channels.Options{})
-	sub, err := a.Subscribe(t.Context(), "c", nil)
-	require.NoError(t, err)
-	defer sub.Close()
-	res, err := b.Publish(t.Context(), "c", msg("m", "1"))
-	require.NoError(t, err)
-	require.Zero(t, res.Receivers)
+	subscription(t, a, "c", nil)
+	require.Zero(t, publish(t, b, "c", "m", "1").Receivers)
+}
+
+// stuckWriter is a middleware's ResponseWriter whose writes block, whatever the deadline.
+type stuckWriter struct {
+	http.ResponseWriter
+	holds chan struct{}
+}
+
+func (w stuckWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w stuckWriter) Write(b []byte) (int, error) {
+	<-w.holds
+	return w.ResponseWriter.Write(b)
+}
+
+// Shutdown returns soon after its context ends, whatever is stuck. A second Shutdown
+// waits until that has ended. This package's leak check finds what is left.
+func TestShutdownDoesNotWaitForWhatIsStuck(t *testing.T) {
+	const limit = 10 * time.Second // for a starved machine; without a bound it would be for ever
+	for _, c := range []struct {
+		stuck string // a hook, or a method of the Store
+		deaf  bool   // it does not mind its context either
+		begin func(s *server)
+	}{
+		{"Tops", false, eightConnect}, {"Tops", true, eightConnect},
+		{"Authorize", true, eightConnect}, {"OnConnect", true, eightConnect},
+		{"OnSubscribe", true, eightConnect},
+		{"Report", false, nil}, {"Report", true, nil},
+		{"Forget", true, nil},
+		{"OnDisconnect", true, func(s *server) { s.join("c", "").c.CloseNow() }},
+		{"OnPublish", true, func(s *server) { s.join("c", "").send(`{"header":"x","body":1}`) }},
+		{"OnPublish", true, func(s *server) { go s.hub.Publish(context.Background(), "c", msg("x", "1")) }},
+		{"Write", true, func(s *server) {
+			s.dialStream("c")
+			until(s.t, "it is subscribed", func() bool { return s.hub.Stats().Connections == 1 })
+		}},
+	} {
+		name := c.stuck
+		if c.deaf {
+			name += ", deaf"
+		}
+		t.Run(name, func(t *testing.T) {
+			st := newStuckStore(t, c.stuck, c.deaf)
+			hook := func(name string) error { return st.hang(context.Background(), name) }
+			holds := make(chan struct{})
+			s := serve(t, channels.Options{
+				Store: st, StoreTimeout: time.Minute, Channel: history,
+				Authorize:    func(context.Context, channels.Request) error { return hook("Authorize") },
+				OnConnect:    func(context.Context, channels.Client) error { return hook("OnConnect") },
+				OnSubscribe:  func(context.Context, channels.Client, string) { hook("OnSubscribe") },
+				OnPublish:    func(context.Context, *channels.Publication) error { return hook("OnPublish") },
+				OnDisconnect: func(channels.Client, error) { hook("OnDisconnect") },
+			}, wrap(func(w http.ResponseWriter) http.ResponseWriter {
+				if c.stuck == "Write" {
+					return stuckWriter{w, holds}
+				}
+				return w
+			}))
+			if c.begin != nil {
+				c.begin(s)
+			}
+			if c.stuck != "Write" && c.stuck != "Forget" {
+				<-st.asked
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer cancel()
+			begin := time.Now()
+			err := s.hub.Shutdown(ctx)
+			require.Less(t, time.Since(begin), limit)
+			if c.deaf {
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			}
+			st.release()
+			close(holds)
+			s.Ended = true
+			if err := s.hub.Shutdown(ctxT(t)); err != nil { // the first one's
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			}
+			require.Zero(t, s.hub.Stats().Connections)
+			require.Zero(t, s.hub.Stats().Queued)
+		})
+	}
+}
+
+// eightConnect has eight clients connect; some may be refused.
+func eightConnect(s *server) {
+	for range 8 {
+		s.dialRaw().Send(upgradeRequest("/channel/c/"))
+	}
+}
+
+// A Store that hangs does not delay the clients that Drain sends away, and a hook that
+// blocks does not keep Drain beyond its context.
+func TestDrainWhileTheStoreHangs(t *testing.T) {
+	for _, stuck := range []string{"Report", "OnDisconnect"} {
+		t.Run(stuck, func(t *testing.T) {
+			st := newStuckStore(t, stuck, true)
+			s := serve(t, channels.Options{Store: st, StoreTimeout: time.Minute,
+				OnDisconnect: func(channels.Client, error) { st.hang(context.Background(), "OnDisconnect") }})
+			w := s.join("c", "")
+			if stuck == "Report" {
+				<-st.asked
+			}
+			begin := time.Now()
+			drained := background(func() error { return s.hub.Drain(context.Background()) })
+			_, ce := w.wantClose(1001)
+			require.Equal(t, "draining", ce.Reason)
+			require.NoError(t, <-drained)
+			require.Less(t, time.Since(begin), 30*time.Second)
+			st.release()
+		})
+	}
+}
+
+// Drain returns when its context ends.
+func TestDrainEndsWithItsContext(t *testing.T) {
+	st := newStuckStore(t, "Authorize", true)
+	s := serve(t, channels.Options{Authorize: func(context.Context, channels.Request) error { return st.hang(context.Background(), "Authorize") }})
+	s.dialRaw().Send(upgradeRequest("/channel/c/"))
+	<-st.asked
+	ctx, cancel := context.WithCancel(context.Background())
+	drained := background(func() error { return s.hub.Drain(ctx) })
+	until(t, "it has begun", func() bool { return s.get("/readyz").status == 503 })
+	require.Empty(t, drained, "it did not wait for who is being let in")
+	cancel()
+	require.ErrorIs(t, <-drained, context.Canceled)
+	st.release()
+}
+
+// stallStream subscribes with a stream that is not read, and publishes more than the
+// kernel holds for it, but less than its queue of 4 MiB.
+func (s *server) stallStream() {
+	s.t.Helper()
+	s.dialStream("c")
+	until(s.t, "subscribed", func() bool { n, _ := s.numbers("c"); return n == 1 })
+	for range 15 {
+		s.PublishGo("c", `"`+long(200<<10)+`"`)
+	}
+}
+
+// Shutdown returns when its context ends, even if a client does not read its stream.
+func TestShutdownWithAStalledStream(t *testing.T) {
+	s := serveSmall(t, channels.Options{WriteTimeout: 5 * time.Minute, QueueBytes: 4 << 20})
+	s.Ended = true
+	s.stallStream()
+	require.ErrorIs(t, s.hub.Shutdown(within(t, 300*time.Millisecond)), context.DeadlineExceeded) // and it returns: the test would not, in 5 minutes
+	require.Zero(t, s.hub.Stats().Connections)
+}
+
+// onlyFlushing hides SetWriteDeadline, as some middleware does.
+type onlyFlushing struct {
+	http.ResponseWriter
+	http.Flusher
+}
+
+// If a writer takes no deadline, a write may block for ever. The hub does not wait for it.
+func TestAStalledStreamWithoutDeadlines(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"forgotten after WriteTimeout": 200 * time.Millisecond, "Shutdown": 5 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			left := make(chan error, 1)
+			s := serveSmall(t, channels.Options{WriteTimeout: timeout, QueueBytes: 4 << 20,
+				OnDisconnect: func(_ channels.Client, reason error) { left <- reason }},
+				wrap(func(w http.ResponseWriter) http.ResponseWriter { return onlyFlushing{w, w.(http.Flusher)} }))
+			s.Ended = true
+			s.stallStream()
+			if timeout < time.Minute {
+				require.ErrorContains(t, <-left, "does not read")
+				require.Zero(t, s.hub.Stats().Connections)
+			}
+			s.hub.Shutdown(within(t, 300*time.Millisecond)) // it returns: the test would not, in 5 minutes
+			require.Zero(t, s.hub.Stats().Connections)
+			s.http.CloseClientConnections() // the server's own goroutine is still in the write
+		})
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -26,9 +27,12 @@ const (
 	floodQueue    = 128 << 10
 )
 
-type numbered struct {
-	N   int
-	Pad string
+// numberOf is the number in the body of a flood's message.
+func numberOf(t *testing.T, m message) int {
+	t.Helper()
+	var b struct{ N int }
+	assert.NoError(t, json.Unmarshal(m.Body, &b))
+	return b.N
 }
 
 // TestPromiseASlowSubscriberHoldsNobodyUp publishes while one subscriber
@@ -46,12 +50,10 @@ func TestPromiseASlowSubscriberHoldsNobodyUp(t *testing.T) {
 		{"keep the latest", channels.ChannelOptions{SlowSubscriber: channels.SlowKeepLatest}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newServer(t, channels.Options{
+			s := serveSmall(t, channels.Options{
 				QueueBytes: floodQueue, MaxMessageBytes: floodQueue / 4, WriteTimeout: time.Minute,
-				Channel: func(string) channels.ChannelOptions { return c.options },
+				Channel: every(c.options),
 			})
-			s.SmallBuffers()
-			s.http.Start()
 			stalled, healthy := s.stall("c"), s.join("c", "")
 			// The publisher goes no faster than the healthy one reads, which
 			// keeps that one from being slow too.
@@ -60,9 +62,8 @@ func TestPromiseASlowSubscriberHoldsNobodyUp(t *testing.T) {
 			wg.Go(func() {
 				for n := range floodMessages {
 					m, err := healthy.read()
-					var b numbered
-					if err != nil || json.Unmarshal(m.Body, &b) != nil || b.N != n {
-						t.Errorf("message %d: %v, n %d", n, err, b.N)
+					if err != nil || numberOf(t, m) != n {
+						t.Errorf("message %d: %v, %.30s", n, err, m.Body)
 						return
 					}
 					<-window
@@ -71,8 +72,7 @@ func TestPromiseASlowSubscriberHoldsNobodyUp(t *testing.T) {
 			pad := strings.Repeat("x", floodPad)
 			for n := range floodMessages {
 				window <- struct{}{}
-				_, err := s.hub.Publish(t.Context(), "c", msg("m", fmt.Sprintf(`{"n":%d,"pad":%q}`, n, pad)))
-				require.NoError(t, err)
+				publish(t, s.hub, "c", "m", fmt.Sprintf(`{"n":%d,"pad":%q}`, n, pad))
 			}
 			wg.Wait()
 			stats := s.hub.Stats()
@@ -87,11 +87,9 @@ func TestPromiseASlowSubscriberHoldsNobodyUp(t *testing.T) {
 			// What it gets now is in order, with gaps, and ends with the newest.
 			last, count := -1, 0
 			for last < floodMessages-1 {
-				m := stalled.next()
-				var b numbered
-				require.NoError(t, json.Unmarshal(m.Body, &b))
-				require.Greater(t, b.N, last)
-				last = b.N
+				n := numberOf(t, stalled.next())
+				require.Greater(t, n, last)
+				last = n
 				count++
 			}
 			require.EqualValues(t, floodMessages, int64(count)+stats.Dropped)
@@ -108,22 +106,18 @@ func wantClosedAsSlow(t *testing.T, s *server, w *wsClient, resumes bool) {
 	require.NotEmpty(t, before)
 	said := before[len(before)-1]
 	require.Equal(t, "error", said.Header)
-	require.Equal(t, "slow_subscriber", said.errorCode())
+	require.Equal(t, "slow_subscriber", said.ErrorCode())
 	got := before[:len(before)-1]
 	require.Less(t, len(got), floodMessages)
 	for n, m := range got {
-		var b numbered
-		require.NoError(t, json.Unmarshal(m.Body, &b))
-		require.Equal(t, n, b.N)
+		require.Equal(t, n, numberOf(t, m))
 	}
 	if !resumes {
 		return
 	}
-	w = s.join("c", got[len(got)-1].since())
+	w = s.join("c", got[len(got)-1].Since())
 	for n := len(got); n < floodMessages; n++ {
-		var b numbered
-		require.NoError(t, json.Unmarshal(w.next().Body, &b))
-		require.Equal(t, n, b.N)
+		require.Equal(t, n, numberOf(t, w.next()))
 	}
 }
 
@@ -132,13 +126,11 @@ func wantClosedAsSlow(t *testing.T, s *server, w *wsClient, resumes bool) {
 func TestAnAnswerDoesNotEndWhoDropsMessages(t *testing.T) {
 	for name, policy := range map[string]channels.SlowPolicy{"drop the oldest": channels.SlowDropOldest, "keep the latest": channels.SlowKeepLatest} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t, channels.Options{
+			s := serveSmall(t, channels.Options{
 				QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10, WriteTimeout: time.Minute,
-				Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{SlowSubscriber: policy} },
+				Channel: every(channels.ChannelOptions{SlowSubscriber: policy}),
 			})
-			s.SmallBuffers()
-			s.http.Start()
-			c := s.hostile(1, "c")[0]
+			c := s.upgrade("/channel/c/")
 			until(t, "its socket is full", func() bool { // since nothing but what the queue holds is not dropped
 				before := s.hub.Stats().Dropped
 				for range 200 {
@@ -157,12 +149,12 @@ func TestAnAnswerDoesNotEndWhoDropsMessages(t *testing.T) {
 				s.PublishGo("c", "2")
 			}
 			sub := subscribe(t, s.hub, "c", nil)
-			c.write(wsFrame(rawText, `{"header":"error","body":1}`) + text("3"))
+			c.Send(wsFrame(rawText, `{"header":"error","body":1}`) + wsFrame(rawText, say("3")))
 			sub.wait(t, 1) // both are handled
 			require.Zero(t, s.hub.Stats().SlowClosed)
 			var got []string
 			for len(got) < 3 { // the answer, the newest message, and the answer to that
-				switch m := c.message(); {
+				switch m := c.Message(); {
 				case m.Header != "m":
 					got = append(got, m.Header)
 				case string(m.Body) == "3":
@@ -177,45 +169,34 @@ func TestAnAnswerDoesNotEndWhoDropsMessages(t *testing.T) {
 
 func TestASubscriberThatNeverReadsIsCut(t *testing.T) {
 	gone := make(chan error, 1)
-	s := newServer(t, channels.Options{
+	s := serveSmall(t, channels.Options{
 		WriteTimeout: 200 * time.Millisecond,
 		OnDisconnect: func(_ channels.Client, reason error) { gone <- reason },
 	})
-	s.SmallBuffers()
-	s.http.Start()
 	s.stall("c")
 	body := `"` + strings.Repeat("x", 200<<10) + `"`
 	for range 50 {
-		_, err := s.hub.Publish(t.Context(), "c", msg("m", body))
-		require.NoError(t, err)
+		publish(t, s.hub, "c", "m", body)
 	}
 	reason := <-gone // whichever is first: the queue is full, or the write takes too long
 	require.True(t, errors.Is(reason, channels.ErrSlowSubscriber) || errors.Is(reason, os.ErrDeadlineExceeded), "%v", reason)
 }
 
 func TestAGoSubscriberThatIsSlow(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		options channels.ChannelOptions
-	}{
-		{"close", channels.ChannelOptions{}},
-		{"drop the oldest", channels.ChannelOptions{SlowSubscriber: channels.SlowDropOldest}},
-		{"keep the latest", channels.ChannelOptions{SlowSubscriber: channels.SlowKeepLatest}},
+	for name, policy := range map[string]channels.SlowPolicy{
+		"close": channels.SlowClose, "drop the oldest": channels.SlowDropOldest, "keep the latest": channels.SlowKeepLatest,
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			hub := newHub(t, channels.Options{QueueBytes: 64 << 10, MaxMessageBytes: 1 << 10,
-				Channel: func(string) channels.ChannelOptions { return c.options }})
-			sub, err := hub.Subscribe(t.Context(), "c", nil)
-			require.NoError(t, err)
-			defer sub.Close()
+				Channel: every(channels.ChannelOptions{SlowSubscriber: policy})})
+			sub := subscription(t, hub, "c", nil)
 			const n = 5000
 			for i := range n {
-				_, err := hub.Publish(t.Context(), "c", msg("m", fmt.Sprint(i)))
-				require.NoError(t, err)
+				publish(t, hub, "c", "m", fmt.Sprint(i))
 			}
 			last, count := -1, 0
 			for m, err := range sub.Messages() {
-				if c.options.SlowSubscriber == channels.SlowClose {
+				if policy == channels.SlowClose {
 					require.ErrorIs(t, err, channels.ErrSlowSubscriber)
 					last = n - 1 // what waited was dropped
 					break
@@ -230,7 +211,7 @@ func TestAGoSubscriberThatIsSlow(t *testing.T) {
 				}
 			}
 			require.Equal(t, n-1, last)
-			switch c.options.SlowSubscriber {
+			switch policy {
 			case channels.SlowDropOldest:
 				require.Greater(t, count, 300) // three quarters of the queue at least
 				fallthrough
@@ -255,15 +236,12 @@ func TestTheNewestMessageStays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			info := json.RawMessage(`"` + long(c.event) + `"`)
-			s := serve(t, channels.Options{QueueBytes: 64 << 10, MaxMessageBytes: 32 << 10, Channel: func(string) channels.ChannelOptions {
-				return channels.ChannelOptions{SlowSubscriber: c.policy, Presence: channels.PresenceEvents}
-			}}, whoIs(func(*http.Request) channels.Identity { return channels.Identity{ID: "ann", Info: info} }))
-			sub, err := s.hub.Subscribe(t.Context(), "c", nil)
-			require.NoError(t, err)
-			defer sub.Close()
+			options := every(channels.ChannelOptions{SlowSubscriber: c.policy, Presence: channels.PresenceEvents})
+			s := serve(t, channels.Options{QueueBytes: 64 << 10, MaxMessageBytes: 32 << 10, Channel: options},
+				whoIs(func(*http.Request) channels.Identity { return channels.Identity{ID: "ann", Info: info} }))
+			sub := subscription(t, s.hub, "c", nil)
 			for n := range 3 {
-				_, err := s.hub.Publish(t.Context(), "c", msg("m", fmt.Sprintf(`"%d%s"`, n, long(30<<10))))
-				require.NoError(t, err)
+				publish(t, s.hub, "c", "m", fmt.Sprintf(`"%d%s"`, n, long(30<<10)))
 			}
 			for range 20 { // each join and each leave is an event of so many bytes
 				s.join("c", "").c.CloseNow()
@@ -311,11 +289,10 @@ func TestASlowStreamSaysWhereItBegan(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, place.data)
 	require.NotEmpty(t, place.id)
-	require.Equal(t, "slow_subscriber", e.next().message().errorCode())
+	require.Equal(t, "slow_subscriber", e.next().message().ErrorCode())
 	e.close()
 	e = s.stream("c", "", "Last-Event-ID", place.id)
 	for n := range 10 {
 		require.Equal(t, fmt.Sprint(n), string(e.next().message().Body[1:2]))
 	}
-	e.close()
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // sseEvent is one block of a stream, up to an empty line; or a comment.
@@ -49,14 +48,11 @@ type sseClient struct {
 func (s *server) openStream(channel, query string, header ...string) *sseClient {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	req, err := http.NewRequestWithContext(ctx, "GET", s.http.URL+"/channel/"+url.PathEscape(channel)+"/"+query, nil)
-	require.NoError(s.t, err)
-	req.Header.Set("Accept", "text/event-stream")
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+	h := pairs(header)
+	if h["Accept"] == nil {
+		h.Set("Accept", "text/event-stream")
 	}
-	resp, err := s.http.Client().Do(req)
-	require.NoError(s.t, err)
+	resp := s.request(ctx, "GET", "/channel/"+url.PathEscape(channel)+"/"+query, "", h)
 	e := &sseClient{t: s.t, resp: resp, r: bufio.NewReader(resp.Body), cancel: cancel}
 	s.t.Cleanup(e.close)
 	return e
@@ -146,6 +142,14 @@ func (e *sseClient) want(header, body string) sseEvent {
 	return ev
 }
 
+// wantEnd wants the error with this code next, and then a proper end of the stream.
+func (e *sseClient) wantEnd(code string) {
+	e.t.Helper()
+	require.Equal(e.t, code, e.next().message().ErrorCode())
+	_, err := e.read()
+	require.Equal(e.t, io.EOF, err)
+}
+
 func TestSSEEvents(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps})
 	t.Run("the answer's header", func(t *testing.T) {
@@ -182,10 +186,9 @@ func TestSSEEvents(t *testing.T) {
 	})
 	t.Run("one line each, however the body was written", func(t *testing.T) {
 		e := s.stream("lines", "")
-		s.do("POST", "/v1/channel/lines/publish", "{\"header\":\"x\",\n\r\"body\":{\r\n \"a\":\r[1,\n2]\n}}")
+		s.post("/v1/channel/lines/publish", "{\"header\":\"x\",\n\r\"body\":{\r\n \"a\":\r[1,\n2]\n}}")
 		require.Equal(t, sseEvent{data: `{"header":"x","body":{"a":[1,2]}}`, lines: 1}, e.next())
-		_, err := s.hub.Publish(t.Context(), "lines", msg("go", "[\n\n\"data: x\"\r]"))
-		require.NoError(t, err)
+		publish(t, s.hub, "lines", "go", "[\n\n\"data: x\"\r]")
 		require.Equal(t, sseEvent{data: `{"header":"go","body":["data: x"]}`, lines: 1}, e.next())
 		s.publish("lines", `id: 1\n\ndata: {}`, `1`) // a header with line ends
 		require.Equal(t, "id: 1\n\ndata: {}", e.next().header())
@@ -250,13 +253,12 @@ func TestSSEResumes(t *testing.T) {
 				require.Equal(t, epoch+":"+body, ev.id)
 			}
 			// Nothing else. A message to this replica only leaves the history as it is.
-			_, err := s.hub.PublishWith(t.Context(), c.channel, msg("live", "0"), channels.PublishOptions{Local: true})
-			require.NoError(t, err)
+			publishWith(t, s.hub, c.channel, msg("live", "0"), channels.PublishOptions{Local: true})
 			require.Empty(t, e.want("live", "0").id)
 		})
 	}
 	t.Run("a malformed query is refused", func(t *testing.T) {
-		s.do("GET", "/channel/h/?since=x", "", "Accept", "text/event-stream").wantFail(t, 400, "bad_query")
+		s.getStream("/channel/h/?since=x").wantFail(t, 400, "bad_query")
 	})
 	t.Run("where it began, if nothing came", func(t *testing.T) {
 		// A browser that was cut off before the first event misses nothing.
@@ -291,14 +293,9 @@ func TestSSERefusedBeforeTheStream(t *testing.T) {
 			}
 			return nil
 		},
-		Channel: func(name string) channels.ChannelOptions {
-			if name == "wrong" {
-				return channels.ChannelOptions{HistorySize: -1}
-			}
-			return channels.ChannelOptions{}
-		},
+		Channel: named(map[string]channels.ChannelOptions{"wrong": {HistorySize: -1}}),
 	})
-	get := func(path string) answer { return s.do("GET", path, "", "Accept", "text/event-stream") }
+	get := func(path string) answer { return s.getStream(path) }
 	get("/channel/secret/").wantFail(t, 403, "forbidden")
 	require.NotContains(t, get("/channel/secret/").body, "detail")
 	get("/channel/a%2Fb/").wantFail(t, 400, "bad_channel")
@@ -308,7 +305,7 @@ func TestSSERefusedBeforeTheStream(t *testing.T) {
 	a := s.do("HEAD", "/channel/a/", "", "Accept", "text/event-stream")
 	require.Equal(t, 405, a.status)
 	require.Equal(t, "GET, OPTIONS", a.header.Get("Allow"))
-	s.do("POST", "/channel/a/", "", "Accept", "text/event-stream").wantFail(t, 405, "method_not_allowed")
+	s.post("/channel/a/", "", "Accept", "text/event-stream").wantFail(t, 405, "method_not_allowed")
 	require.Zero(t, s.hub.Stats().Connects)
 }
 
@@ -323,8 +320,8 @@ func TestSSEWhileDraining(t *testing.T) {
 		e.wantRefused("draining")
 	}
 	// What does not pass by itself is an error for all.
-	s.do("GET", "/channel/a%2Fb/", "", "Accept", "text/event-stream", "Sec-Fetch-Mode", "cors").wantFail(t, 400, "bad_channel")
-	s.do("GET", "/readyz", "", "Sec-Fetch-Mode", "navigate").wantFail(t, 503, "draining")
+	s.getStream("/channel/a%2Fb/", "Sec-Fetch-Mode", "cors").wantFail(t, 400, "bad_channel")
+	s.get("/readyz", "Sec-Fetch-Mode", "navigate").wantFail(t, 503, "draining")
 }
 
 func TestSSEEndsWithTheReplica(t *testing.T) {
@@ -361,9 +358,7 @@ func TestSSEDisconnect(t *testing.T) {
 	s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }}, asUser)
 	e := s.stream("a", "", "X-User", "ann")
 	require.Equal(t, 1, disconnect(s.hub, "ann"))
-	require.Equal(t, "disconnected", e.next().message().errorCode())
-	_, err := e.read()
-	require.Equal(t, io.EOF, err)
+	e.wantEnd("disconnected")
 	require.ErrorIs(t, <-reasons, channels.ErrDisconnected)
 
 	e = s.stream("a", "")
@@ -395,27 +390,23 @@ func TestSSESlowReaderIsEnded(t *testing.T) {
 		MaxMessageBytes: 64 << 10, QueueBytes: 256 << 10, WriteTimeout: 2 * time.Second, // the fast one may be starved for a while
 		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
 	})
-	slow := s.dialRaw()
-	slow.write(streamRequest("/channel/a/"))
+	slow := s.dialStream("a")
 	until(t, "the slow one is subscribed", func() bool { n, _ := s.numbers("a"); return n == 1 })
 	fast := s.stream("a", "")
 
 	body := json.RawMessage(`"` + long(60<<10) + `"`)
 	for i := 0; s.hub.Stats().Connections == 2; i++ { // more than the kernel holds for it
 		require.Less(t, i, 5000, "the slow reader is never ended")
-		_, err := s.hub.Publish(t.Context(), "a", channels.Message{Header: "x", Body: body})
-		require.NoError(t, err)
+		publishWith(t, s.hub, "a", channels.Message{Header: "x", Body: body}, channels.PublishOptions{})
 		require.Len(t, fast.next().message().Body, len(body)) // in step, so that it is never slow
 	}
 	require.Error(t, <-reasons)
-	_, err := io.Copy(io.Discard, slow.br) // what the kernel still holds, and then the end
+	_, err := io.Copy(io.Discard, slow.BR) // what the kernel still holds, and then the end
 	require.False(t, isTimeout(err), "the connection is still open")
 	s.publish("a", "y", `1`)
 	fast.want("y", `1`)
 	fast.close()
 }
-
-func isTimeout(err error) bool { return hubtest.IsTimeout(err) }
 
 // unflushable hides Flush, as a careless middleware does.
 type unflushable struct{ http.ResponseWriter }
@@ -429,7 +420,7 @@ func TestSSEThroughAWriterThatCannotFlush(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, channels.Options{}, wrap(f))
-			a := s.do("GET", "/channel/a/", "", "Accept", "text/event-stream")
+			a := s.getStream("/channel/a/")
 			a.wantFail(t, 500, "not_flushable")
 			require.Contains(t, a.message(), "channels_test.unflushable")
 			require.Contains(t, a.message(), "Unwrap() http.ResponseWriter")
@@ -491,7 +482,7 @@ func (e *sseClient) wantRefused(code string) {
 	require.Equal(e.t, "no", e.resp.Header.Get("X-Accel-Buffering"))
 	ev, err := e.read()
 	require.NoError(e.t, err)
-	require.Equal(e.t, code, ev.message().errorCode(), ev.data)
+	require.Equal(e.t, code, ev.message().ErrorCode(), ev.data)
 	wait, err := strconv.Atoi(e.retry)
 	require.NoError(e.t, err)
 	after, err := strconv.Atoi(e.resp.Header.Get("Retry-After"))

@@ -58,19 +58,16 @@ func readSteadily(t *testing.T, secure bool, request string, size, step int, pau
 	} else {
 		s.http.Start()
 	}
-	conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
-	require.NoError(t, err)
-	defer conn.Close()
+	conn := s.dialRaw().C
 	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(16<<10))
 	if secure {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	}
 	conn.SetDeadline(time.Now().Add(3 * patience))
-	_, err = io.WriteString(conn, request)
+	_, err := io.WriteString(conn, request)
 	require.NoError(t, err)
 	until(t, "it is subscribed", func() bool { return s.hub.Stats().Connections == 1 })
-	_, err = s.hub.Publish(t.Context(), "c", msg("x", `"`+long(size)+`"`))
-	require.NoError(t, err)
+	publish(t, s.hub, "c", "x", `"`+long(size)+`"`)
 	b, last := make([]byte, step), time.Now()
 	for read, tick := 0, time.NewTicker(pause); read < size; <-tick.C {
 		n, err := io.ReadAtLeast(conn, b, 1)
@@ -114,23 +111,17 @@ func TestWhoIsToldToGoHasGoneInTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			reasons := make(chan error, 1)
-			s := newServer(t, channels.Options{MaxMessageBytes: 1 << 20, WriteTimeout: time.Second, CompressBytes: -1,
+			s := serveSmall(t, channels.Options{MaxMessageBytes: 1 << 20, WriteTimeout: time.Second, CompressBytes: -1,
 				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
-			s.SmallBuffers()
-			s.http.Start()
-			conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
-			require.NoError(t, err)
-			t.Cleanup(func() { conn.Close() })
-			require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10))
-			_, err = io.WriteString(conn, request)
-			require.NoError(t, err)
+			c := s.dialRaw()
+			require.NoError(t, c.C.(*net.TCPConn).SetReadBuffer(4<<10))
+			c.Send(request)
 			until(t, "it is subscribed", func() bool { return s.hub.Stats().Connections == 1 })
-			_, err = s.hub.Publish(t.Context(), "c", msg("x", `"`+long(900<<10)+`"`))
-			require.NoError(t, err)
+			publish(t, s.hub, "c", "x", `"`+long(900<<10)+`"`)
 			b := make([]byte, 1200)
 			ended := false
 			for read, tick := 0, time.NewTicker(100*time.Millisecond); ; <-tick.C {
-				n, err := io.ReadAtLeast(conn, b, 1)
+				n, err := io.ReadAtLeast(c.C, b, 1)
 				select {
 				case <-reasons:
 					require.True(t, ended, "cut before it was told to go")
@@ -141,9 +132,7 @@ func TestWhoIsToldToGoHasGoneInTime(t *testing.T) {
 				require.NoError(t, err)
 				if read += n; !ended && read > 10_000 {
 					ended = true
-					n, err := s.hub.DisconnectClient(t.Context(), channels.IDPrefix(s.hub)+"1")
-					require.NoError(t, err)
-					require.Equal(t, 1, n)
+					require.Equal(t, 1, disconnected(t, s.hub.DisconnectClient, s.id(1)))
 				}
 			}
 		})

@@ -3,6 +3,7 @@ package channels_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,52 +19,29 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// hangingStore is a store whose Report can be made to hang until its context ends.
-type hangingStore struct {
-	store.Store
-	hangs atomic.Bool
-}
-
-func (s *hangingStore) Report(ctx context.Context, r store.Report) (bool, error) {
-	if s.hangs.Load() {
-		<-ctx.Done()
-		return false, ctx.Err()
-	}
-	return s.Store.Report(ctx, r)
-}
-
-func newHangingStore(t *testing.T) *hangingStore {
-	m, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() { m.Close() })
-	return &hangingStore{Store: m}
-}
-
 // While the store hangs, clients are still pinged, and none that answers is cut.
 func TestPingsGoOnWhileTheStoreHangs(t *testing.T) {
 	t.Parallel()
-	st := newHangingStore(t)
+	var hangs atomic.Bool
 	gone := make(chan error, 1)
-	s := serve(t, channels.Options{Store: st, StoreTimeout: time.Minute, PingPeriod: time.Second,
+	s := serve(t, channels.Options{Store: hanging(newMemory(t), &hangs, "Report"), StoreTimeout: time.Minute, PingPeriod: time.Second,
 		OnDisconnect: func(_ channels.Client, reason error) { gone <- reason }})
-	t.Cleanup(func() { st.hangs.Store(false) })
-	r := s.raw("c", "")
-	st.hangs.Store(true)
+	t.Cleanup(func() { hangs.Store(false) })
+	r := s.upgrade("/channel/c/")
+	hangs.Store(true)
 	for range 4 {
 		require.Equal(t, byte(rawPing), r.read().First)
-		r.write(masked(rawPong, nil))
+		r.Send(wsFrame(rawPong, ""))
 	}
 	require.Empty(t, gone)
 }
 
 func TestACallDoesNotOutliveItsContextWhileTheStoreHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		st := newHangingStore(t)
-		hub, err := channels.New(channels.Options{Store: st, Logger: quiet})
-		require.NoError(t, err)
-		defer hub.Shutdown(context.Background())
-		st.hangs.Store(true)
-		defer st.hangs.Store(false)
+		var hangs atomic.Bool
+		hub := newHub(t, channels.Options{Store: hanging(newMemory(t), &hangs, "Report")})
+		hangs.Store(true)
+		defer hangs.Store(false)
 		var wg sync.WaitGroup
 		for i := range 10 {
 			wg.Go(func() {
@@ -76,7 +54,7 @@ func TestACallDoesNotOutliveItsContextWhileTheStoreHangs(t *testing.T) {
 					t.Error(err)
 				}
 				_, err = hub.Channels(ctx, channels.ChannelsQuery{})
-				if code(err) != "store_unavailable" || time.Since(begin) > limit {
+				if reasonCode(err) != "store_unavailable" || time.Since(begin) > limit {
 					t.Errorf("after %v: %v", time.Since(begin), err)
 				}
 			})
@@ -90,63 +68,27 @@ func TestAPartOfTheStoreThatHangsDoesNotMakeReplicasSeemDead(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
 		r.store.hangs.Store(true)
-		for range 600 {
-			time.Sleep(100 * time.Millisecond)
+		during(60*time.Second, func() {
 			nodes, err := r.store.Store.Replicas(context.Background())
 			require.NoError(t, err)
 			for _, n := range nodes {
 				require.Less(t, time.Since(n.Seen), 6*time.Second, "yellow after 7 s")
 			}
-		}
+		})
 		require.Equal(t, "red: canary lost: store", r.status(0, "r0"))
 		r.store.hangs.Store(false)
 	})
 }
 
-// stubborn is a Store that can be read but refuses all writes, as a full one does.
-type stubborn struct {
-	store.Store
-	refuses atomic.Bool
-}
-
-func (s *stubborn) err() error {
-	if s.refuses.Load() {
-		return fmt.Errorf("test: full: %w", store.ErrUnavailable)
-	}
-	return nil
-}
-
-func (s *stubborn) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
-	if err := s.err(); err != nil {
-		return store.Position{}, false, err
-	}
-	return s.Store.Append(ctx, ch, e, o)
-}
-
-func (s *stubborn) Report(ctx context.Context, r store.Report) (bool, error) {
-	if err := s.err(); err != nil {
-		return false, err
-	}
-	return s.Store.Report(ctx, r)
-}
-
-func (s *stubborn) UpdatePresence(ctx context.Context, node string, changes []store.PresenceChange) error {
-	if err := s.err(); err != nil {
-		return err
-	}
-	return s.Store.UpdatePresence(ctx, node, changes)
-}
-
 // While the Store takes no reports, it cannot tell whether a replica lives. A replica
 // that is silent is red, and the mesh keeps its peers.
 func TestADeadReplicaIsRedWhileTheStoreTakesNoReports(t *testing.T) {
-	var full *stubborn
-	var meshes []*brittle
+	var full atomic.Bool // the Store can be read but refuses all writes
 	var ds []*discoverer
 	inBubble(t, 3, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
-		full.refuses.Store(true)
-		meshes[2].mute.Store(true) // r2 is killed
+		full.Store(true)
+		r.meshes[2].mute.Store(true) // r2 is killed
 		time.Sleep(11 * time.Second)
 		for range 80 {
 			time.Sleep(500 * time.Millisecond)
@@ -161,22 +103,20 @@ func TestADeadReplicaIsRedWhileTheStoreTakesNoReports(t *testing.T) {
 		peers, _ := ds[0].told()
 		require.Equal(t, map[string]string{"r1": "tcp://r1", "r2": "tcp://r2"}, peers, "who cannot report may live")
 
-		full.refuses.Store(false)
+		full.Store(false)
 		r.store.mute.Store("r2")
 		time.Sleep(8 * time.Second)
 		require.Equal(t, "green", r.status(0, "r1"))
 		peers, _ = ds[0].told()
 		require.Equal(t, map[string]string{"r1": "tcp://r1"}, peers, "who lives has reported by now")
 	}, func(_ int, o *channels.Options) {
-		if full == nil {
-			full = &stubborn{Store: o.Store}
-		}
-		o.Store = full
-	}, breakable(&meshes), func(_ int, o *channels.Options) {
-		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
-		ds = append(ds, d)
-		o.Mesh = d
-	})
+		o.Store = &guardedStore{o.Store, func(_ context.Context, method string) error {
+			if full.Load() && slices.Contains([]string{"Append", "Report", "UpdatePresence"}, method) {
+				return fmt.Errorf("test: full: %w", store.ErrUnavailable)
+			}
+			return nil
+		}}
+	}, discovering(&ds))
 }
 
 // A Store that comes back knows of no recent report. The mesh keeps its peers all the
@@ -189,20 +129,15 @@ func TestPeersAreKeptWhenTheStoreComesBack(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		r.store.mute.Store("r3") // which needs a moment longer than the others
 		r.store.down.Store(false)
-		for range 25 {
-			time.Sleep(100 * time.Millisecond)
+		during(2500*time.Millisecond, func() {
 			peers, _ := ds[0].told()
 			require.Len(t, peers, 3)
-		}
+		})
 		r.store.mute.Store("")
 		time.Sleep(10 * time.Second)
 		peers, _ := ds[0].told()
 		require.Len(t, peers, 3)
-	}, func(_ int, o *channels.Options) {
-		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
-		ds = append(ds, d)
-		o.Mesh = d
-	})
+	}, discovering(&ds))
 }
 
 func TestNodesWhileTheStoreIsDown(t *testing.T) {
@@ -216,86 +151,61 @@ func TestNodesWhileTheStoreIsDown(t *testing.T) {
 		require.Equal(t, "red: reports lost: store, canary lost: store", r.status(0, "r1"), "as it says itself, over the mesh")
 		r.store.down.Store(false)
 		time.Sleep(5 * time.Second)
-		require.Equal(t, "green", r.status(0, "r0"))
-		require.Equal(t, "green", r.status(0, "r1"))
+		r.wantStatus(0, "green", "r0", "r1")
 		require.Equal(t, "ok", r.ready(0))
 	})
 }
 
-// panicking is a store and a mesh; some of its calls can be made to panic.
+// panicking is a mesh that panics in the method that armed names.
 type panicking struct {
-	store.Store
-	node                     mesh.Mesh
-	tops, subscribe, publish atomic.Bool
+	mesh.Mesh
+	armed *atomic.Value
 }
 
-func (p *panicking) Close() error { return nil }
-
-func (p *panicking) Unsubscribe(ch string) error { return p.node.Unsubscribe(ch) }
-
-func (p *panicking) Status() mesh.Status { return p.node.Status() }
-
-func (p *panicking) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
-	return p.node.Receive(ctx, deliver)
+func (p panicking) Subscribe(channel string) error {
+	panicIf(p.armed, "Subscribe")
+	return p.Mesh.Subscribe(channel)
 }
 
-func (p *panicking) Tops(ctx context.Context, names []string) ([]store.Position, error) {
-	if p.tops.Load() {
-		panic("Tops")
+func (p panicking) Publish(ctx context.Context, packet mesh.Packet) error {
+	panicIf(p.armed, "Publish")
+	return p.Mesh.Publish(ctx, packet)
+}
+
+func panicIf(armed *atomic.Value, method string) {
+	if armed.Load() == method {
+		panic(method)
 	}
-	return p.Store.Tops(ctx, names)
-}
-
-func (p *panicking) Subscribe(channel string) error {
-	if p.subscribe.Load() {
-		panic("Subscribe")
-	}
-	return p.node.Subscribe(channel)
-}
-
-func (p *panicking) Publish(ctx context.Context, packet mesh.Packet) error {
-	if p.publish.Load() {
-		panic("Publish")
-	}
-	return p.node.Publish(ctx, packet)
 }
 
 // If the app's Store or Mesh panics while a client connects, the process lives,
 // and nothing of the client is left.
 func TestAStoreOrMeshThatPanics(t *testing.T) {
-	m, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() { m.Close() })
+	var armed atomic.Value // the name of a method
+	st := &guardedStore{newMemory(t), func(_ context.Context, method string) error { panicIf(&armed, method); return nil }}
 	node := meshtest.NewNetwork(1).Join("n")
 	t.Cleanup(func() { node.Close() })
-	p := &panicking{Store: m, node: node}
-	s := serve(t, channels.Options{Store: p, Mesh: p, ReplicaID: "n", MaxConnections: 1, Channel: func(name string) channels.ChannelOptions {
+	s := serve(t, channels.Options{Store: st, Mesh: panicking{node, &armed}, ReplicaID: "n", MaxConnections: 1, Channel: func(name string) channels.ChannelOptions {
 		if name == "plain" {
 			return channels.ChannelOptions{Presence: channels.PresenceEvents}
 		}
 		return channels.ChannelOptions{Presence: channels.PresenceEvents, HistorySize: 10}
 	}})
-	for _, flag := range []*atomic.Bool{&p.tops, &p.subscribe} {
-		flag.Store(true)
+	for _, method := range []string{"Tops", "Subscribe"} {
+		armed.Store(method)
 		for range 3 {
 			require.GreaterOrEqual(t, s.handshake("/channel/c/").status, 500)
-			require.NotEmpty(t, s.do("GET", "/channel/c/", "", "Accept", "text/event-stream").code())
-			if flag == &p.subscribe {
+			require.NotEmpty(t, s.getStream("/channel/c/").code())
+			if method == "Subscribe" {
 				require.GreaterOrEqual(t, s.handshake("/channel/plain/").status, 500)
 			}
 		}
-		flag.Store(false)
+		armed.Store("")
 	}
-	p.publish.Store(true) // of the event that somebody has come
+	armed.Store("Publish") // of the event that somebody has come
 	w := s.join("plain", "")
-	p.publish.Store(false)
+	armed.Store("")
 	w.c.CloseNow()
 	until(t, "it has left", func() bool { return s.hub.Stats().Connections == 0 })
-	until(t, "there is room", func() bool {
-		w, _, err := s.tryDial("/channel/c/", nil)
-		if err == nil {
-			w.c.CloseNow()
-		}
-		return err == nil
-	})
+	s.untilLetIn("c")
 }

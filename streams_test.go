@@ -22,18 +22,11 @@ import (
 // one. With a position there is one at the beginning, which browsers need.
 func TestStreamBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub, err := channels.New(channels.Options{Channel: keeps, PingPeriod: time.Second})
-		require.NoError(t, err)
+		hub := newHub(t, channels.Options{Channel: keeps, PingPeriod: time.Second})
 		read := func(channel, query string) (take func() string, end func()) {
 			r, w := io.Pipe()
 			ctx, cancel := context.WithCancel(t.Context())
-			req := httptest.NewRequestWithContext(ctx, "GET", "/channel/"+channel+"/"+query, nil)
-			req.Header.Set("Accept", "text/event-stream")
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				hub.Handler().ServeHTTP(&streamWriter{w: w}, req)
-			}()
+			done := serveStream(ctx, hub, &streamWriter{w: w}, "/channel/"+channel+"/"+query)
 			got := make(chan []byte, 1000)
 			go func() {
 				defer close(got)
@@ -55,10 +48,6 @@ func TestStreamBytes(t *testing.T) {
 			}
 			return take, func() { cancel(); <-done; w.Close(); <-got }
 		}
-		publish := func(channel string) {
-			_, err := hub.Publish(t.Context(), channel, msg("x", "1"))
-			require.NoError(t, err)
-		}
 		plain, endPlain := read("plain", "")
 		history, endHistory := read("h", "")
 		visible, endVisible := read("plain", "?heartbeat=event")
@@ -71,15 +60,14 @@ func TestStreamBytes(t *testing.T) {
 		require.Regexp(t, "^(:\n)+$", history())
 		require.Regexp(t, `^(event: ping`+"\n"+`data: {"header":"ping","body":{"every_ms":1000}}`+"\n\n)+$", visible())
 
-		publish("plain")
-		publish("h")
+		publish(t, hub, "plain", "x", "1")
+		publish(t, hub, "h", "x", "1")
 		require.Equal(t, "data: {\"header\":\"x\",\"body\":1}\n\n", plain())
 		require.Regexp(t, "^id: (\\w+):1\ndata: {\"header\":\"x\",\"body\":1,\"offset\":1,\"epoch\":\"\\w+\"}\n\n$", history())
 		require.Equal(t, "data: {\"header\":\"x\",\"body\":1}\n\n", visible())
 		endPlain()
 		endHistory()
 		endVisible()
-		require.NoError(t, hub.Shutdown(t.Context()))
 	})
 }
 
@@ -105,9 +93,7 @@ func (p *streamWriter) SetWriteDeadline(time.Time) error { return nil }
 func TestStreamHasNoOtherLineEnds(t *testing.T) {
 	const ends = "\u2028\u2029\u0085"
 	s := serve(t, channels.Options{
-		Channel: func(string) channels.ChannelOptions {
-			return channels.ChannelOptions{Presence: channels.PresenceEvents, HistorySize: 5}
-		},
+		Channel: every(channels.ChannelOptions{Presence: channels.PresenceEvents, HistorySize: 5}),
 		OnConnect: func(ctx context.Context, c channels.Client) error {
 			if c.Identity.ID == "busy" {
 				return &channels.Error{Code: "busy", Message: "later" + ends, Status: 503}
@@ -119,8 +105,7 @@ func TestStreamHasNoOtherLineEnds(t *testing.T) {
 	first.next() // it joins
 	second := s.stream("a", "", "X-User", "who"+ends)
 	require.Equal(t, "presence", second.next().header())
-	_, err := s.hub.Publish(t.Context(), "a", msg("head"+ends, `"body`+ends+`"`))
-	require.NoError(t, err)
+	publish(t, s.hub, "a", "head"+ends, `"body`+ends+`"`)
 	events := []sseEvent{first.next(), first.next()}
 	require.Equal(t, "head"+ends, events[1].header())
 	require.JSONEq(t, `"body`+ends+`"`, string(events[1].message().Body))
@@ -151,7 +136,7 @@ func TestTimesToComeBackAreSpread(t *testing.T) {
 		e := s.openStream("a", "")
 		e.wantRefused("draining")
 		refused[e.retry] = true
-		after[s.do("GET", "/readyz", "").header.Get("Retry-After")] = true
+		after[s.get("/readyz").header.Get("Retry-After")] = true
 	}
 	require.Greater(t, len(retries), 20)
 	require.Greater(t, len(refused), 20)
@@ -195,7 +180,7 @@ func TestStreamTime(t *testing.T) {
 	t.Parallel()
 	reasons := make(chan error, 1)
 	s := serve(t, channels.Options{
-		StreamTime: time.Second, Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100_000} },
+		StreamTime: time.Second, Channel: keep(100_000),
 		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
 	})
 	e := s.stream("h", "")
@@ -236,14 +221,9 @@ func TestStreamTimesAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends := make(chan time.Duration, 100)
 		began := time.Now()
-		hub, err := channels.New(channels.Options{OnDisconnect: func(channels.Client, error) { ends <- time.Since(began) }})
-		require.NoError(t, err)
+		hub := newHub(t, channels.Options{OnDisconnect: func(channels.Client, error) { ends <- time.Since(began) }})
 		for range 30 {
-			go func() {
-				r := httptest.NewRequest("GET", "/channel/a/", nil)
-				r.Header.Set("Accept", "text/event-stream")
-				hub.Handler().ServeHTTP(httptest.NewRecorder(), r)
-			}()
+			serveStream(t.Context(), hub, httptest.NewRecorder(), "/channel/a/")
 		}
 		var all []time.Duration
 		for range 30 {
@@ -253,27 +233,17 @@ func TestStreamTimesAreSpread(t *testing.T) {
 		require.GreaterOrEqual(t, all[0], 15*time.Minute*3/4)
 		require.LessOrEqual(t, all[29], 15*time.Minute*5/4)
 		require.Greater(t, all[29]-all[0], time.Minute)
-		require.NoError(t, hub.Shutdown(t.Context()))
 	})
 }
 
 func TestStreamTimeOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub, err := channels.New(channels.Options{StreamTime: -1})
-		require.NoError(t, err)
-		open := func(w http.ResponseWriter) chan struct{} {
-			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				r := httptest.NewRequest("GET", "/channel/a/", nil)
-				r.Header.Set("Accept", "text/event-stream")
-				hub.Handler().ServeHTTP(w, r)
-			}()
-			return ended
-		}
+		hub := newHub(t, channels.Options{StreamTime: -1})
 		r, w := io.Pipe()
 		go io.Copy(io.Discard, r)
-		stays, ends := open(&streamWriter{w: w}), open(httptest.NewRecorder())
+		ctx := context.Background() // which does not end before Shutdown
+		stays := serveStream(ctx, hub, &streamWriter{w: w}, "/channel/a/")
+		ends := serveStream(ctx, hub, httptest.NewRecorder(), "/channel/a/")
 		time.Sleep(time.Hour) // of the bubble's clock
 		select {
 		case <-ends: // what is not net/http's may never tell that the client has gone
@@ -293,10 +263,7 @@ func TestStreamTimeOff(t *testing.T) {
 
 func TestStreamThroughAForeignWriterIsLoggedOnce(t *testing.T) {
 	s := serve(t, channels.Options{}, wrap(func(w http.ResponseWriter) http.ResponseWriter {
-		return struct {
-			http.ResponseWriter
-			http.Flusher
-		}{unflushable{w}, w.(http.Flusher)}
+		return onlyFlushing{unflushable{w}, w.(http.Flusher)}
 	}))
 	for range 2 {
 		s.stream("a", "").close()
@@ -324,7 +291,7 @@ func TestPing(t *testing.T) {
 	s.publish("a", "x", "1")
 	b.want("x", "1")
 
-	s.do("POST", "/v1/channel/a/publish", `{"header":"ping","body":1}`).wantFail(t, 400, "reserved_header")
+	s.post("/v1/channel/a/publish", `{"header":"ping","body":1}`).wantFail(t, 400, "reserved_header")
 	_, err := s.hub.Publish(t.Context(), "a", msg("ping", "1"))
 	require.ErrorIs(t, err, channels.ErrReservedHeader)
 }
@@ -351,20 +318,20 @@ func TestUnknownParametersAreNamed(t *testing.T) {
 		socket := s.handshake(path)
 		socket.wantFail(t, 400, "bad_query")
 		require.Contains(t, socket.message(), "since, heartbeat")
-		s.do("GET", path, "", "Accept", "text/event-stream").wantFail(t, 400, "bad_query")
+		s.getStream(path).wantFail(t, 400, "bad_query")
 	}
 	for _, path := range []string{"/v1/channel?limits=1", "/v1/channel/h?x=1", "/v1/channel/h/history?sinse=:0", "/v1/channel/p/presence?l=1", "/v1/nodes?x"} {
-		s.do("GET", path, "").wantFail(t, 400, "bad_query")
+		s.get(path).wantFail(t, 400, "bad_query")
 	}
 	for path, body := range map[string]string{"/v1/channel/h/publish?key=k": say("1"), "/v1/publish?key=k": `{"channels":["h"],"header":"x","body":1}`} {
-		s.do("POST", path, body).wantFail(t, 400, "bad_query")
+		s.post(path, body).wantFail(t, 400, "bad_query")
 	}
-	require.Contains(t, s.do("GET", "/v1/channel/h/history", "").body, `"data":[]`)
-	s.do("GET", "/channel/h/?sinse=:0", "").wantFail(t, 400, "bad_query") // a page asks so why it got no WebSocket
-	s.do("GET", "/channel/h/?heartbeat=yes", "", "Accept", "text/event-stream").wantFail(t, 400, "bad_query")
+	require.Contains(t, s.get("/v1/channel/h/history").body, `"data":[]`)
+	s.get("/channel/h/?sinse=:0").wantFail(t, 400, "bad_query") // a page asks so why it got no WebSocket
+	s.getStream("/channel/h/?heartbeat=yes").wantFail(t, 400, "bad_query")
 	s.stream("h", "?_=1234").close()
 	for _, probe := range []string{"/healthz", "/readyz"} {
-		require.Equal(t, 200, s.do("GET", probe+"?x=1", "").status)
+		require.Equal(t, 200, s.get(probe+"?x=1").status)
 	}
 }
 
@@ -392,28 +359,22 @@ func TestAStreamWithAForeignReferer(t *testing.T) {
 	// Where the browser says more, that counts.
 	e := s.openStream("a", "", "Referer", "http://evil.example/", "Sec-Fetch-Site", "same-origin")
 	require.Equal(t, 200, e.resp.StatusCode)
-	e.close()
 }
 
 func TestMaxMessageBytesOfAChannel(t *testing.T) {
-	s := serve(t, channels.Options{MaxMessageBytes: 4096, Channel: func(name string) channels.ChannelOptions {
-		switch name {
-		case "small":
-			return channels.ChannelOptions{MaxMessageBytes: 10}
-		case "huge":
-			return channels.ChannelOptions{MaxMessageBytes: 4097}
-		}
-		return channels.ChannelOptions{}
-	}})
+	s := serve(t, channels.Options{MaxMessageBytes: 4096, Channel: named(map[string]channels.ChannelOptions{
+		"small": {MaxMessageBytes: 10},
+		"huge":  {MaxMessageBytes: 4097},
+	})})
 	small, w := s.join("small", ""), `"`+long(9)+`"`
-	s.do("POST", "/v1/channel/small/publish", `{"header":"x","body":`+w+`}`).wantFail(t, 413, "too_large")
+	s.post("/v1/channel/small/publish", `{"header":"x","body":`+w+`}`).wantFail(t, 413, "too_large")
 	_, err := s.hub.Publish(t.Context(), "small", msg("x", w))
 	require.ErrorIs(t, err, channels.ErrTooLarge)
 	require.ErrorContains(t, err, "at most 10 bytes, this body has 11")
 	small.send(`{"header":"x","body":` + w + `}`)
-	require.Equal(t, "too_large", small.next().errorCode())
+	require.Equal(t, "too_large", small.next().ErrorCode())
 	s.publish("small", "x", `"`+long(8)+`"`)
 	s.publish("other", "x", w)
-	s.do("POST", "/v1/channel/huge/publish", `{"header":"x","body":1}`).wantFail(t, 500, "internal")
+	s.post("/v1/channel/huge/publish", `{"header":"x","body":1}`).wantFail(t, 500, "internal")
 	require.Contains(t, s.log.String(), "ChannelOptions.MaxMessageBytes is 4097")
 }

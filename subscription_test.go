@@ -2,7 +2,6 @@ package channels_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -48,8 +47,7 @@ func number(t *testing.T, hub *channels.Hub, channel string, from, to, size int)
 	t.Helper()
 	for n := from; n <= to; n++ {
 		body := `"` + strconv.Itoa(n) + " " + long(size) + `"`
-		_, err := hub.Publish(context.Background(), channel, channels.Message{Header: "n", Body: json.RawMessage(body)})
-		require.NoError(t, err)
+		publish(t, hub, channel, "n", body)
 	}
 }
 
@@ -62,9 +60,7 @@ func seq(from, to int) (all []int) {
 
 func TestAPanicInALoopLosesNoMessage(t *testing.T) {
 	hub := newHub(t, channels.Options{})
-	sub, err := hub.Subscribe(ctxT(t), "c", nil)
-	require.NoError(t, err)
-	defer sub.Close()
+	sub := subscription(t, hub, "c", nil)
 	number(t, hub, "c", 1, 5, 0)
 	r := &reading{t: t, sub: sub}
 	r.loop(func(n int) bool { panic("the app's") })
@@ -76,8 +72,7 @@ func TestAPanicInALoopLosesNoMessage(t *testing.T) {
 
 func TestNoMessageComesAfterClose(t *testing.T) {
 	hub := newHub(t, channels.Options{})
-	sub, err := hub.Subscribe(t.Context(), "c", nil)
-	require.NoError(t, err)
+	sub := subscription(t, hub, "c", nil)
 	number(t, hub, "c", 1, 5, 0)
 	r := &reading{t: t, sub: sub}
 	require.NoError(t, r.loop(func(int) bool { sub.Close(); return true }))
@@ -159,9 +154,7 @@ func TestRandomReadersLoseNothing(t *testing.T) {
 }
 
 func randomReader(t *testing.T, rnd *rand.Rand) {
-	hub := newHub(t, channels.Options{QueueBytes: 32 << 10, MaxMessageBytes: 16 << 10, Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 10_000}
-	}})
+	hub := newHub(t, channels.Options{QueueBytes: 32 << 10, MaxMessageBytes: 16 << 10, Channel: keep(10_000)})
 	said := 0
 	publish := func() {
 		k := rnd.IntN(12)
@@ -256,21 +249,15 @@ func randomReader(t *testing.T, rnd *rand.Rand) {
 // channel without history it has none.
 func TestPositionOfASubscription(t *testing.T) {
 	hub := newHub(t, channels.Options{Channel: keeps})
-	plain, err := hub.Subscribe(t.Context(), "a", nil)
-	require.NoError(t, err)
-	defer plain.Close()
+	plain := subscription(t, hub, "a", nil)
 	number(t, hub, "a", 1, 1, 0)
 	(&reading{t: t, sub: plain}).loop(func(int) bool { return false })
 	require.Nil(t, plain.Position())
 
-	unborn, err := hub.Subscribe(t.Context(), "h", nil)
-	require.NoError(t, err)
-	defer unborn.Close()
+	unborn := subscription(t, hub, "h", nil)
 	require.Equal(t, &channels.Position{}, unborn.Position())
 	number(t, hub, "h", 1, 3, 0)
-	sub, err := hub.Subscribe(t.Context(), "h", nil)
-	require.NoError(t, err)
-	defer sub.Close()
+	sub := subscription(t, hub, "h", nil)
 	require.EqualValues(t, 3, sub.Position().Offset)
 	number(t, hub, "h", 4, 5, 0)
 	r := &reading{t: t, sub: sub}
@@ -287,9 +274,7 @@ func TestPositionOfASubscription(t *testing.T) {
 
 func TestMessagesAfterTheEnd(t *testing.T) {
 	hub := newHub(t, channels.Options{})
-	s, err := hub.Subscribe(t.Context(), "c", nil)
-	require.NoError(t, err)
-	defer s.Close()
+	s := subscription(t, hub, "c", nil)
 	disconnect(hub, s.ID())
 	for _, err := range s.Messages() {
 		require.ErrorIs(t, err, channels.ErrDisconnected)

@@ -2,9 +2,7 @@ package channels_test
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -16,20 +14,13 @@ import (
 // many is a hub, and what its hooks were told.
 type many struct {
 	*channels.Hub
-	t *testing.T
-
-	mu    sync.Mutex
-	hooks []string
+	t     *testing.T
+	hooks lines
 }
 
 func newMany(t *testing.T) *many {
 	m := &many{t: t}
-	said := func(s string) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.hooks = append(m.hooks, s)
-	}
-	hub, err := channels.New(channels.Options{
+	m.Hub = newHub(t, channels.Options{
 		Channel: func(name string) channels.ChannelOptions {
 			o := channels.ChannelOptions{Presence: channels.PresenceList}
 			switch name[0] {
@@ -40,37 +31,25 @@ func newMany(t *testing.T) *many {
 			}
 			return o
 		},
-		Authorize: func(_ context.Context, r channels.Request) error {
-			if r.Channel == "forbidden" {
-				return channels.ErrForbidden
-			}
-			return nil
-		},
-		OnConnect:   func(context.Context, channels.Client) error { said("connect"); return nil },
-		OnSubscribe: func(_ context.Context, _ channels.Client, channel string) { said("subscribe " + channel) },
-		OnDisconnect: func(_ channels.Client, cause error) {
-			said("disconnect " + reasonCode(cause))
-		},
+		Authorize:    forbids("forbidden"),
+		OnConnect:    func(context.Context, channels.Client) error { m.hooks.add("connect"); return nil },
+		OnSubscribe:  func(_ context.Context, _ channels.Client, channel string) { m.hooks.add("subscribe %s", channel) },
+		OnDisconnect: func(_ channels.Client, cause error) { m.hooks.add("disconnect %s", reasonCode(cause)) },
 	})
-	require.NoError(t, err)
-	m.Hub = hub
-	t.Cleanup(func() { require.NoError(t, hub.Shutdown(context.Background())) })
 	return m
 }
 
-func (m *many) seen() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	hooks := m.hooks
-	m.hooks = nil
-	return hooks
+// connect lets a user's connection in with its first subscription.
+func connect(t *testing.T, h *channels.Hub, user, channel string) *channels.Receiver {
+	t.Helper()
+	r, err := channels.Connect(h, user, channel)
+	require.NoError(t, err)
+	return r
 }
 
 func (m *many) publish(channel, body string) channels.Position {
 	m.t.Helper()
-	res, err := m.Publish(context.Background(), channel, channels.Message{Header: "n", Body: json.RawMessage(`"` + body + `"`)})
-	require.NoError(m.t, err)
-	return res.Position
+	return publish(m.t, m.Hub, channel, "n", `"`+body+`"`).Position
 }
 
 // members is who is in a channel.
@@ -119,16 +98,14 @@ func wantEnd(t *testing.T, r *channels.Receiver, text, code string) {
 
 func TestConnOfTwoSubscriptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		m := newMany(t)
-		r, err := channels.Connect(m.Hub, "ann", "a")
-		require.NoError(t, err)
+		r := connect(t, m.Hub, "ann", "a")
 		require.NoError(t, r.Subscribe("b", nil))
 		require.ErrorIs(t, r.Subscribe("b", nil), channels.ErrBadMessage)
 		require.ErrorIs(t, r.Subscribe("a", nil), channels.ErrBadMessage)
 		require.ErrorIs(t, r.Subscribe("forbidden", nil), channels.ErrForbidden)
 		require.ErrorIs(t, r.Subscribe("forbidden", nil), channels.ErrForbidden, "and not that it is subscribed")
-		require.Equal(t, []string{"connect", "subscribe a", "subscribe b"}, m.seen())
+		require.Equal(t, []string{"connect", "subscribe a", "subscribe b"}, m.hooks.take())
 		require.Equal(t, []string{r.ID()}, m.members("a"))
 		require.Equal(t, []string{r.ID()}, m.members("b"))
 		m.publish("a", "one")
@@ -136,9 +113,7 @@ func TestConnOfTwoSubscriptions(t *testing.T) {
 		wantRead(t, r, `"one"`, `"two"`)
 
 		// One of two ends, and the connection stays.
-		n, err := m.UnsubscribeUser(ctx, "ann", "a")
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.Equal(t, 1, unsubscribed(t, m.UnsubscribeUser, "ann", "a"))
 		require.Empty(t, m.members("a"))
 		require.Equal(t, []string{r.ID()}, m.members("b"))
 		m.publish("a", "three")
@@ -147,25 +122,19 @@ func TestConnOfTwoSubscriptions(t *testing.T) {
 		require.True(t, ok)
 		require.NotContains(t, text, "three")
 		require.Contains(t, text, "four")
-		n, err = m.UnsubscribeClient(ctx, r.ID(), "a")
-		require.NoError(t, err)
-		require.Zero(t, n, "it has ended already")
+		require.Zero(t, unsubscribed(t, m.UnsubscribeClient, r.ID(), "a"), "it has ended already")
 
 		// It may be subscribed to again.
 		require.NoError(t, r.Subscribe("a", nil))
 		m.publish("a", "five")
 		wantRead(t, r, `"five"`)
-		n, err = m.UnsubscribeClient(ctx, r.ID(), "a")
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.Equal(t, 1, unsubscribed(t, m.UnsubscribeClient, r.ID(), "a"))
 
 		// With the last one, the connection ends.
-		n, err = m.UnsubscribeClient(ctx, r.ID(), "b")
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.Equal(t, 1, unsubscribed(t, m.UnsubscribeClient, r.ID(), "b"))
 		wantEnd(t, r, `"unsubscribed"`, "unsubscribed")
 		require.Empty(t, m.members("b"))
-		require.Equal(t, []string{"subscribe a", "disconnect unsubscribed"}, m.seen())
+		require.Equal(t, []string{"subscribe a", "disconnect unsubscribed"}, m.hooks.take())
 		require.ErrorIs(t, r.Subscribe("c", nil), channels.ErrUnsubscribed)
 		require.Empty(t, m.members("c"))
 	})
@@ -174,21 +143,16 @@ func TestConnOfTwoSubscriptions(t *testing.T) {
 func TestConnOfTwoSubscriptionsIsDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMany(t)
-		r, err := channels.Connect(m.Hub, "ann", "e1")
-		require.NoError(t, err)
-		other, err := channels.Connect(m.Hub, "eve", "e2")
-		require.NoError(t, err)
+		r := connect(t, m.Hub, "ann", "e1")
+		other := connect(t, m.Hub, "eve", "e2")
 		require.NoError(t, r.Subscribe("e2", nil))
 		wantRead(t, other, `"join"`, `"eve"`, `"join"`, `"ann"`)
-		n, err := m.DisconnectUser(context.Background(), "ann")
-		require.NoError(t, err)
-		require.Equal(t, 1, n, "connections, not subscriptions")
+		require.Equal(t, 1, disconnected(t, m.DisconnectUser, "ann"), "connections, not subscriptions")
 		wantEnd(t, r, `"disconnected"`, "disconnected")
 		require.Empty(t, m.members("e1"))
 		wantRead(t, other, `"leave"`, `"ann"`)
 		require.Equal(t, []string{other.ID()}, m.members("e2"))
-		_, err = m.DisconnectUser(context.Background(), "eve")
-		require.NoError(t, err)
+		disconnected(t, m.DisconnectUser, "eve")
 		wantEnd(t, other, `"disconnected"`, "disconnected")
 	})
 }
@@ -198,8 +162,7 @@ func TestConnOfTwoSubscriptionsCatchesUpInEach(t *testing.T) {
 		m := newMany(t)
 		first, second := m.publish("h1", "1.1"), m.publish("h2", "2.1")
 		m.publish("h2", "2.2")
-		r, err := channels.Connect(m.Hub, "ann", "a")
-		require.NoError(t, err)
+		r := connect(t, m.Hub, "ann", "a")
 		require.NoError(t, r.Subscribe("h1", &first))
 		require.NoError(t, r.Subscribe("h2", &second))
 		wantRead(t, r, `"2.2"`)
@@ -207,8 +170,7 @@ func TestConnOfTwoSubscriptionsCatchesUpInEach(t *testing.T) {
 		m.publish("h2", "2.3")
 		m.publish("a", "live")
 		wantRead(t, r, `"1.2"`, `"2.3"`, `"live"`)
-		_, err = m.UnsubscribeUser(context.Background(), "ann", "h2")
-		require.NoError(t, err)
+		unsubscribed(t, m.UnsubscribeUser, "ann", "h2")
 		require.NoError(t, r.Subscribe("h2", &channels.Position{Epoch: "?"}))
 		wantRead(t, r, `"reset"`)
 		readToEnd(r)
@@ -219,23 +181,10 @@ func TestConnOfTwoSubscriptionsCatchesUpInEach(t *testing.T) {
 func TestConnSubscribesWhileItIsUnsubscribed(t *testing.T) {
 	ctx := context.Background()
 	m := newMany(t)
-	r, err := channels.Connect(m.Hub, "ann", "a")
-	require.NoError(t, err)
+	r := connect(t, m.Hub, "ann", "a")
 	end := readToEnd(r)
-	var wait sync.WaitGroup
-	stop := make(chan struct{})
-	for range 2 {
-		wait.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					m.UnsubscribeUser(ctx, "ann", "b")
-				}
-			}
-		})
-	}
+	unsubscribe := func(int) { m.UnsubscribeUser(ctx, "ann", "b") }
+	stop1, stop2 := repeatedly(unsubscribe), repeatedly(unsubscribe)
 	for range 300 {
 		if err := r.Subscribe("b", nil); err != nil {
 			var e *channels.Error
@@ -244,12 +193,11 @@ func TestConnSubscribesWhileItIsUnsubscribed(t *testing.T) {
 		}
 		m.publish("b", "x")
 	}
-	close(stop)
-	wait.Wait()
-	_, err = m.DisconnectUser(ctx, "ann")
-	require.NoError(t, err)
+	stop1()
+	stop2()
+	disconnected(t, m.DisconnectUser, "ann")
 	<-end
-	require.Contains(t, m.seen(), "disconnect disconnected")
+	require.Contains(t, m.hooks.take(), "disconnect disconnected")
 	for _, name := range []string{"a", "b"} {
 		require.Empty(t, m.members(name))
 		info, err := m.Channel(ctx, name)
@@ -273,11 +221,9 @@ func readToEnd(r *channels.Receiver) (end <-chan struct{}) {
 func TestDrainOfTwoSubscriptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMany(t)
-		r, err := channels.Connect(m.Hub, "ann", "a")
-		require.NoError(t, err)
+		r := connect(t, m.Hub, "ann", "a")
 		require.NoError(t, r.Subscribe("b", nil))
-		done := make(chan error, 1)
-		go func() { done <- m.Drain(context.Background()) }()
+		done := background(func() error { return m.Drain(context.Background()) })
 		synctest.Wait()
 		text, cause, ok := r.Read()
 		for ok {
@@ -290,27 +236,19 @@ func TestDrainOfTwoSubscriptions(t *testing.T) {
 		require.NoError(t, <-done)
 		require.Empty(t, m.members("a"))
 		require.Empty(t, m.members("b"))
-		_, err = channels.Connect(m.Hub, "ann", "a")
+		_, err := channels.Connect(m.Hub, "ann", "a")
 		require.ErrorIs(t, err, channels.ErrDraining)
-		require.Equal(t, []string{"connect", "subscribe a", "subscribe b", "disconnect draining"}, m.seen())
+		require.Equal(t, []string{"connect", "subscribe a", "subscribe b", "disconnect draining"}, m.hooks.take())
 	})
 }
 
 func TestSlowOfTwoSubscriptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub, err := channels.New(channels.Options{MaxMessageBytes: 1 << 10, QueueBytes: 4 << 10, Channel: func(name string) channels.ChannelOptions {
-			if name == "latest" {
-				return channels.ChannelOptions{SlowSubscriber: channels.SlowKeepLatest}
-			}
-			return channels.ChannelOptions{}
-		}})
-		require.NoError(t, err)
-		defer hub.Shutdown(context.Background())
-		r, err := channels.Connect(hub, "ann", "latest")
-		require.NoError(t, err)
+		options := named(map[string]channels.ChannelOptions{"latest": {SlowSubscriber: channels.SlowKeepLatest}})
+		hub := newHub(t, channels.Options{MaxMessageBytes: 1 << 10, QueueBytes: 4 << 10, Channel: options})
+		r := connect(t, hub, "ann", "latest")
 		for range 10 {
-			_, err = hub.Publish(context.Background(), "latest", channels.Message{Header: "n", Body: json.RawMessage(`"` + strings.Repeat("x", 900) + `"`)})
-			require.NoError(t, err)
+			publish(t, hub, "latest", "n", `"`+strings.Repeat("x", 900)+`"`)
 		}
 		require.Zero(t, hub.Stats().SlowClosed)
 		require.NoError(t, r.Subscribe("each", nil))
@@ -327,23 +265,17 @@ func TestSlowOfTwoSubscriptions(t *testing.T) {
 func TestConnLosesItsOnlySubscriptionWhileAnotherIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, answer := make(chan struct{}), make(chan error)
-		hub, err := channels.New(channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
+		hub := newHub(t, channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
 			if r.Channel != "b" {
 				return nil
 			}
 			close(asked)
 			return <-answer
 		}})
-		require.NoError(t, err)
-		defer hub.Shutdown(context.Background())
-		r, err := channels.Connect(hub, "ann", "a")
-		require.NoError(t, err)
-		subscribed := make(chan error)
-		go func() { subscribed <- r.Subscribe("b", nil) }()
+		r := connect(t, hub, "ann", "a")
+		subscribed := background(func() error { return r.Subscribe("b", nil) })
 		<-asked
-		n, err := hub.UnsubscribeUser(context.Background(), "ann", "a")
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.Equal(t, 1, unsubscribed(t, hub.UnsubscribeUser, "ann", "a"))
 		answer <- channels.ErrForbidden
 		require.ErrorIs(t, <-subscribed, channels.ErrForbidden)
 		wantEnd(t, r, `"unsubscribed"`, "unsubscribed")

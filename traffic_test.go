@@ -25,17 +25,13 @@ func TestTrafficOfAConnection(t *testing.T) {
 		require.False(t, c.Connected.IsZero())
 		require.False(t, c.Connected.After(time.Now()))
 	}
-	options := func() (channels.Options, chan channels.Client) {
+	begin := func(t *testing.T, start func(*testing.T, channels.Options) *server) (*server, chan channels.Client) {
 		left := make(chan channels.Client, 1)
-		return channels.Options{OnDisconnect: func(c channels.Client, _ error) { left <- c }}, left
+		return start(t, channels.Options{OnDisconnect: func(c channels.Client, _ error) { left <- c }}), left
 	}
-	for name, start := range map[string]func(*testing.T, channels.Options) *server{
-		"plain": func(t *testing.T, o channels.Options) *server { return serve(t, o) },
-		"tls":   serveTLS,
-	} {
+	for name, start := range starts {
 		t.Run(name, func(t *testing.T) {
-			o, left := options()
-			s := start(t, o)
+			s, left := begin(t, start)
 			w := s.join("a", "")
 			w.send(in)
 			w.want("x", "1")
@@ -47,19 +43,19 @@ func TestTrafficOfAConnection(t *testing.T) {
 		})
 	}
 	t.Run("what comes with the handshake", func(t *testing.T) {
-		o, left := options()
-		s := serve(t, o)
-		frame := masked(rawText, []byte(in))
-		r := s.raw("a", "", frame...)
-		r.read()
-		r.read()
-		r.c.Close()
+		s, left := begin(t, starts["plain"])
+		frame := wsFrame(rawText, in)
+		c := s.dialRaw()
+		c.Send(upgradeRequest("/channel/a/") + frame)
+		c.Upgraded()
+		c.read()
+		c.read()
+		c.Close()
 		want(t, left, "websocket", channels.Traffic{Messages: 1, Bytes: int64(len(frame))},
 			channels.Traffic{Messages: 2, Bytes: 2 + int64(len(in)) + 2 + int64(len(ack))})
 	})
 	t.Run("a stream", func(t *testing.T) {
-		o, left := options()
-		s := serve(t, o)
+		s, left := begin(t, starts["plain"])
 		e := s.stream("a", "")
 		s.publish("a", "x", "1")
 		e.want("x", "1")
@@ -67,8 +63,7 @@ func TestTrafficOfAConnection(t *testing.T) {
 		want(t, left, "sse", channels.Traffic{}, channels.Traffic{Messages: 1, Bytes: int64(len("retry: 1234\n" + "data: " + in + "\n\n"))})
 	})
 	t.Run("nothing", func(t *testing.T) {
-		o, left := options()
-		s := serve(t, o)
+		s, left := begin(t, starts["plain"])
 		s.join("a", "").c.CloseNow()
 		want(t, left, "websocket", channels.Traffic{}, channels.Traffic{})
 	})
@@ -147,7 +142,7 @@ func TestVaryOnce(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	})
-	a := s.do("GET", "/v1/channel", "", "Origin", s.http.URL)
+	a := s.get("/v1/channel", "Origin", s.http.URL)
 	require.Equal(t, 200, a.status)
 	require.Equal(t, []string{"Accept-Encoding, Origin"}, a.header.Values("Vary"))
 	require.Equal(t, []string{s.http.URL}, a.header.Values("Access-Control-Allow-Origin"))

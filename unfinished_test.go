@@ -1,13 +1,10 @@
 package channels_test
 
 import (
-	"bytes"
 	"compress/flate"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,23 +24,20 @@ func half(method, path, sent string, header ...string) string {
 }
 
 // wantEnd wants the connection to end without another byte.
-func (c tcpClient) wantEnd() {
-	c.t.Helper()
-	rest, err := io.ReadAll(c.br)
-	var ne net.Error
-	require.False(c.t, errors.As(err, &ne) && ne.Timeout(), "still open")
-	require.Empty(c.t, rest)
+func (c rawClient) wantEnd() {
+	c.T.Helper()
+	rest, err := io.ReadAll(c.BR)
+	require.False(c.T, isTimeout(err), "still open")
+	require.Empty(c.T, rest)
 }
 
 func TestAGetOfAStreamHasNoBody(t *testing.T) {
-	s := serve(t, channels.Options{Channel: func(string) channels.ChannelOptions {
-		return channels.ChannelOptions{HistorySize: 5, Presence: channels.PresenceList}
-	}, OnConnect: func(context.Context, channels.Client) error {
-		t.Error("a connection")
-		return nil
-	}})
+	s := serve(t, channels.Options{
+		Channel:   every(channels.ChannelOptions{HistorySize: 5, Presence: channels.PresenceList}),
+		OnConnect: func(context.Context, channels.Client) error { t.Error("a connection"); return nil },
+	})
 	t.Run("refused", func(t *testing.T) { aGetHasNoBody(t, s) })
-	require.Contains(t, s.do("GET", "/v1/channel/a/history", "").body, `"data":[]`)
+	require.Contains(t, s.get("/v1/channel/a/history").body, `"data":[]`)
 	c := s.dialRaw()
 	a := c.ask("GET /v1/channel/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
 	require.Equal(t, 200, a.status)
@@ -80,12 +74,7 @@ func aGetHasNoBody(t *testing.T, s *server) {
 // A request that is refused by its header is answered without waiting for its body.
 func TestAnswersThatDoNotWaitForABody(t *testing.T) {
 	const post = "/v1/channel/a/publish"
-	denied := channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
-		if r.Channel == "a" {
-			return channels.ErrForbidden
-		}
-		return nil
-	}, MaxMessageBytes: 1 << 10}
+	denied := channels.Options{Authorize: forbids("a"), MaxMessageBytes: 1 << 10}
 	refuses := func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			channels.WriteError(w, r, channels.ErrExpired)
@@ -136,14 +125,14 @@ func TestAnswersThatDoNotWaitForABody(t *testing.T) {
 }
 
 // drip sends the same piece until the connection fails, or the test stops it.
-func (c tcpClient) drip(piece string) (stop func()) {
+func (c rawClient) drip(piece string) (stop func()) {
 	end := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		pace := time.NewTicker(20 * time.Millisecond)
 		defer pace.Stop()
 		for {
-			if _, err := io.WriteString(c.c, piece); err != nil {
+			if _, err := io.WriteString(c.C, piece); err != nil {
 				return
 			}
 			select {
@@ -177,7 +166,7 @@ func TestABodyThatNeverComes(t *testing.T) {
 			t.Run(path+" "+name+", a byte now and then", func(t *testing.T) {
 				t.Parallel()
 				c := s.dialRaw()
-				c.write(head)
+				c.Send(head)
 				piece := " "
 				if name == "chunked" {
 					piece = "1\r\n \r\n"
@@ -201,7 +190,7 @@ func TestServerTimeoutsAreNotTheHubs(t *testing.T) {
 	e := s.stream("b", "")
 	c := s.dialRaw()
 	body := `{"header":"x","body":1}`
-	c.write(fmt.Sprintf("POST /v1/channel/b/publish HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:5]))
+	c.Send(fmt.Sprintf("POST /v1/channel/b/publish HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:5]))
 	<-time.After(timeout + timeout/2) // when both have passed
 	a := c.ask(body[5:])
 	require.Equal(t, 200, a.status, a.body)
@@ -211,7 +200,6 @@ func TestServerTimeoutsAreNotTheHubs(t *testing.T) {
 			break
 		}
 	}
-	e.close()
 }
 
 // A message that is not completed in time ends the connection, whatever else the client
@@ -231,17 +219,17 @@ func TestAMessageThatNeverBecomesComplete(t *testing.T) {
 			s := newServer(t, channels.Options{MaxMessageBytes: 8 << 10, OnDisconnect: func(_ channels.Client, err error) { reasons <- err }})
 			channels.SetGrace(s.hub, 300*time.Millisecond)
 			s.http.Start()
-			conn := s.hostile(1, "c", hubtest.DeflateOffer)[0]
-			conn.write(c.first)
+			conn := s.upgrade("/channel/c/", hubtest.DeflateOffer)
+			conn.Send(c.first)
 			stop := conn.drip(c.then)
 			var m message
-			for m.errorCode() == "" {
-				m = conn.message()
+			for m.ErrorCode() == "" {
+				m = conn.Message()
 			}
-			require.Equal(t, "too_slow", m.errorCode())
-			conn.wantClosed(1008)
+			require.Equal(t, "too_slow", m.ErrorCode())
+			conn.WantClosed(1008)
 			stop()
-			conn.close()
+			conn.Close()
 			require.Equal(t, "channels: "+"this did not arrive in time (10 s, plus 1 s for each 64 KiB); send it again, faster or in smaller parts", (<-reasons).Error())
 			require.Zero(t, channels.Unfinished(s.hub))
 		})
@@ -268,17 +256,19 @@ func TestUnfinishedBytesAreBounded(t *testing.T) {
 			s.http.Start()
 			before := hubtest.Used()
 			const n = 100
-			healthy := s.hostile(1, "c", hubtest.DeflateOffer)[0]
-			var cs []tcpClient
+			healthy := s.upgrade("/channel/c/", hubtest.DeflateOffer)
+			var cs []rawClient
 			if c.body == "" {
-				cs = s.hostile(n, "d", hubtest.DeflateOffer)
+				for _, conn := range s.DialMany(n, "d", hubtest.DeflateOffer) {
+					cs = append(cs, rawClient{conn})
+				}
 			} else {
 				for range n {
 					cs = append(cs, s.dialRaw())
 				}
 			}
 			for i, conn := range cs {
-				conn.write(c.first + c.body)
+				conn.Send(c.first + c.body)
 				if i == 0 { // the others may be read in another order than they were written in
 					until(t, "the first one is held", func() bool { return channels.Unfinished(s.hub) > 0 })
 				}
@@ -289,18 +279,18 @@ func TestUnfinishedBytesAreBounded(t *testing.T) {
 			if c.body != "" {
 				cs[0].ask("").wantFail(t, 503, "overloaded")
 			} else {
-				require.Equal(t, "overloaded", cs[0].message().errorCode())
-				cs[0].wantClosed(1013)
+				require.Equal(t, "overloaded", cs[0].Message().ErrorCode())
+				cs[0].WantClosed(1013)
 			}
-			healthy.write(wsFrame(opText, `{"header":"m",`) + wsFrame(finBit, `"body":1}`))
-			healthy.wantAllOf(1)
+			healthy.Send(wsFrame(opText, `{"header":"m",`) + wsFrame(finBit, `"body":1}`))
+			healthy.WantAllOf(1)
 			s.publish("c", "m", "1")
-			healthy.wantAllOf(1)
+			healthy.WantAllOf(1)
 			before.Held(t, bound+n*hubtest.PerClient)
 			for _, conn := range cs {
-				conn.close()
+				conn.Close()
 			}
-			healthy.close()
+			healthy.Close()
 			until(t, "all is given back", func() bool { return channels.Unfinished(s.hub) == 0 })
 		})
 	}
@@ -322,16 +312,16 @@ func TestInflationIsBounded(t *testing.T) {
 		"long, but not so much": {opText, `{"header":"m","body":"` + random64(200<<10) + `"}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn := s.hostile(1, "c", hubtest.DeflateOffer)[0]
-			conn.write(wsFrame(finBit|rsv1Bit|c.op, hubtest.Deflated(c.text, flate.BestCompression)))
-			m := conn.message()
+			conn := s.upgrade("/channel/c/", hubtest.DeflateOffer)
+			conn.Send(wsFrame(finBit|rsv1Bit|c.op, hubtest.Deflated(c.text, flate.BestCompression)))
+			m := conn.Message()
 			if !c.limit {
 				require.Contains(t, []string{"m", "exchange"}, m.Header)
-				conn.close()
+				conn.Close()
 				return
 			}
-			require.Equal(t, "too_large", m.errorCode())
-			conn.wantClosed(1009)
+			require.Equal(t, "too_large", m.ErrorCode())
+			conn.WantClosed(1009)
 		})
 	}
 }
@@ -351,10 +341,10 @@ func random64(n int) string {
 // Clients that do not send a body to its end, or read no answer, do not hold up Shutdown.
 func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 	s := serve(t, channels.Options{})
-	var cs []tcpClient
+	var cs []rawClient
 	for _, path := range []string{"/v1/channel/a/publish", "/v1/publish"} {
 		c := s.dialRaw()
-		c.write(half("POST", path, "{"))
+		c.Send(half("POST", path, "{"))
 		cs = append(cs, c)
 	}
 	until(t, "they have begun", func() bool { return channels.Unfinished(s.hub) > 0 })
@@ -362,7 +352,7 @@ func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 	require.NoError(t, s.hub.Shutdown(ctxT(t)))
 	late := s.dialRaw()
 	cs = append(cs, late)
-	late.write(half("POST", "/v1/publish", "{"))
+	late.Send(half("POST", "/v1/publish", "{"))
 	for _, c := range cs {
 		c.ask("").wantFail(t, 503, "closed")
 	}
@@ -372,12 +362,7 @@ func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 
 // The same holds over HTTP/2, where other requests share the connection.
 func TestUnfinishedOverHTTP2(t *testing.T) {
-	s := newServer(t, channels.Options{MaxMessageBytes: 1 << 10, Authorize: func(_ context.Context, r channels.Request) error {
-		if r.Channel == "a" {
-			return channels.ErrForbidden
-		}
-		return nil
-	}})
+	s := newServer(t, channels.Options{MaxMessageBytes: 1 << 10, Authorize: forbids("a")})
 	channels.SetGrace(s.hub, 300*time.Millisecond)
 	s.http.EnableHTTP2 = true
 	s.http.StartTLS()
@@ -404,7 +389,7 @@ func TestUnfinishedOverHTTP2(t *testing.T) {
 			b, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
 			require.Contains(t, string(b), c.code)
-			require.Equal(t, 200, s.do("GET", "/healthz", "").status)
+			require.Equal(t, 200, s.get("/healthz").status)
 		})
 	}
 }
@@ -412,30 +397,23 @@ func TestUnfinishedOverHTTP2(t *testing.T) {
 // A message that is cut off is not published, even if what has arrived is valid
 // JSON by itself, compressed or not.
 func TestAMessageThatIsCutOffIsNotPublished(t *testing.T) {
-	var squeezed bytes.Buffer
-	w, err := flate.NewWriter(&squeezed, flate.BestSpeed)
-	require.NoError(t, err)
-	_, err = w.Write([]byte(`{"header":"cut","body":1}`))
-	require.NoError(t, err)
-	require.NoError(t, w.Flush())
-	small := bytes.TrimSuffix(squeezed.Bytes(), []byte("\x00\x00\xff\xff"))
-	more := masked(0xC1, append(bytes.Clone(small), " more"...)) // as if the frame were longer
-
-	for name, sent := range map[string][]byte{
-		"between two fragments":             masked(0x01, []byte(`{"header":"cut","body":1}`)),
-		"inside of a frame":                 append(masked(rawText, []byte(`{"header":"cut","body":1}      `))[:6], masked(rawText, []byte(`{"header":"cut","body":1}`))[6:]...),
-		"compressed, between two fragments": masked(0x41, small),
+	const cut = `{"header":"cut","body":1}`
+	small := hubtest.Deflated(cut, flate.BestSpeed)
+	longer, more := wsFrame(rawText, cut+"      "), wsFrame(rsv1Bit|rawText, small+" more") // than what is sent of them
+	for name, sent := range map[string]string{
+		"between two fragments":             wsFrame(opText, cut),
+		"inside of a frame":                 longer[:len(longer)-6],
+		"compressed, between two fragments": wsFrame(rsv1Bit|opText, small),
 		"compressed, inside of a frame":     more[:len(more)-5],
 	} {
 		t.Run(name, func(t *testing.T) {
 			reasons := make(chan error, 1)
 			s := serve(t, channels.Options{Channel: keeps, OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
-			r := s.raw("h", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n")
-			r.write(sent)
-			r.c.Close()
+			r := s.upgrade("/channel/h/", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover")
+			r.Send(sent)
+			r.Close()
 			require.Error(t, <-reasons)
-			past, err := s.hub.History(t.Context(), "h", channels.HistoryQuery{})
-			require.NoError(t, err)
+			past := historyOf(t, s.hub, "h", channels.HistoryQuery{})
 			require.Empty(t, past.Messages)
 		})
 	}

@@ -40,8 +40,7 @@ func TestWhoIsCutOffFromAllOthersIsRed(t *testing.T) {
 		r.net.Cut("r2", "r0")
 		r.net.Cut("r2", "r1")
 		time.Sleep(13 * time.Second)
-		for range 300 {
-			time.Sleep(100 * time.Millisecond)
+		during(30*time.Second, func() {
 			for i := range r.hubs {
 				require.NotContains(t, r.status(i, "r0"), "canary") // it drops what it would send
 				require.NotContains(t, r.status(i, "r1"), "canary")
@@ -49,7 +48,7 @@ func TestWhoIsCutOffFromAllOthersIsRed(t *testing.T) {
 			}
 			require.Equal(t, "ok", r.ready(0))
 			require.Equal(t, "mesh_unavailable", r.ready(2))
-		}
+		})
 		r.net.Heal()
 		time.Sleep(4 * time.Second)
 		require.Equal(t, "ok", r.ready(2))
@@ -77,11 +76,10 @@ func TestTheLastOneIsNotRed(t *testing.T) {
 			require.Equal(t, "green", r.status(0, "r0"))
 			r.net.Cut("r0", "r1")
 			r.store.mute.Store("r1")
-			for range 150 {
-				time.Sleep(100 * time.Millisecond)
+			during(15*time.Second, func() {
 				require.NotContains(t, r.status(0, "r0"), "red")
 				require.Equal(t, "ok", r.ready(0))
-			}
+			})
 			require.NotContains(t, r.status(0, "r0"), "canary")
 			r.store.mute.Store("")
 			r.net.Heal()
@@ -90,46 +88,42 @@ func TestTheLastOneIsNotRed(t *testing.T) {
 }
 
 func TestAMeshThatSaysWhatIsWrong(t *testing.T) {
-	var meshes []*brittle
 	inBubble(t, 1, nil, func(r *replicas) {
 		time.Sleep(5 * time.Second)
 		broken := errors.New("the broker is away")
-		meshes[0].err.Store(&broken)
+		r.meshes[0].err.Store(&broken)
 		time.Sleep(13 * time.Second)
 		require.Equal(t, "red: canary lost: mesh", r.status(0, "r0"))
-		meshes[0].err.Store(nil)
+		r.meshes[0].err.Store(nil)
 		time.Sleep(4 * time.Second)
 		require.Equal(t, "green", r.status(0, "r0"))
 
-		meshes[0].refuses.Store(true)
+		r.meshes[0].refuses.Store(true)
 		time.Sleep(13 * time.Second)
 		require.Equal(t, "green", r.status(0, "r0"), "with nobody to hear it, and a Status that is well")
-	}, breakable(&meshes))
+	})
 }
 
 // A replica that is stopped, as by SIGSTOP, keeps its links. It makes no other replica
 // red.
 func TestAStoppedPeerMakesNobodyRed(t *testing.T) {
-	var meshes []*brittle
 	inBubble(t, 2, nil, func(r *replicas) {
 		time.Sleep(5200 * time.Millisecond)
 		for phase := range 3 {
-			meshes[1].mute.Store(true)
+			r.meshes[1].mute.Store(true)
 			r.store.mute.Store("r1")
-			for range 300 {
-				time.Sleep(100 * time.Millisecond)
+			during(30*time.Second, func() {
 				require.Contains(t, []string{"green", "yellow: canary late: mesh"}, r.status(0, "r0"))
 				require.Equal(t, "ok", r.ready(0))
-			}
+			})
 			require.Equal(t, "green", r.status(0, "r0"))
 			require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
-			meshes[1].mute.Store(false)
+			r.meshes[1].mute.Store(false)
 			r.store.mute.Store("")
 			time.Sleep(time.Duration(phase)*time.Second + 10*time.Second)
-			require.Equal(t, "green", r.status(0, "r0"))
-			require.Equal(t, "green", r.status(0, "r1"))
+			r.wantStatus(0, "green", "r0", "r1")
 		}
-	}, breakable(&meshes))
+	})
 }
 
 func TestYellowReasons(t *testing.T) {
@@ -160,15 +154,14 @@ func TestYellowReasons(t *testing.T) {
 	})
 	for policy, want := range map[channels.SlowPolicy]string{channels.SlowDropOldest: "yellow: dropping", channels.SlowKeepLatest: "green"} {
 		t.Run("dropping for a slow subscriber by "+want, func(t *testing.T) {
-			inBubble(t, 1, func(string) channels.ChannelOptions { return channels.ChannelOptions{SlowSubscriber: policy} }, func(r *replicas) {
+			inBubble(t, 1, every(channels.ChannelOptions{SlowSubscriber: policy}), func(r *replicas) {
 				sub, err := r.hubs[0].Subscribe(context.Background(), "c", nil) // nobody reads
 				require.NoError(t, err)
 				defer sub.Close()
 				time.Sleep(4500 * time.Millisecond)
 				body := msg("h", `"`+strings.Repeat("x", 1000)+`"`)
 				for r.hubs[0].Stats().Dropped == 0 {
-					_, err := r.hubs[0].Publish(context.Background(), "c", body)
-					require.NoError(t, err)
+					publishWith(t, r.hubs[0], "c", body, channels.PublishOptions{})
 				}
 				time.Sleep(1100 * time.Millisecond)
 				require.Equal(t, want, r.status(0, "r0"))
@@ -200,5 +193,97 @@ func TestYellowReasons(t *testing.T) {
 			synctest.Wait()
 			require.Equal(t, "yellow: loaded", r.status(0, "r0"))
 		}, func(_ int, o *channels.Options) { o.MaxConnections = 10 })
+	})
+}
+
+func TestTheStoresCanary(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		require.Equal(t, "green", r.status(0, "r0"))
+		require.Equal(t, "ok", r.ready(0))
+		r.store.full.Store(true) // it takes reports, but no message
+		time.Sleep(3 * time.Second)
+		require.Equal(t, "yellow: canary late: store", r.status(0, "r0"))
+		require.Equal(t, "ok", r.ready(0))
+		time.Sleep(7 * time.Second)
+		r.wantStatus(0, "red: canary lost: store", "r0", "r1")
+		require.Equal(t, "ok", r.ready(0), "the other one is no better")
+		r.store.full.Store(false)
+		time.Sleep(4 * time.Second)
+		r.wantStatus(0, "green", "r0", "r1")
+		require.Equal(t, "ok", r.ready(0))
+
+		r.store.addLag.Store(int64(1100 * time.Millisecond))
+		time.Sleep(5 * time.Second)
+		require.Equal(t, "yellow: canary late: store", r.status(0, "r0"))
+		r.store.addLag.Store(0)
+		time.Sleep(5 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"))
+	})
+}
+
+func TestTheMeshsCanary(t *testing.T) {
+	inBubble(t, 1, nil, func(r *replicas) {
+		time.Sleep(30 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"), "where there is no peer, none has to answer")
+
+		silent := r.net.Join("silent") // a peer whose link is up, and nothing comes of it
+		defer silent.Close()
+		time.Sleep(7 * time.Second)
+		require.Equal(t, "yellow: canary late: mesh", r.status(0, "r0"))
+		require.Equal(t, "ok", r.ready(0))
+		time.Sleep(6 * time.Second)
+		require.Equal(t, "red: canary lost: mesh", r.status(0, "r0"))
+		require.Equal(t, "mesh_unavailable", r.ready(0))
+
+		hub := r.join("r1")
+		time.Sleep(7 * time.Second)
+		require.Equal(t, "green", r.status(0, "r0"), "one that answers is enough")
+		require.Equal(t, "green", r.status(0, "r1"))
+		require.Equal(t, "ok", r.ready(0))
+		r.net.SetFaults(meshtest.Faults{Delay: 3 * time.Second})
+		require.Eventually(t, func() bool { return r.status(0, "r0") == "yellow: canary late: mesh" }, time.Minute, 100*time.Millisecond)
+		require.NoError(t, hub.Shutdown(context.Background()))
+	})
+}
+
+// Replicas that share only the Store, not the mesh, answer no canary. No replica
+// expects an answer from them, not even over a broker.
+func TestWhoHasNoMeshAnswersNoCanary(t *testing.T) {
+	for name, other := range map[string]func(mesh.Mesh) mesh.Mesh{
+		"none":    func(mesh.Mesh) mesh.Mesh { return nil },
+		"another": func(m mesh.Mesh) mesh.Mesh { return &sees{m, nil} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 2, nil, func(r *replicas) {
+				r.net.Cut("r0", "r1")
+				during(30*time.Second, func() {
+					r.wantReady()
+					for i := range r.hubs {
+						require.NotContains(t, r.status(i, "r0"), "canary")
+					}
+				})
+			}, func(i int, o *channels.Options) {
+				if i == 0 {
+					o.Mesh = &sees{o.Mesh, []mesh.Peer{{Up: true}}} // a broker
+				} else {
+					o.Mesh = other(o.Mesh)
+				}
+			})
+		})
+	}
+}
+
+// An app may close its mesh long after its hub. Meanwhile, no replica waits for its
+// answer to a canary.
+func TestAHubThatHasLeftAnswersNoCanary(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		require.NoError(t, r.hubs[1].Shutdown(context.Background()))
+		during(30*time.Second, func() {
+			require.NotContains(t, r.status(0, "r0"), "red")
+			require.Empty(t, r.status(0, "r1"))
+		})
+		require.Equal(t, "green", r.status(0, "r0"))
 	})
 }

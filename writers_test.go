@@ -112,15 +112,15 @@ func TestWritersThatWrapOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, channels.Options{}, wrap(f))
 			c := s.dialRaw() // the handshake has to be answered before anything else is sent
-			c.upgrade("/channel/a/")
+			c.Upgrade("/channel/a/")
 			w := s.join("a", "")
 			w.send(`{"header":"x","body":1}`)
 			w.want("x", `1`)
 			w.want("exchange", `{"msg":"ok"}`)
-			require.Equal(t, "x", c.message().Header)
+			require.Equal(t, "x", c.Message().Header)
 
 			s.handshake("/channel/a/", "Sec-WebSocket-Version: 8").wantFail(t, 400, "bad_handshake")
-			s.do("GET", "/channel/a/", "").wantFail(t, 426, "upgrade_required")
+			s.get("/channel/a/").wantFail(t, 426, "upgrade_required")
 			if name != "with a Hijack of its own" { // and without Flush
 				e := s.stream("a", "")
 				s.publish("a", "y", `2`)
@@ -168,7 +168,7 @@ func (crashing) Hijack() (net.Conn, *bufio.ReadWriter, error) { panic("no Hijack
 func TestAHijackThatPanicsLeavesNobody(t *testing.T) {
 	left := make(chan error, 1)
 	s := serve(t, channels.Options{
-		Channel:      func(string) channels.ChannelOptions { return channels.ChannelOptions{Presence: channels.PresenceList} },
+		Channel:      every(channels.ChannelOptions{Presence: channels.PresenceList}),
 		OnDisconnect: func(_ channels.Client, reason error) { left <- reason },
 	}, wrap(func(w http.ResponseWriter) http.ResponseWriter { return crashing{w} }))
 	s.handshake("/channel/c/").wantFail(t, 500, "internal")
@@ -208,10 +208,9 @@ func TestWhileTheHandshakeIsAnswered(t *testing.T) {
 				return busy{w, func() { wg.Go(func() { c.do(hub) }) }}
 			}))
 			hub = s.hub
-			conn := s.dialRaw()
-			conn.upgrade("/channel/a/", "Sec-WebSocket-Extensions: permessage-deflate")
+			conn := s.upgrade("/channel/a/", "Sec-WebSocket-Extensions: permessage-deflate")
 			s.hub.Publish(t.Context(), "a", msg("x", `"`+long(2000)+`"`)) // deflated, if it is in time
-			conn.wantClosed(c.code)
+			conn.WantClosed(c.code)
 			wg.Wait()
 		})
 	}

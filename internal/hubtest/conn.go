@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
 )
 
 // Conn is a TCP connection on which a test may send what no proper client sends,
@@ -59,6 +61,12 @@ func (c *Conn) CloseWrite() { c.C.(*net.TCPConn).CloseWrite() }
 func (c *Conn) Upgrade(path string, header ...string) http.Header {
 	c.T.Helper()
 	c.Send(UpgradeRequest(path, header...))
+	return c.Upgraded()
+}
+
+// Upgraded reads the answer to a handshake, and returns its header.
+func (c *Conn) Upgraded() http.Header {
+	c.T.Helper()
 	resp, err := http.ReadResponse(c.BR, nil)
 	require.NoError(c.T, err)
 	require.Equal(c.T, http.StatusSwitchingProtocols, resp.StatusCode)
@@ -119,6 +127,11 @@ func (m Message) ErrorCode() string {
 	return b.Code
 }
 
+// Since is the query that resumes behind the message.
+func (m Message) Since() string {
+	return "?since=" + channels.Position{Epoch: m.Epoch, Offset: m.Offset}.String()
+}
+
 // Message reads the next text, past control frames.
 func (c *Conn) Message() (m Message) {
 	c.T.Helper()
@@ -144,19 +157,22 @@ func (c *Conn) WantAllOf(n int) {
 	}
 }
 
-// WantClosed reads up to the close frame, and then to the end of the connection.
-func (c *Conn) WantClosed(code int) {
+// WantClosed reads up to the close frame, and then to the end of the connection. It
+// returns the reason.
+func (c *Conn) WantClosed(code int) (reason string) {
 	c.T.Helper()
 	for {
 		f, err := c.TryRead()
 		require.NoError(c.T, err, "before a close frame")
-		if f.First == RawClose {
-			require.GreaterOrEqual(c.T, len(f.Payload), 2)
-			require.Equal(c.T, code, int(binary.BigEndian.Uint16(f.Payload)), "%s", f.Payload[2:])
-			break
+		if f.First != RawClose {
+			continue
 		}
+		require.GreaterOrEqual(c.T, len(f.Payload), 2)
+		reason = string(f.Payload[2:])
+		require.Equal(c.T, code, int(binary.BigEndian.Uint16(f.Payload)), reason)
+		c.WantEnd()
+		return reason
 	}
-	c.WantEnd()
 }
 
 // WantEnd wants the server to send nothing more, and to end the connection.
