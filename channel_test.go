@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -30,9 +31,8 @@ func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
 				for range 3 {
 					wg.Go(func() {
 						for range 5 {
-							if _, err := s.hub.Publish(context.Background(), name, msg("m", "1")); err != nil {
-								t.Error(err)
-							}
+							_, err := s.hub.Publish(context.Background(), name, msg("m", "1"))
+							assert.NoError(t, err)
 						}
 					})
 				}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -109,8 +110,7 @@ func TestNothingLandsInsideOfAFrame(t *testing.T) {
 						}
 						// Compared as text: the race detector takes seconds to parse them.
 						_, b, err := w.c.Read(ctx)
-						if err != nil {
-							t.Error(err)
+						if !assert.NoError(t, err) {
 							return
 						}
 						if bytes.HasPrefix(b, []byte(`{"header":"error"`)) {

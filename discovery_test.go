@@ -121,8 +121,7 @@ func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 		}
 		require.NoError(t, twin.Shutdown(context.Background()))
 		r.hubs = r.hubs[:1]
-		time.Sleep(15 * time.Second)
-		require.Equal(t, "green", r.status(0, "r0"))
+		r.after(15*time.Second, 0, "green", "r0")
 	}, logInto(log))
 
 	log = &logBuffer{}
@@ -149,13 +148,11 @@ func TestTwinsThatOnlyTheMeshSees(t *testing.T) {
 		time.Sleep(4500 * time.Millisecond)
 		err := fmt.Errorf("met at tcp://r0: %w", mesh.ErrTwin)
 		r.meshes[0].err.Store(&err)
-		time.Sleep(20 * time.Second)
-		require.Equal(t, "yellow: same name", r.status(0, "r0"))
+		r.after(20*time.Second, 0, "yellow: same name", "r0")
 		require.Equal(t, "yellow: same name", r.status(1, "r0"))
 		require.Equal(t, "green", r.status(1, "r1"))
 		r.meshes[0].err.Store(new(error))
-		time.Sleep(15 * time.Second)
-		require.Equal(t, "green", r.status(0, "r0"))
+		r.after(15*time.Second, 0, "green", "r0")
 
 		r.meshes[1].bring(mesh.Packet{Kind: mesh.KindControl, Origin: "r1", Header: "canary", Body: []byte(`{"v":1,"n":1,"node":{"status":"green"}}`)})
 		require.Equal(t, "yellow: same name", r.status(1, "r1"))
@@ -197,8 +194,7 @@ func TestReplicasThatNobodyCanHear(t *testing.T) {
 		time.Sleep(4500 * time.Millisecond)
 		r.meshes[2].mute.Store(true) // r2 is killed
 		r.store.mute.Store("r2")
-		time.Sleep(12 * time.Second)
-		require.Equal(t, "red: heartbeats missed", r.status(0, "r2"))
+		r.after(12*time.Second, 0, "red: heartbeats missed", "r2")
 
 		r.store.down.Store(true)
 		err := errors.New("Redis is away")
@@ -206,8 +202,7 @@ func TestReplicasThatNobodyCanHear(t *testing.T) {
 			m.mute.Store(true)
 			m.err.Store(&err)
 		}
-		time.Sleep(8500 * time.Millisecond)
-		require.Equal(t, "yellow: report late: store", r.status(0, "r1"))
+		r.after(8500*time.Millisecond, 0, "yellow: report late: store", "r1")
 		for range 100 {
 			time.Sleep(time.Second)
 			if r.status(0, "r1") != "yellow: report late: store" {
@@ -224,8 +219,7 @@ func TestReplicasThatNobodyCanHear(t *testing.T) {
 			m.mute.Store(false)
 			m.err.Store(new(error))
 		}
-		time.Sleep(15 * time.Second)
-		require.Equal(t, "green", r.status(0, "r1"))
+		r.after(15*time.Second, 0, "green", "r1")
 	})
 }
 
@@ -264,15 +258,13 @@ func TestReplicasWithoutASharedStore(t *testing.T) {
 		require.Contains(t, log.String(), "different Stores")
 		require.Equal(t, "yellow: another store", r.status(1, "r0"), "the two histories are no one's")
 		require.Equal(t, "green", r.status(2, "r0"), "it has had none of them")
-		time.Sleep(store.ForgottenAfter + time.Second)
-		require.Equal(t, "green", r.status(1, "r0"))
+		r.after(store.ForgottenAfter+time.Second, 1, "green", "r0")
 
 		require.NoError(t, r.hubs[2].Shutdown(context.Background()))
 		synctest.Wait()
 		require.Empty(t, r.status(0, "r2"), "it has said goodbye")
 		r.net.Cut("r0", "r1")
-		time.Sleep(12 * time.Second)
-		require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
+		r.after(12*time.Second, 0, "red: heartbeats missed", "r1")
 		time.Sleep(50 * time.Second)
 		require.Empty(t, r.status(0, "r1"))
 		for _, m := range stores {

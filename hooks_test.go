@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -331,9 +332,8 @@ func TestShutdownDuringAHandshake(t *testing.T) {
 func TestOnSubscribePublishesToTheNewSubscriber(t *testing.T) {
 	var hub *channels.Hub
 	s := serve(t, channels.Options{Channel: keeps, OnSubscribe: func(ctx context.Context, c channels.Client, channel string) {
-		if _, err := hub.Publish(ctx, channel, msg("welcome", `"`+c.ID+`"`)); err != nil {
-			t.Error(err)
-		}
+		_, err := hub.Publish(ctx, channel, msg("welcome", `"`+c.ID+`"`))
+		assert.NoError(t, err)
 	}, ReplicaID: "n"})
 	hub = s.hub
 	for _, name := range []string{"plain-a", "a", "h"} {
@@ -379,11 +379,9 @@ func TestHooksMayCallTheHub(t *testing.T) {
 		OnSubscribe: func(ctx context.Context, c channels.Client, channel string) {
 			ask()
 			sub, err := hub.Subscribe(ctx, channel, nil)
-			if err != nil {
-				t.Error(err)
-				return
+			if assert.NoError(t, err) {
+				sub.Close()
 			}
-			sub.Close()
 		},
 		OnPublish: func(ctx context.Context, p *channels.Publication) error {
 			ask()

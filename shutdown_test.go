@@ -53,9 +53,7 @@ func TestPromiseShutdownDrains(t *testing.T) {
 			before, ce := w.wantClose(1001)
 			mu.Lock()
 			defer mu.Unlock()
-			if ce.Reason != "draining" {
-				t.Errorf("reason %q", ce.Reason)
-			}
+			assert.Equal(t, "draining", ce.Reason)
 			told := false
 			for _, m := range before {
 				switch m.Header {
@@ -63,9 +61,7 @@ func TestPromiseShutdownDrains(t *testing.T) {
 					var b struct {
 						After int `json:"after_ms"`
 					}
-					if err := json.Unmarshal(m.Body, &b); err != nil {
-						t.Error(err)
-					}
+					assert.NoError(t, json.Unmarshal(m.Body, &b))
 					afters = append(afters, b.After)
 					told = true
 				case "while-draining":
@@ -114,8 +110,7 @@ func TestPromiseShutdownLosesNothingOfAHistory(t *testing.T) {
 				hub = next.hub
 				continue
 			}
-			if err != nil {
-				t.Error(err)
+			if !assert.NoError(t, err) {
 				return
 			}
 			acked = res.Position.Offset

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -445,14 +446,12 @@ func TestSSEConcurrently(t *testing.T) {
 				}
 				var last uint64
 				for range 10 {
-					if _, err := s.hub.Publish(context.Background(), name, msg("x", "1")); err != nil {
-						t.Error(err)
-					}
+					_, err := s.hub.Publish(context.Background(), name, msg("x", "1"))
+					assert.NoError(t, err)
 				}
 				for n := 0; n < 10; {
 					ev, err := e.read()
-					if err != nil {
-						t.Error(err)
+					if !assert.NoError(t, err) {
 						break
 					}
 					if ev.data == "" {

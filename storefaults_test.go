@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -50,9 +51,7 @@ func TestACallDoesNotOutliveItsContextWhileTheStoreHangs(t *testing.T) {
 				defer cancel()
 				begin := time.Now()
 				_, err := hub.Publish(ctx, "c", msg("x", "1")) // a change to report
-				if err != nil {
-					t.Error(err)
-				}
+				assert.NoError(t, err)
 				_, err = hub.Channels(ctx, channels.ChannelsQuery{})
 				if reasonCode(err) != "store_unavailable" || time.Since(begin) > limit {
 					t.Errorf("after %v: %v", time.Since(begin), err)
@@ -105,8 +104,7 @@ func TestADeadReplicaIsRedWhileTheStoreTakesNoReports(t *testing.T) {
 
 		full.Store(false)
 		r.store.mute.Store("r2")
-		time.Sleep(8 * time.Second)
-		require.Equal(t, "green", r.status(0, "r1"))
+		r.after(8*time.Second, 0, "green", "r1")
 		peers, _ = ds[0].told()
 		require.Equal(t, map[string]string{"r1": "tcp://r1"}, peers, "who lives has reported by now")
 	}, func(_ int, o *channels.Options) {
@@ -144,14 +142,11 @@ func TestNodesWhileTheStoreIsDown(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond) // its heartbeats and canaries come at whole seconds
 		r.store.down.Store(true)
-		time.Sleep(8 * time.Second)
-		require.Equal(t, "yellow: report late: store, canary late: store", r.status(0, "r0"))
-		time.Sleep(30 * time.Second)
-		require.Equal(t, "red: reports lost: store, canary lost: store", r.status(0, "r0"))
+		r.after(8*time.Second, 0, "yellow: report late: store, canary late: store", "r0")
+		r.after(30*time.Second, 0, "red: reports lost: store, canary lost: store", "r0")
 		require.Equal(t, "red: reports lost: store, canary lost: store", r.status(0, "r1"), "as it says itself, over the mesh")
 		r.store.down.Store(false)
-		time.Sleep(5 * time.Second)
-		r.wantStatus(0, "green", "r0", "r1")
+		r.after(5*time.Second, 0, "green", "r0", "r1")
 		require.Equal(t, "ok", r.ready(0))
 	})
 }

@@ -26,8 +26,7 @@ func TestALinkThatIsDownIsYellow(t *testing.T) {
 		require.NotContains(t, r.status(2, "r2"), "link down")
 		require.Equal(t, "ok", r.ready(0))
 		r.net.Heal()
-		time.Sleep(20 * time.Second)
-		require.Equal(t, "green", r.status(2, "r1"))
+		r.after(20*time.Second, 2, "green", "r1")
 	})
 }
 
@@ -72,8 +71,7 @@ func (s *sees) Status() mesh.Status { return mesh.Status{Peers: s.peers} }
 func TestTheLastOneIsNotRed(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
 		for phase := range 30 {
-			time.Sleep(20*time.Second + time.Duration(phase)*100*time.Millisecond)
-			require.Equal(t, "green", r.status(0, "r0"))
+			r.after(20*time.Second+time.Duration(phase)*100*time.Millisecond, 0, "green", "r0")
 			r.net.Cut("r0", "r1")
 			r.store.mute.Store("r1")
 			during(15*time.Second, func() {
@@ -92,11 +90,9 @@ func TestAMeshThatSaysWhatIsWrong(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		broken := errors.New("the broker is away")
 		r.meshes[0].err.Store(&broken)
-		time.Sleep(13 * time.Second)
-		require.Equal(t, "red: canary lost: mesh", r.status(0, "r0"))
+		r.after(13*time.Second, 0, "red: canary lost: mesh", "r0")
 		r.meshes[0].err.Store(nil)
-		time.Sleep(4 * time.Second)
-		require.Equal(t, "green", r.status(0, "r0"))
+		r.after(4*time.Second, 0, "green", "r0")
 
 		r.meshes[0].refuses.Store(true)
 		time.Sleep(13 * time.Second)
@@ -120,8 +116,7 @@ func TestAStoppedPeerMakesNobodyRed(t *testing.T) {
 			require.Equal(t, "red: heartbeats missed", r.status(0, "r1"))
 			r.meshes[1].mute.Store(false)
 			r.store.mute.Store("")
-			time.Sleep(time.Duration(phase)*time.Second + 10*time.Second)
-			r.wantStatus(0, "green", "r0", "r1")
+			r.after(time.Duration(phase)*time.Second+10*time.Second, 0, "green", "r0", "r1")
 		}
 	})
 }
@@ -145,11 +140,9 @@ func TestYellowReasons(t *testing.T) {
 			r.net.SetFaults(meshtest.Faults{Drop: 1})
 			r.publish(0, "c", 1)
 			r.net.SetFaults(meshtest.Faults{})
-			time.Sleep(time.Second)
-			require.Equal(t, "yellow: dropping", r.status(0, "r0"))
+			r.after(time.Second, 0, "yellow: dropping", "r0")
 			require.Equal(t, "ok", r.ready(0))
-			time.Sleep(11 * time.Second)
-			require.Equal(t, "green", r.status(0, "r0"))
+			r.after(11*time.Second, 0, "green", "r0")
 		})
 	})
 	for policy, want := range map[channels.SlowPolicy]string{channels.SlowDropOldest: "yellow: dropping", channels.SlowKeepLatest: "green"} {
@@ -198,27 +191,21 @@ func TestYellowReasons(t *testing.T) {
 
 func TestTheStoresCanary(t *testing.T) {
 	inBubble(t, 2, nil, func(r *replicas) {
-		time.Sleep(4500 * time.Millisecond)
-		require.Equal(t, "green", r.status(0, "r0"))
+		r.after(4500*time.Millisecond, 0, "green", "r0")
 		require.Equal(t, "ok", r.ready(0))
 		r.store.full.Store(true) // it takes reports, but no message
-		time.Sleep(3 * time.Second)
-		require.Equal(t, "yellow: canary late: store", r.status(0, "r0"))
+		r.after(3*time.Second, 0, "yellow: canary late: store", "r0")
 		require.Equal(t, "ok", r.ready(0))
-		time.Sleep(7 * time.Second)
-		r.wantStatus(0, "red: canary lost: store", "r0", "r1")
+		r.after(7*time.Second, 0, "red: canary lost: store", "r0", "r1")
 		require.Equal(t, "ok", r.ready(0), "the other one is no better")
 		r.store.full.Store(false)
-		time.Sleep(4 * time.Second)
-		r.wantStatus(0, "green", "r0", "r1")
+		r.after(4*time.Second, 0, "green", "r0", "r1")
 		require.Equal(t, "ok", r.ready(0))
 
 		r.store.addLag.Store(int64(1100 * time.Millisecond))
-		time.Sleep(5 * time.Second)
-		require.Equal(t, "yellow: canary late: store", r.status(0, "r0"))
+		r.after(5*time.Second, 0, "yellow: canary late: store", "r0")
 		r.store.addLag.Store(0)
-		time.Sleep(5 * time.Second)
-		require.Equal(t, "green", r.status(0, "r0"))
+		r.after(5*time.Second, 0, "green", "r0")
 	})
 }
 
@@ -229,11 +216,9 @@ func TestTheMeshsCanary(t *testing.T) {
 
 		silent := r.net.Join("silent") // a peer whose link is up, and nothing comes of it
 		defer silent.Close()
-		time.Sleep(7 * time.Second)
-		require.Equal(t, "yellow: canary late: mesh", r.status(0, "r0"))
+		r.after(7*time.Second, 0, "yellow: canary late: mesh", "r0")
 		require.Equal(t, "ok", r.ready(0))
-		time.Sleep(6 * time.Second)
-		require.Equal(t, "red: canary lost: mesh", r.status(0, "r0"))
+		r.after(6*time.Second, 0, "red: canary lost: mesh", "r0")
 		require.Equal(t, "mesh_unavailable", r.ready(0))
 
 		hub := r.join("r1")
