@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
@@ -61,19 +62,15 @@ func (a *authority) config(host string, trusted *authority) *tls.Config {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ours, theirs := newAuthority(t), newAuthority(t)
-	with := func(id string, c *tls.Config, key string) zmqmesh.Options {
-		o := options(t, id)
-		o.TLS, o.Key = c, []byte(key)
-		return o
-	}
-	m := open(t, with("m", ours.config("127.0.0.1", ours), ""))
+	good := withTLS(ours.config("127.0.0.1", ours))
+	m := newMesh(t, "m", good)
 	in := receive(t, m)
-	requireWorks(t, m, in, with("friend", ours.config("127.0.0.1", ours), ""))
+	requireWorks(t, m, in, "friend", withTLS(ours.config("127.0.0.1", ours)))
 	named := ours.config("127.0.0.1", ours)
 	named.ServerName = "127.0.0.1"
-	requireWorks(t, m, in, with("named", named, ""))
-	requireApart(t, m, with("wrong", theirs.config("127.0.0.1", ours), ""))
-	requireApart(t, m, with("plain", nil, ""))
+	requireWorks(t, m, in, "named", withTLS(named))
+	requireApart(t, m, "wrong", withTLS(theirs.config("127.0.0.1", ours)))
+	requireApart(t, m, "plain")
 
 	before := m.Status().Refused
 	old := ours.config("127.0.0.1", ours)
@@ -88,7 +85,7 @@ func TestTLS(t *testing.T) {
 	require.ErrorContains(t, err, "certificate")
 	eventually(t, "both are refused", func() bool { return m.Status().Refused >= before+2 })
 
-	elsewhere := open(t, with("elsewhere", ours.config("example.org", ours), ""))
+	elsewhere := newMesh(t, "elsewhere", withTLS(ours.config("example.org", ours)))
 	m.SetPeers(map[string]string{"elsewhere": elsewhere.Address()})
 	eventually(t, "a certificate for another host is refused", func() bool {
 		p := m.Status().Peers
@@ -96,24 +93,25 @@ func TestTLS(t *testing.T) {
 	})
 	m.SetPeers(nil)
 
-	both := open(t, with("both", ours.config("127.0.0.1", ours), "0123456789abcdef"))
-	requireApart(t, both, with("m2", ours.config("127.0.0.1", ours), ""))
-	requireOneWay(t, both, with("m3", ours.config("127.0.0.1", ours), "0123456789abcdef"))
+	both := newMesh(t, "both", good, withKey("0123456789abcdef"))
+	requireApart(t, both, "m2", good)
+	m3 := newMesh(t, "m3", withTLS(ours.config("127.0.0.1", ours)), withKey("0123456789abcdef"))
+	in = receive(t, m3)
+	m3.SetPeers(map[string]string{"both": both.Address()})
+	eventually(t, "a big packet arrives over TLS, in one direction", func() bool {
+		require.NoError(t, both.Publish(t.Context(), mesh.Packet{Header: "big", Body: make([]byte, 3<<20)}))
+		return in.count(message("big")) > 0
+	})
 }
 
 // TestKey: both sides need the same key, and are told if they do not have it.
 func TestKey(t *testing.T) {
 	t.Parallel()
-	with := func(id, key string) zmqmesh.Options {
-		o := options(t, id)
-		o.Key = []byte(key)
-		return o
-	}
-	m := open(t, with("m", "the right key of the mesh"))
+	m := newMesh(t, "m", withKey("the right key of the mesh"))
 	in := receive(t, m)
-	requireWorks(t, m, in, with("friend", "the right key of the mesh"))
-	requireApart(t, m, with("wrong", "the wrong key of the mesh"))
-	requireApart(t, m, with("none", ""))
+	requireWorks(t, m, in, "friend", withKey("the right key of the mesh"))
+	requireApart(t, m, "wrong", withKey("the wrong key of the mesh"))
+	requireApart(t, m, "none")
 }
 
 // TestOptions: what New refuses, with what it says.
@@ -155,32 +153,27 @@ func TestOptions(t *testing.T) {
 		"has no RootCAs":                                 func(o *zmqmesh.Options) { o.TLS = ours.config("x", ours); o.TLS.RootCAs = nil },
 		"InsecureSkipVerify, with which anybody may be":  func(o *zmqmesh.Options) { o.TLS = ours.config("x", ours); o.TLS.InsecureSkipVerify = true },
 	} {
-		o := options(t, "a")
-		change(&o)
-		m, err := zmqmesh.New(o)
+		m, err := zmqmesh.New(options(t, "a", change))
 		if err == nil {
 			m.Close()
 		}
 		require.ErrorContains(t, err, want)
 	}
-	taken := open(t, options(t, "a"))
-	o := options(t, "b")
-	o.Listen = taken.Address()
-	_, err := zmqmesh.New(o)
+	taken := newMesh(t, "a")
+	_, err := zmqmesh.New(options(t, "b", func(o *zmqmesh.Options) { o.Listen = taken.Address() }))
 	require.ErrorContains(t, err, "address already in use")
 }
 
 // TestAddress: others can reach what is announced.
 func TestAddress(t *testing.T) {
 	t.Parallel()
-	require.Regexp(t, `^tcp://127\.0\.0\.1:[1-9][0-9]*$`, open(t, options(t, "a")).Address())
-	o := options(t, "b")
-	o.Listen, o.Insecure = "tcp://0.0.0.0:0", true
-	b := open(t, o)
-	require.Regexp(t, `^tcp://.+:[1-9][0-9]*$|^$`, b.Address())
-	require.NotContains(t, b.Address(), "0.0.0.0")
-	o.Listen = "tcp://*:*"
-	require.Regexp(t, `^tcp://[^*]+:[1-9][0-9]*$|^$`, open(t, o).Address())
-	o.Advertise = "tcp://b.example.org:10021"
-	require.Equal(t, o.Advertise, open(t, o).Address())
+	require.Regexp(t, `^tcp://127\.0\.0\.1:[1-9][0-9]*$`, newMesh(t, "a").Address())
+	at := func(listen, advertise string) string {
+		return newMesh(t, "b", func(o *zmqmesh.Options) { o.Listen, o.Advertise, o.Insecure = listen, advertise, true }).Address()
+	}
+	everywhere := at("tcp://0.0.0.0:0", "")
+	require.Regexp(t, `^tcp://.+:[1-9][0-9]*$|^$`, everywhere)
+	require.NotContains(t, everywhere, "0.0.0.0")
+	require.Regexp(t, `^tcp://[^*]+:[1-9][0-9]*$|^$`, at("tcp://*:*", ""))
+	require.Equal(t, "tcp://b.example.org:10021", at("tcp://*:*", "tcp://b.example.org:10021"))
 }

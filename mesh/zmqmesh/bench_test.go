@@ -15,20 +15,16 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// quiet are options for a benchmark.
-func quiet(id string) zmqmesh.Options {
-	return zmqmesh.Options{ReplicaID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}
-}
+// quiet logs nothing.
+func quiet(o *zmqmesh.Options) { o.Logger = slog.New(slog.DiscardHandler) }
 
 // BenchmarkUnwanted publishes to a linked replica that wants other channels.
 func BenchmarkUnwanted(b *testing.B) {
-	a, c := open(b, quiet("a")), open(b, quiet("c"))
+	a, c := newMesh(b, "a", quiet), newMesh(b, "c", quiet)
 	for i := range 10_000 {
 		require.NoError(b, c.Subscribe(fmt.Sprint("channel-", i)))
 	}
-	up := receive(b, c)
-	c.SetPeers(map[string]string{"a": a.Address()})
-	up.await(b, lostOf("a"))
+	link(b, c, "a", a.Address())
 	p := mesh.Packet{Channel: "nobody", Header: "message", Body: make([]byte, 100)}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -92,12 +88,7 @@ func raw(b *testing.B, a, c *zmqmesh.Mesh) {
 func plainAndSealed(b *testing.B, run func(b *testing.B, a, c *zmqmesh.Mesh)) {
 	for name, key := range map[string]string{"plain": "", "sealed": "0123456789abcdef"} {
 		b.Run(name, func(b *testing.B) {
-			with := func(id string) *zmqmesh.Mesh {
-				o := quiet(id)
-				o.Key = []byte(key)
-				return open(b, o)
-			}
-			run(b, with("a"), with("c"))
+			run(b, newMesh(b, "a", quiet, withKey(key)), newMesh(b, "c", quiet, withKey(key)))
 		})
 	}
 }
@@ -146,10 +137,10 @@ func BenchmarkLatency(b *testing.B) {
 // BenchmarkJoin links a replica that wants 100,000 channels, up to its first
 // echo.
 func BenchmarkJoin(b *testing.B) {
-	a := open(b, quiet("a"))
+	a := newMesh(b, "a", quiet)
 	for b.Loop() {
 		b.StopTimer()
-		c := open(b, quiet("c"))
+		c := newMesh(b, "c", quiet)
 		for i := range 100_000 {
 			require.NoError(b, c.Subscribe(fmt.Sprint("channel-", i)))
 		}

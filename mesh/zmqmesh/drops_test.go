@@ -2,7 +2,6 @@ package zmqmesh_test
 
 import (
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -18,10 +17,9 @@ import (
 // because it measures memory.
 func TestStoppedReader(t *testing.T) {
 	const bodies, size = 4_000, 32 << 10 // 125 MiB
-	o := options(t, "a")
-	o.QueueBytes, o.MaxPacketBytes = 8<<20, 1<<20
-	a := open(t, o)
-	friend := open(t, options(t, "friend"))
+	const queue = 8 << 20
+	a := newMesh(t, "a", func(o *zmqmesh.Options) { o.QueueBytes, o.MaxPacketBytes = queue, 1<<20 })
+	friend := newMesh(t, "friend")
 	var got int64
 	counted := make(chan int64, bodies)
 	in := receiveWith(t, friend, func(p mesh.Packet) {
@@ -33,11 +31,8 @@ func TestStoppedReader(t *testing.T) {
 	friend.SetPeers(map[string]string{"a": a.Address()})
 	require.NoError(t, friend.Subscribe("x"))
 	in.await(t, lostOf("a"))
-	c := dial(t, a)
-	_, err := zmqmesh.Shake(c, "stopped", 7, nil, false)
-	require.NoError(t, err)
-	_, err = c.Write(frame(0, "\x01x\x00"))
-	require.NoError(t, err)
+	c, _ := join(t, a, "stopped")
+	write(t, c, frame(0, "\x01x\x00"))
 	beats(t, c)
 	peerOf := func(id string) (found mesh.Peer) {
 		for _, p := range a.Status().Peers {
@@ -54,7 +49,7 @@ func TestStoppedReader(t *testing.T) {
 		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "big", Body: body}))
 		if i%50 == 49 {
 			eventually(t, "the healthy one gets all", func() bool { return int64(len(counted)) >= int64(i-50) })
-			require.LessOrEqual(t, peerOf("stopped").Queued, o.QueueBytes)
+			require.LessOrEqual(t, peerOf("stopped").Queued, queue)
 		}
 		if i%1000 == 999 {
 			most = max(most, heap()-before)
@@ -67,6 +62,8 @@ func TestStoppedReader(t *testing.T) {
 	require.Zero(t, peerOf("friend").Dropped)
 }
 
+func withLongQueue(o *zmqmesh.Options) { o.QueueBytes, o.QueuePackets = 1<<30, 1<<30 }
+
 // TestRestartIsNoDrop: packets for a replica that dies or leaves do not count as
 // dropped, neither those that waited nor those that came before all its channels
 // were forgotten.
@@ -75,20 +72,15 @@ func TestRestartIsNoDrop(t *testing.T) {
 	for name, kill := range map[string]bool{"killed": true, "left": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := options(t, "a")
-			o.QueueBytes, o.QueuePackets = 1<<30, 1<<30
-			a := open(t, o)
-			c := dial(t, a).(*net.TCPConn)
+			a := newMesh(t, "a", withLongQueue)
+			c, conn := join(t, a, "b")
 			require.NoError(t, c.SetReadBuffer(16<<10))
-			conn, err := zmqmesh.Shake(c, "b", 1, nil, false)
-			require.NoError(t, err)
 			var topics []byte
 			for i := range 20_000 { // forgetting them takes a while
 				topics = append(topics, frame(0, fmt.Sprintf("\x01%d\x00", i))...)
 			}
-			_, err = c.Write(append(topics, frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01")...))
-			require.NoError(t, err)
-			_, err = conn.RecvMsg()
+			write(t, c, topics, question(1))
+			_, err := conn.RecvMsg()
 			require.NoError(t, err)
 			for range 400 { // more than the system takes
 				require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 32<<10)}))
@@ -124,14 +116,10 @@ func TestSilentIsNoDrop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log logbook
-			o := options(t, "a")
-			o.QueueBytes, o.QueuePackets, o.Logger = 1<<30, 1<<30, log.Logger()
-			a := open(t, o)
-			c := dial(t, a).(*net.TCPConn)
+			a := newMesh(t, "a", withLongQueue, withLog(&log))
+			c, _ := join(t, a, "b")
 			require.NoError(t, c.SetReadBuffer(16<<10))
-			_, err := zmqmesh.Shake(c, "b", 1, nil, false)
-			require.NoError(t, err)
-			eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
+			awaitPeers(t, a, 1)
 			const size = 32 << 10
 			if test.takes { // all the time, but no more than some MiB a second
 				var reading sync.WaitGroup
@@ -170,12 +158,10 @@ func TestSilentIsNoDrop(t *testing.T) {
 // it is given up, and each packet that waited for it counts as dropped once.
 func TestStalledIsDropped(t *testing.T) {
 	t.Parallel()
-	a := open(t, options(t, "a"))
-	c := dial(t, a).(*net.TCPConn)
+	a := newMesh(t, "a")
+	c, _ := join(t, a, "b")
 	require.NoError(t, c.SetReadBuffer(16<<10))
-	_, err := zmqmesh.Shake(c, "b", 1, nil, false)
-	require.NoError(t, err)
-	eventually(t, "it is a peer", func() bool { return len(a.Status().Peers) == 1 })
+	awaitPeers(t, a, 1)
 	beats(t, c)
 	const size = 32 << 10
 	var queued int

@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-zeromq/zmq4"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/zmtp"
 )
 
@@ -48,7 +49,7 @@ func Packets(m *Mesh, b []byte) error {
 
 // Ask has m take what a peer could ask.
 func Ask(m *Mesh, b []byte) error {
-	p := &peer{mesh: m, topics: map[string]bool{}, wake: make(chan struct{}, 1)}
+	p := &peer{mesh: m, topics: map[string]bool{}, wake: bell.New()}
 	defer m.removePeer(p)
 	return p.ask(b)
 }
@@ -62,7 +63,11 @@ func ParseHello(b []byte) ([]byte, error) {
 // Impostor shakes hands as a listener that does not know the key: it takes any
 // proof, and gives a false one. It returns what the dialler answers to that.
 func Impostor(c net.Conn) error {
-	conn, err := zmtp.NewGuard(c, testRules).Shake(&impostor{}, zmq4.XPub, "impostor", true)
+	own := hello{keyed: true, life: 7, max: 1 << 20, id: "impostor"}
+	conn, err := zmtp.NewGuard(c, testRules).Shake(&unproved{own: own, then: func(c *zmq4.Conn, proof []byte) error {
+		c.Peer.Meta["Socket-Type"] = string(zmq4.XSub)
+		return c.SendCmd(zmq4.CmdReady, proof) // the dialler's own
+	}}, zmq4.XPub, own.id, true)
 	if err != nil {
 		return err
 	}
@@ -70,50 +75,37 @@ func Impostor(c net.Conn) error {
 	return err
 }
 
-type impostor struct{ shaker }
+// Stall shakes hands as a listener that says it is this replica, and stops
+// before it has proved anything: wait is called in the place of the proof.
+func Stall(c net.Conn, id string, keyed bool, wait func()) error {
+	own := hello{keyed: keyed, life: 7, max: 1 << 20, id: id}
+	_, err := zmtp.NewGuard(c, testRules).Shake(&unproved{own: own, then: func(c *zmq4.Conn, _ []byte) error {
+		wait()
+		_, err := c.RecvCmd()
+		return err
+	}}, zmq4.XPub, id, true)
+	return err
+}
 
-func (*impostor) Handshake(c *zmq4.Conn, _ bool) error {
+// unproved is the handshake of a listener up to the dialler's proof.
+type unproved struct {
+	shaker
+	own  hello
+	then func(c *zmq4.Conn, proof []byte) error
+}
+
+func (u *unproved) Handshake(c *zmq4.Conn, _ bool) error {
 	if _, err := expect(c, zmq4.CmdHello); err != nil {
 		return err
 	}
-	own := hello{keyed: true, life: 7, max: 1 << 20, id: "impostor"}
-	if err := c.SendCmd(zmq4.CmdWelcome, own.append(nil)); err != nil {
+	if err := c.SendCmd(zmq4.CmdWelcome, u.own.append(nil)); err != nil {
 		return err
 	}
 	proof, err := expect(c, zmq4.CmdInitiate)
 	if err != nil {
 		return err
 	}
-	c.Peer.Meta["Socket-Type"] = string(zmq4.XSub)
-	return c.SendCmd(zmq4.CmdReady, proof) // the dialler's own
-}
-
-// Stall shakes hands as a listener that says it is this replica, and stops
-// before it has proved anything: wait is called in the place of the proof.
-func Stall(c net.Conn, id string, keyed bool, wait func()) error {
-	_, err := zmtp.NewGuard(c, testRules).Shake(&staller{hello: hello{keyed: keyed, life: 7, max: 1 << 20, id: id}, wait: wait}, zmq4.XPub, id, true)
-	return err
-}
-
-type staller struct {
-	shaker
-	hello hello
-	wait  func()
-}
-
-func (s *staller) Handshake(c *zmq4.Conn, _ bool) error {
-	if _, err := expect(c, zmq4.CmdHello); err != nil {
-		return err
-	}
-	if err := c.SendCmd(zmq4.CmdWelcome, s.hello.append(nil)); err != nil {
-		return err
-	}
-	if _, err := expect(c, zmq4.CmdInitiate); err != nil {
-		return err
-	}
-	s.wait()
-	_, err := c.RecvCmd()
-	return err
+	return u.then(c, proof)
 }
 
 // LinkOver is a link that asks over c, whose other side is a listener, until
@@ -125,7 +117,7 @@ func LinkOver(m *Mesh, c net.Conn, done chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	l := &link{mesh: m, conn: conn, guard: g, wake: make(chan struct{}, 1), gone: done}
+	l := &link{mesh: m, conn: conn, guard: g, wake: bell.New(), gone: done}
 	l.write()
 	return l.err
 }

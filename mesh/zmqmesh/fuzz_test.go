@@ -27,7 +27,7 @@ func FuzzPacket(f *testing.F) {
 	f.Add([]byte("\x01channel\x00"))
 	f.Add(append([]byte{packet.Version, 1}, bytes.Repeat([]byte("i"), 60)...))
 	f.Add([]byte("\x00\x08\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
-	m := open(f, quiet("fuzz"))
+	m := newMesh(f, "fuzz", quiet)
 	require.NoError(f, m.Subscribe("x"))
 	in := receive(f, m)
 	probe := packet.Append(nil, &mesh.Packet{Seq: 1, Header: "probe"})

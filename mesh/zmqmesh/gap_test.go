@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/mesh"
-	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
 // TestLinkThatEndsForGood: if a link ends and never comes back, a KindLost comes
@@ -14,11 +13,9 @@ import (
 // connect tell nothing.
 func TestLinkThatEndsForGood(t *testing.T) {
 	t.Parallel()
-	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
+	a, b := newMesh(t, "a"), newMesh(t, "b")
 	hole := newProxy(t, tcp(b))
-	in := receive(t, a)
-	a.SetPeers(map[string]string{"b": hole.address()})
-	in.await(t, lostOf("b"))
+	in := link(t, a, "b", hole.address())
 	awaitUp(t, a, "b")
 	in.clear()
 	hole.set(true, true)
@@ -41,7 +38,7 @@ func TestLinkThatEndsForGood(t *testing.T) {
 // is no KindLost; nor is there one when this replica itself ends.
 func TestGoodbyeLosesNothing(t *testing.T) {
 	t.Parallel()
-	a, b, c := open(t, options(t, "a")), open(t, options(t, "b")), open(t, options(t, "c"))
+	a, b, c := newMesh(t, "a"), newMesh(t, "b"), newMesh(t, "c")
 	in := receive(t, a)
 	a.SetPeers(map[string]string{"b": b.Address(), "c": c.Address()})
 	in.await(t, lostOf("b"))
@@ -65,7 +62,7 @@ func TestGoodbyeLosesNothing(t *testing.T) {
 func TestGapIsInherited(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	m := open(t, options(t, "m"))
+	m := newMesh(t, "m")
 	in := receive(t, m)
 	m.SetPeers(map[string]string{"stage": s.address()})
 	first := s.accept()
@@ -74,10 +71,7 @@ func TestGapIsInherited(t *testing.T) {
 	other := newStage(t)
 	other.life = s.life + 1
 	m.SetPeers(map[string]string{"stage": other.address()})
-	c, err := other.ln.Accept()
-	require.NoError(t, err)
-	_, err = zmqmesh.Shake(c, "stage", other.life, nil, true) // but does not answer anything
-	require.NoError(t, err)
+	c, _ := other.shake() // but it does not answer anything
 	requireHungUp(t, first)
 	require.Zero(t, in.count(lostOf("stage")))
 	require.NoError(t, c.Close())

@@ -1,23 +1,21 @@
 package zmqmesh_test
 
 import (
-	"context"
+	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 	"github.com/channels-go/channels/mesh/zmqmesh"
-	"github.com/channels-go/channels/store"
 )
 
 // Short names for what all tests of ZMTP share.
@@ -26,6 +24,9 @@ var (
 	greeting      = zmtptest.Greeting
 	frame         = zmtptest.Frame
 	readFrame     = zmtptest.ReadFrame
+	listen        = zmtptest.Listen
+	accept        = zmtptest.Accept
+	write         = zmtptest.Write
 	dialFrom      = zmtptest.DialFrom
 	requireHungUp = zmtptest.RequireHungUp
 	isTimeout     = zmtptest.IsTimeout
@@ -36,38 +37,60 @@ type logbook = zmtptest.Log
 
 const patience = zmtptest.Patience
 
-// newHub starts a hub that has no history.
-func newHub(t testing.TB, o channels.Options) *channels.Hub {
-	t.Helper()
-	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
-	hub, err := channels.New(o)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		require.NoError(t, hub.Shutdown(ctx))
-	})
-	return hub
+// options are those of a replica in a test.
+func options(t testing.TB, id string, changes ...func(*zmqmesh.Options)) zmqmesh.Options {
+	o := zmqmesh.Options{ReplicaID: id, Listen: "tcp://127.0.0.1:0", Logger: zmtptest.Logger(t)}
+	for _, change := range changes {
+		change(&o)
+	}
+	return o
 }
 
-func memory(t *testing.T) store.Store {
-	m, err := store.NewMemory(store.MemoryOptions{})
+func withKey(key string) func(*zmqmesh.Options) {
+	return func(o *zmqmesh.Options) { o.Key = []byte(key) }
+}
+
+func withTLS(config *tls.Config) func(*zmqmesh.Options) {
+	return func(o *zmqmesh.Options) { o.TLS = config }
+}
+
+func withLog(log *logbook) func(*zmqmesh.Options) {
+	return func(o *zmqmesh.Options) { o.Logger = log.Logger() }
+}
+
+// newMesh opens the mesh of a replica until the test ends.
+func newMesh(t testing.TB, id string, changes ...func(*zmqmesh.Options)) *zmqmesh.Mesh {
+	t.Helper()
+	m, err := zmqmesh.New(options(t, id, changes...))
 	require.NoError(t, err)
-	t.Cleanup(func() { m.Close() })
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	return m
 }
 
-// tcp is the address of a mesh without "tcp://".
-func tcp(m *zmqmesh.Mesh) string { return strings.TrimPrefix(m.Address(), "tcp://") }
-
 // dial connects to a mesh as any stranger can.
-func dial(t *testing.T, m *zmqmesh.Mesh) net.Conn {
+func dial(t *testing.T, m *zmqmesh.Mesh) net.Conn { return zmtptest.Dial(t, m.Address()) }
+
+// join connects to a mesh as a replica would, without a deadline.
+func join(t *testing.T, m *zmqmesh.Mesh, id string) (*net.TCPConn, *zmq4.Conn) {
 	t.Helper()
-	c, err := net.Dial("tcp", tcp(m))
+	c := dial(t, m)
+	conn, err := zmqmesh.Shake(c, id, 1, nil, false)
 	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() })
-	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
-	return c
+	return c.(*net.TCPConn), conn
+}
+
+// question asks for an echo.
+func question(number byte) []byte {
+	return frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00"+string(rune(number)))
+}
+
+// link links m to another replica, and returns what m receives from then on.
+func link(t testing.TB, m *zmqmesh.Mesh, id, address string) *inbox {
+	t.Helper()
+	in := receive(t, m)
+	m.SetPeers(map[string]string{id: address})
+	in.await(t, lostOf(id))
+	return in
 }
 
 // upTo reports whether m's only peers are these, and all of them are up.
@@ -86,32 +109,45 @@ func awaitUp(t testing.TB, m *zmqmesh.Mesh, ids ...string) {
 	eventually(t, fmt.Sprint("links to ", ids), func() bool { return upTo(m, ids...) })
 }
 
-// requireWorks links a new replica to m, and sends a packet each way.
-func requireWorks(t *testing.T, m *zmqmesh.Mesh, in *inbox, o zmqmesh.Options) {
+func awaitPeers(t testing.TB, m *zmqmesh.Mesh, n int) {
 	t.Helper()
-	friend, err := zmqmesh.New(o)
+	eventually(t, fmt.Sprint("peers: ", n), func() bool { return len(m.Status().Peers) == n })
+}
+
+// linkedTo reports whether m has a link that is up to a replica at an address; "" stands for any.
+func linkedTo(m *zmqmesh.Mesh, id, address string) bool {
+	for _, p := range m.Status().Peers {
+		if p.Up && p.ID == id && (address == "" || p.Address == address) {
+			return true
+		}
+	}
+	return false
+}
+
+// requireWorks links a new replica to m, and sends a packet each way.
+func requireWorks(t *testing.T, m *zmqmesh.Mesh, in *inbox, id string, changes ...func(*zmqmesh.Options)) {
+	t.Helper()
+	friend, err := zmqmesh.New(options(t, id, changes...))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, friend.Close()) }()
-	theirs := receive(t, friend)
-	friend.SetPeers(map[string]string{"m": m.Address()})
-	m.SetPeers(map[string]string{o.ReplicaID: friend.Address()})
-	theirs.await(t, lostOf("m"))
-	in.await(t, lostOf(o.ReplicaID))
-	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Header: "to " + o.ReplicaID}))
-	require.NoError(t, friend.Publish(t.Context(), mesh.Packet{Header: "from " + o.ReplicaID}))
-	theirs.await(t, message("to "+o.ReplicaID))
-	in.await(t, message("from "+o.ReplicaID))
+	m.SetPeers(map[string]string{id: friend.Address()})
+	theirs := link(t, friend, "m", m.Address())
+	in.await(t, lostOf(id))
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Header: "to " + id}))
+	require.NoError(t, friend.Publish(t.Context(), mesh.Packet{Header: "from " + id}))
+	theirs.await(t, message("to "+id))
+	in.await(t, message("from "+id))
 	m.SetPeers(nil)
 }
 
 // requireApart has m and a new replica with these options dial each other, and
 // waits until both have seen that it does not work.
-func requireApart(t *testing.T, m *zmqmesh.Mesh, o zmqmesh.Options) {
+func requireApart(t *testing.T, m *zmqmesh.Mesh, id string, changes ...func(*zmqmesh.Options)) {
 	t.Helper()
 	refused := m.Status().Refused
-	other := open(t, o)
+	other := newMesh(t, id, changes...)
 	other.SetPeers(map[string]string{"m": m.Address()})
-	m.SetPeers(map[string]string{o.ReplicaID: other.Address()})
+	m.SetPeers(map[string]string{id: other.Address()})
 	told := func(m *zmqmesh.Mesh, address string) bool { // about that address: an earlier replica may not have gone yet
 		for _, p := range m.Status().Peers {
 			if p.Address == address && p.Up {
@@ -128,33 +164,19 @@ func requireApart(t *testing.T, m *zmqmesh.Mesh, o zmqmesh.Options) {
 	m.SetPeers(nil)
 }
 
-// requireOneWay links a new replica to another one, in one direction.
-func requireOneWay(t *testing.T, to *zmqmesh.Mesh, o zmqmesh.Options) {
-	t.Helper()
-	n := open(t, o)
-	in := receive(t, n)
-	n.SetPeers(map[string]string{"to": to.Address()})
-	eventually(t, "a big packet arrives over TLS", func() bool {
-		require.NoError(t, to.Publish(t.Context(), mesh.Packet{Header: "big", Body: make([]byte, 3<<20)}))
-		return in.count(message("big")) > 0
-	})
-}
-
 // beats sends the heartbeats of a replica until the test ends.
 func beats(t *testing.T, c net.Conn) {
-	stop := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() {
-		for {
+		for t.Context().Err() == nil {
+			_, _ = c.Write(question(0))
 			select {
-			case <-stop:
-				return
 			case <-time.After(200 * time.Millisecond):
-				_, _ = c.Write(frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x00"))
+			case <-t.Context().Done():
 			}
 		}
 	})
-	t.Cleanup(func() { close(stop); running.Wait() })
+	t.Cleanup(running.Wait)
 }
 
 // A stage is a replica that a test plays: it accepts connections of m.
@@ -165,28 +187,30 @@ type stage struct {
 }
 
 func newStage(t *testing.T) *stage {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { ln.Close() })
-	return &stage{t, ln, 7}
+	t.Helper()
+	return &stage{t, listen(t), 7}
 }
 
 func (s *stage) address() string { return "tcp://" + s.ln.Addr().String() }
 
+// shake takes a connection up to the end of its handshake.
+func (s *stage) shake() (net.Conn, *zmq4.Conn) {
+	s.t.Helper()
+	c := accept(s.t, s.ln)
+	conn, err := zmqmesh.Shake(c, "stage", s.life, nil, true)
+	require.NoError(s.t, err)
+	return c, conn
+}
+
 // accept takes a connection, and answers its first question.
 func (s *stage) accept() net.Conn {
 	s.t.Helper()
-	c, err := s.ln.Accept()
-	require.NoError(s.t, err)
-	conn, err := zmqmesh.Shake(c, "stage", s.life, nil, true)
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { c.Close() })
+	c, conn := s.shake()
 	for {
 		msg, err := conn.RecvMsg()
 		require.NoError(s.t, err)
 		if b := msg.Frames[0]; b[0] == 2 {
-			_, err = c.Write(frame(0, "E"+string(b[1:])))
-			require.NoError(s.t, err)
+			write(s.t, c, frame(0, "E"+string(b[1:])))
 			return c
 		}
 	}
@@ -198,6 +222,8 @@ func (s *stage) send(c net.Conn, seqs ...uint64) {
 	for _, seq := range seqs {
 		b = packet.Append(b, &mesh.Packet{Seq: seq, Header: fmt.Sprint(seq)})
 	}
-	_, err := c.Write(frame(0, string(b)))
-	require.NoError(s.t, err)
+	write(s.t, c, frame(0, string(b)))
 }
+
+// tcp is the address of a mesh without "tcp://".
+func tcp(m *zmqmesh.Mesh) string { return strings.TrimPrefix(m.Address(), "tcp://") }

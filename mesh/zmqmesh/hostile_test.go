@@ -25,9 +25,7 @@ import (
 func TestHostileStrangers(t *testing.T) {
 	t.Parallel()
 	var log logbook
-	o := options(t, "m")
-	o.Logger = log.Logger()
-	m := open(t, o)
+	m := newMesh(t, "m", withLog(&log))
 	in := receive(t, m)
 	random := make([]byte, 100_000)
 	for i := range random {
@@ -66,7 +64,7 @@ func TestHostileStrangers(t *testing.T) {
 	before := m.Status().Refused
 	require.NoError(t, dial(t, m).Close()) // only looks whether the port is open
 	require.Empty(t, m.Status().Peers)
-	requireWorks(t, m, in, options(t, "friend"))
+	requireWorks(t, m, in, "friend")
 	require.Equal(t, before, m.Status().Refused)
 	eventually(t, "it is logged", func() bool { return log.Has("refused a connection") })
 }
@@ -76,12 +74,9 @@ func TestHostileStrangers(t *testing.T) {
 func TestProtocolVersion(t *testing.T) {
 	t.Parallel()
 	var log logbook
-	o := options(t, "m")
-	o.Logger = log.Logger()
-	m := open(t, o)
+	m := newMesh(t, "m", withLog(&log))
 	c := dial(t, m)
-	_, err := c.Write(append(greeting("CHANNELS"), frame(4, "\x05HELLO\x63"+strings.Repeat("\x00", 44)+"id")...))
-	require.NoError(t, err)
+	write(t, c, greeting("CHANNELS"), frame(4, "\x05HELLO\x63"+strings.Repeat("\x00", 44)+"id"))
 	told, err := io.ReadAll(c)
 	require.NoError(t, err)
 	require.Contains(t, string(told), "speaks version 99 of the mesh's protocol, and this one only 1")
@@ -91,7 +86,7 @@ func TestProtocolVersion(t *testing.T) {
 // TestSilentConnections: a thousand silent connections keep nobody out, and are
 // bounded. Not parallel, because it counts goroutines.
 func TestSilentConnections(t *testing.T) {
-	m := open(t, options(t, "m"))
+	m := newMesh(t, "m")
 	in := receive(t, m)
 	before := runtime.NumGoroutine()
 	var last net.Conn
@@ -102,7 +97,7 @@ func TestSilentConnections(t *testing.T) {
 	require.NoError(t, err, "the last one gets a greeting: earlier ones made room")
 	eventually(t, "all but the last have made room", func() bool { return m.Status().Refused >= 1000-zmtp.MaxShaking })
 	eventually(t, "their goroutines have ended, too", func() bool { return runtime.NumGoroutine()-before < zmtp.MaxShaking+16 })
-	requireWorks(t, m, in, options(t, "friend"))
+	requireWorks(t, m, in, "friend")
 	eventually(t, "the last are closed too", func() bool { return m.Status().Refused >= 1000 })
 }
 
@@ -110,7 +105,7 @@ func TestSilentConnections(t *testing.T) {
 // bounded.
 func TestHostilePeers(t *testing.T) {
 	t.Parallel()
-	m := open(t, options(t, "m"))
+	m := newMesh(t, "m")
 	in := receive(t, m)
 	many := func(b []byte, n int) []byte { return bytes.Repeat(b, n) }
 	for name, b := range map[string][]byte{
@@ -126,36 +121,31 @@ func TestHostilePeers(t *testing.T) {
 		"an empty question":    frame(0, ""),
 		"a message of packets": frame(0, "P"+string(packet.Append(nil, &mesh.Packet{Header: "forged"}))),
 	} {
-		c := dial(t, m)
-		_, err := zmqmesh.Shake(c, "hostile", 7, nil, false)
-		require.NoError(t, err, name)
+		c, _ := join(t, m, "hostile")
 		require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 		_, _ = c.Write(b)
 		requireHungUp(t, c)
 		eventually(t, name+": it is no peer any more", func() bool { return len(m.Status().Peers) == 0 })
 	}
 	require.Zero(t, in.count(message("forged")))
-	requireWorks(t, m, in, options(t, "friend"))
+	requireWorks(t, m, in, "friend")
 }
 
 // TestEchoFlood: a replica that asks and does not read the answers is cut off.
 func TestEchoFlood(t *testing.T) {
 	t.Parallel()
 	var log logbook
-	o := options(t, "m")
-	o.Logger = log.Logger()
-	m := open(t, o)
-	c := dial(t, m)
-	_, err := zmqmesh.Shake(c, "hostile", 7, nil, false)
-	require.NoError(t, err)
+	m := newMesh(t, "m", withLog(&log))
+	c, _ := join(t, m, "hostile")
 	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	var err error
 	flood := bytes.Repeat(append([]byte{0, 9, 2}, make([]byte, 8)...), 10_000)
 	for err == nil {
 		_, err = c.Write(flood)
 	}
 	require.False(t, isTimeout(err), "it was not cut off")
 	eventually(t, "because of the echoes", func() bool { return log.Has("echoes and does not read") })
-	eventually(t, "it is no peer any more", func() bool { return len(m.Status().Peers) == 0 })
+	awaitPeers(t, m, 0)
 }
 
 // TestHostilePublisher: what a dialled replica sends is bounded, and that replica
@@ -176,17 +166,12 @@ func TestHostilePublisher(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			defer ln.Close()
-			m := open(t, options(t, "m"))
+			hostile := newStage(t)
+			m := newMesh(t, "m")
 			in := receive(t, m)
-			m.SetPeers(map[string]string{"hostile": "tcp://" + ln.Addr().String()})
+			m.SetPeers(map[string]string{"stage": hostile.address()})
 			for range 3 {
-				c, err := ln.Accept()
-				require.NoError(t, err)
-				_, err = zmqmesh.Shake(c, "hostile", 7, nil, true)
-				require.NoError(t, err)
+				c, _ := hostile.shake()
 				require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 				_, _ = c.Write(b)
 				if name == "half a message" {
@@ -210,9 +195,7 @@ func TestHostilePublisher(t *testing.T) {
 func TestForgedProof(t *testing.T) {
 	t.Parallel()
 	key := []byte("0123456789abcdef")
-	o := options(t, "m")
-	o.Key = key
-	m := open(t, o)
+	m := newMesh(t, "m", withKey(string(key)))
 	in := receive(t, m)
 	refused := func(what string, knock func(c net.Conn) error) {
 		t.Helper()
@@ -236,7 +219,7 @@ func TestForgedProof(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, string(got), "does not know the key")
 		recorded.Close()
-		eventually(t, "the peer with the key has gone", func() bool { return len(m.Status().Peers) == 0 })
+		awaitPeers(t, m, 0) // the one with the key has gone
 		return io.EOF
 	})
 	refused("its own words", func(c net.Conn) error {
@@ -247,24 +230,17 @@ func TestForgedProof(t *testing.T) {
 		}
 		return err
 	})
-	o = options(t, "friend")
-	o.Key = key
-	requireWorks(t, m, in, o)
+	requireWorks(t, m, in, "friend", withKey(string(key)))
 	for _, p := range m.Status().Peers {
 		require.Equal(t, "friend", p.ID)
 	}
 
 	// A listener without the key gets nothing from a replica that dials it.
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	m.SetPeers(map[string]string{"false": "tcp://" + ln.Addr().String()})
-	c, err := ln.Accept()
-	require.NoError(t, err)
-	_, err = zmqmesh.Shake(c, "false", 7, []byte("another key of 16"), true)
+	other := newStage(t)
+	m.SetPeers(map[string]string{"false": other.address()})
+	_, err := zmqmesh.Shake(accept(t, other.ln), "false", 7, []byte("another key of 16"), true)
 	require.ErrorContains(t, err, "does not know the key")
-	c, err = ln.Accept()
-	require.NoError(t, err)
+	c := accept(t, other.ln)
 	require.Error(t, zmqmesh.Impostor(c), "the dialler asks for channels")
 	c.Close()
 	eventually(t, "the dialler says why", func() bool {
@@ -290,7 +266,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 func TestLibzmqRefused(t *testing.T) {
 	t.Parallel()
 	python := zmtptest.Python(t)
-	m := open(t, options(t, "m"))
+	m := newMesh(t, "m")
 	for _, kind := range []string{"SUB", "XSUB"} {
 		out, err := exec.Command(python, "-c", `
 import sys, zmq
@@ -316,7 +292,7 @@ sys.exit("nothing happened")
 // their handshake does not push out those of another address.
 func TestFloodFromOneAddress(t *testing.T) {
 	t.Parallel()
-	m := open(t, options(t, "m"))
+	m := newMesh(t, "m")
 	const few, more = 50, 200
 	// On a busy machine, the flood may take longer than a handshake has. Then it is tried again.
 	eventually(t, "who is slow gets in", func() bool {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
@@ -15,35 +16,32 @@ import (
 func TestHubTakesTheReplicaID(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"replica-1", ""} {
-		m := open(t, options(t, id))
+		m := newMesh(t, id)
 		if id == "" {
 			require.Regexp(t, "^[a-z0-9]{13}$", m.ReplicaID())
 		} else {
 			require.Equal(t, id, m.ReplicaID())
 		}
-		hub := newHub(t, channels.Options{Mesh: m, Store: memory(t)})
+		hub := hubtest.NewHub(t, channels.Options{Mesh: m, Store: hubtest.NewMemory(t)})
 		nodes, err := hub.Replicas(t.Context())
 		require.NoError(t, err)
 		require.Len(t, nodes, 1)
 		require.Equal(t, m.ReplicaID(), nodes[0].ID)
 	}
-	m := open(t, options(t, "replica-1"))
-	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: m, Store: memory(t)})
+	m := newMesh(t, "replica-1")
+	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: m, Store: hubtest.NewMemory(t)})
 	require.ErrorContains(t, err, `is "replica-2", but Options.Mesh has the id "replica-1"`)
-	newHub(t, channels.Options{ReplicaID: "replica-1", Mesh: m, Store: memory(t)})
+	hubtest.NewHub(t, channels.Options{ReplicaID: "replica-1", Mesh: m, Store: hubtest.NewMemory(t)})
 }
 
 // TestTwinHubs: two replicas with one name and no common Store are not green.
 // Only the mesh can see them.
 func TestTwinHubs(t *testing.T) {
 	t.Parallel()
-	key := []byte("the key of the mesh")
-	one, two := options(t, "a"), options(t, "a")
-	one.Key, two.Key = key, key
-	m := open(t, one)
-	two.Peers = []string{m.Address()}
-	for _, m := range []*zmqmesh.Mesh{m, open(t, two)} {
-		hub := newHub(t, channels.Options{Mesh: m, Store: memory(t)})
+	one := newMesh(t, "a", withKey("the key of the mesh"))
+	two := newMesh(t, "a", withKey("the key of the mesh"), func(o *zmqmesh.Options) { o.Peers = []string{one.Address()} })
+	for _, m := range []*zmqmesh.Mesh{one, two} {
+		hub := hubtest.NewHub(t, channels.Options{Mesh: m, Store: hubtest.NewMemory(t)})
 		eventually(t, "it is yellow", func() bool {
 			nodes, err := hub.Replicas(t.Context())
 			return err == nil && len(nodes) == 1 && nodes[0].Status == channels.ReplicaYellow && slices.Contains(nodes[0].Reasons, "same name")

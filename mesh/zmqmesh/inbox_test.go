@@ -2,7 +2,6 @@ package zmqmesh_test
 
 import (
 	"bytes"
-	"context"
 	"sync"
 	"testing"
 
@@ -24,13 +23,9 @@ func receive(t testing.TB, m *zmqmesh.Mesh) *inbox { return receiveWith(t, m, ni
 // receiveWith gives packets to hook first, and does not keep their bodies.
 func receiveWith(t testing.TB, m *zmqmesh.Mesh, hook func(mesh.Packet)) *inbox {
 	in := &inbox{hook: hook}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { // ends with the test
-		defer close(ended)
-		_ = m.Receive(ctx, in.take)
-	}()
-	t.Cleanup(func() { stop(); <-ended })
+	var running sync.WaitGroup
+	running.Go(func() { _ = m.Receive(t.Context(), in.take) })
+	t.Cleanup(running.Wait)
 	eventually(t, "Receive runs", func() bool { return zmqmesh.Receiving(m) })
 	return in
 }

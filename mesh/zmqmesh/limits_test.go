@@ -11,10 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 	"github.com/channels-go/channels/mesh/zmqmesh"
-	"github.com/channels-go/channels/store"
 )
 
 // TestMaxBody: a body of MaxBody bytes is accepted and arrives, whatever else is
@@ -22,13 +22,9 @@ import (
 func TestMaxBody(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{1 << 13, 1 << 16, 1<<20 + 1} {
-		o, ob := options(t, "a"), options(t, "b")
-		o.MaxPacketBytes, ob.MaxPacketBytes = most, most
-		a, b := open(t, o), open(t, ob)
+		a, b := newMesh(t, "a", withMost(most)), newMesh(t, "b", withMost(most))
 		var l mesh.Limiter = a
-		in := receive(t, b)
-		b.SetPeers(map[string]string{"a": a.Address()})
-		in.await(t, lostOf("a"))
+		in := link(t, b, "a", a.Address())
 		p := mesh.Packet{To: "b", Channel: strings.Repeat("c", 512), Epoch: strings.Repeat("e", 64), Offset: 1<<64 - 1, Sender: "s",
 			Body: make([]byte, l.MaxBody())}
 		p.Header = strings.Repeat("h", mesh.MaxFieldBytes-len(p.To)-len(p.Channel)-len(p.Epoch)-len(p.Sender))
@@ -36,35 +32,32 @@ func TestMaxBody(t *testing.T) {
 		in.await(t, func(got mesh.Packet) bool { return got.Header == p.Header && len(got.Body) == l.MaxBody() })
 		require.Zero(t, a.Status().Dropped)
 	}
-	o := options(t, "small")
-	o.MaxPacketBytes = 1 << 10
-	require.Zero(t, open(t, o).MaxBody())
+	require.Zero(t, newMesh(t, "small", withMost(1<<10)).MaxBody())
+}
+
+func withMost(bytes int) func(*zmqmesh.Options) {
+	return func(o *zmqmesh.Options) { o.MaxPacketBytes = bytes }
 }
 
 // TestHubWithinTheMesh: a hub that would accept larger messages than its mesh is
 // refused. The error has both numbers and says what to do.
 func TestHubWithinTheMesh(t *testing.T) {
 	t.Parallel()
-	m := open(t, options(t, "a"))
-	st, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, st.Close()) })
-	hub := channels.Options{Mesh: m, Store: st, MaxMessageBytes: 17 << 20, QueueBytes: 64 << 20}
-	_, err = channels.New(hub)
+	m := newMesh(t, "a")
+	hub := channels.Options{Mesh: m, Store: hubtest.NewMemory(t), MaxMessageBytes: 17 << 20, QueueBytes: 64 << 20}
+	_, err := channels.New(hub)
 	require.ErrorContains(t, err, "Options.MaxMessageBytes is 17825792")
 	require.ErrorContains(t, err, "up to 16773056")
 	require.ErrorContains(t, err, "raise the mesh's own limit")
 	hub.MaxMessageBytes = m.MaxBody()
-	h, err := channels.New(hub)
-	require.NoError(t, err)
-	require.NoError(t, h.Shutdown(t.Context()))
+	hubtest.NewHub(t, hub)
 }
 
 // TestLongChannel: a channel whose name is too long to subscribe to is neither
 // published on nor delivered.
 func TestLongChannel(t *testing.T) {
 	t.Parallel()
-	a := open(t, options(t, "a"))
+	a := newMesh(t, "a")
 	long := strings.Repeat("x", zmqmesh.MaxTopic+1)
 	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{To: "b", Channel: long}), "it must be 1 to 512")
 	in := receive(t, a)
@@ -77,9 +70,7 @@ func TestLongChannel(t *testing.T) {
 // and publishing to nobody fails.
 func TestAcceptFails(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	failing := &failingListener{Listener: ln}
+	failing := &failingListener{Listener: listen(t)}
 	m, err := zmqmesh.NewOn(options(t, "m"), failing)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
@@ -113,9 +104,7 @@ func (l *failingListener) Accept() (net.Conn, error) {
 // TestPublishErrors: a packet that cannot be sent is refused with its size.
 func TestPublishErrors(t *testing.T) {
 	t.Parallel()
-	o := options(t, "a")
-	o.MaxPacketBytes = 1 << 10
-	a := open(t, o)
+	a := newMesh(t, "a", withMost(1<<10))
 	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 1024)}), "at most 1024 are allowed")
 	require.ErrorContains(t, a.Publish(t.Context(), mesh.Packet{Kind: mesh.KindLost}), "cannot be published")
 	require.ErrorContains(t, a.Subscribe(""), "it must be 1 to 512")
@@ -127,12 +116,8 @@ func TestPublishErrors(t *testing.T) {
 // ones and is told so. The link stays.
 func TestSmallerPeer(t *testing.T) {
 	t.Parallel()
-	o := options(t, "b")
-	o.MaxPacketBytes = 1 << 10
-	a, b := open(t, options(t, "a")), open(t, o)
-	in := receive(t, b)
-	b.SetPeers(map[string]string{"a": a.Address()})
-	in.await(t, lostOf("a"))
+	a, b := newMesh(t, "a"), newMesh(t, "b", withMost(1<<10))
+	in := link(t, b, "a", a.Address())
 	for i := range 3 {
 		in.clear()
 		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 2048<<(4*i))}))

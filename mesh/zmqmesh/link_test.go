@@ -21,9 +21,9 @@ import (
 // that ends.
 func TestSelfAndDuplicate(t *testing.T) {
 	t.Parallel()
-	b := open(t, options(t, "b"))
+	b := newMesh(t, "b")
 	one, two := newProxy(t, tcp(b)), newProxy(t, tcp(b))
-	a := open(t, options(t, "a"))
+	a := newMesh(t, "a")
 	in := receive(t, a)
 	self := newProxy(t, tcp(a))
 	a.SetPeers(map[string]string{"x": a.Address(), "y": self.address(), "b": one.address(), "z": two.address()})
@@ -66,20 +66,10 @@ func TestSelfAndDuplicate(t *testing.T) {
 // does not keep that replica out, which is found at another address.
 func TestNameWithoutProof(t *testing.T) {
 	t.Parallel()
-	key := []byte("the key of the mesh")
-	with := func(id string) zmqmesh.Options {
-		o := options(t, id)
-		o.Key = key
-		return o
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	a, b := open(t, with("a")), open(t, with("b"))
-	a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
-	c, err := ln.Accept()
-	require.NoError(t, err)
-	defer c.Close()
+	key := withKey("the key of the mesh")
+	a, b, claims := newMesh(t, "a", key), newMesh(t, "b", key), newStage(t)
+	a.SetPeers(map[string]string{"b": claims.address()})
+	c := accept(t, claims.ln)
 	named := make(chan struct{})
 	var over atomic.Bool
 	var running sync.WaitGroup
@@ -90,15 +80,8 @@ func TestNameWithoutProof(t *testing.T) {
 		over.Store(true)
 	})
 	<-named
-	a.SetPeers(map[string]string{"b": b.Address(), "x": "tcp://" + ln.Addr().String()})
-	eventually(t, "the link to the real one", func() bool {
-		for _, p := range a.Status().Peers {
-			if p.Up && p.Address == b.Address() {
-				return true
-			}
-		}
-		return false
-	})
+	a.SetPeers(map[string]string{"b": b.Address(), "x": claims.address()})
+	eventually(t, "the link to the real one", func() bool { return linkedTo(a, "b", b.Address()) })
 	require.False(t, over.Load(), "the link had to wait for the end of the other handshake")
 }
 
@@ -106,7 +89,7 @@ func TestNameWithoutProof(t *testing.T) {
 // again as soon as possible, with a KindLost. Other links do not suffer.
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
-	a, b, c := open(t, options(t, "a")), open(t, options(t, "b")), open(t, options(t, "c"))
+	a, b, c := newMesh(t, "a"), newMesh(t, "b"), newMesh(t, "c")
 	hole := newProxy(t, tcp(b))
 	in := receive(t, a)
 	a.SetPeers(map[string]string{"b": hole.address(), "c": c.Address()})
@@ -133,7 +116,7 @@ func TestBlackHole(t *testing.T) {
 func TestStalePackets(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	m := open(t, options(t, "m"))
+	m := newMesh(t, "m")
 	in := receive(t, m)
 	m.SetPeers(map[string]string{"stage": s.address()})
 	c := s.accept()
@@ -159,10 +142,8 @@ func TestStalePackets(t *testing.T) {
 // channel; doing so again soon after leaving brings none.
 func TestSubscriptionIsTold(t *testing.T) {
 	t.Parallel()
-	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
-	in := receive(t, b)
-	b.SetPeers(map[string]string{"a": a.Address()})
-	in.await(t, lostOf("a"))
+	a, b := newMesh(t, "a"), newMesh(t, "b")
+	in := link(t, b, "a", a.Address())
 	lost := func(ch string) func(mesh.Packet) bool {
 		return func(p mesh.Packet) bool {
 			return p.Kind == mesh.KindLost && p.Channel == ch && p.Origin == "a"
@@ -184,7 +165,7 @@ func TestSubscriptionIsTold(t *testing.T) {
 // dialled again when that ends.
 func TestPeersLeftOut(t *testing.T) {
 	t.Parallel()
-	a, b := open(t, options(t, "a")), open(t, options(t, "b"))
+	a, b := newMesh(t, "a"), newMesh(t, "b")
 	p := newProxy(t, tcp(b))
 	in := receive(t, a)
 	a.SetPeers(map[string]string{"b": p.address(), "a": "tcp://127.0.0.1:1", "bad": "127.0.0.1:1"})
@@ -194,7 +175,7 @@ func TestPeersLeftOut(t *testing.T) {
 	in.await(t, message("still"))
 	dialled := p.count()
 	p.cut()
-	eventually(t, "it is forgotten", func() bool { return len(a.Status().Peers) == 0 })
+	awaitPeers(t, a, 0)
 	require.Equal(t, dialled, p.count())
 }
 
@@ -202,29 +183,23 @@ func TestPeersLeftOut(t *testing.T) {
 // linked.
 func TestPeersOfOptionsAndDNS(t *testing.T) {
 	t.Parallel()
-	b, c := open(t, options(t, "b")), open(t, options(t, "c"))
+	b, c := newMesh(t, "b"), newMesh(t, "c")
 	_, port, err := net.SplitHostPort(tcp(c))
 	require.NoError(t, err)
-	o := options(t, "a")
-	o.Peers, o.DNS = []string{b.Address()}, "localhost:"+port
-	a := open(t, o)
-	has := func(id string) bool {
-		for _, p := range a.Status().Peers {
-			if p.ID == id && p.Up && p.RTT > 0 {
-				return true
-			}
-		}
-		return false
+	a := newMesh(t, "a", func(o *zmqmesh.Options) { o.Peers, o.DNS = []string{b.Address()}, "localhost:"+port })
+	linked := func() bool { return linkedTo(a, "b", "") && linkedTo(a, "c", "") }
+	eventually(t, "both are linked", linked)
+	for _, p := range a.Status().Peers {
+		require.True(t, !p.Up || p.RTT > 0)
 	}
-	eventually(t, "both are linked", func() bool { return has("b") && has("c") })
 	a.SetPeers(nil)
-	require.True(t, has("b") && has("c"))
+	require.True(t, linked())
 }
 
 // TestMissed: a Receive begins with a KindLost if packets came while none ran.
 func TestMissed(t *testing.T) {
 	t.Parallel()
-	b := open(t, options(t, "b"))
+	b := newMesh(t, "b")
 	require.NoError(t, zmqmesh.Packets(b, packet.Append(nil, &mesh.Packet{Seq: 1, Header: "missed"})))
 	in := receive(t, b)
 	in.await(t, lostOf(""))
@@ -235,19 +210,15 @@ func TestMissed(t *testing.T) {
 // TestLeave: a replica that leaves a channel is sent no more of it.
 func TestLeave(t *testing.T) {
 	t.Parallel()
-	m := open(t, options(t, "m"))
-	c := dial(t, m)
-	conn, err := zmqmesh.Shake(c, "x", 1, nil, false)
-	require.NoError(t, err)
-	echo := frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01")
+	m := newMesh(t, "m")
+	c, conn := join(t, m, "x")
 	next := func() string {
 		msg, err := conn.RecvMsg()
 		require.NoError(t, err)
 		return string(msg.Frames[0])
 	}
 	for _, ask := range []string{"\x01", "\x00"} {
-		_, err = c.Write(append(frame(0, ask+"channel\x00"), echo...))
-		require.NoError(t, err)
+		write(t, c, frame(0, ask+"channel\x00"), question(1))
 		require.Equal(t, "E", next()[:1])
 		require.NoError(t, m.Publish(t.Context(), mesh.Packet{Channel: "channel", Header: "one"}))
 		if ask == "\x01" {
@@ -263,9 +234,7 @@ func TestLeave(t *testing.T) {
 // TestCloseDoesNotLinger: Close waits only while something is queued.
 func TestCloseDoesNotLinger(t *testing.T) {
 	t.Parallel()
-	o := options(t, "a")
-	o.Linger = time.Hour
-	a, b := open(t, o), open(t, options(t, "b"))
+	a, b := newMesh(t, "a", func(o *zmqmesh.Options) { o.Linger = time.Hour }), newMesh(t, "b")
 	b.SetPeers(map[string]string{"a": a.Address()})
 	awaitUp(t, b, "a")
 	closed := make(chan error)
@@ -281,7 +250,7 @@ func TestCloseDoesNotLinger(t *testing.T) {
 // TestReceiveWaits: Receive returns only after a deliver that is under way.
 func TestReceiveWaits(t *testing.T) {
 	t.Parallel()
-	m := open(t, options(t, "m"))
+	m := newMesh(t, "m")
 	ctx, cancel := context.WithCancel(t.Context())
 	gate, inside := make(chan struct{}), make(chan struct{})
 	var ended, early atomic.Bool

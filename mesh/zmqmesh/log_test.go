@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
 // TestAnnouncedHere: two replicas on different machines that both announce a
@@ -16,9 +14,7 @@ import (
 func TestAnnouncedHere(t *testing.T) {
 	t.Parallel()
 	var log logbook
-	o := options(t, "a")
-	o.Logger = log.Logger()
-	a := open(t, o)
+	a := newMesh(t, "a", withLog(&log))
 	a.SetPeers(map[string]string{"b": a.Address()})
 	eventually(t, "it is logged", func() bool { return log.Has("an address that leads back to this one") })
 }
@@ -28,18 +24,13 @@ func TestAnnouncedHere(t *testing.T) {
 func TestLoggedOncePerCause(t *testing.T) {
 	t.Parallel()
 	var log logbook
-	o := options(t, "a")
-	o.Logger = log.Logger()
-	a := open(t, o)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+	a := newMesh(t, "a", withLog(&log))
+	b := newStage(t)
+	a.SetPeers(map[string]string{"b": b.address()})
 	resets := map[string]bool{}
 	for i := range 6 {
-		c, err := ln.Accept()
-		require.NoError(t, err)
-		_, err = io.ReadFull(c, make([]byte, 64)) // the greeting
+		c := accept(t, b.ln)
+		_, err := io.ReadFull(c, make([]byte, 64)) // the greeting
 		require.NoError(t, err)
 		reset := i%2 == 0
 		if reset {
@@ -65,28 +56,18 @@ func TestLoggedOncePerCause(t *testing.T) {
 // attempt lasts as long as a link that has held.
 func TestSilenceIsLoggedOnce(t *testing.T) {
 	t.Parallel()
-	for name, accept := range map[string]func(c net.Conn) error{
-		"says nothing": func(net.Conn) error { return nil },
-		"answers nothing": func(c net.Conn) error { // after the handshake
-			_, err := zmqmesh.Shake(c, "b", 1, nil, true)
-			return err
-		},
+	for name, take := range map[string]func(b *stage){
+		"says nothing":    func(b *stage) { accept(b.t, b.ln) },
+		"answers nothing": func(b *stage) { b.shake() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log logbook
-			o := options(t, "a")
-			o.Logger = log.Logger()
-			a := open(t, o)
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			defer ln.Close()
-			a.SetPeers(map[string]string{"b": "tcp://" + ln.Addr().String()})
+			a := newMesh(t, "a", withLog(&log))
+			b := newStage(t)
+			a.SetPeers(map[string]string{"stage": b.address()})
 			for range 3 { // by the third attempt, the first two were logged or not
-				c, err := ln.Accept()
-				require.NoError(t, err)
-				defer c.Close()
-				require.NoError(t, accept(c))
+				take(b)
 			}
 			require.Equal(t, 1, log.Count("link down"))
 		})

@@ -4,15 +4,14 @@ import (
 	"net"
 	"sync"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 )
 
 // A proxy is a TCP proxy to one address. Its connections can be cut, or be made a
 // black hole: nothing passes, and nobody hangs up.
 type proxy struct {
-	ln net.Listener
-	to string
+	ln   net.Listener
+	to   string
+	pass func(to, from net.Conn, upwards bool) // until either side ends; upwards is towards the address
 
 	mu    sync.Mutex // guards the fields below
 	hole  bool       // of all connections that are open
@@ -27,10 +26,15 @@ type proxy struct {
 
 func newProxy(t *testing.T, to string) *proxy {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &proxy{ln: ln, to: to, conns: map[net.Conn]net.Conn{}}
-	p.wake = sync.NewCond(&p.mu)
+	p := &proxy{to: to}
+	p.pass = p.passAll
+	p.start(t)
+	return p
+}
+
+func (p *proxy) start(t *testing.T) {
+	t.Helper()
+	p.ln, p.conns, p.wake = listen(t), map[net.Conn]net.Conn{}, sync.NewCond(&p.mu)
 	p.running.Go(p.accept)
 	t.Cleanup(func() {
 		p.mu.Lock()
@@ -40,7 +44,6 @@ func newProxy(t *testing.T, to string) *proxy {
 		p.cut()
 		p.running.Wait()
 	})
-	return p
 }
 
 func (p *proxy) address() string { return "tcp://" + p.ln.Addr().String() }
@@ -74,13 +77,12 @@ func (p *proxy) accept() {
 			out.Close()
 		}
 		p.mu.Unlock()
-		p.running.Go(func() { p.pipe(out, in) })
-		p.running.Go(func() { p.pipe(in, out) })
+		p.running.Go(func() { p.pipe(out, in, true) })
+		p.running.Go(func() { p.pipe(in, out, false) })
 	}
 }
 
-// pipe passes on until either side ends.
-func (p *proxy) pipe(to, from net.Conn) {
+func (p *proxy) pipe(to, from net.Conn, upwards bool) {
 	defer to.Close()
 	defer from.Close()
 	defer func() {
@@ -89,6 +91,10 @@ func (p *proxy) pipe(to, from net.Conn) {
 		delete(p.conns, to)
 		delete(p.conns, from)
 	}()
+	p.pass(to, from, upwards)
+}
+
+func (p *proxy) passAll(to, from net.Conn, _ bool) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)

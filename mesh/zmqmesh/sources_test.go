@@ -27,30 +27,19 @@ func TestNamesOfTwoSources(t *testing.T) {
 			t.Run(name+", certificate for "+host, func(t *testing.T) {
 				t.Parallel()
 				ours := newAuthority(t)
-				with := func(id string) zmqmesh.Options {
-					o := options(t, id)
-					o.TLS = ours.config(host, ours)
-					return o
-				}
-				ofB, o := with("b"), with("a")
+				ofB := options(t, "b", withTLS(ours.config(host, ours)))
 				b, err := zmqmesh.New(ofB)
 				require.NoError(t, err)
 				ofB.Listen = b.Address()
 				_, port, err := net.SplitHostPort(tcp(b))
 				require.NoError(t, err)
-				o.DNS = "localhost:" + port
-				if c.early {
-					o.Peers = []string{b.Address()}
-				}
-				a := open(t, o)
-				linked := func() bool {
-					for _, p := range a.Status().Peers {
-						if p.ID == "b" && p.Up && p.Address == ofB.Listen {
-							return true
-						}
+				a := newMesh(t, "a", withTLS(ours.config(host, ours)), func(o *zmqmesh.Options) {
+					o.DNS = "localhost:" + port
+					if c.early {
+						o.Peers = []string{ofB.Listen}
 					}
-					return false
-				}
+				})
+				linked := func() bool { return linkedTo(a, "b", ofB.Listen) }
 				for _, registry := range c.registry {
 					a.SetPeers(nil)
 					if registry == "in" {

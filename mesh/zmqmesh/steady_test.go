@@ -25,8 +25,8 @@ func TestSlowButSteadyOverTLS(t *testing.T) {
 	ours := newAuthority(t)
 	for _, c := range meshtest.Cases() {
 		if c.Name == "SlowButSteadyReceiver" {
-			c.Run(t, func(t *testing.T) meshtest.Fabric {
-				return &fabric{meshes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}, tls: ours.config("127.0.0.1", ours)}
+			c.Run(t, func(*testing.T) meshtest.Fabric {
+				return newFabric(ours.config("127.0.0.1", ours))
 			})
 			return
 		}
@@ -46,12 +46,10 @@ func TestEchoOvertakesQueue(t *testing.T) {
 // long.
 func echoOvertakes(t *testing.T) bool {
 	const packets, size = 600, 30 << 10
-	m := open(t, options(t, "m"))
-	c := dial(t, m).(*net.TCPConn)
+	m := newMesh(t, "m")
+	c, conn := join(t, m, "x")
 	require.NoError(t, c.SetReadBuffer(64<<10))
-	conn, err := zmqmesh.Shake(c, "x", 1, nil, false)
-	require.NoError(t, err)
-	eventually(t, "it is a peer", func() bool { return len(m.Status().Peers) == 1 })
+	awaitPeers(t, m, 1)
 	last := time.Now() // when it has read
 	for range packets {
 		require.NoError(t, m.Publish(t.Context(), mesh.Packet{Body: make([]byte, size)}))
@@ -80,8 +78,7 @@ func echoOvertakes(t *testing.T) bool {
 		}
 		require.Equal(t, byte('P'), of)
 	}
-	_, err = c.Write(frame(0, "\x02\x00\x00\x00\x00\x00\x00\x00\x01"))
-	if err != nil {
+	if _, err := c.Write(question(1)); err != nil {
 		return false // as reading would say
 	}
 	for {
@@ -101,7 +98,7 @@ func echoOvertakes(t *testing.T) bool {
 // TestBeatWithoutAnswers: a link that waits for as many echoes as it may goes on
 // sending signs of life.
 func TestBeatWithoutAnswers(t *testing.T) {
-	m := open(t, options(t, "m"))
+	m := newMesh(t, "m")
 	synctest.Test(t, func(t *testing.T) {
 		pipe, theirs := net.Pipe()
 		ours := &buffered{Conn: pipe, out: make(chan []byte, 16), closed: make(chan struct{})}

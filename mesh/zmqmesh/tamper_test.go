@@ -19,70 +19,26 @@ import (
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// A tamperer is a TCP proxy that knows ZMTP's frames and not the mesh's key.
+// A tamperer is a proxy that knows ZMTP's frames and not the mesh's key.
 type tamperer struct {
-	ln net.Listener
-	to string
+	proxy
 	// mischief returns what is sent instead of a frame, or nil to wait for another
 	// frame. It acts once. One goroutine calls it.
 	mischief func(frame []byte) [][]byte
 	upwards  bool // it tampers with frames to the listener, not with those from it
-
-	mu    sync.Mutex // guards the fields below
-	done  bool
-	conns []net.Conn
-
-	running sync.WaitGroup
+	done     bool // guarded by proxy.mu
 }
 
 func newTamperer(t *testing.T, to string, upwards bool, mischief func([]byte) [][]byte) *tamperer {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &tamperer{ln: ln, to: to, mischief: mischief, upwards: upwards}
-	p.running.Go(p.accept)
-	t.Cleanup(func() {
-		p.ln.Close()
-		p.mu.Lock()
-		for _, c := range p.conns {
-			c.Close()
-		}
-		p.mu.Unlock()
-		p.running.Wait()
-	})
+	p := &tamperer{proxy: proxy{to: to}, mischief: mischief, upwards: upwards}
+	p.pass = p.passFrames
+	p.start(t)
 	return p
 }
 
-func (p *tamperer) address() string { return "tcp://" + p.ln.Addr().String() }
-
-func (p *tamperer) accept() {
-	for {
-		in, err := p.ln.Accept()
-		if err != nil {
-			return
-		}
-		out, err := net.Dial("tcp", p.to)
-		if err != nil {
-			in.Close()
-			continue
-		}
-		p.mu.Lock()
-		p.conns = append(p.conns, in, out)
-		p.mu.Unlock()
-		p.running.Go(func() { p.pipe(out, in, p.upwards) })
-		p.running.Go(func() { p.pipe(in, out, !p.upwards) })
-	}
-}
-
-// pipe passes on frames until either side ends.
-func (p *tamperer) pipe(to, from net.Conn, tamper bool) {
-	defer to.Close()
-	defer from.Close()
-	b := make([]byte, 64)
-	if _, err := io.ReadFull(from, b); err != nil {
-		return
-	}
-	if _, err := to.Write(b); err != nil {
+func (p *tamperer) passFrames(to, from net.Conn, upwards bool) {
+	if _, err := io.CopyN(to, from, 64); err != nil { // the greeting
 		return
 	}
 	for {
@@ -90,7 +46,7 @@ func (p *tamperer) pipe(to, from net.Conn, tamper bool) {
 		if err != nil {
 			return
 		}
-		for _, f := range p.instead(f, tamper) {
+		for _, f := range p.instead(f, upwards == p.upwards) {
 			if _, err := to.Write(f); err != nil {
 				return
 			}
@@ -161,22 +117,16 @@ func TestSealedAgainstTampering(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log logbook
-			with := func(id string) zmqmesh.Options {
-				o := options(t, id)
-				o.Key, o.Logger = []byte("the key of the mesh"), log.Logger()
-				return o
-			}
-			a, b := open(t, with("a")), open(t, with("b"))
+			key := withKey("the key of the mesh")
+			a, b := newMesh(t, "a", key, withLog(&log)), newMesh(t, "b", key, withLog(&log))
 			p := newTamperer(t, tcp(a), false, func(f []byte) [][]byte {
 				if !isPackets(f) {
 					return nil
 				}
 				return mischief(f)
 			})
-			in := receive(t, b)
 			require.NoError(t, b.Subscribe("ch"))
-			b.SetPeers(map[string]string{"a": p.address()})
-			in.await(t, lostOf("a"))
+			in := link(t, b, "a", p.address())
 			told := in.count(lostOf("a"))
 			n := 0
 			publish := func() {
@@ -226,12 +176,8 @@ func TestSealedQuestions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log logbook
-			with := func(id string) zmqmesh.Options {
-				o := options(t, id)
-				o.Key, o.Logger = []byte("the key of the mesh"), log.Logger()
-				return o
-			}
-			a, b := open(t, with("a")), open(t, with("b"))
+			key := withKey("the key of the mesh")
+			a, b := newMesh(t, "a", key, withLog(&log)), newMesh(t, "b", key, withLog(&log))
 			p := newTamperer(t, tcp(a), true, mischief)
 			in := receive(t, b)
 			require.NoError(t, b.Subscribe("ch"))
@@ -251,12 +197,8 @@ func TestSealedQuestions(t *testing.T) {
 // TestSealedFromReading: nobody can read what replicas with a key send.
 func TestSealedFromReading(t *testing.T) {
 	t.Parallel()
-	with := func(id string) zmqmesh.Options {
-		o := options(t, id)
-		o.Key = []byte("the key of the mesh")
-		return o
-	}
-	a, b := open(t, with("a")), open(t, with("b"))
+	key := withKey("the key of the mesh")
+	a, b := newMesh(t, "a", key), newMesh(t, "b", key)
 	var mu sync.Mutex
 	var seen []byte
 	p := newTamperer(t, tcp(a), false, func(f []byte) [][]byte {
@@ -265,10 +207,8 @@ func TestSealedFromReading(t *testing.T) {
 		seen = append(seen, f...)
 		return nil
 	})
-	in := receive(t, b)
 	require.NoError(t, b.Subscribe("ch"))
-	b.SetPeers(map[string]string{"a": p.address()})
-	in.await(t, lostOf("a"))
+	in := link(t, b, "a", p.address())
 	for i, size := range []int{10, zmqmesh.ChunkBytes / 4, 3 * zmqmesh.ChunkBytes, 1 << 20} { // some are copied, others shared
 		text := []byte(strings.Repeat("a secret ", size/9+1))
 		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "ch", Header: fmt.Sprint(i), Body: text}))
@@ -284,11 +224,8 @@ func TestSealedFromReading(t *testing.T) {
 // with its key is refused, and told so.
 func TestKeyThatSealsNothing(t *testing.T) {
 	t.Parallel()
-	o := options(t, "m")
-	o.Key = []byte("0123456789abcdef")
-	c := dial(t, open(t, o))
-	_, err := c.Write(append(greeting("CHANNELS"), frame(4, "\x05HELLO\x01\x01"+strings.Repeat("\x00", 44)+"id")...))
-	require.NoError(t, err)
+	c := dial(t, newMesh(t, "m", withKey("0123456789abcdef")))
+	write(t, c, greeting("CHANNELS"), frame(4, "\x05HELLO\x01\x01"+strings.Repeat("\x00", 44)+"id"))
 	told, err := io.ReadAll(c)
 	require.NoError(t, err)
 	require.Contains(t, string(told), "whose key does not protect what is sent: update it")

@@ -2,7 +2,6 @@ package zmqmesh_test
 
 import (
 	"errors"
-	"net"
 	"testing"
 	"time"
 
@@ -19,9 +18,7 @@ func TestSameID(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{"", "the key of the mesh"} {
 		var log logbook
-		o := options(t, "a")
-		o.Logger, o.Key = log.Logger(), []byte(key)
-		a, other := open(t, o), open(t, o)
+		a, other := newMesh(t, "a", withKey(key), withLog(&log)), newMesh(t, "a", withKey(key), withLog(&log))
 		a.SetPeers(map[string]string{"x": other.Address()})
 		for _, m := range []*zmqmesh.Mesh{a, other} {
 			eventually(t, "it knows", func() bool { return errors.Is(m.Status().Err, mesh.ErrTwin) })
@@ -38,20 +35,14 @@ func TestSameID(t *testing.T) {
 // key, makes nothing look wrong, whether it dials or is dialled.
 func TestSameIDWithoutProof(t *testing.T) {
 	t.Parallel()
-	o := options(t, "a")
-	o.Key = []byte("the key of the mesh")
-	a := open(t, o)
+	a := newMesh(t, "a", withKey("the key of the mesh"))
 	_, err := zmqmesh.Shake(dial(t, a), "a", 7, []byte("another key of no mesh"), false)
 	require.Error(t, err)
 	eventually(t, "it is refused", func() bool { return a.Status().Refused == 1 })
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	a.SetPeers(map[string]string{"x": "tcp://" + ln.Addr().String()})
+	stranger := newStage(t)
+	a.SetPeers(map[string]string{"x": stranger.address()})
 	for range 2 {
-		c, err := ln.Accept()
-		require.NoError(t, err)
-		_, err = zmqmesh.Shake(c, "a", 7, []byte("another key of no mesh"), true)
+		_, err = zmqmesh.Shake(accept(t, stranger.ln), "a", 7, []byte("another key of no mesh"), true)
 		require.Error(t, err)
 	}
 	require.NoError(t, a.Status().Err)
@@ -63,19 +54,13 @@ func TestSameIDWithoutProof(t *testing.T) {
 func TestTwins(t *testing.T) {
 	t.Parallel()
 	const twins = "two replicas have the same id"
-	logged := func(id string) (*zmqmesh.Mesh, *logbook) {
-		var log logbook
-		o := options(t, id)
-		o.Logger = log.Logger()
-		return open(t, o), &log
-	}
-	one, other := open(t, options(t, "twin")), open(t, options(t, "twin"))
-	dialler, dials := logged("dialler")
-	listener, listens := logged("listener")
+	one, other := newMesh(t, "twin"), newMesh(t, "twin")
+	var dials, listens logbook
+	dialler, listener := newMesh(t, "dialler", withLog(&dials)), newMesh(t, "listener", withLog(&listens))
 	dialler.SetPeers(map[string]string{"x": one.Address(), "y": other.Address()})
 	one.SetPeers(map[string]string{"listener": listener.Address()})
 	other.SetPeers(map[string]string{"listener": listener.Address()})
-	for _, log := range []*logbook{dials, listens} {
+	for _, log := range []*logbook{&dials, &listens} {
 		eventually(t, "it is logged", func() bool { return log.Has(twins) })
 	}
 	line := dials.Line(twins)
@@ -96,17 +81,12 @@ func TestTwins(t *testing.T) {
 func TestAnotherLife(t *testing.T) {
 	t.Parallel()
 	var log logbook
-	o := options(t, "a")
-	o.Logger = log.Logger()
-	a := open(t, o)
-	in := receive(t, a)
-	first := open(t, options(t, "b"))
-	hole := newProxy(t, tcp(first))
-	a.SetPeers(map[string]string{"b": hole.address()})
-	in.await(t, lostOf("b"))
+	a := newMesh(t, "a", withLog(&log))
+	hole := newProxy(t, tcp(newMesh(t, "b")))
+	in := link(t, a, "b", hole.address())
 	hole.set(true, false)
 	in.clear()
-	second := open(t, options(t, "b"))
+	second := newMesh(t, "b")
 	a.SetPeers(map[string]string{"b": second.Address()})
 	in.await(t, lostOf("b"))
 	require.Equal(t, second.Address(), a.Status().Peers[0].Address)
@@ -119,14 +99,11 @@ func TestAnotherLife(t *testing.T) {
 // its dropped packets goes on.
 func TestConnectsAgain(t *testing.T) {
 	t.Parallel()
-	m := open(t, options(t, "m"))
-	first, second := dial(t, m), dial(t, m)
-	_, err := zmqmesh.Shake(first, "x", 1, nil, false)
-	require.NoError(t, err)
-	eventually(t, "the first one is in", func() bool { return len(m.Status().Peers) == 1 })
+	m := newMesh(t, "m")
+	first, _ := join(t, m, "x")
+	awaitPeers(t, m, 1)
 	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Body: make([]byte, 2<<20)})) // too large for it
-	_, err = zmqmesh.Shake(second, "x", 1, nil, false)
-	require.NoError(t, err)
+	join(t, m, "x")
 	require.NoError(t, first.SetDeadline(time.Now().Add(zmtp.IdleTimeout/2))) // before it is idle
 	requireHungUp(t, first)
 	require.Len(t, m.Status().Peers, 1)

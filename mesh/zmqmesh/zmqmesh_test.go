@@ -2,12 +2,8 @@ package zmqmesh_test
 
 import (
 	"crypto/tls"
-	"log/slog"
-	"strings"
 	"sync"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
@@ -15,9 +11,7 @@ import (
 )
 
 func TestMesh(t *testing.T) {
-	meshtest.Run(t, func(t *testing.T) meshtest.Fabric {
-		return &fabric{meshes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}}
-	})
+	meshtest.Run(t, func(*testing.T) meshtest.Fabric { return newFabric(nil) })
 }
 
 // fabric has a proxy in each direction between two replicas.
@@ -29,32 +23,21 @@ type fabric struct {
 	proxies map[[2]string]*proxy // from the one that dials to the other
 }
 
-// options are those of a replica in a test.
-func options(t testing.TB, id string) zmqmesh.Options {
-	return zmqmesh.Options{ReplicaID: id, Listen: "tcp://127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
-}
-
-func open(t testing.TB, o zmqmesh.Options) *zmqmesh.Mesh {
-	t.Helper()
-	m, err := zmqmesh.New(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, m.Close()) })
-	return m
+func newFabric(config *tls.Config) *fabric {
+	return &fabric{tls: config, meshes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}}
 }
 
 func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
-	o := options(t, id)
-	o.TLS = f.tls
-	m := open(t, o)
+	m := newMesh(t, id, withTLS(f.tls))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.meshes[id] = m
 	for from, other := range f.meshes { // an earlier mesh with this id had another proxy
 		if from != id {
-			f.proxies[[2]string{from, id}] = newProxy(t, strings.TrimPrefix(m.Address(), "tcp://"))
+			f.proxies[[2]string{from, id}] = newProxy(t, tcp(m))
 			f.introduceLocked(from, other)
 			if f.proxies[[2]string{id, from}] == nil {
-				f.proxies[[2]string{id, from}] = newProxy(t, strings.TrimPrefix(other.Address(), "tcp://"))
+				f.proxies[[2]string{id, from}] = newProxy(t, tcp(other))
 			}
 		}
 	}

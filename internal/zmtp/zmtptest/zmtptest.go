@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -69,6 +70,27 @@ func ReadFrame(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
+// Logger logs to the test's output.
+func Logger(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
+
+// Listen listens on a free port of loopback until the test ends.
+func Listen(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// Accept takes a connection until the test ends.
+func Accept(t testing.TB, ln net.Listener) net.Conn {
+	t.Helper()
+	c, err := ln.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // Dial connects to tcp://HOST:PORT until the test ends.
 func Dial(t testing.TB, address string) net.Conn {
 	t.Helper()
@@ -88,6 +110,15 @@ func dial(t testing.TB, address string, d *net.Dialer) net.Conn {
 	t.Cleanup(func() { c.Close() })
 	require.NoError(t, c.SetDeadline(time.Now().Add(Patience)))
 	return c
+}
+
+// Write writes all of these.
+func Write(t testing.TB, c net.Conn, frames ...[]byte) {
+	t.Helper()
+	for _, f := range frames {
+		_, err := c.Write(f)
+		require.NoError(t, err)
+	}
 }
 
 // RequireHungUp reads until the other side has closed the connection.

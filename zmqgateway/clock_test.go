@@ -1,9 +1,0 @@
-package zmqgateway_test
-
-import (
-	"testing"
-
-	"github.com/channels-go/channels/internal/zmtp/zmtptest"
-)
-
-func TestNoTimeWithoutMonotonicReading(t *testing.T) { zmtptest.RequireMonotonic(t) }
