@@ -2,7 +2,6 @@ package zmqgateway_test
 
 import (
 	"bytes"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -19,7 +18,7 @@ func TestMessageHasADeadline(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	var log logbook
 	const whole = 300 * time.Millisecond
-	g := hurried(t, nobody(hub), whole, time.Minute, 0, log.Logger())
+	g := newPaced(t, nobody(hub), zmqgateway.Pace{Whole: whole}, withLog(&log))
 	pub, pull, rep := g.Addresses()
 	refused := int64(0)
 	for address, typ := range map[string]zmq4.SocketType{pub: zmq4.Sub, pull: zmq4.Push, rep: zmq4.Req} {
@@ -64,19 +63,16 @@ func TestMessagesTogetherHaveNoDeadline(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
 	const whole = 3 * time.Second // far more than a message needs on a busy machine
-	g := hurried(t, nobody(hub), whole, time.Minute, 0, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	_, pull, _ := g.Addresses()
-	s := dialSocket(t, pull, zmq4.Push)
+	g := newPaced(t, nobody(hub), zmqgateway.Pace{Whole: whole})
+	s := dialPush(t, g)
 	s.send(t, "a", "first", "1")
 	n := int64(1)
 	for start := time.Now(); time.Since(start) < whole+whole/4; n++ {
-		_, err := s.tcp.Write(append(frame(1, "a"), 1, 200))
-		require.NoError(t, err)
+		write(t, s.tcp, frame(1, "a"), []byte{1, 200})
 		require.NoError(t, s.tcp.SetReadDeadline(time.Now().Add(5*time.Millisecond)))
-		_, err = s.tcp.Read(make([]byte, 1))
+		_, err := s.tcp.Read(make([]byte, 1))
 		require.True(t, isTimeout(err), "%v", err)
-		_, err = s.tcp.Write(append(bytes.Repeat([]byte("h"), 200), frame(0, "1")...))
-		require.NoError(t, err)
+		write(t, s.tcp, bytes.Repeat([]byte("h"), 200), frame(0, "1"))
 	}
 	eventually(t, "all are published", func() bool { return g.Stats().Published == n })
 }

@@ -1,6 +1,7 @@
 package zmqgateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"math"
@@ -21,20 +22,22 @@ var (
 // A Bridge stands for a hub.
 type Bridge = bridge
 
-// NewOver is New with another hub than Options.Hub.
-func NewOver(hub Bridge, o Options) (*Gateway, error) { return open(o, hub, defaultPace) }
+// A Pace is how long a gateway waits: Whole and Crowded for a message of any size,
+// Linger for readers when it closes. Beat is the time between two PINGs. What is 0
+// is as usual.
+type Pace struct{ Whole, Crowded, Beat, Linger time.Duration }
 
-// NewHurried is NewOver where a message has this much time at most, and this much
-// while others wait, whatever its size.
-func NewHurried(hub Bridge, o Options, whole, crowded time.Duration) (*Gateway, error) {
-	return open(o, hub, pace{zmtp.Pace{Start: whole, Rate: math.MaxInt}, zmtp.Pace{Start: crowded, Rate: math.MaxInt}, defaultPace.beat})
-}
-
-// NewBeating is NewOver with another time between two PINGs.
-func NewBeating(hub Bridge, o Options, beat time.Duration) (*Gateway, error) {
-	p := defaultPace
-	p.beat = beat
-	return open(o, hub, p)
+// NewPaced is New with another hub than Options.Hub, and with other times.
+func NewPaced(hub Bridge, o Options, p Pace) (*Gateway, error) {
+	set := defaultPace
+	set.beat, set.linger = cmp.Or(p.Beat, set.beat), cmp.Or(p.Linger, set.linger)
+	if p.Whole > 0 {
+		set.whole = zmtp.Pace{Start: p.Whole, Rate: math.MaxInt}
+	}
+	if p.Crowded > 0 {
+		set.crowded = zmtp.Pace{Start: p.Crowded, Rate: math.MaxInt}
+	}
+	return open(o, hub, set)
 }
 
 // Answer is what a request gets, and the envelope that it is sent back in.

@@ -28,7 +28,7 @@ type Gateway struct {
 
 	strangers, known *room // for the messages of these
 
-	readers readers
+	readers *readers
 	pub     *endpoint // nil if there is none
 	pull    *endpoint
 	rep     *endpoint
@@ -56,19 +56,18 @@ type pace struct {
 	whole   zmtp.Pace     // for a message
 	crowded zmtp.Pace     // for a message while others wait for the room that it holds
 	beat    time.Duration // between two PINGs to a reader
+	linger  time.Duration // for readers that have not got everything when the gateway closes
 }
 
 var defaultPace = pace{
 	whole:   zmtp.Pace{Start: 30 * time.Second, Rate: 64 << 10},
 	crowded: zmtp.Pace{Start: time.Second, Rate: 1 << 20},
 	beat:    30 * time.Second,
+	linger:  time.Second,
 }
 
 // silentBeats is how many PINGs a reader may leave unanswered.
 const silentBeats = 3
-
-// linger is how long Close goes on sending what is queued.
-const linger = time.Second
 
 // Stats are a gateway's totals since it was opened.
 type Stats struct {
@@ -95,7 +94,7 @@ func open(o Options, hub bridge, p pace) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{opts: o, hub: hub, log: o.Logger, token: sha256.Sum256(o.Token), pace: p}
-	g.readers.gateway = g
+	g.readers = newReaders(g)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.strangers, g.known = newRoom(o.MaxUnfinishedBytes/2, p.crowded), newRoom(o.MaxUnfinishedBytes/2, p.crowded)
 	asking := zmtp.Limits{Frame: 1 << 10, Message: 1 << 10, Frames: 1}

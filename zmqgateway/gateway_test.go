@@ -43,11 +43,10 @@ func TestOptions(t *testing.T) {
 func TestToken(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	const token = "0123456789abcdef"
-	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.Token = []byte(token) })
-	_, pull, rep := g.Addresses()
+	g := newGateway(t, hub, withToken(token))
 	sub, err := hub.Subscribe(t.Context(), "a", nil)
 	require.NoError(t, err)
-	push, req := dialSocket(t, pull, zmq4.Push), dialSocket(t, rep, zmq4.Req)
+	push, req := dialPush(t, g), dialReq(t, g)
 	push.send(t, "a\x00", "none", "1")
 	push.send(t, "a\x00", "wrong", "1", "0123456789abcdeF")
 	push.send(t, "a\x00", "short", "1", "")
@@ -70,8 +69,7 @@ func TestToken(t *testing.T) {
 
 // PINGs are answered on each socket, with their context.
 func TestAnswersPings(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
+	_, g := start(t)
 	pub, pull, rep := g.Addresses()
 	for address, typ := range map[string]zmq4.SocketType{pub: zmq4.Sub, pull: zmq4.Push, rep: zmq4.Dealer} {
 		s := dialSocket(t, address, typ)
@@ -89,13 +87,12 @@ func TestBounds(t *testing.T) {
 	g := newGateway(t, hub, func(o *zmqgateway.Options) {
 		o.MaxTopics, o.MaxConnections, o.Logger = 3, 2, log.Logger()
 	})
-	pub, _, _ := g.Addresses()
-	idle := dialSocket(t, pub, zmq4.Sub)
+	idle := dialSub(t, g)
 	eventually(t, "it is there", func() bool { return g.Stats().Readers == 1 })
 	idle.send(t, "\x00x") // does not make it known
-	a := dialSocket(t, pub, zmq4.Sub)
+	a := dialSub(t, g)
 	eventually(t, "both are there", func() bool { return g.Stats().Readers == 2 })
-	b := dialSocket(t, pub, zmq4.Sub)
+	b := dialSub(t, g)
 	_, err := idle.RecvMsg()
 	require.Error(t, err, "it made way")
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 1 })
@@ -112,7 +109,7 @@ func TestBounds(t *testing.T) {
 	_, err = a.RecvMsg()
 	require.Error(t, err)
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 2 })
-	a = dialSocket(t, pub, zmq4.Sub)
+	a = dialSub(t, g)
 	a.send(t, "\x01z")
 	a.send(t, "\x01x\x00")
 	a.send(t, "\x00z")
@@ -120,7 +117,7 @@ func TestBounds(t *testing.T) {
 	a.ready(t, hub, "y")
 	b.send(t, "\x01b")
 	b.ready(t, hub, "b")
-	c := dialSocket(t, pub, zmq4.Sub)
+	c := dialSub(t, g)
 	_, err = c.RecvMsg()
 	require.Error(t, err, "nobody makes way")
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 3 })
@@ -131,11 +128,8 @@ func TestBounds(t *testing.T) {
 // While publishing is slow, a PUSH socket is not read, so it has to wait.
 func TestHoldsPublishersUp(t *testing.T) {
 	let := make(chan struct{})
-	g, err := zmqgateway.NewOver(slowHub{let: let}, options(t))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, g.Close()) })
-	_, pull, _ := g.Addresses()
-	s := dialSocket(t, pull, zmq4.Push)
+	g := newPaced(t, slowHub{let: let}, zmqgateway.Pace{})
+	s := dialPush(t, g)
 	body := `"` + strings.Repeat("x", 1<<19) + `"`
 	require.NoError(t, s.tcp.SetWriteDeadline(time.Now().Add(time.Second)))
 	n := 0
@@ -150,10 +144,8 @@ func TestHoldsPublishersUp(t *testing.T) {
 // The envelope that is sent back with an answer is small, because no room is kept
 // for it.
 func TestEnvelopeIsSmall(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
-	_, _, rep := g.Addresses()
-	s := dialSocket(t, rep, zmq4.Dealer)
+	_, g := start(t)
+	s := dialSocket(t, repOf(g), zmq4.Dealer)
 	s.send(t, strings.Repeat("e", 4<<10), "", "list")
 	require.Equal(t, []string{strings.Repeat("e", 4<<10), "", `{"data":[],"next":""}`}, s.next(t))
 	s.send(t, strings.Repeat("e", 4<<10+1), "", "list")
@@ -167,13 +159,10 @@ func TestEnvelopeIsSmall(t *testing.T) {
 // stops within a message is disconnected.
 func TestPatience(t *testing.T) {
 	t.Parallel()
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
-	_, pull, _ := g.Addresses()
-	silent, half := dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push)
+	_, g := start(t)
+	silent, half := dialPush(t, g), dialPush(t, g)
 	silent.send(t, "a", "first", "1")
-	_, err := half.tcp.Write(append(frame(1, "a"), 1, 100, 'x'))
-	require.NoError(t, err)
+	write(t, half.tcp, frame(1, "a"), []byte{1, 100, 'x'})
 	requireHungUp(t, half.tcp) // after IdleTimeout; the other one is silent for as long
 	silent.send(t, "a", "second", "2")
 	eventually(t, "both are published", func() bool { return g.Stats().Published == 2 })

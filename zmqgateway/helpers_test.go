@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/mesh/zmqmesh"
-	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/zmqgateway"
 )
 
@@ -28,7 +29,9 @@ var (
 	frame         = zmtptest.Frame
 	ready         = zmtptest.Ready
 	readFrame     = zmtptest.ReadFrame
+	dial          = zmtptest.Dial
 	dialFrom      = zmtptest.DialFrom
+	write         = zmtptest.Write
 	requireHungUp = zmtptest.RequireHungUp
 	isTimeout     = zmtptest.IsTimeout
 	heap          = zmtptest.Heap
@@ -41,28 +44,13 @@ const patience = zmtptest.Patience
 // newHub has history on channels whose names begin with "keep.".
 func newHub(t testing.TB, o channels.Options) *channels.Hub {
 	t.Helper()
-	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.Channel = func(name string) channels.ChannelOptions {
 		if strings.HasPrefix(name, "keep.") {
 			return channels.ChannelOptions{HistorySize: 1000}
 		}
 		return channels.ChannelOptions{}
 	}
-	hub, err := channels.New(o)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		require.NoError(t, hub.Shutdown(ctx))
-	})
-	return hub
-}
-
-func memory(t *testing.T) store.Store {
-	m, err := store.NewMemory(store.MemoryOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() { m.Close() })
-	return m
+	return hubtest.NewHub(t, o)
 }
 
 // newMesh opens a mesh of replicas.
@@ -74,28 +62,79 @@ func newMesh(t testing.TB, id string, log *slog.Logger) *zmqmesh.Mesh {
 	return m
 }
 
-// options are those of a gateway with all three sockets, but for the hub.
-func options(t testing.TB) zmqgateway.Options {
-	return zmqgateway.Options{Pub: "tcp://127.0.0.1:0", Pull: "tcp://127.0.0.1:0", Rep: "tcp://127.0.0.1:0",
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
-}
+type change = func(*zmqgateway.Options)
 
 // newGateway opens a gateway with all three sockets.
-func newGateway(t testing.TB, hub *channels.Hub, change func(*zmqgateway.Options)) *zmqgateway.Gateway {
+func newGateway(t testing.TB, hub *channels.Hub, changes ...change) *zmqgateway.Gateway {
 	t.Helper()
-	o := options(t)
-	o.Hub = hub
-	if change != nil {
-		change(&o)
+	return newPaced(t, nobody(hub), zmqgateway.Pace{}, changes...)
+}
+
+// nobody is a hub as a gateway without an Identity sees it.
+func nobody(hub *channels.Hub) zmqgateway.Bridge { return hub.Bridge(channels.Identity{}) }
+
+// start opens a gateway to a new hub.
+func start(t testing.TB, changes ...change) (*channels.Hub, *zmqgateway.Gateway) {
+	t.Helper()
+	hub := newHub(t, channels.Options{})
+	return hub, newGateway(t, hub, changes...)
+}
+
+// newPaced opens a gateway with all three sockets and other times.
+func newPaced(t testing.TB, hub zmqgateway.Bridge, pace zmqgateway.Pace, changes ...change) *zmqgateway.Gateway {
+	t.Helper()
+	o := zmqgateway.Options{Pub: "tcp://127.0.0.1:0", Pull: "tcp://127.0.0.1:0", Rep: "tcp://127.0.0.1:0", Logger: zmtptest.Logger(t)}
+	for _, c := range changes {
+		c(&o)
 	}
-	g, err := zmqgateway.New(o)
+	g, err := zmqgateway.NewPaced(hub, o, pace)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, g.Close()) })
 	return g
 }
 
-// nobody is a hub as a gateway without an Identity sees it.
-func nobody(hub *channels.Hub) zmqgateway.Bridge { return hub.Bridge(channels.Identity{}) }
+func withLog(log *logbook) change {
+	return func(o *zmqgateway.Options) { o.Logger = log.Logger() }
+}
+
+func withToken(token string) change {
+	return func(o *zmqgateway.Options) { o.Token = []byte(token) }
+}
+
+func withRoom(bytes int) change {
+	return func(o *zmqgateway.Options) { o.MaxUnfinishedBytes = bytes }
+}
+
+func pubOf(g *zmqgateway.Gateway) string {
+	pub, _, _ := g.Addresses()
+	return pub
+}
+
+func pullOf(g *zmqgateway.Gateway) string {
+	_, pull, _ := g.Addresses()
+	return pull
+}
+
+func repOf(g *zmqgateway.Gateway) string {
+	_, _, rep := g.Addresses()
+	return rep
+}
+
+func dialSub(t testing.TB, g *zmqgateway.Gateway) *socket { return dialSocket(t, pubOf(g), zmq4.Sub) }
+func dialPush(t testing.TB, g *zmqgateway.Gateway) *socket {
+	return dialSocket(t, pullOf(g), zmq4.Push)
+}
+func dialReq(t testing.TB, g *zmqgateway.Gateway) *socket { return dialSocket(t, repOf(g), zmq4.Req) }
+
+// subscribe connects a SUB socket, and waits until it gets what is published on a
+// channel that matches its topic.
+func subscribe(t testing.TB, hub *channels.Hub, g *zmqgateway.Gateway, topic, channel string) *socket {
+	t.Helper()
+	s := dialSub(t, g)
+	s.send(t, "\x01"+topic)
+	s.ready(t, hub, channel)
+	return s
+}
 
 // A socket is a ZeroMQ socket of our own, for what libzmq would not do.
 type socket struct {
@@ -105,10 +144,7 @@ type socket struct {
 
 func dialSocket(t testing.TB, address string, typ zmq4.SocketType) *socket {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() })
-	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	c := dial(t, address)
 	z, err := zmq4.Open(c, null.Security(), typ, nil, false, nil)
 	require.NoError(t, err)
 	return &socket{z, c}
@@ -163,12 +199,14 @@ func publish(t testing.TB, hub *channels.Hub, channel, header, body string) {
 	require.NoError(t, err)
 }
 
+// shaken is what a socket of this type has sent when it has shaken hands.
+func shaken(typ string, then ...[]byte) []byte {
+	return slices.Concat(greeting("NULL"), ready(typ), slices.Concat(then...))
+}
+
 func requireGatewayWorks(t *testing.T, hub *channels.Hub, g *zmqgateway.Gateway) {
 	t.Helper()
-	pub, pull, rep := g.Addresses()
-	s, p, r := dialSocket(t, pub, zmq4.Sub), dialSocket(t, pull, zmq4.Push), dialSocket(t, rep, zmq4.Req)
-	s.send(t, "\x01works\x00")
-	s.ready(t, hub, "works")
+	s, p, r := subscribe(t, hub, g, "works\x00", "works"), dialPush(t, g), dialReq(t, g)
 	p.send(t, "works", "pushed", "1")
 	require.Equal(t, []string{"works\x00", "pushed", "1"}, s.next(t))
 	r.send(t, "", "publish", "works", "asked", "2")

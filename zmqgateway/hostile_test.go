@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
@@ -20,20 +19,15 @@ import (
 // Whatever a stranger sends to the three ports harms nobody else: its connection
 // is closed, and others go on.
 func TestHostileStrangers(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.MaxMessageBytes = 64 << 10 })
+	hub, g := start(t, func(o *zmqgateway.Options) { o.MaxMessageBytes = 64 << 10 })
 	pub, pull, rep := g.Addresses()
-	reader := dialSocket(t, pub, zmq4.Sub)
-	reader.send(t, "\x01")
-	reader.ready(t, hub, "alive")
+	reader := subscribe(t, hub, g, "", "alive")
 	random := make([]byte, 100_000)
 	for i := range random {
 		random[i] = byte(rand.Uint32())
 	}
 	for address, typ := range map[string]string{pub: "SUB", pull: "PUSH", rep: "DEALER"} {
-		shaken := func(b ...[]byte) []byte {
-			return bytes.Join(append([][]byte{greeting("NULL"), ready(typ)}, b...), nil)
-		}
+		shaken := func(then ...[]byte) []byte { return shaken(typ, then...) }
 		more := bytes.Repeat(frame(1, "x"), 10_000)
 		for _, b := range map[string][]byte{
 			"random bytes":               random,
@@ -51,23 +45,19 @@ func TestHostileStrangers(t *testing.T) {
 			"a command in a message":     shaken(frame(1, "\x01"), frame(4, "\x04PING\x00\x00")),
 			"unknown flags":              shaken([]byte{0xf0, 1, 'x'}),
 		} {
-			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-			require.NoError(t, err)
-			require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+			c := dial(t, address)
 			c.Write(b) // it may be hung up before all is sent
 			requireHungUp(t, c)
 			c.Close()
 		}
 		// Half a message, and then hang up.
 		for _, b := range [][]byte{{}, {1}, {1, 5, 'a'}, append(frame(1, "alive\x00"), frame(1, "half")...)} {
-			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-			require.NoError(t, err)
+			c := dial(t, address)
 			c.Write(shaken(b))
 			require.NoError(t, c.Close())
 		}
 		// PINGs without end, and nobody reads the answers.
-		c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-		require.NoError(t, err)
+		c := dial(t, address)
 		c.Write(shaken(bytes.Repeat(frame(4, "\x04PING\x00\x00"+strings.Repeat("x", 16)), 20_000)))
 		c.Close()
 	}
@@ -87,23 +77,18 @@ func TestThousandSilent(t *testing.T) {
 }
 
 func testThousandSilent(t *testing.T, shake bool) {
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
+	hub, g := start(t)
 	pub, pull, rep := g.Addresses()
 	requireGatewayWorks(t, hub, g)
 	goroutines, before := runtime.NumGoroutine(), heap()
 	var open []net.Conn
 	for address, typ := range map[string]string{pub: "SUB", pull: "PUSH", rep: "DEALER"} {
 		for range 1000 {
-			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-			require.NoError(t, err)
+			c := dial(t, address)
 			open = append(open, c)
 			if shake {
-				require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
-				_, err = c.Write(append(greeting("NULL"), ready(typ)...))
-				require.NoError(t, err)
-				var b [64 + 2]byte
-				_, err = io.ReadFull(c, b[:])
+				write(t, c, shaken(typ))
+				_, err := io.ReadFull(c, make([]byte, 64+2))
 				require.NoError(t, err)
 			}
 		}
@@ -124,9 +109,7 @@ func testThousandSilent(t *testing.T, shake bool) {
 func TestStrangersMakeWay(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	const token, most = "0123456789abcdef", 5
-	g := newGateway(t, hub, func(o *zmqgateway.Options) {
-		o.Token, o.MaxConnections = []byte(token), most
-	})
+	g := newGateway(t, hub, withToken(token), func(o *zmqgateway.Options) { o.MaxConnections = most })
 	_, pull, rep := g.Addresses()
 	for address, typ := range map[string]zmq4.SocketType{pull: zmq4.Push, rep: zmq4.Req} {
 		published := g.Stats().Published
@@ -156,9 +139,7 @@ func TestStrangersMakeWay(t *testing.T) {
 		}
 		before := g.Stats().Refused
 		for range 100 { // these do not even shake hands
-			c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-			require.NoError(t, err)
-			defer c.Close()
+			dial(t, address)
 		}
 		for i := range most {
 			s := dialSocket(t, address, typ)
@@ -182,15 +163,11 @@ func TestStrangersMakeWay(t *testing.T) {
 // another address that opens more connections than are allowed.
 func TestFloodFromOneAddress(t *testing.T) {
 	t.Parallel()
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.MaxConnections = 5 })
-	_, pull, _ := g.Addresses()
-	quiet := dialSocket(t, pull, zmq4.Push)
+	_, g := start(t, func(o *zmqgateway.Options) { o.MaxConnections = 5 })
+	quiet := dialPush(t, g)
 	eventually(t, "it is in", func() bool { return zmqgateway.Entered(g) == 1 })
 	for range 20 {
-		c := dialFrom(t, "127.0.0.2", pull)
-		_, err := c.Write(append(greeting("NULL"), ready("PUSH")...))
-		require.NoError(t, err)
+		write(t, dialFrom(t, "127.0.0.2", pullOf(g)), shaken("PUSH"))
 	}
 	eventually(t, "the flood makes room for itself", func() bool { return g.Stats().Refused >= 16 })
 	quiet.send(t, "a", "h", "1")

@@ -4,8 +4,6 @@ package zmqgateway_test
 
 import (
 	"io"
-	"log/slog"
-	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,16 +20,14 @@ import (
 // in between, gets what it asks for until it cancels.
 func TestSubscribeCommands(t *testing.T) {
 	t.Parallel()
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.MaxConnections = 1 })
-	pub, _, _ := g.Addresses()
-	s := dialSocket(t, pub, zmq4.Sub)
+	hub, g := start(t, func(o *zmqgateway.Options) { o.MaxConnections = 1 })
+	s := dialSub(t, g)
 	require.NoError(t, s.SendCmd("NEWS", []byte(strings.Repeat("x", 1000))))
 	require.NoError(t, s.SendCmd(zmq4.CmdSubscribe, []byte("news\x00")))
 	s.ready(t, hub, "news")
 	publish(t, hub, "news", "one", "1")
 	require.Equal(t, []string{"news\x00", "one", "1"}, s.next(t))
-	other := dialSocket(t, pub, zmq4.Sub)
+	other := dialSub(t, g)
 	requireHungUp(t, other.tcp) // because the first has subscribed, it is no stranger and keeps its place
 
 	require.NoError(t, s.SendCmd(zmq4.CmdSubscribe, []byte("other\x00")))
@@ -58,18 +54,11 @@ func TestOldProtocols(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var meshLog, gatewayLog logbook
 			m := newMesh(t, "m", meshLog.Logger())
-			hub := newHub(t, channels.Options{})
-			g := newGateway(t, hub, func(o *zmqgateway.Options) { o.Logger = gatewayLog.Logger() })
-			pub, _, _ := g.Addresses()
-			for address, log := range map[string]*logbook{m.Address(): &meshLog, pub: &gatewayLog} {
-				conn, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-				require.NoError(t, err)
-				defer conn.Close()
-				require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-				_, err = conn.Write([]byte(c.sent))
-				require.NoError(t, err)
-				_, err = io.Copy(io.Discard, conn)
-				require.False(t, isTimeout(err))
+			_, g := start(t, withLog(&gatewayLog))
+			for address, log := range map[string]*logbook{m.Address(): &meshLog, pubOf(g): &gatewayLog} {
+				conn := dial(t, address)
+				write(t, conn, []byte(c.sent))
+				requireHungUp(t, conn)
 				who := "mesh"
 				if log == &gatewayLog {
 					who = "gateway"
@@ -86,9 +75,7 @@ func TestOldProtocols(t *testing.T) {
 // verb.
 func TestNamesAndProbesOfLibzmq(t *testing.T) {
 	t.Parallel()
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
-	_, _, rep := g.Addresses()
+	_, g := start(t)
 	p := run(t, `
 import sys, threading, zmq
 c = zmq.Context()
@@ -120,7 +107,7 @@ for name in (b"web1", b"list", b"publish", b"channel"):
         q.close(0)
 print("end")
 sys.stdin.readline()
-`, rep)
+`, repOf(g))
 	for _, name := range []string{"none1", "none2"} {
 		require.Contains(t, p.line(t), `"channel_name":"`+name+`"`)
 	}
@@ -138,20 +125,12 @@ sys.stdin.readline()
 func TestReaderAnswersPings(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
-	const beat = time.Second
-	g, err := zmqgateway.NewBeating(nobody(hub), zmqgateway.Options{Pub: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}, beat)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, g.Close()) })
-	pub, _, _ := g.Addresses()
-	c, err := net.Dial("tcp", strings.TrimPrefix(pub, "tcp://"))
-	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() })
-	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	g := newPaced(t, nobody(hub), zmqgateway.Pace{Beat: time.Second})
+	c := dial(t, pubOf(g))
 	hello := greeting("NULL")
 	hello[11] = 1 // ZMTP 3.1
-	_, err = c.Write(append(hello, ready("SUB")...))
-	require.NoError(t, err)
-	_, err = io.ReadFull(c, make([]byte, 64))
+	write(t, c, hello, ready("SUB"))
+	_, err := io.ReadFull(c, make([]byte, 64))
 	require.NoError(t, err)
 	_, err = readFrame(c) // READY
 	require.NoError(t, err)
@@ -160,8 +139,7 @@ func TestReaderAnswersPings(t *testing.T) {
 		f, err := readFrame(c)
 		require.NoError(t, err)
 		require.Equal(t, ping, f)
-		_, err = c.Write(frame(4, "\x04PONG"))
-		require.NoError(t, err)
+		write(t, c, frame(4, "\x04PONG"))
 	}
 	pings := 0
 	for {
@@ -183,11 +161,7 @@ func TestReaderAnswersPings(t *testing.T) {
 func TestReaderThatIsStopped(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{})
-	const beat = time.Second
-	g, err := zmqgateway.NewBeating(nobody(hub), zmqgateway.Options{Pub: "tcp://127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}, beat)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, g.Close()) })
-	pub, _, _ := g.Addresses()
+	g := newPaced(t, nobody(hub), zmqgateway.Pace{Beat: time.Second})
 	const program = `
 import sys, zmq
 s = zmq.Context().socket(zmq.SUB)
@@ -195,10 +169,8 @@ s.subscribe(b"news\0")
 s.connect(sys.argv[1])
 while True: print(s.recv_multipart()[1].decode())
 `
-	runs, stops := run(t, program, pub), run(t, program, pub)
-	old := dialSocket(t, pub, zmq4.Sub) // greets as 3.0
-	old.send(t, "\x01news\x00")
-	old.ready(t, hub, "news")
+	runs, stops := run(t, program, pubOf(g)), run(t, program, pubOf(g))
+	old := subscribe(t, hub, g, "news\x00", "news") // greets as 3.0
 	eventually(t, "both read", func() bool {
 		publish(t, hub, "news", "probe", "0")
 		return len(runs.lines) > 0 && len(stops.lines) > 0
@@ -219,14 +191,12 @@ while True: print(s.recv_multipart()[1].decode())
 // one names what is not supported.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, func(o *zmqgateway.Options) {
+	hub, g := start(t, func(o *zmqgateway.Options) {
 		o.Pub, o.Pull, o.Rep, o.Insecure = "tcp://*:*", "tcp://127.0.0.1:*", "", true
 	})
-	pub, pull, _ := g.Addresses()
-	require.Regexp(t, `^tcp://\[::\]:[1-9]`, pub)
-	require.Regexp(t, `^tcp://127\.0\.0\.1:[1-9]`, pull)
-	dialSocket(t, pull, zmq4.Push)
+	require.Regexp(t, `^tcp://\[::\]:[1-9]`, pubOf(g))
+	require.Regexp(t, `^tcp://127\.0\.0\.1:[1-9]`, pullOf(g))
+	dialPush(t, g)
 	for address, says := range map[string]string{
 		"ipc:///run/c.sock": `"ipc" is not supported, only tcp`, "inproc://x": `"inproc" is not supported`,
 		"tcp://lo:1": "the name of an interface", "tcp://*:1": "set Insecure",

@@ -84,9 +84,7 @@ func (p *program) end(t testing.TB) {
 // beginning, everything, and a channel on which nothing comes. Without answers to
 // its PINGs, libzmq would disconnect after 3 s.
 func TestReadersOfLibzmq(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
-	pub, _, _ := g.Addresses()
+	hub, g := start(t)
 	p := run(t, `
 import json, sys, zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -103,7 +101,7 @@ while True:
         print(json.dumps([names[s], f[0].decode(), f[1].decode('latin-1'), f[2].decode('ascii'), len(f)]))
         if f[1] == b'heart' and not names[s]:
             print(json.dumps([''] if any(w.poll(0) for w in watch[1:]) or watch[0].poll(5000) else ['alive']))
-`, pub)
+`, pubOf(g))
 	ready := map[string]bool{}
 	for len(ready) < 3 {
 		publish(t, hub, "news", "probe", "0")
@@ -150,10 +148,7 @@ while True:
 // replicas, and a fourth is killed while it sends.
 func TestPublishersOfLibzmq(t *testing.T) {
 	hub := newHub(t, channels.Options{QueueBytes: 256 << 20})
-	a := newGateway(t, hub, nil)
-	b := newGateway(t, hub, nil)
-	_, pullA, _ := a.Addresses()
-	_, pullB, _ := b.Addresses()
+	a, b := newGateway(t, hub), newGateway(t, hub)
 	sub, err := hub.Subscribe(t.Context(), "pushed", nil)
 	require.NoError(t, err)
 	p := run(t, `
@@ -173,7 +168,7 @@ all = [threading.Thread(target=push, args=a) for a in ((b'1', sys.argv[1]), (b'2
 for t in all: t.start()
 for t in all: t.join()
 ctx.term()
-`, pullA, pullB)
+`, pullOf(a), pullOf(b))
 	next := map[string]int{}
 	n := 0
 	for m, err := range sub.Messages() {
@@ -201,8 +196,8 @@ ctx.term()
 import sys, zmq
 s = zmq.Context().socket(zmq.PUSH); s.connect(sys.argv[1])
 while True: s.send_multipart([b'pushed\0', b'big', b'"' + b'x' * 100000 + b'"'])
-`, pullA)
-	last := dialSocket(t, pullA, zmq4.Push)
+`, pullOf(a))
+	last := dialPush(t, a)
 	n = 0
 	for m, err := range sub.Messages() {
 		require.NoError(t, err)
@@ -229,8 +224,7 @@ func TestRequestsOfLibzmq(t *testing.T) {
 		}
 		return nil
 	}})
-	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.Identity = channels.Identity{ID: "zmq"} })
-	_, _, rep := g.Addresses()
+	g := newPaced(t, hub.Bridge(channels.Identity{ID: "zmq"}), zmqgateway.Pace{})
 	p := run(t, `
 import json, sys, zmq
 ctx = zmq.Context()
@@ -257,7 +251,7 @@ for i in range(50):
     assert len(r) == 3 and r[0] == b'%d' % i and r[1] == b'' and json.loads(r[2])['offset'] == 2 + i, (i, r)
 d.send_multipart([b'channel', b'closed'])
 print(d.recv_multipart()[0].decode())
-`, rep)
+`, repOf(g))
 	var got []string
 	for range 12 {
 		got = append(got, p.line(t))
@@ -297,12 +291,10 @@ func TestProgramsOfTheDocs(t *testing.T) {
 	_, chapter, _ := bytes.Cut(page, []byte("\n## Reading and publishing\n"))
 	blocks := strings.Split(string(chapter), "```python\n")
 	require.GreaterOrEqual(t, len(blocks), 3)
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
-	pub, pull, rep := g.Addresses()
+	hub, g := start(t)
 	text := func(i int) string {
 		text, _, _ := strings.Cut(blocks[i], "```")
-		return strings.NewReplacer("tcp://127.0.0.1:10022", pub, "tcp://127.0.0.1:10023", pull, "tcp://127.0.0.1:10024", rep).Replace(text)
+		return strings.NewReplacer("tcp://127.0.0.1:10022", pubOf(g), "tcp://127.0.0.1:10023", pullOf(g), "tcp://127.0.0.1:10024", repOf(g)).Replace(text)
 	}
 	reader := run(t, text(1))
 	eventually(t, "the reader is subscribed", func() bool {

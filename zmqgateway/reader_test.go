@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/zmqgateway"
 )
@@ -19,14 +19,9 @@ import (
 // A reader that stops reading loses messages, and then its connection. Other
 // readers lose nothing and do not wait, nor does the hub.
 func TestSlowReader(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.QueueBytes = 1 << 20 })
-	pub, _, _ := g.Addresses()
-	slow, fast := dialSocket(t, pub, zmq4.Sub), dialSocket(t, pub, zmq4.Sub)
-	slow.send(t, "\x01")
-	slow.ready(t, hub, "a")
-	fast.send(t, "\x01a")
-	fast.ready(t, hub, "a")
+	hub, g := start(t, func(o *zmqgateway.Options) { o.QueueBytes = 1 << 20 })
+	subscribe(t, hub, g, "", "a") // it reads nothing more
+	fast := subscribe(t, hub, g, "a", "a")
 	body := `"` + strings.Repeat("x", 100_000) + `"`
 	for i := range 200 { // 20 MB
 		publish(t, hub, "a", fmt.Sprint(i), body)
@@ -56,12 +51,11 @@ func TestSlowButSteadyReader(t *testing.T) {
 // readsSteadily returns the longest time in which the reader took nothing, and an
 // error that says what it did not get.
 func readsSteadily(t *testing.T) (longest time.Duration, err error) {
-	const messages, slow, size = 220, 60, 30 << 10 // 6.6 MB
+	const messages, size = 220, 30 << 10 // 6.6 MB
+	const slow = 30                      // messages, for twice zmtp.StallTimeout
 	hub := newHub(t, channels.Options{QueueBytes: 16 << 20})
-	g := newGateway(t, hub, nil)
-	pub, _, _ := g.Addresses()
-	s := dialSocket(t, pub, zmq4.Sub)
-	require.NoError(t, s.tcp.SetDeadline(time.Now().Add(2*patience)))
+	g := newGateway(t, hub)
+	s := dialSub(t, g)
 	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(64<<10))
 	s.send(t, "\x01steady\x00")
 	s.ready(t, hub, "steady")
@@ -96,9 +90,8 @@ func readsSteadily(t *testing.T) (longest time.Duration, err error) {
 // message once, and goes on getting them by what it has not cancelled.
 func TestReaderGetsEachMessageOnce(t *testing.T) {
 	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
-	pub, _, _ := g.Addresses()
-	s := dialSocket(t, pub, zmq4.Sub)
+	g := newGateway(t, hub)
+	s := dialSub(t, g)
 	expect := func(headers ...string) {
 		t.Helper()
 		for _, h := range headers {
@@ -142,15 +135,11 @@ func TestReaderGetsEachMessageOnce(t *testing.T) {
 // channels that its replica has never heard of, once each.
 func TestReaderOfAllReplicas(t *testing.T) {
 	a, b := newMesh(t, "a", nil), newMesh(t, "b", nil)
-	one := newHub(t, channels.Options{Mesh: a, Store: memory(t)})
-	two := newHub(t, channels.Options{Mesh: b, Store: memory(t)})
+	one := newHub(t, channels.Options{Mesh: a, Store: hubtest.NewMemory(t)})
+	two := newHub(t, channels.Options{Mesh: b, Store: hubtest.NewMemory(t)})
 	a.SetPeers(map[string]string{"b": b.Address()})
 	b.SetPeers(map[string]string{"a": a.Address()})
-	g := newGateway(t, one, nil)
-	pub, _, _ := g.Addresses()
-	s := dialSocket(t, pub, zmq4.Sub)
-	s.send(t, "\x01")
-	s.ready(t, two, "x")
+	s := subscribe(t, two, newGateway(t, one), "", "x")
 	sub, err := one.Subscribe(t.Context(), "x", nil)
 	require.NoError(t, err)
 	defer sub.Close()
@@ -167,9 +156,8 @@ func TestReaderOfAllReplicas(t *testing.T) {
 // Close sends what is queued, even to a reader that takes its time.
 func TestCloseSendsWhatIsQueued(t *testing.T) {
 	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub, nil)
-	pub, _, _ := g.Addresses()
-	s := dialSocket(t, pub, zmq4.Sub)
+	g := newPaced(t, nobody(hub), zmqgateway.Pace{Linger: patience}) // a busy machine needs more than a second
+	s := dialSub(t, g)
 	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(32<<10)) // the system keeps less than all of it
 	s.send(t, "\x01")
 	s.ready(t, hub, "a")
@@ -189,21 +177,16 @@ func TestCloseSendsWhatIsQueued(t *testing.T) {
 // A reader that takes all topics there are, again and again, keeps out nobody who
 // wants no more than an equal share.
 func TestGreedyReader(t *testing.T) {
-	hub := newHub(t, channels.Options{})
 	var log logbook
-	g := newGateway(t, hub, func(o *zmqgateway.Options) {
-		o.MaxTopics, o.MaxConnections, o.Logger = 9, 3, log.Logger()
-	})
-	pub, _, _ := g.Addresses()
+	hub, g := start(t, withLog(&log), func(o *zmqgateway.Options) { o.MaxTopics, o.MaxConnections = 9, 3 })
 	greedy := func(n int) *socket {
 		t.Helper()
-		s := dialSocket(t, pub, zmq4.Sub)
+		s := dialSub(t, g)
 		var all []byte
 		for i := range n {
 			all = append(all, frame(0, fmt.Sprintf("\x01greedy%d\x00", i))...)
 		}
-		_, err := s.tcp.Write(all) // at once, because it may be disconnected before everything is sent
-		require.NoError(t, err)
+		write(t, s.tcp, all) // at once, because it may be disconnected before everything is sent
 		return s
 	}
 	refused := int64(0)
@@ -217,7 +200,7 @@ func TestGreedyReader(t *testing.T) {
 	first.ready(t, hub, "greedy8")
 	var honest []*socket
 	for _, name := range []string{"a", "b"} {
-		s := dialSocket(t, pub, zmq4.Sub)
+		s := dialSub(t, g)
 		honest = append(honest, s)
 		s.send(t, "\x01"+name+"1\x00")
 		s.send(t, "\x01"+name)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/channels-go/channels"
 )
@@ -41,6 +40,10 @@ const maxChannel = channels.MaxNameBytes
 
 var errGreedy = errors.New("zmqgateway: MaxTopics is reached, and this reader has the most subscriptions")
 
+func newReaders(g *Gateway) *readers {
+	return &readers{gateway: g, all: map[*reader]bool{}, channels: map[string]*wantedChannel{}, prefixes: map[string][]*reader{}}
+}
+
 func (rs *readers) count() int {
 	rs.mu.RLock()
 	defer rs.mu.RUnlock()
@@ -52,11 +55,6 @@ func (rs *readers) add(r *reader) bool {
 	defer rs.mu.Unlock()
 	if rs.closed {
 		return false
-	}
-	if rs.all == nil {
-		rs.all = map[*reader]bool{}
-		rs.channels = map[string]*wantedChannel{}
-		rs.prefixes = map[string][]*reader{}
 	}
 	rs.all[r] = true
 	return true
@@ -243,13 +241,12 @@ func (rs *readers) leave() {
 	for _, r := range all {
 		r.leave()
 	}
-	late := time.NewTimer(linger)
-	defer late.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), rs.gateway.pace.linger)
+	defer cancel()
 	for _, r := range all {
 		select {
 		case <-r.wrote:
-		case <-late.C:
-			late.Reset(0)
+		case <-ctx.Done():
 		}
 	}
 	for _, r := range all {

@@ -68,15 +68,11 @@ func (r *room) take(c *conn, n int) error {
 		if ok {
 			return nil
 		}
-		timer := time.NewTimer(next)
 		select {
 		case <-r.freed:
-		case <-timer.C:
+		case <-time.After(next):
 		case <-c.ctx.Done():
-		}
-		timer.Stop()
-		if err := c.ctx.Err(); err != nil {
-			return err
+			return c.ctx.Err()
 		}
 	}
 }

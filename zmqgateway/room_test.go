@@ -21,15 +21,39 @@ import (
 	"github.com/channels-go/channels/zmqgateway"
 )
 
-// hurried opens a gateway whose messages have these times to come.
-func hurried(t *testing.T, hub zmqgateway.Bridge, whole, crowded time.Duration, unfinished int, log *slog.Logger) *zmqgateway.Gateway {
-	t.Helper()
-	o := options(t)
-	o.MaxUnfinishedBytes, o.Logger = unfinished, log
-	g, err := zmqgateway.NewHurried(hub, o, whole, crowded)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, g.Close()) })
-	return g
+// longest is a time for messages that does not run out in a test.
+var longest = zmqgateway.Pace{Whole: time.Hour, Crowded: time.Hour}
+
+// hurried gives messages only this long while others wait for their room.
+func hurried(crowded time.Duration) zmqgateway.Pace {
+	return zmqgateway.Pace{Whole: time.Hour, Crowded: crowded}
+}
+
+// flood has strangers connect to Pull and Rep in turn, send this, and come again
+// when they are cut off. It returns what ends them.
+func flood(t *testing.T, g *zmqgateway.Gateway, strangers int, sent ...[]byte) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for i := range strangers {
+		address, typ := pullOf(g), "PUSH"
+		if i%2 == 0 {
+			address, typ = repOf(g), "DEALER"
+		}
+		running.Go(func() {
+			for ctx.Err() == nil {
+				c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+				if err != nil {
+					continue
+				}
+				ended := context.AfterFunc(ctx, func() { c.Close() })
+				c.Write(shaken(typ, sent...))
+				io.Copy(io.Discard, c)
+				ended()
+				c.Close()
+			}
+		})
+	}
+	return func() { cancel(); running.Wait() }
 }
 
 // announced is the header of a last frame of this size.
@@ -45,48 +69,16 @@ func TestStrangersWithHalfMessages(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	const most = 64 << 20
 	var log logbook
-	g := hurried(t, nobody(hub), time.Minute, 500*time.Millisecond, most, log.Logger())
-	_, pull, rep := g.Addresses()
-	push, req := dialSocket(t, pull, zmq4.Push), dialSocket(t, rep, zmq4.Req)
+	g := newPaced(t, nobody(hub), hurried(500*time.Millisecond), withRoom(most), withLog(&log))
+	push, req := dialPush(t, g), dialReq(t, g)
 	eventually(t, "both have shaken hands", func() bool { return zmqgateway.Entered(g) == 2 }) // otherwise the crowd might push them out first
 	sub, err := hub.Subscribe(t.Context(), "a", nil)
 	require.NoError(t, err)
 	defer sub.Close()
 	began := time.Now()
-
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	half := make([]byte, 512<<10)
-	strangers := make(chan struct{}, 200)
-	for i := range cap(strangers) {
-		address, typ := pull, "PUSH"
-		if i%2 == 0 {
-			address, typ = rep, "DEALER"
-		}
-		go func() {
-			defer func() { strangers <- struct{}{} }()
-			for ctx.Err() == nil {
-				c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-				if err != nil {
-					continue
-				}
-				stop := context.AfterFunc(ctx, func() { c.Close() })
-				c.Write(append(append(greeting("NULL"), ready(typ)...), announced(1<<20)...))
-				c.Write(half)
-				var b [256]byte
-				for err == nil {
-					_, err = c.Read(b[:])
-				}
-				stop()
-				c.Close()
-			}
-		}()
-	}
+	stop := flood(t, g, 200, announced(1<<20), make([]byte, 512<<10))
 	defer func() {
-		cancel()
-		for range cap(strangers) {
-			<-strangers
-		}
+		stop()
 		eventually(t, "all is given back", func() bool { return zmqgateway.Unfinished(g) == 0 })
 	}()
 	eventually(t, "there is no room", func() bool { return zmqgateway.Unfinished(g) == most/2 })
@@ -114,91 +106,63 @@ func TestStrangersWithHalfMessages(t *testing.T) {
 }
 
 // 900 strangers without the token announce 1 MiB each, and come again when they
-// are cut off. A program that has sent a message with the token before does not
-// wait for them, not even as long as one of them may take.
+// are cut off. A program that has sent a message with the token before waits
+// neither for those that stay, which would be an hour, nor for those that come
+// again.
 func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	// The allowance is far more than two messages need on a busy machine.
-	const token, allowance = "0123456789abcdef", 6 * time.Second
-	g, err := zmqgateway.NewHurried(nobody(hub), zmqgateway.Options{Pull: "tcp://127.0.0.1:0", Rep: "tcp://127.0.0.1:0",
-		Token: []byte(token), Logger: slog.New(slog.DiscardHandler)}, time.Minute, allowance)
-	require.NoError(t, err)
-	defer g.Close()
-	_, pull, rep := g.Addresses()
-	push, req := dialSocket(t, pull, zmq4.Push), dialSocket(t, rep, zmq4.Req)
-	published := int64(0)
-	send := func(body string) {
-		t.Helper()
-		push.send(t, "a", "h", body, token)
-		req.send(t, "", "publish", "a", "h", body, token)
-		require.Equal(t, []string{"", `{"status":"ok"}`}, req.next(t))
-		published += 2
-		eventually(t, "both are published", func() bool { return g.Stats().Published == published })
-	}
-	send("1")
-
-	ctx, cancel := context.WithCancel(t.Context())
-	var strangers sync.WaitGroup
-	defer strangers.Wait()
-	defer cancel()
-	for i := range 900 {
-		address, typ := pull, "PUSH"
-		if i%2 == 0 {
-			address, typ = rep, "DEALER"
-		}
-		strangers.Go(func() {
-			for ctx.Err() == nil {
-				c, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-				if err != nil {
-					continue
-				}
-				stop := context.AfterFunc(ctx, func() { c.Close() })
-				c.Write(append(append(greeting("NULL"), ready(typ)...), announced(1<<20)...))
-				io.Copy(io.Discard, c)
-				stop()
-				c.Close()
+	for name, c := range map[string]struct {
+		crowded time.Duration
+		refused int64 // so often strangers have to make room before the test ends
+	}{"that stay": {time.Hour, 0}, "that come again": {20 * time.Millisecond, 100}} {
+		t.Run(name, func(t *testing.T) {
+			hub := newHub(t, channels.Options{})
+			const token = "0123456789abcdef"
+			g := newPaced(t, nobody(hub), hurried(c.crowded), withToken(token), func(o *zmqgateway.Options) {
+				o.Logger = slog.New(slog.DiscardHandler)
+			})
+			push, req := dialPush(t, g), dialReq(t, g)
+			published := int64(0)
+			send := func(body string) {
+				t.Helper()
+				push.send(t, "a", "h", body, token)
+				req.send(t, "", "publish", "a", "h", body, token)
+				require.Equal(t, []string{"", `{"status":"ok"}`}, req.next(t))
+				published += 2
+				eventually(t, "both are published", func() bool { return g.Stats().Published == published })
 			}
+			send("1")
+			defer flood(t, g, 900, announced(1<<20))()
+			full := func() bool { return zmqgateway.Unfinished(g) == 32<<20 }
+			eventually(t, "strangers have no room", full)
+			for n := 0; n < 20 || g.Stats().Refused < c.refused; n++ {
+				send(json200K)
+			}
+			eventually(t, "strangers still hold all of theirs", full)
 		})
 	}
-	eventually(t, "strangers have no room", func() bool { return zmqgateway.Unfinished(g) == 32<<20 })
-	longest := time.Duration(0)
-	pace := time.NewTicker(100 * time.Millisecond)
-	defer pace.Stop()
-	for end := time.Now().Add(allowance + allowance/3); time.Now().Before(end); <-pace.C {
-		start := time.Now()
-		send(json200K)
-		longest = max(longest, time.Since(start))
-	}
-	t.Log("two messages took at most", longest)
-	require.Less(t, longest, allowance)
-	require.Positive(t, g.Stats().Refused, "strangers made room for others")
-	eventually(t, "they hold all of theirs again", func() bool { return zmqgateway.Unfinished(g) == 32<<20 })
 }
 
 // While there is no room, a message waits its turn and nothing of it is lost. A
 // message that has room, and still has time, is left alone.
 func TestRoomIsWaitedFor(t *testing.T) {
 	let := make(chan struct{})
-	g := hurried(t, slowHub{let: let}, time.Minute, time.Minute, 2<<20, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	_, pull, rep := g.Addresses()
+	g := newPaced(t, slowHub{let: let}, longest, withRoom(2<<20))
 	// One is being published, which cannot be ended, and one is on its way.
-	publishing, coming, last := dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push)
+	publishing, coming, last := dialPush(t, g), dialPush(t, g), dialPush(t, g)
 	publishing.send(t, "a", "h", `"`+strings.Repeat("x", 500_000)+`"`)
 	eventually(t, "it is there", func() bool { return zmqgateway.Unfinished(g) > 500_000 })
-	_, err := coming.tcp.Write(append(frame(1, "a"), append(frame(1, "h"), announced(500_000)...)...))
-	require.NoError(t, err)
+	write(t, coming.tcp, frame(1, "a"), frame(1, "h"), announced(500_000))
 	eventually(t, "it is announced", func() bool { return zmqgateway.Unfinished(g) > 1_000_000 })
 	sent := make(chan error, 1)
 	go func() {
 		sent <- last.SendMsg(zmq4.NewMsgFrom([]byte("a"), []byte("h"), []byte(`"`+strings.Repeat("x", 1_000_000)+`"`)))
 	}()
 	// A small one does not wait for room.
-	req := dialSocket(t, rep, zmq4.Req)
+	req := dialReq(t, g)
 	req.send(t, "", "nonsense")
 	require.Contains(t, req.next(t)[1], "bad_request")
 	require.Less(t, zmqgateway.Unfinished(g), 1<<20)
-	_, err = coming.tcp.Write(append([]byte(`"`), strings.Repeat("x", 499_998)+`"`...))
-	require.NoError(t, err)
+	write(t, coming.tcp, []byte(`"`+strings.Repeat("x", 499_998)+`"`))
 	for range 3 {
 		let <- struct{}{}
 	}
@@ -213,14 +177,12 @@ func TestRoomIsWaitedFor(t *testing.T) {
 func TestWhoMakesRoom(t *testing.T) {
 	let := make(chan struct{})
 	var log logbook
-	g := hurried(t, slowHub{let: let}, time.Minute, 50*time.Millisecond, 2<<20, log.Logger())
-	_, pull, _ := g.Addresses()
-	publishing, slow, last := dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push)
+	g := newPaced(t, slowHub{let: let}, hurried(50*time.Millisecond), withRoom(2<<20), withLog(&log))
+	publishing, slow, last := dialPush(t, g), dialPush(t, g), dialPush(t, g)
 	body := `"` + strings.Repeat("x", 500_000) + `"`
 	publishing.send(t, "a", "h", body)
 	eventually(t, "it is there", func() bool { return zmqgateway.Unfinished(g) > 500_000 && zmqgateway.Arriving(g) == 0 })
-	_, err := slow.tcp.Write(announced(500_000))
-	require.NoError(t, err)
+	write(t, slow.tcp, announced(500_000))
 	eventually(t, "it is announced", func() bool { return zmqgateway.Unfinished(g) > 1_000_000 })
 	trickle := make(chan struct{})
 	go func() { // slow, but not idle, so that only the need for room ends it
@@ -250,17 +212,15 @@ func TestWhoMakesRoom(t *testing.T) {
 func TestCloseWhileOthersWaitForRoom(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	const most = 8 << 20
-	g := hurried(t, nobody(hub), time.Minute, time.Minute, most, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	_, pull, _ := g.Addresses()
+	g := newPaced(t, nobody(hub), longest, withRoom(most))
 	var all []*socket
 	for range 100 {
-		all = append(all, dialSocket(t, pull, zmq4.Push))
+		all = append(all, dialPush(t, g))
 	}
 	stacks := make([]byte, 4<<20)
 	before := heap()
 	for _, s := range all {
-		_, err := s.tcp.Write(append(frame(1, "a"), announced(1<<20-1)...))
-		require.NoError(t, err)
+		write(t, s.tcp, frame(1, "a"), announced(1<<20-1))
 	}
 	eventually(t, "there is no room", func() bool { return zmqgateway.Unfinished(g) == most/2 })
 	eventually(t, "all others wait", func() bool {
@@ -281,22 +241,16 @@ func TestCloseWhileOthersWaitForRoom(t *testing.T) {
 
 // A stranger that makes way ends at once, even while it waits for room.
 func TestWhoWaitsForRoomMakesWay(t *testing.T) {
-	g, err := zmqgateway.NewHurried(slowHub{}, zmqgateway.Options{Pull: "tcp://127.0.0.1:0", MaxConnections: 2, MaxUnfinishedBytes: 2 << 20,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, time.Minute, time.Minute)
-	require.NoError(t, err)
-	defer g.Close()
-	_, pull, _ := g.Addresses()
-	waiting, holding := dialSocket(t, pull, zmq4.Push), dialSocket(t, pull, zmq4.Push)
-	_, err = holding.tcp.Write(announced(1 << 20))
-	require.NoError(t, err)
+	g := newPaced(t, slowHub{}, longest, withRoom(2<<20), func(o *zmqgateway.Options) { o.MaxConnections = 2 })
+	waiting, holding := dialPush(t, g), dialPush(t, g)
+	write(t, holding.tcp, announced(1<<20))
 	eventually(t, "there is no room", func() bool { return zmqgateway.Unfinished(g) == 1<<20 })
-	_, err = waiting.tcp.Write(announced(1 << 20))
-	require.NoError(t, err)
+	write(t, waiting.tcp, announced(1<<20))
 	stacks := make([]byte, 4<<20)
 	eventually(t, "it waits", func() bool {
 		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*room).take("))
 	})
-	dialSocket(t, pull, zmq4.Push)
+	dialPush(t, g)
 	eventually(t, "it has ended", func() bool { return g.Stats().Refused == 1 })
 	require.Equal(t, 1<<20, zmqgateway.Unfinished(g), "the other one has not")
 }
@@ -305,23 +259,19 @@ func TestWhoWaitsForRoomMakesWay(t *testing.T) {
 // two such messages would wait for each other.
 func TestTwoLargeFrames(t *testing.T) {
 	hub := newHub(t, channels.Options{})
-	g := hurried(t, nobody(hub), time.Minute, time.Minute, 2<<20, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	_, _, rep := g.Addresses()
+	g := newPaced(t, nobody(hub), longest, withRoom(2<<20))
 	large := strings.Repeat("x", 400_000)
-	req := dialSocket(t, rep, zmq4.Req)
+	req := dialReq(t, g)
 	req.send(t, "", large, large)
 	require.Contains(t, req.next(t)[1], "bad_request")
-	a, b := dialSocket(t, rep, zmq4.Req), dialSocket(t, rep, zmq4.Req)
+	a, b := dialReq(t, g), dialReq(t, g)
 	for _, s := range []*socket{a, b} {
-		_, err := s.tcp.Write(append(append([]byte{3}, announced(len(large))[1:]...), large...))
-		require.NoError(t, err)
+		write(t, s.tcp, []byte{3}, announced(len(large))[1:], []byte(large))
 	}
 	eventually(t, "both hold their first frame", func() bool { return zmqgateway.Unfinished(g) > 2*len(large) })
-	_, err := b.tcp.Write(announced(len(large)))
-	require.NoError(t, err)
+	write(t, b.tcp, announced(len(large)))
 	requireHungUp(t, b.tcp)
-	_, err = a.tcp.Write(append(announced(len(large)), large...))
-	require.NoError(t, err)
+	write(t, a.tcp, announced(len(large)), []byte(large))
 	require.Contains(t, a.next(t)[0], "bad_request")
 	require.EqualValues(t, 1, g.Stats().Refused)
 }
