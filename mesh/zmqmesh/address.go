@@ -1,6 +1,7 @@
 package zmqmesh
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 
@@ -34,11 +35,11 @@ func reachable(l net.Addr) string {
 		if !ok || !ip.IP.IsGlobalUnicast() {
 			continue
 		}
-		if address := "tcp://" + net.JoinHostPort(ip.IP.String(), fmt.Sprint(a.Port)); found == "" || ip.IP.To4() != nil {
-			if found = address; ip.IP.To4() != nil {
-				break
-			}
+		address := "tcp://" + net.JoinHostPort(ip.IP.String(), fmt.Sprint(a.Port))
+		if ip.IP.To4() != nil {
+			return address
 		}
+		found = cmp.Or(found, address)
 	}
 	return found
 }

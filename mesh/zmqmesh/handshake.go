@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"strings"
 	"unicode"
@@ -219,11 +220,17 @@ func (s *shaker) proof(role string, dialler, listener []byte) []byte {
 		return nil
 	}
 	mac := hmac.New(sha256.New, s.key)
-	for _, part := range [][]byte{[]byte("channels mesh"), []byte(role), dialler, listener} {
-		mac.Write(binary.BigEndian.AppendUint16(nil, uint16(len(part))))
-		mac.Write(part)
+	return sum(mac, []byte("channels mesh"), []byte(role), dialler, listener)
+}
+
+// sum hashes parts, each with its length, so that nothing can move from one to
+// the next.
+func sum(h hash.Hash, parts ...[]byte) []byte {
+	for _, part := range parts {
+		h.Write(binary.BigEndian.AppendUint16(nil, uint16(len(part))))
+		h.Write(part)
 	}
-	return mac.Sum(nil)
+	return h.Sum(nil)
 }
 
 // tell tells the other side why it is refused.

@@ -41,13 +41,8 @@ func (x *index) remove(channel string, p *peer) {
 	s := x.shard(channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := s.wanted[channel]
-	if i := slices.Index(all, p); i >= 0 {
-		all = slices.Delete(all, i, i+1)
-	}
-	if len(all) == 0 {
+	s.wanted[channel] = slices.DeleteFunc(s.wanted[channel], func(other *peer) bool { return other == p })
+	if len(s.wanted[channel]) == 0 {
 		delete(s.wanted, channel)
-	} else {
-		s.wanted[channel] = all
 	}
 }

@@ -33,7 +33,6 @@ type Mesh struct {
 	opts     Options
 	log      *slog.Logger
 	life     uint64 // random; another one after each start
-	opened   time.Time
 	listener *zmtp.Listener
 	dialTLS  *tls.Config // or nil
 	address  string
@@ -49,7 +48,7 @@ type Mesh struct {
 
 	dropped, lost, refused atomic.Int64
 	twinsWarned            sparingly.Turn
-	twinMet                atomic.Int64 // when another replica with this id was last met, in nanoseconds since opened; 0: never
+	twinMet                atomic.Pointer[time.Time] // when another replica with this id was last met, or nil
 
 	leftMu sync.Mutex // guards the field below
 	left   []*topic   // that may not be wanted any more
@@ -101,7 +100,7 @@ func New(o Options) (*Mesh, error) {
 
 // start runs a mesh with checked options.
 func start(o Options, ln net.Listener) *Mesh {
-	m := &Mesh{opts: o, log: o.Logger, life: rand.Uint64(), opened: time.Now(), address: cmp.Or(o.Advertise, reachable(ln.Addr())),
+	m := &Mesh{opts: o, log: o.Logger, life: rand.Uint64(), address: cmp.Or(o.Advertise, reachable(ln.Addr())),
 		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
 		hints: map[string]map[string]hint{}, targets: map[string]*target{},
 		leaving: make(chan struct{}), gone: make(chan struct{})}
@@ -113,9 +112,10 @@ func start(o Options, ln net.Listener) *Mesh {
 	m.dialTLS = dialTLS
 	m.listener = zmtp.NewListener(ln, zmtp.ListenerOptions{Name: "mesh", Logger: o.Logger, TLS: listenTLS, Max: maxPeerConns, Refused: &m.refused})
 	m.running.Go(func() { m.listener.Serve(m.serve) })
-	m.running.Go(m.tick)
+	m.running.Go(func() { m.every(sweepPeriod, m.sweep) })
 	if o.DNS != "" {
-		m.running.Go(m.lookUp)
+		told := false
+		m.running.Go(func() { m.every(dnsPeriod, func() { told = m.lookUp(told) }) })
 	}
 	static := map[string]hint{}
 	for _, p := range o.Peers {
@@ -136,16 +136,15 @@ func (m *Mesh) hello() hello {
 	return hello{life: m.life, max: uint32(m.opts.MaxPacketBytes), id: m.opts.ReplicaID}
 }
 
-// tick leaves channels that are not wanted any more, until the mesh is closed.
-func (m *Mesh) tick() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
+// every calls do at once, and again after each period, until the mesh is closed.
+func (m *Mesh) every(period time.Duration, do func()) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for m.ctx.Err() == nil {
+		do()
 		select {
-		case <-t.C:
-			m.sweep()
+		case <-tick.C:
 		case <-m.ctx.Done():
-			return
 		}
 	}
 }
@@ -251,20 +250,17 @@ func (m *Mesh) Close() error {
 	defer close(m.gone)
 	close(m.leaving)
 	m.listener.Stop()
-	late := time.NewTimer(m.opts.Linger)
-	defer late.Stop()
 	if m.opts.Linger > 0 {
-		m.mu.RLock()
+		late, cancel := context.WithTimeout(context.Background(), m.opts.Linger)
+		defer cancel()
 		peers := *m.everyone.Load()
-		m.mu.RUnlock()
 		for _, p := range peers {
 			p.leave()
 		}
 		for _, p := range peers {
 			select {
 			case <-p.gone: // it has taken everything, and closed
-			case <-late.C:
-				late.Reset(0)
+			case <-late.Done():
 			}
 		}
 	}

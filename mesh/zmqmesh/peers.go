@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-zeromq/zmq4"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/zmtp"
 )
 
@@ -46,7 +47,7 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 	shaken()
 	p := &peer{mesh: m, id: sec.peer.id, from: c.RemoteAddr().String(), life: sec.peer.life, max: int(sec.peer.max), since: time.Now(),
 		conn: conn, guard: g, in: sec.in, out: sec.out, topics: map[string]bool{},
-		wake: make(chan struct{}, 1), gone: make(chan struct{}), wrote: make(chan struct{})}
+		wake: bell.New(), gone: make(chan struct{}), wrote: make(chan struct{})}
 	if !m.addPeer(p) {
 		return nil
 	}

@@ -43,15 +43,14 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	s := m.index.shard(p.Channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var one [1]*peer
 	to := s.wanted[p.Channel]
 	switch {
 	case p.To != "":
 		m.mu.RLock()
-		one[0] = m.peers[p.To]
+		one := m.peers[p.To]
 		m.mu.RUnlock()
-		if to = one[:]; one[0] == nil {
-			to = nil
+		if to = nil; one != nil {
+			to = []*peer{one}
 		}
 	case p.Channel == "":
 		to = *m.everyone.Load()

@@ -35,12 +35,7 @@ func newSeals(key, dialler, listener []byte) (fromDialler, fromListener *seal, e
 	if len(key) == 0 {
 		return nil, nil, nil
 	}
-	hellos := sha256.New()
-	for _, h := range [][]byte{dialler, listener} {
-		hellos.Write(binary.BigEndian.AppendUint16(nil, uint16(len(h))))
-		hellos.Write(h)
-	}
-	secret, err := hkdf.Extract(sha256.New, key, hellos.Sum(nil))
+	secret, err := hkdf.Extract(sha256.New, key, sum(sha256.New(), dialler, listener))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package zmqmesh
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"slices"
@@ -40,16 +41,12 @@ func (m *Mesh) wantedLocked() map[string]*wanted {
 				w = &wanted{}
 				all[address] = w
 			}
-			name := from.name
-			if name == "" {
-				name, _, _ = net.SplitHostPort(strings.TrimPrefix(address, "tcp://"))
-			}
+			host, _, _ := net.SplitHostPort(strings.TrimPrefix(address, "tcp://"))
+			name := cmp.Or(from.name, host)
 			if !slices.Contains(w.names, name) {
 				w.names = append(w.names, name)
 			}
-			if from.id != "" {
-				w.owner = from.id
-			}
+			w.owner = cmp.Or(from.id, w.owner)
 		}
 	}
 	return all
@@ -98,31 +95,23 @@ func (m *Mesh) SetPeers(addresses map[string]string) {
 	m.setHints("registry", hints)
 }
 
-// lookUp asks the DNS for addresses, until the mesh is closed. While the DNS does
-// not answer, the addresses found last are kept.
-func (m *Mesh) lookUp() {
+// lookUp asks the DNS for addresses. If the DNS does not answer, the addresses
+// found last are kept, and the log says so unless it was told before.
+func (m *Mesh) lookUp(told bool) (failed bool) {
 	host, port, _ := net.SplitHostPort(m.opts.DNS)
-	tick := time.NewTicker(dnsPeriod)
-	defer tick.Stop()
-	told := false
-	for {
-		ctx, cancel := context.WithTimeout(m.ctx, dnsPeriod)
-		found, err := net.DefaultResolver.LookupHost(ctx, host)
-		cancel()
-		if err == nil {
-			hints := map[string]hint{}
-			for _, ip := range found {
-				hints["tcp://"+net.JoinHostPort(ip, port)] = hint{name: host}
-			}
-			m.setHints("dns", hints)
-		} else if !told && m.ctx.Err() == nil {
+	ctx, cancel := context.WithTimeout(m.ctx, dnsPeriod)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		if !told && m.ctx.Err() == nil {
 			m.log.Warn("mesh: the DNS gives no addresses; those found last are kept", "name", host, "err", err)
 		}
-		told = err != nil
-		select {
-		case <-tick.C:
-		case <-m.ctx.Done():
-			return
-		}
+		return true
 	}
+	hints := map[string]hint{}
+	for _, ip := range found {
+		hints["tcp://"+net.JoinHostPort(ip, port)] = hint{name: host}
+	}
+	m.setHints("dns", hints)
+	return false
 }

@@ -11,6 +11,8 @@ import (
 // bothered.
 const lingering = 3 * time.Second
 
+const sweepPeriod = time.Second
+
 // topics are the channels that this replica wants from all others. A shard's lock
 // is held while a change is queued for each link, so that every link gets the
 // changes of a channel in order.

@@ -12,7 +12,8 @@ const twinPeriod = 10 * time.Second
 // proved that it knows the key, if there is one: what strangers say of themselves
 // does not count.
 func (m *Mesh) meetTwin(address string) {
-	m.twinMet.Store(max(int64(time.Since(m.opened)), 1))
+	now := time.Now()
+	m.twinMet.Store(&now)
 	if m.twinsWarned.Now(time.Minute) {
 		m.log.Error("mesh: another replica has this one's id, so the two are not linked: each must have its own (Options.ReplicaID)", "id", m.opts.ReplicaID, "address", address)
 	}
@@ -20,7 +21,7 @@ func (m *Mesh) meetTwin(address string) {
 
 func (m *Mesh) hasTwin() bool {
 	met := m.twinMet.Load()
-	return met != 0 && time.Since(m.opened)-time.Duration(met) < twinPeriod
+	return met != nil && time.Since(*met) < twinPeriod
 }
 
 // warnTwins logs, at most once a minute, that the life of a replica has come back
