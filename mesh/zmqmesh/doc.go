@@ -81,6 +81,16 @@
 // address that has the most makes way, so that neither one address nor a flood
 // from many keeps replicas apart.
 //
+// # Where to look
+//
+//	how a packet leaves            publish.go finds who wants it (index.go), queue.go queues and sends it
+//	how a packet arrives           link.go reads it, mesh.go delivers it
+//	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the other
+//	how a dead replica is noticed  heartbeat.go asks, internal/zmtp gives up a silent link,
+//	                               loss.go tells the hub, dial.go connects again
+//	where addresses come from      sources.go
+//	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening)
+//
 // # ZeroMQ's sockets
 //
 // The links have ZMTP's frames and handshake, with a security mechanism of their

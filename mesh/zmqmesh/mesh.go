@@ -232,11 +232,6 @@ func (m *Mesh) deliver(p mesh.Packet) {
 	(*deliver)(p)
 }
 
-func (m *Mesh) deliverLost(channel, origin string) {
-	m.lost.Add(1)
-	m.deliver(mesh.Packet{Kind: mesh.KindLost, Channel: channel, Origin: origin})
-}
-
 // Close sends what is queued, for at most Options.Linger, and waits for a
 // deliver that is under way.
 func (m *Mesh) Close() error {

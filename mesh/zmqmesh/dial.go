@@ -95,13 +95,11 @@ func (m *Mesh) keep(t *target) {
 		default:
 			backoff = min(2*backoff, maxBackoff)
 		}
-		wait := time.NewTimer(pause)
 		select {
-		case <-wait.C:
+		case <-time.After(pause):
 		case <-free:
 		case <-m.ctx.Done():
 		}
-		wait.Stop()
 		if m.forget(t, &gap) {
 			return
 		}

@@ -1,6 +1,10 @@
 package zmqmesh
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/channels-go/channels/mesh"
+)
 
 // A gap is what a target knows about a link that has ended without a goodbye and
 // has not come back, so that packets may be lost. If the link comes up at the
@@ -30,4 +34,10 @@ func (g *gap) attempt(m *Mesh, ended *link, err error) {
 		g.told = true
 		m.deliverLost("", g.id)
 	}
+}
+
+// deliverLost tells the hub that packets may be lost.
+func (m *Mesh) deliverLost(channel, origin string) {
+	m.lost.Add(1)
+	m.deliver(mesh.Packet{Kind: mesh.KindLost, Channel: channel, Origin: origin})
 }
