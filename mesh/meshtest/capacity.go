@@ -29,8 +29,7 @@ func takes(m mesh.Mesh) (bytes int, limited bool) {
 func largestBody(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 2)
 	a, b := m[0], m[1]
-	b.subscribe(t, "x")
-	b.awaitFrom(t, a, "x")
+	b.subscribeTo(t, a, "x")
 	size, limited := takes(a.Mesh)
 	// A string of the largest size, and spaces behind it that make it too large:
 	// it is made once, as the race detector takes long for each copy.
@@ -89,8 +88,7 @@ func withoutAllChannels(t *testing.T, from, to *member) {
 	_, begins := to.Mesh.(interface{ SubscribeAll() error })
 	_, ends := to.Mesh.(interface{ UnsubscribeAll() error })
 	require.False(t, begins || ends, "an AllSubscriber has both methods")
-	to.subscribe(t, "x")
-	to.awaitFrom(t, from, "x")
+	to.subscribeTo(t, from, "x")
 	requireStopped(t, from, to, "never subscribed", "x")
 	require.Empty(t, to.all("never subscribed"))
 	t.Log("the mesh is not an AllSubscriber: it brings only subscribed channels")

@@ -66,12 +66,6 @@ func subscribersOnly(t *testing.T, f Fabric) {
 	require.Equal(t, 10, m[0].total(), "its own packet came back")
 }
 
-// awaitNumber waits until n packets have arrived on a channel.
-func (m *member) awaitNumber(t *testing.T, channel string, n int) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%d packets arrive on %q at %s", n, channel, m.id), func() bool { return len(m.all(channel)) >= n })
-}
-
 func everyone(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 4)
 	m[1].subscribe(t, "x")
@@ -88,8 +82,7 @@ func everyone(t *testing.T, f Fabric) {
 
 func toOne(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 3)
-	m[2].subscribe(t, "x")
-	m[2].awaitFrom(t, m[0], "x")
+	m[2].subscribeTo(t, m[0], "x")
 	m[1].awaitTo(t, m[0], "x")
 	for i := 1; i <= 20; i++ {
 		for _, to := range []string{"n1", "n0", "nobody"} {
@@ -114,8 +107,7 @@ func toOneKeepsOrder(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 2)
 	for _, ch := range []string{"", "x"} {
 		if ch != "" {
-			m[1].subscribe(t, ch)
-			m[1].awaitFrom(t, m[0], ch)
+			m[1].subscribeTo(t, m[0], ch)
 		}
 		for i := 1; i <= n; i++ {
 			p := mesh.Packet{Channel: ch, Header: fmt.Sprint(i)}
@@ -130,8 +122,7 @@ func toOneKeepsOrder(t *testing.T, f Fabric) {
 
 func fieldsSurvive(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 2)
-	m[1].subscribe(t, "x")
-	m[1].awaitFrom(t, m[0], "x")
+	m[1].subscribeTo(t, m[0], "x")
 	packets := []mesh.Packet{
 		{Channel: "x"},
 		{Channel: "x", Header: "grüße 你好 \U0001F44B \u0000 \"\\", Body: json.RawMessage(`{"a":[1,2,{"b":null}],"ü":"\u2028"}`)},
@@ -164,8 +155,7 @@ func fieldsSurvive(t *testing.T, f Fabric) {
 func bigBodies(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 2)
 	for i, to := range m {
-		to.subscribe(t, "x")
-		to.awaitFrom(t, m[1-i], "x")
+		to.subscribeTo(t, m[1-i], "x")
 	}
 	big := func(i int) json.RawMessage {
 		return json.RawMessage(`"` + strings.Repeat(fmt.Sprint(i), 1<<20) + `"`)
@@ -196,8 +186,7 @@ func names(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 2)
 	for i, ch := range all {
 		if i%2 == 0 { // the others have similar names and are not subscribed to
-			m[1].subscribe(t, ch)
-			m[1].awaitFrom(t, m[0], ch)
+			m[1].subscribeTo(t, m[0], ch)
 		}
 	}
 	for _, ch := range all {
@@ -226,8 +215,7 @@ func bodyOwnership(t *testing.T, f Fabric) {
 	})
 	link(t, a, b, c)
 	for _, to := range []*member{b, c} {
-		to.subscribe(t, "x")
-		to.awaitFrom(t, a, "x")
+		to.subscribeTo(t, a, "x")
 	}
 	body := make([]byte, 0, 100)
 	for i := 1; i <= n; i++ {
@@ -248,7 +236,7 @@ func bodyOwnership(t *testing.T, f Fabric) {
 }
 
 func bodyWhileDelivered(t *testing.T, f Fabric) {
-	const n, channels = 300, 4
+	const n = 300
 	body := func(channel, i, who string) []byte { // of many lengths
 		return []byte(strings.Repeat(channel+" "+i+" "+who+"; ", 1+len(i)*len(i)))
 	}
@@ -273,18 +261,8 @@ func bodyWhileDelivered(t *testing.T, f Fabric) {
 	}
 	m := []*member{joinWith(t, f, "n0", hook), joinWith(t, f, "n1", hook), joinWith(t, f, "n2", hook)}
 	link(t, m...)
-	var names []string
-	for i := range channels {
-		names = append(names, fmt.Sprint("c", i))
-	}
-	for _, to := range m {
-		to.subscribe(t, names...)
-		for _, from := range m {
-			if from != to {
-				to.awaitFrom(t, from, names...)
-			}
-		}
-	}
+	names := []string{"c0", "c1", "c2", "c3"}
+	subscribeAll(t, m, names)
 	var publishing sync.WaitGroup
 	for _, from := range m {
 		for _, ch := range names {

@@ -50,8 +50,7 @@ func status(t *testing.T, f Fabric) {
 
 func receiveEndsWithItsContext(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 2)
-	m[1].subscribe(t, "x")
-	m[1].awaitFrom(t, m[0], "x")
+	m[1].subscribeTo(t, m[0], "x")
 	s := startStream(t, m[0], "x")
 	m[1].pause()
 	for range 3 {
@@ -110,8 +109,7 @@ func closeSendsWhatIsQueued(t *testing.T, f Fabric) {
 	for life := range 3 {
 		b := join(t, f, "n1")
 		ch := fmt.Sprint("x", life)
-		a.subscribe(t, ch)
-		a.awaitFrom(t, b, ch)
+		a.subscribeTo(t, b, ch)
 		for i := 1; i <= n; i++ {
 			b.say(t, ch, i)
 		}

@@ -227,6 +227,13 @@ func (m *member) subscribe(t *testing.T, channels ...string) {
 	}
 }
 
+// subscribeTo subscribes, and waits until packets from from arrive.
+func (m *member) subscribeTo(t *testing.T, from *member, channels ...string) {
+	t.Helper()
+	m.subscribe(t, channels...)
+	m.awaitFrom(t, from, channels...)
+}
+
 // awaitFrom waits until packets from from arrive on the channels: the
 // subscriptions are active, or for the channel "" the two are linked.
 func (m *member) awaitFrom(t *testing.T, from *member, channels ...string) {
@@ -251,10 +258,15 @@ func (m *member) await(t *testing.T, from *member, probe mesh.Packet) {
 			next = now.Add(20 * time.Millisecond)
 			_ = from.Publish(context.Background(), probe) // they may not be linked yet
 		}
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return m.probes[[2]string{from.id, probe.Channel}]
+		return m.probed(from.id, probe.Channel)
 	})
+}
+
+// probed reports whether a packet that tests a subscription has arrived.
+func (m *member) probed(from, channel string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.probes[[2]string{from, channel}]
 }
 
 // link waits until each member gets packets from all others.
@@ -298,10 +310,16 @@ func numbers(from, to int) []string {
 	return all
 }
 
+// awaitNumber waits until n packets have arrived on a channel.
+func (m *member) awaitNumber(t *testing.T, channel string, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d packets arrive on %q at %s", n, channel, m.id), func() bool { return len(m.all(channel)) >= n })
+}
+
 // requireNumbers waits until n packets have arrived on a channel, and checks
 // that they are 1 … n in order.
 func (m *member) requireNumbers(t *testing.T, channel string, n int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d packets arrive on %q at %s", n, channel, m.id), func() bool { return len(m.all(channel)) >= n })
+	m.awaitNumber(t, channel, n)
 	require.Equal(t, numbers(1, n), headers(m.all(channel)))
 }

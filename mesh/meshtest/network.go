@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -64,7 +65,7 @@ func (n *Network) Heal() {
 	for pair := range n.cut {
 		if to := n.nodes[pair[1]]; to != nil {
 			to.missed = append(to.missed, pair[0])
-			to.wake()
+			to.woken.Ring()
 		}
 	}
 	clear(n.cut)
@@ -82,7 +83,7 @@ func (n *Network) Join(id string) mesh.Mesh {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := &node{net: n, id: id, joined: time.Now(), wants: make(map[string]bool),
-		woken: make(chan struct{}, 1), closed: make(chan struct{})}
+		woken: bell.New(), closed: make(chan struct{})}
 	n.nodes[id] = d
 	return d
 }
@@ -97,7 +98,7 @@ type node struct {
 	net    *Network
 	id     string
 	joined time.Time
-	woken  chan struct{} // in or missed has changed
+	woken  bell.Bell // in or missed has changed
 	closed chan struct{}
 
 	// Guarded by net.mu.
@@ -170,7 +171,7 @@ func (d *node) arriveLocked(p mesh.Packet) {
 	}
 	d.bytes += len(p.Body)
 	d.in = append(d.in, p)
-	d.wake()
+	d.woken.Ring()
 }
 
 // next removes and returns the next packet.
@@ -186,13 +187,6 @@ func (d *node) next() (mesh.Packet, bool) {
 		d.in = nil
 	}
 	return p, true
-}
-
-func (d *node) wake() {
-	select {
-	case d.woken <- struct{}{}:
-	default:
-	}
 }
 
 // taken subtracts a delivered packet. Once there is room for new packets, it
@@ -283,7 +277,7 @@ func (d *node) Close() error {
 		for pair := range d.net.cut { // this cut will not be healed
 			if to := d.net.nodes[pair[1]]; pair[0] == d.id && to != nil {
 				to.missed = append(to.missed, d.id)
-				to.wake()
+				to.woken.Ring()
 			}
 		}
 		delete(d.net.nodes, d.id)

@@ -2,6 +2,7 @@ package meshtest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/channels-go/channels/mesh"
@@ -36,20 +37,11 @@ func requireTold(t *testing.T, from, to *member, channel string, told int64) {
 	t.Helper()
 	eventually(t, "packets arrive again", func() bool {
 		_ = from.Publish(t.Context(), mesh.Packet{Channel: channel, Header: "behind"})
-		return contains(to.all(channel), "behind")
+		return slices.Contains(headers(to.all(channel)), "behind")
 	})
 	eventually(t, "a packet that did not arrive is reported", func() bool {
-		return contains(to.all(channel), "missed") || to.Status().Lost > told
+		return slices.Contains(headers(to.all(channel)), "missed") || to.Status().Lost > told
 	})
-}
-
-func contains(ps []mesh.Packet, header string) bool {
-	for _, p := range ps {
-		if p.Header == header {
-			return true
-		}
-	}
-	return false
 }
 
 func gapAcrossAReconnect(t *testing.T, f Fabric) {
@@ -78,8 +70,7 @@ func gapAmongManyChannels(t *testing.T, f Fabric) {
 	const n, window = 70_000, 500
 	m := joinAll(t, f, 2)
 	a, b := m[0], m[1]
-	b.subscribe(t, "x", "pace")
-	b.awaitFrom(t, a, "x", "pace")
+	b.subscribeTo(t, a, "x", "pace")
 	told := missOne(t, f, a, b, "x", b)
 	f.Heal()
 	requireTold(t, a, b, "x", told)

@@ -21,21 +21,23 @@ type stream struct {
 	from    *member
 	channel string
 	begun   atomic.Int64 // the last number whose Publish was called
-	stopped chan struct{}
-	running sync.WaitGroup
+	stop    func()       // and wait until nothing is published
 
 	mu    sync.Mutex // guards the fields below
 	acked []int64    // the numbers for which Publish returned nil
 }
 
 func startStream(t *testing.T, from *member, channel string) *stream {
-	s := &stream{from: from, channel: channel, stopped: make(chan struct{})}
-	s.running.Go(func() { // ends with stop
+	s := &stream{from: from, channel: channel}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	s.stop = func() { cancel(); running.Wait() }
+	running.Go(func() { // ends with stop
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
-			case <-s.stopped:
+			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
@@ -49,15 +51,6 @@ func startStream(t *testing.T, from *member, channel string) *stream {
 	})
 	t.Cleanup(s.stop)
 	return s
-}
-
-func (s *stream) stop() {
-	select {
-	case <-s.stopped:
-	default:
-		close(s.stopped)
-	}
-	s.running.Wait()
 }
 
 // more waits until the stream has published n more numbers.

@@ -57,8 +57,7 @@ func allChannels(t *testing.T, f Fabric) {
 		withoutAllChannels(t, m[0], m[1])
 		return
 	}
-	m[1].subscribe(t, "x")
-	m[1].awaitFrom(t, m[0], "x")
+	m[1].subscribeTo(t, m[0], "x")
 	require.NoError(t, all.SubscribeAll())
 	require.NoError(t, all.SubscribeAll())
 	eventually(t, "packets of any channel come", func() bool {
@@ -99,15 +98,13 @@ func requireStopped(t *testing.T, from, to *member, silent, lively string) {
 
 func backAndForth(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 2)
-	m[1].subscribe(t, "lively")
-	m[1].awaitFrom(t, m[0], "lively")
+	m[1].subscribeTo(t, m[0], "lively")
 	for i := range 500 {
 		ch := fmt.Sprint("c", i%2)
 		m[1].subscribe(t, ch)
 		require.NoError(t, m[1].Unsubscribe(ch))
 	}
-	m[1].subscribe(t, "c0")
-	m[1].awaitFrom(t, m[0], "c0")
+	m[1].subscribeTo(t, m[0], "c0")
 	m[0].say(t, "c0", 1)
 	m[1].requireNumbers(t, "c0", 1)
 	requireStopped(t, m[0], m[1], "c1", "lively")
@@ -151,13 +148,6 @@ func manyChannels(t *testing.T, f Fabric) {
 		require.NoError(t, m[1].Unsubscribe(name(i)))
 	}
 	requireStopped(t, m[0], m[1], name(n-1), name(0))
-}
-
-// probed reports whether awaitFrom would return at once.
-func (m *member) probed(from, channel string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.probes[[2]string{from, channel}]
 }
 
 func lateSubscriber(t *testing.T, f Fabric) {
