@@ -2,7 +2,6 @@ package zmqmesh
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"math/rand/v2"
@@ -195,11 +194,17 @@ func (m *Mesh) dialTarget(t *target) (c net.Conn, err error) {
 		names[0], names[i] = names[i], names[0]
 	}
 	m.mu.RUnlock()
-	if m.dialTLS == nil || m.dialTLS.ServerName != "" {
+	config := m.dialTLS
+	byName := config != nil && config.ServerName == ""
+	if !byName {
 		names = names[:1]
 	}
 	for _, name := range names {
-		c, err = zmtp.Dial(m.ctx, strings.TrimPrefix(t.address, "tcp://"), m.tlsFor(name))
+		if byName {
+			config = m.dialTLS.Clone()
+			config.ServerName = name
+		}
+		c, err = zmtp.Dial(m.ctx, strings.TrimPrefix(t.address, "tcp://"), config)
 		if wrong := new(x509.HostnameError); errors.As(err, wrong) {
 			continue
 		}
@@ -211,15 +216,4 @@ func (m *Mesh) dialTarget(t *target) (c net.Conn, err error) {
 		break
 	}
 	return c, err
-}
-
-// tlsFor returns the configuration for a certificate of this name, or nil if
-// there is no TLS.
-func (m *Mesh) tlsFor(name string) *tls.Config {
-	if m.dialTLS == nil || m.dialTLS.ServerName != "" {
-		return m.dialTLS
-	}
-	config := m.dialTLS.Clone()
-	config.ServerName = name
-	return config
 }

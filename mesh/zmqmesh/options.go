@@ -165,9 +165,7 @@ func (o *Options) tlsConfigs() (listen, dial *tls.Config) {
 	listen = o.TLS.Clone()
 	listen.MinVersion = tls.VersionTLS13
 	listen.ClientAuth = tls.RequireAndVerifyClientCert
-	if listen.ClientCAs == nil {
-		listen.ClientCAs = listen.RootCAs
-	}
+	listen.ClientCAs = cmp.Or(listen.ClientCAs, listen.RootCAs)
 	dial = o.TLS.Clone()
 	dial.MinVersion = tls.VersionTLS13
 	return listen, dial
