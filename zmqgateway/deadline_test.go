@@ -8,17 +8,15 @@ import (
 	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/zmqgateway"
 )
 
 // A program that sends a byte now and then must come to an end.
 func TestMessageHasADeadline(t *testing.T) {
-	hub := newHub(t, channels.Options{})
 	var log logbook
 	const whole = 300 * time.Millisecond
-	g := newPaced(t, nobody(hub), zmqgateway.Pace{Whole: whole}, withLog(&log))
+	_, g := startPaced(t, zmqgateway.Pace{Whole: whole}, withLog(&log))
 	pub, pull, rep := g.Addresses()
 	refused := int64(0)
 	for address, typ := range map[string]zmq4.SocketType{pub: zmq4.Sub, pull: zmq4.Push, rep: zmq4.Req} {
@@ -61,9 +59,8 @@ func TestMessageHasADeadline(t *testing.T) {
 // silence between them has none.
 func TestMessagesTogetherHaveNoDeadline(t *testing.T) {
 	t.Parallel()
-	hub := newHub(t, channels.Options{})
 	const whole = 3 * time.Second // far more than a message needs on a busy machine
-	g := newPaced(t, nobody(hub), zmqgateway.Pace{Whole: whole})
+	_, g := startPaced(t, zmqgateway.Pace{Whole: whole})
 	s := dialPush(t, g)
 	s.send(t, "a", "first", "1")
 	n := int64(1)

@@ -41,9 +41,8 @@ func TestOptions(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
-	hub := newHub(t, channels.Options{})
 	const token = "0123456789abcdef"
-	g := newGateway(t, hub, withToken(token))
+	hub, g := start(t, withToken(token))
 	sub, err := hub.Subscribe(t.Context(), "a", nil)
 	require.NoError(t, err)
 	push, req := dialPush(t, g), dialReq(t, g)
@@ -82,11 +81,8 @@ func TestAnswersPings(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	hub := newHub(t, channels.Options{})
 	var log logbook
-	g := newGateway(t, hub, func(o *zmqgateway.Options) {
-		o.MaxTopics, o.MaxConnections, o.Logger = 3, 2, log.Logger()
-	})
+	hub, g := start(t, withLog(&log), func(o *zmqgateway.Options) { o.MaxTopics, o.MaxConnections = 3, 2 })
 	idle := dialSub(t, g)
 	eventually(t, "it is there", func() bool { return g.Stats().Readers == 1 })
 	idle.send(t, "\x00x") // does not make it known

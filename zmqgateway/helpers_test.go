@@ -76,8 +76,14 @@ func nobody(hub *channels.Hub) zmqgateway.Bridge { return hub.Bridge(channels.Id
 // start opens a gateway to a new hub.
 func start(t testing.TB, changes ...change) (*channels.Hub, *zmqgateway.Gateway) {
 	t.Helper()
+	return startPaced(t, zmqgateway.Pace{}, changes...)
+}
+
+// startPaced is start with other times.
+func startPaced(t testing.TB, pace zmqgateway.Pace, changes ...change) (*channels.Hub, *zmqgateway.Gateway) {
+	t.Helper()
 	hub := newHub(t, channels.Options{})
-	return hub, newGateway(t, hub, changes...)
+	return hub, newPaced(t, nobody(hub), pace, changes...)
 }
 
 // newPaced opens a gateway with all three sockets and other times.

@@ -2,8 +2,8 @@ package zmqgateway_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"io"
-	"math/rand/v2"
 	"net"
 	"runtime"
 	"strings"
@@ -12,7 +12,6 @@ import (
 	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/zmqgateway"
 )
 
@@ -23,9 +22,7 @@ func TestHostileStrangers(t *testing.T) {
 	pub, pull, rep := g.Addresses()
 	reader := subscribe(t, hub, g, "", "alive")
 	random := make([]byte, 100_000)
-	for i := range random {
-		random[i] = byte(rand.Uint32())
-	}
+	rand.Read(random) // never fails
 	for address, typ := range map[string]string{pub: "SUB", pull: "PUSH", rep: "DEALER"} {
 		shaken := func(then ...[]byte) []byte { return shaken(typ, then...) }
 		more := bytes.Repeat(frame(1, "x"), 10_000)
@@ -107,9 +104,8 @@ func testThousandSilent(t *testing.T, shake bool) {
 // handshakes. A connection that knows the token keeps its place. If all do, a
 // newcomer is refused.
 func TestStrangersMakeWay(t *testing.T) {
-	hub := newHub(t, channels.Options{})
 	const token, most = "0123456789abcdef", 5
-	g := newGateway(t, hub, withToken(token), func(o *zmqgateway.Options) { o.MaxConnections = most })
+	_, g := start(t, withToken(token), func(o *zmqgateway.Options) { o.MaxConnections = most })
 	_, pull, rep := g.Addresses()
 	for address, typ := range map[string]zmq4.SocketType{pull: zmq4.Push, rep: zmq4.Req} {
 		published := g.Stats().Published

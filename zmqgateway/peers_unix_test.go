@@ -12,7 +12,6 @@ import (
 	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/zmqgateway"
 )
 
@@ -124,8 +123,7 @@ sys.stdin.readline()
 // it answers, it stays, though it says nothing else; if not, it is disconnected.
 func TestReaderAnswersPings(t *testing.T) {
 	t.Parallel()
-	hub := newHub(t, channels.Options{})
-	g := newPaced(t, nobody(hub), zmqgateway.Pace{Beat: time.Second})
+	_, g := startPaced(t, zmqgateway.Pace{Beat: time.Second})
 	c := dial(t, pubOf(g))
 	hello := greeting("NULL")
 	hello[11] = 1 // ZMTP 3.1
@@ -160,8 +158,7 @@ func TestReaderAnswersPings(t *testing.T) {
 // stays, and so does one of ZMTP 3.0, which may not know PING.
 func TestReaderThatIsStopped(t *testing.T) {
 	t.Parallel()
-	hub := newHub(t, channels.Options{})
-	g := newPaced(t, nobody(hub), zmqgateway.Pace{Beat: time.Second})
+	hub, g := startPaced(t, zmqgateway.Pace{Beat: time.Second})
 	const program = `
 import sys, zmq
 s = zmq.Context().socket(zmq.SUB)

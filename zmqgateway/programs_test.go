@@ -103,15 +103,15 @@ while True:
             print(json.dumps([''] if any(w.poll(0) for w in watch[1:]) or watch[0].poll(5000) else ['alive']))
 `, pubOf(g))
 	ready := map[string]bool{}
-	for len(ready) < 3 {
+	eventually(t, "three of them read", func() bool {
 		publish(t, hub, "news", "probe", "0")
 		for len(p.lines) > 0 {
 			var line []any
 			require.NoError(t, json.Unmarshal([]byte(p.line(t)), &line))
 			ready[line[0].(string)] = true
 		}
-		time.Sleep(10 * time.Millisecond) // between probes
-	}
+		return len(ready) == 3
+	})
 	body := `{"text":"안녕 😀 é\u00e9","deep":["\\u","\u007f"]}`
 	publish(t, hub, "news", "hé", body)
 	publish(t, hub, "news2", "two", "2")

@@ -155,8 +155,7 @@ func TestReaderOfAllReplicas(t *testing.T) {
 
 // Close sends what is queued, even to a reader that takes its time.
 func TestCloseSendsWhatIsQueued(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	g := newPaced(t, nobody(hub), zmqgateway.Pace{Linger: patience}) // a busy machine needs more than a second
+	hub, g := startPaced(t, zmqgateway.Pace{Linger: patience}) // a busy machine needs more than a second
 	s := dialSub(t, g)
 	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(32<<10)) // the system keeps less than all of it
 	s.send(t, "\x01")

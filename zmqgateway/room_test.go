@@ -16,7 +16,6 @@ import (
 	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/zmqgateway"
 )
@@ -66,10 +65,9 @@ var json200K = `"` + strings.Repeat("x", 200_000) + `"`
 // they hold together stays within the bound, small messages are not held up, and
 // large ones get through, with and without an answer.
 func TestStrangersWithHalfMessages(t *testing.T) {
-	hub := newHub(t, channels.Options{})
 	const most = 64 << 20
 	var log logbook
-	g := newPaced(t, nobody(hub), hurried(500*time.Millisecond), withRoom(most), withLog(&log))
+	hub, g := startPaced(t, hurried(500*time.Millisecond), withRoom(most), withLog(&log))
 	push, req := dialPush(t, g), dialReq(t, g)
 	eventually(t, "both have shaken hands", func() bool { return zmqgateway.Entered(g) == 2 }) // otherwise the crowd might push them out first
 	sub, err := hub.Subscribe(t.Context(), "a", nil)
@@ -115,9 +113,8 @@ func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 		refused int64 // so often strangers have to make room before the test ends
 	}{"that stay": {time.Hour, 0}, "that come again": {20 * time.Millisecond, 100}} {
 		t.Run(name, func(t *testing.T) {
-			hub := newHub(t, channels.Options{})
 			const token = "0123456789abcdef"
-			g := newPaced(t, nobody(hub), hurried(c.crowded), withToken(token), func(o *zmqgateway.Options) {
+			_, g := startPaced(t, hurried(c.crowded), withToken(token), func(o *zmqgateway.Options) {
 				o.Logger = slog.New(slog.DiscardHandler)
 			})
 			push, req := dialPush(t, g), dialReq(t, g)
@@ -210,9 +207,8 @@ func TestWhoMakesRoom(t *testing.T) {
 // For messages that wait for room, nothing is allocated, and they do not hold up
 // Close.
 func TestCloseWhileOthersWaitForRoom(t *testing.T) {
-	hub := newHub(t, channels.Options{})
 	const most = 8 << 20
-	g := newPaced(t, nobody(hub), longest, withRoom(most))
+	_, g := startPaced(t, longest, withRoom(most))
 	var all []*socket
 	for range 100 {
 		all = append(all, dialPush(t, g))
@@ -258,8 +254,7 @@ func TestWhoWaitsForRoomMakesWay(t *testing.T) {
 // A message with a second large frame never waits for room while it holds some:
 // two such messages would wait for each other.
 func TestTwoLargeFrames(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	g := newPaced(t, nobody(hub), longest, withRoom(2<<20))
+	_, g := startPaced(t, longest, withRoom(2<<20))
 	large := strings.Repeat("x", 400_000)
 	req := dialReq(t, g)
 	req.send(t, "", large, large)

@@ -18,6 +18,7 @@ import (
 func TestAcceptFailuresAreLoggedSparingly(t *testing.T) {
 	var log zmtptest.Log
 	ln := &failingListener{left: 100, empty: make(chan struct{}), closed: make(chan struct{})}
+	ln.close = sync.OnceFunc(func() { close(ln.closed) })
 	began := time.Now()
 	l := zmtp.NewListener(ln, zmtp.ListenerOptions{Name: "test", Logger: log.Logger(), Max: 10, Refused: new(atomic.Int64)})
 	var serving sync.WaitGroup
@@ -34,6 +35,7 @@ type failingListener struct {
 	net.Listener
 	left          int
 	empty, closed chan struct{}
+	close         func() // closes closed
 }
 
 func (l *failingListener) Accept() (net.Conn, error) {
@@ -50,19 +52,14 @@ func (l *failingListener) Accept() (net.Conn, error) {
 }
 
 func (l *failingListener) Close() error {
-	select {
-	case <-l.closed:
-	default:
-		close(l.closed)
-	}
+	l.close()
 	return nil
 }
 
 // Connections beyond the bound are closed and counted; those that were served
 // are closed by Close.
 func TestListenerBounds(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	ln := zmtptest.Listen(t)
 	var log zmtptest.Log
 	var refused atomic.Int64
 	l := zmtp.NewListener(ln, zmtp.ListenerOptions{Name: "test", Logger: log.Logger(), Max: 1, Refused: &refused})

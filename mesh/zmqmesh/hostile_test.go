@@ -2,9 +2,9 @@ package zmqmesh_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os/exec"
 	"runtime"
@@ -28,9 +28,7 @@ func TestHostileStrangers(t *testing.T) {
 	m := newMesh(t, "m", withLog(&log))
 	in := receive(t, m)
 	random := make([]byte, 100_000)
-	for i := range random {
-		random[i] = byte(rand.Uint32())
-	}
+	rand.Read(random) // never fails
 	ours := greeting("CHANNELS")
 	with := func(b ...[]byte) []byte { return bytes.Join(append([][]byte{ours}, b...), nil) }
 	for name, bytes := range map[string][]byte{
