@@ -53,8 +53,8 @@ type Hub struct {
 // others.go keeps what is known of the others, control.go is what hubs tell each
 // other, report.go what they tell the Store, and losses.go finds what the mesh has
 // lost. A mesh is one interface; in mesh/zmqmesh a packet goes from publish.go
-// through peer.go to the link.go of another replica. docs/replicas.md tells what
-// happens when a replica dies.
+// through queue.go to the link.go of another replica, and heartbeat.go, dial.go and
+// loss.go notice that one has died. docs/replicas.md tells what happens then.
 //
 // The end: drain.go, then shutdown.go.
 //
