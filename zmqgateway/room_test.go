@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/internal/zmtp"
+	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/zmqgateway"
 )
 
@@ -224,14 +225,7 @@ func TestCloseWhileOthersWaitForRoom(t *testing.T) {
 		return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("(*room).take(")) == len(all)-most/2>>20
 	})
 	require.Less(t, heap()-before, int64(most/2+2<<20))
-	closed := make(chan error, 1)
-	go func() { closed <- g.Close() }()
-	select {
-	case err := <-closed:
-		require.NoError(t, err)
-	case <-time.After(patience):
-		require.FailNow(t, "Close waits")
-	}
+	zmtptest.RequireCloses(t, g)
 	require.Zero(t, zmqgateway.Unfinished(g))
 }
 

@@ -1,7 +1,6 @@
 package zmqmesh_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
@@ -28,7 +28,7 @@ func BenchmarkUnwanted(b *testing.B) {
 	p := mesh.Packet{Channel: "nobody", Header: "message", Body: make([]byte, 100)}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := a.Publish(context.Background(), p); err != nil {
+		if err := a.Publish(b.Context(), p); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -40,22 +40,14 @@ func BenchmarkRaw(b *testing.B) { plainAndSealed(b, raw) }
 
 func raw(b *testing.B, a, c *zmqmesh.Mesh) {
 	var got atomic.Int64
-	up := make(chan struct{}, 1)
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { // ends with stop
-		defer close(ended)
-		_ = c.Receive(ctx, func(p mesh.Packet) {
-			if p.Kind == mesh.KindMessage {
-				got.Add(1)
-			} else if p.Origin == "a" {
-				select {
-				case up <- struct{}{}:
-				default:
-				}
-			}
-		})
-	}()
+	up := bell.New()
+	deliver(b, c, func(p mesh.Packet) {
+		if p.Kind == mesh.KindMessage {
+			got.Add(1)
+		} else if p.Origin == "a" {
+			up.Ring()
+		}
+	})
 	channels := make([]string, 100)
 	for i := range channels {
 		channels[i] = fmt.Sprint("channel-", i)
@@ -70,7 +62,7 @@ func raw(b *testing.B, a, c *zmqmesh.Mesh) {
 		for i%1_000 == 0 && int64(i)-got.Load() > 100_000 {
 			time.Sleep(50 * time.Microsecond)
 		}
-		if err := a.Publish(ctx, mesh.Packet{Channel: channels[i%100], Header: "message", Body: body}); err != nil {
+		if err := a.Publish(b.Context(), mesh.Packet{Channel: channels[i%100], Header: "message", Body: body}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -79,8 +71,6 @@ func raw(b *testing.B, a, c *zmqmesh.Mesh) {
 	}
 	b.StopTimer()
 	require.Zero(b, a.Status().Dropped)
-	stop()
-	<-ended
 }
 
 // plainAndSealed runs a benchmark with two replicas, "a" and "c", without a key
@@ -98,12 +88,7 @@ func plainAndSealed(b *testing.B, run func(b *testing.B, a, c *zmqmesh.Mesh)) {
 func BenchmarkLatency(b *testing.B) {
 	plainAndSealed(b, func(b *testing.B, a, c *zmqmesh.Mesh) {
 		got := make(chan mesh.Packet, 16)
-		ctx, stop := context.WithCancel(context.Background())
-		ended := make(chan struct{})
-		go func() { // ends with stop
-			defer close(ended)
-			_ = c.Receive(ctx, func(p mesh.Packet) { got <- p })
-		}()
+		deliver(b, c, func(p mesh.Packet) { got <- p })
 		require.NoError(b, c.Subscribe("ch"))
 		c.SetPeers(map[string]string{"a": a.Address()})
 		for p := range got {
@@ -116,7 +101,7 @@ func BenchmarkLatency(b *testing.B) {
 		b.ResetTimer()
 		for range b.N {
 			begin := time.Now()
-			if err := a.Publish(ctx, mesh.Packet{Channel: "ch", Header: "message", Body: body}); err != nil {
+			if err := a.Publish(b.Context(), mesh.Packet{Channel: "ch", Header: "message", Body: body}); err != nil {
 				b.Fatal(err)
 			}
 			for p := range got {
@@ -129,8 +114,6 @@ func BenchmarkLatency(b *testing.B) {
 		b.StopTimer()
 		slices.Sort(took)
 		b.ReportMetric(float64(took[len(took)/2]), "p50-ns")
-		stop()
-		<-ended
 	})
 }
 

@@ -114,7 +114,8 @@ func awaitPeers(t testing.TB, m *zmqmesh.Mesh, n int) {
 	eventually(t, fmt.Sprint("peers: ", n), func() bool { return len(m.Status().Peers) == n })
 }
 
-// linkedTo reports whether m has a link that is up to a replica at an address; "" stands for any.
+// linkedTo reports whether m has a link that is up to a replica, at this address
+// or, if that is empty, at any.
 func linkedTo(m *zmqmesh.Mesh, id, address string) bool {
 	for _, p := range m.Status().Peers {
 		if p.Up && p.ID == id && (address == "" || p.Address == address) {

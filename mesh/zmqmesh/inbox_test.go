@@ -23,11 +23,16 @@ func receive(t testing.TB, m *zmqmesh.Mesh) *inbox { return receiveWith(t, m, ni
 // receiveWith gives packets to hook first, and does not keep their bodies.
 func receiveWith(t testing.TB, m *zmqmesh.Mesh, hook func(mesh.Packet)) *inbox {
 	in := &inbox{hook: hook}
-	var running sync.WaitGroup
-	running.Go(func() { _ = m.Receive(t.Context(), in.take) })
-	t.Cleanup(running.Wait)
+	deliver(t, m, in.take)
 	eventually(t, "Receive runs", func() bool { return zmqmesh.Receiving(m) })
 	return in
+}
+
+// deliver runs Receive until the test ends.
+func deliver(t testing.TB, m *zmqmesh.Mesh, to func(mesh.Packet)) {
+	var running sync.WaitGroup
+	running.Go(func() { _ = m.Receive(t.Context(), to) })
+	t.Cleanup(running.Wait)
 }
 
 func (in *inbox) take(p mesh.Packet) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 	"github.com/channels-go/channels/mesh/zmqmesh"
@@ -237,14 +238,7 @@ func TestCloseDoesNotLinger(t *testing.T) {
 	a, b := newMesh(t, "a", func(o *zmqmesh.Options) { o.Linger = time.Hour }), newMesh(t, "b")
 	b.SetPeers(map[string]string{"a": a.Address()})
 	awaitUp(t, b, "a")
-	closed := make(chan error)
-	go func() { closed <- a.Close() }() // ends with Close
-	select {
-	case err := <-closed:
-		require.NoError(t, err)
-	case <-time.After(patience):
-		require.Fail(t, "Close waits for nothing")
-	}
+	zmtptest.RequireCloses(t, a)
 }
 
 // TestReceiveWaits: Receive returns only after a deliver that is under way.

@@ -128,6 +128,19 @@ func RequireHungUp(t testing.TB, c net.Conn) {
 	require.False(t, IsTimeout(err), "the connection was not closed")
 }
 
+// RequireCloses closes, and waits for the end of that.
+func RequireCloses(t testing.TB, c io.Closer) {
+	t.Helper()
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }() // ends with Close
+	select {
+	case err := <-closed:
+		require.NoError(t, err)
+	case <-time.After(Patience):
+		require.FailNow(t, "Close goes on waiting")
+	}
+}
+
 // IsTimeout reports whether a deadline has caused err.
 func IsTimeout(err error) bool {
 	var ne net.Error
