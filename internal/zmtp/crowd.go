@@ -93,22 +93,18 @@ func (w *Crowd[C]) TakeOldest() C {
 // chance, some do.
 func (w *Crowd[C]) TakeAny(grace time.Duration) C {
 	most, until := w.most(), time.Now().Add(-grace)
-	var pickOld, pickYoung, old, young int
+	old, young := make([]int, 0, MaxShaking), make([]int, 0, MaxShaking) // which needs no heap
 	for i, c := range w.all[:len(w.all)-1] {
 		switch {
 		case *c.of != most:
 		case c.came.Before(until):
-			if old++; rand.IntN(old) == 0 {
-				pickOld = i
-			}
+			old = append(old, i)
 		default:
-			if young++; rand.IntN(young) == 0 {
-				pickYoung = i
-			}
+			young = append(young, i)
 		}
 	}
-	if old == 0 {
-		pickOld = pickYoung
+	if len(old) == 0 {
+		old = young
 	}
-	return w.removeAt(pickOld)
+	return w.removeAt(old[rand.IntN(len(old))])
 }
