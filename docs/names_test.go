@@ -1,11 +1,8 @@
 package docs_test
 
 import (
-	"fmt"
-	"go/importer"
 	"go/token"
 	"go/types"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -41,13 +38,7 @@ func TestGoNamesExist(t *testing.T) {
 			paths = append(paths, path)
 		}
 	}
-	files := compiled(t, root, paths)
-	from := importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) {
-		if files[path] == "" {
-			return nil, fmt.Errorf("%s is not compiled", path)
-		}
-		return os.Open(files[path])
-	})
+	from := compiled(t, root, paths)
 	scope := map[string]*types.Scope{}
 	for name, path := range packages {
 		if strings.HasPrefix(path, "github.com/channels-go/") {

@@ -54,24 +54,10 @@ func TestTheReadmesProgram(t *testing.T) {
 
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()
-	do := func(method, path, accept, body string) *http.Response {
+	text := func(resp *http.Response, err error) string {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+addr+path, strings.NewReader(body))
 		require.NoError(t, err)
-		if body == "" {
-			r.Body = http.NoBody
-			r.ContentLength = 0
-		}
-		if accept != "" {
-			r.Header.Set("Accept", accept)
-		}
-		resp, err := client.Do(r)
-		require.NoError(t, err)
-		t.Cleanup(func() { resp.Body.Close() })
-		return resp
-	}
-	text := func(resp *http.Response) string {
-		t.Helper()
+		defer resp.Body.Close()
 		b, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		require.Equal(t, http.StatusOK, resp.StatusCode, string(b))
@@ -84,9 +70,14 @@ func TestTheReadmesProgram(t *testing.T) {
 		}
 		return err == nil
 	}, time.Minute, 10*time.Millisecond)
-	require.Equal(t, page, text(do("GET", "/", "", "")))
+	require.Equal(t, page, text(client.Get("http://"+addr+"/")))
 
-	stream := do("GET", "/rt/channel/orders/", "text/event-stream", "")
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+"/rt/channel/orders/", nil)
+	require.NoError(t, err)
+	r.Header.Set("Accept", "text/event-stream")
+	stream, err := client.Do(r)
+	require.NoError(t, err)
+	defer stream.Body.Close()
 	require.Equal(t, http.StatusOK, stream.StatusCode)
 	lines := bufio.NewScanner(stream.Body)
 	data := func() string {
@@ -105,9 +96,9 @@ func TestTheReadmesProgram(t *testing.T) {
 		require.Contains(t, talk, "\n    "+line+"\n")
 	}
 	said("$ curl -X POST http://127.0.0.1:8080/orders")
-	text(do("POST", "/orders", "", ""))
+	text(client.Post("http://"+addr+"/orders", "", nil))
 	said(data())
 	said(`$ curl -d '{"header":"note","body":"ready"}' http://127.0.0.1:8080/rt/v1/channel/orders/publish`)
-	said(strings.TrimSpace(text(do("POST", "/rt/v1/channel/orders/publish", "", `{"header":"note","body":"ready"}`))))
+	said(strings.TrimSpace(text(client.Post("http://"+addr+"/rt/v1/channel/orders/publish", "", strings.NewReader(`{"header":"note","body":"ready"}`)))))
 	said(data())
 }

@@ -122,8 +122,9 @@ func complete(t *testing.T, name, text string) snippet {
 	return s
 }
 
-// compiled returns where the compiler has put what a package exports.
-func compiled(t *testing.T, module string, imports []string) map[string]string {
+// compiled returns an importer of packages, as the compiler of a module knows
+// them.
+func compiled(t *testing.T, module string, imports []string) types.Importer {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}\t{{.Export}}{{end}}"}, imports...)...)
 	cmd.Dir = module
@@ -136,7 +137,12 @@ func compiled(t *testing.T, module string, imports []string) map[string]string {
 		path, file, _ := strings.Cut(strings.TrimSpace(line), "\t")
 		files[path] = file
 	}
-	return files
+	return importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) {
+		if files[path] == "" {
+			return nil, fmt.Errorf("%s is not among what is imported", path)
+		}
+		return os.Open(files[path])
+	})
 }
 
 // Every block of Go compiles. What it declares and does not use is no error, and
@@ -156,24 +162,16 @@ func TestGoSnippetsCompile(t *testing.T) {
 			imports = append(imports, s.imports...)
 		}
 		slices.Sort(imports)
-		files := compiled(t, module, slices.Compact(imports))
+		from := compiled(t, module, slices.Compact(imports))
 		for _, s := range all {
 			fset := token.NewFileSet()
 			file, err := parser.ParseFile(fset, s.name, s.source, 0)
 			require.NoError(t, err)
-			conf := types.Config{
-				Importer: importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) {
-					if files[path] == "" {
-						return nil, fmt.Errorf("%s is not among what is imported", path)
-					}
-					return os.Open(files[path])
-				}),
-				Error: func(err error) {
-					if e := (types.Error{}); !errors.As(err, &e) || !e.Soft {
-						t.Errorf("%v\n%s", err, s.source)
-					}
-				},
-			}
+			conf := types.Config{Importer: from, Error: func(err error) {
+				if e := (types.Error{}); !errors.As(err, &e) || !e.Soft {
+					t.Errorf("%v\n%s", err, s.source)
+				}
+			}}
 			conf.Check("p", fset, []*ast.File{file}, nil) // its errors have been told
 		}
 	}

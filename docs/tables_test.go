@@ -1,12 +1,6 @@
 package docs_test
 
 import (
-	"go/ast"
-	"go/constant"
-	"go/importer"
-	"go/parser"
-	"go/token"
-	"go/types"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -52,26 +46,43 @@ func names(cell string) (all []string) {
 	return all
 }
 
-// inspect calls see with each node of the code.
-func inspect(t *testing.T, see func(path string, n ast.Node)) {
+// listed returns the names in the first column of a table.
+func listed(t *testing.T, doc string, head ...string) map[string]bool {
 	t.Helper()
-	for _, path := range goFiles(t) {
-		file, err := parser.ParseFile(token.NewFileSet(), path, read(t, path), 0)
-		require.NoError(t, err)
-		ast.Inspect(file, func(n ast.Node) bool {
-			see(path, n)
-			return true
-		})
+	all := map[string]bool{}
+	for _, row := range table(t, doc, head...) {
+		for _, name := range names(row[0]) {
+			require.NotContains(t, all, name, doc)
+			all[name] = true
+		}
 	}
+	return all
 }
 
-func text(e ast.Expr) (string, bool) {
-	l, ok := e.(*ast.BasicLit)
-	if !ok || l.Kind != token.STRING {
-		return "", false
+// matches returns what a pattern finds in files, for each match the whole of it
+// and its groups.
+func matches(t *testing.T, files []string, pattern string) (all [][]string) {
+	t.Helper()
+	for _, path := range files {
+		all = append(all, regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, path), -1)...)
 	}
-	s, err := strconv.Unquote(l.Value)
-	return s, err == nil
+	require.NotEmpty(t, all, pattern)
+	return all
+}
+
+// firsts returns the first groups of matches.
+func firsts(matches [][]string) map[string]bool {
+	all := map[string]bool{}
+	for _, m := range matches {
+		all[m[1]] = true
+	}
+	return all
+}
+
+// rootFiles returns the Go files of the package channels.
+func rootFiles(t *testing.T) []string {
+	t.Helper()
+	return slices.DeleteFunc(goFiles(t), func(path string) bool { return strings.Contains(path, "/") })
 }
 
 // onlyOnTheWire are codes that come over a WebSocket or a stream, never as the
@@ -80,204 +91,88 @@ var onlyOnTheWire = []string{"binary", "slow_subscriber"}
 
 // Each error code stands in the table with its HTTP status, and no other.
 func TestErrorCodes(t *testing.T) {
-	httpPackage, err := importer.Default().Import("net/http")
-	require.NoError(t, err)
-	status := func(e ast.Expr) string {
-		s, ok := e.(*ast.SelectorExpr)
-		require.True(t, ok)
-		c, ok := httpPackage.Scope().Lookup(s.Sel.Name).(*types.Const)
-		require.True(t, ok, s.Sel.Name)
-		n, _ := constant.Int64Val(c.Val())
-		return strconv.FormatInt(n, 10)
+	statuses := map[string]string{} // by the name that net/http gives them
+	for n := range 600 {
+		statuses[strings.ReplaceAll(http.StatusText(n), " ", "")] = strconv.Itoa(n)
 	}
 	inCode := map[string]string{}
-	inspect(t, func(path string, n ast.Node) {
-		lit, ok := n.(*ast.CompositeLit)
-		if !ok {
-			return
-		}
-		switch typ := lit.Type.(type) {
-		case *ast.Ident:
-			if typ.Name != "Error" {
-				return
-			}
-		case *ast.SelectorExpr:
-			if typ.Sel.Name != "Error" {
-				return
-			}
-		default:
-			return
-		}
-		fields := map[string]ast.Expr{}
-		for _, e := range lit.Elts {
-			if kv, ok := e.(*ast.KeyValueExpr); ok {
-				if name, ok := kv.Key.(*ast.Ident); ok {
-					fields[name.Name] = kv.Value
-				}
-			}
-		}
-		name, ok := text(fields["Code"])
-		if !ok {
-			return // a copy of another one
-		}
-		s := status(fields["Status"])
+	for _, m := range matches(t, goFiles(t), `Error\{\s*Code:\s*"(\w+)"(?:,\s*Status:\s*http\.Status(\w+))?`) {
+		name, status := m[1], statuses[m[2]]
+		require.NotEmpty(t, m[2], "the status of %s does not follow its code", name)
+		require.NotEmpty(t, status, m[0])
 		if slices.Contains(onlyOnTheWire, name) {
-			s = "–"
+			status = "–"
 		}
 		if before, ok := inCode[name]; ok {
-			require.Equal(t, before, s, "%s has two statuses", name)
+			require.Equal(t, before, status, "%s has two statuses", name)
 		}
-		inCode[name] = s
-	})
+		inCode[name] = status
+	}
 	require.Greater(t, len(inCode), 35)
-	listed := map[string]string{}
+	inTable := map[string]string{}
 	for _, row := range table(t, "docs/protocol.md", "code", "HTTP", "meaning") {
 		for _, name := range names(row[0]) {
-			require.NotContains(t, listed, name)
-			listed[name] = row[1]
+			require.NotContains(t, inTable, name)
+			inTable[name] = row[1]
 		}
 	}
-	require.Equal(t, inCode, listed)
+	require.Equal(t, inCode, inTable)
 }
 
 // The gateway's own codes.
 func TestErrorCodesOfTheGateway(t *testing.T) {
-	call := regexp.MustCompile(`failed\("(\w+)"`)
-	inCode := map[string]bool{}
-	for _, path := range goFiles(t) {
-		if strings.Contains(path, "zmq") {
-			for _, m := range call.FindAllStringSubmatch(read(t, path), -1) {
-				inCode[m[1]] = true
-			}
-		}
-	}
-	require.NotEmpty(t, inCode)
-	listed := map[string]bool{}
-	for _, row := range table(t, "docs/zeromq.md", "code", "meaning") {
-		listed[names(row[0])[0]] = true
-	}
-	require.Equal(t, inCode, listed)
+	zmq := slices.DeleteFunc(goFiles(t), func(path string) bool { return !strings.Contains(path, "zmq") })
+	require.Equal(t, firsts(matches(t, zmq, `failed\("(\w+)"`)), listed(t, "docs/zeromq.md", "code", "meaning"))
 }
 
 func TestCloseCodes(t *testing.T) {
-	inCode := map[string]bool{}
-	inspect(t, func(_ string, n ast.Node) {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
-			return
-		}
-		typ, ok := spec.Type.(*ast.SelectorExpr)
-		if !ok || typ.Sel.Name != "StatusCode" {
-			return
-		}
-		for _, v := range spec.Values {
-			if l, ok := v.(*ast.BasicLit); ok && l.Kind == token.INT {
-				inCode[l.Value] = true
-			}
-		}
-	})
-	listed := map[string]bool{}
+	inTable := map[string]bool{}
 	for _, row := range table(t, "docs/protocol.md", "close code", "meaning") {
-		listed[row[0]] = true
+		inTable[row[0]] = true
 	}
-	require.Equal(t, inCode, listed)
+	require.Equal(t, firsts(matches(t, goFiles(t), `\.StatusCode\s*=\s*(\d+)`)), inTable)
 }
 
 func TestResetReasons(t *testing.T) {
-	inCode := map[string]bool{}
-	inspect(t, func(path string, n ast.Node) {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || strings.Contains(path, "/") {
-			return
-		}
-		for i, name := range spec.Names {
-			if i < len(spec.Values) && regexp.MustCompile(`^[rR]eset[A-Z]`).MatchString(name.Name) {
-				if reason, ok := text(spec.Values[i]); ok {
-					inCode[reason] = true
-				}
-			}
-		}
-	})
-	listed := map[string]bool{}
-	for _, row := range table(t, "docs/protocol.md", "reset reason", "meaning") {
-		listed[names(row[0])[0]] = true
-	}
-	require.Equal(t, inCode, listed)
+	inCode := firsts(matches(t, rootFiles(t), `\b[rR]eset[A-Z]\w*\s*=\s*"(\w+)"`))
+	require.Equal(t, inCode, listed(t, "docs/protocol.md", "reset reason", "meaning"))
 	_, list, ok := strings.Cut(read(t, "doc.go"), "The reasons are\n//\n")
 	require.True(t, ok)
-	inDoc := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^//\t(\w+)  `).FindAllStringSubmatch(list, -1) {
-		inDoc[m[1]] = true
-	}
-	require.Equal(t, inCode, inDoc)
+	require.Equal(t, inCode, firsts(regexp.MustCompile(`(?m)^//\t(\w+)  `).FindAllStringSubmatch(list, -1)))
 }
 
 // The table of the hub's own headers has those that the code has.
 func TestReservedHeaders(t *testing.T) {
-	inCode := map[string]bool{}
-	inspect(t, func(path string, n ast.Node) {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || strings.Contains(path, "/") {
-			return
-		}
-		for i, name := range spec.Names {
-			if i < len(spec.Values) && regexp.MustCompile(`^header[A-Z]`).MatchString(name.Name) {
-				if header, ok := text(spec.Values[i]); ok {
-					inCode[header] = true
-				}
-			}
-		}
-	})
-	listed := map[string]bool{}
-	for _, row := range table(t, "docs/protocol.md", "header", "meaning") {
-		listed[names(row[0])[0]] = true
-	}
-	require.Equal(t, inCode, listed)
+	inCode := firsts(matches(t, rootFiles(t), `\bheader[A-Z]\w*\s*=\s*"(\w+)"`))
+	require.Equal(t, inCode, listed(t, "docs/protocol.md", "header", "meaning"))
 }
 
 // The table of endpoints, that of the package's documentation, and the code have
 // the same; and the handler answers to them.
 func TestEndpoints(t *testing.T) {
 	inCode := map[string]bool{}
-	inspect(t, func(path string, n ast.Node) {
-		kv, ok := n.(*ast.KeyValueExpr)
-		if !ok || strings.Contains(path, "/") {
-			return
-		}
-		route, ok := text(kv.Key)
-		lit, ok2 := kv.Value.(*ast.CompositeLit)
-		if !ok || !ok2 {
-			return
-		}
-		for _, e := range lit.Elts {
-			if field, ok := e.(*ast.KeyValueExpr); ok {
-				e = field.Value
-			}
-			if s, ok := e.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "Method") {
-				inCode[strings.ToUpper(strings.TrimPrefix(s.Sel.Name, "Method"))+" /"+route] = true
-			}
-		}
-	})
+	for _, m := range matches(t, rootFiles(t), `"([^"\n]+)":\s*\{\s*(?:\w+:\s*)?http\.Method(\w+)`) {
+		inCode[strings.ToUpper(m[2])+" /"+m[1]] = true
+	}
 	hub, err := channels.New(channels.Options{})
 	require.NoError(t, err)
 	defer hub.Shutdown(t.Context())
-	listed := map[string]bool{}
-	for _, row := range table(t, "docs/protocol.md", "request", "answer") {
-		for _, name := range names(row[0]) {
-			method, path, _ := strings.Cut(strings.TrimSuffix(name, "/"), " ")
-			listed[method+" "+path] = true
-			w := httptest.NewRecorder()
-			hub.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodOptions, strings.ReplaceAll(path, "{name}", "a"), nil))
-			require.Equal(t, http.StatusNoContent, w.Code, name)
-			require.Contains(t, strings.Split(w.Header().Get("Allow"), ", "), method, name)
-		}
+	inTable := map[string]bool{}
+	for name := range listed(t, "docs/protocol.md", "request", "answer") {
+		method, path, _ := strings.Cut(strings.TrimSuffix(name, "/"), " ")
+		inTable[method+" "+path] = true
+		w := httptest.NewRecorder()
+		hub.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodOptions, strings.ReplaceAll(path, "{name}", "a"), nil))
+		require.Equal(t, http.StatusNoContent, w.Code, name)
+		require.Contains(t, strings.Split(w.Header().Get("Allow"), ", "), method, name)
 	}
-	require.Equal(t, inCode, listed)
+	require.Equal(t, inCode, inTable)
 	inDoc := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^//\t(GET|POST) +(/[^ ]*?)/?(?:, (/[^ ]*))?  `).FindAllStringSubmatch(read(t, "doc.go"), -1) {
-		inDoc[m[1]+" "+m[2]] = true
-		if m[3] != "" {
-			inDoc[m[1]+" "+m[3]] = true
+	for _, m := range matches(t, []string{"doc.go"}, `(?m)^//\t(GET|POST) +(/[^ ]*?)/?(?:, (/[^ ]*))?  `) {
+		for _, path := range m[2:] {
+			if path != "" {
+				inDoc[m[1]+" "+path] = true
+			}
 		}
 	}
 	require.Equal(t, inCode, inDoc)
@@ -285,30 +180,20 @@ func TestEndpoints(t *testing.T) {
 
 // The README names what go.mod requires, and nothing else.
 func TestDependencies(t *testing.T) {
-	required := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^(?:require |\t)(\S+\.\S+/\S+) v\S+$`).FindAllStringSubmatch(read(t, "go.mod"), -1) {
-		required[m[1]] = true
-	}
-	require.NotEmpty(t, required)
-	listed := map[string]bool{}
+	inTable := map[string]bool{}
 	for _, row := range table(t, "README.md", "module", "why") {
 		for name := range strings.SplitSeq(row[0], ", ") {
-			listed[name] = true
+			inTable[name] = true
 		}
 	}
-	require.Equal(t, required, listed)
+	require.Equal(t, firsts(matches(t, []string{"go.mod"}, `(?m)^(?:require |\t)(\S+\.\S+/\S+) v\S+$`)), inTable)
 }
 
 // Each row of the table of promises has a test that is named after it, and each
 // of these tests has a row.
 func TestEachPromiseHasATest(t *testing.T) {
-	var tests []string
-	declared := regexp.MustCompile(`(?m)^func TestPromise(\w+)\(`)
-	for _, path := range walk(t, func(path string) bool { return strings.HasSuffix(path, "_test.go") }) {
-		for _, m := range declared.FindAllStringSubmatch(read(t, path), -1) {
-			tests = append(tests, m[1])
-		}
-	}
+	files := walk(t, func(path string) bool { return strings.HasSuffix(path, "_test.go") })
+	tests := firsts(matches(t, files, `(?m)^func TestPromise(\w+)\(`))
 	proved := map[string]bool{}
 	for _, row := range table(t, "README.md", "promise", "channel without history", "channel with history") {
 		var name strings.Builder
@@ -316,7 +201,7 @@ func TestEachPromiseHasATest(t *testing.T) {
 			name.WriteString(strings.ToUpper(word[:1]) + word[1:])
 		}
 		found := false
-		for _, test := range tests {
+		for test := range tests {
 			if strings.Contains(test, name.String()) {
 				found, proved[test] = true, true
 			}
@@ -325,7 +210,7 @@ func TestEachPromiseHasATest(t *testing.T) {
 		require.NotEmpty(t, row[1])
 		require.NotEmpty(t, row[2])
 	}
-	for _, test := range tests {
+	for test := range tests {
 		require.True(t, proved[test], "no row of the table of promises is about TestPromise%s", test)
 	}
 }
