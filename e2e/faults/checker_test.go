@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -15,23 +14,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// A checked channel keeps history. Publishers publish on it through all
-// replicas, and checkers require each message exactly once and in order.
+// kept is the name of a channel that keeps history.
+const kept = "keep"
+
+// checked is the channel kept. Publishers publish on it through all replicas,
+// and checkers require each message exactly once and in order.
 type checked struct {
 	t        *testing.T
-	name     string
 	replicas []*replica
 	epoch    string // of the first message; it changes if Redis starts anew
 	http     *http.Client
 	ctx      context.Context // for the checkers
 	stop     func()
-	quit     chan struct{} // ends the publishers
+	quiet    context.Context // for the publishers
+	quit     func()
 	running  sync.WaitGroup
 	sending  sync.WaitGroup
 	checkers []*checker
@@ -45,14 +46,14 @@ type checked struct {
 
 // check opens the channel with its first message, n checkers that start before
 // it, and the given number of publishers.
-func check(t *testing.T, name string, all []*replica, n, publishers int, pause time.Duration) *checked {
+func check(t *testing.T, all []*replica, n, publishers int, pause time.Duration) *checked {
 	t.Helper()
-	c := &checked{t: t, name: name, replicas: all, acked: map[uint64]string{}, quit: make(chan struct{}),
+	c := &checked{t: t, replicas: all, acked: map[uint64]string{},
 		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: publishers}}}
 	c.ctx, c.stop = context.WithCancel(t.Context())
+	c.quiet, c.quit = context.WithCancel(t.Context())
 	t.Cleanup(c.end)
-	first := &checked{name: name, http: patient}
-	a, err := first.post(all[0], "first")
+	a, err := post(patient, all[0], kept, `"first"`, "first")
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), a.Offset)
 	c.epoch = a.Epoch
@@ -69,11 +70,7 @@ func check(t *testing.T, name string, all []*replica, n, publishers int, pause t
 }
 
 func (c *checked) end() {
-	select {
-	case <-c.quit:
-	default:
-		close(c.quit)
-	}
+	c.quit()
 	c.sending.Wait()
 	c.stop()
 	c.running.Wait()
@@ -99,23 +96,23 @@ type errRefused struct {
 
 func (e errRefused) Error() string { return fmt.Sprintf("%d %s", e.status, e.code) }
 
-func (c *checked) post(r *replica, id string) (a answer, err error) {
-	req, err := http.NewRequest("POST", "http://"+r.addr+"/v1/channel/"+c.name+"/publish", strings.NewReader(`{"header":"m","body":"`+id+`"}`))
+// post publishes a message with a body in JSON, and with a key unless that is
+// empty.
+func post(client *http.Client, r *replica, channel, body, key string) (a answer, err error) {
+	req, err := http.NewRequest("POST", "http://"+r.addr+"/v1/channel/"+channel+"/publish", strings.NewReader(`{"header":"m","body":`+body+`}`))
 	if err != nil {
 		return a, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", id)
-	resp, err := c.http.Do(req)
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return a, err
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return a, err
-	}
-	if err := json.Unmarshal(b, &a); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
 		return a, err
 	}
 	if resp.StatusCode != http.StatusOK {
@@ -143,12 +140,12 @@ func (c *checked) publish(p int, pause time.Duration) {
 		id := fmt.Sprintf("%d-%d", p, i)
 		for {
 			select {
-			case <-c.quit:
+			case <-c.quiet.Done():
 				return
 			case <-time.After(pause):
 			}
 			at++
-			a, err := c.post(c.replicas[at%len(c.replicas)], id)
+			a, err := post(c.http, c.replicas[at%len(c.replicas)], kept, `"`+id+`"`, id)
 			if err == nil {
 				c.ack(a, id)
 				break
@@ -166,22 +163,25 @@ func (c *checked) more(n int64) {
 	c.t.Helper()
 	want := c.acks.Load() + n
 	redistest.Eventually(c.t, fmt.Sprintf("%d more messages are acknowledged", n), func() bool {
-		if err := c.failed.Load(); err != nil {
-			require.NoError(c.t, *err)
-		}
+		c.noFailure()
 		return c.acks.Load() >= want
 	})
 }
 
-// settle waits until all checkers have the newest message, as long as any of
-// them makes progress: on a busy machine, 300 of them take their time.
-func (c *checked) settle(top uint64) {
+func (c *checked) noFailure() {
 	c.t.Helper()
-	var before uint64
-	for quiet := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if err := c.failed.Load(); err != nil {
-			require.NoError(c.t, *err)
-		}
+	if err := c.failed.Load(); err != nil {
+		require.NoError(c.t, *err)
+	}
+}
+
+// settle waits until all checkers have what is the newest message now, as long
+// as any of them makes progress: on a busy machine, 300 of them take their time.
+func (c *checked) settle() {
+	c.t.Helper()
+	top, before := c.newest.Load(), uint64(0)
+	for quiet := time.Now(); ; time.Sleep(20 * time.Millisecond) { // between two looks
+		c.noFailure()
 		var sum uint64
 		var behind []string
 		for i, k := range c.checkers {
@@ -205,16 +205,11 @@ func (c *checked) settle(top uint64) {
 // verify ends the publishers and compares what each checker has received.
 func (c *checked) verify() {
 	c.t.Helper()
-	close(c.quit)
+	c.quit()
 	c.sending.Wait()
-	c.mu.Lock()
-	top := c.newest.Load()
-	c.mu.Unlock()
-	c.settle(top)
+	c.settle()
 	c.end()
-	if err := c.failed.Load(); err != nil {
-		require.NoError(c.t, *err)
-	}
+	c.noFailure()
 	again, connects := map[string]uint64{}, int64(0)
 	for i, id := range c.checkers[0].got {
 		if at, ok := again[id]; ok {
@@ -230,7 +225,7 @@ func (c *checked) verify() {
 			}
 		}
 	}
-	c.t.Logf("%s: %d messages acknowledged, %d checkers, %d connections", c.name, len(c.acked), len(c.checkers), connects)
+	c.t.Logf("%d messages acknowledged, %d checkers, %d connections", len(c.acked), len(c.checkers), connects)
 }
 
 // A checker is a client that reconnects, to another replica, if its connection
@@ -272,8 +267,7 @@ func (k *checker) read(r *replica) {
 	k.begins("connects to " + r.name)
 	dialing, cancel := context.WithTimeout(k.of.ctx, 2*time.Second)
 	defer cancel()
-	ws, _, err := websocket.Dial(dialing, fmt.Sprintf("ws://%s/channel/%s/?since=%s:%d", r.addr, k.of.name, k.epoch, len(k.got)),
-		&websocket.DialOptions{HTTPClient: plain})
+	ws, err := dial(dialing, r, fmt.Sprintf("%s/?since=%s:%d", kept, k.epoch, len(k.got)))
 	if err != nil {
 		return
 	}
@@ -281,38 +275,26 @@ func (k *checker) read(r *replica) {
 	k.connects.Add(1)
 	k.begins("reads from " + r.name)
 	for {
-		_, b, err := ws.Read(k.of.ctx)
+		m, err := receive(k.of.ctx, ws)
 		if err != nil {
-			return
-		}
-		var m struct {
-			Header string
-			Body   json.RawMessage
-			Offset uint64
-			Epoch  string
-		}
-		if err := json.Unmarshal(b, &m); err != nil {
-			k.of.fail("not JSON: %s", b)
 			return
 		}
 		switch m.Header {
 		case "m":
 			if m.Offset != uint64(len(k.got))+1 {
-				k.of.fail("%s sent %s after offset %d in epoch %s", r.name, b, len(k.got), k.epoch)
+				k.of.fail("%s sent %+v after offset %d in epoch %s", r.name, m, len(k.got), k.epoch)
 				return
 			}
 			k.epoch = m.Epoch
-			k.got = append(k.got, strings.Trim(string(m.Body), `"`))
+			k.got = append(k.got, m.text())
 			k.top.Store(m.Offset)
 			k.begins("waits for more from " + r.name)
 		case "reconnect": // the close follows
 		case "error": // for example if the Store is down while it joins
 			return
 		default:
-			k.of.fail("%s sent %s", r.name, b)
+			k.of.fail("%s sent %+v", r.name, m)
 			return
 		}
 	}
 }
-
-var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -96,20 +96,14 @@ func goTool(t *testing.T, args ...string) string {
 func TestClocksDifferByAnHour(t *testing.T) {
 	t.Parallel()
 	server := ahead(t)
-	redis := redistest.Start(t)
-	var all []*replica
-	for _, name := range []string{"a", "b", "c"} {
-		r := newReplica(t, name, "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0")
-		if name == "b" {
+	all := three(t, redistest.Start(t), func(r *replica) {
+		if r.name == "b" {
 			r.argv[0] = server
 		}
-		all = append(all, r)
-		r.start()
-	}
-	green(t, all...)
+	})
 	require.True(t, all[0].started("b").After(time.Now().Add(30*time.Minute)), "the clock of b is ahead")
-	c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
-	f := follow(t, all[1], "free")
+	c := check(t, all, 6, 4, *pace)
+	f := listen(t, all[1], "free")
 	for range 100 {
 		f.publish(all[0])
 	}

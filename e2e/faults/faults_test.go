@@ -4,17 +4,14 @@ package faults
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/store/redisstore/redistest"
@@ -27,7 +24,7 @@ func TestReplicasAreKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	all := three(t, redistest.Start(t))
 	before := all[0].usage()
-	c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
+	c := check(t, all, 6, 4, *pace)
 	for _, victim := range []*replica{all[1], all[2], all[1]} {
 		c.more(200)
 		victim.kill()
@@ -45,7 +42,7 @@ func TestStoppedReplicaHoldsNobodyUp(t *testing.T) {
 	all := three(t, redistest.Start(t))
 	a, b := all[0], all[1]
 	before := a.usage()
-	c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
+	c := check(t, all, 6, 4, *pace)
 	c.more(200)
 	b.signal(syscall.SIGSTOP)
 	redistest.Eventually(t, "the stopped replica counts as lost", func() bool { return a.nodes()["b"].Status == "red" })
@@ -86,8 +83,8 @@ func TestRedisIsAway(t *testing.T) {
 			redis := redistest.Start(t, durable...)
 			all := three(t, redis)
 			before := all[0].usage()
-			c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
-			f := follow(t, all[1], "free")
+			c := check(t, all, 6, 4, *pace)
+			f := listen(t, all[1], "free")
 			c.more(200)
 
 			fault.away(redis)
@@ -95,9 +92,9 @@ func TestRedisIsAway(t *testing.T) {
 			// 30 s, and long enough that each replica counts its reports to the
 			// Store as lost.
 			began := time.Now()
-			pace := time.NewTicker(5 * time.Millisecond)
-			defer pace.Stop()
-			for missed, looked := 0, time.Now(); missed < len(all) || time.Since(began) < 30*time.Second; <-pace.C {
+			tick := time.NewTicker(*pace)
+			defer tick.Stop()
+			for missed, looked := 0, time.Now(); missed < len(all) || time.Since(began) < 30*time.Second; <-tick.C {
 				f.publish(all[0])
 				if time.Since(looked) > time.Second {
 					missed, looked = 0, time.Now()
@@ -125,7 +122,6 @@ func TestRedisIsAway(t *testing.T) {
 // because the Store is down, within the hub's StoreTimeout.
 func refusals(t *testing.T, c *checked) (end func()) {
 	const storeTimeout, grace = 5 * time.Second, 2 * time.Second // the default; for a busy machine
-	slow := &checked{name: c.name, http: patient}
 	type refusal struct {
 		id   string
 		err  error
@@ -146,7 +142,7 @@ func refusals(t *testing.T, c *checked) (end func()) {
 			}
 			posting.Go(func() { // does not wait for the one before
 				id, began := fmt.Sprint("away-", i), time.Now()
-				_, err := slow.post(c.replicas[i%len(c.replicas)], id)
+				_, err := post(patient, c.replicas[i%len(c.replicas)], kept, `"`+id+`"`, id)
 				mu.Lock()
 				defer mu.Unlock()
 				got = append(got, refusal{id, err, time.Since(began)})
@@ -172,79 +168,11 @@ func refusals(t *testing.T, c *checked) (end func()) {
 	}
 }
 
-// A follower of a channel without history gets each message that is published
-// on another replica, since the mesh has no fault.
-type follower struct {
-	t       *testing.T
-	channel string
-	ws      *websocket.Conn
-	n       int
-}
-
-func follow(t *testing.T, r *replica, channel string) *follower {
-	t.Helper()
-	ws, _, err := websocket.Dial(t.Context(), "ws://"+r.addr+"/channel/"+channel+"/", &websocket.DialOptions{HTTPClient: plain})
-	require.NoError(t, err)
-	t.Cleanup(func() { ws.CloseNow() })
-	return &follower{t: t, channel: channel, ws: ws}
-}
-
-// publish publishes the next message and waits until it arrives. It repeats the
-// first one until then, since the subscription takes a moment.
-func (f *follower) publish(from *replica) {
-	f.t.Helper()
-	send := func(client *http.Client) error {
-		resp, err := client.Post("http://"+from.addr+"/v1/channel/"+f.channel+"/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"header":"m","body":%d}`, f.n)))
-		if err != nil {
-			return err
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return errRefused{status: resp.StatusCode}
-		}
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
-	defer cancel()
-	if f.n == 0 {
-		done := make(chan struct{})
-		var sending sync.WaitGroup
-		sending.Go(func() {
-			for {
-				send(quick) // the subscription may not be active yet
-				select {
-				case <-done:
-					return
-				case <-time.After(100 * time.Millisecond):
-				}
-			}
-		})
-		_, _, err := f.ws.Read(ctx)
-		close(done)
-		sending.Wait()
-		require.NoError(f.t, err, "the first message of %s", f.channel)
-		f.n = 1
-	}
-	require.NoError(f.t, send(patient))
-	for {
-		_, b, err := f.ws.Read(ctx)
-		require.NoError(f.t, err, "message %d of %s", f.n, f.channel)
-		var m struct{ Body int }
-		require.NoError(f.t, json.Unmarshal(b, &m), "%s", b)
-		if m.Body == 0 {
-			continue // another copy of the first message
-		}
-		require.Equal(f.t, f.n, m.Body)
-		f.n++
-		return
-	}
-}
-
 // 300 clients move from replica to replica while each replica is restarted.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	all := three(t, redistest.Start(t))
-	c := check(t, "keep", all, 300, 2, 40*time.Millisecond)
+	c := check(t, all, 300, 2, 40*time.Millisecond)
 	for _, r := range all {
 		c.more(30)
 		r.terminate()
@@ -295,8 +223,8 @@ func TestStrangerIsNotLetIn(t *testing.T) {
 				n, known := all[2].nodes()["c"]
 				return known && n.Mesh.Up == 0
 			})
-			deaf := follow(t, all[2], "free")
-			f := follow(t, all[1], "free")
+			deaf := listen(t, all[2], "free")
+			f := listen(t, all[1], "free")
 			for range 200 {
 				f.publish(all[0])
 			}
@@ -305,7 +233,7 @@ func TestStrangerIsNotLetIn(t *testing.T) {
 			_, b, err := deaf.ws.Read(ctx)
 			require.ErrorIs(t, err, context.DeadlineExceeded, "the third replica received %s", b)
 			// It finds messages with positions in the Store, which it shares.
-			c := check(t, "keep", all, 3, 2, 5*time.Millisecond)
+			c := check(t, all, 3, 2, *pace)
 			c.more(200)
 			c.verify()
 		})
@@ -317,8 +245,8 @@ func TestStrangerIsNotLetIn(t *testing.T) {
 func TestGarbageAtTheMeshPort(t *testing.T) {
 	t.Parallel()
 	all := three(t, redistest.Start(t))
-	c := check(t, "keep", all, 3, 2, 5*time.Millisecond)
-	f := follow(t, all[1], "free")
+	c := check(t, all, 3, 2, *pace)
+	f := listen(t, all[1], "free")
 	c.more(50)
 	before := all[0].usage()
 	peers := shout(t, all[0].mesh, 1000)

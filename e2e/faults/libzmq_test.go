@@ -5,9 +5,7 @@ package faults
 import (
 	"bytes"
 	"encoding/json"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/internal/proctest"
+	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -76,19 +75,6 @@ print(json.dumps(seen), flush=True)
 context.destroy(0)
 `
 
-// python returns the first python3 that has the libzmq binding.
-func python(t *testing.T) string {
-	t.Helper()
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/bin") {
-		p := filepath.Join(dir, "python3")
-		if exec.Command(p, "-c", "import zmq").Run() == nil {
-			return p
-		}
-	}
-	require.FailNow(t, "python3-zmq is not installed: run make setup")
-	return ""
-}
-
 // ZeroMQ's own sockets are not replicas. However often they connect to the
 // ports of the mesh, they receive and deliver nothing, and the replicas lose
 // none of each other's messages.
@@ -99,8 +85,8 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	for _, r := range all {
 		args = append(args, "tcp://"+r.mesh)
 	}
-	c := check(t, "keep", all, 6, 4, 5*time.Millisecond)
-	f := follow(t, all[1], "free")
+	c := check(t, all, 6, 4, *pace)
+	f := listen(t, all[1], "free")
 	f.publish(all[0])
 	c.more(100)
 	held, before := all[0].usage(), map[string]node{}
@@ -109,7 +95,7 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	}
 
 	began := time.Now()
-	cmd := exec.Command(python(t), args...)
+	cmd := exec.Command(zmtptest.Python(t), args...)
 	out, errs := &tail{}, &tail{}
 	cmd.Stdout, cmd.Stderr = out, errs
 	in, err := cmd.StdinPipe()

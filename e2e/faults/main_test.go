@@ -6,11 +6,13 @@
 package faults
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -18,6 +20,9 @@ import (
 // binary is example/server, built once. Go's test cache does not notice changes
 // to it: run these tests with -count=1.
 var binary string
+
+// pace is the pause of most publishers between two messages.
+var pace = flag.Duration("pace", 20*time.Millisecond, "the pause of each publisher between two messages; make faults has more load")
 
 func TestMain(m *testing.M) {
 	if binary = os.Getenv(inside); binary != "" { // already built

@@ -5,17 +5,16 @@ package faults
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/e2e/internal/netns"
 	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
@@ -42,7 +41,7 @@ func alone(t *testing.T) bool {
 		require.NotEqual(t, "require", os.Getenv("NETNS"), why)
 		t.Skip(why)
 	}
-	args := append(unshare, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	args := append(unshare, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-pace="+pace.String())
 	if end, ok := t.Deadline(); ok {
 		args = append(args, "-test.timeout="+time.Until(end).String())
 	}
@@ -60,7 +59,7 @@ func alone(t *testing.T) bool {
 // the test and Redis.
 type network struct {
 	t     *testing.T
-	hosts [3]int // processes that only keep a namespace; it ends with them
+	hosts [3]netns.Host
 }
 
 // subnet is reserved for measurements (RFC 2544).
@@ -72,60 +71,15 @@ const store = subnet + "2"
 func newNetwork(t *testing.T) *network {
 	t.Helper()
 	n := &network{t: t}
-	n.ipHere("link set lo up", "link add switch type bridge", "addr add "+subnet+"1/24 dev switch", "addr add "+store+"/24 dev switch", "link set switch up")
+	var here netns.Host
+	here.IP(t, "link set lo up", "link add switch type bridge", "addr add "+subnet+"1/24 dev switch", "addr add "+store+"/24 dev switch", "link set switch up")
 	for i := range n.hosts {
-		n.hosts[i] = n.newHost()
-		out, host := fmt.Sprint("host", i), fmt.Sprint(n.hosts[i])
-		n.ipHere("link add "+out+" type veth peer name inside netns "+host, "link set "+out+" master switch up")
-		n.on(i, "addr add "+n.ip(i)+"/24 dev inside", "link set inside up", "link set lo up")
+		host, out := netns.New(t), fmt.Sprint("host", i)
+		here.IP(t, fmt.Sprint("link add ", out, " type veth peer name inside netns ", int(host)), "link set "+out+" master switch up")
+		host.IP(t, "addr add "+n.ip(i)+"/24 dev inside", "link set inside up", "link set lo up")
+		n.hosts[i] = host
 	}
 	return n
-}
-
-// newHost returns once the process is in its namespace: it has echoed a line.
-func (n *network) newHost() (pid int) {
-	n.t.Helper()
-	cmd := exec.Command("unshare", "--net", "cat")
-	in, err := cmd.StdinPipe()
-	require.NoError(n.t, err)
-	out, err := cmd.StdoutPipe()
-	require.NoError(n.t, err)
-	require.NoError(n.t, proctest.Start(cmd))
-	n.t.Cleanup(func() {
-		in.Close()
-		cmd.Wait()
-	})
-	_, err = io.WriteString(in, "\n")
-	require.NoError(n.t, err)
-	_, err = io.ReadFull(out, make([]byte, 1))
-	require.NoError(n.t, err)
-	return cmd.Process.Pid
-}
-
-// ipHere runs commands of ip.
-func (n *network) ipHere(commands ...string) {
-	n.t.Helper()
-	n.run([]string{"ip"}, commands)
-}
-
-// on runs commands of ip on a host.
-func (n *network) on(host int, commands ...string) {
-	n.t.Helper()
-	n.run(append(n.enter(host), "ip"), commands)
-}
-
-func (n *network) run(words, commands []string) {
-	n.t.Helper()
-	for _, c := range commands {
-		all := append(slices.Clone(words), strings.Fields(c)...)
-		out, err := exec.Command(all[0], all[1:]...).CombinedOutput()
-		require.NoError(n.t, err, "%v: %s", all, out)
-	}
-}
-
-// enter returns the command prefix that runs a program on a host.
-func (n *network) enter(host int) []string {
-	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", n.hosts[host])}
 }
 
 func (n *network) ip(host int) string { return fmt.Sprintf("%s%d", subnet, 11+host) }
@@ -134,13 +88,13 @@ func (n *network) ip(host int) string { return fmt.Sprintf("%s%d", subnet, 11+ho
 // host has. The sender is not told.
 func (n *network) lose(host int, ip string) {
 	n.t.Helper()
-	n.on(host, "neigh replace "+ip+" lladdr 02:00:00:00:00:ff nud permanent dev inside")
+	n.hosts[host].IP(n.t, "neigh replace "+ip+" lladdr 02:00:00:00:00:ff nud permanent dev inside")
 }
 
 // find ends lose.
 func (n *network) find(host int, ip string) {
 	n.t.Helper()
-	n.on(host, "neigh del "+ip+" dev inside")
+	n.hosts[host].IP(n.t, "neigh del "+ip+" dev inside")
 }
 
 // part cuts the third host off from the others.
@@ -161,17 +115,16 @@ func TestPartition(t *testing.T) {
 	redis := redistest.Start(t, append(durable, "--bind", "127.0.0.1", store, "--protected-mode", "no")...)
 	key := secret(t, "the key of all replicas")
 	var all []*replica
-	for i, name := range []string{"a", "b", "c"} {
-		r := newReplica(t, name, n.ip(i), n.enter(i),
-			"-redis", fmt.Sprintf("redis://%s:%d/0", store, redis.Port), "-mesh-key-file", key)
-		all = append(all, r)
-		r.start()
+	for i, name := range names {
+		all = append(all, newReplica(t, name, n.ip(i), n.hosts[i].Enter(),
+			"-redis", fmt.Sprintf("redis://%s:%d/0", store, redis.Port), "-mesh-key-file", key))
+		all[i].start()
 	}
 	green(t, all...)
 	a, b, c := all[0], all[1], all[2]
 	before := a.usage()
-	k := check(t, "keep", all, 6, 4, 5*time.Millisecond)
-	f := follow(t, b, "free")
+	k := check(t, all, 6, 4, *pace)
+	f := listen(t, b, "free")
 	k.more(100)
 
 	// The mesh is cut 2 | 1, but Redis is not: c gets messages with positions
@@ -181,15 +134,7 @@ func TestPartition(t *testing.T) {
 		return a.nodes()["a"].Mesh.Up == 1 && b.nodes()["b"].Mesh.Up == 1 && c.nodes()["c"].Mesh.Up == 0
 	})
 	k.more(200)
-	want := k.newest.Load()
-	redistest.Eventually(t, "every client has what was published meanwhile", func() bool {
-		for _, one := range k.checkers {
-			if one.top.Load() < want {
-				return false
-			}
-		}
-		return true
-	})
+	k.settle() // every client has what was published meanwhile
 	for range 50 {
 		f.publish(a) // the two go on
 	}
@@ -209,8 +154,7 @@ func TestPartition(t *testing.T) {
 
 	// Redis is cut off from c too: c refuses, and the others go on.
 	n.lose(2, store)
-	slow := &checked{name: k.name, http: patient}
-	_, err := slow.post(c, "cut-off")
+	_, err := post(patient, c, kept, `"cut-off"`, "cut-off")
 	require.Equal(t, errRefused{http.StatusServiceUnavailable, "store_unavailable"}, err)
 	k.more(20) // each publisher waits 2 s for c's answer, one time in three
 	for range 50 {
@@ -228,7 +172,7 @@ func TestPartition(t *testing.T) {
 	n.part(n.find)
 	k.more(200)
 	green(t, all...)
-	far := follow(t, c, "free")
+	far := listen(t, c, "free")
 	for range 50 {
 		far.publish(a) // over links that are up again
 	}

@@ -34,6 +34,7 @@ type replica struct {
 	addr string
 	mesh string // host:port of its mesh
 	argv []string
+	up   int // how many links of its mesh are up if all is well
 
 	mu     sync.Mutex // guards the fields below
 	cmd    *exec.Cmd
@@ -45,7 +46,7 @@ type replica struct {
 // newReplica prepares a replica on a host, with further flags. If wrap is not
 // empty, it is put before the command.
 func newReplica(t *testing.T, name, host string, wrap []string, flags ...string) *replica {
-	r := &replica{t: t, name: name,
+	r := &replica{t: t, name: name, up: len(names) - 1,
 		addr: fmt.Sprintf("%s:%d", host, redistest.FreePort(t)), mesh: fmt.Sprintf("%s:%d", host, redistest.FreePort(t))}
 	r.argv = append(append(r.argv, wrap...), binary, "-node", name, "-addr", r.addr, "-history", "keep*=100000,1h", "-drain", "1s", "-drain-delay", "0",
 		"-mesh", "zmq", "-mesh-listen", "tcp://"+r.mesh)
@@ -59,15 +60,18 @@ func newReplica(t *testing.T, name, host string, wrap []string, flags ...string)
 	return r
 }
 
+var names = []string{"a", "b", "c"}
+
 // three starts replicas a, b and c on one Redis, through which they find each
-// other.
-func three(t *testing.T, redis *redistest.Server) []*replica {
+// other. change may change a replica before it starts.
+func three(t *testing.T, redis *redistest.Server, change ...func(*replica)) []*replica {
 	var all []*replica
-	for _, name := range []string{"a", "b", "c"} {
+	for i, name := range names {
 		all = append(all, newReplica(t, name, "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0"))
-	}
-	for _, r := range all {
-		r.start()
+		for _, f := range change {
+			f(all[i])
+		}
+		all[i].start()
 	}
 	green(t, all...)
 	return all
@@ -176,7 +180,7 @@ func green(t *testing.T, all ...*replica) {
 		for _, r := range all {
 			nodes := r.nodes()
 			for _, other := range all {
-				if n := nodes[other.name]; n.Status != "green" || n.Mesh.Up < len(all)-1 {
+				if n := nodes[other.name]; n.Status != "green" || n.Mesh.Up < other.up {
 					return false
 				}
 			}
@@ -191,7 +195,7 @@ func linked(t *testing.T, all ...*replica) {
 	t.Helper()
 	redistest.Eventually(t, "all replicas are linked", func() bool {
 		for _, r := range all {
-			if r.nodes()[r.name].Mesh.Up < len(all)-1 {
+			if r.nodes()[r.name].Mesh.Up < r.up {
 				return false
 			}
 		}

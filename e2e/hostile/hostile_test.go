@@ -47,6 +47,15 @@ func (d *departures) wait(t *testing.T, n int) []error {
 	return d.reasons
 }
 
+// after closes clients, and waits until n have left in all.
+func (d *departures) after(t *testing.T, n int, cs ...*hubtest.Conn) {
+	t.Helper()
+	for _, c := range cs {
+		c.Close()
+	}
+	d.wait(t, n)
+}
+
 // untilRefused writes the same text until the server has closed the connection.
 func untilRefused(c *hubtest.Conn, text string) {
 	for {
@@ -80,45 +89,37 @@ func TestHostileLengthsThatAreNotTrue(t *testing.T) {
 		require.Equal(t, "m", c.Message().Header)
 	}
 	before.Held(t, n*hubtest.PerClient)
-	for _, c := range cs {
-		c.Close()
-	}
-	gone.wait(t, n)
+	gone.after(t, n, cs...)
 	before.Over(t)
 }
 
-// counter is a subscriber in Go that counts what it gets.
-type counter struct {
-	sub   *channels.Subscription
-	got   atomic.Int64
-	ended chan struct{}
-}
-
-func subscribe(t *testing.T, h *channels.Hub, channel string) *counter {
+// subscribe subscribes in Go. The returned function takes n messages, which
+// must come, and ends the subscription.
+func subscribe(t *testing.T, h *channels.Hub, channel string) (take func(n int)) {
 	t.Helper()
 	sub, err := h.Subscribe(t.Context(), channel, nil)
 	require.NoError(t, err)
-	c := &counter{sub: sub, ended: make(chan struct{})}
-	go func() { // ends with close
-		defer close(c.ended)
+	return func(n int) {
+		t.Helper()
+		defer sub.Close()
+		defer time.AfterFunc(hubtest.Patience, sub.Close).Stop()
 		for _, err := range sub.Messages() {
-			if err == nil {
-				c.got.Add(1)
+			require.NoError(t, err)
+			if n--; n == 0 {
+				return
 			}
 		}
-	}()
-	return c
+		require.Zero(t, n, "so many have not come")
+	}
 }
 
-// wait waits until it has so many messages.
-func (c *counter) wait(t *testing.T, n int64) {
+// tight starts a server whose sockets soon fill if nobody reads.
+func tight(t *testing.T, o channels.Options) *hubtest.Server {
 	t.Helper()
-	hubtest.Until(t, fmt.Sprint(n, " messages"), func() bool { return c.got.Load() >= n })
-}
-
-func (c *counter) close() {
-	c.sub.Close()
-	<-c.ended
+	s := hubtest.New(t, o)
+	s.SmallBuffers()
+	s.HTTP.Start()
+	return s
 }
 
 func TestHostileEndlessFragments(t *testing.T) {
@@ -148,10 +149,7 @@ func TestHostileEndlessFragments(t *testing.T) {
 			}
 		})
 		before.Held(t, n*(hubtest.PerClient+4*limit)) // a buffer that grows has been twice as long
-		for _, c := range cs {
-			c.Close()
-		}
-		gone.wait(t, 2*n)
+		gone.after(t, 2*n, cs...)
 	})
 	t.Run("empty", func(t *testing.T) { // never too long, so it may go on as long as it likes
 		cs := s.DialMany(n, "c")
@@ -165,10 +163,7 @@ func TestHostileEndlessFragments(t *testing.T) {
 		})
 		cs[0].WantAllOf(n)
 		before.Held(t, n*hubtest.PerClient)
-		for _, c := range cs {
-			c.Close()
-		}
-		gone.wait(t, 3*n)
+		gone.after(t, 3*n, cs...)
 	})
 	before.Over(t)
 }
@@ -177,11 +172,9 @@ func TestHostilePingFlood(t *testing.T) {
 	t.Run("from those who do not read", func(t *testing.T) {
 		const n = 10
 		var gone departures
-		s := hubtest.New(t, channels.Options{WriteTimeout: time.Minute, OnDisconnect: gone.hook})
-		s.SmallBuffers()
-		s.HTTP.Start()
+		s := tight(t, channels.Options{WriteTimeout: time.Minute, OnDisconnect: gone.hook})
 		before := hubtest.Used()
-		sub := subscribe(t, s.Hub, "c")
+		take := subscribe(t, s.Hub, "c")
 		cs := s.DialMany(n, "c")
 		flood := strings.Repeat(hubtest.WSFrame(hubtest.RawPing, hubtest.Long(125)), 500)
 		together(cs, func(c *hubtest.Conn) {
@@ -190,37 +183,30 @@ func TestHostilePingFlood(t *testing.T) {
 			}
 			c.Send(hubtest.WSFrame(hubtest.RawText, hubtest.Say("1")))
 		})
-		sub.wait(t, n) // all has been read
+		take(n) // all has been read
 		before.Held(t, n*hubtest.PerClient)
-		for _, c := range cs {
-			c.Close()
-		}
-		gone.wait(t, n)
-		sub.close()
+		gone.after(t, n, cs...)
 		before.Over(t)
 	})
 	// A pong must not be looked for in a long queue: each six bytes of the
 	// client's would cost a walk through a hundred thousand frames.
 	t.Run("behind a full queue", func(t *testing.T) {
-		s := hubtest.New(t, channels.Options{WriteTimeout: time.Minute, QueueBytes: 4 << 20, Channel: func(string) channels.ChannelOptions {
+		s := tight(t, channels.Options{WriteTimeout: time.Minute, QueueBytes: 4 << 20, Channel: func(string) channels.ChannelOptions {
 			return channels.ChannelOptions{SlowSubscriber: channels.SlowDropOldest}
 		}})
-		s.SmallBuffers()
-		s.HTTP.Start()
 		c := s.DialMany(1, "c")[0]
 		for s.Hub.Stats().Dropped == 0 {
 			for range 1000 {
 				s.PublishGo("c", "0")
 			}
 		}
-		sub := subscribe(t, s.Hub, "c")
+		take := subscribe(t, s.Hub, "c")
 		flood := strings.Repeat(hubtest.WSFrame(hubtest.RawPing, ""), 1000)
 		for range 50 {
 			c.Send(flood)
 		}
 		c.Send(hubtest.WSFrame(hubtest.RawText, hubtest.Say("1")))
-		sub.wait(t, 1)
-		sub.close()
+		take(1)
 		c.Close()
 	})
 }
@@ -267,10 +253,7 @@ func TestHostileDeflateBombs(t *testing.T) {
 		})
 		cs[0].WantAllOf(n)
 		before.Held(t, n*(hubtest.PerClient+64<<10)) // an inflater has a window of 32 KiB
-		for _, c := range cs {
-			c.Close()
-		}
-		gone.wait(t, 3*n)
+		gone.after(t, 3*n, cs...)
 	})
 	before.Over(t)
 }
@@ -374,10 +357,7 @@ func TestHostileSilence(t *testing.T) {
 	}
 	s.PublishGo("c", "1")
 	stays.Wait()
-	for _, c := range append(silent, healthy) {
-		c.Close()
-	}
-	gone.wait(t, len(silent)+1)
+	gone.after(t, len(silent)+1, append(silent, healthy)...)
 	before.Over(t)
 }
 
@@ -440,11 +420,9 @@ func TestHostileConnects(t *testing.T) {
 func TestHostileReadersThatStopInsideOfAFrame(t *testing.T) {
 	const n, messages, size = 20, 40, 60 << 10
 	var gone departures
-	s := hubtest.New(t, channels.Options{
+	s := tight(t, channels.Options{
 		WriteTimeout: 300 * time.Millisecond, MaxMessageBytes: 64 << 10, QueueBytes: 256 << 10, CompressBytes: -1, OnDisconnect: gone.hook,
 	})
-	s.SmallBuffers()
-	s.HTTP.Start()
 	before := hubtest.Used()
 	cs := make([]*hubtest.Conn, n)
 	for i := range cs {
@@ -469,10 +447,6 @@ func TestHostileReadersThatStopInsideOfAFrame(t *testing.T) {
 		require.True(t, errors.Is(err, channels.ErrSlowSubscriber) || errors.Is(err, os.ErrDeadlineExceeded), "%v", err)
 	}
 	before.Held(t, (n+1)*hubtest.PerClient)
-	for _, c := range cs {
-		c.Close()
-	}
-	healthy.Close()
-	gone.wait(t, n+1)
+	gone.after(t, n+1, append(cs, healthy)...)
 	before.Over(t)
 }
