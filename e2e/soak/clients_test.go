@@ -342,8 +342,7 @@ func (c *soakClient) answered(id, body json.RawMessage) error {
 	if c.room.options.HistorySize == 0 {
 		return nil
 	}
-	c.room.acknowledged()
-	return c.room.see(channels.Position{Epoch: a.Epoch, Offset: a.Offset}, c.number())
+	return c.room.acknowledged(channels.Position{Epoch: a.Epoch, Offset: a.Offset}, c.number())
 }
 
 func (c *soakClient) dial(since string) (soakConn, error) {
@@ -359,16 +358,14 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 		return nil, err
 	}
 	conn.SetDeadline(time.Now().Add(3 * hubtest.Patience))
-	request := "GET /channel/" + c.room.name + "/" + since
-	if c.kind == "sse" {
-		// HTTP/1.0 has no chunks, which would come between the events.
-		request += " HTTP/1.0\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
-	} else {
-		request += " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-		if c.kind == "deflate" {
-			request += hubtest.DeflateOffer + "\r\n"
-		}
-		request += "\r\n"
+	path, request := "/channel/"+c.room.name+"/"+since, ""
+	switch c.kind {
+	case "sse": // HTTP/1.0 has no chunks, which would come between the events
+		request = "GET " + path + " HTTP/1.0\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+	case "deflate":
+		request = hubtest.UpgradeRequest(path, hubtest.DeflateOffer)
+	default:
+		request = hubtest.UpgradeRequest(path)
 	}
 	br := bufio.NewReaderSize(conn, 1024)
 	_, err = io.WriteString(conn, request)
@@ -388,19 +385,25 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 	return nil, err
 }
 
+// await waits for a first byte until the deadline. The rest must follow soon.
+func await(c net.Conn, br *bufio.Reader, deadline time.Time) error {
+	c.SetReadDeadline(deadline)
+	_, err := br.Peek(1)
+	if hubtest.IsTimeout(err) {
+		return errNothing
+	}
+	c.SetReadDeadline(time.Now().Add(hubtest.Patience))
+	return err
+}
+
 // soakSocket is a WebSocket.
 type soakSocket struct{ *hubtest.Conn }
 
 func (s *soakSocket) next(deadline time.Time) ([]byte, error) {
 	for {
-		s.C.SetReadDeadline(deadline)
-		if _, err := s.BR.Peek(1); err != nil {
-			if hubtest.IsTimeout(err) {
-				return nil, errNothing
-			}
+		if err := await(s.C, s.BR, deadline); err != nil {
 			return nil, err
 		}
-		s.C.SetReadDeadline(time.Now().Add(hubtest.Patience))
 		f, err := s.TryRead()
 		switch {
 		case err != nil:
@@ -463,14 +466,9 @@ type soakStream struct {
 
 func (s *soakStream) next(deadline time.Time) ([]byte, error) {
 	for {
-		s.c.SetReadDeadline(deadline)
-		if _, err := s.br.Peek(1); err != nil {
-			if hubtest.IsTimeout(err) {
-				return nil, errNothing
-			}
+		if err := await(s.c, s.br, deadline); err != nil {
 			return nil, err
 		}
-		s.c.SetReadDeadline(time.Now().Add(hubtest.Patience))
 		var id, data []byte
 		for {
 			line, err := s.br.ReadBytes('\n')

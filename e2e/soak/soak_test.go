@@ -174,10 +174,12 @@ func (r *soakRoom) see(p channels.Position, number uint64) error {
 	return nil
 }
 
-func (r *soakRoom) acknowledged() {
+// acknowledged notes that a message was acknowledged, with its offset.
+func (r *soakRoom) acknowledged(p channels.Position, number uint64) error {
 	r.mu.Lock()
 	r.acked++
 	r.mu.Unlock()
+	return r.see(p, number)
 }
 
 type soak struct {
@@ -191,8 +193,10 @@ type soak struct {
 	all     sync.WaitGroup // the clients
 	pubs    sync.WaitGroup // the publishers
 
-	publishers                     atomic.Uint32 // the last number that was given to one
-	quiet, leaving                 chan struct{} // closed at the end of the trouble, and at the end of all
+	publishers                     atomic.Uint32   // the last number that was given to one
+	quiet                          context.Context // ends with the trouble, or with the first fault
+	calm                           func()
+	leaving                        chan struct{} // closed at the end of all
 	settled, ended                 atomic.Int32  // clients that are in their last connection, and that have seen its end
 	connects, resumes, resets      atomic.Int64
 	received, published, repeated  atomic.Int64
@@ -200,7 +204,8 @@ type soak struct {
 }
 
 func newSoak(t *testing.T, seed uint64) *soak {
-	k := &soak{t: t, seed: seed, rooms: soakRooms(), quiet: make(chan struct{}), leaving: make(chan struct{})}
+	k := &soak{t: t, seed: seed, rooms: soakRooms(), leaving: make(chan struct{})}
+	k.quiet, k.calm = context.WithCancel(t.Context())
 	k.s = hubtest.New(t, channels.Options{
 		PingPeriod: 5 * time.Second, WriteTimeout: 5 * time.Second,
 		StoreTimeout: time.Minute, // the store is never away; it is the machine that may be busy
@@ -220,6 +225,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 
 // fault notes that a promise is broken. The first one ends the soak.
 func (k *soak) fault(format string, args ...any) {
+	k.calm()
 	if k.faults.Add(1) <= 10 {
 		k.t.Errorf("seed %d: "+format, append([]any{k.seed}, args...)...)
 	}
@@ -248,49 +254,27 @@ func (k *soak) start(n int) {
 	k.pubs.Go(func() { k.post(rand.New(rand.NewPCG(k.seed, 2_000_000))) })
 }
 
-// wait waits for a part of the soak, or for a fault.
-func (k *soak) wait(d time.Duration) {
-	end := time.NewTimer(d)
-	defer end.Stop()
-	faults := time.NewTicker(100 * time.Millisecond)
-	defer faults.Stop()
-	for k.faults.Load() == 0 {
-		select {
-		case <-end.C:
-			return
-		case <-faults.C:
-		}
-	}
-}
-
 // sample waits, and measures a few times: the median is free of a moment's crowd.
 func (k *soak) sample(d time.Duration) hubtest.Usage {
-	k.wait(d)
+	k.pause(d)
 	var us []hubtest.Usage
 	for range 5 {
 		us = append(us, hubtest.Used())
-		k.wait(50 * time.Millisecond)
+		k.pause(50 * time.Millisecond)
 	}
 	slices.SortFunc(us, func(a, b hubtest.Usage) int { return cmp.Compare(a.Heap, b.Heap) })
 	return us[len(us)/2]
 }
 
-func (k *soak) isQuiet() bool {
-	select {
-	case <-k.quiet:
-		return true
-	default:
-		return k.faults.Load() > 0
-	}
-}
+func (k *soak) isQuiet() bool { return k.quiet.Err() != nil }
 
-// pause lets a client wait, unless the trouble ends.
+// pause waits, unless the trouble ends.
 func (k *soak) pause(d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-k.quiet:
+	case <-k.quiet.Done():
 	}
 }
 
@@ -316,8 +300,7 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 		}
 		k.published.Add(1)
 		if r.options.HistorySize > 0 {
-			r.acknowledged()
-			if err := r.see(res.Position, number); err != nil {
+			if err := r.acknowledged(res.Position, number); err != nil {
 				k.fault("%v", err)
 			}
 			if random.IntN(10) == 0 {
@@ -333,7 +316,7 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 		}
 		select {
 		case <-pace.C:
-		case <-k.quiet:
+		case <-k.quiet.Done():
 		}
 	}
 }
@@ -386,8 +369,7 @@ func (k *soak) post(random *rand.Rand) {
 		}
 		k.published.Add(1)
 		if r.options.HistorySize > 0 {
-			r.acknowledged()
-			if err := r.see(channels.Position{Epoch: a.Epoch, Offset: a.Offset}, number); err != nil {
+			if err := r.acknowledged(channels.Position{Epoch: a.Epoch, Offset: a.Offset}, number); err != nil {
 				k.fault("%v", err)
 			}
 		}
@@ -409,7 +391,7 @@ func (k *soak) until(what string, ok func() bool) {
 // settle ends the trouble: everybody connects once more, and stays until it
 // has what is to be had. Then the numbers have to be exact.
 func (k *soak) settle() {
-	close(k.quiet)
+	k.calm()
 	k.pubs.Wait()
 	k.until("everybody is there", func() bool { return int(k.settled.Load()) == len(k.clients) })
 	k.until("everybody is answered", func() bool {
