@@ -1,7 +1,6 @@
 package interop_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	ours "github.com/channels-go/channels/middleware"
 )
 
@@ -33,23 +32,9 @@ const (
 	serverKey = "server-key-0123456789"
 )
 
-// logBuffer collects a JSON log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-// of returns the records of a kind, "request" or "websocket".
-func (l *logBuffer) of(kind string) (rs []map[string]any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.b.String()) {
+// of returns the records of a kind, "request" or "websocket", in a log in JSON.
+func of(log *hubtest.Log, kind string) (rs []map[string]any) {
+	for line := range strings.Lines(log.String()) {
 		var r map[string]any
 		if json.Unmarshal([]byte(line), &r); r["msg"] == kind {
 			rs = append(rs, r)
@@ -59,9 +44,9 @@ func (l *logBuffer) of(kind string) (rs []map[string]any) {
 }
 
 // all returns a hub with this module's middleware in the documented order.
-func all(t *testing.T) (*channels.Hub, func(http.Handler) http.Handler, *logBuffer) {
+func all(t *testing.T) (*channels.Hub, func(http.Handler) http.Handler, *hubtest.Log) {
 	t.Helper()
-	records := new(logBuffer)
+	records := new(hubtest.Log)
 	log := slog.New(slog.NewJSONHandler(records, nil))
 	rate := ours.Rate{PerSecond: 1000}
 	limiter, err := ours.RateLimit(ours.RateLimitOptions{Address: rate, User: rate, Connection: rate})
@@ -130,12 +115,12 @@ func TestOursAroundAndInsideOfRouters(t *testing.T) {
 				t.Run("used", func(t *testing.T) { check(t, hub, h, "Authorization", "Bearer "+token) }) // and shuts down the hub
 
 				// Each WebSocket that has ended has one record.
-				require.Eventually(t, func() bool { return len(records.of("websocket")) == 1 }, patience, time.Millisecond)
-				r := records.of("websocket")[0]
+				require.Eventually(t, func() bool { return len(of(records, "websocket")) == 1 }, patience, time.Millisecond)
+				r := of(records, "websocket")[0]
 				require.Equal(t, "ann", r["user"])
 				require.Equal(t, 101.0, r["status"])
 				require.Equal(t, 2.0, r["messages_in"])
-				require.NotContains(t, records.b.String(), "panic")
+				require.NotContains(t, records.String(), "panic")
 
 				try := func(header ...string) *httptest.ResponseRecorder {
 					req := httptest.NewRequestWithContext(context.Background(), "POST", "/rt/v1/channel/a/publish", strings.NewReader(`{"header":"x","body":1}`))
@@ -164,14 +149,14 @@ func TestOurRecoverAroundRouters(t *testing.T) {
 	g.GET("/", func(*gin.Context) { panic("a bug") })
 	e.GET("/", func(echo.Context) error { panic("a bug") })
 	for name, h := range map[string]http.Handler{"chi": c, "gin": g, "echo": e} {
-		records := new(logBuffer)
+		records := new(hubtest.Log)
 		log := slog.New(slog.NewJSONHandler(records, nil))
 		w := httptest.NewRecorder()
 		ours.Log(ours.LogOptions{Logger: log}).Handler(ours.Recover(log)(h)).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		require.Equal(t, 500, w.Code, name)
 		require.Contains(t, w.Body.String(), `"code":"internal"`, name)
-		require.Len(t, records.of("panic"), 1, name)
-		require.Equal(t, 500.0, records.of("request")[0]["status"], name)
+		require.Len(t, of(records, "panic"), 1, name)
+		require.Equal(t, 500.0, of(records, "request")[0]["status"], name)
 	}
 }
 
