@@ -40,6 +40,9 @@ type wsCase struct {
 
 const noCode = -1
 
+// end is the message whose answer ends what collect reads.
+var end = hubtest.WSFrame(hubtest.RawText, `{"header":"end","body":0,"id":"end"}`)
+
 // sayOf is a message whose text has n bytes; its body is bodyOf(n).
 func sayOf(n int) string { return hubtest.Say(bodyOf(n)) }
 
@@ -294,7 +297,7 @@ func (c wsCase) run(t *testing.T, s *hubtest.Server, how string, parts []string)
 				io.WriteString(conn.C, p) // fails where the server has closed
 			}
 			if c.close == 0 {
-				io.WriteString(conn.C, hubtest.WSFrame(hubtest.RawText, `{"header":"end","body":0,"id":"end"}`))
+				io.WriteString(conn.C, end)
 			}
 		}()
 		got, pongs, code := collect(conn)
@@ -421,7 +424,7 @@ func TestAutobahnCompression(t *testing.T) {
 						got = append(got, body)
 						conn.Send(hubtest.WSFrame(hubtest.RawText, hubtest.Say(body))) // a client need not compress each message
 					}
-					conn.Send(hubtest.WSFrame(hubtest.RawText, `{"header":"end","body":0,"id":"end"}`))
+					conn.Send(end)
 					have, _, code := collect(conn)
 					require.Zero(t, code)
 					require.Equal(t, got, have)
@@ -506,7 +509,7 @@ func TestAutobahnCompressionBroken(t *testing.T) {
 			conn := s.For(t).DialRaw()
 			conn.Upgrade("/channel/c/", hubtest.DeflateOffer)
 			again := hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, hubtest.Deflated(hubtest.Say("2"), flate.BestSpeed)) // nothing is left of the one before
-			conn.Send(c.frames + again + hubtest.WSFrame(hubtest.RawText, `{"header":"end","body":0,"id":"end"}`))
+			conn.Send(c.frames + again + end)
 			got, _, code := collect(conn)
 			require.Zero(t, code)
 			require.Equal(t, []string{c.got, "2"}, got)
@@ -518,7 +521,7 @@ func TestAutobahnCompressionBroken(t *testing.T) {
 	t.Run("a final block", func(t *testing.T) {
 		conn := s.For(t).DialRaw()
 		conn.Upgrade("/channel/c/", hubtest.DeflateOffer)
-		conn.Send(hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, finalBlock(hubtest.Say("1"))) + hubtest.WSFrame(hubtest.RawText, `{"header":"end","body":0,"id":"end"}`))
+		conn.Send(hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, finalBlock(hubtest.Say("1"))) + end)
 		got, _, code := collect(conn)
 		require.Zero(t, code)
 		require.Equal(t, []string{"1"}, got)
