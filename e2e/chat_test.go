@@ -13,8 +13,7 @@ import (
 )
 
 func TestTwoPagesTalkAndSeeEachOther(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("talk"), "Ann")
 	ben := b.join(s.url("talk"), "Ben")
 
@@ -43,8 +42,7 @@ func TestTwoPagesTalkAndSeeEachOther(t *testing.T) {
 }
 
 func TestRoomsHaveAddressesAndCounts(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url(""), "Ann")
 	ann.until(`document.querySelector('#rooms [aria-current]').closest("li").dataset.room === "lobby"`)
 	ann.say("in the lobby")
@@ -67,8 +65,7 @@ func TestRoomsHaveAddressesAndCounts(t *testing.T) {
 }
 
 func TestLostConnectionIsResumed(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	network := newProxy(t, s.addr)
 	ann := b.join(s.url("tunnel"), "Ann")
 	ben := b.join(network.url("tunnel"), "Ben")
@@ -101,8 +98,7 @@ func TestLostConnectionIsResumed(t *testing.T) {
 }
 
 func TestMessageWithLostAnswerIsShownOnce(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	for name, test := range map[string]struct {
 		arrives     bool // the message reaches the server; only its answer is lost
 		lateAnswers bool // the answer to the repeated message is late; otherwise the message is late
@@ -149,8 +145,7 @@ func TestMessageWithLostAnswerIsShownOnce(t *testing.T) {
 }
 
 func TestOwnMessageIsShownOnceWhicheverComesFirst(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	for room, lateAnswers := range map[string]bool{"the-message": true, "its-answer": false} {
 		t.Run(room, func(t *testing.T) {
 			ben := b.in(t).join(s.url(""), "Ben")
@@ -171,8 +166,7 @@ func TestOwnMessageIsShownOnceWhicheverComesFirst(t *testing.T) {
 }
 
 func TestMessageIsNotRepeatedWhenItsKeyMayBeForgotten(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	network := newProxy(t, s.addr)
 	ann := b.join(s.url("sleep"), "Ann")
 	ben := b.join(network.url("sleep"), "Ben")
@@ -191,8 +185,7 @@ func TestMessageIsNotRepeatedWhenItsKeyMayBeForgotten(t *testing.T) {
 }
 
 func TestReaderWhoMissedTooMuchGetsTheNewest(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	network := newProxy(t, s.addr)
 	ben := b.join(network.url("busy"), "Ben")
 	s.post("busy", `{"header":"line","body":0}`)
@@ -210,8 +203,7 @@ func TestReaderWhoMissedTooMuchGetsTheNewest(t *testing.T) {
 }
 
 func TestPagesOutliveTheServer(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("restart"), "Ann")
 	ben := b.join(s.url("restart"), "Ben")
 	ann.say("before")
@@ -223,7 +215,7 @@ func TestPagesOutliveTheServer(t *testing.T) {
 	}
 	ann.say("written meanwhile")
 
-	again := serve(t, s.addr)
+	again := run(t, "chat", "-addr", s.addr)
 	for _, p := range []*page{ann, ben} {
 		p.state("online")
 	}
@@ -235,8 +227,7 @@ func TestPagesOutliveTheServer(t *testing.T) {
 }
 
 func TestWhatPeopleTypeIsOnlyText(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	evil := `<img src=x onerror="window.ran=true">`
 	ann := b.join(s.url("markup"), evil)
 	ben := b.join(s.url("markup"), "Ben")
@@ -258,8 +249,7 @@ func TestWhatPeopleTypeIsOnlyText(t *testing.T) {
 }
 
 func TestProgramsReachThePage(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("build"), "Ann")
 	s.post("build", `{"header":"hi","body":{"n":1}}`)
 	ann.shows(`hi {"n":1}`)
@@ -279,8 +269,7 @@ func TestProgramsReachThePage(t *testing.T) {
 }
 
 func TestRefusedMessageSaysWhy(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("long"), "Ann")
 	ann.fill(strings.Repeat("x", 2001))
 	ann.do(chromedp.Click(chromedp.CSS("#send")))
@@ -291,8 +280,7 @@ func TestRefusedMessageSaysWhy(t *testing.T) {
 }
 
 func TestReaderWhoScrolledUpStaysThere(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("scroll"), "Ann")
 	for i := range 40 {
 		s.post("scroll", fmt.Sprintf(`{"header":"line","body":%d}`, i))
@@ -316,8 +304,7 @@ func TestReaderWhoScrolledUpStaysThere(t *testing.T) {
 }
 
 func TestSmallPhone(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.open(s.url("a-room-with-a-rather-long-name-that-does-not-fit"), "Ann with a rather long name, 40 letters..", 360, 740)
 	long := "https://example.com/" + fmt.Sprintf("%0200d", 0)
 	ann.say(long)

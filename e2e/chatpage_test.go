@@ -11,8 +11,7 @@ import (
 
 // A person who has joined can write at once.
 func TestFocusIsOnTheMessageAfterJoining(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	for name, width := range map[string]int64{"Ann": 1280, "Ben": 390} {
 		p := b.open(s.url("focus"), name, width, 800)
 		p.until(`document.activeElement.id === "message-input"`)
@@ -25,8 +24,7 @@ func TestFocusIsOnTheMessageAfterJoining(t *testing.T) {
 }
 
 func TestLongNameFitsAPhone(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	long := strings.Repeat("W", 40)
 	ann := b.open(s.url("phone"), "Ann", 390, 844)
 	ben := b.join(s.url("phone"), long)
@@ -46,8 +44,7 @@ func TestLongNameFitsAPhone(t *testing.T) {
 // A page begins with the newest messages. Earlier ones are added above them,
 // and the reader stays in place.
 func TestEarlierMessagesAreThere(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	var all []string
 	for i := range 120 {
 		s.post("old", fmt.Sprintf(`{"header":"line","body":%d}`, i))
@@ -87,8 +84,7 @@ func TestEarlierMessagesAreThere(t *testing.T) {
 // A room that cannot be joined tells why. The page does not promise that what
 // is written there will be sent.
 func TestRoomThatCannotBeJoinedSaysSo(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("lobby"), "Ann")
 	refused := func(why string) {
 		t.Helper()
@@ -119,8 +115,7 @@ func TestRoomThatCannotBeJoinedSaysSo(t *testing.T) {
 // A refused text comes back to its author with what to do. A text that the
 // server may accept later is sent again automatically, once.
 func TestRefusedTextsSayWhatToDo(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("edit"), "Ann")
 	ann.fill(strings.Repeat("x", 2001))
 	ann.do(chromedp.Click(chromedp.CSS("#send")))
@@ -168,8 +163,7 @@ func (p *page) answers(code string) {
 
 // A message without an answer survives a reload and is sent once.
 func TestUnsentMessagesSurviveAReload(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("reload"), "Ann")
 	eval[bool](ann, `(WebSocket.prototype.send = () => {}, true)`)
 	ann.say("never left")
@@ -183,8 +177,7 @@ func TestUnsentMessagesSurviveAReload(t *testing.T) {
 // A browser may keep a page that was left, and its connection. Its user is no
 // longer listed, and is listed again after a step back.
 func TestUserWhoLeavesThePageIsNotListed(t *testing.T) {
-	t.Parallel()
-	s, b := serve(t, "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "chat")
 	ann := b.join(s.url("left"), "Ann")
 	ben := b.join(s.url("left"), "Ben")
 	ann.people("Ann", "Ben")

@@ -47,14 +47,11 @@ type site struct {
 	gone sync.Once
 }
 
+// newSite starts a site for a test that runs in parallel with others.
 func newSite(t *testing.T, page string) *site {
+	t.Parallel()
 	s := &site{t: t, page: page, away: make(chan struct{})}
-	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
-	s.http.Listener.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s.http.Listener = l
-	s.http.Start()
+	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(func() {
 		s.down()
 		s.http.CloseClientConnections()
@@ -107,9 +104,7 @@ func (s *site) say(text string) {
 // connected waits until a hub has n connections.
 func (s *site) connected(hub *channels.Hub, n int) {
 	s.t.Helper()
-	for end := time.Now().Add(deadline); hub.Stats().Connections != n; time.Sleep(5 * time.Millisecond) {
-		require.True(s.t, time.Now().Before(end), "there were never %d connections", n)
-	}
+	require.Eventually(s.t, func() bool { return hub.Stats().Connections == n }, deadline, 5*time.Millisecond, "there were never %d connections", n)
 }
 
 // heard waits until the page has received a text the given number of times.

@@ -55,9 +55,8 @@ func (p person) reload(name string) {
 
 // talk is a conversation of three people, for every kind of store.
 func talk(t *testing.T, s *server, b *browser) (ann, ben person) {
-	url := "http://" + s.addr + "/"
-	ann, ben = b.signIn(url, "Ann"), b.signIn(url, "Ben")
-	eve := b.signIn(url, "Eve")
+	ann, ben = b.signIn(s.home(), "Ann"), b.signIn(s.home(), "Ben")
+	eve := b.signIn(s.home(), "Eve")
 	ann.sees("Ben", true)
 	ben.sees("Ann", true)
 	ann.choose("Ben")
@@ -82,7 +81,7 @@ func talk(t *testing.T, s *server, b *browser) (ann, ben person) {
 	ann.reads()
 	ann.write("for later")
 	ann.reads("for later")
-	eve.do(chromedp.Navigate(url))
+	eve.do(chromedp.Navigate(s.home()))
 	eve.until(fmt.Sprintf(byName+`?.querySelector(".new")`, quoted("Ann")))
 	eve.choose("Ann")
 	eve.reads("for later") // and none of the others' messages
@@ -91,18 +90,16 @@ func talk(t *testing.T, s *server, b *browser) (ann, ben person) {
 }
 
 func TestPrivateMessagesInMemory(t *testing.T) {
-	t.Parallel()
-	s := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0")
-	talk(t, s, newBrowser(t))
+	s, b := start(t, "private-messaging")
+	talk(t, s, b)
 }
 
 func TestPrivateMessagesOnRedisSurviveARestart(t *testing.T) {
-	t.Parallel()
 	redis := redistest.Start(t).Addr
-	s := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0", "-redis", "redis://"+redis+"/0")
-	ann, ben := talk(t, s, newBrowser(t))
+	s, b := start(t, "private-messaging", "-redis", "redis://"+redis+"/0")
+	ann, ben := talk(t, s, b)
 	require.NoError(t, s.terminate())
-	run(t, "Private messaging", messaging, "-addr", s.addr, "-redis", "redis://"+redis+"/0")
+	run(t, "private-messaging", "-addr", s.addr, "-redis", "redis://"+redis+"/0")
 	// The open pages go on by themselves, and the sessions hold.
 	ann.choose("Ben")
 	ann.write("are you there?")

@@ -76,8 +76,7 @@ func (p *page) stays() (loaded func() bool) {
 // below what it already shows, and never reloads itself. Neither does a new
 // page.
 func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
-	t.Parallel()
-	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
+	s, b := start(t, "private-messaging")
 	network := newProxy(t, s.addr)
 	ann := b.signIn(network.url(""), "Ann")
 	var all []*program
@@ -97,7 +96,7 @@ func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
 	}
 	network.mend()
 	ann.reads(append(first, kept...)...)
-	ben := b.signIn("http://"+s.addr+"/", "Ben")
+	ben := b.signIn(s.home(), "Ben")
 	ben.choose("Ann")
 	ben.write("live")
 	ann.until(fmt.Sprintf(byName+`.querySelector(".new")`, quoted("Ben")))
@@ -116,11 +115,9 @@ func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
 // A day later, nothing that was written is kept. Pages, old and new, go on from
 // there.
 func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
-	t.Parallel()
 	r := redistest.Start(t)
-	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0", "-redis", "redis://"+r.Addr+"/0"), newBrowser(t)
-	url := "http://" + s.addr + "/"
-	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	s, b := start(t, "private-messaging", "-redis", "redis://"+r.Addr+"/0")
+	ann, ben := b.signIn(s.home(), "Ann"), b.signIn(s.home(), "Ben")
 	ann.choose("Ben")
 	ann.write("yesterday")
 	ben.choose("Ann")
@@ -139,7 +136,7 @@ func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
 	}
 	require.Equal(t, 3, expired)
 
-	eve := b.signIn(url, "Eve") // the next person who signs in
+	eve := b.signIn(s.home(), "Eve") // the next person who signs in
 	notLoaded := map[string]func() bool{"Eve": eve.stays()}
 	ann.reload("Ann")
 	notLoaded["Ann"], notLoaded["Ben"] = ann.stays(), ben.stays()
@@ -157,13 +154,11 @@ func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
 // A browser opens six connections to a website over HTTP/1.1. Still, eight tabs
 // of one person work.
 func TestPrivateMessagesInManyTabs(t *testing.T) {
-	t.Parallel()
-	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
-	url := "http://" + s.addr + "/"
-	ann := b.signIn(url, "Ann")
+	s, b := start(t, "private-messaging")
+	ann := b.signIn(s.home(), "Ann")
 	eval[int](ann.page, `(window.tabs = Array.from({ length: 7 }, () => window.open(location.href, "_blank"))).length`)
 	ann.until(`tabs.every((tab) => tab.document.getElementById("state").dataset.state === "online" && tab.document.getElementById("me").textContent === "Ann")`)
-	ben := b.signIn(url, "Ben")
+	ben := b.signIn(s.home(), "Ben")
 	ben.choose("Ann")
 	ben.write("to all of you")
 	ann.until(`tabs.every((tab) => tab.document.title.startsWith("(1)"))`)
@@ -172,10 +167,8 @@ func TestPrivateMessagesInManyTabs(t *testing.T) {
 
 // A burst arrives in the order in which it was written.
 func TestPrivateMessagesOfABurstKeepTheirOrder(t *testing.T) {
-	t.Parallel()
-	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
-	url := "http://" + s.addr + "/"
-	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	s, b := start(t, "private-messaging")
+	ann, ben := b.signIn(s.home(), "Ann"), b.signIn(s.home(), "Ben")
 	ann.choose("Ben")
 	var texts []string
 	for i := range 200 {
@@ -194,11 +187,9 @@ func TestPrivateMessagesOfABurstKeepTheirOrder(t *testing.T) {
 // While the app is down, everyone's state is unknown. What is written is shown,
 // and sent later, once.
 func TestPrivateMessagesWhileTheAppIsAway(t *testing.T) {
-	t.Parallel()
 	redis := redistest.Start(t).Addr
-	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0", "-redis", "redis://"+redis+"/0"), newBrowser(t)
-	url := "http://" + s.addr + "/"
-	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	s, b := start(t, "private-messaging", "-redis", "redis://"+redis+"/0")
+	ann, ben := b.signIn(s.home(), "Ann"), b.signIn(s.home(), "Ben")
 	ann.sees("Ben", true)
 	ann.choose("Ben")
 	ann.write("before")
@@ -212,7 +203,7 @@ func TestPrivateMessagesWhileTheAppIsAway(t *testing.T) {
 	ann.until(`JSON.stringify([...document.querySelectorAll("#outbox .text")].map((e) => e.textContent)) === '["meanwhile 1","meanwhile 2"]'`)
 	ann.until(`document.querySelector("#outbox .fate").textContent.includes("trying again")`)
 
-	run(t, "Private messaging", messaging, "-addr", s.addr, "-redis", "redis://"+redis+"/0")
+	run(t, "private-messaging", "-addr", s.addr, "-redis", "redis://"+redis+"/0")
 	for _, p := range []person{ann, ben} {
 		p.reads("before", "meanwhile 1", "meanwhile 2")
 	}
@@ -223,10 +214,8 @@ func TestPrivateMessagesWhileTheAppIsAway(t *testing.T) {
 // Unsent messages survive a reload, and a message whose answer was lost arrives
 // once.
 func TestPrivateMessagesUnsentSurviveAReload(t *testing.T) {
-	t.Parallel()
-	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
-	url := "http://" + s.addr + "/"
-	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	s, b := start(t, "private-messaging")
+	ann, ben := b.signIn(s.home(), "Ann"), b.signIn(s.home(), "Ben")
 	ann.choose("Ben")
 	eval[bool](ann.page, `(() => {
 		const before = window.fetch;
@@ -264,10 +253,8 @@ func TestPrivateMessagesUnsentSurviveAReload(t *testing.T) {
 
 // A user who signs out is gone on all pages, and the next person finds nothing.
 func TestPrivateMessagesSignOut(t *testing.T) {
-	t.Parallel()
-	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
-	url := "http://" + s.addr + "/"
-	ann, ben := b.signIn(url, "Ann"), b.signIn(url, "Ben")
+	s, b := start(t, "private-messaging")
+	ann, ben := b.signIn(s.home(), "Ann"), b.signIn(s.home(), "Ben")
 	ann.choose("Ben")
 	ann.write("hello")
 	ann.reads("hello")
@@ -289,12 +276,10 @@ func TestPrivateMessagesSignOut(t *testing.T) {
 
 // A phone shows either the list or a conversation, in full width.
 func TestPrivateMessagesOnAPhone(t *testing.T) {
-	t.Parallel()
-	s, b := run(t, "Private messaging", messaging, "-addr", "127.0.0.1:0"), newBrowser(t)
-	url := "http://" + s.addr + "/"
+	s, b := start(t, "private-messaging")
 	long := strings.Repeat("W", 40)
-	ben := b.signIn(url, long)
-	ann := b.signIn(url, "Ann")
+	ben := b.signIn(s.home(), long)
+	ann := b.signIn(s.home(), "Ann")
 	ann.do(chromedp.EmulateViewport(390, 844))
 	ann.dark()
 	width := func(id string) int {

@@ -23,11 +23,11 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 	t.Parallel()
 	for name, history := range map[string]bool{"memory": false, "redis": true} {
 		t.Run(name, func(t *testing.T) {
-			args := []string{"-addr", "127.0.0.1:0", "-n", "3"}
+			args := []string{"-n", "3"}
 			if history {
 				args = append(args, "-redis", "redis://"+redistest.Start(t).Addr+"/0")
 			}
-			s, b := run(t, "Replicas", replicas, args...), newBrowser(t)
+			s, b := run(t, "replicas", args...), newBrowser(t)
 			ann := b.enter(s, "Ann")
 			ann.lights("green", "green", "green")
 			ben := b.enter(s, "Ben")
@@ -87,10 +87,9 @@ func TestPagesMoveFromReplicaToReplica(t *testing.T) {
 // While the store is down, the page says so. It is still on a replica if
 // someone else is in the room. When the store is back, so is the history.
 func TestPageWithoutItsStore(t *testing.T) {
-	t.Parallel()
 	r := redistest.New(t, "--appendonly", "yes", "--appendfsync", "always")
-	s, b := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "1", "-redis", "redis://"+r.Addr+"/0"), newBrowser(t)
-	ann := b.visit("http://"+s.addr+"/", "Ann", 1180, 760)
+	s, b := start(t, "replicas", "-n", "1", "-redis", "redis://"+r.Addr+"/0")
+	ann := b.visit(s.home(), "Ann", 1180, 760)
 	ann.says("The store is away: the room opens when it is back")
 	assert.Equal(t, "no replica yet", ann.here())
 	r.Start()
@@ -99,7 +98,7 @@ func TestPageWithoutItsStore(t *testing.T) {
 	ann.until(said + `.includes("hello")`)
 
 	r.Kill()
-	ben := b.visit("http://"+s.addr+"/", "Ben", 1180, 760)
+	ben := b.visit(s.home(), "Ben", 1180, 760)
 	ben.says("The store is away: no history for now")
 	assert.Equal(t, "replica-1", ben.here())
 	r.Start()
@@ -116,7 +115,7 @@ func (p *page) says(text string) {
 // If the program that started them is killed, the replicas end too.
 func TestReplicasDoNotOutliveTheirParent(t *testing.T) {
 	t.Parallel()
-	s := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "2")
+	s := run(t, "replicas", "-n", "2")
 	all := s.pids()
 	require.NoError(t, s.cmd.Process.Kill())
 	require.Eventually(t, func() bool { return !slices.ContainsFunc(all, alive) }, deadline, 20*time.Millisecond)
@@ -125,7 +124,7 @@ func TestReplicasDoNotOutliveTheirParent(t *testing.T) {
 // enter opens the page of the replicas under a name.
 func (b *browser) enter(s *server, name string) *page {
 	b.t.Helper()
-	p := b.visit("http://"+s.addr+"/", name, 1180, 760)
+	p := b.visit(s.home(), name, 1180, 760)
 	p.until(`document.getElementById("name")?.value`)
 	eval[bool](p, fmt.Sprintf(`(() => { const e = document.getElementById("name"); e.value = %s; e.dispatchEvent(new Event("change")); return true; })()`, quoted(name)))
 	p.state("online")

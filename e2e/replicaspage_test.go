@@ -26,12 +26,12 @@ func TestPageWithAllReplicasDead(t *testing.T) {
 	t.Parallel()
 	for name, history := range map[string]bool{"memory": false, "redis": true} {
 		t.Run(name, func(t *testing.T) {
-			args := []string{"-addr", "127.0.0.1:0", "-n", "2"}
+			args := []string{"-n", "2"}
 			if history {
 				args = append(args, "-redis", "redis://"+redistest.Start(t).Addr+"/0")
 			}
-			s, b := run(t, "Replicas", replicas, args...), newBrowser(t)
-			ann := b.visit("http://"+s.addr+"/", "Ann", 1180, 760)
+			s, b := run(t, "replicas", args...), newBrowser(t)
+			ann := b.visit(s.home(), "Ann", 1180, 760)
 			ann.state("online")
 			ann.until(`document.querySelector("#empty").innerText.includes("second window")`)
 			ann.speak("before")
@@ -71,8 +71,7 @@ func TestPageWithAllReplicasDead(t *testing.T) {
 // If a duplicate message would go unnoticed, its author decides what happens to
 // a message whose answer is lost.
 func TestReplicasAnswerThatIsLost(t *testing.T) {
-	t.Parallel()
-	s, b := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "1"), newBrowser(t)
+	s, b := start(t, "replicas", "-n", "1")
 	ann := b.enter(s, "Ann")
 	eval[bool](ann, `(() => {
 		const before = WebSocket.prototype.send;
@@ -99,8 +98,7 @@ func TestReplicasAnswerThatIsLost(t *testing.T) {
 }
 
 func TestReplicasOnAPhone(t *testing.T) {
-	t.Parallel()
-	s, b := run(t, "Replicas", replicas, "-addr", "127.0.0.1:0", "-n", "2"), newBrowser(t)
+	s, b := start(t, "replicas", "-n", "2")
 	ben := b.enter(s, strings.Repeat("W", 40))
 	ann := b.enter(s, "Ann")
 	for _, p := range []*page{ann, ben} {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,10 +24,13 @@ import (
 	"github.com/channels-go/channels/internal/proctest"
 )
 
-// binary, messaging and replicas are example/chat, example/private-messaging
-// and example/replicas, built once by TestMain. Go's test cache does not notice
-// changes to them: run these tests with -count=1.
-var binary, messaging, replicas string
+// examples are the programs of folder example that these tests run. Each prints
+// "NAME is running: http://…".
+var examples = map[string]string{"chat": "Chat", "private-messaging": "Private messaging", "replicas": "Replicas"}
+
+// binaries is the folder of the examples, built once by TestMain. Go's test
+// cache does not notice changes to them: run these tests with -count=1.
+var binaries string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -36,10 +40,11 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "chat")
-		messaging = filepath.Join(dir, "private-messaging")
-		replicas = filepath.Join(dir, "replicas")
-		build := exec.Command("go", "build", "-o", dir, "./example/chat", "./example/private-messaging", "./example/replicas")
+		binaries = dir
+		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir)
+		for name := range examples {
+			build.Args = append(build.Args, "./example/"+name)
+		}
 		build.Dir = ".."
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "the examples could not be built: %v\n%s", err, out)
@@ -63,16 +68,20 @@ type server struct {
 	exited chan error // receives the result of Wait
 }
 
-// serve starts the chat on addr and returns when it listens.
-func serve(t *testing.T, addr string) *server {
+// start starts an example and a browser for a test that runs in parallel with
+// others.
+func start(t *testing.T, example string, args ...string) (*server, *browser) {
 	t.Helper()
-	return run(t, "Chat", binary, "-addr", addr)
+	t.Parallel()
+	return run(t, example, args...), newBrowser(t)
 }
 
-// run starts a program that prints "NAME is running: http://…".
-func run(t *testing.T, name, program string, args ...string) *server {
+// run starts an example, on a free port unless args say otherwise, and returns
+// when it listens.
+func run(t *testing.T, example string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, cmd: exec.Command(program, args...), exited: make(chan error, 1)}
+	s := &server{t: t, exited: make(chan error, 1)}
+	s.cmd = exec.Command(filepath.Join(binaries, example), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	out, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
 	var log bytes.Buffer
@@ -103,7 +112,7 @@ func run(t *testing.T, name, program string, args ...string) *server {
 
 	select {
 	case line := <-listening:
-		url, ok := strings.CutPrefix(line, name+" is running: http://")
+		url, ok := strings.CutPrefix(line, examples[example]+" is running: http://")
 		require.True(t, ok, "the server printed %q", line)
 		s.addr = strings.TrimSuffix(url, "/")
 	case <-time.After(deadline):
@@ -112,12 +121,19 @@ func run(t *testing.T, name, program string, args ...string) *server {
 	return s
 }
 
+func (s *server) home() string { return "http://" + s.addr + "/" }
+
 func (s *server) url(room string) string { return "http://" + s.addr + "/#" + room }
 
 // terminate asks the server to stop and returns how it ended.
 func (s *server) terminate() error {
 	s.t.Helper()
 	require.NoError(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
+	return s.end()
+}
+
+// end waits until the server ends, and returns how.
+func (s *server) end() error {
 	select {
 	case err := <-s.exited:
 		s.exited <- nil // for the cleanup
@@ -144,16 +160,17 @@ type proxy struct {
 	deaf     atomic.Bool // what the server sends is lost
 	mute     atomic.Bool // what the page sends is lost
 
-	mu    sync.Mutex // guards the fields below
-	down  bool
-	conns map[net.Conn]struct{}
+	mu  sync.Mutex      // guards the fields below
+	up  context.Context // ends when the network is cut
+	cut func()          // breaks all connections; no new ones are accepted until mend
 }
 
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{listener: l, target: target, conns: map[net.Conn]struct{}{}}
+	p := &proxy{listener: l, target: target}
+	p.mend()
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -174,20 +191,11 @@ func newProxy(t *testing.T, target string) *proxy {
 
 func (p *proxy) url(room string) string { return "http://" + p.listener.Addr().String() + "/#" + room }
 
-// cut breaks all connections and accepts no new ones until mend.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.down = true
-	for c := range p.conns {
-		c.Close()
-	}
-}
-
+// mend ends cut, and loses nothing any more.
 func (p *proxy) mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.down = false
+	p.up, p.cut = context.WithCancel(context.Background())
 	p.deaf.Store(false)
 	p.mute.Store(false)
 }
@@ -200,10 +208,16 @@ func (p *proxy) carry(page net.Conn) {
 		return
 	}
 	defer server.Close()
-	if !p.add(page, server) {
+	p.mu.Lock()
+	up := p.up
+	p.mu.Unlock()
+	if up.Err() != nil {
 		return
 	}
-	defer p.remove(page, server)
+	defer context.AfterFunc(up, func() {
+		page.Close()
+		server.Close()
+	})()
 
 	var both sync.WaitGroup
 	pass := func(to, from net.Conn, lose *atomic.Bool) {
@@ -225,24 +239,4 @@ func (p *proxy) carry(page net.Conn) {
 	both.Go(func() { pass(server, page, &p.mute) })
 	both.Go(func() { pass(page, server, &p.deaf) })
 	both.Wait()
-}
-
-func (p *proxy) add(conns ...net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.down {
-		return false
-	}
-	for _, c := range conns {
-		p.conns[c] = struct{}{}
-	}
-	return true
-}
-
-func (p *proxy) remove(conns ...net.Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range conns {
-		delete(p.conns, c)
-	}
 }
