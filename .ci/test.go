@@ -1,7 +1,7 @@
-// Command test runs the setup, vet and every test of every module, even if
-// something fails. At the end it lists what failed, and what was skipped or did
-// not end. It exits with 1 if anything failed. Run it in the root of the
-// repository:
+// Command test runs the setup, and then vet and every test of every module
+// beside each other, even if something fails. At the end it lists what failed,
+// and what was skipped or did not end. It exits with 1 if anything failed. Run
+// it in the root of the repository:
 //
 //	go run .ci/test.go
 //
@@ -28,23 +28,25 @@ import (
 )
 
 // Two processors have room for more than two packages at once, since tests
-// mostly wait. The tests of e2e starve each other if more packages run at once
-// than there are processors.
+// mostly wait.
 const (
 	rootParts    = 2 // processes that share the root's tests
 	rootPackages = 3 // packages below the root that run at once
 )
 
-// soak is the package of e2e that takes longest: it runs beside all others.
-const soak = "/e2e/soak"
+// steers are the packages whose tests steer programs and browsers. The race
+// detector would watch little but the steering, and take much of the processor
+// time. It watches hubs in the other packages.
+var steers = []string{"/bench", "/e2e", "/e2e/faults"}
 
-// long returns a higher number for packages that take long and must start
-// early.
-func long(pkg string) int {
-	return slices.IndexFunc([]string{"/store/redisstore", "/example/server", "/zmqgateway", "/mesh/zmqmesh", "/mesh/redismesh"}, func(s string) bool { return strings.HasSuffix(pkg, s) })
+// long are the packages below the root that take long, longest first. They
+// start early.
+var long = []string{"/mesh/redismesh", "/mesh/zmqmesh", "/zmqgateway", "/example/server", "/store/redisstore"}
+
+// first returns the place of the suffix that a package has, or -1.
+func first(suffixes []string, pkg string) int {
+	return slices.IndexFunc(suffixes, func(s string) bool { return strings.HasSuffix(pkg, s) })
 }
-
-var race = []string{"-race", "-count=1", "-timeout", timeout}
 
 // timeout is the limit for one package: more than any needs on a busy machine.
 const timeout = "40m"
@@ -55,33 +57,47 @@ func main() {
 		fmt.Fprintln(os.Stderr, "test: run this in the root of the repository")
 		os.Exit(2)
 	}
-	var beside []string // the other modules, in the order in which they run
-	for _, f := range files {
-		beside = append(beside, filepath.Dir(f))
-	}
 	r := &report{began: time.Now(), out: os.Stdout}
 	r.step("setup", exec.Command(".ci/setup"))
-	r.step("vet", exec.Command("make", "--no-print-directory", "vet"))
+	// What several of the commands below need is compiled once.
 	var wait sync.WaitGroup
+	for _, race := range []string{"-race=false", "-race=true"} {
+		wait.Go(func() { r.step("compile "+race, exec.Command("go", "list", "-export", race, "-f", `{{""}}`, "./...")) })
+	}
+	wait.Wait()
+
+	// vet needs nothing but the processors, and takes them when no test wants
+	// them.
+	wait.Go(func() { r.step("vet", exec.Command("nice", "-n", "19", "make", "--no-print-directory", "vet")) })
 	wait.Go(r.root)
-	wait.Go(func() { r.run("the soak", "e2e", append(slices.Clone(race), "./soak")...) })
 	wait.Go(func() {
-		packages := r.packages(".")
-		if len(packages) == 0 {
-			return
-		}
-		packages = packages[1:] // the first one is the root
-		slices.SortStableFunc(packages, func(a, b string) int { return cmp.Compare(long(b), long(a)) })
-		r.run("below the root", ".", slices.Concat(race, []string{"-p", strconv.Itoa(rootPackages), "-parallel", "4"}, packages)...)
+		below := r.packages(".")
+		below = below[min(1, len(below)):] // without the first one, which is the root
+		slices.SortStableFunc(below, func(a, b string) int {
+			return cmp.Compare(uint(first(long, a)), uint(first(long, b))) // -1 is the highest
+		})
+		r.test("below the root", ".", below, "-p", strconv.Itoa(rootPackages), "-parallel", "4")
 	})
 	wait.Go(func() {
 		// The race detector does not support so many timers:
 		// go.dev/issue/78156.
-		r.run("without the race detector", ".", "-count=1", "-run", "^(TestModel|TestADayOfSilence)$", ".")
-		for _, m := range beside {
-			r.test(m)
+		r.run("without the race detector", ".", "-run", "^(TestModel|TestADayOfSilence)$", ".")
+		for _, f := range files {
+			if module := filepath.Dir(f); module != "e2e" {
+				r.test("module "+module, module, r.packages(module))
+			}
 		}
 	})
+	steering, inside := []string{}, []string{}
+	for _, p := range r.packages("e2e") {
+		if first(steers, p) >= 0 {
+			steering = append(steering, p)
+		} else {
+			inside = append(inside, p)
+		}
+	}
+	wait.Go(func() { r.test("e2e, with programs", "e2e", steering, "-p", "2", "-parallel", "4") })
+	wait.Go(func() { r.test("e2e, in one process", "e2e", inside, "-p", "1") })
 	wait.Wait()
 	if !r.close() {
 		os.Exit(1)
@@ -102,13 +118,20 @@ type report struct {
 // step runs a command that is not a test.
 func (r *report) step(name string, cmd *exec.Cmd) {
 	began := time.Now()
-	fmt.Fprintf(r.out, "== %s\n", name)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	fmt.Fprintf(r, "== %s\n", name)
+	cmd.Stdout, cmd.Stderr = r, r
 	if err := cmd.Run(); err != nil {
 		r.fail("%s: %v", name, err)
 		return
 	}
-	fmt.Fprintf(r.out, "== %s: ok, after %s\n", name, cost(began, cmd))
+	fmt.Fprintf(r, "== %s: ok, after %s\n", name, cost(began, cmd))
+}
+
+// Write writes a step's output.
+func (r *report) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.Write(b)
 }
 
 // cost returns how long a command took, by the clock and in processor time.
@@ -136,12 +159,16 @@ type event struct {
 	FailedBuild string
 }
 
-// test runs the tests of a module, without the soak.
-func (r *report) test(module string) {
-	packages := slices.DeleteFunc(r.packages(module), func(p string) bool { return strings.HasSuffix(p, soak) })
-	if len(packages) > 0 {
-		r.run("module "+module, module, slices.Concat(race, packages)...)
+// test runs the tests of packages of a module, with the race detector unless
+// they steer programs.
+func (r *report) test(what, module string, packages []string, args ...string) {
+	if len(packages) == 0 {
+		return // packages has reported it
 	}
+	if first(steers, packages[0]) < 0 {
+		args = append(args, "-race")
+	}
+	r.run(what, module, append(args, packages...)...)
 }
 
 // packages lists those of a module. If that fails, it says so and returns none.
@@ -165,7 +192,7 @@ func (r *report) root() {
 	}
 	defer os.RemoveAll(dir)
 	tests := filepath.Join(dir, "root.test")
-	if out, err := exec.Command("go", "test", "-race", "-c", "-o", tests, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "test", "-vet=off", "-race", "-c", "-o", tests, ".").CombinedOutput(); err != nil {
 		r.fail("the root does not build: %v\n%s", err, out)
 		return
 	}
@@ -188,9 +215,9 @@ func (r *report) root() {
 	wait.Wait()
 }
 
-// run runs go test in a directory.
+// run runs go test in a directory, without the checks that vet includes.
 func (r *report) run(what, dir string, args ...string) {
-	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd := exec.Command("go", append([]string{"test", "-json", "-vet=off", "-count=1", "-timeout", timeout}, args...)...)
 	cmd.Dir = dir
 	r.read(what, cmd)
 }
