@@ -253,7 +253,7 @@ func (r *report) read(what string, cmd *exec.Cmd) {
 		}
 		p := packages[e.Package]
 		if p == nil {
-			p = &run{tests: map[string]*single{}}
+			p = &run{results: map[string]string{}}
 			packages[e.Package] = p
 		}
 		p.take(e)
@@ -274,20 +274,14 @@ func (r *report) read(what string, cmd *exec.Cmd) {
 
 // A run is one run of a package's tests.
 type run struct {
-	lines []line
-	order []string // the tests, in the order in which they began
-	tests map[string]*single
-	build string // the package that failed to build
+	lines   []line
+	order   []string          // the tests, in the order in which they began
+	results map[string]string // of the tests; empty until they have ended
+	build   string            // the package that failed to build
 }
 
 // A line is output of a test, or of the package if test is empty.
 type line struct{ test, text string }
-
-// A single is one test.
-type single struct {
-	result string // empty until it has ended
-	text   strings.Builder
-}
 
 func (p *run) take(e event) {
 	if e.FailedBuild != "" {
@@ -299,20 +293,24 @@ func (p *run) take(e event) {
 	if e.Test == "" {
 		return
 	}
-	s := p.tests[e.Test]
-	if s == nil {
-		s = &single{}
-		p.tests[e.Test] = s
+	if _, known := p.results[e.Test]; !known {
+		p.results[e.Test] = ""
 		p.order = append(p.order, e.Test)
 	}
-	switch e.Action {
-	case "pass", "fail", "skip":
-		s.result = e.Action
-	case "output":
-		if !strings.HasPrefix(e.Output, "=== ") && !strings.HasPrefix(strings.TrimSpace(e.Output), "--- ") {
-			s.text.WriteString(e.Output)
+	if e.Action == "pass" || e.Action == "fail" || e.Action == "skip" {
+		p.results[e.Test] = e.Action
+	}
+}
+
+// said returns what a test has written, as one line.
+func (p *run) said(test string) string {
+	var words []string
+	for _, l := range p.lines {
+		if l.test == test && !strings.HasPrefix(l.text, "=== ") && !strings.HasPrefix(strings.TrimSpace(l.text), "--- ") {
+			words = append(words, strings.Fields(l.text)...)
 		}
 	}
+	return strings.Join(words, " ")
 }
 
 // add adds a package's result.
@@ -320,25 +318,23 @@ func (r *report) add(name string, p *run, result string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range p.lines {
-		s := p.tests[l.test]
+		one := p.results[l.test]
 		switch {
-		case s == nil && result == "fail", strings.HasPrefix(l.text, "ok  \t"): // go test prints some lines itself
+		case l.test == "" && result == "fail", strings.HasPrefix(l.text, "ok  \t"): // go test prints some lines itself
 			io.WriteString(r.out, l.text)
-		case s != nil && s.result != "pass" && s.result != "skip" && !strings.HasPrefix(l.text, "=== "):
+		case l.test != "" && one != "pass" && one != "skip" && !strings.HasPrefix(l.text, "=== "):
 			io.WriteString(r.out, l.text)
 		}
 	}
 	before := len(r.failed)
 	for _, test := range p.order {
-		s := p.tests[test]
-		of := func(other string) bool {
-			return strings.HasPrefix(other, test+"/") && p.tests[other].result == s.result
-		}
+		one := p.results[test]
+		of := func(other string) bool { return strings.HasPrefix(other, test+"/") && p.results[other] == one }
 		switch {
-		case s.result == "skip":
-			r.skipped = append(r.skipped, fmt.Sprintf("%s %s: %s", name, test, strings.Join(strings.Fields(s.text.String()), " ")))
-		case result != "fail" || s.result == "pass" || slices.ContainsFunc(p.order, of): // a subtest reports it more exactly
-		case s.result == "fail":
+		case one == "skip":
+			r.skipped = append(r.skipped, fmt.Sprintf("%s %s: %s", name, test, p.said(test)))
+		case result != "fail" || one == "pass" || slices.ContainsFunc(p.order, of): // a subtest reports it more exactly
+		case one == "fail":
 			r.failed = append(r.failed, name+" "+test)
 		default:
 			r.failed = append(r.failed, name+" "+test+": it did not end")
