@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"bytes"
 	"encoding/json"
 	"os/exec"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
@@ -96,8 +96,8 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 
 	began := time.Now()
 	cmd := exec.Command(zmtptest.Python(t), args...)
-	out, errs := &tail{}, &tail{}
-	cmd.Stdout, cmd.Stderr = out, errs
+	var out, errs hubtest.Log
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, proctest.Start(cmd))
@@ -115,14 +115,14 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	in.Close()
 	select {
 	case err := <-ended:
-		require.NoError(t, err, "%s", errs)
+		require.NoError(t, err, "%s", errs.String())
 	case <-time.After(patience):
 		require.FailNow(t, "the program did not end")
 	}
 
 	seen := map[string]int{}
-	_, report, _ := bytes.Cut([]byte(out.String()), []byte("\n"))
-	require.NoError(t, json.Unmarshal(report, &seen), "%s", report)
+	_, report, _ := strings.Cut(out.String(), "\n")
+	require.NoError(t, json.Unmarshal([]byte(report), &seen), report)
 	require.Zero(t, seen["heard"], "a message for replicas was delivered to a stranger")
 	require.Zero(t, seen["let in"])
 	green(t, all...)

@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,13 +12,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
@@ -36,11 +35,10 @@ type replica struct {
 	argv []string
 	up   int // how many links of its mesh are up if all is well
 
-	mu     sync.Mutex // guards the fields below
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
 	err    error         // how it ended; set before exited is closed
-	log    *tail
+	log    *hubtest.Log
 }
 
 // newReplica prepares a replica on a host, with further flags. If wrap is not
@@ -54,7 +52,8 @@ func newReplica(t *testing.T, name, host string, wrap []string, flags ...string)
 	t.Cleanup(func() {
 		r.kill()
 		if t.Failed() && r.log != nil {
-			t.Logf("%s wrote last:\n%s", name, r.log)
+			log := r.log.String()
+			t.Logf("%s wrote last:\n%s", name, log[max(0, len(log)-8<<10):])
 		}
 	})
 	return r
@@ -89,10 +88,8 @@ func (r *replica) start() {
 
 func (r *replica) launch() {
 	r.t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	cmd, exited := exec.Command(r.argv[0], r.argv[1:]...), make(chan struct{})
-	r.log = &tail{}
+	r.log = &hubtest.Log{}
 	cmd.Stdout, cmd.Stderr = r.log, r.log
 	require.NoError(r.t, proctest.Start(cmd))
 	go func() { // ends with the process
@@ -109,8 +106,6 @@ func (r *replica) signal(s os.Signal) {
 
 // kill ends the process like a power cut.
 func (r *replica) kill() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.cmd != nil {
 		r.cmd.Process.Kill()
 		<-r.exited
@@ -242,26 +237,4 @@ func (r *replica) back(before usage) {
 		// A Redis client keeps a few more connections after a load.
 		return now.files <= before.files+16 && now.threads <= before.threads+16 && now.rss <= before.rss+64<<20
 	})
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu sync.Mutex // guards the field below
-	b  []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, b...)
-	if extra := len(t.b) - 8<<10; extra > 0 {
-		t.b = bytes.Clone(t.b[extra:])
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.b)
 }
