@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -31,54 +32,44 @@ type browser struct {
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	ctx, err := chromium.start()
+	ctx, err := chromium()
 	require.NoError(t, err)
 	return &browser{t: t, ctx: ctx}
 }
 
-// chromium is the browser that newBrowser uses. It starts on first use.
-var chromium lazyChromium
+// running is Chromium's context. It is nil until a test needs a browser.
+var running context.Context
 
-type lazyChromium struct {
-	dir string // for the profile; set by TestMain
+// chromium starts Chromium at the first call.
+var chromium = sync.OnceValues(func() (context.Context, error) {
+	path, err := findBrowser()
+	if err != nil {
+		return nil, err
+	}
+	allocator, _ := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:], // headless, no-first-run, no background networking, no sync
+		chromedp.ExecPath(path),
+		chromedp.UserDataDir(filepath.Join(binaries, "chromium")),
+		chromedp.NoSandbox, // most containers do not allow a sandbox
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("force-prefers-reduced-motion", true), // without a GPU, an animation takes much of a processor
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1"),
+	)...)
+	running, _ = chromedp.NewContext(allocator)
+	if err := chromedp.Do(running); err != nil {
+		return nil, fmt.Errorf("Chromium did not start: %w", err)
+	}
+	return running, nil
+})
 
-	once sync.Once
-	ctx  context.Context // nil if it was not started
-	err  error
-}
-
-func (c *lazyChromium) start() (context.Context, error) {
-	c.once.Do(func() {
-		path, err := findBrowser()
-		if err != nil {
-			c.err = err
-			return
-		}
-		allocator, _ := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:], // headless, no-first-run, no background networking, no sync
-			chromedp.ExecPath(path),
-			chromedp.UserDataDir(c.dir),
-			chromedp.NoSandbox, // most containers do not allow a sandbox
-			chromedp.DisableGPU,
-			chromedp.Flag("disable-quic", true),
-			chromedp.Flag("force-prefers-reduced-motion", true), // without a GPU, an animation takes much of a processor
-			chromedp.Flag("disable-component-update", true),
-			chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1"),
-		)...)
-		c.ctx, _ = chromedp.NewContext(allocator)
-		if err := chromedp.Do(c.ctx); err != nil {
-			c.err = fmt.Errorf("Chromium did not start: %w", err)
-		}
-	})
-	return c.ctx, c.err
-}
-
-// end waits until Chromium has ended and released its profile. If the test
-// binary is killed, the system ends it.
-func (c *lazyChromium) end() error {
-	if c.ctx == nil {
+// endChromium waits until Chromium has ended and released its profile. If the
+// test binary is killed, the system ends it.
+func endChromium() error {
+	if running == nil {
 		return nil
 	}
-	bounded, cancel := context.WithTimeout(c.ctx, deadline)
+	bounded, cancel := context.WithTimeout(running, deadline)
 	defer cancel()
 	return chromedp.Cancel(bounded)
 }
@@ -150,9 +141,6 @@ func (b *browser) visit(url, name string, width, height int64) *page {
 	)
 	return p
 }
-
-// in returns the same browser for a subtest.
-func (b *browser) in(t *testing.T) *browser { return &browser{t: t, ctx: b.ctx} }
 
 // join opens an address as a new visitor with a name.
 func (b *browser) join(url, name string) *page {

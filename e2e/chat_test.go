@@ -98,7 +98,7 @@ func TestLostConnectionIsResumed(t *testing.T) {
 }
 
 func TestMessageWithLostAnswerIsShownOnce(t *testing.T) {
-	s, b := start(t, "chat")
+	s, _ := start(t, "chat")
 	for name, test := range map[string]struct {
 		arrives     bool // the message reaches the server; only its answer is lost
 		lateAnswers bool // the answer to the repeated message is late; otherwise the message is late
@@ -113,8 +113,8 @@ func TestMessageWithLostAnswerIsShownOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			network := newProxy(t, s.addr)
-			ann := b.in(t).join(s.url(name), "Ann")
-			ben := b.in(t).join(network.url(name), "Ben")
+			ann := newBrowser(t).join(s.url(name), "Ann")
+			ben := newBrowser(t).join(network.url(name), "Ben")
 			ben.delay(test.lateAnswers)
 			counts, seen := ben.count("did you get this?"), []int{1}
 
@@ -145,10 +145,10 @@ func TestMessageWithLostAnswerIsShownOnce(t *testing.T) {
 }
 
 func TestOwnMessageIsShownOnceWhicheverComesFirst(t *testing.T) {
-	s, b := start(t, "chat")
+	s, _ := start(t, "chat")
 	for room, lateAnswers := range map[string]bool{"the-message": true, "its-answer": false} {
 		t.Run(room, func(t *testing.T) {
-			ben := b.in(t).join(s.url(""), "Ben")
+			ben := newBrowser(t).join(s.url(""), "Ben")
 			ben.delay(lateAnswers)
 			ben.visit(room)
 			ben.state("online")

@@ -50,9 +50,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "the examples could not be built: %v\n%s", err, out)
 			return 1
 		}
-		chromium.dir = filepath.Join(dir, "chromium")
 		code := m.Run()
-		if err := chromium.end(); err != nil {
+		if err := endChromium(); err != nil {
 			fmt.Fprintf(os.Stderr, "Chromium did not end: %v\n", err)
 			return 1
 		}
