@@ -5,16 +5,17 @@
 package redistest
 
 import (
-	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +23,10 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/proctest"
 )
 
 // patience is how long a server may take to start, to find its peers or to
@@ -76,23 +80,14 @@ func (s *Server) run(argv []string) {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cmd, out, started, done := exec.Command(argv[0], argv[1:]...), &bytes.Buffer{}, make(chan error), make(chan struct{})
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd, done := exec.Command(argv[0], argv[1:]...), make(chan struct{})
+	s.cmd, s.out, s.done = cmd, &bytes.Buffer{}, done
+	cmd.Stdout, cmd.Stderr = s.out, s.out
+	require.NoError(s.t, proctest.Start(cmd), "redis-server must be installed: run .ci/setup")
 	go func() { // ends with the process
 		defer close(done)
-		// The process ends with the thread that started it, so that none is
-		// left if the test binary panics or is killed.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		endWithThread(cmd)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
+		cmd.Wait()
 	}()
-	require.NoError(s.t, <-started, "redis-server must be installed: run .ci/setup")
-	s.cmd, s.out, s.done = cmd, out, done
 }
 
 // WaitReady waits until the server answers and has loaded its data.
@@ -138,57 +133,41 @@ func (s *Server) Do(args ...string) string {
 	return out
 }
 
-// try does without redis-cli: each process of it takes 40 ms of a processor, and
-// tests ask a Cluster a hundred times until it is up.
+// try asks on a connection of its own, which nothing has cut. An error that the
+// server answers is a text like others.
 func (s *Server) try(wait time.Duration, args ...string) (string, error) {
-	c, err := net.DialTimeout("tcp", s.Addr, wait)
-	if err != nil {
-		return "", err
-	}
+	c := redis.NewClient(&redis.Options{
+		Addr: s.Addr, Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
+		DialTimeout: wait, ReadTimeout: wait, WriteTimeout: wait,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
-		return "", err
+	words := make([]any, len(args))
+	for i, arg := range args {
+		words[i] = arg
 	}
-	command := fmt.Appendf(nil, "*%d\r\n", len(args))
-	for _, arg := range args {
-		command = fmt.Appendf(command, "$%d\r\n%s\r\n", len(arg), arg)
+	reply, err := c.Do(context.Background(), words...).Result()
+	var refusal redis.Error
+	switch {
+	case errors.Is(err, redis.Nil):
+		return "", nil
+	case errors.As(err, &refusal):
+		return refusal.Error(), nil
 	}
-	if _, err := c.Write(command); err != nil {
-		return "", err
-	}
-	out, err := reply(bufio.NewReader(c))
-	return strings.TrimSpace(out), err
+	return strings.TrimSpace(lines(reply)), err
 }
 
-// reply reads one reply. An error that the server answers is a text like others.
-func reply(r *bufio.Reader) (string, error) {
-	line, err := r.ReadString('\n')
-	if err != nil {
-		return "", err
+// lines writes each element of a reply on a line of its own.
+func lines(reply any) string {
+	list, ok := reply.([]any)
+	if !ok {
+		return fmt.Sprint(reply)
 	}
-	kind, text := line[0], strings.TrimSuffix(line[1:], "\r\n")
-	if kind != '$' && kind != '*' {
-		return text, nil
+	all := make([]string, len(list))
+	for i, item := range list {
+		all[i] = lines(item)
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		return "", fmt.Errorf("a reply begins with %q", line)
-	}
-	if n < 0 { // nil
-		return "", nil
-	}
-	if kind == '$' {
-		b := make([]byte, n+len("\r\n"))
-		_, err := io.ReadFull(r, b)
-		return string(b[:n]), err
-	}
-	all := make([]string, n)
-	for i := range all {
-		if all[i], err = reply(r); err != nil {
-			return "", err
-		}
-	}
-	return strings.Join(all, "\n"), nil
+	return strings.Join(all, "\n")
 }
 
 // Try is Do for a server that may be down, or that may cut its clients off, for
@@ -214,12 +193,16 @@ func (s *Server) Info(section, field string) string {
 
 // Client returns a client. The test closes it at its end.
 func (s *Server) Client(change ...func(*redis.Options)) *redis.Client {
-	o := &redis.Options{Addr: s.Addr}
+	return newClient(s.t, s.Addr, change)
+}
+
+func newClient(t testing.TB, addr string, change []func(*redis.Options)) *redis.Client {
+	o := &redis.Options{Addr: addr}
 	for _, f := range change {
 		f(o)
 	}
 	c := redis.NewClient(o)
-	s.t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -258,10 +241,10 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 		s.Do("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
 		s.Do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(16384*i/masters), strconv.Itoa(16384*(i+1)/masters-1))
 	}
-	for _, s := range append(append([]*Server{}, c.Masters[1:]...), c.Replicas...) {
+	all := c.servers()
+	for _, s := range all[1:] {
 		s.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Masters[0].Port))
 	}
-	all := append(append([]*Server{}, c.Masters...), c.Replicas...)
 	Eventually(t, "the cluster's servers know each other", func() bool {
 		for _, s := range all {
 			if !strings.Contains(s.Try("CLUSTER", "INFO"), fmt.Sprintf("cluster_known_nodes:%d\r", len(all))) {
@@ -297,11 +280,13 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 	return c
 }
 
+func (c *Cluster) servers() []*Server { return slices.Concat(c.Masters, c.Replicas) }
+
 // FailOverSoon makes the cluster replace a master after two seconds of silence.
 func (c *Cluster) FailOverSoon() { c.setTimeout(2 * shortSilence) }
 
 func (c *Cluster) setTimeout(d time.Duration) {
-	for _, s := range append(append([]*Server{}, c.Masters...), c.Replicas...) {
+	for _, s := range c.servers() {
 		require.Equal(c.t, "OK", s.Do("CONFIG", "SET", "cluster-node-timeout", millis(d)))
 	}
 }
@@ -309,10 +294,7 @@ func (c *Cluster) setTimeout(d time.Duration) {
 // Client returns a client. The test closes it at its end.
 func (c *Cluster) Client(change ...func(*redis.ClusterOptions)) *redis.ClusterClient {
 	o := &redis.ClusterOptions{}
-	for _, s := range c.Masters {
-		o.Addrs = append(o.Addrs, s.Addr)
-	}
-	for _, s := range c.Replicas {
+	for _, s := range c.servers() {
 		o.Addrs = append(o.Addrs, s.Addr)
 	}
 	for _, f := range change {
@@ -400,11 +382,12 @@ func FreePort(t testing.TB) int {
 	for range nPorts {
 		ports.next++
 		port := firstPort + ports.next%nPorts
-		if release, ok := reserve(port); !ok {
-			continue
-		} else if !free(port) || !free(port+10000) {
+		release, ok := reserve(port)
+		switch {
+		case !ok:
+		case !free(port) || !free(port+10000):
 			release()
-		} else {
+		default:
 			t.Cleanup(release)
 			return port
 		}
