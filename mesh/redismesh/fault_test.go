@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -259,54 +258,15 @@ func TestServerThatComesLater(t *testing.T) {
 func TestSilentlyDeadSubscription(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	var hole atomic.Bool
-	l := newLedger(t, func(id string) redis.UniversalClient {
-		return s.Client(func(o *redis.Options) {
-			o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-				if id == "b" && err == nil {
-					c = &deaf{Conn: c, hole: &hole, ended: make(chan struct{})}
-				}
-				return c, err
-			}
-		})
-	})
+	_, b, client := relays(t, s)
+	l := newLedger(t, client)
 	before := l.b.Status().Lost
-	hole.Store(true)
+	judge, _ := hole("message\r\n", "subscribe\r\n")
+	b.ToClient(judge)
 	redistest.Eventually(t, "the probe does not come back", func() bool { return l.b.Status().Err != nil })
-	hole.Store(false)
+	b.ToClient(nil)
 	l.told(before)
 	l.check()
-}
-
-// deaf is a connection whose subscriptions bring nothing while a hole is open.
-type deaf struct {
-	net.Conn
-	hole    *atomic.Bool
-	listens atomic.Bool
-	once    sync.Once
-	ended   chan struct{}
-}
-
-func (d *deaf) Write(b []byte) (int, error) {
-	if strings.Contains(string(b), "subscribe") {
-		d.listens.Store(true)
-	}
-	return d.Conn.Write(b)
-}
-
-func (d *deaf) Read(b []byte) (int, error) {
-	n, err := d.Conn.Read(b)
-	if d.listens.Load() && d.hole.Load() {
-		<-d.ended
-		return 0, net.ErrClosed
-	}
-	return n, err
-}
-
-func (d *deaf) Close() error {
-	d.once.Do(func() { close(d.ended) })
-	return d.Conn.Close()
 }
 
 // A full queue drops packets, counts them, and makes the peers get a KindLost.

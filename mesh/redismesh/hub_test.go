@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/mesh/redismesh"
 	"github.com/channels-go/channels/store"
 )
 
@@ -16,12 +15,6 @@ import (
 func TestHubTakesTheReplicaID(t *testing.T) {
 	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // no server is needed for this
 	defer c.Close()
-	open := func(id string) *redismesh.Mesh {
-		m, err := redismesh.New(c, redismesh.Options{ReplicaID: id, Logger: quiet})
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, m.Close()) })
-		return m
-	}
 	memory := func() store.Store {
 		st, err := store.NewMemory(store.MemoryOptions{})
 		require.NoError(t, err)
@@ -29,7 +22,7 @@ func TestHubTakesTheReplicaID(t *testing.T) {
 		return st
 	}
 	for _, id := range []string{"replica-1", ""} {
-		m := open(id)
+		m := open(t, c, "", id)
 		if id == "" {
 			require.Regexp(t, "^[a-z0-9]{13}$", m.ReplicaID())
 		} else {
@@ -43,6 +36,6 @@ func TestHubTakesTheReplicaID(t *testing.T) {
 		require.Equal(t, m.ReplicaID(), nodes[0].ID)
 		require.NoError(t, hub.Shutdown(t.Context()))
 	}
-	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: open("replica-1"), Store: memory(), Logger: quiet})
+	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: open(t, c, "", "replica-1"), Store: memory(), Logger: quiet})
 	require.ErrorContains(t, err, `is "replica-2", but Options.Mesh has the id "replica-1"`)
 }

@@ -21,11 +21,26 @@ import (
 )
 
 // relays gives each replica its own relay to one server.
-func relays(t *testing.T, s *redistest.Server) (a, b *relay, client func(string) redis.UniversalClient) {
-	a, b = newRelay(t, s), newRelay(t, s)
+func relays(t *testing.T, s *redistest.Server, change ...func(*redis.Options)) (a, b *redistest.Relay, client func(string) redis.UniversalClient) {
+	a, b = redistest.NewRelay(t, s), redistest.NewRelay(t, s)
 	return a, b, func(id string) redis.UniversalClient {
-		return map[string]*relay{"a": a, "b": b}[id].client()
+		return map[string]*redistest.Relay{"a": a, "b": b}[id].Client(change...)
 	}
+}
+
+// hole returns a judge that swallows pieces with one of the texts. fallen is set
+// once it has done so.
+func hole(texts ...string) (judge redistest.Judge, fallen *atomic.Bool) {
+	fallen = new(atomic.Bool)
+	return func(piece []byte) redistest.Fate {
+		for _, text := range texts {
+			if strings.Contains(strings.ToLower(string(piece)), text) {
+				fallen.Store(true)
+				return redistest.Swallow
+			}
+		}
+		return redistest.Pass
+	}, fallen
 }
 
 // A connection whose subscriptions are never confirmed is closed, and the next
@@ -43,10 +58,11 @@ func TestUnconfirmedSubscription(t *testing.T) {
 			_, b, client := relays(t, s)
 			l := newLedger(t, client)
 			before := l.b.Status().Lost
-			b.hole(text)
-			b.cut()
-			redistest.Eventually(t, "a connection falls into the hole", func() bool { return b.holes.Load() > 0 && l.b.Status().Err != nil })
-			b.hole("")
+			judge, fallen := hole(text)
+			b.ToServer(judge)
+			b.Cut()
+			redistest.Eventually(t, "a connection falls into the hole", func() bool { return fallen.Load() && l.b.Status().Err != nil })
+			b.ToServer(nil)
 			l.told(before)
 			l.check()
 			redistest.Eventually(t, "Status is healthy", func() bool { return l.b.Status().Err == nil })
@@ -62,13 +78,14 @@ func TestUnconfirmedSubscriptionOfALinkThatIsUp(t *testing.T) {
 	_, b, client := relays(t, s)
 	l := newLedger(t, client)
 	redistest.Eventually(t, "the link is up", func() bool { return l.b.Status().Err == nil })
-	b.hole(":c:late")
+	judge, fallen := hole(":c:late")
+	b.ToServer(judge)
 	l.calm.Store(true) // the answer is waited for for many seconds
 	require.NoError(t, l.b.Subscribe("late"))
-	redistest.Eventually(t, "the subscription falls into the hole", func() bool { return b.holes.Load() > 0 })
+	redistest.Eventually(t, "the subscription falls into the hole", fallen.Load)
 	require.NoError(t, l.b.Status().Err)
 	before := l.b.Status().Lost
-	b.hole("")
+	b.ToServer(nil)
 	l.told(before)
 	l.calm.Store(false)
 	redistest.Eventually(t, "Redis has it", func() bool { return strings.Contains(s.Do("PUBSUB", "CHANNELS"), ":c:late") })
@@ -79,9 +96,10 @@ func TestUnconfirmedSubscriptionOfALinkThatIsUp(t *testing.T) {
 func TestPublishingComesBackWithoutASubscription(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	r := newRelay(t, s)
-	r.hole("subscribe")
-	m := open(t, r.client(), "", "a")
+	r := redistest.NewRelay(t, s)
+	judge, _ := hole("subscribe")
+	r.ToServer(judge)
+	m := open(t, r.Client(), "", "a")
 	say := func() error { return m.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}) }
 	redistest.Eventually(t, "publishing works", func() bool { return say() == nil })
 	sent := func() bool { return m.Status().Peers[0].Queued == 0 }
@@ -171,17 +189,15 @@ func TestDemotedServerIsLeft(t *testing.T) {
 			t.Parallel()
 			s1 := redistest.Start(t)
 			s2 := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(s1.Port))
-			a, b := newRelay(t, s1), newRelay(t, s1)
-			l := newLedger(t, func(id string) redis.UniversalClient {
-				return map[string]*relay{"a": a, "b": b}[id].client(func(o *redis.Options) { o.Protocol = protocol })
-			})
+			a, b, client := relays(t, s1, func(o *redis.Options) { o.Protocol = protocol })
+			l := newLedger(t, client)
 			for _, to := range []*redistest.Server{s2, s1, s2} {
 				from := map[*redistest.Server]*redistest.Server{s1: s2, s2: s1}[to]
 				before := l.b.Status().Lost
 				demote(t, from, to)
-				a.lead(to)
-				b.lead(to)
-				b.cut() // the other replica notices without it
+				a.Lead(to)
+				b.Lead(to)
+				b.Cut() // the other replica notices without it
 				l.told(before)
 				l.live()
 				redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(from) == 0 })
@@ -196,13 +212,13 @@ func TestReplicaIsRefused(t *testing.T) {
 	t.Parallel()
 	s1 := redistest.Start(t)
 	s2 := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(s1.Port))
-	r := newRelay(t, s2)
-	m := open(t, r.client(), "", "a")
+	r := redistest.NewRelay(t, s2)
+	m := open(t, r.Client(), "", "a")
 	redistest.Eventually(t, "Status explains the problem", func() bool {
 		err := m.Status().Err
 		return err != nil && strings.Contains(err.Error(), "must connect to the master") && m.Publish(t.Context(), mesh.Packet{}) != nil
 	})
-	r.lead(s1)
+	r.Lead(s1)
 	redistest.Eventually(t, "the mesh finds the master", func() bool { return m.Status().Err == nil && m.Publish(t.Context(), mesh.Packet{}) == nil })
 }
 

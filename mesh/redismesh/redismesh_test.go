@@ -254,11 +254,7 @@ func TestPrefixesAreApart(t *testing.T) {
 // one.
 func TestDatabasesAreApart(t *testing.T) {
 	s := redistest.Start(t)
-	client := func(db int) redis.UniversalClient {
-		c := redis.NewClient(&redis.Options{Addr: s.Addr, DB: db})
-		t.Cleanup(func() { require.NoError(t, c.Close()) })
-		return c
-	}
+	client := func(db int) redis.UniversalClient { return s.Client(func(o *redis.Options) { o.DB = db }) }
 	in := map[int]*inbox{}
 	for _, db := range []int{0, 1, 15} {
 		in[db] = newInbox(t, client(db), "", "b")
@@ -303,9 +299,7 @@ func TestTwins(t *testing.T) {
 // answer to its canaries while it is the only replica.
 func TestStatusHasABrokerAndNoReplica(t *testing.T) {
 	s := redistest.Start(t)
-	c := redis.NewClient(&redis.Options{Addr: s.Addr})
-	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	m := open(t, c, "alone", "a")
+	m := open(t, s.Client(), "alone", "a")
 	redistest.Eventually(t, "the mesh is up", func() bool { return m.Status().Peers[0].Up })
 	require.Len(t, m.Status().Peers, 1)
 	require.Empty(t, m.Status().Peers[0].ID)
@@ -360,10 +354,7 @@ func TestGapsAreTold(t *testing.T) {
 	told := func(p mesh.Packet) bool {
 		return p.Kind == mesh.KindLost && p.Channel == "x" && p.Origin == "z"
 	}
-	frame := func(number, previous byte, header string) string {
-		return "\x01m" + "lifetime" + strings.Repeat("\x00", 7) + string(number) + strings.Repeat("\x00", 7) + string(previous) +
-			"\x01z" + "\x00\x04" + string(number) + "\x01" + header
-	}
+	frame := func(number, previous uint64, header string) string { return rawFrame(7, number, previous, "z", header) }
 	for _, f := range []string{frame(3, 2, "a"), frame(7, 3, "b"), frame(7, 3, "t"), frame(6, 0, "l"), frame(9, 0, "c"), frame(12, 9, "d")} {
 		require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", f).Err())
 	}
