@@ -18,9 +18,7 @@ import (
 // and in whichever order.
 func TestARepeatedAppendIsOneMessage(t *testing.T) {
 	r := redistest.Start(t)
-	s, err := New(r.Client(), Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { s.Close() })
+	s := newStore(t, r.Client())
 	limits := func(size int) store.AppendOptions { return store.AppendOptions{Size: size, TTL: time.Hour} }
 	run := func(c *call) (offset uint64, err error) {
 		if err := s.do(t.Context(), c); err != nil {

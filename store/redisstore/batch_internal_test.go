@@ -16,9 +16,7 @@ import (
 func TestAbandonedAppendsAreNotKept(t *testing.T) {
 	c := redis.NewClient(&redis.Options{})
 	t.Cleanup(func() { c.Close() })
-	s, err := New(c, Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { s.Close() })
+	s := newStore(t, c)
 	l := &s.lanes[0]
 	l.flying = flights // the maximum is on its way
 
@@ -86,9 +84,7 @@ func (r *refusing) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessP
 func TestAppendsOfABatchReturnSeparately(t *testing.T) {
 	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { c.Close() })
-	s, err := New(c, Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { s.Close() })
+	s := newStore(t, c)
 	r := &refusing{key: s.keys.log("moving"), proceed: make(chan struct{})}
 	c.AddHook(r)
 	l := &s.lanes[0]
@@ -110,6 +106,7 @@ func TestAppendsOfABatchReturnSeparately(t *testing.T) {
 		s.sendBatch(batch)
 		close(sent)
 	}()
+	var err error
 	select {
 	case err = <-staying:
 	case <-time.After(time.Minute):

@@ -42,14 +42,11 @@ func useAll(t *testing.T, s *redisstore.Store) {
 		name := "c" + strings.Repeat("x", i%50) + string(rune('a'+i/50))
 		long.Channels = append(long.Channels, store.Count{Channel: name, Subscribers: 1})
 	}
-	_, err = s.Report(ctx, long)
-	require.NoError(t, err)
+	report(t, s, long)
 	require.NoError(t, s.Forget(ctx, "gone"))
 	member := store.PresenceChange{Channel: "chat", Member: store.Member{ID: "one-1", User: "ann", Info: json.RawMessage(`{}`)}}
-	_, err = s.Report(ctx, store.Report{Replica: store.Replica{ID: "one"}, Full: true, Channels: []store.Count{{Channel: "chat", Subscribers: 1}, {Channel: "d", Subscribers: 2}}, Members: []store.PresenceChange{member}})
-	require.NoError(t, err)
-	_, err = s.Report(ctx, store.Report{Replica: store.Replica{ID: "one"}, Channels: []store.Count{{Channel: "d"}}})
-	require.NoError(t, err)
+	report(t, s, store.Report{Replica: store.Replica{ID: "one"}, Full: true, Channels: []store.Count{{Channel: "chat", Subscribers: 1}, {Channel: "d", Subscribers: 2}}, Members: []store.PresenceChange{member}})
+	report(t, s, store.Report{Replica: store.Replica{ID: "one"}, Channels: []store.Count{{Channel: "d"}}})
 	other := member
 	other.Member.ID = "one-2"
 	gone := other
@@ -154,12 +151,10 @@ func TestRightsAreAsDocumented(t *testing.T) {
 
 func TestTwoPrefixesNeverMeet(t *testing.T) {
 	r := redistest.Start(t)
-	stores := map[string]*redisstore.Store{}
 	for _, prefix := range []string{"a", "a:log", "a:top", "b"} {
 		s, err := redisstore.New(r.Client(), redisstore.Options{Prefix: prefix})
 		require.NoError(t, err)
 		t.Cleanup(func() { s.Close() })
-		stores[prefix] = s
 		useAll(t, s) // must find only its own
 		require.EqualValues(t, 3, mustAppend(t, s, "chat", "3").Offset)
 	}

@@ -19,8 +19,7 @@ func (replied) RedisError()     {}
 func TestErrorsOfOlderServersAreUnderstood(t *testing.T) {
 	c := redis.NewClient(&redis.Options{})
 	t.Cleanup(func() { c.Close() })
-	s, err := New(c, Options{})
-	require.NoError(t, err)
+	s := newStore(t, c)
 	const before = "ERR Error running script (call to f_0123456789012345678901234567890123456789): @user_script:"
 	for text, want := range map[string]struct {
 		says           string

@@ -3,13 +3,9 @@
 package redisstore_test
 
 import (
-	"context"
-	"net"
 	"strconv"
-	"sync/atomic"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/store"
@@ -40,14 +36,9 @@ func TestFailoverThereAndBackLosesNoMeaning(t *testing.T) {
 	storetest.RunLosing(t, func(t *testing.T) storetest.Losing {
 		a := redistest.Start(t)
 		b := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(a.Port))
-		// Both have one name, which leads to the master.
-		var addr atomic.Value
-		addr.Store(a.Addr)
-		client := redis.NewClient(&redis.Options{Addr: "the-master:6379", Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", addr.Load().(string))
-		}})
-		t.Cleanup(func() { client.Close() })
+		// Both have one address, which leads to the master.
+		master := redistest.NewRelay(t, a)
+		client := master.Client()
 		return storetest.Losing{
 			Open: func(t *testing.T) store.Store { return open(t, client) },
 			Save: func(t *testing.T) {
@@ -58,7 +49,7 @@ func TestFailoverThereAndBackLosesNoMeaning(t *testing.T) {
 				b.Do("REPLICAOF", "NO", "ONE")
 			},
 			Lose: func(t *testing.T) {
-				addr.Store(b.Addr)
+				master.Lead(b)
 				require.Equal(t, "OK", a.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(b.Port)))
 				a, b = b, a
 			},

@@ -1,10 +1,10 @@
 package redisstore_test
 
 import (
+	"context"
 	"flag"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -24,12 +24,45 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
-func open(t testing.TB, c redis.UniversalClient) *redisstore.Store {
+var open = redisstore.NewStore
+
+// start starts a server for a test, and a Store on it.
+func start(t testing.TB, args ...string) (*redistest.Server, *redisstore.Store) {
 	t.Helper()
-	s, err := redisstore.New(c, redisstore.Options{})
+	r := redistest.Start(t, args...)
+	return r, open(t, r.Client())
+}
+
+// heartbeat is a report of a replica that changes nothing.
+var heartbeat = store.Report{Replica: store.Replica{ID: "n"}}
+
+// report makes a replica report.
+func report(t testing.TB, s *redisstore.Store, r store.Report) (known bool) {
+	t.Helper()
+	known, err := s.Report(t.Context(), r)
 	require.NoError(t, err)
-	t.Cleanup(func() { s.Close() })
-	return s
+	return known
+}
+
+// calls returns a call of each method.
+func calls(s *redisstore.Store, channel string) map[string]func(ctx context.Context) error {
+	return map[string]func(ctx context.Context) error{
+		"append": func(ctx context.Context) error {
+			_, _, err := s.Append(ctx, channel, entry("x"), plenty)
+			return err
+		},
+		"range":    func(ctx context.Context) error { _, err := s.Range(ctx, channel, store.Query{Limit: 1}); return err },
+		"tops":     func(ctx context.Context) error { _, err := s.Tops(ctx, []string{channel, "b"}); return err },
+		"nodes":    func(ctx context.Context) error { _, err := s.Replicas(ctx); return err },
+		"report":   func(ctx context.Context) error { _, err := s.Report(ctx, heartbeat); return err },
+		"channels": func(ctx context.Context) error { _, err := s.Channels(ctx, "", "", 10); return err },
+		"channel":  func(ctx context.Context) error { _, err := s.Channel(ctx, channel); return err },
+		"update": func(ctx context.Context) error {
+			return s.UpdatePresence(ctx, "n", []store.PresenceChange{{Channel: channel, Member: store.Member{ID: "1"}}})
+		},
+		"members": func(ctx context.Context) error { _, _, err := s.Members(ctx, channel, 1); return err },
+		"forget":  func(ctx context.Context) error { return s.Forget(ctx, "n") },
+	}
 }
 
 func TestStoreOnOneServer(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/store"
-	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
 // After XDEL has removed a message, for instance one that should never have
@@ -19,8 +18,7 @@ import (
 // expires.
 func TestRemovedMessages(t *testing.T) {
 	t.Parallel()
-	r := redistest.Start(t)
-	s := open(t, r.Client())
+	r, s := start(t)
 	for n := range 40 {
 		_, _, err := s.Append(t.Context(), "h", entry(fmt.Sprint(n+1)), store.AppendOptions{Size: 100, TTL: time.Hour})
 		require.NoError(t, err)
@@ -50,8 +48,7 @@ func TestRemovedMessages(t *testing.T) {
 // The search for expired entries may look for the removed one.
 func TestRemovedLastMessageOfALogThatExpires(t *testing.T) {
 	t.Parallel()
-	r := redistest.Start(t)
-	s := open(t, r.Client())
+	r, s := start(t)
 	for n := range 3 {
 		_, _, err := s.Append(t.Context(), "h", entry(fmt.Sprint(n)), store.AppendOptions{Size: 100, TTL: time.Hour})
 		require.NoError(t, err)

@@ -29,10 +29,9 @@ func (s *Store) waitingFor(p part) int {
 
 // A caller that joins a read after all others have left still gets it.
 func TestCallerLeavesASharedRead(t *testing.T) {
+	t.Parallel() // it waits between reads
 	c := redistest.Start(t).Client()
-	s, err := New(c, Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { s.Close() })
+	s := newStore(t, c)
 	for i := range 20 {
 		p := part{fmt.Sprint("c", i), store.Query{Limit: 1}}
 		for range readBurst { // so that the next read waits for a moment
@@ -79,9 +78,7 @@ func (h *hanging) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 func TestAbandonedReadDelaysNoOthers(t *testing.T) {
 	c, h := redistest.Start(t).Client(), &hanging{held: make(chan struct{}), proceed: make(chan struct{})}
 	c.AddHook(h)
-	s, err := New(c, Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { s.Close() })
+	s := newStore(t, c)
 	t.Cleanup(func() { close(h.proceed) })
 	h.next.Store(true)
 	ctx, leave := context.WithCancel(t.Context())
@@ -95,6 +92,6 @@ func TestAbandonedReadDelaysNoOthers(t *testing.T) {
 	require.ErrorIs(t, <-left, context.Canceled)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	_, err = s.Range(ctx, "c", store.Query{Limit: 1})
+	_, err := s.Range(ctx, "c", store.Query{Limit: 1})
 	require.NoError(t, err)
 }

@@ -140,9 +140,7 @@ func absentLog(t *testing.T, s store.Store) {
 	for _, q := range []store.Query{{}, {Limit: 10}, {After: 7, Limit: 10}, {Before: 7, Limit: 10, Newest: true}} {
 		requireAbsent(t, read(t, s, ch, q))
 	}
-	tops, err := s.Tops(t.Context(), []string{ch})
-	require.NoError(t, err)
-	require.Equal(t, []store.Position{{}}, tops)
+	require.Zero(t, top(t, s, ch))
 }
 
 func trimsBySize(t *testing.T, s store.Store) {
@@ -172,16 +170,14 @@ func trimsBySize(t *testing.T, s store.Store) {
 func ttlLeavesPosition(t *testing.T, s store.Store) {
 	ch := unique("log")
 	o := store.AppendOptions{Size: 10, TTL: 100 * time.Millisecond}
-	top := appendN(t, s, ch, 3, o)
+	last := appendN(t, s, ch, 3, o)
 	eventually(t, "all entries expire", func() bool { return len(readAll(t, s, ch).Entries) == 0 })
 	p := readAll(t, s, ch)
-	require.Equal(t, top, p.Top)
+	require.Equal(t, last, p.Top)
 	require.EqualValues(t, 4, p.First)
-	tops, err := s.Tops(t.Context(), []string{ch})
-	require.NoError(t, err)
-	require.Equal(t, []store.Position{top}, tops)
+	require.Equal(t, last, top(t, s, ch))
 
-	require.Equal(t, store.Position{Epoch: top.Epoch, Offset: 4}, appendOne(t, s, ch, store.Entry{Body: body(4)}, plenty))
+	require.Equal(t, store.Position{Epoch: last.Epoch, Offset: 4}, appendOne(t, s, ch, store.Entry{Body: body(4)}, plenty))
 	p = readAll(t, s, ch)
 	require.Equal(t, []uint64{4}, offsets(p))
 	require.EqualValues(t, 4, p.First)

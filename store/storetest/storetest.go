@@ -191,6 +191,23 @@ func channels(t *testing.T, s store.Store, prefix, after string, limit int) []st
 	return append([]store.Count{}, counts...)
 }
 
+// count returns the numbers of one channel.
+func count(t *testing.T, s store.Store, channel string) store.Count {
+	t.Helper()
+	c, err := s.Channel(t.Context(), channel)
+	require.NoError(t, err)
+	return c
+}
+
+// top returns the last position of a log.
+func top(t *testing.T, s store.Store, channel string) store.Position {
+	t.Helper()
+	tops, err := s.Tops(t.Context(), []string{channel})
+	require.NoError(t, err)
+	require.Len(t, tops, 1)
+	return tops[0]
+}
+
 // join and leave return a change of presence.
 func join(channel, id string) store.PresenceChange {
 	return store.PresenceChange{Channel: channel, Member: store.Member{ID: id, User: "user of " + id}}
