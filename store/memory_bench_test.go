@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/channels-go/channels/store"
 )
 
@@ -84,15 +82,20 @@ func BenchmarkMemoryRange20(b *testing.B) {
 	}
 }
 
-func BenchmarkMemoryChannels(b *testing.B) {
+// reported returns a Memory to which a replica has reported 100,000 channels.
+func reported(b *testing.B) (*store.Memory, []store.Count) {
 	m := newMemory(b, 0)
 	counts := make([]store.Count, 100_000)
 	for i := range counts {
 		counts[i] = store.Count{Channel: fmt.Sprint("channel ", i), Subscribers: 1}
 	}
+	report(b, m, store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
+	return m, counts
+}
+
+func BenchmarkMemoryChannels(b *testing.B) {
+	m, _ := reported(b)
 	ctx := b.Context()
-	_, err := m.Report(ctx, store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
-	require.NoError(b, err)
 	page := func(name, prefix, after string, limit int) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -109,14 +112,8 @@ func BenchmarkMemoryChannels(b *testing.B) {
 }
 
 func BenchmarkMemoryReport(b *testing.B) {
-	m := newMemory(b, 0)
-	counts := make([]store.Count, 100_000)
-	for i := range counts {
-		counts[i] = store.Count{Channel: fmt.Sprint("channel ", i), Subscribers: 1}
-	}
+	m, counts := reported(b)
 	ctx := b.Context()
-	_, err := m.Report(ctx, store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
-	require.NoError(b, err)
 	b.Run("100 of 100000 changed", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {

@@ -54,8 +54,7 @@ func TestMemoryCountsWhatItTakes(t *testing.T) {
 		},
 		"numbers of channels": func(t *testing.T, m *store.Memory) {
 			for i := range 40_000 {
-				_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a"}, Channels: []store.Count{{Channel: fmt.Sprint("channel ", i), Subscribers: 1}}})
-				require.NoError(t, err)
+				report(t, m, store.Report{Replica: store.Replica{ID: "a"}, Channels: []store.Count{{Channel: fmt.Sprint("channel ", i), Subscribers: 1}}})
 			}
 		},
 		"members of one room": func(t *testing.T, m *store.Memory) {
@@ -80,8 +79,7 @@ func TestMemoryCountsWhatItTakes(t *testing.T) {
 }
 
 func join(t *testing.T, m *store.Memory, n int, channel func(i int) string) {
-	_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a"}})
-	require.NoError(t, err)
+	report(t, m, store.Report{Replica: store.Replica{ID: "a"}})
 	for i := range n {
 		change := store.PresenceChange{Channel: channel(i), Member: store.Member{
 			ID: fmt.Sprint("connection ", rand.Int64()), User: fmt.Sprint("user ", i), Info: json.RawMessage(`{"name":"somebody"}`),
@@ -262,8 +260,7 @@ func TestMemoryReportsAreNotEvicted(t *testing.T) {
 		for i := range 1000 {
 			counts = append(counts, store.Count{Channel: fmt.Sprint("channel ", i), Subscribers: 1})
 		}
-		_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
-		require.NoError(t, err)
+		report(t, m, store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
 		got, err := m.Channels(t.Context(), "", "", 10_000)
 		require.NoError(t, err)
 		require.Len(t, got, 1000)

@@ -180,56 +180,49 @@ func TestMemoryDeadAfter(t *testing.T) {
 		m := newMemory(t, 0)
 		rep := store.Report{Replica: store.Replica{ID: "a"}, Channels: []store.Count{{Channel: "ch", Subscribers: 1}}}
 		heartbeat := store.Report{Replica: store.Replica{ID: "a"}}
-		_, err := m.Report(ctx, rep)
-		require.NoError(t, err)
-		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "x"}}}))
+		join := func(id string) {
+			require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: id}}}))
+		}
+		requireCounts := func(subscribers, members int) {
+			t.Helper()
+			c, err := m.Channel(ctx, "ch")
+			require.NoError(t, err)
+			require.Equal(t, subscribers, c.Subscribers)
+			_, total, err := m.Members(ctx, "ch", 10)
+			require.NoError(t, err)
+			require.Equal(t, members, total)
+		}
+		replicas := func(n int) []store.Replica {
+			t.Helper()
+			all, err := m.Replicas(ctx)
+			require.NoError(t, err)
+			require.Len(t, all, n)
+			return all
+		}
+		report(t, m, rep)
+		join("x")
 		for range 3 {
 			time.Sleep(store.DeadAfter - 1)
-			known, err := m.Report(ctx, heartbeat)
-			require.NoError(t, err)
-			require.True(t, known)
+			require.True(t, report(t, m, heartbeat))
 		}
 		// Presence lives only by reports.
 		time.Sleep(store.DeadAfter - 1)
-		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "y"}}}))
-		nodes, err := m.Replicas(ctx)
-		require.NoError(t, err)
-		require.Len(t, nodes, 1)
-		c, err := m.Channel(ctx, "ch")
-		require.NoError(t, err)
-		require.Equal(t, 1, c.Subscribers)
-		_, total, err := m.Members(ctx, "ch", 10)
-		require.NoError(t, err)
-		require.Equal(t, 2, total)
+		join("y")
+		replicas(1)
+		requireCounts(1, 2)
 
 		time.Sleep(time.Nanosecond)
-		_, total, err = m.Members(ctx, "ch", 10)
-		require.NoError(t, err)
-		require.Zero(t, total)
-		c, err = m.Channel(ctx, "ch")
-		require.NoError(t, err)
-		require.Zero(t, c.Subscribers)
-		require.NoError(t, m.UpdatePresence(ctx, "a", []store.PresenceChange{{Channel: "ch", Member: store.Member{ID: "z"}}}))
-		_, total, err = m.Members(ctx, "ch", 10)
-		require.NoError(t, err)
-		require.Zero(t, total)
-		known, err := m.Report(ctx, heartbeat)
-		require.NoError(t, err)
-		require.False(t, known)
+		requireCounts(0, 0)
+		join("z")
+		requireCounts(0, 0)
+		require.False(t, report(t, m, heartbeat))
 
 		// The replica itself is shown longer.
-		nodes, err = m.Replicas(ctx)
-		require.NoError(t, err)
-		seen := nodes[0].Seen
+		seen := replicas(1)[0].Seen
 		time.Sleep(store.ForgottenAfter - 1)
-		nodes, err = m.Replicas(ctx)
-		require.NoError(t, err)
-		require.Len(t, nodes, 1)
-		require.Equal(t, seen, nodes[0].Seen)
+		require.Equal(t, seen, replicas(1)[0].Seen)
 		time.Sleep(time.Nanosecond)
-		nodes, err = m.Replicas(ctx)
-		require.NoError(t, err)
-		require.Empty(t, nodes)
+		replicas(0)
 		require.Zero(t, m.Bytes())
 	})
 }

@@ -60,6 +60,14 @@ func top(t testing.TB, m *store.Memory, channel string) store.Position {
 	return tops[0]
 }
 
+// report makes a replica report.
+func report(t testing.TB, m *store.Memory, r store.Report) (known bool) {
+	t.Helper()
+	known, err := m.Report(t.Context(), r)
+	require.NoError(t, err)
+	return known
+}
+
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, openMemory)
@@ -129,10 +137,8 @@ func TestMemoryPages100000Channels(t *testing.T) {
 		}
 		rand.Shuffle(n, func(i, j int) { counts[i], counts[j] = counts[j], counts[i] })
 		slices.Sort(names)
-		_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a"}, Full: true, Channels: counts})
-		require.NoError(t, err)
-		_, err = m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "b"}, Full: true, Channels: counts[:n/2]})
-		require.NoError(t, err)
+		report(t, m, store.Report{Replica: store.Replica{ID: "a"}, Full: true, Channels: counts})
+		report(t, m, store.Report{Replica: store.Replica{ID: "b"}, Full: true, Channels: counts[:n/2]})
 
 		list := func(prefix string) (all []string, subscribers int) {
 			for after := ""; ; {
@@ -230,12 +236,11 @@ func TestMemoryCloseFrees(t *testing.T) {
 	for i := range 20 {
 		mustAppend(t, m, fmt.Sprint(i), strings.Repeat("x", 1<<20), plenty)
 	}
-	_, err := m.Report(t.Context(), store.Report{Replica: store.Replica{ID: "a", Info: make([]byte, 10<<20)}})
-	require.NoError(t, err)
+	report(t, m, store.Report{Replica: store.Replica{ID: "a", Info: make([]byte, 10<<20)}})
 	require.Greater(t, heapInUse()-before, int64(29<<20))
 	require.NoError(t, m.Close())
 	require.Less(t, heapInUse()-before, int64(5<<20))
-	_, err = m.Replicas(context.Background())
+	_, err := m.Replicas(context.Background())
 	require.ErrorIs(t, err, store.ErrClosed)
 }
 
