@@ -59,7 +59,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 // appendCall returns the script call for an Append. It does not keep e.Body.
 func (s *Store) appendCall(channel string, e store.Entry, o store.AppendOptions) *call {
 	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
-	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newEpoch(), millis(topStay), newCallID(), 0}
+	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newID(), millis(topStay), newID(), 0}
 	c.since = len(c.args) - 1
 	if o.Key != "" {
 		c.keys = append(c.keys, s.keys.once(channel, o.Key))
@@ -85,8 +85,6 @@ func check(o store.AppendOptions) error {
 	return nil
 }
 
-// newCallID returns an id that is unique among the Appends of the last minutes.
-func newCallID() string { return rand.Text()[:10] }
-
-// newEpoch returns 50 random bits as 10 letters and digits.
-func newEpoch() string { return rand.Text()[:10] }
+// newID returns 50 random bits as 10 letters and digits: an epoch, or an id that
+// is unique among the Appends of the last minutes.
+func newID() string { return rand.Text()[:10] }

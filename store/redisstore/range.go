@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -134,20 +135,15 @@ func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, 
 	q := p.query
 	c := newCall(rangeScript, []string{s.keys.log(p.channel), s.keys.top(p.channel)},
 		q.After, q.Before, q.Limit, q.MaxBytes, flag(q.Newest), flag(first))
-	c.ctx = ctx
-	s.send(ctx, []*call{c})
-	reply, err := c.cmd.Slice()
-	if err == redis.Nil {
-		return &page{}, false, nil
-	}
-	if err != nil {
+	if err := s.do(ctx, c); err != nil {
 		return nil, false, err
 	}
-	if len(reply) == 0 {
+	reply, err := c.cmd.Slice()
+	switch {
+	case errors.Is(err, redis.Nil), err == nil && len(reply) == 0:
 		return &page{}, false, nil
-	}
-	if len(reply) < 5 {
-		return nil, false, unexpected("read", reply)
+	case err != nil, len(reply) < 5:
+		return nil, false, unexpected("read", c.cmd.Val())
 	}
 	epoch, _ := reply[0].(string)
 	top, _ := reply[1].(int64)

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,16 +110,13 @@ func (s *Store) reportCalls(r store.Report, id, last string) []*call {
 
 // latest removes all but the last of the items with the same key.
 func latest[T any](items []T, key func(T) string) []T {
-	at := make(map[string]int, len(items))
+	seen := make(map[string]bool, len(items))
 	out := make([]T, 0, len(items))
-	for _, item := range items {
-		k := key(item)
-		if i, ok := at[k]; ok {
-			out[i] = item
-			continue
+	for _, item := range slices.Backward(items) {
+		if k := key(item); !seen[k] {
+			seen[k] = true
+			out = append(out, item)
 		}
-		at[k] = len(out)
-		out = append(out, item)
 	}
 	return out
 }
@@ -269,25 +267,20 @@ func (s *Store) channels(ctx context.Context, prefix, after string, limit int) (
 	}
 	// A name that is among the first of the sum is among the first of each
 	// replica that has it.
-	sums := make(map[string]*store.Count)
+	sums := make(map[string]store.Count)
 	for _, c := range calls {
 		_, err := eachOf(c.cmd, func(name, numbers string) error {
 			sum := sums[name]
-			if sum == nil {
-				sum = &store.Count{Channel: name}
-				sums[name] = sum
-			}
-			return addCount(sum, numbers)
+			sum.Channel = name
+			err := addCount(&sum, numbers)
+			sums[name] = sum
+			return err
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	page := make([]store.Count, 0, len(sums))
-	for _, sum := range sums {
-		page = append(page, *sum)
-	}
-	slices.SortFunc(page, func(a, b store.Count) int { return cmp.Compare(a.Channel, b.Channel) })
+	page := slices.SortedFunc(maps.Values(sums), func(a, b store.Count) int { return cmp.Compare(a.Channel, b.Channel) })
 	return page[:min(limit, len(page))], nil
 }
 

@@ -5,6 +5,9 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/store"
 )
 
@@ -35,7 +38,7 @@ type part struct {
 // the first caller, and ends a pause after it has served the last one.
 type shared struct {
 	next  *reading // not yet begun
-	awake chan struct{}
+	awake bell.Bell
 }
 
 // reading is one read for all callers that wait for it. It is cancelled if all
@@ -55,7 +58,7 @@ func (r *reads) share(s *Store, ctx context.Context, p part) (*page, error) {
 	r.mu.Lock()
 	sh := r.parts[p]
 	if sh == nil {
-		sh = &shared{awake: make(chan struct{}, 1)}
+		sh = &shared{awake: bell.New()}
 		if !s.calls.Run(func() { r.serve(s, p, sh) }) {
 			r.mu.Unlock()
 			return nil, store.ErrClosed
@@ -68,7 +71,7 @@ func (r *reads) share(s *Store, ctx context.Context, p part) (*page, error) {
 	if sh.next == nil {
 		sh.next = &reading{done: make(chan struct{})}
 		sh.next.ctx, sh.next.cancel = context.WithCancel(s.ctx)
-		sh.awake <- struct{}{} // does not block: the channel is empty if next is nil
+		sh.awake.Ring()
 	}
 	rd := sh.next
 	rd.waiting++
@@ -93,80 +96,37 @@ func (r *reads) share(s *Store, ctx context.Context, p part) (*page, error) {
 
 // serve reads a part of a log for as long as anyone asks for it.
 func (r *reads) serve(s *Store, p part, sh *shared) {
-	tokens := readBurst
-	last := time.Now() // when a token was last added
-	pause := time.NewTimer(readPause)
-	defer pause.Stop()
+	pace := rate.NewLimiter(rate.Every(readPause), readBurst)
+	idle := time.NewTimer(readPause)
+	defer idle.Stop()
 	for {
-		pause.Reset(readPause)
+		idle.Reset(readPause)
 		select {
 		case <-sh.awake:
-		case <-pause.C:
+			_ = pace.Wait(s.ctx) // it fails only after Close, which the read notices
+		case <-idle.C:
 		case <-s.ctx.Done():
-		}
-		if n := int(time.Since(last) / readPause); n > 0 {
-			tokens, last = min(tokens+n, readBurst), time.Now()
-		}
-		r.mu.Lock()
-		if sh.next == nil && (tokens == readBurst || s.ctx.Err() != nil) {
-			delete(r.parts, p)
-			r.mu.Unlock()
-			return
-		}
-		wanted := sh.next != nil
-		r.mu.Unlock()
-		if !wanted {
-			continue
-		}
-		for tokens == 0 {
-			pause.Reset(readPause - time.Since(last))
-			select {
-			case <-pause.C:
-			case <-s.ctx.Done():
-			}
-			tokens, last = 1, time.Now()
 		}
 		r.mu.Lock()
 		rd := sh.next
+		if rd == nil {
+			rested := pace.Tokens() >= readBurst || s.ctx.Err() != nil
+			if rested {
+				delete(r.parts, p)
+			}
+			r.mu.Unlock()
+			if rested {
+				return
+			}
+			continue
+		}
 		sh.next = nil // callers that come from here on wait for the next read
-		select {
-		case <-sh.awake:
-		default:
-		}
-		if rd.waiting == 0 {
-			rd.cancel()
-		} else {
-			tokens--
-		}
+		wanted := rd.waiting > 0
 		r.mu.Unlock()
-		rd.page, rd.err = s.readUnlessLeft(rd.ctx, p)
+		if wanted {
+			rd.page, rd.err = s.read(rd.ctx, p)
+		}
 		rd.cancel()
 		close(rd.done)
-	}
-}
-
-// readUnlessLeft reads a part of a log. It returns when ctx ends, even if Redis
-// hangs. The next caller gets another connection.
-func (s *Store) readUnlessLeft(ctx context.Context, p part) (*page, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	type outcome struct {
-		page *page
-		err  error
-	}
-	done := make(chan outcome, 1)
-	ok := s.calls.Run(func() { // ends with the read, which the client's own timeouts bound
-		page, err := s.read(ctx, p)
-		done <- outcome{page, err}
-	})
-	if !ok {
-		return nil, store.ErrClosed
-	}
-	select {
-	case o := <-done:
-		return o.page, o.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
 }
