@@ -3,7 +3,6 @@ package redismesh
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -21,6 +20,8 @@ type conn struct {
 	server *redis.Client // the user's client, whose settings it has
 	mesh   *Mesh
 	wire   atomic.Pointer[wire] // nil until it is dialled
+	heard  atomic.Int64         // when the server was last heard from, by the mesh's clock
+	extra  atomic.Int64         // how much is added to the timeouts
 }
 
 // ioWait bounds a read or write if the user's client has no timeout.
@@ -46,8 +47,8 @@ func (l *link) connect(ctx context.Context) (*conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		w := &wire{Conn: nc, mesh: l.mesh}
-		w.hear()
+		w := &wire{nc, c}
+		c.hear()
 		c.wire.Store(w)
 		return w, nil
 	}
@@ -57,7 +58,7 @@ func (l *link) connect(ctx context.Context) (*conn, error) {
 				return err
 			}
 		}
-		return roleIn(cn.Do(ctx, "hello"))
+		return roleIn(hello(ctx, cn))
 	}
 	o.ContextTimeoutEnabled = false // the timeouts above bound each read and write
 	o.MaxRetries, o.DialerRetries = -1, 1
@@ -79,13 +80,7 @@ func (c *conn) remote() string {
 	return ""
 }
 
-// heard returns when the server was last heard from, by the mesh's clock.
-func (c *conn) heard() time.Duration {
-	if w := c.wire.Load(); w != nil {
-		return time.Duration(w.heard.Load())
-	}
-	return 0
-}
+func (c *conn) hear() { c.heard.Store(int64(c.mesh.clock())) }
 
 // cut closes the connection, even during a read or write.
 func (c *conn) cut() {
@@ -97,19 +92,14 @@ func (c *conn) cut() {
 // allow extends the timeouts of the next writes and reads according to their
 // size. A large body that was resent too early would arrive twice, and each
 // subscriber's output buffer at Redis would have to hold both.
-func (c *conn) allow(size int) {
-	if w := c.wire.Load(); w != nil {
-		w.extra.Store(int64(size>>20) * int64(perMiB))
-	}
-}
+func (c *conn) allow(size int) { c.extra.Store(int64(size>>20) * int64(perMiB)) }
 
 const perMiB = 500 * time.Millisecond
 
 // wire records when data arrives.
 type wire struct {
 	net.Conn
-	mesh         *Mesh
-	heard, extra atomic.Int64
+	conn *conn
 }
 
 func (w *wire) SetReadDeadline(t time.Time) error  { return w.Conn.SetReadDeadline(w.later(t)) }
@@ -119,18 +109,16 @@ func (w *wire) later(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
 	}
-	return t.Add(time.Duration(w.extra.Load()))
+	return t.Add(time.Duration(w.conn.extra.Load()))
 }
 
 func (w *wire) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if n > 0 {
-		w.hear()
+		w.conn.hear()
 	}
 	return n, err
 }
-
-func (w *wire) hear() { w.heard.Store(int64(w.mesh.clock())) }
 
 // dialWithin ends with ctx, even if the user's dialer does not.
 func dialWithin(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), network, addr string) (net.Conn, error) {
@@ -153,22 +141,21 @@ func inTime[T any](ctx context.Context, f func() (T, error), late func(T)) (T, e
 		v   T
 		err error
 	}
-	answers := make(chan answer, 1)
+	answers := make(chan answer)
 	go func() { // ends with f
 		v, err := f()
-		answers <- answer{v, err}
+		select {
+		case answers <- answer{v, err}:
+		case <-ctx.Done():
+			if err == nil && late != nil {
+				late(v)
+			}
+		}
 	}()
 	select {
 	case a := <-answers:
 		return a.v, a.err
 	case <-ctx.Done():
-		if late != nil {
-			go func() { // ends with f
-				if a := <-answers; a.err == nil {
-					late(a.v)
-				}
-			}()
-		}
 		var none T
 		return none, ctx.Err()
 	}
@@ -177,31 +164,26 @@ func inTime[T any](ctx context.Context, f func() (T, error), late func(T)) (T, e
 // errReplica means that the server is a replica and must not be published on.
 var errReplica = errors.New("the server is a replica of another one: messages published on it do not reach subscribers at its master. The Redis client must connect to the master")
 
-// roleIn checks the role in the answer to HELLO, which every client may send. A
-// proxy that does not know HELLO does not reveal its server's role; roleIn then
-// returns nil.
-func roleIn(cmd *redis.Cmd) error {
-	reply, err := cmd.Result()
+// hello asks for the server's role, among others. Every client may send it. A
+// pipeline only queues it.
+func hello(ctx context.Context, to interface {
+	Process(context.Context, redis.Cmder) error
+}) *redis.MapStringInterfaceCmd {
+	cmd := redis.NewMapStringInterfaceCmd(ctx, "hello")
+	_ = to.Process(ctx, cmd) // cmd has the error
+	return cmd
+}
+
+// roleIn checks the role in the answer to hello. A proxy that does not know
+// HELLO does not reveal its server's role; roleIn then returns nil.
+func roleIn(hello *redis.MapStringInterfaceCmd) error {
+	reply, err := hello.Result()
 	var refused redis.Error
-	if errors.As(err, &refused) {
+	switch role := reply["role"]; {
+	case errors.As(err, &refused):
 		return nil
-	}
-	if err != nil {
-		return err
-	}
-	role := ""
-	switch reply := reply.(type) {
-	case []any: // RESP2
-		for i := 0; i+1 < len(reply); i += 2 {
-			if reply[i] == "role" {
-				role = fmt.Sprint(reply[i+1])
-			}
-		}
-	case map[any]any:
-		role = fmt.Sprint(reply["role"])
-	}
-	if role == "replica" || role == "slave" {
+	case err == nil && (role == "replica" || role == "slave"):
 		return errReplica
 	}
-	return nil
+	return err
 }

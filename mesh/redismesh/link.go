@@ -13,6 +13,7 @@ import (
 
 	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/internal/bell"
+	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 )
 
@@ -28,6 +29,7 @@ type link struct {
 	subs  subs
 
 	decided chan struct{} // closed when sharded is known
+	settle  func()        // closes decided, once
 	sharded atomic.Bool   // use SPUBLISH and SSUBSCRIBE
 	moved   atomic.Bool   // the sender has to leave its server
 
@@ -89,8 +91,12 @@ func newLink(m *Mesh, base string) *link {
 	l.own, l.all = l.node(m.replica), base+"all"
 	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, bell.New()
 	l.subs.channels, l.subs.wake = map[string]*sub{}, bell.New()
+	l.settle = sync.OnceFunc(func() {
+		close(l.decided)
+		l.queue.setDown(nil)
+	})
 	if m.cluster == nil {
-		close(l.decided) // a single server, or a master and its replicas
+		l.settle() // a single server, or a master and its replicas
 	} else {
 		l.queue.maxPackets, l.queue.maxBytes = maxQueued/4, maxQueuedBytes/4
 	}
@@ -199,12 +205,7 @@ func (l *link) decide(ctx context.Context) error {
 		return err
 	}
 	l.sharded.Store(len(info) > 0 && info[0] != nil)
-	select {
-	case <-l.decided:
-	default:
-		close(l.decided)
-		l.queue.setDown(nil)
-	}
+	l.settle()
 	return nil
 }
 
@@ -312,7 +313,7 @@ func (l *link) confirm(kind, name string) error {
 	case name == l.own:
 		l.setUp()
 		l.subs.setUp()
-		l.queue.askProbe()
+		l.queue.tell(func() { l.queue.probe = true })
 		clear(l.doubts) // the KindLost below covers them
 		l.mesh.lost("", "")
 	}
@@ -471,7 +472,7 @@ func (l *link) check() error {
 		}
 		return time.Since(t)
 	}
-	silent := min(l.mesh.clock()-l.conn.heard(), since(l.opened))
+	silent := min(l.mesh.clock()-time.Duration(l.conn.heard.Load()), since(l.opened))
 	asked := l.subs.askedSince()
 	p := &l.probed
 	switch {
@@ -553,19 +554,19 @@ func (l *link) setBroken(err error) bool {
 }
 
 // health returns the link's part of the mesh's Status.
-func (l *link) health() (up bool, since time.Time, rtt time.Duration, err error) {
-	changed, down := l.queue.health()
+func (l *link) health() (p mesh.Peer, err error) {
+	queued, changed, down := l.queue.health()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	up, since, err = l.up && down == nil, l.since, l.err
+	p, err = mesh.Peer{Up: l.up && down == nil, Since: l.since, RTT: l.rtt, Queued: queued}, l.err
 	switch { // the link is up if both are; it is down since the first of them is
 	case err == nil:
 		err = down
-		if up && changed.After(since) || !up && l.up {
-			since = changed
+		if p.Up && changed.After(p.Since) || !p.Up && l.up {
+			p.Since = changed
 		}
-	case down != nil && changed.Before(since):
-		since = changed
+	case down != nil && changed.Before(p.Since):
+		p.Since = changed
 	}
-	return up, since, l.rtt, err
+	return p, err
 }

@@ -95,26 +95,12 @@ func (l *link) publish(p *mesh.Packet) error {
 	return nil
 }
 
-// askProbe requests a probe, unless one is already requested.
-func (q *queue) askProbe() {
+// tell changes what the sender has to do, and wakes it.
+func (q *queue) tell(change func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.probe = true
+	change()
 	q.wake.Ring()
-}
-
-// finish closes the queue: the sender sends the rest and ends.
-func (l *link) finish() {
-	l.queue.mu.Lock()
-	defer l.queue.mu.Unlock()
-	l.queue.closed = true
-	l.queue.wake.Ring()
-}
-
-func (l *link) queuedBytes() int {
-	l.queue.mu.Lock()
-	defer l.queue.mu.Unlock()
-	return l.queue.bytes
 }
 
 func (q *queue) setDown(err error) {
@@ -126,20 +112,12 @@ func (q *queue) setDown(err error) {
 	q.down = err
 }
 
-// health returns why nothing can be published, or nil, and since when that is
-// so.
-func (q *queue) health() (changed time.Time, down error) {
+// health returns the bytes that wait, why nothing can be published, or nil, and
+// since when that is so.
+func (q *queue) health() (bytes int, changed time.Time, down error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.changed, q.down
-}
-
-// setLossy makes the sender tell the peers that they may have missed something.
-func (q *queue) setLossy() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.lossy = true
-	q.wake.Ring()
+	return q.bytes, q.changed, q.down
 }
 
 // A sender turns the queue into pipelines. Only its goroutine uses it.
@@ -186,7 +164,7 @@ func (l *link) send() {
 		select {
 		case <-q.wake:
 		case <-probing.C: // even while Redis is down, so that the sender reconnects by itself
-			q.askProbe()
+			q.tell(func() { q.probe = true })
 			continue
 		case <-l.mesh.ctx.Done():
 			return
@@ -375,7 +353,7 @@ func (s *sender) dial(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := roleIn(c.client.Do(ctx, "hello")); err != nil {
+	if err := roleIn(hello(ctx, c.client)); err != nil {
 		_ = c.client.Close()
 		return err
 	}
@@ -383,7 +361,7 @@ func (s *sender) dial(ctx context.Context) error {
 	s.sends(c.remote())
 	if s.used {
 		s.used = false
-		s.queue.setLossy()
+		s.queue.tell(func() { s.queue.lossy = true })
 	}
 	return nil
 }
@@ -419,8 +397,9 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 	}
 	pipe := s.conn.client.Pipeline()
 	cmds := make([]*redis.IntCmd, len(frames))
-	probe := -1
+	probe, size := -1, 0
 	for i := range frames {
+		size += groups[i].length
 		cmds[i] = redis.NewIntCmd(ctx, verb, groups[i].name, frames[i])
 		if groups[i].kind == frameProbe {
 			probe = i
@@ -428,21 +407,17 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 		}
 		_ = pipe.Process(ctx, cmds[i]) // only queues the command
 	}
-	var hello *redis.Cmd
+	var role *redis.MapStringInterfaceCmd
 	if probe >= 0 { // once a second: check that it is still the master
-		hello = pipe.Do(ctx, "hello")
-	}
-	size := 0
-	for _, g := range groups {
-		size += g.length
+		role = hello(ctx, pipe)
 	}
 	s.conn.allow(size)
 	_, execErr := pipe.Exec(ctx)
 	failed := func(c *redis.IntCmd) bool { return c.Err() != nil }
-	if execErr != nil && !slices.ContainsFunc(cmds, failed) && (hello == nil || hello.Err() == nil) {
+	if execErr != nil && !slices.ContainsFunc(cmds, failed) && (role == nil || role.Err() == nil) {
 		return 0, execErr // nothing was sent: the server refused the client
 	}
-	if hello != nil && errors.Is(roleIn(hello), errReplica) {
+	if role != nil && errors.Is(roleIn(role), errReplica) {
 		// Frames sent since the last probe may have reached no subscriber.
 		s.used = true
 		s.fail(errReplica)
@@ -465,7 +440,7 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 		s.probeTaken(groups[probe].number)
 	}
 	if done == len(cmds) {
-		if hello != nil && roleIn(hello) == nil || execErr == nil {
+		if role != nil && roleIn(role) == nil || execErr == nil {
 			return done, nil
 		}
 	}

@@ -257,16 +257,14 @@ func (m *Mesh) Status() mesh.Status {
 	p := mesh.Peer{Address: m.address, Up: true, Dropped: m.dropped.Load()}
 	s := mesh.Status{Dropped: p.Dropped, Lost: m.told.Load(), Refused: m.refused.Load()}
 	for _, l := range m.links {
-		up, since, rtt, err := l.health()
-		p.Up = p.Up && up
-		p.RTT = max(p.RTT, rtt)
-		p.Queued += l.queuedBytes()
-		if since.After(p.Since) {
-			p.Since = since
+		one, err := l.health()
+		p.Up = p.Up && one.Up
+		p.RTT = max(p.RTT, one.RTT)
+		p.Queued += one.Queued
+		if one.Since.After(p.Since) {
+			p.Since = one.Since
 		}
-		if s.Err == nil {
-			s.Err = err
-		}
+		s.Err = cmp.Or(s.Err, err)
 	}
 	if s.Err != nil {
 		p.Err = s.Err.Error()
@@ -310,7 +308,7 @@ func (m *Mesh) Close() error {
 		return nil
 	}
 	for _, l := range m.links {
-		l.finish()
+		l.queue.tell(func() { l.queue.closed = true }) // the sender sends the rest and ends
 	}
 	within(&m.senders, closeWait)
 	m.cancel()
