@@ -31,30 +31,34 @@ type Hub struct {
 	unfinished unfinished // bodies and messages whose rest has not come
 }
 
-// Where to read on. The way of a message:
+// Where to read on. A published message goes through four places:
 //
-//	publish.go    check, authorise, position, deliver, relay
-//	receive.go    a message from another replica
-//	channel.go    one channel here, with its subscribers; order.go and fill.go
-//	              put its messages in order and fetch what is missing,
-//	              resume.go lets a subscriber go on where it was
-//	frame.go      what frames say; package fanout encodes each once, queues it
-//	              for its receivers and writes it
+//	publish.go       check, authorise, append to the history, deliver, relay
+//	channel.go       one channel here, with its subscribers; channel_order.go and
+//	                 channel_fill.go put its messages in order and fetch what is
+//	                 missing
+//	internal/fanout  encodes a frame once (frame.go says what is in it), queues it for
+//	                 its receivers and writes it
+//	mesh             an interface; in mesh/zmqmesh a packet goes from publish.go
+//	                 through queue.go to the link.go of another replica
 //
-// Receivers: client.go is one receiver, from enter to gone, and clientsubs.go its
-// subscriptions; conn.go is a WebSocket, stream.go an event stream, subscribe.go a
-// Go subscriber; clienttable.go has all of them, as channeltable.go has the
-// channels.
+// There receive.go takes it, and hands it to the same channel.
+//
+// A subscriber: http_subscribe.go takes the request, client.go lets the client in, and
+// conn.go is its WebSocket, stream.go its event stream; subscribe.go is for Go code.
+// client_subscriptions.go has the channels of one client. A client with a position
+// goes on where it was by resume.go, which reads what was missed by history_read.go.
+// client_table.go has all clients, as channel_table.go has the channels.
 //
 // HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what
-// X.go offers in Go: publish, list, history, presence, replicas.
+// X.go offers in Go: publish, subscribe, list, history, presence, replicas.
 //
-// Replicas: vitals.go, canary.go and verdict.go judge this replica's health,
-// others.go keeps what is known of the others, control.go is what hubs tell each
-// other, report.go what they tell the Store, and losses.go finds what the mesh has
-// lost. A mesh is one interface; in mesh/zmqmesh a packet goes from publish.go
-// through queue.go to the link.go of another replica, and heartbeat.go, dial.go and
-// loss.go notice that one has died. docs/replicas.md tells what happens then.
+// Replicas: each tells the Store that it lives (replica_report.go), and the others by
+// canaries (replica_canary.go). If one dies, replica_others.go notices, replica.go says
+// what its silence means, and replicas.go and http_health.go show it. zmqmesh goes on
+// dialling it (dial.go) and tells what may be lost (loss.go), which losses.go fetches.
+// replica_vitals.go and replica_verdict.go judge this replica's own health,
+// replica_control.go is what hubs tell each other. docs/replicas.md tells more.
 //
 // The end: drain.go, then shutdown.go.
 //

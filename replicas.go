@@ -16,9 +16,9 @@ import (
 // replicaState is what this replica knows of itself and of the others. Each
 // part has its own lock and its own file.
 type replicaState struct {
-	vitals vitals        // this replica (vitals.go)
-	others otherReplicas // the others (others.go)
-	echoes chan echo     // echoes to be sent (canary.go)
+	vitals vitals        // this replica (replica_vitals.go)
+	others otherReplicas // the others (replica_others.go)
+	echoes chan echo     // echoes to be sent (replica_canary.go)
 
 	reported atomic.Bool // the Store was sent a report
 	storeBad atomic.Bool // the last report failed

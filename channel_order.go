@@ -12,8 +12,8 @@ import (
 // order puts the messages of a channel with history in the order of their
 // offsets for all subscribers of this replica. A message that comes twice is
 // dropped, one that comes early waits, and one that is missing is fetched from the
-// Store (fill.go). It works while the channel has subscribers. channel.mu guards
-// it. docs/positions.md has the model.
+// Store (channel_fill.go). It works while the channel has subscribers. channel.mu
+// guards it. docs/positions.md has the model.
 type order struct {
 	pos     Position // of the last message that was passed on
 	synced  bool     // pos is known

@@ -21,7 +21,7 @@ const (
 	remembered = 10 * time.Second
 )
 
-// vitals is what a hub knows of its own health. verdict.go judges it.
+// vitals is what a hub knows of its own health. replica_verdict.go judges it.
 type vitals struct {
 	mu       sync.Mutex // guards the fields below
 	reported time.Time  // when the Store last took a report, or the hub began
