@@ -11,6 +11,35 @@ import (
 	"github.com/channels-go/channels/internal/fanout"
 )
 
+// Client is one connection, as hooks see it.
+type Client struct {
+	ID         string // unique over all replicas
+	Identity   Identity
+	RemoteAddr string // of the TCP connection, as net/http gives it; empty for Go subscribers
+	Transport  string // "websocket", "sse" or "go"; for OnReceive also "http" or "bridge"
+
+	// Connected is when the connection's request arrived. Received and Sent
+	// are what it has carried so far; OnDisconnect gets the totals. What is
+	// being written when a connection is cut counts as sent.
+	Connected      time.Time
+	Received, Sent Traffic
+}
+
+// The values of Client.Transport.
+const (
+	transportWebSocket = "websocket"
+	transportSSE       = "sse"
+	transportGo        = "go"
+	transportHTTP      = "http"
+	transportBridge    = "bridge"
+)
+
+// Traffic is what a connection has carried in one direction.
+type Traffic struct {
+	Messages int64 // with errors, acknowledgements and the hub's other messages
+	Bytes    int64 // on the socket (before TLS) or in the event stream: with framing, pings and compression, without the HTTP handshake
+}
+
 // A client is one receiver and its subscriptions: a WebSocket connection, a
 // stream of server-sent events, or a Go subscriber. What sends to it and ends it
 // may be called concurrently. Its life is enter, or letIn for a connection, then

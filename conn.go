@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -35,6 +36,36 @@ type conn struct {
 var errSilent = errors.New("channels: no sign of life from the client")
 
 const closeTimeout = fanout.CloseTimeout
+
+// serveWebSocket subscribes, upgrades, and returns. The connection goes on
+// without the handler, whose goroutine and buffers are freed. After an error
+// there is no connection.
+func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery) error {
+	c := h.newConn(name, info)
+	c.heartbeat = q.heartbeat
+	// The client is subscribed before the handshake ends, so that it misses
+	// nothing from the moment it knows that it is connected.
+	if err := c.letIn(r.Context(), q.since); err != nil {
+		if errors.Is(err, ErrClosed) {
+			w.Header().Set("Connection", "close") // the process is about to end
+		}
+		return err
+	}
+	// A middleware's Hijack may panic, as gin's does if the writer below has none.
+	err := h.guard("the upgrade", func() error {
+		c.admit()
+		return h.upgrade(w, r, c)
+	})
+	if err != nil {
+		c.leave()
+		c.Abandon(err)
+		c.gone(err)
+		return err
+	}
+	c.welcome(r.Context(), &c.subs.first)
+	c.start()
+	return nil
+}
 
 func (h *Hub) newConn(channel string, info Client) *conn {
 	c := &conn{}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"maps"
 	"net"
 	"net/http"
@@ -129,6 +130,9 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	}
 	return nil
 }
+
+// errGone says that the connection is lost, so that no answer can be sent.
+var errGone = errors.New("channels: the connection is lost")
 
 // withoutOtherProtocols returns a request that offers only the subprotocol that
 // will be chosen, as a copy. The library keeps the chosen one as long as the

@@ -115,16 +115,3 @@ func (ch *channel) encode(epoch string, e *store.Entry) *frame {
 	m.Time = time.Time{} // as if it had come live
 	return newMessageFrame(ch, m)
 }
-
-// storeContext bounds a call of the Store.
-func (h *Hub) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, h.opts.StoreTimeout)
-}
-
-// besides bounds other calls of the Store, and of the Mesh, between two
-// heartbeats: if a part of the Store hangs, this replica must not seem dead.
-const besides = 2 * time.Second
-
-func (h *Hub) besidesContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(h.ctx, min(besides, h.opts.StoreTimeout))
-}

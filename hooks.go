@@ -7,48 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"time"
 )
-
-// Client is one connection, as hooks see it.
-type Client struct {
-	ID         string // unique over all replicas
-	Identity   Identity
-	RemoteAddr string // of the TCP connection, as net/http gives it; empty for Go subscribers
-	Transport  string // "websocket", "sse" or "go"; for OnReceive also "http" or "bridge"
-
-	// Connected is when the connection's request arrived. Received and Sent
-	// are what it has carried so far; OnDisconnect gets the totals. What is
-	// being written when a connection is cut counts as sent.
-	Connected      time.Time
-	Received, Sent Traffic
-}
-
-// The values of Client.Transport.
-const (
-	transportWebSocket = "websocket"
-	transportSSE       = "sse"
-	transportGo        = "go"
-	transportHTTP      = "http"
-	transportBridge    = "bridge"
-)
-
-// Traffic is what a connection has carried in one direction.
-type Traffic struct {
-	Messages int64 // with errors, acknowledgements and the hub's other messages
-	Bytes    int64 // on the socket (before TLS) or in the event stream: with framing, pings and compression, without the HTTP handshake
-}
-
-// Publication is a message on its way, as OnPublish sees it.
-type Publication struct {
-	Channel  string
-	Message  Message // Header and Body may be changed
-	Identity Identity
-	Client   string // the publishing connection's id; empty for HTTP and Go
-	Network  bool   // false if the app's own Go code publishes
-
-	allowed bool // mayPublish was asked before the message was read
-}
 
 // charge calls OnReceive, which may refuse a client's message before anything is
 // done for it.

@@ -1,9 +1,6 @@
 package channels
 
-import (
-	"errors"
-	"net/http"
-)
+import "net/http"
 
 // serveReplicas is GET /v1/nodes: the path is older than the word replica, and stays
 // for clients.
@@ -27,43 +24,5 @@ func (h *Hub) serveReplicas(w http.ResponseWriter, r *http.Request, _ string) er
 		rows[i] = row{r.json(), r.Seen.Milliseconds()}
 	}
 	h.writeJSON(w, r, http.StatusOK, map[string][]row{"data": rows})
-	return nil
-}
-
-// serveHealth is GET /healthz: the process answers.
-func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) error {
-	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
-	return nil
-}
-
-// serveReady is GET /readyz: it says whether a load balancer should send new
-// clients here. If the Store fails for all replicas, clients are no better off
-// elsewhere, and channels without history do not need it. So this replica then
-// stays ready, unless it hears no other one: then the fault may be its own. The
-// same holds if all replicas are cut off from each other: each serves its own
-// clients.
-func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
-	others, served := h.others.company()
-	switch {
-	case h.calls.Closed():
-		return ErrClosed
-	case h.leaving.Load():
-		return ErrDraining
-	case h.storeBad.Load() && others == 0: // with others around, it stays ready until it is red: they need as long to notice
-		return ErrStoreUnavailable
-	case !h.reported.Load(): // in the first second, it is not known yet
-		if err := h.flush(r.Context(), true); err != nil {
-			return err
-		}
-		h.reported.Store(true)
-	}
-	_, err := h.verdict()
-	switch {
-	case errors.Is(err, ErrStoreUnavailable) && others > 0 && served == 0:
-	case errors.Is(err, ErrMeshUnavailable) && h.vitals.isCutOff() && !h.others.linkedElsewhere():
-	case err != nil:
-		return err
-	}
-	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
 	return nil
 }

@@ -1,7 +1,6 @@
 package channels
 
 import (
-	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -71,39 +70,6 @@ func plainGet(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Connection", "Upgrade")
 	return errUpgrade.saying("this channel is a WebSocket (Upgrade: websocket) or a stream of server-sent events (Accept: text/event-stream); this was a plain GET")
 }
-
-// serveWebSocket subscribes, upgrades, and returns. The connection goes on
-// without the handler, whose goroutine and buffers are freed. After an error
-// there is no connection.
-func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery) error {
-	c := h.newConn(name, info)
-	c.heartbeat = q.heartbeat
-	// The client is subscribed before the handshake ends, so that it misses
-	// nothing from the moment it knows that it is connected.
-	if err := c.letIn(r.Context(), q.since); err != nil {
-		if errors.Is(err, ErrClosed) {
-			w.Header().Set("Connection", "close") // the process is about to end
-		}
-		return err
-	}
-	// A middleware's Hijack may panic, as gin's does if the writer below has none.
-	err := h.guard("the upgrade", func() error {
-		c.admit()
-		return h.upgrade(w, r, c)
-	})
-	if err != nil {
-		c.leave()
-		c.Abandon(err)
-		c.gone(err)
-		return err
-	}
-	c.welcome(r.Context(), &c.subs.first)
-	c.start()
-	return nil
-}
-
-// errGone says that the connection is lost, so that no answer can be sent.
-var errGone = errors.New("channels: the connection is lost")
 
 // channelQuery is what a client asks for when it opens a channel.
 type channelQuery struct {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
@@ -27,41 +26,6 @@ type Message struct {
 	// Publish ignores both.
 	Position Position
 	Time     time.Time
-}
-
-// MaxNameBytes is the longest channel name, in bytes of UTF-8.
-const MaxNameBytes = 200
-
-// CheckName returns nil for a valid channel name: 1 to [MaxNameBytes] bytes
-// of UTF-8 with no control characters, spaces, "/", "*" or "?". The names "."
-// and ".." are refused too, because no URL path can carry them.
-func CheckName(name string) error {
-	switch {
-	case name == "":
-		return ErrBadChannel.saying("a channel name must not be empty")
-	case len(name) > MaxNameBytes:
-		return ErrBadChannel.saying("a channel name has at most %d bytes, this one has %d", MaxNameBytes, len(name))
-	case name == "." || name == "..":
-		return ErrBadChannel.saying("%q is not a channel name, since no URL path can carry it", name)
-	}
-	for i, r := range name {
-		switch {
-		case r == utf8.RuneError:
-			if _, size := utf8.DecodeRuneInString(name[i:]); size == 1 {
-				return ErrBadChannel.saying("the channel name %q is not valid UTF-8", name)
-			}
-		case r == '/' || r == '*' || r == '?', isSpaceOrControl(r):
-			return ErrBadChannel.saying("the channel name %q has %q in it; names have no control characters, spaces, /, * or ?", name, r)
-		}
-	}
-	return nil
-}
-
-func isSpaceOrControl(r rune) bool {
-	if r < 0x7f {
-		return r <= ' '
-	}
-	return unicode.IsControl(r) || unicode.Is(unicode.Z, r) || r == '\ufeff'
 }
 
 // MaxHeaderBytes is the longest header of a message.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"strings"
-	"time"
 
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
@@ -31,15 +30,23 @@ type PublishOptions struct {
 	Except string
 }
 
-// keyTTL is how long idempotency keys are remembered.
-const keyTTL = 5 * time.Minute
-
 // Result is what happened to a published message.
 type Result struct {
 	Position  Position // zero if the channel keeps no history
 	Stored    bool     // it is in the Store
 	Duplicate bool     // its key was seen before: nothing was published, Position is the first message's
 	Receivers int      // subscribers on this replica whose queues it went to
+}
+
+// Publication is a message on its way, as OnPublish sees it.
+type Publication struct {
+	Channel  string
+	Message  Message // Header and Body may be changed
+	Identity Identity
+	Client   string // the publishing connection's id; empty for HTTP and Go
+	Network  bool   // false if the app's own Go code publishes
+
+	allowed bool // mayPublish was asked before the message was read
 }
 
 // Publish sends a message to all subscribers of a channel, on all replicas.
@@ -126,9 +133,6 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	return res, err
 }
 
-// maxKeyBytes is the longest idempotency key.
-const maxKeyBytes = 200
-
 // check says what is wrong with a publication, except for its body, which was
 // checked when it was read.
 func (p *Publication) check(o *PublishOptions) error {
@@ -170,18 +174,6 @@ func (h *Hub) mayPublish(ctx context.Context, opts *ChannelOptions, p *Publicati
 	return h.authorize(ctx, Request{Action: ActionPublish, Channel: p.Channel, Identity: p.Identity, Client: p.Client})
 }
 
-// keyOn returns the idempotency key as the Store knows it. Its digest is of
-// the message as it was sent, which OnPublish may change afterwards.
-func (p *Publication) keyOn(ch *channel, o *PublishOptions) (ownKey, error) {
-	switch {
-	case o.Key == "":
-		return ownKey{}, nil
-	case ch.opts.HistorySize == 0 || o.Local:
-		return ownKey{}, ErrNoHistory.saying("an idempotency key needs a channel with history, and cannot go with Local (channel %q)", p.Channel)
-	}
-	return p.key(o.Key), nil
-}
-
 // onPublish calls the app's hook, and checks what it made of the message.
 func (h *Hub) onPublish(ctx context.Context, p *Publication) error {
 	if h.opts.OnPublish == nil {
@@ -201,16 +193,6 @@ func (h *Hub) onPublish(ctx context.Context, p *Publication) error {
 	body, err := checkBody(p.Message.Body, h.opts.MaxMessageBytes)
 	p.Message.Body = append([]byte(nil), body...)
 	return err
-}
-
-// enlist makes a new channel one of the hub's, in use until release. If the
-// table is full of channels in use, listed is false: nobody here is subscribed
-// to this one, and only its number of publishes is lost.
-func (h *Hub) enlist(ch *channel) (_ *channel, listed bool) {
-	if kept, err := h.put(ch); err == nil {
-		return kept, true
-	}
-	return ch, false
 }
 
 // accept returns the message of p, unless it is too long for the channel.

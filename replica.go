@@ -45,6 +45,15 @@ type Replica struct {
 	Mesh     *ReplicaMesh // nil if it has none, or is known from the mesh alone
 }
 
+// ReplicaStatus is a replica's health.
+type ReplicaStatus string
+
+const (
+	ReplicaGreen  ReplicaStatus = "green"  // its heartbeats and canaries come in time
+	ReplicaYellow ReplicaStatus = "yellow" // it works, but something is wrong: see Replica.Reasons
+	ReplicaRed    ReplicaStatus = "red"    // its heartbeats or canaries are missing: count it as lost
+)
+
 // ReplicaMesh is how a replica sees its mesh. Addresses and errors are left
 // out: whoever may see the list need not know the network.
 type ReplicaMesh struct {

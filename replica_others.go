@@ -78,6 +78,16 @@ func (h *Hub) heard(id string, c *control) {
 	a.heard[id] = n
 }
 
+// warnApart notes, and logs once, that a message with a position came from a
+// replica with another Store: the two histories cannot be put in one order.
+func (h *Hub) warnApart(channel, from string) {
+	if !h.others.apart.Load() {
+		return
+	}
+	h.others.mixed.Store(max(1, h.uptime()))
+	h.warnStores(channel, from)
+}
+
 // goodbye notes that a replica's hub has said goodbye. Its mesh may stay up for a
 // while, but its canaries are not answered any more.
 func (a *otherReplicas) goodbye(id string) {

@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/channels-go/channels/store"
 )
@@ -28,6 +29,40 @@ type flight struct {
 	err    error         // valid when done is closed
 	done   chan struct{} // closed when the report was made
 }
+
+// reportEachSecond reports to the Store, which is this replica's heartbeat. Every
+// few seconds it also asks for the other replicas and sends the Store a canary. It
+// ends with the hub.
+func (h *Hub) reportEachSecond() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-t.C:
+			if h.mesh != nil && n%lookEvery == 0 {
+				h.lookAround() // before the heartbeat, to find another replica with this id
+			}
+			err := h.flush(h.ctx, true)
+			if h.ctx.Err() == nil {
+				h.reported.Store(true)
+				if h.storeBad.Swap(err != nil) && err == nil {
+					h.storeIsBack()
+				}
+			}
+			if err != nil {
+				h.warnStore(err)
+			}
+			if n%int(canaryPeriod/time.Second) == 0 {
+				h.storeCanary()
+			}
+		}
+	}
+}
+
+// lookEvery is how often the Store is asked for the other replicas, in seconds.
+const lookEvery = 2
 
 // maxPresenceChanges bounds the changes that wait while the Store is down.
 const maxPresenceChanges = 10_000

@@ -5,15 +5,6 @@ import (
 	"time"
 )
 
-// ReplicaStatus is a replica's health.
-type ReplicaStatus string
-
-const (
-	ReplicaGreen  ReplicaStatus = "green"  // its heartbeats and canaries come in time
-	ReplicaYellow ReplicaStatus = "yellow" // it works, but something is wrong: see Replica.Reasons
-	ReplicaRed    ReplicaStatus = "red"    // its heartbeats or canaries are missing: count it as lost
-)
-
 // A verdict is the worst status of several, with the reasons of all.
 type verdict struct {
 	status  ReplicaStatus

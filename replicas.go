@@ -82,10 +82,6 @@ func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 	return all, nil
 }
 
-// replicasTimeout is how long the Store may take to list the replicas. It is
-// short: the list is needed most while the Store fails.
-const replicasTimeout = time.Second
-
 // meshErr is what keeps this replica from its mesh, or nil.
 func meshErr(m mesh.Mesh) error {
 	if err := m.Status().Err; !errors.Is(err, mesh.ErrTwin) {

@@ -48,37 +48,3 @@ func (h *Hub) cool() {
 	r.hot = append(r.hot, kept...)
 	r.mu.Unlock()
 }
-
-// reportEachSecond reports to the Store, which is this replica's heartbeat. Every
-// few seconds it also asks for the other replicas and sends the Store a canary. It
-// ends with the hub.
-func (h *Hub) reportEachSecond() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-			if h.mesh != nil && n%lookEvery == 0 {
-				h.lookAround() // before the heartbeat, to find another replica with this id
-			}
-			err := h.flush(h.ctx, true)
-			if h.ctx.Err() == nil {
-				h.reported.Store(true)
-				if h.storeBad.Swap(err != nil) && err == nil {
-					h.storeIsBack()
-				}
-			}
-			if err != nil {
-				h.warnStore(err)
-			}
-			if n%int(canaryPeriod/time.Second) == 0 {
-				h.storeCanary()
-			}
-		}
-	}
-}
-
-// lookEvery is how often the Store is asked for the other replicas, in seconds.
-const lookEvery = 2

@@ -57,16 +57,6 @@ func (w *warnings) warnTwin() {
 	}
 }
 
-// warnApart notes, and logs once, that a message with a position came from a
-// replica with another Store: the two histories cannot be put in one order.
-func (h *Hub) warnApart(channel, from string) {
-	if !h.others.apart.Load() {
-		return
-	}
-	h.others.mixed.Store(max(1, h.uptime()))
-	h.warnStores(channel, from)
-}
-
 // warnStores logs once that the replicas have different Stores.
 func (w *warnings) warnStores(channel, from string) {
 	if w.apart.CompareAndSwap(false, true) {
