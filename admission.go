@@ -3,9 +3,23 @@ package channels
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/channels-go/channels/internal/address"
 )
+
+// limits hold what all clients together may take of this replica. Each part guards
+// itself.
+type limits struct {
+	admission  admission    // connections
+	unfinished unfinished   // bodies and messages whose rest has not come
+	answering  atomic.Int64 // bytes of long answers over HTTP that wait for their receivers
+}
+
+func (l *limits) init(o *Options) {
+	l.admission = admission{most: o.MaxConnections, mostPerAddress: o.MaxConnectionsPerAddress}
+	l.unfinished = unfinished{limit: o.MaxUnfinishedBytes, grace: unfinishedGrace, claims: make(map[*claim]struct{})}
+}
 
 // admission counts connections against the limits. A connection counts from
 // before its handshake until OnDisconnect is called. Its methods may be called

@@ -92,7 +92,7 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Mes
 		case errors.Is(err, ErrBadChannel), errors.Is(err, ErrInternal), errors.Is(err, ErrClosed):
 			return err
 		case errors.Is(err, ErrStoreUnavailable):
-			b.hub.warnStore(err)
+			b.hub.warn.storeFails(err)
 		}
 		if !retry.Wait(ctx) {
 			return nil

@@ -120,6 +120,18 @@ func (ch *channel) unlisten() {
 	}
 }
 
+// take hands a message or an event to the local subscribers: if it has a position, in
+// its turn (channel_order.go), otherwise at once. It returns how many have got it or
+// will get it.
+func (ch *channel) take(f *frame) int {
+	if f.offset() > 0 {
+		return ch.arrive(f)
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.fanOutLocked(f, false, Position{})
+}
+
 // fanOutLocked queues a frame for all subscribers but f.except, and returns
 // for how many. With paced, a subscriber with less than half its queue free is left
 // to read by itself, from before, the channel's last position.
@@ -142,13 +154,6 @@ func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	}
 	cast.Done()
 	return n
-}
-
-// deliver sends a message without a position to the local subscribers.
-func (ch *channel) deliver(f *frame) int {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	return ch.fanOutLocked(f, false, Position{})
 }
 
 // receiversLocked returns how many subscribers get a frame.

@@ -55,7 +55,7 @@ func (h *Hub) channelEnv() *channelEnv {
 			}
 			return Position(tops[0]), nil
 		},
-		storeFailed: h.warnStore,
+		storeFailed: h.warn.storeFails,
 		lagged:      h.vitals.lag,
 	}
 }

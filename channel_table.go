@@ -128,16 +128,6 @@ func (h *Hub) put(ch *channel) (*channel, error) {
 	return h.channels.put(ch), nil
 }
 
-// enlist makes a new channel one of the hub's, in use until release. If the
-// table is full of channels in use, listed is false: nobody here is subscribed
-// to this one, and only its number of publishes is lost.
-func (h *Hub) enlist(ch *channel) (_ *channel, listed bool) {
-	if kept, err := h.put(ch); err == nil {
-		return kept, true
-	}
-	return ch, false
-}
-
 // optionsOf returns a channel's options. It adds no channel.
 func (h *Hub) optionsOf(name string) (ChannelOptions, error) {
 	ch := h.channels.use(name)

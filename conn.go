@@ -218,8 +218,7 @@ func (c *conn) handle(b []byte) error {
 	case m.Header == headerPing: // it says that both directions work
 	default:
 		res, err = c.hub.publish(ctx, Publication{
-			// The channel that the request's path names.
-			Channel: c.subs.first.channel, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
+			Channel: c.publishesOn(), Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
 		}, o)
 	}
 	if err == nil {
@@ -228,6 +227,10 @@ func (c *conn) handle(b []byte) error {
 	}
 	return c.refused(err, id)
 }
+
+// publishesOn is the channel of the messages that the client sends: a connection that
+// is opened for one channel publishes on it.
+func (c *conn) publishesOn() string { return c.subs.first.channel }
 
 // refused tells the client why its message was refused. A panic of the app's code
 // is returned, and ends the connection.

@@ -1,10 +1,6 @@
 package channels
 
-import (
-	"sync/atomic"
-
-	"github.com/channels-go/channels/internal/fanout"
-)
+import "github.com/channels-go/channels/internal/fanout"
 
 // delivery is what messages go through on this replica, from the table of
 // channels to the fan-out, which queues and writes them. Its parts have locks of
@@ -15,10 +11,9 @@ type delivery struct {
 	clients  clientTable
 	fan      *fanout.Engine // queues and writes what goes to clients
 
-	answering atomic.Int64 // bytes of long answers over HTTP that wait for their receivers
-	taps      taps         // the Bridges that get every message
-	losses    losses       // what the mesh may have lost
-	stats     counters
+	taps   taps   // the Bridges that get every message
+	losses losses // what the mesh may have lost
+	stats  counters
 }
 
 func (d *delivery) init(o *Options) {

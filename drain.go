@@ -38,7 +38,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	// Tell the other replicas meanwhile: a Store that hangs costs clients no time.
 	h.background(func() {
 		if err := h.flush(h.ctx, true); err != nil {
-			h.warnStore(err)
+			h.warn.storeFails(err)
 		}
 	})
 	h.delay(ctx)

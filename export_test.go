@@ -16,7 +16,7 @@ func IDPrefix(h *Hub) string { return h.clients.prefix }
 func Draining(h *Hub) bool { return h.draining.Load() }
 
 // Take hands a hub a packet as its mesh does.
-func Take(h *Hub, p mesh.Packet) { h.take(p) }
+func Take(h *Hub, p mesh.Packet) { h.handlePacket(p) }
 
 // CheckPacket checks one.
 func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p, false) }

@@ -25,7 +25,7 @@ func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page 
 	good := page.Entries[:0]
 	for _, e := range page.Entries {
 		if err := checkEntry(&e); err != nil {
-			h.warnEntry(channel, e.Offset, err)
+			h.warn.badEntry(channel, e.Offset, err)
 			continue
 		}
 		good = append(good, e)

@@ -21,11 +21,11 @@ func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) bool {
 	switch {
 	case !answers:
 		err := errBadHost.saying("this server does not answer to the host %.200q; Options.Hosts (in example/server: -host) names those that it answers to", r.Host)
-		h.refuseOutsider(w, r, &h.warnings.host, origin, err)
+		h.refuseOutsider(w, r, &h.warn.host, origin, err)
 		return false
 	case !ok && e != nil:
 		err := errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it", origin, r.Host)
-		h.refuseOutsider(w, r, &h.warnings.origin, origin, err)
+		h.refuseOutsider(w, r, &h.warn.origin, origin, err)
 		return false
 	}
 	return true

@@ -15,20 +15,15 @@ import (
 type Hub struct {
 	opts  Options
 	log   *slog.Logger
+	warn  warnings // what is logged once in a while (warnings.go)
 	store store.Store
-	owned bool      // the hub made the store, and closes it
 	mesh  mesh.Mesh // nil in one process
-	// discoverer is the mesh if it needs the hub to tell it of its peers, or nil.
-	discoverer mesh.Discoverer
 
+	// These groups are embedded, since nearly every file uses what is in them.
 	lifecycle    // from New to Shutdown (lifecycle.go)
 	delivery     // channels, clients, fan-out (delivery.go)
-	replicaState // this replica and the others (replicas.go)
-	warnings     // what is logged once in a while (warnings.go)
-
-	report     reporter   // what the Store is still to be told
-	admission  admission  // connections against their limits
-	unfinished unfinished // bodies and messages whose rest has not come
+	replicaState // this replica, the others, and what the Store is told (replicas.go)
+	limits       // what all clients together may take (admission.go)
 }
 
 // Where to read on. A published message goes through four places:
@@ -94,17 +89,14 @@ func New(o Options) (*Hub, error) {
 		if err != nil {
 			return nil, fmt.Errorf("channels: %w", err)
 		}
-		h.store, h.owned = m, true
+		h.store = m
 	}
-	h.discoverer, _ = o.Mesh.(mesh.Discoverer)
+	h.warn.log = h.log
 	h.lifecycle.init()
-	h.replicaState.init(h.started)
-	h.warnings.log = h.log
 	h.delivery.init(&o)
+	h.replicaState.init(h.started, o.Mesh)
+	h.limits.init(&o)
 	h.env = h.channelEnv()
-	h.report.full = true // the store knows nothing of us yet
-	h.admission.most, h.admission.mostPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
-	h.unfinished = unfinished{limit: o.MaxUnfinishedBytes, grace: unfinishedGrace, claims: make(map[*claim]struct{})}
 
 	h.fan.Start()
 	h.loops.Run(h.tick)
@@ -116,6 +108,9 @@ func New(o Options) (*Hub, error) {
 	}
 	return h, nil
 }
+
+// ownsStore reports whether the hub made the Store itself. Then it also closes it.
+func (h *Hub) ownsStore() bool { return h.opts.Store == nil }
 
 // Handler serves the endpoints that the package's documentation lists. It may
 // be mounted at "/" or, with http.StripPrefix, below any path.

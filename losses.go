@@ -93,7 +93,7 @@ const idleTopsPeriod = store.MetaTTL / 24
 // until the hub is shut down.
 func (h *Hub) watchTops() {
 	period := topsPeriod
-	if h.mesh == nil && h.owned {
+	if h.mesh == nil && h.ownsStore() {
 		period = idleTopsPeriod
 	}
 	t := time.NewTicker(period)
@@ -150,7 +150,7 @@ func (h *Hub) compareTops(ctx context.Context, every bool) {
 		n := min(len(names), topsAtOnce)
 		tops, err := h.tops(ctx, names[:n])
 		if err != nil {
-			h.warnStore(err)
+			h.warn.storeFails(err)
 			if all || len(lost) > 0 {
 				h.losses.again()
 			}

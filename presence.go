@@ -115,5 +115,5 @@ func (h *Hub) presenceEvent(ch *channel, event string, m Member) {
 			h.log.Debug("mesh: presence", "channel", ch.name, "err", err)
 		}
 	}
-	ch.deliver(newMessageFrame(ch, Message{Header: headerPresence, Body: body}))
+	ch.take(newMessageFrame(ch, Message{Header: headerPresence, Body: body}))
 }

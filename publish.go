@@ -111,7 +111,10 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		return Result{}, err
 	}
 	if !listed { // only now: a message that is refused adds no channel
-		if ch, listed = h.enlist(ch); listed {
+		// If the table is full of channels in use, nobody here is subscribed to
+		// this one, and only its number of publishes is lost.
+		if kept, err := h.put(ch); err == nil {
+			ch, listed = kept, true
 			defer ch.release()
 		}
 	}
@@ -119,7 +122,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	if err != nil {
 		return Result{}, err
 	}
-	res, err := h.position(ctx, ch, &m, key, &o)
+	res, err := h.appendToLog(ctx, ch, &m, key, &o)
 	switch {
 	case err != nil:
 		return Result{}, err
@@ -129,7 +132,9 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	}
 	res.Receivers = h.deliver(ch, listed, &m, &o)
 	err = h.relay(ctx, p.Channel, &m, &o)
-	h.yieldToWriters()
+	if h.fan.Pressed() { // a busy publisher would keep the writers from a machine with few processors
+		runtime.Gosched()
+	}
 	return res, err
 }
 
@@ -204,9 +209,9 @@ func (ch *channel) accept(p *Publication) (Message, error) {
 	return m, nil
 }
 
-// position appends a message to the channel's history, which gives it its
+// appendToLog appends a message to the channel's history, which gives it its
 // position. Without history it does nothing.
-func (h *Hub) position(ctx context.Context, ch *channel, m *Message, key ownKey, o *PublishOptions) (Result, error) {
+func (h *Hub) appendToLog(ctx context.Context, ch *channel, m *Message, key ownKey, o *PublishOptions) (Result, error) {
 	if ch.opts.HistorySize == 0 || o.Local {
 		return Result{}, nil
 	}
@@ -218,7 +223,7 @@ func (h *Hub) position(ctx context.Context, ch *channel, m *Message, key ownKey,
 		return Result{}, ErrKeyReused
 	}
 	if err != nil {
-		h.warnStore(err)
+		h.warn.storeFails(err)
 		// The message may have been stored, and only the answer lost. Then
 		// the subscribers must get it.
 		ch.mu.Lock()
@@ -239,7 +244,7 @@ func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 	defer cancel()
 	page, err := h.readLog(ctx, ch.name, store.Query{After: at.Offset - 1, Limit: 1})
 	if err != nil {
-		h.warnStore(err) // the others find it by its position, in a few seconds
+		h.warn.storeFails(err) // the others find it by its position, in a few seconds
 		return
 	}
 	if page.Top.Epoch != at.Epoch || len(page.Entries) == 0 || page.Entries[0].Offset != at.Offset {
@@ -257,11 +262,7 @@ func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions) (
 	if listed && ch.countPublish() {
 		f := newMessageFrame(ch, *m)
 		f.except = o.Except
-		if m.Position.Offset > 0 {
-			receivers = ch.arrive(f)
-		} else {
-			receivers = ch.deliver(f)
-		}
+		receivers = ch.take(f)
 	}
 	h.taps.pass(ch.name, m.Header, m.Body)
 	return receivers
@@ -280,15 +281,7 @@ func (h *Hub) relay(ctx context.Context, channel string, m *Message, o *PublishO
 	case m.Position.Offset == 0:
 		return ErrMeshUnavailable.because(err)
 	default:
-		h.warnMesh(channel, err)
+		h.warn.notSent(channel, err)
 	}
 	return nil
-}
-
-// yieldToWriters lets the writers run if a queue is more than half full: on a
-// machine with few processors, a busy publisher would keep them from it.
-func (h *Hub) yieldToWriters() {
-	if h.fan.Pressed() {
-		runtime.Gosched()
-	}
 }

@@ -6,13 +6,13 @@ import (
 )
 
 // The way of a message that another replica published: Hub.receive gets it
-// from the mesh, checkPacket checks it, and Hub.take hands it to its channel.
+// from the mesh, checkPacket checks it, and handlePacket hands it to its channel.
 
 // receive takes what other replicas publish, until the hub is shut down.
 func (h *Hub) receive() {
 	retry := backoff.New()
 	for h.ctx.Err() == nil {
-		err := h.mesh.Receive(h.ctx, h.take)
+		err := h.mesh.Receive(h.ctx, h.handlePacket)
 		if h.ctx.Err() != nil {
 			return
 		}
@@ -23,8 +23,8 @@ func (h *Hub) receive() {
 	}
 }
 
-// take handles one packet from another replica. It never waits.
-func (h *Hub) take(p mesh.Packet) {
+// handlePacket takes one packet from another replica. It never waits.
+func (h *Hub) handlePacket(p mesh.Packet) {
 	header := p.Header
 	switch p.Kind {
 	case mesh.KindMessage:
@@ -44,7 +44,8 @@ func (h *Hub) take(p mesh.Packet) {
 		defer ch.release()
 	}
 	if err := h.checkPacket(&p, ch != nil); err != nil {
-		h.badPacket(&p, err)
+		h.stats.badPackets.Add(1)
+		h.warn.badPacket(&p, err)
 		return
 	}
 	if p.Kind == mesh.KindMessage {
@@ -60,11 +61,9 @@ func (h *Hub) take(p mesh.Packet) {
 	f := newMessageFrame(ch, m)
 	f.except = p.Sender
 	if m.Position.Offset > 0 {
-		h.warnApart(p.Channel, p.Origin)
-		ch.arrive(f)
-	} else {
-		ch.deliver(f)
+		h.noteAnotherStore(p.Channel, p.Origin)
 	}
+	ch.take(f)
 }
 
 // maxSender bounds the ids in Packet.Sender, in bytes. The hub's own have fewer than 100.
@@ -101,10 +100,4 @@ func (h *Hub) checkPacket(p *mesh.Packet, named bool) error {
 	body, err := checkBody(p.Body, h.opts.QueueBytes/2)
 	p.Body = body
 	return err
-}
-
-// badPacket counts a packet that is dropped.
-func (h *Hub) badPacket(p *mesh.Packet, err error) {
-	h.stats.badPackets.Add(1)
-	h.warnPacket(p, err)
 }

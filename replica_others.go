@@ -78,14 +78,14 @@ func (h *Hub) heard(id string, c *control) {
 	a.heard[id] = n
 }
 
-// warnApart notes, and logs once, that a message with a position came from a
+// noteAnotherStore notes, and logs once, that a message with a position came from a
 // replica with another Store: the two histories cannot be put in one order.
-func (h *Hub) warnApart(channel, from string) {
+func (h *Hub) noteAnotherStore(channel, from string) {
 	if !h.others.apart.Load() {
 		return
 	}
 	h.others.mixed.Store(max(1, h.uptime()))
-	h.warnStores(channel, from)
+	h.warn.anotherStore(channel, from)
 }
 
 // goodbye notes that a replica's hub has said goodbye. Its mesh may stay up for a
@@ -193,7 +193,7 @@ func (h *Hub) lookAround() {
 	begin := time.Now()
 	replicas, err := h.askReplicas(ctx)
 	if err != nil {
-		h.warnStore(err)
+		h.warn.storeFails(err)
 		return // the mesh keeps the peers that it has
 	}
 	stored, addresses := h.readReplicas(replicas, begin)

@@ -48,11 +48,11 @@ func (h *Hub) reportEachSecond() {
 			if h.ctx.Err() == nil {
 				h.reported.Store(true)
 				if h.storeBad.Swap(err != nil) && err == nil {
-					h.storeIsBack()
+					h.warn.storeIsBack()
 				}
 			}
 			if err != nil {
-				h.warnStore(err)
+				h.warn.storeFails(err)
 			}
 			if n%int(canaryPeriod/time.Second) == 0 {
 				h.storeCanary()

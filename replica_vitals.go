@@ -75,7 +75,7 @@ func (l *vitals) settled() bool {
 
 // meetTwin notes that another living replica has this one's id.
 func (h *Hub) meetTwin() {
-	h.warnTwin()
+	h.warn.sameID()
 	h.vitals.mu.Lock()
 	defer h.vitals.mu.Unlock()
 	h.vitals.twin = time.Now()

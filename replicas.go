@@ -13,20 +13,25 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// replicaState is what this replica knows of itself and of the others. Each
-// part has its own lock and its own file.
+// replicaState is what this replica knows of itself and of the others, and what it is
+// to tell the Store. Each part has its own lock and its own file.
 type replicaState struct {
 	vitals vitals        // this replica (replica_vitals.go)
 	others otherReplicas // the others (replica_others.go)
 	echoes chan echo     // echoes to be sent (replica_canary.go)
+	report reporter      // what the Store is still to be told (replica_report.go)
+	// discoverer is the mesh if it needs the hub to tell it of its peers, or nil.
+	discoverer mesh.Discoverer
 
 	reported atomic.Bool // the Store was sent a report
 	storeBad atomic.Bool // the last report failed
 }
 
-func (s *replicaState) init(now time.Time) {
+func (s *replicaState) init(now time.Time, m mesh.Mesh) {
 	s.vitals.reported = now
 	s.echoes = make(chan echo, maxEchoes)
+	s.report.full = true // the Store knows nothing of this replica yet
+	s.discoverer, _ = m.(mesh.Discoverer)
 }
 
 // Replicas returns all replicas, sorted by ID: those that the Store or the mesh
@@ -106,7 +111,7 @@ func (h *Hub) stored(ctx context.Context) (others map[string]otherReplica, answe
 			others, _ := h.readReplicas(replicas, begin)
 			return others, true
 		}
-		h.warnStore(err)
+		h.warn.storeFails(err)
 	}
 	h.others.mu.Lock()
 	defer h.others.mu.Unlock()

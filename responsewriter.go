@@ -62,7 +62,7 @@ func (h *Hub) canStream(w http.ResponseWriter) error {
 		return errNotFlushable.saying("this server's http.ResponseWriter is a %T, whose Flush does nothing, so no stream of server-sent events can be opened; "+
 			"serve the hub with a net/http server of its own, or use fasthttp v1.67 or later (Fiber v3)", inner).because(http.ErrNotSupported)
 	}
-	h.warnForeign(t)
+	h.warn.foreignWriter(t)
 	return nil
 }
 

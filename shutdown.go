@@ -91,7 +91,7 @@ func (h *Hub) end(ctx context.Context) error {
 	h.leaveStore()
 	h.fan.Conns.Wait(forever)
 	h.calls.Wait(forever)
-	if h.owned {
+	if h.ownsStore() {
 		late = errors.Join(late, h.store.Close())
 	}
 	return late

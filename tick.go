@@ -16,7 +16,7 @@ func (h *Hub) tick() {
 			h.cool()
 			h.countDrops()
 			h.unfinished.expire()
-			h.warnUnfinished(&h.unfinished)
+			h.warn.cutShort(&h.unfinished)
 		}
 	}
 }

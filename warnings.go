@@ -24,9 +24,9 @@ type warnings struct {
 	foreign sync.Map    // the types of ResponseWriters that were logged
 }
 
-// warnStore logs that the Store fails, at most once a minute until it is back:
+// storeFails logs that the Store fails, at most once a minute until it is back:
 // many channels may notice at once.
-func (w *warnings) warnStore(err error) {
+func (w *warnings) storeFails(err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) { // it is the hub that ends
 		return
 	}
@@ -42,53 +42,53 @@ func (w *warnings) storeIsBack() {
 	}
 }
 
-// warnMesh logs, at most every few seconds, that the mesh did not take a
+// notSent logs, at most every few seconds, that the mesh did not take a
 // message. Other replicas then fetch it from the Store.
-func (w *warnings) warnMesh(channel string, err error) {
+func (w *warnings) notSent(channel string, err error) {
 	if w.mesh.Now(5 * time.Second) {
 		w.log.Warn("mesh: a message was not sent; the other replicas read it from the Store", "channel", channel, "err", err)
 	}
 }
 
-// warnTwin logs, at most once a minute, that another replica has this one's id.
-func (w *warnings) warnTwin() {
+// sameID logs, at most once a minute, that another replica has this one's id.
+func (w *warnings) sameID() {
 	if w.twin.Now(time.Minute) {
 		w.log.Error("another living replica has the same Options.ReplicaID: lists, presence and connection ids are mixed up until each has its own")
 	}
 }
 
-// warnStores logs once that the replicas have different Stores.
-func (w *warnings) warnStores(channel, from string) {
+// anotherStore logs once that the replicas have different Stores.
+func (w *warnings) anotherStore(channel, from string) {
 	if w.apart.CompareAndSwap(false, true) {
 		w.log.Warn("the replicas have different Stores, so channels with history cannot work across them: give all replicas one Store, or these channels no history", "channel", channel, "from", from)
 	}
 }
 
-// warnPacket logs, at most once a minute, that a packet was dropped.
-func (w *warnings) warnPacket(p *mesh.Packet, err error) {
+// badPacket logs, at most once a minute, that a packet was dropped.
+func (w *warnings) badPacket(p *mesh.Packet, err error) {
 	if w.packet.Now(time.Minute) {
 		w.log.Warn("mesh: a packet that cannot be a message was dropped; others within this minute are only counted", "from", p.Origin, "channel", p.Channel, "err", err)
 	}
 }
 
-// warnEntry logs, at most once a minute, that an entry in the Store cannot be a message.
-func (w *warnings) warnEntry(channel string, offset uint64, err error) {
+// badEntry logs, at most once a minute, that an entry in the Store cannot be a message.
+func (w *warnings) badEntry(channel string, offset uint64, err error) {
 	if w.entry.Now(time.Minute) {
 		w.log.Error("the store has an entry that cannot be a message, so subscribers do not get it; another program may have written it", "channel", channel, "offset", offset, "err", err)
 	}
 }
 
-// warnUnfinished logs, at most once a minute, how many requests and messages
+// cutShort logs, at most once a minute, how many requests and messages
 // were cut short since the last time.
-func (w *warnings) warnUnfinished(u *unfinished) {
+func (w *warnings) cutShort(u *unfinished) {
 	if u.anyCut() && w.unfinished.Now(time.Minute) {
 		w.log.Warn("requests and messages that had not arrived completely were cut short, because together they reached Options.MaxUnfinishedBytes; raise it, unless this is an attack", "cut", u.flush())
 	}
 }
 
-// warnForeign logs once for each type that event streams go through a
+// foreignWriter logs once for each type that event streams go through a
 // ResponseWriter that is not net/http's.
-func (w *warnings) warnForeign(t reflect.Type) {
+func (w *warnings) foreignWriter(t reflect.Type) {
 	if _, told := w.foreign.LoadOrStore(t, nil); !told {
 		w.log.Warn("event streams go through a ResponseWriter that is not net/http's: if its Flush does nothing, no event arrives, and a client that has gone is noticed late",
 			"type", t.String())
