@@ -89,7 +89,7 @@ func (t *channelTable) makeWay(now int64) bool {
 
 // evict frees a channel that take returned, or adds it again if it may not go.
 func (t *channelTable) evict(ch *channel, at, now int64) bool {
-	s := &t.shards[t.shard(ch.name)]
+	s := t.shard(ch.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ch.mu.Lock()

@@ -2,6 +2,9 @@ package channels
 
 import (
 	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,25 +15,25 @@ import (
 type channelTable struct {
 	n      atomic.Int64 // channels
 	idle   idleChannels
-	shards [64]struct {
-		mu sync.RWMutex
-		m  map[string]*channel
-		_  [24]byte // keeps neighbours off one cache line
-	}
+	shards [64]shard
 }
 
-func (t *channelTable) shard(name string) int {
-	h := uint32(2166136261) // FNV-1a
-	for i := range len(name) {
-		h = (h ^ uint32(name[i])) * 16777619
-	}
-	return int(h % uint32(len(t.shards)))
+type shard struct {
+	mu sync.RWMutex
+	m  map[string]*channel
+	_  [24]byte // keeps neighbours off one cache line
+}
+
+var shardSeed = maphash.MakeSeed()
+
+func (t *channelTable) shard(name string) *shard {
+	return &t.shards[maphash.String(shardSeed, name)%uint64(len(t.shards))]
 }
 
 // use returns the channel and keeps it until release. It returns nil if there is
 // no such channel.
 func (t *channelTable) use(name string) *channel {
-	s := &t.shards[t.shard(name)]
+	s := t.shard(name)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	ch := s.m[name]
@@ -42,7 +45,7 @@ func (t *channelTable) use(name string) *channel {
 
 // put adds a channel in use, or returns the one that is there already.
 func (t *channelTable) put(ch *channel) *channel {
-	s := &t.shards[t.shard(ch.name)]
+	s := t.shard(ch.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.m[ch.name]; old != nil {
@@ -65,7 +68,7 @@ func (t *channelTable) put(ch *channel) *channel {
 
 // free removes the channel if nothing needs it, and reports whether it did.
 func (t *channelTable) free(ch *channel) bool {
-	s := &t.shards[t.shard(ch.name)]
+	s := t.shard(ch.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ch.mu.Lock()
@@ -90,10 +93,7 @@ func (t *channelTable) all(f func(*channel)) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.RLock()
-		chs := make([]*channel, 0, len(s.m))
-		for _, ch := range s.m {
-			chs = append(chs, ch)
-		}
+		chs := slices.Collect(maps.Values(s.m))
 		s.mu.RUnlock()
 		for _, ch := range chs {
 			f(ch)

@@ -1,6 +1,8 @@
 package channels
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -13,7 +15,8 @@ import (
 // many slots as the ping period has seconds: each second, one slot is asked
 // for a sign of life, so that no timer per connection is needed.
 //
-// A client that is being let in is found by its id and user, and has no slot yet.
+// A client that is being let in is found by its id and user, and has no slot yet: its
+// slot is -1.
 type clientTable struct {
 	period    int           // in seconds
 	prefix    string        // of all ids
@@ -23,8 +26,8 @@ type clientTable struct {
 	next     uint64     // the number of the next client
 	byID     map[string]*client
 	byUser   map[string]map[*client]struct{}
-	entering map[*client]struct{} // clients that are being let in
-	inGo     int                  // how many are Go subscribers
+	entering int // how many are being let in
+	inGo     int // how many are Go subscribers
 	slots    [][]*client
 	turn     int
 }
@@ -38,7 +41,7 @@ func (t *clientTable) init(id string, period time.Duration) {
 	t.heartbeat = newHeartbeatFrame(period)
 	t.byID = make(map[string]*client)
 	t.byUser = make(map[string]map[*client]struct{})
-	t.entering = make(map[*client]struct{})
+	t.slots = make([][]*client, t.period)
 }
 
 // newID returns an id that is unique over all replicas, and over their restarts.
@@ -54,7 +57,8 @@ func (t *clientTable) newID() string {
 func (t *clientTable) expect(c *client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.entering[c] = struct{}{}
+	t.entering++
+	c.slot = -1
 	t.byID[c.info.ID] = c
 	if c.inGo() {
 		t.inGo++
@@ -71,10 +75,7 @@ func (t *clientTable) expect(c *client) {
 func (t *clientTable) add(c *client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.entering, c)
-	if t.slots == nil {
-		t.slots = make([][]*client, t.period)
-	}
+	t.entering--
 	c.slot = int32(len(t.byID) % len(t.slots))
 	c.at = int32(len(t.slots[c.slot]))
 	t.slots[c.slot] = append(t.slots[c.slot], c)
@@ -96,8 +97,8 @@ func (t *clientTable) remove(c *client) {
 			delete(t.byUser, u)
 		}
 	}
-	if _, ok := t.entering[c]; ok {
-		delete(t.entering, c)
+	if c.slot < 0 {
+		t.entering--
 		return
 	}
 	s := t.slots[c.slot]
@@ -111,7 +112,7 @@ func (t *clientTable) remove(c *client) {
 func (t *clientTable) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.byID) - len(t.entering)
+	return len(t.byID) - t.entering
 }
 
 // connections counts the clients that are not Go subscribers, including those that
@@ -122,29 +123,18 @@ func (t *clientTable) connections() int {
 	return len(t.byID) - t.inGo
 }
 
-// all returns the clients that pick chooses, or all if pick is nil. Those that are
-// being let in are not among them.
-func (t *clientTable) all(pick func(*client) bool) []*client {
+// all returns the clients that are being let in, and the others.
+func (t *clientTable) all() (entering, settled []*client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	cs := make([]*client, 0, len(t.byID))
 	for _, c := range t.byID {
-		if _, in := t.entering[c]; !in && (pick == nil || pick(c)) {
-			cs = append(cs, c)
+		if c.slot < 0 {
+			entering = append(entering, c)
+		} else {
+			settled = append(settled, c)
 		}
 	}
-	return cs
-}
-
-// newcomers returns the clients that are being let in.
-func (t *clientTable) newcomers() []*client {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	cs := make([]*client, 0, len(t.entering))
-	for c := range t.entering {
-		cs = append(cs, c)
-	}
-	return cs
+	return entering, settled
 }
 
 // find returns the client with an id, or the clients of a user, as kind says. It
@@ -152,30 +142,21 @@ func (t *clientTable) newcomers() []*client {
 func (t *clientTable) find(kind, who string) []*client {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var cs []*client
-	switch kind {
-	case kindClient:
-		if c := t.byID[who]; c != nil {
-			cs = append(cs, c)
-		}
-	case kindUser:
-		for c := range t.byUser[who] {
-			cs = append(cs, c)
-		}
+	switch c := t.byID[who]; {
+	case kind == kindUser:
+		return slices.Collect(maps.Keys(t.byUser[who]))
+	case kind == kindClient && c != nil:
+		return []*client{c}
 	}
-	return cs
+	return nil
 }
 
 // pingSome asks the clients of one slot for a sign of life, and cuts those
 // that have given none since they were asked a period ago.
 func (t *clientTable) pingSome() {
 	t.mu.Lock()
-	if t.slots == nil {
-		t.mu.Unlock()
-		return
-	}
 	t.turn = (t.turn + 1) % len(t.slots)
-	cs := append([]*client(nil), t.slots[t.turn]...)
+	cs := slices.Clone(t.slots[t.turn])
 	t.mu.Unlock()
 	for _, c := range cs {
 		switch {

@@ -1,6 +1,9 @@
 package channels
 
-import "github.com/channels-go/channels/internal/fanout"
+import (
+	"github.com/channels-go/channels/internal/bell"
+	"github.com/channels-go/channels/internal/fanout"
+)
 
 // delivery is what messages go through on this replica, from the table of
 // channels to the fan-out, which queues and writes them. Its parts have locks of
@@ -18,7 +21,7 @@ type delivery struct {
 
 func (d *delivery) init(o *Options) {
 	d.clients.init(o.ReplicaID, o.PingPeriod)
-	d.losses.wake = make(chan struct{}, 1)
+	d.losses.wake = bell.New()
 	d.fan = fanout.New(fanout.Config{
 		QueueBytes:    o.QueueBytes,
 		CompressBytes: o.CompressBytes,

@@ -3,8 +3,10 @@ package channels
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
+	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/internal/fanout"
 )
 
@@ -36,18 +38,18 @@ func (h *Hub) Drain(ctx context.Context) error {
 		h.skipDelay()
 	}
 	// Tell the other replicas meanwhile: a Store that hangs costs clients no time.
-	h.background(func() {
+	h.tasks.Run(func() {
 		if err := h.flush(h.ctx, true); err != nil {
 			h.warn.storeFails(err)
 		}
 	})
 	h.delay(ctx)
 	h.draining.Store(true)
-	for _, c := range h.clients.newcomers() {
+	entering, cs := h.clients.all()
+	for _, c := range entering {
 		c.mindTheEnd()
 	}
-	connected := func(c *client) bool { return !c.inGo() }
-	cs := h.clients.all(connected)
+	cs = slices.DeleteFunc(cs, (*client).inGo)
 	rand.Shuffle(len(cs), func(i, j int) { cs[i], cs[j] = cs[j], cs[i] })
 	spread := min(max(h.opts.DrainTime, 0), time.Duration(len(cs))*drainPerClient)
 	if end, ok := ctx.Deadline(); ok {
@@ -64,13 +66,8 @@ func (h *Hub) Drain(ctx context.Context) error {
 		// Never 0: a client that comes back at once meets the same replica.
 		c.answer(newHubFrame(headerReconnect, map[string]int64{"after_ms": max(1, back.Milliseconds())}))
 	}
-	t := time.NewTimer(0)
-	defer t.Stop()
 	for i, c := range cs {
-		t.Reset(time.Until(begin.Add(turns[i])))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
+		if !backoff.Pause(ctx, time.Until(begin.Add(turns[i]))) {
 			return ctx.Err()
 		}
 		c.out.End([]*fanout.Frame{newCloseFrame(closeGoingAway, ErrDraining.Code)}, ErrDraining, false)
@@ -92,26 +89,18 @@ func (h *Hub) delay(ctx context.Context) {
 	if end, ok := ctx.Deadline(); ok {
 		d = min(d, time.Until(end)/2)
 	}
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
 	select {
-	case <-t.C:
-	case <-h.hurry:
-	case <-ctx.Done(): // the clients are told all the same
+	case <-ctx.Done(): // the clients are told all the same if it is the caller's that has ended
+	case <-h.hurry.Done():
 	}
 }
 
 // awaitNone waits until a count is zero.
 func awaitNone(ctx context.Context, count func() int) error {
-	t := time.NewTicker(5 * time.Millisecond)
-	defer t.Stop()
 	for count() > 0 {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
+		if !backoff.Pause(ctx, 5*time.Millisecond) {
 			return ctx.Err()
 		}
 	}

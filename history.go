@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/channels-go/channels/store"
@@ -32,12 +33,10 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 		return History{}, ErrClosed
 	}
 	defer h.calls.Leave()
-	switch {
-	case q.Limit < 0 || q.Limit > maxListLimit:
+	if q.Limit < 0 || q.Limit > maxListLimit {
 		return History{}, ErrBadQuery.saying("limit is %d; it must be 1 to %d", q.Limit, maxListLimit)
-	case q.Limit == 0:
-		q.Limit = defaultListLimit
 	}
+	q.Limit = cmp.Or(q.Limit, defaultListLimit)
 	opts, err := h.optionsOf(channel)
 	if err != nil {
 		return History{}, err

@@ -3,6 +3,7 @@ package channels
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,21 +53,7 @@ func (h *Hub) originAllowed(r *http.Request, e *endpoint, answers bool) (origin 
 	if answers && site == "" && origins.SameHost(origin, r.Host, r.TLS != nil) {
 		return origin, true
 	}
-	for _, p := range h.opts.AllowedOrigins {
-		if origins.Match(p, origin) {
-			return origin, true
-		}
-	}
-	return origin, false
-}
-
-func (h *Hub) anyOrigin() bool {
-	for _, p := range h.opts.AllowedOrigins {
-		if p == "*" {
-			return true
-		}
-	}
-	return false
+	return origin, slices.ContainsFunc(h.opts.AllowedOrigins, func(p string) bool { return origins.Match(p, origin) })
 }
 
 // refererAllowed checks the Referer of a GET for an event stream. Over plain HTTP,
@@ -106,7 +93,7 @@ func (h *Hub) answerCORS(w http.ResponseWriter, r *http.Request, e *endpoint, or
 	head.Set("Access-Control-Allow-Origin", origin)
 	// With "*", scripts of any website would act with their visitors' cookies. So
 	// they would with "null", since any website can make a frame whose origin it is.
-	if origin != "null" && !h.anyOrigin() {
+	if origin != "null" && !slices.Contains(h.opts.AllowedOrigins, "*") {
 		head.Set("Access-Control-Allow-Credentials", "true")
 	}
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
@@ -99,7 +100,7 @@ func New(o Options) (*Hub, error) {
 	h.env = h.channelEnv()
 
 	h.fan.Start()
-	h.loops.Run(h.tick)
+	h.loops.Run(func() { h.every(time.Second, h.tick) })
 	h.loops.Run(h.reportEachSecond)
 	h.loops.Run(h.watchTops)
 	if h.mesh != nil {

@@ -23,11 +23,11 @@ type lifecycle struct {
 	tasks gate.Gate // goroutines that read from the Store for subscribers
 	loops gate.Gate // the hub's own goroutines
 
-	leaving  atomic.Bool   // /readyz says no
-	hurry    chan struct{} // closed by skipDelay
-	draining atomic.Bool   // no new client is let in
+	leaving  atomic.Bool     // /readyz says no
+	hurry    context.Context // ended by skipDelay
+	draining atomic.Bool     // no new client is let in
 	// skipDelay ends Options.DrainDelay, now or in advance. It may be repeated.
-	skipDelay func()
+	skipDelay context.CancelFunc
 
 	shutdown    sync.Once
 	down        chan struct{} // closed when everything has ended
@@ -37,12 +37,23 @@ type lifecycle struct {
 func (l *lifecycle) init() {
 	l.started = time.Now()
 	l.ctx, l.stop = context.WithCancel(context.Background())
-	l.hurry, l.down = make(chan struct{}), make(chan struct{})
-	l.skipDelay = sync.OnceFunc(func() { close(l.hurry) })
+	l.hurry, l.skipDelay = context.WithCancel(context.Background())
+	l.down = make(chan struct{})
 }
 
 // uptime is the hub's clock in seconds.
 func (l *lifecycle) uptime() int64 { return clock(l.started).uptime() }
 
-// background runs f as a task of the hub. It returns false if the hub is shut down.
-func (l *lifecycle) background(f func()) bool { return l.tasks.Run(f) }
+// every calls f once in each period, until the hub ends.
+func (l *lifecycle) every(period time.Duration, f func()) {
+	t := time.NewTicker(period)
+	defer t.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-t.C:
+			f()
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 
@@ -44,12 +45,10 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 		return ChannelsPage{}, ErrClosed
 	}
 	defer h.calls.Leave()
-	switch {
-	case q.Limit < 0 || q.Limit > maxListLimit:
+	if q.Limit < 0 || q.Limit > maxListLimit {
 		return ChannelsPage{}, ErrBadQuery.saying("limit is %d; it must be 1 to %d", q.Limit, maxListLimit)
-	case q.Limit == 0:
-		q.Limit = defaultListLimit
 	}
+	q.Limit = cmp.Or(q.Limit, defaultListLimit)
 	if q.Prefix != "" {
 		if err := CheckName(q.Prefix); err != nil && q.Prefix != "." && q.Prefix != ".." {
 			return ChannelsPage{}, ErrBadQuery.saying("the prefix %.210q cannot begin a channel's name", q.Prefix)

@@ -6,16 +6,26 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/store"
 )
 
 // losses are the channels for which the mesh may have lost packets.
 type losses struct {
-	wake chan struct{} // something was added; its buffer holds one
+	wake bell.Bell // something was added
 
-	mu    sync.Mutex // guards the fields below
+	mu   sync.Mutex // guards lost
+	lost lossList
+}
+
+type lossList struct {
 	names map[string]struct{}
-	all   bool // of all channels; names is not used then
+	all   bool // all channels; names is not used then
+}
+
+func (l *lossList) has(name string) bool {
+	_, ok := l.names[name]
+	return ok || l.all
 }
 
 // maxLosses bounds names. Beyond it, all channels are checked.
@@ -25,26 +35,23 @@ const maxLosses = 1024
 func (l *losses) add(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if name == "" || len(l.names) >= maxLosses {
-		l.names, l.all = nil, true
-	} else if !l.all {
-		if l.names == nil {
-			l.names = make(map[string]struct{})
+	if name == "" || len(l.lost.names) >= maxLosses {
+		l.lost = lossList{all: true}
+	} else if !l.lost.all {
+		if l.lost.names == nil {
+			l.lost.names = make(map[string]struct{})
 		}
-		l.names[name] = struct{}{}
+		l.lost.names[name] = struct{}{}
 	}
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.wake.Ring()
 }
 
-func (l *losses) take() (names map[string]struct{}, all bool) {
+func (l *losses) take() lossList {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	names, all = l.names, l.all
-	l.names, l.all = nil, false
-	return names, all
+	lost := l.lost
+	l.lost = lossList{}
+	return lost
 }
 
 // again has the next regular check treat all channels as lost, because this one
@@ -52,12 +59,7 @@ func (l *losses) take() (names map[string]struct{}, all bool) {
 func (l *losses) again() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.names, l.all = nil, true
-}
-
-func isLost(lost map[string]struct{}, all bool, name string) bool {
-	_, ok := lost[name]
-	return ok || all
+	l.lost = lossList{all: true}
 }
 
 // lost notes that the mesh may have lost packets of a channel, or of all ("").
@@ -120,7 +122,7 @@ func (h *Hub) watchTops() {
 // channels that the mesh named, or in every channel that has both history and
 // subscribers. It asks the Store for topsAtOnce channels at a time.
 func (h *Hub) compareTops(ctx context.Context, every bool) {
-	lost, all := h.losses.take()
+	lost := h.losses.take()
 	var chs []*channel
 	var names []string
 	var before []Position
@@ -132,14 +134,14 @@ func (h *Hub) compareTops(ctx context.Context, every bool) {
 		case ch.opts.HistorySize == 0 || len(ch.subs) == 0 && o.waiting == 0:
 		case o.synced:
 			chs, names, before = append(chs, ch), append(names, ch.name), append(before, o.pos)
-		case isLost(lost, all, ch.name):
+		case lost.has(ch.name):
 			ch.fillLocked(toTop) // when the sync is over: it may have read the top too early
 		}
 	}
-	if every || all {
+	if every || lost.all {
 		h.channels.all(look)
 	} else {
-		for name := range lost {
+		for name := range lost.names {
 			if ch := h.channels.use(name); ch != nil {
 				look(ch)
 				ch.release()
@@ -151,13 +153,13 @@ func (h *Hub) compareTops(ctx context.Context, every bool) {
 		tops, err := h.tops(ctx, names[:n])
 		if err != nil {
 			h.warn.storeFails(err)
-			if all || len(lost) > 0 {
+			if lost.all || len(lost.names) > 0 {
 				h.losses.again()
 			}
 			return
 		}
 		for i, ch := range chs[:n] {
-			ch.compareTop(before[i], Position(tops[i]), isLost(lost, all, ch.name))
+			ch.compareTop(before[i], Position(tops[i]), lost.has(ch.name))
 		}
 		chs, names, before = chs[n:], names[n:], before[n:]
 	}

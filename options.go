@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -217,37 +218,23 @@ const (
 )
 
 func (o *Options) setDefaults() {
-	def := func(p *int, v int) {
-		if *p == 0 {
-			*p = v
-		}
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, 256<<10)
+	o.QueueBytes = cmp.Or(o.QueueBytes, max(1<<20, 4*o.MaxMessageBytes))
+	o.MaxChannels = cmp.Or(o.MaxChannels, 1_000_000)
+	o.MaxConnections = cmp.Or(o.MaxConnections, 1_000_000)
+	o.MaxQueuedBytes = cmp.Or(o.MaxQueuedBytes, max(1<<30, o.QueueBytes))
+	o.MaxUnfinishedBytes = cmp.Or(o.MaxUnfinishedBytes, max(64<<20, 2*o.batchBytes()))
+	o.CompressBytes = cmp.Or(o.CompressBytes, 1024)
+	o.PingPeriod = cmp.Or(o.PingPeriod, 25*time.Second)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.StoreTimeout = cmp.Or(o.StoreTimeout, 5*time.Second)
+	o.DrainTime = cmp.Or(o.DrainTime, 5*time.Second)
+	o.StreamTime = cmp.Or(o.StreamTime, defaultStreamTime)
+	if m, ok := o.Mesh.(mesh.Identified); ok {
+		o.ReplicaID = cmp.Or(o.ReplicaID, m.ReplicaID())
 	}
-	defTime := func(p *time.Duration, v time.Duration) {
-		if *p == 0 {
-			*p = v
-		}
-	}
-	def(&o.MaxMessageBytes, 256<<10)
-	def(&o.QueueBytes, max(1<<20, 4*o.MaxMessageBytes))
-	def(&o.MaxChannels, 1_000_000)
-	def(&o.MaxConnections, 1_000_000)
-	def(&o.MaxQueuedBytes, max(1<<30, o.QueueBytes))
-	def(&o.MaxUnfinishedBytes, max(64<<20, 2*o.batchBytes()))
-	def(&o.CompressBytes, 1024)
-	defTime(&o.PingPeriod, 25*time.Second)
-	defTime(&o.WriteTimeout, 10*time.Second)
-	defTime(&o.StoreTimeout, 5*time.Second)
-	defTime(&o.DrainTime, 5*time.Second)
-	defTime(&o.StreamTime, defaultStreamTime)
-	if m, ok := o.Mesh.(mesh.Identified); ok && o.ReplicaID == "" {
-		o.ReplicaID = m.ReplicaID()
-	}
-	if o.ReplicaID == "" {
-		o.ReplicaID = replica.NewID()
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.ReplicaID = cmp.Or(o.ReplicaID, replica.NewID())
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Channel == nil {
 		o.Channel = func(string) ChannelOptions { return ChannelOptions{} }
 	}
@@ -257,19 +244,15 @@ func (o *Options) setDefaults() {
 // messages of a batch may together be longer than one message.
 func (o *Options) batchBytes() int { return 4*o.MaxMessageBytes + maxBatch*envelopeBytes/8 }
 
+// between says that an option is out of its range.
+func between[T int | time.Duration](field string, v, lo, hi T) error {
+	if v < lo || v > hi {
+		return fmt.Errorf("channels: Options.%s is %v; it must be %v to %v", field, v, lo, hi)
+	}
+	return nil
+}
+
 func (o *Options) check() error {
-	between := func(field string, v, lo, hi int) error {
-		if v < lo || v > hi {
-			return fmt.Errorf("channels: Options.%s is %d; it must be %d to %d", field, v, lo, hi)
-		}
-		return nil
-	}
-	betweenTime := func(field string, v, lo, hi time.Duration) error {
-		if v < lo || v > hi {
-			return fmt.Errorf("channels: Options.%s is %v; it must be %v to %v", field, v, lo, hi)
-		}
-		return nil
-	}
 	for _, err := range []error{
 		between("MaxMessageBytes", o.MaxMessageBytes, 1<<10, 64<<20),
 		between("QueueBytes", o.QueueBytes, 2*o.MaxMessageBytes, 1<<30),
@@ -278,16 +261,16 @@ func (o *Options) check() error {
 		between("MaxConnectionsPerAddress", o.MaxConnectionsPerAddress, 0, 1<<30),
 		between("MaxQueuedBytes", o.MaxQueuedBytes, o.QueueBytes, math.MaxInt),
 		between("MaxUnfinishedBytes", o.MaxUnfinishedBytes, 2*o.MaxMessageBytes+64<<10, math.MaxInt),
-		betweenTime("PingPeriod", o.PingPeriod, time.Second, 10*time.Minute),
-		betweenTime("WriteTimeout", o.WriteTimeout, 100*time.Millisecond, 5*time.Minute),
-		betweenTime("StoreTimeout", o.StoreTimeout, 10*time.Millisecond, time.Minute),
+		between("PingPeriod", o.PingPeriod, time.Second, 10*time.Minute),
+		between("WriteTimeout", o.WriteTimeout, 100*time.Millisecond, 5*time.Minute),
+		between("StoreTimeout", o.StoreTimeout, 10*time.Millisecond, time.Minute),
 	} {
 		if err != nil {
 			return err
 		}
 	}
 	if o.StreamTime > 0 {
-		if err := betweenTime("StreamTime", o.StreamTime, time.Second, 24*time.Hour); err != nil {
+		if err := between("StreamTime", o.StreamTime, time.Second, 24*time.Hour); err != nil {
 			return fmt.Errorf("%w, or negative: never", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 
@@ -37,9 +38,7 @@ func (h *Hub) Presence(ctx context.Context, channel string, limit int) (Members,
 	if limit < 0 || limit > maxMembers {
 		return Members{}, ErrBadQuery.saying("limit is %d; it must be 0 to %d", limit, maxMembers)
 	}
-	if limit == 0 {
-		limit = maxMembers
-	}
+	limit = cmp.Or(limit, maxMembers)
 	opts, err := h.optionsOf(channel)
 	if err != nil {
 		return Members{}, err

@@ -34,31 +34,26 @@ type flight struct {
 // few seconds it also asks for the other replicas and sends the Store a canary. It
 // ends with the hub.
 func (h *Hub) reportEachSecond() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-			if h.mesh != nil && n%lookEvery == 0 {
-				h.lookAround() // before the heartbeat, to find another replica with this id
-			}
-			err := h.flush(h.ctx, true)
-			if h.ctx.Err() == nil {
-				h.reported.Store(true)
-				if h.storeBad.Swap(err != nil) && err == nil {
-					h.warn.storeIsBack()
-				}
-			}
-			if err != nil {
-				h.warn.storeFails(err)
-			}
-			if n%int(canaryPeriod/time.Second) == 0 {
-				h.storeCanary()
+	n := -1
+	h.every(time.Second, func() {
+		n++
+		if h.mesh != nil && n%lookEvery == 0 {
+			h.lookAround() // before the heartbeat, to find another replica with this id
+		}
+		err := h.flush(h.ctx, true)
+		if h.ctx.Err() == nil {
+			h.reported.Store(true)
+			if h.storeBad.Swap(err != nil) && err == nil {
+				h.warn.storeIsBack()
 			}
 		}
-	}
+		if err != nil {
+			h.warn.storeFails(err)
+		}
+		if n%int(canaryPeriod/time.Second) == 0 {
+			h.storeCanary()
+		}
+	})
 }
 
 // lookEvery is how often the Store is asked for the other replicas, in seconds.
@@ -108,8 +103,12 @@ func (h *Hub) flush(ctx context.Context, always bool) error {
 	start := !r.running
 	r.running = true
 	r.mu.Unlock()
-	if start && !h.background(h.sendAll) {
-		h.land(ErrClosed)
+	if start && !h.tasks.Run(h.sendAll) { // the hub has ended: nobody makes the report
+		r.mu.Lock()
+		r.next, r.running = nil, false
+		r.mu.Unlock()
+		f.err = ErrClosed
+		close(f.done)
 	}
 	select {
 	case <-f.done:
@@ -135,18 +134,6 @@ func (h *Hub) sendAll() {
 		}
 		close(f.done)
 	}
-}
-
-// land ends the wait for a report that will not be made.
-func (h *Hub) land(err error) {
-	r := &h.report
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if f := r.next; f != nil {
-		f.err = err
-		close(f.done)
-	}
-	r.next, r.running = nil, false
 }
 
 // send makes one report. Only sendAll calls it.

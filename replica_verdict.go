@@ -59,23 +59,16 @@ func (h *Hub) verdict() (verdict, error) {
 	if v.status == ReplicaRed && unready == nil {
 		unready = ErrStoreUnavailable
 	}
-	if l.unlinked > unlinkedLong {
-		v.say(ReplicaYellow, "link down")
+	warn := func(is bool, reason string) {
+		if is {
+			v.say(ReplicaYellow, reason)
+		}
 	}
-	if time.Since(l.twin) < remembered {
-		v.say(ReplicaYellow, reasonTwin)
-	}
-	if time.Since(l.lagged) < remembered {
-		v.say(ReplicaYellow, "lagging")
-	}
-	if time.Since(l.drops) < remembered {
-		v.say(ReplicaYellow, "dropping")
-	}
-	if h.leaving.Load() {
-		v.say(ReplicaYellow, "draining")
-	}
-	if h.clients.connections() > h.opts.MaxConnections/5*4 || h.fan.Queued() > int64(h.opts.MaxQueuedBytes)/5*4 {
-		v.say(ReplicaYellow, "loaded")
-	}
+	warn(l.unlinked > unlinkedLong, "link down")
+	warn(time.Since(l.twin) < remembered, reasonTwin)
+	warn(time.Since(l.lagged) < remembered, "lagging")
+	warn(time.Since(l.drops) < remembered, "dropping")
+	warn(h.leaving.Load(), "draining")
+	warn(h.clients.connections() > h.opts.MaxConnections/5*4 || h.fan.Queued() > int64(h.opts.MaxQueuedBytes)/5*4, "loaded")
 	return v, unready
 }

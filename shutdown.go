@@ -37,17 +37,14 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	})
 	select {
 	case <-h.down:
-		return h.shutdownErr
 	case <-ctx.Done():
+		select {
+		case <-h.down:
+		case <-time.After(endGrace):
+			return ctx.Err()
+		}
 	}
-	late := time.NewTimer(endGrace)
-	defer late.Stop()
-	select {
-	case <-h.down:
-		return h.shutdownErr
-	case <-late.C:
-		return ctx.Err()
-	}
+	return h.shutdownErr
 }
 
 // endGrace is how long Shutdown waits after its context has ended: everything that
@@ -55,11 +52,13 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 const endGrace = time.Second
 
 func (h *Hub) end(ctx context.Context) error {
-	for _, c := range h.clients.newcomers() {
+	entering, _ := h.clients.all()
+	for _, c := range entering {
 		c.mindTheEnd() // a client that is being let in is a call under way
 	}
 	late := h.calls.Wait(ctx)
-	for _, c := range h.clients.all(nil) {
+	_, cs := h.clients.all()
+	for _, c := range cs {
 		c.out.End(farewell(ErrClosed, closeGoingAway), ErrClosed, false)
 		if c.inGo() {
 			c.out.Cut(ErrClosed) // its reader may be gone; what is queued can still be read
@@ -67,7 +66,8 @@ func (h *Hub) end(ctx context.Context) error {
 	}
 	if err := awaitNone(ctx, h.clients.count); err != nil {
 		late = err
-		for _, c := range h.clients.all(nil) {
+		_, cs := h.clients.all()
+		for _, c := range cs {
 			c.out.Cut(ErrClosed)
 		}
 	}

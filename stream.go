@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/fanout"
 )
 
@@ -19,7 +20,7 @@ import (
 type stream struct {
 	client
 	fanout.Outbox
-	signal chan struct{} // something is queued
+	signal bell.Bell // something is queued
 	cancel context.CancelCauseFunc
 
 	cut sync.Mutex // guards the fields below
@@ -33,12 +34,7 @@ type stream struct {
 }
 
 // Wake lets the handler go on.
-func (s *stream) Wake() {
-	select {
-	case s.signal <- struct{}{}:
-	default:
-	}
-}
+func (s *stream) Wake() { s.signal.Ring() }
 
 var errStuck = errors.New("channels: the client does not read")
 
@@ -131,7 +127,7 @@ const maxRetryAfter = 24 * 60 * 60
 func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery, leave func()) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	s := &stream{signal: make(chan struct{}, 1), cancel: cancel, rc: http.NewResponseController(w)}
+	s := &stream{signal: bell.New(), cancel: cancel, rc: http.NewResponseController(w)}
 	defer s.returned()
 	s.Init(h.fan, s, fanout.SSE)
 	h.initClient(&s.client, &s.Outbox, name, info)
@@ -213,37 +209,32 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter, timeout time.
 	b := appendRetry(nil, backoff.Spread(retryTime))
 	s.Sent.Bytes.Add(int64(len(b)))
 	var buf []byte
-	// The frames that wait already go out in the same write, and the place where
-	// the stream begins in the same block.
-	frames := s.Take(nil)
-	more, last := s.Join(&buf, frames)
-	b = append(b, more...)
-	clear(frames)
-	for {
-		if len(b) > 0 {
-			if err := s.writeAll(w, rc, b, timeout); err != nil {
+	var frames []*fanout.Frame
+	for ctx.Err() == nil {
+		frames = s.Take(frames[:0])
+		more, last := s.Join(&buf, frames)
+		clear(frames)
+		if b != nil {
+			// The frames that wait already go out in the first write, and the
+			// place where the stream begins in the same block.
+			more, b = append(b, more...), nil
+		}
+		if len(more) > 0 {
+			if err := s.writeAll(w, rc, more, timeout); err != nil {
 				return err
 			}
 		}
 		if last {
 			return nil
 		}
-		frames = s.Take(frames[:0])
 		if len(frames) == 0 {
 			select {
 			case <-s.signal:
-				b = nil
-				continue
 			case <-ctx.Done():
-				return context.Cause(ctx)
 			}
 		}
-		b, last = s.Join(&buf, frames)
-		clear(frames)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 	}
+	return context.Cause(ctx)
 }
 
 // retryTime is when a browser comes back, on average, to a stream that ends or

@@ -1,10 +1,12 @@
 package channels
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"sync"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/fanout"
 )
 
@@ -14,7 +16,7 @@ import (
 type Subscription struct {
 	client
 	outbox fanout.Outbox
-	signal chan struct{} // something is queued
+	signal bell.Bell     // something is queued
 	done   chan struct{} // closed by Close
 	stop   func() bool   // ends what watches the context
 	ctx    context.Context
@@ -55,7 +57,7 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, tru
 	if err != nil {
 		return nil, err
 	}
-	s := &Subscription{signal: make(chan struct{}, 1), done: make(chan struct{}), ctx: ctx}
+	s := &Subscription{signal: bell.New(), done: make(chan struct{}), ctx: ctx}
 	id, _ := IdentityFrom(ctx)
 	s.outbox.Init(h.fan, (*subscriptionOwner)(s), fanout.Values)
 	h.initClient(&s.client, &s.outbox, channel, Client{ID: h.clients.newID(), Identity: id, Transport: transportGo})
@@ -65,12 +67,8 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, tru
 	if err != nil {
 		return nil, s.turnAway(err)
 	}
-	switch {
-	case ch.opts.HistorySize == 0:
-	case from != nil:
-		s.at, s.placed = *from, true
-	default:
-		s.at, s.placed = began, true
+	if ch.opts.HistorySize > 0 {
+		s.reached(cmp.Or(from, &began))
 	}
 	s.admit()
 	s.stop = context.AfterFunc(ctx, s.close)
@@ -154,12 +152,7 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 type subscriptionOwner Subscription
 
 // Wake lets Messages go on.
-func (s *subscriptionOwner) Wake() {
-	select {
-	case s.signal <- struct{}{}:
-	default:
-	}
-}
+func (s *subscriptionOwner) Wake() { s.signal.Ring() }
 
 // Kill ends the subscription for the hub. What is queued can still be read.
 func (s *subscriptionOwner) Kill(err error) {

@@ -1,24 +1,13 @@
 package channels
 
-import "time"
-
 // tick does what the hub does once a second: it pings some connections, lets
-// rates fall, and ends what takes too long. It never waits. It ends with the hub.
+// rates fall, and ends what takes too long. It never waits.
 func (h *Hub) tick() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-			h.clients.pingSome()
-			h.cool()
-			h.countDrops()
-			h.unfinished.expire()
-			h.warn.cutShort(&h.unfinished)
-		}
-	}
+	h.clients.pingSome()
+	h.cool()
+	h.countDrops()
+	h.unfinished.expire()
+	h.warn.cutShort(&h.unfinished.cut)
 }
 
 // cool lets rates fall, and frees the channels that are not needed any more.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/channels-go/channels/internal/unread"
@@ -18,11 +19,11 @@ import (
 type unfinished struct {
 	limit int
 	grace time.Duration
+	cut   atomic.Int64 // how many were cut short since that was last logged
 
 	mu     sync.Mutex // guards the fields below
 	total  int
 	claims map[*claim]struct{}
-	cut    int  // how many were cut short since flush
 	shut   bool // the hub is shut down: new requests have little time
 }
 
@@ -114,7 +115,7 @@ func (u *unfinished) makeRoomLocked() {
 			return
 		}
 		u.cutLocked(c, errUnfinished)
-		u.cut++
+		u.cut.Add(1)
 	}
 }
 
@@ -135,12 +136,8 @@ func (u *unfinished) cutLocked(c *claim, err error) {
 func (u *unfinished) expire() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.claims) == 0 {
-		return
-	}
-	now := time.Now()
 	for c := range u.claims {
-		if c.wait > 0 && now.Sub(c.since) > c.wait {
+		if c.wait > 0 && time.Since(c.since) > c.wait {
 			u.cutLocked(c, errTooSlow)
 		}
 	}
@@ -157,20 +154,4 @@ func (u *unfinished) end() {
 			u.cutLocked(c, ErrClosed)
 		}
 	}
-}
-
-// anyCut reports whether flush would return more than 0.
-func (u *unfinished) anyCut() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.cut > 0
-}
-
-// flush returns how many were cut short since it was last called.
-func (u *unfinished) flush() int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	n := u.cut
-	u.cut = 0
-	return n
 }

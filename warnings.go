@@ -80,9 +80,9 @@ func (w *warnings) badEntry(channel string, offset uint64, err error) {
 
 // cutShort logs, at most once a minute, how many requests and messages
 // were cut short since the last time.
-func (w *warnings) cutShort(u *unfinished) {
-	if u.anyCut() && w.unfinished.Now(time.Minute) {
-		w.log.Warn("requests and messages that had not arrived completely were cut short, because together they reached Options.MaxUnfinishedBytes; raise it, unless this is an attack", "cut", u.flush())
+func (w *warnings) cutShort(cut *atomic.Int64) {
+	if cut.Load() > 0 && w.unfinished.Now(time.Minute) {
+		w.log.Warn("requests and messages that had not arrived completely were cut short, because together they reached Options.MaxUnfinishedBytes; raise it, unless this is an attack", "cut", cut.Swap(0))
 	}
 }
 
