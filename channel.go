@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -158,12 +159,8 @@ func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 
 // receiversLocked returns how many subscribers get a frame.
 func (ch *channel) receiversLocked(f *frame) int {
-	if f.except != "" {
-		for _, s := range ch.subs {
-			if f.isFrom(s) {
-				return len(ch.subs) - 1
-			}
-		}
+	if f.except != "" && slices.ContainsFunc(ch.subs, f.isFrom) {
+		return len(ch.subs) - 1
 	}
 	return len(ch.subs)
 }

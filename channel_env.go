@@ -24,10 +24,9 @@ type channelEnv struct {
 	ctx   context.Context // ends with the hub
 	tasks *gate.Gate      // the goroutines that read from the Store for subscribers
 
-	// The Store, as the hub reads it: within Options.StoreTimeout, and with
-	// everything left out that cannot be a message.
+	// The Store, as the hub reads it (history_read.go).
 	readLog func(ctx context.Context, channel string, q store.Query) (store.Page, error)
-	readTop func(ctx context.Context, channel string) (Position, error)
+	tops    func(ctx context.Context, channels []string) ([]store.Position, error)
 
 	storeFailed func(error) // logs it
 	lagged      func()      // notes that messages were missing that no mesh told of
@@ -35,26 +34,16 @@ type channelEnv struct {
 
 func (h *Hub) channelEnv() *channelEnv {
 	return &channelEnv{
-		clock:      clock(h.started),
-		log:        h.log,
-		mesh:       h.mesh,
-		queueBytes: h.opts.QueueBytes,
-		idle:       &h.channels.idle,
-		report:     &h.report,
-		ctx:        h.ctx,
-		tasks:      &h.tasks,
-		readLog: func(ctx context.Context, channel string, q store.Query) (store.Page, error) {
-			ctx, cancel := h.storeContext(ctx)
-			defer cancel()
-			return h.readLog(ctx, channel, q)
-		},
-		readTop: func(ctx context.Context, channel string) (Position, error) {
-			tops, err := h.tops(ctx, []string{channel})
-			if err != nil {
-				return Position{}, err
-			}
-			return Position(tops[0]), nil
-		},
+		clock:       clock(h.started),
+		log:         h.log,
+		mesh:        h.mesh,
+		queueBytes:  h.opts.QueueBytes,
+		idle:        &h.channels.idle,
+		report:      &h.report,
+		ctx:         h.ctx,
+		tasks:       &h.tasks,
+		readLog:     h.readLog,
+		tops:        h.tops,
 		storeFailed: h.warn.storeFails,
 		lagged:      h.vitals.lag,
 	}

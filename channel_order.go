@@ -97,7 +97,7 @@ func (ch *channel) sync(ctx context.Context) error {
 // askTop asks the Store for the channel's last position, for all callers that
 // wait in sync. It is a task of the hub, and ends with the Store's answer.
 func (ch *channel) askTop(q *syncing) {
-	top, err := ch.env.readTop(ch.env.ctx, ch.name)
+	tops, err := ch.env.tops(ch.env.ctx, []string{ch.name})
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	defer close(q.done)
@@ -107,7 +107,7 @@ func (ch *channel) askTop(q *syncing) {
 	case err != nil:
 		q.err = ErrStoreUnavailable.because(err)
 	case o.waiting > 0: // otherwise, all have gone
-		ch.beginLocked(top)
+		ch.beginLocked(Position(tops[0]))
 	}
 }
 

@@ -119,11 +119,7 @@ func (c *conn) read() error {
 		}
 		if ended, _ := c.Ended(); err == nil && !ended { // a client that was told to go publishes no more
 			c.received.messages.Add(1)
-			if text {
-				err = c.handle(buf.b)
-			} else {
-				err = c.handleBinary()
-			}
+			err = c.handle(buf.b, text)
 		}
 		buf.done()
 		if err != nil {
@@ -194,22 +190,17 @@ func (c *conn) await(tryRead func(fd uintptr) bool) error {
 
 var errText = errors.New("channels: a text message that is not UTF-8")
 
-// handleBinary says that only text is taken. The message counts for OnReceive.
-func (c *conn) handleBinary() error {
-	err := c.hub.charge(WithIdentity(c.hub.ctx, c.info.Identity), c.info)
-	if err == nil {
-		err = errBinary
-	}
-	return c.refused(err, nil)
-}
-
 // handle publishes one message of the client's, and answers. Only a panic in
-// the app's code is an error: it ends the connection.
-func (c *conn) handle(b []byte) error {
+// the app's code is an error: it ends the connection. Of a message that is not text,
+// b has nothing.
+func (c *conn) handle(b []byte, text bool) error {
 	// The request's own context ended when it was hijacked.
 	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
 	if err := c.hub.charge(ctx, c.info); err != nil {
 		return c.refused(err, idOf(b))
+	}
+	if !text {
+		return c.refused(errBinary, nil)
 	}
 	m, id, o, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
 	var res Result

@@ -124,26 +124,17 @@ func newHeartbeatFrame(period time.Duration) *fanout.Frame {
 	return fanout.NewHeartbeat(headerPing, hubText(headerPing, map[string]int64{"every_ms": period.Milliseconds()}))
 }
 
-type wireError struct {
-	Code string `json:"code"`
-	Msg  string `json:"msg"`
-}
-
 // newErrorFrame tells a client what was refused; id is that of its message.
 func newErrorFrame(e *Error, id json.RawMessage) *fanout.Frame {
-	body, _ := json.Marshal(wireError{e.Code, e.Message}) // strings cannot fail
+	body, _ := json.Marshal(map[string]string{"code": e.Code, "msg": e.Message}) // strings cannot fail
 	return newAnswerFrame(headerError, body, id)
 }
 
 func newAnswerFrame(header string, body, id json.RawMessage) *fanout.Frame {
 	return fanout.NewText(len(body)+len(id)+48, func(b []byte) []byte {
-		b = append(b, `{"header":"`...)
-		b = append(b, header...)
-		b = append(b, `","body":`...)
-		b = append(b, body...)
+		b = append(appendHead(b, header), body...)
 		if id != nil {
-			b = append(b, `,"id":`...)
-			b = append(b, id...)
+			b = append(append(b, `,"id":`...), id...)
 		}
 		return append(b, '}')
 	})
@@ -152,19 +143,14 @@ func newAnswerFrame(header string, body, id json.RawMessage) *fanout.Frame {
 // newExchangeFrame acknowledges a publish, with the message's position if it has
 // one.
 func newExchangeFrame(res Result, id json.RawMessage) *fanout.Frame {
-	if res.Position == (Position{}) {
-		return newAnswerFrame(headerExchange, exchangeOK, id)
+	body := exchangeOK
+	if res.Position != (Position{}) {
+		body = appendPublished(nil, "msg", res)
 	}
-	body, _ := json.Marshal(struct { // strings and numbers cannot fail
-		Msg       string `json:"msg"`
-		Offset    uint64 `json:"offset"`
-		Epoch     string `json:"epoch"`
-		Duplicate bool   `json:"duplicate,omitempty"`
-	}{"ok", res.Position.Offset, res.Position.Epoch, res.Duplicate})
 	return newAnswerFrame(headerExchange, body, id)
 }
 
-var exchangeOK = json.RawMessage(`{"msg":"ok"}`)
+var exchangeOK = []byte(`{"msg":"ok"}`)
 
 // newPlaceFrame tells an event stream where it begins, so that the browser can
 // resume from there. No event comes of it.
@@ -175,9 +161,7 @@ func newPlaceFrame(pos Position) *fanout.Frame {
 // newResetFrame says that messages up to pos can no longer be had. pos is nil if
 // the channel has no positions.
 func newResetFrame(reason string, pos *Position) *fanout.Frame {
-	body, _ := json.Marshal(struct {
-		Reason string `json:"reason"`
-	}{reason})
+	body, _ := json.Marshal(map[string]string{"reason": reason})
 	f := fanout.NewText(len(body)+96, func(b []byte) []byte { return appendMessage(b, headerReset, body, pos) })
 	e := &ResetError{Reason: reason}
 	if pos != nil {

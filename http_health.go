@@ -3,10 +3,11 @@ package channels
 import (
 	"errors"
 	"net/http"
+	"net/url"
 )
 
 // serveHealth is GET /healthz: the process answers.
-func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) error {
+func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
 	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
 	return nil
 }
@@ -17,7 +18,7 @@ func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string) erro
 // stays ready, unless it hears no other one: then the fault may be its own. The
 // same holds if all replicas are cut off from each other: each serves its own
 // clients.
-func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string) error {
+func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
 	others, served := h.others.company()
 	switch {
 	case h.calls.Closed():

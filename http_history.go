@@ -3,26 +3,18 @@ package channels
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
 
 // serveHistory is GET /v1/channel/{name}/history?limit=&since=&before=.
-func (h *Hub) serveHistory(w http.ResponseWriter, r *http.Request, name string) error {
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	q, err := queryOf(r, "limit", "since", "before")
+func (h *Hub) serveHistory(w http.ResponseWriter, r *http.Request, name string, q url.Values) error {
+	limit, err := limitOf(q)
 	if err != nil {
 		return err
 	}
-	if err := h.authorizeHTTP(r, ActionHistory, name); err != nil {
-		return err
-	}
-	var hq HistoryQuery
-	if hq.Limit, err = limitOf(q); err != nil {
-		return err
-	}
+	hq := HistoryQuery{Limit: limit}
 	if s := q.Get("since"); s != "" {
 		p, err := ParsePosition(s)
 		if err != nil {

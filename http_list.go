@@ -2,19 +2,13 @@ package channels
 
 import (
 	"net/http"
+	"net/url"
 
 	"github.com/channels-go/channels/internal/answer"
 )
 
 // serveList is GET /v1/channel?prefix=&limit=&cursor=.
-func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string) error {
-	q, err := queryOf(r, "prefix", "limit", "cursor")
-	if err != nil {
-		return err
-	}
-	if err := h.authorizeHTTP(r, ActionList, ""); err != nil {
-		return err
-	}
+func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string, q url.Values) error {
 	limit, err := limitOf(q)
 	if err != nil {
 		return err
@@ -32,16 +26,7 @@ func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string) error 
 }
 
 // serveOne is GET /v1/channel/{name}.
-func (h *Hub) serveOne(w http.ResponseWriter, r *http.Request, name string) error {
-	if _, err := queryOf(r); err != nil {
-		return err
-	}
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	if err := h.authorizeHTTP(r, ActionList, name); err != nil {
-		return err
-	}
+func (h *Hub) serveOne(w http.ResponseWriter, r *http.Request, name string, _ url.Values) error {
 	c, err := h.Channel(r.Context(), name)
 	if err != nil {
 		return err

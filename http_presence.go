@@ -1,19 +1,12 @@
 package channels
 
-import "net/http"
+import (
+	"net/http"
+	"net/url"
+)
 
 // servePresence is GET /v1/channel/{name}/presence?limit=.
-func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string) error {
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	q, err := queryOf(r, "limit")
-	if err != nil {
-		return err
-	}
-	if err := h.authorizeHTTP(r, ActionPresence, name); err != nil {
-		return err
-	}
+func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string, q url.Values) error {
 	limit, err := limitOf(q)
 	if err != nil {
 		return err

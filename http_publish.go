@@ -2,8 +2,10 @@ package channels
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/tidwall/gjson"
@@ -12,13 +14,7 @@ import (
 )
 
 // servePublish is POST /v1/channel/{name}/publish.
-func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) error {
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	if _, err := queryOf(r); err != nil {
-		return err
-	}
+func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string, _ url.Values) error {
 	key, err := keyOf(r)
 	if err != nil {
 		return err
@@ -44,17 +40,13 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 		if err := in.read(b); err != nil {
 			return err
 		}
+		var o PublishOptions
 		var err error
-		if p.Message, err = in.message(h.opts.MaxMessageBytes); err != nil {
-			return err
+		p.Message, o, err = in.parse(h.opts.MaxMessageBytes)
+		if err == nil && o.Key != "" && key != "" {
+			return ErrBadKey.saying("there is an Idempotency-Key in the header and a key in the body; give only one")
 		}
-		inBody, err := in.options()
-		switch {
-		case err == nil && inBody.Key != "" && key != "":
-			err = ErrBadKey.saying("there is an Idempotency-Key in the header and a key in the body; give only one")
-		case inBody.Key != "":
-			key = inBody.Key
-		}
+		key = cmp.Or(key, o.Key)
 		return err
 	})
 	if err != nil {
@@ -64,7 +56,7 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string) 
 	if err != nil {
 		return err
 	}
-	sendJSON(w, http.StatusOK, appendPublished(nil, res), h.opts.WriteTimeout, boundAnswer)
+	sendJSON(w, http.StatusOK, append(appendPublished(nil, "status", res), '\n'), h.opts.WriteTimeout, boundAnswer)
 	return nil
 }
 
@@ -84,9 +76,10 @@ func answerOf(res Result, err error) answer.Published {
 	return answer.Published{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate}
 }
 
-// appendPublished appends answerOf(res, nil) as JSON, with a line end.
-func appendPublished(b []byte, res Result) []byte {
-	b = append(b, `{"status":"ok"`...)
+// appendPublished appends the answer to a publish: {"status":"ok"} or {"msg":"ok"},
+// with what there is to tell of the result.
+func appendPublished(b []byte, name string, res Result) []byte {
+	b = append(append(append(b, `{"`...), name...), `":"ok"`...)
 	if p := res.Position; p.Offset > 0 {
 		b = append(b, `,"offset":`...)
 		b = strconv.AppendUint(b, p.Offset, 10)
@@ -96,7 +89,7 @@ func appendPublished(b []byte, res Result) []byte {
 	if res.Duplicate {
 		b = append(b, `,"duplicate":true`...)
 	}
-	return append(b, "}\n"...)
+	return append(b, '}')
 }
 
 // maxBatch is how many messages one POST /v1/publish may publish.
@@ -104,10 +97,7 @@ const maxBatch = 1000
 
 // servePublishMany is POST /v1/publish: {"channels":[…],"header","body","key"}
 // or {"messages":[{"channel","header","body","key"},…]}.
-func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string) error {
-	if _, err := queryOf(r); err != nil {
-		return err
-	}
+func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
 	if err := h.chargeHTTP(r); err != nil { // for its first message
 		return err
 	}
@@ -172,10 +162,7 @@ func (b *batched) parse(max int) (m Message, o PublishOptions, err error) {
 	if b.wrong != nil {
 		return m, o, b.wrong
 	}
-	if m, err = b.raw.message(max); err == nil {
-		o, err = b.raw.options()
-	}
-	return m, o, err
+	return b.raw.parse(max)
 }
 
 // parseBatch reads valid JSON. The messages share memory with b.

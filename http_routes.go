@@ -69,49 +69,72 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, wrongMethod(r.Method, route, end))
 		return
 	}
-	name, err := url.PathUnescape(name)
-	if err != nil {
-		h.refuse(w, r, ErrBadChannel.saying("the channel name in the path is not percent-encoded correctly"))
-		return
-	}
-	err = h.guard("the handler of "+route, func() error { return end.serve(h, w, r, name) })
+	err := h.guard("the handler of "+route, func() error { return h.call(w, r, route, end, name) })
 	if err != nil {
 		h.refuse(w, r, err)
 	}
+}
+
+// call calls an endpoint, once the name and the query are valid and the client is
+// known to be allowed to, as far as the table says what to check.
+func (h *Hub) call(w http.ResponseWriter, r *http.Request, route string, end endpoint, name string) error {
+	name, err := url.PathUnescape(name)
+	if err != nil {
+		return ErrBadChannel.saying("the channel name in the path is not percent-encoded correctly")
+	}
+	if strings.Contains(route, "{name}") {
+		if err := CheckName(name); err != nil {
+			return err
+		}
+	}
+	var q url.Values
+	if end.query != nil {
+		if q, err = queryOf(r, end.query...); err != nil {
+			return err
+		}
+	}
+	if end.action != "" {
+		if err := h.authorizeHTTP(r, end.action, name); err != nil {
+			return err
+		}
+	}
+	return end.serve(h, w, r, name, q)
 }
 
 // An endpoint is one row of the table of endpoints. If serve returns an error,
 // it has written nothing, and the error is the answer.
 type endpoint struct {
 	method string
-	plain  bool // a GET without side effects or streams, so HEAD works too
-	serve  func(h *Hub, w http.ResponseWriter, r *http.Request, name string) error
+	plain  bool     // a GET without side effects or streams, so HEAD works too
+	query  []string // the parameters that it takes; nil: serve sees to them
+	action Action   // what Authorize is asked; empty: serve sees to that
+	serve  func(h *Hub, w http.ResponseWriter, r *http.Request, name string, q url.Values) error
 }
+
+var noQuery = []string{}
 
 var endpoints map[string]endpoint
 
 func init() { // not a literal, which would refer to itself through the handlers
 	endpoints = map[string]endpoint{
-		"channel/{name}":             {http.MethodGet, false, (*Hub).serveChannel},
-		"v1/publish":                 {http.MethodPost, false, (*Hub).servePublishMany},
-		"v1/channel":                 {http.MethodGet, true, (*Hub).serveList},
-		"v1/channel/{name}":          {http.MethodGet, true, (*Hub).serveOne},
-		"v1/channel/{name}/publish":  {http.MethodPost, false, (*Hub).servePublish},
-		"v1/channel/{name}/history":  {http.MethodGet, true, (*Hub).serveHistory},
-		"v1/channel/{name}/presence": {http.MethodGet, true, (*Hub).servePresence},
-		"v1/nodes":                   {http.MethodGet, true, (*Hub).serveReplicas},
-		"healthz":                    {http.MethodGet, true, (*Hub).serveHealth},
-		"readyz":                     {http.MethodGet, true, (*Hub).serveReady},
+		"channel/{name}":             {http.MethodGet, false, nil, "", (*Hub).serveChannel},
+		"v1/publish":                 {http.MethodPost, false, noQuery, "", (*Hub).servePublishMany},
+		"v1/channel":                 {http.MethodGet, true, []string{"prefix", "limit", "cursor"}, ActionList, (*Hub).serveList},
+		"v1/channel/{name}":          {http.MethodGet, true, noQuery, ActionList, (*Hub).serveOne},
+		"v1/channel/{name}/publish":  {http.MethodPost, false, noQuery, "", (*Hub).servePublish},
+		"v1/channel/{name}/history":  {http.MethodGet, true, []string{"limit", "since", "before"}, ActionHistory, (*Hub).serveHistory},
+		"v1/channel/{name}/presence": {http.MethodGet, true, []string{"limit"}, ActionPresence, (*Hub).servePresence},
+		"v1/nodes":                   {http.MethodGet, true, noQuery, ActionList, (*Hub).serveReplicas},
+		"healthz":                    {http.MethodGet, true, nil, "", (*Hub).serveHealth},
+		"readyz":                     {http.MethodGet, true, nil, "", (*Hub).serveReady},
 	}
 }
 
 func (e endpoint) allow() string {
-	switch {
-	case e.plain:
+	if e.plain {
 		return "GET, HEAD, OPTIONS"
-	default:
-		return e.method + ", OPTIONS"
 	}
+	return e.method + ", OPTIONS"
 }
 
 // wrongMethod says which methods an endpoint has. To a client that posts to the

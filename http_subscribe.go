@@ -2,17 +2,15 @@ package channels
 
 import (
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 )
 
 // serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.
-func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) error {
+func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, _ url.Values) error {
 	stream := wantsStream(r)
 	upgrade := isUpgrade(r)
-	if err := CheckName(name); err != nil {
-		return err
-	}
 	if !upgrade && !stream {
 		// A script whose WebSocket was refused learns the reason this way.
 		if _, err := channelQueryOf(r, false); err != nil {
@@ -51,13 +49,12 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string) 
 		return err
 	}
 	id, _ := IdentityFrom(r.Context())
-	info := Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportWebSocket, Connected: time.Now()}
-	if !upgrade {
-		info.Transport = transportSSE
-	}
+	info := Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Connected: time.Now()}
 	if upgrade {
+		info.Transport = transportWebSocket
 		return h.serveWebSocket(w, r, name, info, q)
 	}
+	info.Transport = transportSSE
 	return h.serveStream(w, r, name, info, q, leave)
 }
 

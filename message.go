@@ -133,9 +133,8 @@ func depth(b []byte) (deepest int) {
 		case c == '"':
 			quoted = true
 		case c == '{' || c == '[':
-			if d++; d > deepest {
-				deepest = d
-			}
+			d++
+			deepest = max(deepest, d)
 		case c == '}' || c == ']':
 			d--
 		}

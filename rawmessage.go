@@ -34,21 +34,17 @@ func checkObject(b []byte) error {
 			return errBadJSON.saying("not valid JSON: %v", err)
 		}
 	}
-	switch first := bytes.TrimLeft(b, " \t\r\n")[0]; first {
+	typ := "number"
+	switch bytes.TrimLeft(b, " \t\r\n")[0] {
 	case '{', 'n':
 		return nil // the caller says what null lacks
 	case '[':
-		return notObject("array")
+		typ = "array"
 	case '"':
-		return notObject("string")
+		typ = "string"
 	case 't', 'f':
-		return notObject("bool")
-	default:
-		return notObject("number")
+		typ = "bool"
 	}
-}
-
-func notObject(typ string) error {
 	return ErrBadMessage.saying(`the message has to be a JSON object {"header":"…","body":…}, not JSON of type %s`, typ)
 }
 
@@ -116,6 +112,14 @@ func unlessNull(value json.RawMessage) json.RawMessage {
 	return value
 }
 
+// parse returns the message, and the options of its publish.
+func (r *rawMessage) parse(max int) (m Message, o PublishOptions, err error) {
+	if m, err = r.message(max); err == nil {
+		o, err = r.options()
+	}
+	return m, o, err
+}
+
 // options returns the options of a publish.
 func (r *rawMessage) options() (o PublishOptions, err error) {
 	if r.key == nil {
@@ -179,10 +183,7 @@ func parseClientMessage(b []byte, max int) (m Message, id json.RawMessage, o Pub
 		return Message{Header: headerPing}, id, o, nil
 	}
 	if err == nil {
-		m, err = in.message(max)
-	}
-	if err == nil {
-		o, err = in.options()
+		m, o, err = in.parse(max)
 	}
 	return m, id, o, err
 }

@@ -37,6 +37,9 @@ type otherReplica struct {
 	served bool
 }
 
+// lives reports whether the replica was heard of lately.
+func (n *otherReplica) lives() bool { return !n.left && time.Since(n.at) < lateAfter }
+
 // maxHeard bounds heard.
 const maxHeard = 1024
 
@@ -105,7 +108,7 @@ func (a *otherReplicas) company() (all, served int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, n := range a.heard {
-		if n.left || time.Since(n.at) >= lateAfter {
+		if !n.lives() {
 			continue
 		}
 		all++
@@ -124,7 +127,7 @@ func (a *otherReplicas) linkedElsewhere() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	well := func(n otherReplica) bool {
-		return !n.left && time.Since(n.at) < lateAfter && !slices.Contains(n.replica.Reasons, reasonLost+wayMesh)
+		return n.lives() && !slices.Contains(n.replica.Reasons, reasonLost+wayMesh)
 	}
 	for _, n := range a.stored {
 		if well(n) && n.replica.Mesh != nil && n.replica.Mesh.Up > 0 {
@@ -149,7 +152,7 @@ func (a *otherReplicas) canaryExpected(s mesh.Status) bool {
 	asked := time.Since(a.looked) < lateAfter // what the Store said last still counts
 	for _, p := range s.Peers {
 		stored, known := a.stored[p.ID]
-		lives := known && time.Since(stored.at) < lateAfter
+		lives := known && stored.lives()
 		switch {
 		case !p.Up:
 			if asked && lives && !a.heard[p.ID].left {
@@ -157,12 +160,12 @@ func (a *otherReplicas) canaryExpected(s mesh.Status) bool {
 			}
 		case p.ID == "": // a broker: another replica has to be behind it
 			for _, n := range a.stored {
-				if asked && time.Since(n.at) < lateAfter && n.replica.Mesh.overBroker() {
+				if asked && n.lives() && n.replica.Mesh.overBroker() {
 					return true
 				}
 			}
 			for _, n := range a.heard {
-				if !n.left && time.Since(n.at) < lateAfter {
+				if n.lives() {
 					return true
 				}
 			}
@@ -181,7 +184,7 @@ func (a *otherReplicas) unlinked(s mesh.Status) bool {
 	defer a.mu.Unlock()
 	return time.Since(a.looked) < lateAfter && slices.ContainsFunc(s.Peers, func(p mesh.Peer) bool {
 		stored, known := a.stored[p.ID]
-		return !p.Up && known && time.Since(stored.at) < lateAfter && !a.heard[p.ID].left
+		return !p.Up && known && stored.lives() && !a.heard[p.ID].left
 	})
 }
 
@@ -190,13 +193,11 @@ func (a *otherReplicas) unlinked(s mesh.Status) bool {
 func (h *Hub) lookAround() {
 	ctx, cancel := h.besidesContext()
 	defer cancel()
-	begin := time.Now()
-	replicas, err := h.askReplicas(ctx)
+	stored, addresses, err := h.askReplicas(ctx)
 	if err != nil {
 		h.warn.storeFails(err)
 		return // the mesh keeps the peers that it has
 	}
-	stored, addresses := h.readReplicas(replicas, begin)
 	settled := h.vitals.settled()
 	a := &h.others
 	if !settled { // a replica that is silent there may live
@@ -216,26 +217,21 @@ func (h *Hub) lookAround() {
 	if settled {
 		a.looked = time.Now()
 	}
-	for id, n := range a.heard {
-		if time.Since(n.at) > store.ForgottenAfter {
-			delete(a.heard, id)
-		}
-	}
+	maps.DeleteFunc(a.heard, func(_ string, n otherReplica) bool { return time.Since(n.at) > store.ForgottenAfter })
 }
 
-// askReplicas is one call of the store.
-func (h *Hub) askReplicas(ctx context.Context) (replicas []store.Replica, err error) {
+// askReplicas asks the Store what it knows of the other replicas. No clock is compared
+// with another: the Store says how long each replica has been silent.
+func (h *Hub) askReplicas(ctx context.Context) (others map[string]otherReplica, addresses map[string]string, err error) {
+	at := time.Now() // a slow answer makes no replica younger
+	var replicas []store.Replica
 	err = h.guard("the store", func() (err error) {
 		replicas, err = h.store.Replicas(ctx)
 		return err
 	})
-	return replicas, err
-}
-
-// readReplicas reads what the Store knows of the other replicas. No clock is
-// compared with another: the Store says how long each replica has been silent. at
-// is when the Store was asked, since a slow answer makes no replica younger.
-func (h *Hub) readReplicas(replicas []store.Replica, at time.Time) (others map[string]otherReplica, addresses map[string]string) {
+	if err != nil {
+		return nil, nil, err
+	}
 	others, addresses = make(map[string]otherReplica), make(map[string]string)
 	for _, n := range replicas {
 		if n.ID == h.opts.ReplicaID {
@@ -255,5 +251,5 @@ func (h *Hub) readReplicas(replicas []store.Replica, at time.Time) (others map[s
 			addresses[n.ID] = info.Address
 		}
 	}
-	return others, addresses
+	return others, addresses, nil
 }

@@ -105,10 +105,8 @@ func (h *Hub) stored(ctx context.Context) (others map[string]otherReplica, answe
 		err = h.flush(ctx, true) // so that this replica's record is up to date
 	}
 	if err == nil {
-		begin := time.Now()
-		replicas, err := h.askReplicas(ctx)
+		others, _, err := h.askReplicas(ctx)
 		if err == nil {
-			others, _ := h.readReplicas(replicas, begin)
 			return others, true
 		}
 		h.warn.storeFails(err)

@@ -27,16 +27,6 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 const wrapped = "a middleware of this server wraps the http.ResponseWriter in a %T, which hides its %s method, so no %s can be opened; " +
 	"give that type a method Unwrap() http.ResponseWriter that returns what it wraps, or mount the hub outside of that middleware"
 
-// canFlush returns nil if what is written can be sent at once.
-func canFlush(w http.ResponseWriter) error {
-	w = innermost(w)
-	switch w.(type) {
-	case http.Flusher, interface{ FlushError() error }:
-		return nil
-	}
-	return errNotFlushable.saying(wrapped, w, "Flush", "stream of server-sent events").because(http.ErrNotSupported)
-}
-
 // isForeign reports whether a ResponseWriter is not one of net/http's, and does not
 // say that it wraps one.
 func isForeign(w http.ResponseWriter) bool {
@@ -50,10 +40,12 @@ func isForeign(w http.ResponseWriter) bool {
 // canStream returns nil if what is written to w is sent at once, as far as can be
 // known. If a Flush does nothing, the client would wait for ever.
 func (h *Hub) canStream(w http.ResponseWriter) error {
-	if err := canFlush(w); err != nil {
-		return err
-	}
 	inner := innermost(w)
+	switch inner.(type) {
+	case http.Flusher, interface{ FlushError() error }:
+	default:
+		return errNotFlushable.saying(wrapped, inner, "Flush", "stream of server-sent events").because(http.ErrNotSupported)
+	}
 	if !isForeign(inner) {
 		return nil
 	}

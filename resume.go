@@ -84,7 +84,9 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 	ch.order.waiting++ // so that a last subscriber that leaves meanwhile ends nothing
 	known := ch.order.synced
 	ch.mu.Unlock()
-	err = ch.prepare(ctx, known)
+	if !known {
+		err = ch.prepare(ctx)
+	}
 	began, idle := ch.attachPrepared(s, since, err)
 	if idle {
 		ch.unlisten()
@@ -94,10 +96,7 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 
 // prepare has the mesh bring the channel's messages, and makes its position
 // known, if it has positions. The caller has counted itself in order.waiting.
-func (ch *channel) prepare(ctx context.Context, known bool) error {
-	if known {
-		return nil
-	}
+func (ch *channel) prepare(ctx context.Context) error {
 	if err := ch.listen(); err != nil || ch.opts.HistorySize == 0 {
 		return err
 	}
