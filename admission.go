@@ -17,7 +17,7 @@ type limits struct {
 }
 
 func (l *limits) init(o *Options) {
-	l.admission = admission{most: o.MaxConnections, mostPerAddress: o.MaxConnectionsPerAddress}
+	l.admission = admission{most: o.MaxConnections, mostPerAddress: o.MaxConnectionsPerAddress, byAddress: make(map[netip.Prefix]int)}
 	l.unfinished = unfinished{limit: o.MaxUnfinishedBytes, grace: unfinishedGrace, claims: make(map[*claim]struct{})}
 }
 
@@ -30,7 +30,7 @@ type admission struct {
 
 	mu        sync.Mutex // guards the fields below
 	total     int
-	byAddress map[netip.Prefix]int // if there is a limit for each address
+	byAddress map[netip.Prefix]int // empty if there is no limit for each address
 }
 
 // admit counts one more connection, or says which limit is reached. After nil,
@@ -46,9 +46,6 @@ func (a *admission) admit(remote string) error {
 		if a.byAddress[from] >= a.mostPerAddress {
 			return errTooManyConnections.saying("this address has reached its limit of %d connections; close one, or try again later", a.mostPerAddress)
 		}
-		if a.byAddress == nil {
-			a.byAddress = make(map[netip.Prefix]int)
-		}
 		a.byAddress[from]++
 	}
 	a.total++
@@ -61,9 +58,7 @@ func (a *admission) dismiss(remote string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.total--
-	if n := a.byAddress[from]; n > 1 {
-		a.byAddress[from] = n - 1
-	} else {
+	if a.byAddress[from]--; a.byAddress[from] <= 0 {
 		delete(a.byAddress, from)
 	}
 }

@@ -109,7 +109,7 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Mes
 // deliver is called concurrently. It must not wait, nor change or keep the body.
 // SubscribeAll returns nil after ctx has ended, or [ErrClosed].
 func (b *Bridge) SubscribeAll(ctx context.Context, deliver func(channel string, m Message)) error {
-	t := &tap{deliver}
+	t := (*tap)(&deliver)
 	h := b.hub
 	all, _ := h.mesh.(mesh.AllSubscriber)
 	if err := h.taps.add(t, all); err != nil {
@@ -125,9 +125,7 @@ func (b *Bridge) SubscribeAll(ctx context.Context, deliver func(channel string, 
 }
 
 // A tap gets every message that passes.
-type tap struct {
-	deliver func(channel string, m Message)
-}
+type tap func(channel string, m Message)
 
 // taps are the hub's taps. Mostly there are none, which costs a message one
 // atomic load.
@@ -137,21 +135,23 @@ type taps struct {
 }
 
 func (t *taps) pass(channel, header string, body json.RawMessage) {
-	if all := t.all.Load(); all != nil {
-		for _, one := range *all {
-			one.deliver(channel, Message{Header: header, Body: body})
-		}
+	for _, one := range t.list() {
+		(*one)(channel, Message{Header: header, Body: body})
 	}
+}
+
+func (t *taps) list() []*tap {
+	if all := t.all.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 // add adds a tap. As long as there are any, the mesh brings everything.
 func (t *taps) add(one *tap, from mesh.AllSubscriber) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var all []*tap
-	if old := t.all.Load(); old != nil {
-		all = slices.Clone(*old)
-	}
+	all := slices.Clone(t.list())
 	if len(all) == 0 && from != nil {
 		if err := from.SubscribeAll(); err != nil {
 			return err
@@ -166,13 +166,9 @@ func (t *taps) add(one *tap, from mesh.AllSubscriber) error {
 func (t *taps) remove(one *tap, from mesh.AllSubscriber) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := slices.DeleteFunc(slices.Clone(*t.all.Load()), func(other *tap) bool { return other == one })
-	if len(all) > 0 {
-		t.all.Store(&all)
-		return
-	}
-	t.all.Store(nil)
-	if from != nil {
+	all := slices.DeleteFunc(slices.Clone(t.list()), func(other *tap) bool { return other == one })
+	t.all.Store(&all)
+	if len(all) == 0 && from != nil {
 		from.UnsubscribeAll() // if it fails, the messages that still come are dropped
 	}
 }

@@ -75,13 +75,9 @@ func (h *idleHeap) Pop() any {
 // makeWay frees the channel that was published on longest ago among those without
 // subscribers and callers at work. It returns false if there is none.
 func (t *channelTable) makeWay(now int64) bool {
-	for tries := t.idle.len(); tries > 0; tries-- {
-		ch, at := t.idle.take()
-		if ch == nil {
-			return false
-		}
-		if t.evict(ch, at, now) {
-			return true
+	for range t.idle.len() {
+		if ch, at := t.idle.take(); ch == nil || t.evict(ch, at, now) {
+			return ch != nil
 		}
 	}
 	return false

@@ -278,14 +278,14 @@ func (c *client) subscribe(ctx context.Context, channel string, since *Position)
 // unsubscribe ends the client's subscription to a channel. It ends the client if
 // it has no other one. It reports whether it had this one.
 func (c *client) unsubscribe(channel string) bool {
-	s, was := c.subs.take(channel)
-	switch was {
-	case takenLast:
+	s, last, found := c.subs.take(channel)
+	switch {
+	case last:
 		c.out.End(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
-	case takenLive:
+	case s != nil:
 		c.quit(s)
 	}
-	return was != takenNone
+	return found
 }
 
 // leave ends the client's subscriptions and their presence. It may be repeated.

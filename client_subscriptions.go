@@ -129,35 +129,26 @@ func (a *subscriptions) end(s *subscription) (none bool) {
 	return none
 }
 
-// taken is what take has found.
-type taken uint8
-
-const (
-	takenNone     taken = iota
-	takenEntering       // whoever attaches it sees that it is taken
-	takenLive           // the caller calls client.quit
-	takenLast           // it is the client's only one, and stays: the caller ends the client
-)
-
-// take ends the subscription to a channel.
-func (a *subscriptions) take(channel string) (*subscription, taken) {
+// take ends the subscription to a channel, and reports whether it was there. If it was
+// live, it is returned for client.quit; if not, whoever attaches it sees that it is
+// taken. The client's only one stays: then last is true, and the caller ends the client.
+func (a *subscriptions) take(channel string) (one *subscription, last, found bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.findLocked(channel)
 	if s == nil || s.stage > live {
-		return nil, takenNone
+		return nil, false, false
 	}
 	n := 0
 	a.eachLocked(func(*subscription) { n++ })
 	if n == 1 {
-		return s, takenLast
+		return nil, true, true
 	}
-	was := s.stage
+	if s.stage == live {
+		one = s
+	}
 	s.stage = ending
-	if was == entering {
-		return s, takenEntering
-	}
-	return s, takenLive
+	return one, false, true
 }
 
 // takeAny takes a live subscription of a client that leaves, and those that are

@@ -261,9 +261,8 @@ func (c *conn) finish(err error) {
 
 // isProtocolError tells what a client did wrong from what the network did.
 func isProtocolError(err error) bool {
-	var ne net.Error
-	var oe *net.OpError
-	return err != nil && websocket.CloseStatus(err) == -1 && !errors.As(err, &ne) && !errors.As(err, &oe) &&
+	var ne net.Error // a *net.OpError is one, too
+	return err != nil && websocket.CloseStatus(err) == -1 && !errors.As(err, &ne) &&
 		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) &&
 		!errors.Is(err, errCutOff) && !errors.Is(err, ErrInternal)
 }

@@ -54,14 +54,12 @@ func (h *Hub) everywhere(ctx context.Context, header string, c control) (int, er
 // of connections are two kinds, even if they look alike.
 func (h *Hub) endHere(header string, c *control) (n int) {
 	for _, one := range h.clients.find(c.Kind, string(c.Who)) {
-		if header == controlUnsubscribe {
-			if one.unsubscribe(c.Channel) {
-				n++
-			}
-			continue
+		if header == controlDisconnect {
+			one.out.End(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)
+			n++
+		} else if one.unsubscribe(c.Channel) {
+			n++
 		}
-		one.out.End(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)
-		n++
 	}
 	return n
 }

@@ -106,16 +106,13 @@ func newCloseFrame(code websocket.StatusCode, reason string) *fanout.Frame {
 }
 
 // newHubFrame makes what the hub itself says: {"header":…,"body":…}.
-func newHubFrame(header string, body any) *fanout.Frame {
+func newHubFrame(header string, body map[string]int64) *fanout.Frame {
 	b := hubText(header, body)
 	return fanout.NewText(len(b), func(to []byte) []byte { return append(to, b...) })
 }
 
-func hubText(header string, body any) []byte {
-	b, err := json.Marshal(body)
-	if err != nil {
-		b = []byte("null")
-	}
+func hubText(header string, body map[string]int64) []byte {
+	b, _ := json.Marshal(body) // numbers cannot fail
 	return appendMessage(nil, header, b, nil)
 }
 

@@ -62,13 +62,9 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 	for i := range page.Entries {
 		r.Messages[i] = fromEntry(page.Top.Epoch, &page.Entries[i])
 	}
-	if s := q.Since; s != nil && *s != (Position{}) {
-		r.Missed = s.Epoch != page.Top.Epoch || s.Offset > page.Top.Offset || page.First > s.Offset+1
-	} else if s != nil {
-		r.Missed = page.First > 1
-	}
-	if q.Since != nil && q.Before == 0 {
-		r.Missed = r.Missed || hasHole(&page, sq.After)
+	if s := q.Since; s != nil {
+		elsewhere := s.Epoch != page.Top.Epoch || s.Offset > page.Top.Offset
+		r.Missed = elsewhere && *s != (Position{}) || trimmed(*s, &page) || q.Before == 0 && hasHole(&page, sq.After)
 	}
 	return r, nil
 }

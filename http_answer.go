@@ -4,21 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/channels-go/channels/internal/answer"
 )
 
-// writeJSON answers with JSON. net/http leaves the body out for HEAD.
-func (h *Hub) writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
-	h.writeLong(w, r, status, v, 0)
-}
+// writeJSON answers with JSON. net/http leaves the body out for HEAD. An error means
+// that nothing was written.
+func (h *Hub) writeJSON(w http.ResponseWriter, v any) error { return h.writeLong(w, v, 0) }
 
 // writeLong is writeJSON for an answer that may be long; size is an estimate. If
 // there is no memory for the answer, it is refused before it is encoded: many
 // requests at once would each take theirs first.
-func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v any, size int) {
+func (h *Hub) writeLong(w http.ResponseWriter, v any, size int) error {
 	held := int64(0)
 	// Long answers may take half of MaxQueuedBytes. Clients that read many
 	// histories slowly block other histories, but not new connections.
@@ -28,54 +26,46 @@ func (h *Hub) writeLong(w http.ResponseWriter, r *http.Request, status int, v an
 		return h.fan.Queued() < int64(h.opts.MaxQueuedBytes) && (sum <= int64(h.opts.MaxQueuedBytes/2) || sum == n)
 	}
 	defer func() { hold(0) }()
-	refuse := func() {
-		hold(0)
-		h.refuse(w, r, errOverloaded)
-	}
 	if size > longAnswer && !hold(encodingFactor*int64(size)) {
-		refuse()
-		return
+		return errOverloaded
 	}
-	status, b := marshal(status, v)
+	status, b := marshal(http.StatusOK, v)
 	if len(b) > longAnswer {
 		// It waits for a receiver that may be slow, like queued messages.
 		if !hold(int64(len(b))) {
-			refuse()
-			return
+			return errOverloaded
 		}
 		waiting := h.fan.Counter()
 		waiting.Add(int64(len(b)))
 		defer waiting.Add(-int64(len(b)))
 		h.sendLong(w, status, b)
-		return
+		return nil
 	}
 	sendJSON(w, status, b, h.opts.WriteTimeout, boundAnswer)
+	return nil
 }
 
 // sendLong is sendJSON for an answer that a slow client may read for minutes.
 // When the hub ends, the client has closeTimeout for the rest, so that
 // http.Server.Shutdown need not wait for it.
 func (h *Hub) sendLong(w http.ResponseWriter, status int, b []byte) {
-	var mu sync.Mutex // guards the fields below
-	ended, returned := false, false
+	bounded := make(chan struct{})
 	stop := context.AfterFunc(h.ctx, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if ended = true; !returned { // afterwards the connection may be another request's
-			boundAnswer(w, closeTimeout)
-		}
+		defer close(bounded)
+		boundAnswer(w, closeTimeout)
 	})
 	defer func() {
-		stop()
-		mu.Lock()
-		defer mu.Unlock()
-		returned = true
+		if !stop() {
+			<-bounded // afterwards the connection may be another request's
+		}
 	}()
 	sendJSON(w, status, b, h.opts.WriteTimeout, func(w http.ResponseWriter, timeout time.Duration) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !ended {
-			boundAnswer(w, timeout)
+		if h.ctx.Err() != nil {
+			return // it has its last deadline
+		}
+		boundAnswer(w, timeout)
+		if h.ctx.Err() != nil { // since then
+			boundAnswer(w, closeTimeout)
 		}
 	})
 }

@@ -8,8 +8,7 @@ import (
 
 // serveHealth is GET /healthz: the process answers.
 func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
-	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
-	return nil
+	return h.writeJSON(w, map[string]string{"status": "ok"})
 }
 
 // serveReady is GET /readyz: it says whether a load balancer should send new
@@ -40,6 +39,5 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string, _ url
 	case err != nil:
 		return err
 	}
-	h.writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
-	return nil
+	return h.writeJSON(w, map[string]string{"status": "ok"})
 }

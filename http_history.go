@@ -37,14 +37,13 @@ func (h *Hub) serveHistory(w http.ResponseWriter, r *http.Request, name string, 
 		size += len(m.Header) + len(m.Body) + 100
 		rows[i] = historyRow{m.Header, m.Body, m.Position.Offset, m.Position.Epoch, m.Time.UTC()}
 	}
-	h.writeLong(w, r, http.StatusOK, struct {
+	return h.writeLong(w, struct {
 		Data   []historyRow `json:"data"`
 		Offset uint64       `json:"offset"`
 		Epoch  string       `json:"epoch"`
 		First  uint64       `json:"first"`
 		Missed bool         `json:"missed"`
 	}{rows, page.Position.Offset, page.Position.Epoch, page.First, page.Missed}, size)
-	return nil
 }
 
 type historyRow struct {

@@ -21,8 +21,7 @@ func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string, q url.
 	for i, c := range page.Channels {
 		list.Data[i] = answer.Channel{Name: c.Name, Cnt: c.Subscribers, RPM: c.Publishes}
 	}
-	h.writeJSON(w, r, http.StatusOK, list)
-	return nil
+	return h.writeJSON(w, list)
 }
 
 // serveOne is GET /v1/channel/{name}.
@@ -35,6 +34,5 @@ func (h *Hub) serveOne(w http.ResponseWriter, r *http.Request, name string, _ ur
 	if c.Position != (Position{}) {
 		row.Offset, row.Epoch, row.First = &c.Position.Offset, &c.Position.Epoch, &c.First
 	}
-	h.writeJSON(w, r, http.StatusOK, answer.One{Data: row})
-	return nil
+	return h.writeJSON(w, answer.One{Data: row})
 }

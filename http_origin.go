@@ -15,21 +15,19 @@ import (
 // page that it comes from. It sets the headers of CORS, even on a refusal, so that
 // a script of an allowed page can read the reason. e is nil if there is no such
 // endpoint.
-func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) bool {
+func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) error {
 	answers := len(h.opts.Hosts) == 0 || origins.Answers(h.opts.Hosts, r.Host)
 	origin, ok := h.originAllowed(r, e, answers)
 	h.answerCORS(w, r, e, origin, ok)
 	switch {
 	case !answers:
-		err := errBadHost.saying("this server does not answer to the host %.200q; Options.Hosts (in example/server: -host) names those that it answers to", r.Host)
-		h.refuseOutsider(w, r, &h.warn.host, origin, err)
-		return false
+		return h.outsider(r, &h.warn.host, origin,
+			errBadHost.saying("this server does not answer to the host %.200q; Options.Hosts (in example/server: -host) names those that it answers to", r.Host))
 	case !ok && e != nil:
-		err := errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it", origin, r.Host)
-		h.refuseOutsider(w, r, &h.warn.origin, origin, err)
-		return false
+		return h.outsider(r, &h.warn.origin, origin,
+			errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it", origin, r.Host))
 	}
-	return true
+	return nil
 }
 
 // originAllowed decides by what a browser says about the page that a request
@@ -115,13 +113,13 @@ func (h *Hub) answerCORS(w http.ResponseWriter, r *http.Request, e *endpoint, or
 	head.Set("Access-Control-Allow-Headers", allow)
 }
 
-// refuseOutsider refuses a request for its host or its origin. Browsers do not
-// show the reason, so it is logged for the operator, at most once a minute.
-func (h *Hub) refuseOutsider(w http.ResponseWriter, r *http.Request, warned *sparingly.Turn, origin string, err *Error) {
+// outsider returns why a request is refused for its host or its origin. Browsers do
+// not show the reason, so it is logged for the operator, at most once a minute.
+func (h *Hub) outsider(r *http.Request, warned *sparingly.Turn, origin string, err *Error) error {
 	if warned.Now(time.Minute) {
 		h.log.Warn("refused a browser's request: "+err.Message, "code", err.Code, "host", clip(r.Host), "origin", clip(origin), "path", clip(r.URL.Path), "remote", r.RemoteAddr)
 	}
-	h.refuse(w, r, err)
+	return err
 }
 
 // clip shortens what a client sent, for the log.

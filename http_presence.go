@@ -19,9 +19,8 @@ func (h *Hub) servePresence(w http.ResponseWriter, r *http.Request, name string,
 	for _, m := range ms.Members {
 		size += len(m.ID) + len(m.User) + len(m.Info) + 30
 	}
-	h.writeLong(w, r, http.StatusOK, struct {
+	return h.writeLong(w, struct {
 		Data []Member `json:"data"`
 		Cnt  int      `json:"cnt"`
 	}{ms.Members, ms.Total}, size)
-	return nil
 }

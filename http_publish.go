@@ -68,14 +68,6 @@ func keyOf(r *http.Request) (string, error) {
 	return r.Header.Get("Idempotency-Key"), nil
 }
 
-func answerOf(res Result, err error) answer.Published {
-	if err != nil {
-		e := visible(err, ErrInternal)
-		return answer.Refused(e.Code, e.Message)
-	}
-	return answer.Published{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate}
-}
-
 // appendPublished appends the answer to a publish: {"status":"ok"} or {"msg":"ok"},
 // with what there is to tell of the result.
 func appendPublished(b []byte, name string, res Result) []byte {
@@ -133,22 +125,25 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string,
 			err = h.chargeHTTP(r)
 		}
 		if err == nil {
-			m, o, err = one.parse(h.opts.MaxMessageBytes)
+			err = one.wrong
+		}
+		if err == nil {
+			m, o, err = one.raw.parse(h.opts.MaxMessageBytes)
 		}
 		if err == nil {
 			res, err = h.publish(r.Context(), Publication{Channel: one.name, Message: m, Identity: id, Network: true}, o)
 		}
+		a := answer.Published{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate}
 		if err != nil {
-			all.Status = "fail"
+			e := visible(err, ErrInternal)
+			a, all.Status = answer.Refused(e.Code, e.Message), "fail"
 		}
-		a := answerOf(res, err)
 		if a.Channel = one.name; len(a.Channel) > MaxNameBytes { // not a valid name; escaped, it could be six times as long
 			a.Channel = clip(a.Channel)
 		}
 		all.Results = append(all.Results, a)
 	}
-	h.writeJSON(w, r, http.StatusOK, all)
-	return nil
+	return h.writeJSON(w, all)
 }
 
 // batched is one message of a batch.
@@ -156,13 +151,6 @@ type batched struct {
 	name  string // of its channel
 	raw   *rawMessage
 	wrong error // what was found wrong when it was read
-}
-
-func (b *batched) parse(max int) (m Message, o PublishOptions, err error) {
-	if b.wrong != nil {
-		return m, o, b.wrong
-	}
-	return b.raw.parse(max)
 }
 
 // parseBatch reads valid JSON. The messages share memory with b.

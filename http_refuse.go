@@ -68,7 +68,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	boundAnswer(w, refusalTimeout)
 	passes := e.passes()
 	if passes && w.Header().Get("Retry-After") == "" {
-		w.Header().Set("Retry-After", retryAfter())
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(backoff.Spread(3*time.Second).Seconds()))))
 	}
 	switch {
 	case isUpgrade(r):
@@ -81,11 +81,6 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status, b := marshal(e.status(), answer.Refused(e.Code, e.Message))
 	sendJSON(w, status, b, refusalTimeout, boundAnswer)
-}
-
-// retryAfter is the default value of Retry-After.
-func retryAfter() string {
-	return strconv.Itoa(int(math.Ceil(backoff.Spread(3 * time.Second).Seconds())))
 }
 
 // refusals counts the refused WebSockets that wait for their clients' close

@@ -20,6 +20,5 @@ func (h *Hub) serveReplicas(w http.ResponseWriter, r *http.Request, _ string, _ 
 	for i, r := range replicas {
 		rows[i] = row{r.json(), r.Seen.Milliseconds()}
 	}
-	h.writeJSON(w, r, http.StatusOK, map[string][]row{"data": rows})
-	return nil
+	return h.writeJSON(w, map[string][]row{"data": rows})
 }

@@ -8,13 +8,20 @@ import (
 	"github.com/channels-go/channels/internal/unread"
 )
 
-// serve routes a request. It does not use an http.ServeMux, so that each error
-// is JSON with a code and each 405 has its Allow.
+// serve answers a request.
+func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
+	if err := h.route(w, r); err != nil {
+		h.refuse(w, r, err)
+	}
+}
+
+// route calls the endpoint that a request names. It does not use an http.ServeMux, so
+// that each error is JSON with a code and each 405 has its Allow.
 //
 // The path is split before it is unescaped: a name with %2F in it is one
 // invalid name, not two parts of the path. A slash at the end makes no
 // difference.
-func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
+func (h *Hub) route(w http.ResponseWriter, r *http.Request) error {
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	if n := len(parts) - 1; n > 0 && parts[n] == "" {
 		parts = parts[:n]
@@ -37,42 +44,36 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	end, ok := endpoints[route]
 	if !ok {
-		if h.admits(w, r, nil) {
-			h.refuse(w, r, notFound(r.URL.Path))
+		if err := h.admits(w, r, nil); err != nil {
+			return err
 		}
-		return
+		return notFound(r.URL.Path)
 	}
 	if r.Method == http.MethodGet && end.method == r.Method && !end.plain && r.ContentLength != 0 {
 		// The hub would read the body as a WebSocket's frames, while a proxy in
 		// front takes it for a body: a way to smuggle messages past the proxy.
-		h.refuse(w, r, errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or an event stream must not have one"))
-		return
+		return errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or an event stream must not have one")
 	}
 	if r.Method != http.MethodPost { // the body of no other method is read
 		unread.Leave(w, r)
 	}
-	if !h.admits(w, r, &end) {
-		return
+	if err := h.admits(w, r, &end); err != nil {
+		return err
 	}
 	switch {
 	case r.Method == http.MethodOptions:
 		w.Header().Set("Allow", end.allow())
 		boundAnswer(w, refusalTimeout)
 		w.WriteHeader(http.StatusNoContent)
-		return
+		return nil
 	case r.Method == http.MethodHead && end.method == http.MethodGet && end.plain:
 	case r.Method == http.MethodConnect && route == "channel/{name}":
-		h.refuse(w, r, errUpgrade.saying("WebSocket over HTTP/2 is not served; open it over HTTP/1.1"))
-		return
+		return errUpgrade.saying("WebSocket over HTTP/2 is not served; open it over HTTP/1.1")
 	case r.Method != end.method:
 		w.Header().Set("Allow", end.allow())
-		h.refuse(w, r, wrongMethod(r.Method, route, end))
-		return
+		return wrongMethod(r.Method, route, end)
 	}
-	err := h.guard("the handler of "+route, func() error { return h.call(w, r, route, end, name) })
-	if err != nil {
-		h.refuse(w, r, err)
-	}
+	return h.guard("the handler of "+route, func() error { return h.call(w, r, route, end, name) })
 }
 
 // call calls an endpoint, once the name and the query are valid and the client is
@@ -117,12 +118,14 @@ var endpoints map[string]endpoint
 
 func init() { // not a literal, which would refer to itself through the handlers
 	endpoints = map[string]endpoint{
-		"channel/{name}":             {http.MethodGet, false, nil, "", (*Hub).serveChannel},
-		"v1/publish":                 {http.MethodPost, false, noQuery, "", (*Hub).servePublishMany},
-		"v1/channel":                 {http.MethodGet, true, []string{"prefix", "limit", "cursor"}, ActionList, (*Hub).serveList},
-		"v1/channel/{name}":          {http.MethodGet, true, noQuery, ActionList, (*Hub).serveOne},
-		"v1/channel/{name}/publish":  {http.MethodPost, false, noQuery, "", (*Hub).servePublish},
-		"v1/channel/{name}/history":  {http.MethodGet, true, []string{"limit", "since", "before"}, ActionHistory, (*Hub).serveHistory},
+		"channel/{name}": {http.MethodGet, false, nil, "", (*Hub).serveChannel},
+		"v1/publish":     {http.MethodPost, false, noQuery, "", (*Hub).servePublishMany},
+		"v1/channel": {http.MethodGet, true, []string{"prefix", "limit", "cursor"}, ActionList,
+			(*Hub).serveList},
+		"v1/channel/{name}":         {http.MethodGet, true, noQuery, ActionList, (*Hub).serveOne},
+		"v1/channel/{name}/publish": {http.MethodPost, false, noQuery, "", (*Hub).servePublish},
+		"v1/channel/{name}/history": {http.MethodGet, true, []string{"limit", "since", "before"}, ActionHistory,
+			(*Hub).serveHistory},
 		"v1/channel/{name}/presence": {http.MethodGet, true, []string{"limit"}, ActionPresence, (*Hub).servePresence},
 		"v1/nodes":                   {http.MethodGet, true, noQuery, ActionList, (*Hub).serveReplicas},
 		"healthz":                    {http.MethodGet, true, nil, "", (*Hub).serveHealth},

@@ -11,16 +11,6 @@ import (
 func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, _ url.Values) error {
 	stream := wantsStream(r)
 	upgrade := isUpgrade(r)
-	if !upgrade && !stream {
-		// A script whose WebSocket was refused learns the reason this way.
-		if _, err := channelQueryOf(r, false); err != nil {
-			return err
-		}
-		if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
-			return err
-		}
-		return plainGet(w, r)
-	}
 	if upgrade {
 		if err := checkHandshake(w, r); err != nil {
 			return err // before presence shows a member that comes and goes
@@ -29,6 +19,13 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, 
 	q, err := channelQueryOf(r, stream && !upgrade)
 	if err != nil {
 		return err
+	}
+	if !upgrade && !stream {
+		// A script whose WebSocket was refused learns the reason this way.
+		if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
+			return err
+		}
+		return plainGet(w, r)
 	}
 	if !upgrade && !h.refererAllowed(r) {
 		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())

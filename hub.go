@@ -72,8 +72,8 @@ type Hub struct {
 //
 //   - The mesh is told what is wanted (channel.telling, taps.mu). If it fails, the
 //     log is called.
-//   - Deadlines are set (unfinished.mu, stream.cut, the lock of sendLong, and
-//     patience.mu in package fanout).
+//   - Deadlines are set (unfinished.mu, stream.cut, and patience.mu in package
+//     fanout).
 //   - A context is cancelled by the function that WhenOver was given (Outbox.mu).
 
 // New starts a hub. It refuses options that contradict each other. Shutdown

@@ -83,10 +83,8 @@ func goOn(at Position, log *store.Page) (to Position, reason string, known bool)
 		for _, e := range log.Earlier {
 			if e.Epoch == at.Epoch {
 				known = true
-				if to.Offset = at.Offset; at.Offset <= e.Offset {
+				if to.Offset = min(at.Offset, e.Offset); to.Offset == at.Offset { // before the two epochs part
 					reason = ""
-				} else {
-					to.Offset = e.Offset // where the two epochs part
 				}
 				break
 			}

@@ -10,15 +10,9 @@ import (
 
 // receive takes what other replicas publish, until the hub is shut down.
 func (h *Hub) receive() {
-	retry := backoff.New()
-	for h.ctx.Err() == nil {
-		err := h.mesh.Receive(h.ctx, h.handlePacket)
-		if h.ctx.Err() != nil {
-			return
-		}
-		h.log.Error("mesh: Receive failed; it is called again", "err", err)
-		if !retry.Wait(h.ctx) {
-			return
+	for retry := backoff.New(); h.ctx.Err() == nil; retry.Wait(h.ctx) {
+		if err := h.mesh.Receive(h.ctx, h.handlePacket); h.ctx.Err() == nil {
+			h.log.Error("mesh: Receive failed; it is called again", "err", err)
 		}
 	}
 }

@@ -116,7 +116,7 @@ func (m *ReplicaMesh) overBroker() bool {
 // not have heard it: the silence says nothing about the other one.
 func (r Replica) after(silent time.Duration, blind bool) Replica {
 	r.Seen = max(0, silent)
-	v := verdict{status: r.Status, reasons: slices.Clone(r.Reasons)}
+	v := verdict{status: r.Status, reasons: append([]string{}, r.Reasons...)}
 	switch {
 	case blind && silent > deadAfter:
 		v = verdict{ReplicaRed, []string{reasonUnreported}}
@@ -130,9 +130,6 @@ func (r Replica) after(silent time.Duration, blind bool) Replica {
 		v.say(ReplicaYellow, reasonLate)
 	}
 	r.Status, r.Reasons = v.status, v.reasons
-	if r.Reasons == nil {
-		r.Reasons = []string{}
-	}
 	return r
 }
 

@@ -75,9 +75,6 @@ func (h *Hub) heard(id string, c *control) {
 			a.apart.Store(true)
 		}
 	}
-	if a.heard == nil {
-		a.heard = make(map[string]otherReplica)
-	}
 	a.heard[id] = n
 }
 

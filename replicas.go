@@ -29,6 +29,7 @@ type replicaState struct {
 
 func (s *replicaState) init(now time.Time, m mesh.Mesh) {
 	s.vitals.reported = now
+	s.others.heard = make(map[string]otherReplica)
 	s.echoes = make(chan echo, maxEchoes)
 	s.report.full = true // the Store knows nothing of this replica yet
 	s.discoverer, _ = m.(mesh.Discoverer)
@@ -48,7 +49,11 @@ func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 	_, ownStore := h.store.(*store.Memory)
 	mixed := h.others.mixed.Load()
 	oneStore := !ownStore || mixed > 0 && h.uptime()-mixed < int64(store.ForgottenAfter/time.Second)
-	meshWell := h.mesh != nil && meshErr(h.mesh) == nil
+	meshWell := false
+	if h.mesh != nil {
+		err := h.mesh.Status().Err
+		meshWell = err == nil || errors.Is(err, mesh.ErrTwin)
+	}
 	all := []Replica{h.self()}
 	a := &h.others
 	a.mu.Lock()
@@ -87,24 +92,14 @@ func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 	return all, nil
 }
 
-// meshErr is what keeps this replica from its mesh, or nil.
-func meshErr(m mesh.Mesh) error {
-	if err := m.Status().Err; !errors.Is(err, mesh.ErrTwin) {
-		return err
-	}
-	return nil
-}
-
 // stored asks the Store for the other replicas. If it does not answer, stored
 // returns what it said last. The caller owns the map.
 func (h *Hub) stored(ctx context.Context) (others map[string]otherReplica, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, min(replicasTimeout, h.opts.StoreTimeout))
 	defer cancel()
-	err := error(ErrStoreUnavailable)
-	if !h.storeBad.Load() { // a call would only wait
-		err = h.flush(ctx, true) // so that this replica's record is up to date
-	}
-	if err == nil {
+	// If the last report has failed, a call would only wait. If not, one more brings
+	// this replica's record up to date.
+	if !h.storeBad.Load() && h.flush(ctx, true) == nil {
 		others, _, err := h.askReplicas(ctx)
 		if err == nil {
 			return others, true

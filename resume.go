@@ -2,6 +2,7 @@ package channels
 
 import (
 	"context"
+	"slices"
 
 	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/internal/fanout"
@@ -62,16 +63,12 @@ func (p *place) hold(f *frame) {
 
 // cut forgets what was held before the channel moved.
 func (p *place) cut(to Position) {
-	kept := p.frames[:0]
+	p.frames = slices.DeleteFunc(p.frames, func(f *frame) bool { return f.offset() > 0 })
 	p.bytes = 0
 	for _, f := range p.frames {
-		if f.offset() == 0 {
-			kept = append(kept, f)
-			p.bytes += f.Size()
-		}
+		p.bytes += f.Size()
 	}
-	clear(p.frames[len(kept):])
-	p.frames, p.from, p.doubt = kept, to, ""
+	p.from, p.doubt = to, ""
 }
 
 // attach subscribes s to a channel in use: to all that comes from now on
@@ -85,7 +82,9 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 	known := ch.order.synced
 	ch.mu.Unlock()
 	if !known {
-		err = ch.prepare(ctx)
+		if err = ch.listen(); err == nil && ch.opts.HistorySize > 0 {
+			err = ch.sync(ctx)
+		}
 	}
 	began, idle := ch.attachPrepared(s, since, err)
 	if idle {
@@ -94,17 +93,8 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 	return began, err
 }
 
-// prepare has the mesh bring the channel's messages, and makes its position
-// known, if it has positions. The caller has counted itself in order.waiting.
-func (ch *channel) prepare(ctx context.Context) error {
-	if err := ch.listen(); err != nil || ch.opts.HistorySize == 0 {
-		return err
-	}
-	return ch.sync(ctx)
-}
-
-// attachPrepared ends attach. It returns idle if prepare has failed and no other
-// subscriber is there.
+// attachPrepared ends attach. err is why the channel cannot be subscribed to. Then idle
+// says that no other subscriber is there.
 func (ch *channel) attachPrepared(s *subscription, since *Position, err error) (began Position, idle bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
