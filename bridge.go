@@ -67,9 +67,8 @@ func (b *Bridge) Channel(ctx context.Context, name string) (ChannelInfo, error) 
 // It returns nil after ctx has ended, and otherwise why this can never work:
 // [ErrBadChannel], [ErrInternal] (see Publish) or [ErrClosed].
 func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Message)) error {
-	retry := backoff.New()
 	var from *Position
-	for {
+	for retry := backoff.New(); ; retry.Wait(ctx) {
 		s, err := b.hub.subscribe(ctx, channel, from, false)
 		if err == nil {
 			for m, e := range s.Messages() {
@@ -93,9 +92,6 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Mes
 			return err
 		case errors.Is(err, ErrStoreUnavailable):
 			b.hub.warn.storeFails(err)
-		}
-		if !retry.Wait(ctx) {
-			return nil
 		}
 	}
 }

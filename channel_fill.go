@@ -41,10 +41,7 @@ type look struct {
 func (ch *channel) fill() {
 	retry := backoff.New()
 	var l look
-	for {
-		if !ch.beginFill(&l) {
-			return
-		}
+	for ch.beginFill(&l) {
 		page, err := ch.read(ch.env.ctx, l.from.Offset)
 		done, progress := false, false
 		if err != nil {

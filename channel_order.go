@@ -78,12 +78,11 @@ func (ch *channel) sync(ctx context.Context) error {
 	q := o.syncing
 	if q == nil {
 		q = &syncing{done: make(chan struct{})}
-		o.syncing = q
 		if !ch.env.tasks.Run(func() { ch.askTop(q) }) {
-			o.syncing = nil
 			ch.mu.Unlock()
 			return ErrClosed
 		}
+		o.syncing = q
 	}
 	ch.mu.Unlock()
 	select {

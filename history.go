@@ -44,8 +44,6 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 	if opts.HistorySize == 0 {
 		return History{}, ErrNoHistory
 	}
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
 	sq := store.Query{Before: q.Before, Limit: q.Limit, Newest: q.Since == nil, MaxBytes: maxHistoryBytes}
 	if q.Since != nil {
 		sq.After = q.Since.Offset

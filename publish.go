@@ -240,8 +240,6 @@ func (h *Hub) appendToLog(ctx context.Context, ch *channel, m *Message, key ownK
 // that have it recognise its position. The message is read from the Store,
 // since the repetition may differ from it.
 func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
 	page, err := h.readLog(ctx, ch.name, store.Query{After: at.Offset - 1, Limit: 1})
 	if err != nil {
 		h.warn.storeFails(err) // the others find it by its position, in a few seconds

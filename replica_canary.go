@@ -92,7 +92,10 @@ func (h *Hub) meshCanary() {
 		h.meetTwin()
 		status.Err = nil
 	}
-	awaited, unlinked := status.Err != nil || h.others.canaryExpected(status), h.others.unlinked(status)
+	// If a link is down, a canary is expected back all the same: a replica that is cut
+	// off from all living ones is lost to them.
+	unlinked := h.others.unlinked(status)
+	awaited := status.Err != nil || unlinked || h.others.canaryExpected(status)
 	l := &h.vitals
 	l.mu.Lock()
 	switch {

@@ -38,7 +38,7 @@ type otherReplica struct {
 }
 
 // lives reports whether the replica was heard of lately.
-func (n *otherReplica) lives() bool { return !n.left && time.Since(n.at) < lateAfter }
+func (n otherReplica) lives() bool { return !n.left && time.Since(n.at) < lateAfter }
 
 // maxHeard bounds heard.
 const maxHeard = 1024
@@ -139,22 +139,16 @@ func (a *otherReplicas) linkedElsewhere() bool {
 	return false
 }
 
-// canaryExpected reports whether some peer should answer a canary: one that is linked, and
-// that the Store, if it works, has heard of lately. If a link is down, only the
-// Store knows that the peer lives; a canary is expected then, too, since a
-// replica that is cut off from all living ones is lost to them.
+// canaryExpected reports whether some peer should answer a canary: one that is linked,
+// and that the Store, if it works, has heard of lately.
 func (a *otherReplicas) canaryExpected(s mesh.Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	asked := time.Since(a.looked) < lateAfter // what the Store said last still counts
 	for _, p := range s.Peers {
 		stored, known := a.stored[p.ID]
-		lives := known && stored.lives()
 		switch {
 		case !p.Up:
-			if asked && lives && !a.heard[p.ID].left {
-				return true
-			}
 		case p.ID == "": // a broker: another replica has to be behind it
 			for _, n := range a.stored {
 				if asked && n.lives() && n.replica.Mesh.overBroker() {
@@ -167,7 +161,7 @@ func (a *otherReplicas) canaryExpected(s mesh.Status) bool {
 				}
 			}
 		case a.heard[p.ID].left:
-		case !asked || !known || lives:
+		case !asked || !known || stored.lives():
 			return true
 		}
 	}
@@ -180,8 +174,7 @@ func (a *otherReplicas) unlinked(s mesh.Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return time.Since(a.looked) < lateAfter && slices.ContainsFunc(s.Peers, func(p mesh.Peer) bool {
-		stored, known := a.stored[p.ID]
-		return !p.Up && known && stored.lives() && !a.heard[p.ID].left
+		return !p.Up && a.stored[p.ID].lives() && !a.heard[p.ID].left
 	})
 }
 
