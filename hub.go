@@ -33,8 +33,8 @@ type Hub struct {
 //	channel.go       one channel here, with its subscribers; channel_order.go and
 //	                 channel_fill.go put its messages in order and fetch what is
 //	                 missing
-//	internal/fanout  encodes a frame once (frame.go says what is in it), queues it for
-//	                 its receivers and writes it
+//	internal/fanout  encodes each frame once, queues it for its receivers and writes
+//	                 it; frame.go, here, says what is in one
 //	mesh             an interface; in mesh/zmqmesh a packet goes from publish.go
 //	                 through queue.go to the link.go of another replica
 //
@@ -56,7 +56,7 @@ type Hub struct {
 // replica_vitals.go and replica_verdict.go judge this replica's own health,
 // replica_control.go is what hubs tell each other. docs/replicas.md tells more.
 //
-// The end: drain.go, then shutdown.go.
+// The end: drain.go, then shutdown.go; lifecycle.go has what they wait for.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the
 // other way round. Locks that are not named are taken alone. The sync.Once
