@@ -37,7 +37,7 @@ const (
 // steers are the packages whose tests steer programs and browsers. The race
 // detector would watch little but the steering, and take much of the processor
 // time. It watches hubs in the other packages.
-var steers = []string{"/bench", "/e2e", "/e2e/faults"}
+var steers = []string{"/e2e", "/e2e/faults"}
 
 // long are the packages below the root that take long, longest first. They
 // start early.

@@ -47,6 +47,7 @@ func newReplica(t *testing.T, name, host string, wrap []string, flags ...string)
 	r := &replica{t: t, name: name, up: len(names) - 1,
 		addr: fmt.Sprintf("%s:%d", host, redistest.FreePort(t)), mesh: fmt.Sprintf("%s:%d", host, redistest.FreePort(t))}
 	r.argv = append(append(r.argv, wrap...), binary, "-node", name, "-addr", r.addr, "-history", "keep*=100000,1h", "-drain", "1s", "-drain-delay", "0",
+		"-ping-period", "10m", // a listener answers no pings while it expects nothing
 		"-mesh", "zmq", "-mesh-listen", "tcp://"+r.mesh)
 	r.argv = append(r.argv, flags...)
 	t.Cleanup(func() {

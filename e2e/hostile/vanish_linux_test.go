@@ -31,7 +31,7 @@ func TestHostilePeersThatVanish(t *testing.T) {
 	}
 	here, there := linkOf(t)
 	var gone departures
-	s := hubtest.New(t, channels.Options{PingPeriod: time.Second, WriteTimeout: time.Second, QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10, OnDisconnect: gone.hook})
+	s := hubtest.New(t, channels.Options{PingPeriod: 3 * time.Second, WriteTimeout: time.Second, QueueBytes: 64 << 10, MaxMessageBytes: 16 << 10, OnDisconnect: gone.hook})
 	s.HTTP.Listener.Close()
 	within(t, here, func() (err error) {
 		s.HTTP.Listener, err = net.Listen("tcp", serverIP+":0")
