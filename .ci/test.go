@@ -31,7 +31,7 @@ import (
 // mostly wait.
 const (
 	rootParts    = 2 // processes that share the root's tests
-	rootPackages = 3 // packages below the root that run at once
+	rootPackages = 2 // packages below the root that run at once
 )
 
 // steers are the packages whose tests steer programs and browsers. The race
@@ -66,10 +66,22 @@ func main() {
 	}
 	wait.Wait()
 
-	// vet needs nothing but the processors, and takes them when no test wants
-	// them.
-	wait.Go(func() { r.step("vet", exec.Command("nice", "-n", "19", "make", "--no-print-directory", "vet")) })
-	wait.Go(r.root)
+	// vet needs nothing but the processors, and takes what the tests leave, which
+	// mostly wait.
+	wait.Go(func() { r.step("vet", exec.Command("nice", "-n", "5", "make", "--no-print-directory", "vet")) })
+	steering, inside := []string{}, []string{}
+	for _, p := range r.packages("e2e") {
+		if first(steers, p) >= 0 {
+			steering = append(steering, p)
+		} else {
+			inside = append(inside, p)
+		}
+	}
+	wait.Go(func() { r.test("e2e, with programs", "e2e", steering, "-p", "1", "-parallel", "4") })
+	wait.Go(func() {
+		r.root()
+		r.test("e2e, in one process", "e2e", inside, "-p", "1")
+	})
 	wait.Go(func() {
 		below := r.packages(".")
 		below = below[min(1, len(below)):] // without the first one, which is the root
@@ -88,16 +100,6 @@ func main() {
 			}
 		}
 	})
-	steering, inside := []string{}, []string{}
-	for _, p := range r.packages("e2e") {
-		if first(steers, p) >= 0 {
-			steering = append(steering, p)
-		} else {
-			inside = append(inside, p)
-		}
-	}
-	wait.Go(func() { r.test("e2e, with programs", "e2e", steering, "-p", "2", "-parallel", "4") })
-	wait.Go(func() { r.test("e2e, in one process", "e2e", inside, "-p", "1") })
 	wait.Wait()
 	if !r.close() {
 		os.Exit(1)

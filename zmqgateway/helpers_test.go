@@ -162,12 +162,14 @@ func (s *socket) send(t testing.TB, frames ...string) {
 	for _, f := range frames {
 		m.Frames = append(m.Frames, []byte(f))
 	}
+	s.tcp.SetDeadline(time.Now().Add(patience))
 	require.NoError(t, s.SendMsg(m))
 }
 
 // next is the next message, as texts.
 func (s *socket) next(t testing.TB) (frames []string) {
 	t.Helper()
+	s.tcp.SetDeadline(time.Now().Add(patience))
 	m, err := s.RecvMsg()
 	require.NoError(t, err)
 	for _, f := range m.Frames {

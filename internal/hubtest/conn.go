@@ -31,7 +31,7 @@ func (s *Server) DialRaw() *Conn {
 	c, err := net.Dial("tcp", s.HTTP.Listener.Addr().String())
 	require.NoError(s.T, err)
 	s.T.Cleanup(func() { c.Close() })
-	require.NoError(s.T, c.SetDeadline(time.Now().Add(Patience)))
+	require.NoError(s.T, c.SetDeadline(time.Now().Add(3*Patience))) // for all that the test does with it
 	return &Conn{s.T, c, bufio.NewReader(c)}
 }
 

@@ -28,10 +28,6 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-var plenty = store.AppendOptions{Size: 1_000_000, TTL: time.Hour}
-
-func entry(text string) store.Entry { return store.Entry{Header: text, Body: []byte(`"` + text + `"`)} }
-
 // publishers append to a channel until they are stopped, through any faults:
 // each of them every publishPace, so that a test which waits for an election
 // does not spend a processor on it.

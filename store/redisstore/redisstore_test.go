@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -43,6 +44,10 @@ func report(t testing.TB, s *redisstore.Store, r store.Report) (known bool) {
 	require.NoError(t, err)
 	return known
 }
+
+var plenty = store.AppendOptions{Size: 1_000_000, TTL: time.Hour}
+
+func entry(text string) store.Entry { return store.Entry{Header: text, Body: []byte(`"` + text + `"`)} }
 
 // calls returns a call of each method.
 func calls(s *redisstore.Store, channel string) map[string]func(ctx context.Context) error {
