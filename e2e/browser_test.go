@@ -21,7 +21,7 @@ import (
 
 // deadline bounds every wait. It is far longer than any wait takes, except for
 // a server that drains, which may take its 10 s.
-const deadline = time.Minute
+const deadline = 3 * time.Minute // a busy machine sends 200 messages from a page in one
 
 // browser is a headless Chromium, shared by all tests. Each page is as if it
 // were on its own computer.
