@@ -11,7 +11,7 @@ SEED ?= 0
 
 .PHONY: test setup lint vet bench fuzz model soak faults demo
 
-## test: setup, vet, and every test of every module, with the race detector unless it steers programs or browsers.
+## test: setup, vet, and every test of every module, with the race detector.
 ## It runs everything even if something fails, and lists at the end what failed, and what was skipped and why
 test: export SOAK = 20s
 test:
@@ -59,7 +59,7 @@ soak:
 ## faults: replicas under load are killed, stopped, cut off and restarted. Network namespaces are required for the
 ## partitions, which "make test" skips without them
 faults:
-	cd e2e && NETNS=require go test -count=1 -v -timeout 10m ./faults -pace 5ms
+	cd e2e && NETNS=require go test -race -count=1 -v -timeout 10m ./faults -pace 5ms
 
 ## demo: the chat
 demo:

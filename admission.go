@@ -58,7 +58,10 @@ func (a *admission) dismiss(remote string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.total--
-	if a.byAddress[from]--; a.byAddress[from] <= 0 {
+	switch n := a.byAddress[from]; {
+	case n > 1:
+		a.byAddress[from] = n - 1
+	case n == 1:
 		delete(a.byAddress, from)
 	}
 }

@@ -127,7 +127,7 @@ type tap func(channel string, m Message)
 // atomic load.
 type taps struct {
 	mu  sync.Mutex             // held to change all; reading it needs no lock
-	all atomic.Pointer[[]*tap] // nil if there are none
+	all atomic.Pointer[[]*tap] // nil or empty if there are none
 }
 
 func (t *taps) pass(channel, header string, body json.RawMessage) {

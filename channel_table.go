@@ -93,7 +93,7 @@ func (t *channelTable) all(f func(*channel)) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.RLock()
-		chs := slices.Collect(maps.Values(s.m))
+		chs := slices.AppendSeq(make([]*channel, 0, len(s.m)), maps.Values(s.m))
 		s.mu.RUnlock()
 		for _, ch := range chs {
 			f(ch)

@@ -127,6 +127,7 @@ func (t *clientTable) connections() int {
 func (t *clientTable) all() (entering, settled []*client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	settled = make([]*client, 0, len(t.byID))
 	for _, c := range t.byID {
 		if c.slot < 0 {
 			entering = append(entering, c)

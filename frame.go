@@ -142,7 +142,7 @@ func newAnswerFrame(header string, body, id json.RawMessage) *fanout.Frame {
 func newExchangeFrame(res Result, id json.RawMessage) *fanout.Frame {
 	body := exchangeOK
 	if res.Position != (Position{}) {
-		body = appendPublished(nil, "msg", res)
+		body = appendPublished(make([]byte, 0, 96), "msg", res)
 	}
 	return newAnswerFrame(headerExchange, body, id)
 }

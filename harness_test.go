@@ -419,8 +419,8 @@ func historyOf(t testing.TB, h *channels.Hub, channel string, q channels.History
 }
 
 // reads are the errors of the methods that only read.
-func reads(h *channels.Hub, channel, withHistory, withPresence string) map[string]error {
-	ctx, errs := context.Background(), map[string]error{}
+func reads(ctx context.Context, h *channels.Hub, channel, withHistory, withPresence string) map[string]error {
+	errs := map[string]error{}
 	_, errs["Channels"] = h.Channels(ctx, channels.ChannelsQuery{})
 	_, errs["Channel"] = h.Channel(ctx, channel)
 	_, errs["History"] = h.History(ctx, withHistory, channels.HistoryQuery{})
@@ -434,9 +434,7 @@ func users(t testing.TB, h *channels.Hub, channel string) (names []string) {
 	p, err := h.Presence(context.Background(), channel, 0)
 	require.NoError(t, err)
 	for _, m := range p.Members {
-		if m.User != "" {
-			names = append(names, m.User)
-		}
+		names = append(names, m.User)
 	}
 	slices.Sort(names)
 	return names

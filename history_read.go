@@ -8,9 +8,10 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// readLog calls the Store's Range, within Options.StoreTimeout. All reads of the hub go through it, since other
-// programs may write to the Store: an entry that cannot be a message is left out,
-// as if it had been removed, before it can break a client's frame.
+// readLog calls the Store's Range, within Options.StoreTimeout. All reads of the hub
+// go through it, since other programs may write to the Store: an entry that cannot be
+// a message is left out, as if it had been removed, before it can break a client's
+// frame.
 func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page store.Page, err error) {
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()

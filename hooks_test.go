@@ -195,7 +195,7 @@ func TestAuthorizePerAction(t *testing.T) {
 		s.get("/healthz")
 		s.do("OPTIONS", "/v1/channel", "")
 		publish(t, s.hub, "a", "x", "1")
-		for method, err := range reads(s.hub, "a", "a", "a") {
+		for method, err := range reads(t.Context(), s.hub, "a", "a", "a") {
 			require.NoError(t, err, method)
 		}
 		subscription(t, s.hub, "a", nil)
@@ -362,8 +362,8 @@ func TestOnSubscribePublishesToTheNewSubscriber(t *testing.T) {
 // Hooks run without a lock, so they may call every method of the hub.
 func TestHooksMayCallTheHub(t *testing.T) {
 	var hub *channels.Hub
-	ask := func() {
-		for method, err := range reads(hub, "h", "h", "p") {
+	ask := func(ctx context.Context) {
+		for method, err := range reads(ctx, hub, "h", "h", "p") {
 			if err != nil && !errors.Is(err, channels.ErrClosed) {
 				t.Error(method, err)
 			}
@@ -374,17 +374,17 @@ func TestHooksMayCallTheHub(t *testing.T) {
 	}
 	s := serve(t, channels.Options{
 		Channel:   keeps,
-		Authorize: func(context.Context, channels.Request) error { ask(); return nil },
-		OnConnect: func(context.Context, channels.Client) error { ask(); return nil },
+		Authorize: func(ctx context.Context, _ channels.Request) error { ask(ctx); return nil },
+		OnConnect: func(ctx context.Context, _ channels.Client) error { ask(ctx); return nil },
 		OnSubscribe: func(ctx context.Context, c channels.Client, channel string) {
-			ask()
+			ask(ctx)
 			sub, err := hub.Subscribe(ctx, channel, nil)
 			if assert.NoError(t, err) {
 				sub.Close()
 			}
 		},
 		OnPublish: func(ctx context.Context, p *channels.Publication) error {
-			ask()
+			ask(ctx)
 			switch p.Message.Header {
 			case "forward":
 				_, err := hub.Publish(ctx, "h-log", channels.Message{Header: "forwarded", Body: p.Message.Body})
@@ -398,7 +398,7 @@ func TestHooksMayCallTheHub(t *testing.T) {
 			return nil
 		},
 		OnDisconnect: func(channels.Client, error) {
-			ask()
+			ask(context.Background())
 			hub.Publish(context.Background(), "a", msg("left", "0"))
 		},
 	})

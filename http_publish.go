@@ -56,7 +56,7 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string, 
 	if err != nil {
 		return err
 	}
-	sendJSON(w, http.StatusOK, append(appendPublished(nil, "status", res), '\n'), h.opts.WriteTimeout, boundAnswer)
+	sendJSON(w, http.StatusOK, append(appendPublished(make([]byte, 0, 96), "status", res), '\n'), h.opts.WriteTimeout, boundAnswer)
 	return nil
 }
 

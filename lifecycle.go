@@ -20,7 +20,7 @@ type lifecycle struct {
 	stop context.CancelFunc
 
 	calls gate.Gate // calls of the API that are under way
-	tasks gate.Gate // goroutines that read from the Store for subscribers
+	tasks gate.Gate // goroutines that end by themselves: reads for subscribers, reports
 	loops gate.Gate // the hub's own goroutines
 
 	leaving  atomic.Bool     // /readyz says no

@@ -191,7 +191,7 @@ func TestUseAfterShutdown(t *testing.T) {
 	require.ErrorIs(t, err, channels.ErrClosed)
 	_, err = s.hub.Subscribe(ctx, "c", nil)
 	require.ErrorIs(t, err, channels.ErrClosed)
-	for method, err := range reads(s.hub, "c", "c", "c") {
+	for method, err := range reads(t.Context(), s.hub, "c", "c", "c") {
 		require.ErrorIs(t, err, channels.ErrClosed, method)
 	}
 	require.ErrorIs(t, s.hub.Drain(ctx), channels.ErrClosed)

@@ -7,7 +7,7 @@ import (
 
 // The time that calls of the Store and of the Mesh have.
 
-// storeContext bounds a call that somebody waits for.
+// storeContext bounds a call of the Store, except for those below.
 func (h *Hub) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, h.opts.StoreTimeout)
 }

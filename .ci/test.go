@@ -34,18 +34,13 @@ const (
 	rootPackages = 2 // packages below the root that run at once
 )
 
-// steers are the packages whose tests steer programs and browsers. The race
-// detector would watch little but the steering, and take much of the processor
-// time. It watches hubs in the other packages.
-var steers = []string{"/e2e", "/e2e/faults"}
-
 // long are the packages below the root that take long, longest first. They
 // start early.
 var long = []string{"/mesh/redismesh", "/mesh/zmqmesh", "/zmqgateway", "/example/server", "/store/redisstore"}
 
-// first returns the place of the suffix that a package has, or -1.
-func first(suffixes []string, pkg string) int {
-	return slices.IndexFunc(suffixes, func(s string) bool { return strings.HasSuffix(pkg, s) })
+// late returns the place in long of a package, the others' being the highest.
+func late(pkg string) uint {
+	return uint(slices.IndexFunc(long, func(s string) bool { return strings.HasSuffix(pkg, s) })) // -1 is the highest
 }
 
 // timeout is the limit for one package: more than any needs on a busy machine.
@@ -69,24 +64,13 @@ func main() {
 	// vet needs nothing but the processors, and takes what the tests leave, which
 	// mostly wait.
 	wait.Go(func() { r.step("vet", exec.Command("nice", "-n", "5", "make", "--no-print-directory", "vet")) })
-	steering, inside := []string{}, []string{}
-	for _, p := range r.packages("e2e") {
-		if first(steers, p) >= 0 {
-			steering = append(steering, p)
-		} else {
-			inside = append(inside, p)
-		}
-	}
-	wait.Go(func() { r.test("e2e, with programs", "e2e", steering, "-p", "1", "-parallel", "4") })
-	wait.Go(func() {
-		r.root()
-		r.test("e2e, in one process", "e2e", inside, "-p", "1")
-	})
+	wait.Go(func() { r.test("module e2e", "e2e", r.packages("e2e"), "-p", "1", "-parallel", "4") })
+	wait.Go(r.root)
 	wait.Go(func() {
 		below := r.packages(".")
 		below = below[min(1, len(below)):] // without the first one, which is the root
 		slices.SortStableFunc(below, func(a, b string) int {
-			return cmp.Compare(uint(first(long, a)), uint(first(long, b))) // -1 is the highest
+			return cmp.Compare(late(a), late(b))
 		})
 		r.test("below the root", ".", below, "-p", strconv.Itoa(rootPackages), "-parallel", "4")
 	})
@@ -161,16 +145,12 @@ type event struct {
 	FailedBuild string
 }
 
-// test runs the tests of packages of a module, with the race detector unless
-// they steer programs.
+// test runs the tests of packages of a module with the race detector.
 func (r *report) test(what, module string, packages []string, args ...string) {
 	if len(packages) == 0 {
 		return // packages has reported it
 	}
-	if first(steers, packages[0]) < 0 {
-		args = append(args, "-race")
-	}
-	r.run(what, module, append(args, packages...)...)
+	r.run(what, module, append(append(args, "-race"), packages...)...)
 }
 
 // packages lists those of a module. If that fails, it says so and returns none.

@@ -194,6 +194,9 @@ func (p *proxy) url(room string) string { return "http://" + p.listener.Addr().S
 func (p *proxy) mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.cut != nil {
+		p.cut() // connections of before, which no later cut would end
+	}
 	p.up, p.cut = context.WithCancel(context.Background())
 	p.deaf.Store(false)
 	p.mute.Store(false)

@@ -173,6 +173,29 @@ func TestCloseSendsWhatIsQueued(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 }
 
+// A reader that takes nothing holds Close up for as long as the gateway lingers, and
+// no longer.
+func TestCloseWaitsForReadersOnlySoLong(t *testing.T) {
+	hub, g := start(t)
+	s := dialSub(t, g)
+	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(8<<10))
+	s.send(t, "\x01")
+	s.ready(t, hub, "a")
+	for range 150 {
+		publish(t, hub, "a", "x", `"`+strings.Repeat("x", 50_000)+`"`)
+	}
+	began := time.Now()
+	closed := make(chan error, 1)
+	go func() { closed <- g.Close() }()
+	select {
+	case err := <-closed:
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, time.Since(began), time.Second, "it did not linger")
+	case <-time.After(patience):
+		require.FailNow(t, "Close waits for a reader that takes nothing")
+	}
+}
+
 // A reader that takes all topics there are, again and again, keeps out nobody who
 // wants no more than an equal share.
 func TestGreedyReader(t *testing.T) {

@@ -132,8 +132,9 @@ func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 			defer flood(t, g, 900, announced(1<<20))()
 			full := func() bool { return zmqgateway.Unfinished(g) == 32<<20 }
 			eventually(t, "strangers have no room", full)
-			for n := 0; n < 20 || g.Stats().Refused < c.refused; n++ {
+			for n, began := 0, time.Now(); n < 20 || g.Stats().Refused < c.refused; n++ {
 				send(json200K)
+				require.Less(t, time.Since(began), 3*patience, "strangers are not cut off")
 			}
 			eventually(t, "strangers still hold all of theirs", full)
 		})

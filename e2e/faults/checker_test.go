@@ -186,7 +186,7 @@ func (c *checked) settle() {
 		var behind []string
 		for i, k := range c.checkers {
 			at := k.top.Load()
-			if sum += at; at < top {
+			if sum += min(at, top); at < top {
 				behind = append(behind, fmt.Sprintf("checker %d has %d of %d; %s", i, at, top, k.does()))
 			}
 		}

@@ -82,7 +82,7 @@ func TestRedisIsAway(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
 			redis := redistest.Start(t, durable...)
-			all := three(t, redis)
+			all := three(t, redis, quiet)
 			before := all[0].usage()
 			c := check(t, all, 6, 4, *pace)
 			f := listen(t, all[1], "free")

@@ -80,7 +80,7 @@ context.destroy(0)
 // none of each other's messages.
 func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	t.Parallel()
-	all := three(t, redistest.Start(t))
+	all := three(t, redistest.Start(t), quiet)
 	args := []string{"-c", strangers}
 	for _, r := range all {
 		args = append(args, "tcp://"+r.mesh)

@@ -24,7 +24,7 @@ func TestRedisComesBackOlder(t *testing.T) {
 			t.Run(mesh+"/"+publisher, func(t *testing.T) {
 				t.Parallel()
 				redis := redistest.Start(t, "--save", "3600 100000")
-				all := three(t, redis, func(r *replica) {
+				all := three(t, redis, quiet, func(r *replica) {
 					if mesh == "redis" { // its only link is the one to Redis
 						at := slices.Index(r.argv, "-mesh")
 						r.argv, r.up = slices.Replace(r.argv, at, at+4, "-mesh", "redis"), 1

@@ -118,6 +118,7 @@ func TestPartition(t *testing.T) {
 	for i, name := range names {
 		all = append(all, newReplica(t, name, n.ip(i), n.hosts[i].Enter(),
 			"-redis", fmt.Sprintf("redis://%s:%d/0", store, redis.Port), "-mesh-key-file", key))
+		quiet(all[i])
 		all[i].start()
 	}
 	green(t, all...)

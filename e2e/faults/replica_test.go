@@ -47,7 +47,6 @@ func newReplica(t *testing.T, name, host string, wrap []string, flags ...string)
 	r := &replica{t: t, name: name, up: len(names) - 1,
 		addr: fmt.Sprintf("%s:%d", host, redistest.FreePort(t)), mesh: fmt.Sprintf("%s:%d", host, redistest.FreePort(t))}
 	r.argv = append(append(r.argv, wrap...), binary, "-node", name, "-addr", r.addr, "-history", "keep*=100000,1h", "-drain", "1s", "-drain-delay", "0",
-		"-ping-period", "10m", // a listener answers no pings while it expects nothing
 		"-mesh", "zmq", "-mesh-listen", "tcp://"+r.mesh)
 	r.argv = append(r.argv, flags...)
 	t.Cleanup(func() {
@@ -61,6 +60,9 @@ func newReplica(t *testing.T, name, host string, wrap []string, flags ...string)
 }
 
 var names = []string{"a", "b", "c"}
+
+// quiet pings nobody: a listener answers no pings while the test expects nothing.
+func quiet(r *replica) { r.argv = append(r.argv, "-ping-period", "10m") }
 
 // three starts replicas a, b and c on one Redis, through which they find each
 // other. change may change a replica before it starts.

@@ -220,7 +220,7 @@ func TestReplicasFindEachOther(t *testing.T) {
 func TestOnlyThisMachineKillsReplicas(t *testing.T) {
 	a := program(t, 1)
 	kill := "http://" + a + "/replicas/1/kill"
-	for _, header := range map[string][]string{
+	for name, header := range map[string][]string{
 		"another website":             {"Origin", "https://evil.example"},
 		"another website, no Origin":  {"Sec-Fetch-Site", "cross-site"},
 		"a name that points here":     {"Host", "evil.example"},
@@ -230,7 +230,7 @@ func TestOnlyThisMachineKillsReplicas(t *testing.T) {
 		if header[0] == "Host" { // the program serves no such host
 			want = http.StatusMisdirectedRequest
 		}
-		wantStatus(t, want, "POST", kill, header...)
+		t.Run(name, func(t *testing.T) { wantStatus(t, want, "POST", kill, header...) })
 	}
 	for path, want := range map[string]int{"/replicas/0/kill": 404, "/replicas/2/kill": 404, "/replicas/x/start": 404} {
 		wantStatus(t, want, "POST", "http://"+a+path)

@@ -50,8 +50,15 @@ func launch(t *testing.T, env []string, args ...string) *process {
 	p := &process{cmd: cmd, log: new(records), exited: make(chan error, 1)}
 	cmd.Stderr = p.log
 	require.NoError(t, proctest.Start(cmd))
-	go func() { p.exited <- cmd.Wait() }() // ends with the process
-	t.Cleanup(func() { cmd.Process.Kill() })
+	gone := make(chan struct{})
+	go func() { // ends with the process
+		p.exited <- cmd.Wait()
+		close(gone)
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-gone
+	})
 	p.addr = p.log.wait(t, "listening")["addr"].(string)
 	return p
 }

@@ -92,7 +92,8 @@ func slowButSteadyReceiver(t *testing.T, f Fabric) {
 			return
 		}
 		require.Greater(t, longest, time.Second, "a link was cut, or packets were dropped")
-		require.Less(t, attempt, 5, "the receiver took nothing for %v, and in each attempt before for so long", longest)
+		require.Less(t, attempt, 3, "the receiver took nothing for %v, and in each attempt before for so long", longest)
+		t.Logf("again: a link was cut, or packets were dropped, but the receiver took nothing for %v", longest)
 	}
 }
 

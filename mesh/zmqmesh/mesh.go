@@ -112,10 +112,10 @@ func start(o Options, ln net.Listener) *Mesh {
 	m.dialTLS = dialTLS
 	m.listener = zmtp.NewListener(ln, zmtp.ListenerOptions{Name: "mesh", Logger: o.Logger, TLS: listenTLS, Max: maxPeerConns, Refused: &m.refused})
 	m.running.Go(func() { m.listener.Serve(m.serve) })
-	m.running.Go(func() { m.every(sweepPeriod, m.sweep) })
+	m.running.Go(func() { m.nowAndEvery(sweepPeriod, m.sweep) })
 	if o.DNS != "" {
 		told := false
-		m.running.Go(func() { m.every(dnsPeriod, func() { told = m.lookUp(told) }) })
+		m.running.Go(func() { m.nowAndEvery(dnsPeriod, func() { told = m.lookUp(told) }) })
 	}
 	static := map[string]hint{}
 	for _, p := range o.Peers {
@@ -136,8 +136,8 @@ func (m *Mesh) hello() hello {
 	return hello{life: m.life, max: uint32(m.opts.MaxPacketBytes), id: m.opts.ReplicaID}
 }
 
-// every calls do at once, and again after each period, until the mesh is closed.
-func (m *Mesh) every(period time.Duration, do func()) {
+// nowAndEvery calls do at once, and again after each period, until the mesh is closed.
+func (m *Mesh) nowAndEvery(period time.Duration, do func()) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for m.ctx.Err() == nil {
