@@ -109,7 +109,7 @@ func TestErrorCodes(t *testing.T) {
 		inCode[name] = status
 	}
 	require.Greater(t, len(inCode), 35)
-	require.Len(t, matches(t, goFiles(t), `\bError\{[^{}]*(Code):`), len(matches(t, goFiles(t), `\bError\{\s*(Code):\s*"`)), "an error whose code does not come first")
+	require.Len(t, matches(t, goFiles(t), `\bError\{[^{}]*(Code):\s*"`), len(matches(t, goFiles(t), `\bError\{\s*(Code):\s*"`)), "an error whose code does not come first")
 	inTable := map[string]string{}
 	for _, row := range table(t, "docs/protocol.md", "code", "HTTP", "meaning") {
 		for _, name := range names(row[0]) {
