@@ -6,7 +6,7 @@
 //	go run .ci/test.go
 //
 // Each package has go test's own closing line ("ok", "FAIL"). The root's tests
-// run in several processes, each with its own line. A test's output is shown if
+// run in two processes, each with its own line. A test's output is shown if
 // it fails.
 package main
 
@@ -21,18 +21,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// Two processors have room for more than two packages at once, since tests
-// mostly wait.
-const (
-	rootParts    = 2 // processes that share the root's tests
-	rootPackages = 2 // packages below the root that run at once
-)
+// rootPackages is how many packages below the root run at once. Two processors
+// have room for more than two packages in all, since tests mostly wait.
+const rootPackages = "2"
+
+// firstHalf is about half of the root's tests.
+const firstHalf = "^Test[A-M]"
 
 // long are the packages below the root that take long, longest first. They
 // start early.
@@ -72,7 +71,7 @@ func main() {
 		slices.SortStableFunc(below, func(a, b string) int {
 			return cmp.Compare(late(a), late(b))
 		})
-		r.test("below the root", ".", below, "-p", strconv.Itoa(rootPackages), "-parallel", "4")
+		r.test("below the root", ".", below, "-p", rootPackages, "-parallel", "4")
 	})
 	wait.Go(func() {
 		// The race detector does not support so many timers:
@@ -138,7 +137,6 @@ func (r *report) fail(format string, args ...any) {
 // An event is a line of go test -json.
 type event struct {
 	Action      string
-	ImportPath  string // for a build
 	Package     string
 	Test        string
 	Output      string
@@ -164,35 +162,12 @@ func (r *report) packages(module string) []string {
 	return strings.Fields(string(out))
 }
 
-// root runs the root's tests in several processes at once. A single process
-// would run most of them one after the other and take twice the processor time.
+// root runs the root's tests in two processes at once. A single process would run
+// most of them one after the other and take twice the processor time.
 func (r *report) root() {
-	dir, err := os.MkdirTemp("", "channels-test-")
-	if err != nil {
-		r.fail("the root: %v", err)
-		return
-	}
-	defer os.RemoveAll(dir)
-	tests := filepath.Join(dir, "root.test")
-	if out, err := exec.Command("go", "test", "-vet=off", "-race", "-c", "-o", tests, ".").CombinedOutput(); err != nil {
-		r.fail("the root does not build: %v\n%s", err, out)
-		return
-	}
-	list, err := exec.Command(tests, "-test.list", ".").Output()
-	if err != nil {
-		r.fail("the tests of the root cannot be listed: %v", err)
-		return
-	}
-	parts := make([][]string, rootParts)
-	for i, name := range strings.Fields(string(list)) {
-		parts[i%rootParts] = append(parts[i%rootParts], name)
-	}
 	var wait sync.WaitGroup
-	for i, part := range parts {
-		wait.Go(func() {
-			r.read(fmt.Sprintf("the root, part %d of %d, %d tests", i+1, len(parts), len(part)), exec.Command("go", "tool", "test2json", "-t", "-p", "the root", tests,
-				"-test.v=test2json", "-test.paniconexit0", "-test.timeout="+timeout, "-test.run=^("+strings.Join(part, "|")+")$"))
-		})
+	for _, choice := range []string{"-run", "-skip"} {
+		wait.Go(func() { r.run("the root, "+choice+" "+firstHalf, ".", "-race", choice, firstHalf, ".") })
 	}
 	wait.Wait()
 }
