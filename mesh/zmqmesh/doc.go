@@ -83,7 +83,7 @@
 //
 // # Where to look
 //
-//	how a packet leaves            publish.go finds who wants it (index.go), queue.go queues and sends it
+//	how a packet leaves            publish.go finds who wants it (topics.go), queue.go queues and sends it
 //	how a packet arrives           link.go reads it, mesh.go delivers it
 //	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the other
 //	how a dead replica is noticed  heartbeat.go asks, internal/zmtp gives up a silent link,

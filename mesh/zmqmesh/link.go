@@ -71,33 +71,38 @@ var (
 	errMalformed = errors.New("zmqmesh: the replica sent something that the mesh's protocol does not have")
 )
 
-// read delivers what the other replica sends, until the connection ends.
-func (l *link) read() error {
+// readAll hands each message to take until one of them fails or the connection
+// ends.
+func readAll(c *zmq4.Conn, in *seal, take func([]byte) error) error {
 	for {
-		msg, err := l.conn.RecvMsg()
+		msg, err := c.RecvMsg()
 		if err != nil {
 			return err
 		}
-		b, err := l.in.open(msg.Frames[0])
-		if err != nil {
-			return err
-		}
-		switch {
-		case len(b) > 1 && b[0] == sendPackets:
-			err = l.packets(b[1:])
-		case len(b) == 9 && b[0] == sendEcho:
-			err = l.answer(binary.BigEndian.Uint64(b[1:]))
-		case len(b) == 1 && b[0] == sendLost:
-			l.mesh.deliverLost("", l.id)
-		case len(b) == 1 && b[0] == sendBye:
-			err = errBye
-		default:
-			err = errMalformed
+		b, err := in.open(msg.Frames[0])
+		if err == nil {
+			err = take(b)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// hear delivers a message of the other replica.
+func (l *link) hear(b []byte) error {
+	switch {
+	case len(b) > 1 && b[0] == sendPackets:
+		return l.packets(b[1:])
+	case len(b) == 9 && b[0] == sendEcho:
+		return l.answer(binary.BigEndian.Uint64(b[1:]))
+	case len(b) == 1 && b[0] == sendLost:
+		l.mesh.deliverLost("", l.id)
+		return nil
+	case len(b) == 1 && b[0] == sendBye:
+		return errBye
+	}
+	return errMalformed
 }
 
 // packets delivers the packets of a message.

@@ -78,25 +78,9 @@ type peer struct {
 	dropped int64 // packets for which the other side was too slow, or that were too large for it
 }
 
-// read handles what the other side asks for, until the connection ends.
-func (p *peer) read() error {
-	for {
-		msg, err := p.conn.RecvMsg()
-		if err != nil {
-			return err
-		}
-		b, err := p.in.open(msg.Frames[0])
-		if err != nil {
-			return err
-		}
-		if err := p.ask(b); err != nil {
-			return err
-		}
-	}
-}
-
 var errAsk = errors.New("zmqmesh: the replica asks for something unknown")
 
+// ask handles what the other side asks for.
 func (p *peer) ask(b []byte) error {
 	if len(b) == 9 && b[0] == askEcho {
 		return p.echo(binary.BigEndian.Uint64(b[1:]))
