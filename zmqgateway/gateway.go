@@ -102,8 +102,8 @@ func open(o Options, hub bridge, p pace) (*Gateway, error) {
 	request := zmtp.Limits{Frame: o.MaxMessageBytes, Message: o.MaxMessageBytes, Frames: 16}
 	var err error
 	if g.pub, err = g.listen(o.Pub, zmq4.XPub, asking, g.servePub); err == nil {
-		if g.pull, err = g.listen(o.Pull, zmq4.Pull, sending, g.servePull); err == nil {
-			g.rep, err = g.listen(o.Rep, zmq4.Router, request, g.serveRep)
+		if g.pull, err = g.listen(o.Pull, zmq4.Pull, sending, g.serving(g.push)); err == nil {
+			g.rep, err = g.listen(o.Rep, zmq4.Router, request, g.serving(g.reply))
 		}
 	}
 	if err != nil {

@@ -1,42 +1,91 @@
 package zmqgateway
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 
+	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/zmtp"
 )
 
-// serveRep answers one request after the other.
-func (g *Gateway) serveRep(c *conn) error {
-	c.guard.Ping = c.pong
-	for {
-		msg, err := c.RecvMsg()
-		if err != nil {
-			return ended(err)
+// serving serves a PUSH, REQ or DEALER socket: it hands one message after the other
+// to take, and sends what take returns, if anything. While publishing is slow
+// nothing is read, so that a PUSH socket turns to the other replicas that it is
+// connected to.
+func (g *Gateway) serving(take func(c *conn, frames [][]byte) (reply []byte, err error)) func(*conn) error {
+	return func(c *conn) error {
+		c.guard.Ping = c.pong
+		for {
+			msg, err := c.RecvMsg()
+			if err != nil {
+				return ended(err)
+			}
+			reply, err := take(c, msg.Frames)
+			if g.ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				g.reject(c, err)
+			}
+			c.done() // only the reply is kept while the peer reads
+			if len(reply) == 0 {
+				continue
+			}
+			if _, err = c.guard.Write(reply); err == nil {
+				err = c.guard.Flush()
+			}
+			if err != nil {
+				return nil // it has gone, or reads nothing
+			}
 		}
-		envelope, request := openEnvelope(msg.Frames)
-		if len(request) == 0 { // PROBE_ROUTER sends an empty message to say that a socket is there
-			c.done()
-			continue
-		}
-		answer, err := g.answer(request, c.accepted)
-		if g.ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			g.reject(c, err)
-		}
-		out := append(slices.Clone(envelope), appendASCII(nil, answer))
-		c.done() // only the envelope is kept while the peer reads
-		if _, err := c.guard.Write(zmtp.AppendMessage(nil, out...)); err != nil {
-			return nil // it has gone, or reads nothing
-		}
-		if err := c.guard.Flush(); err != nil {
+	}
+}
+
+// push publishes a message of a PUSH socket.
+func (g *Gateway) push(c *conn, frames [][]byte) ([]byte, error) {
+	f, err := g.admit(frames)
+	if err == nil && len(f) != 3 {
+		err = fmt.Errorf("zmqgateway: a message has %d frames; it must have three (channel, header, body), and the token as a fourth if one is set", len(frames))
+	}
+	if err == nil {
+		c.accepted()
+		_, err = g.publish(f)
+	}
+	return nil, err
+}
+
+// publish publishes a message of three frames.
+func (g *Gateway) publish(f [][]byte) (channels.Result, error) {
+	res, err := g.hub.Publish(g.ctx, strings.TrimSuffix(string(f[0]), "\x00"), channels.Message{Header: fromLatin1(f[1]), Body: f[2]})
+	if err == nil {
+		g.published.Add(1)
+	}
+	return res, err
+}
+
+// ended returns nil if err only says that the peer has gone.
+func ended(err error) error {
+	for _, gone := range []error{zmtp.ErrSilent, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, gone) {
 			return nil
 		}
 	}
+	return err
+}
+
+// reply answers a request of a REQ or DEALER socket.
+func (g *Gateway) reply(c *conn, frames [][]byte) ([]byte, error) {
+	envelope, request := openEnvelope(frames)
+	if len(request) == 0 { // PROBE_ROUTER sends an empty message to say that a socket is there
+		return nil, nil
+	}
+	answer, err := g.answer(request, c.accepted)
+	return zmtp.AppendMessage(nil, append(slices.Clone(envelope), appendASCII(nil, answer))...), err
 }
 
 // maxEnvelope is more than any socket puts before a request. The envelope is sent
