@@ -175,7 +175,9 @@ func (l *link) session() error {
 	}
 	cancel()
 	l.subs.restart()
-	l.setConn(c)
+	l.mu.Lock()
+	l.conn, l.opened, l.cause = c, time.Now(), nil
+	l.mu.Unlock()
 	var asking sync.WaitGroup
 	broken := make(chan struct{})
 	asking.Go(func() { l.ask(ps, broken) })
@@ -183,13 +185,6 @@ func (l *link) session() error {
 	close(broken)
 	asking.Wait()
 	return err
-}
-
-// setConn records the connection for subscriptions.
-func (l *link) setConn(c *conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conn, l.opened, l.cause = c, time.Now(), nil
 }
 
 // decide asks a Cluster whether it has sharded pub/sub. It asks for each

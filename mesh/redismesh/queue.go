@@ -1,6 +1,7 @@
 package redismesh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,8 +141,9 @@ type group struct {
 	name          string
 	kind          frameKind
 	number        uint64 // of the frame
-	first, last   int    // packets
-	bytes, length int    // length is that of the frame in sender.out
+	first, last   int    // of its packets
+	packets       int
+	bytes, length int // length is that of the frame in sender.out
 }
 
 // send publishes what is queued. New starts it. It ends when the queue is
@@ -224,11 +226,7 @@ func (s *sender) drop(groups []group) {
 	n, lossy := 0, false
 	for _, g := range groups {
 		lossy = lossy || g.kind != frameProbe
-		if g.kind == frameMessages {
-			for k := g.first; k >= 0; k = s.next[k] {
-				n++
-			}
-		}
+		n += g.packets
 	}
 	s.mesh.dropped.Add(int64(n))
 	s.queue.mu.Lock()
@@ -247,18 +245,19 @@ func (s *sender) group(entries []entry, start int) {
 		s.next = append(s.next, -1)
 		if e.to != "" {
 			delete(s.open, e.channel)
-			s.groups = append(s.groups, group{name: s.node(e.to), kind: frameMessages, first: i, last: i, bytes: size})
+			s.groups = append(s.groups, group{name: s.node(e.to), kind: frameMessages, first: i, last: i, packets: 1, bytes: size})
 			continue
 		}
 		if k, ok := s.open[e.channel]; ok && s.groups[k].bytes+size <= frameBytes {
 			g := &s.groups[k]
 			s.next[g.last] = i
 			g.last = i
+			g.packets++
 			g.bytes += size
 			continue
 		}
 		s.open[e.channel] = len(s.groups)
-		s.groups = append(s.groups, group{name: s.name(e.channel), kind: frameMessages, first: i, last: i, bytes: size})
+		s.groups = append(s.groups, group{name: s.name(e.channel), kind: frameMessages, first: i, last: i, packets: 1, bytes: size})
 	}
 }
 
@@ -426,9 +425,8 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 	for i, cmd := range cmds {
 		if cmd.Err() == nil {
 			done = i + 1
-		} else if err == nil {
-			err = cmd.Err()
 		}
+		err = cmp.Or(err, cmd.Err())
 	}
 	for i, cmd := range cmds[:done] { // resent now, it would come too late and be refused
 		if cmd.Err() != nil {
@@ -439,15 +437,10 @@ func (s *sender) pipeline(ctx context.Context, frames []any, groups []group) (do
 	if probe >= 0 && probe < done && cmds[probe].Err() == nil {
 		s.probeTaken(groups[probe].number)
 	}
-	if done == len(cmds) {
-		if role != nil && roleIn(role) == nil || execErr == nil {
-			return done, nil
-		}
+	if done == len(cmds) && (role != nil && roleIn(role) == nil || execErr == nil) {
+		return done, nil
 	}
-	if err == nil {
-		err = execErr
-	}
-	return done, err
+	return done, cmp.Or(err, execErr)
 }
 
 // errAway is the initial error, before the first connection.

@@ -107,7 +107,7 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redismesh: %w", err)
 	}
-	m := &Mesh{client: client, cluster: cluster, replica: o.ReplicaID, maxBody: o.MaxBodyBytes, began: time.Now(), log: o.Logger.With("replica", o.ReplicaID)}
+	m := &Mesh{client: client, cluster: cluster, replica: o.ReplicaID, life: rand.Uint64(), maxBody: o.MaxBodyBytes, began: time.Now(), log: o.Logger.With("replica", o.ReplicaID)}
 	tags, base := lanes[:1], o.Prefix+":mesh:"
 	if cluster != nil {
 		m.address, tags = strings.Join(cluster.Options().Addrs, ","), lanes[:]
@@ -118,7 +118,6 @@ func New(client redis.UniversalClient, o Options) (*Mesh, error) {
 			base += strconv.Itoa(single.DB) + ":"
 		}
 	}
-	m.life = rand.Uint64()
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	for _, tag := range tags {
 		m.links = append(m.links, newLink(m, base+"{"+tag+"}:"))
