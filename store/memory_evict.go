@@ -6,25 +6,15 @@ import (
 	"time"
 )
 
-// find returns the log of a channel, or nil.
-func (m *Memory) find(channel string) (*memLog, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed.Load() {
-		return nil, ErrClosed
-	}
-	return m.byName[channel], nil
-}
-
-// logFor returns the log of a channel. It makes one if there is none.
-func (m *Memory) logFor(channel string) (*memLog, error) {
+// find returns the log of a channel, or nil if there is none and none is to be made.
+func (m *Memory) find(channel string, create bool) (*memLog, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed.Load() {
 		return nil, ErrClosed
 	}
 	l := m.byName[channel]
-	if l == nil {
+	if l == nil && create {
 		l = &memLog{name: strings.Clone(channel)}
 		l.el = m.live.PushFront(l)
 		m.byName[l.name] = l

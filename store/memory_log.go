@@ -20,12 +20,12 @@ func (m *Memory) Append(ctx context.Context, channel string, e Entry, o AppendOp
 	}
 	packed := pack(e)
 	for {
-		l, err := m.logFor(channel)
+		l, err := m.find(channel, true)
 		if err != nil {
 			return Position{}, false, err
 		}
 		l.mu.Lock()
-		if l.gone { // dropped between logFor and Lock
+		if l.gone { // dropped between find and Lock
 			l.mu.Unlock()
 			continue
 		}
@@ -65,7 +65,7 @@ func (m *Memory) Range(ctx context.Context, channel string, q Query) (Page, erro
 	if err := m.enter(ctx); err != nil {
 		return Page{}, err
 	}
-	l, err := m.find(channel)
+	l, err := m.find(channel, false)
 	if l == nil {
 		return Page{}, err
 	}
@@ -122,7 +122,7 @@ func (m *Memory) Tops(ctx context.Context, channels []string) ([]Position, error
 	tops := make([]Position, len(channels))
 	now := m.now()
 	for i, name := range channels {
-		l, err := m.find(name)
+		l, err := m.find(name, false)
 		if err != nil {
 			return nil, err
 		}
