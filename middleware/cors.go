@@ -96,10 +96,7 @@ type cors struct {
 }
 
 func (c *cors) allows(origin string) bool {
-	if c.any {
-		return true
-	}
-	return slices.ContainsFunc(c.origins, func(p string) bool { return origins.Match(p, origin) })
+	return c.any || slices.ContainsFunc(c.origins, func(p string) bool { return origins.Match(p, origin) })
 }
 
 func (c *cors) handler(next http.Handler) http.Handler {
