@@ -88,8 +88,7 @@ func (c *conn) start() {
 // serve reads until the connection ends, and then takes it out of the hub.
 func (c *conn) serve() {
 	err := c.hub.guard("a connection", c.read)
-	var crash *panicked
-	if errors.As(err, &crash) {
+	if errors.As(err, new(*panicked)) {
 		c.End(farewell(ErrInternal, closeInternal), err, true)
 	}
 	c.finish(err)
@@ -204,10 +203,7 @@ func (c *conn) handle(b []byte, text bool) error {
 	}
 	m, id, o, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
 	var res Result
-	switch {
-	case err != nil:
-	case m.Header == headerPing: // it says that both directions work
-	default:
+	if err == nil && m.Header != headerPing { // a ping says that both directions work
 		res, err = c.hub.publish(ctx, Publication{
 			Channel: c.publishesOn(), Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
 		}, o)
@@ -226,8 +222,7 @@ func (c *conn) publishesOn() string { return c.subs.first.channel }
 // refused tells the client why its message was refused. A panic of the app's code
 // is returned, and ends the connection.
 func (c *conn) refused(err error, id json.RawMessage) error {
-	var crash *panicked
-	if errors.As(err, &crash) {
+	if errors.As(err, new(*panicked)) {
 		return err
 	}
 	c.answer(newErrorFrame(visible(err, ErrInternal), id))

@@ -145,12 +145,10 @@ func withoutOtherProtocols(r *http.Request) *http.Request {
 	c := *r
 	c.Header = maps.Clone(r.Header)
 	delete(c.Header, key)
-	for _, v := range r.Header[key] {
-		for part := range strings.SplitSeq(v, ",") {
-			if part = strings.TrimSpace(part); strings.EqualFold(part, subprotocol) {
-				c.Header[key] = []string{strings.Clone(part)} // as the client spells it, which browsers compare
-				return &c
-			}
+	for part := range strings.SplitSeq(strings.Join(r.Header[key], ","), ",") {
+		if part = strings.TrimSpace(part); strings.EqualFold(part, subprotocol) {
+			c.Header[key] = []string{strings.Clone(part)} // as the client spells it, which browsers compare
+			return &c
 		}
 	}
 	return &c

@@ -3,6 +3,7 @@ package origin
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -35,12 +36,8 @@ func Answers(names []string, host string) bool {
 		return true
 	}
 	name = strings.TrimSuffix(name, ".")
-	for _, p := range names {
-		if is(strings.TrimSuffix(p, "."), name) {
-			return true
-		}
-	}
-	return is("localhost", name) || is("*.localhost", name)
+	answers := func(p string) bool { return is(strings.TrimSuffix(p, "."), name) }
+	return slices.ContainsFunc(names, answers) || answers("localhost") || answers("*.localhost")
 }
 
 // is reports whether a pattern matches a name.

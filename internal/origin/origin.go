@@ -132,16 +132,14 @@ const maxRequested = 4 << 10
 func Requested(h http.Header) (string, bool) {
 	var names []string
 	n := 0
-	for _, v := range h.Values("Access-Control-Request-Headers") {
-		for name := range strings.SplitSeq(v, ",") {
-			if name = strings.Trim(name, " \t"); name == "" {
-				continue
-			}
-			if n += len(name); !IsToken(name) || n > maxRequested {
-				return "", false
-			}
-			names = append(names, name)
+	for name := range strings.SplitSeq(strings.Join(h.Values("Access-Control-Request-Headers"), ","), ",") {
+		if name = strings.Trim(name, " \t"); name == "" {
+			continue
 		}
+		if n += len(name); !IsToken(name) || n > maxRequested {
+			return "", false
+		}
+		names = append(names, name)
 	}
 	return strings.Join(names, ", "), len(names) > 0
 }
