@@ -1,8 +1,6 @@
 package interop_test
 
 import (
-	"bytes"
-	"context"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -13,14 +11,14 @@ import (
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // Fiber v2 serves a net/http handler through this adaptor, whose Flush does
 // nothing: a stream would stay silent, and its member would stay for ever.
 func TestFiberV2(t *testing.T) {
-	var log bytes.Buffer
-	hub, err := channels.New(channels.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	require.NoError(t, err)
+	var log hubtest.Log
+	hub := hubtest.NewHub(t, channels.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	ask := fasthttpadaptor.NewFastHTTPHandler(hub.Handler())
 	do := func(path string, header ...string) *fasthttp.Response {
 		var req fasthttp.Request
@@ -55,5 +53,4 @@ func TestFiberV2(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, socket.StatusCode())
 	require.Contains(t, string(socket.Body()), `"not_hijackable"`)
 	require.Equal(t, http.StatusOK, do("/v1/channel").StatusCode())
-	require.NoError(t, hub.Shutdown(context.Background()))
 }

@@ -7,9 +7,8 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"log/slog"
+	"maps"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -19,43 +18,31 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// app is the origin of the app's pages.
+const app = "https://app.example.com"
+
 // patience is how long a test waits for an expected event.
 const patience = time.Minute
 
-// newHub returns a hub with history, so that its answers are long enough to
+// options are those of a hub with history, whose answers are long enough to
 // compress.
-func newHub(t *testing.T) *channels.Hub {
-	t.Helper()
-	hub, err := channels.New(channels.Options{
-		Logger:         slog.New(slog.DiscardHandler),
+func options() channels.Options {
+	return channels.Options{
 		Channel:        func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} },
-		AllowedOrigins: []string{"https://app.example.com"},
-	})
-	require.NoError(t, err)
-	return hub
+		AllowedOrigins: []string{app},
+	}
 }
 
-// check uses a hub mounted at /rt in all ways that clients do. header holds the
-// names and values of headers for each request, alternating.
-func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
+// check uses a hub in all ways that clients do, behind a router that has the
+// hub's handler at /rt/. header is for each request.
+func check(t *testing.T, o channels.Options, router func(rt http.Handler) http.Handler, header http.Header) {
 	t.Helper()
-	with := func(r http.Header) http.Header {
-		for i := 0; i+1 < len(header); i += 2 {
-			r.Set(header[i], header[i+1])
-		}
-		return r
-	}
-	s := httptest.NewServer(h)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		require.NoError(t, hub.Shutdown(ctx))
-		s.Close()
-	})
+	s := hubtest.Serve(t, o, func(hub http.Handler) http.Handler { return router(http.StripPrefix("/rt", hub)) }).HTTP
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	tr := &http.Transport{}
@@ -63,9 +50,10 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 	client := &http.Client{Transport: tr}
 
 	// A WebSocket: subscribe, and publish over it.
+	handshake := http.Header{"Accept-Encoding": {"gzip, deflate, br"}, "Origin": {app}}
+	maps.Copy(handshake, header)
 	ws, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.URL, "http")+"/rt/channel/a/", &websocket.DialOptions{
-		HTTPClient: client, Subprotocols: []string{"channels"},
-		HTTPHeader: with(http.Header{"Accept-Encoding": {"gzip, deflate, br"}, "Origin": {"https://app.example.com"}})})
+		HTTPClient: client, Subprotocols: []string{"channels"}, HTTPHeader: handshake})
 	require.NoError(t, err)
 	defer ws.CloseNow()
 	require.Equal(t, "channels", ws.Subprotocol())
@@ -82,7 +70,8 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 	// A stream: each event arrives at once, and so do the headers.
 	r, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/rt/channel/a/", nil)
 	require.NoError(t, err)
-	with(r.Header).Set("Accept", "text/event-stream")
+	maps.Copy(r.Header, header)
+	r.Header.Set("Accept", "text/event-stream")
 	resp, err := client.Do(r) // accepts gzip, as browsers do
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -104,7 +93,8 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 		t.Helper()
 		r, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/rt"+path, strings.NewReader(body))
 		require.NoError(t, err)
-		with(r.Header).Set("Origin", "https://app.example.com")
+		maps.Copy(r.Header, header)
+		r.Header.Set("Origin", app)
 		resp, err := client.Do(r) // asks for gzip and unpacks it
 		require.NoError(t, err)
 		b, err := io.ReadAll(resp.Body)
@@ -122,5 +112,4 @@ func check(t *testing.T, hub *channels.Hub, h http.Handler, header ...string) {
 	require.Equal(t, 400, publish("/v1/channel/a/publish", `{`).StatusCode, "errors too")
 	require.Equal(t, 200, publish("/v1/publish", `{"channels":["a","b"],"header":"both","body":4}`).StatusCode)
 	event(`{"header":"both","body":4`)
-
 }

@@ -27,10 +27,7 @@ import (
 	ours "github.com/channels-go/channels/middleware"
 )
 
-const (
-	app       = "https://app.example.com"
-	serverKey = "server-key-0123456789"
-)
+const serverKey = "server-key-0123456789"
 
 // of returns the records of a kind, "request" or "websocket", in a log in JSON.
 func of(log *hubtest.Log, kind string) (rs []map[string]any) {
@@ -43,8 +40,9 @@ func of(log *hubtest.Log, kind string) (rs []map[string]any) {
 	return rs
 }
 
-// all returns a hub with this module's middleware in the documented order.
-func all(t *testing.T) (*channels.Hub, func(http.Handler) http.Handler, *hubtest.Log) {
+// all returns the options of a hub with this module's middleware, and the
+// middleware in the documented order.
+func all(t *testing.T) (channels.Options, func(http.Handler) http.Handler, *hubtest.Log) {
 	t.Helper()
 	records := new(hubtest.Log)
 	log := slog.New(slog.NewJSONHandler(records, nil))
@@ -58,17 +56,11 @@ func all(t *testing.T) (*channels.Hub, func(http.Handler) http.Handler, *hubtest
 	tokens, err := ours.JWT(ours.JWTOptions{Keys: []ours.JWTKey{{Key: secret}}})
 	require.NoError(t, err)
 	access := ours.Log(ours.LogOptions{Logger: log})
-	hub, err := channels.New(channels.Options{
-		Logger:         slog.New(slog.DiscardHandler),
-		Channel:        func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} },
-		AllowedOrigins: []string{app},
-		Authorize:      ours.Authorize,
-		OnReceive:      limiter.OnReceive,
-		OnConnect:      access.OnConnect,
-		OnDisconnect:   access.OnDisconnect,
-	})
-	require.NoError(t, err)
-	return hub, func(h http.Handler) http.Handler {
+	o := options()
+	o.Authorize = ours.Authorize
+	o.OnReceive = limiter.OnReceive
+	o.OnConnect, o.OnDisconnect = access.OnConnect, access.OnDisconnect
+	return o, func(h http.Handler) http.Handler {
 		return access.Handler(ours.Recover(log)(withCORS(keys(limiter.ByAddress(tokens(limiter.ByUser(h)))))))
 	}, records
 }
@@ -106,13 +98,18 @@ func TestOursAroundAndInsideOfRouters(t *testing.T) {
 	} {
 		for place, outside := range map[string]bool{"around": true, "inside": false} {
 			t.Run(name+"/"+place, func(t *testing.T) {
-				hub, stack, records := all(t)
+				o, stack, records := all(t)
 				around, inside := none, stack
 				if outside {
 					around, inside = stack, none
 				}
-				h := around(router(inside(http.StripPrefix("/rt", hub.Handler()))))
-				t.Run("used", func(t *testing.T) { check(t, hub, h, "Authorization", "Bearer "+token) }) // and shuts down the hub
+				var h http.Handler
+				t.Run("used", func(t *testing.T) { // and shuts down the hub
+					check(t, o, func(rt http.Handler) http.Handler {
+						h = around(router(inside(rt)))
+						return h
+					}, http.Header{"Authorization": {"Bearer " + token}})
+				})
 
 				// Each WebSocket that has ended has one record.
 				require.Eventually(t, func() bool { return len(of(records, "websocket")) == 1 }, patience, time.Millisecond)
@@ -122,20 +119,20 @@ func TestOursAroundAndInsideOfRouters(t *testing.T) {
 				require.Equal(t, 2.0, r["messages_in"])
 				require.NotContains(t, records.String(), "panic")
 
-				try := func(header ...string) *httptest.ResponseRecorder {
+				try := func(key string) int {
 					req := httptest.NewRequestWithContext(context.Background(), "POST", "/rt/v1/channel/a/publish", strings.NewReader(`{"header":"x","body":1}`))
 					req.Header.Set("Origin", app)
-					for i := 0; i+1 < len(header); i += 2 {
-						req.Header.Set(header[i], header[i+1])
+					if key != "" {
+						req.Header.Set("X-API-Key", key)
 					}
 					w := httptest.NewRecorder()
 					h.ServeHTTP(w, req)
 					require.Equal(t, []string{app}, w.Header().Values("Access-Control-Allow-Origin"))
-					return w
+					return w.Code
 				}
-				require.Equal(t, 401, try().Code)
-				require.Equal(t, 401, try("X-API-Key", serverKey+"x").Code)
-				require.Equal(t, 503, try("X-API-Key", serverKey).Code, "accepted, by a hub that is shut down")
+				require.Equal(t, 401, try(""))
+				require.Equal(t, 401, try(serverKey+"x"))
+				require.Equal(t, 503, try(serverKey), "accepted, by a hub that is shut down")
 			})
 		}
 	}
