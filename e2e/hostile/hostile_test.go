@@ -17,10 +17,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The root's tests show that one client that breaks a rule is refused. Here such
 // clients come in numbers, or go on for long, and the tests measure what they
@@ -40,11 +43,15 @@ func (d *departures) hook(_ channels.Client, reason error) {
 
 func (d *departures) wait(t *testing.T, n int) []error {
 	t.Helper()
-	hubtest.Until(t, fmt.Sprint(n, " have left"), func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.reasons) >= n })
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	require.Len(t, d.reasons, n)
-	return d.reasons
+	var all []error
+	hubtest.Until(t, fmt.Sprint(n, " have left"), func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		all = d.reasons
+		return len(all) >= n
+	})
+	require.Len(t, all, n)
+	return all
 }
 
 // after closes clients, and waits until n have left in all.
@@ -56,13 +63,20 @@ func (d *departures) after(t *testing.T, n int, cs ...*hubtest.Conn) {
 	d.wait(t, n)
 }
 
-// untilRefused writes the same text until the server has closed the connection.
-func untilRefused(c *hubtest.Conn, text string) {
-	for {
-		if _, err := io.WriteString(c.C, text); err != nil {
-			return
+// wantRefused sends the beginning of a message, and then the same part until the
+// server has closed the connection because the message is too long.
+func wantRefused(c *hubtest.Conn, beginning, part string) {
+	c.T.Helper()
+	c.Send(beginning)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for err := error(nil); err == nil; {
+			_, err = io.WriteString(c.C, part)
 		}
-	}
+	})
+	c.WantClosed(1009)
+	c.Close()
+	wg.Wait()
 }
 
 // together runs f for each client at the same time.
@@ -129,13 +143,7 @@ func TestHostileEndlessFragments(t *testing.T) {
 	before := hubtest.Used()
 	t.Run("of one byte", func(t *testing.T) {
 		together(s.DialMany(n, "c"), func(c *hubtest.Conn) {
-			c.Send(hubtest.WSFrame(hubtest.OpText, "["))
-			part := strings.Repeat(hubtest.WSFrame(0, "["), 1000)
-			var wg sync.WaitGroup
-			wg.Go(func() { untilRefused(c, part) })
-			c.WantClosed(1009)
-			c.Close()
-			wg.Wait()
+			wantRefused(c, hubtest.WSFrame(hubtest.OpText, "["), strings.Repeat(hubtest.WSFrame(0, "["), 1000))
 		})
 		gone.wait(t, n)
 	})
@@ -225,18 +233,8 @@ func TestHostileDeflateBombs(t *testing.T) {
 			cs := s.DialMany(n, "c", hubtest.DeflateOffer)
 			start := hubtest.Allocated()
 			together(cs, func(c *hubtest.Conn) {
-				var wg sync.WaitGroup
-				wg.Go(func() {
-					io.WriteString(c.C, hubtest.FrameHeader(hubtest.FinBit|hubtest.RSV1Bit|op, 0x80, uint64(4096*len(zeros)))+"\x00\x00\x00\x00") // a mask that changes nothing
-					for range 4096 {                                                                                                              // 4 GiB
-						if _, err := io.WriteString(c.C, zeros); err != nil {
-							return
-						}
-					}
-				})
-				c.WantClosed(1009)
-				c.Close()
-				wg.Wait()
+				header := hubtest.FrameHeader(hubtest.FinBit|hubtest.RSV1Bit|op, 0x80, uint64(4096*len(zeros))) // of 4 GiB
+				wantRefused(c, header+"\x00\x00\x00\x00", zeros)                                                // a mask that changes nothing
 			})
 			require.Less(t, hubtest.Allocated()-start, uint64(n*(8<<20)), "in all, not only at the end")
 		})
@@ -432,8 +430,7 @@ func TestHostileReadersThatStopInsideOfAFrame(t *testing.T) {
 		cs[i].C.(*net.TCPConn).SetReadBuffer(8 << 10)
 		cs[i].Upgrade("/channel/c/")
 	}
-	healthy := s.DialRaw()
-	healthy.Upgrade("/channel/c/")
+	healthy := s.DialMany(1, "c")[0]
 	body := `"` + hubtest.Long(size) + `"`
 	for i := range messages {
 		s.PublishGo("c", body)
