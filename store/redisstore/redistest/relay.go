@@ -12,16 +12,16 @@ import (
 // Relay is a TCP proxy whose address leads to one server now and may lead to
 // another one later. It may lose what passes.
 type Relay struct {
+	Addr string // where clients connect
+
 	t       testing.TB
-	addr    string
 	running sync.WaitGroup
 
 	mu       sync.Mutex // guards the fields below
-	target   string
+	target   string // nowhere if it is empty
 	toServer Judge
 	toClient Judge
 	conns    map[net.Conn]bool
-	closed   bool
 }
 
 // Judge decides about what has been read from a connection at once. It may be
@@ -42,7 +42,7 @@ func NewRelay(t testing.TB, s *Server) *Relay {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	r := &Relay{t: t, addr: ln.Addr().String(), target: s.Addr, conns: map[net.Conn]bool{}}
+	r := &Relay{t: t, Addr: ln.Addr().String(), target: s.Addr, conns: map[net.Conn]bool{}}
 	r.running.Go(func() { // ends with the listener
 		for {
 			c, err := ln.Accept()
@@ -54,8 +54,7 @@ func NewRelay(t testing.TB, s *Server) *Relay {
 	})
 	t.Cleanup(func() {
 		ln.Close()
-		r.change(func() { r.closed = true })
-		r.Cut()
+		r.Part()
 		r.running.Wait()
 	})
 	return r
@@ -63,7 +62,7 @@ func NewRelay(t testing.TB, s *Server) *Relay {
 
 // Client returns a client of the relay. The test closes it at its end.
 func (r *Relay) Client(change ...func(*redis.Options)) *redis.Client {
-	return newClient(r.t, r.addr, change)
+	return newClient(r.t, r.Addr, change)
 }
 
 // Lead changes the server for new connections.
@@ -74,6 +73,12 @@ func (r *Relay) ToServer(f Judge) { r.change(func() { r.toServer = f }) }
 
 // ToClient makes f judge what servers send, also on connections that are open.
 func (r *Relay) ToClient(f Judge) { r.change(func() { r.toClient = f }) }
+
+// Part ends all connections, and opens no new ones until Lead.
+func (r *Relay) Part() {
+	r.change(func() { r.target = "" })
+	r.Cut()
+}
 
 // Cut ends all connections.
 func (r *Relay) Cut() {
@@ -99,16 +104,16 @@ func (r *Relay) serve(client net.Conn) {
 		return
 	}
 	defer server.Close()
-	closed := false
+	late := false // the Relay leads elsewhere by now
 	r.change(func() {
 		r.conns[client], r.conns[server] = true, true
-		closed = r.closed
+		late = r.target != target
 	})
 	defer r.change(func() {
 		delete(r.conns, client)
 		delete(r.conns, server)
 	})
-	if closed {
+	if late {
 		return
 	}
 	var back sync.WaitGroup
