@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -66,13 +65,13 @@ func TestRoomsHaveAddressesAndCounts(t *testing.T) {
 
 func TestLostConnectionIsResumed(t *testing.T) {
 	s, b := start(t, "chat")
-	network := newProxy(t, s.addr)
+	network := newNetwork(t, s)
 	ann := b.join(s.url("tunnel"), "Ann")
 	ben := b.join(network.url("tunnel"), "Ben")
 	ann.say("before")
 	ben.shows("before")
 
-	network.cut()
+	network.Part()
 	ben.until(`document.getElementById("state").dataset.state !== "online"`)
 	ann.people("Ann")
 	missed := []string{"before"}
@@ -112,20 +111,22 @@ func TestMessageWithLostAnswerIsShownOnce(t *testing.T) {
 		"message-lost-other-room":   {false, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			network := newProxy(t, s.addr)
+			network := newNetwork(t, s)
 			ann := newBrowser(t).join(s.url(name), "Ann")
 			ben := newBrowser(t).join(network.url(name), "Ben")
 			ben.delay(test.lateAnswers)
 			counts, seen := ben.count("did you get this?"), []int{1}
 
-			network.deaf.Store(true)
-			network.mute.Store(!test.arrives)
+			network.ToClient(lose)
+			if !test.arrives {
+				network.ToServer(lose)
+			}
 			ben.say("did you get this?")
 			ben.until(`document.querySelector('#outbox li[data-state=sent]')`)
 			if test.arrives {
 				ann.shows("did you get this?")
 			}
-			network.cut()
+			network.Part()
 			ben.until(`document.querySelector('#outbox li[data-state=waiting] .fate').textContent === "Waiting for the connection"`)
 			if test.elsewhere {
 				seen = []int{0, 1}
@@ -167,14 +168,14 @@ func TestOwnMessageIsShownOnceWhicheverComesFirst(t *testing.T) {
 
 func TestMessageIsNotRepeatedWhenItsKeyMayBeForgotten(t *testing.T) {
 	s, b := start(t, "chat")
-	network := newProxy(t, s.addr)
+	network := newNetwork(t, s)
 	ann := b.join(s.url("sleep"), "Ann")
 	ben := b.join(network.url("sleep"), "Ben")
 
-	network.deaf.Store(true)
+	network.ToClient(lose)
 	ben.say("good night")
 	ann.shows("good night")
-	network.cut()
+	network.Part()
 	eval[bool](ben, `(() => { const now = Date.now; Date.now = () => now() + 5 * 60_000; return true; })()`)
 	network.mend()
 	ben.until(`document.querySelector("#outbox li[data-state=failed] .fate")?.textContent.includes("may have been sent")`)
@@ -186,11 +187,11 @@ func TestMessageIsNotRepeatedWhenItsKeyMayBeForgotten(t *testing.T) {
 
 func TestReaderWhoMissedTooMuchGetsTheNewest(t *testing.T) {
 	s, b := start(t, "chat")
-	network := newProxy(t, s.addr)
+	network := newNetwork(t, s)
 	ben := b.join(network.url("busy"), "Ben")
 	s.post("busy", `{"header":"line","body":0}`)
 	ben.shows("line 0")
-	network.cut()
+	network.Part()
 	var last []string
 	for i := range 250 { // more than the room keeps
 		s.post("busy", fmt.Sprintf(`{"header":"line","body":%d}`, i+1))
@@ -268,17 +269,6 @@ func TestProgramsReachThePage(t *testing.T) {
 	ann.shows(texts...)
 }
 
-func TestRefusedMessageSaysWhy(t *testing.T) {
-	s, b := start(t, "chat")
-	ann := b.join(s.url("long"), "Ann")
-	ann.fill(strings.Repeat("x", 2001))
-	ann.do(chromedp.Click(chromedp.CSS("#send")))
-	ann.until(`document.querySelector("#outbox li[data-state=failed] .fate")?.textContent.includes("1 to 2000 characters")`)
-	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))
-	ann.say("shorter")
-	ann.shows("shorter")
-}
-
 func TestReaderWhoScrolledUpStaysThere(t *testing.T) {
 	s, b := start(t, "chat")
 	ann := b.join(s.url("scroll"), "Ann")
@@ -310,20 +300,15 @@ func TestSmallPhone(t *testing.T) {
 	ann.say(long)
 	ann.shows(long)
 
-	fits := func() {
-		t.Helper()
-		assert.LessOrEqual(t, eval[int](ann, `document.documentElement.scrollWidth`), 360)
-		assert.LessOrEqual(t, eval[int](ann, `document.getElementById("scroll").scrollWidth`), 360)
-	}
-	fits()
+	ann.fits(360, scrolled)
 	for _, side := range []string{"rooms", "people"} {
 		ann.do(chromedp.Click(chromedp.CSS("#" + side + "-toggle")))
 		ann.until(fmt.Sprintf(`(({left, right}) => left >= 0 && right <= 360)(document.getElementById("%s-panel").getBoundingClientRect())`, side))
-		fits()
+		ann.fits(360, scrolled)
 		ann.do(chromedp.Click(chromedp.CSS("#" + side + "-panel .close")))
 		ann.until(fmt.Sprintf(`document.activeElement.id === "%s-toggle"`, side))
 	}
 	ann.say("still here")
 	ann.shows(long, "still here")
-	fits()
+	ann.fits(360, scrolled)
 }

@@ -35,8 +35,7 @@ func TestLongNameFitsAPhone(t *testing.T) {
 	ben.say("mine")
 	ann.shows("hello", "mine")
 	for _, p := range []*page{ann, ben} {
-		assert.LessOrEqual(t, eval[int](p, `document.documentElement.scrollWidth`), 390)
-		assert.LessOrEqual(t, eval[int](p, `document.getElementById("scroll").scrollWidth`), 390)
+		p.fits(390, scrolled)
 		assert.LessOrEqual(t, eval[float64](p, `Math.max(...[...document.querySelectorAll("#messages .by")].map((e) => e.getBoundingClientRect().right))`), 390.0)
 	}
 }
@@ -119,7 +118,8 @@ func TestRefusedTextsSayWhatToDo(t *testing.T) {
 	ann := b.join(s.url("edit"), "Ann")
 	ann.fill(strings.Repeat("x", 2001))
 	ann.do(chromedp.Click(chromedp.CSS("#send")))
-	ann.until(`document.querySelector("#outbox .fate")?.textContent.includes("make it shorter")`)
+	ann.until(`["1 to 2000 characters", "make it shorter"].every((part) =>
+		document.querySelector("#outbox li[data-state=failed] .fate").textContent.includes(part))`)
 	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type")))
 	ann.until(`document.getElementById("message-input").value.length === 2001 && !document.querySelector("#outbox li")`)
 	ann.fill("shorter")
@@ -132,6 +132,7 @@ func TestRefusedTextsSayWhatToDo(t *testing.T) {
 		if !again {
 			ann.until(`document.querySelector("#outbox [data-state=failed] .fate")?.textContent.startsWith("Not sent: the server did not take it")`)
 			ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))
+			ann.until(`!document.querySelector("#outbox li")`)
 			continue
 		}
 		ann.until(`document.querySelector("#outbox [data-state=waiting] .fate")?.textContent === "Not sent yet, trying again…"`)

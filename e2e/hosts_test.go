@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"io"
 	"net/http"
 	"syscall"
 	"testing"
@@ -10,28 +9,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ask makes a GET like a browser that was given this host.
-func ask(t *testing.T, s *server, host, path string) (int, string) {
-	t.Helper()
-	r, err := http.NewRequest("GET", "http://"+s.addr+path, nil)
-	require.NoError(t, err)
-	if r.Host = host; host == "" {
-		r.Host = s.addr
-	}
-	r.Close = true
-	res, err := http.DefaultClient.Do(r)
-	require.NoError(t, err)
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	return res.StatusCode, string(body)
+// ask makes a GET like a browser that was given this host, on a connection of
+// its own.
+func (s *server) ask(host, path string) (int, string) {
+	s.t.Helper()
+	status, body := request(s.t, alone, "GET", s.home()+path, host, "")
+	return status, string(body)
 }
+
+var alone = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // ready waits until the server answers that it is ready, or not.
 func (s *server) ready(status int) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
-		now, _ := ask(s.t, s, "", "/readyz")
+		now, _ := s.ask("", "readyz")
 		return now == status
 	}, deadline, 20*time.Millisecond)
 }
@@ -57,12 +49,12 @@ func each(t *testing.T, args []string, test func(t *testing.T, s *server)) {
 // examples, neither from the hub nor from their pages.
 func TestExamplesAnswerToTheirOwnHosts(t *testing.T) {
 	each(t, []string{"-host", "chat.example"}, func(t *testing.T, s *server) {
-		for _, path := range []string{"/", "/v1/nodes", "/channel/lobby/", "/replicas"} {
-			status, body := ask(t, s, "evil.example:8080", path)
+		for _, path := range []string{"", "v1/nodes", "channel/lobby/", "replicas"} {
+			status, body := s.ask("evil.example:8080", path)
 			require.Equal(t, http.StatusMisdirectedRequest, status, path)
 			require.Contains(t, body, "evil.example:8080", path)
 			for _, host := range []string{"", "localhost", "a.localhost:8080", "chat.example"} {
-				status, _ = ask(t, s, host, path)
+				status, _ = s.ask(host, path)
 				require.NotEqual(t, http.StatusMisdirectedRequest, status, "%s of %s", path, host)
 			}
 		}
@@ -76,7 +68,7 @@ func TestExamplesSayThatTheyEnd(t *testing.T) {
 		// If the server has closed its port, the request fails, and so does
 		// the test.
 		s.ready(http.StatusServiceUnavailable)
-		status, _ := ask(t, s, "", "/")
+		status, _ := s.ask("", "")
 		require.Equal(t, http.StatusOK, status)
 		require.NoError(t, s.end())
 	})

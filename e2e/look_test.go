@@ -8,6 +8,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -34,6 +35,16 @@ func (p *page) dark() {
 	}))
 	p.until(`matchMedia("(prefers-color-scheme: dark)").matches`)
 }
+
+// fits requires that the page, and elements of it, are not wider than a phone.
+func (p *page) fits(width int, elements ...string) {
+	p.t.Helper()
+	for _, e := range append(elements, `document.documentElement`) {
+		assert.LessOrEqual(p.t, eval[int](p, e+`.scrollWidth`), width, e)
+	}
+}
+
+const scrolled = `document.getElementById("scroll")`
 
 // contrast returns the contrast between a text and its background: 4.5 or more
 // is readable (WCAG 2.2, 1.4.3).

@@ -19,22 +19,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // In the tests of this file, a browser runs what docs/protocol.md recommends for
 // pages, and what pages do by themselves.
 
-// snippets returns the JavaScript of docs/protocol.md.
-func snippets(t *testing.T) []string {
-	page, err := os.ReadFile("../docs/protocol.md")
+// snippets returns a document's n blocks of code in a language.
+func snippets(t *testing.T, document, language string, n int) (all []string) {
+	t.Helper()
+	text, err := os.ReadFile("../" + document)
 	require.NoError(t, err)
-	var all []string
-	for _, m := range regexp.MustCompile("(?s)```js\n(.*?)```").FindAllSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllSubmatch(text, -1) {
 		all = append(all, string(m[1]))
 	}
-	require.Len(t, all, 2, "a page that talks, and one that listens")
+	require.Len(t, all, n)
 	return all
 }
+
+// pages returns the JavaScript of docs/protocol.md: of a page that talks, and of
+// one that listens.
+func pages(t *testing.T) []string { return snippets(t, "docs/protocol.md", "js", 2) }
 
 // site is a server whose app can be removed, so that only a proxy is left.
 type site struct {
@@ -101,12 +106,6 @@ func (s *site) say(text string) {
 	require.NoError(s.t, err)
 }
 
-// connected waits until a hub has n connections.
-func (s *site) connected(hub *channels.Hub, n int) {
-	s.t.Helper()
-	require.Eventually(s.t, func() bool { return hub.Stats().Connections == n }, deadline, 5*time.Millisecond, "there were never %d connections", n)
-}
-
 // heard waits until the page has received a text the given number of times.
 func (p *page) heard(text string, times int) {
 	p.t.Helper()
@@ -114,7 +113,7 @@ func (p *page) heard(text string, times int) {
 }
 
 func TestTheDocumentedPage(t *testing.T) {
-	s := newSite(t, snippets(t)[0])
+	s := newSite(t, pages(t)[0])
 	s.past.Store(1) // the page's first request fails
 	hub := s.up(channels.Options{})
 	s.say("before")
@@ -144,7 +143,7 @@ func TestTheDocumentedPage(t *testing.T) {
 
 // A page that may not connect is told so, and does not try for ever.
 func TestTheDocumentedPageEndsWhenRefused(t *testing.T) {
-	s := newSite(t, snippets(t)[0])
+	s := newSite(t, pages(t)[0])
 	var asked atomic.Int32
 	s.up(channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
 		if r.Action == channels.ActionSubscribe {
@@ -162,10 +161,10 @@ func TestTheDocumentedPageEndsWhenRefused(t *testing.T) {
 }
 
 func TestTheDocumentedListener(t *testing.T) {
-	s := newSite(t, snippets(t)[1])
+	s := newSite(t, pages(t)[1])
 	hub := s.up(channels.Options{})
 	p := newBrowser(t).visit(s.http.URL, "listener", 800, 600)
-	s.connected(hub, 1)
+	hubtest.Until(t, "the page is connected", func() bool { return hub.Stats().Connections == 1 })
 	s.say("one")
 	p.heard("one", 1)
 	s.down()

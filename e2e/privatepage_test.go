@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -44,15 +42,9 @@ func (s *server) signIn(name string) *program {
 
 func (p *program) call(method, path, body string) []byte {
 	p.t.Helper()
-	r, err := http.NewRequestWithContext(p.t.Context(), method, p.url+path, strings.NewReader(body))
-	require.NoError(p.t, err)
-	res, err := p.Do(r)
-	require.NoError(p.t, err)
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	require.NoError(p.t, err)
-	require.Less(p.t, res.StatusCode, 300, "%s %s: %s", method, path, b)
-	return b
+	status, answer := request(p.t, &p.Client, method, p.url+path, "", body)
+	require.Less(p.t, status, 300, "%s %s: %s", method, path, answer)
+	return answer
 }
 
 // write sends messages with the numbers from … until-1 and returns their texts.
@@ -65,11 +57,14 @@ func (p *program) write(to string, from, until int) (texts []string) {
 	return texts
 }
 
-// stays marks the page. The returned function reports whether it was reloaded.
-func (p *page) stays() (loaded func() bool) {
+// stays marks the page. The returned function requires that it was not reloaded.
+func (p person) stays() (stayed func()) {
 	p.t.Helper()
-	eval[bool](p, `window.stays = true`)
-	return func() bool { return eval[bool](p, `!window.stays`) }
+	eval[bool](p.page, `window.stays = true`)
+	return func() {
+		p.t.Helper()
+		assert.True(p.t, eval[bool](p.page, `Boolean(window.stays)`), "the page has reloaded itself")
+	}
 }
 
 // An inbox keeps 1,000 messages. A page that has missed more adds what is kept
@@ -77,7 +72,7 @@ func (p *page) stays() (loaded func() bool) {
 // page.
 func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
 	s, b := start(t, "private-messaging")
-	network := newProxy(t, s.addr)
+	network := newNetwork(t, s)
 	ann := b.signIn(network.url(""), "Ann")
 	var all []*program
 	for i := range 4 {
@@ -86,9 +81,9 @@ func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
 	first := all[0].write("Ann", 0, 1)
 	ann.choose("P0")
 	ann.reads(first...)
-	loaded := ann.stays()
+	stayed := ann.stays()
 
-	network.cut()
+	network.Part()
 	ann.until(`document.getElementById("state").dataset.state === "offline"`)
 	kept := all[0].write("Ann", 1, 300)[199:]
 	for _, p := range all[1:] {
@@ -100,16 +95,16 @@ func TestPrivateMessagesMoreThanAreKept(t *testing.T) {
 	ben.choose("Ann")
 	ben.write("live")
 	ann.until(fmt.Sprintf(byName+`.querySelector(".new")`, quoted("Ben")))
-	assert.False(t, loaded(), "the page has reloaded itself")
+	stayed()
 
 	ann.reload("Ann")
-	loaded = ann.stays()
+	stayed = ann.stays()
 	ann.reads(kept[1:]...) // the conversation is still selected; Ben's message replaced one
 	ann.choose("Ben")
 	ann.reads("live")
 	ben.write("still live")
 	ann.reads("live", "still live")
-	assert.False(t, loaded(), "the page has reloaded itself")
+	stayed()
 }
 
 // A day later, nothing that was written is kept. Pages, old and new, go on from
@@ -123,8 +118,7 @@ func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
 	ben.choose("Ann")
 	ben.reads("yesterday")
 
-	client := redis.NewClient(&redis.Options{Addr: r.Addr})
-	defer client.Close()
+	client := r.Client()
 	keys, err := client.Keys(t.Context(), "private-messaging:log:*").Result()
 	require.NoError(t, err)
 	expired := 0
@@ -137,17 +131,17 @@ func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
 	require.Equal(t, 3, expired)
 
 	eve := b.signIn(s.home(), "Eve") // the next person who signs in
-	notLoaded := map[string]func() bool{"Eve": eve.stays()}
+	stayed := []func(){eve.stays()}
 	ann.reload("Ann")
-	notLoaded["Ann"], notLoaded["Ben"] = ann.stays(), ben.stays()
+	stayed = append(stayed, ann.stays(), ben.stays())
 	ann.choose("Eve")
 	ann.reads()
 	ann.write("today")
 	eve.choose("Somebody") // no list has Ann any more, but her message does
 	eve.reads("today")
 	ben.sees("Eve", true)
-	for name, loaded := range notLoaded {
-		assert.False(t, loaded(), "%s's page has reloaded itself", name)
+	for _, check := range stayed {
+		check()
 	}
 }
 
@@ -284,7 +278,7 @@ func TestPrivateMessagesOnAPhone(t *testing.T) {
 	ann.dark()
 	width := func(id string) int {
 		t.Helper()
-		assert.LessOrEqual(t, eval[int](ann.page, `document.documentElement.scrollWidth`), 390)
+		ann.fits(390)
 		return eval[int](ann.page, fmt.Sprintf(`Math.round(document.querySelector(%q).getBoundingClientRect().width)`, id))
 	}
 	ann.sees(long, true)

@@ -1,39 +1,33 @@
 package e2e
 
 import (
+	"io"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // The README's page shows what is published, publishes what is written into it,
 // and connects again. The README's program itself is run by package docs.
 func TestTheReadmesPage(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	require.NoError(t, err)
-	html := regexp.MustCompile("(?s)```html\n(.*?)```").FindSubmatch(readme)
-	require.NotNil(t, html)
-	hub, err := channels.New(channels.Options{})
-	require.NoError(t, err)
-	mux := http.NewServeMux()
-	mux.Handle("/rt/", http.StripPrefix("/rt", hub.Handler()))
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.Write(html[1]) })
-	server := httptest.NewServer(mux)
-	defer server.Close()
-	defer hub.Shutdown(t.Context())
+	html := snippets(t, "README.md", "html", 1)[0]
+	server := hubtest.Serve(t, channels.Options{}, func(hub http.Handler) http.Handler {
+		mux := http.NewServeMux()
+		mux.Handle("/rt/", http.StripPrefix("/rt", hub))
+		mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, html) })
+		return mux
+	})
 	publish := func(body string) {
 		t.Helper()
-		_, err := hub.Publish(t.Context(), "orders", channels.Message{Header: "new", Body: []byte(body)})
+		_, err := server.Hub.Publish(t.Context(), "orders", hubtest.Msg("new", body))
 		require.NoError(t, err)
 	}
 
-	p := newBrowser(t).visit(server.URL, "reader", 800, 600)
+	p := newBrowser(t).visit(server.HTTP.URL, "reader", 800, 600)
 	p.until(`socket.readyState === 1`)
 	publish(`{"id":1}`)
 	p.until(`list.innerText === 'new: {"id":1}'`)

@@ -17,71 +17,74 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
+// withAndWithoutHistory runs a test with n replicas whose room keeps a history,
+// in Redis, and with n whose room keeps none.
+func withAndWithoutHistory(t *testing.T, n string, test func(t *testing.T, s *server, b *browser, history bool)) {
+	t.Parallel()
+	t.Run("memory", func(t *testing.T) { test(t, run(t, "replicas", "-n", n), newBrowser(t), false) })
+	t.Run("redis", func(t *testing.T) {
+		redis := "redis://" + redistest.Start(t).Addr + "/0"
+		test(t, run(t, "replicas", "-n", n, "-redis", redis), newBrowser(t), true)
+	})
+}
+
 // Pages on different replicas talk. One replica is killed: its page moves to
 // another one and they go on. With a shared history it has missed nothing.
 func TestPagesMoveFromReplicaToReplica(t *testing.T) {
-	t.Parallel()
-	for name, history := range map[string]bool{"memory": false, "redis": true} {
-		t.Run(name, func(t *testing.T) {
-			args := []string{"-n", "3"}
-			if history {
-				args = append(args, "-redis", "redis://"+redistest.Start(t).Addr+"/0")
+	withAndWithoutHistory(t, "3", func(t *testing.T, s *server, b *browser, history bool) {
+		ann := b.enter(s, "Ann")
+		ann.lights("green", "green", "green")
+		ben := b.enter(s, "Ben")
+		for range 20 { // usually they are on different replicas at once
+			if ben.here() != ann.here() {
+				break
 			}
-			s, b := run(t, "replicas", args...), newBrowser(t)
-			ann := b.enter(s, "Ann")
-			ann.lights("green", "green", "green")
-			ben := b.enter(s, "Ben")
-			for range 20 { // usually they are on different replicas at once
-				if ben.here() != ann.here() {
-					break
-				}
-				ben.do(chromedp.Reload())
-				ben.state("online")
-			}
-			was := ben.here()
-			require.NotEqual(t, ann.here(), was)
-			ann.talksTo(ben, "hello")
-			ben.talksTo(ann, "hi")
-
-			all := s.pids()
-			n := int(was[len(was)-1] - '0')
-			ann.do(chromedp.Click(chromedp.CSS(fmt.Sprintf(`#replicas li:nth-child(%d) button[data-does=kill]`, n))))
-			ann.until(`document.querySelector('#replicas button[data-does=start]')`)
-			assert.False(t, alive(all[n-1]))
-			var meanwhile []string
-			for i := range 5 {
-				meanwhile = append(meanwhile, fmt.Sprintf("meanwhile %d", i))
-				ann.speak(meanwhile[i])
-			}
-			// On a busy machine it may have moved before, and have shown other
-			// news.
-			ben.until(`[...document.querySelectorAll("#messages .news")].some((e) => e.textContent.startsWith(` + quoted("You have moved from "+was+" to ") + `))`)
+			ben.do(chromedp.Reload())
 			ben.state("online")
-			// Read at once, since it may move again.
-			ben.until(`document.getElementById("state").dataset.state === "online" &&
-				document.querySelector("#replicas li[aria-current] .node span").textContent === document.getElementById("here").textContent &&
-				(window.how = document.querySelector("#replicas li[aria-current] .how").textContent)`)
-			assert.NotContains(t, eval[string](ben, `window.how`), ", 0 connections", "the page itself is a connection")
-			if history {
-				ben.until(fmt.Sprintf(`JSON.stringify((%s).filter((t) => t.startsWith("meanwhile"))) === %s`, said, quoted(quoted(meanwhile))))
-			}
-			ann.talksTo(ben, "are you there")
-			ben.talksTo(ann, "yes")
-			for _, p := range []*page{ann, ben} {
-				texts := eval[[]string](p, said)
-				slices.Sort(texts)
-				assert.Len(t, slices.Compact(slices.Clone(texts)), len(texts), "a text is shown twice: %q", texts)
-			}
+		}
+		was := ben.here()
+		require.NotEqual(t, ann.here(), was)
+		ann.talksTo(ben, "hello")
+		ben.talksTo(ann, "hi")
 
-			ben.do(chromedp.Click(chromedp.CSS(`#replicas button[data-does=start]`)))
-			ann.lights("green", "green", "green")
-			all = append(all, s.pids()...)
-			require.NoError(t, s.terminate())
-			for _, pid := range all {
-				assert.False(t, alive(pid), "a replica is still running")
-			}
-		})
-	}
+		all := s.pids()
+		n := int(was[len(was)-1] - '0')
+		ann.press("kill", n)
+		ann.until(`document.querySelector('#replicas button[data-does=start]')`)
+		assert.False(t, alive(all[n-1]))
+		var meanwhile []string
+		for i := range 5 {
+			meanwhile = append(meanwhile, fmt.Sprintf("meanwhile %d", i))
+			ann.speak(meanwhile[i])
+		}
+		// On a busy machine it may have moved before, and have shown other
+		// news.
+		ben.until(`[...document.querySelectorAll("#messages .news")].some((e) => e.textContent.startsWith(` + quoted("You have moved from "+was+" to ") + `))`)
+		ben.state("online")
+		// Read at once, since it may move again.
+		ben.until(`document.getElementById("state").dataset.state === "online" &&
+			document.querySelector("#replicas li[aria-current] .node span").textContent === document.getElementById("here").textContent &&
+			(window.how = document.querySelector("#replicas li[aria-current] .how").textContent)`)
+		assert.NotContains(t, eval[string](ben, `window.how`), ", 0 connections", "the page itself is a connection")
+		if history {
+			ben.until(fmt.Sprintf(`JSON.stringify((%s).filter((t) => t.startsWith("meanwhile"))) === %s`, said, quoted(quoted(meanwhile))))
+		}
+		ann.talksTo(ben, "are you there")
+		ben.talksTo(ann, "yes")
+		for _, p := range []*page{ann, ben} {
+			texts := eval[[]string](p, said)
+			slices.Sort(texts)
+			assert.Len(t, slices.Compact(slices.Clone(texts)), len(texts), "a text is shown twice: %q", texts)
+		}
+
+		ben.do(chromedp.Click(chromedp.CSS(`#replicas button[data-does=start]`)))
+		ann.lights("green", "green", "green")
+		all = append(all, s.pids()...)
+		require.NoError(t, s.terminate())
+		for _, pid := range all {
+			assert.False(t, alive(pid), "a replica is still running")
+		}
+	})
 }
 
 // While the store is down, the page says so. It is still on a replica if
@@ -169,11 +172,9 @@ func (p *page) talksTo(other *page, text string) {
 // pids returns the processes of the running replicas.
 func (s *server) pids() (all []int) {
 	s.t.Helper()
-	res, err := http.Get("http://" + s.addr + "/replicas")
-	require.NoError(s.t, err)
-	defer res.Body.Close()
+	_, answer := request(s.t, http.DefaultClient, "GET", s.home()+"replicas", "", "")
 	var list struct{ Data []struct{ PID int } }
-	require.NoError(s.t, json.NewDecoder(res.Body).Decode(&list))
+	require.NoError(s.t, json.Unmarshal(answer, &list))
 	for _, r := range list.Data {
 		require.NotZero(s.t, r.PID)
 		all = append(all, r.PID)

@@ -8,8 +8,6 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
 // press kills or starts the nth replica.
@@ -23,49 +21,41 @@ func (p *page) press(does string, n int) {
 // With all replicas dead, the page says so. What is written then is kept, even
 // over a reload, and sent when there is a replica again.
 func TestPageWithAllReplicasDead(t *testing.T) {
-	t.Parallel()
-	for name, history := range map[string]bool{"memory": false, "redis": true} {
-		t.Run(name, func(t *testing.T) {
-			args := []string{"-n", "2"}
-			if history {
-				args = append(args, "-redis", "redis://"+redistest.Start(t).Addr+"/0")
-			}
-			s, b := run(t, "replicas", args...), newBrowser(t)
-			ann := b.visit(s.home(), "Ann", 1180, 760)
-			ann.state("online")
-			ann.until(`document.querySelector("#empty").innerText.includes("second window")`)
-			ann.speak("before")
-			ann.until(said + `.includes("before")`)
-			ann.until(`document.getElementById("empty").hidden`)
-			for n := range 2 {
-				ann.press("kill", n+1)
-			}
-			ann.says("All replicas are dead: start one")
-			ann.until(`document.getElementById("here").textContent === "no replica" && !document.querySelector("#replicas [aria-current]")`)
-			ann.speak("meanwhile 1")
-			ann.speak("meanwhile 2")
-			const waiting = `JSON.stringify([...document.querySelectorAll("#outbox [data-state=waiting] .text")].map((e) => e.textContent)) === '["meanwhile 1","meanwhile 2"]'`
-			ann.until(waiting)
-			ann.do(chromedp.Reload())
-			ann.until(waiting)
-			ann.says("All replicas are dead: start one")
-			ann.press("start", 2)
-			ann.state("online")
-			assert.Equal(t, "replica-2", ann.here())
-			want := []string{"meanwhile 1", "meanwhile 2"}
-			if history {
-				want = append([]string{"before"}, want...)
-			}
-			ann.until(said + `.length >= ` + fmt.Sprint(len(want)))
-			assert.Equal(t, want, eval[[]string](ann, said))
-			ann.until(`!document.querySelector("#outbox li")`)
+	withAndWithoutHistory(t, "2", func(t *testing.T, s *server, b *browser, history bool) {
+		ann := b.visit(s.home(), "Ann", 1180, 760)
+		ann.state("online")
+		ann.until(`document.querySelector("#empty").innerText.includes("second window")`)
+		ann.speak("before")
+		ann.until(said + `.includes("before")`)
+		ann.until(`document.getElementById("empty").hidden`)
+		for n := range 2 {
+			ann.press("kill", n+1)
+		}
+		ann.says("All replicas are dead: start one")
+		ann.until(`document.getElementById("here").textContent === "no replica" && !document.querySelector("#replicas [aria-current]")`)
+		ann.speak("meanwhile 1")
+		ann.speak("meanwhile 2")
+		const waiting = `JSON.stringify([...document.querySelectorAll("#outbox [data-state=waiting] .text")].map((e) => e.textContent)) === '["meanwhile 1","meanwhile 2"]'`
+		ann.until(waiting)
+		ann.do(chromedp.Reload())
+		ann.until(waiting)
+		ann.says("All replicas are dead: start one")
+		ann.press("start", 2)
+		ann.state("online")
+		assert.Equal(t, "replica-2", ann.here())
+		want := []string{"meanwhile 1", "meanwhile 2"}
+		if history {
+			want = append([]string{"before"}, want...)
+		}
+		ann.until(said + `.length >= ` + fmt.Sprint(len(want)))
+		assert.Equal(t, want, eval[[]string](ann, said))
+		ann.until(`!document.querySelector("#outbox li")`)
 
-			// The program itself ends: all lights are unknown.
-			require.NoError(t, s.terminate())
-			ann.until(`[...document.querySelectorAll("#replicas li")].every((li) => li.dataset.light === "unknown")`)
-			assert.NotEqual(t, "online", eval[string](ann, `document.getElementById("state").dataset.state`))
-		})
-	}
+		// The program itself ends: all lights are unknown.
+		require.NoError(t, s.terminate())
+		ann.until(`[...document.querySelectorAll("#replicas li")].every((li) => li.dataset.light === "unknown")`)
+		assert.NotEqual(t, "online", eval[string](ann, `document.getElementById("state").dataset.state`))
+	})
 }
 
 // If a duplicate message would go unnoticed, its author decides what happens to
@@ -107,9 +97,7 @@ func TestReplicasOnAPhone(t *testing.T) {
 	ben.talksTo(ann, strings.Repeat("x", 300))
 	for _, p := range []*page{ann, ben} {
 		p.dark()
-		for _, e := range []string{`document.documentElement`, `document.getElementById("scroll")`, `document.querySelector("aside")`} {
-			assert.LessOrEqual(t, eval[int](p, e+`.scrollWidth`), 390, e)
-		}
+		p.fits(390, scrolled, `document.querySelector("aside")`)
 		assert.Greater(t, p.contrast("#text", "::placeholder"), 4.5, "the placeholder's contrast in dark mode")
 	}
 }

@@ -1,27 +1,24 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/proctest"
+	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
 // examples are the programs of folder example that these tests run. Each prints
@@ -64,7 +61,8 @@ type server struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	addr   string
-	exited chan error // receives the result of Wait
+	exited chan struct{} // closed when the process has ended
+	err    error         // how it ended; set before exited is closed
 }
 
 // start starts an example and a browser for a test that runs in parallel with
@@ -79,44 +77,28 @@ func start(t *testing.T, example string, args ...string) (*server, *browser) {
 // when it listens.
 func run(t *testing.T, example string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, exited: make(chan error, 1)}
+	s := &server{t: t, exited: make(chan struct{})}
 	s.cmd = exec.Command(filepath.Join(binaries, example), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	out, err := s.cmd.StdoutPipe()
-	require.NoError(t, err)
-	var log bytes.Buffer
-	s.cmd.Stderr = &log
+	var log hubtest.Log
+	s.cmd.Stdout, s.cmd.Stderr = &log, &log
 	require.NoError(t, proctest.Start(s.cmd))
-
-	listening := make(chan string, 1)
 	go func() { // ends with the process
-		lines := bufio.NewScanner(out)
-		if lines.Scan() {
-			listening <- lines.Text()
-		}
-		io.Copy(io.Discard, out)
-		s.exited <- s.cmd.Wait()
+		defer close(s.exited)
+		s.err = s.cmd.Wait()
 	}()
 	t.Cleanup(func() {
 		s.cmd.Process.Kill()
-		select {
-		case <-s.exited:
-		case <-time.After(deadline):
-			t.Error("the server did not end")
-			return
-		}
+		assert.NotErrorIs(t, s.end(), errStillRuns)
 		if t.Failed() {
-			t.Logf("the server wrote:\n%s", &log)
+			t.Logf("the server wrote:\n%s", log.String())
 		}
 	})
-
-	select {
-	case line := <-listening:
-		url, ok := strings.CutPrefix(line, examples[example]+" is running: http://")
-		require.True(t, ok, "the server printed %q", line)
-		s.addr = strings.TrimSuffix(url, "/")
-	case <-time.After(deadline):
-		require.FailNow(t, "the server did not print its address")
-	}
+	redistest.Eventually(t, "the server prints its address", func() bool {
+		_, addr, _ := strings.Cut(log.String(), examples[example]+" is running: http://")
+		var whole bool
+		s.addr, _, whole = strings.Cut(addr, "/\n")
+		return whole
+	})
 	return s
 }
 
@@ -134,111 +116,59 @@ func (s *server) terminate() error {
 // end waits until the server ends, and returns how.
 func (s *server) end() error {
 	select {
-	case err := <-s.exited:
-		s.exited <- nil // for the cleanup
-		return err
+	case <-s.exited:
+		return s.err
 	case <-time.After(deadline):
-		return errors.New("the server is still running")
+		return errStillRuns
 	}
+}
+
+var errStillRuns = errors.New("the server is still running")
+
+// request sends a request, to another host than the URL's if host is not empty,
+// and returns its answer.
+func request(t *testing.T, client *http.Client, method, url, host, body string) (status int, answer []byte) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	if host != "" {
+		r.Host = host
+	}
+	res, err := client.Do(r)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	answer, err = io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode, answer
 }
 
 // post publishes like a program: without a name.
 func (s *server) post(room, message string) {
 	s.t.Helper()
-	res, err := http.Post("http://"+s.addr+"/v1/channel/"+room+"/publish", "application/json", strings.NewReader(message))
-	require.NoError(s.t, err)
-	defer res.Body.Close()
-	body, _ := io.ReadAll(res.Body)
-	require.Equal(s.t, http.StatusOK, res.StatusCode, "%s", body)
+	status, answer := request(s.t, http.DefaultClient, "POST", s.home()+"v1/channel/"+room+"/publish", "", message)
+	require.Equal(s.t, http.StatusOK, status, "%s", answer)
 }
 
-// proxy is the network between a page and the server.
-type proxy struct {
-	listener net.Listener
-	target   string
-	deaf     atomic.Bool // what the server sends is lost
-	mute     atomic.Bool // what the page sends is lost
-
-	mu  sync.Mutex      // guards the fields below
-	up  context.Context // ends when the network is cut
-	cut func()          // breaks all connections; no new ones are accepted until mend
+// network is what lies between a page and the server.
+type network struct {
+	*redistest.Relay
+	server *redistest.Server
 }
 
-func newProxy(t *testing.T, target string) *proxy {
+func newNetwork(t *testing.T, s *server) *network {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &proxy{listener: l, target: target}
-	p.mend()
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() { p.carry(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		p.cut()
-		all.Wait()
-	})
-	return p
+	server := &redistest.Server{Addr: s.addr}
+	return &network{redistest.NewRelay(t, server), server}
 }
 
-func (p *proxy) url(room string) string { return "http://" + p.listener.Addr().String() + "/#" + room }
+func (n *network) url(room string) string { return "http://" + n.Addr + "/#" + room }
 
-// mend ends cut, and loses nothing any more.
-func (p *proxy) mend() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cut != nil {
-		p.cut() // connections of before, which no later cut would end
-	}
-	p.up, p.cut = context.WithCancel(context.Background())
-	p.deaf.Store(false)
-	p.mute.Store(false)
-}
+// lose is for ToServer and ToClient: what is sent does not arrive.
+func lose([]byte) redistest.Fate { return redistest.Swallow }
 
-// carry forwards data between a page and the server until either is gone.
-func (p *proxy) carry(page net.Conn) {
-	defer page.Close()
-	server, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	p.mu.Lock()
-	up := p.up
-	p.mu.Unlock()
-	if up.Err() != nil {
-		return
-	}
-	defer context.AfterFunc(up, func() {
-		page.Close()
-		server.Close()
-	})()
-
-	var both sync.WaitGroup
-	pass := func(to, from net.Conn, lose *atomic.Bool) {
-		defer to.Close()
-		buf := make([]byte, 32<<10)
-		for {
-			n, err := from.Read(buf)
-			if err != nil {
-				return
-			}
-			if lose.Load() {
-				continue
-			}
-			if _, err := to.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-	}
-	both.Go(func() { pass(server, page, &p.mute) })
-	both.Go(func() { pass(page, server, &p.deaf) })
-	both.Wait()
+// mend ends Part, and loses nothing any more.
+func (n *network) mend() {
+	n.ToServer(nil)
+	n.ToClient(nil)
+	n.Lead(n.server)
 }
