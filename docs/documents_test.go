@@ -84,6 +84,7 @@ func blocks(text, language string) (all []string) {
 var (
 	link    = regexp.MustCompile(`\[[^\]]*\]\(([^)\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped = regexp.MustCompile(`[^a-z0-9_ -]`) // from the name of a heading
 	code    = regexp.MustCompile("`[^`\n]*`")
 )
 
@@ -91,16 +92,8 @@ var (
 func anchors(text string) map[string]bool {
 	all := map[string]bool{}
 	for _, m := range heading.FindAllStringSubmatch(block.ReplaceAllString(text, ""), -1) {
-		name := strings.Map(func(r rune) rune {
-			switch {
-			case r == ' ':
-				return '-'
-			case r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z':
-				return r
-			}
-			return -1
-		}, strings.ToLower(m[1]))
-		all[name] = true
+		name := dropped.ReplaceAllString(strings.ToLower(m[1]), "")
+		all[strings.ReplaceAll(name, " ", "-")] = true
 	}
 	return all
 }
@@ -143,8 +136,7 @@ func TestPagesThatTheCodeNamesExist(t *testing.T) {
 			continue
 		}
 		for _, page := range name.FindAllString(read(t, path), -1) {
-			_, err := os.Stat(filepath.Join(root, page))
-			require.NoError(t, err, "%s names %s", path, page)
+			require.FileExists(t, filepath.Join(root, page), "%s names %s", path, page)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package docs_test
 import (
 	"go/token"
 	"go/types"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,8 +21,7 @@ func TestFilesThatThePagesNameExist(t *testing.T) {
 	for _, doc := range documents(t) {
 		for _, name := range names(block.ReplaceAllString(read(t, doc), "")) {
 			if fileName.MatchString(name) {
-				_, err := os.Stat(filepath.Join(root, name))
-				require.NoError(t, err, "%s names %s", doc, name)
+				require.FileExists(t, filepath.Join(root, name), "%s names %s", doc, name)
 			}
 		}
 	}

@@ -22,21 +22,16 @@ import (
 func TestTheReadmesProgram(t *testing.T) {
 	readme := read(t, "README.md")
 	dir := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		path := filepath.Join(dir, name)
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
 	program := blocks(readme, "go")[0]
 	require.Contains(t, program, `"127.0.0.1:8080"`)
-	write("main.go", strings.ReplaceAll(program, "127.0.0.1:8080", addr))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.ReplaceAll(program, "127.0.0.1:8080", addr)), 0o600))
 	page := blocks(readme, "html")[0]
-	write("public/index.html", page)
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "public"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "public", "index.html"), []byte(page), 0o600))
 
 	binary := filepath.Join(dir, "program")
 	build := exec.Command("go", "build", "-o", binary, filepath.Join(dir, "main.go"))

@@ -67,17 +67,35 @@ type snippet struct {
 	module  string // the folder of the module that knows its imports
 }
 
-// complete makes a file of a block: of declarations, or of statements.
+// complete makes a file of a block: of a whole one, of declarations, or of
+// statements.
 func complete(t *testing.T, name, text string) snippet {
 	t.Helper()
 	s := snippet{name: name, source: text, module: root}
 	if !strings.HasPrefix(text, "package ") {
-		s.source = "package p\n" + text
-		if _, err := parser.ParseFile(token.NewFileSet(), name, s.source, 0); err != nil {
-			s.source = "package p\nfunc _() error {\n" + text + "\nreturn nil\n}\n"
+		s.source = withHead(t, name, text)
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), name, s.source, parser.ImportsOnly)
+	require.NoError(t, err, name)
+	for _, spec := range file.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		require.NoError(t, err)
+		s.imports = append(s.imports, path)
+		if slices.ContainsFunc(elsewhere, func(p string) bool { return packages[p] == path }) {
+			s.module = root + "/interop"
 		}
 	}
-	file, err := parser.ParseFile(token.NewFileSet(), name, s.source, 0)
+	return s
+}
+
+// withHead puts what declarations or statements use in front of them.
+func withHead(t *testing.T, name, text string) string {
+	t.Helper()
+	body := text
+	if _, err := parser.ParseFile(token.NewFileSet(), name, "package p\n"+text, 0); err != nil {
+		body = "func _() error {\n" + text + "\nreturn nil\n}\n"
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), name, "package p\n"+body, 0)
 	require.NoError(t, err, name)
 	used, declared := map[string]bool{}, map[string]bool{}
 	ast.Inspect(file, func(n ast.Node) bool {
@@ -91,35 +109,18 @@ func complete(t *testing.T, name, text string) snippet {
 			declared[f.Name.Name] = true
 		}
 	}
-	if strings.HasPrefix(text, "package ") {
-		for _, spec := range file.Imports {
-			path, err := strconv.Unquote(spec.Path.Value)
-			require.NoError(t, err)
-			s.imports = append(s.imports, path)
-			if slices.ContainsFunc(elsewhere, func(p string) bool { return packages[p] == path }) {
-				s.module = root + "/interop"
-			}
-		}
-		return s
-	}
-	var vars strings.Builder
+	var vars, head strings.Builder
 	for _, v := range slices.Sorted(maps.Keys(given)) {
 		if used[v] && !declared[v] {
 			fmt.Fprintf(&vars, "var %s %s\n", v, given[v])
 		}
 	}
-	var head strings.Builder
 	for _, p := range slices.Sorted(maps.Keys(packages)) {
-		if path := packages[p]; used[p] || strings.Contains(vars.String(), p+".") {
-			fmt.Fprintf(&head, "import %s %q\n", p, path)
-			s.imports = append(s.imports, path)
-			if slices.Contains(elsewhere, p) {
-				s.module = root + "/interop"
-			}
+		if used[p] || strings.Contains(vars.String(), p+".") {
+			fmt.Fprintf(&head, "import %s %q\n", p, packages[p])
 		}
 	}
-	s.source = strings.Replace(s.source, "package p\n", "package p\n"+head.String()+vars.String(), 1)
-	return s
+	return "package p\n" + head.String() + vars.String() + body
 }
 
 // compiled returns an importer of packages, as the compiler of a module knows
