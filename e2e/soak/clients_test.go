@@ -279,27 +279,20 @@ func (c *soakClient) take(text []byte) error {
 // parse reads a soak's own message, faster than encoding/json.
 func (r *soakRoom) parse(text []byte) (number uint64, p channels.Position, ok bool) {
 	rest, ok := bytes.CutPrefix(text, []byte(`{"header":"s","body":`))
-	end := bytes.LastIndexByte(rest, '"')
-	if !ok || end < 0 {
+	if !ok {
 		return 0, p, false
 	}
-	tail := ""
-	body := rest
-	if at := bytes.Index(rest, []byte(`","offset":`)); at >= 0 {
-		body, tail = rest[:at+1], string(rest[at+1:])
-		tail = strings.TrimSuffix(strings.TrimPrefix(tail, `,"offset":`), `"}`)
-		offset, epoch, _ := strings.Cut(tail, `,"epoch":"`)
-		p.Epoch = epoch
-		p.Offset, _ = strconv.ParseUint(offset, 10, 64)
-	} else {
-		body = bytes.TrimSuffix(rest, []byte("}"))
+	var publisher, n uint32
+	if _, err := fmt.Sscanf(string(rest[:min(len(rest), 30)]), `"%d.%d.`, &publisher, &n); err != nil {
+		return 0, p, false
 	}
-	publisher, more, _ := strings.Cut(strings.TrimPrefix(string(body), `"`), ".")
-	n, _, _ := strings.Cut(more, ".")
-	a, err1 := strconv.ParseUint(publisher, 10, 32)
-	b, err2 := strconv.ParseUint(n, 10, 32)
-	number = soakNumber(uint32(a), uint32(b))
-	return number, p, errors.Join(err1, err2) == nil && string(body) == r.body(number)
+	number = soakNumber(publisher, n)
+	rest, ok = bytes.CutPrefix(rest, []byte(r.body(number)))
+	if ok && string(rest) != "}" {
+		_, err := fmt.Sscanf(string(rest), `,"offset":%d,"epoch":%q}`, &p.Offset, &p.Epoch)
+		ok = err == nil
+	}
+	return number, p, ok
 }
 
 // follows wants the next offset.
@@ -338,11 +331,7 @@ func (c *soakClient) answered(id, body json.RawMessage) error {
 		return fmt.Errorf("an answer to %s, %s; it waits for %d: %v", id, body, c.n, c.pending.Load())
 	}
 	defer c.pending.Store(false)
-	c.k.published.Add(1)
-	if c.room.options.HistorySize == 0 {
-		return nil
-	}
-	return c.room.acknowledged(channels.Position{Epoch: a.Epoch, Offset: a.Offset}, c.number())
+	return c.k.acknowledged(c.room, channels.Position{Epoch: a.Epoch, Offset: a.Offset}, c.number())
 }
 
 func (c *soakClient) dial(since string) (soakConn, error) {
@@ -553,15 +542,13 @@ func (c *soakClient) subscribe() (soakConn, error) {
 }
 
 func (s *soakSubscriber) next(deadline time.Time) ([]byte, error) {
-	t := time.NewTimer(time.Until(deadline))
-	defer t.Stop()
 	select {
 	case text, ok := <-s.texts:
 		if !ok {
 			return nil, s.err
 		}
 		return text, nil
-	case <-t.C:
+	case <-time.After(time.Until(deadline)):
 		return nil, errNothing
 	}
 }

@@ -24,10 +24,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	soakTime = flag.Duration("soak", soakDefault(), "how long TestSoak makes trouble; the environment's SOAK is its default")
@@ -174,14 +177,6 @@ func (r *soakRoom) see(p channels.Position, number uint64) error {
 	return nil
 }
 
-// acknowledged notes that a message was acknowledged, with its offset.
-func (r *soakRoom) acknowledged(p channels.Position, number uint64) error {
-	r.mu.Lock()
-	r.acked++
-	r.mu.Unlock()
-	return r.see(p, number)
-}
-
 type soak struct {
 	t      *testing.T
 	s      *hubtest.Server
@@ -266,16 +261,26 @@ func (k *soak) sample(d time.Duration) hubtest.Usage {
 	return us[len(us)/2]
 }
 
+// acknowledged counts a message that was acknowledged, and notes its offset if
+// the room keeps a history.
+func (k *soak) acknowledged(r *soakRoom, p channels.Position, number uint64) error {
+	k.published.Add(1)
+	if r.options.HistorySize == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	r.acked++
+	r.mu.Unlock()
+	return r.see(p, number)
+}
+
 func (k *soak) isQuiet() bool { return k.quiet.Err() != nil }
 
 // pause waits, unless the trouble ends.
 func (k *soak) pause(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-k.quiet.Done():
-	}
+	rest, cancel := context.WithTimeout(k.quiet, d)
+	defer cancel()
+	<-rest.Done()
 }
 
 // --- publishers
@@ -298,14 +303,11 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 			k.fault("%s: publish: %v, duplicate %v", r.name, err, res.Duplicate)
 			return
 		}
-		k.published.Add(1)
-		if r.options.HistorySize > 0 {
-			if err := r.acknowledged(res.Position, number); err != nil {
-				k.fault("%v", err)
-			}
-			if random.IntN(10) == 0 {
-				k.look(r, res.Position, number)
-			}
+		if err := k.acknowledged(r, res.Position, number); err != nil {
+			k.fault("%v", err)
+		}
+		if r.options.HistorySize > 0 && random.IntN(10) == 0 {
+			k.look(r, res.Position, number)
 		}
 		if o.Key != "" && random.IntN(3) == 0 {
 			again, err := k.s.Hub.PublishWith(context.Background(), r.name, m, o)
@@ -367,11 +369,8 @@ func (k *soak) post(random *rand.Rand) {
 			k.fault("%s: POST: %v, %+v", r.name, err, a)
 			return
 		}
-		k.published.Add(1)
-		if r.options.HistorySize > 0 {
-			if err := r.acknowledged(channels.Position{Epoch: a.Epoch, Offset: a.Offset}, number); err != nil {
-				k.fault("%v", err)
-			}
+		if err := k.acknowledged(r, channels.Position{Epoch: a.Epoch, Offset: a.Offset}, number); err != nil {
+			k.fault("%v", err)
 		}
 		k.pause(time.Duration(random.IntN(200)) * time.Millisecond)
 	}
