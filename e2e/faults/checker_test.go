@@ -286,7 +286,7 @@ func (k *checker) read(r *replica) {
 				return
 			}
 			k.epoch = m.Epoch
-			k.got = append(k.got, m.text())
+			k.got = append(k.got, text(m))
 			k.top.Store(m.Offset)
 			k.begins("waits for more from " + r.name)
 		case "reconnect": // the close follows

@@ -3,16 +3,19 @@
 package faults
 
 import (
+	"crypto/rand"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 )
 
 // secret writes a file that only its owner can read.
@@ -23,45 +26,22 @@ func secret(t *testing.T, text string) string {
 	return file
 }
 
-// greeting returns the beginning of ZMTP 3.0 with the mechanism NULL.
-func greeting() []byte {
-	b := make([]byte, 64)
-	b[0], b[9], b[10] = 0xff, 0x7f, 3
-	copy(b[12:], "NULL")
-	return b
-}
-
 // says are what a hostile peer may begin with.
-var says = []func() []byte{
-	func() []byte { return nil }, // silence
-	func() []byte {
-		b := make([]byte, 4096)
-		for i := range b {
-			b[i] = byte(rand.Uint32())
-		}
-		return b
-	},
-	func() []byte { return []byte("GET / HTTP/1.1\r\nHost: mesh\r\n\r\n") },
-	func() []byte { return greeting()[:30] },
-	func() []byte { // ZMTP 1.0: an empty identity and a message
-		return []byte("\x01\x00\x06\x01free\x00\x02\x01m\x03\x00-1")
-	},
-	func() []byte { // ZMTP 2.0: a SUB that wants everything
-		return []byte("\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x01\x02\x00\x00\x00\x01\x01")
-	},
-	func() []byte { // a command of 2^62 bytes
-		return append(greeting(), 0x06, 0x40, 0, 0, 0, 0, 0, 0, 0)
-	},
-	func() []byte { // READY with a property longer than the frame
-		return append(greeting(), "\x04\x10\x05READY\x04Type\xff\xff\xff\xff!"...)
-	},
-	func() []byte { // endless frames, each of which announces another one
-		b := greeting()
-		for range 1000 {
-			b = append(b, 1, 1, 'x')
-		}
-		return b
-	},
+func says() []string {
+	greeting := string(zmtptest.Greeting("NULL"))
+	var noise [4096]byte
+	rand.Read(noise[:])
+	return []string{
+		"", // silence
+		string(noise[:]),
+		"GET / HTTP/1.1\r\nHost: mesh\r\n\r\n",
+		greeting[:30],
+		"\x01\x00\x06\x01free\x00\x02\x01m\x03\x00-1",                          // ZMTP 1.0: an empty identity and a message
+		"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x01\x02\x00\x00\x00\x01\x01", // ZMTP 2.0: a SUB that wants everything
+		greeting + "\x06\x40\x00\x00\x00\x00\x00\x00\x00",                      // a command of 2^62 bytes
+		greeting + "\x04\x10\x05READY\x04Type\xff\xff\xff\xff!",                // READY with a property longer than the frame
+		greeting + strings.Repeat("\x01\x01x", 1000),                           // endless frames, each of which announces another one
+	}
 }
 
 // shout opens n connections that send one of the above. It returns how many of
@@ -83,7 +63,8 @@ func shout(t *testing.T, addr string, n int) *atomic.Int64 {
 		conns = append(conns, c)
 		open.Add(1)
 		reading.Go(func() {
-			c.Write(says[i%len(says)]()) // may fail, if the replica has hung up
+			all := says()
+			io.WriteString(c, all[i%len(all)]) // may fail, if the replica has hung up
 			io.Copy(io.Discard, c)
 			open.Add(-1)
 		})

@@ -101,8 +101,6 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, proctest.Start(cmd))
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // ends with the process
 	t.Cleanup(func() { cmd.Process.Kill() })
 	redistest.Eventually(t, "each socket is turned away by each replica", func() bool {
 		f.publish(all[0])
@@ -113,12 +111,8 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	}
 	c.more(200)
 	in.Close()
-	select {
-	case err := <-ended:
-		require.NoError(t, err, "%s", errs.String())
-	case <-time.After(patience):
-		require.FailNow(t, "the program did not end")
-	}
+	defer time.AfterFunc(patience, func() { cmd.Process.Kill() }).Stop()
+	require.NoError(t, cmd.Wait(), "%s", errs.String())
 
 	seen := map[string]int{}
 	_, report, _ := strings.Cut(out.String(), "\n")

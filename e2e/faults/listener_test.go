@@ -13,6 +13,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -23,18 +25,10 @@ func dial(ctx context.Context, r *replica, channel string) (*websocket.Conn, err
 	return ws, err
 }
 
-// received is a message that a WebSocket receives.
-type received struct {
-	Header string
-	Body   json.RawMessage
-	Offset uint64
-	Epoch  string
-}
+// text returns a message's body, without quotes if it is a string.
+func text(m hubtest.Message) string { return strings.Trim(string(m.Body), `"`) }
 
-// text returns the body, without quotes if it is a string.
-func (m received) text() string { return strings.Trim(string(m.Body), `"`) }
-
-func receive(ctx context.Context, ws *websocket.Conn) (m received, err error) {
+func receive(ctx context.Context, ws *websocket.Conn) (m hubtest.Message, err error) {
 	_, b, err := ws.Read(ctx)
 	if err == nil {
 		err = json.Unmarshal(b, &m)
@@ -86,11 +80,11 @@ func (l *listener) publish(from *replica) {
 	}
 	_, err := post(patient, from, l.channel, fmt.Sprint(l.n), "")
 	require.NoError(l.t, err)
-	for text := "0"; text == "0"; { // another copy of the first message
+	for got := "0"; got == "0"; { // another copy of the first message
 		m, err := receive(ctx, l.ws)
 		require.NoError(l.t, err, "message %d of %s", l.n, l.channel)
-		if text = m.text(); text != "0" {
-			require.Equal(l.t, fmt.Sprint(l.n), text)
+		if got = text(m); got != "0" {
+			require.Equal(l.t, fmt.Sprint(l.n), got)
 		}
 	}
 	l.n++
@@ -105,11 +99,11 @@ func (l *listener) reads(want string) {
 	for len(l.got) < len(strings.Fields(want)) {
 		m, err := receive(ctx, l.ws)
 		require.NoError(l.t, err, "it received %v", l.got)
-		text := m.text()
+		word := text(m)
 		if m.Header != "m" {
-			text = fmt.Sprintf("%s@%d", m.Header, m.Offset)
+			word = fmt.Sprintf("%s@%d", m.Header, m.Offset)
 		}
-		l.got = append(l.got, text)
+		l.got = append(l.got, word)
 	}
 	require.Equal(l.t, want, strings.Join(l.got, " "))
 }

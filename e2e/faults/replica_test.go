@@ -147,7 +147,7 @@ type node struct {
 	Node    string
 	Status  string
 	Reasons []string
-	Started time.Time
+	Started time.Time // by its own clock
 	Mesh    struct {
 		Up      int
 		Refused int
@@ -166,9 +166,6 @@ func (r *replica) nodes() map[string]node {
 	}
 	return all
 }
-
-// started returns when a replica was started, by its own clock.
-func (r *replica) started(name string) time.Time { return r.nodes()[name].Started }
 
 // green waits until every replica reports that all of them are green and linked
 // to each other.
