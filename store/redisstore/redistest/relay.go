@@ -18,7 +18,7 @@ type Relay struct {
 	running sync.WaitGroup
 
 	mu       sync.Mutex // guards the fields below
-	target   string // nowhere if it is empty
+	target   string     // nowhere if it is empty
 	toServer Judge
 	toClient Judge
 	conns    map[net.Conn]bool
