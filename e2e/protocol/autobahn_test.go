@@ -15,10 +15,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The Autobahn test suite wants a server that echoes, and a hub publishes, so these
 // are its cases as tests of our own. A client that publishes is a subscriber too:
@@ -415,8 +418,7 @@ func TestAutobahnCompression(t *testing.T) {
 		for kind, body := range map[string]string{"plain": `"` + strings.Repeat("so it goes ", n/11+1)[:n] + `"`, "noise": fmt.Sprintf(`"%x"`, noise)} {
 			for _, fragment := range []int{1 << 30, 256} {
 				t.Run(fmt.Sprintf("12 %s of %d in fragments of %d", kind, n, fragment), func(t *testing.T) {
-					conn := s.For(t).DialRaw()
-					conn.Upgrade("/channel/c/", hubtest.DeflateOffer)
+					conn := s.For(t).DialMany(1, "c", hubtest.DeflateOffer)[0]
 					var got []string
 					for range 3 { // no context is taken over
 						got = append(got, body)
@@ -491,40 +493,33 @@ func TestAutobahnCompressionBroken(t *testing.T) {
 		"a distance too far back":          {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, "\x02\x13\x00\x00"), 1002},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn := s.For(t).DialRaw()
-			conn.Upgrade("/channel/c/", hubtest.DeflateOffer)
+			conn := s.For(t).DialMany(1, "c", hubtest.DeflateOffer)[0]
 			conn.Send(c.frames + text("1"))
 			conn.WantClosed(c.code)
 		})
 	}
-	for name, c := range map[string]struct{ frames, got string }{
-		"nothing":        {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, "\x00"), "!bad_json"}, // RFC 7692 section 7.2.3.6
-		"without blocks": {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, ""), "!bad_json"},
-		"cut off":        {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, whole[:len(whole)/2]), "!bad_json"},
-		"stored blocks":  {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, hubtest.Deflated(hubtest.Say("1"), flate.NoCompression)), "1"},
-		"two blocks":     {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, hubtest.Deflated(hubtest.Say("1")[:9], 1)+"\x00\x00\xff\xff"+hubtest.Deflated(hubtest.Say("1")[9:], 1)), "1"},
-		"binary":         {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpBinary, hubtest.Deflated("\xff", 1)), "!binary"},
+	again := hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, hubtest.Deflated(hubtest.Say("2"), flate.BestSpeed)) // nothing is left of the one before
+	for name, c := range map[string]struct {
+		frames string
+		got    []string
+	}{
+		"nothing":        {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, "\x00") + again, []string{"!bad_json", "2"}}, // RFC 7692 section 7.2.3.6
+		"without blocks": {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, "") + again, []string{"!bad_json", "2"}},
+		"cut off":        {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, whole[:len(whole)/2]) + again, []string{"!bad_json", "2"}},
+		"stored blocks":  {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, hubtest.Deflated(hubtest.Say("1"), flate.NoCompression)) + again, []string{"1", "2"}},
+		"two blocks":     {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, hubtest.Deflated(hubtest.Say("1")[:9], 1)+"\x00\x00\xff\xff"+hubtest.Deflated(hubtest.Say("1")[9:], 1)) + again, []string{"1", "2"}},
+		"binary":         {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpBinary, hubtest.Deflated("\xff", 1)) + again, []string{"!binary", "2"}},
+		// RFC 7692 section 7.2.3.4. The library fails on a compressed message that
+		// comes right behind such a one, so only this one is wanted to arrive.
+		"a final block": {hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, finalBlock(hubtest.Say("1"))), []string{"1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn := s.For(t).DialRaw()
-			conn.Upgrade("/channel/c/", hubtest.DeflateOffer)
-			again := hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, hubtest.Deflated(hubtest.Say("2"), flate.BestSpeed)) // nothing is left of the one before
-			conn.Send(c.frames + again + end)
+			conn := s.For(t).DialMany(1, "c", hubtest.DeflateOffer)[0]
+			conn.Send(c.frames + end)
 			got, _, code := collect(conn)
 			require.Zero(t, code)
-			require.Equal(t, []string{c.got, "2"}, got)
+			require.Equal(t, c.got, got)
 			conn.Close()
 		})
 	}
-	// RFC 7692 section 7.2.3.4. The library fails on a compressed message that
-	// comes right behind such a one, so only this one is wanted to arrive.
-	t.Run("a final block", func(t *testing.T) {
-		conn := s.For(t).DialRaw()
-		conn.Upgrade("/channel/c/", hubtest.DeflateOffer)
-		conn.Send(hubtest.WSFrame(hubtest.FinBit|hubtest.RSV1Bit|hubtest.OpText, finalBlock(hubtest.Say("1"))) + end)
-		got, _, code := collect(conn)
-		require.Zero(t, code)
-		require.Equal(t, []string{"1"}, got)
-		conn.Close()
-	})
 }

@@ -129,29 +129,22 @@ func (p *wsProcess) do(command string, argument any) {
 	require.NoError(p.t, json.NewEncoder(p.in).Encode(map[string]any{command: argument}))
 }
 
-func (p *wsProcess) next() wsEvent {
-	p.t.Helper()
-	select {
-	case e, ok := <-p.events:
-		require.True(p.t, ok, "the client has ended")
-		return e
-	case <-time.After(hubtest.Patience):
-		require.FailNow(p.t, "nothing comes")
-		return wsEvent{}
-	}
-}
-
 // want returns the next event other than a ping, which must be of the given
 // type.
 func (p *wsProcess) want(typ string) wsEvent {
 	p.t.Helper()
 	for {
-		e := p.next()
-		if e.Type == "ping" && typ != "ping" {
-			continue
+		select {
+		case e, ok := <-p.events:
+			require.True(p.t, ok, "the client has ended")
+			if e.Type == "ping" && typ != "ping" {
+				continue
+			}
+			require.Equal(p.t, typ, e.Type, "%+v", e)
+			return e
+		case <-time.After(hubtest.Patience):
+			require.FailNow(p.t, "nothing comes")
 		}
-		require.Equal(p.t, typ, e.Type, "%+v", e)
-		return e
 	}
 }
 
