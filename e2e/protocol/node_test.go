@@ -161,7 +161,7 @@ func TestNodeClient(t *testing.T) {
 	eachTransport(t, func(t *testing.T, way transport) {
 		ids, reasons := make(chan string, 10), make(chan error, 10)
 		s := way.serve(t, channels.Options{
-			PingPeriod:   3 * time.Second, // on a busy machine, node may be silent for more than one period
+			PingPeriod:   5 * time.Second, // on a busy machine, node may be silent for some seconds
 			QueueBytes:   16 << 20,        // the client gets many messages at once
 			OnConnect:    func(_ context.Context, c channels.Client) error { ids <- c.ID; return nil },
 			OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
