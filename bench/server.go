@@ -3,15 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/channels-go/channels/internal/certtest"
 )
 
 // An app is the same small program on one of the libraries. It subscribes
@@ -66,11 +63,8 @@ func serve(name string) {
 	}
 	srv := &http.Server{Handler: a, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
 	if secure {
-		cert, err := selfSigned()
-		if err != nil {
-			log.Fatal(err)
-		}
-		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
+		srv.TLSConfig = certtest.NewAuthority().Config("127.0.0.1")
+		srv.TLSConfig.MinVersion = tls.VersionTLS13
 		go srv.ServeTLS(l, "", "")
 	} else {
 		go srv.Serve(l)
@@ -197,17 +191,6 @@ func message(body []byte) []byte {
 // channelOf returns NAME from /channel/NAME/.
 func channelOf(r *http.Request) string {
 	return strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/channel/"), "/")
-}
-
-// selfSigned makes a certificate for the loopback address.
-func selfSigned() (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
 var background = context.Background()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -182,26 +183,27 @@ func TestRollingRestart(t *testing.T) {
 // authority, is not let in, and the others go on.
 func TestStrangerIsNotLetIn(t *testing.T) {
 	t.Parallel()
-	ours, another := newAuthority(t), newAuthority(t)
-	key := secret(t, "the key of all replicas")
+	ours, another := certtest.NewAuthority(), certtest.NewAuthority()
+	withTLS := func(a *certtest.Authority) []string {
+		cert, key := a.Files(t.TempDir(), "127.0.0.1")
+		return []string{"-mesh-cert", cert, "-mesh-tls-key", key, "-mesh-ca", ours.CAFile(t.TempDir())}
+	}
+	withKey := func(key string) []string { return []string{"-mesh-key-file", secret(t, key)} }
+	good := withKey("the key of all replicas")
 	for _, test := range []struct {
-		name           string
-		good, stranger func(r *replica) []string
+		name  string
+		flags [][]string // of two replicas and of the stranger
 	}{
-		{"wrong key",
-			func(*replica) []string { return []string{"-mesh-key-file", key} },
-			func(*replica) []string { return []string{"-mesh-key-file", secret(t, "the key of somebody else")} }},
-		{"wrong certificate",
-			func(r *replica) []string { return ours.flags(r.name, ours) },
-			func(r *replica) []string { return another.flags(r.name, ours) }}, // it trusts the others
+		{"wrong key", [][]string{good, good, withKey("the key of somebody else")}},
+		{"wrong certificate", [][]string{withTLS(ours), withTLS(ours), withTLS(another)}}, // it trusts the others
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			redis := redistest.Start(t)
 			var all []*replica
-			for i, flags := range []func(*replica) []string{test.good, test.good, test.stranger} {
+			for i, flags := range test.flags {
 				r := newReplica(t, string(rune('a'+i)), "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0")
-				r.argv = append(r.argv, flags(r)...)
+				r.argv = append(r.argv, flags...)
 				all = append(all, r)
 				r.launch()
 			}

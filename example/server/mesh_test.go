@@ -1,22 +1,17 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -38,7 +33,7 @@ func TestMeshFlags(t *testing.T) {
 
 // Flags that contradict each other are refused at the start, with what to do.
 func TestMeshFlagsThatMakeNoSense(t *testing.T) {
-	cert, key, _ := certificate(t)
+	cert, key := certtest.NewAuthority().Files(t.TempDir(), "localhost")
 	peers := []string{"-mesh", "zmq", "-mesh-peers", "tcp://a:1"}
 	with := func(args ...string) []string {
 		return append([]string{"-mesh", "zmq", "-redis", "redis://127.0.0.1:1/0"}, args...)
@@ -121,7 +116,8 @@ func TestMeshLinksReplicas(t *testing.T) {
 	r := redistest.Start(t)
 	url := "redis://" + r.Addr + "/0"
 	key := file(t, meshKey)
-	cert, tlsKey, ca := certificate(t)
+	ours := certtest.NewAuthority()
+	cert, tlsKey := ours.Files(t.TempDir(), "localhost", "127.0.0.1", "::1")
 	a, b := free(t), free(t)
 	peers := "tcp://" + a + ",tcp://" + b
 	for name, args := range map[string]func(own string) []string{
@@ -134,7 +130,7 @@ func TestMeshLinksReplicas(t *testing.T) {
 		},
 		"zmq by DNS, with TLS": func(own string) []string {
 			_, port, _ := net.SplitHostPort(a)
-			return []string{"-mesh", "zmq", "-mesh-listen", "tcp://" + own, "-mesh-dns", "localhost:" + port, "-mesh-cert", cert, "-mesh-tls-key", tlsKey, "-mesh-ca", ca}
+			return []string{"-mesh", "zmq", "-mesh-listen", "tcp://" + own, "-mesh-dns", "localhost:" + port, "-mesh-cert", cert, "-mesh-tls-key", tlsKey, "-mesh-ca", ours.CAFile(t.TempDir())}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,26 +172,6 @@ func free(t *testing.T) string {
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().String()
-}
-
-// certificate returns the files of a certificate for this machine, of its key,
-// and of its authority. The certificate is its own authority.
-func certificate(t *testing.T) (cert, key, ca string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	require.NoError(t, err)
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	require.NoError(t, err)
-	cert = file(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return cert, file(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))), cert
 }
 
 // nodes returns the status of each replica that the replica at addr knows.

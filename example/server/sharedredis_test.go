@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -19,13 +20,14 @@ import (
 // killed, its subscribers leave the list.
 func TestServersShareARedis(t *testing.T) {
 	const password = "hush-hush"
-	cert, key, _ := certificate(t)
+	ours := certtest.NewAuthority()
+	cert, key := ours.Files(t.TempDir(), "127.0.0.1")
 	tls := strconv.Itoa(redistest.FreePort(t))
 	redistest.Start(t, "--requirepass", password, "--tls-port", tls, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 
 	var servers []*process
 	for range 2 {
-		p := launch(t, []string{"CHANNELS_REDIS=rediss://:" + password + "@127.0.0.1:" + tls + "/0", "SSL_CERT_FILE=" + cert},
+		p := launch(t, []string{"CHANNELS_REDIS=rediss://:" + password + "@127.0.0.1:" + tls + "/0", "SSL_CERT_FILE=" + ours.CAFile(t.TempDir())},
 			"-history", "h*=100,1h", "-log-level", "debug", "-redis-prefix", "app")
 		redistest.Eventually(t, "the server is ready", func() bool {
 			code, _ := call(t, "GET", "http://"+p.addr+"/readyz", "")

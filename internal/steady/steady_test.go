@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"net/http/httptest"
 	"os"
 	"sync"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/internal/steady"
 )
 
@@ -172,13 +172,6 @@ func pair(t *testing.T) (a, b net.Conn) {
 	return a, b
 }
 
-// certificate is any certificate.
-func certificate() tls.Certificate {
-	s := httptest.NewTLSServer(nil)
-	defer s.Close()
-	return s.TLS.Certificates[0]
-}
-
 // Over real sockets, plain and beneath TLS: a reader that takes 4 MB a second
 // for several times the stall gets everything. Then it stops, and is given up.
 func TestOverTCP(t *testing.T) {
@@ -194,7 +187,7 @@ func TestOverTCP(t *testing.T) {
 			conn := steady.NewConn(below)
 			var out net.Conn = conn
 			if secure {
-				out = tls.Server(out, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+				out = tls.Server(out, certtest.NewAuthority().Config())
 				in = tls.Client(in, &tls.Config{InsecureSkipVerify: true})
 				var shaking sync.WaitGroup
 				shaking.Go(func() { _ = in.(*tls.Conn).Handshake() }) // out's tells

@@ -1,83 +1,40 @@
 package zmqmesh_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
-	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
-
-// An authority signs certificates.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	a := &authority{t: t, key: key}
-	a.cert = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
-	require.NoError(t, err)
-	a.cert, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return a
-}
-
-// config has a certificate for a host, and trusts what trusted has signed.
-func (a *authority) config(host string, trusted *authority) *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(a.t, err)
-	c := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	if ip := net.ParseIP(host); ip != nil {
-		c.IPAddresses = []net.IP{ip}
-	} else {
-		c.DNSNames = []string{host}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), a.key)
-	require.NoError(a.t, err)
-	roots := x509.NewCertPool()
-	roots.AddCert(trusted.cert)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: roots}
-}
 
 // TestTLS: both sides need a certificate from the authority, for the host that is
 // dialled, and TLS 1.3.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	ours, theirs := newAuthority(t), newAuthority(t)
-	good := withTLS(ours.config("127.0.0.1", ours))
+	ours, theirs := certtest.NewAuthority(), certtest.NewAuthority()
+	good := withTLS(ours.Config("127.0.0.1"))
 	m := newMesh(t, "m", good)
 	in := receive(t, m)
-	requireWorks(t, m, in, "friend", withTLS(ours.config("127.0.0.1", ours)))
-	named := ours.config("127.0.0.1", ours)
+	requireWorks(t, m, in, "friend", withTLS(ours.Config("127.0.0.1")))
+	named := ours.Config("127.0.0.1")
 	named.ServerName = "127.0.0.1"
 	requireWorks(t, m, in, "named", withTLS(named))
-	requireApart(t, m, "wrong", withTLS(theirs.config("127.0.0.1", ours)))
+	wrong := theirs.Config("127.0.0.1")
+	wrong.RootCAs = ours.Config().RootCAs
+	requireApart(t, m, "wrong", withTLS(wrong))
 	requireApart(t, m, "plain")
 
 	before := m.Status().Refused
-	old := ours.config("127.0.0.1", ours)
+	old := ours.Config("127.0.0.1")
 	old.MaxVersion = tls.VersionTLS12
 	old.ServerName = "127.0.0.1"
 	require.Error(t, tls.Client(dial(t, m), old).Handshake())
-	anonymous := ours.config("127.0.0.1", ours)
+	anonymous := ours.Config("127.0.0.1")
 	anonymous.Certificates, anonymous.ServerName = nil, "127.0.0.1"
 	c := tls.Client(dial(t, m), anonymous)
 	_, _ = c.Write([]byte("x")) // TLS 1.3 tells the client afterwards
@@ -85,7 +42,7 @@ func TestTLS(t *testing.T) {
 	require.ErrorContains(t, err, "certificate")
 	eventually(t, "both are refused", func() bool { return m.Status().Refused >= before+2 })
 
-	elsewhere := newMesh(t, "elsewhere", withTLS(ours.config("example.org", ours)))
+	elsewhere := newMesh(t, "elsewhere", withTLS(ours.Config("example.org")))
 	m.SetPeers(map[string]string{"elsewhere": elsewhere.Address()})
 	eventually(t, "a certificate for another host is refused", func() bool {
 		p := m.Status().Peers
@@ -95,7 +52,7 @@ func TestTLS(t *testing.T) {
 
 	both := newMesh(t, "both", good, withKey("0123456789abcdef"))
 	requireApart(t, both, "m2", good)
-	m3 := newMesh(t, "m3", withTLS(ours.config("127.0.0.1", ours)), withKey("0123456789abcdef"))
+	m3 := newMesh(t, "m3", withTLS(ours.Config("127.0.0.1")), withKey("0123456789abcdef"))
 	in = receive(t, m3)
 	m3.SetPeers(map[string]string{"both": both.Address()})
 	eventually(t, "a big packet arrives over TLS, in one direction", func() bool {
@@ -117,7 +74,7 @@ func TestKey(t *testing.T) {
 // TestOptions: what New refuses, with what it says.
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	ours := newAuthority(t)
+	ours := certtest.NewAuthority()
 	for want, change := range map[string]func(o *zmqmesh.Options){
 		`Options.ReplicaID is "a b"; it must be 1 to 64`: func(o *zmqmesh.Options) { o.ReplicaID = "a b" },
 		`Options.ReplicaID is "a\n"; it must be 1 to 64`: func(o *zmqmesh.Options) { o.ReplicaID = "a\n" },
@@ -144,14 +101,14 @@ func TestOptions(t *testing.T) {
 		`Peers has "tcp://:1", which nobody`:             func(o *zmqmesh.Options) { o.Peers = []string{"tcp://a:1", "tcp://:1"} },
 		`Peers has "tcp://h:0", which nobody`:            func(o *zmqmesh.Options) { o.Peers = []string{"tcp://h:0"} },
 		"Insecure is for a mesh without TLS and Key":     func(o *zmqmesh.Options) { o.Insecure, o.Key = true, []byte("0123456789abcdef") },
-		"Insecure is for a mesh without TLS":             func(o *zmqmesh.Options) { o.Insecure, o.TLS = true, ours.config("x", ours) },
+		"Insecure is for a mesh without TLS":             func(o *zmqmesh.Options) { o.Insecure, o.TLS = true, ours.Config("x") },
 		"it must have 16 or more":                        func(o *zmqmesh.Options) { o.Key = []byte("short") },
 		"1 KiB to 1 GiB":                                 func(o *zmqmesh.Options) { o.MaxPacketBytes = 1 },
 		"MaxPacketBytes and 64 KiB":                      func(o *zmqmesh.Options) { o.QueueBytes = 1 << 20 },
 		"it must be 1 or more":                           func(o *zmqmesh.Options) { o.QueuePackets = -1 },
 		"has no certificate":                             func(o *zmqmesh.Options) { o.TLS = &tls.Config{} },
-		"has no RootCAs":                                 func(o *zmqmesh.Options) { o.TLS = ours.config("x", ours); o.TLS.RootCAs = nil },
-		"InsecureSkipVerify, with which anybody may be":  func(o *zmqmesh.Options) { o.TLS = ours.config("x", ours); o.TLS.InsecureSkipVerify = true },
+		"has no RootCAs":                                 func(o *zmqmesh.Options) { o.TLS = ours.Config("x"); o.TLS.RootCAs = nil },
+		"InsecureSkipVerify, with which anybody may be":  func(o *zmqmesh.Options) { o.TLS = ours.Config("x"); o.TLS.InsecureSkipVerify = true },
 	} {
 		m, err := zmqmesh.New(options(t, "a", change))
 		if err == nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
@@ -26,14 +27,14 @@ func TestNamesOfTwoSources(t *testing.T) {
 		for _, host := range []string{"localhost", "127.0.0.1"} {
 			t.Run(name+", certificate for "+host, func(t *testing.T) {
 				t.Parallel()
-				ours := newAuthority(t)
-				ofB := options(t, "b", withTLS(ours.config(host, ours)))
+				ours := certtest.NewAuthority()
+				ofB := options(t, "b", withTLS(ours.Config(host)))
 				b, err := zmqmesh.New(ofB)
 				require.NoError(t, err)
 				ofB.Listen = b.Address()
 				_, port, err := net.SplitHostPort(tcp(b))
 				require.NoError(t, err)
-				a := newMesh(t, "a", withTLS(ours.config(host, ours)), func(o *zmqmesh.Options) {
+				a := newMesh(t, "a", withTLS(ours.Config(host)), func(o *zmqmesh.Options) {
 					o.DNS = "localhost:" + port
 					if c.early {
 						o.Peers = []string{ofB.Listen}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
@@ -22,11 +23,11 @@ import (
 // none is.
 func TestSlowButSteadyOverTLS(t *testing.T) {
 	t.Parallel()
-	ours := newAuthority(t)
+	ours := certtest.NewAuthority()
 	for _, c := range meshtest.Cases() {
 		if c.Name == "SlowButSteadyReceiver" {
 			c.Run(t, func(*testing.T) meshtest.Fabric {
-				return newFabric(ours.config("127.0.0.1", ours))
+				return newFabric(ours.Config("127.0.0.1"))
 			})
 			return
 		}
