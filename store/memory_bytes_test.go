@@ -249,9 +249,7 @@ func TestMemoryEntryThatNeverFits(t *testing.T) {
 }
 
 func TestMemoryReportsAreNotEvicted(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // so that no replica dies on a slow machine
-		m := newMemory(t, 64<<10)
+	inBubble(t, 64<<10, func(t *testing.T, m *store.Memory) { // so that no replica dies on a slow machine
 		var tops []store.Position
 		for i := range 100 {
 			tops = append(tops, mustAppend(t, m, fmt.Sprint(i), "1", plenty))
@@ -275,10 +273,8 @@ func TestMemoryReportsAreNotEvicted(t *testing.T) {
 }
 
 func TestMemoryLooksAtOtherLogs(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		const logs = 1000
-		m := newMemory(t, 0)
 		// The oldest log lives long. It must not hide the others.
 		mustAppend(t, m, "oldest", "1", store.AppendOptions{Size: 1, TTL: 30 * 24 * time.Hour})
 		for i := range logs {

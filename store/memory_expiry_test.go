@@ -3,7 +3,6 @@ package store_test
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -12,9 +11,7 @@ import (
 )
 
 func TestMemoryTTL(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, 0)
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		o := store.AppendOptions{Size: 10, TTL: time.Minute}
 		for range 3 {
 			mustAppend(t, m, "ch", "1", o)
@@ -38,9 +35,7 @@ func TestMemoryTTL(t *testing.T) {
 }
 
 func TestMemoryMetaTTL(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, 0)
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		o := store.AppendOptions{Size: 10, TTL: time.Minute}
 		first := mustAppend(t, m, "ch", "1", o)
 		time.Sleep(store.MetaTTL - 1)
@@ -63,9 +58,7 @@ func TestMemoryMetaTTL(t *testing.T) {
 
 // A log without Appends lives as long as someone asks for it.
 func TestMemoryMetaLivesWhileItIsAskedFor(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, 0)
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		o := store.AppendOptions{Size: 10, TTL: time.Minute}
 		asked := mustAppend(t, m, "asked", "1", o)
 		mustAppend(t, m, "forgotten", "1", o)
@@ -88,9 +81,7 @@ func TestMemoryMetaLivesWhileItIsAskedFor(t *testing.T) {
 
 // Logs that nobody asks for are freed, even if other logs are asked for.
 func TestMemoryForgetsBehindALogThatIsAskedFor(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, 0)
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		o := store.AppendOptions{Size: 10, TTL: time.Minute}
 		mustAppend(t, m, "asked", "1", o)
 		for i := range 50 {
@@ -114,10 +105,8 @@ func TestMemoryForgetsBehindALogThatIsAskedFor(t *testing.T) {
 
 // A position lives as long as anything refers to it.
 func TestMemoryMetaOutlivesEntriesAndKeys(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		const week = 7 * 24 * time.Hour
-		m := newMemory(t, 0)
 		entry := mustAppend(t, m, "entry", "1", store.AppendOptions{Size: 1, TTL: week})
 		o := store.AppendOptions{Size: 1, TTL: time.Minute, Key: "k", KeyTTL: week}
 		key := mustAppend(t, m, "key", "1", o)
@@ -139,9 +128,7 @@ func TestMemoryMetaOutlivesEntriesAndKeys(t *testing.T) {
 }
 
 func TestMemoryKeyTTL(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, 0)
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		o := plenty
 		ttls := map[string]time.Duration{"a": time.Hour, "b": time.Second, "c": time.Minute, "d": 2 * time.Hour, "e": time.Second}
 		for _, o.Key = range []string{"a", "b", "c", "d", "e"} {
@@ -174,10 +161,8 @@ func TestMemoryKeyTTL(t *testing.T) {
 }
 
 func TestMemoryDeadAfter(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		ctx := t.Context()
-		m := newMemory(t, 0)
 		rep := store.Report{Replica: store.Replica{ID: "a"}, Channels: []store.Count{{Channel: "ch", Subscribers: 1}}}
 		heartbeat := store.Report{Replica: store.Replica{ID: "a"}}
 		join := func(id string) {

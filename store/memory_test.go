@@ -35,6 +35,12 @@ func newMemory(t testing.TB, maxBytes int64) *store.Memory {
 	return m
 }
 
+// inBubble tests a Memory whose clock is faked.
+func inBubble(t *testing.T, maxBytes int64, test func(t *testing.T, m *store.Memory)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { test(t, newMemory(t, maxBytes)) })
+}
+
 func openMemory(t *testing.T) store.Store { return newMemory(t, 0) }
 
 func mustAppend(t testing.TB, m *store.Memory, channel, body string, o store.AppendOptions) store.Position {
@@ -108,9 +114,7 @@ func TestMemoryRefusesNonsense(t *testing.T) {
 }
 
 func TestMemoryForever(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, 0)
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
 		o := plenty
 		o.Key, o.KeyTTL = "k", math.MaxInt64
 		first := mustAppend(t, m, "ch", "1", o)
@@ -124,10 +128,8 @@ func TestMemoryForever(t *testing.T) {
 }
 
 func TestMemoryPages100000Channels(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // so that no replica dies on a slow machine
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) { // so that no replica dies on a slow machine
 		const n = 100_000
-		m := newMemory(t, 0)
 		counts := make([]store.Count, n)
 		var names []string
 		for i := range counts {
@@ -178,10 +180,8 @@ func TestMemoryPages100000Channels(t *testing.T) {
 // Logs are trimmed, expire and are evicted while many goroutines use them (run
 // with -race). In the end, everything that was counted has been subtracted.
 func TestMemoryConcurrentEviction(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const maxBytes, workers, each, channels = 64 << 10, 8, 1000, 300
-		m := newMemory(t, maxBytes)
+	const maxBytes, workers, each, channels = 64 << 10, 8, 1000, 300
+	inBubble(t, maxBytes, func(t *testing.T, m *store.Memory) {
 		ctx := t.Context()
 		var wg sync.WaitGroup
 		for w := range workers {

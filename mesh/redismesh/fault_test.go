@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/redismesh"
 	"github.com/channels-go/channels/store/redisstore"
@@ -355,17 +356,10 @@ func TestHistoryLosesNothing(t *testing.T) {
 		st, err := redisstore.New(s.Client(), redisstore.Options{})
 		require.NoError(t, err)
 		t.Cleanup(func() { st.Close() })
-		hub, err := channels.New(channels.Options{ReplicaID: id, Store: st, Mesh: open(t, s.Client(), "", id), Logger: quiet,
+		hubs = append(hubs, hubtest.NewHub(t, channels.Options{ReplicaID: id, Store: st, Mesh: open(t, s.Client(), "", id),
 			Channel: func(string) channels.ChannelOptions {
 				return channels.ChannelOptions{HistorySize: 1_000_000, HistoryTTL: time.Hour}
-			}})
-		require.NoError(t, err)
-		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
-			assert.NoError(t, hub.Shutdown(ctx))
-		})
-		hubs = append(hubs, hub)
+			}}))
 	}
 	var mu sync.Mutex
 	acked := map[uint64]bool{}

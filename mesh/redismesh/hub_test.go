@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/store"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // A replica is named once, at its mesh, also by chance; the hub refuses another
@@ -15,12 +15,6 @@ import (
 func TestHubTakesTheReplicaID(t *testing.T) {
 	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // no server is needed for this
 	defer c.Close()
-	memory := func() store.Store {
-		st, err := store.NewMemory(store.MemoryOptions{})
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, st.Close()) })
-		return st
-	}
 	for _, id := range []string{"replica-1", ""} {
 		m := open(t, c, "", id)
 		if id == "" {
@@ -28,14 +22,11 @@ func TestHubTakesTheReplicaID(t *testing.T) {
 		} else {
 			require.Equal(t, id, m.ReplicaID())
 		}
-		hub, err := channels.New(channels.Options{Mesh: m, Store: memory(), Logger: quiet})
-		require.NoError(t, err)
-		nodes, err := hub.Replicas(t.Context())
+		nodes, err := hubtest.NewHub(t, channels.Options{Mesh: m, Store: hubtest.NewMemory(t)}).Replicas(t.Context())
 		require.NoError(t, err)
 		require.Len(t, nodes, 1)
 		require.Equal(t, m.ReplicaID(), nodes[0].ID)
-		require.NoError(t, hub.Shutdown(t.Context()))
 	}
-	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: open(t, c, "", "replica-1"), Store: memory(), Logger: quiet})
+	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: open(t, c, "", "replica-1"), Store: hubtest.NewMemory(t)})
 	require.ErrorContains(t, err, `is "replica-2", but Options.Mesh has the id "replica-1"`)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
@@ -225,14 +226,7 @@ func newHub(t *testing.T, s store.Store, change ...func(*channels.Options)) *cha
 	for _, c := range change {
 		c(&o)
 	}
-	hub, err := channels.New(o)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		assert.NoError(t, hub.Shutdown(ctx))
-	})
-	return hub
+	return hubtest.NewHub(t, o)
 }
 
 // No offset of an epoch means two messages, whichever Store appends first after
