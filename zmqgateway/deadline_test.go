@@ -2,10 +2,12 @@ package zmqgateway_test
 
 import (
 	"bytes"
+	"io"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/internal/zmtp"
@@ -17,41 +19,47 @@ func TestMessageHasADeadline(t *testing.T) {
 	var log logbook
 	const whole = 300 * time.Millisecond
 	_, g := startPaced(t, zmqgateway.Pace{Whole: whole}, withLog(&log))
-	pub, pull, rep := g.Addresses()
-	refused := int64(0)
-	for address, typ := range map[string]zmq4.SocketType{pub: zmq4.Sub, pull: zmq4.Push, rep: zmq4.Req} {
-		for what, begin := range map[string][]byte{
-			"a frame":           {0, 200},
-			"a large frame":     nil,
-			"frames":            {1, 0, 1, 200},
-			"a frame's header":  {2, 0, 0},
-			"a ping":            {4, 50, 4},
-			"a message, behind": append(frame(0, "\x01x"), 0, 200),
-		} {
-			if begin == nil {
-				begin = announced(100_000)
-			}
-			if typ == zmq4.Sub && (what == "frames" || what == "a large frame") {
-				continue // not allowed there at all
-			}
-			s := dialSocket(t, address, typ)
-			start := time.Now()
-			_, err := s.tcp.Write(begin)
-			for err == nil {
-				require.Less(t, time.Since(start), zmtp.IdleTimeout, "%s at %s", what, typ)
-				if what != "a frame's header" { // a few more bytes would complete it
-					_, err = s.tcp.Write([]byte{0})
-				}
-				require.NoError(t, s.tcp.SetReadDeadline(time.Now().Add(10*time.Millisecond)))
-				if _, e := s.tcp.Read(make([]byte, 256)); err == nil && e != nil && !isTimeout(e) {
-					err = e
-				}
-			}
-			require.GreaterOrEqual(t, time.Since(start), whole, "%s at %s", what, typ)
-			refused++
-			eventually(t, "it is counted", func() bool { return g.Stats().Refused == refused })
+	for what, c := range map[string]struct {
+		begin []byte
+		then  string // what follows again and again: it never completes the message
+		of    []string
+	}{
+		"a frame":           {[]byte{0, 200}, "x", []string{"SUB", "PUSH", "REQ"}},
+		"a large frame":     {announced(100_000), "x", []string{"PUSH", "REQ"}}, // not allowed for SUB
+		"frames":            {[]byte{1, 0, 1, 200}, "x", []string{"PUSH", "REQ"}},
+		"a frame's header":  {[]byte{2, 0, 0}, "", []string{"SUB", "PUSH", "REQ"}}, // a few more bytes would complete it
+		"a ping":            {[]byte{4, 50, 4}, "x", []string{"SUB", "PUSH", "REQ"}},
+		"a message, behind": {append(frame(0, "\x00x"), 0, 200), "x", []string{"SUB", "PUSH", "REQ"}},
+	} {
+		for _, socket := range c.of {
+			t.Run(what+" of "+socket, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					peer, served := handle(g, socket)
+					go io.Copy(io.Discard, peer) // ends with the connection
+					write(t, peer, shaken(socket, c.begin))
+					start := time.Now()
+					var trickling sync.WaitGroup
+					defer trickling.Wait()
+					trickling.Go(func() { // ends with the connection
+						var err error
+						for err == nil && c.then != "" {
+							time.Sleep(10 * time.Millisecond)
+							_, err = peer.Write([]byte(c.then))
+						}
+					})
+					require.ErrorIs(t, <-served, zmtp.ErrTooSlow)
+					require.Equal(t, whole, time.Since(start))
+				})
+			})
 		}
 	}
+
+	s := dialPush(t, g)
+	_, err := s.tcp.Write(announced(100_000))
+	for ; err == nil; _, err = s.tcp.Write([]byte("x")) {
+		time.Sleep(10 * time.Millisecond) // the point of the test: it is slow, and not idle
+	}
+	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 1 })
 	eventually(t, "it is logged", func() bool { return log.Has("took too long to come") })
 }
 

@@ -21,6 +21,7 @@ type endpoint struct {
 	*zmtp.Listener
 	typ    zmq4.SocketType
 	limits zmtp.Limits
+	serve  func(*conn) error
 	max    int   // connections after their handshake
 	known  *room // for the messages of those that are no strangers
 
@@ -45,32 +46,35 @@ func (g *Gateway) listen(address string, typ zmq4.SocketType, l zmtp.Limits, ser
 	if err != nil {
 		return nil, fmt.Errorf("zmqgateway: %w", err)
 	}
-	e := &endpoint{typ: typ, limits: l, max: g.opts.MaxConnections, known: g.known, open: map[*conn]bool{}}
+	e := &endpoint{typ: typ, limits: l, serve: serve, max: g.opts.MaxConnections, known: g.known, open: map[*conn]bool{}}
 	e.Listener = zmtp.NewListener(ln, zmtp.ListenerOptions{Name: "gateway", Logger: g.log.With("socket", string(typ)), Max: math.MaxInt, Refused: &g.refused})
 	g.running.Go(func() { // ends with the listener
-		e.Serve(func(nc net.Conn, shaken func()) error {
-			c, err := e.shake(nc)
-			if err != nil {
-				return err
-			}
-			shaken()
-			ctx, cancel := context.WithCancelCause(g.ctx)
-			defer cancel(nil)
-			c.ctx, c.cancel, c.room = ctx, cancel, g.strangers
-			c.guard.Whole, c.guard.Admission = &g.pace.whole, c
-			if err := e.enter(c); err != nil {
-				return err
-			}
-			defer e.leave(c)
-			err = serve(c)
-			c.giveBack()
-			if why := context.Cause(ctx); why != nil {
-				return why
-			}
-			return err
-		})
+		e.Serve(func(nc net.Conn, shaken func()) error { return g.handle(e, nc, shaken) })
 	})
 	return e, nil
+}
+
+// handle shakes hands, and serves a connection until it ends.
+func (g *Gateway) handle(e *endpoint, nc net.Conn, shaken func()) error {
+	c, err := e.shake(nc)
+	if err != nil {
+		return err
+	}
+	shaken()
+	ctx, cancel := context.WithCancelCause(g.ctx)
+	defer cancel(nil)
+	c.ctx, c.cancel, c.room = ctx, cancel, g.strangers
+	c.guard.Whole, c.guard.Admission = &g.pace.whole, c
+	if err := e.enter(c); err != nil {
+		return err
+	}
+	defer e.leave(c)
+	err = e.serve(c)
+	c.giveBack()
+	if why := context.Cause(ctx); why != nil {
+		return why
+	}
+	return err
 }
 
 // address is where the endpoint is. A nil endpoint has none.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"math"
+	"net"
 	"testing"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 )
 
 const SilentBeats = silentBeats
+
+// Beat is the usual time between two PINGs.
+var Beat = defaultPace.beat
 
 var (
 	AppendASCII = appendASCII
@@ -37,7 +41,17 @@ func NewPaced(hub Bridge, o Options, p Pace) (*Gateway, error) {
 	if p.Crowded > 0 {
 		set.crowded = zmtp.Pace{Start: p.Crowded, Rate: math.MaxInt}
 	}
-	return open(o, hub, set)
+	g, err := open(o, hub, set)
+	if err == nil {
+		g.ctx.Done() // makes the channel: it must not be of the bubble that asks for it first
+	}
+	return g, err
+}
+
+// Handle serves a connection of a SUB, PUSH or REQ socket until it ends.
+func Handle(g *Gateway, socket string, c net.Conn) error {
+	e := map[string]*endpoint{"SUB": g.pub, "PUSH": g.pull, "REQ": g.rep}[socket]
+	return g.handle(e, c, func() {})
 }
 
 // Answer is what a request gets, and the envelope that it is sent back in.

@@ -212,6 +212,18 @@ func shaken(typ string, then ...[]byte) []byte {
 	return slices.Concat(greeting("NULL"), ready(typ), slices.Concat(then...))
 }
 
+// handle has a gateway serve one end of a pipe as a socket of this type, and
+// returns the other end.
+func handle(g *zmqgateway.Gateway, socket string) (peer net.Conn, served <-chan error) {
+	ours, peer := net.Pipe()
+	ended := make(chan error, 1)
+	go func() { // ends with the connection
+		defer ours.Close()
+		ended <- zmqgateway.Handle(g, socket, ours)
+	}()
+	return peer, ended
+}
+
 func requireGatewayWorks(t *testing.T, hub *channels.Hub, g *zmqgateway.Gateway) {
 	t.Helper()
 	s, p, r := subscribe(t, hub, g, "works\x00", "works"), dialPush(t, g), dialReq(t, g)

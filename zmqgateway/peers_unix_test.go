@@ -3,7 +3,6 @@
 package zmqgateway_test
 
 import (
-	"io"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,40 +116,6 @@ sys.stdin.readline()
 		}
 	}
 	require.Equal(t, "end", p.line(t))
-}
-
-// A reader of ZMTP 3.1 gets PINGs that say how long the gateway may be silent. If
-// it answers, it stays, though it says nothing else; if not, it is disconnected.
-func TestReaderAnswersPings(t *testing.T) {
-	t.Parallel()
-	_, g := startPaced(t, zmqgateway.Pace{Beat: time.Second})
-	c := dial(t, pubOf(g))
-	hello := greeting("NULL")
-	hello[11] = 1 // ZMTP 3.1
-	write(t, c, hello, ready("SUB"))
-	_, err := io.ReadFull(c, make([]byte, 64))
-	require.NoError(t, err)
-	_, err = readFrame(c) // READY
-	require.NoError(t, err)
-	ping := frame(4, "\x04PING\x00\x1e") // 3 s
-	for range 2 * zmqgateway.SilentBeats {
-		f, err := readFrame(c)
-		require.NoError(t, err)
-		require.Equal(t, ping, f)
-		write(t, c, frame(4, "\x04PONG"))
-	}
-	pings := 0
-	for {
-		f, err := readFrame(c)
-		if err != nil {
-			require.False(t, isTimeout(err), "it was not hung up")
-			break
-		}
-		require.Equal(t, ping, f)
-		pings++
-	}
-	require.GreaterOrEqual(t, pings, zmqgateway.SilentBeats-1)
-	eventually(t, "it has gone", func() bool { return g.Stats().Readers == 0 })
 }
 
 // A reader of libzmq that is stopped, while its kernel goes on acknowledging, is

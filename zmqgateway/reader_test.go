@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -70,6 +71,7 @@ func readsSteadily(t *testing.T) (longest time.Duration, err error) {
 		if i < slow {
 			<-pace.C
 		}
+		s.tcp.SetDeadline(time.Now().Add(patience))
 		m, err := s.RecvMsg()
 		longest = max(longest, time.Since(last))
 		last = time.Now()
@@ -129,6 +131,42 @@ func TestReaderGetsEachMessageOnce(t *testing.T) {
 	publish(t, hub, "keep.a", "for nobody", "1")
 	publish(t, hub, "z", "end", "1")
 	expect("end")
+}
+
+// A reader of ZMTP 3.1 gets PINGs that say how long the gateway may be silent. If
+// it answers, it stays, though it says nothing else; if not, it is disconnected.
+func TestReaderAnswersPings(t *testing.T) {
+	_, g := start(t)
+	synctest.Test(t, func(t *testing.T) {
+		c, served := handle(g, "SUB")
+		hello := shaken("SUB")
+		hello[11] = 1     // ZMTP 3.1
+		go c.Write(hello) // ends when that is read
+		_, err := io.ReadFull(c, make([]byte, 64))
+		require.NoError(t, err)
+		_, err = readFrame(c) // READY
+		require.NoError(t, err)
+		began := time.Now()
+		ping := frame(4, "\x04PING\x03\x84") // 90 s
+		for range 2 * zmqgateway.SilentBeats {
+			f, err := readFrame(c)
+			require.NoError(t, err)
+			require.Equal(t, ping, f)
+			write(t, c, frame(4, "\x04PONG"))
+		}
+		require.Equal(t, 2*zmqgateway.SilentBeats*zmqgateway.Beat, time.Since(began))
+		require.Equal(t, 1, g.Stats().Readers)
+		pings := 0
+		f, err := readFrame(c)
+		for ; err == nil; f, err = readFrame(c) {
+			require.Equal(t, ping, f)
+			pings++
+		}
+		require.GreaterOrEqual(t, pings, zmqgateway.SilentBeats-1)
+		require.Equal(t, 3*zmqgateway.SilentBeats*zmqgateway.Beat, time.Since(began))
+		require.NoError(t, <-served)
+	})
+	require.Zero(t, g.Stats().Readers)
 }
 
 // A reader of everything at one replica gets what others publish, also on
