@@ -120,7 +120,6 @@ func TestHostilePeers(t *testing.T) {
 		"a message of packets": frame(0, "P"+string(packet.Append(nil, &mesh.Packet{Header: "forged"}))),
 	} {
 		c, _ := join(t, m, "hostile")
-		require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 		_, _ = c.Write(b)
 		requireHungUp(t, c)
 		eventually(t, name+": it is no peer any more", func() bool { return len(m.Status().Peers) == 0 })
@@ -170,7 +169,6 @@ func TestHostilePublisher(t *testing.T) {
 			m.SetPeers(map[string]string{"stage": hostile.address()})
 			for range 3 {
 				c, _ := hostile.shake()
-				require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 				_, _ = c.Write(b)
 				if name == "half a message" {
 					require.NoError(t, c.Close())

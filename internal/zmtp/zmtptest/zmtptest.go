@@ -91,7 +91,8 @@ func Accept(t testing.TB, ln net.Listener) net.Conn {
 	return c
 }
 
-// Dial connects to tcp://HOST:PORT until the test ends.
+// Dial connects to tcp://HOST:PORT until the test ends. What the test reads next,
+// or writes, has the time of Patience; see also Write and RequireHungUp.
 func Dial(t testing.TB, address string) net.Conn {
 	t.Helper()
 	return dial(t, address, new(net.Dialer))
@@ -112,18 +113,21 @@ func dial(t testing.TB, address string, d *net.Dialer) net.Conn {
 	return c
 }
 
-// Write writes all of these.
+// Write writes all of these, each in the time of Patience.
 func Write(t testing.TB, c net.Conn, frames ...[]byte) {
 	t.Helper()
 	for _, f := range frames {
+		require.NoError(t, c.SetWriteDeadline(time.Now().Add(Patience)))
 		_, err := c.Write(f)
 		require.NoError(t, err)
 	}
 }
 
-// RequireHungUp reads until the other side has closed the connection.
+// RequireHungUp reads until the other side has closed the connection, in the time
+// of Patience from now on.
 func RequireHungUp(t testing.TB, c net.Conn) {
 	t.Helper()
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(Patience)))
 	_, err := io.Copy(io.Discard, c)
 	require.False(t, IsTimeout(err), "the connection was not closed")
 }
