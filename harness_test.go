@@ -2,10 +2,8 @@ package channels_test
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +39,7 @@ var (
 	msg       = hubtest.Msg
 	long      = hubtest.Long
 	say       = hubtest.Say
+	pairs     = hubtest.Pairs
 )
 
 type (
@@ -186,36 +185,14 @@ func (s *server) getStream(path string, header ...string) answer {
 // do makes a request; header holds names and values in turn.
 func (s *server) do(method, path, body string, header ...string) answer {
 	s.t.Helper()
-	return readAnswer(s.t, s.request(context.Background(), method, path, body, pairs(header)))
-}
-
-func (s *server) request(ctx context.Context, method, path, body string, header http.Header) *http.Response {
-	s.t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, s.http.URL+path, strings.NewReader(body))
-	require.NoError(s.t, err)
-	req.Header = header
-	resp, err := s.http.Client().Do(req)
-	require.NoError(s.t, err)
-	return resp
-}
-
-// pairs is a header of names and values in turn.
-func pairs(header []string) http.Header {
-	h := http.Header{}
-	for i := 0; i+1 < len(header); i += 2 {
-		h.Add(header[i], header[i+1])
-	}
-	return h
+	return readAnswer(s.t, hubtest.Request(s.t, context.Background(), s.http.Client(), method, s.http.URL+path, body, header...))
 }
 
 func readAnswer(t *testing.T, resp *http.Response) answer {
 	t.Helper()
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	a := answer{status: resp.StatusCode, header: resp.Header, body: string(b)}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && len(b) > 0 {
-		require.NoError(t, json.Unmarshal(b, &a.json), "body: %s", b)
+	a := answer{status: resp.StatusCode, header: resp.Header, body: hubtest.Body(t, resp)}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && a.body != "" {
+		require.NoError(t, json.Unmarshal([]byte(a.body), &a.json), "body: %s", a.body)
 	}
 	return a
 }
@@ -239,23 +216,14 @@ type wsClient struct {
 // tryDial opens a WebSocket to a channel, or returns why not.
 func (s *server) tryDial(path string, o *websocket.DialOptions) (*wsClient, *http.Response, error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	if o == nil {
 		o = &websocket.DialOptions{}
 	}
-	if o.HTTPClient == nil {
-		// Not the server's client: its transport keeps idle connections.
-		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-		s.t.Cleanup(tr.CloseIdleConnections)
-		o.HTTPClient = &http.Client{Transport: tr}
-	}
-	c, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.http.URL, "http")+path, o)
+	c, resp, err := hubtest.Dial(s.t, s.http.URL+path, *o)
 	if err != nil {
 		return nil, resp, err
 	}
 	c.SetReadLimit(64 << 20)
-	s.t.Cleanup(func() { c.CloseNow() })
 	return &wsClient{s.t, c}, resp, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // sseEvent is one block of a stream, up to an empty line; or a comment.
@@ -49,11 +51,10 @@ type sseClient struct {
 func (s *server) openStream(channel, query string, header ...string) *sseClient {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	h := pairs(header)
-	if h["Accept"] == nil {
-		h.Set("Accept", "text/event-stream")
+	if !slices.Contains(header, "Accept") {
+		header = append(header, "Accept", "text/event-stream")
 	}
-	resp := s.request(ctx, "GET", "/channel/"+url.PathEscape(channel)+"/"+query, "", h)
+	resp := hubtest.Request(s.t, ctx, s.http.Client(), "GET", s.http.URL+"/channel/"+url.PathEscape(channel)+"/"+query, "", header...)
 	e := &sseClient{t: s.t, resp: resp, r: bufio.NewReader(resp.Body), cancel: cancel}
 	s.t.Cleanup(e.close)
 	return e

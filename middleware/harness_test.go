@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -22,8 +21,7 @@ import (
 	"github.com/channels-go/channels/middleware"
 )
 
-// patience is how long a test waits for an event that must come.
-const patience = time.Minute
+const patience = hubtest.Patience
 
 type wrapper = func(http.Handler) http.Handler
 
@@ -43,27 +41,11 @@ func must[T any](v T, err error) T {
 }
 
 // site is a hub behind middleware, on a real server.
-type site struct {
-	t   *testing.T
-	hub *channels.Hub
-	srv *httptest.Server
-}
+type site struct{ *hubtest.Server }
 
 func serve(t *testing.T, o channels.Options, ms ...wrapper) *site {
 	t.Helper()
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	hub, err := channels.New(o)
-	require.NoError(t, err)
-	s := &site{t, hub, httptest.NewServer(stack(hub.Handler(), ms...))}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		require.NoError(t, hub.Shutdown(ctx))
-		s.srv.Close()
-	})
-	return s
+	return &site{hubtest.Serve(t, o, func(h http.Handler) http.Handler { return stack(h, ms...) })}
 }
 
 // answer is the response to an HTTP request.
@@ -87,18 +69,9 @@ func (a answer) message() string {
 	return b.Error.Message
 }
 
-// headers returns the header of alternating names and values.
-func headers(pairs []string) http.Header {
-	h := http.Header{}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		h.Add(pairs[i], pairs[i+1])
-	}
-	return h
-}
-
 // ask has a handler answer a request, without a server.
 func ask(h http.Handler, r *http.Request, header ...string) answer {
-	r.Header = headers(header)
+	r.Header = hubtest.Pairs(header)
 	r.Host = cmp.Or(r.Header.Get("Host"), r.Host)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
@@ -117,20 +90,13 @@ func from(h http.Handler, remote, path string, header ...string) answer {
 }
 
 func (s *site) do(method, path, body string, header ...string) answer {
-	s.t.Helper()
-	r, err := http.NewRequest(method, s.srv.URL+path, strings.NewReader(body))
-	require.NoError(s.t, err)
-	r.Header = headers(header)
-	resp, err := s.srv.Client().Do(r)
-	require.NoError(s.t, err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(s.t, err)
-	return answer{resp.StatusCode, resp.Header, string(b)}
+	s.T.Helper()
+	resp := hubtest.Request(s.T, context.Background(), s.HTTP.Client(), method, s.HTTP.URL+path, body, header...)
+	return answer{resp.StatusCode, resp.Header, hubtest.Body(s.T, resp)}
 }
 
 func (s *site) publish(channel, body string, header ...string) answer {
-	s.t.Helper()
+	s.T.Helper()
 	return s.do("POST", "/v1/channel/"+channel+"/publish", `{"header":"x","body":`+body+`}`, header...)
 }
 
@@ -141,25 +107,16 @@ type ws struct {
 }
 
 func (s *site) dial(path string, o websocket.DialOptions) (*ws, *http.Response, error) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	tr := &http.Transport{}
-	s.t.Cleanup(tr.CloseIdleConnections)
-	o.HTTPClient = &http.Client{Transport: tr}
-	c, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.srv.URL, "http")+path, &o)
-	if err != nil {
-		return nil, resp, err
-	}
-	s.t.Cleanup(func() { c.CloseNow() })
-	return &ws{s.t, c}, resp, nil
+	s.T.Helper()
+	c, resp, err := hubtest.Dial(s.T, s.HTTP.URL+path, o)
+	return &ws{s.T, c}, resp, err
 }
 
 // join opens a WebSocket; header holds alternating names and values.
 func (s *site) join(channel string, header ...string) *ws {
-	s.t.Helper()
-	w, _, err := s.dial("/channel/"+channel+"/", websocket.DialOptions{HTTPHeader: headers(header)})
-	require.NoError(s.t, err)
+	s.T.Helper()
+	w, _, err := s.dial("/channel/"+channel+"/", websocket.DialOptions{HTTPHeader: hubtest.Pairs(header)})
+	require.NoError(s.T, err)
 	return w
 }
 
@@ -202,14 +159,11 @@ func (w *ws) wantError(code string) {
 
 // events opens an event stream.
 func (s *site) events(channel string, header ...string) (next func() string, end func()) {
-	s.t.Helper()
+	s.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	r, err := http.NewRequestWithContext(ctx, "GET", s.srv.URL+"/channel/"+channel+"/", nil)
-	require.NoError(s.t, err)
-	r.Header = headers(append(header, "Accept", "text/event-stream"))
-	resp, err := s.srv.Client().Do(r)
-	require.NoError(s.t, err)
-	require.Equal(s.t, 200, resp.StatusCode)
+	header = append(header, "Accept", "text/event-stream")
+	resp := hubtest.Request(s.T, ctx, s.HTTP.Client(), "GET", s.HTTP.URL+"/channel/"+channel+"/", "", header...)
+	require.Equal(s.T, 200, resp.StatusCode)
 	lines := bufio.NewScanner(resp.Body)
 	next = func() string { // returns the next line with data
 		for lines.Scan() {
@@ -217,7 +171,7 @@ func (s *site) events(channel string, header ...string) (next func() string, end
 				return data
 			}
 		}
-		require.NoError(s.t, lines.Err())
+		require.NoError(s.T, lines.Err())
 		return ""
 	}
 	return next, func() { cancel(); resp.Body.Close() }

@@ -139,7 +139,7 @@ func TestLogAWebSocket(t *testing.T) {
 	require.Equal(t, want, record)
 
 	w = s.join("b")
-	s.hub.DisconnectClient(t.Context(), strings.TrimSuffix(id, "1")+"2")
+	s.Hub.DisconnectClient(t.Context(), strings.TrimSuffix(id, "1")+"2")
 	w.wantError("disconnected")
 	w.read() // answers the close frame
 	got := rs.wait(t, 2)
@@ -273,7 +273,7 @@ func TestLogRefusalsInStreamsAndWebSockets(t *testing.T) {
 		}
 		return nil
 	}})
-	page := websocket.DialOptions{HTTPHeader: http.Header{"Origin": {s.srv.URL}}}
+	page := websocket.DialOptions{HTTPHeader: http.Header{"Origin": {s.HTTP.URL}}}
 	for i, c := range []struct {
 		channel string
 		status  float64
