@@ -98,15 +98,6 @@ func TestWhatIsRefused(t *testing.T) {
 }
 
 func TestRunEnds(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, "127.0.0.1:0") }()
-	cancel()
-	select {
-	case err := <-ended:
-		assert.NoError(t, err)
-	case <-time.After(time.Minute):
-		t.Fatal("it is still running")
-	}
+	webtest.Run(t, func(ctx context.Context) error { return run(ctx, "127.0.0.1:0") })
 	assert.Error(t, run(context.Background(), "no address"))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/example/internal/webtest"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // handler returns the app without a server.
@@ -36,9 +37,7 @@ func handler(t *testing.T, proxies ...netip.Prefix) (*app, http.Handler) {
 func ask(h http.Handler, from, method, path, body string, before *httptest.ResponseRecorder, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.RemoteAddr = from
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Add(header[i], header[i+1])
-	}
+	r.Header = hubtest.Pairs(header)
 	if before != nil {
 		for _, c := range before.Result().Cookies() {
 			r.AddCookie(c)
@@ -169,9 +168,8 @@ func TestCookieIsSecureBehindAProxyWithTLS(t *testing.T) {
 // open opens the WebSocket that the page uses.
 func (b *browser) open() *websocket.Conn {
 	b.t.Helper()
-	c, _, err := websocket.Dial(b.t.Context(), b.url+"/channel/inbox."+b.ID+"/", &websocket.DialOptions{HTTPClient: &b.Client})
+	c, _, err := hubtest.Dial(b.t, b.url+"/channel/inbox."+b.ID+"/", websocket.DialOptions{HTTPClient: &b.Client})
 	require.NoError(b.t, err)
-	b.t.Cleanup(func() { c.CloseNow() })
 	return c
 }
 

@@ -7,7 +7,6 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	neturl "net/url"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/example/internal/webtest"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
 	"github.com/channels-go/channels/store/redisstore/redistest"
@@ -111,11 +111,7 @@ func TestOtherWebsitesAreRefused(t *testing.T) {
 	url, _ := serve(t, nil)
 	ann, ben := signIn(t, url, "Ann"), signIn(t, url, "Ben")
 	for path, body := range map[string]string{"/login": `{"name":"Eve"}`, "/messages": `{"to":"` + ben.ID + `","text":"x"}`} {
-		r, err := http.NewRequestWithContext(t.Context(), "POST", url+path, strings.NewReader(body))
-		require.NoError(t, err)
-		r.Header.Set("Origin", "https://evil.example")
-		res, err := ann.Do(r)
-		require.NoError(t, err)
+		res := hubtest.Request(t, t.Context(), &ann.Client, "POST", url+path, body, "Origin", "https://evil.example")
 		res.Body.Close()
 		require.Equal(t, 403, res.StatusCode, path)
 		require.Empty(t, res.Cookies(), path)

@@ -39,23 +39,10 @@ const patience = time.Minute
 // address.
 func program(t *testing.T, n int) (address string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
 	out, in := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := run(ctx, "127.0.0.1:0", n, "", in)
-		in.CloseWithError(io.EOF)
-		done <- err
-	}()
-	t.Cleanup(func() {
-		cancel()
-		http.DefaultClient.CloseIdleConnections()
-		select {
-		case err := <-done:
-			require.NoError(t, err)
-		case <-time.After(patience):
-			require.FailNow(t, "it is still running")
-		}
+	webtest.Run(t, func(ctx context.Context) error {
+		defer in.Close()
+		return run(ctx, "127.0.0.1:0", n, "", in)
 	})
 	line := make([]byte, 200)
 	k, err := out.Read(line)

@@ -41,7 +41,7 @@ func TestGatewayErrors(t *testing.T) {
 // list.
 func TestGatewayToken(t *testing.T) {
 	env := map[string]string{"CHANNELS_ZMQ_TOKEN": "0123456789abcdef", "CHANNELS_JWT_SECRET": strings.Repeat("x", 32)}
-	addr, log, _ := start(t, env, "-zmq-rep", "tcp://127.0.0.1:0", "-anonymous", "*")
+	addr, log := start(t, env, "-zmq-rep", "tcp://127.0.0.1:0", "-anonymous", "*")
 	started := log.wait(t, "listening for ZeroMQ")
 	rep := started["rep"].(string)
 	require.NotContains(t, started, "pub", "sockets that do not listen are left out")

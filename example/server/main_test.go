@@ -8,9 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -20,8 +18,7 @@ import (
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// patience is how long a test waits for an event that must come.
-const patience = time.Minute
+const patience = hubtest.Patience
 
 // records collects a JSON log.
 type records struct{ hubtest.Log }
@@ -50,24 +47,16 @@ func (r *records) waitFor(t *testing.T, msg, key, value string) (found map[strin
 // join subscribes to a channel; if since is given, from that position on.
 func join(t *testing.T, addr, channel string, since ...string) *websocket.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	query := ""
 	if len(since) > 0 {
 		query = "?since=" + since[0]
 	}
-	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/channel/"+channel+"/"+query, nil)
+	c, _, err := hubtest.Dial(t, "http://"+addr+"/channel/"+channel+"/"+query, websocket.DialOptions{})
 	require.NoError(t, err)
-	t.Cleanup(func() { c.CloseNow() })
 	return c
 }
 
-type message struct {
-	Header string
-	Body   json.RawMessage
-	Offset uint64
-	Epoch  string
-}
+type message = hubtest.Message
 
 // receive returns the next message, which must come.
 func receive(t *testing.T, c *websocket.Conn) message {
@@ -112,50 +101,13 @@ func parsed(t *testing.T, env map[string]string, args ...string) config {
 	return cfg
 }
 
-// start runs a server in this process until the test ends or calls stop, and
-// returns its address.
-func start(t *testing.T, env map[string]string, args ...string) (addr string, log *records, stop context.CancelFunc) {
+// start runs a server in this process until the test ends, and returns its address.
+func start(t *testing.T, env map[string]string, args ...string) (addr string, log *records) {
 	t.Helper()
 	cfg := parsed(t, env, append([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, args...)...)
-	ctx, stop := context.WithCancel(context.Background())
 	log = new(records)
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, cfg, newLog(log, cfg.logLevel)) }()
-	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
-		stop()
-		select {
-		case err := <-done:
-			require.NoError(t, err)
-		case <-time.After(patience):
-			require.FailNow(t, "it is still running", log.String())
-		}
-	})
-	return log.wait(t, "listening")["addr"].(string), log, stop
-}
-
-// With -drain 0, connections are closed at once, but each client gets its own
-// time to reconnect.
-func TestDrainAtOnce(t *testing.T) {
-	addr, _, stop := start(t, nil)
-	var cs []*websocket.Conn
-	for range 20 {
-		cs = append(cs, join(t, addr, "a"))
-	}
-	stop()
-	var all sync.WaitGroup
-	for _, c := range cs {
-		all.Go(func() {
-			m, err := next(c)
-			if err != nil || m.Header != "reconnect" || string(m.Body) == `{"after_ms":0}` {
-				t.Errorf("%s %s, %v", m.Header, m.Body, err)
-			}
-			if _, err := next(c); websocket.CloseStatus(err) != websocket.StatusGoingAway {
-				t.Errorf("ended with %v", err)
-			}
-		})
-	}
-	all.Wait()
+	webtest.Run(t, func(ctx context.Context) error { return run(ctx, cfg, newLog(log, cfg.logLevel)) })
+	return log.wait(t, "listening")["addr"].(string), log
 }
 
 func TestRunFails(t *testing.T) {

@@ -134,8 +134,8 @@ func TestMeshLinksReplicas(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			one, _, _ := start(t, nil, args(a)...)
-			two, _, _ := start(t, nil, args(b)...)
+			one, _ := start(t, nil, args(a)...)
+			two, _ := start(t, nil, args(b)...)
 			ws := join(t, two, "far")
 			// A message published before the subscription has reached the other
 			// replica may be lost. After the first message that arrives, all

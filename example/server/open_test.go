@@ -33,7 +33,7 @@ func TestServerAnswersToItsHosts(t *testing.T) {
 		"an origin, no host":  {args: []string{"-origin", "https://app.example"}, evil: 421, app: 421},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr, _, _ := start(t, c.env, c.args...)
+			addr, _ := start(t, c.env, c.args...)
 			addr = strings.Replace(addr, "[::]", "127.0.0.1", 1)
 			require.Equal(t, c.evil, ask(addr, "evil.example:8080", c.header...))
 			require.Equal(t, c.app, ask(addr, "app.example", c.header...))
@@ -60,7 +60,7 @@ func TestServerSaysWhatIsOpen(t *testing.T) {
 		"a named origin": {[]string{"-origin", "https://a.example"}, nil, nil, []string{"WARN"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr, log, _ := start(t, c.env, c.args...)
+			addr, log := start(t, c.env, c.args...)
 			get(t, strings.Replace(addr, "[::]", "127.0.0.1", 1), "/healthz") // the records are written before the server answers
 			for _, s := range c.says {
 				require.Contains(t, log.String(), s)
@@ -73,7 +73,7 @@ func TestServerSaysWhatIsOpen(t *testing.T) {
 }
 
 func TestTimesInTheLogCanBeRead(t *testing.T) {
-	_, log, _ := start(t, nil)
+	_, log := start(t, nil)
 	newLog(log, 0).Info("a time", "took", 1500*time.Millisecond)
 	require.Equal(t, "1.5s", log.wait(t, "a time")["took"])
 }

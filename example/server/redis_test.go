@@ -60,7 +60,7 @@ func TestRedisURLs(t *testing.T) {
 // is up.
 func TestServerWaitsForRedis(t *testing.T) {
 	r := redistest.New(t)
-	addr, _, _ := start(t, nil, "-history", "h*=10,1h", "-redis", "redis://"+r.Addr+"/0", "-redis-prefix", "app")
+	addr, _ := start(t, nil, "-history", "h*=10,1h", "-redis", "redis://"+r.Addr+"/0", "-redis-prefix", "app")
 
 	want := func(status int, method, path, body string) {
 		t.Helper()

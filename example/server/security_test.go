@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -182,17 +183,16 @@ func TestSecurityThatMakesNoSense(t *testing.T) {
 // the log of all these.
 func TestServerWithSecurity(t *testing.T) {
 	ctx := t.Context()
-	addr, log, _ := start(t, map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_API_KEYS": testKeys},
+	addr, log := start(t, map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_API_KEYS": testKeys},
 		"-anonymous", "news", "-rate-connection", "0.001,2", "-rate-address", "1000", "-trusted-proxy", "127.0.0.0/8", "-log-requests",
 		"-origin", "https://app.example.com", "-jwt-cookie", "session")
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix(),
 		"channels": middleware.Grants{Subscribe: []string{"chat.*"}, Publish: []string{"chat.*"}}}).SignedString([]byte(testSecret))
 	require.NoError(t, err)
 
-	ws, _, err := websocket.Dial(ctx, "ws://"+addr+"/channel/chat.1/", &websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + token},
+	ws, _, err := hubtest.Dial(t, "http://"+addr+"/channel/chat.1/", websocket.DialOptions{Subprotocols: []string{"channels", "bearer." + token},
 		HTTPHeader: http.Header{"X-Forwarded-For": {"203.0.113.9"}}})
 	require.NoError(t, err)
-	defer ws.CloseNow()
 	for i := range 3 {
 		require.NoError(t, ws.Write(ctx, websocket.MessageText, []byte(`{"header":"x","body":1}`)))
 		m := receive(t, ws)
@@ -213,7 +213,7 @@ func TestServerWithSecurity(t *testing.T) {
 	require.Equal(t, 403, publish("news"))
 	require.Equal(t, 401, publish("news", "Authorization", "Bearer a.b.c"))
 	join(t, addr, "news").CloseNow()
-	_, _, err = websocket.Dial(ctx, "ws://"+addr+"/channel/chat.1/", nil)
+	_, _, err = hubtest.Dial(t, "http://"+addr+"/channel/chat.1/", websocket.DialOptions{})
 	require.Error(t, err)
 	get(t, addr, "/readyz")
 	ws.CloseNow()

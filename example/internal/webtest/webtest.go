@@ -2,34 +2,26 @@
 package webtest
 
 import (
-	"cmp"
-	"io"
+	"context"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // Call makes a request and returns the answer's status and body. header holds
 // alternating names and values.
 func Call(t *testing.T, client *http.Client, method, url, body string, header ...string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	require.NoError(t, err)
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	r.Host = cmp.Or(r.Header.Get("Host"), r.Host)
-	resp, err := client.Do(r)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	return resp.StatusCode, string(b)
+	resp := hubtest.Request(t, t.Context(), client, method, url, body, header...)
+	return resp.StatusCode, hubtest.Body(t, resp)
 }
 
 // Want makes a request that must get this status, and returns the answer's body.
@@ -38,6 +30,24 @@ func Want(t *testing.T, client *http.Client, status int, method, url, body strin
 	got, text := Call(t, client, method, url, body, header...)
 	require.Equal(t, status, got, "%s %s: %s", method, url, text)
 	return text
+}
+
+// Run has a program run until the test ends or calls stop. It must end without an error.
+func Run(t *testing.T, program func(ctx context.Context) error) (stop func()) {
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- program(ctx) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		stop()
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+		case <-time.After(hubtest.Patience):
+			require.FailNow(t, "it is still running")
+		}
+	})
+	return stop
 }
 
 // PageLoadsOnlyItsOwn wants a handler to serve every file in the folder "page",
