@@ -42,9 +42,7 @@ func TestLongAnswers(t *testing.T) {
 		}
 	}
 	s.http.Start()
-	for range 20 {
-		s.PublishGo("h", `"`+long(200<<10)+`"`)
-	}
+	s.publishLong("h", 20)
 	t.Run("nobody reads", func(t *testing.T) {
 		var cs []rawClient
 		for range 5 {
@@ -94,9 +92,7 @@ func TestLongAnswers(t *testing.T) {
 
 func TestLongAnswersAreRefusedWhereTooMuchWaits(t *testing.T) {
 	s := serveSmall(t, channels.Options{MaxQueuedBytes: 1 << 20, WriteTimeout: time.Minute, Channel: keep(10)})
-	for range 10 {
-		s.PublishGo("h", `"`+long(200<<10)+`"`)
-	}
+	s.publishLong("h", 10)
 	s.PublishGo("short", `1`)
 	c := s.askSlowly("")
 	until(t, "it waits", func() bool { return s.hub.Stats().Queued > 1<<20 })
@@ -139,9 +135,7 @@ func TestABatchCountsForEachChannel(t *testing.T) {
 func TestLongAnswersDoNotShutOutConnections(t *testing.T) {
 	const size = 4 * 200 << 10
 	s := serveSmall(t, channels.Options{MaxQueuedBytes: 4 << 20, WriteTimeout: time.Minute, Channel: keep(10)})
-	for range 4 {
-		s.PublishGo("h", `"`+long(size/4)+`"`)
-	}
+	s.publishLong("h", 4)
 	c := s.askSlowly("")
 	until(t, "it waits", func() bool { return s.hub.Stats().Queued > size })
 
@@ -160,9 +154,7 @@ func TestLongAnswersDoNotShutOutConnections(t *testing.T) {
 // A client that reads a long answer slowly, or not at all, does not hold up Shutdown.
 func TestShutdownDoesNotWaitForLongAnswers(t *testing.T) {
 	s := serveSmall(t, channels.Options{WriteTimeout: 5 * time.Minute, Channel: keep(10)})
-	for range 10 {
-		s.PublishGo("h", `"`+long(200<<10)+`"`)
-	}
+	s.publishLong("h", 10)
 	s.askSlowly("")
 	until(t, "it waits", func() bool { return s.hub.Stats().Queued > 1<<20 })
 	require.NoError(t, s.hub.Shutdown(ctxT(t)))

@@ -378,6 +378,14 @@ func next(t testing.TB, sub *channels.Subscription) channels.Message {
 	return channels.Message{}
 }
 
+// publishLong publishes n messages of 200 KiB.
+func (s *server) publishLong(channel string, n int) {
+	s.t.Helper()
+	for range n {
+		s.PublishGo(channel, `"`+long(200<<10)+`"`)
+	}
+}
+
 // historyOf reads a channel's history.
 func historyOf(t testing.TB, h *channels.Hub, channel string, q channels.HistoryQuery) channels.History {
 	t.Helper()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,28 +93,17 @@ func TestPromiseShutdownLosesNothingOfAHistory(t *testing.T) {
 	opts := channels.Options{Store: shared, Channel: history, DrainTime: 200 * time.Millisecond}
 	old, next := serve(t, opts), serve(t, opts)
 
-	stop := make(chan struct{})
 	var acked uint64
-	var publisher sync.WaitGroup
-	publisher.Go(func() { // to the old one while it takes messages, then to the next
-		hub := old.hub
-		for n := 0; ; n++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			res, err := hub.Publish(context.Background(), "c", msg("n", strconv.Itoa(n)))
-			if errors.Is(err, channels.ErrClosed) {
-				hub = next.hub
-				continue
-			}
-			if !assert.NoError(t, err) {
-				return
-			}
-			acked = res.Position.Offset
-			time.Sleep(100 * time.Microsecond) // a rate, not a synchronisation
+	hub := old.hub
+	stop := repeatedly(func(n int) { // to the old one while it takes messages, then to the next
+		res, err := hub.Publish(context.Background(), "c", msg("n", strconv.Itoa(n)))
+		if errors.Is(err, channels.ErrClosed) {
+			hub = next.hub
+			return
 		}
+		assert.NoError(t, err)
+		acked = res.Position.Offset
+		time.Sleep(100 * time.Microsecond) // a rate, not a synchronisation
 	})
 	const n = 20
 	got := make([][]message, n)
@@ -150,8 +138,7 @@ func TestPromiseShutdownLosesNothingOfAHistory(t *testing.T) {
 	require.NoError(t, old.hub.Drain(ctxT(t)))
 	require.NoError(t, old.hub.Shutdown(ctxT(t)))
 	moved.Wait()
-	close(stop)
-	publisher.Wait()
+	stop()
 	close(ended)
 	subs.Wait()
 	for _, ms := range got {
@@ -222,10 +209,7 @@ func TestShutdownWhilePublishing(t *testing.T) {
 func TestShutdownWithAStalledClient(t *testing.T) {
 	s := serveSmall(t, channels.Options{QueueBytes: 16 << 20})
 	s.stall("c")
-	big := `"` + strings.Repeat("x", 200<<10) + `"`
-	for range 10 {
-		publish(t, s.hub, "c", "m", big)
-	}
+	s.publishLong("c", 10)
 	require.ErrorIs(t, s.hub.Shutdown(within(t, 100*time.Millisecond)), context.DeadlineExceeded)
 	require.Zero(t, s.hub.Stats().Connections)
 	// The harness's Shutdown waits for the first and gets its error.
@@ -371,9 +355,7 @@ func (s *server) stallStream() {
 	s.t.Helper()
 	s.dialStream("c")
 	until(s.t, "subscribed", func() bool { n, _ := s.numbers("c"); return n == 1 })
-	for range 15 {
-		s.PublishGo("c", `"`+long(200<<10)+`"`)
-	}
+	s.publishLong("c", 15)
 }
 
 // Shutdown returns when its context ends, even if a client does not read its stream.

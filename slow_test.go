@@ -174,10 +174,7 @@ func TestASubscriberThatNeverReadsIsCut(t *testing.T) {
 		OnDisconnect: func(_ channels.Client, reason error) { gone <- reason },
 	})
 	s.stall("c")
-	body := `"` + strings.Repeat("x", 200<<10) + `"`
-	for range 50 {
-		publish(t, s.hub, "c", "m", body)
-	}
+	s.publishLong("c", 50)
 	reason := <-gone // whichever is first: the queue is full, or the write takes too long
 	require.True(t, errors.Is(reason, channels.ErrSlowSubscriber) || errors.Is(reason, os.ErrDeadlineExceeded), "%v", reason)
 }
