@@ -283,13 +283,13 @@ func (m *model) problem(format string, args ...any) {
 
 // A modelReader is one subscriber, through all the times that it resumes.
 type modelReader struct {
-	m       *model
-	name    string
-	slow    time.Duration
-	id      string // of its subscription; model.mu guards it
-	left    chan struct{}
-	leaving sync.Once
-	done    chan struct{}
+	m     *model
+	name  string
+	slow  time.Duration
+	id    string // of its subscription; model.mu guards it
+	ctx   context.Context
+	leave context.CancelFunc // ends ctx
+	done  chan struct{}
 
 	// The goroutine's own, until done.
 	at       channels.Position
@@ -304,7 +304,8 @@ type modelReader struct {
 
 // subscribe adds a reader: from now on, or from where another one has been.
 func (m *model) subscribe() {
-	r := &modelReader{m: m, left: make(chan struct{}), done: make(chan struct{}), replica: m.rand.IntN(len(m.hubs))}
+	r := &modelReader{m: m, done: make(chan struct{}), replica: m.rand.IntN(len(m.hubs))}
+	r.ctx, r.leave = context.WithCancel(context.Background())
 	if m.slow > 0 && m.chance(2) {
 		r.slow = m.slow
 	}
@@ -338,18 +339,11 @@ func (m *model) subscribe() {
 	m.wg.Go(func() { r.run(rand.New(rand.NewPCG(seed, 3))) })
 }
 
-func (r *modelReader) leave() { r.leaving.Do(func() { close(r.left) }) }
-
 // run subscribes again and again, each time from where it was, as a client does.
 func (r *modelReader) run(rnd *rand.Rand) {
 	defer close(r.done)
 	m := r.m
-	for {
-		select {
-		case <-r.left:
-			return
-		default:
-		}
+	for r.ctx.Err() == nil {
 		h := m.hubs[r.replica]
 		var from *channels.Position
 		if r.known {
@@ -362,27 +356,19 @@ func (r *modelReader) run(rnd *rand.Rand) {
 				return
 			}
 			select {
-			case <-r.left:
-				return
+			case <-r.ctx.Done():
 			case <-time.After(100 * time.Millisecond):
-				continue
 			}
+			continue
 		}
 		r.from, r.last = m.store.top(), time.Now()
 		r.attached = m.event("%s: subscribed at r%d from %v (known %v)", r.name, r.replica, r.at, r.known)
 		m.mu.Lock()
 		r.id = sub.ID()
 		m.mu.Unlock()
-		end := make(chan struct{})
-		go func() {
-			select {
-			case <-r.left:
-				sub.Close()
-			case <-end:
-			}
-		}()
+		stop := context.AfterFunc(r.ctx, sub.Close)
 		err = r.read(sub, rnd)
-		close(end)
+		stop()
 		sub.Close()
 		m.event("%s: ended: %v", r.name, err)
 		if !errors.Is(err, channels.ErrSlowSubscriber) {
@@ -484,10 +470,8 @@ func (r *modelReader) reset(e *channels.ResetError) {
 
 // finish ends the reader, and checks that it has everything.
 func (r *modelReader) finish() {
-	select {
-	case <-r.left:
+	if r.ctx.Err() != nil {
 		return
-	default:
 	}
 	gone := false
 	select {
