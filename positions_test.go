@@ -57,35 +57,40 @@ func offsets(first, last int) string {
 // A client resumes on a replica that lags behind it. It misses none of the messages that
 // the replica has not got yet.
 func TestAClientThatIsAheadOfALaggingReplica(t *testing.T) {
-	inBubble(t, 2, keep(10), func(r *replicas) {
-		live := r.subscribe(1, "c", nil)
-		r.publishAll(0, "c", 1, 5)
-		synctest.Wait()
-		var at []channels.Position
-		r.drop(func() { at = r.publishAll(0, "c", 6, 30) })
-		ahead := r.subscribe(1, "c", &at[28])
-		settle(10 * time.Second)
-		require.Equal(t, offsets(29, 30), ahead.story())
-		require.Equal(t, offsets(1, 5)+" trimmed@20 "+offsets(21, 30), live.story())
-		r.publish(1, "c", 31)
-		synctest.Wait()
-		require.Equal(t, offsets(29, 31), ahead.story())
-	})
-}
-
-func TestAClientThatIsAheadInALogThatThisReplicaHasNotNoticed(t *testing.T) {
-	inBubble(t, 2, history, func(r *replicas) {
-		live := r.subscribe(1, "c", nil)
-		r.publishAll(0, "c", 1, 5)
-		synctest.Wait()
-		r.lose()
-		var at []channels.Position
-		r.drop(func() { at = r.publishAll(0, "c", 1, 8) })
-		ahead := r.subscribe(1, "c", &at[6])
-		settle(10 * time.Second)
-		require.Equal(t, offsets(7, 8), ahead.story())
-		require.Equal(t, offsets(1, 5)+" epoch@0 "+offsets(1, 8), live.story())
-	})
+	for name, c := range map[string]struct {
+		size        int
+		begin       func(r *replicas) // what the replica has got
+		first, last int               // of what it has not
+		since       int
+		want, live  string
+	}{
+		"in a log that has gone on": {10, func(r *replicas) { r.publishAll(0, "c", 1, 5) }, 6, 30, 28,
+			offsets(29, 30), offsets(1, 5) + " trimmed@20 " + offsets(21, 30)},
+		"in a log that has begun anew": {1000, func(r *replicas) {
+			r.publishAll(0, "c", 1, 5)
+			synctest.Wait()
+			r.lose()
+		}, 1, 8, 6, offsets(7, 8), offsets(1, 5) + " epoch@0 " + offsets(1, 8)},
+		"in a log that was begun after the replica looked for it": {1000, func(*replicas) {}, 1, 8, 5,
+			offsets(6, 8), offsets(1, 8)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 2, keep(c.size), func(r *replicas) {
+				live := r.subscribe(1, "c", nil)
+				c.begin(r)
+				synctest.Wait()
+				var at []channels.Position
+				r.drop(func() { at = r.publishAll(0, "c", c.first, c.last) })
+				ahead := r.subscribe(1, "c", &at[c.since])
+				settle(10 * time.Second)
+				require.Equal(t, c.want, ahead.story())
+				require.Equal(t, c.live, live.story())
+				r.publish(1, "c", c.last+1)
+				synctest.Wait()
+				require.Equal(t, offsets(c.since+1, c.last+1), ahead.story())
+			})
+		})
+	}
 }
 
 // A publisher may die between the Store and the mesh, or lose the answer. Repeating the
@@ -226,19 +231,6 @@ func TestALogThatIsBornWhileTheChannelLooks(t *testing.T) {
 		r.publish(1, "c", 1)
 		settle(5 * time.Second)
 		require.Equal(t, offsets(1, 5)+" epoch@0 1", s.story())
-	})
-}
-
-// A client resumes in a log that was begun after this replica looked for it.
-func TestAResumeInALogThatThisReplicaHasNotSeen(t *testing.T) {
-	inBubble(t, 2, history, func(r *replicas) {
-		live := r.subscribe(1, "c", nil)
-		var at []channels.Position
-		r.drop(func() { at = r.publishAll(0, "c", 1, 8) })
-		late := r.subscribe(1, "c", &at[5])
-		settle(10 * time.Second)
-		require.Equal(t, offsets(1, 8), live.story())
-		require.Equal(t, offsets(6, 8), late.story())
 	})
 }
 
