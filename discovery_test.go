@@ -8,7 +8,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,26 +25,20 @@ import (
 type discoverer struct {
 	mesh.Mesh
 	address string
-
-	mu    sync.Mutex // guards the fields below
-	peers map[string]string
-	calls int
+	peers   atomic.Pointer[map[string]string]
+	calls   atomic.Int64
 }
 
 func (d *discoverer) Address() string { return d.address }
 
 func (d *discoverer) SetPeers(addresses map[string]string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.peers = maps.Clone(addresses)
-	d.calls++
+	addresses = maps.Clone(addresses)
+	d.peers.Store(&addresses)
+	d.calls.Add(1)
 }
 
-func (d *discoverer) told() (map[string]string, int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.peers, d.calls
-}
+// told is what it was told last.
+func (d *discoverer) told() map[string]string { return *d.peers.Load() }
 
 // discovering gives each replica a discoverer.
 func discovering(ds *[]*discoverer) func(int, *channels.Options) {
@@ -59,27 +53,23 @@ func TestPeersAreFoundThroughTheStore(t *testing.T) {
 	var ds []*discoverer
 	inBubble(t, 4, nil, func(r *replicas) {
 		time.Sleep(4500 * time.Millisecond)
-		peers, calls := ds[0].told()
-		require.Equal(t, map[string]string{"r1": "tcp://r1", "r2": "tcp://r2"}, peers, "r3 has no address, and r0 is itself")
+		require.Equal(t, map[string]string{"r1": "tcp://r1", "r2": "tcp://r2"}, ds[0].told(), "r3 has no address, and r0 is itself")
+		calls := ds[0].calls.Load()
 		time.Sleep(20 * time.Second)
-		_, later := ds[0].told()
-		require.Equal(t, 10, later-calls, "every 2 s")
+		require.EqualValues(t, 10, ds[0].calls.Load()-calls, "every 2 s")
 
 		r.store.down.Store(true)
-		_, calls = ds[0].told()
+		calls = ds[0].calls.Load()
 		time.Sleep(30 * time.Second)
-		peers, later = ds[0].told()
-		require.Equal(t, calls, later, "while the Store is down, peers are kept")
-		require.Len(t, peers, 2)
+		require.Equal(t, calls, ds[0].calls.Load(), "while the Store is down, peers are kept")
+		require.Len(t, ds[0].told(), 2)
 		r.store.down.Store(false)
 		time.Sleep(5 * time.Second)
-		peers, _ = ds[0].told()
-		require.Len(t, peers, 2)
+		require.Len(t, ds[0].told(), 2)
 
 		r.store.mute.Store("r2") // as if killed
 		time.Sleep(13 * time.Second)
-		peers, _ = ds[0].told()
-		require.Equal(t, map[string]string{"r1": "tcp://r1"}, peers)
+		require.Equal(t, map[string]string{"r1": "tcp://r1"}, ds[0].told())
 	}, discovering(&ds), func(i int, _ *channels.Options) {
 		if i == 3 {
 			ds[i].address = ""
