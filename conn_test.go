@@ -200,21 +200,6 @@ func TestNoDataFollowsACloseFrame(t *testing.T) {
 	}
 }
 
-func TestHTTPServerTimeoutsDoNotEndAConnection(t *testing.T) {
-	s := newServer(t, channels.Options{PingPeriod: time.Second})
-	// Both begin with the request, and are long enough for a handshake on a busy machine.
-	const timeout = 2 * time.Second
-	s.http.Config.ReadTimeout = timeout
-	s.http.Config.WriteTimeout = timeout
-	s.http.Start()
-	w := s.join("c", "")
-	ctx := ctxT(t)
-	time.AfterFunc(timeout+500*time.Millisecond, func() { s.hub.Publish(ctx, "c", msg("late", "1")) }) // when both have passed
-	w.want("late", "1")
-	w.send(`{"header":"x","body":2}`)
-	w.want("x", "2")
-}
-
 // A connection that vanishes while messages are published to it is noticed.
 func TestALostConnection(t *testing.T) {
 	s := serve(t, channels.Options{})
