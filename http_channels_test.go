@@ -298,15 +298,19 @@ func TestHTTPPresence(t *testing.T) {
 	}
 }
 
-// An app should give valid JSON as Identity.Info. If it does not for one user, the
-// presence of all others must still be readable.
+// An app should give JSON in UTF-8 as Identity.Info. If it does not for one user, that
+// one is refused at the handshake, and the presence of all others is still readable.
 func TestHTTPPresenceWithInfoThatIsNoJSON(t *testing.T) {
 	s := serve(t, channels.Options{Channel: keeps}, whoIs(func(r *http.Request) channels.Identity {
 		return channels.Identity{ID: "u", Info: json.RawMessage(r.Header.Get("X-Info"))}
 	}))
 	s.joinAs("p", "X-Info", `{"ok":1}`)
-	s.handshake("/channel/p/", "X-Info: {broken").wantFail(t, 500, "internal")
-	require.Contains(t, s.log.String(), "Identity.Info")
+	for _, info := range []string{"{broken", "\"M\xfcller\""} {
+		for _, path := range []string{"/channel/p/", "/channel/c/"} {
+			s.handshake(path, "X-Info: "+info).wantFail(t, 500, "internal")
+		}
+	}
+	require.Equal(t, 4, strings.Count(s.log.String(), "Identity.Info is not JSON in UTF-8"))
 	require.Equal(t, 1.0, s.get("/v1/channel/p/presence").json["cnt"])
 }
 

@@ -2,7 +2,6 @@ package channels_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -103,14 +102,4 @@ func TestExpiredIdentity(t *testing.T) {
 		e.wantEnd("expired")
 		require.ErrorIs(t, <-reasons, channels.ErrExpired)
 	})
-}
-
-// Identity.Info that is not UTF-8 is refused at the handshake: no other replica
-// could read it.
-func TestIdentityInfoThatIsNoUTF8(t *testing.T) {
-	s := serve(t, channels.Options{}, whoIs(func(*http.Request) channels.Identity {
-		return channels.Identity{ID: "u", Info: json.RawMessage("\"M\xfcller\"")}
-	}))
-	s.handshake("/channel/c/").wantFail(t, 500, "internal")
-	require.Contains(t, s.log.String(), "Identity.Info is not JSON in UTF-8")
 }
