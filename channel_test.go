@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -47,17 +46,6 @@ func TestPublishingWhileTheLastSubscriberLeaves(t *testing.T) {
 	}
 }
 
-func TestUnusedChannelsAreFreed(t *testing.T) {
-	s := serve(t, channels.Options{})
-	for n := range 1000 {
-		require.Equal(t, 200, s.get("/v1/channel/c"+strconv.Itoa(n)).status)
-	}
-	w := s.join("stays", "")
-	until(t, "one channel is left", func() bool { return s.hub.Stats().Channels == 1 })
-	s.publish("stays", "m", "1")
-	w.want("m", "1")
-}
-
 func TestMaxChannels(t *testing.T) {
 	s := serve(t, channels.Options{MaxChannels: 2})
 	s.join("a", "")
@@ -68,9 +56,7 @@ func TestMaxChannels(t *testing.T) {
 	s.publish("b", "x", "1")
 	s.publish("c", "x", "1") // it needs no place
 	require.Equal(t, 2, s.hub.Stats().Channels)
-	sub, err := s.hub.Subscribe(t.Context(), "c", nil)
-	require.NoError(t, err, "the app's own code is never refused")
-	defer sub.Close()
+	sub := subscription(t, s.hub, "c", nil) // the app's own code is never refused
 	s.publish("c", "x", "2")
 	require.Equal(t, "2", string(next(t, sub).Body))
 	require.ErrorIs(t, s.hub.Bridge(channels.Identity{}).Subscribe(canceled(t), "d", nil), nil)
@@ -145,11 +131,10 @@ func canceled(t *testing.T) context.Context {
 
 // Reading a channel does not create it.
 func TestReadingMakesNoChannel(t *testing.T) {
-	options := every(channels.ChannelOptions{HistorySize: 10, Presence: channels.PresenceList})
-	s := serve(t, channels.Options{MaxChannels: 10, Channel: options})
+	s := serve(t, channels.Options{MaxChannels: 10, Channel: keeps})
 	for i := range 100 {
-		for _, path := range []string{"", "/history", "/presence"} {
-			require.Equal(t, 200, s.get(fmt.Sprintf("/v1/channel/c%d%s", i, path)).status)
+		for _, path := range []string{"c%d", "h%d", "h%d/history", "p%d", "p%d/presence"} {
+			require.Equal(t, 200, s.get("/v1/channel/"+fmt.Sprintf(path, i)).status)
 		}
 	}
 	require.Zero(t, s.hub.Stats().Channels)
