@@ -135,9 +135,7 @@ func TestSharedMessagesCountOnce(t *testing.T) {
 	s := serve(t, channels.Options{MaxMessageBytes: 64 << 10, QueueBytes: 1 << 20, MaxQueuedBytes: 1 << 20})
 	subs := make([]*channels.Subscription, 500)
 	for i := range subs {
-		var err error
-		subs[i], err = s.hub.Subscribe(t.Context(), "c", nil)
-		require.NoError(t, err)
+		subs[i] = subscription(t, s.hub, "c", nil)
 	}
 	body := `"` + strings.Repeat("x", 60<<10) + `"`
 	for range 10 {

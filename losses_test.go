@@ -46,16 +46,12 @@ func TestALossWhileASubscriberComes(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		r.store.topLag.Store(int64(200 * time.Millisecond))
 		r.net.Cut("r0", "r1")
-		var s *subscriber
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			s = r.subscribe(1, "c", new(channels.Position)) // who begins with what comes may come after it
-		}()
+		done := make(chan *subscriber)
+		go func() { done <- r.subscribe(1, "c", new(channels.Position)) }() // who begins with what comes may come after it
 		time.Sleep(100 * time.Millisecond)
 		r.publish(0, "c", 1)
 		r.net.Heal()
-		<-done
+		s := <-done
 		settle(100 * time.Millisecond)
 		wantAll(t, s.close(), 1, 1)
 	})
@@ -240,17 +236,12 @@ func TestALogThatIsLostWhileASubscriberCatchesUp(t *testing.T) {
 func TestTheBeginningOfALostLog(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		live := r.subscribe(0, "c", nil)
-		for i := range 3 {
-			r.publish(0, "c", i)
-		}
+		r.publishAll(0, "c", 0, 2)
 		r.lose()
 		time.Sleep(5 * time.Second)
 		late := r.subscribe(0, "c", new(channels.Position))
 		time.Sleep(5 * time.Second)
-		late.mu.Lock()
-		resets := len(late.resets)
-		late.mu.Unlock()
-		require.Zero(t, resets)
+		require.Empty(t, late.story())
 		pos := r.publish(0, "c", 3).Position
 		synctest.Wait()
 		for _, s := range []*subscriber{live, late} {

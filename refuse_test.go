@@ -1,7 +1,6 @@
 package channels_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net/http"
@@ -79,10 +78,7 @@ func TestRefusedWebSocketsAreBounded(t *testing.T) {
 	open := func() int {
 		c := s.dialRaw()
 		held = append(held, c)
-		c.Send(upgradeRequest("/channel/a/", "Host: "+strings.TrimPrefix(s.http.URL, "http://"), "Origin: "+s.http.URL))
-		resp, err := http.ReadResponse(bufio.NewReader(c.BR), nil)
-		require.NoError(t, err)
-		return resp.StatusCode
+		return c.ask(upgradeRequest("/channel/a/", "Host: "+strings.TrimPrefix(s.http.URL, "http://"), "Origin: "+s.http.URL)).status
 	}
 	statuses := map[int]int{}
 	for range channels.MaxRefusals + 44 { // they say nothing more

@@ -148,9 +148,7 @@ func TestYellowReasons(t *testing.T) {
 	for policy, want := range map[channels.SlowPolicy]string{channels.SlowDropOldest: "yellow: dropping", channels.SlowKeepLatest: "green"} {
 		t.Run("dropping for a slow subscriber by "+want, func(t *testing.T) {
 			inBubble(t, 1, every(channels.ChannelOptions{SlowSubscriber: policy}), func(r *replicas) {
-				sub, err := r.hubs[0].Subscribe(context.Background(), "c", nil) // nobody reads
-				require.NoError(t, err)
-				defer sub.Close()
+				subscription(r.t, r.hubs[0], "c", nil) // nobody reads
 				time.Sleep(4500 * time.Millisecond)
 				body := msg("h", `"`+strings.Repeat("x", 1000)+`"`)
 				for r.hubs[0].Stats().Dropped == 0 {
