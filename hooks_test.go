@@ -157,9 +157,7 @@ func TestAuthorizePerAction(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the log has what the client does not get", func(t *testing.T) {
-		require.Contains(t, s.log.String(), "table users, row 5")
-	})
+	require.Contains(t, s.log.String(), "table users, row 5", "the log has what the client does not get")
 
 	t.Run("over a WebSocket", func(t *testing.T) {
 		reply.Store(nil)

@@ -128,21 +128,14 @@ func TestBadHandshake(t *testing.T) {
 		require.GreaterOrEqual(t, a.status, 400)
 		require.NotEmpty(t, a.code())
 	})
-	t.Run("POST", func(t *testing.T) {
-		s.dialRaw().ask(strings.Replace(upgradeRequest("/channel/a/"), "GET", "POST", 1)).wantFail(t, 405, "method_not_allowed")
-	})
-	for name, header := range map[string][]string{
+	s.dialRaw().ask(strings.Replace(upgradeRequest("/channel/a/"), "GET", "POST", 1)).wantFail(t, 405, "method_not_allowed")
+	for _, header := range map[string][]string{
 		"tokens in a list and in any case": {"Connection: keep-alive, UPGRADE", "Upgrade: h2c, WebSocket"},
 		"both at once is a WebSocket":      {"Accept: text/event-stream", "Last-Event-ID: nonsense"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			c := s.upgrade("/channel/a", header...)
-			c.Close()
-		})
+		s.upgrade("/channel/a", header...).Close()
 	}
-	t.Run("a position that is none", func(t *testing.T) {
-		s.handshake("/channel/a/?since=x").wantFail(t, 400, "bad_query")
-	})
+	s.handshake("/channel/a/?since=x").wantFail(t, 400, "bad_query")
 	until(t, "each that OnConnect let in has left", func() bool { return came.Load() == left.Load() })
 	require.GreaterOrEqual(t, came.Load(), int64(4))
 	require.Zero(t, s.hub.Stats().Connections)

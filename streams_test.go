@@ -164,11 +164,9 @@ func TestAcceptIsParsed(t *testing.T) {
 		"":                                                 426,
 		strings.Repeat(",", 1000):                          426,
 	} {
-		t.Run(accept[:min(len(accept), 50)], func(t *testing.T) {
-			e := s.openStream("a", "", "Accept", accept)
-			require.Equal(t, want, e.resp.StatusCode)
-			e.close()
-		})
+		e := s.openStream("a", "", "Accept", accept)
+		require.Equal(t, want, e.resp.StatusCode, accept)
+		e.close()
 	}
 }
 
