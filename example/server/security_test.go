@@ -109,6 +109,7 @@ func refusesSecretly(t *testing.T, says string, env map[string]string, args ...s
 		require.NotContains(t, said, testSecret[:31])
 		require.NotContains(t, said, testKey)
 		require.NotContains(t, said, "too-short")
+		require.NotContains(t, said, "hid")
 	}
 }
 
