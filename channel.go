@@ -133,20 +133,20 @@ func (ch *channel) take(f *frame) int {
 	return ch.fanOutLocked(f, false, Position{})
 }
 
-// fanOutLocked queues a frame for all subscribers but f.except, and returns
-// for how many. With paced, a subscriber with less than half its queue free is left
-// to read by itself, from before, the channel's last position.
+// fanOutLocked queues a frame for all subscribers but f.except, and returns for how
+// many. With paced, a subscriber with less than half its queue free gets nothing here:
+// it reads for itself what follows before, the channel's last position.
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	n := 0
 	cast := ch.group.Cast(&f.Frame, len(ch.subs))
 	for _, s := range ch.subs {
-		own := f.isFrom(s)
-		if !own {
+		sender := f.isFrom(s)
+		if !sender {
 			n++
 		}
 		switch {
-		case s.own != nil && s.holdsLocked(f): // even one of its own, since its place moves on by it
-		case own:
+		case s.own != nil && s.holdsLocked(f): // its own message too, since its place moves on by it
+		case sender:
 		case paced && !s.out.Roomy(f.Size()):
 			ch.readLocked(s, before)
 		default:

@@ -76,8 +76,9 @@ func (c *client) totals() Client {
 // are no hooks for one, no presence and no pings.
 func (c *client) inGo() bool { return c.info.Transport == transportGo }
 
-// answer sends what the hub itself says to this client. For a slow client, the frame
-// is dropped only if every one of its channels drops messages.
+// answer sends what the hub itself says to this client. If its queue is full, messages
+// make room if all of its channels drop messages; otherwise, or if that is not enough,
+// the client is closed as slow.
 func (c *client) answer(f *fanout.Frame) { c.out.Send(f, fanout.Policy(c.subs.policy.Load())) }
 
 // enter makes a client findable before anybody is asked whether it may come: a
@@ -95,16 +96,16 @@ func (c *client) enter(ctx context.Context) (in context.Context, done func()) {
 	}
 	c.out.WhenOver(cancel)
 	h.clients.expect(c) // from here on the hub may end it
-	c.mindTheEnd()
+	c.endIfClosing()
 	return in, func() {
 		c.out.WhenOver(nil)
 		cancel()
 	}
 }
 
-// mindTheEnd ends a client that comes while Drain or Shutdown is at work, which
+// endIfClosing ends a client that comes while Drain or Shutdown is at work, which
 // may not have seen it.
-func (c *client) mindTheEnd() {
+func (c *client) endIfClosing() {
 	if err := c.hub.closing(c.inGo()); err != nil {
 		c.out.End(farewell(err, closeGoingAway), err, false)
 	}
@@ -208,7 +209,7 @@ func (c *client) admit() {
 	c.hub.stats.connects.Add(1)
 	c.hub.clients.add(c)
 	c.show(&c.subs.first)
-	c.mindTheEnd()
+	c.endIfClosing()
 }
 
 // show shows the client in the channel's presence.

@@ -11,9 +11,9 @@ import (
 	"github.com/channels-go/channels/internal/replica"
 )
 
-// clientTable holds all clients of this replica, by id and user, and in as
-// many slots as the ping period has seconds: each second, one slot is asked
-// for a sign of life, so that no timer per connection is needed.
+// clientTable holds all clients of this replica, by id and user, and spread over one
+// slot for each second of the ping period: each second, one slot is asked for a sign of
+// life, so that no timer per connection is needed.
 //
 // A client that is being let in is found by its id and user, and has no slot yet: its
 // slot is -1.

@@ -22,9 +22,10 @@ const backAtOnce = time.Second
 // stampede. First /readyz says 503, and everything else goes on for
 // Options.DrainDelay, in which load balancers notice and stop sending clients here.
 // Then new connections are refused with 503 and the code "draining". Each client
-// gets {"header":"reconnect","body":{"after_ms":…}}, which tells it when to connect
-// anew, and is closed with 1001 by then. Publishing goes on, and reaches the
-// clients that are still here. A client with a position resumes on another replica.
+// is told in how many milliseconds to connect anew,
+// {"header":"reconnect","body":{"after_ms":…}}, and is closed with 1001 no later than
+// that. Publishing goes on, and reaches the clients that are still here. A client with
+// a position resumes on another replica.
 //
 // Drain returns when the delay is over and all clients have gone, or with ctx's
 // error. The delay takes at most half of the time that ctx has. A second Drain, or
@@ -47,7 +48,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	h.draining.Store(true)
 	entering, cs := h.clients.all()
 	for _, c := range entering {
-		c.mindTheEnd()
+		c.endIfClosing()
 	}
 	cs = slices.DeleteFunc(cs, (*client).inGo)
 	rand.Shuffle(len(cs), func(i, j int) { cs[i], cs[j] = cs[j], cs[i] })

@@ -13,10 +13,9 @@ func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string, _ ur
 
 // serveReady is GET /readyz: it says whether a load balancer should send new
 // clients here. If the Store fails for all replicas, clients are no better off
-// elsewhere, and channels without history do not need it. So this replica then
-// stays ready, unless it hears no other one: then the fault may be its own. The
-// same holds if all replicas are cut off from each other: each serves its own
-// clients.
+// elsewhere, and channels without history do not need it. So it stays ready, unless
+// it hears no other replica: then the fault may be its own. It also stays ready if
+// all replicas are cut off from each other: each serves its own clients.
 func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
 	others, served := h.others.company()
 	switch {
@@ -24,7 +23,7 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string, _ url
 		return ErrClosed
 	case h.leaving.Load():
 		return ErrDraining
-	case h.storeBad.Load() && others == 0: // with others around, it stays ready until it is red: they need as long to notice
+	case h.storeBad.Load() && others == 0: // with others around, it stays ready until it is red: they need as long to notice that the Store fails them too
 		return ErrStoreUnavailable
 	case !h.reported.Load(): // in the first second, it is not known yet
 		if err := h.flush(r.Context(), true); err != nil {

@@ -36,27 +36,34 @@ type Hub struct {
 //	internal/fanout  encodes each frame once, queues it for its receivers and writes
 //	                 it; frame.go, here, says what is in one
 //	mesh             an interface; in mesh/zmqmesh a packet goes from publish.go
-//	                 through queue.go to the link.go of another replica
+//	                 through queue.go to the link.go of another replica; its doc.go
+//	                 has a list like this one
 //
 // There receive.go takes it, and hands it to the same channel.
 //
 // A subscriber: http_subscribe.go takes the request, client.go lets the client in, and
 // conn.go is its WebSocket, stream.go its event stream; subscribe.go is for Go code.
-// client_subscriptions.go has the channels of one client. A client with a position
-// goes on where it was by resume.go, which reads what was missed by history_read.go.
+// client_subscriptions.go has the channels of one client, channel_attach.go makes it a
+// channel's subscriber. With a position, it goes on where it was by resume.go, which
+// reads what was missed by history_read.go; docs/positions.md has the model.
 // client_table.go has all clients, as channel_table.go has the channels.
+//
+// The end of a client: all who end one call Outbox.End (internal/fanout/outbox.go);
+// Socket.wroteLast waits for the answer to the close frame; finish in conn.go, stream.go
+// and subscribe.go takes it out of the hub. drain.go does this to all, over time, then
+// shutdown.go; lifecycle.go has what they wait for.
 //
 // HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what
 // X.go offers in Go: publish, subscribe, list, history, presence, replicas.
 //
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
-// canaries (replica_canary.go). If one dies, replica_others.go notices, replica.go says
-// what its silence means, and replicas.go and http_health.go show it. zmqmesh goes on
-// dialling it (dial.go) and tells what may be lost (loss.go), which losses.go fetches.
-// replica_vitals.go and replica_verdict.go judge this replica's own health,
-// replica_control.go is what hubs tell each other. docs/replicas.md tells more.
-//
-// The end: drain.go, then shutdown.go; lifecycle.go has what they wait for.
+// canaries (replica_canary.go). If one dies, its links end first (mesh/zmqmesh/doc.go):
+// losses.go finds which channels are behind, and channel_fill.go fetches. The Store drops
+// its subscribers and members (store.DeadAfter), replica_others.go keeps what was last
+// known of it, replica.go turns its silence into yellow and red, and replicas.go shows
+// it. docs/replicas.md, "When a replica dies", has the order. replica_vitals.go and
+// replica_verdict.go judge this replica's own health, which http_health.go serves;
+// replica_control.go is what hubs tell each other.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the
 // other way round. Locks that are not named are taken alone. The sync.Once

@@ -204,8 +204,14 @@ const (
 // policy is the same in the words of the fan-out, which has the code of each.
 func (p SlowPolicy) policy() fanout.Policy { return fanout.Policy(p) }
 
-// Both lists must have the same order. Add a policy to both, and name it here.
-var _ = [1]struct{}{}[SlowKeepLatest-SlowPolicy(fanout.KeepLatest)]
+// Both lists must have the same order. A new policy is one more line here, and a case in
+// fanout's makeRoomLocked and put, in ChannelOptions.check, docs/protocol.md, and
+// example/server's rules.go.
+var (
+	_ = [1]struct{}{}[SlowClose-SlowPolicy(fanout.Close)]
+	_ = [1]struct{}{}[SlowDropOldest-SlowPolicy(fanout.DropOldest)]
+	_ = [1]struct{}{}[SlowKeepLatest-SlowPolicy(fanout.KeepLatest)]
+)
 
 // Publishers says which clients may publish on a channel. Go code that calls the
 // Hub always may.

@@ -92,8 +92,8 @@ func (h *Hub) meshCanary() {
 		h.meetTwin()
 		status.Err = nil
 	}
-	// If a link is down, a canary is expected back all the same: a replica that is cut
-	// off from all living ones is lost to them.
+	// If a link is down, a canary is expected back all the same: if all living replicas
+	// are out of reach, this one has to turn red.
 	unlinked := h.others.unlinked(status)
 	awaited := status.Err != nil || unlinked || h.others.canaryExpected(status)
 	l := &h.vitals

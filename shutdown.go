@@ -54,7 +54,7 @@ const endGrace = time.Second
 func (h *Hub) end(ctx context.Context) error {
 	entering, _ := h.clients.all()
 	for _, c := range entering {
-		c.mindTheEnd() // a client that is being let in is a call under way
+		c.endIfClosing() // a client that is being let in is a call under way
 	}
 	late := h.calls.Wait(ctx)
 	_, cs := h.clients.all()

@@ -78,7 +78,7 @@ func (o *Outbox) Cut(err error) { o.owner.Kill(err) }
 func (o *Outbox) Send(f *Frame, policy Policy) { o.put(f, policy, false) }
 
 // put is Send, and reports whether the frame waits now. With held, the caller has
-// counted it for this outbox, and uncounts it if it does not wait.
+// already counted f, and uncounts it if put returns false.
 func (o *Outbox) put(f *Frame, policy Policy, held bool) (queued bool) {
 	o.mu.Lock()
 	if o.state != open {

@@ -2,8 +2,9 @@ package fanout
 
 import "sync/atomic"
 
-// A Policy is what happens when a frame of a Group comes to a full queue. The
-// constants are in the order of how much they drop: callers compare them.
+// A Policy says what happens when a frame comes to a full queue. The constants are in
+// the order of how much they drop: package channels takes the smallest of a client's
+// channels.
 type Policy uint8
 
 const (
@@ -13,7 +14,7 @@ const (
 )
 
 // makeRoomLocked drops what the policy allows to be dropped for f, and reports
-// whether f now fits. A message pushes out older ones of its group. Anything else (an
+// whether f now fits; if not, put ends the receiver, unless f is an Event. A message pushes out older ones of its group. Anything else (an
 // event, or an answer of the server's) pushes out events first, then messages except
 // the newest of each group.
 func (o *Outbox) makeRoomLocked(f *Frame, policy Policy) bool {

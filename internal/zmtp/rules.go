@@ -5,7 +5,8 @@ import "time"
 const (
 	// ShakeTimeout bounds TLS's handshake, and ZMTP's after it.
 	ShakeTimeout = 5 * time.Second
-	// IdleTimeout is how long a peer may send nothing: see Rules.Patient.
+	// IdleTimeout is how long a peer may send nothing, unless Rules.Patient. It ends the
+	// mesh's dead links.
 	IdleTimeout = 6 * time.Second
 	// StallTimeout is how long a peer may take nothing of what is written.
 	StallTimeout = 3 * time.Second
