@@ -195,23 +195,16 @@ const (
 // SlowPolicy is what happens to a subscriber whose queue is full.
 type SlowPolicy uint8
 
+// The fan-out has the code of each. A new policy is also a case in its makeRoomLocked and
+// put, in ChannelOptions.check, in docs/protocol.md and in example/server's rules.go.
 const (
-	SlowClose      SlowPolicy = iota // close it with code 1013; the client connects again
-	SlowDropOldest                   // drop the channel's oldest messages until a quarter of the queue is free
-	SlowKeepLatest                   // drop the channel's messages that wait for the newest one
+	SlowClose      = SlowPolicy(fanout.Close)      // close it with code 1013; the client connects again
+	SlowDropOldest = SlowPolicy(fanout.DropOldest) // drop the channel's oldest messages until a quarter of the queue is free
+	SlowKeepLatest = SlowPolicy(fanout.KeepLatest) // drop the channel's messages that wait for the newest one
 )
 
-// policy is the same in the words of the fan-out, which has the code of each.
+// policy is the same in the words of the fan-out.
 func (p SlowPolicy) policy() fanout.Policy { return fanout.Policy(p) }
-
-// Both lists must have the same order. A new policy is one more line here, and a case in
-// fanout's makeRoomLocked and put, in ChannelOptions.check, docs/protocol.md, and
-// example/server's rules.go.
-var (
-	_ = [1]struct{}{}[SlowClose-SlowPolicy(fanout.Close)]
-	_ = [1]struct{}{}[SlowDropOldest-SlowPolicy(fanout.DropOldest)]
-	_ = [1]struct{}{}[SlowKeepLatest-SlowPolicy(fanout.KeepLatest)]
-)
 
 // Publishers says which clients may publish on a channel. Go code that calls the
 // Hub always may.
