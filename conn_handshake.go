@@ -145,8 +145,8 @@ func withoutOtherProtocols(r *http.Request) *http.Request {
 	c := *r
 	c.Header = maps.Clone(r.Header)
 	delete(c.Header, key)
-	for part := range strings.SplitSeq(strings.Join(r.Header[key], ","), ",") {
-		if part = strings.TrimSpace(part); strings.EqualFold(part, subprotocol) {
+	for _, part := range listed(r.Header[key]) {
+		if strings.EqualFold(part, subprotocol) {
 			c.Header[key] = []string{strings.Clone(part)} // as the client spells it, which browsers compare
 			return &c
 		}
