@@ -134,8 +134,8 @@ func (ch *channel) take(f *frame) int {
 }
 
 // fanOutLocked queues a frame for all subscribers but f.except, and returns for how
-// many. With paced, a subscriber with less than half its queue free gets nothing here:
-// it reads for itself what follows before, the channel's last position.
+// many. With paced, a subscriber with less than half its queue free gets nothing here.
+// It reads by itself instead, from before on: the channel's position without f.
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	n := 0
 	cast := ch.group.Cast(&f.Frame, len(ch.subs))

@@ -8,8 +8,8 @@ import (
 
 // attach subscribes s to a channel in use: to all that comes from now on
 // or, with since, to what was missed and then to all that comes, with no gap
-// and no duplicate. began is where the channel was: where a subscriber
-// without since begins, and can resume from.
+// and no duplicate. It returns the channel's position. A subscriber without since
+// begins there, and can resume from there.
 func (ch *channel) attach(ctx context.Context, s *subscription, since *Position) (began Position, err error) {
 	s.ch = ch
 	ch.mu.Lock()

@@ -27,8 +27,8 @@ func (ch *channel) fillLocked(goal uint64) {
 	}
 }
 
-// A look is what a fill knew before it asked the Store. Early messages that it has
-// and the answer lacks are lost in the Store. The answer says nothing of messages
+// A look is what a fill knew before it asked the Store. If the answer lacks one of
+// these early messages, the Store has lost it. The answer says nothing of messages
 // that came later.
 type look struct {
 	read  uint64 // its number

@@ -116,7 +116,7 @@ func (h *Hub) closing(inGo bool) *Error {
 	switch {
 	case h.calls.Closed():
 		return ErrClosed
-	case h.draining.Load() && !inGo:
+	case h.refusing.Load() && !inGo:
 		return ErrDraining
 	}
 	return nil

@@ -37,8 +37,7 @@ func newSubscription(c *client, channel string) subscription {
 	return subscription{client: c, out: c.out, id: c.info.ID, channel: channel, slot: -1}
 }
 
-// attach subscribes to a channel in use. It releases the channel if that fails.
-// began is where the channel was, if since is nil.
+// attach is channel.attach, and releases the channel if that fails.
 func (s *subscription) attach(ctx context.Context, ch *channel, since *Position) (began Position, err error) {
 	began, err = ch.attach(ctx, s, since)
 	if err != nil {

@@ -35,7 +35,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 		return ErrClosed
 	}
 	defer h.calls.Leave()
-	if h.leaving.Swap(true) {
+	if h.draining.Swap(true) {
 		h.skipDelay()
 	}
 	// Tell the other replicas meanwhile: a Store that hangs costs clients no time.
@@ -45,7 +45,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 		}
 	})
 	h.delay(ctx)
-	h.draining.Store(true)
+	h.refusing.Store(true)
 	entering, cs := h.clients.all()
 	for _, c := range entering {
 		c.endIfClosing()

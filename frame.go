@@ -19,8 +19,8 @@ type frame struct {
 	except  string // the id of the connection that does not get it, or ""
 }
 
-// newMessageFrame encodes m. The frame does not keep m.Body: its own message
-// has the part of the text that is the body.
+// newMessageFrame encodes m. The frame does not keep m.Body: the Body of its message
+// is a part of the encoded text.
 func newMessageFrame(ch *channel, m Message) *frame {
 	f := &frame{message: m}
 	f.Kind, f.Group, f.Value = fanout.Message, &ch.group, f

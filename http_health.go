@@ -12,18 +12,20 @@ func (h *Hub) serveHealth(w http.ResponseWriter, r *http.Request, _ string, _ ur
 }
 
 // serveReady is GET /readyz: it says whether a load balancer should send new
-// clients here. If the Store fails for all replicas, clients are no better off
-// elsewhere, and channels without history do not need it. So it stays ready, unless
-// it hears no other replica: then the fault may be its own. It also stays ready if
-// all replicas are cut off from each other: each serves its own clients.
+// clients here. If the Store fails for all replicas, each stays ready: clients are no
+// better off elsewhere, and channels without history do not need the Store. A replica
+// that hears no other one does not: the fault may be its own. If all replicas are cut
+// off from each other, each stays ready, since it serves its own clients.
 func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
 	others, served := h.others.company()
 	switch {
 	case h.calls.Closed():
 		return ErrClosed
-	case h.leaving.Load():
+	case h.draining.Load():
 		return ErrDraining
-	case h.storeBad.Load() && others == 0: // with others around, it stays ready until it is red: they need as long to notice that the Store fails them too
+	// With others around it stays ready until it is red: by then they know, too,
+	// whether the Store fails them.
+	case h.storeBad.Load() && others == 0:
 		return ErrStoreUnavailable
 	case !h.reported.Load(): // in the first second, it is not known yet
 		if err := h.flush(r.Context(), true); err != nil {

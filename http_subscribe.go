@@ -35,7 +35,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, 
 	}
 	leave := sync.OnceFunc(h.fan.Conns.Leave)
 	defer leave()
-	if h.draining.Load() {
+	if h.refusing.Load() {
 		return ErrDraining
 	}
 	// Refused here, a connection costs the app's code nothing.

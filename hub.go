@@ -21,8 +21,8 @@ type Hub struct {
 	mesh  mesh.Mesh // nil in one process
 
 	// These groups are embedded, since nearly every file uses what is in them.
-	lifecycle    // from New to Shutdown (lifecycle.go)
-	delivery     // channels, clients, fan-out (delivery.go)
+	lifecycle    // from New to Shutdown (hub_lifecycle.go)
+	delivery     // channels, clients, fan-out (hub_delivery.go)
 	replicaState // this replica, the others, and what the Store is told (replicas.go)
 	limits       // what all clients together may take (admission.go)
 }
@@ -48,21 +48,28 @@ type Hub struct {
 // reads what was missed by history_read.go; docs/positions.md has the model.
 // client_table.go has all clients, as channel_table.go has the channels.
 //
-// The end of a client: all who end one call Outbox.End (internal/fanout/outbox.go);
-// Socket.wroteLast waits for the answer to the close frame; finish in conn.go, stream.go
-// and subscribe.go takes it out of the hub. drain.go does this to all, over time, then
-// shutdown.go; lifecycle.go has what they wait for.
+// The end of a client: one that is told to go gets its last frame by Outbox.End
+// (internal/fanout/outbox.go), and Socket.AwaitClose waits for its answer. One that is
+// silent or cannot be written to is cut by Outbox.Cut. Then finish takes it out of the
+// hub (conn.go, stream.go, subscribe.go).
+//
+// A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas
+// (replica_report.go), then refuses newcomers (http_subscribe.go, client.go) and tells
+// its clients to go, over time. shutdown.go ends the rest, completes what was promised
+// (unfinished.go) and says goodbye to the others (replica_control.go). hub_lifecycle.go has
+// what they wait for. The app closes the mesh and the Store afterwards.
 //
 // HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what
 // X.go offers in Go: publish, subscribe, list, history, presence, replicas.
 //
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
-// canaries (replica_canary.go). If one dies, its links end first (mesh/zmqmesh/doc.go):
+// canaries (replica_canary.go). If one dies, zmqmesh notices first that its links end
+// (internal/zmtp/rules.go has the time of silence, mesh/zmqmesh/doc.go the rest):
 // losses.go finds which channels are behind, and channel_fill.go fetches. The Store drops
 // its subscribers and members (store.DeadAfter), replica_others.go keeps what was last
-// known of it, replica.go turns its silence into yellow and red, and replicas.go shows
-// it. docs/replicas.md, "When a replica dies", has the order. replica_vitals.go and
-// replica_verdict.go judge this replica's own health, which http_health.go serves;
+// known of it, replica_verdict.go turns its silence into yellow and red, and replicas.go
+// shows it. docs/replicas.md, "When a replica dies", has the order. replica_verdict.go
+// also judges this replica, from replica_vitals.go, and http_health.go serves that;
 // replica_control.go is what hubs tell each other.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the

@@ -78,7 +78,7 @@ const maxReplicaPeers = 20
 // self is this replica.
 func (h *Hub) self() Replica {
 	v, _ := h.verdict()
-	r := Replica{ID: h.opts.ReplicaID, Status: v.status, Reasons: v.reasons, Started: h.started.Round(0).UTC(), Stats: h.Stats(), Draining: h.leaving.Load()}
+	r := Replica{ID: h.opts.ReplicaID, Status: v.status, Reasons: v.reasons, Started: h.started.Round(0).UTC(), Stats: h.Stats(), Draining: h.draining.Load()}
 	if h.mesh != nil {
 		r.Mesh = newReplicaMesh(h.mesh.Status())
 	}
@@ -110,27 +110,6 @@ func newReplicaMesh(s mesh.Status) *ReplicaMesh {
 // canary.
 func (m *ReplicaMesh) overBroker() bool {
 	return m != nil && slices.ContainsFunc(m.Peers, func(p ReplicaPeer) bool { return p.ID == "" && p.Up })
-}
-
-// after is the replica after a time of silence. If blind, this replica could
-// not have heard it: the silence says nothing about the other one.
-func (r Replica) after(silent time.Duration, blind bool) Replica {
-	r.Seen = max(0, silent)
-	v := verdict{status: r.Status, reasons: append([]string{}, r.Reasons...)}
-	switch {
-	case blind && silent > deadAfter:
-		v = verdict{ReplicaRed, []string{reasonUnreported}}
-	case silent > deadAfter:
-		v = verdict{ReplicaRed, []string{reasonMissed}} // what it said of itself is past
-	case r.Status != ReplicaGreen && r.Status != ReplicaYellow && r.Status != ReplicaRed:
-		v = verdict{ReplicaYellow, []string{"unknown"}}
-	case blind:
-		v.say(ReplicaYellow, reasonUnsure)
-	case silent > lateAfter:
-		v.say(ReplicaYellow, reasonLate)
-	}
-	r.Status, r.Reasons = v.status, v.reasons
-	return r
 }
 
 // replicaJSON is a Replica in heartbeats, in canaries and in GET /v1/nodes,

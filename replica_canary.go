@@ -33,7 +33,7 @@ func (c canary) judge(v *verdict, way string) {
 	case c.missed >= canaryMissed:
 		v.say(ReplicaRed, reasonLost+way)
 	case c.missed > 0 || c.took > canaryLate:
-		v.say(ReplicaYellow, "canary late: "+way)
+		v.say(ReplicaYellow, reasonSlow+way)
 	}
 }
 
@@ -92,8 +92,8 @@ func (h *Hub) meshCanary() {
 		h.meetTwin()
 		status.Err = nil
 	}
-	// If a link is down, a canary is expected back all the same: if all living replicas
-	// are out of reach, this one has to turn red.
+	// A link that is down excuses no missing canary: a replica that reaches none of the
+	// living ones has to turn red.
 	unlinked := h.others.unlinked(status)
 	awaited := status.Err != nil || unlinked || h.others.canaryExpected(status)
 	l := &h.vitals

@@ -118,8 +118,8 @@ func (a *otherReplicas) company() (all, served int) {
 
 // linkedElsewhere reports whether another replica is linked to others and has not reported
 // its mesh as lost: clients are better off there than at one that has lost its
-// mesh. Links count because they fail for all replicas at once; canaries and
-// heartbeats are missed later, by each replica at another moment.
+// mesh. It looks at links because all replicas see at once that they are down. Each
+// misses canaries and heartbeats at another moment, later.
 func (a *otherReplicas) linkedElsewhere() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

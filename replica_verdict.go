@@ -28,6 +28,8 @@ const (
 	reasonUnsure     = "report late: " + wayStore
 	reasonTwin       = "same name"
 	reasonElsewhere  = "another store"
+	reasonSlow       = "canary late: "
+	reasonUnknown    = "unknown" // it has a status that this version does not know
 	wayStore         = "store"
 	wayMesh          = "mesh"
 )
@@ -35,6 +37,27 @@ const (
 // ofStore reports whether a reason means trouble with the Store.
 func ofStore(reason string) bool {
 	return reason == reasonMissed || reason == reasonLate || strings.HasSuffix(reason, ": "+wayStore)
+}
+
+// after is the replica after a time of silence. If blind, this replica could
+// not have heard it: the silence says nothing about the other one.
+func (r Replica) after(silent time.Duration, blind bool) Replica {
+	r.Seen = max(0, silent)
+	v := verdict{status: r.Status, reasons: append([]string{}, r.Reasons...)}
+	switch {
+	case blind && silent > deadAfter:
+		v = verdict{ReplicaRed, []string{reasonUnreported}}
+	case silent > deadAfter:
+		v = verdict{ReplicaRed, []string{reasonMissed}} // what it said of itself is past
+	case r.Status != ReplicaGreen && r.Status != ReplicaYellow && r.Status != ReplicaRed:
+		v = verdict{ReplicaYellow, []string{reasonUnknown}}
+	case blind:
+		v.say(ReplicaYellow, reasonUnsure)
+	case silent > lateAfter:
+		v.say(ReplicaYellow, reasonLate)
+	}
+	r.Status, r.Reasons = v.status, v.reasons
+	return r
 }
 
 // verdict judges this replica. If it is red, the error is for the clients that
@@ -68,7 +91,7 @@ func (h *Hub) verdict() (verdict, error) {
 	warn(time.Since(l.twin) < remembered, reasonTwin)
 	warn(time.Since(l.lagged) < remembered, "lagging")
 	warn(time.Since(l.drops) < remembered, "dropping")
-	warn(h.leaving.Load(), "draining")
+	warn(h.draining.Load(), "draining")
 	warn(h.clients.connections() > h.opts.MaxConnections/5*4 || h.fan.Queued() > int64(h.opts.MaxQueuedBytes)/5*4, "loaded")
 	return v, unready
 }

@@ -23,7 +23,7 @@ type place struct {
 	bytes  int
 	limit  int
 	from   Position
-	doubt  string // reading: the channel's epoch, if join found that the Store has another; join believes it the second time
+	doubt  string // reading: the channel's epoch, if join has found another one in the Store, once; join believes the second such answer
 }
 
 // holdsLocked returns true if a subscriber out of step is not to be sent this frame

@@ -25,8 +25,8 @@ import (
 // No hook may call Shutdown, which waits for the hooks.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.shutdown.Do(func() {
-		h.leaving.Store(true)
-		h.draining.Store(true) // from now on, no client is let in
+		h.draining.Store(true)
+		h.refusing.Store(true) // from now on, no client is let in
 		h.skipDelay()
 		h.calls.Shut()
 		h.unfinished.end()

@@ -21,7 +21,7 @@ type Subscription struct {
 	stop   func() bool   // ends what watches the context
 	ctx    context.Context
 
-	place  sync.Mutex // guards the fields below
+	mu     sync.Mutex // guards the fields below
 	at     Position   // see Position
 	placed bool
 
@@ -82,8 +82,8 @@ func (s *Subscription) ID() string { return s.info.ID }
 // the last message that Messages has yielded, or where it began. It is nil if the
 // channel keeps no history.
 func (s *Subscription) Position() *Position {
-	s.place.Lock()
-	defer s.place.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.placed {
 		return nil
 	}
@@ -93,9 +93,9 @@ func (s *Subscription) Position() *Position {
 
 func (s *Subscription) reached(at *Position) {
 	if at != nil {
-		s.place.Lock()
+		s.mu.Lock()
 		s.at, s.placed = *at, true
-		s.place.Unlock()
+		s.mu.Unlock()
 	}
 }
 

@@ -23,9 +23,9 @@ type lifecycle struct {
 	tasks gate.Gate // goroutines that end by themselves: reads for subscribers, reports
 	loops gate.Gate // the hub's own goroutines
 
-	leaving  atomic.Bool     // /readyz says no
+	draining atomic.Bool     // /readyz says no
 	hurry    context.Context // ended by skipDelay
-	draining atomic.Bool     // no new client is let in
+	refusing atomic.Bool     // no new client is let in
 	// skipDelay ends Options.DrainDelay, now or in advance. It may be repeated.
 	skipDelay context.CancelFunc
 
