@@ -195,8 +195,6 @@ const (
 // SlowPolicy is what happens to a subscriber whose queue is full.
 type SlowPolicy uint8
 
-// The fan-out has the code of each. A new policy is also a case in its makeRoomLocked and
-// put, in ChannelOptions.check, in docs/protocol.md and in example/server's rules.go.
 const (
 	SlowClose      = SlowPolicy(fanout.Close)      // close it with code 1013; the client connects again
 	SlowDropOldest = SlowPolicy(fanout.DropOldest) // drop the channel's oldest messages until a quarter of the queue is free
@@ -321,7 +319,7 @@ func (o *ChannelOptions) check(maxBytes int) error {
 		return fmt.Errorf("ChannelOptions.HistoryTTL is %v, but HistorySize is 0: set how many messages to keep", o.HistoryTTL)
 	case o.HistorySize > 0 && o.SlowSubscriber != SlowClose:
 		return fmt.Errorf("ChannelOptions.SlowSubscriber drops messages, but the channel has history, which promises every message; with history it must be SlowClose")
-	case o.SlowSubscriber > SlowKeepLatest:
+	case !o.SlowSubscriber.policy().Known():
 		return fmt.Errorf("ChannelOptions.SlowSubscriber is %d; it must be SlowClose, SlowDropOldest or SlowKeepLatest", o.SlowSubscriber)
 	case o.Presence > PresenceEvents:
 		return fmt.Errorf("ChannelOptions.Presence is %d; it must be PresenceOff, PresenceList or PresenceEvents", o.Presence)

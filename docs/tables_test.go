@@ -134,6 +134,49 @@ func TestCloseCodes(t *testing.T) {
 	require.Equal(t, firsts(matches(t, goFiles(t), `\.StatusCode\s*=\s*(\d+)`)), inTable)
 }
 
+// Each choice of a channel's options has its word in the service's flag, the document
+// that lists the flags has the words, and protocol.md has the policies.
+func TestChoices(t *testing.T) {
+	options, rules := []string{"options.go"}, []string{"example/server/rules.go"}
+	rows := map[string]string{}
+	for _, m := range matches(t, []string{"docs/operations.md"}, "(?m)^\\| `-(\\w+) PATTERN.*") {
+		rows[m[1]] = m[0]
+	}
+	for flag, prefix := range map[string]string{"slow": "Slow", "presence": "Presence", "publishers": "Publishers"} {
+		constants := firsts(matches(t, options, `(?m)^\t(`+prefix+`[A-Z]\w+)(?:(?: +\w+)? *=| *//|$)`))
+		words := matches(t, rules, `"([a-z-]+)":\s*channels\.(`+prefix+`[A-Z]\w+)`)
+		chosen := map[string]bool{}
+		for _, m := range words {
+			chosen[m[2]] = true
+			require.Contains(t, rows[flag], "`"+m[1]+"`")
+		}
+		require.Equal(t, constants, chosen)
+		require.Len(t, words, len(constants))
+		if flag == "slow" {
+			require.Equal(t, constants, listed(t, "docs/protocol.md", "policy", "effect"))
+		}
+	}
+}
+
+func TestReasonsOfAStatus(t *testing.T) {
+	const way = "store"
+	inCode := map[string]bool{}
+	for _, m := range matches(t, []string{"replica_verdict.go"}, `(?:\breason\w+ +=|\bwarn\(.*,) "([\w ]+(?:: )?)`) {
+		reason, ways := strings.CutSuffix(m[1], ": ")
+		if ways {
+			reason += ": " + way
+		}
+		inCode[reason] = true
+	}
+	inTable := map[string]bool{}
+	for _, row := range table(t, "docs/replicas.md", "status", "reason", "when") {
+		for _, reason := range names(row[1]) {
+			inTable[strings.Replace(reason, ": mesh", ": "+way, 1)] = true
+		}
+	}
+	require.Equal(t, inCode, inTable)
+}
+
 func TestResetReasons(t *testing.T) {
 	inCode := firsts(matches(t, rootFiles(t), `\b[rR]eset[A-Z]\w*(?: +\w+)? *= *"(\w+)"`))
 	require.Equal(t, inCode, listed(t, "docs/protocol.md", "reset reason", "meaning"))

@@ -1,48 +1,73 @@
 package fanout
 
-import "sync/atomic"
+import (
+	"fmt"
+	"sync/atomic"
+)
 
 // A Policy says what happens when a frame comes to a full queue. The constants are in
 // the order of how much they drop: package channels takes the smallest of a client's
-// channels.
+// channels for what it says to the client itself.
+//
+// A new policy is a case of makeRoomLocked, which panics without it, and of droppedBy.
+// It has its constant in the options of package channels, a row in docs/protocol.md and
+// a word in the rules of example/server; a test of docs compares these.
 type Policy uint8
 
 const (
 	Close      Policy = iota // the receiver is sent Config.Slow, and its outbox ends
 	DropOldest               // the Group's oldest messages are dropped until a quarter of the queue is free
 	KeepLatest               // all of the Group that waits is dropped for its newest message
+
+	policies // how many there are
 )
 
-// makeRoomLocked drops what the policy allows to be dropped for f, and reports
-// whether f now fits; if not, put ends the receiver, unless f is an Event. A message pushes out older ones of its group. Anything else (an
-// event, or an answer of the server's) pushes out events first, then messages except
-// the newest of each group.
+// Known reports whether there is such a policy.
+func (p Policy) Known() bool { return p < policies }
+
+// makeRoomLocked drops what the policy allows to be dropped for f, and reports whether
+// f now fits. If not, put drops f itself if it is an Event, and otherwise ends the
+// receiver.
+//
+// A message pushes out older ones of its group. Anything else (an event, or an answer
+// of the server's) pushes out events first, then messages, except the newest of each
+// group.
 func (o *Outbox) makeRoomLocked(f *Frame, policy Policy) bool {
-	if policy == Close {
-		return false
-	}
 	size := f.Size()
 	// A quarter at a time, so that the work per message stays small if each
 	// message pushes another one out.
 	target := min(o.limit-size, o.limit*3/4)
 	count := o.engine.droppedBy(policy)
-	switch {
-	case f.Kind != Message:
-		newest := make(map[*Group]*Frame)
-		for _, g := range o.q[o.head:] {
-			if g.Kind == Message {
-				newest[g.Group] = g
-			}
+	ofGroup := func(g *Frame) bool { return g.Group == f.Group }
+	switch policy {
+	case Close:
+		return false
+	case DropOldest, KeepLatest:
+		switch {
+		case f.Kind != Message:
+			o.makeRoomForOthersLocked(f, target, count)
+		case policy == DropOldest:
+			o.dropLocked(target, count, ofGroup)
+		default:
+			o.dropLocked(0, count, ofGroup)
 		}
-		concerned := func(g *Frame) bool { return g.Group != nil && (f.Group == nil || f.Group == g.Group) }
-		o.dropLocked(target, count, func(g *Frame) bool { return concerned(g) && g.Kind == Event })
-		o.dropLocked(target, count, func(g *Frame) bool { return concerned(g) && newest[g.Group] != g })
-	case policy == KeepLatest:
-		o.dropLocked(0, count, func(g *Frame) bool { return g.Group == f.Group })
-	case policy == DropOldest:
-		o.dropLocked(target, count, func(g *Frame) bool { return g.Group == f.Group })
+	default:
+		panic(fmt.Sprintf("fanout: the policy %d is unknown", policy))
 	}
 	return o.bytes == 0 || o.bytes+size <= o.limit
+}
+
+// makeRoomForOthersLocked is makeRoomLocked for what is no message.
+func (o *Outbox) makeRoomForOthersLocked(f *Frame, target int, count *atomic.Int64) {
+	newest := make(map[*Group]*Frame)
+	for _, g := range o.q[o.head:] {
+		if g.Kind == Message {
+			newest[g.Group] = g
+		}
+	}
+	concerned := func(g *Frame) bool { return g.Group != nil && (f.Group == nil || f.Group == g.Group) }
+	o.dropLocked(target, count, func(g *Frame) bool { return concerned(g) && g.Kind == Event })
+	o.dropLocked(target, count, func(g *Frame) bool { return concerned(g) && newest[g.Group] != g })
 }
 
 // droppedBy is the counter of what a policy drops.
