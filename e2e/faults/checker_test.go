@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -138,7 +139,7 @@ func (c *checked) publish(p int, pause time.Duration) {
 	at := p
 	for i := 0; ; i++ {
 		id := fmt.Sprintf("%d-%d", p, i)
-		for {
+		for tried := time.Now(); ; {
 			select {
 			case <-c.quiet.Done():
 				return
@@ -147,6 +148,9 @@ func (c *checked) publish(p int, pause time.Duration) {
 			at++
 			a, err := post(c.http, c.replicas[at%len(c.replicas)], kept, `"`+id+`"`, id)
 			if err == nil {
+				if err := hubtest.RepeatedInTime(tried); err != nil {
+					c.fail("%s: %w", id, err)
+				}
 				c.ack(a, id)
 				break
 			}

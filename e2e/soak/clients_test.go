@@ -37,6 +37,7 @@ type soakClient struct {
 
 	publisher, n uint32
 	pending      atomic.Bool // its message n is not acknowledged yet
+	tried        time.Time   // when its message n was first sent
 
 	// Of the present connection:
 	last    map[uint32]uint32 // by publisher, the last message; in rooms without history
@@ -170,6 +171,7 @@ func (c *soakClient) connection(final bool) bool {
 				k.pause(c.millis(500, 9000))
 			case c.talks && !c.pending.Load() && c.kind != "go" && c.kind != "sse":
 				c.n++
+				c.tried = time.Now()
 				c.pending.Store(true)
 				if conn.send(c.say()) != nil {
 					conn.leave(1)
@@ -331,6 +333,11 @@ func (c *soakClient) answered(id, body json.RawMessage) error {
 		return fmt.Errorf("an answer to %s, %s; it waits for %d: %v", id, body, c.n, c.pending.Load())
 	}
 	defer c.pending.Store(false)
+	if c.room.options.HistorySize > 0 { // it may have been repeated
+		if err := hubtest.RepeatedInTime(c.tried); err != nil {
+			return fmt.Errorf("message %d of publisher %d: %w", c.n, c.publisher, err)
+		}
+	}
 	return c.k.acknowledged(c.room, channels.Position{Epoch: a.Epoch, Offset: a.Offset}, c.number())
 }
 

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -298,6 +299,7 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 		if r.options.HistorySize > 0 && random.IntN(3) == 0 {
 			o.Key = fmt.Sprint(p, ".", n)
 		}
+		tried := time.Now()
 		res, err := k.s.Hub.PublishWith(context.Background(), r.name, m, o)
 		if err != nil || res.Duplicate {
 			k.fault("%s: publish: %v, duplicate %v", r.name, err, res.Duplicate)
@@ -311,6 +313,7 @@ func (k *soak) publish(r *soakRoom, random *rand.Rand) {
 		}
 		if o.Key != "" && random.IntN(3) == 0 {
 			again, err := k.s.Hub.PublishWith(context.Background(), r.name, m, o)
+			err = errors.Join(err, hubtest.RepeatedInTime(tried))
 			if err != nil || !again.Duplicate || again.Position != res.Position {
 				k.fault("%s: repeated with its key: %v, %+v and %+v", r.name, err, res, again)
 			}

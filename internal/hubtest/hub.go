@@ -2,8 +2,10 @@ package hubtest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -28,6 +30,17 @@ func NewHub(t testing.TB, o channels.Options) *channels.Hub {
 		}
 	})
 	return hub
+}
+
+// RepeatedInTime returns an error if a publish that was first tried at first, and
+// is acknowledged only now, may have been repeated after the hub forgot its key. If
+// it is then stored twice, that is not the hub's fault.
+func RepeatedInTime(first time.Time) error {
+	const keyTTL = 5 * time.Minute
+	if took := time.Since(first); took > keyTTL {
+		return fmt.Errorf("acknowledged %v after its first try, but a key is remembered for %v only: the message may be stored twice, since this machine is too busy for the test", took, keyTTL)
+	}
+	return nil
 }
 
 // NewMemory opens a Store in memory. It ends with the test.
