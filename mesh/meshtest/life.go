@@ -25,7 +25,7 @@ var lifeCases = []Case{
 	{Name: "Close", Check: closes,
 		Explain: "Close ends Receive. After it, every method returns ErrClosed, and a second Close returns nil."},
 	{Name: "CloseSendsWhatIsQueued", Check: closeSendsWhatIsQueued,
-		Explain: "Packets published before Close arrive at peers that accept them."},
+		Explain: "Packets published before Close arrive at peers that accept them. Close may give up after a few seconds, but not within one."},
 	{Name: "AllAtOnce", Check: allAtOnce, alone: true,
 		Explain: "All methods may be called concurrently, even during Close."},
 }
@@ -106,15 +106,20 @@ func closes(t *testing.T, f Fabric) {
 func closeSendsWhatIsQueued(t *testing.T, f Fabric) {
 	const n = 2000
 	a := join(t, f, "n0")
-	for life := range 3 {
+	for life, whole := 0, 0; whole < 3; life++ {
+		require.Less(t, life, 30, "Close takes more than a second again and again")
 		b := join(t, f, "n1")
 		ch := fmt.Sprint("x", life)
 		a.subscribeTo(t, b, ch)
 		for i := 1; i <= n; i++ {
 			b.say(t, ch, i)
 		}
+		began := time.Now()
 		b.close(t)
-		a.requireNumbers(t, ch, n)
+		if time.Since(began) < time.Second { // on a busy machine, it may take longer and give up
+			a.requireNumbers(t, ch, n)
+			whole++
+		}
 	}
 }
 

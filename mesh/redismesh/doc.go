@@ -93,7 +93,8 @@
 //	Status                      briefly
 //	Receive, Close, a reader    a running deliver         deliver must not      Close goes on after
 //	                                                      wait                  2 s
-//	Close                       what is queued            2 s                   it is dropped
+//	Close                       what is queued            2 s                   it is dropped, and
+//	                                                                            the log says so
 //	Close                       goroutines that wait      2 s                   they end by the
 //	                            for Redis                                       bounds above
 //

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -224,6 +225,20 @@ func TestStoppedServer(t *testing.T) {
 	s.Signal(syscall.SIGCONT)
 	l.check()
 	require.NoError(t, l.a.Status().Err)
+}
+
+// Close gives up what Redis does not take, and logs it.
+func TestCloseLogsWhatItDrops(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	var log hubtest.Log
+	m, err := redismesh.New(s.Client(), redismesh.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	redistest.Eventually(t, "Status is healthy", func() bool { return m.Status().Err == nil })
+	s.Signal(syscall.SIGSTOP)
+	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Header: "h"}))
+	require.NoError(t, m.Close())
+	require.Contains(t, log.String(), "closed before Redis had taken all")
 }
 
 func TestRestartedServer(t *testing.T) {

@@ -310,6 +310,14 @@ func (m *Mesh) Close() error {
 		l.queue.tell(func() { l.queue.closed = true }) // the sender sends the rest and ends
 	}
 	within(&m.senders, closeWait)
+	left := 0
+	for _, l := range m.links {
+		bytes, _, _ := l.queue.health()
+		left += bytes
+	}
+	if left > 0 {
+		m.log.Warn("mesh: closed before Redis had taken all that was queued; the rest is dropped", "bytes", left)
+	}
 	m.cancel()
 	within(&m.senders, stopWait)
 	within(&m.readers, stopWait)

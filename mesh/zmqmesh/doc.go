@@ -55,7 +55,7 @@
 //	a second address of a replica   its link, or as above    tried again
 //	the DNS                         5 s                      again each 5 s; known ones are kept
 //	accepting, if that fails        5 ms to 1 s              again, and Status.Err says so
-//	Close, for queues               Linger, 2 s              disconnected
+//	Close, for queues               Linger, 2 s              disconnected, and logged
 //
 // No lock is held while anything waits for another replica. A deliver that waits
 // holds up its own link, every link that brings a packet of a channel with the same

@@ -181,3 +181,18 @@ func TestStalledIsDropped(t *testing.T) {
 	require.Positive(t, waited)
 	require.Equal(t, waited, a.Status().Dropped)
 }
+
+// TestCloseLogsWhatItDrops: if a replica takes nothing, Close gives up and logs it.
+func TestCloseLogsWhatItDrops(t *testing.T) {
+	t.Parallel()
+	var log logbook
+	a := newMesh(t, "a", withLog(&log), func(o *zmqmesh.Options) { o.Linger = time.Millisecond })
+	c, _ := join(t, a, "b")
+	require.NoError(t, c.SetReadBuffer(16<<10))
+	awaitPeers(t, a, 1)
+	for range 400 { // more than the system takes
+		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Body: make([]byte, 32<<10)}))
+	}
+	require.NoError(t, a.Close())
+	require.Contains(t, log.Line("closed before a replica had taken all"), "peer=b")
+}

@@ -256,6 +256,7 @@ func (m *Mesh) Close() error {
 			select {
 			case <-p.gone: // it has taken everything, and closed
 			case <-late.Done():
+				p.logRest()
 			}
 		}
 	}

@@ -133,6 +133,16 @@ func (p *peer) leave() {
 	p.wake.Ring()
 }
 
+// logRest logs what Close drops.
+func (p *peer) logRest() {
+	p.mu.Lock()
+	left := p.packets
+	p.mu.Unlock()
+	if left > 0 {
+		p.mesh.log.Warn("mesh: closed before a replica had taken all that was queued for it; the rest is dropped", "peer", p.id, "packets", left)
+	}
+}
+
 // close ends the connection. What waits for a replica that is there, but takes
 // nothing, is counted as dropped. What waits for one that has gone is not, even if
 // it has gone without a word. Heartbeats come once a second, so that
