@@ -3,6 +3,7 @@ package redismesh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -174,16 +175,20 @@ func hello(ctx context.Context, to interface {
 	return cmd
 }
 
-// roleIn checks the role in the answer to hello. A proxy that does not know
-// HELLO does not reveal its server's role; roleIn then returns nil.
+// roleIn checks the role in the answer to hello. A proxy that answers with an
+// error does not reveal its server's role; roleIn then returns nil. An answer that
+// is neither an error nor a map is an error here, as it is to go-redis, which
+// begins each connection with a HELLO of its own.
 func roleIn(hello *redis.MapStringInterfaceCmd) error {
 	reply, err := hello.Result()
 	var refused redis.Error
 	switch role := reply["role"]; {
 	case errors.As(err, &refused):
 		return nil
-	case err == nil && (role == "replica" || role == "slave"):
+	case err != nil:
+		return fmt.Errorf("the server's answer to HELLO: %w", err)
+	case role == "replica" || role == "slave":
 		return errReplica
 	}
-	return err
+	return nil
 }

@@ -66,7 +66,7 @@
 // publishes on. On a Cluster, the mesh checks once a second which server the
 // client has for the slot; behind Sentinel, every 2 s which master Sentinel
 // names. Messages published in between may be lost; a KindLost tells. If a
-// proxy does not answer HELLO, the role is unknown.
+// proxy answers HELLO with an error, the role is unknown.
 //
 // # What waits, and for how long
 //
