@@ -52,7 +52,7 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 		chromedp.NoSandbox, // most containers do not allow a sandbox
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("force-prefers-reduced-motion", true), // without a GPU, an animation takes much of a processor
+		chromedp.Flag("force-prefers-reduced-motion", true), // without a GPU, an animation takes much of a processor; see TestSmallPhone
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1"),
 	)...)

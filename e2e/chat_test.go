@@ -293,6 +293,8 @@ func TestReaderWhoScrolledUpStaysThere(t *testing.T) {
 	ann.until(`document.getElementById("newer").hidden`)
 }
 
+// On a small screen, the panels slide over the room, or jump there if reduced motion
+// is preferred.
 func TestSmallPhone(t *testing.T) {
 	s, b := start(t, "chat")
 	ann := b.open(s.url("a-room-with-a-rather-long-name-that-does-not-fit"), "Ann with a rather long name, 40 letters..", 360, 740)
@@ -301,12 +303,16 @@ func TestSmallPhone(t *testing.T) {
 	ann.shows(long)
 
 	ann.fits(360, scrolled)
-	for _, side := range []string{"rooms", "people"} {
-		ann.do(chromedp.Click(chromedp.CSS("#" + side + "-toggle")))
-		ann.until(fmt.Sprintf(`(({left, right}) => left >= 0 && right <= 360)(document.getElementById("%s-panel").getBoundingClientRect())`, side))
-		ann.fits(360, scrolled)
-		ann.do(chromedp.Click(chromedp.CSS("#" + side + "-panel .close")))
-		ann.until(fmt.Sprintf(`document.activeElement.id === "%s-toggle"`, side))
+	for _, motion := range []string{"reduce", "no-preference"} {
+		ann.prefers("reduced-motion", motion)
+		for _, side := range []string{"rooms", "people"} {
+			ann.do(chromedp.Click(chromedp.CSS("#" + side + "-toggle")))
+			ann.until(fmt.Sprintf(`(({left, right}) => left >= 0 && right <= 360)(document.getElementById("%s-panel").getBoundingClientRect())`, side))
+			ann.fits(360, scrolled)
+			ann.do(chromedp.Click(chromedp.CSS("#" + side + "-panel .close")))
+			ann.until(fmt.Sprintf(`document.activeElement.id === "%s-toggle"`, side))
+			ann.until(fmt.Sprintf(`getComputedStyle(document.getElementById("%s-panel")).visibility === "hidden"`, side))
+		}
 	}
 	ann.say("still here")
 	ann.shows(long, "still here")

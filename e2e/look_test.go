@@ -24,16 +24,17 @@ func (p *page) becomes(condition string) {
 	}, deadline, 20*time.Millisecond, condition)
 }
 
-// dark shows the page in dark mode.
-func (p *page) dark() {
+// prefers shows the page to somebody who prefers, say, a "color-scheme" that is
+// "dark". It undoes what was preferred before.
+func (p *page) prefers(feature, value string) {
 	p.t.Helper()
 	p.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
+			Features: []*emulation.MediaFeature{{Name: "prefers-" + feature, Value: value}},
 		})
 		return err
 	}))
-	p.until(`matchMedia("(prefers-color-scheme: dark)").matches`)
+	p.until(fmt.Sprintf(`matchMedia("(prefers-%s: %s)").matches`, feature, value))
 }
 
 // fits requires that the page, and elements of it, are not wider than a phone.

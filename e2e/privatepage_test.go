@@ -275,7 +275,7 @@ func TestPrivateMessagesOnAPhone(t *testing.T) {
 	ben := b.signIn(s.home(), long)
 	ann := b.signIn(s.home(), "Ann")
 	ann.do(chromedp.EmulateViewport(390, 844))
-	ann.dark()
+	ann.prefers("color-scheme", "dark")
 	width := func(id string) int {
 		t.Helper()
 		ann.fits(390)

@@ -96,7 +96,7 @@ func TestReplicasOnAPhone(t *testing.T) {
 	}
 	ben.talksTo(ann, strings.Repeat("x", 300))
 	for _, p := range []*page{ann, ben} {
-		p.dark()
+		p.prefers("color-scheme", "dark")
 		p.fits(390, scrolled, `document.querySelector("aside")`)
 		assert.Greater(t, p.contrast("#text", "::placeholder"), 4.5, "the placeholder's contrast in dark mode")
 	}
