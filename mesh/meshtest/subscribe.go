@@ -131,7 +131,7 @@ func manyChannels(t *testing.T, f Fabric) {
 			continue
 		}
 		for deadline := time.Now().Add(200 * time.Millisecond); !m[1].probed(m[0].id, name(min(i+window, n)-1)) && time.Now().Before(deadline); {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // between two looks
 		}
 	}
 	for i := range n {
