@@ -307,6 +307,7 @@ func TestSmallPhone(t *testing.T) {
 		ann.prefers("reduced-motion", motion)
 		for _, side := range []string{"rooms", "people"} {
 			ann.do(chromedp.Click(chromedp.CSS("#" + side + "-toggle")))
+			ann.until(fmt.Sprintf(`document.activeElement === document.querySelector("#%s-panel .close")`, side))
 			ann.until(fmt.Sprintf(`(({left, right}) => left >= 0 && right <= 360)(document.getElementById("%s-panel").getBoundingClientRect())`, side))
 			ann.fits(360, scrolled)
 			ann.do(chromedp.Click(chromedp.CSS("#" + side + "-panel .close")))
