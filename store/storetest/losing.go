@@ -141,9 +141,10 @@ func lostKeys(t *testing.T, l Losing) {
 		lostAt := appendOne(t, s, ch, store.Entry{Header: lost}, keyed(lost, time.Hour))
 		m[lostAt] = lost
 		l.Lose(t)
-		for _, repeat := range []string{kept, lost, kept, lost} {
-			pos, _, err := s.Append(t.Context(), ch, store.Entry{Header: repeat}, keyed(repeat, time.Hour))
+		for i, repeat := range []string{kept, lost, kept, lost} {
+			pos, duplicate, err := s.Append(t.Context(), ch, store.Entry{Header: repeat}, keyed(repeat, time.Hour))
 			require.NoError(t, err)
+			require.Equal(t, i != 1, duplicate, "%s: only the first repetition of the lost one is none", repeat)
 			if other := m[pos]; other != "" {
 				require.Equal(t, other, repeat, pos)
 			}
