@@ -214,7 +214,8 @@ func TestCloseSendsWhatIsQueued(t *testing.T) {
 // A reader that takes nothing holds Close up for as long as the gateway lingers, and
 // no longer.
 func TestCloseWaitsForReadersOnlySoLong(t *testing.T) {
-	hub, g := start(t)
+	var log logbook
+	hub, g := start(t, withLog(&log))
 	s := dialSub(t, g)
 	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(8<<10))
 	s.send(t, "\x01")
@@ -229,6 +230,7 @@ func TestCloseWaitsForReadersOnlySoLong(t *testing.T) {
 	case err := <-closed:
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, time.Since(began), time.Second, "it did not linger")
+		require.Contains(t, log.Line("closed before all readers"), "readers=1")
 	case <-time.After(patience):
 		require.FailNow(t, "Close waits for a reader that takes nothing")
 	}

@@ -249,7 +249,16 @@ func (rs *readers) leave() {
 		case <-ctx.Done():
 		}
 	}
+	late := 0
 	for _, r := range all {
+		select {
+		case <-r.wrote:
+		default:
+			late++
+		}
 		r.close()
+	}
+	if late > 0 {
+		rs.gateway.log.Warn("gateway: closed before all readers had taken what was queued; the rest is dropped", "readers", late)
 	}
 }
