@@ -14,8 +14,8 @@ import (
 // need no 5 s.
 const drainPerClient = 5 * time.Millisecond
 
-// backAtOnce is the time over which after_ms spreads the reconnects if DrainTime is
-// negative.
+// backAtOnce is the time over which after_ms spreads the reconnects if clients are
+// closed at once: if DrainTime is negative, or if less than a millisecond is left.
 const backAtOnce = time.Second
 
 // Drain prepares for Shutdown: it moves the clients to other replicas without a
@@ -61,7 +61,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	for i, c := range cs {
 		turns[i] = within(spread*time.Duration(i)/time.Duration(len(cs)), spread*time.Duration(i+1)/time.Duration(len(cs)))
 		back := turns[i]
-		if spread == 0 {
+		if spread < time.Millisecond { // which would tell all clients the same
 			back = within(0, backAtOnce)
 		}
 		// Never 0: a client that comes back at once meets the same replica.

@@ -80,7 +80,8 @@ func TestDrainTellsNobodyToComeBackAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		clients int
 		time    time.Duration
-	}{"one": {1, 0}, "some": {5, 0}, "within a millisecond": {2, time.Millisecond}, "without a delay": {20, -1}} {
+	}{"one": {1, 0}, "some": {5, 0}, "within a millisecond": {2, time.Millisecond},
+		"without a delay": {20, -1}, "within less than a millisecond": {20, time.Millisecond - 1}} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, channels.Options{DrainTime: c.time})
 			var ws []*wsClient

@@ -80,6 +80,10 @@ func TestConfig(t *testing.T) {
 			require.Equal(t, c.want, parsed(t, c.env, c.args...))
 		})
 	}
+	for value, want := range map[string]time.Duration{"0": -1, "1ns": 1} { // Options.DrainTime 0 would be the default
+		cfg := parsed(t, nil, "-drain", value)
+		require.Equal(t, want, cfg.options().DrainTime, "-drain %s", value)
+	}
 }
 
 // refuses wants a flag and its variable to refuse a value, with an error that

@@ -68,6 +68,8 @@ func inFlags(err error) error {
 func (cfg *config) options() channels.Options {
 	o := cfg.hub
 	o.Channel = cfg.channel
-	o.DrainTime = max(o.DrainTime, 1) // 0 would be the default
+	if o.DrainTime == 0 { // would be the default
+		o.DrainTime = -1
+	}
 	return o
 }
