@@ -223,6 +223,7 @@ func TestLogKeepsNothingOfALongRequestLine(t *testing.T) {
 		c.Close()
 	}
 	require.Equal(t, n, access.Open())
+	hubtest.Until(t, "the handlers' goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
 	before.Held(t, n*long/2)
 	runtime.KeepAlive(access)
 }

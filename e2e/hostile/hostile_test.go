@@ -445,7 +445,7 @@ func TestHostileReadersThatStopInsideOfAFrame(t *testing.T) {
 	for _, err := range gone.wait(t, n) {
 		require.True(t, errors.Is(err, channels.ErrSlowSubscriber) || errors.Is(err, os.ErrDeadlineExceeded), "%v", err)
 	}
-	before.Held(t, (n+1)*hubtest.PerClient)
+	before.Left(t, (n+1)*hubtest.PerClient)
 	gone.after(t, n+1, append(cs, healthy)...)
 	before.Over(t)
 }

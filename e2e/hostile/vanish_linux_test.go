@@ -67,7 +67,7 @@ func TestHostilePeersThatVanish(t *testing.T) {
 	for _, err := range gone.wait(t, 2*n) {
 		require.Error(t, err)
 	}
-	before.Held(t, 2*n*hubtest.PerClient)
+	before.Left(t, 2*n*hubtest.PerClient)
 	gone.after(t, 2*n, cs...)
 	before.Over(t)
 	require.Zero(t, s.Hub.Stats().Connections)
