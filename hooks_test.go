@@ -131,6 +131,7 @@ func TestAuthorizePerAction(t *testing.T) {
 			asked.take()
 			require.Contains(t, []int{200, 101}, r.do().status)
 			require.Equal(t, []string{r.asks}, asked.take())
+			connects := s.hub.Stats().Connects
 
 			for name, c := range map[string]struct {
 				err     error
@@ -155,6 +156,7 @@ func TestAuthorizePerAction(t *testing.T) {
 					}
 				})
 			}
+			require.Equal(t, connects, s.hub.Stats().Connects, "who is refused never connects")
 		})
 	}
 	require.Contains(t, s.log.String(), "table users, row 5", "the log has what the client does not get")

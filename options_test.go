@@ -161,6 +161,7 @@ func TestChannelOptionsThatContradict(t *testing.T) {
 			require.ErrorContains(t, err, field)
 			require.Contains(t, s.log.String(), field)
 			require.Zero(t, s.hub.Stats().Channels)
+			require.Zero(t, s.hub.Stats().Connects)
 			s.publish("good", "x", `1`)
 		})
 	}
