@@ -79,8 +79,8 @@ func run(t *testing.T, example string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, exited: make(chan struct{})}
 	s.cmd = exec.Command(filepath.Join(binaries, example), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	var log hubtest.Log
-	s.cmd.Stdout, s.cmd.Stderr = &log, &log
+	var stdout, stderr hubtest.Log
+	s.cmd.Stdout, s.cmd.Stderr = &stdout, &stderr
 	require.NoError(t, proctest.Start(s.cmd))
 	go func() { // ends with the process
 		defer close(s.exited)
@@ -90,14 +90,14 @@ func run(t *testing.T, example string, args ...string) *server {
 		s.cmd.Process.Kill()
 		assert.NotErrorIs(t, s.end(), errStillRuns)
 		if t.Failed() {
-			t.Logf("the server wrote:\n%s", log.String())
+			t.Logf("the server wrote:\n%s%s", stdout.String(), stderr.String())
 		}
 	})
 	redistest.Eventually(t, "the server prints its address", func() bool {
-		_, addr, _ := strings.Cut(log.String(), examples[example]+" is running: http://")
+		addr, first := strings.CutPrefix(stdout.String(), examples[example]+" is running: http://")
 		var whole bool
 		s.addr, _, whole = strings.Cut(addr, "/\n")
-		return whole
+		return first && whole
 	})
 	return s
 }
