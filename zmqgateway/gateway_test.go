@@ -89,7 +89,7 @@ func TestBounds(t *testing.T) {
 	a := dialSub(t, g)
 	eventually(t, "both are there", func() bool { return g.Stats().Readers == 2 })
 	b := dialSub(t, g)
-	requireHungUp(t, idle.tcp) // it made way
+	idle.hungUp(t) // it made way
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 1 })
 	eventually(t, "it is logged", func() bool { return log.Has("made way for a newcomer") })
 
@@ -101,7 +101,7 @@ func TestBounds(t *testing.T) {
 	a.ready(t, hub, "y")
 	a.send(t, "\x01x\x00")
 	a.send(t, "\x01too many")
-	requireHungUp(t, a.tcp)
+	a.hungUp(t)
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 2 })
 	a = dialSub(t, g)
 	a.send(t, "\x01z")
@@ -112,7 +112,7 @@ func TestBounds(t *testing.T) {
 	b.send(t, "\x01b")
 	b.ready(t, hub, "b")
 	c := dialSub(t, g)
-	requireHungUp(t, c.tcp) // nobody makes way
+	c.hungUp(t) // nobody makes way
 	eventually(t, "it is counted", func() bool { return g.Stats().Refused == 3 })
 	publish(t, hub, "y", "still", "1")
 	require.Equal(t, "still", a.next(t)[1])

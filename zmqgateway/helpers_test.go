@@ -178,6 +178,15 @@ func (s *socket) next(t testing.TB) (frames []string) {
 	return frames
 }
 
+// hungUp waits for the end of the connection. No message may come before it.
+func (s *socket) hungUp(t testing.TB) {
+	t.Helper()
+	s.tcp.SetDeadline(time.Now().Add(patience))
+	_, err := s.RecvMsg()
+	require.Error(t, err)
+	require.False(t, isTimeout(err), "the connection was not closed")
+}
+
 // ready publishes probes on a channel until the reader gets one, and leaves
 // the probes out of what comes then.
 func (s *socket) ready(t testing.TB, hub *channels.Hub, channel string) {
