@@ -291,7 +291,7 @@ func (r *soakRoom) parse(text []byte) (number uint64, p channels.Position, ok bo
 	number = soakNumber(publisher, n)
 	rest, ok = bytes.CutPrefix(rest, []byte(r.body(number)))
 	if ok && string(rest) != "}" {
-		_, err := fmt.Sscanf(string(rest), `,"offset":%d,"epoch":%q}`, &p.Offset, &p.Epoch)
+		_, err := fmt.Sscanf(string(rest)+"\n", `,"offset":%d,"epoch":%q}`+"\n", &p.Offset, &p.Epoch)
 		ok = err == nil
 	}
 	return number, p, ok
