@@ -109,7 +109,10 @@ type ws struct {
 func (s *site) dial(path string, o websocket.DialOptions) (*ws, *http.Response, error) {
 	s.T.Helper()
 	c, resp, err := hubtest.Dial(s.T, s.HTTP.URL+path, o)
-	return &ws{s.T, c}, resp, err
+	if err != nil {
+		return nil, resp, err
+	}
+	return &ws{s.T, c}, resp, nil
 }
 
 // join opens a WebSocket; header holds alternating names and values.

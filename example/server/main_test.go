@@ -106,6 +106,11 @@ func start(t *testing.T, env map[string]string, args ...string) (addr string, lo
 	t.Helper()
 	cfg := parsed(t, env, append([]string{"-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0"}, args...)...)
 	log = new(records)
+	t.Cleanup(func() { // after it has ended, or has not
+		if t.Failed() {
+			t.Logf("the server wrote:\n%s", log.String())
+		}
+	})
 	webtest.Run(t, func(ctx context.Context) error { return run(ctx, cfg, newLog(log, cfg.logLevel)) })
 	return log.wait(t, "listening")["addr"].(string), log
 }
