@@ -133,7 +133,7 @@ func canceled(t *testing.T) context.Context {
 func TestReadingMakesNoChannel(t *testing.T) {
 	s := serve(t, channels.Options{MaxChannels: 10, Channel: keeps})
 	for i := range 100 {
-		for _, path := range []string{"c%d", "h%d", "h%d/history", "p%d", "p%d/presence"} {
+		for _, path := range []string{"c%d", "h%d", "h%d/history", "p%d", "p%d/presence", "B%d", "B%d/history", "B%d/presence"} {
 			require.Equal(t, 200, s.get("/v1/channel/"+fmt.Sprintf(path, i)).status)
 		}
 	}

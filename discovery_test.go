@@ -44,6 +44,7 @@ func (d *discoverer) told() map[string]string { return *d.peers.Load() }
 func discovering(ds *[]*discoverer) func(int, *channels.Options) {
 	return func(_ int, o *channels.Options) {
 		d := &discoverer{Mesh: o.Mesh, address: "tcp://" + o.ReplicaID}
+		d.peers.Store(new(map[string]string)) // it is told none so far
 		*ds = append(*ds, d)
 		o.Mesh = d
 	}

@@ -17,13 +17,16 @@ import (
 )
 
 // keeps gives history to the channels whose names begin with "h", presence to
-// those that begin with "p", and nothing to others.
+// those that begin with "p", both to those that begin with "B", and nothing to
+// others.
 func keeps(name string) channels.ChannelOptions {
 	switch name[0] {
 	case 'h':
 		return channels.ChannelOptions{HistorySize: 5}
 	case 'p':
 		return channels.ChannelOptions{Presence: channels.PresenceList}
+	case 'B':
+		return channels.ChannelOptions{HistorySize: 5, Presence: channels.PresenceList}
 	}
 	return channels.ChannelOptions{}
 }

@@ -58,24 +58,24 @@ func offsets(first, last int) string {
 // the replica has not got yet.
 func TestAClientThatIsAheadOfALaggingReplica(t *testing.T) {
 	for name, c := range map[string]struct {
-		size        int
+		options     func(string) channels.ChannelOptions
 		begin       func(r *replicas) // what the replica has got
 		first, last int               // of what it has not
 		since       int
 		want, live  string
 	}{
-		"in a log that has gone on": {10, func(r *replicas) { r.publishAll(0, "c", 1, 5) }, 6, 30, 28,
+		"in a log that has gone on": {keep(10), func(r *replicas) { r.publishAll(0, "c", 1, 5) }, 6, 30, 28,
 			offsets(29, 30), offsets(1, 5) + " trimmed@20 " + offsets(21, 30)},
-		"in a log that has begun anew": {1000, func(r *replicas) {
+		"in a log that has begun anew": {history, func(r *replicas) {
 			r.publishAll(0, "c", 1, 5)
 			synctest.Wait()
 			r.lose()
 		}, 1, 8, 6, offsets(7, 8), offsets(1, 5) + " epoch@0 " + offsets(1, 8)},
-		"in a log that was begun after the replica looked for it": {1000, func(*replicas) {}, 1, 8, 5,
+		"in a log that was begun after the replica looked for it": {history, func(*replicas) {}, 1, 8, 5,
 			offsets(6, 8), offsets(1, 8)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, 2, keep(c.size), func(r *replicas) {
+			inBubble(t, 2, c.options, func(r *replicas) {
 				live := r.subscribe(1, "c", nil)
 				c.begin(r)
 				synctest.Wait()

@@ -129,9 +129,9 @@ func TestBadHandshake(t *testing.T) {
 		require.NotEmpty(t, a.code())
 	})
 	s.dialRaw().ask(strings.Replace(upgradeRequest("/channel/a/"), "GET", "POST", 1)).wantFail(t, 405, "method_not_allowed")
-	for _, header := range map[string][]string{
-		"tokens in a list and in any case": {"Connection: keep-alive, UPGRADE", "Upgrade: h2c, WebSocket"},
-		"both at once is a WebSocket":      {"Accept: text/event-stream", "Last-Event-ID: nonsense"},
+	for _, header := range [][]string{
+		{"Connection: keep-alive, UPGRADE", "Upgrade: h2c, WebSocket"}, // tokens in a list and in any case
+		{"Accept: text/event-stream", "Last-Event-ID: nonsense"},       // both at once is a WebSocket
 	} {
 		s.upgrade("/channel/a", header...).Close()
 	}

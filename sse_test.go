@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,7 +50,7 @@ type sseClient struct {
 func (s *server) openStream(channel, query string, header ...string) *sseClient {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	if !slices.Contains(header, "Accept") {
+	if hubtest.Pairs(header)["Accept"] == nil {
 		header = append(header, "Accept", "text/event-stream")
 	}
 	resp := hubtest.Request(s.t, ctx, s.http.Client(), "GET", s.http.URL+"/channel/"+url.PathEscape(channel)+"/"+query, "", header...)

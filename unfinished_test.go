@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -191,7 +192,8 @@ func TestServerTimeoutsAreNotTheHubs(t *testing.T) {
 	e, w := s.stream("b", ""), s.join("b", "")
 	first := make(chan message, 1)
 	go func() { // it answers pings meanwhile
-		m, _ := w.read()
+		m, err := w.read()
+		assert.NoError(t, err)
 		first <- m
 	}()
 	c := s.dialRaw()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -48,6 +49,6 @@ func NewMemory(t testing.TB) *store.Memory {
 	t.Helper()
 	m, err := store.NewMemory(store.MemoryOptions{})
 	require.NoError(t, err)
-	t.Cleanup(func() { m.Close() })
+	t.Cleanup(func() { assert.NoError(t, m.Close()) })
 	return m
 }
