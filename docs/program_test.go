@@ -34,7 +34,7 @@ func TestTheReadmesProgram(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "public", "index.html"), []byte(page), 0o600))
 
 	binary := filepath.Join(dir, "program")
-	build := exec.Command("go", "build", "-o", binary, filepath.Join(dir, "main.go"))
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, filepath.Join(dir, "main.go"))
 	build.Dir = root // whose go.mod knows what it imports
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))

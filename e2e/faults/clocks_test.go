@@ -56,7 +56,7 @@ func ahead(t *testing.T) string {
 		_, main, _ = strings.Cut(strings.TrimSpace(line), "=")
 	}
 	server := filepath.Join(dir, "server")
-	goTool(t, "tool", "link", "-importcfg", file("link.cfg", []byte(config)), "-o", server, main)
+	goTool(t, "tool", "link", "-s", "-w", "-importcfg", file("link.cfg", []byte(config)), "-o", server, main)
 	return server
 }
 

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binary = filepath.Join(dir, "server")
-	build := exec.Command("go", "build", "-o", binary, "./example/server")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, "./example/server")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "example/server could not be built: %v\n%s", err, out)
