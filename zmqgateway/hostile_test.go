@@ -104,6 +104,7 @@ func testThousandSilent(t *testing.T, shake bool) {
 // handshakes. A connection that knows the token keeps its place. If all do, a
 // newcomer is refused.
 func TestStrangersMakeWay(t *testing.T) {
+	t.Parallel()
 	const token, most = "0123456789abcdef", 5
 	_, g := start(t, withToken(token), func(o *zmqgateway.Options) { o.MaxConnections = most })
 	_, pull, rep := g.Addresses()

@@ -84,6 +84,7 @@ func (p *program) end(t testing.TB) {
 // beginning, everything, and a channel on which nothing comes. Without answers to
 // its PINGs, libzmq would disconnect after 3 s.
 func TestReadersOfLibzmq(t *testing.T) {
+	t.Parallel()
 	hub, g := start(t)
 	p := run(t, `
 import json, sys, zmq
@@ -147,6 +148,7 @@ while True:
 // Two PUSH sockets of libzmq publish, each in its order. A third deals to two
 // replicas, and a fourth is killed while it sends.
 func TestPublishersOfLibzmq(t *testing.T) {
+	t.Parallel()
 	hub := newHub(t, channels.Options{QueueBytes: 256 << 20})
 	a, b := newGateway(t, hub), newGateway(t, hub)
 	sub, err := hub.Subscribe(t.Context(), "pushed", nil)
@@ -218,6 +220,7 @@ while True: s.send_multipart([b'pushed\0', b'big', b'"' + b'x' * 100000 + b'"'])
 
 // REQ and DEALER sockets of libzmq get the answers of HTTP.
 func TestRequestsOfLibzmq(t *testing.T) {
+	t.Parallel()
 	hub := newHub(t, channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
 		if r.Identity.ID != "zmq" || strings.HasPrefix(r.Channel, "closed") {
 			return channels.ErrForbidden
@@ -286,6 +289,7 @@ print(d.recv_multipart()[0].decode())
 
 // The programs of docs/zeromq.md, unchanged except for the ports.
 func TestProgramsOfTheDocs(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../docs/zeromq.md")
 	require.NoError(t, err)
 	_, chapter, _ := bytes.Cut(page, []byte("\n## Reading and publishing\n"))

@@ -20,6 +20,7 @@ import (
 // A reader that stops reading loses messages, and then its connection. Other
 // readers lose nothing and do not wait, nor does the hub.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	hub, g := start(t, func(o *zmqgateway.Options) { o.QueueBytes = 1 << 20 })
 	subscribe(t, hub, g, "", "a") // it reads nothing more
 	fast := subscribe(t, hub, g, "a", "a")
@@ -172,6 +173,7 @@ func TestReaderAnswersPings(t *testing.T) {
 // A reader of everything at one replica gets what others publish, also on
 // channels that its replica has never heard of, once each.
 func TestReaderOfAllReplicas(t *testing.T) {
+	t.Parallel()
 	a, b := newMesh(t, "a", nil), newMesh(t, "b", nil)
 	one := newHub(t, channels.Options{Mesh: a, Store: hubtest.NewMemory(t)})
 	two := newHub(t, channels.Options{Mesh: b, Store: hubtest.NewMemory(t)})

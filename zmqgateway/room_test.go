@@ -104,7 +104,7 @@ func TestStrangersWithHalfMessages(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return log.Has("MaxUnfinishedBytes") })
 }
 
-// 900 strangers without the token announce 1 MiB each, and come again when they
+// 200 strangers without the token announce 1 MiB each, and come again when they
 // are cut off. A program that has sent a message with the token before waits
 // neither for those that stay, which would be an hour, nor for those that come
 // again.
@@ -129,7 +129,7 @@ func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 				eventually(t, "both are published", func() bool { return g.Stats().Published == published })
 			}
 			send("1")
-			defer flood(t, g, 900, announced(1<<20))()
+			defer flood(t, g, 200, announced(1<<20))()
 			full := func() bool { return zmqgateway.Unfinished(g) == 32<<20 }
 			eventually(t, "strangers have no room", full)
 			for n, began := 0, time.Now(); n < 20 || g.Stats().Refused < c.refused; n++ {
