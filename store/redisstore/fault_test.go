@@ -896,7 +896,7 @@ func TestAReplicasKeysEnd(t *testing.T) {
 // Two replicas append to one channel: each offset is used once, and none is
 // left out.
 func TestTwoReplicasAppendToOneChannel(t *testing.T) {
-	const total, each = 10_000, 128
+	const total, each = 2_560, 128
 	r := redistest.Start(t)
 	a, b := open(t, r.Client()), open(t, r.Client())
 	stores, x := []*redisstore.Store{a, b}, entry("x")
