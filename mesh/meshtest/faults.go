@@ -77,7 +77,7 @@ func linkThatNeverComesBack(t *testing.T, f Fabric) {
 // of them wait, but fewer than the queues hold. The pace is so slow that
 // progress is visible only after a long time.
 const (
-	steadyBodies = 600
+	steadyBodies = 500 // 15 MiB; a lane of redismesh on a Cluster holds 16 MiB
 	steadyBody   = 30 << 10
 	steadySlow   = 60 // bodies taken at the pace; the others are taken at once
 	steadyPace   = 200 * time.Millisecond
@@ -105,7 +105,7 @@ func receiveSteadily(t *testing.T, f Fabric) (longest time.Duration, whole bool)
 	a := join(t, f, "n0")
 	defer a.close(t)
 	b := joinWith(t, f, "n1", func(p mesh.Packet) {
-		if p.Channel != big || p.Header == ready {
+		if p.Channel != big || p.Kind == mesh.KindLost || p.Header == ready {
 			return
 		}
 		mu.Lock()
