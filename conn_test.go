@@ -256,5 +256,5 @@ func TestAnIdleConnectionKeepsNothingOfItsHandshake(t *testing.T) {
 	for range n {
 		s.upgrade("/channel/c/", "Sec-WebSocket-Protocol: Channels, "+long(900_000), "X-More: "+long(50_000))
 	}
-	until(t, "a connection has little memory", func() bool { return int(int64(heap())-int64(before))/n < 50_000 })
+	until(t, "a connection has little memory", func() bool { return int(heap()-before)/n < 50_000 })
 }

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,18 +23,20 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = hubtest.Patience
+const patience = basetest.Patience
 
 // What nearly every test uses of hubtest.
 var (
 	newHub    = hubtest.NewHub
 	newMemory = hubtest.NewMemory
-	until     = hubtest.Until
+	until     = basetest.Eventually
+	heap      = basetest.Heap
 	msg       = hubtest.Msg
 	long      = hubtest.Long
 	say       = hubtest.Say
@@ -43,7 +44,7 @@ var (
 )
 
 type (
-	logBuffer = hubtest.Log
+	logBuffer = basetest.Log
 	message   = hubtest.Message
 )
 
@@ -447,14 +448,6 @@ func unsubscribe(h *channels.Hub, idOrUser, channel string) int {
 	n, _ := h.UnsubscribeClient(context.Background(), idOrUser, channel)
 	m, _ := h.UnsubscribeUser(context.Background(), idOrUser, channel)
 	return n + m
-}
-
-func heap() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }
 
 // reasonCode is the code of the hub's error in err.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
@@ -31,7 +32,7 @@ var (
 	wsFrame        = hubtest.WSFrame
 	frameHeader    = hubtest.FrameHeader
 	upgradeRequest = hubtest.UpgradeRequest
-	isTimeout      = hubtest.IsTimeout
+	isTimeout      = basetest.IsTimeout
 )
 
 func (s *server) dialRaw() rawClient { return rawClient{s.DialRaw()} }

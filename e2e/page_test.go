@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/internal/basetest"
 )
 
 // In the tests of this file, a browser runs what docs/protocol.md recommends for
@@ -164,7 +164,7 @@ func TestTheDocumentedListener(t *testing.T) {
 	s := newSite(t, pages(t)[1])
 	hub := s.up(channels.Options{})
 	p := newBrowser(t).visit(s.http.URL, "listener", 800, 600)
-	hubtest.Until(t, "the page is connected", func() bool { return hub.Stats().Connections == 1 })
+	basetest.Eventually(t, "the page is connected", func() bool { return hub.Stats().Connections == 1 })
 	s.say("one")
 	p.heard("one", 1)
 	s.down()

@@ -16,9 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/proctest"
-	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
 // examples are the programs of folder example that these tests run. Each prints
@@ -79,7 +78,7 @@ func run(t *testing.T, example string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, exited: make(chan struct{})}
 	s.cmd = exec.Command(filepath.Join(binaries, example), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	var stdout, stderr hubtest.Log
+	var stdout, stderr basetest.Log
 	s.cmd.Stdout, s.cmd.Stderr = &stdout, &stderr
 	require.NoError(t, proctest.Start(s.cmd))
 	go func() { // ends with the process
@@ -93,7 +92,7 @@ func run(t *testing.T, example string, args ...string) *server {
 			t.Logf("the server wrote:\n%s%s", stdout.String(), stderr.String())
 		}
 	})
-	redistest.Eventually(t, "the server prints its address", func() bool {
+	basetest.Eventually(t, "the server prints its address", func() bool {
 		addr, first := strings.CutPrefix(stdout.String(), examples[example]+" is running: http://")
 		var whole bool
 		s.addr, _, whole = strings.Cut(addr, "/\n")
@@ -151,20 +150,19 @@ func (s *server) post(room, message string) {
 
 // network is what lies between a page and the server.
 type network struct {
-	*redistest.Relay
-	server *redistest.Server
+	*basetest.Relay
+	server string // its HOST:PORT
 }
 
 func newNetwork(t *testing.T, s *server) *network {
 	t.Helper()
-	server := &redistest.Server{Addr: s.addr}
-	return &network{redistest.NewRelay(t, server), server}
+	return &network{basetest.NewRelay(t, s.addr), s.addr}
 }
 
 func (n *network) url(room string) string { return "http://" + n.Addr + "/#" + room }
 
 // lose is for ToServer and ToClient: what is sent does not arrive.
-func lose([]byte) redistest.Fate { return redistest.Swallow }
+func lose([]byte) basetest.Fate { return basetest.Swallow }
 
 // mend ends Part, and loses nothing any more.
 func (n *network) mend() {

@@ -11,13 +11,14 @@ import (
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // Fiber v2 serves a net/http handler through this adaptor, whose Flush does
 // nothing: a stream would stay silent, and its member would stay for ever.
 func TestFiberV2(t *testing.T) {
-	var log hubtest.Log
+	var log basetest.Log
 	hub := hubtest.NewHub(t, channels.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	ask := fasthttpadaptor.NewFastHTTPHandler(hub.Handler())
 	do := func(path string, header ...string) *fasthttp.Response {

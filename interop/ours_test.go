@@ -2,7 +2,6 @@ package interop_test
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,17 +22,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/internal/basetest"
 	ours "github.com/channels-go/channels/middleware"
 )
 
 const serverKey = "server-key-0123456789"
 
 // of returns the records of a kind, "request" or "websocket", in a log in JSON.
-func of(log *hubtest.Log, kind string) (rs []map[string]any) {
-	for line := range strings.Lines(log.String()) {
-		var r map[string]any
-		if json.Unmarshal([]byte(line), &r); r["msg"] == kind {
+func of(log *basetest.Log, kind string) (rs []map[string]any) {
+	for _, r := range log.Records() {
+		if r["msg"] == kind {
 			rs = append(rs, r)
 		}
 	}
@@ -42,9 +40,9 @@ func of(log *hubtest.Log, kind string) (rs []map[string]any) {
 
 // all returns the options of a hub with this module's middleware, and the
 // middleware in the documented order.
-func all(t *testing.T) (channels.Options, func(http.Handler) http.Handler, *hubtest.Log) {
+func all(t *testing.T) (channels.Options, func(http.Handler) http.Handler, *basetest.Log) {
 	t.Helper()
-	records := new(hubtest.Log)
+	records := new(basetest.Log)
 	log := slog.New(slog.NewJSONHandler(records, nil))
 	rate := ours.Rate{PerSecond: 1000}
 	limiter, err := ours.RateLimit(ours.RateLimitOptions{Address: rate, User: rate, Connection: rate})
@@ -146,7 +144,7 @@ func TestOurRecoverAroundRouters(t *testing.T) {
 	g.GET("/", func(*gin.Context) { panic("a bug") })
 	e.GET("/", func(echo.Context) error { panic("a bug") })
 	for name, h := range map[string]http.Handler{"chi": c, "gin": g, "echo": e} {
-		records := new(hubtest.Log)
+		records := new(basetest.Log)
 		log := slog.New(slog.NewJSONHandler(records, nil))
 		w := httptest.NewRecorder()
 		ours.Log(ours.LogOptions{Logger: log}).Handler(ours.Recover(log)(h)).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))

@@ -165,14 +165,14 @@ func TestAPIKeyLogsWhatItRefuses(t *testing.T) {
 	const guess = "wrong-key-0123456789"
 	try(h, "GET", "/", "")
 	try(h, "GET", "/", "", "X-API-Key", billingKey)
-	require.Empty(t, rs.all())
+	require.Empty(t, rs.Records())
 	for i, says := range []string{"is not one of this server's", "2 headers", "too much"} {
 		if i == 1 {
 			try(h, "GET", "/", "", "X-API-Key", guess, "X-API-Key", guess)
 		} else {
 			try(h, "GET", "/", "", "X-API-Key", guess)
 		}
-		r := rs.all()[i]
+		r := rs.Records()[i]
 		require.Equal(t, "refused", r["msg"])
 		require.Equal(t, "APIKey", r["by"])
 		require.NotEmpty(t, r["remote"])

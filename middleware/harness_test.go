@@ -5,23 +5,24 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/middleware"
 )
 
-const patience = hubtest.Patience
+const patience = basetest.Patience
 
 type wrapper = func(http.Handler) http.Handler
 
@@ -181,29 +182,18 @@ func (s *site) events(channel string, header ...string) (next func() string, end
 }
 
 // records collects a JSON log.
-type records struct{ hubtest.Log }
+type records struct{ basetest.Log }
 
 func newRecords() (*records, *slog.Logger) {
 	r := new(records)
 	return r, slog.New(slog.NewJSONHandler(r, nil))
 }
 
-// all returns the records so far.
-func (r *records) all() (rs []map[string]any) {
-	for line := range strings.Lines(r.String()) {
-		var m map[string]any
-		json.Unmarshal([]byte(line), &m)
-		delete(m, "time")
-		rs = append(rs, m)
-	}
-	return rs
-}
-
 // wait waits for the n-th record.
 func (r *records) wait(t *testing.T, n int) map[string]any {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(r.all()) >= n }, patience, 2*time.Millisecond, "record %d", n)
-	return r.all()[n-1]
+	basetest.Eventually(t, fmt.Sprint("record ", n), func() bool { return len(r.Records()) >= n })
+	return r.Records()[n-1]
 }
 
 // whoami answers with the identity in its request's context and with some of its

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/middleware"
 )
@@ -55,8 +56,8 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 			rs, log := newRecords()
 			h := stack(c.h, asUser, middleware.Log(middleware.LogOptions{Logger: log}).Handler)
 			try(h, "POST", "/a/b?token=secret", "body", "X-User", c.user, "Authorization", "secret")
-			require.Len(t, rs.all(), 1)
-			got := fixed(t, rs.all()[0])
+			require.Len(t, rs.Records(), 1)
+			got := fixed(t, rs.Records()[0])
 			if name == "recovered" {
 				c.want["bytes_out"] = got["bytes_out"]
 			}
@@ -81,15 +82,15 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 		require.Panics(t, func() {
 			try(middleware.Log(middleware.LogOptions{Logger: log}).Handler(panics("boom")), "GET", "/", "")
 		})
-		require.Equal(t, map[string]any{"msg": "request", "method": "GET", "path": "/", "status": 0.0, "bytes_in": 0.0, "bytes_out": 0.0, "aborted": true}, fixed(t, rs.all()[0]))
+		require.Equal(t, map[string]any{"msg": "request", "method": "GET", "path": "/", "status": 0.0, "bytes_in": 0.0, "bytes_out": 0.0, "aborted": true}, fixed(t, rs.Records()[0]))
 	})
 	t.Run("skip, level, long", func(t *testing.T) {
 		rs, log := newRecords()
 		h := middleware.Log(middleware.LogOptions{Logger: log, Level: slog.LevelWarn, Skip: func(r *http.Request) bool { return r.URL.Path == "/healthz" }}).Handler(whoami)
 		try(h, "GET", "/healthz", "")
-		require.Empty(t, rs.all())
+		require.Empty(t, rs.Records())
 		try(h, "GET", "/"+strings.Repeat("x", 5000), "")
-		r := rs.all()[0]
+		r := rs.Records()[0]
 		require.Equal(t, "WARN", r["level"])
 		require.Less(t, len(r["path"].(string)), 520)
 	})
@@ -102,7 +103,7 @@ func TestLogAroundJWT(t *testing.T) {
 	try(h, "GET", "/", "")
 	try(h, "GET", "/", "", "Authorization", "Bearer "+token("ann", nil))
 	try(h, "GET", "/", "", "X-API-Key", billingKey)
-	all := rs.all()
+	all := rs.Records()
 	require.Equal(t, 401.0, all[0]["status"])
 	require.NotContains(t, all[0], "user")
 	require.Equal(t, "ann", all[1]["user"])
@@ -128,7 +129,7 @@ func TestLogAWebSocket(t *testing.T) {
 	w.send(in)
 	w.want(in)
 	w.want(ack)
-	require.Empty(t, rs.all())
+	require.Empty(t, rs.Records())
 	require.Equal(t, 1, l.Open())
 	w.c.CloseNow()
 	record := fixed(t, rs.wait(t, 1))
@@ -146,7 +147,7 @@ func TestLogAWebSocket(t *testing.T) {
 	require.Equal(t, "disconnected", got["reason"])
 	require.NotContains(t, got, "user")
 	require.Zero(t, l.Open())
-	require.Len(t, rs.all(), 2)
+	require.Len(t, rs.Records(), 2)
 }
 
 func TestLogAStream(t *testing.T) {
@@ -167,7 +168,7 @@ func TestLogAHandshakeThatFails(t *testing.T) {
 	a := s.do("GET", "/channel/a/", "", "Connection", "Upgrade", "Upgrade", "websocket")
 	require.Equal(t, 400, a.status)
 	require.Equal(t, 400.0, rs.wait(t, 1)["status"])
-	require.Len(t, rs.all(), 1)
+	require.Len(t, rs.Records(), 1)
 	require.Zero(t, l.Open())
 
 	// A hook of the app, behind the one of the log, refuses the connection.
@@ -198,7 +199,7 @@ func TestLogHooksAlone(t *testing.T) {
 	l := middleware.Log(middleware.LogOptions{Logger: log})
 	require.NoError(t, l.OnConnect(t.Context(), channels.Client{ID: "n-1"}))
 	l.OnDisconnect(channels.Client{ID: "n-1"}, nil)
-	require.Empty(t, rs.all())
+	require.Empty(t, rs.Records())
 }
 
 // The log keeps little per WebSocket, however long its request line was.
@@ -223,7 +224,7 @@ func TestLogKeepsNothingOfALongRequestLine(t *testing.T) {
 		c.Close()
 	}
 	require.Equal(t, n, access.Open())
-	hubtest.Until(t, "the handlers' goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
+	basetest.Eventually(t, "the handlers' goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
 	before.Held(t, n*long/2)
 	runtime.KeepAlive(access)
 }
@@ -238,7 +239,7 @@ func TestLogClipsTheMethod(t *testing.T) {
 			defer func() { recover() }()
 			try(m(log)(panics("boom")), strings.Repeat("A", 50_000), "/", "")
 		}()
-		require.Less(t, len(rs.all()[0]["method"].(string)), 520, name)
+		require.Less(t, len(rs.Records()[0]["method"].(string)), 520, name)
 	}
 }
 
@@ -258,7 +259,7 @@ func TestLogABodyThatIsReadAfterTheHandler(t *testing.T) {
 	}))
 	try(h, "POST", "/", strings.Repeat("x", 1<<20))
 	reading.Wait()
-	require.GreaterOrEqual(t, rs.all()[0]["bytes_in"], 1.0)
+	require.GreaterOrEqual(t, rs.Records()[0]["bytes_in"], 1.0)
 }
 
 // A refusal that is sent over a stream or a WebSocket, where a page can read
@@ -294,6 +295,6 @@ func TestLogRefusalsInStreamsAndWebSockets(t *testing.T) {
 	require.Equal(t, 429.0, got["status"])
 	require.Equal(t, "busy", got["code"])
 	require.Equal(t, float64(len(a.body)), got["bytes_out"])
-	require.Len(t, rs.all(), 3)
+	require.Len(t, rs.Records(), 3)
 	require.Zero(t, refusing.Open())
 }

@@ -35,7 +35,7 @@ func TestRecover(t *testing.T) {
 		require.NotContains(t, a.header, "Content-Length")
 		require.NotContains(t, a.header, "Content-Encoding")
 		require.Equal(t, "stays", a.header.Get("X-Mine"))
-		r := rs.all()[0]
+		r := rs.Records()[0]
 		require.Equal(t, "ERROR", r["level"])
 		require.Equal(t, "/a", r["path"])
 		require.Contains(t, r["stack"], "recover_test.go")
@@ -63,7 +63,7 @@ func TestRecoverAfterTheAnswerHasBegun(t *testing.T) {
 				resp.Body.Close()
 			}
 			require.Error(t, err)
-			require.Len(t, rs.all(), 1)
+			require.Len(t, rs.Records(), 1)
 		})
 	}
 }
@@ -72,7 +72,7 @@ func TestRecoverAfterTheAnswerHasBegun(t *testing.T) {
 func TestRecoverPassesAbortOn(t *testing.T) {
 	rs, log := newRecords()
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { try(middleware.Recover(log)(panics(http.ErrAbortHandler)), "GET", "/", "") })
-	require.Empty(t, rs.all())
+	require.Empty(t, rs.Records())
 }
 
 func TestRecoverClosesWhatWasHijacked(t *testing.T) {
@@ -92,5 +92,5 @@ func TestRecoverClosesWhatWasHijacked(t *testing.T) {
 	b, err := io.ReadAll(bufio.NewReader(c))
 	require.NoError(t, err)
 	require.Empty(t, strings.TrimSpace(string(b)))
-	require.Len(t, rs.all(), 1)
+	require.Len(t, rs.Records(), 1)
 }

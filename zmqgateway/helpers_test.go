@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/mesh/zmqmesh"
@@ -24,7 +25,7 @@ import (
 
 // Short names for what all tests of ZMTP share.
 var (
-	eventually    = zmtptest.Eventually
+	eventually    = basetest.Eventually
 	greeting      = zmtptest.Greeting
 	frame         = zmtptest.Frame
 	ready         = zmtptest.Ready
@@ -33,13 +34,13 @@ var (
 	dialFrom      = zmtptest.DialFrom
 	write         = zmtptest.Write
 	requireHungUp = zmtptest.RequireHungUp
-	isTimeout     = zmtptest.IsTimeout
-	heap          = zmtptest.Heap
+	isTimeout     = basetest.IsTimeout
+	heap          = basetest.Heap
 )
 
-type logbook = zmtptest.Log
+type logbook = basetest.Log
 
-const patience = zmtptest.Patience
+const patience = basetest.Patience
 
 // newHub has history on channels whose names begin with "keep.".
 func newHub(t testing.TB, o channels.Options) *channels.Hub {

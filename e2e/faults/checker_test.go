@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/internal/hubtest"
-	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
 // kept is the name of a channel that keeps history.
@@ -166,7 +165,7 @@ func (c *checked) publish(p int, pause time.Duration) {
 func (c *checked) more(n int64) {
 	c.t.Helper()
 	want := c.acks.Load() + n
-	redistest.Eventually(c.t, fmt.Sprintf("%d more messages are acknowledged", n), func() bool {
+	eventually(c.t, fmt.Sprintf("%d more messages are acknowledged", n), func() bool {
 		c.noFailure()
 		return c.acks.Load() >= want
 	})

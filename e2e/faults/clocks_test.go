@@ -109,7 +109,7 @@ func TestClocksDifferByAnHour(t *testing.T) {
 	}
 	c.more(200)
 	for _, r := range all {
-		redistest.Eventually(t, r.name+" counts the subscribers of all replicas", func() bool {
+		eventually(t, r.name+" counts the subscribers of all replicas", func() bool {
 			_, body := r.get("/v1/channel?prefix=keep")
 			return bytes.HasPrefix(body, []byte(`{"data":[{"channel_name":"keep","cnt":6,`)) && bytes.Count(body, []byte("channel_name")) == 1
 		})
@@ -118,7 +118,7 @@ func TestClocksDifferByAnHour(t *testing.T) {
 		require.Contains(t, string(body), `"first"`, "the oldest message is kept on %s", r.name)
 	}
 	all[2].kill()
-	redistest.Eventually(t, "the others notice a killed replica", func() bool {
+	eventually(t, "the others notice a killed replica", func() bool {
 		return all[0].nodes()["c"].Status == "red" && all[1].nodes()["c"].Status == "red"
 	})
 	all[2].start()

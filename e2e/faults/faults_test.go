@@ -47,11 +47,11 @@ func TestStoppedReplicaHoldsNobodyUp(t *testing.T) {
 	c := check(t, all, 6, 4, *pace)
 	c.more(200)
 	b.signal(syscall.SIGSTOP)
-	redistest.Eventually(t, "the stopped replica counts as lost", func() bool { return a.nodes()["b"].Status == "red" })
+	eventually(t, "the stopped replica counts as lost", func() bool { return a.nodes()["b"].Status == "red" })
 	c.more(20) // each publisher waits 2 s for b's answer, one time in three
 	// Checkers on the other replicas get everything meanwhile.
 	want := c.newest.Load()
-	redistest.Eventually(t, "checkers on the other replicas go on", func() bool {
+	eventually(t, "checkers on the other replicas go on", func() bool {
 		on := 0
 		for _, k := range c.checkers {
 			if k.top.Load() >= want {
@@ -176,7 +176,7 @@ func TestRollingRestart(t *testing.T) {
 	held := all[0].usage()
 	c.verify()
 	green(t, all...)
-	redistest.Eventually(t, "none of the clients' connections is left", func() bool { return all[0].usage().files < max(60, held.files/2) })
+	eventually(t, "none of the clients' connections is left", func() bool { return all[0].usage().files < max(60, held.files/2) })
 }
 
 // A replica that does not know the key, or whose certificate is from another
@@ -207,7 +207,7 @@ func TestStrangerIsNotLetIn(t *testing.T) {
 				all = append(all, r)
 				r.launch()
 			}
-			redistest.Eventually(t, "the two replicas are linked and refuse the third", func() bool {
+			eventually(t, "the two replicas are linked and refuse the third", func() bool {
 				for _, r := range all[:2] {
 					if n := r.nodes()[r.name]; n.Mesh.Up != 1 || n.Mesh.Refused == 0 {
 						return false
@@ -247,7 +247,7 @@ func TestGarbageAtTheMeshPort(t *testing.T) {
 		f.publish(all[0])
 	}
 	c.more(200)
-	redistest.Eventually(t, "the replica closes all of them", func() bool { return peers.Load() == 0 })
+	eventually(t, "the replica closes all of them", func() bool { return peers.Load() == 0 })
 	green(t, all...)
 	c.verify()
 	all[0].back(before)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
@@ -96,13 +96,13 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 
 	began := time.Now()
 	cmd := exec.Command(zmtptest.Python(t), args...)
-	var out, errs hubtest.Log
+	var out, errs basetest.Log
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, proctest.Start(cmd))
 	t.Cleanup(func() { cmd.Process.Kill() })
-	redistest.Eventually(t, "each socket is turned away by each replica", func() bool {
+	eventually(t, "each socket is turned away by each replica", func() bool {
 		f.publish(all[0])
 		return strings.Contains(out.String(), "turned away by each")
 	})

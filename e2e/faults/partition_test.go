@@ -131,7 +131,7 @@ func TestPartition(t *testing.T) {
 	// The mesh is cut 2 | 1, but Redis is not: c gets messages with positions
 	// from there.
 	n.part(n.lose)
-	redistest.Eventually(t, "the links are seen to be down", func() bool {
+	eventually(t, "the links are seen to be down", func() bool {
 		return a.nodes()["a"].Mesh.Up == 1 && b.nodes()["b"].Mesh.Up == 1 && c.nodes()["c"].Mesh.Up == 0
 	})
 	k.more(200)
@@ -139,7 +139,7 @@ func TestPartition(t *testing.T) {
 	for range 50 {
 		f.publish(a) // the two go on
 	}
-	redistest.Eventually(t, "every replica reports c as lost, c included", func() bool {
+	eventually(t, "every replica reports c as lost, c included", func() bool {
 		for _, r := range all {
 			nodes := r.nodes()
 			c := nodes["c"]
@@ -162,7 +162,7 @@ func TestPartition(t *testing.T) {
 		f.publish(a)
 	}
 
-	redistest.Eventually(t, "each side reports the other as lost", func() bool {
+	eventually(t, "each side reports the other as lost", func() bool {
 		of := func(r, other *replica) string { return r.nodes()[other.name].Status }
 		return of(a, c) == "red" && of(b, c) == "red" && of(c, a) == "red" && of(c, b) == "red" && of(c, c) == "red" && of(a, a) == "green" && of(b, b) == "green"
 	})

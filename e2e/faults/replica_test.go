@@ -18,12 +18,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/proctest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-const patience = time.Minute
+const patience = basetest.Patience
+
+var eventually = basetest.Eventually
 
 // A replica is example/server. It may be started several times at the same
 // address.
@@ -38,7 +40,7 @@ type replica struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
 	err    error         // how it ended; set before exited is closed
-	log    *hubtest.Log
+	log    *basetest.Log
 }
 
 // newReplica prepares a replica on a host, with further flags. If wrap is not
@@ -83,7 +85,7 @@ func three(t *testing.T, redis *redistest.Server, change ...func(*replica)) []*r
 func (r *replica) start() {
 	r.t.Helper()
 	r.launch()
-	redistest.Eventually(r.t, r.name+" is ready", func() bool {
+	eventually(r.t, r.name+" is ready", func() bool {
 		status, _ := r.get("/readyz")
 		return status == http.StatusOK
 	})
@@ -92,7 +94,7 @@ func (r *replica) start() {
 func (r *replica) launch() {
 	r.t.Helper()
 	cmd, exited := exec.Command(r.argv[0], r.argv[1:]...), make(chan struct{})
-	r.log = &hubtest.Log{}
+	r.log = &basetest.Log{}
 	cmd.Stdout, cmd.Stderr = r.log, r.log
 	require.NoError(r.t, proctest.Start(cmd))
 	go func() { // ends with the process
@@ -171,7 +173,7 @@ func (r *replica) nodes() map[string]node {
 // to each other.
 func green(t *testing.T, all ...*replica) {
 	t.Helper()
-	redistest.Eventually(t, "all replicas are green", func() bool {
+	eventually(t, "all replicas are green", func() bool {
 		for _, r := range all {
 			nodes := r.nodes()
 			for _, other := range all {
@@ -188,7 +190,7 @@ func green(t *testing.T, all ...*replica) {
 // What they report about each other comes with heartbeats, some seconds later.
 func linked(t *testing.T, all ...*replica) {
 	t.Helper()
-	redistest.Eventually(t, "all replicas are linked", func() bool {
+	eventually(t, "all replicas are linked", func() bool {
 		for _, r := range all {
 			if r.nodes()[r.name].Mesh.Up < r.up {
 				return false
@@ -232,7 +234,7 @@ func (r *replica) back(before usage) {
 			r.t.Logf("%s had %+v, and has %+v", r.name, before, now)
 		}
 	}()
-	redistest.Eventually(r.t, r.name+" uses no more than before", func() bool {
+	eventually(r.t, r.name+" uses no more than before", func() bool {
 		now = r.usage()
 		// A Redis client keeps a few more connections after a load.
 		return now.files <= before.files+16 && now.threads <= before.threads+16 && now.rss <= before.rss+64<<20

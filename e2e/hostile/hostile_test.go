@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
@@ -44,7 +45,7 @@ func (d *departures) hook(_ channels.Client, reason error) {
 func (d *departures) wait(t *testing.T, n int) []error {
 	t.Helper()
 	var all []error
-	hubtest.Until(t, fmt.Sprint(n, " have left"), func() bool {
+	basetest.Eventually(t, fmt.Sprint(n, " have left"), func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		all = d.reasons
@@ -116,7 +117,7 @@ func subscribe(t *testing.T, h *channels.Hub, channel string) (take func(n int))
 	return func(n int) {
 		t.Helper()
 		defer sub.Close()
-		defer time.AfterFunc(hubtest.Patience, sub.Close).Stop()
+		defer time.AfterFunc(basetest.Patience, sub.Close).Stop()
 		for _, err := range sub.Messages() {
 			require.NoError(t, err)
 			if n--; n == 0 {
@@ -396,7 +397,7 @@ func TestHostileConnects(t *testing.T) {
 	}
 	wg.Wait()
 	close(stay)
-	hubtest.Until(t, "only those who stayed are left", func() bool {
+	basetest.Eventually(t, "only those who stayed are left", func() bool {
 		return s.Hub.Stats().Connections == n/2
 	})
 	members, err := s.Hub.Presence(t.Context(), "p", 0)
@@ -406,7 +407,7 @@ func TestHostileConnects(t *testing.T) {
 	for c := range stay {
 		c.Close()
 	}
-	hubtest.Until(t, "all have left", func() bool { return s.Hub.Stats().Connections == 0 })
+	basetest.Eventually(t, "all have left", func() bool { return s.Hub.Stats().Connections == 0 })
 	members, err = s.Hub.Presence(t.Context(), "p", 0)
 	require.NoError(t, err)
 	require.Zero(t, members.Total)

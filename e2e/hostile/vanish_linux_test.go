@@ -15,6 +15,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/e2e/internal/netns"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
@@ -43,7 +44,7 @@ func TestHostilePeersThatVanish(t *testing.T) {
 	var cs []*hubtest.Conn
 	within(t, there, func() error {
 		for i := range 2 * n {
-			c, err := net.DialTimeout("tcp", s.HTTP.Listener.Addr().String(), hubtest.Patience)
+			c, err := net.DialTimeout("tcp", s.HTTP.Listener.Addr().String(), basetest.Patience)
 			if err != nil {
 				return err
 			}
@@ -55,12 +56,12 @@ func TestHostilePeersThatVanish(t *testing.T) {
 		}
 		return nil
 	})
-	hubtest.Until(t, "all have come", func() bool { return s.Hub.Stats().Connections == 2*n })
+	basetest.Eventually(t, "all have come", func() bool { return s.Hub.Stats().Connections == 2*n })
 	here.IP(t, "link set "+link+" down")
 	// The hub notices busy peers by its writes or their full queues, idle ones by
 	// its pings.
 	body := `"` + hubtest.Long(8<<10) + `"`
-	hubtest.Until(t, "the busy ones have left", func() bool {
+	basetest.Eventually(t, "the busy ones have left", func() bool {
 		s.PublishGo("busy", body)
 		return s.Hub.Stats().Connections <= n
 	})

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
@@ -273,7 +274,7 @@ func TestAutobahnCases(t *testing.T) {
 			}
 		})
 	}
-	hubtest.Until(t, "all have left", func() bool { return s.Hub.Stats().Connections == 0 })
+	basetest.Eventually(t, "all have left", func() bool { return s.Hub.Stats().Connections == 0 })
 	require.NotContains(t, s.Log.String(), "panic")
 }
 
@@ -309,7 +310,7 @@ func (c wsCase) run(t *testing.T, s *hubtest.Server, how string, parts []string)
 		}
 		conn.Close()
 		<-sent
-		hubtest.Until(t, "it has left", func() bool { return s.Hub.Stats().Connections == 1 })
+		basetest.Eventually(t, "it has left", func() bool { return s.Hub.Stats().Connections == 1 })
 		require.Equal(t, c.got, got)
 		require.Equal(t, c.close, code)
 		checkPongs(t, c.pongs, pongs)
@@ -435,7 +436,7 @@ func TestAutobahnCompression(t *testing.T) {
 			}
 		}
 	}
-	hubtest.Until(t, "all have left", func() bool { return s.Hub.Stats().Connections == 0 })
+	basetest.Eventually(t, "all have left", func() bool { return s.Hub.Stats().Connections == 0 })
 }
 
 func TestAutobahnCompressionOffers(t *testing.T) {

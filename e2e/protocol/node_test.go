@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/proctest"
 )
@@ -142,7 +143,7 @@ func (p *wsProcess) want(typ string) wsEvent {
 			}
 			require.Equal(p.t, typ, e.Type, "%+v", e)
 			return e
-		case <-time.After(hubtest.Patience):
+		case <-time.After(basetest.Patience):
 			require.FailNow(p.t, "nothing comes")
 		}
 	}
@@ -240,7 +241,7 @@ func TestNodeClientWhileTheReplicaShutsDown(t *testing.T) {
 		p := way.connect(s, "")
 		p.want("open")
 		publish(s, "last", 1)
-		ctx, cancel := context.WithTimeout(t.Context(), hubtest.Patience)
+		ctx, cancel := context.WithTimeout(t.Context(), basetest.Patience)
 		defer cancel()
 		require.NoError(t, s.Hub.Drain(ctx))
 		p.text("last")

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
@@ -349,11 +350,11 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 		return c.subscribe()
 	}
 	// At first all of them come at once.
-	conn, err := net.DialTimeout("tcp", c.k.s.HTTP.Listener.Addr().String(), 3*hubtest.Patience)
+	conn, err := net.DialTimeout("tcp", c.k.s.HTTP.Listener.Addr().String(), 3*basetest.Patience)
 	if err != nil {
 		return nil, err
 	}
-	conn.SetDeadline(time.Now().Add(3 * hubtest.Patience))
+	conn.SetDeadline(time.Now().Add(3 * basetest.Patience))
 	path, request := "/channel/"+c.room.name+"/"+since, ""
 	switch c.kind {
 	case "sse": // HTTP/1.0 has no chunks, which would come between the events
@@ -385,10 +386,10 @@ func (c *soakClient) dial(since string) (soakConn, error) {
 func await(c net.Conn, br *bufio.Reader, deadline time.Time) error {
 	c.SetReadDeadline(deadline)
 	_, err := br.Peek(1)
-	if hubtest.IsTimeout(err) {
+	if basetest.IsTimeout(err) {
 		return errNothing
 	}
-	c.SetReadDeadline(time.Now().Add(hubtest.Patience))
+	c.SetReadDeadline(time.Now().Add(basetest.Patience))
 	return err
 }
 
@@ -430,7 +431,7 @@ func soakInflate(b []byte) ([]byte, error) {
 }
 
 func (s *soakSocket) write(first byte, payload []byte) error {
-	s.C.SetWriteDeadline(time.Now().Add(hubtest.Patience))
+	s.C.SetWriteDeadline(time.Now().Add(basetest.Patience))
 	_, err := s.C.Write(hubtest.Masked(first, payload))
 	return err
 }

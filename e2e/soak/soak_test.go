@@ -28,6 +28,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
@@ -93,7 +94,7 @@ func TestSoak(t *testing.T) {
 	require.Less(t, end.Goroutines, 3*quarter.Goroutines/2+100)
 	require.NoError(t, k.s.Hub.Shutdown(t.Context()))
 	k.s.HTTP.Close()
-	hubtest.Until(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
+	basetest.Eventually(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
 }
 
 // soakRoom is a channel, and what is known of it.
@@ -344,7 +345,7 @@ func (k *soak) look(r *soakRoom, p channels.Position, number uint64) {
 func (k *soak) post(random *rand.Rand) {
 	tr := &http.Transport{}
 	defer tr.CloseIdleConnections()
-	client := http.Client{Transport: tr, Timeout: hubtest.Patience}
+	client := http.Client{Transport: tr, Timeout: basetest.Patience}
 	next := make([]uint32, len(k.rooms))
 	p := k.publishers.Add(1)
 	for !k.isQuiet() {
@@ -383,7 +384,7 @@ func (k *soak) post(random *rand.Rand) {
 
 // until waits for something that has to come true, unless a fault ends it.
 func (k *soak) until(what string, ok func() bool) {
-	for end := time.Now().Add(3 * hubtest.Patience); !ok() && k.faults.Load() == 0; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * basetest.Patience); !ok() && k.faults.Load() == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			k.fault("never: %s", what)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,14 +15,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/example/internal/webtest"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
-	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-const patience = hubtest.Patience
+const patience = basetest.Patience
+
+var eventually = basetest.Eventually
 
 // records collects a JSON log.
-type records struct{ hubtest.Log }
+type records struct{ basetest.Log }
 
 // wait waits for a record with this message.
 func (r *records) wait(t *testing.T, msg string) map[string]any {
@@ -32,14 +35,13 @@ func (r *records) wait(t *testing.T, msg string) map[string]any {
 // waitFor waits for a record with this message in which key has this value.
 func (r *records) waitFor(t *testing.T, msg, key, value string) (found map[string]any) {
 	t.Helper()
-	redistest.Eventually(t, "the record "+msg, func() bool {
-		for line := range strings.Lines(r.String()) {
-			found = nil
-			if json.Unmarshal([]byte(line), &found) == nil && found["msg"] == msg && found[key] == value {
-				return true
-			}
+	eventually(t, "the record "+msg, func() bool {
+		all := r.Records()
+		i := slices.IndexFunc(all, func(m map[string]any) bool { return m["msg"] == msg && m[key] == value })
+		if i >= 0 {
+			found = all[i]
 		}
-		return false
+		return i >= 0
 	})
 	return found
 }

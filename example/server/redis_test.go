@@ -71,7 +71,7 @@ func TestServerWaitsForRedis(t *testing.T) {
 	publish("plain", 200)
 	publish("h1", 503)
 	r.Start()
-	redistest.Eventually(t, "the server is ready", func() bool {
+	eventually(t, "the server is ready", func() bool {
 		code, _ := call(t, "GET", "http://"+addr+"/readyz", "")
 		return code == 200
 	})

@@ -25,7 +25,7 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 	states := func(from *process, want map[string]string) {
 		t.Helper()
 		var last map[string]string
-		redistest.Eventually(t, fmt.Sprintf("the nodes %v", want), func() bool {
+		eventually(t, fmt.Sprintf("the nodes %v", want), func() bool {
 			last = nodes(t, from.addr)
 			return fmt.Sprint(last) == fmt.Sprint(want)
 		})

@@ -29,7 +29,7 @@ func TestServersShareARedis(t *testing.T) {
 	for range 2 {
 		p := launch(t, []string{"CHANNELS_REDIS=rediss://:" + password + "@127.0.0.1:" + tls + "/0", "SSL_CERT_FILE=" + ours.CAFile(t.TempDir())},
 			"-history", "h*=100,1h", "-log-level", "debug", "-redis-prefix", "app")
-		redistest.Eventually(t, "the server is ready", func() bool {
+		eventually(t, "the server is ready", func() bool {
 			code, _ := call(t, "GET", "http://"+p.addr+"/readyz", "")
 			return code == 200
 		})
@@ -44,10 +44,10 @@ func TestServersShareARedis(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(post(t, two, "h1", `{"header":"x","body":2}`)), &second))
 	list := func(addr string) string { return get(t, addr, "/v1/channel") }
 	for _, addr := range []string{one, two} {
-		redistest.Eventually(t, "the list has the sum over both servers", func() bool {
+		eventually(t, "the list has the sum over both servers", func() bool {
 			return strings.Contains(list(addr), `{"channel_name":"h1","cnt":3,"rpm":2}`)
 		})
-		redistest.Eventually(t, "presence has all clients", func() bool { // presence is shared shortly after the counts
+		eventually(t, "presence has all clients", func() bool { // presence is shared shortly after the counts
 			return strings.Contains(get(t, addr, "/v1/channel/h1/presence"), `"cnt":3`)
 		})
 	}
@@ -57,7 +57,7 @@ func TestServersShareARedis(t *testing.T) {
 	resumed := join(t, two, "h1", second.Epoch+":1")
 	m := receive(t, resumed)
 	require.EqualValues(t, 2, m.Offset)
-	redistest.Eventually(t, "the clients of the killed server have left", func() bool {
+	eventually(t, "the clients of the killed server have left", func() bool {
 		return strings.Contains(list(two), `{"channel_name":"h1","cnt":2,`) &&
 			strings.Contains(get(t, two, "/v1/channel/h1/presence"), `"cnt":2}`)
 	})

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 )
 
 // Conn is a TCP connection on which a test may send what no proper client sends,
@@ -31,7 +31,7 @@ func (s *Server) DialRaw() *Conn {
 	c, err := net.Dial("tcp", s.HTTP.Listener.Addr().String())
 	require.NoError(s.T, err)
 	s.T.Cleanup(func() { c.Close() })
-	require.NoError(s.T, c.SetDeadline(time.Now().Add(3*Patience))) // for all that the test does with it
+	require.NoError(s.T, c.SetDeadline(time.Now().Add(3*basetest.Patience))) // for all that the test does with it
 	return &Conn{s.T, c, bufio.NewReader(c)}
 }
 
@@ -180,12 +180,6 @@ func (c *Conn) WantEnd() {
 	c.T.Helper()
 	c.CloseWrite() // the server need not wait any more
 	rest, err := io.ReadAll(c.BR)
-	require.False(c.T, IsTimeout(err), "the connection is still open")
+	require.False(c.T, basetest.IsTimeout(err), "the connection is still open")
 	require.Empty(c.T, rest, "after a close frame nothing may follow")
-}
-
-// IsTimeout reports whether a read ended with its deadline.
-func IsTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
 }

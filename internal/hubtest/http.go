@@ -11,6 +11,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/basetest"
 )
 
 // Pairs is a header of names and values in turn.
@@ -47,7 +49,7 @@ func Body(t *testing.T, resp *http.Response) string {
 // Dial opens a WebSocket at http://HOST/PATH, or returns why not. It ends with the test.
 func Dial(t *testing.T, url string, o websocket.DialOptions) (*websocket.Conn, *http.Response, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), basetest.Patience)
 	defer cancel()
 	if o.HTTPClient == nil {
 		// Not the server's client: its transport keeps idle connections.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store"
 )
 
@@ -24,7 +25,7 @@ func NewHub(t testing.TB, o channels.Options) *channels.Hub {
 	hub, err := channels.New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), basetest.Patience)
 		defer cancel()
 		if err := hub.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)

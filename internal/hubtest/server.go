@@ -3,34 +3,27 @@
 package hubtest
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 )
-
-// Patience is how long a test waits for what has to come. A run that passes never
-// waits so long.
-const Patience = time.Minute
 
 // Server is a hub behind a real HTTP server on a loopback port.
 type Server struct {
 	T    *testing.T
 	Hub  *channels.Hub
 	HTTP *httptest.Server
-	Log  *Log
+	Log  *basetest.Log
 
 	Ended bool // the test has shut the hub down itself, with an error
 }
@@ -47,9 +40,9 @@ func Serve(t *testing.T, o channels.Options, middleware ...func(http.Handler) ht
 // New is Serve for a server that the test starts itself.
 func New(t *testing.T, o channels.Options, middleware ...func(http.Handler) http.Handler) *Server {
 	t.Helper()
-	s := &Server{T: t, Log: &Log{}}
+	s := &Server{T: t, Log: &basetest.Log{}}
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		o.Logger = s.Log.Logger()
 	}
 	hub, err := channels.New(o)
 	require.NoError(t, err)
@@ -60,7 +53,7 @@ func New(t *testing.T, o channels.Options, middleware ...func(http.Handler) http
 	}
 	s.HTTP = httptest.NewUnstartedServer(h)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), basetest.Patience)
 		defer cancel()
 		if err := hub.Shutdown(ctx); err != nil && !s.Ended {
 			t.Errorf("shutdown: %v", err)
@@ -94,34 +87,6 @@ func (s *Server) PublishGo(channel, body string) {
 	s.T.Helper()
 	_, err := s.Hub.Publish(s.T.Context(), channel, Msg("m", body))
 	require.NoError(s.T, err)
-}
-
-// Log keeps what the hub logs. Its methods may be called concurrently.
-type Log struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *Log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *Log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// Until waits for a condition. What it asks must be cheap.
-func Until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(Patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
 }
 
 // Msg makes a message of a header and a body in JSON.

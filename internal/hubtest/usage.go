@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/basetest"
 )
 
 // Usage is what the process holds: live heap, and goroutines.
@@ -16,11 +18,7 @@ type Usage struct {
 
 // Used measures it.
 func Used() Usage {
-	runtime.GC()
-	runtime.GC() // the first one only sets the pools' buffers aside
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return Usage{m.HeapAlloc, runtime.NumGoroutine()}
+	return Usage{uint64(basetest.Heap()), runtime.NumGoroutine()}
 }
 
 // Held wants no more live heap than before and this much. It looks once: what is
@@ -44,7 +42,7 @@ func (before Usage) Left(t *testing.T, more int) {
 // Over wants everything back, but for a little that pools keep.
 func (before Usage) Over(t *testing.T) {
 	t.Helper()
-	Until(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
+	basetest.Eventually(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= before.Goroutines })
 	before.Left(t, 4<<20)
 }
 

@@ -10,13 +10,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 )
 
 // A listener that fails again and again says so once a second.
 func TestAcceptFailuresAreLoggedSparingly(t *testing.T) {
-	var log zmtptest.Log
+	var log basetest.Log
 	ln := &failingListener{left: 100, empty: make(chan struct{}), closed: make(chan struct{})}
 	ln.close = sync.OnceFunc(func() { close(ln.closed) })
 	began := time.Now()
@@ -59,8 +60,8 @@ func (l *failingListener) Close() error {
 // Connections beyond the bound are closed and counted; those that were served
 // are closed by Close.
 func TestListenerBounds(t *testing.T) {
-	ln := zmtptest.Listen(t)
-	var log zmtptest.Log
+	ln := basetest.Listen(t)
+	var log basetest.Log
 	var refused atomic.Int64
 	l := zmtp.NewListener(ln, zmtp.ListenerOptions{Name: "test", Logger: log.Logger(), Max: 1, Refused: &refused})
 	require.NoError(t, l.Err())
@@ -78,7 +79,7 @@ func TestListenerBounds(t *testing.T) {
 	first := zmtptest.Dial(t, address)
 	<-served
 	zmtptest.RequireHungUp(t, zmtptest.Dial(t, address))
-	zmtptest.Eventually(t, "it is counted", func() bool { return refused.Load() == 1 })
+	basetest.Eventually(t, "it is counted", func() bool { return refused.Load() == 1 })
 	require.NoError(t, l.Close())
 	serving.Wait()
 	zmtptest.RequireHungUp(t, first)

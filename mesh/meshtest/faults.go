@@ -3,7 +3,6 @@ package meshtest
 import (
 	"encoding/json"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -202,7 +202,7 @@ func slowReceiver(t *testing.T, f Fabric) {
 	a.send(t, mesh.Packet{Channel: "stick", Header: "stick"})
 	eventually(t, "the receiver hangs", stuck.Load)
 
-	base := heap()
+	base := basetest.Heap()
 	body := json.RawMessage(`"` + strings.Repeat("b", slowBody) + `"`)
 	taken := func() int { return len(c.all(big)) }
 	c.subscribe(t, big)
@@ -215,7 +215,7 @@ func slowReceiver(t *testing.T, f Fabric) {
 		}
 	}
 	eventually(t, "the healthy replica gets all", func() bool { return taken() == slowBodies })
-	require.Less(t, heap()-base, int64(slowBound), "the data kept for a slow receiver has no bound")
+	require.Less(t, basetest.Heap()-base, int64(slowBound), "the data kept for a slow receiver has no bound")
 	require.Equal(t, numbers(1, slowBodies), headers(c.all(big)))
 
 	s := startStream(t, a, "x")
@@ -227,12 +227,4 @@ func slowReceiver(t *testing.T, f Fabric) {
 	if n := len(b.all(big)); n < slowBodies {
 		require.Positive(t, b.Status().Lost, "it lost %d packets without a KindLost", slowBodies-n)
 	}
-}
-
-// heap returns the number of allocated bytes.
-func heap() int64 {
-	var s runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&s)
-	return int64(s.HeapAlloc)
 }

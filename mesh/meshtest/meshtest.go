@@ -14,13 +14,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -62,43 +63,19 @@ func Run(t *testing.T, open func(t *testing.T) Fabric) {
 
 // Run checks one case in t itself.
 func (c Case) Run(t *testing.T, open func(t *testing.T) Fabric) {
-	watchdog := time.AfterFunc(8*time.Minute, func() {
-		buf := make([]byte, 1<<20)
-		panic(fmt.Sprintf("%s hangs: %s\n\n%s", t.Name(), c.Explain, buf[:runtime.Stack(buf, true)]))
-	})
-	defer watchdog.Stop()
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the promise: %s", c.Explain)
-		}
-	})
+	basetest.Promise(t, c.Explain, 8*time.Minute)
 	c.Check(t, open(t))
 }
 
 // Cases returns all cases of [Run].
 func Cases() []Case {
-	var all []Case
-	for _, group := range [][]Case{deliveryCases, orderCases, subscribeCases, faultCases, lifeCases, reconnectCases, capacityCases} {
-		all = append(all, group...)
-	}
-	return all
+	return slices.Concat(deliveryCases, orderCases, subscribeCases, faultCases, lifeCases, reconnectCases, capacityCases)
 }
 
-// patience is how long a case waits for an expected event.
-const patience = time.Minute
+// Short names for what nearly all cases use.
+var eventually = basetest.Eventually
 
-// eventually calls ask until it returns true: after a millisecond at first, and less
-// often the longer it takes.
-func eventually(t *testing.T, what string, ask func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for pause := time.Millisecond; !ask(); pause = min(2*pause, 10*time.Millisecond) {
-		if time.Now().After(deadline) {
-			require.FailNow(t, "not within "+patience.String()+": "+what)
-		}
-		time.Sleep(pause)
-	}
-}
+const patience = basetest.Patience
 
 // ready is the header of packets that only test whether a subscription is
 // active. They are not recorded.

@@ -39,7 +39,7 @@ func BenchmarkPackets(b *testing.B) {
 		})
 		close(ended)
 	}()
-	redistest.Eventually(b, "the subscriptions are active", func() bool {
+	eventually(b, "the subscriptions are active", func() bool {
 		require.NoError(b, from.Publish(ctx, mesh.Packet{Channel: names[99]}))
 		return ready.Load() > 0
 	})
@@ -56,7 +56,7 @@ func BenchmarkPackets(b *testing.B) {
 			_ = from.Publish(ctx, mesh.Packet{Channel: names[n%100], Header: "h", Body: body})
 		}
 	})
-	redistest.Eventually(b, "all arrive", func() bool { return got.Load() >= int64(b.N) })
+	eventually(b, "all arrive", func() bool { return got.Load() >= int64(b.N) })
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "packets/s")
 	cancel()

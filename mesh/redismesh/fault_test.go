@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/redismesh"
@@ -141,7 +141,7 @@ func (l *ledger) live() {
 	l.mu.Lock()
 	from := l.begun
 	l.mu.Unlock()
-	redistest.Eventually(l.t, "packets arrive on all channels", func() bool {
+	eventually(l.t, "packets arrive on all channels", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for i := range ledgerChannels {
@@ -184,7 +184,7 @@ func (l *ledger) missing() int {
 // told waits for a KindLost after the first before ones.
 func (l *ledger) told(before int64) {
 	l.t.Helper()
-	redistest.Eventually(l.t, "a KindLost reports the loss", func() bool { return l.b.Status().Lost > before })
+	eventually(l.t, "a KindLost reports the loss", func() bool { return l.b.Status().Lost > before })
 }
 
 func clientOf(s *redistest.Server) func(string) redis.UniversalClient {
@@ -216,7 +216,7 @@ func TestStoppedServer(t *testing.T) {
 	})
 	s.Signal(syscall.SIGSTOP)
 	stopped := time.Now()
-	redistest.Eventually(t, "Status reports that Redis is away", func() bool {
+	eventually(t, "Status reports that Redis is away", func() bool {
 		st := l.a.Status()
 		return st.Err != nil && !st.Peers[0].Up && st.Peers[0].Err != ""
 	})
@@ -231,10 +231,10 @@ func TestStoppedServer(t *testing.T) {
 func TestCloseLogsWhatItDrops(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	var log hubtest.Log
-	m, err := redismesh.New(s.Client(), redismesh.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	var log basetest.Log
+	m, err := redismesh.New(s.Client(), redismesh.Options{Logger: log.Logger()})
 	require.NoError(t, err)
-	redistest.Eventually(t, "Status is healthy", func() bool { return m.Status().Err == nil })
+	eventually(t, "Status is healthy", func() bool { return m.Status().Err == nil })
 	s.Signal(syscall.SIGSTOP)
 	require.NoError(t, m.Publish(t.Context(), mesh.Packet{Header: "h"}))
 	require.NoError(t, m.Close())
@@ -248,7 +248,7 @@ func TestRestartedServer(t *testing.T) {
 	for range 3 {
 		before := l.b.Status().Lost
 		s.Kill()
-		redistest.Eventually(t, "Status reports that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
+		eventually(t, "Status reports that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
 		s.Start()
 		l.told(before)
 		l.live()
@@ -262,12 +262,12 @@ func TestServerThatComesLater(t *testing.T) {
 	s := redistest.New(t)
 	m := open(t, s.Client(), "", "m") // "a" and "b" belong to the ledger
 	require.NoError(t, m.Subscribe("x"))
-	redistest.Eventually(t, "publishing fails", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) != nil })
+	eventually(t, "publishing fails", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) != nil })
 	require.Error(t, m.Status().Err)
 	s.Start()
 	newLedger(t, clientOf(s)).check()
-	redistest.Eventually(t, "publishing goes on by itself", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) == nil })
-	redistest.Eventually(t, "Status is healthy", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
+	eventually(t, "publishing goes on by itself", func() bool { return m.Publish(t.Context(), mesh.Packet{Channel: "x"}) == nil })
+	eventually(t, "Status is healthy", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
 }
 
 // The probe detects a connection that looks alive but brings nothing.
@@ -279,7 +279,7 @@ func TestSilentlyDeadSubscription(t *testing.T) {
 	before := l.b.Status().Lost
 	judge, _ := hole("message\r\n", "subscribe\r\n")
 	b.ToClient(judge)
-	redistest.Eventually(t, "the probe does not come back", func() bool { return l.b.Status().Err != nil })
+	eventually(t, "the probe does not come back", func() bool { return l.b.Status().Err != nil })
 	b.ToClient(nil)
 	l.told(before)
 	l.check()
@@ -293,7 +293,7 @@ func TestFullQueueIsTold(t *testing.T) {
 	before := l.b.Status().Lost
 	s.Signal(syscall.SIGSTOP)
 	body := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
-	redistest.Eventually(t, "packets are dropped", func() bool {
+	eventually(t, "packets are dropped", func() bool {
 		_ = l.a.Publish(t.Context(), mesh.Packet{Channel: "nobody's", Body: body})
 		return l.a.Status().Dropped > 0
 	})
@@ -324,7 +324,7 @@ func TestClusterFailover(t *testing.T) {
 	c.Masters[1].Kill()
 	l.told(before)
 	l.check()
-	redistest.Eventually(t, "all lanes are back", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
+	eventually(t, "all lanes are back", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
 }
 
 // A slot that moves to another server takes its subscriptions with it.
@@ -423,7 +423,7 @@ func TestHistoryLosesNothing(t *testing.T) {
 		s.Do("CLIENT", "KILL", "TYPE", "pubsub")
 		s.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		goal := count() + 200
-		redistest.Eventually(t, "publishing goes on", func() bool { return count() >= goal })
+		eventually(t, "publishing goes on", func() bool { return count() >= goal })
 	}
 	close(stop)
 	publishing.Wait()
@@ -431,7 +431,7 @@ func TestHistoryLosesNothing(t *testing.T) {
 	for offset := range acked {
 		top = max(top, offset)
 	}
-	redistest.Eventually(t, "both have the last message", func() bool {
+	eventually(t, "both have the last message", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return !slices.ContainsFunc(got, func(offsets []uint64) bool { return len(offsets) == 0 || offsets[len(offsets)-1] < top })

@@ -16,30 +16,31 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
 // relays gives each replica its own relay to one server.
-func relays(t *testing.T, s *redistest.Server, change ...func(*redis.Options)) (a, b *redistest.Relay, client func(string) redis.UniversalClient) {
-	a, b = redistest.NewRelay(t, s), redistest.NewRelay(t, s)
+func relays(t *testing.T, s *redistest.Server, change ...func(*redis.Options)) (a, b *basetest.Relay, client func(string) redis.UniversalClient) {
+	a, b = basetest.NewRelay(t, s.Addr), basetest.NewRelay(t, s.Addr)
 	return a, b, func(id string) redis.UniversalClient {
-		return map[string]*redistest.Relay{"a": a, "b": b}[id].Client(change...)
+		return redistest.NewClient(t, map[string]*basetest.Relay{"a": a, "b": b}[id].Addr, change...)
 	}
 }
 
 // hole returns a judge that swallows pieces with one of the texts. fallen is set
 // once it has done so.
-func hole(texts ...string) (judge redistest.Judge, fallen *atomic.Bool) {
+func hole(texts ...string) (judge basetest.Judge, fallen *atomic.Bool) {
 	fallen = new(atomic.Bool)
-	return func(piece []byte) redistest.Fate {
+	return func(piece []byte) basetest.Fate {
 		for _, text := range texts {
 			if strings.Contains(strings.ToLower(string(piece)), text) {
 				fallen.Store(true)
-				return redistest.Swallow
+				return basetest.Swallow
 			}
 		}
-		return redistest.Pass
+		return basetest.Pass
 	}, fallen
 }
 
@@ -61,11 +62,11 @@ func TestUnconfirmedSubscription(t *testing.T) {
 			judge, fallen := hole(text)
 			b.ToServer(judge)
 			b.Cut()
-			redistest.Eventually(t, "a connection falls into the hole", func() bool { return fallen.Load() && l.b.Status().Err != nil })
+			eventually(t, "a connection falls into the hole", func() bool { return fallen.Load() && l.b.Status().Err != nil })
 			b.ToServer(nil)
 			l.told(before)
 			l.check()
-			redistest.Eventually(t, "Status is healthy", func() bool { return l.b.Status().Err == nil })
+			eventually(t, "Status is healthy", func() bool { return l.b.Status().Err == nil })
 		})
 	}
 }
@@ -77,18 +78,18 @@ func TestUnconfirmedSubscriptionOfALinkThatIsUp(t *testing.T) {
 	s := redistest.Start(t)
 	_, b, client := relays(t, s)
 	l := newLedger(t, client)
-	redistest.Eventually(t, "the link is up", func() bool { return l.b.Status().Err == nil })
+	eventually(t, "the link is up", func() bool { return l.b.Status().Err == nil })
 	judge, fallen := hole(":c:late")
 	b.ToServer(judge)
 	l.calm.Store(true) // the answer is waited for for many seconds
 	require.NoError(t, l.b.Subscribe("late"))
-	redistest.Eventually(t, "the subscription falls into the hole", fallen.Load)
+	eventually(t, "the subscription falls into the hole", fallen.Load)
 	require.NoError(t, l.b.Status().Err)
 	before := l.b.Status().Lost
 	b.ToServer(nil)
 	l.told(before)
 	l.calm.Store(false)
-	redistest.Eventually(t, "Redis has it", func() bool { return strings.Contains(s.Do("PUBSUB", "CHANNELS"), ":c:late") })
+	eventually(t, "Redis has it", func() bool { return strings.Contains(s.Do("PUBSUB", "CHANNELS"), ":c:late") })
 	l.check()
 }
 
@@ -96,20 +97,20 @@ func TestUnconfirmedSubscriptionOfALinkThatIsUp(t *testing.T) {
 func TestPublishingComesBackWithoutASubscription(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	r := redistest.NewRelay(t, s)
+	r := basetest.NewRelay(t, s.Addr)
 	judge, _ := hole("subscribe")
 	r.ToServer(judge)
-	m := open(t, r.Client(), "", "a")
+	m := open(t, redistest.NewClient(t, r.Addr), "", "a")
 	say := func() error { return m.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}) }
-	redistest.Eventually(t, "publishing works", func() bool { return say() == nil })
+	eventually(t, "publishing works", func() bool { return say() == nil })
 	sent := func() bool { return m.Status().Peers[0].Queued == 0 }
-	redistest.Eventually(t, "a packet is sent", sent)
+	eventually(t, "a packet is sent", sent)
 	s.Kill()
-	redistest.Eventually(t, "publishing fails", func() bool { return say() != nil })
-	redistest.Eventually(t, "what waited is dropped", func() bool { return m.Status().Dropped > 0 })
+	eventually(t, "publishing fails", func() bool { return say() != nil })
+	eventually(t, "what waited is dropped", func() bool { return m.Status().Dropped > 0 })
 	s.Start()
-	redistest.Eventually(t, "publishing goes on", func() bool { return say() == nil })
-	redistest.Eventually(t, "published packets are sent", sent)
+	eventually(t, "publishing goes on", func() bool { return say() == nil })
+	eventually(t, "published packets are sent", sent)
 }
 
 // A dialer that hangs and ignores its context blocks nothing for ever.
@@ -130,7 +131,7 @@ func TestDialerThatHangs(t *testing.T) {
 	})
 	m := newInbox(t, c, "", "a")
 	m.active(t, "x")
-	redistest.Eventually(t, "it can publish", func() bool { return m.Status().Peers[0].RTT > 0 })
+	eventually(t, "it can publish", func() bool { return m.Status().Peers[0].RTT > 0 })
 }
 
 // A client without timeouts would wait for ever; the mesh does not.
@@ -141,7 +142,7 @@ func TestClientWithoutTimeouts(t *testing.T) {
 		return s.Client(func(o *redis.Options) { o.ReadTimeout, o.WriteTimeout = -2, -2 })
 	})
 	s.Signal(syscall.SIGSTOP)
-	redistest.Eventually(t, "Status reports that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
+	eventually(t, "Status reports that Redis is away", func() bool { return l.a.Status().Err != nil && l.b.Status().Err != nil })
 	s.Signal(syscall.SIGCONT)
 	l.check()
 }
@@ -161,13 +162,13 @@ func TestMasterStopsWhileItTakesSubscriptions(t *testing.T) {
 			return number >= n+2 && channelsOf(s) == n+2
 		}
 	}
-	redistest.Eventually(t, "all channels are subscribed to", subscribed(s.Master))
+	eventually(t, "all channels are subscribed to", subscribed(s.Master))
 	s.FailOverSoon()
 	s.Master.Do("CLIENT", "KILL", "TYPE", "pubsub")
 	s.Master.Signal(syscall.SIGSTOP)
-	redistest.Eventually(t, "the replica is the master", func() bool { return s.Replica.Info("replication", "role") == "master" })
-	redistest.Eventually(t, "it has the subscriptions", subscribed(s.Replica))
-	redistest.Eventually(t, "Status is healthy", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].Up })
+	eventually(t, "the replica is the master", func() bool { return s.Replica.Info("replication", "role") == "master" })
+	eventually(t, "it has the subscriptions", subscribed(s.Replica))
+	eventually(t, "Status is healthy", func() bool { st := m.Status(); return st.Err == nil && st.Peers[0].Up })
 }
 
 func channelsOf(s *redistest.Server) int {
@@ -178,7 +179,7 @@ func channelsOf(s *redistest.Server) int {
 func demote(t *testing.T, old, next *redistest.Server) {
 	next.Do("REPLICAOF", "NO", "ONE")
 	old.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(next.Port))
-	redistest.Eventually(t, "the old master follows the new one", func() bool { return old.Info("replication", "master_link_status") == "up" })
+	eventually(t, "the old master follows the new one", func() bool { return old.Info("replication", "master_link_status") == "up" })
 }
 
 // A failover behind one name. PUBLISH would still succeed on the old master,
@@ -195,12 +196,12 @@ func TestDemotedServerIsLeft(t *testing.T) {
 				from := map[*redistest.Server]*redistest.Server{s1: s2, s2: s1}[to]
 				before := l.b.Status().Lost
 				demote(t, from, to)
-				a.Lead(to)
-				b.Lead(to)
+				a.Lead(to.Addr)
+				b.Lead(to.Addr)
 				b.Cut() // the other replica notices without it
 				l.told(before)
 				l.live()
-				redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(from) == 0 })
+				eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(from) == 0 })
 			}
 			l.check()
 		})
@@ -212,14 +213,14 @@ func TestReplicaIsRefused(t *testing.T) {
 	t.Parallel()
 	s1 := redistest.Start(t)
 	s2 := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(s1.Port))
-	r := redistest.NewRelay(t, s2)
-	m := open(t, r.Client(), "", "a")
-	redistest.Eventually(t, "Status explains the problem", func() bool {
+	r := basetest.NewRelay(t, s2.Addr)
+	m := open(t, redistest.NewClient(t, r.Addr), "", "a")
+	eventually(t, "Status explains the problem", func() bool {
 		err := m.Status().Err
 		return err != nil && strings.Contains(err.Error(), "must connect to the master") && m.Publish(t.Context(), mesh.Packet{}) != nil
 	})
-	r.Lead(s1)
-	redistest.Eventually(t, "the mesh finds the master", func() bool { return m.Status().Err == nil && m.Publish(t.Context(), mesh.Packet{}) == nil })
+	r.Lead(s1.Addr)
+	eventually(t, "the mesh finds the master", func() bool { return m.Status().Err == nil && m.Publish(t.Context(), mesh.Packet{}) == nil })
 }
 
 func TestClusterMasterSteps(t *testing.T) {
@@ -228,10 +229,10 @@ func TestClusterMasterSteps(t *testing.T) {
 	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
 	before := l.b.Status().Lost
 	c.Replicas[0].Do("CLUSTER", "FAILOVER")
-	redistest.Eventually(t, "the replica is master", func() bool { return c.Replicas[0].Info("replication", "role") == "master" })
+	eventually(t, "the replica is master", func() bool { return c.Replicas[0].Info("replication", "role") == "master" })
 	l.told(before)
 	l.check()
-	redistest.Eventually(t, "all lanes are back", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
+	eventually(t, "all lanes are back", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
 }
 
 func TestSentinelMasterSteps(t *testing.T) {
@@ -240,10 +241,10 @@ func TestSentinelMasterSteps(t *testing.T) {
 	l := newLedger(t, func(string) redis.UniversalClient { return s.Client() })
 	before := l.b.Status().Lost
 	s.Sentinels[0].Do("SENTINEL", "FAILOVER", "main")
-	redistest.Eventually(t, "the replica is master", func() bool { return s.Replica.Info("replication", "role") == "master" })
+	eventually(t, "the replica is master", func() bool { return s.Replica.Info("replication", "role") == "master" })
 	l.told(before)
 	l.check()
-	redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(s.Master) == 0 })
+	eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(s.Master) == 0 })
 }
 
 // Sentinel decides, even if the old master has not heard of it.
@@ -261,7 +262,7 @@ func TestSentinelNamesAnotherMaster(t *testing.T) {
 	}
 	l.told(before)
 	l.check()
-	redistest.Eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(s.Master) == 0 })
+	eventually(t, "nobody is subscribed at the old master", func() bool { return channelsOf(s.Master) == 0 })
 	require.Equal(t, "master", s.Master.Info("replication", "role"))
 }
 
@@ -274,17 +275,17 @@ func TestSinceWhileDown(t *testing.T) {
 	s.Do(rights...)
 	m := open(t, s.Client(func(o *redis.Options) { o.Username, o.Password = "u", "x" }), "", "a")
 	peer := func() mesh.Peer { return m.Status().Peers[0] }
-	redistest.Eventually(t, "the mesh is up", func() bool { p := peer(); return p.Up && p.RTT > 0 })
+	eventually(t, "the mesh is up", func() bool { p := peer(); return p.Up && p.RTT > 0 })
 	for range 2 {
 		change := time.Now()
 		s.Do("ACL", "SETUSER", "u", "-publish")
-		redistest.Eventually(t, "publishing fails", func() bool { return !peer().Up })
+		eventually(t, "publishing fails", func() bool { return !peer().Up })
 		down := peer()
 		require.Contains(t, down.Err, "NOPERM")
 		require.True(t, down.Since.After(change), "Since is when publishing broke")
 		change = time.Now()
 		s.Do(rights...)
-		redistest.Eventually(t, "publishing goes on", func() bool { return peer().Up })
+		eventually(t, "publishing goes on", func() bool { return peer().Up })
 		require.True(t, peer().Since.After(change), "Since is when publishing recovered")
 		require.Empty(t, peer().Err)
 	}
@@ -296,7 +297,7 @@ func TestLargestBodyWaitsBehindOthers(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2, false)
 	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
-	redistest.Eventually(t, "all lanes are up", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
+	eventually(t, "all lanes are up", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
 	before := l.a.Status().Dropped // those while the lanes came up
 	for _, s := range c.Masters {
 		s.Signal(syscall.SIGSTOP)

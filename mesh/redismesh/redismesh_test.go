@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/mesh/redismesh"
@@ -46,6 +47,8 @@ func (p patient) Run() int {
 	}
 	return code
 }
+
+var eventually = basetest.Eventually
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
@@ -210,15 +213,18 @@ func newInbox(t *testing.T, c redis.UniversalClient, prefix, id string) *inbox {
 	return b
 }
 
-func (b *inbox) has(ok func(mesh.Packet) bool) bool {
+// all returns what has arrived.
+func (b *inbox) all() []mesh.Packet {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.ContainsFunc(b.got, ok)
+	return slices.Clone(b.got)
 }
+
+func (b *inbox) has(ok func(mesh.Packet) bool) bool { return slices.ContainsFunc(b.all(), ok) }
 
 func (b *inbox) await(t *testing.T, what string, ok func(mesh.Packet) bool) {
 	t.Helper()
-	redistest.Eventually(t, what, func() bool { return b.has(ok) })
+	eventually(t, what, func() bool { return b.has(ok) })
 }
 
 // active waits until a subscription is active.
@@ -228,6 +234,28 @@ func (b *inbox) active(t *testing.T, channel string) {
 	b.await(t, "the subscription is active", func(p mesh.Packet) bool {
 		return p.Kind == mesh.KindLost && (p.Channel == channel || p.Channel == "")
 	})
+}
+
+// follower opens an inbox that has subscribed to the channel "x", on a server of its own.
+func follower(t *testing.T) (*redistest.Server, *redis.Client, *inbox) {
+	t.Helper()
+	s := redistest.Start(t)
+	c := s.Client()
+	m := newInbox(t, c, "p", "a")
+	m.active(t, "x")
+	return s, c, m
+}
+
+// publishRaw publishes frames on the channel "x", as other replicas would.
+func publishRaw(t *testing.T, c *redis.Client, frames ...string) {
+	t.Helper()
+	_, err := c.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+		for _, f := range frames {
+			pipe.Publish(t.Context(), "p:mesh:{18}:c:x", f)
+		}
+		return nil
+	})
+	require.NoError(t, err)
 }
 
 func isMessage(p mesh.Packet) bool { return p.Kind == mesh.KindMessage }
@@ -245,7 +273,7 @@ func TestPrefixesAreApart(t *testing.T) {
 	}
 	b.await(t, "all three arrive", func(p mesh.Packet) bool { return p.Seq == 3 })
 	c := open(t, s.Client(), "two", "c")
-	redistest.Eventually(t, "the other app's own arrives", func() bool {
+	eventually(t, "the other app's own arrives", func() bool {
 		return c.Publish(t.Context(), mesh.Packet{Channel: "last"}) == nil && other.has(isMessage)
 	})
 	require.False(t, other.has(func(p mesh.Packet) bool { return isMessage(p) && p.Origin == "a" }))
@@ -272,7 +300,7 @@ func TestDatabasesAreApart(t *testing.T) {
 	for db, own := range in {
 		a := open(t, client(db), "", fmt.Sprint("from-", db))
 		for _, p := range []mesh.Packet{{Channel: "x"}, {Kind: mesh.KindControl}, {To: "b"}, {Channel: "last", Header: "last"}} {
-			redistest.Eventually(t, "it is published", func() bool { return a.Publish(t.Context(), p) == nil })
+			eventually(t, "it is published", func() bool { return a.Publish(t.Context(), p) == nil })
 		}
 		own.await(t, "all arrive", func(p mesh.Packet) bool { return p.Header == "last" })
 	}
@@ -286,16 +314,16 @@ func TestTwins(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	a, other := newInbox(t, s.Client(), "twins", "a"), newInbox(t, s.Client(), "twins", "b")
-	redistest.Eventually(t, "both are up", func() bool { return a.Status().Err == nil && other.Status().Err == nil })
+	eventually(t, "both are up", func() bool { return a.Status().Err == nil && other.Status().Err == nil })
 	twin := open(t, s.Client(), "twins", "a")
 	for _, m := range []mesh.Mesh{a, twin} {
-		redistest.Eventually(t, "the mesh has noticed its twin", func() bool { return errors.Is(m.Status().Err, mesh.ErrTwin) })
+		eventually(t, "the mesh has noticed its twin", func() bool { return errors.Is(m.Status().Err, mesh.ErrTwin) })
 	}
 	require.NoError(t, twin.Publish(t.Context(), mesh.Packet{Header: "from the twin"}))
 	other.await(t, "a third replica gets it", func(p mesh.Packet) bool { return p.Header == "from the twin" })
 	require.NoError(t, other.Status().Err)
 	require.NoError(t, twin.Close())
-	redistest.Eventually(t, "the twin is forgotten", func() bool { return a.Status().Err == nil })
+	eventually(t, "the twin is forgotten", func() bool { return a.Status().Err == nil })
 	require.False(t, a.has(isMessage), "a mesh delivers nothing under the replica's own id")
 }
 
@@ -305,7 +333,7 @@ func TestStatusHasABrokerAndNoReplica(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	m := open(t, s.Client(), "alone", "a")
-	redistest.Eventually(t, "the mesh is up", func() bool { return m.Status().Peers[0].Up })
+	eventually(t, "the mesh is up", func() bool { return m.Status().Peers[0].Up })
 	require.Len(t, m.Status().Peers, 1)
 	require.Empty(t, m.Status().Peers[0].ID)
 }
@@ -323,10 +351,10 @@ func TestSubscribesOnlyToWantedChannels(t *testing.T) {
 	m.active(t, "x")
 	m.active(t, "y")
 	require.NoError(t, m.Unsubscribe("x"))
-	redistest.Eventually(t, "x is left", func() bool { return len(names()) == 3 })
+	eventually(t, "x is left", func() bool { return len(names()) == 3 })
 	require.Equal(t, []string{"p:mesh:{18}:all", "p:mesh:{18}:c:y", "p:mesh:{18}:n:a"}, names())
 	require.NoError(t, m.Close())
-	redistest.Eventually(t, "Close leaves all", func() bool { return len(names()) == 0 })
+	eventually(t, "Close leaves all", func() bool { return len(names()) == 0 })
 	require.NoError(t, m.Close())
 }
 
@@ -345,7 +373,7 @@ func TestForeignMessagesAreRefused(t *testing.T) {
 			require.NoError(t, c.Publish(t.Context(), name, payload).Err())
 		}
 	}
-	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", foreign[len(foreign)-1]).Err())
+	publishRaw(t, c, foreign[len(foreign)-1])
 	require.NoError(t, from.Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}))
 	m.await(t, "a well-formed packet arrives", func(p mesh.Packet) bool { return p.Header == "h" })
 	require.EqualValues(t, 3*6+1, m.Status().Refused)
@@ -355,21 +383,16 @@ func TestForeignMessagesAreRefused(t *testing.T) {
 // channel.
 func TestGapsAreTold(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	c := s.Client()
-	m := newInbox(t, c, "p", "a")
-	m.active(t, "x")
+	_, c, m := follower(t)
 	told := func(p mesh.Packet) bool {
 		return p.Kind == mesh.KindLost && p.Channel == "x" && p.Origin == "z"
 	}
 	frame := func(number, previous uint64, header string) string { return rawFrame(7, number, previous, "z", header) }
-	for _, f := range []string{frame(3, 2, "a"), frame(7, 3, "b"), frame(7, 3, "t"), frame(6, 0, "l"), frame(9, 0, "c"), frame(12, 9, "d")} {
-		require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", f).Err())
-	}
+	publishRaw(t, c, frame(3, 2, "a"), frame(7, 3, "b"), frame(7, 3, "t"), frame(6, 0, "l"), frame(9, 0, "c"), frame(12, 9, "d"))
 	m.await(t, "whole frames arrive", func(p mesh.Packet) bool { return p.Header == "d" })
 	require.False(t, m.has(told), "nothing was missing")
 	require.False(t, m.has(func(p mesh.Packet) bool { return p.Header == "t" || p.Header == "l" }), "a packet came twice or out of order")
-	require.NoError(t, c.Publish(t.Context(), "p:mesh:{18}:c:x", frame(20, 15, "e")).Err())
+	publishRaw(t, c, frame(20, 15, "e"))
 	m.await(t, "the packet after the gap arrives", func(p mesh.Packet) bool { return p.Header == "e" })
 	require.True(t, m.has(told))
 }
@@ -391,19 +414,10 @@ func rawFrame(life, number, previous uint64, origin, header string) string {
 // reports a gap in any life that is followed, and nothing else.
 func TestGapsOfManyLivesAreTold(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	c := s.Client()
-	m := newInbox(t, c, "p", "a")
-	m.active(t, "x")
+	_, c, m := follower(t)
 	publish := func(frames ...string) {
 		t.Helper()
-		_, err := c.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
-			for _, f := range frames {
-				pipe.Publish(t.Context(), "p:mesh:{18}:c:x", f)
-			}
-			return nil
-		})
-		require.NoError(t, err)
+		publishRaw(t, c, frames...)
 		last := frames[len(frames)-1]
 		m.await(t, "the frames arrive", func(p mesh.Packet) bool { return p.Header != "" && strings.HasSuffix(last, p.Header) })
 	}
@@ -471,9 +485,9 @@ func TestMissedWithoutReceive(t *testing.T) {
 	for range 100 {
 		require.NoError(t, from.Publish(t.Context(), mesh.Packet{Header: "missed"}))
 	}
-	redistest.Eventually(t, "everything is sent", func() bool { return from.Status().Peers[0].Queued == 0 })
+	eventually(t, "everything is sent", func() bool { return from.Status().Peers[0].Queued == 0 })
 	before := m.Status().Lost
-	redistest.Eventually(t, "a KindLost reports the loss", func() bool {
+	eventually(t, "a KindLost reports the loss", func() bool {
 		require.NoError(t, from.Publish(t.Context(), mesh.Packet{}))
 		return receive().Kind == mesh.KindLost && m.Status().Lost > before
 	})
@@ -500,7 +514,7 @@ func TestMissingRightsAreExplained(t *testing.T) {
 		return s.Client(func(o *redis.Options) { o.Username, o.Password = user, "x" })
 	}
 	m := open(t, as("deaf"), "p", "a")
-	redistest.Eventually(t, "Status explains the problem", func() bool {
+	eventually(t, "Status explains the problem", func() bool {
 		err := m.Status().Err
 		return err != nil && strings.Contains(err.Error(), "documentation lists")
 	})
@@ -508,5 +522,5 @@ func TestMissingRightsAreExplained(t *testing.T) {
 	right.active(t, "x")
 	require.NoError(t, open(t, s.Client(), "p", "c").Publish(t.Context(), mesh.Packet{Channel: "x", Header: "h"}))
 	right.await(t, "the rights in the documentation suffice", isMessage)
-	redistest.Eventually(t, "it can publish too", func() bool { st := right.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
+	eventually(t, "it can publish too", func() bool { st := right.Status(); return st.Err == nil && st.Peers[0].RTT > 0 })
 }

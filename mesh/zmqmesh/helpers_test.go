@@ -12,6 +12,7 @@ import (
 	"github.com/go-zeromq/zmq4"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
@@ -20,22 +21,22 @@ import (
 
 // Short names for what all tests of ZMTP share.
 var (
-	eventually    = zmtptest.Eventually
+	eventually    = basetest.Eventually
 	greeting      = zmtptest.Greeting
 	frame         = zmtptest.Frame
 	readFrame     = zmtptest.ReadFrame
-	listen        = zmtptest.Listen
+	listen        = basetest.Listen
 	accept        = zmtptest.Accept
 	write         = zmtptest.Write
 	dialFrom      = zmtptest.DialFrom
 	requireHungUp = zmtptest.RequireHungUp
-	isTimeout     = zmtptest.IsTimeout
-	heap          = zmtptest.Heap
+	isTimeout     = basetest.IsTimeout
+	heap          = basetest.Heap
 )
 
-type logbook = zmtptest.Log
+type logbook = basetest.Log
 
-const patience = zmtptest.Patience
+const patience = basetest.Patience
 
 // options are those of a replica in a test.
 func options(t testing.TB, id string, changes ...func(*zmqmesh.Options)) zmqmesh.Options {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
@@ -23,14 +24,14 @@ import (
 func TestSelfAndDuplicate(t *testing.T) {
 	t.Parallel()
 	b := newMesh(t, "b")
-	one, two := newProxy(t, tcp(b)), newProxy(t, tcp(b))
+	one, two := basetest.NewRelay(t, tcp(b)), basetest.NewRelay(t, tcp(b))
 	a := newMesh(t, "a")
 	in := receive(t, a)
-	self := newProxy(t, tcp(a))
-	a.SetPeers(map[string]string{"x": a.Address(), "y": self.address(), "b": one.address(), "z": two.address()})
+	self := basetest.NewRelay(t, tcp(a))
+	a.SetPeers(map[string]string{"x": a.Address(), "y": "tcp://" + self.Addr, "b": "tcp://" + one.Addr, "z": "tcp://" + two.Addr})
 	awaitUp(t, a, "b")
-	eventually(t, "all addresses were tried", func() bool { return self.count()+one.count()+two.count() >= 3 })
-	eventually(t, "and set aside", func() bool { return upTo(a, "b") && one.open()+two.open()+self.open() == 1 })
+	eventually(t, "all addresses were tried", func() bool { return self.Taken()+one.Taken()+two.Taken() >= 3 })
+	eventually(t, "and set aside", func() bool { return upTo(a, "b") && one.Open()+two.Open()+self.Open() == 1 })
 	require.Zero(t, a.Status().Refused+b.Status().Refused)
 	var since time.Time
 	rtts := map[time.Duration]bool{}
@@ -45,22 +46,21 @@ func TestSelfAndDuplicate(t *testing.T) {
 	})
 	for range 3 {
 		linked, other := one, two
-		if a.Status().Peers[0].Address == two.address() {
+		if a.Status().Peers[0].Address == "tcp://"+two.Addr {
 			linked, other = two, one
 		}
-		linked.set(false, true)
-		linked.cut()
+		linked.Part()
 		eventually(t, "the other address takes over", func() bool {
-			return upTo(a, "b") && a.Status().Peers[0].Address == other.address()
+			return upTo(a, "b") && a.Status().Peers[0].Address == "tcp://"+other.Addr
 		})
 		in.clear()
 		eventually(t, "packets arrive once", func() bool {
 			require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "h"}))
 			return in.count(message("h")) > 0
 		})
-		linked.set(false, false)
+		linked.Lead(tcp(b))
 	}
-	require.Less(t, self.count(), 5, "it dials itself again and again")
+	require.Less(t, self.Taken(), 5, "it dials itself again and again")
 }
 
 // TestNameWithoutProof: a process that claims to be a replica, without proof,
@@ -91,20 +91,20 @@ func TestNameWithoutProof(t *testing.T) {
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	a, b, c := newMesh(t, "a"), newMesh(t, "b"), newMesh(t, "c")
-	hole := newProxy(t, tcp(b))
+	hole := basetest.NewRelay(t, tcp(b))
 	in := receive(t, a)
-	a.SetPeers(map[string]string{"b": hole.address(), "c": c.Address()})
+	a.SetPeers(map[string]string{"b": "tcp://" + hole.Addr, "c": c.Address()})
 	awaitUp(t, a, "b", "c")
 	in.await(t, lostOf("b"))
 	in.clear()
-	hole.set(true, true)
+	hole.Freeze()
 	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "lost"}))
 	eventually(t, "the link is given up", func() bool { return !a.Status().Peers[0].Up })
 	eventually(t, "by the other side too", func() bool { return len(b.Status().Peers) == 0 })
 	require.NoError(t, c.Publish(t.Context(), mesh.Packet{Header: "from c"}))
 	in.await(t, message("from c"))
 	in.clear() // there is a KindLost while the link is down, too
-	hole.set(false, false)
+	hole.Lead(tcp(b))
 	awaitUp(t, a, "b", "c")
 	in.await(t, lostOf("b"))
 	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "after"}))
@@ -167,17 +167,17 @@ func TestSubscriptionIsTold(t *testing.T) {
 func TestPeersLeftOut(t *testing.T) {
 	t.Parallel()
 	a, b := newMesh(t, "a"), newMesh(t, "b")
-	p := newProxy(t, tcp(b))
+	p := basetest.NewRelay(t, tcp(b))
 	in := receive(t, a)
-	a.SetPeers(map[string]string{"b": p.address(), "a": "tcp://127.0.0.1:1", "bad": "127.0.0.1:1"})
+	a.SetPeers(map[string]string{"b": "tcp://" + p.Addr, "a": "tcp://127.0.0.1:1", "bad": "127.0.0.1:1"})
 	in.await(t, lostOf("b"))
 	a.SetPeers(nil)
 	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "still"}))
 	in.await(t, message("still"))
-	dialled := p.count()
-	p.cut()
+	dialled := p.Taken()
+	p.Cut()
 	awaitPeers(t, a, 0)
-	require.Equal(t, dialled, p.count())
+	require.Equal(t, dialled, p.Taken())
 }
 
 // TestPeersOfOptionsAndDNS: replicas of Options.Peers and of Options.DNS are

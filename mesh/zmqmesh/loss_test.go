@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -14,11 +15,11 @@ import (
 func TestLinkThatEndsForGood(t *testing.T) {
 	t.Parallel()
 	a, b := newMesh(t, "a"), newMesh(t, "b")
-	hole := newProxy(t, tcp(b))
-	in := link(t, a, "b", hole.address())
+	hole := basetest.NewRelay(t, tcp(b))
+	in := link(t, a, "b", "tcp://"+hole.Addr)
 	awaitUp(t, a, "b")
 	in.clear()
-	hole.set(true, true)
+	hole.Freeze()
 	require.NoError(t, b.Publish(t.Context(), mesh.Packet{Header: "lost"}))
 	require.NoError(t, b.Close())
 	in.await(t, lostOf("b"))

@@ -14,26 +14,28 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/internal/packet"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
-// A tamperer is a proxy that knows ZMTP's frames and not the mesh's key.
+// A tamperer is a relay that knows ZMTP's frames and not the mesh's key.
 type tamperer struct {
-	proxy
+	*basetest.Relay
 	// mischief returns what is sent instead of a frame, or nil to wait for another
 	// frame. It acts once. One goroutine calls it.
 	mischief func(frame []byte) [][]byte
 	upwards  bool // it tampers with frames to the listener, not with those from it
-	done     bool // guarded by proxy.mu
+
+	mu   sync.Mutex // guards the field below
+	done bool
 }
 
 func newTamperer(t *testing.T, to string, upwards bool, mischief func([]byte) [][]byte) *tamperer {
 	t.Helper()
-	p := &tamperer{proxy: proxy{to: to}, mischief: mischief, upwards: upwards}
-	p.pass = p.passFrames
-	p.start(t)
+	p := &tamperer{mischief: mischief, upwards: upwards}
+	p.Relay = basetest.NewTampering(t, to, p.passFrames)
 	return p
 }
 
@@ -126,7 +128,7 @@ func TestSealedAgainstTampering(t *testing.T) {
 				return mischief(f)
 			})
 			require.NoError(t, b.Subscribe("ch"))
-			in := link(t, b, "a", p.address())
+			in := link(t, b, "a", "tcp://"+p.Addr)
 			told := in.count(lostOf("a"))
 			n := 0
 			publish := func() {
@@ -181,7 +183,7 @@ func TestSealedQuestions(t *testing.T) {
 			p := newTamperer(t, tcp(a), true, mischief)
 			in := receive(t, b)
 			require.NoError(t, b.Subscribe("ch"))
-			b.SetPeers(map[string]string{"a": p.address()})
+			b.SetPeers(map[string]string{"a": "tcp://" + p.Addr})
 			eventually(t, "the listener counts it", func() bool { return a.Status().Refused > 0 })
 			eventually(t, "and logs it", func() bool {
 				return strings.Contains(log.Line("refused a connection"), "not as the replica has sealed it")
@@ -208,7 +210,7 @@ func TestSealedFromReading(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, b.Subscribe("ch"))
-	in := link(t, b, "a", p.address())
+	in := link(t, b, "a", "tcp://"+p.Addr)
 	for i, size := range []int{10, zmqmesh.ChunkBytes / 4, 3 * zmqmesh.ChunkBytes, 1 << 20} { // some are copied, others shared
 		text := []byte(strings.Repeat("a secret ", size/9+1))
 		require.NoError(t, a.Publish(t.Context(), mesh.Packet{Channel: "ch", Header: fmt.Sprint(i), Body: text}))

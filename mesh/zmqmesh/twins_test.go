@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
@@ -80,9 +81,9 @@ func TestAnotherLife(t *testing.T) {
 	t.Parallel()
 	var log logbook
 	a := newMesh(t, "a", withLog(&log))
-	hole := newProxy(t, tcp(newMesh(t, "b")))
-	in := link(t, a, "b", hole.address())
-	hole.set(true, false)
+	hole := basetest.NewRelay(t, tcp(newMesh(t, "b")))
+	in := link(t, a, "b", "tcp://"+hole.Addr)
+	hole.Freeze()
 	in.clear()
 	second := newMesh(t, "b")
 	a.SetPeers(map[string]string{"b": second.Address()})

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/mesh/zmqmesh"
@@ -14,17 +15,17 @@ func TestMesh(t *testing.T) {
 	meshtest.Run(t, func(*testing.T) meshtest.Fabric { return newFabric(nil) })
 }
 
-// fabric has a proxy in each direction between two replicas.
+// fabric has a relay in each direction between two replicas.
 type fabric struct {
 	tls *tls.Config // or nil
 
-	mu      sync.Mutex // guards the fields below
-	meshes  map[string]*zmqmesh.Mesh
-	proxies map[[2]string]*proxy // from the one that dials to the other
+	mu     sync.Mutex // guards the fields below
+	meshes map[string]*zmqmesh.Mesh
+	relays map[[2]string]*basetest.Relay // from the one that dials to the other
 }
 
 func newFabric(config *tls.Config) *fabric {
-	return &fabric{tls: config, meshes: map[string]*zmqmesh.Mesh{}, proxies: map[[2]string]*proxy{}}
+	return &fabric{tls: config, meshes: map[string]*zmqmesh.Mesh{}, relays: map[[2]string]*basetest.Relay{}}
 }
 
 func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
@@ -32,12 +33,12 @@ func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.meshes[id] = m
-	for from, other := range f.meshes { // an earlier mesh with this id had another proxy
+	for from, other := range f.meshes { // an earlier mesh with this id had another relay
 		if from != id {
-			f.proxies[[2]string{from, id}] = newProxy(t, tcp(m))
+			f.relays[[2]string{from, id}] = basetest.NewRelay(t, tcp(m))
 			f.introduceLocked(from, other)
-			if f.proxies[[2]string{id, from}] == nil {
-				f.proxies[[2]string{id, from}] = newProxy(t, tcp(other))
+			if f.relays[[2]string{id, from}] == nil {
+				f.relays[[2]string{id, from}] = basetest.NewRelay(t, tcp(other))
 			}
 		}
 	}
@@ -48,9 +49,9 @@ func (f *fabric) Join(t *testing.T, id string) mesh.Mesh {
 // introduceLocked tells a replica the addresses of all others.
 func (f *fabric) introduceLocked(id string, m *zmqmesh.Mesh) {
 	peers := map[string]string{}
-	for pair, p := range f.proxies {
+	for pair, r := range f.relays {
 		if pair[0] == id {
-			peers[pair[1]] = p.address()
+			peers[pair[1]] = "tcp://" + r.Addr
 		}
 	}
 	m.SetPeers(peers)
@@ -60,14 +61,14 @@ func (f *fabric) introduceLocked(id string, m *zmqmesh.Mesh) {
 func (f *fabric) Cut(a, b string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.proxies[[2]string{a, b}].set(true, true)
-	f.proxies[[2]string{b, a}].set(true, true)
+	f.relays[[2]string{a, b}].Freeze()
+	f.relays[[2]string{b, a}].Freeze()
 }
 
 func (f *fabric) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, p := range f.proxies {
-		p.set(false, false)
+	for pair, r := range f.relays {
+		r.Lead(tcp(f.meshes[pair[1]]))
 	}
 }

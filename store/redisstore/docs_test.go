@@ -135,7 +135,7 @@ func TestRightsAreAsDocumented(t *testing.T) {
 	age(t, r, "chat", time.Hour)
 	_, err = s.Tops(t.Context(), []string{"chat"})
 	require.NoError(t, err)
-	redistest.Eventually(t, "it may postpone a log's end", func() bool { return left(t, r, "chat") > store.MetaTTL })
+	eventually(t, "it may postpone a log's end", func() bool { return left(t, r, "chat") > store.MetaTTL })
 
 	other, err := redisstore.New(r.Client(func(o *redis.Options) { o.Username, o.Password = "app", "secret" }), redisstore.Options{Prefix: "other"})
 	require.NoError(t, err)

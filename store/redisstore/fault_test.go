@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
@@ -90,7 +91,7 @@ func (p *publishers) count() int {
 func (p *publishers) more(t *testing.T, n int) {
 	t.Helper()
 	from := p.count()
-	redistest.Eventually(t, fmt.Sprint(n, " more appends are acknowledged"), func() bool { return p.count() >= from+n })
+	eventually(t, fmt.Sprint(n, " more appends are acknowledged"), func() bool { return p.count() >= from+n })
 }
 
 func (p *publishers) end() {
@@ -176,7 +177,7 @@ func TestRestartWithoutPersistenceIsAnotherEpoch(t *testing.T) {
 	mustAppend(t, s, "c", "2")
 	r.Kill()
 	r.Start()
-	redistest.Eventually(t, "the log is gone", func() bool {
+	eventually(t, "the log is gone", func() bool {
 		tops, err := s.Tops(t.Context(), []string{"c"})
 		return err == nil && tops[0] == store.Position{}
 	})
@@ -203,7 +204,7 @@ func TestSubscribersAreResetWhenRedisLostTheLog(t *testing.T) {
 	}
 	r.Kill()
 	r.Start()
-	redistest.Eventually(t, "publishing goes on by itself", func() bool {
+	eventually(t, "publishing goes on by itself", func() bool {
 		_, err := hub.Publish(t.Context(), "h", channels.Message{Header: "b", Body: []byte("2")})
 		return err == nil
 	})
@@ -257,7 +258,7 @@ func TestReadingFindsLostMessages(t *testing.T) {
 			require.Equal(t, lost, top)
 			r.Kill()
 			r.Start()
-			redistest.Eventually(t, "the server is back", func() bool {
+			eventually(t, "the server is back", func() bool {
 				top, err = read(reader)
 				return err == nil
 			})
@@ -372,7 +373,7 @@ func TestOlderRecordIsReplaced(t *testing.T) {
 			require.Equal(t, "1", r.Do("EXISTS", "channels:node:{n}"), "the older record is there")
 
 			// Nothing is added to the old record, and nothing of it is left.
-			redistest.Eventually(t, "the server is back", func() bool {
+			eventually(t, "the server is back", func() bool {
 				return s.UpdatePresence(ctx, "n", []store.PresenceChange{joins("later")}) == nil
 			})
 			require.False(t, report(t, s, heartbeat))
@@ -422,7 +423,7 @@ func TestHangingServerHoldsUpNobody(t *testing.T) {
 	wg.Wait()
 	time.Sleep(time.Until(stopped.Add(5 * time.Second))) // the point of the test: 5 s
 	r.Signal(syscall.SIGCONT)
-	redistest.Eventually(t, "publishing goes on by itself", func() bool {
+	eventually(t, "publishing goes on by itself", func() bool {
 		_, err := hub.Publish(t.Context(), "h", channels.Message{Header: "a", Body: []byte("1")})
 		return err == nil
 	})
@@ -450,27 +451,27 @@ func TestKeyRepeatedAfterATimeoutIsOneMessage(t *testing.T) {
 // loseOnce cuts a relay's next connection on which a command with the text comes,
 // either before the server gets it, or instead of its answer. If slow is set, the
 // network delays the repeated command for long. lost tells whether it is done.
-func loseOnce(p *redistest.Relay, text string, answer, slow bool) (lost *atomic.Bool) {
+func loseOnce(p *basetest.Relay, text string, answer, slow bool) (lost *atomic.Bool) {
 	var seen atomic.Bool
 	lost = new(atomic.Bool)
-	p.ToServer(func(piece []byte) redistest.Fate {
+	p.ToServer(func(piece []byte) basetest.Fate {
 		switch {
 		case !bytes.Contains(piece, []byte(text)):
 		case !seen.Swap(true):
 			if !answer {
 				lost.Store(true)
-				return redistest.Cut
+				return basetest.Cut
 			}
 		case slow:
 			time.Sleep(300 * time.Millisecond) // the point: it arrives long after it was sent
 		}
-		return redistest.Pass
+		return basetest.Pass
 	})
-	p.ToClient(func([]byte) redistest.Fate {
+	p.ToClient(func([]byte) basetest.Fate {
 		if seen.Load() && !lost.Swap(true) {
-			return redistest.Cut // the server has done it
+			return basetest.Cut // the server has done it
 		}
-		return redistest.Pass
+		return basetest.Pass
 	})
 	return lost
 }
@@ -478,8 +479,8 @@ func loseOnce(p *redistest.Relay, text string, answer, slow bool) (lost *atomic.
 // If the Store itself repeats an Append with a key after a lost answer, it is
 // not a duplicate: its caller has to deliver the message to subscribers.
 func TestRetryIsNotADuplicate(t *testing.T) {
-	p := redistest.NewRelay(t, redistest.Start(t))
-	s := open(t, p.Client())
+	p := basetest.NewRelay(t, redistest.Start(t).Addr)
+	s := open(t, redistest.NewClient(t, p.Addr))
 	mustAppend(t, s, "c", "1")
 	o := plenty
 	for i := range 5 {
@@ -501,8 +502,8 @@ func TestRetryIsNotADuplicate(t *testing.T) {
 // An Append without a key is also repeated if its connection breaks. Whether
 // Redis did it or never got it, the message is in the log once.
 func TestABrokenConnectionFailsNoAppend(t *testing.T) {
-	p := redistest.NewRelay(t, redistest.Start(t))
-	s := open(t, p.Client())
+	p := basetest.NewRelay(t, redistest.Start(t).Addr)
+	s := open(t, redistest.NewClient(t, p.Addr))
 	mustAppend(t, s, "c", "first")
 	for i := range 10 {
 		text := fmt.Sprint("message ", i)
@@ -544,9 +545,9 @@ func TestClusterMasterKilled(t *testing.T) {
 		before[name(i)] = mustAppend(t, s, name(i), "1")
 	}
 	for _, m := range c.Masters {
-		redistest.Eventually(t, "the replicas have it all", func() bool { return m.Try("WAIT", "1", "1000") == "1" })
+		eventually(t, "the replicas have it all", func() bool { return m.Try("WAIT", "1", "1000") == "1" })
 	}
-	redistest.Eventually(t, "the replicas have it all", func() bool {
+	eventually(t, "the replicas have it all", func() bool {
 		for i, m := range c.Masters {
 			if m.Info("replication", "master_repl_offset") != c.Replicas[i].Info("replication", "slave_repl_offset") {
 				return false
@@ -558,7 +559,7 @@ func TestClusterMasterKilled(t *testing.T) {
 	c.Masters[0].Kill()
 	for i := range 30 {
 		var pos store.Position
-		redistest.Eventually(t, "appending goes on by itself", func() bool {
+		eventually(t, "appending goes on by itself", func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
 			var err error
@@ -620,9 +621,9 @@ func TestSentinelFailover(t *testing.T) {
 	s := open(t, w.Client())
 	p := publish(t, 8, one("c"), s)
 	p.more(t, 200)
-	redistest.Eventually(t, "the sentinels begin a failover", func() bool { return w.Sentinels[0].Try("SENTINEL", "FAILOVER", "main") == "OK" })
-	redistest.Eventually(t, "the replica is the master", func() bool { return w.Replica.Info("replication", "role") == "master" })
-	redistest.Eventually(t, "the old master follows it", func() bool { return w.Master.Info("replication", "role") == "slave" })
+	eventually(t, "the sentinels begin a failover", func() bool { return w.Sentinels[0].Try("SENTINEL", "FAILOVER", "main") == "OK" })
+	eventually(t, "the replica is the master", func() bool { return w.Replica.Info("replication", "role") == "master" })
+	eventually(t, "the old master follows it", func() bool { return w.Master.Info("replication", "role") == "slave" })
 	p.more(t, 200)
 	p.end()
 	// What the old master acknowledged after the switch is lost with it.
@@ -723,11 +724,11 @@ func TestALogLivesWhileItIsAskedFor(t *testing.T) {
 	}
 	_, err = s.Tops(ctx, names[1:2])
 	require.NoError(t, err)
-	redistest.Eventually(t, "the end is postponed", func() bool { return left(t, r, "day") > store.MetaTTL })
+	eventually(t, "the end is postponed", func() bool { return left(t, r, "day") > store.MetaTTL })
 	require.Less(t, left(t, r, "week"), store.MetaTTL, "it was not named")
 	_, err = s.Tops(ctx, names)
 	require.NoError(t, err)
-	redistest.Eventually(t, "the end is postponed", func() bool { return left(t, r, "week") > store.MetaTTL })
+	eventually(t, "the end is postponed", func() bool { return left(t, r, "week") > store.MetaTTL })
 	require.Equal(t, "0", r.Do("EXISTS", "channels:top:{absent}"))
 
 	// The next Append does not shorten its life. If the server is full, the log
@@ -742,7 +743,7 @@ func TestALogLivesWhileItIsAskedFor(t *testing.T) {
 	}
 	require.Less(t, left(t, r, "day"), store.MetaTTL)
 	r.Do("CONFIG", "SET", "maxmemory", "0")
-	redistest.Eventually(t, "the end is postponed", func() bool {
+	eventually(t, "the end is postponed", func() bool {
 		_, err = s.Tops(ctx, names)
 		require.NoError(t, err)
 		return left(t, r, "day") > store.MetaTTL
@@ -772,9 +773,9 @@ func TestADeadReplicaIsRedWhileRedisTakesNoReports(t *testing.T) {
 				}
 				return ""
 			}
-			redistest.Eventually(t, "the hub has heard of it", func() bool { return status() == channels.ReplicaGreen })
+			eventually(t, "the hub has heard of it", func() bool { return status() == channels.ReplicaGreen })
 			require.Equal(t, "OK", r.Do(refuse...))
-			redistest.Eventually(t, "it is red", func() bool { return status() == channels.ReplicaRed })
+			eventually(t, "it is red", func() bool { return status() == channels.ReplicaRed })
 			for range 20 {
 				require.Equal(t, channels.ReplicaRed, status())
 			}
@@ -825,7 +826,7 @@ func TestSlotMigratedWhileAppending(t *testing.T) {
 		to.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", idFrom)
 		from.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", idTo)
 		for _, key := range []string{"channels:log:{c}", "channels:top:{c}"} { // one by one, so that half of the log is on each server in between
-			redistest.Eventually(t, "a key moves", func() bool {
+			eventually(t, "a key moves", func() bool {
 				out := from.Try("MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), key, "0", "5000")
 				return out == "OK" || out == "NOKEY"
 			})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 	"github.com/channels-go/channels/store/storetest"
@@ -37,19 +38,19 @@ func TestFailoverThereAndBackLosesNoMeaning(t *testing.T) {
 		a := redistest.Start(t)
 		b := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(a.Port))
 		// Both have one address, which leads to the master.
-		master := redistest.NewRelay(t, a)
-		client := master.Client()
+		master := basetest.NewRelay(t, a.Addr)
+		client := redistest.NewClient(t, master.Addr)
 		return storetest.Losing{
 			Open: func(t *testing.T) store.Store { return open(t, client) },
 			Save: func(t *testing.T) {
-				redistest.Eventually(t, "the replica has it all", func() bool {
+				eventually(t, "the replica has it all", func() bool {
 					return b.Info("replication", "master_link_status") == "up" &&
 						a.Info("replication", "master_repl_offset") == b.Info("replication", "slave_repl_offset")
 				})
 				b.Do("REPLICAOF", "NO", "ONE")
 			},
 			Lose: func(t *testing.T) {
-				master.Lead(b)
+				master.Lead(b.Addr)
 				require.Equal(t, "OK", a.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(b.Port)))
 				a, b = b, a
 			},

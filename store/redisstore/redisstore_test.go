@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
 	"github.com/channels-go/channels/store/redisstore/redistest"
@@ -25,7 +26,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
-var open = redisstore.NewStore
+var (
+	open       = redisstore.NewStore
+	eventually = basetest.Eventually
+)
 
 // start starts a server for a test, and a Store on it.
 func start(t testing.TB, args ...string) (*redistest.Server, *redisstore.Store) {

@@ -13,7 +13,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store"
 )
 
@@ -48,16 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 // Run checks one case in t itself. A Store that does no I/O may be checked
 // inside a testing/synctest bubble, where waiting takes no time.
 func (c Case) Run(t *testing.T, open func(t *testing.T) store.Store) {
-	watchdog := time.AfterFunc(4*time.Minute, func() {
-		buf := make([]byte, 1<<20)
-		panic(fmt.Sprintf("%s hangs: %s\n\n%s", t.Name(), c.Explain, buf[:runtime.Stack(buf, true)]))
-	})
-	defer watchdog.Stop()
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the promise: %s", c.Explain)
-		}
-	})
+	basetest.Promise(t, c.Explain, 4*time.Minute)
 	s := open(t)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	c.Check(t, s)
@@ -65,18 +56,11 @@ func (c Case) Run(t *testing.T, open func(t *testing.T) store.Store) {
 
 // Cases returns all cases of [Run].
 func Cases() []Case {
-	var all []Case
-	for _, group := range [][]Case{logCases, bytesCases, keyCases, registryCases, presenceCases, lifeCases} {
-		all = append(all, group...)
-	}
-	return all
+	return slices.Concat(logCases, bytesCases, keyCases, registryCases, presenceCases, lifeCases)
 }
 
 // plenty are the limits for cases that are not about limits.
 var plenty = store.AppendOptions{Size: 10_000, TTL: time.Hour}
-
-// patience is how long a case waits for an expected event.
-const patience = time.Minute
 
 // unique returns a name that no other case uses.
 func unique(what string) string { return "storetest-" + what + "-" + rand.Text()[:12] + "-" }
@@ -133,22 +117,14 @@ func offsets(p store.Page) []uint64 {
 	return offs
 }
 
+var eventually = basetest.Eventually
+
 // requireAbsent checks that p is what Range returns for an absent log.
 func requireAbsent(t *testing.T, p store.Page) {
 	t.Helper()
 	require.Empty(t, p.Entries)
 	require.Zero(t, p.Top)
 	require.Zero(t, p.First)
-}
-
-// eventually calls ask until it returns true.
-func eventually(t *testing.T, what string, ask func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ask(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			require.FailNow(t, "not within "+patience.String()+": "+what)
-		}
-	}
 }
 
 // replica returns a replica as Replicas shows it.

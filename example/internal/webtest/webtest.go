@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
@@ -43,7 +44,7 @@ func Run(t *testing.T, program func(ctx context.Context) error) (stop func()) {
 		select {
 		case err := <-done:
 			require.NoError(t, err)
-		case <-time.After(hubtest.Patience):
+		case <-time.After(basetest.Patience):
 			require.FailNow(t, "it is still running")
 		}
 	})

@@ -1,33 +1,20 @@
 // Package zmtptest holds what the tests of everything that speaks ZMTP share:
-// bytes of the protocol, connections, and a log to look into.
+// bytes of the protocol, and connections.
 package zmtptest
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/basetest"
 )
-
-// Patience is how long a test waits for what must happen.
-const Patience = time.Minute
-
-// Eventually asks until the answer is yes.
-func Eventually(t testing.TB, what string, ask func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(Patience); !ask(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			require.FailNow(t, "not within "+Patience.String()+": "+what)
-		}
-	}
-}
 
 // Greeting is the greeting of a peer with this security mechanism.
 func Greeting(mechanism string) []byte {
@@ -73,15 +60,6 @@ func ReadFrame(r io.Reader) ([]byte, error) {
 // Logger logs to the test's output.
 func Logger(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
 
-// Listen listens on a free port of loopback until the test ends.
-func Listen(t testing.TB) net.Listener {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { ln.Close() })
-	return ln
-}
-
 // Accept takes a connection until the test ends.
 func Accept(t testing.TB, ln net.Listener) net.Conn {
 	t.Helper()
@@ -109,7 +87,7 @@ func dial(t testing.TB, address string, d *net.Dialer) net.Conn {
 	c, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(address, "tcp://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
-	require.NoError(t, c.SetDeadline(time.Now().Add(Patience)))
+	require.NoError(t, c.SetDeadline(time.Now().Add(basetest.Patience)))
 	return c
 }
 
@@ -117,19 +95,19 @@ func dial(t testing.TB, address string, d *net.Dialer) net.Conn {
 func Write(t testing.TB, c net.Conn, frames ...[]byte) {
 	t.Helper()
 	for _, f := range frames {
-		require.NoError(t, c.SetWriteDeadline(time.Now().Add(Patience)))
+		require.NoError(t, c.SetWriteDeadline(time.Now().Add(basetest.Patience)))
 		_, err := c.Write(f)
 		require.NoError(t, err)
 	}
 }
 
 // RequireHungUp reads until the other side has closed the connection, in the time
-// of Patience from now on.
+// of basetest.Patience from now on.
 func RequireHungUp(t testing.TB, c net.Conn) {
 	t.Helper()
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(Patience)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(basetest.Patience)))
 	_, err := io.Copy(io.Discard, c)
-	require.False(t, IsTimeout(err), "the connection was not closed")
+	require.False(t, basetest.IsTimeout(err), "the connection was not closed")
 }
 
 // RequireCloses closes, and waits for the end of that.
@@ -140,21 +118,7 @@ func RequireCloses(t testing.TB, c io.Closer) {
 	select {
 	case err := <-closed:
 		require.NoError(t, err)
-	case <-time.After(Patience):
+	case <-time.After(basetest.Patience):
 		require.FailNow(t, "Close goes on waiting")
 	}
-}
-
-// IsTimeout reports whether a deadline has caused err.
-func IsTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
-}
-
-// Heap is how many bytes are in use after a collection.
-func Heap() int64 {
-	var s runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&s)
-	return int64(s.HeapAlloc)
 }

@@ -26,15 +26,12 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/proctest"
 )
 
-// patience is how long a server may take to start, to find its peers or to
-// answer. oneTry bounds one attempt if the caller retries.
-const (
-	patience = time.Minute
-	oneTry   = 5 * time.Second
-)
+// oneTry bounds one attempt if the caller retries.
+const oneTry = 5 * time.Second
 
 // Server is one redis-server process.
 type Server struct {
@@ -93,7 +90,7 @@ func (s *Server) run(argv []string) {
 // WaitReady waits until the server answers and has loaded its data.
 func (s *Server) WaitReady() {
 	s.t.Helper()
-	Eventually(s.t, "redis-server answers", func() bool {
+	basetest.Eventually(s.t, "redis-server answers", func() bool {
 		select {
 		case <-s.done:
 			require.FailNow(s.t, "redis-server has ended", "%s", s.out)
@@ -128,7 +125,7 @@ func (s *Server) Signal(sig os.Signal) {
 // would print into a pipe.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
-	out, err := s.try(patience, args...)
+	out, err := s.try(basetest.Patience, args...)
 	require.NoError(s.t, err)
 	return out
 }
@@ -193,10 +190,11 @@ func (s *Server) Info(section, field string) string {
 
 // Client returns a client. The test closes it at its end.
 func (s *Server) Client(change ...func(*redis.Options)) *redis.Client {
-	return newClient(s.t, s.Addr, change)
+	return NewClient(s.t, s.Addr, change...)
 }
 
-func newClient(t testing.TB, addr string, change []func(*redis.Options)) *redis.Client {
+// NewClient returns a client of what leads to a server. The test closes it at its end.
+func NewClient(t testing.TB, addr string, change ...func(*redis.Options)) *redis.Client {
 	o := &redis.Options{Addr: addr}
 	for _, f := range change {
 		f(o)
@@ -245,7 +243,7 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 	for _, s := range all[1:] {
 		s.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Masters[0].Port))
 	}
-	Eventually(t, "the cluster's servers know each other", func() bool {
+	basetest.Eventually(t, "the cluster's servers know each other", func() bool {
 		for _, s := range all {
 			if !strings.Contains(s.Try("CLUSTER", "INFO"), fmt.Sprintf("cluster_known_nodes:%d\r", len(all))) {
 				return false
@@ -254,11 +252,11 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 		return true
 	})
 	for i, r := range c.Replicas {
-		Eventually(t, "a replica follows its master", func() bool {
+		basetest.Eventually(t, "a replica follows its master", func() bool {
 			return r.Try("CLUSTER", "REPLICATE", c.Masters[i].Try("CLUSTER", "MYID")) == "OK"
 		})
 	}
-	Eventually(t, "the cluster is up", func() bool {
+	basetest.Eventually(t, "the cluster is up", func() bool {
 		for _, s := range all {
 			if !strings.Contains(s.Try("CLUSTER", "INFO"), "cluster_state:ok") {
 				return false
@@ -327,7 +325,7 @@ func StartSentinel(t testing.TB, args ...string) *Sentinel {
 		w.WaitReady()
 		s.Sentinels = append(s.Sentinels, w)
 	}
-	Eventually(t, "the sentinels know each other", func() bool {
+	basetest.Eventually(t, "the sentinels know each other", func() bool {
 		for _, w := range s.Sentinels {
 			out := w.Try("SENTINEL", "CKQUORUM", "main")
 			peers := w.Try("INFO", "sentinel")
@@ -417,14 +415,4 @@ func reserve(port int) (release func(), ok bool) {
 		return nil, false
 	}
 	return func() { l.Close() }, true
-}
-
-// Eventually calls ask until it returns true.
-func Eventually(t testing.TB, what string, ask func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ask(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			require.FailNow(t, "not within "+patience.String()+": "+what)
-		}
-	}
 }

@@ -1,12 +1,9 @@
-package redistest
+package basetest
 
 import (
 	"net"
 	"sync"
 	"testing"
-
-	"github.com/redis/go-redis/v9"
-	"github.com/stretchr/testify/require"
 )
 
 // Relay is a TCP proxy whose address leads to one server now and may lead to
@@ -14,14 +11,16 @@ import (
 type Relay struct {
 	Addr string // where clients connect
 
-	t       testing.TB
+	pass    func(to, from net.Conn, toServer bool) // until either side ends
 	running sync.WaitGroup
 
 	mu       sync.Mutex // guards the fields below
 	target   string     // nowhere if it is empty
 	toServer Judge
 	toClient Judge
+	frozen   chan struct{} // closed to end what waits in it; nil if nothing does
 	conns    map[net.Conn]bool
+	taken    int // connections so far
 }
 
 // Judge decides about what has been read from a connection at once. It may be
@@ -37,12 +36,21 @@ const (
 	Cut          // lose it, and end its connection
 )
 
-// NewRelay returns a Relay to s. It ends with the test.
-func NewRelay(t testing.TB, s *Server) *Relay {
+// NewRelay returns a Relay to a server's HOST:PORT. It ends with the test.
+func NewRelay(t testing.TB, target string) *Relay {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	r := &Relay{t: t, Addr: ln.Addr().String(), target: s.Addr, conns: map[net.Conn]bool{}}
+	return NewTampering(t, target, nil)
+}
+
+// NewTampering returns a Relay that passes on only what pass does, which ends with
+// either side of a connection.
+func NewTampering(t testing.TB, target string, pass func(to, from net.Conn, toServer bool)) *Relay {
+	t.Helper()
+	ln := Listen(t)
+	r := &Relay{Addr: ln.Addr().String(), pass: pass, target: target, conns: map[net.Conn]bool{}}
+	if pass == nil {
+		r.pass = r.forward
+	}
 	r.running.Go(func() { // ends with the listener
 		for {
 			c, err := ln.Accept()
@@ -60,13 +68,15 @@ func NewRelay(t testing.TB, s *Server) *Relay {
 	return r
 }
 
-// Client returns a client of the relay. The test closes it at its end.
-func (r *Relay) Client(change ...func(*redis.Options)) *redis.Client {
-	return newClient(r.t, r.Addr, change)
+// Lead changes the server for new connections. It ends those that are frozen.
+func (r *Relay) Lead(target string) {
+	r.change(func() {
+		r.target = target
+		if r.frozen != nil {
+			r.cutLocked()
+		}
+	})
 }
-
-// Lead changes the server for new connections.
-func (r *Relay) Lead(s *Server) { r.change(func() { r.target = s.Addr }) }
 
 // ToServer makes f judge what clients send, also on connections that are open.
 func (r *Relay) ToServer(f Judge) { r.change(func() { r.toServer = f }) }
@@ -74,19 +84,49 @@ func (r *Relay) ToServer(f Judge) { r.change(func() { r.toServer = f }) }
 // ToClient makes f judge what servers send, also on connections that are open.
 func (r *Relay) ToClient(f Judge) { r.change(func() { r.toClient = f }) }
 
+// Freeze makes all connections black holes: nothing passes or is taken any more, and
+// nobody hangs up. It opens no new ones. Lead ends that, and what was sent into the
+// holes never arrives.
+func (r *Relay) Freeze() {
+	r.change(func() {
+		r.target = ""
+		if r.frozen == nil {
+			r.frozen = make(chan struct{})
+		}
+	})
+}
+
 // Part ends all connections, and opens no new ones until Lead.
 func (r *Relay) Part() {
-	r.change(func() { r.target = "" })
-	r.Cut()
+	r.change(func() {
+		r.target = ""
+		r.cutLocked()
+	})
 }
 
 // Cut ends all connections.
-func (r *Relay) Cut() {
-	r.change(func() {
-		for c := range r.conns {
-			c.Close()
-		}
-	})
+func (r *Relay) Cut() { r.change(r.cutLocked) }
+
+func (r *Relay) cutLocked() {
+	for c := range r.conns {
+		c.Close()
+	}
+	if r.frozen != nil {
+		close(r.frozen)
+		r.frozen = nil
+	}
+}
+
+// Taken is how many connections it has passed on.
+func (r *Relay) Taken() (n int) {
+	r.change(func() { n = r.taken })
+	return n
+}
+
+// Open is how many connections it has.
+func (r *Relay) Open() (n int) {
+	r.change(func() { n = len(r.conns) / 2 }) // each has two sides
+	return n
 }
 
 func (r *Relay) change(f func()) {
@@ -104,9 +144,14 @@ func (r *Relay) serve(client net.Conn) {
 		return
 	}
 	defer server.Close()
+	for _, c := range []net.Conn{client, server} { // so that a slow reader soon slows the writer on the other side
+		_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
+		_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	}
 	late := false // the Relay leads elsewhere by now
 	r.change(func() {
 		r.conns[client], r.conns[server] = true, true
+		r.taken++
 		late = r.target != target
 	})
 	defer r.change(func() {
@@ -118,16 +163,16 @@ func (r *Relay) serve(client net.Conn) {
 	}
 	var back sync.WaitGroup
 	back.Go(func() { // ends with server
-		r.forward(client, server, &r.toClient)
+		r.pass(client, server, false)
 		client.Close()
 	})
-	r.forward(server, client, &r.toServer)
+	r.pass(server, client, true)
 	server.Close()
 	back.Wait()
 }
 
 // forward ends with one of the connections, or if the judge wants it.
-func (r *Relay) forward(to, from net.Conn, judge *Judge) {
+func (r *Relay) forward(to, from net.Conn, toServer bool) {
 	buf := make([]byte, 64<<10)
 	swallowing := false
 	for {
@@ -136,7 +181,17 @@ func (r *Relay) forward(to, from net.Conn, judge *Judge) {
 			return
 		}
 		var f Judge
-		r.change(func() { f = *judge })
+		var frozen chan struct{}
+		r.change(func() {
+			f, frozen = r.toClient, r.frozen
+			if toServer {
+				f = r.toServer
+			}
+		})
+		if frozen != nil {
+			<-frozen
+			return
+		}
 		if f != nil && !swallowing {
 			switch f(buf[:n]) {
 			case Cut:
