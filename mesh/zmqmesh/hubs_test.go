@@ -4,8 +4,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh/zmqmesh"
@@ -15,23 +13,7 @@ import (
 // name is random. The hub refuses another name.
 func TestHubTakesTheReplicaID(t *testing.T) {
 	t.Parallel()
-	for _, id := range []string{"replica-1", ""} {
-		m := newMesh(t, id)
-		if id == "" {
-			require.Regexp(t, "^[a-z0-9]{13}$", m.ReplicaID())
-		} else {
-			require.Equal(t, id, m.ReplicaID())
-		}
-		hub := hubtest.NewHub(t, channels.Options{Mesh: m, Store: hubtest.NewMemory(t)})
-		nodes, err := hub.Replicas(t.Context())
-		require.NoError(t, err)
-		require.Len(t, nodes, 1)
-		require.Equal(t, m.ReplicaID(), nodes[0].ID)
-	}
-	m := newMesh(t, "replica-1")
-	_, err := channels.New(channels.Options{ReplicaID: "replica-2", Mesh: m, Store: hubtest.NewMemory(t)})
-	require.ErrorContains(t, err, `is "replica-2", but Options.Mesh has the id "replica-1"`)
-	hubtest.NewHub(t, channels.Options{ReplicaID: "replica-1", Mesh: m, Store: hubtest.NewMemory(t)})
+	hubtest.TakesReplicaID(t, func(id string) hubtest.Identified { return newMesh(t, id) })
 }
 
 // TestTwinHubs: two replicas with one name and no common Store are not green.
