@@ -20,7 +20,7 @@ const Patience = time.Minute
 func Eventually(t testing.TB, what string, ask func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(Patience)
-	for pause := time.Millisecond; !ask(); pause = min(2*pause, 20*time.Millisecond) {
+	for pause := time.Millisecond; !ask(); pause = min(2*pause, 5*time.Millisecond) {
 		if time.Now().After(deadline) {
 			require.FailNow(t, "not within "+Patience.String()+": "+what)
 		}
