@@ -107,6 +107,7 @@ var readers = map[string]string{
 	"example/replicas/replica.go":       "an app: it has one reader, and its own processes",
 	"example/replicas/supervisor.go":    "its own processes",
 	"bench/":                            "its own programs",
+	"internal/basetest/":                "tests, which read our own logs",
 	"internal/hubtest/":                 "tests, which read the hub's own answers",
 	".ci/":                              "what the go command prints",
 }
