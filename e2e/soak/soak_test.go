@@ -80,8 +80,9 @@ func TestSoak(t *testing.T) {
 	k := newSoak(t, seed)
 	k.start(n)
 	quarter := k.sample(duration / 4)
-	end := k.sample(duration - duration/4)
+	k.pause(duration - duration/4)
 	k.settle()
+	end := hubtest.Used() // with all clients there, and nothing that waits for one
 	k.leave()
 	k.log()
 	after := hubtest.Used()
