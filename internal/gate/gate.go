@@ -5,6 +5,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Gate counts the callers inside. It can be shut, and then waited for until all
@@ -66,6 +67,14 @@ func (g *Gate) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// ShutWithin shuts the gate, and waits for at most d until all have left.
+func (g *Gate) ShutWithin(d time.Duration) {
+	g.Shut()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	g.Wait(ctx)
 }
 
 func (g *Gate) done() chan struct{} {

@@ -309,25 +309,12 @@ func (m *Mesh) Close() error {
 	for _, l := range m.links {
 		l.queue.tell(func() { l.queue.closed = true }) // the sender sends the rest and ends
 	}
-	within(&m.senders, closeWait)
-	left := 0
-	for _, l := range m.links {
-		bytes, _, _ := l.queue.health()
-		left += bytes
-	}
-	if left > 0 {
+	m.senders.ShutWithin(closeWait)
+	if left := m.Status().Peers[0].Queued; left > 0 {
 		m.log.Warn("mesh: closed before Redis had taken all that was queued; the rest is dropped", "bytes", left)
 	}
 	m.cancel()
-	within(&m.senders, stopWait)
-	within(&m.readers, stopWait)
+	m.senders.ShutWithin(stopWait)
+	m.readers.ShutWithin(stopWait)
 	return nil
-}
-
-// within lets no more goroutines in, and waits for those inside, for at most d.
-func within(g *gate.Gate, d time.Duration) {
-	g.Shut()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	defer cancel()
-	g.Wait(ctx)
 }

@@ -74,10 +74,7 @@ const closeWait = time.Second
 // progress return [store.ErrClosed].
 func (s *Store) Close() error {
 	s.close()
-	s.calls.Shut()
-	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-	defer cancel()
-	s.calls.Wait(ctx)
+	s.calls.ShutWithin(closeWait)
 	return nil
 }
 
