@@ -303,14 +303,14 @@ func (l *link) confirm(kind, name string) error {
 		}
 	case isChannel:
 		if l.subs.confirm(channel) {
-			l.mesh.lost(channel, "")
+			l.mesh.inbox.Lost(channel, "")
 		}
 	case name == l.own:
 		l.setUp()
 		l.subs.setUp()
 		l.queue.tell(func() { l.queue.probe = true })
 		clear(l.doubts) // the KindLost below covers them
-		l.mesh.lost("", "")
+		l.mesh.inbox.Lost("", "")
 	}
 	return nil
 }
@@ -345,7 +345,7 @@ func (l *link) arrive(name, payload string) {
 	switch f.kind {
 	case frameLost:
 		delete(l.doubts, f.life)
-		l.mesh.lost("", from.id)
+		l.mesh.inbox.Lost("", from.id)
 	case frameMessages:
 		l.pass(name, f, from.id, packets)
 	}
@@ -359,18 +359,17 @@ func (l *link) pass(name string, f frame, from, packets string) {
 		case unwanted:
 			return
 		case gap:
-			l.mesh.lost(channel, from)
+			l.mesh.inbox.Lost(channel, from)
 		case doubtful:
 			l.doubt(f.life, from)
 		}
 	}
-	m := l.mesh
-	m.receiving.RLock()
-	defer m.receiving.RUnlock()
-	for b := []byte(packets); len(b) > 0; {
+	turn, deliver := l.mesh.inbox.Begin(channel)
+	defer turn.Unlock()
+	for b := []byte(packets); len(b) > 0 && deliver != nil; {
 		p, rest, err := packet.Next(b, &l.texts)
 		if err != nil {
-			m.refuse(name, err)
+			l.mesh.refuse(name, err)
 			return
 		}
 		b = rest
@@ -378,11 +377,7 @@ func (l *link) pass(name string, f frame, from, packets string) {
 		if isChannel {
 			p.Channel = channel
 		}
-		if m.deliver == nil {
-			m.missed.Store(true)
-			return
-		}
-		m.deliver(p)
+		deliver(p)
 	}
 }
 
@@ -402,7 +397,7 @@ func (l *link) doubt(life uint64, origin string) {
 		if len(l.doubts) >= maxOrigins {
 			clear(l.doubts)
 		}
-		l.mesh.lost("", origin)
+		l.mesh.inbox.Lost("", origin)
 		l.doubts[life] = doubt{origin: origin, told: time.Now()}
 		return
 	}
@@ -416,7 +411,7 @@ func (l *link) tellDoubts() {
 		switch {
 		case time.Since(d.told) < doubtPeriod:
 		case d.open:
-			l.mesh.lost("", d.origin)
+			l.mesh.inbox.Lost("", d.origin)
 			l.doubts[life] = doubt{origin: d.origin, told: time.Now()}
 		default:
 			delete(l.doubts, life)

@@ -3,13 +3,11 @@ package redismesh
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"github.com/channels-go/channels/internal/replica"
 	"github.com/channels-go/channels/internal/sparingly"
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/inbox"
 )
 
 // Options configures a [Mesh].
@@ -62,15 +61,11 @@ type Mesh struct {
 	maxBody int
 	began   time.Time
 
-	seq           atomic.Uint64
-	dropped, told atomic.Int64
-	refused       atomic.Int64
-	warned        sparingly.Turn // about a bad frame
-	twinMet       atomic.Int64   // when another life of this id was last heard from, by clock; 0: never
-	missed        atomic.Bool    // something came while no Receive ran
-
-	receiving sync.RWMutex // held while deliver runs; guards deliver
-	deliver   func(mesh.Packet)
+	seq              atomic.Uint64
+	inbox            inbox.Inbox
+	dropped, refused atomic.Int64
+	warned           sparingly.Turn // about a bad frame
+	twinMet          atomic.Int64   // when another life of this id was last heard from, by clock; 0: never
 
 	closing atomic.Bool
 	ctx     context.Context // ends within Close
@@ -189,44 +184,7 @@ func (m *Mesh) want(channel string, want bool) error {
 // each connection, call deliver. If deliver hangs, Redis closes the connection
 // once its output buffer is full, and Receive cannot end.
 func (m *Mesh) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
-	m.receiving.Lock()
-	switch {
-	case m.ctx.Err() != nil:
-		m.receiving.Unlock()
-		return mesh.ErrClosed
-	case m.deliver != nil:
-		m.receiving.Unlock()
-		return errors.New("redismesh: receive: another Receive is running; only one may run at a time")
-	}
-	m.deliver = deliver
-	if m.missed.Swap(false) {
-		m.told.Add(1)
-		deliver(mesh.Packet{Kind: mesh.KindLost})
-	}
-	m.receiving.Unlock()
-	var err error
-	select {
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-m.ctx.Done():
-		err = mesh.ErrClosed
-	}
-	m.receiving.Lock()
-	defer m.receiving.Unlock()
-	m.deliver = nil
-	return err
-}
-
-// lost reports a loss. Only a link's reader calls it.
-func (m *Mesh) lost(channel, origin string) {
-	m.receiving.RLock()
-	defer m.receiving.RUnlock()
-	if m.deliver == nil {
-		m.missed.Store(true)
-		return
-	}
-	m.told.Add(1)
-	m.deliver(mesh.Packet{Kind: mesh.KindLost, Channel: channel, Origin: origin})
+	return m.inbox.Receive(ctx, m.ctx.Done(), deliver)
 }
 
 // warnPeriod is the least time between two warnings about bad frames.
@@ -254,7 +212,7 @@ func (m *Mesh) MaxBody() int { return m.maxBody }
 // up if all connections are; its RTT is that of the slowest one.
 func (m *Mesh) Status() mesh.Status {
 	p := mesh.Peer{Address: m.address, Up: true, Dropped: m.dropped.Load()}
-	s := mesh.Status{Dropped: p.Dropped, Lost: m.told.Load(), Refused: m.refused.Load()}
+	s := mesh.Status{Dropped: p.Dropped, Lost: m.inbox.Told.Load(), Refused: m.refused.Load()}
 	for _, l := range m.links {
 		one, err := l.health()
 		p.Up = p.Up && one.Up

@@ -136,7 +136,7 @@ func (m *Mesh) forget(t *target, g *gap) bool {
 	again := m.links[g.id] != nil // by another address
 	m.mu.Unlock()
 	if g.id != "" && !again && m.ctx.Err() == nil {
-		m.deliverLost("", g.id)
+		m.inbox.Lost("", g.id)
 	}
 	return true
 }

@@ -39,7 +39,7 @@ func Shake(c net.Conn, id string, life uint64, key []byte, server bool) (*zmq4.C
 }
 
 // Receiving tells whether Receive runs.
-func Receiving(m *Mesh) bool { return m.receiver.Load() != nil }
+func Receiving(m *Mesh) bool { return m.inbox.Receiving() }
 
 // Packets has m take what a link from a replica could bring.
 func Packets(m *Mesh, b []byte) error {

@@ -123,10 +123,10 @@ func (l *link) answer(n uint64) error {
 	l.mu.Unlock()
 	if first {
 		l.mesh.log.Info("mesh: link up", "peer", l.id, "address", l.address)
-		l.mesh.deliverLost("", l.id)
+		l.mesh.inbox.Lost("", l.id)
 	}
 	for _, ch := range e.channels {
-		l.mesh.deliverLost(ch, l.id)
+		l.mesh.inbox.Lost(ch, l.id)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (l *link) hear(b []byte) error {
 	case len(b) == 9 && b[0] == sendEcho:
 		return l.answer(binary.BigEndian.Uint64(b[1:]))
 	case len(b) == 1 && b[0] == sendLost:
-		l.mesh.deliverLost("", l.id)
+		l.mesh.inbox.Lost("", l.id)
 		return nil
 	case len(b) == 1 && b[0] == sendBye:
 		return errBye
@@ -140,7 +140,7 @@ func (l *link) take(p *mesh.Packet) {
 	case p.To != "", p.Channel != "" && !l.wanted:
 		return
 	}
-	l.mesh.deliver(*p)
+	l.mesh.inbox.Deliver(*p)
 }
 
 // close ends the connection.

@@ -1,10 +1,6 @@
 package zmqmesh
 
-import (
-	"errors"
-
-	"github.com/channels-go/channels/mesh"
-)
+import "errors"
 
 // A gap is what a target knows about a link that has ended without a goodbye and
 // has not come back, so that packets may be lost. If the link comes up at the
@@ -32,12 +28,6 @@ func (g *gap) attempt(m *Mesh, ended *link, err error) {
 	}
 	if g.id != "" && !g.told && !up && m.ctx.Err() == nil {
 		g.told = true
-		m.deliverLost("", g.id)
+		m.inbox.Lost("", g.id)
 	}
-}
-
-// deliverLost tells the hub that packets may be lost.
-func (m *Mesh) deliverLost(channel, origin string) {
-	m.lost.Add(1)
-	m.deliver(mesh.Packet{Kind: mesh.KindLost, Channel: channel, Origin: origin})
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 	"github.com/channels-go/channels/internal/sparingly"
 	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/inbox"
 )
 
 var (
@@ -28,7 +28,7 @@ var (
 // A Mesh is a [mesh.Discoverer]. All its methods may be called concurrently.
 //
 // Lock order: a shard of topics → leftMu; a shard of topics or of index → mu → that
-// of a link or a peer. A turn is held while the hub takes a packet.
+// of a link or a peer. A turn of inbox is held while the hub takes a packet.
 type Mesh struct {
 	opts     Options
 	log      *slog.Logger
@@ -40,15 +40,11 @@ type Mesh struct {
 	seq    atomic.Uint64
 	index  index  // what other replicas want
 	topics topics // what this replica wants
-	turns  [shards]turn
-	// receiver is the deliver of the Receive that runs, or nil. Its caller holds
-	// the turn of the packet's channel.
-	receiver atomic.Pointer[func(mesh.Packet)]
-	missed   atomic.Bool // something came while no Receive ran
+	inbox  inbox.Inbox
 
-	dropped, lost, refused atomic.Int64
-	twinsWarned            sparingly.Turn
-	twinMet                atomic.Pointer[time.Time] // when another replica with this id was last met, or nil
+	dropped, refused atomic.Int64
+	twinsWarned      sparingly.Turn
+	twinMet          atomic.Pointer[time.Time] // when another replica with this id was last met, or nil
 
 	leftMu sync.Mutex // guards the field below
 	left   []*topic   // that may not be wanted any more
@@ -66,19 +62,13 @@ type Mesh struct {
 	closed  atomic.Bool
 	ctx     context.Context // of everything but the listener's connections
 	cancel  context.CancelFunc
-	leaving chan struct{}  // closed by Close
-	gone    chan struct{}  // closed when Close is done
+	leaving chan struct{} // closed by Close
+	closing sync.Once
 	running sync.WaitGroup // the mesh's own goroutines
 }
 
 // heard is how far the packets of a replica have come that was linked before.
 type heard struct{ life, top uint64 }
-
-// A turn is held while a packet is delivered, by channel.
-type turn struct {
-	sync.Mutex
-	_ [56]byte // so that two of them share no cache line
-}
 
 const maxPeerConns = 1_024 // connections of replicas to this one
 
@@ -103,7 +93,7 @@ func start(o Options, ln net.Listener) *Mesh {
 	m := &Mesh{opts: o, log: o.Logger, life: rand.Uint64(), address: cmp.Or(o.Advertise, reachable(ln.Addr())),
 		peers: map[string]*peer{}, links: map[string]*link{}, heard: map[string]heard{},
 		hints: map[string]map[string]hint{}, targets: map[string]*target{},
-		leaving: make(chan struct{}), gone: make(chan struct{})}
+		leaving: make(chan struct{})}
 	m.everyone.Store(new([]*peer))
 	m.overhear.Store(new([]*peer))
 	m.live.Store(new([]*link))
@@ -194,55 +184,20 @@ func checkChannel(channel string) error {
 // replica that sends a packet of a channel with the same turn; in the end packets
 // are lost.
 func (m *Mesh) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
-	if m.closed.Load() {
-		return mesh.ErrClosed
-	}
-	if !m.receiver.CompareAndSwap(nil, &deliver) {
-		return errors.New("zmqmesh: Receive is running already; only one may run at a time")
-	}
-	if m.missed.Swap(false) {
-		m.deliverLost("", "")
-	}
-	var err error
-	select {
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-m.leaving:
-		err = mesh.ErrClosed
-	}
-	m.receiver.Store(nil)
-	for i := range m.turns { // wait for what is being delivered
-		m.turns[i].Lock()
-		//lint:ignore SA2001 whoever held it has returned, which is all that is needed
-		m.turns[i].Unlock()
-	}
-	return err
-}
-
-// deliver hands a packet to the Receive that runs.
-func (m *Mesh) deliver(p mesh.Packet) {
-	t := &m.turns[shardOf(p.Channel)]
-	t.Lock()
-	defer t.Unlock()
-	deliver := m.receiver.Load()
-	if deliver == nil {
-		m.missed.Store(true)
-		return
-	}
-	(*deliver)(p)
+	return m.inbox.Receive(ctx, m.leaving, deliver)
 }
 
 // Close sends what is queued, for at most Options.Linger, and waits for a
 // deliver that is under way.
 func (m *Mesh) Close() error {
+	m.closing.Do(m.close)
+	return nil
+}
+
+func (m *Mesh) close() {
 	m.mu.Lock()
-	first := m.closed.CompareAndSwap(false, true)
+	m.closed.Store(true)
 	m.mu.Unlock()
-	if !first {
-		<-m.gone
-		return nil
-	}
-	defer close(m.gone)
 	close(m.leaving)
 	m.listener.Stop()
 	if m.opts.Linger > 0 {
@@ -263,5 +218,4 @@ func (m *Mesh) Close() error {
 	m.cancel()
 	m.listener.Close()
 	m.running.Wait()
-	return nil
 }

@@ -11,7 +11,7 @@ import (
 func (m *Mesh) Status() mesh.Status {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	s := mesh.Status{Err: m.listener.Err(), Dropped: m.dropped.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
+	s := mesh.Status{Err: m.listener.Err(), Dropped: m.dropped.Load(), Lost: m.inbox.Told.Load(), Refused: m.refused.Load()}
 	if s.Err == nil && m.hasTwin() {
 		s.Err = mesh.ErrTwin
 	}
