@@ -140,35 +140,32 @@ func (m *Mesh) nowAndEvery(period time.Duration, do func()) {
 }
 
 // Subscribe fails if the channel's name is empty or has more than 512 bytes.
-func (m *Mesh) Subscribe(channel string) error { return m.change(channel, m.subscribe) }
+func (m *Mesh) Subscribe(channel string) error {
+	return m.change(channel, checkChannel(channel), m.subscribe)
+}
 
 // Unsubscribe lets packets go on coming for some seconds. It fails as Subscribe
 // does.
-func (m *Mesh) Unsubscribe(channel string) error { return m.change(channel, m.unsubscribe) }
-
-func (m *Mesh) change(channel string, to func(channel string)) error {
-	if m.closed.Load() {
-		return mesh.ErrClosed
-	}
-	if err := checkChannel(channel); err != nil {
-		return err
-	}
-	to(channel)
-	return nil
+func (m *Mesh) Unsubscribe(channel string) error {
+	return m.change(channel, checkChannel(channel), m.unsubscribe)
 }
 
 // SubscribeAll is Subscribe for all channels.
-func (m *Mesh) SubscribeAll() error { return m.changeAll(m.subscribe) }
+func (m *Mesh) SubscribeAll() error { return m.change("", nil, m.subscribe) }
 
 // UnsubscribeAll undoes SubscribeAll, and lets packets go on coming for some
 // seconds. What Subscribe has asked for stays.
-func (m *Mesh) UnsubscribeAll() error { return m.changeAll(m.unsubscribe) }
+func (m *Mesh) UnsubscribeAll() error { return m.change("", nil, m.unsubscribe) }
 
-func (m *Mesh) changeAll(to func(channel string)) error {
-	if m.closed.Load() {
+// change is for one channel, of which bad says what is wrong with it, or for all.
+func (m *Mesh) change(channel string, bad error, to func(channel string)) error {
+	switch {
+	case m.closed.Load():
 		return mesh.ErrClosed
+	case bad != nil:
+		return bad
 	}
-	to("")
+	to(channel)
 	return nil
 }
 
