@@ -20,7 +20,7 @@ type records struct {
 
 // record belongs to one replica.
 type record struct {
-	turn chan struct{} // holds one token; its holder may change the record
+	turn chan struct{} // whoever has put a token into it may change the record
 	last string        // the id of the last acknowledged change; guarded by turn
 }
 
@@ -37,12 +37,11 @@ func (r *records) take(ctx context.Context, s *Store, node string) (*record, err
 			r.byNode = make(map[string]*record) // those replicas report everything once more
 		}
 		rec = &record{turn: make(chan struct{}, 1)}
-		rec.turn <- struct{}{}
 		r.byNode[node] = rec
 	}
 	r.mu.Unlock()
 	select {
-	case <-rec.turn:
+	case rec.turn <- struct{}{}:
 		return rec, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -51,7 +50,7 @@ func (r *records) take(ctx context.Context, s *Store, node string) (*record, err
 	}
 }
 
-func (rec *record) leave() { rec.turn <- struct{}{} }
+func (rec *record) leave() { <-rec.turn }
 
 func (r *records) forget(node string) {
 	r.mu.Lock()

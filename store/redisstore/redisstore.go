@@ -33,6 +33,7 @@ type Store struct {
 	lanes      []lane // appends wait here; see batch.go
 	reads      reads
 	records    records     // see records.go
+	topKeys    int         // how many logs one script may read; see tops.go
 	prolonging atomic.Bool // see tops.go
 
 	ctx   context.Context // ends with Close
@@ -58,9 +59,10 @@ func New(client redis.UniversalClient, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: %w", err)
 	}
-	s := &Store{client: client, cluster: cluster, keys: keys{o.Prefix}, lanes: make([]lane, 1)}
-	if cluster != nil { // one master that hangs must not delay appends to the others
-		s.lanes = make([]lane, clusterLanes)
+	s := &Store{client: client, cluster: cluster, keys: keys{o.Prefix}, lanes: make([]lane, 1), topKeys: topKeys}
+	if cluster != nil {
+		s.lanes = make([]lane, clusterLanes) // one master that hangs must not delay appends to the others
+		s.topKeys = 1                        // all keys of a script must be in one slot
 	}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	return s, nil

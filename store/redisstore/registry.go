@@ -321,10 +321,7 @@ func eachOf(cmd *redis.Cmd, f func(name, value string) error) (total int64, err 
 	total, _ = reply[0].(int64)
 	names, _ := reply[1].([]any)
 	values, _ := reply[2].([]any)
-	for i, name := range names {
-		if i >= len(values) {
-			break
-		}
+	for i, name := range names[:min(len(names), len(values))] {
 		n, _ := name.(string)
 		v, ok := values[i].(string)
 		if !ok {

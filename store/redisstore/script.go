@@ -227,14 +227,14 @@ func (s *Store) pipeline(ctx context.Context, calls []*call, whole bool) {
 func (s *Store) do(ctx context.Context, calls ...*call) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	stop := context.AfterFunc(s.ctx, cancel)
+	defer stop()
 	for _, c := range calls {
 		c.ctx = ctx
 	}
 	done := make(chan struct{})
 	ok := s.calls.Run(func() {
 		defer close(done)
-		stop := context.AfterFunc(s.ctx, cancel)
-		defer stop()
 		s.send(ctx, calls)
 	})
 	if !ok {
@@ -244,8 +244,6 @@ func (s *Store) do(ctx context.Context, calls ...*call) error {
 	case <-done:
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-s.ctx.Done():
-		return s.ctx.Err()
 	}
 	for _, c := range calls {
 		if err := c.cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {

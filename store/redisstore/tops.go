@@ -39,7 +39,7 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 		return tops, nil
 	}
 	var calls []*call
-	for names := range slices.Chunk(channels, s.atOnce()) {
+	for names := range slices.Chunk(channels, s.topKeys) {
 		keys := make([]string, len(names))
 		for i, name := range names {
 			keys[i] = s.keys.top(name)
@@ -81,15 +81,6 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 	return tops, nil
 }
 
-// atOnce is how many logs one script may read. In a Cluster, all keys of a
-// script must be in one slot.
-func (s *Store) atOnce() int {
-	if s.cluster != nil {
-		return 1
-	}
-	return topKeys
-}
-
 // parseTop parses the value of a top's key.
 func parseTop(line string) (top store.Position, ends int64, ok bool) {
 	fields := strings.Fields(line)
@@ -113,7 +104,7 @@ func (s *Store) prolong(tops []string) {
 		ctx, cancel := context.WithTimeout(s.ctx, prolongTimeout)
 		defer cancel()
 		var calls []*call
-		for keys := range slices.Chunk(tops, s.atOnce()) {
+		for keys := range slices.Chunk(tops, s.topKeys) {
 			c := newCall(prolongScript, keys, topProlonged.Milliseconds())
 			c.ctx = ctx
 			calls = append(calls, c)
