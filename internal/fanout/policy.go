@@ -39,18 +39,15 @@ func (o *Outbox) makeRoomLocked(f *Frame, policy Policy) bool {
 	target := min(o.limit-size, o.limit*3/4)
 	count := o.engine.droppedBy(policy)
 	ofGroup := func(g *Frame) bool { return g.Group == f.Group }
-	switch policy {
-	case Close:
+	switch {
+	case policy == Close:
 		return false
-	case DropOldest, KeepLatest:
-		switch {
-		case f.Kind != Message:
-			o.makeRoomForOthersLocked(f, target, count)
-		case policy == DropOldest:
-			o.dropLocked(target, count, ofGroup)
-		default:
-			o.dropLocked(0, count, ofGroup)
-		}
+	case f.Kind != Message:
+		o.makeRoomForOthersLocked(f, target, count)
+	case policy == DropOldest:
+		o.dropLocked(target, count, ofGroup)
+	case policy == KeepLatest:
+		o.dropLocked(0, count, ofGroup)
 	default:
 		panic(fmt.Sprintf("fanout: the policy %d is unknown", policy))
 	}
