@@ -1,7 +1,6 @@
 package zmtp
 
 import (
-	"iter"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -30,14 +29,11 @@ type comer[C comparable] struct {
 func (w *Crowd[C]) Len() int { return len(w.all) }
 
 // All returns the connections, oldest first.
-func (w *Crowd[C]) All() iter.Seq[C] {
-	return func(yield func(C) bool) {
-		for _, c := range w.all {
-			if !yield(c.conn) {
-				return
-			}
-		}
+func (w *Crowd[C]) All() (all []C) {
+	for _, c := range w.all {
+		all = append(all, c.conn)
 	}
+	return all
 }
 
 // Add takes a connection in.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,7 +43,7 @@ func TestCrowd(t *testing.T) {
 		add(&w, "v4", "10.0.0.1:1")
 		add(&w, "v4 again", "[::ffff:10.0.0.1]:1")
 		require.Equal(t, "v4", w.TakeOldest())
-		require.Equal(t, []string{"honest", "two", "v4 again"}, slices.Collect(w.All()))
+		require.Equal(t, []string{"honest", "two", "v4 again"}, w.All())
 		for _, name := range []string{"honest", "two", "v4 again", "nobody"} {
 			w.Remove(name)
 		}

@@ -151,7 +151,7 @@ func (l *Listener) Stop() {
 	defer l.mu.Unlock()
 	l.closed = true
 	l.Listener.Close()
-	for c := range l.shaking.All() {
+	for _, c := range l.shaking.All() {
 		c.Close()
 	}
 }
