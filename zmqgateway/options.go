@@ -1,6 +1,7 @@
 package zmqgateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,14 +78,12 @@ type Options struct {
 const minToken = 16 // bytes
 
 func (o *Options) setDefaults() {
-	for p, def := range map[*int]int{&o.MaxMessageBytes: 1 << 20, &o.MaxUnfinishedBytes: max(64<<20, 2*o.MaxMessageBytes), &o.MaxConnections: 500, &o.MaxTopics: 10_000, &o.QueueBytes: 8 << 20} {
-		if *p == 0 {
-			*p = def
-		}
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, 1<<20)
+	o.MaxUnfinishedBytes = cmp.Or(o.MaxUnfinishedBytes, max(64<<20, 2*o.MaxMessageBytes))
+	o.MaxConnections = cmp.Or(o.MaxConnections, 500)
+	o.MaxTopics = cmp.Or(o.MaxTopics, 10_000)
+	o.QueueBytes = cmp.Or(o.QueueBytes, 8<<20)
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 }
 
 func (o *Options) check() error {

@@ -191,16 +191,17 @@ func (r *reader) leave() {
 	r.wake.Ring()
 }
 
-// close ends the connection.
-func (r *reader) close() {
+// close ends the connection. It reports whether it was open until then.
+func (r *reader) close() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return
+		return false
 	}
 	r.closed = true
 	r.gateway.dropped.Add(int64(len(r.queue)))
 	r.queue = nil
 	close(r.gone)
 	r.conn.guard.HangUp()
+	return true
 }

@@ -243,20 +243,15 @@ func (rs *readers) leave() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), rs.gateway.pace.linger)
 	defer cancel()
-	for _, r := range all {
-		select {
-		case <-r.wrote:
-		case <-ctx.Done():
-		}
-	}
 	late := 0
 	for _, r := range all {
 		select {
 		case <-r.wrote:
-		default:
-			late++
+		case <-ctx.Done():
+			if r.close() {
+				late++
+			}
 		}
-		r.close()
 	}
 	if late > 0 {
 		rs.gateway.log.Warn("gateway: closed before all readers had taken what was queued; the rest is dropped", "readers", late)
