@@ -167,11 +167,7 @@ func (v *tokenVerifier) init() error {
 			return fmt.Errorf("middleware: JWTOptions.Keys[%d].Key (ID %q) is not a valid key: %w", i, k.ID, err)
 		}
 		v.keys = append(v.keys, verifyKey{k.ID, names, key})
-		for _, alg := range names {
-			if !slices.Contains(algs, alg) {
-				algs = append(algs, alg)
-			}
-		}
+		algs = append(algs, names...)
 	}
 	opts := []jwt.ParserOption{jwt.WithValidMethods(algs), jwt.WithLeeway(o.Leeway), jwt.WithStrictDecoding()}
 	if !o.AllowNoExpiry {
@@ -353,14 +349,10 @@ func (v *tokenVerifier) verifyOne(tokens []string) (channels.Identity, error) {
 // bearer returns the token of an Authorization header with the scheme Bearer
 // (RFC 6750 section 2.1). It ignores other schemes.
 func bearer(h http.Header) (token string, found bool, err error) {
-	vs := h.Values("Authorization")
-	if len(vs) > 1 {
-		return "", false, badToken("the request has %d headers Authorization", len(vs))
+	if n := len(h.Values("Authorization")); n > 1 {
+		return "", false, badToken("the request has %d headers Authorization", n)
 	}
-	if len(vs) == 0 {
-		return "", false, nil
-	}
-	scheme, rest, _ := strings.Cut(vs[0], " ")
+	scheme, rest, _ := strings.Cut(h.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return "", false, nil
 	}

@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"github.com/channels-go/channels/internal/address"
 )
 
 // maxHops is the maximum length of a chain of proxies.
@@ -41,7 +39,7 @@ func TrustProxies(networks ...netip.Prefix) (func(http.Handler) http.Handler, er
 	if err != nil {
 		return nil, err
 	}
-	return trusted.handler, nil
+	return trusted.handler(false), nil
 }
 
 // TrustUnixSocket is [TrustProxies] for a server that a proxy reaches over a
@@ -53,7 +51,7 @@ func TrustUnixSocket(networks ...netip.Prefix) (func(http.Handler) http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	return trusted.socketHandler, nil
+	return trusted.handler(true), nil
 }
 
 // proxies are the networks of trusted proxies.
@@ -70,36 +68,20 @@ func newProxies(name string, networks []netip.Prefix) (proxies, error) {
 	return trusted, nil
 }
 
-func (p proxies) handler(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if from, ok := parseHop(r.RemoteAddr); ok {
-			if client := p.client(from, r.Header.Values("X-Forwarded-For")); client != from {
-				r = comingFrom(r, client)
+// handler takes the client's address from the header if a proxy sent it. With
+// socket, that is also a peer without an address; the server may listen on TCP, too.
+func (p proxies) handler(socket bool) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if from, ok := parseHop(r.RemoteAddr); ok || socket {
+				if client := p.client(from, r.Header.Values("X-Forwarded-For")); client != from {
+					r = r.WithContext(r.Context()) // a copy
+					r.RemoteAddr = client.String()
+				}
 			}
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (p proxies) socketHandler(next http.Handler) http.Handler {
-	behindProxies := p.handler(next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if address.Network(r.RemoteAddr).IsValid() { // the server also listens on TCP
-			behindProxies.ServeHTTP(w, r)
-			return
-		}
-		if client := p.client(netip.AddrPort{}, r.Header.Values("X-Forwarded-For")); client.IsValid() {
-			r = comingFrom(r, client)
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// comingFrom returns a copy of r with another RemoteAddr.
-func comingFrom(r *http.Request, client netip.AddrPort) *http.Request {
-	r = r.WithContext(r.Context())
-	r.RemoteAddr = client.String()
-	return r
+			next.ServeHTTP(w, r)
+		})
+	}
 }
 
 func (p proxies) trust(a netip.Addr) bool {
