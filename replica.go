@@ -77,8 +77,8 @@ const maxReplicaPeers = 20
 
 // self is this replica.
 func (h *Hub) self() Replica {
-	v, _ := h.verdict()
-	r := Replica{ID: h.opts.ReplicaID, Status: v.status, Reasons: v.reasons, Started: h.started.Round(0).UTC(), Stats: h.Stats(), Draining: h.draining.Load()}
+	r, _ := h.verdict()
+	r.ID, r.Started, r.Stats, r.Draining = h.opts.ReplicaID, h.started.Round(0).UTC(), h.Stats(), h.draining.Load()
 	if h.mesh != nil {
 		r.Mesh = newReplicaMesh(h.mesh.Status())
 	}

@@ -28,7 +28,7 @@ type canary struct {
 }
 
 // judge adds to a verdict what the canaries say of the Store or the Mesh.
-func (c canary) judge(v *verdict, way string) {
+func (c canary) judge(v *Replica, way string) {
 	switch {
 	case c.missed >= canaryMissed:
 		v.say(ReplicaRed, reasonLost+way)

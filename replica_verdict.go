@@ -5,17 +5,12 @@ import (
 	"time"
 )
 
-// A verdict is the worst status of several, with the reasons of all.
-type verdict struct {
-	status  ReplicaStatus
-	reasons []string
-}
-
-func (v *verdict) say(s ReplicaStatus, reason string) {
-	if v.status != ReplicaRed {
-		v.status = s
+// say adds a reason for a status. The replica keeps the worst of them.
+func (r *Replica) say(s ReplicaStatus, reason string) {
+	if r.Status != ReplicaRed {
+		r.Status = s
 	}
-	v.reasons = append(v.reasons, reason)
+	r.Reasons = append(r.Reasons, reason)
 }
 
 const (
@@ -43,33 +38,32 @@ func ofStore(reason string) bool {
 // not have heard it: the silence says nothing about the other one.
 func (r Replica) after(silent time.Duration, blind bool) Replica {
 	r.Seen = max(0, silent)
-	v := verdict{status: r.Status, reasons: append([]string{}, r.Reasons...)}
+	r.Reasons = append([]string{}, r.Reasons...)
 	switch {
 	case blind && silent > deadAfter:
-		v = verdict{ReplicaRed, []string{reasonUnreported}}
+		r.Status, r.Reasons = ReplicaRed, []string{reasonUnreported}
 	case silent > deadAfter:
-		v = verdict{ReplicaRed, []string{reasonMissed}} // what it said of itself is past
+		r.Status, r.Reasons = ReplicaRed, []string{reasonMissed} // what it said of itself is past
 	case r.Status != ReplicaGreen && r.Status != ReplicaYellow && r.Status != ReplicaRed:
-		v = verdict{ReplicaYellow, []string{reasonUnknown}}
+		r.Status, r.Reasons = ReplicaYellow, []string{reasonUnknown}
 	case blind:
-		v.say(ReplicaYellow, reasonUnsure)
+		r.say(ReplicaYellow, reasonUnsure)
 	case silent > lateAfter:
-		v.say(ReplicaYellow, reasonLate)
+		r.say(ReplicaYellow, reasonLate)
 	}
-	r.Status, r.Reasons = v.status, v.reasons
 	return r
 }
 
-// verdict judges this replica. If it is red, the error is for the clients that
-// come all the same.
-func (h *Hub) verdict() (verdict, error) {
-	v := verdict{status: ReplicaGreen, reasons: []string{}}
+// verdict judges this replica: it sets its Status and its Reasons. If it is red, the
+// error is for the clients that come all the same.
+func (h *Hub) verdict() (Replica, error) {
+	v := Replica{Status: ReplicaGreen, Reasons: []string{}}
 	var unready error
 	l := &h.vitals
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mesh.judge(&v, wayMesh)
-	if v.status == ReplicaRed {
+	if v.Status == ReplicaRed {
 		unready = ErrMeshUnavailable
 	}
 	switch silent := time.Since(l.reported); {
@@ -79,7 +73,7 @@ func (h *Hub) verdict() (verdict, error) {
 		v.say(ReplicaYellow, reasonUnsure)
 	}
 	l.store.judge(&v, wayStore)
-	if v.status == ReplicaRed && unready == nil {
+	if v.Status == ReplicaRed && unready == nil {
 		unready = ErrStoreUnavailable
 	}
 	warn := func(is bool, reason string) {

@@ -81,9 +81,7 @@ func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 		}
 		r := n.replica.after(age, false)
 		if answered && oneStore && n.apart > 0 && age < lateAfter {
-			v := verdict{r.Status, r.Reasons}
-			v.say(ReplicaYellow, reasonElsewhere)
-			r.Status, r.Reasons = v.status, v.reasons
+			r.say(ReplicaYellow, reasonElsewhere)
 		}
 		all = append(all, r)
 	}
