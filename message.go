@@ -83,11 +83,15 @@ func checkBody(b json.RawMessage, max int) (json.RawMessage, error) {
 
 // notJSON says where a body of the app's own code is wrong, and how to make a valid one.
 func notJSON(b []byte) error {
-	where := ""
+	return ErrBadMessage.saying("the body is not valid JSON%s; even a text needs quotes, and channels.Of encodes any Go value", syntaxOf(b))
+}
+
+// syntaxOf says where and why b is not JSON, or nothing if it is.
+func syntaxOf(b []byte) string {
 	if syntax := (*json.SyntaxError)(nil); errors.As(json.Unmarshal(b, new(json.RawMessage)), &syntax) {
-		where = fmt.Sprintf(" at byte %d: %v", syntax.Offset, syntax)
+		return fmt.Sprintf(" at byte %d: %v", syntax.Offset, syntax)
 	}
-	return ErrBadMessage.saying("the body is not valid JSON%s; even a text needs quotes, and channels.Of encodes any Go value", where)
+	return ""
 }
 
 // checkParsed is checkBody for JSON that was validated already.

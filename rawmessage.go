@@ -3,7 +3,6 @@ package channels
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"strings"
 	"unicode/utf8"
 
@@ -25,13 +24,8 @@ func checkObject(b []byte) error {
 	case bytes.HasPrefix(b, []byte("\ufeff")):
 		return errBadJSON.saying("the message begins with a byte order mark, U+FEFF, which JSON does not allow; send it without")
 	case tooDeep(b) || !gjson.ValidBytes(b): // gjson takes a third of encoding/json's time, but has no limit of depth
-		var raw json.RawMessage
-		err := json.Unmarshal(b, &raw)
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
-			return errBadJSON.saying("not valid JSON at byte %d: %v", syntax.Offset, syntax)
-		} else if err != nil {
-			return errBadJSON.saying("not valid JSON: %v", err)
+		if at := syntaxOf(b); at != "" {
+			return errBadJSON.saying("not valid JSON%s", at)
 		}
 	}
 	typ := "number"
