@@ -126,28 +126,21 @@ type tap func(channel string, m Message)
 // taps are the hub's taps. Mostly there are none, which costs a message one
 // atomic load.
 type taps struct {
-	mu  sync.Mutex             // held to change all; reading it needs no lock
-	all atomic.Pointer[[]*tap] // nil or empty if there are none
+	mu  sync.Mutex // held to change all; reading it needs no lock
+	all atomic.Pointer[[]*tap]
 }
 
 func (t *taps) pass(channel, header string, body json.RawMessage) {
-	for _, one := range t.list() {
+	for _, one := range *t.all.Load() {
 		(*one)(channel, Message{Header: header, Body: body})
 	}
-}
-
-func (t *taps) list() []*tap {
-	if all := t.all.Load(); all != nil {
-		return *all
-	}
-	return nil
 }
 
 // add adds a tap. As long as there are any, the mesh brings everything.
 func (t *taps) add(one *tap, from mesh.AllSubscriber) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := slices.Clone(t.list())
+	all := slices.Clone(*t.all.Load())
 	if len(all) == 0 && from != nil {
 		if err := from.SubscribeAll(); err != nil {
 			return err
@@ -162,7 +155,7 @@ func (t *taps) add(one *tap, from mesh.AllSubscriber) error {
 func (t *taps) remove(one *tap, from mesh.AllSubscriber) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := slices.DeleteFunc(slices.Clone(t.list()), func(other *tap) bool { return other == one })
+	all := slices.DeleteFunc(slices.Clone(*t.all.Load()), func(other *tap) bool { return other == one })
 	t.all.Store(&all)
 	if len(all) == 0 && from != nil {
 		from.UnsubscribeAll() // if it fails, the messages that still come are dropped

@@ -41,7 +41,9 @@ const closeTimeout = fanout.CloseTimeout
 // without the handler, whose goroutine and buffers are freed. After an error
 // there is no connection.
 func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery) error {
-	c := h.newConn(name, info)
+	c := &conn{}
+	c.Socket.Init(h.fan)
+	h.initClient(&c.client, &c.Socket.Outbox, name, info)
 	c.heartbeat = q.heartbeat
 	// The client is subscribed before the handshake ends, so that it misses
 	// nothing from the moment it knows that it is connected.
@@ -65,13 +67,6 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 	c.welcome(r.Context(), &c.subs.first)
 	c.start()
 	return nil
-}
-
-func (h *Hub) newConn(channel string, info Client) *conn {
-	c := &conn{}
-	c.Socket.Init(h.fan)
-	h.initClient(&c.client, &c.Socket.Outbox, channel, info)
-	return c
 }
 
 // start lets the connection write what was sent since it was subscribed, and

@@ -21,6 +21,7 @@ type delivery struct {
 
 func (d *delivery) init(o *Options) {
 	d.clients.init(o.ReplicaID, o.PingPeriod)
+	d.taps.all.Store(new([]*tap))
 	d.losses.wake = bell.New()
 	d.fan = fanout.New(fanout.Config{
 		QueueBytes:    o.QueueBytes,

@@ -250,7 +250,7 @@ func between[T int | time.Duration](field string, v, lo, hi T) error {
 }
 
 func (o *Options) check() error {
-	for _, err := range []error{
+	err := cmp.Or( // the first of them
 		between("MaxMessageBytes", o.MaxMessageBytes, 1<<10, 64<<20),
 		between("QueueBytes", o.QueueBytes, 2*o.MaxMessageBytes, 1<<30),
 		between("MaxChannels", o.MaxChannels, 1, 1<<30),
@@ -260,11 +260,9 @@ func (o *Options) check() error {
 		between("MaxUnfinishedBytes", o.MaxUnfinishedBytes, 2*o.MaxMessageBytes+64<<10, math.MaxInt),
 		between("PingPeriod", o.PingPeriod, time.Second, 10*time.Minute),
 		between("WriteTimeout", o.WriteTimeout, 100*time.Millisecond, 5*time.Minute),
-		between("StoreTimeout", o.StoreTimeout, 10*time.Millisecond, time.Minute),
-	} {
-		if err != nil {
-			return err
-		}
+		between("StoreTimeout", o.StoreTimeout, 10*time.Millisecond, time.Minute))
+	if err != nil {
+		return err
 	}
 	if o.StreamTime > 0 {
 		if err := between("StreamTime", o.StreamTime, time.Second, 24*time.Hour); err != nil {
