@@ -184,10 +184,7 @@ func openStore(url string) (store.Store, func() error, error) {
 
 // checkRedis checks a URL. Its error does not show it.
 func checkRedis(url string) error {
-	if url == "" {
-		return nil
-	}
-	if _, err := redis.ParseURL(url); err != nil {
+	if _, err := redis.ParseURL(url); url != "" && err != nil {
 		return errors.New("-redis (or CHANNELS_REDIS) must be redis://HOST:PORT/DB, rediss://… (with TLS) or unix:///PATH")
 	}
 	return nil

@@ -109,18 +109,12 @@ func (cfg *config) flags() *flag.FlagSet {
 		return nil
 	})
 	cfg.hub.DrainTime, cfg.hub.DrainDelay = 5*time.Second, 5*time.Second
-	drainTime(fs, "drain", &cfg.hub.DrainTime, "the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)")
-	drainTime(fs, "drain-delay", &cfg.hub.DrainDelay, "the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)")
-	fs.Func("stream-time", "the `TIME` after which an event stream ends, give or take a quarter, so that a client that has gone behind a proxy is noticed; the others reconnect; 0 is never (default 15m)", func(s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil || d != 0 && (d < time.Second || d > 24*time.Hour) {
-			return fmt.Errorf("it must be 1s to 24h, with a unit, or 0: 90s, 15m")
-		}
-		if cfg.hub.StreamTime = d; d == 0 {
-			cfg.hub.StreamTime = -1
-		}
-		return nil
-	})
+	duration(fs, "drain", &cfg.hub.DrainTime, 0, 10*time.Minute, 0, "0 to 10m, with a unit: 5s, 2m",
+		"the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)")
+	duration(fs, "drain-delay", &cfg.hub.DrainDelay, 0, 10*time.Minute, 0, "0 to 10m, with a unit: 5s, 2m",
+		"the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)")
+	duration(fs, "stream-time", &cfg.hub.StreamTime, time.Second, 24*time.Hour, -1, "1s to 24h, with a unit, or 0: 90s, 15m",
+		"the `TIME` after which an event stream ends, give or take a quarter, so that a client that has gone behind a proxy is noticed; the others reconnect; 0 is never (default 15m)")
 	cfg.limitFlags(fs)
 	number(fs, "max-connections", &cfg.hub.MaxConnections, 1, 1<<30, "`N`: the maximum number of connections (default 1000000)")
 	number(fs, "max-connections-per-address", &cfg.hub.MaxConnectionsPerAddress, 1, 1<<30, "`N`: the maximum number of connections from one IPv4 address or IPv6 /64 network (default: no limit)")

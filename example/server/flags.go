@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -43,14 +44,15 @@ func boolFlag(fs *flag.FlagSet, name string, to *bool, usage string) {
 	})
 }
 
-// drainTime adds a flag for a time of up to 10 minutes.
-func drainTime(fs *flag.FlagSet, name string, to *time.Duration, usage string) {
+// duration adds a flag for a time of lo to hi, or 0. For 0 it sets zero, since some
+// options take 0 for their default.
+func duration(fs *flag.FlagSet, name string, to *time.Duration, lo, hi, zero time.Duration, allowed, usage string) {
 	fs.Func(name, usage, func(s string) error {
 		d, err := time.ParseDuration(s)
-		if err != nil || d < 0 || d > 10*time.Minute {
-			return errors.New("it must be 0 to 10m, with a unit: 5s, 2m")
+		if err != nil || d != 0 && (d < lo || d > hi) {
+			return errors.New("it must be " + allowed)
 		}
-		*to = d
+		*to = cmp.Or(d, zero)
 		return nil
 	})
 }

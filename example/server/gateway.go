@@ -65,11 +65,7 @@ func (c *gatewayConfig) open(hub *channels.Hub, token []byte, log *slog.Logger) 
 	}
 	pub, pull, rep := g.Addresses()
 	log.Info("listening for ZeroMQ", given("pub", pub, "pull", pull, "rep", rep)...)
-	return func() {
-		if err := g.Close(); err != nil {
-			log.Warn("gateway", "err", err)
-		}
-	}, nil
+	return func() { g.Close() }, nil
 }
 
 // given returns the pairs of key and value whose value is not empty, for a log

@@ -55,6 +55,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/example/internal/web"
 	"github.com/channels-go/channels/store"
 )
 
@@ -153,12 +154,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	log.Info("listening", "addr", l.Addr().String())
 	sayWhatIsOpen(&cfg.security, &opts, l.Addr(), log)
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }() // ends with srv.Shutdown below
-
-	select {
-	case err = <-served:
-	case <-ctx.Done():
+	if err = web.Serve(ctx, srv, l); err == nil {
 		log.Info("draining; a second signal skips the delay", "clients", hub.Stats().Connections, "delay", opts.DrainDelay)
 	}
 	// Clients have the drain time to go, and a little more. The delay takes at

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,24 +67,19 @@ func (c *redisConfig) check(onCommandLine bool) error {
 
 // client makes the client that the URL describes, without connecting.
 func (c *redisConfig) client() (redis.UniversalClient, error) {
-	scheme, rest, _ := strings.Cut(c.url, "://")
+	scheme, rest, isURL := strings.Cut(c.url, "://")
 	base, kind, _ := strings.Cut(scheme, "+")
-	if base != "redis" && base != "rediss" && scheme != "unix" {
-		return nil, c.unknownScheme(scheme)
-	}
-	u, err := url.Parse(c.url)
-	if err != nil || scheme != "unix" && u.Host == "" {
+	switch u, err := url.Parse(c.url); {
+	case !isURL: // it is not shown: it may be a password
+		return nil, fmt.Errorf("it is not a URL; it must be %s", redisForms)
+	case base != "redis" && base != "rediss" && scheme != "unix",
+		!slices.Contains([]string{"", "cluster", "sentinel"}, kind):
+		return nil, fmt.Errorf("the scheme %.20q is not known; the URL must be %s", scheme, redisForms)
+	case err != nil || scheme != "unix" && u.Host == "":
 		return nil, fmt.Errorf("it has no host; it must be %s", redisForms)
 	}
 	plain := base + "://" + rest
 	switch kind {
-	case "":
-		o, err := redis.ParseURL(plain)
-		if err != nil {
-			return nil, hideURL(err)
-		}
-		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, cmp.Or(o.ConnMaxIdleTime, idleTime)
-		return redis.NewClient(o), nil
 	case "cluster":
 		o, err := redis.ParseClusterURL(plain)
 		if err != nil {
@@ -102,16 +98,12 @@ func (c *redisConfig) client() (redis.UniversalClient, error) {
 		o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, cmp.Or(o.ConnMaxIdleTime, idleTime)
 		return redis.NewFailoverClient(o), nil
 	}
-	return nil, c.unknownScheme(scheme)
-}
-
-// unknownScheme shows the scheme, but not a URL without one: it may be a
-// password.
-func (c *redisConfig) unknownScheme(scheme string) error {
-	if !strings.Contains(c.url, "://") {
-		return fmt.Errorf("it is not a URL; it must be %s", redisForms)
+	o, err := redis.ParseURL(plain)
+	if err != nil {
+		return nil, hideURL(err)
 	}
-	return fmt.Errorf("the scheme %.20q is not known; the URL must be %s", scheme, redisForms)
+	o.ContextTimeoutEnabled, o.ConnMaxIdleTime = true, cmp.Or(o.ConnMaxIdleTime, idleTime)
+	return redis.NewClient(o), nil
 }
 
 // idleTime is how long a connection may be idle before it is closed, unless the

@@ -87,31 +87,24 @@ func checkText(b []byte) error {
 	return nil
 }
 
-// readSecret returns the secret in a file or variable, without the final line
-// end that every editor adds. It refuses invisible characters, since the secret
-// would differ from the one that others have. A secret of bytes that are not
-// text is returned as it is.
-func readSecret(b []byte) ([]byte, error) {
-	if err := checkText(b); err != nil {
-		return nil, err
-	}
+// longSecret returns the secret of at least so many bytes in a file or variable that
+// checkText has passed, without the final line end that every editor adds. It refuses
+// invisible characters, since the secret would differ from the one that others have. A
+// secret of bytes that are not text is returned as it is.
+func longSecret(b []byte, what string, least int) ([]byte, error) {
 	b = bytes.TrimRight(b, "\r\n")
 	if len(b) == 0 {
 		return nil, errors.New("it is empty except for line ends")
 	}
-	if !utf8.Valid(b) {
-		return b, nil
+	if utf8.Valid(b) {
+		if err := checkLine(string(b)); err != nil {
+			return nil, err
+		}
 	}
-	return b, checkLine(string(b))
-}
-
-// longSecret is readSecret for a secret of at least so many bytes.
-func longSecret(b []byte, what string, least int) ([]byte, error) {
-	b, err := readSecret(b)
-	if err == nil && len(b) < least {
-		err = fmt.Errorf("the %s has %d bytes; it has to have %d or more, e.g. from: openssl rand -hex 32", what, len(b), least)
+	if len(b) < least {
+		return nil, fmt.Errorf("the %s has %d bytes; it has to have %d or more, e.g. from: openssl rand -hex 32", what, len(b), least)
 	}
-	return b, err
+	return b, nil
 }
 
 // quotes are pairs that may surround a text by mistake.

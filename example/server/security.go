@@ -73,14 +73,8 @@ func (s *security) flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.jwt.Issuer, "jwt-issuer", "", "the `ISSUER` that tokens must have")
 	fs.StringVar(&s.jwt.Audience, "jwt-audience", "", "the `AUDIENCE` that tokens must have")
 	fs.StringVar(&s.jwt.Cookie, "jwt-cookie", "", "`NAME` of a cookie that may hold the token, for server-sent events in browsers")
-	fs.Func("jwt-leeway", "the `TIME` by which the clocks of the issuer and of this server may differ (default 5s; up to 5m)", func(v string) error {
-		d, err := time.ParseDuration(v)
-		if err != nil || d < 0 || d > 5*time.Minute {
-			return errors.New("it must be 0 to 5m, with a unit: 0s, 10s")
-		}
-		s.jwt.Leeway = max(d, 1) // 0 would be the default
-		return nil
-	})
+	duration(fs, "jwt-leeway", &s.jwt.Leeway, 0, 5*time.Minute, 1, "0 to 5m, with a unit: 0s, 10s",
+		"the `TIME` by which the clocks of the issuer and of this server may differ (default 5s; up to 5m)")
 	boolFlag(fs, "jwt-allow-no-expiry", &s.jwt.AllowNoExpiry, "accept tokens without \"exp\", which are valid for ever")
 	boolFlag(fs, "jwt-allow-no-subject", &s.jwt.AllowNoSubject, "accept tokens without \"sub\", which -rate-user cannot limit")
 	grant(fs, "jwt-default-subscribe", &s.jwt.Default.Subscribe, "`PATTERN` of channels that a token without the claim \"channels\" may subscribe to; repeatable, separated by spaces in the environment")
