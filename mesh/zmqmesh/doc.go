@@ -85,7 +85,7 @@
 //
 //	how a packet leaves            publish.go encodes it (mesh/internal/packet) and finds who wants
 //	                               it (topics.go), queue.go queues and sends it
-//	how a packet arrives           link.go reads it, mesh.go delivers it
+//	how a packet arrives           link.go reads it, mesh/internal/inbox delivers it
 //	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the other
 //	how a dead replica is noticed  heartbeat.go asks, internal/zmtp gives up a silent link,
 //	                               loss.go tells the hub, dial.go connects again
