@@ -11,31 +11,37 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// doors are the ways to publish on the channel "h" with a key. They return the
-// code of a refusal or "ok", the offset, and whether it was a duplicate.
-func doors(t *testing.T, s *server, user string) map[string]func(header, body, key string) (string, any, bool) {
-	of := func(a map[string]any) (string, any, bool) {
-		if e, ok := a["error"].(map[string]any); ok {
-			return e["code"].(string), nil, false
+// outcome is what a publish with a key came to: the code of a refusal or "ok", the
+// offset, and whether it was a duplicate.
+type outcome struct {
+	code   string
+	offset any
+	dup    bool
+}
+
+// doors are the ways to publish on the channel "h" with a key.
+func doors(t *testing.T, s *server, user string) map[string]func(header, body, key string) outcome {
+	of := func(result map[string]any) outcome {
+		if e, ok := result["error"].(map[string]any); ok {
+			return outcome{code: e["code"].(string)}
 		}
-		dup, _ := a["duplicate"].(bool)
-		return "ok", a["offset"], dup
+		return outcome{"ok", result["offset"], result["duplicate"] == true}
 	}
-	text := `{"header":%q,"body":%s,%q:%q}`
-	post := func(name string) func(header, body, key string) (string, any, bool) {
-		return func(header, body, key string) (string, any, bool) {
+	const text = `{"header":%q,"body":%s,%q:%q}`
+	post := func(name string) func(header, body, key string) outcome {
+		return func(header, body, key string) outcome {
 			return of(s.post("/v1/channel/h/publish", fmt.Sprintf(text, header, body, name, key), "X-User", user).json)
 		}
 	}
-	many := func(form string) func(header, body, key string) (string, any, bool) {
-		return func(header, body, key string) (string, any, bool) {
+	many := func(form string) func(header, body, key string) outcome {
+		return func(header, body, key string) outcome {
 			a := s.post("/v1/publish", fmt.Sprintf(form, header, body, key), "X-User", user)
 			require.Equal(t, 200, a.status, a.body)
 			return of(a.json["results"].([]any)[0].(map[string]any))
 		}
 	}
-	return map[string]func(header, body, key string) (string, any, bool){
-		"the header": func(header, body, key string) (string, any, bool) {
+	return map[string]func(header, body, key string) outcome{
+		"the header": func(header, body, key string) outcome {
 			return of(s.post("/v1/channel/h/publish", fmt.Sprintf(`{"header":%q,"body":%s}`, header, body), "Idempotency-Key", key, "X-User", user).json)
 		},
 		"key in the body":             post("key"),
@@ -43,21 +49,19 @@ func doors(t *testing.T, s *server, user string) map[string]func(header, body, k
 		"messages":                    many(`{"messages":[{"channel":"h","header":%q,"body":%s,"key":%q}]}`),
 		"messages, the longer name":   many(`{"messages":[{"channel":"h","header":%q,"body":%s,"idempotency_key":%q}]}`),
 		"channels":                    many(`{"channels":["h"],"header":%q,"body":%s,"key":%q}`),
-		"a WebSocket": func(header, body, key string) (string, any, bool) {
+		"a WebSocket": func(header, body, key string) outcome {
 			w := s.joinAs("h", "X-User", user)
 			defer w.c.CloseNow()
 			w.send(fmt.Sprintf(text, header, body, "idempotency_key", key))
-			for {
-				m := w.next()
-				switch m.Header {
-				case "error":
-					return m.ErrorCode(), nil, false
-				case "exchange":
-					a := decoded(t, m.Body).(map[string]any)
-					dup, _ := a["duplicate"].(bool)
-					return "ok", a["offset"], dup
-				}
+			m := w.next()
+			if m.Header == header {
+				m = w.next() // the answer follows the message itself
 			}
+			if m.Header == "error" {
+				return outcome{code: m.ErrorCode()}
+			}
+			require.Equal(t, "exchange", m.Header)
+			return of(decoded(t, m.Body).(map[string]any))
 		},
 	}
 }
@@ -69,19 +73,13 @@ func TestKeysAtEveryDoor(t *testing.T) {
 	n := 0.0
 	for first, publish := range doors(t, s, "ann") {
 		n++
-		code, offset, dup := publish("x", `{"a":1}`, fmt.Sprint("k", n))
-		require.Equal(t, "ok", code, first)
-		require.False(t, dup)
-		require.Equal(t, n, offset)
+		key := fmt.Sprint("k", n)
+		require.Equal(t, outcome{"ok", n, false}, publish("x", `{"a":1}`, key), first)
 		for second, again := range doors(t, s, "ann") {
-			code, offset, dup = again("x", `{"a":1}`, fmt.Sprint("k", n))
-			require.Equal(t, "ok", code, "%s, %s", first, second)
-			require.True(t, dup, "%s, %s", first, second)
-			require.Equal(t, n, offset)
-			code, _, _ = again("x", `{"a":2}`, fmt.Sprint("k", n))
-			require.Equal(t, "key_reused", code, "%s, %s: another body", first, second)
-			code, _, _ = again("y", `{"a":1}`, fmt.Sprint("k", n))
-			require.Equal(t, "key_reused", code, "%s, %s: another header", first, second)
+			require.Equal(t, outcome{"ok", n, true}, again("x", `{"a":1}`, key), "%s, %s", first, second)
+			reused := outcome{code: "key_reused"}
+			require.Equal(t, reused, again("x", `{"a":2}`, key), "%s, %s: another body", first, second)
+			require.Equal(t, reused, again("y", `{"a":1}`, key), "%s, %s: another header", first, second)
 		}
 	}
 }
@@ -96,10 +94,7 @@ func TestKeysBelongToWhoPublishes(t *testing.T) {
 			if !repeat {
 				n++
 			}
-			code, offset, dup := doors(t, s, user)["the header"]("x", fmt.Sprint(i), "k")
-			require.Equal(t, "ok", code, user)
-			require.Equal(t, n, offset, user)
-			require.Equal(t, repeat, dup, user)
+			require.Equal(t, outcome{"ok", n, repeat}, doors(t, s, user)["the header"]("x", fmt.Sprint(i), "k"), user)
 		}
 	}
 	ctx := channels.WithIdentity(t.Context(), channels.Identity{ID: "ann"})

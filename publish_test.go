@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,87 +14,76 @@ import (
 )
 
 func TestOnPublishChangesMessages(t *testing.T) {
-	kept := make(chan []byte, 1)
+	type row struct {
+		name         string
+		change       func(*channels.Publication) // what the hook does
+		refuse       error                       // what it returns
+		header, body string                      // what arrives, or
+		code         string                      // of the refusal
+	}
+	header := func(text string) func(*channels.Publication) {
+		return func(p *channels.Publication) { p.Message.Header = text }
+	}
+	body := func(text string) func(*channels.Publication) {
+		return func(p *channels.Publication) { p.Message.Body = json.RawMessage(text) }
+	}
+	var hook atomic.Pointer[row]
 	s := serve(t, channels.Options{Channel: keeps, MaxMessageBytes: 1024, OnPublish: func(_ context.Context, p *channels.Publication) error {
-		switch p.Message.Header {
-		case "header":
-			p.Message.Header = "changed"
-		case "body":
-			p.Message.Body = json.RawMessage("{\n\"by\":\r\n\"hook\"}")
-		case "in place":
-			copy(p.Message.Body, `"X"`)
-		case "channel":
-			p.Channel = "elsewhere"
-		case "keep":
-			kept <- p.Message.Body
-			p.Message.Body = p.Message.Body[:3]
-		case "reserved":
-			p.Message.Header = "exchange"
-		case "empty":
-			p.Message.Header = ""
-		case "broken":
-			p.Message.Body = json.RawMessage(`{`)
-		case "nothing":
-			p.Message.Body = nil
-		case "wrong UTF-8":
-			p.Message.Body = json.RawMessage("\"\xff\"")
-		case "long":
-			p.Message.Body = json.RawMessage(`"` + long(1023) + `"`)
-		case "deep":
-			p.Message.Body = json.RawMessage(deep(501))
-		case "position":
-			p.Message.Position = channels.Position{Epoch: "forged", Offset: 99}
-		case "plain error":
-			return errors.New("secret")
-		case "own error":
-			return &channels.Error{Code: "spam", Message: "say something else", Status: 422}
+		does := hook.Load()
+		if does.change != nil {
+			does.change(p)
 		}
-		return nil
+		return does.refuse
 	}})
 	w, h, elsewhere := s.join("a", ""), s.join("h", ""), s.join("elsewhere", "")
-	for _, c := range []struct{ header, wantHeader, wantBody, code string }{
-		{"untouched", "untouched", `"b"`, ""},
-		{"header", "changed", `"b"`, ""},
-		{"body", "body", `{"by":"hook"}`, ""},
-		{"in place", "in place", `"X"`, ""},
-		{"channel", "channel", `"b"`, ""}, // it was authorised for this one
-		{"position", "position", `"b"`, ""},
-		{"reserved", "", "", "reserved_header"},
-		{"empty", "", "", "bad_message"},
-		{"broken", "", "", "bad_message"},
-		{"nothing", "", "", "bad_message"},
-		{"wrong UTF-8", "", "", "bad_utf8"},
-		{"long", "", "", "too_large"},
-		{"deep", "", "", "bad_message"},
-		{"plain error", "", "", "forbidden"},
-		{"own error", "", "", "spam"},
-		{"last", "last", `"b"`, ""},
+	for _, c := range []row{
+		{name: "nothing", header: "m", body: `"b"`},
+		{name: "header", change: header("changed"), header: "changed", body: `"b"`},
+		{name: "body", change: body("{\n\"by\":\r\n\"hook\"}"), header: "m", body: `{"by":"hook"}`},
+		{name: "body, in place", change: func(p *channels.Publication) { copy(p.Message.Body, `"X"`) }, header: "m", body: `"X"`},
+		{name: "channel", // it was authorised for the first one
+			change: func(p *channels.Publication) { p.Channel = "elsewhere" }, header: "m", body: `"b"`},
+		{name: "position", header: "m", body: `"b"`,
+			change: func(p *channels.Publication) { p.Message.Position = channels.Position{Epoch: "forged", Offset: 99} }},
+		{name: "reserved", change: header("exchange"), code: "reserved_header"},
+		{name: "empty", change: header(""), code: "bad_message"},
+		{name: "broken", change: body(`{`), code: "bad_message"},
+		{name: "no body", change: func(p *channels.Publication) { p.Message.Body = nil }, code: "bad_message"},
+		{name: "wrong UTF-8", change: body("\"\xff\""), code: "bad_utf8"},
+		{name: "long", change: body(`"` + long(1023) + `"`), code: "too_large"},
+		{name: "deep", change: body(deep(501)), code: "bad_message"},
+		{name: "plain error", refuse: errors.New("secret"), code: "forbidden"},
+		{name: "own error", refuse: &channels.Error{Code: "spam", Message: "say something else", Status: 422}, code: "spam"},
+		{name: "nothing, at last", header: "m", body: `"b"`},
 	} {
-		t.Run(c.header, func(t *testing.T) {
-			text := `{"header":"` + c.header + `","body":"b"}`
-			for _, to := range []struct {
-				channel string
-				w       *wsClient
-			}{{"a", w}, {"h", h}} {
-				a := s.post("/v1/channel/"+to.channel+"/publish", text)
-				to.w.send(text)
+		t.Run(c.name, func(t *testing.T) {
+			hook.Store(&c)
+			for channel, w := range map[string]*wsClient{"a": w, "h": h} {
+				a := s.post("/v1/channel/"+channel+"/publish", say(`"b"`))
+				w.send(say(`"b"`))
 				if c.code != "" {
 					require.Equal(t, c.code, a.code(), a.body)
 					require.NotContains(t, a.body, "secret")
-					require.Equal(t, c.code, to.w.next().ErrorCode())
+					require.Equal(t, c.code, w.next().ErrorCode())
 					continue
 				}
 				require.Equal(t, 200, a.status, a.body)
-				to.w.want(c.wantHeader, c.wantBody)
-				m := to.w.want(c.wantHeader, c.wantBody)
+				w.want(c.header, c.body)
+				m := w.want(c.header, c.body)
 				require.NotEqual(t, "forged", m.Epoch)
-				to.w.wantExchange(m)
+				w.wantExchange(m)
 			}
 		})
 	}
-	_, err := s.hub.Publish(t.Context(), "a", msg("plain error", "1"))
+	hook.Store(&row{refuse: errors.New("secret")})
+	_, err := s.hub.Publish(t.Context(), "a", msg("m", "1"))
 	require.EqualError(t, err, "secret", "the app's own code gets the hook's own error")
 	t.Run("what the hook keeps is not what was published", func(t *testing.T) {
+		kept := make(chan []byte, 1)
+		hook.Store(&row{change: func(p *channels.Publication) {
+			kept <- p.Message.Body
+			p.Message.Body = p.Message.Body[:3]
+		}})
 		body := []byte(`"b"`)
 		publishWith(t, s.hub, "h", channels.Message{Header: "keep", Body: body}, channels.PublishOptions{})
 		mine := <-kept
@@ -104,6 +94,7 @@ func TestOnPublishChangesMessages(t *testing.T) {
 		page := historyOf(t, s.hub, "h", channels.HistoryQuery{Limit: 1})
 		require.Equal(t, `"b"`, string(page.Messages[0].Body))
 	})
+	hook.Store(new(row))
 	s.publish("elsewhere", "only", `1`)
 	elsewhere.want("only", `1`)
 }
@@ -181,20 +172,11 @@ func TestPublishOptions(t *testing.T) {
 		publish(t, s.hub, "go", "x", "2")
 		require.Equal(t, "2", string(next(t, one).Body))
 	})
-	for name, c := range map[string]struct {
-		channel string
-		o       channels.PublishOptions
-		err     error
-	}{
-		"a key without history":          {"a", channels.PublishOptions{Key: "k"}, channels.ErrNoHistory},
-		"a key, but not to be stored":    {"h", channels.PublishOptions{Key: "k", Local: true}, channels.ErrNoHistory},
-		"a key with a space":             {"h", channels.PublishOptions{Key: "a b"}, channels.ErrBadKey},
-		"a key that is too long":         {"h", channels.PublishOptions{Key: long(201)}, channels.ErrBadKey},
-		"a key that is not ASCII":        {"h", channels.PublishOptions{Key: "é"}, channels.ErrBadKey},
-		"a key with a control character": {"h", channels.PublishOptions{Key: "a\n"}, channels.ErrBadKey},
+	for name, key := range map[string]string{
+		"a space": "a b", "too long": long(201), "not ASCII": "é", "a control character": "a\n",
 	} {
-		_, err := s.hub.PublishWith(t.Context(), c.channel, msg("x", "1"), c.o)
-		require.ErrorIs(t, err, c.err, name)
+		_, err := s.hub.PublishWith(t.Context(), "h", msg("x", "1"), channels.PublishOptions{Key: key})
+		require.ErrorIs(t, err, channels.ErrBadKey, name)
 	}
 	t.Run("a repeat says that it is one", func(t *testing.T) {
 		first := publishWith(t, s.hub, "h", msg("x", "1"), channels.PublishOptions{Key: "k"})

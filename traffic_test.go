@@ -17,56 +17,51 @@ import (
 // OnDisconnect tells what the connection has carried, to the byte.
 func TestTrafficOfAConnection(t *testing.T) {
 	const in, ack = `{"header":"x","body":1}`, `{"header":"exchange","body":{"msg":"ok"}}`
-	want := func(t *testing.T, left chan channels.Client, transport string, received, sent channels.Traffic) {
-		c := <-left
-		require.Equal(t, transport, c.Transport)
-		require.Equal(t, received, c.Received)
-		require.Equal(t, sent, c.Sent)
-		require.False(t, c.Connected.IsZero())
-		require.False(t, c.Connected.After(time.Now()))
+	publish := func(s *server) {
+		w := s.join("a", "")
+		w.send(in)
+		w.want("x", "1")
+		w.want("exchange", `{"msg":"ok"}`)
+		w.c.CloseNow()
 	}
-	begin := func(t *testing.T, start func(*testing.T, channels.Options) *server) (*server, chan channels.Client) {
-		left := make(chan channels.Client, 1)
-		return start(t, channels.Options{OnDisconnect: func(c channels.Client, _ error) { left <- c }}), left
+	published := channels.Client{ // a frame has a header of 2 bytes, and of 6 from a client
+		Transport: "websocket",
+		Received:  channels.Traffic{Messages: 1, Bytes: 6 + int64(len(in))},
+		Sent:      channels.Traffic{Messages: 2, Bytes: 2 + int64(len(in)) + 2 + int64(len(ack))},
 	}
-	for name, start := range starts {
+	for name, c := range map[string]struct {
+		start string
+		do    func(s *server)
+		want  channels.Client
+	}{
+		"plain": {"plain", publish, published},
+		"TLS":   {"TLS", publish, published},
+		"what comes with the handshake": {"plain", func(s *server) {
+			c := s.dialRaw()
+			c.Send(upgradeRequest("/channel/a/") + wsFrame(rawText, in))
+			c.Upgraded()
+			c.read()
+			c.read()
+			c.Close()
+		}, published},
+		"a stream": {"plain", func(s *server) {
+			e := s.stream("a", "")
+			s.publish("a", "x", "1")
+			e.want("x", "1")
+			e.close()
+		}, channels.Client{Transport: "sse", Sent: channels.Traffic{Messages: 1, Bytes: int64(len("retry: 1234\ndata: " + in + "\n\n"))}}},
+		"nothing": {"plain", func(s *server) { s.join("a", "").c.CloseNow() }, channels.Client{Transport: "websocket"}},
+	} {
 		t.Run(name, func(t *testing.T) {
-			s, left := begin(t, start)
-			w := s.join("a", "")
-			w.send(in)
-			w.want("x", "1")
-			w.want("exchange", `{"msg":"ok"}`)
-			w.c.CloseNow()
-			// A frame has a header of 2 bytes, and of 6 from a client.
-			want(t, left, "websocket", channels.Traffic{Messages: 1, Bytes: 6 + int64(len(in))},
-				channels.Traffic{Messages: 2, Bytes: 2 + int64(len(in)) + 2 + int64(len(ack))})
+			left := make(chan channels.Client, 1)
+			s := starts[c.start](t, channels.Options{OnDisconnect: func(c channels.Client, _ error) { left <- c }})
+			c.do(s)
+			got := <-left
+			require.Equal(t, c.want, channels.Client{Transport: got.Transport, Received: got.Received, Sent: got.Sent})
+			require.False(t, got.Connected.IsZero())
+			require.False(t, got.Connected.After(time.Now()))
 		})
 	}
-	t.Run("what comes with the handshake", func(t *testing.T) {
-		s, left := begin(t, starts["plain"])
-		frame := wsFrame(rawText, in)
-		c := s.dialRaw()
-		c.Send(upgradeRequest("/channel/a/") + frame)
-		c.Upgraded()
-		c.read()
-		c.read()
-		c.Close()
-		want(t, left, "websocket", channels.Traffic{Messages: 1, Bytes: int64(len(frame))},
-			channels.Traffic{Messages: 2, Bytes: 2 + int64(len(in)) + 2 + int64(len(ack))})
-	})
-	t.Run("a stream", func(t *testing.T) {
-		s, left := begin(t, starts["plain"])
-		e := s.stream("a", "")
-		s.publish("a", "x", "1")
-		e.want("x", "1")
-		e.close()
-		want(t, left, "sse", channels.Traffic{}, channels.Traffic{Messages: 1, Bytes: int64(len("retry: 1234\n" + "data: " + in + "\n\n"))})
-	})
-	t.Run("nothing", func(t *testing.T) {
-		s, left := begin(t, starts["plain"])
-		s.join("a", "").c.CloseNow()
-		want(t, left, "websocket", channels.Traffic{}, channels.Traffic{})
-	})
 }
 
 // A browser hangs up on a server that chooses none of the subprotocols that it
