@@ -428,8 +428,8 @@ func TestProtocolViolationsEndTheConnection(t *testing.T) {
 
 // A client that closes properly gets its code back, and OnDisconnect gets no error.
 func TestClientCloses(t *testing.T) {
-	reasons := make(chan error, 1)
-	s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+	reasons := make(departures, 1)
+	s := serve(t, channels.Options{OnDisconnect: reasons.hook})
 	for name, payload := range map[string]string{
 		"without a code": "", "normally": "\x03\xe8", "going away": "\x03\xe9", "with a reason": "\x03\xe8bye", "with a code of the app's": "\x0f\xa0x",
 	} {
@@ -450,8 +450,8 @@ func TestClientCloses(t *testing.T) {
 
 func TestClientVanishes(t *testing.T) {
 	const trials = 20
-	reasons := make(chan error, 10+trials)
-	s := serve(t, channels.Options{Channel: keeps, OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+	reasons := make(departures, 10+trials)
+	s := serve(t, channels.Options{Channel: keeps, OnDisconnect: reasons.hook})
 	for name, c := range map[string]struct {
 		first string
 		end   func(rawClient)

@@ -44,7 +44,7 @@ func TestPings(t *testing.T) {
 		go func() {
 			var b []byte
 			for i := range n {
-				b = append(b, masked(rawPing, []byte(strconv.Itoa(i)))...)
+				b = append(b, hubtest.Masked(rawPing, []byte(strconv.Itoa(i)))...)
 			}
 			r.C.Write(b)
 		}()
@@ -61,16 +61,10 @@ func TestPings(t *testing.T) {
 		}
 	})
 	t.Run("a silent client is cut", func(t *testing.T) {
-		gone := make(chan error, 1)
-		s := serve(t, channels.Options{PingPeriod: time.Second, OnDisconnect: func(_ channels.Client, reason error) { gone <- reason }})
-		r := s.upgrade("/channel/c/")
-		require.Equal(t, byte(rawPing), r.read().First)
-		select {
-		case err := <-gone:
-			require.ErrorContains(t, err, "no sign of life")
-		case <-time.After(patience):
-			t.Fatal("still there")
-		}
+		gone := make(departures, 1)
+		s := serve(t, channels.Options{PingPeriod: time.Second, OnDisconnect: gone.hook})
+		require.Equal(t, byte(rawPing), s.upgrade("/channel/c/").read().First)
+		require.ErrorContains(t, <-gone, "no sign of life")
 	})
 	t.Run("one that answers stays", func(t *testing.T) {
 		s := serve(t, channels.Options{PingPeriod: time.Second})

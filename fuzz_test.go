@@ -131,10 +131,10 @@ func (w pipeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // upgradeOf is a handshake as the handler gets it.
 func upgradeOf(channel string) *http.Request {
-	r := httptest.NewRequest("GET", "/channel/"+channel+"/", nil)
-	for _, h := range []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate"} {
-		name, value, _ := strings.Cut(h, ": ")
-		r.Header.Set(name, value)
+	text := upgradeRequest("/channel/"+channel+"/", "Sec-WebSocket-Extensions: permessage-deflate")
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+	if err != nil {
+		panic(err)
 	}
 	return r
 }
@@ -168,34 +168,28 @@ func FuzzClientFrame(f *testing.F) {
 	} {
 		f.Add([]byte(frames), false)
 	}
-	gone := make(chan error, 1)
-	hub, log := newFuzzHub(f, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { gone <- reason }})
+	gone := make(departures, 1)
+	hub, log := newFuzzHub(f, channels.Options{OnDisconnect: gone.hook})
 	f.Fuzz(func(t *testing.T, b []byte, asText bool) {
 		if asText {
-			b = masked(rawText, b)
+			b = hubtest.Masked(rawText, b)
 		}
 		said, to := net.Pipe()
 		from, say := net.Pipe()
 		said.SetDeadline(time.Now().Add(patience))
 		say.SetDeadline(time.Now().Add(patience))
-		r := upgradeOf("a")
-		sent := make(chan struct{})
-		w := pipeWriter{httptest.NewRecorder(), duplex{to, from}, ""}
-		go func() {
-			defer close(sent)
+		var wg sync.WaitGroup
+		wg.Go(func() {
 			say.Write(b) // fails where the server has closed
 			say.Close()
-		}()
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			hub.Handler().ServeHTTP(w, r)
-		}()
+		})
+		wg.Go(func() {
+			hub.Handler().ServeHTTP(pipeWriter{httptest.NewRecorder(), duplex{to, from}, ""}, upgradeOf("a"))
+		})
 		defer func() {
 			said.Close()
 			say.Close()
-			<-sent
-			<-served
+			wg.Wait()
 			<-gone
 		}()
 

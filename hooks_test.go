@@ -38,6 +38,11 @@ func forbids(channel string) func(context.Context, channels.Request) error {
 	}
 }
 
+// departures gets why each client has left, from its hook as Options.OnDisconnect.
+type departures chan error
+
+func (d departures) hook(_ channels.Client, reason error) { d <- reason }
+
 // lines collects what hooks see, and what comes to several goroutines.
 type lines struct {
 	mu  sync.Mutex
@@ -306,10 +311,10 @@ func TestShutdownDuringAHandshake(t *testing.T) {
 	for _, transport := range []string{"websocket", "sse"} {
 		t.Run(transport, func(t *testing.T) {
 			inside, goOn := make(chan struct{}), make(chan struct{})
-			left := make(chan error, 2)
+			left := make(departures, 2)
 			s := serve(t, channels.Options{
 				OnConnect:    func(context.Context, channels.Client) error { close(inside); <-goOn; return nil },
-				OnDisconnect: func(_ channels.Client, reason error) { left <- reason },
+				OnDisconnect: left.hook,
 			})
 			c := s.dialRaw()
 			c.Send(map[string]string{"websocket": upgradeRequest("/channel/a/"), "sse": streamRequest("/channel/a/")}[transport])

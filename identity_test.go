@@ -83,12 +83,11 @@ func TestExpiredIdentity(t *testing.T) {
 		require.Equal(t, []string{"a expired"}, outcomes(t, s.post("/v1/publish", `{"channels":["a"],"header":"x","body":1}`)))
 	})
 	t.Run("while connected", func(t *testing.T) {
-		reasons := make(chan error, 2)
+		reasons := make(departures, 2)
 		const life = 2 * time.Second // enough to connect on a busy machine
-		s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }},
-			whoIs(func(*http.Request) channels.Identity {
-				return channels.Identity{ID: "ann", Expires: time.Now().Add(life)}
-			}))
+		s := serve(t, channels.Options{OnDisconnect: reasons.hook}, whoIs(func(*http.Request) channels.Identity {
+			return channels.Identity{ID: "ann", Expires: time.Now().Add(life)}
+		}))
 		begin := time.Now()
 		w, e := s.join("a", ""), s.stream("a", "")
 		before, ce := w.wantClose(3000)

@@ -379,9 +379,8 @@ type onlyFlushing struct {
 func TestAStalledStreamWithoutDeadlines(t *testing.T) {
 	for name, timeout := range map[string]time.Duration{"forgotten after WriteTimeout": 200 * time.Millisecond, "Shutdown": 5 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
-			left := make(chan error, 1)
-			s := serveSmall(t, channels.Options{WriteTimeout: timeout, QueueBytes: 4 << 20,
-				OnDisconnect: func(_ channels.Client, reason error) { left <- reason }},
+			left := make(departures, 1)
+			s := serveSmall(t, channels.Options{WriteTimeout: timeout, QueueBytes: 4 << 20, OnDisconnect: left.hook},
 				wrap(func(w http.ResponseWriter) http.ResponseWriter { return onlyFlushing{w, w.(http.Flusher)} }))
 			s.Ended = true
 			s.stallStream()

@@ -168,11 +168,8 @@ func TestAnAnswerDoesNotEndWhoDropsMessages(t *testing.T) {
 }
 
 func TestASubscriberThatNeverReadsIsCut(t *testing.T) {
-	gone := make(chan error, 1)
-	s := serveSmall(t, channels.Options{
-		WriteTimeout: 200 * time.Millisecond,
-		OnDisconnect: func(_ channels.Client, reason error) { gone <- reason },
-	})
+	gone := make(departures, 1)
+	s := serveSmall(t, channels.Options{WriteTimeout: 200 * time.Millisecond, OnDisconnect: gone.hook})
 	s.stall("c")
 	s.publishLong("c", 50)
 	reason := <-gone // whichever is first: the queue is full, or the write takes too long

@@ -335,8 +335,8 @@ func TestSSEEndsWithTheReplica(t *testing.T) {
 }
 
 func TestSSEDisconnect(t *testing.T) {
-	reasons := make(chan error, 1)
-	s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }}, asUser)
+	reasons := make(departures, 1)
+	s := serve(t, channels.Options{OnDisconnect: reasons.hook}, asUser)
 	e := s.stream("a", "", "X-User", "ann")
 	require.Equal(t, 1, disconnect(s.hub, "ann"))
 	e.wantEnd("disconnected")
@@ -366,10 +366,10 @@ func TestSSEHeartbeat(t *testing.T) {
 
 func TestSSESlowReaderIsEnded(t *testing.T) {
 	t.Parallel()
-	reasons := make(chan error, 2)
+	reasons := make(departures, 2)
 	s := serve(t, channels.Options{
-		MaxMessageBytes: 64 << 10, QueueBytes: 256 << 10, WriteTimeout: 2 * time.Second, // the fast one may be starved for a while
-		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
+		MaxMessageBytes: 64 << 10, QueueBytes: 256 << 10, OnDisconnect: reasons.hook,
+		WriteTimeout: 2 * time.Second, // the fast one may be starved for a while
 	})
 	slow := s.dialStream("a")
 	until(t, "the slow one is subscribed", func() bool { n, _ := s.numbers("a"); return n == 1 })

@@ -49,9 +49,9 @@ const steadyTimeout = 1500 * time.Millisecond
 // readSteadily reads one message of so many bytes, a step at a time. It returns
 // why it was cut, if it was, and the longest time between two reads.
 func readSteadily(t *testing.T, secure bool, request string, size, step int, pause time.Duration) (longest time.Duration, cut error) {
-	reasons := make(chan error, 1)
+	reasons := make(departures, 1)
 	s := newServer(t, channels.Options{MaxMessageBytes: 2 * size, WriteTimeout: steadyTimeout, CompressBytes: -1,
-		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+		OnDisconnect: reasons.hook})
 	s.SmallBuffers()
 	if secure {
 		s.http.StartTLS()
@@ -86,9 +86,9 @@ func readSteadily(t *testing.T, secure bool, request string, size, step int, pau
 
 // Who takes nothing is cut, over TLS too.
 func TestAReaderThatStopsIsCut(t *testing.T) {
-	reasons := make(chan error, 1)
+	reasons := make(departures, 1)
 	s := newServer(t, channels.Options{MaxMessageBytes: 16 << 20, WriteTimeout: 300 * time.Millisecond, CompressBytes: -1,
-		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+		OnDisconnect: reasons.hook})
 	s.http.EnableHTTP2 = false
 	s.http.StartTLS()
 	conn, err := tls.Dial("tcp", s.http.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
@@ -110,9 +110,9 @@ func TestWhoIsToldToGoHasGoneInTime(t *testing.T) {
 	for name, request := range map[string]string{"WebSocket": upgradeRequest("/channel/c/"), "stream of events": streamRequest("/channel/c/")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			reasons := make(chan error, 1)
+			reasons := make(departures, 1)
 			s := serveSmall(t, channels.Options{MaxMessageBytes: 1 << 20, WriteTimeout: time.Second, CompressBytes: -1,
-				OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+				OnDisconnect: reasons.hook})
 			c := s.dialRaw()
 			require.NoError(t, c.C.(*net.TCPConn).SetReadBuffer(4<<10))
 			c.Send(request)

@@ -24,9 +24,9 @@ import (
 func TestPingsGoOnWhileTheStoreHangs(t *testing.T) {
 	t.Parallel()
 	var hangs atomic.Bool
-	gone := make(chan error, 1)
+	gone := make(departures, 1)
 	s := serve(t, channels.Options{Store: hanging(newMemory(t), &hangs, "Report"), StoreTimeout: time.Minute, PingPeriod: time.Second,
-		OnDisconnect: func(_ channels.Client, reason error) { gone <- reason }})
+		OnDisconnect: gone.hook})
 	t.Cleanup(func() { hangs.Store(false) })
 	r := s.upgrade("/channel/c/")
 	hangs.Store(true)

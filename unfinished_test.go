@@ -221,8 +221,8 @@ func TestAMessageThatNeverBecomesComplete(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			reasons := make(chan error, 1)
-			s := newServer(t, channels.Options{MaxMessageBytes: 8 << 10, OnDisconnect: func(_ channels.Client, err error) { reasons <- err }})
+			reasons := make(departures, 1)
+			s := newServer(t, channels.Options{MaxMessageBytes: 8 << 10, OnDisconnect: reasons.hook})
 			channels.SetGrace(s.hub, 300*time.Millisecond)
 			s.http.Start()
 			conn := s.upgrade("/channel/c/", hubtest.DeflateOffer)
@@ -413,8 +413,8 @@ func TestAMessageThatIsCutOffIsNotPublished(t *testing.T) {
 		"compressed, inside of a frame":     more[:len(more)-5],
 	} {
 		t.Run(name, func(t *testing.T) {
-			reasons := make(chan error, 1)
-			s := serve(t, channels.Options{Channel: keeps, OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason }})
+			reasons := make(departures, 1)
+			s := serve(t, channels.Options{Channel: keeps, OnDisconnect: reasons.hook})
 			r := s.upgrade("/channel/h/", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover")
 			r.Send(sent)
 			r.Close()

@@ -142,8 +142,8 @@ func TestWritersThatCannotBeHijacked(t *testing.T) {
 		"a Hijack that fails":       {func(w http.ResponseWriter) http.ResponseWriter { return lying{hiding{w}} }, "channels_test.lying, has a Hijack method that fails"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			left := make(chan error, 2)
-			s := serve(t, channels.Options{OnDisconnect: func(_ channels.Client, reason error) { left <- reason }}, wrap(c.f))
+			left := make(departures, 2)
+			s := serve(t, channels.Options{OnDisconnect: left.hook}, wrap(c.f))
 			a := s.handshake("/channel/a/")
 			a.wantFail(t, 500, "not_hijackable")
 			require.Contains(t, a.message(), c.says)
@@ -166,15 +166,13 @@ type crashing struct{ http.ResponseWriter }
 func (crashing) Hijack() (net.Conn, *bufio.ReadWriter, error) { panic("no Hijacker below") }
 
 func TestAHijackThatPanicsLeavesNobody(t *testing.T) {
-	left := make(chan error, 1)
-	s := serve(t, channels.Options{
-		Channel:      every(channels.ChannelOptions{Presence: channels.PresenceList}),
-		OnDisconnect: func(_ channels.Client, reason error) { left <- reason },
-	}, wrap(func(w http.ResponseWriter) http.ResponseWriter { return crashing{w} }))
-	s.handshake("/channel/c/").wantFail(t, 500, "internal")
+	left := make(departures, 1)
+	s := serve(t, channels.Options{Channel: keeps, OnDisconnect: left.hook},
+		wrap(func(w http.ResponseWriter) http.ResponseWriter { return crashing{w} }))
+	s.handshake("/channel/p/").wantFail(t, 500, "internal")
 	require.ErrorContains(t, <-left, "no Hijacker below")
 	require.Zero(t, s.hub.Stats().Connections)
-	p, err := s.hub.Presence(t.Context(), "c", 0)
+	p, err := s.hub.Presence(t.Context(), "p", 0)
 	require.NoError(t, err)
 	require.Zero(t, p.Total)
 }
