@@ -30,29 +30,10 @@ func (r *replicas) drop(f func()) {
 func (s *subscriber) story() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var events []string
-	messages := func(from, to int) {
-		for _, m := range s.got[from:to] {
-			events = append(events, strconv.FormatUint(m.Position.Offset, 10))
-		}
-	}
-	seen := 0
-	for i, reset := range s.resets {
-		messages(seen, s.resetAt[i])
-		seen = s.resetAt[i]
-		events = append(events, fmt.Sprintf("%s@%d", reset.Reason, reset.Position.Offset))
-	}
-	messages(seen, len(s.got))
-	return strings.Join(events, " ")
+	return strings.Join(s.events, " ")
 }
 
-func offsets(first, last int) string {
-	var b strings.Builder
-	for n := first; n <= last; n++ {
-		b.WriteString(" " + strconv.Itoa(n))
-	}
-	return b.String()[1:]
-}
+func offsets(first, last int) string { return strings.Trim(fmt.Sprint(seq(first, last)), "[]") }
 
 // A client resumes on a replica that lags behind it. It misses none of the messages that
 // the replica has not got yet.

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
@@ -256,12 +257,12 @@ func hanging(s store.Store, on *atomic.Bool, methods ...string) store.Store {
 type subscriber struct {
 	sub *channels.Subscription
 
-	mu      sync.Mutex
-	got     []channels.Message
-	resets  []*channels.ResetError
-	resetAt []int // how many messages had come before each of resets
-	end     error
-	done    chan struct{}
+	mu     sync.Mutex
+	got    []channels.Message
+	resets []*channels.ResetError
+	events []string // of both: offsets, and "reset@offset"
+	end    error
+	done   chan struct{}
 }
 
 func (r *replicas) subscribe(i int, channel string, from *channels.Position) *subscriber {
@@ -279,11 +280,12 @@ func subscribe(t *testing.T, h *channels.Hub, channel string, from *channels.Pos
 			s.mu.Lock()
 			if reset, ok := err.(*channels.ResetError); ok {
 				s.resets = append(s.resets, reset)
-				s.resetAt = append(s.resetAt, len(s.got))
+				s.events = append(s.events, fmt.Sprintf("%s@%d", reset.Reason, reset.Position.Offset))
 			} else if err != nil {
 				s.end = err
 			} else {
 				s.got = append(s.got, m)
+				s.events = append(s.events, strconv.FormatUint(m.Position.Offset, 10))
 			}
 			s.mu.Unlock()
 		}
@@ -362,21 +364,19 @@ func (r *replicas) stream(i int, channel, user string) (got *httptest.ResponseRe
 
 // serveStream has a hub's handler serve a stream of events, without a network. It ends
 // with ctx.
-func serveStream(ctx context.Context, h *channels.Hub, w http.ResponseWriter, path string) (ended <-chan struct{}) {
+func serveStream(ctx context.Context, h *channels.Hub, w http.ResponseWriter, path string) (ended <-chan error) {
 	r := httptest.NewRequestWithContext(ctx, "GET", path, nil)
 	r.Header.Set("Accept", "text/event-stream")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	return background(func() error {
 		h.Handler().ServeHTTP(w, r)
-	}()
-	return done
+		return nil
+	})
 }
 
 // get asks a hub's handler, without a network.
 func get(h *channels.Hub, path string, header ...string) *httptest.ResponseRecorder {
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)
-	r.Header = pairs(header)
+	r.Header = hubtest.Pairs(header)
 	h.Handler().ServeHTTP(w, r)
 	return w
 }

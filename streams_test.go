@@ -174,11 +174,8 @@ func TestAcceptIsParsed(t *testing.T) {
 // misses nothing.
 func TestStreamTime(t *testing.T) {
 	t.Parallel()
-	reasons := make(chan error, 1)
-	s := serve(t, channels.Options{
-		StreamTime: time.Second, Channel: keep(100_000),
-		OnDisconnect: func(_ channels.Client, reason error) { reasons <- reason },
-	})
+	reasons := make(departures, 1)
+	s := serve(t, channels.Options{StreamTime: time.Second, Channel: keep(100_000), OnDisconnect: reasons.hook})
 	e := s.stream("h", "")
 	n := 0
 	for end, late := false, time.After(patience); !end; {
@@ -240,17 +237,9 @@ func TestStreamTimeOff(t *testing.T) {
 		ctx := context.Background() // which does not end before Shutdown
 		stays := serveStream(ctx, hub, &streamWriter{w: w}, "/channel/a/")
 		ends := serveStream(ctx, hub, httptest.NewRecorder(), "/channel/a/")
-		time.Sleep(time.Hour) // of the bubble's clock
-		select {
-		case <-ends: // what is not net/http's may never tell that the client has gone
-		default:
-			t.Error("it has not ended")
-		}
-		select {
-		case <-stays:
-			t.Error("it has ended")
-		default:
-		}
+		time.Sleep(time.Hour)                       // of the bubble's clock
+		require.Len(t, ends, 1, "it has not ended") // what is not net/http's may never tell that the client has gone
+		require.Empty(t, stays, "it has ended")
 		require.NoError(t, hub.Shutdown(t.Context()))
 		<-stays
 		w.Close()

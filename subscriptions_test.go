@@ -67,23 +67,13 @@ func (m *many) members(channel string) (ids []string) {
 func wantRead(t *testing.T, r *channels.Receiver, texts ...string) {
 	t.Helper()
 	got := ""
-	for {
-		missing := ""
-		rest := got
-		for _, s := range texts {
-			i := strings.Index(rest, s)
-			if i < 0 {
-				missing = s
-				break
-			}
-			rest = rest[i+len(s):]
+	for _, want := range texts {
+		for !strings.Contains(got, want) {
+			text, cause, ok := r.Read()
+			require.True(t, ok, "%q is missing; it ended with %v and %q", want, cause, text)
+			got += text
 		}
-		if missing == "" {
-			return
-		}
-		text, cause, ok := r.Read()
-		require.True(t, ok, "%q is missing; it ended with %v and %q", missing, cause, text)
-		got += text
+		_, got, _ = strings.Cut(got, want)
 	}
 }
 
@@ -207,15 +197,13 @@ func TestConnSubscribesWhileItIsUnsubscribed(t *testing.T) {
 }
 
 // readToEnd reads until the connection has left the hub.
-func readToEnd(r *channels.Receiver) (end <-chan struct{}) {
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
+func readToEnd(r *channels.Receiver) (end <-chan error) {
+	return background(func() (cause error) {
 		for ok := true; ok; {
-			_, _, ok = r.Read()
+			_, cause, ok = r.Read()
 		}
-	}()
-	return left
+		return cause
+	})
 }
 
 func TestDrainOfTwoSubscriptions(t *testing.T) {
