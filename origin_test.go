@@ -14,21 +14,6 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// asks makes a request as a browser does that was told this host; header holds
-// names and values in turn.
-func (s *server) asks(host, method, path, body string, header ...string) answer {
-	s.t.Helper()
-	c := s.dialRaw()
-	text := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", method, path, host)
-	if body != "" {
-		text += fmt.Sprintf("Content-Length: %d\r\n", len(body))
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		text += header[i] + ": " + header[i+1] + "\r\n"
-	}
-	return c.ask(text + "\r\n" + body)
-}
-
 // Every endpoint, for every method, answers only to the names that it goes by:
 // a website that lets its own name lead here is of the same origin as the hub.
 func TestHosts(t *testing.T) {
@@ -42,7 +27,7 @@ func TestHosts(t *testing.T) {
 		{"OPTIONS", "/v1/channel", ""}, {"DELETE", "/v1/channel", ""}, {"GET", "/nothing", ""},
 	} {
 		for _, header := range [][]string{nil, rebound, {"Origin", "http://" + evil}, {"Accept", "text/event-stream"}} {
-			a := s.asks(evil, c.method, c.path, c.body, header...)
+			a := s.do(c.method, c.path, c.body, append(header, "Host", evil)...)
 			require.Equal(t, 421, a.status, "%s %s %s", c.method, c.path, header)
 			require.Empty(t, a.header.Get("Access-Control-Allow-Origin"))
 			require.Equal(t, "bad_host", a.code())
@@ -54,22 +39,22 @@ func TestHosts(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, 421, resp.StatusCode)
 	// A listed page learns why.
-	a := s.asks(evil, "GET", "/v1/nodes", "", "Origin", "https://listed.example")
+	a := s.get("/v1/nodes", "Host", evil, "Origin", "https://listed.example")
 	a.wantFail(t, 421, "bad_host")
 	require.Equal(t, "https://listed.example", a.header.Get("Access-Control-Allow-Origin"))
 	for _, host := range []string{"app.example.com", "APP.example.com:8443", "a.live.example.com", "localhost:8080", "a.localhost", "127.0.0.1", "192.0.2.7:80", "[::1]:8080"} {
-		a := s.asks(host, "POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, "Origin", "http://"+host)
+		a := s.post("/v1/channel/a/publish", say("1"), "Host", host, "Origin", "http://"+host)
 		require.Equal(t, 200, a.status, "%s: %s", host, a.body)
 	}
 	for _, host := range []string{"live.example.com", "app.example.com.evil.example", "127.0.0.1.evil.example", "localhost.evil.example"} {
-		s.asks(host, "GET", "/v1/nodes", "").wantFail(t, 421, "bad_host")
+		s.get("/v1/nodes", "Host", host).wantFail(t, 421, "bad_host")
 	}
 }
 
 // An app behind a proxy on its own machine is called by any name.
 func TestHostsDefault(t *testing.T) {
 	s := serve(t, channels.Options{})
-	require.Equal(t, 200, s.asks("any.example", "GET", "/v1/nodes", "", "Origin", "http://any.example").status)
+	require.Equal(t, 200, s.get("/v1/nodes", "Host", "any.example", "Origin", "http://any.example").status)
 	for _, bad := range []string{"", "https://app.example.com", "app.example.com:443", "bücher.example", "a b", "*.*.com"} {
 		_, err := channels.New(channels.Options{Hosts: []string{"fine.example", bad}})
 		require.ErrorContains(t, err, fmt.Sprintf("Options.Hosts has %q", bad))
@@ -99,7 +84,8 @@ func TestOwnOrigin(t *testing.T) {
 		{"app.example", "app://app.example", false},
 	} {
 		want := map[bool]int{true: 200, false: 403}[c.ok]
-		require.Equal(t, want, s.asks(c.host, "POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, "Origin", c.origin).status, "%s at %s", c.origin, c.host)
+		a := s.post("/v1/channel/a/publish", say("1"), "Host", c.host, "Origin", c.origin)
+		require.Equal(t, want, a.status, "%s at %s", c.origin, c.host)
 		w, resp, err := s.tryDial("/channel/a/", &websocket.DialOptions{Host: c.host, HTTPHeader: http.Header{"Origin": {c.origin}}})
 		if c.ok {
 			require.NoError(t, err, "%s at %s", c.origin, c.host)
@@ -189,11 +175,11 @@ func TestRefusalsCanBeReadByScripts(t *testing.T) {
 func TestRefusedOriginsAndHostsAreLogged(t *testing.T) {
 	s := serve(t, channels.Options{Hosts: []string{"app.example"}})
 	for range 5 {
-		a := s.asks("app.example", "GET", "/v1/nodes", "", "Origin", "https://other.example")
+		a := s.get("/v1/nodes", "Host", "app.example", "Origin", "https://other.example")
 		a.wantFail(t, 403, "bad_origin")
 		require.Contains(t, a.message(), `"app.example"`, "the Host that was compared")
 		require.Contains(t, a.message(), "Options.AllowedOrigins")
-		s.asks("evil.example", "GET", "/v1/nodes", "").wantFail(t, 421, "bad_host")
+		s.get("/v1/nodes", "Host", "evil.example").wantFail(t, 421, "bad_host")
 	}
 	log := s.log.String()
 	require.Equal(t, 1, strings.Count(log, "code=bad_origin"), log)
