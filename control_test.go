@@ -2,7 +2,6 @@ package channels_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/mesh"
-	"github.com/channels-go/channels/mesh/meshtest"
 )
 
 // users lists the users who are present in a channel on any replica.
@@ -176,28 +174,6 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 		send(mesh.Packet{Kind: mesh.KindControl, Header: "disconnect", Body: []byte(`{"v":1,"kind":"user","who":` + who + `,"later":true}`)})
 		time.Sleep(2 * time.Second)
 		require.Empty(t, r.users("a"))
-	})
-}
-
-// FuzzPacket hands a hub what a peer might send.
-func FuzzPacket(f *testing.F) {
-	f.Add(uint8(2), "", "canary", []byte(`{"v":1,"n":1,"epoch":"e","node":{"node":"a","status":"green","mesh":{"peers":[]}}}`), "", uint64(0))
-	f.Add(uint8(2), "", "disconnect", []byte(`{"v":1,"kind":"user","who":"YW5u"}`), "", uint64(0))
-	f.Add(uint8(2), "", "echo", []byte(`{"v":1,"n":1}`), "", uint64(0))
-	f.Add(uint8(0), "c", "h", []byte(`1`), "e", uint64(3))
-	f.Add(uint8(1), "c", "", []byte(`{}`), "", uint64(0))
-	f.Add(uint8(3), "c", "", []byte(nil), "", uint64(0))
-	b := &brittle{AllSubscriber: meshtest.NewNetwork(1).Join("n").(mesh.AllSubscriber)}
-	f.Cleanup(func() { b.Close() })
-	hub := newHub(f, channels.Options{ReplicaID: "n", Mesh: b, Store: newMemory(f), Channel: history})
-	subscription(f, hub, "c", nil)
-	require.Eventually(f, func() bool { return b.deliver.Load() != nil }, patience, time.Millisecond)
-	f.Fuzz(func(t *testing.T, kind uint8, channel, header string, body []byte, epoch string, offset uint64) {
-		b.bring(mesh.Packet{Kind: mesh.Kind(kind), Channel: channel, Header: header, Body: body, Epoch: epoch, Offset: offset, Origin: "a"})
-		nodes, err := hub.Replicas(t.Context())
-		require.NoError(t, err)
-		_, err = json.Marshal(nodes)
-		require.NoError(t, err)
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
 )
 
 // What the mesh brings and cannot be a message is dropped and counted, before
@@ -63,19 +64,33 @@ func TestPacketsThatAreNoMessages(t *testing.T) {
 	require.Equal(t, 1, strings.Count(s.log.String(), "cannot be a message"), "logged once, not each time")
 }
 
-// FuzzTake hands a hub any packet: what reaches a subscriber is a message.
+// FuzzTake hands a hub whatever a peer might send: what reaches a subscriber is a
+// message, and the list of replicas can be shown.
 func FuzzTake(f *testing.F) {
-	hub := newHub(f, channels.Options{MaxMessageBytes: 1 << 10, QueueBytes: 64 << 10, Channel: func(name string) channels.ChannelOptions {
-		if strings.HasPrefix(name, "h") {
-			return channels.ChannelOptions{HistorySize: 10}
-		}
-		return channels.ChannelOptions{Presence: channels.PresenceEvents}
-	}})
+	node := meshtest.NewNetwork(1).Join("self")
+	f.Cleanup(func() { node.Close() })
+	hub := newHub(f, channels.Options{
+		ReplicaID: "self", Mesh: node, Store: newMemory(f), MaxMessageBytes: 1 << 10, QueueBytes: 64 << 10,
+		Channel: func(name string) channels.ChannelOptions {
+			if strings.HasPrefix(name, "h") {
+				return channels.ChannelOptions{HistorySize: 10}
+			}
+			return channels.ChannelOptions{Presence: channels.PresenceEvents}
+		},
+	})
+	subscription(f, hub, "c", nil)
+	subscription(f, hub, "h", nil)
 	f.Add(byte(0), "c", "x", []byte(`1`), "", uint64(0), "", "n")
 	f.Add(byte(0), "h", "x", []byte("[1,\n2]"), "e", uint64(1), "n-1", "n")
+	f.Add(byte(0), "h", "x", []byte(`1`), "e", uint64(3), "", "n")
 	f.Add(byte(1), "c", "", []byte(`{"event":"join"}`), "", uint64(0), "", "n")
+	f.Add(byte(1), "c", "", []byte(`{}`), "", uint64(0), "", "n")
 	f.Add(byte(2), "", "canary", []byte(`{"v":1,"n":3}`), "", uint64(0), "", "n")
+	f.Add(byte(2), "", "canary", []byte(`{"v":1,"n":1,"epoch":"e","node":{"node":"a","status":"green","mesh":{"peers":[]}}}`), "", uint64(0), "", "n")
 	f.Add(byte(2), "", "disconnect", []byte(`{"v":1,"who":"YQ=="}`), "", uint64(0), "", "n")
+	f.Add(byte(2), "", "disconnect", []byte(`{"v":1,"kind":"user","who":"YW5u"}`), "", uint64(0), "", "n")
+	f.Add(byte(2), "", "echo", []byte(`{"v":1,"n":1}`), "", uint64(0), "", "n")
+	f.Add(byte(3), "c", "", []byte(nil), "", uint64(0), "", "n")
 	f.Add(byte(3), "h", "", []byte(nil), "", uint64(0), "", "n")
 	f.Add(byte(3), "", "", []byte(nil), "", uint64(0), "", "")
 	f.Fuzz(func(t *testing.T, kind byte, channel, header string, body []byte, epoch string, offset uint64, sender, origin string) {
@@ -85,6 +100,10 @@ func FuzzTake(f *testing.F) {
 		}
 		before := hub.Stats().BadPackets
 		channels.Take(hub, mesh.Packet{Kind: mesh.Kind(kind), Channel: channel, Header: header, Body: body, Epoch: epoch, Offset: offset, Sender: sender, Origin: origin})
+		nodes, notListed := hub.Replicas(t.Context())
+		require.NoError(t, notListed)
+		_, notJSON := json.Marshal(nodes)
+		require.NoError(t, notJSON)
 		if err != nil || kind > 1 || hub.Stats().BadPackets > before || offset > 0 {
 			return // it is not for this subscriber, or not its turn
 		}
