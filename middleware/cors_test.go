@@ -1,11 +1,8 @@
 package middleware_test
 
 import (
-	"bufio"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -140,20 +137,12 @@ func TestCORSAllowsWhatIsAsked(t *testing.T) {
 
 // A preflight that announces a body is answered before the body arrives.
 func TestCORSDoesNotWaitForABody(t *testing.T) {
-	m := must(middleware.CORS(middleware.CORSOptions{Origins: []string{app}}))
-	s := httptest.NewServer(m(whoami))
-	defer s.Close()
-	c, err := net.Dial("tcp", s.Listener.Addr().String())
-	require.NoError(t, err)
-	defer c.Close()
-	require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
-	_, err = io.WriteString(c, "OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: "+app+"\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 6\r\n\r\n")
-	require.NoError(t, err)
-	r := bufio.NewReader(c)
-	resp, err := http.ReadResponse(r, nil)
+	c := serveOnly(t, must(middleware.CORS(middleware.CORSOptions{Origins: []string{app}}))(whoami)).DialRaw()
+	c.Send("OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: " + app + "\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 6\r\n\r\n")
+	resp, err := http.ReadResponse(c.BR, nil)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusNoContent, resp.StatusCode)
 	require.True(t, resp.Close)
-	_, err = r.ReadByte()
+	_, err = c.BR.ReadByte()
 	require.ErrorIs(t, err, io.EOF, "the connection must be closed: nothing reads its body")
 }

@@ -49,6 +49,12 @@ func serve(t *testing.T, o channels.Options, ms ...wrapper) *site {
 	return &site{hubtest.Serve(t, o, func(h http.Handler) http.Handler { return stack(h, ms...) })}
 }
 
+// serveOnly serves a handler in the place of the hub's.
+func serveOnly(t *testing.T, h http.Handler) *site {
+	t.Helper()
+	return serve(t, channels.Options{}, func(http.Handler) http.Handler { return h })
+}
+
 // answer is the response to an HTTP request.
 type answer struct {
 	status int

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -67,14 +65,10 @@ func TestLogOneRecordPerRequest(t *testing.T) {
 	}
 	t.Run("early hints are not an answer", func(t *testing.T) {
 		rs, log := newRecords()
-		s := httptest.NewServer(middleware.Log(middleware.LogOptions{Logger: log}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		serveOnly(t, middleware.Log(middleware.LogOptions{Logger: log}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusEarlyHints)
 			w.WriteHeader(404)
-		})))
-		defer s.Close()
-		resp, err := s.Client().Get(s.URL)
-		require.NoError(t, err)
-		resp.Body.Close()
+		}))).do("GET", "/", "")
 		require.Equal(t, 404.0, rs.wait(t, 1)["status"])
 	})
 	t.Run("a panic is passed on", func(t *testing.T) {
@@ -207,20 +201,19 @@ func TestLogKeepsNothingOfALongRequestLine(t *testing.T) {
 	const n, long = 20, 500_000
 	access := middleware.Log(middleware.LogOptions{Logger: slog.New(slog.DiscardHandler)})
 	ids := make(chan string, 1)
-	s := httptest.NewServer(access.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := serveOnly(t, access.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		access.OnConnect(r.Context(), channels.Client{ID: <-ids})
 		nc, _, err := http.NewResponseController(w).Hijack()
 		if err == nil {
 			nc.Close()
 		}
 	})))
-	defer s.Close()
 	before := hubtest.Used()
 	for i := range n {
 		ids <- fmt.Sprint(i)
-		c := must(net.Dial("tcp", s.Listener.Addr().String()))
-		fmt.Fprintf(c, "GET /a?%s HTTP/1.1\r\nHost: x\r\n\r\n", strings.Repeat("x", long))
-		io.Copy(io.Discard, c) // until the handler has ended
+		c := s.DialRaw()
+		c.Send("GET /a?" + strings.Repeat("x", long) + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		io.Copy(io.Discard, c.BR) // until the handler has ended
 		c.Close()
 	}
 	require.Equal(t, n, access.Open())

@@ -1,12 +1,9 @@
 package middleware_test
 
 import (
-	"bufio"
 	"errors"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -52,12 +49,11 @@ func TestRecoverAfterTheAnswerHasBegun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rs, log := newRecords()
-			s := httptest.NewServer(middleware.Recover(log)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			s := serveOnly(t, middleware.Recover(log)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				begin(w)
 				panic("boom")
 			})))
-			defer s.Close()
-			resp, err := s.Client().Get(s.URL)
+			resp, err := s.HTTP.Client().Get(s.HTTP.URL)
 			if err == nil {
 				_, err = io.ReadAll(resp.Body)
 				resp.Body.Close()
@@ -77,19 +73,14 @@ func TestRecoverPassesAbortOn(t *testing.T) {
 
 func TestRecoverClosesWhatWasHijacked(t *testing.T) {
 	rs, log := newRecords()
-	s := httptest.NewServer(middleware.Recover(log)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _, err := w.(http.Hijacker).Hijack()
-		if err != nil {
+	c := serveOnly(t, middleware.Recover(log)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if _, _, err := w.(http.Hijacker).Hijack(); err != nil {
 			t.Error(err)
 		}
 		panic("boom")
-	})))
-	defer s.Close()
-	c, err := net.Dial("tcp", s.Listener.Addr().String())
-	require.NoError(t, err)
-	defer c.Close()
-	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	b, err := io.ReadAll(bufio.NewReader(c))
+	}))).DialRaw()
+	c.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	b, err := io.ReadAll(c.BR)
 	require.NoError(t, err)
 	require.Empty(t, strings.TrimSpace(string(b)))
 	require.Len(t, rs.Records(), 1)

@@ -2,7 +2,6 @@ package middleware_test
 
 import (
 	"bufio"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -193,14 +192,8 @@ func TestWrappersServeFiles(t *testing.T) {
 	rs, log := newRecords()
 	name := filepath.Join(t.TempDir(), "f")
 	require.NoError(t, os.WriteFile(name, []byte(strings.Repeat("x", 100_000)), 0o600))
-	s := httptest.NewServer(stack(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) }),
-		middleware.Log(middleware.LogOptions{Logger: log}).Handler, middleware.Recover(log)))
-	defer s.Close()
-	resp, err := s.Client().Get(s.URL)
-	require.NoError(t, err)
-	b, err := io.ReadAll(bufio.NewReader(resp.Body))
-	resp.Body.Close()
-	require.NoError(t, err)
-	require.Len(t, b, 100_000)
+	files := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })
+	s := serveOnly(t, stack(files, middleware.Log(middleware.LogOptions{Logger: log}).Handler, middleware.Recover(log)))
+	require.Len(t, s.do("GET", "/", "").body, 100_000)
 	require.Equal(t, 100_000.0, rs.wait(t, 1)["bytes_out"])
 }
