@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,22 +81,12 @@ func UpgradeRequest(path string, header ...string) string {
 	lines := []string{"Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
 	for _, h := range header {
 		name, value, _ := strings.Cut(h, ":")
-		for i, l := range lines {
-			if strings.HasPrefix(l, name+":") {
-				lines[i] = ""
-			}
-		}
+		lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+":") })
 		if value != "" {
 			lines = append(lines, h)
 		}
 	}
-	text := "GET " + path + " HTTP/1.1\r\n"
-	for _, l := range lines {
-		if l != "" {
-			text += l + "\r\n"
-		}
-	}
-	return text + "\r\n"
+	return "GET " + path + " HTTP/1.1\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
 }
 
 // TryRead returns the next frame.

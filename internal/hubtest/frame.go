@@ -67,19 +67,12 @@ func ReadFrame(br *bufio.Reader) (Frame, error) {
 		return Frame{}, err
 	}
 	n := uint64(head[1])
-	switch n {
-	case 126:
-		var l [2]byte
-		if _, err := io.ReadFull(br, l[:]); err != nil {
+	if size := map[uint64]int{126: 2, 127: 8}[n]; size > 0 { // then the length follows
+		var length [8]byte
+		if _, err := io.ReadFull(br, length[8-size:]); err != nil {
 			return Frame{}, err
 		}
-		n = uint64(binary.BigEndian.Uint16(l[:]))
-	case 127:
-		var l [8]byte
-		if _, err := io.ReadFull(br, l[:]); err != nil {
-			return Frame{}, err
-		}
-		n = binary.BigEndian.Uint64(l[:])
+		n = binary.BigEndian.Uint64(length[:])
 	}
 	if head[1] == 126 && n < 126 || head[1] == 127 && n < 1<<16 {
 		return Frame{}, fmt.Errorf("the length %d in more bytes than it needs: head %x", n, head) // RFC 6455 section 5.2
