@@ -277,8 +277,7 @@ func TestCatchingUpWithAStoreThatLostItsEnd(t *testing.T) {
 // losing runs f with replicas on a modelStore that makes no faults by itself.
 func losing(t *testing.T, n, size int, f func(m *modelStore, r *replicas)) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newModelStore(rand.New(rand.NewPCG(1, 1)), size)
-		defer m.Close()
+		m := newModelStore(t, rand.New(rand.NewPCG(1, 1)), size)
 		r := &replicas{t: t, net: meshtest.NewNetwork(1)}
 		for i := range n {
 			hub := r.join("r"+strconv.Itoa(i), func(o *channels.Options) { o.Store, o.Channel = m, keep(size) })

@@ -85,7 +85,7 @@ func runModel(t *testing.T, seed uint64) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		n := 1 + rnd.IntN(3)
 		size := []int{1, 3, 10, 10, 50, 1000}[rnd.IntN(6)]
-		m := &model{t: t, seed: seed, rand: rnd, store: newModelStore(rand.New(rand.NewPCG(seed, 2)), size), net: meshtest.NewNetwork(seed)}
+		m := &model{t: t, seed: seed, rand: rnd, store: newModelStore(t, rand.New(rand.NewPCG(seed, 2)), size), net: meshtest.NewNetwork(seed)}
 		o := channels.Options{Store: m.store, StoreTimeout: time.Second, Logger: quiet,
 			Channel: keep(size)}
 		switch rnd.IntN(6) {

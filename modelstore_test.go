@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/channels-go/channels/store"
@@ -51,12 +52,8 @@ type life struct {
 
 var errModel = fmt.Errorf("model: %w", store.ErrUnavailable)
 
-func newModelStore(rnd *rand.Rand, size int) *modelStore {
-	m, err := store.NewMemory(store.MemoryOptions{})
-	if err != nil {
-		panic(err)
-	}
-	return &modelStore{Memory: m, size: size, rand: rnd, keys: map[string]store.Position{}, lives: map[string]*life{}}
+func newModelStore(t *testing.T, rnd *rand.Rand, size int) *modelStore {
+	return &modelStore{Memory: newMemory(t), size: size, rand: rnd, keys: map[string]store.Position{}, lives: map[string]*life{}}
 }
 
 // pause is a part of the way to the Store or back.

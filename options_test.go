@@ -10,18 +10,12 @@ import (
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
-	"github.com/channels-go/channels/store"
 )
 
-// noMesh is a Mesh that is never used, because New refuses what it is in.
-type noMesh struct{ mesh.Mesh }
-
-// shortMesh and noStore are not used either.
+// shortMesh is a Mesh that is never used, because New refuses what it is in.
 type shortMesh struct{ mesh.Mesh }
 
 func (shortMesh) MaxBody() int { return 2000 }
-
-type noStore struct{ store.Store }
 
 // namedMesh has an id, and is not used otherwise.
 type namedMesh struct{ mesh.Mesh }
@@ -29,6 +23,7 @@ type namedMesh struct{ mesh.Mesh }
 func (namedMesh) ReplicaID() string { return "replica-1" }
 
 func TestNewRefuses(t *testing.T) {
+	m := newMemory(t)
 	for name, c := range map[string]struct {
 		o    channels.Options
 		says []string // the field, what it is, and what it may be
@@ -58,11 +53,11 @@ func TestNewRefuses(t *testing.T) {
 		"ReplicaID with a slash":       {channels.Options{ReplicaID: "a/b"}, []string{"Options.ReplicaID", `"a/b"`}},
 		"ReplicaID beyond ASCII":       {channels.Options{ReplicaID: "é"}, []string{"Options.ReplicaID", `"é"`}},
 		"ReplicaID with a line end":    {channels.Options{ReplicaID: "a\n"}, []string{"Options.ReplicaID", `"a\n"`}},
-		"a mesh for shorter bodies": {channels.Options{MaxMessageBytes: 2001, Mesh: shortMesh{}, Store: noStore{}},
+		"a mesh for shorter bodies": {channels.Options{MaxMessageBytes: 2001, Mesh: shortMesh{}, Store: m},
 			[]string{"Options.MaxMessageBytes is 2001", "Options.Mesh", "up to 2000", "set MaxMessageBytes", "raise the mesh's own limit"}},
-		"a mesh of another name": {channels.Options{ReplicaID: "replica-2", Mesh: namedMesh{}, Store: noStore{}},
+		"a mesh of another name": {channels.Options{ReplicaID: "replica-2", Mesh: namedMesh{}, Store: m},
 			[]string{`Options.ReplicaID is "replica-2"`, `Options.Mesh has the id "replica-1"`, "give both the same", "leave Options.ReplicaID empty"}},
-		"a mesh without a store": {channels.Options{Mesh: noMesh{}}, []string{"Options.Mesh", "Options.Store", "store.NewMemory"}},
+		"a mesh without a store": {channels.Options{Mesh: namedMesh{}}, []string{"Options.Mesh", "Options.Store", "store.NewMemory"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hub, err := channels.New(c.o)
