@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // keeps gives history to the channels whose names begin with "h", presence to
@@ -63,7 +64,7 @@ func asUser(next http.Handler) http.Handler {
 // joinAs is join with headers.
 func (s *server) joinAs(channel string, header ...string) *wsClient {
 	s.t.Helper()
-	w, _, err := s.tryDial("/channel/"+url.PathEscape(channel)+"/", &websocket.DialOptions{HTTPHeader: pairs(header)})
+	w, _, err := s.tryDial("/channel/"+url.PathEscape(channel)+"/", &websocket.DialOptions{HTTPHeader: hubtest.Pairs(header)})
 	require.NoError(s.t, err)
 	return w
 }

@@ -40,7 +40,6 @@ var (
 	msg       = hubtest.Msg
 	long      = hubtest.Long
 	say       = hubtest.Say
-	pairs     = hubtest.Pairs
 )
 
 type (

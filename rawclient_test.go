@@ -28,7 +28,6 @@ const (
 
 // The functions of hubtest that nearly every test of frames uses.
 var (
-	masked         = hubtest.Masked
 	wsFrame        = hubtest.WSFrame
 	frameHeader    = hubtest.FrameHeader
 	upgradeRequest = hubtest.UpgradeRequest
