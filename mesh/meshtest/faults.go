@@ -14,6 +14,7 @@ import (
 
 	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/streamtest"
 )
 
 var faultCases = []Case{
@@ -33,27 +34,27 @@ func cutLink(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 3)
 	ab, ba := startStream(t, m[0], "x"), startStream(t, m[1], "x")
 	ac, ca := startStream(t, m[0], "other"), startStream(t, m[2], "x")
-	cut := []*view{watch(t, m[1], ab), watch(t, m[0], ba)}
-	whole := []*view{watch(t, m[2], ac), watch(t, m[0], ca)}
-	all := append(append([]*view{}, cut...), whole...)
+	cut := []*streamtest.View{watch(t, m[1], ab), watch(t, m[0], ba)}
+	whole := []*streamtest.View{watch(t, m[2], ac), watch(t, m[0], ca)}
+	all := slices.Concat(cut, whole)
 	for _, v := range all {
-		v.awaitLive(t)
+		v.AwaitLive(t)
 	}
 	for range 3 {
 		before := m[1].Status().Lost
 		f.Cut(m[0].id, m[1].id)
-		ab.more(t, 300)
+		ab.More(t, 300)
 		for _, v := range whole {
-			v.awaitLive(t)
+			v.AwaitLive(t)
 		}
 		f.Heal()
 		eventually(t, "the replica that was cut off gets a KindLost", func() bool { return m[1].Status().Lost > before })
 		for _, v := range all {
-			v.awaitLive(t)
+			v.AwaitLive(t)
 		}
 	}
 	for _, v := range all {
-		v.requireAll(t)
+		v.RequireAll(t)
 	}
 }
 
@@ -61,11 +62,11 @@ func linkThatNeverComesBack(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 2)
 	s := startStream(t, m[0], "x")
 	v := watch(t, m[1], s)
-	v.awaitLive(t)
+	v.AwaitLive(t)
 	before := m[1].Status().Lost
 	f.Cut(m[0].id, m[1].id)
-	s.more(t, 50)
-	s.stop()
+	s.More(t, 50)
+	s.Stop()
 	m[0].close(t)
 	eventually(t, "the remaining replica gets a KindLost or a Status.Err", func() bool {
 		status := m[1].Status()
@@ -222,8 +223,8 @@ func slowReceiver(t *testing.T, f Fabric) {
 	v := watch(t, b, s)
 	open.Store(true)
 	close(gate)
-	v.awaitLive(t)
-	v.requireAll(t)
+	v.AwaitLive(t)
+	v.RequireAll(t)
 	if n := len(b.all(big)); n < slowBodies {
 		require.Positive(t, b.Status().Lost, "it lost %d packets without a KindLost", slowBodies-n)
 	}

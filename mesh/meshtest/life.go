@@ -69,14 +69,14 @@ func receiveEndsWithItsContext(t *testing.T, f Fabric) {
 		eventually(t, "packets arrive", func() bool { return n.Load() > 20 })
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
-		s.more(t, 50)
+		s.More(t, 50)
 		require.False(t, late.Load(), "deliver was called after Receive had returned")
 	}
 	m[1].receive()
 	v := watch(t, m[1], s)
-	v.awaitLive(t)
-	s.more(t, 100)
-	v.requireAll(t)
+	v.AwaitLive(t)
+	s.More(t, 100)
+	v.RequireAll(t)
 }
 
 func closes(t *testing.T, f Fabric) {

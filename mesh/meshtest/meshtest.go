@@ -23,6 +23,7 @@ import (
 
 	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/streamtest"
 )
 
 // A Fabric is what the replicas of one case share: a broker with names of its
@@ -94,7 +95,7 @@ type member struct {
 	got    map[string][]mesh.Packet
 	from   map[string]int // packets by origin
 	probes map[[2]string]bool
-	views  []*view
+	views  []*streamtest.View
 
 	received sync.WaitGroup
 	stop     context.CancelFunc
@@ -142,7 +143,7 @@ func (m *member) take(p mesh.Packet) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, v := range m.views {
-		v.take(p)
+		v.Take(p)
 	}
 	switch {
 	case p.Kind == mesh.KindLost:

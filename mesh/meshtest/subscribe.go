@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/streamtest"
 )
 
 var subscribeCases = []Case{
@@ -153,16 +154,16 @@ func manyChannels(t *testing.T, f Fabric) {
 func lateSubscriber(t *testing.T, f Fabric) {
 	m := joinAll(t, f, 3)
 	a, b := startStream(t, m[0], "x"), startStream(t, m[1], "x")
-	a.more(t, 50)
-	views := []*view{watch(t, m[2], a), watch(t, m[2], b)}
+	a.More(t, 50)
+	views := []*streamtest.View{watch(t, m[2], a), watch(t, m[2], b)}
 	late := join(t, f, "late")
 	views = append(views, watch(t, late, a), watch(t, late, b))
 	for _, v := range views {
-		v.awaitLive(t)
+		v.AwaitLive(t)
 	}
-	a.more(t, 200)
+	a.More(t, 200)
 	for _, v := range views {
-		v.requireAll(t)
+		v.RequireAll(t)
 	}
 }
 

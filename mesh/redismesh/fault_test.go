@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,162 +21,51 @@ import (
 	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/internal/streamtest"
 	"github.com/channels-go/channels/mesh/redismesh"
 	"github.com/channels-go/channels/store/redisstore"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
-// A ledger is a replica that publishes 1, 2, 3 … on some channels, another one
-// that subscribes to them, and the packets that the second may miss: only those
-// published before a KindLost, or refused.
+// A ledger is a replica that publishes numbers on 40 channels, and another one that
+// subscribes to them. The second may miss only those published before a KindLost, or
+// refused.
 type ledger struct {
-	t    *testing.T
-	a, b *redismesh.Mesh
-	calm atomic.Bool // publish at calmPace
-
-	mu    sync.Mutex // guards the fields below
-	heard time.Time  // when something last arrived
-	begun int
-	acked []int
-	got   map[int]bool
-	last  map[string]int // by channel, to check the order
-	safe  map[string]int // by channel: losses up to this number are excused
+	t       *testing.T
+	a, b    *redismesh.Mesh
+	numbers *streamtest.Stream // of a
+	view    *streamtest.View   // of b
 }
-
-const ledgerChannels = 40
-
-// A ledger publishes at busyPace. While nothing arrives, so that all of it would
-// be excused, or where a test waits for a timeout, it publishes at calmPace.
-const (
-	busyPace = 500 * time.Microsecond
-	calmPace = 10 * time.Millisecond
-)
-
-// ledgerChannel is the name of the channel that number i is published on.
-func ledgerChannel(i int) string { return ledgerNames[i%ledgerChannels] }
-
-var ledgerNames = func() (names [ledgerChannels]string) {
-	for i := range names {
-		names[i] = fmt.Sprint("c", i)
-	}
-	return names
-}()
 
 func newLedger(t *testing.T, client func(id string) redis.UniversalClient) *ledger {
-	l := &ledger{t: t, got: map[int]bool{}, last: map[string]int{}, safe: map[string]int{}}
-	l.a, l.b = open(t, client("a"), "", "a"), open(t, client("b"), "", "b")
-	var running sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	running.Go(func() { _ = l.b.Receive(ctx, l.take) })
-	for i := range ledgerChannels {
-		require.NoError(t, l.b.Subscribe(ledgerChannel(i)))
+	t.Helper()
+	l := &ledger{t: t, a: open(t, client("a"), "", "a"), b: open(t, client("b"), "", "b")}
+	var names []string
+	for i := range 40 {
+		names = append(names, fmt.Sprint("c", i))
+		require.NoError(t, l.b.Subscribe(names[i]))
 	}
-	running.Go(func() { // ends with ctx
-		pace := busyPace
-		tick := time.NewTicker(pace)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				l.publish()
-			}
-			if now := l.pace(); now != pace {
-				pace = now
-				tick.Reset(pace)
-			}
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		running.Wait()
-	})
+	l.numbers = streamtest.Start(t, l.a, "a", names...)
+	l.view = l.numbers.Watch("b")
+	var receiving sync.WaitGroup
+	receiving.Go(func() { _ = l.b.Receive(t.Context(), l.view.Take) })
+	t.Cleanup(receiving.Wait)
 	l.live()
 	return l
-}
-
-func (l *ledger) pace() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.calm.Load() || time.Since(l.heard) > 200*time.Millisecond {
-		return calmPace
-	}
-	return busyPace
-}
-
-func (l *ledger) publish() {
-	l.mu.Lock()
-	l.begun++
-	i := l.begun
-	l.mu.Unlock()
-	err := l.a.Publish(context.Background(), mesh.Packet{Channel: ledgerChannel(i), Header: strconv.Itoa(i)})
-	if err == nil {
-		l.mu.Lock()
-		l.acked = append(l.acked, i)
-		l.mu.Unlock()
-	}
-}
-
-func (l *ledger) take(p mesh.Packet) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.heard = time.Now()
-	if p.Kind == mesh.KindLost {
-		l.safe[p.Channel] = l.begun
-		return
-	}
-	i, err := strconv.Atoi(p.Header)
-	assert.NoError(l.t, err)
-	assert.Greater(l.t, i, l.last[p.Channel], "a packet came twice or out of order")
-	l.last[p.Channel] = i
-	l.got[i] = true
 }
 
 // live waits until each channel gets a packet that is published from now on.
 func (l *ledger) live() {
 	l.t.Helper()
-	l.mu.Lock()
-	from := l.begun
-	l.mu.Unlock()
-	eventually(l.t, "packets arrive on all channels", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for i := range ledgerChannels {
-			ch := ledgerChannel(i)
-			if l.last[ch] <= max(from, l.safe[ch], l.safe[""]) {
-				return false
-			}
-		}
-		return true
-	})
+	l.view.AwaitLive(l.t)
 }
 
-// check waits until every acknowledged packet that is not excused has arrived.
+// check waits until every acknowledged packet that is not excused has arrived. It
+// ends the publishing.
 func (l *ledger) check() {
 	l.t.Helper()
 	l.live()
-	missing := 0
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if missing = l.missing(); missing == 0 {
-			return
-		}
-	}
-	require.Fail(l.t, "a packet was lost without a KindLost", "%d", missing)
-}
-
-// missing returns a packet that should have arrived and has not. It leaves out
-// the newest ones, which are on their way.
-func (l *ledger) missing() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, i := range l.acked {
-		ch := ledgerChannel(i)
-		if i > max(l.safe[ch], l.safe[""]) && i < l.last[ch] && !l.got[i] {
-			return i
-		}
-	}
-	return 0
+	l.view.RequireAll(l.t)
 }
 
 // told waits for a KindLost after the first before ones.
