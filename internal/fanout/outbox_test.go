@@ -17,6 +17,7 @@ var errSlow, errCut = errors.New("slow"), errors.New("cut")
 // A receiver counts what its outbox asks of it.
 type receiver struct {
 	Outbox
+	group  Group
 	woken  atomic.Int32
 	killed atomic.Pointer[error]
 }
@@ -28,7 +29,7 @@ func (r *receiver) Kill(err error) { r.killed.Store(&err) }
 func roomFor(frames int) int { return frames * text(nil, Said, "0123456789").Size() }
 
 func newReceiver(t *testing.T, e *Engine, as Format) *receiver {
-	r := new(receiver)
+	r := &receiver{group: e.Group()}
 	r.Init(e, r, as)
 	t.Cleanup(func() { r.Abandon(nil); require.Zero(t, e.Queued(), "what waits no longer is not counted") })
 	return r
@@ -60,16 +61,14 @@ func (r *receiver) rest() (words []string) {
 }
 
 func TestOutboxWakesOneDrainer(t *testing.T) {
-	e := newEngine(t, slowConfig(10))
-	r := newReceiver(t, e, SSE)
-	g := e.Group()
-	r.send(&g, Message, Close, "a", "b")
+	r := newReceiver(t, newEngine(t, slowConfig(10)), SSE)
+	r.send(&r.group, Message, Close, "a", "b")
 	require.EqualValues(t, 1, r.woken.Load())
 	require.Len(t, r.Take(nil), 2)
-	r.send(&g, Message, Close, "c")
+	r.send(&r.group, Message, Close, "c")
 	require.EqualValues(t, 1, r.woken.Load(), "it may take more")
 	require.Equal(t, []string{"c"}, r.rest())
-	r.send(&g, Message, Close, "d")
+	r.send(&r.group, Message, Close, "d")
 	require.EqualValues(t, 2, r.woken.Load())
 	require.False(t, r.SendIfIdle(Ping))
 	require.Equal(t, []string{"d"}, r.rest())
@@ -78,62 +77,55 @@ func TestOutboxWakesOneDrainer(t *testing.T) {
 }
 
 func TestOutboxCloses(t *testing.T) {
-	e := newEngine(t, slowConfig(3))
-	r := newReceiver(t, e, SSE)
-	g := e.Group()
+	r := newReceiver(t, newEngine(t, slowConfig(3)), SSE)
 	r.Send(&Frame{Kind: Place, Value: place("e:1")}, Close)
-	r.send(&g, Message, Close, "a", "b", "c", "d")
+	r.send(&r.group, Message, Close, "a", "b", "c", "d")
 	require.Equal(t, []string{"", "too slow"}, r.rest(), "the place stays")
 	ended, cause := r.Ended()
 	require.True(t, ended)
 	require.Equal(t, errSlow, cause)
-	require.EqualValues(t, 1, e.Slow.Load())
-	r.send(&g, Message, Close, "e")
+	require.EqualValues(t, 1, r.engine.Slow.Load())
+	r.send(&r.group, Message, Close, "e")
 	require.Empty(t, r.rest())
 	require.True(t, r.Offer(text(nil, Said, "f")), "to wait for room is of no use")
 	require.Empty(t, r.rest())
 }
 
 func TestOutboxDropsOldest(t *testing.T) {
-	e := newEngine(t, slowConfig(4))
-	r := newReceiver(t, e, SSE)
-	g, other := e.Group(), e.Group()
+	r := newReceiver(t, newEngine(t, slowConfig(4)), SSE)
+	other := r.engine.Group()
 	r.send(&other, Message, DropOldest, "x")
-	r.send(&g, Message, DropOldest, "a", "b", "c", "d")
+	r.send(&r.group, Message, DropOldest, "a", "b", "c", "d")
 	require.Equal(t, []string{"x", "b", "c", "d"}, r.rest(), "a message replaces older ones of its group")
-	require.EqualValues(t, 1, e.Dropped.Load())
+	require.EqualValues(t, 1, r.engine.Dropped.Load())
 }
 
 func TestOutboxKeepsLatest(t *testing.T) {
-	e := newEngine(t, slowConfig(4))
-	r := newReceiver(t, e, SSE)
-	g, other := e.Group(), e.Group()
+	r := newReceiver(t, newEngine(t, slowConfig(4)), SSE)
+	other := r.engine.Group()
 	r.send(&other, Message, KeepLatest, "x")
-	r.send(&g, Message, KeepLatest, "a", "b", "c", "d")
+	r.send(&r.group, Message, KeepLatest, "a", "b", "c", "d")
 	require.Equal(t, []string{"x", "d"}, r.rest())
-	require.EqualValues(t, 3, e.Superseded.Load())
+	require.EqualValues(t, 3, r.engine.Superseded.Load())
 }
 
 func TestOutboxDropsEventsFirst(t *testing.T) {
-	e := newEngine(t, slowConfig(4))
-	r := newReceiver(t, e, SSE)
-	g := e.Group()
-	r.send(&g, Message, DropOldest, "a", "b")
-	r.send(&g, Event, DropOldest, "join", "leave")
+	r := newReceiver(t, newEngine(t, slowConfig(4)), SSE)
+	r.send(&r.group, Message, DropOldest, "a", "b")
+	r.send(&r.group, Event, DropOldest, "join", "leave")
 	r.send(nil, Said, DropOldest, "answer")
 	require.Equal(t, []string{"a", "b", "leave", "answer"}, r.rest())
-	r.send(&g, Message, DropOldest, "c", "d", "e", "f")
+	r.send(&r.group, Message, DropOldest, "c", "d", "e", "f")
 	r.send(nil, Said, DropOldest, "answer")
 	require.Equal(t, []string{"d", "e", "f", "answer"}, r.rest())
 	one := newReceiver(t, newEngine(t, slowConfig(1)), SSE)
-	one.send(&g, Message, DropOldest, "a")
-	one.send(&g, Event, DropOldest, "join")
+	one.send(&one.group, Message, DropOldest, "a")
+	one.send(&one.group, Event, DropOldest, "join")
 	require.Equal(t, []string{"a"}, one.rest(), "an event is worth neither the newest message nor the connection")
 }
 
 func TestOutboxAnswersTheNewestPing(t *testing.T) {
-	e := newEngine(t, slowConfig(1))
-	r := newReceiver(t, e, WebSocket)
+	r := newReceiver(t, newEngine(t, slowConfig(1)), WebSocket)
 	r.send(nil, Said, Close, "a")
 	for _, s := range []string{"1", "2", "3"} {
 		r.Send(NewPong([]byte(s)), Close)

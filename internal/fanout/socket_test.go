@@ -11,35 +11,39 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/basetest"
 )
 
-// pair returns both ends of a connection over loopback.
-func pair(t *testing.T) (server, client *net.TCPConn) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
+// newSocket returns a socket, its connection, and the client's side of that.
+func newSocket(t *testing.T, e *Engine) (s *Socket, server, client *net.TCPConn) {
+	t.Helper()
+	l := basetest.Listen(t)
 	c, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
-	s, err := l.Accept()
+	accepted, err := l.Accept()
 	require.NoError(t, err)
-	t.Cleanup(func() { s.Close(); c.Close() })
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
-	return s.(*net.TCPConn), c.(*net.TCPConn)
+	t.Cleanup(func() { accepted.Close(); c.Close() })
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(basetest.Patience)))
+	s = new(Socket)
+	s.Init(e)
+	return s, accepted.(*net.TCPConn), c.(*net.TCPConn)
 }
 
 // plain hides what a connection is, as TLS does.
 type plain struct{ net.Conn }
 
+// ways are how a socket may be written.
+var ways = map[string]func(net.Conn) net.Conn{
+	"by a writer":    func(c net.Conn) net.Conn { return c },
+	"by a goroutine": func(c net.Conn) net.Conn { return plain{c} },
+}
+
 func TestSocketWritesInOrder(t *testing.T) {
-	for name, hide := range map[string]func(net.Conn) net.Conn{
-		"by a writer":    func(c net.Conn) net.Conn { return c },
-		"by a goroutine": func(c net.Conn) net.Conn { return plain{c} },
-	} {
+	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t, Config{QueueBytes: 8 << 20, WriteTimeout: time.Minute})
-			server, client := pair(t)
-			var s Socket
-			s.Init(e)
+			s, server, client := newSocket(t, e)
 			var want bytes.Buffer
 			want.WriteString("hello\r\n")
 			send := func(f *Frame) {
@@ -47,7 +51,7 @@ func TestSocketWritesInOrder(t *testing.T) {
 				s.Send(f, Close)
 			}
 			send(text(nil, Said, "before the handshake"))
-			require.NoError(t, s.Open(hide(server), []byte("hello\r\n")))
+			require.NoError(t, s.Open(way(server), []byte("hello\r\n")))
 			s.Start()
 			long := strings.Repeat("x", 10_000)
 			for i := range 400 { // more than the sockets hold, so that a writer hands it on
@@ -70,17 +74,12 @@ func TestSocketWritesInOrder(t *testing.T) {
 }
 
 func TestSocketCutsAClientThatTakesNothing(t *testing.T) {
-	for name, hide := range map[string]func(net.Conn) net.Conn{
-		"socket": func(c net.Conn) net.Conn { return c },
-		"TLS":    func(c net.Conn) net.Conn { return plain{c} },
-	} {
+	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t, Config{QueueBytes: 64 << 20, WriteTimeout: 300 * time.Millisecond})
-			server, client := pair(t)
+			s, server, client := newSocket(t, e)
 			require.NoError(t, client.SetReadBuffer(8<<10))
-			var s Socket
-			s.Init(e)
-			require.NoError(t, s.Open(hide(server), nil))
+			require.NoError(t, s.Open(way(server), nil))
 			s.Start()
 			for range 16 {
 				s.Send(text(nil, Said, strings.Repeat("x", 1<<20)), Close)
@@ -98,9 +97,7 @@ func TestSocketCutsAClientThatTakesNothing(t *testing.T) {
 
 func TestSocketKilledDuringTheHandshake(t *testing.T) {
 	e := newEngine(t, Config{WriteTimeout: time.Minute})
-	server, client := pair(t)
-	var s Socket
-	s.Init(e)
+	s, server, client := newSocket(t, e)
 	s.Kill(errCut)
 	require.NoError(t, s.Open(server, []byte("hello")))
 	s.Start()
@@ -113,9 +110,7 @@ func TestSocketKilledDuringTheHandshake(t *testing.T) {
 
 func TestSocketAfterTheEngine(t *testing.T) {
 	e := newEngine(t, Config{WriteTimeout: time.Minute, Stopped: errCut})
-	server, _ := pair(t)
-	var s Socket
-	s.Init(e)
+	s, server, _ := newSocket(t, e)
 	require.NoError(t, s.Open(plain{server}, nil))
 	e.Conns.Shut()
 	s.Send(text(nil, Said, "late"), Close)
@@ -130,9 +125,7 @@ func TestSocketsShareTheWriters(t *testing.T) {
 	e := newEngine(t, Config{WriteTimeout: time.Minute})
 	used := map[*writer]int{}
 	for range 4 * len(e.writers) {
-		server, _ := pair(t)
-		s := new(Socket)
-		s.Init(e)
+		s, server, _ := newSocket(t, e)
 		require.NoError(t, s.Open(server, []byte("HTTP/1.1 101 Switching Protocols\r\n\r\n")))
 		used[s.writer]++
 	}
