@@ -18,7 +18,7 @@ import (
 func TestMessageHasADeadline(t *testing.T) {
 	var log logbook
 	const whole = 300 * time.Millisecond
-	_, g := startPaced(t, zmqgateway.Pace{Whole: whole}, withLog(&log))
+	_, g := start(t, func(o *setup) { o.Whole = whole }, withLog(&log))
 	for what, c := range map[string]struct {
 		begin []byte
 		then  string // what follows again and again: it never completes the message
@@ -75,7 +75,7 @@ func TestMessageHasADeadline(t *testing.T) {
 func TestMessagesTogetherHaveNoDeadline(t *testing.T) {
 	t.Parallel()
 	const whole = 3 * time.Second // far more than a message needs on a busy machine
-	_, g := startPaced(t, zmqgateway.Pace{Whole: whole})
+	_, g := start(t, func(o *setup) { o.Whole = whole })
 	s := dialPush(t, g)
 	s.send(t, "a", "first", "1")
 	n := int64(1)

@@ -30,12 +30,12 @@ func TestOptions(t *testing.T) {
 		_, err := zmqgateway.New(o)
 		require.ErrorContains(t, err, want)
 	}
-	g := newGateway(t, hub, func(o *zmqgateway.Options) { o.Pub, o.MaxMessageBytes = "", 64<<20 })
+	g := newGateway(t, nobody(hub), func(o *setup) { o.Pub, o.MaxMessageBytes = "", 64<<20 })
 	pub, pull, _ := g.Addresses()
 	require.Empty(t, pub)
 	_, err := zmqgateway.New(zmqgateway.Options{Hub: hub, Pub: "tcp://127.0.0.1:0", Pull: pull})
 	require.ErrorContains(t, err, "address already in use")
-	open := newGateway(t, hub, func(o *zmqgateway.Options) { o.Pull, o.Token = "tcp://:0", []byte("0123456789abcdef") })
+	open := newGateway(t, nobody(hub), func(o *setup) { o.Pull, o.Token = "tcp://:0", []byte("0123456789abcdef") })
 	require.NoError(t, open.Close())
 	require.NoError(t, open.Close())
 }
@@ -82,7 +82,7 @@ func TestAnswersPings(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	var log logbook
-	hub, g := start(t, withLog(&log), func(o *zmqgateway.Options) { o.MaxTopics, o.MaxConnections = 3, 2 })
+	hub, g := start(t, withLog(&log), func(o *setup) { o.MaxTopics, o.MaxConnections = 3, 2 })
 	idle := dialSub(t, g)
 	eventually(t, "it is there", func() bool { return g.Stats().Readers == 1 })
 	idle.send(t, "\x00x") // does not make it known
@@ -121,7 +121,7 @@ func TestBounds(t *testing.T) {
 // While publishing is slow, a PUSH socket is not read, so it has to wait.
 func TestHoldsPublishersUp(t *testing.T) {
 	let := make(chan struct{})
-	g := newPaced(t, slowHub{let: let}, zmqgateway.Pace{})
+	g := newGateway(t, slowHub{let: let})
 	s := dialPush(t, g)
 	body := `"` + strings.Repeat("x", 1<<19) + `"`
 	n := 0

@@ -63,12 +63,27 @@ func newMesh(t testing.TB, id string, log *slog.Logger) *zmqmesh.Mesh {
 	return m
 }
 
-type change = func(*zmqgateway.Options)
+// A setup is what a test may change of a gateway.
+type setup struct {
+	zmqgateway.Options
+	zmqgateway.Pace
+}
+
+type change = func(*setup)
 
 // newGateway opens a gateway with all three sockets.
-func newGateway(t testing.TB, hub *channels.Hub, changes ...change) *zmqgateway.Gateway {
+func newGateway(t testing.TB, hub zmqgateway.Bridge, changes ...change) *zmqgateway.Gateway {
 	t.Helper()
-	return newPaced(t, nobody(hub), zmqgateway.Pace{}, changes...)
+	o := setup{Options: zmqgateway.Options{
+		Pub: "tcp://127.0.0.1:0", Pull: "tcp://127.0.0.1:0", Rep: "tcp://127.0.0.1:0", Logger: zmtptest.Logger(t),
+	}}
+	for _, c := range changes {
+		c(&o)
+	}
+	g, err := zmqgateway.NewPaced(hub, o.Options, o.Pace)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, g.Close()) })
+	return g
 }
 
 // nobody is a hub as a gateway without an Identity sees it.
@@ -77,39 +92,20 @@ func nobody(hub *channels.Hub) zmqgateway.Bridge { return hub.Bridge(channels.Id
 // start opens a gateway to a new hub.
 func start(t testing.TB, changes ...change) (*channels.Hub, *zmqgateway.Gateway) {
 	t.Helper()
-	return startPaced(t, zmqgateway.Pace{}, changes...)
-}
-
-// startPaced is start with other times.
-func startPaced(t testing.TB, pace zmqgateway.Pace, changes ...change) (*channels.Hub, *zmqgateway.Gateway) {
-	t.Helper()
 	hub := newHub(t, channels.Options{})
-	return hub, newPaced(t, nobody(hub), pace, changes...)
-}
-
-// newPaced opens a gateway with all three sockets and other times.
-func newPaced(t testing.TB, hub zmqgateway.Bridge, pace zmqgateway.Pace, changes ...change) *zmqgateway.Gateway {
-	t.Helper()
-	o := zmqgateway.Options{Pub: "tcp://127.0.0.1:0", Pull: "tcp://127.0.0.1:0", Rep: "tcp://127.0.0.1:0", Logger: zmtptest.Logger(t)}
-	for _, c := range changes {
-		c(&o)
-	}
-	g, err := zmqgateway.NewPaced(hub, o, pace)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, g.Close()) })
-	return g
+	return hub, newGateway(t, nobody(hub), changes...)
 }
 
 func withLog(log *logbook) change {
-	return func(o *zmqgateway.Options) { o.Logger = log.Logger() }
+	return func(o *setup) { o.Logger = log.Logger() }
 }
 
 func withToken(token string) change {
-	return func(o *zmqgateway.Options) { o.Token = []byte(token) }
+	return func(o *setup) { o.Token = []byte(token) }
 }
 
 func withRoom(bytes int) change {
-	return func(o *zmqgateway.Options) { o.MaxUnfinishedBytes = bytes }
+	return func(o *setup) { o.MaxUnfinishedBytes = bytes }
 }
 
 func pubOf(g *zmqgateway.Gateway) string {

@@ -18,7 +18,7 @@ import (
 // Whatever a stranger sends to the three ports harms nobody else: its connection
 // is closed, and others go on.
 func TestHostileStrangers(t *testing.T) {
-	hub, g := start(t, func(o *zmqgateway.Options) { o.MaxMessageBytes = 64 << 10 })
+	hub, g := start(t, func(o *setup) { o.MaxMessageBytes = 64 << 10 })
 	pub, pull, rep := g.Addresses()
 	reader := subscribe(t, hub, g, "", "alive")
 	random := make([]byte, 100_000)
@@ -106,7 +106,7 @@ func testThousandSilent(t *testing.T, shake bool) {
 func TestStrangersMakeWay(t *testing.T) {
 	t.Parallel()
 	const token, most = "0123456789abcdef", 5
-	_, g := start(t, withToken(token), func(o *zmqgateway.Options) { o.MaxConnections = most })
+	_, g := start(t, withToken(token), func(o *setup) { o.MaxConnections = most })
 	_, pull, rep := g.Addresses()
 	for address, typ := range map[string]zmq4.SocketType{pull: zmq4.Push, rep: zmq4.Req} {
 		published := g.Stats().Published
@@ -160,7 +160,7 @@ func TestStrangersMakeWay(t *testing.T) {
 // another address that opens more connections than are allowed.
 func TestFloodFromOneAddress(t *testing.T) {
 	t.Parallel()
-	_, g := start(t, func(o *zmqgateway.Options) { o.MaxConnections = 5 })
+	_, g := start(t, func(o *setup) { o.MaxConnections = 5 })
 	quiet := dialPush(t, g)
 	eventually(t, "it is in", func() bool { return zmqgateway.Entered(g) == 1 })
 	for range 20 {

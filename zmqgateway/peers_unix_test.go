@@ -18,7 +18,7 @@ import (
 // in between, gets what it asks for until it cancels.
 func TestSubscribeCommands(t *testing.T) {
 	t.Parallel()
-	hub, g := start(t, func(o *zmqgateway.Options) { o.MaxConnections = 1 })
+	hub, g := start(t, func(o *setup) { o.MaxConnections = 1 })
 	s := dialSub(t, g)
 	require.NoError(t, s.SendCmd("NEWS", []byte(strings.Repeat("x", 1000))))
 	require.NoError(t, s.SendCmd(zmq4.CmdSubscribe, []byte("news\x00")))
@@ -123,7 +123,7 @@ sys.stdin.readline()
 // stays, and so does one of ZMTP 3.0, which may not know PING.
 func TestReaderThatIsStopped(t *testing.T) {
 	t.Parallel()
-	hub, g := startPaced(t, zmqgateway.Pace{Beat: time.Second})
+	hub, g := start(t, func(o *setup) { o.Beat = time.Second })
 	const program = `
 import sys, zmq
 s = zmq.Context().socket(zmq.SUB)
@@ -153,7 +153,7 @@ while True: print(s.recv_multipart()[1].decode())
 // one names what is not supported.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
-	hub, g := start(t, func(o *zmqgateway.Options) {
+	hub, g := start(t, func(o *setup) {
 		o.Pub, o.Pull, o.Rep, o.Insecure = "tcp://*:*", "tcp://127.0.0.1:*", "", true
 	})
 	require.Regexp(t, `^tcp://\[::\]:[1-9]`, pubOf(g))

@@ -19,7 +19,6 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/zmtp/zmtptest"
-	"github.com/channels-go/channels/zmqgateway"
 )
 
 // A program is a running Python program.
@@ -150,7 +149,7 @@ while True:
 func TestPublishersOfLibzmq(t *testing.T) {
 	t.Parallel()
 	hub := newHub(t, channels.Options{QueueBytes: 256 << 20})
-	a, b := newGateway(t, hub), newGateway(t, hub)
+	a, b := newGateway(t, nobody(hub)), newGateway(t, nobody(hub))
 	sub, err := hub.Subscribe(t.Context(), "pushed", nil)
 	require.NoError(t, err)
 	p := run(t, `
@@ -227,7 +226,7 @@ func TestRequestsOfLibzmq(t *testing.T) {
 		}
 		return nil
 	}})
-	g := newPaced(t, hub.Bridge(channels.Identity{ID: "zmq"}), zmqgateway.Pace{})
+	g := newGateway(t, hub.Bridge(channels.Identity{ID: "zmq"}))
 	p := run(t, `
 import json, sys, zmq
 ctx = zmq.Context()

@@ -14,6 +14,7 @@ import (
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/zmtp"
+	"github.com/channels-go/channels/internal/zmtp/zmtptest"
 	"github.com/channels-go/channels/zmqgateway"
 )
 
@@ -21,7 +22,7 @@ import (
 // readers lose nothing and do not wait, nor does the hub.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
-	hub, g := start(t, func(o *zmqgateway.Options) { o.QueueBytes = 1 << 20 })
+	hub, g := start(t, func(o *setup) { o.QueueBytes = 1 << 20 })
 	subscribe(t, hub, g, "", "a") // it reads nothing more
 	fast := subscribe(t, hub, g, "a", "a")
 	body := `"` + strings.Repeat("x", 100_000) + `"`
@@ -56,7 +57,7 @@ func readsSteadily(t *testing.T) (longest time.Duration, err error) {
 	const messages, size = 220, 30 << 10 // 6.6 MB
 	const slow = 30                      // messages, for twice zmtp.StallTimeout
 	hub := newHub(t, channels.Options{QueueBytes: 16 << 20})
-	g := newGateway(t, hub)
+	g := newGateway(t, nobody(hub))
 	s := dialSub(t, g)
 	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(64<<10))
 	s.send(t, "\x01steady\x00")
@@ -92,8 +93,7 @@ func readsSteadily(t *testing.T) (longest time.Duration, err error) {
 // A reader that asks for a channel by its name and by two beginnings gets each
 // message once, and goes on getting them by what it has not cancelled.
 func TestReaderGetsEachMessageOnce(t *testing.T) {
-	hub := newHub(t, channels.Options{})
-	g := newGateway(t, hub)
+	hub, g := start(t)
 	s := dialSub(t, g)
 	expect := func(headers ...string) {
 		t.Helper()
@@ -179,7 +179,7 @@ func TestReaderOfAllReplicas(t *testing.T) {
 	two := newHub(t, channels.Options{Mesh: b, Store: hubtest.NewMemory(t)})
 	a.SetPeers(map[string]string{"b": b.Address()})
 	b.SetPeers(map[string]string{"a": a.Address()})
-	s := subscribe(t, two, newGateway(t, one), "", "x")
+	s := subscribe(t, two, newGateway(t, nobody(one)), "", "x")
 	sub, err := one.Subscribe(t.Context(), "x", nil)
 	require.NoError(t, err)
 	defer sub.Close()
@@ -210,7 +210,7 @@ func (s *socket) queueMore(t *testing.T, hub *channels.Hub) (taken int) {
 
 // Close sends what is queued, even to a reader that takes its time.
 func TestCloseSendsWhatIsQueued(t *testing.T) {
-	hub, g := startPaced(t, zmqgateway.Pace{Linger: patience}) // a busy machine needs more than a second
+	hub, g := start(t, func(o *setup) { o.Linger = patience }) // a busy machine needs more than a second
 	s := dialSub(t, g)
 	require.NoError(t, s.tcp.(*net.TCPConn).SetReadBuffer(32<<10)) // the system keeps less than all of it
 	s.send(t, "\x01")
@@ -237,23 +237,16 @@ func TestCloseWaitsForReadersOnlySoLong(t *testing.T) {
 	s.ready(t, hub, "a")
 	s.queueMore(t, hub)
 	began := time.Now()
-	closed := make(chan error, 1)
-	go func() { closed <- g.Close() }()
-	select {
-	case err := <-closed:
-		require.NoError(t, err)
-		require.GreaterOrEqual(t, time.Since(began), time.Second, "it did not linger")
-		require.Contains(t, log.Line("closed before all readers"), "readers=1")
-	case <-time.After(patience):
-		require.FailNow(t, "Close waits for a reader that takes nothing")
-	}
+	zmtptest.RequireCloses(t, g)
+	require.GreaterOrEqual(t, time.Since(began), time.Second, "it did not linger")
+	require.Contains(t, log.Line("closed before all readers"), "readers=1")
 }
 
 // A reader that takes all topics there are, again and again, keeps out nobody who
 // wants no more than an equal share.
 func TestGreedyReader(t *testing.T) {
 	var log logbook
-	hub, g := start(t, withLog(&log), func(o *zmqgateway.Options) { o.MaxTopics, o.MaxConnections = 9, 3 })
+	hub, g := start(t, withLog(&log), func(o *setup) { o.MaxTopics, o.MaxConnections = 9, 3 })
 	greedy := func(n int) *socket {
 		t.Helper()
 		s := dialSub(t, g)

@@ -21,12 +21,12 @@ import (
 	"github.com/channels-go/channels/zmqgateway"
 )
 
-// longest is a time for messages that does not run out in a test.
-var longest = zmqgateway.Pace{Whole: time.Hour, Crowded: time.Hour}
+// longest gives messages more time than a test takes.
+func longest(o *setup) { o.Whole, o.Crowded = time.Hour, time.Hour }
 
 // hurried gives messages only this long while others wait for their room.
-func hurried(crowded time.Duration) zmqgateway.Pace {
-	return zmqgateway.Pace{Whole: time.Hour, Crowded: crowded}
+func hurried(crowded time.Duration) change {
+	return func(o *setup) { o.Whole, o.Crowded = time.Hour, crowded }
 }
 
 // flood has strangers connect to Pull and Rep in turn, send this, and come again
@@ -68,7 +68,7 @@ var json200K = `"` + strings.Repeat("x", 200_000) + `"`
 func TestStrangersWithHalfMessages(t *testing.T) {
 	const most = 64 << 20
 	var log logbook
-	hub, g := startPaced(t, hurried(500*time.Millisecond), withRoom(most), withLog(&log))
+	hub, g := start(t, hurried(500*time.Millisecond), withRoom(most), withLog(&log))
 	push, req := dialPush(t, g), dialReq(t, g)
 	eventually(t, "both have shaken hands", func() bool { return zmqgateway.Entered(g) == 2 }) // otherwise the crowd might push them out first
 	sub, err := hub.Subscribe(t.Context(), "a", nil)
@@ -115,7 +115,7 @@ func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 	}{"that stay": {time.Hour, 0}, "that come again": {20 * time.Millisecond, 100}} {
 		t.Run(name, func(t *testing.T) {
 			const token = "0123456789abcdef"
-			_, g := startPaced(t, hurried(c.crowded), withToken(token), func(o *zmqgateway.Options) {
+			_, g := start(t, hurried(c.crowded), withToken(token), func(o *setup) {
 				o.Logger = slog.New(slog.DiscardHandler)
 			})
 			push, req := dialPush(t, g), dialReq(t, g)
@@ -145,7 +145,7 @@ func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 // message that has room, and still has time, is left alone.
 func TestRoomIsWaitedFor(t *testing.T) {
 	let := make(chan struct{})
-	g := newPaced(t, slowHub{let: let}, longest, withRoom(2<<20))
+	g := newGateway(t, slowHub{let: let}, longest, withRoom(2<<20))
 	// One is being published, which cannot be ended, and one is on its way.
 	publishing, coming, last := dialPush(t, g), dialPush(t, g), dialPush(t, g)
 	publishing.send(t, "a", "h", `"`+strings.Repeat("x", 500_000)+`"`)
@@ -176,7 +176,7 @@ func TestRoomIsWaitedFor(t *testing.T) {
 func TestWhoMakesRoom(t *testing.T) {
 	let := make(chan struct{})
 	var log logbook
-	g := newPaced(t, slowHub{let: let}, hurried(50*time.Millisecond), withRoom(2<<20), withLog(&log))
+	g := newGateway(t, slowHub{let: let}, hurried(50*time.Millisecond), withRoom(2<<20), withLog(&log))
 	publishing, slow, last := dialPush(t, g), dialPush(t, g), dialPush(t, g)
 	body := `"` + strings.Repeat("x", 500_000) + `"`
 	publishing.send(t, "a", "h", body)
@@ -210,7 +210,7 @@ func TestWhoMakesRoom(t *testing.T) {
 // Close.
 func TestCloseWhileOthersWaitForRoom(t *testing.T) {
 	const most = 8 << 20
-	_, g := startPaced(t, longest, withRoom(most))
+	_, g := start(t, longest, withRoom(most))
 	var all []*socket
 	for range 100 {
 		all = append(all, dialPush(t, g))
@@ -232,7 +232,7 @@ func TestCloseWhileOthersWaitForRoom(t *testing.T) {
 
 // A stranger that makes way ends at once, even while it waits for room.
 func TestWhoWaitsForRoomMakesWay(t *testing.T) {
-	g := newPaced(t, slowHub{}, longest, withRoom(2<<20), func(o *zmqgateway.Options) { o.MaxConnections = 2 })
+	g := newGateway(t, slowHub{}, longest, withRoom(2<<20), func(o *setup) { o.MaxConnections = 2 })
 	waiting, holding := dialPush(t, g), dialPush(t, g)
 	write(t, holding.tcp, announced(1<<20))
 	eventually(t, "there is no room", func() bool { return zmqgateway.Unfinished(g) == 1<<20 })
@@ -249,7 +249,7 @@ func TestWhoWaitsForRoomMakesWay(t *testing.T) {
 // A message with a second large frame never waits for room while it holds some:
 // two such messages would wait for each other.
 func TestTwoLargeFrames(t *testing.T) {
-	_, g := startPaced(t, longest, withRoom(2<<20))
+	_, g := start(t, longest, withRoom(2<<20))
 	large := strings.Repeat("x", 400_000)
 	req := dialReq(t, g)
 	req.send(t, "", large, large)
