@@ -67,18 +67,22 @@ func TestHostileStrangers(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return log.Has("refused a connection") })
 }
 
-// TestProtocolVersion: a replica with another version is refused, and both sides
-// say why.
-func TestProtocolVersion(t *testing.T) {
+// TestRefusedVersions: a replica with another version, or with one that does not
+// protect what is sent with its key, is refused, and both sides say why.
+func TestRefusedVersions(t *testing.T) {
 	t.Parallel()
-	var log logbook
-	m := newMesh(t, "m", withLog(&log))
-	c := dial(t, m)
-	write(t, c, greeting("CHANNELS"), frame(4, "\x05HELLO\x63"+strings.Repeat("\x00", 44)+"id"))
-	told, err := io.ReadAll(c)
-	require.NoError(t, err)
-	require.Contains(t, string(told), "speaks version 99 of the mesh's protocol, and this one only 1")
-	eventually(t, "it is logged", func() bool { return log.Has("speaks version 99") })
+	for says, hello := range map[string]struct{ key, begin string }{
+		"speaks version 99 of the mesh's protocol, and this one only 1": {"", "\x63\x00"},
+		"whose key does not protect what is sent: update it":            {"0123456789abcdef", "\x01\x01"},
+	} {
+		var log logbook
+		c := dial(t, newMesh(t, "m", withKey(hello.key), withLog(&log)))
+		write(t, c, greeting("CHANNELS"), frame(4, "\x05HELLO"+hello.begin+strings.Repeat("\x00", 44)+"id"))
+		told, err := io.ReadAll(c)
+		require.NoError(t, err)
+		require.Contains(t, string(told), says)
+		eventually(t, "it is logged", func() bool { return log.Has(says) })
+	}
 }
 
 // TestSilentConnections: a thousand silent connections keep nobody out, and are

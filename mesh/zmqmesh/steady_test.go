@@ -102,12 +102,15 @@ func TestBeatWithoutAnswers(t *testing.T) {
 	m := newMesh(t, "m")
 	synctest.Test(t, func(t *testing.T) {
 		pipe, theirs := net.Pipe()
-		ours := &buffered{Conn: pipe, out: make(chan []byte, 16), closed: make(chan struct{})}
 		defer theirs.Close()
-		defer ours.Close()
-		go ours.run() // ends with the pipe
+		defer pipe.Close()
+		over := make(chan struct{})
+		end := sync.OnceFunc(func() { close(over) })
+		defer end()
+		ours := buffered{pipe, make(chan []byte, 16), over}
+		go ours.run() // ends with over
 		ended := make(chan error, 1)
-		go func() { ended <- zmqmesh.LinkOver(m, ours, ours.closed) }() // ends with the pipe
+		go func() { ended <- zmqmesh.LinkOver(m, ours, over) }() // ends with over
 		_, err := zmqmesh.Shake(theirs, "listener", 1, nil, true)
 		require.NoError(t, err)
 		asked, beats := 0, 0
@@ -128,7 +131,7 @@ func TestBeatWithoutAnswers(t *testing.T) {
 			}
 		}
 		require.Equal(t, zmqmesh.MaxWaiting, asked)
-		require.NoError(t, ours.Close())
+		end()
 		require.NoError(t, <-ended)
 	})
 }
@@ -137,32 +140,26 @@ func TestBeatWithoutAnswers(t *testing.T) {
 // of a handshake do.
 type buffered struct {
 	net.Conn
-	out    chan []byte
-	once   sync.Once
-	closed chan struct{}
+	out  chan []byte
+	over chan struct{}
 }
 
-func (b *buffered) run() {
+func (b buffered) run() {
 	for {
 		select {
 		case p := <-b.out:
 			_, _ = b.Conn.Write(p)
-		case <-b.closed:
+		case <-b.over:
 			return
 		}
 	}
 }
 
-func (b *buffered) Write(p []byte) (int, error) {
+func (b buffered) Write(p []byte) (int, error) {
 	select {
 	case b.out <- bytes.Clone(p):
 		return len(p), nil
-	case <-b.closed:
+	case <-b.over:
 		return 0, net.ErrClosed
 	}
-}
-
-func (b *buffered) Close() error {
-	b.once.Do(func() { close(b.closed) })
-	return b.Conn.Close()
 }

@@ -221,14 +221,3 @@ func TestSealedFromReading(t *testing.T) {
 	require.Greater(t, len(seen), 1<<20)
 	require.NotContains(t, string(seen), "secret")
 }
-
-// TestKeyThatSealsNothing: a replica whose version does not protect what is sent
-// with its key is refused, and told so.
-func TestKeyThatSealsNothing(t *testing.T) {
-	t.Parallel()
-	c := dial(t, newMesh(t, "m", withKey("0123456789abcdef")))
-	write(t, c, greeting("CHANNELS"), frame(4, "\x05HELLO\x01\x01"+strings.Repeat("\x00", 44)+"id"))
-	told, err := io.ReadAll(c)
-	require.NoError(t, err)
-	require.Contains(t, string(told), "whose key does not protect what is sent: update it")
-}
