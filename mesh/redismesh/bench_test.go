@@ -1,10 +1,10 @@
 package redismesh_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,10 +26,10 @@ func BenchmarkPackets(b *testing.B) {
 		require.NoError(b, to.Subscribe(names[i]))
 	}
 	var ready, got atomic.Int64
-	ended := make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() { // ends with ctx
-		_ = to.Receive(ctx, func(p mesh.Packet) {
+	var receiving sync.WaitGroup
+	b.Cleanup(receiving.Wait)
+	receiving.Go(func() { // ends with the benchmark
+		_ = to.Receive(b.Context(), func(p mesh.Packet) {
 			switch {
 			case p.Header != "":
 				got.Add(1)
@@ -37,10 +37,9 @@ func BenchmarkPackets(b *testing.B) {
 				ready.Add(1)
 			}
 		})
-		close(ended)
-	}()
+	})
 	eventually(b, "the subscriptions are active", func() bool {
-		require.NoError(b, from.Publish(ctx, mesh.Packet{Channel: names[99]}))
+		require.NoError(b, from.Publish(b.Context(), mesh.Packet{Channel: names[99]}))
 		return ready.Load() > 0
 	})
 	body := json.RawMessage(`"` + strings.Repeat("x", 98) + `"`)
@@ -53,12 +52,10 @@ func BenchmarkPackets(b *testing.B) {
 			for n-got.Load() > 20_000 {
 				time.Sleep(50 * time.Microsecond) // between two looks, so that the queue never overflows
 			}
-			_ = from.Publish(ctx, mesh.Packet{Channel: names[n%100], Header: "h", Body: body})
+			_ = from.Publish(b.Context(), mesh.Packet{Channel: names[n%100], Header: "h", Body: body})
 		}
 	})
 	eventually(b, "all arrive", func() bool { return got.Load() >= int64(b.N) })
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "packets/s")
-	cancel()
-	<-ended
 }

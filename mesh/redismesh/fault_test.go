@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -266,7 +268,7 @@ func TestHistoryLosesNothing(t *testing.T) {
 	var mu sync.Mutex
 	acked := map[uint64]bool{}
 	got := make([][]uint64, len(hubs))
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	var publishing, receiving sync.WaitGroup
 	t.Cleanup(receiving.Wait)
 	for i, hub := range hubs {
@@ -285,12 +287,7 @@ func TestHistoryLosesNothing(t *testing.T) {
 		t.Cleanup(sub.Close)
 		for range 4 {
 			publishing.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
+				for !stop.Load() {
 					res, err := hub.Publish(context.Background(), "x", channels.Message{Header: "h", Body: []byte("1")})
 					if err == nil {
 						mu.Lock()
@@ -312,12 +309,9 @@ func TestHistoryLosesNothing(t *testing.T) {
 		goal := count() + 200
 		eventually(t, "publishing goes on", func() bool { return count() >= goal })
 	}
-	close(stop)
+	stop.Store(true)
 	publishing.Wait()
-	top := uint64(0)
-	for offset := range acked {
-		top = max(top, offset)
-	}
+	top := slices.Max(slices.Collect(maps.Keys(acked)))
 	eventually(t, "both have the last message", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
