@@ -41,11 +41,7 @@ func TestTheReadmesProgram(t *testing.T) {
 	cmd := exec.Command(binary)
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
-	require.NoError(t, proctest.Start(cmd))
-	defer func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}()
+	proctest.Run(t, cmd)
 
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()

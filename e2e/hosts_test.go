@@ -64,12 +64,12 @@ func TestExamplesAnswerToTheirOwnHosts(t *testing.T) {
 // Load balancers see that the end is coming while everything is still served.
 func TestExamplesSayThatTheyEnd(t *testing.T) {
 	each(t, nil, func(t *testing.T, s *server) {
-		require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+		s.Signal(syscall.SIGTERM)
 		// If the server has closed its port, the request fails, and so does
 		// the test.
 		s.ready(http.StatusServiceUnavailable)
 		status, _ := s.ask("", "")
 		require.Equal(t, http.StatusOK, status)
-		require.NoError(t, s.end())
+		s.WaitExit()
 	})
 }

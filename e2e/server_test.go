@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,9 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/internal/basetest"
@@ -57,11 +54,9 @@ func TestMain(m *testing.M) {
 
 // server is a running example.
 type server struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	addr   string
-	exited chan struct{} // closed when the process has ended
-	err    error         // how it ended; set before exited is closed
+	*proctest.Process
+	t    *testing.T
+	addr string
 }
 
 // start starts an example and a browser for a test that runs in parallel with
@@ -76,18 +71,11 @@ func start(t *testing.T, example string, args ...string) (*server, *browser) {
 // when it listens.
 func run(t *testing.T, example string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, exited: make(chan struct{})}
-	s.cmd = exec.Command(filepath.Join(binaries, example), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	cmd := exec.Command(filepath.Join(binaries, example), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	var stdout, stderr basetest.Log
-	s.cmd.Stdout, s.cmd.Stderr = &stdout, &stderr
-	require.NoError(t, proctest.Start(s.cmd))
-	go func() { // ends with the process
-		defer close(s.exited)
-		s.err = s.cmd.Wait()
-	}()
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	s := &server{t: t, Process: proctest.Run(t, cmd)}
 	t.Cleanup(func() {
-		s.cmd.Process.Kill()
-		assert.NotErrorIs(t, s.end(), errStillRuns)
 		if t.Failed() {
 			t.Logf("the server wrote:\n%s%s", stdout.String(), stderr.String())
 		}
@@ -105,24 +93,12 @@ func (s *server) home() string { return "http://" + s.addr + "/" }
 
 func (s *server) url(room string) string { return "http://" + s.addr + "/#" + room }
 
-// terminate asks the server to stop and returns how it ended.
-func (s *server) terminate() error {
+// terminate asks the server to stop and waits until it has.
+func (s *server) terminate() {
 	s.t.Helper()
-	require.NoError(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
-	return s.end()
+	s.Signal(syscall.SIGTERM)
+	s.WaitExit()
 }
-
-// end waits until the server ends, and returns how.
-func (s *server) end() error {
-	select {
-	case <-s.exited:
-		return s.err
-	case <-time.After(deadline):
-		return errStillRuns
-	}
-}
-
-var errStillRuns = errors.New("the server is still running")
 
 // request sends a request, to another host than the URL's if host is not empty,
 // and returns its answer.

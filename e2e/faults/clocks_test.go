@@ -117,7 +117,7 @@ func TestClocksDifferByAnHour(t *testing.T) {
 		require.Equal(t, http.StatusOK, status)
 		require.Contains(t, string(body), `"first"`, "the oldest message is kept on %s", r.name)
 	}
-	all[2].kill()
+	all[2].Kill()
 	eventually(t, "the others notice a killed replica", func() bool {
 		return all[0].nodes()["c"].Status == "red" && all[1].nodes()["c"].Status == "red"
 	})

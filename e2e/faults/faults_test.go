@@ -29,7 +29,7 @@ func TestReplicasAreKilledUnderLoad(t *testing.T) {
 	c := check(t, all, 6, 4, *pace)
 	for _, victim := range []*replica{all[1], all[2], all[1]} {
 		c.more(200)
-		victim.kill()
+		victim.Kill()
 		c.more(200) // the others go on
 		victim.start()
 	}
@@ -46,7 +46,7 @@ func TestStoppedReplicaHoldsNobodyUp(t *testing.T) {
 	before := a.usage()
 	c := check(t, all, 6, 4, *pace)
 	c.more(200)
-	b.signal(syscall.SIGSTOP)
+	b.Signal(syscall.SIGSTOP)
 	eventually(t, "the stopped replica counts as lost", func() bool { return a.nodes()["b"].Status == "red" })
 	c.more(20) // each publisher waits 2 s for b's answer, one time in three
 	// Checkers on the other replicas get everything meanwhile.
@@ -61,7 +61,7 @@ func TestStoppedReplicaHoldsNobodyUp(t *testing.T) {
 		return on >= 4
 	})
 	a.back(before)
-	b.signal(syscall.SIGCONT)
+	b.Signal(syscall.SIGCONT)
 	c.more(200)
 	c.verify()
 	green(t, all...)

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -96,12 +97,11 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 
 	began := time.Now()
 	cmd := exec.Command(zmtptest.Python(t), args...)
-	var out, errs basetest.Log
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	var out basetest.Log
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	require.NoError(t, proctest.Start(cmd))
-	t.Cleanup(func() { cmd.Process.Kill() })
+	libzmq := proctest.Run(t, cmd)
 	eventually(t, "each socket is turned away by each replica", func() bool {
 		f.publish(all[0])
 		return strings.Contains(out.String(), "turned away by each")
@@ -111,8 +111,7 @@ func TestSocketsOfLibzmqAtTheMeshPorts(t *testing.T) {
 	}
 	c.more(200)
 	in.Close()
-	defer time.AfterFunc(patience, func() { cmd.Process.Kill() }).Stop()
-	require.NoError(t, cmd.Wait(), "%s", errs.String())
+	libzmq.WaitExit()
 
 	seen := map[string]int{}
 	_, report, _ := strings.Cut(out.String(), "\n")

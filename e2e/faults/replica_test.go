@@ -30,17 +30,15 @@ var eventually = basetest.Eventually
 // A replica is example/server. It may be started several times at the same
 // address.
 type replica struct {
+	*proctest.Process // the present or last one; nil before the first
+
 	t    *testing.T
 	name string
 	addr string
 	mesh string // host:port of its mesh
 	argv []string
 	up   int // how many links of its mesh are up if all is well
-
-	cmd    *exec.Cmd
-	exited chan struct{} // closed when the process has ended
-	err    error         // how it ended; set before exited is closed
-	log    *basetest.Log
+	log  *basetest.Log
 }
 
 // newReplica prepares a replica on a host, with further flags. If wrap is not
@@ -52,7 +50,6 @@ func newReplica(t *testing.T, name, host string, wrap []string, flags ...string)
 		"-mesh", "zmq", "-mesh-listen", "tcp://"+r.mesh)
 	r.argv = append(r.argv, flags...)
 	t.Cleanup(func() {
-		r.kill()
 		if t.Failed() && r.log != nil {
 			log := r.log.String()
 			t.Logf("%s wrote last:\n%s", name, log[max(0, len(log)-8<<10):])
@@ -93,40 +90,17 @@ func (r *replica) start() {
 
 func (r *replica) launch() {
 	r.t.Helper()
-	cmd, exited := exec.Command(r.argv[0], r.argv[1:]...), make(chan struct{})
+	cmd := exec.Command(r.argv[0], r.argv[1:]...)
 	r.log = &basetest.Log{}
 	cmd.Stdout, cmd.Stderr = r.log, r.log
-	require.NoError(r.t, proctest.Start(cmd))
-	go func() { // ends with the process
-		defer close(exited)
-		r.err = cmd.Wait()
-	}()
-	r.cmd, r.exited = cmd, exited
-}
-
-func (r *replica) signal(s os.Signal) {
-	r.t.Helper()
-	require.NoError(r.t, r.cmd.Process.Signal(s))
-}
-
-// kill ends the process like a power cut.
-func (r *replica) kill() {
-	if r.cmd != nil {
-		r.cmd.Process.Kill()
-		<-r.exited
-	}
+	r.Process = proctest.Run(r.t, cmd)
 }
 
 // terminate asks the process to stop and waits until it has.
 func (r *replica) terminate() {
 	r.t.Helper()
-	r.signal(syscall.SIGTERM)
-	select {
-	case <-r.exited:
-		require.NoError(r.t, r.err, "%s drains and exits with 0", r.name)
-	case <-time.After(patience):
-		require.FailNow(r.t, r.name+" did not end")
-	}
+	r.Signal(syscall.SIGTERM)
+	r.WaitExit()
 }
 
 // patient is for requests that must succeed, quick for requests that are
@@ -207,7 +181,7 @@ var usageLine = regexp.MustCompile(`(?m)^(Threads|VmRSS):\s+(\d+)`)
 
 func (r *replica) usage() (u usage) {
 	r.t.Helper()
-	dir := fmt.Sprintf("/proc/%d", r.cmd.Process.Pid)
+	dir := fmt.Sprintf("/proc/%d", r.Cmd.Process.Pid)
 	files, err := os.ReadDir(filepath.Join(dir, "fd"))
 	require.NoError(r.t, err)
 	status, err := os.ReadFile(filepath.Join(dir, "status"))

@@ -47,7 +47,12 @@ func program(t *testing.T, n int) (address string) {
 	line := make([]byte, 200)
 	k, err := out.Read(line)
 	require.NoError(t, err)
-	_, address, _ = strings.Cut(strings.TrimSpace(string(line[:k])), "http://")
+	return addressIn(string(line[:k]))
+}
+
+// addressIn returns the address in the line that the program prints.
+func addressIn(line string) string {
+	_, address, _ := strings.Cut(strings.TrimSpace(line), "http://")
 	return strings.TrimSuffix(address, "/")
 }
 

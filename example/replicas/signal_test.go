@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/proctest"
 )
 
@@ -26,29 +26,23 @@ func command(args ...string) *exec.Cmd {
 }
 
 // started runs the whole program and returns its address and a function that
-// interrupts it and returns its output.
+// interrupts it and returns what else it has printed.
 func started(t *testing.T, args ...string) (address string, interrupt func() string) {
 	t.Helper()
 	cmd := command(append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	var stderr bytes.Buffer // read after the process has ended
-	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, proctest.Start(cmd))
-	t.Cleanup(func() { cmd.Process.Kill() })
-	stdout := bufio.NewReader(out)
-	line, err := stdout.ReadString('\n')
-	require.NoError(t, err)
-	_, address, _ = strings.Cut(strings.TrimSpace(line), "http://")
-	return strings.TrimSuffix(address, "/"), func() string {
+	var stdout, stderr basetest.Log
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	p := proctest.Run(t, cmd)
+	first := ""
+	basetest.Eventually(t, "the program prints its address", func() bool {
+		first = stdout.Line("\n")
+		return first != ""
+	})
+	return addressIn(first), func() string {
 		t.Helper()
-		require.NoError(t, cmd.Process.Signal(os.Interrupt))
-		timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-		defer timer.Stop()
-		rest, err := io.ReadAll(stdout)
-		require.NoError(t, err)
-		require.NoError(t, cmd.Wait(), "the program exits with 0")
-		return string(rest) + stderr.String()
+		p.Signal(os.Interrupt)
+		p.WaitExit()
+		return strings.TrimPrefix(stdout.String(), first) + stderr.String()
 	}
 }
 

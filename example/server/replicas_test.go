@@ -65,8 +65,7 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 	}
 	hear()
 
-	c.signal(t, syscall.SIGKILL)
-	<-c.exited
+	c.Kill()
 	for range 20 {
 		say(a)
 		say(b)
@@ -83,11 +82,11 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 	for _, node := range []string{"a", "b", "c"} {
 		other := map[string]string{"a": "c", "b": "a", "c": "b"}[node]
 		old := all[node]
-		old.signal(t, syscall.SIGTERM)
+		old.Signal(syscall.SIGTERM)
 		for range 10 {
 			say(all[other])
 		}
-		old.ends(t)
+		old.WaitExit()
 		if subscribed == node {
 			subscribed = other
 			move(all[subscribed])

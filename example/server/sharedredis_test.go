@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,7 +52,7 @@ func TestServersShareARedis(t *testing.T) {
 	}
 	require.Equal(t, get(t, one, "/v1/channel/h1/history"), get(t, two, "/v1/channel/h1/history"))
 
-	servers[0].signal(t, os.Kill)
+	servers[0].Kill()
 	resumed := join(t, two, "h1", second.Epoch+":1")
 	m := receive(t, resumed)
 	require.EqualValues(t, 2, m.Offset)

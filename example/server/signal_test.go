@@ -37,46 +37,19 @@ func command(env []string, args ...string) *exec.Cmd {
 
 // A process is the whole program.
 type process struct {
-	cmd    *exec.Cmd
-	addr   string
-	log    *records
-	exited chan error
+	*proctest.Process
+	addr string
+	log  *records
 }
 
 // launch runs the program until the test ends.
 func launch(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	cmd := command(env, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	p := &process{cmd: cmd, log: new(records), exited: make(chan error, 1)}
-	cmd.Stderr = p.log
-	require.NoError(t, proctest.Start(cmd))
-	gone := make(chan struct{})
-	go func() { // ends with the process
-		p.exited <- cmd.Wait()
-		close(gone)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-gone
-	})
-	p.addr = p.log.wait(t, "listening")["addr"].(string)
-	return p
-}
-
-func (p *process) signal(t *testing.T, s os.Signal) {
-	t.Helper()
-	require.NoError(t, p.cmd.Process.Signal(s))
-}
-
-// ends waits until the process has exited with 0.
-func (p *process) ends(t *testing.T) {
-	t.Helper()
-	select {
-	case err := <-p.exited:
-		require.NoError(t, err, "the server exits with 0")
-	case <-time.After(patience):
-		require.FailNow(t, "it is still running", p.log.String())
-	}
+	log := new(records)
+	cmd.Stderr = log
+	p := proctest.Run(t, cmd)
+	return &process{p, log.wait(t, "listening")["addr"].(string), log}
 }
 
 // The whole program serves, and ends without an error on SIGTERM.
@@ -93,14 +66,14 @@ func TestServerDrainsOnSIGTERM(t *testing.T) {
 	require.Contains(t, get(t, addr, "/v1/channel/h1/presence"), `{"id":"one-`, "the environment counts")
 	require.Equal(t, `{"status":"ok"}`+"\n", get(t, addr, "/readyz"))
 
-	p.signal(t, syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	for _, c := range []*websocket.Conn{h, plain} {
 		m = receive(t, c)
 		require.Equal(t, "reconnect", m.Header)
 		_, err := next(c)
 		require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(err), "%v", err)
 	}
-	p.ends(t)
+	p.WaitExit()
 	p.log.wait(t, "stopped")
 }
 
@@ -144,27 +117,27 @@ func TestServerSaysThatItEnds(t *testing.T) {
 	}
 	t.Run("alone", func(t *testing.T) {
 		p := launch(t, nil, "-drain-delay", "2s")
-		p.signal(t, syscall.SIGTERM)
+		p.Signal(syscall.SIGTERM)
 		draining(p.addr)
-		p.ends(t)
+		p.WaitExit()
 	})
 	t.Run("a second signal", func(t *testing.T) {
 		p := launch(t, nil, "-drain-delay", "10m")
-		p.signal(t, syscall.SIGTERM)
+		p.Signal(syscall.SIGTERM)
 		draining(p.addr)
-		p.signal(t, syscall.SIGTERM)
-		p.ends(t) // after it has drained
+		p.Signal(syscall.SIGTERM)
+		p.WaitExit() // after it has drained
 	})
 	t.Run("a third", func(t *testing.T) {
 		p := launch(t, nil, "-drain-delay", "10m", "-drain", "10m")
 		for range 300 { // so that the drain takes a while
 			join(t, p.addr, "a")
 		}
-		p.signal(t, syscall.SIGTERM)
+		p.Signal(syscall.SIGTERM)
 		draining(p.addr)
 		require.Eventually(t, func() bool {
-			p.cmd.Process.Signal(syscall.SIGTERM)
-			return len(p.exited) > 0
+			p.Cmd.Process.Signal(syscall.SIGTERM)
+			return p.Ended()
 		}, patience, 20*time.Millisecond)
 	})
 	http.DefaultClient.CloseIdleConnections()

@@ -38,13 +38,11 @@ type Server struct {
 	Addr string
 	Port int
 
-	t    testing.TB
-	dir  string
-	args []string
-	mu   sync.Mutex // guards the fields below
-	cmd  *exec.Cmd
-	out  *bytes.Buffer
-	done chan struct{} // closed when the process has ended
+	t       testing.TB
+	dir     string
+	args    []string
+	process *proctest.Process // nil before the first Start
+	out     *bytes.Buffer     // of the process
 }
 
 // Start starts a server and waits until it answers. The server keeps nothing on
@@ -62,7 +60,6 @@ func New(t testing.TB, args ...string) *Server {
 	port := FreePort(t)
 	s := &Server{Addr: "127.0.0.1:" + strconv.Itoa(port), Port: port, t: t, dir: t.TempDir()}
 	s.args = append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--repl-diskless-sync-delay", "0"}, args...)
-	t.Cleanup(s.Kill)
 	return s
 }
 
@@ -75,26 +72,19 @@ func (s *Server) Start() {
 
 func (s *Server) run(argv []string) {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	cmd, done := exec.Command(argv[0], argv[1:]...), make(chan struct{})
-	s.cmd, s.out, s.done = cmd, &bytes.Buffer{}, done
+	cmd := exec.Command(argv[0], argv[1:]...)
+	require.NoError(s.t, cmd.Err, "redis-server must be installed: run .ci/setup")
+	s.out = &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = s.out, s.out
-	require.NoError(s.t, proctest.Start(cmd), "redis-server must be installed: run .ci/setup")
-	go func() { // ends with the process
-		defer close(done)
-		cmd.Wait()
-	}()
+	s.process = proctest.Run(s.t, cmd)
 }
 
 // WaitReady waits until the server answers and has loaded its data.
 func (s *Server) WaitReady() {
 	s.t.Helper()
 	basetest.Eventually(s.t, "redis-server answers", func() bool {
-		select {
-		case <-s.done:
+		if s.process.Ended() {
 			require.FailNow(s.t, "redis-server has ended", "%s", s.out)
-		default:
 		}
 		out, err := s.try(oneTry, "PING")
 		return err == nil && strings.Contains(out, "PONG") || err == nil && strings.Contains(out, "NOAUTH")
@@ -103,22 +93,16 @@ func (s *Server) WaitReady() {
 
 // Kill ends the process at once, like a power cut.
 func (s *Server) Kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd != nil && s.cmd.Process != nil {
-		s.cmd.Process.Kill()
-		<-s.done
+	if s.process != nil {
+		s.process.Kill()
 	}
-	s.cmd = nil
 }
 
 // Signal sends a signal to the process.
 func (s *Server) Signal(sig os.Signal) {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	require.NotNil(s.t, s.cmd, "the server does not run")
-	require.NoError(s.t, s.cmd.Process.Signal(sig))
+	require.NotNil(s.t, s.process, "the server does not run")
+	s.process.Signal(sig)
 }
 
 // Do sends a command on a connection of its own. It returns what redis-cli
@@ -243,40 +227,35 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 	for _, s := range all[1:] {
 		s.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Masters[0].Port))
 	}
-	basetest.Eventually(t, "the cluster's servers know each other", func() bool {
-		for _, s := range all {
-			if !strings.Contains(s.Try("CLUSTER", "INFO"), fmt.Sprintf("cluster_known_nodes:%d\r", len(all))) {
-				return false
-			}
-		}
-		return true
+	known := fmt.Sprintf("cluster_known_nodes:%d\r", len(all))
+	eventuallyAll(t, "the cluster's servers know each other", all, func(s *Server) bool {
+		return strings.Contains(s.Try("CLUSTER", "INFO"), known)
 	})
 	for i, r := range c.Replicas {
 		basetest.Eventually(t, "a replica follows its master", func() bool {
 			return r.Try("CLUSTER", "REPLICATE", c.Masters[i].Try("CLUSTER", "MYID")) == "OK"
 		})
 	}
-	basetest.Eventually(t, "the cluster is up", func() bool {
-		for _, s := range all {
-			if !strings.Contains(s.Try("CLUSTER", "INFO"), "cluster_state:ok") {
-				return false
-			}
-			// A master does not vote for a server that it does not know as a
-			// replica yet.
-			if nodes := s.Try("CLUSTER", "NODES"); strings.Count(nodes, "slave ") != len(c.Replicas) {
-				return false
-			}
-		}
-		for _, r := range c.Replicas {
-			if r.Info("replication", "master_link_status") != "up" {
-				return false
-			}
-		}
-		return true
+	eventuallyAll(t, "the replicas are linked to their masters", c.Replicas, (*Server).linked)
+	// A master does not vote for a server that it does not know as a replica yet.
+	eventuallyAll(t, "the cluster is up", all, func(s *Server) bool {
+		return strings.Contains(s.Try("CLUSTER", "INFO"), "cluster_state:ok") &&
+			strings.Count(s.Try("CLUSTER", "NODES"), "slave ") == len(c.Replicas)
 	})
 	c.setTimeout(silence)
 	return c
 }
+
+// eventuallyAll waits until ask returns true of all servers.
+func eventuallyAll(t testing.TB, what string, servers []*Server, ask func(*Server) bool) {
+	t.Helper()
+	basetest.Eventually(t, what, func() bool {
+		return !slices.ContainsFunc(servers, func(s *Server) bool { return !ask(s) })
+	})
+}
+
+// linked reports whether a replica gets what its master writes.
+func (s *Server) linked() bool { return s.Info("replication", "master_link_status") == "up" }
 
 func (c *Cluster) servers() []*Server { return slices.Concat(c.Masters, c.Replicas) }
 
@@ -325,16 +304,11 @@ func StartSentinel(t testing.TB, args ...string) *Sentinel {
 		w.WaitReady()
 		s.Sentinels = append(s.Sentinels, w)
 	}
-	basetest.Eventually(t, "the sentinels know each other", func() bool {
-		for _, w := range s.Sentinels {
-			out := w.Try("SENTINEL", "CKQUORUM", "main")
-			peers := w.Try("INFO", "sentinel")
-			if !strings.HasPrefix(out, "OK 3") || !strings.Contains(peers, "slaves=1,sentinels=3") {
-				return false
-			}
-		}
-		return s.Replica.Info("replication", "master_link_status") == "up"
+	eventuallyAll(t, "the sentinels know each other", s.Sentinels, func(w *Server) bool {
+		return strings.HasPrefix(w.Try("SENTINEL", "CKQUORUM", "main"), "OK 3") &&
+			strings.Contains(w.Try("INFO", "sentinel"), "slaves=1,sentinels=3")
 	})
+	basetest.Eventually(t, "the replica is linked to its master", s.Replica.linked)
 	return s
 }
 
