@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store"
 )
 
@@ -19,57 +20,38 @@ import (
 // MaxBytes, nor so high that MaxBytes means nothing.
 func TestMemoryCountsWhatItTakes(t *testing.T) {
 	body := strings.Repeat("x", 100)
-	for name, fill := range map[string]func(t *testing.T, m *store.Memory){
-		"entries of one log": func(t *testing.T, m *store.Memory) {
-			for range 40_000 {
-				mustAppend(t, m, "ch", body, plenty)
-			}
-		},
-		"trimmed log": func(t *testing.T, m *store.Memory) {
-			o := plenty
-			o.Size = 1000
-			for i := range 40_000 {
-				mustAppend(t, m, fmt.Sprint(i%20), body, o)
-			}
-		},
-		"empty entries": func(t *testing.T, m *store.Memory) {
-			for range 40_000 {
-				mustAppend(t, m, "ch", "", plenty)
-			}
-		},
-		"logs of one entry": func(t *testing.T, m *store.Memory) {
-			for i := range 20_000 {
-				mustAppend(t, m, fmt.Sprint("channel ", i), body, plenty)
-			}
-		},
-		"keys": func(t *testing.T, m *store.Memory) {
-			for i := range 40_000 {
-				mustAppend(t, m, "ch", "", store.AppendOptions{Size: 1, TTL: time.Hour, Key: fmt.Sprint("idempotency key ", i), KeyTTL: time.Hour})
-			}
-		},
-		"a key in each log": func(t *testing.T, m *store.Memory) {
-			for i := range 20_000 {
-				mustAppend(t, m, fmt.Sprint(i), "", store.AppendOptions{Size: 1, TTL: time.Hour, Key: fmt.Sprint("idempotency key ", i), KeyTTL: time.Hour})
-			}
-		},
-		"numbers of channels": func(t *testing.T, m *store.Memory) {
-			for i := range 40_000 {
-				report(t, m, store.Report{Replica: store.Replica{ID: "a"}, Channels: []store.Count{{Channel: fmt.Sprint("channel ", i), Subscribers: 1}}})
-			}
-		},
-		"members of one room": func(t *testing.T, m *store.Memory) {
-			join(t, m, 40_000, func(i int) string { return "ch" })
-		},
-		"members of their own rooms": func(t *testing.T, m *store.Memory) {
-			join(t, m, 20_000, func(i int) string { return fmt.Sprint("channel ", i) })
-		},
+	short := store.AppendOptions{Size: 1000, TTL: plenty.TTL}
+	keyed := func(i int) store.AppendOptions {
+		return store.AppendOptions{Size: 1, TTL: time.Hour, Key: fmt.Sprint("idempotency key ", i), KeyTTL: time.Hour}
+	}
+	for name, c := range map[string]struct {
+		times int
+		add   func(t *testing.T, m *store.Memory, i int)
+	}{
+		"entries of one log": {40_000, func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, "ch", body, plenty) }},
+		"trimmed log":        {40_000, func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, fmt.Sprint(i%20), body, short) }},
+		"empty entries":      {40_000, func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, "ch", "", plenty) }},
+		"logs of one entry": {20_000, func(t *testing.T, m *store.Memory, i int) {
+			mustAppend(t, m, fmt.Sprint("channel ", i), body, plenty)
+		}},
+		"keys":              {40_000, func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, "ch", "", keyed(i)) }},
+		"a key in each log": {20_000, func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, fmt.Sprint(i), "", keyed(i)) }},
+		"numbers of channels": {40_000, func(t *testing.T, m *store.Memory, i int) {
+			counts := []store.Count{{Channel: fmt.Sprint("channel ", i), Subscribers: 1}}
+			report(t, m, store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
+		}},
+		"members of one room":        {40_000, func(t *testing.T, m *store.Memory, i int) { join(t, m, "ch", i) }},
+		"members of their own rooms": {20_000, func(t *testing.T, m *store.Memory, i int) { join(t, m, fmt.Sprint("channel ", i), i) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // so that no replica dies on a slow machine
 				m := newMemory(t, 1<<30)
-				before := heapInUse()
-				fill(t, m)
-				ratio := float64(heapInUse()-before) / float64(m.Bytes())
+				report(t, m, store.Report{Replica: store.Replica{ID: "a"}}) // whose members count
+				before := basetest.Heap()
+				for i := range c.times {
+					c.add(t, m, i)
+				}
+				ratio := float64(basetest.Heap()-before) / float64(m.Bytes())
 				runtime.KeepAlive(m)
 				t.Logf("%.1f MB, %.2f of the estimate", float64(m.Bytes())/1e6, ratio)
 				require.InDelta(t, 0.9, ratio, 0.4)
@@ -78,14 +60,11 @@ func TestMemoryCountsWhatItTakes(t *testing.T) {
 	}
 }
 
-func join(t *testing.T, m *store.Memory, n int, channel func(i int) string) {
-	report(t, m, store.Report{Replica: store.Replica{ID: "a"}})
-	for i := range n {
-		change := store.PresenceChange{Channel: channel(i), Member: store.Member{
-			ID: fmt.Sprint("connection ", rand.Int64()), User: fmt.Sprint("user ", i), Info: json.RawMessage(`{"name":"somebody"}`),
-		}}
-		require.NoError(t, m.UpdatePresence(t.Context(), "a", []store.PresenceChange{change}))
-	}
+// join adds the ith member, one of replica a's.
+func join(t *testing.T, m *store.Memory, channel string, i int) {
+	require.NoError(t, m.UpdatePresence(t.Context(), "a", []store.PresenceChange{{Channel: channel, Member: store.Member{
+		ID: fmt.Sprint("connection ", rand.Int64()), User: fmt.Sprint("user ", i), Info: json.RawMessage(`{"name":"somebody"}`),
+	}}}))
 }
 
 func TestMemoryKeepsMaxBytes(t *testing.T) {

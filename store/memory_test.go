@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/storetest"
 )
@@ -232,22 +232,14 @@ func TestMemoryConcurrentEviction(t *testing.T) {
 
 func TestMemoryCloseFrees(t *testing.T) {
 	m := newMemory(t, 0)
-	before := heapInUse()
+	before := basetest.Heap()
 	for i := range 20 {
 		mustAppend(t, m, fmt.Sprint(i), strings.Repeat("x", 1<<20), plenty)
 	}
 	report(t, m, store.Report{Replica: store.Replica{ID: "a", Info: make([]byte, 10<<20)}})
-	require.Greater(t, heapInUse()-before, int64(29<<20))
+	require.Greater(t, basetest.Heap()-before, int64(29<<20))
 	require.NoError(t, m.Close())
-	require.Less(t, heapInUse()-before, int64(5<<20))
+	require.Less(t, basetest.Heap()-before, int64(5<<20))
 	_, err := m.Replicas(context.Background())
 	require.ErrorIs(t, err, store.ErrClosed)
-}
-
-func heapInUse() int64 {
-	runtime.GC()
-	runtime.GC()
-	var ms runtime.MemStats
-	runtime.ReadMemStats(&ms)
-	return int64(ms.HeapAlloc)
 }

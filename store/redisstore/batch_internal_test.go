@@ -2,13 +2,13 @@ package redisstore
 
 import (
 	"context"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store"
 )
 
@@ -20,14 +20,8 @@ func TestAbandonedAppendsAreNotKept(t *testing.T) {
 	l := &s.lanes[0]
 	l.flying = flights // the maximum is on its way
 
-	memory := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	e := store.Entry{Body: make([]byte, 1<<16)}
-	before := memory()
+	before := basetest.Heap()
 	for i := range 4 * batchCalls {
 		ctx, leave := context.WithCancel(t.Context())
 		failed := make(chan error)
@@ -46,7 +40,7 @@ func TestAbandonedAppendsAreNotKept(t *testing.T) {
 	l.mu.Lock()
 	require.LessOrEqual(t, len(l.waiting), batchCalls+1)
 	l.mu.Unlock()
-	require.Less(t, memory()-before, int64(8<<20), "most of the 64 MiB must be freed")
+	require.Less(t, basetest.Heap()-before, int64(8<<20), "most of the 64 MiB must be freed")
 }
 
 // refusing answers one channel's commands like a Cluster whose slot moves.
