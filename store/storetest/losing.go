@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store"
 )
 
@@ -35,16 +36,12 @@ var losingCases = []struct {
 
 // RunLosing checks what a Store promises for a log that loses its last entries.
 // [Run] cannot cause such a loss. Each case has a server of its own, which
-// loses data a dozen times.
+// loses data a dozen times, and may take 10 minutes.
 func RunLosing(t *testing.T, server func(t *testing.T) Losing) {
 	for _, c := range losingCases {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("the promise: %s", c.Explain)
-				}
-			})
+			basetest.Promise(t, c.Explain, 10*time.Minute)
 			c.Check(t, server(t))
 		})
 	}
