@@ -43,10 +43,7 @@ func TestFailoverThereAndBackLosesNoMeaning(t *testing.T) {
 		return storetest.Losing{
 			Open: func(t *testing.T) store.Store { return open(t, client) },
 			Save: func(t *testing.T) {
-				eventually(t, "the replica has it all", func() bool {
-					return b.Info("replication", "master_link_status") == "up" &&
-						a.Info("replication", "master_repl_offset") == b.Info("replication", "slave_repl_offset")
-				})
+				eventually(t, "the replica has it all", func() bool { return caughtUp(a, b) })
 				b.Do("REPLICAOF", "NO", "ONE")
 			},
 			Lose: func(t *testing.T) {
@@ -56,4 +53,10 @@ func TestFailoverThereAndBackLosesNoMeaning(t *testing.T) {
 			},
 		}
 	})
+}
+
+// caughtUp reports whether a replica has all that its master has written.
+func caughtUp(master, replica *redistest.Server) bool {
+	return replica.Info("replication", "master_link_status") == "up" &&
+		master.Info("replication", "master_repl_offset") == replica.Info("replication", "slave_repl_offset")
 }
