@@ -2,7 +2,6 @@ package docs_test
 
 import (
 	"bufio"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/internal/proctest"
 )
 
@@ -22,8 +23,7 @@ import (
 func TestTheReadmesProgram(t *testing.T) {
 	readme := read(t, "README.md")
 	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	l := basetest.Listen(t)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
 	program := blocks(readme, "go")[0]
@@ -45,31 +45,23 @@ func TestTheReadmesProgram(t *testing.T) {
 
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()
-	text := func(resp *http.Response, err error) string {
+	ask := func(method, path, body string, header ...string) *http.Response {
 		t.Helper()
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusOK, resp.StatusCode, string(b))
-		return string(b)
+		resp := hubtest.Request(t, t.Context(), client, method, "http://"+addr+path, body, header...)
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		return resp
 	}
-	require.Eventually(t, func() bool { // until it listens
+	basetest.Eventually(t, "the program listens", func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
 		}
 		return err == nil
-	}, time.Minute, 10*time.Millisecond)
-	require.Equal(t, page, text(client.Get("http://"+addr+"/")))
+	})
+	require.Equal(t, page, hubtest.Body(t, ask("GET", "/", "")))
 
-	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+"/rt/channel/orders/", nil)
-	require.NoError(t, err)
-	r.Header.Set("Accept", "text/event-stream")
-	stream, err := client.Do(r)
-	require.NoError(t, err)
+	stream := ask("GET", "/rt/channel/orders/", "", "Accept", "text/event-stream")
 	defer stream.Body.Close()
-	require.Equal(t, http.StatusOK, stream.StatusCode)
 	lines := bufio.NewScanner(stream.Body)
 	data := func() string {
 		for lines.Scan() {
@@ -87,9 +79,9 @@ func TestTheReadmesProgram(t *testing.T) {
 		require.Contains(t, talk, "\n    "+line+"\n")
 	}
 	said("$ curl -X POST http://127.0.0.1:8080/orders")
-	text(client.Post("http://"+addr+"/orders", "", nil))
+	ask("POST", "/orders", "").Body.Close()
 	said(data())
 	said(`$ curl -d '{"header":"note","body":"ready"}' http://127.0.0.1:8080/rt/v1/channel/orders/publish`)
-	said(strings.TrimSpace(text(client.Post("http://"+addr+"/rt/v1/channel/orders/publish", "", strings.NewReader(`{"header":"note","body":"ready"}`)))))
+	said(strings.TrimSpace(hubtest.Body(t, ask("POST", "/rt/v1/channel/orders/publish", `{"header":"note","body":"ready"}`))))
 	said(data())
 }
