@@ -202,16 +202,11 @@ func TestSigningOutEndsASession(t *testing.T) {
 	stolen.want(200, "GET", "/me", "")
 
 	ann.want(204, "POST", "/logout", "")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for {
-		_, b, err := c.Read(ctx)
-		if err != nil {
-			require.EqualValues(t, 3003, websocket.CloseStatus(err), "%v", err)
-			break
-		}
-		require.Contains(t, string(b), "disconnected")
+	m, err := webtest.Next(c)
+	for ; err == nil; m, err = webtest.Next(c) {
+		require.Contains(t, string(m.Body), "disconnected")
 	}
+	require.EqualValues(t, 3003, websocket.CloseStatus(err), "%v", err)
 	for _, b := range []*browser{ann, stolen} { // also on the server, not only in the browser
 		for method, path := range map[string]string{"GET": "/me", "POST": "/messages"} {
 			b.want(401, method, path, `{"to":"`+ben.ID+`","text":"x"}`)

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/channels-go/channels/example/internal/webtest"
+	"github.com/channels-go/channels/internal/hubtest"
 )
 
 // asProgram is the environment variable that makes the test binary run the
@@ -89,6 +90,14 @@ func ready(t *testing.T, address string, n int) {
 	}, patience, 20*time.Millisecond)
 }
 
+// join enters the lobby, until t ends.
+func join(t *testing.T, address string) *websocket.Conn {
+	t.Helper()
+	c, _, err := hubtest.Dial(t, "http://"+address+"/channel/lobby/?name=Ann&page=1", websocket.DialOptions{})
+	require.NoError(t, err)
+	return c
+}
+
 func TestBalancerSkipsKilledReplicas(t *testing.T) {
 	a := program(t, 3)
 	ready(t, a, 3)
@@ -115,44 +124,33 @@ func TestBalancerSkipsKilledReplicas(t *testing.T) {
 // When the program ends, clients are told when to reconnect.
 func TestWebSocketsAreSpreadAndDrained(t *testing.T) {
 	var conns []*websocket.Conn
+	outer := t
 	t.Run("run", func(t *testing.T) {
 		a := program(t, 3)
 		ready(t, a, 3)
 		seen := map[string]bool{}
 		for range 3 {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			c, _, err := websocket.Dial(ctx, "ws://"+a+"/channel/lobby/?name=Ann&page=1", nil)
+			c := join(outer, a)
+			m, err := webtest.Next(c)
 			require.NoError(t, err)
-			_, b, err := c.Read(ctx)
-			require.NoError(t, err)
-			var m struct {
-				Header string
-				Body   struct {
-					Member struct{ Info struct{ Node string } }
-				}
-			}
-			require.NoError(t, json.Unmarshal(b, &m))
 			require.Equal(t, "presence", m.Header, "the client's own arrival comes first")
-			seen[m.Body.Member.Info.Node] = true
+			var arrival struct {
+				Member struct{ Info struct{ Node string } }
+			}
+			require.NoError(t, json.Unmarshal(m.Body, &arrival))
+			seen[arrival.Member.Info.Node] = true
 			conns = append(conns, c)
-			cancel()
 		}
 		require.Len(t, seen, 3)
 	})
 	for _, c := range conns {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
 		told := false
-		for {
-			_, b, err := c.Read(ctx)
-			if err != nil {
-				require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(err), "%v", err)
-				break
-			}
-			told = told || strings.Contains(string(b), `"reconnect"`)
+		m, err := webtest.Next(c)
+		for ; err == nil; m, err = webtest.Next(c) {
+			told = told || m.Header == "reconnect"
 		}
+		require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(err), "%v", err)
 		require.True(t, told)
-		c.CloseNow()
 	}
 }
 
@@ -165,10 +163,7 @@ func TestReplicasFindEachOther(t *testing.T) {
 		ready(t, a, 3)
 		var all []*websocket.Conn
 		for range 3 { // one at each replica
-			c, _, err := websocket.Dial(ctx, "ws://"+a+"/channel/lobby/?name=Ann&page=1", nil)
-			require.NoError(t, err)
-			defer c.CloseNow()
-			all = append(all, c)
+			all = append(all, join(t, a))
 		}
 		heard := make([]map[string]bool, len(all)) // by client: the replicas that it has heard
 		for i := range heard {
@@ -180,20 +175,15 @@ func TestReplicasFindEachOther(t *testing.T) {
 			}
 			for i, c := range all {
 				for answered := false; !answered; {
-					_, b, err := c.Read(ctx)
+					m, err := webtest.Next(c)
 					require.NoError(t, err, "heard: %v", heard)
-					var m struct {
-						Header string
-						Body   json.RawMessage
-					}
-					require.NoError(t, json.Unmarshal(b, &m))
 					switch answered = m.Header == "exchange"; m.Header {
 					case "say":
 						var s say
 						require.NoError(t, json.Unmarshal(m.Body, &s))
 						heard[i][s.Node] = true
 					case "error":
-						require.FailNow(t, "refused", "%s", b)
+						require.FailNow(t, "refused", "%s", m.Body)
 					}
 				}
 			}

@@ -82,8 +82,7 @@ func TestInterruptWithASilentClient(t *testing.T) {
 // probes do not log it again and again.
 func TestRedisDownIsLoggedOnce(t *testing.T) {
 	t.Parallel()
-	none, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	none := basetest.Listen(t)
 	require.NoError(t, none.Close())
 	a, interrupt := started(t, "-n", "1", "-redis", "redis://"+none.Addr().String()+"/0")
 	require.Eventually(t, func() bool { // the hub has tried Redis

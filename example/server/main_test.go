@@ -1,11 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -63,19 +62,9 @@ type message = hubtest.Message
 // receive returns the next message, which must come.
 func receive(t *testing.T, c *websocket.Conn) message {
 	t.Helper()
-	m, err := next(c)
+	m, err := webtest.Next(c)
 	require.NoError(t, err)
 	return m
-}
-
-func next(c *websocket.Conn) (m message, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	_, b, err := c.Read(ctx)
-	if err == nil {
-		err = json.Unmarshal(b, &m)
-	}
-	return m, err
 }
 
 func call(t *testing.T, method, url, body string, header ...string) (int, string) {
@@ -103,6 +92,21 @@ func parsed(t *testing.T, env map[string]string, args ...string) config {
 	return cfg
 }
 
+// wantRefused wants an error that says all this. It names flags, not the library's
+// options, and neither it nor the output shows a secret.
+func wantRefused(t *testing.T, env map[string]string, args []string, says ...string) {
+	t.Helper()
+	var out bytes.Buffer
+	_, err := parse(args, lookup(env), &out)
+	require.Error(t, err, "%q %q", args, env)
+	for _, s := range says {
+		require.ErrorContains(t, err, s, "%q %q", args, env)
+	}
+	for _, s := range []string{"Options", testSecret[:16], testKey, "too-short", "hid", "hush"} {
+		require.NotContains(t, err.Error()+out.String(), s)
+	}
+}
+
 // start runs a server in this process until the test ends, and returns its address.
 func start(t *testing.T, env map[string]string, args ...string) (addr string, log *records) {
 	t.Helper()
@@ -118,10 +122,7 @@ func start(t *testing.T, env map[string]string, args ...string) (addr string, lo
 }
 
 func TestRunFails(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	taken := l.Addr().String()
+	taken := basetest.Listen(t).Addr().String()
 	for name, c := range map[string]struct {
 		args []string
 		says string

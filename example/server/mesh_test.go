@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/example/internal/webtest"
 	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
@@ -73,13 +73,10 @@ func TestMeshFlagsThatMakeNoSense(t *testing.T) {
 		"a peer of no address":      {[]string{"-mesh", "zmq", "-mesh-peers", "a:1"}, "tcp://HOST:PORT"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parse(c.args, lookup(nil), io.Discard)
-			require.ErrorContains(t, err, c.says)
-			require.NotContains(t, err.Error(), "Options", "the error names flags, not options")
-			require.NotContains(t, err.Error(), "hush")
+			wantRefused(t, nil, c.args, c.says)
 		})
 	}
-	refusesSecretly(t, "CHANNELS_MESH_KEY: the secret has 9 bytes", map[string]string{"CHANNELS_MESH_KEY": "too-short"}, peers...)
+	wantRefused(t, map[string]string{"CHANNELS_MESH_KEY": "too-short"}, peers, "CHANNELS_MESH_KEY: the secret has 9 bytes")
 }
 
 // The record at the start says where the replica listens and which replicas it
@@ -140,7 +137,7 @@ func TestMeshLinksReplicas(t *testing.T) {
 			// arrive.
 			arrived := make(chan message, 1)
 			go func() {
-				m, err := next(ws)
+				m, err := webtest.Next(ws)
 				if err == nil {
 					arrived <- m
 				}
@@ -152,7 +149,7 @@ func TestMeshLinksReplicas(t *testing.T) {
 				select {
 				case m = <-arrived:
 					require.Equal(t, "x", m.Header)
-				case <-time.After(20 * time.Millisecond): // next has a timeout, so the loop ends
+				case <-time.After(20 * time.Millisecond): // Next has a timeout, so the loop ends
 				}
 			}
 			post(t, one, "far", `{"header":"end","body":0}`)
@@ -166,10 +163,7 @@ func TestMeshLinksReplicas(t *testing.T) {
 // free returns an address on which nothing listens.
 func free(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprint("127.0.0.1:", redistest.FreePort(t))
 }
 
 // nodes returns the status of each replica that the replica at addr knows.

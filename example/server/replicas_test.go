@@ -19,8 +19,9 @@ import (
 func TestReplicasAreKilledAndReplaced(t *testing.T) {
 	r := redistest.Start(t)
 	on := func(node string) *process {
+		// Nobody is pinged: the subscriber answers no pings while replicas start.
 		return launch(t, []string{"CHANNELS_MESH_KEY=" + meshKey}, "-node", node, "-drain", "100ms", "-drain-delay", "0", "-history", "h*=1000,1h",
-			"-redis", "redis://"+r.Addr+"/0", "-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0")
+			"-redis", "redis://"+r.Addr+"/0", "-mesh", "zmq", "-mesh-listen", "tcp://127.0.0.1:0", "-ping-period", "10m")
 	}
 	states := func(from *process, want map[string]string) {
 		t.Helper()

@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/example/internal/webtest"
 	"github.com/channels-go/channels/internal/proctest"
 )
 
@@ -70,7 +71,7 @@ func TestServerDrainsOnSIGTERM(t *testing.T) {
 	for _, c := range []*websocket.Conn{h, plain} {
 		m = receive(t, c)
 		require.Equal(t, "reconnect", m.Header)
-		_, err := next(c)
+		_, err := webtest.Next(c)
 		require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(err), "%v", err)
 	}
 	p.WaitExit()

@@ -3,6 +3,7 @@ package webtest
 
 import (
 	"context"
+	"encoding/json"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/internal/basetest"
@@ -31,6 +33,17 @@ func Want(t *testing.T, client *http.Client, status int, method, url, body strin
 	got, text := Call(t, client, method, url, body, header...)
 	require.Equal(t, status, got, "%s %s: %s", method, url, text)
 	return text
+}
+
+// Next returns the next message that a WebSocket gets, or how the WebSocket has ended.
+func Next(c *websocket.Conn) (m hubtest.Message, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), basetest.Patience)
+	defer cancel()
+	_, b, err := c.Read(ctx)
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	return m, err
 }
 
 // Run has a program run until the test ends or calls stop. It must end without an error.
