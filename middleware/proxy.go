@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/channels-go/channels/internal/address"
 )
 
 // maxHops is the maximum length of a chain of proxies.
@@ -73,7 +75,7 @@ func newProxies(name string, networks []netip.Prefix) (proxies, error) {
 func (p proxies) handler(socket bool) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if from, ok := parseHop(r.RemoteAddr); ok || socket {
+			if from, ok := parseHop(r.RemoteAddr); ok || socket && !address.Network(r.RemoteAddr).IsValid() {
 				if client := p.client(from, r.Header.Values("X-Forwarded-For")); client != from {
 					r = r.WithContext(r.Context()) // a copy
 					r.RemoteAddr = client.String()
