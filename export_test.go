@@ -11,9 +11,9 @@ import (
 // IDPrefix is what the ids of a hub's clients begin with; their number follows.
 func IDPrefix(h *Hub) string { return h.clients.prefix }
 
-// Draining reports whether a hub refuses new clients. /readyz says no before that:
+// Refusing reports whether a hub refuses new clients. /readyz says no before that:
 // Options.DrainDelay is between the two.
-func Draining(h *Hub) bool { return h.draining.Load() }
+func Refusing(h *Hub) bool { return h.refusing.Load() }
 
 // Take hands a hub a packet as its mesh does.
 func Take(h *Hub, p mesh.Packet) { h.handlePacket(p) }

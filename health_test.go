@@ -22,7 +22,7 @@ func TestHTTPHealth(t *testing.T) {
 	c := s.upgrade("/channel/a/")
 	ctx, cancel := context.WithCancel(t.Context())
 	drained := background(func() error { return s.hub.Drain(ctx) })
-	until(t, "new clients are refused", func() bool { return channels.Draining(s.hub) })
+	until(t, "new clients are refused", func() bool { return channels.Refusing(s.hub) })
 
 	check := func(t *testing.T) {
 		a := s.get("/readyz")

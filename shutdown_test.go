@@ -36,7 +36,7 @@ func TestPromiseShutdownDrains(t *testing.T) {
 		_, err := s.hub.Publish(ctx, "c", msg("while-draining", "1"))
 		assert.NoError(t, err)
 	})
-	until(t, "new clients are refused", func() bool { return channels.Draining(s.hub) })
+	until(t, "new clients are refused", func() bool { return channels.Refusing(s.hub) })
 	require.Equal(t, "draining", s.get("/readyz").code())
 	require.Equal(t, 200, s.get("/healthz").status)
 	refused := s.handshake("/channel/c/")
