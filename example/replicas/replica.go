@@ -119,12 +119,11 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	defer cancel()
 	err = errors.Join(err,
 		unlessLate(hub.Drain(bounded)),    // tells every page when to reconnect, then closes the connections
-		unlessLate(hub.Shutdown(bounded)), // ends the hub's goroutines
-		m.Close())                         // sends what is queued for the others
+		unlessLate(hub.Shutdown(bounded))) // ends the hub's goroutines
 	if server.Shutdown(bounded) != nil { // waits for the last requests
 		server.Close()
 	}
-	return err
+	return errors.Join(err, m.Close()) // sends what is queued for the others
 }
 
 func unlessLate(err error) error {
