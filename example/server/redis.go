@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/channels-go/channels/example/internal/web"
+	"github.com/channels-go/channels/internal/redisclient"
 	"github.com/channels-go/channels/store/redisstore"
 )
 
@@ -53,16 +54,14 @@ func (c *redisConfig) check(onCommandLine bool) error {
 	if onCommandLine && (secret || u.Query().Has("password") || u.Query().Has("sentinel_password")) {
 		return errors.New("-redis has a password, which others on this machine can read: set CHANNELS_REDIS in the environment instead")
 	}
+	if err := redisclient.CheckPrefix(c.prefix); err != nil {
+		return fmt.Errorf("-redis-prefix %w", err)
+	}
 	client, err := c.client()
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	defer client.Close()
-	st, err := redisstore.New(client, redisstore.Options{Prefix: c.prefix})
-	if err != nil {
-		return fmt.Errorf("-redis-prefix: %w", err)
-	}
-	return st.Close()
+	return client.Close()
 }
 
 // client makes the client that the URL describes, without connecting.

@@ -185,6 +185,8 @@ func roleIn(hello *redis.MapStringInterfaceCmd) error {
 	switch role := reply["role"]; {
 	case errors.As(err, &refused):
 		return nil
+	case errors.As(err, new(*net.OpError)), errors.Is(err, errReplica): // HELLO was not asked for
+		return err
 	case err != nil:
 		return fmt.Errorf("the server's answer to HELLO: %w", err)
 	case role == "replica" || role == "slave":

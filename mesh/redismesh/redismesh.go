@@ -181,8 +181,9 @@ func (m *Mesh) want(channel string, want bool) error {
 }
 
 // Receive implements [mesh.Mesh]. The goroutines that read from Redis, one for
-// each connection, call deliver. If deliver hangs, Redis closes the connection
-// once its output buffer is full, and Receive cannot end.
+// each connection, call deliver, for one channel at a time. If deliver hangs, so do
+// frames of other channels that share its turn, and all losses of all channels.
+// Redis closes the connection once its output buffer is full, and Receive cannot end.
 func (m *Mesh) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	return m.inbox.Receive(ctx, m.ctx.Done(), deliver)
 }

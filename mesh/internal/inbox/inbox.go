@@ -14,11 +14,11 @@ import (
 // An Inbox delivers the packets of a channel one at a time. All its methods may be
 // called concurrently. The zero value is ready.
 type Inbox struct {
-	Told atomic.Int64 // how many KindLost were delivered
-
+	turns   [64]Turn                          // first, so that the last one's room is before what each packet reads
 	deliver atomic.Pointer[func(mesh.Packet)] // of the Receive that runs, or nil; read with a turn held
 	missed  atomic.Bool                       // something came while no Receive ran
-	turns   [64]Turn
+
+	Told atomic.Int64 // how many KindLost were delivered
 }
 
 // A Turn is held while packets are delivered, by channel.
