@@ -143,7 +143,9 @@ func (m *member) take(p mesh.Packet) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, v := range m.views {
-		v.Take(p)
+		if p.Header != ready {
+			v.Take(p)
+		}
 	}
 	switch {
 	case p.Kind == mesh.KindLost:

@@ -2,13 +2,14 @@ package meshtest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/channels-go/channels/mesh/internal/streamtest"
 )
 
 // startStream has a replica publish numbers on a channel.
 func startStream(t *testing.T, from *member, channel string) *streamtest.Stream {
-	return streamtest.Start(t, from, from.id, channel)
+	return streamtest.Start(t, from, from.id, time.Millisecond, channel)
 }
 
 // watch subscribes a replica to a stream.

@@ -47,7 +47,7 @@ func newLedger(t *testing.T, client func(id string) redis.UniversalClient) *ledg
 		names = append(names, fmt.Sprint("c", i))
 		require.NoError(t, l.b.Subscribe(names[i]))
 	}
-	l.numbers = streamtest.Start(t, l.a, "a", names...)
+	l.numbers = streamtest.Start(t, l.a, "a", 500*time.Microsecond, names...)
 	l.view = l.numbers.Watch("b")
 	var receiving sync.WaitGroup
 	receiving.Go(func() { _ = l.b.Receive(t.Context(), l.view.Take) })
