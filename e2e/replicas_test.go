@@ -120,7 +120,7 @@ func TestReplicasDoNotOutliveTheirParent(t *testing.T) {
 	t.Parallel()
 	s := run(t, "replicas", "-n", "2")
 	all := s.pids()
-	s.Kill()
+	require.NoError(t, s.Cmd.Process.Kill()) // s.Kill would also wait for those that hold its output
 	require.Eventually(t, func() bool { return !slices.ContainsFunc(all, alive) }, deadline, 20*time.Millisecond)
 }
 

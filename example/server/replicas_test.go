@@ -66,6 +66,7 @@ func TestReplicasAreKilledAndReplaced(t *testing.T) {
 	}
 	hear()
 
+	require.False(t, c.Ended())
 	c.Kill()
 	for range 20 {
 		say(a)

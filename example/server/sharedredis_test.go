@@ -52,6 +52,7 @@ func TestServersShareARedis(t *testing.T) {
 	}
 	require.Equal(t, get(t, one, "/v1/channel/h1/history"), get(t, two, "/v1/channel/h1/history"))
 
+	require.False(t, servers[0].Ended())
 	servers[0].Kill()
 	resumed := join(t, two, "h1", second.Epoch+":1")
 	m := receive(t, resumed)

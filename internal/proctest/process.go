@@ -25,6 +25,7 @@ type Process struct {
 func Run(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{Cmd: cmd, t: t, ended: make(chan struct{})}
+	cmd.WaitDelay = basetest.Patience // for processes of its own that still hold its output
 	require.NoError(t, Start(cmd))
 	go func() { // ends with the process
 		defer close(p.ended)
@@ -62,7 +63,7 @@ func (p *Process) WaitExit() {
 	select {
 	case <-p.ended:
 		require.NoError(p.t, p.err, "%s exits with 0", p.Cmd.Path)
-	case <-time.After(basetest.Patience):
+	case <-time.After(3 * basetest.Patience): // a server that drains takes its time
 		require.FailNow(p.t, p.Cmd.Path+" is still running")
 	}
 }
