@@ -80,18 +80,19 @@ func TestSoak(t *testing.T) {
 	k := newSoak(t, seed)
 	k.start(n)
 	quarter := k.sample(duration / 4)
-	k.pause(duration - duration/4)
+	end := k.sample(duration - duration/4)
 	k.settle()
-	end := hubtest.Used() // with all clients there, and nothing that waits for one
+	settled := hubtest.Used() // with all clients there, and nothing that waits for one
 	k.leave()
 	k.log()
 	after := hubtest.Used()
 	if t.Failed() {
 		return
 	}
-	t.Logf("after a quarter %d MiB and %d goroutines, at the end %d MiB and %d, then %d MiB and %d",
-		quarter.Heap>>20, quarter.Goroutines, end.Heap>>20, end.Goroutines, after.Heap>>20, after.Goroutines)
-	require.Less(t, end.Heap, 3*quarter.Heap/2+32<<20)
+	t.Logf("after a quarter %d MiB and %d goroutines, at the end %d MiB and %d, settled %d MiB, then %d MiB and %d",
+		quarter.Heap>>20, quarter.Goroutines, end.Heap>>20, end.Goroutines, settled.Heap>>20, after.Heap>>20, after.Goroutines)
+	// What waits for clients that are behind is bounded, and depends on the machine.
+	require.Less(t, settled.Heap, quarter.Heap+32<<20)
 	require.Less(t, end.Goroutines, 3*quarter.Goroutines/2+100)
 	require.NoError(t, k.s.Hub.Shutdown(t.Context()))
 	k.s.HTTP.Close()
