@@ -108,6 +108,7 @@ var readers = map[string]string{
 	"example/replicas/supervisor.go":    "its own processes",
 	"bench/":                            "its own programs",
 	"internal/basetest/":                "tests, which read our own logs",
+	"example/internal/webtest/":         "tests, which read the hub's own answers",
 	"internal/hubtest/":                 "tests, which read the hub's own answers",
 	".ci/":                              "what the go command prints",
 }
