@@ -136,6 +136,7 @@ func upgradeOf(channel string) *http.Request {
 	if err != nil {
 		panic(err)
 	}
+	r.RemoteAddr = "192.0.2.1:1234"
 	return r
 }
 

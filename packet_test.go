@@ -79,7 +79,6 @@ func FuzzTake(f *testing.F) {
 		},
 	})
 	subscription(f, hub, "c", nil)
-	subscription(f, hub, "h", nil)
 	f.Add(byte(0), "c", "x", []byte(`1`), "", uint64(0), "", "n")
 	f.Add(byte(0), "h", "x", []byte("[1,\n2]"), "e", uint64(1), "n-1", "n")
 	f.Add(byte(0), "h", "x", []byte(`1`), "e", uint64(3), "", "n")

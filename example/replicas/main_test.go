@@ -130,7 +130,8 @@ func TestWebSocketsAreSpreadAndDrained(t *testing.T) {
 		ready(t, a, 3)
 		seen := map[string]bool{}
 		for range 3 {
-			c := join(outer, a)
+			c, _, err := hubtest.Dial(outer, "http://"+a+"/channel/lobby/?name=Ann&page=1", websocket.DialOptions{}) // for longer than this subtest
+			require.NoError(t, err)
 			m, err := webtest.Next(c)
 			require.NoError(t, err)
 			require.Equal(t, "presence", m.Header, "the client's own arrival comes first")
