@@ -109,7 +109,7 @@ func (cfg *config) flags() *flag.FlagSet {
 		return nil
 	})
 	cfg.hub.DrainTime, cfg.hub.DrainDelay = 5*time.Second, 5*time.Second
-	duration(fs, "drain", &cfg.hub.DrainTime, 0, 10*time.Minute, 0, "0 to 10m, with a unit: 5s, 2m",
+	duration(fs, "drain", &cfg.hub.DrainTime, 0, 10*time.Minute, -1, "0 to 10m, with a unit: 5s, 2m",
 		"the `TIME` over which clients' reconnects are spread at shutdown, e.g. 30s; 0 is at once (default 5s)")
 	duration(fs, "drain-delay", &cfg.hub.DrainDelay, 0, 10*time.Minute, 0, "0 to 10m, with a unit: 5s, 2m",
 		"the `TIME` at shutdown for which /readyz answers 503 while everything else goes on, so that load balancers notice before clients are told to reconnect; a second signal ends it (default 5s)")

@@ -71,7 +71,7 @@ func TestConfig(t *testing.T) {
 			})},
 		"hosts": {args: []string{"-host", "app.example.com", "-host", "*.live.example.com"}, env: map[string]string{"CHANNELS_DRAIN_DELAY": "0"},
 			want: with(func(c *config) { c.hub.Hosts, c.hub.DrainDelay = []string{"app.example.com", "*.live.example.com"}, 0 })},
-		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.hub.DrainTime = 0 })},
+		"no time for the drain": {args: []string{"-drain", "0"}, want: with(func(c *config) { c.hub.DrainTime = -1 })},
 		"streams for so long":   {env: map[string]string{"CHANNELS_STREAM_TIME": "90s"}, want: with(func(c *config) { c.hub.StreamTime = 90 * time.Second })},
 		"streams for ever":      {args: []string{"-stream-time", "0"}, want: with(func(c *config) { c.hub.StreamTime = -1 })},
 	} {

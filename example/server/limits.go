@@ -68,8 +68,5 @@ func inFlags(err error) error {
 func (cfg *config) options() channels.Options {
 	o := cfg.hub
 	o.Channel = cfg.channel
-	if o.DrainTime == 0 { // would be the default
-		o.DrainTime = -1
-	}
 	return o
 }
