@@ -297,18 +297,20 @@ func TestLargestBodyWaitsBehindOthers(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2, false)
 	l := newLedger(t, func(string) redis.UniversalClient { return c.Client() })
-	eventually(t, "all lanes are up", func() bool { return l.a.Status().Err == nil && l.b.Status().Err == nil })
-	before := l.a.Status().Dropped // those while the lanes came up
+	m := open(t, c.Client(), "", "m") // the ledger's packets would find the lane full
+	eventually(t, "all lanes are up", func() bool { return m.Status().Err == nil && m.Status().Peers[0].Queued == 0 })
+	before := m.Status().Dropped // those while the lanes came up
 	for _, s := range c.Masters {
 		s.Signal(syscall.SIGSTOP)
 	}
-	for _, size := range []int{1 << 10, l.a.MaxBody()} {
-		require.NoError(t, l.a.Publish(t.Context(), mesh.Packet{Channel: "nobody's", Body: make([]byte, size)}))
+	for _, size := range []int{1 << 10, m.MaxBody()} {
+		require.NoError(t, m.Publish(t.Context(), mesh.Packet{Channel: "nobody's", Body: make([]byte, size)}))
 	}
-	require.Equal(t, before, l.a.Status().Dropped)
-	require.Greater(t, l.a.Status().Peers[0].Queued, l.a.MaxBody())
+	require.Equal(t, before, m.Status().Dropped)
+	require.Greater(t, m.Status().Peers[0].Queued, m.MaxBody())
 	for _, s := range c.Masters {
 		s.Signal(syscall.SIGCONT)
 	}
+	eventually(t, "the servers take what waits", func() bool { return m.Status().Peers[0].Queued == 0 })
 	l.check()
 }
