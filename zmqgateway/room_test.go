@@ -34,10 +34,11 @@ func hurried(crowded time.Duration) change {
 func flood(t *testing.T, g *zmqgateway.Gateway, strangers int, sent ...[]byte) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
+	push, deal := shaken("PUSH", sent...), shaken("DEALER", sent...)
 	for i := range strangers {
-		address, typ := pullOf(g), "PUSH"
+		address, sent := pullOf(g), push
 		if i%2 == 0 {
-			address, typ = repOf(g), "DEALER"
+			address, sent = repOf(g), deal
 		}
 		running.Go(func() {
 			for ctx.Err() == nil {
@@ -46,7 +47,7 @@ func flood(t *testing.T, g *zmqgateway.Gateway, strangers int, sent ...[]byte) (
 					continue
 				}
 				ended := context.AfterFunc(ctx, func() { c.Close() })
-				c.Write(shaken(typ, sent...))
+				c.Write(sent)
 				io.Copy(io.Discard, c)
 				ended()
 				c.Close()
@@ -62,11 +63,11 @@ func announced(size int) []byte { return binary.BigEndian.AppendUint64([]byte{2}
 // json200K is a body that the hub accepts and that has to ask for room.
 var json200K = `"` + strings.Repeat("x", 200_000) + `"`
 
-// 200 strangers announce 1 MiB each and send half of it, again and again. What
+// 200 strangers announce 256 KiB each and send half of it, again and again. What
 // they hold together stays within the bound, small messages are not held up, and
 // large ones get through, with and without an answer.
 func TestStrangersWithHalfMessages(t *testing.T) {
-	const most = 64 << 20
+	const most = 16 << 20
 	var log logbook
 	hub, g := start(t, hurried(500*time.Millisecond), withRoom(most), withLog(&log))
 	push, req := dialPush(t, g), dialReq(t, g)
@@ -75,7 +76,7 @@ func TestStrangersWithHalfMessages(t *testing.T) {
 	require.NoError(t, err)
 	defer sub.Close()
 	began := time.Now()
-	stop := flood(t, g, 200, announced(1<<20), make([]byte, 512<<10))
+	stop := flood(t, g, 200, announced(256<<10), make([]byte, 128<<10))
 	defer func() {
 		stop()
 		eventually(t, "all is given back", func() bool { return zmqgateway.Unfinished(g) == 0 })
