@@ -34,7 +34,8 @@ type Hub struct {
 //	                 channel_fill.go put its messages in order and fetch what is
 //	                 missing
 //	internal/fanout  encodes each frame once, queues it for its receivers and writes
-//	                 it; frame.go, here, says what is in one
+//	                 it; frame.go, here, says what is in a message's, and frame_hub.go
+//	                 what is in those of the hub itself
 //	mesh             an interface; in mesh/zmqmesh a packet goes from publish.go
 //	                 through queue.go to the link.go of another replica; its doc.go
 //	                 has a list like this one
@@ -65,7 +66,7 @@ type Hub struct {
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
 // canaries (replica_canary.go). If one dies, zmqmesh notices first that its links end
 // (internal/zmtp/rules.go has the time of silence, mesh/zmqmesh/doc.go the rest):
-// losses.go finds which channels are behind, and channel_fill.go fetches. The Store drops
+// channel_behind.go finds which channels are behind, and channel_fill.go fetches. The Store drops
 // its subscribers and members (store.DeadAfter), replica_others.go keeps what was last
 // known of it, replica_verdict.go turns its silence into yellow and red, and replicas.go
 // shows it. docs/replicas.md, "When a replica dies", has the order. replica_verdict.go

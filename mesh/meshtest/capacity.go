@@ -80,16 +80,3 @@ func bodyArrives(t *testing.T, a, b *member, body json.RawMessage, name string) 
 	require.Equal(t, dropped, a.Status().Dropped)
 	return true
 }
-
-// withoutAllChannels checks a mesh that is not an AllSubscriber: it brings only
-// subscribed channels, and has neither method of that interface.
-func withoutAllChannels(t *testing.T, from, to *member) {
-	t.Helper()
-	_, begins := to.Mesh.(interface{ SubscribeAll() error })
-	_, ends := to.Mesh.(interface{ UnsubscribeAll() error })
-	require.False(t, begins || ends, "an AllSubscriber has both methods")
-	to.subscribeTo(t, from, "x")
-	requireStopped(t, from, to, "never subscribed", "x")
-	require.Empty(t, to.all("never subscribed"))
-	t.Log("the mesh is not an AllSubscriber: it brings only subscribed channels")
-}

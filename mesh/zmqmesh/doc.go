@@ -84,13 +84,15 @@
 // # Where to look
 //
 //	how a packet leaves            publish.go encodes it (mesh/internal/packet) and finds who wants
-//	                               it (topics.go), queue.go queues and sends it
+//	                               it (index.go), queue.go queues and sends it
 //	how a packet arrives           link.go reads it, mesh/internal/inbox delivers it
-//	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the other
+//	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the
+//	                               other; protocol.go has what the two sides say
 //	how a dead replica is noticed  heartbeat.go asks, internal/zmtp gives up a silent link,
 //	                               loss.go tells the hub, dial.go connects again
 //	where addresses come from      addresses.go
-//	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening)
+//	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening);
+//	                               twins.go finds two replicas with one id
 //
 // # ZeroMQ's sockets
 //
