@@ -135,7 +135,7 @@ func (ch *channel) take(f *frame) int {
 
 // fanOutLocked queues a frame for all subscribers but f.except, and returns for how
 // many. With paced, a subscriber with less than half its queue free gets nothing here.
-// It reads by itself instead, from before on: the channel's position without f.
+// It reads for itself instead, after before, which is the channel's position without f.
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	n := 0
 	cast := ch.group.Cast(&f.Frame, len(ch.subs))

@@ -28,7 +28,7 @@ func (ch *channel) fillLocked(goal uint64) {
 }
 
 // A look is what a fill knew before it asked the Store. If the answer lacks one of
-// these early messages, the Store has lost it. The answer says nothing of messages
+// the messages in early, the Store has lost it. The answer says nothing of messages
 // that came later.
 type look struct {
 	read  uint64 // its number

@@ -150,8 +150,8 @@ func (a *subscriptions) take(channel string) (one *subscription, last, found boo
 	return one, false, true
 }
 
-// takeAny takes a live subscription of a client that leaves, and those that are
-// entering. It returns nil if none is live.
+// takeAny takes the subscriptions of a client that leaves which are entering, and one
+// that is live. It returns that, or nil.
 func (a *subscriptions) takeAny() (one *subscription) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,33 +1,11 @@
 package channels
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"runtime/debug"
 )
-
-// charge calls OnReceive, which may refuse a client's message before anything is
-// done for it.
-func (h *Hub) charge(ctx context.Context, c Client) error {
-	if h.opts.OnReceive == nil {
-		return nil
-	}
-	if err := h.guard("OnReceive", func() error { return h.opts.OnReceive(ctx, c) }); err != nil {
-		return h.refusal("OnReceive", err)
-	}
-	return nil
-}
-
-func (h *Hub) chargeHTTP(r *http.Request) error {
-	if h.opts.OnReceive == nil {
-		return nil
-	}
-	id, _ := IdentityFrom(r.Context())
-	return h.charge(r.Context(), Client{Identity: id, RemoteAddr: r.RemoteAddr, Transport: transportHTTP})
-}
 
 // guard calls the app's code, or a Store's or Mesh's. It turns a panic into an
 // error and logs the stack.

@@ -23,8 +23,8 @@ func (h *Hub) serveReady(w http.ResponseWriter, r *http.Request, _ string, _ url
 		return ErrClosed
 	case h.draining.Load():
 		return ErrDraining
-	// With others around it stays ready until it is red: by then they know, too,
-	// whether the Store fails them.
+	// With others around it waits until it is red: by then they know whether the
+	// Store fails them too.
 	case h.storeBad.Load() && others == 0:
 		return ErrStoreUnavailable
 	case !h.reported.Load(): // in the first second, it is not known yet

@@ -45,7 +45,8 @@ type Hub struct {
 // A subscriber: http_subscribe.go takes the request, client.go lets the client in, and
 // conn.go is its WebSocket, stream.go its event stream; subscribe.go is for Go code.
 // client_subscriptions.go has the channels of one client, channel_attach.go makes it a
-// channel's subscriber. With a position, it goes on where it was by resume.go, which
+// channel's subscriber, once channel_order.go (sync) has asked the Store where the
+// channel is. With a position, it goes on where it was by resume.go, which
 // reads what was missed by history_read.go; docs/positions.md has the model.
 // client_table.go has all clients, as channel_table.go has the channels.
 //
@@ -56,20 +57,22 @@ type Hub struct {
 //
 // A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas
 // (replica_report.go), then refuses newcomers (http_subscribe.go, client.go) and tells
-// its clients to go, over time. shutdown.go ends the rest, completes what was promised
-// (unfinished.go) and says goodbye to the others (replica_control.go). hub_lifecycle.go has
-// what they wait for. The app closes the mesh and the Store afterwards.
+// its clients to go, over time. shutdown.go ends the rest: it refuses what has not
+// arrived completely (unfinished.go), completes the calls under way (hub_lifecycle.go has
+// what it waits for) and says goodbye to the others (replica_control.go). The app closes the mesh and the Store afterwards.
+//
+// A slow subscriber: internal/fanout/policy.go, which also says what a new policy needs.
 //
 // HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what
 // X.go offers in Go: publish, subscribe, list, history, presence, replicas.
 //
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
-// canaries (replica_canary.go). If one dies, zmqmesh notices first that its links end
-// (internal/zmtp/rules.go has the time of silence, mesh/zmqmesh/doc.go the rest):
-// channel_behind.go finds which channels are behind, and channel_fill.go fetches. The Store drops
-// its subscribers and members (store.DeadAfter), replica_others.go keeps what was last
+// canaries (replica_canary.go). If one dies, its links end first (internal/zmtp/rules.go
+// has the time of silence, timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then
+// channel_behind.go finds which channels are behind, and channel_fill.go fetches. The
+// Store drops its subscribers and members (store.DeadAfter), replica_others.go keeps what was last
 // known of it, replica_verdict.go turns its silence into yellow and red, and replicas.go
-// shows it. docs/replicas.md, "When a replica dies", has the order. replica_verdict.go
+// shows it. replica.go is one row of that list, with all reasons. docs/replicas.md, "When a replica dies", has the order. replica_verdict.go
 // also judges this replica, from replica_vitals.go, and http_health.go serves that;
 // replica_control.go is what hubs tell each other.
 //
@@ -85,8 +88,8 @@ type Hub struct {
 // Nothing waits with a lock held, and no code of the app, the Store or the Mesh
 // is called with one, with three exceptions:
 //
-//   - The mesh is told what is wanted (channel.telling, taps.mu). If it fails, the
-//     log is called.
+//   - The mesh is told what is wanted (channel.telling, taps.mu). If that fails, the
+//     app's log handler is called, too.
 //   - Deadlines are set (unfinished.mu, stream.cut, and patience.mu in package
 //     fanout).
 //   - A context is cancelled by the function that WhenOver was given (Outbox.mu).

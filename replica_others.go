@@ -118,8 +118,8 @@ func (a *otherReplicas) company() (all, served int) {
 
 // linkedElsewhere reports whether another replica is linked to others and has not reported
 // its mesh as lost: clients are better off there than at one that has lost its
-// mesh. It looks at links because all replicas see at once that they are down. Each
-// misses canaries and heartbeats at another moment, later.
+// mesh. It looks at links: all replicas see them go down at once, but miss canaries
+// and heartbeats later, each at its own moment.
 func (a *otherReplicas) linkedElsewhere() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -13,8 +13,8 @@ const (
 	lateAfter = 7 * time.Second
 	deadAfter = store.DeadAfter
 	// unlinkedLong is for how many canaries the link to a living peer may be
-	// down. A killed replica counts as living for lateAfter only, which is
-	// shorter.
+	// down: 9 s. A killed replica counts as living for lateAfter only, which is
+	// shorter, so its link is never reported.
 	unlinkedLong = 3
 	// remembered is how long a replica goes on to say that it was lagging or
 	// dropping, or had a twin.
@@ -61,8 +61,8 @@ func (l *vitals) report() {
 	l.reported = now
 }
 
-// settling is for how long the Store may refuse reports, and how long the other
-// replicas may need to report again after that, before silence means death.
+// settling is how long the Store may refuse reports before silence in it means nothing.
+// Silence means death again once the Store has taken reports for as long.
 const settling = 3 * time.Second
 
 // settled reports whether the Store has taken reports for so long that a replica

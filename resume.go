@@ -17,13 +17,13 @@ import (
 type place struct {
 	at      Position // apart: it has everything up to here
 	reading bool
-	read    uint64 // apart: how many reads of the channel had begun when it found out
+	read    uint64 // apart: order.reads at that moment; only later reads move it
 
 	frames []*frame // reading: those that were passed on after from, and those without a position
 	bytes  int
 	limit  int
 	from   Position
-	doubt  string // reading: the channel's epoch, if join has found another one in the Store, once; join believes the second such answer
+	doubt  string // reading: the channel's epoch when join last found another one in the Store; join believes it the second time
 }
 
 // holdsLocked returns true if a subscriber out of step is not to be sent this frame

@@ -175,8 +175,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 const streamPiece = 4 << 10
 
 // writeAll writes b and flushes. A server's own WriteTimeout would cut the stream,
-// so each piece has a deadline of its own, which also serves those that begin in
-// its first eighth.
+// so each piece has a deadline; pieces that begin in its first eighth share it.
 func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b []byte, timeout time.Duration) error {
 	var until time.Time
 	begin := func() {

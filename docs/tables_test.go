@@ -152,6 +152,11 @@ func TestChoices(t *testing.T) {
 		}
 		require.Equal(t, constants, chosen)
 		require.Len(t, words, len(constants))
+		must := matches(t, options, ` is %d; it must be (`+prefix+`[^"\n]*)"`)
+		require.Len(t, must, 1, "the error for an unknown value lists them")
+		for c := range constants {
+			require.Contains(t, must[0][1], c)
+		}
 		if flag == "slow" {
 			require.Equal(t, constants, listed(t, "docs/protocol.md", "policy", "effect"))
 		}

@@ -92,8 +92,8 @@ func (cfg *config) flags() *flag.FlagSet {
 	})
 	list(fs, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep SIZE messages for the time TTL, e.g. 'chat.*=1000,24h'; repeatable, the first match counts; separated by spaces in the environment", cfg.addHistory)
 	list(fs, "presence", "`PATTERN` of channels that tell their subscribers who joins and leaves, e.g. 'chat.*' (every other channel only lists its members), or PATTERN=MODE with the mode events, list or off; repeatable, the first match counts; separated by spaces in the environment", cfg.addPresence)
-	choice(fs, "slow", &cfg.slow, "close, drop-oldest or keep-latest: what happens to a subscriber of these channels when its queue is full, if they keep no history (default close)", slowPolicies)
-	choice(fs, "publishers", &cfg.publishers, "anyone, identified or server: which clients may publish on these channels; with server only Go code may, and this service has none (default anyone)", publishers)
+	choice(fs, "slow", &cfg.slow, "what happens to a subscriber of these channels when its queue is full, if they keep no history (default close)", slowPolicies)
+	choice(fs, "publishers", &cfg.publishers, "which clients may publish on these channels; with server only Go code may, and this service has none (default anyone)", publishers)
 	list(fs, "host", "`NAME` that this server answers to besides localhost and IP addresses, e.g. app.example.com, *.example.com or * for any; repeatable, separated by spaces in the environment (default: any; only localhost and IP addresses if -addr is a loopback address and no tokens or keys are required)", func(s string) error {
 		if _, err := middleware.Hosts(s); err != nil {
 			return fmt.Errorf("%q is not a host name like app.example.com, *.example.com or *, without a scheme and a port", s)

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -81,12 +84,15 @@ var (
 )
 
 // choice adds a flag that chooses one of the values for a pattern.
-func choice[T any](fs *flag.FlagSet, name string, to *rules[T], usage string, values map[string]T) {
-	list(fs, name, "`PATTERN=CHOICE`: "+usage+"; repeatable, the first match counts; separated by spaces in the environment", func(s string) error {
+func choice[T cmp.Ordered](fs *flag.FlagSet, name string, to *rules[T], usage string, values map[string]T) {
+	words := slices.SortedFunc(maps.Keys(values), func(a, b string) int { return cmp.Compare(values[a], values[b]) })
+	last := len(words) - 1
+	choices := strings.Join(words[:last], ", ") + " or " + words[last]
+	list(fs, name, "`PATTERN=CHOICE`: "+choices+": "+usage+"; repeatable, the first match counts; separated by spaces in the environment", func(s string) error {
 		pattern, word, _ := cutLast(s, "=")
 		value, ok := values[word]
 		if err := to.add(pattern, value); err != nil || !ok || pattern == "" {
-			return fmt.Errorf("%q does not have the form PATTERN=CHOICE, with one of %s", s, strings.SplitN(usage, ":", 2)[0])
+			return fmt.Errorf("%q does not have the form PATTERN=CHOICE, with one of %s", s, choices)
 		}
 		return nil
 	})

@@ -5,13 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// A Policy says what happens when a frame comes to a full queue. The constants are in
-// the order of how much they drop: package channels takes the smallest of a client's
-// channels for what it says to the client itself.
+// A Policy says what happens when a frame comes to a full queue. A smaller constant
+// drops less. What the hub itself says to a client goes by the smallest of its channels'
+// (client_subscriptions.go in package channels).
 //
-// A new policy is a case of makeRoomLocked, which panics without it, and of droppedBy.
-// It has its constant in the options of package channels, a row in docs/protocol.md and
-// a word in the rules of example/server; a test of docs compares these.
+// A new policy needs its constant before policies, in order; a case of makeRoomLocked,
+// which panics without it, and of droppedBy (engine.go, and stats.go in package channels;
+// replica_vitals.go says whether it makes yellow). Then its constant in options.go and
+// the text of check there, its word in example/server (rules.go), and its rows
+// in docs/protocol.md and docs/operations.md; a test of docs compares these. Tests of
+// what it does: slow_test.go, verdict_test.go, options_test.go, e2e/soak.
 type Policy uint8
 
 const (

@@ -89,7 +89,8 @@
 //	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the
 //	                               other; protocol.go has what the two sides say
 //	how a dead replica is noticed  heartbeat.go asks, internal/zmtp gives up a silent link,
-//	                               loss.go tells the hub, dial.go connects again
+//	                               loss.go tells the hub, dial.go connects again; the other
+//	                               half of the link is peer.go, which drops what waits for it
 //	where addresses come from      addresses.go
 //	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening);
 //	                               twins.go finds two replicas with one id

@@ -67,7 +67,7 @@ type Mesh struct {
 	running sync.WaitGroup // the mesh's own goroutines
 }
 
-// heard is how far the packets of a replica have come that was linked before.
+// heard is the last packet that came from a replica that was linked before.
 type heard struct{ life, top uint64 }
 
 const maxPeerConns = 1_024 // connections of replicas to this one

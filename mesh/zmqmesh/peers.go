@@ -134,5 +134,3 @@ func (m *Mesh) setEveryoneLocked() {
 	all := slices.Collect(maps.Values(m.peers))
 	m.everyone.Store(&all)
 }
-
-// Twins are two living replicas with one id.

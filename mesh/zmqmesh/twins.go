@@ -2,6 +2,8 @@ package zmqmesh
 
 import "time"
 
+// Twins are two living replicas with one id.
+
 // twinPeriod is how long a twin is reported after it was last met. It dials, or
 // is dialled, every 2 seconds.
 const twinPeriod = 10 * time.Second
