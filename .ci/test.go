@@ -42,6 +42,12 @@ func late(pkg string) uint {
 	return uint(slices.IndexFunc(long, func(s string) bool { return strings.HasSuffix(pkg, s) })) // -1 is the highest
 }
 
+// gorace makes the race detector clear its notes about large pieces of memory
+// instead of giving them back to the system, page by page, for each piece that
+// is allocated. That would be half of the processor time of a test with bodies
+// of some megabytes.
+const gorace = "clear_shadow_mmap_threshold=1073741824"
+
 // timeout is the limit for one package: more than any needs on a busy machine.
 const timeout = "40m"
 
@@ -176,6 +182,7 @@ func (r *report) root() {
 func (r *report) run(what, dir string, args ...string) {
 	cmd := exec.Command("go", append([]string{"test", "-json", "-vet=off", "-count=1", "-timeout", timeout}, args...)...)
 	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GORACE="+gorace+" "+os.Getenv("GORACE"))
 	r.read(what, cmd)
 }
 
