@@ -16,15 +16,17 @@ import (
 const Patience = time.Minute
 
 // Eventually calls ask until it returns true: after a millisecond at first, and less
-// often the longer it takes.
+// often the longer it takes, since what takes seconds would otherwise be asked for
+// hundreds of times, and each look may cost a server and a connection.
 func Eventually(t testing.TB, what string, ask func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(Patience)
-	for pause := time.Millisecond; !ask(); pause = min(2*pause, 5*time.Millisecond) {
-		if time.Now().After(deadline) {
+	began := time.Now()
+	for !ask() {
+		waited := time.Since(began)
+		if waited > Patience {
 			require.FailNow(t, "not within "+Patience.String()+": "+what)
 		}
-		time.Sleep(pause)
+		time.Sleep(min(max(waited/10, time.Millisecond), 25*time.Millisecond))
 	}
 }
 
