@@ -143,7 +143,9 @@ func manyChannels(t *testing.T, f Fabric) {
 	}
 	eventually(t, "one packet arrives on each channel", func() bool { return m[1].heard("n0") >= n })
 	for i := range n {
-		require.Equal(t, []string{fmt.Sprint(i)}, headers(m[1].all(name(i))))
+		if got := headers(m[1].all(name(i))); len(got) != 1 || got[0] != fmt.Sprint(i) { // an assertion for each would take long
+			require.Equal(t, []string{fmt.Sprint(i)}, got)
+		}
 	}
 	for i := 1; i < n; i++ {
 		require.NoError(t, m[1].Unsubscribe(name(i)))

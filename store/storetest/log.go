@@ -293,7 +293,9 @@ func concurrentAppend(t *testing.T, s store.Store) {
 		}
 	}
 	for off := uint64(1); off <= publishers*each; off++ {
-		require.Contains(t, owner, off)
+		if owner[off] == "" {
+			require.Contains(t, owner, off)
+		}
 	}
 	p := readAll(t, s, ch)
 	require.Len(t, p.Entries, o.Size)
@@ -314,7 +316,9 @@ func checkPage(t *testing.T, before store.Position, p store.Page) bool {
 	}
 	ok = ok && assert.NotEmpty(t, p.Entries)
 	for i, e := range p.Entries {
-		ok = ok && assert.Equal(t, p.First+uint64(i), e.Offset)
+		if e.Offset != p.First+uint64(i) { // an assertion for each entry of each page would take seconds
+			ok = ok && assert.Equal(t, p.First+uint64(i), e.Offset)
+		}
 	}
 	return ok && assert.Equal(t, p.Top.Offset, p.First+uint64(len(p.Entries))-1)
 }
