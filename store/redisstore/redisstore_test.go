@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -17,6 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	logging.Disable() // servers are killed here
 	// The cases of storetest mostly wait.
 	if err := flag.Set("test.parallel", "24"); err != nil {
 		panic(err)
