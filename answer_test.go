@@ -30,7 +30,7 @@ func (s *server) askSlowly(query string) rawClient {
 // then, its unread bytes count as queued. A client that is slow but reads steadily
 // gets the whole answer.
 func TestLongAnswers(t *testing.T) {
-	s := newServer(t, channels.Options{WriteTimeout: time.Second, Channel: keep(20)})
+	s := newServer(t, channels.Options{WriteTimeout: time.Second, Channel: keep(10)})
 	s.SmallBuffers()
 	var open atomic.Int64
 	s.http.Config.ConnState = func(_ net.Conn, st http.ConnState) {
@@ -42,7 +42,7 @@ func TestLongAnswers(t *testing.T) {
 		}
 	}
 	s.http.Start()
-	s.publishLong("h", 20)
+	s.publishLong("h", 10)
 	t.Run("nobody reads", func(t *testing.T) {
 		var cs []rawClient
 		for range 5 {

@@ -137,7 +137,7 @@ func TestAFloodOfLossesCostsFewCalls(t *testing.T) {
 // However many channels there are, the Store is asked for all of them, a bounded number
 // at a time.
 func TestTopsAreAskedForInParts(t *testing.T) {
-	const n, atOnce = 9000, 4096
+	const n, atOnce = 4200, 4096
 	inBubble(t, 2, history, func(r *replicas) {
 		subs := r.subscribeToMany(n)
 		before := r.store.tops.Load()
@@ -152,7 +152,7 @@ func TestTopsAreAskedForInParts(t *testing.T) {
 
 // If the Store fails in between, the remaining channels are asked for later.
 func TestTopsAreAskedForAgain(t *testing.T) {
-	const n = 9000
+	const n = 8200 // three parts
 	inBubble(t, 2, history, func(r *replicas) {
 		subs := r.subscribeToMany(n)
 		r.loseOneEach(n)

@@ -15,18 +15,22 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// status is what one replica says of another, e.g. "yellow: late, lagging", or "" if it
-// does not know it.
-func (r *replicas) status(i int, id string) string {
+// statuses is what one replica says of all, e.g. "yellow: late, lagging", by id.
+func (r *replicas) statuses(i int) map[string]string {
 	r.t.Helper()
 	nodes, err := r.hubs[i].Replicas(context.Background())
 	require.NoError(r.t, err)
+	all := map[string]string{}
 	for _, n := range nodes {
-		if n.ID == id {
-			return strings.TrimSuffix(string(n.Status)+": "+strings.Join(n.Reasons, ", "), ": ")
-		}
+		all[n.ID] = strings.TrimSuffix(string(n.Status)+": "+strings.Join(n.Reasons, ", "), ": ")
 	}
-	return ""
+	return all
+}
+
+// status is what one replica says of another, or "" if it does not know it.
+func (r *replicas) status(i int, id string) string {
+	r.t.Helper()
+	return r.statuses(i)[id]
 }
 
 // wantStatus wants a replica to say this of each of some replicas.

@@ -133,7 +133,7 @@ func TestALateMessageOfAnEarlierEpochCostsOneRead(t *testing.T) {
 func TestAFillClosesNobodyWhoReads(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		var readers []*subscriber
-		for range 50 {
+		for range 10 {
 			readers = append(readers, r.subscribe(1, "c", nil))
 		}
 		body := `"` + long(1<<10) + `"`

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -367,11 +368,12 @@ func TestSSEHeartbeat(t *testing.T) {
 func TestSSESlowReaderIsEnded(t *testing.T) {
 	t.Parallel()
 	reasons := make(departures, 2)
-	s := serve(t, channels.Options{
+	s := serveSmall(t, channels.Options{
 		MaxMessageBytes: 64 << 10, QueueBytes: 256 << 10, OnDisconnect: reasons.hook,
 		WriteTimeout: 2 * time.Second, // the fast one may be starved for a while
 	})
 	slow := s.dialStream("a")
+	require.NoError(t, slow.C.(*net.TCPConn).SetReadBuffer(8<<10))
 	until(t, "the slow one is subscribed", func() bool { n, _ := s.numbers("a"); return n == 1 })
 	fast := s.stream("a", "")
 
