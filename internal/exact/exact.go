@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -208,29 +209,55 @@ func object(b json.RawMessage, v reflect.Value, known bool) error {
 
 // field returns the field for a name: by its tag, or by its own name.
 func field(v reflect.Value, name string) (reflect.Value, bool) {
-	t := v.Type()
-	for i := range t.NumField() {
-		f := t.Field(i)
-		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous && tag == "" && holdsStruct(f.Type) {
+	for i, m := range membersOf(v.Type()) {
+		switch {
+		case m.embedded:
 			inner := v.Field(i)
-			if f.Type.Kind() == reflect.Pointer {
+			if inner.Kind() == reflect.Pointer {
 				if inner.IsNil() {
-					inner.Set(reflect.New(f.Type.Elem()))
+					inner.Set(reflect.New(inner.Type().Elem()))
 				}
 				inner = inner.Elem()
 			}
 			if found, ok := field(inner, name); ok {
 				return found, true
 			}
-			continue
-		}
-		if tag == "" { // no tag, which differs from an empty name
-			tag = f.Name
-		}
-		if f.IsExported() && f.Tag.Get("json") != "-" && tag == name {
+		case m.name == name && name != "":
 			return v.Field(i), true
 		}
 	}
 	return reflect.Value{}, false
+}
+
+// A member is what JSON calls a field of a struct.
+type member struct {
+	name     string // empty if JSON does not have the field
+	embedded bool   // the field's own fields are members instead
+}
+
+// types holds the members of each type. To read the tags anew for each name takes
+// more than twice as long as the rest of parsing.
+var types sync.Map // []member by reflect.Type
+
+func membersOf(t reflect.Type) []member {
+	if all, ok := types.Load(t); ok {
+		return all.([]member)
+	}
+	all := make([]member, t.NumField())
+	for i := range all {
+		f := t.Field(i)
+		tag := f.Tag.Get("json")
+		name, _, _ := strings.Cut(tag, ",")
+		switch {
+		case f.Anonymous && name == "" && holdsStruct(f.Type):
+			all[i].embedded = true
+		case !f.IsExported() || tag == "-":
+		case name == "": // no tag, which differs from an empty name
+			all[i].name = f.Name
+		default:
+			all[i].name = name
+		}
+	}
+	types.Store(t, all)
+	return all
 }
