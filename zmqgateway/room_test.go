@@ -105,7 +105,7 @@ func TestStrangersWithHalfMessages(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return log.Has("MaxUnfinishedBytes") })
 }
 
-// 200 strangers without the token announce 1 MiB each, and come again when they
+// 200 strangers without the token announce 256 KiB each, and come again when they
 // are cut off. A program that has sent a message with the token before waits
 // neither for those that stay, which would be an hour, nor for those that come
 // again.
@@ -115,8 +115,8 @@ func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 		refused int64 // so often strangers have to make room before the test ends
 	}{"that stay": {time.Hour, 0}, "that come again": {20 * time.Millisecond, 100}} {
 		t.Run(name, func(t *testing.T) {
-			const token = "0123456789abcdef"
-			_, g := start(t, hurried(c.crowded), withToken(token), func(o *setup) {
+			const token, most = "0123456789abcdef", 16 << 20
+			_, g := start(t, hurried(c.crowded), withToken(token), withRoom(most), func(o *setup) {
 				o.Logger = slog.New(slog.DiscardHandler)
 			})
 			push, req := dialPush(t, g), dialReq(t, g)
@@ -130,8 +130,8 @@ func TestKnownSendersDoNotWaitForStrangers(t *testing.T) {
 				eventually(t, "both are published", func() bool { return g.Stats().Published == published })
 			}
 			send("1")
-			defer flood(t, g, 200, announced(1<<20))()
-			full := func() bool { return zmqgateway.Unfinished(g) == 32<<20 }
+			defer flood(t, g, 200, announced(256<<10))()
+			full := func() bool { return zmqgateway.Unfinished(g) == most/2 }
 			eventually(t, "strangers have no room", full)
 			for n, began := 0, time.Now(); n < 20 || g.Stats().Refused < c.refused; n++ {
 				send(json200K)
