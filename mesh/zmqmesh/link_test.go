@@ -246,19 +246,25 @@ func TestReceiveWaits(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, "m")
 	ctx, cancel := context.WithCancel(t.Context())
-	gate, inside := make(chan struct{}), make(chan struct{})
+	one := packet.Append(nil, &mesh.Packet{Seq: 1, Channel: "", Header: "h"})
+	_ = zmqmesh.Packets(m, one) // it is lost, of which Receive tells once it has begun
+	begun, gate, inside := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var ended, early atomic.Bool
 	var running sync.WaitGroup
 	running.Go(func() {
-		_ = m.Receive(ctx, func(mesh.Packet) {
+		_ = m.Receive(ctx, func(p mesh.Packet) {
+			if p.Kind == mesh.KindLost {
+				close(begun)
+				return
+			}
 			close(inside)
 			<-gate
 			early.Store(ended.Load())
 		})
 		ended.Store(true)
 	})
-	eventually(t, "Receive runs", func() bool { return zmqmesh.Receiving(m) })
-	running.Go(func() { _ = zmqmesh.Packets(m, packet.Append(nil, &mesh.Packet{Seq: 1, Channel: "", Header: "h"})) })
+	<-begun
+	running.Go(func() { _ = zmqmesh.Packets(m, one) })
 	<-inside
 	cancel()
 	eventually(t, "Receive is about to end", func() bool { return !zmqmesh.Receiving(m) })
