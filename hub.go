@@ -59,7 +59,8 @@ type Hub struct {
 // (replica_report.go), then refuses newcomers (http_subscribe.go, client.go) and tells
 // its clients to go, over time. shutdown.go ends the rest: it refuses what has not
 // arrived completely (unfinished.go), completes the calls under way (hub_lifecycle.go has
-// what it waits for) and says goodbye to the others (replica_control.go). The app closes the mesh and the Store afterwards.
+// what it waits for) and says goodbye to the others (replica_control.go). The app closes
+// the mesh and the Store afterwards.
 //
 // A slow subscriber: internal/fanout/policy.go, which also says what a new policy needs.
 //
@@ -70,10 +71,10 @@ type Hub struct {
 // canaries (replica_canary.go). If one dies, its links end first (internal/zmtp/rules.go
 // has the time of silence, timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then
 // channel_behind.go finds which channels are behind, and channel_fill.go fetches. The
-// Store drops its subscribers and members (store.DeadAfter), replica_others.go keeps what was last
-// known of it, replica_verdict.go turns its silence into yellow and red, and replicas.go
-// shows it. replica.go is one row of that list, with all reasons. docs/replicas.md, "When a replica dies", has the order. replica_verdict.go
-// also judges this replica, from replica_vitals.go, and http_health.go serves that;
+// Store drops its subscribers and members (store.DeadAfter), replica_others.go keeps what
+// was last known of it, replica_verdict.go turns its silence into yellow and red, and
+// replicas.go shows it. replica.go is one row of that list, with all reasons.
+// docs/replicas.md, "When a replica dies", has the order. replica_verdict.go also judges this replica, from replica_vitals.go, and http_health.go serves that;
 // replica_control.go is what hubs tell each other.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the

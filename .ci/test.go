@@ -45,8 +45,10 @@ func late(pkg string) uint {
 // gorace makes the race detector clear its notes about large pieces of memory
 // instead of giving them back to the system, page by page, for each piece that
 // is allocated. That would be half of the processor time of a test with bodies
-// of some megabytes.
-const gorace = "clear_shadow_mmap_threshold=1073741824"
+// of some megabytes. And a program with the race detector sleeps for a second
+// before it exits: the tests start some 150 of them, most of which wait for one
+// another. GORACE in the environment has the last word.
+const gorace = "clear_shadow_mmap_threshold=1073741824 atexit_sleep_ms=10"
 
 // timeout is the limit for one package: more than any needs on a busy machine.
 const timeout = "40m"
@@ -59,9 +61,7 @@ func main() {
 	}
 	r := &report{began: time.Now(), out: os.Stdout}
 	r.step("setup", exec.Command(".ci/setup"))
-	// A program with the race detector sleeps for a second before it exits. The
-	// tests start some 150 of them, most of which wait for one another.
-	os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=10"))
+	os.Setenv("GORACE", strings.TrimSpace(gorace+" "+os.Getenv("GORACE")))
 	// What several of the commands below need is compiled once.
 	var wait sync.WaitGroup
 	for _, flags := range [][]string{{"-race=false"}, {"-race=true", "-test"}} { // the root's tests run in two processes
@@ -187,7 +187,6 @@ func (r *report) root() {
 func (r *report) run(what, dir string, args ...string) {
 	cmd := exec.Command("go", append([]string{"test", "-json", "-vet=off", "-count=1", "-timeout", timeout}, args...)...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GORACE="+gorace+" "+os.Getenv("GORACE"))
 	r.read(what, cmd)
 }
 
