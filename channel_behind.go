@@ -165,10 +165,11 @@ func (h *Hub) compareTops(ctx context.Context, every bool) {
 	}
 }
 
-// compareTop starts a fill in three cases: the channel is behind what the Store
-// already had at the check before (a message that is still under way needs no
-// read); the mesh has lost something, and the channel is behind what the Store
-// has now; or the Store has lost what the channel had before the Store was asked.
+// compareTop starts a fill in three cases:
+//   - The channel is behind what the Store had at the check before. A newer message
+//     may still be under way.
+//   - The mesh has lost something (lost), and the channel is behind what the Store has now.
+//   - The Store has lost what the channel had before the Store was asked.
 func (ch *channel) compareTop(before, top Position, lost bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()

@@ -37,45 +37,57 @@ type Hub struct {
 //	                 it; frame.go, here, says what is in a message's, and frame_hub.go
 //	                 what is in those of the hub itself
 //	mesh             an interface; in mesh/zmqmesh a packet goes from publish.go
-//	                 through queue.go to the link.go of another replica; its doc.go
-//	                 has a list like this one
+//	                 through the queue.go of a peer, which is the connection that
+//	                 another replica made, to the link.go of that replica; its
+//	                 doc.go has a list like this one
 //
 // There receive.go takes it, and hands it to the same channel.
 //
-// A subscriber: http_subscribe.go takes the request, client.go lets the client in, and
-// conn.go is its WebSocket, stream.go its event stream; subscribe.go is for Go code.
-// client_subscriptions.go has the channels of one client, channel_attach.go makes it a
-// channel's subscriber, once channel_order.go (sync) has asked the Store where the
-// channel is. With a position, it goes on where it was by resume.go, which
-// reads what was missed by history_read.go; docs/positions.md has the model.
+// A subscriber: http_subscribe.go takes the request and hands it to conn.go for a
+// WebSocket, or stream.go for an event stream. They have client.go let the client in
+// before they answer; subscribe.go is for Go code. client_subscriptions.go has the
+// channels of one client, channel_attach.go makes it a channel's subscriber, once
+// channel_order.go (sync) has asked the Store where the channel is.
 // client_table.go has all clients, as channel_table.go has the channels.
 //
+// A client with a position (position.go reads it) goes on where it was by resume.go:
+// catchUp reads what was missed by history_read.go, goOn (position.go) decides whether
+// that follows, and Outbox.Offer and WaitRoom send it as fast as the client takes it.
+// What is published meanwhile is held for it (channel.go, fanOutLocked).
+// docs/positions.md has the model.
+//
 // The end of a client: one that is told to go gets its last frame by Outbox.End
-// (internal/fanout/outbox.go), and Socket.AwaitClose waits for its answer. One that is
-// silent or cannot be written to is cut by Outbox.Cut. Then finish takes it out of the
-// hub (conn.go, stream.go, subscribe.go).
+// (internal/fanout/outbox.go). Socket.wroteLast then bounds how long its answer may
+// take. One that is silent or cannot be written to is cut by Outbox.Cut. Then finish
+// takes it out of the hub (conn.go, stream.go, subscribe.go). disconnect.go is for apps
+// that want a client gone.
 //
 // A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas
-// (replica_report.go), then refuses newcomers (http_subscribe.go, client.go) and tells
-// its clients to go, over time. shutdown.go ends the rest: it refuses what has not
-// arrived completely (unfinished.go), completes the calls under way (hub_lifecycle.go has
-// what it waits for) and says goodbye to the others (replica_control.go). The app closes
-// the mesh and the Store afterwards.
+// (replica_report.go). After Options.DrainDelay it refuses newcomers (http_subscribe.go,
+// client.go) and tells its clients to go, over time. shutdown.go ends the rest: it
+// refuses what has not arrived completely (unfinished.go) and says goodbye to the others
+// (replica_control.go). It waits for calls under way, the hub's own goroutines (both in
+// hub_lifecycle.go) and those of connections (Conns in internal/fanout/engine.go). The
+// app closes the mesh and the Store afterwards.
 //
-// A slow subscriber: internal/fanout/policy.go, which also says what a new policy needs.
+// A slow subscriber: internal/fanout/policy.go, which also says what a new policy needs:
+// some 15 places, most of them in other packages.
 //
 // HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what
 // X.go offers in Go: publish, subscribe, list, history, presence, replicas.
 //
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
-// canaries (replica_canary.go). If one dies, its links end first (internal/zmtp/rules.go
-// has the time of silence, timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then
-// channel_behind.go finds which channels are behind, and channel_fill.go fetches. The
-// Store drops its subscribers and members (store.DeadAfter), replica_others.go keeps what
-// was last known of it, replica_verdict.go turns its silence into yellow and red, and
+// canaries (replica_canary.go). If one dies, its links end first: at once if its process
+// dies, after a time of silence if its machine does (internal/zmtp/rules.go has the time,
+// timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then channel_behind.go finds
+// which channels are behind, and channel_fill.go fetches. The Store drops its subscribers
+// and members (store.DeadAfter), replica_others.go keeps what was last known of it,
+// replica_verdict.go has the times after which its silence is yellow and red, and
 // replicas.go shows it. replica.go is one row of that list, with all reasons.
-// docs/replicas.md, "When a replica dies", has the order. replica_verdict.go also judges this replica, from replica_vitals.go, and http_health.go serves that;
-// replica_control.go is what hubs tell each other.
+// docs/replicas.md, "When a replica dies", has the order.
+//
+// replica_verdict.go also judges this replica, from replica_vitals.go, and http_health.go
+// serves that. replica_control.go is what hubs tell each other.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the
 // other way round. Locks that are not named are taken alone. The sync.Once

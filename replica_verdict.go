@@ -3,6 +3,19 @@ package channels
 import (
 	"strings"
 	"time"
+
+	"github.com/channels-go/channels/store"
+)
+
+const (
+	// lateAfter and deadAfter are how long after its last heartbeat a replica
+	// is yellow, and red.
+	lateAfter = 7 * time.Second
+	deadAfter = store.DeadAfter
+	// unlinkedLong is for how many canaries the link to a living peer may be
+	// down: 9 s. A killed replica counts as living for lateAfter only, which is
+	// shorter, so its link is never reported.
+	unlinkedLong = 3
 )
 
 // say adds a reason for a status. The replica keeps the worst of them.

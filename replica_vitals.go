@@ -3,23 +3,11 @@ package channels
 import (
 	"sync"
 	"time"
-
-	"github.com/channels-go/channels/store"
 )
 
-const (
-	// lateAfter and deadAfter are how long after its last heartbeat a replica
-	// is yellow, and red.
-	lateAfter = 7 * time.Second
-	deadAfter = store.DeadAfter
-	// unlinkedLong is for how many canaries the link to a living peer may be
-	// down: 9 s. A killed replica counts as living for lateAfter only, which is
-	// shorter, so its link is never reported.
-	unlinkedLong = 3
-	// remembered is how long a replica goes on to say that it was lagging or
-	// dropping, or had a twin.
-	remembered = 10 * time.Second
-)
+// remembered is how long a replica goes on to say that it was lagging or
+// dropping, or had a twin.
+const remembered = 10 * time.Second
 
 // vitals is what a hub knows of its own health. replica_verdict.go judges it.
 type vitals struct {

@@ -9,12 +9,18 @@ import (
 // drops less. What the hub itself says to a client goes by the smallest of its channels'
 // (client_subscriptions.go in package channels).
 //
-// A new policy needs its constant before policies, in order; a case of makeRoomLocked,
-// which panics without it, and of droppedBy (engine.go, and stats.go in package channels;
-// replica_vitals.go says whether it makes yellow). Then its constant in options.go and
-// the text of check there, its word in example/server (rules.go), and its rows
-// in docs/protocol.md and docs/operations.md; a test of docs compares these. Tests of
-// what it does: slow_test.go, verdict_test.go, options_test.go, e2e/soak.
+// A new policy needs
+//   - its constant before policies, in order, a case of makeRoomLocked, which panics
+//     without it, and of droppedBy
+//   - if it counts by itself: its counter in Counters (engine.go) and, in package
+//     channels, in Stats (stats.go); replica_vitals.go adds up what makes a replica
+//     yellow, replica.go says so
+//   - its constant in options.go, and the text of check there
+//   - its word in example/server: rules.go, and the error that config_test.go expects
+//   - its rows in docs/protocol.md and docs/operations.md, which TestChoices compares
+//     (docs/tables_test.go)
+//   - tests of what it does: outbox_test.go here, slow_test.go, verdict_test.go and
+//     options_test.go in package channels, e2e/soak
 type Policy uint8
 
 const (

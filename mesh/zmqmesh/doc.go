@@ -57,9 +57,10 @@
 //	accepting, if that fails        5 ms to 1 s              again, and Status.Err says so
 //	Close, for queues               Linger, 2 s              disconnected, and logged
 //
-// No lock is held while anything waits for another replica. A deliver that waits
-// holds up its own link, every link that brings a packet of a channel with the same
-// turn, and Close.
+// No lock is held while anything waits for another replica. Packets of one channel are
+// delivered one at a time, whichever link brings them; several channels share such a
+// turn (mesh/internal/inbox). A deliver that waits holds up its own link, every link
+// that brings a packet of the same turn, and Close.
 //
 // An arriving packet is bounded as a whole, by MaxPacketBytes, and a channel's
 // name by 512 bytes. Its Origin is the replica that the handshake has proved. The
@@ -90,7 +91,8 @@
 //	                               other; protocol.go has what the two sides say
 //	how a dead replica is noticed  heartbeat.go asks, internal/zmtp gives up a silent link,
 //	                               loss.go tells the hub, dial.go connects again; the other
-//	                               half of the link is peer.go, which drops what waits for it
+//	                               half of the link is peer.go, which drops what waits for it,
+//	                               and peers.go, which takes it out of the index
 //	where addresses come from      addresses.go
 //	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening);
 //	                               twins.go finds two replicas with one id

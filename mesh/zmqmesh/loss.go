@@ -3,10 +3,10 @@ package zmqmesh
 import "errors"
 
 // A gap is what a target knows about a link that has ended without a goodbye and
-// has not come back, so that packets may be lost. If the link comes up at the
-// next attempt, its first echo reports the loss. If not, it may never come up, so the loss
-// is told at once; what was published after that is told when the link is up or
-// given up.
+// has not come back, so that packets may be lost. Nothing is told when the link
+// breaks. If the next attempt brings it up, its first echo reports the loss. If that
+// attempt fails, the loss is told at once, since the link may never come up; what is
+// published from then on is told when the link is up or given up.
 type gap struct {
 	id   string // the replica, or "" if nothing is missed
 	told bool
