@@ -16,6 +16,9 @@ const (
 	// down: 9 s. A killed replica counts as living for lateAfter only, which is
 	// shorter, so its link is never reported.
 	unlinkedLong = 3
+	// remembered is how long a replica goes on to say that it was lagging or
+	// dropping, or had a twin.
+	remembered = 10 * time.Second
 )
 
 // say adds a reason for a status. The replica keeps the worst of them.

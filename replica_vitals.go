@@ -5,10 +5,6 @@ import (
 	"time"
 )
 
-// remembered is how long a replica goes on to say that it was lagging or
-// dropping, or had a twin.
-const remembered = 10 * time.Second
-
 // vitals is what a hub knows of its own health. replica_verdict.go judges it.
 type vitals struct {
 	mu       sync.Mutex // guards the fields below
