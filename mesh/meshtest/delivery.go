@@ -32,7 +32,7 @@ var deliveryCases = []Case{
 	{Name: "Names", Check: names,
 		Explain: "A channel may have any valid name, even one that begins like another or has a meaning for a broker."},
 	{Name: "BodyOwnership", Check: bodyOwnership,
-		Explain: "Publish does not keep the body, so its caller may overwrite it. deliver may overwrite its body too, without changing what other replicas or the next packet get."},
+		Explain: "Publish does not keep the body and the info, so its caller may overwrite them. deliver may overwrite its own too, without changing what other replicas or the next packet get."},
 	{Name: "BodyWhileDelivered", Check: bodyWhileDelivered,
 		Explain: "The mesh does not touch a body while its deliver runs, whatever else is published and delivered meanwhile."},
 	{Name: "NobodyThere", Check: nobodyThere,
@@ -129,9 +129,11 @@ func fieldsSurvive(t *testing.T, f Fabric) {
 		{Channel: "x", Offset: 1, Epoch: "e", Body: json.RawMessage(`1`)},
 		{Channel: "x", Offset: math.MaxUint64, Epoch: strings.Repeat("é", 30), Body: json.RawMessage(`2`)},
 		{Channel: "x", Sender: "connection-1", Body: json.RawMessage(`3`)},
+		{Channel: "x", Info: []byte("any\x00bytes\xff"), Body: json.RawMessage(`3`)},
+		{Channel: "x", Info: bytes.Repeat([]byte("i"), 2<<10)},
 		{Channel: "x", Kind: mesh.KindPresence, Header: "join", Body: json.RawMessage(`{}`)},
 		{Channel: "x", Kind: mesh.KindControl, Header: strings.Repeat("h", 1024)},
-		{Channel: "x", To: "n1", Kind: mesh.KindControl, Header: "h", Body: json.RawMessage(`4`), Epoch: "e", Offset: 9, Sender: "s"},
+		{Channel: "x", To: "n1", Kind: mesh.KindControl, Header: "h", Body: json.RawMessage(`4`), Epoch: "e", Offset: 9, Sender: "s", Info: []byte("{}")},
 		{Channel: "x", Origin: "forged", Seq: 1 << 60, Header: "origin"},
 	}
 	for _, p := range packets {
@@ -203,23 +205,30 @@ func bodyOwnership(t *testing.T, f Fabric) {
 	var seen [][]byte
 	c := joinWith(t, f, "n2", func(p mesh.Packet) {
 		if p.Channel == "x" {
-			seen = append(seen, append([]byte(nil), p.Body...))
+			seen = append(seen, append(append([]byte(nil), p.Body...), p.Info...))
 		}
 		for i := range p.Body {
 			p.Body[i] = 'x'
 		}
+		for i := range p.Info {
+			p.Info[i] = 'x'
+		}
 		_ = append(p.Body, "beyond the end, where another body may be"...)
+		_ = append(p.Info, "beyond the end, where another packet may be"...)
 	})
 	link(t, a, b, c)
 	for _, to := range []*member{b, c} {
 		to.subscribeTo(t, a, "x")
 	}
-	body := make([]byte, 0, 100)
+	body, info := make([]byte, 0, 100), make([]byte, 0, 100)
 	for i := 1; i <= n; i++ {
-		body = fmt.Appendf(body[:0], `{"n":%d}`, i)
-		a.send(t, mesh.Packet{Channel: "x", Header: fmt.Sprint(i), Body: body})
+		body, info = fmt.Appendf(body[:0], `{"n":%d}`, i), fmt.Appendf(info[:0], `{"who":%d}`, i)
+		a.send(t, mesh.Packet{Channel: "x", Header: fmt.Sprint(i), Body: body, Info: info})
 		for k := range body {
 			body[k] = 'y'
+		}
+		for k := range info {
+			info[k] = 'y'
 		}
 	}
 	b.requireNumbers(t, "x", n)
@@ -227,8 +236,9 @@ func bodyOwnership(t *testing.T, f Fabric) {
 	c.pause() // so that nothing writes to seen
 	seen = seen[len(seen)-n:]
 	for i, p := range b.all("x") {
-		require.Equal(t, fmt.Sprintf(`{"n":%d}`, i+1), string(p.Body))
-		require.Equal(t, fmt.Sprintf(`{"n":%d}`, i+1), string(seen[i]))
+		want := fmt.Sprintf(`{"n":%d}{"who":%d}`, i+1, i+1)
+		require.Equal(t, want, string(p.Body)+string(p.Info))
+		require.Equal(t, want, string(seen[i]))
 	}
 }
 

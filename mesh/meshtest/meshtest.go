@@ -139,7 +139,7 @@ func (m *member) take(p mesh.Packet) {
 	if p.Channel == big {
 		p.Body = nil
 	}
-	p.Body = bytes.Clone(p.Body)
+	p.Body, p.Info = bytes.Clone(p.Body), bytes.Clone(p.Info)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, v := range m.views {

@@ -106,7 +106,7 @@ type node struct {
 	wants  map[string]bool
 	seq    uint64
 	gone   bool
-	bytes  int      // of the bodies in in
+	bytes  int      // of the bodies and infos in in
 	missed []string // peers with lost packets; reported by Receive
 
 	dropped, told int64
@@ -136,7 +136,7 @@ func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
 		}
 		for range copies {
 			own := p
-			own.Body = append([]byte(nil), p.Body...)
+			own.Body, own.Info = append([]byte(nil), p.Body...), append([]byte(nil), p.Info...)
 			if n.faults.Delay == 0 {
 				to.arriveLocked(own)
 				continue
@@ -162,14 +162,14 @@ func (d *node) arriveLocked(p mesh.Packet) {
 	if d.gone {
 		return
 	}
-	if len(d.in) == maxPackets || len(d.in) > 0 && d.bytes+len(p.Body) > maxBytes {
+	if len(d.in) == maxPackets || len(d.in) > 0 && d.bytes+len(p.Body)+len(p.Info) > maxBytes {
 		d.net.lost++
 		if !slices.Contains(d.missed, p.Origin) {
 			d.missed = append(d.missed, p.Origin)
 		}
 		return
 	}
-	d.bytes += len(p.Body)
+	d.bytes += len(p.Body) + len(p.Info)
 	d.in = append(d.in, p)
 	d.woken.Ring()
 }
@@ -233,9 +233,10 @@ func (d *node) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 		default:
 		}
 		if p, ok := d.next(); ok {
-			n := len(p.Body)
+			n := len(p.Body) + len(p.Info)
 			deliver(p)
 			clear(p.Body) // exposes a deliver that keeps it
+			clear(p.Info)
 			d.tell(n, deliver)
 			continue
 		}

@@ -68,7 +68,7 @@ func (l *link) publish(p *mesh.Packet) error {
 	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch size := len(p.Body) + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Epoch) + len(p.Sender); {
+	switch size := len(p.Body) + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Epoch) + len(p.Sender) + len(p.Info); {
 	case q.closed:
 		return mesh.ErrClosed
 	case q.down != nil:

@@ -26,10 +26,14 @@ func TestMaxBody(t *testing.T) {
 		var l mesh.Limiter = a
 		in := link(t, b, "a", a.Address())
 		p := mesh.Packet{To: "b", Channel: strings.Repeat("c", 512), Epoch: strings.Repeat("e", 64), Offset: 1<<64 - 1, Sender: "s",
-			Body: make([]byte, l.MaxBody())}
-		p.Header = strings.Repeat("h", mesh.MaxFieldBytes-len(p.To)-len(p.Channel)-len(p.Epoch)-len(p.Sender))
+			Body: make([]byte, l.MaxBody()), Info: make([]byte, 2<<10)}
+		p.Header = strings.Repeat("h", mesh.MaxFieldBytes-len(p.To)-len(p.Channel)-len(p.Epoch)-len(p.Sender)-len(p.Info))
 		require.NoError(t, a.Publish(t.Context(), p))
-		in.await(t, func(got mesh.Packet) bool { return got.Header == p.Header && len(got.Body) == l.MaxBody() })
+		in.await(t, func(got mesh.Packet) bool {
+			return got.Header == p.Header && len(got.Body) == l.MaxBody() && len(got.Info) == len(p.Info)
+		})
+		p.Info = make([]byte, most)
+		require.ErrorContains(t, a.Publish(t.Context(), p), "MaxPacketBytes")
 		require.Zero(t, a.Status().Dropped)
 	}
 	require.Zero(t, newMesh(t, "small", withMost(1<<10)).MaxBody())

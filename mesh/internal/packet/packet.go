@@ -14,8 +14,8 @@ import (
 const Version = 1
 
 // A packet is its kind, a bit for each field that it has, Seq, and then those
-// fields in this order: numbers as varints; text and the body after their
-// length. Origin is not encoded: the receiving mesh knows it.
+// fields in this order: numbers as varints; texts, the body and the info after
+// their length. Origin is not encoded: the receiving mesh knows it.
 const (
 	hasChannel = 1 << iota
 	hasTo
@@ -24,7 +24,7 @@ const (
 	hasEpoch
 	hasOffset
 	hasSender
-	hasTrace // of versions that had one; it is read over
+	hasInfo // the versions before it read over this field, and the first ones had a text in it, which no hub takes for an info
 )
 
 // ErrMalformed is returned for data that Append did not make.
@@ -33,7 +33,7 @@ var ErrMalformed = errors.New("packet: malformed")
 // Append appends a packet without its Origin.
 func Append(dst []byte, p *mesh.Packet) []byte {
 	var has byte
-	for bit, set := range [...]bool{p.Channel != "", p.To != "", p.Header != "", len(p.Body) > 0, p.Epoch != "", p.Offset != 0, p.Sender != ""} {
+	for bit, set := range [...]bool{p.Channel != "", p.To != "", p.Header != "", len(p.Body) > 0, p.Epoch != "", p.Offset != 0, p.Sender != "", len(p.Info) > 0} {
 		if set {
 			has |= 1 << bit
 		}
@@ -43,20 +43,18 @@ func Append(dst []byte, p *mesh.Packet) []byte {
 	dst = appendText(dst, p.Channel)
 	dst = appendText(dst, p.To)
 	dst = appendText(dst, p.Header)
-	if len(p.Body) > 0 {
-		dst = binary.AppendUvarint(dst, uint64(len(p.Body)))
-		dst = append(dst, p.Body...)
-	}
+	dst = appendText(dst, p.Body)
 	dst = appendText(dst, p.Epoch)
 	if p.Offset != 0 {
 		dst = binary.AppendUvarint(dst, p.Offset)
 	}
-	return appendText(dst, p.Sender)
+	dst = appendText(dst, p.Sender)
+	return appendText(dst, p.Info)
 }
 
 // appendText appends s unless it is empty.
-func appendText(dst []byte, s string) []byte {
-	if s == "" {
+func appendText[T ~string | ~[]byte](dst []byte, s T) []byte {
+	if len(s) == 0 {
 		return dst
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
@@ -98,9 +96,9 @@ func (k *Kept) Text(b []byte) string {
 	return s
 }
 
-// Next decodes the first packet of src and returns what follows it. The body is
-// a part of src with its capacity cut off, so appending to it does not
-// overwrite what follows. No field is larger than src.
+// Next decodes the first packet of src and returns what follows it. The body and
+// the info are parts of src with their capacity cut off, so appending to them does
+// not overwrite what follows. No field is larger than src.
 func Next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
 	d := decoder{rest: src}
 	p.Kind = mesh.Kind(d.byte())
@@ -127,8 +125,8 @@ func Next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
 	if has&hasSender != 0 {
 		p.Sender = string(d.bytes())
 	}
-	if has&hasTrace != 0 {
-		d.bytes()
+	if has&hasInfo != 0 {
+		p.Info = d.bytes()
 	}
 	if d.bad || p.Kind >= mesh.KindLost { // only the receiving mesh makes a KindLost
 		return mesh.Packet{}, nil, ErrMalformed

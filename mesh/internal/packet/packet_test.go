@@ -18,7 +18,8 @@ var samples = []mesh.Packet{
 	{},
 	{Kind: mesh.KindControl, Seq: math.MaxUint64, Offset: math.MaxUint64},
 	{Kind: mesh.KindPresence, Channel: "a", To: "b", Header: "grüße \U0001F44B", Body: json.RawMessage(`{"x":1}`),
-		Epoch: "e", Offset: 300, Seq: 128, Sender: "s"},
+		Epoch: "e", Offset: 300, Seq: 128, Sender: "s", Info: []byte("\x00 info\xff")},
+	{Info: []byte("i"), Seq: 1},
 	{Channel: strings.Repeat("c", 200), Body: json.RawMessage(strings.Repeat("1", 1<<20))},
 }
 
@@ -38,23 +39,30 @@ func TestPacketsComeBackAsTheyWere(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want, p)
 			_ = append(p.Body, "overwritten"...)
-			p.Body = nil
+			require.Equal(t, want, p, "the info follows the body")
+			_ = append(p.Info, "overwritten"...)
+			p.Body, p.Info = nil, nil
 			clear(before[:len(before)-len(rest)])
-			want.Body = nil
+			want.Body, want.Info = nil, nil
 			require.Equal(t, want, p, "a text shares memory with the input")
 		}
 		require.Empty(t, rest)
 	}
 }
 
-// Older versions had a field behind all others.
-func TestTheTraceOfOlderVersionsIsReadOver(t *testing.T) {
-	b := packet.Append(nil, &samples[2])
+// The info is where the first versions had a text, and the later ones have a field that
+// they read over: it is behind all others, and nothing else has changed.
+func TestTheInfoIsWhereOtherVersionsReadOver(t *testing.T) {
+	with, without := samples[2], samples[2]
+	without.Info = nil
+	b := packet.Append(nil, &without)
+	require.Zero(t, b[1]&(1<<7))
 	b[1] |= 1 << 7
-	b = append(b, "\x05trace"...)
+	b = append(b, "\x07\x00 info\xff"...)
+	require.Equal(t, packet.Append(nil, &with), b)
 	p, rest, err := packet.Next(append(b, packet.Append(nil, &samples[1])...), new(packet.Kept))
 	require.NoError(t, err)
-	require.Equal(t, samples[2], p)
+	require.Equal(t, with, p)
 	p, rest, err = packet.Next(rest, new(packet.Kept))
 	require.NoError(t, err)
 	require.Equal(t, samples[1], p)
@@ -89,7 +97,7 @@ func TestMalformedPacketsAreRefused(t *testing.T) {
 }
 
 func FuzzPacket(f *testing.F) {
-	for i := range samples[:3] {
+	for i := range samples[:4] {
 		f.Add(packet.Append(nil, &samples[i]))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -102,7 +110,8 @@ func FuzzPacket(f *testing.F) {
 		require.Empty(t, left)
 		require.Less(t, len(rest), len(b))
 		require.Equal(t, len(p.Body), len(again.Body))
-		p.Body, again.Body = nil, nil // empty fields that another encoder wrote are accepted
+		require.Equal(t, len(p.Info), len(again.Info))
+		p.Body, again.Body, p.Info, again.Info = nil, nil, nil, nil // empty fields that another encoder wrote are accepted
 		require.Equal(t, p, again)
 	})
 }
