@@ -31,6 +31,9 @@ func TestMemoryCountsWhatItTakes(t *testing.T) {
 		"entries of one log": {40_000, func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, "ch", body, plenty) }},
 		"trimmed log":        {40_000, func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, fmt.Sprint(i%20), body, short) }},
 		"empty entries":      {40_000, func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, "ch", "", plenty) }},
+		"entries with an info": {40_000, func(t *testing.T, m *store.Memory, i int) {
+			appendEntry(t, m, "ch", store.Entry{Body: []byte(body), Info: []byte(body)}, plenty)
+		}},
 		"logs of one entry": {20_000, func(t *testing.T, m *store.Memory, i int) {
 			mustAppend(t, m, fmt.Sprint("channel ", i), body, plenty)
 		}},
@@ -80,7 +83,10 @@ func TestMemoryKeepsMaxBytes(t *testing.T) {
 		"flood of channels": func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, fmt.Sprint(i), body, plenty) },
 		"flood of entries":  func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, "ch", body, plenty) },
 		"flood of keys":     func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, "ch", "1", keyed(i)) },
-		"all at once":       func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, fmt.Sprint(i%10*i), body, keyed(i)) },
+		"flood of infos": func(t *testing.T, m *store.Memory, i int) {
+			appendEntry(t, m, "ch", store.Entry{Info: []byte(body)}, plenty)
+		},
+		"all at once": func(t *testing.T, m *store.Memory, i int) { mustAppend(t, m, fmt.Sprint(i%10*i), body, keyed(i)) },
 		"large and small": func(t *testing.T, m *store.Memory, i int) {
 			mustAppend(t, m, fmt.Sprint(i%100), strings.Repeat("x", i*i*i%(20<<10)), plenty)
 		},
@@ -135,6 +141,22 @@ func TestMemoryEvictsLeastRecentlyAppended(t *testing.T) {
 	require.Equal(t, p.Top.Offset+1, p.First)
 	again := mustAppend(t, m, "1", body, plenty)
 	require.Equal(t, store.Position{Epoch: tops["1"].Epoch, Offset: 2}, again)
+}
+
+// An info is a part of its entry like the body.
+func TestMemoryCountsInfos(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, 16<<10)
+	mustAppend(t, m, "ch", "1", plenty)
+	before := m.Bytes()
+	appendEntry(t, m, "ch", store.Entry{Header: "h", Body: []byte("1")}, plenty)
+	without := m.Bytes() - before
+	appendEntry(t, m, "ch", store.Entry{Header: "h", Body: []byte("1"), Info: make([]byte, 1000)}, plenty)
+	require.Equal(t, before+2*without+1000, m.Bytes())
+
+	_, _, err := m.Append(t.Context(), "ch", store.Entry{Info: make([]byte, 16<<10)}, plenty)
+	require.ErrorContains(t, err, "does not fit into MemoryOptions.MaxBytes (16384)")
+	require.Len(t, readAll(t, m, "ch").Entries, 3, "nothing was evicted for it")
 }
 
 // A log loses only as many of its oldest entries as necessary.

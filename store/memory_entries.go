@@ -203,27 +203,34 @@ func newEpoch() string { return strings.Clone(rand.Text()[:10]) }
 
 // packed is an Entry with its texts in one immutable allocation.
 type packed struct {
-	text   string        // the header, then the body
-	header int           // the header's length
+	text   string        // the header, the body, the info
+	header uint32        // the header's length
+	info   uint32        // the info's length
 	at     time.Duration // when it was appended; see Memory.now
 	wall   int64         // the same in milliseconds since 1970
 }
 
 func pack(e Entry) packed {
 	var b strings.Builder
-	b.Grow(len(e.Header) + len(e.Body))
+	b.Grow(len(e.Header) + len(e.Body) + len(e.Info))
 	b.WriteString(e.Header)
 	b.Write(e.Body)
-	return packed{text: b.String(), header: len(e.Header)}
+	b.Write(e.Info)
+	return packed{text: b.String(), header: uint32(len(e.Header)), info: uint32(len(e.Info))}
 }
 
 func (p packed) unpack(offset uint64) Entry {
-	return Entry{
+	info := len(p.text) - int(p.info)
+	e := Entry{
 		Offset: offset,
 		Time:   time.UnixMilli(p.wall).UTC(),
 		Header: p.text[:p.header],
-		Body:   json.RawMessage(p.text[p.header:]),
+		Body:   json.RawMessage(p.text[p.header:info]),
 	}
+	if p.info > 0 {
+		e.Info = []byte(p.text[info:])
+	}
+	return e
 }
 
 func (p packed) cost() int64 { return int64(len(p.text)) + entryOverhead }

@@ -170,7 +170,7 @@ func (o AppendOptions) check() error {
 // checkFits returns an error if e would not fit even after everything that may
 // be evicted is gone. So an Append that succeeds has not evicted its own entry.
 func (m *Memory) checkFits(channel string, e Entry) error {
-	need := logCost(channel) + int64(len(e.Header)) + int64(len(e.Body)) + entryOverhead
+	need := logCost(channel) + int64(len(e.Header)) + int64(len(e.Body)) + int64(len(e.Info)) + entryOverhead
 	if need > m.maxBytes {
 		return fmt.Errorf("store: an entry that takes %d bytes does not fit into MemoryOptions.MaxBytes (%d)", need, m.maxBytes)
 	}

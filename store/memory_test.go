@@ -44,7 +44,11 @@ func inBubble(t *testing.T, maxBytes int64, test func(t *testing.T, m *store.Mem
 func openMemory(t *testing.T) store.Store { return newMemory(t, 0) }
 
 func mustAppend(t testing.TB, m *store.Memory, channel, body string, o store.AppendOptions) store.Position {
-	pos, duplicate, err := m.Append(t.Context(), channel, store.Entry{Header: "h", Body: json.RawMessage(body)}, o)
+	return appendEntry(t, m, channel, store.Entry{Header: "h", Body: json.RawMessage(body)}, o)
+}
+
+func appendEntry(t testing.TB, m *store.Memory, channel string, e store.Entry, o store.AppendOptions) store.Position {
+	pos, duplicate, err := m.Append(t.Context(), channel, e, o)
 	if err != nil || duplicate { // require is slow, and this runs 100,000 times
 		t.Helper()
 		t.Fatal(pos, duplicate, err)

@@ -71,8 +71,8 @@ type Log interface {
 	// the last Append, and after the last Tops that named it, even if no entry
 	// is left.
 	//
-	// Append does not keep or change e.Body; the caller may reuse it. A field
-	// of o below the minimum that AppendOptions names is an error.
+	// Append does not keep or change e.Body and e.Info; the caller may reuse
+	// them. A field of o below the minimum that AppendOptions names is an error.
 	Append(ctx context.Context, channel string, e Entry, o AppendOptions) (pos Position, duplicate bool, err error)
 
 	// Range reads a part of a channel's log. An absent log is not an error: it
@@ -95,6 +95,7 @@ type Entry struct {
 	Time   time.Time // when it was appended, by the Store's clock, in milliseconds
 	Header string
 	Body   json.RawMessage
+	Info   []byte // the hub's own data about the message: any bytes, which the Store does not read; nil if there are none
 }
 
 // AppendOptions are the limits of the log that Append adds to.
@@ -110,8 +111,8 @@ type AppendOptions struct {
 // offset < Before unless Before is 0. Limit bounds their number; with a Limit
 // of 0 the Page has positions only. Entries always come in ascending order. If
 // there are more than Limit, the Page has the first ones, or with Newest the
-// last ones. MaxBytes bounds the sum of their headers and bodies in the same
-// way, so that a page of long messages fits into memory. One entry is returned
+// last ones. MaxBytes bounds the sum of their headers, bodies and infos in the
+// same way, so that a page of long messages fits into memory. One entry is returned
 // even if it is longer than MaxBytes. A MaxBytes of 0 means no bound.
 type Query struct {
 	After    uint64

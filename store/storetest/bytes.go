@@ -13,9 +13,10 @@ import (
 
 var bytesCases = []Case{
 	{"EntriesComeBackWhole", "Header and body come back byte for byte, whatever they hold. The Store sets Time, in milliseconds.", entriesComeBackWhole},
+	{"InfoComesBackWhole", "An entry's info comes back byte for byte beside header and body, and counts in MaxBytes. Without one, Info is nil.", infoComesBackWhole},
 	{"ChannelNames", "Each name is a channel of its own: long names, names in any language, names with characters that servers treat specially.", channelNames},
 	{"BodyOfOneMiB", "A body of 1 MiB is stored and returned whole.", bodyOfOneMiB},
-	{"BytesAreNotShared", "The caller may change its body after Append, and what Range returned, without changing the log.", bytesAreNotShared},
+	{"BytesAreNotShared", "The caller may change its body and info after Append, and what Range returned, without changing the log.", bytesAreNotShared},
 }
 
 func entriesComeBackWhole(t *testing.T, s store.Store) {
@@ -57,6 +58,42 @@ func entriesComeBackWhole(t *testing.T, s store.Store) {
 	require.Equal(t, pos.Offset, last.Offset)
 	require.WithinDuration(t, time.Now(), last.Time, time.Hour)
 	require.True(t, last.Time.Truncate(time.Millisecond).Equal(last.Time), "%v is more precise than a millisecond", last.Time)
+}
+
+func infoComesBackWhole(t *testing.T, s store.Store) {
+	ch := unique("log")
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	infos := [][]byte{nil, []byte("plain"), {}, []byte(" "), []byte("  white\tspace\r\n "), {0}, every, nil,
+		[]byte(`{"client":"a-1","user":"世界","info":"\u0000"}`), bytes.Repeat([]byte("long "), 5000)}
+	for i, info := range infos {
+		appendOne(t, s, ch, store.Entry{Header: "h", Body: body(i), Info: info}, plenty)
+		appendOne(t, s, ch, store.Entry{Info: info}, plenty)
+	}
+	all := readN(t, s, ch, 2*len(infos))
+	for i, info := range infos {
+		require.Equal(t, "h", all[2*i].Header)
+		require.Equal(t, string(body(i)), string(all[2*i].Body))
+		require.Empty(t, all[2*i+1].Header)
+		require.Empty(t, all[2*i+1].Body)
+		for _, e := range all[2*i : 2*i+2] {
+			if len(info) == 0 {
+				require.Nil(t, e.Info)
+			} else {
+				require.Equal(t, info, e.Info)
+			}
+		}
+	}
+
+	bound := unique("bound")
+	for i := range 9 {
+		appendOne(t, s, bound, store.Entry{Header: "h", Body: body(i), Info: make([]byte, 100)}, plenty)
+	}
+	one := 1 + len(body(1)) + 100
+	require.Equal(t, []uint64{1, 2}, offsets(read(t, s, bound, store.Query{Limit: 9, MaxBytes: 3*one - 1})))
+	require.Equal(t, []uint64{7, 8, 9}, offsets(read(t, s, bound, store.Query{Limit: 9, MaxBytes: 3 * one, Newest: true})))
 }
 
 func channelNames(t *testing.T, s store.Store) {
@@ -101,20 +138,25 @@ func bodyOfOneMiB(t *testing.T, s store.Store) {
 
 func bytesAreNotShared(t *testing.T, s store.Store) {
 	ch := unique("log")
-	b := []byte(`"original"`)
-	appendOne(t, s, ch, store.Entry{Body: b}, plenty)
+	b, info := []byte(`"original"`), []byte("original")
+	appendOne(t, s, ch, store.Entry{Body: b, Info: info}, plenty)
 	require.Equal(t, `"original"`, string(b), "Append changed the body")
+	require.Equal(t, "original", string(info), "Append changed the info")
 	copy(b, `"changed!"`)
-	appendOne(t, s, ch, store.Entry{Body: []byte(`"second"`)}, plenty)
+	copy(info, "changed!")
+	appendOne(t, s, ch, store.Entry{Body: []byte(`"second"`), Info: []byte("second")}, plenty)
 
 	got := readN(t, s, ch, 2)
-	require.Equal(t, `"original"`, string(got[0].Body))
-	copy(got[0].Body, `"changed!"`)
+	require.Equal(t, `"original" original`, string(got[0].Body)+" "+string(got[0].Info))
 	_ = append(got[0].Body, "more"...)
-	require.Equal(t, `"second"`, string(got[1].Body), "two bodies share memory")
+	require.Equal(t, "original", string(got[0].Info), "the body and the info share memory")
+	copy(got[0].Body, `"changed!"`)
+	copy(got[0].Info, "changed!")
+	_ = append(got[0].Info, "more"...)
+	require.Equal(t, `"second" second`, string(got[1].Body)+" "+string(got[1].Info), "two entries share memory")
 	got[1] = store.Entry{}
 
 	got = readN(t, s, ch, 2)
-	require.Equal(t, `"original"`, string(got[0].Body))
-	require.Equal(t, `"second"`, string(got[1].Body))
+	require.Equal(t, `"original" original`, string(got[0].Body)+" "+string(got[0].Info))
+	require.Equal(t, `"second" second`, string(got[1].Body)+" "+string(got[1].Info))
 }
