@@ -27,7 +27,7 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 	}
 	c := s.appendCall(channel, e, o)
 	c.ctx, c.done = ctx, make(chan struct{})
-	a := &appending{call: c, bytes: len(e.Header) + len(e.Body) + 200}
+	a := &appending{call: c, bytes: len(e.Header) + len(e.Body) + len(e.Info) + 200}
 	lane := s.lane(channel)
 	if !s.submit(lane, a) {
 		return store.Position{}, false, store.ErrClosed
@@ -56,10 +56,15 @@ func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o sto
 	return store.Position{Epoch: epoch, Offset: uint64(offset)}, duplicate == 1, nil
 }
 
-// appendCall returns the script call for an Append. It does not keep e.Body.
+// appendCall returns the script call for an Append. It does not keep e.Body and
+// e.Info.
 func (s *Store) appendCall(channel string, e store.Entry, o store.AppendOptions) *call {
 	c := newCall(appendScript, []string{s.keys.log(channel), s.keys.top(channel)})
-	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newID(), millis(topStay), newID(), 0}
+	id := newID()
+	if len(e.Info) > 0 {
+		id += " " + string(e.Info)
+	}
+	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newID(), millis(topStay), id, 0}
 	c.since = len(c.args) - 1
 	if o.Key != "" {
 		c.keys = append(c.keys, s.keys.once(channel, o.Key))

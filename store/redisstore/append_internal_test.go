@@ -65,6 +65,21 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 		}
 		require.EqualValues(t, 254, tops("done"))
 	})
+	t.Run("it was done, with an info", func(t *testing.T) {
+		o := limits(1000)
+		c := s.appendCall("info", store.Entry{Header: "mine", Info: []byte("{ }")}, o)
+		offset, err := run(c)
+		require.NoError(t, err)
+		_, _, err = s.Append(t.Context(), "info", store.Entry{Header: "other", Info: []byte("{}")}, o)
+		require.NoError(t, err)
+		found, err := run(again(c))
+		require.NoError(t, err)
+		require.Equal(t, offset, found)
+		require.EqualValues(t, 2, tops("info"))
+		page, err := s.Range(t.Context(), "info", store.Query{Limit: 5})
+		require.NoError(t, err)
+		require.Equal(t, "{ }", string(page.Entries[0].Info))
+	})
 	t.Run("it was not done", func(t *testing.T) {
 		for _, before := range []int{0, 5} { // the log does not exist, or has dropped entries
 			ch, o := fmt.Sprint("lost ", before), limits(3)

@@ -43,7 +43,8 @@
 //	key                       type        what it holds                                written by               it ends
 //	channels:log:{c}          stream      entries: id <offset>-<milliseconds since     Append                   HistoryTTL after the last Append
 //	                                      1970>, fields header, body and call
-//	                                      (an id of the Append)
+//	                                      (an id of the Append, and behind a
+//	                                      space who published)
 //	channels:top:{c}          string      the epoch, the epoch at birth, the last      Append, Tops             25 h (HistoryTTL, if longer) after
 //	                                      offset, HistoryTTL in ms, times of the                                the last Append; Tops makes it 36 h
 //	                                      last and of the oldest entry, when it ends,                           if less than 24 h are left

@@ -38,9 +38,9 @@ type page struct {
 }
 
 type entry struct {
-	offset       uint64
-	time         int64 // in milliseconds since 1970
-	header, body string
+	offset             uint64
+	time               int64 // in milliseconds since 1970
+	header, body, info string
 }
 
 func (p *page) open() store.Page {
@@ -51,6 +51,9 @@ func (p *page) open() store.Page {
 	}
 	for i, e := range p.entries {
 		out.Entries[i] = store.Entry{Offset: e.offset, Time: time.UnixMilli(e.time).UTC(), Header: e.header, Body: json.RawMessage(e.body)}
+		if e.info != "" {
+			out.Entries[i].Info = []byte(e.info)
+		}
 	}
 	return out
 }
@@ -114,7 +117,7 @@ func (s *Store) readSteps(ctx context.Context, p part) (*page, bool, error) {
 		}
 		for _, e := range got.entries {
 			left.query.Limit--
-			left.query.MaxBytes -= len(e.header) + len(e.body)
+			left.query.MaxBytes -= len(e.header) + len(e.body) + len(e.info)
 		}
 		last := all.entries[len(all.entries)-1].offset
 		if q.Newest {
@@ -173,8 +176,9 @@ func parseEarlier(text string) []store.Position {
 	return earlier
 }
 
-// parseEntry parses an entry as XRANGE returns it: the id,
-// "offset-milliseconds", and the fields "header" and "body".
+// parseEntry parses an entry as the script returns it: the id,
+// "offset-milliseconds", and the fields "header" and "body", with the info behind
+// them if there is one.
 func parseEntry(item any) (entry, bool) {
 	pair, _ := item.([]any)
 	if len(pair) != 2 {
@@ -182,7 +186,7 @@ func parseEntry(item any) (entry, bool) {
 	}
 	id, _ := pair[0].(string)
 	fields, _ := pair[1].([]any)
-	if len(fields) != 4 {
+	if len(fields) < 4 || len(fields) > 5 {
 		return entry{}, false
 	}
 	offset, ms, _ := strings.Cut(id, "-")
@@ -193,7 +197,11 @@ func parseEntry(item any) (entry, bool) {
 	header, ok1 := fields[1].(string)
 	body, ok2 := fields[3].(string)
 	e.header, e.body = header, body
-	return e, errOffset == nil && errTime == nil && ok1 && ok2
+	ok3 := true
+	if len(fields) == 5 {
+		e.info, ok3 = fields[4].(string)
+	}
+	return e, errOffset == nil && errTime == nil && ok1 && ok2 && ok3
 }
 
 func flag(b bool) int {

@@ -21,12 +21,15 @@ func FuzzTexts(f *testing.F) {
 		parseMillis(text)
 		_ = addCount(&store.Count{Channel: other}, text)
 		_, _ = unpackMember(other, text)
-		for _, item := range []any{nil, text, []any{}, []any{text}, []any{text, nil}, []any{text, []any{"header", text, "body", nil}}, []any{nil, []any{1, 2, 3, 4}}} {
+		for _, item := range []any{nil, text, []any{}, []any{text}, []any{text, nil}, []any{text, []any{"header", text, "body", nil}}, []any{text, []any{"header", text, "body", text, nil}}, []any{text, []any{"header", text, "body", text, "info", text}}, []any{nil, []any{1, 2, 3, 4}}} {
 			_, ok := parseEntry(item)
 			require.False(t, ok)
 		}
 		if e, ok := parseEntry([]any{text, []any{"header", other, "body", text}}); ok {
-			require.Equal(t, entry{e.offset, e.time, other, text}, e)
+			require.Equal(t, entry{e.offset, e.time, other, text, ""}, e)
+			e, ok = parseEntry([]any{text, []any{"header", other, "body", text, other}})
+			require.True(t, ok)
+			require.Equal(t, entry{e.offset, e.time, other, text, other}, e)
 		}
 		m := store.Member{ID: other, User: text}
 		if other != "" {

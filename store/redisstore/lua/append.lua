@@ -1,10 +1,10 @@
 -- Adds one message to a log, or finds the one that its idempotency key added.
 -- KEYS: the log, its top, and the idempotency key if there is one.
 -- ARGV: header, body, size, ttl, the epoch for a log that begins or changes its
--- epoch, the least time for which the top is remembered, an id of this call, the
--- time by this server's clock since when the call may have been done (0 unless an
--- answer was lost), and with a key its ttl and its digest. Times are in
--- milliseconds.
+-- epoch, the least time for which the top is remembered, an id of this call (with a
+-- space and the info behind it if the message has one), the time by this server's
+-- clock since when the call may have been done (0 unless an answer was lost), and
+-- with a key its ttl and its digest. Times are in milliseconds.
 -- Returns the epoch, the offset, and 0; 1 for a duplicate; 2 if the key was used
 -- with another digest. A message that an earlier attempt of this call added is no
 -- duplicate.
@@ -20,7 +20,7 @@ if not string.find(info, 'role:master', 1, true) then
   return redis.error_reply('READONLY the server is no longer the master')
 end
 
-local call, since = ARGV[7], tonumber(ARGV[8])
+local call, since = string.match(ARGV[7], '^%w+'), tonumber(ARGV[8])
 local epoch, born, top, last, oldest, keep, life, earlier
 local repeats = '' -- retried calls of the last minute, as "id:offset:time,…"
 
@@ -35,7 +35,7 @@ local function before()
     local oldest = top + 1
     for _, entry in ipairs(found) do
       local offset, time = string.match(entry[1], '^(%d+)-(%d+)$')
-      if entry[2][6] == call then return offset end
+      if string.sub(entry[2][6] or '', 1, #call) == call then return offset end
       if tonumber(time) < since then return nil end
       to, oldest = '(' .. entry[1], tonumber(offset)
     end
@@ -100,7 +100,9 @@ if not life or not string.find(info, 'master_replid:' .. life, 1, true) then
 end
 
 top = top + 1
-redis.call('XADD', KEYS[1], 'MAXLEN', '=', size, text(top) .. '-' .. text(now), 'header', ARGV[1], 'body', ARGV[2], 'call', call)
+-- The info has no field of its own: Redis stores the names of the fields once for
+-- entries that have the same ones, and again for each entry that has others.
+redis.call('XADD', KEYS[1], 'MAXLEN', '=', size, text(top) .. '-' .. text(now), 'header', ARGV[1], 'body', ARGV[2], 'call', ARGV[7])
 
 -- oldest is at or before the time of the oldest entry. The log is searched only
 -- once that has expired, and at most 256 entries are dropped at a time.

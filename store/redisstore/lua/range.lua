@@ -3,7 +3,8 @@
 -- ARGV: after, before, limit, the most bytes, 1 for the newest entries first,
 -- 1 to return at least one entry however long it is.
 -- Returns epoch, top, first, 1 if the bound of one call (not the caller's limit)
--- ended it, the earlier epochs, and then the entries as XRANGE returns them.
+-- ended it, the earlier epochs, and then the entries as XRANGE returns them, but
+-- with the info, if there is one, behind the header and the body.
 if not string.find(redis.call('INFO', 'replication'), 'role:master', 1, true) then
   return redis.error_reply('READONLY the server is no longer the master, and may be behind it')
 end
@@ -53,11 +54,14 @@ while taken < limit and lo <= hi do
     if fields[1] ~= 'header' or fields[3] ~= 'body' then
       return redis.error_reply('WRONGTYPE the key ' .. KEYS[1] .. ' has an entry that this library did not write')
     end
-    local length = #fields[2] + #fields[4]
+    -- The id of the call that added it, a space and the info; or the id alone.
+    local call = fields[6] or ''
+    local info = string.sub(call, (string.find(call, ' ', 1, true) or #call) + 1)
+    local length = #fields[2] + #fields[4] + #info
     if sum + length > bytes and not (force and taken == 0) then return reply end
     sum = sum + length
     taken = taken + 1
-    fields[5], fields[6] = nil, nil -- the id of the call that added it
+    fields[5], fields[6] = info ~= '' and info or nil, nil
     reply[#reply + 1] = entry
   end
   -- One call blocks the server only for a moment: 1 MiB or 1000 entries.
