@@ -21,6 +21,14 @@ func Take(h *Hub, p mesh.Packet) { h.handlePacket(p) }
 // CheckPacket checks one.
 func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p, false) }
 
+// MaxPublisher bounds a Publisher, encoded.
+const MaxPublisher = maxPublisher
+
+// EncodePublisher encodes p for the Store and the mesh, and DecodePublisher undoes it.
+func EncodePublisher(p *Publisher) ([]byte, error) { return p.encode() }
+
+func DecodePublisher(b []byte) *Publisher { return decodePublisher(b) }
+
 // Has tells whether a hub has a client that has not been told to go.
 func Has(h *Hub, id string) bool {
 	for _, c := range h.clients.find(kindClient, id) {

@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"encoding/json"
 	"strconv"
 
 	"github.com/channels-go/channels/internal/fanout"
@@ -11,15 +12,28 @@ import (
 // alone, with a notice for Go subscribers if it concerns them.
 type frame struct {
 	fanout.Frame
-	message Message
+	message liveMessage
 	except  string // the id of the connection that does not get it, or ""
 }
 
+// A liveMessage is a Message without its Time, which only History shows: each
+// message makes a frame, so the room for it counts.
+type liveMessage struct {
+	Header    string
+	Body      json.RawMessage
+	Position  Position
+	Publisher *Publisher
+}
+
+func (m *liveMessage) whole() Message {
+	return Message{Header: m.Header, Body: m.Body, Position: m.Position, Publisher: m.Publisher}
+}
+
 // newMessageFrame encodes m. The frame does not keep m.Body: the Body of its message
-// is a part of the encoded text.
+// is a part of the encoded text. The text does not have the publisher.
 func newMessageFrame(ch *channel, m Message) *frame {
-	f := &frame{message: m}
-	f.Kind, f.Group, f.Value = fanout.Message, &ch.group, f
+	f := &frame{message: liveMessage{m.Header, m.Body, m.Position, m.Publisher}}
+	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &ch.group, f, uint32(m.Publisher.size())
 	if m.Header == headerPresence {
 		f.Kind = fanout.Event
 	}

@@ -58,7 +58,7 @@ func (h *Hub) History(ctx context.Context, channel string, q HistoryQuery) (Hist
 	}
 	r := History{Messages: make([]Message, len(page.Entries)), Position: Position(page.Top), First: page.First}
 	for i := range page.Entries {
-		r.Messages[i] = fromEntry(page.Top.Epoch, &page.Entries[i])
+		r.Messages[i] = fromEntry(&opts, page.Top.Epoch, &page.Entries[i])
 	}
 	if s := q.Since; s != nil {
 		elsewhere := s.Epoch != page.Top.Epoch || s.Offset > page.Top.Offset

@@ -3,7 +3,6 @@ package channels
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/channels-go/channels/store"
 )
@@ -114,7 +113,5 @@ func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err
 
 // encode makes the frame of an entry that was read.
 func (ch *channel) encode(epoch string, e *store.Entry) *frame {
-	m := fromEntry(epoch, e)
-	m.Time = time.Time{} // as if it had come live
-	return newMessageFrame(ch, m)
+	return newMessageFrame(ch, fromEntry(&ch.opts, epoch, e))
 }

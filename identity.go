@@ -11,7 +11,9 @@ type Identity struct {
 	// ID names the user; several connections may share it. DisconnectUser
 	// takes it, and presence shows it.
 	ID string
-	// Info is any JSON that presence shows to others beside the ID.
+	// Info is any JSON that presence shows to others beside the ID. What the
+	// user's connections publish carries both, as its Publisher, if together they
+	// have at most about 2,000 bytes; otherwise it carries the ID alone.
 	Info json.RawMessage
 	// Expires is when the identity's connections are closed, with the code
 	// "expired" (close code 3000). Zero: never.

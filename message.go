@@ -23,9 +23,12 @@ type Message struct {
 
 	// Position is the message's place in a channel with history, and zero in
 	// other channels. Time is when the Store appended it; only History sets it.
-	// Publish ignores both.
-	Position Position
-	Time     time.Time
+	// Publisher is the connection that published it. It is nil if that was the
+	// app's own code or HTTP, or if the channel hides its publishers. Subscribers
+	// share it, so it must not be changed. Publish ignores all three.
+	Position  Position
+	Time      time.Time
+	Publisher *Publisher
 }
 
 // MaxHeaderBytes is the longest header of a message.
@@ -182,6 +185,7 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-func fromEntry(epoch string, e *store.Entry) Message {
-	return Message{Header: e.Header, Body: e.Body, Time: e.Time, Position: Position{epoch, e.Offset}}
+// fromEntry returns the message of an entry, as a channel with these options has it.
+func fromEntry(opts *ChannelOptions, epoch string, e *store.Entry) Message {
+	return Message{Header: e.Header, Body: e.Body, Time: e.Time, Position: Position{epoch, e.Offset}, Publisher: opts.publisher(e.Info)}
 }

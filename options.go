@@ -172,6 +172,11 @@ type ChannelOptions struct {
 	SlowSubscriber SlowPolicy
 	// Publishers says who may publish from the network.
 	Publishers Publishers
+	// HidePublishers keeps secret which connection published a message: its
+	// Publisher is neither kept nor passed on. Set it on channels whose
+	// subscribers may not know of each other. Default: Message.Publisher says it
+	// for what connections publish.
+	HidePublishers bool
 	// MaxMessageBytes bounds the body of a message on this channel, also if the
 	// app's own code publishes it. Many clients fail at long lines or frames
 	// (Go's bufio.Scanner at 64 KiB, coder/websocket at 32 KiB). Default 0: the

@@ -79,26 +79,27 @@ func FuzzTake(f *testing.F) {
 		},
 	})
 	subscription(f, hub, "c", nil)
-	f.Add(byte(0), "c", "x", []byte(`1`), "", uint64(0), "", "n")
-	f.Add(byte(0), "h", "x", []byte("[1,\n2]"), "e", uint64(1), "n-1", "n")
-	f.Add(byte(0), "h", "x", []byte(`1`), "e", uint64(3), "", "n")
-	f.Add(byte(1), "c", "", []byte(`{"event":"join"}`), "", uint64(0), "", "n")
-	f.Add(byte(1), "c", "", []byte(`{}`), "", uint64(0), "", "n")
-	f.Add(byte(2), "", "canary", []byte(`{"v":1,"n":3}`), "", uint64(0), "", "n")
-	f.Add(byte(2), "", "canary", []byte(`{"v":1,"n":1,"epoch":"e","node":{"node":"a","status":"green","mesh":{"peers":[]}}}`), "", uint64(0), "", "n")
-	f.Add(byte(2), "", "disconnect", []byte(`{"v":1,"who":"YQ=="}`), "", uint64(0), "", "n")
-	f.Add(byte(2), "", "disconnect", []byte(`{"v":1,"kind":"user","who":"YW5u"}`), "", uint64(0), "", "n")
-	f.Add(byte(2), "", "echo", []byte(`{"v":1,"n":1}`), "", uint64(0), "", "n")
-	f.Add(byte(3), "c", "", []byte(nil), "", uint64(0), "", "n")
-	f.Add(byte(3), "h", "", []byte(nil), "", uint64(0), "", "n")
-	f.Add(byte(3), "", "", []byte(nil), "", uint64(0), "", "")
-	f.Fuzz(func(t *testing.T, kind byte, channel, header string, body []byte, epoch string, offset uint64, sender, origin string) {
+	f.Add(byte(0), "c", "x", []byte(`1`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(0), "c", "x", []byte(`1`), "", uint64(0), "", "n", []byte(`{"client":"n-1","user":"ann","info":{"a":1}}`))
+	f.Add(byte(0), "h", "x", []byte("[1,\n2]"), "e", uint64(1), "n-1", "n", []byte(nil))
+	f.Add(byte(0), "h", "x", []byte(`1`), "e", uint64(3), "", "n", []byte(nil))
+	f.Add(byte(1), "c", "", []byte(`{"event":"join"}`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(1), "c", "", []byte(`{}`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(2), "", "canary", []byte(`{"v":1,"n":3}`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(2), "", "canary", []byte(`{"v":1,"n":1,"epoch":"e","node":{"node":"a","status":"green","mesh":{"peers":[]}}}`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(2), "", "disconnect", []byte(`{"v":1,"who":"YQ=="}`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(2), "", "disconnect", []byte(`{"v":1,"kind":"user","who":"YW5u"}`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(2), "", "echo", []byte(`{"v":1,"n":1}`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(3), "c", "", []byte(nil), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(3), "h", "", []byte(nil), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(3), "", "", []byte(nil), "", uint64(0), "", "", []byte(nil))
+	f.Fuzz(func(t *testing.T, kind byte, channel, header string, body []byte, epoch string, offset uint64, sender, origin string, info []byte) {
 		sub, err := hub.Subscribe(t.Context(), channel, nil)
 		if err == nil {
 			defer sub.Close()
 		}
 		before := hub.Stats().BadPackets
-		channels.Take(hub, mesh.Packet{Kind: mesh.Kind(kind), Channel: channel, Header: header, Body: body, Epoch: epoch, Offset: offset, Sender: sender, Origin: origin})
+		channels.Take(hub, mesh.Packet{Kind: mesh.Kind(kind), Channel: channel, Header: header, Body: body, Epoch: epoch, Offset: offset, Sender: sender, Origin: origin, Info: info})
 		nodes, notListed := hub.Replicas(t.Context())
 		require.NoError(t, notListed)
 		_, notJSON := json.Marshal(nodes)
@@ -113,6 +114,7 @@ func FuzzTake(f *testing.F) {
 			require.NoError(t, err)
 			require.True(t, utf8.ValidString(m.Header) && utf8.Valid(m.Body) && json.Valid(m.Body), "%q %q", m.Header, m.Body)
 			require.NotContains(t, string(m.Body), "\n")
+			require.Equal(t, channels.DecodePublisher(info), m.Publisher)
 			break
 		}
 	})

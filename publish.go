@@ -122,7 +122,9 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	if err != nil {
 		return Result{}, err
 	}
-	res, err := h.appendToLog(ctx, ch, &m, key, &o)
+	var info []byte
+	m.Publisher, info = h.publisherOf(&ch.opts, &p)
+	res, err := h.appendToLog(ctx, ch, &m, info, key, &o)
 	switch {
 	case err != nil:
 		return Result{}, err
@@ -131,7 +133,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		return res, nil
 	}
 	res.Receivers = h.deliver(ch, listed, &m, &o)
-	err = h.relay(ctx, p.Channel, &m, &o)
+	err = h.relay(ctx, p.Channel, &m, info, &o)
 	if h.fan.Pressed() { // a busy publisher would keep the writers from a machine with few processors
 		runtime.Gosched()
 	}
@@ -184,19 +186,18 @@ func (h *Hub) onPublish(ctx context.Context, p *Publication) error {
 	if h.opts.OnPublish == nil {
 		return nil
 	}
-	before := p.Channel
-	if err := h.guard("OnPublish", func() error { return h.opts.OnPublish(ctx, p) }); err != nil {
+	seen := *p // a copy, so that p stays on the stack if there is no hook, and the rest of it as it is
+	if err := h.guard("OnPublish", func() error { return h.opts.OnPublish(ctx, &seen) }); err != nil {
 		if !p.Network {
 			return err
 		}
 		return h.refusal("OnPublish", err)
 	}
-	p.Channel = before // it was authorised for this one
-	if err := checkHeader(p.Message.Header); err != nil {
+	if err := checkHeader(seen.Message.Header); err != nil {
 		return err
 	}
-	body, err := checkBody(p.Message.Body, h.opts.MaxMessageBytes)
-	p.Message.Body = append([]byte(nil), body...)
+	body, err := checkBody(seen.Message.Body, h.opts.MaxMessageBytes)
+	p.Message.Header, p.Message.Body = seen.Message.Header, append([]byte(nil), body...)
 	return err
 }
 
@@ -210,14 +211,14 @@ func (ch *channel) accept(p *Publication) (Message, error) {
 }
 
 // appendToLog appends a message to the channel's history, which gives it its
-// position. Without history it does nothing.
-func (h *Hub) appendToLog(ctx context.Context, ch *channel, m *Message, key ownKey, o *PublishOptions) (Result, error) {
+// position. info is its encoded publisher. Without history it does nothing.
+func (h *Hub) appendToLog(ctx context.Context, ch *channel, m *Message, info []byte, key ownKey, o *PublishOptions) (Result, error) {
 	if ch.opts.HistorySize == 0 || o.Local {
 		return Result{}, nil
 	}
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	pos, dup, err := h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body}, store.AppendOptions{
+	pos, dup, err := h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body, Info: info}, store.AppendOptions{
 		Size: ch.opts.HistorySize, TTL: ch.opts.HistoryTTL, Key: key.text, KeyTTL: keyTTL, Digest: key.digest})
 	if errors.Is(err, store.ErrKeyReused) {
 		return Result{}, ErrKeyReused
@@ -249,8 +250,12 @@ func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 		return // it is no longer kept
 	}
 	e := &page.Entries[0]
-	ch.arrive(ch.encode(at.Epoch, e))
-	h.relay(ctx, ch.name, &Message{Header: e.Header, Body: e.Body, Position: at}, &PublishOptions{}) // with a position, it never fails
+	f := ch.encode(at.Epoch, e)
+	ch.arrive(f)
+	if f.message.Publisher == nil {
+		e.Info = nil // the channel hides it now, or another program wrote it
+	}
+	h.relay(ctx, ch.name, &Message{Header: e.Header, Body: e.Body, Position: at}, e.Info, &PublishOptions{}) // with a position, it never fails
 }
 
 // deliver queues a message for the subscribers on this replica, and returns
@@ -266,14 +271,15 @@ func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions) (
 	return receivers
 }
 
-// relay hands a message to the mesh, for the other replicas. It fails only for
-// a message without a position: one with a position is found in the Store.
-func (h *Hub) relay(ctx context.Context, channel string, m *Message, o *PublishOptions) error {
+// relay hands a message, with its encoded publisher, to the mesh, for the other
+// replicas. It fails only for a message without a position: one with a position is
+// found in the Store.
+func (h *Hub) relay(ctx context.Context, channel string, m *Message, info []byte, o *PublishOptions) error {
 	if h.mesh == nil || o.Local {
 		return nil
 	}
 	err := h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: channel, Header: m.Header, Body: m.Body,
-		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except})
+		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except, Info: info})
 	switch {
 	case err == nil:
 	case m.Position.Offset == 0:

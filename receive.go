@@ -48,7 +48,7 @@ func (h *Hub) handlePacket(p mesh.Packet) {
 	if ch == nil {
 		return // nobody here is subscribed any more
 	}
-	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}
+	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}, Publisher: ch.opts.publisher(p.Info)}
 	if ch.opts.HistorySize == 0 {
 		m.Position = Position{} // this replica knows of no history: replicas may be getting new options in turn
 	}
@@ -67,7 +67,8 @@ const maxSender = 256
 // What passes can be put into any frame and log. Other replicas are trusted,
 // but the mesh may carry what programs send, or what a faulty version of the
 // hub sends. If named is true, a channel of that name exists, and the name is
-// not checked again. BenchmarkCheckPacket has the cost.
+// not checked again. A publisher that cannot be one is left out later, since its
+// message is right without it. BenchmarkCheckPacket has the cost.
 func (h *Hub) checkPacket(p *mesh.Packet, named bool) error {
 	if !named {
 		if err := CheckName(p.Channel); err != nil {

@@ -132,7 +132,7 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 			switch v := f.Value.(type) {
 			case *frame:
 				s.reached(v.at())
-				m = v.message
+				m = v.message.whole()
 			case *notice:
 				s.reached(v.at)
 				if err = v.err; err == nil {

@@ -18,7 +18,7 @@ import (
 type warnings struct {
 	log *slog.Logger
 
-	store, mesh, twin, packet, entry, host, origin, unfinished sparingly.Turn
+	store, mesh, twin, packet, entry, publisher, host, origin, unfinished sparingly.Turn
 
 	apart   atomic.Bool // the warning about two Stores was logged
 	foreign sync.Map    // the types of ResponseWriters that were logged
@@ -75,6 +75,14 @@ func (w *warnings) badPacket(p *mesh.Packet, err error) {
 func (w *warnings) badEntry(channel string, offset uint64, err error) {
 	if w.entry.Now(time.Minute) {
 		w.log.Error("the store has an entry that cannot be a message, so subscribers do not get it; another program may have written it", "channel", channel, "offset", offset, "err", err)
+	}
+}
+
+// badPublisher logs, at most once a minute, that messages do not say, or not
+// completely, who published them.
+func (w *warnings) badPublisher(p *Publication, err error) {
+	if w.publisher.Now(time.Minute) {
+		w.log.Warn("a message does not carry all of its publisher's identity; shorten it, or set ChannelOptions.HidePublishers", "channel", p.Channel, "client", p.Client, "err", err)
 	}
 }
 

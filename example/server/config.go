@@ -29,6 +29,7 @@ type config struct {
 	presence   rules[channels.PresenceMode]
 	slow       rules[channels.SlowPolicy]
 	publishers rules[channels.Publishers]
+	hidden     rules[bool] // whose publishers are hidden
 }
 
 // parse reads the flags. Flags that are not given come from CHANNELS_…
@@ -94,6 +95,12 @@ func (cfg *config) flags() *flag.FlagSet {
 	list(fs, "presence", "`PATTERN` of channels that tell their subscribers who joins and leaves, e.g. 'chat.*' (every other channel only lists its members), or PATTERN=MODE with the mode events, list or off; repeatable, the first match counts; separated by spaces in the environment", cfg.addPresence)
 	choice(fs, "slow", &cfg.slow, "what happens to a subscriber of these channels when its queue is full, if they keep no history (default close)", slowPolicies)
 	choice(fs, "publishers", &cfg.publishers, "which clients may publish on these channels; with server only Go code may, and this service has none (default anyone)", publishers)
+	list(fs, "hide-publishers", "`PATTERN` of channels that do not tell which connection published a message; repeatable, separated by spaces in the environment", func(s string) error {
+		if err := cfg.hidden.add(s, true); err != nil {
+			return fmt.Errorf("the pattern %q: %w", s, err)
+		}
+		return nil
+	})
 	list(fs, "host", "`NAME` that this server answers to besides localhost and IP addresses, e.g. app.example.com, *.example.com or * for any; repeatable, separated by spaces in the environment (default: any; only localhost and IP addresses if -addr is a loopback address and no tokens or keys are required)", func(s string) error {
 		if _, err := middleware.Hosts(s); err != nil {
 			return fmt.Errorf("%q is not a host name like app.example.com, *.example.com or *, without a scheme and a port", s)

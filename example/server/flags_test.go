@@ -47,7 +47,7 @@ func TestEverythingHasAFlag(t *testing.T) {
 		}},
 		{channels.ChannelOptions{}, func(_ *testing.T, cfg config) any { return cfg.channel("a") }, map[string]told{
 			"HistorySize": {flags: "-history a=1,1h"}, "HistoryTTL": {flags: "-history a=1,1h"}, "MaxMessageBytes": {not: "-max-message-bytes is for all channels; one's own is Go code's to choose"}, "Presence": {flags: "-presence a=off"},
-			"SlowSubscriber": {flags: "-slow a=keep-latest"}, "Publishers": {flags: "-publishers a=identified"},
+			"SlowSubscriber": {flags: "-slow a=keep-latest"}, "Publishers": {flags: "-publishers a=identified"}, "HidePublishers": {flags: "-hide-publishers a"},
 		}},
 		{middleware.JWTOptions{}, func(_ *testing.T, cfg config) any { return cfg.security.jwt }, map[string]told{
 			"Keys": {flags: secret}, "Issuer": {flags: "-jwt-issuer us"}, "Audience": {flags: "-jwt-audience chat"}, "Leeway": {flags: "-jwt-leeway 1s"}, "Cookie": {flags: "-jwt-cookie c"},

@@ -109,10 +109,11 @@ func cutLast(s, sep string) (before, after string, found bool) {
 func (cfg *config) channel(name string) channels.ChannelOptions {
 	history := cfg.history.of(name, kept{})
 	o := channels.ChannelOptions{
-		HistorySize: history.size,
-		HistoryTTL:  history.ttl,
-		Presence:    cfg.presence.of(name, channels.PresenceList),
-		Publishers:  cfg.publishers.of(name, channels.PublishersAnyone),
+		HistorySize:    history.size,
+		HistoryTTL:     history.ttl,
+		Presence:       cfg.presence.of(name, channels.PresenceList),
+		Publishers:     cfg.publishers.of(name, channels.PublishersAnyone),
+		HidePublishers: cfg.hidden.of(name, false),
 	}
 	if o.HistorySize == 0 { // with history, the hub closes slow subscribers so that they miss nothing
 		o.SlowSubscriber = cfg.slow.of(name, channels.SlowClose)

@@ -13,11 +13,12 @@ import (
 // at most once for each format. It does not change once it was sent, so any
 // number of queues may hold it. The exported fields are set before that.
 type Frame struct {
-	Kind  Kind
-	Last  bool   // nothing may follow it: a close frame, the end of a stream
-	head  uint8  // how long the header of ws is if a text follows; 0 for a control frame
-	Group *Group // of a Message or an Event, nil for all else
-	Value Value  // the sender's part, or nil
+	Kind   Kind
+	Last   bool   // nothing may follow it: a close frame, the end of a stream
+	head   uint8  // how long the header of ws is if a text follows; 0 for a control frame
+	Beside uint32 // bytes that Value holds besides the text, which count in a queue
+	Group  *Group // of a Message or an Event, nil for all else
+	Value  Value  // the sender's part, or nil
 
 	ws []byte // the WebSocket frame
 
@@ -186,7 +187,7 @@ func (f *Frame) once(p *atomic.Pointer[[]byte], make func() []byte) []byte {
 }
 
 // Size is what the frame counts for in a queue.
-func (f *Frame) Size() int { return len(f.ws) + frameOverhead }
+func (f *Frame) Size() int { return len(f.ws) + int(f.Beside) + frameOverhead }
 
 // hold counts n more outboxes in which the frame waits, and letGo n fewer. The
 // sum has the frame's bytes while it waits in at least one.

@@ -3,7 +3,11 @@ package redismesh_test
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/store/redisstore"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -12,4 +16,16 @@ import (
 func TestHubTakesTheReplicaID(t *testing.T) {
 	c := redistest.NewClient(t, "127.0.0.1:1") // no server is needed for this
 	hubtest.TakesReplicaID(t, func(id string) hubtest.Identified { return open(t, c, "", id) })
+}
+
+// Over Redis, for the messages and for the history.
+func TestHubsSayWhoPublished(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	hubtest.SayWhoPublished(t, func(id string) channels.Options {
+		st, err := redisstore.New(s.Client(), redisstore.Options{})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, st.Close()) })
+		return channels.Options{ReplicaID: id, Mesh: open(t, s.Client(), "", id), Store: st}
+	})
 }

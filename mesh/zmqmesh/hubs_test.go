@@ -16,6 +16,16 @@ func TestHubTakesTheReplicaID(t *testing.T) {
 	hubtest.TakesReplicaID(t, func(id string) hubtest.Identified { return newMesh(t, id) })
 }
 
+// TestHubsSayWhoPublished: the other hub knows who published, on channels without a
+// history too.
+func TestHubsSayWhoPublished(t *testing.T) {
+	t.Parallel()
+	st := hubtest.NewMemory(t)
+	hubtest.SayWhoPublished(t, func(id string) channels.Options {
+		return channels.Options{Mesh: newMesh(t, id, withKey("the key of the mesh")), Store: st}
+	})
+}
+
 // TestTwinHubs: two replicas with one name and no common Store are not green.
 // Only the mesh can see them.
 func TestTwinHubs(t *testing.T) {
