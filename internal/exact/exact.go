@@ -39,13 +39,13 @@ func Members(b []byte) iter.Seq2[string, json.RawMessage] {
 			if i = skip(b, i); i == len(b) || b[i] != '"' {
 				return
 			}
-			end := value(b, i)
-			name := text(b[i:end])
+			end := End(b, i)
+			name := Text(b[i:end])
 			if i = skip(b, end); i == len(b) || b[i] != ':' {
 				return
 			}
 			i = skip(b, i+1)
-			if end = value(b, i); !yield(name, json.RawMessage(b[i:end:end])) {
+			if end = End(b, i); !yield(name, json.RawMessage(b[i:end:end])) {
 				return
 			}
 			if i = skip(b, end); i == len(b) || b[i] != ',' {
@@ -55,8 +55,8 @@ func Members(b []byte) iter.Seq2[string, json.RawMessage] {
 	}
 }
 
-// text decodes a JSON string.
-func text(b []byte) (s string) {
+// Text decodes b, which must be a valid JSON string.
+func Text(b []byte) (s string) {
 	if bytes.IndexByte(b, '\\') < 0 && len(b) >= 2 && utf8.Valid(b) {
 		return string(b[1 : len(b)-1])
 	}
@@ -72,8 +72,9 @@ func skip(b []byte, i int) int {
 	return i
 }
 
-// value returns the end of the value that begins at i.
-func value(b []byte, i int) int {
+// End returns the end of the value that begins at i, if it is valid JSON. Otherwise
+// the result is some place from i to the end of b.
+func End(b []byte, i int) int {
 	depth, quoted := 0, false
 	for ; i < len(b); i++ {
 		switch c := b[i]; {

@@ -99,6 +99,7 @@ func FuzzMembers(f *testing.F) {
 var readers = map[string]string{
 	"internal/exact/exact.go":           "reads values that have no names, or finds out what is wrong",
 	"rawmessage.go":                     "reads texts, and finds out what is wrong",
+	"internal/clientproto/json_read.go": "finds out what is wrong",
 	"http_publish.go":                   "reads texts, and arrays of texts and of raw JSON",
 	"message.go":                        "finds out what is wrong",
 	"typed.go":                          "reads into the app's own type, as its documentation says",
