@@ -107,11 +107,7 @@ func checkParsed(b json.RawMessage) (json.RawMessage, error) {
 
 var errTooDeep = ErrBadMessage.saying("the body nests more than %d levels deep", maxDepth)
 
-// tooDeep reports whether b nests too deep. It is quick for short bodies and for those
-// with few brackets.
-func tooDeep(b []byte) bool {
-	return len(b) > 2*maxDepth && bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) > maxDepth && depth(b) > maxDepth
-}
+func tooDeep(b []byte) bool { return quickjson.Deeper(b, maxDepth) }
 
 // onOneLine returns b, or a copy without white space if b has several lines.
 func onOneLine(b json.RawMessage) (json.RawMessage, error) {
@@ -123,30 +119,6 @@ func onOneLine(b json.RawMessage) (json.RawMessage, error) {
 		b = c.Bytes()
 	}
 	return b, nil
-}
-
-// depth returns how deep JSON nests. For input that is not JSON, the result is at
-// least the depth of its valid beginning.
-func depth(b []byte) (deepest int) {
-	d, quoted := 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case quoted:
-			if c == '\\' {
-				i++
-			} else if c == '"' {
-				quoted = false
-			}
-		case c == '"':
-			quoted = true
-		case c == '{' || c == '[':
-			d++
-			deepest = max(deepest, d)
-		case c == '}' || c == ']':
-			d--
-		}
-	}
-	return deepest
 }
 
 // appendMessage appends {"header":…,"body":…}, with the position if there is one.

@@ -29,6 +29,13 @@ const (
 	Protobuf               // each message begins with its length
 )
 
+func (f Format) String() string {
+	if f == JSON {
+		return "JSON"
+	}
+	return "Protobuf"
+}
+
 // Limits bound what a frame of commands may hold.
 type Limits struct {
 	Commands int
@@ -43,19 +50,21 @@ type Limits struct {
 //     JSON, and is left out. The error's text is meant for the client.
 func Commands(frame []byte, f Format, l Limits) iter.Seq2[*Command, error] {
 	return func(yield func(*Command, error) bool) {
+		c := coder{format: f, reading: true, maxEntries: l.Subs}
 		n := 0
 		for one, err := range messages(frame, f) {
 			if n++; n > l.Commands {
 				yield(nil, fmt.Errorf("the frame has more than the %d commands that are allowed", l.Commands))
 				return
 			}
-			c := coder{format: f, reading: true, maxEntries: l.Subs, err: err}
 			cmd := new(Command)
 			if err == nil {
+				c.invalid = nil
 				cmd.Unknown = c.read(one, cmd)
+				err = c.err
 			}
-			if c.err != nil {
-				yield(nil, fmt.Errorf("command %d: %w", n, c.err))
+			if err != nil {
+				yield(nil, fmt.Errorf("command %d: %w", n, err))
 				return
 			}
 			if !yield(cmd, c.invalid) {
@@ -68,17 +77,18 @@ func Commands(frame []byte, f Format, l Limits) iter.Seq2[*Command, error] {
 	}
 }
 
-// Replies yields the replies of a frame. It is the client's side of the protocol,
-// and ends with the first error.
+// Replies yields the replies of a frame, and ends with the first error. It is the
+// client's side of the protocol.
 func Replies(frame []byte, f Format) iter.Seq2[*Reply, error] {
 	return func(yield func(*Reply, error) bool) {
+		c := coder{format: f, reading: true, maxEntries: math.MaxInt}
 		for one, err := range messages(frame, f) {
-			c := coder{format: f, reading: true, maxEntries: math.MaxInt, err: err}
 			r := new(Reply)
 			if err == nil {
 				c.read(one, r)
+				err = cmp.Or(c.err, c.invalid)
 			}
-			if err := cmp.Or(c.err, c.invalid); err != nil {
+			if err != nil {
 				yield(nil, err)
 				return
 			}
@@ -97,38 +107,38 @@ func messages(frame []byte, f Format) iter.Seq2[[]byte, error] {
 	return protobufMessages(frame)
 }
 
-// AppendReply appends a reply, as one message of a frame. An empty one is a ping. A
-// Data or an Info that is not JSON becomes null.
+// AppendReply appends a reply, as one message of a frame. An empty one is a ping. In
+// JSON, it has no line breaks.
 func AppendReply(b []byte, f Format, r *Reply) []byte { return appendMessage(b, f, r) }
 
 // AppendPush appends a reply that has only a push.
 func AppendPush(b []byte, f Format, p *Push) []byte { return AppendReply(b, f, &Reply{Push: p}) }
 
-// AppendPublication appends the push of a channel's publication, without an allocation
-// if b has room: see BenchmarkAppendPublication.
+// AppendPublication appends the push of a channel's publication. It allocates nothing
+// if b has room, and writes the data once: see BenchmarkAppendPublication.
 func AppendPublication(b []byte, f Format, channel string, p *Publication) []byte {
-	c := coder{format: f, out: b}
+	c := writer(b, f)
 	size := 32 + len(channel) + len(p.Data) // about
 	reply := c.begin(0, "", size)
 	push := c.begin(4, "push", size)
 	c.text(2, "channel", &channel)
 	pub := c.begin(4, "pub", size-len(channel))
-	p.fields(&c)
+	p.fields(c)
 	c.end(pub)
 	c.end(push)
 	c.end(reply)
-	return c.out
+	return c.close()
 }
 
 // AppendCommand appends a command. It is the client's side of the protocol.
 func AppendCommand(b []byte, f Format, cmd *Command) []byte { return appendMessage(b, f, cmd) }
 
 func appendMessage(b []byte, f Format, m message) []byte {
-	c := coder{format: f, out: b}
+	c := writer(b, f)
 	mark := c.begin(0, "", 0)
-	m.fields(&c)
+	m.fields(c)
 	c.end(mark)
-	return c.out
+	return c.close()
 }
 
 // AppendToFrame appends an encoded message to a frame, which may be empty.

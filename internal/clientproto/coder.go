@@ -1,9 +1,7 @@
 package clientproto
 
 import (
-	"encoding/json"
 	"fmt"
-	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -35,7 +33,7 @@ type coder struct {
 
 // A place is where a coder is in the input.
 type place struct {
-	name  string         // of the field, in JSON
+	name  []byte         // of the field, in JSON
 	num   number         // of the field, in Protobuf
 	typ   protowire.Type // the same
 	value []byte         // JSON, or the bytes of a field of bytesType
@@ -91,7 +89,7 @@ func (c *coder) ask(m message) {
 
 // find reports whether the present field is the one that is asked for.
 func (c *coder) find(num number, name string, typ protowire.Type) bool {
-	if c.at.found || (c.format == JSON && c.at.name != name) || (c.format == Protobuf && c.at.num != num) {
+	if c.at.found || (c.format == JSON && string(c.at.name) != name) || (c.format == Protobuf && c.at.num != num) {
 		return false
 	}
 	c.at.found = true
@@ -126,229 +124,14 @@ func (c *coder) is(num number, name string, typ protowire.Type) bool {
 // A fieldError says what is wrong with a field.
 type fieldError struct{ name, what string }
 
-func (e *fieldError) Error() string { return e.name + " " + e.what }
+func (e *fieldError) Error() string { return e.name + e.what }
 
-func (c *coder) fail(name, what string) { c.err = &fieldError{name, what} }
+func (c *coder) fail(name, what string) { c.err = &fieldError{name, " " + what} }
 
 // within returns err with the name of the field in which it was found.
 func within(name string, err error) error {
 	if e, ok := err.(*fieldError); ok {
 		return &fieldError{name + "." + e.name, e.what}
 	}
-	return &fieldError{name, err.Error()}
-}
-
-// The functions below are the kinds of fields.
-
-func (c *coder) text(num number, name string, p *string) {
-	switch {
-	case !c.reading:
-		if *p != "" {
-			c.key(num, name, bytesType)
-			c.appendText(*p)
-		}
-	case c.is(num, name, bytesType):
-		c.readText(name, p)
-	}
-}
-
-func (c *coder) json(num number, name string, p *json.RawMessage) {
-	switch {
-	case !c.reading:
-		if len(*p) > 0 {
-			c.key(num, name, bytesType)
-			c.appendRaw(*p)
-		}
-	case c.findOnce(num, name, bytesType):
-		c.readRaw(name, p)
-	}
-}
-
-func (c *coder) bool(num number, name string, p *bool) {
-	switch {
-	case !c.reading:
-		if *p {
-			c.key(num, name, varintType)
-			if c.format == JSON {
-				c.out = append(c.out, "true"...)
-			} else {
-				c.out = append(c.out, 1)
-			}
-		}
-	case !c.is(num, name, varintType):
-	case c.format == Protobuf:
-		*p = c.at.int != 0
-	case c.at.value[0] == 't':
-		*p = true
-	case c.at.value[0] == 'f':
-		*p = false
-	default:
-		c.fail(name, "has to be true or false")
-	}
-}
-
-func unsigned[T uint32 | uint64](c *coder, num number, name string, p *T) {
-	switch {
-	case !c.reading:
-		if *p != 0 {
-			c.key(num, name, varintType)
-			if c.format == JSON {
-				c.out = strconv.AppendUint(c.out, uint64(*p), 10)
-			} else {
-				c.out = protowire.AppendVarint(c.out, uint64(*p))
-			}
-		}
-	case !c.is(num, name, varintType):
-	case c.format == Protobuf:
-		*p = T(c.at.int) // longer ones are cut, as Protobuf says
-	default:
-		n, err := strconv.ParseUint(string(c.at.value), 10, 64)
-		if *p = T(n); err != nil || uint64(*p) != n {
-			c.fail(name, fmt.Sprintf("has to be a whole number from 0 to %d", ^T(0)))
-		}
-	}
-}
-
-func signed[T int32 | int64](c *coder, num number, name string, p *T) {
-	switch {
-	case !c.reading:
-		if *p != 0 {
-			c.key(num, name, varintType)
-			if c.format == JSON {
-				c.out = strconv.AppendInt(c.out, int64(*p), 10)
-			} else {
-				c.out = protowire.AppendVarint(c.out, uint64(*p))
-			}
-		}
-	case !c.is(num, name, varintType):
-	case c.format == Protobuf:
-		*p = T(c.at.int)
-	default:
-		n, err := strconv.ParseInt(string(c.at.value), 10, 64)
-		if *p = T(n); err != nil || int64(*p) != n {
-			c.fail(name, "has to be a whole number that is not too large")
-		}
-	}
-}
-
-// presence is for a message of which it only counts that it is there.
-func (c *coder) presence(num number, name string, p *bool) {
-	switch {
-	case !c.reading:
-		if *p {
-			c.end(c.begin(num, name, 0))
-		}
-	case c.is(num, name, bytesType):
-		*p = true
-	}
-}
-
-// A pointer is a message that is a pointer to T.
-type pointer[T any] interface {
-	*T
-	message
-}
-
-func sub[T any, P pointer[T]](c *coder, num number, name string, p *P) {
-	switch {
-	case !c.reading:
-		if *p != nil {
-			m := c.begin(num, name, 0)
-			(*p).fields(c)
-			c.end(m)
-		}
-	case c.is(num, name, bytesType):
-		if *p == nil {
-			*p = new(T)
-		}
-		c.readField(name, *p)
-	}
-}
-
-func list[T any, P pointer[T]](c *coder, num number, name string, p *[]T) {
-	switch {
-	case !c.reading && len(*p) == 0:
-	case !c.reading:
-		if c.format == JSON {
-			c.out = append(appendName(c.out, name), '[')
-		}
-		for i := range *p {
-			if c.format == JSON && i > 0 {
-				c.out = append(c.out, ',')
-			}
-			m := c.begin(num, "", 0)
-			P(&(*p)[i]).fields(c)
-			c.end(m)
-		}
-		if c.format == JSON {
-			c.out = append(c.out, ']')
-		}
-	case c.format == Protobuf:
-		if c.find(num, name, bytesType) {
-			*p = append(*p, *new(T))
-			c.readField(name, P(&(*p)[len(*p)-1]))
-		}
-	case c.is(num, name, bytesType):
-		for value := range c.elements(name) {
-			*p = append(*p, *new(T))
-			c.at.value = value
-			c.readField(name, P(&(*p)[len(*p)-1]))
-		}
-	}
-}
-
-// entries is for a map with texts as keys.
-func entries[T any, P pointer[T]](c *coder, num number, name string, p *map[string]P) {
-	switch {
-	case !c.reading && len(*p) == 0:
-	case !c.reading && c.format == Protobuf:
-		for key, value := range *p {
-			m := c.begin(num, "", 0)
-			(&entry{key, value}).fields(c)
-			c.end(m)
-		}
-	case !c.reading:
-		m := c.begin(num, name, 0)
-		for key, value := range *p {
-			c.out = append(appendQuoted(comma(c.out), key), ':')
-			v := c.begin(0, "", 0)
-			value.fields(c)
-			c.end(v)
-		}
-		c.end(m)
-	case c.format == Protobuf:
-		if c.find(num, name, bytesType) {
-			v := P(new(T))
-			e := entry{value: v}
-			c.readField(name, &e)
-			addEntry(c, name, p, e.key, v)
-		}
-	case c.is(num, name, bytesType):
-		for key, value := range c.members(name) {
-			v := P(new(T))
-			if addEntry(c, name, p, key, v); c.err != nil {
-				return
-			}
-			if c.at.value = value; string(value) != "null" {
-				c.readField(name, v)
-			}
-		}
-	}
-}
-
-// addEntry refuses a key that is there already: Protobuf would take the last one, but
-// then a few bytes could be sent again and again.
-func addEntry[P any](c *coder, name string, p *map[string]P, key string, value P) {
-	_, twice := (*p)[key]
-	switch {
-	case c.err != nil:
-	case twice:
-		c.fail(name, "has a key twice")
-	case len(*p) >= c.maxEntries:
-		c.fail(name, "has more than the "+strconv.Itoa(c.maxEntries)+" entries that are allowed")
-	case *p == nil:
-		*p = map[string]P{key: value}
-	default:
-		(*p)[key] = value
-	}
+	return &fieldError{name, ": " + err.Error()}
 }

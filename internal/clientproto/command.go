@@ -92,7 +92,7 @@ func (m *SubscribeRequest) fields(c *coder) {
 	c.bool(9, "positioned", &m.Positioned)
 	c.bool(10, "recoverable", &m.Recoverable)
 	c.bool(11, "join_leave", &m.JoinLeave)
-	c.presence(13, "tf", &m.Filter)
+	c.present(13, "tf", &m.Filter)
 	signed(c, 14, "flag", &m.Flag)
 	signed(c, 15, "type", &m.Type)
 }

@@ -14,6 +14,10 @@ import (
 
 const space = " \t\r\n" // of JSON
 
+// maxDepth bounds how deep arrays and objects nest in a message. It is far more than a
+// hub allows in a body, so that a body that is too deep is no broken frame.
+const maxDepth = 1000
+
 // jsonMessages cuts a frame into valid JSON objects. Each usually has its own line,
 // but may have several.
 func jsonMessages(frame []byte) iter.Seq2[[]byte, error] {
@@ -62,8 +66,10 @@ func checkJSON(b []byte) error {
 		return nil
 	case !utf8.Valid(b):
 		return errors.New("it is not valid UTF-8")
+	case quickjson.Deeper(b, maxDepth):
+		return fmt.Errorf("it nests more than %d levels deep", maxDepth)
 	}
-	err := json.Unmarshal(b, new(json.RawMessage)) // it bounds the depth, at 10,000 levels
+	err := json.Unmarshal(b, new(json.RawMessage))
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 		return fmt.Errorf("it is not valid JSON at byte %d: %w", syntax.Offset, err)
 	}
@@ -71,8 +77,11 @@ func checkJSON(b []byte) error {
 }
 
 func (c *coder) readJSON(b []byte, m message) {
-	for name, value := range exact.Members(b) {
-		c.at.name, c.at.value = name, value
+	for name, value := range exact.Pairs(b) {
+		c.at.name, c.at.value = name[1:len(name)-1], value
+		if bytes.IndexByte(name, '\\') >= 0 {
+			c.at.name = []byte(exact.Text(name))
+		}
 		if c.ask(m); c.err != nil {
 			return
 		}
@@ -112,19 +121,5 @@ func (c *coder) elements(name string) iter.Seq[[]byte] {
 				b = bytes.TrimLeft(b[1:], space)
 			}
 		}
-	}
-}
-
-// readText reads a text, in either format.
-func (c *coder) readText(name string, p *string) {
-	switch {
-	case c.format == Protobuf && utf8.Valid(c.at.value):
-		*p = string(c.at.value)
-	case c.format == Protobuf:
-		c.fail(name, "is not valid UTF-8")
-	case c.at.value[0] != '"':
-		c.fail(name, "has to be a string")
-	default:
-		*p = exact.Text(c.at.value)
 	}
 }

@@ -3,7 +3,6 @@ package clientproto
 import (
 	"bytes"
 	"encoding/json"
-	"unicode/utf8"
 )
 
 // appendName appends a name that needs no escaping, and what is around it. Only the
@@ -23,26 +22,17 @@ func comma(b []byte) []byte {
 
 const hex = "0123456789abcdef"
 
-// appendQuoted appends a JSON string. What is not valid in s becomes U+FFFD.
+// appendQuoted appends a JSON string. s has to be valid UTF-8.
 func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
 	done := 0 // up to where s was appended
-	for i := 0; i < len(s); {
+	for i := range len(s) {
 		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && size == 1 {
-				b = append(append(b, s[done:i]...), "\uFFFD"...)
-				done = i + 1
-			}
-			i += size
+		if c >= ' ' && c != '"' && c != '\\' {
 			continue
 		}
-		if i++; c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		b = append(b, s[done:i-1]...)
-		done = i
+		b = append(b, s[done:i]...)
+		done = i + 1
 		switch c {
 		case '"', '\\':
 			b = append(b, '\\', c)
@@ -56,7 +46,8 @@ func appendQuoted(b []byte, s string) []byte {
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
 		}
 	}
-	return append(append(b, s[done:]...), '"')
+	b = append(b, s[done:]...)
+	return append(b, '"')
 }
 
 // appendOneLine appends JSON without line breaks. Those in strings are escaped

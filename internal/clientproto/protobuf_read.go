@@ -1,9 +1,7 @@
 package clientproto
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -15,7 +13,7 @@ func protobufMessages(frame []byte) iter.Seq2[[]byte, error] {
 		for len(frame) > 0 {
 			one, n := protowire.ConsumeBytes(frame)
 			if n < 0 {
-				yield(nil, fmt.Errorf("its length is wrong: %w", protowire.ParseError(n)))
+				yield(nil, errors.New("its length is wrong, or the rest of it is missing"))
 				return
 			}
 			if frame = frame[n:]; !yield(one, nil) {
@@ -47,42 +45,10 @@ func (c *coder) readProtobuf(b []byte, m message) {
 			}
 		}
 		if n < 0 {
-			c.err = fmt.Errorf("it is not valid Protobuf: %w", protowire.ParseError(n))
+			c.err = errors.New("it is not valid Protobuf")
 			return
 		}
 		b = b[n:]
 		c.ask(m)
-	}
-}
-
-// readRaw reads JSON, in either format.
-func (c *coder) readRaw(name string, p *json.RawMessage) {
-	*p = nil
-	if c.format == Protobuf {
-		if len(c.at.value) == 0 {
-			return
-		}
-		if err := checkJSON(c.at.value); err != nil {
-			c.invalid = fmt.Errorf("the field %s has to be a JSON value, in Protobuf too: %w", name, err)
-			return
-		}
-	}
-	*p = c.at.value
-}
-
-// An entry is one of a map.
-type entry struct {
-	key   string
-	value message
-}
-
-func (m *entry) fields(c *coder) {
-	c.text(1, "key", &m.key)
-	if !c.reading {
-		mark := c.begin(2, "value", 0)
-		m.value.fields(c)
-		c.end(mark)
-	} else if c.is(2, "value", bytesType) {
-		c.readField("value", m.value)
 	}
 }

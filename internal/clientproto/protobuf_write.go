@@ -1,10 +1,6 @@
 package clientproto
 
-import (
-	"strings"
-
-	"google.golang.org/protobuf/encoding/protowire"
-)
+import "google.golang.org/protobuf/encoding/protowire"
 
 // A mark is where a message begins, after room for its length.
 type mark struct{ start, room int }
@@ -31,7 +27,3 @@ func endSized(b []byte, m mark) []byte {
 	protowire.AppendVarint(b[:m.start-m.room], uint64(size)) // in place
 	return b
 }
-
-// utf8Text returns s with U+FFFD for what is not valid, since clients would refuse
-// the whole frame.
-func utf8Text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

@@ -13,7 +13,7 @@ type Publication struct {
 
 func (m *Publication) fields(c *coder) {
 	c.json(4, "data", &m.Data)
-	c.info(5, "info", &m.Info)
+	sub(c, 5, "info", &m.Info)
 	unsigned(c, 6, "offset", &m.Offset)
 	c.tags(7, "tags", &m.Tags)
 	signed(c, 9, "time", &m.Time)
@@ -43,25 +43,6 @@ func (m *ClientInfo) fields(c *coder) {
 	c.text(2, "client", &m.Client)
 	c.json(3, "conn_info", &m.ConnInfo)
 	c.json(4, "chan_info", &m.ChanInfo)
-}
-
-// info and tags do by hand what sub and entries do, since those let the coder escape
-// to the heap: see BenchmarkAppendPublication.
-
-func (c *coder) info(num number, name string, p **ClientInfo) {
-	switch {
-	case !c.reading:
-		if *p != nil {
-			m := c.begin(num, name, 0)
-			(*p).fields(c)
-			c.end(m)
-		}
-	case c.is(num, name, bytesType):
-		if *p == nil {
-			*p = new(ClientInfo)
-		}
-		c.readField(name, *p)
-	}
 }
 
 func (c *coder) tags(num number, name string, t *Tags) {

@@ -31,12 +31,12 @@ func (m *Push) fields(c *coder) {
 // Join says who has come into a channel.
 type Join struct{ Info *ClientInfo }
 
-func (m *Join) fields(c *coder) { c.info(1, "info", &m.Info) }
+func (m *Join) fields(c *coder) { sub(c, 1, "info", &m.Info) }
 
 // Leave says who has left a channel.
 type Leave struct{ Info *ClientInfo }
 
-func (m *Leave) fields(c *coder) { c.info(1, "info", &m.Info) }
+func (m *Leave) fields(c *coder) { sub(c, 1, "info", &m.Info) }
 
 // Unsubscribe says that the server has ended a subscription. With a code of 2500 or
 // more, the client subscribes again.

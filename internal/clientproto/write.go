@@ -1,6 +1,29 @@
 package clientproto
 
-import "google.golang.org/protobuf/encoding/protowire"
+import (
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// writers are coders, which escape to the heap.
+var writers = sync.Pool{New: func() any { return new(coder) }}
+
+// writer returns a coder that appends to b.
+func writer(b []byte, f Format) *coder {
+	c := writers.Get().(*coder)
+	c.format, c.out = f, b
+	return c
+}
+
+// close returns what was written, and ends the use of a writer.
+func (c *coder) close() []byte {
+	b := c.out
+	c.out = nil
+	writers.Put(c)
+	return b
+}
 
 // key begins a field.
 func (c *coder) key(num number, name string, typ protowire.Type) {
@@ -36,11 +59,14 @@ func (c *coder) end(m mark) {
 	}
 }
 
+// appendText appends s with U+FFFD for what is not valid UTF-8. A client would refuse
+// the whole frame for it.
 func (c *coder) appendText(s string) {
+	s = strings.ToValidUTF8(s, "\uFFFD")
 	if c.format == JSON {
 		c.out = appendQuoted(c.out, s)
 	} else {
-		c.out = protowire.AppendString(c.out, utf8Text(s))
+		c.out = protowire.AppendString(c.out, s)
 	}
 }
 

@@ -31,6 +31,17 @@ func (e *UnknownError) Error() string { return fmt.Sprintf("there is no field %.
 // values share memory with b.
 func Members(b []byte) iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
+		for name, value := range Pairs(b) {
+			if !yield(Text(name), value) {
+				return
+			}
+		}
+	}
+}
+
+// Pairs is Members with each name as it is written, which allocates nothing.
+func Pairs(b []byte) iter.Seq2[json.RawMessage, json.RawMessage] {
+	return func(yield func(name, value json.RawMessage) bool) {
 		i := skip(b, 0)
 		if i == len(b) || b[i] != '{' {
 			return
@@ -40,7 +51,7 @@ func Members(b []byte) iter.Seq2[string, json.RawMessage] {
 				return
 			}
 			end := End(b, i)
-			name := Text(b[i:end])
+			name := json.RawMessage(b[i:end:end])
 			if i = skip(b, end); i == len(b) || b[i] != ':' {
 				return
 			}
@@ -75,16 +86,13 @@ func skip(b []byte, i int) int {
 // End returns the end of the value that begins at i, if it is valid JSON. Otherwise
 // the result is some place from i to the end of b.
 func End(b []byte, i int) int {
-	depth, quoted := 0, false
-	for ; i < len(b); i++ {
+	for depth := 0; i < len(b); i++ {
 		switch c := b[i]; {
-		case quoted && c == '\\':
-			i++
 		case c == '"':
-			if quoted = !quoted; !quoted && depth == 0 {
-				return i + 1
+			if i = textEnd(b, i+1); depth == 0 {
+				return i
 			}
-		case quoted:
+			i-- // for the loop
 		case c == '{' || c == '[':
 			depth++
 		case c == '}' || c == ']':
@@ -98,6 +106,24 @@ func End(b []byte, i int) int {
 		}
 	}
 	return len(b)
+}
+
+// textEnd returns the end of a string, of which i is after the first quote.
+func textEnd(b []byte, i int) int {
+	for {
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			return len(b)
+		}
+		quote := i + n
+		escapes := 0 // the backslashes before the quote
+		for escapes < n && b[quote-escapes-1] == '\\' {
+			escapes++
+		}
+		if i = quote + 1; escapes%2 == 0 {
+			return i
+		}
+	}
 }
 
 // Names collects the names of one object. The zero value is ready to use.

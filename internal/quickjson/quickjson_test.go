@@ -41,6 +41,22 @@ func TestValid(t *testing.T) {
 	}
 }
 
+func TestDeeper(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		depth int
+	}{
+		{``, 0}, {`1`, 0}, {`[]`, 1}, {`[{"a":[]}]`, 3}, {`[[],[],[[]]]`, 3}, {`"[[["`, 0}, {`["\"[[",{}]`, 2},
+		{strings.Repeat("[", 700) + strings.Repeat("]", 700), 700},
+	} {
+		if c.depth > 0 {
+			require.True(t, quickjson.Deeper([]byte(c.text), c.depth-1), "%.50s", c.text)
+		}
+		require.False(t, quickjson.Deeper([]byte(c.text), c.depth), "%.50s", c.text)
+	}
+	require.True(t, quickjson.Deeper([]byte(strings.Repeat("[", 21)), 10), "a beginning")
+}
+
 // Each byte, at each place in a string and with any neighbour.
 func TestEachByteOfAString(t *testing.T) {
 	beside := []byte("\x1f !\"#[\\]\x7f\x80\xffa")
