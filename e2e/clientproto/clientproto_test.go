@@ -5,6 +5,7 @@ package clientproto_test
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -17,8 +18,9 @@ import (
 	"github.com/channels-go/channels/internal/clientproto"
 )
 
-// rounds is how many messages each test sends in each format.
-const rounds = 2000
+// rounds is how many messages each test sends in each format. The race detector makes
+// each cost ten times as much.
+var rounds = flag.Uint64("rounds", 500, "how many messages each test sends in each format")
 
 var formats = map[clientproto.Format]protocol.Type{
 	clientproto.JSON:     protocol.TypeJSON,
@@ -29,7 +31,7 @@ var formats = map[clientproto.Format]protocol.Type{
 func eachRound(t *testing.T, f func(t *testing.T, r *rand.Rand, ours clientproto.Format, theirs protocol.Type)) {
 	for ours, theirs := range formats {
 		t.Run(ours.String(), func(t *testing.T) {
-			for i := range uint64(rounds) {
+			for i := range *rounds {
 				f(t, rand.New(rand.NewPCG(i, i)), ours, theirs)
 				if t.Failed() {
 					t.Fatalf("in round %d", i)
@@ -131,8 +133,8 @@ func TestTheirsReadsOurPublications(t *testing.T) {
 // same. (Ours ignores more fields, so damage there as well. In JSON, theirs takes "ID"
 // for "id".)
 func TestWeReadDamageAlike(t *testing.T) {
-	both := 0
-	for i := range uint64(2 * rounds) {
+	both := uint64(0)
+	for i := range 2 * *rounds {
 		r := rand.New(rand.NewPCG(i, 7))
 		cmd := random[protocol.Command](r)
 		frame := joinTheirs(t, protocol.TypeProtobuf, []*protocol.Command{cmd})
@@ -158,11 +160,11 @@ func TestWeReadDamageAlike(t *testing.T) {
 			requireEqual(t, []*protocol.Command{theirs}, theirCommands(t, clientproto.AppendCommand(nil, clientproto.Protobuf, cmd), protocol.TypeProtobuf))
 		}
 	}
-	require.Greater(t, both, rounds/2, "too few were read at all")
+	require.Greater(t, both, *rounds/2, "too few were read at all")
 }
 
 func TestWeReadTheirEmulation(t *testing.T) {
-	for i := range uint64(rounds) {
+	for i := range *rounds {
 		r := rand.New(rand.NewPCG(i, i))
 		want := &clientproto.EmulationRequest{Node: randomText(r), Session: randomText(r), Data: []byte(randomText(r) + "x")}
 		theirs := &protocol.EmulationRequest{Node: want.Node, Session: want.Session, Data: want.Data}

@@ -108,7 +108,8 @@ func messages(frame []byte, f Format) iter.Seq2[[]byte, error] {
 }
 
 // AppendReply appends a reply, as one message of a frame. An empty one is a ping. In
-// JSON, it has no line breaks.
+// JSON, it has no line breaks: a Data or Info that has some is written without white
+// space, or as null if it is no JSON.
 func AppendReply(b []byte, f Format, r *Reply) []byte { return appendMessage(b, f, r) }
 
 // AppendPush appends a reply that has only a push.
