@@ -20,12 +20,15 @@ type Frame struct {
 	Group  *Group // of a Message or an Event, nil for all else
 	Value  Value  // the sender's part, or nil
 
-	ws []byte // the WebSocket frame
+	format Format // that ws is in: WebSocket, unless it is a reply of the client protocol
+	ws     []byte // the WebSocket frame
+	end    []byte // the close frame of the client protocol, or nil
 
 	waiting  atomic.Int32 // in how many outboxes it waits: see hold
-	encoding sync.Mutex   // held while one of the two below is made
+	encoding sync.Mutex   // held while one of those below is made
 	deflated atomic.Pointer[[]byte]
 	sse      atomic.Pointer[[]byte]
+	clients  [clientFormats]atomic.Pointer[[]byte]
 }
 
 // A Kind says how a Frame counts in a queue that is full or ends.
@@ -44,6 +47,8 @@ const (
 type Value interface {
 	// AppendID appends the id of the server-sent event, or nothing if it has none.
 	AppendID(b []byte) []byte
+	// AppendReply appends what the frame says in the client protocol, or nothing.
+	AppendReply(b []byte, protobuf bool) []byte
 }
 
 // A Format is how a receiver wants its frames.
@@ -54,6 +59,13 @@ const (
 	Deflate          // WebSocket frames with permessage-deflate, without context takeover
 	SSE              // server-sent events
 	Values           // no bytes: it takes the frames' Values
+
+	// The client protocol (client.go).
+	ClientJSON      // WebSocket frames of text
+	ClientProtobuf  // binary WebSocket frames
+	ClientEvents    // JSON as server-sent events
+	ClientLines     // JSON, a line for each
+	ClientDelimited // Protobuf, each with its length before it
 )
 
 // frameOverhead is about what a queued frame costs besides its bytes, so that
@@ -62,11 +74,12 @@ const frameOverhead = 64
 
 // WebSocket opcodes, RFC 6455 section 11.8, with the FIN bit.
 const (
-	opText  = 0x80 | 0x1
-	OpClose = 0x80 | 0x8
-	opPing  = 0x80 | 0x9
-	opPong  = 0x80 | 0xA
-	rsv1    = 0x40 // RFC 7692: the message is deflated
+	opText   = 0x80 | 0x1
+	opBinary = 0x80 | 0x2
+	OpClose  = 0x80 | 0x8
+	opPing   = 0x80 | 0x9
+	opPong   = 0x80 | 0xA
+	rsv1     = 0x40 // RFC 7692: the message is deflated
 )
 
 // appendHeader appends the header of an unmasked (server to client) frame.
@@ -159,13 +172,16 @@ func NewHeartbeat(event string, text []byte) *Frame {
 // Bytes returns the frame in a format. The result is empty if the frame has
 // nothing to say there.
 func (f *Frame) Bytes(as Format) []byte {
-	switch as {
-	case Deflate:
+	switch {
+	case as == f.format:
+	case as == Deflate:
 		if f.Group != nil && len(f.text()) >= f.Group.engine.config.CompressBytes {
 			return f.once(&f.deflated, f.deflate)
 		}
-	case SSE:
+	case as == SSE:
 		return f.once(&f.sse, f.event)
+	case as >= ClientJSON:
+		return f.client(as)
 	}
 	return f.ws
 }

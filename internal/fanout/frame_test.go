@@ -18,6 +18,13 @@ type place string
 
 func (p place) AppendID(b []byte) []byte { return append(b, p...) }
 
+func (p place) AppendReply(b []byte, protobuf bool) []byte {
+	if protobuf && len(p) > 0 {
+		b = append(b, "pb:"...)
+	}
+	return append(b, p...)
+}
+
 // payload takes a WebSocket frame apart.
 func payload(t *testing.T, b []byte) (first byte, p []byte) {
 	t.Helper()

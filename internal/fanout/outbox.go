@@ -395,15 +395,16 @@ func (o *Outbox) Join(buf *[]byte, frames []*Frame) (b []byte, last bool) {
 	messages := int64(0)
 	if len(frames) == 1 {
 		b, last = frames[0].Bytes(o.Format), frames[0].Last
-		if frames[0].head > 0 {
+		if frames[0].head > 0 && len(b) > 0 {
 			messages = 1
 		}
 	} else {
 		b = (*buf)[:0]
 		for _, f := range frames {
-			b = append(b, f.Bytes(o.Format)...)
+			more := f.Bytes(o.Format)
+			b = append(b, more...)
 			last = last || f.Last
-			if f.head > 0 {
+			if f.head > 0 && len(more) > 0 {
 				messages++
 			}
 		}

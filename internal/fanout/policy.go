@@ -31,6 +31,9 @@ const (
 	policies // how many there are
 )
 
+// Policies is how many there are.
+const Policies = int(policies)
+
 // Known reports whether there is such a policy.
 func (p Policy) Known() bool { return p < policies }
 

@@ -81,6 +81,10 @@ func (w *writer) drain(s *Socket) {
 			return
 		}
 		b, last := s.Join(&w.buf, w.frames)
+		if len(b) == 0 { // nothing to say in its format
+			clear(w.frames)
+			continue
+		}
 		n, err := w.try.write(s.raw, b)
 		clear(w.frames)
 		switch {
