@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Action is what a client wants to do.
@@ -23,6 +24,14 @@ type Request struct {
 	Channel  string
 	Identity Identity // zero if the app's middleware set none
 	Client   string   // the connection's id; empty for plain HTTP
+
+	// Token is what the client has sent with this subscription, over the client
+	// protocol. It may be empty.
+	Token string
+	// Until, if it is not nil, may be called to say when the right to the
+	// subscription ends. The client then has to send another token before that time.
+	// If it does not within 25 s after it, the subscription ends.
+	Until func(time.Time)
 }
 
 // authorize asks the app whether a client may do something.

@@ -32,6 +32,7 @@ type channel struct {
 	freed     bool              // no longer in the table
 	hot       bool              // on the hub's list of channels whose rate decays
 	dirty     bool              // on the hub's list of channels to report
+	reads     *sharedRead       // those that are under way, or wait for one: see readShared
 	reported  store.Count       // what the Store knows
 	published int64             // when a message was published last, by the hub's uptime
 
@@ -145,6 +146,7 @@ func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 			n++
 		}
 		switch {
+		case s.quiet && f.Kind == fanout.Event:
 		case s.own != nil && s.holdsLocked(f): // its own message too, since its place moves on by it
 		case sender:
 		case paced && !s.out.Roomy(f.Size()):

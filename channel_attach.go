@@ -11,6 +11,17 @@ import (
 // and no duplicate. It returns the channel's position. A subscriber without since
 // begins there, and can resume from there.
 func (ch *channel) attach(ctx context.Context, s *subscription, since *Position) (began Position, err error) {
+	err = ch.prepare(ctx, s)
+	began, idle := ch.attachPrepared(s, since, err)
+	if idle {
+		ch.unlisten()
+	}
+	return began, err
+}
+
+// prepare makes the channel's position known for a subscriber that is about to come.
+// The caller ends order.waiting, even after an error.
+func (ch *channel) prepare(ctx context.Context, s *subscription) (err error) {
 	s.ch = ch
 	ch.mu.Lock()
 	ch.order.waiting++ // so that a last subscriber that leaves meanwhile ends nothing
@@ -21,11 +32,7 @@ func (ch *channel) attach(ctx context.Context, s *subscription, since *Position)
 			err = ch.sync(ctx)
 		}
 	}
-	began, idle := ch.attachPrepared(s, since, err)
-	if idle {
-		ch.unlisten()
-	}
-	return began, err
+	return err
 }
 
 // attachPrepared ends attach. err is why the channel cannot be subscribed to. Then idle

@@ -188,7 +188,7 @@ func (ch *channel) regroupLocked(page *store.Page, read uint64) {
 	resets := resetFrames{}
 	for _, s := range ch.subs {
 		own := s.own
-		if own == nil || own.reading || own.read >= read {
+		if own == nil || own == lost || own.reading || own.read >= read {
 			continue
 		}
 		if ahead := own.at.Epoch == pos.Epoch && own.at.Offset >= pos.Offset && own.at.Offset <= top.Offset; !ahead {

@@ -306,6 +306,7 @@ func (ch *channel) moveLocked(page *store.Page, read uint64) {
 		switch own := s.own; {
 		case own == nil:
 			ch.goOnLocked(s, old, page, resets)
+		case own == lost:
 		case own.reading:
 			own.cut(o.pos) // it finds out by its next read
 		case own.read < read:
@@ -317,10 +318,9 @@ func (ch *channel) moveLocked(page *store.Page, read uint64) {
 // goOnLocked has a subscriber that is at a position go on in the log of a page.
 func (ch *channel) goOnLocked(s *subscription, at Position, page *store.Page, resets resetFrames) {
 	to, reason, _ := goOn(at, page)
-	if reason != "" {
-		s.out.Send(resets.at(to, reason), fanout.Close)
+	if reason == "" || s.resetLocked(resets.at(to, reason)) {
+		ch.placeLocked(s, to)
 	}
-	ch.placeLocked(s, to)
 }
 
 // skipLocked has the channel go on behind messages that are lost. It tells those
@@ -337,6 +337,8 @@ func (ch *channel) skipLocked(to uint64, reason string) {
 	for _, s := range ch.subs {
 		switch own := s.own; {
 		case own == nil:
+		case own == lost:
+			continue
 		case own.reading:
 			own.cut(o.pos)
 			continue
@@ -347,7 +349,7 @@ func (ch *channel) skipLocked(to uint64, reason string) {
 			continue
 		}
 		s.own = nil
-		s.out.Send(resets.at(o.pos, reason), fanout.Close)
+		s.resetLocked(resets.at(o.pos, reason))
 	}
 }
 

@@ -42,13 +42,16 @@ type Traffic struct {
 
 // A client is one receiver and its subscriptions: a WebSocket connection, a
 // stream of server-sent events, or a Go subscriber. What sends to it and ends it
-// may be called concurrently. Its life is enter, or letIn for a connection, then
-// admit and welcome, and at its end leave and gone.
+// may be called concurrently. Its life is enter, or letIn for a connection of one
+// channel, then admit and welcome, and at its end leave and gone. A session has
+// no channel of its own, and is let in by its first command (connect.go).
 type client struct {
 	hub  *Hub
 	out  *fanout.Outbox // of whatever the client is a part of
 	info Client
 	subs subscriptions
+
+	session *session // nil for a client of one channel
 
 	slot, at  int32       // its place in the table, guarded by clientTable.mu
 	alive     atomic.Bool // it has given a sign of life since it was asked for one
@@ -58,10 +61,13 @@ type client struct {
 	received  struct{ messages, bytes atomic.Int64 }
 }
 
-// initClient prepares a client that wants to subscribe to a channel.
+// initClient prepares a client. If channel is not empty, it is the one that the client
+// wants to subscribe to.
 func (h *Hub) initClient(c *client, out *fanout.Outbox, channel string, info Client) {
 	c.hub, c.out, c.info = h, out, info
-	c.subs.first = newSubscription(c, channel)
+	if channel != "" {
+		c.subs.start(newSubscription(c, channel))
+	}
 }
 
 // totals is the client as hooks see it, with what it has carried so far.
@@ -145,12 +151,14 @@ func (c *client) forget() {
 // it. The connection counts against the limits already; after an error it no
 // longer does.
 func (c *client) letIn(ctx context.Context, since *Position) error {
-	h, s := c.hub, &c.subs.first
+	h, s := c.hub, c.subs.first
 	ctx, done := c.enter(ctx)
 	defer done()
-	ch, err := c.ask(ctx, s)
+	ch, err := c.ask(ctx, s, Request{})
 	if err == nil {
-		err = c.connected(ctx, ch)
+		if err = c.connected(ctx); err != nil {
+			ch.release()
+		}
 	}
 	if err != nil {
 		err = c.turnAway(err)
@@ -161,61 +169,77 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 	ended, err := c.out.Ended()
 	if ended {
 		ch.release()
-	} else {
-		_, err = s.attach(ctx, ch, since)
+	} else if _, err = s.attach(ctx, ch, since); err == nil {
+		c.subs.settle(s) // nobody ends it: it is the client's only one
 	}
 	if err != nil {
 		err = c.turnAway(err)
 		h.disconnected(c.info, err)
-		return err
 	}
-	return nil
+	return err
 }
 
 // ask asks the app whether the client may have a subscription, and returns its
-// channel, in use.
-func (c *client) ask(ctx context.Context, s *subscription) (*channel, error) {
-	h, id := c.hub, c.info.Identity
-	if err := h.authorize(ctx, Request{Action: ActionSubscribe, Channel: s.channel, Identity: id}); err != nil {
+// channel, in use. r may have what the client said besides.
+func (c *client) ask(ctx context.Context, s *subscription, r Request) (*channel, error) {
+	r.Action, r.Channel, r.Identity = ActionSubscribe, s.channel, c.identity()
+	if err := c.hub.authorize(ctx, r); err != nil {
 		return nil, err
 	}
-	if len(id.Info) > 0 && !(json.Valid(id.Info) && utf8.Valid(id.Info)) {
-		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
-		return nil, ErrInternal
+	if err := c.hub.checkInfo(&r.Identity); err != nil {
+		return nil, err
 	}
 	if ended, cause := c.out.Ended(); ended {
 		return nil, cause
 	}
-	return h.use(s.channel, false)
+	return c.hub.use(s.channel, false)
 }
 
-// connected calls the app's hook, which may refuse the connection. Then the
-// channel is released.
-func (c *client) connected(ctx context.Context, ch *channel) error {
+// identity is who the client is. For a session it may change.
+func (c *client) identity() Identity {
+	if c.session == nil {
+		return c.info.Identity
+	}
+	return c.session.identity()
+}
+
+// checkInfo refuses an identity whose Info cannot be shown to others.
+func (h *Hub) checkInfo(id *Identity) error {
+	if len(id.Info) > 0 && !(json.Valid(id.Info) && utf8.Valid(id.Info)) {
+		h.log.Error("Identity.Info is not JSON in UTF-8, so nobody could read the presence", "user", id.ID)
+		return ErrInternal
+	}
+	return nil
+}
+
+// connected calls the app's hook, which may refuse the connection.
+func (c *client) connected(ctx context.Context) error {
 	h := c.hub
 	if h.opts.OnConnect == nil {
 		return nil
 	}
 	if err := h.guard("OnConnect", func() error { return h.opts.OnConnect(ctx, c.info) }); err != nil {
-		ch.release()
 		return h.refusal("OnConnect", err)
 	}
 	return nil
 }
 
-// admit makes a client with its first subscription one of the hub's: from now on
-// it is counted, pinged, and shown by presence. leave and gone undo it.
+// admit makes a client one of the hub's, with its first subscription if it has one:
+// from now on it is counted, pinged, and shown by presence. leave and gone undo it.
 func (c *client) admit() {
 	c.hub.stats.connects.Add(1)
 	c.hub.clients.add(c)
-	c.show(&c.subs.first)
+	if c.session == nil {
+		c.show(c.subs.first)
+	}
 	c.endIfClosing()
 }
 
 // show shows the client in the channel's presence.
 func (c *client) show(s *subscription) {
 	if !c.inGo() {
-		c.hub.joined(s.ch, Member{ID: c.info.ID, User: c.info.Identity.ID, Info: c.info.Identity.Info})
+		id := c.identity()
+		c.hub.joined(s.ch, Member{ID: c.info.ID, User: id.ID, Info: id.Info})
 	}
 }
 
@@ -241,57 +265,26 @@ func (c *client) quit(s *subscription) {
 	c.subs.end(s)
 }
 
-// subscribe adds a subscription to a connection that is one of the hub's. It is for
-// protocols that carry many channels; the WebSocket and the event stream of one
-// channel have only their first subscription.
-func (c *client) subscribe(ctx context.Context, channel string, since *Position) error {
-	h := c.hub
-	if !h.calls.Enter() { // Shutdown waits for it
-		return ErrClosed
-	}
-	defer h.calls.Leave()
-	if err := h.closing(c.inGo()); err != nil {
-		return err
-	}
-	s, err := c.subs.reserve(c, channel)
-	if err != nil {
-		return err
-	}
-	ch, err := c.ask(ctx, s)
-	if err == nil {
-		_, err = s.attach(ctx, ch, since)
-	}
-	if err != nil {
-		if c.subs.end(s) { // the others were ended meanwhile
-			c.out.End(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
-		}
-		return err
-	}
-	c.show(s)
-	if !c.subs.settle(s) {
-		c.quit(s)
-		return ErrUnsubscribed
-	}
-	c.welcome(ctx, s)
-	return nil
-}
-
-// unsubscribe ends the client's subscription to a channel. It ends the client if
-// it has no other one. It reports whether it had this one.
+// unsubscribe ends the client's subscription to a channel, for the app. It ends a client
+// of one channel. It reports whether the client had the subscription.
 func (c *client) unsubscribe(channel string) bool {
-	s, last, found := c.subs.take(channel)
-	switch {
-	case last:
+	if c.session != nil {
+		return c.session.unsubscribed(channel, unsubscribedByServer)
+	}
+	found := c.subs.find(channel) != nil
+	if found {
 		c.out.End(farewell(ErrUnsubscribed, closeForbidden), ErrUnsubscribed, false)
-	case s != nil:
-		c.quit(s)
 	}
 	return found
 }
 
 // leave ends the client's subscriptions and their presence. It may be repeated.
 func (c *client) leave() {
-	for s := c.subs.takeAny(); s != nil; s = c.subs.takeAny() {
+	first, more := c.subs.takeAll()
+	if first != nil {
+		c.quit(first)
+	}
+	for _, s := range more {
 		c.quit(s)
 	}
 }
@@ -299,7 +292,11 @@ func (c *client) leave() {
 // gone undoes admit and calls the app's hook.
 func (c *client) gone(cause error) {
 	c.forget()
-	if !c.inGo() {
+	switch {
+	case c.inGo():
+	case c.session != nil && !c.session.connected: // OnConnect has not let it in
+		c.hub.admission.dismiss(c.info.RemoteAddr)
+	default:
 		c.hub.disconnected(c.totals(), cause)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
 )
@@ -18,10 +19,15 @@ type subscription struct {
 	ch    *channel // set by attach
 	slot  int32    // in ch.subs, guarded by ch.mu; -1 if it is not in it
 	stage stage    // guarded by client.subs.mu
+	// These two are set before attach.
+	quiet  bool // it does not want the channel's events
+	ticket bool // the client has shown a token for it
 	// own is where the subscriber is, guarded by ch.mu. It is nil if the
 	// subscriber is in step: it has what the channel has passed on, and gets
 	// what comes.
 	own *place
+
+	until *time.Timer // ends it, guarded by client.subs.mu; nil if the right to it has no end
 }
 
 type stage uint8
@@ -33,8 +39,8 @@ const (
 	ended                 // quit has returned
 )
 
-func newSubscription(c *client, channel string) subscription {
-	return subscription{client: c, out: c.out, id: c.info.ID, channel: channel, slot: -1}
+func newSubscription(c *client, channel string) *subscription {
+	return &subscription{client: c, out: c.out, id: c.info.ID, channel: channel, slot: -1}
 }
 
 // attach is channel.attach, and releases the channel if that fails.
@@ -42,60 +48,60 @@ func (s *subscription) attach(ctx context.Context, ch *channel, since *Position)
 	began, err = ch.attach(ctx, s, since)
 	if err != nil {
 		ch.release()
-		return began, err
 	}
-	if s == &s.client.subs.first {
-		s.client.subs.settle(s) // nobody ends it: it is the client's only one
-	}
-	return began, nil
+	return began, err
 }
 
 // subscriptions are those of one client. All methods may be called concurrently.
 type subscriptions struct {
-	first  subscription  // in place, since most clients have one
 	policy atomic.Uint32 // a fanout.Policy: see client.answer
 
-	mu   sync.Mutex               // guards the fields below
-	left bool                     // the client leaves: none is added any more
-	more map[string]*subscription // the others by channel, or nil
+	mu   sync.Mutex // guards the fields below
+	left bool       // the client leaves: none is added any more
+	// first is the one with which a client of one channel comes. Otherwise it is any,
+	// since most clients have one: its stage says whether it is still there.
+	first *subscription
+	more  map[string]*subscription // the others by channel, or nil
+	n     int32                    // those that nobody has taken
+	live  [fanout.Policies]int32   // of these, the attached ones, by policy
 }
 
 // findLocked returns the subscription to a channel, or nil.
 func (a *subscriptions) findLocked(channel string) *subscription {
-	if a.first.channel == channel && a.first.stage != ended {
-		return &a.first
+	if a.first != nil && a.first.channel == channel && a.first.stage != ended {
+		return a.first
 	}
 	return a.more[channel]
 }
 
-// eachLocked calls f for each subscription that nobody has taken.
-func (a *subscriptions) eachLocked(f func(*subscription)) {
-	if a.first.stage <= live {
-		f(&a.first)
-	}
-	for _, s := range a.more {
-		if s.stage <= live {
-			f(s)
-		}
-	}
-}
+// start adds the subscription with which a client of one channel comes. settle
+// follows, or end.
+func (a *subscriptions) start(s *subscription) { a.first, a.n = s, 1 }
 
-// reserve adds a subscription that is to be attached. settle follows, or end.
-func (a *subscriptions) reserve(c *client, channel string) (*subscription, error) {
+// reserve adds a subscription that is to be attached. settle follows, or end. The
+// client may have up to most.
+func (a *subscriptions) reserve(c *client, channel string, most int) (*subscription, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case a.left:
 		return nil, ErrUnsubscribed
 	case a.findLocked(channel) != nil:
-		return nil, ErrBadMessage.saying("this connection is subscribed to %q already", channel)
+		return nil, errSubscribed.saying("this connection is subscribed to %q already", channel)
+	case int(a.n) >= most:
+		return nil, errTooManySubscriptions.saying("this connection has reached its limit of %d subscriptions; unsubscribe from a channel first", most)
 	}
 	s := newSubscription(c, channel)
-	if a.more == nil {
-		a.more = make(map[string]*subscription)
+	a.n++
+	switch {
+	case a.first == nil || a.first.stage == ended:
+		a.first = s
+	case a.more == nil:
+		a.more = map[string]*subscription{channel: s}
+	default:
+		a.more[channel] = s
 	}
-	a.more[channel] = &s
-	return &s, nil
+	return s, nil
 }
 
 // settle makes an attached subscription live. If it was taken meanwhile, settle
@@ -108,77 +114,118 @@ func (a *subscriptions) settle(s *subscription) bool {
 	}
 	s.stage = live
 	s.channel = s.ch.name // so that no memory of the request is kept
+	if s != a.first {
+		a.more[s.channel] = s // which replaces the key, too
+	}
+	a.live[s.ch.opts.SlowSubscriber]++
 	a.decideLocked()
 	return true
 }
 
-// end forgets a subscription that is not attached, or not any more. Until then,
-// the channel cannot be subscribed to again: its presence shows a client once. It
-// returns whether the client, which does not leave, has no subscription any more.
-func (a *subscriptions) end(s *subscription) (none bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s.stage = ended
-	if s != &a.first {
-		delete(a.more, s.channel)
+// takeLocked takes a subscription that is entering or live. If it was live, it is
+// returned for client.quit; if not, whoever attaches it sees that it is taken.
+func (a *subscriptions) takeLocked(s *subscription) *subscription {
+	was := s.stage
+	s.stage = ending
+	a.n--
+	if s.until != nil {
+		s.until.Stop()
+		s.until = nil
 	}
+	if was != live {
+		return nil
+	}
+	a.live[s.ch.opts.SlowSubscriber]--
 	a.decideLocked()
-	none = !a.left
-	a.eachLocked(func(*subscription) { none = false })
-	return none
+	return s
 }
 
-// take ends the subscription to a channel, and reports whether it was there. If it was
-// live, it is returned for client.quit; if not, whoever attaches it sees that it is
-// taken. The client's only one stays: then last is true, and the caller ends the client.
-func (a *subscriptions) take(channel string) (one *subscription, last, found bool) {
+// end forgets a subscription that is not attached, or not any more. Until then,
+// the channel cannot be subscribed to again: its presence shows a client once.
+func (a *subscriptions) end(s *subscription) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s.stage <= live {
+		a.takeLocked(s)
+	}
+	s.stage = ended
+	if s != a.first {
+		delete(a.more, s.channel)
+	}
+}
+
+// take ends the subscription to a channel, and reports whether it was there. For the
+// result one, see takeLocked.
+func (a *subscriptions) take(channel string) (one *subscription, found bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.findLocked(channel)
 	if s == nil || s.stage > live {
-		return nil, false, false
+		return nil, false
 	}
-	n := 0
-	a.eachLocked(func(*subscription) { n++ })
-	if n == 1 {
-		return nil, true, true
-	}
-	if s.stage == live {
-		one = s
-	}
-	s.stage = ending
-	return one, false, true
+	return a.takeLocked(s), true
 }
 
-// takeAny takes the subscriptions of a client that leaves which are entering, and one
-// that is live. It returns that, or nil.
-func (a *subscriptions) takeAny() (one *subscription) {
+// find returns the subscription to a channel, unless somebody has taken it.
+func (a *subscriptions) find(channel string) *subscription {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.findLocked(channel); s != nil && s.stage <= live {
+		return s
+	}
+	return nil
+}
+
+// all returns the live subscriptions.
+func (a *subscriptions) all() []*subscription {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make([]*subscription, 0, a.n)
+	if a.first != nil && a.first.stage == live {
+		all = append(all, a.first)
+	}
+	for _, s := range a.more {
+		if s.stage == live {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// takeThis is take for a subscription that may have ended meanwhile.
+func (a *subscriptions) takeThis(s *subscription) (one *subscription) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s.stage > live {
+		return nil
+	}
+	return a.takeLocked(s)
+}
+
+// takeAll takes the subscriptions of a client that leaves. It returns those that
+// client.quit has to be called for.
+func (a *subscriptions) takeAll() (first *subscription, more []*subscription) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left = true
-	a.eachLocked(func(s *subscription) {
-		if s.stage == entering {
-			s.stage = ending
-		} else {
-			one = s
-		}
-	})
-	if one != nil {
-		one.stage = ending
+	if a.first != nil && a.first.stage <= live {
+		first = a.takeLocked(a.first)
 	}
-	return one
+	for _, s := range a.more {
+		if s.stage <= live && a.takeLocked(s) != nil {
+			more = append(more, s)
+		}
+	}
+	return first, more
 }
 
 // decideLocked sets the policy for what the hub itself says to the client: of its
 // channels' policies, the one that drops least, which is the smallest constant.
 func (a *subscriptions) decideLocked() {
-	policy, any := ^fanout.Policy(0), false
-	a.eachLocked(func(s *subscription) {
-		if s.stage == live {
-			policy, any = min(policy, s.ch.opts.SlowSubscriber.policy()), true
+	for policy, n := range a.live {
+		if n > 0 {
+			a.policy.Store(uint32(policy))
+			return
 		}
-	})
-	if any {
-		a.policy.Store(uint32(policy))
 	}
 }

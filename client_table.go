@@ -16,7 +16,7 @@ import (
 // life, so that no timer per connection is needed.
 //
 // A client that is being let in is found by its id and user, and has no slot yet: its
-// slot is -1.
+// slot is -1. That of a session which has not said connect is below that: it is in fresh.
 type clientTable struct {
 	period    int           // in seconds
 	prefix    string        // of all ids
@@ -30,6 +30,11 @@ type clientTable struct {
 	inGo     int // how many are Go subscribers
 	slots    [][]*client
 	turn     int
+
+	// fresh are the sessions that have not said connect, by the second in which they
+	// came.
+	fresh  [connectTime + 1][]*client
+	second int
 }
 
 // init prepares the table. Ids have a random part for each start of the hub: with a
@@ -63,18 +68,86 @@ func (t *clientTable) expect(c *client) {
 	if c.inGo() {
 		t.inGo++
 	}
-	if u := c.info.Identity.ID; u != "" {
-		if t.byUser[u] == nil {
-			t.byUser[u] = make(map[*client]struct{})
-		}
-		t.byUser[u][c] = struct{}{}
+	t.addUserLocked(c, c.info.Identity.ID)
+}
+
+// await gives a session that is expected the time to say connect. It may be called
+// again after heard.
+func (t *clientTable) await(c *client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[c.info.ID] != c {
+		return
 	}
+	c.slot = -2 - int32(t.second)
+	c.at = int32(len(t.fresh[t.second]))
+	t.fresh[t.second] = append(t.fresh[t.second], c)
+}
+
+// heard says that a session has said connect.
+func (t *clientTable) heard(c *client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.slot < -1 {
+		t.unplaceLocked(c)
+	}
+}
+
+// identify makes a session another user's. set sets its Identity.
+func (t *clientTable) identify(c *client, user string, set func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := c.info.Identity.ID
+	set()
+	if t.byID[c.info.ID] != c || was == user {
+		return
+	}
+	t.forgetUserLocked(c, was)
+	t.addUserLocked(c, user)
+}
+
+func (t *clientTable) addUserLocked(c *client, user string) {
+	if user == "" {
+		return
+	}
+	if t.byUser[user] == nil {
+		t.byUser[user] = make(map[*client]struct{})
+	}
+	t.byUser[user][c] = struct{}{}
+}
+
+func (t *clientTable) forgetUserLocked(c *client, user string) {
+	if user == "" {
+		return
+	}
+	delete(t.byUser[user], c)
+	if len(t.byUser[user]) == 0 {
+		delete(t.byUser, user)
+	}
+}
+
+// stale returns the sessions whose time for a connect is over. It is called once a
+// second.
+func (t *clientTable) stale() []*client {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.second = (t.second + 1) % len(t.fresh)
+	cs := t.fresh[t.second]
+	t.fresh[t.second] = nil
+	for _, c := range cs {
+		c.slot = -1
+	}
+	return cs
 }
 
 // add makes a client that was expected one of the hub's.
 func (t *clientTable) add(c *client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.byID[c.info.ID] != c {
+		return
+	}
+	t.unplaceLocked(c)
 	t.entering--
 	c.slot = int32(len(t.byID) % len(t.slots))
 	c.at = int32(len(t.slots[c.slot]))
@@ -91,22 +164,31 @@ func (t *clientTable) remove(c *client) {
 	if c.inGo() {
 		t.inGo--
 	}
-	if u := c.info.Identity.ID; u != "" {
-		delete(t.byUser[u], c)
-		if len(t.byUser[u]) == 0 {
-			delete(t.byUser, u)
-		}
-	}
+	t.forgetUserLocked(c, c.info.Identity.ID)
 	if c.slot < 0 {
 		t.entering--
+	}
+	t.unplaceLocked(c)
+}
+
+// unplaceLocked takes a client out of its slot, if it has one.
+func (t *clientTable) unplaceLocked(c *client) {
+	var in *[]*client
+	switch {
+	case c.slot >= 0:
+		in = &t.slots[c.slot]
+	case c.slot < -1:
+		in = &t.fresh[-2-c.slot]
+	default:
 		return
 	}
-	s := t.slots[c.slot]
+	s := *in
 	last := len(s) - 1
 	s[c.at] = s[last]
 	s[c.at].at = c.at
 	s[last] = nil
-	t.slots[c.slot] = s[:last]
+	*in = s[:last]
+	c.slot = -1
 }
 
 func (t *clientTable) count() int {
@@ -162,6 +244,8 @@ func (t *clientTable) pingSome() {
 	for _, c := range cs {
 		switch {
 		case c.inGo():
+		case c.session != nil:
+			c.session.ping()
 		case c.info.Transport == transportWebSocket && c.asked && !c.alive.Load():
 			c.out.Cut(errSilent)
 		default:

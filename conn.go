@@ -64,7 +64,7 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 		c.gone(err)
 		return err
 	}
-	c.welcome(r.Context(), &c.subs.first)
+	c.welcome(r.Context(), c.subs.first)
 	c.start()
 	return nil
 }
@@ -95,6 +95,9 @@ func (c *conn) read() error {
 	// The library reads one byte more than its limit allows. The text around
 	// the body has to fit as well, so that the parser can say what was too long.
 	limit := h.opts.MaxMessageBytes + envelopeBytes
+	if c.session != nil { // several commands
+		limit = h.opts.batchBytes()
+	}
 	c.ws.SetReadLimit(int64(limit))
 	tryRead := c.tryRead
 	for {
@@ -106,14 +109,14 @@ func (c *conn) read() error {
 			return err
 		}
 		text := typ == websocket.MessageText
+		wanted := text != (c.Format == fanout.ClientProtobuf)
 		buf := newInbound(claim{budget: &h.unfinished, nc: c.Conn(), wait: h.unfinished.timeFor(limit)})
-		err = c.readMessage(buf, r, limit, text)
+		err = c.readMessage(buf, r, limit, wanted)
 		if err == nil && text && !utf8.Valid(buf.b) {
 			err = errText
 		}
 		if ended, _ := c.Ended(); err == nil && !ended { // a client that was told to go publishes no more
-			c.received.messages.Add(1)
-			err = c.handle(buf.b, text)
+			err = c.handle(buf.b, wanted)
 		}
 		buf.done()
 		if err != nil {
@@ -184,10 +187,26 @@ func (c *conn) await(tryRead func(fd uintptr) bool) error {
 
 var errText = errors.New("channels: a text message that is not UTF-8")
 
-// handle publishes one message of the client's, and answers. Only a panic in
-// the app's code is an error: it ends the connection. Of a message that is not text,
-// b has nothing.
-func (c *conn) handle(b []byte, text bool) error {
+// reasonBadText is in the close frame.
+const reasonBadText = "text that is not UTF-8"
+
+// handle takes a message of the client's. Only a panic in the app's code is an error:
+// it ends the connection. Of a message that is not wanted, since it is binary where text
+// is, or text where binary is, b has nothing.
+func (c *conn) handle(b []byte, wanted bool) error {
+	switch {
+	case c.session == nil:
+		return c.publish(b, wanted)
+	case !wanted:
+		c.session.end(endBadRequest, errBadFrame.saying("a binary frame on a connection for JSON, or text on one for Protobuf"))
+		return nil
+	}
+	return c.session.take(b)
+}
+
+// publish publishes one message of the client's, and answers.
+func (c *conn) publish(b []byte, text bool) error {
+	c.received.messages.Add(1)
 	// The request's own context ended when it was hijacked.
 	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
 	if err := c.hub.charge(ctx, c.info); err != nil {
@@ -229,12 +248,15 @@ func (c *conn) finish(err error) {
 	switch {
 	case errors.Is(err, errText):
 		// RFC 6455 section 8.1: such a connection fails.
-		c.End([]*fanout.Frame{newCloseFrame(closeBadText, "text that is not UTF-8")}, err, false)
+		c.End([]*fanout.Frame{newCloseFrame(closeBadText, reasonBadText)}, err, false)
 	case isProtocolError(err):
 		// The library sends a close frame for most violations, not for all.
 		c.End([]*fanout.Frame{newCloseFrame(closeProtocol, "protocol error")}, err, false)
 	}
 	c.leave()
+	if c.session != nil {
+		c.session.entering.Wait() // no hook comes after OnDisconnect
+	}
 	c.ws.CloseNow() // frees the library's part; the socket is ours (conn_wire.go)
 
 	ended, cause := c.Ended()

@@ -96,14 +96,17 @@ func (u *upgradeWriter) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) 
 // yet. After errGone nothing can be.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	u := &upgradeWriter{ResponseWriter: w, conn: c}
-	mode := websocket.CompressionNoContextTakeover
+	mode, protocols := websocket.CompressionNoContextTakeover, channelProtocols
+	if c.session != nil {
+		mode, protocols = websocket.CompressionDisabled, sessionProtocols
+	}
 	if h.opts.CompressBytes < 0 {
 		mode = websocket.CompressionDisabled
 	}
-	ws, err := websocket.Accept(u, withoutOtherProtocols(r), &websocket.AcceptOptions{
+	ws, err := websocket.Accept(u, withoutOtherProtocols(r, protocols), &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the handler has checked the origin
 		CompressionMode:    mode,
-		Subprotocols:       []string{subprotocol},
+		Subprotocols:       protocols,
 		OnPingReceived:     c.pong,
 	})
 	switch {
@@ -137,7 +140,7 @@ var errGone = errors.New("channels: the connection is lost")
 // withoutOtherProtocols returns a request that offers only the subprotocol that
 // will be chosen, as a copy. The library keeps the chosen one as long as the
 // connection, and with it the header that it is a part of, which may be a megabyte.
-func withoutOtherProtocols(r *http.Request) *http.Request {
+func withoutOtherProtocols(r *http.Request, ours []string) *http.Request {
 	const key = "Sec-Websocket-Protocol"
 	if r.Header[key] == nil {
 		return r
@@ -145,10 +148,13 @@ func withoutOtherProtocols(r *http.Request) *http.Request {
 	c := *r
 	c.Header = maps.Clone(r.Header)
 	delete(c.Header, key)
-	for _, part := range listed(r.Header[key]) {
-		if strings.EqualFold(part, subprotocol) {
-			c.Header[key] = []string{strings.Clone(part)} // as the client spells it, which browsers compare
-			return &c
+	offered := listed(r.Header[key])
+	for _, own := range ours {
+		for _, part := range offered {
+			if strings.EqualFold(part, own) {
+				c.Header[key] = []string{strings.Clone(part)} // as the client spells it, which browsers compare
+				return &c
+			}
 		}
 	}
 	return &c
@@ -175,3 +181,9 @@ func checkHandshake(w http.ResponseWriter, r *http.Request) error {
 // script can send a token with a WebSocket only as one more subprotocol, and the
 // browser hangs up on a server that chooses none of those that were offered.
 const subprotocol = "channels"
+
+// What the doors choose from, the first first.
+var (
+	channelProtocols = []string{subprotocol}
+	sessionProtocols = []string{subprotocolProtobuf, subprotocolJSON, subprotocol}
+)

@@ -29,6 +29,12 @@ import (
 //	bad_handshake         400  the WebSocket handshake is wrong, or the GET has a body
 //	no_history            400  the channel keeps no history
 //	no_presence           400  the channel keeps no presence
+//	bad_frame                  a frame of the client protocol is broken
+//	already_subscribed         the connection is subscribed to the channel
+//	too_many_subscriptions     Options.MaxSubscriptions
+//	not_available              a part of the client protocol that is not served
+//	no_method                  OnCall knows no such method
+//	unrecoverable              the history does not go on from the position
 //	expired               401  Identity.Expires has passed
 //	forbidden             403  Authorize, ChannelOptions.Publishers or a hook refused
 //	bad_origin            403  the browser's page is of another origin
@@ -141,6 +147,7 @@ var (
 	ErrKeyReused        = &Error{Code: "key_reused", Status: http.StatusConflict, Message: "this idempotency key was used for another message on this channel; use a new key for each message"}
 	ErrBadQuery         = &Error{Code: "bad_query", Status: http.StatusBadRequest, Message: "a parameter has a value that is not allowed"}
 	ErrNoHistory        = &Error{Code: "no_history", Status: http.StatusBadRequest, Message: "this channel keeps no history; Options.Channel gives it one (in example/server: -history)"}
+	ErrNoMethod         = &Error{Code: "no_method", Status: http.StatusNotFound, Message: "there is no such method"}
 	ErrNoPresence       = &Error{Code: "no_presence", Status: http.StatusBadRequest, Message: "this channel keeps no presence; Options.Channel gives it one (in example/server: -presence)"}
 )
 
@@ -164,7 +171,14 @@ var (
 	errBadHost            = &Error{Code: "bad_host", Status: http.StatusMisdirectedRequest, Message: "this server does not answer to that host"}
 	errNotFound           = &Error{Code: "not_found", Status: http.StatusNotFound, Message: "there is nothing here"}
 	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable, Message: "the limit of connections is reached; try again later"}
-	errBadMethod          = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed, Message: "this method is not allowed here"}
+	errBadFrame           = &Error{Code: "bad_frame", Status: http.StatusBadRequest, Message: "this is not a frame of the client protocol"}
+	errSubscribed         = &Error{Code: "already_subscribed", Status: http.StatusConflict, Message: "this connection is subscribed to the channel already"}
+	errUnserved           = &Error{Code: "not_available", Status: http.StatusNotImplemented, Message: "this is not served here"}
+	errUnrecoverable      = &Error{Code: "unrecoverable", Status: http.StatusGone, Message: "the history does not go on from this position: it is of another epoch, or messages after it are no longer kept"}
+
+	errTooManySubscriptions = &Error{Code: "too_many_subscriptions", Status: http.StatusForbidden, Message: "the connection has reached its limit of subscriptions"}
+
+	errBadMethod = &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed, Message: "this method is not allowed here"}
 )
 
 // ResetError tells a Go subscriber that it has missed messages up to Position,

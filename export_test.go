@@ -1,7 +1,6 @@
 package channels
 
 import (
-	"context"
 	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
@@ -72,8 +71,7 @@ func Unfinished(h *Hub) int {
 	return h.unfinished.total
 }
 
-// A Receiver is a connection that may have many subscriptions, and reads what
-// comes as server-sent events.
+// A Receiver is a session without a transport.
 type Receiver struct {
 	client
 	outbox fanout.Outbox
@@ -91,35 +89,40 @@ func (r *receiverOwner) Wake() {
 
 func (r *receiverOwner) Kill(err error) { r.outbox.Abandon(err); r.Wake() }
 
-// Connect lets a user's connection in with its first subscription.
-func Connect(h *Hub, user, channel string) (*Receiver, error) {
+// Arrive is a new connection of the client protocol in JSON. identity is what the
+// app's middleware says of it, or nil.
+func Arrive(h *Hub, identity *Identity) *Receiver {
 	r := &Receiver{more: make(chan struct{}, 1)}
-	r.outbox.Init(h.fan, (*receiverOwner)(r), fanout.SSE)
+	r.outbox.Init(h.fan, (*receiverOwner)(r), fanout.ClientLines)
 	if err := h.admission.admit(""); err != nil {
-		return nil, err
+		panic(err)
 	}
-	h.initClient(&r.client, &r.outbox, channel, Client{ID: h.clients.newID(), Identity: Identity{ID: user}, Transport: "test"})
-	if err := r.letIn(context.Background(), nil); err != nil {
-		return nil, err
+	info := Client{ID: h.clients.newID(), Transport: "test"}
+	if identity != nil {
+		info.Identity = *identity
 	}
-	r.admit()
-	r.welcome(context.Background(), &r.subs.first)
-	return r, nil
+	h.initClient(&r.client, &r.outbox, "", info)
+	r.beginSession()
+	r.session.known = identity != nil
+	h.clients.expect(&r.client)
+	h.clients.await(&r.client)
+	return r
 }
 
 // ID is the connection's.
 func (r *Receiver) ID() string { return r.info.ID }
 
-// Subscribe adds a subscription.
-func (r *Receiver) Subscribe(channel string, since *Position) error {
-	return r.subscribe(context.Background(), channel, since)
+// Send is a frame of the client's.
+func (r *Receiver) Send(frame string) error {
+	r.alive.Store(true)
+	if ended, _ := r.outbox.Ended(); ended {
+		return nil
+	}
+	return r.session.take([]byte(frame))
 }
 
-// Answer sends what the hub answers to a connection that publishes.
-func (r *Receiver) Answer() { r.answer(newExchangeFrame(Result{}, nil)) }
-
-// Read waits for what comes next, as text. It returns false when the connection
-// has ended and left the hub, with why it has.
+// Read waits for what comes next, as lines. It returns false when the connection has
+// ended and left the hub, with why it has.
 func (r *Receiver) Read() (text string, cause error, ok bool) {
 	for {
 		var buf []byte
@@ -134,6 +137,7 @@ func (r *Receiver) Read() (text string, cause error, ok bool) {
 		if last || len(frames) == 0 {
 			_, cause := r.outbox.Ended()
 			r.leave()
+			r.session.entering.Wait()
 			r.outbox.Abandon(nil)
 			r.gone(cause)
 			return string(b), cause, false

@@ -13,6 +13,7 @@ import (
 type frame struct {
 	fanout.Frame
 	message liveMessage
+	channel *channel // sessions get its name with each frame
 	except  string // the id of the connection that does not get it, or ""
 }
 
@@ -32,7 +33,7 @@ func (m *liveMessage) whole() Message {
 // newMessageFrame encodes m. The frame does not keep m.Body: the Body of its message
 // is a part of the encoded text. The text does not have the publisher.
 func newMessageFrame(ch *channel, m Message) *frame {
-	f := &frame{message: liveMessage{m.Header, m.Body, m.Position, m.Publisher}}
+	f := &frame{message: liveMessage{m.Header, m.Body, m.Position, m.Publisher}, channel: ch}
 	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &ch.group, f, uint32(m.Publisher.size())
 	if m.Header == headerPresence {
 		f.Kind = fanout.Event

@@ -19,6 +19,10 @@ type notice struct {
 // AppendID is as that of a message.
 func (n *notice) AppendID(b []byte) []byte { return n.at.appendID(b) }
 
+// AppendReply appends nothing: a session says by itself what concerns it
+// (connect_codes.go, subscription.resetLocked).
+func (n *notice) AppendReply(b []byte, _ bool) []byte { return b }
+
 // The WebSocket close codes that the hub uses. 3000 and above are from
 // IANA's registry of close codes.
 const (
@@ -41,8 +45,12 @@ func farewell(e *Error, code websocket.StatusCode) []*fanout.Frame {
 	return []*fanout.Frame{said, newCloseFrame(code, e.Code)}
 }
 
+// newCloseFrame ends a connection of one channel with this code, and a session with
+// what the client protocol has for the reason.
 func newCloseFrame(code websocket.StatusCode, reason string) *fanout.Frame {
-	return fanout.NewClose(uint16(code), reason)
+	f := fanout.NewClose(uint16(code), reason)
+	sessionEnd(reason).of(f)
+	return f
 }
 
 // newHubFrame makes what the hub itself says: {"header":…,"body":…}.

@@ -111,6 +111,61 @@ func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err
 	return page, err
 }
 
+// A sharedRead is one read of a channel's history for all that ask for the same part of
+// it before it begins. The first of them reads; the others wait for done.
+type sharedRead struct {
+	after uint64
+	begun bool // guarded by channel.mu, as is next
+	next  *sharedRead
+
+	done chan struct{}
+	page store.Page // these two are valid when done is closed, and do not change then
+	err  error
+}
+
+// readShared is read for many subscribers that come back at the same time. Its answer
+// is never older than the question: who comes while the Store is being asked shares
+// the next read, and not this one.
+func (ch *channel) readShared(ctx context.Context, after uint64) (store.Page, error) {
+	ch.mu.Lock()
+	var before *sharedRead // the same read, which has begun
+	for r := ch.reads; r != nil; r = r.next {
+		switch {
+		case r.after != after:
+		case r.begun:
+			before = r
+		default:
+			ch.mu.Unlock()
+			select {
+			case <-r.done:
+				return r.page, r.err
+			case <-ctx.Done():
+				return store.Page{}, ctx.Err()
+			}
+		}
+	}
+	r := &sharedRead{after: after, begun: before == nil, next: ch.reads, done: make(chan struct{})}
+	ch.reads = r
+	ch.mu.Unlock()
+	if before != nil {
+		<-before.done
+		ch.mu.Lock()
+		r.begun = true
+		ch.mu.Unlock()
+	}
+	r.page, r.err = ch.read(ch.env.ctx, after) // for all of them, so not within one's context
+	ch.mu.Lock()
+	for p := &ch.reads; *p != nil; p = &(*p).next {
+		if *p == r {
+			*p = r.next
+			break
+		}
+	}
+	ch.mu.Unlock()
+	close(r.done)
+	return r.page, r.err
+}
+
 // encode makes the frame of an entry that was read.
 func (ch *channel) encode(epoch string, e *store.Entry) *frame {
 	return newMessageFrame(ch, fromEntry(&ch.opts, epoch, e))

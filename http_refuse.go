@@ -128,7 +128,7 @@ func appendRefusal(b []byte, r *http.Request, e *Error) []byte {
 	accept := sha1.Sum([]byte(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key")) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 section 4.2.2
 	b = fmt.Appendf(b, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n",
 		base64.StdEncoding.EncodeToString(accept[:]))
-	if p := withoutOtherProtocols(r).Header.Get("Sec-WebSocket-Protocol"); p != "" {
+	if p := withoutOtherProtocols(r, channelProtocols).Header.Get("Sec-WebSocket-Protocol"); p != "" {
 		b = fmt.Appendf(b, "Sec-WebSocket-Protocol: %s\r\n", p)
 	}
 	b = append(b, "\r\n"...)

@@ -31,6 +31,8 @@ func (h *Hub) route(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case len(parts) == 2 && parts[0] == "channel":
 		name, route = parts[1], "channel/{name}"
+	case len(parts) == 2 && parts[0] == "connection":
+		route = "connection/" + parts[1]
 	case len(parts) >= 2 && parts[0] == "v1":
 		route = "v1/" + parts[1]
 		if len(parts) > 2 && parts[1] == "channel" {
@@ -118,8 +120,10 @@ var endpoints map[string]endpoint
 
 func init() { // not a literal, which would refer to itself through the handlers
 	endpoints = map[string]endpoint{
-		"channel/{name}": {http.MethodGet, false, nil, "", (*Hub).serveChannel},
-		"v1/publish":     {http.MethodPost, false, noQuery, "", (*Hub).servePublishMany},
+		"channel/{name}":       {http.MethodGet, false, nil, "", (*Hub).serveChannel},
+		"connection/websocket": {http.MethodGet, false, nil, "", (*Hub).serveConnect},
+
+		"v1/publish": {http.MethodPost, false, noQuery, "", (*Hub).servePublishMany},
 		"v1/channel": {http.MethodGet, true, []string{"prefix", "limit", "cursor"}, ActionList,
 			(*Hub).serveList},
 		"v1/channel/{name}":         {http.MethodGet, true, noQuery, ActionList, (*Hub).serveOne},
@@ -152,14 +156,14 @@ func wrongMethod(method, route string, end endpoint) *Error {
 }
 
 // served lists the endpoints for clients that asked for something else.
-const served = "the hub serves /channel/NAME/, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /healthz and /readyz"
+const served = "the hub serves /channel/NAME/, /connection/websocket, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /healthz and /readyz"
 
 // notFound says that nothing is served at a path, and what is served. If one of
 // the hub's own paths follows a prefix, the hub is probably mounted below that
 // prefix without an http.StripPrefix.
 func notFound(path string) *Error {
 	mount := ""
-	for _, own := range []string{"/channel/", "/v1/", "/healthz", "/readyz"} {
+	for _, own := range []string{"/channel/", "/connection/", "/v1/", "/healthz", "/readyz"} {
 		prefix, rest, ok := strings.Cut(path, own)
 		switch {
 		case !ok:

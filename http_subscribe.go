@@ -30,29 +30,41 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, 
 	if !upgrade && !h.refererAllowed(r) {
 		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
 	}
-	if !h.fan.Conns.Enter() {
-		return ErrClosed
-	}
-	leave := sync.OnceFunc(h.fan.Conns.Leave)
-	defer leave()
-	if h.refusing.Load() {
-		return ErrDraining
-	}
-	// Refused here, a connection costs the app's code nothing.
-	if h.fan.Queued() >= int64(h.opts.MaxQueuedBytes) {
-		return errOverloaded
-	}
-	if err := h.admission.admit(r.RemoteAddr); err != nil {
+	info, _, leave, err := h.arrives(r)
+	if err != nil {
 		return err
 	}
-	id, _ := IdentityFrom(r.Context())
-	info := Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Connected: time.Now()}
+	defer leave()
 	if upgrade {
 		info.Transport = transportWebSocket
 		return h.serveWebSocket(w, r, name, info, q)
 	}
 	info.Transport = transportSSE
 	return h.serveStream(w, r, name, info, q, leave)
+}
+
+// arrives counts one more connection, and says what is known of it. Refused here, a
+// connection costs the app's code nothing. After nil, leave has to be called once the
+// connection has a goroutine of its own, or is over. It may be repeated.
+func (h *Hub) arrives(r *http.Request) (info Client, known bool, leave func(), err error) {
+	if !h.fan.Conns.Enter() {
+		return info, false, nil, ErrClosed
+	}
+	leave = sync.OnceFunc(h.fan.Conns.Leave)
+	switch {
+	case h.refusing.Load():
+		err = ErrDraining
+	case h.fan.Queued() >= int64(h.opts.MaxQueuedBytes):
+		err = errOverloaded
+	default:
+		err = h.admission.admit(r.RemoteAddr)
+	}
+	if err != nil {
+		leave()
+		return info, false, nil, err
+	}
+	id, known := IdentityFrom(r.Context())
+	return Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Connected: time.Now()}, known, leave, nil
 }
 
 // plainGet answers a client that asks for a channel as if it were a page.

@@ -20,9 +20,16 @@ type Identity struct {
 	Expires time.Time
 	// Value is for the app's own Authorize and hooks; it is never sent.
 	Value any
+
+	grace time.Duration // for how long it is good after Expires: a session may be refreshing it
 }
 
-func (i *Identity) expired() bool { return !i.Expires.IsZero() && !time.Now().Before(i.Expires) }
+func (i *Identity) expired() bool { return i.expiredFor(i.grace) }
+
+// expiredFor reports whether the identity has expired that long ago.
+func (i *Identity) expiredFor(d time.Duration) bool {
+	return !i.Expires.IsZero() && time.Since(i.Expires) >= d
+}
 
 type identityKey struct{}
 

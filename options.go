@@ -3,6 +3,7 @@ package channels
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math"
@@ -46,6 +47,15 @@ type Options struct {
 	// trusted: it is not asked. Default: everything is allowed.
 	Authorize func(ctx context.Context, r Request) error
 
+	// Authenticate says who a client is, by the token and the data of its connect, over
+	// the client protocol. It is not called if the app's middleware has set an
+	// identity. The token may be empty. For a token that has expired it returns
+	// ErrExpired, and the client gets a new one. Any other *Error with a status below
+	// 500, except 429, and any error of another type, is a wrong token: the client does
+	// not come back with it. A refresh has no data. Default: every client may come,
+	// with the zero Identity.
+	Authenticate func(ctx context.Context, token string, data json.RawMessage) (Identity, error)
+
 	// AllowedOrigins are the origins, besides the app's own, from which
 	// browsers may connect and publish: "https://app.example.com", or
 	// "https://*.example.com" for any subdomain. The origins of apps with their
@@ -87,6 +97,11 @@ type Options struct {
 	// may call the Hub.
 	OnPublish func(ctx context.Context, p *Publication) error
 
+	// OnCall answers what clients ask for over the client protocol, by methods of the
+	// app's own. Its result is any JSON. For a method that it does not know it returns
+	// ErrNoMethod. Default: there are no methods but the hub's own, publish.
+	OnCall func(ctx context.Context, c Call) (json.RawMessage, error)
+
 	// MaxMessageBytes bounds a message from the network and its body.
 	// Default 256 KiB; 1 KiB to 64 MiB, and no more than the Mesh takes.
 	MaxMessageBytes int
@@ -109,6 +124,9 @@ type Options struct {
 	// middleware.TrustProxies around the hub, or all clients share one address.
 	// Default 0: no limit.
 	MaxConnectionsPerAddress int
+	// MaxSubscriptions bounds the subscriptions of one connection of the client
+	// protocol. Default 128; up to 100,000.
+	MaxSubscriptions int
 	// MaxQueuedBytes bounds what waits for all receivers together. A message
 	// counts once, since receivers share its memory. If it is reached, new
 	// connections get 503 "overloaded", and existing ones lose nothing. Default
@@ -224,6 +242,7 @@ func (o *Options) setDefaults() {
 	o.QueueBytes = cmp.Or(o.QueueBytes, max(1<<20, 4*o.MaxMessageBytes))
 	o.MaxChannels = cmp.Or(o.MaxChannels, 1_000_000)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 1_000_000)
+	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 128)
 	o.MaxQueuedBytes = cmp.Or(o.MaxQueuedBytes, max(1<<30, o.QueueBytes))
 	o.MaxUnfinishedBytes = cmp.Or(o.MaxUnfinishedBytes, max(64<<20, 2*o.batchBytes()))
 	o.CompressBytes = cmp.Or(o.CompressBytes, 1024)
@@ -261,6 +280,7 @@ func (o *Options) check() error {
 		between("MaxChannels", o.MaxChannels, 1, 1<<30),
 		between("MaxConnections", o.MaxConnections, 1, 1<<30),
 		between("MaxConnectionsPerAddress", o.MaxConnectionsPerAddress, 0, 1<<30),
+		between("MaxSubscriptions", o.MaxSubscriptions, 1, 100_000),
 		between("MaxQueuedBytes", o.MaxQueuedBytes, o.QueueBytes, math.MaxInt),
 		between("MaxUnfinishedBytes", o.MaxUnfinishedBytes, 2*o.MaxMessageBytes+64<<10, math.MaxInt),
 		between("PingPeriod", o.PingPeriod, time.Second, 10*time.Minute),

@@ -48,6 +48,7 @@ type rawMessage struct {
 	header, body, id            json.RawMessage
 	key                         json.RawMessage // as "key" or "idempotency_key"
 	channel, channels, messages json.RawMessage
+	local                       json.RawMessage
 }
 
 // maxMembersOfMessage bounds the members of one message. Each name is unescaped
@@ -88,6 +89,8 @@ func (r *rawMessage) read(b []byte) (err error) {
 				err = ErrBadKey.saying(`there are a "key" and an "idempotency_key", which mean the same; give only one`)
 			}
 			r.key = value
+		case "local":
+			r.local = unlessNull(value)
 		case "channel":
 			r.channel = unlessNull(value)
 		case "channels":

@@ -26,11 +26,17 @@ type place struct {
 	doubt  string // reading: the channel's epoch when join last found another one in the Store; join believes it the second time
 }
 
+// lost is the place of a subscriber that is about to be ended, since it has missed
+// messages: see resetLocked. It gets nothing more.
+var lost = &place{}
+
 // holdsLocked returns true if a subscriber out of step is not to be sent this frame
 // now: it is held, or the subscriber has it, or the channel is elsewhere.
 func (s *subscription) holdsLocked(f *frame) bool {
 	own, n := s.own, f.offset()
 	switch {
+	case own == lost:
+		return true
 	case own.reading:
 		own.hold(f)
 		return true
@@ -104,7 +110,7 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 	retry := backoff.New()
 	for s.out.WaitRoom(ctx, 0) {
 		before := s.heldFrom(own)
-		page, err := ch.read(ctx, at.Offset)
+		page, err := ch.readShared(ctx, at.Offset)
 		if err != nil {
 			ch.env.storeFailed(err)
 			if !retry.Wait(ctx) {
@@ -157,6 +163,20 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 	}
 }
 
+// resetLocked tells a subscriber that messages were missed. In the client protocol
+// this ends the subscription, and the client subscribes again; then resetLocked
+// returns false.
+func (s *subscription) resetLocked(f *fanout.Frame) (stays bool) {
+	session := s.client.session
+	if session == nil {
+		s.out.Send(f, fanout.Close)
+		return true
+	}
+	s.own = lost
+	s.ch.env.tasks.Run(func() { session.lost(s) }) // if not, the connection is about to end
+	return false
+}
+
 // heldFrom returns the position after which the channel's messages are held.
 func (s *subscription) heldFrom(own *place) Position {
 	s.ch.mu.Lock()
@@ -172,8 +192,7 @@ func (s *subscription) tell(own *place, reason string, at Position) bool {
 		return false
 	}
 	own.doubt = ""
-	s.out.Send(newResetFrame(reason, &at), fanout.Close)
-	return true
+	return s.resetLocked(newResetFrame(reason, &at))
 }
 
 // sendMissed sends a message that was missed, once there is room for it. It
@@ -217,7 +236,9 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		// What is held goes on from there.
 	case top.Epoch == "" && at != (Position{}): // the log is lost, and not reborn
 		own.cut(pos)
-		s.out.Send(newResetFrame(resetEpoch, &pos), fanout.Close)
+		if !s.resetLocked(newResetFrame(resetEpoch, &pos)) {
+			return at, true
+		}
 		at = pos
 	case at.Epoch == pos.Epoch && before.Epoch == at.Epoch && at.Offset < before.Offset:
 		// What is behind at was passed on before the Store was asked, which
@@ -250,8 +271,8 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		own.cut(pos)
 		return at, false
 	}
-	if reset != nil {
-		s.out.Send(reset, fanout.Close)
+	if reset != nil && !s.resetLocked(reset) {
+		return at, true
 	}
 	if !apart {
 		s.own = nil

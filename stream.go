@@ -163,7 +163,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 		defer t.Stop()
 	}
 	s.admit()
-	s.welcome(ctx, &s.subs.first)
+	s.welcome(ctx, s.subs.first)
 	if err := s.write(ctx, w, h.opts.WriteTimeout); err != nil {
 		s.Abandon(err)
 	}

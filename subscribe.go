@@ -67,6 +67,7 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, tru
 	if err != nil {
 		return nil, s.turnAway(err)
 	}
+	s.subs.settle(s.subs.first)
 	if ch.opts.HistorySize > 0 {
 		s.reached(cmp.Or(from, &began))
 	}

@@ -4,6 +4,9 @@ package channels
 // rates fall, and ends what takes too long. It never waits.
 func (h *Hub) tick() {
 	h.clients.pingSome()
+	for _, c := range h.clients.stale() {
+		c.session.end(endStale, errSilent)
+	}
 	h.cool()
 	h.countDrops()
 	h.unfinished.expire()

@@ -1,0 +1,62 @@
+package channels
+
+import (
+	"encoding/json"
+
+	"github.com/channels-go/channels/internal/clientproto"
+	"github.com/channels-go/channels/internal/fanout"
+)
+
+// headerDefault is the header of the messages that the client protocol publishes, and
+// the one that its publications do not name.
+const headerDefault = "message"
+
+// AppendReply appends the frame as the client protocol pushes it. Writers call it once
+// for each encoding in use.
+func (f *frame) AppendReply(b []byte, protobuf bool) []byte {
+	as := formatOf(protobuf)
+	if f.Kind == fanout.Event {
+		push := presencePush(f.channel, f.message.Body)
+		if push == nil {
+			return b
+		}
+		return clientproto.AppendPush(b, as, push)
+	}
+	p := publicationOf(&f.message)
+	return clientproto.AppendPublication(b, as, f.channel, &p)
+}
+
+// publicationOf is a message as the client protocol has it. It shares the body.
+func publicationOf(m *Message) clientproto.Publication {
+	p := clientproto.Publication{Data: m.Body, Offset: m.Position.Offset}
+	if m.Header != headerDefault {
+		p.Tags.Header = m.Header
+	}
+	return p
+}
+
+// presencePush makes a push of an event of presence, or nil if another version of the
+// hub has sent one that this does not know.
+func presencePush(channel string, event []byte) *clientproto.Push {
+	var e struct {
+		Event  string `json:"event"`
+		Member Member `json:"member"`
+	}
+	if json.Unmarshal(event, &e) != nil {
+		return nil
+	}
+	push := &clientproto.Push{Channel: channel}
+	switch info := infoOf(&e.Member); e.Event {
+	case "join":
+		push.Join = &clientproto.Join{Info: info}
+	case "leave":
+		push.Leave = &clientproto.Leave{Info: info}
+	default:
+		return nil
+	}
+	return push
+}
+
+func infoOf(m *Member) *clientproto.ClientInfo {
+	return &clientproto.ClientInfo{User: m.User, Client: m.ID, ConnInfo: m.Info}
+}
