@@ -254,12 +254,15 @@ func (c *conn) finish(err error) {
 		c.End([]*fanout.Frame{newCloseFrame(closeProtocol, "protocol error")}, err, false)
 	}
 	c.leave()
+	ended, cause := c.Ended()
 	if c.session != nil {
+		if !ended {
+			c.Abandon(err) // which nobody should wait for
+		}
 		c.session.entering.Wait() // no hook comes after OnDisconnect
 	}
 	c.ws.CloseNow() // frees the library's part; the socket is ours (conn_wire.go)
 
-	ended, cause := c.Ended()
 	var ne net.Error
 	if ended && websocket.CloseStatus(err) == -1 && !(errors.As(err, &ne) && ne.Timeout()) {
 		c.AwaitClose() // the client has not answered the close frame

@@ -23,6 +23,7 @@
 // The handler serves
 //
 //	GET  /channel/{name}/               WebSocket or server-sent events; ?since=<epoch>:<offset> resumes, ?heartbeat=event shows signs of life
+//	GET  /connection/websocket          many channels over one WebSocket, in the Centrifuge client protocol
 //	POST /v1/channel/{name}/publish     {"header":"…","body":…}
 //	POST /v1/publish                    many messages, or one to many channels
 //	GET  /v1/channel                    the list: subscribers and publishes of the last minute

@@ -126,12 +126,11 @@ func (r *Receiver) Send(frame string) error {
 func (r *Receiver) Read() (text string, cause error, ok bool) {
 	for {
 		var buf []byte
+		ended, _ := r.outbox.Ended()
 		frames := r.outbox.Take(nil)
-		if len(frames) == 0 {
+		if len(frames) == 0 && !ended {
 			<-r.more
-			if ended, _ := r.outbox.Ended(); !ended {
-				continue
-			}
+			continue
 		}
 		b, last := r.outbox.Join(&buf, frames)
 		if last || len(frames) == 0 {

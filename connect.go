@@ -1,0 +1,226 @@
+package channels
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/channels-go/channels/internal/clientproto"
+	"github.com/channels-go/channels/internal/fanout"
+)
+
+// A session is a connection that speaks the client protocol: it has any number of
+// subscriptions, and each of its commands has a reply. It knows nothing of what
+// carries it: frames of commands come to take, and replies go to the client's outbox,
+// in order with what is pushed.
+//
+// One goroutine at a time calls take, and what that calls, unless a comment says
+// otherwise. A slow Store or hook holds up the commands of this session alone.
+//
+//	connect.go            this file: the way of a command
+//	connect_hello.go      the first command, and who the client is
+//	connect_subscribe.go  subscribing, and how subscriptions end
+//	connect_recover.go    what a subscriber that comes back has missed
+//	connect_publish.go    publish; connect_call.go the app's own methods
+//	connect_read.go       presence and history
+//	connect_codes.go      the protocol's words for errors and ends
+//	connect_frame.go      what is pushed
+//	connect_websocket.go  the door
+type session struct {
+	client *client
+	format clientproto.Format
+
+	connected bool            // OnConnect has let it in
+	known     bool            // the app's middleware says who the client is
+	ctx       context.Context // of the app's code that commands call; set when connected
+
+	// entering are the subscriptions that wait for the Store (connect_subscribe.go).
+	entering sync.WaitGroup
+	slots    chan struct{} // one for each of these; nil before the first
+
+	mu sync.Mutex // guards client.info.Identity
+}
+
+func (c *client) beginSession() {
+	c.session = &session{client: c, format: formatOf(c.out.Format.Protobuf())}
+}
+
+func (s *session) identity() Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client.info.Identity
+}
+
+// maxCommands bounds the commands of one frame. A client that reconnects subscribes to
+// all its channels in one.
+func (h *Hub) maxCommands() int { return max(1024, 2*h.opts.MaxSubscriptions) }
+
+// take does what a frame of commands says. Only a panic in the app's code is an error:
+// it ends the connection.
+func (s *session) take(frame []byte) error {
+	limits := clientproto.Limits{Commands: s.client.hub.maxCommands(), Subs: s.client.hub.opts.MaxSubscriptions}
+	for cmd, err := range clientproto.Commands(frame, s.format, limits) {
+		if cmd == nil {
+			s.end(endBadRequest, errBadFrame.because(err))
+			return nil
+		}
+		if err = s.command(cmd, err); err != nil {
+			return err
+		}
+		if ended, _ := s.client.out.Ended(); ended { // it does no more
+			return nil
+		}
+	}
+	return nil
+}
+
+// command does what one command says. bad is what is wrong with its data.
+func (s *session) command(cmd *clientproto.Command, bad error) error {
+	if cmd.IsPong() { // it has shown that the client lives, by being read
+		return nil
+	}
+	c, h := s.client, s.client.hub
+	c.received.messages.Add(1)
+	switch {
+	case cmd.ID == 0 && cmd.Send == nil:
+		s.end(endBadRequest, errBadFrame.saying("a command has no id"))
+		return nil
+	case s.connected == (cmd.Connect != nil):
+		s.end(endBadRequest, errBadFrame.saying("the first command has to be connect, and only that"))
+		return nil
+	case !s.connected:
+		h.clients.heard(c)
+		err := s.connect(cmd.ID, cmd.Connect, bad)
+		if err != nil {
+			h.clients.await(c) // it may try again
+		}
+		return s.answered(cmd.ID, err)
+	}
+	err := h.charge(s.ctx, c.info)
+	if err == nil && bad != nil {
+		err = ErrBadMessage.saying("%v", bad)
+	}
+	if cmd.Subscribe != nil && err == nil {
+		return s.answered(cmd.ID, s.subscribe(cmd.ID, cmd.Subscribe))
+	}
+	s.entering.Wait() // what was asked for before
+	if err != nil {
+		return s.answered(cmd.ID, err)
+	}
+	r := clientproto.Reply{ID: cmd.ID}
+	switch {
+	case cmd.Publish != nil:
+		err = s.publish(cmd.Publish, &r)
+	case cmd.RPC != nil:
+		err = s.rpc(cmd.RPC, &r)
+	case cmd.Send != nil:
+		return s.send(cmd.Send)
+	case cmd.Unsubscribe != nil:
+		err = s.unsubscribe(cmd.Unsubscribe, &r)
+	case cmd.Presence != nil:
+		err = s.presence(cmd.Presence, &r)
+	case cmd.PresenceStats != nil:
+		err = s.presenceStats(cmd.PresenceStats, &r)
+	case cmd.History != nil:
+		err = s.history(cmd.History, &r)
+	case cmd.Refresh != nil:
+		err = s.refresh(cmd.Refresh, &r)
+	case cmd.SubRefresh != nil:
+		err = s.refreshSubscription(cmd.SubRefresh, &r)
+	default:
+		err = errUnserved
+	}
+	if err == nil {
+		s.reply(&r)
+		return nil
+	}
+	return s.answered(cmd.ID, err)
+}
+
+// errEnded says that a command has ended the session, so that there is no reply.
+var errEnded = errors.New("channels: the session has ended")
+
+// answered tells the client why a command failed, if it did. A panic of the app's code
+// is returned, and ends the connection.
+func (s *session) answered(id uint32, err error) error {
+	switch {
+	case err == nil, err == errEnded, id == 0:
+		return nil
+	case isPanic(err):
+		return err
+	}
+	s.reply(&clientproto.Reply{ID: id, Error: replyError(err)})
+	return nil
+}
+
+// reply sends a reply. A long one waits for room, and with it what the client sends
+// next: who asks for much has to read it.
+func (s *session) reply(r *clientproto.Reply) {
+	f, out := s.replyFrame(r), s.client.out
+	if f.Size() < longReply {
+		s.client.answer(f)
+		return
+	}
+	for !out.Offer(f) && out.WaitRoom(s.client.hub.ctx, f.Size()) {
+	}
+}
+
+// longReply is from when a reply is not one of the many small ones.
+const longReply = 4 << 10
+
+func (s *session) replyFrame(r *clientproto.Reply) *fanout.Frame {
+	b := make([]byte, fanout.ReplyRoom, fanout.ReplyRoom+replySize(r))
+	return fanout.NewReply(s.client.out.Format, clientproto.AppendReply(b, s.format, r))
+}
+
+// replySize is about how long a reply becomes.
+func replySize(r *clientproto.Reply) int {
+	const least = 64
+	switch {
+	case r.Connect != nil:
+		return 3*least + len(r.Connect.Client) + len(r.Connect.Node) + len(r.Connect.Data)
+	case r.Subscribe != nil:
+		return 2*least + publicationsSize(r.Subscribe.Publications)
+	case r.History != nil:
+		return 2*least + publicationsSize(r.History.Publications)
+	case r.Presence != nil:
+		return least + 3*least*len(r.Presence.Presence)
+	case r.RPC != nil:
+		return least + len(r.RPC.Data)
+	case r.Error != nil:
+		return least + len(r.Error.Message)
+	}
+	return least
+}
+
+func publicationsSize(ps []clientproto.Publication) (n int) {
+	for i := range ps {
+		n += 64 + len(ps[i].Data)
+	}
+	return n
+}
+
+// push sends what is not a channel's. It may be called concurrently.
+func (s *session) push(p *clientproto.Push) {
+	b := clientproto.AppendPush(make([]byte, fanout.ReplyRoom, fanout.ReplyRoom+128), s.format, p)
+	s.client.answer(fanout.NewReply(s.client.out.Format, b))
+}
+
+// ping asks the client for a sign of life, and ends the session if it has given none
+// since it was asked a period ago. pingSome calls it.
+func (s *session) ping() {
+	c := s.client
+	if c.asked && !c.alive.Load() {
+		s.end(endNoPong, errSilent)
+		return
+	}
+	c.alive.Store(false)
+	// A ping behind messages that wait may come too late to be asked for a sign of
+	// life, but the client counts on it.
+	if c.asked = c.out.SendIfIdle(fanout.Ping); !c.asked {
+		c.out.Offer(fanout.Ping)
+	}
+}
+
+// end ends the session. It may be called concurrently.
+func (s *session) end(why closing, err error) { s.client.out.End(why.frames(), err, false) }

@@ -1,0 +1,163 @@
+package channels
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/channels-go/channels/internal/clientproto"
+)
+
+const (
+	// connectTime is how long a connection may exist without a connect, in seconds.
+	connectTime = 10
+	// expiryGrace is how long an identity, or the right to a subscription, is good
+	// after its end: the client has begun to refresh it then.
+	expiryGrace = 25 * time.Second
+)
+
+// connect answers the first command: it asks the app who the client is, and whether
+// it may come. After an error the client may try again.
+func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) error {
+	c, h := s.client, s.client.hub
+	if bad != nil {
+		return ErrBadMessage.saying("%v", bad)
+	}
+	if !h.calls.Enter() { // Shutdown waits for it
+		return ErrClosed
+	}
+	defer h.calls.Leave()
+	ctx, cancel := context.WithCancel(h.ctx)
+	defer cancel()
+	c.out.WhenOver(cancel)
+	defer c.out.WhenOver(nil)
+	id := c.info.Identity
+	if !s.known && h.opts.Authenticate != nil {
+		var err error
+		if id, err = s.authenticate(ctx, r.Token, r.Data); err != nil {
+			return err
+		}
+	}
+	if err := s.identify(id); err != nil {
+		return err
+	}
+	if ended, _ := c.out.Ended(); ended { // by a ban, while the app was asked
+		return errEnded
+	}
+	if err := c.connected(WithIdentity(ctx, id)); err != nil {
+		return err
+	}
+	s.connected = true // from here on OnDisconnect follows
+	c.admit()
+	result := clientproto.ConnectResult{
+		Client: c.info.ID, Version: serverVersion, Node: h.opts.ReplicaID,
+		Ping: uint32(h.opts.PingPeriod / time.Second), Pong: true,
+	}
+	result.Expires, result.TTL = ttl(id.Expires)
+	s.reply(&clientproto.Reply{ID: cmd, Connect: &result})
+	return nil
+}
+
+// serverVersion is what SDKs show as the server's version. It is that of the protocol.
+const serverVersion = "channels 2"
+
+// identify makes the client who the app says it is.
+func (s *session) identify(id Identity) error {
+	if id.grace = 0; !id.Expires.IsZero() {
+		id.grace = expiryGrace
+	}
+	if id.expiredFor(0) {
+		return ErrExpired
+	}
+	if err := s.client.hub.checkInfo(&id); err != nil {
+		return err
+	}
+	s.become(id)
+	return nil
+}
+
+// authenticate asks the app who a token is of. A wrong token ends the session.
+func (s *session) authenticate(ctx context.Context, token string, data json.RawMessage) (id Identity, err error) {
+	h := s.client.hub
+	err = h.guard("Authenticate", func() (err error) {
+		id, err = h.opts.Authenticate(ctx, token, append(json.RawMessage(nil), data...))
+		return err
+	})
+	switch {
+	case err == nil:
+		return id, nil
+	case isPanic(err), errors.Is(err, ErrExpired):
+		return id, err
+	case ctx.Err() != nil:
+		return id, errEnded
+	case errors.Is(err, context.DeadlineExceeded):
+		return id, ErrInternal.because(err)
+	}
+	err = h.refusal("Authenticate", err)
+	if e := visible(err, ErrForbidden); e.passes() || e.status() >= 500 {
+		return id, e // it may succeed later
+	}
+	s.end(endBadToken, err)
+	return id, errEnded
+}
+
+// become sets who the client is, and when that ends.
+func (s *session) become(id Identity) {
+	c := s.client
+	c.hub.clients.identify(c, id.ID, func() {
+		s.mu.Lock()
+		c.info.Identity = id
+		s.mu.Unlock()
+	})
+	s.ctx = WithIdentity(c.hub.ctx, id)
+	switch {
+	case !id.Expires.IsZero():
+		left := time.Until(id.Expires) + expiryGrace
+		if c.expiry == nil {
+			c.expiry = time.AfterFunc(left, func() { s.end(endExpired, ErrExpired) })
+		} else {
+			c.expiry.Reset(left)
+		}
+	case c.expiry != nil:
+		c.expiry.Stop()
+	}
+}
+
+// ttl says how many seconds are left until a time, if it is one.
+func ttl(until time.Time) (expires bool, seconds uint32) {
+	if until.IsZero() {
+		return false, 0
+	}
+	left := (time.Until(until) + time.Second - 1) / time.Second
+	return true, uint32(min(max(left, 1), 1<<31-1))
+}
+
+// refresh gives the client a new token, before the old one ends. What it may do now
+// holds for the subscriptions it has, too.
+func (s *session) refresh(r *clientproto.RefreshRequest, reply *clientproto.Reply) error {
+	c, h := s.client, s.client.hub
+	if h.opts.Authenticate == nil {
+		return errUnserved.saying("this server takes no tokens; Options.Authenticate is not set")
+	}
+	if !h.calls.Enter() {
+		return ErrClosed
+	}
+	defer h.calls.Leave()
+	id, err := s.authenticate(s.ctx, r.Token, nil)
+	if err != nil {
+		return err
+	}
+	if id.ID != c.info.Identity.ID {
+		s.end(endBadToken, ErrForbidden.saying("the new token is another user's"))
+		return errEnded
+	}
+	if err := s.identify(id); err != nil {
+		return err
+	}
+	result := clientproto.RefreshResult{Client: c.info.ID, Version: serverVersion}
+	result.Expires, result.TTL = ttl(id.Expires)
+	reply.Refresh = &result
+	s.askAgain()
+	return nil
+}

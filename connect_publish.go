@@ -1,0 +1,70 @@
+package channels
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/channels-go/channels/internal/clientproto"
+)
+
+// publish answers a publish: the data is the message's body.
+func (s *session) publish(r *clientproto.PublishRequest, reply *clientproto.Reply) error {
+	if r.Type != 0 {
+		return errUnserved
+	}
+	body, err := checkBody(r.Data, s.client.hub.opts.MaxMessageBytes)
+	if err != nil {
+		return err
+	}
+	m := Message{Header: headerDefault, Body: body}
+	if _, err := s.publishOn(r.Channel, m, PublishOptions{}); err != nil {
+		return err
+	}
+	reply.Publish = &clientproto.PublishResult{}
+	return nil
+}
+
+func (s *session) publishOn(channel string, m Message, o PublishOptions) (Result, error) {
+	c := s.client
+	if c.hub.opts.OnPublish != nil { // which may keep the body
+		m.Body = bytes.Clone(m.Body)
+	}
+	return c.hub.publish(s.ctx, Publication{
+		Channel: channel, Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
+	}, o)
+}
+
+// publishCall answers the method publish, which has everything that publishing has:
+// {"channel":…,"header":…,"body":…,"key":…,"local":…}.
+func (s *session) publishCall(data []byte) (json.RawMessage, error) {
+	if err := checkObject(data); err != nil {
+		return nil, err
+	}
+	var in rawMessage
+	if err := in.read(data); err != nil {
+		return nil, err
+	}
+	var channel string
+	if len(in.channel) > longestString(MaxNameBytes) || json.Unmarshal(in.channel, &channel) != nil {
+		return nil, ErrBadChannel
+	}
+	if in.header == nil {
+		in.header = json.RawMessage(`"` + headerDefault + `"`)
+	}
+	m, o, err := in.parse(s.client.hub.opts.MaxMessageBytes)
+	if err != nil {
+		return nil, err
+	}
+	if in.local != nil && json.Unmarshal(in.local, &o.Local) != nil {
+		return nil, ErrBadMessage.saying("local has to be true or false")
+	}
+	res, err := s.publishOn(channel, m, o)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(struct {
+		Offset    uint64 `json:"offset,omitempty"`
+		Epoch     string `json:"epoch,omitempty"`
+		Duplicate bool   `json:"duplicate,omitempty"`
+	}{res.Position.Offset, res.Position.Epoch, res.Duplicate})
+}

@@ -1,0 +1,225 @@
+package channels
+
+import (
+	"time"
+
+	"github.com/channels-go/channels/internal/clientproto"
+	"github.com/channels-go/channels/internal/fanout"
+)
+
+// maxEntering bounds the subscriptions of one session that wait for the Store at a time.
+const maxEntering = 8
+
+// A joining is a subscription on its way.
+type joining struct {
+	id    uint32 // of the command
+	sub   *subscription
+	ch    *channel
+	since *Position // nil: from now on
+	until time.Time // when the right to it ends; zero: never
+}
+
+// subscribe answers a subscribe. If that has to wait for the Store, it happens in a
+// goroutine, so that a client that comes back does not wait for each of its channels
+// in turn. What the client sends then waits for these, except for more of the same.
+func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
+	c, h := s.client, s.client.hub
+	if r.Type != 0 || r.Filter {
+		return errUnserved
+	}
+	if err := CheckName(r.Channel); err != nil {
+		return err
+	}
+	if !h.calls.Enter() { // Shutdown waits for it
+		return ErrClosed
+	}
+	defer h.calls.Leave()
+	sub, err := c.subs.reserve(c, r.Channel, h.opts.MaxSubscriptions)
+	if err != nil {
+		return err
+	}
+	sub.quiet, sub.ticket = !r.JoinLeave, r.Token != ""
+	j := &joining{id: id, sub: sub}
+	j.ch, err = c.ask(s.ctx, sub, Request{Token: r.Token, Until: func(t time.Time) { j.until = t }})
+	if err != nil {
+		c.subs.end(sub)
+		return err
+	}
+	if r.Recover {
+		j.since = &Position{Epoch: r.Epoch, Offset: r.Offset}
+	}
+	if j.ch.opts.HistorySize > 0 && (j.since != nil || !j.ch.isSynced()) && s.apart(func() { s.enter(j) }) {
+		return nil
+	}
+	s.enter(j)
+	return nil
+}
+
+// isSynced reports whether a subscriber can come without a question to the Store.
+func (ch *channel) isSynced() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.order.synced
+}
+
+// apart calls f in a goroutine, which is one of the hub's tasks, and ends with the
+// Store's answer. It waits while there are maxEntering of them. If the hub is shut
+// down, it returns false.
+func (s *session) apart(f func()) bool {
+	if s.slots == nil {
+		s.slots = make(chan struct{}, maxEntering)
+	}
+	s.slots <- struct{}{}
+	s.entering.Add(1)
+	ok := s.client.hub.tasks.Run(func() {
+		defer s.entering.Done()
+		defer func() { <-s.slots }()
+		f()
+	})
+	if !ok {
+		s.entering.Done()
+		<-s.slots
+	}
+	return ok
+}
+
+// enter attaches a subscription. The reply is queued at the moment from which the
+// client gets what is published. It may be called concurrently.
+func (s *session) enter(j *joining) {
+	c, sub := s.client, j.sub
+	err := j.ch.greet(c.hub.ctx, sub, j.since, func(b *beginning) *fanout.Frame { return s.subscribed(j, b) })
+	if err != nil {
+		j.ch.release()
+		c.subs.end(sub)
+		s.answered(j.id, err)
+		return
+	}
+	c.show(sub)
+	if !c.subs.settle(sub) { // the app has ended it meanwhile, or the connection leaves
+		c.quit(sub)
+		s.tellUnsubscribed(sub.channel, unsubscribedByServer)
+		return
+	}
+	s.expires(sub, j.until)
+	c.welcome(s.ctx, sub)
+}
+
+// subscribed is the reply to a subscribe.
+func (s *session) subscribed(j *joining, b *beginning) *fanout.Frame {
+	result := clientproto.SubscribeResult{WasRecovering: j.since != nil}
+	if j.ch.opts.HistorySize > 0 {
+		result.Recoverable, result.Positioned = true, true
+		result.Recovered = b.recovered
+		result.Epoch, result.Offset = b.at.Epoch, b.at.Offset
+		result.Publications = b.publications
+	}
+	result.Expires, result.TTL = ttl(j.until)
+	return s.replyFrame(&clientproto.Reply{ID: j.id, Subscribe: &result})
+}
+
+// expires sets when a subscription ends unless it is refreshed. It may be called
+// concurrently.
+func (s *session) expires(sub *subscription, until time.Time) {
+	if until.IsZero() && sub.until == nil {
+		return
+	}
+	s.client.subs.lapse(sub, until, func() { s.drop(sub, unsubscribedExpired) })
+}
+
+// lapse sets what is called if a subscription's right is over and was not renewed; the
+// zero time is never.
+func (a *subscriptions) lapse(s *subscription, until time.Time, f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s.until != nil {
+		s.until.Stop()
+		s.until = nil
+	}
+	if s.stage == live && !until.IsZero() {
+		s.until = time.AfterFunc(time.Until(until)+expiryGrace, f)
+	}
+}
+
+// refreshSubscription renews the right to a subscription by a new token.
+func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *clientproto.Reply) error {
+	c := s.client
+	if r.Type != 0 {
+		return errUnserved
+	}
+	sub := c.subs.find(r.Channel)
+	if sub == nil {
+		return ErrForbidden.saying("this connection is not subscribed to %.200q", r.Channel)
+	}
+	var until time.Time
+	err := c.hub.authorize(s.ctx, Request{Action: ActionSubscribe, Channel: sub.channel, Identity: c.identity(),
+		Token: r.Token, Until: func(t time.Time) { until = t }})
+	if err != nil {
+		return err
+	}
+	s.expires(sub, until)
+	result := clientproto.SubRefreshResult{}
+	result.Expires, result.TTL = ttl(until)
+	reply.SubRefresh = &result
+	return nil
+}
+
+// askAgain asks the app again whether the client may have its subscriptions, after its
+// identity has changed. Those that came with a token of their own stay: they depend on
+// that.
+func (s *session) askAgain() {
+	c := s.client
+	if c.hub.opts.Authorize == nil {
+		return
+	}
+	for _, sub := range c.subs.all() {
+		if sub.ticket {
+			continue
+		}
+		err := c.hub.authorize(s.ctx, Request{Action: ActionSubscribe, Channel: sub.channel, Identity: c.identity()})
+		switch {
+		case err == nil:
+		case visible(err, ErrForbidden).status() >= 500: // it comes back, and is asked again
+			s.drop(sub, unsubscribedExpired)
+		default:
+			s.drop(sub, unsubscribedByServer)
+		}
+	}
+}
+
+// unsubscribe answers an unsubscribe. To end what is not there is no fault: it may
+// have ended a moment ago.
+func (s *session) unsubscribe(r *clientproto.UnsubscribeRequest, reply *clientproto.Reply) error {
+	if one, _ := s.client.subs.take(r.Channel); one != nil {
+		s.client.quit(one)
+	}
+	reply.Unsubscribe = &clientproto.UnsubscribeResult{}
+	return nil
+}
+
+// unsubscribed ends a subscription for the app, and reports whether it was there. It
+// may be called concurrently.
+func (s *session) unsubscribed(channel string, why unsubscribing) bool {
+	one, found := s.client.subs.take(channel)
+	if one != nil { // if it is still entering, enter sees it
+		s.client.quit(one)
+		s.tellUnsubscribed(one.channel, why)
+	}
+	return found
+}
+
+// lost ends a subscription that has missed messages. The client subscribes again, and
+// learns that it cannot recover. It may be called concurrently.
+func (s *session) lost(sub *subscription) { s.drop(sub, unsubscribedMissed) }
+
+// drop ends a subscription if nobody has yet. The client is told when it has ended, so
+// that it can subscribe again at once. It may be called concurrently.
+func (s *session) drop(sub *subscription, why unsubscribing) {
+	if one := s.client.subs.takeThis(sub); one != nil {
+		s.client.quit(one)
+		s.tellUnsubscribed(one.channel, why)
+	}
+}
+
+func (s *session) tellUnsubscribed(channel string, why unsubscribing) {
+	s.push(&clientproto.Push{Channel: channel, Unsubscribe: &clientproto.Unsubscribe{Code: why.code, Reason: why.reason}})
+}

@@ -1,0 +1,71 @@
+package channels
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/channels-go/channels/internal/fanout"
+)
+
+// The subprotocols that SDKs ask for. One that asks for none speaks JSON.
+const (
+	subprotocolProtobuf = "centrifuge-protobuf"
+	subprotocolJSON     = "centrifuge-json"
+)
+
+// serveConnect is GET /connection/websocket: the client protocol over a WebSocket.
+func (h *Hub) serveConnect(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
+	if !isUpgrade(r) {
+		return plainConnect(w, r)
+	}
+	if err := checkHandshake(w, r); err != nil {
+		return err
+	}
+	info, known, leave, err := h.arrives(r)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	info.Transport = transportWebSocket
+	c := &conn{}
+	c.Socket.Init(h.fan)
+	c.Format = fanout.ClientJSON
+	if wantsProtobuf(r) {
+		c.Format = fanout.ClientProtobuf
+	}
+	h.initClient(&c.client, &c.Socket.Outbox, "", info)
+	c.beginSession()
+	c.session.known = known
+	h.clients.expect(&c.client) // from here on the hub may end it
+	h.clients.await(&c.client)
+	c.endIfClosing()
+	if err := h.guard("the upgrade", func() error { return h.upgrade(w, r, c) }); err != nil {
+		c.Abandon(err)
+		c.gone(err)
+		return err
+	}
+	c.start()
+	return nil
+}
+
+// wantsProtobuf reports whether the client asks for Protobuf, by a subprotocol or in
+// the query.
+func wantsProtobuf(r *http.Request) bool {
+	if r.URL.RawQuery != "" && strings.Contains(r.URL.RawQuery, "cf_protocol=protobuf") {
+		return true
+	}
+	offered := r.Header["Sec-Websocket-Protocol"]
+	return offered != nil && slices.ContainsFunc(listed(offered), func(p string) bool { return strings.EqualFold(p, subprotocolProtobuf) })
+}
+
+// plainConnect answers a client that asks for the door of the client protocol as if it
+// were a page.
+func plainConnect(w http.ResponseWriter, r *http.Request) error {
+	if r.ProtoMajor < 2 {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+	}
+	return errUpgrade.saying("this is a WebSocket (Upgrade: websocket, over HTTP/1.1) for clients of the client protocol; this was a plain GET over %s", r.Proto)
+}
