@@ -1,5 +1,7 @@
 package fanout
 
+import "sync/atomic"
+
 // The client protocol carries many channels over one connection, and has an encoding
 // of its own, in JSON or Protobuf. What a frame says in it is one reply, which its
 // Value appends; in Protobuf it begins with its length. Here is only what stands around
@@ -59,24 +61,43 @@ func NewReply(as Format, b []byte) *Frame {
 
 // EndClients sets the close frame that ends a connection of the client protocol, which
 // has codes of its own. An event stream or an HTTP stream gets what the Value appends.
-func (f *Frame) EndClients(code uint16, reason string) { f.end = NewClose(code, reason).ws }
+func (f *Frame) EndClients(code uint16, reason string) {
+	end := NewClose(code, reason).ws
+	forms := f.clientForms()
+	forms[0].Store(&end)
+	forms[ClientProtobuf-ClientJSON].Store(&end)
+}
+
+// clientForms are a frame in the client protocol's formats, as far as it was encoded.
+type clientForms [clientFormats]atomic.Pointer[[]byte]
+
+// clientForms returns those of the frame, even if there are none yet.
+func (f *Frame) clientForms() *clientForms {
+	if forms := f.clients.Load(); forms != nil {
+		return forms
+	}
+	f.clients.CompareAndSwap(nil, new(clientForms))
+	return f.clients.Load()
+}
 
 // client encodes the frame in one of the client protocol's formats.
 func (f *Frame) client(as Format) []byte {
 	i := as - ClientJSON
-	switch b := f.clients[i].Load(); {
-	case b != nil:
-		return *b
-	case f == Ping:
+	if f == Ping {
 		return clientPings[i]
-	case as.overSocket() && f.end != nil:
-		return f.end
+	}
+	if forms := f.clients.Load(); forms != nil {
+		if b := forms[i].Load(); b != nil {
+			return *b
+		}
+	}
+	switch {
 	case as.overSocket() && f.head == 0 && f.Value == nil:
 		return f.ws // of the WebSocket's own
 	case f.Value == nil:
 		return nil
 	}
-	return f.once(&f.clients[i], func() []byte {
+	return f.once(&f.clientForms()[i], func() []byte {
 		b := make([]byte, ReplyRoom, len(f.ws)+ReplyRoom+64)
 		if b = f.Value.AppendReply(b, as.Protobuf()); len(b) == ReplyRoom {
 			return nil

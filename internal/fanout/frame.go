@@ -22,13 +22,12 @@ type Frame struct {
 
 	format Format // that ws is in: WebSocket, unless it is a reply of the client protocol
 	ws     []byte // the WebSocket frame
-	end    []byte // the close frame of the client protocol, or nil
 
 	waiting  atomic.Int32 // in how many outboxes it waits: see hold
 	encoding sync.Mutex   // held while one of those below is made
 	deflated atomic.Pointer[[]byte]
 	sse      atomic.Pointer[[]byte]
-	clients  [clientFormats]atomic.Pointer[[]byte]
+	clients  atomic.Pointer[clientForms] // nil until a session wants the frame
 }
 
 // A Kind says how a Frame counts in a queue that is full or ends.
