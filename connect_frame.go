@@ -16,19 +16,22 @@ const headerDefault = "message"
 func (f *frame) AppendReply(b []byte, protobuf bool) []byte {
 	as := formatOf(protobuf)
 	if f.Kind == fanout.Event {
-		push := presencePush(f.channel, f.message.Body)
+		push := presencePush(f.channel.name, f.message.Body)
 		if push == nil {
 			return b
 		}
 		return clientproto.AppendPush(b, as, push)
 	}
 	p := publicationOf(&f.message)
-	return clientproto.AppendPublication(b, as, f.channel, &p)
+	return clientproto.AppendPublication(b, as, f.channel.name, &p)
 }
 
 // publicationOf is a message as the client protocol has it. It shares the body.
-func publicationOf(m *Message) clientproto.Publication {
+func publicationOf(m *liveMessage) clientproto.Publication {
 	p := clientproto.Publication{Data: m.Body, Offset: m.Position.Offset}
+	if who := m.Publisher; who != nil {
+		p.Info = &clientproto.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.Info}
+	}
 	if m.Header != headerDefault {
 		p.Tags.Header = m.Header
 	}
@@ -46,7 +49,7 @@ func presencePush(channel string, event []byte) *clientproto.Push {
 		return nil
 	}
 	push := &clientproto.Push{Channel: channel}
-	switch info := infoOf(&e.Member); e.Event {
+	switch info := memberInfo(&e.Member); e.Event {
 	case "join":
 		push.Join = &clientproto.Join{Info: info}
 	case "leave":
@@ -57,6 +60,6 @@ func presencePush(channel string, event []byte) *clientproto.Push {
 	return push
 }
 
-func infoOf(m *Member) *clientproto.ClientInfo {
+func memberInfo(m *Member) *clientproto.ClientInfo {
 	return &clientproto.ClientInfo{User: m.User, Client: m.ID, ConnInfo: m.Info}
 }

@@ -70,6 +70,7 @@ func TestPublishCall(t *testing.T) {
 		return channels.ChannelOptions{}
 	}})
 	c := subscribedTo(t, hub, "ann", "h")
+	info := `"info":{"user":"ann","client":"` + c.ID() + `"}`
 	call := func(data string) { c.send(`{"id":2,"rpc":{"method":"publish","data":` + data + `}}`) }
 	var got struct {
 		RPC struct {
@@ -83,7 +84,7 @@ func TestPublishCall(t *testing.T) {
 	for i := range 2 {
 		call(`{"channel":"h","header":"x","body":[1],"key":"k"}`)
 		if i == 0 {
-			require.Equal(t, `{"push":{"channel":"h","pub":{"data":[1],"offset":1,"tags":{"header":"x"}}}}`, c.next())
+			require.Equal(t, `{"push":{"channel":"h","pub":{"data":[1],`+info+`,"offset":1,"tags":{"header":"x"}}}}`, c.next())
 		}
 		require.NoError(t, json.Unmarshal([]byte(c.next()), &got))
 		require.EqualValues(t, 1, got.RPC.Data.Offset)
@@ -91,7 +92,7 @@ func TestPublishCall(t *testing.T) {
 		require.Equal(t, i == 1, got.RPC.Data.Duplicate)
 	}
 	call(`{"channel":"h","body":2,"local":true}`)
-	require.Equal(t, `{"push":{"channel":"h","pub":{"data":2}}}`, c.next())
+	require.Equal(t, `{"push":{"channel":"h","pub":{"data":2,`+info+`}}}`, c.next())
 	require.Equal(t, `{"id":2,"rpc":{"data":{}}}`, c.next())
 	for _, data := range []string{`{"channel":"h"}`, `{"body":1}`, `[]`, `{"channel":1,"body":1}`, `{"channel":"h","body":1,"header":"error"}`,
 		`{"channel":"h","body":1,"local":"yes"}`, `{"channel":"h","body":2,"header":"x","key":""}`, `null`} {

@@ -22,7 +22,7 @@ func (s *session) presence(r *clientproto.PresenceRequest, reply *clientproto.Re
 	}
 	who := make(map[string]*clientproto.ClientInfo, len(ms.Members))
 	for i := range ms.Members {
-		who[ms.Members[i].ID] = infoOf(&ms.Members[i])
+		who[ms.Members[i].ID] = memberInfo(&ms.Members[i])
 	}
 	reply.Presence = &clientproto.PresenceResult{Presence: who}
 	return nil
@@ -75,7 +75,7 @@ func (s *session) history(r *clientproto.HistoryRequest, reply *clientproto.Repl
 	if r.Limit != 0 && !(r.Reverse && r.Since != nil && r.Since.Offset <= 1) {
 		result.Publications = make([]clientproto.Publication, len(res.Messages))
 		for i := range res.Messages {
-			result.Publications[i] = publicationOf(&res.Messages[i])
+			result.Publications[i] = publicationOf(liveOf(&res.Messages[i]))
 		}
 		if r.Reverse {
 			slices.Reverse(result.Publications)

@@ -97,8 +97,8 @@ func (ch *channel) begin(since Position, page *store.Page) *beginning {
 		if e.Offset != b.at.Offset+1 {
 			continue // read for another position
 		}
-		m := fromEntry(page.Top.Epoch, e)
-		b.publications = append(b.publications, publicationOf(&m))
+		m := fromEntry(&ch.opts, page.Top.Epoch, e)
+		b.publications = append(b.publications, publicationOf(liveOf(&m)))
 		b.at = m.Position
 	}
 	return b

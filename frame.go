@@ -30,10 +30,14 @@ func (m *liveMessage) whole() Message {
 	return Message{Header: m.Header, Body: m.Body, Position: m.Position, Publisher: m.Publisher}
 }
 
+func liveOf(m *Message) *liveMessage {
+	return &liveMessage{m.Header, m.Body, m.Position, m.Publisher}
+}
+
 // newMessageFrame encodes m. The frame does not keep m.Body: the Body of its message
 // is a part of the encoded text. The text does not have the publisher.
 func newMessageFrame(ch *channel, m Message) *frame {
-	f := &frame{message: liveMessage{m.Header, m.Body, m.Position, m.Publisher}, channel: ch}
+	f := &frame{message: *liveOf(&m), channel: ch}
 	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &ch.group, f, uint32(m.Publisher.size())
 	if m.Header == headerPresence {
 		f.Kind = fanout.Event
