@@ -85,7 +85,9 @@ func (c *client) inGo() bool { return c.info.Transport == transportGo }
 // answer sends what the hub itself says to this client. If its queue is full and each
 // of its channels may drop messages, they make room. Otherwise, or if that is not
 // enough, the client is closed as slow.
-func (c *client) answer(f *fanout.Frame) { c.out.Send(f, fanout.Policy(c.subs.policy.Load())) }
+func (c *client) answer(f *fanout.Frame) { c.out.Send(f, c.policy()) }
+
+func (c *client) policy() fanout.Policy { return fanout.Policy(c.subs.policy.Load()) }
 
 // enter makes a client findable before anybody is asked whether it may come: a
 // user who is banned and disconnected meanwhile does not slip through. From now

@@ -201,7 +201,9 @@ func (c *conn) handle(b []byte, wanted bool) error {
 		c.session.end(endBadRequest, errBadFrame.saying("a binary frame on a connection for JSON, or text on one for Protobuf"))
 		return nil
 	}
-	return c.session.take(b)
+	err := c.session.take(b)
+	c.Write()
+	return err
 }
 
 // publish publishes one message of the client's, and answers.

@@ -55,11 +55,15 @@ func (s *session) identity() Identity {
 // all its channels in one.
 func (h *Hub) maxCommands() int { return max(1024, 2*h.opts.MaxSubscriptions) }
 
-// take does what a frame of commands says. Only a panic in the app's code is an error:
-// it ends the connection.
+// take does what a frame of commands says. The caller then flushes the outbox. Only a
+// panic in the app's code is an error: it ends the connection.
 func (s *session) take(frame []byte) error {
 	limits := clientproto.Limits{Commands: s.client.hub.maxCommands(), Subs: s.client.hub.opts.MaxSubscriptions}
+	n := 0
 	for cmd, err := range clientproto.Commands(frame, s.format, limits) {
+		if n++; n > 1 {
+			s.client.out.Flush() // no reply waits for the next command
+		}
 		if cmd == nil {
 			s.end(endBadRequest, errBadFrame.because(err))
 			return nil
@@ -153,14 +157,15 @@ func (s *session) answered(id uint32, err error) error {
 	return nil
 }
 
-// reply sends a reply. A long one waits for room, and with it what the client sends
+// reply queues a reply. A long one waits for room, and with it what the client sends
 // next: who asks for much has to read it.
 func (s *session) reply(r *clientproto.Reply) {
 	f, out := s.replyFrame(r), s.client.out
 	if f.Size() < longReply {
-		s.client.answer(f)
+		out.Queue(f, s.client.policy())
 		return
 	}
+	out.Flush()
 	for !out.Offer(f) && out.WaitRoom(s.client.hub.ctx, f.Size()) {
 	}
 }

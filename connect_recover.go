@@ -17,6 +17,7 @@ type beginning struct {
 
 // greet is attach for the client protocol. The frame that welcome makes is the first
 // that the subscriber gets of the channel. It may be made with the channel's lock held.
+// The caller flushes the outbox.
 //
 // With since, one read of the Store decides whether the subscriber can go on from
 // there. What the read has brought is in the frame, and the rest follows.
@@ -44,7 +45,7 @@ func (ch *channel) greetPrepared(s *subscription, since *Position, welcome func(
 	ch.attachLocked(s)
 	pos := ch.order.pos
 	if ch.opts.HistorySize == 0 || since == nil || *since == pos {
-		s.client.answer(welcome(&beginning{at: pos, recovered: since != nil}))
+		s.out.Queue(welcome(&beginning{at: pos, recovered: since != nil}), s.client.policy())
 		return nil, false
 	}
 	own = &place{reading: true, limit: s.out.Limit() / 2, from: pos}

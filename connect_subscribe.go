@@ -17,6 +17,7 @@ type joining struct {
 	ch    *channel
 	since *Position // nil: from now on
 	until time.Time // when the right to it ends; zero: never
+	apart bool      // in a goroutine of its own
 }
 
 // subscribe answers a subscribe. If that has to wait for the Store, it happens in a
@@ -48,7 +49,7 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	if r.Recover {
 		j.since = &Position{Epoch: r.Epoch, Offset: r.Offset}
 	}
-	if j.ch.opts.HistorySize > 0 && (j.since != nil || !j.ch.isSynced()) && s.apart(func() { s.enter(j) }) {
+	if j.apart = j.ch.opts.HistorySize > 0 && (j.since != nil || !j.ch.isSynced()); j.apart && s.apart(func() { s.enter(j) }) {
 		return nil
 	}
 	s.enter(j)
@@ -92,6 +93,11 @@ func (s *session) enter(j *joining) {
 		j.ch.release()
 		c.subs.end(sub)
 		s.answered(j.id, err)
+	}
+	if j.apart || c.hub.opts.OnSubscribe != nil || j.ch.opts.Presence != PresenceOff {
+		c.out.Flush() // the reader is elsewhere, or may have to wait before it comes to that
+	}
+	if err != nil {
 		return
 	}
 	c.show(sub)

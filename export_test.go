@@ -118,6 +118,7 @@ func (r *Receiver) Send(frame string) error {
 	if ended, _ := r.outbox.Ended(); ended {
 		return nil
 	}
+	defer r.outbox.Flush()
 	return r.session.take([]byte(frame))
 }
 

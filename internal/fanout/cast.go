@@ -28,7 +28,7 @@ func (g *Group) Cast(f *Frame, n int) Cast {
 
 // To sends the frame to one outbox.
 func (c *Cast) To(o *Outbox, policy Policy) {
-	if o.put(c.f, policy, true) {
+	if o.put(c.f, policy, true, true) {
 		c.queued++
 	}
 }

@@ -75,11 +75,28 @@ func (o *Outbox) Init(e *Engine, owner Owner, as Format) {
 func (o *Outbox) Cut(err error) { o.owner.Kill(err) }
 
 // Send queues a frame. If there is no room, the policy decides.
-func (o *Outbox) Send(f *Frame, policy Policy) { o.put(f, policy, false) }
+func (o *Outbox) Send(f *Frame, policy Policy) { o.put(f, policy, false, true) }
+
+// Queue is Send for a goroutine that calls Flush soon: until then, nobody is woken for
+// the frame.
+func (o *Outbox) Queue(f *Frame, policy Policy) { o.put(f, policy, false, false) }
+
+// Flush gets a drainer to work if something waits.
+func (o *Outbox) Flush() {
+	o.mu.Lock()
+	if !o.waitsLocked() {
+		o.mu.Unlock()
+		return
+	}
+	o.scheduleAndUnlock()
+}
+
+// waitsLocked reports whether something waits.
+func (o *Outbox) waitsLocked() bool { return o.head < len(o.q) || o.pong != nil }
 
 // put is Send, and reports whether the frame waits now. With held, the caller has
 // already counted f, and uncounts it if put returns false.
-func (o *Outbox) put(f *Frame, policy Policy, held bool) (queued bool) {
+func (o *Outbox) put(f *Frame, policy Policy, held, wake bool) (queued bool) {
 	o.mu.Lock()
 	if o.state != open {
 		o.mu.Unlock()
@@ -103,6 +120,10 @@ func (o *Outbox) put(f *Frame, policy Policy, held bool) (queued bool) {
 		o.engine.Slow.Add(1)
 		slow := &o.engine.config.Slow
 		o.endLocked(slow.Last, slow.Cause, true)
+	}
+	if !wake {
+		o.mu.Unlock()
+		return queued
 	}
 	o.scheduleAndUnlock()
 	return queued

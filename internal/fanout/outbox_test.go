@@ -76,6 +76,28 @@ func TestOutboxWakesOneDrainer(t *testing.T) {
 	require.Equal(t, []string{""}, r.rest())
 }
 
+func TestOutboxQueuesWithoutWaking(t *testing.T) {
+	r := newReceiver(t, newEngine(t, slowConfig(3)), WebSocket)
+	r.Flush()
+	require.Zero(t, r.woken.Load(), "nothing waits")
+	r.Queue(text(nil, Said, "0123456789"), Close)
+	r.Queue(text(nil, Said, "1123456789"), Close)
+	require.Zero(t, r.woken.Load())
+	r.Flush()
+	r.Flush()
+	require.EqualValues(t, 1, r.woken.Load())
+	require.Len(t, r.Take(nil), 2)
+	require.Empty(t, r.Take(nil))
+	for range 4 {
+		r.Queue(text(nil, Said, "0123456789"), Close)
+	}
+	require.EqualValues(t, 1, r.woken.Load())
+	ended, _ := r.Ended()
+	require.True(t, ended, "it was full")
+	r.Flush()
+	require.EqualValues(t, 2, r.woken.Load())
+}
+
 func TestOutboxCloses(t *testing.T) {
 	r := newReceiver(t, newEngine(t, slowConfig(3)), SSE)
 	r.Send(&Frame{Kind: Place, Value: place("e:1")}, Close)

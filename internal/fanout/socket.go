@@ -111,6 +111,28 @@ func (s *Socket) Wake() {
 	s.writeElsewhere(nil, false)
 }
 
+// Write is Flush for the reader, which writes by itself what fits into the socket's
+// buffer: to wake a writer for each answer costs more than the write.
+func (s *Socket) Write() {
+	if s.raw == nil {
+		s.Flush()
+		return
+	}
+	s.mu.Lock()
+	mine := !s.scheduled && s.waitsLocked()
+	s.scheduled = s.scheduled || mine
+	s.mu.Unlock()
+	if !mine {
+		return
+	}
+	d := drainers.Get().(*drainer)
+	if !d.drain(s) {
+		s.writer.add(s)
+	}
+	d.released.flush(s.queued)
+	drainers.Put(d)
+}
+
 // writeElsewhere starts a goroutine that may wait. It is one of the Engine's
 // Conns, and ends once nothing waits or the socket is cut.
 func (s *Socket) writeElsewhere(rest []byte, last bool) {

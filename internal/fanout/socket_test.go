@@ -133,3 +133,43 @@ func TestSocketsShareTheWriters(t *testing.T) {
 		require.Equal(t, 4, used[w])
 	}
 }
+
+// The reader writes what it has queued by itself, in order with what others send.
+func TestSocketIsWrittenByItsReader(t *testing.T) {
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, Config{QueueBytes: 64 << 20, WriteTimeout: time.Minute})
+			s, server, client := newSocket(t, e)
+			require.NoError(t, s.Open(way(server), nil))
+			s.Start()
+			long := strings.Repeat("x", 10_000)
+			const frames = 400 // more than the sockets hold
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				for i := range frames {
+					s.Send(text(nil, Said, "other "+strconv.Itoa(i)+long), Close)
+				}
+			}()
+			for i := range frames {
+				s.Queue(text(nil, Said, "own "+strconv.Itoa(i)+long), Close)
+				s.Write()
+			}
+			<-sent
+			s.End([]*Frame{NewClose(1000, "bye")}, nil, false)
+			s.Finish(nil, false)
+			all, err := io.ReadAll(client)
+			var own, other int
+			for _, part := range strings.Split(string(all), long) {
+				switch {
+				case strings.HasSuffix(part, "own "+strconv.Itoa(own)):
+					own++
+				case strings.HasSuffix(part, "other "+strconv.Itoa(other)):
+					other++
+				}
+			}
+			require.NoError(t, err)
+			require.Equal(t, []int{frames, frames}, []int{own, other})
+		})
+	}
+}

@@ -17,12 +17,23 @@ type writer struct {
 	stopped bool
 	work    sync.Cond
 
-	// run's own.
+	drainer // run's own
+}
+
+// A drainer makes the writes of one socket after another. It belongs to one goroutine.
+type drainer struct {
 	frames   []*Frame // what is being written, reused
 	released released
 	buf      []byte
 	try      tryWrite
 }
+
+// drainers are for Socket.Write.
+var drainers = sync.Pool{New: func() any {
+	d := &drainer{}
+	d.try.init()
+	return d
+}}
 
 func newWriter(e *Engine) *writer {
 	w := &writer{engine: e}
@@ -65,7 +76,9 @@ func (w *writer) run() {
 		w.mu.Unlock()
 		for i, s := range batch {
 			batch[i] = nil
-			w.drain(s)
+			if !w.drain(s) {
+				w.add(s) // it is busy: the others have a turn first
+			}
 		}
 		w.released.flush(w.engine.counter(0))
 		spare = batch
@@ -73,31 +86,32 @@ func (w *writer) run() {
 }
 
 // drain writes what is queued for a socket. One that does not take it all is
-// handed to a goroutine of its own, which may wait.
-func (w *writer) drain(s *Socket) {
+// handed to a goroutine of its own, which may wait. If drain returns false, it is
+// still scheduled, and there may be more to write.
+func (d *drainer) drain(s *Socket) (done bool) {
 	for range 4 {
-		w.frames = s.take(w.frames[:0], &w.released)
-		if len(w.frames) == 0 {
-			return
+		d.frames = s.take(d.frames[:0], &d.released)
+		if len(d.frames) == 0 {
+			return true
 		}
-		b, last := s.Join(&w.buf, w.frames)
+		b, last := s.Join(&d.buf, d.frames)
 		if len(b) == 0 { // nothing to say in its format
-			clear(w.frames)
+			clear(d.frames)
 			continue
 		}
-		n, err := w.try.write(s.raw, b)
-		clear(w.frames)
+		n, err := d.try.write(s.raw, b)
+		clear(d.frames)
 		switch {
 		case err != nil && !errors.Is(err, errWouldBlock):
 			s.Kill(err)
-			return
+			return true
 		case n < len(b):
 			s.writeElsewhere(append([]byte(nil), b[n:]...), last)
-			return
+			return true
 		case last:
 			s.wroteLast()
-			return
+			return true
 		}
 	}
-	w.add(s) // it is busy: the others have a turn first
+	return false
 }
