@@ -28,7 +28,9 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 		return ErrClosed
 	}
 	defer h.calls.Leave()
-	ctx, cancel := context.WithCancel(h.ctx)
+	// Not of h.ctx, since to be one of its many children costs more than the rest: when
+	// the hub ends, so does the client.
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	c.out.WhenOver(cancel)
 	defer c.out.WhenOver(nil)

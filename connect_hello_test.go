@@ -59,7 +59,7 @@ func TestConnectIsNoPage(t *testing.T) {
 	require.Equal(t, "upgrade_required", a.code())
 	require.Equal(t, "bad_origin", s.handshake(connectPath, "Origin: https://evil.example").code())
 	require.NoError(t, s.hub.Drain(ctxT(t)))
-	a = s.handshake(connectPath)
+	a = s.handshake(connectPath, "Origin: http://x")
 	require.Equal(t, http.StatusServiceUnavailable, a.status)
 	require.Equal(t, "draining", a.code())
 }

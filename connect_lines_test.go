@@ -22,7 +22,7 @@ type lineClient struct {
 
 // comes is a new connection. identity is what a middleware says of it, or nil.
 func comes(t *testing.T, h *channels.Hub, identity *channels.Identity) *lineClient {
-	c := &lineClient{Receiver: channels.Arrive(h, identity), t: t}
+	c := &lineClient{Receiver: channels.Arrive(h, identity, false), t: t}
 	t.Cleanup(func() {
 		if !c.over {
 			go c.readToEnd()

@@ -9,6 +9,8 @@ import (
 	"github.com/channels-go/channels/internal/fanout"
 )
 
+const pathConnect = "/connection/websocket"
+
 // The subprotocols that SDKs ask for. One that asks for none speaks JSON.
 const (
 	subprotocolProtobuf = "centrifuge-protobuf"

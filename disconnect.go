@@ -3,7 +3,8 @@ package channels
 import "context"
 
 // DisconnectUser closes all connections of an Identity.ID, on all replicas, with
-// the close code 3003 and the code "disconnected". Connections that are just being
+// the close code 3003 and the code "disconnected"; clients of the client protocol get
+// 3503, and do not come back by themselves. Connections that are just being
 // let in are refused, so that a user whom Authorize refuses before the call neither
 // stays nor slips in. DisconnectUser returns how many connections there were on
 // this replica. They are closed when it returns, after what is queued for them.
@@ -24,8 +25,8 @@ func (h *Hub) DisconnectClient(ctx context.Context, id string) (int, error) {
 }
 
 // UnsubscribeUser ends the subscriptions of an Identity.ID to a channel, on all
-// replicas. A connection whose only subscription this was is closed with 3003 and
-// the code "unsubscribed". UnsubscribeUser returns how many subscriptions there were
+// replicas. A connection of one channel is closed with 3003 and the code
+// "unsubscribed". A client of the client protocol is told (code 2000), and stays. UnsubscribeUser returns how many subscriptions there were
 // on this replica. For the other replicas and for errors, see DisconnectUser.
 func (h *Hub) UnsubscribeUser(ctx context.Context, user, channel string) (int, error) {
 	return h.everywhere(ctx, controlUnsubscribe, control{Kind: kindUser, Who: []byte(user), Channel: channel})

@@ -29,12 +29,6 @@ import (
 //	bad_handshake         400  the WebSocket handshake is wrong, or the GET has a body
 //	no_history            400  the channel keeps no history
 //	no_presence           400  the channel keeps no presence
-//	bad_frame                  a frame of the client protocol is broken
-//	already_subscribed         the connection is subscribed to the channel
-//	too_many_subscriptions     Options.MaxSubscriptions
-//	not_available              a part of the client protocol that is not served
-//	no_method                  OnCall knows no such method
-//	unrecoverable              the history does not go on from the position
 //	expired               401  Identity.Expires has passed
 //	forbidden             403  Authorize, ChannelOptions.Publishers or a hook refused
 //	bad_origin            403  the browser's page is of another origin
@@ -58,6 +52,15 @@ import (
 //	too_many_connections  503  Options.MaxConnections or MaxConnectionsPerAddress
 //	overloaded            503  Options.MaxQueuedBytes or MaxUnfinishedBytes
 //	slow_subscriber            the subscriber's queue was full
+//
+// These come up in the client protocol only, whose clients get its numbers for codes:
+//
+//	bad_frame               a frame is broken
+//	already_subscribed      the connection is subscribed to the channel
+//	too_many_subscriptions  the connection has Options.MaxSubscriptions
+//	no_method               there is no such method: see Options.OnCall
+//	not_available           a part of the protocol is not served here
+//	unrecoverable           the history does not go on from the position
 //
 // Package middleware adds no_token, bad_token and bad_api_key (401), and
 // rate_limited (429).

@@ -52,6 +52,7 @@ func AllErrors() []*Error {
 		ErrReservedHeader, ErrBadKey, ErrKeyReused, ErrBadQuery, ErrNoHistory, ErrNoPresence,
 		errBadJSON, errBinary, errTooSlow, errBadEncoding, errBadHandshake, errUpgrade, errNotHijackable, errNotFlushable, errOverloaded, errBadOrigin, errBadHost,
 		errNotFound, errTooManyConnections, errBadMethod,
+		ErrNoMethod, errBadFrame, errSubscribed, errTooManySubscriptions, errUnserved, errUnrecoverable,
 	}
 }
 
@@ -89,11 +90,15 @@ func (r *receiverOwner) Wake() {
 
 func (r *receiverOwner) Kill(err error) { r.outbox.Abandon(err); r.Wake() }
 
-// Arrive is a new connection of the client protocol in JSON. identity is what the
-// app's middleware says of it, or nil.
-func Arrive(h *Hub, identity *Identity) *Receiver {
+// Arrive is a new connection of the client protocol. identity is what the app's
+// middleware says of it, or nil.
+func Arrive(h *Hub, identity *Identity, protobuf bool) *Receiver {
 	r := &Receiver{more: make(chan struct{}, 1)}
-	r.outbox.Init(h.fan, (*receiverOwner)(r), fanout.ClientLines)
+	as := fanout.ClientLines
+	if protobuf {
+		as = fanout.ClientDelimited
+	}
+	r.outbox.Init(h.fan, (*receiverOwner)(r), as)
 	if err := h.admission.admit(""); err != nil {
 		panic(err)
 	}
@@ -120,6 +125,26 @@ func (r *Receiver) Send(frame string) error {
 	}
 	defer r.outbox.Flush()
 	return r.session.take([]byte(frame))
+}
+
+// Leave ends the connection, and returns what was still to be read, and whether it had
+// ended before.
+func (r *Receiver) Leave() (rest []byte, ended bool) {
+	r.session.entering.Wait()
+	for {
+		var buf []byte
+		frames := r.outbox.Take(nil)
+		if len(frames) == 0 {
+			break
+		}
+		b, _ := r.outbox.Join(&buf, frames)
+		rest = append(rest, b...)
+	}
+	ended, _ = r.outbox.Ended()
+	r.leave()
+	r.outbox.Abandon(nil)
+	r.gone(nil)
+	return rest, ended
 }
 
 // Read waits for what comes next, as lines. It returns false when the connection has

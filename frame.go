@@ -14,7 +14,7 @@ type frame struct {
 	fanout.Frame
 	message liveMessage
 	channel *channel // sessions get its name with each frame
-	except  string // the id of the connection that does not get it, or ""
+	except  string   // the id of the connection that does not get it, or ""
 }
 
 // A liveMessage is a Message without its Time, which only History shows: each

@@ -94,6 +94,9 @@ const maxRefusals = 256
 // error and closes it. If it returns false, it has written nothing, and the
 // caller sends the HTTP error.
 func refuseWebSocket(w http.ResponseWriter, r *http.Request, e *Error) bool {
+	if strings.HasSuffix(r.URL.Path, pathConnect) { // whose clients come again after any HTTP error
+		return false
+	}
 	if !mayTell(w, r) || e.Code == errBadHandshake.Code || e.status() == http.StatusMisdirectedRequest ||
 		r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || r.ContentLength != 0 || checkHandshake(w, r) != nil {
 		return false

@@ -56,6 +56,9 @@ type Hub struct {
 // What is published meanwhile is held for it (channel.go, fanOutLocked).
 // docs/positions.md has the model.
 //
+// A client of many channels: connect.go has its session, and lists the files of the
+// client protocol, whose words are in internal/clientproto.
+//
 // The end of a client: one that is told to go gets its last frame by Outbox.End
 // (internal/fanout/outbox.go). Socket.wroteLast then bounds how long its answer may
 // take. One that is silent or cannot be written to is cut by Outbox.Cut. Then finish
