@@ -1,15 +1,14 @@
 package channels
 
 import (
-	"encoding/json"
-
 	"github.com/channels-go/channels/internal/clientproto"
+	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/internal/fanout"
 )
 
-// headerDefault is the header of the messages that the client protocol publishes, and
+// defaultHeader is the header of the messages that the client protocol publishes, and
 // the one that its publications do not name.
-const headerDefault = "message"
+const defaultHeader = "message"
 
 // AppendReply appends the frame as the client protocol pushes it. Writers call it once
 // for each encoding in use.
@@ -32,7 +31,7 @@ func publicationOf(m *liveMessage) clientproto.Publication {
 	if who := m.Publisher; who != nil {
 		p.Info = &clientproto.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.Info}
 	}
-	if m.Header != headerDefault {
+	if m.Header != defaultHeader {
 		p.Tags.Header = m.Header
 	}
 	return p
@@ -45,7 +44,7 @@ func presencePush(channel string, event []byte) *clientproto.Push {
 		Event  string `json:"event"`
 		Member Member `json:"member"`
 	}
-	if json.Unmarshal(event, &e) != nil {
+	if exact.Unmarshal(event, &e) != nil {
 		return nil
 	}
 	push := &clientproto.Push{Channel: channel}

@@ -16,7 +16,7 @@ func (s *session) publish(r *clientproto.PublishRequest, reply *clientproto.Repl
 	if err != nil {
 		return err
 	}
-	m := Message{Header: headerDefault, Body: body}
+	m := Message{Header: defaultHeader, Body: body}
 	if _, err := s.publishOn(r.Channel, m, PublishOptions{}); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (s *session) publishCall(data []byte) (json.RawMessage, error) {
 		return nil, ErrBadChannel
 	}
 	if in.header == nil {
-		in.header = json.RawMessage(`"` + headerDefault + `"`)
+		in.header = json.RawMessage(`"` + defaultHeader + `"`)
 	}
 	m, o, err := in.parse(s.client.hub.opts.MaxMessageBytes)
 	if err != nil {
