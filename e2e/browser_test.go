@@ -3,9 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,6 +15,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/e2e/internal/chromium"
 )
 
 // deadline bounds every wait. It is far longer than any wait takes, except for
@@ -32,7 +32,7 @@ type browser struct {
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	ctx, err := chromium()
+	ctx, err := startChromium()
 	require.NoError(t, err)
 	return &browser{t: t, ctx: ctx}
 }
@@ -40,57 +40,25 @@ func newBrowser(t *testing.T) *browser {
 // running is Chromium's context. It is nil until a test needs a browser.
 var running context.Context
 
-// chromium starts Chromium at the first call.
-var chromium = sync.OnceValues(func() (context.Context, error) {
-	path, err := findBrowser()
-	if err != nil {
-		return nil, err
-	}
-	allocator, _ := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:], // headless, no-first-run, no background networking, no sync
-		chromedp.ExecPath(path),
-		chromedp.UserDataDir(filepath.Join(binaries, "chromium")),
-		chromedp.NoSandbox, // most containers do not allow a sandbox
-		chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true),
+// startChromium starts Chromium at the first call.
+var startChromium = sync.OnceValues(func() (_ context.Context, err error) {
+	running, err = chromium.Start(filepath.Join(binaries, "chromium"),
 		chromedp.Flag("force-prefers-reduced-motion", true), // without a GPU, an animation takes much of a processor; see TestSmallPhone
-		chromedp.Flag("disable-component-update", true),
-		// A whole browser loads the popup of the address bar twice for each page,
-		// which takes more of a processor than the page.
-		chromedp.Flag("disable-features", "Translate,BlinkGenPropertyTrees,WebUIOmniboxPopup,WebUIOmniboxAimPopup"),
-		chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1"),
-	)...)
-	running, _ = chromedp.NewContext(allocator)
-	if err := chromedp.Do(running); err != nil {
-		return nil, fmt.Errorf("Chromium did not start: %w", err)
-	}
-	return running, nil
+		chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1"))
+	return running, err
 })
 
-// endChromium waits until Chromium has ended and released its profile. If the
-// test binary is killed, the system ends it.
+// endChromium ends Chromium if a test has needed it.
 func endChromium() error {
 	if running == nil {
 		return nil
 	}
-	bounded, cancel := context.WithTimeout(running, deadline)
-	defer cancel()
-	return chromedp.Cancel(bounded)
+	return chromium.End(running, deadline)
 }
 
 // plainHost is a name of this machine that no browser takes for a secure
 // context, unlike localhost.
 const plainHost = "intranet.test"
-
-// findBrowser prefers the headless shell: the same engine without a window, for
-// a quarter of the processor time of a whole browser.
-func findBrowser() (string, error) {
-	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New("these tests need Chromium, which is not installed: `make test` installs it")
-}
 
 // page is a tab, as if it were on its own computer: it also has its own
 // storage.

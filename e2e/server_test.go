@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 		}
 		code := m.Run()
 		if err := endChromium(); err != nil {
-			fmt.Fprintf(os.Stderr, "Chromium did not end: %v\n", err)
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return code
