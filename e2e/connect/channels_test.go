@@ -1,0 +1,226 @@
+package connect
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func publishes(t *testing.T, k kind) {
+	s := serve(t, settings{history: 10})
+	alice, bob := s.open(k, "alice", nil), s.open(k, "bob", nil)
+	from := alice.online().Client
+	bob.online()
+	at := alice.in("c", interest{})
+	require.True(t, at.Recoverable)
+	require.False(t, at.WasRecovering)
+	require.Zero(t, at.Offset)
+	bob.in("c", interest{})
+
+	// The publisher hears itself, too. The app's messages have no publisher.
+	body := `{"text":"안녕 🙂","n":[1,2.5,null]}`
+	alice.says("c", body)
+	s.say("c", `"from the app"`)
+	for _, c := range []*client{alice, bob} {
+		all := c.hears("c", body, `"from the app"`)
+		require.Equal(t, &person{"alice", from, about("alice")}, all[0].Info)
+		require.Nil(t, all[1].Info)
+		require.Equal(t, []uint64{1, 2}, []uint64{all[0].Offset, all[1].Offset})
+		require.Empty(t, all[0].Tags, "it has the default header")
+	}
+
+	// Without a subscription, nothing comes, and with a new one, it comes again.
+	alice.unsubscribe("c")
+	alice.want("unsubscribed", "c")
+	bob.says("c", "1")
+	bob.hears("c", "1")
+	bob.unsubscribe("c")
+	bob.want("unsubscribed", "c")
+	bob.says("c", "2")
+	bob.in("c", interest{})
+	alice.says("c", "3")
+	heard := bob.hears("c", "2", "3")
+	require.EqualValues(t, 5, heard[1].Offset)
+	require.Equal(t, 2, alice.count("publication", "c"))
+
+	// A channel without history has no positions.
+	require.False(t, alice.in("plain", interest{}).Recoverable)
+	alice.says("plain", "4")
+	require.Zero(t, alice.hears("plain", "4")[0].Offset)
+}
+
+func notAllowed(t *testing.T, k kind) {
+	s := serve(t, settings{})
+	alice := s.open(k, "alice", nil)
+	alice.online()
+	alice.subscribe("secret", interest{})
+	e := alice.want("unsubscribed", "secret")
+	require.Equal(t, 103, e.Code, e.Reason)
+	alice.in("quiet", interest{})
+	refused(t, 103, alice.publish("quiet", "1"))
+	s.say("quiet", "2")
+	alice.hears("quiet", "2")
+	_, err := alice.rpc("refuse", "1")
+	refused(t, 103, err)
+	alice.stayed()
+}
+
+// channelToken has an SDK ask the app for a channel's token, and show another one
+// before it ends.
+func channelToken(t *testing.T, k kind) {
+	s := serve(t, settings{})
+	alice := s.open(k, "alice", nil)
+	alice.online()
+	alice.in("ticket", interest{Token: "ticket expired", Tokens: []string{"ticket for 1s", "ticket"}})
+	require.Equal(t, 1, alice.count("token", "ticket"))
+	alice.want("token", "ticket") // since the one for 1 s is about to end
+	alice.says("ticket", "1")
+	alice.hears("ticket", "1")
+	require.Zero(t, alice.count("unsubscribed", "ticket"))
+
+	alice.subscribe("ticket2", interest{Token: "ticket"})
+	e := alice.want("unsubscribed", "ticket2")
+	require.Equal(t, 103, e.Code, "the token is another channel's")
+	alice.stayed()
+}
+
+func presence(t *testing.T, k kind) {
+	s := serve(t, settings{presence: true, replicas: 2})
+	alice, bob := s.open(k, "alice", nil), s.open(k, "bob", nil)
+	first, second := alice.online().Client, bob.online().Client
+	members := interest{JoinLeave: true}
+	alice.in("c", members)
+	bob.in("c", members)
+	e, _ := alice.await(0, "join of bob", func(e event) bool { return e.Type == "join" && e.Info.User == "bob" }) // she may be told of herself, too
+	require.Equal(t, person{"bob", second, about("bob")}, *e.Info)
+	all, err := bob.presence("c")
+	require.NoError(t, err)
+	require.Equal(t, map[string]person{first: {"alice", first, about("alice")}, second: {"bob", second, about("bob")}}, all)
+	n, err := bob.presenceStats("c")
+	require.NoError(t, err)
+	require.Equal(t, crowd{2, 2}, n)
+
+	bob.unsubscribe("c")
+	require.Equal(t, person{"bob", second, about("bob")}, *alice.want("leave", "c").Info)
+	n, err = bob.presenceStats("c")
+	require.NoError(t, err)
+	require.Equal(t, crowd{1, 1}, n)
+	bob.in("c", members)
+	require.Equal(t, "bob", alice.want("join", "c").Info.User)
+	bob.disconnect()
+	require.Equal(t, "bob", alice.want("leave", "c").Info.User)
+
+	_, err = alice.presence("plain")
+	refused(t, 108, err)
+}
+
+func history(t *testing.T, k kind) {
+	s := serve(t, settings{history: 5})
+	s.say("c", numbers(1, 8)...)
+	alice := s.open(k, "alice", nil)
+	alice.online()
+	data := func(q page) (data []string, h past) {
+		t.Helper()
+		h, err := alice.history("c", q)
+		require.NoError(t, err)
+		for _, p := range h.Publications {
+			require.Equal(t, fmt.Sprint(p.Offset), p.Data)
+			data = append(data, p.Data)
+		}
+		return data, h
+	}
+	none, top := data(page{})
+	require.Empty(t, none, "without a limit, only the position is asked for")
+	require.EqualValues(t, 7, top.Offset)
+	all, _ := data(page{Limit: 100})
+	require.Equal(t, numbers(3, 8), all)
+	oldest, _ := data(page{Limit: 2})
+	require.Equal(t, numbers(3, 5), oldest)
+	newest, _ := data(page{Limit: 2, Reverse: true})
+	require.Equal(t, []string{"7", "6"}, newest)
+	after, _ := data(page{Limit: 2, Since: &position{4, top.Epoch}})
+	require.Equal(t, numbers(5, 7), after)
+	before, _ := data(page{Limit: 2, Since: &position{6, top.Epoch}, Reverse: true})
+	require.Equal(t, []string{"5", "4"}, before)
+
+	_, err := alice.history("c", page{Limit: 1, Since: &position{4, "another"}})
+	refused(t, 112, err)
+	_, err = alice.history("plain", page{Limit: 1})
+	refused(t, 108, err)
+}
+
+// lastFirst subscribes with the newest messages, which saves a request for history.
+func lastFirst(t *testing.T, k kind) {
+	s := serve(t, settings{history: 10})
+	s.say("c", numbers(1, 8)...)
+	alice := s.open(k, "alice", nil)
+	alice.online()
+	e := alice.in("c", interest{Data: `{"last":3}`})
+	require.False(t, e.Recovered)
+	s.say("c", "8")
+	all := alice.hears("c", numbers(5, 9)...)
+	require.EqualValues(t, 5, all[0].Offset)
+
+	// A reconnect goes on where it was, and gets nothing twice.
+	s.road.Cut()
+	alice.want("connecting", "")
+	s.say("c", "9")
+	require.True(t, alice.want("subscribed", "c").Recovered)
+	alice.hears("c", "9")
+}
+
+func fiftyChannels(t *testing.T, k kind) {
+	const n = 50
+	s := serve(t, settings{history: 10, subscriptions: n})
+	alice := s.open(k, "alice", nil)
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprint("c", i))
+	}
+	for _, channel := range all { // before it connects, so that all go in one frame if the SDK can
+		alice.subscribe(channel, interest{})
+	}
+	alice.online()
+	alice.joins(all...)
+	alice.subscribe("one-more", interest{})
+	e := alice.want("unsubscribed", "one-more")
+	require.Equal(t, 106, e.Code, e.Reason)
+	for _, channel := range all {
+		s.say(channel, "1")
+		alice.says(channel, "2")
+	}
+	for _, channel := range all {
+		alice.hears(channel, "1", "2")
+	}
+
+	s.road.Part()
+	alice.want("connecting", "")
+	for _, channel := range all {
+		s.say(channel, "3", "4")
+	}
+	s.road.Lead(s.replicas[0].addr())
+	alice.want("connected", "")
+	alice.joins(all...)
+	for _, channel := range all {
+		alice.hears(channel, "3", "4")
+		require.Equal(t, 4, alice.count("publication", channel))
+	}
+}
+
+// unsubscribed has the app take a channel from a client, which keeps the others.
+func unsubscribed(t *testing.T, k kind) {
+	s := serve(t, settings{history: 10})
+	alice := s.open(k, "alice", nil)
+	alice.online()
+	alice.in("c", interest{})
+	alice.in("d", interest{})
+	s.replicas[0].unsubscribe("alice", "c")
+	e := alice.want("unsubscribed", "c")
+	require.Less(t, e.Code, 2500, "%s: from there on, an SDK subscribes again", e.Reason)
+	s.say("c", "1")
+	s.say("d", "2")
+	alice.hears("d", "2")
+	require.Zero(t, alice.count("publication", "c"))
+	alice.stayed()
+}
