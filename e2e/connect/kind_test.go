@@ -16,8 +16,7 @@ type kind struct {
 	transport string // the only one that it may take
 }
 
-// kinds are all that run the scenarios. Node's server-sent events are missing: it
-// has none of its own.
+// kinds are all that there can be; impossible has the others.
 var kinds = []kind{
 	{"Go JSON", "go", false, "websocket"},
 	{"Go Protobuf", "go", true, "websocket"},

@@ -1,16 +1,12 @@
 package connect
 
-import (
-	"slices"
-	"testing"
-)
+import "testing"
 
 // A scenario is what a client of every kind has to get through. It ends by events:
 // it never sleeps, and what does not come in basetest.Patience has failed.
 type scenario struct {
-	name  string
-	run   func(t *testing.T, k kind)
-	kinds []string // the platforms that can run it; nil: all
+	name string
+	run  func(t *testing.T, k kind)
 }
 
 var scenarios = []scenario{
@@ -43,7 +39,7 @@ var scenarios = []scenario{
 	{name: "moved", run: moved},
 
 	{name: "proxy that cuts idle connections", run: idleProxy},
-	{name: "proxy that refuses upgrades", run: noUpgrades, kinds: []string{"node", "page"}},
+	{name: "proxy that refuses upgrades", run: noUpgrades},
 }
 
 func TestScenarios(t *testing.T) {
@@ -51,7 +47,7 @@ func TestScenarios(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			for _, s := range scenarios {
-				if s.kinds == nil || slices.Contains(s.kinds, k.platform) {
+				if !leftOut(k, s.name) {
 					t.Run(s.name, func(t *testing.T) {
 						t.Parallel()
 						s.run(t, k)
