@@ -25,12 +25,21 @@ type Request struct {
 	Identity Identity // zero if the app's middleware set none
 	Client   string   // the connection's id; empty for plain HTTP
 
-	// Token is what the client has sent with this subscription, over the client
-	// protocol. It may be empty.
+	// Pattern says that Channel is not a name but a pattern of names, in which
+	// "*" and "?" match any text and any character, and "[a-z]" a character of a
+	// set. To allow it is to allow every channel that it matches.
+	Pattern bool
+	// Token is what a client of the client protocol has sent with its
+	// subscription, as proof that it may have it. It is empty for all others, and
+	// as long as the client likes, up to the limit of its message.
 	Token string
-	// Until, if it is not nil, may be called to say when the right to the
-	// subscription ends. The client then has to send another token before that time.
-	// If it does not within 25 s after it, the subscription ends.
+	// Until is for an Authorize whose permission ends by itself. It says when that
+	// is. A client of the client protocol that has sent a Token then has 25 s to
+	// send a new one, or the subscription ends. The connection of any other
+	// client of one channel ends at that time, as it does by Identity.Expires. Call
+	// Until before Authorize returns; the earliest of several times counts, and the
+	// zero Time is ignored. It is nil where nothing begins that could be ended: for
+	// all other actions, and for the plain GET of a channel.
 	Until func(time.Time)
 }
 
@@ -47,6 +56,27 @@ func (h *Hub) authorize(ctx context.Context, r Request) error {
 		return nil
 	}
 	return h.refusal("Authorize", fmt.Errorf("%s %q by user %q: %w", r.Action, r.Channel, r.Identity.ID, err))
+}
+
+// authorizeUntil is authorize for a subscription. It also returns when the right to
+// it ends; the zero time is never.
+func (h *Hub) authorizeUntil(ctx context.Context, r Request) (time.Time, error) {
+	if h.opts.Authorize == nil { // nothing is allocated
+		return time.Time{}, h.authorize(ctx, r)
+	}
+	var until time.Time
+	r.Until = func(t time.Time) {
+		if !t.IsZero() && (until.IsZero() || t.Before(until)) {
+			until = t
+		}
+	}
+	if err := h.authorize(ctx, r); err != nil {
+		return time.Time{}, err
+	}
+	if !until.IsZero() && !time.Now().Before(until) {
+		return time.Time{}, ErrExpired
+	}
+	return until, nil
 }
 
 func (h *Hub) authorizeHTTP(r *http.Request, a Action, channel string) error {

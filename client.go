@@ -57,7 +57,8 @@ type client struct {
 	alive     atomic.Bool // it has given a sign of life since it was asked for one
 	asked     bool        // it was asked for one; only pingSome uses this
 	heartbeat bool        // ?heartbeat=event: its pings are visible to scripts
-	expiry    *time.Timer
+	expiry    *time.Timer // of the identity
+	right     *time.Timer // of the right to the first subscription
 	received  struct{ messages, bytes atomic.Int64 }
 }
 
@@ -98,9 +99,7 @@ func (c *client) enter(ctx context.Context) (in context.Context, done func()) {
 	h := c.hub
 	in, cancel := context.WithCancel(ctx)
 	if e := c.info.Identity.Expires; !e.IsZero() {
-		c.expiry = time.AfterFunc(time.Until(e), func() {
-			c.out.End(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
-		})
+		c.expiry = c.endAt(e)
 	}
 	c.out.WhenOver(cancel)
 	h.clients.expect(c) // from here on the hub may end it
@@ -109,6 +108,13 @@ func (c *client) enter(ctx context.Context) (in context.Context, done func()) {
 		c.out.WhenOver(nil)
 		cancel()
 	}
+}
+
+// endAt ends the client at a time.
+func (c *client) endAt(t time.Time) *time.Timer {
+	return time.AfterFunc(time.Until(t), func() {
+		c.out.End(farewell(ErrExpired, closeUnauthorized), ErrExpired, false)
+	})
 }
 
 // endIfClosing ends a client that comes while Drain or Shutdown is at work, which
@@ -143,8 +149,10 @@ func (c *client) turnAway(err error) error {
 
 // forget takes the client out of the hub's table.
 func (c *client) forget() {
-	if c.expiry != nil {
-		c.expiry.Stop()
+	for _, t := range []*time.Timer{c.expiry, c.right} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	c.hub.clients.remove(c)
 }
@@ -156,11 +164,14 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 	h, s := c.hub, c.subs.first
 	ctx, done := c.enter(ctx)
 	defer done()
-	ch, err := c.ask(ctx, s, Request{})
+	ch, until, err := c.ask(ctx, s, Request{})
 	if err == nil {
 		if err = c.connected(ctx); err != nil {
 			ch.release()
 		}
+	}
+	if err == nil && !until.IsZero() {
+		c.right = c.endAt(until)
 	}
 	if err != nil {
 		err = c.turnAway(err)
@@ -182,19 +193,21 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 }
 
 // ask asks the app whether the client may have a subscription, and returns its
-// channel, in use. r may have what the client said besides.
-func (c *client) ask(ctx context.Context, s *subscription, r Request) (*channel, error) {
-	r.Action, r.Channel, r.Identity = ActionSubscribe, s.channel, c.identity()
-	if err := c.hub.authorize(ctx, r); err != nil {
-		return nil, err
+// channel, in use, and when the right to it ends. r may have what the client said
+// besides.
+func (c *client) ask(ctx context.Context, s *subscription, r Request) (ch *channel, until time.Time, err error) {
+	r.Action, r.Channel, r.Identity, r.Client = ActionSubscribe, s.channel, c.identity(), c.info.ID
+	if until, err = c.hub.authorizeUntil(ctx, r); err != nil {
+		return nil, until, err
 	}
-	if err := c.hub.checkInfo(&r.Identity); err != nil {
-		return nil, err
+	if err = c.hub.checkInfo(&r.Identity); err != nil {
+		return nil, until, err
 	}
 	if ended, cause := c.out.Ended(); ended {
-		return nil, cause
+		return nil, until, cause
 	}
-	return c.hub.use(s.channel, false)
+	ch, err = c.hub.use(s.channel, false)
+	return ch, until, err
 }
 
 // identity is who the client is. For a session it may change.

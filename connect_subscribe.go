@@ -41,7 +41,7 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	}
 	sub.quiet, sub.ticket = !r.JoinLeave, r.Token != ""
 	j := &joining{id: id, sub: sub}
-	j.ch, err = c.ask(s.ctx, sub, Request{Token: r.Token, Until: func(t time.Time) { j.until = t }})
+	j.ch, j.until, err = c.ask(s.ctx, sub, Request{Token: r.Token})
 	if err != nil {
 		c.subs.end(sub)
 		return err
@@ -156,9 +156,8 @@ func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *c
 	if sub == nil {
 		return ErrForbidden.saying("this connection is not subscribed to %.200q", r.Channel)
 	}
-	var until time.Time
-	err := c.hub.authorize(s.ctx, Request{Action: ActionSubscribe, Channel: sub.channel, Identity: c.identity(),
-		Token: r.Token, Until: func(t time.Time) { until = t }})
+	until, err := c.hub.authorizeUntil(s.ctx, Request{Action: ActionSubscribe, Channel: sub.channel, Identity: c.identity(),
+		Client: c.info.ID, Token: r.Token})
 	if err != nil {
 		return err
 	}

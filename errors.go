@@ -29,6 +29,7 @@ import (
 //	bad_handshake         400  the WebSocket handshake is wrong, or the GET has a body
 //	no_history            400  the channel keeps no history
 //	no_presence           400  the channel keeps no presence
+//	no_token              401  a middleware requires a token (see WithTokenDue)
 //	expired               401  Identity.Expires has passed
 //	forbidden             403  Authorize, ChannelOptions.Publishers or a hook refused
 //	bad_origin            403  the browser's page is of another origin
@@ -62,8 +63,7 @@ import (
 //	not_available           a part of the protocol is not served here
 //	unrecoverable           the history does not go on from the position
 //
-// Package middleware adds no_token, bad_token and bad_api_key (401), and
-// rate_limited (429).
+// Package middleware adds bad_token and bad_api_key (401), and rate_limited (429).
 type Error struct {
 	Code    string // e.g. "bad_channel"
 	Message string
@@ -170,6 +170,7 @@ var (
 	errInflates           = &Error{Code: ErrTooLarge.Code, Status: http.StatusRequestEntityTooLarge, Message: "a message of more than 64 KiB may be at most 100 times as long as its compressed form; send it with less or no compression"}
 	errBadEncoding        = &Error{Code: "unsupported_encoding", Status: http.StatusUnsupportedMediaType, Message: "compressed bodies are not supported; send the body as it is, without a Content-Encoding"}
 	errOverloaded         = &Error{Code: "overloaded", Status: http.StatusServiceUnavailable, Message: "too much is waiting for slow receivers on this replica; try again later"}
+	errNoToken            = &Error{Code: "no_token", Status: http.StatusUnauthorized, Message: "this needs a token with the request itself; a token in a connect command is only read at the paths of the client protocol, and if Options.Authenticate is set"}
 	errBadOrigin          = &Error{Code: "bad_origin", Status: http.StatusForbidden, Message: "pages of this origin are not allowed here"}
 	errBadHost            = &Error{Code: "bad_host", Status: http.StatusMisdirectedRequest, Message: "this server does not answer to that host"}
 	errNotFound           = &Error{Code: "not_found", Status: http.StatusNotFound, Message: "there is nothing here"}

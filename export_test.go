@@ -50,7 +50,7 @@ func AllErrors() []*Error {
 		ErrClosed, ErrDraining, ErrStoreUnavailable, ErrMeshUnavailable, ErrTooManyChannels, ErrSlowSubscriber, ErrForbidden,
 		ErrExpired, ErrDisconnected, ErrUnsubscribed, ErrInternal, ErrBadChannel, ErrBadMessage, ErrBadUTF8, ErrTooLarge,
 		ErrReservedHeader, ErrBadKey, ErrKeyReused, ErrBadQuery, ErrNoHistory, ErrNoPresence,
-		errBadJSON, errBinary, errTooSlow, errBadEncoding, errBadHandshake, errUpgrade, errNotHijackable, errNotFlushable, errOverloaded, errBadOrigin, errBadHost,
+		errBadJSON, errBinary, errTooSlow, errBadEncoding, errBadHandshake, errUpgrade, errNotHijackable, errNotFlushable, errOverloaded, errNoToken, errBadOrigin, errBadHost,
 		errNotFound, errTooManyConnections, errBadMethod,
 		ErrNoMethod, errBadFrame, errSubscribed, errTooManySubscriptions, errUnserved, errUnrecoverable,
 	}

@@ -7,12 +7,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/channels-go/channels/internal/doors"
 	origins "github.com/channels-go/channels/internal/origin"
 	"github.com/channels-go/channels/internal/sparingly"
 )
 
-// admits decides whether to serve a request, by the host that it names and the
-// page that it comes from. It sets the headers of CORS, even on a refusal, so that
+// admits decides whether to serve a request, by the host that it names, the page that
+// it comes from, and whether it lacks a token. It sets the headers of CORS, even on a refusal, so that
 // a script of an allowed page can read the reason. e is nil if there is no such
 // endpoint.
 func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) error {
@@ -26,6 +27,8 @@ func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) error 
 	case !ok && e != nil:
 		return h.outsider(r, &h.warn.origin, origin,
 			errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it", origin, r.Host))
+	case TokenDue(r.Context()) && (h.opts.Authenticate == nil || !doors.Open(r.URL.EscapedPath())):
+		return errNoToken
 	}
 	return nil
 }

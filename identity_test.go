@@ -2,6 +2,7 @@ package channels_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -101,4 +102,40 @@ func TestExpiredIdentity(t *testing.T) {
 		e.wantEnd("expired")
 		require.ErrorIs(t, <-reasons, channels.ErrExpired)
 	})
+}
+
+// A request whose token is still due gets to the endpoints of the client protocol
+// only, and only if the hub can verify the token that is to come.
+func TestTokenDue(t *testing.T) {
+	due := func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx := channels.WithTokenDue(r.Context())
+			require.True(t, channels.TokenDue(ctx))
+			if user := r.Header.Get("X-User"); user != "" {
+				ctx = channels.WithIdentity(ctx, channels.Identity{ID: user})
+				require.False(t, channels.TokenDue(ctx))
+			}
+			h.ServeHTTP(w, r.WithContext(ctx))
+		})
+	}
+	doors := []string{"/connection/websocket", "/connection/sse", "/connection/http_stream", "/emulation"}
+	elsewhere := []string{"/v1/channel", "/channel/a/", "/channel/emulation/", "/v1/channel/emulation", "/connection%2Fwebsocket", "/%65mulation", "/connection/websocket/../../v1/channel", "/nowhere"}
+	authenticate := func(context.Context, string, json.RawMessage) (channels.Identity, error) {
+		return channels.Identity{}, channels.ErrForbidden
+	}
+	for name, o := range map[string]channels.Options{"without Authenticate": {}, "with Authenticate": {Authenticate: authenticate}} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, o, due)
+			for _, path := range elsewhere {
+				s.get(path).wantFail(t, 401, "no_token")
+			}
+			for _, path := range doors {
+				code := s.get(path).code()
+				require.Equal(t, o.Authenticate == nil, code == "no_token", "%s: %s", path, code)
+				require.NotEqual(t, "no_token", s.get(path, "X-User", "ann").code())
+			}
+			require.Equal(t, 200, s.get("/v1/channel", "X-User", "ann").status)
+		})
+	}
+	require.False(t, channels.TokenDue(t.Context()))
 }

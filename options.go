@@ -47,13 +47,25 @@ type Options struct {
 	// trusted: it is not asked. Default: everything is allowed.
 	Authorize func(ctx context.Context, r Request) error
 
-	// Authenticate says who a client is, by the token and the data of its connect, over
-	// the client protocol. It is not called if the app's middleware has set an
-	// identity. The token may be empty. For a token that has expired it returns
-	// ErrExpired, and the client gets a new one. Any other *Error with a status below
-	// 500, except 429, and any error of another type, is a wrong token: the client does
-	// not come back with it. A refresh has no data. Default: every client may come,
-	// with the zero Identity.
+	// Authenticate says who a client of the client protocol is, by the token in
+	// its connect command, and again in each refresh command. data is what the
+	// connect command has sent beside it, or nil; it is not checked. It is also
+	// called for a connect command without a token, with an empty one, unless the
+	// app's middleware has given the request an Identity, which then counts. A
+	// token goes before such an Identity. A refresh may change anything of an
+	// Identity but its ID.
+	//
+	// If the error is or wraps [ErrExpired], the client gets error 109, and comes
+	// back with a new token. If it is an *Error with the status 429 or 503, it
+	// passes: the client gets a temporary error, and tries again. Any other error
+	// closes the connection with 3500, and the client stays away until its
+	// program connects it anew: so say ErrStoreUnavailable, or an *Error of your
+	// own with the status 503, if it is not the token that is wrong.
+	//
+	// It is called by many goroutines at the same time, and before the client may
+	// do anything. The context ends with the connection. middleware.Tokens has an
+	// Authenticate. Default: tokens are ignored, and a
+	// client is who the middleware says it is.
 	Authenticate func(ctx context.Context, token string, data json.RawMessage) (Identity, error)
 
 	// AllowedOrigins are the origins, besides the app's own, from which
