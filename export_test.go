@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
@@ -55,6 +56,9 @@ func AllErrors() []*Error {
 		ErrNoMethod, errBadFrame, errSubscribed, errTooManySubscriptions, errUnserved, errUnrecoverable,
 	}
 }
+
+// WithoutIdentity is a request as the hub sees it whose token is due.
+func WithoutIdentity(r *http.Request) *http.Request { return withoutIdentity(r) }
 
 // MaxRefusals bounds the refused WebSockets that are told why at a time.
 const MaxRefusals = maxRefusals

@@ -27,7 +27,7 @@ func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) error 
 	case !ok && e != nil:
 		return h.outsider(r, &h.warn.origin, origin,
 			errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it", origin, r.Host))
-	case TokenDue(r.Context()) && (h.opts.Authenticate == nil || !doors.Open(r.URL.EscapedPath())):
+	case tokenDue(r.Context()) && (h.opts.Authenticate == nil || !doors.Open(r.URL.EscapedPath())):
 		return errNoToken
 	}
 	return nil

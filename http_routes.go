@@ -10,6 +10,9 @@ import (
 
 // serve answers a request.
 func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
+	if tokenDue(r.Context()) {
+		r = withoutIdentity(r)
+	}
 	if err := h.route(w, r); err != nil {
 		h.refuse(w, r, err)
 	}

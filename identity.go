@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"time"
 )
 
@@ -51,16 +52,17 @@ type tokenDueKey struct{}
 
 // WithTokenDue returns a context that says that the client has yet to show a
 // token. It is for a middleware that requires tokens, and lets the requests of the
-// client protocol through without one, since it comes in the connect command. The
-// hub refuses such a request with the code "no_token" if it is for anything else,
-// or if there is no Options.Authenticate to verify the token.
+// client protocol through without one, since it comes in the connect command. No
+// Identity that another middleware gives counts for such a request. The hub refuses
+// it with the code "no_token" if it is for anything else, or if there is no
+// Options.Authenticate to verify the token.
 func WithTokenDue(ctx context.Context) context.Context {
 	return context.WithValue(ctx, tokenDueKey{}, true)
 }
 
-// TokenDue reports whether ctx comes from WithTokenDue, and no Identity has been put
-// into it.
-func TokenDue(ctx context.Context) bool {
-	_, known := IdentityFrom(ctx)
-	return !known && ctx.Value(tokenDueKey{}) != nil
+func tokenDue(ctx context.Context) bool { return ctx.Value(tokenDueKey{}) != nil }
+
+// withoutIdentity returns a request for which no Identity has been given.
+func withoutIdentity(r *http.Request) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), identityKey{}, nil))
 }

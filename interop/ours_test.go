@@ -55,11 +55,11 @@ func all(t *testing.T) (channels.Options, func(http.Handler) http.Handler, *base
 	require.NoError(t, err)
 	access := ours.Log(ours.LogOptions{Logger: log})
 	o := options()
-	o.Authorize = ours.Authorize
+	o.Authenticate, o.Authorize = tokens.Authenticate, tokens.Authorize
 	o.OnReceive = limiter.OnReceive
 	o.OnConnect, o.OnDisconnect = access.OnConnect, access.OnDisconnect
 	return o, func(h http.Handler) http.Handler {
-		return access.Handler(ours.Recover(log)(withCORS(keys(limiter.ByAddress(tokens(limiter.ByUser(h)))))))
+		return access.Handler(ours.Recover(log)(withCORS(keys(limiter.ByAddress(tokens.Handler(limiter.ByUser(h)))))))
 	}, records
 }
 

@@ -70,8 +70,9 @@ func Example_order() {
 
 	hub, err := channels.New(channels.Options{
 		AllowedOrigins: []string{"https://app.example.com"},
-		Authorize:      middleware.Authorize, // what the token's or the key's Grants allow
-		OnReceive:      limiter.OnReceive,    // each message over a WebSocket
+		Authenticate:   tokens.Authenticate, // tokens in connect commands
+		Authorize:      tokens.Authorize,    // what the token's or the key's Grants allow, or a ticket
+		OnReceive:      limiter.OnReceive,   // each message over a WebSocket
 		OnConnect:      access.OnConnect,
 		OnDisconnect:   access.OnDisconnect,
 	})
@@ -83,7 +84,7 @@ func Example_order() {
 	handler := hub.Handler()
 	for _, m := range []func(http.Handler) http.Handler{
 		limiter.ByUser,    // needs the user
-		tokens,            // users
+		tokens.Handler,    // users
 		limiter.ByAddress, // before a token is verified, which costs time
 		keys,              // the app's own servers, which no limit holds up
 		cors,              // so that a page's script can read refusals
@@ -124,11 +125,11 @@ func ExampleJWT() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	hub, err := channels.New(channels.Options{Authorize: middleware.Authorize})
+	hub, err := channels.New(channels.Options{Authenticate: tokens.Authenticate, Authorize: tokens.Authorize})
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := httptest.NewServer(tokens(hub.Handler()))
+	server := httptest.NewServer(tokens.Handler(hub.Handler()))
 	defer server.Close()
 	defer hub.Shutdown(ctx)
 
@@ -213,7 +214,7 @@ func ExampleAnonymous() {
 		log.Fatal(err)
 	}
 	defer hub.Shutdown(context.Background())
-	h := tokens(public(hub.Handler()))
+	h := tokens.Handler(public(hub.Handler()))
 	request(h, "GET", "/v1/channel/news.today/history")
 	request(h, "GET", "/v1/channel/chat.1/history")
 	// Output:

@@ -93,3 +93,24 @@ func FuzzPattern(f *testing.F) {
 		require.Equal(t, want, may(pattern, name), "%q %q", pattern, name)
 	})
 }
+
+// Whatever a client sends as a pattern, a grant that covers it matches each text that
+// the pattern matches in whatever way one reads it: at least the pattern itself.
+func FuzzGrantsOfPatterns(f *testing.F) {
+	for _, glob := range []string{"chat.*", "a?c", "[a-z]", `\*`, "[", "[^]", "한*", "a[b"} {
+		f.Add("chat.*", glob)
+		f.Add("a*c", glob)
+	}
+	f.Fuzz(func(t *testing.T, grant, glob string) {
+		require.True(t, mayAll("*", glob), "everything is granted")
+		if channels.CheckName(strings.ReplaceAll(grant, "*", "x")) != nil || !mayAll(grant, glob) {
+			return
+		}
+		require.True(t, may(grant, glob), "the grant %q allows %q", grant, glob)
+		for _, text := range []string{"", "x", "한", glob} {
+			if name := strings.ReplaceAll(glob, "*", text); !strings.ContainsAny(glob, `[\?`) {
+				require.True(t, may(grant, name), "the grant %q allows %q, which matches %q", grant, glob, name)
+			}
+		}
+	})
+}

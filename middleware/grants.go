@@ -30,20 +30,26 @@ type Grants struct {
 }
 
 // Authorize is for [channels.Options].Authorize. It allows what the Grants in
-// Identity.Value allow; [JWT], [APIKey] and [Anonymous] put them there. It
-// refuses everything else with the code "forbidden". It uses only the Identity,
-// so it also decides on messages published over a WebSocket. Your own Authorize
-// may call it and add checks.
+// Identity.Value allow; [JWT], [APIKey] and [Anonymous] put them there. It allows a
+// pattern (Request.Pattern) if a single one of the Grants' patterns covers every
+// channel that it can match. It refuses everything else with the code "forbidden".
+// It uses only the Identity, so it also decides on messages published over a
+// WebSocket; [Tokens.Authorize] also accepts tickets. Your own Authorize may call
+// it and add checks.
 func Authorize(_ context.Context, r channels.Request) error {
 	g, ok := r.Identity.Value.(Grants)
 	if !ok {
 		return forbidden("without a token or an API key, you may not %s here", r.Action)
 	}
+	name := r.Channel
+	if r.Pattern {
+		name = outline(name)
+	}
 	switch r.Action {
 	case channels.ActionSubscribe, channels.ActionHistory, channels.ActionPresence:
-		ok = matchAny(g.Subscribe, r.Channel)
+		ok = matchAny(g.Subscribe, name)
 	case channels.ActionPublish:
-		ok = matchAny(g.Publish, r.Channel)
+		ok = matchAny(g.Publish, name)
 	case channels.ActionList:
 		ok = g.List
 	default:
@@ -110,6 +116,35 @@ func (g Grants) check() error {
 
 func matchAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return match(p, name) })
+}
+
+// outline returns a name for a glob of Redis: every "*" in it stands for a place
+// where the glob matches more than one text. In match, a "*" of a name is only
+// matched by one of the pattern. So a pattern that matches the outline matches
+// whatever the glob matches.
+//
+// An outline ends where one can read the glob in more than one way: at a backslash,
+// and at a set that is not simply "[", characters and "]".
+func outline(glob string) string {
+	var b strings.Builder
+	for i := 0; i < len(glob); i++ {
+		switch c := glob[i]; c {
+		case '*', '?':
+			b.WriteByte('*')
+		case '\\':
+			return b.String() + "*"
+		case '[':
+			set, _, closed := strings.Cut(glob[i+1:], "]")
+			if !closed || strings.Trim(set, "^") == "" || strings.ContainsAny(set, `[\*?`) {
+				return b.String() + "*"
+			}
+			b.WriteByte('*')
+			i += 1 + len(set)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // match reports whether the pattern, in which "*" matches any text, matches all

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -71,14 +72,14 @@ func token(user string, more claims) string {
 
 func hs256(o middleware.JWTOptions) wrapper {
 	o.Keys = []middleware.JWTKey{{Key: secret}}
-	return must(middleware.JWT(o))
+	return must(middleware.JWT(o)).Handler
 }
 
 func TestJWTAlgorithms(t *testing.T) {
 	s := signers()
 	m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{
 		{Key: secret}, {Key: &s.rsa.PublicKey}, {Key: &s.ecdsa.PublicKey}, {Key: s.ed.Public().(ed25519.PublicKey)},
-	}}))
+	}})).Handler
 	c := claims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}
 	for _, one := range []struct {
 		method jwt.SigningMethod
@@ -114,7 +115,7 @@ func TestJWTAlgorithmConfusion(t *testing.T) {
 		"only public keys": {{Key: &s.rsa.PublicKey}, {Key: edKey}},
 		"a secret too":     {{Key: &s.rsa.PublicKey}, {Key: edKey}, {Key: secret}},
 	} {
-		m := must(middleware.JWT(middleware.JWTOptions{Keys: keys}))
+		m := must(middleware.JWT(middleware.JWTOptions{Keys: keys})).Handler
 		for _, forged := range [][]byte{text, der, s.rsa.N.Bytes(), edKey} {
 			a := try(m(whoami), "GET", "/", "", "Authorization", "Bearer "+sign(jwt.SigningMethodHS256, forged, "", c))
 			require.Equal(t, 401, a.status, name)
@@ -242,7 +243,7 @@ func TestJWTClaims(t *testing.T) {
 
 func TestJWTKeysByID(t *testing.T) {
 	old, now, any := []byte("old "+string(secret)), []byte("now "+string(secret)), []byte("any "+string(secret))
-	m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{ID: "old", Key: old}, {ID: "now", Key: now}, {Key: any}}}))
+	m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{ID: "old", Key: old}, {ID: "now", Key: now}, {Key: any}}})).Handler
 	for _, c := range []struct {
 		key []byte
 		kid string
@@ -363,6 +364,118 @@ func TestJWTOpenPaths(t *testing.T) {
 	require.Equal(t, 401, s.do("OPTIONS", "/v1/channel/a/publish", "").status)
 }
 
+// The requests of the client protocol pass without a token, and no others. The hub
+// lets nobody in there who shows none in a command either.
+func TestJWTOpensTheClientProtocol(t *testing.T) {
+	passed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, known := channels.IdentityFrom(r.Context())
+		require.False(t, known, r.URL)
+	})
+	h := hs256(middleware.JWTOptions{Cookie: "session"})(passed)
+	doors := []string{"/connection/websocket", "/connection/sse", "/connection/http_stream", "/emulation"}
+	for _, path := range doors {
+		for _, method := range []string{"GET", "POST"} {
+			for _, query := range []string{"", "?cf_connect=%7B%7D", "?token=x", "?"} {
+				require.Equal(t, 200, try(h, method, path+query, "").status, path)
+			}
+		}
+	}
+	for _, path := range []string{
+		"/", "/connection", "/connection/", "/connection/websocket/", "/connection/websocket/x", "/connection//websocket", "//connection/websocket",
+		"/connection/websocket/../v1/publish", "/connection/websocket/..", "/connection/websocket/../../v1/channel", "/connection/websocket%2f..%2f..%2fv1%2fchannel",
+		"/v1/../connection/websocket", "/v1/channel/../../connection/websocket", "/./emulation", "/emulation/", "/emulation/..", "/emulation/../v1/publish", "/emulation;/v1/publish",
+		"/connection%2Fwebsocket", "/connection/web%73ocket", "/%63onnection/websocket", "/connection/websocket%00", "/connection/websocket%3F", "/connection%5Cwebsocket", "/connection/websocket%20",
+		"/Connection/WebSocket", "/connection/uni_sse", "/rt/connection/websocket", "/rt/emulation", "/channel/emulation", "/channel/emulation/", "/v1/channel/emulation", "/channel/connection/websocket",
+		"/v1/publish?/emulation", "/v1/publish?x=/connection/websocket", "/v1/publish%23/emulation", "/v1/publish;/emulation",
+	} {
+		a := try(h, "GET", path, "")
+		require.Equal(t, 401, a.status, path)
+		require.Equal(t, "no_token", a.code(), path)
+	}
+	r := httptest.NewRequest("GET", "http://x/emulation", nil)
+	r.URL.Path, r.URL.RawPath = "/v1/publish", "/emulation" // not an encoding of the path, so it is not what the hub serves
+	require.Equal(t, 401, ask(h, r).status)
+
+	t.Run("a token that is there has to be valid", func(t *testing.T) {
+		h := hs256(middleware.JWTOptions{Cookie: "session"})(whoami)
+		for _, path := range doors {
+			for _, header := range [][]string{{"Authorization", "Bearer x"}, {"Authorization", "Bearer"}, {"Cookie", "session=x"}, {"Sec-WebSocket-Protocol", "bearer.x"},
+				{"Authorization", "Bearer x", "Authorization", "Bearer y"}} {
+				require.Equal(t, "bad_token", try(h, "GET", path, "", header...).code(), path)
+			}
+			for _, header := range [][]string{{"Authorization", "Bearer " + token("ann", nil)}, {"Cookie", "session=" + token("ann", nil)}} {
+				require.Contains(t, try(h, "GET", path, "", header...).body, `"id":"ann"`)
+			}
+			require.Equal(t, "expired", try(h, "GET", path, "", "Cookie", "session="+token("ann", claims{"exp": 1000})).code())
+		}
+	})
+	t.Run("the hub", func(t *testing.T) {
+		// Where it cannot verify a token in a command, it wants one in the request, also if
+		// a middleware inside of JWT has given an identity.
+		public := must(middleware.Anonymous(middleware.Grants{Subscribe: []string{"*"}}))
+		s := serve(t, channels.Options{}, hs256(middleware.JWTOptions{}), public)
+		tokens := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: secret}}}))
+		able := serve(t, channels.Options{Authenticate: tokens.Authenticate}, tokens.Handler, public)
+		for _, path := range doors {
+			require.Equal(t, "no_token", s.do("GET", path, "").code(), path)
+			require.NotEqual(t, 401, s.do("GET", path, "", "Authorization", "Bearer "+token("ann", nil)).status, path)
+			require.NotEqual(t, 401, able.do("GET", path, "").status, path)
+		}
+	})
+	t.Run("below a path", func(t *testing.T) {
+		h := http.StripPrefix("/rt", hs256(middleware.JWTOptions{})(passed))
+		require.Equal(t, 200, try(h, "GET", "/rt/connection/websocket", "").status)
+		require.Equal(t, 401, try(h, "GET", "/rt/connection%2Fwebsocket", "").status)
+		require.Equal(t, 401, try(h, "GET", "/rt/rt/emulation", "").status)
+	})
+}
+
+// Tokens in commands are verified as those over HTTP are.
+func TestJWTAuthenticate(t *testing.T) {
+	tokens := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: secret}}, Leeway: 10 * time.Second}))
+	authenticate := func(token string) (channels.Identity, error) {
+		return tokens.Authenticate(t.Context(), token, json.RawMessage(`not looked at`))
+	}
+	exp := time.Now().Add(time.Hour).Truncate(time.Second)
+	id, err := authenticate(token("ann", claims{"exp": exp.Unix(), "info": claims{"name": "Ann"}}))
+	require.NoError(t, err)
+	require.True(t, exp.Add(10*time.Second).Equal(id.Expires))
+	require.Equal(t, "ann", id.ID)
+	require.JSONEq(t, `{"name":"Ann"}`, string(id.Info))
+	require.Equal(t, middleware.Grants{Subscribe: []string{"chat.*"}, Publish: []string{"chat.*"}}, id.Value)
+	_, err = authenticate(token("ann", claims{"exp": time.Now().Add(-8 * time.Second).Unix()}))
+	require.NoError(t, err, "clocks may differ")
+
+	for name, c := range map[string]struct {
+		token string
+		want  error
+	}{
+		"none":            {"", middleware.ErrNoToken},
+		"expired":         {token("ann", claims{"exp": time.Now().Add(-time.Minute).Unix()}), channels.ErrExpired},
+		"not yet":         {token("ann", claims{"nbf": time.Now().Add(time.Minute).Unix()}), middleware.ErrBadToken},
+		"no JWT":          {"x", middleware.ErrBadToken},
+		"algorithm none":  {sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "", claims{"sub": "ann", "exp": exp.Unix()}), middleware.ErrBadToken},
+		"another's":       {sign(jwt.SigningMethodHS256, []byte("another secret of at least 32 bytes"), "", claims{"sub": "ann", "exp": exp.Unix()}), middleware.ErrBadToken},
+		"like an API key": {token("apikey:billing", nil), middleware.ErrBadToken},
+		"huge":            {strings.Repeat("a", 1<<20), middleware.ErrBadToken},
+		"huge, valid":     {token("ann", claims{"x": strings.Repeat("a", 8<<10)}), middleware.ErrBadToken},
+		"a ticket":        {must(tokens.Ticket("ann", "chat.1", exp)), middleware.ErrBadToken},
+		"channel null":    {token("ann", claims{"channel": json.RawMessage("null")}), middleware.ErrBadToken},
+		"channel empty":   {token("ann", claims{"channel": ""}), middleware.ErrBadToken},
+		"bad grants":      {token("ann", claims{"channels": claims{"publish": []string{"a/b"}}}), middleware.ErrBadToken},
+	} {
+		id, err := authenticate(c.token)
+		require.ErrorIs(t, err, c.want, name)
+		require.Zero(t, id, name)
+	}
+	optional := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: secret}}, Optional: true}))
+	id, err = optional.Authenticate(t.Context(), "", nil)
+	require.NoError(t, err)
+	require.Zero(t, id)
+	_, err = optional.Authenticate(t.Context(), "x", nil)
+	require.ErrorIs(t, err, middleware.ErrBadToken)
+}
+
 func TestJWTOptional(t *testing.T) {
 	s := serve(t, channels.Options{Authorize: middleware.Authorize}, hs256(middleware.JWTOptions{Optional: true}),
 		must(middleware.Anonymous(middleware.Grants{Subscribe: []string{"news"}})))
@@ -429,7 +542,7 @@ func TestJWTCopiesItsOptions(t *testing.T) {
 	mine := []byte(string(secret))
 	def := middleware.Grants{Subscribe: []string{"a"}}
 	o := middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: mine}}, Default: def}
-	m := must(middleware.JWT(o))
+	m := must(middleware.JWT(o)).Handler
 	bearer := "Bearer " + token("ann", claims{"channels": nil})
 	clear(mine)
 	o.Keys[0].Key, def.Subscribe[0] = nil, "b"
@@ -444,7 +557,7 @@ func TestJWTCopiesItsKeys(t *testing.T) {
 	edKey := append(ed25519.PublicKey(nil), s.ed.Public().(ed25519.PublicKey)...)
 	rsaKey := &rsa.PublicKey{N: new(big.Int).Set(s.rsa.N), E: s.rsa.E}
 	ecKey := must(ecdsa.ParseUncompressedPublicKey(elliptic.P256(), must(s.ecdsa.PublicKey.Bytes())))
-	m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: edKey}, {Key: rsaKey}, {Key: ecKey}}}))
+	m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: edKey}, {Key: rsaKey}, {Key: ecKey}}})).Handler
 	clear(edKey)
 	rsaKey.N.SetInt64(1)
 	rsaKey.E = 1

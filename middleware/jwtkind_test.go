@@ -35,7 +35,7 @@ func TestJWTAlgorithmNames(t *testing.T) {
 		"ECDSA, P-256": {&s.ecdsa.PublicKey, func(text string) []byte { return must(jwt.SigningMethodES256.Sign(text, s.ecdsa)) }, []string{"ES256"}},
 		"Ed25519":      {s.ed.Public().(ed25519.PublicKey), func(text string) []byte { return must(s.ed.Sign(rand.Reader, []byte(text), crypto.Hash(0))) }, []string{"EdDSA", "Ed25519"}},
 	} {
-		m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: c.key}}}))
+		m := must(middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: c.key}}})).Handler
 		for _, name := range append(registered, "ed25519", "EDDSA", "eddsa", "Ed25519ph") {
 			text := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"alg":%q}`, name)) + "." +
 				base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":"ann","exp":%d}`, time.Now().Add(time.Hour).Unix()))

@@ -243,7 +243,13 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 	case tokens:
 		jwt := s.jwt
 		jwt.Logger, jwt.Optional = log, s.anybody()
-		errs = append(errs, add(middleware.JWT(jwt)))
+		users, err := middleware.JWT(jwt)
+		if err != nil {
+			errs = append(errs, err)
+			break
+		}
+		add(users.Handler, nil)
+		o.Authenticate, o.Authorize = users.Authenticate, users.Authorize
 	case !reflect.DeepEqual(s.jwt, middleware.JWTOptions{}):
 		return nil, errors.New("-jwt-issuer, -jwt-audience, -jwt-cookie and the other -jwt flags need a key: -jwt-secret-file or -jwt-public-key")
 	}
@@ -252,7 +258,9 @@ func (s *security) around(o *channels.Options, log *slog.Logger) (func(http.Hand
 	}
 	switch {
 	case tokens || keys:
-		o.Authorize = middleware.Authorize
+		if !tokens {
+			o.Authorize = middleware.Authorize
+		}
 		errs = append(errs, add(middleware.Anonymous(s.anonymous)))
 	case s.anybody():
 		return nil, errors.New("-anonymous needs -jwt-secret-file, -jwt-public-key or -api-keys-file: without them, everyone may do everything")
