@@ -54,6 +54,7 @@ var given = map[string]string{
 	"id":       "string",
 	"key":      "[]byte",
 	"secret":   "[]byte",
+	"tokens":   "*middleware.Tokens",
 	"identify": "func(http.Handler) http.Handler",
 	"session":  "func(*http.Request) (user string, ok bool)", // the app's own
 	"mystore":  "struct{ New func() store.Store }",           // stands for a package

@@ -165,6 +165,30 @@ func ExampleJWT() {
 	// channels {"header":"error","body":{"code":"forbidden","msg":"these credentials do not allow you to publish on \"news\""}}
 }
 
+// The app gives a page a ticket for a channel that the user's token does not name.
+// The SDKs send it with the subscription.
+func ExampleTokens_Ticket() {
+	tokens, err := middleware.JWT(middleware.JWTOptions{Keys: []middleware.JWTKey{{Key: []byte("32 bytes or more from the environment")}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ticket, err := tokens.Ticket("ann", "room.42", time.Now().Add(10*time.Minute))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, user := range []string{"ann", "eve"} {
+		fmt.Println(user, tokens.Authorize(context.Background(), channels.Request{
+			Action:   channels.ActionSubscribe,
+			Channel:  "room.42",
+			Token:    ticket,
+			Identity: channels.Identity{ID: user},
+		}))
+	}
+	// Output:
+	// ann <nil>
+	// eve channels: the token is not valid: it is the ticket of another user
+}
+
 func ExampleAPIKey() {
 	keys, err := middleware.APIKey(middleware.APIKeyOptions{Keys: []middleware.ServerKey{
 		{Name: "billing", Key: "from-the-environment", Grants: middleware.Grants{Publish: []string{"orders.*"}}},
