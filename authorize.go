@@ -31,15 +31,18 @@ type Request struct {
 	Pattern bool
 	// Token is what a client of the client protocol has sent with its
 	// subscription, as proof that it may have it. It is empty for all others, and
-	// as long as the client likes, up to the limit of its message.
+	// as long as the client likes, up to the limit of its message. After a refresh
+	// of the connection, Authorize is asked again with the same Token, unless it
+	// has called Until for it: then the subscription depends on that alone.
 	Token string
 	// Until is for an Authorize whose permission ends by itself. It says when that
-	// is. A client of the client protocol that has sent a Token then has 25 s to
-	// send a new one, or the subscription ends. The connection of any other
-	// client of one channel ends at that time, as it does by Identity.Expires. Call
-	// Until before Authorize returns; the earliest of several times counts, and the
-	// zero Time is ignored. It is nil where nothing begins that could be ended: for
-	// all other actions, and for the plain GET of a channel.
+	// is. A connection of one channel is closed then, as it is by Identity.Expires.
+	// A subscription of the client protocol ends 25 s later, unless the client
+	// has got a new permission by then, with another Token or, if it has sent
+	// none, by a refresh of its connection. Call Until before Authorize returns;
+	// the earliest of several times counts, and the zero Time is ignored. It is
+	// nil where nothing begins that could be ended: for all other actions, and
+	// for the plain GET of a channel.
 	Until func(time.Time)
 }
 

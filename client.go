@@ -164,7 +164,7 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 	h, s := c.hub, c.subs.first
 	ctx, done := c.enter(ctx)
 	defer done()
-	ch, until, err := c.ask(ctx, s, Request{})
+	ch, until, err := c.ask(ctx, s, "")
 	if err == nil {
 		if err = c.connected(ctx); err != nil {
 			ch.release()
@@ -193,10 +193,10 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 }
 
 // ask asks the app whether the client may have a subscription, and returns its
-// channel, in use, and when the right to it ends. r may have what the client said
-// besides.
-func (c *client) ask(ctx context.Context, s *subscription, r Request) (ch *channel, until time.Time, err error) {
-	r.Action, r.Channel, r.Identity, r.Client = ActionSubscribe, s.channel, c.identity(), c.info.ID
+// channel, in use, and when the right to it ends. token is what the client has shown
+// for it.
+func (c *client) ask(ctx context.Context, s *subscription, token string) (ch *channel, until time.Time, err error) {
+	r := c.request(s, token)
 	if until, err = c.hub.authorizeUntil(ctx, r); err != nil {
 		return nil, until, err
 	}
@@ -208,6 +208,15 @@ func (c *client) ask(ctx context.Context, s *subscription, r Request) (ch *chann
 	}
 	ch, err = c.hub.use(s.channel, false)
 	return ch, until, err
+}
+
+// request is what Authorize is asked about a subscription.
+func (c *client) request(s *subscription, token string) Request {
+	r := Request{Action: ActionSubscribe, Channel: s.channel, Identity: c.identity(), Token: token}
+	if c.session != nil { // a connection of one channel is not one yet
+		r.Client = c.info.ID
+	}
+	return r
 }
 
 // identity is who the client is. For a session it may change.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
 )
@@ -19,15 +18,15 @@ type subscription struct {
 	ch    *channel // set by attach
 	slot  int32    // in ch.subs, guarded by ch.mu; -1 if it is not in it
 	stage stage    // guarded by client.subs.mu
-	// These two are set before attach.
-	quiet  bool // it does not want the channel's events
-	ticket bool // the client has shown a token for it
+	quiet bool     // it does not want the channel's events; set before attach
 	// own is where the subscriber is, guarded by ch.mu. It is nil if the
 	// subscriber is in step: it has what the channel has passed on, and gets
 	// what comes.
 	own *place
 
-	until *time.Timer // ends it, guarded by client.subs.mu; nil if the right to it has no end
+	// right is what it depends on, besides who the client is: nil for most. It is set
+	// in order with the session's commands, and with client.subs.mu held.
+	right *right
 }
 
 type stage uint8
@@ -128,10 +127,7 @@ func (a *subscriptions) takeLocked(s *subscription) *subscription {
 	was := s.stage
 	s.stage = ending
 	a.n--
-	if s.until != nil {
-		s.until.Stop()
-		s.until = nil
-	}
+	s.right.stop()
 	if was != live {
 		return nil
 	}

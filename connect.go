@@ -20,6 +20,7 @@ import (
 //	connect.go            this file: the way of a command
 //	connect_hello.go      the first command, and who the client is
 //	connect_subscribe.go  subscribing, and how subscriptions end
+//	connect_rights.go     until when a subscription is allowed
 //	connect_recover.go    what a subscriber that comes back has missed
 //	connect_publish.go    publish; connect_call.go the app's own methods
 //	connect_read.go       presence and history

@@ -16,6 +16,7 @@ type joining struct {
 	sub   *subscription
 	ch    *channel
 	since *Position // nil: from now on
+	token string    // that the client has shown for it
 	until time.Time // when the right to it ends; zero: never
 	apart bool      // in a goroutine of its own
 }
@@ -39,9 +40,9 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	if err != nil {
 		return err
 	}
-	sub.quiet, sub.ticket = !r.JoinLeave, r.Token != ""
-	j := &joining{id: id, sub: sub}
-	j.ch, j.until, err = c.ask(s.ctx, sub, Request{Token: r.Token})
+	sub.quiet = !r.JoinLeave
+	j := &joining{id: id, sub: sub, token: r.Token}
+	j.ch, j.until, err = c.ask(s.ctx, sub, r.Token)
 	if err != nil {
 		c.subs.end(sub)
 		return err
@@ -106,7 +107,7 @@ func (s *session) enter(j *joining) {
 		s.tellUnsubscribed(sub.channel, unsubscribedByServer)
 		return
 	}
-	s.expires(sub, j.until)
+	s.holds(sub, j.token, j.until)
 	c.welcome(s.ctx, sub)
 }
 
@@ -119,76 +120,10 @@ func (s *session) subscribed(j *joining, b *beginning) *fanout.Frame {
 		result.Epoch, result.Offset = b.at.Epoch, b.at.Offset
 		result.Publications = b.publications
 	}
-	result.Expires, result.TTL = ttl(j.until)
+	if j.token != "" { // without one, there is none that the client could renew
+		result.Expires, result.TTL = ttl(j.until)
+	}
 	return s.replyFrame(&clientproto.Reply{ID: j.id, Subscribe: &result})
-}
-
-// expires sets when a subscription ends unless it is refreshed. It may be called
-// concurrently.
-func (s *session) expires(sub *subscription, until time.Time) {
-	if until.IsZero() && sub.until == nil {
-		return
-	}
-	s.client.subs.lapse(sub, until, func() { s.drop(sub, unsubscribedExpired) })
-}
-
-// lapse sets what is called if a subscription's right is over and was not renewed; the
-// zero time is never.
-func (a *subscriptions) lapse(s *subscription, until time.Time, f func()) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if s.until != nil {
-		s.until.Stop()
-		s.until = nil
-	}
-	if s.stage == live && !until.IsZero() {
-		s.until = time.AfterFunc(time.Until(until)+expiryGrace, f)
-	}
-}
-
-// refreshSubscription renews the right to a subscription by a new token.
-func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *clientproto.Reply) error {
-	c := s.client
-	if r.Type != 0 {
-		return errUnserved
-	}
-	sub := c.subs.find(r.Channel)
-	if sub == nil {
-		return ErrForbidden.saying("this connection is not subscribed to %.200q", r.Channel)
-	}
-	until, err := c.hub.authorizeUntil(s.ctx, Request{Action: ActionSubscribe, Channel: sub.channel, Identity: c.identity(),
-		Client: c.info.ID, Token: r.Token})
-	if err != nil {
-		return err
-	}
-	s.expires(sub, until)
-	result := clientproto.SubRefreshResult{}
-	result.Expires, result.TTL = ttl(until)
-	reply.SubRefresh = &result
-	return nil
-}
-
-// askAgain asks the app again whether the client may have its subscriptions, after its
-// identity has changed. Those that came with a token of their own stay: they depend on
-// that.
-func (s *session) askAgain() {
-	c := s.client
-	if c.hub.opts.Authorize == nil {
-		return
-	}
-	for _, sub := range c.subs.all() {
-		if sub.ticket {
-			continue
-		}
-		err := c.hub.authorize(s.ctx, Request{Action: ActionSubscribe, Channel: sub.channel, Identity: c.identity()})
-		switch {
-		case err == nil:
-		case visible(err, ErrForbidden).status() >= 500: // it comes back, and is asked again
-			s.drop(sub, unsubscribedExpired)
-		default:
-			s.drop(sub, unsubscribedByServer)
-		}
-	}
 }
 
 // unsubscribe answers an unsubscribe. To end what is not there is no fault: it may

@@ -1,0 +1,95 @@
+package channels
+
+import (
+	"strings"
+	"time"
+
+	"github.com/channels-go/channels/internal/clientproto"
+)
+
+// A right is what a session's subscription depends on, besides who the client is.
+type right struct {
+	shown bool   // the client has shown a token for it
+	token string // that token, if the right has no end
+	// timer ends the subscription some time after the right has ended. It is nil if
+	// the right has no end.
+	timer *time.Timer
+}
+
+// holds says what a subscription depends on: the token that the client has shown for
+// it, and until when the app allows it. Either may be missing. It may be called
+// concurrently with what ends the subscription.
+func (s *session) holds(sub *subscription, token string, until time.Time) {
+	if token == "" && until.IsZero() && sub.right == nil {
+		return
+	}
+	r := &right{shown: token != ""}
+	if until.IsZero() {
+		r.token = strings.Clone(token) // of a frame that is not kept
+	}
+	a := &s.client.subs
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	sub.right.stop()
+	if sub.stage != live {
+		return
+	}
+	if sub.right = r; !until.IsZero() {
+		r.timer = time.AfterFunc(time.Until(until)+expiryGrace, func() { s.drop(sub, unsubscribedExpired) })
+	}
+}
+
+func (r *right) stop() {
+	if r != nil && r.timer != nil {
+		r.timer.Stop()
+	}
+}
+
+// refreshSubscription renews the right to a subscription by a new token.
+func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *clientproto.Reply) error {
+	c := s.client
+	if r.Type != 0 {
+		return errUnserved
+	}
+	sub := c.subs.find(r.Channel)
+	if sub == nil {
+		return ErrForbidden.saying("this connection is not subscribed to %.200q", r.Channel)
+	}
+	until, err := c.hub.authorizeUntil(s.ctx, c.request(sub, r.Token))
+	if err != nil {
+		return err
+	}
+	s.holds(sub, r.Token, until)
+	result := clientproto.SubRefreshResult{}
+	result.Expires, result.TTL = ttl(until)
+	reply.SubRefresh = &result
+	return nil
+}
+
+// askAgain asks the app again whether the client may have its subscriptions, after its
+// identity has changed. Those that end with a token of their own do not depend on that.
+func (s *session) askAgain() {
+	c := s.client
+	if c.hub.opts.Authorize == nil {
+		return
+	}
+	for _, sub := range c.subs.all() {
+		token := ""
+		if r := sub.right; r != nil && r.shown {
+			if r.timer != nil {
+				continue
+			}
+			token = r.token
+		}
+		until, err := c.hub.authorizeUntil(s.ctx, c.request(sub, token))
+		if err == nil {
+			s.holds(sub, token, until)
+			continue
+		}
+		why := unsubscribedByServer
+		if e := visible(err, ErrForbidden); e.passes() || e.status() >= 500 || e.Is(ErrExpired) {
+			why = unsubscribedExpired // it comes back, and is asked again
+		}
+		s.drop(sub, why)
+	}
+}
