@@ -30,11 +30,21 @@ type clientTable struct {
 	inGo     int // how many are Go subscribers
 	slots    [][]*client
 	turn     int
+	bans     *ban // the end of the list: its user is the next one
 
 	// fresh are the sessions that have not said connect, by the second in which they
 	// came.
 	fresh  [connectTime + 1][]*client
 	second int
+}
+
+// A ban is a user whose connections were all ended. The bans are a list, of which the
+// table has the end: who is being authenticated is not known yet, so that such a session
+// keeps the end as it was before, and looks at the bans that have followed. Those that
+// no session keeps are garbage.
+type ban struct {
+	user string // set with next
+	next *ban
 }
 
 // init prepares the table. Ids have a random part for each start of the hub: with a
@@ -47,6 +57,7 @@ func (t *clientTable) init(id string, period time.Duration) {
 	t.byID = make(map[string]*client)
 	t.byUser = make(map[string]map[*client]struct{})
 	t.slots = make([][]*client, t.period)
+	t.bans = &ban{}
 }
 
 // newID returns an id that is unique over all replicas, and over their restarts.
@@ -93,17 +104,42 @@ func (t *clientTable) heard(c *client) {
 	}
 }
 
-// identify makes a session another user's. set sets its Identity.
-func (t *clientTable) identify(c *client, user string, set func()) {
+// lastBan is for identify, from before the app is asked who somebody is.
+func (t *clientTable) lastBan() *ban {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was := c.info.Identity.ID
-	set()
-	if t.byID[c.info.ID] != c || was == user {
+	return t.bans
+}
+
+// ban keeps out the sessions of a user that are not known to be that user's yet. find
+// follows, for the others.
+func (t *clientTable) ban(user string) {
+	if user == "" { // nobody's
 		return
 	}
-	t.forgetUserLocked(c, was)
-	t.addUserLocked(c, user)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bans.user, t.bans.next = user, &ban{}
+	t.bans = t.bans.next
+}
+
+// identify makes a session another user's. set sets its Identity. If the user was
+// banned since, nothing changes and identify returns false.
+func (t *clientTable) identify(c *client, user string, since *ban, set func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ; since != t.bans; since = since.next {
+		if since.user == user {
+			return false
+		}
+	}
+	was := c.info.Identity.ID
+	set()
+	if t.byID[c.info.ID] == c && was != user {
+		t.forgetUserLocked(c, was)
+		t.addUserLocked(c, user)
+	}
+	return true
 }
 
 func (t *clientTable) addUserLocked(c *client, user string) {

@@ -30,21 +30,19 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 	defer h.calls.Leave()
 	// Not of h.ctx, since to be one of its many children costs more than the rest: when
 	// the hub ends, so does the client.
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	c.out.WhenOver(cancel)
-	defer c.out.WhenOver(nil)
-	id := c.info.Identity
-	if !s.known && h.opts.Authenticate != nil {
+	ctx, done := s.whileOpen(context.Background())
+	defer done()
+	id, banned := c.info.Identity, h.clients.lastBan()
+	if h.opts.Authenticate != nil && (r.Token != "" || !s.known) {
 		var err error
 		if id, err = s.authenticate(ctx, r.Token, r.Data); err != nil {
 			return err
 		}
 	}
-	if err := s.identify(id); err != nil {
+	if err := s.identify(id, banned); err != nil {
 		return err
 	}
-	if ended, _ := c.out.Ended(); ended { // by a ban, while the app was asked
+	if ended, _ := c.out.Ended(); ended { // while the app was asked
 		return errEnded
 	}
 	if err := c.connected(WithIdentity(ctx, id)); err != nil {
@@ -56,7 +54,9 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 		Client: c.info.ID, Version: serverVersion, Node: h.opts.ReplicaID,
 		Ping: uint32(h.opts.PingPeriod / time.Second), Pong: true,
 	}
-	result.Expires, result.TTL = ttl(id.Expires)
+	if r.Token != "" { // without one, there is none that the client could renew
+		result.Expires, result.TTL = ttl(id.Expires)
+	}
 	s.reply(&clientproto.Reply{ID: cmd, Connect: &result})
 	return nil
 }
@@ -64,8 +64,20 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 // serverVersion is what SDKs show as the server's version. It is that of the protocol.
 const serverVersion = "channels 2"
 
-// identify makes the client who the app says it is.
-func (s *session) identify(id Identity) error {
+// whileOpen returns a context that ends with the connection, for one call of the app's
+// code. The caller calls done.
+func (s *session) whileOpen(ctx context.Context) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	s.client.out.WhenOver(cancel)
+	return ctx, func() {
+		s.client.out.WhenOver(nil)
+		cancel()
+	}
+}
+
+// identify makes the client who the app says it is, unless the app has disconnected
+// this user since the ban.
+func (s *session) identify(id Identity, since *ban) error {
 	if id.grace = 0; !id.Expires.IsZero() {
 		id.grace = expiryGrace
 	}
@@ -75,7 +87,10 @@ func (s *session) identify(id Identity) error {
 	if err := s.client.hub.checkInfo(&id); err != nil {
 		return err
 	}
-	s.become(id)
+	if !s.become(id, since) {
+		s.end(endDisconnected, ErrDisconnected)
+		return errEnded
+	}
 	return nil
 }
 
@@ -104,14 +119,18 @@ func (s *session) authenticate(ctx context.Context, token string, data json.RawM
 	return id, errEnded
 }
 
-// become sets who the client is, and when that ends.
-func (s *session) become(id Identity) {
+// become sets who the client is, and when that ends. It returns false if the user was
+// banned meanwhile.
+func (s *session) become(id Identity, since *ban) bool {
 	c := s.client
-	c.hub.clients.identify(c, id.ID, func() {
+	ok := c.hub.clients.identify(c, id.ID, since, func() {
 		s.mu.Lock()
 		c.info.Identity = id
 		s.mu.Unlock()
 	})
+	if !ok {
+		return false
+	}
 	s.ctx = WithIdentity(c.hub.ctx, id)
 	switch {
 	case !id.Expires.IsZero():
@@ -124,6 +143,7 @@ func (s *session) become(id Identity) {
 	case c.expiry != nil:
 		c.expiry.Stop()
 	}
+	return true
 }
 
 // ttl says how many seconds are left until a time, if it is one.
@@ -146,7 +166,10 @@ func (s *session) refresh(r *clientproto.RefreshRequest, reply *clientproto.Repl
 		return ErrClosed
 	}
 	defer h.calls.Leave()
-	id, err := s.authenticate(s.ctx, r.Token, nil)
+	ctx, done := s.whileOpen(s.ctx)
+	defer done()
+	banned := h.clients.lastBan()
+	id, err := s.authenticate(ctx, r.Token, nil)
 	if err != nil {
 		return err
 	}
@@ -154,7 +177,7 @@ func (s *session) refresh(r *clientproto.RefreshRequest, reply *clientproto.Repl
 		s.end(endBadToken, ErrForbidden.saying("the new token is another user's"))
 		return errEnded
 	}
-	if err := s.identify(id); err != nil {
+	if err := s.identify(id, banned); err != nil {
 		return err
 	}
 	result := clientproto.RefreshResult{Client: c.info.ID, Version: serverVersion}

@@ -280,12 +280,15 @@ func TestConnectRefreshWithoutAuthenticate(t *testing.T) {
 
 // After a refresh, what the client may do now holds for what it is subscribed to.
 func TestConnectRefreshAsksAgain(t *testing.T) {
-	rights := map[string]bool{"a": true, "b": true, "broken": true}
+	rights := map[string]bool{"a": true, "b": true, "broken": true, "!": true, "its own": true}
 	var asked lines
 	hub := newHub(t, channels.Options{Authenticate: tokens, Authorize: func(_ context.Context, r channels.Request) error {
 		asked.add("%s%s", r.Channel, r.Token)
 		switch {
-		case rights[r.Channel] || r.Token != "":
+		case rights[r.Channel] || r.Token != "" && rights[r.Token]:
+			if r.Token == "its own" {
+				r.Until(time.Now().Add(time.Minute))
+			}
 			return nil
 		case r.Channel == "broken":
 			return channels.ErrStoreUnavailable
@@ -300,16 +303,46 @@ func TestConnectRefreshAsksAgain(t *testing.T) {
 	}
 	c.send(`{"id":3,"subscribe":{"channel":"c","token":"!"}}`)
 	c.want(`{"id":3,"subscribe":{}}`)
-	require.Equal(t, []string{"a", "b", "broken", "c!"}, asked.take())
-	rights["b"], rights["broken"] = false, false
+	c.send(`{"id":3,"subscribe":{"channel":"d","token":"its own"}}`)
+	c.want(`{"id":3,"subscribe":{"expires":true,"ttl":60}}`)
+	require.Equal(t, []string{"a", "b", "broken", "c!", "dits own"}, asked.take())
+	clear(rights)
+	rights["a"], rights["!"] = true, true
 	c.send(`{"id":4,"refresh":{"token":"ann"}}`)
 	got := []string{c.next(), c.next(), c.next()}
 	require.Contains(t, got, `{"push":{"channel":"b","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}`)
 	require.Contains(t, got, `{"push":{"channel":"broken","unsubscribe":{"code":2501,"reason":"expired"}}}`)
-	require.ElementsMatch(t, []string{"a", "b", "broken"}, asked.take(), "c depends on its own token")
+	require.ElementsMatch(t, []string{"a", "b", "broken", "c!"}, asked.take(), "d depends on its own token alone")
 	publish(t, hub, "b", "message", "1")
 	publish(t, hub, "c", "message", "2")
+	publish(t, hub, "d", "message", "3")
 	require.Equal(t, `{"push":{"channel":"c","pub":{"data":2}}}`, c.next())
+	require.Equal(t, `{"push":{"channel":"d","pub":{"data":3}}}`, c.next())
+	delete(rights, "!")
+	c.send(`{"id":5,"refresh":{"token":"ann"}}`)
+	c.want(`{"push":{"channel":"c","unsubscribe":{"code":2000,`, `{"id":5,"refresh":{`)
+}
+
+// A right that ends and came without a token is the connection's, and is renewed with it.
+func TestConnectRefreshRenewsRights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := newHub(t, channels.Options{Authenticate: tokens, PingPeriod: 10 * time.Minute, Authorize: func(_ context.Context, r channels.Request) error {
+			r.Until(time.Now().Add(time.Minute))
+			return nil
+		}})
+		c := comes(t, hub, nil)
+		begin := time.Now()
+		c.send(`{"id":1,"connect":{"token":"ann"}}`)
+		c.want(`"connect":{`)
+		c.send(`{"id":2,"subscribe":{"channel":"a"}}`)
+		require.Equal(t, `{"id":2,"subscribe":{}}`, c.next(), "the client could do nothing about its end")
+		time.Sleep(time.Minute)
+		c.send(`{"id":3,"refresh":{"token":"ann"}}`)
+		c.want(`{"id":3,"refresh":{`)
+		require.Equal(t, `{"push":{"channel":"a","unsubscribe":{"code":2501,"reason":"expired"}}}`, c.next())
+		require.Equal(t, 2*time.Minute+25*time.Second, time.Since(begin))
+		c.subscribe(4, "a")
+	})
 }
 
 func TestConnectPings(t *testing.T) {

@@ -5,9 +5,9 @@ import "context"
 // DisconnectUser closes all connections of an Identity.ID, on all replicas, with
 // the close code 3003 and the code "disconnected"; clients of the client protocol get
 // 3503, and do not come back by themselves. Connections that are just being
-// let in are refused, so that a user whom Authorize refuses before the call neither
-// stays nor slips in. DisconnectUser returns how many connections there were on
-// this replica. They are closed when it returns, after what is queued for them.
+// let in are refused, so that a user whom Authorize or Authenticate refuses before the
+// call neither stays nor slips in. DisconnectUser returns how many connections there were on
+// this replica, without those whose token was being verified. They are closed when it returns, after what is queued for them.
 //
 // The other replicas are told at most once: a replica that cannot be reached at
 // this moment keeps the connections, without an error. If that matters, let
@@ -54,6 +54,9 @@ func (h *Hub) everywhere(ctx context.Context, header string, c control) (int, er
 // endHere ends connections or subscriptions on this replica. The ids of users and
 // of connections are two kinds, even if they look alike.
 func (h *Hub) endHere(header string, c *control) (n int) {
+	if header == controlDisconnect && c.Kind == kindUser {
+		h.clients.ban(string(c.Who))
+	}
 	for _, one := range h.clients.find(c.Kind, string(c.Who)) {
 		if header == controlDisconnect {
 			one.out.End(farewell(ErrDisconnected, closeForbidden), ErrDisconnected, false)

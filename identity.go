@@ -17,9 +17,9 @@ type Identity struct {
 	// have at most about 2,000 bytes; otherwise it carries the ID alone.
 	Info json.RawMessage
 	// Expires is when the identity's connections are closed, with the code
-	// "expired" (close code 3000). A client of the client protocol is told beforehand
-	// to send a new token; it is closed (3005) if it has sent none 25 s after this time.
-	// Zero: never.
+	// "expired" (close code 3000). A client of the client protocol that has shown a
+	// token is told to send a new one at this time. It is closed (3005) 25 s later, and
+	// so is one without a token. Zero: never.
 	Expires time.Time
 	// Value is for the app's own Authorize and hooks; it is never sent.
 	Value any

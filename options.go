@@ -53,19 +53,21 @@ type Options struct {
 	// called for a connect command without a token, with an empty one, unless the
 	// app's middleware has given the request an Identity, which then counts. A
 	// token goes before such an Identity. A refresh may change anything of an
-	// Identity but its ID.
+	// Identity but its ID; Authorize is then asked again for the subscriptions that
+	// the client has, and presence goes on to show their Info.
 	//
 	// If the error is or wraps [ErrExpired], the client gets error 109, and comes
-	// back with a new token. If it is an *Error with the status 429 or 503, it
-	// passes: the client gets a temporary error, and tries again. Any other error
-	// closes the connection with 3500, and the client stays away until its
-	// program connects it anew: so say ErrStoreUnavailable, or an *Error of your
-	// own with the status 503, if it is not the token that is wrong.
+	// back with a new token. If it is an *Error with the status 429 or one from 500
+	// on, or context.DeadlineExceeded, it passes: the client gets a temporary error,
+	// and tries again. Any other error closes the connection with 3500, and the
+	// client stays away until its program connects it anew: so say
+	// ErrStoreUnavailable, or an *Error of your own with the status 503, if it is
+	// not the token that is wrong.
 	//
 	// It is called by many goroutines at the same time, and before the client may
 	// do anything. The context ends with the connection. middleware.Tokens has an
-	// Authenticate. Default: tokens are ignored, and a
-	// client is who the middleware says it is.
+	// Authenticate. Default: tokens are ignored, and a client is who the
+	// middleware says it is.
 	Authenticate func(ctx context.Context, token string, data json.RawMessage) (Identity, error)
 
 	// AllowedOrigins are the origins, besides the app's own, from which
