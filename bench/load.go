@@ -28,6 +28,7 @@ type load struct {
 type sub struct {
 	load   *load
 	nc     net.Conn
+	many   bool   // a frame may have several messages, or none
 	early  []byte // received together with the handshake's answer
 	waited []int64
 }
@@ -36,6 +37,10 @@ type dialOptions struct {
 	path    string
 	tls     bool
 	deflate bool
+
+	// Of a connection that speaks the client protocol; nil for one that does not.
+	subscribes []string // the commands
+	missed     int      // the messages that they recover
 }
 
 // dial opens one connection, with the handshake of RFC 6455.
@@ -63,7 +68,10 @@ func dial(addr string, o dialOptions) (nc net.Conn, early []byte, err error) {
 			err = fmt.Errorf("handshake: %s", resp.Status)
 		case o.deflate && resp.Header.Get("Sec-WebSocket-Extensions") == "":
 			err = fmt.Errorf("handshake: no compression")
-		default:
+		case o.subscribes != nil:
+			err = introduce(nc, r, o)
+		}
+		if err == nil {
 			early, _ = r.Peek(r.Buffered()) // does not block: the bytes are buffered
 			return nc, bytes.Clone(early), nil
 		}
@@ -74,11 +82,16 @@ func dial(addr string, o dialOptions) (nc net.Conn, early []byte, err error) {
 
 // subscribe opens n connections. The i-th has the options of(i).
 func subscribe(addr string, n int, of func(i int) dialOptions) (*load, error) {
+	return subscribeAt(addr, n, 64, of)
+}
+
+// subscribeAt is subscribe with a number of connections that are opened at a time.
+func subscribeAt(addr string, n, atOnce int, of func(i int) dialOptions) (*load, error) {
 	l := &load{subs: make([]*sub, n)}
 	var wg sync.WaitGroup
 	var first atomic.Pointer[error]
 	next := atomic.Int64{}
-	for range min(n, 64) {
+	for range min(n, atOnce) {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
@@ -90,7 +103,7 @@ func subscribe(addr string, n int, of func(i int) dialOptions) (*load, error) {
 					first.CompareAndSwap(nil, &err)
 					return
 				}
-				l.subs[i] = &sub{load: l, nc: nc, early: early}
+				l.subs[i] = &sub{load: l, nc: nc, many: of(i).subscribes != nil, early: early}
 			}
 		})
 	}
@@ -209,24 +222,48 @@ func (s *sub) frames(b []byte) (used int, err error) {
 		used += head + n
 		switch f[0] & 0x0f {
 		case 1:
-			count++
-			if i := bytes.Index(payload, stamp); i >= 0 && f[0]&0x40 == 0 {
-				digits := payload[i+len(stamp):]
-				if end := bytes.IndexByte(digits, ','); end > 0 {
-					if t, err := strconv.ParseInt(string(digits[:end]), 10, 64); err == nil {
-						s.waited = append(s.waited, time.Now().UnixNano()-t)
-					}
+			stamps := 0
+			if f[0]&0x40 == 0 {
+				stamps = s.stamps(payload)
+			}
+			switch {
+			case !s.many:
+				count++
+			case stamps > 0:
+				count += int64(stamps)
+			case bytes.HasPrefix(payload, []byte("{}")): // a ping
+				if _, err := s.nc.Write(masked(0x81, "{}")); err != nil {
+					return used, err
 				}
+			default:
+				return used, fmt.Errorf("an unexpected reply: %s", payload)
 			}
 		case 8:
 			return used, fmt.Errorf("closed by the server: % x %s", payload[:min(2, n)], payload[min(2, n):])
-		case 9: // a pong, masked with zeroes
-			pong := append([]byte{0x8a, 0x80 | byte(n), 0, 0, 0, 0}, payload...)
-			if _, err := s.nc.Write(pong); err != nil {
+		case 9:
+			if _, err := s.nc.Write(masked(0x8a, string(payload))); err != nil {
 				return used, err
 			}
 		}
 	}
 	s.load.delivered.Add(count)
 	return used, nil
+}
+
+// stamps returns how many messages say when they were published, and notes how long
+// they took.
+func (s *sub) stamps(b []byte) (n int) {
+	for {
+		i := bytes.Index(b, stamp)
+		if i < 0 {
+			return n
+		}
+		b = b[i+len(stamp):]
+		if end := bytes.IndexByte(b, ','); end > 0 {
+			if t, err := strconv.ParseInt(string(b[:end]), 10, 64); err == nil {
+				s.waited = append(s.waited, time.Now().UnixNano()-t)
+				n++
+			}
+		}
+	}
 }

@@ -147,7 +147,7 @@ func machine() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
 			switch d.Path {
-			case "github.com/coder/websocket", "github.com/gorilla/websocket", "github.com/lxzan/gws", "github.com/olahol/melody":
+			case "github.com/coder/websocket", "github.com/gorilla/websocket", "github.com/lxzan/gws", "github.com/olahol/melody", "github.com/centrifugal/centrifuge":
 				deps = append(deps, strings.TrimPrefix(d.Path, "github.com/")+" "+d.Version)
 			}
 		}

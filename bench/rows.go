@@ -33,6 +33,12 @@ var rows = []row{
 	{"publish", httpPublish},
 	{"list", list},
 	{"connect", connect},
+	{"client-fanout", clientFanout},
+	{"client-burst", clientBurst},
+	{"client-channels", clientChannels},
+	{"client-idle", clientIdle},
+	{"client-connect", clientConnect},
+	{"client-recover", clientRecover},
 	{"redis-append", redisAppend},
 	{"redis-alone", redisAlone},
 	{"redis-resume", redisResume},
@@ -132,7 +138,7 @@ func (b *bench) turns(jobs ...job) ([]result, error) {
 			if err != nil {
 				return nil, err
 			}
-			b.say("   %-12s %8s CPU per delivery, p99 %s", j.server, r.cpu, r.p99.Round(10*time.Microsecond))
+			b.say("   %-12s %-22s %8s CPU per delivery, p99 %s", j.server, j.of(0).path, r.cpu, r.p99.Round(10*time.Microsecond))
 			all[i] = append(all[i], r)
 		}
 	}
@@ -242,7 +248,7 @@ func idle(b *bench) (line, error) {
 	all := make([][]float64, len(names))
 	for range b.runs {
 		for i, name := range names {
-			kib, err := b.idle(name, n)
+			kib, err := b.idle(name, n, oneChannel(dialOptions{}))
 			if err != nil {
 				return line{}, err
 			}
@@ -268,7 +274,8 @@ func idle(b *bench) (line, error) {
 	}, nil
 }
 
-func (b *bench) idle(server string, n int) (kib float64, err error) {
+// idle returns the KiB of resident memory for each of n connections.
+func (b *bench) idle(server string, n int, of func(int) dialOptions) (kib float64, err error) {
 	c, err := b.start(server)
 	if err != nil {
 		return 0, err
@@ -278,7 +285,7 @@ func (b *bench) idle(server string, n int) (kib float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	l, err := subscribe(c.addr, n, oneChannel(dialOptions{}))
+	l, err := subscribe(c.addr, n, of)
 	if err != nil {
 		return 0, err
 	}
@@ -540,7 +547,7 @@ func connect(b *bench) (line, error) {
 	all := make([][]result, len(names))
 	for range b.runs {
 		for i, name := range names {
-			cpu, err := b.connects(name, b.n(12_000, 100))
+			cpu, err := b.connects(name, b.n(12_000, 100), dialOptions{path: "/channel/c0/"})
 			if err != nil {
 				return line{}, err
 			}
@@ -563,7 +570,7 @@ func connect(b *bench) (line, error) {
 }
 
 // connects lets n clients connect and leave, 64 at a time.
-func (b *bench) connects(server string, n int) (time.Duration, error) {
+func (b *bench) connects(server string, n int, o dialOptions) (time.Duration, error) {
 	c, err := b.start(server)
 	if err != nil {
 		return 0, err
@@ -580,7 +587,7 @@ func (b *bench) connects(server string, n int) (time.Duration, error) {
 	for range 64 {
 		wg.Go(func() {
 			for left.Add(-1) >= 0 {
-				nc, _, err := dial(c.addr, dialOptions{path: "/channel/c0/"})
+				nc, _, err := dial(c.addr, o)
 				if err != nil {
 					first.CompareAndSwap(nil, &err)
 					return

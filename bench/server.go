@@ -42,6 +42,9 @@ var apps = map[string]func(args []string) (app, error){
 	"melody":   func([]string) (app, error) { return newMelody(), nil },
 	"replica":  newReplica,
 	"mesh":     newOnMesh,
+
+	"centrifuge":       func([]string) (app, error) { return newCentrifuge() },
+	"channels-history": newHistory,
 }
 
 // serve runs a server. It prints its address and then obeys the commands on
@@ -151,6 +154,10 @@ func obey(a app, args []string) (string, error) {
 		return join(n[0])
 	case args[0] == "grow" && len(n) == 2:
 		return grow(n[0], n[1])
+	case args[0] == "position" && len(n) == 1:
+		return a.(onHistory).position("c" + args[1])
+	case args[0] == "ranges" && len(n) == 0:
+		return strconv.FormatInt(a.(onHistory).trips.ranges.Load(), 10), nil
 	case args[0] == "queue" && len(n) == 1:
 		return a.(onChannels).queue(n[0])
 	}
