@@ -279,14 +279,15 @@ func (c *client) welcome(ctx context.Context, s *subscription) {
 	}
 }
 
-// quit ends an attached subscription and its presence. The channel is free to go.
-func (c *client) quit(s *subscription) {
+// quit ends an attached subscription and its presence. The channel is free to go. For
+// next, see subscriptions.end.
+func (c *client) quit(s *subscription) (next *subscription) {
 	s.ch.detach(s)
 	if !c.inGo() {
 		c.hub.left(s.ch, c.info.ID)
 	}
 	s.ch.release()
-	c.subs.end(s)
+	return c.subs.end(s)
 }
 
 // unsubscribe ends the client's subscription to a channel, for the app. It ends a client

@@ -18,7 +18,10 @@ type subscription struct {
 	ch    *channel // set by attach
 	slot  int32    // in ch.subs, guarded by ch.mu; -1 if it is not in it
 	stage stage    // guarded by client.subs.mu
-	quiet bool     // it does not want the channel's events; set before attach
+	again bool     // the app has asked for it while it was not live, guarded by client.subs.mu
+	// These two are set before attach.
+	quiet bool // it does not want the channel's events
+	ofApp bool // the app has asked for it itself (connect_serverside.go)
 	// own is where the subscriber is, guarded by ch.mu. It is nil if the
 	// subscriber is in step: it has what the channel has passed on, and gets
 	// what comes.
@@ -88,8 +91,12 @@ func (a *subscriptions) reserve(c *client, channel string, most int) (*subscript
 	case a.findLocked(channel) != nil:
 		return nil, errSubscribed.saying("this connection is subscribed to %q already", channel)
 	case int(a.n) >= most:
-		return nil, errTooManySubscriptions.saying("this connection has reached its limit of %d subscriptions; unsubscribe from a channel first", most)
+		return nil, tooManySubscriptions(most)
 	}
+	return a.addLocked(c, channel), nil
+}
+
+func (a *subscriptions) addLocked(c *client, channel string) *subscription {
 	s := newSubscription(c, channel)
 	a.n++
 	switch {
@@ -100,7 +107,32 @@ func (a *subscriptions) reserve(c *client, channel string, most int) (*subscript
 	default:
 		a.more[channel] = s
 	}
+	return s
+}
+
+// invite is reserve for the app. It returns nil if there is nothing to attach, since
+// the client leaves or is subscribed. If the subscription is on its way, or is ending,
+// end decides what comes of that.
+func (a *subscriptions) invite(c *client, channel string, most int) (*subscription, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.findLocked(channel)
+	switch {
+	case a.left:
+		return nil, nil
+	case s != nil:
+		s.again = s.stage != live
+		return nil, nil
+	case int(a.n) >= most:
+		return nil, tooManySubscriptions(most)
+	}
+	s = a.addLocked(c, channel)
+	s.ofApp = true
 	return s, nil
+}
+
+func tooManySubscriptions(most int) error {
+	return errTooManySubscriptions.saying("this connection has reached its limit of %d subscriptions; unsubscribe from a channel first", most)
 }
 
 // settle makes an attached subscription live. If it was taken meanwhile, settle
@@ -111,7 +143,7 @@ func (a *subscriptions) settle(s *subscription) bool {
 	if s.stage != entering {
 		return false
 	}
-	s.stage = live
+	s.stage, s.again = live, false
 	s.channel = s.ch.name // so that no memory of the request is kept
 	if s != a.first {
 		a.more[s.channel] = s // which replaces the key, too
@@ -125,7 +157,7 @@ func (a *subscriptions) settle(s *subscription) bool {
 // returned for client.quit; if not, whoever attaches it sees that it is taken.
 func (a *subscriptions) takeLocked(s *subscription) *subscription {
 	was := s.stage
-	s.stage = ending
+	s.stage, s.again = ending, false
 	a.n--
 	s.right.stop()
 	if was != live {
@@ -137,10 +169,13 @@ func (a *subscriptions) takeLocked(s *subscription) *subscription {
 }
 
 // end forgets a subscription that is not attached, or not any more. Until then,
-// the channel cannot be subscribed to again: its presence shows a client once.
-func (a *subscriptions) end(s *subscription) {
+// the channel cannot be subscribed to again: its presence shows a client once. If the
+// app has asked for that meanwhile, end returns a subscription that is to be attached,
+// or ended.
+func (a *subscriptions) end(s *subscription) (next *subscription) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	again := s.again && !a.left
 	if s.stage <= live {
 		a.takeLocked(s)
 	}
@@ -148,6 +183,11 @@ func (a *subscriptions) end(s *subscription) {
 	if s != a.first {
 		delete(a.more, s.channel)
 	}
+	if again && int(a.n) < s.client.hub.opts.MaxSubscriptions {
+		next = a.addLocked(s.client, s.channel)
+		next.ofApp = true
+	}
+	return next
 }
 
 // take ends the subscription to a channel, and reports whether it was there. For the
@@ -156,8 +196,12 @@ func (a *subscriptions) take(channel string) (one *subscription, found bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.findLocked(channel)
-	if s == nil || s.stage > live {
+	switch {
+	case s == nil:
 		return nil, false
+	case s.stage > live:
+		found, s.again = s.again, false
+		return nil, found
 	}
 	return a.takeLocked(s), true
 }
@@ -203,7 +247,7 @@ func (a *subscriptions) takeThis(s *subscription) (one *subscription) {
 func (a *subscriptions) takeAll() (first *subscription, more []*subscription) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.left = true
+	a.left = true // so that again means nothing any more
 	if a.first != nil && a.first.stage <= live {
 		first = a.takeLocked(a.first)
 	}

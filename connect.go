@@ -21,6 +21,8 @@ import (
 //	connect_hello.go      the first command, and who the client is
 //	connect_subscribe.go  subscribing, and how subscriptions end
 //	connect_rights.go     until when a subscription is allowed
+//	connect_serverside.go the subscriptions that the app asks for
+//	connect_open.go       how these begin
 //	connect_recover.go    what a subscriber that comes back has missed
 //	connect_publish.go    publish; connect_call.go the app's own methods
 //	connect_read.go       presence and history
@@ -39,7 +41,9 @@ type session struct {
 	entering sync.WaitGroup
 	slots    chan struct{} // one for each of these; nil before the first
 
-	mu sync.Mutex // guards client.info.Identity
+	mu      sync.Mutex // guards the fields below, and client.info.Identity
+	hello   hello
+	invited []*subscription // by the app, for the reply to connect: see invite
 }
 
 func (c *client) beginSession() {
@@ -184,7 +188,11 @@ func replySize(r *clientproto.Reply) int {
 	const least = 64
 	switch {
 	case r.Connect != nil:
-		return 3*least + len(r.Connect.Client) + len(r.Connect.Node) + len(r.Connect.Data)
+		n := 3*least + len(r.Connect.Client) + len(r.Connect.Node) + len(r.Connect.Data)
+		for channel, sub := range r.Connect.Subs {
+			n += 2*least + len(channel) + publicationsSize(sub.Publications)
+		}
+		return n
 	case r.Subscribe != nil:
 		return 2*least + publicationsSize(r.Subscribe.Publications)
 	case r.History != nil:

@@ -21,6 +21,7 @@ var (
 	endInternal = closing{3004, "internal server error"}
 	endExpired  = closing{3005, "connection expired"}
 	endSlow     = closing{3008, "slow"}
+	endMissed   = closing{3010, "insufficient state"}
 	endNoPong   = closing{3012, "no pong"}
 
 	endBadToken     = closing{3500, "invalid token"}

@@ -45,10 +45,17 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 	if ended, _ := c.out.Ended(); ended { // while the app was asked
 		return errEnded
 	}
+	s.invites()
 	if err := c.connected(WithIdentity(ctx, id)); err != nil {
+		s.uninvite()
 		return err
 	}
 	s.connected = true // from here on OnDisconnect follows
+	begun, err := s.open(ctx, r.Subs)
+	if err != nil {
+		s.end(endInternal, err)
+		return errEnded
+	}
 	c.admit()
 	result := clientproto.ConnectResult{
 		Client: c.info.ID, Version: serverVersion, Node: h.opts.ReplicaID,
@@ -57,7 +64,9 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 	if r.Token != "" { // without one, there is none that the client could renew
 		result.Expires, result.TTL = ttl(id.Expires)
 	}
+	result.Subs = results(begun)
 	s.reply(&clientproto.Reply{ID: cmd, Connect: &result})
+	s.follow(begun)
 	return nil
 }
 

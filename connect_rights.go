@@ -52,8 +52,11 @@ func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *c
 		return errUnserved
 	}
 	sub := c.subs.find(r.Channel)
-	if sub == nil {
+	switch {
+	case sub == nil:
 		return ErrForbidden.saying("this connection is not subscribed to %.200q", r.Channel)
+	case sub.ofApp:
+		return errUnserved.saying("the server has subscribed this connection to %.200q, so it needs no token", r.Channel)
 	}
 	until, err := c.hub.authorizeUntil(s.ctx, c.request(sub, r.Token))
 	if err != nil {
@@ -67,13 +70,17 @@ func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *c
 }
 
 // askAgain asks the app again whether the client may have its subscriptions, after its
-// identity has changed. Those that end with a token of their own do not depend on that.
+// identity has changed. Those that end with a token of their own do not depend on that,
+// nor do those that the app has asked for.
 func (s *session) askAgain() {
 	c := s.client
 	if c.hub.opts.Authorize == nil {
 		return
 	}
 	for _, sub := range c.subs.all() {
+		if sub.ofApp {
+			continue
+		}
 		token := ""
 		if r := sub.right; r != nil && r.shown {
 			if r.timer != nil {

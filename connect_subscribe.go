@@ -44,7 +44,7 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	j := &joining{id: id, sub: sub, token: r.Token}
 	j.ch, j.until, err = c.ask(s.ctx, sub, r.Token)
 	if err != nil {
-		c.subs.end(sub)
+		s.skip(sub)
 		return err
 	}
 	if r.Recover {
@@ -92,8 +92,8 @@ func (s *session) enter(j *joining) {
 	err := j.ch.greet(c.hub.ctx, sub, j.since, func(b *beginning) *fanout.Frame { return s.subscribed(j, b) })
 	if err != nil {
 		j.ch.release()
-		c.subs.end(sub)
 		s.answered(j.id, err)
+		s.skip(sub)
 	}
 	if j.apart || c.hub.opts.OnSubscribe != nil || j.ch.opts.Presence != PresenceOff {
 		c.out.Flush() // the reader is elsewhere, or may have to wait before it comes to that
@@ -101,36 +101,49 @@ func (s *session) enter(j *joining) {
 	if err != nil {
 		return
 	}
-	c.show(sub)
-	if !c.subs.settle(sub) { // the app has ended it meanwhile, or the connection leaves
-		c.quit(sub)
-		s.tellUnsubscribed(sub.channel, unsubscribedByServer)
-		return
+	if s.settle(sub) {
+		s.holds(sub, j.token, j.until)
+		c.welcome(s.ctx, sub)
 	}
-	s.holds(sub, j.token, j.until)
-	c.welcome(s.ctx, sub)
+}
+
+// settle shows an attached subscription, and reports whether it stays: the app may have
+// ended it meanwhile, or the connection leaves. It may be called concurrently.
+func (s *session) settle(sub *subscription) bool {
+	s.client.show(sub)
+	if s.client.subs.settle(sub) {
+		return true
+	}
+	s.quit(sub, &unsubscribedByServer)
+	return false
 }
 
 // subscribed is the reply to a subscribe.
 func (s *session) subscribed(j *joining, b *beginning) *fanout.Frame {
-	result := clientproto.SubscribeResult{WasRecovering: j.since != nil}
-	if j.ch.opts.HistorySize > 0 {
+	result := subscribeResult(j.ch, j.since, b)
+	if j.token != "" { // without one, there is none that the client could renew
+		result.Expires, result.TTL = ttl(j.until)
+	}
+	return s.replyFrame(&clientproto.Reply{ID: j.id, Subscribe: result})
+}
+
+// subscribeResult says how a subscription begins.
+func subscribeResult(ch *channel, since *Position, b *beginning) *clientproto.SubscribeResult {
+	result := &clientproto.SubscribeResult{WasRecovering: since != nil}
+	if ch.opts.HistorySize > 0 {
 		result.Recoverable, result.Positioned = true, true
 		result.Recovered = b.recovered
 		result.Epoch, result.Offset = b.at.Epoch, b.at.Offset
 		result.Publications = b.publications
 	}
-	if j.token != "" { // without one, there is none that the client could renew
-		result.Expires, result.TTL = ttl(j.until)
-	}
-	return s.replyFrame(&clientproto.Reply{ID: j.id, Subscribe: &result})
+	return result
 }
 
 // unsubscribe answers an unsubscribe. To end what is not there is no fault: it may
 // have ended a moment ago.
 func (s *session) unsubscribe(r *clientproto.UnsubscribeRequest, reply *clientproto.Reply) error {
 	if one, _ := s.client.subs.take(r.Channel); one != nil {
-		s.client.quit(one)
+		s.quit(one, nil)
 	}
 	reply.Unsubscribe = &clientproto.UnsubscribeResult{}
 	return nil
@@ -141,25 +154,35 @@ func (s *session) unsubscribe(r *clientproto.UnsubscribeRequest, reply *clientpr
 func (s *session) unsubscribed(channel string, why unsubscribing) bool {
 	one, found := s.client.subs.take(channel)
 	if one != nil { // if it is still entering, enter sees it
-		s.client.quit(one)
-		s.tellUnsubscribed(one.channel, why)
+		s.quit(one, &why)
 	}
 	return found
 }
 
 // lost ends a subscription that has missed messages. The client subscribes again, and
 // learns that it cannot recover. It may be called concurrently.
-func (s *session) lost(sub *subscription) { s.drop(sub, unsubscribedMissed) }
+func (s *session) lost(sub *subscription) {
+	if sub.ofApp { // the client cannot subscribe to it: it connects again
+		s.end(endMissed, errMissed)
+		return
+	}
+	s.drop(sub, unsubscribedMissed)
+}
 
-// drop ends a subscription if nobody has yet. The client is told when it has ended, so
-// that it can subscribe again at once. It may be called concurrently.
+// drop ends a subscription if nobody has yet. It may be called concurrently.
 func (s *session) drop(sub *subscription, why unsubscribing) {
 	if one := s.client.subs.takeThis(sub); one != nil {
-		s.client.quit(one)
-		s.tellUnsubscribed(one.channel, why)
+		s.quit(one, &why)
 	}
 }
 
-func (s *session) tellUnsubscribed(channel string, why unsubscribing) {
-	s.push(&clientproto.Push{Channel: channel, Unsubscribe: &clientproto.Unsubscribe{Code: why.code, Reason: why.reason}})
+// quit ends an attached subscription. If the client has not asked for that, it is told
+// why, when the subscription has ended, so that it can subscribe again at once. It may
+// be called concurrently.
+func (s *session) quit(sub *subscription, why *unsubscribing) {
+	next := s.client.quit(sub)
+	if why != nil {
+		s.push(&clientproto.Push{Channel: sub.channel, Unsubscribe: &clientproto.Unsubscribe{Code: why.code, Reason: why.reason}})
+	}
+	s.start(next)
 }

@@ -150,6 +150,59 @@ func ExampleHub_Subscribe() {
 	// reset: trimmed 4
 }
 
+// OnConnect subscribes each user to what is theirs, and the app to more while they are
+// connected.
+func ExampleHub_SubscribeUser() {
+	ctx := context.Background()
+	var hub *channels.Hub
+	hub, err := channels.New(channels.Options{
+		OnConnect: func(ctx context.Context, c channels.Client) error {
+			_, err := hub.SubscribeClient(ctx, c.ID, "inbox."+c.Identity.ID)
+			return err
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	asAnn := func(w http.ResponseWriter, r *http.Request) {
+		hub.Handler().ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: "ann"})))
+	}
+	server := httptest.NewServer(http.HandlerFunc(asAnn))
+	defer server.Close()
+	defer hub.Shutdown(ctx)
+
+	ws, _, err := websocket.Dial(ctx, server.URL+"/connection/websocket", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	read := func() []byte {
+		_, text, err := ws.Read(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return text
+	}
+	if err := ws.Write(ctx, websocket.MessageText, []byte(`{"id":1,"connect":{}}`)); err != nil {
+		log.Fatal(err)
+	}
+	var reply struct {
+		Connect struct{ Subs json.RawMessage }
+	}
+	if err := json.Unmarshal(read(), &reply); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(reply.Connect.Subs))
+
+	if _, err := hub.SubscribeUser(ctx, "ann", "room.7"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(read()))
+	// Output:
+	// {"inbox.ann":{}}
+	// {"push":{"channel":"room.7","subscribe":{}}}
+}
+
 // A typed view encodes and decodes the bodies.
 func ExampleOf() {
 	ctx := context.Background()

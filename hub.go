@@ -63,7 +63,7 @@ type Hub struct {
 // (internal/fanout/outbox.go). Socket.wroteLast then bounds how long its answer may
 // take. One that is silent or cannot be written to is cut by Outbox.Cut. Then finish
 // takes it out of the hub (conn.go, stream.go, subscribe.go). disconnect.go is for apps
-// that want a client gone.
+// that want a client gone, and subscribe_user.go for those that subscribe it to more.
 //
 // A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas
 // (replica_report.go). After Options.DrainDelay it refuses newcomers (http_subscribe.go,

@@ -90,7 +90,8 @@ type Options struct {
 	// website has such a name. Default: all names.
 	Hosts []string
 
-	// OnConnect is called before a connection is accepted. An error refuses it.
+	// OnConnect is called before a connection is accepted. An error refuses it. It may
+	// subscribe a connection of the client protocol: see [Hub.SubscribeClient].
 	OnConnect func(ctx context.Context, c Client) error
 	// OnDisconnect is called once for each connection that OnConnect has let
 	// in, even if the handshake failed afterwards. c has the connection's
@@ -139,7 +140,7 @@ type Options struct {
 	// Default 0: no limit.
 	MaxConnectionsPerAddress int
 	// MaxSubscriptions bounds the subscriptions of one connection of the client
-	// protocol. Default 128; up to 100,000.
+	// protocol, including those that the app asks for. Default 128; up to 100,000.
 	MaxSubscriptions int
 	// MaxQueuedBytes bounds what waits for all receivers together. A message
 	// counts once, since receivers share its memory. If it is reached, new

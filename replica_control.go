@@ -29,6 +29,7 @@ const controlVersion = 1
 const (
 	controlDisconnect  = "disconnect"
 	controlUnsubscribe = "unsubscribe"
+	controlSubscribe   = "subscribe"
 	controlCanary      = "canary" // to all; each hub answers with an echo
 	controlEcho        = "echo"
 	controlBye         = "bye" // the sender shuts down
@@ -69,6 +70,8 @@ func (h *Hub) takeControl(p mesh.Packet) {
 	switch p.Header {
 	case controlDisconnect, controlUnsubscribe:
 		h.endHere(p.Header, &c)
+	case controlSubscribe:
+		h.subscribeLater(&c)
 	case controlCanary:
 		h.heard(p.Origin, &c)
 		select {

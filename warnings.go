@@ -18,7 +18,7 @@ import (
 type warnings struct {
 	log *slog.Logger
 
-	store, mesh, twin, packet, entry, publisher, host, origin, unfinished sparingly.Turn
+	store, mesh, twin, packet, entry, publisher, host, origin, unfinished, subscribe sparingly.Turn
 
 	apart   atomic.Bool // the warning about two Stores was logged
 	foreign sync.Map    // the types of ResponseWriters that were logged
@@ -83,6 +83,14 @@ func (w *warnings) badEntry(channel string, offset uint64, err error) {
 func (w *warnings) badPublisher(p *Publication, err error) {
 	if w.publisher.Now(time.Minute) {
 		w.log.Warn("a message does not carry all of its publisher's identity; shorten it, or set ChannelOptions.HidePublishers", "channel", p.Channel, "client", p.Client, "err", err)
+	}
+}
+
+// notSubscribed logs, at most once a minute, that another replica's SubscribeUser or
+// SubscribeClient has failed here.
+func (w *warnings) notSubscribed(channel string, err error) {
+	if !errors.Is(err, context.Canceled) && w.subscribe.Now(time.Minute) {
+		w.log.Warn("another replica asked to subscribe connections to a channel, and some were not", "channel", channel, "err", err)
 	}
 }
 
