@@ -29,3 +29,12 @@ func TestHubsSayWhoPublished(t *testing.T) {
 		return channels.Options{ReplicaID: id, Mesh: open(t, s.Client(), "", id), Store: st}
 	})
 }
+
+// A user's connections are subscribed on all hubs.
+func TestHubsSubscribeUsers(t *testing.T) {
+	t.Parallel()
+	s, st := redistest.Start(t), hubtest.NewMemory(t)
+	hubtest.SubscribesUsers(t, func(id string) channels.Options {
+		return channels.Options{ReplicaID: id, Mesh: open(t, s.Client(), "", id), Store: st}
+	})
+}

@@ -40,3 +40,12 @@ func TestTwinHubs(t *testing.T) {
 		})
 	}
 }
+
+// TestHubsSubscribeUsers: a user's connections are subscribed on all hubs.
+func TestHubsSubscribeUsers(t *testing.T) {
+	t.Parallel()
+	st := hubtest.NewMemory(t)
+	hubtest.SubscribesUsers(t, func(id string) channels.Options {
+		return channels.Options{Mesh: newMesh(t, id, withKey("the key of the mesh")), Store: st}
+	})
+}
