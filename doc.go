@@ -35,7 +35,8 @@
 //
 // By default every client may subscribe and publish, but browsers only from the
 // app's own origin. [Options.Authorize] and [WithIdentity] decide who may do
-// what; package middleware has tokens, API keys and rate limits for them.
+// what; package middleware has tokens, API keys and rate limits for them. The app can
+// also subscribe clients itself: see [Hub.SubscribeUser].
 //
 // # Errors
 //

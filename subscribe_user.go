@@ -9,8 +9,9 @@ import (
 // protocol to a channel, on all replicas. The clients are told where they begin, as if
 // they had asked for it themselves. Connections of one channel are left alone, and so
 // are those that are subscribed already. Authorize is not asked. SubscribeUser returns
-// how many connections it has subscribed on this replica, where it is done when it
-// returns.
+// how many connections it has subscribed on this replica, including those that are
+// connecting at this moment: their subscription comes with, or right after, the answer
+// to connect.
 //
 // Such a subscription lasts as long as its connection. To make one that outlasts it,
 // write down that the user belongs to the channel, then call SubscribeUser, and have
