@@ -33,6 +33,7 @@ type session struct {
 	client *client
 	format clientproto.Format
 
+	tried     bool            // it has said connect
 	connected bool            // OnConnect has let it in
 	known     bool            // the app's middleware says who the client is
 	ctx       context.Context // of the app's code that commands call; set when connected
@@ -99,7 +100,13 @@ func (s *session) command(cmd *clientproto.Command, bad error) error {
 		return nil
 	case !s.connected:
 		h.clients.heard(c)
-		err := s.connect(cmd.ID, cmd.Connect, bad)
+		var err error
+		if s.tried { // the first time, the request for the connection was charged
+			err = h.charge(WithIdentity(h.ctx, c.info.Identity), c.info)
+		}
+		if s.tried = true; err == nil {
+			err = s.connect(cmd.ID, cmd.Connect, bad)
+		}
 		if err != nil {
 			h.clients.await(c) // it may try again
 		}

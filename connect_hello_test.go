@@ -154,6 +154,27 @@ func TestConnectAsksWhoTheClientIs(t *testing.T) {
 	require.Contains(t, s.log.String(), "panic in Authenticate")
 }
 
+// Who keeps trying is charged for it: to verify a token costs time.
+func TestConnectAgainIsCharged(t *testing.T) {
+	var asked lines
+	hub := newHub(t, channels.Options{
+		Authenticate: func(ctx context.Context, token string, data json.RawMessage) (channels.Identity, error) {
+			asked.add("authenticate")
+			return tokens(ctx, token, data)
+		},
+		OnReceive: func(context.Context, channels.Client) error {
+			asked.add("receive")
+			return &channels.Error{Code: "rate_limited", Status: 429, Message: "too often"}
+		},
+	})
+	c := comes(t, hub, nil)
+	c.send(connectWith("old"))
+	c.wantError(1, 109)
+	c.send(connectWith("old"))
+	c.wantError(1, 111)
+	require.Equal(t, []string{"authenticate", "receive"}, asked.take())
+}
+
 func TestConnectNeedsNoTokenBehindAMiddleware(t *testing.T) {
 	s := serve(t, channels.Options{
 		Authenticate: func(context.Context, string, json.RawMessage) (channels.Identity, error) { panic("it is not asked") },

@@ -101,8 +101,9 @@ type Options struct {
 	// that it publishes reach the new subscriber.
 	OnSubscribe func(ctx context.Context, c Client, channel string)
 	// OnReceive is called before a client's message is parsed: for each message
-	// over a WebSocket (even if it turns out to be invalid), each publish over
-	// HTTP, each message of a batch, and each message that a [Bridge] publishes.
+	// over a WebSocket (even if it turns out to be invalid), each command of the
+	// client protocol but the first connect, each publish over HTTP, each message
+	// of a batch, and each message that a [Bridge] publishes.
 	// An error refuses it. It is the place for limits: middleware.Limiter has an
 	// OnReceive. c is the connection; for HTTP and a Bridge it has no ID.
 	OnReceive func(ctx context.Context, c Client) error
