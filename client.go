@@ -16,7 +16,7 @@ type Client struct {
 	ID         string // unique over all replicas
 	Identity   Identity
 	RemoteAddr string // of the TCP connection, as net/http gives it; empty for Go subscribers
-	Transport  string // "websocket", "sse" or "go"; for OnReceive also "http" or "bridge"
+	Transport  string // "websocket", "sse", "http_stream" or "go"; for OnReceive also "http" or "bridge"
 
 	// Connected is when the connection's request arrived. Received and Sent
 	// are what it has carried so far; OnDisconnect gets the totals. What is
@@ -29,6 +29,7 @@ type Client struct {
 const (
 	transportWebSocket = "websocket"
 	transportSSE       = "sse"
+	transportLines     = "http_stream"
 	transportGo        = "go"
 	transportHTTP      = "http"
 	transportBridge    = "bridge"

@@ -28,10 +28,13 @@ import (
 //	connect_read.go       presence and history
 //	connect_codes.go      the protocol's words for errors and ends
 //	connect_frame.go      what is pushed
-//	connect_websocket.go  the door
+//	connect_websocket.go  the first door
+//	connect_stream.go     the doors for clients that can open no WebSocket
+//	connect_emulation.go  how their commands come to the session
 type session struct {
 	client *client
 	format clientproto.Format
+	key    string // lets its client's requests in that come beside a stream, or ""
 
 	tried     bool            // it has said connect
 	connected bool            // OnConnect has let it in

@@ -59,7 +59,7 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 	c.admit()
 	result := clientproto.ConnectResult{
 		Client: c.info.ID, Version: serverVersion, Node: h.opts.ReplicaID,
-		Ping: uint32(h.opts.PingPeriod / time.Second), Pong: true,
+		Ping: uint32(h.opts.PingPeriod / time.Second), Pong: true, Session: s.key,
 	}
 	if r.Token != "" { // without one, there is none that the client could renew
 		result.Expires, result.TTL = ttl(id.Expires)

@@ -24,6 +24,9 @@
 //
 //	GET  /channel/{name}/               WebSocket or server-sent events; ?since=<epoch>:<offset> resumes, ?heartbeat=event shows signs of life
 //	GET  /connection/websocket          many channels over one WebSocket, in the Centrifuge client protocol
+//	GET  /connection/sse                the same over an event stream; POST works, too
+//	POST /connection/http_stream        the same over a stream of lines, or of Protobuf
+//	POST /emulation                     the commands for these two
 //	POST /v1/channel/{name}/publish     {"header":"…","body":…}
 //	POST /v1/publish                    many messages, or one to many channels
 //	GET  /v1/channel                    the list: subscribers and publishes of the last minute

@@ -62,6 +62,7 @@ import (
 //	no_method               there is no such method: see Options.OnCall
 //	not_available           a part of the protocol is not served here
 //	unrecoverable           the history does not go on from the position
+//	no_session              the replica that a request of /emulation names is not there
 //
 // Package middleware adds bad_token and bad_api_key (401), and rate_limited (429).
 type Error struct {
@@ -179,6 +180,8 @@ var (
 	errSubscribed         = &Error{Code: "already_subscribed", Status: http.StatusConflict, Message: "this connection is subscribed to the channel already"}
 	errUnserved           = &Error{Code: "not_available", Status: http.StatusNotImplemented, Message: "this is not served here"}
 	errUnrecoverable      = &Error{Code: "unrecoverable", Status: http.StatusGone, Message: "the history does not go on from this position: it is of another epoch, or messages after it are no longer kept"}
+
+	errNoSession = &Error{Code: "no_session", Status: http.StatusNotFound, Message: "the replica that had this session is not there; connect again"}
 
 	errTooManySubscriptions = &Error{Code: "too_many_subscriptions", Status: http.StatusForbidden, Message: "the connection has reached its limit of subscriptions"}
 

@@ -53,7 +53,7 @@ func AllErrors() []*Error {
 		ErrReservedHeader, ErrBadKey, ErrKeyReused, ErrBadQuery, ErrNoHistory, ErrNoPresence,
 		errBadJSON, errBinary, errTooSlow, errBadEncoding, errBadHandshake, errUpgrade, errNotHijackable, errNotFlushable, errOverloaded, errNoToken, errBadOrigin, errBadHost,
 		errNotFound, errTooManyConnections, errBadMethod,
-		ErrNoMethod, errBadFrame, errSubscribed, errTooManySubscriptions, errUnserved, errUnrecoverable,
+		ErrNoMethod, errBadFrame, errSubscribed, errTooManySubscriptions, errUnserved, errUnrecoverable, errNoSession,
 	}
 }
 

@@ -75,7 +75,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		if refuseWebSocket(w, r, e) {
 			return
 		}
-	case passes && r.Method == http.MethodGet && wantsStream(r):
+	case passes && r.Method == http.MethodGet && wantsStream(r) && !strings.HasSuffix(r.URL.Path, pathConnectEvents): // whose clients come again after any HTTP error
 		refuseStream(w, e)
 		return
 	}

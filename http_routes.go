@@ -54,7 +54,7 @@ func (h *Hub) route(w http.ResponseWriter, r *http.Request) error {
 		}
 		return notFound(r.URL.Path)
 	}
-	if r.Method == http.MethodGet && end.method == r.Method && !end.plain && r.ContentLength != 0 {
+	if r.Method == http.MethodGet && end.takes(r.Method) && !end.plain && r.ContentLength != 0 {
 		// The hub would read the body as a WebSocket's frames, while a proxy in
 		// front takes it for a body: a way to smuggle messages past the proxy.
 		return errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or an event stream must not have one")
@@ -74,7 +74,7 @@ func (h *Hub) route(w http.ResponseWriter, r *http.Request) error {
 	case r.Method == http.MethodHead && end.method == http.MethodGet && end.plain:
 	case r.Method == http.MethodConnect && route == "channel/{name}":
 		return errUpgrade.saying("WebSocket over HTTP/2 is not served; open it over HTTP/1.1")
-	case r.Method != end.method:
+	case !end.takes(r.Method):
 		w.Header().Set("Allow", end.allow())
 		return wrongMethod(r.Method, route, end)
 	}
@@ -110,7 +110,7 @@ func (h *Hub) call(w http.ResponseWriter, r *http.Request, route string, end end
 // An endpoint is one row of the table of endpoints. If serve returns an error,
 // it has written nothing, and the error is the answer.
 type endpoint struct {
-	method string
+	method string   // one, or two as in the header Allow
 	plain  bool     // a GET without side effects or streams, so HEAD works too
 	query  []string // the parameters that it takes; nil: serve sees to them
 	action Action   // what Authorize is asked; empty: serve sees to that
@@ -126,6 +126,10 @@ func init() { // not a literal, which would refer to itself through the handlers
 		"channel/{name}":       {http.MethodGet, false, nil, "", (*Hub).serveChannel},
 		"connection/websocket": {http.MethodGet, false, nil, "", (*Hub).serveConnect},
 
+		"connection/sse":         {"GET, POST", false, nil, "", (*Hub).serveConnectEvents},
+		"connection/http_stream": {http.MethodPost, false, nil, "", (*Hub).serveConnectStream},
+		"emulation":              {http.MethodPost, false, nil, "", (*Hub).serveEmulation},
+
 		"v1/publish": {http.MethodPost, false, noQuery, "", (*Hub).servePublishMany},
 		"v1/channel": {http.MethodGet, true, []string{"prefix", "limit", "cursor"}, ActionList,
 			(*Hub).serveList},
@@ -138,6 +142,12 @@ func init() { // not a literal, which would refer to itself through the handlers
 		"healthz":                    {http.MethodGet, true, nil, "", (*Hub).serveHealth},
 		"readyz":                     {http.MethodGet, true, nil, "", (*Hub).serveReady},
 	}
+}
+
+// takes reports whether the endpoint has a method.
+func (e endpoint) takes(method string) bool {
+	one, other, _ := strings.Cut(e.method, ", ")
+	return method == one || method == other
 }
 
 func (e endpoint) allow() string {
@@ -159,14 +169,14 @@ func wrongMethod(method, route string, end endpoint) *Error {
 }
 
 // served lists the endpoints for clients that asked for something else.
-const served = "the hub serves /channel/NAME/, /connection/websocket, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /healthz and /readyz"
+const served = "the hub serves /channel/NAME/, /connection/websocket, /connection/sse and /connection/http_stream with /emulation, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /healthz and /readyz"
 
 // notFound says that nothing is served at a path, and what is served. If one of
 // the hub's own paths follows a prefix, the hub is probably mounted below that
 // prefix without an http.StripPrefix.
 func notFound(path string) *Error {
 	mount := ""
-	for _, own := range []string{"/channel/", "/connection/", "/v1/", "/healthz", "/readyz"} {
+	for _, own := range []string{"/channel/", "/connection/", "/v1/", "/emulation", "/healthz", "/readyz"} {
 		prefix, rest, ok := strings.Cut(path, own)
 		switch {
 		case !ok:

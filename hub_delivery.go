@@ -12,6 +12,7 @@ type delivery struct {
 	channels channelTable
 	env      *channelEnv // what channels know of this replica
 	clients  clientTable
+	streamed streamTable    // the sessions whose commands come beside a stream
 	fan      *fanout.Engine // queues and writes what goes to clients
 
 	taps   taps   // the Bridges that get every message
@@ -21,6 +22,7 @@ type delivery struct {
 
 func (d *delivery) init(o *Options) {
 	d.clients.init(o.ReplicaID, o.PingPeriod)
+	d.streamed.byKey = make(map[string]*stream)
 	d.taps.all.Store(new([]*tap))
 	d.losses.wake = bell.New()
 	d.fan = fanout.New(fanout.Config{

@@ -184,7 +184,8 @@ type Options struct {
 	// quarter. Its client reconnects, and misses nothing on a channel with
 	// history. Without an end, a proxy that goes on reading for a client that has
 	// gone would keep that client's member in the channel for ever. Default
-	// 15 min; 1 s to 24 h; negative: never.
+	// 15 min; 1 s to 24 h; negative: never. Streams of the client protocol, whose
+	// clients answer pings, have no such end.
 	StreamTime time.Duration
 
 	// Logger gets what an operator should know. Default: slog.Default().

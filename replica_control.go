@@ -33,6 +33,9 @@ const (
 	controlCanary      = "canary" // to all; each hub answers with an echo
 	controlEcho        = "echo"
 	controlBye         = "bye" // the sender shuts down
+	// controlCommands has a frame of commands for a session as its body, which is no
+	// control, and the session's key as its Sender (connect_emulation.go).
+	controlCommands = "commands"
 )
 
 // The kinds of control.Who.
@@ -62,6 +65,10 @@ func (h *Hub) control(ctx context.Context, to, header string, c control) error {
 
 // takeControl does what another replica's hub asks. It never waits.
 func (h *Hub) takeControl(p mesh.Packet) {
+	if p.Header == controlCommands {
+		h.takeCommands(p)
+		return
+	}
 	var c control
 	if len(p.Body) > maxControlBytes || exact.Unmarshal(p.Body, &c) != nil || c.Version != controlVersion {
 		h.log.Debug("mesh: a control packet that this version does not know", "from", p.Origin, "header", p.Header)

@@ -116,6 +116,20 @@ func (a *otherReplicas) company() (all, served int) {
 	return all, served
 }
 
+// knows reports whether a replica of this id lives, as far as the Store, the mesh and
+// the replica itself say.
+func (a *otherReplicas) knows(id string, s mesh.Status) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch heard, ok := a.heard[id]; {
+	case heard.left:
+		return false
+	case ok && heard.lives(), a.stored[id].lives():
+		return true
+	}
+	return slices.ContainsFunc(s.Peers, func(p mesh.Peer) bool { return p.Up && p.ID == id })
+}
+
 // linkedElsewhere reports whether another replica is linked to others and has not reported
 // its mesh as lost: clients are better off there than at one that has lost its
 // mesh. It looks at links: all replicas see them go down at once, but miss canaries

@@ -15,13 +15,14 @@ import (
 	"github.com/channels-go/channels/internal/fanout"
 )
 
-// A stream is one client of server-sent events. The goroutine of its HTTP
-// handler drains the outbox.
+// A stream is one client of server-sent events, or a session over an HTTP stream
+// (connect_stream.go). The goroutine of its HTTP handler drains the outbox.
 type stream struct {
 	client
 	fanout.Outbox
 	signal bell.Bell // something is queued
 	cancel context.CancelCauseFunc
+	up     *upstream // of a session: what comes up beside the stream
 
 	cut sync.Mutex // guards the fields below
 	// finish takes the stream out of the hub; only the first call does. It is
@@ -91,9 +92,16 @@ const typeStream = "text/event-stream"
 
 // beginStream sets the headers of every stream. They tell proxies on the way to
 // the client not to hold events back.
-func beginStream(w http.ResponseWriter) {
+func beginStream(w http.ResponseWriter, as fanout.Format) {
 	head := w.Header()
-	head.Set("Content-Type", typeStream+"; charset=utf-8")
+	switch as {
+	case fanout.ClientLines:
+		head.Set("Content-Type", typeLines)
+	case fanout.ClientDelimited:
+		head.Set("Content-Type", typeProtobuf)
+	default:
+		head.Set("Content-Type", typeStream+"; charset=utf-8")
+	}
 	head.Set("Cache-Control", "no-store, no-transform") // compressing would hold events back
 	head.Set("X-Accel-Buffering", "no")                 // so would nginx
 	w.WriteHeader(http.StatusOK)
@@ -113,7 +121,7 @@ func refuseStream(w http.ResponseWriter, e *Error) {
 	if n, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil {
 		wait = max(wait, 2*min(time.Duration(n), maxRetryAfter)*time.Second)
 	}
-	beginStream(w)
+	beginStream(w, fanout.SSE)
 	w.Write(append(appendRetry(nil, backoff.Spread(wait)), newErrorFrame(e, nil).Bytes(fanout.SSE)...))
 }
 
@@ -127,7 +135,7 @@ const maxRetryAfter = 24 * 60 * 60
 func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery, leave func()) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	s := &stream{signal: bell.New(), cancel: cancel, rc: http.NewResponseController(w)}
+	s := newStream(w, cancel)
 	defer s.returned()
 	s.Init(h.fan, s, fanout.SSE)
 	h.initClient(&s.client, &s.Outbox, name, info)
@@ -135,6 +143,25 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	if err := s.letIn(ctx, q.since); err != nil {
 		return err
 	}
+	if d := h.opts.streamTime(w); d > 0 {
+		t := time.AfterFunc(d*3/4+rand.N(d/2), func() { s.End([]*fanout.Frame{newCloseFrame(closeGoingAway, "")}, errStreamTime, false) })
+		defer t.Stop()
+	}
+	return s.serve(ctx, w, leave, func() {
+		s.admit()
+		s.welcome(ctx, s.subs.first)
+	})
+}
+
+func newStream(w http.ResponseWriter, cancel context.CancelCauseFunc) *stream {
+	return &stream{signal: bell.New(), cancel: cancel, rc: http.NewResponseController(w)}
+}
+
+// serve writes what is queued until either side ends, and takes the client out of the
+// hub. It calls begin before it writes, and leave when the hub is done with the client.
+// An error means that nothing was written.
+func (s *stream) serve(ctx context.Context, w http.ResponseWriter, leave, begin func()) error {
+	h := s.hub
 	if err := h.guard("the response writer", func() error { return h.canStream(w) }); err != nil {
 		s.leave()
 		s.Abandon(err)
@@ -152,18 +179,17 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 			cause = nil // the client left
 		}
 		s.Abandon(cause)
+		if s.up != nil { // no hook comes after OnDisconnect
+			s.up.close()
+			s.session.entering.Wait()
+		}
 		s.gone(cause)
 	})
 	defer finish()
 	s.cut.Lock()
 	s.finish = finish
 	s.cut.Unlock()
-	if d := h.opts.streamTime(w); d > 0 {
-		t := time.AfterFunc(d*3/4+rand.N(d/2), func() { s.End([]*fanout.Frame{newCloseFrame(closeGoingAway, "")}, errStreamTime, false) })
-		defer t.Stop()
-	}
-	s.admit()
-	s.welcome(ctx, s.subs.first)
+	begin()
 	if err := s.write(ctx, w, h.opts.WriteTimeout); err != nil {
 		s.Abandon(err)
 	}
@@ -204,8 +230,13 @@ func (s *stream) writeAll(w http.ResponseWriter, rc *http.ResponseController, b 
 
 func (s *stream) write(ctx context.Context, w http.ResponseWriter, timeout time.Duration) error {
 	rc := http.NewResponseController(w)
-	beginStream(w)
-	b := appendRetry(nil, backoff.Spread(retryTime))
+	beginStream(w, s.Format)
+	var b []byte
+	if s.Format == fanout.SSE || s.Format == fanout.ClientEvents {
+		b = appendRetry(nil, backoff.Spread(retryTime))
+	} else if err := s.writeAll(w, rc, nil, timeout); err != nil { // clients wait for the headers, but not for long
+		return err
+	}
 	s.Sent.Bytes.Add(int64(len(b)))
 	var buf []byte
 	var frames []*fanout.Frame

@@ -7,6 +7,7 @@ func (h *Hub) tick() {
 	for _, c := range h.clients.stale() {
 		c.session.end(endStale, errSilent)
 	}
+	h.forwarded.Store(0)
 	h.cool()
 	h.countDrops()
 	h.unfinished.expire()
