@@ -197,11 +197,7 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 // channel, in use, and when the right to it ends. token is what the client has shown
 // for it.
 func (c *client) ask(ctx context.Context, s *subscription, token string) (ch *channel, until time.Time, err error) {
-	r := c.request(s, token)
-	if until, err = c.hub.authorizeUntil(ctx, r); err != nil {
-		return nil, until, err
-	}
-	if err = c.hub.checkInfo(&r.Identity); err != nil {
+	if until, err = c.mayHave(ctx, s, token); err != nil {
 		return nil, until, err
 	}
 	if ended, cause := c.out.Ended(); ended {
@@ -209,6 +205,15 @@ func (c *client) ask(ctx context.Context, s *subscription, token string) (ch *ch
 	}
 	ch, err = c.hub.use(s.channel, false)
 	return ch, until, err
+}
+
+// mayHave asks the app whether the client may have a subscription, and until when.
+func (c *client) mayHave(ctx context.Context, s *subscription, token string) (until time.Time, err error) {
+	r := c.request(s, token)
+	if until, err = c.hub.authorizeUntil(ctx, r); err == nil {
+		err = c.hub.checkInfo(&r.Identity)
+	}
+	return until, err
 }
 
 // request is what Authorize is asked about a subscription.

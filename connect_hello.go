@@ -32,23 +32,18 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 	// the hub ends, so does the client.
 	ctx, done := s.whileOpen(context.Background())
 	defer done()
-	id, banned := c.info.Identity, h.clients.lastBan()
-	if h.opts.Authenticate != nil && (r.Token != "" || !s.known) {
-		var err error
-		if id, err = s.authenticate(ctx, r.Token, r.Data); err != nil {
-			return err
-		}
-	}
-	if err := s.identify(id, banned); err != nil {
+	if err := s.recognize(ctx, r); err != nil {
 		return err
 	}
 	if ended, _ := c.out.Ended(); ended { // while the app was asked
 		return errEnded
 	}
 	s.invites()
-	if err := c.connected(WithIdentity(ctx, id)); err != nil {
-		s.uninvite()
-		return err
+	if h.opts.OnConnect != nil {
+		if err := c.connected(WithIdentity(ctx, c.info.Identity)); err != nil {
+			s.uninvite()
+			return err
+		}
 	}
 	s.connected = true // from here on OnDisconnect follows
 	begun, err := s.open(ctx, r.Subs)
@@ -57,17 +52,34 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 		return errEnded
 	}
 	c.admit()
-	result := clientproto.ConnectResult{
-		Client: c.info.ID, Version: serverVersion, Node: h.opts.ReplicaID,
-		Ping: uint32(h.opts.PingPeriod / time.Second), Pong: true, Session: s.key,
-	}
-	if r.Token != "" { // without one, there is none that the client could renew
-		result.Expires, result.TTL = ttl(id.Expires)
-	}
-	result.Subs = results(begun)
-	s.reply(&clientproto.Reply{ID: cmd, Connect: &result})
+	s.connectReply(cmd, r, begun)
 	s.follow(begun)
 	return nil
+}
+
+// recognize makes the client who its token says it is, or the app's middleware.
+func (s *session) recognize(ctx context.Context, r *clientproto.ConnectRequest) (err error) {
+	h := s.client.hub
+	id, banned := s.client.info.Identity, h.clients.lastBan()
+	if h.opts.Authenticate != nil && (r.Token != "" || !s.known) {
+		if id, err = s.authenticate(ctx, r.Token, r.Data); err != nil {
+			return err
+		}
+	}
+	return s.identify(id, banned)
+}
+
+// connectReply replies to a connect.
+func (s *session) connectReply(cmd uint32, r *clientproto.ConnectRequest, begun []begun) {
+	c, h := s.client, s.client.hub
+	result := clientproto.ConnectResult{
+		Client: c.info.ID, Version: serverVersion, Node: h.opts.ReplicaID,
+		Ping: uint32(h.opts.PingPeriod / time.Second), Pong: true, Session: s.key, Subs: results(begun),
+	}
+	if r.Token != "" { // without one, there is none that the client could renew
+		result.Expires, result.TTL = ttl(c.info.Identity.Expires)
+	}
+	s.reply(&clientproto.Reply{ID: cmd, Connect: &result})
 }
 
 // serverVersion is what SDKs show as the server's version. It is that of the protocol.

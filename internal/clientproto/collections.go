@@ -4,22 +4,32 @@ import "strconv"
 
 func list[T any, P pointer[T]](c *coder, num number, name string, p *[]T) {
 	switch {
-	case !c.reading && len(*p) == 0:
-	case !c.reading:
-		if c.format == JSON {
-			c.out = append(appendName(c.out, name), '[')
+	case c.reading:
+		readList[T, P](c, num, name, p)
+	case len(*p) > 0:
+		writeList[T, P](c, num, name, *p)
+	}
+}
+
+func writeList[T any, P pointer[T]](c *coder, num number, name string, all []T) {
+	if c.format == JSON {
+		c.out = append(appendName(c.out, name), '[')
+	}
+	for i := range all {
+		if c.format == JSON && i > 0 {
+			c.out = append(c.out, ',')
 		}
-		for i := range *p {
-			if c.format == JSON && i > 0 {
-				c.out = append(c.out, ',')
-			}
-			m := c.begin(num, "", 0)
-			P(&(*p)[i]).fields(c)
-			c.end(m)
-		}
-		if c.format == JSON {
-			c.out = append(c.out, ']')
-		}
+		m := c.begin(num, "", 0)
+		P(&all[i]).fields(c)
+		c.end(m)
+	}
+	if c.format == JSON {
+		c.out = append(c.out, ']')
+	}
+}
+
+func readList[T any, P pointer[T]](c *coder, num number, name string, p *[]T) {
+	switch {
 	case c.format == Protobuf:
 		if c.find(num, name, bytesType) {
 			*p = append(*p, *new(T))
@@ -37,24 +47,36 @@ func list[T any, P pointer[T]](c *coder, num number, name string, p *[]T) {
 // entries is for a map with texts as keys.
 func entries[T any, P pointer[T]](c *coder, num number, name string, p *map[string]P) {
 	switch {
-	case !c.reading && len(*p) == 0:
-	case !c.reading && c.format == Protobuf:
-		for key, value := range *p {
+	case c.reading:
+		readEntries(c, num, name, p)
+	case len(*p) > 0:
+		writeEntries(c, num, name, *p)
+	}
+}
+
+func writeEntries[T any, P pointer[T]](c *coder, num number, name string, all map[string]P) {
+	if c.format == Protobuf {
+		for key, value := range all {
 			m := c.begin(num, "", 0)
 			(&entry{key, value}).fields(c)
 			c.end(m)
 		}
-	case !c.reading:
-		m := c.begin(num, name, 0)
-		for key, value := range *p {
-			c.out = comma(c.out)
-			c.appendText(key)
-			c.out = append(c.out, ':')
-			v := c.begin(0, "", 0)
-			value.fields(c)
-			c.end(v)
-		}
-		c.end(m)
+		return
+	}
+	m := c.begin(num, name, 0)
+	for key, value := range all {
+		c.out = comma(c.out)
+		c.appendText(key)
+		c.out = append(c.out, ':')
+		v := c.begin(0, "", 0)
+		value.fields(c)
+		c.end(v)
+	}
+	c.end(m)
+}
+
+func readEntries[T any, P pointer[T]](c *coder, num number, name string, p *map[string]P) {
+	switch {
 	case c.format == Protobuf:
 		if c.find(num, name, bytesType) {
 			v := P(new(T))

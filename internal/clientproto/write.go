@@ -3,6 +3,7 @@ package clientproto
 import (
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -62,7 +63,9 @@ func (c *coder) end(m mark) {
 // appendText appends s with U+FFFD for what is not valid UTF-8. A client would refuse
 // the whole frame for it.
 func (c *coder) appendText(s string) {
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
 	if c.format == JSON {
 		c.out = appendQuoted(c.out, s)
 	} else {
