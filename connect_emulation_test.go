@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,19 +49,38 @@ func TestEmulationRefuses(t *testing.T) {
 	require.Equal(t, "closed", c.bring(`{}`).code())
 }
 
+// A streamRecorder keeps what is written to it, and can be read meanwhile.
+type streamRecorder struct {
+	*httptest.ResponseRecorder
+	mu sync.Mutex
+}
+
+func (r *streamRecorder) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ResponseRecorder.Write(b)
+}
+
+// text is what was written so far.
+func (r *streamRecorder) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Body.String()
+}
+
 // bubbleSession is a session over a stream within a bubble, where no socket may be.
 type bubbleSession struct {
 	t    *testing.T
 	hub  *channels.Hub
 	done chan struct{} // closed when the stream has ended
-	w    *httptest.ResponseRecorder
+	w    *streamRecorder
 	key  string
 	node string
 }
 
 // openInBubble opens one, and waits for the connect reply.
 func openInBubble(t *testing.T, hub *channels.Hub) *bubbleSession {
-	s := &bubbleSession{t: t, hub: hub, done: make(chan struct{}), w: httptest.NewRecorder()}
+	s := &bubbleSession{t: t, hub: hub, done: make(chan struct{}), w: &streamRecorder{ResponseRecorder: httptest.NewRecorder()}}
 	go func() {
 		defer close(s.done)
 		hub.Handler().ServeHTTP(s.w, httptest.NewRequest("POST", "/connection/http_stream", strings.NewReader(`{"id":1,"connect":{}}`)))
@@ -69,7 +89,7 @@ func openInBubble(t *testing.T, hub *channels.Hub) *bubbleSession {
 	var r struct {
 		Connect struct{ Session, Node string }
 	}
-	require.NoError(t, json.Unmarshal(s.w.Body.Bytes(), &r))
+	require.NoError(t, json.Unmarshal([]byte(s.w.text()), &r))
 	s.key, s.node = r.Connect.Session, r.Connect.Node
 	return s
 }
@@ -96,7 +116,7 @@ func TestEmulationBringsPongs(t *testing.T) {
 		begin := time.Now()
 		<-s.done
 		require.LessOrEqual(t, time.Since(begin), 51*time.Second)
-		require.Contains(t, s.w.Body.String(), `{"push":{"disconnect":{"code":3012,"reason":"no pong"}}}`)
+		require.Contains(t, s.w.text(), `{"push":{"disconnect":{"code":3012,"reason":"no pong"}}}`)
 		require.Zero(t, hub.Stats().Connections)
 	})
 }
@@ -177,7 +197,7 @@ func TestEmulationThroughAnotherReplica(t *testing.T) {
 		}
 		close(wait)
 		<-s.done
-		require.Contains(t, s.w.Body.String(), `{"push":{"disconnect":{"code":3008,"reason":"slow"}}}`)
+		require.Contains(t, s.w.text(), `{"push":{"disconnect":{"code":3008,"reason":"slow"}}}`)
 
 		s = openInBubble(t, r.hubs[1])
 		require.NoError(t, r.hubs[1].Shutdown(context.Background()))

@@ -38,3 +38,12 @@ func TestHubsSubscribeUsers(t *testing.T) {
 		return channels.Options{ReplicaID: id, Mesh: open(t, s.Client(), "", id), Store: st}
 	})
 }
+
+// The commands of a session come through Redis to the hub that has its stream.
+func TestHubsPassCommandsOn(t *testing.T) {
+	t.Parallel()
+	s, st := redistest.Start(t), hubtest.NewMemory(t)
+	hubtest.PassesCommandsOn(t, func(id string) channels.Options {
+		return channels.Options{ReplicaID: id, Mesh: open(t, s.Client(), "", id), Store: st}
+	})
+}

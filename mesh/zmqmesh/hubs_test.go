@@ -49,3 +49,13 @@ func TestHubsSubscribeUsers(t *testing.T) {
 		return channels.Options{Mesh: newMesh(t, id, withKey("the key of the mesh")), Store: st}
 	})
 }
+
+// TestHubsPassCommandsOn: the commands of a session come through the hub that they
+// reach to the one that has the session's stream.
+func TestHubsPassCommandsOn(t *testing.T) {
+	t.Parallel()
+	st := hubtest.NewMemory(t)
+	hubtest.PassesCommandsOn(t, func(id string) channels.Options {
+		return channels.Options{Mesh: newMesh(t, id, withKey("the key of the mesh")), Store: st}
+	})
+}
