@@ -208,6 +208,44 @@ func fiftyChannels(t *testing.T, k kind) {
 	}
 }
 
+// subscribedByApp has the app subscribe a client, which asks for nothing: when it
+// connects, and later through another replica.
+func subscribedByApp(t *testing.T, k kind) {
+	s := serve(t, settings{history: 10, replicas: 2, inbox: "inbox"})
+	alice, bob := s.open(k, "alice", nil), s.open(k, "bob", nil)
+	for _, c := range []*client{alice, bob} {
+		c.online()
+		e := c.want("subscribed", "inbox")
+		require.True(t, e.Server)
+		require.True(t, e.Recoverable)
+		require.False(t, e.WasRecovering)
+	}
+	s.replicas[1].subscribe("alice", "later")
+	require.True(t, alice.want("subscribed", "later").Server)
+	s.say("inbox", "1")
+	s.say("later", "2")
+	for _, c := range []*client{alice, bob} {
+		require.True(t, c.hears("inbox", "1")[0].Server)
+	}
+	alice.hears("later", "2")
+
+	// It comes back to the inbox, and misses nothing.
+	s.road.Part()
+	alice.want("connecting", "")
+	s.say("inbox", "3")
+	s.road.Lead(s.replicas[0].addr())
+	alice.want("connected", "")
+	recovered(t, alice, "inbox")
+	alice.hears("inbox", "3")
+
+	s.replicas[1].unsubscribe("alice", "inbox")
+	require.True(t, alice.want("unsubscribed", "inbox").Server)
+	s.say("inbox", "4")
+	bob.hears("inbox", "3", "4")
+	require.Equal(t, 2, alice.count("publication", "inbox"))
+	require.Zero(t, bob.count("subscribed", "later"))
+}
+
 // unsubscribed has the app take a channel from a client, which keeps the others.
 func unsubscribed(t *testing.T, k kind) {
 	s := serve(t, settings{history: 10})

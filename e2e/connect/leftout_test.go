@@ -26,6 +26,7 @@ var omissions = []omission{
 	{"", "slow reader", noEpoch},
 	{"", "drained", noEpoch},
 	{"", "killed", noEpoch},
+	{"", "subscribed by the app", noEpoch},
 	{"sse", "", "the server does not have this door yet"},
 	{"http_stream", "", "the server does not have this door yet"},
 	{"", "proxy that refuses upgrades", "the server does not have the other doors yet"},

@@ -43,7 +43,14 @@ func newReplica(s *site) *replica {
 	name := fmt.Sprint("r", len(s.replicas))
 	o := s.settings.options(name, s.shared, s.reports)
 	o.AllowedOrigins = []string{home.URL}
-	r := &replica{hubtest.New(s.t, o), name}
+	r := &replica{name: name}
+	if inbox := s.settings.inbox; inbox != "" {
+		o.OnConnect = func(ctx context.Context, c channels.Client) error {
+			_, err := r.Hub.SubscribeClient(ctx, c.ID, inbox)
+			return err
+		}
+	}
+	r.Server = hubtest.New(s.t, o)
 	if s.settings.small {
 		r.SmallBuffers()
 	}
@@ -160,6 +167,12 @@ func (r *replica) drain() {
 // dismiss ends a user's connections for good.
 func (r *replica) dismiss(user string) {
 	_, err := r.Hub.DisconnectUser(r.T.Context(), user)
+	require.NoError(r.T, err)
+}
+
+// subscribe gives a user a channel.
+func (r *replica) subscribe(user, channel string) {
+	_, err := r.Hub.SubscribeUser(r.T.Context(), user, channel)
 	require.NoError(r.T, err)
 }
 

@@ -41,6 +41,7 @@ type settings struct {
 	idle          time.Duration // see road
 	small         bool          // short queues and socket buffers
 	subscriptions int           // the most of one connection; 0: the default
+	inbox         string        // what the app subscribes each connection to; may be empty
 }
 
 // leaving is the end of a connection, as the server sees it.
