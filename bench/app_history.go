@@ -46,8 +46,8 @@ func newHistory(args []string) (app, error) {
 	return a, nil
 }
 
-// position returns where a channel is.
+// position returns where a channel is, as newStorm wants it.
 func (a onHistory) position(channel string) (string, error) {
 	res, err := a.hub.History(background, channel, channels.HistoryQuery{Limit: 1})
-	return fmt.Sprintf("%d %s", res.Position.Offset, res.Position.Epoch), err
+	return fmt.Sprintf("%d,%s", res.Position.Offset, res.Position.Epoch), err
 }

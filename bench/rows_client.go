@@ -1,9 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
-	"sync/atomic"
+	"strings"
 	"time"
 )
 
@@ -174,7 +175,7 @@ func clientRecover(b *bench) (line, error) {
 
 // storm lets n clients come back to a hub on Redis.
 func (b *bench) storm(n int) (s storm, err error) {
-	const names, each, missed, others = 10, 5, 20, 100
+	const names, others = 10, 100
 	r, err := startRedis(clientCPU)
 	if err != nil {
 		return s, err
@@ -187,20 +188,25 @@ func (b *bench) storm(n int) (s storm, err error) {
 	defer c.stop()
 
 	// c0 is the others' channel.
-	var since [names + 1]string
 	if _, err := c.do("publish %d 1 %d 128 0", names+1, names+1); err != nil {
 		return s, err
 	}
-	for i := range since {
+	args := []string{"storm", c.addr}
+	for i := 1; i <= names; i++ {
 		at, err := c.do("position %d", i)
 		if err != nil {
 			return s, err
 		}
-		since[i] = "c" + strconv.Itoa(i) + " " + at
+		args = append(args, fmt.Sprintf("c%d,%s", i, at))
 	}
-	if _, err := c.do("publish %d 1 %d 128 0", names+1, missed*(names+1)); err != nil {
+	if _, err := c.do("publish %d 1 %d 128 0", names+1, stormMissed*(names+1)); err != nil {
 		return s, err
 	}
+	clients, err := b.startOn(strings.Join(args, " "), nil, clientCPU)
+	if err != nil {
+		return s, err
+	}
+	defer clients.stop()
 	calm, err := subscribe(c.addr, others, sessionsOf("c0"))
 	if err != nil {
 		return s, err
@@ -224,36 +230,21 @@ func (b *bench) storm(n int) (s storm, err error) {
 	if s.calm, err = measure(); err != nil {
 		return s, err
 	}
-
-	var failed atomic.Pointer[error]
-	done := make(chan *load)
-	begin := time.Now()
+	took, done := "", make(chan error)
 	go func() {
-		back, err := subscribeAt(c.addr, n, n, func(i int) dialOptions {
-			var mine [each]string
-			for k := range mine {
-				mine[k] = since[1+(i+k)%names]
-			}
-			o := session(mine[:]...)
-			o.missed = each * missed
-			return o
-		})
-		if err != nil {
-			failed.Store(&err)
-		}
-		s.took = time.Since(begin)
-		done <- back
+		var err error
+		took, err = clients.do("storm %d", n)
+		done <- err
 	}()
 	s.rough, err = measure()
-	if back := <-done; back != nil {
-		defer back.close()
+	if err = errors.Join(err, <-done); err != nil {
+		return s, err
 	}
-	if e := failed.Load(); e != nil {
-		return s, *e
-	}
+	ns, err := strconv.ParseInt(took, 10, 64)
 	if err != nil {
 		return s, err
 	}
+	s.took = time.Duration(ns)
 	reads, err := c.do("ranges")
 	if err != nil {
 		return s, err

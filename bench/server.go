@@ -45,6 +45,7 @@ var apps = map[string]func(args []string) (app, error){
 
 	"centrifuge":       func([]string) (app, error) { return newCentrifuge() },
 	"channels-history": newHistory,
+	"storm":            newStorm,
 }
 
 // serve runs a server. It prints its address and then obeys the commands on
@@ -156,6 +157,8 @@ func obey(a app, args []string) (string, error) {
 		return grow(n[0], n[1])
 	case args[0] == "position" && len(n) == 1:
 		return a.(onHistory).position("c" + args[1])
+	case args[0] == "storm" && len(n) == 1:
+		return a.(*onStorm).begin(n[0])
 	case args[0] == "ranges" && len(n) == 0:
 		return strconv.FormatInt(a.(onHistory).trips.ranges.Load(), 10), nil
 	case args[0] == "queue" && len(n) == 1:
