@@ -112,6 +112,8 @@ type faultyStore struct {
 	tops   atomic.Int64 // how often Tops was called
 	most   atomic.Int64 // for how many channels at once, at most
 	mutes  atomic.Bool  // Tops hangs
+	stuck  atomic.Bool  // Range hangs
+	begins atomic.Int64 // how often Begin was called
 	// appended has addLag pass after the work of Append, not before.
 	appended bool
 	ahead    atomic.Int64 // by how much the store's clock is wrong, in nanoseconds
@@ -151,9 +153,20 @@ func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o st
 	return s.log.Load().Append(ctx, ch, e, o)
 }
 
+func (s *faultyStore) Begin(ctx context.Context, ch string) (store.Position, error) {
+	s.begins.Add(1)
+	if err := s.fails(ctx, s.hangs.Load()); err != nil {
+		return store.Position{}, err
+	}
+	if s.full.Load() {
+		return store.Position{}, fmt.Errorf("test: full: %w", store.ErrUnavailable)
+	}
+	return s.log.Load().Begin(ctx, ch)
+}
+
 func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (store.Page, error) {
 	s.ranges.Add(1)
-	if err := s.fails(ctx, false); err != nil {
+	if err := s.fails(ctx, s.stuck.Load()); err != nil {
 		return store.Page{}, err
 	}
 	page, err := s.log.Load().Range(ctx, ch, q)
@@ -211,6 +224,20 @@ func (s *guardedStore) Append(ctx context.Context, ch string, e store.Entry, o s
 		return store.Position{}, false, err
 	}
 	return s.Store.Append(ctx, ch, e, o)
+}
+
+func (s *guardedStore) Range(ctx context.Context, ch string, q store.Query) (store.Page, error) {
+	if err := s.before(ctx, "Range"); err != nil {
+		return store.Page{}, err
+	}
+	return s.Store.Range(ctx, ch, q)
+}
+
+func (s *guardedStore) Begin(ctx context.Context, ch string) (store.Position, error) {
+	if err := s.before(ctx, "Begin"); err != nil {
+		return store.Position{}, err
+	}
+	return s.Store.Begin(ctx, ch)
 }
 
 func (s *guardedStore) Tops(ctx context.Context, chs []string) ([]store.Position, error) {
@@ -272,7 +299,11 @@ func (r *replicas) subscribe(i int, channel string, from *channels.Position) *su
 
 func subscribe(t *testing.T, h *channels.Hub, channel string, from *channels.Position) *subscriber {
 	t.Helper()
-	sub := subscription(t, h, channel, from)
+	return collect(subscription(t, h, channel, from))
+}
+
+// collect reads all that a subscription gets.
+func collect(sub *channels.Subscription) *subscriber {
 	s := &subscriber{sub: sub, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)

@@ -26,7 +26,7 @@ type memLog struct {
 
 	mu    sync.Mutex // guards the fields below, up to el
 	gone  bool       // no longer in the Memory: look it up again
-	epoch string     // empty before the first Append and after the log has ended
+	epoch string     // empty before the log has begun and after it has ended
 	top   uint64
 
 	entries    ring // the newest has offset top

@@ -60,6 +60,45 @@ func (m *Memory) Append(ctx context.Context, channel string, e Entry, o AppendOp
 	}
 }
 
+// Begin implements [Log].
+func (m *Memory) Begin(ctx context.Context, channel string) (Position, error) {
+	if err := m.enter(ctx); err != nil {
+		return Position{}, err
+	}
+	if err := m.checkFits(channel, Entry{}); err != nil {
+		return Position{}, err
+	}
+	for {
+		l, err := m.find(channel, true)
+		if err != nil {
+			return Position{}, err
+		}
+		l.mu.Lock()
+		if l.gone { // dropped between find and Lock
+			l.mu.Unlock()
+			continue
+		}
+		now := m.now()
+		freed := l.expire(now)
+		var stale [3]*memLog
+		if l.epoch == "" {
+			if stale, err = m.touch(l); err != nil {
+				l.mu.Unlock()
+				return Position{}, err
+			}
+			l.epoch = newEpoch()
+		}
+		l.stayUntil(saturatingAdd(now, MetaTTL))
+		pos := Position{l.epoch, l.top}
+		m.bytes.Add(-freed)
+		l.mu.Unlock()
+
+		m.tidy(stale, now)
+		m.evict()
+		return pos, nil
+	}
+}
+
 // Range implements [Log].
 func (m *Memory) Range(ctx context.Context, channel string, q Query) (Page, error) {
 	if err := m.enter(ctx); err != nil {

@@ -46,7 +46,8 @@ var (
 // begins anew gets another epoch. So does a log that may have lost its last
 // entries and goes on. No Position ever means two messages. An epoch is 1 to 64
 // of A-Z, a-z, 0-9, "-", "_", "." and "~", since clients send it in URLs. The
-// zero Position is before the first message of a log that does not exist yet.
+// zero Position is before the first message of a log that does not exist yet, and
+// the offset 0 is before the first message of one that does.
 type Position struct {
 	Epoch  string
 	Offset uint64
@@ -74,6 +75,11 @@ type Log interface {
 	// Append does not keep or change e.Body and e.Info; the caller may reuse
 	// them. A field of o below the minimum that AppendOptions names is an error.
 	Append(ctx context.Context, channel string, e Entry, o AppendOptions) (pos Position, duplicate bool, err error)
+
+	// Begin returns the log's last position. A log that does not exist begins, with
+	// no entry: its position has the offset 0, and the first Append goes on from
+	// there. It is remembered for at least MetaTTL, like any other.
+	Begin(ctx context.Context, channel string) (Position, error)
 
 	// Range reads a part of a channel's log. An absent log is not an error: it
 	// gives the zero Page. The caller owns the Page.

@@ -34,6 +34,7 @@ func load(name string) *script {
 
 var (
 	appendScript   = load("append")
+	beginScript    = load("begin")
 	clockScript    = load("clock")
 	rangeScript    = load("range")
 	topsScript     = load("tops")

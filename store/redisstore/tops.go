@@ -81,6 +81,25 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 	return tops, nil
 }
 
+// Begin implements [store.Log]. To repeat it does no harm, so it is tried again if the
+// answer was lost.
+func (s *Store) Begin(ctx context.Context, channel string) (store.Position, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Position{}, err
+	}
+	c := newCall(beginScript, []string{s.keys.log(channel), s.keys.top(channel)}, newID(), millis(topStay))
+	if err := s.do(ctx, c); err != nil {
+		return store.Position{}, s.explain(ctx, fmt.Sprintf("begin the log of %q", channel), err)
+	}
+	reply, err := c.cmd.Slice()
+	if err != nil || len(reply) != 2 {
+		return store.Position{}, unexpected("begin", c.cmd.Val())
+	}
+	epoch, _ := reply[0].(string)
+	offset, _ := reply[1].(int64)
+	return store.Position{Epoch: epoch, Offset: uint64(offset)}, nil
+}
+
 // parseTop parses the value of a top's key.
 func parseTop(line string) (top store.Position, ends int64, ok bool) {
 	fields := strings.Fields(line)

@@ -25,6 +25,7 @@ func calls(s store.Store, base string) map[string]func(ctx context.Context) erro
 			_, _, err := s.Append(ctx, base+"log", store.Entry{Header: "h", Body: body(1)}, plenty)
 			return err
 		},
+		"Begin": func(ctx context.Context) error { return errorOf(s.Begin(ctx, base+"begun")) },
 		"Range": func(ctx context.Context) error {
 			return errorOf(s.Range(ctx, base+"log", store.Query{Limit: 10}))
 		},

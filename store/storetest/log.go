@@ -22,6 +22,8 @@ var logCases = []Case{
 	{"RangeSelects", "After and Before exclude their bounds. Limit keeps the first entries, or with Newest the last ones, in ascending order.", rangeSelects},
 	{"RangeBoundsBytes", "MaxBytes keeps the first entries that fit, or with Newest the last ones. At least one always comes.", rangeBoundsBytes},
 	{"AbsentLog", "A log that was never appended to gives the zero Page and the zero Position, not an error.", absentLog},
+	{"Begin", "Begin begins an absent log, at the offset 0 of an epoch under which the first Append goes on. It leaves any other log as it is.", begin},
+	{"ConcurrentBegin", "Concurrent Begins and Appends of an absent log agree on one epoch.", concurrentBegin},
 	{"TrimsBySize", "A log keeps the last Size entries. First is the offset of the oldest one. Offsets go on.", trimsBySize},
 	{"TTLLeavesPosition", "Epoch and top stay when all entries have expired, and the next Append goes on from there.", ttlLeavesPosition},
 	{"TTLDropsOldestFirst", "Entries older than the last Append's TTL are not returned. Younger ones are.", ttlDropsOldestFirst},
@@ -52,6 +54,61 @@ func offsetsCountFromOne(t *testing.T, s store.Store) {
 		require.EqualValues(t, i+1, e.Offset)
 		require.Equal(t, fmt.Sprint(i+1), e.Header)
 		require.JSONEq(t, string(body(i+1)), string(e.Body))
+	}
+}
+
+func begin(t *testing.T, s store.Store) {
+	ch := unique("begun")
+	at, err := s.Begin(t.Context(), ch)
+	require.NoError(t, err)
+	require.NotEmpty(t, at.Epoch)
+	require.Zero(t, at.Offset)
+	p := readAll(t, s, ch)
+	require.Equal(t, at, p.Top)
+	require.EqualValues(t, 1, p.First)
+	require.Empty(t, p.Entries)
+	require.Nil(t, p.Earlier)
+	tops, err := s.Tops(t.Context(), []string{ch})
+	require.NoError(t, err)
+	require.Equal(t, []store.Position{at}, tops)
+	for range 2 {
+		again, err := s.Begin(t.Context(), ch)
+		require.NoError(t, err)
+		require.Equal(t, at, again)
+		at = appendOne(t, s, ch, store.Entry{Header: "h", Body: body(1)}, plenty)
+		require.Equal(t, again.Epoch, at.Epoch)
+		require.Equal(t, again.Offset+1, at.Offset)
+	}
+	p = readAll(t, s, ch)
+	require.Equal(t, at, p.Top)
+	require.EqualValues(t, 1, p.First)
+	require.Len(t, p.Entries, 2)
+}
+
+func concurrentBegin(t *testing.T, s store.Store) {
+	for range 10 {
+		ch := unique("begun")
+		epochs := make([]string, 8)
+		var g sync.WaitGroup
+		for i := range epochs {
+			g.Go(func() {
+				var at store.Position
+				var err error
+				if i%2 == 0 {
+					at, err = s.Begin(t.Context(), ch)
+				} else {
+					at, _, err = s.Append(t.Context(), ch, store.Entry{Header: "h", Body: body(i)}, plenty)
+				}
+				assert.NoError(t, err)
+				epochs[i] = at.Epoch
+			})
+		}
+		g.Wait()
+		p := readAll(t, s, ch)
+		require.EqualValues(t, len(epochs)/2, p.Top.Offset)
+		for _, e := range epochs {
+			require.Equal(t, p.Top.Epoch, e)
+		}
 	}
 }
 

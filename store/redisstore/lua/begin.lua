@@ -1,0 +1,30 @@
+-- Begins a log without entries, unless it is there.
+-- KEYS: the log, its top.
+-- ARGV: the epoch for a log that begins, and for how many milliseconds it is
+-- remembered.
+-- Returns the log's epoch and offset.
+local info = redis.call('INFO', 'replication')
+if not string.find(info, 'role:master', 1, true) then
+  return redis.error_reply('READONLY the server is no longer the master')
+end
+local line = redis.call('GET', KEYS[2])
+if line then
+  local epoch, top = string.match(line, '^(%S+) %S+ (%d+) %d+ %d+ %d+ %d+ %x+ %S+ ?%S*$')
+  if not epoch then
+    return redis.error_reply('WRONGTYPE the key ' .. KEYS[2] .. ' holds a value that this library did not write')
+  end
+  return {epoch, tonumber(top)}
+end
+local life = string.match(info, 'master_replid:(%x+)')
+if not life then
+  return redis.error_reply('ERR INFO replication has no master_replid, which is needed to see a change of servers')
+end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function text(n) return string.format('%.0f', n) end
+if redis.call('EXISTS', KEYS[1]) == 1 then -- of a log whose top is gone
+  redis.call('XLEN', KEYS[1]) -- fails if the key is another program's
+  redis.call('DEL', KEYS[1])
+end
+redis.call('SET', KEYS[2], table.concat({ARGV[1], ARGV[1], '0', '0', text(now), text(now), text(now + ARGV[2]), string.sub(life, 1, 20), '-'}, ' '), 'PX', ARGV[2])
+return {ARGV[1], 0}
