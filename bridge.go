@@ -69,7 +69,7 @@ func (b *Bridge) Channel(ctx context.Context, name string) (ChannelInfo, error) 
 func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Message)) error {
 	var from *Position
 	for retry := backoff.New(); ; retry.Wait(ctx) {
-		s, err := b.hub.subscribe(ctx, channel, from, false)
+		s, err := b.hub.subscribe(ctx, channel, start{since: from}, false)
 		if err == nil {
 			for m, e := range s.Messages() {
 				var reset *ResetError

@@ -27,6 +27,7 @@ type channelEnv struct {
 	// The Store, as the hub reads it (history_read.go).
 	readLog func(ctx context.Context, channel string, q store.Query) (store.Page, error)
 	tops    func(ctx context.Context, channels []string) ([]store.Position, error)
+	begin   func(ctx context.Context, channel string) (store.Position, error)
 
 	storeFailed func(error) // logs it
 	lagged      func()      // notes that messages were missing that no mesh told of
@@ -44,6 +45,7 @@ func (h *Hub) channelEnv() *channelEnv {
 		tasks:       &h.tasks,
 		readLog:     h.readLog,
 		tops:        h.tops,
+		begin:       h.begin,
 		storeFailed: h.warn.storeFails,
 		lagged:      h.vitals.lag,
 	}

@@ -65,38 +65,54 @@ func (o *order) rest() {
 	*o = order{filling: o.filling, syncing: o.syncing, reads: o.reads, stale: o.reads}
 }
 
-// sync makes the channel's position known. The caller has counted itself in
+// isSynced reports whether a subscriber can come without a question to the Store.
+// With named, it needs an epoch: see sync.
+func (ch *channel) isSynced(named bool) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.order.isSynced(named && ch.opts.HistorySize > 0)
+}
+
+func (o *order) isSynced(named bool) bool { return o.synced && !(named && o.pos.Epoch == "") }
+
+// sync makes the channel's position known. With named, it has an epoch, even if
+// nothing was published yet: the client protocol names it once, when a client
+// subscribes, and the client needs it to recover. The caller has counted itself in
 // order.waiting, so what arrives meanwhile is kept. Callers share one question,
 // which has the Store's timeout and no caller's context.
-func (ch *channel) sync(ctx context.Context) error {
-	ch.mu.Lock()
-	o := &ch.order
-	if o.synced {
-		ch.mu.Unlock()
-		return nil
-	}
-	q := o.syncing
-	if q == nil {
-		q = &syncing{done: make(chan struct{})}
-		if !ch.env.tasks.Run(func() { ch.askTop(q) }) {
+func (ch *channel) sync(ctx context.Context, named bool) error {
+	for {
+		ch.mu.Lock()
+		o := &ch.order
+		if o.isSynced(named) {
 			ch.mu.Unlock()
-			return ErrClosed
+			return nil
 		}
-		o.syncing = q
-	}
-	ch.mu.Unlock()
-	select {
-	case <-q.done:
-		return q.err
-	case <-ctx.Done():
-		return ctx.Err()
+		q := o.syncing
+		if q == nil {
+			q = &syncing{done: make(chan struct{})}
+			if !ch.env.tasks.Run(func() { ch.askTop(q, named) }) {
+				ch.mu.Unlock()
+				return ErrClosed
+			}
+			o.syncing = q
+		}
+		ch.mu.Unlock()
+		select {
+		case <-q.done: // it may have been a question without named
+			if q.err != nil {
+				return q.err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
 // askTop asks the Store for the channel's last position, for all callers that
 // wait in sync. It is a task of the hub, and ends with the Store's answer.
-func (ch *channel) askTop(q *syncing) {
-	tops, err := ch.env.tops(ch.env.ctx, []string{ch.name})
+func (ch *channel) askTop(q *syncing, named bool) {
+	at, err := ch.top(named)
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	defer close(q.done)
@@ -105,9 +121,30 @@ func (ch *channel) askTop(q *syncing) {
 	switch {
 	case err != nil:
 		q.err = ErrStoreUnavailable.because(err)
-	case o.waiting > 0: // otherwise, all have gone
-		ch.beginLocked(Position(tops[0]))
+	case o.waiting == 0: // all have gone
+	case !o.synced:
+		ch.beginLocked(at)
+	case o.pos == Position{}: // the log begins, or has begun meanwhile
+		o.pos.Epoch = at.Epoch
+		ch.advanceLocked()
+		if at.Offset > 0 {
+			ch.fillLocked(at.Offset)
+		}
 	}
+}
+
+// top asks the Store for the channel's last position. With named, a log that is not
+// there begins, so that the position has an epoch.
+func (ch *channel) top(named bool) (Position, error) {
+	tops, err := ch.env.tops(ch.env.ctx, []string{ch.name})
+	if err != nil || !named || tops[0].Epoch != "" {
+		if err != nil {
+			return Position{}, err
+		}
+		return Position(tops[0]), nil
+	}
+	at, err := ch.env.begin(ch.env.ctx, ch.name)
+	return Position(at), err
 }
 
 // beginLocked has the channel begin at a position.

@@ -161,7 +161,7 @@ func (c *client) forget() {
 // letIn asks the app whether a connection may come and subscribe, and subscribes
 // it. The connection counts against the limits already; after an error it no
 // longer does.
-func (c *client) letIn(ctx context.Context, since *Position) error {
+func (c *client) letIn(ctx context.Context, from start) error {
 	h, s := c.hub, c.subs.first
 	ctx, done := c.enter(ctx)
 	defer done()
@@ -183,7 +183,7 @@ func (c *client) letIn(ctx context.Context, since *Position) error {
 	ended, err := c.out.Ended()
 	if ended {
 		ch.release()
-	} else if _, err = s.attach(ctx, ch, since); err == nil {
+	} else if _, err = s.attach(ctx, ch, from); err == nil {
 		c.subs.settle(s) // nobody ends it: it is the client's only one
 	}
 	if err != nil {

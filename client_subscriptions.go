@@ -46,8 +46,8 @@ func newSubscription(c *client, channel string) *subscription {
 }
 
 // attach is channel.attach, and releases the channel if that fails.
-func (s *subscription) attach(ctx context.Context, ch *channel, since *Position) (began Position, err error) {
-	began, err = ch.attach(ctx, s, since)
+func (s *subscription) attach(ctx context.Context, ch *channel, from start) (began Position, err error) {
+	began, err = ch.attach(ctx, s, from)
 	if err != nil {
 		ch.release()
 	}

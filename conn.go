@@ -47,7 +47,7 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 	c.heartbeat = q.heartbeat
 	// The client is subscribed before the handshake ends, so that it misses
 	// nothing from the moment it knows that it is connected.
-	if err := c.letIn(r.Context(), q.since); err != nil {
+	if err := c.letIn(r.Context(), q.start); err != nil {
 		if errors.Is(err, ErrClosed) {
 			w.Header().Set("Connection", "close") // the process is about to end
 		}

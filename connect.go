@@ -26,8 +26,6 @@ import (
 //	connect_subscribe.go  subscribing, and how subscriptions end
 //	connect_rights.go     until when a subscription is allowed
 //	connect_serverside.go the subscriptions that the app asks for
-//	connect_open.go       how these begin
-//	connect_recover.go    what a subscriber that comes back has missed
 //	connect_publish.go    publish; connect_call.go the app's own methods
 //	connect_read.go       presence and history
 //	connect_codes.go      the protocol's words for errors and ends
@@ -199,14 +197,27 @@ func (s *session) answered(id uint32, err error) error {
 
 // reply queues a reply. A long one waits for room, and with it what the client sends
 // next: who asks for much has to read it.
-func (s *session) reply(r *clientproto.Reply) {
-	f, out := s.replyFrame(r), s.client.out
+func (s *session) reply(r *clientproto.Reply) { s.queue(s.replyFrame(r)) }
+
+// queue is reply for a frame. It may be called concurrently.
+func (s *session) queue(f *fanout.Frame) {
+	out := s.client.out
 	if f.Size() < longReply {
 		out.Queue(f, s.client.policy())
 		return
 	}
-	out.Flush()
-	for !out.Offer(f) && out.WaitRoom(s.client.hub.ctx, f.Size()) {
+	s.queuePaced(f)
+}
+
+// queuePaced waits until there is room. The answers to a client that comes back may
+// together be longer than its queue.
+func (s *session) queuePaced(f *fanout.Frame) {
+	out := s.client.out
+	for !out.Offer(f) {
+		out.Flush()
+		if !out.WaitRoom(s.client.hub.ctx, f.Size()) {
+			return // the connection has ended
+		}
 	}
 }
 

@@ -37,6 +37,14 @@ func publicationOf(m *liveMessage) clientproto.Publication {
 	return p
 }
 
+func publications(messages []Message) []clientproto.Publication {
+	ps := make([]clientproto.Publication, len(messages))
+	for i := range messages {
+		ps[i] = publicationOf(liveOf(&messages[i]))
+	}
+	return ps
+}
+
 // presencePush makes a push of an event of presence, or nil if another version of the
 // hub has sent one that this does not know.
 func presencePush(channel string, event []byte) *clientproto.Push {

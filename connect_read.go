@@ -73,10 +73,7 @@ func (s *session) history(r *clientproto.HistoryRequest, reply *clientproto.Repl
 	}
 	result := clientproto.HistoryResult{Epoch: res.Position.Epoch, Offset: res.Position.Offset}
 	if r.Limit != 0 && !(r.Reverse && r.Since != nil && r.Since.Offset <= 1) {
-		result.Publications = make([]clientproto.Publication, len(res.Messages))
-		for i := range res.Messages {
-			result.Publications[i] = publicationOf(liveOf(&res.Messages[i]))
-		}
+		result.Publications = publications(res.Messages)
 		if r.Reverse {
 			slices.Reverse(result.Publications)
 		}

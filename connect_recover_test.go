@@ -117,11 +117,11 @@ func TestRecoverWhatIsLost(t *testing.T) {
 	c.send(recoverFrom(2, "none", at))
 	require.Equal(t, `{"id":2,"subscribe":{"was_recovering":true}}`, c.next())
 	c.send(recoverFrom(2, "new", channels.Position{}))
-	require.Equal(t, `{"id":2,"subscribe":{"recoverable":true,"recovered":true,"positioned":true,"was_recovering":true}}`, c.next(), "there is no log yet")
+	require.Regexp(t, `^{"id":2,"subscribe":{"recoverable":true,"epoch":"\w+","recovered":true,"positioned":true,"was_recovering":true}}$`, c.next(), "there is no log yet")
 	publishN(t, hub, "new", 1, 1)
 	c.want(`{"push":{"channel":"new","pub":` + pub(1))
 	c.send(recoverFrom(2, "gone", at))
-	require.Equal(t, `{"id":2,"subscribe":{"recoverable":true,"positioned":true,"was_recovering":true}}`, c.next(), "the log is lost")
+	require.Regexp(t, `^{"id":2,"subscribe":{"recoverable":true,"epoch":"\w+","positioned":true,"was_recovering":true}}$`, c.next(), "the log is lost")
 	publishN(t, hub, "gone", 1, 1)
 	c.want(`{"push":{"channel":"gone","pub":` + pub(1))
 }
@@ -255,6 +255,10 @@ func (s *switchedStore) current() store.Store {
 
 func (s *switchedStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
 	return s.current().Append(ctx, ch, e, o)
+}
+
+func (s *switchedStore) Begin(ctx context.Context, ch string) (store.Position, error) {
+	return s.current().Begin(ctx, ch)
 }
 
 func (s *switchedStore) Range(ctx context.Context, ch string, q store.Query) (store.Page, error) {

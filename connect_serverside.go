@@ -88,13 +88,13 @@ func (s *session) enterInvited(ctx context.Context, sub *subscription) error {
 		s.skip(sub)
 		return err
 	}
-	o, err := ch.open(ctx, sub, nil)
+	o, err := ch.open(ctx, sub, start{named: true})
 	if err != nil {
 		ch.release()
 		s.skip(sub)
 		return err
 	}
-	r := subscribeResult(ch, nil, &o.beginning)
+	r := subscribeResult(ch, nil, &o)
 	s.push(&clientproto.Push{Channel: sub.channel, Subscribe: &clientproto.Subscribe{
 		Recoverable: r.Recoverable, Positioned: r.Positioned, Epoch: r.Epoch, Offset: r.Offset}})
 	sub.follow(&o)
@@ -127,7 +127,7 @@ func (s *session) start(next *subscription) {
 type begun struct {
 	sub     *subscription
 	ch      *channel
-	since   *Position
+	from    start
 	opening opening
 	err     error
 }
@@ -143,19 +143,19 @@ func (s *session) open(ctx context.Context, asked map[string]*clientproto.Subscr
 	share := s.client.out.Limit() / 2 / len(subs) // the reply is one frame
 	for i, sub := range subs {
 		b := &all[i]
-		b.sub = sub
+		b.sub, b.from.named = sub, true
 		if r := asked[sub.channel]; r != nil && r.Recover {
-			b.since = &Position{Epoch: r.Epoch, Offset: r.Offset}
+			b.from.since = &Position{Epoch: r.Epoch, Offset: r.Offset}
 		}
 		if b.ch, b.err = s.client.hub.use(sub.channel, true); b.err != nil {
 			continue
 		}
 		open := func() {
-			if b.opening, b.err = b.ch.open(ctx, sub, b.since); b.err == nil {
+			if b.opening, b.err = b.ch.open(ctx, sub, b.from); b.err == nil {
 				b.opening.shorten(share)
 			}
 		}
-		if waits := b.ch.opts.HistorySize > 0 && (b.since != nil || !b.ch.isSynced()); !waits || !s.apart(open) {
+		if !b.ch.asksFor(&b.from) || !s.apart(open) {
 			open()
 		}
 	}
@@ -190,7 +190,7 @@ func results(all []begun) map[string]*clientproto.SubscribeResult {
 	subs := make(map[string]*clientproto.SubscribeResult, len(all))
 	for i := range all {
 		b := &all[i]
-		subs[b.sub.channel] = subscribeResult(b.ch, b.since, &b.opening.beginning)
+		subs[b.sub.channel] = subscribeResult(b.ch, b.from.since, &b.opening)
 	}
 	return subs
 }

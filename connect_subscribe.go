@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/clientproto"
+	"github.com/channels-go/channels/internal/exact"
 	"github.com/channels-go/channels/internal/fanout"
 )
 
@@ -15,7 +16,7 @@ type joining struct {
 	id    uint32 // of the command
 	sub   *subscription
 	ch    *channel
-	since *Position // nil: from now on
+	from  start
 	token string    // that the client has shown for it
 	until time.Time // when the right to it ends; zero: never
 	apart bool      // in a goroutine of its own
@@ -32,6 +33,10 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	if err := CheckName(r.Channel); err != nil {
 		return err
 	}
+	from, err := startOf(r)
+	if err != nil {
+		return err
+	}
 	if !h.calls.Enter() { // Shutdown waits for it
 		return ErrClosed
 	}
@@ -41,27 +46,17 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 		return err
 	}
 	sub.quiet = !r.JoinLeave
-	j := &joining{id: id, sub: sub, token: r.Token}
+	j := &joining{id: id, sub: sub, from: from, token: r.Token}
 	j.ch, j.until, err = c.ask(s.ctx, sub, r.Token)
 	if err != nil {
 		s.skip(sub)
 		return err
 	}
-	if r.Recover {
-		j.since = &Position{Epoch: r.Epoch, Offset: r.Offset}
-	}
-	if j.apart = j.ch.opts.HistorySize > 0 && (j.since != nil || !j.ch.isSynced()); j.apart && s.apart(func() { s.enter(j) }) {
+	if j.apart = j.ch.asksFor(&j.from); j.apart && s.apart(func() { s.enter(j) }) {
 		return nil
 	}
 	s.enter(j)
 	return nil
-}
-
-// isSynced reports whether a subscriber can come without a question to the Store.
-func (ch *channel) isSynced() bool {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	return ch.order.synced
 }
 
 // apart calls f in a goroutine, which is one of the hub's tasks, and ends with the
@@ -89,8 +84,15 @@ func (s *session) apart(f func()) bool {
 // client gets what is published. It may be called concurrently.
 func (s *session) enter(j *joining) {
 	c, sub := s.client, j.sub
-	err := j.ch.greet(c.hub.ctx, sub, j.since, func(b *beginning) *fanout.Frame { return s.subscribed(j, b) })
-	if err != nil {
+	o, err := j.ch.open(c.hub.ctx, sub, j.from)
+	if err == nil {
+		if f := s.subscribed(j, &o); j.apart {
+			s.queuePaced(f)
+		} else {
+			s.queue(f)
+		}
+		sub.follow(&o)
+	} else {
 		j.ch.release()
 		s.answered(j.id, err)
 		s.skip(sub)
@@ -118,9 +120,33 @@ func (s *session) settle(sub *subscription) bool {
 	return false
 }
 
+// startOf is where a client wants to begin. {"last": n} in the data is an extension of
+// the hub: the newest n messages.
+func startOf(r *clientproto.SubscribeRequest) (from start, err error) {
+	var in struct {
+		Last *int `json:"last"`
+	}
+	if len(r.Data) > 0 && r.Data[0] == '{' {
+		if err := exact.Unmarshal(r.Data, &in); err != nil {
+			return from, ErrBadMessage.saying("data.last has to be a whole number: 0 to %d", maxLast)
+		}
+	}
+	if in.Last != nil {
+		from.last = *in.Last
+	}
+	if from.last < 0 || from.last > maxLast {
+		return from, ErrBadMessage.saying("data.last is %d; it has to be 0 to %d", from.last, maxLast)
+	}
+	if r.Recover { // a client that comes back gets what it missed
+		from = start{since: &Position{Epoch: r.Epoch, Offset: r.Offset}}
+	}
+	from.named = true
+	return from, nil
+}
+
 // subscribed is the reply to a subscribe.
-func (s *session) subscribed(j *joining, b *beginning) *fanout.Frame {
-	result := subscribeResult(j.ch, j.since, b)
+func (s *session) subscribed(j *joining, o *opening) *fanout.Frame {
+	result := subscribeResult(j.ch, j.from.since, o)
 	if j.token != "" { // without one, there is none that the client could renew
 		result.Expires, result.TTL = ttl(j.until)
 	}
@@ -128,13 +154,13 @@ func (s *session) subscribed(j *joining, b *beginning) *fanout.Frame {
 }
 
 // subscribeResult says how a subscription begins.
-func subscribeResult(ch *channel, since *Position, b *beginning) *clientproto.SubscribeResult {
+func subscribeResult(ch *channel, since *Position, o *opening) *clientproto.SubscribeResult {
 	result := &clientproto.SubscribeResult{WasRecovering: since != nil}
 	if ch.opts.HistorySize > 0 {
 		result.Recoverable, result.Positioned = true, true
-		result.Recovered = b.recovered
-		result.Epoch, result.Offset = b.at.Epoch, b.at.Offset
-		result.Publications = b.publications
+		result.Recovered = since != nil && o.reason == ""
+		result.Epoch, result.Offset = o.at.Epoch, o.at.Offset
+		result.Publications = publications(o.messages)
 	}
 	return result
 }

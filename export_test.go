@@ -1,9 +1,11 @@
 package channels
 
 import (
+	"context"
 	"net/http"
 	"time"
 
+	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/mesh"
 )
@@ -120,6 +122,37 @@ func Arrive(h *Hub, identity *Identity, protobuf bool) *Receiver {
 
 // ID is the connection's.
 func (r *Receiver) ID() string { return r.info.ID }
+
+// An Opening is what a subscription begins with.
+type Opening struct {
+	Messages []Message
+	From, At Position
+	Reason   string
+}
+
+// SubscribeOpening is Hub.Subscribe for who gets the first messages in one piece.
+func SubscribeOpening(ctx context.Context, h *Hub, channel string, since *Position, last int) (*Subscription, Opening, error) {
+	ch, err := h.use(channel, true)
+	if err != nil {
+		return nil, Opening{}, err
+	}
+	s := &Subscription{signal: bell.New(), done: make(chan struct{}), ctx: ctx}
+	s.outbox.Init(h.fan, (*subscriptionOwner)(s), fanout.Values)
+	h.initClient(&s.client, &s.outbox, channel, Client{ID: h.clients.newID(), Transport: transportGo})
+	in, entered := s.enter(ctx)
+	o, err := ch.open(in, s.subs.first, start{since, last, true})
+	entered()
+	if err != nil {
+		ch.release()
+		return nil, Opening{}, s.turnAway(err)
+	}
+	s.subs.settle(s.subs.first)
+	s.reached(&o.at)
+	s.subs.first.follow(&o)
+	s.admit()
+	s.stop = context.AfterFunc(ctx, s.close)
+	return s, Opening{o.messages, o.from, o.at, o.reason}, nil
+}
 
 // Send is a frame of the client's.
 func (r *Receiver) Send(frame string) error {

@@ -53,6 +53,22 @@ func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error
 	return tops, err
 }
 
+// begin reads the last position of a channel, whose log begins if it is not there.
+func (h *Hub) begin(ctx context.Context, name string) (at store.Position, err error) {
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	err = h.guard("the store", func() (err error) {
+		if at, err = h.store.Begin(ctx, name); err == nil && at.Epoch == "" {
+			return fmt.Errorf("the store began the log of %q without an epoch", name)
+		}
+		if err == nil {
+			err = h.checkTop(name, at)
+		}
+		return err
+	})
+	return at, err
+}
+
 // checkTop refuses an epoch that cannot be part of an event's id.
 func (h *Hub) checkTop(channel string, top store.Position) error {
 	if !isEpoch(top.Epoch) {

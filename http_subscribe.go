@@ -3,6 +3,7 @@ package channels
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -79,39 +80,39 @@ func plainGet(w http.ResponseWriter, r *http.Request) error {
 
 // channelQuery is what a client asks for when it opens a channel.
 type channelQuery struct {
-	since     *Position // resume after it; nil: from now on
-	heartbeat bool      // it wants to see heartbeats
+	start          // a position to resume from, or how many of the newest messages; from now on if there is neither
+	heartbeat bool // it wants to see heartbeats
 }
 
 // channelQueryOf reads the query of a request for a channel. Last-Event-ID is
-// the browser's own memory, and newer than since. If it is not valid, the client
-// gets a reset, and not an error, after which a browser would never reconnect.
+// the browser's own memory, and newer than since and last. If it is not valid, the
+// client gets a reset, and not an error, after which a browser would never reconnect.
 func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
-	last := ""
+	id := ""
 	if stream {
-		last = r.Header.Get("Last-Event-ID")
+		id = r.Header.Get("Last-Event-ID")
 	}
 	if r.URL.RawQuery != "" {
-		if q, err = readChannelQuery(r, last == ""); err != nil {
+		if q, err = readChannelQuery(r, id == ""); err != nil {
 			return q, err
 		}
 	}
-	if last != "" {
-		p, err := ParsePosition(last)
+	if id != "" {
+		p, err := ParsePosition(id)
 		if err != nil {
 			p = Position{Epoch: "?"} // an epoch that no log has
 		}
-		q.since = &p
+		q.start = start{since: &p}
 	}
 	return q, nil
 }
 
-// readChannelQuery is not inlined: its map takes a kilobyte of stack, and every
+// readChannelQuery reads since and last only if the client begins. It is not inlined: its map takes a kilobyte of stack, and every
 // connection's goroutine would have to grow its stack for it.
 //
 //go:noinline
-func readChannelQuery(r *http.Request, since bool) (q channelQuery, err error) {
-	v, err := queryOf(r, "since", "heartbeat")
+func readChannelQuery(r *http.Request, begins bool) (q channelQuery, err error) {
+	v, err := queryOf(r, "since", "last", "heartbeat")
 	if err != nil {
 		return q, err
 	}
@@ -122,12 +123,23 @@ func readChannelQuery(r *http.Request, since bool) (q channelQuery, err error) {
 	default:
 		return q, ErrBadQuery.saying("heartbeat is %.40q; it must be event, or be left out", v.Get("heartbeat"))
 	}
-	if s := v.Get("since"); s != "" && since {
+	if !begins {
+		return q, nil
+	}
+	if s := v.Get("since"); s != "" {
 		p, err := ParsePosition(s)
 		if err != nil {
 			return q, err
 		}
 		q.since = &p
+	}
+	if s := v.Get("last"); s != "" {
+		if q.last, err = strconv.Atoi(s); err != nil || q.last < 0 || q.last > maxLast {
+			return q, ErrBadQuery.saying("last is %.40q; it must be a whole number, 0 to %d", s, maxLast)
+		}
+		if q.last > 0 && q.since != nil {
+			return q, errLastSince
+		}
 	}
 	return q, nil
 }

@@ -47,8 +47,9 @@ type Hub struct {
 // WebSocket, or stream.go for an event stream. They have client.go let the client in
 // before they answer; subscribe.go is for Go code. client_subscriptions.go has the
 // channels of one client, channel_attach.go makes it a channel's subscriber, once
-// channel_order.go (sync) has asked the Store where the channel is. client_table.go has
-// all clients, as channel_table.go has the channels.
+// channel_order.go (sync) has asked the Store where the channel is. opening.go has what
+// comes first in one piece: the newest messages, or what belongs into a reply.
+// client_table.go has all clients, as channel_table.go has the channels.
 //
 // A client with a position (position.go reads it) goes on where it was by resume.go:
 // catchUp reads what was missed by history_read.go, goOn (position.go) decides whether

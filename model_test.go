@@ -299,6 +299,9 @@ type modelReader struct {
 	strict   bool           // it is never behind by its own fault
 	last     time.Time      // when it was attached, or got something
 	odd      bool           // it comes with a position that there never was
+	opens    bool           // it gets what comes first in one piece, and is told a position
+	newest   int            // with how many messages it begins, if it comes with no position
+	before   store.Position // the Store's top before it subscribed
 	replica  int
 }
 
@@ -328,11 +331,15 @@ func (m *model) subscribe() {
 			r.known, r.at = true, channels.Position{Epoch: fmt.Sprintf("e%d", 1+m.rand.IntN(m.store.epochs)), Offset: m.rand.Uint64N(20)}
 		}
 	}
+	r.opens = m.chance(3)
+	if !r.known && m.chance(3) {
+		r.newest = []int{1, 5, 1000}[m.rand.IntN(3)]
+	}
 	m.store.mu.Lock()
 	_, was := m.store.body(store.Position(r.at))
 	m.store.mu.Unlock()
 	r.odd = r.known && r.at.Offset > 0 && !was
-	r.strict = !r.known && m.slow == 0 && !m.narrow
+	r.strict = !r.known && !r.opens && r.newest == 0 && m.slow == 0 && !m.narrow // others may begin ahead of their replica
 	r.name = fmt.Sprintf("s%d", len(m.readers))
 	m.readers = append(m.readers, r)
 	seed := m.rand.Uint64()
@@ -350,7 +357,8 @@ func (r *modelReader) run(rnd *rand.Rand) {
 			at := r.at
 			from = &at
 		}
-		sub, err := h.Subscribe(context.Background(), modelChannel, from)
+		before := m.store.top()
+		sub, opening, err := r.begin(h, from)
 		if err != nil {
 			if errors.Is(err, channels.ErrClosed) {
 				return
@@ -366,6 +374,10 @@ func (r *modelReader) run(rnd *rand.Rand) {
 		m.mu.Lock()
 		r.id = sub.ID()
 		m.mu.Unlock()
+		r.before = before
+		if r.opens {
+			r.opened(opening)
+		}
 		stop := context.AfterFunc(r.ctx, sub.Close)
 		err = r.read(sub, rnd)
 		stop()
@@ -382,6 +394,43 @@ func (r *modelReader) run(rnd *rand.Rand) {
 			return // it has nothing to resume from
 		}
 	}
+}
+
+// begin subscribes: from a position, with the newest messages, or from now on. What
+// comes first, comes in one piece to those who open.
+func (r *modelReader) begin(h *channels.Hub, from *channels.Position) (*channels.Subscription, channels.Opening, error) {
+	ctx := context.Background()
+	switch {
+	case r.opens && r.known:
+		return channels.SubscribeOpening(ctx, h, modelChannel, from, 0)
+	case r.opens:
+		return channels.SubscribeOpening(ctx, h, modelChannel, nil, r.newest)
+	case r.newest > 0 && !r.known:
+		sub, err := h.SubscribeLast(ctx, modelChannel, r.newest)
+		return sub, channels.Opening{}, err
+	}
+	sub, err := h.Subscribe(ctx, modelChannel, from)
+	return sub, channels.Opening{}, err
+}
+
+// opened takes what came in one piece. From then on the reader has a position, with
+// an epoch.
+func (r *modelReader) opened(o channels.Opening) {
+	m := r.m
+	m.event("%s: opened from %v to %v with %d messages, reset %q", r.name, o.From, o.At, len(o.Messages), o.Reason)
+	if o.Reason != "" {
+		r.reset(&channels.ResetError{Reason: o.Reason, Position: o.From})
+	}
+	for _, msg := range o.Messages {
+		r.message(msg)
+	}
+	if r.known && o.Reason == "" && r.at.Epoch == o.At.Epoch && r.at != o.At && !r.sent(o.At, r.at.Offset+1, o.At.Offset) {
+		m.problem("%s was told that it is at %v, and is at %v", r.name, o.At, r.at)
+	}
+	if r.at, r.known = o.At, true; r.at.Epoch == "" {
+		m.problem("%s was told no epoch", r.name)
+	}
+	r.last = time.Time{} // what comes next may have been missing before it came
 }
 
 func (r *modelReader) read(sub *channels.Subscription, rnd *rand.Rand) error {
@@ -407,6 +456,11 @@ func (r *modelReader) message(msg channels.Message) {
 	m.event("%s: %s at %v", r.name, msg.Body, at)
 	m.store.mu.Lock()
 	want, ok := m.store.body(store.Position(at))
+	first, over := uint64(0), false
+	if l := m.store.lives[at.Epoch]; l != nil {
+		first, over = l.first, l.over
+	}
+	oldest := max(first, r.from.Offset+1-min(r.from.Offset, uint64(r.newest))) // of the newest messages
 	shared, known := m.store.shared(store.Position(r.at), at.Epoch)
 	rewound := m.store.lives[at.Epoch] != nil && len(m.store.lives[at.Epoch].rewinds) > 0
 	m.store.mu.Unlock()
@@ -417,6 +471,9 @@ func (r *modelReader) message(msg channels.Message) {
 		m.problem("%s got %v behind %v", r.name, at, r.at)
 	case !r.known && !rewound && !r.sent(at, r.from.Offset+1, at.Offset-1) && at.Epoch == r.from.Epoch && at.Offset > r.from.Offset+1:
 		m.problem("%s got %v first; it had subscribed when the Store had %v", r.name, at, r.from)
+	case !r.known && r.newest > 0 && !rewound && !over && at.Epoch == r.before.Epoch && (at.Offset+uint64(r.newest) <= r.before.Offset ||
+		m.slow == 0 && !m.narrow && at.Epoch == r.from.Epoch && at.Offset > oldest && !r.sent(at, oldest, at.Offset-1)):
+		m.problem("%s got %v first of the newest %d; the Store had %v before it subscribed and %v after it, and now keeps %d", r.name, at, r.newest, r.before, r.from, first)
 	}
 	r.at, r.known, r.last = at, true, time.Now()
 }

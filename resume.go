@@ -5,6 +5,7 @@ import (
 
 	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/internal/fanout"
+	"github.com/channels-go/channels/store"
 )
 
 // A place says where a subscriber is, if that is not where its channel is. channel.mu
@@ -118,18 +119,10 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 			}
 			continue
 		}
-		to, reason, known := goOn(at, &page)
+		to, reason := resumeAt(at, &page, first)
 		top := Position(page.Top)
-		if reason == "" && trimmed(to, &page) {
-			to.Offset, reason = page.First-1, resetTrimmed
-		}
-		if reason != "" {
-			if first && (!known || reason == resetTrimmed) {
-				to = top
-			}
-			if !s.tell(own, reason, to) {
-				return
-			}
+		if reason != "" && !s.tell(own, reason, to) {
+			return
 		}
 		progress := reason != "" || to != at
 		at, first = to, false
@@ -175,6 +168,20 @@ func (s *subscription) resetLocked(f *fanout.Frame) (stays bool) {
 	s.own = lost
 	s.ch.env.tasks.Run(func() { session.lost(s) }) // if not, the connection is about to end
 	return false
+}
+
+// resumeAt is goOn with what is no longer kept: the subscriber goes on after to, with
+// a reset unless reason is "". With first, a position that is of no use leads to the
+// present.
+func resumeAt(at Position, page *store.Page, first bool) (to Position, reason string) {
+	to, reason, known := goOn(at, page)
+	if reason == "" && trimmed(to, page) {
+		to.Offset, reason = page.First-1, resetTrimmed
+	}
+	if first && reason != "" && (!known || reason == resetTrimmed) {
+		to = Position(page.Top)
+	}
+	return to, reason
 }
 
 // heldFrom returns the position after which the channel's messages are held.

@@ -140,7 +140,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	s.Init(h.fan, s, fanout.SSE)
 	h.initClient(&s.client, &s.Outbox, name, info)
 	s.heartbeat = q.heartbeat
-	if err := s.letIn(ctx, q.since); err != nil {
+	if err := s.letIn(ctx, q.start); err != nil {
 		return err
 	}
 	if d := h.opts.streamTime(w); d > 0 {

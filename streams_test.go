@@ -302,7 +302,7 @@ func TestUnknownParametersAreNamed(t *testing.T) {
 	for _, path := range []string{"/channel/h/?sinse=:0", "/channel/h/?since=:0&x=1", "/channel/h/?Since=:0"} {
 		socket := s.handshake(path)
 		socket.wantFail(t, 400, "bad_query")
-		require.Contains(t, socket.message(), "since, heartbeat")
+		require.Contains(t, socket.message(), "since, last, heartbeat")
 		s.getStream(path).wantFail(t, 400, "bad_query")
 	}
 	for _, path := range []string{"/v1/channel?limits=1", "/v1/channel/h?x=1", "/v1/channel/h/history?sinse=:0", "/v1/channel/p/presence?l=1", "/v1/nodes?x"} {

@@ -41,11 +41,20 @@ type Subscription struct {
 // SlowClose its Messages end with [ErrSlowSubscriber], and on a channel with
 // history a new Subscribe from its Position misses nothing.
 func (h *Hub) Subscribe(ctx context.Context, channel string, from *Position) (*Subscription, error) {
-	return h.subscribe(ctx, channel, from, true)
+	return h.subscribe(ctx, channel, start{since: from}, true)
+}
+
+// SubscribeLast is Subscribe, but first come the newest n messages of the channel's
+// history, oldest first, and then what follows them, without a gap. n is at most 1000;
+// 0 means from now on. Fewer come if fewer are kept, or if together they are longer
+// than a quarter of Options.QueueBytes. The errors are also [ErrNoHistory] and
+// [ErrBadQuery].
+func (h *Hub) SubscribeLast(ctx context.Context, channel string, n int) (*Subscription, error) {
+	return h.subscribe(ctx, channel, start{last: n}, true)
 }
 
 // subscribe is Subscribe. A caller that is not trusted subscribes for the network.
-func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, trusted bool) (*Subscription, error) {
+func (h *Hub) subscribe(ctx context.Context, channel string, from start, trusted bool) (*Subscription, error) {
 	if !h.calls.Enter() {
 		return nil, ErrClosed
 	}
@@ -69,7 +78,7 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from *Position, tru
 	}
 	s.subs.settle(s.subs.first)
 	if ch.opts.HistorySize > 0 {
-		s.reached(cmp.Or(from, &began))
+		s.reached(cmp.Or(from.since, &began))
 	}
 	s.admit()
 	s.stop = context.AfterFunc(ctx, s.close)

@@ -48,6 +48,15 @@ func (t Typed[T]) Subscribe(ctx context.Context, from *Position) (*TypedSubscrip
 	return &TypedSubscription[T]{s}, nil
 }
 
+// SubscribeLast is [Hub.SubscribeLast].
+func (t Typed[T]) SubscribeLast(ctx context.Context, n int) (*TypedSubscription[T], error) {
+	s, err := t.hub.SubscribeLast(ctx, t.channel, n)
+	if err != nil {
+		return nil, err
+	}
+	return &TypedSubscription[T]{s}, nil
+}
+
 // A TypedSubscription is a [Subscription] whose Values are decoded.
 type TypedSubscription[T any] struct{ *Subscription }
 
