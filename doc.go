@@ -24,7 +24,8 @@
 //
 //	GET  /channel/{name}/               WebSocket or server-sent events; ?since=<epoch>:<offset> resumes, ?last=<n> begins with the newest messages, ?heartbeat=event shows signs of life
 //	GET  /connection/websocket          many channels over one WebSocket, in the Centrifuge client protocol
-//	GET  /connection/sse                the same over an event stream; POST works, too
+//	GET  /connection/sse                the same over an event stream
+//	POST /connection/sse                the same, with the first commands as the body
 //	POST /connection/http_stream        the same over a stream of lines, or of Protobuf
 //	POST /emulation                     the commands for these two
 //	POST /v1/channel/{name}/publish     {"header":"…","body":…}

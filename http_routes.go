@@ -126,7 +126,7 @@ func init() { // not a literal, which would refer to itself through the handlers
 		"channel/{name}":       {http.MethodGet, false, nil, "", (*Hub).serveChannel},
 		"connection/websocket": {http.MethodGet, false, nil, "", (*Hub).serveConnect},
 
-		"connection/sse":         {"GET, POST", false, nil, "", (*Hub).serveConnectEvents},
+		"connection/sse":         {http.MethodGet + ", " + http.MethodPost, false, nil, "", (*Hub).serveConnectEvents},
 		"connection/http_stream": {http.MethodPost, false, nil, "", (*Hub).serveConnectStream},
 		"emulation":              {http.MethodPost, false, nil, "", (*Hub).serveEmulation},
 

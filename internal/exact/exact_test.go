@@ -102,6 +102,7 @@ var readers = map[string]string{
 	"internal/clientproto/json_read.go": "finds out what is wrong",
 	"http_publish.go":                   "reads texts, and arrays of texts and of raw JSON",
 	"connect_publish.go":                "reads a text and a boolean",
+	"middleware/ticket.go":              "reads a text",
 	"message.go":                        "finds out what is wrong",
 	"typed.go":                          "reads into the app's own type, as its documentation says",
 	"example/chat/main.go":              "an app: it has one reader",
