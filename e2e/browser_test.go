@@ -200,7 +200,7 @@ func (p *page) delay(answers bool) {
 	eval[bool](p, fmt.Sprintf(`(() => {
 		const { set } = Object.getOwnPropertyDescriptor(WebSocket.prototype, "onmessage");
 		Object.defineProperty(WebSocket.prototype, "onmessage", { set(f) {
-			set.call(this, f && ((e) => setTimeout(f, (JSON.parse(e.data).header === "exchange") === %t ? 300 : 0, e)));
+			set.call(this, f && ((e) => e.data.split("\n").forEach((data) => setTimeout(f, data.includes('"rpc":') === %t ? 300 : 0, { data }))));
 		} });
 		return true;
 	})()`, answers))

@@ -60,8 +60,48 @@ func TestRoomsHaveAddressesAndCounts(t *testing.T) {
 	// the rooms anew before it is clicked.
 	eval[bool](ann, `(document.querySelector('#rooms li[data-room="lobby"] a').click(), true)`)
 	ann.shows("in the lobby")
-	ben.people("Ben")
+	ben.people("Ben", "Ann") // she is still there
 	ben.until(`document.querySelector('#rooms li[data-room="lobby"] small')?.textContent === "1"`)
+}
+
+// A page stays in the rooms that it has been to, over one connection, until it
+// leaves them.
+func TestPageHearsItsOtherRooms(t *testing.T) {
+	s, b := start(t, "chat")
+	ann := b.join(s.url("first"), "Ann")
+	eval[bool](ann, `(() => {
+		const { send } = WebSocket.prototype;
+		window.sockets = new Set();
+		WebSocket.prototype.send = function (data) { sockets.add(this); send.call(this, data); };
+		return true;
+	})()`)
+	ben := b.join(s.url("first"), "Ben")
+	ben.say("hello")
+	ann.shows("hello")
+	ann.visit("second")
+	ann.state("online")
+	ben.say("are you there?")
+	const unread = `document.querySelector('#rooms li[data-room="first"] b').textContent`
+	ann.until(unread + ` === "1"`)
+	ann.until(`document.title === "(1) #second · Chat"`)
+	s.post("second", `{"header":"say","body":{"text":"here too"}}`)
+	ann.shows("here too")
+	ann.visit("first")
+	ann.shows("hello", "are you there?")
+	ann.until(unread + ` === "" && document.title === "#first · Chat"`)
+	ben.people("Ben", "Ann")
+	assert.Equal(t, 1, eval[int](ann, `sockets.size`))
+
+	// Whoever leaves the room that is shown sees another one.
+	eval[bool](ann, `(document.querySelector('#rooms li[data-room="first"] button').click(), true)`)
+	ben.people("Ben")
+	ann.until(`document.getElementById("room-name").textContent === "second"`)
+	ann.shows("here too")
+	ben.say("she is gone")
+	ben.shows("hello", "are you there?", "she is gone")
+	assert.Empty(t, eval[string](ann, unread))
+	ann.visit("first")
+	ann.shows("hello", "are you there?", "she is gone")
 }
 
 func TestLostConnectionIsResumed(t *testing.T) {

@@ -126,9 +126,9 @@ func TestRefusedTextsSayWhatToDo(t *testing.T) {
 	ann.do(chromedp.Click(chromedp.CSS("#send")))
 	ann.shows("shorter")
 
-	for code, again := range map[string]bool{"store_unavailable": true, "rate_limited": true, "no_such_code": false} {
-		ann.answers(code)
-		ann.say("for " + code)
+	for code, again := range map[int]bool{100: true, 111: true, 108: false} {
+		ann.replies(code, again)
+		ann.say(fmt.Sprintf("for %d", code))
 		if !again {
 			ann.until(`document.querySelector("#outbox [data-state=failed] .fate")?.textContent.startsWith("Not sent: the server did not take it")`)
 			ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))
@@ -137,13 +137,13 @@ func TestRefusedTextsSayWhatToDo(t *testing.T) {
 		}
 		ann.until(`document.querySelector("#outbox [data-state=waiting] .fate")?.textContent === "Not sent yet, trying again…"`)
 		ann.until(`!document.querySelector("#outbox li")`)
-		assert.Equal(t, 1, eval[int](ann, fmt.Sprintf(`[...document.querySelectorAll("#messages .text")].filter((e) => e.textContent === "for %s").length`, code)))
+		assert.Equal(t, 1, eval[int](ann, fmt.Sprintf(`[...document.querySelectorAll("#messages .text")].filter((e) => e.textContent === "for %d").length`, code)))
 	}
 }
 
-// answers makes the next answer that the page gets a refusal with a code. Its
-// message is for programs.
-func (p *page) answers(code string) {
+// replies makes the next reply that the chat gets to what is said an error with a
+// code. Its message is for programs.
+func (p *page) replies(code int, temporary bool) {
 	p.t.Helper()
 	eval[bool](p, fmt.Sprintf(`(() => {
 		const before = WebSocket.prototype.send;
@@ -151,15 +151,15 @@ func (p *page) answers(code string) {
 			WebSocket.prototype.send = before;
 			const take = this.onmessage;
 			this.onmessage = (e) => {
-				const m = JSON.parse(e.data);
-				if (m.header !== "exchange") return take(e);
+				const { id, rpc } = JSON.parse(e.data);
+				if (!rpc) return take(e);
 				this.onmessage = take;
-				take({ data: JSON.stringify({ header: "error", id: m.id, body: { code: %q, msg: "try again, with an idempotency key" } }) });
+				take({ data: JSON.stringify({ id, error: { code: %d, message: "for programs", temporary: %t } }) });
 			};
 			before.call(this, data);
 		};
 		return true;
-	})()`, code))
+	})()`, code, temporary))
 }
 
 // A message without an answer survives a reload and is sent once.

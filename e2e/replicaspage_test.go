@@ -100,3 +100,24 @@ func TestReplicasOnAPhone(t *testing.T) {
 		assert.Greater(t, p.contrast("#text", "::placeholder"), 4.5, "the placeholder's contrast in dark mode")
 	}
 }
+
+// answers makes the next answer that the page gets a refusal with a code. Its
+// message is for programs.
+func (p *page) answers(code string) {
+	p.t.Helper()
+	eval[bool](p, fmt.Sprintf(`(() => {
+		const before = WebSocket.prototype.send;
+		WebSocket.prototype.send = function (data) {
+			WebSocket.prototype.send = before;
+			const take = this.onmessage;
+			this.onmessage = (e) => {
+				const m = JSON.parse(e.data);
+				if (m.header !== "exchange") return take(e);
+				this.onmessage = take;
+				take({ data: JSON.stringify({ header: "error", id: m.id, body: { code: %q, msg: "try again, with an idempotency key" } }) });
+			};
+			before.call(this, data);
+		};
+		return true;
+	})()`, code))
+}

@@ -3,8 +3,8 @@
 //
 //	go run ./example/chat
 //
-// page/room.js has the page's connection. This file has what the server does
-// for the chat; package web has what the examples share.
+// A page has one connection for all its rooms: page/connection.js. This file has
+// what the server does for the chat; package web has what the examples share.
 package main
 
 import (
@@ -64,53 +64,46 @@ func newHub() (*channels.Hub, error) {
 				Presence:    channels.PresenceEvents,
 			}
 		},
-		OnPublish:  check,
-		DrainDelay: web.DrainDelay,
-		Logger:     slog.Default(),
+		Authenticate: authenticate,
+		OnPublish:    check,
+		DrainDelay:   web.DrainDelay,
+		Logger:       slog.Default(),
 	})
 }
 
 // routes serves the page and the hub at one address.
 func routes(hub *channels.Hub) http.Handler {
-	h := identify(hub.Handler())
 	mux := http.NewServeMux()
 	mux.Handle("/", web.Page(page, "'none'"))
-	mux.Handle("/channel/", h)
-	mux.Handle("/v1/", h)
-	mux.Handle("/healthz", h)
-	mux.Handle("/readyz", h) // for a load balancer
+	for _, path := range []string{"/connection/", "/channel/", "/v1/", "/healthz", "/readyz"} { // the last for a load balancer
+		mux.Handle(path, hub.Handler())
+	}
 	return mux
 }
 
-// identify tells the hub who made a request. Here that is the name that the
-// page sends. An app with accounts takes it from its session instead; the rest
-// stays the same.
-func identify(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if q := r.URL.Query(); q.Has("name") {
-			name := strings.TrimSpace(q.Get("name"))
-			if !web.ValidName(name) {
-				http.Error(w, "a name must have 1 to 40 characters, all of them visible", http.StatusBadRequest)
-				return
-			}
-			info, _ := json.Marshal(map[string]string{"name": name}) // a map of strings can always be encoded
-			r = r.Clone(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
-			q.Del("name") // the hub refuses unknown parameters
-			r.URL.RawQuery = q.Encode()
-		}
-		next.ServeHTTP(w, r)
-	})
+// authenticate tells the hub whose connection it is. Here that is the name that
+// the page sends. An app with accounts looks the token up, or has a middleware
+// around the hub that knows its session; the rest stays the same.
+func authenticate(_ context.Context, _ string, data json.RawMessage) (channels.Identity, error) {
+	var page struct{ Name string }
+	if err := json.Unmarshal(data, &page); err != nil {
+		return channels.Identity{}, web.Refusal(`the data has to be like {"name":"Ann"}`)
+	}
+	name := strings.TrimSpace(page.Name)
+	if !web.ValidName(name) {
+		return channels.Identity{}, web.Refusal("a name must have 1 to 40 characters, all of them visible")
+	}
+	return channels.Identity{ID: name}, nil
 }
 
-// say is the body of a chat message.
+// say is the body of a chat message. The hub says with each message who
+// published it, so that nobody can write under another name.
 type say struct {
 	Text string    `json:"text"`
-	From string    `json:"from,omitempty"`
 	At   time.Time `json:"at"`
 }
 
-// check checks each message before it is published. It adds the author and the
-// time, so that nobody can write under another name.
+// check checks each message before it is published, and adds the time.
 func check(_ context.Context, p *channels.Publication) error {
 	if p.Message.Header != "say" {
 		if p.Identity.ID != "" {
@@ -126,7 +119,7 @@ func check(_ context.Context, p *channels.Publication) error {
 	if s.Text, err = web.Said(s.Text); err != nil {
 		return err
 	}
-	s.From, s.At = p.Identity.ID, time.Now().UTC().Truncate(time.Millisecond)
+	s.At = time.Now().UTC().Truncate(time.Millisecond)
 	p.Message.Body, err = json.Marshal(s)
 	return err
 }

@@ -5,15 +5,16 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/example/internal/webtest"
+	"github.com/channels-go/channels/internal/basetest"
 )
 
 func serve(t *testing.T) *httptest.Server {
@@ -28,13 +29,52 @@ func serve(t *testing.T) *httptest.Server {
 	return server
 }
 
-// publish returns the status and, if the message is refused, the reason.
-func publish(t *testing.T, s *httptest.Server, query, message string) (int, string) {
+// reply is what the page gets for a command.
+type reply struct {
+	Error   struct{ Message string }
+	History struct {
+		Publications []struct {
+			Data any
+			Tags map[string]string
+			Info *struct{ User string }
+		}
+	}
+}
+
+// connect connects like a page, and returns how to send commands. What it gets
+// for the connect is the reply, or the close code.
+func connect(t *testing.T, s *httptest.Server, data string) (ask func(command string) reply, refused websocket.StatusCode) {
 	t.Helper()
-	status, body := webtest.Call(t, http.DefaultClient, "POST", s.URL+"/v1/channel/lobby/publish"+query, message)
-	var answer struct{ Error struct{ Message string } }
-	json.Unmarshal([]byte(body), &answer) // other answers have no reason
-	return status, answer.Error.Message
+	ctx, cancel := context.WithTimeout(t.Context(), basetest.Patience)
+	t.Cleanup(cancel)
+	c, _, err := websocket.Dial(ctx, s.URL+"/connection/websocket", nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.CloseNow() })
+	try := func(command string) (r reply, err error) {
+		require.NoError(t, c.Write(ctx, websocket.MessageText, []byte(`{"id":1,`+command+`}`)))
+		_, b, err := c.Read(ctx)
+		if err == nil {
+			require.NoError(t, json.Unmarshal(b, &r))
+		}
+		return r, err
+	}
+	_, err = try(`"connect":{"data":` + data + `}`)
+	return func(command string) reply {
+		t.Helper()
+		r, err := try(command)
+		require.NoError(t, err)
+		return r
+	}, websocket.CloseStatus(err)
+}
+
+func named(name string) string {
+	b, _ := json.Marshal(map[string]string{"name": name})
+	return string(b)
+}
+
+// publish is what the page sends to say something.
+func publish(message string) string {
+	return `"rpc":{"method":"publish","data":{"channel":"lobby",` + message + `}}`
 }
 
 func TestPageLoadsOnlyItsOwn(t *testing.T) {
@@ -43,58 +83,54 @@ func TestPageLoadsOnlyItsOwn(t *testing.T) {
 
 func TestNamesAreBounded(t *testing.T) {
 	s := serve(t)
-	for name, status := range map[string]int{
-		"Ann": 200, "  Ann  ": 200, "김민아": 200, strings.Repeat("é", 40): 200,
-		"": 400, "   ": 400, strings.Repeat("é", 41): 400, "a\nb": 400, "a\x00": 400, "\xff": 400,
+	const badToken = 3500 // the page does not come back then
+	for name, refused := range map[string]websocket.StatusCode{
+		"Ann": -1, "  Ann  ": -1, "김민아": -1, strings.Repeat("é", 40): -1,
+		"": badToken, "   ": badToken, strings.Repeat("é", 41): badToken, "a\nb": badToken, "a\x00": badToken,
 	} {
-		got, _ := publish(t, s, "?name="+url.QueryEscape(name), `{"header":"say","body":{"text":"hi"}}`)
-		assert.Equal(t, status, got, "%q", name)
+		_, got := connect(t, s, named(name))
+		assert.Equal(t, refused, got, "%q", name)
 	}
+	_, got := connect(t, s, `7`)
+	assert.EqualValues(t, badToken, got)
 }
 
 func TestNobodySpeaksUnderAnothersName(t *testing.T) {
 	s := serve(t)
 	before := time.Now().Truncate(time.Millisecond)
-	status, reason := publish(t, s, "?name=Ann", `{"header":"say","body":{"text":" hi ","from":"Ben","at":"1999-01-01T00:00:00Z","more":1}}`)
-	require.Equal(t, http.StatusOK, status, reason)
-	status, reason = publish(t, s, "", `{"header":"say","body":{"text":"I am Ben","from":"Ben"}}`)
-	require.Equal(t, http.StatusOK, status, reason)
-	status, reason = publish(t, s, "", `{"header":"hi","body":{"n":1}}`)
-	require.Equal(t, http.StatusOK, status, reason)
-
-	_, body := webtest.Call(t, http.DefaultClient, "GET", s.URL+"/v1/channel/lobby/history?limit=50", "")
-	var history struct {
-		Data []struct {
-			Header string
-			Body   map[string]any
-		}
+	ask, _ := connect(t, s, named("Ann"))
+	require.Empty(t, ask(publish(`"header":"say","body":{"text":" hi ","from":"Ben","at":"1999-01-01T00:00:00Z"}`)).Error)
+	for _, message := range []string{`{"header":"say","body":{"text":"I am Ben","from":"Ben"}}`, `{"header":"hi","body":{"n":1}}`} {
+		webtest.Want(t, http.DefaultClient, http.StatusOK, "POST", s.URL+"/v1/channel/lobby/publish", message)
 	}
-	require.NoError(t, json.Unmarshal([]byte(body), &history))
-	require.Len(t, history.Data, 3)
-	first := history.Data[0].Body
+
+	all := ask(`"history":{"channel":"lobby","limit":50}`).History.Publications
+	require.Len(t, all, 3)
+	first := all[0].Data.(map[string]any)
 	at, err := time.Parse(time.RFC3339, first["at"].(string))
 	require.NoError(t, err)
 	assert.False(t, at.Before(before))
 	delete(first, "at")
-	assert.Equal(t, map[string]any{"text": "hi", "from": "Ann"}, first)
-	assert.NotContains(t, history.Data[1].Body, "from")
-	assert.Equal(t, map[string]any{"n": 1.0}, history.Data[2].Body)
+	assert.Equal(t, map[string]any{"text": "hi"}, first)
+	assert.Equal(t, "Ann", all[0].Info.User)
+	assert.Nil(t, all[1].Info)
+	assert.NotContains(t, all[1].Data, "from")
+	assert.Nil(t, all[2].Info)
+	assert.Equal(t, map[string]any{"n": 1.0}, all[2].Data)
+	assert.Equal(t, "hi", all[2].Tags["header"])
 }
 
 func TestWhatIsRefused(t *testing.T) {
-	s := serve(t)
+	ask, _ := connect(t, serve(t), named("Ann"))
 	for message, reason := range map[string]string{
-		`{"header":"say","body":{"text":"  "}}`:                                               "a message may have 1 to 2000 characters, and this one has none: write something",
-		`{"header":"say","body":{"text":"` + strings.Repeat("é", 2001) + `"}}`:                "a message may have 1 to 2000 characters, and this one has 2001: make it shorter",
-		`{"header":"say","body":"hello"}`:                                                     `the body has to be like {"text":"hello"}`,
-		`{"header":"deploy","body":{"text":"people are not programs; they only say things"}}`: "people can only say something",
+		`"header":"say","body":{"text":"  "}`:                                               "a message may have 1 to 2000 characters, and this one has none: write something",
+		`"header":"say","body":{"text":"` + strings.Repeat("é", 2001) + `"}`:                "a message may have 1 to 2000 characters, and this one has 2001: make it shorter",
+		`"header":"say","body":"hello"`:                                                     `the body has to be like {"text":"hello"}`,
+		`"header":"deploy","body":{"text":"people are not programs; they only say things"}`: "people can only say something",
+		`"header":"say","body":{"text":"` + strings.Repeat("é", 2000) + `"}`:                "",
 	} {
-		status, got := publish(t, s, "?name=Ann", message)
-		assert.Equal(t, http.StatusBadRequest, status, message)
-		assert.Equal(t, reason, got)
+		assert.Equal(t, reason, ask(publish(message)).Error.Message, message)
 	}
-	status, reason := publish(t, s, "?name=Ann", `{"header":"say","body":{"text":"`+strings.Repeat("é", 2000)+`"}}`)
-	assert.Equal(t, http.StatusOK, status, reason)
 }
 
 func TestRunEnds(t *testing.T) {

@@ -1,5 +1,7 @@
-// The page: what is seen and typed. The connection is in room.js.
+// The page: what is seen and typed. The connection is in connection.js, and what a
+// room knows of it in room.js.
 
+import { Connection } from "./connection.js";
 import { Room } from "./room.js";
 
 const $ = (id) => document.getElementById(id);
@@ -7,10 +9,13 @@ const SHOWN = 500; // messages that stay on the page
 const PAUSE = 5 * 60_000; // after a pause this long, the author is named again
 
 let user = localStorage.getItem("name") ?? "";
-let room = null;
 let last = null; // the last message shown: {from, at}
-let unread = 0;
-const visited = new Map(); // room → {outbox, draft}
+let here = null; // the one of these that is shown:
+const joined = new Map(); // name → {room, messages, more, people, unread, outbox, draft}; messages is null until there are some to show
+const connection = new Connection({
+  state: () => joined.forEach(({ room }) => room.follow()),
+  push: (channel, push) => joined.get(channel)?.room.received(push),
+});
 
 // --- messages
 
@@ -19,14 +24,14 @@ const calendar = new Intl.DateTimeFormat([], { weekday: "long", day: "numeric", 
 
 // item makes the element for a message. Text is inserted as text, never as
 // HTML.
-function item({ from, text, at, generic }, previous) {
+function item({ from, text, at, generic, timeless }, previous) {
   const li = $("message-template").content.firstElementChild.cloneNode(true);
   const part = (name) => li.querySelector(name);
   const follows = previous?.from === from && at - previous.at < PAUSE && at.toDateString() === previous.at.toDateString();
   li.classList.toggle("mine", from === user && !generic);
   li.classList.toggle("generic", !!generic);
   li.classList.toggle("follows", follows);
-  part("time").hidden = from === user && previous && clock.format(at) === clock.format(previous.at);
+  part("time").hidden = timeless || (from === user && previous && clock.format(at) === clock.format(previous.at));
   face(part(".avatar"), generic ? "" : from);
   part(".from").textContent = from;
   part("time").textContent = clock.format(at);
@@ -37,13 +42,14 @@ function item({ from, text, at, generic }, previous) {
   return li;
 }
 
-// read converts a message from the server for display. Anything but a chat
-// message comes from a program.
-function read({ header, body, time }) {
-  const at = new Date((header === "say" && body.at) || time || Date.now());
-  if (header === "say" && body.from) return { from: body.from, text: body.text, at };
-  const text = header === "say" ? body.text : `${header} ${JSON.stringify(body)}`.slice(0, 2000);
-  return { from: "server", text, at, generic: true };
+// read converts a publication for display. The hub says who published it: what
+// comes from nobody, or is no chat message, comes from a program.
+function read({ data, info, tags }) {
+  const header = tags?.header ?? "message";
+  const at = new Date((header === "say" && data.at) || Date.now());
+  if (header === "say" && info) return { from: info.user, text: data.text, at };
+  const text = header === "say" ? data.text : `${header} ${JSON.stringify(data)}`.slice(0, 2000);
+  return { from: "server", text, at, generic: true, timeless: header !== "say" };
 }
 
 // linked splits a text into strings and links. Only http and https become
@@ -60,44 +66,54 @@ function linked(text) {
   });
 }
 
-// show adds a message at the end. If there are too many, it removes the oldest,
-// unless the reader has scrolled up to them.
+// show adds a message at the end.
 function show(m) {
   const view = read(m);
   const list = $("messages");
   if (last?.at.toDateString() !== view.at.toDateString()) list.append(day(view.at));
   const li = item(view, last);
   li.dataset.offset = m.offset;
-  li.message = m;
   list.append(li);
   last = view;
-  while (following && list.children.length > SHOWN) {
-    list.firstChild.remove();
-    $("older").hidden = false;
-  }
   $("empty").hidden = true;
 }
 
-function showAll(messages, more) {
+function showAll() {
+  scroll.ariaBusy = "true"; // screen readers read new messages, not the whole history
+  requestAnimationFrame(() => (scroll.ariaBusy = "false"));
   $("messages").replaceChildren();
   last = null;
-  $("older").hidden = !more;
-  messages.forEach(show);
+  $("older").hidden = !here.more;
+  here.messages?.forEach(show);
+  showOutbox();
+}
+
+// trim forgets the oldest messages if there are too many, unless the reader has
+// scrolled up to them.
+function trim(r) {
+  if (r.messages.length <= SHOWN || (r === here && !following)) return;
+  r.messages.splice(0, r.messages.length - SHOWN);
+  r.more = true;
+  if (r !== here) return;
+  const list = $("messages");
+  while (list.querySelectorAll("[data-offset]").length > SHOWN) list.firstChild.remove();
+  $("older").hidden = false;
 }
 
 // Older messages are added above; those on the screen stay where they are.
 $("older").onclick = async () => {
-  const from = room, list = $("messages"), oldest = list.querySelector("[data-offset]");
+  const r = here, oldest = r.messages[0];
   if (!oldest) return;
   $("older").disabled = true;
   try {
-    const { messages, more } = await from.older(oldest.dataset.offset);
-    if (from !== room || oldest !== list.querySelector("[data-offset]")) return; // the page shows other messages by now
-    const shown = [...list.querySelectorAll("[data-offset]")].map((li) => li.message);
+    const { messages, more } = await r.room.older(oldest.offset);
+    if (oldest !== r.messages[0]) return; // it has begun anew
+    r.messages.unshift(...messages);
+    r.more = more;
+    if (r !== here) return;
     const below = scroll.scrollHeight - scroll.scrollTop;
     following = false;
-    showAll([...messages, ...shown], more);
-    showOutbox(visited.get(room.name).outbox);
+    showAll();
     scroll.scrollTop = scroll.scrollHeight - below;
     look();
   } catch {
@@ -115,7 +131,8 @@ function day(at) {
   return li;
 }
 
-function showOutbox(outbox) {
+function showOutbox() {
+  const { room, messages, outbox } = here;
   let previous = last;
   $("outbox").replaceChildren(...[...outbox].map(([key, m]) => {
     m.at ??= new Date();
@@ -133,7 +150,7 @@ function showOutbox(outbox) {
     }
     return li;
   }));
-  $("empty").hidden = $("messages").children.length + outbox.size > 0 || room?.state === "refused";
+  $("empty").hidden = !messages || messages.length + outbox.size > 0 || room.state === "refused";
 }
 
 function button(label, onclick) {
@@ -147,7 +164,7 @@ function button(label, onclick) {
 // edit returns a refused text to the input.
 function edit(key, text) {
   input.value = [input.value.trim(), text].filter(Boolean).join("\n");
-  room.forget(key);
+  here.room.forget(key);
   typed();
   input.focus();
 }
@@ -215,11 +232,11 @@ function face(el, name) {
 }
 
 // showPeople shows everyone once, however many pages they have open.
-function showPeople(members) {
-  const pages = Map.groupBy(members, (m) => m.user || "");
+function showPeople() {
+  const pages = Map.groupBy(here.people, (m) => m.user || "");
   const guests = pages.get("")?.length ?? 0;
   pages.delete("");
-  if (user && room?.state === "online" && !pages.has(user)) pages.set(user, []); // the list is slightly behind
+  if (user && here.room.state === "online" && !pages.has(user)) pages.set(user, []); // the list is slightly behind
   const names = [...pages.keys()].sort((a, b) => (b === user) - (a === user) || a.localeCompare(b));
   const people = names.map((name) => person(name, name === user ? "you" : ""));
   if (guests) people.push(person(guests === 1 ? "A program" : `${guests} programs`, ""));
@@ -259,45 +276,46 @@ function roomInAddress() {
   }
 }
 
-// showRooms lists the rooms with people and the visited ones.
-async function showRooms() {
+// listRooms asks which rooms have people, and lists them and those that this page
+// has joined.
+let counts = new Map(); // room → connections
+async function listRooms() {
   if (document.hidden) return;
-  let counts = new Map();
   try {
     const res = await fetch("/v1/channel?limit=100", { cache: "no-store" });
     counts = new Map((await res.json()).data.map((c) => [c.channel_name, c.cnt]));
   } catch {
     return; // keep the list as it was
   }
-  const names = [...new Set(["lobby", ...visited.keys(), ...counts.keys()])].sort((a, b) => a.localeCompare(b));
+  showRooms();
+}
+
+function showRooms() {
+  const names = [...new Set(["lobby", ...joined.keys(), ...counts.keys()])].sort((a, b) => a.localeCompare(b));
   const before = new Map([...$("rooms").children].map((li) => [li.dataset.room, li]));
   const focused = document.activeElement;
   $("rooms").replaceChildren(...names.map((name) => {
     const li = before.get(name) ?? roomItem(name);
-    const n = counts.get(name) ?? 0;
+    const n = counts.get(name) ?? 0, unread = joined.get(name)?.unread;
+    li.querySelector("a").ariaCurrent = name === here?.room.name ? "page" : null;
+    li.querySelector("b").textContent = unread || "";
+    li.querySelector("b").title = `${unread} unread`;
     li.querySelector("small").textContent = n || "";
     li.querySelector("small").title = `${n} connected`;
+    li.querySelector("button").hidden = !joined.has(name) || joined.size === 1;
     return li;
   }));
-  markRoom();
   if ($("rooms").contains(focused)) focused.focus(); // moving the item took away the focus
 }
 
 function roomItem(name) {
-  const li = document.createElement("li");
+  const li = $("room-template").content.firstElementChild.cloneNode(true);
   li.dataset.room = name;
-  const a = li.appendChild(document.createElement("a"));
-  a.href = address(name);
-  const label = a.appendChild(document.createElement("span"));
-  label.textContent = name;
-  a.append(document.createElement("small"));
+  li.querySelector("a").href = address(name);
+  li.querySelector("span").textContent = name;
+  li.querySelector("button").ariaLabel = `Leave ${name}`;
+  li.querySelector("button").onclick = () => leave(name);
   return li;
-}
-
-function markRoom() {
-  for (const li of $("rooms").children) {
-    li.firstChild.ariaCurrent = li.dataset.room === room?.name ? "page" : null;
-  }
 }
 
 $("room-form").onsubmit = (e) => {
@@ -306,63 +324,89 @@ $("room-form").onsubmit = (e) => {
   if (!name) return;
   $("room-input").value = "";
   location.hash = address(name);
-  if (name === room?.name) closeDrawers();
+  if (name === here?.room.name) closeDrawers();
 };
 
-// enter leaves the room for the one in the address.
+// enter shows the room in the address. The page stays in the one before, and hears
+// what is said there.
 function enter() {
   const name = roomInAddress();
   if (!location.hash) history.replaceState(null, "", address(name));
-  if (!visited.has(name)) visited.set(name, { outbox: kept(name), draft: "" });
-  if (room) visited.get(room.name).draft = input.value;
-  room?.close();
-  const { outbox, draft } = visited.get(name);
+  if (here) here.draft = input.value;
+  here = joined.get(name) ?? join(name);
+  here.unread = 0;
   $("room-name").textContent = name;
-  showAll([], false);
-  scroll.ariaBusy = "true"; // screen readers read new messages, not the whole history
-  room = new Room(name, user, outbox, {
-    history(messages, more) {
-      following = true;
-      showAll(messages, more);
-      showOutbox(outbox);
-      toBottom();
-      requestAnimationFrame(() => (scroll.ariaBusy = "false"));
-    },
-    message(m) {
-      lookUp();
-      show(m);
-      if (following) toBottom();
-      else $("newer").hidden = false;
-      if (document.hidden) unread++;
-      showTitle();
-    },
-    outbox() {
-      keep(name, outbox);
-      lookUp();
-      showOutbox(outbox);
-      if (following) toBottom();
-    },
-    people: showPeople,
-    state: showState,
-  });
-  showPeople([]);
-  showOutbox(outbox);
-  $("empty").hidden = true; // hidden until the history has been loaded
+  showAll();
+  toBottom();
+  showState();
   showRooms();
+  listRooms();
   closeDrawers();
   showTitle();
-  input.value = draft;
+  input.value = here.draft;
   typed();
   if (matchMedia("(hover: hover)").matches) input.focus(); // on touch screens, it would open the keyboard
 }
 
+function join(name) {
+  const r = { messages: null, more: false, people: [], unread: 0, outbox: kept(name), draft: "" };
+  const shown = (show) => r === here && show();
+  r.room = new Room(name, connection, r.outbox, {
+    history(messages, more) {
+      Object.assign(r, { messages, more });
+      shown(() => {
+        showAll();
+        toBottom();
+      });
+    },
+    message(m) {
+      r.messages.push(m);
+      shown(() => {
+        lookUp();
+        show(m);
+      });
+      trim(r);
+      if (r !== here || document.hidden) r.unread++;
+      shown(() => following ? toBottom() : ($("newer").hidden = false));
+      showRooms();
+      showTitle();
+    },
+    outbox() {
+      keep(name, r.outbox);
+      shown(() => {
+        lookUp();
+        showOutbox();
+        if (following) toBottom();
+      });
+    },
+    people(members) {
+      r.people = members;
+      shown(showPeople);
+    },
+    state: () => shown(showState),
+  });
+  joined.set(name, r);
+  r.room.follow();
+  return r;
+}
+
+// leave leaves a room. The page goes to another one if it shows this one.
+function leave(name) {
+  joined.get(name).room.leave();
+  joined.delete(name);
+  if (here.room.name === name) location.hash = address(joined.keys().next().value);
+  else showRooms();
+}
+
 function showTitle() {
+  const unread = [...joined.values()].reduce((sum, r) => sum + r.unread, 0);
   document.title = `${unread ? `(${unread}) ` : ""}#${roomInAddress()} · Chat`;
 }
 
 // --- the connection's state
 
-function showState(state, why) {
+function showState() {
+  const { state, reason } = here.room;
   const label = { online: "Live", connecting: "Connecting…", offline: "Offline, trying again…", refused: "Not in this room" }[state];
   $("state").dataset.state = state;
   $("state").firstElementChild.textContent = label;
@@ -371,26 +415,27 @@ function showState(state, why) {
     refused: "Nobody would see what you write here",
   }[state] ?? "What you write now is sent as soon as the connection is back";
   $("refused").hidden = state !== "refused";
-  $("why").textContent = why ?? "";
+  $("why").textContent = reason ?? "";
   input.disabled = state === "refused";
-  if (state === "refused") $("empty").hidden = true;
+  showOutbox();
+  showPeople();
 }
 
-addEventListener("online", () => (room?.cut(), room?.wake()));
-addEventListener("offline", () => room?.cut());
-addEventListener("pagehide", () => room?.pause());
-addEventListener("pageshow", () => room?.wake());
-$("retry").onclick = () => room.retry();
+addEventListener("online", () => (connection.cut(), connection.wake()));
+addEventListener("offline", () => connection.cut());
+addEventListener("pagehide", () => connection.pause());
+addEventListener("pageshow", () => connection.wake());
+$("retry").onclick = () => (connection.state === "refused" ? connection.open(user) : here.room.follow());
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  unread = 0;
+  if (document.hidden || !here) return;
+  here.unread = 0;
   showTitle();
-  room?.wake();
-  room?.refreshPeople();
-  showRooms();
+  connection.wake();
+  here.room.refreshPeople();
+  listRooms();
 });
-setInterval(() => showRooms(), 5_000);
-setInterval(() => document.hidden || room?.refreshPeople(), 15_000);
+setInterval(listRooms, 5_000);
+setInterval(() => document.hidden || here?.room.refreshPeople(), 15_000);
 
 // --- writing
 
@@ -412,11 +457,11 @@ input.addEventListener("keydown", (e) => {
 $("composer").onsubmit = (e) => {
   e.preventDefault();
   const text = input.value.trim();
-  if (!text || !room) return;
+  if (!text || !here) return;
   input.value = "";
   typed();
   following = true;
-  room.send(text);
+  here.room.send(text);
   input.focus();
 };
 
@@ -441,6 +486,7 @@ nameDialog.querySelector("form").onsubmit = (e) => {
   user = name;
   localStorage.setItem("name", name);
   showName();
+  connection.open(user);
   enter();
 };
 
@@ -490,5 +536,9 @@ addEventListener("keydown", (e) => e.key === "Escape" && closeDrawers());
 addEventListener("hashchange", () => user && enter());
 setDrawers(null);
 showName();
-if (user) enter();
-else askName();
+if (user) {
+  connection.open(user);
+  enter();
+} else {
+  askName();
+}
