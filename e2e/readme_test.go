@@ -3,6 +3,7 @@ package e2e
 import (
 	"io"
 	"net/http"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,4 +39,38 @@ func TestTheReadmesPage(t *testing.T) {
 	p.until(`socket.readyState === 1`) // the next one
 	publish(`{"id":2}`)
 	p.until(`list.innerText.endsWith('new: {"id":2}')`)
+}
+
+// The README's ten lines for a page work with the SDK, as npm has it.
+func TestTheReadmesSDK(t *testing.T) {
+	code := snippets(t, "README.md", "js", 1)[0]
+	require.Contains(t, code, `import { Centrifuge } from "centrifuge"`)
+	code = regexp.MustCompile(`(?m)^import .*$`).ReplaceAllString(code, "") // it is loaded as a script, without a bundler
+	server := hubtest.Serve(t, channels.Options{
+		Channel: func(name string) channels.ChannelOptions {
+			return channels.ChannelOptions{HistorySize: map[string]int{"chat.lobby": 100}[name]}
+		},
+	}, func(hub http.Handler) http.Handler {
+		mux := http.NewServeMux()
+		mux.Handle("/rt/", http.StripPrefix("/rt", hub))
+		mux.Handle("/centrifuge.js", http.FileServer(http.Dir("js/node_modules/centrifuge/dist")))
+		mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, `<!doctype html><title>page</title><script src="/centrifuge.js"></script>
+				<script>const said = []; console.log = (...what) => said.push(what)</script>
+				<script type="module">`+code+`; window.orders = orders</script>`)
+		})
+		return mux
+	})
+	publish := func(channel, header, body string) {
+		t.Helper()
+		_, err := server.Hub.Publish(t.Context(), channel, hubtest.Msg(header, body))
+		require.NoError(t, err)
+	}
+	publish("chat.lobby", "message", `"earlier"`)
+
+	p := newBrowser(t).visit(server.HTTP.URL, "reader", 800, 600)
+	p.until(`JSON.stringify(said.map(([, data]) => data)) === '["earlier",{"text":"hi"}]'`)
+	p.until(`orders.state === "subscribed"`)
+	publish("orders", "new", `{"id":1}`)
+	p.until(`JSON.stringify(said.at(-1)) === '["new",{"id":1}]'`)
 }
