@@ -74,7 +74,7 @@ func TestThePythonClient(t *testing.T) {
 	subscribed := make(chan struct{}, 9)
 	server := hubtest.Serve(t, channels.Options{
 		OnSubscribe: func(context.Context, channels.Client, string) { subscribed <- struct{}{} },
-		Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 5} },
+		Channel:     func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 5} },
 		Authenticate: func(_ context.Context, token string, _ json.RawMessage) (channels.Identity, error) {
 			if token != "secret" {
 				return channels.Identity{}, channels.ErrForbidden
