@@ -17,20 +17,7 @@ type omission struct {
 
 var omissions = []omission{
 	{"Go", "proxy that refuses upgrades", "its SDK knows WebSockets only"},
-	{"", "the last messages first", "the server does not know it yet"},
-	{"", "subscribe, publish, echo", noEpoch},
-	{"", "fifty channels", noEpoch},
-	{"", "cut of 1 s", noEpoch},
-	{"", "cut of 60 s", noEpoch},
-	{"", "restart with memory", noEpoch},
-	{"", "slow reader", noEpoch},
-	{"", "drained", noEpoch},
-	{"", "killed", noEpoch},
-	{"", "proxy that refuses upgrades", noEpoch},
-	{"", "subscribed by the app", noEpoch},
 }
-
-const noEpoch = "a channel that has had no message yet has no epoch to come back with"
 
 // impossible are the kinds that nobody can run.
 var impossible = []omission{
