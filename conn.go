@@ -48,9 +48,6 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 	// The client is subscribed before the handshake ends, so that it misses
 	// nothing from the moment it knows that it is connected.
 	if err := c.letIn(r.Context(), q.start); err != nil {
-		if errors.Is(err, ErrClosed) {
-			w.Header().Set("Connection", "close") // the process is about to end
-		}
 		return err
 	}
 	// A middleware's Hijack may panic, as gin's does if the writer below has none.

@@ -310,7 +310,9 @@ func TestStreamsAreRefused(t *testing.T) {
 	s.sessionOver(streamKinds["http_stream"]).close()
 	require.NoError(t, s.hub.Drain(ctxT(t)))
 	for _, k := range streamKinds {
-		require.Equal(t, "draining", readAnswer(t, s.openSession(k, connect).resp).code())
+		resp := s.openSession(k, connect).resp
+		require.Equal(t, "draining", readAnswer(t, resp).code())
+		require.True(t, resp.Close, "a browser would come back to this replica")
 	}
 }
 

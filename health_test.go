@@ -31,7 +31,9 @@ func TestHTTPHealth(t *testing.T) {
 		s.get("/healthz").wantOK(t, `{"status":"ok"}`)
 		require.Equal(t, 503, s.do("HEAD", "/readyz", "").status)
 		s.getStream("/channel/a/").wantEnded(t, "draining")
-		s.handshake("/channel/a/").wantFail(t, 503, "draining")
+		a = s.handshake("/channel/a/")
+		a.wantFail(t, 503, "draining")
+		require.Equal(t, "close", a.header.Get("Connection"), "the client would come back to this replica")
 		s.publish("a", "x", `1`).wantOK(t, `{"status":"ok"}`)
 		require.Equal(t, 200, s.get("/v1/channel/h/history").status)
 	}

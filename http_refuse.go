@@ -56,7 +56,9 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // which gets the status that was meant.
 //
 // If the request's body was not read, the answer is sent at once and the
-// connection is closed: a client that never sends its body would never get it.
+// connection is closed: a client that never sends its body would never get it. It is
+// closed, too, after [ErrDraining] and [ErrClosed]: a browser that keeps connections
+// would come back to this replica.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e := visible(err, ErrInternal)
 	for next := w; next != nil; next = unwrap(next) {
@@ -66,6 +68,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	unread.Leave(w, r)
 	boundAnswer(w, refusalTimeout)
+	if e.Code == ErrDraining.Code || e.Code == ErrClosed.Code {
+		w.Header().Set("Connection", "close") // or the client would ask this replica again
+	}
 	passes := e.passes()
 	if passes && w.Header().Get("Retry-After") == "" {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(backoff.Spread(3*time.Second).Seconds()))))
