@@ -274,7 +274,7 @@ over = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT
 def refused(kind):
     s = zmq.Context.instance().socket(getattr(zmq, kind))
     s.linger = 0
-    monitor = s.get_monitor_socket()
+    monitor = s.get_monitor_socket(addr="inproc://" + kind) # the default one may be taken by a socket that is being closed
     if kind == "SUB": s.subscribe(b"")
     s.connect(sys.argv[1])
     while monitor.poll(30000):
