@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/channels-go/channels/internal/backoff"
-	"github.com/channels-go/channels/mesh"
 )
 
 // A Bridge is the hub for programs that come another way than over HTTP, and are
@@ -96,10 +95,8 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Mes
 	}
 }
 
-// SubscribeAll calls deliver with each message that is published through this
-// replica, and with each that the mesh brings: of all channels of all replicas if
-// it is a [mesh.AllSubscriber], otherwise of the channels that have subscribers
-// here. Messages have no Position. Each comes once and at once: on a channel with
+// SubscribeAll calls deliver with each message of all channels that is published
+// through any replica. Messages have no Position. Each comes once and at once: on a channel with
 // history perhaps out of order, and what the mesh loses is not fetched.
 //
 // deliver is called concurrently. It must not wait, nor change or keep the body.
@@ -107,11 +104,10 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Mes
 func (b *Bridge) SubscribeAll(ctx context.Context, deliver func(channel string, m Message)) error {
 	t := (*tap)(&deliver)
 	h := b.hub
-	all, _ := h.mesh.(mesh.AllSubscriber)
-	if err := h.taps.add(t, all); err != nil {
+	if err := h.taps.add(t, &h.prefixes); err != nil {
 		return ErrMeshUnavailable.because(err)
 	}
-	defer h.taps.remove(t, all)
+	defer h.taps.remove(t, &h.prefixes)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -137,12 +133,12 @@ func (t *taps) pass(channel, header string, body json.RawMessage) {
 }
 
 // add adds a tap. As long as there are any, the mesh brings everything.
-func (t *taps) add(one *tap, from mesh.AllSubscriber) error {
+func (t *taps) add(one *tap, from *prefixes) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := slices.Clone(*t.all.Load())
-	if len(all) == 0 && from != nil {
-		if err := from.SubscribeAll(); err != nil {
+	if len(all) == 0 {
+		if err := from.add(""); err != nil {
 			return err
 		}
 	}
@@ -152,12 +148,12 @@ func (t *taps) add(one *tap, from mesh.AllSubscriber) error {
 }
 
 // remove undoes add.
-func (t *taps) remove(one *tap, from mesh.AllSubscriber) {
+func (t *taps) remove(one *tap, from *prefixes) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := slices.DeleteFunc(slices.Clone(*t.all.Load()), func(other *tap) bool { return other == one })
 	t.all.Store(&all)
-	if len(all) == 0 && from != nil {
-		from.UnsubscribeAll() // if it fails, the messages that still come are dropped
+	if len(all) == 0 {
+		from.remove("")
 	}
 }

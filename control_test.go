@@ -67,7 +67,7 @@ func TestDisconnectAndUnsubscribeOnAllReplicas(t *testing.T) {
 
 // brittle is a mesh whose methods can be made to fail.
 type brittle struct {
-	mesh.AllSubscriber
+	mesh.Mesh
 	refuses atomic.Bool           // Publish fails
 	mute    atomic.Bool           // what it publishes is lost, and nobody is told
 	err     atomic.Pointer[error] // of Status
@@ -81,19 +81,19 @@ func (b *brittle) Publish(ctx context.Context, p mesh.Packet) error {
 	case b.mute.Load():
 		return nil
 	}
-	return b.AllSubscriber.Publish(ctx, p)
+	return b.Mesh.Publish(ctx, p)
 }
 
 func (b *brittle) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	b.deliver.Store(&deliver)
-	return b.AllSubscriber.Receive(ctx, deliver)
+	return b.Mesh.Receive(ctx, deliver)
 }
 
 // bring hands the hub a packet as if it had arrived.
 func (b *brittle) bring(p mesh.Packet) { (*b.deliver.Load())(p) }
 
 func (b *brittle) Status() mesh.Status {
-	s := b.AllSubscriber.Status()
+	s := b.Mesh.Status()
 	if err := b.err.Load(); err != nil {
 		s.Err = *err
 	}

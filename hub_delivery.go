@@ -15,15 +15,17 @@ type delivery struct {
 	streamed streamTable    // the sessions whose commands come beside a stream
 	fan      *fanout.Engine // queues and writes what goes to clients
 
-	taps   taps   // the Bridges that get every message
-	losses losses // what the mesh may have lost
-	stats  counters
+	taps     taps     // the Bridges that get every message
+	prefixes prefixes // what the mesh is asked for, for these two
+	losses   losses   // what the mesh may have lost
+	stats    counters
 }
 
 func (d *delivery) init(o *Options) {
 	d.clients.init(o.ReplicaID, o.PingPeriod)
 	d.streamed.byKey = make(map[string]*stream)
 	d.taps.all.Store(new([]*tap))
+	d.prefixes.init(o)
 	d.losses.wake = bell.New()
 	d.fan = fanout.New(fanout.Config{
 		QueueBytes:    o.QueueBytes,

@@ -19,7 +19,6 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
-	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
 )
@@ -78,7 +77,7 @@ func (r *replicas) join(id string, change ...func(*channels.Options)) *channels.
 	r.t.Helper()
 	node := r.net.Join(id)
 	r.t.Cleanup(func() { node.Close() })
-	b := &brittle{AllSubscriber: node.(mesh.AllSubscriber)}
+	b := &brittle{Mesh: node}
 	o := channels.Options{ReplicaID: id, Store: r.store, Mesh: b, Logger: quiet}
 	for _, c := range change {
 		c(&o)

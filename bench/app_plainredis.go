@@ -42,6 +42,10 @@ func (m *plainRedis) Unsubscribe(channel string) error {
 	return m.subs.Unsubscribe(background, "plain:"+channel)
 }
 
+// No benchmark has patterns.
+func (m *plainRedis) SubscribePrefix(string) error   { return errors.ErrUnsupported }
+func (m *plainRedis) UnsubscribePrefix(string) error { return errors.ErrUnsupported }
+
 func (m *plainRedis) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	for {
 		msg, err := m.subs.ReceiveMessage(ctx)

@@ -39,6 +39,15 @@ type Mesh interface {
 	Subscribe(channel string) error
 	Unsubscribe(channel string) error
 
+	// SubscribePrefix asks all replicas, also those that come later, for the packets
+	// of every channel whose name begins with prefix; an empty prefix stands for all
+	// channels. UnsubscribePrefix ends that. They are otherwise like Subscribe and
+	// Unsubscribe. But no KindLost need say when they have become active, nor what
+	// is lost of a channel that only a prefix asks for. A packet that is wanted in
+	// several ways comes once.
+	SubscribePrefix(prefix string) error
+	UnsubscribePrefix(prefix string) error
+
 	// Receive calls deliver for each packet that arrives from another replica,
 	// until ctx ends or the mesh is closed. Packets of one channel come one at a
 	// time; those of different channels may come from several goroutines.
@@ -69,17 +78,6 @@ type Discoverer interface {
 	// replica's own. It does not keep the map. A replica that is left out is not
 	// dialled again, but a link that lives is kept.
 	SetPeers(addresses map[string]string)
-}
-
-// An AllSubscriber is a Mesh that can deliver the packets of all channels, for a
-// listener that does not know their names. That costs this replica the traffic of
-// all.
-type AllSubscriber interface {
-	Mesh
-	// SubscribeAll and UnsubscribeAll are Subscribe and Unsubscribe for every
-	// channel, also those that come later. Each packet still comes once.
-	SubscribeAll() error
-	UnsubscribeAll() error
 }
 
 // A Limiter is a Mesh that bounds packets. Its hub refuses to start if it would
@@ -118,6 +116,10 @@ const (
 	KindMessage  Kind = iota // a published message
 	KindPresence             // somebody joined or left; it has no position, so a lost one stays lost
 	KindControl              // only the hubs read its Header and Body
+	// KindAgain is a message with a position that may have been published before,
+	// because its publisher repeats it. Those who put messages in order take it for a
+	// KindMessage that comes twice; those who do not ignore it.
+	KindAgain
 	// KindLost is never sent: the receiving mesh makes it. It says that packets of
 	// Channel (of all channels if that is empty) may have been lost, because a
 	// link was down, a queue was full, or a subscription has only now become

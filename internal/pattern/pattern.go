@@ -1,9 +1,9 @@
 // Package pattern matches names with patterns, the globs of Redis:
 //
-//	*       any number of bytes
-//	?       one byte
-//	[abc]   one of these bytes; [a-z] has a range, and [^a] means any but these
-//	\*      the byte itself
+//   - any number of bytes
+//     ?       one byte
+//     [abc]   one of these bytes; [a-z] has a range, and [^a] means any but these
+//     \*      the byte itself
 //
 // Redis counts bytes, and so does this package: a character outside of ASCII has
 // several, so "?" does not match it.

@@ -26,8 +26,8 @@ type entry[V comparable] struct {
 	parent int // the place of the longest other prefix that this one begins with, or -1
 }
 
-// Add adds a value for a prefix, and reports whether it is the first one there.
-func (x *Index[V]) Add(prefix string, v V) (first bool) {
+// Add adds a value for a prefix. It returns false if it is there already.
+func (x *Index[V]) Add(prefix string, v V) (added bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	t := x.load()
@@ -36,13 +36,15 @@ func (x *Index[V]) Add(prefix string, v V) (first bool) {
 		x.store(slices.Insert(slices.Clone(t), i, entry[V]{prefix: prefix, values: []V{v}}))
 		return true
 	}
-	values := t[i].values
-	x.replace(t, i, append(values[:len(values):len(values)], v))
-	return false
+	if slices.Contains(t[i].values, v) {
+		return false
+	}
+	x.replace(t, i, append(slices.Clone(t[i].values), v))
+	return true
 }
 
-// Remove undoes one Add, and reports whether no value is left for the prefix.
-func (x *Index[V]) Remove(prefix string, v V) (last bool) {
+// Remove undoes Add. It returns false if the value is not there.
+func (x *Index[V]) Remove(prefix string, v V) (removed bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	t := x.load()
@@ -56,9 +58,9 @@ func (x *Index[V]) Remove(prefix string, v V) (last bool) {
 		return false
 	case len(t[i].values) > 1:
 		x.replace(t, i, slices.Delete(slices.Clone(t[i].values), at, at+1))
-		return false
+	default:
+		x.store(slices.Delete(slices.Clone(t), i, i+1))
 	}
-	x.store(slices.Delete(slices.Clone(t), i, i+1))
 	return true
 }
 

@@ -94,6 +94,8 @@ func closes(t *testing.T, f Fabric) {
 	require.ErrorIs(t, b.Publish(context.Background(), mesh.Packet{To: "n0"}), mesh.ErrClosed)
 	require.ErrorIs(t, b.Subscribe("y"), mesh.ErrClosed)
 	require.ErrorIs(t, b.Unsubscribe("x"), mesh.ErrClosed)
+	require.ErrorIs(t, b.SubscribePrefix("y"), mesh.ErrClosed)
+	require.ErrorIs(t, b.UnsubscribePrefix("x"), mesh.ErrClosed)
 	require.ErrorIs(t, b.Receive(context.Background(), func(mesh.Packet) {}), mesh.ErrClosed)
 	_ = b.Status()
 	for i := range 100 { // the remaining replica goes on

@@ -70,7 +70,7 @@ func (c Case) Run(t *testing.T, open func(t *testing.T) Fabric) {
 
 // Cases returns all cases of [Run].
 func Cases() []Case {
-	return slices.Concat(deliveryCases, orderCases, subscribeCases, faultCases, lifeCases, reconnectCases, capacityCases)
+	return slices.Concat(deliveryCases, orderCases, subscribeCases, prefixCases, faultCases, lifeCases, reconnectCases, capacityCases)
 }
 
 // Short names for what nearly all cases use.

@@ -82,7 +82,7 @@ func (n *Network) Lost() int {
 func (n *Network) Join(id string) mesh.Mesh {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	d := &node{net: n, id: id, joined: time.Now(), wants: make(map[string]bool),
+	d := &node{net: n, id: id, joined: time.Now(), wants: make(map[string]bool), wide: make(map[string]bool),
 		woken: bell.New(), closed: make(chan struct{})}
 	n.nodes[id] = d
 	return d
@@ -104,6 +104,7 @@ type node struct {
 	// Guarded by net.mu.
 	in     []mesh.Packet // arrived and not yet delivered
 	wants  map[string]bool
+	wide   map[string]bool // prefixes
 	seq    uint64
 	gone   bool
 	bytes  int      // of the bodies and infos in in
@@ -155,7 +156,15 @@ func (d *node) wantsLocked(p mesh.Packet) bool {
 	if p.To != "" {
 		return p.To == d.id
 	}
-	return p.Channel == "" || d.wants[p.Channel] || d.wants[""]
+	if p.Channel == "" || d.wants[p.Channel] {
+		return true
+	}
+	for prefix := range d.wide {
+		if strings.HasPrefix(p.Channel, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *node) arriveLocked(p mesh.Packet) {
@@ -203,22 +212,22 @@ func (d *node) taken(bytes int) (missed []string) {
 	return missed
 }
 
-func (d *node) Subscribe(channel string) error   { return d.want(channel, true) }
-func (d *node) Unsubscribe(channel string) error { return d.want(channel, false) }
+func (d *node) Subscribe(channel string) error   { return d.want(d.wants, channel, true) }
+func (d *node) Unsubscribe(channel string) error { return d.want(d.wants, channel, false) }
 
-func (d *node) SubscribeAll() error   { return d.want("", true) }
-func (d *node) UnsubscribeAll() error { return d.want("", false) }
+func (d *node) SubscribePrefix(prefix string) error   { return d.want(d.wide, prefix, true) }
+func (d *node) UnsubscribePrefix(prefix string) error { return d.want(d.wide, prefix, false) }
 
-func (d *node) want(channel string, want bool) error {
+func (d *node) want(in map[string]bool, name string, want bool) error {
 	d.net.mu.Lock()
 	defer d.net.mu.Unlock()
 	if d.gone {
 		return mesh.ErrClosed
 	}
 	if want {
-		d.wants[channel] = true
+		in[name] = true
 	} else {
-		delete(d.wants, channel)
+		delete(in, name)
 	}
 	return nil
 }

@@ -21,8 +21,6 @@ var subscribeCases = []Case{
 		Explain: "A replica may subscribe to 10,000 channels, and leave them."},
 	{Name: "LateSubscriber", Check: lateSubscriber,
 		Explain: "A replica that subscribes while packets flow gets all packets published after the KindLost that reports the active subscription. Without a KindLost, the subscription was active at once."},
-	{Name: "AllChannels", Check: allChannels,
-		Explain: "An AllSubscriber gets the packets of all channels until UnsubscribeAll, each packet once even if it has also subscribed to its channel. Any other mesh has neither method of that interface."},
 	{Name: "LatePeer", Check: latePeer,
 		Explain: "A subscription also covers peers that come later. A replica that joins late can subscribe and publish."},
 }
@@ -49,33 +47,6 @@ func repeated(t *testing.T, f Fabric) {
 		m[0].say(t, "x", 1)
 		return len(m[1].all("x")) > now
 	})
-}
-
-func allChannels(t *testing.T, f Fabric) {
-	m := joinAll(t, f, 2)
-	all, ok := m[1].Mesh.(mesh.AllSubscriber)
-	if !ok {
-		withoutAllChannels(t, m[0], m[1])
-		return
-	}
-	m[1].subscribeTo(t, m[0], "x")
-	require.NoError(t, all.SubscribeAll())
-	require.NoError(t, all.SubscribeAll())
-	eventually(t, "packets of any channel come", func() bool {
-		m[0].say(t, "never subscribed", 1)
-		return len(m[1].all("never subscribed")) > 0
-	})
-	for i := 1; i <= 10; i++ {
-		m[0].say(t, "x", i)
-	}
-	m[1].requireNumbers(t, "x", 10)
-	late := join(t, f, "late")
-	eventually(t, "packets of a later peer come too", func() bool {
-		late.say(t, "late", 1)
-		return len(m[1].all("late")) > 0
-	})
-	require.NoError(t, all.UnsubscribeAll())
-	requireStopped(t, m[0], m[1], "never subscribed", "x")
 }
 
 // requireStopped waits until packets on one channel no longer arrive while
@@ -182,17 +153,4 @@ func latePeer(t *testing.T, f Fabric) {
 	}
 	a.requireNumbers(t, "x", 100)
 	b.requireNumbers(t, "x", 100)
-}
-
-// withoutAllChannels checks a mesh that is not an AllSubscriber: it brings only
-// subscribed channels, and has neither method of that interface.
-func withoutAllChannels(t *testing.T, from, to *member) {
-	t.Helper()
-	_, begins := to.Mesh.(interface{ SubscribeAll() error })
-	_, ends := to.Mesh.(interface{ UnsubscribeAll() error })
-	require.False(t, begins || ends, "an AllSubscriber has both methods")
-	to.subscribeTo(t, from, "x")
-	requireStopped(t, from, to, "never subscribed", "x")
-	require.Empty(t, to.all("never subscribed"))
-	t.Log("the mesh is not an AllSubscriber: it brings only subscribed channels")
 }

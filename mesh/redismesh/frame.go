@@ -10,12 +10,15 @@ import (
 )
 
 // A frame is the payload of one PUBLISH: a header and, in frameMessages,
-// packets up to the end. Integers of 8 bytes are big-endian.
+// packets up to the end. A frameCopy has the name of their channel first, and
+// frameWants has prefixes instead; these are texts with 2 bytes of length.
+// Integers are big-endian.
 //
 //	version  1 byte
 //	kind     1 byte
 //	life     8 bytes: drawn at random by each New
-//	number   8 bytes: rises with each frame that this life sends over one link
+//	number   8 bytes: rises with each frame that this life sends over one link;
+//	         a copy has the number of its frame
 //	previous 8 bytes: the number of the frame before on the same name; 0 if
 //	         there was none, all bits set if the sender has forgotten it
 //	origin   1 byte of length, and the id of the sending replica
@@ -33,6 +36,8 @@ const (
 	frameMessages frameKind = 'm'
 	frameProbe    frameKind = 'p' // from a replica to itself: is its subscription alive?
 	frameLost     frameKind = 'l' // the sender has dropped packets
+	frameCopy     frameKind = 'c' // of a frameMessages, for a replica that wants a prefix of the channel
+	frameWants    frameKind = 'w' // all prefixes that the sender wants
 )
 
 // forgotten is a frame's previous if the sender no longer knows it.
@@ -72,8 +77,25 @@ func readFrame(s string) (f frame, packets string, err error) {
 	number := func(at int) uint64 { return binary.BigEndian.Uint64([]byte(s[at : at+8])) }
 	f = frame{kind: frameKind(s[1]), life: number(2), number: number(10), previous: number(18), origin: s[frameFixed+1 : frameFixed+1+n]}
 	switch f.kind {
-	case frameMessages, frameProbe, frameLost:
+	case frameMessages, frameProbe, frameLost, frameCopy, frameWants:
 		return f, s[frameFixed+1+n:], nil
 	}
 	return frame{}, "", errFrame
+}
+
+// appendText appends a text of less than 64 KiB.
+func appendText(dst []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
+}
+
+// cutText cuts a text off.
+func cutText(s string) (text, rest string, ok bool) {
+	if len(s) < 2 {
+		return "", "", false
+	}
+	n := int(s[0])<<8 | int(s[1])
+	if s = s[2:]; len(s) < n {
+		return "", "", false
+	}
+	return s[:n], s[n:], true
 }

@@ -27,6 +27,7 @@ type link struct {
 	all   string // the name that every replica subscribes to
 	queue queue
 	subs  subs
+	wants wants // the prefixes of other replicas
 
 	decided chan struct{} // closed when sharded is known
 	settle  func()        // closes decided, once
@@ -91,6 +92,7 @@ func newLink(m *Mesh, base string) *link {
 	l.own, l.all = l.node(m.replica), base+"all"
 	l.queue.maxPackets, l.queue.maxBytes, l.queue.wake = maxQueued, maxQueuedBytes, bell.New()
 	l.subs.channels, l.subs.wake = map[string]*sub{}, bell.New()
+	l.wants.byLife = map[uint64]*want{}
 	l.settle = sync.OnceFunc(func() {
 		close(l.decided)
 		l.queue.setDown(nil)
@@ -309,6 +311,7 @@ func (l *link) confirm(kind, name string) error {
 		l.setUp()
 		l.subs.setUp()
 		l.queue.tell(func() { l.queue.probe = true })
+		l.tellWantsAgain()
 		clear(l.doubts) // the KindLost below covers them
 		l.mesh.inbox.Lost("", "")
 	}
@@ -326,6 +329,7 @@ func (l *link) arrive(name, payload string) {
 		if f.kind == frameProbe {
 			l.probeBack(f.number)
 			l.tellDoubts()
+			l.wants.forget()
 		}
 		return
 	}
@@ -336,6 +340,7 @@ func (l *link) arrive(name, payload string) {
 	from, _ := l.origins.get(f.life)
 	if from == nil || from.id != f.origin {
 		from = &origin{id: strings.Clone(f.origin)}
+		l.tellWantsAgain()
 	}
 	l.origins.set(f.life, from)
 	if f.number <= from.frame {
@@ -346,18 +351,31 @@ func (l *link) arrive(name, payload string) {
 	case frameLost:
 		delete(l.doubts, f.life)
 		l.mesh.inbox.Lost("", from.id)
+	case frameWants:
+		if err := l.wants.take(f.life, from.id, packets); err != nil {
+			l.mesh.refuse(name, err)
+		}
 	case frameMessages:
-		l.pass(name, f, from.id, packets)
+		channel, isChannel := strings.CutPrefix(name, l.base+"c:")
+		l.pass(name, channel, isChannel, f, from.id, packets)
+	case frameCopy:
+		channel, packets, ok := cutText(packets)
+		if !ok || channel == "" {
+			l.mesh.refuse(name, errFrame)
+			return
+		}
+		l.pass(name, channel, true, f, from.id, packets)
 	}
 }
 
 // pass delivers the packets of a frame.
-func (l *link) pass(name string, f frame, from, packets string) {
-	channel, isChannel := strings.CutPrefix(name, l.base+"c:")
+func (l *link) pass(name, channel string, isChannel bool, f frame, from, packets string) {
 	if isChannel {
 		switch l.subs.follow(channel, f) {
 		case unwanted:
-			return
+			if !l.mesh.prefixes.index.Has(channel) {
+				return
+			}
 		case gap:
 			l.mesh.inbox.Lost(channel, from)
 		case doubtful:

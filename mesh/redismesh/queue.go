@@ -50,6 +50,7 @@ type queue struct {
 	packets int    // waiting, including those that the sender has taken
 	bytes   int
 	probe   bool      // a probe is to be sent
+	wants   bool      // the prefixes that this replica wants are to be told
 	lossy   bool      // packets were dropped, and the peers do not know yet
 	down    error     // why Redis cannot be reached; nil if it can
 	changed time.Time // when down last became nil, or stopped being nil
@@ -131,6 +132,7 @@ type sender struct {
 	used     bool      // a connection has accepted frames
 	looked   time.Time // when the Cluster was last asked for the slot's server
 	groups   []group
+	whole    []group        // without copies
 	open     map[string]int // channel to its group, to which packets may be added
 	next     []int          // by packet: the next packet of its group, or -1
 	out      []byte
@@ -138,7 +140,7 @@ type sender struct {
 
 // group is the packets that go into one frame.
 type group struct {
-	name          string
+	name, channel string
 	kind          frameKind
 	number        uint64 // of the frame
 	first, last   int    // of its packets
@@ -162,20 +164,23 @@ func (l *link) send() {
 	probing := time.NewTicker(probePeriod)
 	defer probing.Stop()
 	q := &l.queue
-	for {
+	for ticks := 0; ; {
 		select {
 		case <-q.wake:
 		case <-probing.C: // even while Redis is down, so that the sender reconnects by itself
 			q.tell(func() { q.probe = true })
+			if ticks++; ticks%toldPeriod == 0 {
+				l.tellWantsAgain()
+			}
 			continue
 		case <-l.mesh.ctx.Done():
 			return
 		}
 		q.mu.Lock()
-		entries, buf, probe, lossy, last := q.entries, q.buf, q.probe, q.lossy, q.closed
-		q.entries, q.buf, q.probe, q.lossy = nil, nil, false, false
+		entries, buf, say, last := q.entries, q.buf, news{q.probe, q.wants, q.lossy}, q.closed
+		q.entries, q.buf, q.probe, q.wants, q.lossy = nil, nil, false, false, false
 		q.mu.Unlock()
-		s.sendAll(entries, buf, probe, lossy)
+		s.sendAll(entries, buf, say)
 		if last {
 			return
 		}
@@ -187,10 +192,13 @@ func (l *link) send() {
 	}
 }
 
+// news are what the sender has to say besides packets.
+type news struct{ probe, wants, lossy bool }
+
 // sendAll sends in pipelines of bounded size. The news of a loss comes last.
-func (s *sender) sendAll(entries []entry, buf []byte, probe, lossy bool) {
+func (s *sender) sendAll(entries []entry, buf []byte, say news) {
 	ok, start := true, 0
-	for at := 0; at < len(entries) || probe || lossy; {
+	for at := 0; at < len(entries) || say != (news{}); {
 		s.groups = s.groups[:0]
 		n, end := 0, start
 		for at+n < len(entries) && n < batchPackets && (n == 0 || entries[at+n].end-start <= batchBytes) {
@@ -198,13 +206,17 @@ func (s *sender) sendAll(entries []entry, buf []byte, probe, lossy bool) {
 			n++
 		}
 		s.group(entries[at:at+n], start)
-		if probe {
+		s.copies()
+		if say.probe {
 			s.groups = append(s.groups, group{name: s.own, kind: frameProbe})
-			probe = false
 		}
-		if at += n; at == len(entries) && lossy {
+		if say.wants {
+			s.groups = append(s.groups, group{name: s.all, kind: frameWants})
+		}
+		say.probe, say.wants = false, false
+		if at += n; at == len(entries) && say.lossy {
 			s.groups = append(s.groups, group{name: s.all, kind: frameLost})
-			lossy = false
+			say.lossy = false
 		}
 		s.encode(entries[at-n:at], buf, start)
 		unsent := s.groups
@@ -225,7 +237,7 @@ func (s *sender) sendAll(entries []entry, buf []byte, probe, lossy bool) {
 func (s *sender) drop(groups []group) {
 	n, lossy := 0, false
 	for _, g := range groups {
-		lossy = lossy || g.kind != frameProbe
+		lossy = lossy || g.kind != frameProbe && g.kind != frameWants // which come again
 		n += g.packets
 	}
 	s.mesh.dropped.Add(int64(n))
@@ -257,7 +269,7 @@ func (s *sender) group(entries []entry, start int) {
 			continue
 		}
 		s.open[e.channel] = len(s.groups)
-		s.groups = append(s.groups, group{name: s.name(e.channel), kind: frameMessages, first: i, last: i, packets: 1, bytes: size})
+		s.groups = append(s.groups, group{name: s.name(e.channel), channel: e.channel, kind: frameMessages, first: i, last: i, packets: 1, bytes: size})
 	}
 }
 
@@ -267,19 +279,32 @@ func (s *sender) encode(entries []entry, buf []byte, start int) {
 		s.out = nil
 	}
 	s.out = s.out[:0]
+	var previous uint64
 	for i := range s.groups {
 		g := &s.groups[i]
 		from := len(s.out)
-		s.number++
-		g.number = s.number
-		name := maphash.String(s.seed, g.name)
-		previous, known := s.previous.get(name)
-		if !known && s.previous.forgot {
-			previous = forgotten
+		if g.kind != frameCopy { // which is as the frame before it
+			s.number++
+			name := maphash.String(s.seed, g.name)
+			known := false
+			if previous, known = s.previous.get(name); !known && s.previous.forgot {
+				previous = forgotten
+			}
+			if g.kind == frameMessages {
+				s.previous.set(name, s.number)
+			}
 		}
+		g.number = s.number
 		s.out = appendFrame(s.out, frame{g.kind, s.mesh.life, g.number, previous, s.mesh.replica})
-		if g.kind == frameMessages {
-			s.previous.set(name, g.number)
+		switch g.kind {
+		case frameWants:
+			for _, p := range s.mesh.prefixes.tell() {
+				s.out = appendText(s.out, p)
+			}
+		case frameCopy:
+			s.out = appendText(s.out, g.channel)
+			fallthrough
+		case frameMessages:
 			for k := g.first; k >= 0; k = s.next[k] {
 				from := start
 				if k > 0 {

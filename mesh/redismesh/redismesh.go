@@ -61,6 +61,8 @@ type Mesh struct {
 	maxBody int
 	began   time.Time
 
+	prefixes prefixes // that this replica wants
+
 	seq              atomic.Uint64
 	inbox            inbox.Inbox
 	dropped, refused atomic.Int64
@@ -154,7 +156,7 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	case m.closing.Load():
 		return mesh.ErrClosed
 	case p.Kind >= mesh.KindLost:
-		return fmt.Errorf("redismesh: publish: a packet of kind %d; it must be KindMessage, KindPresence or KindControl", p.Kind)
+		return fmt.Errorf("redismesh: publish: a packet of kind %d; it must be one of those before KindLost", p.Kind)
 	case len(p.To) > maxOrigin:
 		return fmt.Errorf("redismesh: publish: Packet.To is %.70q; a replica's id has at most %d bytes", p.To, maxOrigin)
 	case p.To == m.replica:

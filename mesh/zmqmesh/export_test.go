@@ -49,7 +49,7 @@ func Packets(m *Mesh, b []byte) error {
 
 // Ask has m take what a peer could ask.
 func Ask(m *Mesh, b []byte) error {
-	p := &peer{mesh: m, topics: map[string]bool{}, wake: bell.New()}
+	p := &peer{mesh: m, topics: map[topic]bool{}, wake: bell.New()}
 	defer m.removePeer(p)
 	return p.ask(b)
 }

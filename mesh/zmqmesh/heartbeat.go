@@ -13,7 +13,7 @@ import (
 type echo struct {
 	number   uint64
 	at       time.Time
-	channels []string
+	channels []string // those that were asked for by their names
 }
 
 const (
@@ -59,9 +59,9 @@ func (l *link) ask(due bool) error {
 	l.asked++
 	e := echo{number: l.asked, at: time.Now()}
 	if e.number > 1 { // the first echo is for all channels
-		for ch, subscribe := range pending {
-			if subscribe {
-				e.channels = append(e.channels, ch)
+		for t, subscribe := range pending {
+			if subscribe && !t.prefix {
+				e.channels = append(e.channels, t.name)
 			}
 		}
 	}
@@ -69,12 +69,12 @@ func (l *link) ask(due bool) error {
 	l.mu.Unlock()
 
 	var buf []byte
-	for ch, subscribe := range pending {
+	for t, subscribe := range pending {
 		buf = append(buf[:0], askLeave)
 		if subscribe {
 			buf[0] = askSubscribe
 		}
-		buf = append(append(buf, ch...), 0)
+		buf = t.append(buf)
 		if err := l.send(buf); err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (l *link) send(b []byte) error {
 // beat says again whether all channels are wanted, which changes nothing.
 func (l *link) beat() error {
 	b := []byte{askLeave, 0}
-	if _, all := l.mesh.topics.find(nil); all {
+	if l.mesh.begins.Has("") {
 		b[0] = askSubscribe
 	}
 	if err := l.send(b); err != nil {

@@ -42,8 +42,8 @@ type link struct {
 	packet.Kept        // headers and epochs that have come
 	wanted      bool   // this replica wants the channel of the packet being read
 
-	mu      sync.Mutex      // guards the fields below
-	pending map[string]bool // channels to subscribe to, or to leave
+	mu      sync.Mutex     // guards the fields below
+	pending map[topic]bool // to subscribe to, or to leave
 	waiting []echo
 	asked   uint64    // how many echoes
 	up      time.Time // zero until the first echo
@@ -52,17 +52,17 @@ type link struct {
 	err     error // why it is closed
 }
 
-// want queues a change. The last change of a channel counts.
-func (l *link) want(channel string, subscribe bool) {
+// want queues a change. The last change of a topic counts.
+func (l *link) want(t topic, subscribe bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return
 	}
 	if l.pending == nil {
-		l.pending = make(map[string]bool)
+		l.pending = make(map[topic]bool)
 	}
-	l.pending[channel] = subscribe
+	l.pending[t] = subscribe
 	l.wake.Ring()
 }
 
@@ -124,8 +124,9 @@ func (l *link) Channel(name []byte) string {
 	if channel, l.wanted = l.mesh.topics.find(name); l.wanted {
 		return channel
 	}
-	_, l.wanted = l.mesh.topics.find(nil)
-	return string(name)
+	channel = string(name)
+	l.wanted = l.mesh.begins.Has(channel)
+	return channel
 }
 
 // take delivers a packet if this replica wants it.

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/channels-go/channels/internal/prefix"
 	"github.com/channels-go/channels/internal/sparingly"
 	"github.com/channels-go/channels/internal/zmtp"
 	"github.com/channels-go/channels/mesh"
@@ -19,10 +21,9 @@ import (
 )
 
 var (
-	_ mesh.Discoverer    = (*Mesh)(nil)
-	_ mesh.AllSubscriber = (*Mesh)(nil)
-	_ mesh.Limiter       = (*Mesh)(nil)
-	_ mesh.Identified    = (*Mesh)(nil)
+	_ mesh.Discoverer = (*Mesh)(nil)
+	_ mesh.Limiter    = (*Mesh)(nil)
+	_ mesh.Identified = (*Mesh)(nil)
 )
 
 // A Mesh is a [mesh.Discoverer]. All its methods may be called concurrently.
@@ -38,16 +39,18 @@ type Mesh struct {
 	address  string
 
 	seq    atomic.Uint64
-	index  index  // what other replicas want
-	topics topics // what this replica wants
+	index  index               // the channels that other replicas want
+	wide   prefix.Index[*peer] // the prefixes that other replicas want
+	topics topics              // what this replica wants
+	begins prefix.Index[topic] // the prefixes among them
 	inbox  inbox.Inbox
 
 	dropped, refused atomic.Int64
 	twinsWarned      sparingly.Turn
 	twinMet          atomic.Pointer[time.Time] // when another replica with this id was last met, or nil
 
-	leftMu sync.Mutex // guards the field below
-	left   []*topic   // that may not be wanted any more
+	leftMu sync.Mutex    // guards the field below
+	left   []*subscribed // that may not be wanted any more
 
 	mu       sync.RWMutex // guards the fields below
 	peers    map[string]*peer
@@ -56,7 +59,6 @@ type Mesh struct {
 	hints    map[string]map[string]hint // by source, then by address
 	targets  map[string]*target         // by address
 	everyone atomic.Pointer[[]*peer]    // peers; changed under mu
-	overhear atomic.Pointer[[]*peer]    // those that want all channels; changed under mu
 	live     atomic.Pointer[[]*link]    // links; changed under mu
 
 	closed  atomic.Bool
@@ -95,7 +97,6 @@ func start(o Options, ln net.Listener) *Mesh {
 		hints: map[string]map[string]hint{}, targets: map[string]*target{},
 		leaving: make(chan struct{})}
 	m.everyone.Store(new([]*peer))
-	m.overhear.Store(new([]*peer))
 	m.live.Store(new([]*link))
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	listenTLS, dialTLS := o.tlsConfigs()
@@ -141,37 +142,48 @@ func (m *Mesh) nowAndEvery(period time.Duration, do func()) {
 
 // Subscribe fails if the channel's name is empty or has more than 512 bytes.
 func (m *Mesh) Subscribe(channel string) error {
-	return m.change(channel, checkChannel(channel), m.subscribe)
+	return m.change(topic{name: channel}, checkChannel(channel), m.subscribe)
 }
 
 // Unsubscribe lets packets go on coming for some seconds. It fails as Subscribe
 // does.
 func (m *Mesh) Unsubscribe(channel string) error {
-	return m.change(channel, checkChannel(channel), m.unsubscribe)
+	return m.change(topic{name: channel}, checkChannel(channel), m.unsubscribe)
 }
 
-// SubscribeAll is Subscribe for all channels.
-func (m *Mesh) SubscribeAll() error { return m.change("", nil, m.subscribe) }
+// SubscribePrefix fails if the prefix has more than 512 bytes, or a zero byte.
+func (m *Mesh) SubscribePrefix(prefix string) error {
+	return m.change(topic{prefix, true}, checkPrefix(prefix), m.subscribe)
+}
 
-// UnsubscribeAll undoes SubscribeAll, and lets packets go on coming for some
-// seconds. What Subscribe has asked for stays.
-func (m *Mesh) UnsubscribeAll() error { return m.change("", nil, m.unsubscribe) }
+// UnsubscribePrefix lets packets go on coming for some seconds. It fails as
+// SubscribePrefix does.
+func (m *Mesh) UnsubscribePrefix(prefix string) error {
+	return m.change(topic{prefix, true}, checkPrefix(prefix), m.unsubscribe)
+}
 
-// change is for one channel, of which bad says what is wrong with it, or for all.
-func (m *Mesh) change(channel string, bad error, to func(channel string)) error {
+// change changes whether a topic is wanted; bad says what is wrong with it.
+func (m *Mesh) change(t topic, bad error, to func(topic)) error {
 	switch {
 	case m.closed.Load():
 		return mesh.ErrClosed
 	case bad != nil:
 		return bad
 	}
-	to(channel)
+	to(t)
 	return nil
 }
 
 func checkChannel(channel string) error {
 	if channel == "" || len(channel) > maxTopic {
 		return fmt.Errorf("zmqmesh: the channel %.100q has %d bytes; it must be 1 to %d", channel, len(channel), maxTopic)
+	}
+	return nil
+}
+
+func checkPrefix(prefix string) error {
+	if len(prefix) > maxTopic || strings.Contains(prefix, "\x00") {
+		return fmt.Errorf("zmqmesh: the prefix %.100q has %d bytes; it must have at most %d, and no zero byte", prefix, len(prefix), maxTopic)
 	}
 	return nil
 }

@@ -36,7 +36,8 @@ type peer struct {
 
 	// The reader's own.
 	in         *seal
-	topics     map[string]bool
+	topics     map[topic]bool
+	prefixes   int // of topics
 	topicBytes int
 
 	mu      sync.Mutex // guards the fields below
@@ -57,29 +58,34 @@ func (p *peer) ask(b []byte) error {
 	if len(b) == 9 && b[0] == askEcho {
 		return p.echo(binary.BigEndian.Uint64(b[1:]))
 	}
-	if len(b) < 2 || len(b) > maxTopic+2 || b[0] > askSubscribe || b[len(b)-1] != 0 {
+	if len(b) < 2 || len(b) > maxTopic+2 || b[0] > askSubscribe {
 		return errAsk
 	}
-	ask, channel := b[0], b[1:len(b)-1]
-	if p.topics[string(channel)] == (ask == askSubscribe) {
+	ask, t := b[0], parseTopic(b[1:])
+	if p.topics[t] == (ask == askSubscribe) {
 		return nil // nothing changes
 	}
+	step := 1
 	if ask == askLeave {
-		delete(p.topics, string(channel))
-		p.topicBytes -= len(channel) + topicCost
-		p.mesh.leave(string(channel), p)
+		step = -1
+	}
+	p.topicBytes += step * (len(t.name) + topicCost)
+	if t.prefix {
+		p.prefixes += step
+	}
+	if ask == askLeave {
+		delete(p.topics, t)
+		p.mesh.leave(t, p)
 		return nil
 	}
-	p.topicBytes += len(channel) + topicCost
-	if len(p.topics) >= maxTopics || p.topicBytes > maxTopicBytes {
-		return fmt.Errorf("zmqmesh: the replica subscribes to more than %d channels, or to names of more than %d bytes", maxTopics, maxTopicBytes)
+	if len(p.topics) >= maxTopics || p.prefixes > maxPrefixes || p.topicBytes > maxTopicBytes {
+		return fmt.Errorf("zmqmesh: the replica subscribes to more than %d channels or %d prefixes, or to names of more than %d bytes", maxTopics, maxPrefixes, maxTopicBytes)
 	}
-	ch := string(channel)
-	p.topics[ch] = true
-	if ch == "" {
-		p.mesh.setOverhearing(p, true)
+	p.topics[t] = true
+	if t.prefix {
+		p.mesh.wide.Add(t.name, p)
 	} else {
-		p.mesh.index.add(ch, p)
+		p.mesh.index.add(t.name, p)
 	}
 	return nil
 }

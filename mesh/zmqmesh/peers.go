@@ -46,7 +46,7 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 	}
 	shaken()
 	p := &peer{mesh: m, id: sec.peer.id, from: c.RemoteAddr().String(), life: sec.peer.life, max: int(sec.peer.max), since: time.Now(),
-		conn: conn, guard: g, in: sec.in, out: sec.out, topics: map[string]bool{},
+		conn: conn, guard: g, in: sec.in, out: sec.out, topics: map[topic]bool{},
 		wake: bell.New(), gone: make(chan struct{}), wrote: make(chan struct{})}
 	if !m.addPeer(p) {
 		return nil
@@ -99,8 +99,8 @@ func (m *Mesh) addPeer(p *peer) bool {
 }
 
 func (m *Mesh) removePeer(p *peer) {
-	for ch := range p.topics {
-		m.leave(ch, p)
+	for t := range p.topics {
+		m.leave(t, p)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -111,23 +111,12 @@ func (m *Mesh) removePeer(p *peer) {
 }
 
 // leave ends a peer's subscription.
-func (m *Mesh) leave(channel string, p *peer) {
-	if channel == "" {
-		m.setOverhearing(p, false)
+func (m *Mesh) leave(t topic, p *peer) {
+	if t.prefix {
+		m.wide.Remove(t.name, p)
 	} else {
-		m.index.remove(channel, p)
+		m.index.remove(t.name, p)
 	}
-}
-
-// setOverhearing notes whether a peer wants all channels.
-func (m *Mesh) setOverhearing(p *peer, on bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := slices.DeleteFunc(slices.Clone(*m.overhear.Load()), func(other *peer) bool { return other == p })
-	if on {
-		all = append(all, p)
-	}
-	m.overhear.Store(&all)
 }
 
 func (m *Mesh) setEveryoneLocked() {

@@ -35,7 +35,7 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 		return checkChannel(p.Channel)
 	}
 	if p.Kind >= mesh.KindLost {
-		return fmt.Errorf("zmqmesh: a packet of kind %d cannot be published; it must be KindMessage, KindPresence or KindControl", p.Kind)
+		return fmt.Errorf("zmqmesh: a packet of kind %d cannot be published; it must be one of those before KindLost", p.Kind)
 	}
 	if len(*m.everyone.Load()) == 0 {
 		return m.listener.Err()
@@ -55,11 +55,13 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	case p.Channel == "":
 		to = *m.everyone.Load()
 	default:
-		for _, peer := range *m.overhear.Load() {
-			if !slices.Contains(to, peer) {
-				to = append(to[:len(to):len(to)], peer)
+		m.wide.Find(p.Channel, func(more []*peer) {
+			for _, peer := range more {
+				if !slices.Contains(to, peer) {
+					to = append(to[:len(to):len(to)], peer)
+				}
 			}
-		}
+		})
 	}
 	if len(to) == 0 {
 		return nil

@@ -6,100 +6,114 @@ import (
 	"time"
 )
 
-// lingering is how long a channel stays subscribed to after Unsubscribe: a
+// lingering is how long a topic stays subscribed to after Unsubscribe: a
 // subscriber who comes back soon has missed nothing, and other replicas are not
 // bothered.
 const lingering = 3 * time.Second
 
 const sweepPeriod = time.Second
 
-// topics are the channels that this replica wants from all others. A shard's lock
-// is held while a change is queued for each link, so that every link gets the
-// changes of a channel in order.
+// A topic is what a replica can ask for: a channel, or with prefix every channel
+// whose name begins so.
+type topic struct {
+	name   string
+	prefix bool
+}
+
+// topics are what this replica wants from all others. A shard's lock is held while
+// a change is queued for each link, so that every link gets the changes of a topic
+// in order.
 type topics [shards]topicShard
 
 type topicShard struct {
 	mu  sync.RWMutex // guards the field below
-	all map[string]*topic
+	all map[topic]*subscribed
 	_   [24]byte // so that two of them share no cache line
 }
 
-type topic struct {
-	channel string
-	wanted  bool
-	left    time.Time // when it was last unsubscribed from
-	listed  bool      // it is in Mesh.left
+// subscribed is a topic that is subscribed to.
+type subscribed struct {
+	topic
+	still  bool      // it is still wanted
+	left   time.Time // when it was last unsubscribed from
+	listed bool      // it is in Mesh.left
 }
 
-// find reports whether a channel is subscribed to, and returns its name without
-// allocating.
+// find reports whether a channel is subscribed to by its name, and returns that
+// without allocating.
 func (t *topics) find(channel []byte) (string, bool) {
 	s := &t[maphash.Bytes(seed, channel)%shards] // the same as shardOf
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	found, ok := s.all[string(channel)]
+	found, ok := s.all[topic{name: string(channel)}]
 	if !ok {
 		return "", false
 	}
-	return found.channel, true
+	return found.name, true
 }
 
-// subscribe asks every link for a channel; "" stands for all channels.
-func (m *Mesh) subscribe(channel string) {
-	s := &m.topics[shardOf(channel)]
+// subscribe asks every link for a topic.
+func (m *Mesh) subscribe(t topic) {
+	s := &m.topics[shardOf(t.name)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.all[channel]
-	if t == nil {
+	w := s.all[t]
+	if w == nil {
 		if s.all == nil {
-			s.all = make(map[string]*topic)
+			s.all = make(map[topic]*subscribed)
 		}
-		t = &topic{channel: channel}
-		s.all[channel] = t
+		w = &subscribed{topic: t}
+		s.all[t] = w
+		if t.prefix {
+			m.begins.Add(t.name, t)
+		}
 		for _, l := range *m.live.Load() {
-			l.want(channel, true)
+			l.want(t, true)
 		}
 	}
-	t.wanted = true
+	w.still = true
 }
 
-// unsubscribe has sweep leave a channel later.
-func (m *Mesh) unsubscribe(channel string) {
-	s := &m.topics[shardOf(channel)]
+// unsubscribe has sweep leave a topic later.
+func (m *Mesh) unsubscribe(t topic) {
+	s := &m.topics[shardOf(t.name)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.all[channel]
-	if t == nil || !t.wanted {
+	w := s.all[t]
+	if w == nil || !w.still {
 		return
 	}
-	t.wanted, t.left = false, time.Now()
-	if !t.listed {
-		t.listed = true
+	w.still, w.left = false, time.Now()
+	if !w.listed {
+		w.listed = true
 		m.leftMu.Lock()
-		m.left = append(m.left, t)
+		m.left = append(m.left, w)
 		m.leftMu.Unlock()
 	}
 }
 
-// sweep leaves the channels that have not been wanted for a while.
+// sweep leaves the topics that have not been wanted for a while.
 func (m *Mesh) sweep() {
 	m.leftMu.Lock()
 	left := m.left
 	m.left = nil
 	m.leftMu.Unlock()
-	var kept []*topic
-	for _, t := range left {
-		s := &m.topics[shardOf(t.channel)]
+	var kept []*subscribed
+	for _, w := range left {
+		s := &m.topics[shardOf(w.name)]
 		s.mu.Lock()
 		switch {
-		case t.wanted:
-			t.listed = false
-		case time.Since(t.left) < lingering:
-			kept = append(kept, t)
+		case w.still:
+			w.listed = false
+		case time.Since(w.left) < lingering:
+			kept = append(kept, w)
 		default:
-			delete(s.all, t.channel)
+			delete(s.all, w.topic)
+			if w.prefix {
+				m.begins.Remove(w.name, w.topic)
+			}
 			for _, l := range *m.live.Load() {
-				l.want(t.channel, false)
+				l.want(w.topic, false)
 			}
 		}
 		s.mu.Unlock()
@@ -109,13 +123,13 @@ func (m *Mesh) sweep() {
 	m.leftMu.Unlock()
 }
 
-// wantAll queues all channels for a new link, which must be in Mesh.live already.
+// wantAll queues all topics for a new link, which must be in Mesh.live already.
 func (m *Mesh) wantAll(l *link) {
 	for i := range m.topics {
 		s := &m.topics[i]
 		s.mu.RLock()
-		for ch := range s.all {
-			l.want(ch, true)
+		for t := range s.all {
+			l.want(t, true)
 		}
 		s.mu.RUnlock()
 	}
@@ -123,7 +137,7 @@ func (m *Mesh) wantAll(l *link) {
 
 const shards = 64
 
-// shardOf spreads channels over locks.
-func shardOf(channel string) int { return int(maphash.String(seed, channel) % shards) }
+// shardOf spreads names over locks.
+func shardOf(name string) int { return int(maphash.String(seed, name) % shards) }
 
 var seed = maphash.MakeSeed()

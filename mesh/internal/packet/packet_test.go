@@ -86,7 +86,7 @@ func TestMalformedPacketsAreRefused(t *testing.T) {
 		require.ErrorIs(t, err, packet.ErrMalformed, "cut after %d bytes", n)
 	}
 	for name, src := range map[string]string{
-		"a loss, which is never sent":  "\x03\x00\x01",
+		"a loss, which is never sent":  string([]byte{byte(mesh.KindLost), 0, 1}),
 		"a number of more than 64 bit": "\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
 		"an endless number":            "\x00\x00" + strings.Repeat("\xff", 100),
 		"a length beyond the end":      "\x00\x08\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01abc",
