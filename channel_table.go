@@ -142,19 +142,27 @@ func (h *Hub) optionsOf(name string) (ChannelOptions, error) {
 	return ch.opts, nil
 }
 
+// optionsFor asks the app for the options of a channel, or of a pattern.
+func (h *Hub) optionsFor(name string) (opts ChannelOptions, err error) {
+	if err := h.guard("Options.Channel", func() error { opts = h.opts.Channel(name); return nil }); err != nil {
+		return opts, err
+	}
+	if err := opts.check(h.opts.MaxMessageBytes); err != nil {
+		h.log.Error("Options.Channel gave contradictory options, so the channel cannot be used", "channel", name, "err", err)
+		return opts, ErrInternal.because(fmt.Errorf("channel %q: %w", name, err))
+	}
+	return opts, nil
+}
+
 func (h *Hub) newChannel(name string) (*channel, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	ch := &channel{env: h.env, name: strings.Clone(name), group: h.fan.Group()}
-	err := h.guard("Options.Channel", func() error { ch.opts = h.opts.Channel(name); return nil })
+	opts, err := h.optionsFor(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := ch.opts.check(h.opts.MaxMessageBytes); err != nil {
-		h.log.Error("Options.Channel gave contradictory options, so the channel cannot be used", "channel", name, "err", err)
-		return nil, ErrInternal.because(fmt.Errorf("channel %q: %w", name, err))
-	}
+	ch := &channel{env: h.env, name: strings.Clone(name), opts: opts, group: h.fan.Group()}
 	if ch.opts.Presence != PresenceOff {
 		ch.members = make(map[string]Member)
 	}

@@ -197,14 +197,19 @@ func (c *client) letIn(ctx context.Context, from start) error {
 // channel, in use, and when the right to it ends. token is what the client has shown
 // for it.
 func (c *client) ask(ctx context.Context, s *subscription, token string) (ch *channel, until time.Time, err error) {
-	if until, err = c.mayHave(ctx, s, token); err != nil {
-		return nil, until, err
+	if until, err = c.mayCome(ctx, s, token); err == nil {
+		ch, err = c.hub.use(s.channel, false)
 	}
-	if ended, cause := c.out.Ended(); ended {
-		return nil, until, cause
-	}
-	ch, err = c.hub.use(s.channel, false)
 	return ch, until, err
+}
+
+// mayCome is mayHave for a subscription that is to be attached, of a client that stays.
+func (c *client) mayCome(ctx context.Context, s *subscription, token string) (until time.Time, err error) {
+	until, err = c.mayHave(ctx, s, token)
+	if ended, cause := c.out.Ended(); err == nil && ended {
+		err = cause
+	}
+	return until, err
 }
 
 // mayHave asks the app whether the client may have a subscription, and until when.
@@ -219,8 +224,8 @@ func (c *client) mayHave(ctx context.Context, s *subscription, token string) (un
 // request is what Authorize is asked about a subscription.
 func (c *client) request(s *subscription, token string) Request {
 	r := Request{Action: ActionSubscribe, Channel: s.channel, Identity: c.identity(), Token: token}
-	if c.session != nil { // a connection of one channel is not one yet
-		r.Client = c.info.ID
+	if c.session != nil { // a connection of one channel is not one yet, and has no patterns
+		r.Client, r.Pattern = c.info.ID, isPattern(s.channel)
 	}
 	return r
 }
@@ -267,7 +272,7 @@ func (c *client) admit() {
 
 // show shows the client in the channel's presence.
 func (c *client) show(s *subscription) {
-	if !c.inGo() {
+	if !c.inGo() && s.feed == nil {
 		id := c.identity()
 		c.hub.joined(s.ch, Member{ID: c.info.ID, User: id.ID, Info: id.Info})
 	}
@@ -279,7 +284,7 @@ func (c *client) welcome(ctx context.Context, s *subscription) {
 	if h.opts.OnSubscribe == nil {
 		return
 	}
-	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.info, s.ch.name); return nil })
+	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.info, s.name()); return nil })
 	if err != nil {
 		c.out.End(farewell(ErrInternal, closeInternal), err, true)
 	}
@@ -288,16 +293,21 @@ func (c *client) welcome(ctx context.Context, s *subscription) {
 // quit ends an attached subscription and its presence. The channel is free to go. For
 // next, see subscriptions.end.
 func (c *client) quit(s *subscription) (next *subscription) {
-	s.ch.detach(s)
-	if !c.inGo() {
-		c.hub.left(s.ch, c.info.ID)
+	if s.feed != nil {
+		s.feed.detach(s)
+		c.hub.leaveFeed(s.feed)
+	} else {
+		s.ch.detach(s)
+		if !c.inGo() {
+			c.hub.left(s.ch, c.info.ID)
+		}
+		s.ch.release()
 	}
-	s.ch.release()
 	return c.subs.end(s)
 }
 
-// unsubscribe ends the client's subscription to a channel, for the app. It ends a client
-// of one channel. It reports whether the client had the subscription.
+// unsubscribe ends the client's subscription to a channel or a pattern, for the app. It
+// ends a client of one channel. It reports whether the client had the subscription.
 func (c *client) unsubscribe(channel string) bool {
 	if c.session != nil {
 		return c.session.unsubscribed(channel, unsubscribedByServer)

@@ -8,15 +8,16 @@ import (
 	"github.com/channels-go/channels/internal/fanout"
 )
 
-// A subscription is one client's place in one channel.
+// A subscription is one client's place in one channel, or in the feed of one pattern.
 type subscription struct {
 	client  *client
 	out     *fanout.Outbox // the client's
 	id      string         // the client's, for PublishOptions.Except
-	channel string         // the channel's name
+	channel string         // the channel's name, or the pattern: names have no * and ?
 
 	ch    *channel // set by attach
-	slot  int32    // in ch.subs, guarded by ch.mu; -1 if it is not in it
+	feed  *feed    // set by feed.attach; then ch is nil
+	slot  int32    // in their subs, guarded by their mu; -1 if it is not in it
 	stage stage    // guarded by client.subs.mu
 	again bool     // the app has asked for it while it was not live, guarded by client.subs.mu
 	// These two are set before attach.
@@ -52,6 +53,22 @@ func (s *subscription) attach(ctx context.Context, ch *channel, from start) (beg
 		ch.release()
 	}
 	return began, err
+}
+
+// name is the channel's name, or the pattern.
+func (s *subscription) name() string {
+	if s.feed != nil {
+		return s.feed.pattern.String()
+	}
+	return s.ch.name
+}
+
+// policy is what happens if the client is too slow for it.
+func (s *subscription) policy() fanout.Policy {
+	if s.feed != nil {
+		return s.feed.policy
+	}
+	return s.ch.opts.SlowSubscriber.policy()
 }
 
 // subscriptions are those of one client. All methods may be called concurrently.
@@ -144,11 +161,11 @@ func (a *subscriptions) settle(s *subscription) bool {
 		return false
 	}
 	s.stage, s.again = live, false
-	s.channel = s.ch.name // so that no memory of the request is kept
+	s.channel = s.name() // so that no memory of the request is kept
 	if s != a.first {
 		a.more[s.channel] = s // which replaces the key, too
 	}
-	a.live[s.ch.opts.SlowSubscriber]++
+	a.live[s.policy()]++
 	a.decideLocked()
 	return true
 }
@@ -163,7 +180,7 @@ func (a *subscriptions) takeLocked(s *subscription) *subscription {
 	if was != live {
 		return nil
 	}
-	a.live[s.ch.opts.SlowSubscriber]--
+	a.live[s.policy()]--
 	a.decideLocked()
 	return s
 }

@@ -24,6 +24,7 @@ import (
 //	connect.go            this file: the way of a command
 //	connect_hello.go      the first command, and who the client is
 //	connect_subscribe.go  subscribing, and how subscriptions end
+//	connect_pattern.go    subscribing to what a pattern matches
 //	connect_rights.go     until when a subscription is allowed
 //	connect_serverside.go the subscriptions that the app asks for
 //	connect_publish.go    publish; connect_call.go the app's own methods

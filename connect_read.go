@@ -9,6 +9,9 @@ import (
 // members asks who is in a channel.
 func (s *session) members(channel string) (Members, error) {
 	c := s.client
+	if isPattern(channel) {
+		return Members{}, ErrNoPresence.saying("a pattern has no presence; ask for that of a channel")
+	}
 	if err := c.hub.authorize(s.ctx, Request{Action: ActionPresence, Channel: channel, Identity: c.info.Identity, Client: c.info.ID}); err != nil {
 		return Members{}, err
 	}
@@ -45,6 +48,9 @@ func (s *session) presenceStats(r *clientproto.PresenceStatsRequest, reply *clie
 // it; without one, from the oldest message on, or in reverse from the newest.
 func (s *session) history(r *clientproto.HistoryRequest, reply *clientproto.Reply) error {
 	c, h := s.client, s.client.hub
+	if isPattern(r.Channel) {
+		return ErrNoHistory.saying("a pattern has no history; ask for that of a channel")
+	}
 	if err := h.authorize(s.ctx, Request{Action: ActionHistory, Channel: r.Channel, Identity: c.info.Identity, Client: c.info.ID}); err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	if r.Type != 0 || r.Filter {
 		return errUnserved
 	}
+	if isPattern(r.Channel) {
+		return s.subscribePattern(id, r)
+	}
 	if err := CheckName(r.Channel); err != nil {
 		return err
 	}
@@ -103,9 +106,15 @@ func (s *session) enter(j *joining) {
 	if err != nil {
 		return
 	}
+	s.began(sub, j.token, j.until)
+}
+
+// began lets an attached subscription stay, if nobody has ended it meanwhile. For token
+// and until, see holds. It may be called concurrently.
+func (s *session) began(sub *subscription, token string, until time.Time) {
 	if s.settle(sub) {
-		s.holds(sub, j.token, j.until)
-		c.welcome(s.ctx, sub)
+		s.holds(sub, token, until)
+		s.client.welcome(s.ctx, sub)
 	}
 }
 
@@ -147,10 +156,17 @@ func startOf(r *clientproto.SubscribeRequest) (from start, err error) {
 // subscribed is the reply to a subscribe.
 func (s *session) subscribed(j *joining, o *opening) *fanout.Frame {
 	result := subscribeResult(j.ch, j.from.since, o)
-	if j.token != "" { // without one, there is none that the client could renew
-		result.Expires, result.TTL = ttl(j.until)
-	}
+	result.Expires, result.TTL = renewable(j.token, j.until)
 	return s.replyFrame(&clientproto.Reply{ID: j.id, Subscribe: result})
+}
+
+// renewable says how many seconds the client has to renew the token for a subscription.
+// Without a token, there is none to renew.
+func renewable(token string, until time.Time) (expires bool, seconds uint32) {
+	if token == "" {
+		return false, 0
+	}
+	return ttl(until)
 }
 
 // subscribeResult says how a subscription begins.

@@ -49,7 +49,7 @@ import (
 //	draining              503  this replica is about to shut down
 //	store_unavailable     503  the Store failed; repeat a publish with a key, as it may have been stored
 //	mesh_unavailable      503  the Mesh failed
-//	too_many_channels     503  Options.MaxChannels
+//	too_many_channels     503  Options.MaxChannels or MaxPatterns
 //	too_many_connections  503  Options.MaxConnections or MaxConnectionsPerAddress
 //	overloaded            503  Options.MaxQueuedBytes or MaxUnfinishedBytes
 //	slow_subscriber            the subscriber's queue was full

@@ -42,19 +42,29 @@ func newMessageFrame(ch *channel, m Message) *frame {
 	if m.Header == headerPresence {
 		f.Kind = fanout.Event
 	}
+	f.encode("", f.at())
+	return f
+}
+
+// encode makes the text, and has the frame's message share its memory. The channel and
+// the position may be left out.
+func (f *frame) encode(channel string, at *Position) {
+	m := &f.message
 	size := fanout.HeaderRoom + len(`{"header":"","body":}`) + len(m.Header) + len(m.Body)
-	if f.at() != nil {
-		size += len(`,"offset":18446744073709551615,"epoch":""`) + len(m.Position.Epoch)
+	if at != nil {
+		size += len(`,"offset":18446744073709551615,"epoch":""`) + len(at.Epoch)
+	}
+	if channel != "" {
+		size += len(`"channel":"",`) + len(channel)
 	}
 	b := make([]byte, fanout.HeaderRoom, size)
-	b = appendHead(b, m.Header)
+	b = appendHead(b, channel, m.Header)
 	from := len(b)
 	b = append(b, m.Body...)
 	to := len(b)
-	b = appendTail(b, f.at())
+	b = appendTail(b, at)
 	f.SetText(b)
-	f.message.Body = b[from:to:to]
-	return f
+	m.Body = b[from:to:to]
 }
 
 // at is where the channel is after the message; nil if it has no position.

@@ -77,7 +77,7 @@ func newErrorFrame(e *Error, id json.RawMessage) *fanout.Frame {
 
 func newAnswerFrame(header string, body, id json.RawMessage) *fanout.Frame {
 	return fanout.NewText(len(body)+len(id)+48, func(b []byte) []byte {
-		b = append(appendHead(b, header), body...)
+		b = append(appendHead(b, "", header), body...)
 		if id != nil {
 			b = append(append(b, `,"id":`...), id...)
 		}

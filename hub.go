@@ -51,6 +51,10 @@ type Hub struct {
 // comes first in one piece: the newest messages, or what belongs into a reply.
 // client_table.go has all clients, as channel_table.go has the channels.
 //
+// A subscriber of a pattern is in none of the channels: feeds.go finds it, for publish.go
+// and receive.go. prefixes.go asks the mesh for what it wants. subscribe_pattern.go is
+// for Go code, connect_pattern.go for the client protocol.
+//
 // A client with a position (position.go reads it) goes on where it was by resume.go:
 // catchUp reads what was missed by history_read.go, goOn (position.go) decides whether
 // that follows, and Outbox.Offer and WaitRoom send it as fast as the client takes it.
@@ -99,13 +103,15 @@ type Hub struct {
 //
 //	channel.telling or a shard of channelTable → channel.mu
 //	channel.mu → reporter.mu, idleChannels.mu, vitals.mu or those of package fanout
+//	feed.mu → those of package fanout
+//	feeds.mu or taps.mu → prefixes.mu
 //	vitals.mu → clientTable.mu
 //	any lock → that of a gate.Gate
 //
 // Nothing waits with a lock held, and no code of the app, the Store or the Mesh
 // is called with one, with three exceptions:
 //
-//   - The mesh is told what is wanted (channel.telling, taps.mu). If that fails, the
+//   - The mesh is told what is wanted (channel.telling, prefixes.mu). If that fails, the
 //     app's log handler is called, too.
 //   - Deadlines are set (unfinished.mu, stream.cut, and patience.mu in package
 //     fanout).

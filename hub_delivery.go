@@ -15,6 +15,7 @@ type delivery struct {
 	streamed streamTable    // the sessions whose commands come beside a stream
 	fan      *fanout.Engine // queues and writes what goes to clients
 
+	feeds    feeds    // the subscribers of patterns
 	taps     taps     // the Bridges that get every message
 	prefixes prefixes // what the mesh is asked for, for these two
 	losses   losses   // what the mesh may have lost

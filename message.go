@@ -21,6 +21,10 @@ type Message struct {
 	Header string
 	Body   json.RawMessage
 
+	// Channel is the name of the message's channel, where a subscription has the
+	// messages of several: see SubscribePattern. Otherwise it is empty. Publish
+	// ignores it.
+	Channel string
 	// Position is the message's place in a channel with history, and zero in
 	// other channels. Time is when the Store appended it; only History sets it.
 	// Publisher is the connection that published it. It is nil if that was the
@@ -123,12 +127,17 @@ func onOneLine(b json.RawMessage) (json.RawMessage, error) {
 
 // appendMessage appends {"header":…,"body":…}, with the position if there is one.
 func appendMessage(b []byte, header string, body []byte, at *Position) []byte {
-	return appendTail(append(appendHead(b, header), body...), at)
+	return appendTail(append(appendHead(b, "", header), body...), at)
 }
 
-// appendHead appends what comes before the body.
-func appendHead(b []byte, header string) []byte {
-	b = append(b, `{"header":`...)
+// appendHead appends what comes before the body. The channel may be left out.
+func appendHead(b []byte, channel, header string) []byte {
+	b = append(b, '{')
+	if channel != "" {
+		b = append(b, `"channel":`...)
+		b = append(appendString(b, channel), ',')
+	}
+	b = append(b, `"header":`...)
 	b = appendString(b, header)
 	return append(b, `,"body":`...)
 }

@@ -133,7 +133,7 @@ type watched struct {
 
 func (w *watched) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 	return w.Mesh.Receive(ctx, func(p mesh.Packet) {
-		if p.Kind == mesh.KindMessage && p.Offset > 0 {
+		if (p.Kind == mesh.KindMessage || p.Kind == mesh.KindAgain) && p.Offset > 0 {
 			pos := channels.Position{Epoch: p.Epoch, Offset: p.Offset}
 			w.m.mu.Lock()
 			w.m.handed[w.i][pos] = w.m.eventLocked("%s: the mesh brings %v", fmt.Sprintf("r%d", w.i), pos)

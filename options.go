@@ -36,7 +36,8 @@ type Options struct {
 
 	// Channel returns a channel's options, by its name. It is called when a
 	// channel comes to life on this replica, and must return the same on every
-	// replica. Default: the zero ChannelOptions for all channels.
+	// replica. It is also called with patterns (see SubscribePattern), of whose
+	// options only SlowSubscriber counts. Default: the zero ChannelOptions for all channels.
 	Channel func(name string) ChannelOptions
 
 	// Authorize is called before a client subscribes, publishes, or reads
@@ -132,6 +133,11 @@ type Options struct {
 	// "too_many_channels". Publishing goes on, and so does the app's own
 	// Subscribe. Default 1,000,000.
 	MaxChannels int
+	// MaxPatterns bounds the patterns that this replica's subscribers want at a
+	// time; one that many want counts once. Further ones get 503
+	// "too_many_channels", the app's own too: each costs a publish something if the
+	// channel's name begins as the pattern does. Default 1,000; at most 10,000.
+	MaxPatterns int
 	// MaxConnections bounds the WebSockets and event streams of this replica.
 	// Further ones get 503 "too_many_connections". Default 1,000,000.
 	MaxConnections int
@@ -258,6 +264,7 @@ func (o *Options) setDefaults() {
 	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, 256<<10)
 	o.QueueBytes = cmp.Or(o.QueueBytes, max(1<<20, 4*o.MaxMessageBytes))
 	o.MaxChannels = cmp.Or(o.MaxChannels, 1_000_000)
+	o.MaxPatterns = cmp.Or(o.MaxPatterns, 1_000)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 1_000_000)
 	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 128)
 	o.MaxQueuedBytes = cmp.Or(o.MaxQueuedBytes, max(1<<30, o.QueueBytes))
@@ -295,6 +302,7 @@ func (o *Options) check() error {
 		between("MaxMessageBytes", o.MaxMessageBytes, 1<<10, 64<<20),
 		between("QueueBytes", o.QueueBytes, 2*o.MaxMessageBytes, 1<<30),
 		between("MaxChannels", o.MaxChannels, 1, 1<<30),
+		between("MaxPatterns", o.MaxPatterns, 1, 10_000),
 		between("MaxConnections", o.MaxConnections, 1, 1<<30),
 		between("MaxConnectionsPerAddress", o.MaxConnectionsPerAddress, 0, 1<<30),
 		between("MaxSubscriptions", o.MaxSubscriptions, 1, 100_000),

@@ -90,9 +90,11 @@ func FuzzTake(f *testing.F) {
 	f.Add(byte(2), "", "disconnect", []byte(`{"v":1,"who":"YQ=="}`), "", uint64(0), "", "n", []byte(nil))
 	f.Add(byte(2), "", "disconnect", []byte(`{"v":1,"kind":"user","who":"YW5u"}`), "", uint64(0), "", "n", []byte(nil))
 	f.Add(byte(2), "", "echo", []byte(`{"v":1,"n":1}`), "", uint64(0), "", "n", []byte(nil))
-	f.Add(byte(3), "c", "", []byte(nil), "", uint64(0), "", "n", []byte(nil))
-	f.Add(byte(3), "h", "", []byte(nil), "", uint64(0), "", "n", []byte(nil))
-	f.Add(byte(3), "", "", []byte(nil), "", uint64(0), "", "", []byte(nil))
+	f.Add(byte(mesh.KindAgain), "h", "x", []byte(`1`), "e", uint64(2), "", "n", []byte(nil))
+	f.Add(byte(mesh.KindAgain), "h", "x", []byte(`1`), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(mesh.KindLost), "c", "", []byte(nil), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(mesh.KindLost), "h", "", []byte(nil), "", uint64(0), "", "n", []byte(nil))
+	f.Add(byte(mesh.KindLost), "", "", []byte(nil), "", uint64(0), "", "", []byte(nil))
 	f.Fuzz(func(t *testing.T, kind byte, channel, header string, body []byte, epoch string, offset uint64, sender, origin string, info []byte) {
 		sub, err := hub.Subscribe(t.Context(), channel, nil)
 		if err == nil {

@@ -133,7 +133,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		return res, nil
 	}
 	res.Receivers = h.deliver(ch, listed, &m, &o)
-	err = h.relay(ctx, p.Channel, &m, info, &o)
+	err = h.relay(ctx, mesh.KindMessage, p.Channel, &m, info, &o)
 	if h.fan.Pressed() { // a busy publisher would keep the writers from a machine with few processors
 		runtime.Gosched()
 	}
@@ -255,11 +255,12 @@ func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 	if f.message.Publisher == nil {
 		e.Info = nil // the channel hides it now, or another program wrote it
 	}
-	h.relay(ctx, ch.name, &Message{Header: e.Header, Body: e.Body, Position: at}, e.Info, &PublishOptions{}) // with a position, it never fails
+	h.relay(ctx, mesh.KindAgain, ch.name, &Message{Header: e.Header, Body: e.Body, Position: at}, e.Info, &PublishOptions{}) // with a position, it never fails
 }
 
-// deliver queues a message for the subscribers on this replica, and returns
-// for how many. A channel that is not listed has none.
+// deliver queues a message for the subscribers on this replica, those of patterns
+// among them, and returns for how many. A channel that is not listed has none of its
+// own.
 func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions) (receivers int) {
 	h.stats.published.Add(1)
 	if listed && ch.countPublish() {
@@ -268,17 +269,17 @@ func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions) (
 		receivers = ch.take(f)
 	}
 	h.taps.pass(ch.name, m.Header, m.Body)
-	return receivers
+	return receivers + h.feeds.pass(ch.name, m, o.Except)
 }
 
 // relay hands a message, with its encoded publisher, to the mesh, for the other
 // replicas. It fails only for a message without a position: one with a position is
 // found in the Store.
-func (h *Hub) relay(ctx context.Context, channel string, m *Message, info []byte, o *PublishOptions) error {
+func (h *Hub) relay(ctx context.Context, kind mesh.Kind, channel string, m *Message, info []byte, o *PublishOptions) error {
 	if h.mesh == nil || o.Local {
 		return nil
 	}
-	err := h.mesh.Publish(ctx, mesh.Packet{Kind: mesh.KindMessage, Channel: channel, Header: m.Header, Body: m.Body,
+	err := h.mesh.Publish(ctx, mesh.Packet{Kind: kind, Channel: channel, Header: m.Header, Body: m.Body,
 		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except, Info: info})
 	switch {
 	case err == nil:

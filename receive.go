@@ -6,7 +6,8 @@ import (
 )
 
 // The way of a message that another replica published: Hub.receive gets it
-// from the mesh, checkPacket checks it, and handlePacket hands it to its channel.
+// from the mesh, checkPacket checks it, and handlePacket hands it to its channel and
+// to the patterns that match.
 
 // receive takes what other replicas publish, until the hub is shut down.
 func (h *Hub) receive() {
@@ -21,7 +22,7 @@ func (h *Hub) receive() {
 func (h *Hub) handlePacket(p mesh.Packet) {
 	header := p.Header
 	switch p.Kind {
-	case mesh.KindMessage:
+	case mesh.KindMessage, mesh.KindAgain:
 	case mesh.KindPresence:
 		header = headerPresence
 	case mesh.KindControl:
@@ -44,9 +45,10 @@ func (h *Hub) handlePacket(p mesh.Packet) {
 	}
 	if p.Kind == mesh.KindMessage {
 		h.taps.pass(p.Channel, header, p.Body)
+		h.feeds.receive(&p, ch)
 	}
 	if ch == nil {
-		return // nobody here is subscribed any more
+		return // nobody here is subscribed to the channel itself, or any more
 	}
 	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}, Publisher: ch.opts.publisher(p.Info)}
 	if ch.opts.HistorySize == 0 {
@@ -75,7 +77,7 @@ func (h *Hub) checkPacket(p *mesh.Packet, named bool) error {
 			return err
 		}
 	}
-	if p.Kind == mesh.KindMessage {
+	if p.Kind != mesh.KindPresence {
 		if err := checkHeader(p.Header); err != nil {
 			return err
 		}
@@ -86,6 +88,8 @@ func (h *Hub) checkPacket(p *mesh.Packet, named bool) error {
 	switch {
 	case (p.Epoch == "") != (p.Offset == 0):
 		return ErrBadMessage.saying("a message has both an epoch and an offset, or neither")
+	case p.Kind == mesh.KindAgain && p.Offset == 0:
+		return ErrBadMessage.saying("a message that comes again has a position")
 	case p.Kind == mesh.KindPresence && p.Offset > 0:
 		return ErrBadMessage.saying("an event of presence has no position")
 	case !isEpoch(p.Epoch):

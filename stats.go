@@ -10,8 +10,9 @@ type counters struct {
 
 // Stats are a hub's totals since New, and what it holds now.
 type Stats struct {
-	Connections int   `json:"connections"` // WebSockets, event streams and Go subscribers
-	Channels    int   `json:"channels"`    // on this replica
+	Connections int   `json:"connections"`        // WebSockets, event streams and Go subscribers
+	Channels    int   `json:"channels"`           // on this replica
+	Patterns    int   `json:"patterns,omitempty"` // that have subscribers on this replica
 	Connects    int64 `json:"connects"`
 	Published   int64 `json:"published"` // through this replica
 	Dropped     int64 `json:"dropped"`   // messages, by SlowDropOldest and SlowKeepLatest
@@ -26,6 +27,7 @@ func (h *Hub) Stats() Stats {
 	return Stats{
 		Connections: h.clients.count(),
 		Channels:    int(h.channels.n.Load()),
+		Patterns:    h.feeds.count(),
 		Connects:    h.stats.connects.Load(),
 		Published:   h.stats.published.Load(),
 		Dropped:     h.fan.Dropped.Load() + h.fan.Superseded.Load(),

@@ -10,8 +10,9 @@ import (
 	"github.com/channels-go/channels/internal/fanout"
 )
 
-// A Subscription is a channel's messages for Go code in the same process,
-// under the same rules as a connection: order, recovery, and a bounded queue.
+// A Subscription is a channel's messages, or those of all channels that match a
+// pattern, for Go code in the same process, under the same rules as a connection:
+// order, recovery, and a bounded queue.
 // Its methods may be called by many goroutines, but Messages by one at a time.
 type Subscription struct {
 	client
@@ -66,10 +67,7 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from start, trusted
 	if err != nil {
 		return nil, err
 	}
-	s := &Subscription{signal: bell.New(), done: make(chan struct{}), ctx: ctx}
-	id, _ := IdentityFrom(ctx)
-	s.outbox.Init(h.fan, (*subscriptionOwner)(s), fanout.Values)
-	h.initClient(&s.client, &s.outbox, channel, Client{ID: h.clients.newID(), Identity: id, Transport: transportGo})
+	s := h.newSubscriber(ctx, channel)
 	in, entered := s.enter(ctx)
 	began, err := s.subs.first.attach(in, ch, from)
 	entered()
@@ -80,9 +78,23 @@ func (h *Hub) subscribe(ctx context.Context, channel string, from start, trusted
 	if ch.opts.HistorySize > 0 {
 		s.reached(cmp.Or(from.since, &began))
 	}
-	s.admit()
-	s.stop = context.AfterFunc(ctx, s.close)
+	s.begin()
 	return s, nil
+}
+
+// newSubscriber returns a Go subscriber that is about to enter.
+func (h *Hub) newSubscriber(ctx context.Context, channel string) *Subscription {
+	s := &Subscription{signal: bell.New(), done: make(chan struct{}), ctx: ctx}
+	id, _ := IdentityFrom(ctx)
+	s.outbox.Init(h.fan, (*subscriptionOwner)(s), fanout.Values)
+	h.initClient(&s.client, &s.outbox, channel, Client{ID: h.clients.newID(), Identity: id, Transport: transportGo})
+	return s
+}
+
+// begin makes an attached subscriber one of the hub's, until its context ends.
+func (s *Subscription) begin() {
+	s.admit()
+	s.stop = context.AfterFunc(s.ctx, s.close)
 }
 
 // ID returns the id for PublishOptions.Except.
@@ -90,7 +102,7 @@ func (s *Subscription) ID() string { return s.info.ID }
 
 // Position returns where a new Subscribe goes on if this subscription ends: after
 // the last message that Messages has yielded, or where it began. It is nil if the
-// channel keeps no history.
+// channel keeps no history, and for a pattern.
 func (s *Subscription) Position() *Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,6 +155,8 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 			case *frame:
 				s.reached(v.at())
 				m = v.message.whole()
+			case *feedFrame:
+				m = v.whole()
 			case *notice:
 				s.reached(v.at)
 				if err = v.err; err == nil {

@@ -1,0 +1,41 @@
+package channels
+
+import (
+	"github.com/channels-go/channels/internal/clientproto"
+	"github.com/channels-go/channels/internal/fanout"
+)
+
+// A feedFrame is a message for the subscribers of one pattern, encoded once for all of
+// them. It says which channel it is from. They cannot go on from its place, so its text
+// has no position.
+type feedFrame struct {
+	frame
+	feed *feed
+	from string // the message's channel
+}
+
+// newFeedFrame encodes m. The frame does not keep m.Body.
+func newFeedFrame(fd *feed, channel string, m *Message, except string) *feedFrame {
+	f := &feedFrame{frame: frame{message: *liveOf(m), except: except}, feed: fd, from: channel}
+	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &fd.group, f, uint32(m.Publisher.size())
+	f.encode(channel, nil)
+	return f
+}
+
+// whole is the message as Go subscribers get it.
+func (f *feedFrame) whole() Message {
+	m := f.message.whole()
+	m.Channel = f.from
+	return m
+}
+
+// AppendID appends nothing, since an event stream could not resume from there.
+func (f *feedFrame) AppendID(b []byte) []byte { return b }
+
+// AppendReply appends the frame as the client protocol pushes it: to the pattern, with
+// the channel in the tags. Writers call it once for each encoding in use.
+func (f *feedFrame) AppendReply(b []byte, protobuf bool) []byte {
+	p := publicationOf(&f.message)
+	p.Offset, p.Tags.Channel = 0, f.from
+	return clientproto.AppendPublication(b, formatOf(protobuf), f.feed.pattern.String(), &p)
+}
