@@ -93,6 +93,39 @@ func ExampleHub_Publish() {
 	// true
 }
 
+// A program that does not know the names of its channels subscribes to a pattern.
+func ExampleHub_SubscribePattern() {
+	hub, err := channels.New(channels.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Shutdown(context.Background())
+	ctx := context.Background()
+	sub, err := hub.SubscribePattern(ctx, "orders.*")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sub.Close()
+	for _, channel := range []string{"orders.17", "chat", "orders.18"} {
+		if _, err := hub.Publish(ctx, channel, channels.Message{Header: "paid", Body: []byte("true")}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	n := 0
+	for m, err := range sub.Messages() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(m.Channel, m.Header)
+		if n++; n == 2 {
+			break
+		}
+	}
+	// Output:
+	// orders.17 paid
+	// orders.18 paid
+}
+
 // A subscriber in Go goes on where it was: it gets what it missed, then what
 // comes. Where that is no longer kept, it gets a ResetError and goes on.
 func ExampleHub_Subscribe() {

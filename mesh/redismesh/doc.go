@@ -42,6 +42,11 @@
 // The first frame that a subscriber gets from a publisher on a channel tells
 // nothing about earlier ones.
 //
+// A replica that has SubscribePrefix called tells the others, at once and every 3
+// s. They send it a copy of each frame on such a channel. Of more than 256 prefixes
+// it tells shorter ones, gets more than it wants, and drops that. PSUBSCRIBE would
+// not do: it does not get what SPUBLISH sends, and would need other rights.
+//
 // Publish queues packets. One goroutine publishes all that have gathered, in
 // one pipeline, with the packets of one channel in one PUBLISH. The queue holds
 // at most 65,536 packets and 64 MiB, and one body beyond that; on a Cluster, a
@@ -109,7 +114,9 @@
 //	channels:mesh:{18}:c:CHANNEL  the packets of a channel. A replica subscribes
 //	                              to those that have subscribers on it
 //	channels:mesh:{18}:all        packets to every replica, and news of losses
-//	channels:mesh:{18}:n:NODE     packets to one replica, and its probes
+//	                              and of wanted prefixes
+//	channels:mesh:{18}:n:NODE     packets to one replica, its probes, and copies
+//	                              for the prefixes that it wants
 //
 // They are not keys, and nothing is stored. Pub/sub ignores databases (SELECT).
 // If the client has another database than 0, its number becomes part of the

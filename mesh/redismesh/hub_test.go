@@ -3,10 +3,12 @@ package redismesh_test
 import (
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store/redisstore"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
@@ -45,5 +47,22 @@ func TestHubsPassCommandsOn(t *testing.T) {
 	s, st := redistest.Start(t), hubtest.NewMemory(t)
 	hubtest.PassesCommandsOn(t, func(id string) channels.Options {
 		return channels.Options{ReplicaID: id, Mesh: open(t, s.Client(), "", id), Store: st}
+	})
+}
+
+// Patterns reach other replicas on one server, also with no more than the rights that
+// the documentation lists, and on a Cluster with sharded pub/sub.
+func TestPatterns(t *testing.T) {
+	t.Parallel()
+	t.Run("server", func(t *testing.T) {
+		s := redistest.Start(t)
+		s.Do("ACL", "SETUSER", "right", "on", ">x", "+publish", "+subscribe", "+unsubscribe", "+hello", "+client", "&p:mesh:*")
+		hubtest.Patterns(t, func(id string) mesh.Mesh {
+			return open(t, s.Client(func(o *redis.Options) { o.Username, o.Password = "right", "x" }), "p", id)
+		})
+	})
+	t.Run("Cluster", func(t *testing.T) {
+		c := redistest.StartCluster(t, 3, false)
+		hubtest.Patterns(t, func(id string) mesh.Mesh { return open(t, c.Client(), "p", id) })
 	})
 }

@@ -9,7 +9,8 @@
 //
 // # How it works
 //
-// Each replica connects to each other one and tells it which channels it wants;
+// Each replica connects to each other one and tells it which channels it wants, by
+// their names or by what these begin with;
 // packets come back on that connection. So there are two connections between two
 // replicas, one for each direction of packets, and a message goes only where
 // somebody waits for it. A packet that nobody wants costs a look at a table

@@ -2,10 +2,14 @@ package zmqmesh_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
@@ -58,4 +62,21 @@ func TestHubsPassCommandsOn(t *testing.T) {
 	hubtest.PassesCommandsOn(t, func(id string) channels.Options {
 		return channels.Options{Mesh: newMesh(t, id, withKey("the key of the mesh")), Store: st}
 	})
+}
+
+// TestPatterns: the replicas find each other through their Store.
+func TestPatterns(t *testing.T) {
+	t.Parallel()
+	hubtest.Patterns(t, func(id string) mesh.Mesh { return newMesh(t, id) })
+}
+
+// TestPrefixesAreChecked: what could not be told from a channel is refused.
+func TestPrefixesAreChecked(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, "a")
+	for _, prefix := range []string{"a\x00", strings.Repeat("x", zmqmesh.MaxTopic+1)} {
+		require.ErrorContains(t, m.SubscribePrefix(prefix), "it must have at most 512, and no zero byte")
+		require.Error(t, m.UnsubscribePrefix(prefix))
+	}
+	require.NoError(t, m.SubscribePrefix(strings.Repeat("x", zmqmesh.MaxTopic)))
 }
