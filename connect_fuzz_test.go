@@ -21,6 +21,7 @@ func FuzzSession(f *testing.F) {
 		`{"id":2,"rpc":{"method":"publish","data":{"channel":"h","header":"x","body":null,"key":"k","local":false}}}`,
 		`{"id":2,"rpc":{"method":"echo","data":"\ud800"}}` + "\n" + `{"send":{"data":1}}`,
 		`{"id":2,"refresh":{"token":"eve"}}`, `{"id":2,"sub_refresh":{"channel":"h","token":"x"}}`, `{"id":2,"unsubscribe":{"channel":"h"}}`,
+		`{"id":2,"subscribe":{"channel":"h*"}}` + "\n" + `{"id":3,"publish":{"channel":"h","data":1}}` + "\n" + `{"id":4,"subscribe":{"channel":"[^a-\\]]?"}}` + "\n" + `{"id":5,"unsubscribe":{"channel":"h*"}}`,
 		`{"id":2,"connect":{}}`, `{"id":4294967296}`, `{"id":2,"subscribe":{"channel":"h","type":1,"tf":{}}}`,
 	} {
 		f.Add([]byte(frame), false)

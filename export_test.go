@@ -184,6 +184,14 @@ func (r *Receiver) Leave() (rest []byte, ended bool) {
 	return rest, ended
 }
 
+// Encoded is what waits to be read, if it is one frame: the bytes that it shares with
+// other receivers.
+func (r *Receiver) Encoded() []byte {
+	var buf []byte
+	b, _ := r.outbox.Join(&buf, r.outbox.Take(nil))
+	return b
+}
+
 // Read waits for what comes next, as lines. It returns false when the connection has
 // ended and left the hub, with why it has.
 func (r *Receiver) Read() (text string, cause error, ok bool) {

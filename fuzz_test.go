@@ -28,6 +28,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/internal/pattern"
 )
 
 // The fuzz tests call the handler within the process: a socket would make
@@ -439,6 +440,37 @@ func FuzzCheckName(f *testing.F) {
 		require.True(t, utf8.ValidString(name) && len(name) <= channels.MaxNameBytes)
 		require.NotContains(t, []string{".", ".."}, name)
 		require.False(t, strings.ContainsAny(name, "/*? \t\r\n\x00"), "%q", name)
+	})
+}
+
+// Whatever a client takes for a pattern, either it is refused, or its subscriber gets
+// what is published on the channels that it matches, and nothing else.
+func FuzzSubscribePattern(f *testing.F) {
+	for _, text := range []string{"", "chat.*", "*", "?", "[a-c]*", "[^a", `\`, `a\*`, "a/*", "a *", "\xff*", "*é?", long(200), long(201), strings.Repeat("*a", 100), "*" + strings.Repeat("?", 199)} {
+		f.Add(text, "chat.a")
+		f.Add(text, long(200))
+	}
+	hub, _ := newFuzzHub(f, channels.Options{MaxChannels: 1 << 20})
+	f.Fuzz(func(t *testing.T, text, name string) {
+		sub, err := hub.SubscribePattern(t.Context(), text)
+		if err != nil {
+			require.ErrorIs(t, err, channels.ErrBadChannel)
+			return
+		}
+		defer sub.Close()
+		p, err := pattern.Compile(text)
+		require.NoError(t, err)
+		res, err := hub.Publish(t.Context(), name, msg("x", "1"))
+		if err != nil {
+			require.ErrorIs(t, channels.CheckName(name), channels.ErrBadChannel)
+			return
+		}
+		if !p.Match(name) {
+			require.Zero(t, res.Receivers)
+			return
+		}
+		require.Equal(t, 1, res.Receivers)
+		require.Equal(t, name, next(t, sub).Channel)
 	})
 }
 
