@@ -92,6 +92,20 @@ func (m *Memory) settle(l *memLog) bool {
 	return false
 }
 
+// strip moves l, which has just begun, to the bare ones: however many logs begin, they
+// push out the entries of others from no more than half of MaxBytes. The caller holds
+// l.mu.
+func (m *Memory) strip(l *memLog) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return
+	}
+	m.unlinkLocked(l)
+	l.el, l.isBare = m.bare.PushFront(l), true
+	m.bareBytes += logCost(l.name)
+}
+
 // evict drops the least recently appended data until MaxBytes is kept. One
 // goroutine evicts for all. The others need not wait: that goroutine checks
 // again after it has released the lock.

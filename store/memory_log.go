@@ -87,6 +87,7 @@ func (m *Memory) Begin(ctx context.Context, channel string) (Position, error) {
 				return Position{}, err
 			}
 			l.epoch = newEpoch()
+			m.strip(l)
 		}
 		l.stayUntil(saturatingAdd(now, MetaTTL))
 		pos := Position{l.epoch, l.top}

@@ -234,6 +234,22 @@ func TestMemoryConcurrentEviction(t *testing.T) {
 	})
 }
 
+// Who may subscribe to any channel can have any number of logs begin. That pushes out
+// older ones of these, and no messages of others.
+func TestMemoryBeginsPushOutNoEntries(t *testing.T) {
+	m := newMemory(t, 1<<16)
+	mustAppend(t, m, "real", "1", store.AppendOptions{Size: 10, TTL: time.Hour})
+	for i := range 10_000 {
+		at, err := m.Begin(t.Context(), fmt.Sprint("begun ", i))
+		require.NoError(t, err)
+		require.NotEmpty(t, at.Epoch)
+	}
+	page, err := m.Range(t.Context(), "real", store.Query{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, page.Entries, 1)
+	require.LessOrEqual(t, m.Bytes(), int64(1<<16))
+}
+
 func TestMemoryCloseFrees(t *testing.T) {
 	m := newMemory(t, 0)
 	before := basetest.Heap()
