@@ -57,25 +57,35 @@ func (h *Hub) bring(ctx context.Context, req *clientproto.EmulationRequest) erro
 		return nil
 	}
 	frame := bytes.Clone(req.Data)
+	full := s.receive(frame)
+	if full == nil {
+		return nil
+	}
+	defer s.waiting.Add(-1)
+	if s.waiting.Add(1) > maxWaiting { // each holds its frame
+		return errOverloaded.saying("too many requests wait for this session already; try again later")
+	}
 	timeout := time.NewTimer(roomTimeout)
 	defer timeout.Stop()
-	for {
-		full := s.receive(frame)
-		if full == nil {
-			return nil
-		}
+	for full != nil {
 		select {
 		case <-full:
+			full = s.receive(frame)
 		case <-ctx.Done():
 			return errGone
 		case <-timeout.C:
 			return errOverloaded.saying("the commands that came before take too long; try again later")
 		}
 	}
+	return nil
 }
 
-// roomTimeout is how long a request may wait for those before it.
-const roomTimeout = 10 * time.Second
+const (
+	// roomTimeout is how long a request may wait for those before it.
+	roomTimeout = 10 * time.Second
+	// maxWaiting bounds the requests of one session that wait for room.
+	maxWaiting = 8
+)
 
 // forward passes commands on to the replica that has their session. Only that replica
 // knows whether there is such a session, so what strangers can have this one send is

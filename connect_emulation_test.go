@@ -7,10 +7,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -152,6 +154,21 @@ func TestEmulationWaitsForRoom(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, w.Code)
 		require.Contains(t, w.Body.String(), "overloaded")
 		require.Equal(t, 10*time.Second, time.Since(begin))
+
+		// Each that waits holds its frame, so of many most are told at once.
+		var waited atomic.Int32
+		var all sync.WaitGroup
+		begin = time.Now()
+		for range 30 {
+			all.Go(func() {
+				assert.Equal(t, http.StatusServiceUnavailable, s.bring(hub, long).Code)
+				if time.Since(begin) > 0 {
+					waited.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		require.EqualValues(t, 8, waited.Load())
 
 		late := make(chan int)
 		go func() { late <- s.bring(hub, long).Code }()

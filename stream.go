@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/channels-go/channels/internal/backoff"
@@ -22,7 +23,10 @@ type stream struct {
 	fanout.Outbox
 	signal bell.Bell // something is queued
 	cancel context.CancelCauseFunc
-	up     *upstream // of a session: what comes up beside the stream
+
+	// Of a session only:
+	up      *upstream    // what comes up beside the stream
+	waiting atomic.Int32 // requests that wait for room in it
 
 	cut sync.Mutex // guards the fields below
 	// finish takes the stream out of the hub; only the first call does. It is
