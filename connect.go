@@ -63,16 +63,18 @@ func (s *session) identity() Identity {
 	return s.client.info.Identity
 }
 
-// maxCommands bounds the commands of one frame. A client that reconnects subscribes to
-// all its channels in one.
-func (h *Hub) maxCommands() int { return max(1024, 2*h.opts.MaxSubscriptions) }
+// frameLimits bound one frame. A client that reconnects subscribes to all its channels
+// in one.
+func (h *Hub) frameLimits() clientproto.Limits {
+	most := h.opts.MaxSubscriptions
+	return clientproto.Limits{Commands: max(1024, 2*most), Subs: most}
+}
 
 // take does what a frame of commands says. The caller then flushes the outbox. Only a
 // panic in the app's code is an error: it ends the connection.
 func (s *session) take(frame []byte) error {
-	limits := clientproto.Limits{Commands: s.client.hub.maxCommands(), Subs: s.client.hub.opts.MaxSubscriptions}
 	n := 0
-	for cmd, err := range clientproto.Commands(frame, s.format, limits) {
+	for cmd, err := range clientproto.Commands(frame, s.format, s.client.hub.frameLimits()) {
 		if n++; n > 1 {
 			s.client.out.Flush() // no reply waits for the next command
 		}

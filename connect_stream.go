@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/channels-go/channels/internal/clientproto"
 	"github.com/channels-go/channels/internal/fanout"
 )
 
@@ -39,7 +40,26 @@ func (h *Hub) serveConnectEvents(w http.ResponseWriter, r *http.Request, _ strin
 	if len(frame) == 0 {
 		return ErrBadQuery.saying("this is an event stream for clients of the client protocol; the parameter %s has to have their first frame of commands", paramConnect)
 	}
+	if !h.onlyBegins(frame) {
+		return ErrBadQuery.saying("the parameter %s has a command that is neither connect nor subscribe; send it by a POST", paramConnect)
+	}
 	return h.serveSession(w, r, transportSSE, fanout.ClientEvents, frame)
+}
+
+// onlyBegins reports whether a frame only connects and subscribes. A GET may do no more:
+// over plain HTTP, nothing tells one of the app's pages from one of another site that
+// hides its Referer, and that must not publish in its visitor's name.
+func (h *Hub) onlyBegins(frame []byte) bool {
+	for cmd := range clientproto.Commands(frame, clientproto.JSON, h.frameLimits()) {
+		if cmd == nil { // broken: the session says so
+			return true
+		}
+		begin := clientproto.Command{ID: cmd.ID, Connect: cmd.Connect, Subscribe: cmd.Subscribe}
+		if *cmd != begin {
+			return false
+		}
+	}
+	return true
 }
 
 // serveConnectStream is POST /connection/http_stream: the client protocol in JSON, a

@@ -35,6 +35,20 @@ type streamKind struct {
 	format                           clientproto.Format
 }
 
+// Another site can make a visitor's browser send a GET, so that does nothing but begin.
+func TestStreamByGetOnlyBegins(t *testing.T) {
+	s := serve(t, channels.Options{OnCall: func(context.Context, channels.Call) (json.RawMessage, error) { panic("it is not asked") }})
+	const connect = `{"id":1,"connect":{}}` + "\n"
+	for _, command := range []string{`"publish":{"channel":"a","data":1}`, `"rpc":{}`, `"send":{}`, `"history":{"channel":"a"}`, `"subscribe":{"channel":"a"},"publish":{"channel":"a","data":1}`} {
+		c := s.openSession(streamKinds["sse"], connect+`{"id":2,`+command+`}`)
+		require.Equal(t, http.StatusBadRequest, c.resp.StatusCode, command)
+		c.close()
+	}
+	require.Zero(t, s.hub.Stats().Connects)
+	c := s.openSession(streamKinds["sse"], connect+`{"id":2,"subscribe":{"channel":"a"}}`)
+	require.Equal(t, http.StatusOK, c.resp.StatusCode)
+}
+
 // contentType is that of requests.
 func (k streamKind) contentType() string {
 	if k.format == clientproto.Protobuf {
