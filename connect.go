@@ -39,7 +39,7 @@ type session struct {
 	format clientproto.Format
 	key    string // lets its client's requests in that come beside a stream, or ""
 
-	tried     bool            // it has said connect
+	tries     int             // how often it has said connect
 	connected bool            // OnConnect has let it in
 	known     bool            // the app's middleware says who the client is
 	ctx       context.Context // of the app's code that commands call; set when connected
@@ -109,16 +109,16 @@ func (s *session) command(cmd *clientproto.Command, bad error) error {
 	case !s.connected:
 		h.clients.heard(c)
 		var err error
-		if s.tried { // the first time, the request for the connection was charged
+		if s.tries++; s.tries > 1 { // the first time, the request for the connection was charged
 			err = s.charge()
 		}
-		if s.tried = true; err == nil {
+		if err == nil {
 			err = s.connect(cmd.ID, cmd.Connect, bad)
 		}
-		if err != nil {
-			h.clients.await(c) // it may try again
+		if err == nil {
+			return nil
 		}
-		return s.answered(cmd.ID, err)
+		return s.keptOut(cmd.ID, err)
 	}
 	return s.obey(cmd, bad)
 }

@@ -57,6 +57,28 @@ func (s *session) connect(cmd uint32, r *clientproto.ConnectRequest, bad error) 
 	return nil
 }
 
+// maxTries is how often a connection may say connect: who has no token that is good does
+// not stay by sending a bad one every few seconds.
+const maxTries = 5
+
+var errKeptOut = errors.New("channels: none of the client's attempts to connect has succeeded")
+
+// keptOut tells the client why its connect failed. It may try again, but not for ever.
+func (s *session) keptOut(cmd uint32, err error) error {
+	if panicked := s.answered(cmd, err); panicked != nil {
+		return panicked
+	}
+	switch {
+	case s.tries < maxTries:
+		s.client.hub.clients.await(s.client)
+	case replyError(err).Temporary: // it may come back
+		s.end(endInternal, errKeptOut)
+	default:
+		s.end(endStale, errKeptOut)
+	}
+	return nil
+}
+
 // recognize makes the client who its token says it is, or the app's middleware.
 func (s *session) recognize(ctx context.Context, r *clientproto.ConnectRequest) (err error) {
 	h := s.client.hub

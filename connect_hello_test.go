@@ -175,6 +175,21 @@ func TestConnectAgainIsCharged(t *testing.T) {
 	require.Equal(t, []string{"authenticate", "receive"}, asked.take())
 }
 
+// Who has no good token does not stay by trying again and again.
+func TestConnectMayBeTriedAFewTimes(t *testing.T) {
+	for token, code := range map[string]int{"old": 3502, "later": 3004} {
+		asked := 0
+		hub := newHub(t, channels.Options{Authenticate: func(ctx context.Context, token string, data json.RawMessage) (channels.Identity, error) {
+			asked++
+			return tokens(ctx, token, data)
+		}})
+		c := comes(t, hub, nil)
+		c.send(strings.Repeat(connectWith(token)+"\n", 100))
+		c.wantEnd(code, "none")
+		require.Equal(t, 5, asked)
+	}
+}
+
 func TestConnectNeedsNoTokenBehindAMiddleware(t *testing.T) {
 	s := serve(t, channels.Options{
 		Authenticate: func(context.Context, string, json.RawMessage) (channels.Identity, error) { panic("it is not asked") },
