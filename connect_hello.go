@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/channels-go/channels/internal/clientproto"
@@ -177,7 +178,7 @@ func (s *session) become(id Identity, since *ban) bool {
 	s.ctx = WithIdentity(c.hub.ctx, id)
 	switch {
 	case !id.Expires.IsZero():
-		left := time.Until(id.Expires) + expiryGrace
+		left := untilGrace(id.Expires)
 		if c.expiry == nil {
 			c.expiry = time.AfterFunc(left, func() { s.end(endExpired, ErrExpired) })
 		} else {
@@ -189,13 +190,20 @@ func (s *session) become(id Identity, since *ban) bool {
 	return true
 }
 
+// untilGrace is how long it is until the grace after a time is over. For a time in the
+// year 9999, time.Until is the longest Duration, to which nothing can be added.
+func untilGrace(t time.Time) time.Duration {
+	return min(time.Until(t), math.MaxInt64-expiryGrace) + expiryGrace
+}
+
 // ttl says how many seconds are left until a time, if it is one.
 func ttl(until time.Time) (expires bool, seconds uint32) {
 	if until.IsZero() {
 		return false, 0
 	}
-	left := (time.Until(until) + time.Second - 1) / time.Second
-	return true, uint32(min(max(left, 1), 1<<31-1))
+	const longest = 1<<31 - 1
+	left := min(time.Until(until), longest*time.Second)
+	return true, uint32(max((left+time.Second-1)/time.Second, 1))
 }
 
 // refresh gives the client a new token, before the old one ends. What it may do now

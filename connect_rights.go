@@ -35,7 +35,7 @@ func (s *session) holds(sub *subscription, token string, until time.Time) {
 		return
 	}
 	if sub.right = r; !until.IsZero() {
-		r.timer = time.AfterFunc(time.Until(until)+expiryGrace, func() { s.drop(sub, unsubscribedExpired) })
+		r.timer = time.AfterFunc(untilGrace(until), func() { s.drop(sub, unsubscribedExpired) })
 	}
 }
 

@@ -266,6 +266,25 @@ func TestTokensEnd(t *testing.T) {
 	})
 }
 
+// A token may be good until the year 9999, which no Duration reaches.
+func TestTokensThatEndFarAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens := newTokens(t)
+		hub := newHub(t, channels.Options{Authenticate: tokens.Authenticate, Authorize: tokens.Authorize})
+		end := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+		ticket, err := tokens.Ticket("ann", "room", end)
+		require.NoError(t, err)
+		c := comes(t, hub, nil)
+		c.send(connectWith(signed("ann", 0, jwt.MapClaims{"exp": end.Unix()})))
+		c.want(`"expires":true,"ttl":2147483647`)
+		c.send(subscribeWith("room", ticket))
+		require.Equal(t, `{"id":2,"subscribe":{"expires":true,"ttl":2147483647}}`, c.next())
+		time.Sleep(2 * time.Second)
+		publish(t, hub, "room", "message", "1")
+		c.want(`{"push":{"channel":"room","pub":{"data":1}}}`)
+	})
+}
+
 // Without an Authenticate nobody can verify a token, so it counts for nothing.
 func TestTokenThatNobodyVerifies(t *testing.T) {
 	hub := newHub(t, channels.Options{Channel: every(channels.ChannelOptions{Presence: channels.PresenceList})})
