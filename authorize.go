@@ -30,8 +30,8 @@ type Request struct {
 	// set. To allow it is to allow every channel that it matches.
 	Pattern bool
 	// Token is what a client of the client protocol has sent with its
-	// subscription, as proof that it may have it. It is empty for all others, and
-	// as long as the client likes, up to the limit of its message. After a refresh
+	// subscription, as proof that it may have it: up to 8 KiB, of any form. It is
+	// empty for all others. After a refresh
 	// of the connection, Authorize is asked again with the same Token, unless it
 	// has called Until for it: then the subscription depends on that alone.
 	Token string

@@ -16,6 +16,17 @@ type right struct {
 	timer *time.Timer
 }
 
+// maxSubscriptionToken bounds the token of a subscription, which may have to be kept.
+// The tokens that middleware.JWT takes are no longer either.
+const maxSubscriptionToken = 8 << 10
+
+func checkSubscriptionToken(token string) error {
+	if len(token) > maxSubscriptionToken {
+		return ErrTooLarge.saying("the subscription's token has %d bytes; it may have up to %d", len(token), maxSubscriptionToken)
+	}
+	return nil
+}
+
 // holds says what a subscription depends on: the token that the client has shown for
 // it, and until when the app allows it. Either may be missing. It may be called
 // concurrently with what ends the subscription.
@@ -57,6 +68,9 @@ func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *c
 		return ErrForbidden.saying("this connection is not subscribed to %.200q", r.Channel)
 	case sub.ofApp:
 		return errUnserved.saying("the server has subscribed this connection to %.200q, so it needs no token", r.Channel)
+	}
+	if err := checkSubscriptionToken(r.Token); err != nil {
+		return err
 	}
 	until, err := c.hub.authorizeUntil(s.ctx, c.request(sub, r.Token))
 	if err != nil {

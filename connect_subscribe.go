@@ -36,6 +36,9 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	if err := CheckName(r.Channel); err != nil {
 		return err
 	}
+	if err := checkSubscriptionToken(r.Token); err != nil {
+		return err
+	}
 	from, err := startOf(r)
 	if err != nil {
 		return err

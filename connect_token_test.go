@@ -285,6 +285,16 @@ func TestTokensThatEndFarAway(t *testing.T) {
 	})
 }
 
+// A token is kept as long as its subscription, so it may not have any length.
+func TestTicketHasABound(t *testing.T) {
+	hub := newHub(t, channels.Options{})
+	c := subscribedTo(t, hub, "ann", "a")
+	c.refused(107, `"subscribe":{"channel":"b","token":"`+long(8<<10+1)+`"}`)
+	c.refused(107, `"sub_refresh":{"channel":"a","token":"`+long(8<<10+1)+`"}`)
+	c.send(subscribeWith("b", long(8<<10)))
+	c.want(`{"id":2,"subscribe":{`)
+}
+
 // Without an Authenticate nobody can verify a token, so it counts for nothing.
 func TestTokenThatNobodyVerifies(t *testing.T) {
 	hub := newHub(t, channels.Options{Channel: every(channels.ChannelOptions{Presence: channels.PresenceList})})
