@@ -124,7 +124,8 @@ func matchAny(patterns []string, name string) bool {
 // whatever the glob matches.
 //
 // An outline ends where one can read the glob in more than one way: at a backslash,
-// and at a set that is not simply "[", characters and "]".
+// and at a set that is not simply "[", characters and "]". In "[a-]]", the first "]" is
+// one of the characters.
 func outline(glob string) string {
 	var b strings.Builder
 	for i := 0; i < len(glob); i++ {
@@ -135,7 +136,7 @@ func outline(glob string) string {
 			return b.String() + "*"
 		case '[':
 			set, _, closed := strings.Cut(glob[i+1:], "]")
-			if !closed || strings.Trim(set, "^") == "" || strings.ContainsAny(set, `[\*?`) {
+			if !closed || strings.Trim(set, "^") == "" || strings.HasSuffix(set, "-") || strings.ContainsAny(set, `[\*?`) {
 				return b.String() + "*"
 			}
 			b.WriteByte('*')

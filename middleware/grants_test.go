@@ -96,6 +96,7 @@ func TestGrantsOfPatterns(t *testing.T) {
 		// what one can read in more than one way
 		{"a*", `a\b*`, true}, {"ab*", `a\b*`, false}, {`a\b*`, `a\b*`, false}, {"a*c", `a\bc`, false}, {"a*", "a[b", true}, {"a*c", "a[bc", false},
 		{"a*c", "a[]c", false}, {"a*c", "a[]]c", false}, {"a*c", "a[^]c", false}, {"a*c", "a[^]]c", false}, {"a*c", "a[[]c", false}, {"a*c", "a[*]c", false}, {"a*c", `a[\]]c`, false},
+		{"a*]", "a*[b-]]", false}, {"a*]", "a*[b-c]]", true}, {"a*", "a[b-]]*", true},
 		{"a*c", "a[^b-d]c", true}, {"a한*", "a한[가-힣]", true}, {"a한*", "a?*", false},
 	} {
 		require.Equal(t, c.ok, mayAll(c.grant, c.glob), "%q %q", c.grant, c.glob)
