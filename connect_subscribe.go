@@ -30,13 +30,13 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	if r.Type != 0 || r.Filter {
 		return errUnserved
 	}
+	if err := checkSubscriptionToken(r.Token); err != nil {
+		return err
+	}
 	if isPattern(r.Channel) {
 		return s.subscribePattern(id, r)
 	}
 	if err := CheckName(r.Channel); err != nil {
-		return err
-	}
-	if err := checkSubscriptionToken(r.Token); err != nil {
 		return err
 	}
 	from, err := startOf(r)

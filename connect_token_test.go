@@ -290,6 +290,7 @@ func TestTicketHasABound(t *testing.T) {
 	hub := newHub(t, channels.Options{})
 	c := subscribedTo(t, hub, "ann", "a")
 	c.refused(107, `"subscribe":{"channel":"b","token":"`+long(8<<10+1)+`"}`)
+	c.refused(107, `"subscribe":{"channel":"*","token":"`+long(8<<10+1)+`"}`)
 	c.refused(107, `"sub_refresh":{"channel":"a","token":"`+long(8<<10+1)+`"}`)
 	c.send(subscribeWith("b", long(8<<10)))
 	c.want(`{"id":2,"subscribe":{`)
