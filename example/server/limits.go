@@ -25,6 +25,7 @@ var limits = []limit{
 	{"max-unfinished-bytes", "MaxUnfinishedBytes", func(o *channels.Options) any { return &o.MaxUnfinishedBytes }, "`N`: the bytes held of all incomplete bodies and messages (default 64 MiB)"},
 	{"max-channels", "MaxChannels", func(o *channels.Options) any { return &o.MaxChannels }, "`N`: the maximum number of channels (default 1000000)"},
 	{"max-subscriptions", "MaxSubscriptions", func(o *channels.Options) any { return &o.MaxSubscriptions }, "`N`: the maximum number of channels on one connection of the client protocol (default 128)"},
+	{"max-patterns", "MaxPatterns", func(o *channels.Options) any { return &o.MaxPatterns }, "`N`: the maximum number of different patterns that clients are subscribed to (default 1000)"},
 	{"compress-bytes", "CompressBytes", func(o *channels.Options) any { return &o.CompressBytes }, "`N`: the length from which messages are compressed; -1 for never, if messages hold a secret next to other people's text (default 1024)"},
 	{"ping-period", "PingPeriod", func(o *channels.Options) any { return &o.PingPeriod }, "`TIME` after which silent connections are pinged; less than the idle timeout of proxies (default 25s)"},
 	{"write-timeout", "WriteTimeout", func(o *channels.Options) any { return &o.WriteTimeout }, "`TIME` within which a connection must accept some of the data written to it (default 10s)"},
