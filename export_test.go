@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"time"
+	"unsafe"
 
 	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/fanout"
@@ -22,6 +23,9 @@ func Take(h *Hub, p mesh.Packet) { h.handlePacket(p) }
 
 // CheckPacket checks one.
 func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p, false) }
+
+// FrameSize is what a message takes beside its text.
+const FrameSize = unsafe.Sizeof(frame{})
 
 // MaxPublisher bounds a Publisher, encoded.
 const MaxPublisher = maxPublisher

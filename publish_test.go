@@ -187,3 +187,8 @@ func TestPublishOptions(t *testing.T) {
 		require.Zero(t, again.Receivers)
 	})
 }
+
+// Each message makes a frame: one byte more would take 16 more, on every channel.
+func TestFrameFitsIntoItsSizeClass(t *testing.T) {
+	require.LessOrEqual(t, channels.FrameSize, uintptr(192))
+}

@@ -16,12 +16,12 @@ type Frame struct {
 	Kind   Kind
 	Last   bool   // nothing may follow it: a close frame, the end of a stream
 	head   uint8  // how long the header of ws is if a text follows; 0 for a control frame
+	format Format // that ws is in: WebSocket, unless it is a reply of the client protocol
 	Beside uint32 // bytes that Value holds besides the text, which count in a queue
 	Group  *Group // of a Message or an Event, nil for all else
 	Value  Value  // the sender's part, or nil
 
-	format Format // that ws is in: WebSocket, unless it is a reply of the client protocol
-	ws     []byte // the WebSocket frame
+	ws []byte // the WebSocket frame
 
 	waiting  atomic.Int32 // in how many outboxes it waits: see hold
 	encoding sync.Mutex   // held while one of those below is made
