@@ -126,6 +126,36 @@ func TestRecoverWhatIsLost(t *testing.T) {
 	c.want(`{"push":{"channel":"gone","pub":` + pub(1))
 }
 
+// With the flag 2, a client that cannot recover is not subscribed: SDKs then ask the app
+// for the channel's state first.
+func TestRecoverOrNotAtAll(t *testing.T) {
+	hub := newHub(t, channels.Options{Channel: func(name string) channels.ChannelOptions {
+		o := channels.ChannelOptions{Presence: channels.PresenceList}
+		if name != "none" {
+			o.HistorySize = 2
+		}
+		return o
+	}})
+	at := publishN(t, hub, "h", 1, 5) // the last two are kept
+	c := hello(t, hub, "ann")
+	from := func(epoch string, offset int) string {
+		return fmt.Sprintf(`"subscribe":{"channel":"h","flag":3,"recover":true,"epoch":%q,"offset":%d}`, epoch, offset)
+	}
+	for range 2 {
+		c.refused(112, from(at.Epoch, 2))
+		c.refused(112, from("other", 4))
+	}
+	require.Empty(t, users(t, hub, "h"))
+	publishN(t, hub, "h", 6, 6)
+	c.send(`{"id":7,` + from(at.Epoch, 4) + `}`)
+	c.want(`"publications":` + pubs(5, 6) + `,"recovered":true`)
+	require.Equal(t, []string{"ann"}, users(t, hub, "h"))
+	for _, request := range []string{`"channel":"new","flag":2`, `"channel":"none","flag":2,"recover":true,"epoch":"e","offset":1`} {
+		c.send(`{"id":8,"subscribe":{` + request + `}}`)
+		c.want(`{"id":8,"subscribe":{`)
+	}
+}
+
 func TestRecoverWhileTheStoreFails(t *testing.T) {
 	var fails atomic.Bool
 	hub := newHub(t, channels.Options{Channel: keep(100), Store: &rangeStore{newMemory(t), func(context.Context, string) error {
