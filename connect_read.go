@@ -74,7 +74,7 @@ func (s *session) history(r *clientproto.HistoryRequest, reply *clientproto.Repl
 	if err != nil {
 		return err
 	}
-	if r.Since != nil && (res.Missed || r.Since.Epoch != res.Position.Epoch) {
+	if at := r.Since; at != nil && (res.Missed || at.Epoch != res.Position.Epoch && *at != clientproto.StreamPosition{}) {
 		return errUnrecoverable
 	}
 	result := clientproto.HistoryResult{Epoch: res.Position.Epoch, Offset: res.Position.Offset}

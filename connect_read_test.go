@@ -43,6 +43,7 @@ func TestHistoryOverASession(t *testing.T) {
 		Authorize: forbids("forbidden"),
 	})
 	at := publishN(t, hub, "h", 1, 8) // 4 to 8 are kept
+	publishN(t, hub, "whole", 1, 2)
 	c := hello(t, hub, "ann")
 	since := func(offset int) string { return fmt.Sprintf(`,"since":{"offset":%d,"epoch":%q}`, offset, at.Epoch) }
 	for _, test := range []struct{ request, want string }{
@@ -67,8 +68,15 @@ func TestHistoryOverASession(t *testing.T) {
 	}
 	c.refused(112, `"history":{"channel":"h","limit":1`+since(2)+`}`)
 	c.refused(112, `"history":{"channel":"h","limit":1`+since(9)+`}`)
+	c.refused(112, `"history":{"channel":"h","limit":1,"since":{}}`)
+	c.refused(112, `"history":{"channel":"h","limit":1,"since":{"offset":7}}`)
 	c.refused(112, `"history":{"channel":"h","limit":1,"since":{"offset":7,"epoch":"other"}}`)
 	c.refused(112, `"history":{"channel":"h","limit":1,"reverse":true,"since":{"offset":7,"epoch":"other"}}`)
+	// Before the first message there is no epoch yet: a client that asks then gets this.
+	for _, name := range []string{"empty", "whole"} {
+		c.send(`{"id":3,"history":{"channel":"` + name + `","limit":-1,"since":{}}}`)
+		c.want(map[string]string{"empty": `{"id":3,"history":{}}`, "whole": `"publications":` + pubs(1, 2)}[name])
+	}
 	c.refused(108, `"history":{"channel":"none","limit":1}`)
 	c.refused(103, `"history":{"channel":"forbidden","limit":1}`)
 	c.refused(107, `"history":{"channel":"a b","limit":1}`)
