@@ -102,10 +102,13 @@ func (a *subscriptions) start(s *subscription) { a.first, a.n = s, 1 }
 func (a *subscriptions) reserve(c *client, channel string, most int) (*subscription, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	s := a.findLocked(channel)
 	switch {
 	case a.left:
 		return nil, ErrUnsubscribed
-	case a.findLocked(channel) != nil:
+	case s != nil && s.stage > live:
+		return nil, errUnsubscribing
+	case s != nil:
 		return nil, errSubscribed.saying("this connection is subscribed to %q already", channel)
 	case int(a.n) >= most:
 		return nil, tooManySubscriptions(most)

@@ -210,6 +210,24 @@ func TestSubscribeWhileTheAppUnsubscribes(t *testing.T) {
 	}
 }
 
+// What is just ending may be subscribed to in a moment: SDKs would give up after 105.
+func TestSubscribeToWhatTheAppEnds(t *testing.T) {
+	m := newMany(t)
+	c := subscribedTo(t, m.Hub, "ann", "b")
+	stop := repeatedly(func(int) { m.UnsubscribeUser(context.Background(), "ann", "b") })
+	defer stop()
+	for range 3000 {
+		c.send(`{"id":2,"unsubscribe":{"channel":"b"}}` + "\n" + `{"id":3,"subscribe":{"channel":"b"}}`)
+		line := ""
+		for !strings.HasPrefix(line, `{"id":3,`) {
+			line = c.next()
+		}
+		if strings.Contains(line, "error") {
+			require.Regexp(t, `"code":100,.*"temporary":true`, line)
+		}
+	}
+}
+
 // What the hub says itself goes by the channel that drops least.
 func TestSlowSessionOfTwoPolicies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -178,6 +178,7 @@ var (
 	errTooManyConnections = &Error{Code: "too_many_connections", Status: http.StatusServiceUnavailable, Message: "the limit of connections is reached; try again later"}
 	errBadFrame           = &Error{Code: "bad_frame", Status: http.StatusBadRequest, Message: "this is not a frame of the client protocol"}
 	errSubscribed         = &Error{Code: "already_subscribed", Status: http.StatusConflict, Message: "this connection is subscribed to the channel already"}
+	errUnsubscribing      = &Error{Code: ErrUnsubscribed.Code, Status: http.StatusServiceUnavailable, Message: "the subscription to this channel is about to end; subscribe again in a moment"}
 	errUnserved           = &Error{Code: "not_available", Status: http.StatusNotImplemented, Message: "this is not served here"}
 	errUnrecoverable      = &Error{Code: "unrecoverable", Status: http.StatusGone, Message: "the history does not go on from this position: it is of another epoch, or messages after it are no longer kept"}
 
