@@ -184,8 +184,11 @@ func (c *conn) await(tryRead func(fd uintptr) bool) error {
 
 var errText = errors.New("channels: a text message that is not UTF-8")
 
-// reasonBadText is in the close frame.
-const reasonBadText = "text that is not UTF-8"
+// These are in close frames.
+const (
+	reasonBadText  = "text that is not UTF-8"
+	reasonBadFrame = "protocol error"
+)
 
 // handle takes a message of the client's. Only a panic in the app's code is an error:
 // it ends the connection. Of a message that is not wanted, since it is binary where text
@@ -250,7 +253,7 @@ func (c *conn) finish(err error) {
 		c.End([]*fanout.Frame{newCloseFrame(closeBadText, reasonBadText)}, err, false)
 	case isProtocolError(err):
 		// The library sends a close frame for most violations, not for all.
-		c.End([]*fanout.Frame{newCloseFrame(closeProtocol, "protocol error")}, err, false)
+		c.End([]*fanout.Frame{newCloseFrame(closeProtocol, reasonBadFrame)}, err, false)
 	}
 	c.leave()
 	ended, cause := c.Ended()

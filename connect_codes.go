@@ -43,7 +43,7 @@ func sessionEnd(reason string) closing {
 		return endSlow
 	case ErrDisconnected.Code:
 		return endDisconnected
-	case reasonBadText:
+	case reasonBadText, reasonBadFrame:
 		return endBadRequest
 	}
 	return endInternal

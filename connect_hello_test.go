@@ -21,6 +21,7 @@ func TestConnectBrokenFrames(t *testing.T) {
 	s := serve(t, channels.Options{MaxMessageBytes: 1 << 10})
 	const connect = `{"id":1,"connect":{}}` + "\n"
 	for name, frame := range map[string]string{
+		"unmasked":                    string(frameHeader(rawText, 0, 2)) + "{}",
 		"no JSON":                     wsFrame(finBit|opText, `{`),
 		"nothing":                     wsFrame(finBit|opText, ``),
 		"binary":                      wsFrame(finBit|opBinary, `{"id":1,"connect":{}}`),
