@@ -238,6 +238,15 @@ func (c *client) identity() Identity {
 	return c.session.identity()
 }
 
+// seen is the client as hooks see it. It may be called concurrently.
+func (c *client) seen() Client {
+	if s := c.session; s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
+	return c.info
+}
+
 // checkInfo refuses an identity whose Info cannot be shown to others.
 func (h *Hub) checkInfo(id *Identity) error {
 	if len(id.Info) > 0 && !(json.Valid(id.Info) && utf8.Valid(id.Info)) {
@@ -284,7 +293,7 @@ func (c *client) welcome(ctx context.Context, s *subscription) {
 	if h.opts.OnSubscribe == nil {
 		return
 	}
-	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.info, s.name()); return nil })
+	err := h.guard("OnSubscribe", func() error { h.opts.OnSubscribe(ctx, c.seen(), s.name()); return nil })
 	if err != nil {
 		c.out.End(farewell(ErrInternal, closeInternal), err, true)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
@@ -334,6 +335,29 @@ func TestServerSideSubscriptionAfterARefresh(t *testing.T) {
 	c.want(`{"id":2,"refresh":{`)
 	publish(t, hub, "a", "message", "1")
 	require.Equal(t, `{"push":{"channel":"a","pub":{"data":1}}}`, c.next())
+}
+
+// OnSubscribe gets the client as it is before or after a refresh.
+func TestServerSideSubscriptionDuringARefresh(t *testing.T) {
+	var calls atomic.Int64
+	hub := newHub(t, channels.Options{Authenticate: tokens, OnSubscribe: func(_ context.Context, c channels.Client, _ string) {
+		if assert.Equal(t, "ann", c.Identity.ID) {
+			calls.Add(1)
+		}
+	}})
+	c := comes(t, hub, nil)
+	c.send(`{"id":1,"connect":{"token":"ann"}}`)
+	c.want(`"connect":{`)
+	stop := repeatedly(func(int) {
+		hub.SubscribeUser(context.Background(), "ann", "a")
+		hub.UnsubscribeUser(context.Background(), "ann", "a")
+	})
+	defer stop()
+	for n := 0; n < 100 || calls.Load() < 100; n++ {
+		c.send(`{"id":2,"refresh":{"token":"ann"}}`)
+		for !strings.HasPrefix(c.next(), `{"id":2,"refresh":{`) {
+		}
+	}
 }
 
 // Over Protobuf it is the same.
