@@ -105,7 +105,7 @@ func replyError(err error) *clientproto.Error {
 	r := &clientproto.Error{Message: e.Message}
 	switch e.Code {
 	case ErrExpired.Code:
-		r.Code = codeExpired
+		r.Code, r.Temporary = codeExpired, e.passes()
 	case ErrNoHistory.Code, ErrNoPresence.Code, errUnserved.Code:
 		r.Code = codeNotAvailable
 	case ErrNoMethod.Code:

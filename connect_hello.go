@@ -222,14 +222,14 @@ func (s *session) refresh(r *clientproto.RefreshRequest, reply *clientproto.Repl
 	banned := h.clients.lastBan()
 	id, err := s.authenticate(ctx, r.Token, nil)
 	if err != nil {
-		return err
+		return refreshError(err)
 	}
 	if id.ID != c.info.Identity.ID {
 		s.end(endBadToken, ErrForbidden.saying("the new token is another user's"))
 		return errEnded
 	}
 	if err := s.identify(id, banned); err != nil {
-		return err
+		return refreshError(err)
 	}
 	result := clientproto.RefreshResult{Client: c.info.ID, Version: serverVersion}
 	result.Expires, result.TTL = ttl(id.Expires)

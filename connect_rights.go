@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -56,6 +57,16 @@ func (r *right) stop() {
 	}
 }
 
+// refreshError is what a client is told whose new token is refused. Of one that has
+// expired it is told that this passes, since the old one may still be good: SDKs then
+// ask the app for another, and otherwise give up at once.
+func refreshError(err error) error {
+	if errors.Is(err, ErrExpired) {
+		return errOldToken
+	}
+	return err
+}
+
 // refreshSubscription renews the right to a subscription by a new token.
 func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *clientproto.Reply) error {
 	c := s.client
@@ -74,7 +85,7 @@ func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *c
 	}
 	until, err := c.hub.authorizeUntil(s.ctx, c.request(sub, r.Token))
 	if err != nil {
-		return err
+		return refreshError(err)
 	}
 	s.holds(sub, r.Token, until)
 	result := clientproto.SubRefreshResult{}

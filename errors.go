@@ -182,6 +182,8 @@ var (
 	errUnserved           = &Error{Code: "not_available", Status: http.StatusNotImplemented, Message: "this is not served here"}
 	errUnrecoverable      = &Error{Code: "unrecoverable", Status: http.StatusGone, Message: "the history does not go on from this position: it is of another epoch, or messages after it are no longer kept"}
 
+	errOldToken = &Error{Code: ErrExpired.Code, Status: http.StatusServiceUnavailable, Message: "the new token has expired already; send another"}
+
 	errNoSession = &Error{Code: "no_session", Status: http.StatusNotFound, Message: "the replica that had this session is not there; connect again"}
 
 	errTooManySubscriptions = &Error{Code: "too_many_subscriptions", Status: http.StatusForbidden, Message: "the connection has reached its limit of subscriptions"}
