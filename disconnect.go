@@ -4,10 +4,11 @@ import "context"
 
 // DisconnectUser closes all connections of an Identity.ID, on all replicas, with
 // the close code 3003 and the code "disconnected"; clients of the client protocol get
-// 3503, and do not come back by themselves. Connections that are just being
-// let in are refused, so that a user whom Authorize or Authenticate refuses before the
-// call neither stays nor slips in. DisconnectUser returns how many connections there were on
-// this replica, without those whose token was being verified. They are closed when it returns, after what is queued for them.
+// 3503, and do not come back by themselves. Connections that are just being let in are
+// refused, so that a user whom Authorize or Authenticate refuses before the call neither
+// stays nor slips in. DisconnectUser returns how many connections there were on this
+// replica, without those whose token was being verified. They are closed when it
+// returns, after what is queued for them.
 //
 // The other replicas are told at most once: a replica that cannot be reached at
 // this moment keeps the connections, without an error. If that matters, let

@@ -13,9 +13,9 @@ import (
 )
 
 // admits decides whether to serve a request, by the host that it names, the page that
-// it comes from, and whether it lacks a token. It sets the headers of CORS, even on a refusal, so that
-// a script of an allowed page can read the reason. e is nil if there is no such
-// endpoint.
+// it comes from, and whether it lacks a token. It sets the headers of CORS, even on a
+// refusal, so that a script of an allowed page can read the reason. e is nil if there is
+// no such endpoint.
 func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) error {
 	answers := len(h.opts.Hosts) == 0 || origins.Answers(h.opts.Hosts, r.Host)
 	origin, ok := h.originAllowed(r, e, answers)
