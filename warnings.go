@@ -86,11 +86,11 @@ func (w *warnings) badPublisher(p *Publication, err error) {
 	}
 }
 
-// notSubscribed logs, at most once a minute, that another replica's SubscribeUser or
-// SubscribeClient has failed here.
+// notSubscribed logs, at most once a minute, that SubscribeUser or SubscribeClient has
+// failed here when nobody waited for it.
 func (w *warnings) notSubscribed(channel string, err error) {
 	if !errors.Is(err, context.Canceled) && w.subscribe.Now(time.Minute) {
-		w.log.Warn("another replica asked to subscribe connections to a channel, and some were not", "channel", channel, "err", err)
+		w.log.Warn("connections were not subscribed to a channel as SubscribeUser or SubscribeClient has asked", "channel", channel, "err", err)
 	}
 }
 
