@@ -271,7 +271,7 @@ func TestSubscribeUserWhereTheStoreFails(t *testing.T) {
 		r.store.down.Store(true)
 		require.Zero(t, unsubscribed(t, r.hubs[0].SubscribeUser, "ann", "h"))
 		settle(time.Minute)
-		require.Contains(t, log.String(), "another replica asked to subscribe connections")
+		require.Contains(t, log.String(), "connections were not subscribed to a channel")
 		n, err := r.hubs[1].SubscribeUser(context.Background(), "ann", "h")
 		require.ErrorIs(t, err, channels.ErrStoreUnavailable)
 		require.Zero(t, n)
