@@ -78,6 +78,7 @@ func TestOpeningWhileTheStoreHangs(t *testing.T) {
 		synctest.Wait()
 		for range 100 { // more than may be held
 			publish(t, r.hubs[0], "c", "n", body)
+			synctest.Wait() // the other subscriber has read it
 		}
 		o := <-opened
 		require.Equal(t, first, o.At)
