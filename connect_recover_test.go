@@ -41,6 +41,12 @@ func recoverFrom(id int, channel string, at channels.Position) string {
 	return fmt.Sprintf(`{"id":%d,"subscribe":{"channel":%q,"recover":true,"epoch":%q,"offset":%d}}`, id, channel, at.Epoch, at.Offset)
 }
 
+// recoverAll is recoverFrom for a client that does not want the subscription if it
+// cannot recover.
+func recoverAll(id int, channel string, at channels.Position) string {
+	return strings.TrimSuffix(recoverFrom(id, channel, at), "}}") + `,"flag":2}}`
+}
+
 // pub is a publication of publishN, as it is in a push and in a reply.
 func pub(n int) string { return fmt.Sprintf(`{"data":%d,"offset":%d}`, n, n) }
 
@@ -113,7 +119,15 @@ func TestRecoverWhatIsLost(t *testing.T) {
 		c.send(recoverFrom(2, "h", from))
 		require.Equal(t, `{"id":2,"subscribe":{"recoverable":true,"epoch":"`+at.Epoch+`","offset":20,"positioned":true,"was_recovering":true}}`, c.next(), name)
 		c.unsubscribe(3, "h")
+		c.send(recoverAll(4, "h", from))
+		c.wantError(4, 112)
 	}
+	c.send(recoverAll(2, "h", channels.Position{Epoch: at.Epoch, Offset: 15}))
+	c.want(`"publications":` + pubs(16, 20) + `,"recovered":true`)
+	c.unsubscribe(3, "h")
+	c.send(recoverAll(2, "none", at))
+	require.Equal(t, `{"id":2,"subscribe":{"was_recovering":true}}`, c.next(), "a channel without history cannot recover anyhow")
+	c.unsubscribe(3, "none")
 	c.send(recoverFrom(2, "none", at))
 	require.Equal(t, `{"id":2,"subscribe":{"was_recovering":true}}`, c.next())
 	c.send(recoverFrom(2, "new", channels.Position{}))

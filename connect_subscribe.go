@@ -156,7 +156,7 @@ func startOf(r *clientproto.SubscribeRequest) (from start, err error) {
 		return from, ErrBadMessage.saying("data.last is %d; it has to be 0 to %d", from.last, maxLast)
 	}
 	if r.Recover { // a client that comes back gets what it missed
-		from = start{since: &Position{Epoch: r.Epoch, Offset: r.Offset}}
+		from = start{since: &Position{Epoch: r.Epoch, Offset: r.Offset}, whole: r.Flag&clientproto.FlagRejectUnrecovered != 0}
 	}
 	from.named = true
 	return from, nil

@@ -144,7 +144,7 @@ func SubscribeOpening(ctx context.Context, h *Hub, channel string, since *Positi
 	s.outbox.Init(h.fan, (*subscriptionOwner)(s), fanout.Values)
 	h.initClient(&s.client, &s.outbox, channel, Client{ID: h.clients.newID(), Transport: transportGo})
 	in, entered := s.enter(ctx)
-	o, err := ch.open(in, s.subs.first, start{since, last, true})
+	o, err := ch.open(in, s.subs.first, start{since: since, last: last, named: true})
 	entered()
 	if err != nil {
 		ch.release()

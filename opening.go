@@ -14,6 +14,7 @@ type start struct {
 	since *Position // after it
 	last  int       // with so many of the newest messages, or with all if fewer are kept
 	named bool      // its position must have an epoch: see channel.sync
+	whole bool      // a reset at its beginning is an error, errUnrecoverable
 }
 
 // maxLast bounds start.last.
@@ -84,6 +85,10 @@ func (ch *channel) open(ctx context.Context, s *subscription, f start) (o openin
 			return o, ctx.Err()
 		}
 		return o, ErrStoreUnavailable.because(err)
+	}
+	if f.whole && o.reason != "" && ch.opts.HistorySize > 0 {
+		ch.detach(s)
+		return o, errUnrecoverable
 	}
 	return o, nil
 }
