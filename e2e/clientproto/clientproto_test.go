@@ -80,6 +80,7 @@ func TestWeReadTheirCommands(t *testing.T) {
 func TestTheirsReadsOurReplies(t *testing.T) {
 	eachRound(t, func(t *testing.T, r *rand.Rand, f clientproto.Format, theirs protocol.Type) {
 		var want []*clientproto.Reply
+		var texts [][]byte
 		var frame []byte
 		for range 1 + r.IntN(3) {
 			reply := random[clientproto.Reply](r)
@@ -88,14 +89,18 @@ func TestTheirsReadsOurReplies(t *testing.T) {
 			if p := reply.Push; p != nil && p.Pub != nil && reflect.DeepEqual(reply, &clientproto.Reply{Push: &clientproto.Push{Channel: p.Channel, Pub: p.Pub}}) {
 				require.Equal(t, b, clientproto.AppendPublication(nil, f, p.Channel, p.Pub))
 			}
+			texts = append(texts, b)
 			frame = clientproto.AppendToFrame(frame, f, b)
 		}
 		read := theirReplies(t, frame, theirs)
 		require.Len(t, read, len(want), "%q", frame)
 		data := protocol.GetDataEncoder(theirs)
-		for _, reply := range read {
+		for i, reply := range read {
 			b, err := protocol.GetReplyEncoder(theirs).Encode(reply)
 			require.NoError(t, err)
+			if f == clientproto.JSON { // with the same zero values
+				require.JSONEq(t, string(b), string(texts[i]))
+			}
 			require.NoError(t, data.Encode(b))
 		}
 		var got []*clientproto.Reply

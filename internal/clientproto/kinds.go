@@ -14,6 +14,14 @@ import (
 // The methods fields call one of these functions for each field. It writes the field,
 // unless it has the zero value; or it reads the field if it is the present one.
 
+// zero writes the zero value of a field that the schema's own JSON always has. SDKs
+// take it for granted. Protobuf has no zero values.
+func (c *coder) zero(name string, is bool, value string) {
+	if is && !c.reading && c.format == JSON {
+		c.out = append(appendName(c.out, name), value...)
+	}
+}
+
 func (c *coder) text(num number, name string, p *string) {
 	switch {
 	case !c.reading:

@@ -39,7 +39,9 @@ type ClientInfo struct {
 }
 
 func (m *ClientInfo) fields(c *coder) {
+	c.zero("user", m.User == "", `""`)
 	c.text(1, "user", &m.User)
+	c.zero("client", m.Client == "", `""`)
 	c.text(2, "client", &m.Client)
 	c.json(3, "conn_info", &m.ConnInfo)
 	c.json(4, "chan_info", &m.ChanInfo)

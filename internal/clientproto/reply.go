@@ -119,13 +119,18 @@ func (m *PublishResult) fields(*coder) {}
 // PresenceResult says who is in a channel, by the id of the connection.
 type PresenceResult struct{ Presence map[string]*ClientInfo }
 
-func (m *PresenceResult) fields(c *coder) { entries(c, 1, "presence", &m.Presence) }
+func (m *PresenceResult) fields(c *coder) {
+	c.zero("presence", len(m.Presence) == 0, "{}")
+	entries(c, 1, "presence", &m.Presence)
+}
 
 // PresenceStatsResult says how many are in a channel.
 type PresenceStatsResult struct{ NumClients, NumUsers uint32 }
 
 func (m *PresenceStatsResult) fields(c *coder) {
+	c.zero("num_clients", m.NumClients == 0, "0")
 	unsigned(c, 1, "num_clients", &m.NumClients)
+	c.zero("num_users", m.NumUsers == 0, "0")
 	unsigned(c, 2, "num_users", &m.NumUsers)
 }
 
@@ -137,8 +142,11 @@ type HistoryResult struct {
 }
 
 func (m *HistoryResult) fields(c *coder) {
+	c.zero("publications", len(m.Publications) == 0, "[]")
 	list(c, 1, "publications", &m.Publications)
+	c.zero("epoch", m.Epoch == "", `""`)
 	c.text(2, "epoch", &m.Epoch)
+	c.zero("offset", m.Offset == 0, "0")
 	unsigned(c, 3, "offset", &m.Offset)
 }
 

@@ -93,9 +93,14 @@ func TestJSON(t *testing.T) {
 		`{"id":3,"presence_stats":{"num_clients":2,"num_users":1}}`:                                                          {ID: 3, PresenceStats: &clientproto.PresenceStatsResult{NumClients: 2, NumUsers: 1}},
 		`{"id":4,"subscribe":{"epoch":"e","publications":[{"data":1},{"data":[]}],"offset":7,"was_recovering":true}}`:        {ID: 4, Subscribe: &clientproto.SubscribeResult{Epoch: "e", Offset: 7, WasRecovering: true, Publications: []clientproto.Publication{{Data: []byte(`1`)}, {Data: []byte(`[]`)}}}},
 		`{"id":5,"presence":{"presence":{"c\"":{"user":"u","client":"c\"","conn_info":{},"chan_info":0}}}}`:                  {ID: 5, Presence: &clientproto.PresenceResult{Presence: map[string]*clientproto.ClientInfo{`c"`: {User: "u", Client: `c"`, ConnInfo: []byte(`{}`), ChanInfo: []byte(`0`)}}}},
-		`{"push":{"channel":"a","pub":{"data":{"x":1},"info":{"client":"c"},"offset":3,"tags":{"header":"h"}}}}`:             {Push: &clientproto.Push{Channel: "a", Pub: &clientproto.Publication{Data: []byte(`{"x":1}`), Info: &clientproto.ClientInfo{Client: "c"}, Offset: 3, Tags: clientproto.Tags{Header: "h"}}}},
+		`{"push":{"channel":"a","pub":{"data":{"x":1},"info":{"user":"","client":"c"},"offset":3,"tags":{"header":"h"}}}}`:   {Push: &clientproto.Push{Channel: "a", Pub: &clientproto.Publication{Data: []byte(`{"x":1}`), Info: &clientproto.ClientInfo{Client: "c"}, Offset: 3, Tags: clientproto.Tags{Header: "h"}}}},
 		`{"push":{"channel":"*","pub":{"data":null,"tags":{"header":"h","channel":"a"}}}}`:                                   {Push: &clientproto.Push{Channel: "*", Pub: &clientproto.Publication{Data: []byte(`null`), Tags: clientproto.Tags{Header: "h", Channel: "a"}}}},
 		`{"id":6,"connect":{"client":"c","subs":{"a":{"recoverable":true}},"ping":25,"pong":true,"session":"s","node":"n"}}`: {ID: 6, Connect: &clientproto.ConnectResult{Client: "c", Ping: 25, Pong: true, Session: "s", Node: "n", Subs: map[string]*clientproto.SubscribeResult{"a": {Recoverable: true}}}},
+		// The schema has these fields even if they are zero.
+		`{"id":7,"presence":{"presence":{}}}`:                              {ID: 7, Presence: &clientproto.PresenceResult{}},
+		`{"id":8,"presence_stats":{"num_clients":0,"num_users":0}}`:        {ID: 8, PresenceStats: &clientproto.PresenceStatsResult{}},
+		`{"id":9,"history":{"publications":[],"epoch":"","offset":0}}`:     {ID: 9, History: &clientproto.HistoryResult{}},
+		`{"push":{"channel":"a","join":{"info":{"user":"","client":""}}}}`: {Push: &clientproto.Push{Channel: "a", Join: &clientproto.Join{Info: &clientproto.ClientInfo{}}}},
 	} {
 		require.Equal(t, want, string(clientproto.AppendReply(nil, clientproto.JSON, r)))
 	}
