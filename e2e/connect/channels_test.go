@@ -208,6 +208,53 @@ func fiftyChannels(t *testing.T, k kind) {
 	}
 }
 
+// patterns subscribes to all channels that match, on all replicas, and to those that are
+// new later.
+func patterns(t *testing.T, k kind) {
+	s := serve(t, settings{history: 10, presence: true, replicas: 2})
+	alice, bob := s.open(k, "alice", nil), s.open(k, "bob", nil)
+	alice.online()
+	from := bob.online().Client
+	require.False(t, alice.in("chat.*.[a-c]", interest{}).Recoverable)
+	alice.subscribe("secret.*", interest{})
+	e := alice.want("unsubscribed", "secret.*")
+	require.Equal(t, 103, e.Code, e.Reason)
+
+	s.say("chat.red.a", "1") // on the other replica
+	first := alice.hears("chat.*.[a-c]", "1")[0]
+	require.Equal(t, map[string]string{"channel": "chat.red.a"}, first.Tags)
+	require.Zero(t, first.Offset, "it has no positions")
+	s.replicas[0].say("chat.blue.b", "say", "2")
+	s.replicas[0].publish("chat.red.d", "3") // it does not match
+	bob.says("chat.red.c", "4")
+	heard := alice.hears("chat.*.[a-c]", "2", "4")
+	require.Equal(t, map[string]string{"channel": "chat.blue.b", "header": "say"}, heard[0].Tags)
+	require.Equal(t, map[string]string{"channel": "chat.red.c"}, heard[1].Tags)
+	require.Equal(t, &person{"bob", from, about("bob")}, heard[1].Info)
+
+	// It comes back on another replica, without what it has missed.
+	s.road.Lead("127.0.0.1:1") // where nobody listens
+	s.road.Cut()
+	alice.want("connecting", "")
+	s.say("chat.red.a", "5")
+	s.road.Lead(s.replicas[1].addr())
+	require.False(t, alice.want("subscribed", "chat.*.[a-c]").WasRecovering)
+	s.say("chat.red.a", "6")
+	alice.hears("chat.*.[a-c]", "6")
+
+	_, err := alice.history("chat.*.[a-c]", page{Limit: 1})
+	refused(t, 108, err)
+	_, err = alice.presence("chat.*.[a-c]")
+	refused(t, 108, err)
+	refused(t, 107, alice.publish("chat.*.[a-c]", "7"))
+	alice.unsubscribe("chat.*.[a-c]")
+	alice.want("unsubscribed", "chat.*.[a-c]")
+	alice.in("chat.red.a", interest{})
+	s.say("chat.red.a", "8")
+	alice.hears("chat.red.a", "8")
+	require.Equal(t, 4, alice.count("publication", "chat.*.[a-c]"))
+}
+
 // subscribedByApp has the app subscribe a client, which asks for nothing: when it
 // connects, and later through another replica.
 func subscribedByApp(t *testing.T, k kind) {

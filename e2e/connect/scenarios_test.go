@@ -23,6 +23,7 @@ var scenarios = []scenario{
 	{name: "history", run: history},
 	{name: "the last messages first", run: lastFirst},
 	{name: "fifty channels", run: fiftyChannels},
+	{name: "patterns", run: patterns},
 	{name: "subscribed by the app", run: subscribedByApp},
 	{name: "unsubscribed by the app", run: unsubscribed},
 
