@@ -65,7 +65,7 @@ func (s *Store) appendCall(channel string, e store.Entry, o store.AppendOptions)
 		id += " " + string(e.Info)
 	}
 	c.args = []any{e.Header, bytes.Clone(e.Body), o.Size, millis(o.TTL), newID(), millis(topStay), id, 0}
-	c.since = len(c.args) - 1
+	c.epoch, c.since = 4, 7
 	if o.Key != "" {
 		c.keys = append(c.keys, s.keys.once(channel, o.Key))
 		c.args = append(c.args, millis(o.KeyTTL), o.Digest)

@@ -31,7 +31,7 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 	}
 	// again returns the same call as it is sent after a lost answer.
 	again := func(c *call) *call {
-		return &call{script: c.script, keys: c.keys, args: c.args, since: c.since, first: c.first, lost: true}
+		return &call{script: c.script, keys: c.keys, args: c.args, since: c.since, epoch: c.epoch, first: c.first, lost: true}
 	}
 	others := func(channel string, n int, o store.AppendOptions) {
 		for i := range n {
@@ -121,5 +121,23 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 		err = s.explain(context.Background(), "append", err)
 		require.ErrorIs(t, err, store.ErrUnavailable)
 		require.EqualValues(t, 5, tops("unsure"), "nothing was added")
+	})
+	t.Run("it began the log, which is lost", func(t *testing.T) {
+		epoch := func() string {
+			top, err := s.Tops(t.Context(), []string{"reborn"})
+			require.NoError(t, err)
+			return top[0].Epoch
+		}
+		for _, c := range []*call{one("reborn", limits(1000)), s.beginCall("reborn")} {
+			c.first = time.Now()
+			require.NoError(t, s.do(t.Context(), c))
+			first := epoch()
+			others("reborn", 1, limits(1000)) // whose position must not get another meaning
+			r.Do("FLUSHALL")
+			require.NoError(t, s.do(t.Context(), again(c)))
+			require.NotEmpty(t, epoch())
+			require.NotEqual(t, first, epoch())
+			r.Do("FLUSHALL")
+		}
 	})
 }

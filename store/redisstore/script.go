@@ -57,7 +57,9 @@ type call struct {
 	script *script
 	keys   []string
 	args   []any
-	since  int // index in args of the time since when the call may have been done; 0 if the script does not need it
+	// Indexes in args of what is sent otherwise once an answer was lost, or 0.
+	since int // of the time since when the call may have been done
+	epoch int // of the epoch for a log that begins: the first attempt's may have been lost with its log since
 
 	ctx  context.Context // the caller's; once it has ended, the call is not retried
 	done chan struct{}   // if not nil, closed when cmd has the outcome
@@ -90,13 +92,17 @@ func (c *call) command(ctx context.Context, whole bool) redis.Cmder {
 		args = append(args, key)
 	}
 	args = append(args, c.args...)
+	own := args[len(args)-len(c.args):]
 	if c.since > 0 {
 		if c.first.IsZero() {
 			c.first = time.Now()
 		}
 		if c.lost {
-			args[len(args)-len(c.args)+c.since] = c.earliest
+			own[c.since] = c.earliest
 		}
+	}
+	if c.epoch > 0 && c.lost {
+		own[c.epoch] = newID()
 	}
 	c.cmd = redis.NewCmd(ctx, args...)
 	return once{c.cmd}

@@ -87,7 +87,7 @@ func (s *Store) Begin(ctx context.Context, channel string) (store.Position, erro
 	if err := s.enter(ctx); err != nil {
 		return store.Position{}, err
 	}
-	c := newCall(beginScript, []string{s.keys.log(channel), s.keys.top(channel)}, newID(), millis(topStay))
+	c := s.beginCall(channel)
 	if err := s.do(ctx, c); err != nil {
 		return store.Position{}, s.explain(ctx, fmt.Sprintf("begin the log of %q", channel), err)
 	}
@@ -98,6 +98,12 @@ func (s *Store) Begin(ctx context.Context, channel string) (store.Position, erro
 	epoch, _ := reply[0].(string)
 	offset, _ := reply[1].(int64)
 	return store.Position{Epoch: epoch, Offset: uint64(offset)}, nil
+}
+
+func (s *Store) beginCall(channel string) *call {
+	c := newCall(beginScript, []string{s.keys.log(channel), s.keys.top(channel)}, millis(topStay), newID())
+	c.epoch = 1
+	return c
 }
 
 // parseTop parses the value of a top's key.

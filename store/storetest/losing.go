@@ -31,6 +31,7 @@ var losingCases = []struct {
 	Check         func(t *testing.T, l Losing)
 }{
 	{"NoPositionMeansTwoMessages", "After each loss, the next Append, by whichever process, goes on under another epoch. Page.Earlier says up to which offset the log is the same as before.", noPositionMeansTwoMessages},
+	{"LostBeginnings", "A log that has begun and lost its first entries goes on under another epoch, which begins like the one before. If the beginning is lost, too, the log begins under another epoch.", lostBeginnings},
 	{"LostKeys", "A message that was lost with its key is appended when it is sent again. One that was not lost is a duplicate, at a position that still means it.", lostKeys},
 }
 
@@ -125,6 +126,29 @@ func noPositionMeansTwoMessages(t *testing.T, l Losing) {
 	if page := readAll(t, old, idle); pos.Epoch != first.Epoch {
 		require.Equal(t, first, page.Earlier[0])
 	}
+}
+
+func lostBeginnings(t *testing.T, l Losing) {
+	saved, lost, m := unique("saved"), unique("lost"), told{}
+	s := l.Open(t)
+	begin := func(channel string) store.Position {
+		at, err := s.Begin(t.Context(), channel)
+		require.NoError(t, err)
+		require.Zero(t, at.Offset)
+		return at
+	}
+	first := begin(saved)
+	l.Save(t)
+	again := begin(lost)
+	m.add(t, s, saved, "1")
+	m.add(t, s, lost, "2")
+	l.Lose(t)
+	require.NotEqual(t, again.Epoch, begin(lost).Epoch)
+	begin(saved)
+	pos := m.add(t, s, saved, "3")
+	require.EqualValues(t, 1, pos.Offset)
+	require.Equal(t, []store.Position{first}, m.check(t, s, saved).Earlier, "whoever was at the beginning goes on from there")
+	require.EqualValues(t, 1, m.add(t, s, lost, "4").Offset)
 }
 
 func lostKeys(t *testing.T, l Losing) {

@@ -1,7 +1,6 @@
 -- Begins a log without entries, unless it is there.
 -- KEYS: the log, its top.
--- ARGV: the epoch for a log that begins, and for how many milliseconds it is
--- remembered.
+-- ARGV: for how many milliseconds a log that begins is remembered, and its epoch.
 -- Returns the log's epoch and offset.
 local info = redis.call('INFO', 'replication')
 if not string.find(info, 'role:master', 1, true) then
@@ -26,5 +25,5 @@ if redis.call('EXISTS', KEYS[1]) == 1 then -- of a log whose top is gone
   redis.call('XLEN', KEYS[1]) -- fails if the key is another program's
   redis.call('DEL', KEYS[1])
 end
-redis.call('SET', KEYS[2], table.concat({ARGV[1], ARGV[1], '0', '0', text(now), text(now), text(now + ARGV[2]), string.sub(life, 1, 20), '-'}, ' '), 'PX', ARGV[2])
-return {ARGV[1], 0}
+redis.call('SET', KEYS[2], table.concat({ARGV[2], ARGV[2], '0', '0', text(now), text(now), text(now + ARGV[1]), string.sub(life, 1, 20), '-'}, ' '), 'PX', ARGV[1])
+return {ARGV[2], 0}
