@@ -89,7 +89,7 @@ const topsAtOnce = 4096
 
 // idleTopsPeriod is how often tops are read if nobody else appends: naming a log
 // keeps the Store from forgetting it.
-const idleTopsPeriod = store.MetaTTL / 24
+const idleTopsPeriod = store.EmptyTTL / 3
 
 // watchTops looks for messages that the mesh lost, or that others appended,
 // until the hub is shut down.

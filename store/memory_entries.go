@@ -91,6 +91,15 @@ func (l *memLog) seen(key string) *idempotencyKey {
 	return l.keys[key]
 }
 
+// stay keeps a log remembered that was just asked for.
+func (l *memLog) stay(now time.Duration) {
+	ttl := MetaTTL
+	if l.top == 0 {
+		ttl = EmptyTTL
+	}
+	l.stayUntil(saturatingAdd(now, ttl))
+}
+
 func (l *memLog) stayUntil(t time.Duration) { l.until = max(l.until, t) }
 
 // expire drops what has expired, and returns how many bytes that freed.

@@ -56,6 +56,29 @@ func TestMemoryMetaTTL(t *testing.T) {
 	})
 }
 
+// A log without entries that nobody asks for ends soon, and one that has had some does not.
+func TestMemoryEmptyTTL(t *testing.T) {
+	inBubble(t, 0, func(t *testing.T, m *store.Memory) {
+		begin := func(channel string) store.Position {
+			pos, err := m.Begin(t.Context(), channel)
+			require.NoError(t, err)
+			return pos
+		}
+		first, used := begin("ch"), begin("used")
+		mustAppend(t, m, "used", "1", store.AppendOptions{Size: 10, TTL: time.Minute})
+		for range 3 {
+			time.Sleep(store.EmptyTTL - time.Second)
+			require.Equal(t, first, top(t, m, "ch"))
+			time.Sleep(store.EmptyTTL - time.Second)
+			require.Equal(t, first, begin("ch"))
+		}
+		time.Sleep(store.EmptyTTL)
+		require.Equal(t, store.Position{}, top(t, m, "ch"))
+		require.Equal(t, store.Position{Epoch: used.Epoch, Offset: 1}, top(t, m, "used"))
+		require.NotEqual(t, first.Epoch, begin("ch").Epoch)
+	})
+}
+
 // A log without Appends lives as long as someone asks for it.
 func TestMemoryMetaLivesWhileItIsAskedFor(t *testing.T) {
 	inBubble(t, 0, func(t *testing.T, m *store.Memory) {

@@ -89,7 +89,7 @@ func (m *Memory) Begin(ctx context.Context, channel string) (Position, error) {
 			l.epoch = newEpoch()
 			m.strip(l)
 		}
-		l.stayUntil(saturatingAdd(now, MetaTTL))
+		l.stay(now)
 		pos := Position{l.epoch, l.top}
 		m.bytes.Add(-freed)
 		l.mu.Unlock()
@@ -183,7 +183,7 @@ func (m *Memory) Tops(ctx context.Context, channels []string) ([]Position, error
 // prolong keeps a log remembered that was just asked for. The caller holds
 // l.mu.
 func (m *Memory) prolong(l *memLog, now time.Duration) {
-	l.stayUntil(saturatingAdd(now, MetaTTL))
+	l.stay(now)
 	if l.isBare {
 		m.mu.Lock()
 		if !m.closed.Load() && !l.gone {

@@ -78,7 +78,8 @@ type Log interface {
 
 	// Begin returns the log's last position. A log that does not exist begins, with
 	// no entry: its position has the offset 0, and the first Append goes on from
-	// there. It is remembered for at least MetaTTL, like any other.
+	// there. Until that, it is remembered for at least EmptyTTL after the last Begin,
+	// and after the last Tops that named it.
 	Begin(ctx context.Context, channel string) (Position, error)
 
 	// Range reads a part of a channel's log. An absent log is not an error: it
@@ -94,6 +95,10 @@ type Log interface {
 // least, after the last Append and after the last Tops that named it. A hub
 // calls Tops for every channel with subscribers, so such a log never ends.
 const MetaTTL = 24 * time.Hour
+
+// EmptyTTL is how long a Store remembers a log, at least, that nothing was ever
+// appended to. It is short, since clients may subscribe to channels of any name.
+const EmptyTTL = 15 * time.Minute
 
 // Entry is one message in a log.
 type Entry struct {

@@ -45,12 +45,12 @@
 //	                                      1970>, fields header, body and call
 //	                                      (an id of the Append, and behind a
 //	                                      space who published)
-//	channels:top:{c}          string      the epoch, the epoch at birth, the last      Append, Tops             25 h (HistoryTTL, if longer) after
+//	channels:top:{c}          string      the epoch, the epoch at birth, the last      Append, Begin, Tops      25 h (HistoryTTL, if longer) after
 //	                                      offset, HistoryTTL in ms, times of the                                the last Append; Tops makes it 36 h
-//	                                      last and of the oldest entry, when it ends,                           if less than 24 h are left
-//	                                      the first 20 digits of the server's
-//	                                      master_replid, the earlier epochs
-//	                                      ("epoch:offset,…" or "-"), and the Appends
+//	                                      last and of the oldest entry, when it ends,                           if less than 24 h are left. Before
+//	                                      the first 20 digits of the server's                                   the first Append: 20 min after Begin;
+//	                                      master_replid, the earlier epochs                                     Tops makes it 30 min if less than
+//	                                      ("epoch:offset,…" or "-"), and the Appends                            15 min are left
 //	                                      of the last minute that were retried
 //	                                      ("call:offset:milliseconds,…")
 //	channels:once:{c}:KEY     string      the epoch at birth, the offset that an       Append with a key        KeyTTL after its first use

@@ -24,6 +24,8 @@ import (
 func useAll(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	ctx := t.Context()
+	_, err := s.Begin(ctx, "chat")
+	require.NoError(t, err)
 	for _, ttl := range []time.Duration{time.Millisecond, time.Hour} {
 		_, _, err := s.Append(ctx, "chat", entry("x"), store.AppendOptions{Size: 5, TTL: ttl, Key: "k" + ttl.String(), KeyTTL: time.Minute})
 		require.NoError(t, err)
@@ -35,7 +37,7 @@ func useAll(t *testing.T, s *redisstore.Store) {
 		require.NoError(t, err)
 		require.NotEmpty(t, page.Entries)
 	}
-	_, err := s.Tops(ctx, []string{"chat"})
+	_, err = s.Tops(ctx, []string{"chat"})
 	require.NoError(t, err)
 	long := store.Report{Replica: store.Replica{ID: "gone"}, Full: true}
 	for i := range 1500 {

@@ -688,6 +688,43 @@ func left(t *testing.T, r *redistest.Server, channel string) time.Duration {
 	return min(time.Duration(ms)*time.Millisecond, time.Until(time.UnixMilli(ends)))
 }
 
+// A log that has had no entry stays as long as someone asks for it, and not for days.
+func TestALogWithoutEntriesEndsSoon(t *testing.T) {
+	t.Parallel()
+	r, s := start(t)
+	tops := func() []store.Position {
+		got, err := s.Tops(t.Context(), []string{"quiet", "used"})
+		require.NoError(t, err)
+		return got
+	}
+	begin := func(channel string) store.Position {
+		at, err := s.Begin(t.Context(), channel)
+		require.NoError(t, err)
+		return at
+	}
+	at := begin("quiet")
+	begin("used")
+	pos := mustAppend(t, s, "used", "1")
+	require.Greater(t, left(t, r, "used"), store.MetaTTL)
+	stays := func() bool {
+		d := left(t, r, "quiet")
+		return d > store.EmptyTTL && d < time.Hour
+	}
+	require.True(t, stays())
+	age(t, r, "quiet", time.Minute)
+	require.Equal(t, []store.Position{at, pos}, tops())
+	eventually(t, "Tops postpones the end", stays)
+	age(t, r, "quiet", time.Minute)
+	require.Equal(t, at, begin("quiet"))
+	require.True(t, stays(), "so does Begin")
+	before := left(t, r, "used")
+	require.Equal(t, pos, begin("used"))
+	require.LessOrEqual(t, left(t, r, "used"), before, "nothing was written")
+	age(t, r, "quiet", time.Millisecond)
+	eventually(t, "it ends", func() bool { return tops()[0] == store.Position{} })
+	require.NotEqual(t, at.Epoch, begin("quiet").Epoch)
+}
+
 // A log that someone asks for does not end, however long it is silent. For a
 // log that is in use, nothing is written.
 func TestALogLivesWhileItIsAskedFor(t *testing.T) {

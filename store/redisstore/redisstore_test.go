@@ -62,6 +62,7 @@ func calls(s *redisstore.Store, channel string) map[string]func(ctx context.Cont
 			_, _, err := s.Append(ctx, channel, entry("x"), plenty)
 			return err
 		},
+		"begin":    func(ctx context.Context) error { _, err := s.Begin(ctx, channel); return err },
 		"range":    func(ctx context.Context) error { _, err := s.Range(ctx, channel, store.Query{Limit: 1}); return err },
 		"tops":     func(ctx context.Context) error { _, err := s.Tops(ctx, []string{channel, "b"}); return err },
 		"nodes":    func(ctx context.Context) error { _, err := s.Replicas(ctx); return err },

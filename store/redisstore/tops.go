@@ -18,6 +18,9 @@ const (
 	// topProlonged is how long Tops keeps a log remembered, if less than
 	// store.MetaTTL is left.
 	topProlonged = store.MetaTTL + 12*time.Hour
+	// emptyStay and emptyProlonged are the same for Begin, and for store.EmptyTTL.
+	emptyStay      = store.EmptyTTL + 5*time.Minute
+	emptyProlonged = store.EmptyTTL + 15*time.Minute
 	// prolongTimeout bounds one attempt. The next Tops makes another one.
 	prolongTimeout = 5 * time.Second
 
@@ -28,8 +31,8 @@ const (
 	topFields, topEnds = 9, 6
 )
 
-// Tops implements [store.Log]. It prolongs a log without Appends twice a day, a
-// moment after Tops has returned.
+// Tops implements [store.Log]. It prolongs a log without Appends twice a day, and one
+// that has had none each quarter of an hour, a moment after Tops has returned.
 func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
@@ -49,7 +52,7 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 	if err := s.do(ctx, calls...); err != nil {
 		return nil, s.explain(ctx, fmt.Sprintf("read the tops of %d channels", len(channels)), err)
 	}
-	var ending []string
+	var ending, empty []string
 	at := 0
 	for _, c := range calls {
 		reply, err := c.cmd.Slice()
@@ -68,15 +71,18 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 					return nil, fmt.Errorf("redisstore: the key %q holds a value that this library did not write", c.keys[i])
 				}
 				tops[at] = top
-				if ends-now < store.MetaTTL.Milliseconds() {
+				switch left := ends - now; {
+				case top.Offset == 0 && left < store.EmptyTTL.Milliseconds():
+					empty = append(empty, c.keys[i])
+				case top.Offset > 0 && left < store.MetaTTL.Milliseconds():
 					ending = append(ending, c.keys[i])
 				}
 			}
 			at++
 		}
 	}
-	if len(ending) > 0 {
-		s.prolong(ending)
+	if len(ending)+len(empty) > 0 {
+		s.prolong(ending, empty)
 	}
 	return tops, nil
 }
@@ -101,7 +107,7 @@ func (s *Store) Begin(ctx context.Context, channel string) (store.Position, erro
 }
 
 func (s *Store) beginCall(channel string) *call {
-	c := newCall(beginScript, []string{s.keys.log(channel), s.keys.top(channel)}, millis(topStay), newID())
+	c := newCall(beginScript, []string{s.keys.log(channel), s.keys.top(channel)}, millis(emptyStay), newID())
 	c.epoch = 1
 	return c
 }
@@ -120,7 +126,7 @@ func parseTop(line string) (top store.Position, ends int64, ok bool) {
 // prolong postpones the end of logs. It runs in the background, since a server
 // that is full or refuses writes can still be read. At most one attempt runs at
 // a time. Close waits for it.
-func (s *Store) prolong(tops []string) {
+func (s *Store) prolong(tops, empty []string) {
 	if !s.prolonging.CompareAndSwap(false, true) {
 		return
 	}
@@ -129,11 +135,15 @@ func (s *Store) prolong(tops []string) {
 		ctx, cancel := context.WithTimeout(s.ctx, prolongTimeout)
 		defer cancel()
 		var calls []*call
-		for keys := range slices.Chunk(tops, s.topKeys) {
-			c := newCall(prolongScript, keys, topProlonged.Milliseconds())
-			c.ctx = ctx
-			calls = append(calls, c)
+		add := func(tops []string, stay time.Duration) {
+			for keys := range slices.Chunk(tops, s.topKeys) {
+				c := newCall(prolongScript, keys, stay.Milliseconds())
+				c.ctx = ctx
+				calls = append(calls, c)
+			}
 		}
+		add(tops, topProlonged)
+		add(empty, emptyProlonged)
 		s.send(ctx, calls) // if it fails, the next Tops tries again
 	})
 	if !ok {
