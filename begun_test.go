@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/store"
 )
 
 // open subscribes, and is told an epoch even if nothing was published yet.
@@ -170,4 +174,136 @@ func TestSessionBeginsWithTheNewest(t *testing.T) {
 		c.send(`{"id":8,"unsubscribe":{"channel":"h"}}`)
 		c.next()
 	}
+}
+
+// A client was cut before anything was published. It comes back within some minutes,
+// perhaps to another replica, although no replica keeps the channel.
+func TestABegunLogOutlivesItsSubscribers(t *testing.T) {
+	inBubble(t, 2, history, func(r *replicas) {
+		cut, at := r.begun(0, "c")
+		cut.close()
+		settle(store.EmptyTTL - time.Minute)
+		for i := range 2 {
+			require.Zero(t, r.hubs[i].Stats().Channels)
+		}
+		again, o := r.open(1, "c", at)
+		require.Equal(t, channels.Opening{From: *at, At: *at}, o)
+		settle(3 * store.EmptyTTL) // the hub keeps asking for it
+		again.close()
+		r.publishAll(0, "c", 1, 3)
+		_, o = r.open(1, "c", at)
+		wantAll(t, o.Messages, 1, 3)
+		require.Empty(t, o.Reason)
+	})
+}
+
+// A hub that has its Store for itself seldom asks for the tops.
+func TestABegunLogStaysInAMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, channels.Options{Channel: keep(10)})
+		sub, o, err := channels.SubscribeOpening(t.Context(), h, "c", nil, 0)
+		require.NoError(t, err)
+		defer sub.Close()
+		time.Sleep(3 * store.EmptyTTL)
+		require.Equal(t, o.At.Epoch, publish(t, h, "c", "n", "1").Position.Epoch)
+		require.Equal(t, "1", string(next(t, sub).Body))
+	})
+}
+
+// The reply comes first, and what is published meanwhile follows it: each message once.
+func TestSubscribeWhileOthersPublish(t *testing.T) {
+	hub := newHub(t, channels.Options{Channel: keep(1000)})
+	const all = 300
+	publishN(t, hub, "h", 1, 20)
+	for round, data := range []string{`{}`, `{"last":5}`} {
+		first := 21 + round*all
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for n := first; n < first+all; n++ {
+				_, err := hub.Publish(t.Context(), "h", msg("message", fmt.Sprint(n)))
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		for range 20 {
+			c := hello(t, hub, "ann")
+			c.send(`{"id":2,"subscribe":{"channel":"h","data":` + data + `}}`)
+			reply := c.next()
+			require.True(t, strings.HasPrefix(reply, `{"id":2,"subscribe":{`), reply)
+			var at int
+			_, err := fmt.Sscanf(reply[strings.LastIndex(reply, `"offset":`):], `"offset":%d`, &at)
+			require.NoError(t, err)
+			if round == 1 {
+				require.Contains(t, reply, `"publications":`+pubs(at-4, at)+`,`)
+			}
+			for n := at + 1; n < min(at+20, first+all); n++ {
+				require.Equal(t, `{"push":{"channel":"h","pub":`+pub(n)+`}}`, c.next())
+			}
+		}
+		<-done
+	}
+}
+
+// Clients of two replicas that subscribe before the first message get it, and go on from
+// there at either of them.
+func TestRecoverFromTheBeginningElsewhere(t *testing.T) {
+	inBubble(t, 2, keep(100), func(r *replicas) {
+		here, there := hello(t, r.hubs[0], "ann"), hello(t, r.hubs[1], "bob")
+		defer here.leave()
+		defer there.leave()
+		at := here.firstOf("h")
+		require.Equal(t, at, there.firstOf("h"))
+		publishN(t, r.hubs[0], "h", 1, 1)
+		settle(time.Second)
+		for _, c := range []*lineClient{here, there} {
+			require.Equal(t, `{"push":{"channel":"h","pub":`+pub(1)+`}}`, c.next())
+		}
+		here.unsubscribe(3, "h")
+		publishN(t, r.hubs[0], "h", 2, 2)
+		for _, h := range r.hubs {
+			c := hello(t, h, "eve")
+			c.send(recoverFrom(2, "h", at))
+			require.Equal(t, `{"id":2,"subscribe":{"recoverable":true,"epoch":"`+at.Epoch+`","publications":`+pubs(1, 2)+
+				`,"recovered":true,"offset":2,"positioned":true,"was_recovering":true}}`, c.next())
+			c.leave()
+		}
+	})
+}
+
+// firstOf subscribes to a channel on which nothing was published, and returns the
+// position that the client is told.
+func (c *lineClient) firstOf(channel string) channels.Position {
+	c.t.Helper()
+	c.send(`{"id":2,"subscribe":{"channel":"` + channel + `"}}`)
+	got := regexp.MustCompile(`^{"id":2,"subscribe":{"recoverable":true,"epoch":"(\w+)","positioned":true}}$`).FindStringSubmatch(c.next())
+	require.NotNil(c.t, got)
+	return channels.Position{Epoch: got[1]}
+}
+
+// Many pages that open at the same time share the reads of the newest messages.
+func TestTheNewestAreReadForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var reads atomic.Int32
+		hub := newHub(t, channels.Options{Channel: keep(100), Store: &rangeStore{newMemory(t), func(context.Context, string) error {
+			reads.Add(1)
+			time.Sleep(time.Second)
+			return nil
+		}}})
+		publishN(t, hub, "h", 1, 10)
+		var cs []*lineClient
+		for range 50 {
+			c := hello(t, hub, "ann")
+			c.send(`{"id":2,"subscribe":{"channel":"h","data":{"last":3}}}`)
+			cs = append(cs, c)
+		}
+		other := hello(t, hub, "bob")
+		other.send(`{"id":2,"subscribe":{"channel":"h","data":{"last":2}}}`)
+		for _, c := range cs {
+			c.want(`"publications":` + pubs(8, 10))
+		}
+		other.want(`"publications":` + pubs(9, 10))
+		require.LessOrEqual(t, reads.Load(), int32(3), "two for those, and one for the other")
+	})
 }

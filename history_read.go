@@ -127,10 +127,21 @@ func (ch *channel) read(ctx context.Context, after uint64) (page store.Page, err
 	return page, err
 }
 
+// readNewest is readShared for the newest n messages. They may have holes.
+func (ch *channel) readNewest(ctx context.Context, n int) (store.Page, error) {
+	return ch.share(ctx, part{newest: n})
+}
+
+// A part of a channel's history is what comes after an offset, or the newest messages.
+type part struct {
+	after  uint64
+	newest int // 0: those after the offset
+}
+
 // A sharedRead is one read of a channel's history for all that ask for the same part of
 // it before it begins. The first of them reads; the others wait for done.
 type sharedRead struct {
-	after uint64
+	part
 	begun bool // guarded by channel.mu, as is next
 	next  *sharedRead
 
@@ -143,11 +154,15 @@ type sharedRead struct {
 // is never older than the question: who comes while the Store is being asked shares
 // the next read, and not this one.
 func (ch *channel) readShared(ctx context.Context, after uint64) (store.Page, error) {
+	return ch.share(ctx, part{after: after})
+}
+
+func (ch *channel) share(ctx context.Context, of part) (store.Page, error) {
 	ch.mu.Lock()
 	var before *sharedRead // the same read, which has begun
 	for r := ch.reads; r != nil; r = r.next {
 		switch {
-		case r.after != after:
+		case r.part != of:
 		case r.begun:
 			before = r
 		default:
@@ -160,7 +175,7 @@ func (ch *channel) readShared(ctx context.Context, after uint64) (store.Page, er
 			}
 		}
 	}
-	r := &sharedRead{after: after, begun: before == nil, next: ch.reads, done: make(chan struct{})}
+	r := &sharedRead{part: of, begun: before == nil, next: ch.reads, done: make(chan struct{})}
 	ch.reads = r
 	ch.mu.Unlock()
 	if before != nil {
@@ -169,7 +184,7 @@ func (ch *channel) readShared(ctx context.Context, after uint64) (store.Page, er
 		r.begun = true
 		ch.mu.Unlock()
 	}
-	r.page, r.err = ch.read(ch.env.ctx, after) // for all of them, so not within one's context
+	r.page, r.err = ch.readPart(ch.env.ctx, of) // for all of them, so not within one's context
 	ch.mu.Lock()
 	for p := &ch.reads; *p != nil; p = &(*p).next {
 		if *p == r {
@@ -180,6 +195,13 @@ func (ch *channel) readShared(ctx context.Context, after uint64) (store.Page, er
 	ch.mu.Unlock()
 	close(r.done)
 	return r.page, r.err
+}
+
+func (ch *channel) readPart(ctx context.Context, of part) (store.Page, error) {
+	if of.newest == 0 {
+		return ch.read(ctx, of.after)
+	}
+	return ch.env.readLog(ctx, ch.name, store.Query{Limit: of.newest, Newest: true, MaxBytes: ch.env.queueBytes / 4})
 }
 
 // encode makes the frame of an entry that was read.

@@ -84,6 +84,7 @@ func (ch *channel) open(ctx context.Context, s *subscription, f start) (o openin
 		if ctx.Err() != nil {
 			return o, ctx.Err()
 		}
+		ch.env.storeFailed(err)
 		return o, ErrStoreUnavailable.because(err)
 	}
 	if f.whole && o.reason != "" && ch.opts.HistorySize > 0 {
@@ -102,7 +103,7 @@ func (ch *channel) asksFor(f *start) bool {
 // missed: they came before the subscriber.
 func (o *opening) readLast(ctx context.Context, s *subscription, n int) error {
 	o.before = s.heldFrom(o.own)
-	page, err := s.ch.env.readLog(ctx, s.ch.name, store.Query{Limit: n, Newest: true, MaxBytes: s.ch.env.queueBytes / 4})
+	page, err := s.ch.readNewest(ctx, n)
 	if err != nil || page.Top.Epoch == "" {
 		return err
 	}
