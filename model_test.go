@@ -521,6 +521,9 @@ func (r *modelReader) reset(e *channels.ResetError) {
 				break
 			}
 		}
+		if r.at.Epoch == to.Epoch && to.Offset < r.at.Offset {
+			r.attached = n // it had what was brought before, and the Store has lost that
+		}
 	}
 	r.at, r.known, r.odd, r.last = to, true, false, time.Now()
 }

@@ -221,6 +221,36 @@ func killed(t *testing.T, k kind) {
 	require.Zero(t, alice.count("disconnected", ""))
 }
 
+// beforeTheFirst has clients subscribe at two replicas before the first message. Only
+// one of these can name the log, and no client may miss a message for that.
+func beforeTheFirst(t *testing.T, k kind) {
+	s := serveWith(t, settings{history: 100, replicas: 2}, inRedis(t, redistest.Start(t).Addr))
+	alice := s.open(k, "alice", nil)
+	alice.online()
+	bob := s.openAt(k, s.replicas[1].addr(), []string{k.transport}, "bob", nil)
+	bob.online()
+	for _, c := range []*client{alice, bob} {
+		c.in("c", interest{})
+	}
+	for n := range 3 {
+		s.replicas[n%2].publish("c", fmt.Sprint(n))
+		for _, c := range []*client{alice, bob} {
+			c.hears("c", fmt.Sprint(n))
+		}
+	}
+	s.road.Part()
+	alice.want("connecting", "")
+	s.say("c", numbers(3, 6)...)
+	s.road.Lead(s.replicas[1].addr())
+	recovered(t, alice, "c")
+	for _, c := range []*client{alice, bob} {
+		c.hears("c", numbers(3, 6)...)
+		require.Equal(t, 6, c.count("publication", "c"))
+		require.Zero(t, c.count("disconnected", ""))
+	}
+	bob.stayed()
+}
+
 // moved has a proxy send a client to another replica and back, with channels of both
 // sorts.
 func moved(t *testing.T, k kind) {

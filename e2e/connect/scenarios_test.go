@@ -39,6 +39,7 @@ var scenarios = []scenario{
 	{name: "drained", run: drained},
 	{name: "killed", run: killed},
 	{name: "moved", run: moved},
+	{name: "two replicas before the first message", run: beforeTheFirst},
 
 	{name: "proxy that cuts idle connections", run: idleProxy},
 	{name: "proxy that refuses upgrades", run: noUpgrades},
