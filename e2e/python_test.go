@@ -67,8 +67,8 @@ func (c *pythonClient) wrote(lines ...string) {
 	basetest.Eventually(c.t, "the client writes "+want, func() bool { return c.out.String() == want })
 }
 
-// A client that was written from docs/protocol.md connects, subscribes, publishes, and
-// gets what it missed.
+// A client that uses nothing but what docs/protocol.md says connects, subscribes,
+// publishes, and gets what it missed.
 func TestThePythonClient(t *testing.T) {
 	t.Parallel()
 	subscribed := make(chan struct{}, 9)

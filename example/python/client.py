@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A small client of the client protocol, written from docs/protocol.md alone.
+"""A small client of the client protocol: it uses nothing but what docs/protocol.md says.
 
     python3 client.py URL CHANNEL [TOKEN]
 
