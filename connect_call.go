@@ -3,6 +3,7 @@ package channels
 import (
 	"bytes"
 	"encoding/json"
+	"unicode/utf8"
 
 	"github.com/channels-go/channels/internal/clientproto"
 )
@@ -67,8 +68,8 @@ func (s *session) call(method string, data []byte, oneWay bool) (result json.Raw
 	if err != nil {
 		return nil, h.refusal("OnCall", err)
 	}
-	if len(result) > 0 && !json.Valid(result) {
-		h.log.Error("OnCall returned what is not JSON", "method", method)
+	if len(result) > 0 && !(json.Valid(result) && utf8.Valid(result)) { // a browser would end the connection
+		h.log.Error("OnCall returned what is not JSON in UTF-8", "method", method)
 		return nil, ErrInternal
 	}
 	return result, nil

@@ -26,6 +26,8 @@ func calls(sent chan<- channels.Call) func(context.Context, channels.Call) (json
 			return nil, nil
 		case c.Method == "no JSON":
 			return json.RawMessage(`{`), nil
+		case c.Method == "no UTF-8":
+			return json.RawMessage("\"\xff\""), nil
 		case c.Method == "forbidden":
 			return nil, channels.ErrForbidden
 		case c.Method == "panic":
@@ -52,6 +54,7 @@ func TestCall(t *testing.T) {
 	c.refused(104, `"rpc":{}`)
 	c.refused(103, `"rpc":{"method":"forbidden"}`)
 	c.refused(100, `"rpc":{"method":"no JSON"}`)
+	c.refused(100, `"rpc":{"method":"no UTF-8"}`)
 	c.send(`{"send":{"data":[1]}}`)
 	call := <-sent
 	require.Equal(t, "[1]", string(call.Data))
