@@ -17,7 +17,6 @@ type joining struct {
 	sub   *subscription
 	ch    *channel
 	from  start
-	whole bool      // rather not at all than without what it has missed
 	token string    // that the client has shown for it
 	until time.Time // when the right to it ends; zero: never
 	apart bool      // in a goroutine of its own
@@ -54,7 +53,6 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	}
 	sub.quiet = !r.JoinLeave
 	j := &joining{id: id, sub: sub, from: from, token: r.Token}
-	j.whole = r.Flag&clientproto.FlagRejectUnrecovered != 0
 	j.ch, j.until, err = c.ask(s.ctx, sub, r.Token)
 	if err != nil {
 		s.skip(sub)
@@ -93,10 +91,6 @@ func (s *session) apart(f func()) bool {
 func (s *session) enter(j *joining) {
 	c, sub := s.client, j.sub
 	o, err := j.ch.open(c.hub.ctx, sub, j.from)
-	if err == nil && j.whole && j.ch.opts.HistorySize > 0 && o.reason != "" {
-		j.ch.detach(sub)
-		err = errUnrecoverable
-	}
 	if err == nil {
 		if f := s.subscribed(j, &o); j.apart {
 			s.queuePaced(f)
