@@ -72,7 +72,7 @@ func TestHistoryOverASession(t *testing.T) {
 	// Before the first message there is no epoch yet: a client that asks then gets this.
 	for _, name := range []string{"empty", "whole"} {
 		c.send(`{"id":3,"history":{"channel":"` + name + `","limit":-1,"since":{}}}`)
-		c.want(map[string]string{"empty": `{"id":3,"history":{}}`, "whole": `"publications":` + pubs(1, 2)}[name])
+		c.want(map[string]string{"empty": `{"id":3,"history":{"publications":[],"epoch":"","offset":0}}`, "whole": `"publications":` + pubs(1, 2)}[name])
 	}
 	c.refused(108, `"history":{"channel":"none","limit":1}`)
 	c.refused(103, `"history":{"channel":"forbidden","limit":1}`)
