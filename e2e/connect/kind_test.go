@@ -16,7 +16,7 @@ type kind struct {
 	transport string // the only one that it may take
 }
 
-// kinds are all that there can be; impossible has the others.
+// kinds are all that can run the scenarios; missing has the others.
 var kinds = []kind{
 	{"Go JSON", "go", false, "websocket"},
 	{"Go Protobuf", "go", true, "websocket"},
