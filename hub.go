@@ -48,7 +48,8 @@ type Hub struct {
 // before they answer; subscribe.go is for Go code. client_subscriptions.go has the
 // channels of one client, channel_attach.go makes it a channel's subscriber, once
 // channel_order.go (sync) has asked the Store where the channel is. opening.go has what
-// comes first in one piece: the newest messages, or what belongs into a reply.
+// comes first in one piece: the newest messages (last), or what the client protocol has in
+// its reply. The simple doors' since does not go through it.
 // client_table.go has all clients, as channel_table.go has the channels.
 //
 // A subscriber of a pattern is in none of the channels: feeds.go finds it, for publish.go
@@ -74,15 +75,25 @@ type Hub struct {
 // (replica_report.go). After Options.DrainDelay it refuses newcomers (http_subscribe.go,
 // client.go) and tells its clients to go, over time. shutdown.go ends the rest: it
 // refuses what has not arrived completely (unfinished.go) and says goodbye to the others
-// (replica_control.go). It waits for calls under way, the hub's own goroutines (both in
-// hub_lifecycle.go) and those of connections (Conns in internal/fanout/engine.go). The
-// app closes the mesh and the Store afterwards.
+// (replica_control.go). It waits, by internal/gate, for calls under way, the hub's own goroutines
+// (both in hub_lifecycle.go) and those of connections (Conns in internal/fanout/engine.go),
+// and has the Store forget the replica (Forget). The app closes the mesh and the Store
+// afterwards, as example/server/main.go does.
 //
 // A slow subscriber: internal/fanout/policy.go, which also says what a new policy needs:
 // some 15 places, most of them in other packages.
 //
 // HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what
-// X.go offers in Go: publish, subscribe, list, history, presence, replicas.
+// X.go offers in Go: publish, subscribe, list, history, presence, replicas. On its way in,
+// a request goes through http_origin.go (admits), http_request.go (what it asks for),
+// authorize.go and, if it comes to stay, admission.go; its body through http_body.go
+// and unfinished.go to rawmessage.go and message.go. conn_handshake.go upgrades a
+// WebSocket. http_answer.go and http_refuse.go are the way out.
+//
+// The Store: in package store, memory_log.go has Append, Begin, Range and Tops,
+// memory_registry.go what replicas report, memory_presence.go the members. redisstore has
+// append.go, range.go, tops.go, registry.go and presence.go for the same; each calls a
+// script of lua/ by script.go.
 //
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
 // canaries (replica_canary.go). If one dies, its links end first: at once if its process
@@ -94,8 +105,8 @@ type Hub struct {
 // replicas.go shows it. replica.go is one row of that list, with all reasons.
 // docs/replicas.md, "When a replica dies", has the order.
 //
-// replica_verdict.go also judges this replica, from replica_vitals.go, and http_health.go
-// serves that. replica_control.go is what hubs tell each other.
+// replica_verdict.go also judges this replica, from replica_vitals.go, which says too
+// whether silence in the Store means anything now (settled). http_health.go serves that. replica_control.go is what hubs tell each other.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the
 // other way round. Locks that are not named are taken alone. The sync.Once

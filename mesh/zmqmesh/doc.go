@@ -87,13 +87,18 @@
 //
 //	how a packet leaves            publish.go encodes it (mesh/internal/packet) and finds who wants
 //	                               it (index.go), queue.go queues and sends it
-//	how a packet arrives           link.go reads it, mesh/internal/inbox delivers it
+//	how a packet arrives           dial.go has a goroutine read by internal/zmtp (guard.go, timed.go);
+//	                               link.go takes it, topics.go says whether it is wanted,
+//	                               mesh/internal/inbox delivers it
 //	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the
 //	                               other; protocol.go has what the two sides say
 //	how a dead replica is noticed  heartbeat.go asks, internal/zmtp gives up a silent link,
 //	                               loss.go tells the hub, dial.go connects again; the other
 //	                               half of the link is peer.go, which drops what waits for it,
-//	                               and peers.go, which takes it out of the index
+//	                               and peers.go, which takes it out of the index;
+//	                               status.go shows it
+//	how the mesh closes            mesh.go; peer.go and queue.go send what waits, and a bye, after
+//	                               which link.go and loss.go of the other tell of no loss
 //	where addresses come from      addresses.go
 //	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening);
 //	                               twins.go finds two replicas with one id
