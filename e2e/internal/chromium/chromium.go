@@ -32,7 +32,7 @@ func Start(profile string, options ...chromedp.ExecAllocatorOption) (context.Con
 	allocator, _ := chromedp.NewExecAllocator(context.Background(), options...)
 	running, _ := chromedp.NewContext(allocator)
 	if err := chromedp.Do(running); err != nil {
-		return nil, fmt.Errorf("Chromium did not start: %w", err)
+		return nil, fmt.Errorf("start Chromium: %w", err)
 	}
 	return running, nil
 }
@@ -42,7 +42,7 @@ func End(running context.Context, limit time.Duration) error {
 	bounded, cancel := context.WithTimeout(running, limit)
 	defer cancel()
 	if err := chromedp.Cancel(bounded); err != nil {
-		return fmt.Errorf("Chromium did not end: %w", err)
+		return fmt.Errorf("end Chromium: %w", err)
 	}
 	return nil
 }
