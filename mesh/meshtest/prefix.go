@@ -174,7 +174,7 @@ func prefixNames(t *testing.T, f Fabric) {
 		}
 		names = append(names, name)
 	}
-	m[1].beginTo(t, m[0], prefixes, names...)
+	m[1].beginTo(t, m[0], prefixes, append([]string{"你"}, names...)...)
 	for _, ch := range append([]string{"a", "ax", "b", "18", "你", "好", "chat"}, names...) {
 		m[0].say(t, ch, 1)
 	}
