@@ -4,7 +4,6 @@ package faults
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,9 +24,8 @@ func TestRedisComesBackOlder(t *testing.T) {
 				t.Parallel()
 				redis := redistest.Start(t, "--save", "3600 100000")
 				all := three(t, redis, quiet, func(r *replica) {
-					if mesh == "redis" { // its only link is the one to Redis
-						at := slices.Index(r.argv, "-mesh")
-						r.argv, r.up = slices.Replace(r.argv, at, at+4, "-mesh", "redis"), 1
+					if mesh == "redis" {
+						r.overRedis()
 					}
 				})
 				readers := []*listener{listen(t, all[0], kept), listen(t, all[1], kept)}

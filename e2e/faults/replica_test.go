@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -62,6 +63,12 @@ var names = []string{"a", "b", "c"}
 
 // quiet pings nobody: a listener answers no pings while the test expects nothing.
 func quiet(r *replica) { r.argv = append(r.argv, "-ping-period", "10m") }
+
+// overRedis has a replica's mesh go over Redis, which is then its only link.
+func (r *replica) overRedis() {
+	at := slices.Index(r.argv, "-mesh")
+	r.argv, r.up = slices.Replace(r.argv, at, at+4, "-mesh", "redis"), 1
+}
 
 // three starts replicas a, b and c on one Redis, through which they find each
 // other. change may change a replica before it starts.
