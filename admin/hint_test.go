@@ -1,0 +1,44 @@
+package admin
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestHint(t *testing.T) {
+	// cpus are replicas a, b, c, … on two processors, without connections.
+	cpus := func(inUse ...float64) (all []load) {
+		for i, cpu := range inUse {
+			all = append(all, load{string(rune('a' + i)), cpu, 2, 0, 1000})
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		serving     []load
+		least, most int
+		want        string
+	}{
+		"nobody":        {nil, 1, 9, ""},
+		"well":          {cpus(1, 1.2), 1, 9, ""},
+		"at the mark":   {cpus(1.4, 0), 1, 9, "a uses 70 % of its processors: one more would bring the busiest below 70 %"},
+		"one more":      {cpus(1, 1.6, 1), 1, 9, "b uses 80 % of its processors: one more would bring the busiest below 70 %"},
+		"two more":      {cpus(2, 2, 2, 2), 1, 9, "a uses 100 % of its processors: two more would bring the busiest below 70 %"},
+		"just allowed":  {cpus(2, 2, 2, 2), 1, 6, "a uses 100 % of its processors: two more would bring the busiest below 70 %"},
+		"too many":      {cpus(2, 2, 2, 2), 1, 5, "a uses 100 % of its processors, and the limit of 5 replicas is too low to bring it below 70 %"},
+		"many":          {cpus(14), 1, 99, "a uses 700 % of its processors: 10 more would bring the busiest below 70 %"},
+		"connections":   {[]load{{"a", 0.1, 2, 900, 1000}, {"b", 1.5, 2, 10, 1000}}, 1, 9, "a uses 90 % of its connections: one more would bring the busiest below 70 %"},
+		"one fewer":     {cpus(0.1, 0.6, 0.1), 1, 9, "the busiest, b, uses 30 % of its processors: one fewer would leave it below 50 %"},
+		"not below 50":  {cpus(0.1, 0.7, 0.1), 1, 9, ""},
+		"the last":      {cpus(0), 0, 9, ""},
+		"the least":     {cpus(0, 0, 0), 3, 9, ""},
+		"idle":          {cpus(0, 0), 1, 9, "the busiest, a, uses 0 % of its processors: one fewer would leave it below 50 %"},
+		"an older one":  {[]load{{replica: "old"}, {"new", 1.8, 2, 0, 0}}, 1, 9, "new uses 90 % of its processors: one more would bring the busiest below 70 %"},
+		"only old ones": {[]load{{replica: "old"}, {replica: "old too", cpu: 1, connections: 5}}, 1, 9, ""},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			require.Equal(t, c.want, hint(c.serving, c.least, c.most))
+		})
+	}
+}
