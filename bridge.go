@@ -28,6 +28,12 @@ func (h *Hub) Bridge(id Identity) *Bridge { return &Bridge{h, id} }
 // of m it reads Header and Body only. The errors are those of [Hub.Publish] and
 // what Authorize returns.
 func (b *Bridge) Publish(ctx context.Context, channel string, m Message) (Result, error) {
+	res, err := b.publish(ctx, channel, m)
+	b.hub.stats.publishes[doorBridge].note(res, err)
+	return res, err
+}
+
+func (b *Bridge) publish(ctx context.Context, channel string, m Message) (Result, error) {
 	if err := b.hub.charge(ctx, Client{Identity: b.id, Transport: transportBridge}); err != nil {
 		return Result{}, err
 	}

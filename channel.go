@@ -45,6 +45,7 @@ type channel struct {
 func (ch *channel) attachLocked(s *subscription) {
 	s.slot = int32(len(ch.subs))
 	ch.subs = append(ch.subs, s)
+	ch.env.counts.subscriptions.Add(1)
 	ch.touchLocked()
 }
 
@@ -68,6 +69,7 @@ func (ch *channel) removed(s *subscription) (last bool) {
 	ch.subs[end] = nil
 	ch.subs = ch.subs[:end]
 	s.slot, s.own = -1, nil
+	ch.env.counts.subscriptions.Add(-1)
 	if len(ch.subs) == 0 {
 		ch.subs = nil
 	}

@@ -64,6 +64,7 @@ func (ch *channel) beginAtLocked(s *subscription, since *Position) {
 	switch {
 	case ch.opts.HistorySize == 0:
 		if since != nil {
+			ch.env.counts.resets.add(resetNoHistory)
 			s.out.Send(newResetFrame(resetNoHistory, nil), fanout.Close)
 		}
 	case since == nil:

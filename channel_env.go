@@ -20,6 +20,7 @@ type channelEnv struct {
 
 	idle   *idleChannels
 	report *reporter
+	counts *counters
 
 	ctx   context.Context // ends with the hub
 	tasks *gate.Gate      // the goroutines that read from the Store for subscribers
@@ -41,6 +42,7 @@ func (h *Hub) channelEnv() *channelEnv {
 		queueBytes:  h.opts.QueueBytes,
 		idle:        &h.channels.idle,
 		report:      &h.report,
+		counts:      &h.stats,
 		ctx:         h.ctx,
 		tasks:       &h.tasks,
 		readLog:     h.readLog,

@@ -36,10 +36,32 @@ type look struct {
 	early map[Position]*frame
 	goal  uint64 // messages after it are on their way
 	lost  bool   // the Store has lost acknowledged messages after its top
+
+	// What came of all looks so far:
+	passed, fetched int  // messages that were passed on, and those of them that the Store had
+	skipped         bool // subscribers were told that messages are lost
+}
+
+// The outcomes of a fill.
+const (
+	fillRepaired = "repaired"
+	fillNothing  = "nothing"
+	fillLost     = "lost"
+)
+
+func (l *look) outcome() string {
+	switch {
+	case l.skipped:
+		return fillLost
+	case l.passed > 0:
+		return fillRepaired
+	}
+	return fillNothing
 }
 
 func (ch *channel) fill() {
 	retry := backoff.New()
+	began := time.Now()
 	var l look
 	for ch.beginFill(&l) {
 		page, err := ch.read(ch.env.ctx, l.from.Offset)
@@ -51,6 +73,10 @@ func (ch *channel) fill() {
 		}
 		switch {
 		case done:
+			counts := ch.env.counts
+			counts.fills.add(l.outcome())
+			counts.filled.Add(int64(l.fetched))
+			counts.fillTime.Add(time.Since(began))
 			return
 		case progress:
 			retry.Reset()
@@ -100,6 +126,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 	// l.from, not pos, was there before the Store was asked.
 	if top.Epoch != "" && (top.Epoch != o.pos.Epoch || l.from.Offset > top.Offset) {
 		ch.moveLocked(page, l.read)
+		l.skipped = true
 		l.goal, l.lost, moved, progress = toTop, false, true, true
 	}
 	if l.goal == toTop && top.Epoch != "" {
@@ -141,6 +168,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 			first = page.First
 		}
 		ch.skipLocked(first-1, resetTrimmed)
+		l.skipped = true
 		ch.advanceLocked()
 		return false, true
 	case missing:
@@ -148,6 +176,7 @@ func (ch *channel) merge(l *look, page *store.Page) (done, progress bool) {
 	case l.lost && o.pos == top: // nobody will ever get what came after it
 		l.lost = false
 		ch.skipLocked(top.Offset, resetEpoch)
+		l.skipped = true
 	}
 	if o.again {
 		return false, true
@@ -164,6 +193,7 @@ func (ch *channel) passNextLocked(l *look, frames map[uint64]*frame, page *store
 	o := &ch.order
 	if f := o.early[o.pos.next()]; f != nil { // rather than the Store's, since it knows its sender
 		ch.passLocked(f, true)
+		l.passed++
 		return true
 	}
 	f := frames[o.pos.Offset+1]
@@ -174,6 +204,8 @@ func (ch *channel) passNextLocked(l *look, frames map[uint64]*frame, page *store
 		return false
 	}
 	ch.passLocked(f, true)
+	l.passed++
+	l.fetched++
 	return true
 }
 

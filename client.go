@@ -271,7 +271,7 @@ func (c *client) connected(ctx context.Context) error {
 // admit makes a client one of the hub's, with its first subscription if it has one:
 // from now on it is counted, pinged, and shown by presence. leave and gone undo it.
 func (c *client) admit() {
-	c.hub.stats.connects.Add(1)
+	c.hub.stats.connects[c.door()].Add(1)
 	c.hub.clients.add(c)
 	if c.session == nil {
 		c.show(c.subs.first)

@@ -26,8 +26,9 @@ type clientTable struct {
 	next     uint64     // the number of the next client
 	byID     map[string]*client
 	byUser   map[string]map[*client]struct{}
-	entering int // how many are being let in
-	inGo     int // how many are Go subscribers
+	entering int           // how many are being let in
+	inGo     int           // how many are Go subscribers
+	through  [numDoors]int // how many of those that were let in have come by each door
 	slots    [][]*client
 	turn     int
 	bans     *ban // the end of the list: its user is the next one
@@ -188,6 +189,7 @@ func (t *clientTable) add(c *client) {
 	c.slot = int32(len(t.byID) % len(t.slots))
 	c.at = int32(len(t.slots[c.slot]))
 	t.slots[c.slot] = append(t.slots[c.slot], c)
+	t.through[c.door()]++
 }
 
 func (t *clientTable) remove(c *client) {
@@ -203,6 +205,8 @@ func (t *clientTable) remove(c *client) {
 	t.forgetUserLocked(c, c.info.Identity.ID)
 	if c.slot < 0 {
 		t.entering--
+	} else {
+		t.through[c.door()]--
 	}
 	t.unplaceLocked(c)
 }
@@ -231,6 +235,13 @@ func (t *clientTable) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.byID) - t.entering
+}
+
+// byDoor counts the clients by the door that they came by.
+func (t *clientTable) byDoor() [numDoors]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.through
 }
 
 // connections counts the clients that are not Go subscribers, including those that

@@ -209,21 +209,29 @@ func (c *conn) handle(b []byte, wanted bool) error {
 // publish publishes one message of the client's, and answers.
 func (c *conn) publish(b []byte, text bool) error {
 	c.received.messages.Add(1)
+	counts := &c.hub.stats.publishes[doorWebSocket]
 	// The request's own context ended when it was hijacked.
 	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
 	if err := c.hub.charge(ctx, c.info); err != nil {
+		counts.note(Result{}, err)
 		return c.refused(err, idOf(b))
 	}
 	if !text {
+		counts.note(Result{}, errBinary)
 		return c.refused(errBinary, nil)
 	}
 	m, id, o, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
 	var res Result
-	if err == nil && m.Header != headerPing { // a ping says that both directions work
+	if err == nil && m.Header == headerPing { // it says that both directions work
+		c.answer(newExchangeFrame(res, id))
+		return nil
+	}
+	if err == nil {
 		res, err = c.hub.publish(ctx, Publication{
 			Channel: c.publishesOn(), Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
 		}, o)
 	}
+	counts.note(res, err)
 	if err == nil {
 		c.answer(newExchangeFrame(res, id))
 		return nil

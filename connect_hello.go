@@ -66,6 +66,9 @@ var errKeptOut = errors.New("channels: none of the client's attempts to connect 
 
 // keptOut tells the client why its connect failed. It may try again, but not for ever.
 func (s *session) keptOut(cmd uint32, err error) error {
+	if err != errEnded {
+		s.client.hub.stats.handshakes.add(codeOf(err))
+	}
 	if panicked := s.answered(cmd, err); panicked != nil {
 		return panicked
 	}

@@ -12,16 +12,21 @@ func (s *session) publish(r *clientproto.PublishRequest, reply *clientproto.Repl
 	if r.Type != 0 {
 		return errUnserved
 	}
+	var res Result
 	body, err := checkBody(r.Data, s.client.hub.opts.MaxMessageBytes)
-	if err != nil {
-		return err
+	if err == nil {
+		res, err = s.publishOn(r.Channel, Message{Header: defaultHeader, Body: body}, PublishOptions{})
 	}
-	m := Message{Header: defaultHeader, Body: body}
-	if _, err := s.publishOn(r.Channel, m, PublishOptions{}); err != nil {
+	if s.notePublish(res, err); err != nil {
 		return err
 	}
 	reply.Publish = &clientproto.PublishResult{}
 	return nil
+}
+
+// notePublish counts what became of a message.
+func (s *session) notePublish(res Result, err error) {
+	s.client.hub.stats.publishes[s.client.door()].note(res, err)
 }
 
 func (s *session) publishOn(channel string, m Message, o PublishOptions) (Result, error) {
@@ -37,29 +42,8 @@ func (s *session) publishOn(channel string, m Message, o PublishOptions) (Result
 // publishCall answers the method publish, which has everything that publishing has:
 // {"channel":…,"header":…,"body":…,"key":…,"local":…}.
 func (s *session) publishCall(data []byte) (json.RawMessage, error) {
-	if err := checkObject(data); err != nil {
-		return nil, err
-	}
-	var in rawMessage
-	if err := in.read(data); err != nil {
-		return nil, err
-	}
-	var channel string
-	if len(in.channel) > longestString(MaxNameBytes) || json.Unmarshal(in.channel, &channel) != nil {
-		return nil, ErrBadChannel
-	}
-	if in.header == nil {
-		in.header = json.RawMessage(`"` + defaultHeader + `"`)
-	}
-	m, o, err := in.parse(s.client.hub.opts.MaxMessageBytes)
-	if err != nil {
-		return nil, err
-	}
-	if in.local != nil && json.Unmarshal(in.local, &o.Local) != nil {
-		return nil, ErrBadMessage.saying("local has to be true or false")
-	}
-	res, err := s.publishOn(channel, m, o)
-	if err != nil {
+	res, err := s.publishData(data)
+	if s.notePublish(res, err); err != nil {
 		return nil, err
 	}
 	return json.Marshal(struct {
@@ -67,4 +51,30 @@ func (s *session) publishCall(data []byte) (json.RawMessage, error) {
 		Epoch     string `json:"epoch,omitempty"`
 		Duplicate bool   `json:"duplicate,omitempty"`
 	}{res.Position.Offset, res.Position.Epoch, res.Duplicate})
+}
+
+// publishData publishes what a publishCall says.
+func (s *session) publishData(data []byte) (res Result, err error) {
+	if err := checkObject(data); err != nil {
+		return res, err
+	}
+	var in rawMessage
+	if err := in.read(data); err != nil {
+		return res, err
+	}
+	var channel string
+	if len(in.channel) > longestString(MaxNameBytes) || json.Unmarshal(in.channel, &channel) != nil {
+		return res, ErrBadChannel
+	}
+	if in.header == nil {
+		in.header = json.RawMessage(`"` + defaultHeader + `"`)
+	}
+	m, o, err := in.parse(s.client.hub.opts.MaxMessageBytes)
+	if err != nil {
+		return res, err
+	}
+	if in.local != nil && json.Unmarshal(in.local, &o.Local) != nil {
+		return res, ErrBadMessage.saying("local has to be true or false")
+	}
+	return s.publishOn(channel, m, o)
 }

@@ -17,7 +17,10 @@ import (
 // connect_emulation.go serves. Only the first frame comes with the request for the
 // stream. All else is as over a WebSocket.
 
-const pathConnectEvents = "/connection/sse"
+const (
+	pathConnectEvents = "/connection/sse"
+	pathConnectLines  = "/connection/http_stream"
+)
 
 const (
 	typeLines    = "application/x-ndjson"

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/internal/pattern"
@@ -20,7 +21,8 @@ type feed struct {
 	pattern *pattern.Pattern
 	policy  fanout.Policy
 	group   fanout.Group
-	users   int // subscriptions, guarded by feeds.mu
+	users   int           // subscriptions, guarded by feeds.mu
+	count   *atomic.Int64 // of all subscriptions of the hub
 
 	mu   sync.Mutex // guards the field below
 	subs []*subscription
@@ -38,14 +40,16 @@ type feeds struct {
 // pass hands a message to the subscribers of all patterns that match its channel, and
 // returns how many get it. Without patterns, it costs one atomic load; with patterns
 // that begin differently, a look into an index (BenchmarkPublishBesidePatterns).
-func (fs *feeds) pass(channel string, m *Message, except string) (receivers int) {
+func (fs *feeds) pass(channel string, m *Message, except string, start fanout.Start) (receivers int) {
 	if fs.index.Empty() {
 		return 0
 	}
 	fs.index.Find(channel, func(found []*feed) {
 		for _, fd := range found {
 			if fd.pattern.Match(channel) {
-				receivers += fd.take(newFeedFrame(fd, channel, m, except))
+				f := newFeedFrame(fd, channel, m, except)
+				f.Begin(start)
+				receivers += fd.take(f)
 			}
 		}
 	})
@@ -53,7 +57,7 @@ func (fs *feeds) pass(channel string, m *Message, except string) (receivers int)
 }
 
 // receive is pass for a packet from another replica. ch is its channel here, or nil.
-func (fs *feeds) receive(p *mesh.Packet, ch *channel) {
+func (fs *feeds) receive(p *mesh.Packet, ch *channel, start fanout.Start) {
 	if !fs.index.Has(p.Channel) {
 		return
 	}
@@ -63,7 +67,7 @@ func (fs *feeds) receive(p *mesh.Packet, ch *channel) {
 	} else { // if the channel hides it, the publisher's replica has left it out
 		m.Publisher = decodePublisher(p.Info)
 	}
-	fs.pass(p.Channel, &m, p.Sender)
+	fs.pass(p.Channel, &m, p.Sender, start)
 }
 
 // take queues a message for the feed's subscribers.
@@ -91,6 +95,7 @@ func (fd *feed) attach(s *subscription, welcome *fanout.Frame) {
 	}
 	s.feed, s.slot = fd, int32(len(fd.subs))
 	fd.subs = append(fd.subs, s)
+	fd.count.Add(1)
 }
 
 // detach ends a subscription.
@@ -103,6 +108,7 @@ func (fd *feed) detach(s *subscription) {
 	fd.subs[end] = nil
 	fd.subs = fd.subs[:end]
 	s.slot = -1
+	fd.count.Add(-1)
 }
 
 // useFeed returns the feed of a pattern, new if it was not there, and keeps it until
@@ -115,7 +121,7 @@ func (h *Hub) useFeed(p *pattern.Pattern) (*feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.putFeed(&feed{pattern: p, policy: opts.SlowSubscriber.policy(), group: h.fan.Group()})
+	return h.putFeed(&feed{pattern: p, policy: opts.SlowSubscriber.policy(), group: h.fan.Group(), count: &h.stats.subscriptions})
 }
 
 func (fs *feeds) use(text string) *feed {

@@ -115,3 +115,6 @@ func newResetFrame(reason string, pos *Position) *fanout.Frame {
 	f.Value = &notice{err: e, at: pos}
 	return f
 }
+
+// reasonOf is the reason of a reset.
+func reasonOf(reset *fanout.Frame) string { return reset.Value.(*notice).err.(*ResetError).Reason }

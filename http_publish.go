@@ -15,22 +15,33 @@ import (
 
 // servePublish is POST /v1/channel/{name}/publish.
 func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string, _ url.Values) error {
-	key, err := keyOf(r)
+	res, err := h.publishBody(w, r, name)
+	h.stats.publishes[doorHTTP].note(res, err)
 	if err != nil {
 		return err
 	}
+	sendJSON(w, http.StatusOK, append(appendPublished(make([]byte, 0, 96), "status", res), '\n'), h.opts.WriteTimeout, boundAnswer)
+	return nil
+}
+
+// publishBody publishes the message that is a request's body.
+func (h *Hub) publishBody(w http.ResponseWriter, r *http.Request, name string) (res Result, err error) {
+	key, err := keyOf(r)
+	if err != nil {
+		return res, err
+	}
 	if err := h.chargeHTTP(r); err != nil {
-		return err
+		return res, err
 	}
 	// A client that may not publish is refused before its body is read.
 	opts, err := h.optionsOf(name)
 	if err != nil {
-		return err
+		return res, err
 	}
 	id, _ := IdentityFrom(r.Context())
 	p := Publication{Channel: name, Identity: id, Network: true, allowed: true}
 	if err := h.mayPublish(r.Context(), &opts, &p); err != nil {
-		return err
+		return res, err
 	}
 	err = h.body(w, r, h.opts.MaxMessageBytes+envelopeBytes, func(b []byte) error {
 		if err := checkObject(b); err != nil {
@@ -50,14 +61,9 @@ func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string, 
 		return err
 	})
 	if err != nil {
-		return err
+		return res, err
 	}
-	res, err := h.publish(r.Context(), p, PublishOptions{Key: key})
-	if err != nil {
-		return err
-	}
-	sendJSON(w, http.StatusOK, append(appendPublished(make([]byte, 0, 96), "status", res), '\n'), h.opts.WriteTimeout, boundAnswer)
-	return nil
+	return h.publish(r.Context(), p, PublishOptions{Key: key})
 }
 
 func keyOf(r *http.Request) (string, error) {
@@ -90,26 +96,10 @@ const maxBatch = 1000
 // servePublishMany is POST /v1/publish: {"channels":[…],"header","body","key"}
 // or {"messages":[{"channel","header","body","key"},…]}.
 func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
-	if err := h.chargeHTTP(r); err != nil { // for its first message
-		return err
-	}
-	if len(r.Header.Values("Idempotency-Key")) > 0 {
-		return ErrBadKey.saying(`the Idempotency-Key header is for a single message; give each entry of "messages" its own "key"`)
-	}
-	var b []byte
-	bound := min(h.opts.batchBytes(), h.opts.MaxUnfinishedBytes/2)
-	err := h.body(w, r, bound, func(read []byte) error {
-		if err := checkObject(read); err != nil {
-			return err
-		}
-		b = bytes.Clone(read)
-		return nil
-	})
+	counts := &h.stats.publishes[doorHTTP]
+	batch, err := h.readBatch(w, r)
 	if err != nil {
-		return err
-	}
-	batch, err := parseBatch(b, bound)
-	if err != nil {
+		counts.note(Result{}, err) // once, since nobody knows how many it would have been
 		return err
 	}
 	id, _ := IdentityFrom(r.Context())
@@ -133,6 +123,7 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string,
 		if err == nil {
 			res, err = h.publish(r.Context(), Publication{Channel: one.name, Message: m, Identity: id, Network: true}, o)
 		}
+		counts.note(res, err)
 		a := answer.Published{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate}
 		if err != nil {
 			e := visible(err, ErrInternal)
@@ -144,6 +135,29 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string,
 		all.Results = append(all.Results, a)
 	}
 	return h.writeJSON(w, all)
+}
+
+// readBatch reads the body of a POST /v1/publish.
+func (h *Hub) readBatch(w http.ResponseWriter, r *http.Request) ([]batched, error) {
+	if err := h.chargeHTTP(r); err != nil { // for its first message
+		return nil, err
+	}
+	if len(r.Header.Values("Idempotency-Key")) > 0 {
+		return nil, ErrBadKey.saying(`the Idempotency-Key header is for a single message; give each entry of "messages" its own "key"`)
+	}
+	var b []byte
+	bound := min(h.opts.batchBytes(), h.opts.MaxUnfinishedBytes/2)
+	err := h.body(w, r, bound, func(read []byte) error {
+		if err := checkObject(read); err != nil {
+			return err
+		}
+		b = bytes.Clone(read)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return parseBatch(b, bound)
 }
 
 // batched is one message of a batch.

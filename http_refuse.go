@@ -26,6 +26,11 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	e := visible(err, ErrInternal)
+	if staying(r) {
+		h.stats.handshakes.add(codeOf(err))
+	} else {
+		h.stats.refusals.add(codeOf(err))
+	}
 	if e.status() >= 500 && e.cause != nil {
 		level := slog.LevelWarn // it passes by itself
 		if e.status() == http.StatusInternalServerError {
@@ -34,6 +39,12 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		h.log.Log(r.Context(), level, "refused", "path", r.URL.Path, "err", e)
 	}
 	WriteError(w, r, e)
+}
+
+// staying reports whether a request wants to become a connection.
+func staying(r *http.Request) bool {
+	return isUpgrade(r) || wantsStream(r) ||
+		strings.HasSuffix(r.URL.Path, pathConnectEvents) || strings.HasSuffix(r.URL.Path, pathConnectLines)
 }
 
 // WriteError refuses a request as the hub does: with

@@ -13,6 +13,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	if tokenDue(r.Context()) {
 		r = withoutIdentity(r)
 	}
+	h.stats.requests.Add(1)
 	if err := h.route(w, r); err != nil {
 		h.refuse(w, r, err)
 	}

@@ -16,9 +16,9 @@ import (
 type Hub struct {
 	opts  Options
 	log   *slog.Logger
-	warn  warnings // what is logged once in a while (warnings.go)
-	store store.Store
-	mesh  mesh.Mesh // nil in one process
+	warn  warnings    // what is logged once in a while (warnings.go)
+	store *storeCalls // Options.Store, or the hub's own
+	mesh  mesh.Mesh   // nil in one process
 
 	// These groups are embedded, since nearly every file uses what is in them.
 	lifecycle    // from New to Shutdown (hub_lifecycle.go)
@@ -136,14 +136,15 @@ func New(o Options) (*Hub, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	h := &Hub{opts: o, log: o.Logger.With("replica", o.ReplicaID), store: o.Store, mesh: o.Mesh}
-	if h.store == nil {
+	h := &Hub{opts: o, log: o.Logger.With("replica", o.ReplicaID), mesh: o.Mesh}
+	if o.Store == nil {
 		m, err := store.NewMemory(store.MemoryOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("channels: %w", err)
 		}
-		h.store = m
+		o.Store = m
 	}
+	h.store = countCalls(o.Store)
 	h.warn.log = h.log
 	h.lifecycle.init()
 	h.delivery.init(&o)

@@ -90,7 +90,7 @@ func TestNodesOverHTTP(t *testing.T) {
 			return `{"node":"` + id + `","status":"green","reasons":[],"started":"2000-01-01T00:00:00Z",` + numbers +
 				`,"published":0,"dropped":0,"slow_closed":0,"queued":0,"deflated":0,"draining":false,` + mesh + `,"seen_ms":` + seen + `}`
 		}
-		require.Equal(t, `{"data":[`+row("r0", `"connections":0,"channels":0,"connects":0`, mesh("r1"), "0")+","+
+		require.Equal(t, `{"data":[`+row("r0", `"connections":0,"channels":0,"connects":0,"requests":1`, mesh("r1"), "0")+","+
 			row("r1", `"connections":1,"channels":1,"connects":1`, mesh("r0"), "500")+"]}\n", w.Body.String())
 	})
 }

@@ -77,7 +77,15 @@ func (ch *channel) open(ctx context.Context, s *subscription, f start) (o openin
 	case f.last > 0:
 		err = o.readLast(ctx, s, f.last)
 	case f.since != nil && *f.since != o.at:
-		err = o.readSince(ctx, s, *f.since)
+		began := time.Now()
+		if err = o.readSince(ctx, s, *f.since); err == nil {
+			counts := ch.env.counts
+			counts.caughtUp.Add(int64(len(o.messages)))
+			counts.catchUp.Add(time.Since(began))
+		}
+	}
+	if err == nil && o.reason != "" {
+		ch.env.counts.resets.add(o.reason)
 	}
 	if err != nil {
 		ch.detach(s)

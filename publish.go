@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
 )
@@ -67,6 +68,12 @@ func (h *Hub) Publish(ctx context.Context, channel string, m Message) (Result, e
 
 // PublishWith is Publish with options.
 func (h *Hub) PublishWith(ctx context.Context, channel string, m Message, o PublishOptions) (Result, error) {
+	res, err := h.publishTrusted(ctx, channel, m, o)
+	h.stats.publishes[doorGo].note(res, err)
+	return res, err
+}
+
+func (h *Hub) publishTrusted(ctx context.Context, channel string, m Message, o PublishOptions) (Result, error) {
 	body, err := checkBody(m.Body, h.opts.MaxMessageBytes)
 	if err != nil {
 		return Result{}, err
@@ -80,7 +87,7 @@ func (h *Hub) PublishWith(ctx context.Context, channel string, m Message, o Publ
 
 // publish is the way of every message that is published through this replica:
 // from Go code, over HTTP, or over a connection. The body of p is valid JSON.
-// publish does not keep it.
+// publish does not keep it. The door by which it came counts what became of it.
 func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Result, error) {
 	if !h.calls.Enter() {
 		return Result{}, ErrClosed
@@ -89,6 +96,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
+	start := h.fan.Sample()
 	if err := p.check(&o); err != nil {
 		return Result{}, err
 	}
@@ -132,7 +140,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 		h.passAgain(ctx, ch, res.Position)
 		return res, nil
 	}
-	res.Receivers = h.deliver(ch, listed, &m, &o)
+	res.Receivers = h.deliver(ch, listed, &m, &o, start)
 	err = h.relay(ctx, mesh.KindMessage, p.Channel, &m, info, &o)
 	if h.fan.Pressed() { // a busy publisher would keep the writers from a machine with few processors
 		runtime.Gosched()
@@ -261,15 +269,16 @@ func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 // deliver queues a message for the subscribers on this replica, those of patterns
 // among them, and returns for how many. A channel that is not listed has none of its
 // own.
-func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions) (receivers int) {
+func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions, start fanout.Start) (receivers int) {
 	h.stats.published.Add(1)
 	if listed && ch.countPublish() {
 		f := newMessageFrame(ch, *m)
 		f.except = o.Except
+		f.Begin(start)
 		receivers = ch.take(f)
 	}
 	h.taps.pass(ch.name, m.Header, m.Body)
-	return receivers + h.feeds.pass(ch.name, m, o.Except)
+	return receivers + h.feeds.pass(ch.name, m, o.Except, start)
 }
 
 // relay hands a message, with its encoded publisher, to the mesh, for the other
@@ -281,12 +290,13 @@ func (h *Hub) relay(ctx context.Context, kind mesh.Kind, channel string, m *Mess
 	}
 	err := h.mesh.Publish(ctx, mesh.Packet{Kind: kind, Channel: channel, Header: m.Header, Body: m.Body,
 		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except, Info: info})
-	switch {
-	case err == nil:
-	case m.Position.Offset == 0:
-		return ErrMeshUnavailable.because(err)
-	default:
-		h.warn.notSent(channel, err)
+	if err == nil {
+		return nil
 	}
+	h.stats.unpublished.Add(1)
+	if m.Position.Offset == 0 {
+		return ErrMeshUnavailable.because(err)
+	}
+	h.warn.notSent(channel, err)
 	return nil
 }

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"github.com/channels-go/channels/internal/backoff"
+	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -43,9 +44,12 @@ func (h *Hub) handlePacket(p mesh.Packet) {
 		h.warn.badPacket(&p, err)
 		return
 	}
+	var start fanout.Start
 	if p.Kind == mesh.KindMessage {
+		start = h.fan.Sample()
+		h.stats.received.Add(1)
 		h.taps.pass(p.Channel, header, p.Body)
-		h.feeds.receive(&p, ch)
+		h.feeds.receive(&p, ch, start)
 	}
 	if ch == nil {
 		return // nobody here is subscribed to the channel itself, or any more
@@ -56,6 +60,7 @@ func (h *Hub) handlePacket(p mesh.Packet) {
 	}
 	f := newMessageFrame(ch, m)
 	f.except = p.Sender
+	f.Begin(start)
 	if m.Position.Offset > 0 {
 		h.noteAnotherStore(p.Channel, p.Origin)
 	}

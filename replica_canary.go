@@ -25,6 +25,24 @@ const (
 type canary struct {
 	missed int           // how many in a row have not come back
 	took   time.Duration // how long the last one took
+	canaryCounts
+}
+
+// canaryCounts are totals, which go on when the rest is forgotten.
+type canaryCounts struct {
+	sent, lost int64
+	last       time.Duration // how long the last one took that has come back
+}
+
+// back notes that one has come back.
+func (c *canary) back(took time.Duration) {
+	c.missed, c.took, c.last = 0, took, took
+}
+
+// miss notes that one has not come back in time.
+func (c *canary) miss() {
+	c.missed++
+	c.lost++
 }
 
 // judge adds to a verdict what the canaries say of the Store or the Mesh.
@@ -50,12 +68,14 @@ func (h *Hub) storeCanary() {
 	l := &h.vitals
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.store.sent++
 	switch {
 	case h.ctx.Err() != nil:
 	case err != nil:
-		l.store.missed++
+		l.store.miss()
 	default:
-		l.store, l.epoch = canary{took: time.Since(begin)}, pos.Epoch
+		l.store.back(time.Since(begin))
+		l.epoch = pos.Epoch
 	}
 }
 
@@ -101,12 +121,13 @@ func (h *Hub) meshCanary() {
 	switch {
 	case l.answered: // echoed has noted it
 	case l.awaited && awaited:
-		l.mesh.missed++
+		l.mesh.miss()
 		l.cutOff = !l.linked
 	default: // there was no replica to answer, or it has stopped: not this one's fault
-		l.mesh = canary{}
+		l.mesh.missed, l.mesh.took = 0, 0
 	}
 	l.n++
+	l.mesh.sent++
 	l.sent[l.n%uint64(len(l.sent))] = time.Now()
 	l.answered, l.awaited = false, awaited
 	if l.unlinked++; !unlinked {

@@ -80,8 +80,21 @@ func (l *vitals) echoed(n uint64) {
 		return // it is too late, or from before a restart
 	}
 	l.answered = true
-	l.mesh = canary{took: time.Since(l.sent[n%uint64(len(l.sent))])}
+	l.mesh.back(time.Since(l.sent[n%uint64(len(l.sent))]))
 }
+
+// canaries are the hub's numbers about them.
+func (l *vitals) canaries(mesh bool) map[string]CanaryMetrics {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[string]CanaryMetrics{wayStore: l.store.metrics()}
+	if mesh {
+		all[wayMesh] = l.mesh.metrics()
+	}
+	return all
+}
+
+func (c *canaryCounts) metrics() CanaryMetrics { return CanaryMetrics{c.sent, c.lost, c.last} }
 
 // countDrops notes whether messages were dropped since it was last called. It
 // does not count SlowKeepLatest, where the channel wants it so.

@@ -46,9 +46,8 @@ func (h *Hub) Replicas(ctx context.Context) ([]Replica, error) {
 	stored, answered := h.stored(ctx)
 	// Beside store.Memory, other replicas are not expected in the Store, and
 	// channels without history need no common one. With history they do.
-	_, ownStore := h.store.(*store.Memory)
 	mixed := h.others.mixed.Load()
-	oneStore := !ownStore || mixed > 0 && h.uptime()-mixed < int64(store.ForgottenAfter/time.Second)
+	oneStore := !h.store.memory || mixed > 0 && h.uptime()-mixed < int64(store.ForgottenAfter/time.Second)
 	meshWell := false
 	if h.mesh != nil {
 		err := h.mesh.Status().Err

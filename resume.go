@@ -2,6 +2,7 @@ package channels
 
 import (
 	"slices"
+	"time"
 
 	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/internal/fanout"
@@ -108,6 +109,8 @@ func (ch *channel) placeLocked(s *subscription, at Position) {
 // catchUp is a task of the hub, and ends at the latest when the subscriber leaves.
 func (s *subscription) catchUp(own *place, at Position, first bool) {
 	ch, ctx := s.ch, s.ch.env.ctx
+	counts := ch.env.counts
+	began := time.Now()
 	retry := backoff.New()
 	for s.out.WaitRoom(ctx, 0) {
 		before := s.heldFrom(own)
@@ -136,6 +139,7 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 				return
 			}
 			at, progress = f.message.Position, true
+			counts.caughtUp.Add(1)
 		}
 		if at.Epoch == top.Epoch && at.Offset < top.Offset {
 			if !progress && !retry.Wait(ctx) {
@@ -146,6 +150,7 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 		was := at
 		var done bool
 		if at, done = s.join(own, at, top, before); done {
+			counts.catchUp.Add(time.Since(began))
 			return
 		}
 		if progress || at != was {
@@ -160,6 +165,7 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 // this ends the subscription, and the client subscribes again; then resetLocked
 // returns false.
 func (s *subscription) resetLocked(f *fanout.Frame) (stays bool) {
+	s.ch.env.counts.resets.add(reasonOf(f))
 	session := s.client.session
 	if session == nil {
 		s.out.Send(f, fanout.Close)

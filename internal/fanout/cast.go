@@ -34,4 +34,11 @@ func (c *Cast) To(o *Outbox, policy Policy) {
 }
 
 // Done ends the Cast.
-func (c *Cast) Done() { c.f.letGo(c.n-c.queued, c.sum) }
+func (c *Cast) Done() {
+	if c.queued > 0 && c.f.Kind == Message {
+		c.f.Group.engine.Delivered.Add(int64(c.queued))
+	}
+	if c.f.letGo(c.n-c.queued, c.sum) && c.queued > 0 { // the writers were faster
+		c.f.taken()
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/gate"
+	"github.com/channels-go/channels/internal/latency"
 )
 
 // A Config configures an Engine.
@@ -34,6 +35,7 @@ type Engine struct {
 	config  Config
 	started time.Time // the clock of sockets' deadlines
 	writers []*writer
+	eager   atomic.Int32  // how many of the next messages are sampled in any case: see Sample
 	running gate.Gate     // the writers
 	dealt   atomic.Uint32 // counters
 	turn    atomic.Uint32 // the next socket's writer; apart from dealt, since a socket takes a counter too
@@ -47,7 +49,16 @@ type Counters struct {
 	Superseded atomic.Int64 // frames, by KeepLatest, which is meant to drop them
 	Deflated   atomic.Int64 // frames, each once for all its receivers
 
+	// Each channel's fan-out adds to Delivered once, and each round of a writer to Written.
+	Delivered atomic.Int64 // messages that were queued, once for each receiver
+	Written   atomic.Int64 // bytes that were handed to receivers' connections
+
+	// Latency is how long sampled messages took from their publish, or from their arrival
+	// here, until the last receiver's writer had taken them (sample.go).
+	Latency latency.Histogram
+
 	pressed atomic.Bool // a queue is more than half full
+	_       [64]byte    // keeps what follows, which is only read, off these cache lines
 }
 
 type counter struct {

@@ -23,8 +23,9 @@ type Frame struct {
 
 	ws []byte // the WebSocket frame
 
-	waiting  atomic.Int32 // in how many outboxes it waits: see hold
-	encoding sync.Mutex   // held while one of those below is made
+	waiting  atomic.Int32  // in how many outboxes it waits: see hold
+	start    atomic.Uint32 // a Start, or 0; it fills a hole between its neighbours
+	encoding sync.Mutex    // held while one of those below is made
 	deflated atomic.Pointer[[]byte]
 	sse      atomic.Pointer[[]byte]
 	clients  atomic.Pointer[clientForms] // nil until a session wants the frame
@@ -212,10 +213,13 @@ func (f *Frame) hold(n int, sum *atomic.Int64) {
 	}
 }
 
-func (f *Frame) letGo(n int, sum *atomic.Int64) {
+// letGo reports whether the frame waits nowhere any more.
+func (f *Frame) letGo(n int, sum *atomic.Int64) (last bool) {
 	if n > 0 && f != Ping && f.waiting.Add(-int32(n)) == 0 {
 		sum.Add(-int64(f.Size()))
+		return true
 	}
+	return false
 }
 
 // event encodes the frame as a server-sent event. The browser sends its id back

@@ -159,6 +159,9 @@ func (o *Outbox) Offer(f *Frame) bool {
 
 // pushAndUnlock queues a frame.
 func (o *Outbox) pushAndUnlock(f *Frame) {
+	if f.Kind == Message {
+		o.engine.Delivered.Add(1)
+	}
 	f.hold(1, o.queued)
 	o.pushLocked(f)
 	o.scheduleAndUnlock()
@@ -214,7 +217,9 @@ func (r *released) add(f *Frame, sum *atomic.Int64) {
 
 func (r *released) flush(sum *atomic.Int64) {
 	if r.f != nil {
-		r.f.letGo(r.n, sum)
+		if r.f.letGo(r.n, sum) {
+			r.f.taken()
+		}
 		*r = released{}
 	}
 }
@@ -348,7 +353,10 @@ func (o *Outbox) Next() (f *Frame, over bool) {
 	f = o.q[o.head]
 	o.q[o.head] = nil
 	o.head++
-	o.releaseLocked(f)
+	o.bytes -= f.Size()
+	if !o.disowned && f.letGo(1, o.queued) {
+		f.taken()
+	}
 	o.tookLocked()
 	return f, false
 }
@@ -413,6 +421,13 @@ const writeBytes = 64 << 10
 // Join returns frames that were taken as one run of bytes, which is to be written
 // now: the only frame itself, or a copy in *buf. With last, nothing follows.
 func (o *Outbox) Join(buf *[]byte, frames []*Frame) (b []byte, last bool) {
+	b, last = o.join(buf, frames)
+	o.engine.Written.Add(int64(len(b)))
+	return b, last
+}
+
+// join is Join for a writer, which adds to Counters.Written itself.
+func (o *Outbox) join(buf *[]byte, frames []*Frame) (b []byte, last bool) {
 	messages := int64(0)
 	if len(frames) == 1 {
 		b, last = frames[0].Bytes(o.Format), frames[0].Last

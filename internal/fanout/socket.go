@@ -129,7 +129,7 @@ func (s *Socket) Write() {
 	if !d.drain(s) {
 		s.writer.add(s)
 	}
-	d.released.flush(s.queued)
+	d.flush(s.engine, s.queued)
 	drainers.Put(d)
 }
 

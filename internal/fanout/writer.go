@@ -3,6 +3,7 @@ package fanout
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 )
 
 // A writer drains the outboxes of its share of the sockets: it takes all that is
@@ -24,6 +25,7 @@ type writer struct {
 type drainer struct {
 	frames   []*Frame // what is being written, reused
 	released released
+	written  int64 // bytes that Counters.Written lacks
 	buf      []byte
 	try      tryWrite
 }
@@ -34,6 +36,14 @@ var drainers = sync.Pool{New: func() any {
 	d.try.init()
 	return d
 }}
+
+// flush counts what was gathered since the last time. sum is one of the Engine's
+// counters of what waits.
+func (d *drainer) flush(e *Engine, sum *atomic.Int64) {
+	d.released.flush(sum)
+	e.Written.Add(d.written)
+	d.written = 0
+}
 
 func newWriter(e *Engine) *writer {
 	w := &writer{engine: e}
@@ -80,7 +90,7 @@ func (w *writer) run() {
 				w.add(s) // it is busy: the others have a turn first
 			}
 		}
-		w.released.flush(w.engine.counter(0))
+		w.flush(w.engine, w.engine.counter(0))
 		spare = batch
 	}
 }
@@ -94,7 +104,8 @@ func (d *drainer) drain(s *Socket) (done bool) {
 		if len(d.frames) == 0 {
 			return true
 		}
-		b, last := s.Join(&d.buf, d.frames)
+		b, last := s.join(&d.buf, d.frames)
+		d.written += int64(len(b))
 		if len(b) == 0 { // nothing to say in its format
 			clear(d.frames)
 			continue

@@ -1,0 +1,100 @@
+package channels_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
+)
+
+func TestStatsCountWhatIsDelivered(t *testing.T) {
+	s := hubtest.Serve(t, channels.Options{})
+	c := s.For(t).DialMany(3, "room")
+	before := s.Hub.Stats()
+	require.EqualValues(t, 3, before.Requests)
+	s.PublishGo("room", `"hello"`)
+	s.PublishGo("empty", `"hello"`)
+	for _, one := range c {
+		require.Equal(t, `"hello"`, string(one.Message().Body))
+	}
+	after := s.Hub.Stats()
+	require.EqualValues(t, 2, after.Published)
+	require.EqualValues(t, 3, after.Delivered-before.Delivered)
+	frame := int64(2 + len(hubtest.Say(`"hello"`)))
+	until(t, "all bytes are counted", func() bool { return s.Hub.Stats().Written-before.Written == 3*frame })
+}
+
+func TestMetricsTellDoorsAndOutcomesApart(t *testing.T) {
+	s := hubtest.Serve(t, channels.Options{Channel: func(name string) channels.ChannelOptions {
+		if strings.HasPrefix(name, "history") {
+			return channels.ChannelOptions{HistorySize: 10}
+		}
+		return channels.ChannelOptions{}
+	}})
+	ctx := context.Background()
+	key := channels.PublishOptions{Key: "k"}
+	for range 2 {
+		_, err := s.Hub.PublishWith(ctx, "history", hubtest.Msg("m", `1`), key)
+		require.NoError(t, err)
+	}
+	_, err := s.Hub.PublishWith(ctx, "history", hubtest.Msg("m", `2`), key)
+	require.ErrorIs(t, err, channels.ErrKeyReused)
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = s.Hub.Publish(gone, "room", hubtest.Msg("m", `1`))
+	require.ErrorIs(t, err, context.Canceled)
+	m := s.Hub.Metrics()
+	require.Equal(t, map[string]int64{"ok": 1, "duplicate": 1, "key_reused": 1, "cancelled": 1}, m.Doors["go"].Publishes)
+
+	resp := hubtest.Request(t, ctx, s.HTTP.Client(), http.MethodPost, s.HTTP.URL+"/v1/channel/room/publish", `{"header":"m"`)
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	hubtest.Body(t, resp)
+	c := s.For(t).DialMany(1, "room")[0]
+	c.Send(hubtest.WSFrame(0x81, hubtest.Say(`1`)))
+	require.Equal(t, "1", string(c.Message().Body))
+	require.Equal(t, "exchange", c.Message().Header)
+	m = s.Hub.Metrics()
+	require.Equal(t, map[string]int64{"ok": 0, "duplicate": 0, "bad_json": 1}, m.Doors["http"].Publishes)
+	require.Equal(t, map[string]int64{"bad_json": 1}, m.RequestsRefused)
+	require.Equal(t, channels.DoorMetrics{Connections: 1, Connects: 1, Publishes: map[string]int64{"ok": 1, "duplicate": 0}}, m.Doors["websocket"])
+	require.Equal(t, 1, m.Subscriptions)
+	c.Close()
+	until(t, "the connection is gone", func() bool {
+		m = s.Hub.Metrics()
+		return m.Doors["websocket"].Connections == 0 && m.Subscriptions == 0
+	})
+	require.EqualValues(t, 1, m.Doors["websocket"].Connects)
+}
+
+func TestLatencyIsSampled(t *testing.T) {
+	s := hubtest.Serve(t, channels.Options{})
+	c := s.For(t).DialMany(2, "room")
+	until(t, "a message is sampled", func() bool {
+		s.PublishGo("room", `1`)
+		for _, one := range c {
+			one.Message()
+		}
+		return s.Hub.Metrics().Latency.Count() > 0
+	})
+	require.Positive(t, s.Hub.Metrics().Latency.Quantile(1))
+}
+
+func TestQuantilesOfAHistogram(t *testing.T) {
+	h := channels.Histogram{Bounds: []time.Duration{10, 20}, Counts: []uint64{10, 10, 0}, Sum: 300}
+	require.EqualValues(t, 20, h.Count())
+	for q, want := range map[float64]time.Duration{0: 0, 0.25: 5, 0.5: 10, 0.75: 15, 1: 20} {
+		require.Equal(t, want, h.Quantile(q), "%v", q)
+	}
+	later := channels.Histogram{Bounds: h.Bounds, Counts: []uint64{10, 10, 1}, Sum: 400}
+	d := later.Since(h)
+	require.Equal(t, channels.Histogram{Bounds: h.Bounds, Counts: []uint64{0, 0, 1}, Sum: 100}, d)
+	require.EqualValues(t, 20, d.Quantile(0.5), "all took longer than the last bound")
+	require.Zero(t, channels.Histogram{}.Quantile(0.5))
+	require.Zero(t, h.Since(h).Quantile(0.99))
+}
