@@ -26,7 +26,7 @@ type Mesh interface {
 	// Publish hands a packet to the replicas that have subscribed to its channel;
 	// if p.Channel is empty, to all; if p.To is set, to that one alone. It never
 	// waits for a replica: one that is too slow loses packets, which the mesh
-	// counts. It sets Origin and Seq, and does not keep p.Body and p.Info.
+	// counts. It sets Origin and Seq, and does not keep p.Body, p.Info and p.Trace.
 	//
 	// It fails if no replica can be reached because of this one or of a broker.
 	// That another replica is away is not an error.
@@ -51,9 +51,9 @@ type Mesh interface {
 	// Receive calls deliver for each packet that arrives from another replica,
 	// until ctx ends or the mesh is closed. Packets of one channel come one at a
 	// time; those of different channels may come from several goroutines.
-	// deliver must not wait, nor call Close, which waits for it. It owns p.Body and
-	// p.Info, and may overwrite them, until it returns: it must copy what it keeps.
-	// Only one Receive may run; what arrives while none does is lost.
+	// deliver must not wait, nor call Close, which waits for it. It owns p.Body,
+	// p.Info and p.Trace, and may overwrite them, until it returns: it must copy
+	// what it keeps. Only one Receive may run; what arrives while none does is lost.
 	Receive(ctx context.Context, deliver func(Packet)) error
 
 	// Status returns the present state. It is cheap and never waits.
@@ -100,7 +100,10 @@ type Identified interface {
 
 // MaxFieldBytes bounds all fields of a hub's packet together, except the Body.
 // Names, ids, the header of a message and its publisher are shorter.
-const MaxFieldBytes = 4 << 10
+const MaxFieldBytes = 5 << 10
+
+// MaxTraceBytes bounds a packet's Trace, which is among these fields.
+const MaxTraceBytes = 1 << 10
 
 // ErrClosed is returned by every method after Close.
 var ErrClosed = errors.New("mesh: closed")
@@ -147,6 +150,9 @@ type Packet struct {
 	Seq     uint64 // rises with each packet of one life of its origin; set by the mesh
 	Sender  string // the connection that must not get it (no echo), or ""
 	Info    []byte // the hub's own data about the message, which the mesh does not read; nil if there are none
+	// Trace says which trace the publish belongs to. The mesh does not read it, and leaves
+	// out one of more than MaxTraceBytes. It is nil if there is none.
+	Trace []byte
 }
 
 // Status is the state of a mesh.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,12 +28,14 @@ var deliveryCases = []Case{
 		Explain: "Packets of one channel keep their order, whether they go to one replica or to all."},
 	{Name: "FieldsSurvive", Check: fieldsSurvive,
 		Explain: "A packet arrives as it was published, with Origin and Seq set by the mesh."},
+	{Name: "LongTrace", Check: longTrace,
+		Explain: "A Trace of MaxTraceBytes arrives. One that is longer is left out, and the rest of its packet arrives."},
 	{Name: "BigBodies", Check: bigBodies,
 		Explain: "Bodies of 1 MiB arrive whole among small ones."},
 	{Name: "Names", Check: names,
 		Explain: "A channel may have any valid name, even one that begins like another or has a meaning for a broker."},
 	{Name: "BodyOwnership", Check: bodyOwnership,
-		Explain: "Publish does not keep the body and the info, so its caller may overwrite them. deliver may overwrite its own too, without changing what other replicas or the next packet get."},
+		Explain: "Publish does not keep the body, the info and the trace, so its caller may overwrite them. deliver may overwrite its own too, without changing what other replicas or the next packet get."},
 	{Name: "BodyWhileDelivered", Check: bodyWhileDelivered,
 		Explain: "The mesh does not touch a body while its deliver runs, whatever else is published and delivered meanwhile."},
 	{Name: "NobodyThere", Check: nobodyThere,
@@ -131,6 +134,9 @@ func fieldsSurvive(t *testing.T, f Fabric) {
 		{Channel: "x", Sender: "connection-1", Body: json.RawMessage(`3`)},
 		{Channel: "x", Info: []byte("any\x00bytes\xff"), Body: json.RawMessage(`3`)},
 		{Channel: "x", Info: bytes.Repeat([]byte("i"), 2<<10)},
+		{Channel: "x", Trace: []byte("any\x00bytes\xff")},
+		{Channel: "x", Info: []byte("i"), Trace: []byte("t"), Body: json.RawMessage(`3`)},
+		{Channel: "x", To: "n1", Trace: []byte("t"), Body: json.RawMessage(`3`)},
 		{Channel: "x", Kind: mesh.KindPresence, Header: "join", Body: json.RawMessage(`{}`)},
 		{Channel: "x", Kind: mesh.KindControl, Header: strings.Repeat("h", 1024)},
 		{Channel: "x", To: "n1", Kind: mesh.KindControl, Header: "h", Body: json.RawMessage(`4`), Epoch: "e", Offset: 9, Sender: "s", Info: []byte("{}")},
@@ -151,6 +157,19 @@ func fieldsSurvive(t *testing.T, f Fabric) {
 		want.Body, got.Body, want.Origin, want.Seq, got.Origin, got.Seq = nil, nil, "", 0, "", 0
 		require.Equal(t, want, got)
 	}
+}
+
+func longTrace(t *testing.T, f Fabric) {
+	m := joinAll(t, f, 2)
+	m[1].subscribeTo(t, m[0], "x")
+	trace := bytes.Repeat([]byte("t"), mesh.MaxTraceBytes+1)
+	m[0].send(t, mesh.Packet{Channel: "x", Header: "1", Info: []byte("i"), Trace: trace[1:]})
+	m[0].send(t, mesh.Packet{Channel: "x", Header: "2", Info: []byte("i"), Trace: trace})
+	m[1].requireNumbers(t, "x", 2)
+	got := m[1].all("x")
+	require.Equal(t, trace[1:], got[0].Trace)
+	require.Equal(t, "i", string(got[1].Info))
+	require.Nil(t, got[1].Trace)
 }
 
 func bigBodies(t *testing.T, f Fabric) {
@@ -205,30 +224,28 @@ func bodyOwnership(t *testing.T, f Fabric) {
 	var seen [][]byte
 	c := joinWith(t, f, "n2", func(p mesh.Packet) {
 		if p.Channel == "x" {
-			seen = append(seen, append(append([]byte(nil), p.Body...), p.Info...))
+			seen = append(seen, slices.Concat(p.Body, p.Info, p.Trace))
 		}
-		for i := range p.Body {
-			p.Body[i] = 'x'
+		for _, own := range [][]byte{p.Body, p.Info, p.Trace} {
+			for i := range own {
+				own[i] = 'x'
+			}
+			_ = append(own, "beyond the end, where another field or packet may be"...)
 		}
-		for i := range p.Info {
-			p.Info[i] = 'x'
-		}
-		_ = append(p.Body, "beyond the end, where another body may be"...)
-		_ = append(p.Info, "beyond the end, where another packet may be"...)
 	})
 	link(t, a, b, c)
 	for _, to := range []*member{b, c} {
 		to.subscribeTo(t, a, "x")
 	}
-	body, info := make([]byte, 0, 100), make([]byte, 0, 100)
+	body, info, trace := make([]byte, 0, 100), make([]byte, 0, 100), make([]byte, 0, 100)
 	for i := 1; i <= n; i++ {
 		body, info = fmt.Appendf(body[:0], `{"n":%d}`, i), fmt.Appendf(info[:0], `{"who":%d}`, i)
-		a.send(t, mesh.Packet{Channel: "x", Header: fmt.Sprint(i), Body: body, Info: info})
-		for k := range body {
-			body[k] = 'y'
-		}
-		for k := range info {
-			info[k] = 'y'
+		trace = fmt.Appendf(trace[:0], "00-%d", i)
+		a.send(t, mesh.Packet{Channel: "x", Header: fmt.Sprint(i), Body: body, Info: info, Trace: trace})
+		for _, own := range [][]byte{body, info, trace} {
+			for k := range own {
+				own[k] = 'y'
+			}
 		}
 	}
 	b.requireNumbers(t, "x", n)
@@ -236,8 +253,8 @@ func bodyOwnership(t *testing.T, f Fabric) {
 	c.pause() // so that nothing writes to seen
 	seen = seen[len(seen)-n:]
 	for i, p := range b.all("x") {
-		want := fmt.Sprintf(`{"n":%d}{"who":%d}`, i+1, i+1)
-		require.Equal(t, want, string(p.Body)+string(p.Info))
+		want := fmt.Sprintf(`{"n":%d}{"who":%d}00-%d`, i+1, i+1, i+1)
+		require.Equal(t, want, string(p.Body)+string(p.Info)+string(p.Trace))
 		require.Equal(t, want, string(seen[i]))
 	}
 }

@@ -139,7 +139,7 @@ func (m *member) take(p mesh.Packet) {
 	if p.Channel == big {
 		p.Body = nil
 	}
-	p.Body, p.Info = bytes.Clone(p.Body), bytes.Clone(p.Info)
+	p.Body, p.Info, p.Trace = bytes.Clone(p.Body), bytes.Clone(p.Info), bytes.Clone(p.Trace)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, v := range m.views {

@@ -107,7 +107,7 @@ type node struct {
 	wide   map[string]bool // prefixes
 	seq    uint64
 	gone   bool
-	bytes  int      // of the bodies and infos in in
+	bytes  int      // that the packets in in hold
 	missed []string // peers with lost packets; reported by Receive
 
 	dropped, told int64
@@ -122,6 +122,9 @@ func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
 	}
 	d.seq++
 	p.Origin, p.Seq = d.id, d.seq
+	if len(p.Trace) > mesh.MaxTraceBytes {
+		p.Trace = nil
+	}
 	for id, to := range n.nodes {
 		if to == d || !to.wantsLocked(p) {
 			continue
@@ -137,7 +140,7 @@ func (d *node) Publish(ctx context.Context, p mesh.Packet) error {
 		}
 		for range copies {
 			own := p
-			own.Body, own.Info = append([]byte(nil), p.Body...), append([]byte(nil), p.Info...)
+			own.Body, own.Info, own.Trace = append([]byte(nil), p.Body...), append([]byte(nil), p.Info...), append([]byte(nil), p.Trace...)
 			if n.faults.Delay == 0 {
 				to.arriveLocked(own)
 				continue
@@ -171,17 +174,20 @@ func (d *node) arriveLocked(p mesh.Packet) {
 	if d.gone {
 		return
 	}
-	if len(d.in) == maxPackets || len(d.in) > 0 && d.bytes+len(p.Body)+len(p.Info) > maxBytes {
+	if len(d.in) == maxPackets || len(d.in) > 0 && d.bytes+held(&p) > maxBytes {
 		d.net.lost++
 		if !slices.Contains(d.missed, p.Origin) {
 			d.missed = append(d.missed, p.Origin)
 		}
 		return
 	}
-	d.bytes += len(p.Body) + len(p.Info)
+	d.bytes += held(&p)
 	d.in = append(d.in, p)
 	d.woken.Ring()
 }
+
+// held is what a waiting packet takes.
+func held(p *mesh.Packet) int { return len(p.Body) + len(p.Info) + len(p.Trace) }
 
 // next removes and returns the next packet.
 func (d *node) next() (mesh.Packet, bool) {
@@ -242,10 +248,11 @@ func (d *node) Receive(ctx context.Context, deliver func(mesh.Packet)) error {
 		default:
 		}
 		if p, ok := d.next(); ok {
-			n := len(p.Body) + len(p.Info)
+			n := held(&p)
 			deliver(p)
 			clear(p.Body) // exposes a deliver that keeps it
 			clear(p.Info)
+			clear(p.Trace)
 			d.tell(n, deliver)
 			continue
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 func FuzzFrame(f *testing.F) {
-	p := mesh.Packet{Channel: "c", Header: "h", Body: []byte(`{"x":1}`), Epoch: "e", Offset: 7, Seq: 9, Sender: "s", Info: []byte(`{"client":"c"}`)}
+	p := mesh.Packet{Channel: "c", Header: "h", Body: []byte(`{"x":1}`), Epoch: "e", Offset: 7, Seq: 9, Sender: "s", Info: []byte(`{"client":"c"}`), Trace: []byte("00-0af7-01")}
 	for _, kind := range []frameKind{frameMessages, frameProbe, frameLost, 0} {
 		f.Add(string(packet.Append(appendFrame(nil, frame{kind, 1, 2, 3, "origin"}), &p)))
 	}

@@ -66,10 +66,13 @@ type entry struct {
 
 // publish queues a packet. It does not keep p.
 func (l *link) publish(p *mesh.Packet) error {
+	if len(p.Trace) > mesh.MaxTraceBytes {
+		p.Trace = nil
+	}
 	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch size := len(p.Body) + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Epoch) + len(p.Sender) + len(p.Info); {
+	switch size := len(p.Body) + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Epoch) + len(p.Sender) + len(p.Info) + len(p.Trace); {
 	case q.closed:
 		return mesh.ErrClosed
 	case q.down != nil:

@@ -206,7 +206,7 @@ func newInbox(t *testing.T, c redis.UniversalClient, prefix, id string) *inbox {
 		_ = b.Receive(context.Background(), func(p mesh.Packet) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			p.Body, p.Info = bytes.Clone(p.Body), bytes.Clone(p.Info)
+			p.Body, p.Info, p.Trace = bytes.Clone(p.Body), bytes.Clone(p.Info), bytes.Clone(p.Trace)
 			b.got = append(b.got, p)
 		})
 	}()

@@ -17,6 +17,7 @@ func FuzzPacket(f *testing.F) {
 	var some []byte
 	for i, p := range []mesh.Packet{
 		{Channel: "x", Header: "h", Body: []byte(`{"a":1}`), Epoch: "e", Offset: 7, Sender: "s", Info: []byte(`{"client":"c"}`)},
+		{Channel: "x", Header: "h", Body: []byte(`1`), Trace: []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")},
 		{To: "fuzz", Channel: "y", Kind: mesh.KindControl}, {To: "other"}, {Channel: "y"}, {},
 	} {
 		p.Seq = uint64(i + 1)
@@ -43,11 +44,12 @@ func FuzzPacket(f *testing.F) {
 			require.Equal(t, "peer", p.Origin)
 			require.Less(t, p.Kind, mesh.KindLost)
 			require.True(t, p.To == "fuzz" || p.To == "" && (p.Channel == "x" || p.Channel == ""), "%+v", p)
-			require.LessOrEqual(t, len(p.Body)+len(p.Header)+len(p.Channel)+len(p.Epoch)+len(p.Sender)+len(p.Info), len(b))
+			require.LessOrEqual(t, len(p.Body)+len(p.Header)+len(p.Channel)+len(p.Epoch)+len(p.Sender)+len(p.Info)+len(p.Trace), len(b))
 			for i := range p.Body {
 				p.Body[i] = 0
 			}
 			clear(p.Info)
+			clear(p.Trace)
 		}
 		require.Equal(t, before, b, "what is delivered shares memory with other packets")
 		_ = zmqmesh.Ask(m, b)

@@ -40,7 +40,7 @@ func (in *inbox) take(p mesh.Packet) {
 		in.hook(p)
 		p.Body = nil
 	}
-	p.Body, p.Info = bytes.Clone(p.Body), bytes.Clone(p.Info)
+	p.Body, p.Info, p.Trace = bytes.Clone(p.Body), bytes.Clone(p.Info), bytes.Clone(p.Trace)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.all = append(in.all, p)

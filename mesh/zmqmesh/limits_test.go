@@ -26,11 +26,11 @@ func TestMaxBody(t *testing.T) {
 		var l mesh.Limiter = a
 		in := link(t, b, "a", a.Address())
 		p := mesh.Packet{To: "b", Channel: strings.Repeat("c", 512), Epoch: strings.Repeat("e", 64), Offset: 1<<64 - 1, Sender: "s",
-			Body: make([]byte, l.MaxBody()), Info: make([]byte, 2<<10)}
-		p.Header = strings.Repeat("h", mesh.MaxFieldBytes-len(p.To)-len(p.Channel)-len(p.Epoch)-len(p.Sender)-len(p.Info))
+			Body: make([]byte, l.MaxBody()), Info: make([]byte, 2<<10), Trace: make([]byte, mesh.MaxTraceBytes)}
+		p.Header = strings.Repeat("h", mesh.MaxFieldBytes-len(p.To)-len(p.Channel)-len(p.Epoch)-len(p.Sender)-len(p.Info)-len(p.Trace))
 		require.NoError(t, a.Publish(t.Context(), p))
 		in.await(t, func(got mesh.Packet) bool {
-			return got.Header == p.Header && len(got.Body) == l.MaxBody() && len(got.Info) == len(p.Info)
+			return got.Header == p.Header && len(got.Body) == l.MaxBody() && len(got.Info) == len(p.Info) && len(got.Trace) == len(p.Trace)
 		})
 		p.Info = make([]byte, most)
 		require.ErrorContains(t, a.Publish(t.Context(), p), "MaxPacketBytes")
@@ -51,7 +51,7 @@ func TestHubWithinTheMesh(t *testing.T) {
 	hub := channels.Options{Mesh: m, Store: hubtest.NewMemory(t), MaxMessageBytes: 17 << 20, QueueBytes: 64 << 20}
 	_, err := channels.New(hub)
 	require.ErrorContains(t, err, "Options.MaxMessageBytes is 17825792")
-	require.ErrorContains(t, err, "up to 16773056")
+	require.ErrorContains(t, err, "up to 16772032")
 	require.ErrorContains(t, err, "raise the mesh's own limit")
 	hub.MaxMessageBytes = m.MaxBody()
 	hubtest.NewHub(t, hub)

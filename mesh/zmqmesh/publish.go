@@ -27,7 +27,10 @@ func (m *Mesh) Publish(_ context.Context, p mesh.Packet) error {
 	if m.closed.Load() {
 		return mesh.ErrClosed
 	}
-	size := packetNumbers + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Body) + len(p.Epoch) + len(p.Sender) + len(p.Info)
+	if len(p.Trace) > mesh.MaxTraceBytes {
+		p.Trace = nil
+	}
+	size := packetNumbers + len(p.Channel) + len(p.To) + len(p.Header) + len(p.Body) + len(p.Epoch) + len(p.Sender) + len(p.Info) + len(p.Trace)
 	if size > m.opts.MaxPacketBytes {
 		return fmt.Errorf("zmqmesh: a packet on %.100q has %d bytes; at most %d are allowed (MaxPacketBytes)", p.Channel, size, m.opts.MaxPacketBytes)
 	}

@@ -3,6 +3,7 @@
 package packet
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 
@@ -27,10 +28,16 @@ const (
 	hasInfo // the versions before it read over this field, and the first ones had a text in it, which no hub takes for an info
 )
 
+// A Trace goes behind its packet, as the Info of a trailer: a packet without a Seq to a
+// replica that cannot be, since all bits of the one before are taken. The versions before
+// it drop the trailer, as a packet that is not for them: zmqmesh because of its Seq, and
+// the hubs behind redismesh because they do not know such a KindControl.
+var trailer = []byte{byte(mesh.KindControl), hasTo | hasInfo, 0, 1, 0}
+
 // ErrMalformed is returned for data that Append did not make.
 var ErrMalformed = errors.New("packet: malformed")
 
-// Append appends a packet without its Origin.
+// Append appends a packet without its Origin, and without a Trace that is too long.
 func Append(dst []byte, p *mesh.Packet) []byte {
 	var has byte
 	for bit, set := range [...]bool{p.Channel != "", p.To != "", p.Header != "", len(p.Body) > 0, p.Epoch != "", p.Offset != 0, p.Sender != "", len(p.Info) > 0} {
@@ -49,7 +56,11 @@ func Append(dst []byte, p *mesh.Packet) []byte {
 		dst = binary.AppendUvarint(dst, p.Offset)
 	}
 	dst = appendText(dst, p.Sender)
-	return appendText(dst, p.Info)
+	dst = appendText(dst, p.Info)
+	if n := len(p.Trace); n > 0 && n <= mesh.MaxTraceBytes {
+		dst = appendText(append(dst, trailer...), p.Trace)
+	}
+	return dst
 }
 
 // appendText appends s unless it is empty.
@@ -96,10 +107,25 @@ func (k *Kept) Text(b []byte) string {
 	return s
 }
 
-// Next decodes the first packet of src and returns what follows it. The body and
-// the info are parts of src with their capacity cut off, so appending to them does
-// not overwrite what follows. No field is larger than src.
+// Next decodes the first packet of src and returns what follows it. The body, the
+// info and the trace are parts of src with their capacity cut off, so appending to
+// them does not overwrite what follows. No field is larger than src.
 func Next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
+	if p, rest, err = next(src, texts); err != nil || !bytes.HasPrefix(rest, trailer) {
+		return p, rest, err
+	}
+	d := decoder{rest: rest[len(trailer):]}
+	if trace := d.bytes(); len(trace) > 0 && len(trace) <= mesh.MaxTraceBytes {
+		p.Trace = trace
+	}
+	if d.bad {
+		return mesh.Packet{}, nil, ErrMalformed
+	}
+	return p, d.rest, nil
+}
+
+// next decodes a packet without its trailer.
+func next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
 	d := decoder{rest: src}
 	p.Kind = mesh.Kind(d.byte())
 	has := d.byte()

@@ -2,6 +2,7 @@ package packet_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -19,7 +20,7 @@ var samples = []mesh.Packet{
 	{Kind: mesh.KindControl, Seq: math.MaxUint64, Offset: math.MaxUint64},
 	{Kind: mesh.KindPresence, Channel: "a", To: "b", Header: "grüße \U0001F44B", Body: json.RawMessage(`{"x":1}`),
 		Epoch: "e", Offset: 300, Seq: 128, Sender: "s", Info: []byte("\x00 info\xff")},
-	{Info: []byte("i"), Seq: 1},
+	{Info: []byte("i"), Seq: 1, Trace: []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")},
 	{Channel: strings.Repeat("c", 200), Body: json.RawMessage(strings.Repeat("1", 1<<20))},
 }
 
@@ -41,9 +42,11 @@ func TestPacketsComeBackAsTheyWere(t *testing.T) {
 			_ = append(p.Body, "overwritten"...)
 			require.Equal(t, want, p, "the info follows the body")
 			_ = append(p.Info, "overwritten"...)
-			p.Body, p.Info = nil, nil
+			require.Equal(t, want, p, "the trace follows the info")
+			_ = append(p.Trace, "overwritten"...)
+			p.Body, p.Info, p.Trace = nil, nil, nil
 			clear(before[:len(before)-len(rest)])
-			want.Body, want.Info = nil, nil
+			want.Body, want.Info, want.Trace = nil, nil, nil
 			require.Equal(t, want, p, "a text shares memory with the input")
 		}
 		require.Empty(t, rest)
@@ -67,6 +70,84 @@ func TestTheInfoIsWhereOtherVersionsReadOver(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, samples[1], p)
 	require.Empty(t, rest)
+}
+
+// These packets were recorded: before is what the version before traces made of them,
+// and now is what this one makes if the first has a trace.
+var recorded = []mesh.Packet{
+	{Kind: mesh.KindMessage, Channel: "c", Header: "h", Body: json.RawMessage(`{"n":1}`), Epoch: "e", Offset: 300, Seq: 128, Sender: "s", Info: []byte(`{"client":"x"}`)},
+	{Kind: mesh.KindControl, To: "b", Header: "canary", Body: json.RawMessage(`{"v":1}`), Seq: 129},
+}
+
+const (
+	before = "00fd800101630168077b226e223a317d0165ac0201730e7b22636c69656e74223a2278227d020e810101620663616e617279077b2276223a317d"
+	now    = "00fd800101630168077b226e223a317d0165ac0201730e7b22636c69656e74223a2278227d02820001003730302d30616637363531393136636434336464383434386562323131633830333139632d623761643662373136393230333333312d3031020e810101620663616e617279077b2276223a317d"
+)
+
+func TestPacketsOfOlderVersions(t *testing.T) {
+	var again []byte
+	rest := unhex(t, before)
+	for _, want := range recorded {
+		var p mesh.Packet
+		var err error
+		p, rest, err = packet.Next(rest, new(packet.Kept))
+		require.NoError(t, err)
+		require.Equal(t, want, p)
+		again = packet.Append(again, &p)
+	}
+	require.Empty(t, rest)
+	require.Equal(t, before, hex.EncodeToString(again), "without traces, nothing has changed")
+}
+
+// The version before was given now, and its Next returned what is wanted here.
+func TestOlderVersionsReadOverATrace(t *testing.T) {
+	traced := recorded[0]
+	traced.Trace = []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	require.Equal(t, now, hex.EncodeToString(packet.Append(packet.Append(nil, &traced), &recorded[1])))
+	rest := unhex(t, now)
+	for _, want := range []mesh.Packet{recorded[0], {Kind: mesh.KindControl, To: "\x00", Info: traced.Trace}, recorded[1]} {
+		var p mesh.Packet
+		var err error
+		p, rest, err = packet.Older(rest, new(packet.Kept))
+		require.NoError(t, err)
+		require.Equal(t, want, p)
+	}
+	require.Empty(t, rest)
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	require.NoError(t, err)
+	return b
+}
+
+// A trace that cannot be one is left out by both sides, and its packet comes.
+func TestTracesThatAreTooLong(t *testing.T) {
+	p := samples[3]
+	p.Trace = bytes.Repeat([]byte("t"), mesh.MaxTraceBytes+1)
+	long := packet.Append(nil, &p)
+	p.Trace = nil
+	bare := packet.Append(nil, &p)
+	require.Equal(t, bare, long)
+	trailer := func(trace int) []byte {
+		return packet.Append(bytes.Clone(bare), &mesh.Packet{Kind: mesh.KindControl, To: "\x00", Info: make([]byte, trace)})
+	}
+	for n, want := range map[int]int{0: 0, 1: 1, mesh.MaxTraceBytes: mesh.MaxTraceBytes, mesh.MaxTraceBytes + 1: 0} {
+		b := trailer(n)
+		if n == 0 {
+			b = append(bytes.Clone(bare), "\x02\x82\x00\x01\x00\x00"...) // which this version does not make
+		}
+		got, rest, err := packet.Next(append(b, bare...), new(packet.Kept))
+		require.NoError(t, err)
+		require.Len(t, got.Trace, want)
+		require.Equal(t, bare, rest, n)
+		got.Trace = nil
+		require.Equal(t, p, got)
+	}
+	cut := trailer(10)
+	_, _, err := packet.Next(cut[:len(cut)-1], new(packet.Kept))
+	require.ErrorIs(t, err, packet.ErrMalformed)
 }
 
 func TestKeptIsBounded(t *testing.T) {
@@ -100,6 +181,7 @@ func FuzzPacket(f *testing.F) {
 	for i := range samples[:4] {
 		f.Add(packet.Append(nil, &samples[i]))
 	}
+	f.Add([]byte("\x02\x82\x00\x01\x00\x01t\x02\x82\x00\x01\x00\x01t")) // a trailer behind nothing
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, rest, err := packet.Next(b, new(packet.Kept))
 		if err != nil {
@@ -111,6 +193,8 @@ func FuzzPacket(f *testing.F) {
 		require.Less(t, len(rest), len(b))
 		require.Equal(t, len(p.Body), len(again.Body))
 		require.Equal(t, len(p.Info), len(again.Info))
+		require.Equal(t, p.Trace, again.Trace)
+		require.LessOrEqual(t, len(p.Trace), mesh.MaxTraceBytes)
 		p.Body, again.Body, p.Info, again.Info = nil, nil, nil, nil // empty fields that another encoder wrote are accepted
 		require.Equal(t, p, again)
 	})
