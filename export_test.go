@@ -219,3 +219,12 @@ func (r *Receiver) Read() (text string, cause error, ok bool) {
 		return string(b), nil, true
 	}
 }
+
+// Observed is a step in which nothing happens.
+func Observed(ctx context.Context, h *Hub) {
+	var step observed
+	if by := h.observers.Load(); by != nil {
+		ctx, step = by.begin(ctx, Step{Kind: StepRelay, Channel: "c"})
+	}
+	step.end(ctx, nil)
+}

@@ -57,9 +57,9 @@ func (fs *feeds) pass(channel string, m *Message, except string, start fanout.St
 }
 
 // receive is pass for a packet from another replica. ch is its channel here, or nil.
-func (fs *feeds) receive(p *mesh.Packet, ch *channel, start fanout.Start) {
+func (fs *feeds) receive(p *mesh.Packet, ch *channel, start fanout.Start) (receivers int) {
 	if !fs.index.Has(p.Channel) {
-		return
+		return 0
 	}
 	m := Message{Header: p.Header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}
 	if ch != nil {
@@ -67,7 +67,7 @@ func (fs *feeds) receive(p *mesh.Packet, ch *channel, start fanout.Start) {
 	} else { // if the channel hides it, the publisher's replica has left it out
 		m.Publisher = decodePublisher(p.Info)
 	}
-	fs.pass(p.Channel, &m, p.Sender, start)
+	return fs.pass(p.Channel, &m, p.Sender, start)
 }
 
 // take queues a message for the feed's subscribers.

@@ -90,6 +90,9 @@ type Hub struct {
 // and unfinished.go to rawmessage.go and message.go. conn_handshake.go upgrades a
 // WebSocket. http_answer.go and http_refuse.go are the way out.
 //
+// Observers: observer.go says what traces are told of. They hear of the steps of a message
+// in publish.go and receive.go, and of the Store's in store_calls.go.
+//
 // The Store: in package store, memory_log.go has Append, Begin, Range and Tops,
 // memory_registry.go what replicas report, memory_presence.go the members. redisstore has
 // append.go, range.go, tops.go, registry.go and presence.go for the same; each calls a
@@ -144,7 +147,7 @@ func New(o Options) (*Hub, error) {
 		}
 		o.Store = m
 	}
-	h.store = countCalls(o.Store)
+	h.store = countCalls(o.Store, &h.observers)
 	h.warn.log = h.log
 	h.lifecycle.init()
 	h.delivery.init(&o)

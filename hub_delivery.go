@@ -1,6 +1,8 @@
 package channels
 
 import (
+	"sync/atomic"
+
 	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/fanout"
 )
@@ -14,6 +16,8 @@ type delivery struct {
 	clients  clientTable
 	streamed streamTable    // the sessions whose commands come beside a stream
 	fan      *fanout.Engine // queues and writes what goes to clients
+
+	observers atomic.Pointer[observers] // nil without observers (observer.go)
 
 	feeds    feeds    // the subscribers of patterns
 	taps     taps     // the Bridges that get every message

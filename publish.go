@@ -88,11 +88,19 @@ func (h *Hub) publishTrusted(ctx context.Context, channel string, m Message, o P
 // publish is the way of every message that is published through this replica:
 // from Go code, over HTTP, or over a connection. The body of p is valid JSON.
 // publish does not keep it. The door by which it came counts what became of it.
-func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Result, error) {
+func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (res Result, err error) {
 	if !h.calls.Enter() {
 		return Result{}, ErrClosed
 	}
 	defer h.calls.Leave()
+	if by := h.observers.Load(); by != nil {
+		in, step := by.begin(ctx, Step{Kind: StepPublish, Channel: p.Channel, Bytes: len(p.Message.Body)})
+		ctx = in
+		defer func() {
+			step.Position, step.Receivers = res.Position, res.Receivers
+			step.end(in, err)
+		}()
+	}
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
@@ -100,7 +108,6 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	if err := p.check(&o); err != nil {
 		return Result{}, err
 	}
-	var err error
 	ch := h.channels.use(p.Channel)
 	listed := ch != nil
 	if listed {
@@ -132,7 +139,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (Res
 	}
 	var info []byte
 	m.Publisher, info = h.publisherOf(&ch.opts, &p)
-	res, err := h.appendToLog(ctx, ch, &m, info, key, &o)
+	res, err = h.appendToLog(ctx, ch, &m, info, key, &o)
 	switch {
 	case err != nil:
 		return Result{}, err
@@ -288,8 +295,15 @@ func (h *Hub) relay(ctx context.Context, kind mesh.Kind, channel string, m *Mess
 	if h.mesh == nil || o.Local {
 		return nil
 	}
-	err := h.mesh.Publish(ctx, mesh.Packet{Kind: kind, Channel: channel, Header: m.Header, Body: m.Body,
-		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except, Info: info})
+	p := mesh.Packet{Kind: kind, Channel: channel, Header: m.Header, Body: m.Body,
+		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except, Info: info}
+	var step observed
+	if by := h.observers.Load(); by != nil {
+		p.Trace = by.trace(ctx) // of the publish, not of this step
+		ctx, step = by.begin(ctx, Step{Kind: StepRelay, Channel: channel, Bytes: len(m.Body), Position: m.Position})
+	}
+	err := h.mesh.Publish(ctx, p)
+	step.end(ctx, err)
 	if err == nil {
 		return nil
 	}

@@ -7,8 +7,8 @@ import (
 )
 
 // The way of a message that another replica published: Hub.receive gets it
-// from the mesh, checkPacket checks it, and handlePacket hands it to its channel and
-// to the patterns that match.
+// from the mesh, checkPacket checks it, and handOver hands it to its channel and to the
+// patterns that match.
 
 // receive takes what other replicas publish, until the hub is shut down.
 func (h *Hub) receive() {
@@ -21,38 +21,50 @@ func (h *Hub) receive() {
 
 // handlePacket takes one packet from another replica. It never waits.
 func (h *Hub) handlePacket(p mesh.Packet) {
-	header := p.Header
 	switch p.Kind {
 	case mesh.KindMessage, mesh.KindAgain:
-	case mesh.KindPresence:
-		header = headerPresence
+		var step observed
+		ctx := h.ctx
+		if by := h.observers.Load(); by != nil {
+			ctx, step = by.receive(ctx, &p)
+		}
+		receivers, err := h.handOver(&p)
+		step.Receivers = receivers
+		step.end(ctx, err)
+	case mesh.KindPresence: // the hub's own, so no observer is told
+		h.handOver(&p)
 	case mesh.KindControl:
 		h.takeControl(p)
-		return
 	case mesh.KindLost:
 		h.lost(p.Channel)
-		return
-	default:
-		return // of a later version
-	}
+	} // others are of a later version
+}
+
+// handOver hands a packet to its channel and to the patterns that match, and returns
+// for how many subscribers it was queued.
+func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 	ch := h.channels.use(p.Channel)
 	if ch != nil {
 		defer ch.release()
 	}
-	if err := h.checkPacket(&p, ch != nil); err != nil {
+	if err := h.checkPacket(p, ch != nil); err != nil {
 		h.stats.badPackets.Add(1)
-		h.warn.badPacket(&p, err)
-		return
+		h.warn.badPacket(p, err)
+		return 0, err
 	}
+	header := p.Header
 	var start fanout.Start
-	if p.Kind == mesh.KindMessage {
+	switch p.Kind {
+	case mesh.KindPresence:
+		header = headerPresence
+	case mesh.KindMessage:
 		start = h.fan.Sample()
 		h.stats.received.Add(1)
 		h.taps.pass(p.Channel, header, p.Body)
-		h.feeds.receive(&p, ch, start)
+		receivers = h.feeds.receive(p, ch, start)
 	}
 	if ch == nil {
-		return // nobody here is subscribed to the channel itself, or any more
+		return receivers, nil // nobody here is subscribed to the channel itself, or any more
 	}
 	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}, Publisher: ch.opts.publisher(p.Info)}
 	if ch.opts.HistorySize == 0 {
@@ -64,7 +76,7 @@ func (h *Hub) handlePacket(p mesh.Packet) {
 	if m.Position.Offset > 0 {
 		h.noteAnotherStore(p.Channel, p.Origin)
 	}
-	ch.take(f)
+	return receivers + ch.take(f), nil
 }
 
 // maxSender bounds the ids in Packet.Sender, in bytes. The hub's own have fewer than 100.

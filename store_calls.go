@@ -10,9 +10,11 @@ import (
 	"github.com/channels-go/channels/store"
 )
 
-// storeCalls is the hub's Store. It counts the calls, and how long they take.
+// storeCalls is the hub's Store. It counts the calls, and how long they take, and tells
+// observers.
 type storeCalls struct {
 	store.Store
+	observers *atomic.Pointer[observers] // the hub's
 	// A Memory answers in less time than it takes to read the clock a few times, so only
 	// one in memorySample of its calls is timed.
 	memory bool
@@ -49,102 +51,113 @@ var storeMethodNames = [storeMethods]string{
 	"append", "begin", "range", "tops", "report", "forget", "replicas", "channels", "channel", "update_presence", "members",
 }
 
-func countCalls(s store.Store) *storeCalls {
+func countCalls(s store.Store, told *atomic.Pointer[observers]) *storeCalls {
 	_, memory := s.(*store.Memory)
-	return &storeCalls{Store: s, memory: memory}
+	return &storeCalls{Store: s, observers: told, memory: memory}
 }
 
-// begin counts a call. It returns the zero time if the call is not timed.
-func (s *storeCalls) begin(m storeMethod) time.Time {
-	if n := s.calls[m].n.Add(1); s.memory && n%memorySample != 1 {
-		return time.Time{}
+// A storeCall is a call that is under way.
+type storeCall struct {
+	began time.Time // zero if the call is not timed
+	step  observed
+}
+
+// begin counts a call, and returns its context.
+func (s *storeCalls) begin(ctx context.Context, m storeMethod, channel string) (context.Context, storeCall) {
+	var c storeCall
+	if n := s.calls[m].n.Add(1); !s.memory || n%memorySample == 1 {
+		c.began = time.Now()
 	}
-	return time.Now()
+	if by := s.observers.Load(); by != nil {
+		ctx, c.step = by.begin(ctx, Step{Kind: StepStore, Call: storeMethodNames[m], Channel: channel})
+	}
+	return ctx, c
 }
 
-func (s *storeCalls) end(m storeMethod, began time.Time, err error) {
+func (s *storeCalls) end(ctx context.Context, m storeMethod, call *storeCall, err error) {
 	c := &s.calls[m]
-	if !began.IsZero() {
-		c.took.Add(time.Since(began))
+	if !call.began.IsZero() {
+		c.took.Add(time.Since(call.began))
 	}
+	call.step.end(ctx, err)
 	if err != nil && !errors.Is(err, store.ErrKeyReused) && !errors.Is(err, store.ErrClosed) && !errors.Is(err, context.Canceled) {
 		c.failed.Add(1)
 	}
 }
 
 func (s *storeCalls) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
-	t := s.begin(callAppend)
+	ctx, c := s.begin(ctx, callAppend, channel)
 	pos, dup, err := s.Store.Append(ctx, channel, e, o)
-	s.end(callAppend, t, err)
+	s.end(ctx, callAppend, &c, err)
 	return pos, dup, err
 }
 
 func (s *storeCalls) Begin(ctx context.Context, channel string) (store.Position, error) {
-	t := s.begin(callBegin)
+	ctx, c := s.begin(ctx, callBegin, channel)
 	pos, err := s.Store.Begin(ctx, channel)
-	s.end(callBegin, t, err)
+	s.end(ctx, callBegin, &c, err)
 	return pos, err
 }
 
 func (s *storeCalls) Range(ctx context.Context, channel string, q store.Query) (store.Page, error) {
-	t := s.begin(callRange)
+	ctx, c := s.begin(ctx, callRange, channel)
 	page, err := s.Store.Range(ctx, channel, q)
-	s.end(callRange, t, err)
+	s.end(ctx, callRange, &c, err)
 	return page, err
 }
 
 func (s *storeCalls) Tops(ctx context.Context, channels []string) ([]store.Position, error) {
-	t := s.begin(callTops)
+	ctx, c := s.begin(ctx, callTops, "")
 	tops, err := s.Store.Tops(ctx, channels)
-	s.end(callTops, t, err)
+	s.end(ctx, callTops, &c, err)
 	return tops, err
 }
 
 func (s *storeCalls) Report(ctx context.Context, r store.Report) (bool, error) {
-	t := s.begin(callReport)
+	ctx, c := s.begin(ctx, callReport, "")
 	known, err := s.Store.Report(ctx, r)
-	s.end(callReport, t, err)
+	s.end(ctx, callReport, &c, err)
 	return known, err
 }
 
 func (s *storeCalls) Forget(ctx context.Context, replica string) error {
-	t := s.begin(callForget)
+	ctx, c := s.begin(ctx, callForget, "")
 	err := s.Store.Forget(ctx, replica)
-	s.end(callForget, t, err)
+	s.end(ctx, callForget, &c, err)
 	return err
 }
 
 func (s *storeCalls) Replicas(ctx context.Context) ([]store.Replica, error) {
-	t := s.begin(callReplicas)
+	ctx, c := s.begin(ctx, callReplicas, "")
 	all, err := s.Store.Replicas(ctx)
-	s.end(callReplicas, t, err)
+	s.end(ctx, callReplicas, &c, err)
 	return all, err
 }
 
 func (s *storeCalls) Channels(ctx context.Context, prefix, after string, limit int) ([]store.Count, error) {
-	t := s.begin(callChannels)
+	ctx, c := s.begin(ctx, callChannels, "")
 	counts, err := s.Store.Channels(ctx, prefix, after, limit)
-	s.end(callChannels, t, err)
+	s.end(ctx, callChannels, &c, err)
 	return counts, err
 }
 
 func (s *storeCalls) Channel(ctx context.Context, name string) (store.Count, error) {
-	t := s.begin(callChannel)
+	ctx, c := s.begin(ctx, callChannel, name)
 	count, err := s.Store.Channel(ctx, name)
-	s.end(callChannel, t, err)
+	s.end(ctx, callChannel, &c, err)
 	return count, err
 }
 
 func (s *storeCalls) UpdatePresence(ctx context.Context, replica string, changes []store.PresenceChange) error {
-	t := s.begin(callPresence)
+	ctx, c := s.begin(ctx, callPresence, "")
 	err := s.Store.UpdatePresence(ctx, replica, changes)
-	s.end(callPresence, t, err)
+	s.end(ctx, callPresence, &c, err)
 	return err
 }
 
 func (s *storeCalls) Members(ctx context.Context, channel string, limit int) ([]store.Member, int, error) {
-	t := s.begin(callMembers)
+	ctx, c := s.begin(ctx, callMembers, channel)
 	members, total, err := s.Store.Members(ctx, channel, limit)
-	s.end(callMembers, t, err)
+	s.end(ctx, callMembers, &c, err)
 	return members, total, err
 }
