@@ -19,6 +19,7 @@ func (h *Hub) serveReplicas(w http.ResponseWriter, r *http.Request, _ string, _ 
 	rows := make([]row, len(replicas))
 	for i, r := range replicas {
 		rows[i] = row{r.json(), r.Seen.Milliseconds()}
+		rows[i].replicaUsageJSON = replicaUsageJSON{}
 	}
 	return h.writeJSON(w, map[string][]row{"data": rows})
 }

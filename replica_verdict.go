@@ -78,6 +78,7 @@ func (h *Hub) verdict() (Replica, error) {
 	l := &h.vitals
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	v.StoreTime = l.store.took
 	l.mesh.judge(&v, wayMesh)
 	if v.Status == ReplicaRed {
 		unready = ErrMeshUnavailable

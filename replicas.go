@@ -18,6 +18,7 @@ import (
 type replicaState struct {
 	vitals vitals        // this replica (replica_vitals.go)
 	others otherReplicas // the others (replica_others.go)
+	usage  usage         // what this one takes of its machine (replica_usage.go)
 	echoes chan echo     // echoes to be sent (replica_canary.go)
 	report reporter      // what the Store is still to be told (replica_report.go)
 	// discoverer is the mesh if it needs the hub to tell it of its peers, or nil.

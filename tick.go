@@ -11,6 +11,7 @@ func (h *Hub) tick() {
 	h.forwarded.Store(0)
 	h.cool()
 	h.countDrops()
+	h.usage.measure()
 	h.unfinished.expire()
 	h.warn.cutShort(&h.unfinished.cut)
 }

@@ -1,0 +1,43 @@
+package channels_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+)
+
+// Replicas tell each other what they take of their machines, but not the clients.
+func TestReplicasTellWhatTheyTake(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		time.Sleep(4500 * time.Millisecond)
+		all, err := r.hubs[0].Replicas(context.Background())
+		require.NoError(t, err)
+		require.Len(t, all, 2)
+		for _, one := range all {
+			require.Equal(t, runtime.Version(), one.GoVersion, one.ID)
+			require.Equal(t, runtime.GOMAXPROCS(0), one.Processors, one.ID)
+			require.Greater(t, one.Memory, int64(1<<20), one.ID)
+			require.GreaterOrEqual(t, one.CPU, 0.0, one.ID)
+		}
+		require.NotContains(t, get(r.hubs[0], "/v1/nodes").Body.String(), runtime.Version())
+	})
+}
+
+// The processor time of a process that works rises.
+func TestProcessorsInUse(t *testing.T) {
+	hub, err := channels.New(channels.Options{})
+	require.NoError(t, err)
+	defer hub.Shutdown(context.Background())
+	for {
+		all, err := hub.Replicas(t.Context())
+		require.NoError(t, err)
+		if all[0].CPU > 0 {
+			break
+		}
+	}
+}
