@@ -83,6 +83,9 @@ type ReplicaPeer struct {
 	RTT time.Duration // of the last heartbeat; 0 if none has come
 }
 
+// ReplicaID returns this replica's name: Options.ReplicaID, or what New chose for it.
+func (h *Hub) ReplicaID() string { return h.opts.ReplicaID }
+
 // maxReplicaPeers bounds what each replica tells of its links with each heartbeat.
 const maxReplicaPeers = 20
 

@@ -1,0 +1,152 @@
+package admin
+
+import (
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/channels-go/channels"
+)
+
+// overview is all replicas at this moment, as the page shows them.
+type overview struct {
+	Replica  string        `json:"replica"` // that answers
+	Time     int64         `json:"time_ms"` // Unix time
+	Replicas []replicaInfo `json:"replicas"`
+	Store    storeInfo     `json:"store"`
+	Scaling  *scalingInfo  `json:"scaling"`  // null if there is no Scaler
+	Again    int64         `json:"again_ms"` // when to ask again, since a light may turn then
+}
+
+type replicaInfo struct {
+	ID          string    `json:"id"`
+	Status      string    `json:"status"`
+	Reasons     []reason  `json:"reasons"`
+	Seen        int64     `json:"seen_ms"`
+	Started     time.Time `json:"started"`
+	Uptime      int64     `json:"uptime_s"`
+	Version     string    `json:"version"`
+	Go          string    `json:"go"`
+	Draining    bool      `json:"draining"`
+	Connections int       `json:"connections"`
+	Channels    int       `json:"channels"`
+	Requests    *float64  `json:"requests_s"` // null if it is not known
+	Publishes   *float64  `json:"publishes_s"`
+	Deliveries  *float64  `json:"deliveries_s"`
+	Queued      int64     `json:"queued"`
+	Memory      int64     `json:"memory"`
+	CPU         float64   `json:"cpu"`
+	Processors  int       `json:"processors"`
+	LatencyP50  float64   `json:"latency_p50_ms"`
+	LatencyP99  float64   `json:"latency_p99_ms"`
+	Mesh        *meshInfo `json:"mesh"` // null if it has none, or does not say
+}
+
+// reason is why a replica is not green, in a few words and in a sentence.
+type reason struct {
+	Reason string `json:"reason"`
+	Words  string `json:"words"`
+}
+
+type meshInfo struct {
+	Up      int        `json:"up"`
+	Down    int        `json:"down"`
+	Dropped int64      `json:"dropped"`
+	Lost    int64      `json:"lost"`
+	Refused int64      `json:"refused"`
+	Peers   []peerInfo `json:"peers"`
+}
+
+type peerInfo struct {
+	ID  string  `json:"id"` // empty for a broker, or if it is not known
+	Up  bool    `json:"up"`
+	RTT float64 `json:"rtt_ms"`
+}
+
+// storeInfo is how the Store does, as the worst of the replicas says that can tell.
+type storeInfo struct {
+	Status string  `json:"status"`
+	Words  string  `json:"words"`
+	Took   float64 `json:"ms"` // for the canary of the replica that answers; 0 if none came back
+}
+
+// serveOverview is GET /api/overview.
+func (a *Admin) serveOverview(_ http.ResponseWriter, r *http.Request, _ operator) (any, error) {
+	if _, err := query(r); err != nil {
+		return nil, err
+	}
+	v := a.watch.look()
+	if v.err != nil {
+		return nil, v.err
+	}
+	o := overview{Time: v.at.UnixMilli(), Replicas: make([]replicaInfo, len(v.replicas)), Again: max(50, v.again().Milliseconds())}
+	for i, one := range v.replicas {
+		o.Replicas[i] = one.info(v.at)
+	}
+	o.Replica = a.hub.ReplicaID()
+	o.Store = v.store(o.Replica)
+	o.Scaling = a.scalingInfo(v)
+	return o, nil
+}
+
+func (r watched) info(now time.Time) replicaInfo {
+	i := replicaInfo{
+		ID: r.ID, Status: string(r.Status), Reasons: make([]reason, len(r.Reasons)), Seen: r.Seen.Milliseconds(),
+		Started: r.Started, Uptime: max(0, int64(now.Sub(r.Started)/time.Second)), Version: r.Version, Go: r.GoVersion, Draining: r.Draining,
+		Connections: r.Connections, Channels: r.Channels, Queued: r.Queued, Memory: r.Memory, CPU: round(r.CPU, 1000), Processors: r.Processors,
+		LatencyP50: milliseconds(r.LatencyP50), LatencyP99: milliseconds(r.LatencyP99),
+	}
+	for k, why := range r.Reasons {
+		i.Reasons[k] = reason{why, words(why)}
+	}
+	if r.known {
+		for to, n := range map[**float64]float64{&i.Requests: r.perSecond.requests, &i.Publishes: r.perSecond.publishes, &i.Deliveries: r.perSecond.deliveries} {
+			n = round(n, 10)
+			*to = &n
+		}
+	}
+	if m := r.Mesh; m != nil {
+		i.Mesh = &meshInfo{m.Up, m.Down, m.Dropped, m.Lost, m.Refused, make([]peerInfo, len(m.Peers))}
+		for k, p := range m.Peers {
+			i.Mesh.Peers[k] = peerInfo{p.ID, p.Up, milliseconds(p.RTT)}
+		}
+	}
+	return i
+}
+
+func round(x, parts float64) float64 { return math.Round(x*parts) / parts }
+
+// store sums up what the replicas say of the Store. self answers.
+func (v *view) store(self string) storeInfo {
+	worst := storeInfo{Status: string(channels.ReplicaGreen), Words: "It takes what it is given."}
+	var bad, late []string // replicas
+	for _, r := range v.replicas {
+		switch {
+		case slices.Contains(r.Reasons, "canary lost: store"), slices.Contains(r.Reasons, "reports lost: store"):
+			bad = append(bad, r.ID)
+		case slices.ContainsFunc(r.Reasons, func(s string) bool { return strings.HasSuffix(s, "late: store") }):
+			late = append(late, r.ID)
+		}
+		if r.ID == self {
+			worst.Took = milliseconds(r.StoreTime)
+		}
+	}
+	switch {
+	case len(bad) > 0:
+		worst.Status, worst.Words = string(channels.ReplicaRed), "It takes nothing from "+names(bad)+"."
+	case len(late) > 0:
+		worst.Status, worst.Words = string(channels.ReplicaYellow), "It is slow for "+names(late)+"."
+	}
+	return worst
+}
+
+// names lists some replicas.
+func names(ids []string) string {
+	const most = 4
+	if n := len(ids) - most; n > 0 {
+		return strings.Join(ids[:most], ", ") + " and others"
+	}
+	return strings.Join(ids, ", ")
+}

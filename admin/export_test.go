@@ -1,0 +1,77 @@
+package admin
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/channels-go/channels"
+)
+
+// Reasons are the reasons that have words.
+func Reasons() map[string]string { return reasons }
+
+// A Watch watches replicas that a test makes up, by a clock of the test.
+type Watch struct{ w watch }
+
+func NewWatch(now func() time.Time, replicas func() ([]channels.Replica, error)) *Watch {
+	w := &Watch{watch{now: now, tallies: map[string]tally{}}}
+	w.w.replicas = func(context.Context) ([]channels.Replica, error) { return replicas() }
+	return w
+}
+
+func (w *Watch) Sample() { w.w.sample() }
+
+// Forget has the next look be a new one, whatever the clock says.
+func (w *Watch) Forget() *Watch {
+	w.w.latest = nil
+	return w
+}
+
+// Again is after how long the page asks again.
+func (w *Watch) Again() time.Duration { return w.w.look().again() }
+
+// A Point is a point of the charts.
+type Point struct {
+	Second                          int64
+	Replicas, Green, Connections    int
+	Requests, Publishes, Deliveries float64
+}
+
+func (w *Watch) Since(second int64) (all []Point) {
+	for _, p := range w.w.since(second) {
+		all = append(all, Point{p.second, p.replicas, p.green, p.connections, p.requests, p.publishes, p.deliveries})
+	}
+	return all
+}
+
+// Tallies is how many replicas it remembers.
+func (w *Watch) Tallies() int { return len(w.w.tallies) }
+
+// Guesses are wrong tokens by address.
+type Guesses struct{ g guesses }
+
+func (g *Guesses) Wrong(from netip.Prefix, now time.Time)              { g.g.wrong(from, now) }
+func (g *Guesses) Wait(from netip.Prefix, now time.Time) time.Duration { return g.g.wait(from, now) }
+func (g *Guesses) Len() int                                            { return len(g.g.from) }
+
+const MaxGuessers = maxGuessers
+
+// IsSession reports whether a cookie made at one time counts at another.
+func (a *Admin) IsSession(made, at time.Time) bool {
+	_, value := a.newSession(made)
+	_, ok := a.readSession(value, at)
+	return ok
+}
+
+// Session is the value of a cookie.
+func (a *Admin) Session() string {
+	_, value := a.newSession(time.Now())
+	return value
+}
+
+// Reads reports whether a page takes the cookie of another.
+func (a *Admin) Reads(value string) bool {
+	_, ok := a.readSession(value, time.Now())
+	return ok
+}

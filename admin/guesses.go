@@ -1,0 +1,64 @@
+package admin
+
+import (
+	"container/list"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// guessesAtOnce is how many wrong tokens an address may try, and guessEvery is
+	// how long it waits for each one after these.
+	guessesAtOnce = 5
+	guessEvery    = 10 * time.Second
+	// maxGuessers bounds the addresses that are remembered. Beyond it, the one whose
+	// last guess is longest ago is forgotten.
+	maxGuessers = 1024
+)
+
+// guesses counts wrong tokens by address, so that nobody can try many.
+type guesses struct {
+	mu   sync.Mutex // guards the fields below
+	from map[netip.Prefix]*list.Element
+	last list.List // of *guesser; in front the latest
+}
+
+type guesser struct {
+	from netip.Prefix
+	full time.Time // when all guesses are free again
+}
+
+// wait returns how long an address has to wait before its next guess is looked at.
+func (g *guesses) wait(from netip.Prefix, now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.from[from]
+	if e == nil {
+		return 0
+	}
+	return max(0, e.Value.(*guesser).full.Sub(now)-(guessesAtOnce-1)*guessEvery)
+}
+
+// wrong notes a wrong guess.
+func (g *guesses) wrong(from netip.Prefix, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.from[from]
+	if e == nil {
+		if g.from == nil {
+			g.from = map[netip.Prefix]*list.Element{}
+		}
+		if len(g.from) >= maxGuessers {
+			delete(g.from, g.last.Remove(g.last.Back()).(*guesser).from)
+		}
+		e = g.last.PushFront(&guesser{from: from, full: now})
+		g.from[from] = e
+	}
+	g.last.MoveToFront(e)
+	one := e.Value.(*guesser)
+	if one.full.Before(now) {
+		one.full = now
+	}
+	one.full = one.full.Add(guessEvery)
+}

@@ -1,0 +1,187 @@
+// One channel: its numbers, its history, who is there, and what is published now.
+
+import { $, el, keyed, text } from "./dom.js";
+import { bytes, count, number, time } from "./format.js";
+import { get, post } from "./api.js";
+
+// most bounds the messages that are kept of the live tail.
+const most = 200;
+
+let name = null;
+let before = ""; // of which offset the history shows the messages; empty: the newest
+let stream = null;
+let paused = false;
+let waiting = []; // what came while the tail was paused, or since it was drawn last
+let missed = 0;
+
+// openChannel shows a channel, and closeChannel stops following it.
+export function openChannel(to) {
+  if (name === to) return;
+  closeChannel();
+  name = to;
+  before = "";
+  text($("channel-name"), name);
+  for (const id of ["tail", "history", "channel-numbers"]) $(id).replaceChildren();
+  $("presence").tBodies[0].replaceChildren();
+  for (const id of ["publish-answer", "presence-answer", "presence-state"]) text($(id), "");
+  pause(false);
+  follow();
+}
+
+export function closeChannel() {
+  stream?.close();
+  stream = name = null;
+  waiting = [];
+  missed = 0;
+}
+
+function follow() {
+  const mine = (stream = new EventSource("api/tail?" + new URLSearchParams({ name })));
+  mine.onopen = drawTailState;
+  mine.onerror = drawTailState; // it comes again by itself, unless it was refused
+  mine.onmessage = (e) => {
+    const batch = JSON.parse(e.data);
+    missed += batch.skipped;
+    waiting.push(...batch.messages);
+    if (waiting.length > most) {
+      missed += waiting.length - most;
+      waiting = waiting.slice(-most);
+    }
+    if (!paused) drawTail();
+    drawTailState();
+  };
+  mine.addEventListener("over", (e) => {
+    mine.close();
+    drawTailState();
+    text($("tail-state"), `It has ended: ${JSON.parse(e.data)}`);
+  });
+}
+
+function drawTail() {
+  const list = $("tail");
+  if (missed) list.prepend(el("li", { class: "skipped" }, `${count(missed, "message")} not shown`));
+  for (const m of waiting) list.prepend(message(m));
+  while (list.children.length > most) list.lastElementChild.remove();
+  waiting = [];
+  missed = 0;
+}
+
+function drawTailState() {
+  const states = ["connecting…", "following", "not followed: reload the page to try again"];
+  const words = paused ? `paused, ${count(waiting.length + missed, "new message")}` : states[stream?.readyState ?? 2];
+  text($("tail-state"), words);
+}
+
+function pause(on) {
+  paused = on;
+  const b = $("tail-pause");
+  b.setAttribute("aria-pressed", on);
+  text(b, on ? "Go on" : "Pause");
+  if (!on) drawTail();
+  if (stream) drawTailState();
+}
+
+$("tail-pause").addEventListener("click", () => pause(!paused));
+$("tail-clear").addEventListener("click", () => $("tail").replaceChildren());
+
+// message shows a message, as text.
+function message(m) {
+  return el("li", {},
+    el("p", { class: "about" },
+      m.time_ms ? el("time", {}, time(m.time_ms)) : null,
+      el("strong", {}, m.header),
+      m.offset ? el("span", {}, "#" + m.offset) : null,
+      m.user || m.publisher ? el("span", { class: "from" }, "from " + (m.user || m.publisher)) : null,
+      el("span", { class: "size" }, bytes(m.bytes))),
+    el("pre", {}, m.body));
+}
+
+export async function drawChannel() {
+  const of = name;
+  let c;
+  try {
+    c = await get("channel", { name: of, before });
+  } catch (e) {
+    if (of === name) text($("history-state"), e.message);
+    throw e;
+  }
+  if (of !== name) return;
+  const h = c.history, p = c.presence;
+  const numbers = [["Subscribers", number(c.subscribers)], ["Publishes in 60 s", number(c.publishes)]];
+  if (h) numbers.push(["Last message", h.offset === "0" ? "none" : "#" + number(BigInt(h.offset))], ["Oldest kept", h.messages.length ? "#" + number(BigInt(h.first)) : "none"]);
+  else numbers.push(["History", "none kept"]);
+  keyed($("channel-numbers"), numbers, ([label]) => label, ([label]) => el("div", {}, el("dt", {}, label), el("dd")), (e, [, value]) => text(e.lastElementChild, value));
+  $("history-card").hidden = !h;
+  if (h) drawHistory(h);
+  text($("presence-state"), p ? (p.total > p.members.length ? `${number(p.members.length)} of ${number(p.total)}` : count(p.total, "connection")) : "this channel does not say");
+  keyed($("presence").tBodies[0], p?.members ?? [], (m) => m.client, makeMember, () => {});
+}
+
+function drawHistory(h) {
+  const newest = h.messages.toReversed();
+  keyed($("history"), newest, (m) => h.epoch + " " + m.offset, message, () => {});
+  text($("history-state"), !newest.length ? "nothing is kept" : `#${newest.at(-1).offset} to #${newest[0].offset}`);
+  $("history-newest").disabled = before === "";
+  $("history-older").disabled = !newest.length || BigInt(newest.at(-1).offset) <= BigInt(h.first);
+  $("history-older").dataset.before = newest.at(-1)?.offset ?? "";
+}
+
+function page(to) {
+  before = to;
+  drawChannel().catch(() => {}); // the next look tells what is wrong
+}
+
+$("history-older").addEventListener("click", () => page($("history-older").dataset.before));
+$("history-newest").addEventListener("click", () => page(""));
+
+function makeMember(m) {
+  const buttons = [el("button", { "data-client": m.client, "aria-label": `Disconnect the connection ${m.client}` }, "Disconnect")];
+  if (m.user) buttons.push(el("button", { "data-user": m.user, "aria-label": `Disconnect all connections of ${m.user}` }, "… all of the user"));
+  return el("tr", {},
+    el("td", {}, el("strong", {}, m.user || "no user"), el("code", {}, m.client), m.info ? el("span", { class: "info" }, m.info) : null),
+    el("td", { class: "buttons" }, ...buttons));
+}
+
+$("presence").addEventListener("click", async (e) => {
+  const { user, client } = e.target.closest("button")?.dataset ?? {};
+  if (!user && !client) return;
+  const whom = user ? `all connections of the user ${user}` : `the connection ${client}`;
+  const text1 = user ? "They are closed on every replica, in all channels, and clients of the client protocol do not come back by themselves." : "It leaves all its channels. A client of the client protocol does not come back by itself.";
+  if (!(await ask(`Disconnect ${whom}?`, text1, "Disconnect"))) return;
+  try {
+    const a = await post("disconnect", user ? { user } : { client });
+    text($("presence-answer"), `Disconnected ${whom}: ${number(a.here)} at this replica; the others were told.`);
+  } catch (err) {
+    text($("presence-answer"), `Not disconnected: ${err.message}`);
+  }
+});
+
+// ask returns whether the operator says yes.
+function ask(title, words, yes) {
+  const dialog = $("ask");
+  text($("ask-title"), title);
+  text($("ask-text"), words);
+  text($("ask-yes"), yes);
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
+}
+
+$("publish").addEventListener("submit", async (e) => {
+  e.preventDefault();
+  const answer = $("publish-answer"), body = $("publish-body").value;
+  try {
+    JSON.parse(body);
+  } catch (err) {
+    text(answer, `The body is not JSON: ${err.message}. Even a text needs quotes.`);
+    $("publish-body").focus();
+    return;
+  }
+  text(answer, "Publishing…");
+  try { // the body as it was typed: JavaScript would round large numbers
+    const a = await post("publish", `{"channel":${JSON.stringify(name)},"header":${JSON.stringify($("publish-header").value)},"body":${body}}`);
+    text(answer, `Published${a.offset ? ` as #${a.offset}` : ""}: ${count(a.receivers, "subscriber")} at this replica.`);
+  } catch (err) {
+    text(answer, `Not published: ${err.message}`);
+  }
+});

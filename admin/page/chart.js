@@ -1,0 +1,179 @@
+// A chart of one or two lines over 15 minutes. It is drawn at its own size, so that lines
+// are sharp, and is read by mouse, finger, keyboard and screen reader.
+
+import { el, svg, text, attribute } from "./dom.js";
+import { time } from "./format.js";
+import { span } from "./points.js";
+
+const height = 132, top = 8, bottom = 20, left = 44, right = 10;
+
+// A gap of up to so many seconds is a second that a busy replica has skipped.
+const bridged = 3;
+
+export class Chart {
+  // what has title, format (a number in words), whole (only whole numbers have lines),
+  // and series: [{ column, label }].
+  constructor(what) {
+    this.what = what;
+    this.width = 0;
+    this.at = null; // the second that is looked at
+    this.value = el("strong", { class: "value" });
+    this.read = el("span", { class: "read" });
+    const head = el("figcaption", {}, el("span", { class: "title" }, what.title), this.value, this.read);
+    this.svg = svg("svg", { height, class: "chart", tabindex: 0, role: "slider", "aria-roledescription": "chart", "aria-orientation": "horizontal" });
+    this.grid = svg("g", { class: "grid" });
+    this.paths = what.series.map((_, i) => svg("path", { class: `line line${i}` }));
+    this.area = svg("path", { class: "area" });
+    this.cursor = svg("g", { class: "cursor", visibility: "hidden" }, svg("line", { y1: top, y2: height - bottom }), ...what.series.map((_, i) => svg("circle", { r: 3.5, class: `dot${i}` })));
+    this.svg.append(this.grid, this.area, ...this.paths, this.cursor);
+    this.element = el("figure", { class: "card figure" }, head, this.svg);
+    if (what.series.length > 1) {
+      this.element.append(el("ul", { class: "legend", "aria-label": "Lines" }, ...what.series.map((s, i) => el("li", {}, svg("svg", { viewBox: "0 0 22 8", width: 22, height: 8, "aria-hidden": "true" }, svg("path", { d: "M1 4H21", class: `line line${i}` })), s.label))));
+    }
+    new ResizeObserver(() => this.resize()).observe(this.element);
+    this.svg.addEventListener("pointermove", (e) => this.look(this.second(e)));
+    this.svg.addEventListener("pointerdown", (e) => this.look(this.second(e)));
+    this.svg.addEventListener("pointerleave", () => this.look(null));
+    this.svg.addEventListener("blur", () => this.look(null));
+    this.svg.addEventListener("focus", () => this.svg.matches(":focus-visible") && this.look(this.points?.last ?? null));
+    this.svg.addEventListener("keydown", (e) => this.key(e));
+  }
+
+  resize() {
+    const width = Math.floor(this.svg.getBoundingClientRect().width);
+    if (width === this.width || width === 0) return;
+    this.width = width;
+    if (this.points) this.draw(this.points);
+  }
+
+  x(second) {
+    return left + ((second - (this.points.last - span)) / span) * (this.width - left - right);
+  }
+
+  y(value) {
+    return height - bottom - (value / this.most) * (height - top - bottom);
+  }
+
+  second(e) {
+    const x = e.clientX - this.svg.getBoundingClientRect().left;
+    return Math.round(this.points.last - span + ((x - left) / (this.width - left - right)) * span);
+  }
+
+  key(e) {
+    const p = this.points;
+    if (!p || !p.seconds.length) return;
+    const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -60, PageDown: 60 }[e.key];
+    const to = step ? (this.at ?? p.last) + step : { Home: p.seconds[0], End: p.last }[e.key];
+    if (e.key === "Escape") this.look(null);
+    else if (to !== undefined) this.look(Math.min(Math.max(to, p.seconds[0]), p.last));
+    else return;
+    e.preventDefault();
+  }
+
+  // look shows the values at a second, or those of now if it is null.
+  look(second) {
+    this.at = this.points?.seconds.length ? second : null;
+    this.mark();
+  }
+
+  draw(points) {
+    this.points = points;
+    if (this.width) {
+      const shown = this.what.series.map((s) => points.columns[s.column]);
+      let most = 0;
+      for (const column of shown) for (const v of column) if (v > most) most = v;
+      this.most = ceiling(most, this.what.whole);
+      this.drawGrid();
+      this.paths.forEach((path, i) => path.setAttribute("d", this.line(shown[i])));
+      this.area.setAttribute("d", this.fill(shown[0]));
+    }
+    this.mark();
+  }
+
+  drawGrid() {
+    const lines = [0, 0.5, 1].map((part) => part * this.most);
+    const times = [15, 10, 5, 0];
+    const key = `${this.most} ${this.width}`;
+    if (this.drawn === key) return;
+    this.drawn = key;
+    attribute(this.svg, { width: this.width, viewBox: `0 0 ${this.width} ${height}` });
+    this.grid.replaceChildren(
+      ...lines.flatMap((v) => {
+        const y = Math.round(this.y(v)) + 0.5;
+        return [svg("line", { x1: left, x2: this.width - right, y1: y, y2: y }), svg("text", { x: left - 6, y: y + 3.5, "text-anchor": "end" }, this.what.axis(v))];
+      }),
+      ...times.map((m, i) => svg("text", { x: left + (1 - m / 15) * (this.width - left - right), y: height - 5, "text-anchor": i === 0 ? "start" : i === 3 ? "end" : "middle" }, m ? `−${m} min` : "now")),
+    );
+  }
+
+  // line is the path of a column. It ends where nothing is known.
+  line(column) {
+    const seconds = this.points.seconds;
+    let d = "", before = null;
+    for (let i = 0; i < seconds.length; i++) {
+      const v = column[i];
+      if (v === null) continue;
+      const at = `${this.x(seconds[i]).toFixed(1)} ${this.y(v).toFixed(1)}`;
+      d += before !== null && seconds[i] - before <= bridged ? "L" + at : `M${at}h.01`;
+      before = seconds[i];
+    }
+    return d;
+  }
+
+  fill(column) {
+    const floor = this.y(0).toFixed(1);
+    return this.line(column)
+      .split("M")
+      .filter((part) => part.includes("L"))
+      .map((part) => {
+        const xs = part.match(/(?:^|L)([\d.]+)/g).map((s) => s.replace("L", ""));
+        return `M${part.replace("h.01", "")}L${xs.at(-1)} ${floor}L${xs[0]} ${floor}Z`;
+      })
+      .join("");
+  }
+
+  // mark shows the values that are looked at.
+  mark() {
+    const p = this.points;
+    if (!p) return;
+    let i = p.seconds.length - 1;
+    if (this.at !== null) i = nearest(p.seconds, this.at);
+    const values = this.what.series.map((s) => p.columns[s.column][i] ?? null);
+    const words = values.map((v) => (v === null ? "–" : this.what.format(v)));
+    text(this.value, words.join(" · "));
+    const looking = this.at !== null && i >= 0;
+    text(this.read, looking ? time(p.seconds[i] * 1000) : "");
+    this.cursor.setAttribute("visibility", looking && this.width ? "visible" : "hidden");
+    if (looking && this.width) {
+      const x = this.x(p.seconds[i]);
+      const [line, ...dots] = this.cursor.children;
+      attribute(line, { x1: x, x2: x });
+      dots.forEach((dot, k) => attribute(dot, { cx: x, cy: values[k] === null ? 0 : this.y(values[k]), visibility: values[k] === null ? "hidden" : "inherit" }));
+    }
+    const said = this.what.series.map((s, k) => `${s.label} ${values[k] === null ? "unknown" : this.what.format(values[k])}`).join(", ");
+    attribute(this.svg, {
+      "aria-label": `${this.what.title}, the last 15 minutes`,
+      "aria-valuetext": `${i >= 0 && looking ? time(p.seconds[i] * 1000) : "now"}: ${said}`,
+      "aria-valuemin": p.seconds[0] ?? 0, "aria-valuemax": p.last, "aria-valuenow": p.seconds[i] ?? 0,
+    });
+  }
+}
+
+// nearest is the index of the point that is nearest to a second.
+function nearest(seconds, second) {
+  let lo = 0, hi = seconds.length - 1;
+  while (lo < hi) {
+    const mid = (lo + hi) >> 1;
+    if (seconds[mid] < second) lo = mid + 1;
+    else hi = mid;
+  }
+  return lo > 0 && second - seconds[lo - 1] < seconds[lo] - second ? lo - 1 : lo;
+}
+
+// ceiling is a round number that is not below n.
+function ceiling(n, whole) {
+  if (whole && n <= 4) return n <= 2 ? 2 : 4;
+  if (n <= 0) return 1;
+  const unit = 10 ** Math.floor(Math.log10(n));
+  return unit * [1, 2, 4, 5, 10].find((k) => n <= k * unit * 1.0001);
+}

@@ -1,0 +1,128 @@
+// The page asks the replica that serves it once a second, and shows the answers.
+
+import { $, text } from "./dom.js";
+import { lasting, time } from "./format.js";
+import { Refusal, get } from "./api.js";
+import { Points } from "./points.js";
+import { drawCharts, drawOverview, summary } from "./overview.js";
+import { drawList, listAddress, readList } from "./channels.js";
+import { closeChannel, drawChannel, openChannel } from "./channel.js";
+
+const points = new Points();
+let view = "overview";
+
+// Where the page is, by the part of its address after "#".
+function route() {
+  const hash = location.hash;
+  if (hash && !hash.startsWith("#/")) return; // the skip link
+  const [path, query] = hash.slice(2).split("?");
+  const [first, rest] = path.split("/");
+  view = { channels: "channels", channel: rest ? "channel" : "channels" }[first] ?? "overview";
+  if (view === "channel") openChannel(decode(rest));
+  else closeChannel();
+  if (view === "channels") readList(query ?? "");
+  for (const id of ["overview", "channels", "channel"]) $(id).hidden = id !== view;
+  $("to-overview").toggleAttribute("aria-current", view === "overview");
+  $("to-channels").toggleAttribute("aria-current", view !== "overview");
+  if (view === "overview") drawCharts(points);
+  $("channel-back").href = listAddress();
+  document.title = { overview: "channels", channels: "Channels – channels" }[view] ?? decode(rest) + " – channels";
+  detail();
+}
+
+function decode(s) {
+  try {
+    return decodeURIComponent(s);
+  } catch {
+    return s; // it was typed
+  }
+}
+
+// every calls f again and again, a time after it has ended that f returns, while the
+// page is seen.
+function every(f) {
+  let timer = null, running = false, again = false;
+  const run = async () => {
+    clearTimeout(timer);
+    again = running; // what is asked now may be about another view
+    if (running || document.hidden) return;
+    running = true;
+    const wait = await f();
+    running = false;
+    timer = setTimeout(run, again ? 0 : wait);
+  };
+  document.addEventListener("visibilitychange", run);
+  run();
+  return run;
+}
+
+// What was said last, for those who cannot see the lights.
+let said = "";
+
+async function look() {
+  const began = performance.now();
+  let wait = 1000;
+  try {
+    const [o, p] = await Promise.all([get("overview"), get("points", { after: points.last || "" })]);
+    points.add(p);
+    reached(o.replica);
+    if (view === "overview") {
+      drawOverview(o);
+      drawCharts(points);
+    }
+    const now = summary(o.replicas);
+    if (said && now !== said) text($("news"), now);
+    said = now;
+    wait = o.again_ms;
+  } catch (e) {
+    unreached(e);
+  }
+  return Math.max(50, wait - (performance.now() - began));
+}
+
+let last = null; // when a replica was reached, and which
+let failing = false;
+
+function reached(replica) {
+  last = { at: Date.now(), replica };
+  failing = false;
+  $("unreached").hidden = true;
+  document.body.dataset.reach = "yes";
+  text($("link-text"), `Live from ${replica}`);
+}
+
+function unreached(e) {
+  failing = true;
+  document.body.dataset.reach = "no";
+  text($("link-text"), "No answer");
+  sayUnreached(e instanceof Refusal ? e.message : "");
+}
+
+let why = "";
+
+function sayUnreached(reason) {
+  why = reason ?? why;
+  const since = last ? `since ${time(last.at)} (${lasting((Date.now() - last.at) / 1000)})` : "";
+  text($("unreached"), `${last?.replica ?? "The replica that serves this page"} has not answered ${since || "yet"}.${last ? " What is shown is from then." : ""}${why ? ` It says: ${why}` : ""} Trying again…`);
+  $("unreached").hidden = false;
+}
+
+setInterval(() => failing && sayUnreached(), 1000);
+
+// detail is for the pages besides the overview.
+const detail = every(async () => {
+  try {
+    if (view === "channels") await drawList();
+    if (view === "channel") await drawChannel();
+  } catch {
+    // look says whether the replica answers
+  }
+  return 2000;
+});
+
+addEventListener("hashchange", () => {
+  route();
+  if (location.hash.startsWith("#/")) $("main").focus({ preventScroll: true });
+});
+route();
+every(look);

@@ -1,0 +1,113 @@
+// The overview: the replicas, the charts, the links and the Store.
+
+import { $, el, keyed, light, text, attribute } from "./dom.js";
+import { bytes, count, lasting, milliseconds, number, percent } from "./format.js";
+import { Chart } from "./chart.js";
+import { drawLinks } from "./links.js";
+import { drawScaling } from "./scaling.js";
+
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const axis = (v) => short.format(v);
+
+const charts = [
+  { title: "Replicas", format: number, axis, whole: true, series: [{ column: "replicas", label: "all" }, { column: "green", label: "green" }] },
+  { title: "Connections", format: number, axis, whole: true, series: [{ column: "connections", label: "connections" }] },
+  { title: "Requests/s", format: number, axis, series: [{ column: "requests_s", label: "requests a second" }] },
+  { title: "Publishes/s", format: number, axis, series: [{ column: "publishes_s", label: "publishes a second" }] },
+  { title: "Deliveries/s", format: number, axis, series: [{ column: "deliveries_s", label: "deliveries a second" }] },
+  { title: "Delivery latency", format: milliseconds, axis: (v) => (v ? milliseconds(v) : "0"), series: [{ column: "latency_p50_ms", label: "half within" }, { column: "latency_p99_ms", label: "99 % within" }] },
+].map((what) => new Chart(what));
+
+$("charts").append(...charts.map((c) => c.element));
+
+export function drawCharts(points) {
+  for (const c of charts) c.draw(points);
+}
+
+export function drawOverview(o) {
+  drawSummary(o);
+  drawReplicas(o);
+  drawLinks(o.replicas);
+  drawScaling(o.scaling);
+  light($("store-light"), o.store.status);
+  text($("store-words"), `${o.store.status}: ${o.store.words}`);
+  text($("store-took"), o.store.ms ? `The last test message from ${o.replica} took it ${milliseconds(o.store.ms)}.` : "");
+}
+
+const worst = (replicas) => ["red", "yellow", "unknown"].find((s) => replicas.some((r) => r.status === s)) ?? "green";
+
+// summary says in a sentence how the replicas are.
+export function summary(replicas) {
+  const n = replicas.length, is = (s) => replicas.filter((r) => r.status === s);
+  if (is("green").length === n) return n === 1 ? "The only replica is green" : `All ${number(n)} replicas are green`;
+  const parts = ["red", "yellow", "unknown"].filter((s) => is(s).length).map((s) => {
+    const ids = is(s).map((r) => r.id);
+    return ids.length <= 2 ? `${ids.join(" and ")} ${ids.length === 1 ? "is" : "are"} ${s}` : `${number(ids.length)} are ${s}`;
+  });
+  return `${parts.join(", ")}${is("green").length ? `; ${is("green").length} of ${n} green` : ""}`;
+}
+
+function drawSummary(o) {
+  const live = o.replicas.filter((r) => r.status !== "red");
+  const sum = (f) => live.reduce((s, r) => s + (f(r) ?? 0), 0);
+  light($("summary-light"), worst(o.replicas));
+  text($("summary"), summary(o.replicas));
+  text($("totals"), [
+    count(sum((r) => r.connections), "connection"),
+    `${number(sum((r) => r.publishes_s))} publishes/s`,
+    `${number(sum((r) => r.deliveries_s))} deliveries/s`,
+    `${bytes(sum((r) => r.queued))} queued`,
+  ].join("  ·  "));
+}
+
+// cells are the columns after the name: label, text, and why.
+const cells = [
+  ["Connections", (r) => number(r.connections)],
+  ["Publishes/s", (r) => number(r.publishes_s)],
+  ["Deliveries/s", (r) => number(r.deliveries_s)],
+  ["Latency p50 · p99", (r) => (r.latency_p99_ms ? `${milliseconds(r.latency_p50_ms)} · ${milliseconds(r.latency_p99_ms)}` : "–")],
+  ["Queued", (r) => bytes(r.queued)],
+  ["Processors", (r) => (r.processors ? percent(r.cpu / r.processors) : "–"), (r) => (r.processors ? `${r.cpu.toFixed(2)} of ${r.processors} in use` : null)],
+  ["Memory", (r) => (r.memory ? bytes(r.memory) : "–")],
+  ["Up for", (r) => lasting(r.uptime_s)],
+  ["Version", (r) => r.version || r.go || "–", (r) => [r.version, r.go].filter(Boolean).join(", ")],
+];
+
+function drawReplicas(o) {
+  const rows = o.replicas.flatMap((r) => (r.reasons.length ? [{ r }, { r, why: true }] : [{ r }]));
+  keyed($("replicas").tBodies[0], rows, (row) => (row.why ? "why " : "of ") + row.r.id, (row) => (row.why ? makeReasons() : makeReplica()), (e, row) => (row.why ? fillReasons(e, row.r) : fillReplica(e, row.r, o.replica)));
+}
+
+function makeReplica() {
+  const name = el("th", { scope: "row", role: "rowheader" }, el("span", { class: "who" }, el("span", { class: "light" }), el("span", { class: "id" }), el("span", { class: "word" }), el("span", { class: "here" })));
+  return el("tr", { role: "row" }, name, ...cells.map(([label]) => el("td", { role: "cell", "data-label": label, class: label === "Version" ? "version" : "n" })));
+}
+
+function fillReplica(e, r, here) {
+  attribute(e, { "data-replica": r.id, "data-status": r.status });
+  const silent = r.status === "red" && r.seen_ms > 3000;
+  e.classList.toggle("gone", silent);
+  light(e.querySelector(".light"), r.status);
+  const id = e.querySelector(".id");
+  text(id, r.id);
+  attribute(id, { title: r.id });
+  text(e.querySelector(".word"), r.status + (r.seen_ms > 3000 ? `, silent for ${lasting(r.seen_ms / 1000)}` : ""));
+  text(e.querySelector(".here"), r.id === here ? "serves this page" : "");
+  cells.forEach(([, words, why], i) => {
+    const cell = e.children[i + 1];
+    text(cell, words(r));
+    if (why) attribute(cell, { title: why(r) });
+  });
+}
+
+function makeReasons() {
+  return el("tr", { role: "row", class: "why" }, el("td", { role: "cell", colspan: cells.length + 1 }, el("ul")));
+}
+
+function fillReasons(e, r) {
+  attribute(e, { "data-status": r.status });
+  keyed(e.querySelector("ul"), r.reasons, (why) => why.reason, () => el("li", {}, el("strong"), el("span")), (li, why) => {
+    text(li.firstElementChild, why.reason);
+    text(li.lastElementChild, why.words);
+  });
+}

@@ -1,0 +1,32 @@
+// The points of the charts: one a second, for 15 minutes.
+
+export const span = 15 * 60;
+
+const columns = ["replicas", "green", "connections", "requests_s", "publishes_s", "deliveries_s", "latency_p50_ms", "latency_p99_ms"];
+
+export class Points {
+  seconds = [];
+  columns = Object.fromEntries(columns.map((name) => [name, []]));
+
+  // last is the second of the newest point, or 0.
+  get last() {
+    return this.seconds.at(-1) ?? 0;
+  }
+
+  // add appends what the API has sent, and drops what is too old. Another replica may
+  // answer, whose clock differs: what is not newer is left out.
+  add(p) {
+    for (let i = 0; i < p.seconds.length; i++) {
+      if (p.seconds[i] <= this.last) continue;
+      this.seconds.push(p.seconds[i]);
+      for (const name of columns) this.columns[name].push(p[name][i]);
+    }
+    const from = this.last - span;
+    let old = 0;
+    while (this.seconds[old] <= from) old++;
+    if (old > 0) {
+      this.seconds.splice(0, old);
+      for (const name of columns) this.columns[name].splice(0, old);
+    }
+  }
+}

@@ -1,0 +1,78 @@
+// The buttons that change how many replicas run.
+
+import { $, text } from "./dom.js";
+import { count } from "./format.js";
+import { post } from "./api.js";
+
+let now = null; // what the API said last
+let busy = false;
+
+const input = $("scale-to");
+
+// target is the number in the field, if it is another one that is allowed.
+function target() {
+  const n = Number(input.value);
+  if (!now?.known || input.value === "" || !Number.isInteger(n) || n < now.min || n > now.max || n === now.wanted) return null;
+  return n;
+}
+
+export function drawScaling(s) {
+  $("scaling").hidden = !s;
+  if (!s) return;
+  const untouched = now === null || input.value === "" || input.value === String(now.wanted);
+  now = s;
+  if (s.known && untouched && document.activeElement !== input) input.value = s.wanted;
+  input.min = s.min;
+  input.max = s.max;
+  text($("scale-state"), s.error ? `The number of replicas is not known: ${s.error}` : !s.known ? "Asking…" : s.ready === s.wanted ? `${count(s.ready, "replica")} run${s.ready === 1 ? "s" : ""}, as wanted.` : `${count(s.ready, "replica")} of ${s.wanted} wanted are ready.`);
+  text($("scale-hint"), s.hint ? s.hint[0].toUpperCase() + s.hint.slice(1) + (s.hint.endsWith(".") ? "" : ".") : "");
+  drawButtons();
+}
+
+function drawButtons() {
+  const n = Number(input.value || now?.wanted);
+  const known = Boolean(now?.known);
+  input.disabled = !known || busy;
+  $("scale-fewer").disabled = !known || busy || n <= now.min;
+  $("scale-more").disabled = !known || busy || n >= now.max;
+  const to = target();
+  $("scale-confirm").hidden = to === null || busy;
+  if (to === null) return;
+  text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}?` : `Scale in from ${now.wanted} to ${to}? The emptiest ${now.wanted - to === 1 ? "replica is" : "replicas are"} drained first, and their clients go to the others.`);
+  text($("scale-go"), `Scale to ${to}`);
+  text($("scale-keep"), `Keep ${now.wanted}`);
+}
+
+function step(by) {
+  input.value = Math.min(Math.max(Number(input.value || now.wanted) + by, now.min), now.max);
+  text($("scale-answer"), "");
+  drawButtons();
+}
+
+$("scale-fewer").addEventListener("click", () => step(-1));
+$("scale-more").addEventListener("click", () => step(+1));
+input.addEventListener("input", drawButtons);
+input.addEventListener("keydown", (e) => {
+  if (e.key === "Enter" && target() !== null) $("scale-go").focus();
+});
+$("scale-keep").addEventListener("click", () => {
+  input.value = now.wanted;
+  drawButtons();
+  $("scale-more").focus();
+});
+$("scale-go").addEventListener("click", async () => {
+  const n = target();
+  if (n === null) return;
+  busy = true;
+  drawButtons();
+  text($("scale-answer"), `Scaling to ${n}…`);
+  try {
+    await post("scale", { replicas: n });
+    now.wanted = n;
+    text($("scale-answer"), `${count(n, "replica")} will run. The list shows how they come and go.`);
+  } catch (e) {
+    text($("scale-answer"), `Not scaled: ${e.message}`);
+  }
+  busy = false;
+  drawButtons();
+});

@@ -1,0 +1,87 @@
+package admin
+
+import (
+	"math"
+
+	"github.com/channels-go/channels"
+)
+
+// ringSize is how many points are kept: one a second for 15 minutes.
+const ringSize = 15 * 60
+
+// A point is what all replicas did in one second. The rates are NaN if no replica's is
+// known, and the latencies are 0 if nothing was delivered.
+type point struct {
+	second                                  int64 // Unix time
+	replicas, green                         int
+	connections                             int
+	requests, publishes, deliveries, queued float64
+	p50, p99                                float64 // of the slowest replica, in milliseconds
+}
+
+// point sums up a view. A replica that is red does nothing, as far as anybody knows.
+func (v *view) point() point {
+	p := point{second: v.at.Unix(), requests: math.NaN(), publishes: math.NaN(), deliveries: math.NaN()}
+	for _, r := range v.replicas {
+		p.replicas++
+		if r.Status == channels.ReplicaGreen {
+			p.green++
+		}
+		if r.Status == channels.ReplicaRed {
+			continue
+		}
+		p.connections += r.Connections
+		p.queued += float64(r.Queued)
+		p.p50 = max(p.p50, milliseconds(r.LatencyP50))
+		p.p99 = max(p.p99, milliseconds(r.LatencyP99))
+		if !r.known {
+			continue
+		}
+		p.requests = plus(p.requests, r.perSecond.requests)
+		p.publishes = plus(p.publishes, r.perSecond.publishes)
+		p.deliveries = plus(p.deliveries, r.perSecond.deliveries)
+	}
+	return p
+}
+
+// plus is the sum of a number that may be unknown and one that is known.
+func plus(a, b float64) float64 {
+	if math.IsNaN(a) {
+		return b
+	}
+	return a + b
+}
+
+// A ring keeps the last points, in the order of their seconds.
+type ring struct {
+	points [ringSize]point
+	next   int // where the next one goes
+	n      int // how many there are
+}
+
+// add adds a point. A second one of the same second, or one of a clock that was set
+// back, replaces what it repeats.
+func (r *ring) add(p point) {
+	for r.n > 0 {
+		last := (r.next + ringSize - 1) % ringSize
+		if r.points[last].second < p.second {
+			break
+		}
+		r.next = last
+		r.n--
+	}
+	r.points[r.next] = p
+	r.next = (r.next + 1) % ringSize
+	r.n = min(r.n+1, ringSize)
+}
+
+// since returns the points after a second, oldest first. The caller owns them.
+func (r *ring) since(second int64) []point {
+	all := make([]point, 0, r.n)
+	for i := range r.n {
+		if p := r.points[(r.next-r.n+i+ringSize)%ringSize]; p.second > second {
+			all = append(all, p)
+		}
+	}
+	return all
+}

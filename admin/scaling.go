@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/channels-go/channels"
+)
+
+const (
+	scalerFresh   = time.Second      // how long what the Scaler said is good for
+	scalerTimeout = 5 * time.Second  // for Scaler.Replicas
+	scaleTimeout  = 10 * time.Second // for Scaler.Scale
+)
+
+// scaling remembers what the Scaler said last, since that may take long and every
+// viewer wants to know it each second.
+type scaling struct {
+	scaler Scaler
+
+	mu            sync.Mutex // guards the fields below
+	asking        bool
+	at            time.Time
+	ready, wanted int
+	err           error
+}
+
+// scalingInfo is what the page needs for its buttons.
+type scalingInfo struct {
+	Known  bool   `json:"known"` // Ready and Wanted are
+	Ready  int    `json:"ready"`
+	Wanted int    `json:"wanted"`
+	Min    int    `json:"min"`
+	Max    int    `json:"max"`
+	Error  string `json:"error"` // why they are not known, or ""
+	Hint   string `json:"hint"`  // from the measured load, or ""
+}
+
+// scalingInfo never waits: it has what the Scaler said last, and asks it again beside.
+func (a *Admin) scalingInfo(v *view) *scalingInfo {
+	s := &a.scaling
+	if s.scaler == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.asking && time.Since(s.at) > scalerFresh {
+		s.asking = a.tasks.Run(a.askScaler) // false after Close
+	}
+	i := &scalingInfo{Known: !s.at.IsZero() && s.err == nil, Ready: s.ready, Wanted: s.wanted, Min: a.opts.ScaleMin, Max: a.opts.ScaleMax, Hint: hint(v.loads(), a.opts.ScaleMin, a.opts.ScaleMax)}
+	if s.err != nil {
+		i.Error = s.err.Error()
+	}
+	return i
+}
+
+// askScaler ends by itself, or with Close.
+func (a *Admin) askScaler() {
+	ctx, cancel := context.WithTimeout(a.ctx, scalerTimeout)
+	defer cancel()
+	s := &a.scaling
+	ready, wanted, err := s.scaler.Replicas(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking, s.at, s.err = false, time.Now(), err
+	if err == nil {
+		s.ready, s.wanted = ready, wanted
+	}
+}
+
+// stale makes the next look ask the Scaler again.
+func (s *scaling) stale() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Time{}
+}
+
+// loads are those of the replicas that serve and will go on to.
+func (v *view) loads() []load {
+	var all []load
+	for _, r := range v.replicas {
+		if r.Status != channels.ReplicaRed && !r.Draining {
+			all = append(all, load{replica: r.ID, cpu: r.CPU, processors: float64(r.Processors)})
+		}
+	}
+	return all
+}

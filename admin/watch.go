@@ -1,0 +1,163 @@
+package admin
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/store"
+)
+
+const (
+	// fresh is how long a look is good for, so that many viewers cost no more than a
+	// few looks a second.
+	fresh = 250 * time.Millisecond
+	// lookTimeout bounds a look. Hub.Replicas takes no longer than a second.
+	lookTimeout = 2 * time.Second
+	// quiet is how long after a replica's last heartbeat its rates count. Over the mesh
+	// alone there is one every 3 s.
+	quiet = 4 * time.Second
+	// shortest is the least time between two heartbeats for a rate: over less, a
+	// heartbeat that was a little late would look like a peak.
+	shortest = 500 * time.Millisecond
+)
+
+// watch knows the replicas as this one sees them, and how much each does a second.
+type watch struct {
+	replicas func(context.Context) ([]channels.Replica, error)
+	now      func() time.Time
+
+	mu      sync.Mutex // guards the fields below
+	latest  *view
+	looking *look // nil if nobody looks
+	points  ring
+
+	tallies map[string]tally // by replica; only whoever looks uses it
+}
+
+// A look is under way, or has ended.
+type look struct {
+	view *view         // valid when done is closed
+	done chan struct{} // closed at the end
+}
+
+// A view is what one look has seen. Nobody changes it.
+type view struct {
+	at       time.Time
+	replicas []watched
+	err      error
+}
+
+// watched is a replica with its rates.
+type watched struct {
+	channels.Replica
+	perSecond rates
+	known     bool // perSecond is
+}
+
+// rates are how much a replica does a second.
+type rates struct{ requests, publishes, deliveries float64 }
+
+// A tally is what a replica's totals were at a heartbeat.
+type tally struct {
+	at, started                    time.Time
+	requests, published, delivered int64
+	perSecond                      rates
+	known                          bool
+}
+
+func (w *watch) init(hub *channels.Hub, now func() time.Time) {
+	w.replicas, w.now = hub.Replicas, now
+	w.tallies = map[string]tally{}
+}
+
+// look returns a view that is fresh. Callers that come while somebody looks share the
+// view.
+func (w *watch) look() *view {
+	w.mu.Lock()
+	if v := w.latest; v != nil && w.now().Before(v.until()) {
+		w.mu.Unlock()
+		return v
+	}
+	if l := w.looking; l != nil {
+		w.mu.Unlock()
+		<-l.done
+		return l.view
+	}
+	l := &look{done: make(chan struct{})}
+	w.looking = l
+	w.mu.Unlock()
+	l.view = w.ask()
+	w.mu.Lock()
+	w.latest, w.looking = l.view, nil
+	w.mu.Unlock()
+	close(l.done)
+	return l.view
+}
+
+// ask asks the hub. The context is no viewer's, since others share the answer.
+func (w *watch) ask() *view {
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+	defer cancel()
+	all, err := w.replicas(ctx)
+	v := &view{at: w.now(), err: err, replicas: make([]watched, len(all))}
+	before := w.tallies
+	w.tallies = make(map[string]tally, len(all))
+	for i, r := range all {
+		t := before[r.ID].next(r, v.at.Add(-r.Seen))
+		w.tallies[r.ID] = t
+		v.replicas[i] = watched{r, t.perSecond, t.known && r.Seen < quiet}
+	}
+	return v
+}
+
+// next is the tally after another look. at is when the replica's numbers were true: its
+// rates are over the time between heartbeats, not between looks.
+func (t tally) next(r channels.Replica, at time.Time) tally {
+	n := tally{at: at, started: r.Started, requests: r.Requests, published: r.Published, delivered: r.Delivered}
+	if t.at.IsZero() || !t.started.Equal(r.Started) || n.requests < t.requests || n.published < t.published || n.delivered < t.delivered {
+		return n // it is new, or another process
+	}
+	passed := at.Sub(t.at)
+	if passed < shortest {
+		return t
+	}
+	s := passed.Seconds()
+	n.perSecond = rates{float64(n.requests-t.requests) / s, float64(n.published-t.published) / s, float64(n.delivered-t.delivered) / s}
+	n.known = true
+	return n
+}
+
+// again is after how long at the latest a light may turn red without a word from its
+// replica. It is a second where none is about to.
+func (v *view) again() time.Duration {
+	d := time.Second
+	for _, r := range v.replicas {
+		if left := store.DeadAfter - r.Seen; left >= 0 && left < d {
+			d = left + 5*time.Millisecond // it is red after that time, not at it
+		}
+	}
+	return d
+}
+
+func (v *view) until() time.Time { return v.at.Add(min(fresh, v.again())) }
+
+// sample looks, and keeps a point of what it sees.
+func (w *watch) sample() {
+	v := w.look()
+	if v.err != nil {
+		return // which is a gap in the charts
+	}
+	p := v.point()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.points.add(p)
+}
+
+// since returns the points after a second.
+func (w *watch) since(second int64) []point {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.points.since(second)
+}

@@ -1,0 +1,164 @@
+package admin_test
+
+import (
+	"errors"
+	"math"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/admin"
+	"github.com/channels-go/channels/internal/basetest"
+)
+
+// cluster is what a Watch sees: replicas that a test makes up.
+type cluster struct {
+	now time.Time
+	all []channels.Replica
+	err error
+}
+
+func (c *cluster) watch() *admin.Watch {
+	c.now = time.Unix(1_000_000, 0)
+	return admin.NewWatch(func() time.Time { return c.now }, func() ([]channels.Replica, error) {
+		return append([]channels.Replica{}, c.all...), c.err
+	})
+}
+
+// second lets a second pass, in which each replica publishes n messages.
+func (c *cluster) second(w *admin.Watch, n int64) {
+	c.now = c.now.Add(time.Second)
+	for i := range c.all {
+		c.all[i].Published += n
+		c.all[i].Requests += 2 * n
+		c.all[i].Delivered += 3 * n
+	}
+	w.Sample()
+}
+
+func replica(id string) channels.Replica {
+	return channels.Replica{ID: id, Status: channels.ReplicaGreen, Started: time.Unix(5, 0), Stats: channels.Stats{Connections: 7}}
+}
+
+func TestRates(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a"), replica("b")}}
+	w := c.watch()
+	c.second(w, 10)
+	p := w.Since(0)
+	require.Len(t, p, 1)
+	require.True(t, math.IsNaN(p[0].Publishes), "one look gives no rate")
+	c.second(w, 10)
+	require.Equal(t, []admin.Point{{1_000_002, 2, 2, 14, 40, 20, 60}}, w.Since(1_000_001))
+
+	// A replica that starts anew counts from 0, and one that was silent counts not at all.
+	c.all[0].Started, c.all[0].Published = time.Unix(6, 0), 0
+	c.second(w, 5)
+	require.Equal(t, 5.0, w.Since(1_000_002)[0].Publishes)
+	c.all[1].Status, c.all[1].Seen = channels.ReplicaRed, 11*time.Second
+	c.second(w, 5)
+	require.Equal(t, admin.Point{1_000_004, 2, 1, 7, 10, 5, 15}, w.Since(1_000_003)[0])
+
+	// What cannot be seen is a gap.
+	c.err = errors.New("closed")
+	c.second(w, 5)
+	require.Empty(t, w.Since(1_000_004))
+}
+
+// Rates are over the time between heartbeats: a heartbeat that comes late is no peak.
+func TestRatesOfUnevenHeartbeats(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a")}}
+	w := c.watch()
+	rate := func() float64 { return w.Since(c.now.Unix() - 1)[0].Publishes }
+	c.second(w, 100)
+	c.all[0].Seen = 500 * time.Millisecond
+	c.second(w, 50) // in the half second from heartbeat to heartbeat
+	require.Equal(t, 100.0, rate())
+	c.all[0].Seen = 1500 * time.Millisecond
+	c.second(w, 0) // no new heartbeat
+	require.Equal(t, 100.0, rate())
+	c.all[0].Seen = 0
+	c.second(w, 250)
+	require.Equal(t, 100.0, rate())
+}
+
+// Over 30 minutes, neither the points nor what is remembered of replicas grows.
+func TestPointsAreBounded(t *testing.T) {
+	c := &cluster{}
+	w := c.watch()
+	simulate := func(minutes int) {
+		for i := range minutes * 60 {
+			c.all = c.all[:0]
+			for n := range 16 { // of which one is new each second
+				c.all = append(c.all, replica(strings.Repeat("x", 1+(i+n)%64)))
+			}
+			c.second(w, 1)
+		}
+	}
+	simulate(15)
+	require.Len(t, w.Since(0), 900)
+	before := basetest.Heap()
+	simulate(30)
+	all := w.Since(0)
+	require.Len(t, all, 900)
+	require.Equal(t, c.now.Unix(), all[899].Second)
+	require.Equal(t, c.now.Unix()-899, all[0].Second)
+	require.Equal(t, 16, w.Tallies())
+	require.Less(t, basetest.Heap()-before, int64(64<<10))
+}
+
+// A clock that is set back leaves no points of the future.
+func TestPointsOfAClockThatIsSetBack(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a")}}
+	w := c.watch()
+	for range 10 {
+		c.second(w, 1)
+	}
+	c.now = c.now.Add(-6 * time.Second)
+	w = w.Forget()
+	c.second(w, 1)
+	all := w.Since(0)
+	require.Len(t, all, 5)
+	require.Equal(t, c.now.Unix(), all[4].Second)
+}
+
+// The page asks again as soon as a silent replica counts as dead.
+func TestWhenToAskAgain(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a"), replica("b")}}
+	w := c.watch()
+	require.Equal(t, time.Second, w.Again())
+	c.all[1].Seen = 9700 * time.Millisecond
+	c.now = c.now.Add(time.Second)
+	require.Equal(t, 305*time.Millisecond, w.Again())
+	c.all[1].Seen = 12 * time.Second
+	c.now = c.now.Add(time.Second)
+	require.Equal(t, time.Second, w.Again())
+}
+
+// Each reason that a replica can give is explained, and no other.
+func TestEveryReasonHasWords(t *testing.T) {
+	b, err := os.ReadFile("../replica_verdict.go")
+	require.NoError(t, err)
+	want := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?:\breason\w+ +=|\bwarn\(.*,) "([\w ]+)(: )?`).FindAllStringSubmatch(string(b), -1) {
+		switch {
+		case m[2] == "":
+			want[m[1]] = true
+		case strings.HasPrefix(m[1], "report"): // only to the Store
+			want[m[1]+": store"] = true
+		default:
+			want[m[1]+": store"], want[m[1]+": mesh"] = true, true
+		}
+	}
+	require.Len(t, want, 16)
+	for reason, words := range admin.Reasons() {
+		require.True(t, want[reason], reason)
+		require.Greater(t, len(words), 40, reason)
+		delete(want, reason)
+	}
+	require.Empty(t, want)
+}
