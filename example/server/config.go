@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/admin"
 	"github.com/channels-go/channels/internal/replica"
 	"github.com/channels-go/channels/middleware"
 )
@@ -24,6 +25,7 @@ type config struct {
 	redis    redisConfig
 	mesh     meshConfig
 	gateway  gatewayConfig
+	admin    admin.Options // without a Token, there is no page
 
 	history    rules[kept]
 	presence   rules[channels.PresenceMode]

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/admin"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -83,6 +84,10 @@ func TestEverythingHasAFlag(t *testing.T) {
 		{middleware.CORSOptions{}, nil, map[string]told{
 			"Origins": {not: "they are those of -origin"}, "Methods": {not: "the endpoints have the default methods only"},
 			"Headers": {not: "what a preflight asks for is allowed"}, "Exposed": {not: "the answers have no other headers"}, "MaxAge": {not: "the default is 10 minutes, which is cheap"},
+		}},
+		{admin.Options{}, func(_ *testing.T, cfg config) any { return cfg.admin }, map[string]told{
+			"Token": {flags: "-admin-token-file " + strings.ReplaceAll(file(t, testSecret), " ", "\x01")}, "Authorize": {not: "it is Go code that only an app has"},
+			"SessionTime": {not: "12 hours are a working day"}, "Scaler": {not: "it is Go code that only an app has"}, "ScaleMin": {not: "without a Scaler, there is nothing to bound"}, "ScaleMax": {not: "without a Scaler, there is nothing to bound"}, "Logger": {not: log},
 		}},
 		{middleware.LogOptions{}, nil, map[string]told{
 			"Logger": {not: log}, "Level": {not: "-log-requests asks for these records, so they have the default level"}, "Skip": {not: "only probes are left out"},

@@ -28,10 +28,12 @@
 // ZeroMQ programs read and publish at the addresses -zmq-pub, -zmq-pull and
 // -zmq-rep.
 //
+// With -admin-token-file, the operators' page is at /admin/.
+//
 // Every flag is also an environment variable: -addr is CHANNELS_ADDR. Secrets
 // come from files, or from CHANNELS_JWT_SECRET, CHANNELS_API_KEYS,
-// CHANNELS_MESH_KEY and CHANNELS_ZMQ_TOKEN. A Redis URL with a password must be
-// in CHANNELS_REDIS. Any other variable that begins with CHANNELS_ is an error.
+// CHANNELS_MESH_KEY, CHANNELS_ZMQ_TOKEN and CHANNELS_ADMIN_TOKEN. A Redis URL
+// with a password must be in CHANNELS_REDIS. Any other variable that begins with CHANNELS_ is an error.
 //
 // SIGTERM drains the server: /readyz answers 503 for -drain-delay while
 // everything else goes on. Then clients are told to connect elsewhere, and the
@@ -143,8 +145,14 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, hub.Shutdown(context.Background()))
 	}
+	handler, closePage, err := withAdmin(hub, &cfg, &opts, around(hub.Handler()), log)
+	if err != nil {
+		programs()
+		return errors.Join(err, hub.Shutdown(context.Background()))
+	}
+	defer closePage()
 	srv := &http.Server{
-		Handler:           around(hub.Handler()),
+		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second, // the hub sets its own deadlines for its streams
 		WriteTimeout:      30 * time.Second,
@@ -165,6 +173,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if e := hub.Drain(end); e != nil {
 		log.Warn("the drain did not end in time", "err", e)
 	}
+	closePage()
 	programs() // after the clients, and before the hub that the gateway uses
 	if e := hub.Shutdown(end); e != nil {
 		log.Warn("the hub did not end cleanly", "err", e)

@@ -33,6 +33,11 @@ var secrets = []struct {
 		c.security.zmqToken, err = longSecret(b, "token", 16)
 		return err
 	}},
+	{"admin-token", "`FILE` with a token of 16 bytes or more that opens the operators' page at /admin/. Or set the token itself in CHANNELS_ADMIN_TOKEN (default: there is no page)", func(c *config, b []byte) error {
+		b, err := longSecret(b, "token", 16)
+		c.admin.Token = string(b)
+		return err
+	}},
 }
 
 // refuseSecrets refuses a command line with a secret, without showing it.

@@ -51,6 +51,7 @@ func TestSecretsWithInvisibleBytes(t *testing.T) {
 	}{
 		{"-jwt-secret-file", "CHANNELS_JWT_SECRET", nil},
 		{"-zmq-token-file", "CHANNELS_ZMQ_TOKEN", []string{"-zmq-rep", "tcp://127.0.0.1:1"}},
+		{"-admin-token-file", "CHANNELS_ADMIN_TOKEN", nil},
 		{"-mesh-key-file", "CHANNELS_MESH_KEY", []string{"-mesh", "zmq", "-mesh-dns", "app:1"}},
 	} {
 		for text, says := range damaged {

@@ -217,6 +217,7 @@ func TestSecretsComeOnce(t *testing.T) {
 		"keys": {"-api-keys-file", "CHANNELS_API_KEYS", testKeys},
 		"mesh": {"-mesh-key-file", "CHANNELS_MESH_KEY", meshKey},
 		"zmq":  {"-zmq-token-file", "CHANNELS_ZMQ_TOKEN", testSecret},
+		"page": {"-admin-token-file", "CHANNELS_ADMIN_TOKEN", testSecret},
 	} {
 		one := file(t, c.value)
 		args := []string{"-mesh", "zmq", "-mesh-dns", "app:1", "-zmq-rep", "tcp://127.0.0.1:1"}

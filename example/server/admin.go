@@ -1,0 +1,50 @@
+package main
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/admin"
+	"github.com/channels-go/channels/middleware"
+)
+
+// adminPath is where the operators' page is.
+const adminPath = "/admin"
+
+// withAdmin puts the operators' page beside the hub, if there is a token for it, and
+// returns what closes the page. The page lets in by its own token, so the clients' tokens
+// and limits do not apply to it.
+func withAdmin(hub *channels.Hub, cfg *config, o *channels.Options, clients http.Handler, log *slog.Logger) (http.Handler, func() error, error) {
+	if cfg.admin.Token == "" {
+		return clients, func() error { return nil }, nil
+	}
+	cfg.admin.Logger = log
+	page, err := admin.New(hub, cfg.admin)
+	if err != nil {
+		return nil, nil, err
+	}
+	operators := middleware.Recover(log)(http.StripPrefix(adminPath, page))
+	if len(o.Hosts) > 0 {
+		hosts, err := middleware.Hosts(o.Hosts...)
+		if err != nil {
+			return nil, nil, err
+		}
+		operators = hosts(operators)
+	}
+	if len(cfg.security.proxies) > 0 { // for the throttle of wrong tokens, and the log
+		trust, err := middleware.TrustProxies(cfg.security.proxies...)
+		if err != nil {
+			return nil, nil, err
+		}
+		operators = trust(operators)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == adminPath || strings.HasPrefix(r.URL.Path, adminPath+"/") {
+			operators.ServeHTTP(w, r)
+			return
+		}
+		clients.ServeHTTP(w, r)
+	}), page.Close, nil
+}
