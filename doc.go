@@ -37,6 +37,8 @@
 //	GET  /v1/nodes                      the replicas and their status
 //	GET  /healthz, /readyz              this replica's health
 //
+// Package admin has a page for those who run the app.
+//
 // By default every client may subscribe and publish, but browsers only from the
 // app's own origin. [Options.Authorize] and [WithIdentity] decide who may do
 // what; package middleware has tokens, API keys and rate limits for them. The app can

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 )
 
 // Replicas tell each other what they take of their machines, but not the clients.
@@ -26,6 +27,25 @@ func TestReplicasTellWhatTheyTake(t *testing.T) {
 		}
 		require.NotContains(t, get(r.hubs[0], "/v1/nodes").Body.String(), runtime.Version())
 	})
+}
+
+// A replica tells how long its messages took lately, and nothing when there were none.
+func TestReplicasTellHowQuickTheyAre(t *testing.T) {
+	s := serve(t, channels.Options{})
+	w := s.join("a", "")
+	self := func() channels.Replica {
+		all, err := s.Hub.Replicas(t.Context())
+		require.NoError(t, err)
+		return all[0]
+	}
+	basetest.Eventually(t, "a latency", func() bool {
+		s.PublishGo("a", "1")
+		w.want("m", "1")
+		r := self()
+		require.LessOrEqual(t, r.LatencyP50, r.LatencyP99)
+		return r.LatencyP50 > 0
+	})
+	basetest.Eventually(t, "none of an idle hub", func() bool { return self().LatencyP99 == 0 })
 }
 
 // The processor time of a process that works rises.

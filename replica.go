@@ -51,7 +51,7 @@ type Replica struct {
 	Memory     int64         // bytes of the system's memory that Go holds
 	CPU        float64       // processors in use, over the last second
 	Processors int           // how many it may use at a time (GOMAXPROCS)
-	LatencyP50 time.Duration // from Publish to the last write to a socket, of what was sampled lately; 0: nothing was
+	LatencyP50 time.Duration // see Metrics.Latency; over the last second, 0 if nothing was sampled in it
 	LatencyP99 time.Duration
 	StoreTime  time.Duration // how long the Store took for its last canary
 }

@@ -11,7 +11,7 @@ func (h *Hub) tick() {
 	h.forwarded.Store(0)
 	h.cool()
 	h.countDrops()
-	h.usage.measure()
+	h.usage.measure(histogramOf(&h.fan.Latency))
 	h.unfinished.expire()
 	h.warn.cutShort(&h.unfinished.cut)
 }

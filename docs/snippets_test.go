@@ -25,6 +25,7 @@ import (
 var packages = map[string]string{
 	"context": "context", "errors": "errors", "http": "net/http", "log": "log", "strings": "strings", "testing": "testing", "time": "time",
 	"channels":   "github.com/channels-go/channels",
+	"admin":      "github.com/channels-go/channels/admin",
 	"middleware": "github.com/channels-go/channels/middleware",
 	"store":      "github.com/channels-go/channels/store",
 	"redisstore": "github.com/channels-go/channels/store/redisstore",
@@ -52,6 +53,7 @@ var given = map[string]string{
 	"programs": "*zmqgateway.Gateway",
 	"client":   "redis.UniversalClient",
 	"id":       "string",
+	"token":    "string",
 	"key":      "[]byte",
 	"secret":   "[]byte",
 	"tokens":   "*middleware.Tokens",

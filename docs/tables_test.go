@@ -126,6 +126,37 @@ func TestErrorCodesOfTheGateway(t *testing.T) {
 	require.Equal(t, firsts(matches(t, zmq, `failed\("(\w+)"`)), listed(t, "docs/zeromq.md", "code", "meaning"))
 }
 
+// The codes of the operators' page, with their statuses.
+func TestErrorCodesOfTheAdminPage(t *testing.T) {
+	statuses := map[string]string{} // by the name that net/http gives them
+	for n := range 600 {
+		statuses[strings.ReplaceAll(http.StatusText(n), " ", "")] = strconv.Itoa(n)
+	}
+	inCode := map[string]string{}
+	page := slices.DeleteFunc(goFiles(t), func(path string) bool { return !strings.HasPrefix(path, "admin/") })
+	for _, m := range matches(t, page, `refused\("(\w+)", http\.Status(\w+)`) {
+		inCode[m[1]] = statuses[m[2]]
+	}
+	inTable := map[string]string{}
+	for _, row := range table(t, "docs/admin.md", "code", "HTTP", "meaning") {
+		inTable[names(row[0])[0]] = row[1]
+	}
+	require.Equal(t, inCode, inTable)
+}
+
+// The page explains each reason as its documentation does.
+func TestReasonsOfTheAdminPage(t *testing.T) {
+	inCode := map[string]string{}
+	for _, m := range matches(t, []string{"admin/reasons.go"}, `(?m)^\t"([^"]+)": +"([^"]+)",$`) {
+		inCode[m[1]] = m[2]
+	}
+	inTable := map[string]string{}
+	for _, row := range table(t, "docs/admin.md", "light", "reason", "what it means, and what to do") {
+		inTable[names(row[1])[0]] = row[2]
+	}
+	require.Equal(t, inCode, inTable)
+}
+
 func TestCloseCodes(t *testing.T) {
 	inTable := map[string]bool{}
 	for _, row := range table(t, "docs/protocol.md", "close code", "meaning") {
