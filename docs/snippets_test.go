@@ -24,19 +24,23 @@ import (
 // packages are those that snippets use without importing them.
 var packages = map[string]string{
 	"context": "context", "errors": "errors", "http": "net/http", "log": "log", "strings": "strings", "testing": "testing", "time": "time",
-	"channels":   "github.com/channels-go/channels",
-	"admin":      "github.com/channels-go/channels/admin",
-	"middleware": "github.com/channels-go/channels/middleware",
-	"store":      "github.com/channels-go/channels/store",
-	"redisstore": "github.com/channels-go/channels/store/redisstore",
-	"storetest":  "github.com/channels-go/channels/store/storetest",
-	"mesh":       "github.com/channels-go/channels/mesh",
-	"zmqmesh":    "github.com/channels-go/channels/mesh/zmqmesh",
-	"zmqgateway": "github.com/channels-go/channels/zmqgateway",
-	"redismesh":  "github.com/channels-go/channels/mesh/redismesh",
-	"redis":      "github.com/redis/go-redis/v9",
-	"chi":        "github.com/go-chi/chi/v5",
-	"gin":        "github.com/gin-gonic/gin",
+	"channels":    "github.com/channels-go/channels",
+	"admin":       "github.com/channels-go/channels/admin",
+	"middleware":  "github.com/channels-go/channels/middleware",
+	"store":       "github.com/channels-go/channels/store",
+	"redisstore":  "github.com/channels-go/channels/store/redisstore",
+	"storetest":   "github.com/channels-go/channels/store/storetest",
+	"mesh":        "github.com/channels-go/channels/mesh",
+	"zmqmesh":     "github.com/channels-go/channels/mesh/zmqmesh",
+	"zmqgateway":  "github.com/channels-go/channels/zmqgateway",
+	"redismesh":   "github.com/channels-go/channels/mesh/redismesh",
+	"redis":       "github.com/redis/go-redis/v9",
+	"tracing":     "github.com/channels-go/channels/tracing",
+	"otel":        "go.opentelemetry.io/otel",
+	"propagation": "go.opentelemetry.io/otel/propagation",
+	"sdktrace":    "go.opentelemetry.io/otel/sdk/trace",
+	"chi":         "github.com/go-chi/chi/v5",
+	"gin":         "github.com/gin-gonic/gin",
 }
 
 // elsewhere are packages that only the module interop knows.
@@ -58,6 +62,7 @@ var given = map[string]string{
 	"secret":   "[]byte",
 	"tokens":   "*middleware.Tokens",
 	"identify": "func(http.Handler) http.Handler",
+	"exporter": "sdktrace.SpanExporter",
 	"session":  "func(*http.Request) (user string, ok bool)", // the app's own
 	"mystore":  "struct{ New func() store.Store }",           // stands for a package
 }
