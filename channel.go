@@ -32,6 +32,7 @@ type channel struct {
 	freed     bool              // no longer in the table
 	hot       bool              // on the hub's list of channels whose rate decays
 	dirty     bool              // on the hub's list of channels to report
+	watched   uint32            // which of the hub's watched patterns count the channel: see channel_watch.go
 	reads     *sharedRead       // those that are under way, or wait for one: see readShared
 	reported  store.Count       // what the Store knows
 	published int64             // when a message was published last, by the hub's uptime
@@ -45,8 +46,13 @@ type channel struct {
 func (ch *channel) attachLocked(s *subscription) {
 	s.slot = int32(len(ch.subs))
 	ch.subs = append(ch.subs, s)
-	ch.env.counts.subscriptions.Add(1)
+	ch.countSubscriptionLocked(1)
 	ch.touchLocked()
+}
+
+func (ch *channel) countSubscriptionLocked(n int64) {
+	ch.env.counts.subscriptions.Add(n)
+	ch.watchersLocked(func(c *watchedChannels) { c.subscriptions.Add(n) })
 }
 
 // detach ends a subscription. It may be repeated.
@@ -69,7 +75,7 @@ func (ch *channel) removed(s *subscription) (last bool) {
 	ch.subs[end] = nil
 	ch.subs = ch.subs[:end]
 	s.slot, s.own = -1, nil
-	ch.env.counts.subscriptions.Add(-1)
+	ch.countSubscriptionLocked(-1)
 	if len(ch.subs) == 0 {
 		ch.subs = nil
 	}
@@ -158,6 +164,9 @@ func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 		}
 	}
 	cast.Done()
+	if f.Kind == fanout.Message {
+		ch.watchersLocked(func(c *watchedChannels) { c.delivered.Add(int64(n)) })
+	}
 	return n
 }
 
@@ -180,6 +189,7 @@ func (ch *channel) countPublish() (wanted bool) {
 	}
 	ch.published = ch.env.clock.uptime()
 	ch.rate.add(ch.published, 1)
+	ch.watchersLocked(func(c *watchedChannels) { c.published.Add(1) })
 	ch.touchLocked()
 	return len(ch.subs) > 0 || ch.order.waiting > 0
 }

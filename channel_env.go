@@ -18,9 +18,10 @@ type channelEnv struct {
 	mesh       mesh.Mesh // nil in one process
 	queueBytes int       // Options.QueueBytes
 
-	idle   *idleChannels
-	report *reporter
-	counts *counters
+	idle    *idleChannels
+	report  *reporter
+	counts  *counters
+	watched *watched
 
 	ctx   context.Context // ends with the hub
 	tasks *gate.Gate      // the goroutines that read from the Store for subscribers
@@ -43,6 +44,7 @@ func (h *Hub) channelEnv() *channelEnv {
 		idle:        &h.channels.idle,
 		report:      &h.report,
 		counts:      &h.stats,
+		watched:     &h.channels.watched,
 		ctx:         h.ctx,
 		tasks:       &h.tasks,
 		readLog:     h.readLog,

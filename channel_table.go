@@ -13,9 +13,10 @@ import (
 // channelTable holds the channels of this replica. Its shards keep callers
 // of different channels apart.
 type channelTable struct {
-	n      atomic.Int64 // channels
-	idle   idleChannels
-	shards [64]shard
+	n       atomic.Int64 // channels
+	idle    idleChannels
+	watched watched
+	shards  [64]shard
 }
 
 type shard struct {
@@ -62,6 +63,7 @@ func (t *channelTable) put(ch *channel) *channel {
 	ch.published = ch.env.clock.uptime()
 	t.idle.add(ch, ch.published)
 	ch.touchLocked() // so that it is freed if nothing comes of it
+	ch.watchLocked(t.watched.read())
 	ch.mu.Unlock()
 	return ch
 }
@@ -83,6 +85,7 @@ func (t *channelTable) free(ch *channel) bool {
 // forgetLocked takes a channel out of its shard; both are locked.
 func (t *channelTable) forgetLocked(ch *channel, shard map[string]*channel) {
 	ch.freed = true
+	ch.watchersLocked(func(c *watchedChannels) { c.channels.Add(-1) })
 	delete(shard, ch.name)
 	t.n.Add(-1)
 	t.idle.remove(ch)

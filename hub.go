@@ -111,12 +111,17 @@ type Hub struct {
 // replica_verdict.go also judges this replica, from replica_vitals.go, which says too
 // whether silence in the Store means anything now (settled). http_health.go serves that. replica_control.go is what hubs tell each other.
 //
+// Numbers: what counts is beside what is counted (stats.go and tally.go have most of it,
+// store_calls.go the Store's, channel_watch.go those of channels that a pattern matches).
+// metrics.go puts them together for package metrics. internal/fanout/sample.go says how
+// long messages take.
+//
 // Lock order: a lock may be taken while one to its left is held, and not the
 // other way round. Locks that are not named are taken alone. The sync.Once
 // that ends a client is held while its hooks run.
 //
-//	channel.telling or a shard of channelTable → channel.mu
-//	channel.mu → reporter.mu, idleChannels.mu, vitals.mu or those of package fanout
+//	channel.telling, watched.mu or a shard of channelTable → channel.mu
+//	channel.mu → reporter.mu, idleChannels.mu, vitals.mu, tally.mu or those of package fanout
 //	feed.mu → those of package fanout
 //	feeds.mu or taps.mu → prefixes.mu
 //	vitals.mu → clientTable.mu

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/latency"
-	"github.com/channels-go/channels/internal/pattern"
 	"github.com/channels-go/channels/mesh"
 )
 
@@ -46,6 +45,8 @@ type Metrics struct {
 	Mesh        *mesh.Status // nil if there is none
 	Received    int64        // messages, from the mesh
 	Unpublished int64        // messages that the mesh did not take
+
+	Watched map[string]ChannelMetrics // by the patterns of [Hub.WatchChannels]
 
 	// Latency is how long messages took from the beginning of their publish, or from
 	// their arrival from another replica, until they were written for the last of their
@@ -96,7 +97,7 @@ func (h *Hub) Metrics() Metrics {
 		Fills:      c.fills.read(fillRepaired, fillNothing, fillLost), Filled: c.filled.Load(), FillTime: histogramOf(&c.fillTime),
 		CaughtUp: c.caughtUp.Load(), CatchUpTime: histogramOf(&c.catchUp),
 		Store: make(map[string]StoreCallMetrics, storeMethods), Canaries: h.vitals.canaries(h.mesh != nil),
-		Received: c.received.Load(), Unpublished: c.unpublished.Load(), Latency: histogramOf(&h.fan.Latency),
+		Received: c.received.Load(), Unpublished: c.unpublished.Load(), Watched: h.channels.watched.metrics(), Latency: histogramOf(&h.fan.Latency),
 	}
 	open := h.clients.byDoor()
 	for i, name := range doorNames {
@@ -170,44 +171,4 @@ func (h Histogram) Quantile(q float64) time.Duration {
 		return 0
 	}
 	return h.Bounds[len(h.Bounds)-1]
-}
-
-// ChannelMetrics are the sums over this replica's channels whose names a pattern matches.
-type ChannelMetrics struct {
-	Channels      int
-	Subscriptions int // without those to patterns
-	Publishes     int // through this replica in the last 60 seconds
-}
-
-// ChannelMetrics returns the numbers of the channels that each of the patterns matches
-// (see [Hub.SubscribePattern] for what they can be). Unlike Metrics, it looks at each
-// channel. The error is [ErrBadChannel].
-func (h *Hub) ChannelMetrics(patterns ...string) ([]ChannelMetrics, error) {
-	compiled := make([]*pattern.Pattern, len(patterns))
-	for i, text := range patterns {
-		var err error
-		if compiled[i], err = compilePattern(text); err != nil {
-			return nil, err
-		}
-	}
-	sums := make([]ChannelMetrics, len(patterns))
-	h.channels.all(func(ch *channel) {
-		counted := false
-		var subs, publishes int
-		for i, p := range compiled {
-			if !p.Match(ch.name) {
-				continue
-			}
-			if !counted {
-				ch.mu.Lock()
-				c := ch.countLocked()
-				ch.mu.Unlock()
-				counted, subs, publishes = true, c.Subscribers, c.Publishes
-			}
-			sums[i].Channels++
-			sums[i].Subscriptions += subs
-			sums[i].Publishes += publishes
-		}
-	})
-	return sums, nil
 }

@@ -98,3 +98,29 @@ func TestQuantilesOfAHistogram(t *testing.T) {
 	require.Zero(t, channels.Histogram{}.Quantile(0.5))
 	require.Zero(t, h.Since(h).Quantile(0.99))
 }
+
+func TestWatchedChannelsAreCounted(t *testing.T) {
+	s := hubtest.Serve(t, channels.Options{MaxChannels: 2})
+	c := s.For(t).DialMany(1, "chat.old")[0]
+	require.Empty(t, s.Hub.Metrics().Watched)
+	require.NoError(t, s.Hub.WatchChannels("chat.*", "*.new", "chat.*"))
+	want := func(chat, fresh channels.ChannelMetrics) {
+		t.Helper()
+		require.Equal(t, map[string]channels.ChannelMetrics{"chat.*": chat, "*.new": fresh}, s.Hub.Metrics().Watched)
+	}
+	want(channels.ChannelMetrics{Channels: 1, Subscriptions: 1}, channels.ChannelMetrics{})
+	s.PublishGo("chat.old", `1`)
+	s.PublishGo("chat.new", `1`)
+	want(channels.ChannelMetrics{Channels: 2, Subscriptions: 1, Published: 2, Delivered: 1}, channels.ChannelMetrics{Channels: 1, Published: 1})
+	s.PublishGo("other", `1`) // for which chat.new makes way
+	want(channels.ChannelMetrics{Channels: 1, Subscriptions: 1, Published: 2, Delivered: 1}, channels.ChannelMetrics{Published: 1})
+	c.Close()
+	until(t, "the subscription has ended", func() bool { return s.Hub.Metrics().Watched["chat.*"].Subscriptions == 0 })
+
+	require.ErrorIs(t, s.Hub.WatchChannels("more", "["), channels.ErrBadChannel)
+	for i := range channels.MaxWatched - 2 {
+		require.NoError(t, s.Hub.WatchChannels(strings.Repeat("a", i+1)))
+	}
+	require.ErrorIs(t, s.Hub.WatchChannels("more"), channels.ErrTooLarge)
+	require.NoError(t, s.Hub.WatchChannels("chat.*"), "it is watched already")
+}
