@@ -26,6 +26,7 @@ func TestPackagesDependOnLittle(t *testing.T) {
 		".":                  {redis, zeromq, prometheus, otel, tests, "github.com/golang-jwt/jwt"},
 		"./middleware":       {redis, zeromq, prometheus, otel, tests},
 		"./tracing":          {redis, zeromq, prometheus, tests, otel + "/sdk", otel + "/exporters"},
+		"./metrics":          {redis, zeromq, otel, tests},
 		"./mesh/zmqmesh":     {redis, prometheus, otel, tests},
 		"./mesh/redismesh":   {zeromq, prometheus, otel, tests},
 		"./store/redisstore": {zeromq, prometheus, otel, tests},

@@ -41,6 +41,9 @@ var packages = map[string]string{
 	"sdktrace":    "go.opentelemetry.io/otel/sdk/trace",
 	"chi":         "github.com/go-chi/chi/v5",
 	"gin":         "github.com/gin-gonic/gin",
+	"metrics":     "github.com/channels-go/channels/metrics",
+	"prometheus":  "github.com/prometheus/client_golang/prometheus",
+	"promhttp":    "github.com/prometheus/client_golang/prometheus/promhttp",
 }
 
 // elsewhere are packages that only the module interop knows.
