@@ -8,15 +8,24 @@ const patience = 5000;
 // A Refusal is an answer that says why not.
 export class Refusal extends Error {}
 
+// Unreached says that there was no answer, or none of ours.
+export class Unreached extends Error {}
+
 async function call(path, options) {
-  const answer = await fetch("api/" + path, { ...options, signal: AbortSignal.timeout(patience), cache: "no-store" });
-  if (answer.status === 401) {
-    location.reload(); // the session has ended: the form comes
-    await new Promise(() => {});
-  }
-  const body = await answer.json();
+  const [answer, body] = await ask(path, options);
   if (!answer.ok) throw new Refusal(body?.error?.message ?? "status " + answer.status);
   return body;
+}
+
+async function ask(path, options) {
+  try {
+    const answer = await fetch("api/" + path, { ...options, signal: AbortSignal.timeout(patience), cache: "no-store" });
+    if (answer.status !== 401) return [answer, await answer.json()];
+  } catch (e) {
+    throw new Unreached("no answer came", { cause: e });
+  }
+  location.reload(); // the session has ended: the form comes
+  return new Promise(() => {});
 }
 
 export function get(path, query = {}) {

@@ -67,7 +67,7 @@ function drawTail() {
 }
 
 function drawTailState() {
-  const states = ["connecting…", "following", "not followed: reload the page to try again"];
+  const states = ["connecting…", "following, as one more subscriber", "not followed: reload the page to try again"];
   const words = paused ? `paused, ${count(waiting.length + missed, "new message")}` : states[stream?.readyState ?? 2];
   text($("tail-state"), words);
 }
@@ -96,6 +96,9 @@ function message(m) {
     el("pre", {}, m.body));
 }
 
+// place is an offset, which may be too large for a number of JavaScript.
+const place = (offset) => "#" + BigInt(offset).toLocaleString("en");
+
 export async function drawChannel() {
   const of = name;
   let c;
@@ -108,7 +111,7 @@ export async function drawChannel() {
   if (of !== name) return;
   const h = c.history, p = c.presence;
   const numbers = [["Subscribers", number(c.subscribers)], ["Publishes in 60 s", number(c.publishes)]];
-  if (h) numbers.push(["Last message", h.offset === "0" ? "none" : "#" + number(BigInt(h.offset))], ["Oldest kept", h.messages.length ? "#" + number(BigInt(h.first)) : "none"]);
+  if (h) numbers.push(["Last message", h.offset === "0" ? "none" : place(h.offset)], ["Oldest kept", h.messages.length ? place(h.first) : "none"]);
   else numbers.push(["History", "none kept"]);
   keyed($("channel-numbers"), numbers, ([label]) => label, ([label]) => el("div", {}, el("dt", {}, label), el("dd")), (e, [, value]) => text(e.lastElementChild, value));
   $("history-card").hidden = !h;
@@ -138,7 +141,7 @@ function makeMember(m) {
   const buttons = [el("button", { "data-client": m.client, "aria-label": `Disconnect the connection ${m.client}` }, "Disconnect")];
   if (m.user) buttons.push(el("button", { "data-user": m.user, "aria-label": `Disconnect all connections of ${m.user}` }, "… all of the user"));
   return el("tr", {},
-    el("td", {}, el("strong", {}, m.user || "no user"), el("code", {}, m.client), m.info ? el("span", { class: "info" }, m.info) : null),
+    el("td", {}, el("div", {}, m.user ? el("strong", {}, m.user) : null, el("code", {}, m.client), m.info ? el("span", { class: "info" }, m.info) : null)),
     el("td", { class: "buttons" }, ...buttons));
 }
 

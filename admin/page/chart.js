@@ -17,9 +17,11 @@ export class Chart {
     this.what = what;
     this.width = 0;
     this.at = null; // the second that is looked at
-    this.value = el("strong", { class: "value" });
+    this.values = what.series.map(() => el("strong"));
     this.read = el("span", { class: "read" });
-    const head = el("figcaption", {}, el("span", { class: "title" }, what.title), this.value, this.read);
+    const several = what.series.length > 1; // then each value has its line and its name
+    const head = el("figcaption", {}, el("span", { class: "title" }, what.title), this.read,
+      el("span", { class: several ? "values several" : "values" }, ...what.series.map((s, i) => el("span", {}, several ? sample(i) : null, several ? s.label : null, this.values[i]))));
     this.svg = svg("svg", { height, class: "chart", tabindex: 0, role: "slider", "aria-roledescription": "chart", "aria-orientation": "horizontal" });
     this.grid = svg("g", { class: "grid" });
     this.paths = what.series.map((_, i) => svg("path", { class: `line line${i}` }));
@@ -27,9 +29,6 @@ export class Chart {
     this.cursor = svg("g", { class: "cursor", visibility: "hidden" }, svg("line", { y1: top, y2: height - bottom }), ...what.series.map((_, i) => svg("circle", { r: 3.5, class: `dot${i}` })));
     this.svg.append(this.grid, this.area, ...this.paths, this.cursor);
     this.element = el("figure", { class: "card figure" }, head, this.svg);
-    if (what.series.length > 1) {
-      this.element.append(el("ul", { class: "legend", "aria-label": "Lines" }, ...what.series.map((s, i) => el("li", {}, svg("svg", { viewBox: "0 0 22 8", width: 22, height: 8, "aria-hidden": "true" }, svg("path", { d: "M1 4H21", class: `line line${i}` })), s.label))));
-    }
     new ResizeObserver(() => this.resize()).observe(this.element);
     this.svg.addEventListener("pointermove", (e) => this.look(this.second(e)));
     this.svg.addEventListener("pointerdown", (e) => this.look(this.second(e)));
@@ -140,7 +139,7 @@ export class Chart {
     if (this.at !== null) i = nearest(p.seconds, this.at);
     const values = this.what.series.map((s) => p.columns[s.column][i] ?? null);
     const words = values.map((v) => (v === null ? "–" : this.what.format(v)));
-    text(this.value, words.join(" · "));
+    words.forEach((w, k) => text(this.values[k], w));
     const looking = this.at !== null && i >= 0;
     text(this.read, looking ? time(p.seconds[i] * 1000) : "");
     this.cursor.setAttribute("visibility", looking && this.width ? "visible" : "hidden");
@@ -158,6 +157,9 @@ export class Chart {
     });
   }
 }
+
+// sample is a piece of a line, for the legend.
+const sample = (i) => svg("svg", { viewBox: "0 0 18 8", width: 18, height: 8, "aria-hidden": "true" }, svg("path", { d: "M1 4H17", class: `line line${i}` }));
 
 // nearest is the index of the point that is nearest to a second.
 function nearest(seconds, second) {

@@ -2,7 +2,7 @@
 
 import { $, text } from "./dom.js";
 import { lasting, time } from "./format.js";
-import { Refusal, get } from "./api.js";
+import { Refusal, Unreached, get } from "./api.js";
 import { Points } from "./points.js";
 import { drawCharts, drawOverview, summary } from "./overview.js";
 import { drawList, listAddress, readList } from "./channels.js";
@@ -76,6 +76,7 @@ async function look() {
     wait = o.again_ms;
   } catch (e) {
     unreached(e);
+    unlessNoAnswer(e);
   }
   return Math.max(50, wait - (performance.now() - began));
 }
@@ -98,6 +99,11 @@ function unreached(e) {
   sayUnreached(e instanceof Refusal ? e.message : "");
 }
 
+// unlessNoAnswer reports what is a mistake of this page.
+function unlessNoAnswer(e) {
+  if (!(e instanceof Refusal) && !(e instanceof Unreached)) reportError(e);
+}
+
 let why = "";
 
 function sayUnreached(reason) {
@@ -114,8 +120,8 @@ const detail = every(async () => {
   try {
     if (view === "channels") await drawList();
     if (view === "channel") await drawChannel();
-  } catch {
-    // look says whether the replica answers
+  } catch (e) {
+    unlessNoAnswer(e); // look says it
   }
   return 2000;
 });

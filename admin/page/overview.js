@@ -15,7 +15,7 @@ const charts = [
   { title: "Requests/s", format: number, axis, series: [{ column: "requests_s", label: "requests a second" }] },
   { title: "Publishes/s", format: number, axis, series: [{ column: "publishes_s", label: "publishes a second" }] },
   { title: "Deliveries/s", format: number, axis, series: [{ column: "deliveries_s", label: "deliveries a second" }] },
-  { title: "Delivery latency", format: milliseconds, axis: (v) => (v ? milliseconds(v) : "0"), series: [{ column: "latency_p50_ms", label: "half within" }, { column: "latency_p99_ms", label: "99 % within" }] },
+  { title: "Delivery latency", format: milliseconds, axis: (v) => (v >= 1000 ? axis(v / 1000) + " s" : v ? milliseconds(v) : "0"), series: [{ column: "latency_p50_ms", label: "p50" }, { column: "latency_p99_ms", label: "p99" }] },
 ].map((what) => new Chart(what));
 
 $("charts").append(...charts.map((c) => c.element));

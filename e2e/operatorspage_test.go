@@ -1,0 +1,339 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/admin"
+	"github.com/channels-go/channels/internal/basetest"
+	"github.com/channels-go/channels/store"
+)
+
+// go to another part of the operators' page.
+func (p *page) goes(address string) {
+	p.t.Helper()
+	eval[string](p, `location.hash = `+quoted(address))
+}
+
+// clicks a button, once it can be clicked.
+func (p *page) clicks(selector string) {
+	p.t.Helper()
+	p.until(`document.querySelector(` + quoted(selector) + `).checkVisibility() && !document.querySelector(` + quoted(selector) + `).disabled`)
+	p.do(chromedp.Click(chromedp.CSS(selector)))
+}
+
+// has waits until an element's text contains another one.
+func (p *page) has(selector, text string) {
+	p.t.Helper()
+	p.until(`document.querySelector(` + quoted(selector) + `).textContent.includes(` + quoted(text) + `)`)
+}
+
+const lightsOfReplicas = `[...document.querySelectorAll("#replicas [data-replica]")].map((e) => e.dataset.replica + " " + e.dataset.status)`
+
+// lit waits until the page shows exactly these replicas with their lights.
+func (p *page) lit(lights ...string) {
+	p.t.Helper()
+	p.until(fmt.Sprintf(`JSON.stringify(%s) === %s`, lightsOfReplicas, quoted(quoted(lights))))
+}
+
+// The page opens with the token only, and then shows each replica, why it is not green,
+// the charts and the links.
+func TestOperatorsSeeTheReplicas(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 3, admin.Options{})
+	p := b.visit(c.servers[0].URL+"/admin/", "an operator", 1280, 800)
+	p.do(chromedp.SendKeys(chromedp.CSS("#token"), "another-token-than-that"), chromedp.Click(chromedp.CSS("form button")))
+	p.becomes(`document.querySelector("#wrong").textContent.includes("not the token")`)
+	p.login()
+	p.lit("replica-1 green", "replica-2 green", "replica-3 green")
+	p.has("#summary", "All 3 replicas are green")
+	p.until(`document.querySelectorAll('#links [data-link="up"]').length === 6`)
+	p.has("#link-text", "Live from replica-1")
+	p.has("#store-words", "green")
+	p.until(`[...document.querySelectorAll("#charts [role=slider]")].every((e) => e.getAttribute("aria-valuetext").startsWith("now: "))`)
+	assert.Equal(t, 6, eval[int](p, `document.querySelectorAll("#charts figure").length`))
+	assert.True(t, eval[bool](p, `document.getElementById("scaling").hidden`), "without a Scaler, there are no buttons")
+
+	// A replica that drains says so, and what that means; the change is read out.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go c.hubs[1].Drain(ctx) // ends at once: it has no clients
+	p.lit("replica-1 green", "replica-2 yellow", "replica-3 green")
+	p.has("#summary", "replica-2 is yellow; 2 of 3 green")
+	p.has("#news", "replica-2 is yellow")
+	p.has("#replicas .why", "draining")
+	p.has("#replicas .why", "There is nothing to do.")
+
+	// One that dies turns red, and the page says what to look at.
+	info := `{"node":"replica-4","status":"green","reasons":[],"started":"2026-01-01T00:00:00Z","connections":7}`
+	_, err := c.store.Report(t.Context(), store.Report{Replica: store.Replica{ID: "replica-4", Info: json.RawMessage(info)}})
+	require.NoError(t, err)
+	p.lit("replica-1 green", "replica-2 yellow", "replica-3 green", "replica-4 green")
+	p.lit("replica-1 green", "replica-2 yellow", "replica-3 green", "replica-4 red")
+	p.has("#replicas .why[data-status=red]", "heartbeats missed")
+	p.has("#replicas .why[data-status=red]", "read the end of its log")
+	p.has("#replicas [data-replica=replica-4] .word", "red, silent for 1")
+
+	// Logging out closes it, also in another tab.
+	eval[bool](p, `fetch("logout", { method: "POST" }).then(() => true)`, chromedp.EvalAwaitPromise)
+	p.becomes(`document.querySelector("#token")`)
+}
+
+// Charts are read by keyboard, and keep 15 minutes.
+func TestOperatorsReadCharts(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
+	p := c.operate(b, 1280, 800)
+	const chart = `document.querySelector("#charts figure:nth-child(2) [role=slider]")`
+	p.until(chart + `.getAttribute("aria-valuemin") < ` + chart + `.getAttribute("aria-valuemax")`)
+	eval[bool](p, `(`+chart+`.focus({ focusVisible: true }), true)`)
+	press := func(key string) {
+		eval[bool](p, chart+`.dispatchEvent(new KeyboardEvent("keydown", { key: `+quoted(key)+`, bubbles: true }))`)
+	}
+	press("Home")
+	p.until(`/^\d\d:\d\d:\d\d: connections 0$/.test(` + chart + `.getAttribute("aria-valuetext"))`)
+	first := eval[string](p, chart+`.getAttribute("aria-valuenow")`)
+	press("ArrowRight")
+	p.until(chart + `.getAttribute("aria-valuenow") > ` + quoted(first))
+	press("Escape")
+	p.until(chart + `.getAttribute("aria-valuetext") === "now: connections 0"`)
+
+	// A reload shows the same points again.
+	p.do(chromedp.Reload())
+	p.becomes(chart + `.getAttribute("aria-valuemin") === ` + quoted(first))
+
+	// Half an hour of points leaves 15 minutes, and no more elements.
+	grew := eval[[]int](p, `(async () => {
+		const { Points } = await import("./points.js"), { drawCharts } = await import("./overview.js");
+		const points = new Points(), names = ["replicas", "green", "connections", "requests_s", "publishes_s", "deliveries_s", "latency_p50_ms", "latency_p99_ms"];
+		const counts = [];
+		for (let second = 1; second <= 1800; second++) {
+			points.add({ seconds: [second], ...Object.fromEntries(names.map((n, i) => [n, [i % 2 ? null : second % 7]])) });
+			if (second % 900 === 0) {
+				drawCharts(points);
+				counts.push(points.seconds.length, document.querySelectorAll("*").length);
+			}
+		}
+		return counts;
+	})()`, chromedp.EvalAwaitPromise)
+	assert.Equal(t, 900, grew[0])
+	assert.Equal(t, 900, grew[2])
+	assert.Equal(t, grew[1], grew[3])
+}
+
+// What clients have sent is shown as text, whatever it is.
+func TestOperatorsSeeHostileNamesAsText(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 2, admin.Options{})
+	const (
+		name   = `room.<img\src=x\onerror=pwned()>"'&amp;`
+		header = `<script>pwned()</script>`
+		user   = `<b onmouseover="pwned()">ann</b>`
+		text   = `"</pre><svg onload=pwned()>\u202e"`
+	)
+	c.join(name, user)
+	p := c.operate(b, 1280, 800)
+	eval[bool](p, `(window.hacked = 0, window.pwned = () => { window.hacked++; }, true)`)
+	p.goes("#/channels")
+	p.has("#list tbody th a", name)
+	p.do(chromedp.Click(chromedp.CSS("#list tbody th a")))
+	p.has("#channel-name", name)
+	p.has("#presence", user)
+	p.has("#tail-state", "following")
+	c.publish(name, header, text)
+	for _, list := range []string{"#tail", "#history"} {
+		p.has(list, header)
+		p.has(list, text)
+	}
+	p.clicks("#presence [data-user]")
+	p.has("#ask-title", user)
+	p.clicks(`#ask [value="no"]`)
+	p.goes("#/channel/" + url.PathEscape("%zz<u>"))
+	p.has("#channel-name", "%zz<u>")
+	p.goes("#/channel/%zz")
+	p.has("#channel-name", "%zz")
+	assert.Zero(t, eval[int](p, `document.querySelectorAll("main img, main script, main b, main u, main svg[onload]").length`))
+	assert.Zero(t, eval[int](p, `window.hacked`))
+}
+
+// An operator follows a channel, publishes, and disconnects.
+func TestOperatorsLookIntoAChannel(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 2, admin.Options{})
+	ann := c.join("room.1", "ann")
+	ben := c.join("room.1", "ben")
+	for i := range 60 {
+		c.publish("room.1", "say", fmt.Sprint(i))
+	}
+	p := c.operate(b, 1280, 800)
+	p.goes("#/channel/room.1")
+	p.has("#channel-numbers", "#60")
+	p.has("#history-state", "#11 to #60")
+	p.clicks("#history-older")
+	p.has("#history-state", "#1 to #10")
+	p.clicks("#history-newest")
+	p.has("#presence-state", "2 connections")
+
+	p.has("#tail-state", "following")
+	eval[bool](p, `(document.getElementById("publish-body").value = '{"n":12345678901234567890}', true)`)
+	p.clicks("#publish .primary")
+	p.has("#publish-answer", "Published as #61")
+	p.has("#tail", `{"n":12345678901234567890}`)
+	eval[bool](p, `(document.getElementById("publish-body").value = "hello", true)`)
+	p.clicks("#publish .primary")
+	p.has("#publish-answer", "not JSON")
+
+	p.clicks("#tail-pause")
+	for i := range 3 {
+		c.publish("room.1", "say", fmt.Sprintf(`"late %d"`, i))
+	}
+	p.has("#tail-state", "paused, 3 new messages")
+	assert.NotContains(t, eval[string](p, `document.getElementById("tail").textContent`), "late")
+	p.clicks("#tail-pause")
+	p.has("#tail li:first-child", "late 2")
+
+	p.clicks(`#presence [data-user="ann"]`)
+	p.clicks(`#ask [value="no"]`)
+	p.clicks(`#presence [data-user="ann"]`)
+	p.has("#ask-title", "Disconnect all connections of the user ann?")
+	p.clicks("#ask-yes")
+	p.has("#presence-answer", "1 at this replica")
+	assert.Equal(t, websocket.StatusCode(3003), closed(t, ann))
+	p.has("#presence-state", "1 connection")
+	assert.Contains(t, c.log.Line("admin: disconnected a user"), "user=ann")
+	assert.Equal(t, 1, c.log.Count("admin: disconnected"))
+	require.NoError(t, ben.Write(t.Context(), websocket.MessageText, []byte(`{"header":"still","body":"here"}`)))
+	p.has("#tail", "still")
+}
+
+// closed reads until a WebSocket is closed.
+func closed(t *testing.T, c *websocket.Conn) websocket.StatusCode {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	for {
+		if _, _, err := c.Read(ctx); err != nil {
+			return websocket.CloseStatus(err)
+		}
+	}
+}
+
+// The list is searched, sorted and paged through, and its address has all of that.
+func TestOperatorsFindAChannel(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
+	for i := range 120 {
+		c.publish(fmt.Sprintf("news.%03d", i), "m", "1")
+	}
+	c.join("room.7", "ann")
+	p := c.operate(b, 1280, 800)
+	const names = `[...document.querySelectorAll("#list tbody a")].map((e) => e.textContent)`
+	p.goes("#/channels")
+	p.has("#list-where", "1–50 of 121")
+	assert.Equal(t, "room.7", eval[[]string](p, names)[0], "it alone has a subscriber")
+	p.clicks("#list-next")
+	p.has("#list-where", "51–100 of 121")
+	p.clicks("#list-last")
+	p.has("#list-where", "101–121 of 121")
+	p.clicks(`#list [data-sort="name"]`)
+	p.has("#list-where", "1–50 of 121")
+	p.until(names + `[0] === "news.000"`)
+	assert.Equal(t, "ascending", eval[string](p, `document.querySelector("#list [aria-sort]").getAttribute("aria-sort")`))
+	p.do(chromedp.SendKeys(chromedp.CSS("#find-text"), "7"))
+	p.until(`JSON.stringify(` + names + `.slice(0, 2)) === '["news.007","news.017"]'`)
+	assert.Equal(t, "#/channels?contains=7&sort=name", eval[string](p, `location.hash`))
+	p.do(chromedp.Reload())
+	p.becomes(names + `[0] === "news.007"`)
+	p.do(chromedp.SendKeys(chromedp.CSS("#find-text"), "x"))
+	p.has("#list-empty", "No channel’s name contains this")
+}
+
+// A page that reaches no replica says since when, and what it shows is grey until it
+// reaches one again.
+func TestOperatorsPageWithoutAReplica(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
+	network := basetest.NewRelay(t, strings.TrimPrefix(c.servers[0].URL, "http://"))
+	p := b.visit("http://"+network.Addr+"/admin/", "an operator", 1280, 800)
+	p.login()
+	network.Part()
+	p.until(`!document.getElementById("unreached").hidden`)
+	p.until(`/^replica-1 has not answered since \d\d:\d\d:\d\d \([1-9]\d* s\)/.test(document.getElementById("unreached").textContent)`)
+	assert.Less(t, eval[float64](p, `Number(getComputedStyle(document.querySelector("main")).opacity)`), 1.0)
+	p.has("#summary", "The only replica is green") // from then
+	network.Lead(strings.TrimPrefix(c.servers[0].URL, "http://"))
+	p.until(`document.getElementById("unreached").hidden && document.body.dataset.reach === "yes"`)
+}
+
+// scalerOfTests only remembers.
+type scalerOfTests struct{ orders chan int }
+
+func (s *scalerOfTests) Replicas(context.Context) (ready, wanted int, err error) { return 2, 2, nil }
+
+func (s *scalerOfTests) Scale(_ context.Context, n int) error {
+	s.orders <- n
+	return nil
+}
+
+// It takes two clicks to scale, the second one after the page has said what it will do.
+func TestOperatorsScale(t *testing.T) {
+	t.Parallel()
+	s := &scalerOfTests{make(chan int, 1)}
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{Scaler: s, ScaleMin: 1, ScaleMax: 3})
+	p := c.operate(b, 1280, 800)
+	p.has("#scale-state", "2 replicas run, as wanted")
+	p.clicks("#scale-more")
+	p.has("#scale-question", "Scale out from 2 to 3?")
+	assert.True(t, eval[bool](p, `document.getElementById("scale-more").disabled`), "3 is the most")
+	p.clicks("#scale-keep")
+	p.until(`document.getElementById("scale-confirm").hidden && document.getElementById("scale-to").value === "2"`)
+	p.clicks("#scale-fewer")
+	p.has("#scale-question", "drained first")
+	p.clicks("#scale-go")
+	assert.Equal(t, 1, <-s.orders)
+	p.has("#scale-answer", "1 replica will run")
+	basetest.Eventually(t, "the audit line", func() bool { return c.log.Has("admin: scaled") })
+	assert.Contains(t, c.log.Line("admin: scaled"), "to=1")
+	assert.Contains(t, c.log.Line("admin: scaled"), `operator="session `)
+}
+
+// On a phone nothing is wider than the screen, and text can be read, in light and dark.
+func TestOperatorsOnAPhone(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 3, admin.Options{Scaler: &scalerOfTests{}, ScaleMax: 5})
+	name := "room." + strings.Repeat("W", 190)
+	c.join(name, strings.Repeat("ü", 200))
+	c.publish(name, strings.Repeat("h", 300), `"`+strings.Repeat("x", 3000)+`"`)
+	go c.hubs[1].Drain(t.Context()) // for words in yellow
+	p := c.operate(b, 390, 844)
+	p.has("#replicas .why", "draining")
+	for _, scheme := range []string{"light", "dark"} {
+		p.prefers("color-scheme", scheme)
+		p.goes("#/")
+		p.fits(390, `document.querySelector("main")`)
+		for _, e := range []string{".note", "#totals", "[data-status=yellow] .word", ".why span", ".here", "#scale-hint", ".top nav a:not([aria-current])"} {
+			if eval[bool](p, `Boolean(document.querySelector(`+quoted(e)+`))`) {
+				assert.Greater(t, p.contrast(e, ""), 4.5, "%s in %s", e, scheme)
+			}
+		}
+		p.goes("#/channels")
+		p.has("#list", name)
+		p.fits(390, `document.querySelector("main")`)
+		p.goes("#/channel/" + name)
+		p.has("#history", "xxx")
+		p.has("#presence", "üü")
+		p.fits(390, `document.querySelector("main")`)
+		for _, e := range []string{".about", ".primary", "#channel-numbers dt", "label"} {
+			assert.Greater(t, p.contrast(e, ""), 4.5, "%s in %s", e, scheme)
+		}
+	}
+}
