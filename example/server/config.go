@@ -25,6 +25,7 @@ type config struct {
 	redis    redisConfig
 	mesh     meshConfig
 	gateway  gatewayConfig
+	metrics  metricsConfig
 	admin    admin.Options // without a Token, there is no page
 
 	history    rules[kept]
@@ -137,6 +138,7 @@ func (cfg *config) flags() *flag.FlagSet {
 	cfg.security.flags(fs)
 	cfg.mesh.flags(fs, &cfg.security)
 	cfg.gateway.flags(fs)
+	cfg.metrics.flags(fs)
 	for _, s := range secrets {
 		cfg.security.file(fs, s.name+"-file", s.usage, func(b []byte) error { return s.add(cfg, b) })
 	}

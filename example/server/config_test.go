@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,6 +127,9 @@ func TestConfigErrors(t *testing.T) {
 		"a node":                     {"-node", "a b", "1 to 64 of"},
 		"an origin without a scheme": {"-origin", "https://a.example app.example.com", `"app.example.com" is not an origin like`},
 		"log level":                  {"-log-level", "loud", "debug, info, warn or error"},
+		"metrics without a port":     {"-metrics", "127.0.0.1", "HOST:PORT"},
+		"metrics of too many":        {"-metrics-channels", strings.Repeat("a ", 33), "up to 32 patterns"},
+		"metrics of a bad pattern":   {"-metrics-channels", "a[", `"a["`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refuses(t, c.flag, c.value, c.allowed)

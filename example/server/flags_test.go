@@ -10,6 +10,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/admin"
+	"github.com/channels-go/channels/metrics"
 	"github.com/channels-go/channels/middleware"
 )
 
@@ -84,6 +85,9 @@ func TestEverythingHasAFlag(t *testing.T) {
 		{middleware.CORSOptions{}, nil, map[string]told{
 			"Origins": {not: "they are those of -origin"}, "Methods": {not: "the endpoints have the default methods only"},
 			"Headers": {not: "what a preflight asks for is allowed"}, "Exposed": {not: "the answers have no other headers"}, "MaxAge": {not: "the default is 10 minutes, which is cheap"},
+		}},
+		{metrics.Options{}, func(_ *testing.T, cfg config) any { return cfg.metrics.options }, map[string]told{
+			"Channels": {flags: "-metrics-channels a"},
 		}},
 		{admin.Options{}, func(_ *testing.T, cfg config) any { return cfg.admin }, map[string]told{
 			"Token": {flags: "-admin-token-file " + strings.ReplaceAll(file(t, testSecret), " ", "\x01")}, "Authorize": {not: "it is Go code that only an app has"},

@@ -25,6 +25,10 @@
 // Without Redis, -mesh zmq connects the replicas that -mesh-peers or -mesh-dns
 // name. Channels then have no history.
 //
+// With -metrics, Prometheus finds the server's numbers at an address of their own:
+//
+//	go run ./example/server -metrics 127.0.0.1:9090
+//
 // ZeroMQ programs read and publish at the addresses -zmq-pub, -zmq-pull and
 // -zmq-rep.
 //
@@ -145,6 +149,12 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, hub.Shutdown(context.Background()))
 	}
+	stopMetrics, err := cfg.metrics.open(hub, log)
+	if err != nil {
+		programs()
+		return errors.Join(err, hub.Shutdown(context.Background()))
+	}
+	defer stopMetrics() // last, so that a drain can be watched
 	handler, closePage, err := withAdmin(hub, &cfg, &opts, around(hub.Handler()), log)
 	if err != nil {
 		programs()

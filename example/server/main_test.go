@@ -127,10 +127,11 @@ func TestRunFails(t *testing.T) {
 		args []string
 		says string
 	}{
-		"an address in use":           {[]string{"-addr", taken}, "-addr: listen tcp " + taken + ": bind: address already in use"},
-		"an address of no use":        {[]string{"-addr", "nonsense"}, "-addr: listen tcp: address nonsense"},
-		"an address of a mesh in use": {[]string{"-mesh", "zmq", "-mesh-listen", "tcp://" + taken, "-mesh-peers", "tcp://a:1"}, "-mesh-listen: listen tcp " + taken + ": bind: address already in use"},
-		"an address of ZeroMQ in use": {[]string{"-addr", "127.0.0.1:0", "-zmq-rep", "tcp://" + taken}, "-zmq-rep: listen tcp " + taken + ": bind: address already in use"},
+		"an address in use":            {[]string{"-addr", taken}, "-addr: listen tcp " + taken + ": bind: address already in use"},
+		"an address of metrics in use": {[]string{"-addr", "127.0.0.1:0", "-metrics", taken}, "-metrics: listen tcp " + taken + ": bind: address already in use"},
+		"an address of no use":         {[]string{"-addr", "nonsense"}, "-addr: listen tcp: address nonsense"},
+		"an address of a mesh in use":  {[]string{"-mesh", "zmq", "-mesh-listen", "tcp://" + taken, "-mesh-peers", "tcp://a:1"}, "-mesh-listen: listen tcp " + taken + ": bind: address already in use"},
+		"an address of ZeroMQ in use":  {[]string{"-addr", "127.0.0.1:0", "-zmq-rep", "tcp://" + taken}, "-zmq-rep: listen tcp " + taken + ": bind: address already in use"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := run(t.Context(), parsed(t, nil, c.args...), slog.New(slog.DiscardHandler))
