@@ -122,6 +122,16 @@ func FuzzTake(f *testing.F) {
 	})
 }
 
+// A version before traces gets this from redismesh behind a message with a trace.
+func TestATrailerIsIgnored(t *testing.T) {
+	s := serve(t, channels.Options{})
+	w := s.join("c", "")
+	channels.Take(s.hub, mesh.Packet{Kind: mesh.KindControl, Channel: "c", To: "\x00", Info: []byte("00-1-2-01"), Origin: "other"})
+	channels.Take(s.hub, mesh.Packet{Channel: "c", Header: "x", Body: json.RawMessage(`1`), Origin: "other"})
+	w.want("x", "1")
+	require.Zero(t, s.hub.Stats().BadPackets)
+}
+
 func BenchmarkCheckPacket(b *testing.B) {
 	hub := newHub(b, channels.Options{})
 	for _, size := range []int{64, 1 << 10, 64 << 10} {

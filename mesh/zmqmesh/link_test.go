@@ -208,6 +208,25 @@ func TestMissed(t *testing.T) {
 	require.ErrorContains(t, b.Receive(t.Context(), func(mesh.Packet) {}), "only one may")
 }
 
+// TestTrailer: what a version before traces takes for a packet of its own, behind one with
+// a trace, is for nobody.
+func TestTrailer(t *testing.T) {
+	t.Parallel()
+	b := newMesh(t, "b")
+	in := receive(t, b)
+	eventually(t, "packets arrive", func() bool {
+		require.NoError(t, zmqmesh.Packets(b, packet.Append(nil, &mesh.Packet{Seq: 1, Header: "probe"})))
+		return in.count(message("probe")) > 0
+	})
+	trailer := mesh.Packet{Kind: mesh.KindControl, To: "\x00", Info: []byte("00-1-2-01")}
+	some := packet.Append(nil, &trailer)
+	trailer.Seq = 2 // without a Seq it would be dropped as one that has come before
+	some = packet.Append(some, &trailer)
+	require.NoError(t, zmqmesh.Packets(b, packet.Append(some, &mesh.Packet{Seq: 3, Header: "behind"})))
+	in.await(t, message("behind"))
+	require.Zero(t, in.count(func(p mesh.Packet) bool { return p.Kind == mesh.KindControl }))
+}
+
 // TestLeave: a replica that leaves a channel is sent no more of it.
 func TestLeave(t *testing.T) {
 	t.Parallel()
