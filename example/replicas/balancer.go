@@ -19,26 +19,35 @@ import (
 var page embed.FS
 
 // routes serves the page, the replicas behind it, and the switches that kill
-// and start them.
-func routes(s *supervisor) http.Handler {
+// and start them and the load.
+func routes(s *supervisor, l *load) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", web.Page(page, "'none'"))
-	balanced := balance(s)
+	balanced := balance(s, s.choose)
+	mux.Handle("/admin/", balance(s, s.first))
 	mux.Handle("/channel/", balanced)
 	mux.Handle("/v1/", balanced)
 	mux.Handle("/readyz", balanced) // for a load balancer in front of this one
 	mux.HandleFunc("GET /replicas", func(w http.ResponseWriter, _ *http.Request) {
-		web.Answer(w, map[string]any{"data": s.states(), "history": s.all[0].config.Redis != ""})
+		web.Answer(w, map[string]any{"data": s.states(), "history": s.config.Redis != "", "load": l.state()})
 	})
-	mux.Handle("POST /replicas/{n}/kill", switchFor(s, s.kill))
-	mux.Handle("POST /replicas/{n}/start", switchFor(s, s.launch))
+	mux.Handle("POST /replicas/{n}/kill", guarded(one(s, s.kill)))
+	mux.Handle("POST /replicas/{n}/start", guarded(one(s, s.launch)))
+	mux.Handle("POST /load/start", guarded(func(w http.ResponseWriter, _ *http.Request) {
+		l.start()
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	mux.Handle("POST /load/stop", guarded(func(w http.ResponseWriter, _ *http.Request) {
+		l.stop()
+		w.WriteHeader(http.StatusNoContent)
+	}))
 	return mux
 }
 
 // balance sends each request to one of the replicas. Each request has its own
 // connection, so the replica is chosen when connecting: if one cannot be
 // reached, the next is tried.
-func balance(s *supervisor) http.Handler {
+func balance(s *supervisor, choose func(tried []*replica) (*replica, string)) http.Handler {
 	dialer := net.Dialer{Timeout: 2 * time.Second}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
@@ -52,7 +61,7 @@ func balance(s *supervisor) http.Handler {
 				var tried []*replica
 				err := errors.New("no replica is running")
 				for {
-					r, address := s.choose(tried)
+					r, address := choose(tried)
 					if r == nil {
 						return nil, err
 					}
@@ -91,9 +100,9 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// switchFor runs do on a replica. Only a browser on this machine may use it,
-// and no page of another website there.
-func switchFor(s *supervisor, do func(*replica) error) http.Handler {
+// guarded is a switch. Only a browser on this machine may use it, and no page of
+// another website there.
+func guarded(do http.HandlerFunc) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Check the Host too: another website could point its name at this
 		// machine.
@@ -101,17 +110,29 @@ func switchFor(s *supervisor, do func(*replica) error) http.Handler {
 			http.Error(w, "allowed only from the machine that this runs on, under a loopback address", http.StatusForbidden)
 			return
 		}
+		do(w, r)
+	}))
+}
+
+// one does something with the replica whose number is in the path.
+func one(s *supervisor, do func(*replica) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		n, err := strconv.Atoi(r.PathValue("n"))
-		if err != nil || n < 1 || n > len(s.all) {
-			http.Error(w, "there is no such replica; use 1 to "+strconv.Itoa(len(s.all)), http.StatusNotFound)
+		if err != nil {
+			http.Error(w, "a replica is called by its number", http.StatusNotFound)
 			return
 		}
-		if err := do(s.all[n-1]); err != nil {
+		replica, err := s.number(n)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		if err := do(replica); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
-	}))
+	}
 }
 
 // loopback reports whether a host, with or without a port, is this machine.

@@ -43,7 +43,7 @@ func program(t *testing.T, n int) (address string) {
 	out, in := io.Pipe()
 	webtest.Run(t, func(ctx context.Context) error {
 		defer in.Close()
-		return run(ctx, "127.0.0.1:0", n, "", in)
+		return run(ctx, "127.0.0.1:0", n, replicaConfig{}, false, in)
 	})
 	line := make([]byte, 200)
 	k, err := out.Read(line)
@@ -51,10 +51,11 @@ func program(t *testing.T, n int) (address string) {
 	return addressIn(string(line[:k]))
 }
 
-// addressIn returns the address in the line that the program prints.
-func addressIn(line string) string {
-	_, address, _ := strings.Cut(strings.TrimSpace(line), "http://")
-	return strings.TrimSuffix(address, "/")
+// addressIn returns the first address in what the program prints.
+func addressIn(text string) string {
+	_, address, _ := strings.Cut(text, "http://")
+	address, _, _ = strings.Cut(address, "/")
+	return address
 }
 
 func call(t *testing.T, method, url string, header ...string) (int, string) {
@@ -230,15 +231,15 @@ func TestOnlyThisMachineKillsReplicas(t *testing.T) {
 }
 
 func TestPageLoadsOnlyItsOwn(t *testing.T) {
-	webtest.PageLoadsOnlyItsOwn(t, routes(&supervisor{}), page)
+	webtest.PageLoadsOnlyItsOwn(t, routes(&supervisor{}, &load{}), page)
 }
 
 func TestWhatIsRefused(t *testing.T) {
 	for _, n := range []int{0, 10} {
-		require.ErrorContains(t, run(t.Context(), "127.0.0.1:0", n, "", io.Discard), "1 to 9")
+		require.ErrorContains(t, run(t.Context(), "127.0.0.1:0", n, replicaConfig{}, false, io.Discard), "1 to 9")
 	}
-	require.ErrorContains(t, run(t.Context(), "no address", 1, "", io.Discard), "-addr: ")
-	err := run(t.Context(), "127.0.0.1:0", 1, "http://:hush@a", io.Discard)
+	require.ErrorContains(t, run(t.Context(), "no address", 1, replicaConfig{}, false, io.Discard), "-addr: ")
+	err := run(t.Context(), "127.0.0.1:0", 1, replicaConfig{Redis: "http://:hush@a"}, false, io.Discard)
 	require.ErrorContains(t, err, "redis://HOST:PORT")
 	require.NotContains(t, err.Error(), "hush")
 	require.ErrorContains(t, runReplica(strings.NewReader(""), io.Discard), "no configuration")
@@ -257,7 +258,7 @@ func TestBalancerTriesTheNext(t *testing.T) {
 	lame := &replica{process: self, ready: true, at: addresses{HTTP: none.Listener.Addr().String()}}
 	well := &replica{process: self, ready: true, conns: 5, at: addresses{HTTP: backend.Listener.Addr().String()}}
 	s := &supervisor{all: []*replica{lame, well}}
-	front := httptest.NewServer(balance(s))
+	front := httptest.NewServer(balance(s, s.choose))
 	defer front.Close()
 	body := wantStatus(t, http.StatusOK, "GET", front.URL)
 	http.DefaultClient.CloseIdleConnections()
@@ -267,4 +268,23 @@ func TestBalancerTriesTheNext(t *testing.T) {
 		defer s.mu.Unlock()
 		return lame.conns == 0 && well.conns == 5
 	}, patience, time.Millisecond)
+}
+
+// The operators' page stays with one replica as long as that is ready, however
+// many connections it has.
+func TestOperatorsStayWithOneReplica(t *testing.T) {
+	old, young := &replica{number: 1, conns: 9, at: addresses{HTTP: "old"}}, &replica{number: 2, ready: true, at: addresses{HTTP: "young"}}
+	s := &supervisor{all: []*replica{old, young}}
+	next := func(tried ...*replica) string {
+		_, address := s.first(tried)
+		return address
+	}
+	require.Equal(t, "young", next(), "the other one is not ready")
+	old.ready = true
+	require.Equal(t, "old", next())
+	require.Equal(t, "young", next(old))
+	require.Empty(t, next(old, young))
+	young.conns = 0
+	_, address := s.choose(nil)
+	require.Equal(t, "young", address, "everything else is spread")
 }

@@ -17,9 +17,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/admin"
 	"github.com/channels-go/channels/example/internal/web"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/mesh/zmqmesh"
+	"github.com/channels-go/channels/middleware"
 	"github.com/channels-go/channels/store"
 	"github.com/channels-go/channels/store/redisstore"
 )
@@ -28,12 +30,13 @@ import (
 const replicaCommand = "replica"
 
 // replicaConfig is a replica's configuration, sent as a line of JSON on its
-// standard input: everyone can read a command line, and the Redis URL may have
-// a password.
+// standard input: everyone can read a command line, and it has secrets.
 type replicaConfig struct {
-	Node  string   // its name
-	Redis string   // URL; empty: each replica keeps its own data in memory
-	Hosts []string // names that it answers to, besides localhost and IP addresses
+	Node       string   // its name
+	Redis      string   // URL; empty: each replica keeps its own data in memory
+	Hosts      []string // names that it answers to, besides localhost and IP addresses
+	Token      string   // for the operators' page, and for the supervisor
+	Supervisor string   // the URL of what starts and ends replicas
 }
 
 // addresses are where a replica listens. It writes them as a line of JSON to
@@ -98,10 +101,13 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 		Mesh:       told{m},
 		Hosts:      append([]string{"localhost"}, cfg.Hosts...), // for clients that connect to its port directly; nobody has to log in
 		DrainDelay: web.DrainDelay,
-		Channel: func(string) channels.ChannelOptions {
-			o := channels.ChannelOptions{Presence: channels.PresenceEvents}
-			if cfg.Redis != "" { // the same history on all replicas, or none
-				o.HistorySize, o.HistoryTTL = 200, 24*time.Hour
+		Channel: func(name string) channels.ChannelOptions {
+			o := channels.ChannelOptions{Presence: channels.PresenceEvents, HistorySize: 200, HistoryTTL: 24 * time.Hour}
+			if strings.HasPrefix(name, loadPrefix) { // nobody looks who is there, and much is said
+				o = channels.ChannelOptions{HistorySize: 2000, HistoryTTL: 10 * time.Minute}
+			}
+			if cfg.Redis == "" { // the same history on all replicas, or none
+				o.HistorySize, o.HistoryTTL = 0, 0
 			}
 			return o
 		},
@@ -110,7 +116,22 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	if err != nil {
 		return err
 	}
-	server := web.NewServer(identify(cfg.Node, lookedAt(hub.Handler())))
+	operators, err := admin.New(hub, admin.Options{
+		Token:    cfg.Token,
+		Scaler:   &scaler{hub, cfg.Supervisor, cfg.Token},
+		ScaleMin: 1, ScaleMax: maxReplicas,
+	})
+	if err != nil {
+		return errors.Join(err, hub.Shutdown(ctx))
+	}
+	own, err := middleware.Hosts(cfg.Hosts...)
+	if err != nil {
+		return errors.Join(err, operators.Close(), hub.Shutdown(ctx))
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", identify(cfg.Node, lookedAt(hub.Handler())))
+	mux.Handle("/admin/", own(http.StripPrefix("/admin", operators)))
+	server := web.NewServer(mux)
 	err = web.Serve(ctx, server, listener)
 	// More than the delay and the 5 s in which a client must answer a close
 	// frame, and less than the supervisor waits. Clients that are still
@@ -119,6 +140,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	defer cancel()
 	err = errors.Join(err,
 		unlessLate(hub.Drain(bounded)),    // tells every page when to reconnect, then closes the connections
+		operators.Close(),                 // its page finds another replica
 		unlessLate(hub.Shutdown(bounded))) // ends the hub's goroutines
 	if server.Shutdown(bounded) != nil { // waits for the last requests
 		server.Close()

@@ -33,16 +33,17 @@ func started(t *testing.T, args ...string) (address string, interrupt func() str
 	var stdout, stderr basetest.Log
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	p := proctest.Run(t, cmd)
-	first := ""
-	basetest.Eventually(t, "the program prints its address", func() bool {
-		first = stdout.Line("\n")
-		return first != ""
+	last := ""
+	basetest.Eventually(t, "the program prints its addresses", func() bool {
+		last = stdout.Line("#token=")
+		return last != ""
 	})
-	return addressIn(first), func() string {
+	return addressIn(stdout.String()), func() string {
 		t.Helper()
 		p.Signal(os.Interrupt)
 		p.WaitExit()
-		return strings.TrimPrefix(stdout.String(), first) + stderr.String()
+		_, more, _ := strings.Cut(stdout.String(), last)
+		return more + stderr.String()
 	}
 }
 

@@ -17,60 +17,62 @@ import (
 )
 
 // supervisor starts the replicas and knows their state. All methods may be
-// called concurrently.
+// called concurrently. scaling.go has those that change their number.
 type supervisor struct {
 	program string
-	all     []*replica
-	checks  sync.WaitGroup
-	cancel  context.CancelFunc // ends the checks
+	config  replicaConfig      // of all replicas; Node is empty
+	ctx     context.Context    // of the checks
+	cancel  context.CancelFunc // ends them
+	tasks   sync.WaitGroup     // the checks, and what waits for replicas that leave
 
 	mu      sync.Mutex // guards the fields below, and those of the replicas
+	all     []*replica // sorted by number
+	named   int        // the highest number so far
+	wanted  int        // how many are to run
 	stopped bool
 }
 
 // replica is a child process, and its successors.
 type replica struct {
+	number int
 	config replicaConfig
+	forget context.CancelFunc // ends its checks
 
 	process *os.Process    // nil while the replica is dead
 	at      addresses      // of the process; empty until it has written them
-	input   io.WriteCloser // of the process; closing it ends the process
+	input   io.WriteCloser // of the process; closing it lets the process drain and end
 	gone    chan struct{}  // closed when the process has ended
 	ready   bool           // the result of the last check
+	leaves  bool           // it drains, and does not come back
 	conns   int            // the balancer's open connections to it
 }
 
-// newSupervisor prepares n replicas.
-func newSupervisor(n int, redis string, hosts []string) (*supervisor, error) {
+// maxReplicas is how many may run at once: a laptop has room for them.
+const maxReplicas = 9
+
+// newSupervisor prepares replicas with this configuration.
+func newSupervisor(config replicaConfig) (*supervisor, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	s := &supervisor{program: program}
-	for i := range n {
-		s.all = append(s.all, &replica{config: replicaConfig{Node: fmt.Sprintf("replica-%d", i+1), Redis: redis, Hosts: hosts}})
-	}
+	s := &supervisor{program: program, config: config}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
-}
-
-// start starts all replicas and begins to check whether they are ready. stop
-// ends both.
-func (s *supervisor) start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
-	for _, r := range s.all {
-		if err := s.launch(r); err != nil {
-			slog.Error("a replica could not be started", "replica", r.config.Node, "err", err)
-		}
-		s.checks.Go(func() { s.watch(ctx, r) }) // ends with ctx
-	}
 }
 
 // launch starts a replica if it is dead.
 func (s *supervisor) launch(r *replica) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.process != nil || s.stopped {
+	if s.stopped {
+		return nil
+	}
+	return s.launchLocked(r)
+}
+
+func (s *supervisor) launchLocked(r *replica) error {
+	if r.process != nil {
 		return nil
 	}
 	line, err := json.Marshal(r.config)
@@ -107,13 +109,17 @@ func (s *supervisor) launch(r *replica) error {
 	return err
 }
 
-// listens records where a replica listens, and tells all replicas where the
-// others are. Each process has new addresses, chosen by the system: a fixed one
-// might be taken by another program by then.
+// listens records where a replica listens. Each process has new addresses,
+// chosen by the system: a fixed one might be taken by another program by then.
 func (s *supervisor) listens(r *replica, at addresses) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.at = at
+	s.introduceLocked()
+}
+
+// introduceLocked tells all replicas where the others are.
+func (s *supervisor) introduceLocked() {
 	peers := map[string]string{}
 	for _, r := range s.all {
 		if r.at.Mesh != "" {
@@ -143,10 +149,9 @@ func (s *supervisor) kill(r *replica) error {
 
 // stop lets all replicas drain, and returns when they have ended.
 func (s *supervisor) stop() {
-	s.cancel()
-	s.checks.Wait()
 	s.mu.Lock()
 	s.stopped = true
+	s.cancel()
 	var left []*replica
 	for _, r := range s.all {
 		if r.process != nil {
@@ -155,13 +160,30 @@ func (s *supervisor) stop() {
 		}
 	}
 	s.mu.Unlock()
-	late := time.After(web.DrainDelay + 10*time.Second)
+	late := time.After(drainLimit)
 	for _, r := range left {
-		select {
-		case <-r.gone:
-		case <-late:
-			late = time.After(0) // for the others too
-			s.kill(r)
+		s.await(r, late)
+	}
+	s.tasks.Wait()
+}
+
+// drainLimit is how long a replica may drain before it is killed. It is more
+// than the replica itself allows.
+const drainLimit = web.DrainDelay + 10*time.Second
+
+// await waits until a replica has ended, and kills it if it is late.
+func (s *supervisor) await(r *replica, late <-chan time.Time) {
+	s.mu.Lock()
+	process, gone := r.process, r.gone
+	s.mu.Unlock()
+	if process == nil {
+		return
+	}
+	select {
+	case <-gone:
+	case <-late:
+		if err := s.kill(r); err != nil {
+			slog.Error("a replica could not be killed", "replica", r.config.Node, "err", err)
 		}
 	}
 }
@@ -184,7 +206,7 @@ func (s *supervisor) watch(ctx context.Context, r *replica) {
 			}
 		}
 		s.mu.Lock()
-		r.ready = ready && r.at.HTTP == address && address != ""
+		r.ready = ready && r.at.HTTP == address && address != "" && !r.leaves
 		s.mu.Unlock()
 		select {
 		case <-ticks.C:
@@ -198,13 +220,23 @@ func (s *supervisor) watch(ctx context.Context, r *replica) {
 // one, and among equals the one with the fewest connections. It skips those
 // that were tried, and returns nil if none is left.
 func (s *supervisor) choose(tried []*replica) (best *replica, address string) {
+	return s.find(tried, func(a, b *replica) bool { return a.conns < b.conns })
+}
+
+// first is like choose, but returns the oldest replica as long as it is ready.
+// The operators' page draws what one replica has seen.
+func (s *supervisor) first(tried []*replica) (best *replica, address string) {
+	return s.find(tried, func(_, _ *replica) bool { return false })
+}
+
+func (s *supervisor) find(tried []*replica, better func(a, b *replica) bool) (best *replica, address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.all {
 		if r.at.HTTP == "" || slices.Contains(tried, r) {
 			continue
 		}
-		if best == nil || r.ready && !best.ready || r.ready == best.ready && r.conns < best.conns {
+		if best == nil || r.ready && !best.ready || r.ready == best.ready && better(r, best) {
 			best = r
 		}
 	}
@@ -222,11 +254,25 @@ func (s *supervisor) release(r *replica) {
 	r.conns--
 }
 
+// number returns the replica with a number.
+func (s *supervisor) number(n int) (*replica, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.all {
+		if r.number == n {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no replica-%d", n)
+}
+
 // state is a replica's state, as the page shows it.
 type state struct {
-	Node  string `json:"node"`
-	PID   int    `json:"pid"` // 0 while it is dead
-	Ready bool   `json:"ready"`
+	Node   string `json:"node"`
+	Number int    `json:"number"`
+	PID    int    `json:"pid"` // 0 while it is dead
+	Ready  bool   `json:"ready"`
+	Leaves bool   `json:"leaves"`
 }
 
 func (s *supervisor) states() []state {
@@ -234,7 +280,7 @@ func (s *supervisor) states() []state {
 	defer s.mu.Unlock()
 	all := make([]state, 0, len(s.all))
 	for _, r := range s.all {
-		one := state{Node: r.config.Node, Ready: r.ready}
+		one := state{Node: r.config.Node, Number: r.number, Ready: r.ready, Leaves: r.leaves}
 		if r.process != nil {
 			one.PID = r.process.Pid
 		}

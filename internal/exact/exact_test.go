@@ -109,6 +109,8 @@ var readers = map[string]string{
 	"example/private-messaging/main.go": "an app: it has one reader",
 	"example/replicas/replica.go":       "an app: it has one reader, and its own processes",
 	"example/replicas/supervisor.go":    "its own processes",
+	"example/replicas/scaler.go":        "its own processes, which show a token",
+	"example/replicas/load.go":          "the hub's own answers",
 	"bench/":                            "its own programs",
 	"internal/basetest/":                "tests, which read our own logs",
 	"example/internal/webtest/":         "tests, which read the hub's own answers",

@@ -350,16 +350,21 @@ async function look() {
   } catch {
     // none is running
   }
-  processes.data.forEach((p, i) => replica(i, p, nodes.find((n) => n.node === p.node), nodes.length > 0));
+  traffic(processes.load);
+  for (const li of [...$("replicas").children]) {
+    if (!processes.data.some((p) => p.node === li.dataset.node)) li.remove();
+  }
+  processes.data.forEach((p) => replica(p, nodes.find((n) => n.node === p.node), nodes.length > 0));
 }
 
-function replica(i, { node, pid, ready }, known, others) {
-  let li = $("replicas").children[i];
+function replica({ node, number, pid, ready, leaves }, known, others) {
+  let li = [...$("replicas").children].find((li) => li.dataset.node === node);
   if (!li) {
     li = $("replica-template").content.firstElementChild.cloneNode(true);
+    li.dataset.node = node;
     li.querySelector(".node span").textContent = node;
-    li.querySelector("button").onclick = () => act(li, i + 1);
-    $("replicas").append(li);
+    li.querySelector("button").onclick = (e) => act(e.target, `/replicas/${number}/${e.target.dataset.does}`);
+    $("replicas").append(li); // a new one has the highest number
   }
   const status = known?.status ?? "unknown";
   li.dataset.light = pid ? status : "red";
@@ -368,7 +373,7 @@ function replica(i, { node, pid, ready }, known, others) {
   // page's own connection.
   const n = Math.max(known?.connections ?? 0, on && node === here ? 1 : 0);
   const how = {
-    green: ready ? `pid ${pid}, ${n} ${n === 1 ? "connection" : "connections"}` : "starting",
+    green: ready ? `pid ${pid}, ${n} ${n === 1 ? "connection" : "connections"}` : leaves ? "ending" : "starting",
     unknown: "starting",
   }[status] ?? known.reasons.join(", ");
   const rumour = { green: "the others have not noticed yet", unknown: "the others have forgotten it" }[status] ?? `the others say: ${known?.reasons.join(", ")}`;
@@ -388,17 +393,29 @@ function unknown() {
   }
 }
 
-async function act(li, n) {
-  const button = li.querySelector("button");
+// act presses a switch of the program.
+async function act(button, path) {
   button.disabled = true;
   try {
-    const res = await fetch(`/replicas/${n}/${button.dataset.does}`, { method: "POST" });
+    const res = await fetch(path, { method: "POST" });
     if (!res.ok) news(await res.text());
     await look();
   } catch {
     unknown();
   }
   button.disabled = false;
+}
+
+$("load").onclick = (e) => act(e.target, `/load/${e.target.dataset.does}`);
+
+function traffic({ on, clients, received, missed }) {
+  const button = $("load");
+  button.hidden = false;
+  button.dataset.does = on ? "stop" : "start";
+  button.textContent = on ? "Stop traffic" : "Start traffic";
+  $("traffic").hidden = !on;
+  const lost = history ? `, and missed ${missed ? missed.toLocaleString() : "none"}` : "";
+  $("traffic").textContent = `${clients} more clients have got ${received.toLocaleString()} messages${lost}.`;
 }
 
 function mode(history) {

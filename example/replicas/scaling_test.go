@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/example/internal/webtest"
+	"github.com/channels-go/channels/internal/basetest"
+	"github.com/channels-go/channels/internal/hubtest"
+)
+
+// supervised runs n replicas, without a balancer, until the test ends.
+func supervised(t *testing.T, n int) *supervisor {
+	t.Helper()
+	s, err := newSupervisor(replicaConfig{Token: strings.Repeat("t", 26), Supervisor: "http://127.0.0.1:1"})
+	require.NoError(t, err)
+	t.Cleanup(s.stop)
+	require.NoError(t, s.scale(n, nil))
+	return s
+}
+
+// runs waits until exactly these replicas are there, all of them ready.
+func runs(t *testing.T, s *supervisor, names ...string) {
+	t.Helper()
+	basetest.Eventually(t, fmt.Sprint("these are ready: ", names), func() bool {
+		var all []string
+		for _, one := range s.states() {
+			if !one.Ready {
+				return false
+			}
+			all = append(all, one.Node)
+		}
+		return fmt.Sprint(all) == fmt.Sprint(names)
+	})
+}
+
+// Those with the fewest connections end first, and among equals the youngest. New
+// replicas have new names, and replace those that have died.
+func TestScalingEndsTheEmptiest(t *testing.T) {
+	t.Parallel()
+	s := supervised(t, 3)
+	runs(t, s, "replica-1", "replica-2", "replica-3")
+	require.NoError(t, s.scale(2, map[string]int{"replica-1": 5, "replica-2": 1, "replica-3": 5}))
+	runs(t, s, "replica-1", "replica-3")
+
+	r, err := s.number(1)
+	require.NoError(t, err)
+	require.NoError(t, s.kill(r))
+	ready, wanted := s.counts()
+	require.Equal(t, 2, wanted)
+	require.Less(t, ready, 2)
+	require.NoError(t, s.scale(2, nil))
+	runs(t, s, "replica-3", "replica-4")
+
+	require.NoError(t, s.scale(1, map[string]int{"replica-3": 2, "replica-4": 2}))
+	runs(t, s, "replica-3")
+	ready, wanted = s.counts()
+	require.Equal(t, [2]int{1, 1}, [2]int{ready, wanted})
+	for _, n := range []int{-1, 0, 10} {
+		require.ErrorContains(t, s.scale(n, nil), "1 to 9")
+	}
+	s.stop()
+	require.ErrorContains(t, s.scale(2, nil), "ending")
+}
+
+// A replica that ends tells its clients before it goes.
+func TestScalingDrains(t *testing.T) {
+	t.Parallel()
+	s := supervised(t, 2)
+	runs(t, s, "replica-1", "replica-2")
+	s.mu.Lock()
+	address := s.all[1].at.HTTP
+	s.mu.Unlock()
+	c := join(t, address)
+	require.NoError(t, s.scale(1, map[string]int{"replica-1": 1}))
+	told := false
+	m, err := webtest.Next(c)
+	for ; err == nil; m, err = webtest.Next(c) {
+		told = told || m.Header == "reconnect"
+	}
+	require.True(t, told, "%v", err)
+	runs(t, s, "replica-1")
+}
+
+// The scaler of a replica gives the supervisor orders, and nobody else can.
+func TestOnlyReplicasGiveOrders(t *testing.T) {
+	t.Parallel()
+	s := supervised(t, 1)
+	runs(t, s, "replica-1")
+	server := httptest.NewServer(orders(s, "secret"))
+	defer server.Close()
+	hub := hubtest.NewHub(t, channels.Options{})
+	sc := &scaler{hub, server.URL, "secret"}
+	ready, wanted, err := sc.Replicas(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, [2]int{1, 1}, [2]int{ready, wanted})
+	require.NoError(t, sc.Scale(t.Context(), 2))
+	runs(t, s, "replica-1", "replica-2")
+	require.ErrorContains(t, sc.Scale(t.Context(), 10), "the supervisor refuses: cannot scale to 10")
+
+	for _, header := range []string{"", "Bearer ", "Bearer secret2", "secret"} {
+		require.Contains(t, wantStatus(t, http.StatusForbidden, "GET", server.URL+"/scale", "Authorization", header), "only the replicas")
+		wantStatus(t, http.StatusForbidden, "POST", server.URL+"/scale", "Authorization", header)
+	}
+	for _, body := range []string{"", "[]", `{"wanted":"2"}`, `{"wanted":2,"connections":{"` + strings.Repeat("x", maxOrder) + `":1}}`} {
+		webtest.Want(t, http.DefaultClient, http.StatusBadRequest, "POST", server.URL+"/scale", body, "Authorization", "Bearer secret")
+	}
+	_, wanted = s.counts()
+	require.Equal(t, 2, wanted)
+
+	lost := &scaler{hub, "http://" + basetest.Listen(t).Addr().String(), "secret"}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = lost.Replicas(ctx)
+	require.ErrorContains(t, err, "the supervisor does not answer")
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// The operators' page needs the token that the program prints, and scales.
+func TestTheOperatorsPageScales(t *testing.T) {
+	t.Parallel()
+	out, in := io.Pipe()
+	webtest.Run(t, func(ctx context.Context) error {
+		defer in.Close()
+		return run(ctx, "127.0.0.1:0", 1, replicaConfig{}, false, in)
+	})
+	b := make([]byte, 400)
+	k, err := out.Read(b)
+	require.NoError(t, err)
+	_, link, ok := strings.Cut(string(b[:k]), "Its operators' page: ")
+	require.True(t, ok)
+	page, token, ok := strings.Cut(strings.TrimSpace(link), "#token=")
+	require.True(t, ok)
+	ready(t, addressIn(string(b[:k])), 1)
+
+	require.Contains(t, wantStatus(t, http.StatusUnauthorized, "GET", page+"api/overview"), "no_session")
+	bearer := []string{"Authorization", "Bearer " + token, "Content-Type", "application/json"}
+	for _, n := range []int{2, 1} {
+		webtest.Want(t, http.DefaultClient, http.StatusOK, "POST", page+"api/scale", fmt.Sprintf(`{"replicas":%d}`, n), bearer...)
+		basetest.Eventually(t, "the page tells of them", func() bool {
+			status, text := call(t, "GET", page+"api/overview", bearer...)
+			var o struct {
+				Replicas []struct{ Status string }
+				Scaling  struct{ Ready, Wanted int }
+			}
+			require.Equal(t, http.StatusOK, status, text)
+			require.NoError(t, json.Unmarshal([]byte(text), &o))
+			return len(o.Replicas) == n && o.Scaling.Ready == n && o.Scaling.Wanted == n
+		})
+	}
+	require.Contains(t, webtest.Want(t, http.DefaultClient, http.StatusBadRequest, "POST", page+"api/scale", `{"replicas":10}`, bearer...), "1 to 9")
+	for _, host := range []string{"evil.example", "127.0.0.1.evil.example"} {
+		wantStatus(t, http.StatusMisdirectedRequest, "GET", page, "Host", host)
+	}
+}
