@@ -26,6 +26,7 @@ var packages = map[string]string{
 	"context": "context", "errors": "errors", "http": "net/http", "log": "log", "strings": "strings", "testing": "testing", "time": "time",
 	"channels":    "github.com/channels-go/channels",
 	"admin":       "github.com/channels-go/channels/admin",
+	"scale":       "github.com/channels-go/channels/admin/scale",
 	"middleware":  "github.com/channels-go/channels/middleware",
 	"store":       "github.com/channels-go/channels/store",
 	"redisstore":  "github.com/channels-go/channels/store/redisstore",
