@@ -126,6 +126,8 @@ const detail = every(async () => {
   return 2000;
 });
 
+if (location.hash.startsWith("#token=")) history.replaceState(null, "", "./"); // a link to log in, when that is done already
+
 addEventListener("hashchange", () => {
   route();
   if (location.hash.startsWith("#/")) $("main").focus({ preventScroll: true });

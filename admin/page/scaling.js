@@ -6,14 +6,17 @@ import { post } from "./api.js";
 
 let now = null; // what the API said last
 let busy = false;
+let short = null; // since when fewer than wanted are ready; null if they are not fewer
+const LONG = 10_000; // ms for which that is nothing: replicas start
 
 const input = $("scale-to");
 
-// target is the number in the field, if it is another one that is allowed.
+// target is the number in the field, if it is allowed and would change something:
+// another one, or the same after a replica has died that nothing starts again.
 function target() {
   const n = Number(input.value);
-  if (!now?.known || input.value === "" || !Number.isInteger(n) || n < now.min || n > now.max || n === now.wanted) return null;
-  return n;
+  if (!now?.known || input.value === "" || !Number.isInteger(n) || n < now.min || n > now.max) return null;
+  return n !== now.wanted || (short !== null && performance.now() - short > LONG) ? n : null;
 }
 
 export function drawScaling(s) {
@@ -21,6 +24,7 @@ export function drawScaling(s) {
   if (!s) return;
   const untouched = now === null || input.value === "" || input.value === String(now.wanted);
   now = s;
+  short = s.known && s.ready < s.wanted ? short ?? performance.now() : null;
   if (s.known && untouched && document.activeElement !== input) input.value = s.wanted;
   input.min = s.min;
   input.max = s.max;
@@ -38,8 +42,11 @@ function drawButtons() {
   const to = target();
   $("scale-confirm").hidden = to === null || busy;
   if (to === null) return;
-  text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}?` : `Scale in from ${now.wanted} to ${to}? The emptiest ${now.wanted - to === 1 ? "replica is" : "replicas are"} drained first, and their clients go to the others.`);
-  text($("scale-go"), `Scale to ${to}`);
+  text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}?`
+    : to < now.wanted ? `Scale in from ${now.wanted} to ${to}? What ends drains first: its clients go to the other replicas.`
+      : `Only ${now.ready} of ${to} are ready. If nothing starts the rest, ask for ${to} again.`);
+  text($("scale-go"), to === now.wanted ? `Ask for ${to} again` : `Scale to ${to}`);
+  $("scale-keep").hidden = to === now.wanted;
   text($("scale-keep"), `Keep ${now.wanted}`);
 }
 
@@ -69,6 +76,7 @@ $("scale-go").addEventListener("click", async () => {
   try {
     await post("scale", { replicas: n });
     now.wanted = n;
+    short = null;
     text($("scale-answer"), `${count(n, "replica")} will run. The list shows how they come and go.`);
   } catch (e) {
     text($("scale-answer"), `Not scaled: ${e.message}`);
