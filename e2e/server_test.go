@@ -55,8 +55,9 @@ func TestMain(m *testing.M) {
 // server is a running example.
 type server struct {
 	*proctest.Process
-	t    *testing.T
-	addr string
+	t      *testing.T
+	addr   string
+	stdout *basetest.Log
 }
 
 // start starts an example and a browser for a test that runs in parallel with
@@ -74,7 +75,7 @@ func run(t *testing.T, example string, args ...string) *server {
 	cmd := exec.Command(filepath.Join(binaries, example), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	var stdout, stderr basetest.Log
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	s := &server{t: t, Process: proctest.Run(t, cmd)}
+	s := &server{t: t, Process: proctest.Run(t, cmd), stdout: &stdout}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the server wrote:\n%s%s", stdout.String(), stderr.String())
