@@ -45,6 +45,17 @@ func (w *Watch) Since(second int64) (all []Point) {
 	return all
 }
 
+// FillPoints has the page have points of the last 15 minutes.
+func (a *Admin) FillPoints() {
+	a.watch.mu.Lock()
+	defer a.watch.mu.Unlock()
+	now := time.Now().Unix()
+	for i := range int64(ringSize) {
+		f := float64(i)
+		a.watch.points.add(point{second: now - ringSize + i, replicas: 16, green: 16, connections: int(i) * 1000, requests: f * 1.1, publishes: f * 10.3, deliveries: f * 1000.7, p50: 1.234, p99: 5.678})
+	}
+}
+
 // Tallies is how many replicas it remembers.
 func (w *Watch) Tallies() int { return len(w.w.tallies) }
 

@@ -17,10 +17,10 @@ const (
 	maxListed = 200_000
 	// A list is good for listFresh, or for listShare times as long as it took to make,
 	// so that those who look take at most that part of a processor: a list of 100,000
-	// channels takes some 50 ms.
+	// channels takes some 50 ms (BenchmarkList).
 	listFresh = time.Second
-	listShare = 200
-	listOld   = 15 * time.Second // at most, unless it took longer itself
+	listShare = 300
+	listOld   = 20 * time.Second // at most, unless it took longer itself
 	// listTimeout bounds the reads for a list.
 	listTimeout = 10 * time.Second
 	// maxLists bounds the lists that are kept at a time, by prefix, and maxFound the
@@ -77,7 +77,11 @@ func (l *lists) of(prefix string) (*listing, error) {
 	one := l.byPrefix[prefix]
 	mine := one == nil || one.isDone() && now.After(one.good)
 	if mine {
-		one = &listing{done: make(chan struct{})}
+		size := 0 // it will be about as long as the one before
+		if one != nil {
+			size = len(one.all) + len(one.all)/64
+		}
+		one = &listing{done: make(chan struct{}), all: make([]channels.ChannelInfo, 0, size)}
 		l.putLocked(prefix, one)
 	}
 	one.used = now

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"math"
+	"sort"
 
 	"github.com/channels-go/channels"
 )
@@ -77,11 +78,11 @@ func (r *ring) add(p point) {
 
 // since returns the points after a second, oldest first. The caller owns them.
 func (r *ring) since(second int64) []point {
-	all := make([]point, 0, r.n)
-	for i := range r.n {
-		if p := r.points[(r.next-r.n+i+ringSize)%ringSize]; p.second > second {
-			all = append(all, p)
-		}
+	at := func(i int) *point { return &r.points[(r.next-r.n+i+ringSize)%ringSize] } // the ith one
+	first := sort.Search(r.n, func(i int) bool { return at(i).second > second })
+	all := make([]point, r.n-first)
+	for i := range all {
+		all[i] = *at(first + i)
 	}
 	return all
 }

@@ -67,7 +67,7 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go c.hubs[1].Drain(ctx) // ends at once: it has no clients
-	p.lit("replica-1 green", "replica-2 yellow", "replica-3 green")
+	p.lit("replica-2 yellow", "replica-1 green", "replica-3 green")
 	p.has("#summary", "replica-2 is yellow; 2 of 3 green")
 	p.has("#news", "replica-2 is yellow")
 	p.has("#replicas .why", "draining")
@@ -77,8 +77,8 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	info := `{"node":"replica-4","status":"green","reasons":[],"started":"2026-01-01T00:00:00Z","connections":7}`
 	_, err := c.store.Report(t.Context(), store.Report{Replica: store.Replica{ID: "replica-4", Info: json.RawMessage(info)}})
 	require.NoError(t, err)
-	p.lit("replica-1 green", "replica-2 yellow", "replica-3 green", "replica-4 green")
-	p.lit("replica-1 green", "replica-2 yellow", "replica-3 green", "replica-4 red")
+	p.lit("replica-2 yellow", "replica-1 green", "replica-3 green", "replica-4 green")
+	p.lit("replica-4 red", "replica-2 yellow", "replica-1 green", "replica-3 green")
 	p.has("#replicas .why[data-status=red]", "heartbeats missed")
 	p.has("#replicas .why[data-status=red]", "read the end of its log")
 	p.has("#replicas [data-replica=replica-4] .word", "red, silent for 1")

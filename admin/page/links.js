@@ -20,6 +20,7 @@ export function drawLinks(replicas) {
   const name = shortened(ids);
   const broker = replicas.some((r) => r.mesh?.peers.some((p) => p.id === "" && p.up));
   const columns = broker ? [""] : ids;
+  box.parentElement.classList.toggle("many", columns.length > 8);
   const table = box.querySelector("table");
   keyed(table.tHead, [columns], () => "head", () => el("tr"), (tr) => {
     keyed(tr, [null, ...columns], (id) => (id === null ? "corner" : "to " + id), (id) => el(id === null ? "td" : "th", { scope: id === null ? null : "col" }), (th, id) => {

@@ -70,6 +70,7 @@ async function look() {
       drawOverview(o);
       drawCharts(points);
     }
+    if (!said) performance.mark("first view"); // browsers' tools show it
     const now = summary(o.replicas);
     if (said && now !== said) text($("news"), now);
     said = now;

@@ -6,8 +6,8 @@ import { Chart } from "./chart.js";
 import { drawLinks } from "./links.js";
 import { drawScaling } from "./scaling.js";
 
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const axis = (v) => short.format(v);
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const axis = (v) => compact.format(v);
 
 const charts = [
   { title: "Replicas", format: number, axis, whole: true, series: [{ column: "replicas", label: "all" }, { column: "green", label: "green" }] },
@@ -27,7 +27,7 @@ export function drawCharts(points) {
 export function drawOverview(o) {
   drawSummary(o);
   drawReplicas(o);
-  drawLinks(o.replicas);
+  drawLinks(o.replicas.toSorted(byName));
   drawScaling(o.scaling);
   light($("store-light"), o.store.status);
   text($("store-words"), `${o.store.status}: ${o.store.words}`);
@@ -60,6 +60,9 @@ function drawSummary(o) {
   ].join("  ·  "));
 }
 
+// short is the commit of a version that has no name yet: v0.0.0-20260102030405-abcdef012345.
+const short = (version) => version.replace(/^v[\w.-]*[.-]\d{14}-([0-9a-f]{7})[0-9a-f]{5}/, "$1");
+
 // cells are the columns after the name: label, text, and why.
 const cells = [
   ["Connections", (r) => number(r.connections)],
@@ -70,11 +73,18 @@ const cells = [
   ["Processors", (r) => (r.processors ? percent(r.cpu / r.processors) : "–"), (r) => (r.processors ? `${r.cpu.toFixed(2)} of ${r.processors} in use` : null)],
   ["Memory", (r) => (r.memory ? bytes(r.memory) : "–")],
   ["Up for", (r) => lasting(r.uptime_s)],
-  ["Version", (r) => r.version || r.go || "–", (r) => [r.version, r.go].filter(Boolean).join(", ")],
+  ["Version", (r) => short(r.version) || r.go || "–", (r) => [r.version, r.go].filter(Boolean).join(", ")],
 ];
 
+// What is not well comes first, so that nobody has to look for it.
+const order = ["red", "yellow", "unknown", "green"];
+const { compare } = new Intl.Collator("en", { numeric: true }); // replica-2 before replica-10
+
+export const byName = (a, b) => compare(a.id, b.id);
+
 function drawReplicas(o) {
-  const rows = o.replicas.flatMap((r) => (r.reasons.length ? [{ r }, { r, why: true }] : [{ r }]));
+  const rank = (r) => order.indexOf(r.status);
+  const rows = o.replicas.toSorted((a, b) => rank(a) - rank(b) || byName(a, b)).flatMap((r) => (r.reasons.length ? [{ r }, { r, why: true }] : [{ r }]));
   keyed($("replicas").tBodies[0], rows, (row) => (row.why ? "why " : "of ") + row.r.id, (row) => (row.why ? makeReasons() : makeReplica()), (e, row) => (row.why ? fillReasons(e, row.r) : fillReplica(e, row.r, o.replica)));
 }
 
