@@ -22,11 +22,13 @@ func TestReplicasTellWhatTheyTake(t *testing.T) {
 		for _, one := range all {
 			require.Equal(t, runtime.Version(), one.GoVersion, one.ID)
 			require.Equal(t, runtime.GOMAXPROCS(0), one.Processors, one.ID)
+			require.Equal(t, 77, one.MaxConnections, one.ID)
 			require.Greater(t, one.Memory, int64(1<<20), one.ID)
 			require.GreaterOrEqual(t, one.CPU, 0.0, one.ID)
 		}
 		require.NotContains(t, get(r.hubs[0], "/v1/nodes").Body.String(), runtime.Version())
-	})
+		require.NotContains(t, get(r.hubs[0], "/v1/nodes").Body.String(), "max_connections")
+	}, func(_ int, o *channels.Options) { o.MaxConnections = 77 })
 }
 
 // A replica tells how long its messages took lately, and nothing when there were none.

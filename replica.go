@@ -46,14 +46,15 @@ type Replica struct {
 
 	// What it takes of its machine, and how quick it is. They are zero for a replica
 	// of a version that does not say.
-	Version    string        // of the program's main module, as its build says; empty if that says none
-	GoVersion  string        // e.g. "go1.26.0"
-	Memory     int64         // bytes of the system's memory that Go holds
-	CPU        float64       // processors in use, over the last second
-	Processors int           // how many it may use at a time (GOMAXPROCS)
-	LatencyP50 time.Duration // see Metrics.Latency; over the last second, 0 if nothing was sampled in it
-	LatencyP99 time.Duration
-	StoreTime  time.Duration // how long the Store took for its last canary
+	Version        string        // of the program's main module, as its build says; empty if that says none
+	GoVersion      string        // e.g. "go1.26.0"
+	Memory         int64         // bytes of the system's memory that Go holds
+	CPU            float64       // processors in use, over the last second
+	Processors     int           // how many it may use at a time (GOMAXPROCS)
+	MaxConnections int           // see Options
+	LatencyP50     time.Duration // see Metrics.Latency; over the last second, 0 if nothing was sampled in it
+	LatencyP99     time.Duration
+	StoreTime      time.Duration // how long the Store took for its last canary
 }
 
 // ReplicaStatus is a replica's health.
@@ -94,6 +95,7 @@ func (h *Hub) self() Replica {
 	r, _ := h.verdict()
 	r.ID, r.Started, r.Stats, r.Draining = h.opts.ReplicaID, h.started.Round(0).UTC(), h.Stats(), h.draining.Load()
 	h.usage.fill(&r)
+	r.MaxConnections = h.opts.MaxConnections
 	if h.mesh != nil {
 		r.Mesh = newReplicaMesh(h.mesh.Status())
 	}
@@ -145,14 +147,15 @@ type replicaJSON struct {
 // replicaUsageJSON is left out of GET /v1/nodes: whoever may see the list need not
 // know which version could be attacked, and how much more would be too much.
 type replicaUsageJSON struct {
-	Version    string  `json:"version,omitempty"`
-	GoVersion  string  `json:"go,omitempty"`
-	Memory     int64   `json:"memory,omitempty"`
-	CPU        float64 `json:"cpu,omitempty"`
-	Processors int     `json:"processors,omitempty"`
-	LatencyP50 float64 `json:"latency_p50_ms,omitempty"`
-	LatencyP99 float64 `json:"latency_p99_ms,omitempty"`
-	StoreTime  float64 `json:"store_ms,omitempty"`
+	Version        string  `json:"version,omitempty"`
+	GoVersion      string  `json:"go,omitempty"`
+	Memory         int64   `json:"memory,omitempty"`
+	CPU            float64 `json:"cpu,omitempty"`
+	Processors     int     `json:"processors,omitempty"`
+	MaxConnections int     `json:"max_connections,omitempty"`
+	LatencyP50     float64 `json:"latency_p50_ms,omitempty"`
+	LatencyP99     float64 `json:"latency_p99_ms,omitempty"`
+	StoreTime      float64 `json:"store_ms,omitempty"`
 }
 
 type replicaMeshJSON struct {
@@ -173,7 +176,7 @@ type replicaPeerJSON struct {
 // json returns the replica as it is sent.
 func (r Replica) json() replicaJSON {
 	j := replicaJSON{ID: r.ID, Status: r.Status, Reasons: r.Reasons, Started: r.Started, Stats: r.Stats, Draining: r.Draining}
-	j.replicaUsageJSON = replicaUsageJSON{r.Version, r.GoVersion, r.Memory, r.CPU, r.Processors, inMS(r.LatencyP50), inMS(r.LatencyP99), inMS(r.StoreTime)}
+	j.replicaUsageJSON = replicaUsageJSON{r.Version, r.GoVersion, r.Memory, r.CPU, r.Processors, r.MaxConnections, inMS(r.LatencyP50), inMS(r.LatencyP99), inMS(r.StoreTime)}
 	if m := r.Mesh; m != nil {
 		j.Mesh = &replicaMeshJSON{m.Up, m.Down, make([]replicaPeerJSON, len(m.Peers)), m.Dropped, m.Lost, m.Refused}
 		for i, p := range m.Peers {
@@ -186,7 +189,7 @@ func (r Replica) json() replicaJSON {
 // replica undoes json.
 func (j replicaJSON) replica() Replica {
 	r := Replica{ID: j.ID, Status: j.Status, Reasons: j.Reasons, Started: j.Started, Stats: j.Stats, Draining: j.Draining,
-		Version: j.Version, GoVersion: j.GoVersion, Memory: j.Memory, CPU: j.CPU, Processors: j.Processors,
+		Version: j.Version, GoVersion: j.GoVersion, Memory: j.Memory, CPU: j.CPU, Processors: j.Processors, MaxConnections: j.MaxConnections,
 		LatencyP50: ofMS(j.LatencyP50), LatencyP99: ofMS(j.LatencyP99), StoreTime: ofMS(j.StoreTime)}
 	if m := j.Mesh; m != nil {
 		r.Mesh = &ReplicaMesh{m.Up, m.Down, make([]ReplicaPeer, len(m.Peers)), m.Dropped, m.Lost, m.Refused}

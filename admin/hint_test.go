@@ -3,8 +3,11 @@ package admin
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
 )
 
 func TestHint(t *testing.T) {
@@ -41,4 +44,24 @@ func TestHint(t *testing.T) {
 			require.Equal(t, c.want, hint(c.serving, c.least, c.most))
 		})
 	}
+}
+
+// The hint counts the replicas that will go on to serve, and takes their processors
+// over half a minute.
+func TestHintIsSteady(t *testing.T) {
+	began := time.Now()
+	t0 := tally{}.next(channels.Replica{CPU: 1}, began)
+	peak := t0.next(channels.Replica{CPU: 2}, began.Add(time.Second))
+	require.InDelta(t, 1.03, peak.cpu, 0.01)
+	after := peak
+	for i := range 120 {
+		after = after.next(channels.Replica{CPU: 2}, began.Add(time.Duration(i+2)*time.Second))
+	}
+	require.InDelta(t, 2, after.cpu, 0.03)
+
+	one := func(id string, status channels.ReplicaStatus, draining bool) watched {
+		return watched{Replica: channels.Replica{ID: id, Status: status, Draining: draining, Processors: 2, MaxConnections: 10, Stats: channels.Stats{Connections: 9}}, cpu: 1}
+	}
+	v := &view{replicas: []watched{one("a", channels.ReplicaGreen, false), one("b", channels.ReplicaRed, false), one("c", channels.ReplicaYellow, true), one("d", channels.ReplicaYellow, false)}}
+	require.Equal(t, []load{{"a", 1, 2, 9, 10}, {"d", 1, 2, 9, 10}}, v.loads())
 }

@@ -81,7 +81,7 @@ func (v *view) loads() []load {
 	var all []load
 	for _, r := range v.replicas {
 		if r.Status != channels.ReplicaRed && !r.Draining {
-			all = append(all, load{replica: r.ID, cpu: r.CPU, processors: float64(r.Processors)})
+			all = append(all, load{r.ID, r.cpu, float64(r.Processors), r.Connections, r.MaxConnections})
 		}
 	}
 	return all

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -21,6 +22,9 @@ const (
 	// shortest is the least time between two heartbeats for a rate: over less, a
 	// heartbeat that was a little late would look like a peak.
 	shortest = 500 * time.Millisecond
+	// steady is over how long the hint takes the processors in use: nobody should
+	// scale for a peak of a second.
+	steady = 30 * time.Second
 )
 
 // watch knows the replicas as this one sees them, and how much each does a second.
@@ -53,7 +57,8 @@ type view struct {
 type watched struct {
 	channels.Replica
 	perSecond rates
-	known     bool // perSecond is
+	known     bool    // perSecond is
+	cpu       float64 // processors in use, over half a minute: for the hint
 }
 
 // rates are how much a replica does a second.
@@ -65,6 +70,7 @@ type tally struct {
 	requests, published, delivered int64
 	perSecond                      rates
 	known                          bool
+	cpu                            float64
 }
 
 func (w *watch) init(hub *channels.Hub, now func() time.Time) {
@@ -107,7 +113,7 @@ func (w *watch) ask() *view {
 	for i, r := range all {
 		t := before[r.ID].next(r, v.at.Add(-r.Seen))
 		w.tallies[r.ID] = t
-		v.replicas[i] = watched{r, t.perSecond, t.known && r.Seen < quiet}
+		v.replicas[i] = watched{r, t.perSecond, t.known && r.Seen < quiet, t.cpu}
 	}
 	return v
 }
@@ -115,7 +121,7 @@ func (w *watch) ask() *view {
 // next is the tally after another look. at is when the replica's numbers were true: its
 // rates are over the time between heartbeats, not between looks.
 func (t tally) next(r channels.Replica, at time.Time) tally {
-	n := tally{at: at, started: r.Started, requests: r.Requests, published: r.Published, delivered: r.Delivered}
+	n := tally{at: at, started: r.Started, requests: r.Requests, published: r.Published, delivered: r.Delivered, cpu: r.CPU}
 	if t.at.IsZero() || !t.started.Equal(r.Started) || n.requests < t.requests || n.published < t.published || n.delivered < t.delivered {
 		return n // it is new, or another process
 	}
@@ -126,6 +132,7 @@ func (t tally) next(r channels.Replica, at time.Time) tally {
 	s := passed.Seconds()
 	n.perSecond = rates{float64(n.requests-t.requests) / s, float64(n.published-t.published) / s, float64(n.delivered-t.delivered) / s}
 	n.known = true
+	n.cpu = t.cpu + (r.CPU-t.cpu)*(1-math.Exp(-s/steady.Seconds()))
 	return n
 }
 
