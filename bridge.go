@@ -29,7 +29,7 @@ func (h *Hub) Bridge(id Identity) *Bridge { return &Bridge{h, id} }
 // what Authorize returns.
 func (b *Bridge) Publish(ctx context.Context, channel string, m Message) (Result, error) {
 	res, err := b.publish(ctx, channel, m)
-	b.hub.stats.publishes[doorBridge].note(res, err)
+	b.hub.stats.publishes[doorBridge].note(res.Duplicate, err)
 	return res, err
 }
 

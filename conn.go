@@ -213,11 +213,11 @@ func (c *conn) publish(b []byte, text bool) error {
 	// The request's own context ended when it was hijacked.
 	ctx := WithIdentity(c.hub.ctx, c.info.Identity)
 	if err := c.hub.charge(ctx, c.info); err != nil {
-		counts.note(Result{}, err)
+		counts.note(false, err)
 		return c.refused(err, idOf(b))
 	}
 	if !text {
-		counts.note(Result{}, errBinary)
+		counts.note(false, errBinary)
 		return c.refused(errBinary, nil)
 	}
 	m, id, o, err := parseClientMessage(b, c.hub.opts.MaxMessageBytes)
@@ -231,7 +231,7 @@ func (c *conn) publish(b []byte, text bool) error {
 			Channel: c.publishesOn(), Message: m, Identity: c.info.Identity, Client: c.info.ID, Network: true,
 		}, o)
 	}
-	counts.note(res, err)
+	counts.note(res.Duplicate, err)
 	if err == nil {
 		c.answer(newExchangeFrame(res, id))
 		return nil

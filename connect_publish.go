@@ -17,7 +17,7 @@ func (s *session) publish(r *clientproto.PublishRequest, reply *clientproto.Repl
 	if err == nil {
 		res, err = s.publishOn(r.Channel, Message{Header: defaultHeader, Body: body}, PublishOptions{})
 	}
-	if s.notePublish(res, err); err != nil {
+	if s.notePublish(res.Duplicate, err); err != nil {
 		return err
 	}
 	reply.Publish = &clientproto.PublishResult{}
@@ -25,8 +25,8 @@ func (s *session) publish(r *clientproto.PublishRequest, reply *clientproto.Repl
 }
 
 // notePublish counts what became of a message.
-func (s *session) notePublish(res Result, err error) {
-	s.client.hub.stats.publishes[s.client.door()].note(res, err)
+func (s *session) notePublish(duplicate bool, err error) {
+	s.client.hub.stats.publishes[s.client.door()].note(duplicate, err)
 }
 
 func (s *session) publishOn(channel string, m Message, o PublishOptions) (Result, error) {
@@ -43,7 +43,7 @@ func (s *session) publishOn(channel string, m Message, o PublishOptions) (Result
 // {"channel":…,"header":…,"body":…,"key":…,"local":…}.
 func (s *session) publishCall(data []byte) (json.RawMessage, error) {
 	res, err := s.publishData(data)
-	if s.notePublish(res, err); err != nil {
+	if s.notePublish(res.Duplicate, err); err != nil {
 		return nil, err
 	}
 	return json.Marshal(struct {

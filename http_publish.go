@@ -16,7 +16,7 @@ import (
 // servePublish is POST /v1/channel/{name}/publish.
 func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, name string, _ url.Values) error {
 	res, err := h.publishBody(w, r, name)
-	h.stats.publishes[doorHTTP].note(res, err)
+	h.stats.publishes[doorHTTP].note(res.Duplicate, err)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string,
 	counts := &h.stats.publishes[doorHTTP]
 	batch, err := h.readBatch(w, r)
 	if err != nil {
-		counts.note(Result{}, err) // once, since nobody knows how many it would have been
+		counts.note(false, err) // once, since nobody knows how many it would have been
 		return err
 	}
 	id, _ := IdentityFrom(r.Context())
@@ -123,7 +123,7 @@ func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string,
 		if err == nil {
 			res, err = h.publish(r.Context(), Publication{Channel: one.name, Message: m, Identity: id, Network: true}, o)
 		}
-		counts.note(res, err)
+		counts.note(res.Duplicate, err)
 		a := answer.Published{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate}
 		if err != nil {
 			e := visible(err, ErrInternal)

@@ -2,6 +2,7 @@ package channels_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -50,6 +51,7 @@ func TestMetricsTellDoorsAndOutcomesApart(t *testing.T) {
 	_, err = s.Hub.Publish(gone, "room", hubtest.Msg("m", `1`))
 	require.ErrorIs(t, err, context.Canceled)
 	m := s.Hub.Metrics()
+	require.Zero(t, m.Store["append"].Errors, "a key that is used again is the publisher's error")
 	require.Equal(t, map[string]int64{"ok": 1, "duplicate": 1, "key_reused": 1, "cancelled": 1}, m.Doors["go"].Publishes)
 
 	resp := hubtest.Request(t, ctx, s.HTTP.Client(), http.MethodPost, s.HTTP.URL+"/v1/channel/room/publish", `{"header":"m"`)
@@ -83,6 +85,34 @@ func TestLatencyIsSampled(t *testing.T) {
 		return s.Hub.Metrics().Latency.Count() > 0
 	})
 	require.Positive(t, s.Hub.Metrics().Latency.Quantile(1))
+}
+
+func TestOnlySomeCallsOfAMemoryAreTimed(t *testing.T) {
+	hub := newHub(t, channels.Options{Channel: every(channels.ChannelOptions{HistorySize: 1})})
+	for range 100 {
+		_, err := hub.Publish(t.Context(), "c", msg("m", `1`))
+		require.NoError(t, err)
+	}
+	until(t, "one call in 16 is timed", func() bool { // a canary may come between the two numbers
+		c := hub.Metrics().Store["append"]
+		return c.Calls >= 100 && int64(c.Time.Count()) == (c.Calls+15)/16
+	})
+}
+
+// What an app's errors are called may be anything.
+func TestCodesOfErrorsAreBounded(t *testing.T) {
+	n := 0
+	hub := newHub(t, channels.Options{OnPublish: func(context.Context, *channels.Publication) error {
+		n++
+		return &channels.Error{Code: fmt.Sprint("code", n)}
+	}})
+	for range 100 {
+		_, err := hub.Publish(t.Context(), "c", msg("m", `1`))
+		require.Error(t, err)
+	}
+	outcomes := hub.Metrics().Doors["go"].Publishes
+	require.Len(t, outcomes, 64+3) // ok, duplicate and other
+	require.EqualValues(t, 100-64, outcomes["other"])
 }
 
 func TestQuantilesOfAHistogram(t *testing.T) {

@@ -67,22 +67,15 @@ func (h *Hub) Publish(ctx context.Context, channel string, m Message) (Result, e
 }
 
 // PublishWith is Publish with options.
-func (h *Hub) PublishWith(ctx context.Context, channel string, m Message, o PublishOptions) (Result, error) {
-	res, err := h.publishTrusted(ctx, channel, m, o)
-	h.stats.publishes[doorGo].note(res, err)
+func (h *Hub) PublishWith(ctx context.Context, channel string, m Message, o PublishOptions) (res Result, err error) {
+	if m.Body, err = checkBody(m.Body, h.opts.MaxMessageBytes); err == nil {
+		if h.opts.OnPublish != nil { // which may change the body
+			m.Body = append([]byte(nil), m.Body...)
+		}
+		res, err = h.publish(ctx, Publication{Channel: channel, Message: m}, o)
+	}
+	h.stats.publishes[doorGo].note(res.Duplicate, err)
 	return res, err
-}
-
-func (h *Hub) publishTrusted(ctx context.Context, channel string, m Message, o PublishOptions) (Result, error) {
-	body, err := checkBody(m.Body, h.opts.MaxMessageBytes)
-	if err != nil {
-		return Result{}, err
-	}
-	m.Body = body
-	if h.opts.OnPublish != nil { // which may change the body
-		m.Body = append([]byte(nil), body...)
-	}
-	return h.publish(ctx, Publication{Channel: channel, Message: m}, o)
 }
 
 // publish is the way of every message that is published through this replica:
@@ -104,7 +97,7 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (res
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
-	start := h.fan.Sample()
+	start := h.fan.Sample(h.stats.published.Load())
 	if err := p.check(&o); err != nil {
 		return Result{}, err
 	}

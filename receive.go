@@ -58,7 +58,7 @@ func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 	case mesh.KindPresence:
 		header = headerPresence
 	case mesh.KindMessage:
-		start = h.fan.Sample()
+		start = h.fan.Sample(h.stats.received.Load())
 		h.stats.received.Add(1)
 		h.taps.pass(p.Channel, header, p.Body)
 		receivers = h.feeds.receive(p, ch, start)

@@ -55,11 +55,11 @@ type publishCounts struct {
 }
 
 // note counts one message.
-func (c *publishCounts) note(res Result, err error) {
+func (c *publishCounts) note(duplicate bool, err error) {
 	switch {
 	case err != nil:
 		c.refused.add(codeOf(err))
-	case res.Duplicate:
+	case duplicate:
 		c.duplicate.Add(1)
 	default:
 		c.ok.Add(1)

@@ -1,9 +1,6 @@
 package fanout
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // Latency is measured for a sample of messages, since reading the clock twice would cost
 // a twentieth of a publish. The message's frame carries its Start. Who lets go of it
@@ -22,9 +19,10 @@ const (
 	sampleEvery  = 64
 )
 
-// Sample is called for each message that comes, and says whether it is sampled.
-func (e *Engine) Sample() Start {
-	if e.eager.Load() > 0 && e.eager.Add(-1) >= 0 || rand.Uint32()%sampleEvery == 0 {
+// Sample is called for each message that comes, after n others, and says whether it is
+// sampled.
+func (e *Engine) Sample(n int64) Start {
+	if e.eager.Load() > 0 && e.eager.Add(-1) >= 0 || n%sampleEvery == 0 {
 		return e.now()
 	}
 	return 0
