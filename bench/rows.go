@@ -33,6 +33,7 @@ var rows = []row{
 	{"publish", httpPublish},
 	{"list", list},
 	{"connect", connect},
+	{"metrics", metricsOn},
 	{"client-fanout", clientFanout},
 	{"client-burst", clientBurst},
 	{"client-channels", clientChannels},

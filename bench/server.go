@@ -32,16 +32,17 @@ type app interface {
 // apps are the servers by name. Further words are arguments. "+tls" after a
 // name serves it over TLS 1.3.
 var apps = map[string]func(args []string) (app, error){
-	"channels": func([]string) (app, error) { return newChannels() },
-	"raw":      func([]string) (app, error) { return newRaw(1), nil },
-	"raw16":    func([]string) (app, error) { return newRaw(16), nil },
-	"http":     func([]string) (app, error) { return bareHTTP{}, nil },
-	"coder":    func([]string) (app, error) { return newCoder(), nil },
-	"gorilla":  func([]string) (app, error) { return newGorilla(), nil },
-	"gws":      func([]string) (app, error) { return newGWS(), nil },
-	"melody":   func([]string) (app, error) { return newMelody(), nil },
-	"replica":  newReplica,
-	"mesh":     newOnMesh,
+	"channels":         func([]string) (app, error) { return newChannels() },
+	"channels-metrics": func([]string) (app, error) { return newScraped() },
+	"raw":              func([]string) (app, error) { return newRaw(1), nil },
+	"raw16":            func([]string) (app, error) { return newRaw(16), nil },
+	"http":             func([]string) (app, error) { return bareHTTP{}, nil },
+	"coder":            func([]string) (app, error) { return newCoder(), nil },
+	"gorilla":          func([]string) (app, error) { return newGorilla(), nil },
+	"gws":              func([]string) (app, error) { return newGWS(), nil },
+	"melody":           func([]string) (app, error) { return newMelody(), nil },
+	"replica":          newReplica,
+	"mesh":             newOnMesh,
 
 	"centrifuge":       func([]string) (app, error) { return newCentrifuge() },
 	"channels-history": newHistory,
