@@ -35,7 +35,7 @@ func TestCompose(t *testing.T) {
 	require.FileExists(t, filepath.Join(app.Build.Context, app.Build.Dockerfile))
 	f := readFlags(t, app.Command)
 	require.GreaterOrEqual(t, time.Duration(*app.StopGracePeriod), f.end(t)+5*time.Second)
-	below(t, *app.Environment["GOMEMLIMIT"], int64(app.MemLimit))
+	below(t, f, *app.Environment["GOMEMLIMIT"], int64(app.MemLimit))
 	require.True(t, app.ReadOnly)
 	require.Equal(t, []string{"ALL"}, app.CapDrop)
 

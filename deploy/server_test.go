@@ -116,9 +116,6 @@ func readFlags(t *testing.T, args []string) flags {
 		require.Regexp(t, "^-[a-z]", name)
 		name = name[1:]
 		all[name] = append(all[name], value)
-		if soon[name] {
-			continue
-		}
 		// The help comes only if what is before it is right. Kubernetes puts in the
 		// pod's name.
 		value = strings.ReplaceAll(value, "$(POD)", "channels-1")
@@ -127,9 +124,6 @@ func readFlags(t *testing.T, args []string) flags {
 	}
 	return all
 }
-
-// soon are flags that the server is about to get.
-var soon = map[string]bool{"metrics": true, "admin-token-file": true}
 
 // one returns the value of a flag that is given once.
 func (f flags) one(t *testing.T, name string) string {

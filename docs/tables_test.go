@@ -298,3 +298,9 @@ func TestEachPromiseHasATest(t *testing.T) {
 		require.True(t, proved[test], "no row of the table of promises is about TestPromise%s", test)
 	}
 }
+
+// Each alert for Prometheus has a row that says what to do.
+func TestAlertsAreDocumented(t *testing.T) {
+	alerts := firsts(matches(t, []string{"deploy/alerts.yaml"}, `(?m)^      - alert: (\w+)$`))
+	require.Equal(t, alerts, listed(t, "docs/operations.md", "alert", "what it means, and what to do"))
+}
