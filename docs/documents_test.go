@@ -147,6 +147,9 @@ func TestTheReadmeIsShort(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(readme, "\n"), 220)
 	pictures, err := filepath.Glob("*.png")
 	require.NoError(t, err)
+	more, err := filepath.Glob("img/*.png")
+	require.NoError(t, err)
+	pictures = append(pictures, more...)
 	require.NotEmpty(t, pictures)
 	for _, p := range pictures {
 		info, err := os.Stat(p)

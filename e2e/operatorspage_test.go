@@ -70,6 +70,7 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	p.lit("replica-2 yellow", "replica-1 green", "replica-3 green")
 	p.has("#summary", "replica-2 is yellow; 2 of 3 green")
 	p.has("#news", "replica-2 is yellow")
+	p.until(`document.title === "yellow! channels"`)
 	p.has("#replicas .why", "draining")
 	p.has("#replicas .why", "There is nothing to do.")
 
@@ -93,6 +94,11 @@ func TestOperatorsReadCharts(t *testing.T) {
 	t.Parallel()
 	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
 	p := c.operate(b, 1280, 800)
+	eval[bool](p, `(document.querySelector(".skip").focus(), true)`)
+	p.until(`document.querySelector(".skip").getBoundingClientRect().top >= 0`)
+	p.do(enter)
+	p.until(`document.activeElement.id === "main" && !document.getElementById("overview").hidden`)
+
 	const chart = `document.querySelector("#charts figure:nth-child(2) [role=slider]")`
 	p.until(chart + `.getAttribute("aria-valuemin") < ` + chart + `.getAttribute("aria-valuemax")`)
 	eval[bool](p, `(`+chart+`.focus({ focusVisible: true }), true)`)

@@ -1,10 +1,10 @@
 // The page asks the replica that serves it once a second, and shows the answers.
 
-import { $, text } from "./dom.js";
+import { $, attribute, text } from "./dom.js";
 import { lasting, time } from "./format.js";
 import { Refusal, Unreached, get } from "./api.js";
 import { Points } from "./points.js";
-import { drawCharts, drawOverview, summary } from "./overview.js";
+import { drawCharts, drawOverview, summary, worst } from "./overview.js";
 import { drawList, listAddress, readList } from "./channels.js";
 import { closeChannel, drawChannel, openChannel } from "./channel.js";
 
@@ -22,12 +22,21 @@ function route() {
   else closeChannel();
   if (view === "channels") readList(query ?? "");
   for (const id of ["overview", "channels", "channel"]) $(id).hidden = id !== view;
-  $("to-overview").toggleAttribute("aria-current", view === "overview");
-  $("to-channels").toggleAttribute("aria-current", view !== "overview");
+  attribute($("to-overview"), { "aria-current": view === "overview" ? "page" : null });
+  attribute($("to-channels"), { "aria-current": view === "overview" ? null : "page" });
   if (view === "overview") drawCharts(points);
   $("channel-back").href = listAddress();
-  document.title = { overview: "channels", channels: "Channels – channels" }[view] ?? decode(rest) + " – channels";
+  title = { overview: "channels", channels: "Channels – channels" }[view] ?? decode(rest) + " – channels";
+  drawTitle();
   detail();
+}
+
+// The title says the worst light too, for whoever looks at another tab.
+let title = "channels", worstLight = "green";
+
+function drawTitle() {
+  const words = worstLight === "green" ? title : `${worstLight}! ${title}`;
+  if (document.title !== words) document.title = words;
 }
 
 function decode(s) {
@@ -71,6 +80,8 @@ async function look() {
       drawCharts(points);
     }
     if (!said) performance.mark("first view"); // browsers' tools show it
+    worstLight = worst(o.replicas);
+    drawTitle();
     const now = summary(o.replicas);
     if (said && now !== said) text($("news"), now);
     said = now;

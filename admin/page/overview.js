@@ -34,7 +34,7 @@ export function drawOverview(o) {
   text($("store-took"), o.store.ms ? `The last test message from ${o.replica} took it ${milliseconds(o.store.ms)}.` : "");
 }
 
-const worst = (replicas) => ["red", "yellow", "unknown"].find((s) => replicas.some((r) => r.status === s)) ?? "green";
+export const worst = (replicas) => ["red", "yellow", "unknown"].find((s) => replicas.some((r) => r.status === s)) ?? "green";
 
 // summary says in a sentence how the replicas are.
 export function summary(replicas) {
