@@ -66,7 +66,8 @@ type rates struct{ requests, publishes, deliveries float64 }
 
 // A tally is what a replica's totals were at a heartbeat.
 type tally struct {
-	at, started                    time.Time
+	at                             time.Time
+	started                        int64 // Unix time in milliseconds, which is what the Store keeps
 	requests, published, delivered int64
 	perSecond                      rates
 	known                          bool
@@ -121,13 +122,16 @@ func (w *watch) ask() *view {
 // next is the tally after another look. at is when the replica's numbers were true: its
 // rates are over the time between heartbeats, not between looks.
 func (t tally) next(r channels.Replica, at time.Time) tally {
-	n := tally{at: at, started: r.Started, requests: r.Requests, published: r.Published, delivered: r.Delivered, cpu: r.CPU}
-	if t.at.IsZero() || !t.started.Equal(r.Started) || n.requests < t.requests || n.published < t.published || n.delivered < t.delivered {
+	n := tally{at: at, started: r.Started.UnixMilli(), requests: r.Requests, published: r.Published, delivered: r.Delivered, cpu: r.CPU}
+	if t.at.IsZero() || t.started != n.started {
 		return n // it is new, or another process
 	}
 	passed := at.Sub(t.at)
-	if passed < shortest {
+	if passed < shortest { // also if the mesh has told more than the Store does now
 		return t
+	}
+	if n.requests < t.requests || n.published < t.published || n.delivered < t.delivered {
+		return n
 	}
 	s := passed.Seconds()
 	n.perSecond = rates{float64(n.requests-t.requests) / s, float64(n.published-t.published) / s, float64(n.delivered-t.delivered) / s}

@@ -69,6 +69,20 @@ func TestRates(t *testing.T) {
 	require.Empty(t, w.Since(1_000_004))
 }
 
+// The Store and the mesh tell of the same process, one more exactly than the other, and
+// one later.
+func TestRatesFromTheStoreAndTheMesh(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a")}}
+	w := c.watch()
+	c.second(w, 100)
+	c.all[0].Started = time.Unix(5, 999_999) // by the mesh
+	c.second(w, 100)
+	require.Equal(t, 100.0, w.Since(c.now.Unix() - 1)[0].Publishes)
+	c.all[0].Started, c.all[0].Seen = time.Unix(5, 0), 2*time.Second
+	c.second(w, -200) // the Store's is older
+	require.Equal(t, 100.0, w.Since(c.now.Unix() - 1)[0].Publishes)
+}
+
 // Rates are over the time between heartbeats: a heartbeat that comes late is no peak.
 func TestRatesOfUnevenHeartbeats(t *testing.T) {
 	c := &cluster{all: []channels.Replica{replica("a")}}
