@@ -136,15 +136,15 @@ func (ch *channel) askTop(q *syncing, named bool) {
 // top asks the Store for the channel's last position. With named, a log that is not
 // there begins, so that the position has an epoch.
 func (ch *channel) top(named bool) (Position, error) {
-	tops, err := ch.env.tops(ch.env.ctx, []string{ch.name})
-	if err != nil || !named || tops[0].Epoch != "" {
-		if err != nil {
-			return Position{}, err
-		}
-		return Position(tops[0]), nil
+	if named {
+		at, err := ch.env.begin(ch.env.ctx, ch.name)
+		return Position(at), err
 	}
-	at, err := ch.env.begin(ch.env.ctx, ch.name)
-	return Position(at), err
+	tops, err := ch.env.tops(ch.env.ctx, []string{ch.name})
+	if err != nil {
+		return Position{}, err
+	}
+	return Position(tops[0]), nil
 }
 
 // beginLocked has the channel begin at a position.

@@ -36,6 +36,8 @@ func (s *session) subscribePattern(id uint32, r *clientproto.SubscribeRequest) e
 	if h.opts.OnSubscribe != nil {
 		c.out.Flush() // the hook may take its time
 	}
-	s.began(sub, r.Token, until)
+	if s.settle(sub) {
+		s.began(sub, r.Token, until)
+	}
 	return nil
 }

@@ -402,6 +402,11 @@ func (s *heldStore) Tops(ctx context.Context, names []string) ([]store.Position,
 	return s.Store.Tops(ctx, names)
 }
 
+func (s *heldStore) Begin(ctx context.Context, channel string) (store.Position, error) {
+	s.pause()
+	return s.Store.Begin(ctx, channel)
+}
+
 func (s *heldStore) pause() {
 	if c := s.wait.Load(); c != nil {
 		<-*c

@@ -91,34 +91,40 @@ func (s *session) apart(f func()) bool {
 func (s *session) enter(j *joining) {
 	c, sub := s.client, j.sub
 	o, err := j.ch.open(c.hub.ctx, sub, j.from)
-	if err == nil {
-		if f := s.subscribed(j, &o); j.apart {
-			s.queuePaced(f)
-		} else {
-			s.queue(f)
-		}
-		sub.follow(&o)
-	} else {
-		j.ch.release()
-		s.answered(j.id, err)
-		s.skip(sub)
-	}
-	if j.apart || c.hub.opts.OnSubscribe != nil || j.ch.opts.Presence != PresenceOff {
-		c.out.Flush() // the reader is elsewhere, or may have to wait before it comes to that
-	}
 	if err != nil {
+		s.stayOut(j, err)
 		return
 	}
-	s.began(sub, j.token, j.until)
+	if f := s.subscribed(j, &o); j.apart {
+		s.queuePaced(f)
+	} else {
+		s.queue(f)
+	}
+	sub.follow(&o)
+	stays := s.settle(sub) // before the reply is written: whoever has read it sees the client in presence
+	if j.apart || c.hub.opts.OnSubscribe != nil {
+		c.out.Flush() // the reader is elsewhere, or the hook may take its time
+	}
+	if stays {
+		s.began(sub, j.token, j.until)
+	}
 }
 
-// began lets an attached subscription stay, if nobody has ended it meanwhile. For token
-// and until, see holds. It may be called concurrently.
-func (s *session) began(sub *subscription, token string, until time.Time) {
-	if s.settle(sub) {
-		s.holds(sub, token, until)
-		s.client.welcome(s.ctx, sub)
+// stayOut ends a subscription that could not be attached.
+func (s *session) stayOut(j *joining, err error) {
+	j.ch.release()
+	s.answered(j.id, err)
+	s.skip(j.sub)
+	if j.apart {
+		s.client.out.Flush() // the reader is elsewhere
 	}
+}
+
+// began tells of a subscription that stays. For token and until, see holds. It may be
+// called concurrently.
+func (s *session) began(sub *subscription, token string, until time.Time) {
+	s.holds(sub, token, until)
+	s.client.welcome(s.ctx, sub)
 }
 
 // settle shows an attached subscription, and reports whether it stays: the app may have

@@ -12,9 +12,7 @@ import (
 // a message is left out, as if it had been removed, before it can break a client's
 // frame.
 func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page store.Page, err error) {
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
-	err = h.guard("the store", func() (err error) {
+	err = h.askLog(ctx, func(ctx context.Context) (err error) {
 		page, err = h.store.Range(ctx, channel, q)
 		return err
 	})
@@ -37,11 +35,8 @@ func (h *Hub) readLog(ctx context.Context, channel string, q store.Query) (page 
 }
 
 // tops reads the last positions of channels, with one call of the Store.
-func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error) {
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
-	var tops []store.Position
-	err := h.guard("the store", func() (err error) {
+func (h *Hub) tops(ctx context.Context, names []string) (tops []store.Position, err error) {
+	err = h.askLog(ctx, func(ctx context.Context) error {
 		if tops, err = h.store.Tops(ctx, names); err == nil && len(tops) != len(names) {
 			err = fmt.Errorf("the store gave %d tops for %d channels", len(tops), len(names))
 		}
@@ -55,18 +50,24 @@ func (h *Hub) tops(ctx context.Context, names []string) ([]store.Position, error
 
 // begin reads the last position of a channel, whose log begins if it is not there.
 func (h *Hub) begin(ctx context.Context, name string) (at store.Position, err error) {
-	ctx, cancel := h.storeContext(ctx)
-	defer cancel()
-	err = h.guard("the store", func() (err error) {
-		if at, err = h.store.Begin(ctx, name); err == nil && at.Epoch == "" {
+	err = h.askLog(ctx, func(ctx context.Context) error {
+		at, err = h.store.Begin(ctx, name)
+		switch {
+		case err != nil:
+			return err
+		case at.Epoch == "":
 			return fmt.Errorf("the store began the log of %q without an epoch", name)
 		}
-		if err == nil {
-			err = h.checkTop(name, at)
-		}
-		return err
+		return h.checkTop(name, at)
 	})
 	return at, err
+}
+
+// askLog calls the Store, within Options.StoreTimeout.
+func (h *Hub) askLog(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := h.storeContext(ctx)
+	defer cancel()
+	return h.guard("the store", func() error { return ask(ctx) })
 }
 
 // checkTop refuses an epoch that cannot be part of an event's id.

@@ -119,7 +119,7 @@ func (o *opening) readLast(ctx context.Context, s *subscription, n int) error {
 	o.at, o.from = o.top, o.top
 	room := s.out.Limit() / 4
 	for i, e := range slices.Backward(page.Entries) {
-		if room -= size(&e); room < 0 && len(o.messages) > 0 {
+		if room -= size(e.Header, e.Body); room < 0 && len(o.messages) > 0 {
 			break
 		}
 		o.messages = append(o.messages, s.ch.received(page.Top.Epoch, &page.Entries[i]))
@@ -151,7 +151,7 @@ func (o *opening) readSince(ctx context.Context, s *subscription, at Position) e
 		if e.Offset != o.at.Offset+1 {
 			continue // read for another position
 		}
-		if room -= size(e); room < 0 && len(o.messages) > 0 {
+		if room -= size(e.Header, e.Body); room < 0 && len(o.messages) > 0 {
 			break
 		}
 		o.messages = append(o.messages, s.ch.received(page.Top.Epoch, e))
@@ -160,8 +160,8 @@ func (o *opening) readSince(ctx context.Context, s *subscription, at Position) e
 	return nil
 }
 
-// size is about what an entry takes in a queue.
-func size(e *store.Entry) int { return len(e.Header) + len(e.Body) + messageOverhead }
+// size is about what a message takes in a queue.
+func size(header string, body []byte) int { return len(header) + len(body) + messageOverhead }
 
 // received is a message that was read, as if it had come live.
 func (ch *channel) received(epoch string, e *store.Entry) Message {
@@ -174,7 +174,7 @@ func (ch *channel) received(epoch string, e *store.Entry) Message {
 // reads them again.
 func (o *opening) shorten(n int) {
 	for i, m := range o.messages {
-		if n -= len(m.Header) + len(m.Body) + messageOverhead; n < 0 {
+		if n -= size(m.Header, m.Body); n < 0 {
 			o.at.Offset = m.Position.Offset - 1
 			o.messages = o.messages[:i]
 			return

@@ -106,11 +106,11 @@ type faultyStore struct {
 	ranges atomic.Int64
 	hidden atomic.Int64 // how many of the last messages it has lost
 	lag    atomic.Int64 // how long an answer of Range takes to arrive, in nanoseconds
-	topLag atomic.Int64 // the same of Tops
+	topLag atomic.Int64 // the same of Tops and Begin
 	addLag atomic.Int64 // the same of Append
 	tops   atomic.Int64 // how often Tops was called
 	most   atomic.Int64 // for how many channels at once, at most
-	mutes  atomic.Bool  // Tops hangs
+	mutes  atomic.Bool  // Tops and Begin hang
 	stuck  atomic.Bool  // Range hangs
 	begins atomic.Int64 // how often Begin was called
 	// appended has addLag pass after the work of Append, not before.
@@ -154,13 +154,16 @@ func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o st
 
 func (s *faultyStore) Begin(ctx context.Context, ch string) (store.Position, error) {
 	s.begins.Add(1)
-	if err := s.fails(ctx, s.hangs.Load()); err != nil {
+	if err := s.fails(ctx, s.hangs.Load() || s.mutes.Load()); err != nil {
 		return store.Position{}, err
 	}
 	if s.full.Load() {
 		return store.Position{}, fmt.Errorf("test: full: %w", store.ErrUnavailable)
 	}
-	return s.log.Load().Begin(ctx, ch)
+	at, err := s.log.Load().Begin(ctx, ch)
+	at.Offset -= min(at.Offset, uint64(s.hidden.Load()))
+	time.Sleep(time.Duration(s.topLag.Load()))
+	return at, err
 }
 
 func (s *faultyStore) Range(ctx context.Context, ch string, q store.Query) (store.Page, error) {
