@@ -14,7 +14,7 @@ type limits struct {
 	admission  admission    // connections
 	unfinished unfinished   // bodies and messages whose rest has not come
 	answering  atomic.Int64 // bytes of long answers over HTTP that wait for their receivers
-	forwarded  atomic.Int64 // bytes of commands that were passed on to other replicas, of this second
+	forwarded  atomic.Int64 // bytes of commands that were passed on to other replicas, in this second
 }
 
 func (l *limits) init(o *Options) {

@@ -15,8 +15,8 @@ import (
 // slot for each second of the ping period: each second, one slot is asked for a sign of
 // life, so that no timer per connection is needed.
 //
-// A client that is being let in is found by its id and user, and has no slot yet: its
-// slot is -1. That of a session which has not said connect is below that: it is in fresh.
+// A client is found by its id and user. Its slot is -1 while it is being let in, and
+// below -1 while it is a session that has not yet said connect: then it is in fresh.
 type clientTable struct {
 	period    int           // in seconds
 	prefix    string        // of all ids
@@ -39,10 +39,9 @@ type clientTable struct {
 	second int
 }
 
-// A ban is a user whose connections were all ended. The bans are a list, of which the
-// table has the end: who is being authenticated is not known yet, so that such a session
-// keeps the end as it was before, and looks at the bans that have followed. Those that
-// no session keeps are garbage.
+// A ban is a user whose connections were all ended. The bans are a linked list. A session
+// notes the list's end before it is authenticated, since its user is not known yet, and
+// looks at the bans that have followed when it is. Older ones are garbage-collected.
 type ban struct {
 	user string // set with next
 	next *ban

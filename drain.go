@@ -24,7 +24,8 @@ const backAtOnce = time.Second
 // Then new connections are refused with 503 and the code "draining". Each client
 // is told in how many milliseconds to connect anew,
 // {"header":"reconnect","body":{"after_ms":…}}, and is closed with 1001 no later than
-// that. Publishing goes on, and reaches the clients that are still here. A client with
+// that. A client of the client protocol is only closed, with 3001, over the same time.
+// Publishing goes on, and reaches the clients that are still here. A client with
 // a position resumes on another replica.
 //
 // Drain returns when the delay is over and all clients have gone, or with ctx's

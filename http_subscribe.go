@@ -107,8 +107,9 @@ func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
 	return q, nil
 }
 
-// readChannelQuery reads since and last only if the client begins. It is not inlined: its map takes a kilobyte of stack, and every
-// connection's goroutine would have to grow its stack for it.
+// readChannelQuery reads since and last only for a client that subscribes. It is not
+// inlined: its map takes a kilobyte of stack, and every connection's goroutine would
+// have to grow its stack for it.
 //
 //go:noinline
 func readChannelQuery(r *http.Request, begins bool) (q channelQuery, err error) {

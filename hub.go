@@ -34,32 +34,34 @@ type Hub struct {
 //	                 channel_fill.go put its messages in order and fetch what is
 //	                 missing
 //	internal/fanout  encodes each frame once, queues it for its receivers and writes
-//	                 it; frame.go, here, says what is in a message's, and frame_hub.go
-//	                 what is in those of the hub itself
-//	mesh             an interface; in mesh/zmqmesh a packet goes from publish.go
-//	                 through the queue.go of a peer, which is the connection that
-//	                 another replica made, to the link.go of that replica; its
-//	                 doc.go has a list like this one
+//	                 it; in this package, frame.go builds the frames of messages, and
+//	                 frame_hub.go those of the hub's own words
+//	mesh             an interface; in mesh/zmqmesh, publish.go hands a packet to the
+//	                 queue.go of each peer, which is a connection that another replica
+//	                 has made to this one, and link.go reads it over there; doc.go has
+//	                 a list like this one
 //
 // There receive.go takes it, and hands it to the same channel.
 //
 // A subscriber: http_subscribe.go takes the request and hands it to conn.go for a
 // WebSocket, or stream.go for an event stream. They have client.go let the client in
-// before they answer; subscribe.go is for Go code. client_subscriptions.go has the
-// channels of one client, channel_attach.go makes it a channel's subscriber, once
-// channel_order.go (sync) has asked the Store where the channel is. opening.go has what
-// comes first in one piece: the newest messages (last), or what the client protocol has in
-// its reply. The simple doors' since does not go through it.
-// client_table.go has all clients, as channel_table.go has the channels.
+// before they answer: it may be catching up already, and what is sent meanwhile waits
+// until Socket.Start. presence.go shows it once it is let in. subscribe.go is for Go
+// code. client_subscriptions.go has the channels of one client, channel_attach.go makes
+// it a channel's subscriber, once channel_order.go (sync) has asked the Store where the
+// channel is. opening.go has what comes first in one piece: the newest messages (last),
+// or what the client protocol has in its reply. since on /channel/ does not use it: see
+// the next paragraph but one. client_table.go has all clients, as channel_table.go has
+// the channels.
 //
-// A subscriber of a pattern is in none of the channels: feeds.go finds it, for publish.go
-// and receive.go. prefixes.go asks the mesh for what it wants. subscribe_pattern.go is
-// for Go code, connect_pattern.go for the client protocol.
+// A subscriber of a pattern is in none of the channels: feeds.go finds it, for
+// publish.go and receive.go. prefixes.go asks the mesh for what it wants.
+// subscribe_pattern.go is for Go code, connect_pattern.go for the client protocol.
 //
 // A client with a position (position.go reads it) goes on where it was by resume.go:
 // catchUp reads what was missed by history_read.go, goOn (position.go) decides whether
 // that follows, and Outbox.Offer and WaitRoom send it as fast as the client takes it.
-// What is published meanwhile is held for it (channel.go, fanOutLocked).
+// What is published meanwhile is held for it (holdsLocked, until join).
 // docs/positions.md has the model.
 //
 // A client of many channels: connect.go has its session, and lists the files of the
@@ -68,48 +70,58 @@ type Hub struct {
 // The end of a client: one that is told to go gets its last frame by Outbox.End
 // (internal/fanout/outbox.go). Socket.wroteLast then bounds how long its answer may
 // take. One that is silent or cannot be written to is cut by Outbox.Cut. Then finish
-// takes it out of the hub (conn.go, stream.go, subscribe.go). disconnect.go is for apps
-// that want a client gone, and subscribe_user.go for those that subscribe it to more.
+// (conn.go, stream.go, subscribe.go) takes it out of the hub by leave and gone of
+// client.go, which also end its presence. disconnect.go is for apps that want a client
+// gone, and subscribe_user.go for those that subscribe it to more.
 //
-// A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas
-// (replica_report.go). After Options.DrainDelay it refuses newcomers (http_subscribe.go,
-// client.go) and tells its clients to go, over time. shutdown.go ends the rest: it
-// refuses what has not arrived completely (unfinished.go) and says goodbye to the others
-// (replica_control.go). It waits, by internal/gate, for calls under way, the hub's own goroutines
-// (both in hub_lifecycle.go) and those of connections (Conns in internal/fanout/engine.go),
-// and has the Store forget the replica (Forget). The app closes the mesh and the Store
-// afterwards, as example/server/main.go does.
+// A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas:
+// with a heartbeat at once (replica_report.go), and over the mesh with the next canary
+// (replica_canary.go). After Options.DrainDelay it refuses newcomers
+// (http_subscribe.go, client.go) and tells its clients to go, over time. shutdown.go
+// ends the rest: it refuses what has not arrived completely (unfinished.go) and says
+// goodbye to the others (replica_control.go). It waits, by internal/gate, for calls
+// under way, the hub's own goroutines (both in hub_lifecycle.go) and those of
+// connections (Conns in internal/fanout/engine.go), and has the Store forget the
+// replica (Forget). The app closes the mesh and the Store afterwards, as
+// example/server/main.go does on the first signal; signal.go there has the second.
 //
-// A slow subscriber: internal/fanout/policy.go, which also says what a new policy needs:
-// some 15 places, most of them in other packages.
+// A slow subscriber: internal/fanout/policy.go, which lists what a new policy needs:
+// there, in options.go, stats.go, example/server, docs and tests.
 //
-// HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what
-// X.go offers in Go: publish, subscribe, list, history, presence, replicas. On its way in,
-// a request goes through http_origin.go (admits), http_request.go (what it asks for),
-// authorize.go and, if it comes to stay, admission.go; its body through http_body.go
-// and unfinished.go to rawmessage.go and message.go. conn_handshake.go upgrades a
-// WebSocket. http_answer.go and http_refuse.go are the way out.
+// HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what X.go
+// offers in Go: publish, subscribe, list, history, presence, replicas. On its way in,
+// every request goes through http_origin.go (admits) and http_request.go (its query).
+// Publishing and reading then ask authorize.go. A subscriber's since and last are read
+// in http_subscribe.go; then comes admission.go, then authorize.go (by client.go). A
+// body goes through http_body.go and unfinished.go to rawmessage.go and message.go.
+// conn_handshake.go upgrades a WebSocket. http_answer.go and http_refuse.go are the way
+// out.
 //
 // Observers: observer.go says what traces are told of. They hear of the steps of a message
 // in publish.go and receive.go, and of the Store's in store_calls.go.
 //
 // The Store: in package store, memory_log.go has Append, Begin, Range and Tops,
-// memory_registry.go what replicas report, memory_presence.go the members. redisstore has
-// append.go, range.go, tops.go, registry.go and presence.go for the same; each calls a
-// script of lua/ by script.go.
+// memory_registry.go what replicas report, memory_presence.go the members. redisstore
+// has append.go (batch.go sends many together), range.go (share.go: one read for many),
+// tops.go, registry.go and presence.go for the same; each calls a script of lua/ by
+// script.go.
 //
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
-// canaries (replica_canary.go). If one dies, its links end first: at once if its process
-// dies, after a time of silence if its machine does (internal/zmtp/rules.go has the time,
-// timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then channel_behind.go finds
-// which channels are behind, and channel_fill.go fetches. The Store drops its subscribers
-// and members (store.DeadAfter), replica_others.go keeps what was last known of it,
-// replica_verdict.go has the times after which its silence is yellow and red, and
-// replicas.go shows it. replica.go is one row of that list, with all reasons.
+// canaries (replica_canary.go). If one dies, its links end first: at once if its
+// process dies, after a time of silence if its machine does (internal/zmtp/rules.go has
+// the time, timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then
+// channel_behind.go finds which channels are behind, and channel_fill.go fetches. A
+// publish that is repeated with its key delivers what the dead replica had stored and
+// not passed on (passAgain). The Store drops its subscribers and members
+// (store.DeadAfter), replica_others.go asks for the living every 2 s (lookAround,
+// called by replica_report.go), has the mesh dial no dead one, and keeps what was last
+// known of it, replica_verdict.go has the times after which its silence is yellow and
+// red, and replicas.go shows it. replica.go is one row of that list, with all reasons.
 // docs/replicas.md, "When a replica dies", has the order.
 //
-// replica_verdict.go also judges this replica, from replica_vitals.go, which says too
-// whether silence in the Store means anything now (settled). http_health.go serves that. replica_control.go is what hubs tell each other.
+// replica_verdict.go also judges this replica, from replica_vitals.go, whose settled
+// says whether a replica's silence in the Store can be trusted now. http_health.go
+// serves that. replica_control.go is what hubs tell each other.
 //
 // Numbers: what counts is beside what is counted (stats.go and tally.go have most of it,
 // store_calls.go the Store's, channel_watch.go those of channels that a pattern matches).

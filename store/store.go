@@ -76,10 +76,9 @@ type Log interface {
 	// them. A field of o below the minimum that AppendOptions names is an error.
 	Append(ctx context.Context, channel string, e Entry, o AppendOptions) (pos Position, duplicate bool, err error)
 
-	// Begin returns the log's last position. A log that does not exist begins, with
-	// no entry: its position has the offset 0, and the first Append goes on from
-	// there. Until that, it is remembered for at least EmptyTTL after the last Begin,
-	// and after the last Tops that named it.
+	// Begin returns the log's last position. If there is no log, it starts an empty
+	// one, at offset 0, and the first Append goes on from there. An empty log is kept
+	// for at least EmptyTTL after the last Begin or Tops that named it.
 	Begin(ctx context.Context, channel string) (Position, error)
 
 	// Range reads a part of a channel's log. An absent log is not an error: it

@@ -6,21 +6,26 @@ import (
 )
 
 // A Policy says what happens when a frame comes to a full queue. A smaller constant
-// drops less. What the hub itself says to a client goes by the smallest of its channels'
-// (client_subscriptions.go in package channels).
+// drops less. For the hub's own frames, the smallest policy among the client's channels
+// applies (client_subscriptions.go in package channels).
 //
 // A new policy needs
 //   - its constant before policies, in order, a case of makeRoomLocked, which panics
-//     without it, and of droppedBy
+//     without it, and of droppedBy; if it drops the new message itself, a case of put
+//     (outbox.go), which otherwise ends the receiver
 //   - if it counts by itself: its counter in Counters (engine.go) and, in package
 //     channels, in Stats (stats.go); replica_vitals.go adds up what makes a replica
-//     yellow, replica.go says so
+//     yellow, replica.go says so. If it counts with others: the comments of Dropped there
 //   - its constant in options.go, and the text of check there
 //   - its word in example/server: rules.go, and the error that config_test.go expects
 //   - its rows in docs/protocol.md and docs/operations.md, which TestChoices compares
 //     (docs/tables_test.go)
-//   - tests of what it does: outbox_test.go here, slow_test.go, verdict_test.go and
-//     options_test.go in package channels, e2e/soak
+//   - tests of what it does: outbox_test.go here, slow_test.go, verdict_test.go,
+//     options_test.go, patterns_test.go and connect_pattern_test.go in package channels,
+//     e2e/soak
+//
+// What only passes a policy on (channel.go, feeds.go, client_subscriptions.go) needs
+// nothing.
 type Policy uint8
 
 const (

@@ -99,7 +99,7 @@
 //	                               status.go shows it
 //	how the mesh closes            mesh.go; peer.go and queue.go send what waits, and a bye, after
 //	                               which link.go and loss.go of the other tell of no loss
-//	where addresses come from      addresses.go
+//	where addresses come from      addresses.go; those of the Store come from the hub, by SetPeers
 //	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening);
 //	                               twins.go finds two replicas with one id
 //
