@@ -44,15 +44,19 @@ type Hub struct {
 // There receive.go takes it, and hands it to the same channel.
 //
 // A subscriber: http_subscribe.go takes the request and hands it to conn.go for a
-// WebSocket, or stream.go for an event stream. They have client.go let the client in
-// before they answer: it may be catching up already, and what is sent meanwhile waits
-// until Socket.Start. presence.go shows it once it is let in. subscribe.go is for Go
-// code. client_subscriptions.go has the channels of one client, channel_attach.go makes
-// it a channel's subscriber, once channel_order.go (sync) has asked the Store where the
-// channel is. opening.go has what comes first in one piece: the newest messages (last),
-// or what the client protocol has in its reply. since on /channel/ does not use it: see
-// the next paragraph but one. client_table.go has all clients, as channel_table.go has
-// the channels.
+// WebSocket, or stream.go for an event stream. Before they answer, client.go lets the
+// client in, and it may begin to catch up. For a WebSocket, what is sent meanwhile
+// waits until Socket.Start. presence.go shows it once it is let in. subscribe.go is for
+// Go code. client_subscriptions.go has the channels of one client. channel_attach.go
+// makes the client a subscriber: it asks the mesh for the channel's messages (listen in
+// channel.go), then the Store where the channel is (sync in channel_order.go), and only
+// then adds the client, so that nothing is missed in between. opening.go has what comes
+// first in one piece: the newest messages (last), or what the client protocol has in
+// its reply. A client of /channel/ with since does without it: resume.go, below, sends
+// what it missed. client_table.go has all clients, as channel_table.go has the
+// channels.
+//
+// bridge.go is what package zmqgateway uses of the hub: its taps see every message.
 //
 // A subscriber of a pattern is in none of the channels: feeds.go finds it, for
 // publish.go and receive.go. prefixes.go asks the mesh for what it wants.
@@ -69,20 +73,23 @@ type Hub struct {
 //
 // The end of a client: one that is told to go gets its last frame by Outbox.End
 // (internal/fanout/outbox.go). Socket.wroteLast then bounds how long its answer may
-// take. One that is silent or cannot be written to is cut by Outbox.Cut. Then finish
-// (conn.go, stream.go, subscribe.go) takes it out of the hub by leave and gone of
-// client.go, which also end its presence. disconnect.go is for apps that want a client
-// gone, and subscribe_user.go for those that subscribe it to more.
+// take. A WebSocket that is silent is cut by Outbox.Cut (pingSome in client_table.go,
+// called by tick.go); a session is told so (ping in connect.go). If a write fails, the
+// Socket cuts itself (Kill). Then finish (conn.go, stream.go, subscribe.go) takes it
+// out of the hub by leave and gone of client.go, which also end its presence.
+// disconnect.go is for apps that want a client gone, and subscribe_user.go for those
+// that subscribe it to more.
 //
 // A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas:
 // with a heartbeat at once (replica_report.go), and over the mesh with the next canary
 // (replica_canary.go). After Options.DrainDelay it refuses newcomers
 // (http_subscribe.go, client.go) and tells its clients to go, over time. shutdown.go
-// ends the rest: it refuses what has not arrived completely (unfinished.go) and says
-// goodbye to the others (replica_control.go). It waits, by internal/gate, for calls
-// under way, the hub's own goroutines (both in hub_lifecycle.go) and those of
-// connections (Conns in internal/fanout/engine.go), and has the Store forget the
-// replica (Forget). The app closes the mesh and the Store afterwards, as
+// ends the rest, in this order: it refuses what has not arrived completely
+// (unfinished.go), waits for calls under way (hub_lifecycle.go), ends the clients that
+// are left, waits for the goroutines of connections (Conns in
+// internal/fanout/engine.go) and for the hub's own, says goodbye to the others
+// (replica_control.go), and has the Store forget the replica (Forget). internal/gate
+// does the waiting. The app closes the mesh and the Store afterwards, as
 // example/server/main.go does on the first signal; signal.go there has the second.
 //
 // A slow subscriber: internal/fanout/policy.go, which lists what a new policy needs:
@@ -112,16 +119,16 @@ type Hub struct {
 // the time, timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then
 // channel_behind.go finds which channels are behind, and channel_fill.go fetches. A
 // publish that is repeated with its key delivers what the dead replica had stored and
-// not passed on (passAgain). The Store drops its subscribers and members
-// (store.DeadAfter), replica_others.go asks for the living every 2 s (lookAround,
-// called by replica_report.go), has the mesh dial no dead one, and keeps what was last
-// known of it, replica_verdict.go has the times after which its silence is yellow and
-// red, and replicas.go shows it. replica.go is one row of that list, with all reasons.
+// not passed on (passAgain). The Store drops its subscribers and members after
+// store.DeadAfter. replica_others.go asks for the living every 2 s (lookAround, called
+// by replica_report.go); it has the mesh dial no dead replica, and keeps what was last
+// known of it. replica_verdict.go has the times after which silence is yellow and red.
+// replicas.go shows it. replica.go is one row of that list, with all reasons.
 // docs/replicas.md, "When a replica dies", has the order.
 //
-// replica_verdict.go also judges this replica, from replica_vitals.go, whose settled
-// says whether a replica's silence in the Store can be trusted now. http_health.go
-// serves that. replica_control.go is what hubs tell each other.
+// replica_verdict.go also judges this replica, by replica_vitals.go; http_health.go
+// answers /readyz from that. vitals.settled says whether silence in the Store means
+// that a replica is dead. replica_control.go is what hubs tell each other.
 //
 // Numbers: what counts is beside what is counted (stats.go and tally.go have most of it,
 // store_calls.go the Store's, channel_watch.go those of channels that a pattern matches).

@@ -21,9 +21,9 @@
 // channels that begin so, and to "" for all. Delivery is at most once: a
 // subscriber that reads too slowly loses messages. A channel asked for by its
 // whole name comes in the order of its history. What matches only a beginning
-// comes as it arrives, from all replicas. A reader that changes between the two ways on one channel, as by adding "news\0" to
-// "news", may miss messages of that moment or get some of them twice, because
-// the two are not equally fast.
+// comes as it arrives, from all replicas. A reader that changes between the two
+// ways on one channel, as by adding "news\0" to "news", may miss messages of that
+// moment or get some of them twice, because the two are not equally fast.
 //
 // Readers that speak ZMTP 3.1, as those of libzmq 4.3 do, or that send heartbeats
 // themselves, get a PING every 30 seconds, with a time to live of 90. A reader

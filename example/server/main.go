@@ -41,7 +41,8 @@
 //
 // SIGTERM drains the server: /readyz answers 503 for -drain-delay while
 // everything else goes on. Then clients are told to connect elsewhere, and the
-// server exits with 0. A second signal ends the delay, a third one the process.
+// server exits with 0. A second signal ends the delay; once that
+// is over, the next one ends the process at once.
 package main
 
 import (

@@ -10,19 +10,21 @@ import (
 // applies (client_subscriptions.go in package channels).
 //
 // A new policy needs
-//   - its constant before policies, in order, a case of makeRoomLocked, which panics
-//     without it, and of droppedBy; if it drops the new message itself, a case of put
-//     (outbox.go), which otherwise ends the receiver
+//   - its constant, above the constant policies, at its place by how much it drops; a
+//     case in makeRoomLocked, which panics without one; and one in droppedBy. If it drops
+//     the new message itself, also a case in put (outbox.go), which otherwise ends the
+//     receiver
 //   - if it counts by itself: its counter in Counters (engine.go) and, in package
 //     channels, in Stats (stats.go); replica_vitals.go adds up what makes a replica
-//     yellow, replica.go says so. If it counts with others: the comments of Dropped there
+//     yellow, replica.go says so. If it uses an existing counter: the comments on
+//     Dropped in engine.go and stats.go
 //   - its constant in options.go, and the text of check there
 //   - its word in example/server: rules.go, and the error that config_test.go expects
 //   - its rows in docs/protocol.md and docs/operations.md, which TestChoices compares
 //     (docs/tables_test.go)
 //   - tests of what it does: outbox_test.go here, slow_test.go, verdict_test.go,
-//     options_test.go, patterns_test.go and connect_pattern_test.go in package channels,
-//     e2e/soak
+//     options_test.go, patterns_test.go, connect_pattern_test.go and
+//     connect_subscribe_test.go in package channels, e2e/soak
 //
 // What only passes a policy on (channel.go, feeds.go, client_subscriptions.go) needs
 // nothing.

@@ -10,8 +10,7 @@
 // # How it works
 //
 // Each replica connects to each other one and tells it which channels it wants, by
-// their names or by what these begin with;
-// packets come back on that connection. So there are two connections between two
+// their names or by what these begin with; packets come back on that connection. So there are two connections between two
 // replicas, one for each direction of packets, and a message goes only where
 // somebody waits for it. A packet that nobody wants costs a look at a table
 // (BenchmarkUnwanted: 40 ns). One that many want is encoded once.
@@ -29,9 +28,9 @@
 // everything that it asked for before is active, and the mesh delivers a
 // KindLost: for the one channel, or for all of them if the link is new. The same
 // echoes are the heartbeat, once a second. After 6 seconds of silence a link is
-// given up, and tried again after 50 ms to 2 s. If that fails, a KindLost says
-// that packets of the replica may be lost, unless it has said goodbye, and
-// another KindLost comes when it is linked again or given up. A channel is left
+// given up, and tried again after 50 ms to 2 s. If that fails
+// and the replica has not said goodbye, a KindLost says that its packets may be
+// lost. Another one comes when it is linked again or given up. A channel is left
 // 3 seconds after Unsubscribe, so that a subscriber who comes back soon has
 // missed nothing.
 //
@@ -98,7 +97,9 @@
 //	                               and peers.go, which takes it out of the index;
 //	                               status.go shows it
 //	how the mesh closes            mesh.go; peer.go and queue.go send what waits, and a bye, after
-//	                               which link.go and loss.go of the other tell of no loss
+//	                               which link.go and loss.go of the other tell of no loss; the
+//	                               other goes on dialling (dial.go) until no source names the
+//	                               address any more (addresses.go)
 //	where addresses come from      addresses.go; those of the Store come from the hub, by SetPeers
 //	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening);
 //	                               twins.go finds two replicas with one id
