@@ -16,14 +16,18 @@ const (
 	batchCalls   = 256     // calls in a batch
 	batchBytes   = 1 << 20 // the bytes that the calls of a batch carry, unless it has only one call
 	clusterLanes = 16      // each takes a sixteenth of the slots
+	questions    = 4       // of subscribers, in one lane, on their way at a time
 
 	// linger is how long a goroutine with nothing to send waits for more. A new
 	// goroutine would first have to grow its stack (BenchmarkAppendAlone).
 	linger = time.Second
 )
 
-// lane is a queue of Appends that wait for the next batch.
+// lane is a queue of Appends that wait for the next batch, and of questions that wait
+// until fewer are on their way.
 type lane struct {
+	asking chan struct{} // has room for as many as may be on their way
+
 	mu      sync.Mutex // guards the fields below
 	waiting []*appending
 	left    int // upper bound for those in waiting whose callers have gone
@@ -52,6 +56,22 @@ func (s *Store) lane(channel string) *lane {
 		return &s.lanes[0]
 	}
 	return &s.lanes[slot(escapeTag(channel))*len(s.lanes)/slots]
+}
+
+// askLog is do for what subscribers need to know of a channel. If thousands come at once,
+// their questions must not take all connections of the client, which has few (go-redis:
+// 10 for each processor), from Appends and heartbeats.
+func (s *Store) askLog(ctx context.Context, channel string, calls ...*call) error {
+	asking := s.lane(channel).asking
+	select {
+	case asking <- struct{}{}:
+		defer func() { <-asking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return context.Canceled // explain turns it into ErrClosed
+	}
+	return s.do(ctx, calls...)
 }
 
 // submit queues a for sending. It returns false after Close.

@@ -138,7 +138,7 @@ func (s *Store) readStep(ctx context.Context, p part, first bool) (*page, bool, 
 	q := p.query
 	c := newCall(rangeScript, []string{s.keys.log(p.channel), s.keys.top(p.channel)},
 		q.After, q.Before, q.Limit, q.MaxBytes, flag(q.Newest), flag(first))
-	if err := s.do(ctx, c); err != nil {
+	if err := s.askLog(ctx, p.channel, c); err != nil {
 		return nil, false, err
 	}
 	reply, err := c.cmd.Slice()

@@ -30,7 +30,7 @@ type Store struct {
 	cluster *redis.ClusterClient // nil for one server at a time
 	keys    keys
 
-	lanes      []lane // appends wait here; see batch.go
+	lanes      []lane // calls wait here for each other; see batch.go
 	reads      reads
 	records    records     // see records.go
 	topKeys    int         // how many logs one script may read; see tops.go
@@ -61,8 +61,11 @@ func New(client redis.UniversalClient, o Options) (*Store, error) {
 	}
 	s := &Store{client: client, cluster: cluster, keys: keys{o.Prefix}, lanes: make([]lane, 1), topKeys: topKeys}
 	if cluster != nil {
-		s.lanes = make([]lane, clusterLanes) // one master that hangs must not delay appends to the others
+		s.lanes = make([]lane, clusterLanes) // one master that hangs must not delay calls to the others
 		s.topKeys = 1                        // all keys of a script must be in one slot
+	}
+	for i := range s.lanes {
+		s.lanes[i].asking = make(chan struct{}, questions)
 	}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	return s, nil

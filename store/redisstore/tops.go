@@ -49,7 +49,11 @@ func (s *Store) Tops(ctx context.Context, channels []string) ([]store.Position, 
 		}
 		calls = append(calls, newCall(topsScript, keys, flag(s.cluster == nil)))
 	}
-	if err := s.do(ctx, calls...); err != nil {
+	do := s.do
+	if len(channels) == 1 { // a subscriber's; the hub's own questions are for many, and few
+		do = func(ctx context.Context, calls ...*call) error { return s.askLog(ctx, channels[0], calls...) }
+	}
+	if err := do(ctx, calls...); err != nil {
 		return nil, s.explain(ctx, fmt.Sprintf("read the tops of %d channels", len(channels)), err)
 	}
 	var ending, empty []string
@@ -94,7 +98,7 @@ func (s *Store) Begin(ctx context.Context, channel string) (store.Position, erro
 		return store.Position{}, err
 	}
 	c := s.beginCall(channel)
-	if err := s.do(ctx, c); err != nil {
+	if err := s.askLog(ctx, channel, c); err != nil {
 		return store.Position{}, s.explain(ctx, fmt.Sprintf("begin the log of %q", channel), err)
 	}
 	reply, err := c.cmd.Slice()
