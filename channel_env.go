@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/gate"
+	"github.com/channels-go/channels/internal/turns"
 	"github.com/channels-go/channels/mesh"
 	"github.com/channels-go/channels/store"
 )
@@ -25,6 +26,7 @@ type channelEnv struct {
 
 	ctx   context.Context // ends with the hub
 	tasks *gate.Gate      // the goroutines that read from the Store for subscribers
+	turns turns.Turns     // for what they do with it: many are woken at once
 
 	// The Store, as the hub reads it (history_read.go).
 	readLog func(ctx context.Context, channel string, q store.Query) (store.Page, error)
@@ -47,6 +49,7 @@ func (h *Hub) channelEnv() *channelEnv {
 		watched:     &h.channels.watched,
 		ctx:         h.ctx,
 		tasks:       &h.tasks,
+		turns:       h.turns,
 		readLog:     h.readLog,
 		tops:        h.tops,
 		begin:       h.begin,

@@ -5,6 +5,7 @@ import (
 
 	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/fanout"
+	"github.com/channels-go/channels/internal/turns"
 )
 
 // delivery is what messages go through on this replica, from the table of
@@ -19,10 +20,11 @@ type delivery struct {
 
 	observers atomic.Pointer[observers] // nil without observers (observer.go)
 
-	feeds    feeds    // the subscribers of patterns
-	taps     taps     // the Bridges that get every message
-	prefixes prefixes // what the mesh is asked for, for these two
-	losses   losses   // what the mesh may have lost
+	feeds    feeds       // the subscribers of patterns
+	taps     taps        // the Bridges that get every message
+	prefixes prefixes    // what the mesh is asked for, for these two
+	losses   losses      // what the mesh may have lost
+	turns    turns.Turns // for what a client that comes back has missed
 	stats    counters
 }
 
@@ -32,6 +34,7 @@ func (d *delivery) init(o *Options) {
 	d.taps.all.Store(new([]*tap))
 	d.prefixes.init(o)
 	d.losses.wake = bell.New()
+	d.turns = turns.New()
 	d.fan = fanout.New(fanout.Config{
 		QueueBytes:    o.QueueBytes,
 		CompressBytes: o.CompressBytes,
