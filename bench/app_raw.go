@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -33,13 +35,17 @@ func newRaw(every int) *raw {
 }
 
 func (a *raw) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	nc, _, err := w.(http.Hijacker).Hijack()
+	nc, in, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		return
 	}
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	fmt.Fprintf(nc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
 		base64.StdEncoding.EncodeToString(sum[:]))
+	if r.URL.Path == "/connection/websocket" {
+		recite(nc, in.Reader)
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	channel := channelOf(r)
@@ -52,6 +58,33 @@ func (a *raw) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		rc.Control(func(fd uintptr) { a.fds[channel] = append(a.fds[channel], int(fd)) })
 	}
+}
+
+// recite plays the part of a server of the client protocol, until the client leaves: it
+// has two replies, which do not depend on what it is asked.
+func recite(nc net.Conn, r *bufio.Reader) {
+	defer nc.Close()
+	for _, text := range []string{
+		`{"id":1,"connect":{"client":"0-a-1","version":"1","ping":25,"pong":true}}`,
+		`{"id":2,"subscribe":{}}`,
+	} {
+		if skipFrame(r) != nil {
+			return
+		}
+		if _, err := nc.Write(append([]byte{0x81, byte(len(text))}, text...)); err != nil {
+			return
+		}
+	}
+	io.Copy(io.Discard, r)
+}
+
+// skipFrame reads a client's frame of up to 125 bytes.
+func skipFrame(r *bufio.Reader) error {
+	head, err := r.Peek(2)
+	if err == nil {
+		_, err = r.Discard(2 + 4 + int(head[1]&0x7f))
+	}
+	return err
 }
 
 func (a *raw) publish(channel string, body []byte) error {

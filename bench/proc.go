@@ -47,7 +47,27 @@ func (b *bench) startFree(name string, counter string) (*child, error) {
 	return b.startOn(name, []string{counterFile + "=" + counter}, serverCPU, clientCPU)
 }
 
+// startLast starts clients that run on the processor of those that measure, which must
+// not wait for them.
+func (b *bench) startLast(name string) (*child, error) {
+	cmd, err := b.command(name, nil)
+	if err != nil {
+		return nil, err
+	}
+	last := exec.Command("nice", append([]string{"-n", "19"}, cmd.Args...)...)
+	last.Env = cmd.Env
+	return startChild(name, last, clientCPU)
+}
+
 func (b *bench) startOn(name string, env []string, cpus ...int) (*child, error) {
+	cmd, err := b.command(name, env)
+	if err != nil {
+		return nil, err
+	}
+	return startChild(name, cmd, cpus...)
+}
+
+func (b *bench) command(name string, env []string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -57,7 +77,7 @@ func (b *bench) startOn(name string, env []string, cpus ...int) (*child, error) 
 	if b.profile != "" && (strings.HasPrefix(name, "channels") || env != nil) {
 		cmd.Env = append(cmd.Env, "CHANNELS_BENCH_PROFILE="+b.profile)
 	}
-	return startChild(name, cmd, cpus...)
+	return cmd, nil
 }
 
 // startChild starts a program that prints its address, and then one line for

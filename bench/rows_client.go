@@ -121,9 +121,9 @@ func clientIdle(b *bench) (line, error) {
 }
 
 func clientConnect(b *bench) (line, error) {
-	var all [2][]time.Duration
+	var all [3][]time.Duration
 	for range b.runs {
-		for i, name := range []string{"channels", "centrifuge"} {
+		for i, name := range []string{"channels", "centrifuge", "raw"} {
 			cpu, err := b.connects(name, b.n(12_000, 100), session("c0"))
 			if err != nil {
 				return line{}, err
@@ -133,10 +133,11 @@ func clientConnect(b *bench) (line, error) {
 		}
 	}
 	self := func(d time.Duration) time.Duration { return d }
-	ours, peer := median(all[0], self), median(all[1], self)
+	ours, peer, limit := median(all[0], self), median(all[1], self), median(all[2], self)
 	return line{
 		work:    "connect, subscribe to 1 channel, and leave: CPU each",
 		ours:    fmt.Sprintf("%s = **%s**", us(ours), ratio(ours, peer)),
+		limit:   fmt.Sprintf("net/http, and replies that never change: %s = %s", us(limit), ratio(limit, peer)),
 		peers:   "centrifuge " + us(peer),
 		target:  "≤ 0.7 × centrifuge",
 		verdict: verdict(float64(ours) <= 0.7*float64(peer)),
@@ -202,7 +203,7 @@ func (b *bench) storm(n int) (s storm, err error) {
 	if _, err := c.do("publish %d 1 %d 128 0", names+1, stormMissed*(names+1)); err != nil {
 		return s, err
 	}
-	clients, err := b.startOn(strings.Join(args, " "), nil, clientCPU)
+	clients, err := b.startLast(strings.Join(args, " "))
 	if err != nil {
 		return s, err
 	}
