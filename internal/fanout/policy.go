@@ -15,9 +15,10 @@ import (
 //     the new message itself, also a case in put (outbox.go), which otherwise ends the
 //     receiver
 //   - if it counts by itself: its counter in Counters (engine.go) and, in package
-//     channels, in Stats (stats.go); replica_vitals.go adds up what makes a replica
-//     yellow, replica.go says so. If it uses an existing counter: the comments on
-//     Dropped in engine.go and stats.go
+//     channels, in Stats (stats.go) and Metrics (metrics.go), for metrics/families.go and
+//     docs/metrics.md; replica_vitals.go adds up what makes a replica yellow, replica.go
+//     says so. If it uses an existing counter: the comments on Dropped in engine.go and
+//     stats.go
 //   - its constant in options.go, and the text of check there
 //   - its word in example/server: rules.go, and the error that config_test.go expects
 //   - its rows in docs/protocol.md and docs/operations.md, which TestChoices compares
