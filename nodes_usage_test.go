@@ -25,6 +25,7 @@ func TestReplicasTellWhatTheyTake(t *testing.T) {
 			require.Equal(t, 77, one.MaxConnections, one.ID)
 			require.Greater(t, one.Memory, int64(1<<20), one.ID)
 			require.GreaterOrEqual(t, one.CPU, 0.0, one.ID)
+			require.Equal(t, 4500*time.Millisecond, one.Uptime+one.Seen, one.ID)
 		}
 		require.NotContains(t, get(r.hubs[0], "/v1/nodes").Body.String(), runtime.Version())
 		require.NotContains(t, get(r.hubs[0], "/v1/nodes").Body.String(), "max_connections")

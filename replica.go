@@ -46,6 +46,7 @@ type Replica struct {
 
 	// What it takes of its machine, and how quick it is. They are zero for a replica
 	// of a version that does not say.
+	Uptime         time.Duration // since Started, when these numbers were true
 	Version        string        // of the program's main module, as its build says; empty if that says none
 	GoVersion      string        // e.g. "go1.26.0"
 	Memory         int64         // bytes of the system's memory that Go holds
@@ -95,7 +96,7 @@ func (h *Hub) self() Replica {
 	r, _ := h.verdict()
 	r.ID, r.Started, r.Stats, r.Draining = h.opts.ReplicaID, h.started.Round(0).UTC(), h.Stats(), h.draining.Load()
 	h.usage.fill(&r)
-	r.MaxConnections = h.opts.MaxConnections
+	r.Uptime, r.MaxConnections = time.Since(h.started), h.opts.MaxConnections
 	if h.mesh != nil {
 		r.Mesh = newReplicaMesh(h.mesh.Status())
 	}
@@ -147,6 +148,7 @@ type replicaJSON struct {
 // replicaUsageJSON is left out of GET /v1/nodes: whoever may see the list need not
 // know which version could be attacked, and how much more would be too much.
 type replicaUsageJSON struct {
+	Uptime         float64 `json:"uptime_ms,omitempty"`
 	Version        string  `json:"version,omitempty"`
 	GoVersion      string  `json:"go,omitempty"`
 	Memory         int64   `json:"memory,omitempty"`
@@ -176,7 +178,7 @@ type replicaPeerJSON struct {
 // json returns the replica as it is sent.
 func (r Replica) json() replicaJSON {
 	j := replicaJSON{ID: r.ID, Status: r.Status, Reasons: r.Reasons, Started: r.Started, Stats: r.Stats, Draining: r.Draining}
-	j.replicaUsageJSON = replicaUsageJSON{r.Version, r.GoVersion, r.Memory, r.CPU, r.Processors, r.MaxConnections, inMS(r.LatencyP50), inMS(r.LatencyP99), inMS(r.StoreTime)}
+	j.replicaUsageJSON = replicaUsageJSON{inMS(r.Uptime), r.Version, r.GoVersion, r.Memory, r.CPU, r.Processors, r.MaxConnections, inMS(r.LatencyP50), inMS(r.LatencyP99), inMS(r.StoreTime)}
 	if m := r.Mesh; m != nil {
 		j.Mesh = &replicaMeshJSON{m.Up, m.Down, make([]replicaPeerJSON, len(m.Peers)), m.Dropped, m.Lost, m.Refused}
 		for i, p := range m.Peers {
@@ -189,7 +191,7 @@ func (r Replica) json() replicaJSON {
 // replica undoes json.
 func (j replicaJSON) replica() Replica {
 	r := Replica{ID: j.ID, Status: j.Status, Reasons: j.Reasons, Started: j.Started, Stats: j.Stats, Draining: j.Draining,
-		Version: j.Version, GoVersion: j.GoVersion, Memory: j.Memory, CPU: j.CPU, Processors: j.Processors, MaxConnections: j.MaxConnections,
+		Uptime: ofMS(j.Uptime), Version: j.Version, GoVersion: j.GoVersion, Memory: j.Memory, CPU: j.CPU, Processors: j.Processors, MaxConnections: j.MaxConnections,
 		LatencyP50: ofMS(j.LatencyP50), LatencyP99: ofMS(j.LatencyP99), StoreTime: ofMS(j.StoreTime)}
 	if m := j.Mesh; m != nil {
 		r.Mesh = &ReplicaMesh{m.Up, m.Down, make([]ReplicaPeer, len(m.Peers)), m.Dropped, m.Lost, m.Refused}

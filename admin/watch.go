@@ -67,6 +67,7 @@ type rates struct{ requests, publishes, deliveries float64 }
 // A tally is what a replica's totals were at a heartbeat.
 type tally struct {
 	at                             time.Time
+	uptime                         time.Duration
 	started                        int64 // Unix time in milliseconds, which is what the Store keeps
 	requests, published, delivered int64
 	perSecond                      rates
@@ -122,11 +123,14 @@ func (w *watch) ask() *view {
 // next is the tally after another look. at is when the replica's numbers were true: its
 // rates are over the time between heartbeats, not between looks.
 func (t tally) next(r channels.Replica, at time.Time) tally {
-	n := tally{at: at, started: r.Started.UnixMilli(), requests: r.Requests, published: r.Published, delivered: r.Delivered, cpu: r.CPU}
+	n := tally{at: at, uptime: r.Uptime, started: r.Started.UnixMilli(), requests: r.Requests, published: r.Published, delivered: r.Delivered, cpu: r.CPU}
 	if t.at.IsZero() || t.started != n.started {
 		return n // it is new, or another process
 	}
-	passed := at.Sub(t.at)
+	passed := n.uptime - t.uptime // by the replica's own clock: a heartbeat may be late
+	if n.uptime == 0 {            // it is of an older version
+		passed = at.Sub(t.at)
+	}
 	if passed < shortest { // also if the mesh has told more than the Store does now
 		return t
 	}

@@ -83,6 +83,19 @@ func TestRatesFromTheStoreAndTheMesh(t *testing.T) {
 	require.Equal(t, 100.0, w.Since(c.now.Unix() - 1)[0].Publishes)
 }
 
+// A heartbeat that was long on its way changes no rate.
+func TestRatesOfSlowHeartbeats(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a")}}
+	w := c.watch()
+	for i, seen := range []time.Duration{0, 700 * time.Millisecond, 0, 350 * time.Millisecond, 0} {
+		c.all[0].Uptime, c.all[0].Seen = time.Duration(i+1)*time.Second, seen
+		c.second(w, 100)
+		if i > 0 {
+			require.Equal(t, 100.0, w.Since(c.now.Unix() - 1)[0].Publishes)
+		}
+	}
+}
+
 // Rates are over the time between heartbeats: a heartbeat that comes late is no peak.
 func TestRatesOfUnevenHeartbeats(t *testing.T) {
 	c := &cluster{all: []channels.Replica{replica("a")}}

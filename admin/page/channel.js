@@ -116,7 +116,7 @@ export async function drawChannel() {
   keyed($("channel-numbers"), numbers, ([label]) => label, ([label]) => el("div", {}, el("dt", {}, label), el("dd")), (e, [, value]) => text(e.lastElementChild, value));
   $("history-card").hidden = !h;
   if (h) drawHistory(h);
-  text($("presence-state"), p ? (p.total > p.members.length ? `${number(p.members.length)} of ${number(p.total)}` : count(p.total, "connection")) : "this channel does not say");
+  text($("presence-state"), p ? (p.total > p.members.length ? `${number(p.members.length)} of ${number(p.total)}` : count(p.total, "connection")) : "this channel keeps no presence");
   keyed($("presence").tBodies[0], p?.members ?? [], (m) => m.client, makeMember, () => {});
 }
 

@@ -174,7 +174,7 @@ function nearest(seconds, second) {
 
 // ceiling is a round number that is not below n.
 function ceiling(n, whole) {
-  if (whole && n <= 4) return n <= 2 ? 2 : 4;
+  if (whole && n <= 10) return Math.max(2, 2 * Math.ceil(n / 2)); // half of it has a line, too
   if (n <= 0) return 1;
   const unit = 10 ** Math.floor(Math.log10(n));
   return unit * [1, 2, 4, 5, 10].find((k) => n <= k * unit * 1.0001);

@@ -4,6 +4,8 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const hundredths = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 
+const space = "\u00a0"; // a number and its unit stay on one line
+
 // number is for counts and rates; nothing is known of null.
 export function number(n) {
   if (n === null || n === undefined) return "–";
@@ -12,8 +14,8 @@ export function number(n) {
 
 export function milliseconds(n) {
   if (!n) return "–";
-  if (n >= 10000) return tenths.format(n / 1000) + " s";
-  return (n < 1 ? hundredths : n < 10 ? tenths : whole).format(n) + " ms";
+  if (n >= 10000) return tenths.format(n / 1000) + space + "s";
+  return (n < 1 ? hundredths : n < 10 ? tenths : whole).format(n) + space + "ms";
 }
 
 const sizes = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -21,7 +23,7 @@ const sizes = ["B", "KiB", "MiB", "GiB", "TiB"];
 export function bytes(n) {
   let i = 0;
   for (; n >= 1000 && i < sizes.length - 1; i++) n /= 1024;
-  return (n < 10 && i > 0 ? tenths : whole).format(n) + " " + sizes[i];
+  return (n < 10 && i > 0 ? tenths : whole).format(n) + space + sizes[i];
 }
 
 // lasting is how long something has lasted, in its two largest units.
@@ -40,4 +42,4 @@ export const time = (ms) => clock.format(ms);
 // count is a number with its noun.
 export const count = (n, one, many = one + "s") => `${number(n)} ${n === 1 ? one : many}`;
 
-export const percent = (part) => whole.format(part * 100) + " %";
+export const percent = (part) => whole.format(part * 100) + space + "%";
