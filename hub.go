@@ -128,7 +128,8 @@ type Hub struct {
 //
 // replica_verdict.go also judges this replica, by replica_vitals.go; http_health.go
 // answers /readyz from that. vitals.settled says whether silence in the Store means
-// that a replica is dead. replica_control.go is what hubs tell each other.
+// that a replica is dead. replica_usage.go measures what this one takes of its machine.
+// replica_control.go is what hubs tell each other.
 //
 // Numbers: what counts is beside what is counted (stats.go and tally.go have most of it,
 // store_calls.go the Store's, channel_watch.go those of channels that a pattern matches).
