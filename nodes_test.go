@@ -197,3 +197,23 @@ func TestNodesShowsWhichLinksAreDown(t *testing.T) {
 		require.Equal(t, []channels.ReplicaPeer{{ID: "k"}, {ID: "y"}, {ID: "a", Up: true}}, m.Peers[:3])
 	})
 }
+
+// Replicas without a common Store tell each other of their links by the mesh.
+func TestLinksWithoutACommonStore(t *testing.T) {
+	inBubble(t, 3, nil, func(r *replicas) {
+		r.net.Cut("r1", "r2")
+		settle(4 * time.Second) // a canary
+		nodes, err := r.hubs[0].Replicas(context.Background())
+		require.NoError(t, err)
+		require.Len(t, nodes, 3)
+		for _, n := range nodes[1:] {
+			require.NotNil(t, n.Mesh, n.ID)
+			require.Equal(t, []int{1, 1}, []int{n.Mesh.Up, n.Mesh.Down}, n.ID)
+		}
+	}, func(_ int, o *channels.Options) {
+		own, err := store.NewMemory(store.MemoryOptions{})
+		require.NoError(t, err)
+		t.Cleanup(func() { own.Close() })
+		o.Store = own
+	})
+}

@@ -42,7 +42,7 @@ type Replica struct {
 	Started time.Time     // by its own clock
 	Stats
 	Draining bool
-	Mesh     *ReplicaMesh // nil if it has none, or is known from the mesh alone
+	Mesh     *ReplicaMesh // nil if it has none, or has not said
 
 	// What it takes of its machine, and how quick it is. They are zero for a replica
 	// of a version that does not say.

@@ -137,7 +137,9 @@ func (h *Hub) meshCanary() {
 	c := control{N: l.n, Epoch: l.epoch}
 	l.mu.Unlock()
 	self := h.self().json()
-	self.Mesh = nil // it is long, and in the heartbeats
+	if !h.store.memory {
+		self.Mesh = nil // it is long, and in the heartbeats
+	}
 	c.Replica = &self
 	if err := h.control(h.ctx, "", controlCanary, c); err != nil {
 		h.log.Debug("mesh: the canary", "err", err)

@@ -61,7 +61,9 @@ func (h *Hub) heard(id string, c *control) {
 	}
 	if c.Replica != nil {
 		n.replica = c.Replica.replica()
-		n.replica.Mesh = nil
+		if m := n.replica.Mesh; m != nil {
+			m.Peers = m.Peers[:min(len(m.Peers), maxReplicaPeers)]
+		}
 	}
 	n.replica.ID, n.at, n.left = id, time.Now(), false
 	n.served = c.Epoch != ""
