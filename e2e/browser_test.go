@@ -144,16 +144,22 @@ func (p *page) until(condition string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, deadline)
 	defer cancel()
-	_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](fmt.Sprintf(`new Promise((done) => {
+	met := chromedp.Evaluate[bool](fmt.Sprintf(`new Promise((done) => {
 		const check = () => {
 			try { if (!(%s)) return; } catch { return; }
 			clearInterval(timer);
 			done(true);
 		};
 		const timer = setInterval(check, 20);
-	})`, condition), chromedp.EvalAwaitPromise))
+	})`, condition), chromedp.EvalAwaitPromise)
+	_, err := chromedp.Run(ctx, met)
+	for err != nil && ctx.Err() == nil { // it went to another page meanwhile
+		if err = chromedp.Do(ctx, chromedp.WaitReady("body")); err == nil {
+			_, err = chromedp.Run(ctx, met)
+		}
+	}
 	if err != nil {
-		require.FailNow(p.t, "the page never met the condition "+condition, "%v; it shows\n%s", err, eval[string](p, `document.body.innerText`))
+		require.FailNow(p.t, "the page never met the condition "+condition, "%v; it shows\n%s", err, eval[string](p, `document.body?.innerText ?? ""`))
 	}
 }
 

@@ -303,7 +303,7 @@ func TestOperatorsScale(t *testing.T) {
 	p.clicks("#scale-keep")
 	p.until(`document.getElementById("scale-confirm").hidden && document.getElementById("scale-to").value === "2"`)
 	p.clicks("#scale-fewer")
-	p.has("#scale-question", "drained first")
+	p.has("#scale-question", "What ends drains first")
 	p.clicks("#scale-go")
 	assert.Equal(t, 1, <-s.orders)
 	p.has("#scale-answer", "1 replica will run")

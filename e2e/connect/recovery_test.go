@@ -45,12 +45,12 @@ func shortCut(t *testing.T, k kind) {
 }
 
 // longCut is a network that swallows everything for 60 s, in a world whose clocks
-// are 10 times as fast: the server pings every 2.5 s, not every 25 s. So each side has
+// are 8 times as fast: the server pings every 3 s, not every 25 s. So each side has
 // to find out by itself, by what does not come. The network returns when both have,
 // and when the client's first attempts have failed.
 func longCut(t *testing.T, k kind) {
-	s := serve(t, settings{history: 1000, ping: 2500 * time.Millisecond})
-	alice := s.open(k, "alice", func(o *introduction) { o.PingDelay, o.Timeout = 1000, 2500 })
+	s := serve(t, settings{history: 1000, ping: 3 * time.Second})
+	alice := s.open(k, "alice", func(o *introduction) { o.PingDelay, o.Timeout = 1000, 3000 })
 	alice.online()
 	alice.in("c", interest{})
 	s.say("c", "0")
