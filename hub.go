@@ -34,8 +34,9 @@ type Hub struct {
 //	                 channel_fill.go put its messages in order and fetch what is
 //	                 missing
 //	internal/fanout  encodes each frame once, queues it for its receivers and writes
-//	                 it; in this package, frame.go builds the frames of messages, and
-//	                 frame_hub.go those of the hub's own words
+//	                 it; in this package, frame.go builds the frames of messages
+//	                 (connect_frame.go those of the client protocol), and frame_hub.go
+//	                 those of the hub's own words
 //	mesh             an interface; in mesh/zmqmesh, publish.go hands a packet to the
 //	                 queue.go of each peer, which is a connection that another replica
 //	                 has made to this one, and link.go reads it over there; doc.go has
@@ -50,11 +51,10 @@ type Hub struct {
 // Go code. client_subscriptions.go has the channels of one client. channel_attach.go
 // makes the client a subscriber: it asks the mesh for the channel's messages (listen in
 // channel.go), then the Store where the channel is (sync in channel_order.go), and only
-// then adds the client, so that nothing is missed in between. opening.go has what comes
-// first in one piece: the newest messages (last), or what the client protocol has in
-// its reply. A client of /channel/ with since does without it: resume.go, below, sends
-// what it missed. client_table.go has all clients, as channel_table.go has the
-// channels.
+// then adds the client, so that nothing is missed in between. opening.go reads the
+// first messages where they come in one piece: for last, and for a reply of the client
+// protocol. A since at /channel/ does not use it: resume.go (below) does that.
+// client_table.go has all clients, as channel_table.go has the channels.
 //
 // bridge.go is what package zmqgateway uses of the hub: its taps see every message.
 //
@@ -72,24 +72,24 @@ type Hub struct {
 // client protocol, whose words are in internal/clientproto.
 //
 // The end of a client: one that is told to go gets its last frame by Outbox.End
-// (internal/fanout/outbox.go). Socket.wroteLast then bounds how long its answer may
-// take. A WebSocket that is silent is cut by Outbox.Cut (pingSome in client_table.go,
-// called by tick.go); a session is told so (ping in connect.go). If a write fails, the
-// Socket cuts itself (Kill). Then finish (conn.go, stream.go, subscribe.go) takes it
-// out of the hub by leave and gone of client.go, which also end its presence.
-// disconnect.go is for apps that want a client gone, and subscribe_user.go for those
-// that subscribe it to more.
+// (internal/fanout/outbox.go). Socket.wroteLast then gives it CloseTimeout to answer
+// the close frame. A WebSocket that is silent is cut by Outbox.Cut (pingSome in
+// client_table.go, called by tick.go); a session is told so (ping in connect.go). If a
+// write fails, the Socket cuts itself (Kill). Then finish (conn.go, stream.go,
+// subscribe.go) takes it out of the hub by leave and gone of client.go, which also end
+// its presence. disconnect.go is for apps that want a client gone, and
+// subscribe_user.go for those that subscribe it to more.
 //
 // A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas:
 // with a heartbeat at once (replica_report.go), and over the mesh with the next canary
 // (replica_canary.go). After Options.DrainDelay it refuses newcomers
-// (http_subscribe.go, client.go) and tells its clients to go, over time. shutdown.go
-// ends the rest, in this order: it refuses what has not arrived completely
-// (unfinished.go), waits for calls under way (hub_lifecycle.go), ends the clients that
-// are left, waits for the goroutines of connections (Conns in
-// internal/fanout/engine.go) and for the hub's own, says goodbye to the others
-// (replica_control.go), and has the Store forget the replica (Forget). internal/gate
-// does the waiting. The app closes the mesh and the Store afterwards, as
+// (http_subscribe.go, client.go; http_refuse.go has what they are told) and tells its
+// clients to go, over time. shutdown.go ends the rest, in this order: it refuses what
+// has not arrived completely (unfinished.go), waits for calls under way
+// (hub_lifecycle.go), ends the clients that are left, waits for the goroutines of
+// connections (Conns in internal/fanout/engine.go) and for the hub's own, says goodbye
+// to the others (replica_control.go), and has the Store forget the replica (Forget).
+// internal/gate does the waiting. The app closes the mesh and the Store afterwards, as
 // example/server/main.go does on the first signal; signal.go there has the second.
 //
 // A slow subscriber: internal/fanout/policy.go, which lists what a new policy needs:
@@ -104,8 +104,8 @@ type Hub struct {
 // conn_handshake.go upgrades a WebSocket. http_answer.go and http_refuse.go are the way
 // out.
 //
-// Observers: observer.go says what traces are told of. They hear of the steps of a message
-// in publish.go and receive.go, and of the Store's in store_calls.go.
+// Observers: observer.go says what traces are told of. They hear of the steps of a
+// message in publish.go and receive.go, and of the Store's in store_calls.go.
 //
 // The Store: in package store, memory_log.go has Append, Begin, Range and Tops,
 // memory_registry.go what replicas report, memory_presence.go the members. redisstore
@@ -116,25 +116,26 @@ type Hub struct {
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
 // canaries (replica_canary.go). If one dies, its links end first: at once if its
 // process dies, after a time of silence if its machine does (internal/zmtp/rules.go has
-// the time, timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then
-// channel_behind.go finds which channels are behind, and channel_fill.go fetches. A
-// publish that is repeated with its key delivers what the dead replica had stored and
-// not passed on (passAgain). The Store drops its subscribers and members after
-// store.DeadAfter. replica_others.go asks for the living every 2 s (lookAround, called
-// by replica_report.go); it has the mesh dial no dead replica, and keeps what was last
-// known of it. replica_verdict.go has the times after which silence is yellow and red.
-// replicas.go shows it. replica.go is one row of that list, with all reasons.
-// docs/replicas.md, "When a replica dies", has the order.
+// the time, timed.go applies it; mesh/zmqmesh/doc.go has the rest). Then the mesh says
+// what may be lost (KindLost, which receive.go takes): channel_behind.go finds which
+// channels are behind, and channel_fill.go fetches. A publish that is repeated with its
+// key delivers what the dead replica had stored and not passed on (passAgain). The
+// Store drops its subscribers and members after store.DeadAfter. replica_others.go asks
+// for the living every 2 s (lookAround, called by replica_report.go); it has the mesh
+// dial no dead replica, and keeps what was last known of it. replica_verdict.go has the
+// times after which silence is yellow and red. replicas.go shows it. replica.go is one
+// row of that list, with all reasons. docs/replicas.md, "When a replica dies", has the
+// order.
 //
 // replica_verdict.go also judges this replica, by replica_vitals.go; http_health.go
 // answers /readyz from that. vitals.settled says whether silence in the Store means
 // that a replica is dead. replica_usage.go measures what this one takes of its machine.
 // replica_control.go is what hubs tell each other.
 //
-// Numbers: what counts is beside what is counted (stats.go and tally.go have most of it,
-// store_calls.go the Store's, channel_watch.go those of channels that a pattern matches).
-// metrics.go puts them together for package metrics. internal/fanout/sample.go says how
-// long messages take.
+// Numbers: each counter is declared beside the code that counts (stats.go and tally.go
+// have most of it, store_calls.go the Store's, channel_watch.go those of channels that
+// a pattern matches). metrics.go puts them together for package metrics.
+// internal/fanout/sample.go says how long messages take.
 //
 // Lock order: a lock may be taken while one to its left is held, and not the
 // other way round. Locks that are not named are taken alone. The sync.Once

@@ -10,15 +10,17 @@ import (
 // applies (client_subscriptions.go in package channels).
 //
 // A new policy needs
-//   - its constant, above the constant policies, at its place by how much it drops; a
-//     case in makeRoomLocked, which panics without one; and one in droppedBy. If it drops
-//     the new message itself, also a case in put (outbox.go), which otherwise ends the
-//     receiver
+//   - its constant, before policies, in order of how much it drops; a case in
+//     makeRoomLocked, which panics without one; and one in droppedBy. If it drops the new
+//     message itself, also a case in put (outbox.go), which otherwise ends the receiver
 //   - if it counts by itself: its counter in Counters (engine.go) and, in package
-//     channels, in Stats (stats.go) and Metrics (metrics.go), for metrics/families.go and
-//     docs/metrics.md; replica_vitals.go adds up what makes a replica yellow, replica.go
-//     says so. If it uses an existing counter: the comments on Dropped in engine.go and
-//     stats.go
+//     channels, in Stats (stats.go) and Metrics (metrics.go); replica_vitals.go adds up
+//     what makes a replica yellow, replica.go says so; its test in metrics/moves_test.go.
+//     If it uses an existing counter: the comments on that in engine.go, stats.go and
+//     metrics.go
+//   - its label in metrics/families.go, which calls Dropped drop_oldest and Superseded
+//     keep_latest, and docs/metrics.md; if operators should hear of it, deploy/alerts.yaml
+//     and alerts_test.yaml, and the alert's row in docs/operations.md
 //   - its constant in options.go, and the text of check there
 //   - its word in example/server: rules.go, and the error that config_test.go expects
 //   - its rows in docs/protocol.md and docs/operations.md, which TestChoices compares

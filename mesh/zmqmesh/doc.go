@@ -10,16 +10,16 @@
 // # How it works
 //
 // Each replica connects to each other one and tells it which channels it wants, by
-// their names or by what these begin with; packets come back on that connection. So there are two connections between two
-// replicas, one for each direction of packets, and a message goes only where
-// somebody waits for it. A packet that nobody wants costs a look at a table
-// (BenchmarkUnwanted: 40 ns). One that many want is encoded once.
+// their names or by what these begin with; packets come back on that connection. So
+// there are two connections between two replicas, one for each direction of packets,
+// and a message goes only where somebody waits for it. A packet that nobody wants costs
+// a look at a table (BenchmarkUnwanted: 40 ns). One that many want is encoded once.
 //
 // Packets for a replica wait in a queue that is bounded in bytes and in packets.
 // Its writer takes all that has come and sends it in messages of up to 32 KiB,
 // and flushes when the queue is empty: under load many packets share a write,
-// and without load none waits. A replica may be as slow as it likes if it takes
-// something, as far as TCP lets that be seen. One that takes nothing for 3
+// and without load none waits. A replica may be slow as long as it takes
+// something (as far as TCP shows that). One that takes nothing for 3
 // seconds is disconnected, and connects again by itself. What waited for it
 // counts as dropped if something was heard from it in these seconds; otherwise
 // it may have died.
@@ -85,9 +85,9 @@
 // # Where to look
 //
 //	how a packet leaves            publish.go encodes it (mesh/internal/packet) and finds who wants
-//	                               it (index.go), queue.go queues and sends it
-//	how a packet arrives           dial.go has a goroutine read by internal/zmtp (guard.go, timed.go);
-//	                               link.go takes it, topics.go says whether it is wanted,
+//	                               it (index.go), queue.go queues, seals (seal.go) and sends it
+//	how a packet arrives           dial.go runs the reader; link.go reads, through internal/zmtp
+//	                               (guard.go, timed.go), opens the seal and takes it, topics.go says whether it is wanted,
 //	                               mesh/internal/inbox delivers it
 //	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the
 //	                               other; protocol.go has what the two sides say
