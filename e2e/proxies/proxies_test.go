@@ -57,7 +57,9 @@ func serve(t *testing.T, kind string) *behind {
 	}, b.orSilence, trust)
 	t.Cleanup(stop) // before the server, which waits for its requests
 	b.hub = app.Hub
-	b.proxy = start(t, kind, app.HTTP.Listener.Addr().String())
+	host, port, err := net.SplitHostPort(app.HTTP.Listener.Addr().String())
+	require.NoError(t, err)
+	b.proxy = start(t, kind, target{host: host, port: port})
 	b.client = newClient(t, b.proxy)
 	return b
 }

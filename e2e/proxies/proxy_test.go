@@ -3,6 +3,7 @@
 package proxies
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -22,11 +23,19 @@ import (
 )
 
 // kinds are the proxies that deploy/ has a file for.
-var kinds = map[string]func(t *testing.T, p *proxy, app string){
+var kinds = map[string]func(t *testing.T, p *proxy, app target){
 	"nginx":   nginx,
 	"caddy":   caddy,
 	"haproxy": haproxy,
 }
+
+// A target is where a proxy finds the app.
+type target struct {
+	host, port string
+	dns        string // the server that knows the host, if it is a name
+}
+
+func (a target) String() string { return net.JoinHostPort(a.host, a.port) }
 
 // A proxy is one of them. It may be started several times.
 type proxy struct {
@@ -45,7 +54,7 @@ type proxy struct {
 }
 
 // start starts a proxy before an app. It ends with the test.
-func start(t *testing.T, kind, app string) *proxy {
+func start(t *testing.T, kind string, app target) *proxy {
 	t.Helper()
 	p := &proxy{t: t, dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), log: &basetest.Log{}}
 	kinds[kind](t, p, app)
@@ -107,10 +116,11 @@ func (p *proxy) configure(name string, changes ...string) (path string) {
 	return path
 }
 
-func nginx(t *testing.T, p *proxy, app string) {
+func nginx(t *testing.T, p *proxy, app target) {
 	path := p.configure("nginx.conf",
 		"listen 8080;", "listen "+p.addr+";",
-		"set $app app:8080;", "set $app "+app+";",
+		"set $app app:8080;", "set $app "+app.String()+";",
+		"resolver 127.0.0.11 ", "resolver "+cmp.Or(app.dns, "127.0.0.11")+" ",
 		"\nhttp {\n", "\nhttp {\nclient_body_temp_path "+p.dir+"/body; proxy_temp_path "+p.dir+"/proxy; fastcgi_temp_path "+p.dir+"/f; uwsgi_temp_path "+p.dir+"/u; scgi_temp_path "+p.dir+"/s;\n")
 	p.argv = []string{"nginx", "-p", p.dir, "-c", path, "-g", "daemon off; error_log stderr notice; pid " + p.dir + "/pid;"}
 	p.reload = func() {
@@ -119,10 +129,15 @@ func nginx(t *testing.T, p *proxy, app string) {
 	}
 }
 
-func haproxy(t *testing.T, p *proxy, app string) {
+func haproxy(t *testing.T, p *proxy, app target) {
+	servers := "parse-resolv-conf"
+	if app.dns != "" {
+		servers = "nameserver dns " + app.dns
+	}
 	path := p.configure("haproxy.cfg",
 		"bind :8080", "bind "+p.addr,
-		"app 10 app:8080", "app 10 "+app)
+		"app 10 app:8080", "app 10 "+app.String(),
+		"parse-resolv-conf", servers)
 	p.argv = []string{"haproxy", "-W", "-db", "-f", path}
 	p.reload = func() {
 		p.process.Signal(syscall.SIGUSR2)
@@ -132,17 +147,19 @@ func haproxy(t *testing.T, p *proxy, app string) {
 
 // caddy ends TLS, as it does by default. Its certificate is of its own authority, since
 // no other knows this machine.
-func caddy(t *testing.T, p *proxy, app string) {
+func caddy(t *testing.T, p *proxy, app target) {
 	_, port, err := net.SplitHostPort(p.addr)
 	require.NoError(t, err)
-	host, appPort, err := net.SplitHostPort(app)
-	require.NoError(t, err)
+	servers := ""
+	if app.dns != "" {
+		servers = "\nresolvers udp/" + app.dns
+	}
 	admin := "unix/" + p.dir + "/admin"
 	path := p.configure("Caddyfile",
 		"\n{\n", "\n{\nadmin "+admin+"\ndefault_bind 127.0.0.1\nlocal_certs\nskip_install_trust\nauto_https disable_redirects\nstorage file_system "+p.dir+"/data\n",
 		"\n"+site+" {", "\n"+site+":"+port+" {",
 		"grace_period 10s", "grace_period 1s",
-		"dynamic a app 8080", "dynamic a "+host+" "+appPort)
+		"dynamic a app 8080 {", "dynamic a "+app.host+" "+app.port+" {"+servers)
 	p.argv = []string{"caddy", "run", "--config", path, "--adapter", "caddyfile"}
 	p.env = []string{"HOME=" + p.dir, "XDG_DATA_HOME=" + p.dir, "XDG_CONFIG_HOME=" + p.dir}
 	p.reload = func() {
