@@ -28,12 +28,14 @@ func loadCompose(t *testing.T) *types.Project {
 }
 
 func TestCompose(t *testing.T) {
+	t.Parallel()
 	p := loadCompose(t)
 	app, err := p.GetService("app")
 	require.NoError(t, err)
 	require.Equal(t, 3, *app.Deploy.Replicas)
 	require.FileExists(t, filepath.Join(app.Build.Context, app.Build.Dockerfile))
 	f := readFlags(t, app.Command)
+	starts(t, app.Command)
 	require.GreaterOrEqual(t, time.Duration(*app.StopGracePeriod), f.end(t)+5*time.Second)
 	below(t, f, *app.Environment["GOMEMLIMIT"], int64(app.MemLimit))
 	require.True(t, app.ReadOnly)

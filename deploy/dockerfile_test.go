@@ -64,6 +64,7 @@ func of[T instructions.Command](s instructions.Stage) (all []T) {
 
 // The image has the binary and nothing to run beside it, and does not run as root.
 func TestDockerfile(t *testing.T) {
+	t.Parallel()
 	all, warnings, err := stages()
 	require.NoError(t, err)
 	require.Empty(t, warnings)
@@ -90,6 +91,7 @@ func TestDockerfile(t *testing.T) {
 	args := of[*instructions.CmdCommand](image)
 	require.Len(t, args, 1)
 	listens := readFlags(t, args[0].CmdLine).one(t, "addr")
+	starts(t, args[0].CmdLine)
 	require.Contains(t, of[*instructions.ExposeCommand](image)[0].Ports, port(t, listens))
 }
 

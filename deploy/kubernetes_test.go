@@ -88,11 +88,13 @@ func loadManifests(t *testing.T) (m manifests) {
 const label = "app.kubernetes.io/name"
 
 func TestKubernetesDeployment(t *testing.T) {
+	t.Parallel()
 	d := loadManifests(t).deployment
 	pod := d.Spec.Template.Spec
 	require.Len(t, pod.Containers, 1)
 	c := pod.Containers[0]
 	f := readFlags(t, c.Args)
+	starts(t, c.Args)
 
 	// It is given the time to end.
 	preStop := time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second

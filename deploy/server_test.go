@@ -7,9 +7,12 @@ import (
 	"debug/buildinfo"
 	"debug/elf"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,17 +68,46 @@ func TestServerIsStatic(t *testing.T) {
 	require.Equal(t, "github.com/channels-go/channels/example/server", info.Path)
 }
 
-// It starts with nothing around it, and ends with 0 when it is asked to.
-func TestServerRuns(t *testing.T) {
-	cmd := exec.Command(server, "-addr", "127.0.0.1:0", "-drain", "0", "-drain-delay", "0")
-	cmd.Env, cmd.Dir = []string{"HOME=/nonexistent"}, "/"
+// starts requires that the server starts with the flags of a file, answers, and ends
+// with 0 when it is asked to. Its secrets are other files, its ports are free ones, and
+// there is no Redis, without which it starts as well.
+func starts(t *testing.T, args []string) {
+	t.Helper()
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600))
+	args = slices.Clone(args)
+	for i, arg := range args {
+		name, value, _ := strings.Cut(arg, "=")
+		if value == "" && i+1 < len(args) {
+			value = args[i+1]
+		}
+		instead := map[string]string{"-addr": "127.0.0.1:0", "-metrics": "127.0.0.1:0", "-mesh-listen": "tcp://*:0", "-node": "channels-1",
+			"-redis": "redis://127.0.0.1:1/0", "-drain": "0", "-drain-delay": "0"}[name]
+		if strings.HasSuffix(name, "-file") {
+			instead = secret
+		}
+		if instead != "" && strings.Contains(arg, "=") {
+			args[i] = name + "=" + instead
+		} else if instead != "" {
+			args[i+1] = instead
+		}
+	}
+	cmd := exec.Command(server, args...)
+	cmd.Env, cmd.Dir = []string{"HOME=/nonexistent", "CHANNELS_REDIS=redis://127.0.0.1:1/0"}, "/"
 	var log lockedBuffer
 	cmd.Stderr = &log
 	require.NoError(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { cmd.Process.Kill() })
-	require.Eventually(t, func() bool { return strings.Contains(log.String(), `"listening"`) }, time.Minute, time.Millisecond)
+	listening := regexp.MustCompile(`"msg":"listening","addr":"([^"]+)"`)
+	require.Eventually(t, func() bool { return listening.MatchString(log.String()) || len(ended) > 0 }, time.Minute, time.Millisecond)
+	found := listening.FindStringSubmatch(log.String())
+	require.NotNil(t, found, "%q: %s", args, log.String())
+	resp, err := http.Get("http://" + found[1] + "/healthz")
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, <-ended, "%s", log.String())
 }

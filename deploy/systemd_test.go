@@ -20,10 +20,13 @@ var (
 )
 
 func TestSystemdUnit(t *testing.T) {
+	t.Parallel()
 	unit := read(t, "channels.service")
 	command := start.FindStringSubmatch(unit)
 	require.NotNil(t, command)
-	f := readFlags(t, strings.Fields(strings.ReplaceAll(command[2], "\\\n", " ")))
+	args := strings.Fields(strings.ReplaceAll(command[2], "\\\n", " "))
+	f := readFlags(t, args)
+	starts(t, args)
 	settings, credentials := map[string]string{}, map[string]bool{}
 	for _, m := range setting.FindAllStringSubmatch(unit, -1) {
 		settings[m[1]] = m[2]
