@@ -8,7 +8,8 @@ import (
 	"github.com/channels-go/channels/mesh"
 )
 
-// Metrics are the numbers of a hub in detail.
+// Metrics are the numbers of a hub in detail. Package metrics gives them to Prometheus,
+// and docs/metrics.md explains them.
 //
 // Maps have all the names that can come up from the beginning, except for the codes of
 // errors.

@@ -28,7 +28,8 @@ func TestStatsCountWhatIsDelivered(t *testing.T) {
 	require.EqualValues(t, 2, after.Published)
 	require.EqualValues(t, 3, after.Delivered-before.Delivered)
 	frame := int64(2 + len(hubtest.Say(`"hello"`)))
-	until(t, "all bytes are counted", func() bool { return s.Hub.Stats().Written-before.Written == 3*frame })
+	until(t, "all bytes are counted", func() bool { return s.Hub.Stats().Written-before.Written >= 3*frame })
+	require.LessOrEqual(t, s.Hub.Stats().Written-before.Written, 3*(frame+2), "each may have been pinged")
 }
 
 func TestMetricsTellDoorsAndOutcomesApart(t *testing.T) {

@@ -242,6 +242,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter, timeout time.
 		return err
 	}
 	s.Sent.Bytes.Add(int64(len(b)))
+	s.hub.fan.Written.Add(int64(len(b)))
 	var buf []byte
 	var frames []*fanout.Frame
 	for ctx.Err() == nil {
