@@ -59,6 +59,7 @@ var given = map[string]string{
 	"st":       "store.Store",
 	"m":        "mesh.Mesh",
 	"programs": "*zmqgateway.Gateway",
+	"page":     "*admin.Admin",
 	"client":   "redis.UniversalClient",
 	"id":       "string",
 	"token":    "string",
