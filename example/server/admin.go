@@ -20,7 +20,11 @@ func withAdmin(hub *channels.Hub, cfg *config, o *channels.Options, clients http
 	if cfg.admin.Token == "" {
 		return clients, func() error { return nil }, nil
 	}
-	cfg.admin.Logger = log
+	scaler, err := cfg.scaler()
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.admin.Logger, cfg.admin.Scaler = log, scaler
 	page, err := admin.New(hub, cfg.admin)
 	if err != nil {
 		return nil, nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/admin"
+	"github.com/channels-go/channels/admin/scale"
 	"github.com/channels-go/channels/internal/replica"
 	"github.com/channels-go/channels/middleware"
 )
@@ -27,6 +28,7 @@ type config struct {
 	gateway  gatewayConfig
 	metrics  metricsConfig
 	admin    admin.Options // without a Token, there is no page
+	scale    scale.KubernetesOptions
 
 	history    rules[kept]
 	presence   rules[channels.PresenceMode]
@@ -78,7 +80,8 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		readSecrets(&cfg, env, given),
 		cfg.redis.check(given["redis"] == "-redis"),
 		cfg.mesh.check(cfg.redis.url != "", len(cfg.history) > 0),
-		cfg.gateway.check(&cfg.security))
+		cfg.gateway.check(&cfg.security),
+		cfg.checkScale())
 	return cfg, err
 }
 
@@ -138,6 +141,7 @@ func (cfg *config) flags() *flag.FlagSet {
 	cfg.security.flags(fs)
 	cfg.mesh.flags(fs, &cfg.security)
 	cfg.gateway.flags(fs)
+	cfg.scaleFlags(fs)
 	cfg.metrics.flags(fs)
 	for _, s := range secrets {
 		cfg.security.file(fs, s.name+"-file", s.usage, func(b []byte) error { return s.add(cfg, b) })

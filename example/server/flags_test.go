@@ -10,6 +10,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/admin"
+	"github.com/channels-go/channels/admin/scale"
 	"github.com/channels-go/channels/metrics"
 	"github.com/channels-go/channels/middleware"
 )
@@ -90,8 +91,12 @@ func TestEverythingHasAFlag(t *testing.T) {
 			"Channels": {flags: "-metrics-channels a"},
 		}},
 		{admin.Options{}, func(_ *testing.T, cfg config) any { return cfg.admin }, map[string]told{
-			"Token": {flags: "-admin-token-file " + strings.ReplaceAll(file(t, testSecret), " ", "\x01")}, "Authorize": {not: "it is Go code that only an app has"},
-			"SessionTime": {not: "12 hours are a working day"}, "Scaler": {not: "it is Go code that only an app has"}, "ScaleMin": {not: "without a Scaler, there is nothing to bound"}, "ScaleMax": {not: "without a Scaler, there is nothing to bound"}, "Logger": {not: log},
+			"Token": {flags: adminToken(t)}, "Authorize": {not: "it is Go code that only an app has"},
+			"SessionTime": {not: "12 hours are a working day"}, "Scaler": {not: "it is that of -admin-scale, below"}, "ScaleMin": {flags: "-admin-scale-min 2"}, "ScaleMax": {flags: "-admin-scale-max 20"}, "Logger": {not: log},
+		}},
+		{scale.KubernetesOptions{}, func(_ *testing.T, cfg config) any { return cfg.scale }, map[string]told{
+			"Name": {flags: "-admin-scale deployment/app" + " " + adminToken(t)}, "Kind": {flags: "-admin-scale statefulset/app" + " " + adminToken(t)},
+			"Namespace": {not: "it is the pod's own"}, "Server": {not: "Kubernetes tells each pod"}, "Account": {not: "it is where Kubernetes mounts it"}, "Timeout": {not: "the page waits no longer than its default"},
 		}},
 		{middleware.LogOptions{}, nil, map[string]told{
 			"Logger": {not: log}, "Level": {not: "-log-requests asks for these records, so they have the default level"}, "Skip": {not: "only probes are left out"},
