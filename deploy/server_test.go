@@ -71,7 +71,7 @@ func TestServerIsStatic(t *testing.T) {
 // starts requires that the server starts with the flags of a file, answers, and ends
 // with 0 when it is asked to. Its secrets are other files, its ports are free ones, and
 // there is no Redis, without which it starts as well.
-func starts(t *testing.T, args []string) {
+func starts(t *testing.T, args []string, env ...string) {
 	t.Helper()
 	secret := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600))
@@ -93,7 +93,7 @@ func starts(t *testing.T, args []string) {
 		}
 	}
 	cmd := exec.Command(server, args...)
-	cmd.Env, cmd.Dir = []string{"HOME=/nonexistent", "CHANNELS_REDIS=redis://127.0.0.1:1/0"}, "/"
+	cmd.Env, cmd.Dir = append(env, "HOME=/nonexistent", "CHANNELS_REDIS=redis://127.0.0.1:1/0"), "/"
 	var log lockedBuffer
 	cmd.Stderr = &log
 	require.NoError(t, cmd.Start())
