@@ -42,14 +42,14 @@ type Hub struct {
 //	                 has made to this one, and link.go reads it over there; doc.go has
 //	                 a list like this one
 //
-// There receive.go takes it, and hands it to the same channel.
+// On the other replica, receive.go takes it, and hands it to the same channel.
 //
 // A subscriber: http_subscribe.go takes the request and hands it to conn.go for a
-// WebSocket, or stream.go for an event stream. Before they answer, client.go lets the
-// client in, and it may begin to catch up. For a WebSocket, what is sent meanwhile
-// waits until Socket.Start. presence.go shows it once it is let in. subscribe.go is for
-// Go code. client_subscriptions.go has the channels of one client. channel_attach.go
-// makes the client a subscriber: it asks the mesh for the channel's messages (listen in
+// WebSocket, or stream.go for an event stream. Before they answer, client.go asks the
+// app and subscribes the client, which may begin to catch up. Then presence.go shows
+// it. What is sent to a WebSocket before Socket.Start waits. subscribe.go is for Go
+// code. client_subscriptions.go has the channels of one client. channel_attach.go makes
+// the client a subscriber: it asks the mesh for the channel's messages (listen in
 // channel.go), then the Store where the channel is (sync in channel_order.go), and only
 // then adds the client, so that nothing is missed in between. opening.go reads the
 // first messages where they come in one piece: for last, and for a reply of the client
@@ -59,8 +59,9 @@ type Hub struct {
 // bridge.go is what package zmqgateway uses of the hub: its taps see every message.
 //
 // A subscriber of a pattern is in none of the channels: feeds.go finds it, for
-// publish.go and receive.go. prefixes.go asks the mesh for what it wants.
-// subscribe_pattern.go is for Go code, connect_pattern.go for the client protocol.
+// publish.go and receive.go. prefixes.go asks the mesh for the messages that patterns
+// want. subscribe_pattern.go is for Go code, connect_pattern.go for the client
+// protocol.
 //
 // A client with a position (position.go reads it) goes on where it was by resume.go:
 // catchUp reads what was missed by history_read.go, goOn (position.go) decides whether
@@ -74,11 +75,13 @@ type Hub struct {
 // The end of a client: one that is told to go gets its last frame by Outbox.End
 // (internal/fanout/outbox.go). Socket.wroteLast then gives it CloseTimeout to answer
 // the close frame. A WebSocket that is silent is cut by Outbox.Cut (pingSome in
-// client_table.go, called by tick.go); a session is told so (ping in connect.go). If a
-// write fails, the Socket cuts itself (Kill). Then finish (conn.go, stream.go,
-// subscribe.go) takes it out of the hub by leave and gone of client.go, which also end
-// its presence. disconnect.go is for apps that want a client gone, and
-// subscribe_user.go for those that subscribe it to more.
+// client_table.go, called by tick.go); a session that is silent is closed with a code
+// that says so (ping in connect.go). If a write fails, the Socket cuts itself (Kill).
+// Then finish (conn.go, stream.go, subscribe.go) takes it out of the hub by leave and
+// gone of client.go. These end its presence, too, and with the last subscriber of a
+// channel the mesh is told to leave it (unlisten in channel.go). disconnect.go is for
+// apps that want a client gone, and subscribe_user.go for those that subscribe it to
+// more.
 //
 // A drain: drain.go has /readyz say no (http_health.go) and tells the other replicas:
 // with a heartbeat at once (replica_report.go), and over the mesh with the next canary
@@ -89,8 +92,9 @@ type Hub struct {
 // (hub_lifecycle.go), ends the clients that are left, waits for the goroutines of
 // connections (Conns in internal/fanout/engine.go) and for the hub's own, says goodbye
 // to the others (replica_control.go), and has the Store forget the replica (Forget).
-// internal/gate does the waiting. The app closes the mesh and the Store afterwards, as
-// example/server/main.go does on the first signal; signal.go there has the second.
+// internal/gate does the waiting. Last, the app closes the mesh and the Store
+// (example/server/main.go, which the first signal ends; signal.go there handles later
+// signals).
 //
 // A slow subscriber: internal/fanout/policy.go, which lists what a new policy needs:
 // there, in options.go, stats.go, example/server, docs and tests.
@@ -121,11 +125,13 @@ type Hub struct {
 // channels are behind, and channel_fill.go fetches. A publish that is repeated with its
 // key delivers what the dead replica had stored and not passed on (passAgain). The
 // Store drops its subscribers and members after store.DeadAfter. replica_others.go asks
-// for the living every 2 s (lookAround, called by replica_report.go); it has the mesh
-// dial no dead replica, and keeps what was last known of it. replica_verdict.go has the
-// times after which silence is yellow and red. replicas.go shows it. replica.go is one
-// row of that list, with all reasons. docs/replicas.md, "When a replica dies", has the
-// order.
+// for the living every 2 s (lookAround, called by replica_report.go); it keeps the mesh
+// from dialling the dead one, and remembers what that one last said of itself. Each
+// canary that arrives is a sign of life, too: replica_control.go takes it, and
+// replica_others.go (heard) notes when. replica_verdict.go has the times after which
+// silence is yellow and red. replicas.go shows it, and connect_emulation.go refuses
+// commands for sessions of a replica that is silent. replica.go is one row of that
+// list, with all reasons. docs/replicas.md, "When a replica dies", has the order.
 //
 // replica_verdict.go also judges this replica, by replica_vitals.go; http_health.go
 // answers /readyz from that. vitals.settled says whether silence in the Store means

@@ -10,9 +10,11 @@ import (
 // applies (client_subscriptions.go in package channels).
 //
 // A new policy needs
-//   - its constant, before policies, in order of how much it drops; a case in
-//     makeRoomLocked, which panics without one; and one in droppedBy. If it drops the new
-//     message itself, also a case in put (outbox.go), which otherwise ends the receiver
+//   - its constant, above `policies`, placed by how much it drops; a case in
+//     makeRoomLocked, which panics without one; and, unless Dropped is the right counter,
+//     a case in droppedBy, which says Dropped for whatever it does not know. If it drops
+//     the new message itself, also a case in put (outbox.go), which otherwise ends the
+//     receiver
 //   - if it counts by itself: its counter in Counters (engine.go) and, in package
 //     channels, in Stats (stats.go) and Metrics (metrics.go); replica_vitals.go adds up
 //     what makes a replica yellow, replica.go says so; its test in metrics/moves_test.go.

@@ -24,15 +24,15 @@
 // counts as dropped if something was heard from it in these seconds; otherwise
 // it may have died.
 //
-// After its channels, a replica asks for an echo. When the echo comes back,
-// everything that it asked for before is active, and the mesh delivers a
-// KindLost: for the one channel, or for all of them if the link is new. The same
-// echoes are the heartbeat, once a second. After 6 seconds of silence a link is
-// given up, and tried again after 50 ms to 2 s. If that fails
+// Once a replica has asked for its channels, it asks for an echo. When the echo
+// comes back, everything that it asked for before is active, and the mesh
+// delivers a KindLost: for the one channel, or for all of them if the link is
+// new. The same echoes are the heartbeat, once a second. After 6 seconds of
+// silence a link is given up, and tried again after 50 ms to 2 s. If that fails
 // and the replica has not said goodbye, a KindLost says that its packets may be
-// lost. Another one comes when it is linked again or given up. A channel is left
-// 3 seconds after Unsubscribe, so that a subscriber who comes back soon has
-// missed nothing.
+// lost. A second KindLost follows when the replica is linked again, or given
+// up. A channel is left 3 seconds after Unsubscribe, so that a subscriber who
+// comes back soon has missed nothing.
 //
 // Nothing is sent twice, and each replica accepts only one connection of each
 // other one at a time, so nothing arrives twice. A replica that is found at two
@@ -96,10 +96,12 @@
 //	                               half of the link is peer.go, which drops what waits for it,
 //	                               and peers.go, which takes it out of the index;
 //	                               status.go shows it
-//	how the mesh closes            mesh.go; peer.go and queue.go send what waits, and a bye, after
-//	                               which link.go and loss.go of the other tell of no loss; the
-//	                               other goes on dialling (dial.go) until no source names the
-//	                               address any more (addresses.go)
+//	how the mesh closes            mesh.go; peer.go and queue.go send what waits, and a bye, which
+//	                               tells link.go and loss.go of each other replica that nothing
+//	                               is lost. Then dial.go hangs up this replica's own links, and
+//	                               peers.go of the others takes it out of their index. The others
+//	                               go on dialling (dial.go) until no source names its address
+//	                               (addresses.go)
 //	where addresses come from      addresses.go; those of the Store come from the hub, by SetPeers
 //	who is let in                  handshake.go and seal.go, links.go (dialling), peers.go (listening);
 //	                               twins.go finds two replicas with one id
