@@ -16,6 +16,7 @@ import (
 	"github.com/channels-go/channels/admin"
 	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/store"
 )
 
 func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
@@ -149,6 +150,28 @@ func TestChannels(t *testing.T) {
 	for query, says := range map[string]string{"sort=x": "sort is", "limit=201": "limit is", "offset=-1": "offset is", "prefix=" + strings.Repeat("x", 300): "prefix has", "a=b": "no parameter", "sort=name&sort=name": "comes twice", "a=%zz": "query"} {
 		require.Contains(t, b.wantRefused(400, "bad_request", "GET", "api/channels?"+query, ""), says)
 	}
+}
+
+// 100,000 channels of another replica are sorted, searched and paged through.
+func TestManyChannels(t *testing.T) {
+	st := hubtest.NewMemory(t)
+	s := serve(t, channels.Options{Store: st}, admin.Options{})
+	b := s.browser().login()
+	report := store.Report{Replica: store.Replica{ID: "other", Info: []byte(`{}`)}}
+	for i := range 100_000 {
+		report.Channels = append(report.Channels, store.Count{Channel: fmt.Sprintf("c%05d", i), Subscribers: 1 + i%1000, Publishes: i})
+	}
+	_, err := st.Report(t.Context(), report)
+	require.NoError(t, err)
+	l := get[list](b, "api/channels?sort=publishes&limit=1")
+	require.Equal(t, 100_000, l.Total)
+	require.Equal(t, []row{{"c99999", 1000, 99_999}}, l.Channels)
+	l = get[list](b, "api/channels?offset=99999&limit=10")
+	require.Equal(t, []row{{"c99000", 1, 99_000}}, l.Channels)
+	l = get[list](b, "api/channels?sort=name&contains=999&offset=279")
+	require.Equal(t, 280, l.Total)
+	require.Equal(t, "c99999", l.Channels[0].Name)
+	require.False(t, l.More)
 }
 
 type channel struct {
