@@ -9,11 +9,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/redismesh"
+	"github.com/channels-go/channels/mesh/zmqmesh"
+	"github.com/channels-go/channels/store/redisstore"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -49,12 +57,16 @@ func buildEarlier(t *testing.T) string {
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	old := buildEarlier(t)
-	for _, mesh := range []string{"zmq", "redis"} {
-		t.Run(mesh, func(t *testing.T) {
+	for _, kind := range []string{"zmq", "redis"} {
+		t.Run(kind+", traced", func(t *testing.T) {
+			t.Parallel()
+			readTraced(t, kind, old)
+		})
+		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			all := three(t, redistest.Start(t), quiet, func(r *replica) {
 				r.argv[0] = old
-				if mesh == "redis" {
+				if kind == "redis" {
 					r.overRedis()
 				}
 			})
@@ -147,6 +159,85 @@ func resumes(t *testing.T, one, other *replica) {
 		publish(func() { say(t, ws, n) })
 		ws.CloseNow()
 	}
+}
+
+// tracer traces every message. It counts them.
+type tracer struct{ n atomic.Int64 }
+
+func (*tracer) Begin(ctx context.Context, _ channels.Step) context.Context { return ctx }
+func (*tracer) End(context.Context, channels.Step, error)                  {}
+func (*tracer) Extract(ctx context.Context, _ []byte) context.Context      { return ctx }
+func (tr *tracer) Inject(context.Context) []byte {
+	tr.n.Add(1)
+	return []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+}
+
+// readTraced has a hub of this build, in this process, send messages with traces to an
+// earlier build, which knows no traces.
+func readTraced(t *testing.T, kind, old string) {
+	t.Helper()
+	redis := redistest.Start(t)
+	r := newReplica(t, "a", "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0")
+	quiet(r)
+	r.argv[0] = old
+	client := redistest.NewClient(t, redis.Addr)
+	var m mesh.Mesh
+	var err error
+	if kind == "redis" {
+		r.overRedis()
+		m, err = redismesh.New(client, redismesh.Options{ReplicaID: "traced"})
+	} else {
+		m, err = zmqmesh.New(zmqmesh.Options{ReplicaID: "traced", Listen: "tcp://127.0.0.1:0"})
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { m.Close() })
+	st, err := redisstore.New(client, redisstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { st.Close() })
+	r.start()
+	hub := hubtest.NewHub(t, channels.Options{Store: st, Mesh: m, Channel: func(name string) (o channels.ChannelOptions) {
+		if name == kept {
+			o.HistorySize, o.HistoryTTL = 1000, time.Hour
+		}
+		return o
+	}})
+	tr := &tracer{}
+	hub.Observe(tr)
+	publish := func(channel, body string) {
+		t.Helper()
+		_, err := hub.Publish(t.Context(), channel, hubtest.Msg("m", fmt.Sprintf("%q", body)))
+		require.NoError(t, err)
+	}
+	free, keep := listen(t, r, "free"), listen(t, r, kept)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	first := make(chan error, 1)
+	go func() { // ends with ctx
+		_, err := receive(ctx, free.ws)
+		first <- err
+	}()
+	eventually(t, "the earlier build hears this one", func() bool {
+		publish("free", "first")
+		return len(first) > 0
+	})
+	require.NoError(t, <-first)
+	var want []string
+	for n := range 50 {
+		want = append(want, fmt.Sprint(n))
+		publish("free", fmt.Sprint(n))
+		publish(kept, fmt.Sprint(n))
+	}
+	keep.reads(strings.Join(want, " "))
+	for len(free.got) < len(want) {
+		m, err := receive(ctx, free.ws)
+		require.NoError(t, err)
+		if body := text(m); body != "first" {
+			free.got = append(free.got, body)
+		}
+	}
+	require.Equal(t, want, free.got)
+	require.GreaterOrEqual(t, tr.n.Load(), int64(2*len(want)))
+	require.Equal(t, 0, r.nodes()["a"].Mesh.Refused)
 }
 
 // say publishes over a connection, which makes its client the message's publisher,
