@@ -3,6 +3,7 @@ package channels_test
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -177,6 +178,34 @@ func TestNodesOfAnotherVersion(t *testing.T) {
 		require.Contains(t, body, `"connections":5`)
 		require.Contains(t, body, `"connections":7`)
 		require.NotContains(t, body, `"reasons":null`)
+	})
+}
+
+// Whatever the Store says of another replica, the list can be shown.
+func TestNodesWithNumbersThatCannotBe(t *testing.T) {
+	inBubble(t, 1, nil, func(r *replicas) {
+		for id, info := range map[string]string{
+			"huge":     `{"status":"green","cpu":1e308,"uptime_ms":1e300,"latency_p50_ms":1e19,"mesh":{"peers":[{"node":"x","rtt_ms":1e300}]}}`,
+			"negative": `{"status":"green","cpu":-1e308,"memory":-1,"processors":-1,"max_connections":-1,"uptime_ms":-1,"store_ms":-1e300}`,
+			"long":     `{"status":"green","version":"` + strings.Repeat("v", 1<<20) + `"}`,
+		} {
+			_, err := r.store.Report(context.Background(), store.Report{Replica: store.Replica{ID: id, Started: time.UnixMilli(math.MaxInt64), Info: json.RawMessage(info)}})
+			require.NoError(t, err)
+		}
+		answer := get(r.hubs[0], "/v1/nodes")
+		require.Equal(t, 200, answer.Code, answer.Body)
+		all, err := r.hubs[0].Replicas(context.Background())
+		require.NoError(t, err)
+		require.Len(t, all, 4)
+		for _, one := range all {
+			require.Less(t, one.Started.Year(), 10_000, one.ID)
+			require.True(t, one.CPU >= 0 && one.CPU < 1e9, "%s: %v", one.ID, one.CPU)
+			for _, d := range []time.Duration{one.Uptime, one.LatencyP50, one.StoreTime} {
+				require.GreaterOrEqual(t, d, time.Duration(0), one.ID)
+			}
+			require.GreaterOrEqual(t, min(one.Memory, int64(one.Processors), int64(one.MaxConnections)), int64(0), one.ID)
+			require.Less(t, len(one.Version), 1000, one.ID)
+		}
 	})
 }
 

@@ -188,23 +188,36 @@ func (r Replica) json() replicaJSON {
 	return j
 }
 
-// replica undoes json.
+// replica undoes json. Another replica may be faulty: numbers that cannot be are made
+// such that they can be shown and sent on.
 func (j replicaJSON) replica() Replica {
+	if y := j.Started.Year(); y < 1 || y > 9999 { // JSON has no other years
+		j.Started = time.Time{}
+	}
 	r := Replica{ID: j.ID, Status: j.Status, Reasons: j.Reasons, Started: j.Started, Stats: j.Stats, Draining: j.Draining,
-		Uptime: ofMS(j.Uptime), Version: j.Version, GoVersion: j.GoVersion, Memory: j.Memory, CPU: j.CPU, Processors: j.Processors, MaxConnections: j.MaxConnections,
+		Uptime: ofMS(j.Uptime), Version: j.Version, GoVersion: j.GoVersion, Memory: max(0, j.Memory), CPU: min(max(0, j.CPU), maxProcessors), Processors: max(0, j.Processors), MaxConnections: max(0, j.MaxConnections),
 		LatencyP50: ofMS(j.LatencyP50), LatencyP99: ofMS(j.LatencyP99), StoreTime: ofMS(j.StoreTime)}
 	if m := j.Mesh; m != nil {
-		r.Mesh = &ReplicaMesh{m.Up, m.Down, make([]ReplicaPeer, len(m.Peers)), m.Dropped, m.Lost, m.Refused}
-		for i, p := range m.Peers {
+		peers := m.Peers[:min(len(m.Peers), maxReplicaPeers)]
+		r.Mesh = &ReplicaMesh{m.Up, m.Down, make([]ReplicaPeer, len(peers)), m.Dropped, m.Lost, m.Refused}
+		for i, p := range peers {
 			r.Mesh.Peers[i] = ReplicaPeer{p.ID, p.Up, ofMS(p.RTT)}
 		}
 	}
 	return r
 }
 
+// maxProcessors is more than any replica uses.
+const maxProcessors = 1e6
+
 // inMS and ofMS turn durations into the milliseconds of JSON, and back.
-func inMS(d time.Duration) float64  { return float64(d) / float64(time.Millisecond) }
-func ofMS(ms float64) time.Duration { return time.Duration(math.Round(ms * float64(time.Millisecond))) }
+func inMS(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// ofMS takes a negative number for 0, and one that is too large for a hundred years.
+func ofMS(ms float64) time.Duration {
+	const years = 100 * 365 * 24 * time.Hour
+	return time.Duration(math.Round(min(max(0, ms), inMS(years)) * float64(time.Millisecond)))
+}
 
 // heartbeatRecord is what this replica's heartbeat tells the Store.
 func (h *Hub) heartbeatRecord() store.Replica {

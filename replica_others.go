@@ -61,9 +61,6 @@ func (h *Hub) heard(id string, c *control) {
 	}
 	if c.Replica != nil {
 		n.replica = c.Replica.replica()
-		if m := n.replica.Mesh; m != nil {
-			m.Peers = m.Peers[:min(len(m.Peers), maxReplicaPeers)]
-		}
 	}
 	n.replica.ID, n.at, n.left = id, time.Now(), false
 	n.served = c.Epoch != ""
@@ -248,7 +245,7 @@ func (h *Hub) askReplicas(ctx context.Context) (others map[string]otherReplica, 
 		}
 		age := max(0, n.Silent)
 		var info replicaJSON
-		if exact.Unmarshal(n.Info, &info) != nil {
+		if len(n.Info) > maxControlBytes || exact.Unmarshal(n.Info, &info) != nil {
 			info = replicaJSON{} // its status is unknown
 		}
 		info.ID, info.Started = n.ID, n.Started
