@@ -116,6 +116,20 @@ func TestCodesOfErrorsAreBounded(t *testing.T) {
 	require.EqualValues(t, 100-64, outcomes["other"])
 }
 
+// They can be labels, which have to be UTF-8.
+func TestCodesOfErrorsAreLabels(t *testing.T) {
+	hub := newHub(t, channels.Options{OnPublish: func(_ context.Context, p *channels.Publication) error {
+		return &channels.Error{Code: p.Message.Header + "\xff"}
+	}})
+	for _, code := range []string{"a", strings.Repeat("ä", 500)} {
+		_, err := hub.Publish(t.Context(), "c", msg(code, `1`))
+		require.Error(t, err)
+	}
+	outcomes := hub.Metrics().Doors["go"].Publishes
+	require.EqualValues(t, 1, outcomes["a?"])
+	require.EqualValues(t, 1, outcomes[strings.Repeat("ä", 32)])
+}
+
 func TestQuantilesOfAHistogram(t *testing.T) {
 	h := channels.Histogram{Bounds: []time.Duration{10, 20}, Counts: []uint64{10, 10, 0}, Sum: 300}
 	require.EqualValues(t, 20, h.Count())

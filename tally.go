@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -15,13 +16,16 @@ type tally struct {
 }
 
 // maxTally bounds the names, since an app's own errors may have any codes. What comes
-// by a further name counts as tallyRest.
+// by a further name counts as tallyRest. A name is cut to tallyName bytes of UTF-8, as a
+// label of a metric has to be.
 const (
 	maxTally  = 64
 	tallyRest = "other"
+	tallyName = 64
 )
 
 func (t *tally) add(name string) {
+	name = strings.ToValidUTF8(name[:min(len(name), tallyName)], "?")
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.n == nil {
