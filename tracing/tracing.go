@@ -122,7 +122,7 @@ func (o *observer) Begin(ctx context.Context, s channels.Step) context.Context {
 func with(common []attribute.KeyValue, s *channels.Step, more ...attribute.KeyValue) trace.SpanStartEventOption {
 	all := make([]attribute.KeyValue, 0, len(common)+len(more)+2)
 	all = append(append(all, common...), more...)
-	if s.Channel != "" {
+	if channels.CheckName(s.Channel) == nil { // a refused one may be long, and no UTF-8
 		all = append(all, attribute.String("messaging.destination.name", s.Channel))
 	}
 	if s.Bytes > 0 {

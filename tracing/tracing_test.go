@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
@@ -217,6 +218,22 @@ func TestErrors(t *testing.T) {
 	require.ErrorIs(t, err, channels.ErrKeyReused)
 	require.Equal(t, "key_reused", attributes(a.span("publish"))["error.type"])
 	require.Equal(t, codes.Unset, a.span("store append").Status.Code)
+}
+
+// A name that no channel has may be long, and no UTF-8, so that no exporter takes it.
+func TestNamesThatAreNone(t *testing.T) {
+	t.Parallel()
+	a := start(t, channels.Options{}, sdk.AlwaysSample())
+	for _, name := range []string{"\xff", strings.Repeat("n", 1<<20)} {
+		a.spans.Reset()
+		_, err := a.Hub.Publish(t.Context(), name, hubtest.Msg("x", "1"))
+		require.ErrorIs(t, err, channels.ErrBadChannel)
+		span := a.span("publish")
+		require.Equal(t, "bad_channel", attributes(span)["error.type"])
+		require.NotContains(t, attributes(span), "messaging.destination.name")
+		require.True(t, utf8.ValidString(span.Status.Description))
+		require.Less(t, len(span.Status.Description), 1000)
+	}
 }
 
 // A replica that traces gets on with one that does not.
