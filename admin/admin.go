@@ -28,7 +28,7 @@ type Admin struct {
 	lists   lists
 	scaling scaling
 	tails   chan struct{} // holds one for each live tail
-	tasks   gate.Gate     // goroutines and requests that Close waits for
+	tasks   gate.Gate     // goroutines and operators' requests that Close waits for
 	ctx     context.Context
 	stop    context.CancelFunc // ends ctx
 }
@@ -79,14 +79,15 @@ func (a *Admin) sample() {
 	}
 }
 
+var errClosed = refused("closed", http.StatusServiceUnavailable, "this replica is shut down; load the page again to reach another one")
+
 // ServeHTTP serves the page, its files, and what it asks for.
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
-	if !a.tasks.Enter() {
-		refuse(w, r, refused("closed", http.StatusServiceUnavailable, "this replica is shut down; load the page again to reach another one"))
+	if a.tasks.Closed() {
+		refuse(w, r, errClosed)
 		return
 	}
-	defer a.tasks.Leave()
 	if r.URL.Path == "" { // without the last slash, what the page loads would be beside it
 		whole, _, _ := strings.Cut(r.RequestURI, "?")
 		w.Header().Set("Location", path.Base(whole)+"/")

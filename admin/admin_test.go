@@ -1,15 +1,21 @@
 package admin_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -252,6 +258,21 @@ func TestWrongToken(t *testing.T) {
 	b.wantRefused(429, "rate_limited", "GET", "api/overview", "")
 }
 
+// Whoever tries many at the same moment has no more guesses, and waits no longer after them.
+func TestGuessesAtTheSameMoment(t *testing.T) {
+	s := serve(t, channels.Options{}, admin.Options{})
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			r := httptest.NewRequest("GET", "/api/overview", nil)
+			r.Header.Set("Authorization", "Bearer something else")
+			s.page.ServeHTTP(httptest.NewRecorder(), r)
+		})
+	}
+	all.Wait()
+	require.Equal(t, 5, s.log.Count("admin: a wrong token"))
+}
+
 // A program sends the token itself, and needs no cookies.
 func TestBearer(t *testing.T) {
 	s := serve(t, channels.Options{}, admin.Options{})
@@ -303,6 +324,7 @@ func TestOtherOrigins(t *testing.T) {
 		h.Set("X-CSRF-Token", b.header.Get("X-CSRF-Token"))
 		b.header = h
 		b.wantRefused(403, "bad_origin", "POST", "api/publish", message)
+		b.wantRefused(403, "bad_origin", "GET", "api/tail?name=a", "") // it could take all of them
 		resp, _ := b.form("login", url.Values{"token": {token}})
 		require.Equal(t, 403, resp.StatusCode)
 		b.wantRefused(403, "bad_origin", "POST", "logout", "")
@@ -356,6 +378,46 @@ func TestClose(t *testing.T) {
 	require.NoError(t, s.page.Close())
 	require.NoError(t, s.page.Close())
 	b.wantRefused(503, "closed", "GET", "api/overview", "")
+}
+
+// A visitor who sends a form slowly does not keep the replica from ending.
+func TestCloseDoesNotWaitForVisitors(t *testing.T) {
+	s := serve(t, channels.Options{}, admin.Options{})
+	c, err := net.Dial("tcp", s.HTTP.Listener.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	fmt.Fprint(c, "POST /ops/admin/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+	line, err := bufio.NewReader(c).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/1.1 100 Continue\r\n", line, "the page waits for the form")
+	closed := make(chan error, 1)
+	go func() { closed <- s.page.Close() }()
+	basetest.Eventually(t, "the page is closed", func() bool { return len(closed) == 1 })
+	require.NoError(t, <-closed)
+}
+
+// Bodies have to come in time, also if the server has no ReadTimeout.
+func TestSlowBodies(t *testing.T) {
+	s := serve(t, channels.Options{}, admin.Options{})
+	for path, kind := range map[string]string{"/login": "application/x-www-form-urlencoded", "/api/publish": "application/json"} {
+		r := httptest.NewRequest("POST", path, strings.NewReader("{}"))
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", kind)
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		s.page.ServeHTTP(w, r)
+		require.False(t, w.read.IsZero(), path)
+	}
+}
+
+// deadlines notes the one for the body.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.read = t
+	return nil
 }
 
 // Whoever leaves out the last slash is sent to the page.

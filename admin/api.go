@@ -72,14 +72,20 @@ func (a *Admin) ask(w http.ResponseWriter, r *http.Request, e endpoint) (any, er
 		w.Header().Set("Allow", e.method)
 		return nil, refused("method_not_allowed", http.StatusMethodNotAllowed, "use "+e.method)
 	}
-	if r.Method != http.MethodGet && !who.program {
+	if !who.program {
 		if err := fromHere(r); err != nil {
 			return nil, err
 		}
-		if err := repeats(r); err != nil {
-			return nil, err
+		if r.Method != http.MethodGet {
+			if err := repeats(r); err != nil {
+				return nil, err
+			}
 		}
 	}
+	if !a.tasks.Enter() { // not before: Close must not wait for visitors
+		return nil, errClosed
+	}
+	defer a.tasks.Leave()
 	return e.serve(a, w, r, who)
 }
 
@@ -98,7 +104,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return badRequest("the Content-Type must be application/json")
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	b, err := io.ReadAll(bounded(w, r, maxBody))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 		return refused("too_large", http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has at most %d bytes", maxBody))
 	}
@@ -109,6 +115,16 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 		return badRequest("the body is not the JSON that is asked for: %v", err)
 	}
 	return nil
+}
+
+// bodyTime is how long the body of a request may take.
+const bodyTime = 10 * time.Second
+
+// bounded is the body of a request, up to a length and for a time, whatever the server's
+// own ReadTimeout is. At the end of the body, net/http lifts the deadline.
+func bounded(w http.ResponseWriter, r *http.Request, most int64) io.ReadCloser {
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+	return http.MaxBytesReader(w, r.Body, most)
 }
 
 func badRequest(format string, values ...any) error {

@@ -58,14 +58,13 @@ func (a *Admin) who(r *http.Request) (operator, error) {
 // guess checks a token. An address that has tried too many wrong ones waits, also with
 // the right one: otherwise it could go on guessing.
 func (a *Admin) guess(r *http.Request, token string, now time.Time) error {
-	from := network(r)
-	if wait := a.guesses.wait(from, now); wait > 0 {
+	right := a.isToken(token)
+	if wait := a.guesses.guess(network(r), right, now); wait > 0 {
 		return tooMany{wait}.error()
 	}
-	if a.isToken(token) {
+	if right {
 		return nil
 	}
-	a.guesses.wrong(from, now)
 	a.opts.Logger.Warn("admin: a wrong token", "remote", r.RemoteAddr)
 	return refused("bad_token", http.StatusUnauthorized, "this is not the token")
 }
@@ -85,8 +84,11 @@ func (t tooMany) seconds() int { return int(math.Ceil(t.wait.Seconds())) }
 // sameOrigin refuses requests that another website has a browser make.
 var sameOrigin = http.NewCrossOriginProtection()
 
-// fromHere checks that a request that changes something comes from the page.
+// fromHere checks that a request comes from the page. That is also for those that change
+// nothing: another website cannot read the answers, but it could take all live tails.
 func fromHere(r *http.Request) error {
+	r = r.WithContext(r.Context()) // a copy
+	r.Method = http.MethodPost     // Check lets any GET pass
 	if sameOrigin.Check(r) != nil {
 		return refused("bad_origin", http.StatusForbidden, "the request comes from another website; behind a proxy, pass the Host on as the browser has sent it")
 	}

@@ -33,6 +33,10 @@ type guesser struct {
 func (g *guesses) wait(from netip.Prefix, now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.waitLocked(from, now)
+}
+
+func (g *guesses) waitLocked(from netip.Prefix, now time.Time) time.Duration {
 	e := g.from[from]
 	if e == nil {
 		return 0
@@ -40,10 +44,18 @@ func (g *guesses) wait(from netip.Prefix, now time.Time) time.Duration {
 	return max(0, e.Value.(*guesser).full.Sub(now)-(guessesAtOnce-1)*guessEvery)
 }
 
-// wrong notes a wrong guess.
-func (g *guesses) wrong(from netip.Prefix, now time.Time) {
+// guess notes a guess that is wrong, unless the address has to wait: then it returns for
+// how long. It does both at once, since many guesses may come at the same moment.
+func (g *guesses) guess(from netip.Prefix, right bool, now time.Time) (wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if wait = g.waitLocked(from, now); wait == 0 && !right {
+		g.wrongLocked(from, now)
+	}
+	return wait
+}
+
+func (g *guesses) wrongLocked(from netip.Prefix, now time.Time) {
 	e := g.from[from]
 	if e == nil {
 		if g.from == nil {

@@ -51,7 +51,7 @@ func (a *Admin) login(w http.ResponseWriter, r *http.Request) error {
 	if err := fromHere(r); err != nil {
 		return err
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	r.Body = bounded(w, r, maxForm)
 	if err := r.ParseForm(); err != nil {
 		return badRequest("the form did not arrive as it should; try again")
 	}
