@@ -35,7 +35,7 @@ type replicaConfig struct {
 	Node       string   // its name
 	Redis      string   // URL; empty: each replica keeps its own data in memory
 	Hosts      []string // names that it answers to, besides localhost and IP addresses
-	Token      string   // for the operators' page, and for the supervisor
+	Token      string   // for the operators' page, the supervisor and the mesh
 	Supervisor string   // the URL of what starts and ends replicas
 }
 
@@ -57,7 +57,8 @@ func runReplica(input io.Reader, output io.Writer) error {
 		return fmt.Errorf("no configuration on the standard input: %w", err)
 	}
 	slog.SetDefault(slog.New(quiet{slog.NewTextHandler(os.Stderr, nil)}).With("on", cfg.Node))
-	m, err := zmqmesh.New(zmqmesh.Options{ReplicaID: cfg.Node, Listen: "tcp://127.0.0.1:0"})
+	// Other users of this machine can reach the mesh too, so it has a key.
+	m, err := zmqmesh.New(zmqmesh.Options{ReplicaID: cfg.Node, Listen: "tcp://127.0.0.1:0", Key: []byte(cfg.Token)})
 	if err != nil {
 		return err
 	}
