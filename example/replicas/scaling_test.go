@@ -16,6 +16,7 @@ import (
 	"github.com/channels-go/channels/example/internal/webtest"
 	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
+	"github.com/channels-go/channels/mesh/zmqmesh"
 )
 
 // supervised runs n replicas, without a balancer, until the test ends.
@@ -41,6 +42,35 @@ func runs(t *testing.T, s *supervisor, names ...string) {
 		}
 		return fmt.Sprint(all) == fmt.Sprint(names)
 	})
+}
+
+// Other programs of this machine are not let into the mesh.
+func TestOnlyReplicasAreInTheMesh(t *testing.T) {
+	t.Parallel()
+	s := supervised(t, 1)
+	runs(t, s, "replica-1")
+	s.mu.Lock()
+	address := s.all[0].at.Mesh
+	s.mu.Unlock()
+	outsider, err := zmqmesh.New(zmqmesh.Options{ReplicaID: "outsider", Listen: "tcp://127.0.0.1:0", Peers: []string{address}})
+	require.NoError(t, err)
+	defer outsider.Close()
+	basetest.Eventually(t, "it is refused", func() bool {
+		peers := outsider.Status().Peers
+		return len(peers) == 1 && !peers[0].Up && peers[0].Err != ""
+	})
+}
+
+// One that is not on the list any more is not started: nothing would end it.
+func TestWhoIsForgottenStaysDead(t *testing.T) {
+	t.Parallel()
+	s := supervised(t, 1)
+	r, err := s.number(1)
+	require.NoError(t, err)
+	require.NoError(t, s.kill(r))
+	require.NoError(t, s.scale(1, nil))
+	require.ErrorContains(t, s.launch(r), "replica-1 is not to run any more")
+	require.Nil(t, r.process)
 }
 
 // Those with the fewest connections end first, and among equals the youngest. New

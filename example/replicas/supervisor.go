@@ -61,12 +61,16 @@ func newSupervisor(config replicaConfig) (*supervisor, error) {
 	return s, nil
 }
 
-// launch starts a replica if it is dead.
+// launch starts a replica if it is dead. One that leaves, or has left, is not started
+// again: nothing would end it.
 func (s *supervisor) launch(r *replica) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
 		return nil
+	}
+	if r.leaves || !slices.Contains(s.all, r) {
+		return fmt.Errorf("%s is not to run any more", r.config.Node)
 	}
 	return s.launchLocked(r)
 }
