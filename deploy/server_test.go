@@ -77,10 +77,7 @@ func starts(t *testing.T, args []string, env ...string) {
 	require.NoError(t, os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600))
 	args = slices.Clone(args)
 	for i, arg := range args {
-		name, value, _ := strings.Cut(arg, "=")
-		if value == "" && i+1 < len(args) {
-			value = args[i+1]
-		}
+		name, _, _ := strings.Cut(arg, "=")
 		instead := map[string]string{"-addr": "127.0.0.1:0", "-metrics": "127.0.0.1:0", "-mesh-listen": "tcp://*:0", "-node": "channels-1",
 			"-redis": "redis://127.0.0.1:1/0", "-drain": "0", "-drain-delay": "0"}[name]
 		if strings.HasSuffix(name, "-file") {
