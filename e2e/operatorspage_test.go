@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -310,6 +311,66 @@ func TestOperatorsScale(t *testing.T) {
 	basetest.Eventually(t, "the audit line", func() bool { return c.log.Has("admin: scaled") })
 	assert.Contains(t, c.log.Line("admin: scaled"), "to=1")
 	assert.Contains(t, c.log.Line("admin: scaled"), `operator="session `)
+}
+
+// changingScaler says what a test sets.
+type changingScaler struct{ ready, wanted atomic.Int32 }
+
+func (s *changingScaler) Replicas(context.Context) (ready, wanted int, err error) {
+	return int(s.ready.Load()), int(s.wanted.Load()), nil
+}
+
+func (s *changingScaler) Scale(_ context.Context, n int) error {
+	s.wanted.Store(int32(n))
+	return nil
+}
+
+// What one operator scales, the page of another one follows, without a question that
+// nobody has asked there.
+func TestOperatorsSeeWhatAnotherScales(t *testing.T) {
+	t.Parallel()
+	s := new(changingScaler)
+	s.ready.Store(3)
+	s.wanted.Store(3)
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{Scaler: s, ScaleMax: 9})
+	p := c.operate(b, 1280, 800)
+	const field = `document.getElementById("scale-to").value + " " + document.getElementById("scale-confirm").hidden`
+	p.until(field + ` === "3 true"`)
+	// Between the old number and the new one, it may not be known.
+	assert.Equal(t, "5 true", eval[string](p, `import("./scaling.js").then(({ drawScaling }) => {
+		const frame = { known: false, ready: 5, wanted: 5, min: 1, max: 9, error: "", hint: "" };
+		drawScaling(frame);
+		drawScaling({ ...frame, known: true });
+		return `+field+`;
+	})`, chromedp.EvalAwaitPromise))
+	s.wanted.Store(5)
+	s.ready.Store(5)
+	p.has("#scale-state", "5 replicas run, as wanted")
+	p.until(field + ` === "5 true"`)
+
+	// What somebody has put in stays.
+	p.clicks("#scale-more")
+	s.wanted.Store(4)
+	p.has("#scale-question", "Scale out from 4 to 6?")
+}
+
+// Replicas that are missing for long turn the whole page yellow, also if all others are
+// green.
+func TestOperatorsSeeThatReplicasAreMissing(t *testing.T) {
+	t.Parallel()
+	s := new(changingScaler)
+	s.ready.Store(1)
+	s.wanted.Store(2)
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{Scaler: s, ScaleMax: 9})
+	p := c.operate(b, 1280, 800)
+	p.has("#scale-state", "1 replica of 2 wanted are ready")
+	p.has("#summary", "The only replica is green")
+	eval[bool](p, `((now) => { performance.now = () => now() + 11000; return true; })(performance.now.bind(performance))`)
+	p.has("#summary", "1 of 2 wanted replicas is ready")
+	p.until(`document.querySelector("#summary-light").dataset.light === "yellow" && document.title === "yellow! channels"`)
+	s.ready.Store(2)
+	p.has("#summary", "The only replica is green")
+	p.until(`document.title === "channels"`)
 }
 
 // On a phone nothing is wider than the screen, and text can be read, in light and dark.

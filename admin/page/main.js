@@ -80,9 +80,9 @@ async function look() {
       drawCharts(points);
     }
     if (!said) performance.mark("first view"); // browsers' tools show it
-    worstLight = worst(o.replicas);
+    worstLight = worst(o);
     drawTitle();
-    const now = summary(o.replicas);
+    const now = summary(o);
     if (said && now !== said) text($("news"), now);
     said = now;
     wait = o.again_ms;

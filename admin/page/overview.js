@@ -4,7 +4,7 @@ import { $, el, keyed, light, text, attribute } from "./dom.js";
 import { bytes, count, lasting, milliseconds, number, percent } from "./format.js";
 import { Chart } from "./chart.js";
 import { drawLinks } from "./links.js";
-import { drawScaling } from "./scaling.js";
+import { drawScaling, lacks } from "./scaling.js";
 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const axis = (v) => compact.format(v);
@@ -34,11 +34,18 @@ export function drawOverview(o) {
   text($("store-took"), o.store.ms ? `The last test message from ${o.replica} took it ${milliseconds(o.store.ms)}.` : "");
 }
 
-export const worst = (replicas) => ["red", "yellow", "unknown"].find((s) => replicas.some((r) => r.status === s)) ?? "green";
+const worstOf = (replicas) => ["red", "yellow", "unknown"].find((s) => replicas.some((r) => r.status === s)) ?? "green";
+
+// worst is the light of all replicas together. Those that are missing have no light.
+export function worst(o) {
+  const s = worstOf(o.replicas);
+  return s === "green" && lacks(o.scaling) ? "yellow" : s;
+}
 
 // summary says in a sentence how the replicas are.
-export function summary(replicas) {
-  const n = replicas.length, is = (s) => replicas.filter((r) => r.status === s);
+export function summary(o) {
+  const { replicas } = o, n = replicas.length, is = (s) => replicas.filter((r) => r.status === s);
+  if (lacks(o.scaling) && worstOf(replicas) === "green") return `${o.scaling.ready} of ${o.scaling.wanted} wanted replicas ${o.scaling.ready === 1 ? "is" : "are"} ready`;
   if (is("green").length === n) return n === 1 ? "The only replica is green" : `All ${number(n)} replicas are green`;
   const parts = ["red", "yellow", "unknown"].filter((s) => is(s).length).map((s) => {
     const ids = is(s).map((r) => r.id);
@@ -50,8 +57,8 @@ export function summary(replicas) {
 function drawSummary(o) {
   const live = o.replicas.filter((r) => r.status !== "red");
   const sum = (f) => live.reduce((s, r) => s + (f(r) ?? 0), 0);
-  light($("summary-light"), worst(o.replicas));
-  text($("summary"), summary(o.replicas));
+  light($("summary-light"), worst(o));
+  text($("summary"), summary(o));
   text($("totals"), [
     count(sum((r) => r.connections), "connection"),
     `${number(sum((r) => r.publishes_s))} publishes/s`,

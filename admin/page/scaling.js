@@ -6,6 +6,7 @@ import { post } from "./api.js";
 
 let now = null; // what the API said last
 let busy = false;
+let dirty = false; // the field has what somebody put in here, not what is wanted
 let short = null; // since when fewer than wanted are ready; null if they are not fewer
 const LONG = 10_000; // ms for which that is nothing: replicas start
 
@@ -16,16 +17,25 @@ const input = $("scale-to");
 function target() {
   const n = Number(input.value);
   if (!now?.known || input.value === "" || !Number.isInteger(n) || n < now.min || n > now.max) return null;
-  return n !== now.wanted || (short !== null && performance.now() - short > LONG) ? n : null;
+  return n !== now.wanted || isLong() ? n : null;
+}
+
+const isLong = () => short !== null && performance.now() - short > LONG;
+
+// lacks reports whether replicas have been missing for so long that they do not just start.
+export function lacks(s) {
+  if (!s) short = null;
+  else if (s.known) short = s.ready < s.wanted ? short ?? performance.now() : null;
+  return isLong();
 }
 
 export function drawScaling(s) {
   $("scaling").hidden = !s;
   if (!s) return;
-  const untouched = now === null || input.value === "" || input.value === String(now.wanted);
   now = s;
-  short = s.known && s.ready < s.wanted ? short ?? performance.now() : null;
-  if (s.known && untouched && document.activeElement !== input) input.value = s.wanted;
+  lacks(s);
+  if (input.value === String(s.wanted) || (input.value === "" && document.activeElement !== input)) dirty = false;
+  if (s.known && !dirty) input.value = s.wanted;
   input.min = s.min;
   input.max = s.max;
   text($("scale-state"), s.error ? `The number of replicas is not known: ${s.error}` : !s.known ? "Asking…" : s.ready === s.wanted ? `${count(s.ready, "replica")} run${s.ready === 1 ? "s" : ""}, as wanted.` : `${count(s.ready, "replica")} of ${s.wanted} wanted are ready.`);
@@ -52,18 +62,23 @@ function drawButtons() {
 
 function step(by) {
   input.value = Math.min(Math.max(Number(input.value || now.wanted) + by, now.min), now.max);
+  dirty = true;
   text($("scale-answer"), "");
   drawButtons();
 }
 
 $("scale-fewer").addEventListener("click", () => step(-1));
 $("scale-more").addEventListener("click", () => step(+1));
-input.addEventListener("input", drawButtons);
+input.addEventListener("input", () => {
+  dirty = true;
+  drawButtons();
+});
 input.addEventListener("keydown", (e) => {
   if (e.key === "Enter" && target() !== null) $("scale-go").focus();
 });
 $("scale-keep").addEventListener("click", () => {
   input.value = now.wanted;
+  dirty = false;
   drawButtons();
   $("scale-more").focus();
 });
@@ -76,6 +91,7 @@ $("scale-go").addEventListener("click", async () => {
   try {
     await post("scale", { replicas: n });
     now.wanted = n;
+    dirty = false;
     short = null;
     text($("scale-answer"), `${count(n, "replica")} will run. The list shows how they come and go.`);
   } catch (e) {
