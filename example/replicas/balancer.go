@@ -4,6 +4,7 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -78,6 +79,7 @@ func balance(s *supervisor, choose func(tried []*replica) (*replica, string)) ht
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "no replica can be reached", http.StatusBadGateway)
 		},
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug), // the supervisor logs which replica has ended
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {

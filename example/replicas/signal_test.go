@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -77,6 +78,28 @@ func TestInterruptWithASilentClient(t *testing.T) {
 	require.NoError(t, err)
 	defer silent.Close()
 	require.Empty(t, interrupt())
+}
+
+// The log says which replica was killed, once, although a stream breaks with it.
+func TestAKilledReplicaIsLogged(t *testing.T) {
+	t.Parallel()
+	a, interrupt := started(t, "-n", "1")
+	ready(t, a, 1)
+	pid := states(t, a)[0].PID
+	req, err := http.NewRequest("GET", "http://"+a+"/channel/lobby/?name=Ann&page=1", nil)
+	require.NoError(t, err)
+	req.Header.Set("Accept", "text/event-stream")
+	stream, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer stream.Body.Close()
+	require.Equal(t, http.StatusOK, stream.StatusCode)
+	wantStatus(t, http.StatusNoContent, "POST", "http://"+a+"/replicas/1/kill")
+	_, err = io.Copy(io.Discard, stream.Body)
+	require.Error(t, err)
+	http.DefaultClient.CloseIdleConnections()
+	lines := strings.Split(strings.TrimSpace(interrupt()), "\n")
+	require.Len(t, lines, 1, "%q", lines)
+	require.Contains(t, lines[0], fmt.Sprintf("replica-1 (pid %d) has ended: signal: killed", pid))
 }
 
 // While Redis is down, the hub logs it. The Redis client and the balancer's

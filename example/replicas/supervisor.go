@@ -103,7 +103,9 @@ func (s *supervisor) launchLocked(r *replica) error {
 			s.listens(r, at)
 			io.Copy(os.Stderr, output)
 		}
-		cmd.Wait() // after kill its status does not matter; otherwise it has logged the reason
+		if err := cmd.Wait(); err != nil { // whoever reads the log wants to know what killed it
+			slog.Warn(fmt.Sprintf("%s (pid %d) has ended: %v", r.config.Node, cmd.Process.Pid, err))
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		r.process, r.ready, r.at = nil, false, addresses{}
