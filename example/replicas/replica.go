@@ -57,8 +57,10 @@ func runReplica(input io.Reader, output io.Writer) error {
 		return fmt.Errorf("no configuration on the standard input: %w", err)
 	}
 	slog.SetDefault(slog.New(quiet{slog.NewTextHandler(os.Stderr, nil)}).With("on", cfg.Node))
+	// Links that come up would push the operators' link out of the terminal.
+	meshLog := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})).With("on", cfg.Node)
 	// Other users of this machine can reach the mesh too, so it has a key.
-	m, err := zmqmesh.New(zmqmesh.Options{ReplicaID: cfg.Node, Listen: "tcp://127.0.0.1:0", Key: []byte(cfg.Token)})
+	m, err := zmqmesh.New(zmqmesh.Options{ReplicaID: cfg.Node, Listen: "tcp://127.0.0.1:0", Key: []byte(cfg.Token), Logger: meshLog})
 	if err != nil {
 		return err
 	}
