@@ -14,7 +14,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -41,7 +40,7 @@ func run(ctx context.Context, addr string, hosts ...string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := web.Listen(addr)
 	if err != nil {
 		return err
 	}

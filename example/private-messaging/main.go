@@ -32,7 +32,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -98,7 +97,7 @@ func run(ctx context.Context, addr, redisURL string, proxies []netip.Prefix, hos
 		}
 		defer st.Close()
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := web.Listen(addr)
 	if err != nil {
 		return err
 	}

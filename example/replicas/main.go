@@ -72,9 +72,9 @@ func run(ctx context.Context, addr string, n int, config replicaConfig, loaded b
 	if err != nil {
 		return fmt.Errorf("-host: %w", err)
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := web.Listen(addr)
 	if err != nil {
-		return fmt.Errorf("-addr: %w", err)
+		return err
 	}
 	control, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

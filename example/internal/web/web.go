@@ -47,6 +47,18 @@ func Main(name string, run func(ctx context.Context) error) {
 	}
 }
 
+// Listen listens on the address of the flag -addr.
+func Listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("-addr: %w; choose another one, such as -addr 127.0.0.1:8081", err)
+	case err != nil:
+		return nil, fmt.Errorf("-addr: %w", err)
+	}
+	return l, nil
+}
+
 // NewServer returns a server for a hub, which sets its own deadlines for its
 // event streams, since these do not end.
 func NewServer(h http.Handler) *http.Server {

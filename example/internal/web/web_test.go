@@ -8,7 +8,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels/example/internal/web"
+	"github.com/channels-go/channels/internal/basetest"
 )
+
+// An address that cannot be listened on is refused with the flag, and with what
+// helps.
+func TestListenSaysWhatHelps(t *testing.T) {
+	taken := basetest.Listen(t).Addr().String()
+	_, err := web.Listen(taken)
+	require.EqualError(t, err, "-addr: listen tcp "+taken+": bind: address already in use; choose another one, such as -addr 127.0.0.1:8081")
+	_, err = web.Listen("no address")
+	require.EqualError(t, err, "-addr: listen tcp: address no address: missing port in address")
+}
 
 // A Host that contains more than a host name and a port does not get into the
 // policy.
