@@ -48,6 +48,24 @@ func wantMetrics(t *testing.T, exprs ...string) (used []string) {
 	return used
 }
 
+// Prometheus takes what docs/metrics.md configures, and finds the replicas' port.
+func TestScrapeConfig(t *testing.T) {
+	doc, err := os.ReadFile("../docs/metrics.md")
+	require.NoError(t, err)
+	_, config, _ := strings.Cut(string(doc), "```yaml\n")
+	config, _, ok := strings.Cut(config, "```")
+	require.True(t, ok)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "prometheus.yaml"), []byte(config), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "alerts.yaml"), []byte(readDeployed(t, "alerts.yaml")), 0o600))
+	promtool(t, "check", "config", filepath.Join(dir, "prometheus.yaml"))
+
+	port := regexp.MustCompile(`port: (\d+)`).FindStringSubmatch(config)
+	require.NotNil(t, port)
+	require.Contains(t, readDeployed(t, "kubernetes/deployment.yaml"), "-metrics=:"+port[1]+"\n")
+	require.Contains(t, readDeployed(t, "compose.yaml"), "-metrics=:"+port[1]+"\n")
+}
+
 func TestAlerts(t *testing.T) {
 	promtool(t, "check", "rules", deployed+"alerts.yaml")
 	promtool(t, "test", "rules", deployed+"alerts_test.yaml")
