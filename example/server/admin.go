@@ -44,6 +44,7 @@ func withAdmin(hub *channels.Hub, cfg *config, o *channels.Options, clients http
 		}
 		operators = trust(operators)
 	}
+	log.Info("serves the operators' page", "path", adminPath+"/")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == adminPath || strings.HasPrefix(r.URL.Path, adminPath+"/") {
 			operators.ServeHTTP(w, r)

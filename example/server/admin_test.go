@@ -12,6 +12,7 @@ import (
 func TestAdminPage(t *testing.T) {
 	const admin = "a-token-for-operators"
 	addr, log := start(t, map[string]string{"CHANNELS_ADMIN_TOKEN": admin, "CHANNELS_API_KEYS": testKeys}, "-host", "app.example.com")
+	require.Equal(t, "/admin/", log.wait(t, "serves the operators' page")["path"])
 	overview := "http://" + addr + "/admin/api/overview"
 	code, body := call(t, "GET", overview, "", "Authorization", "Bearer "+admin)
 	require.Equal(t, http.StatusOK, code, body)
@@ -38,7 +39,8 @@ func TestAdminPageBehindAProxy(t *testing.T) {
 
 // Without a token, there is no page.
 func TestNoAdminPage(t *testing.T) {
-	addr, _ := start(t, nil)
+	addr, log := start(t, nil)
 	code, _ := call(t, "GET", "http://"+addr+"/admin/", "")
 	require.Equal(t, http.StatusNotFound, code)
+	require.NotContains(t, log.String(), "operators' page")
 }
