@@ -23,20 +23,21 @@ const (
 
 // hint says what another number of replicas would change, if that is worth a
 // change within these limits. Otherwise it returns "". It takes the load to be
-// spread over another number as it is over this one.
+// spread over another number as it is over this one. It never advises to run a single
+// replica, whose end would be everybody's.
 func hint(serving []load, least, most int) string {
 	n := len(serving)
 	busiest, used, what := "", -1.0, ""
 	for _, l := range serving {
-		for _, part := range []struct {
+		for _, use := range []struct {
 			of    float64
 			words string
 		}{
 			{l.cpu / l.processors, "its processors"},
 			{float64(l.connections) / float64(l.maxConnections), "its connections"},
 		} {
-			if part.of > used && !math.IsInf(part.of, 0) { // a NaN is not greater either
-				busiest, used, what = l.replica, part.of, part.words
+			if use.of > used && !math.IsInf(use.of, 0) { // a NaN is not greater either
+				busiest, used, what = l.replica, use.of, use.words
 			}
 		}
 	}
@@ -54,10 +55,18 @@ func hint(serving []load, least, most int) string {
 		}
 		return begin + fmt.Sprintf(": %s more would bring the busiest below %d %%", inWords(more), int(wellBelow*100))
 	}
-	if n-1 >= max(least, 1) && used*float64(n)/float64(n-1) < easily {
-		return fmt.Sprintf("the busiest, %s, uses %d %% of %s: one fewer would leave it below %d %%", busiest, int(used*100), what, int(easily*100))
+	if n-1 >= max(least, 2) && used*float64(n)/float64(n-1) < easily {
+		return fmt.Sprintf("the busiest, %s, uses %s of %s: one fewer would leave it below %d %%", busiest, part(used), what, int(easily*100))
 	}
 	return ""
+}
+
+// part is a small part as a sentence has it. Nobody should take 0 % for a broken gauge.
+func part(of float64) string {
+	if of < 0.05 {
+		return "less than 5 %"
+	}
+	return fmt.Sprintf("%d %%", int(of*100))
 }
 
 // inWords is a number as a sentence has it.

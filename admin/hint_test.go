@@ -36,7 +36,8 @@ func TestHint(t *testing.T) {
 		"not below 50":  {cpus(0.1, 0.7, 0.1), 1, 9, ""},
 		"the last":      {cpus(0), 0, 9, ""},
 		"the least":     {cpus(0, 0, 0), 3, 9, ""},
-		"idle":          {cpus(0, 0), 1, 9, "the busiest, a, uses 0 % of its processors: one fewer would leave it below 50 %"},
+		"idle":          {cpus(0, 0, 0.09), 1, 9, "the busiest, c, uses less than 5 % of its processors: one fewer would leave it below 50 %"},
+		"the last two":  {cpus(0, 0), 1, 9, ""},
 		"an older one":  {[]load{{replica: "old"}, {"new", 1.8, 2, 0, 0}}, 1, 9, "new uses 90 % of its processors: one more would bring the busiest below 70 %"},
 		"only old ones": {[]load{{replica: "old"}, {replica: "old too", cpu: 1, connections: 5}}, 1, 9, ""},
 	} {
@@ -45,6 +46,18 @@ func TestHint(t *testing.T) {
 		})
 	}
 }
+
+// While replicas come or go, the load of those that are there says little.
+func TestNoHintWhileReplicasComeOrGo(t *testing.T) {
+	one := watched{Replica: channels.Replica{ID: "a", Status: channels.ReplicaGreen, Processors: 2}, cpu: 2}
+	for ready, want := range map[int]bool{1: false, 2: true, 3: false} {
+		a := &Admin{opts: Options{ScaleMin: 1, ScaleMax: 9}, scaling: scaling{scaler: noScaler{}, at: time.Now().Add(time.Hour), ready: ready, wanted: 2}}
+		require.Equal(t, want, a.scalingInfo(&view{replicas: []watched{one}}).Hint != "", "%d of 2 are ready", ready)
+	}
+}
+
+// noScaler is not asked.
+type noScaler struct{ Scaler }
 
 // The hint counts the replicas that will go on to serve, and takes their processors
 // over half a minute.

@@ -48,7 +48,10 @@ func (a *Admin) scalingInfo(v *view) *scalingInfo {
 	if !s.asking && time.Since(s.at) > scalerFresh {
 		s.asking = a.tasks.Run(a.askScaler) // false after Close
 	}
-	i := &scalingInfo{Known: !s.at.IsZero() && s.err == nil, Ready: s.ready, Wanted: s.wanted, Min: a.opts.ScaleMin, Max: a.opts.ScaleMax, Hint: hint(v.loads(), a.opts.ScaleMin, a.opts.ScaleMax)}
+	i := &scalingInfo{Known: !s.at.IsZero() && s.err == nil, Ready: s.ready, Wanted: s.wanted, Min: a.opts.ScaleMin, Max: a.opts.ScaleMax}
+	if i.Known && i.Ready == i.Wanted { // the load of those that are there says little while others come or go
+		i.Hint = hint(v.loads(), a.opts.ScaleMin, a.opts.ScaleMax)
+	}
 	if s.err != nil {
 		i.Error = s.err.Error()
 	}

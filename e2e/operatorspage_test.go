@@ -352,6 +352,12 @@ func TestOperatorsSeeWhatAnotherScales(t *testing.T) {
 	p.clicks("#scale-more")
 	s.wanted.Store(4)
 	p.has("#scale-question", "Scale out from 4 to 6?")
+
+	// What was ordered is said until it is so.
+	p.clicks("#scale-go")
+	p.has("#scale-answer", "6 replicas will run")
+	s.ready.Store(6)
+	p.until(`document.getElementById("scale-answer").textContent === "" && `+field+` === "6 true"`)
 }
 
 // Replicas that are missing for long turn the whole page yellow, also if all others are

@@ -6,6 +6,7 @@ import { post } from "./api.js";
 
 let now = null; // what the API said last
 let busy = false;
+let ordered = null; // the number that was asked for here, until so many run
 let dirty = false; // the field has what somebody put in here, not what is wanted
 let short = null; // since when fewer than wanted are ready; null if they are not fewer
 const LONG = 10_000; // ms for which that is nothing: replicas start
@@ -36,6 +37,7 @@ export function drawScaling(s) {
   lacks(s);
   if (input.value === String(s.wanted) || (input.value === "" && document.activeElement !== input)) dirty = false;
   if (s.known && !dirty) input.value = s.wanted;
+  if (s.known && s.ready === ordered && s.wanted === ordered) answer("");
   input.min = s.min;
   input.max = s.max;
   text($("scale-state"), s.error ? `The number of replicas is not known: ${s.error}` : !s.known ? "Asking…" : s.ready === s.wanted ? `${count(s.ready, "replica")} run${s.ready === 1 ? "s" : ""}, as wanted.` : `${count(s.ready, "replica")} of ${s.wanted} wanted are ready.`);
@@ -60,10 +62,16 @@ function drawButtons() {
   text($("scale-keep"), `Keep ${now.wanted}`);
 }
 
+// answer says what became of an order, of which the number is kept until it is reached.
+function answer(words, number = null) {
+  text($("scale-answer"), words);
+  ordered = number;
+}
+
 function step(by) {
   input.value = Math.min(Math.max(Number(input.value || now.wanted) + by, now.min), now.max);
   dirty = true;
-  text($("scale-answer"), "");
+  answer("");
   drawButtons();
 }
 
@@ -87,15 +95,15 @@ $("scale-go").addEventListener("click", async () => {
   if (n === null) return;
   busy = true;
   drawButtons();
-  text($("scale-answer"), `Scaling to ${n}…`);
+  answer(`Scaling to ${n}…`);
   try {
     await post("scale", { replicas: n });
     now.wanted = n;
     dirty = false;
     short = null;
-    text($("scale-answer"), `${count(n, "replica")} will run. The list shows how they come and go.`);
+    answer(`${count(n, "replica")} will run. The list shows how they come and go.`, n);
   } catch (e) {
-    text($("scale-answer"), `Not scaled: ${e.message}`);
+    answer(`Not scaled: ${e.message}`);
   }
   busy = false;
   drawButtons();
