@@ -88,6 +88,10 @@ type ReplicaPeer struct {
 // ReplicaID returns this replica's name: Options.ReplicaID, or what New chose for it.
 func (h *Hub) ReplicaID() string { return h.opts.ReplicaID }
 
+// OwnStore reports whether the Store is a [store.Memory], which no other replica can
+// share. Then lists of channels and members have only what this replica holds.
+func (h *Hub) OwnStore() bool { return h.store.memory }
+
 // maxReplicaPeers bounds what each replica tells of its links with each heartbeat.
 const maxReplicaPeers = 20
 

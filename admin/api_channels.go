@@ -16,6 +16,7 @@ type channelsInfo struct {
 	Total    int          `json:"total"`  // that the search has found
 	More     bool         `json:"more"`   // there are channels that were not looked at
 	Age      int64        `json:"age_ms"` // of these numbers
+	Own      bool         `json:"own"`    // they are only of the replica that answers
 }
 
 type channelRow struct {
@@ -60,7 +61,7 @@ func (a *Admin) serveChannels(_ http.ResponseWriter, r *http.Request, _ operator
 	order := a.lists.find(l, search{q.Get("contains"), by})
 	offset = min(offset, int64(len(order)))
 	rows := order[offset:min(int64(len(order)), offset+limit)]
-	info := channelsInfo{Channels: make([]channelRow, len(rows)), Offset: offset, Total: len(order), More: l.more, Age: time.Since(l.at).Milliseconds()}
+	info := channelsInfo{Channels: make([]channelRow, len(rows)), Offset: offset, Total: len(order), More: l.more, Age: time.Since(l.at).Milliseconds(), Own: a.alone(a.watch.look())}
 	for i, k := range rows {
 		info.Channels[i] = channelRow{l.all[k].Name, l.all[k].Subscribers, l.all[k].Publishes}
 	}

@@ -69,7 +69,8 @@ type peerInfo struct {
 type storeInfo struct {
 	Status string  `json:"status"`
 	Words  string  `json:"words"`
-	Took   float64 `json:"ms"` // for the canary of the replica that answers; 0 if none came back
+	Took   float64 `json:"ms"`  // for the canary of the replica that answers; 0 if none came back
+	Own    bool    `json:"own"` // other replicas do not share it
 }
 
 // serveOverview is GET /api/overview.
@@ -87,6 +88,7 @@ func (a *Admin) serveOverview(_ http.ResponseWriter, r *http.Request, _ operator
 	}
 	o.Replica = a.hub.ReplicaID()
 	o.Store = v.store(o.Replica)
+	o.Store.Own = a.alone(v)
 	o.Scaling = a.scalingInfo(v)
 	return o, nil
 }
@@ -115,6 +117,9 @@ func (r watched) info(now time.Time) replicaInfo {
 	}
 	return i
 }
+
+// alone reports whether there are other replicas, which do not share this one's Store.
+func (a *Admin) alone(v *view) bool { return len(v.replicas) > 1 && a.hub.OwnStore() }
 
 func round(x, parts float64) float64 { return math.Round(x*parts) / parts }
 

@@ -71,6 +71,31 @@ func TestOverview(t *testing.T) {
 	b.wantRefused(400, "bad_request", "GET", "api/overview?x=1", "")
 }
 
+// Replicas that share no Store list only their own channels, and say so.
+func TestWithoutACommonStore(t *testing.T) {
+	memory, err := store.NewMemory(store.MemoryOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { memory.Close() })
+	type answer struct{ Own bool }
+	for _, c := range []struct {
+		name string
+		store.Store
+		own bool
+	}{{"memory", memory, true}, {"common", struct{ store.Store }{memory}, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := serve(t, channels.Options{ReplicaID: "r1", Store: c.Store}, admin.Options{}).browser().login()
+			require.False(t, get[answer](b, "api/channels").Own, "it is the only replica")
+			other := store.Replica{ID: "r2", Info: json.RawMessage(`{"node":"r2","status":"green","reasons":[],"started":"2026-01-01T00:00:00Z"}`)}
+			_, err := memory.Report(t.Context(), store.Report{Replica: other})
+			require.NoError(t, err)
+			basetest.Eventually(t, "the page sees the other replica", func() bool { return len(get[overview](b, "api/overview").Replicas) == 2 })
+			require.Equal(t, c.own, get[answer](b, "api/channels").Own)
+			require.Equal(t, c.own, get[struct{ Store answer }](b, "api/overview").Store.Own)
+			require.NoError(t, memory.Forget(t.Context(), "r2"))
+		})
+	}
+}
+
 // What happens shows up in the points, one a second.
 func TestPoints(t *testing.T) {
 	s := serve(t, history(), admin.Options{})

@@ -53,6 +53,7 @@ export async function drawList() {
     return;
   }
   total = answer.total;
+  $("list-own").hidden = !answer.own;
   keyed($("list").tBodies[0], answer.channels, (c) => c.name, () => el("tr", {}, el("th", { scope: "row" }, el("a")), el("td", { class: "n" }), el("td", { class: "n" })), (tr, c) => {
     const a = tr.querySelector("a");
     text(a, c.name);

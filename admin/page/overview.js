@@ -31,7 +31,8 @@ export function drawOverview(o) {
   drawScaling(o.scaling);
   light($("store-light"), o.store.status);
   text($("store-words"), `${o.store.status}: ${o.store.words}`);
-  text($("store-took"), o.store.ms ? `The last test message from ${o.replica} took it ${milliseconds(o.store.ms)}.` : "");
+  text($("store-took"), o.store.ms ? `The Store took the last test message of ${o.replica} in ${milliseconds(o.store.ms)}.` : "");
+  $("store-own").hidden = !o.store.own;
 }
 
 const worstOf = (replicas) => ["red", "yellow", "unknown"].find((s) => replicas.some((r) => r.status === s)) ?? "green";
