@@ -2,6 +2,7 @@ package admin
 
 import (
 	"math"
+	"slices"
 	"sort"
 
 	"github.com/channels-go/channels"
@@ -20,7 +21,13 @@ type point struct {
 	p50, p99                                float64 // of the slowest replica, in milliseconds
 }
 
-// point sums up a view. A replica that is red does nothing, as far as anybody knows.
+// absent reports whether a replica does nothing, as far as anybody knows. If it was
+// killed, its clients are at the others by now, and would count twice.
+func absent(r channels.Replica) bool {
+	return r.Status == channels.ReplicaRed || slices.Contains(r.Reasons, "heartbeat late")
+}
+
+// point sums up a view.
 func (v *view) point() point {
 	p := point{second: v.at.Unix(), requests: math.NaN(), publishes: math.NaN(), deliveries: math.NaN()}
 	for _, r := range v.replicas {
@@ -28,7 +35,7 @@ func (v *view) point() point {
 		if r.Status == channels.ReplicaGreen {
 			p.green++
 		}
-		if r.Status == channels.ReplicaRed {
+		if absent(r.Replica) {
 			continue
 		}
 		p.connections += r.Connections

@@ -59,14 +59,17 @@ func TestRates(t *testing.T) {
 	c.all[0].Started, c.all[0].Published = time.Unix(6, 0), 0
 	c.second(w, 5)
 	require.Equal(t, 5.0, w.Since(1_000_002)[0].Publishes)
-	c.all[1].Status, c.all[1].Seen = channels.ReplicaRed, 11*time.Second
+	c.all[1].Status, c.all[1].Reasons, c.all[1].Seen = channels.ReplicaYellow, []string{"heartbeat late"}, 8*time.Second
 	c.second(w, 5)
 	require.Equal(t, admin.Point{1_000_004, 2, 1, 7, 10, 5, 15}, w.Since(1_000_003)[0])
+	c.all[1].Status, c.all[1].Reasons, c.all[1].Seen = channels.ReplicaRed, []string{"heartbeats missed"}, 11*time.Second
+	c.second(w, 5)
+	require.Equal(t, admin.Point{1_000_005, 2, 1, 7, 10, 5, 15}, w.Since(1_000_004)[0])
 
 	// What cannot be seen is a gap.
 	c.err = errors.New("closed")
 	c.second(w, 5)
-	require.Empty(t, w.Since(1_000_004))
+	require.Empty(t, w.Since(1_000_005))
 }
 
 // The Store and the mesh tell of the same process, one more exactly than the other, and

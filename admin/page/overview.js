@@ -56,7 +56,8 @@ export function summary(o) {
 }
 
 function drawSummary(o) {
-  const live = o.replicas.filter((r) => r.status !== "red");
+  // The clients of a replica that was killed are at the others before it is red.
+  const live = o.replicas.filter((r) => r.status !== "red" && !r.reasons.some((why) => why.reason === "heartbeat late"));
   const sum = (f) => live.reduce((s, r) => s + (f(r) ?? 0), 0);
   light($("summary-light"), worst(o));
   text($("summary"), summary(o));
