@@ -57,7 +57,7 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	p.login()
 	p.lit("replica-1 green", "replica-2 green", "replica-3 green")
 	p.has("#summary", "All 3 replicas are green")
-	p.until(`document.querySelectorAll('#links [data-link="up"]').length === 6`)
+	p.until(`document.querySelectorAll('#links [data-link="up"]').length === 6 && document.getElementById("links-unknown").hidden`)
 	p.has("#link-text", "Live from replica-1")
 	p.has("#store-words", "green")
 	p.until(`[...document.querySelectorAll("#charts [role=slider]")].every((e) => e.getAttribute("aria-valuetext").startsWith("now: "))`)
@@ -84,6 +84,8 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	p.has("#replicas .why[data-status=red]", "heartbeats missed")
 	p.has("#replicas .why[data-status=red]", "read the end of its log")
 	p.has("#replicas [data-replica=replica-4] .word", "red, silent for 1")
+	p.until(`document.getElementById("links-unknown").checkVisibility()`)
+	assert.Contains(t, eval[string](p, `document.getElementById("totals").textContent`), "0 connections", "its 7 are at the others, if they are")
 
 	// Logging out closes it, also in another tab.
 	eval[bool](p, `fetch("logout", { method: "POST" }).then(() => true)`, chromedp.EvalAwaitPromise)
@@ -357,7 +359,7 @@ func TestOperatorsSeeWhatAnotherScales(t *testing.T) {
 	p.clicks("#scale-go")
 	p.has("#scale-answer", "6 replicas will run")
 	s.ready.Store(6)
-	p.until(`document.getElementById("scale-answer").textContent === "" && `+field+` === "6 true"`)
+	p.until(`document.getElementById("scale-answer").textContent === "" && ` + field + ` === "6 true"`)
 }
 
 // Replicas that are missing for long turn the whole page yellow, also if all others are
@@ -389,6 +391,8 @@ func TestOperatorsOnAPhone(t *testing.T) {
 	go c.hubs[1].Drain(t.Context()) // for words in yellow
 	p := c.operate(b, 390, 844)
 	p.has("#replicas .why", "draining")
+	p.has("#replicas [data-status=yellow] .brief", "draining") // before the numbers
+	assert.True(t, eval[bool](p, `document.querySelector("#replicas [data-status=yellow] .brief").checkVisibility()`))
 	for _, scheme := range []string{"light", "dark"} {
 		p.prefers("color-scheme", scheme)
 		p.goes("#/")

@@ -40,6 +40,7 @@ export function drawLinks(replicas) {
       attribute(cell, { "data-link": state, title });
     });
   });
+  $("links-unknown").hidden = !table.querySelector("[data-link=unknown]");
 }
 
 // link is how one replica hears another one.

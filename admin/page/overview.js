@@ -82,7 +82,7 @@ const cells = [
   ["Processors", (r) => (r.processors ? percent(r.cpu / r.processors) : "–"), (r) => (r.processors ? `${r.cpu.toFixed(2)} of ${r.processors} in use` : null)],
   ["Memory", (r) => (r.memory ? bytes(r.memory) : "–")],
   ["Up for", (r) => lasting(r.uptime_s)],
-  ["Version", (r) => short(r.version) || r.go || "–", (r) => [r.version, r.go].filter(Boolean).join(", ")],
+  ["Version", (r) => short(r.version) || "–", (r) => [r.version, r.go].filter(Boolean).join(", ")],
 ];
 
 // What is not well comes first, so that nobody has to look for it.
@@ -98,7 +98,7 @@ function drawReplicas(o) {
 }
 
 function makeReplica() {
-  const name = el("th", { scope: "row", role: "rowheader" }, el("span", { class: "who" }, el("span", { class: "light" }), el("span", { class: "id" }), el("span", { class: "word" }), el("span", { class: "here" })));
+  const name = el("th", { scope: "row", role: "rowheader" }, el("span", { class: "who" }, el("span", { class: "light" }), el("span", { class: "id" }), el("span", { class: "word" }), el("span", { class: "brief" }), el("span", { class: "here" })));
   return el("tr", { role: "row" }, name, ...cells.map(([label]) => el("td", { role: "cell", "data-label": label, class: label === "Version" ? "version" : "n" })));
 }
 
@@ -111,6 +111,7 @@ function fillReplica(e, r, here) {
   text(id, r.id);
   attribute(id, { title: r.id });
   text(e.querySelector(".word"), r.status + (r.seen_ms > 3000 ? `, silent for ${lasting(r.seen_ms / 1000)}` : ""));
+  text(e.querySelector(".brief"), r.reasons.map((why) => why.reason).join(", "));
   text(e.querySelector(".here"), r.id === here ? "serves this page" : "");
   cells.forEach(([, words, why], i) => {
     const cell = e.children[i + 1];
