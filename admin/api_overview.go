@@ -39,8 +39,8 @@ type replicaInfo struct {
 	Memory      int64     `json:"memory"`
 	CPU         float64   `json:"cpu"`
 	Processors  int       `json:"processors"`
-	LatencyP50  float64   `json:"latency_p50_ms"`
-	LatencyP99  float64   `json:"latency_p99_ms"`
+	LatencyP50  *float64  `json:"latency_p50_ms"` // null if nothing was delivered
+	LatencyP99  *float64  `json:"latency_p99_ms"`
 	Mesh        *meshInfo `json:"mesh"` // null if it has none, or does not say
 }
 
@@ -98,7 +98,10 @@ func (r watched) info(now time.Time) replicaInfo {
 		ID: r.ID, Status: string(r.Status), Reasons: make([]reason, len(r.Reasons)), Seen: r.Seen.Milliseconds(),
 		Started: r.Started, Uptime: max(0, int64(now.Sub(r.Started)/time.Second)), Version: r.Version, Go: r.GoVersion, Draining: r.Draining,
 		Connections: r.Connections, Channels: r.Channels, Queued: r.Queued, Memory: r.Memory, CPU: round(r.CPU, 1000), Processors: r.Processors,
-		LatencyP50: milliseconds(r.LatencyP50), LatencyP99: milliseconds(r.LatencyP99),
+	}
+	if r.LatencyP99 > 0 {
+		p50, p99 := milliseconds(r.LatencyP50), milliseconds(r.LatencyP99)
+		i.LatencyP50, i.LatencyP99 = &p50, &p99
 	}
 	for k, why := range r.Reasons {
 		i.Reasons[k] = reason{why, words(why)}
