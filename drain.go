@@ -41,6 +41,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	}
 	// Tell the other replicas meanwhile: a Store that hangs costs clients no time.
 	h.tasks.Run(func() {
+		h.sayNow()
 		if err := h.flush(h.ctx, true); err != nil {
 			h.warn.storeFails(err)
 		}

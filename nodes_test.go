@@ -246,3 +246,20 @@ func TestLinksWithoutACommonStore(t *testing.T) {
 		o.Store = own
 	})
 }
+
+// Without a common Store, a light turns within a second all the same.
+func TestALightTurnsWithoutACommonStore(t *testing.T) {
+	inBubble(t, 2, nil, func(r *replicas) {
+		settle(4 * time.Second)
+		r.wantStatus(0, "green", "r1")
+		drained := make(chan error)
+		go func() { drained <- r.hubs[1].Drain(context.Background()) }()
+		r.after(time.Second, 0, "yellow: draining", "r1")
+		require.NoError(t, <-drained)
+	}, func(_ int, o *channels.Options) {
+		own, err := store.NewMemory(store.MemoryOptions{})
+		require.NoError(t, err)
+		t.Cleanup(func() { own.Close() })
+		o.Store = own
+	})
+}

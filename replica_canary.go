@@ -2,6 +2,7 @@ package channels
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -134,7 +135,25 @@ func (h *Hub) meshCanary() {
 		l.unlinked = 0
 	}
 	l.linked = slices.ContainsFunc(status.Peers, func(p mesh.Peer) bool { return p.Up })
-	c := control{N: l.n, Epoch: l.epoch}
+	n := l.n
+	l.mu.Unlock()
+	h.sendCanary(n)
+}
+
+// noEcho is the number of a canary whose echo counts for nothing.
+const noEcho = math.MaxUint64
+
+// sayNow tells the other replicas at once what this one is like.
+func (h *Hub) sayNow() {
+	if h.mesh != nil {
+		h.sendCanary(noEcho)
+	}
+}
+
+func (h *Hub) sendCanary(n uint64) {
+	l := &h.vitals
+	l.mu.Lock()
+	c := control{N: n, Epoch: l.epoch}
 	l.mu.Unlock()
 	self := h.self().json()
 	if !h.store.memory {

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ type flight struct {
 // ends with the hub.
 func (h *Hub) reportEachSecond() {
 	n := -1
+	var said Replica
 	h.every(time.Second, func() {
 		n++
 		if h.mesh != nil && n%lookEvery == 0 {
@@ -52,6 +54,10 @@ func (h *Hub) reportEachSecond() {
 		}
 		if n%int(canaryPeriod/time.Second) == 0 {
 			h.storeCanary()
+		}
+		if now, _ := h.verdict(); h.store.memory && (now.Status != said.Status || !slices.Equal(now.Reasons, said.Reasons)) {
+			said = now
+			h.sayNow() // nobody sees it in the Store
 		}
 	})
 }
