@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -94,9 +95,12 @@ func (p *proxy) stop() {
 	}
 }
 
-// idle is what a timeout of 60 s becomes. The server pings each second, instead of each
-// 25 s.
-const idle = "5s"
+// idle is what a timeout of 60 s becomes, and pingPeriod is instead of 25 s. So a busy
+// machine may be late by 7 s before a connection is cut.
+const (
+	idle       = "12s"
+	pingPeriod = 5 * time.Second
+)
 
 // configure writes a file of deploy/ to the proxy's folder, with changes: each is a text
 // that the file has to have, and what takes its place.
@@ -118,6 +122,7 @@ func (p *proxy) configure(name string, changes ...string) (path string) {
 
 func nginx(t *testing.T, p *proxy, app target) {
 	path := p.configure("nginx.conf",
+		"worker_processes auto;", "worker_processes 1;", // each looks names up for itself, and so learns of a replica at another time
 		"listen 8080;", "listen "+p.addr+";",
 		"set $app app:8080;", "set $app "+app.String()+";",
 		"resolver 127.0.0.11 ", "resolver "+cmp.Or(app.dns, "127.0.0.11")+" ",
