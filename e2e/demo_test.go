@@ -28,8 +28,9 @@ func TestTheDemoForOperators(t *testing.T) {
 
 	first := watch(t, s, "orders", 6) // two on each replica
 	p.record()
-	require.NoError(t, syscall.Kill(s.pids()[1], syscall.SIGKILL))
+	require.NoError(t, syscall.Kill(s.readyPIDs(3)[1], syscall.SIGKILL))
 	p.until(`document.getElementById("scale-state").textContent === "2 replicas of 3 wanted are ready."`)
+	p.sums("replica-2 is red; 2 of 3 green") // before more come, since it is gone after a minute
 
 	p.scale("#scale-more", 2, "Scale out from 3 to 5?", "Scale to 5")
 	p.until(`document.getElementById("scale-state").textContent === "5 replicas run, as wanted."`)
@@ -37,14 +38,11 @@ func TestTheDemoForOperators(t *testing.T) {
 	second := watch(t, s, "invoices", 9) // three on each new one
 	p.scale("#scale-fewer", 3, "Scale in from 5 to 2?", "Scale to 2")
 	p.until(`document.getElementById("scale-state").textContent === "2 replicas run, as wanted."`)
-	p.until(`Object.values(lights).filter((all) => all.includes("yellow: draining") && all.at(-1) === "gone").length === 3`)
-
-	p.until(`lights["replica-2"].at(-1) === "red: heartbeats missed"`)
-	p.sums("replica-2 is red; 2 of 3 green")
+	p.until(`Object.values(lights).filter((all) => all.some((light) => /^yellow.*draining/.test(light)) && all.at(-1) === "gone").length === 3`)
 
 	// Another one dies, and nothing starts it again. The page asks for as many as
 	// are wanted already.
-	require.NoError(t, syscall.Kill(s.pids()[1], syscall.SIGKILL))
+	require.NoError(t, syscall.Kill(s.readyPIDs(2)[1], syscall.SIGKILL))
 	p.until(`document.getElementById("scale-go").checkVisibility() && document.getElementById("scale-go").textContent === "Ask for 2 again"`)
 	p.until(`document.getElementById("scale-question").textContent.startsWith("Only 1 of 2 are ready.")`)
 	p.do(chromedp.Click(chromedp.CSS("#scale-go")))
@@ -52,8 +50,8 @@ func TestTheDemoForOperators(t *testing.T) {
 	p.until(`document.getElementById("scale-confirm").hidden && document.getElementById("scale-state").textContent === "2 replicas run, as wanted."`)
 
 	p.until(`lights["replica-2"].at(-1) === "gone"`)
-	all := eval[[]string](p, `lights["replica-2"]`)
-	require.Subset(t, all, []string{"green", "yellow: heartbeat late"}, "%v", all)
+	// A yellow light may have other reasons besides, such as lagging.
+	require.Regexp(t, "green;(.*;)?yellow[^;]*(heartbeat|report) late.*;red: heartbeats missed;(.*;)?gone$", eval[string](p, `lights["replica-2"].join(";")`))
 	first.done()
 	second.done()
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -77,13 +78,15 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 
 	// One that dies turns red, and the page says what to look at.
 	info := `{"node":"replica-4","status":"green","reasons":[],"started":"2026-01-01T00:00:00Z","connections":7}`
-	_, err := c.store.Report(t.Context(), store.Report{Replica: store.Replica{ID: "replica-4", Info: json.RawMessage(info)}})
-	require.NoError(t, err)
-	p.lit("replica-2 yellow", "replica-1 green", "replica-3 green", "replica-4 green")
+	basetest.Eventually(t, "it is green while it reports", func() bool {
+		_, err := c.store.Report(t.Context(), store.Report{Replica: store.Replica{ID: "replica-4", Info: json.RawMessage(info)}})
+		require.NoError(t, err)
+		return slices.Contains(eval[[]string](p, lightsOfReplicas), "replica-4 green")
+	})
 	p.lit("replica-4 red", "replica-2 yellow", "replica-1 green", "replica-3 green")
 	p.has("#replicas .why[data-status=red]", "heartbeats missed")
 	p.has("#replicas .why[data-status=red]", "read the end of its log")
-	p.has("#replicas [data-replica=replica-4] .word", "red, silent for 1")
+	p.until(`/red, silent for \d/.test(document.querySelector("#replicas [data-replica=replica-4] .word").textContent)`)
 	p.until(`document.getElementById("links-unknown").checkVisibility()`)
 	assert.Contains(t, eval[string](p, `document.getElementById("totals").textContent`), "0 connections", "its 7 are at the others, if they are")
 

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/store/redisstore/redistest"
 )
 
@@ -169,16 +170,43 @@ func (p *page) talksTo(other *page, text string) {
 	require.FailNow(p.t, "the text was never heard", text)
 }
 
-// pids returns the processes of the running replicas.
-func (s *server) pids() (all []int) {
+// listed is a replica in the list of the program that runs them.
+type listed struct {
+	PID   int
+	Ready bool
+}
+
+func (s *server) list() []listed {
 	s.t.Helper()
 	_, answer := request(s.t, http.DefaultClient, "GET", s.home()+"replicas", "", "")
-	var list struct{ Data []struct{ PID int } }
+	var list struct{ Data []listed }
 	require.NoError(s.t, json.Unmarshal(answer, &list))
-	for _, r := range list.Data {
+	return list.Data
+}
+
+// pids returns the processes of the replicas, all of which have to run.
+func (s *server) pids() (all []int) {
+	s.t.Helper()
+	for _, r := range s.list() {
 		require.NotZero(s.t, r.PID)
 		all = append(all, r.PID)
 	}
+	return all
+}
+
+// readyPIDs waits until n replicas are ready, and returns their processes. Those that leave
+// are not ready, though they are listed until they have ended.
+func (s *server) readyPIDs(n int) (all []int) {
+	s.t.Helper()
+	basetest.Eventually(s.t, "replicas are ready", func() bool {
+		all = nil
+		for _, r := range s.list() {
+			if r.Ready {
+				all = append(all, r.PID)
+			}
+		}
+		return len(all) == n
+	})
 	return all
 }
 
