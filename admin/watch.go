@@ -110,6 +110,9 @@ func (w *watch) ask() *view {
 	defer cancel()
 	all, err := w.replicas(ctx)
 	v := &view{at: w.now(), err: err, replicas: make([]watched, len(all))}
+	if err != nil {
+		return v // with the tallies as they were, the next look knows the rates
+	}
 	before := w.tallies
 	w.tallies = make(map[string]tally, len(all))
 	for i, r := range all {

@@ -72,6 +72,20 @@ func TestRates(t *testing.T) {
 	require.Empty(t, w.Since(1_000_005))
 }
 
+// After a look that fails, the next one knows the rates, over the time since the last
+// that did not.
+func TestRatesAfterAFailedLook(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a")}}
+	w := c.watch()
+	c.second(w, 10)
+	all := c.all
+	c.all, c.err = nil, errors.New("no answer")
+	c.second(w, 0)
+	c.all, c.err = all, nil
+	c.second(w, 10)
+	require.Equal(t, []admin.Point{{1_000_003, 1, 1, 7, 10, 5, 15}}, w.Since(1_000_001))
+}
+
 // The Store and the mesh tell of the same process, one more exactly than the other, and
 // one later.
 func TestRatesFromTheStoreAndTheMesh(t *testing.T) {
