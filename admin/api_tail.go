@@ -100,12 +100,19 @@ func (a *Admin) send(ctx context.Context, w http.ResponseWriter, t *tail) {
 	}
 }
 
-// A tail holds the newest messages that were not sent yet.
+// A tail holds the newest messages that were not sent yet. They are made texts only when
+// they are sent, since most messages of a busy channel never are.
 type tail struct {
-	mu      sync.Mutex // guards the fields below
-	waiting []messageInfo
-	skipped int
-	over    string // why it has ended by itself
+	mu    sync.Mutex // guards the fields below
+	came  [tailMessages]arrival
+	count int    // how many have come since the last take; the newest are in came, each at its number modulo tailMessages
+	over  string // why it has ended by itself
+}
+
+// An arrival is a message and when it came.
+type arrival struct {
+	message channels.Message
+	at      int64 // Unix time in milliseconds
 }
 
 // read takes what comes, until the subscription ends.
@@ -122,13 +129,8 @@ func (t *tail) read(sub *channels.Subscription) {
 			t.mu.Unlock()
 			return
 		}
-		one := shown(&m)
-		one.Time = nowMS()
-		if len(t.waiting) >= tailMessages {
-			t.waiting = append(t.waiting[:0], t.waiting[1:]...)
-			t.skipped++
-		}
-		t.waiting = append(t.waiting, one)
+		t.came[t.count%tailMessages] = arrival{m, nowMS()}
+		t.count++
 		t.mu.Unlock()
 	}
 }
@@ -136,12 +138,21 @@ func (t *tail) read(sub *channels.Subscription) {
 // take returns what has come since the last take, or nil.
 func (t *tail) take() *tailInfo {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.waiting) == 0 {
+	came, count := t.came, t.count
+	if count > 0 {
+		t.came, t.count = [tailMessages]arrival{}, 0
+	}
+	t.mu.Unlock()
+	if count == 0 {
 		return nil
 	}
-	batch := &tailInfo{t.waiting, t.skipped}
-	t.waiting, t.skipped = nil, 0
+	batch := &tailInfo{Skipped: max(0, count-tailMessages)}
+	for i := batch.Skipped; i < count; i++ {
+		a := &came[i%tailMessages]
+		one := shown(&a.message)
+		one.Time = a.at
+		batch.Messages = append(batch.Messages, one)
+	}
 	return batch
 }
 
