@@ -25,7 +25,7 @@ func (a *Admin) serveScale(w http.ResponseWriter, r *http.Request, who operator)
 	s.mu.Lock()
 	before := s.wanted
 	s.mu.Unlock()
-	err := s.scaler.Scale(ctx, m.Replicas)
+	err := a.guard("Scaler.Scale", func() error { return s.scaler.Scale(ctx, m.Replicas) })
 	a.audit(who, "scaled", err, "from", before, "to", m.Replicas)
 	s.stale()
 	if err != nil {

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -21,6 +23,7 @@ type scaling struct {
 
 	mu            sync.Mutex // guards the fields below
 	asking        bool
+	orders        int // how often somebody has scaled
 	at            time.Time
 	ready, wanted int
 	err           error
@@ -63,20 +66,44 @@ func (a *Admin) askScaler() {
 	ctx, cancel := context.WithTimeout(a.ctx, scalerTimeout)
 	defer cancel()
 	s := &a.scaling
-	ready, wanted, err := s.scaler.Replicas(ctx)
+	s.mu.Lock()
+	orders := s.orders
+	s.mu.Unlock()
+	var ready, wanted int
+	err := a.guard("Scaler.Replicas", func() (err error) {
+		ready, wanted, err = s.scaler.Replicas(ctx)
+		return err
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asking, s.at, s.err = false, time.Now(), err
+	s.asking = false
+	if s.orders != orders {
+		return // the answer may be older than the order
+	}
+	s.at, s.err = time.Now(), err
 	if err == nil {
 		s.ready, s.wanted = ready, wanted
 	}
 }
 
-// stale makes the next look ask the Scaler again.
+// stale makes the next look ask the Scaler again, after somebody has scaled.
 func (s *scaling) stale() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at = time.Time{}
+	s.orders++
+}
+
+// guard calls the app's code. It turns a panic into an error, and logs what it was: it
+// may hold a secret, and operators see the error.
+func (a *Admin) guard(name string, f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			a.opts.Logger.Error("admin: panic in "+name, "panic", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic in %s; the log of this replica says more", name)
+		}
+	}()
+	return f()
 }
 
 // loads are those of the replicas that serve and will go on to.
