@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/channels-go/channels"
-	"github.com/channels-go/channels/internal/gate"
 )
 
 // An Admin serves the operators' page of a hub. All its methods may be called
@@ -28,9 +28,11 @@ type Admin struct {
 	lists   lists
 	scaling scaling
 	tails   chan struct{} // holds one for each live tail
-	tasks   gate.Gate     // goroutines and operators' requests that Close waits for
+	tasks   tasks
 	ctx     context.Context
 	stop    context.CancelFunc // ends ctx
+	closing sync.Once
+	wait    time.Duration // closeTimeout, but in tests
 }
 
 // New returns the page of a hub, and begins to watch its replicas. Close ends that.
@@ -43,7 +45,7 @@ func New(hub *channels.Hub, o Options) (*Admin, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	a := &Admin{hub: hub, opts: o, tails: make(chan struct{}, maxTails)}
+	a := &Admin{hub: hub, opts: o, tails: make(chan struct{}, maxTails), wait: closeTimeout}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.token = sha256.Sum256([]byte(o.Token))
 	a.key = sha256.Sum256([]byte("channels admin session: " + o.Token))
@@ -51,18 +53,24 @@ func New(hub *channels.Hub, o Options) (*Admin, error) {
 	a.lists.hub = hub
 	a.scaling.scaler = o.Scaler
 	a.mux = a.routes()
-	a.tasks.Run(a.sample)
+	a.tasks.run("the look at the replicas", a.sample)
 	return a, nil
 }
 
 // Close ends the live tails and what watches the replicas, and waits for what is under
-// way. Afterwards the page answers 503. Call it before the hub's Shutdown or after it. A
-// second Close returns nil.
-func (a *Admin) Close() error {
-	a.stop()
-	a.tasks.Shut()
-	return a.tasks.Wait(context.Background())
+// way, for at most 12 s: what lasts longer is a Scaler that heeds no context, and the
+// error says so. Afterwards the page answers 503. Call it before the hub's Shutdown or
+// after it. A second Close returns nil.
+func (a *Admin) Close() (err error) {
+	a.closing.Do(func() {
+		a.stop()
+		err = a.tasks.shut(a.wait)
+	})
+	return err
 }
+
+// closeTimeout is a little more than the time that anything is given.
+const closeTimeout = scaleTimeout + 2*time.Second
 
 // sample takes a point once a second, until Close.
 func (a *Admin) sample() {
@@ -84,7 +92,7 @@ var errClosed = refused("closed", http.StatusServiceUnavailable, "this replica i
 // ServeHTTP serves the page, its files, and what it asks for.
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
-	if a.tasks.Closed() {
+	if a.tasks.gate.Closed() {
 		refuse(w, r, errClosed)
 		return
 	}

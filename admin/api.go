@@ -82,10 +82,11 @@ func (a *Admin) ask(w http.ResponseWriter, r *http.Request, e endpoint) (any, er
 			}
 		}
 	}
-	if !a.tasks.Enter() { // not before: Close must not wait for visitors
+	task := "a request to " + r.URL.Path
+	if !a.tasks.enter(task) { // not before: Close must not wait for visitors
 		return nil, errClosed
 	}
-	defer a.tasks.Leave()
+	defer a.tasks.leave(task)
 	return e.serve(a, w, r, who)
 }
 

@@ -59,6 +59,9 @@ func (a *Admin) FillPoints() {
 // Tallies is how many replicas it remembers.
 func (w *Watch) Tallies() int { return len(w.w.tallies) }
 
+// CloseWithin is how long Close waits.
+func (a *Admin) CloseWithin(d time.Duration) { a.wait = d }
+
 // Guesses are wrong tokens by address.
 type Guesses struct{ g guesses }
 

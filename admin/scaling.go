@@ -49,7 +49,7 @@ func (a *Admin) scalingInfo(v *view) *scalingInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.asking && time.Since(s.at) > scalerFresh {
-		s.asking = a.tasks.Run(a.askScaler) // false after Close
+		s.asking = a.tasks.run("Scaler.Replicas", a.askScaler) // false after Close
 	}
 	i := &scalingInfo{Known: !s.at.IsZero() && s.err == nil, Ready: s.ready, Wanted: s.wanted, Min: a.opts.ScaleMin, Max: a.opts.ScaleMax}
 	if i.Known && i.Ready == i.Wanted { // the load of those that are there says little while others come or go

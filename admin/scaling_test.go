@@ -55,6 +55,20 @@ func TestAnswersOlderThanAnOrder(t *testing.T) {
 	require.Equal(t, 5, o.Scaling.Wanted)
 }
 
+// A Scaler that heeds no context does not keep the replica from ending.
+func TestCloseDoesNotWaitForTheScaler(t *testing.T) {
+	slow := newSlowScaler()
+	s := serve(t, channels.Options{}, admin.Options{Scaler: slow})
+	defer close(slow.end)
+	get[overview](s.browser().login(), "api/overview")
+	require.Equal(t, "asked", <-slow.began)
+	s.page.CloseWithin(1)
+	err := s.page.Close()
+	require.ErrorContains(t, err, "admin: Close has waited 1ns in vain for ")
+	require.ErrorContains(t, err, "Scaler.Replicas")
+	require.NoError(t, s.page.Close(), "it waits once")
+}
+
 // A Scaler that panics is one that fails.
 func TestScalerPanics(t *testing.T) {
 	s := serve(t, channels.Options{}, admin.Options{Scaler: panickingScaler{}})

@@ -184,7 +184,9 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if e := hub.Drain(end); e != nil {
 		log.Warn("the drain did not end in time", "err", e)
 	}
-	closePage()
+	if e := closePage(); e != nil {
+		log.Warn("the operators' page did not end in time", "err", e)
+	}
 	programs() // after the clients, and before the hub that the gateway uses
 	if e := hub.Shutdown(end); e != nil {
 		log.Warn("the hub did not end cleanly", "err", e)
