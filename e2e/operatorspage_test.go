@@ -129,7 +129,7 @@ func TestOperatorsReadCharts(t *testing.T) {
 		const points = new Points(), names = ["replicas", "green", "connections", "requests_s", "publishes_s", "deliveries_s", "latency_p50_ms", "latency_p99_ms"];
 		const counts = [];
 		for (let second = 1; second <= 1800; second++) {
-			points.add({ seconds: [second], ...Object.fromEntries(names.map((n, i) => [n, [i % 2 ? null : second % 7]])) });
+			points.add({ seconds: [second], ...Object.fromEntries(names.map((n, i) => [n, [i % 2 ? null : second % 7]])) }, second);
 			if (second % 900 === 0) {
 				drawCharts(points);
 				counts.push(points.seconds.length, document.querySelectorAll("*").length);
@@ -284,6 +284,43 @@ func TestOperatorsPageWithoutAReplica(t *testing.T) {
 	p.has("#summary", "The only replica is green") // from then
 	network.Lead(strings.TrimPrefix(c.servers[0].URL, "http://"))
 	p.until(`document.getElementById("unreached").hidden && document.body.dataset.reach === "yes"`)
+}
+
+// A page follows a channel only while it is seen, and again after it was refused.
+func TestOperatorsFollowOnlyWhatTheySee(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
+	p := c.operate(b, 1280, 800)
+	eval[bool](p, `(() => {
+		const Real = EventSource;
+		window.opened = 0;
+		window.EventSource = class extends Real {
+			constructor(address) { super(window.opened++ ? address : "api/nothing"); }
+		};
+		return true;
+	})()`)
+	p.goes("#/channel/room.1")
+	p.until(`window.opened === 2`)
+	p.has("#tail-state", "following")
+	following := func() int { return c.hubs[0].Stats().Connections }
+	assert.Equal(t, 1, following())
+
+	// see has the browser tell the page whether its tab is seen.
+	see := func(seen string) {
+		eval[bool](p, `(() => {
+			Object.defineProperty(document, "hidden", { configurable: true, get: () => !`+seen+` });
+			return document.dispatchEvent(new Event("visibilitychange"));
+		})()`)
+	}
+	c.publish("room.1", "say", `"before"`)
+	p.has("#tail", "before")
+	see("false")
+	basetest.Eventually(t, "nobody follows", func() bool { return following() == 0 })
+	see("true")
+	p.has("#tail-state", "following")
+	c.publish("room.1", "say", `"after"`)
+	p.until(`/after.*not followed for a while.*before/s.test(document.getElementById("tail").textContent)`)
+	assert.Equal(t, 3, eval[int](p, `window.opened`))
 }
 
 // scalerOfTests only remembers.

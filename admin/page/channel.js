@@ -35,10 +35,14 @@ export function closeChannel() {
   missed = 0;
 }
 
+// follow opens the stream, unless it is open. In a tab that nobody sees it stays closed:
+// over HTTP/1.1, six streams take all the connections that a browser makes to a server.
 function follow() {
+  if (name === null || document.hidden || (stream && stream.readyState !== EventSource.CLOSED)) return;
+  if (stream && !paused && $("tail").children.length) $("tail").prepend(el("li", { class: "skipped" }, "not followed for a while"));
   const mine = (stream = new EventSource("api/tail?" + new URLSearchParams({ name })));
   mine.onopen = drawTailState;
-  mine.onerror = drawTailState; // it comes again by itself, unless it was refused
+  mine.onerror = drawTailState; // it comes again by itself; if it was refused, after the next answer
   mine.onmessage = (e) => {
     const batch = JSON.parse(e.data);
     missed += batch.skipped;
@@ -57,6 +61,12 @@ function follow() {
   });
 }
 
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) stream?.close();
+  else follow();
+  if (stream) drawTailState();
+});
+
 function drawTail() {
   const list = $("tail");
   if (missed) list.prepend(el("li", { class: "skipped" }, `${count(missed, "message")} not shown`));
@@ -67,7 +77,7 @@ function drawTail() {
 }
 
 function drawTailState() {
-  const states = ["connecting…", "following, as one more subscriber", "not followed: reload the page to try again"];
+  const states = ["connecting…", "following, as one more subscriber", "not followed; trying again…"];
   const words = paused ? `paused, ${count(waiting.length + missed, "new message")}` : states[stream?.readyState ?? 2];
   text($("tail-state"), words);
 }
@@ -109,6 +119,7 @@ export async function drawChannel() {
     throw e;
   }
   if (of !== name) return;
+  follow();
   const h = c.history, p = c.presence;
   const numbers = [["Subscribers", number(c.subscribers)], ["Publishes in 60 s", number(c.publishes)]];
   if (h) numbers.push(["Last message", h.offset === "0" ? "none" : place(h.offset)], ["Oldest kept", h.messages.length ? place(h.first) : "none"]);

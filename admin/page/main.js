@@ -73,7 +73,7 @@ async function look() {
   let wait = 1000;
   try {
     const [o, p] = await Promise.all([get("overview"), get("points", { after: points.last || "" })]);
-    points.add(p);
+    points.add(p, o.time_ms / 1000);
     reached(o.replica);
     if (view === "overview") {
       drawOverview(o);

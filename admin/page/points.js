@@ -4,6 +4,10 @@ export const span = 15 * 60;
 
 const columns = ["replicas", "green", "connections", "requests_s", "publishes_s", "deliveries_s", "latency_p50_ms", "latency_p99_ms"];
 
+// slack is how many seconds the newest points may be ahead of the time that came with
+// them: the answers with the two are made one after the other.
+const slack = 2;
+
 export class Points {
   seconds = [];
   columns = Object.fromEntries(columns.map((name) => [name, []]));
@@ -13,9 +17,12 @@ export class Points {
     return this.seconds.at(-1) ?? 0;
   }
 
-  // add appends what the API has sent, and drops what is too old. Another replica may
-  // answer, whose clock differs: what is not newer is left out.
-  add(p) {
+  // add appends what the API has sent, and drops what is too old. now is the time by the
+  // clock of the replica that answers. Where another one has answered before, whose clock
+  // is ahead, its last points are dropped: the charts would stand still until then. What
+  // is not newer than the rest is left out.
+  add(p, now) {
+    this.keep(this.seconds.findLastIndex((second) => second <= now + slack) + 1);
     for (let i = 0; i < p.seconds.length; i++) {
       if (p.seconds[i] <= this.last) continue;
       this.seconds.push(p.seconds[i]);
@@ -28,5 +35,11 @@ export class Points {
       this.seconds.splice(0, old);
       for (const name of columns) this.columns[name].splice(0, old);
     }
+  }
+
+  // keep drops all but the first n points.
+  keep(n) {
+    this.seconds.length = n;
+    for (const name of columns) this.columns[name].length = n;
   }
 }
