@@ -16,10 +16,10 @@ import (
 //     the new message itself, also a case in put (outbox.go), which otherwise ends the
 //     receiver
 //   - if it counts by itself: its counter in Counters (engine.go) and, in package
-//     channels, in Stats (stats.go) and Metrics (metrics.go); replica_vitals.go adds up
-//     what makes a replica yellow, replica.go says so; its test in metrics/moves_test.go.
-//     If it uses an existing counter: the comments on that in engine.go, stats.go and
-//     metrics.go
+//     channels, in Stats (stats.go) and Metrics (metrics.go); its test in
+//     metrics/moves_test.go; replica_vitals.go adds up what makes a replica yellow, and
+//     replica.go and the row "dropping" of docs/replicas.md say so. If it uses an existing
+//     counter: the comments on that in engine.go, stats.go and metrics.go
 //   - its label in metrics/families.go, which calls Dropped drop_oldest and Superseded
 //     keep_latest, and docs/metrics.md; if operators should hear of it, deploy/alerts.yaml
 //     and alerts_test.yaml, and the alert's row in docs/operations.md
