@@ -170,6 +170,7 @@ func (ch *channel) share(ctx context.Context, of part) (store.Page, error) {
 			ch.mu.Unlock()
 			select {
 			case <-r.done:
+				ch.env.turns.Take() // it wakes many at once
 				return r.page, r.err
 			case <-ctx.Done():
 				return store.Page{}, ctx.Err()

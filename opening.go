@@ -112,7 +112,6 @@ func (ch *channel) asksFor(f *start) bool {
 func (o *opening) readLast(ctx context.Context, s *subscription, n int) error {
 	o.before = s.heldFrom(o.own)
 	page, err := s.ch.readNewest(ctx, n)
-	s.ch.env.turns.Take() // many wait for the same page
 	if err != nil || page.Top.Epoch == "" {
 		return err
 	}
@@ -134,7 +133,6 @@ func (o *opening) readLast(ctx context.Context, s *subscription, n int) error {
 func (o *opening) readSince(ctx context.Context, s *subscription, at Position) error {
 	o.before = s.heldFrom(o.own)
 	page, err := s.ch.readShared(ctx, at.Offset)
-	s.ch.env.turns.Take() // many wait for the same page
 	switch {
 	case err != nil:
 		return err

@@ -115,7 +115,6 @@ func (s *subscription) catchUp(own *place, at Position, first bool) {
 	for s.out.WaitRoom(ctx, 0) {
 		before := s.heldFrom(own)
 		page, err := ch.readShared(ctx, at.Offset)
-		ch.env.turns.Take() // many wait for the same page
 		if err != nil {
 			ch.env.storeFailed(err)
 			if !retry.Wait(ctx) {

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -58,10 +57,7 @@ func (t *tasks) run(name string, f func()) bool {
 
 // shut lets no more in, and waits for those that are under way.
 func (t *tasks) shut(patience time.Duration) error {
-	t.gate.Shut()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if t.gate.Wait(ctx) == nil {
+	if t.gate.ShutWithin(patience) == nil {
 		return nil
 	}
 	t.mu.Lock()

@@ -69,12 +69,13 @@ func (g *Gate) Wait(ctx context.Context) error {
 	}
 }
 
-// ShutWithin shuts the gate, and waits for at most d until all have left.
-func (g *Gate) ShutWithin(d time.Duration) {
+// ShutWithin shuts the gate, and waits for at most d until all have left. Otherwise it
+// returns an error.
+func (g *Gate) ShutWithin(d time.Duration) error {
 	g.Shut()
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
-	g.Wait(ctx)
+	return g.Wait(ctx)
 }
 
 func (g *Gate) done() chan struct{} {
