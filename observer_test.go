@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/mesh"
+	"github.com/channels-go/channels/mesh/meshtest"
 	"github.com/channels-go/channels/store"
 )
 
@@ -200,6 +202,38 @@ func TestObserversSeeAReusedKey(t *testing.T) {
 		}
 	}
 	require.Contains(t, calls.ends, store.ErrKeyReused)
+}
+
+// A call of the Store ends for observers and in the metrics also if the Store panics, and
+// so does a message's way to a mesh that does.
+func TestObserversSeeAPanicEnd(t *testing.T) {
+	var armed atomic.Value // the name of a method
+	st := &guardedStore{newMemory(t), func(_ context.Context, method string) error { panicIf(&armed, method); return nil }}
+	node := meshtest.NewNetwork(1).Join("n")
+	t.Cleanup(func() { node.Close() })
+	hub := newHub(t, channels.Options{Store: st, Mesh: panicking{node, &armed}, ReplicaID: "n", Channel: named(map[string]channels.ChannelOptions{"c": {HistorySize: 10}})})
+	steps := &stepRecorder{t: t}
+	hub.Observe(steps)
+	before := hub.Metrics().Store["append"]
+
+	armed.Store("Append")
+	_, err := hub.Publish(t.Context(), "c", msg("x", "1"))
+	require.ErrorIs(t, err, channels.ErrStoreUnavailable)
+	require.Equal(t, []string{
+		"1 in 0: publish",
+		"2 in 1: store append", "2 ends: none", // an error of the Store has no code
+		"1 ends with 1 bytes for 0: store_unavailable",
+	}, steps.take())
+	after := hub.Metrics().Store["append"]
+	require.Equal(t, before.Calls+1, after.Calls)
+	require.Equal(t, before.Errors+1, after.Errors)
+	require.Equal(t, before.Time.Count()+1, after.Time.Count(), "all calls have ended")
+
+	armed.Store("Publish")
+	_, err = hub.Publish(t.Context(), "c", msg("x", "1"))
+	require.NoError(t, err, "it is in the Store")
+	require.Contains(t, steps.take(), "3 ends with 1 bytes for 0 at 1: internal")
+	armed.Store("")
 }
 
 // What an observer puts into the context is seen by the hooks and by the observers after

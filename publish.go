@@ -226,8 +226,13 @@ func (h *Hub) appendToLog(ctx context.Context, ch *channel, m *Message, info []b
 	}
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	pos, dup, err := h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body, Info: info}, store.AppendOptions{
-		Size: ch.opts.HistorySize, TTL: ch.opts.HistoryTTL, Key: key.text, KeyTTL: keyTTL, Digest: key.digest})
+	var pos store.Position
+	var dup bool
+	err := h.guard("the store", func() (err error) {
+		pos, dup, err = h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body, Info: info}, store.AppendOptions{
+			Size: ch.opts.HistorySize, TTL: ch.opts.HistoryTTL, Key: key.text, KeyTTL: keyTTL, Digest: key.digest})
+		return err
+	})
 	if errors.Is(err, store.ErrKeyReused) {
 		return Result{}, ErrKeyReused
 	}
@@ -295,7 +300,7 @@ func (h *Hub) relay(ctx context.Context, kind mesh.Kind, channel string, m *Mess
 		p.Trace = by.trace(ctx) // of the publish, not of this step
 		ctx, step = by.begin(ctx, Step{Kind: StepRelay, Channel: channel, Bytes: len(m.Body), Position: m.Position})
 	}
-	err := h.mesh.Publish(ctx, p)
+	err := h.guard("the mesh", func() error { return h.mesh.Publish(ctx, p) })
 	step.end(ctx, err)
 	if err == nil {
 		return nil

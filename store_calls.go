@@ -58,106 +58,103 @@ func countCalls(s store.Store, told *atomic.Pointer[observers]) *storeCalls {
 
 // A storeCall is a call that is under way.
 type storeCall struct {
+	ctx   context.Context // of the call
+	of    *callCounts
 	began time.Time // zero if the call is not timed
 	step  observed
+	err   *error // what the call returns
 }
 
-// begin counts a call, and returns its context.
-func (s *storeCalls) begin(ctx context.Context, m storeMethod, channel string) (context.Context, storeCall) {
-	var c storeCall
-	if n := s.calls[m].n.Add(1); !s.memory || n%memorySample == 1 {
+// errStorePanics is what a call has failed with that does not return.
+var errStorePanics = errors.New("channels: the store panics")
+
+// begin counts a call. Who calls it defers end, and then returns what the Store does: so
+// a call also ends if the Store panics. err is the caller's result.
+func (s *storeCalls) begin(ctx context.Context, m storeMethod, channel string, err *error) storeCall {
+	*err = errStorePanics
+	c := storeCall{ctx: ctx, of: &s.calls[m], err: err}
+	if n := c.of.n.Add(1); !s.memory || n%memorySample == 1 {
 		c.began = time.Now()
 	}
 	if by := s.observers.Load(); by != nil {
-		ctx, c.step = by.begin(ctx, Step{Kind: StepStore, Call: storeMethodNames[m], Channel: channel})
+		c.ctx, c.step = by.begin(ctx, Step{Kind: StepStore, Call: storeMethodNames[m], Channel: channel})
 	}
-	return ctx, c
+	return c
 }
 
-func (s *storeCalls) end(ctx context.Context, m storeMethod, call *storeCall, err error) {
-	c := &s.calls[m]
-	if !call.began.IsZero() {
-		c.took.Add(time.Since(call.began))
+func (c *storeCall) end() {
+	if !c.began.IsZero() {
+		c.of.took.Add(time.Since(c.began))
 	}
-	call.step.end(ctx, err)
+	err := *c.err
+	c.step.end(c.ctx, err)
 	if err != nil && !errors.Is(err, store.ErrKeyReused) && !errors.Is(err, store.ErrClosed) && !errors.Is(err, context.Canceled) {
-		c.failed.Add(1)
+		c.of.failed.Add(1)
 	}
 }
 
-func (s *storeCalls) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
-	ctx, c := s.begin(ctx, callAppend, channel)
-	pos, dup, err := s.Store.Append(ctx, channel, e, o)
-	s.end(ctx, callAppend, &c, err)
-	return pos, dup, err
+func (s *storeCalls) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (_ store.Position, dup bool, err error) {
+	c := s.begin(ctx, callAppend, channel, &err)
+	defer c.end()
+	return s.Store.Append(c.ctx, channel, e, o)
 }
 
-func (s *storeCalls) Begin(ctx context.Context, channel string) (store.Position, error) {
-	ctx, c := s.begin(ctx, callBegin, channel)
-	pos, err := s.Store.Begin(ctx, channel)
-	s.end(ctx, callBegin, &c, err)
-	return pos, err
+func (s *storeCalls) Begin(ctx context.Context, channel string) (_ store.Position, err error) {
+	c := s.begin(ctx, callBegin, channel, &err)
+	defer c.end()
+	return s.Store.Begin(c.ctx, channel)
 }
 
-func (s *storeCalls) Range(ctx context.Context, channel string, q store.Query) (store.Page, error) {
-	ctx, c := s.begin(ctx, callRange, channel)
-	page, err := s.Store.Range(ctx, channel, q)
-	s.end(ctx, callRange, &c, err)
-	return page, err
+func (s *storeCalls) Range(ctx context.Context, channel string, q store.Query) (_ store.Page, err error) {
+	c := s.begin(ctx, callRange, channel, &err)
+	defer c.end()
+	return s.Store.Range(c.ctx, channel, q)
 }
 
-func (s *storeCalls) Tops(ctx context.Context, channels []string) ([]store.Position, error) {
-	ctx, c := s.begin(ctx, callTops, "")
-	tops, err := s.Store.Tops(ctx, channels)
-	s.end(ctx, callTops, &c, err)
-	return tops, err
+func (s *storeCalls) Tops(ctx context.Context, channels []string) (_ []store.Position, err error) {
+	c := s.begin(ctx, callTops, "", &err)
+	defer c.end()
+	return s.Store.Tops(c.ctx, channels)
 }
 
-func (s *storeCalls) Report(ctx context.Context, r store.Report) (bool, error) {
-	ctx, c := s.begin(ctx, callReport, "")
-	known, err := s.Store.Report(ctx, r)
-	s.end(ctx, callReport, &c, err)
-	return known, err
+func (s *storeCalls) Report(ctx context.Context, r store.Report) (known bool, err error) {
+	c := s.begin(ctx, callReport, "", &err)
+	defer c.end()
+	return s.Store.Report(c.ctx, r)
 }
 
-func (s *storeCalls) Forget(ctx context.Context, replica string) error {
-	ctx, c := s.begin(ctx, callForget, "")
-	err := s.Store.Forget(ctx, replica)
-	s.end(ctx, callForget, &c, err)
-	return err
+func (s *storeCalls) Forget(ctx context.Context, replica string) (err error) {
+	c := s.begin(ctx, callForget, "", &err)
+	defer c.end()
+	return s.Store.Forget(c.ctx, replica)
 }
 
-func (s *storeCalls) Replicas(ctx context.Context) ([]store.Replica, error) {
-	ctx, c := s.begin(ctx, callReplicas, "")
-	all, err := s.Store.Replicas(ctx)
-	s.end(ctx, callReplicas, &c, err)
-	return all, err
+func (s *storeCalls) Replicas(ctx context.Context) (_ []store.Replica, err error) {
+	c := s.begin(ctx, callReplicas, "", &err)
+	defer c.end()
+	return s.Store.Replicas(c.ctx)
 }
 
-func (s *storeCalls) Channels(ctx context.Context, prefix, after string, limit int) ([]store.Count, error) {
-	ctx, c := s.begin(ctx, callChannels, "")
-	counts, err := s.Store.Channels(ctx, prefix, after, limit)
-	s.end(ctx, callChannels, &c, err)
-	return counts, err
+func (s *storeCalls) Channels(ctx context.Context, prefix, after string, limit int) (_ []store.Count, err error) {
+	c := s.begin(ctx, callChannels, "", &err)
+	defer c.end()
+	return s.Store.Channels(c.ctx, prefix, after, limit)
 }
 
-func (s *storeCalls) Channel(ctx context.Context, name string) (store.Count, error) {
-	ctx, c := s.begin(ctx, callChannel, name)
-	count, err := s.Store.Channel(ctx, name)
-	s.end(ctx, callChannel, &c, err)
-	return count, err
+func (s *storeCalls) Channel(ctx context.Context, name string) (_ store.Count, err error) {
+	c := s.begin(ctx, callChannel, name, &err)
+	defer c.end()
+	return s.Store.Channel(c.ctx, name)
 }
 
-func (s *storeCalls) UpdatePresence(ctx context.Context, replica string, changes []store.PresenceChange) error {
-	ctx, c := s.begin(ctx, callPresence, "")
-	err := s.Store.UpdatePresence(ctx, replica, changes)
-	s.end(ctx, callPresence, &c, err)
-	return err
+func (s *storeCalls) UpdatePresence(ctx context.Context, replica string, changes []store.PresenceChange) (err error) {
+	c := s.begin(ctx, callPresence, "", &err)
+	defer c.end()
+	return s.Store.UpdatePresence(c.ctx, replica, changes)
 }
 
-func (s *storeCalls) Members(ctx context.Context, channel string, limit int) ([]store.Member, int, error) {
-	ctx, c := s.begin(ctx, callMembers, channel)
-	members, total, err := s.Store.Members(ctx, channel, limit)
-	s.end(ctx, callMembers, &c, err)
-	return members, total, err
+func (s *storeCalls) Members(ctx context.Context, channel string, limit int) (_ []store.Member, total int, err error) {
+	c := s.begin(ctx, callMembers, channel, &err)
+	defer c.end()
+	return s.Store.Members(c.ctx, channel, limit)
 }
