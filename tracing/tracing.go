@@ -30,12 +30,15 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/store"
@@ -56,7 +59,7 @@ type Options struct {
 type Tracing struct{ propagator propagation.TextMapPropagator }
 
 // New traces what a hub does from now on. Call it once for a hub, before it serves, and
-// on each replica.
+// on each replica. With the provider of package noop, the hub is as if it was not called.
 func New(hub *channels.Hub, o Options) *Tracing {
 	if o.TracerProvider == nil {
 		o.TracerProvider = otel.GetTracerProvider()
@@ -64,7 +67,9 @@ func New(hub *channels.Hub, o Options) *Tracing {
 	if o.Propagator == nil {
 		o.Propagator = otel.GetTextMapPropagator()
 	}
-	hub.Observe(&observer{o.TracerProvider.Tracer("github.com/channels-go/channels/tracing")})
+	if _, none := o.TracerProvider.(noop.TracerProvider); !none {
+		hub.Observe(newObserver(o.TracerProvider))
+	}
 	return &Tracing{o.Propagator}
 }
 
@@ -83,7 +88,33 @@ func (t *Tracing) Middleware(next http.Handler) http.Handler {
 }
 
 // observer makes spans of a hub's steps.
-type observer struct{ tracer trace.Tracer }
+type observer struct {
+	tracer trace.Tracer
+	// unset is the global provider if that is still the one that waits for the app's. It
+	// makes no spans, but what it is given for them would take memory.
+	unset trace.TracerProvider
+}
+
+func newObserver(p trace.TracerProvider) *observer {
+	o := &observer{tracer: p.Tracer("github.com/channels-go/channels/tracing")}
+	if t := reflect.TypeOf(p); t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "go.opentelemetry.io/otel/internal/global" {
+		o.unset = p
+	}
+	return o
+}
+
+// off reports whether the app has set no provider yet.
+func (o *observer) off() bool { return o.unset != nil && otel.GetTracerProvider() == o.unset }
+
+// A begun span is in the context of its step, so that End finds it there: the context's
+// last span may be one that the app has begun meanwhile, or that of a step around this one.
+type begun struct {
+	trace.Span
+	kind channels.StepKind
+	at   time.Time // the step's Start
+}
+
+type begunKey struct{}
 
 // What the spans of one kind have in common.
 var (
@@ -99,23 +130,30 @@ var (
 // Begin begins the span of a step. Only a publish may begin a trace, so only there is the
 // provider asked whether one is sampled.
 func (o *observer) Begin(ctx context.Context, s channels.Step) context.Context {
+	if o.off() {
+		return ctx
+	}
+	var span trace.Span
 	switch s.Kind {
 	case channels.StepPublish:
-		ctx, _ = o.tracer.Start(ctx, "publish", producer, with(publish, &s))
+		ctx, span = o.tracer.Start(ctx, "publish", producer, with(publish, &s))
 	case channels.StepStore:
 		if trace.SpanFromContext(ctx).IsRecording() {
-			ctx, _ = o.tracer.Start(ctx, "store "+s.Call, client, with(nil, &s, attribute.String("channels.store.call", s.Call)))
+			ctx, span = o.tracer.Start(ctx, "store "+s.Call, client, with(nil, &s, attribute.String("channels.store.call", s.Call)))
 		}
 	case channels.StepRelay:
 		if trace.SpanFromContext(ctx).IsRecording() {
-			ctx, _ = o.tracer.Start(ctx, "relay", with(nil, &s))
+			ctx, span = o.tracer.Start(ctx, "relay", with(nil, &s))
 		}
 	case channels.StepReceive:
 		if trace.SpanContextFromContext(ctx).IsSampled() {
-			ctx, _ = o.tracer.Start(ctx, "receive", consumer, with(receive, &s, attribute.String("channels.origin", s.Origin)))
+			ctx, span = o.tracer.Start(ctx, "receive", consumer, with(receive, &s, attribute.String("channels.origin", s.Origin)))
 		}
 	}
-	return ctx
+	if span == nil || !span.IsRecording() {
+		return ctx
+	}
+	return context.WithValue(ctx, begunKey{}, &begun{span, s.Kind, s.Start})
 }
 
 // with returns the attributes with which a step's span begins. Samplers see them.
@@ -131,11 +169,11 @@ func with(common []attribute.KeyValue, s *channels.Step, more ...attribute.KeyVa
 	return trace.WithAttributes(all...)
 }
 
-// End ends the span that Begin has begun. If it began none, that of ctx does not record:
-// otherwise there would be one.
+// End ends the span that Begin has begun, if it has. ctx may have that of a step around
+// this one instead.
 func (o *observer) End(ctx context.Context, s channels.Step, err error) {
-	span := trace.SpanFromContext(ctx)
-	if !span.IsRecording() {
+	span, _ := ctx.Value(begunKey{}).(*begun)
+	if span == nil || span.kind != s.Kind || !span.at.Equal(s.Start) {
 		return
 	}
 	if s.Position.Offset > 0 {
