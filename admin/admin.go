@@ -26,6 +26,7 @@ type Admin struct {
 	mux     *http.ServeMux
 	watch   watch
 	lists   lists
+	rooms   rooms
 	scaling scaling
 	tails   chan struct{} // holds one for each live tail
 	tasks   tasks
@@ -50,7 +51,8 @@ func New(hub *channels.Hub, o Options) (*Admin, error) {
 	a.token = sha256.Sum256([]byte(o.Token))
 	a.key = sha256.Sum256([]byte("channels admin session: " + o.Token))
 	a.watch.init(hub, time.Now)
-	a.lists.hub = hub
+	a.lists.init(hub)
+	a.rooms.init(hub)
 	a.scaling.scaler = o.Scaler
 	a.mux = a.routes()
 	a.tasks.run("the look at the replicas", a.sample)
@@ -83,6 +85,7 @@ func (a *Admin) sample() {
 		case <-t.C:
 			a.watch.sample()
 			a.lists.forget()
+			a.rooms.forget()
 		}
 	}
 }

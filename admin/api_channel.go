@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -54,7 +55,7 @@ const (
 	maxShown    = 4 << 10
 )
 
-// serveChannel is GET /api/channel?name=&before=.
+// serveChannel is GET /api/channel?name=&before=&messages=.
 func (a *Admin) serveChannel(_ http.ResponseWriter, r *http.Request, _ operator) (any, error) {
 	q, err := query(r, "name", "before", "messages")
 	if err != nil {
@@ -69,12 +70,50 @@ func (a *Admin) serveChannel(_ http.ResponseWriter, r *http.Request, _ operator)
 		return nil, err
 	}
 	name := q.Get("name")
-	c, err := a.hub.Channel(r.Context(), name)
+	if err := channels.CheckName(name); err != nil { // so that none is remembered
+		return nil, err
+	}
+	return a.rooms.get(room{name, uint64(before), max(1, int(messages))})
+}
+
+// A room is what somebody wants to see of a channel.
+type room struct {
+	name     string
+	before   uint64 // 0: the newest messages
+	messages int
+}
+
+// rooms keeps what was read of channels, which takes three calls of the Store.
+type rooms struct{ sharing[room, *channelInfo] }
+
+const (
+	// maxRooms bounds what is kept. Each is up to 1 MB, and mostly a few KB.
+	maxRooms = 32
+	// roomFresh is how long it is good. The page asks every 2 s, so one viewer always
+	// gets a new one, and further viewers cost nothing.
+	roomFresh = 1900 * time.Millisecond
+	// roomTimeout bounds the three calls.
+	roomTimeout = 10 * time.Second
+)
+
+func (s *rooms) init(hub *channels.Hub) {
+	s.most = maxRooms
+	s.read = func(of room, _ *channelInfo) (*channelInfo, time.Time, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), roomTimeout)
+		defer cancel()
+		good := time.Now().Add(roomFresh) // from now, or a slow Store would make the page late
+		info, err := readRoom(ctx, hub, of)
+		return info, good, err
+	}
+}
+
+func readRoom(ctx context.Context, hub *channels.Hub, of room) (*channelInfo, error) {
+	c, err := hub.Channel(ctx, of.name)
 	if err != nil {
 		return nil, err
 	}
-	info := channelInfo{channelRow: channelRow{c.Name, c.Subscribers, c.Publishes}}
-	h, err := a.hub.History(r.Context(), name, channels.HistoryQuery{Before: uint64(before), Limit: max(1, int(messages))})
+	info := &channelInfo{channelRow: channelRow{c.Name, c.Subscribers, c.Publishes}}
+	h, err := hub.History(ctx, of.name, channels.HistoryQuery{Before: of.before, Limit: of.messages})
 	switch {
 	case err == nil:
 		info.History = &historyInfo{h.Position.Epoch, offset(h.Position.Offset), offset(h.First), make([]messageInfo, len(h.Messages))}
@@ -84,7 +123,7 @@ func (a *Admin) serveChannel(_ http.ResponseWriter, r *http.Request, _ operator)
 	case !errors.Is(err, channels.ErrNoHistory):
 		return nil, err
 	}
-	p, err := a.hub.Presence(r.Context(), name, maxMembers)
+	p, err := hub.Presence(ctx, of.name, maxMembers)
 	switch {
 	case err == nil:
 		info.Presence = &presenceInfo{p.Total, make([]memberInfo, len(p.Members))}

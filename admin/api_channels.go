@@ -54,11 +54,11 @@ func (a *Admin) serveChannels(_ http.ResponseWriter, r *http.Request, _ operator
 	if err != nil {
 		return nil, err
 	}
-	l, err := a.lists.of(q.Get("prefix"))
+	l, err := a.lists.get(q.Get("prefix"))
 	if err != nil {
 		return nil, err
 	}
-	order := a.lists.find(l, search{q.Get("contains"), by})
+	order := l.find(search{q.Get("contains"), by})
 	offset = min(offset, int64(len(order)))
 	rows := order[offset:min(int64(len(order)), offset+limit)]
 	info := channelsInfo{Channels: make([]channelRow, len(rows)), Offset: offset, Total: len(order), More: l.more, Age: time.Since(l.at).Milliseconds(), Own: a.alone(a.watch.look())}

@@ -89,3 +89,10 @@ func (a *Admin) Reads(value string) bool {
 	_, ok := a.readSession(value, time.Now())
 	return ok
 }
+
+// Rooms is how many channels it keeps what was read of.
+func (a *Admin) Rooms() int {
+	a.rooms.mu.Lock()
+	defer a.rooms.mu.Unlock()
+	return len(a.rooms.all)
+}

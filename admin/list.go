@@ -27,8 +27,6 @@ const (
 	// searches in each.
 	maxLists = 4
 	maxFound = 4
-	// listForgotten is how long after its last use a list is dropped.
-	listForgotten = 30 * time.Second
 )
 
 // A lister is the part of a hub that lists channels.
@@ -36,25 +34,17 @@ type lister interface {
 	Channels(context.Context, channels.ChannelsQuery) (channels.ChannelsPage, error)
 }
 
-// lists keeps lists of channels that several viewers share.
-type lists struct {
-	hub lister
-
-	mu       sync.Mutex // guards the fields below, and those of lists that say so
-	byPrefix map[string]*listing
-}
+// lists keeps lists of channels by the beginning of their names.
+type lists struct{ sharing[string, *listing] }
 
 // A listing is all channels whose names begin with a prefix, as they were at a moment.
 type listing struct {
-	done chan struct{} // closed when it is there; then the fields below do not change
 	all  []channels.ChannelInfo
 	more bool // there are channels beyond maxListed
 	at   time.Time
-	good time.Time // until when
-	err  error
 
-	used  time.Time // guarded by lists.mu
-	found []*found  // guarded by lists.mu; the last used one first
+	mu    sync.Mutex // guards the field below
+	found []*found   // the last used one first
 }
 
 // found is the result of a search in a list, in an order.
@@ -69,81 +59,27 @@ type search struct {
 	by   string // "name", "subscribers" or "publishes"
 }
 
-// of returns the list of a prefix. If it is not good any more, or was never made, the
-// caller makes it, and others who come meanwhile wait for that.
-func (l *lists) of(prefix string) (*listing, error) {
-	now := time.Now()
-	l.mu.Lock()
-	one := l.byPrefix[prefix]
-	mine := one == nil || one.isDone() && now.After(one.good)
-	if mine {
+func (l *lists) init(hub lister) {
+	l.most = maxLists
+	l.read = func(prefix string, before *listing) (*listing, time.Time, error) {
 		size := 0 // it will be about as long as the one before
-		if one != nil {
-			size = len(one.all) + len(one.all)/64
+		if before != nil {
+			size = len(before.all) + len(before.all)/64
 		}
-		one = &listing{done: make(chan struct{}), all: make([]channels.ChannelInfo, 0, size)}
-		l.putLocked(prefix, one)
-	}
-	one.used = now
-	l.mu.Unlock()
-	if mine {
-		one.fill(l.hub, prefix)
-	}
-	<-one.done
-	return one, one.err
-}
-
-func (l *listing) isDone() bool {
-	select {
-	case <-l.done:
-		return true
-	default:
-		return false
+		return makeList(hub, prefix, size)
 	}
 }
 
-// putLocked keeps a list, instead of that of the same prefix, or of the one that was
-// used the longest time ago.
-func (l *lists) putLocked(prefix string, one *listing) {
-	if l.byPrefix == nil {
-		l.byPrefix = map[string]*listing{}
-	}
-	if _, ok := l.byPrefix[prefix]; !ok && len(l.byPrefix) >= maxLists {
-		oldest := ""
-		for p, other := range l.byPrefix {
-			if o := l.byPrefix[oldest]; o == nil || other.used.Before(o.used) {
-				oldest = p
-			}
-		}
-		delete(l.byPrefix, oldest)
-	}
-	l.byPrefix[prefix] = one
-}
-
-// forget drops the lists that nobody looks at.
-func (l *lists) forget() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for prefix, one := range l.byPrefix {
-		if one.isDone() && time.Since(one.used) > listForgotten {
-			delete(l.byPrefix, prefix)
-		}
-	}
-}
-
-// fill makes the list. The context is no viewer's, since others share it.
-func (l *listing) fill(hub lister, prefix string) {
-	defer close(l.done)
+// makeList makes a list, and says until when it is good.
+func makeList(hub lister, prefix string, size int) (*listing, time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), listTimeout)
 	defer cancel()
 	began := time.Now()
+	l := &listing{all: make([]channels.ChannelInfo, 0, size)}
 	for q := (channels.ChannelsQuery{Prefix: prefix, Limit: 1000}); ; {
 		page, err := hub.Channels(ctx, q)
 		if err != nil {
-			l.err = err
-			l.at = time.Now()
-			l.good = l.at // for those who wait already
-			return
+			return nil, time.Time{}, err
 		}
 		l.all = append(l.all, page.Channels...)
 		if q.Cursor = page.Next; q.Cursor == "" {
@@ -156,26 +92,26 @@ func (l *listing) fill(hub lister, prefix string) {
 	}
 	l.at = time.Now()
 	took := l.at.Sub(began)
-	l.good = l.at.Add(max(listFresh, took, min(listShare*took, listOld)))
+	return l, l.at.Add(max(listFresh, took, min(listShare*took, listOld))), nil
 }
 
 // find returns the channels of a search in its order, as indices of l.all. The result is
 // kept, since the page asks for it again and again.
-func (l *lists) find(one *listing, s search) []int32 {
+func (l *listing) find(s search) []int32 {
 	l.mu.Lock()
-	for i, f := range one.found {
+	for i, f := range l.found {
 		if f.search == s {
-			one.found = slices.Insert(slices.Delete(one.found, i, i+1), 0, f)
+			l.found = slices.Insert(slices.Delete(l.found, i, i+1), 0, f)
 			l.mu.Unlock()
 			return f.order
 		}
 	}
 	l.mu.Unlock()
-	order := one.search(s)
+	order := l.search(s)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	one.found = slices.Insert(one.found, 0, &found{s, order})
-	one.found = one.found[:min(len(one.found), maxFound)]
+	l.found = slices.Insert(l.found, 0, &found{s, order})
+	l.found = l.found[:min(len(l.found), maxFound)]
 	return order
 }
 
