@@ -36,6 +36,7 @@ func TestViewersShareOneRead(t *testing.T) {
 			}
 			before := hub.Metrics().Store
 			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
 			var all sync.WaitGroup
 			for i := range viewers {
 				all.Go(func() { ask(ctx, "/api/tail?name=h.a") })
