@@ -68,7 +68,7 @@ func (ch *channel) beginAtLocked(s *subscription, since *Position) {
 			s.out.Send(newResetFrame(resetNoHistory, nil), fanout.Close)
 		}
 	case since == nil:
-		if s.out.Format == fanout.SSE {
+		if s.out.Format.Placed() {
 			s.out.Send(newPlaceFrame(pos), fanout.Close)
 		}
 	case *since != pos:

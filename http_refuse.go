@@ -92,7 +92,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 	case passes && r.Method == http.MethodGet && wantsStream(r) && !strings.HasSuffix(r.URL.Path, pathConnectEvents): // whose clients come again after any HTTP error
-		refuseStream(w, e)
+		refuseStream(w, r, e)
 		return
 	}
 	status, b := marshal(e.status(), answer.Refused(e.Code, e.Message))

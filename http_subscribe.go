@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels/internal/fanout"
 )
 
 // serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.
@@ -27,6 +29,9 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, 
 			return err
 		}
 		return plainGet(w, r)
+	}
+	if upgrade && q.as == fanout.Named {
+		return ErrBadQuery.saying("format=event is for an event stream (Accept: text/event-stream); a WebSocket has no names for its messages")
 	}
 	if !upgrade && !h.refererAllowed(r) {
 		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
@@ -80,15 +85,20 @@ func plainGet(w http.ResponseWriter, r *http.Request) error {
 
 // channelQuery is what a client asks for when it opens a channel.
 type channelQuery struct {
-	start          // a position to resume from, or how many of the newest messages; from now on if there is neither
-	heartbeat bool // it wants to see heartbeats
+	start                   // a position to resume from, or how many of the newest messages; from now on if there is neither
+	heartbeat bool          // it wants to see heartbeats
+	as        fanout.Format // of an event stream
 }
+
+// formatEvent is the format of events that are named after their headers.
+const formatEvent = "event"
 
 // channelQueryOf reads the query of a request for a channel. Last-Event-ID is
 // the browser's own memory, and newer than since and last. If it is not valid, the
 // client gets a reset, and not an error, after which a browser would never reconnect.
 func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
 	id := ""
+	q.as = fanout.SSE
 	if stream {
 		id = r.Header.Get("Last-Event-ID")
 	}
@@ -113,9 +123,18 @@ func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
 //
 //go:noinline
 func readChannelQuery(r *http.Request, begins bool) (q channelQuery, err error) {
-	v, err := queryOf(r, "since", "last", "heartbeat")
+	// Datastar adds its own parameter to each GET: the page's signals.
+	v, err := queryOf(r, "since", "last", "heartbeat", "format", "datastar")
 	if err != nil {
 		return q, err
+	}
+	switch v.Get("format") {
+	case "":
+		q.as = fanout.SSE
+	case formatEvent:
+		q.as = fanout.Named
+	default:
+		return q, ErrBadQuery.saying("format is %.40q; it must be event, or be left out", v.Get("format"))
 	}
 	switch v.Get("heartbeat") {
 	case "":

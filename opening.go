@@ -196,7 +196,7 @@ func (s *subscription) follow(o *opening) {
 // send queues the opening of a subscriber that gets messages one by one. What does
 // not fit is read again when there is room.
 func (o *opening) send(s *subscription) {
-	if s.out.Format == fanout.SSE {
+	if s.out.Format.Placed() {
 		s.out.Send(newPlaceFrame(o.from), fanout.Close)
 	}
 	for i, m := range o.messages {

@@ -82,6 +82,7 @@ func (e *sseClient) close() {
 // stream. It is as strict as the strictest client: it makes an event of each
 // block, so that none may be empty.
 func (e *sseClient) read() (ev sseEvent, err error) {
+	newline := "" // before the next line of data
 	for {
 		line, err := e.r.ReadString('\n')
 		if err != nil {
@@ -116,7 +117,8 @@ func (e *sseClient) read() (ev sseEvent, err error) {
 		case "id":
 			ev.id, e.lastID = value, value
 		case "data":
-			ev.data += value
+			ev.data += newline + value
+			newline = "\n"
 		default:
 			return ev, fmt.Errorf("the field %q", line)
 		}

@@ -120,13 +120,17 @@ func appendRetry(b []byte, d time.Duration) []byte {
 // refuseStream tells a client to come back later. An EventSource that gets an
 // HTTP error gives up for good, so an error that will pass by itself is sent as a
 // stream that ends at once. The client comes back after Retry-After, or later.
-func refuseStream(w http.ResponseWriter, e *Error) {
+func refuseStream(w http.ResponseWriter, r *http.Request, e *Error) {
 	wait := 3 * time.Second
 	if n, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil {
 		wait = max(wait, 2*min(time.Duration(n), maxRetryAfter)*time.Second)
 	}
-	beginStream(w, fanout.SSE)
-	w.Write(append(appendRetry(nil, backoff.Spread(wait)), newErrorFrame(e, nil).Bytes(fanout.SSE)...))
+	as := fanout.SSE
+	if r.URL.Query().Get("format") == formatEvent {
+		as = fanout.Named
+	}
+	beginStream(w, as)
+	w.Write(append(appendRetry(nil, backoff.Spread(wait)), newErrorFrame(e, nil).Bytes(as)...))
 }
 
 // maxRetryAfter keeps the time within what browsers take, in seconds.
@@ -141,7 +145,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	defer cancel(nil)
 	s := newStream(w, cancel)
 	defer s.returned()
-	s.Init(h.fan, s, fanout.SSE)
+	s.Init(h.fan, s, q.as)
 	h.initClient(&s.client, &s.Outbox, name, info)
 	s.heartbeat = q.heartbeat
 	if err := s.letIn(ctx, q.start); err != nil {
@@ -236,7 +240,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter, timeout time.
 	rc := http.NewResponseController(w)
 	beginStream(w, s.Format)
 	var b []byte
-	if s.Format == fanout.SSE || s.Format == fanout.ClientEvents {
+	if s.Format.Events() {
 		b = appendRetry(nil, backoff.Spread(retryTime))
 	} else if err := s.writeAll(w, rc, nil, timeout); err != nil { // clients wait for the headers, but not for long
 		return err

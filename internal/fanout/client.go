@@ -1,7 +1,5 @@
 package fanout
 
-import "sync/atomic"
-
 // The client protocol carries many channels over one connection, and has an encoding
 // of its own, in JSON or Protobuf. What a frame says in it is one reply, which its
 // Value appends; in Protobuf it begins with its length. Here is only what stands around
@@ -63,21 +61,9 @@ func NewReply(as Format, b []byte) *Frame {
 // has codes of its own. An event stream or an HTTP stream gets what the Value appends.
 func (f *Frame) EndClients(code uint16, reason string) {
 	end := NewClose(code, reason).ws
-	forms := f.clientForms()
+	forms := &f.otherForms().clients
 	forms[0].Store(&end)
 	forms[ClientProtobuf-ClientJSON].Store(&end)
-}
-
-// clientForms are a frame in the client protocol's formats, as far as it was encoded.
-type clientForms [clientFormats]atomic.Pointer[[]byte]
-
-// clientForms returns those of the frame, even if there are none yet.
-func (f *Frame) clientForms() *clientForms {
-	if forms := f.clients.Load(); forms != nil {
-		return forms
-	}
-	f.clients.CompareAndSwap(nil, new(clientForms))
-	return f.clients.Load()
 }
 
 // client encodes the frame in one of the client protocol's formats.
@@ -86,8 +72,8 @@ func (f *Frame) client(as Format) []byte {
 	if f == Ping {
 		return clientPings[i]
 	}
-	if forms := f.clients.Load(); forms != nil {
-		if b := forms[i].Load(); b != nil {
+	if forms := f.others.Load(); forms != nil {
+		if b := forms.clients[i].Load(); b != nil {
 			return *b
 		}
 	}
@@ -97,7 +83,7 @@ func (f *Frame) client(as Format) []byte {
 	case f.Value == nil:
 		return nil
 	}
-	return f.once(&f.clientForms()[i], func() []byte {
+	return f.once(&f.otherForms().clients[i], func() []byte {
 		b := make([]byte, ReplyRoom, len(f.ws)+ReplyRoom+64)
 		if b = f.Value.AppendReply(b, as.Protobuf()); len(b) == ReplyRoom {
 			return nil

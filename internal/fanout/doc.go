@@ -20,7 +20,7 @@
 // one is full, its Policy makes room or ends it (policy.go). An outbox that was
 // empty wakes its [Owner]; for a socket this queues it for a writer (socket.go),
 // which takes all that waits, joins the frames (outbox.go; frame.go encodes each of
-// them once) and writes them at once (writer.go).
+// them once, page.go those for pages) and writes them at once (writer.go).
 //
 // No two locks of this package are held at the same time, and no method of an
 // [Owner] is called with one of them held.

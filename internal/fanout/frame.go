@@ -28,7 +28,23 @@ type Frame struct {
 	encoding sync.Mutex    // held while one of those below is made
 	deflated atomic.Pointer[[]byte]
 	sse      atomic.Pointer[[]byte]
-	clients  atomic.Pointer[clientForms] // nil until a session wants the frame
+	others   atomic.Pointer[otherForms] // nil until a receiver wants one of them
+}
+
+// otherForms are a frame in the formats that most frames are never wanted in, as far as
+// it was encoded.
+type otherForms struct {
+	clients [clientFormats]atomic.Pointer[[]byte]
+	pages   atomic.Pointer[pageForms] // apart, so that sessions do not pay for it
+}
+
+// otherForms returns those of the frame, even if there are none yet.
+func (f *Frame) otherForms() *otherForms {
+	if forms := f.others.Load(); forms != nil {
+		return forms
+	}
+	f.others.CompareAndSwap(nil, new(otherForms))
+	return f.others.Load()
 }
 
 // A Kind says how a Frame counts in a queue that is full or ends.
@@ -66,6 +82,9 @@ const (
 	ClientEvents    // JSON as server-sent events
 	ClientLines     // JSON, a line for each
 	ClientDelimited // Protobuf, each with its length before it
+
+	// For pages (page.go).
+	Named // server-sent events that are named after their headers, with the bodies alone
 )
 
 // frameOverhead is about what a queued frame costs besides its bytes, so that
@@ -166,6 +185,8 @@ func NewHeartbeat(event string, text []byte) *Frame {
 	f := &Frame{ws: append(bytes.Clone(Ping.ws), said.ws...)}
 	sse := fmt.Appendf(nil, "event: %s\ndata: %s\n\n", event, text)
 	f.sse.Store(&sse)
+	named := said.page(Named)
+	f.pageForms()[0].Store(&named)
 	return f
 }
 
@@ -179,7 +200,9 @@ func (f *Frame) Bytes(as Format) []byte {
 			return f.once(&f.deflated, f.deflate)
 		}
 	case as == SSE:
-		return f.once(&f.sse, f.event)
+		return f.once(&f.sse, func() []byte { return f.event(appendData) })
+	case as >= Named:
+		return f.page(as)
 	case as >= ClientJSON:
 		return f.client(as)
 	}
@@ -222,9 +245,9 @@ func (f *Frame) letGo(n int, sum *atomic.Int64) (last bool) {
 	return false
 }
 
-// event encodes the frame as a server-sent event. The browser sends its id back
-// as Last-Event-ID.
-func (f *Frame) event() []byte {
+// event encodes the frame as a server-sent event, whose text data appends. The browser
+// sends its id back as Last-Event-ID.
+func (f *Frame) event(data func(b, text []byte) []byte) []byte {
 	switch {
 	case f.head > 0 || f.Kind == Place:
 		b := make([]byte, 0, len(f.ws)+64)
@@ -238,9 +261,7 @@ func (f *Frame) event() []byte {
 			}
 		}
 		if f.head > 0 {
-			b = append(b, "data: "...)
-			b = appendOneLine(b, f.text())
-			b = append(b, '\n')
+			b = data(b, f.text())
 		}
 		return append(b, '\n')
 	case f == Ping:
@@ -249,6 +270,11 @@ func (f *Frame) event() []byte {
 		return []byte(":\n")
 	}
 	return []byte{}
+}
+
+// appendData appends JSON as the data of an event.
+func appendData(b, json []byte) []byte {
+	return append(appendOneLine(append(b, "data: "...), json), '\n')
 }
 
 // appendOneLine appends JSON as one line for every client. The lines of an event

@@ -1,0 +1,98 @@
+package fanout
+
+import (
+	"strings"
+	"sync/atomic"
+
+	"github.com/channels-go/channels/internal/exact"
+)
+
+// Pages take what these formats send as it comes: the body of a message without the
+// JSON around it.
+
+// pageFormats is how many of the Formats are for pages.
+const pageFormats = int(Named-Named) + 1
+
+// Events reports whether a format is of server-sent events.
+func (as Format) Events() bool { return as == SSE || as == ClientEvents || as == Named }
+
+// Placed reports whether a receiver learns from an event's id where it is.
+func (as Format) Placed() bool { return as.Events() && as != ClientEvents }
+
+// pageForms are a frame in the formats for pages, as far as it was encoded.
+type pageForms [pageFormats]atomic.Pointer[[]byte]
+
+// pageForms returns those of the frame, even if there are none yet.
+func (f *Frame) pageForms() *pageForms {
+	pages := &f.otherForms().pages
+	if forms := pages.Load(); forms != nil {
+		return forms
+	}
+	pages.CompareAndSwap(nil, new(pageForms))
+	return pages.Load()
+}
+
+// page encodes the frame in one of the formats for pages.
+func (f *Frame) page(as Format) []byte {
+	return f.once(&f.pageForms()[as-Named], func() []byte { return f.event(appendNamed) })
+}
+
+// appendNamed appends a message as an event that has the header as its name, and the
+// body as its data: JSON in one line, or the text of a JSON string line by line.
+func appendNamed(b, message []byte) []byte {
+	header, body := parts(message)
+	if body == nil { // no message, which servers never send
+		return appendData(b, message)
+	}
+	if name := exact.Text(header); isEventName(name) {
+		b = append(append(append(b, "event: "...), name...), '\n')
+	}
+	if body[0] == '"' {
+		return appendLines(b, exact.Text(body))
+	}
+	return appendData(b, body)
+}
+
+// parts returns the two of a message, which the server itself has put together.
+func parts(message []byte) (header, body []byte) {
+	for name, value := range exact.Pairs(message) {
+		switch string(name) {
+		case `"header"`:
+			header = value
+		case `"body"`:
+			return header, value
+		}
+	}
+	return header, body
+}
+
+// isEventName reports whether an event can be named after a header. If not, it has no
+// name, and browsers call it "message". So it is with that header itself, since some
+// libraries take only events without a name. "open" is what an EventSource calls the
+// beginning of a stream. A control character, or a line end of Unicode's, would end the
+// line for some clients.
+func isEventName(header string) bool {
+	return header != "message" && header != "open" && !strings.ContainsFunc(header, func(r rune) bool {
+		return r < ' ' || r == 0x7f || r == '\u0085' || r == '\u2028' || r == '\u2029'
+	})
+}
+
+// appendLines appends a text as the data of an event. A line ends where the HTML
+// standard says: at CR LF, LF or CR.
+func appendLines(b []byte, text string) []byte {
+	for {
+		end := strings.IndexAny(text, "\r\n")
+		line := text
+		if end >= 0 {
+			line = text[:end]
+		}
+		b = append(append(append(b, "data: "...), line...), '\n')
+		if end < 0 {
+			return b
+		}
+		crlf := strings.HasPrefix(text[end:], "\r\n")
+		if text = text[end+1:]; crlf {
+			text = text[1:]
+		}
+	}
+}
