@@ -323,6 +323,30 @@ func TestOperatorsFollowOnlyWhatTheySee(t *testing.T) {
 	assert.Equal(t, 3, eval[int](p, `window.opened`))
 }
 
+// After a failover to a replica whose clock is behind, the charts go on.
+func TestOperatorsChartsGoByTheClockOfTheReplica(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
+	p := c.operate(b, 1280, 800)
+	const last = `Number(document.querySelector("#charts [role=slider]").getAttribute("aria-valuemax"))`
+	p.until(last + ` > 0`)
+	was := eval[int](p, last)
+	eval[bool](p, `(() => {
+		const real = fetch;
+		window.ahead = 10000;
+		window.fetch = async (...request) => {
+			const answer = await (await real(...request)).json();
+			if (answer.time_ms) answer.time_ms += 1000 * window.ahead;
+			if (answer.seconds) answer.seconds = answer.seconds.map((second) => second + window.ahead);
+			return Response.json(answer);
+		};
+		return true;
+	})()`)
+	p.until(fmt.Sprintf(`%s > %d`, last, was+5000))
+	eval[bool](p, `(window.ahead = 0, true)`)
+	p.until(fmt.Sprintf(`%[1]s > %[2]d && %[1]s < %[3]d`, last, was, was+5000))
+}
+
 // scalerOfTests only remembers.
 type scalerOfTests struct{ orders chan int }
 
