@@ -53,7 +53,7 @@ func New(hub *channels.Hub, o Options) (*Admin, error) {
 	a.watch.init(hub, time.Now)
 	a.lists.init(hub)
 	a.rooms.init(hub)
-	a.scaling.scaler = o.Scaler
+	a.scaling.scaler, a.scaling.missing.born = o.Scaler, time.Now()
 	a.mux = a.routes()
 	a.tasks.run("the look at the replicas", a.sample)
 	return a, nil

@@ -27,7 +27,7 @@ func (a *Admin) serveScale(w http.ResponseWriter, r *http.Request, who operator)
 	s.mu.Unlock()
 	err := a.guard("Scaler.Scale", func() error { return s.scaler.Scale(ctx, m.Replicas) })
 	a.audit(who, "scaled", err, "from", before, "to", m.Replicas)
-	s.stale()
+	s.ordered(m.Replicas, err)
 	if err != nil {
 		return nil, refused("scaler_failed", http.StatusBadGateway, err.Error())
 	}

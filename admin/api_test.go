@@ -46,6 +46,7 @@ type overview struct {
 	Scaling *struct {
 		Known  bool
 		Wanted int
+		Late   bool
 		Error  string
 	} `json:"scaling"`
 	Again int `json:"again_ms"`

@@ -59,6 +59,17 @@ func (a *Admin) FillPoints() {
 // Tallies is how many replicas it remembers.
 func (w *Watch) Tallies() int { return len(w.w.tallies) }
 
+// Missing knows since when replicas are missing.
+type Missing struct{ m missing }
+
+func NewMissing(born time.Time) *Missing                     { return &Missing{missing{born: born}} }
+func (m *Missing) Answered(now time.Time, ready, wanted int) { m.m.answered(now, ready, wanted) }
+func (m *Missing) Ordered(now time.Time, wanted int)         { m.m.ordered(now, wanted) }
+func (m *Missing) Late(now time.Time) bool                   { return m.m.late(now) }
+
+// BornBefore has the page be older. Nobody has asked it yet.
+func (a *Admin) BornBefore(d time.Duration) { a.scaling.missing.born = a.scaling.missing.born.Add(-d) }
+
 // CloseWithin is how long Close waits.
 func (a *Admin) CloseWithin(d time.Duration) { a.wait = d }
 

@@ -27,6 +27,7 @@ type scaling struct {
 	at            time.Time
 	ready, wanted int
 	err           error
+	missing       missing
 }
 
 // scalingInfo is what the page needs for its buttons.
@@ -36,6 +37,7 @@ type scalingInfo struct {
 	Wanted int    `json:"wanted"`
 	Min    int    `json:"min"`
 	Max    int    `json:"max"`
+	Late   bool   `json:"late"`  // fewer than wanted have been ready for long
 	Error  string `json:"error"` // why they are not known, or ""
 	Hint   string `json:"hint"`  // from the measured load, or ""
 }
@@ -51,7 +53,7 @@ func (a *Admin) scalingInfo(v *view) *scalingInfo {
 	if !s.asking && time.Since(s.at) > scalerFresh {
 		s.asking = a.tasks.run("Scaler.Replicas", a.askScaler) // false after Close
 	}
-	i := &scalingInfo{Known: !s.at.IsZero() && s.err == nil, Ready: s.ready, Wanted: s.wanted, Min: a.opts.ScaleMin, Max: a.opts.ScaleMax}
+	i := &scalingInfo{Known: !s.at.IsZero() && s.err == nil, Ready: s.ready, Wanted: s.wanted, Min: a.opts.ScaleMin, Max: a.opts.ScaleMax, Late: s.missing.late(time.Now())}
 	if i.Known && i.Ready == i.Wanted { // the load of those that are there says little while others come or go
 		i.Hint = hint(v.loads(), a.opts.ScaleMin, a.opts.ScaleMax)
 	}
@@ -83,15 +85,19 @@ func (a *Admin) askScaler() {
 	s.at, s.err = time.Now(), err
 	if err == nil {
 		s.ready, s.wanted = ready, wanted
+		s.missing.answered(s.at, ready, wanted)
 	}
 }
 
-// stale makes the next look ask the Scaler again, after somebody has scaled.
-func (s *scaling) stale() {
+// ordered makes the next look ask the Scaler again, after somebody has tried to scale.
+func (s *scaling) ordered(n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at = time.Time{}
 	s.orders++
+	if err == nil {
+		s.missing.ordered(time.Now(), n)
+	}
 }
 
 // guard calls the app's code. It turns a panic into an error, and logs what it was: it

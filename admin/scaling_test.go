@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -90,3 +91,55 @@ func (panickingScaler) Replicas(context.Context) (ready, wanted int, err error) 
 }
 
 func (panickingScaler) Scale(context.Context, int) error { panic("of the order") }
+
+// Replicas are missing for long 10 s after this process has seen it or an order; at once
+// if it has not looked for so long.
+func TestReplicasAreMissing(t *testing.T) {
+	at := func(s float64) time.Time { return time.Unix(1_000_000, 0).Add(time.Duration(s * float64(time.Second))) }
+	type step struct {
+		at            float64
+		ready, wanted int
+		ordered       bool
+		late          bool
+	}
+	for name, steps := range map[string][]step{
+		"none":                  {{100, 2, 2, false, false}, {101, 3, 2, false, false}},
+		"they just start":       {{100, 2, 2, false, false}, {101, 2, 3, false, false}, {105, 2, 3, false, false}, {111, 2, 3, false, false}, {112, 2, 3, false, true}, {113, 3, 3, false, false}},
+		"one dies":              {{100, 2, 2, false, false}, {101, 1, 2, false, false}, {106, 1, 2, false, false}, {112, 1, 2, false, true}},
+		"one after the other":   {{100, 2, 2, false, false}, {101, 1, 2, false, false}, {106, 2, 2, false, false}, {107, 1, 2, false, false}, {112, 1, 2, false, false}},
+		"more are wanted":       {{100, 2, 2, false, false}, {101, 2, 3, false, false}, {110, 2, 4, false, false}, {115, 2, 4, false, false}, {121, 2, 4, false, true}},
+		"an order":              {{100, 1, 2, false, true}, {101, 1, 2, true, false}, {102, 1, 2, false, false}, {110, 1, 2, false, false}, {112, 1, 2, false, true}},
+		"first look":            {{100, 1, 2, false, true}},
+		"it was born just then": {{4, 1, 2, false, false}, {9, 1, 2, false, false}, {11, 1, 2, false, true}},
+		"nobody looked":         {{100, 2, 2, false, false}, {111, 1, 2, false, true}, {112, 2, 2, false, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := admin.NewMissing(at(0))
+			for _, s := range steps {
+				if s.ordered {
+					m.Ordered(at(s.at), s.wanted)
+				} else {
+					m.Answered(at(s.at), s.ready, s.wanted)
+				}
+				require.Equal(t, s.late, m.Late(at(s.at)), "%+v", s)
+			}
+		})
+	}
+}
+
+// The API says so.
+func TestOverviewSaysThatReplicasAreMissing(t *testing.T) {
+	s := serve(t, channels.Options{}, admin.Options{Scaler: fewScaler{}})
+	s.page.BornBefore(time.Minute)
+	b := s.browser().login()
+	basetest.Eventually(t, "replicas are missing", func() bool { return get[overview](b, "api/overview").Scaling.Late })
+	resp, text := b.do("POST", "api/scale", `{"replicas":2}`)
+	require.Equal(t, 200, resp.StatusCode, text)
+	require.False(t, get[overview](b, "api/overview").Scaling.Late)
+}
+
+// fewScaler has one replica of two.
+type fewScaler struct{}
+
+func (fewScaler) Replicas(context.Context) (ready, wanted int, err error) { return 1, 2, nil }
+func (fewScaler) Scale(context.Context, int) error                        { return nil }

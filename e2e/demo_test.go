@@ -29,7 +29,7 @@ func TestTheDemoForOperators(t *testing.T) {
 	first := watch(t, s, "orders", 6) // two on each replica
 	p.record()
 	require.NoError(t, syscall.Kill(s.readyPIDs(3)[1], syscall.SIGKILL))
-	p.until(`document.getElementById("scale-state").textContent === "2 replicas of 3 wanted are ready."`)
+	p.until(`document.getElementById("scale-state").textContent === "2 of 3 wanted replicas are ready."`)
 	p.sums("replica-2 is red; 2 of 3 green") // before more come, since it is gone after a minute
 
 	p.scale("#scale-more", 2, "Scale out from 3 to 5?", "Scale to 5")
@@ -44,7 +44,7 @@ func TestTheDemoForOperators(t *testing.T) {
 	// are wanted already.
 	require.NoError(t, syscall.Kill(s.readyPIDs(2)[1], syscall.SIGKILL))
 	p.until(`document.getElementById("scale-go").checkVisibility() && document.getElementById("scale-go").textContent === "Ask for 2 again"`)
-	p.until(`document.getElementById("scale-question").textContent.startsWith("Only 1 of 2 are ready.")`)
+	p.until(`document.getElementById("scale-question").textContent.startsWith("Only 1 of 2 is ready.")`)
 	p.do(chromedp.Click(chromedp.CSS("#scale-go")))
 	p.until(`lights["replica-7"]?.at(-1) === "green"`)
 	p.until(`document.getElementById("scale-confirm").hidden && document.getElementById("scale-state").textContent === "2 replicas run, as wanted."`)

@@ -427,7 +427,7 @@ func TestOperatorsSeeWhatAnotherScales(t *testing.T) {
 }
 
 // Replicas that are missing for long turn the whole page yellow, also if all others are
-// green.
+// green, and also if the page is opened later.
 func TestOperatorsSeeThatReplicasAreMissing(t *testing.T) {
 	t.Parallel()
 	s := new(changingScaler)
@@ -435,14 +435,32 @@ func TestOperatorsSeeThatReplicasAreMissing(t *testing.T) {
 	s.wanted.Store(2)
 	b, c := newBrowser(t), newCluster(t, 1, admin.Options{Scaler: s, ScaleMax: 9})
 	p := c.operate(b, 1280, 800)
-	p.has("#scale-state", "1 replica of 2 wanted are ready")
-	p.has("#summary", "The only replica is green")
-	eval[bool](p, `((now) => { performance.now = () => now() + 11000; return true; })(performance.now.bind(performance))`)
+	p.has("#scale-state", "1 of 2 wanted replicas is ready")
 	p.has("#summary", "1 of 2 wanted replicas is ready")
 	p.until(`document.querySelector("#summary-light").dataset.light === "yellow" && document.title === "yellow! channels"`)
-	s.ready.Store(2)
+	p.has("#scale-go", "Ask for 2 again")
+	later := c.operate(b, 1280, 800)
+	assert.Equal(t, "1 of 2 wanted replicas is ready", eval[string](later, `document.getElementById("summary").textContent`))
+
+	// Whoever asks again gives them time.
+	p.clicks("#scale-go")
 	p.has("#summary", "The only replica is green")
-	p.until(`document.title === "channels"`)
+	s.ready.Store(2)
+	later.has("#summary", "The only replica is green")
+	p.has("#scale-state", "2 replicas run, as wanted")
+	p.until(`document.title === "channels" && document.getElementById("summary").textContent === "The only replica is green"`)
+}
+
+// What one replica knows to be missing stays so where another one answers that was
+// not asked before.
+func TestOperatorsSeeThatReplicasAreMissingBehindABalancer(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
+	p := c.operate(b, 1280, 800)
+	assert.Equal(t, []bool{true, true, true, false, true, false, false}, eval[[]bool](p, `import("./scaling.js").then(({ lacks }) => {
+		const s = { known: true, ready: 1, wanted: 2, late: false };
+		return [{ late: true }, {}, { known: false, ready: 0 }, { ready: 2 }, { late: true }, { wanted: 3 }, {}].map((change) => lacks({ ...s, ...change }));
+	})`, chromedp.EvalAwaitPromise))
 }
 
 // On a phone nothing is wider than the screen, and text can be read, in light and dark.

@@ -42,4 +42,7 @@ export const time = (ms) => clock.format(ms);
 // count is a number with its noun.
 export const count = (n, one, many = one + "s") => `${number(n)} ${n === 1 ? one : many}`;
 
+// are is the verb of a number.
+export const are = (n) => (n === 1 ? "is" : "are");
+
 export const percent = (part) => whole.format(part * 100) + space + "%";

@@ -1,7 +1,7 @@
 // The overview: the replicas, the charts, the links and the Store.
 
 import { $, el, keyed, light, text, attribute } from "./dom.js";
-import { bytes, count, lasting, milliseconds, number, percent } from "./format.js";
+import { are, bytes, count, lasting, milliseconds, number, percent } from "./format.js";
 import { Chart } from "./chart.js";
 import { drawLinks } from "./links.js";
 import { drawScaling, lacks } from "./scaling.js";
@@ -46,11 +46,11 @@ export function worst(o) {
 // summary says in a sentence how the replicas are.
 export function summary(o) {
   const { replicas } = o, n = replicas.length, is = (s) => replicas.filter((r) => r.status === s);
-  if (lacks(o.scaling) && worstOf(replicas) === "green") return `${o.scaling.ready} of ${o.scaling.wanted} wanted replicas ${o.scaling.ready === 1 ? "is" : "are"} ready`;
+  if (lacks(o.scaling) && worstOf(replicas) === "green") return `${o.scaling.ready} of ${o.scaling.wanted} wanted replicas ${are(o.scaling.ready)} ready`;
   if (is("green").length === n) return n === 1 ? "The only replica is green" : `All ${number(n)} replicas are green`;
   const parts = ["red", "yellow", "unknown"].filter((s) => is(s).length).map((s) => {
     const ids = is(s).map((r) => r.id);
-    return ids.length <= 2 ? `${ids.join(" and ")} ${ids.length === 1 ? "is" : "are"} ${s}` : `${number(ids.length)} are ${s}`;
+    return ids.length <= 2 ? `${ids.join(" and ")} ${are(ids.length)} ${s}` : `${number(ids.length)} are ${s}`;
   });
   return `${parts.join(", ")}${is("green").length ? `; ${is("green").length} of ${n} green` : ""}`;
 }

@@ -1,15 +1,14 @@
 // The buttons that change how many replicas run.
 
 import { $, text } from "./dom.js";
-import { count } from "./format.js";
+import { are, count } from "./format.js";
 import { post } from "./api.js";
 
 let now = null; // what the API said last
 let busy = false;
 let ordered = null; // the number that was asked for here, until so many run
 let dirty = false; // the field has what somebody put in here, not what is wanted
-let short = null; // since when fewer than wanted are ready; null if they are not fewer
-const LONG = 10_000; // ms for which that is nothing: replicas start
+let late = null; // the number that is wanted, if fewer have been ready for long
 
 const input = $("scale-to");
 
@@ -18,16 +17,15 @@ const input = $("scale-to");
 function target() {
   const n = Number(input.value);
   if (!now?.known || input.value === "" || !Number.isInteger(n) || n < now.min || n > now.max) return null;
-  return n !== now.wanted || isLong() ? n : null;
+  return n !== now.wanted || late === n ? n : null;
 }
 
-const isLong = () => short !== null && performance.now() - short > LONG;
-
-// lacks reports whether replicas have been missing for so long that they do not just start.
+// lacks reports whether replicas have been missing for so long that they do not just
+// start. Behind a load balancer, each answer may come from another replica: what one of
+// them has said holds until they are there, or another number is wanted.
 export function lacks(s) {
-  if (!s) short = null;
-  else if (s.known) short = s.ready < s.wanted ? short ?? performance.now() : null;
-  return isLong();
+  late = s && (s.late || (late === s.wanted && (!s.known || s.ready < s.wanted))) ? s.wanted : null;
+  return late !== null;
 }
 
 export function drawScaling(s) {
@@ -40,7 +38,7 @@ export function drawScaling(s) {
   if (s.known && s.ready === ordered && s.wanted === ordered) answer("");
   input.min = s.min;
   input.max = s.max;
-  text($("scale-state"), s.error ? `The number of replicas is not known: ${s.error}` : !s.known ? "Asking…" : s.ready === s.wanted ? `${count(s.ready, "replica")} run${s.ready === 1 ? "s" : ""}, as wanted.` : `${count(s.ready, "replica")} of ${s.wanted} wanted are ready.`);
+  text($("scale-state"), s.error ? `The number of replicas is not known: ${s.error}` : !s.known ? "Asking…" : s.ready === s.wanted ? `${count(s.ready, "replica")} run${s.ready === 1 ? "s" : ""}, as wanted.` : `${s.ready} of ${s.wanted} wanted replicas ${are(s.ready)} ready.`);
   text($("scale-hint"), s.hint ? s.hint[0].toUpperCase() + s.hint.slice(1) + (s.hint.endsWith(".") ? "" : ".") : "");
   drawButtons();
 }
@@ -56,7 +54,7 @@ function drawButtons() {
   if (to === null) return;
   text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}?`
     : to < now.wanted ? `Scale in from ${now.wanted} to ${to}? What ends drains first: its clients go to the other replicas.`
-      : `Only ${now.ready} of ${to} are ready. If nothing starts the rest, ask for ${to} again.`);
+      : `Only ${now.ready} of ${to} ${are(now.ready)} ready. If nothing starts the rest, ask for ${to} again.`);
   text($("scale-go"), to === now.wanted ? `Ask for ${to} again` : `Scale to ${to}`);
   $("scale-keep").hidden = to === now.wanted;
   text($("scale-keep"), `Keep ${now.wanted}`);
@@ -100,7 +98,7 @@ $("scale-go").addEventListener("click", async () => {
     await post("scale", { replicas: n });
     now.wanted = n;
     dirty = false;
-    short = null;
+    late = null;
     answer(`${count(n, "replica")} will run. The list shows how they come and go.`, n);
   } catch (e) {
     answer(`Not scaled: ${e.message}`);
