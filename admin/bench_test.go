@@ -2,7 +2,6 @@ package admin_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/admin"
+	"github.com/channels-go/channels/internal/basetest"
+	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/store"
 )
 
@@ -26,25 +27,7 @@ func large(b *testing.B) (ask func(path string)) {
 	hub, err := channels.New(channels.Options{ReplicaID: "replica-00", Store: struct{ store.Store }{st}})
 	require.NoError(b, err)
 	b.Cleanup(func() { hub.Shutdown(context.Background()) })
-	report := func(channels int) {
-		for n := range 15 {
-			r := map[string]any{"node": fmt.Sprintf("replica-%02d", n+1), "status": "green", "reasons": []string{}, "started": time.Now(), "connections": 1000, "published": 5000}
-			var peers []any
-			for k := range 15 {
-				peers = append(peers, map[string]any{"node": fmt.Sprintf("replica-%02d", k), "up": true, "rtt_ms": 0.25})
-			}
-			r["mesh"] = map[string]any{"up": 15, "down": 0, "peers": peers}
-			info, err := json.Marshal(r)
-			require.NoError(b, err)
-			one := store.Report{Replica: store.Replica{ID: r["node"].(string), Started: time.Now(), Info: info}}
-			for k := range channels / 15 {
-				one.Channels = append(one.Channels, store.Count{Channel: fmt.Sprintf("channel-%d-%d", n, k), Subscribers: k % 1000})
-			}
-			_, err = st.Report(b.Context(), one)
-			require.NoError(b, err)
-		}
-	}
-	report(100_000)
+	require.NoError(b, hubtest.ReportOthers(b.Context(), st, 15, 100_000))
 	alive := time.NewTicker(time.Second)
 	b.Cleanup(alive.Stop)
 	page, err := admin.New(hub, admin.Options{Token: token})
@@ -54,7 +37,9 @@ func large(b *testing.B) (ask func(path string)) {
 	return func(path string) {
 		select {
 		case <-alive.C:
-			report(0)
+			if err := hubtest.ReportOthers(b.Context(), st, 15, 0); err != nil {
+				b.Fatal(err)
+			}
 		default:
 		}
 		r := httptest.NewRequest("GET", path, nil)
@@ -75,11 +60,44 @@ func BenchmarkOverview(b *testing.B) {
 	}
 }
 
+// The newest point, which is all that comes in a second.
 func BenchmarkPointsOfASecond(b *testing.B) {
 	ask := large(b)
-	after := fmt.Sprintf("/api/points?after=%d", time.Now().Unix()-2)
 	for b.Loop() {
-		ask(after)
+		ask(fmt.Sprintf("/api/points?after=%d", time.Now().Unix()-2))
+	}
+}
+
+// A look at 16 replicas and the point that it makes, once a second for half an hour, over
+// and over: the memory that is held after an hour is that of a quarter, or B/growth says
+// by how much it is more.
+func BenchmarkPointsOfHalfAnHour(b *testing.B) {
+	st, err := store.NewMemory(store.MemoryOptions{})
+	require.NoError(b, err)
+	defer st.Close()
+	require.NoError(b, hubtest.ReportOthers(b.Context(), st, 15, 0))
+	hub, err := channels.New(channels.Options{ReplicaID: "replica-00", Store: struct{ store.Store }{st}})
+	require.NoError(b, err)
+	defer hub.Shutdown(context.Background())
+	all, err := hub.Replicas(b.Context())
+	require.NoError(b, err)
+	require.Len(b, all, 16)
+	now := time.Now()
+	w := admin.NewWatch(func() time.Time { return now }, func() ([]channels.Replica, error) { return all, nil })
+	seconds := func(n int) (held int64) {
+		for range n {
+			now = now.Add(time.Second)
+			for i := range all {
+				all[i].Uptime += time.Second
+				all[i].Published += 1000
+			}
+			w.Sample()
+		}
+		return basetest.Heap()
+	}
+	for b.Loop() {
+		full := seconds(900) // they are all kept
+		b.ReportMetric(float64(seconds(1800)-full), "B/growth")
 	}
 }
 

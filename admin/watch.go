@@ -14,6 +14,9 @@ const (
 	// fresh is how long a look is good for, so that many viewers cost no more than a
 	// few looks a second.
 	fresh = 250 * time.Millisecond
+	// often is after how long the page asks again. It may get a look that is as old as
+	// fresh, so a light turns within a second of the change.
+	often = 700 * time.Millisecond
 	// lookTimeout bounds a look. Hub.Replicas takes no longer than a second.
 	lookTimeout = 2 * time.Second
 	// quiet is how long after a replica's last heartbeat its rates count. Over the mesh
@@ -147,10 +150,10 @@ func (t tally) next(r channels.Replica, at time.Time) tally {
 	return n
 }
 
-// again is after how long at the latest a light may turn red without a word from its
-// replica. It is a second where none is about to.
+// again is after how long the page asks again: at the latest when a light may turn red
+// without a word from its replica.
 func (v *view) again() time.Duration {
-	d := time.Second
+	d := often
 	for _, r := range v.replicas {
 		if left := store.DeadAfter - r.Seen; left >= 0 && left < d {
 			d = left + 5*time.Millisecond // it is red after that time, not at it

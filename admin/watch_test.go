@@ -174,13 +174,13 @@ func TestPointsOfAClockThatIsSetBack(t *testing.T) {
 func TestWhenToAskAgain(t *testing.T) {
 	c := &cluster{all: []channels.Replica{replica("a"), replica("b")}}
 	w := c.watch()
-	require.Equal(t, time.Second, w.Again())
+	require.Equal(t, 700*time.Millisecond, w.Again())
 	c.all[1].Seen = 9700 * time.Millisecond
 	c.now = c.now.Add(time.Second)
 	require.Equal(t, 305*time.Millisecond, w.Again())
 	c.all[1].Seen = 12 * time.Second
 	c.now = c.now.Add(time.Second)
-	require.Equal(t, time.Second, w.Again())
+	require.Equal(t, 700*time.Millisecond, w.Again())
 }
 
 // Each reason that a replica can give is explained, and no other.

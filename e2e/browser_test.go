@@ -26,11 +26,11 @@ const deadline = 3 * time.Minute // a busy machine sends 200 messages from a pag
 // browser is a headless Chromium, shared by all tests. Each page is as if it
 // were on its own computer.
 type browser struct {
-	t   *testing.T
+	t   testing.TB
 	ctx context.Context
 }
 
-func newBrowser(t *testing.T) *browser {
+func newBrowser(t testing.TB) *browser {
 	t.Helper()
 	ctx, err := startChromium()
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ const plainHost = "intranet.test"
 // page is a tab, as if it were on its own computer: it also has its own
 // storage.
 type page struct {
-	t    *testing.T
+	t    testing.TB
 	ctx  context.Context
 	stop context.CancelFunc
 

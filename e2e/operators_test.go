@@ -28,7 +28,7 @@ const operatorsToken = "a-token-for-operators"
 // A cluster is replicas in this process with a common Store, linked by ZeroMQ, each with
 // the operators' page.
 type cluster struct {
-	t       *testing.T
+	t       testing.TB
 	store   store.Store
 	hubs    []*channels.Hub
 	servers []*httptest.Server
@@ -37,7 +37,7 @@ type cluster struct {
 
 // newCluster starts n replicas, named replica-1 and so on. Channels that begin with
 // "room." keep a history and list who is there.
-func newCluster(t *testing.T, n int, o admin.Options) *cluster {
+func newCluster(t testing.TB, n int, o admin.Options) *cluster {
 	t.Helper()
 	memory, err := store.NewMemory(store.MemoryOptions{})
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 
 // program is a user who has signed in without a page.
 type program struct {
-	t   *testing.T
+	t   testing.TB
 	url string
 	http.Client
 	users map[string]string // ids by name

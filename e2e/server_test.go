@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 // server is a running example.
 type server struct {
 	*proctest.Process
-	t      *testing.T
+	t      testing.TB
 	addr   string
 	stdout *basetest.Log
 }
@@ -70,7 +70,7 @@ func start(t *testing.T, example string, args ...string) (*server, *browser) {
 
 // run starts an example, on a free port unless args say otherwise, and returns
 // when it listens.
-func run(t *testing.T, example string, args ...string) *server {
+func run(t testing.TB, example string, args ...string) *server {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(binaries, example), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	var stdout, stderr basetest.Log
@@ -103,7 +103,7 @@ func (s *server) terminate() {
 
 // request sends a request, to another host than the URL's if host is not empty,
 // and returns its answer.
-func request(t *testing.T, client *http.Client, method, url, host, body string) (status int, answer []byte) {
+func request(t testing.TB, client *http.Client, method, url, host, body string) (status int, answer []byte) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	require.NoError(t, err)

@@ -47,7 +47,7 @@ func Body(t *testing.T, resp *http.Response) string {
 }
 
 // Dial opens a WebSocket at http://HOST/PATH, or returns why not. It ends with the test.
-func Dial(t *testing.T, url string, o websocket.DialOptions) (*websocket.Conn, *http.Response, error) {
+func Dial(t testing.TB, url string, o websocket.DialOptions) (*websocket.Conn, *http.Response, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), basetest.Patience)
 	defer cancel()
