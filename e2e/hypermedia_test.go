@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
+	"github.com/channels-go/channels/internal/hubtest"
+)
+
+// A library swaps what the server renders into a page. The tests take it from npm, as
+// users do.
+type library struct {
+	head    template.HTML                      // what the page loads
+	list    string                             // its list; %s is the address of the event stream
+	message func(item string) channels.Message // adds one more item to the list
+}
+
+// libraries are those that understand format=event. A header is the name of an event.
+var libraries = map[string]library{
+	"htmx2": {
+		head: `<script src="/packages/htmx2/dist/htmx.min.js"></script><script src="/packages/htmx-ext-sse/dist/sse.min.js"></script>`,
+		list: `<ul id="list" hx-ext="sse" sse-connect="%s" sse-swap="item" hx-swap="beforeend">`,
+		message: func(item string) channels.Message {
+			return channels.Message{Header: "item", Body: channels.HTML(item)}
+		},
+	},
+	"htmx4": { // swaps in what has no name, and that is what the header "message" means
+		head: `<script src="/packages/htmx.org/dist/htmx.min.js"></script><script src="/packages/htmx.org/dist/ext/hx-sse.min.js"></script>`,
+		list: `<ul id="list" hx-sse:connect="%s" hx-swap="beforeend">`,
+		message: func(item string) channels.Message {
+			return channels.Message{Header: "message", Body: channels.HTML(item)}
+		},
+	},
+	"turbo": {
+		head: `<script type="module">
+			import { connectStreamSource } from "/packages/@hotwired/turbo/dist/turbo.es2017-esm.js"
+			connectStreamSource(new EventSource(document.querySelector("#list").dataset.stream))
+		</script>`,
+		list: `<ul id="list" data-stream="%s">`,
+		message: func(item string) channels.Message {
+			return channels.Message{Header: "message", Body: channels.HTML(`<turbo-stream action="append" target="list"><template>` + item + `</template></turbo-stream>`)}
+		},
+	},
+	"datastar": { // the version that npm has; later ones have other words for the same
+		head: `<script type="module" src="/packages/@starfederation/datastar/dist/datastar.js"></script>`,
+		list: `<ul id="list" data-on-load="@get('%s')">`,
+		message: func(item string) channels.Message {
+			lines := "mergeMode append\nselector #list"
+			for line := range strings.SplitSeq(item, "\n") {
+				lines += "\nfragments " + line
+			}
+			return channels.Message{Header: "datastar-merge-fragments", Body: channels.HTML(lines)}
+		},
+	},
+}
+
+// A list that the server renders, in two windows. While the windows have no connection,
+// items are added. After that none is missing, and none is there twice.
+func TestListsThatTheServerRenders(t *testing.T) {
+	for name, lib := range libraries {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newTodo(t, lib)
+			network := basetest.NewRelay(t, l.server.HTTP.Listener.Addr().String())
+			l.add(t, 2) // before anybody looks
+			b := newBrowser(t)
+			windows := []*page{
+				b.visit("http://"+network.Addr, "Ann", 800, 600),
+				b.visit("http://"+network.Addr, "Ben", 800, 600),
+			}
+			shown := func() {
+				t.Helper()
+				for _, w := range windows {
+					w.until(`JSON.stringify([...document.querySelectorAll("#list > li")].map((li) => li.textContent)) === ` + quoted(quoted(l.items)))
+				}
+			}
+			l.add(t, 3)
+			shown()
+			network.Part()
+			basetest.Eventually(t, "both windows are cut off", func() bool { return l.server.Hub.Stats().Connections == 0 })
+			l.add(t, 3)
+			network.Lead(l.server.HTTP.Listener.Addr().String())
+			shown()
+			l.add(t, 1)
+			shown()
+		})
+	}
+}
+
+// todo is a server with one list. Only its test changes it.
+type todo struct {
+	server *hubtest.Server
+	lib    library
+	items  []string
+	at     channels.Position // of the last item: a page goes on from there
+}
+
+func newTodo(t *testing.T, lib library) *todo {
+	l := &todo{lib: lib, items: []string{}}
+	keep := func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} }
+	l.server = hubtest.Serve(t, channels.Options{Channel: keep}, func(hub http.Handler) http.Handler {
+		mux := http.NewServeMux()
+		mux.Handle("/channel/", hub)
+		mux.Handle("/packages/", http.StripPrefix("/packages/", http.FileServer(http.Dir("js/node_modules"))))
+		mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
+			address := "/channel/todo/?format=event&amp;since=" + l.at.String()
+			fmt.Fprintf(w, "<!doctype html><title>todo</title>%s"+lib.list, lib.head, address)
+			for _, item := range l.items {
+				fmt.Fprint(w, rendered(item))
+			}
+		})
+		return mux
+	})
+	return l
+}
+
+// rendered is an item's HTML, of more than one line.
+func rendered(item string) string {
+	return "<li>" + strings.ReplaceAll(template.HTMLEscapeString(item), " ", "\n") + "</li>"
+}
+
+// add adds n items.
+func (l *todo) add(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		item := fmt.Sprintf("item\n%d\n<&>", len(l.items)+1)
+		result, err := l.server.Hub.Publish(t.Context(), "todo", l.lib.message(rendered(item)))
+		require.NoError(t, err)
+		l.items, l.at = append(l.items, item), result.Position
+	}
+}
