@@ -18,7 +18,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -80,12 +79,13 @@ func run(ctx context.Context, addr string, n int, config replicaConfig, loaded b
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	config.Token, config.Supervisor = rand.Text(), "http://"+control.Addr().String()
+	config.newSecrets()
+	config.Supervisor = "http://" + control.Addr().String()
 	all, err := newSupervisor(config)
 	if err != nil {
 		return errors.Join(err, control.Close(), listener.Close())
 	}
-	scaling := web.NewServer(orders(all, config.Token))
+	scaling := web.NewServer(orders(all, config.ScaleToken))
 	go scaling.Serve(control) // ends with Close
 	defer scaling.Close()
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,8 +36,16 @@ type replicaConfig struct {
 	Node       string   // its name
 	Redis      string   // URL; empty: each replica keeps its own data in memory
 	Hosts      []string // names that it answers to, besides localhost and IP addresses
-	Token      string   // for the operators' page, the supervisor and the mesh
+	Token      string   // opens the operators' page; people have it in a link
+	MeshKey    string   // of the replicas, to each other
+	ScaleToken string   // of the replicas, to the supervisor
 	Supervisor string   // the URL of what starts and ends replicas
+}
+
+// newSecrets makes one for each purpose: who has the link to the page can neither
+// speak as a replica nor scale past the page's limits.
+func (c *replicaConfig) newSecrets() {
+	c.Token, c.MeshKey, c.ScaleToken = rand.Text(), rand.Text(), rand.Text()
 }
 
 // addresses are where a replica listens. It writes them as a line of JSON to
@@ -60,7 +69,7 @@ func runReplica(input io.Reader, output io.Writer) error {
 	// Links that come up would push the operators' link out of the terminal.
 	meshLog := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})).With("on", cfg.Node)
 	// Other users of this machine can reach the mesh too, so it has a key.
-	m, err := zmqmesh.New(zmqmesh.Options{ReplicaID: cfg.Node, Listen: "tcp://127.0.0.1:0", Key: []byte(cfg.Token), Logger: meshLog})
+	m, err := zmqmesh.New(zmqmesh.Options{ReplicaID: cfg.Node, Listen: "tcp://127.0.0.1:0", Key: []byte(cfg.MeshKey), Logger: meshLog})
 	if err != nil {
 		return err
 	}
@@ -121,7 +130,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 	}
 	operators, err := admin.New(hub, admin.Options{
 		Token:    cfg.Token,
-		Scaler:   &scaler{hub, cfg.Supervisor, cfg.Token},
+		Scaler:   &scaler{hub, cfg.Supervisor, cfg.ScaleToken},
 		ScaleMin: 1, ScaleMax: maxReplicas,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +23,9 @@ import (
 // supervised runs n replicas, without a balancer, until the test ends.
 func supervised(t *testing.T, n int) *supervisor {
 	t.Helper()
-	s, err := newSupervisor(replicaConfig{Token: strings.Repeat("t", 26), Supervisor: "http://127.0.0.1:1"})
+	config := replicaConfig{Supervisor: "http://127.0.0.1:1"}
+	config.newSecrets()
+	s, err := newSupervisor(config)
 	require.NoError(t, err)
 	t.Cleanup(s.stop)
 	require.NoError(t, s.scale(n, nil))
@@ -153,6 +156,25 @@ func TestOnlyReplicasGiveOrders(t *testing.T) {
 	_, _, err = lost.Replicas(ctx)
 	require.ErrorContains(t, err, "the supervisor does not answer")
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// The page's token, which people have in a link, is none of the replicas' secrets.
+func TestEachPurposeHasItsSecret(t *testing.T) {
+	var c replicaConfig
+	c.newSecrets()
+	all := []string{c.Token, c.MeshKey, c.ScaleToken}
+	slices.Sort(all)
+	require.Len(t, slices.Compact(all), 3)
+	s, err := newSupervisor(c)
+	require.NoError(t, err)
+	t.Cleanup(s.stop)
+	for token, want := range map[string]int{c.ScaleToken: http.StatusOK, c.Token: http.StatusForbidden, c.MeshKey: http.StatusForbidden, "": http.StatusForbidden} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/scale", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		orders(s, c.ScaleToken).ServeHTTP(w, r)
+		require.Equal(t, want, w.Code)
+	}
 }
 
 // The operators' page needs the token that the program prints, and scales.
