@@ -83,8 +83,8 @@ type CanaryMetrics struct {
 	RoundTrip time.Duration // of the last one that came back; 0 if none has
 }
 
-// Metrics returns the hub's numbers at this moment. It never waits, and does not take
-// longer if there are more channels.
+// Metrics returns the hub's numbers at this moment. It asks neither the Store nor other
+// replicas, and does not take longer if there are more channels.
 func (h *Hub) Metrics() Metrics {
 	c := &h.stats
 	self, _ := h.verdict()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/internal/address"
+	"github.com/channels-go/channels/internal/origin"
 )
 
 // An operator is somebody who was let in.
@@ -81,15 +82,10 @@ func (t tooMany) error() error {
 
 func (t tooMany) seconds() int { return int(math.Ceil(t.wait.Seconds())) }
 
-// sameOrigin refuses requests that another website has a browser make.
-var sameOrigin = http.NewCrossOriginProtection()
-
 // fromHere checks that a request comes from the page. That is also for those that change
 // nothing: another website cannot read the answers, but it could take all live tails.
 func fromHere(r *http.Request) error {
-	r = r.WithContext(r.Context()) // a copy
-	r.Method = http.MethodPost     // Check lets any GET pass
-	if sameOrigin.Check(r) != nil {
+	if !origin.IsOwn(r) {
 		return refused("bad_origin", http.StatusForbidden, "the request comes from another website; behind a proxy, pass the Host on as the browser has sent it")
 	}
 	return nil

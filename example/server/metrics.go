@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/origin"
 	"github.com/channels-go/channels/internal/pattern"
 	"github.com/channels-go/channels/metrics"
 	"github.com/channels-go/channels/middleware"
@@ -66,7 +67,7 @@ func (c *metricsConfig) open(hub *channels.Hub, log *slog.Logger) (stop func(), 
 	if err != nil {
 		return nil, notListening("-metrics", err)
 	}
-	var handler http.Handler = operatorsTools(registry)
+	handler := fromNoWebsite(operatorsTools(registry))
 	if isLoopback(l.Addr()) {
 		hosts, err := middleware.Hosts() // no website may come in under its own name
 		if err != nil {
@@ -100,6 +101,18 @@ func (c *metricsConfig) open(hub *channels.Hub, log *slog.Logger) (stop func(), 
 		}
 		<-ended
 	}, nil
+}
+
+// fromNoWebsite refuses what a website has its visitor's browser ask for: a profile takes
+// a processor, and the browser runs where the service or its operators are.
+func fromNoWebsite(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !origin.IsOwn(r) {
+			channels.WriteError(w, r, &channels.Error{Code: "bad_origin", Status: http.StatusForbidden, Message: "the request comes from another website; type the address, or follow a link of this page"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // operatorsTools has paths of its own, and not those of http.DefaultServeMux.

@@ -26,6 +26,20 @@ func TestMetrics(t *testing.T) {
 	}
 	code, _ := call(t, "GET", "http://"+operators+"/metrics", "", "Host", "evil.example")
 	require.Equal(t, http.StatusMisdirectedRequest, code)
+	own := "http://" + operators
+	for _, c := range []struct {
+		want   int
+		header []string
+	}{
+		{200, []string{"Sec-Fetch-Site", "none"}}, {200, []string{"Sec-Fetch-Site", "same-origin", "Origin", own}}, {200, []string{"Origin", own}},
+		{403, []string{"Sec-Fetch-Site", "cross-site"}}, {403, []string{"Sec-Fetch-Site", "same-site", "Origin", "http://127.0.0.1:1"}},
+		{403, []string{"Origin", "https://evil.example"}}, {403, []string{"Origin", "null"}},
+	} {
+		for _, path := range []string{"/metrics", "/debug/pprof/cmdline"} { // a profile would take its second
+			code, _ := call(t, "GET", own+path, "", c.header...)
+			require.Equal(t, c.want, code, "%s %v", path, c.header)
+		}
+	}
 	require.NotContains(t, log.String(), "-metrics is not a loopback address")
 }
 

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -194,5 +195,27 @@ func TestRequested(t *testing.T) {
 		got, ok := Requested(h)
 		require.Equal(t, c.want, got)
 		require.Equal(t, c.want != "", ok)
+	}
+}
+
+func TestIsOwn(t *testing.T) {
+	for _, c := range []struct {
+		own          bool
+		site, origin string
+	}{
+		{true, "", ""}, {true, "none", ""}, {true, "same-origin", ""}, {true, "same-origin", "http://app.example.com"}, {true, "", "http://app.example.com"},
+		{false, "cross-site", ""}, {false, "same-site", ""}, {false, "cross-site", "http://app.example.com"}, {false, "", "http://other.example.com"}, {false, "", "null"},
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+			r := httptest.NewRequest(method, "http://app.example.com/", nil)
+			if c.site != "" {
+				r.Header.Set("Sec-Fetch-Site", c.site)
+			}
+			if c.origin != "" {
+				r.Header.Set("Origin", c.origin)
+			}
+			require.Equal(t, c.own, IsOwn(r), "%s %+v", method, c)
+			require.Equal(t, method, r.Method)
+		}
 	}
 }
