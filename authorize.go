@@ -27,7 +27,8 @@ type Request struct {
 
 	// Pattern says that Channel is not a name but a pattern of names, in which
 	// "*" and "?" match any text and any character, and "[a-z]" a character of a
-	// set. To allow it is to allow every channel that it matches.
+	// set. To allow it is to allow every channel that it matches, except for users'
+	// channels (see UserChannel): a client's pattern never matches one.
 	Pattern bool
 	// Token is what a client of the client protocol has sent with its
 	// subscription, as proof that it may have it: up to 8 KiB, of any form. It is
@@ -46,10 +47,14 @@ type Request struct {
 	Until func(time.Time)
 }
 
-// authorize asks the app whether a client may do something.
+// authorize asks the app whether a client may do something. What another user's channel
+// keeps to its user, it refuses without asking.
 func (h *Hub) authorize(ctx context.Context, r Request) error {
 	if r.Identity.expired() {
 		return ErrExpired
+	}
+	if err := r.mayReach(); err != nil {
+		return err
 	}
 	if h.opts.Authorize == nil {
 		return nil

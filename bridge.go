@@ -44,12 +44,12 @@ func (b *Bridge) publish(ctx context.Context, channel string, m Message) (Result
 	return b.hub.publish(ctx, Publication{Channel: channel, Message: Message{Header: m.Header, Body: body}, Identity: b.id, Network: true}, PublishOptions{})
 }
 
-// Channels is [Hub.Channels] for those who may list.
+// Channels is [Hub.Channels] for those who may list. It leaves out users' channels.
 func (b *Bridge) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
 	if err := b.hub.authorize(ctx, Request{Action: ActionList, Identity: b.id}); err != nil {
 		return ChannelsPage{}, err
 	}
-	return b.hub.Channels(ctx, q)
+	return b.hub.listForClients(ctx, q)
 }
 
 // Channel is [Hub.Channel] for those who may list it.
@@ -70,8 +70,12 @@ func (b *Bridge) Channel(ctx context.Context, name string) (ChannelInfo, error) 
 // change the body.
 //
 // It returns nil after ctx has ended, and otherwise why this can never work:
-// [ErrBadChannel], [ErrInternal] (see Publish) or [ErrClosed].
+// [ErrBadChannel], [ErrForbidden] (for another user's channel), [ErrInternal] (see
+// Publish) or [ErrClosed].
 func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Message)) error {
+	if err := (&Request{Action: ActionSubscribe, Channel: channel, Identity: b.id}).mayReach(); err != nil {
+		return err
+	}
 	var from *Position
 	for retry := backoff.New(); ; retry.Wait(ctx) {
 		s, err := b.hub.subscribe(ctx, channel, start{since: from}, false)
@@ -102,13 +106,19 @@ func (b *Bridge) Subscribe(ctx context.Context, channel string, deliver func(Mes
 }
 
 // SubscribeAll calls deliver with each message of all channels that is published
-// through any replica. Messages have no Position. Each comes once and at once: on a channel with
-// history perhaps out of order, and what the mesh loses is not fetched.
+// through any replica, except for users' channels. Messages have no Position. Each comes
+// once and at once: on a channel with history perhaps out of order, and what the mesh
+// loses is not fetched.
 //
 // deliver is called concurrently. It must not wait, nor change or keep the body.
 // SubscribeAll returns nil after ctx has ended, or [ErrClosed].
 func (b *Bridge) SubscribeAll(ctx context.Context, deliver func(channel string, m Message)) error {
-	t := (*tap)(&deliver)
+	t := new(tap)
+	*t = func(channel string, m Message) {
+		if !isUserChannel(channel) {
+			deliver(channel, m)
+		}
+	}
 	h := b.hub
 	if err := h.taps.add(t, &h.prefixes); err != nil {
 		return ErrMeshUnavailable.because(err)

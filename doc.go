@@ -37,6 +37,9 @@
 //	GET  /v1/nodes                      the replicas and their status
 //	GET  /healthz, /readyz              this replica's health
 //
+// [Hub.Send] sends to one user, on all of the user's connections: each user has a channel
+// that nobody else gets at (see [UserChannel]).
+//
 // Package admin has a page for those who run the app.
 //
 // By default every client may subscribe and publish, but browsers only from the

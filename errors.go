@@ -31,7 +31,7 @@ import (
 //	no_presence           400  the channel keeps no presence
 //	no_token              401  a middleware requires a token (see WithTokenDue)
 //	expired               401  Identity.Expires has passed
-//	forbidden             403  Authorize, ChannelOptions.Publishers or a hook refused
+//	forbidden             403  Authorize, ChannelOptions.Publishers or a hook refused, or it is another user's channel
 //	bad_origin            403  the browser's page is of another origin
 //	disconnected          403  the app called DisconnectUser or DisconnectClient
 //	unsubscribed          403  the app called UnsubscribeUser or UnsubscribeClient

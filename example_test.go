@@ -236,6 +236,47 @@ func ExampleHub_SubscribeUser() {
 	// {"push":{"channel":"room.7","subscribe":{}}}
 }
 
+// What is for one user goes to the user's own channel. Each of the user's connections
+// may subscribe to it, and nobody else's.
+func ExampleHub_Send() {
+	ctx := context.Background()
+	hub, err := channels.New(channels.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	asUser := func(w http.ResponseWriter, r *http.Request) { // an app asks its sessions
+		id := channels.Identity{ID: r.Header.Get("X-User")}
+		hub.Handler().ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), id)))
+	}
+	server := httptest.NewServer(http.HandlerFunc(asUser))
+	defer server.Close()
+	defer hub.Shutdown(ctx)
+
+	dial := func(user string) (*websocket.Conn, *http.Response, error) {
+		return websocket.Dial(ctx, server.URL+"/channel/"+channels.UserChannel("ann")+"/",
+			&websocket.DialOptions{HTTPHeader: http.Header{"X-User": {user}}})
+	}
+	ws, _, err := dial("ann")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	_, res, err := dial("bob")
+	fmt.Println(err != nil, res.StatusCode)
+
+	if _, err := hub.Send(ctx, "ann", channels.Message{Header: "mail", Body: json.RawMessage(`{"from":"bob"}`)}); err != nil {
+		log.Fatal(err)
+	}
+	_, text, err := ws.Read(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(text))
+	// Output:
+	// true 403
+	// {"header":"mail","body":{"from":"bob"}}
+}
+
 // A typed view encodes and decodes the bodies.
 func ExampleOf() {
 	ctx := context.Background()

@@ -2,7 +2,9 @@ package channels
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -228,3 +230,6 @@ func Observed(ctx context.Context, h *Hub) {
 	}
 	step.end(ctx, nil)
 }
+
+// Routes are the hub's endpoints.
+func Routes() []string { return slices.Sorted(maps.Keys(endpoints)) }

@@ -70,13 +70,15 @@ func (fs *feeds) receive(p *mesh.Packet, ch *channel, start fanout.Start) (recei
 	return fs.pass(p.Channel, &m, p.Sender, start)
 }
 
-// take queues a message for the feed's subscribers.
+// take queues a message for the feed's subscribers. One of a user's channel is for the
+// app's own code only.
 func (fd *feed) take(f *feedFrame) (receivers int) {
+	inGoOnly := isUserChannel(f.from)
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
 	cast := fd.group.Cast(&f.Frame, len(fd.subs))
 	for _, s := range fd.subs {
-		if !f.isFrom(s) {
+		if !f.isFrom(s) && (!inGoOnly || s.client.inGo()) {
 			receivers++
 			cast.To(s.out, fd.policy)
 		}

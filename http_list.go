@@ -13,7 +13,7 @@ func (h *Hub) serveList(w http.ResponseWriter, r *http.Request, _ string, q url.
 	if err != nil {
 		return err
 	}
-	page, err := h.Channels(r.Context(), ChannelsQuery{Prefix: q.Get("prefix"), Limit: limit, Cursor: q.Get("cursor")})
+	page, err := h.listForClients(r.Context(), ChannelsQuery{Prefix: q.Get("prefix"), Limit: limit, Cursor: q.Get("cursor")})
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,9 @@ type Hub struct {
 // protocol. A since at /channel/ does not use it: resume.go (below) does that.
 // client_table.go has all clients, as channel_table.go has the channels.
 //
+// user_channel.go has users' own channels, and mayReach, which authorize asks before it
+// asks the app: so no door leads to another user's channel.
+//
 // bridge.go is what package zmqgateway uses of the hub: its taps see every message.
 //
 // A subscriber of a pattern is in none of the channels: feeds.go finds it, for

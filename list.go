@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"slices"
 
 	"github.com/channels-go/channels/store"
 )
@@ -41,6 +42,28 @@ const (
 // last 60 seconds, on any replica. The errors are [ErrBadQuery],
 // [ErrStoreUnavailable] and [ErrClosed].
 func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
+	return h.list(ctx, q, h.store.Channels)
+}
+
+// listForClients is Channels without users' channels, whose names say who the users
+// are.
+func (h *Hub) listForClients(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
+	return h.list(ctx, q, func(ctx context.Context, prefix, after string, limit int) ([]store.Count, error) {
+		if isUserChannel(prefix) {
+			return nil, nil
+		}
+		counts, err := h.store.Channels(ctx, prefix, after, limit)
+		users := slices.IndexFunc(counts, func(c store.Count) bool { return isUserChannel(c.Channel) })
+		if err != nil || users < 0 {
+			return counts, err
+		}
+		others, err := h.store.Channels(ctx, prefix, afterUsers, limit-users)
+		return append(counts[:users], others...), err
+	})
+}
+
+// list is Channels with what read reads.
+func (h *Hub) list(ctx context.Context, q ChannelsQuery, read func(ctx context.Context, prefix, after string, limit int) ([]store.Count, error)) (ChannelsPage, error) {
 	if !h.calls.Enter() {
 		return ChannelsPage{}, ErrClosed
 	}
@@ -63,7 +86,7 @@ func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, erro
 	if err := h.flush(ctx, false); err != nil {
 		return ChannelsPage{}, err
 	}
-	counts, err := h.store.Channels(ctx, q.Prefix, string(after), q.Limit+1)
+	counts, err := read(ctx, q.Prefix, string(after), q.Limit+1)
 	if err != nil {
 		return ChannelsPage{}, ErrStoreUnavailable.because(err)
 	}

@@ -255,7 +255,7 @@ func (p SlowPolicy) policy() fanout.Policy { return fanout.Policy(p) }
 type Publishers uint8
 
 const (
-	PublishersAnyone     Publishers = iota // all that Authorize allows
+	PublishersAnyone     Publishers = iota // all that Authorize allows; on a user's channel (see UserChannel), none
 	PublishersIdentified                   // those of them that have an Identity with an ID
 	PublishersServer                       // none: only the app's Go code publishes
 )

@@ -178,13 +178,11 @@ func (h *Hub) authorizePublish(ctx context.Context, opts *ChannelOptions, p *Pub
 // mayPublish asks whether somebody from the network may publish on a channel
 // with these options. It does not look at the message.
 func (h *Hub) mayPublish(ctx context.Context, opts *ChannelOptions, p *Publication) error {
-	switch opts.Publishers {
-	case PublishersServer:
+	switch {
+	case opts.Publishers == PublishersServer, opts.Publishers == PublishersAnyone && isUserChannel(p.Channel):
 		return ErrForbidden.saying("only the server publishes on %q", p.Channel)
-	case PublishersIdentified:
-		if p.Identity.ID == "" {
-			return ErrForbidden.saying("%q takes messages from identified users only", p.Channel)
-		}
+	case opts.Publishers == PublishersIdentified && p.Identity.ID == "":
+		return ErrForbidden.saying("%q takes messages from identified users only", p.Channel)
 	}
 	return h.authorize(ctx, Request{Action: ActionPublish, Channel: p.Channel, Identity: p.Identity, Client: p.Client})
 }

@@ -32,7 +32,8 @@ type Grants struct {
 // Authorize is for [channels.Options].Authorize. It allows what the Grants in
 // Identity.Value allow; [JWT], [APIKey] and [Anonymous] put them there. It allows a
 // pattern (Request.Pattern) if a single one of the Grants' patterns covers every
-// channel that it can match. It refuses everything else with the code "forbidden".
+// channel that it can match. A user's own channel ([channels.UserChannel]) needs no
+// Grant for what Subscribe allows. It refuses everything else with the code "forbidden".
 // It uses only the Identity, so it also decides on messages published over a
 // WebSocket; [Tokens.Authorize] also accepts tickets. Your own Authorize may call
 // it and add checks.
@@ -47,7 +48,7 @@ func Authorize(_ context.Context, r channels.Request) error {
 	}
 	switch r.Action {
 	case channels.ActionSubscribe, channels.ActionHistory, channels.ActionPresence:
-		ok = matchAny(g.Subscribe, name)
+		ok = matchAny(g.Subscribe, name) || r.Channel == channels.UserChannel(r.Identity.ID)
 	case channels.ActionPublish:
 		ok = matchAny(g.Publish, name)
 	case channels.ActionList:

@@ -37,12 +37,19 @@ func TestAuthorizePerAction(t *testing.T) {
 		{channels.ActionList, "", list, true},
 		{channels.ActionList, "other", list, true},
 		{channels.ActionSubscribe, "news", list, false},
+		{channels.ActionSubscribe, "@user:ann", g, true},
+		{channels.ActionHistory, "@user:ann", middleware.Grants{}, true},
+		{channels.ActionPresence, "@user:ann", g, true},
+		{channels.ActionSubscribe, "@user:ann", nil, false},
+		{channels.ActionSubscribe, "@user:bob", g, false},
+		{channels.ActionPublish, "@user:ann", g, false},
+		{channels.ActionList, "@user:ann", g, false},
 		{channels.Action("new"), "news", g, false},
 		{channels.ActionSubscribe, "news", nil, false},
 		{channels.ActionSubscribe, "news", "grants of another kind", false},
 		{channels.ActionSubscribe, "news", middleware.Grants{}, false},
 	} {
-		err := middleware.Authorize(t.Context(), channels.Request{Action: c.action, Channel: c.channel, Identity: channels.Identity{Value: c.value}})
+		err := middleware.Authorize(t.Context(), channels.Request{Action: c.action, Channel: c.channel, Identity: channels.Identity{ID: "ann", Value: c.value}})
 		if c.ok {
 			require.NoError(t, err, "%+v", c)
 		} else {
