@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"iter"
 	"slices"
 
 	"github.com/channels-go/channels/store"
@@ -43,6 +44,28 @@ const (
 // [ErrStoreUnavailable] and [ErrClosed].
 func (h *Hub) Channels(ctx context.Context, q ChannelsQuery) (ChannelsPage, error) {
 	return h.list(ctx, q, h.store.Channels)
+}
+
+// AllChannels yields what [Hub.Channels] lists, page by page: the channels whose names
+// begin with prefix, which may be empty, sorted by name. After an error it ends.
+func (h *Hub) AllChannels(ctx context.Context, prefix string) iter.Seq2[ChannelInfo, error] {
+	return func(yield func(ChannelInfo, error) bool) {
+		for q := (ChannelsQuery{Prefix: prefix, Limit: maxListLimit}); ; {
+			page, err := h.Channels(ctx, q)
+			if err != nil {
+				yield(ChannelInfo{}, err)
+				return
+			}
+			for _, c := range page.Channels {
+				if !yield(c, nil) {
+					return
+				}
+			}
+			if q.Cursor = page.Next; q.Cursor == "" {
+				return
+			}
+		}
+	}
 }
 
 // listForClients is Channels without users' channels, whose names say who the users

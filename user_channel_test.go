@@ -235,7 +235,7 @@ func pageNames(page channels.ChannelsPage) (names []string) {
 }
 
 // A list for clients leaves users' channels out, whatever its pages, beginning and
-// cursor are.
+// cursor are; one for the app has them.
 func TestListsForClientsLeaveUsersOut(t *testing.T) {
 	s := serve(t, channels.Options{})
 	var want, all []string
@@ -276,4 +276,11 @@ func TestListsForClientsLeaveUsersOut(t *testing.T) {
 	require.Len(t, page.Channels, 3)
 	inside := page.Next // a cursor that a client may have seen elsewhere
 	require.Contains(t, s.get("/v1/channel?limit=1&cursor="+inside).body, `[{"channel_name":"@user;"`)
+
+	var got []string
+	for c, err := range s.hub.AllChannels(t.Context(), "") {
+		require.NoError(t, err)
+		got = append(got, c.Name)
+	}
+	require.Equal(t, all, got)
 }
