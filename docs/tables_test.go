@@ -299,8 +299,17 @@ func TestEachPromiseHasATest(t *testing.T) {
 	}
 }
 
-// Each alert for Prometheus has a row that says what to do.
+// Each alert for Prometheus has a part of docs/operations.md that says what to do, and
+// leads there.
 func TestAlertsAreDocumented(t *testing.T) {
-	alerts := firsts(matches(t, []string{"deploy/alerts.yaml"}, `(?m)^      - alert: (\w+)$`))
-	require.Equal(t, alerts, listed(t, "docs/operations.md", "alert", "what it means, and what to do"))
+	const page = "docs/operations.md"
+	alerts := matches(t, []string{"deploy/alerts.yaml"}, `(?m)^      - alert: (\w+)$`)
+	require.Equal(t, firsts(alerts), firsts(matches(t, []string{page}, `(?m)^### (Channels\w+)$`)))
+	links := matches(t, []string{"deploy/alerts.yaml"}, `(?m)^          runbook_url: https://github\.com/channels-go/channels/blob/main/(\S+)#(\S+)$`)
+	require.Len(t, links, len(alerts))
+	for i, link := range links {
+		require.Equal(t, page, link[1])
+		require.Equal(t, strings.ToLower(alerts[i][1]), link[2], "the headings' anchors are in small letters")
+		require.True(t, anchors(read(t, page))[link[2]])
+	}
 }
