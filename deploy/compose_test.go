@@ -4,6 +4,7 @@ package deploy
 
 import (
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -71,5 +72,11 @@ func TestCompose(t *testing.T) {
 	config := read(t, nginx.Volumes[0].Source)
 	require.Contains(t, config, "listen 8080;")
 	require.Contains(t, config, "set $app app:"+port(t, f.one(t, "addr"))+";")
-	require.Contains(t, config, "resolver 127.0.0.11 ", "Docker's own")
+	kept := regexp.MustCompile(`(?m)^    resolver 127\.0\.0\.11 valid=(\d+s);`).FindStringSubmatch(config)
+	require.NotNil(t, kept, "Docker's own resolver")
+	valid, err := time.ParseDuration(kept[1])
+	require.NoError(t, err)
+	delay, err := time.ParseDuration(f.one(t, "drain-delay"))
+	require.NoError(t, err)
+	require.Greater(t, delay, valid, "a worker that knows only replicas that drain answers 503")
 }
