@@ -25,6 +25,8 @@ func TestTheDemoForOperators(t *testing.T) {
 	p.sums("All 3 replicas are green")
 	require.NotContains(t, eval[string](p, `location.href`), "token")
 	p.until(`document.getElementById("scale-state").textContent === "3 replicas run, as wanted."`)
+	address, _, _ := strings.Cut(s.operators(), "/admin/")
+	b.visit(address+"/operators", "who presses the link on the page", 1280, 1000).sums("All 3 replicas are green")
 
 	first := watch(t, s, "orders", 6) // two on each replica
 	p.record()

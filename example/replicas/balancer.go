@@ -26,6 +26,7 @@ func routes(s *supervisor, l *load) http.Handler {
 	mux.Handle("/", web.Page(page, "'none'"))
 	balanced := balance(s, s.choose)
 	mux.Handle("/admin/", balance(s, s.first))
+	mux.HandleFunc("GET /operators", operators(s.config.Token))
 	mux.Handle("/channel/", balanced)
 	mux.Handle("/v1/", balanced)
 	mux.Handle("/readyz", balanced) // for a load balancer in front of this one
@@ -106,15 +107,31 @@ func (c *counted) Close() error {
 // another website there.
 func guarded(do http.HandlerFunc) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Check the Host too: another website could point its name at this
-		// machine.
-		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
+		if !here(r) {
 			http.Error(w, "allowed only from the machine that this runs on, under a loopback address", http.StatusForbidden)
 			return
 		}
 		do(w, r)
 	}))
 }
+
+// operators leads to the operators' page: whoever may press the switches is logged in
+// there, others need the link that the terminal has. A browser sends what comes after
+// "#" to nobody.
+func operators(token string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		to := "/admin/"
+		if here(r) {
+			to += "#token=" + token
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
+	}
+}
+
+// here reports whether a request comes from this machine. It checks the Host too:
+// another website could point its name at this machine.
+func here(r *http.Request) bool { return loopback(r.RemoteAddr) && loopback(r.Host) }
 
 // one does something with the replica whose number is in the path.
 func one(s *supervisor, do func(*replica) error) http.HandlerFunc {

@@ -177,6 +177,27 @@ func TestEachPurposeHasItsSecret(t *testing.T) {
 	}
 }
 
+// The link on the page lets in whoever may press its switches, and nobody else.
+func TestTheLinkToTheOperatorsPage(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ remote, host, to string }{
+		"this machine":            {"127.0.0.1:5000", "localhost:8080", "/admin/#token=secret"},
+		"this machine, over IPv6": {"[::1]:5000", "[::1]:8080", "/admin/#token=secret"},
+		"another one":             {"192.0.2.7:5000", "192.0.2.1:8080", "/admin/"},
+		"a name that points here": {"127.0.0.1:5000", "evil.example", "/admin/"},
+		"a lie about the host":    {"192.0.2.7:5000", "localhost", "/admin/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/operators", nil)
+			r.RemoteAddr, r.Host = c.remote, c.host
+			operators("secret")(w, r)
+			require.Equal(t, http.StatusSeeOther, w.Code)
+			require.Equal(t, c.to, w.Header().Get("Location"))
+			require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+		})
+	}
+}
+
 // The operators' page needs the token that the program prints, and scales.
 func TestTheOperatorsPageScales(t *testing.T) {
 	t.Parallel()
