@@ -15,9 +15,24 @@ type overview struct {
 	Replica  string        `json:"replica"` // that answers
 	Time     int64         `json:"time_ms"` // Unix time
 	Replicas []replicaInfo `json:"replicas"`
+	Totals   totalsInfo    `json:"totals"`
 	Store    storeInfo     `json:"store"`
 	Scaling  *scalingInfo  `json:"scaling"`  // null if there is no Scaler
 	Again    int64         `json:"again_ms"` // when to ask again, since a light may turn then
+}
+
+// totalsInfo is the newest point of the charts, as it is at this moment: the same numbers
+// by the same names.
+type totalsInfo struct {
+	Replicas    int      `json:"replicas"`
+	Green       int      `json:"green"`
+	Connections int      `json:"connections"`
+	Requests    *float64 `json:"requests_s"` // null where no replica's is known
+	Publishes   *float64 `json:"publishes_s"`
+	Deliveries  *float64 `json:"deliveries_s"`
+	LatencyP50  *float64 `json:"latency_p50_ms"` // of the slowest replica; null where nothing was delivered
+	LatencyP99  *float64 `json:"latency_p99_ms"`
+	Queued      int64    `json:"queued"`
 }
 
 type replicaInfo struct {
@@ -25,6 +40,7 @@ type replicaInfo struct {
 	Status      string    `json:"status"`
 	Reasons     []reason  `json:"reasons"`
 	Seen        int64     `json:"seen_ms"`
+	Silent      bool      `json:"silent"` // nothing is heard of it, so the numbers are old and not in the totals
 	Started     time.Time `json:"started"`
 	Uptime      int64     `json:"uptime_s"`
 	Version     string    `json:"version"`
@@ -44,10 +60,11 @@ type replicaInfo struct {
 	Mesh        *meshInfo `json:"mesh"` // null if it has none, or does not say
 }
 
-// reason is why a replica is not green, in a few words and in a sentence.
+// reason is why a replica is not green, in a few words and in a sentence, and what to do.
 type reason struct {
 	Reason string `json:"reason"`
 	Words  string `json:"words"`
+	Do     string `json:"do"`
 }
 
 type meshInfo struct {
@@ -86,6 +103,7 @@ func (a *Admin) serveOverview(_ http.ResponseWriter, r *http.Request, _ operator
 	for i, one := range v.replicas {
 		o.Replicas[i] = one.info(v.at)
 	}
+	o.Totals = v.point().totals()
 	o.Replica = a.hub.ReplicaID()
 	o.Store = v.store(o.Replica)
 	o.Store.Own = a.alone(v)
@@ -93,18 +111,39 @@ func (a *Admin) serveOverview(_ http.ResponseWriter, r *http.Request, _ operator
 	return o, nil
 }
 
+func (p point) totals() totalsInfo {
+	return totalsInfo{p.replicas, p.green, p.connections, known(p.requests), known(p.publishes), known(p.deliveries),
+		known(somethingOf(p.p50)), known(somethingOf(p.p99)), int64(p.queued)}
+}
+
+// known is a number as it is sent, or nil if it is not known.
+func known(x float64) *float64 {
+	if math.IsNaN(x) {
+		return nil
+	}
+	x = round(x, 1000)
+	return &x
+}
+
 func (r watched) info(now time.Time) replicaInfo {
+	if r.silent {
+		now = now.Add(-r.Seen) // nobody knows whether it has lived longer
+	}
 	i := replicaInfo{
-		ID: r.ID, Status: string(r.Status), Reasons: make([]reason, len(r.Reasons)), Seen: r.Seen.Milliseconds(),
+		ID: r.ID, Status: string(r.Status), Reasons: make([]reason, len(r.Reasons)), Seen: r.Seen.Milliseconds(), Silent: r.silent,
 		Started: r.Started, Uptime: max(0, int64(now.Sub(r.Started)/time.Second)), Version: r.Version, Go: r.GoVersion, Draining: r.Draining,
 		Connections: r.Connections, Channels: r.Channels, Queued: r.Queued, Memory: r.Memory, CPU: round(r.CPU, 1000), Processors: r.Processors,
+	}
+	if r.Started.IsZero() { // it has not said
+		i.Uptime = 0
 	}
 	if r.LatencyP99 > 0 {
 		p50, p99 := milliseconds(r.LatencyP50), milliseconds(r.LatencyP99)
 		i.LatencyP50, i.LatencyP99 = &p50, &p99
 	}
 	for k, why := range r.Reasons {
-		i.Reasons[k] = reason{why, words(why)}
+		a := adviceFor(why)
+		i.Reasons[k] = reason{why, a.means, a.do}
 	}
 	if r.known {
 		for to, n := range map[**float64]float64{&i.Requests: r.perSecond.requests, &i.Publishes: r.perSecond.publishes, &i.Deliveries: r.perSecond.deliveries} {

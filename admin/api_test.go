@@ -42,6 +42,10 @@ type overview struct {
 		Memory     int64    `json:"memory"`
 		Processors int      `json:"processors"`
 	} `json:"replicas"`
+	Totals struct {
+		Replicas, Green, Connections int
+		Deliveries                   *float64 `json:"deliveries_s"`
+	} `json:"totals"`
 	Store   struct{ Status, Words string } `json:"store"`
 	Scaling *struct {
 		Known  bool
@@ -69,6 +73,9 @@ func TestOverview(t *testing.T) {
 		r := get[overview](b, "api/overview").Replicas[0]
 		return r.Deliveries != nil && r.Memory > 0
 	})
+	o = get[overview](b, "api/overview")
+	require.Equal(t, [3]int{1, 1, 0}, [3]int{o.Totals.Replicas, o.Totals.Green, o.Totals.Connections})
+	require.Zero(t, *o.Totals.Deliveries)
 	b.wantRefused(400, "bad_request", "GET", "api/overview?x=1", "")
 }
 

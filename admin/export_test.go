@@ -8,14 +8,21 @@ import (
 	"github.com/channels-go/channels"
 )
 
-// Reasons are the reasons that have words.
-func Reasons() map[string]string { return reasons }
+// Reasons are the reasons that have words: what each means, and what to do.
+func Reasons() map[string][2]string {
+	all := map[string][2]string{}
+	for reason, a := range reasons {
+		all[reason] = [2]string{a.means, a.do}
+	}
+	return all
+}
 
-// A Watch watches replicas that a test makes up, by a clock of the test.
+// A Watch watches replicas that a test makes up, by a clock of the test. It runs at
+// replica a.
 type Watch struct{ w watch }
 
 func NewWatch(now func() time.Time, replicas func() ([]channels.Replica, error)) *Watch {
-	w := &Watch{watch{now: now, tallies: map[string]tally{}}}
+	w := &Watch{watch{now: now, self: "a", tallies: map[string]tally{}}}
 	w.w.replicas = func(context.Context) ([]channels.Replica, error) { return replicas() }
 	return w
 }
@@ -26,6 +33,17 @@ func (w *Watch) Sample() { w.w.sample() }
 func (w *Watch) Forget() *Watch {
 	w.w.latest = nil
 	return w
+}
+
+// Silent are the replicas of which nothing is heard, with their reasons.
+func (w *Watch) Silent() map[string][]string {
+	all := map[string][]string{}
+	for _, r := range w.w.look().replicas {
+		if r.silent {
+			all[r.ID] = r.Reasons
+		}
+	}
+	return all
 }
 
 // Again is after how long the page asks again.

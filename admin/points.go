@@ -2,7 +2,6 @@ package admin
 
 import (
 	"math"
-	"slices"
 	"sort"
 
 	"github.com/channels-go/channels"
@@ -11,7 +10,7 @@ import (
 // ringSize is how many points are kept: one a second for 15 minutes.
 const ringSize = 15 * 60
 
-// A point is what all replicas did in one second. The rates are NaN if no replica's is
+// A point is what all replicas do in one second, but for those whose numbers are old. The rates are NaN if no replica's is
 // known, and the latencies are 0 if nothing was delivered.
 type point struct {
 	second                                  int64 // Unix time
@@ -19,12 +18,6 @@ type point struct {
 	connections                             int
 	requests, publishes, deliveries, queued float64
 	p50, p99                                float64 // of the slowest replica, in milliseconds
-}
-
-// absent reports whether a replica does nothing, as far as anybody knows. If it was
-// killed, its clients are at the others by now, and would count twice.
-func absent(r channels.Replica) bool {
-	return r.Status == channels.ReplicaRed || slices.Contains(r.Reasons, "heartbeat late")
 }
 
 // point sums up a view.
@@ -35,7 +28,7 @@ func (v *view) point() point {
 		if r.Status == channels.ReplicaGreen {
 			p.green++
 		}
-		if absent(r.Replica) {
+		if r.old {
 			continue
 		}
 		p.connections += r.Connections

@@ -116,7 +116,7 @@ func (a *Admin) guard(name string, f func() error) (err error) {
 func (v *view) loads() []load {
 	var all []load
 	for _, r := range v.replicas {
-		if r.Status != channels.ReplicaRed && !r.Draining {
+		if r.Status != channels.ReplicaRed && !r.silent && !r.Draining {
 			all = append(all, load{r.ID, r.cpu, float64(r.Processors), r.Connections, r.MaxConnections})
 		}
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,9 +20,11 @@ const (
 	often = 700 * time.Millisecond
 	// lookTimeout bounds a look. Hub.Replicas takes no longer than a second.
 	lookTimeout = 2 * time.Second
-	// quiet is how long after a replica's last heartbeat its rates count. Over the mesh
-	// alone there is one every 3 s.
+	// quiet is how long after a replica's last heartbeat it counts as silent. Over the
+	// mesh alone there is one every 3 s.
 	quiet = 4 * time.Second
+	// cutOff is the same for a replica whose link is down as well.
+	cutOff = 1500 * time.Millisecond
 	// shortest is the least time between two heartbeats for a rate: over less, a
 	// heartbeat that was a little late would look like a peak.
 	shortest = 500 * time.Millisecond
@@ -33,6 +36,7 @@ const (
 // watch knows the replicas as this one sees them, and how much each does a second.
 type watch struct {
 	replicas func(context.Context) ([]channels.Replica, error)
+	self     string // the id of this replica
 	now      func() time.Time
 
 	mu      sync.Mutex // guards the fields below
@@ -56,11 +60,13 @@ type view struct {
 	err      error
 }
 
-// watched is a replica with its rates.
+// watched is a replica with its rates. One that is silent is not green.
 type watched struct {
 	channels.Replica
 	perSecond rates
 	known     bool    // perSecond is
+	old       bool    // its numbers are of the time before it was silent or cut off
+	silent    bool    // nothing is heard of it
 	cpu       float64 // processors in use, over half a minute: for the hint
 }
 
@@ -76,10 +82,11 @@ type tally struct {
 	perSecond                      rates
 	known                          bool
 	cpu                            float64
+	cut                            time.Time // since when the link to it has been seen down; zero if it is not
 }
 
 func (w *watch) init(hub *channels.Hub, now func() time.Time) {
-	w.replicas, w.now = hub.Replicas, now
+	w.replicas, w.self, w.now = hub.Replicas, hub.ReplicaID(), now
 	w.tallies = map[string]tally{}
 }
 
@@ -118,12 +125,56 @@ func (w *watch) ask() *view {
 	}
 	before := w.tallies
 	w.tallies = make(map[string]tally, len(all))
+	down := w.down(all)
 	for i, r := range all {
-		t := before[r.ID].next(r, v.at.Add(-r.Seen))
+		heard := v.at.Add(-r.Seen)
+		t := before[r.ID].next(r, heard)
+		if t.cut = before[r.ID].cut; !down[r.ID] {
+			t.cut = time.Time{}
+		} else if t.cut.IsZero() {
+			t.cut = v.at
+		}
 		w.tallies[r.ID] = t
-		v.replicas[i] = watched{r, t.perSecond, t.known && r.Seen < quiet, t.cpu}
+		v.replicas[i] = watched{Replica: r, perSecond: t.perSecond, cpu: t.cpu}
+		v.replicas[i].judge(t.known, heard.Before(t.cut))
 	}
 	return v
+}
+
+// down are the replicas to which the link of this one is down.
+func (w *watch) down(all []channels.Replica) map[string]bool {
+	is := map[string]bool{}
+	for _, r := range all {
+		if r.ID != w.self || r.Mesh == nil {
+			continue
+		}
+		for _, p := range r.Mesh.Peers {
+			is[p.ID] = !p.Up
+		}
+	}
+	return is
+}
+
+// judge says whether a replica is silent. Its numbers do not count from the moment that
+// its link is down until another heartbeat comes: if it was killed, its clients are at
+// the others long before it is late. rated says whether its rates are known, and cut
+// that no heartbeat has come since its link went down.
+func (r *watched) judge(rated, cut bool) {
+	r.silent = r.Seen > quiet || cut && r.Seen > cutOff
+	r.old = cut || r.silent
+	r.known = rated && !r.old
+	if !r.silent || r.Status == channels.ReplicaRed || slices.ContainsFunc(r.Reasons, saysLate) {
+		return
+	}
+	if r.Status == channels.ReplicaGreen {
+		r.Status = channels.ReplicaYellow
+	}
+	r.Reasons = append(slices.Clip(r.Reasons), reasonSilent)
+}
+
+// saysLate reports whether a reason says already that nothing is heard.
+func saysLate(reason string) bool {
+	return reason == "heartbeat late" || reason == "report late: store"
 }
 
 // next is the tally after another look. at is when the replica's numbers were true: its

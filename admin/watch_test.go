@@ -72,6 +72,63 @@ func TestRates(t *testing.T) {
 	require.Empty(t, w.Since(1_000_005))
 }
 
+// A replica is silent 4 s after its last heartbeat, or sooner if its link is down as well.
+// Its numbers do not count from the moment that its link is down until another heartbeat
+// comes.
+func TestSilence(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a"), replica("b")}}
+	w := c.watch()
+	link := func(up bool) {
+		c.all[0].Mesh = &channels.ReplicaMesh{Peers: []channels.ReplicaPeer{{ID: "b", Up: up}}}
+	}
+	see := func(seen float64, connections, green int) {
+		t.Helper()
+		c.all[1].Seen = time.Duration(seen * float64(time.Second))
+		c.second(w, 10)
+		p := w.Since(c.now.Unix() - 1)[0]
+		require.Equal(t, [2]int{connections, green}, [2]int{p.Connections, p.Green})
+	}
+	link(true)
+	see(0.5, 14, 2)
+	see(3.9, 14, 2)
+	require.Empty(t, w.Silent())
+	see(4.1, 7, 1)
+	require.Equal(t, map[string][]string{"b": {"silent"}}, w.Silent())
+	see(0.5, 14, 2)
+	link(false)
+	see(0.9, 7, 2) // it may have been killed, or only its link was cut
+	require.Empty(t, w.Silent())
+	see(0.5, 14, 2) // it lives
+	see(1.4, 14, 2)
+	link(true)
+	see(0.5, 14, 2)
+	link(false)
+	see(1.4, 7, 2)
+	see(2.4, 7, 1)
+	require.Equal(t, map[string][]string{"b": {"silent"}}, w.Silent())
+	c.all[1].Status, c.all[1].Reasons = channels.ReplicaYellow, []string{"draining"}
+	see(4.4, 7, 1)
+	require.Equal(t, map[string][]string{"b": {"draining", "silent"}}, w.Silent())
+	c.all[1].Reasons = []string{"heartbeat late"}
+	see(7.4, 7, 1)
+	require.Equal(t, map[string][]string{"b": {"heartbeat late"}}, w.Silent())
+	c.all[1].Status, c.all[1].Reasons = channels.ReplicaRed, []string{"heartbeats missed"}
+	see(10.4, 7, 1)
+	require.Equal(t, map[string][]string{"b": {"heartbeats missed"}}, w.Silent())
+}
+
+// While the Store fails, replicas are red, but their clients are still there.
+func TestPointsWhileTheStoreFails(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a"), replica("b")}}
+	w := c.watch()
+	c.second(w, 10)
+	for i := range c.all {
+		c.all[i].Status, c.all[i].Reasons = channels.ReplicaRed, []string{"reports lost: store"}
+	}
+	c.second(w, 10)
+	require.Equal(t, []admin.Point{{1_000_002, 2, 0, 14, 40, 20, 60}}, w.Since(1_000_001))
+}
+
 // After a look that fails, the next one knows the rates, over the time since the last
 // that did not.
 func TestRatesAfterAFailedLook(t *testing.T) {
@@ -199,9 +256,11 @@ func TestEveryReasonHasWords(t *testing.T) {
 		}
 	}
 	require.Len(t, want, 16)
-	for reason, words := range admin.Reasons() {
+	want["silent"] = true // the page's own
+	for reason, advice := range admin.Reasons() {
 		require.True(t, want[reason], reason)
-		require.Greater(t, len(words), 40, reason)
+		require.Greater(t, len(advice[0]), 30, reason)
+		require.Greater(t, len(advice[1]), 20, reason)
 		delete(want, reason)
 	}
 	require.Empty(t, want)

@@ -146,13 +146,13 @@ func TestErrorCodesOfTheAdminPage(t *testing.T) {
 
 // The page explains each reason as its documentation does.
 func TestReasonsOfTheAdminPage(t *testing.T) {
-	inCode := map[string]string{}
-	for _, m := range matches(t, []string{"admin/reasons.go"}, `(?m)^\t"([^"]+)": +"([^"]+)",$`) {
-		inCode[m[1]] = m[2]
+	inCode := map[string][2]string{}
+	for _, m := range matches(t, []string{"admin/reasons.go"}, `(?m)^\t(?:"([^"]+)"|reason(\w+)): +\{"([^"]+)", "([^"]+)"\},$`) {
+		inCode[m[1]+strings.ToLower(m[2])] = [2]string{m[3], m[4]}
 	}
-	inTable := map[string]string{}
-	for _, row := range table(t, "docs/admin.md", "light", "reason", "what it means, and what to do") {
-		inTable[names(row[1])[0]] = row[2]
+	inTable := map[string][2]string{}
+	for _, row := range table(t, "docs/admin.md", "light", "reason", "what it means", "what to do") {
+		inTable[names(row[1])[0]] = [2]string{row[2], row[3]}
 	}
 	require.Equal(t, inCode, inTable)
 }

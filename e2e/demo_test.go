@@ -53,7 +53,8 @@ func TestTheDemoForOperators(t *testing.T) {
 
 	p.until(`lights["replica-2"].at(-1) === "gone"`)
 	// A yellow light may have other reasons besides, such as lagging.
-	require.Regexp(t, "green;(.*;)?yellow[^;]*(heartbeat|report) late.*;red: heartbeats missed;(.*;)?gone$", eval[string](p, `lights["replica-2"].join(";")`))
+	require.Regexp(t, "green;(.*;)?yellow[^;]*(silent|heartbeat late|report late).*;red: heartbeats missed;(.*;)?gone$", eval[string](p, `lights["replica-2"].join(";")`))
+	require.True(t, eval[bool](p, `summaries.some((words) => words.startsWith("replica-2 is silent"))`))
 	first.done()
 	second.done()
 }
@@ -76,12 +77,16 @@ func (p *page) sums(up string) {
 }
 
 // record has the page note each change of a light in lights, by replica: its
-// status with the reasons, or "gone".
+// status with the reasons, or "gone". It also notes what the page has said of all
+// together, in summaries: some of it holds for a few seconds only.
 func (p *page) record() {
 	p.t.Helper()
 	eval[bool](p, `(() => {
 		window.lights = {};
+		window.summaries = [];
 		const note = () => {
+			const words = document.getElementById("summary").textContent;
+			if (summaries.at(-1) !== words) summaries.push(words);
 			const now = {};
 			for (const row of document.querySelectorAll("#replicas [data-replica]")) {
 				const why = row.nextElementSibling?.classList.contains("why") ? row.nextElementSibling : null;
@@ -93,7 +98,7 @@ func (p *page) record() {
 				if (all.at(-1) !== is) all.push(is);
 			}
 		};
-		new MutationObserver(note).observe(document.getElementById("replicas"), { childList: true, subtree: true, attributes: true, characterData: true });
+		new MutationObserver(note).observe(document.getElementById("overview"), { childList: true, subtree: true, attributes: true, characterData: true });
 		note();
 		return true;
 	})()`)

@@ -74,7 +74,7 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	p.has("#news", "replica-2 is yellow")
 	p.until(`document.title === "yellow! channels"`)
 	p.has("#replicas .why", "draining")
-	p.has("#replicas .why", "There is nothing to do.")
+	p.has("#replicas .why", "What to do: Nothing; it ends by itself.")
 
 	// One that dies turns red, and the page says what to look at.
 	info := `{"node":"replica-4","status":"green","reasons":[],"started":"2026-01-01T00:00:00Z","connections":7}`
@@ -86,6 +86,7 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	p.lit("replica-4 red", "replica-2 yellow", "replica-1 green", "replica-3 green")
 	p.has("#replicas .why[data-status=red]", "heartbeats missed")
 	p.has("#replicas .why[data-status=red]", "read the end of its log")
+	p.has("#replicas .why[data-status=red]", "and not in the sums")
 	p.until(`/red, silent for \d/.test(document.querySelector("#replicas [data-replica=replica-4] .word").textContent)`)
 	p.until(`document.getElementById("links-unknown").checkVisibility()`)
 	assert.Contains(t, eval[string](p, `document.getElementById("totals").textContent`), "0 connections", "its 7 are at the others, if they are")
@@ -119,6 +120,10 @@ func TestOperatorsReadCharts(t *testing.T) {
 	press("Escape")
 	p.until(chart + `.getAttribute("aria-valuetext") === "now: connections 0"`)
 
+	// While there are few points, they are not squeezed into a corner.
+	p.until(chart + `.getAttribute("aria-label") === "Connections, the last 1 minute"`)
+	assert.Contains(t, eval[string](p, chart+`.textContent`), "−1 min−40 s−20 snow")
+
 	// A reload shows the same points again.
 	p.do(chromedp.Reload())
 	p.becomes(chart + `.getAttribute("aria-valuemin") === ` + quoted(first))
@@ -132,14 +137,48 @@ func TestOperatorsReadCharts(t *testing.T) {
 			points.add({ seconds: [second], ...Object.fromEntries(names.map((n, i) => [n, [i % 2 ? null : second % 7]])) }, second);
 			if (second % 900 === 0) {
 				drawCharts(points);
-				counts.push(points.seconds.length, document.querySelectorAll("*").length);
+				counts.push(points.seconds.length, points.shown, document.querySelectorAll("*").length);
 			}
 		}
 		return counts;
 	})()`, chromedp.EvalAwaitPromise)
-	assert.Equal(t, 900, grew[0])
-	assert.Equal(t, 900, grew[2])
-	assert.Equal(t, grew[1], grew[3])
+	assert.Equal(t, []int{900, 900}, grew[:2])
+	assert.Equal(t, grew[:3], grew[3:])
+}
+
+// What the page says of replicas that are silent, new, or have no version.
+func TestOperatorsSeeWhatIsOldAndWhatIsNew(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
+	p := c.operate(b, 1280, 800)
+	shows := func(change, want string) {
+		t.Helper()
+		assert.Equal(t, want, eval[string](p, `(async () => {
+			const { drawOverview } = await import("./overview.js");
+			const o = await (await fetch("api/overview")).json(), one = { ...o.replicas[0], connections: 20, uptime_s: 100 };
+			o.replicas = [1, 2, 3].map((n) => ({ ...one, id: "replica-" + n }));
+			const [, two, three] = o.replicas;
+			return (() => { `+change+` })();
+		})()`, chromedp.EvalAwaitPromise))
+	}
+	const has = `drawOverview(o); const has = (selector) => document.querySelector(selector).innerText.trim();`
+	shows(has+`return has("#summary") + has("#emptier")`, "All 3 replicas are green")
+	shows(`three.connections = 0; three.uptime_s = 5; `+has+`return has("#emptier")`,
+		"replica-3 has few clients yet: those that are connected stay where they are, until their replica drains or dies.")
+	shows(`two.connections = three.connections = 1; two.uptime_s = three.uptime_s = 5; `+has+`return has("#emptier").slice(0, 44)`,
+		"replica-2 and replica-3 have few clients yet")
+	const dies = `Object.assign(two, { status: "yellow", silent: true, seen_ms: 4200, reasons: [{ reason: "silent", words: "It is.", do: "Look." }] });`
+	shows(dies+has+`return has("#summary")`, "replica-2 is silent; 2 of 3 green")
+	shows(dies+has+`return has("[data-replica=replica-2].gone .word") + ", " + has("[data-replica=replica-2] [data-label='Up for']")`,
+		"yellow, silent for 4 s, was 1 min 40 s")
+	shows(dies+has+`return has("[data-replica=replica-2] + .why")`,
+		"silent It is.\n\nWhat to do: Look.\n\nIts numbers are from 4 s ago, and not in the sums.")
+	shows(`two.status = "red"; two.silent = true; two.reasons = [{ reason: "dead", words: "", do: "Look." }]; o.scaling = { known: true, ready: 2, wanted: 3, min: 1, max: 9 }; `+has+`return has("[data-replica=replica-2] + .why li p")`,
+		"What to do: Look. Or ask for 3 again under Scaling.")
+	const version = `return [...document.querySelectorAll("#replicas .version")].map((e) => e.checkVisibility() ? e.innerText : "hidden").join(", ")`
+	shows(has+version, "hidden, hidden, hidden, hidden")
+	shows(`three.version = "v1.2.3"; `+has+version, "Version, –, –, v1.2.3")
+	shows(`o.replicas.pop(); o.totals.connections = 7; `+has+`return has("#summary") + ", " + has("#totals").split(" ")[0]`, "Both replicas are green, 7")
 }
 
 // What clients have sent is shown as text, whatever it is.

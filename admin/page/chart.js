@@ -1,9 +1,8 @@
-// A chart of one or two lines over 15 minutes. It is drawn at its own size, so that lines
+// A chart of one or two lines over up to 15 minutes. It is drawn at its own size, so that lines
 // are sharp, and is read by mouse, finger, keyboard and screen reader.
 
 import { el, svg, text, attribute } from "./dom.js";
-import { time } from "./format.js";
-import { span } from "./points.js";
+import { count, time } from "./format.js";
 
 const height = 132, top = 8, bottom = 20, left = 44, right = 10;
 
@@ -46,7 +45,8 @@ export class Chart {
   }
 
   x(second) {
-    return left + ((second - (this.points.last - span)) / span) * (this.width - left - right);
+    const { last, shown } = this.points;
+    return left + (1 - (last - second) / shown) * (this.width - left - right);
   }
 
   y(value) {
@@ -55,7 +55,8 @@ export class Chart {
 
   second(e) {
     const x = e.clientX - this.svg.getBoundingClientRect().left;
-    return Math.round(this.points.last - span + ((x - left) / (this.width - left - right)) * span);
+    const { last, shown } = this.points;
+    return Math.round(last - (1 - (x - left) / (this.width - left - right)) * shown);
   }
 
   key(e) {
@@ -91,8 +92,9 @@ export class Chart {
 
   drawGrid() {
     const lines = [0, 0.5, 1].map((part) => part * this.most);
-    const times = [15, 10, 5, 0];
-    const key = `${this.most} ${this.width}`;
+    const { shown } = this.points;
+    const times = [1, 2 / 3, 1 / 3, 0].map((part) => Math.round(part * shown)); // seconds ago
+    const key = `${this.most} ${this.width} ${shown}`;
     if (this.drawn === key) return;
     this.drawn = key;
     attribute(this.svg, { width: this.width, viewBox: `0 0 ${this.width} ${height}` });
@@ -101,7 +103,7 @@ export class Chart {
         const y = Math.round(this.y(v)) + 0.5;
         return [svg("line", { x1: left, x2: this.width - right, y1: y, y2: y }), svg("text", { x: left - 6, y: y + 3.5, "text-anchor": "end" }, this.what.axis(v))];
       }),
-      ...times.map((m, i) => svg("text", { x: left + (1 - m / 15) * (this.width - left - right), y: height - 5, "text-anchor": i === 0 ? "start" : i === 3 ? "end" : "middle" }, m ? `−${m} min` : "now")),
+      ...times.map((ago, i) => svg("text", { x: left + (1 - ago / shown) * (this.width - left - right), y: height - 5, "text-anchor": i === 0 ? "start" : i === 3 ? "end" : "middle" }, ago === 0 ? "now" : ago % 60 ? `−${ago} s` : `−${ago / 60} min`)),
     );
   }
 
@@ -137,10 +139,10 @@ export class Chart {
     if (!p) return;
     let i = p.seconds.length - 1;
     if (this.at !== null) i = nearest(p.seconds, this.at);
-    const values = this.what.series.map((s) => p.columns[s.column][i] ?? null);
+    const looking = this.at !== null && i >= 0;
+    const values = this.what.series.map((s) => (looking || !p.now ? p.columns[s.column][i] : p.now[s.column]) ?? null);
     const words = values.map((v) => (v === null ? "–" : this.what.format(v)));
     words.forEach((w, k) => text(this.values[k], w));
-    const looking = this.at !== null && i >= 0;
     text(this.read, looking ? time(p.seconds[i] * 1000) : "");
     this.cursor.setAttribute("visibility", looking && this.width ? "visible" : "hidden");
     if (looking && this.width) {
@@ -151,8 +153,8 @@ export class Chart {
     }
     const said = this.what.series.map((s, k) => `${s.label} ${values[k] === null ? "unknown" : this.what.format(values[k])}`).join(", ");
     attribute(this.svg, {
-      "aria-label": `${this.what.title}, the last 15 minutes`,
-      "aria-valuetext": `${i >= 0 && looking ? time(p.seconds[i] * 1000) : "now"}: ${said}`,
+      "aria-label": `${this.what.title}, the last ${count(p.shown / 60, "minute")}`,
+      "aria-valuetext": `${looking ? time(p.seconds[i] * 1000) : "now"}: ${said}`,
       "aria-valuemin": p.seconds[0] ?? 0, "aria-valuemax": p.last, "aria-valuenow": p.seconds[i] ?? 0,
     });
   }

@@ -47,7 +47,7 @@ export function drawLinks(replicas) {
 function link(r, id) {
   if (r.id === id) return ["self", "·", "itself"];
   if (!r.mesh) return ["unknown", "?", `${r.id} does not say`];
-  if (r.status === "red" && r.seen_ms > 3000) return ["unknown", "?", `nothing is heard of ${r.id}`];
+  if (r.silent) return ["unknown", "?", `nothing is heard of ${r.id}`];
   const to = id === "" ? "the broker" : id;
   const peer = r.mesh.peers.find((p) => p.id === id && p.up) ?? r.mesh.peers.find((p) => p.id === id);
   if (!peer) return ["none", "none", `${r.id} has no link to ${to}`];

@@ -74,6 +74,7 @@ async function look() {
   try {
     const [o, p] = await Promise.all([get("overview"), get("points", { after: points.last || "" })]);
     points.add(p, o.time_ms / 1000);
+    points.now = o.totals;
     reached(o.replica);
     if (view === "overview") {
       drawOverview(o);

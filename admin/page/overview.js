@@ -29,6 +29,7 @@ export function drawOverview(o) {
   drawReplicas(o);
   drawLinks(o.replicas.toSorted(byName));
   drawScaling(o.scaling);
+  text($("emptier"), emptier(o.replicas));
   light($("store-light"), o.store.status);
   text($("store-words"), `${o.store.status}: ${o.store.words}`);
   text($("store-took"), o.store.ms ? `The Store took the last test message of ${o.replica} in ${milliseconds(o.store.ms)}.` : "");
@@ -43,12 +44,15 @@ export function worst(o) {
   return s === "green" && lacks(o.scaling) ? "yellow" : s;
 }
 
+// state is a replica's status, or "silent" if that is why it is yellow.
+const state = (r) => (r.silent && r.status === "yellow" ? "silent" : r.status);
+
 // summary says in a sentence how the replicas are.
 export function summary(o) {
-  const { replicas } = o, n = replicas.length, is = (s) => replicas.filter((r) => r.status === s);
+  const { replicas } = o, n = replicas.length, is = (s) => replicas.filter((r) => state(r) === s);
   if (lacks(o.scaling) && worstOf(replicas) === "green") return `${o.scaling.ready} of ${o.scaling.wanted} wanted replicas ${are(o.scaling.ready)} ready`;
-  if (is("green").length === n) return n === 1 ? "The only replica is green" : `All ${number(n)} replicas are green`;
-  const parts = ["red", "yellow", "unknown"].filter((s) => is(s).length).map((s) => {
+  if (is("green").length === n) return n === 1 ? "The only replica is green" : n === 2 ? "Both replicas are green" : `All ${number(n)} replicas are green`;
+  const parts = ["red", "silent", "yellow", "unknown"].filter((s) => is(s).length).map((s) => {
     const ids = is(s).map((r) => r.id);
     return ids.length <= 2 ? `${ids.join(" and ")} ${are(ids.length)} ${s}` : `${number(ids.length)} are ${s}`;
   });
@@ -56,17 +60,26 @@ export function summary(o) {
 }
 
 function drawSummary(o) {
-  // The clients of a replica that was killed are at the others before it is red.
-  const live = o.replicas.filter((r) => r.status !== "red" && !r.reasons.some((why) => why.reason === "heartbeat late"));
-  const sum = (f) => live.reduce((s, r) => s + (f(r) ?? 0), 0);
+  const { totals } = o;
   light($("summary-light"), worst(o));
   text($("summary"), summary(o));
   text($("totals"), [
-    count(sum((r) => r.connections), "connection"),
-    `${number(sum((r) => r.publishes_s))} publishes/s`,
-    `${number(sum((r) => r.deliveries_s))} deliveries/s`,
-    `${bytes(sum((r) => r.queued))} queued`,
+    count(totals.connections, "connection"),
+    `${number(totals.publishes_s)} publishes/s`,
+    `${number(totals.deliveries_s)} deliveries/s`,
+    `${bytes(totals.queued)} queued`,
   ].join("  ·  "));
+}
+
+// emptier says why replicas that were added have fewer clients than the others, or "".
+function emptier(replicas) {
+  const living = replicas.filter((r) => !r.silent && !r.draining);
+  const mean = living.reduce((sum, r) => sum + r.connections, 0) / living.length;
+  const oldest = Math.max(...living.map((r) => r.uptime_s));
+  const few = living.filter((r) => mean >= 2 && r.connections < mean / 2 && r.uptime_s < oldest).map((r) => r.id);
+  if (!few.length) return "";
+  const who = few.length <= 3 ? list.format(few.sort(compare)) : `The ${few.length} newest replicas`;
+  return `${who} ${few.length === 1 ? "has" : "have"} few clients yet: those that are connected stay where they are, until their replica drains or dies.`;
 }
 
 // short is the commit of a version that has no name yet: v0.0.0-20260102030405-abcdef012345.
@@ -81,20 +94,22 @@ const cells = [
   ["Queued", (r) => bytes(r.queued)],
   ["Processors", (r) => (r.processors ? percent(r.cpu / r.processors) : "–"), (r) => (r.processors ? `${r.cpu.toFixed(2)} of ${r.processors} in use` : null)],
   ["Memory", (r) => (r.memory ? bytes(r.memory) : "–")],
-  ["Up for", (r) => lasting(r.uptime_s)],
+  ["Up for", (r) => (r.uptime_s ? (r.silent ? "was " : "") + lasting(r.uptime_s) : "–")],
   ["Version", (r) => short(r.version) || "–", (r) => [r.version, r.go].filter(Boolean).join(", ")],
 ];
 
 // What is not well comes first, so that nobody has to look for it.
 const order = ["red", "yellow", "unknown", "green"];
+const list = new Intl.ListFormat("en");
 const { compare } = new Intl.Collator("en", { numeric: true }); // replica-2 before replica-10
 
 export const byName = (a, b) => compare(a.id, b.id);
 
 function drawReplicas(o) {
   const rank = (r) => order.indexOf(r.status);
+  $("replicas").classList.toggle("unversioned", !o.replicas.some((r) => r.version));
   const rows = o.replicas.toSorted((a, b) => rank(a) - rank(b) || byName(a, b)).flatMap((r) => (r.reasons.length ? [{ r }, { r, why: true }] : [{ r }]));
-  keyed($("replicas").tBodies[0], rows, (row) => (row.why ? "why " : "of ") + row.r.id, (row) => (row.why ? makeReasons() : makeReplica()), (e, row) => (row.why ? fillReasons(e, row.r) : fillReplica(e, row.r, o.replica)));
+  keyed($("replicas").tBodies[0], rows, (row) => (row.why ? "why " : "of ") + row.r.id, (row) => (row.why ? makeReasons() : makeReplica()), (e, row) => (row.why ? fillReasons(e, row.r, o.scaling) : fillReplica(e, row.r, o.replica)));
 }
 
 function makeReplica() {
@@ -104,13 +119,12 @@ function makeReplica() {
 
 function fillReplica(e, r, here) {
   attribute(e, { "data-replica": r.id, "data-status": r.status });
-  const silent = r.status === "red" && r.seen_ms > 3000;
-  e.classList.toggle("gone", silent);
+  e.classList.toggle("gone", r.silent);
   light(e.querySelector(".light"), r.status);
   const id = e.querySelector(".id");
   text(id, r.id);
   attribute(id, { title: r.id });
-  text(e.querySelector(".word"), r.status + (r.seen_ms > 3000 ? `, silent for ${lasting(r.seen_ms / 1000)}` : ""));
+  text(e.querySelector(".word"), r.status + (r.silent ? `, silent for ${lasting(r.seen_ms / 1000)}` : ""));
   text(e.querySelector(".brief"), r.reasons.map((why) => why.reason).join(", "));
   text(e.querySelector(".here"), r.id === here ? "serves this page" : "");
   cells.forEach(([, words, why], i) => {
@@ -121,13 +135,16 @@ function fillReplica(e, r, here) {
 }
 
 function makeReasons() {
-  return el("tr", { role: "row", class: "why" }, el("td", { role: "cell", colspan: cells.length + 1 }, el("ul")));
+  return el("tr", { role: "row", class: "why" }, el("td", { role: "cell", colspan: cells.length + 1 }, el("ul"), el("p", { class: "note" })));
 }
 
-function fillReasons(e, r) {
+function fillReasons(e, r, scaling) {
   attribute(e, { "data-status": r.status });
-  keyed(e.querySelector("ul"), r.reasons, (why) => why.reason, () => el("li", {}, el("strong"), el("span")), (li, why) => {
-    text(li.firstElementChild, why.reason);
-    text(li.lastElementChild, why.words);
+  keyed(e.querySelector("ul"), r.reasons, (why) => why.reason, () => el("li", {}, el("strong"), " ", el("span"), el("p", {}, el("b", {}, "What to do: "), el("span"))), (li, why) => {
+    const [name, words, what] = li.children;
+    text(name, why.reason);
+    text(words, why.words);
+    text(what.lastElementChild, why.do + (r.status === "red" && r.silent && scaling?.known && scaling.ready < scaling.wanted ? ` Or ask for ${scaling.wanted} again under Scaling.` : ""));
   });
+  text(e.querySelector(".note"), r.silent ? `Its numbers are from ${lasting(r.seen_ms / 1000)} ago, and not in the sums.` : "");
 }

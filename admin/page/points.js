@@ -2,6 +2,10 @@
 
 export const span = 15 * 60;
 
+// spans are how many seconds the charts may show: where there are few points, a quarter
+// of an hour would squeeze them into a corner. A third of each is a round time.
+const spans = [60, 3 * 60, 6 * 60, span];
+
 const columns = ["replicas", "green", "connections", "requests_s", "publishes_s", "deliveries_s", "latency_p50_ms", "latency_p99_ms"];
 
 // slack is how many seconds the newest points may be ahead of the time that came with
@@ -11,6 +15,13 @@ const slack = 2;
 export class Points {
   seconds = [];
   columns = Object.fromEntries(columns.map((name) => [name, []]));
+  now = null; // the same numbers as they are now, by column, or null
+
+  // shown is how many seconds the charts show.
+  get shown() {
+    const age = this.last - (this.seconds[0] ?? 0);
+    return spans.find((s) => age < s) ?? span;
+  }
 
   // last is the second of the newest point, or 0.
   get last() {

@@ -52,9 +52,9 @@ function drawButtons() {
   const to = target();
   $("scale-confirm").hidden = to === null || busy;
   if (to === null) return;
-  text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}?`
+  text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}? New replicas get new clients; those that are connected stay where they are.`
     : to < now.wanted ? `Scale in from ${now.wanted} to ${to}? What ends drains first: its clients go to the other replicas.`
-      : `Only ${now.ready} of ${to} ${are(now.ready)} ready. If nothing starts the rest, ask for ${to} again.`);
+      : `Only ${now.ready} of ${to} ${are(now.ready)} ready. If nothing starts the rest, ask for ${to} again; if they start and end, read their logs.`);
   text($("scale-go"), to === now.wanted ? `Ask for ${to} again` : `Scale to ${to}`);
   $("scale-keep").hidden = to === now.wanted;
   text($("scale-keep"), `Keep ${now.wanted}`);
