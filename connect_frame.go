@@ -15,19 +15,20 @@ const defaultHeader = "message"
 func (f *frame) AppendReply(b []byte, protobuf bool) []byte {
 	as := formatOf(protobuf)
 	if f.Kind == fanout.Event {
-		push := presencePush(f.channel.name, f.message.Body)
+		push := presencePush(f.channel.name, f.body())
 		if push == nil {
 			return b
 		}
 		return clientproto.AppendPush(b, as, push)
 	}
-	p := publicationOf(&f.message)
+	m := f.whole()
+	p := publicationOf(&m)
 	return clientproto.AppendPublication(b, as, f.channel.name, &p)
 }
 
 // publicationOf is a message as the client protocol has it. It shares the body.
-func publicationOf(m *liveMessage) clientproto.Publication {
-	p := clientproto.Publication{Data: m.Body, Offset: m.Position.Offset}
+func publicationOf(m *Message) clientproto.Publication {
+	p := clientproto.Publication{Data: m.Body, Offset: m.Position.Offset, Time: millisOf(m.Time)}
 	if who := m.Publisher; who != nil {
 		p.Info = &clientproto.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.Info}
 	}
@@ -40,7 +41,7 @@ func publicationOf(m *liveMessage) clientproto.Publication {
 func publications(messages []Message) []clientproto.Publication {
 	ps := make([]clientproto.Publication, len(messages))
 	for i := range messages {
-		ps[i] = publicationOf(liveOf(&messages[i]))
+		ps[i] = publicationOf(&messages[i])
 	}
 	return ps
 }

@@ -2,6 +2,7 @@ package channels_test
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -80,6 +81,9 @@ func (c *lineClient) next() string {
 	return line
 }
 
+// publicationTime is left out of what a lineClient reads: TestMessagesHaveATime looks at it.
+var publicationTime = regexp.MustCompile(`,"time":\d+`)
+
 // nextLine is next that also returns pings, and answers none.
 func (c *lineClient) nextLine() string {
 	c.t.Helper()
@@ -88,7 +92,7 @@ func (c *lineClient) nextLine() string {
 		text, cause, ok := c.Read()
 		c.over, c.cause = !ok, cause
 		for line := range strings.Lines(text) {
-			c.lines = append(c.lines, strings.TrimSuffix(line, "\n"))
+			c.lines = append(c.lines, publicationTime.ReplaceAllString(strings.TrimSuffix(line, "\n"), ""))
 		}
 	}
 	line := c.lines[0]

@@ -298,7 +298,7 @@ func (s *switchedStore) current() store.Store {
 	return s.Store
 }
 
-func (s *switchedStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+func (s *switchedStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Appended, error) {
 	return s.current().Append(ctx, ch, e, o)
 }
 

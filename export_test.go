@@ -37,6 +37,14 @@ func EncodePublisher(p *Publisher) ([]byte, error) { return p.encode() }
 
 func DecodePublisher(b []byte) *Publisher { return decodePublisher(b) }
 
+// PacketInfo is the Info of a packet, and TakeTime undoes it.
+func PacketInfo(info []byte, at time.Time) []byte { return packetInfo(info, at) }
+
+func TakeTime(info []byte) (at time.Time, rest []byte) {
+	p := mesh.Packet{Info: info}
+	return takeTime(&p), p.Info
+}
+
 // Has tells whether a hub has a client that has not been told to go.
 func Has(h *Hub, id string) bool {
 	for _, c := range h.clients.find(kindClient, id) {

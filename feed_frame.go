@@ -16,15 +16,15 @@ type feedFrame struct {
 
 // newFeedFrame encodes m. The frame does not keep m.Body.
 func newFeedFrame(fd *feed, channel string, m *Message, except string) *feedFrame {
-	f := &feedFrame{frame: frame{message: *liveOf(m), except: except}, feed: fd, from: channel}
+	f := &feedFrame{frame: frame{except: except}, feed: fd, from: channel}
 	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &fd.group, f, uint32(m.Publisher.size())
-	f.encode(channel, nil)
+	f.encode(channel, m)
 	return f
 }
 
 // whole is the message as Go subscribers get it.
 func (f *feedFrame) whole() Message {
-	m := f.message.whole()
+	m := f.frame.whole()
 	m.Channel = f.from
 	return m
 }
@@ -35,7 +35,8 @@ func (f *feedFrame) AppendID(b []byte) []byte { return b }
 // AppendReply appends the frame as the client protocol pushes it: to the pattern, with
 // the channel in the tags. Writers call it once for each encoding in use.
 func (f *feedFrame) AppendReply(b []byte, protobuf bool) []byte {
-	p := publicationOf(&f.message)
+	m := f.frame.whole()
+	p := publicationOf(&m)
 	p.Offset, p.Tags.Channel = 0, f.from
 	return clientproto.AppendPublication(b, formatOf(protobuf), f.feed.pattern.String(), &p)
 }

@@ -3,6 +3,7 @@ package channels
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/internal/pattern"
@@ -57,11 +58,11 @@ func (fs *feeds) pass(channel string, m *Message, except string, start fanout.St
 }
 
 // receive is pass for a packet from another replica. ch is its channel here, or nil.
-func (fs *feeds) receive(p *mesh.Packet, ch *channel, start fanout.Start) (receivers int) {
+func (fs *feeds) receive(p *mesh.Packet, at time.Time, ch *channel, start fanout.Start) (receivers int) {
 	if !fs.index.Has(p.Channel) {
 		return 0
 	}
-	m := Message{Header: p.Header, Body: p.Body, Position: Position{p.Epoch, p.Offset}}
+	m := Message{Header: p.Header, Body: p.Body, Position: Position{p.Epoch, p.Offset}, Time: at}
 	if ch != nil {
 		m.Publisher = ch.opts.publisher(p.Info)
 	} else { // if the channel hides it, the publisher's replica has left it out

@@ -3,6 +3,7 @@ package channels
 import (
 	"encoding/json"
 	"strconv"
+	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
 )
@@ -17,54 +18,80 @@ type frame struct {
 	except  string   // the id of the connection that does not get it, or ""
 }
 
-// A liveMessage is a Message without its Time, which only History shows: each
-// message makes a frame, so the room for it counts.
+// A liveMessage is a Message as its frame keeps it: in less room, since each message
+// makes a frame.
 type liveMessage struct {
 	Header    string
-	Body      json.RawMessage
 	Position  Position
 	Publisher *Publisher
+	time      int64  // in milliseconds since 1970, or 0
+	from, to  uint32 // where in the frame's text the body stands
 }
 
-func (m *liveMessage) whole() Message {
-	return Message{Header: m.Header, Body: m.Body, Position: m.Position, Publisher: m.Publisher}
+// body shares the memory of the frame's text.
+func (f *frame) body() json.RawMessage {
+	m := &f.message
+	return f.Text()[m.from:m.to:m.to]
 }
 
-func liveOf(m *Message) *liveMessage {
-	return &liveMessage{m.Header, m.Body, m.Position, m.Publisher}
+// whole is the message as it was published.
+func (f *frame) whole() Message {
+	m := &f.message
+	return Message{Header: m.Header, Body: f.body(), Position: m.Position, Time: timeOf(m.time), Publisher: m.Publisher}
 }
 
-// newMessageFrame encodes m. The frame does not keep m.Body: the Body of its message
-// is a part of the encoded text. The text does not have the publisher.
+// timeOf is the time after so many milliseconds, and millisOf the opposite. 0 is the
+// zero Time.
+func timeOf(ms int64) (t time.Time) {
+	if ms != 0 {
+		t = time.UnixMilli(ms)
+	}
+	return t
+}
+
+func millisOf(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// newMessageFrame encodes m. The frame does not keep m.Body. The text does not have the
+// publisher.
 func newMessageFrame(ch *channel, m Message) *frame {
-	f := &frame{message: *liveOf(&m), channel: ch}
+	f := &frame{channel: ch}
 	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &ch.group, f, uint32(m.Publisher.size())
 	if m.Header == headerPresence {
 		f.Kind = fanout.Event
 	}
-	f.encode("", f.at())
+	f.encode("", &m)
 	return f
 }
 
-// encode makes the text, and has the frame's message share its memory. The channel and
-// the position may be left out.
-func (f *frame) encode(channel string, at *Position) {
-	m := &f.message
+// encode makes the text. It says either the channel, if that is given, or the message's
+// position, if it has one.
+func (f *frame) encode(channel string, m *Message) {
+	f.message = liveMessage{Header: m.Header, Position: m.Position, Publisher: m.Publisher, time: millisOf(m.Time)}
+	var at *Position
+	if channel == "" {
+		at = f.at()
+	}
 	size := fanout.HeaderRoom + len(`{"header":"","body":}`) + len(m.Header) + len(m.Body)
 	if at != nil {
 		size += len(`,"offset":18446744073709551615,"epoch":""`) + len(at.Epoch)
+	}
+	if f.message.time != 0 {
+		size += len(`,"time":1000000000000`)
 	}
 	if channel != "" {
 		size += len(`"channel":"",`) + len(channel)
 	}
 	b := make([]byte, fanout.HeaderRoom, size)
 	b = appendHead(b, channel, m.Header)
-	from := len(b)
+	f.message.from = uint32(len(b) - fanout.HeaderRoom)
 	b = append(b, m.Body...)
-	to := len(b)
-	b = appendTail(b, at)
-	f.SetText(b)
-	m.Body = b[from:to:to]
+	f.message.to = uint32(len(b) - fanout.HeaderRoom)
+	f.SetText(appendTail(b, at, f.message.time))
 }
 
 // at is where the channel is after the message; nil if it has no position.

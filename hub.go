@@ -43,6 +43,7 @@ type Hub struct {
 //	                 a list like this one
 //
 // On the other replica, receive.go takes it, and hands it to the same channel.
+// packet_info.go has what a packet says about a message besides the message itself.
 //
 // A subscriber: http_subscribe.go takes the request and hands it to conn.go for a
 // WebSocket, or stream.go for an event stream. Before they answer, client.go asks the

@@ -203,7 +203,7 @@ func TestLastIsBoundedInBytes(t *testing.T) {
 func TestLastLeavesOutWhatCannotBeAMessage(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		r.publishAll(0, "c", 1, 5)
-		_, _, err := r.store.Append(context.Background(), "c", store.Entry{Header: "reset", Body: []byte("1")}, store.AppendOptions{Size: 10, TTL: time.Hour})
+		_, err := r.store.Append(context.Background(), "c", store.Entry{Header: "reset", Body: []byte("1")}, store.AppendOptions{Size: 10, TTL: time.Hour})
 		require.NoError(t, err)
 		r.publish(0, "c", 7)
 		s := r.subscribeLast(0, "c", 3)

@@ -26,7 +26,9 @@ type Message struct {
 	// ignores it.
 	Channel string
 	// Position is the message's place in a channel with history, and zero in
-	// other channels. Time is when the Store appended it; only History sets it.
+	// other channels. Time is when the Store appended it, in milliseconds, and zero in
+	// other channels; also if another replica passed it on that is of a version before
+	// this field.
 	// Publisher is the connection that published it. It is nil if that was the
 	// app's own code or HTTP, or if the channel hides its publishers. Subscribers
 	// share it, so it must not be changed. Publish ignores all three.
@@ -127,7 +129,7 @@ func onOneLine(b json.RawMessage) (json.RawMessage, error) {
 
 // appendMessage appends {"header":…,"body":…}, with the position if there is one.
 func appendMessage(b []byte, header string, body []byte, at *Position) []byte {
-	return appendTail(append(appendHead(b, "", header), body...), at)
+	return appendTail(append(appendHead(b, "", header), body...), at, 0)
 }
 
 // appendHead appends what comes before the body. The channel may be left out.
@@ -142,13 +144,17 @@ func appendHead(b []byte, channel, header string) []byte {
 	return append(b, `,"body":`...)
 }
 
-// appendTail appends what comes after the body.
-func appendTail(b []byte, at *Position) []byte {
+// appendTail appends what comes after the body. The time is in milliseconds since 1970;
+// 0 is left out.
+func appendTail(b []byte, at *Position, ms int64) []byte {
 	if at != nil {
 		b = append(b, `,"offset":`...)
 		b = strconv.AppendUint(b, at.Offset, 10)
 		b = append(b, `,"epoch":`...)
 		b = appendString(b, at.Epoch)
+	}
+	if ms != 0 {
+		b = strconv.AppendInt(append(b, `,"time":`...), ms, 10)
 	}
 	return append(b, '}')
 }

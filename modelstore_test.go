@@ -76,15 +76,15 @@ func (s *modelStore) pause(ctx context.Context) error {
 	return nil
 }
 
-func (s *modelStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+func (s *modelStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Appended, error) {
 	if ch != modelChannel {
 		return s.Memory.Append(ctx, ch, e, o)
 	}
 	if err := s.pause(ctx); err != nil {
-		return store.Position{}, false, err
+		return store.Appended{}, err
 	}
 	pos, dup := s.append(string(e.Body), o.Key)
-	return pos, dup, s.pause(ctx) // an error is a lost answer
+	return store.Appended{Position: pos, Duplicate: dup}, s.pause(ctx) // an error is a lost answer
 }
 
 func (s *modelStore) append(body, key string) (pos store.Position, dup bool) {

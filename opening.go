@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
-	"github.com/channels-go/channels/store"
 )
 
 // A start says where a subscription begins: from now on, unless since or last is set.
@@ -122,7 +121,7 @@ func (o *opening) readLast(ctx context.Context, s *subscription, n int) error {
 		if room -= size(e.Header, e.Body); room < 0 && len(o.messages) > 0 {
 			break
 		}
-		o.messages = append(o.messages, s.ch.received(page.Top.Epoch, &page.Entries[i]))
+		o.messages = append(o.messages, fromEntry(&s.ch.opts, page.Top.Epoch, &page.Entries[i]))
 		o.from.Offset = e.Offset - 1
 	}
 	slices.Reverse(o.messages)
@@ -154,7 +153,7 @@ func (o *opening) readSince(ctx context.Context, s *subscription, at Position) e
 		if room -= size(e.Header, e.Body); room < 0 && len(o.messages) > 0 {
 			break
 		}
-		o.messages = append(o.messages, s.ch.received(page.Top.Epoch, e))
+		o.messages = append(o.messages, fromEntry(&s.ch.opts, page.Top.Epoch, e))
 		o.at.Offset = e.Offset
 	}
 	return nil
@@ -162,13 +161,6 @@ func (o *opening) readSince(ctx context.Context, s *subscription, at Position) e
 
 // size is about what a message takes in a queue.
 func size(header string, body []byte) int { return len(header) + len(body) + messageOverhead }
-
-// received is a message that was read, as if it had come live.
-func (ch *channel) received(epoch string, e *store.Entry) Message {
-	m := fromEntry(&ch.opts, epoch, e)
-	m.Time = time.Time{}
-	return m
-}
 
 // shorten drops the newest messages until the others take at most n bytes. follow
 // reads them again.

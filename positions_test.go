@@ -80,7 +80,7 @@ func TestARepeatedPublishIsDeliveredAtOnce(t *testing.T) {
 	inBubble(t, 2, history, func(r *replicas) {
 		a, b := r.subscribe(0, "c", nil), r.subscribe(1, "c", nil)
 		key, digest := channels.OwnKey(msg("n", "1"), "k")
-		_, _, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")},
+		_, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")},
 			store.AppendOptions{Size: 10, TTL: time.Hour, Key: key, KeyTTL: time.Hour, Digest: digest})
 		require.NoError(t, err)
 		for range 3 {

@@ -159,7 +159,7 @@ func TestStoreAnswerThatWasLostStillReachesSubscribers(t *testing.T) {
 	inBubble(t, 1, history, func(r *replicas) {
 		s := r.subscribe(0, "c", nil)
 		// Appended without the hub, as if the answer of the Append was lost.
-		_, _, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")}, store.AppendOptions{Size: 10, TTL: time.Hour})
+		_, err := r.store.Append(context.Background(), "c", store.Entry{Header: "n", Body: []byte("1")}, store.AppendOptions{Size: 10, TTL: time.Hour})
 		require.NoError(t, err)
 		settle(5 * time.Second)
 		wantAll(t, s.close(), 1, 1)

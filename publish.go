@@ -224,10 +224,9 @@ func (h *Hub) appendToLog(ctx context.Context, ch *channel, m *Message, info []b
 	}
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
-	var pos store.Position
-	var dup bool
+	var done store.Appended
 	err := h.guard("the store", func() (err error) {
-		pos, dup, err = h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body, Info: info}, store.AppendOptions{
+		done, err = h.store.Append(ctx, ch.name, store.Entry{Header: m.Header, Body: m.Body, Info: info}, store.AppendOptions{
 			Size: ch.opts.HistorySize, TTL: ch.opts.HistoryTTL, Key: key.text, KeyTTL: keyTTL, Digest: key.digest})
 		return err
 	})
@@ -243,8 +242,8 @@ func (h *Hub) appendToLog(ctx context.Context, ch *channel, m *Message, info []b
 		ch.mu.Unlock()
 		return Result{}, ErrStoreUnavailable.because(err)
 	}
-	m.Position = Position(pos)
-	return Result{Position: m.Position, Stored: true, Duplicate: dup}, nil
+	m.Position, m.Time = Position(done.Position), done.Time
+	return Result{Position: m.Position, Stored: true, Duplicate: done.Duplicate}, nil
 }
 
 // passAgain delivers the message that a repeated key stands for: its first
@@ -266,7 +265,7 @@ func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 	if f.message.Publisher == nil {
 		e.Info = nil // the channel hides it now, or another program wrote it
 	}
-	h.relay(ctx, mesh.KindAgain, ch.name, &Message{Header: e.Header, Body: e.Body, Position: at}, e.Info, &PublishOptions{}) // with a position, it never fails
+	h.relay(ctx, mesh.KindAgain, ch.name, &Message{Header: e.Header, Body: e.Body, Position: at, Time: e.Time}, e.Info, &PublishOptions{}) // with a position, it never fails
 }
 
 // deliver queues a message for the subscribers on this replica, those of patterns
@@ -292,7 +291,7 @@ func (h *Hub) relay(ctx context.Context, kind mesh.Kind, channel string, m *Mess
 		return nil
 	}
 	p := mesh.Packet{Kind: kind, Channel: channel, Header: m.Header, Body: m.Body,
-		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except, Info: info}
+		Epoch: m.Position.Epoch, Offset: m.Position.Offset, Sender: o.Except, Info: packetInfo(info, m.Time)}
 	var step observed
 	if by := h.observers.Load(); by != nil {
 		p.Trace = by.trace(ctx) // of the publish, not of this step

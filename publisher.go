@@ -26,7 +26,7 @@ const maxPublisher = 2 << 10
 
 // A packet's fields besides its body fit into mesh.MaxFieldBytes, with 64 bytes for
 // the id of a replica.
-const _ = uint(mesh.MaxFieldBytes - (MaxNameBytes + MaxHeaderBytes + maxEpoch + maxSender + maxPublisher + mesh.MaxTraceBytes + 64))
+const _ = uint(mesh.MaxFieldBytes - (MaxNameBytes + MaxHeaderBytes + maxEpoch + maxSender + maxTime + maxPublisher + mesh.MaxTraceBytes + 64))
 
 // publisherOf returns who publishes p, and the same encoded for the Store and the
 // other replicas. Both are nil for the app's own code and for HTTP, which have no

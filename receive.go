@@ -1,6 +1,8 @@
 package channels
 
 import (
+	"time"
+
 	"github.com/channels-go/channels/internal/backoff"
 	"github.com/channels-go/channels/internal/fanout"
 	"github.com/channels-go/channels/mesh"
@@ -43,6 +45,10 @@ func (h *Hub) handlePacket(p mesh.Packet) {
 // handOver hands a packet to its channel and to the patterns that match, and returns
 // for how many subscribers it was queued.
 func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
+	at := takeTime(p)
+	if p.Offset == 0 {
+		at = time.Time{}
+	}
 	ch := h.channels.use(p.Channel)
 	if ch != nil {
 		defer ch.release()
@@ -61,14 +67,14 @@ func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 		start = h.fan.Sample(h.stats.received.Load())
 		h.stats.received.Add(1)
 		h.taps.pass(p.Channel, header, p.Body)
-		receivers = h.feeds.receive(p, ch, start)
+		receivers = h.feeds.receive(p, at, ch, start)
 	}
 	if ch == nil {
 		return receivers, nil // nobody here is subscribed to the channel itself, or any more
 	}
-	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}, Publisher: ch.opts.publisher(p.Info)}
+	m := Message{Header: header, Body: p.Body, Position: Position{p.Epoch, p.Offset}, Time: at, Publisher: ch.opts.publisher(p.Info)}
 	if ch.opts.HistorySize == 0 {
-		m.Position = Position{} // this replica knows of no history: replicas may be getting new options in turn
+		m.Position, m.Time = Position{}, time.Time{} // this replica knows of no history: replicas may be getting new options in turn
 	}
 	f := newMessageFrame(ch, m)
 	f.except = p.Sender

@@ -61,9 +61,9 @@ func (h *Hub) storeCanary() {
 	ctx, cancel := h.besidesContext()
 	defer cancel()
 	begin := time.Now()
-	var pos store.Position
+	var done store.Appended
 	err := h.guard("the store", func() (err error) {
-		pos, _, err = h.store.Append(ctx, canaryLog, store.Entry{Header: "canary", Body: []byte("null")}, store.AppendOptions{Size: 1, TTL: time.Minute})
+		done, err = h.store.Append(ctx, canaryLog, store.Entry{Header: "canary", Body: []byte("null")}, store.AppendOptions{Size: 1, TTL: time.Minute})
 		return err
 	})
 	l := &h.vitals
@@ -76,7 +76,7 @@ func (h *Hub) storeCanary() {
 		l.store.miss()
 	default:
 		l.store.back(time.Since(begin))
-		l.epoch = pos.Epoch
+		l.epoch = done.Position.Epoch
 	}
 }
 

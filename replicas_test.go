@@ -136,12 +136,12 @@ func (s *faultyStore) fails(ctx context.Context, hangs bool) error {
 	return nil
 }
 
-func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+func (s *faultyStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Appended, error) {
 	if err := s.fails(ctx, s.hangs.Load()); err != nil {
-		return store.Position{}, false, err
+		return store.Appended{}, err
 	}
 	if s.full.Load() {
-		return store.Position{}, false, fmt.Errorf("test: full: %w", store.ErrUnavailable)
+		return store.Appended{}, fmt.Errorf("test: full: %w", store.ErrUnavailable)
 	}
 	lag := time.Duration(s.addLag.Load())
 	if s.appended {
@@ -221,9 +221,9 @@ type guardedStore struct {
 	before func(ctx context.Context, method string) error
 }
 
-func (s *guardedStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+func (s *guardedStore) Append(ctx context.Context, ch string, e store.Entry, o store.AppendOptions) (store.Appended, error) {
 	if err := s.before(ctx, "Append"); err != nil {
-		return store.Position{}, false, err
+		return store.Appended{}, err
 	}
 	return s.Store.Append(ctx, ch, e, o)
 }

@@ -93,7 +93,7 @@ func (c *storeCall) end() {
 	}
 }
 
-func (s *storeCalls) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (_ store.Position, dup bool, err error) {
+func (s *storeCalls) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (_ store.Appended, err error) {
 	c := s.begin(ctx, callAppend, channel, &err)
 	defer c.end()
 	return s.Store.Append(c.ctx, channel, e, o)

@@ -154,7 +154,7 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 			switch v := f.Value.(type) {
 			case *frame:
 				s.reached(v.at())
-				m = v.message.whole()
+				m = v.whole()
 			case *feedFrame:
 				m = v.whole()
 			case *notice:

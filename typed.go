@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"time"
 )
 
 // A Typed publishes and receives values of one type on one channel, as JSON.
@@ -22,7 +23,8 @@ type Value[T any] struct {
 	Header string
 	Body   T
 
-	Position Position // zero if the channel keeps no history
+	Position Position  // zero if the channel keeps no history
+	Time     time.Time // as in Message
 }
 
 // Publish is [Hub.Publish] with v as the body.
@@ -69,7 +71,7 @@ func (s *TypedSubscription[T]) Values() iter.Seq2[Value[T], error] {
 			if err == nil && m.Header == headerPresence {
 				continue
 			}
-			v := Value[T]{Header: m.Header, Position: m.Position}
+			v := Value[T]{Header: m.Header, Position: m.Position, Time: m.Time}
 			if err == nil {
 				if err = json.Unmarshal(m.Body, &v.Body); err != nil {
 					err = fmt.Errorf("channels: message %q at %s: %w", m.Header, m.Position, err)

@@ -165,7 +165,7 @@ func redisAppend(b *bench) (line, error) {
 					wg.Go(func() {
 						e := store.Entry{Header: "message", Body: payload128()}
 						for left.Add(-1) >= 0 {
-							if _, _, err := s.Append(context.Background(), "a", e, appendOptions); err != nil {
+							if _, err := s.Append(context.Background(), "a", e, appendOptions); err != nil {
 								failed.Store(&err)
 								return
 							}
@@ -238,7 +238,7 @@ func redisAlone(b *bench) (line, error) {
 		e := store.Entry{Header: "message", Body: payload128()}
 		for i := range b.n(20_000, 200) { // in turns
 			begin := time.Now()
-			_, _, err := s.Append(ctx, "a", e, appendOptions)
+			_, err := s.Append(ctx, "a", e, appendOptions)
 			middle := time.Now()
 			err2 := c.Do(ctx, bare...).Err()
 			if err := errors.Join(err, err2); err != nil {
@@ -490,7 +490,7 @@ func redisCosts(b *bench) (line, error) {
 							if key {
 								o.Key, o.KeyTTL = fmt.Sprintf("key-%016d", i), time.Hour
 							}
-							if _, _, err := s.Append(ctx, name(i), store.Entry{Header: "message", Body: payload128()}, o); err != nil {
+							if _, err := s.Append(ctx, name(i), store.Entry{Header: "message", Body: payload128()}, o); err != nil {
 								failed.Store(&err)
 								return
 							}

@@ -304,16 +304,16 @@ func newFaultyStore(t *testing.T) *faultyStore {
 	return &faultyStore{Store: m}
 }
 
-func (s *faultyStore) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+func (s *faultyStore) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Appended, error) {
 	if s.fails.Load() {
-		return store.Position{}, false, store.ErrUnavailable
+		return store.Appended{}, store.ErrUnavailable
 	}
 	return s.Store.Append(ctx, channel, e, o)
 }
 
 // append adds a message of which no mesh tells.
 func (s *faultyStore) append(t *testing.T) {
-	_, _, err := s.Append(t.Context(), "kept", store.Entry{Header: "m", Body: json.RawMessage(`1`)}, store.AppendOptions{Size: 3, TTL: time.Hour})
+	_, err := s.Append(t.Context(), "kept", store.Entry{Header: "m", Body: json.RawMessage(`1`)}, store.AppendOptions{Size: 3, TTL: time.Hour})
 	require.NoError(t, err)
 }
 

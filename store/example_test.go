@@ -55,7 +55,7 @@ func ExampleLog() {
 	ctx := context.Background()
 	keep := store.AppendOptions{Size: 2, TTL: store.MetaTTL}
 	for _, text := range []string{`"a"`, `"b"`, `"c"`} {
-		if _, _, err := m.Append(ctx, "log", store.Entry{Header: "line", Body: json.RawMessage(text)}, keep); err != nil {
+		if _, err := m.Append(ctx, "log", store.Entry{Header: "line", Body: json.RawMessage(text)}, keep); err != nil {
 			log.Fatal(err)
 		}
 	}

@@ -22,7 +22,7 @@ func BenchmarkMemoryAppend(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				o.Key = key(i)
-				if _, _, err := m.Append(ctx, channel(i), benchEntry, o); err != nil {
+				if _, err := m.Append(ctx, channel(i), benchEntry, o); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -59,7 +59,7 @@ func BenchmarkMemoryAppendParallel(b *testing.B) {
 			names[i] = fmt.Sprint("channel ", w, " ", i)
 		}
 		for i := 0; pb.Next(); i++ {
-			if _, _, err := m.Append(ctx, names[i%len(names)], benchEntry, benchLimit); err != nil {
+			if _, err := m.Append(ctx, names[i%len(names)], benchEntry, benchLimit); err != nil {
 				b.Error(err)
 				return
 			}

@@ -154,7 +154,7 @@ func TestMemoryCountsInfos(t *testing.T) {
 	appendEntry(t, m, "ch", store.Entry{Header: "h", Body: []byte("1"), Info: make([]byte, 1000)}, plenty)
 	require.Equal(t, before+2*without+1000, m.Bytes())
 
-	_, _, err := m.Append(t.Context(), "ch", store.Entry{Info: make([]byte, 16<<10)}, plenty)
+	_, err := m.Append(t.Context(), "ch", store.Entry{Info: make([]byte, 16<<10)}, plenty)
 	require.ErrorContains(t, err, "does not fit into MemoryOptions.MaxBytes (16384)")
 	require.Len(t, readAll(t, m, "ch").Entries, 3, "nothing was evicted for it")
 }
@@ -219,13 +219,13 @@ func TestMemoryEvictsKeys(t *testing.T) {
 	}
 	require.Len(t, readAll(t, m, "ch").Entries, 10, "many keys must not push out the few entries")
 	for i := n - 300; i < n; i++ {
-		_, duplicate, err := m.Append(t.Context(), "ch", store.Entry{}, keyed(i))
+		done, err := m.Append(t.Context(), "ch", store.Entry{}, keyed(i))
 		require.NoError(t, err)
-		require.True(t, duplicate, "%d", i)
+		require.True(t, done.Duplicate, "%d", i)
 	}
-	_, duplicate, err := m.Append(t.Context(), "ch", store.Entry{}, keyed(0))
+	done, err := m.Append(t.Context(), "ch", store.Entry{}, keyed(0))
 	require.NoError(t, err)
-	require.False(t, duplicate)
+	require.False(t, done.Duplicate)
 }
 
 func TestMemoryEntryThatNeverFits(t *testing.T) {
@@ -233,7 +233,7 @@ func TestMemoryEntryThatNeverFits(t *testing.T) {
 	m := newMemory(t, 64<<10)
 	before := mustAppend(t, m, "other", "1", plenty)
 	small := m.Bytes()
-	_, _, err := m.Append(t.Context(), "ch", store.Entry{Body: make([]byte, 64<<10)}, plenty)
+	_, err := m.Append(t.Context(), "ch", store.Entry{Body: make([]byte, 64<<10)}, plenty)
 	require.ErrorContains(t, err, "does not fit into MemoryOptions.MaxBytes (65536)")
 	require.NotErrorIs(t, err, store.ErrUnavailable)
 	require.Zero(t, top(t, m, "ch"))
@@ -264,7 +264,7 @@ func TestMemoryReportsAreNotEvicted(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, got, 1000)
 		require.LessOrEqual(t, m.Logs(), 1)
-		_, _, err = m.Append(t.Context(), "ch", store.Entry{}, plenty)
+		_, err = m.Append(t.Context(), "ch", store.Entry{}, plenty)
 		require.ErrorIs(t, err, store.ErrUnavailable)
 		require.ErrorContains(t, err, "MaxBytes")
 

@@ -136,10 +136,10 @@ func TestMemoryMetaOutlivesEntriesAndKeys(t *testing.T) {
 		time.Sleep(week - 1)
 		require.Len(t, readAll(t, m, "entry").Entries, 1)
 		require.Equal(t, entry, top(t, m, "entry"))
-		pos, duplicate, err := m.Append(t.Context(), "key", store.Entry{}, o)
+		done, err := m.Append(t.Context(), "key", store.Entry{}, o)
 		require.NoError(t, err)
-		require.True(t, duplicate)
-		require.Equal(t, key, pos)
+		require.True(t, done.Duplicate)
+		require.Equal(t, key, done.Position)
 		time.Sleep(store.MetaTTL - 1)
 		o.Key = ""
 		require.Equal(t, store.Position{Epoch: key.Epoch, Offset: 2}, mustAppend(t, m, "key", "2", o), "MetaTTL also counts from a duplicate")
@@ -164,9 +164,9 @@ func TestMemoryKeyTTL(t *testing.T) {
 			// Only a remembered key adds nothing.
 			o := plenty
 			o.Key, o.KeyTTL = key, time.Millisecond
-			_, duplicate, err := m.Append(t.Context(), "ch", store.Entry{}, o)
+			done, err := m.Append(t.Context(), "ch", store.Entry{}, o)
 			require.NoError(t, err)
-			return duplicate
+			return done.Duplicate
 		}
 		for _, step := range []time.Duration{time.Second, time.Minute, time.Hour, 2 * time.Hour} {
 			time.Sleep(step - 1 - time.Since(start))

@@ -48,12 +48,12 @@ func mustAppend(t testing.TB, m *store.Memory, channel, body string, o store.App
 }
 
 func appendEntry(t testing.TB, m *store.Memory, channel string, e store.Entry, o store.AppendOptions) store.Position {
-	pos, duplicate, err := m.Append(t.Context(), channel, e, o)
-	if err != nil || duplicate { // require is slow, and this runs 100,000 times
+	done, err := m.Append(t.Context(), channel, e, o)
+	if err != nil || done.Duplicate { // require is slow, and this runs 100,000 times
 		t.Helper()
-		t.Fatal(pos, duplicate, err)
+		t.Fatal(done.Position, done.Duplicate, err)
 	}
-	return pos
+	return done.Position
 }
 
 func readAll(t testing.TB, m *store.Memory, channel string) store.Page {
@@ -111,7 +111,7 @@ func TestMemoryRefusesNonsense(t *testing.T) {
 		"AppendOptions.TTL is 0s; it must be at least 1ms":                    {Size: 1},
 		"AppendOptions.TTL is -2562047h47m16.854775808s; it must be at least": {Size: 1, TTL: math.MinInt64},
 	} {
-		_, _, err := m.Append(t.Context(), "ch", store.Entry{}, o)
+		_, err := m.Append(t.Context(), "ch", store.Entry{}, o)
 		require.ErrorContains(t, err, want)
 	}
 	require.Zero(t, m.Logs())
@@ -124,10 +124,10 @@ func TestMemoryForever(t *testing.T) {
 		first := mustAppend(t, m, "ch", "1", o)
 		time.Sleep(50 * 365 * 24 * time.Hour)
 		require.Len(t, readAll(t, m, "ch").Entries, 1)
-		pos, duplicate, err := m.Append(t.Context(), "ch", store.Entry{}, o)
+		done, err := m.Append(t.Context(), "ch", store.Entry{}, o)
 		require.NoError(t, err)
-		require.True(t, duplicate)
-		require.Equal(t, first, pos)
+		require.True(t, done.Duplicate)
+		require.Equal(t, first, done.Position)
 	})
 }
 
@@ -199,7 +199,7 @@ func TestMemoryConcurrentEviction(t *testing.T) {
 					if r.IntN(2) == 0 {
 						o.Key, o.KeyTTL = fmt.Sprint("key ", r.IntN(50)), few()
 					}
-					_, _, err := m.Append(ctx, ch, store.Entry{Header: "h", Body: make([]byte, r.IntN(500))}, o)
+					_, err := m.Append(ctx, ch, store.Entry{Header: "h", Body: make([]byte, r.IntN(500))}, o)
 					assert.NoError(t, err)
 					p, err := m.Range(ctx, ch, store.Query{Limit: 100})
 					assert.NoError(t, err)

@@ -61,10 +61,10 @@ type Position struct {
 // up to which offset each has the same messages as the log now. Until the next
 // Append, Range and Tops may show the lower top under the earlier epoch.
 type Log interface {
-	// Append adds e to the channel's log and returns its position. The Store
+	// Append adds e to the channel's log, and says where and when. The Store
 	// sets the entry's Offset and Time and ignores those in e. If o.Key was
 	// already used for this channel within o.KeyTTL, Append adds nothing. It
-	// then returns the position of the key's first entry, and true; or
+	// then returns the position of the key's first entry, as a Duplicate; or
 	// ErrKeyReused if o.Digest differs from that of the first use.
 	//
 	// The log drops its oldest entries beyond o.Size, and entries older than
@@ -74,7 +74,7 @@ type Log interface {
 	//
 	// Append does not keep or change e.Body and e.Info; the caller may reuse
 	// them. A field of o below the minimum that AppendOptions names is an error.
-	Append(ctx context.Context, channel string, e Entry, o AppendOptions) (pos Position, duplicate bool, err error)
+	Append(ctx context.Context, channel string, e Entry, o AppendOptions) (Appended, error)
 
 	// Begin returns the log's last position. If there is no log, it starts an empty
 	// one, at offset 0, and the first Append goes on from there. An empty log is kept
@@ -106,6 +106,13 @@ type Entry struct {
 	Header string
 	Body   json.RawMessage
 	Info   []byte // the hub's own data about the message: any bytes, which the Store does not read; nil if there are none
+}
+
+// Appended is what an Append did.
+type Appended struct {
+	Position  Position  // the entry's
+	Time      time.Time // the entry's, as Range gives it; zero for a Duplicate
+	Duplicate bool      // the key's first entry is meant, and nothing was added
 }
 
 // AppendOptions are the limits of the log that Append adds to.

@@ -13,9 +13,9 @@ type failingStore struct {
 	err atomic.Pointer[error]
 }
 
-func (s *failingStore) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+func (s *failingStore) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Appended, error) {
 	if err := s.err.Load(); err != nil {
-		return store.Position{}, false, *err
+		return store.Appended{}, *err
 	}
 	return s.Memory.Append(ctx, channel, e, o)
 }

@@ -18,7 +18,7 @@ var flaters = sync.Pool{New: func() any {
 func (f *Frame) deflate() []byte {
 	f.Group.engine.Deflated.Add(1)
 	var out bytes.Buffer
-	text := f.text()
+	text := f.Text()
 	out.Grow(HeaderRoom + len(text)/2)
 	out.Write(make([]byte, HeaderRoom))
 	w := flaters.Get().(*flate.Writer)

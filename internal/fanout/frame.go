@@ -139,8 +139,8 @@ func putHeader(b []byte, first byte) (uint8, []byte) {
 	return uint8(len(h)), b
 }
 
-// text is nil for a control frame.
-func (f *Frame) text() []byte {
+// Text is nil for a control frame. It must not be changed.
+func (f *Frame) Text() []byte {
 	if f.head == 0 {
 		return nil
 	}
@@ -196,7 +196,7 @@ func (f *Frame) Bytes(as Format) []byte {
 	switch {
 	case as == f.format:
 	case as == Deflate:
-		if f.Group != nil && len(f.text()) >= f.Group.engine.config.CompressBytes {
+		if f.Group != nil && len(f.Text()) >= f.Group.engine.config.CompressBytes {
 			return f.once(&f.deflated, f.deflate)
 		}
 	case as == SSE:
@@ -261,7 +261,7 @@ func (f *Frame) event(data func(b, text []byte) []byte) []byte {
 			}
 		}
 		if f.head > 0 {
-			b = data(b, f.text())
+			b = data(b, f.Text())
 		}
 		return append(b, '\n')
 	case f == Ping:

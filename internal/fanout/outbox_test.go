@@ -55,7 +55,7 @@ func (r *receiver) rest() (words []string) {
 			return words
 		}
 		for _, f := range frames {
-			words = append(words, strings.TrimRight(string(f.text()), "."))
+			words = append(words, strings.TrimRight(string(f.Text()), "."))
 		}
 	}
 }

@@ -108,6 +108,7 @@ type Message struct {
 	Body   json.RawMessage `json:"body"`
 	Offset uint64          `json:"offset"`
 	Epoch  string          `json:"epoch"`
+	Time   int64           `json:"time"`
 	ID     json.RawMessage `json:"id"`
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,7 +18,8 @@ import (
 // SayWhoPublished checks that two hubs say who published a message over a
 // connection: to their Go subscribers and in the history, of the other hub too. Of
 // what the app and HTTP publish they say nothing, nor where it is hidden, nor to the
-// clients of one channel. options returns what a hub needs to work with the other one.
+// clients of one channel. Both say the same time, which is that of the history, and
+// none where nothing is kept. options returns what a hub needs to work with the other one.
 func SayWhoPublished(t *testing.T, options func(id string) channels.Options) {
 	t.Helper()
 	ann := channels.Identity{ID: "ann", Info: json.RawMessage(`{"name": "Änn"}`)}
@@ -77,10 +79,12 @@ func SayWhoPublished(t *testing.T, options func(id string) channels.Options) {
 			}
 			return m.Header == "last"
 		}
+		times := map[string][]time.Time{} // by header
 		for _, got := range []<-chan channels.Message{here, there} {
 			for said := false; ; {
 				m := <-got
 				said = said || m.Header == "said"
+				times[m.Header] = append(times[m.Header], m.Time)
 				if check(m) {
 					require.True(t, said)
 					break
@@ -88,6 +92,7 @@ func SayWhoPublished(t *testing.T, options func(id string) channels.Options) {
 			}
 		}
 		if !strings.HasSuffix(channel, "kept") {
+			require.Equal(t, []time.Time{{}, {}}, times["last"])
 			continue
 		}
 		h, err := b.Hub.History(t.Context(), channel, channels.HistoryQuery{Limit: 2})
@@ -95,6 +100,13 @@ func SayWhoPublished(t *testing.T, options func(id string) channels.Options) {
 		require.Equal(t, "said", h.Messages[0].Header)
 		require.False(t, check(h.Messages[0]))
 		require.True(t, check(h.Messages[1]))
+		for _, m := range h.Messages {
+			require.False(t, m.Time.IsZero())
+			require.Len(t, times[m.Header], 2)
+			for _, at := range times[m.Header] {
+				require.True(t, m.Time.Equal(at), "%s on %s: %v, but %v", m.Header, channel, m.Time, at)
+			}
+		}
 		text := Body(t, Request(t, t.Context(), b.HTTP.Client(), "GET", b.HTTP.URL+"/v1/channel/"+channel+"/history", ""))
 		require.Contains(t, text, "said")
 		require.NotContains(t, text, "ann")

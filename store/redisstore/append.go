@@ -18,42 +18,46 @@ import (
 // the call. A retry fails only if the log no longer holds every entry since the
 // first attempt, and from the tenth of a second before it. The message may then
 // have been in the log or not. With o.Key this does not happen.
-func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
+func (s *Store) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Appended, error) {
 	if err := s.enter(ctx); err != nil {
-		return store.Position{}, false, err
+		return store.Appended{}, err
 	}
 	if err := check(o); err != nil {
-		return store.Position{}, false, err
+		return store.Appended{}, err
 	}
 	c := s.appendCall(channel, e, o)
 	c.ctx, c.done = ctx, make(chan struct{})
 	a := &appending{call: c, bytes: len(e.Header) + len(e.Body) + len(e.Info) + 200}
 	lane := s.lane(channel)
 	if !s.submit(lane, a) {
-		return store.Position{}, false, store.ErrClosed
+		return store.Appended{}, store.ErrClosed
 	}
 	select {
 	case <-c.done:
 	case <-ctx.Done():
 		lane.leave(a)
-		return store.Position{}, false, s.explain(ctx, fmt.Sprintf("append to %q", channel), ctx.Err())
+		return store.Appended{}, s.explain(ctx, fmt.Sprintf("append to %q", channel), ctx.Err())
 	case <-s.ctx.Done():
-		return store.Position{}, false, store.ErrClosed
+		return store.Appended{}, store.ErrClosed
 	}
 	reply, err := c.cmd.Slice()
 	if err != nil {
-		return store.Position{}, false, s.explain(ctx, fmt.Sprintf("append to %q", channel), err)
+		return store.Appended{}, s.explain(ctx, fmt.Sprintf("append to %q", channel), err)
 	}
-	if len(reply) != 3 {
-		return store.Position{}, false, unexpected("append", reply)
+	if len(reply) != 4 {
+		return store.Appended{}, unexpected("append", reply)
 	}
 	epoch, _ := reply[0].(string)
 	offset, _ := reply[1].(int64)
 	duplicate, _ := reply[2].(int64)
 	if duplicate == 2 {
-		return store.Position{}, false, fmt.Errorf("redisstore: append to %q: %w", channel, store.ErrKeyReused)
+		return store.Appended{}, fmt.Errorf("redisstore: append to %q: %w", channel, store.ErrKeyReused)
 	}
-	return store.Position{Epoch: epoch, Offset: uint64(offset)}, duplicate == 1, nil
+	done := store.Appended{Position: store.Position{Epoch: epoch, Offset: uint64(offset)}, Duplicate: duplicate == 1}
+	if at, _ := reply[3].(int64); at > 0 {
+		done.Time = time.UnixMilli(at)
+	}
+	return done, nil
 }
 
 // appendCall returns the script call for an Append. It does not keep e.Body and

@@ -35,7 +35,7 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 	}
 	others := func(channel string, n int, o store.AppendOptions) {
 		for i := range n {
-			_, _, err := s.Append(t.Context(), channel, store.Entry{Header: fmt.Sprint("other ", i)}, o)
+			_, err := s.Append(t.Context(), channel, store.Entry{Header: fmt.Sprint("other ", i)}, o)
 			require.NoError(t, err)
 		}
 	}
@@ -70,7 +70,7 @@ func TestARepeatedAppendIsOneMessage(t *testing.T) {
 		c := s.appendCall("info", store.Entry{Header: "mine", Info: []byte("{ }")}, o)
 		offset, err := run(c)
 		require.NoError(t, err)
-		_, _, err = s.Append(t.Context(), "info", store.Entry{Header: "other", Info: []byte("{}")}, o)
+		_, err = s.Append(t.Context(), "info", store.Entry{Header: "other", Info: []byte("{}")}, o)
 		require.NoError(t, err)
 		found, err := run(again(c))
 		require.NoError(t, err)

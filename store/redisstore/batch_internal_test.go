@@ -26,7 +26,7 @@ func TestAbandonedAppendsAreNotKept(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		failed := make(chan error)
 		go func() {
-			_, _, err := s.Append(ctx, "c", e, store.AppendOptions{Size: 1, TTL: time.Hour})
+			_, err := s.Append(ctx, "c", e, store.AppendOptions{Size: 1, TTL: time.Hour})
 			failed <- err
 		}()
 		require.Eventually(t, func() bool {
@@ -68,7 +68,7 @@ func (r *refusing) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessP
 				c.SetErr(tryAgain{})
 				continue
 			}
-			c.(once).SetVal([]any{"epoch", int64(1), int64(0)})
+			c.(once).SetVal([]any{"epoch", int64(1), int64(0), int64(1)})
 		}
 		return tryAgain{}
 	}
@@ -87,7 +87,7 @@ func TestAppendsOfABatchReturnSeparately(t *testing.T) {
 	moving, staying := make(chan error, 1), make(chan error, 1)
 	for name, done := range map[string]chan error{"moving": moving, "staying": staying} {
 		go func() {
-			_, _, err := s.Append(ctx, name, store.Entry{}, store.AppendOptions{Size: 1, TTL: time.Hour})
+			_, err := s.Append(ctx, name, store.Entry{}, store.AppendOptions{Size: 1, TTL: time.Hour})
 			done <- err
 		}()
 	}

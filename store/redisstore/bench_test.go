@@ -12,7 +12,7 @@ func BenchmarkAppendAlone(b *testing.B) {
 	s := open(b, redistest.Start(b).Client())
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := s.Append(b.Context(), "c", entry("x"), plenty); err != nil {
+		if _, err := s.Append(b.Context(), "c", entry("x"), plenty); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -23,7 +23,7 @@ func BenchmarkAppendByMany(b *testing.B) {
 	b.SetParallelism(128)
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			if _, _, err := s.Append(b.Context(), "c", entry("x"), plenty); err != nil {
+			if _, err := s.Append(b.Context(), "c", entry("x"), plenty); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -27,9 +27,9 @@ func useAll(t *testing.T, s *redisstore.Store) {
 	_, err := s.Begin(ctx, "chat")
 	require.NoError(t, err)
 	for _, ttl := range []time.Duration{time.Millisecond, time.Hour} {
-		_, _, err := s.Append(ctx, "chat", entry("x"), store.AppendOptions{Size: 5, TTL: ttl, Key: "k" + ttl.String(), KeyTTL: time.Minute})
+		_, err := s.Append(ctx, "chat", entry("x"), store.AppendOptions{Size: 5, TTL: ttl, Key: "k" + ttl.String(), KeyTTL: time.Minute})
 		require.NoError(t, err)
-		_, _, err = s.Append(ctx, "chat", entry("x"), store.AppendOptions{Size: 5, TTL: ttl, Key: "k" + ttl.String(), KeyTTL: time.Minute})
+		_, err = s.Append(ctx, "chat", entry("x"), store.AppendOptions{Size: 5, TTL: ttl, Key: "k" + ttl.String(), KeyTTL: time.Minute})
 		require.NoError(t, err)
 	}
 	for _, newest := range []bool{false, true} {
@@ -142,11 +142,11 @@ func TestRightsAreAsDocumented(t *testing.T) {
 	other, err := redisstore.New(r.Client(func(o *redis.Options) { o.Username, o.Password = "app", "secret" }), redisstore.Options{Prefix: "other"})
 	require.NoError(t, err)
 	t.Cleanup(func() { other.Close() })
-	_, _, err = other.Append(t.Context(), "c", entry("x"), plenty)
+	_, err = other.Append(t.Context(), "c", entry("x"), plenty)
 	require.ErrorContains(t, err, "has to be allowed the keys of this prefix")
 
 	require.Equal(t, "OK", r.Do("ACL", "SETUSER", "app", "-info"))
-	_, _, err = s.Append(t.Context(), "chat", entry("x"), plenty)
+	_, err = s.Append(t.Context(), "chat", entry("x"), plenty)
 	require.ErrorContains(t, err, "INFO")
 	require.NotErrorIs(t, err, store.ErrUnavailable)
 }

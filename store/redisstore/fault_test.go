@@ -68,10 +68,10 @@ func publish(t *testing.T, n int, s *redisstore.Store) *publishers {
 				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 				text := fmt.Sprint(i, "/", k)
 				began := time.Now()
-				pos, _, err := s.Append(ctx, "c", entry(text), plenty)
+				done, err := s.Append(ctx, "c", entry(text), plenty)
 				cancel()
 				assert.Less(t, time.Since(began), 30*time.Second, "Append returns when its context ends")
-				p.note(t, pos, text, err)
+				p.note(t, done.Position, text, err)
 			}
 		})
 	}
@@ -158,9 +158,9 @@ func requireCommon(t *testing.T, page store.Page, pos store.Position) {
 
 func mustAppend(t *testing.T, s *redisstore.Store, channel, text string) store.Position {
 	t.Helper()
-	pos, _, err := s.Append(t.Context(), channel, entry(text), plenty)
+	done, err := s.Append(t.Context(), channel, entry(text), plenty)
 	require.NoError(t, err)
-	return pos
+	return done.Position
 }
 
 func TestKilledServerLosesNothingItAcknowledged(t *testing.T) {
@@ -441,13 +441,13 @@ func TestKeyRepeatedAfterATimeoutIsOneMessage(t *testing.T) {
 	r.Signal(syscall.SIGSTOP)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	_, _, err := s.Append(ctx, "c", entry("2"), o)
+	_, err := s.Append(ctx, "c", entry("2"), o)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	r.Signal(syscall.SIGCONT)
 	for range 3 {
-		pos, _, err := s.Append(t.Context(), "c", entry("2"), o)
+		done, err := s.Append(t.Context(), "c", entry("2"), o)
 		require.NoError(t, err)
-		require.EqualValues(t, 2, pos.Offset)
+		require.EqualValues(t, 2, done.Position.Offset)
 	}
 	require.Len(t, all(t, s, "c").Entries, 2)
 }
@@ -487,20 +487,26 @@ func TestRetryIsNotADuplicate(t *testing.T) {
 	s := open(t, redistest.NewClient(t, p.Addr))
 	mustAppend(t, s, "c", "1")
 	o := plenty
+	var times []time.Time
 	for i := range 5 {
 		o.Key, o.KeyTTL = fmt.Sprint("k", i), time.Hour
 		lost := loseOnce(p, o.Key, true, false)
-		pos, duplicate, err := s.Append(t.Context(), "c", entry(o.Key), o)
+		done, err := s.Append(t.Context(), "c", entry(o.Key), o)
 		require.NoError(t, err)
 		require.True(t, lost.Load(), "the connection was cut")
-		require.False(t, duplicate)
-		require.EqualValues(t, 2+i, pos.Offset)
-		again, duplicate, err := s.Append(t.Context(), "c", entry(o.Key), o)
+		require.False(t, done.Duplicate)
+		require.EqualValues(t, 2+i, done.Position.Offset)
+		again, err := s.Append(t.Context(), "c", entry(o.Key), o)
 		require.NoError(t, err)
-		require.True(t, duplicate, "another call with the key is a duplicate")
-		require.Equal(t, pos, again)
+		require.True(t, again.Duplicate, "another call with the key is a duplicate")
+		require.Equal(t, done.Position, again.Position)
+		times = append(times, done.Time)
 	}
-	require.Len(t, all(t, s, "c").Entries, 6)
+	entries := all(t, s, "c").Entries
+	require.Len(t, entries, 6)
+	for i, at := range times {
+		require.True(t, entries[i+1].Time.Equal(at), "the answer that was lost had the message's time, and so has the next one")
+	}
 }
 
 // An Append without a key is also repeated if its connection breaks. Whether
@@ -509,14 +515,21 @@ func TestABrokenConnectionFailsNoAppend(t *testing.T) {
 	p := basetest.NewRelay(t, redistest.Start(t).Addr)
 	s := open(t, redistest.NewClient(t, p.Addr))
 	mustAppend(t, s, "c", "first")
+	var times []time.Time
 	for i := range 10 {
 		text := fmt.Sprint("message ", i)
 		lost := loseOnce(p, text, i%2 == 0, i > 5)
-		pos := mustAppend(t, s, "c", text)
+		done, err := s.Append(t.Context(), "c", entry(text), plenty)
+		require.NoError(t, err)
 		require.True(t, lost.Load(), "the connection was cut")
-		require.EqualValues(t, 2+i, pos.Offset)
+		require.EqualValues(t, 2+i, done.Position.Offset)
+		times = append(times, done.Time)
 	}
-	require.Len(t, all(t, s, "c").Entries, 11)
+	entries := all(t, s, "c").Entries
+	require.Len(t, entries, 11)
+	for i, at := range times {
+		require.True(t, entries[i+1].Time.Equal(at))
+	}
 }
 
 func TestKilledConnections(t *testing.T) {
@@ -527,7 +540,7 @@ func TestKilledConnections(t *testing.T) {
 	for i := range 60 {
 		r.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		r.Do("CLIENT", "KILL", "TYPE", "pubsub")
-		_, _, err := s.Append(t.Context(), "keyed", entry("once"), o)
+		_, err := s.Append(t.Context(), "keyed", entry("once"), o)
 		require.NoError(t, err, "with a key, an append is repeated")
 		if i%10 == 0 {
 			p.more(t, 100)
@@ -553,15 +566,15 @@ func TestClusterMasterKilled(t *testing.T) {
 	c.FailOverSoon()
 	c.Masters[0].Kill()
 	for i := range 30 {
-		var pos store.Position
+		var done store.Appended
 		eventually(t, "appending goes on by itself", func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
 			var err error
-			pos, _, err = s.Append(ctx, name(i), entry("2"), plenty)
+			done, err = s.Append(ctx, name(i), entry("2"), plenty)
 			return err == nil
 		})
-		require.GreaterOrEqual(t, pos.Offset, uint64(2))
+		require.GreaterOrEqual(t, done.Position.Offset, uint64(2))
 		requireCommon(t, all(t, s, name(i)), before[name(i)])
 	}
 }
@@ -590,7 +603,7 @@ func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
 	for range 20 {
 		wg.Go(func() {
 			for hung.Err() == nil {
-				_, _, err := s.Append(hung, channelOf[0], entry("x"), plenty)
+				_, err := s.Append(hung, channelOf[0], entry("x"), plenty)
 				assert.Error(t, err)
 				assert.True(t, errors.Is(err, store.ErrUnavailable) || hung.Err() != nil, "%v", err)
 			}
@@ -601,7 +614,7 @@ func TestHangingMasterHoldsUpOnlyItsOwnChannels(t *testing.T) {
 	late := 0
 	for i := range 200 {
 		began := time.Now()
-		_, _, err := s.Append(ctx, channelOf[1+i%2], entry("x"), plenty)
+		_, err := s.Append(ctx, channelOf[1+i%2], entry("x"), plenty)
 		require.NoError(t, err)
 		if time.Since(began) > time.Second {
 			late++
@@ -637,7 +650,7 @@ func TestSentinelFailover(t *testing.T) {
 	// Writes to a server that stays read-only fail in the end.
 	w.Master.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(w.Replica.Port))
 	readonly := open(t, w.Master.Client())
-	_, _, err := readonly.Append(t.Context(), "c", entry("x"), plenty)
+	_, err := readonly.Append(t.Context(), "c", entry("x"), plenty)
 	require.ErrorIs(t, err, store.ErrUnavailable)
 	require.ErrorContains(t, err, "READONLY")
 }
@@ -651,7 +664,7 @@ func TestFullServerRefusesAndWritesNothing(t *testing.T) {
 	o := plenty
 	o.Key, o.KeyTTL = "k", time.Hour
 	for _, channel := range []string{"c", "another"} {
-		_, _, err := s.Append(t.Context(), channel, entry("x"), o)
+		_, err := s.Append(t.Context(), channel, entry("x"), o)
 		require.ErrorIs(t, err, store.ErrUnavailable)
 		require.ErrorContains(t, err, "maxmemory")
 	}
@@ -661,10 +674,10 @@ func TestFullServerRefusesAndWritesNothing(t *testing.T) {
 	require.Equal(t, keys, r.Do("DBSIZE"))
 	require.Equal(t, top, all(t, s, "c").Top, "reading goes on")
 	r.Do("CONFIG", "SET", "maxmemory", "0")
-	pos, duplicate, err := s.Append(t.Context(), "c", entry("x"), o)
+	done, err := s.Append(t.Context(), "c", entry("x"), o)
 	require.NoError(t, err)
-	require.False(t, duplicate)
-	require.EqualValues(t, 2, pos.Offset)
+	require.False(t, done.Duplicate)
+	require.EqualValues(t, 2, done.Position.Offset)
 }
 
 // age changes a log as if it had been silent until only d is left of its life.
@@ -740,13 +753,13 @@ func TestALogLivesWhileItIsAskedFor(t *testing.T) {
 	week.TTL = 7 * 24 * time.Hour
 	names := []string{"absent", "day", "week"}
 	day := mustAppend(t, s, "day", "1")
-	long, _, err := s.Append(ctx, "week", entry("1"), week)
+	long, err := s.Append(ctx, "week", entry("1"), week)
 	require.NoError(t, err)
 	before := sets()
 	for range 3 {
 		tops, err := s.Tops(ctx, names)
 		require.NoError(t, err)
-		require.Equal(t, []store.Position{{}, day, long}, tops)
+		require.Equal(t, []store.Position{{}, day, long.Position}, tops)
 	}
 	require.NoError(t, s.Close()) // it waits for what it started
 	require.Equal(t, before, sets(), "nothing is written for new logs")
@@ -888,7 +901,7 @@ func TestKeyOfAWrongType(t *testing.T) {
 			full += ":k"
 		}
 		r.Do("SADD", full, "theirs")
-		_, _, err := s.Append(ctx, name, entry("x"), o)
+		_, err := s.Append(ctx, name, entry("x"), o)
 		require.ErrorContains(t, err, "another program", key)
 		require.ErrorContains(t, err, name)
 		require.False(t, errors.Is(err, store.ErrUnavailable))
@@ -936,8 +949,8 @@ func TestTwoReplicasAppendToOneChannel(t *testing.T) {
 		wg.Go(func() {
 			for k := range each {
 				text := fmt.Sprint(i, "/", k)
-				pos, _, err := []*redisstore.Store{a, b}[i%2].Append(t.Context(), "c", entry(text), plenty)
-				p.note(t, pos, text, err)
+				done, err := []*redisstore.Store{a, b}[i%2].Append(t.Context(), "c", entry(text), plenty)
+				p.note(t, done.Position, text, err)
 			}
 		})
 	}

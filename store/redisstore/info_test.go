@@ -25,7 +25,7 @@ func TestEntriesWithoutInfoCostNothing(t *testing.T) {
 		if i%2 == 1 {
 			e.Info = []byte(info)
 		}
-		_, _, err := s.Append(t.Context(), "c", e, plenty)
+		_, err := s.Append(t.Context(), "c", e, plenty)
 		require.NoError(t, err)
 	}
 	raw, err := c.Do(t.Context(), "XRANGE", "channels:log:{c}", "-", "+").Slice()
@@ -47,7 +47,7 @@ func TestEntriesOfOtherReleases(t *testing.T) {
 	t.Parallel()
 	r, s := start(t)
 	c := r.Client()
-	_, _, err := s.Append(t.Context(), "c", entry("1"), plenty)
+	_, err := s.Append(t.Context(), "c", entry("1"), plenty)
 	require.NoError(t, err)
 	last, err := c.XRevRangeN(t.Context(), "channels:log:{c}", "+", "-", 1).Result()
 	require.NoError(t, err)

@@ -59,7 +59,7 @@ func entry(text string) store.Entry { return store.Entry{Header: text, Body: []b
 func calls(s *redisstore.Store, channel string) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"append": func(ctx context.Context) error {
-			_, _, err := s.Append(ctx, channel, entry("x"), plenty)
+			_, err := s.Append(ctx, channel, entry("x"), plenty)
 			return err
 		},
 		"begin":    func(ctx context.Context) error { _, err := s.Begin(ctx, channel); return err },

@@ -16,12 +16,12 @@ type counted struct {
 	appended atomic.Int64
 }
 
-func (c *counted) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Position, bool, error) {
-	pos, duplicate, err := c.Store.Append(ctx, channel, e, o)
-	if err == nil && !duplicate {
+func (c *counted) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (store.Appended, error) {
+	done, err := c.Store.Append(ctx, channel, e, o)
+	if err == nil && !done.Duplicate {
 		c.appended.Add(1)
 	}
-	return pos, duplicate, err
+	return done, err
 }
 
 func openCounted(t *testing.T) store.Store {

@@ -32,9 +32,9 @@ func keyed(key string, ttl time.Duration) store.AppendOptions {
 // again appends with a key that was already used.
 func again(t *testing.T, s store.Store, channel string, o store.AppendOptions) (pos store.Position, duplicate bool) {
 	t.Helper()
-	pos, duplicate, err := s.Append(t.Context(), channel, store.Entry{Header: "again", Body: body(-1)}, o)
+	done, err := s.Append(t.Context(), channel, store.Entry{Header: "again", Body: body(-1)}, o)
 	require.NoError(t, err)
-	return pos, duplicate
+	return done.Position, done.Duplicate
 }
 
 func keySeenAgain(t *testing.T, s store.Store) {
@@ -76,10 +76,10 @@ func keyReused(t *testing.T, s store.Store) {
 					require.Equal(t, first, pos)
 					continue
 				}
-				pos, duplicate, err := s.Append(t.Context(), ch, store.Entry{Header: "other", Body: body(-1)}, o)
+				done, err := s.Append(t.Context(), ch, store.Entry{Header: "other", Body: body(-1)}, o)
 				require.ErrorIs(t, err, store.ErrKeyReused, "%q after %q", other, digest)
-				require.False(t, duplicate)
-				require.Zero(t, pos)
+				require.False(t, done.Duplicate)
+				require.Zero(t, done.Position)
 			}
 		}
 	}
@@ -87,7 +87,7 @@ func keyReused(t *testing.T, s store.Store) {
 	o.Size, o.Key = 1, ""
 	appendN(t, s, ch, 2, o)
 	o.Key, o.Digest = "key 0", "another"
-	_, _, err := s.Append(t.Context(), ch, store.Entry{Body: body(0)}, o)
+	_, err := s.Append(t.Context(), ch, store.Entry{Body: body(0)}, o)
 	require.ErrorIs(t, err, store.ErrKeyReused)
 }
 
@@ -146,12 +146,12 @@ func keyConcurrent(t *testing.T, s store.Store) {
 		for i := range goroutines {
 			wg.Go(func() {
 				<-start
-				pos, duplicate, err := s.Append(ctx, ch, store.Entry{Header: key, Body: body(i)}, keyed(key, time.Hour))
+				done, err := s.Append(ctx, ch, store.Entry{Header: key, Body: body(i)}, keyed(key, time.Hour))
 				assert.NoError(t, err)
-				if !duplicate {
+				if !done.Duplicate {
 					added.Add(1)
 				}
-				positions[i] = pos
+				positions[i] = done.Position
 			})
 		}
 		close(start)

@@ -22,7 +22,7 @@ var lifeCases = []Case{
 func calls(s store.Store, base string) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"Append": func(ctx context.Context) error {
-			_, _, err := s.Append(ctx, base+"log", store.Entry{Header: "h", Body: body(1)}, plenty)
+			_, err := s.Append(ctx, base+"log", store.Entry{Header: "h", Body: body(1)}, plenty)
 			return err
 		},
 		"Begin": func(ctx context.Context) error { return errorOf(s.Begin(ctx, base+"begun")) },

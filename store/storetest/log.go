@@ -19,6 +19,7 @@ import (
 
 var logCases = []Case{
 	{"OffsetsCountFromOne", "Append returns offsets 1, 2, 3 … within one epoch, and Range returns the entries in that order.", offsetsCountFromOne},
+	{"AppendSaysWhen", "Append gives the entry's time, as Range does, and none for a duplicate.", appendSaysWhen},
 	{"RangeSelects", "After and Before exclude their bounds. Limit keeps the first entries, or with Newest the last ones, in ascending order.", rangeSelects},
 	{"RangeBoundsBytes", "MaxBytes keeps the first entries that fit, or with Newest the last ones. At least one always comes.", rangeBoundsBytes},
 	{"AbsentLog", "A log that was never appended to gives the zero Page and the zero Position, not an error.", absentLog},
@@ -55,6 +56,23 @@ func offsetsCountFromOne(t *testing.T, s store.Store) {
 		require.Equal(t, fmt.Sprint(i+1), e.Header)
 		require.JSONEq(t, string(body(i+1)), string(e.Body))
 	}
+}
+
+func appendSaysWhen(t *testing.T, s store.Store) {
+	ch := unique("log")
+	var times []time.Time
+	for i := range 10 {
+		done, err := s.Append(t.Context(), ch, store.Entry{Header: "h", Body: body(i), Time: time.Unix(1, 0)}, keyed(fmt.Sprint(i), time.Hour))
+		require.NoError(t, err)
+		times = append(times, done.Time)
+	}
+	for i, e := range readAll(t, s, ch).Entries {
+		require.True(t, e.Time.Equal(times[i]), "%v, but %v", e.Time, times[i])
+	}
+	done, err := s.Append(t.Context(), ch, store.Entry{Header: "h", Body: body(0)}, keyed("0", time.Hour))
+	require.NoError(t, err)
+	require.True(t, done.Duplicate)
+	require.Zero(t, done.Time)
 }
 
 func begin(t *testing.T, s store.Store) {
@@ -97,7 +115,9 @@ func concurrentBegin(t *testing.T, s store.Store) {
 				if i%2 == 0 {
 					at, err = s.Begin(t.Context(), ch)
 				} else {
-					at, _, err = s.Append(t.Context(), ch, store.Entry{Header: "h", Body: body(i)}, plenty)
+					var done store.Appended
+					done, err = s.Append(t.Context(), ch, store.Entry{Header: "h", Body: body(i)}, plenty)
+					at = done.Position
 				}
 				assert.NoError(t, err)
 				epochs[i] = at.Epoch
@@ -325,11 +345,11 @@ func concurrentAppend(t *testing.T, s store.Store) {
 	for i := range publishers {
 		writers.Go(func() {
 			for n := range each {
-				pos, duplicate, err := s.Append(ctx, ch, store.Entry{Header: fmt.Sprint(i), Body: body(n)}, o)
-				if !assert.NoError(t, err) || !assert.False(t, duplicate) {
+				done, err := s.Append(ctx, ch, store.Entry{Header: fmt.Sprint(i), Body: body(n)}, o)
+				if !assert.NoError(t, err) || !assert.False(t, done.Duplicate) {
 					return
 				}
-				got[i] = append(got[i], pos)
+				got[i] = append(got[i], done.Position)
 			}
 		})
 	}
@@ -419,7 +439,7 @@ func appendRefusesNonsense(t *testing.T, s store.Store) {
 		{Size: 1, TTL: time.Second, Key: "k"},
 		{Size: 1, TTL: time.Second, Key: "k", KeyTTL: -time.Second},
 	} {
-		_, _, err := s.Append(t.Context(), ch, store.Entry{Body: body(1)}, o)
+		_, err := s.Append(t.Context(), ch, store.Entry{Body: body(1)}, o)
 		require.Error(t, err, "%+v", o)
 		requireAbsent(t, readAll(t, s, ch))
 	}

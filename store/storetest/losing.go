@@ -163,13 +163,13 @@ func lostKeys(t *testing.T, l Losing) {
 		m[lostAt] = lost
 		l.Lose(t)
 		for i, repeat := range []string{kept, lost, kept, lost} {
-			pos, duplicate, err := s.Append(t.Context(), ch, store.Entry{Header: repeat}, keyed(repeat, time.Hour))
+			done, err := s.Append(t.Context(), ch, store.Entry{Header: repeat}, keyed(repeat, time.Hour))
 			require.NoError(t, err)
-			require.Equal(t, i != 1, duplicate, "%s: only the first repetition of the lost one is none", repeat)
-			if other := m[pos]; other != "" {
-				require.Equal(t, other, repeat, pos)
+			require.Equal(t, i != 1, done.Duplicate, "%s: only the first repetition of the lost one is none", repeat)
+			if other := m[done.Position]; other != "" {
+				require.Equal(t, other, repeat, done.Position)
 			}
-			m[pos] = repeat
+			m[done.Position] = repeat
 			m.check(t, s, ch)
 		}
 		p := m.check(t, s, ch)

@@ -80,10 +80,10 @@ func appendN(t *testing.T, s store.Store, channel string, n int, o store.AppendO
 // appendOne appends an entry that is no duplicate.
 func appendOne(t *testing.T, s store.Store, channel string, e store.Entry, o store.AppendOptions) store.Position {
 	t.Helper()
-	pos, duplicate, err := s.Append(t.Context(), channel, e, o)
+	done, err := s.Append(t.Context(), channel, e, o)
 	require.NoError(t, err)
-	require.False(t, duplicate)
-	return pos
+	require.False(t, done.Duplicate)
+	return done.Position
 }
 
 // read reads a part of a log.

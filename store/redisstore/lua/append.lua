@@ -5,9 +5,9 @@
 -- space and the info behind it if the message has one), the time by this server's
 -- clock since when the call may have been done (0 unless an answer was lost), and
 -- with a key its ttl and its digest. Times are in milliseconds.
--- Returns the epoch, the offset, and 0; 1 for a duplicate; 2 if the key was used
--- with another digest. A message that an earlier attempt of this call added is no
--- duplicate.
+-- Returns the epoch, the offset, 0 (1 for a duplicate, 2 if the key was used with
+-- another digest), and the message's time (0 for a duplicate). A message that an
+-- earlier attempt of this call added is no duplicate.
 local size, ttl, stay = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -25,7 +25,7 @@ local epoch, born, top, last, oldest, keep, life, earlier
 local repeats = '' -- retried calls of the last minute, as "id:offset:time,…"
 
 -- Looks for the message that an earlier attempt of this call added. Returns its
--- offset; nil if there is none; 'unsure' if the log does not reach back to the
+-- offset and its time; nil if there is none; 'unsure' if the log does not reach back to the
 -- first attempt.
 local function before()
   local to = '+'
@@ -35,7 +35,7 @@ local function before()
     local oldest = top + 1
     for _, entry in ipairs(found) do
       local offset, time = string.match(entry[1], '^(%d+)-(%d+)$')
-      if string.sub(entry[2][6] or '', 1, #call) == call then return offset end
+      if string.sub(entry[2][6] or '', 1, #call) == call then return offset, time end
       if tonumber(time) < since then return nil end
       to, oldest = '(' .. entry[1], tonumber(offset)
     end
@@ -58,16 +58,19 @@ if line then
       local of, offset, by, digest = string.match(seen, '^(%S+) (%d+) (%S+) (.*)$')
       if of == born and tonumber(offset) <= top then
         if redis.call('PTTL', KEYS[2]) < stay then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
-        return {epoch, tonumber(offset), by == call and 0 or digest == ARGV[10] and 1 or 2}
+        if by ~= call then return {epoch, tonumber(offset), digest == ARGV[10] and 1 or 2, 0} end
+        local entry = redis.call('XRANGE', KEYS[1], offset, offset)[1]
+        return {epoch, tonumber(offset), 0, entry and tonumber(string.match(entry[1], '%d+$')) or 0}
       end
     end
   end
   if not KEYS[3] and (since > 0 or repeats ~= '') then
-    local offset = string.match(repeats, call .. ':(%d+)') or since > 0 and before()
+    local offset, time = string.match(repeats, call .. ':(%d+):(%d+)')
+    if not offset and since > 0 then offset, time = before() end
     if offset == 'unsure' then
       return redis.error_reply('UNSURE the connection broke, and the log has dropped so many entries since that it is unknown whether the message was added')
     elseif offset then
-      return {epoch, tonumber(offset), 0}
+      return {epoch, tonumber(offset), 0, tonumber(time)}
     end
   end
   now = math.max(now, last) -- the server's clock may have been set back
@@ -148,4 +151,4 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 line = table.concat({epoch, born, text(top), ARGV[4], text(now), text(oldest), text(keep), life, earlier}, ' ')
 if repeats ~= '' then line = line .. ' ' .. repeats end
 redis.call('SET', KEYS[2], line, 'PX', text(keep - now))
-return {epoch, top, 0}
+return {epoch, top, 0, now}
