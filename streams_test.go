@@ -63,7 +63,7 @@ func TestStreamBytes(t *testing.T) {
 		publish(t, hub, "plain", "x", "1")
 		publish(t, hub, "h", "x", "1")
 		require.Equal(t, "data: {\"header\":\"x\",\"body\":1}\n\n", plain())
-		require.Regexp(t, "^id: (\\w+):1\ndata: {\"header\":\"x\",\"body\":1,\"offset\":1,\"epoch\":\"\\w+\"}\n\n$", history())
+		require.Regexp(t, "^id: (\\w+):1\ndata: {\"header\":\"x\",\"body\":1,\"offset\":1,\"epoch\":\"\\w+\",\"time\":946684802500}\n\n$", history())
 		require.Equal(t, "data: {\"header\":\"x\",\"body\":1}\n\n", visible())
 		endPlain()
 		endHistory()
