@@ -35,6 +35,7 @@
 //	GET  /v1/channel/{name}/history     its retained messages
 //	GET  /v1/channel/{name}/presence    who is there
 //	GET  /v1/nodes                      the replicas and their status
+//	GET  /channels.js, /channels.d.ts   the client for pages, and its types: see [ScriptPath]
 //	GET  /healthz, /readyz              this replica's health
 //
 // [Hub.Send] sends to one user, on all of the user's connections: each user has a channel

@@ -140,6 +140,8 @@ func init() { // not a literal, which would refer to itself through the handlers
 			(*Hub).serveHistory},
 		"v1/channel/{name}/presence": {http.MethodGet, true, []string{"limit"}, ActionPresence, (*Hub).servePresence},
 		"v1/nodes":                   {http.MethodGet, true, noQuery, ActionList, (*Hub).serveReplicas},
+		"channels.js":                {http.MethodGet, true, []string{"v"}, "", (*Hub).serveModule},
+		"channels.d.ts":              {http.MethodGet, true, noQuery, "", (*Hub).serveTypes},
 		"healthz":                    {http.MethodGet, true, nil, "", (*Hub).serveHealth},
 		"readyz":                     {http.MethodGet, true, nil, "", (*Hub).serveReady},
 	}
@@ -170,14 +172,14 @@ func wrongMethod(method, route string, end endpoint) *Error {
 }
 
 // served lists the endpoints for clients that asked for something else.
-const served = "the hub serves /channel/NAME/, /connection/websocket, /connection/sse and /connection/http_stream with /emulation, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /healthz and /readyz"
+const served = "the hub serves /channel/NAME/, /connection/websocket, /connection/sse and /connection/http_stream with /emulation, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /channels.js, /healthz and /readyz"
 
 // notFound says that nothing is served at a path, and what is served. If one of
 // the hub's own paths follows a prefix, the hub is probably mounted below that
 // prefix without an http.StripPrefix.
 func notFound(path string) *Error {
 	mount := ""
-	for _, own := range []string{"/channel/", "/connection/", "/v1/", "/emulation", "/healthz", "/readyz"} {
+	for _, own := range []string{"/channel/", "/connection/", "/v1/", "/emulation", "/channels.js", "/healthz", "/readyz"} {
 		prefix, rest, ok := strings.Cut(path, own)
 		switch {
 		case !ok:

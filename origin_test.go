@@ -23,7 +23,7 @@ func TestHosts(t *testing.T) {
 	for _, c := range []struct{ method, path, body string }{
 		{"POST", "/v1/channel/a/publish", `{"header":"x","body":1}`}, {"POST", "/v1/publish", `{"messages":[]}`},
 		{"GET", "/v1/channel", ""}, {"GET", "/v1/channel/a", ""}, {"GET", "/v1/channel/a/history", ""}, {"GET", "/v1/channel/a/presence", ""},
-		{"GET", "/v1/nodes", ""}, {"GET", "/healthz", ""}, {"GET", "/readyz", ""}, {"GET", "/channel/a/", ""},
+		{"GET", "/v1/nodes", ""}, {"GET", "/healthz", ""}, {"GET", "/readyz", ""}, {"GET", "/channel/a/", ""}, {"GET", "/channels.js", ""},
 		{"OPTIONS", "/v1/channel", ""}, {"DELETE", "/v1/channel", ""}, {"GET", "/nothing", ""},
 	} {
 		for _, header := range [][]string{nil, rebound, {"Origin", "http://" + evil}, {"Accept", "text/event-stream"}} {

@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,7 +49,6 @@ type site struct {
 	http *httptest.Server
 	page string
 	hub  atomic.Pointer[channels.Hub]
-	past atomic.Int32  // histories that are still to fail
 	away chan struct{} // closed after the first request while the app was down
 	gone sync.Once
 }
@@ -69,14 +70,19 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	hub := s.hub.Load()
 	switch {
 	case r.URL.Path == "/":
-		fmt.Fprintf(w, `<!doctype html><title>page</title><script>const said = []; console.log = (m) => said.push(m)</script><script>%s</script>`, s.page)
+		kind := "text/javascript"
+		if strings.HasPrefix(s.page, "import ") {
+			kind = "module"
+		}
+		fmt.Fprintf(w, `<!doctype html><title>page</title><script>
+			const said = []; console.log = (m) => said.push(m)
+			let ws; WebSocket = class extends WebSocket { constructor(url) { super(url); ws = this } }
+		</script><script type="%s">%s</script>`, kind, s.page)
 	case r.URL.Path == "/favicon.ico":
 		w.WriteHeader(http.StatusNoContent)
 	case hub == nil:
 		http.Error(w, "the app is down", http.StatusBadGateway)
 		s.gone.Do(func() { close(s.away) })
-	case strings.HasSuffix(r.URL.Path, "/history") && s.past.Add(-1) >= 0:
-		http.Error(w, "not now", http.StatusServiceUnavailable)
 	default:
 		hub.Handler().ServeHTTP(w, r)
 	}
@@ -114,13 +120,11 @@ func (p *page) heard(text string, times int) {
 
 func TestTheDocumentedPage(t *testing.T) {
 	s := newSite(t, pages(t)[0])
-	s.past.Store(1) // the page's first request fails
 	hub := s.up(channels.Options{})
 	s.say("before")
 	p := newBrowser(t).visit(s.http.URL, "reader", 800, 600)
 	p.heard("before", 1)
 	p.heard("hi", 1)
-	p.until(`said.some((m) => m.header === "exchange" && m.id === 1)`)
 	s.say("while connected")
 	p.heard("while connected", 1)
 
@@ -133,10 +137,10 @@ func TestTheDocumentedPage(t *testing.T) {
 
 	// A replica that goes, and a proxy's own errors.
 	require.NoError(t, hub.Drain(t.Context()))
-	p.until(`said.some((m) => m.header === "reconnect")`)
+	p.until(`said.some((m) => m.state === "offline" && m.why.code === 3001)`)
 	s.down()
 	s.up(channels.Options{})
-	p.until(`said.some((m) => m.header === "reset")`) // the memory has begun anew
+	p.until(`said.some((m) => m.reset?.reason === "epoch")`) // the memory has begun anew
 	s.say("after the restart")
 	p.heard("after the restart", 1)
 }
@@ -145,19 +149,32 @@ func TestTheDocumentedPage(t *testing.T) {
 func TestTheDocumentedPageEndsWhenRefused(t *testing.T) {
 	s := newSite(t, pages(t)[0])
 	var asked atomic.Int32
-	s.up(channels.Options{Authorize: func(_ context.Context, r channels.Request) error {
-		if r.Action == channels.ActionSubscribe {
-			asked.Add(1)
-			return channels.ErrExpired
-		}
-		return nil
+	s.up(channels.Options{Authenticate: func(context.Context, string, json.RawMessage) (channels.Identity, error) {
+		asked.Add(1)
+		return channels.Identity{}, channels.ErrForbidden
 	}})
 	p := newBrowser(t).visit(s.http.URL, "reader", 800, 600)
-	p.until(`said.some((m) => m.header === "error" && m.body.code === "expired")`)
+	p.until(`said.some((m) => m.state === "closed" && m.why.code === 3500)`)
 	p.until(`ws.readyState === 3`)
+	require.EqualValues(t, 1, asked.Load(), "it asks only once")
+	basetest.Eventually(t, "its publish fails", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		failed := slices.Equal(p.errors, []string{"Uncaught ChannelsError: invalid token"})
+		if failed {
+			p.errors = nil
+		}
+		return failed
+	})
+}
+
+// A WebSocket of one channel that is refused says so in its close code.
+func TestARefusedWebSocketSaysWhy(t *testing.T) {
+	s := newSite(t, "")
+	s.up(channels.Options{Authorize: func(context.Context, channels.Request) error { return channels.ErrExpired }})
+	p := newBrowser(t).visit(s.http.URL, "reader", 800, 600)
 	code := eval[int](p, `new Promise((done) => { new WebSocket(location.origin.replace("http", "ws") + "/channel/a/").onclose = (e) => done(e.code) })`, chromedp.EvalAwaitPromise)
 	require.Equal(t, 3000, code)
-	require.EqualValues(t, 2, asked.Load(), "the page's attempt, and ours")
 }
 
 func TestTheDocumentedListener(t *testing.T) {

@@ -171,9 +171,10 @@ func (t *Tokens) init() error {
 // WWW-Authenticate and the codes "no_token", "bad_token" and "expired".
 //
 // Three kinds of requests pass unchecked: those with an API key ([APIKey] around
-// it), those for the paths /healthz and /readyz, and browsers' preflights, which
-// carry no token. Anyone can send what looks like a preflight, so your own
-// handlers behind it must refuse the method OPTIONS or check the Identity.
+// it), those for the paths /healthz, /readyz, /channels.js and /channels.d.ts, and
+// browsers' preflights, which carry no token. Anyone can send what looks like a
+// preflight, so your own handlers behind it must refuse the method OPTIONS or check
+// the Identity.
 //
 // A request of the client protocol passes without a token, since the token comes
 // in its connect command: for exactly the paths /connection/websocket,
@@ -183,7 +184,7 @@ func (t *Tokens) init() error {
 // your own at these paths must check the Identity.
 func (t *Tokens) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if id, ok := channels.IdentityFrom(r.Context()); ok && isServer(id) || isProbe(r) || isPreflight(r) {
+		if id, ok := channels.IdentityFrom(r.Context()); ok && isServer(id) || isProbe(r) || isPreflight(r) || doors.Public(r.URL.EscapedPath()) {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -350,14 +350,15 @@ func TestJWTExpiryEndsConnections(t *testing.T) {
 
 func TestJWTOpenPaths(t *testing.T) {
 	s := serve(t, channels.Options{AllowedOrigins: []string{"https://app.example.com"}}, hs256(middleware.JWTOptions{}))
-	for _, path := range []string{"/healthz", "/readyz"} {
+	for _, path := range []string{"/healthz", "/readyz", "/channels.js", "/channels.d.ts"} {
 		require.Equal(t, 200, s.do("GET", path, "").status)
+		require.Equal(t, 200, s.do("GET", path, "", "Authorization", "Bearer of-nobody").status, "a page with an old token needs it, too")
 	}
 	preflight := []string{"Origin", "https://app.example.com", "Access-Control-Request-Method", "POST"}
 	require.Equal(t, 204, s.do("OPTIONS", "/v1/channel/a/publish", "", preflight...).status)
 	// Similar paths need a token, and so do requests that only resemble
 	// preflights.
-	for _, path := range []string{"/channel/healthz", "/channel/readyz", "/v1/channel/healthz", "/healthz/", "//healthz", "/healthz/x", "/v1/channel", "/%2fhealthz"} {
+	for _, path := range []string{"/channel/healthz", "/channel/readyz", "/v1/channel/healthz", "/healthz/", "//healthz", "/healthz/x", "/v1/channel", "/%2fhealthz", "/x/channels.js", "/channels.js/", "/channel%73.js"} {
 		require.Equal(t, 401, s.do("GET", path, "").status, path)
 	}
 	require.Equal(t, 401, s.do("POST", "/v1/channel/a/publish", `{"header":"x","body":1}`, preflight...).status)

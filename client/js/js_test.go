@@ -1,0 +1,63 @@
+package js
+
+import (
+	"bytes"
+	"compress/gzip"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// mostGzipped is what a page pays at most for the client.
+const mostGzipped = 8 << 10
+
+func TestModuleIsSmall(t *testing.T) {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	require.NoError(t, err)
+	_, err = w.Write([]byte(Module()))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	require.LessOrEqual(t, b.Len(), mostGzipped)
+}
+
+// Module leaves out nothing that means something, because the source keeps to a few
+// rules: two slashes stand only where a comment begins, and no text has a quote, a #
+// or a line's end in it.
+func TestTheSourceKeepsToTheRulesOfModule(t *testing.T) {
+	for i, line := range strings.Split(source, "\n") {
+		code, _, comment := strings.Cut(line, "//")
+		require.True(t, !comment || strings.TrimSpace(code) == "" || strings.HasSuffix(code, " "), "line %d has slashes that begin no comment", i+1)
+		require.NotRegexp(t, `/\*|\*/|'`, code, "line %d", i+1)
+		require.NotRegexp(t, `\+ \+|- -`, code, "line %d has operators that would become another", i+1)
+		for j, part := range strings.Split(code, `"`) {
+			require.False(t, j%2 == 1 && strings.Contains(part, "#"), "line %d has a # in a text", i+1)
+		}
+		for _, quote := range []string{"`", `"`} {
+			require.Zero(t, strings.Count(code, quote)%2, "line %d", i+1)
+		}
+		require.NotContains(t, code, `\"`, "line %d", i+1)
+	}
+	require.NotContains(t, Module(), "//")
+	require.NotRegexp(t, `(?m)^\s|^$`, strings.TrimSuffix(Module(), "\n"))
+	check := exec.Command("node", "--input-type=module", "--check")
+	check.Stdin = strings.NewReader(Module())
+	out, err := check.CombinedOutput()
+	require.NoError(t, err, string(out))
+}
+
+// Types names what the module exports.
+func TestTypesNameTheExports(t *testing.T) {
+	export := regexp.MustCompile(`(?m)^export (?:declare )?(?:class|const|function) (\w+)`)
+	names := func(text string) (all []string) {
+		for _, m := range export.FindAllStringSubmatch(text, -1) {
+			all = append(all, m[1])
+		}
+		return all
+	}
+	require.ElementsMatch(t, names(source), names(Types))
+	require.Contains(t, names(Types), "connect")
+}
