@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,13 +16,14 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
 
+	"github.com/channels-go/channels/client/js"
 	"github.com/channels-go/channels/e2e/internal/chromium"
 	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/proctest"
 )
 
-// An agent is a program that drives clients of the JavaScript SDK as ../js/agent.mjs
-// says: one for each platform and format, shared by all tests. It connects to the
+// An agent is a program that drives clients of a JavaScript SDK as ../js/agent.mjs
+// says: one for each platform and SDK, shared by all tests. It connects to the
 // test. All methods may be called concurrently.
 type agent struct {
 	socket *websocket.Conn
@@ -39,10 +41,7 @@ type answer struct {
 	err    error
 }
 
-type agentKey struct {
-	platform string
-	protobuf bool
-}
+type agentKey struct{ platform, sdk string }
 
 // agents start at the first test that needs them. Stop ends them.
 var agents = map[agentKey]func() (*agent, error){}
@@ -56,8 +55,13 @@ var home struct {
 	stop   []func() error
 }
 
-// The SDK's files for pages, by format. They are those of its npm package.
-var bundles = map[bool]string{false: "centrifuge.js", true: "centrifuge.protobuf.js"}
+// The SDKs: npm's, for each of its formats, and the hub's own. They are named after
+// their files for pages.
+const (
+	sdkJSON     = "centrifuge.js"
+	sdkProtobuf = "centrifuge.protobuf.js"
+	sdkOwn      = "channels.js"
+)
 
 // startHome starts the server.
 func startHome() (err error) {
@@ -66,29 +70,30 @@ func startHome() (err error) {
 	}
 	home.joined = map[agentKey]chan *websocket.Conn{}
 	mux := http.NewServeMux()
-	for protobuf, bundle := range bundles {
-		mux.HandleFunc("/"+bundle, func(w http.ResponseWriter, r *http.Request) {
-			http.ServeFile(w, r, filepath.Join("../js/node_modules/centrifuge/dist", bundle))
+	for _, sdk := range []string{sdkJSON, sdkProtobuf, sdkOwn} {
+		mux.HandleFunc("/"+sdk, func(w http.ResponseWriter, r *http.Request) {
+			if sdk == sdkOwn { // as a hub serves it
+				w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+				io.WriteString(w, js.Module())
+				return
+			}
+			http.ServeFile(w, r, filepath.Join("../js/node_modules/centrifuge/dist", sdk))
 		})
-		mux.HandleFunc("/page/"+bundle, func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, `<!doctype html><title>agent</title><link rel="icon" href="data:,"><script src="/%s"></script>
-				<script type="module">
-					import { serve } from "/agent.mjs";
-					serve(new WebSocket("ws://" + location.host + "/agent/page/%t"), { Centrifuge, protobuf: %[2]t, options: {} });
-				</script>`, bundle, protobuf)
+		mux.HandleFunc("/page/"+sdk, func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `<!doctype html><title>agent</title><link rel="icon" href="data:,">`+pages[sdk], sdk)
 		})
-		for platform, start := range map[string]func(protobuf bool) error{"node": startNode, "page": startPage} {
-			key := agentKey{platform, protobuf}
+		for platform, start := range map[string]func(sdk string) error{"node": startNode, "page": startPage} {
+			key := agentKey{platform, sdk}
 			joined := make(chan *websocket.Conn, 1)
 			home.joined[key] = joined
-			mux.HandleFunc(fmt.Sprintf("/agent/%s/%t", platform, protobuf), func(w http.ResponseWriter, r *http.Request) {
+			mux.HandleFunc("/agent/"+platform+"/"+sdk, func(w http.ResponseWriter, r *http.Request) {
 				if c, err := websocket.Accept(w, r, nil); err == nil {
 					c.SetReadLimit(-1)
 					joined <- c
 				}
 			})
 			agents[key] = sync.OnceValues(func() (*agent, error) {
-				if err := start(protobuf); err != nil {
+				if err := start(sdk); err != nil {
 					return nil, err
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), basetest.Patience)
@@ -102,10 +107,30 @@ func startHome() (err error) {
 			})
 		}
 	}
-	mux.HandleFunc("/agent.mjs", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "../js/agent.mjs") })
+	for _, file := range []string{"agent.mjs", "agent-channels.mjs"} {
+		mux.HandleFunc("/"+file, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "../js/"+file) })
+	}
 	home.Server = httptest.NewServer(mux)
 	return nil
 }
+
+// pages are the agents in a page, by the name of their SDK, which they are given.
+var pages = map[string]string{
+	sdkJSON:     pageOfCentrifuge,
+	sdkProtobuf: pageOfCentrifuge,
+	sdkOwn: `<script type="module">
+		import { connect } from "/%s";
+		import { serve } from "/agent-channels.mjs";
+		serve(new WebSocket("ws://" + location.host + "/agent/page/%[1]s"), { connect, options: {} });
+	</script>`,
+}
+
+const pageOfCentrifuge = `<script src="/%s"></script>
+	<script type="module">
+		import { serve } from "/agent.mjs";
+		const sdk = "%[1]s";
+		serve(new WebSocket("ws://" + location.host + "/agent/page/" + sdk), { Centrifuge, protobuf: sdk.includes("protobuf"), options: {} });
+	</script>`
 
 // endHome ends the agents and the server.
 func endHome() (err error) {
@@ -126,9 +151,8 @@ var atEnd = func() func(stop func() error) {
 	}
 }()
 
-func startNode(protobuf bool) error {
-	url := fmt.Sprintf("%s/agent/node/%t", home.URL, protobuf)
-	node := exec.Command("node", "../js/agent-node.mjs", quoted(map[string]any{"url": url, "protobuf": protobuf}))
+func startNode(sdk string) error {
+	node := exec.Command("node", "../js/agent-node.mjs", quoted(map[string]any{"url": home.URL + "/agent/node/" + sdk, "sdk": sdk}))
 	node.Stdout, node.Stderr = os.Stdout, os.Stderr // it says nothing, unless it fails
 	if err := proctest.Start(node); err != nil {
 		return err
@@ -141,7 +165,7 @@ func startNode(protobuf bool) error {
 	return nil
 }
 
-// browser is the Chromium of both formats.
+// browser is the Chromium of all pages.
 var browser = sync.OnceValues(func() (context.Context, error) {
 	running, err := chromium.Start(filepath.Join(home.dir, "chromium"))
 	if err == nil {
@@ -150,13 +174,13 @@ var browser = sync.OnceValues(func() (context.Context, error) {
 	return running, err
 })
 
-func startPage(protobuf bool) error {
+func startPage(sdk string) error {
 	running, err := browser()
 	if err != nil {
 		return err
 	}
 	tab, _ := chromedp.NewContext(running) // ends with Chromium
-	return chromedp.Do(tab, chromedp.Navigate(home.URL+"/page/"+bundles[protobuf]))
+	return chromedp.Do(tab, chromedp.Navigate(home.URL+"/page/"+sdk))
 }
 
 func newAgent(c *websocket.Conn) *agent {

@@ -12,23 +12,28 @@ import (
 type kind struct {
 	name      string
 	platform  string // "go", "node" or "page"
-	protobuf  bool
+	sdk       string // of JavaScript
+	protobuf  bool   // in Go
 	transport string // the only one that it may take
 }
 
 // kinds are all that can run the scenarios; missing has the others.
 var kinds = []kind{
-	{"Go JSON", "go", false, "websocket"},
-	{"Go Protobuf", "go", true, "websocket"},
-	{"Node JSON", "node", false, "websocket"},
-	{"Node JSON http_stream", "node", false, "http_stream"},
-	{"Node Protobuf", "node", true, "websocket"},
-	{"Node Protobuf http_stream", "node", true, "http_stream"},
-	{"Chromium JSON", "page", false, "websocket"},
-	{"Chromium JSON http_stream", "page", false, "http_stream"},
-	{"Chromium JSON sse", "page", false, "sse"},
-	{"Chromium Protobuf", "page", true, "websocket"},
-	{"Chromium Protobuf http_stream", "page", true, "http_stream"},
+	{"Go JSON", "go", "", false, "websocket"},
+	{"Go Protobuf", "go", "", true, "websocket"},
+	{"Node JSON", "node", sdkJSON, false, "websocket"},
+	{"Node JSON http_stream", "node", sdkJSON, false, "http_stream"},
+	{"Node Protobuf", "node", sdkProtobuf, false, "websocket"},
+	{"Node Protobuf http_stream", "node", sdkProtobuf, false, "http_stream"},
+	{"Chromium JSON", "page", sdkJSON, false, "websocket"},
+	{"Chromium JSON http_stream", "page", sdkJSON, false, "http_stream"},
+	{"Chromium JSON sse", "page", sdkJSON, false, "sse"},
+	{"Chromium Protobuf", "page", sdkProtobuf, false, "websocket"},
+	{"Chromium Protobuf http_stream", "page", sdkProtobuf, false, "http_stream"},
+	{"channels.js in Node", "node", sdkOwn, false, "websocket"},
+	{"channels.js in Node http_stream", "node", sdkOwn, false, "http_stream"},
+	{"channels.js in Chromium", "page", sdkOwn, false, "websocket"},
+	{"channels.js in Chromium http_stream", "page", sdkOwn, false, "http_stream"},
 }
 
 // How long the SDKs wait between two attempts: less than their own half a second to
@@ -41,7 +46,7 @@ func (k kind) open(t *testing.T, o introduction, tell func(event)) driver {
 	if k.platform == "go" {
 		return newGoClient(k, o, tell)
 	}
-	a, err := agents[agentKey{k.platform, k.protobuf}]()
+	a, err := agents[agentKey{k.platform, k.sdk}]()
 	require.NoError(t, err)
 	return newAgentClient(t, a, o, tell)
 }

@@ -1,5 +1,6 @@
 // Package connect tests the doors for many channels over one connection with the
-// SDKs that apps use: npm's centrifuge in Node and in Chromium, and centrifuge-go.
+// SDKs that apps use: the hub's own channels.js and npm's centrifuge, in Node and in
+// Chromium, and centrifuge-go.
 // All of them run one list of scenarios.
 package connect
 

@@ -3,8 +3,6 @@
 // agent answers each and reports the clients' events. What is published and answered
 // is text in JSON on this side, and what the SDK's format wants on the other.
 export function serve(socket, { Centrifuge, protobuf, options }) {
-  const clients = new Map();
-  const tell = (message) => socket.send(JSON.stringify(message));
   const bytes = new TextEncoder();
   const text = new TextDecoder();
   const encode = (data) => (protobuf ? bytes.encode(data) : JSON.parse(data));
@@ -29,8 +27,7 @@ export function serve(socket, { Centrifuge, protobuf, options }) {
     return list.shift();
   } : null;
 
-  const open = (id, { endpoints, emulation, token, tokens, pingDelay, timeout, minDelay, maxDelay }) => {
-    const report = (event) => tell({ client: id, event });
+  const open = (report, { endpoints, emulation, token, tokens, pingDelay, timeout, minDelay, maxDelay }) => {
     const client = new Centrifuge(endpoints.length === 1 && endpoints[0].transport === "websocket" ? endpoints[0].endpoint : endpoints, {
       ...options, token, getToken: source(report, tokens), emulationEndpoint: emulation,
       minReconnectDelay: minDelay, maxReconnectDelay: maxDelay, timeout, ...(pingDelay && { maxServerPingDelay: pingDelay }),
@@ -45,7 +42,7 @@ export function serve(socket, { Centrifuge, protobuf, options }) {
     client.on("subscribed", (e) => report({ ...subscribed(e), server: true }));
     client.on("unsubscribed", ({ channel }) => report({ type: "unsubscribed", channel, server: true }));
     client.on("publication", (e) => report({ ...publication(e), server: true }));
-    clients.set(id, client);
+    return client;
   };
 
   const subscribe = (client, channel, { token, tokens, data, joinLeave }) => {
@@ -86,14 +83,24 @@ export function serve(socket, { Centrifuge, protobuf, options }) {
     close: (client) => client.disconnect(),
   };
 
+  answer(socket, open, commands);
+}
+
+// answer opens clients, and carries out commands for them until the socket ends.
+export function answer(socket, open, commands) {
+  const clients = new Map();
+  const tell = (message) => socket.send(JSON.stringify(message));
   const run = async ({ id, client, command, ...parameters }) => {
     try {
-      if (command === "open") return tell({ id, result: open(client, parameters) ?? null });
+      if (command === "open") {
+        clients.set(client, open((event) => tell({ client, event }), parameters));
+        return tell({ id, result: null });
+      }
       const result = await commands[command](clients.get(client), parameters);
       if (command === "close") clients.delete(client);
       tell({ id, result: result ?? null });
     } catch (error) {
-      tell({ id, error: { code: error.code ?? 0, message: error.message ?? String(error) } });
+      tell({ id, error: { code: Number(error.code) || 0, message: error.message ?? String(error) } });
     }
   };
   socket.onmessage = ({ data }) => run(JSON.parse(data));
