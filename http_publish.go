@@ -96,40 +96,38 @@ const maxBatch = 1000
 // servePublishMany is POST /v1/publish: {"channels":[…],"header","body","key"}
 // or {"messages":[{"channel","header","body","key"},…]}.
 func (h *Hub) servePublishMany(w http.ResponseWriter, r *http.Request, _ string, _ url.Values) error {
-	counts := &h.stats.publishes[doorHTTP]
 	batch, err := h.readBatch(w, r)
 	if err != nil {
-		counts.note(false, err) // once, since nobody knows how many it would have been
+		h.stats.publishes[doorHTTP].note(false, err) // once, since nobody knows how many it would have been
 		return err
 	}
 	id, _ := IdentityFrom(r.Context())
+	for i := 1; i < len(batch); i++ { // readBatch has charged the first
+		if err := h.chargeHTTP(r); err != nil {
+			batch[i].wrong = err
+		}
+	}
+	published := h.publishBatch(doorHTTP, len(batch), func(i int) string { return batch[i].name }, func(i int) (Result, error) {
+		if err := batch[i].wrong; err != nil {
+			return Result{}, err
+		}
+		m, o, err := batch[i].raw.parse(h.opts.MaxMessageBytes)
+		if err != nil {
+			return Result{}, err
+		}
+		return h.publish(r.Context(), Publication{Channel: batch[i].name, Message: m, Identity: id, Network: true}, o)
+	})
 	all := struct {
 		Status  string             `json:"status"`
 		Results []answer.Published `json:"results"`
 	}{Status: "ok"}
-	for i, one := range batch {
-		var res Result
-		var m Message
-		var o PublishOptions
-		if i > 0 {
-			err = h.chargeHTTP(r)
-		}
-		if err == nil {
-			err = one.wrong
-		}
-		if err == nil {
-			m, o, err = one.raw.parse(h.opts.MaxMessageBytes)
-		}
-		if err == nil {
-			res, err = h.publish(r.Context(), Publication{Channel: one.name, Message: m, Identity: id, Network: true}, o)
-		}
-		counts.note(res.Duplicate, err)
-		a := answer.Published{Status: "ok", Offset: res.Position.Offset, Epoch: res.Position.Epoch, Duplicate: res.Duplicate}
-		if err != nil {
-			e := visible(err, ErrInternal)
+	for i, one := range published {
+		a := answer.Published{Status: "ok", Offset: one.Position.Offset, Epoch: one.Position.Epoch, Duplicate: one.Duplicate}
+		if one.Err != nil {
+			e := visible(one.Err, ErrInternal)
 			a, all.Status = answer.Refused(e.Code, e.Message), "fail"
 		}
-		if a.Channel = one.name; len(a.Channel) > MaxNameBytes { // not a valid name; escaped, it could be six times as long
+		if a.Channel = batch[i].name; len(a.Channel) > MaxNameBytes { // not a valid name; escaped, it could be six times as long
 			a.Channel = clip(a.Channel)
 		}
 		all.Results = append(all.Results, a)
@@ -164,7 +162,7 @@ func (h *Hub) readBatch(w http.ResponseWriter, r *http.Request) ([]batched, erro
 type batched struct {
 	name  string // of its channel
 	raw   *rawMessage
-	wrong error // what was found wrong when it was read
+	wrong error // why it cannot be published, as far as that is known
 }
 
 // parseBatch reads valid JSON. The messages share memory with b.

@@ -2,6 +2,7 @@ package channels
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"runtime"
 	"strings"
@@ -68,14 +69,21 @@ func (h *Hub) Publish(ctx context.Context, channel string, m Message) (Result, e
 
 // PublishWith is Publish with options.
 func (h *Hub) PublishWith(ctx context.Context, channel string, m Message, o PublishOptions) (res Result, err error) {
-	if m.Body, err = checkBody(m.Body, h.opts.MaxMessageBytes); err == nil {
-		if h.opts.OnPublish != nil { // which may change the body
-			m.Body = append([]byte(nil), m.Body...)
-		}
+	if m.Body, err = h.ownBody(m.Body); err == nil {
 		res, err = h.publish(ctx, Publication{Channel: channel, Message: m}, o)
 	}
 	h.stats.publishes[doorGo].note(res.Duplicate, err)
 	return res, err
+}
+
+// ownBody checks the body of a message from Go code. It copies it for an OnPublish,
+// which may change it.
+func (h *Hub) ownBody(body json.RawMessage) (json.RawMessage, error) {
+	body, err := checkBody(body, h.opts.MaxMessageBytes)
+	if err == nil && h.opts.OnPublish != nil {
+		body = append(json.RawMessage(nil), body...)
+	}
+	return body, err
 }
 
 // publish is the way of every message that is published through this replica:
