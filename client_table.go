@@ -280,6 +280,18 @@ func (t *clientTable) find(kind, who string) []*client {
 	return nil
 }
 
+// connected returns the connections of a user that were let in.
+func (t *clientTable) connected(user string) (cs []*client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.byUser[user] {
+		if c.slot >= 0 && !c.inGo() {
+			cs = append(cs, c)
+		}
+	}
+	return cs
+}
+
 // pingSome asks the clients of one slot for a sign of life, and cuts those
 // that have given none since they were asked a period ago.
 func (t *clientTable) pingSome() {

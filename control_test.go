@@ -143,7 +143,7 @@ func TestControlPacketsThatAreBroken(t *testing.T) {
 			t.Helper()
 			require.NoError(t, evil.Publish(context.Background(), p))
 		}
-		for _, header := range []string{"bye", "disconnect", "unsubscribe", "canary", "echo", "", "later", long} {
+		for _, header := range []string{"bye", "disconnect", "unsubscribe", "canary", "echo", "online", "here", "", "later", long} {
 			for _, body := range []string{"", "null", "{", "[]", "1", `"x"`, "\xff", `{"v":1}`, `{"v":2,"who":` + who + `,"channel":"a"}`,
 				`{"who":` + who + `,"channel":"a"}`, `{"v":1,"who":` + who + `,"channel":"a"}`, `{"v":1,"kind":"client","who":` + who + `,"channel":"a"}`,
 				`{"v":1,"kind":"User","who":` + who + `,"channel":"a"}`, `{"v":1,"kind":"user","Who":` + who + `,"channel":"a"}`, `{"v":1,"who":5}`, `{"v":1,"who":"?"}`, `{"v":1,"who":"` + long + `"}`,

@@ -277,6 +277,68 @@ func ExampleHub_Send() {
 	// {"header":"mail","body":{"from":"bob"}}
 }
 
+// Online finds out who can be told something right now.
+func ExampleHub_Online() {
+	ctx := context.Background()
+	hub, err := channels.New(channels.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	asAnn := func(w http.ResponseWriter, r *http.Request) {
+		hub.Handler().ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), channels.Identity{ID: "ann"})))
+	}
+	server := httptest.NewServer(http.HandlerFunc(asAnn))
+	defer server.Close()
+	defer hub.Shutdown(ctx)
+
+	req, err := http.NewRequest("GET", server.URL+"/channel/news/", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer res.Body.Close()
+
+	online, err := hub.Online(ctx, "ann", "bob")
+	if err != nil { // a replica has not answered
+		log.Print(err)
+	}
+	for _, user := range []string{"ann", "bob"} {
+		fmt.Println(user, online[user])
+	}
+	// Output:
+	// ann true
+	// bob false
+}
+
+// PublishMany publishes to several channels, and says what became of each message.
+func ExampleHub_PublishMany() {
+	hub, err := channels.New(channels.Options{
+		Channel: func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Shutdown(context.Background())
+
+	due := channels.Message{Header: "due", Body: json.RawMessage(`{"invoice":17}`)}
+	results, err := hub.PublishMany(context.Background(), []channels.Post{
+		{Channel: channels.UserChannel("ann"), Message: due, Options: channels.PublishOptions{Key: "invoice-17"}},
+		{Channel: "no such name", Message: due},
+	})
+	fmt.Println(errors.Is(err, channels.ErrBadChannel))
+	for _, r := range results {
+		fmt.Println(r.Position.Offset, r.Err == nil)
+	}
+	// Output:
+	// true
+	// 1 true
+	// 0 false
+}
+
 // A typed view encodes and decodes the bodies.
 func ExampleOf() {
 	ctx := context.Background()

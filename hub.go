@@ -58,7 +58,8 @@ type Hub struct {
 // client_table.go has all clients, as channel_table.go has the channels.
 //
 // user_channel.go has users' own channels, and mayReach, which authorize asks before it
-// asks the app: so no door leads to another user's channel.
+// asks the app: so no door leads to another user's channel. user_online.go asks the other
+// replicas who is connected to them.
 //
 // bridge.go is what package zmqgateway uses of the hub: its taps see every message.
 //

@@ -80,17 +80,8 @@ func (h *Hub) storeCanary() {
 	}
 }
 
-// An echo is the answer to another replica's canary.
-type echo struct {
-	to string
-	n  uint64
-}
-
-// maxEchoes bounds the echoes that wait to be sent.
-const maxEchoes = 256
-
-// pulse sends canaries through the mesh and answers those of others, until the
-// hub is shut down.
+// pulse sends canaries through the mesh and answers those of others, and their other
+// questions, until the hub is shut down.
 func (h *Hub) pulse() {
 	t := time.NewTicker(canaryPeriod)
 	defer t.Stop()
@@ -100,8 +91,8 @@ func (h *Hub) pulse() {
 			return
 		case <-t.C:
 			h.meshCanary()
-		case e := <-h.echoes:
-			h.control(h.ctx, e.to, controlEcho, control{N: e.n}) // if it fails, the other replica notices
+		case l := <-h.letters:
+			h.control(h.ctx, l.to, l.header, l.control)
 		}
 	}
 }

@@ -18,9 +18,11 @@ type control struct {
 	Kind    string       `json:"kind,omitempty"` // what Who is
 	Who     []byte       `json:"who,omitempty"`  // base64 in JSON: an identity's id may be any bytes
 	Channel string       `json:"channel,omitempty"`
-	N       uint64       `json:"n,omitempty"`     // the number of the canary
+	N       uint64       `json:"n,omitempty"`     // the number of the canary, or of the question
 	Epoch   string       `json:"epoch,omitempty"` // of the log of canaries in the sender's Store
 	Replica *replicaJSON `json:"node,omitempty"`  // the sender
+	Users   [][]byte     `json:"users,omitempty"` // ids of users, as Who
+	Found   []int        `json:"found,omitempty"` // places in the Users of the question N
 }
 
 const controlVersion = 1
@@ -32,7 +34,9 @@ const (
 	controlSubscribe   = "subscribe"
 	controlCanary      = "canary" // to all; each hub answers with an echo
 	controlEcho        = "echo"
-	controlBye         = "bye" // the sender shuts down
+	controlBye         = "bye"    // the sender shuts down
+	controlOnline      = "online" // asks all which users are connected; each hub answers with here
+	controlHere        = "here"
 	// controlCommands has a frame of commands for a session as its body, which is no
 	// control, and the session's key as its Sender (connect_emulation.go).
 	controlCommands = "commands"
@@ -63,6 +67,24 @@ func (h *Hub) control(ctx context.Context, to, header string, c control) error {
 	return nil
 }
 
+// A letter is a control packet that waits to be sent.
+type letter struct {
+	to, header string
+	control
+}
+
+// maxLetters bounds those that wait.
+const maxLetters = 256
+
+// reply has pulse send a control packet to one replica. It never waits. If it fails, the
+// other replica notices.
+func (h *Hub) reply(to, header string, c control) {
+	select {
+	case h.letters <- letter{to, header, c}:
+	default: // too much to answer
+	}
+}
+
 // takeControl does what another replica's hub asks. It never waits.
 func (h *Hub) takeControl(p mesh.Packet) {
 	if p.Header == controlCommands {
@@ -81,12 +103,13 @@ func (h *Hub) takeControl(p mesh.Packet) {
 		h.subscribeLater(&c)
 	case controlCanary:
 		h.heard(p.Origin, &c)
-		select {
-		case h.echoes <- echo{p.Origin, c.N}:
-		default: // too many canaries to answer
-		}
+		h.reply(p.Origin, controlEcho, control{N: c.N})
 	case controlEcho:
 		h.vitals.echoed(c.N)
+	case controlOnline:
+		h.answerOnline(p.Origin, &c)
+	case controlHere:
+		h.questions.answered(p.Origin, &c)
 	case controlBye:
 		h.others.goodbye(p.Origin)
 	}

@@ -16,11 +16,12 @@ import (
 // replicaState is what this replica knows of itself and of the others, and what it is
 // to tell the Store. Each part has its own lock and its own file.
 type replicaState struct {
-	vitals vitals        // this replica (replica_vitals.go)
-	others otherReplicas // the others (replica_others.go)
-	usage  usage         // what this one takes of its machine (replica_usage.go)
-	echoes chan echo     // echoes to be sent (replica_canary.go)
-	report reporter      // what the Store is still to be told (replica_report.go)
+	vitals    vitals        // this replica (replica_vitals.go)
+	others    otherReplicas // the others (replica_others.go)
+	usage     usage         // what this one takes of its machine (replica_usage.go)
+	letters   chan letter   // answers to be sent (replica_control.go)
+	report    reporter      // what the Store is still to be told (replica_report.go)
+	questions questions     // to the others, without an answer yet (user_online.go)
 	// discoverer is the mesh if it needs the hub to tell it of its peers, or nil.
 	discoverer mesh.Discoverer
 
@@ -31,7 +32,7 @@ type replicaState struct {
 func (s *replicaState) init(now time.Time, m mesh.Mesh) {
 	s.vitals.reported = now
 	s.others.heard = make(map[string]otherReplica)
-	s.echoes = make(chan echo, maxEchoes)
+	s.letters = make(chan letter, maxLetters)
 	s.report.full = true // the Store knows nothing of this replica yet
 	s.discoverer, _ = m.(mesh.Discoverer)
 }

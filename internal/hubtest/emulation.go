@@ -19,12 +19,7 @@ func PassesCommandsOn(t *testing.T, options func(id string) channels.Options) {
 	t.Helper()
 	o := options("b")
 	a, b := Serve(t, options("a")), Serve(t, o)
-	here, there := collect(t, a, "met"), collect(t, b, "met")
-	basetest.Eventually(t, "the hubs have met", func() bool {
-		a.PublishGo("met", "0")
-		b.PublishGo("met", "1")
-		return hasBoth(here) && hasBoth(there)
-	})
+	meet(t, a, b)
 	stream := Request(t, t.Context(), b.HTTP.Client(), "POST", b.HTTP.URL+"/connection/http_stream", `{"id":1,"connect":{}}`)
 	defer stream.Body.Close()
 	lines := bufio.NewReader(stream.Body)

@@ -21,12 +21,7 @@ func SubscribesUsers(t *testing.T, options func(id string) channels.Options) {
 		})
 	}
 	a, b := Serve(t, options("a"), asAnn), Serve(t, options("b"), asAnn)
-	here, there := collect(t, a, "met"), collect(t, b, "met")
-	basetest.Eventually(t, "the hubs have met", func() bool {
-		a.PublishGo("met", "0")
-		b.PublishGo("met", "1")
-		return hasBoth(here) && hasBoth(there)
-	})
+	meet(t, a, b)
 	clients := []*Conn{a.DialRaw(), b.DialRaw()}
 	want := func(payload string) {
 		t.Helper()
@@ -55,6 +50,17 @@ func SubscribesUsers(t *testing.T, options func(id string) channels.Options) {
 		require.Equal(t, 1, n)
 		want(`{"push":{"channel":"room","unsubscribe":{"code":2000`)
 	}
+}
+
+// meet waits until each of two hubs gets what the other one publishes.
+func meet(t *testing.T, a, b *Server) {
+	t.Helper()
+	here, there := collect(t, a, "met"), collect(t, b, "met")
+	basetest.Eventually(t, "the hubs have met", func() bool {
+		a.PublishGo("met", "0")
+		b.PublishGo("met", "1")
+		return hasBoth(here) && hasBoth(there)
+	})
 }
 
 // hasBoth reports whether a subscriber has got messages of both hubs. It takes them.

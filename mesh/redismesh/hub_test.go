@@ -41,6 +41,18 @@ func TestHubsSubscribeUsers(t *testing.T) {
 	})
 }
 
+// What is sent to a user comes at the other hub, and each knows who is at the other.
+func TestHubsReachUsers(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	hubtest.ReachesUsers(t, func(id string) channels.Options {
+		st, err := redisstore.New(s.Client(), redisstore.Options{})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, st.Close()) })
+		return channels.Options{ReplicaID: id, Mesh: open(t, s.Client(), "", id), Store: st}
+	})
+}
+
 // The commands of a session come through Redis to the hub that has its stream.
 func TestHubsPassCommandsOn(t *testing.T) {
 	t.Parallel()

@@ -54,6 +54,16 @@ func TestHubsSubscribeUsers(t *testing.T) {
 	})
 }
 
+// TestHubsReachUsers: what is sent to a user comes at the other hub, and each knows who
+// is at the other.
+func TestHubsReachUsers(t *testing.T) {
+	t.Parallel()
+	st := hubtest.NewMemory(t)
+	hubtest.ReachesUsers(t, func(id string) channels.Options {
+		return channels.Options{Mesh: newMesh(t, id, withKey("the key of the mesh")), Store: st}
+	})
+}
+
 // TestHubsPassCommandsOn: the commands of a session come through the hub that they
 // reach to the one that has the session's stream.
 func TestHubsPassCommandsOn(t *testing.T) {
