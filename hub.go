@@ -105,13 +105,13 @@ type Hub struct {
 // there, in options.go, stats.go, example/server, docs and tests.
 //
 // HTTP: http_routes.go has the table of endpoints. http_X.go serves over HTTP what X.go
-// offers in Go: publish (many at once: publish_many.go), subscribe, list, history, presence, replicas. On its way in,
-// every request goes through http_origin.go (admits) and http_request.go (its query).
-// Publishing and reading then ask authorize.go. A subscriber's since and last are read
-// in http_subscribe.go; then comes admission.go, then authorize.go (by client.go). A
-// body goes through http_body.go and unfinished.go to rawmessage.go and message.go.
-// conn_handshake.go upgrades a WebSocket. http_answer.go and http_refuse.go are the way
-// out.
+// offers in Go: publish (many at once: publish_many.go), subscribe, list, history,
+// presence, replicas. On its way in, every request goes through http_origin.go (admits)
+// and http_request.go (its query). Publishing and reading then ask authorize.go. A
+// subscriber's since and last are read in http_subscribe.go; then comes admission.go,
+// then authorize.go (by client.go). A body goes through http_body.go and unfinished.go
+// to rawmessage.go and message.go. conn_handshake.go upgrades a WebSocket.
+// http_answer.go and http_refuse.go are the way out.
 //
 // Observers: observer.go says what traces are told of. They hear of the steps of a
 // message in publish.go and receive.go, and of the Store's in store_calls.go.
