@@ -75,7 +75,7 @@ var userDoors = map[string]userDoor{
 
 // harmless are the endpoints and commands that concern no channel, or only one that the
 // client has.
-var harmless = []string{"healthz", "readyz", "v1/nodes", "Unsubscribe", "Ping", "Send", "Refresh"}
+var harmless = []string{"channels.js", "channels.d.ts", "healthz", "readyz", "v1/nodes", "Unsubscribe", "Ping", "Send", "Refresh"}
 
 // Nobody but the user gets at a user's channel, by any door, even if Authorize is not
 // set.
