@@ -262,19 +262,13 @@ func (a *app) connected(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ids := []string{}
-	for q := (channels.ChannelsQuery{Prefix: "inbox.", Limit: 1000}); ; {
-		page, err := a.hub.Channels(r.Context(), q)
+	for c, err := range a.hub.AllChannels(r.Context(), "inbox.") {
 		if err != nil {
 			channels.WriteError(w, r, err)
 			return
 		}
-		for _, c := range page.Channels {
-			if c.Subscribers > 0 {
-				ids = append(ids, strings.TrimPrefix(c.Name, "inbox."))
-			}
-		}
-		if q.Cursor = page.Next; q.Cursor == "" {
-			break
+		if c.Subscribers > 0 {
+			ids = append(ids, strings.TrimPrefix(c.Name, "inbox."))
 		}
 	}
 	web.Answer(w, map[string]any{"data": ids})
