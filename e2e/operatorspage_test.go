@@ -89,7 +89,7 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	p.has("#replicas .why[data-status=red]", "and not in the sums")
 	p.until(`/red, silent for \d/.test(document.querySelector("#replicas [data-replica=replica-4] .word").textContent)`)
 	p.until(`document.getElementById("links-unknown").checkVisibility()`)
-	assert.Contains(t, eval[string](p, `document.getElementById("totals").textContent`), "0 connections", "its 7 are at the others, if they are")
+	assert.Contains(t, eval[string](p, `document.getElementById("totals").textContent`), "0\u00a0connections", "its 7 are at the others, if they are")
 
 	// Logging out closes it, also in another tab.
 	eval[bool](p, `fetch("logout", { method: "POST" }).then(() => true)`, chromedp.EvalAwaitPromise)
@@ -178,7 +178,7 @@ func TestOperatorsSeeWhatIsOldAndWhatIsNew(t *testing.T) {
 	const version = `return [...document.querySelectorAll("#replicas .version")].map((e) => e.checkVisibility() ? e.innerText : "hidden").join(", ")`
 	shows(has+version, "hidden, hidden, hidden, hidden")
 	shows(`three.version = "v1.2.3"; `+has+version, "Version, –, –, v1.2.3")
-	shows(`o.replicas.pop(); o.totals.connections = 7; `+has+`return has("#summary") + ", " + has("#totals").split(" ")[0]`, "Both replicas are green, 7")
+	shows(`o.replicas.pop(); o.totals.connections = 7; `+has+`return has("#summary") + ", " + has("#totals").split(/\s/)[0]`, "Both replicas are green, 7")
 }
 
 // What clients have sent is shown as text, whatever it is.
@@ -477,6 +477,7 @@ func TestOperatorsSeeThatReplicasAreMissing(t *testing.T) {
 	p.has("#scale-state", "1 of 2 wanted replicas is ready")
 	p.has("#summary", "1 of 2 wanted replicas is ready")
 	p.until(`document.querySelector("#summary-light").dataset.light === "yellow" && document.title === "yellow! channels"`)
+	p.has("#next", "ask for 2 again under Scaling")
 	p.has("#scale-go", "Ask for 2 again")
 	later := c.operate(b, 1280, 800)
 	assert.Equal(t, "1 of 2 wanted replicas is ready", eval[string](later, `document.getElementById("summary").textContent`))

@@ -68,7 +68,8 @@ function drawSummary(o) {
     `${number(totals.publishes_s)} publishes/s`,
     `${number(totals.deliveries_s)} deliveries/s`,
     `${bytes(totals.queued)} queued`,
-  ].join("  ·  "));
+  ].map((part) => part.replaceAll(" ", "\u00a0")).join("  ·  "));
+  text($("next"), lacks(o.scaling) && worstOf(o.replicas) === "green" ? `Nothing has started the rest. See why, or ask for ${o.scaling.wanted} again under Scaling.` : "");
 }
 
 // emptier says why replicas that were added have fewer clients than the others, or "".
