@@ -181,9 +181,9 @@ class Client extends Emitter {
     this.#timers[name] = setTimeout(f, ms);
   }
 
-  // newLink makes a connection. Only the current one is heard.
-  #newLink(transport) {
-    const link = new Link({ ...this.#o, base: this.#base, transport }, {
+  // newLink makes a connection, as a WebSocket or a stream. Only the current one is heard.
+  #newLink(ws) {
+    const link = new Link(ws, this.#base, this.#o, {
       live: (reply) => this.#live(link, reply),
       push: (push, size) => link === this.#link && this.#push(push, size),
       end: (why) => {
@@ -196,8 +196,7 @@ class Client extends Emitter {
 
   async #attempt() {
     clearTimeout(this.#timers.retry);
-    const { timeout, transport } = this.#o, link = this.#link = this.#newLink(this.#stream() ? "http_stream" : "websocket");
-    const ws = link.transport === "websocket";
+    const { timeout, transport } = this.#o, ws = !this.#stream(), link = this.#link = this.#newLink(ws);
     if (ws) this.#tried = now();
     this._set("connecting", this.why);
     try {
@@ -221,7 +220,7 @@ class Client extends Emitter {
     const { WebSocket, transport } = this.#o, last = this.#link;
     if (transport || !WebSocket) return transport !== "websocket";
     if (this.#misses < (this.#proven ? 3 : 1)) return false;
-    return last.transport === "websocket" || (last.liveAt && now() - this.#tried < this.#period);
+    return last.ws || (last.liveAt && now() - this.#tried < this.#period);
   }
 
   #live(link, reply) {
@@ -232,8 +231,8 @@ class Client extends Emitter {
       before.end();
       this.#fell();
     }
-    Object.assign(this, { client: reply.client, transport: link.transport });
-    if (link.transport === "websocket") this.#proven = true;
+    Object.assign(this, { client: reply.client, transport: link.ws ? "websocket" : "http_stream" });
+    if (link.ws) this.#proven = true;
     else if (!this.#o.transport && this.#o.WebSocket) this.#after("upgrade", this.#period, () => this.#upgrade());
     this.#token.renew(reply, async (token) => {
       if (token) return link.request("refresh", { token });
@@ -252,7 +251,7 @@ class Client extends Emitter {
   // upgrade tries a WebSocket. The stream goes on until that has connected.
   #upgrade() {
     this.#tried = now();
-    this.#trial = this.#newLink("websocket");
+    this.#trial = this.#newLink(true);
     this.#trial.open(this.#hello(), this.#o.timeout);
   }
 
@@ -268,7 +267,7 @@ class Client extends Emitter {
   #lost(why) {
     const link = this.#link, steady = link.liveAt && now() - link.liveAt > STEADY;
     if (steady) this.#tries = 0;
-    if (link.transport === "websocket") {
+    if (link.ws) {
       const bad = !steady && !(why.code >= 3000);
       this.#misses = bad ? this.#misses + 1 : 0;
       this.#period = bad ? this.#longer() : this.#o.retryWebSocket;
@@ -288,6 +287,7 @@ class Client extends Emitter {
     this.#trial?.end();
     this.#trial = null;
     for (const sub of this.#subs.values()) sub.fell();
+    for (const p of [...this.#queue.values()]) if (p.sent && !p.keyed) p.failed(lost(UNKNOWN));
     for (const { name, sent, done } of [...this.#asked]) { // what only reads is asked again
       if (sent && !/^(history|presence)/.test(name)) done(null, lost(UNKNOWN));
     }
@@ -321,9 +321,7 @@ class Client extends Emitter {
   // send publishes a message. With a key, it may do so again for some minutes.
   #send(p) {
     const old = Math.max(Date.now() - p.sent, now() - p.at) > KEY_LIFE;
-    if (p.sent && (!p.keyed || p.tries > 5 || old)) {
-      return p.failed(lost(UNKNOWN));
-    }
+    if (p.sent && (p.tries > 5 || old)) return p.failed(lost(UNKNOWN));
     if (!p.sent) {
       p.keyed = !this.#keyless.has(p.channel) && this.#subs.get(p.channel)?.recoverable !== false;
       Object.assign(p, { sent: Date.now(), at: now() });
@@ -395,6 +393,7 @@ class Subscription {
   #client;
   #asked = false;
   #begun = false; // whether it has ever been live
+  #liveAt;
   #cut = false; // whether it was since
   #joins; // whether it is told who joins and leaves
   #first; // the channel whose options it has begun with
@@ -412,8 +411,10 @@ class Subscription {
     const { token } = channel.options;
     this.channels.add(channel);
     if (token) this.#token ??= new Token(token, this.#o.timeout);
-    if (!this.live) queueMicrotask(() => this.start()); // with what else the page asks for in one go
-    else {
+    if (!this.live) {
+      channel._set("subscribing");
+      queueMicrotask(() => this.start()); // with what else the page asks for in one go
+    } else {
       channel._begin(this.at, true);
       this.#again();
     }
@@ -435,9 +436,8 @@ class Subscription {
     clearTimeout(this.#retry);
     if (!this.#begun) this.#first = [...this.channels].find((c) => c._wants);
     const { last, since } = this.#first?.options ?? {};
-    this.#say("subscribing");
     try {
-      await this.#token?.get(this.name);
+      if (this.#token) await this.#token.get(this.name);
     } catch (e) {
       return this.#client._link === link && this.#refused(e, true);
     }
@@ -462,9 +462,12 @@ class Subscription {
 
   #refused(error, temporary) {
     this.#asked = false;
-    if ((error.code === 109 && this.#token?.forget()) || temporary) this.#retry = setTimeout(() => this.start(), backoff(this.#tries++, this.#o));
+    if (error.code === 109 && this.#token?.forget()) this.#later(this.#tries++);
+    else if (temporary) this.#later(++this.#tries);
     else this.ended(error);
   }
+
+  #later(tries) { this.#retry = setTimeout(() => this.start(), backoff(tries, this.#o)); }
 
   // begun takes the reply to a subscribe, or what the app has asked for; resumed
   // says that it had a position.
@@ -475,7 +478,7 @@ class Subscription {
     Object.assign(this, { live: true, recoverable, at: recoverable ? { epoch, offset: publications.length ? publications[0].offset - 1 : offset } : null });
     this.#begun = true;
     this.#cut = false;
-    this.#tries = 0;
+    this.#liveAt = now();
     this.#token?.renew(result, (token) => link.request("sub_refresh", { channel: name, token }), (e) => this.#client._emit("error", e), name);
     link.put(publications.map((pub) => ({ push: { channel: name, pub, only } }))); // they come next
     this.#say("live", { recovered: resumed ? recovered : undefined, recoverable, epoch, offset });
@@ -493,14 +496,16 @@ class Subscription {
 
   // dropped is the server's end of the subscription.
   dropped({ code, reason }) {
-    this.fell();
     if (this.ofApp || code < 2500) return this.ended(new ChannelsError(code, reason));
+    this.fell();
     if (code === 2501) this.#token?.forget();
-    this.#retry = setTimeout(() => this.start(), backoff(this.#tries++, this.#o));
+    if (now() - this.#liveAt > STEADY) this.#tries = 0;
+    this.#later(this.#tries++);
   }
 
   // fell notes that it has ended, or its connection.
   fell() {
+    if (this.live) for (const c of this.channels) c._set("subscribing");
     this.#cut ||= this.live;
     this.live = this.#asked = false;
     this.#token?.stop();
@@ -508,11 +513,11 @@ class Subscription {
   }
 
   ended(why) {
-    this.fell();
-    this.#client._over(this);
     this.#say("closed", why);
     for (const c of this.channels) c._over(why);
     this.channels.clear();
+    this.fell();
+    this.#client._over(this);
   }
 
   publication(pub, size, only) {
@@ -797,6 +802,7 @@ class Token {
 // asked and has no answer then gets none.
 class Link {
   liveAt; // when it was connected
+  #base;
   #o;
   #on;
   #wire; // what carries it
@@ -811,10 +817,12 @@ class Link {
   #heard; // when something came
   #patience; // ms without a sign of life
   #timer;
+  #probing = false;
   #over = false;
 
-  constructor(o, on) {
-    this.transport = o.transport;
+  constructor(ws, base, o, on) {
+    this.ws = ws;
+    this.#base = base;
     this.#o = o;
     this.#on = on;
   }
@@ -833,7 +841,7 @@ class Link {
       this.#on.live(result);
     });
     try {
-      this.#wire = (this.transport === "websocket" ? socket : stream)(this.#o, first, (all) => this.#take(all), (why) => {
+      this.#wire = (this.ws ? socket : stream)(this.#base, this.#o, first, (all) => this.#take(all), (why) => {
         this.#work.push(why);
         this.#run();
       });
@@ -882,10 +890,16 @@ class Link {
 
   // probe has the connection end soon if nothing comes on it.
   probe() {
+    if (this.#probing) return;
+    this.#probing = true;
     const before = this.#heard;
     this.ask("unsubscribe", { channel: "" }); // which does nothing
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#heard > before ? this.#expect(this.#patience) : this.#silent(), PROBE);
+    this.#timer = setTimeout(() => {
+      this.#probing = false;
+      if (this.#heard > before) this.#expect(this.#patience);
+      else this.#silent();
+    }, PROBE);
   }
 
   #silent() { this.end(lost("the server is silent")); }
@@ -957,7 +971,7 @@ const closing = ({ code, reason }) => new ChannelsError(code, reason || `the con
 // socket and stream carry a Link. They send its first line, and call take with whole
 // lines, and at last over with a reason.
 
-function socket({ base, WebSocket }, first, take, over) {
+function socket(base, { WebSocket }, first, take, over) {
   const ws = new WebSocket(String(new URL("connection/websocket", base)).replace("http", "ws"));
   ws.onopen = () => ws.send(first);
   ws.onmessage = (e) => take(e.data);
@@ -972,14 +986,14 @@ function socket({ base, WebSocket }, first, take, over) {
   };
 }
 
-function stream({ base, fetch, credentials, timeout }, first, take, over) {
+function stream(base, { fetch, credentials, timeout }, first, take, over) {
   const stop = new AbortController();
   const post = async (path, body, signal) => {
     const r = await fetch(new URL(path, base), { method: "POST", body, signal, credentials, headers: { "Content-Type": "application/json" } });
     if (r.ok) return r;
     const said = (await r.json().catch(() => null))?.error;
     throw new ChannelsError(r.status, said?.message ?? `the server answers ${r.status}`, {
-      final: said && [401, 403].includes(r.status), wait: 1000 * parseInt(r.headers.get("Retry-After")) || 0,
+      final: said && [401, 403].includes(r.status), wait: Math.min(1000 * parseInt(r.headers.get("Retry-After")) || 0, 300_000),
     });
   };
   const read = async () => {

@@ -18,16 +18,22 @@ var source string
 var Types string
 
 // Module returns the module as pages get it: without comments and spaces that mean
-// nothing, and with short names for what is private. So the source can be written to be
-// read.
+// nothing, on one line for each member of a class, and with short names for what is
+// private. So the source can be written to be read.
 func Module() string {
 	var b strings.Builder
 	for line := range strings.Lines(source) {
 		line, _, _ = strings.Cut(line, "// ") // which no text in the source has in it
-		if line = strings.TrimSpace(line); line != "" && line != "//" {
-			b.WriteString(dense(line) + "\n")
+		code := strings.TrimSpace(line)
+		if code == "" || code == "//" {
+			continue
 		}
+		if inner := strings.HasPrefix(line, "   ") || code[0] == '}'; !inner && b.Len() > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(dense(code))
 	}
+	b.WriteByte('\n')
 	short := map[string]string{}
 	return private.ReplaceAllStringFunc(b.String(), func(name string) string {
 		if n := len(short); short[name] == "" {

@@ -3,7 +3,9 @@ package js
 import (
 	"bytes"
 	"compress/gzip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -25,13 +27,14 @@ func TestModuleIsSmall(t *testing.T) {
 }
 
 // Module leaves out nothing that means something, because the source keeps to a few
-// rules: two slashes stand only where a comment begins, and no text has a quote, a #
-// or a line's end in it.
+// rules: two slashes stand only where a comment begins, no text has a quote, a # or a
+// line's end in it, and a statement ends with a semicolon or a brace.
 func TestTheSourceKeepsToTheRulesOfModule(t *testing.T) {
 	for i, line := range strings.Split(source, "\n") {
 		code, _, comment := strings.Cut(line, "//")
 		require.True(t, !comment || strings.TrimSpace(code) == "" || strings.HasSuffix(code, " "), "line %d has slashes that begin no comment", i+1)
 		require.NotRegexp(t, `/\*|\*/|'`, code, "line %d", i+1)
+		require.Regexp(t, `^$|[;{}(,\[]$`, strings.TrimSpace(code), "line %d ends in a way that a next line could go on", i+1)
 		require.NotRegexp(t, `\+ \+|- -`, code, "line %d has operators that would become another", i+1)
 		for j, part := range strings.Split(code, `"`) {
 			require.False(t, j%2 == 1 && strings.Contains(part, "#"), "line %d has a # in a text", i+1)
@@ -47,6 +50,17 @@ func TestTheSourceKeepsToTheRulesOfModule(t *testing.T) {
 	check.Stdin = strings.NewReader(Module())
 	out, err := check.CombinedOutput()
 	require.NoError(t, err, string(out))
+}
+
+// The tests in the folder test run what pages get.
+func TestModule(t *testing.T) {
+	module := filepath.Join(t.TempDir(), "channels.mjs")
+	require.NoError(t, os.WriteFile(module, []byte(Module()), 0o600))
+	test := exec.Command("node", "--test", "test/channels.test.mjs")
+	test.Env = append(os.Environ(), "MODULE="+module)
+	out, err := test.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Regexp(t, `(?m)^# pass [1-9]\d+$`, string(out))
 }
 
 // Types names what the module exports.
