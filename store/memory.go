@@ -90,7 +90,7 @@ func (m *Memory) Close() error {
 	m.byName, m.live, m.bare, m.cursor = nil, nil, nil, nil
 	m.mu.Unlock()
 	m.reg.mu.Lock()
-	m.reg.replicas, m.reg.sums, m.reg.rooms = nil, nil, nil
+	m.reg.replicas, m.reg.sums, m.reg.rooms, m.reg.holds = nil, nil, nil, holdings{}
 	m.reg.mu.Unlock()
 	return nil
 }

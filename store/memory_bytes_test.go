@@ -43,7 +43,11 @@ func TestMemoryCountsWhatItTakes(t *testing.T) {
 			counts := []store.Count{{Channel: fmt.Sprint("channel ", i), Subscribers: 1}}
 			report(t, m, store.Report{Replica: store.Replica{ID: "a"}, Channels: counts})
 		}},
-		"members of one room":        {40_000, func(t *testing.T, m *store.Memory, i int) { join(t, m, "ch", i) }},
+		"members of one room": {40_000, func(t *testing.T, m *store.Memory, i int) { join(t, m, "ch", i) }},
+		"held names": {40_000, func(t *testing.T, m *store.Memory, i int) {
+			_, err := m.Hold(t.Context(), "a", store.Holding{Changes: []store.HoldChange{{Name: fmt.Sprint("name ", i), Data: []byte(`{"name":"somebody"}`)}}})
+			require.NoError(t, err)
+		}},
 		"members of their own rooms": {20_000, func(t *testing.T, m *store.Memory, i int) { join(t, m, fmt.Sprint("channel ", i), i) }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,6 +26,7 @@ type registry struct {
 	replicas map[string]*replica
 	sums     *btree.Map[string, *numbers] // by channel, over all replicas; never all zero
 	rooms    map[string]*room             // by channel; never empty
+	holds    holdings
 }
 
 // replica is what one replica has reported.
@@ -45,6 +46,7 @@ func newRegistry() registry {
 		replicas: make(map[string]*replica),
 		sums:     new(btree.Map[string, *numbers]),
 		rooms:    make(map[string]*room),
+		holds:    newHoldings(),
 	}
 }
 
@@ -119,6 +121,7 @@ func (m *Memory) Forget(ctx context.Context, replica string) error {
 	if r, ok := m.reg.replicas[replica]; ok {
 		m.removeLocked(r)
 	}
+	m.leaveHoldsLocked(replica)
 	return nil
 }
 

@@ -66,6 +66,12 @@
 //	channels:members:{n}      sorted set  its members: channel, a 0 byte, id           Report, UpdatePresence   the same
 //	channels:infos:{n}        hash        the same: length of the user's id, ":",      Report, UpdatePresence   the same
 //	                                      the user's id, info
+//	channels:holds:{holds}    hash        name: its holders in order, with spaces in       Hold of any replica      2 min after the last Hold
+//	                                      between, a line end, its data
+//	channels:holders:{holds}  sorted set  replicas, by the second of their last Hold   Hold, Forget             the same; a dead member when the
+//	                                                                                                            others have what it held
+//	channels:held:{holds}:N   set         the names that replica N holds               Hold                     2 min after its last Hold
+//	channels:news:{holds}:N   set         those that it has to hear of                 Hold of the others       the same
 //	channels:names:{n}:ID …   the same four, while a long report is being sent         Report                   10 s after the last part
 //
 // Nothing refreshes a single member or channel. A replica's keys live as long
@@ -155,5 +161,5 @@
 // EVALSHA, INFO, GET, SET, DEL, UNLINK, EXISTS, RENAME, MGET, TIME, EXPIRE,
 // PEXPIRE, PTTL, XADD, XLEN, XRANGE, XREVRANGE, XTRIM, ZADD, ZREM, ZCARD,
 // ZLEXCOUNT, ZRANGEBYLEX, ZRANGEBYSCORE, ZREMRANGEBYSCORE, HSET, HGET, HMGET,
-// HDEL, HLEN, and those of the client itself (HELLO, CLIENT, CLUSTER, COMMAND).
+// HDEL, HLEN, SADD, SREM, SPOP, SCARD, SMEMBERS, and those of the client itself (HELLO, CLIENT, CLUSTER, COMMAND).
 package redisstore

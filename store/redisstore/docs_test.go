@@ -66,26 +66,41 @@ func useAll(t *testing.T, s *redisstore.Store) {
 	count, err := s.Channel(ctx, "chat")
 	require.NoError(t, err)
 	require.Equal(t, 1, count.Subscribers)
+	for _, name := range []string{"one", "gone"} {
+		_, err = s.Hold(ctx, name, store.Holding{Changes: []store.HoldChange{{Name: "a"}}, Full: true})
+		require.NoError(t, err)
+	}
+	_, err = s.Hold(ctx, "gone", store.Holding{Changes: []store.HoldChange{{Name: "a", Released: true}, {Name: "b"}}})
+	require.NoError(t, err)
+	require.NoError(t, s.Forget(ctx, "gone"))
+	held, err := s.Hold(ctx, "one", store.Holding{})
+	require.NoError(t, err)
+	require.Equal(t, 2, held.Total)
+	_, err = s.Hold(ctx, "two", store.Holding{Changes: []store.HoldChange{{Name: "a"}}})
+	require.NoError(t, err)
+	_, err = s.Hold(ctx, "one", store.Holding{Changes: []store.HoldChange{{Name: "a", Released: true}}})
+	require.NoError(t, err) // of which two has yet to hear
 }
 
 // The keys are as the package documentation describes.
 func TestKeysAreAsDocumented(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
-	rows := regexp.MustCompile(`(?m)^//\t(channels:\S+) +(stream|string|sorted set|hash) `).FindAllStringSubmatch(string(doc), -1)
-	require.Len(t, rows, 10)
+	rows := regexp.MustCompile(`(?m)^//\t(channels:\S+) +(stream|string|sorted set|set|hash) `).FindAllStringSubmatch(string(doc), -1)
+	require.Len(t, rows, 14)
 	r := redistest.Start(t)
 	useAll(t, open(t, r.Client()))
 
 	ends := map[string]time.Duration{ // as in the last column
 		"channels:log:{c}": time.Hour, "channels:top:{c}": 25 * time.Hour, "channels:once:{c}:KEY": time.Minute, "channels:nodes:{nodes}": 2 * time.Minute, "channels:card:{n}": store.ForgottenAfter,
+		"channels:holds:{holds}": 2 * time.Minute, "channels:holders:{holds}": 2 * time.Minute, "channels:held:{holds}:N": 2 * time.Minute, "channels:news:{holds}:N": 2 * time.Minute,
 	}
 	c := r.Client()
 	documented := map[string]bool{}
 	for _, key := range strings.Fields(r.Do("KEYS", "*")) {
 		found := ""
 		for _, row := range rows {
-			pattern := strings.NewReplacer(`\{c\}`, `\{chat\}`, `\{n\}`, `\{one\}`, "KEY", `k.*`).Replace(regexp.QuoteMeta(row[1]))
+			pattern := strings.NewReplacer(`\{c\}`, `\{chat\}`, `\{n\}`, `\{one\}`, "KEY", `k.*`, `s\}:N`, `s\}:(one|two)`).Replace(regexp.QuoteMeta(row[1]))
 			if regexp.MustCompile("^" + pattern + "$").MatchString(key) {
 				found = row[1]
 				require.Equal(t, strings.ReplaceAll(row[2], "sorted set", "zset"), r.Do("TYPE", key), key)

@@ -26,6 +26,12 @@ func (k keys) replica(node string) []string {
 	return []string{k.node(node), k.names(node), k.counts(node), k.members(node), k.infos(node)}
 }
 
+// The holdings of all replicas are in one slot, since one script changes them.
+func (k keys) holds() string           { return k.key("holds", "holds") }
+func (k keys) holders() string         { return k.key("holders", "holds") }
+func (k keys) held(node string) string { return k.key("held", "holds") + ":" + node }
+func (k keys) news(node string) string { return k.key("news", "holds") + ":" + node }
+
 func (k keys) card(node string) string    { return k.key("card", node) }
 func (k keys) node(node string) string    { return k.key("node", node) }
 func (k keys) names(node string) string   { return k.key("names", node) }

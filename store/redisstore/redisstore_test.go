@@ -73,6 +73,7 @@ func calls(s *redisstore.Store, channel string) map[string]func(ctx context.Cont
 			return s.UpdatePresence(ctx, "n", []store.PresenceChange{{Channel: channel, Member: store.Member{ID: "1"}}})
 		},
 		"members": func(ctx context.Context) error { _, _, err := s.Members(ctx, channel, 1); return err },
+		"hold":    func(ctx context.Context) error { _, err := s.Hold(ctx, "n", store.Holding{}); return err },
 		"forget":  func(ctx context.Context) error { return s.Forget(ctx, "n") },
 	}
 }

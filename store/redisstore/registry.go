@@ -161,7 +161,7 @@ func (s *Store) Forget(ctx context.Context, node string) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	err := s.do(ctx, newCall(forgetScript, append(s.keys.replica(node), s.keys.card(node))), newCall(unlistScript, []string{s.keys.nodes()}, node))
+	err := s.do(ctx, newCall(forgetScript, append(s.keys.replica(node), s.keys.card(node))), newCall(unlistScript, []string{s.keys.nodes()}, node), s.unhold(node))
 	if err != nil {
 		return s.explain(ctx, fmt.Sprintf("forget replica %q", node), err)
 	}

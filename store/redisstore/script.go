@@ -49,6 +49,9 @@ var (
 	unlistScript   = load("unlist")
 	countScript    = load("count")
 	pageScript     = load("page")
+	holdScript     = load("hold")
+	heldScript     = load("held")
+	unholdScript   = load("unhold")
 )
 
 // call is one run of a script. Reads are scripts too, since a Cluster client

@@ -20,7 +20,7 @@ var lifeCases = []Case{
 
 // calls returns one call of each method, with names that begin with base.
 func calls(s store.Store, base string) map[string]func(ctx context.Context) error {
-	return map[string]func(ctx context.Context) error{
+	all := map[string]func(ctx context.Context) error{
 		"Append": func(ctx context.Context) error {
 			_, err := s.Append(ctx, base+"log", store.Entry{Header: "h", Body: body(1)}, plenty)
 			return err
@@ -48,6 +48,12 @@ func calls(s store.Store, base string) map[string]func(ctx context.Context) erro
 			return err
 		},
 	}
+	if h, ok := s.(store.Holder); ok {
+		all["Hold"] = func(ctx context.Context) error {
+			return errorOf(h.Hold(ctx, base+"node", store.Holding{Changes: []store.HoldChange{{Name: base + "name"}}, Full: true}))
+		}
+	}
+	return all
 }
 
 // errorOf drops the answer of a call.

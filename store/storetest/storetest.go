@@ -56,7 +56,7 @@ func (c Case) Run(t *testing.T, open func(t *testing.T) store.Store) {
 
 // Cases returns all cases of [Run].
 func Cases() []Case {
-	return slices.Concat(logCases, bytesCases, keyCases, registryCases, presenceCases, lifeCases)
+	return slices.Concat(logCases, bytesCases, keyCases, registryCases, presenceCases, holdCases, lifeCases)
 }
 
 // plenty are the limits for cases that are not about limits.

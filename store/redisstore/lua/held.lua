@@ -1,0 +1,2 @@
+-- Returns the names that a replica holds. KEYS: its names.
+return redis.call('SMEMBERS', KEYS[1])
