@@ -27,15 +27,16 @@ type channel struct {
 	mu        sync.Mutex // guards the fields below
 	subs      []*subscription
 	order     order
-	members   map[string]Member // by connection id, if opts.Presence is on
-	rate      *rate             // nil while nothing was published
-	freed     bool              // no longer in the table
-	hot       bool              // on the hub's list of channels whose rate decays
-	dirty     bool              // on the hub's list of channels to report
-	watched   uint32            // which of the hub's watched patterns count the channel: see channel_watch.go
-	reads     *sharedRead       // those that are under way, or wait for one: see readShared
-	reported  store.Count       // what the Store knows
-	published int64             // when a message was published last, by the hub's uptime
+	members   map[string]Member  // by connection id, if opts.Presence is on
+	people    map[string]*person // by user, if opts.PresenceBy is PresenceByUser
+	rate      *rate              // nil while nothing was published
+	freed     bool               // no longer in the table
+	hot       bool               // on the hub's list of channels whose rate decays
+	dirty     bool               // on the hub's list of channels to report
+	watched   uint32             // which of the hub's watched patterns count the channel: see channel_watch.go
+	reads     *sharedRead        // those that are under way, or wait for one: see readShared
+	reported  store.Count        // what the Store knows
+	published int64              // when a message was published last, by the hub's uptime
 
 	// Guarded by idleChannels.mu.
 	place int   // its place in idleHeap, from 1; 0: it is not in it

@@ -169,5 +169,9 @@ func (h *Hub) newChannel(name string) (*channel, error) {
 	if ch.opts.Presence != PresenceOff {
 		ch.members = make(map[string]Member)
 	}
+	if ch.opts.PresenceBy == PresenceByUser {
+		ch.people = make(map[string]*person)
+		h.holds.begin()
+	}
 	return ch, nil
 }

@@ -49,18 +49,15 @@ func publications(messages []Message) []clientproto.Publication {
 // presencePush makes a push of an event of presence, or nil if another version of the
 // hub has sent one that this does not know.
 func presencePush(channel string, event []byte) *clientproto.Push {
-	var e struct {
-		Event  string `json:"event"`
-		Member Member `json:"member"`
-	}
+	var e presenceBody
 	if exact.Unmarshal(event, &e) != nil {
 		return nil
 	}
 	push := &clientproto.Push{Channel: channel}
 	switch info := memberInfo(&e.Member); e.Event {
-	case "join":
+	case eventJoin:
 		push.Join = &clientproto.Join{Info: info}
-	case "leave":
+	case eventLeave:
 		push.Leave = &clientproto.Leave{Info: info}
 	default:
 		return nil

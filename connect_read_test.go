@@ -33,6 +33,29 @@ func TestPresenceOverASession(t *testing.T) {
 	}
 }
 
+// With presence by user, all connections of a user are one client of the channel.
+func TestUsersOverASession(t *testing.T) {
+	hub := newHub(t, channels.Options{Channel: people(0)})
+	c := comes(t, hub, &channels.Identity{ID: "ann", Info: json.RawMessage(`{"n":1}`)})
+	c.send(`{"id":1,"connect":{}}` + "\n" + `{"id":2,"subscribe":{"channel":"p","join_leave":true}}`)
+	require.Contains(t, c.next(), `"connect"`)
+	require.Contains(t, c.next(), `"subscribe"`)
+	ann := `{"info":{"user":"ann","client":"ann","conn_info":{"n":1}}}`
+	require.JSONEq(t, `{"push":{"channel":"p","join":`+ann+`}}`, c.next())
+	tab := comes(t, hub, &channels.Identity{ID: "ann", Info: json.RawMessage(`{"n":1}`)})
+	tab.send(`{"id":1,"connect":{}}` + "\n" + `{"id":2,"subscribe":{"channel":"p"}}`)
+	eve := subscribedTo(t, hub, "eve", "p")
+	require.JSONEq(t, `{"push":{"channel":"p","join":{"info":{"user":"eve","client":"eve"}}}}`, c.next())
+	c.send(`{"id":3,"presence":{"channel":"p"}}`)
+	require.JSONEq(t, `{"id":3,"presence":{"presence":{"ann":{"user":"ann","client":"ann","conn_info":{"n":1}},"eve":{"user":"eve","client":"eve"}}}}`, c.next())
+	c.send(`{"id":4,"presence_stats":{"channel":"p"}}`)
+	require.Equal(t, `{"id":4,"presence_stats":{"num_clients":2,"num_users":2}}`, c.next())
+	require.JSONEq(t, `{"data":[{"id":"ann","user":"ann","info":{"n":1}},{"id":"eve","user":"eve"}],"cnt":2}`, get(hub, "/v1/channel/p/presence").Body.String())
+	tab.send(`{"id":3,"unsubscribe":{"channel":"p"}}`)
+	eve.send(`{"id":3,"unsubscribe":{"channel":"p"}}`)
+	require.JSONEq(t, `{"push":{"channel":"p","leave":{"info":{"user":"eve","client":"eve"}}}}`, c.next())
+}
+
 func TestHistoryOverASession(t *testing.T) {
 	hub := newHub(t, channels.Options{
 		Channel: func(name string) channels.ChannelOptions {

@@ -241,3 +241,13 @@ func Observed(ctx context.Context, h *Hub) {
 
 // Routes are the hub's endpoints.
 func Routes() []string { return slices.Sorted(maps.Keys(endpoints)) }
+
+// Waits returns how many users a hub waits for in their grace, and how many names it
+// knows of that it holds or is about to release.
+func Waits(h *Hub) (graces, holds int) {
+	h.graces.mu.Lock()
+	defer h.graces.mu.Unlock()
+	h.holds.mu.Lock()
+	defer h.holds.mu.Unlock()
+	return len(h.graces.heap), len(h.holds.all)
+}

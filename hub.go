@@ -48,7 +48,8 @@ type Hub struct {
 // A subscriber: http_subscribe.go takes the request and hands it to conn.go for a
 // WebSocket, or stream.go for an event stream. Before they answer, client.go asks the
 // app and subscribes the client, which may begin to catch up. Then presence.go shows
-// it. What is sent to a WebSocket before Socket.Start waits. subscribe.go is for Go
+// it (presence_user.go, where a user counts once; holds.go has the replicas agree on
+// that). What is sent to a WebSocket before Socket.Start waits. subscribe.go is for Go
 // code. client_subscriptions.go has the channels of one client. channel_attach.go makes
 // the client a subscriber: it asks the mesh for the channel's messages (listen in
 // channel.go), then the Store where the channel is (sync in channel_order.go), and only
@@ -117,10 +118,10 @@ type Hub struct {
 // message in publish.go and receive.go, and of the Store's in store_calls.go.
 //
 // The Store: in package store, memory_log.go has Append, Begin, Range and Tops,
-// memory_registry.go what replicas report, memory_presence.go the members. redisstore
-// has append.go (batch.go sends many together), range.go (share.go: one read for many),
-// tops.go, registry.go and presence.go for the same; each calls a script of lua/ by
-// script.go.
+// memory_registry.go what replicas report, memory_presence.go the members,
+// memory_holds.go which replicas hold a name. redisstore has append.go (batch.go sends
+// many together), range.go (share.go: one read for many), tops.go, registry.go,
+// presence.go and holds.go for the same; each calls a script of lua/ by script.go.
 //
 // Replicas: each tells the Store that it lives (replica_report.go), and the others by
 // canaries (replica_canary.go). If one dies, its links end first: at once if its
@@ -153,7 +154,7 @@ type Hub struct {
 // that ends a client is held while its hooks run.
 //
 //	channel.telling, watched.mu or a shard of channelTable → channel.mu
-//	channel.mu → reporter.mu, idleChannels.mu, vitals.mu, tally.mu or those of package fanout
+//	channel.mu → reporter.mu, holds.mu, graces.mu, idleChannels.mu, vitals.mu, tally.mu or those of package fanout
 //	feed.mu → those of package fanout
 //	feeds.mu or taps.mu → prefixes.mu
 //	vitals.mu → clientTable.mu
@@ -184,7 +185,11 @@ func New(o Options) (*Hub, error) {
 		}
 		o.Store = m
 	}
-	h.store = countCalls(o.Store, &h.observers)
+	calls, err := countCalls(o.Store, &h.observers)
+	if err != nil {
+		return nil, fmt.Errorf("channels: %w", err)
+	}
+	h.store = calls
 	h.warn.log = h.log
 	h.lifecycle.init()
 	h.delivery.init(&o)
@@ -196,6 +201,7 @@ func New(o Options) (*Hub, error) {
 	h.loops.Run(func() { h.every(time.Second, h.tick) })
 	h.loops.Run(h.reportEachSecond)
 	h.loops.Run(h.watchTops)
+	h.loops.Run(h.keepHolds)
 	if h.mesh != nil {
 		h.loops.Run(h.receive)
 		h.loops.Run(h.pulse)

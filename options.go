@@ -208,6 +208,18 @@ type ChannelOptions struct {
 	HistoryTTL time.Duration
 	// Presence says whether the channel knows who is subscribed. Default off.
 	Presence PresenceMode
+	// PresenceBy says whether each connection is a member, or each user. Default:
+	// each connection.
+	PresenceBy PresenceBy
+	// PresenceGrace is how long a user whose last connection has gone may come back, on
+	// any replica, without a leave and a join: a reload is neither, and a drain or
+	// shutdown of a replica is not, either. Meanwhile the list goes on to show the
+	// user. Longer than that, up to a second and a report, a leave comes late. It does
+	// not matter why the connection has gone. It is for PresenceByUser only, since a
+	// connection never comes back; those without a user leave at once. Up to 100,000
+	// users are waited for on a replica; further ones leave at once. Default 0: nobody
+	// is waited for; up to 1 h.
+	PresenceGrace time.Duration
 	// SlowSubscriber is what happens to a subscriber whose queue is full. With
 	// history it must be SlowClose: the client resumes without loss.
 	SlowSubscriber SlowPolicy
@@ -236,6 +248,22 @@ const (
 	// the mesh loses it, it is not sent again. The list is right within 2 s of a
 	// join or leave on any replica, and within 10 s of a replica's death.
 	PresenceEvents
+)
+
+// PresenceBy says who is a member of a channel.
+type PresenceBy uint8
+
+const (
+	PresenceByConnection PresenceBy = iota // each connection: a user with two tabs is two members
+	// PresenceByUser makes all connections with one Identity.ID one member, over all
+	// replicas: the first of them joins, and the last one leaves. Member.ID is
+	// Identity.ID. A connection without an Identity.ID counts as itself. The Store
+	// decides which one is first and last (see [store.Holder]), so events wait for it:
+	// while it is down, none comes, and then only what is different. If it does not
+	// have that ability, or is not shared, each replica decides for its own
+	// connections. If a replica dies, its users leave 10 s after its last report, and
+	// PresenceGrace after that.
+	PresenceByUser
 )
 
 // SlowPolicy is what happens to a subscriber whose queue is full.
@@ -371,6 +399,14 @@ func (o *ChannelOptions) check(maxBytes int) error {
 		return fmt.Errorf("ChannelOptions.SlowSubscriber is %d; it must be SlowClose, SlowDropOldest or SlowKeepLatest", o.SlowSubscriber)
 	case o.Presence > PresenceEvents:
 		return fmt.Errorf("ChannelOptions.Presence is %d; it must be PresenceOff, PresenceList or PresenceEvents", o.Presence)
+	case o.PresenceBy > PresenceByUser:
+		return fmt.Errorf("ChannelOptions.PresenceBy is %d; it must be PresenceByConnection or PresenceByUser", o.PresenceBy)
+	case o.PresenceBy == PresenceByUser && o.Presence == PresenceOff:
+		return fmt.Errorf("ChannelOptions.PresenceBy is PresenceByUser, but Presence is PresenceOff: set it to PresenceList or PresenceEvents")
+	case o.PresenceGrace < 0 || o.PresenceGrace > time.Hour:
+		return fmt.Errorf("ChannelOptions.PresenceGrace is %v; it must be 0 to 1h0m0s", o.PresenceGrace)
+	case o.PresenceGrace > 0 && o.PresenceBy != PresenceByUser:
+		return fmt.Errorf("ChannelOptions.PresenceGrace is %v, but PresenceBy is PresenceByConnection: a connection never comes back, so set PresenceByUser", o.PresenceGrace)
 	case o.Publishers > PublishersServer:
 		return fmt.Errorf("ChannelOptions.Publishers is %d; it must be PublishersAnyone, PublishersIdentified or PublishersServer", o.Publishers)
 	}

@@ -125,16 +125,21 @@ func TestNewTakesTheLimits(t *testing.T) {
 // What is wrong with a channel's options is the app's to know, not the client's.
 func TestChannelOptionsThatContradict(t *testing.T) {
 	for field, o := range map[string]channels.ChannelOptions{
-		"ChannelOptions.HistorySize is -1":           {HistorySize: -1},
-		"ChannelOptions.HistorySize is 10000001":     {HistorySize: 10_000_001},
-		"ChannelOptions.HistoryTTL is -1s":           {HistorySize: 1, HistoryTTL: -time.Second},
-		"ChannelOptions.HistoryTTL is 1µs":           {HistorySize: 1, HistoryTTL: time.Microsecond},
-		"HistoryTTL is 1h0m0s, but HistorySize is 0": {HistoryTTL: time.Hour},
-		"ChannelOptions.SlowSubscriber drops":        {HistorySize: 1, SlowSubscriber: channels.SlowDropOldest},
-		"ChannelOptions.SlowSubscriber drops ":       {HistorySize: 1, SlowSubscriber: channels.SlowKeepLatest},
-		"ChannelOptions.SlowSubscriber is 3":         {SlowSubscriber: channels.SlowKeepLatest + 1},
-		"ChannelOptions.Presence is 3":               {Presence: channels.PresenceEvents + 1},
-		"ChannelOptions.Publishers is 3":             {Publishers: channels.PublishersServer + 1},
+		"ChannelOptions.HistorySize is -1":              {HistorySize: -1},
+		"ChannelOptions.HistorySize is 10000001":        {HistorySize: 10_000_001},
+		"ChannelOptions.HistoryTTL is -1s":              {HistorySize: 1, HistoryTTL: -time.Second},
+		"ChannelOptions.HistoryTTL is 1µs":              {HistorySize: 1, HistoryTTL: time.Microsecond},
+		"HistoryTTL is 1h0m0s, but HistorySize is 0":    {HistoryTTL: time.Hour},
+		"ChannelOptions.SlowSubscriber drops":           {HistorySize: 1, SlowSubscriber: channels.SlowDropOldest},
+		"ChannelOptions.SlowSubscriber drops ":          {HistorySize: 1, SlowSubscriber: channels.SlowKeepLatest},
+		"ChannelOptions.PresenceBy is 2":                {Presence: channels.PresenceList, PresenceBy: channels.PresenceByUser + 1},
+		"PresenceBy is PresenceByUser, but Presence is": {PresenceBy: channels.PresenceByUser},
+		"ChannelOptions.PresenceGrace is -1s":           {Presence: channels.PresenceList, PresenceBy: channels.PresenceByUser, PresenceGrace: -time.Second},
+		"ChannelOptions.PresenceGrace is 1h0m1s":        {Presence: channels.PresenceList, PresenceBy: channels.PresenceByUser, PresenceGrace: time.Hour + time.Second},
+		"PresenceGrace is 1s, but PresenceBy is":        {Presence: channels.PresenceList, PresenceGrace: time.Second},
+		"ChannelOptions.SlowSubscriber is 3":            {SlowSubscriber: channels.SlowKeepLatest + 1},
+		"ChannelOptions.Presence is 3":                  {Presence: channels.PresenceEvents + 1},
+		"ChannelOptions.Publishers is 3":                {Publishers: channels.PublishersServer + 1},
 	} {
 		t.Run(field, func(t *testing.T) {
 			s := serve(t, channels.Options{Channel: named(map[string]channels.ChannelOptions{"bad": o})})

@@ -82,7 +82,11 @@ func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 	if m.Position.Offset > 0 {
 		h.noteAnotherStore(p.Channel, p.Origin)
 	}
-	return receivers + ch.take(f), nil
+	receivers += ch.take(f)
+	if p.Kind == mesh.KindPresence && ch.people != nil {
+		h.contradict(ch, p.Body)
+	}
+	return receivers, nil
 }
 
 // maxSender bounds the ids in Packet.Sender, in bytes. The hub's own have fewer than 100.

@@ -165,6 +165,7 @@ func (h *Hub) send(always bool) error {
 		known, err := h.store.Report(ctx, report)
 		if err == nil && !known && !r.full {
 			r.full = true // the Store has forgotten this replica
+			h.holds.distrust()
 			continue
 		}
 		if err == nil && len(presence) > 0 {

@@ -22,6 +22,8 @@ type replicaState struct {
 	letters   chan letter   // answers to be sent (replica_control.go)
 	report    reporter      // what the Store is still to be told (replica_report.go)
 	questions questions     // to the others, without an answer yet (user_online.go)
+	holds     holds         // what this replica holds of the names that all share (holds.go)
+	graces    graces        // the users who may come back (presence_user.go)
 	// discoverer is the mesh if it needs the hub to tell it of its peers, or nil.
 	discoverer mesh.Discoverer
 
@@ -33,6 +35,7 @@ func (s *replicaState) init(now time.Time, m mesh.Mesh) {
 	s.vitals.reported = now
 	s.others.heard = make(map[string]otherReplica)
 	s.letters = make(chan letter, maxLetters)
+	s.holds.init()
 	s.report.full = true // the Store knows nothing of this replica yet
 	s.discoverer, _ = m.(mesh.Discoverer)
 }

@@ -115,6 +115,7 @@ type faultyStore struct {
 	begins atomic.Int64 // how often Begin was called
 	// appended has addLag pass after the work of Append, not before.
 	appended bool
+	unheard  atomic.Bool  // Hold does its work, but its answers are lost
 	ahead    atomic.Int64 // by how much the store's clock is wrong, in nanoseconds
 }
 
@@ -214,6 +215,20 @@ func (s *faultyStore) Report(ctx context.Context, r store.Report) (bool, error) 
 	return s.Store.Report(ctx, r)
 }
 
+func (s *faultyStore) Hold(ctx context.Context, replica string, h store.Holding) (store.Held, error) {
+	if m, _ := s.mute.Load().(string); m == replica {
+		return store.Held{}, fmt.Errorf("test: nothing arrives: %w", store.ErrUnavailable)
+	}
+	if err := s.fails(ctx, false); err != nil {
+		return store.Held{}, err
+	}
+	held, err := s.Store.(store.Holder).Hold(ctx, replica, h)
+	if s.unheard.Load() { // the answer is lost
+		return store.Held{}, fmt.Errorf("test: no answer: %w", store.ErrUnavailable)
+	}
+	return held, err
+}
+
 // A guardedStore asks before its calls whether they go on: before may wait, panic, or
 // return the error of the call.
 type guardedStore struct {
@@ -261,6 +276,13 @@ func (s *guardedStore) Forget(ctx context.Context, replica string) error {
 		return err
 	}
 	return s.Store.Forget(ctx, replica)
+}
+
+func (s *guardedStore) Hold(ctx context.Context, replica string, h store.Holding) (store.Held, error) {
+	if err := s.before(ctx, "Hold"); err != nil {
+		return store.Held{}, err
+	}
+	return s.Store.(store.Holder).Hold(ctx, replica, h)
 }
 
 func (s *guardedStore) UpdatePresence(ctx context.Context, replica string, changes []store.PresenceChange) error {
@@ -418,3 +440,6 @@ func get(h *channels.Hub, path string, header ...string) *httptest.ResponseRecor
 type timelessRecorder struct{ *httptest.ResponseRecorder }
 
 func (timelessRecorder) SetWriteDeadline(time.Time) error { return nil }
+
+// onlyStore hides what a Store can do besides.
+type onlyStore struct{ store.Store }

@@ -85,6 +85,9 @@ func (h *Hub) end(ctx context.Context) error {
 	h.fan.Stop()
 	h.loops.Shut()
 	h.loops.Wait(forever)
+	if h.holds.used.Load() { // say who has left; other replicas inherit those who may come back
+		h.tellHolds(ctx)
+	}
 	if h.mesh != nil { // after the last canary; a replica that misses it sees the heartbeats end
 		h.control(forever, "", controlBye, control{})
 	}

@@ -14,6 +14,9 @@ import (
 // observers.
 type storeCalls struct {
 	store.Store
+	// holder is the Store if it is a store.Holder. Otherwise it is a memory of the hub's
+	// own: then this replica decides by what it has itself.
+	holder    store.Holder
 	observers *atomic.Pointer[observers] // the hub's
 	// A Memory answers in less time than it takes to read the clock a few times, so only
 	// one in memorySample of its calls is timed.
@@ -43,17 +46,27 @@ const (
 	callChannel
 	callPresence
 	callMembers
+	callHold
 
 	storeMethods // how many there are
 )
 
 var storeMethodNames = [storeMethods]string{
-	"append", "begin", "range", "tops", "report", "forget", "replicas", "channels", "channel", "update_presence", "members",
+	"append", "begin", "range", "tops", "report", "forget", "replicas", "channels", "channel", "update_presence", "members", "hold",
 }
 
-func countCalls(s store.Store, told *atomic.Pointer[observers]) *storeCalls {
+func countCalls(s store.Store, told *atomic.Pointer[observers]) (*storeCalls, error) {
 	_, memory := s.(*store.Memory)
-	return &storeCalls{Store: s, observers: told, memory: memory}
+	c := &storeCalls{Store: s, observers: told, memory: memory}
+	var ok bool
+	if c.holder, ok = s.(store.Holder); !ok {
+		own, err := store.NewMemory(store.MemoryOptions{})
+		if err != nil {
+			return nil, err
+		}
+		c.holder = own
+	}
+	return c, nil
 }
 
 // A storeCall is a call that is under way.
@@ -157,4 +170,10 @@ func (s *storeCalls) Members(ctx context.Context, channel string, limit int) (_ 
 	c := s.begin(ctx, callMembers, channel, &err)
 	defer c.end()
 	return s.Store.Members(c.ctx, channel, limit)
+}
+
+func (s *storeCalls) Hold(ctx context.Context, replica string, h store.Holding) (_ store.Held, err error) {
+	c := s.begin(ctx, callHold, "", &err)
+	defer c.end()
+	return s.holder.Hold(c.ctx, replica, h)
 }

@@ -11,8 +11,8 @@ type Holder interface {
 	// every second, without changes too.
 	//
 	// A replica that has not called for [DeadAfter], or was forgotten, is dead. What
-	// it alone held passes to a replica that calls Hold: to one of them, which hears of
-	// it once, as Inherited. From other names the dead one is taken out.
+	// it alone held passes to a replica that calls Hold with Inherits: to one of them,
+	// which hears of it once, as Inherited. From other names the dead one is taken out.
 	//
 	// If a replica becomes the owner of a name without a change of its own, or becomes
 	// the only holder, its next calls say so once. So a replica whose call failed calls
@@ -26,6 +26,9 @@ type Holding struct {
 	// Full means that Changes are all that the replica holds. What the Store has
 	// besides is not released: the replica gets it as Inherited, and decides.
 	Full bool
+	// Inherits lets the replica inherit from dead ones. After a time in which the Store
+	// could not be reached, all replicas seem dead, so a hub waits a moment with it.
+	Inherits bool
 }
 
 // HoldChange is one name that a replica takes or releases. Neither is an error if it

@@ -72,7 +72,9 @@ func (m *Memory) Hold(ctx context.Context, replica string, h Holding) (Held, err
 			}
 		}
 	}
-	held.News = append(held.News, m.inheritLocked(me, now)...)
+	if h.Inherits {
+		held.News = append(held.News, m.inheritLocked(me, now)...)
+	}
 	for name := range me.news {
 		if _, ok := me.names[name]; ok {
 			held.News = append(held.News, m.reg.holds.state(name))

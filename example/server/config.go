@@ -32,6 +32,8 @@ type config struct {
 
 	history    rules[kept]
 	presence   rules[channels.PresenceMode]
+	presenceBy rules[channels.PresenceBy]
+	grace      rules[time.Duration]
 	slow       rules[channels.SlowPolicy]
 	publishers rules[channels.Publishers]
 	hidden     rules[bool] // whose publishers are hidden
@@ -99,6 +101,8 @@ func (cfg *config) flags() *flag.FlagSet {
 	})
 	list(fs, "history", "`PATTERN=SIZE,TTL`: channels whose names match keep SIZE messages for the time TTL, e.g. 'chat.*=1000,24h'; repeatable, the first match counts; separated by spaces in the environment", cfg.addHistory)
 	list(fs, "presence", "`PATTERN` of channels that tell their subscribers who joins and leaves, e.g. 'chat.*' (every other channel only lists its members), or PATTERN=MODE with the mode events, list or off; repeatable, the first match counts; separated by spaces in the environment", cfg.addPresence)
+	choice(fs, "presence-by", &cfg.presenceBy, "who is a member of these channels: each connection, or each user with all connections (default connection)", presenceBy)
+	list(fs, "presence-grace", "`PATTERN=TIME`: how long a user may be away from channels with -presence-by user without leaving, e.g. 'chat.*=10s'; up to 1h; repeatable, the first match counts; separated by spaces in the environment (default 0)", cfg.addGrace)
 	choice(fs, "slow", &cfg.slow, "what happens to a subscriber of these channels when its queue is full, if they keep no history (default close)", slowPolicies)
 	choice(fs, "publishers", &cfg.publishers, "which clients may publish on these channels; with server only Go code may, and this service has none (default anyone)", publishers)
 	list(fs, "hide-publishers", "`PATTERN` of channels that do not tell which connection published a message; repeatable, separated by spaces in the environment", func(s string) error {

@@ -110,6 +110,8 @@ func TestConfigErrors(t *testing.T) {
 		"history, the second is bad": {"-history", "a=1,1h b", "PATTERN=SIZE,TTL"},
 		"history with a bad pattern": {"-history", "[=1,1h", `"["`},
 		"presence":                   {"-presence", "a[", `"a["`},
+		"presence by":                {"-presence-by", "a=nobody", `"a=nobody"`},
+		"presence grace":             {"-presence-grace", "a=2h", `"a=2h"`},
 		"drain":                      {"-drain", "5", "5s"},
 		"max-connections":            {"-max-connections", "0", "1 to"},
 		"max-connections, text":      {"-max-connections-per-address", "many", "1 to"},

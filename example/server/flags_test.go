@@ -50,6 +50,7 @@ func TestEverythingHasAFlag(t *testing.T) {
 		}},
 		{channels.ChannelOptions{}, func(_ *testing.T, cfg config) any { return cfg.channel("a") }, map[string]told{
 			"HistorySize": {flags: "-history a=1,1h"}, "HistoryTTL": {flags: "-history a=1,1h"}, "MaxMessageBytes": {not: "-max-message-bytes is for all channels; one's own is Go code's to choose"}, "Presence": {flags: "-presence a=off"},
+			"PresenceBy": {flags: "-presence-by a=user"}, "PresenceGrace": {flags: "-presence-by a=user -presence-grace a=5s"},
 			"SlowSubscriber": {flags: "-slow a=keep-latest"}, "Publishers": {flags: "-publishers a=identified"}, "HidePublishers": {flags: "-hide-publishers a"},
 		}},
 		{middleware.JWTOptions{}, func(_ *testing.T, cfg config) any { return cfg.security.jwt }, map[string]told{
@@ -154,13 +155,13 @@ func TestLimitsAreCheckedByTheHub(t *testing.T) {
 
 func TestChoicesOfChannels(t *testing.T) {
 	cfg := parsed(t, nil, "-slow", "a*=drop-oldest", "-slow", "b=close *=keep-latest", "-publishers", "a1=server x=y=identified",
-		"-presence", "a1=off x=y a*=list", "-history", "ah=1,1h")
+		"-presence", "a1=off x=y a*=list", "-history", "ah=1,1h", "-presence-by", "b=connection a*=user", "-presence-grace", "b=5s ah=0s a*=10s")
 	for name, want := range map[string]channels.ChannelOptions{
 		"a1":  {SlowSubscriber: channels.SlowDropOldest, Publishers: channels.PublishersServer, Presence: channels.PresenceOff},
-		"a2":  {SlowSubscriber: channels.SlowDropOldest, Presence: channels.PresenceList},
+		"a2":  {SlowSubscriber: channels.SlowDropOldest, Presence: channels.PresenceList, PresenceBy: channels.PresenceByUser, PresenceGrace: 10e9},
 		"b":   {Presence: channels.PresenceList},
 		"x=y": {SlowSubscriber: channels.SlowKeepLatest, Publishers: channels.PublishersIdentified, Presence: channels.PresenceEvents},
-		"ah":  {HistorySize: 1, HistoryTTL: 3600e9, Presence: channels.PresenceList}, // with history, slow subscribers are always closed
+		"ah":  {HistorySize: 1, HistoryTTL: 3600e9, Presence: channels.PresenceList, PresenceBy: channels.PresenceByUser}, // with history, slow subscribers are always closed
 	} {
 		require.Equal(t, want, cfg.channel(name), name)
 	}

@@ -77,7 +77,20 @@ func (cfg *config) addPresence(s string) error {
 	return nil
 }
 
+func (cfg *config) addGrace(s string) error {
+	pattern, text, _ := cutLast(s, "=")
+	d, err := time.ParseDuration(text)
+	if err != nil || pattern == "" || d < 0 || d > time.Hour {
+		return fmt.Errorf("%q does not have the form PATTERN=TIME, with a time of up to 1h, e.g. chat.*=10s", s)
+	}
+	if err := cfg.grace.add(pattern, d); err != nil {
+		return fmt.Errorf("the pattern %q: %w", pattern, err)
+	}
+	return nil
+}
+
 var (
+	presenceBy    = map[string]channels.PresenceBy{"connection": channels.PresenceByConnection, "user": channels.PresenceByUser}
 	presenceModes = map[string]channels.PresenceMode{"off": channels.PresenceOff, "list": channels.PresenceList, "events": channels.PresenceEvents}
 	slowPolicies  = map[string]channels.SlowPolicy{"close": channels.SlowClose, "drop-oldest": channels.SlowDropOldest, "keep-latest": channels.SlowKeepLatest}
 	publishers    = map[string]channels.Publishers{"anyone": channels.PublishersAnyone, "identified": channels.PublishersIdentified, "server": channels.PublishersServer}
@@ -114,6 +127,12 @@ func (cfg *config) channel(name string) channels.ChannelOptions {
 		Presence:       cfg.presence.of(name, channels.PresenceList),
 		Publishers:     cfg.publishers.of(name, channels.PublishersAnyone),
 		HidePublishers: cfg.hidden.of(name, false),
+	}
+	if o.Presence != channels.PresenceOff {
+		o.PresenceBy = cfg.presenceBy.of(name, channels.PresenceByConnection)
+	}
+	if o.PresenceBy == channels.PresenceByUser { // a connection never comes back
+		o.PresenceGrace = cfg.grace.of(name, 0)
 	}
 	if o.HistorySize == 0 { // with history, the hub closes slow subscribers so that they miss nothing
 		o.SlowSubscriber = cfg.slow.of(name, channels.SlowClose)

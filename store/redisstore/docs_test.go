@@ -73,7 +73,7 @@ func useAll(t *testing.T, s *redisstore.Store) {
 	_, err = s.Hold(ctx, "gone", store.Holding{Changes: []store.HoldChange{{Name: "a", Released: true}, {Name: "b"}}})
 	require.NoError(t, err)
 	require.NoError(t, s.Forget(ctx, "gone"))
-	held, err := s.Hold(ctx, "one", store.Holding{})
+	held, err := s.Hold(ctx, "one", store.Holding{Inherits: true})
 	require.NoError(t, err)
 	require.Equal(t, 2, held.Total)
 	_, err = s.Hold(ctx, "two", store.Holding{Changes: []store.HoldChange{{Name: "a"}}})

@@ -17,9 +17,9 @@ func (s *Store) Hold(ctx context.Context, node string, h store.Holding) (store.H
 		return store.Held{}, err
 	}
 	var held store.Held
-	err := s.hold(ctx, node, h.Changes, &held)
+	err := s.hold(ctx, node, h, &held)
 	if err == nil && h.Full {
-		err = s.findHeld(ctx, node, h.Changes, &held)
+		err = s.findHeld(ctx, node, h, &held)
 	}
 	if err != nil {
 		return store.Held{}, s.explain(ctx, fmt.Sprintf("change what replica %q holds", node), err)
@@ -28,11 +28,11 @@ func (s *Store) Hold(ctx context.Context, node string, h store.Holding) (store.H
 }
 
 // hold applies changes, and adds what became of them.
-func (s *Store) hold(ctx context.Context, node string, changes []store.HoldChange, held *store.Held) error {
-	for len(changes) > 0 || held.Changes == nil {
+func (s *Store) hold(ctx context.Context, node string, h store.Holding, held *store.Held) error {
+	for changes := h.Changes; len(changes) > 0 || held.Changes == nil; {
 		part := changes[:min(len(changes), scriptItems)]
 		changes = changes[len(part):]
-		c := s.newHoldCall(node, len(part))
+		c := s.newHoldCall(node, len(part), h.Inherits)
 		for i := range part {
 			op := "+"
 			if part[i].Released {
@@ -56,9 +56,9 @@ func (s *Store) hold(ctx context.Context, node string, changes []store.HoldChang
 }
 
 // findHeld adds the names that the replica does not know of to the news.
-func (s *Store) findHeld(ctx context.Context, node string, changes []store.HoldChange, held *store.Held) error {
-	known := make(map[string]bool, len(changes))
-	for _, c := range changes {
+func (s *Store) findHeld(ctx context.Context, node string, h store.Holding, held *store.Held) error {
+	known := make(map[string]bool, len(h.Changes))
+	for _, c := range h.Changes {
 		known[c.Name] = !c.Released
 	}
 	for _, n := range held.News {
@@ -74,7 +74,7 @@ func (s *Store) findHeld(ctx context.Context, node string, changes []store.HoldC
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return known[name] })
 	for part := range slices.Chunk(names, scriptItems) {
-		ask := s.newHoldCall(node, len(part))
+		ask := s.newHoldCall(node, len(part), false)
 		for _, name := range part {
 			ask.args = append(ask.args, "?", name, "")
 		}
@@ -85,8 +85,12 @@ func (s *Store) findHeld(ctx context.Context, node string, changes []store.HoldC
 	return nil
 }
 
-func (s *Store) newHoldCall(node string, changes int) *call {
-	args := append(make([]any, 0, 3+3*changes), node, int(store.DeadAfter.Seconds()), scriptItems)
+func (s *Store) newHoldCall(node string, changes int, inherits bool) *call {
+	budget := 0
+	if inherits {
+		budget = scriptItems
+	}
+	args := append(make([]any, 0, 3+3*changes), node, int(store.DeadAfter.Seconds()), budget)
 	return newCall(holdScript, []string{s.keys.holds(), s.keys.holders(), s.keys.held(""), s.keys.news("")}, args...)
 }
 

@@ -56,7 +56,7 @@ func holders(t *testing.T, s store.Store, n int) []*holding {
 // nobody inherits it again.
 func (r *holding) hold(full bool, changes ...store.HoldChange) store.Held {
 	r.t.Helper()
-	held, err := r.s.Hold(r.t.Context(), r.id, store.Holding{Changes: changes, Full: full})
+	held, err := r.s.Hold(r.t.Context(), r.id, store.Holding{Changes: changes, Full: full, Inherits: true})
 	require.NoError(r.t, err)
 	require.Len(r.t, held.Changes, len(changes))
 	r.news = nil
@@ -279,6 +279,13 @@ func holdInherited(t *testing.T, s store.Store) {
 				require.Equal(t, store.HoldState{Name: n.Name, Owner: b.id, Holders: 1}, n)
 				told[n.Name] = true
 			}
+		}
+	}
+	for range 3 {
+		held, err := c.s.Hold(t.Context(), c.id, store.Holding{})
+		require.NoError(t, err)
+		for _, n := range held.News {
+			require.NotEqual(t, left, n.Name, "it did not ask for it")
 		}
 	}
 	eventually(t, "what the forgotten one held is inherited", func() bool {

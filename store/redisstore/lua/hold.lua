@@ -3,7 +3,7 @@
 -- KEYS: the names, the replicas, what the key of each replica's names begins with,
 -- and the same for its news.
 -- ARGV: the replica, the seconds after which one is dead, how many names of dead
--- replicas to look at, and for each change '+', '-' or '?' (which changes nothing),
+-- replicas to look at (0 if it inherits nothing), and for each change '+', '-' or '?' (which changes nothing),
 -- name, data.
 -- Returns owner, number of holders and 1 if it had an effect, for each change; name,
 -- owner, number of holders, 1 if it was inherited, data, for each name to hear of; and
@@ -74,6 +74,7 @@ end
 
 local budget = tonumber(ARGV[3])
 for _, r in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', '(' .. now - ARGV[2])) do
+  if budget <= 0 then break end
   local names = redis.call('SPOP', KEYS[3] .. r, budget)
   for _, name in ipairs(names) do
     local list, data = read(name)
@@ -92,10 +93,9 @@ for _, r in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', '(' .. now - ARGV[2
     redis.call('ZREM', seen, r)
     redis.call('DEL', KEYS[4] .. r)
   end
-  if budget <= 0 then break end
 end
 
-for _, name in ipairs(redis.call('SPOP', news, ARGV[3])) do
+for _, name in ipairs(redis.call('SPOP', news, 1000)) do
   local list = read(name)
   if place(list, me) then told[#told + 1] = {name, list[1], #list, '0', ''} end
 end
