@@ -163,6 +163,29 @@ func TestSecurityThatMakesNoSense(t *testing.T) {
 	}
 }
 
+// An app's server publishes to a user with its key, and only the user reads that.
+func TestServersSendToUsers(t *testing.T) {
+	keys := `[{"name":"mailer","key":"` + testKey + `","publish":["@user:*"],"subscribe":["*"]}]`
+	addr, _ := start(t, map[string]string{"CHANNELS_JWT_SECRET": testSecret, "CHANNELS_API_KEYS": keys},
+		"-publishers", "@user:*=identified", "-history", "@user:*=10,1h")
+	bearer := func(user string) []string {
+		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix(),
+			"channels": middleware.Grants{Subscribe: []string{"*"}, Publish: []string{"chat.*"}}}).SignedString([]byte(testSecret))
+		require.NoError(t, err)
+		return []string{"Authorization", "Bearer " + token}
+	}
+	do := func(method, path, body string, header ...string) int {
+		code, _ := call(t, method, "http://"+addr+"/v1/channel/@user:ann/"+path, body, header...)
+		return code
+	}
+	require.Equal(t, 200, do("POST", "publish", `{"header":"mail","body":1}`, "X-API-Key", testKey))
+	require.Equal(t, 403, do("GET", "history", "", "X-API-Key", testKey))
+	for user, want := range map[string]int{"ann": 200, "bob": 403} {
+		require.Equal(t, want, do("GET", "history", "", bearer(user)...), user)
+		require.Equal(t, 403, do("POST", "publish", `{"header":"mail","body":2}`, bearer(user)...), user)
+	}
+}
+
 // Users with tokens, a server with a key, visitors with neither, limits, and
 // the log of all these.
 func TestServerWithSecurity(t *testing.T) {
