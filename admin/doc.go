@@ -19,6 +19,7 @@
 // login.go and guard.go let operators in, and guesses.go slows guesses down. watch.go
 // looks at the replicas once a second, and points.go keeps what it saw. api.go has the
 // table of what the page asks for, and api_X.go each answer. list.go has the sorted list
-// of channels, and reasons.go the sentences for what a replica says of itself. The page
+// of channels, and reasons.go the sentences for what a replica says of itself. scaling.go
+// asks the Scaler, and missing.go knows since when it has fewer than are wanted. The page
 // itself is in the folder page.
 package admin

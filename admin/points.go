@@ -10,8 +10,9 @@ import (
 // ringSize is how many points are kept: one a second for 15 minutes.
 const ringSize = 15 * 60
 
-// A point is what all replicas do in one second, but for those whose numbers are old. The rates are NaN if no replica's is
-// known, and the latencies are 0 if nothing was delivered.
+// A point is what the replicas did in one second, except those whose numbers are old.
+// The rates are NaN if no replica's is known, and the latencies are 0 if nothing was
+// delivered.
 type point struct {
 	second                                  int64 // Unix time
 	replicas, green                         int
