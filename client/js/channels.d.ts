@@ -43,7 +43,7 @@ export interface Client {
   channel<Body = any>(name: string, options?: ChannelOptions): Channel<Body>;
 
   /** Publishes a message. It needs no subscription. If there is no connection, the message waits for one. It rejects with the code "full" if too many wait, and with "lost" if the connection was lost before the answer and the message may not be repeated: the channel keeps no history, or minutes have passed. */
-  publish(channel: string, header: string, body?: unknown): Promise<Published>;
+  publish(channel: string, header: string, body?: unknown, options?: PublishOptions): Promise<Published>;
   /** Calls a method of the app's (`Options.OnCall`). */
   call<Result = any>(method: string, data?: unknown): Promise<Result>;
   /** Sends the app something without an answer (`Options.OnCall` with `OneWay`). It throws if there is no connection. */
@@ -67,8 +67,8 @@ export interface Client {
 export interface ChannelOptions {
   /** Begins with the newest messages: up to 1000. */
   last?: number;
-  /** Begins after a position: that of a message, or one that was kept. */
-  since?: Position;
+  /** Begins after a position: that of a message, or one that was kept, also as the text "epoch:offset" that Go writes. */
+  since?: Position | string;
   /** A ticket for the channel, which `Authorize` gets as `Request.Token`; or a function that returns one, as that of Options. */
   token?: string | ((channel: string) => string | Promise<string>);
 }
@@ -89,6 +89,11 @@ export interface Message<Body = any> extends Position {
   user?: string;
   client?: string;
   info?: any;
+}
+
+export interface PublishOptions {
+  /** The idempotency key. By default each message has a new one. A page that keeps what it sends, also over a reload, may send it again with the key of the first time, for 5 minutes. */
+  key?: string;
 }
 
 export interface Published extends Position {
@@ -139,9 +144,9 @@ export interface Channel<Body = any> extends AsyncIterable<Message<Body>> {
   on(event: "state", listener: (state: "subscribing" | "live" | "closed", why?: Begun | ChannelsError) => void): () => void;
 
   /** As Client.publish. */
-  publish(header: string, body?: unknown): Promise<Published>;
+  publish(header: string, body?: unknown, options?: PublishOptions): Promise<Published>;
   /** Messages that the channel keeps, oldest first: the newest, or those right before or after a position. limit is 100 by default and at most 1000. */
-  history(query?: { limit?: number; before?: Position; since?: Position }): Promise<Message<Body>[]>;
+  history(query?: { limit?: number; before?: Position | string; since?: Position | string }): Promise<Message<Body>[]>;
   /** Who is subscribed. */
   members(): Promise<Member[]>;
   /** Ends this use of the channel. The last one unsubscribes. */
@@ -149,7 +154,7 @@ export interface Channel<Body = any> extends AsyncIterable<Message<Body>> {
 }
 
 export class ChannelsError extends Error {
-  /** The server's code (docs/protocol.md), the close code of a connection, the HTTP status of a stream, or one of "closed", "full", "lost", "timeout" and "token". */
+  /** The server's code (docs/protocol.md), the close code of a connection, the HTTP status of a stream, or one of "closed", "full", "key" (a message with the same key waits), "lost", "timeout" and "token". */
   readonly code: number | string;
   /** Whether the same may succeed later. */
   readonly temporary: boolean;

@@ -124,9 +124,10 @@ class Client extends Emitter {
     return new Channel(name, options, this);
   }
 
-  async publish(channel, header, body = null) {
+  async publish(channel, header, body = null, { key = randomKey() } = {}) {
     this.#check();
-    const data = text(body) ?? "null", size = data.length + 200, key = randomKey();
+    const data = text(body) ?? "null", size = data.length + 200;
+    if (this.#queue.has(key)) throw new ChannelsError("key", "a message with this key waits");
     if (this.#queue.size >= this.#o.maxQueued || (this.#queued && this.#queued + size > MOST_QUEUED)) {
       throw new ChannelsError("full", "too many messages wait to be published", passing);
     }
@@ -381,6 +382,9 @@ function baseOf(url = own.pathname.endsWith("/channels.js") ? new URL(".", own) 
   return base;
 }
 
+// placeOf is the position of a message, or one that may be text.
+const placeOf = (at) => at && (at.split ? { epoch: at.replace(/:\d*$/, ""), offset: +at.replace(/.*:/, "") } : { epoch: at.epoch, offset: at.offset });
+
 const randomKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-"); // also without TLS, unlike randomUUID
 
 class Subscription {
@@ -443,7 +447,7 @@ class Subscription {
     }
     if (this.#client._link !== link || !this.channels.size) return;
     this.#joins = [...this.channels].some((c) => c._hears("presence"));
-    const from = this.at ? this.resume() : since ? { recover: true, epoch: since.epoch, offset: since.offset } : last && { data: { last } };
+    const from = this.at ? this.resume() : since ? { recover: true, ...since } : last && { data: { last } };
     link.ask("subscribe", { channel: this.name, token: this.#token?.value, join_leave: this.#joins, ...from }, (result, error) => {
       if (!this.channels.size || error?.code === 105) return; // 105: the app has subscribed it, and its push has come or will
       this.#asked = false;
@@ -552,7 +556,7 @@ class Channel extends Emitter {
 
   constructor(name, options, client) {
     super();
-    Object.assign(this, { name, options });
+    Object.assign(this, { name, options: { ...options, since: placeOf(options.since) } });
     this.#client = client;
   }
 
@@ -570,7 +574,7 @@ class Channel extends Emitter {
     return feed;
   }
 
-  publish(header, body) { return this.#client.publish(this.name, header, body); }
+  publish(header, body, options) { return this.#client.publish(this.name, header, body, options); }
 
   async members() {
     const { presence } = await this.#client.command("presence", { channel: this.name });
@@ -578,8 +582,8 @@ class Channel extends Emitter {
   }
 
   async history({ limit = 100, before, since } = {}) {
-    const at = before ?? since, { publications, epoch } = await this.#client.command("history", {
-      channel: this.name, limit, reverse: !since, since: at && { epoch: at.epoch, offset: at.offset },
+    const { publications, epoch } = await this.#client.command("history", {
+      channel: this.name, limit, reverse: !since, since: placeOf(before ?? since),
     });
     const all = publications.map((p) => messageOf(p, this.name, epoch));
     return since ? all : all.reverse();

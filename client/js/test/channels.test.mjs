@@ -129,6 +129,33 @@ test("a publish whose answer is lost is repeated with its key", async (t) => {
   assert.deepEqual(hub.channel("h1").messages.map((m) => m.data), [1, 2]);
 });
 
+test("a page's own key publishes once, also after a reload", async (t) => {
+  const hub = new Hub(), c = open(t, hub);
+  const first = c.channel("h1").publish("x", 1, { key: "k" });
+  await fails(c.publish("h1", "x", 1, { key: "k" }), "key"); // it waits
+  await settled();
+  assert.deepEqual(await first, { offset: 1, epoch: "e1" });
+  c.close();
+  const again = open(t, hub), later = again.publish("h1", "x", 1, { key: "k" });
+  await settled();
+  assert.deepEqual(await later, { offset: 1, epoch: "e1", duplicate: true });
+  again.close();
+  assert.deepEqual(hub.channel("h1").messages.map((m) => m.data), [1]);
+});
+
+test("begins after a position that is text, or a message", async (t) => {
+  const hub = new Hub(), c = open(t, hub);
+  for (const n of [1, 2, 3]) hub.say("h1", n);
+  const all = heard(c.channel("h1", { since: "e1:1" }));
+  await settled();
+  assert.deepEqual(all, [2, 3]);
+  const [newest] = await c.channel("h1").history({ since: "e1:2" });
+  const more = heard(c.channel("h1", { since: newest }));
+  hub.say("h1", 4);
+  await settled();
+  assert.deepEqual([newest.body, more], [3, [4]]);
+});
+
 test("a publish is not repeated where that could double it", async (t) => {
   const hub = new Hub(), c = open(t, hub);
   await clock.advance(11_000);
