@@ -19,7 +19,7 @@ import (
 
 // examples are the programs of folder example that these tests run. Each prints
 // "NAME is running: http://…".
-var examples = map[string]string{"chat": "Chat", "private-messaging": "Private messaging", "replicas": "Replicas"}
+var examples = map[string]string{"chat": "Chat", "private-messaging": "Private messaging", "replicas": "Replicas", "todo": "Todo"}
 
 // binaries is the folder of the examples, built once by TestMain. Go's test
 // cache does not notice changes to them: run these tests with -count=1.
