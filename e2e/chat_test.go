@@ -207,17 +207,28 @@ func TestOwnMessageIsShownOnceWhicheverComesFirst(t *testing.T) {
 	}
 }
 
+// A page that was asleep for minutes does not send a message again: its key may be
+// forgotten, so it would be said twice.
 func TestMessageIsNotRepeatedWhenItsKeyMayBeForgotten(t *testing.T) {
 	s, b := start(t, "chat")
 	network := newNetwork(t, s)
 	ann := b.join(s.url("sleep"), "Ann")
 	ben := b.join(network.url("sleep"), "Ben")
+	const later = `(() => { const now = Date.now; Date.now = () => now() + 5 * 60_000; return true; })()`
 
 	network.ToClient(lose)
 	ben.say("good night")
 	ann.shows("good night")
 	network.Part()
-	eval[bool](ben, `(() => { const now = Date.now; Date.now = () => now() + 5 * 60_000; return true; })()`)
+	eval[bool](ben, later)
+	network.mend()
+	ben.shows("good night") // it has arrived
+
+	network.ToServer(lose)
+	ben.say("did you hear me?")
+	ben.until(`document.querySelector("#outbox li[data-state=sent]")`)
+	network.Part()
+	eval[bool](ben, later)
 	network.mend()
 	ben.until(`document.querySelector("#outbox li[data-state=failed] .fate")?.textContent.includes("may have been sent")`)
 	ben.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child")))

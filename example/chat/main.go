@@ -3,8 +3,8 @@
 //
 //	go run ./example/chat
 //
-// A page has one connection for all its rooms: page/connection.js. This file has
-// what the server does for the chat; package web has what the examples share.
+// A page has one connection for all its rooms, by channels.js. This file has what the
+// server does for the chat; package web has what the examples share.
 package main
 
 import (
@@ -74,7 +74,7 @@ func newHub() (*channels.Hub, error) {
 func routes(hub *channels.Hub) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", web.Page(page, "'none'"))
-	for _, path := range []string{"/connection/", "/channel/", "/v1/", "/healthz", "/readyz"} { // the last for a load balancer
+	for _, path := range []string{"/channels.js", "/connection/", "/emulation", "/channel/", "/v1/", "/healthz", "/readyz"} { // the last for a load balancer
 		mux.Handle(path, hub.Handler())
 	}
 	return mux
@@ -95,14 +95,14 @@ func authenticate(_ context.Context, _ string, data json.RawMessage) (channels.I
 	return channels.Identity{ID: name}, nil
 }
 
-// say is the body of a chat message. The hub says with each message who
-// published it, so that nobody can write under another name.
+// say is the body of a chat message. The hub says with each message when and by whom it
+// was published, so that nobody can write under another name.
 type say struct {
-	Text string    `json:"text"`
-	At   time.Time `json:"at"`
+	Text string `json:"text"`
+	Key  string `json:"key,omitempty"` // by which its author's page knows it
 }
 
-// check checks each message before it is published, and adds the time.
+// check checks each message before it is published.
 func check(_ context.Context, p *channels.Publication) error {
 	if p.Message.Header != "say" {
 		if p.Identity.ID != "" {
@@ -112,13 +112,12 @@ func check(_ context.Context, p *channels.Publication) error {
 	}
 	var s say
 	err := json.Unmarshal(p.Message.Body, &s)
-	if err != nil {
+	if err != nil || len(s.Key) > 100 {
 		return web.Refusal(`the body has to be like {"text":"hello"}`)
 	}
 	if s.Text, err = web.Said(s.Text); err != nil {
 		return err
 	}
-	s.At = time.Now().UTC().Truncate(time.Millisecond)
 	p.Message.Body, err = json.Marshal(s)
 	return err
 }

@@ -1,7 +1,7 @@
-// The page: what is seen and typed. The connection is in connection.js, and what a
-// room knows of it in room.js.
+// The page: what is seen and typed. The server's own channels.js connects it, for all
+// its rooms at once, and room.js has what a room adds to a channel.
 
-import { Connection } from "./connection.js";
+import { connect } from "/channels.js";
 import { Room } from "./room.js";
 
 const $ = (id) => document.getElementById(id);
@@ -11,11 +11,16 @@ const PAUSE = 5 * 60_000; // after a pause this long, the author is named again
 let user = localStorage.getItem("name") ?? "";
 let last = null; // the last message shown: {from, at}
 let here = null; // the one of these that is shown:
+let client; // of channels.js
 const joined = new Map(); // name → {room, messages, more, people, unread, outbox, draft}; messages is null until there are some to show
-const connection = new Connection({
-  state: () => joined.forEach(({ room }) => room.follow()),
-  push: (channel, push) => joined.get(channel)?.room.received(push),
-});
+
+// signIn connects as the user, or again as another one, who is in the same rooms.
+function signIn() {
+  client?.close();
+  client = connect({ data: { name: user } });
+  client.on("state", () => joined.forEach(({ room }) => room.changed()));
+  for (const r of joined.values()) r.room = room(r);
+}
 
 // --- messages
 
@@ -24,14 +29,14 @@ const calendar = new Intl.DateTimeFormat([], { weekday: "long", day: "numeric", 
 
 // item makes the element for a message. Text is inserted as text, never as
 // HTML.
-function item({ from, text, at, generic, timeless }, previous) {
+function item({ from, text, at, generic }, previous) {
   const li = $("message-template").content.firstElementChild.cloneNode(true);
   const part = (name) => li.querySelector(name);
   const follows = previous?.from === from && at - previous.at < PAUSE && at.toDateString() === previous.at.toDateString();
   li.classList.toggle("mine", from === user && !generic);
   li.classList.toggle("generic", !!generic);
   li.classList.toggle("follows", follows);
-  part("time").hidden = timeless || (from === user && previous && clock.format(at) === clock.format(previous.at));
+  part("time").hidden = from === user && previous && clock.format(at) === clock.format(previous.at);
   face(part(".avatar"), generic ? "" : from);
   part(".from").textContent = from;
   part("time").textContent = clock.format(at);
@@ -42,14 +47,13 @@ function item({ from, text, at, generic, timeless }, previous) {
   return li;
 }
 
-// read converts a publication for display. The hub says who published it: what
-// comes from nobody, or is no chat message, comes from a program.
-function read({ data, info, tags }) {
-  const header = tags?.header ?? "message";
-  const at = new Date((header === "say" && data.at) || Date.now());
-  if (header === "say" && info) return { from: info.user, text: data.text, at };
-  const text = header === "say" ? data.text : `${header} ${JSON.stringify(data)}`.slice(0, 2000);
-  return { from: "server", text, at, generic: true, timeless: header !== "say" };
+// read converts a message for display. The hub says who published it: what comes from
+// nobody, or is no chat message, comes from a program.
+function read({ header, body, user, time }) {
+  const at = new Date(time);
+  if (header === "say" && user) return { from: user, text: body.text, at };
+  const text = header === "say" ? body.text : `${header} ${JSON.stringify(body)}`.slice(0, 2000);
+  return { from: "server", text, at, generic: true };
 }
 
 // linked splits a text into strings and links. Only http and https become
@@ -106,7 +110,7 @@ $("older").onclick = async () => {
   if (!oldest) return;
   $("older").disabled = true;
   try {
-    const { messages, more } = await r.room.older(oldest.offset);
+    const { messages, more } = await r.room.older(oldest);
     if (oldest !== r.messages[0]) return; // it has begun anew
     r.messages.unshift(...messages);
     r.more = more;
@@ -142,7 +146,6 @@ function showOutbox() {
     previous = view;
     li.dataset.state = m.state;
     fate.textContent = { waiting: "Waiting for the connection", failed: `${m.error} ` }[m.state] ?? "";
-    if (m.state === "waiting" && m.error) fate.textContent = m.error;
     fate.hidden = !fate.textContent;
     if (m.state === "failed") {
       fate.append(m.refused ? button("Edit", () => edit(key, m.text)) : button("Try again", () => room.resend(key)));
@@ -171,8 +174,7 @@ function edit(key, text) {
 
 // keep stores unsent messages, so that they survive a reload.
 function keep(name, outbox) {
-  const entries = [...outbox].map(([key, { text, state, error, sentAt, at, epoch, offset, refused }]) =>
-    [key, { text, state: state === "sent" ? "waiting" : state, error, sentAt, at, epoch, offset, refused }]);
+  const entries = [...outbox].filter(([, m]) => m.state !== "done").map(([key, m]) => [key, { ...m, state: m.state === "sent" ? "waiting" : m.state }]);
   if (entries.length) sessionStorage.setItem(`outbox ${name}`, JSON.stringify(entries));
   else sessionStorage.removeItem(`outbox ${name}`);
 }
@@ -297,7 +299,7 @@ function showRooms() {
   $("rooms").replaceChildren(...names.map((name) => {
     const li = before.get(name) ?? roomItem(name);
     const n = counts.get(name) ?? 0, unread = joined.get(name)?.unread;
-    li.querySelector("a").ariaCurrent = name === here?.room.name ? "page" : null;
+    li.querySelector("a").ariaCurrent = name === here?.name ? "page" : null;
     li.querySelector("b").textContent = unread || "";
     li.querySelector("b").title = `${unread} unread`;
     li.querySelector("small").textContent = n || "";
@@ -324,7 +326,7 @@ $("room-form").onsubmit = (e) => {
   if (!name) return;
   $("room-input").value = "";
   location.hash = address(name);
-  if (name === here?.room.name) closeDrawers();
+  if (name === here?.name) closeDrawers();
 };
 
 // enter shows the room in the address. The page stays in the one before, and hears
@@ -349,30 +351,36 @@ function enter() {
 }
 
 function join(name) {
-  const r = { messages: null, more: false, people: [], unread: 0, outbox: kept(name), draft: "" };
+  const r = { name, messages: null, more: false, people: [], unread: 0, outbox: kept(name), draft: "" };
+  joined.set(name, r);
+  r.room = room(r);
+  return r;
+}
+
+// room makes the Room of what is known of it.
+function room(r) {
   const shown = (show) => r === here && show();
-  r.room = new Room(name, connection, r.outbox, {
-    history(messages, more) {
-      Object.assign(r, { messages, more });
-      shown(() => {
-        showAll();
-        toBottom();
-      });
+  return new Room(r.name, client, r.outbox, {
+    begin() {
+      Object.assign(r, { messages: [], more: false });
+      shown(showAll);
     },
-    message(m) {
-      r.messages.push(m);
+    message(m, old) {
+      if (r.messages.push(m) === 1) r.more = m.offset > 1;
       shown(() => {
         lookUp();
         show(m);
+        $("older").hidden = !r.more;
       });
       trim(r);
-      if (r !== here || document.hidden) r.unread++;
+      if (!old && (r !== here || document.hidden)) r.unread++;
       shown(() => following ? toBottom() : ($("newer").hidden = false));
+      if (old) return;
       showRooms();
       showTitle();
     },
     outbox() {
-      keep(name, r.outbox);
+      keep(r.name, r.outbox);
       shown(() => {
         lookUp();
         showOutbox();
@@ -385,16 +393,13 @@ function join(name) {
     },
     state: () => shown(showState),
   });
-  joined.set(name, r);
-  r.room.follow();
-  return r;
 }
 
 // leave leaves a room. The page goes to another one if it shows this one.
 function leave(name) {
   joined.get(name).room.leave();
   joined.delete(name);
-  if (here.room.name === name) location.hash = address(joined.keys().next().value);
+  if (here.name === name) location.hash = address(joined.keys().next().value);
   else showRooms();
 }
 
@@ -421,16 +426,11 @@ function showState() {
   showPeople();
 }
 
-addEventListener("online", () => (connection.cut(), connection.wake()));
-addEventListener("offline", () => connection.cut());
-addEventListener("pagehide", () => connection.pause());
-addEventListener("pageshow", () => connection.wake());
-$("retry").onclick = () => (connection.state === "refused" ? connection.open(user) : here.room.follow());
+$("retry").onclick = () => (client.state === "closed" ? signIn() : here.room.open());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || !here) return;
   here.unread = 0;
   showTitle();
-  connection.wake();
   here.room.refreshPeople();
   listRooms();
 });
@@ -486,7 +486,7 @@ nameDialog.querySelector("form").onsubmit = (e) => {
   user = name;
   localStorage.setItem("name", name);
   showName();
-  connection.open(user);
+  signIn();
   enter();
 };
 
@@ -537,7 +537,7 @@ addEventListener("hashchange", () => user && enter());
 setDrawers(null);
 showName();
 if (user) {
-  connection.open(user);
+  signIn();
   enter();
 } else {
   askName();
