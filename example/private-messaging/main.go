@@ -167,6 +167,9 @@ func (a *app) routes() http.Handler {
 	mux.Handle("/healthz", a.hub.Handler())
 	mux.Handle("/readyz", a.hub.Handler()) // for a load balancer
 	mux.Handle("/", web.Page(page, "'self'"))
+	mux.Handle("/channels.js", a.hub.Handler())
+	mux.Handle("/connection/", a.identify(a.hub.Handler()))
+	mux.Handle("/emulation", a.hub.Handler())
 	mux.Handle("/channel/", a.identify(a.hub.Handler()))
 	mux.Handle("/v1/", a.identify(a.hub.Handler()))
 	mux.Handle("POST /login", a.limits.ByAddress(http.HandlerFunc(a.login)))

@@ -1,33 +1,24 @@
-// Inbox is the connection to the user's inbox: everything that it keeps, then
-// new messages, with no gap and no duplicate, however often the connection
-// breaks.
-//
-// It reads the history once, page by page, and then keeps the position of the
-// last message that it has passed on. Each connection asks for what came since.
-// If that is no longer kept, it reads the history again.
+// Inbox is the user's inbox: what it keeps, then new messages, with no gap and no
+// duplicate. If some that were missed are no longer kept, it begins anew.
 
-const RETRY_MIN = 500, RETRY_MAX = 10_000; // ms between attempts; grows
-const STEADY = 5_000; // ms; a connection that lasts this long resets RETRY
+import { connect } from "/channels.js";
+
+const AGAIN = 2_000; // ms before another attempt after a refusal
 const PATIENCE = 10_000; // ms to wait for an answer from the server
 const PAGE = 500; // messages per request
 
 export class Inbox {
+  state = "connecting"; // or "online", "offline"
   #channel;
   #on;
-  #position = null; // of the last message passed on; null until the history is read
-  #socket = null;
-  #openedAt = Infinity;
-  #turn = 0; // of connect: an earlier call that still waits gives up
-  #attempts = 0;
-  #due = null; // when to connect next, if the server has said so
-  #timer;
-  #ended = new AbortController();
+  #client;
+  #closed = false;
 
   // on has the functions
-  //   history({messages, epoch, first})  these are all that are kept
-  //   message(message)                   one more message
-  //   state(state)                       "online", "connecting" or "offline"
-  //   signedOut()                        the session has ended
+  //   begin(epoch)       what is kept follows; a message of another epoch is gone
+  //   message(message)   one more message
+  //   state(state)       the state has changed
+  //   signedOut()        the session has ended
   constructor(user, on) {
     this.#channel = `inbox.${user}`;
     this.#on = on;
@@ -35,117 +26,72 @@ export class Inbox {
   }
 
   close() {
-    this.#ended.abort();
-    this.#drop();
+    this.#closed = true;
+    this.#client.close();
   }
 
-  // wake connects at once instead of waiting.
-  wake() {
-    if (this.state === "offline" && !this.#ended.signal.aborted) this.#connect();
-  }
-
-  // cut closes the connection. A connection that has outlived its network is
-  // dead, but would not notice for minutes.
-  cut() {
-    this.#lost(this.#socket);
-  }
-
-  // pause closes the connection until wake. A browser may keep a page that the
-  // user has left, with its connection.
-  pause() {
-    this.#turn++;
-    this.#drop();
-    this.#set("offline");
-  }
-
-  async #connect() {
-    clearTimeout(this.#timer);
-    const turn = ++this.#turn;
-    this.#set("connecting");
-    try {
-      await get("me", this.#ended.signal); // a refused WebSocket does not tell why
-      if (!this.#position) {
-        const all = await readHistory(this.#channel, null, this.#ended.signal);
-        if (turn !== this.#turn) return;
-        this.#position = all.position;
-        this.#on.history(all);
-      }
-    } catch (err) {
-      if (turn !== this.#turn || this.#ended.signal.aborted) return;
-      return err.status === 401 ? this.#on.signedOut() : this.#retry();
-    }
-    if (turn !== this.#turn) return;
-    const url = new URL(`channel/${this.#channel}/`, location.href.replace(/^http/, "ws"));
-    url.hash = "";
-    url.searchParams.set("since", `${this.#position.epoch}:${this.#position.offset}`);
-    const socket = this.#socket = new WebSocket(url);
-    this.#timer = setTimeout(() => this.#lost(socket), PATIENCE);
-    socket.onopen = () => {
-      clearTimeout(this.#timer);
-      this.#openedAt = Date.now();
-      this.#set("online");
+  #connect() {
+    const client = this.#client = connect();
+    let inbox;
+    const changed = () => {
+      const state = client.state === "live" && inbox.state !== "live" ? "connecting" : client.state;
+      this.state = state === "live" ? "online" : state === "closed" ? "offline" : state;
+      this.#on.state(this.state);
     };
-    socket.onclose = () => this.#lost(socket);
-    socket.onmessage = (e) => this.#received(JSON.parse(e.data));
+    const open = () => {
+      const own = inbox = client.channel(this.#channel);
+      let held = []; // what comes while the history is read
+      own.on("message", (m) => held ? held.push(m) : this.#on.message(m));
+      own.on("reset", () => {
+        inbox = null;
+        own.close();
+        open();
+      });
+      own.on("state", async (state, why) => {
+        if (own !== inbox) return;
+        changed();
+        if (state === "closed") return this.#refused(client);
+        if (state !== "live" || !held) return;
+        const kept = await everything(own, why).catch(() => null);
+        if (own !== inbox || !held) return;
+        if (!kept) return this.#refused(client);
+        this.#on.begin(why.epoch);
+        for (const m of [...kept, ...held]) this.#on.message(m);
+        held = null;
+      });
+    };
+    open();
+    client.on("state", changed);
   }
 
-  #received(m) {
-    switch (m.header) {
-      case "reconnect": // the server closes the connection at that time
-        this.#due = Date.now() + m.body.after_ms;
-        return;
-      case "reset": // read what was missed as history
-        this.#position = null;
-        return this.#lost(this.#socket);
-    }
-    const p = this.#position;
-    if (!m.offset || (m.epoch === p.epoch && m.offset <= p.offset)) return;
-    this.#position = { epoch: m.epoch, offset: m.offset };
-    this.#on.message(m);
+  // refused looks whether the session has ended, and tries again otherwise.
+  async #refused(client) {
+    client.close();
+    const error = await get("me").then(() => null, (err) => err);
+    if (this.#closed || client !== this.#client) return;
+    if (error?.status === 401) return this.#on.signedOut();
+    setTimeout(() => this.#closed || this.#connect(), AGAIN);
   }
+}
 
-  #lost(socket) {
-    if (!socket || socket !== this.#socket) return;
-    this.#drop();
-    if (Date.now() - this.#openedAt > STEADY) this.#attempts = 0;
-    this.#openedAt = Infinity;
-    this.#retry();
-  }
-
-  // drop closes the socket without waiting for the server.
-  #drop() {
-    clearTimeout(this.#timer);
-    const socket = this.#socket;
-    this.#socket = null;
-    if (!socket) return;
-    socket.onopen = socket.onclose = socket.onmessage = null;
-    socket.close();
-  }
-
-  // retry connects later: at the time that the server said, or after a delay
-  // that grows and is random, so that the pages do not all return at once.
-  #retry() {
-    const wait = Math.min(RETRY_MAX, RETRY_MIN * 2 ** this.#attempts++) * (0.5 + Math.random() / 2);
-    this.#timer = setTimeout(() => this.#connect(), this.#due === null ? wait : this.#due - Date.now());
-    this.#due = null;
-    this.#set("offline");
-  }
-
-  #set(state) {
-    this.state = state;
-    this.#on.state(state);
+// everything returns what a channel keeps, oldest first, up to where it has begun.
+async function everything(channel, { epoch, offset }) {
+  const all = [];
+  for (let before = { epoch, offset: offset + 1 }; ; [before] = all) {
+    const page = await channel.history({ limit: 1000, before });
+    if (!page.length) return all;
+    all.unshift(...page);
   }
 }
 
 // readHistory reads a channel's messages after a position, page by page. If
 // position is null, or if some messages after it are gone, it reads all that
-// are kept. The result's position is that of the last message, from which a
-// connection goes on.
-export async function readHistory(channel, position, signal) {
+// are kept. The result's position is that of the last message.
+export async function readHistory(channel, position) {
   let from = position, messages = [];
   for (;;) {
     const since = from ? `${from.epoch}:${from.offset}` : ":0";
-    const page = await get(`v1/channel/${channel}/history?limit=${PAGE}&since=${since}`, signal);
+    const page = await get(`v1/channel/${channel}/history?limit=${PAGE}&since=${since}`);
     if (from && page.missed) { // trimmed since the last answer
       from = null;
       messages = [];
@@ -155,17 +101,15 @@ export async function readHistory(channel, position, signal) {
     messages.push(...page.data);
     const last = page.data.at(-1);
     if (!last || last.offset >= page.offset) {
-      const { epoch, offset, first } = page;
-      return { messages, epoch, first, position: { epoch, offset }, whole: !position };
+      return { messages, position: { epoch: page.epoch, offset: page.offset }, whole: !position };
     }
     from = { epoch: page.epoch, offset: last.offset };
   }
 }
 
 // get returns the server's answer. An error has its status.
-export async function get(path, signal) {
-  const timeout = AbortSignal.timeout(PATIENCE);
-  const res = await fetch(path, { cache: "no-store", signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
+export async function get(path) {
+  const res = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
   if (!res.ok) throw Object.assign(new Error(res.statusText), { status: res.status });
   return res.json();
 }

@@ -31,7 +31,7 @@ async function start() {
   $("me").textContent = me.name;
   read = JSON.parse(localStorage.getItem(`read ${me.id}`) ?? "{}");
   outbox = new Outbox(`outbox ${me.id}`, { changed: draw, signedOut });
-  inbox = new Inbox(me.id, { history: takeAll, message: take, state: showState, signedOut });
+  inbox = new Inbox(me.id, { begin, message: take, state: showState, signedOut });
   choose();
 }
 
@@ -78,23 +78,19 @@ function user(id) {
   return users.get(id);
 }
 
-// takeAll shows what the inbox keeps, and older messages that are already on
-// the page.
-function takeAll({ messages, epoch, first }) {
-  for (const u of users.values()) {
-    u.messages = u.messages.filter((m) => m.epoch === epoch && m.offset < first);
-    u.unread = false;
-  }
+// begin keeps what is on the page, except what is gone with another epoch. What the inbox
+// keeps comes next, and is shown once.
+function begin(epoch) {
+  for (const u of users.values()) u.messages = u.messages.filter((m) => m.epoch === epoch);
   shown.clear();
   for (const u of users.values()) u.messages.forEach((m) => shown.add(m.id));
-  messages.forEach(put);
-  outbox.arrived(new Set(messages.map((m) => m.body.key)), true);
+  outbox.settle();
   draw();
 }
 
 function take(m) {
   put(m);
-  outbox.arrived(new Set([m.body.key]), false);
+  outbox.arrived(m.body.key);
   draw();
 }
 
@@ -135,9 +131,8 @@ async function look() {
     }
     listed = list.position;
     connected = inbox.state === "online" ? new Set(there.data) : null;
-  } catch (err) {
+  } catch {
     connected = null;
-    if (!err.status) inbox.cut(); // no answer: the connection is probably dead too
   }
   looking = false;
   draw();
@@ -155,13 +150,8 @@ function showState(state) {
   draw();
 }
 
-addEventListener("online", () => (inbox?.cut(), inbox?.wake()));
-addEventListener("offline", () => inbox?.cut());
-addEventListener("pagehide", () => inbox?.pause());
-addEventListener("pageshow", () => inbox?.wake());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
-  inbox?.wake();
   look();
   draw();
 });

@@ -51,13 +51,17 @@ export class Outbox {
     this.#changed();
   }
 
-  // arrived reports that messages with these keys are in the inbox. If all is
-  // set, they are everything that the inbox keeps, so a sent message that is
-  // not among them is gone.
-  arrived(keys, all) {
+  // arrived reports that the message with this key is in the inbox. settle reports that
+  // everything in the inbox comes next: a sent message that is not there is gone.
+  arrived(key) {
     const before = this.#entries.length;
-    this.#entries = this.#entries.filter((m) => !keys.has(m.key) && !(all && m.state === "sent"));
+    this.#entries = this.#entries.filter((m) => m.key !== key);
     if (this.#entries.length !== before) this.#changed();
+  }
+
+  settle() {
+    this.#entries = this.#entries.filter((m) => m.state !== "sent");
+    this.#changed();
   }
 
   // wake sends at once what waits.
