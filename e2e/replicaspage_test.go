@@ -64,21 +64,26 @@ func TestReplicasAnswerThatIsLost(t *testing.T) {
 	ann := b.enter(s, "Ann")
 	eval[bool](ann, `(() => {
 		const before = WebSocket.prototype.send;
-		WebSocket.prototype.send = function () { WebSocket.prototype.send = before; };
+		WebSocket.prototype.send = function (data) {
+			if (!data.includes('"publish"')) return before.call(this, data);
+			WebSocket.prototype.send = before;
+		};
 		return true;
 	})()`)
 	ann.speak("is it said?")
 	ann.press("kill", 1)
-	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("may have been sent")`)
 	ann.press("start", 1)
-	ann.state("online")
+	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("may have been sent")`)
 	assert.Empty(t, eval[[]string](ann, said))
 	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type"))) // "Try again"
 	ann.until(`JSON.stringify(` + said + `) === '["is it said?"]' && !document.querySelector("#outbox li")`)
 
-	ann.answers("store_unavailable")
+	ann.replies(103, false)
+	ann.speak("not allowed")
+	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.startsWith("Not sent: you are not allowed to write here.")`)
+	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:last-child"))) // "Remove"
+	ann.replies(111, true)
 	ann.speak("again")
-	ann.until(`document.querySelector("#outbox .fate").textContent === "Not sent yet, trying again…"`)
 	ann.until(said + `.includes("again") && !document.querySelector("#outbox li")`)
 	eval[bool](ann, `(document.getElementById("text").value = "x".repeat(2001), document.getElementById("composer").requestSubmit(), true)`)
 	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("make it shorter")`)
@@ -99,25 +104,4 @@ func TestReplicasOnAPhone(t *testing.T) {
 		p.fits(390, scrolled, `document.querySelector("aside")`)
 		assert.Greater(t, p.contrast("#text", "::placeholder"), 4.5, "the placeholder's contrast in dark mode")
 	}
-}
-
-// answers makes the next answer that the page gets a refusal with a code. Its
-// message is for programs.
-func (p *page) answers(code string) {
-	p.t.Helper()
-	eval[bool](p, fmt.Sprintf(`(() => {
-		const before = WebSocket.prototype.send;
-		WebSocket.prototype.send = function (data) {
-			WebSocket.prototype.send = before;
-			const take = this.onmessage;
-			this.onmessage = (e) => {
-				const m = JSON.parse(e.data);
-				if (m.header !== "exchange") return take(e);
-				this.onmessage = take;
-				take({ data: JSON.stringify({ header: "error", id: m.id, body: { code: %q, msg: "try again, with an idempotency key" } }) });
-			};
-			before.call(this, data);
-		};
-		return true;
-	})()`, code))
 }

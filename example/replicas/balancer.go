@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/channels-go/channels/client/js"
 	"github.com/channels-go/channels/example/internal/web"
 )
 
@@ -27,9 +28,14 @@ func routes(s *supervisor, l *load) http.Handler {
 	balanced := balance(s, s.choose)
 	mux.Handle("/admin/", balance(s, s.first))
 	mux.HandleFunc("GET /operators", operators(s.config.Token))
-	mux.Handle("/channel/", balanced)
-	mux.Handle("/v1/", balanced)
-	mux.Handle("/readyz", balanced) // for a load balancer in front of this one
+	mux.HandleFunc("GET /channels.js", func(w http.ResponseWriter, r *http.Request) { // the page needs it even if no replica runs
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-cache")
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(js.Module()))
+	})
+	for _, path := range []string{"/connection/", "/channel/", "/v1/", "/readyz"} { // the last for a load balancer in front of this one
+		mux.Handle(path, balanced)
+	}
 	mux.HandleFunc("GET /replicas", func(w http.ResponseWriter, _ *http.Request) {
 		web.Answer(w, map[string]any{"data": s.states(), "history": s.config.Redis != "", "load": l.state()})
 	})

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -94,7 +95,7 @@ func ready(t *testing.T, address string, n int) {
 // join enters the lobby, until t ends.
 func join(t *testing.T, address string) *websocket.Conn {
 	t.Helper()
-	c, _, err := hubtest.Dial(t, "http://"+address+"/channel/lobby/?name=Ann&page=1", websocket.DialOptions{})
+	c, _, err := hubtest.Dial(t, "http://"+address+"/channel/lobby/", websocket.DialOptions{})
 	require.NoError(t, err)
 	return c
 }
@@ -130,17 +131,19 @@ func TestWebSocketsAreSpreadAndDrained(t *testing.T) {
 		a := program(t, 3)
 		ready(t, a, 3)
 		seen := map[string]bool{}
-		for range 3 {
-			c, _, err := hubtest.Dial(outer, "http://"+a+"/channel/lobby/?name=Ann&page=1", websocket.DialOptions{}) // for longer than this subtest
+		for i := range 3 {
+			c, _, err := hubtest.Dial(outer, "http://"+a+"/channel/lobby/", websocket.DialOptions{}) // for longer than this subtest
 			require.NoError(t, err)
-			m, err := webtest.Next(c)
-			require.NoError(t, err)
-			require.Equal(t, "presence", m.Header, "the client's own arrival comes first")
-			var arrival struct {
-				Member struct{ Info struct{ Node string } }
+			text := fmt.Sprint("from ", i)
+			require.NoError(t, c.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"header":"say","body":{"text":%q}}`, text)))
+			for said := (say{}); said.Text != text; { // beside who joins, and the answer
+				m, err := webtest.Next(c)
+				require.NoError(t, err)
+				if m.Header == "say" {
+					require.NoError(t, json.Unmarshal(m.Body, &said))
+					seen[said.Node] = true
+				}
 			}
-			require.NoError(t, json.Unmarshal(m.Body, &arrival))
-			seen[arrival.Member.Info.Node] = true
 			conns = append(conns, c)
 		}
 		require.Len(t, seen, 3)

@@ -123,7 +123,14 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 			}
 			return o
 		},
-		OnPublish: func(_ context.Context, p *channels.Publication) error { return check(p, cfg.Node) },
+		Authenticate: authenticate,
+		OnPublish:    func(_ context.Context, p *channels.Publication) error { return check(p, cfg.Node) },
+		OnCall: func(_ context.Context, c channels.Call) (json.RawMessage, error) {
+			if c.Method != "where" {
+				return nil, channels.ErrNoMethod
+			}
+			return json.Marshal(cfg.Node)
+		},
 	})
 	if err != nil {
 		return err
@@ -141,7 +148,7 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 		return errors.Join(err, operators.Close(), hub.Shutdown(ctx))
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", identify(cfg.Node, lookedAt(hub.Handler())))
+	mux.Handle("/", lookedAt(hub.Handler()))
 	mux.Handle("/admin/", own(http.StripPrefix("/admin", operators)))
 	server := web.NewServer(mux)
 	err = web.Serve(ctx, server, listener)
@@ -223,24 +230,14 @@ func checkRedis(url string) error {
 	return nil
 }
 
-// identify tells the hub who made a request, and tells other pages which
-// replica it is connected to. The user is the name that the page sends.
-func identify(node string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if q := r.URL.Query(); q.Has("name") {
-			name, page := strings.TrimSpace(q.Get("name")), q.Get("page")
-			if !web.ValidName(name) || !web.ValidName(page) {
-				http.Error(w, "name and page must have 1 to 40 characters, all of them visible", http.StatusBadRequest)
-				return
-			}
-			info, _ := json.Marshal(map[string]string{"node": node, "page": page}) // strings can always be encoded
-			r = r.Clone(channels.WithIdentity(r.Context(), channels.Identity{ID: name, Info: info}))
-			q.Del("name") // the hub refuses unknown parameters
-			q.Del("page")
-			r.URL.RawQuery = q.Encode()
-		}
-		next.ServeHTTP(w, r)
-	})
+// authenticate tells the hub whose connection it is: that of the name that the page sends.
+func authenticate(_ context.Context, _ string, data json.RawMessage) (channels.Identity, error) {
+	var page struct{ Name string }
+	json.Unmarshal(data, &page)
+	if page.Name = strings.TrimSpace(page.Name); !web.ValidName(page.Name) {
+		return channels.Identity{}, web.Refusal("a name must have 1 to 40 characters, all of them visible")
+	}
+	return channels.Identity{ID: page.Name}, nil
 }
 
 // say is the body of a chat message.
@@ -249,13 +246,14 @@ type say struct {
 	From string    `json:"from"`
 	Node string    `json:"node"` // the replica that it was published on
 	At   time.Time `json:"at"`
+	Key  string    `json:"key,omitempty"` // by which its author's page knows it
 }
 
 // check adds to each message its author, the time, and the replica.
 func check(p *channels.Publication, node string) error {
 	var s say
 	err := json.Unmarshal(p.Message.Body, &s)
-	if p.Message.Header != "say" || err != nil {
+	if p.Message.Header != "say" || err != nil || len(s.Key) > 100 {
 		return web.Refusal(`a message has to be like {"header":"say","body":{"text":"hello"}}`)
 	}
 	if s.Text, err = web.Said(s.Text); err != nil {

@@ -1,210 +1,120 @@
 // The page: its replica, the state of all replicas, and a room whose messages
 // go through the replica that the balancer chose.
 
+import { connect } from "/channels.js";
+
 const $ = (id) => document.getElementById(id);
 const ROOM = "lobby";
-const RETRY_MIN = 250, RETRY_MAX = 5_000; // ms between attempts; grows
 const PATIENCE = 8_000; // ms to wait for an answer; longer than replicas wait for their store
-const PAST = `/v1/channel/${ROOM}/history?limit=50`;
-const AGAIN = 2_000; // ms between checks for a store that is down, and before resending a refused message
+const SOON = 1_000; // ms in which a connected page is in the room, if the store is there
 const KEY_LIFE = 4 * 60_000; // ms; the replicas remember keys for 5 minutes
 const SHOWN = 300; // messages that stay on the page
 
-const page = String(crypto.getRandomValues(new Uint32Array(1))[0]); // distinguishes this page from others with the same name
 let user = sessionStorage.getItem("name") ?? `Guest ${100 + Math.floor(Math.random() * 900)}`;
 let history = null; // whether the replicas keep one; null until they have told
-let position = null; // of the last message shown, if there is a history
-let away = false; // the store was down when it was last asked
+let client, room; // of channels.js
 let here = ""; // the replica that this page is on, or was last on
-let on = false; // the page is connected to it
 let dead = false; // all replicas are dead
-let socket = null;
-let turn = 0; // of connect: an earlier call that still waits gives up
-let attempts = 0;
 let timer;
 
 // Messages without an answer: key → {text, state, error, sentAt}. The state is
 // "waiting", "sent" or "failed". They survive a reload of the page.
 const outbox = new Map(JSON.parse(sessionStorage.getItem("outbox") ?? "[]"));
 
-// What the replicas' error codes mean for the reader of the page.
-const SOON = new Set(["store_unavailable", "mesh_unavailable", "overloaded", "too_many_channels", "rate_limited", "internal", "draining", "closed"]);
-const REFUSED = {
-  too_large: "it is too long: make it shorter",
-  bad_message: "it is too long, or has characters that cannot be sent: change it",
-  bad_utf8: "it has characters that cannot be sent: change it",
-  forbidden: "you are not allowed to write here",
-};
+// What error codes mean for the reader of the page.
+const FORBIDDEN = 103, BAD_REQUEST = 107;
+const LOST = "No answer came; it may have been sent.";
 
 // --- the connection
 
-async function connect() {
-  const own = ++turn;
-  drop();
-  if (!away && !dead) show("connecting", "Connecting…");
-  try {
-    if (history === null) await look();
-    if (history && (!position || attempts > 1)) { // also after failed attempts, to learn why
-      const past = await get(PAST);
-      if (own !== turn) return;
-      away = false;
-      if (!position) {
-        past.data.forEach(message);
-        position = past;
-      }
-    }
-  } catch (e) {
-    if (own !== turn) return;
-    away = e.code === "store_unavailable";
-    if (!away) return later();
-    // A replica answers. It accepts this page if it has other subscribers in
-    // the room.
-  }
-  if (own !== turn) return;
-  const url = new URL(`/channel/${ROOM}/`, location.origin.replace("http", "ws"));
-  url.searchParams.set("name", user);
-  url.searchParams.set("page", page);
-  if (position) url.searchParams.set("since", `${position.epoch}:${position.offset}`);
-  const s = socket = new WebSocket(url);
-  timer = setTimeout(() => lost(s), PATIENCE);
-  s.onclose = () => lost(s);
-  s.onmessage = (e) => received(s, JSON.parse(e.data));
+// enter connects under the user's name.
+function enter() {
+  client?.close();
+  client = connect({ data: { name: user }, transport: "websocket", maxDelay: 2_000 }); // the balancer passes WebSockets, and a replica comes soon
+  client.on("state", async (state) => {
+    changed();
+    if (state === "live") arrived(await client.call("where").catch(() => here));
+  });
+  open();
+  for (const [key, m] of outbox) if (m.state === "waiting") deliver(key, m);
 }
 
-function lost(s) {
-  if (s !== socket) return;
-  drop();
-  later();
+// open begins with the newest messages, if there is a history. If some that were missed
+// are no longer kept, it begins anew.
+function open() {
+  const own = room = client.channel(ROOM, history ? { last: 50 } : {});
+  let begun = false;
+  own.on("state", (state) => {
+    if (own !== room) return;
+    if (state === "live" && !begun && history) $("messages").replaceChildren();
+    begun ||= state === "live";
+    changed();
+  });
+  own.on("reset", () => {
+    if (!history) return; // it has missed what was said, and goes on
+    room = null;
+    own.close();
+    open();
+  });
+  own.on("message", message);
 }
 
-function drop() {
+// changed shows the state of the connection.
+function changed() {
   clearTimeout(timer);
-  const s = socket;
-  socket = null;
-  if (!s) return;
-  s.onclose = s.onmessage = null;
-  s.close();
-  on = false;
-  unsend();
-  showOutbox();
-}
-
-// later connects after a delay that grows and is random, so that the pages do
-// not all return at once.
-function later() {
-  showLost();
-  const wait = Math.min(RETRY_MAX, RETRY_MIN * 2 ** attempts++) * (0.5 + Math.random() / 2);
-  timer = setTimeout(connect, wait);
-}
-
-function showLost() {
-  if (dead) show("offline", "All replicas are dead: start one");
-  else if (away) show("away", "The store is away: the room opens when it is back");
-  else show("offline", "Looking for another replica…");
-  $("here").textContent = here ? "no replica" : "no replica yet";
-}
-
-function received(s, m) {
-  switch (m.header) {
-    case "presence": { // the page's own join tells which replica this is
-      const { node, page: who } = m.body.member.info ?? {};
-      if (m.body.event === "join" && who === page) arrived(node);
-      return;
-    }
-    case "exchange":
-    case "error":
-      return answered(m);
-    case "reconnect": // the replica ends soon, and closes this connection itself
-      return;
-    case "reset":
-      position = null;
-      if (history) $("messages").replaceChildren();
-      return lost(s);
+  const connected = client.state === "live";
+  if (connected && room.state === "live") {
+    show("online", "Live");
+  } else if (connected) {
+    timer = setTimeout(show, SOON, "away", "The store is away: the room opens when it is back");
+  } else {
+    if (dead) show("offline", "All replicas are dead: start one");
+    else if (here) show("offline", "Looking for another replica…");
+    else show("connecting", "Connecting…");
+    $("here").textContent = here ? "no replica" : "no replica yet";
   }
-  if (history) position = { epoch: m.epoch, offset: m.offset };
-  message(m);
+  for (const m of outbox.values()) {
+    if (m.state !== "waiting" && m.state !== "sent") continue;
+    m.state = connected ? "sent" : "waiting";
+    if (connected) m.sentAt ??= Date.now();
+  }
+  showOutbox();
 }
 
 function arrived(node) {
-  clearTimeout(timer);
-  attempts = 0;
+  if (client.state !== "live") return; // it has gone already
   if (here && here !== node) news(`You have moved from ${here} to ${node}`);
   here = node;
-  on = true;
   dead = false;
   $("here").textContent = node;
-  if (!history || position) {
-    show("online", "Live");
-  } else {
-    show("away", "The store is away: no history for now");
-    timer = setTimeout(back, AGAIN, socket);
-  }
-  flush();
   look().catch(unknown);
 }
 
-// back starts over with the history when the store answers.
-async function back(s) {
+// --- sending: messages wait while there is no replica. With a history, each is said
+// once. Without one, a duplicate would go unnoticed, so the author decides about a
+// message whose answer is lost.
+
+function say(text) {
+  const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // randomUUID needs HTTPS
+  outbox.set(key, { text });
+  again(key);
+}
+
+async function deliver(key, m) {
   try {
-    await get(PAST);
-  } catch {
-    if (s === socket) timer = setTimeout(back, AGAIN, s);
-    return;
-  }
-  if (s !== socket) return;
-  away = false;
-  position = null;
-  $("messages").replaceChildren();
-  connect();
-}
-
-// --- sending: messages wait while there is no replica
-
-// flush sends what waits, for the first time or again. With a key, the replicas
-// publish it once.
-function flush() {
-  for (const [key, m] of outbox) {
-    if (!on || m.state !== "waiting") continue;
-    m.sentAt ??= Date.now();
-    if (Date.now() - m.sentAt > KEY_LIFE) { // its key may be forgotten, so it could be said twice
-      Object.assign(m, { state: "failed", error: "No answer came; it may have been sent.", sentAt: null });
-      continue;
-    }
-    m.state = "sent";
-    const message = { header: "say", body: { text: m.text }, id: key };
-    if (history) message.key = key;
-    socket.send(JSON.stringify(message));
+    if (m.sentAt && (!history || Date.now() - m.sentAt > KEY_LIFE)) throw { code: "lost" }; // before a reload
+    await room.publish("say", { text: m.text, key }, { key });
+    outbox.delete(key);
+  } catch ({ code, message }) {
+    if (code === "closed") return; // the next connection sends it
+    const why = { [FORBIDDEN]: "you are not allowed to write here", [BAD_REQUEST]: message }[code] ?? "the replica did not take it";
+    Object.assign(m, { state: "failed", refused: code === BAD_REQUEST, error: code === "lost" ? LOST : `Not sent: ${why}.` });
   }
   showOutbox();
-}
-
-function answered({ header, body, id }) {
-  const m = outbox.get(id);
-  if (!m) return;
-  if (header === "exchange") {
-    outbox.delete(id);
-  } else if (SOON.has(body.code)) { // with a history, it may have been said
-    Object.assign(m, { state: "waiting", error: "Not sent yet, trying again…", sentAt: history ? m.sentAt : null });
-    setTimeout(flush, AGAIN);
-  } else {
-    const why = REFUSED[body.code] ?? (body.code === "refused" ? body.msg : "the replica did not take it"); // "refused" is this app's own code
-    Object.assign(m, { state: "failed", refused: true, error: `Not sent: ${why}.`, sentAt: null });
-  }
-  showOutbox();
-}
-
-// unsend handles messages that will get no answer any more. Without a history,
-// a duplicate would go unnoticed, so the author decides.
-function unsend() {
-  for (const m of outbox.values()) {
-    if (m.state !== "sent") continue;
-    if (history) m.state = "waiting";
-    else Object.assign(m, { state: "failed", error: "No answer came; it may have been sent.", sentAt: null });
-  }
 }
 
 function showOutbox() {
-  sessionStorage.setItem("outbox", JSON.stringify([...outbox]));
+  sessionStorage.setItem("outbox", JSON.stringify([...outbox].map(([key, m]) => [key, { ...m, state: m.state === "sent" ? "waiting" : m.state }])));
   $("outbox").replaceChildren(...[...outbox].filter(([, m]) => m.state !== "sent").map(([key, m]) => {
     const li = document.createElement("li"), text = document.createElement("p"), fate = document.createElement("p");
     li.dataset.state = m.state;
@@ -231,8 +141,10 @@ function button(label, onclick) {
 }
 
 function again(key) {
-  Object.assign(outbox.get(key), { state: "waiting", error: null });
-  flush();
+  const m = outbox.get(key);
+  Object.assign(m, { state: "waiting", error: null, sentAt: null });
+  if (client) deliver(key, m);
+  if (client) changed();
 }
 
 function forget(key) {
@@ -257,6 +169,7 @@ function show(state, text) {
 const clock = new Intl.DateTimeFormat([], { hour: "numeric", minute: "2-digit", second: "2-digit" });
 
 function message({ body }) {
+  if (outbox.delete(body.key)) showOutbox();
   const li = $("message-template").content.firstElementChild.cloneNode(true);
   li.classList.toggle("mine", body.from === user);
   li.querySelector(".from").textContent = body.from;
@@ -315,8 +228,7 @@ $("composer").onsubmit = (e) => {
   if (!text) return;
   $("text").value = "";
   following = true;
-  outbox.set(crypto.getRandomValues(new Uint32Array(4)).join("-"), { text, state: "waiting" });
-  flush();
+  say(text);
 };
 
 $("name").value = user;
@@ -325,7 +237,7 @@ $("name").onchange = () => {
   $("name").value = name || user;
   if (!name || name === user) return;
   sessionStorage.setItem("name", user = name);
-  connect();
+  if (client) enter();
 };
 
 // --- the replicas: what the balancer knows about its processes, and what the
@@ -333,17 +245,12 @@ $("name").onchange = () => {
 
 async function look() {
   const processes = await get("/replicas");
+  dead = processes.data.every((p) => !p.pid);
   if (history === null) {
     mode(history = processes.history);
-    unsend(); // messages sent before a reload
+    enter();
   }
-  const were = dead;
-  dead = processes.data.every((p) => !p.pid);
-  if (dead && !on) showLost();
-  if (were && !dead && !on) {
-    attempts = 0;
-    connect();
-  }
+  if (client.state !== "live") changed();
   let nodes = [];
   try {
     nodes = (await get("/v1/nodes")).data;
@@ -368,10 +275,10 @@ function replica({ node, number, pid, ready, leaves }, known, others) {
   }
   const status = known?.status ?? "unknown";
   li.dataset.light = pid ? status : "red";
-  li.ariaCurrent = on && node === here ? "true" : null;
+  li.ariaCurrent = client.state === "live" && node === here ? "true" : null;
   // The replicas' data about each other is some seconds old, but not this
   // page's own connection.
-  const n = Math.max(known?.connections ?? 0, on && node === here ? 1 : 0);
+  const n = Math.max(known?.connections ?? 0, client.state === "live" && node === here ? 1 : 0);
   const how = {
     green: ready ? `pid ${pid}, ${n} ${n === 1 ? "connection" : "connections"}` : leaves ? "ending" : "starting",
     unknown: "starting",
@@ -429,18 +336,10 @@ function mode(history) {
 
 async function get(path) {
   const res = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-  if (!res.ok) {
-    const refusal = await res.json().catch(() => null); // the balancer's own errors are not JSON
-    throw Object.assign(new Error(res.statusText), { code: refusal?.error?.code });
-  }
+  if (!res.ok) throw new Error(res.statusText);
   return res.json();
 }
 
 setInterval(() => document.hidden || look().catch(unknown), 1_000);
-addEventListener("pagehide", () => { // a browser may keep a page that was left, with its connection
-  turn++;
-  drop();
-});
-addEventListener("pageshow", (e) => e.persisted && connect());
 showOutbox();
-connect();
+look().catch(unknown);
