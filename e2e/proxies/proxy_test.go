@@ -57,11 +57,17 @@ type proxy struct {
 // start starts a proxy before an app. It ends with the test.
 func start(t *testing.T, kind string, app target) *proxy {
 	t.Helper()
+	return startAs(t, kinds[kind], app)
+}
+
+// startAs starts a proxy that is configured in some other way.
+func startAs(t *testing.T, configure func(t *testing.T, p *proxy, app target), app target) *proxy {
+	t.Helper()
 	p := &proxy{t: t, dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), log: &basetest.Log{}}
-	kinds[kind](t, p, app)
+	configure(t, p, app)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("%s wrote:\n%s", kind, p.log)
+			t.Logf("%s wrote:\n%s", p.argv[0], p.log)
 		}
 	})
 	p.run()
@@ -126,12 +132,21 @@ func nginx(t *testing.T, p *proxy, app target) {
 		"listen 8080;", "listen "+p.addr+";",
 		"set $app app:8080;", "set $app "+app.String()+";",
 		"resolver 127.0.0.11 ", "resolver "+cmp.Or(app.dns, "127.0.0.11")+" ",
-		"\nhttp {\n", "\nhttp {\nclient_body_temp_path "+p.dir+"/body; proxy_temp_path "+p.dir+"/proxy; fastcgi_temp_path "+p.dir+"/f; uwsgi_temp_path "+p.dir+"/u; scgi_temp_path "+p.dir+"/s;\n")
-	p.argv = []string{"nginx", "-p", p.dir, "-c", path, "-g", "daemon off; error_log stderr notice; pid " + p.dir + "/pid;"}
+		"\nhttp {\n", "\nhttp {\n"+nginxFolders(p)+"\n")
+	p.argv = nginxCommand(p, path)
 	p.reload = func() {
 		p.process.Signal(syscall.SIGHUP)
 		basetest.Eventually(t, "nginx ends its old workers", func() bool { return p.log.Has("gracefully shutting down") })
 	}
+}
+
+// nginxFolders has nginx write to the proxy's folder only.
+func nginxFolders(p *proxy) string {
+	return "client_body_temp_path " + p.dir + "/body; proxy_temp_path " + p.dir + "/proxy; fastcgi_temp_path " + p.dir + "/f; uwsgi_temp_path " + p.dir + "/u; scgi_temp_path " + p.dir + "/s;"
+}
+
+func nginxCommand(p *proxy, path string) []string {
+	return []string{"nginx", "-p", p.dir, "-c", path, "-g", "daemon off; error_log stderr notice; pid " + p.dir + "/pid;"}
 }
 
 func haproxy(t *testing.T, p *proxy, app target) {
