@@ -29,7 +29,7 @@ func TestTheReadmesProgram(t *testing.T) {
 	program := blocks(readme, "go")[0]
 	require.Contains(t, program, `"127.0.0.1:8080"`)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.ReplaceAll(program, "127.0.0.1:8080", addr)), 0o600))
-	page := blocks(readme, "html")[0]
+	page := blocks(readme, "html")[1]
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "public"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "public", "index.html"), []byte(page), 0o600))
 

@@ -27,13 +27,19 @@ import (
 // In the tests of this file, a browser runs what docs/protocol.md recommends for
 // pages, and what pages do by themselves.
 
-// snippets returns a document's n blocks of code in a language.
-func snippets(t *testing.T, document, language string, n int) (all []string) {
+// snippets returns the n blocks of code in a language of a document, or of its chapter.
+func snippets(t *testing.T, document, chapter, language string, n int) (all []string) {
 	t.Helper()
-	text, err := os.ReadFile("../" + document)
+	b, err := os.ReadFile("../" + document)
 	require.NoError(t, err)
-	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllSubmatch(text, -1) {
-		all = append(all, string(m[1]))
+	text := string(b)
+	if chapter != "" {
+		_, after, ok := strings.Cut(text, "\n## "+chapter+"\n")
+		require.True(t, ok, "%s has no chapter %q", document, chapter)
+		text, _, _ = strings.Cut(after, "\n## ")
+	}
+	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		all = append(all, m[1])
 	}
 	require.Len(t, all, n)
 	return all
@@ -41,7 +47,7 @@ func snippets(t *testing.T, document, language string, n int) (all []string) {
 
 // pages returns the JavaScript of docs/protocol.md: of a page that talks, and of
 // one that listens.
-func pages(t *testing.T) []string { return snippets(t, "docs/protocol.md", "js", 2) }
+func pages(t *testing.T) []string { return snippets(t, "docs/protocol.md", "In a browser", "js", 2) }
 
 // site is a server whose app can be removed, so that only a proxy is left.
 type site struct {

@@ -1,76 +1,99 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
 	"io"
 	"net/http"
-	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
-// The README's page shows what is published, publishes what is written into it,
-// and connects again. The README's program itself is run by package docs.
-func TestTheReadmesPage(t *testing.T) {
-	html := snippets(t, "README.md", "html", 1)[0]
-	server := hubtest.Serve(t, channels.Options{}, func(hub http.Handler) http.Handler {
-		mux := http.NewServeMux()
-		mux.Handle("/rt/", http.StripPrefix("/rt", hub))
-		mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, html) })
-		return mux
-	})
-	publish := func(body string) {
-		t.Helper()
-		_, err := server.Hub.Publish(t.Context(), "orders", hubtest.Msg("new", body))
-		require.NoError(t, err)
-	}
-
-	p := newBrowser(t).visit(server.HTTP.URL, "reader", 800, 600)
-	p.until(`socket.readyState === 1`)
-	publish(`{"id":1}`)
-	p.until(`list.innerText === 'new: {"id":1}'`)
-	eval[bool](p, `(form.note.value = "ready", form.requestSubmit(), true)`)
-	p.until(`list.innerText === 'new: {"id":1}\nnote: "ready"'`)
-	eval[bool](p, `(socket.close(), true)`)
-	p.until(`socket.readyState === 3`)
-	p.until(`socket.readyState === 1`) // the next one
-	publish(`{"id":2}`)
-	p.until(`list.innerText.endsWith('new: {"id":2}')`)
-}
-
-// The README's ten lines for a page work with the SDK, as npm has it.
-func TestTheReadmesSDK(t *testing.T) {
-	code := snippets(t, "README.md", "js", 1)[0]
-	require.Contains(t, code, `import { Centrifuge } from "centrifuge"`)
-	code = regexp.MustCompile(`(?m)^import .*$`).ReplaceAllString(code, "") // it is loaded as a script, without a bundler
-	server := hubtest.Serve(t, channels.Options{
-		Channel: func(name string) channels.ChannelOptions {
-			return channels.ChannelOptions{HistorySize: map[string]int{"chat.lobby": 100}[name]}
+// readme serves the README's hub as its program does, with a page.
+func readme(t *testing.T, page string) *hubtest.Server {
+	t.Helper()
+	return hubtest.Serve(t, channels.Options{
+		Channel: func(name string) (o channels.ChannelOptions) {
+			if strings.HasPrefix(name, "chat.") {
+				o.HistorySize, o.Presence = 100, channels.PresenceEvents
+			}
+			return o
+		},
+		Authenticate: func(_ context.Context, token string, _ json.RawMessage) (channels.Identity, error) {
+			return channels.Identity{ID: token}, nil
 		},
 	}, func(hub http.Handler) http.Handler {
 		mux := http.NewServeMux()
 		mux.Handle("/rt/", http.StripPrefix("/rt", hub))
-		mux.Handle("/centrifuge.js", http.FileServer(http.Dir("js/node_modules/centrifuge/dist")))
-		mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-			io.WriteString(w, `<!doctype html><title>page</title><script src="/centrifuge.js"></script>
-				<script>const said = []; console.log = (...what) => said.push(what)</script>
-				<script type="module">`+code+`; window.orders = orders</script>`)
-		})
+		mux.Handle("/packages/", http.StripPrefix("/packages/", http.FileServer(http.Dir("js/node_modules"))))
+		mux.HandleFunc("/token", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ann") })
+		mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, page) })
 		return mux
 	})
-	publish := func(channel, header, body string) {
-		t.Helper()
-		_, err := server.Hub.Publish(t.Context(), channel, hubtest.Msg(header, body))
-		require.NoError(t, err)
-	}
-	publish("chat.lobby", "message", `"earlier"`)
+}
 
-	p := newBrowser(t).visit(server.HTTP.URL, "reader", 800, 600)
-	p.until(`JSON.stringify(said.map(([, data]) => data)) === '["earlier",{"text":"hi"}]'`)
-	p.until(`orders.state === "subscribed"`)
-	publish("orders", "new", `{"id":1}`)
-	p.until(`JSON.stringify(said.at(-1)) === '["new",{"id":1}]'`)
+// logged has what a page logs at hand, as said.
+const logged = `<script>const said = []; console.log = (...what) => said.push(what)</script>`
+
+// publish publishes until the condition is met, since a page that is loading hears only
+// what comes after.
+func publish(t *testing.T, s *hubtest.Server, channel string, m channels.Message, p *page, met string) {
+	t.Helper()
+	basetest.Eventually(t, met, func() bool {
+		_, err := s.Hub.Publish(t.Context(), channel, m)
+		require.NoError(t, err)
+		return eval[bool](p, met)
+	})
+}
+
+// The README's three lines follow a channel.
+func TestTheReadmesThreeLines(t *testing.T) {
+	s := readme(t, logged+snippets(t, "README.md", "", "html", 3)[0])
+	p := newBrowser(t).visit(s.HTTP.URL, "reader", 800, 600)
+	publish(t, s, "orders", hubtest.Msg("new", `{"id":1}`), p, `JSON.stringify(said.at(-1)) === '["new",{"id":1}]'`)
+}
+
+// The README's page shows what is published, publishes what is written into it, also
+// while there is no connection, and connects again. The README's program itself is run
+// by package docs.
+func TestTheReadmesPage(t *testing.T) {
+	s := readme(t, snippets(t, "README.md", "", "html", 3)[1])
+	network := basetest.NewRelay(t, s.HTTP.Listener.Addr().String())
+	p := newBrowser(t).visit("http://"+network.Addr, "reader", 800, 600)
+	publish(t, s, "orders", hubtest.Msg("new", `{"id":1}`), p, `document.querySelector("pre").textContent.includes('new: {"id":1}\n')`)
+	send := func(note string) {
+		t.Helper()
+		eval[bool](p, `((form) => (form.note.value = `+quoted(note)+`, form.requestSubmit(), true))(document.forms[0])`)
+	}
+	send("ready")
+	p.until(`document.querySelector("pre").textContent.endsWith('note: "ready"\n') && document.forms[0].note.value === ""`)
+	network.Part()
+	basetest.Eventually(t, "it is cut off", func() bool { return s.Hub.Stats().Connections == 0 })
+	send("still there?")
+	network.Lead(s.HTTP.Listener.Addr().String())
+	p.until(`document.querySelector("pre").textContent.endsWith('note: "ready"\nnote: "still there?"\n')`)
+}
+
+// The README's list is filled by htmx.
+func TestTheReadmesList(t *testing.T) {
+	s := readme(t, string(libraries["htmx4"].head)+snippets(t, "README.md", "", "html", 3)[2])
+	p := newBrowser(t).visit(s.HTTP.URL, "reader", 800, 600)
+	publish(t, s, "todo", channels.Message{Header: "message", Body: channels.HTML("<li>Bread</li>")}, p, `document.querySelector("ul > li")?.textContent === "Bread"`)
+}
+
+// The README's page of many channels hears them all, and says something.
+func TestTheReadmesManyChannels(t *testing.T) {
+	s := readme(t, logged+`<script type="module">`+snippets(t, "README.md", "", "js", 1)[0]+`</script>`)
+	_, err := s.Hub.Publish(t.Context(), "chat.lobby", hubtest.Msg("say", `"earlier"`))
+	require.NoError(t, err)
+	p := newBrowser(t).visit(s.HTTP.URL, "reader", 800, 600)
+	p.until(`said.filter(([user, body, time]) => time > 1e12).map(([user, body]) => JSON.stringify([user, body])).join() === '[null,"earlier"],["ann",{"text":"hi"}]'`)
+	p.until(`said.some(([members]) => Array.isArray(members) && members[0]?.user === "ann")`)
+	publish(t, s, "orders", hubtest.Msg("new", `{"id":1}`), p, `said.some((one) => JSON.stringify(one) === '["new",{"id":1}]')`)
 }
