@@ -37,7 +37,8 @@ type Request struct {
 	// has called Until for it: then the subscription depends on that alone.
 	Token string
 	// Until is for an Authorize whose permission ends by itself. It says when that
-	// is. A connection of one channel is closed then, as it is by Identity.Expires.
+	// is. A connection of one channel is closed then, as it is by Identity.Expires; a
+	// stream of several channels loses that one.
 	// A subscription of the client protocol ends 25 s later, unless the client
 	// has got a new permission by then, with another Token or, if it has sent
 	// none, by a refresh of its connection. Call Until before Authorize returns;

@@ -65,7 +65,7 @@ func (ch *channel) beginAtLocked(s *subscription, since *Position) {
 	case ch.opts.HistorySize == 0:
 		if since != nil {
 			ch.env.counts.resets.add(resetNoHistory)
-			s.out.Send(newResetFrame(resetNoHistory, nil), fanout.Close)
+			s.out.Send(newResetFrame(ch.name, resetNoHistory, nil), fanout.Close)
 		}
 	case since == nil:
 		if s.out.Format.Placed() {

@@ -355,7 +355,7 @@ func (ch *channel) moveLocked(page *store.Page, read uint64) {
 // goOnLocked has a subscriber that is at a position go on in the log of a page.
 func (ch *channel) goOnLocked(s *subscription, at Position, page *store.Page, resets resetFrames) {
 	to, reason, _ := goOn(at, page)
-	if reason == "" || s.resetLocked(resets.at(to, reason)) {
+	if reason == "" || s.resetLocked(resets.at(ch, to, reason)) {
 		ch.placeLocked(s, to)
 	}
 }
@@ -386,7 +386,7 @@ func (ch *channel) skipLocked(to uint64, reason string) {
 			continue
 		}
 		s.own = nil
-		s.resetLocked(resets.at(o.pos, reason))
+		s.resetLocked(resets.at(ch, o.pos, reason))
 	}
 }
 
@@ -398,11 +398,11 @@ type resetAt struct {
 	reason string
 }
 
-func (r resetFrames) at(pos Position, reason string) *fanout.Frame {
+func (r resetFrames) at(ch *channel, pos Position, reason string) *fanout.Frame {
 	k := resetAt{pos, reason}
 	f := r[k]
 	if f == nil {
-		f = newResetFrame(reason, &pos)
+		f = newResetFrame(ch.name, reason, &pos)
 		r[k] = f
 	}
 	return f

@@ -52,7 +52,8 @@ type client struct {
 	info Client
 	subs subscriptions
 
-	session *session // nil for a client of one channel
+	session *session // of the client protocol, or nil
+	several *several // of an event stream of several channels, or nil
 
 	slot, at  int32       // its place in the table, guarded by clientTable.mu
 	alive     atomic.Bool // it has given a sign of life since it was asked for one
@@ -223,9 +224,9 @@ func (c *client) mayHave(ctx context.Context, s *subscription, token string) (un
 
 // request is what Authorize is asked about a subscription.
 func (c *client) request(s *subscription, token string) Request {
-	r := Request{Action: ActionSubscribe, Channel: s.channel, Identity: c.identity(), Token: token}
-	if c.session != nil { // a connection of one channel is not one yet, and has no patterns
-		r.Client, r.Pattern = c.info.ID, isPattern(s.channel)
+	r := Request{Action: ActionSubscribe, Channel: s.channel, Pattern: isPattern(s.channel), Identity: c.identity(), Token: token}
+	if c.session != nil { // other connections are none yet
+		r.Client = c.info.ID
 	}
 	return r
 }
@@ -273,7 +274,7 @@ func (c *client) connected(ctx context.Context) error {
 func (c *client) admit() {
 	c.hub.stats.connects[c.door()].Add(1)
 	c.hub.clients.add(c)
-	if c.session == nil {
+	if c.session == nil && c.several == nil {
 		c.show(c.subs.first)
 	}
 	c.endIfClosing()
@@ -315,11 +316,14 @@ func (c *client) quit(s *subscription) (next *subscription) {
 	return c.subs.end(s)
 }
 
-// unsubscribe ends the client's subscription to a channel or a pattern, for the app. It
-// ends a client of one channel. It reports whether the client had the subscription.
+// unsubscribe ends the client's subscription to a channel or a pattern, for the app, and
+// with it a client that has no other. It reports whether the client had the subscription.
 func (c *client) unsubscribe(channel string) bool {
-	if c.session != nil {
+	switch {
+	case c.session != nil:
 		return c.session.unsubscribed(channel, unsubscribedByServer)
+	case c.several != nil:
+		return c.several.unsubscribed(c, channel)
 	}
 	found := c.subs.find(channel) != nil
 	if found {

@@ -236,6 +236,13 @@ func (a *subscriptions) find(channel string) *subscription {
 	return nil
 }
 
+// count returns how many there are that nobody has taken.
+func (a *subscriptions) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return int(a.n)
+}
+
 // all returns the live subscriptions.
 func (a *subscriptions) all() []*subscription {
 	a.mu.Lock()

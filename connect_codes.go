@@ -62,6 +62,9 @@ func (e closing) frames() []*fanout.Frame {
 	return []*fanout.Frame{f}
 }
 
+// Channel is empty.
+func (e closing) Channel() string { return "" }
+
 // AppendID appends nothing.
 func (e closing) AppendID(b []byte) []byte { return b }
 

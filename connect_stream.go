@@ -36,8 +36,8 @@ func (h *Hub) serveConnectEvents(w http.ResponseWriter, r *http.Request, _ strin
 	if r.Method == http.MethodPost {
 		return h.serveSession(w, r, transportSSE, fanout.ClientEvents, nil)
 	}
-	if !h.refererAllowed(r) {
-		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
+	if err := h.checkReferer(r); err != nil {
+		return err
 	}
 	frame := []byte(r.URL.Query().Get(paramConnect))
 	if len(frame) == 0 {

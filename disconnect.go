@@ -27,7 +27,8 @@ func (h *Hub) DisconnectClient(ctx context.Context, id string) (int, error) {
 
 // UnsubscribeUser ends the subscriptions of an Identity.ID to a channel, on all
 // replicas. A connection of one channel is closed with 3003 and the code
-// "unsubscribed". A client of the client protocol is told (code 2000), and stays.
+// "unsubscribed". A client of the client protocol is told (code 2000), and stays; so is
+// a stream of several channels, by the same code, until its last channel.
 // UnsubscribeUser returns how many subscriptions there were on this replica. For the
 // other replicas and for errors, see DisconnectUser.
 func (h *Hub) UnsubscribeUser(ctx context.Context, user, channel string) (int, error) {

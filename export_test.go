@@ -45,6 +45,19 @@ func TakeTime(info []byte) (at time.Time, rest []byte) {
 	return takeTime(&p), p.Info
 }
 
+// PositionsID is the id of an event on a stream of channels, and ParsePositions undoes it.
+func PositionsID(channels []string, at map[string]Position) string {
+	p := newPositions(channels)
+	for name, pos := range at {
+		p.set(name, pos)
+	}
+	return string(p.append(nil))
+}
+
+func ParsePositions(channels []string, id string) (map[string]*Position, error) {
+	return newPositions(channels).parse(id)
+}
+
 // Has tells whether a hub has a client that has not been told to go.
 func Has(h *Hub, id string) bool {
 	for _, c := range h.clients.find(kindClient, id) {

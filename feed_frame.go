@@ -32,6 +32,9 @@ func (f *feedFrame) whole() Message {
 // AppendID appends nothing, since an event stream could not resume from there.
 func (f *feedFrame) AppendID(b []byte) []byte { return b }
 
+// Channel is empty, since the text has it.
+func (f *feedFrame) Channel() string { return "" }
+
 // AppendReply appends the frame as the client protocol pushes it: to the pattern, with
 // the channel in the tags. Writers call it once for each encoding in use.
 func (f *feedFrame) AppendReply(b []byte, protobuf bool) []byte {

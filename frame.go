@@ -112,6 +112,9 @@ func (f *frame) isFrom(s *subscription) bool { return f.except != "" && f.except
 // AppendID is for the event stream, from whose last id a browser resumes.
 func (f *frame) AppendID(b []byte) []byte { return f.at().appendID(b) }
 
+// Channel is for streams of several channels.
+func (f *frame) Channel() string { return f.channel.name }
+
 // appendID appends the id of a server-sent event, or nothing if p is nil.
 func (p *Position) appendID(b []byte) []byte {
 	if p == nil {

@@ -12,9 +12,13 @@ import (
 // A notice is what a frame of the hub's own means for the subscriber, besides its
 // text.
 type notice struct {
-	err error     // what Go subscribers get, or nil
-	at  *Position // where the subscriber is after it; nil if it says nothing of that
+	err     error     // what Go subscribers get, or nil
+	channel string    // that it is about, or ""
+	at      *Position // where the subscriber is after it; nil if it says nothing of that
 }
+
+// Channel is as that of a message.
+func (n *notice) Channel() string { return n.channel }
 
 // AppendID is as that of a message.
 func (n *notice) AppendID(b []byte) []byte { return n.at.appendID(b) }
@@ -105,14 +109,14 @@ func newPlaceFrame(pos Position) *fanout.Frame {
 
 // newResetFrame says that messages up to pos can no longer be had. pos is nil if
 // the channel has no positions.
-func newResetFrame(reason string, pos *Position) *fanout.Frame {
+func newResetFrame(channel, reason string, pos *Position) *fanout.Frame {
 	body, _ := json.Marshal(map[string]string{"reason": reason})
 	f := fanout.NewText(len(body)+96, func(b []byte) []byte { return appendMessage(b, headerReset, body, pos) })
 	e := &ResetError{Reason: reason}
 	if pos != nil {
 		e.Position = *pos
 	}
-	f.Value = &notice{err: e, at: pos}
+	f.Value = &notice{err: e, channel: channel, at: pos}
 	return f
 }
 

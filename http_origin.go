@@ -57,22 +57,24 @@ func (h *Hub) originAllowed(r *http.Request, e *endpoint, answers bool) (origin 
 	return origin, slices.ContainsFunc(h.opts.AllowedOrigins, func(p string) bool { return origins.Match(p, origin) })
 }
 
-// refererAllowed checks the Referer of a GET for an event stream. Over plain HTTP,
+// checkReferer checks the Referer of a GET for an event stream. Over plain HTTP,
 // browsers send Sec-Fetch-Site to localhost only, and nothing else says which page
 // asks. A page that hides its Referer cannot be told from one of our own. It
 // cannot read the stream, but its visitor is a member for a moment.
-func (h *Hub) refererAllowed(r *http.Request) bool {
+func (h *Hub) checkReferer(r *http.Request) error {
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		return true // originAllowed has decided
+		return nil // originAllowed has decided
 	}
 	u, err := url.Parse(r.Referer())
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return true
+		return nil
 	}
 	as := *r
 	as.Header = http.Header{"Origin": {u.Scheme + "://" + u.Host}}
-	_, ok := h.originAllowed(&as, nil, true)
-	return ok
+	if _, ok := h.originAllowed(&as, nil, true); !ok {
+		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
+	}
+	return nil
 }
 
 // allowedHeaders are the headers that the hub itself reads.

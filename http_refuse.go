@@ -43,7 +43,7 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // staying reports whether a request wants to become a connection.
 func staying(r *http.Request) bool {
-	return isUpgrade(r) || wantsStream(r) ||
+	return isUpgrade(r) || wantsStream(r) || strings.HasSuffix(r.URL.Path, pathEvents) ||
 		strings.HasSuffix(r.URL.Path, pathConnectEvents) || strings.HasSuffix(r.URL.Path, pathConnectLines)
 }
 

@@ -16,6 +16,12 @@ import (
 // /healthz and /readyz, do not call queryOf: whatever a load balancer adds, it
 // must not take this replica for broken.
 func queryOf(r *http.Request, keys ...string) (url.Values, error) {
+	return queryWithLists(r, nil, keys...)
+}
+
+// queryWithLists is queryOf for a query in which the keys of lists may appear any number
+// of times.
+func queryWithLists(r *http.Request, lists []string, keys ...string) (url.Values, error) {
 	if r.URL.RawQuery == "" {
 		return nil, nil
 	}
@@ -23,9 +29,10 @@ func queryOf(r *http.Request, keys ...string) (url.Values, error) {
 	if err != nil {
 		return nil, ErrBadQuery.saying("the query is not encoded correctly: %v", err)
 	}
+	keys = append(slices.Clone(lists), keys...)
 	for k, v := range q {
 		switch {
-		case strings.HasPrefix(k, "_"):
+		case strings.HasPrefix(k, "_"), slices.Contains(lists, k):
 		case !slices.Contains(keys, k):
 			return nil, ErrBadQuery.saying(`there is no parameter %.80q here; allowed are: %s (and names that begin with "_", which are ignored)`, k, cmp.Or(strings.Join(keys, ", "), "none"))
 		case len(v) > 1:

@@ -131,6 +131,7 @@ func init() { // not a literal, which would refer to itself through the handlers
 		"connection/http_stream": {http.MethodPost, false, nil, "", (*Hub).serveConnectStream},
 		"emulation":              {http.MethodPost, false, nil, "", (*Hub).serveEmulation},
 
+		"v1/events":  {http.MethodGet, false, nil, "", (*Hub).serveEvents},
 		"v1/publish": {http.MethodPost, false, noQuery, "", (*Hub).servePublishMany},
 		"v1/channel": {http.MethodGet, true, []string{"prefix", "limit", "cursor"}, ActionList,
 			(*Hub).serveList},
@@ -172,7 +173,7 @@ func wrongMethod(method, route string, end endpoint) *Error {
 }
 
 // served lists the endpoints for clients that asked for something else.
-const served = "the hub serves /channel/NAME/, /connection/websocket, /connection/sse and /connection/http_stream with /emulation, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/publish, /v1/nodes, /channels.js, /healthz and /readyz"
+const served = "the hub serves /channel/NAME/, /connection/websocket, /connection/sse and /connection/http_stream with /emulation, /v1/channel, /v1/channel/NAME with /publish, /history and /presence below it, /v1/events, /v1/publish, /v1/nodes, /channels.js, /healthz and /readyz"
 
 // notFound says that nothing is served at a path, and what is served. If one of
 // the hub's own paths follows a prefix, the hub is probably mounted below that

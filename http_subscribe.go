@@ -33,8 +33,10 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, 
 	if upgrade && q.as == fanout.Named {
 		return ErrBadQuery.saying("format=event is for an event stream (Accept: text/event-stream); a WebSocket has no names for its messages")
 	}
-	if !upgrade && !h.refererAllowed(r) {
-		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
+	if !upgrade {
+		if err := h.checkReferer(r); err != nil {
+			return err
+		}
 	}
 	info, _, leave, err := h.arrives(r)
 	if err != nil {
@@ -128,23 +130,8 @@ func readChannelQuery(r *http.Request, begins bool) (q channelQuery, err error) 
 	if err != nil {
 		return q, err
 	}
-	switch v.Get("format") {
-	case "":
-		q.as = fanout.SSE
-	case formatEvent:
-		q.as = fanout.Named
-	default:
-		return q, ErrBadQuery.saying("format is %.40q; it must be event, or be left out", v.Get("format"))
-	}
-	switch v.Get("heartbeat") {
-	case "":
-	case "event":
-		q.heartbeat = true
-	default:
-		return q, ErrBadQuery.saying("heartbeat is %.40q; it must be event, or be left out", v.Get("heartbeat"))
-	}
-	if !begins {
-		return q, nil
+	if err := q.readForm(v); err != nil || !begins {
+		return q, err
 	}
 	if s := v.Get("since"); s != "" {
 		p, err := ParsePosition(s)
@@ -153,13 +140,38 @@ func readChannelQuery(r *http.Request, begins bool) (q channelQuery, err error) 
 		}
 		q.since = &p
 	}
+	if q.last, err = lastOf(v); err == nil && q.last > 0 && q.since != nil {
+		err = errLastSince
+	}
+	return q, err
+}
+
+// readForm reads how what comes is to be sent.
+func (q *channelQuery) readForm(v url.Values) error {
+	switch v.Get("format") {
+	case "":
+		q.as = fanout.SSE
+	case formatEvent:
+		q.as = fanout.Named
+	default:
+		return ErrBadQuery.saying("format is %.40q; it must be event, or be left out", v.Get("format"))
+	}
+	switch v.Get("heartbeat") {
+	case "":
+	case "event":
+		q.heartbeat = true
+	default:
+		return ErrBadQuery.saying("heartbeat is %.40q; it must be event, or be left out", v.Get("heartbeat"))
+	}
+	return nil
+}
+
+// lastOf reads with how many of the newest messages a client wants to begin.
+func lastOf(v url.Values) (n int, err error) {
 	if s := v.Get("last"); s != "" {
-		if q.last, err = strconv.Atoi(s); err != nil || q.last < 0 || q.last > maxLast {
-			return q, ErrBadQuery.saying("last is %.40q; it must be a whole number, 0 to %d", s, maxLast)
-		}
-		if q.last > 0 && q.since != nil {
-			return q, errLastSince
+		if n, err = strconv.Atoi(s); err != nil || n < 0 || n > maxLast {
+			return 0, ErrBadQuery.saying("last is %.40q; it must be a whole number, 0 to %d", s, maxLast)
 		}
 	}
-	return q, nil
+	return n, nil
 }

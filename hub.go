@@ -54,8 +54,9 @@ type Hub struct {
 // the client a subscriber: it asks the mesh for the channel's messages (listen in
 // channel.go), then the Store where the channel is (sync in channel_order.go), and only
 // then adds the client, so that nothing is missed in between. opening.go reads the
-// first messages where they come in one piece: for last, and for a reply of the client
-// protocol. A since at /channel/ does not use it: resume.go (below) does that.
+// first messages where they come in one piece: for last, for a reply of the client
+// protocol, and for /v1/events. A since at /channel/ does not use it: resume.go (below)
+// does that.
 // client_table.go has all clients, as channel_table.go has the channels.
 //
 // user_channel.go has users' own channels, and mayReach, which authorize asks before it
@@ -74,6 +75,10 @@ type Hub struct {
 // that follows, and Outbox.Offer and WaitRoom send it as fast as the client takes it.
 // What is published meanwhile is held for it (holdsLocked, until join).
 // docs/positions.md has the model.
+//
+// An event stream of several channels: http_events.go takes the request, events.go lets
+// the client in and ends its subscriptions one by one, and events_id.go has the ids from
+// which it resumes.
 //
 // A client of many channels: connect.go has its session, and lists the files of the
 // client protocol, whose words are in internal/clientproto.

@@ -147,7 +147,8 @@ type Options struct {
 	// Default 0: no limit.
 	MaxConnectionsPerAddress int
 	// MaxSubscriptions bounds the subscriptions of one connection of the client
-	// protocol, including those that the app asks for. Default 128; up to 100,000.
+	// protocol, including those that the app asks for, and those of one stream of
+	// /v1/events. Default 128; up to 100,000.
 	MaxSubscriptions int
 	// MaxQueuedBytes bounds what waits for all receivers together. A message
 	// counts once, since receivers share its memory. If it is reached, new

@@ -205,7 +205,7 @@ func (s *subscription) tell(own *place, reason string, at Position) bool {
 		return false
 	}
 	own.doubt = ""
-	return s.resetLocked(newResetFrame(reason, &at))
+	return s.resetLocked(newResetFrame(s.ch.name, reason, &at))
 }
 
 // sendMissed sends a message that was missed, once there is room for it. It
@@ -249,7 +249,7 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		// What is held goes on from there.
 	case top.Epoch == "" && at != (Position{}): // the log is lost, and not reborn
 		own.cut(pos)
-		if !s.resetLocked(newResetFrame(resetEpoch, &pos)) {
+		if !s.resetLocked(newResetFrame(ch.name, resetEpoch, &pos)) {
 			return at, true
 		}
 		at = pos
@@ -257,7 +257,7 @@ func (s *subscription) join(own *place, at, top, before Position) (Position, boo
 		// What is behind at was passed on before the Store was asked, which
 		// has lost it. The channel is about to notice.
 		lost := at
-		apart, reset = true, newResetFrame(resetEpoch, &lost)
+		apart, reset = true, newResetFrame(ch.name, resetEpoch, &lost)
 	case at.Epoch == pos.Epoch:
 		return at, false
 	case own.doubt != pos.Epoch: // of the two epochs, the one that is read now is right

@@ -50,11 +50,17 @@ type sseClient struct {
 // openStream asks for a stream; it may be refused.
 func (s *server) openStream(channel, query string, header ...string) *sseClient {
 	s.t.Helper()
+	return s.openEvents("/channel/"+url.PathEscape(channel)+"/"+query, header...)
+}
+
+// openEvents is openStream for any path.
+func (s *server) openEvents(path string, header ...string) *sseClient {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	if hubtest.Pairs(header)["Accept"] == nil {
 		header = append(header, "Accept", "text/event-stream")
 	}
-	resp := hubtest.Request(s.t, ctx, s.http.Client(), "GET", s.http.URL+"/channel/"+url.PathEscape(channel)+"/"+query, "", header...)
+	resp := hubtest.Request(s.t, ctx, s.http.Client(), "GET", s.http.URL+path, "", header...)
 	e := &sseClient{t: s.t, resp: resp, r: bufio.NewReader(resp.Body), cancel: cancel}
 	s.t.Cleanup(e.close)
 	return e
@@ -64,12 +70,22 @@ func (s *server) openStream(channel, query string, header ...string) *sseClient 
 // at random, so that those who are cut together do not come together.
 func (s *server) stream(channel, query string, header ...string) *sseClient {
 	s.t.Helper()
-	e := s.openStream(channel, query, header...)
-	require.Equal(s.t, 200, e.resp.StatusCode)
+	return s.openStream(channel, query, header...).begin()
+}
+
+// events is stream for several channels.
+func (s *server) events(query string, header ...string) *sseClient {
+	s.t.Helper()
+	return s.openEvents("/v1/events"+query, header...).begin()
+}
+
+func (e *sseClient) begin() *sseClient {
+	e.t.Helper()
+	require.Equal(e.t, 200, e.resp.StatusCode)
 	line, err := e.r.ReadString('\n')
-	require.NoError(s.t, err)
+	require.NoError(e.t, err)
 	_, err = fmt.Sscanf(line, "retry: %s\n", &e.retry)
-	require.NoError(s.t, err, "%q", line)
+	require.NoError(e.t, err, "%q", line)
 	return e
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync"
@@ -151,10 +150,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, name string, i
 	if err := s.letIn(ctx, q.start); err != nil {
 		return err
 	}
-	if d := h.opts.streamTime(w); d > 0 {
-		t := time.AfterFunc(d*3/4+rand.N(d/2), func() { s.End([]*fanout.Frame{newCloseFrame(closeGoingAway, "")}, errStreamTime, false) })
-		defer t.Stop()
-	}
+	defer s.endAfter(h.opts.streamTime(w))()
 	return s.serve(ctx, w, leave, func() {
 		s.admit()
 		s.welcome(ctx, s.subs.first)
@@ -242,6 +238,9 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter, timeout time.
 	var b []byte
 	if s.Format.Events() {
 		b = appendRetry(nil, backoff.Spread(retryTime))
+		if s.several != nil {
+			b = s.several.appendBeginning(b, s.Format)
+		}
 	} else if err := s.writeAll(w, rc, nil, timeout); err != nil { // clients wait for the headers, but not for long
 		return err
 	}
@@ -251,7 +250,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter, timeout time.
 	var frames []*fanout.Frame
 	for ctx.Err() == nil {
 		frames = s.Take(frames[:0])
-		more, last := s.Join(&buf, frames)
+		more, last := s.join(&buf, frames)
 		clear(frames)
 		if b != nil {
 			// The frames that wait already go out in the first write, and the

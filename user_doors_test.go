@@ -38,6 +38,9 @@ var userDoors = map[string]userDoor{
 	"an event stream":   {route: "channel/{name}", try: streams("")},
 	"what it missed":    {route: "channel/{name}", try: streams("", "Last-Event-ID", ":0")},
 	"the newest of it":  {route: "channel/{name}", try: streams("?last=5")},
+	"among several":     {route: "v1/events", try: events("?channel=NAME&last=5")},
+	"beside another":    {route: "v1/events", try: events("?channel=other&channel=NAME")},
+	"matched by":        {route: "v1/events", try: events("?pattern=NAME*"), shut: true},
 	"on a WebSocket":    {route: "channel/{name}", try: publishesOnWebSocket, shut: true},
 	"one channel":       {route: "v1/channel/{name}", try: requests("GET", "/v1/channel/NAME", "")},
 	"history":           {route: "v1/channel/{name}/history", try: requests("GET", "/v1/channel/NAME/history?since=:0", "")},
@@ -215,6 +218,23 @@ func streams(query string, header ...string) func(*server, string, string) strin
 		e := s.openStream(channel, query, append([]string{"X-User", user, "Accept", "text/event-stream"}, header...)...)
 		defer e.close()
 		return map[int]string{200: "ok", 403: "forbidden"}[e.resp.StatusCode]
+	}
+}
+
+// events says "ok" if a stream of several channels begins and does not say that it goes
+// without this one.
+func events(query string) func(*server, string, string) string {
+	return func(s *server, user, channel string) string {
+		e := s.openEvents("/v1/events"+about(query, url.QueryEscape(channel)), "X-User", user)
+		defer e.close()
+		if e.resp.StatusCode != 200 {
+			return map[int]string{403: "forbidden"}[e.resp.StatusCode]
+		}
+		if m := e.begin().next().message(); m.Header == "error" {
+			require.Contains(s.t, string(m.Body), channel)
+			return "forbidden"
+		}
+		return "ok"
 	}
 }
 

@@ -65,6 +65,9 @@ type Value interface {
 	AppendID(b []byte) []byte
 	// AppendReply appends what the frame says in the client protocol, or nothing.
 	AppendReply(b []byte, protobuf bool) []byte
+	// Channel is the name of the channel that the frame is of; it is empty if the frame is
+	// of none, or if its text says which.
+	Channel() string
 }
 
 // A Format is how a receiver wants its frames.
@@ -84,7 +87,9 @@ const (
 	ClientDelimited // Protobuf, each with its length before it
 
 	// For pages (page.go).
-	Named // server-sent events that are named after their headers, with the bodies alone
+	Named         // server-sent events that are named after their headers, with the bodies alone
+	Channels      // SSE with the channel in the text, and without an id: its writer adds one
+	ChannelsNamed // Named without an id
 )
 
 // frameOverhead is about what a queued frame costs besides its bytes, so that
@@ -186,7 +191,10 @@ func NewHeartbeat(event string, text []byte) *Frame {
 	sse := fmt.Appendf(nil, "event: %s\ndata: %s\n\n", event, text)
 	f.sse.Store(&sse)
 	named := said.page(Named)
-	f.pageForms()[0].Store(&named)
+	forms := f.pageForms()
+	forms[0].Store(&named)
+	forms[Channels-Named].Store(&sse)
+	forms[ChannelsNamed-Named].Store(&named)
 	return f
 }
 
@@ -200,7 +208,7 @@ func (f *Frame) Bytes(as Format) []byte {
 			return f.once(&f.deflated, f.deflate)
 		}
 	case as == SSE:
-		return f.once(&f.sse, func() []byte { return f.event(appendData) })
+		return f.once(&f.sse, func() []byte { return f.event(true, appendData) })
 	case as >= Named:
 		return f.page(as)
 	case as >= ClientJSON:
@@ -247,14 +255,14 @@ func (f *Frame) letGo(n int, sum *atomic.Int64) (last bool) {
 
 // event encodes the frame as a server-sent event, whose text data appends. The browser
 // sends its id back as Last-Event-ID.
-func (f *Frame) event(data func(b, text []byte) []byte) []byte {
+func (f *Frame) event(id bool, data func(b, text []byte) []byte) []byte {
 	switch {
 	case f.head > 0 || f.Kind == Place:
 		b := make([]byte, 0, len(f.ws)+64)
-		if f.Value != nil {
-			const id = "id: "
-			b = f.Value.AppendID(append(b, id...))
-			if len(b) > len(id) {
+		if f.Value != nil && id {
+			const field = "id: "
+			b = f.Value.AppendID(append(b, field...))
+			if len(b) > len(field) {
 				b = append(b, '\n')
 			} else {
 				b = b[:0]

@@ -18,6 +18,8 @@ type place string
 
 func (p place) AppendID(b []byte) []byte { return append(b, p...) }
 
+func (p place) Channel() string { return "" }
+
 func (p place) AppendReply(b []byte, protobuf bool) []byte {
 	if protobuf && len(p) > 0 {
 		b = append(b, "pb:"...)

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"encoding/json"
 	"strings"
 	"sync/atomic"
 
@@ -11,13 +12,15 @@ import (
 // JSON around it.
 
 // pageFormats is how many of the Formats are for pages.
-const pageFormats = int(Named-Named) + 1
+const pageFormats = int(ChannelsNamed-Named) + 1
 
 // Events reports whether a format is of server-sent events.
-func (as Format) Events() bool { return as == SSE || as == ClientEvents || as == Named }
+func (as Format) Events() bool {
+	return as == SSE || as == ClientEvents || as == Named || as == Channels || as == ChannelsNamed
+}
 
-// Placed reports whether a receiver learns from an event's id where it is.
-func (as Format) Placed() bool { return as.Events() && as != ClientEvents }
+// Placed reports whether a receiver learns from a frame's own id where it is.
+func (as Format) Placed() bool { return as == SSE || as == Named }
 
 // pageForms are a frame in the formats for pages, as far as it was encoded.
 type pageForms [pageFormats]atomic.Pointer[[]byte]
@@ -34,7 +37,26 @@ func (f *Frame) pageForms() *pageForms {
 
 // page encodes the frame in one of the formats for pages.
 func (f *Frame) page(as Format) []byte {
-	return f.once(&f.pageForms()[as-Named], func() []byte { return f.event(appendNamed) })
+	return f.once(&f.pageForms()[as-Named], func() []byte {
+		if as == Channels {
+			return f.event(false, f.appendChannel)
+		}
+		return f.event(as == Named, appendNamed)
+	})
+}
+
+// appendChannel appends a message as the data of an event, with its channel.
+func (f *Frame) appendChannel(b, message []byte) []byte {
+	name := ""
+	if f.Value != nil {
+		name = f.Value.Channel()
+	}
+	if name == "" {
+		return appendData(b, message)
+	}
+	text, _ := json.Marshal(name) // a string cannot fail
+	b = append(append(append(b, `data: {"channel":`...), text...), ',')
+	return append(appendOneLine(b, message[1:]), '\n') // after its brace
 }
 
 // appendNamed appends a message as an event that has the header as its name, and the

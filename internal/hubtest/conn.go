@@ -104,12 +104,13 @@ func (c *Conn) Next() (Frame, error) {
 
 // Message is what a client receives.
 type Message struct {
-	Header string          `json:"header"`
-	Body   json.RawMessage `json:"body"`
-	Offset uint64          `json:"offset"`
-	Epoch  string          `json:"epoch"`
-	Time   int64           `json:"time"`
-	ID     json.RawMessage `json:"id"`
+	Channel string          `json:"channel"`
+	Header  string          `json:"header"`
+	Body    json.RawMessage `json:"body"`
+	Offset  uint64          `json:"offset"`
+	Epoch   string          `json:"epoch"`
+	Time    int64           `json:"time"`
+	ID      json.RawMessage `json:"id"`
 }
 
 // ErrorCode is the code in an error's body.
