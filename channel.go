@@ -26,6 +26,7 @@ type channel struct {
 
 	mu        sync.Mutex // guards the fields below
 	subs      []*subscription
+	clients   int // how many of subs are connections; counted only for env.occupancy
 	order     order
 	members   map[string]Member  // by connection id, if opts.Presence is on
 	people    map[string]*person // by user, if opts.PresenceBy is PresenceByUser
@@ -48,7 +49,21 @@ func (ch *channel) attachLocked(s *subscription) {
 	s.slot = int32(len(ch.subs))
 	ch.subs = append(ch.subs, s)
 	ch.countSubscriptionLocked(1)
+	ch.occupyLocked(s, 1)
 	ch.touchLocked()
+}
+
+// occupyLocked counts connections for OnOccupied and OnVacated. Go subscribers do not
+// count: what feeds a channel must not keep it occupied.
+func (ch *channel) occupyLocked(s *subscription, n int) {
+	oc := ch.env.occupancy
+	if oc == nil || s.client.inGo() {
+		return
+	}
+	ch.clients += n
+	if ch.clients == 0 || ch.clients == 1 && n > 0 {
+		oc.set(ch.name, n > 0)
+	}
 }
 
 func (ch *channel) countSubscriptionLocked(n int64) {
@@ -77,6 +92,7 @@ func (ch *channel) removed(s *subscription) (last bool) {
 	ch.subs = ch.subs[:end]
 	s.slot, s.own = -1, nil
 	ch.countSubscriptionLocked(-1)
+	ch.occupyLocked(s, -1)
 	if len(ch.subs) == 0 {
 		ch.subs = nil
 	}

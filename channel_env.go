@@ -23,6 +23,8 @@ type channelEnv struct {
 	report  *reporter
 	counts  *counters
 	watched *watched
+	// occupancy is nil unless the app has OnOccupied or OnVacated.
+	occupancy *occupancy
 
 	ctx   context.Context // ends with the hub
 	tasks *gate.Gate      // the goroutines that read from the Store for subscribers
@@ -47,6 +49,7 @@ func (h *Hub) channelEnv() *channelEnv {
 		report:      &h.report,
 		counts:      &h.stats,
 		watched:     &h.channels.watched,
+		occupancy:   newOccupancy(h),
 		ctx:         h.ctx,
 		tasks:       &h.tasks,
 		turns:       h.turns,

@@ -48,6 +48,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	})
 	h.delay(ctx)
 	h.refusing.Store(true)
+	h.env.occupancy.drain()
 	entering, cs := h.clients.all()
 	for _, c := range entering {
 		c.endIfClosing()

@@ -93,6 +93,46 @@ func ExampleHub_Publish() {
 	// true
 }
 
+// What feeds a channel runs while somebody is subscribed, on one of the replicas.
+func ExampleOptions_onOccupied() {
+	ctx := context.Background()
+	var hub *channels.Hub
+	feed := func(ctx context.Context, channel string) {
+		for ctx.Err() == nil {
+			price := channels.Message{Header: "price", Body: json.RawMessage(`{"coffee":4.2}`)}
+			if _, err := hub.Publish(ctx, channel, price); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	var err error
+	hub, err = channels.New(channels.Options{
+		OnOccupied: func(ctx context.Context, channel string) { go feed(ctx, channel) }, // ctx ends when it is vacated
+		OnVacated:  func(_ context.Context, channel string) { fmt.Println("nobody reads", channel) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := httptest.NewServer(hub.Handler())
+	defer server.Close()
+
+	ws, _, err := websocket.Dial(ctx, server.URL+"/channel/prices/", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	_, text, err := ws.Read(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(text))
+	hub.Shutdown(ctx)
+	// Output:
+	// {"header":"price","body":{"coffee":4.2}}
+	// nobody reads prices
+}
+
 // A program that does not know the names of its channels subscribes to a pattern.
 func ExampleHub_SubscribePattern() {
 	hub, err := channels.New(channels.Options{})

@@ -140,9 +140,10 @@ func (hs *holds) inherit(name string, data []byte, of stake, wanted bool) {
 		hs.all[name] = h
 	} else {
 		defer of.dropped()
+		h.asks = h.wanted // it has to hear how the name is held
 	}
 	hs.noteLocked(h, true)
-	if !h.wanted {
+	if !h.wanted || h.asks {
 		hs.queueLocked(h)
 	}
 }
@@ -253,6 +254,8 @@ func (hs *holds) took(about []*hold, b store.Holding, held store.Held) (news []h
 			hs.noteLocked(h, true)
 			if !h.wanted {
 				hs.queueLocked(h)
+			} else {
+				news = append(news, heldNews{of: h.of, answer: heldAnswer{s, true, true, false}})
 			}
 		case h.has:
 			news = append(news, heldNews{of: h.of, answer: heldAnswer{s, true, true, false}})
@@ -334,6 +337,7 @@ func (h *Hub) keepHolds() {
 // second, with everything.
 func (h *Hub) tellHolds(ctx context.Context) {
 	h.endGraces(time.Now())
+	h.env.occupancy.look()
 	for h.tellHolder(ctx) {
 	}
 }

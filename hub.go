@@ -49,7 +49,7 @@ type Hub struct {
 // WebSocket, or stream.go for an event stream. Before they answer, client.go asks the
 // app and subscribes the client, which may begin to catch up. Then presence.go shows
 // it (presence_user.go, where a user counts once; holds.go has the replicas agree on
-// that). What is sent to a WebSocket before Socket.Start waits. subscribe.go is for Go
+// that; occupancy.go calls OnOccupied and OnVacated by the same). What is sent to a WebSocket before Socket.Start waits. subscribe.go is for Go
 // code. client_subscriptions.go has the channels of one client. channel_attach.go makes
 // the client a subscriber: it asks the mesh for the channel's messages (listen in
 // channel.go), then the Store where the channel is (sync in channel_order.go), and only
@@ -159,6 +159,7 @@ type Hub struct {
 // that ends a client is held while its hooks run.
 //
 //	channel.telling, watched.mu or a shard of channelTable → channel.mu
+//	channel.mu → occupancy.mu → holds.mu
 //	channel.mu → reporter.mu, holds.mu, graces.mu, idleChannels.mu, vitals.mu, tally.mu or those of package fanout
 //	feed.mu → those of package fanout
 //	feeds.mu or taps.mu → prefixes.mu

@@ -101,6 +101,34 @@ type Options struct {
 	// OnSubscribe is called right after a connection has subscribed. Messages
 	// that it publishes reach the new subscriber.
 	OnSubscribe func(ctx context.Context, c Client, channel string)
+	// OnOccupied is called when a channel gets its first subscriber on any replica, and
+	// OnVacated when the last one has gone from all: for starting and stopping what
+	// feeds a channel. Only connections count, and not those that are subscribed to a
+	// pattern. Subscribers in Go do not count either: what feeds a channel may read it
+	// without keeping it occupied.
+	//
+	// One replica at a time, the channel's owner, calls both: OnOccupied within about
+	// a second of the first subscriber, and OnVacated 2 to 4 s after the last one, so
+	// that a page that reloads stops nothing. The owner stays the same as long as it
+	// lives. If it drains or shuts down, it calls OnVacated, and then another replica
+	// with subscribers calls OnOccupied within about 2 s. If it dies, another one calls
+	// it up to 13 s later. For one channel, the calls on a replica alternate, OnOccupied
+	// first, and the next begins when the last has returned. Those on different
+	// replicas do not overlap either, except if a replica was silent for more than
+	// [store.DeadAfter] and then goes on, or the Store loses its data: then two may
+	// feed the channel until the first hears of it, within 2 s of being back. While the
+	// Store is down, all stays as it is.
+	//
+	// That is so if the replicas share a Store that is a [store.Holder]. Otherwise each
+	// replica calls the hooks for its own subscribers.
+	//
+	// The context that OnOccupied gets ends when the channel is vacated here, right
+	// before OnVacated is called. So "go feed(ctx, channel)" in OnOccupied is often
+	// enough. Up to 16 of these hooks run at a time, and the others wait: start what
+	// takes long in a goroutine. Shutdown calls OnVacated for all that are fed, and
+	// waits for it.
+	OnOccupied func(ctx context.Context, channel string)
+	OnVacated  func(ctx context.Context, channel string)
 	// OnReceive is called before a client's message is parsed: for each message
 	// over a WebSocket (even if it turns out to be invalid), each command of the
 	// client protocol but the first connect, each publish over HTTP, each message

@@ -76,6 +76,10 @@ func (h *Hub) end(ctx context.Context) error {
 		late = err
 	}
 
+	if err := h.env.occupancy.close(ctx); err != nil {
+		late = err
+	}
+
 	// What is still under way is stuck, or about to end. First end what needs
 	// the Store and the Mesh, then what may be in the app's own code.
 	forever := context.Background()

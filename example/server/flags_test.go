@@ -42,7 +42,7 @@ func TestEverythingHasAFlag(t *testing.T) {
 			"Store": {not: "it is made of -redis, when the server starts"}, "Mesh": {not: "it is made of -mesh, when the server starts"},
 			"ReplicaID": {flags: "-node n"}, "Channel": {not: "its answers are those of ChannelOptions below"}, "Authorize": {flags: secret}, "Authenticate": {flags: secret},
 			"AllowedOrigins": {flags: "-origin https://a.example"}, "Hosts": {flags: "-host a.example"},
-			"OnConnect": {flags: "-log-requests"}, "OnDisconnect": {flags: "-log-requests"}, "OnSubscribe": {not: goCode}, "OnPublish": {not: goCode}, "OnCall": {not: goCode}, "OnReceive": {flags: "-rate-connection 1"}, "MaxUnfinishedBytes": {flags: "-max-unfinished-bytes 8388608"},
+			"OnConnect": {flags: "-log-requests"}, "OnDisconnect": {flags: "-log-requests"}, "OnSubscribe": {not: goCode}, "OnOccupied": {not: goCode}, "OnVacated": {not: goCode}, "OnPublish": {not: goCode}, "OnCall": {not: goCode}, "OnReceive": {flags: "-rate-connection 1"}, "MaxUnfinishedBytes": {flags: "-max-unfinished-bytes 8388608"},
 			"MaxMessageBytes": {flags: "-max-message-bytes 2048"}, "QueueBytes": {flags: "-queue-bytes 4194304"}, "MaxChannels": {flags: "-max-channels 5"}, "MaxConnections": {flags: "-max-connections 5"},
 			"MaxConnectionsPerAddress": {flags: "-max-connections-per-address 5"}, "MaxQueuedBytes": {flags: "-max-queued-bytes 4194304"}, "CompressBytes": {flags: "-compress-bytes -1"}, "MaxSubscriptions": {flags: "-max-subscriptions 5"}, "MaxPatterns": {flags: "-max-patterns 5"},
 			"PingPeriod": {flags: "-ping-period 10s"}, "WriteTimeout": {flags: "-write-timeout 5s"}, "StoreTimeout": {flags: "-store-timeout 1s"},
