@@ -180,3 +180,32 @@ func TestConnectManyCommandsInOneFrame(t *testing.T) {
 		require.Equal(t, `{"push":{"channel":"c`+strconv.Itoa(i)+`","pub":{"data":1}}}`, c.reply())
 	}
 }
+
+// A client that asks for it gets what waits in messages of several lines.
+func TestConnectManyLines(t *testing.T) {
+	const n = 10_000
+	s := serve(t, channels.Options{QueueBytes: 64 << 20})
+	many := &sessionClient{s.upgrade(connectPath + "?lines=many"), clientproto.JSON}
+	one := s.session()
+	for _, c := range []*sessionClient{many, one} {
+		c.command(`{"id":1,"connect":{}}`)
+		c.want(`{"id":1,"connect":{`)
+		c.command(`{"id":2,"subscribe":{"channel":"a"}}`)
+		c.want(`{"id":2,"subscribe":{`)
+	}
+	for i := range n {
+		s.publish("a", "message", strconv.Itoa(i))
+	}
+	for _, c := range []*sessionClient{many, one} {
+		got, frames := 0, 0
+		for ; got < n; frames++ {
+			text := c.reply()
+			require.LessOrEqual(t, len(text), 16<<10)
+			for line := range strings.SplitSeq(text, "\n") {
+				require.Contains(t, line, fmt.Sprintf(`"data":%d}`, got))
+				got++
+			}
+		}
+		require.Equal(t, c == one, frames == n, "%d frames", frames)
+	}
+}

@@ -9,6 +9,10 @@ import (
 	"github.com/channels-go/channels/internal/fanout"
 )
 
+// paramLines asks, as lines=many, for WebSocket messages of several lines where several
+// replies wait. SDKs take these apart, but not every program does.
+const paramLines = "lines"
+
 const pathConnect = "/connection/websocket"
 
 // The subprotocols that SDKs ask for. One that asks for none speaks JSON.
@@ -37,6 +41,7 @@ func (h *Hub) serveConnect(w http.ResponseWriter, r *http.Request, _ string, _ u
 	if wantsProtobuf(r) {
 		c.Format = fanout.ClientProtobuf
 	}
+	c.Joined = r.URL.RawQuery != "" && r.URL.Query().Get(paramLines) == "many"
 	h.initClient(&c.client, &c.Socket.Outbox, "", info)
 	c.beginSession()
 	c.session.known = known

@@ -976,7 +976,7 @@ const closing = ({ code, reason }) => new ChannelsError(code, reason || `the con
 // lines, and at last over with a reason.
 
 function socket(base, { WebSocket }, first, take, over) {
-  const ws = new WebSocket(String(new URL("connection/websocket", base)).replace("http", "ws"));
+  const ws = new WebSocket(String(new URL("connection/websocket?lines=many", base)).replace("http", "ws"));
   ws.onopen = () => ws.send(first);
   ws.onmessage = (e) => take(e.data);
   ws.onclose = (e) => over(closing(e));

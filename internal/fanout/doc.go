@@ -19,8 +19,8 @@
 // The way of a frame: a [Cast] puts it into the outboxes (cast.go, outbox.go). If
 // one is full, its Policy makes room or ends it (policy.go). An outbox that was
 // empty wakes its [Owner]; for a socket this queues it for a writer (socket.go),
-// which takes all that waits, joins the frames (outbox.go; frame.go encodes each of
-// them once, page.go those for pages) and writes them at once (writer.go).
+// which takes all that waits, joins the frames (outbox.go, joined.go; frame.go encodes
+// each of them once, page.go those for pages) and writes them at once (writer.go).
 //
 // No two locks of this package are held at the same time, and no method of an
 // [Owner] is called with one of them held.

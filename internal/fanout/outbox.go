@@ -16,6 +16,7 @@ import (
 // nothing more to take.
 type Outbox struct {
 	Format Format // set before the first frame is taken
+	Joined bool   // whether a WebSocket frame may have several texts: see appendJoined; the same
 	Sent   struct{ Messages, Bytes atomic.Int64 }
 
 	engine *Engine
@@ -438,11 +439,16 @@ func (o *Outbox) join(buf *[]byte, frames []*Frame) (b []byte, last bool) {
 		b = (*buf)[:0]
 		for _, f := range frames {
 			more := f.Bytes(o.Format)
-			b = append(b, more...)
+			if !o.Joined {
+				b = append(b, more...)
+			}
 			last = last || f.Last
 			if f.head > 0 && len(more) > 0 {
 				messages++
 			}
+		}
+		if o.Joined {
+			b = appendJoined(b, o.Format, frames)
 		}
 		if *buf = b; cap(b) > 4*writeBytes {
 			*buf = nil // a rare long frame is not kept

@@ -3,7 +3,7 @@
 import { setImmediate as turn } from "node:timers";
 
 // settled waits until everything that waits for nothing else is done.
-export const settled = async () => { for (let i = 0; i < 20; i++) await new Promise((f) => turn(f)); };
+export const settled = async () => { for (let i = 0; i < 10; i++) await new Promise((f) => turn(f)); };
 
 // clock is the time of the module. It stands still until it is advanced.
 export const clock = {
@@ -67,7 +67,7 @@ export class Hub {
     this.WebSocket = class {
       state = "connecting";
       constructor(url) {
-        Object.assign(this, { url, subs: new Map(), said: [] });
+        Object.assign(this, { url, at: clock.now, subs: new Map(), said: [] });
         hub.sockets.push(this);
         queueMicrotask(() => {
           if (hub.mode === "refuses") return this.drop(1006, "");
