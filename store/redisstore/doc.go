@@ -107,6 +107,9 @@
 //	a channel on a replica's list  180 bytes                     4 µs when its numbers have changed, at most
 //	                                                             once a second
 //	a member                       240 bytes                     6 µs when it joins, 4 µs when it leaves
+//	a name that a replica holds:   250 bytes                     6 µs when it takes it, 6 µs when it
+//	a user, a channel that is fed                                releases it; 0.1 ms a second for each
+//	                                                             replica that takes part
 //
 // So one core takes 40,000 Appends a second, and channels and members that do
 // not change cost nothing. Redis allocates 4 KiB for a stream's first entries;
