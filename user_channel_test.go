@@ -73,6 +73,7 @@ func TestSendReachesTheUserOnly(t *testing.T) {
 			watchers = append(watchers, c)
 		}
 	}
+	events := s.openEvents("/v1/events?pattern=*&pattern=@us?r:*", "X-User", "bob").begin()
 	app, err := s.hub.SubscribePattern(t.Context(), "@user:*")
 	require.NoError(t, err)
 	defer app.Close()
@@ -93,6 +94,7 @@ func TestSendReachesTheUserOnly(t *testing.T) {
 	for _, c := range append(watchers[:4:4], watchers[10:]...) {
 		require.Contains(t, c.reply(), `"channel":"@users"`)
 	}
+	require.Contains(t, events.next().data, `"channel":"@users"`)
 
 	_, err = s.hub.Send(t.Context(), "", msg("mail", "1"))
 	require.ErrorIs(t, err, channels.ErrBadChannel)
