@@ -26,7 +26,7 @@ func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) error 
 			errBadHost.saying("this server does not answer to the host %.200q; Options.Hosts (in example/server: -host) names those that it answers to", r.Host))
 	case !ok && e != nil:
 		return h.outsider(r, &h.warn.origin, origin,
-			errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it", origin, r.Host))
+			errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it; a proxy has to pass the Host on", origin, r.Host))
 	case tokenDue(r.Context()) && (h.opts.Authenticate == nil || !doors.Open(r.URL.EscapedPath())):
 		return errNoToken
 	}

@@ -58,6 +58,9 @@ func run(ctx context.Context, addr, htmx string, hosts ...string) error {
 		return err
 	}
 	fmt.Printf("Todo is running: http://%s/\n", listener.Addr())
+	if l.htmx == "" {
+		fmt.Printf("There is no htmx in %s, so the page has a script instead.\n", htmx)
+	}
 	return web.Run(ctx, own(l.routes()), l.hub, listener)
 }
 
