@@ -123,7 +123,7 @@ func TestPrivateMessagesWhenAllHasExpired(t *testing.T) {
 	require.NoError(t, err)
 	expired := 0
 	for _, key := range keys {
-		if strings.Contains(key, "{inbox.") || strings.Contains(key, "{users}") { // the sessions stay
+		if strings.Contains(key, "{@user:") || strings.Contains(key, "{users}") { // the sessions stay
 			require.NoError(t, client.PExpire(t.Context(), key, time.Millisecond).Err())
 			expired++
 		}

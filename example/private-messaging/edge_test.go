@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/example/internal/webtest"
 	"github.com/channels-go/channels/internal/hubtest"
 )
@@ -168,7 +169,7 @@ func TestCookieIsSecureBehindAProxyWithTLS(t *testing.T) {
 // open opens the WebSocket that the page uses.
 func (b *browser) open() *websocket.Conn {
 	b.t.Helper()
-	c, _, err := hubtest.Dial(b.t, b.url+"/channel/inbox."+b.ID+"/", websocket.DialOptions{HTTPClient: &b.Client})
+	c, _, err := hubtest.Dial(b.t, b.url+"/channel/"+channels.UserChannel(b.ID)+"/", websocket.DialOptions{HTTPClient: &b.Client})
 	require.NoError(b.t, err)
 	return c
 }
@@ -211,7 +212,7 @@ func TestSigningOutEndsASession(t *testing.T) {
 		for method, path := range map[string]string{"GET": "/me", "POST": "/messages"} {
 			b.want(401, method, path, `{"to":"`+ben.ID+`","text":"x"}`)
 		}
-		b.want(403, "GET", "/v1/channel/inbox."+ann.ID+"/history", "")
+		b.want(403, "GET", "/v1/channel/"+channels.UserChannel(ann.ID)+"/history", "")
 	}
 	body := ben.want(200, "GET", "/v1/channel/users/history", "")
 	require.Contains(t, body, `"header":"gone","body":{"id":"`+ann.ID+`"`)

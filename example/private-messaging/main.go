@@ -12,8 +12,8 @@
 // memory and on Redis:
 //
 //	users          who has signed in, and out
-//	inbox.USER     what USER has sent and received; only USER may read it, and
-//	               each open page of USER is subscribed to it
+//	@user:USER     what USER has sent and received: the user's own channel, which
+//	               the hub keeps to USER; each open page of USER is subscribed to it
 //	session.HASH   whose session it is; only the server reads it
 //
 // Behind a proxy that terminates TLS, set -trusted-proxy to the proxy's
@@ -133,7 +133,7 @@ func newApp(st store.Store) (*app, error) {
 			switch {
 			case name == "users":
 				o.HistorySize = maxUsers
-			case strings.HasPrefix(name, "inbox."):
+			case strings.HasPrefix(name, channels.UserPrefix):
 				o.HistorySize = 1000
 			case strings.HasPrefix(name, "session."):
 				o.HistorySize = 1
@@ -143,7 +143,7 @@ func newApp(st store.Store) (*app, error) {
 			return o
 		},
 		Authorize: func(_ context.Context, r channels.Request) error {
-			if id := r.Identity.ID; id != "" && (r.Channel == "users" || r.Channel == "inbox."+id) {
+			if id := r.Identity.ID; id != "" && (r.Channel == "users" || r.Channel == channels.UserChannel(id)) {
 				return nil
 			}
 			return channels.ErrForbidden
@@ -265,13 +265,13 @@ func (a *app) connected(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ids := []string{}
-	for c, err := range a.hub.AllChannels(r.Context(), "inbox.") {
+	for c, err := range a.hub.AllChannels(r.Context(), channels.UserPrefix) {
 		if err != nil {
 			channels.WriteError(w, r, err)
 			return
 		}
 		if c.Subscribers > 0 {
-			ids = append(ids, strings.TrimPrefix(c.Name, "inbox."))
+			ids = append(ids, strings.TrimPrefix(c.Name, channels.UserPrefix))
 		}
 	}
 	web.Answer(w, map[string]any{"data": ids})
@@ -384,9 +384,9 @@ func (a *app) send(w http.ResponseWriter, r *http.Request) {
 	if m.Key != "" {
 		o.Key = from + "/" + m.Key
 	}
-	inboxes := []string{"inbox." + m.To}
+	inboxes := []string{channels.UserChannel(m.To)}
 	if m.To != from {
-		inboxes = append(inboxes, "inbox."+from)
+		inboxes = append(inboxes, channels.UserChannel(from))
 	}
 	for _, channel := range inboxes {
 		if _, err := a.hub.PublishWith(r.Context(), channel, channels.Message{Header: "message", Body: body}, o); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/channels-go/channels"
 	"github.com/channels-go/channels/example/internal/webtest"
 	"github.com/channels-go/channels/internal/hubtest"
 	"github.com/channels-go/channels/store"
@@ -69,7 +70,7 @@ func (b *browser) want(status int, method, path, body string) string {
 // texts returns the texts in an inbox, in order.
 func (b *browser) texts(of string) []string {
 	b.t.Helper()
-	code, body := b.call("GET", "/v1/channel/inbox."+of+"/history", "")
+	code, body := b.call("GET", "/v1/channel/"+channels.UserChannel(of)+"/history", "")
 	if code != 200 {
 		return []string{http.StatusText(code)}
 	}
@@ -91,11 +92,11 @@ func TestMessagesArePrivate(t *testing.T) {
 	require.Equal(t, []string{"hello"}, ann.texts(ann.ID))
 	require.Equal(t, []string{"hello"}, ben.texts(ben.ID))
 	require.Equal(t, []string{"Forbidden"}, eve.texts(ben.ID))
-	for _, path := range []string{"/v1/channel", "/v1/channel/inbox." + ben.ID, "/channel/inbox." + ben.ID + "/"} {
+	for _, path := range []string{"/v1/channel", "/v1/channel/" + channels.UserChannel(ben.ID), "/channel/" + channels.UserChannel(ben.ID) + "/"} {
 		code, _ := eve.call("GET", path, "")
 		require.Contains(t, []int{403, 426}, code, path)
 	}
-	eve.want(403, "POST", "/v1/channel/inbox."+ben.ID+"/publish", `{"header":"message","body":{}}`)
+	eve.want(403, "POST", "/v1/channel/"+channels.UserChannel(ben.ID)+"/publish", `{"header":"message","body":{}}`)
 	stranger := &browser{t: t, url: url}
 	stranger.want(401, "POST", "/messages", `{"to":"`+ben.ID+`","text":"x"}`)
 	stranger.want(401, "GET", "/me", "")

@@ -20,7 +20,7 @@ export class Inbox {
   //   state(state)       the state has changed
   //   signedOut()        the session has ended
   constructor(user, on) {
-    this.#channel = `inbox.${user}`;
+    this.#channel = `@user:${user}`; // the user's own
     this.#on = on;
     this.#connect();
   }
