@@ -136,3 +136,49 @@ func (l *todo) add(t *testing.T, n int) {
 		l.items, l.at = append(l.items, item), result.Position
 	}
 }
+
+// Two lists over one event stream, which resumes both.
+func TestListsOverOneStream(t *testing.T) {
+	t.Parallel()
+	const page = `<!doctype html><title>lists</title>
+		<script src="/packages/htmx2/dist/htmx.min.js"></script><script src="/packages/htmx-ext-sse/dist/sse.min.js"></script>
+		<div hx-ext="sse" sse-connect="/v1/events?channel=shop&amp;channel=bank&amp;format=event&amp;last=100">
+		<ul id="shop" sse-swap="bought" hx-swap="beforeend"></ul><ul id="bank" sse-swap="paid" hx-swap="beforeend"></ul></div>`
+	keep := func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} }
+	s := hubtest.Serve(t, channels.Options{Channel: keep}, func(hub http.Handler) http.Handler {
+		mux := http.NewServeMux()
+		mux.Handle("/v1/", hub)
+		mux.Handle("/packages/", http.StripPrefix("/packages/", http.FileServer(http.Dir("js/node_modules"))))
+		mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, page) })
+		return mux
+	})
+	lists := map[string][]string{}
+	add := func() {
+		t.Helper()
+		for channel, header := range map[string]string{"shop": "bought", "bank": "paid"} {
+			item := fmt.Sprint(header, " ", len(lists[channel])+1)
+			_, err := s.Hub.Publish(t.Context(), channel, channels.Message{Header: header, Body: channels.HTML("<li>" + item + "</li>")})
+			require.NoError(t, err)
+			lists[channel] = append(lists[channel], item)
+		}
+	}
+	network := basetest.NewRelay(t, s.HTTP.Listener.Addr().String())
+	p := newBrowser(t).visit("http://"+network.Addr, "Ann", 800, 600)
+	shown := func() {
+		t.Helper()
+		for channel, items := range lists {
+			p.until(`JSON.stringify([...document.querySelectorAll("#` + channel + ` > li")].map((li) => li.textContent)) === ` + quoted(quoted(items)))
+		}
+	}
+	add()
+	shown()
+	require.Equal(t, 1, s.Hub.Stats().Connections)
+	network.Part()
+	basetest.Eventually(t, "the page is cut off", func() bool { return s.Hub.Stats().Connections == 0 })
+	add()
+	add()
+	network.Lead(s.HTTP.Listener.Addr().String())
+	shown()
+	add()
+	shown()
+}
