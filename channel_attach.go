@@ -68,9 +68,7 @@ func (ch *channel) beginAtLocked(s *subscription, since *Position) {
 			s.out.Send(newResetFrame(ch.name, resetNoHistory, nil), fanout.Close)
 		}
 	case since == nil:
-		if s.out.Format.Placed() {
-			s.out.Send(newPlaceFrame(pos), fanout.Close)
-		}
+		s.tellPlace(pos)
 	case *since != pos:
 		ch.catchUpLocked(s, *since, true)
 	}

@@ -59,6 +59,7 @@ type client struct {
 	alive     atomic.Bool // it has given a sign of life since it was asked for one
 	asked     bool        // it was asked for one; only pingSome uses this
 	heartbeat bool        // ?heartbeat=event: its pings are visible to scripts
+	placed    bool        // ?position=event: it is told where it begins
 	expiry    *time.Timer // of the identity
 	right     *time.Timer // of the right to the first subscription
 	received  struct{ messages, bytes atomic.Int64 }

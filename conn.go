@@ -44,7 +44,10 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 	c := &conn{}
 	c.Socket.Init(h.fan)
 	h.initClient(&c.client, &c.Socket.Outbox, name, info)
-	c.heartbeat = q.heartbeat
+	c.heartbeat, c.placed = q.heartbeat, q.position
+	if q.as == fanout.BodyEvents {
+		c.Format = fanout.Bodies
+	}
 	// The client is subscribed before the handshake ends, so that it misses
 	// nothing from the moment it knows that it is connected.
 	if err := c.letIn(r.Context(), q.start); err != nil {
@@ -133,7 +136,7 @@ const (
 // counted. The connection ends at a message that takes too long, or too much memory.
 func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool) (err error) {
 	buf.came = c.br.Buffered()
-	if c.Format == fanout.Deflate {
+	if c.Format.Deflates() {
 		buf.extra = inflaterBytes
 	}
 	c.message = buf

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/coder/websocket"
-
-	"github.com/channels-go/channels/internal/fanout"
 )
 
 // The library's buffers are small, because each idle connection has them. The
@@ -129,7 +127,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
 	}
 	c.ws = ws
 	if strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate") {
-		c.Format = fanout.Deflate
+		c.Format = c.Format.Deflated()
 	}
 	return nil
 }

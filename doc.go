@@ -22,7 +22,7 @@
 //
 // The handler serves
 //
-//	GET  /channel/{name}/               WebSocket or server-sent events; ?since=<epoch>:<offset> resumes, ?last=<n> begins with the newest messages, ?heartbeat=event shows signs of life, ?format=event names server-sent events after their headers
+//	GET  /channel/{name}/               WebSocket or server-sent events; ?since=<epoch>:<offset> resumes, ?last=<n> begins with the newest messages, ?heartbeat=event shows signs of life, ?position=event says where it begins, ?format=event names server-sent events after their headers, ?format=body sends bodies alone
 //	GET  /v1/events                     server-sent events of several channels; ?channel=<name> and ?pattern=<pattern> say of which
 //	GET  /connection/websocket          many channels over one WebSocket, in the Centrifuge client protocol
 //	GET  /connection/sse                the same over an event stream

@@ -107,6 +107,23 @@ func newPlaceFrame(pos Position) *fanout.Frame {
 	return &fanout.Frame{Kind: fanout.Place, Value: &notice{at: &pos}}
 }
 
+// newJoinedFrame tells a client of a WebSocket the same, as a message.
+func newJoinedFrame(pos Position) *fanout.Frame {
+	return fanout.NewText(128, func(b []byte) []byte { return appendMessage(b, headerExchange, joinedBody, &pos) })
+}
+
+var joinedBody = []byte(`{"msg":"joined"}`)
+
+// tellPlace tells a client where its subscription begins, if it wants to know.
+func (s *subscription) tellPlace(pos Position) {
+	switch {
+	case s.out.Format.Placed():
+		s.out.Send(newPlaceFrame(pos), fanout.Close)
+	case s.client.placed:
+		s.out.Send(newJoinedFrame(pos), fanout.Close)
+	}
+}
+
 // newResetFrame says that messages up to pos can no longer be had. pos is nil if
 // the channel has no positions.
 func newResetFrame(channel, reason string, pos *Position) *fanout.Frame {

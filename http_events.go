@@ -79,7 +79,7 @@ func (s *stream) endAfter(d time.Duration) (stop func()) {
 // eventsQueryOf reads the query. Last-Event-ID is newer than since, and if it is not
 // valid, each channel gets a reset, as on a stream of one channel.
 func (h *Hub) eventsQueryOf(r *http.Request) (q eventsQuery, err error) {
-	v, err := queryWithLists(r, []string{"channel", "pattern"}, "since", "last", "heartbeat", "format", "datastar")
+	v, err := queryWithLists(r, []string{"channel", "pattern"}, "since", "last", "heartbeat", "position", "format", "datastar")
 	if err != nil {
 		return q, err
 	}
@@ -89,9 +89,12 @@ func (h *Hub) eventsQueryOf(r *http.Request) (q eventsQuery, err error) {
 	if err := q.readForm(v); err != nil {
 		return q, err
 	}
-	if q.as == fanout.Named {
+	switch q.as {
+	case fanout.Named:
 		q.as = fanout.ChannelsNamed
-	} else {
+	case fanout.BodyEvents:
+		return q, ErrBadQuery.saying("format=body is for one channel, since a body does not say which it is from")
+	default:
 		q.as = fanout.Channels
 	}
 	at := newPositions(q.channels)

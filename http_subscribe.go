@@ -89,11 +89,14 @@ func plainGet(w http.ResponseWriter, r *http.Request) error {
 type channelQuery struct {
 	start                   // a position to resume from, or how many of the newest messages; from now on if there is neither
 	heartbeat bool          // it wants to see heartbeats
+	position  bool          // it wants to be told where it begins
 	as        fanout.Format // of an event stream
 }
 
-// formatEvent is the format of events that are named after their headers.
-const formatEvent = "event"
+const (
+	formatEvent = "event" // events are named after their headers
+	formatBody  = "body"  // messages are their bodies alone
+)
 
 // channelQueryOf reads the query of a request for a channel. Last-Event-ID is
 // the browser's own memory, and newer than since and last. If it is not valid, the
@@ -126,7 +129,7 @@ func channelQueryOf(r *http.Request, stream bool) (q channelQuery, err error) {
 //go:noinline
 func readChannelQuery(r *http.Request, begins bool) (q channelQuery, err error) {
 	// Datastar adds its own parameter to each GET: the page's signals.
-	v, err := queryOf(r, "since", "last", "heartbeat", "format", "datastar")
+	v, err := queryOf(r, "since", "last", "heartbeat", "position", "format", "datastar")
 	if err != nil {
 		return q, err
 	}
@@ -153,15 +156,19 @@ func (q *channelQuery) readForm(v url.Values) error {
 		q.as = fanout.SSE
 	case formatEvent:
 		q.as = fanout.Named
+	case formatBody:
+		q.as = fanout.BodyEvents
 	default:
-		return ErrBadQuery.saying("format is %.40q; it must be event, or be left out", v.Get("format"))
+		return ErrBadQuery.saying("format is %.40q; it must be event or body, or be left out", v.Get("format"))
 	}
-	switch v.Get("heartbeat") {
-	case "":
-	case "event":
-		q.heartbeat = true
-	default:
-		return ErrBadQuery.saying("heartbeat is %.40q; it must be event, or be left out", v.Get("heartbeat"))
+	for name, wanted := range map[string]*bool{"heartbeat": &q.heartbeat, "position": &q.position} {
+		switch v.Get(name) {
+		case "":
+		case "event":
+			*wanted = true
+		default:
+			return ErrBadQuery.saying("%s is %.40q; it must be event, or be left out", name, v.Get(name))
+		}
 	}
 	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"github.com/channels-go/channels/internal/fanout"
 )
 
 // A start says where a subscription begins: from now on, unless since or last is set.
@@ -188,8 +186,8 @@ func (s *subscription) follow(o *opening) {
 // send queues the opening of a subscriber that gets messages one by one. What does
 // not fit is read again when there is room.
 func (o *opening) send(s *subscription) {
-	if s.out.Format.Placed() {
-		s.out.Send(newPlaceFrame(o.from), fanout.Close)
+	if s.ch.opts.HistorySize > 0 {
+		s.tellPlace(o.from)
 	}
 	for i, m := range o.messages {
 		if !s.out.Offer(&newMessageFrame(s.ch, m).Frame) {

@@ -90,6 +90,11 @@ const (
 	Named         // server-sent events that are named after their headers, with the bodies alone
 	Channels      // SSE with the channel in the text, and without an id: its writer adds one
 	ChannelsNamed // Named without an id
+
+	// As WebSocket, Deflate and SSE, but messages are their bodies alone.
+	Bodies
+	BodiesDeflate
+	BodyEvents
 )
 
 // frameOverhead is about what a queued frame costs besides its bytes, so that
@@ -204,8 +209,8 @@ func (f *Frame) Bytes(as Format) []byte {
 	switch {
 	case as == f.format:
 	case as == Deflate:
-		if f.Group != nil && len(f.Text()) >= f.Group.engine.config.CompressBytes {
-			return f.once(&f.deflated, f.deflate)
+		if f.worthDeflating(f.Text()) {
+			return f.once(&f.deflated, func() []byte { return f.deflate(f.Text(), f.ws) })
 		}
 	case as == SSE:
 		return f.once(&f.sse, func() []byte { return f.event(true, appendData) })
@@ -215,6 +220,11 @@ func (f *Frame) Bytes(as Format) []byte {
 		return f.client(as)
 	}
 	return f.ws
+}
+
+// worthDeflating reports whether a text of the frame is long enough.
+func (f *Frame) worthDeflating(text []byte) bool {
+	return f.Group != nil && len(text) >= f.Group.engine.config.CompressBytes
 }
 
 // once returns what make makes the first time. All writers begin with a new

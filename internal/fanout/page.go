@@ -12,15 +12,26 @@ import (
 // JSON around it.
 
 // pageFormats is how many of the Formats are for pages.
-const pageFormats = int(ChannelsNamed-Named) + 1
+const pageFormats = int(BodyEvents-Named) + 1
 
 // Events reports whether a format is of server-sent events.
 func (as Format) Events() bool {
-	return as == SSE || as == ClientEvents || as == Named || as == Channels || as == ChannelsNamed
+	return as == SSE || as == ClientEvents || as == Named || as == Channels || as == ChannelsNamed || as == BodyEvents
 }
 
 // Placed reports whether a receiver learns from a frame's own id where it is.
-func (as Format) Placed() bool { return as == SSE || as == Named }
+func (as Format) Placed() bool { return as == SSE || as == Named || as == BodyEvents }
+
+// Deflates reports whether a format is of WebSocket frames with permessage-deflate.
+func (as Format) Deflates() bool { return as == Deflate || as == BodiesDeflate }
+
+// Deflated is a WebSocket's format once permessage-deflate is agreed on.
+func (as Format) Deflated() Format {
+	if as == Bodies {
+		return BodiesDeflate
+	}
+	return Deflate
+}
 
 // pageForms are a frame in the formats for pages, as far as it was encoded.
 type pageForms [pageFormats]atomic.Pointer[[]byte]
@@ -37,12 +48,39 @@ func (f *Frame) pageForms() *pageForms {
 
 // page encodes the frame in one of the formats for pages.
 func (f *Frame) page(as Format) []byte {
-	return f.once(&f.pageForms()[as-Named], func() []byte {
-		if as == Channels {
+	if as >= Bodies && f.Kind != Message { // the server's own words stay as they are
+		return f.Bytes([...]Format{WebSocket, Deflate, SSE}[as-Bodies])
+	}
+	form := &f.pageForms()[as-Named]
+	var plain []byte
+	if as == BodiesDeflate && form.Load() == nil { // once holds a lock
+		plain = f.page(Bodies)
+	}
+	return f.once(form, func() []byte {
+		switch as {
+		case Channels:
 			return f.event(false, f.appendChannel)
+		case Bodies:
+			return f.body()
+		case BodiesDeflate:
+			if _, body := parts(f.Text()); f.worthDeflating(body) {
+				return f.deflate(body, plain)
+			}
+			return plain
+		case BodyEvents:
+			return f.event(true, func(b, message []byte) []byte {
+				_, body := parts(message)
+				return appendData(b, body)
+			})
 		}
 		return f.event(as == Named, appendNamed)
 	})
+}
+
+// body encodes the body alone as a WebSocket frame.
+func (f *Frame) body() []byte {
+	_, body := parts(f.Text())
+	return append(appendHeader(make([]byte, 0, HeaderRoom+len(body)), opText, len(body)), body...)
 }
 
 // appendChannel appends a message as the data of an event, with its channel.

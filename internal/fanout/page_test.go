@@ -1,7 +1,10 @@
 package fanout
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 
@@ -77,6 +80,38 @@ func TestNamedEvents(t *testing.T) {
 	f := said("h", `"x"`, "")
 	require.Same(t, &f.Bytes(Named)[0], &f.Bytes(Named)[0], "encoded once")
 	require.Equal(t, "data: {\"header\":\"h\",\"body\":\"x\"}\n\n", string(f.Bytes(SSE)))
+}
+
+// Messages are their bodies alone; what the server itself says stays as it is.
+func TestBodies(t *testing.T) {
+	e := New(Config{QueueBytes: 1 << 20, CompressBytes: 100})
+	g := e.Group()
+	message := func(body string) *Frame {
+		return withValue(text(&g, Message, `{"header":"h","body":`+body+`,"offset":1,"epoch":"e"}`), place("e:1"))
+	}
+	for _, n := range []int{1, 50, 125, 126, 0x10000} {
+		body := `"` + strings.Repeat("x", n) + `"`
+		f := message(body)
+		first, got := payload(t, f.Bytes(Bodies))
+		require.EqualValues(t, opText, first)
+		require.Equal(t, body, string(got))
+		require.Equal(t, "id: e:1\ndata: "+body+"\n\n", string(f.Bytes(BodyEvents)))
+		first, got = payload(t, f.Bytes(BodiesDeflate))
+		if len(body) < 100 {
+			require.Equal(t, f.Bytes(Bodies), f.Bytes(BodiesDeflate))
+			continue
+		}
+		require.EqualValues(t, opText|rsv1, first)
+		plain, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(got), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+		require.NoError(t, err)
+		require.Equal(t, body, string(plain))
+		require.Same(t, &f.Bytes(BodiesDeflate)[0], &f.Bytes(BodiesDeflate)[0], "encoded once")
+	}
+	for _, f := range []*Frame{said("error", `{"code":"c"}`, ""), text(&g, Event, `{"header":"presence","body":1}`), Ping, NewClose(1000, "x"), NewHeartbeat("ping", []byte(`{"header":"ping","body":1}`))} {
+		require.Equal(t, f.Bytes(WebSocket), f.Bytes(Bodies))
+		require.Equal(t, f.Bytes(Deflate), f.Bytes(BodiesDeflate))
+		require.Equal(t, f.Bytes(SSE), f.Bytes(BodyEvents))
+	}
 }
 
 func withValue(f *Frame, v Value) *Frame {
