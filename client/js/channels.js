@@ -43,6 +43,10 @@ const messageOf = ({ data, offset, tags, info, time }, channel, epoch) => ({
   ...(info && { user: info.user, client: info.client, info: info.conn_info }),
 });
 
+// isNewer reports whether a message comes after another one. What was read from the
+// history may also come live.
+const isNewer = (m, last) => !(m.epoch === last?.epoch && m.offset <= last?.offset);
+
 export class ChannelsError extends Error {
   constructor(code, message, more) {
     super(message);
@@ -52,7 +56,7 @@ export class ChannelsError extends Error {
 
 const passing = { temporary: true };
 const lost = (message, more) => new ChannelsError("lost", message, more);
-const late = (what) => new ChannelsError("timeout", `${what} in time`, passing);
+const late = () => new ChannelsError("timeout", "there was no answer in time", passing);
 
 export const connect = (options) => new Client(options);
 
@@ -105,7 +109,7 @@ class Client extends Emitter {
     super();
     const o = this.#o = {
       timeout: 10_000, minDelay: 500, maxDelay: 20_000, maxQueued: 10_000, retryWebSocket: 60_000,
-      credentials: "same-origin", WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, ...options,
+      WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, ...options,
     };
     this.#base = baseOf(o.url);
     this.#token = new Token(o.token, o.timeout);
@@ -129,7 +133,7 @@ class Client extends Emitter {
     const data = text(body) ?? "null", size = data.length + 200;
     if (this.#queue.has(key)) throw new ChannelsError("key", "a message with this key waits");
     if (this.#queue.size >= this.#o.maxQueued || (this.#queued && this.#queued + size > MOST_QUEUED)) {
-      throw new ChannelsError("full", "too many messages wait to be published", passing);
+      throw new ChannelsError("full", "too many messages wait", passing);
     }
     return new Promise((yes, no) => {
       const end = (f) => (v) => {
@@ -160,7 +164,7 @@ class Client extends Emitter {
         this.#asked.delete(one);
         if (error) no(error); else yes(result);
       } };
-      const timer = setTimeout(() => one.done(null, late("no answer came")), this.#o.timeout);
+      const timer = setTimeout(() => one.done(null, late()), this.#o.timeout);
       this.#asked.add(one);
       if (this.state === "live") this.#ask(one);
     });
@@ -235,9 +239,7 @@ class Client extends Emitter {
     Object.assign(this, { client: reply.client, transport: link.ws ? "websocket" : "http_stream" });
     if (link.ws) this.#proven = true;
     else if (!this.#o.transport && this.#o.WebSocket) this.#after("upgrade", this.#period, () => this.#upgrade());
-    this.#token.renew(reply, async (token) => {
-      if (token) return link.request("refresh", { token });
-    }, (e) => this._emit("error", e));
+    this.#token.renew(reply, async (token) => token && this.command("refresh", { token }), (e) => this._emit("error", e));
     this._set("live");
     if (link !== this.#link || this.state !== "live") return; // a listener has closed it
     for (const [name, sub] of this.#subs) {
@@ -316,13 +318,13 @@ class Client extends Emitter {
   #park() {
     this.#link?.end();
     this.#fell();
-    this._set("offline", lost("the user has left the page"));
+    this._set("offline", lost("the page was left"));
   }
 
   // send publishes a message. With a key, it may do so again for some minutes.
   #send(p) {
     const old = Math.max(Date.now() - p.sent, now() - p.at) > KEY_LIFE;
-    if (p.sent && (p.tries > 5 || old)) return p.failed(lost(UNKNOWN));
+    if (p.sent && (p.tries > 9 || old)) return p.failed(lost(UNKNOWN));
     if (!p.sent) {
       p.keyed = !this.#keyless.has(p.channel) && this.#subs.get(p.channel)?.recoverable !== false;
       Object.assign(p, { sent: Date.now(), at: now() });
@@ -337,7 +339,7 @@ class Client extends Emitter {
         p.sent = 0;
         return this.#send(p);
       }
-      if (p.tries > 5 || !error.temporary || (!keyed && error.code !== 111)) return p.failed(error);
+      if (p.tries > 9 || !error.temporary || (!keyed && error.code !== 111)) return p.failed(error);
       if (!keyed) p.sent = 0; // it was not published
       p.timer = setTimeout(() => link === this.#link && this.#send(p), backoff(p.tries, this.#o));
     });
@@ -371,10 +373,8 @@ class Client extends Emitter {
   }
 }
 
-const own = new URL(import.meta.url);
-
 // baseOf is where the hub is mounted, with a slash at the end.
-function baseOf(url = own.pathname.endsWith("/channels.js") ? new URL(".", own) : "/") {
+function baseOf(url = /[/]channels.js([?]|$)/.test(import.meta.url) ? new URL(".", import.meta.url) : "/") {
   const base = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
   if (!/^(http|ws)/.test(base.protocol)) throw new TypeError("connect needs a url");
   base.protocol = base.protocol.replace("ws", "http");
@@ -383,7 +383,10 @@ function baseOf(url = own.pathname.endsWith("/channels.js") ? new URL(".", own) 
 }
 
 // placeOf is the position of a message, or one that may be text.
-const placeOf = (at) => at && (at.split ? { epoch: at.replace(/:\d*$/, ""), offset: +at.replace(/.*:/, "") } : { epoch: at.epoch, offset: at.offset });
+const placeOf = (at) => {
+  const [, epoch = at?.epoch, offset = at?.offset] = /(.*):(.*)/.exec(at) ?? [];
+  return at && { epoch, offset: +offset };
+};
 
 const randomKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-"); // also without TLS, unlike randomUUID
 
@@ -419,6 +422,7 @@ class Subscription {
       channel._set("subscribing");
       queueMicrotask(() => this.start()); // with what else the page asks for in one go
     } else {
+      if (channel.state === "idle") queueMicrotask(() => this.live && channel._set("live", { recoverable: this.recoverable, ...this.at }));
       channel._begin(this.at, true);
       this.#again();
     }
@@ -483,11 +487,12 @@ class Subscription {
     this.#begun = true;
     this.#cut = false;
     this.#liveAt = now();
-    this.#token?.renew(result, (token) => link.request("sub_refresh", { channel: name, token }), (e) => this.#client._emit("error", e), name);
-    link.put(publications.map((pub) => ({ push: { channel: name, pub, only } }))); // they come next
+    this.#token?.renew(result, (token) => this.#client.command("sub_refresh", { channel: name, token }), (e) => this.#client._emit("error", e), name);
+    link?.put(publications.map((pub) => ({ push: { channel: name, pub, only } }))); // they come next
     this.#say("live", { recovered: resumed ? recovered : undefined, recoverable, epoch, offset });
-    for (const c of this.channels) c._begin(this.at, c !== only);
-    if (missed) this.tell("reset", { channel: name, reason, ...this.at });
+    const reset = missed && { channel: name, reason, ...this.at };
+    if (reset && this.ofApp) this.#client._emit("reset", reset);
+    for (const c of this.channels) c._begin(this.at, c !== only, reset);
     this.#again();
   }
 
@@ -527,7 +532,7 @@ class Subscription {
   publication(pub, size, only) {
     const { at } = this, m = messageOf(pub, this.name, at?.epoch);
     if (at && m.offset <= at.offset) return; // it has come already
-    if (at) at.offset = m.offset;
+    if (at && m.offset) at.offset = m.offset; // one that stayed on its replica has none
     if (only) only._take(m, size);
     else this.tell("message", m, size);
   }
@@ -551,7 +556,8 @@ class Channel extends Emitter {
   #client;
   #sub;
   #begun = false;
-  #behind = false; // whether it still reads the history
+  _behind = false; // whether it still reads the history
+  #last; // the newest message that it has told
   #feeds = new Set();
 
   constructor(name, options, client) {
@@ -612,39 +618,36 @@ class Channel extends Emitter {
 
   // _begin begins with what the options say, once somebody takes it. The subscription
   // does not bring it if it was live before, or has begun with another channel's options.
-  _begin(at, late) {
+  _begin(at, late, reset) {
     const { last, since } = this.options;
-    if (this.#begun || !this._wants) return;
+    if (this.#begun || !this._wants) return reset && this._emit("reset", reset);
     this.#begun = true;
     if (late && at && (last || since)) this.#catchUp(since ? { since } : { limit: last });
   }
 
   // catchUp reads the history up to what comes live.
   async #catchUp(query) {
-    for (this.#behind = true; this.#behind && this.state !== "closed";) {
-      this.#behind = await this._read(query, (m) => {
-        this.#tell(m, 0);
-        query = { since: m };
-      });
-    }
+    for (this._behind = true; this._behind && this.state !== "closed"; query = { since: this.#last }) await this._read(query, this);
   }
 
-  // _read reads a part of the history, and says whether more has come since.
-  async _read(query, take) {
+  // _read gives a reader a part of the history, and says at once whether more has come since.
+  async _read(query, reader) {
     try {
       const all = await this.history({ limit: 1000, ...query }), { epoch, offset } = all.at(-1) ?? {}, { at } = this.#sub;
-      all.forEach(take);
-      return offset && at && (at.epoch !== epoch || at.offset > offset);
+      for (const m of all) reader._add(m, 0);
+      reader._behind = offset && at && (at.epoch !== epoch || at.offset > offset);
     } catch (e) {
+      reader._behind = false;
       if (this.state !== "closed") this._reset(e.code === 112 ? "trimmed" : "failed");
     }
   }
 
   _reset(reason) { this._emit("reset", { channel: this.name, reason, ...this.#sub.at }); }
 
-  _take(m, size) { if (!this.#behind && this.state !== "closed") this.#tell(m, size); }
+  _take(m, size) { if (!this._behind && this.state !== "closed" && isNewer(m, this.#last)) this._add(m, size); }
 
-  #tell(m, size) {
+  _add(m, size) {
+    if (m.offset) this.#last = m;
     this._emit("message", m);
     for (const f of this.#feeds) f.put(m, size);
   }
@@ -659,8 +662,8 @@ class Feed {
   #out = []; // what came before that, the newest first
   #size = 0; // characters
   #calls = []; // of next, without an answer
-  #last; // the newest message that it was given
-  #behind = false; // whether it has to read the history
+  #last; // the newest message that it was given, if the channel has a history
+  _behind = false; // whether it has to read the history
   #reading;
   #over = false;
   #why;
@@ -671,20 +674,20 @@ class Feed {
   }
 
   put(m, size) {
-    if (this.#behind) return;
+    if (this._behind || !isNewer(m, this.#last)) return;
     if (this.#size > MOST_FED) {
-      if (m.offset) {
-        this.#behind = true;
+      if (this.#last) {
+        this._behind = true;
         return;
       }
       this.#drop();
       this.#channel._reset("slow");
     }
-    this.#add(m, size);
+    this._add(m, size);
   }
 
-  #add(m, size) {
-    this.#last = m;
+  _add(m, size) {
+    if (m.offset) this.#last = m;
     if (this.#calls.length) return this.#calls.shift().yes({ value: m, done: false });
     this.#size += size + 200;
     this.#in.push([m, size + 200]);
@@ -710,13 +713,13 @@ class Feed {
         if (why) throw why;
         return { value: undefined, done: true };
       }
-      if (!this.#behind) return new Promise((yes, no) => this.#calls.push({ yes, no }));
+      if (!this._behind) return new Promise((yes, no) => this.#calls.push({ yes, no }));
       await (this.#reading ??= this.#read());
     }
   }
 
   async #read() {
-    this.#behind = await this.#channel._read({ since: this.#last }, (m) => this.#add(m, 0));
+    await this.#channel._read({ since: this.#last }, this);
     this.#reading = undefined;
   }
 
@@ -766,7 +769,7 @@ class Token {
   async #ask(channel) {
     try {
       return await new Promise((yes, no) => {
-        this.#bound = setTimeout(() => no(late("it has not answered")), this.#ms);
+        this.#bound = setTimeout(() => no(late()), this.#ms);
         Promise.resolve(this.#source(channel)).then(yes, no);
       });
     } catch (cause) {
@@ -864,10 +867,6 @@ class Link {
 
   // ask sends a command, whose request may be JSON already.
   ask(name, request, answer = () => {}) { this.tell(this.#line(name, request, answer)); }
-
-  request(name, request) {
-    return new Promise((yes, no) => this.ask(name, request, (result, error) => error ? no(error) : yes(result)));
-  }
 
   #line(name, request, answer) {
     this.#answers.set(++this.#id, [name, answer, now()]);
@@ -1012,9 +1011,10 @@ function stream(base, { fetch, credentials, timeout }, first, take, over) {
   read().catch(over);
   return {
     async send(data) {
-      const timer = setTimeout(() => over(late("a request got no answer")), timeout);
+      const timer = setTimeout(() => over(late()), timeout);
       try {
-        await post("emulation", text({ session: this.session.session, node: this.session.node, data }), stop.signal);
+        const { session, node } = this.session;
+        await post("emulation", text({ session, node, data }), stop.signal);
       } finally {
         clearTimeout(timer);
       }

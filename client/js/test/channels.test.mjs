@@ -96,6 +96,17 @@ test("goes on where it was, and resets where it cannot", async (t) => {
   assert.deepEqual(resets, [["h2", "trimmed", 3], ["h3", "epoch", 0], ["plain", "no_history", undefined]]);
 });
 
+test("a message that stays on its replica moves no position", async (t) => {
+  const hub = new Hub(), c = open(t, hub), all = heard(c.channel("h1"));
+  await clock.advance(11_000);
+  hub.say("h1", 1);
+  hub.last.push({ push: { channel: "h1", pub: { data: "local" } } });
+  hub.last.drop(1006);
+  hub.say("h1", 2);
+  await clock.advance(1_000);
+  assert.deepEqual(all, [1, "local", 2]);
+});
+
 test("stays away after some codes, and comes back after others", async (t) => {
   for (const [code, comes] of [[3500, false], [3503, false], [4500, false], [1006, true], [3001, true], [3499, true], [4000, true], [1009, true]]) {
     const hub = new Hub(), c = open(t, hub);
@@ -597,6 +608,92 @@ test("close while everything is under way leaves nothing", async (t) => {
       c.close();
       await Promise.all([loop, p]);
       assert.equal(clock.timers.size, 0, `${mode} after ${ms} ms`);
+    }
+  }
+});
+
+// dice returns a function like Math.random whose results follow from a seed.
+function dice(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let x = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
+    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+// story lets things happen at random, and then checks what the page has heard and said.
+async function story(seed) {
+  const random = dice(seed), n = (below) => Math.floor(random() * below), any = (...all) => all[n(all.length)];
+  const hub = new Hub(), rooms = [], said = [], names = ["h1", "h2"];
+  const c = connect({ url: "/", WebSocket: hub.WebSocket, fetch: hub.fetch, token: () => "t" });
+  const links = () => [...hub.sockets, ...hub.posts].filter((l) => l.state === "open");
+  const enter = () => {
+    const room = c.channel(any(...names), any({}, { last: 3 }));
+    room.heard = [];
+    room.on("reset", ({ offset }) => room.heard.push(["reset", offset]));
+    room.on("message", (m) => room.heard.push(m.offset));
+    rooms.push(room);
+  };
+  const steps = [
+    () => hub.say(any(...names), "x"),
+    () => hub.say(any(...names), "y"),
+    () => said.push(c.publish(any(...names), "m", said.length).then(() => "done", (e) => e.code)),
+    () => any(...links(), null)?.drop(any(1006, 3001, 3008)),
+    () => { hub.mode = any("well", "well", "refuses", "silent"); },
+    () => { hub.streams = any("well", "well", "refuses", 503); },
+    () => { clock.now += n(100_000); }, // the page freezes
+    () => page.fire(any("online", "resume")),
+    () => { page.fire("pagehide", { persisted: true }); return clock.advance(n(2_000)).then(() => page.fire("pageshow", { persisted: true })); },
+    () => { const ch = hub.channel(any(...names)); ch.first = Math.max(ch.first, ch.messages.length - n(4)); },
+    () => { const name = any(...names), l = any(...links(), null); if (l?.subs.delete(name)) l.push({ push: { channel: name, unsubscribe: { code: 2500, reason: "insufficient state" } } }); },
+    () => { let left = 1 + n(2); hub.answer = (cmd) => (cmd.subscribe || cmd.rpc) && left-- > 0 ? any({ error: { code: 100, message: "later", temporary: true } }, null) : undefined; },
+    () => { hub.answer = (cmd, link) => cmd.rpc && random() < 0.5 ? (hub.reply(cmd, link), null) : undefined; }, // the answer is lost
+    () => { hub.answer = () => {}; },
+    () => any(...rooms, { close() {} }).close(),
+    enter, enter,
+    () => links().forEach((l) => l.push({})),
+    () => clock.advance(n(3_000)), () => clock.advance(n(3_000)), () => clock.advance(n(40_000)),
+  ];
+  enter();
+  for (let i = 0; i < 60; i++) {
+    await any(...steps)();
+    if (random() < 0.7) await settled();
+  }
+  Object.assign(hub, { mode: "well", streams: "well", answer: () => {} });
+  for (let i = 0; i < 10; i++) {
+    links().forEach((l) => l.push({}));
+    await clock.advance(30_000);
+  }
+  for (const name of names) hub.say(name, "the end");
+  await settled();
+  assert.equal(c.state, "live");
+  for (const { name, state, heard } of rooms.filter((r) => r.state !== "closed")) {
+    assert.equal(state, "live");
+    let last;
+    for (const one of heard) {
+      if (Array.isArray(one)) last = one[1];
+      else assert.ok(last === undefined || one === last + 1, `${name}: ${heard.join(" ")}`), last = one;
+    }
+    assert.equal(last, hub.channel(name).messages.length, `${name}: ${heard.join(" ")}`);
+  }
+  const outcomes = await Promise.all(said);
+  outcomes.forEach((outcome, i) => {
+    const times = names.flatMap((name) => hub.channel(name).messages).filter((m) => m.data === i).length;
+    assert.ok(times === 1 || (times === 0 && outcome !== "done"), `message ${i} came ${times} times: ${outcome}`);
+  });
+  c.close();
+  await settled();
+  assert.deepEqual([clock.timers.size, page.listeners, links().length], [0, 0, 0]);
+}
+
+test("whatever happens, each message comes once and in order", async () => {
+  const first = Number(process.env.SEED ?? 1);
+  for (let seed = first; seed < first + Number(process.env.STORIES ?? 20); seed++) {
+    try {
+      await story(seed);
+    } catch (e) {
+      throw new Error(`the story of SEED=${seed}`, { cause: e });
     }
   }
 });

@@ -70,6 +70,7 @@ export class Hub {
         Object.assign(this, { url, at: clock.now, subs: new Map(), said: [] });
         hub.sockets.push(this);
         queueMicrotask(() => {
+          if (this.state === "closed") return;
           if (hub.mode === "refuses") return this.drop(1006, "");
           this.state = "open";
           this.onopen?.();
@@ -93,9 +94,9 @@ export class Hub {
       }
       const link = { state: "open", subs: new Map(), said: [], session: String(this.posts.length) };
       this.posts.push(link);
-      signal.addEventListener("abort", () => { link.state = "closed"; link.out?.error(signal.reason); });
+      signal.addEventListener("abort", () => { if (link.state === "open") link.out.error(signal.reason); link.state = "closed"; });
       const stream = new ReadableStream({ start: (out) => { link.out = out; } });
-      link.push = (...lines) => link.out.enqueue(new TextEncoder().encode(lines.map((l) => JSON.stringify(l) + "\n").join("")));
+      link.push = (...lines) => link.state === "open" && link.out.enqueue(new TextEncoder().encode(lines.map((l) => JSON.stringify(l) + "\n").join("")));
       link.drop = () => { link.state = "closed"; link.out.close(); };
       queueMicrotask(() => this.take(link, body));
       return new Response(stream);
@@ -139,7 +140,7 @@ export class Hub {
     }
     if (c.history) {
       const { channel, limit, since, reverse } = c.history, ch = this.channel(channel);
-      if (since && since.epoch !== ch.epoch) return { error: { code: 112, message: "unrecoverable" } };
+      if (since && (since.epoch !== ch.epoch || (!reverse && since.offset < ch.first - 1))) return { error: { code: 112, message: "unrecoverable" } };
       const all = reverse ? ch.messages.filter((m) => !since || m.offset < since.offset).reverse() : ch.messages.filter((m) => !since || m.offset > since.offset);
       return { history: { publications: all.slice(0, limit), epoch: ch.epoch, offset: ch.messages.length } };
     }
