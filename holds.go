@@ -63,6 +63,8 @@ const (
 	holdPause = 20 * time.Millisecond
 	// holdBatch bounds the changes of one call.
 	holdBatch = 5000
+	// holdCalls bounds the calls in a row.
+	holdCalls = 50
 	// inheritAfter is how long after it was away the Store may say that replicas are
 	// dead: all of them have called by then, if they live.
 	inheritAfter = 5 * time.Second
@@ -333,13 +335,17 @@ func (h *Hub) keepHolds() {
 	}
 }
 
-// tellHolds makes calls until nothing is left to say. What fails is tried again in a
-// second, with everything.
+// tellHolds makes calls until nothing is left to say, or until it is time to look again
+// at what time alone brings. What fails is tried again in a second, with everything.
 func (h *Hub) tellHolds(ctx context.Context) {
 	h.endGraces(time.Now())
 	h.env.occupancy.look()
-	for h.tellHolder(ctx) {
+	for range holdCalls {
+		if !h.tellHolder(ctx) {
+			return
+		}
 	}
+	h.holds.wake.Ring()
 }
 
 // tellHolder makes one call, and reports whether another one should follow at once.
