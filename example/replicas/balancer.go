@@ -136,8 +136,16 @@ func operators(token string) http.HandlerFunc {
 }
 
 // here reports whether a request comes from this machine. It checks the Host too:
-// another website could point its name at this machine.
-func here(r *http.Request) bool { return loopback(r.RemoteAddr) && loopback(r.Host) }
+// another website could point its name at this machine. What a proxy or a tunnel
+// forwards may come from anywhere, even if it names this machine as the Host.
+func here(r *http.Request) bool {
+	for _, by := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip"} {
+		if r.Header[by] != nil {
+			return false
+		}
+	}
+	return loopback(r.RemoteAddr) && loopback(r.Host)
+}
 
 // one does something with the replica whose number is in the path.
 func one(s *supervisor, do func(*replica) error) http.HandlerFunc {

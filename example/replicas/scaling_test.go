@@ -180,20 +180,36 @@ func TestEachPurposeHasItsSecret(t *testing.T) {
 // The link on the page lets in whoever may press its switches, and nobody else.
 func TestTheLinkToTheOperatorsPage(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ remote, host, to string }{
-		"this machine":            {"127.0.0.1:5000", "localhost:8080", "/admin/#token=secret"},
-		"this machine, over IPv6": {"[::1]:5000", "[::1]:8080", "/admin/#token=secret"},
-		"another one":             {"192.0.2.7:5000", "192.0.2.1:8080", "/admin/"},
-		"a name that points here": {"127.0.0.1:5000", "evil.example", "/admin/"},
-		"a lie about the host":    {"192.0.2.7:5000", "localhost", "/admin/"},
+	for name, c := range map[string]struct {
+		remote, host, forwarded string // the last is a header
+		here                    bool
+	}{
+		"this machine":            {"127.0.0.1:5000", "localhost:8080", "", true},
+		"this machine, over IPv6": {"[::1]:5000", "[::1]:8080", "", true},
+		"another one":             {"192.0.2.7:5000", "192.0.2.1:8080", "", false},
+		"a name that points here": {"127.0.0.1:5000", "evil.example", "", false},
+		"a lie about the host":    {"192.0.2.7:5000", "localhost", "", false},
+		"through a proxy here":    {"127.0.0.1:5000", "127.0.0.1:8080", "X-Forwarded-For", false},
+		"through a tunnel":        {"127.0.0.1:5000", "localhost:8080", "X-Forwarded-Host", false},
+		"by the standard":         {"127.0.0.1:5000", "localhost:8080", "Forwarded", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/operators", nil)
 			r.RemoteAddr, r.Host = c.remote, c.host
+			if c.forwarded != "" {
+				r.Header.Set(c.forwarded, "203.0.113.9")
+			}
+			to, pressed := "/admin/", http.StatusForbidden
+			if c.here {
+				to, pressed = "/admin/#token=secret", http.StatusNoContent
+			}
 			operators("secret")(w, r)
 			require.Equal(t, http.StatusSeeOther, w.Code)
-			require.Equal(t, c.to, w.Header().Get("Location"))
+			require.Equal(t, to, w.Header().Get("Location"))
 			require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+			w = httptest.NewRecorder()
+			guarded(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }).ServeHTTP(w, r)
+			require.Equal(t, pressed, w.Code, "the switches")
 		})
 	}
 }
