@@ -56,6 +56,9 @@ type Point struct {
 	Requests, Publishes, Deliveries float64
 }
 
+// Err is why nothing is seen.
+func (w *Watch) Err() error { return w.w.look().err }
+
 func (w *Watch) Since(second int64) (all []Point) {
 	for _, p := range w.w.since(second) {
 		all = append(all, Point{p.second, p.replicas, p.green, p.connections, p.requests, p.publishes, p.deliveries})

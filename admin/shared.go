@@ -3,6 +3,8 @@ package admin
 import (
 	"sync"
 	"time"
+
+	"github.com/channels-go/channels"
 )
 
 // sharing keeps answers for a while, so that many viewers who ask the same cost no more
@@ -56,7 +58,7 @@ func (s *sharing[K, V]) get(key K) (V, error) {
 
 func (s *sharing[K, V]) fill(one *shared[V], key K, before V) {
 	defer close(one.done) // also if read panics
-	one.err = errClosed
+	one.err = channels.ErrInternal
 	value, good, err := s.read(key, before)
 	if err != nil {
 		one.err = err // good for nobody who comes later

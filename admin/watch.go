@@ -103,14 +103,16 @@ func (w *watch) look() *view {
 		<-l.done
 		return l.view
 	}
-	l := &look{done: make(chan struct{})}
+	l := &look{view: &view{err: channels.ErrInternal}, done: make(chan struct{})}
 	w.looking = l
 	w.mu.Unlock()
+	defer func() { // also if the app's Store panics
+		w.mu.Lock()
+		w.latest, w.looking = l.view, nil
+		w.mu.Unlock()
+		close(l.done)
+	}()
 	l.view = w.ask()
-	w.mu.Lock()
-	w.latest, w.looking = l.view, nil
-	w.mu.Unlock()
-	close(l.done)
 	return l.view
 }
 

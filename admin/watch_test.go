@@ -143,6 +143,36 @@ func TestRatesAfterAFailedLook(t *testing.T) {
 	require.Equal(t, []admin.Point{{1_000_003, 1, 1, 7, 10, 5, 15}}, w.Since(1_000_001))
 }
 
+// A look that panics, since the app's Store does, is one that fails: whoever shares it
+// gets an error, and the next one looks again.
+func TestALookThatPanics(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a")}}
+	asked, end, panics := make(chan bool), make(chan bool), true
+	w := admin.NewWatch(time.Now, func() ([]channels.Replica, error) {
+		if panics {
+			panics = false
+			asked <- true
+			<-end
+			panic("of the Store")
+		}
+		return c.all, nil
+	})
+	ended := make(chan any)
+	go func() {
+		defer func() { ended <- recover() }()
+		w.Sample()
+	}()
+	<-asked
+	shared := make(chan error)
+	go func() { shared <- w.Err() }()
+	close(end)
+	require.Equal(t, "of the Store", <-ended)
+	if err := <-shared; err != nil { // it may also have come later
+		require.ErrorIs(t, err, channels.ErrInternal)
+	}
+	require.NoError(t, w.Err())
+}
+
 // The Store and the mesh tell of the same process, one more exactly than the other, and
 // one later.
 func TestRatesFromTheStoreAndTheMesh(t *testing.T) {
