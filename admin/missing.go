@@ -33,8 +33,9 @@ func (m *missing) answered(now time.Time, ready, wanted int) {
 }
 
 // ordered notes that somebody has scaled: what is missing has time to start again.
+// Whether any is, the Scaler says with its next answer.
 func (m *missing) ordered(now time.Time, wanted int) {
-	m.since, m.wanted, m.heard = now, wanted, now
+	m.since, m.wanted, m.heard = time.Time{}, wanted, now
 }
 
 // late reports whether replicas have been missing for so long that they do not just start.

@@ -108,7 +108,7 @@ func TestReplicasAreMissing(t *testing.T) {
 		"one dies":              {{100, 2, 2, false, false}, {101, 1, 2, false, false}, {106, 1, 2, false, false}, {112, 1, 2, false, true}},
 		"one after the other":   {{100, 2, 2, false, false}, {101, 1, 2, false, false}, {106, 2, 2, false, false}, {107, 1, 2, false, false}, {112, 1, 2, false, false}},
 		"more are wanted":       {{100, 2, 2, false, false}, {101, 2, 3, false, false}, {110, 2, 4, false, false}, {115, 2, 4, false, false}, {121, 2, 4, false, true}},
-		"an order":              {{100, 1, 2, false, true}, {101, 1, 2, true, false}, {102, 1, 2, false, false}, {110, 1, 2, false, false}, {112, 1, 2, false, true}},
+		"an order":              {{100, 1, 2, false, true}, {101, 1, 2, true, false}, {102, 1, 2, false, false}, {111, 1, 2, false, false}, {113, 1, 2, false, true}},
 		"first look":            {{100, 1, 2, false, true}},
 		"it was born just then": {{4, 1, 2, false, false}, {9, 1, 2, false, false}, {11, 1, 2, false, true}},
 		"nobody looked":         {{100, 2, 2, false, false}, {111, 1, 2, false, true}, {112, 2, 2, false, false}},
@@ -118,6 +118,7 @@ func TestReplicasAreMissing(t *testing.T) {
 			for _, s := range steps {
 				if s.ordered {
 					m.Ordered(at(s.at), s.wanted)
+					require.False(t, m.Late(at(s.at+60)), "while the Scaler does not answer, nobody knows")
 				} else {
 					m.Answered(at(s.at), s.ready, s.wanted)
 				}
