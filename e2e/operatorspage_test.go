@@ -266,6 +266,39 @@ func TestOperatorsLookIntoAChannel(t *testing.T) {
 	p.has("#tail", "still")
 }
 
+// Whoever pages through a history sees what they asked for last, whatever is answered
+// last.
+func TestOperatorsPageThroughAHistory(t *testing.T) {
+	t.Parallel()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{})
+	for i := range 60 {
+		c.publish("room.1", "say", fmt.Sprint(i))
+	}
+	p := c.operate(b, 1280, 800)
+	p.goes("#/channel/room.1")
+	p.has("#history-state", "#11 to #60")
+	eval[bool](p, `(() => {
+		const real = fetch, until = new Promise((done) => (window.answer = done));
+		window.held = window.shown = 0;
+		window.fetch = async (path, options) => {
+			if (!/channel\?/.test(path) || path.includes("before=")) return real(path, options);
+			const now = await (await real(path, options)).json();
+			held++;
+			await until;
+			return { ok: true, json: async () => now };
+		};
+		new MutationObserver(() => shown++).observe(document.getElementById("history"), { childList: true });
+		return true;
+	})()`)
+	p.until(`held === 1`)
+	p.clicks("#history-older")
+	p.has("#history-state", "#1 to #10")
+	drawn := eval[int](p, `shown`)
+	assert.Equal(t, "#1 to #10", eval[string](p, `(answer(), new Promise((done) => setTimeout(() => done(document.getElementById("history-state").textContent))))`, chromedp.EvalAwaitPromise))
+	p.until(`performance.getEntriesByType("resource").filter((e) => e.name.includes("before=11")).length >= 2`) // the page has asked again
+	assert.Equal(t, drawn, eval[int](p, `shown`), "nothing else was shown meanwhile")
+}
+
 // closed reads until a WebSocket is closed.
 func closed(t *testing.T, c *websocket.Conn) websocket.StatusCode {
 	t.Helper()

@@ -110,7 +110,7 @@ function message(m) {
 const place = (offset) => "#" + BigInt(offset).toLocaleString("en");
 
 export async function drawChannel() {
-  const of = name;
+  const of = name, from = before;
   let c;
   try {
     c = await get("channel", { name: of, before });
@@ -118,7 +118,7 @@ export async function drawChannel() {
     if (of === name) text($("history-state"), e.message);
     throw e;
   }
-  if (of !== name) return;
+  if (of !== name || from !== before) return; // what is asked for by now is another answer
   follow();
   const h = c.history, p = c.presence;
   const numbers = [["Subscribers", number(c.subscribers)], ["Publishes in 60 s", number(c.publishes)]];
