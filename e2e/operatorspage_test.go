@@ -121,7 +121,7 @@ func TestOperatorsReadCharts(t *testing.T) {
 	p.until(chart + `.getAttribute("aria-valuetext") === "now: connections 0"`)
 
 	// While there are few points, they are not squeezed into a corner.
-	p.until(chart + `.getAttribute("aria-label") === "Connections, the last 1 minute"`)
+	p.until(chart + `.getAttribute("aria-label") === "Connections, the last minute"`)
 	assert.Contains(t, eval[string](p, chart+`.textContent`), "−1 min−40 s−20 snow")
 
 	// A reload shows the same points again.

@@ -1,8 +1,8 @@
-// A chart of one or two lines over up to 15 minutes. It is drawn at its own size, so that lines
-// are sharp, and is read by mouse, finger, keyboard and screen reader.
+// A chart of one or two lines over up to 15 minutes. It is drawn at its own size, so that
+// lines are sharp, and is read by mouse, finger, keyboard and screen reader.
 
 import { el, svg, text, attribute } from "./dom.js";
-import { count, time } from "./format.js";
+import { time } from "./format.js";
 
 const height = 132, top = 8, bottom = 20, left = 44, right = 10;
 
@@ -153,7 +153,7 @@ export class Chart {
     }
     const said = this.what.series.map((s, k) => `${s.label} ${values[k] === null ? "unknown" : this.what.format(values[k])}`).join(", ");
     attribute(this.svg, {
-      "aria-label": `${this.what.title}, the last ${count(p.shown / 60, "minute")}`,
+      "aria-label": `${this.what.title}, the last ${p.shown === 60 ? "minute" : p.shown / 60 + " minutes"}`,
       "aria-valuetext": `${looking ? time(p.seconds[i] * 1000) : "now"}: ${said}`,
       "aria-valuemin": p.seconds[0] ?? 0, "aria-valuemax": p.last, "aria-valuenow": p.seconds[i] ?? 0,
     });
