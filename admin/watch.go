@@ -143,7 +143,7 @@ func (w *watch) ask() *view {
 	return v
 }
 
-// down are the replicas to which the link of this one is down.
+// down are the replicas to which the link of this one is down, and no other one is up.
 func (w *watch) down(all []channels.Replica) map[string]bool {
 	is := map[string]bool{}
 	for _, r := range all {
@@ -151,7 +151,8 @@ func (w *watch) down(all []channels.Replica) map[string]bool {
 			continue
 		}
 		for _, p := range r.Mesh.Peers {
-			is[p.ID] = !p.Up
+			_, another := is[p.ID]
+			is[p.ID] = !p.Up && (is[p.ID] || !another)
 		}
 	}
 	return is

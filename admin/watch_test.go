@@ -78,8 +78,11 @@ func TestRates(t *testing.T) {
 func TestSilence(t *testing.T) {
 	c := &cluster{all: []channels.Replica{replica("a"), replica("b")}}
 	w := c.watch()
-	link := func(up bool) {
-		c.all[0].Mesh = &channels.ReplicaMesh{Peers: []channels.ReplicaPeer{{ID: "b", Up: up}}}
+	link := func(up ...bool) {
+		c.all[0].Mesh = &channels.ReplicaMesh{}
+		for _, is := range up {
+			c.all[0].Mesh.Peers = append(c.all[0].Mesh.Peers, channels.ReplicaPeer{ID: "b", Up: is})
+		}
 	}
 	see := func(seen float64, connections, green int) {
 		t.Helper()
@@ -100,6 +103,12 @@ func TestSilence(t *testing.T) {
 	require.Empty(t, w.Silent())
 	see(0.5, 14, 2) // it lives
 	see(1.4, 14, 2)
+	link(true)
+	see(0.5, 14, 2)
+	link(true, false) // it has come back under another address
+	see(1.4, 14, 2)
+	link(false, true)
+	see(2.4, 14, 2)
 	link(true)
 	see(0.5, 14, 2)
 	link(false)
