@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -94,12 +95,47 @@ func TestListsThatTheServerRenders(t *testing.T) {
 	}
 }
 
+// A proxy whose app is away answers 502. After that htmx 4 goes on where it was. htmx 2
+// begins again where the page did, which does no harm if each message has the whole list.
+func TestListsAfterAProxysError(t *testing.T) {
+	whole := libraries["htmx2"]
+	all := ""
+	whole.list = `<ul id="list" hx-ext="sse" sse-connect="%s" sse-swap="item">`
+	whole.message = func(item string) channels.Message {
+		all += item
+		return channels.Message{Header: "item", Body: channels.HTML(all)}
+	}
+	for name, lib := range map[string]library{"htmx2": whole, "htmx4": libraries["htmx4"]} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newTodo(t, lib)
+			p := newBrowser(t).visit(l.server.HTTP.URL, "Ann", 800, 600)
+			shown := func() {
+				t.Helper()
+				p.until(`JSON.stringify([...document.querySelectorAll("#list > li")].map((li) => li.textContent)) === ` + quoted(quoted(l.items)))
+			}
+			l.add(t, 2)
+			shown()
+			l.away.Store(true)
+			l.server.HTTP.CloseClientConnections()
+			basetest.Eventually(t, "the page has got the error", func() bool { return l.refused.Load() > 0 })
+			l.add(t, 2)
+			l.away.Store(false)
+			shown()
+			l.add(t, 1)
+			shown()
+		})
+	}
+}
+
 // todo is a server with one list. Only its test changes it.
 type todo struct {
-	server *hubtest.Server
-	lib    library
-	items  []string
-	at     channels.Position // of the last item: a page goes on from there
+	server  *hubtest.Server
+	away    atomic.Bool  // only a proxy is there
+	refused atomic.Int32 // requests meanwhile
+	lib     library
+	items   []string
+	at      channels.Position // of the last item: a page goes on from there
 }
 
 func newTodo(t *testing.T, lib library) *todo {
@@ -107,7 +143,14 @@ func newTodo(t *testing.T, lib library) *todo {
 	keep := func(string) channels.ChannelOptions { return channels.ChannelOptions{HistorySize: 100} }
 	l.server = hubtest.Serve(t, channels.Options{Channel: keep}, func(hub http.Handler) http.Handler {
 		mux := http.NewServeMux()
-		mux.Handle("/channel/", hub)
+		mux.HandleFunc("/channel/", func(w http.ResponseWriter, r *http.Request) {
+			if l.away.Load() {
+				l.refused.Add(1)
+				http.Error(w, "the app is away", http.StatusBadGateway)
+				return
+			}
+			hub.ServeHTTP(w, r)
+		})
 		mux.Handle("/packages/", http.StripPrefix("/packages/", http.FileServer(http.Dir("js/node_modules"))))
 		mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 			address := "/channel/todo/?format=event&amp;since=" + l.at.String()
