@@ -1,6 +1,8 @@
 package channels_test
 
 import (
+	"errors"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -72,5 +74,42 @@ func FuzzPositions(f *testing.F) {
 		}
 		require.Equal(t, id, channels.PositionsID(names, again))
 		require.False(t, strings.ContainsAny(id, " \r\n\x00"))
+	})
+}
+
+// FuzzEventsQuery: what is taken has names that are valid and different, no more than the
+// limit, and positions for no other channels.
+func FuzzEventsQuery(f *testing.F) {
+	id := url.QueryEscape(channels.PositionsID([]string{"a", "b"}, map[string]channels.Position{"a": {Epoch: "e", Offset: 1}}))
+	for _, query := range []string{"", "channel=a", "channel=a&channel=b&pattern=c*&last=5", "channel=b&channel=a&since=" + id, "channel=a&channel=a", "pattern=[", "channel=%zz", "channel=a;b", "heartbeat=event&format=event&channel=a", "channel=a&since=" + id + "&last=1"} {
+		f.Add(query, "")
+	}
+	f.Add("channel=a&channel=b&since=x", channels.PositionsID([]string{"a", "b"}, nil))
+	f.Add("channel=a", "x")
+	hub := newHub(f, channels.Options{MaxSubscriptions: 4})
+	f.Fuzz(func(t *testing.T, query, lastID string) {
+		r := request("GET", "/v1/events", query, nil)
+		r.Header.Set("Last-Event-ID", lastID)
+		names, patterns, since, last, err := channels.EventsQuery(hub, r)
+		if err != nil {
+			require.True(t, errors.Is(err, channels.ErrBadQuery) || errors.Is(err, channels.ErrBadChannel), err)
+			return
+		}
+		all := map[string]bool{}
+		for _, name := range names {
+			require.NoError(t, channels.CheckName(name))
+			all[name] = true
+		}
+		for name := range since {
+			require.True(t, all[name], name)
+		}
+		for _, pattern := range patterns {
+			require.ErrorIs(t, channels.CheckName(pattern), channels.ErrBadChannel, "or it could be taken for a name")
+			all[pattern] = true
+		}
+		require.Len(t, all, len(names)+len(patterns))
+		require.NotEmpty(t, all)
+		require.LessOrEqual(t, len(all), 4)
+		require.True(t, last >= 0 && last <= 1000)
 	})
 }

@@ -45,6 +45,12 @@ func TakeTime(info []byte) (at time.Time, rest []byte) {
 	return takeTime(&p), p.Info
 }
 
+// EventsQuery reads the query of a stream of several channels.
+func EventsQuery(h *Hub, r *http.Request) (names, patterns []string, since map[string]*Position, last int, err error) {
+	q, err := h.eventsQueryOf(r)
+	return q.channels, q.patterns, q.since, q.last, err
+}
+
 // PositionsID is the id of an event on a stream of channels, and ParsePositions undoes it.
 func PositionsID(channels []string, at map[string]Position) string {
 	p := newPositions(channels)
