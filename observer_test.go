@@ -138,6 +138,9 @@ func TestObserversSeeEachStepOfAMessage(t *testing.T) {
 		require.Contains(t, lines, "11 ends with 1 bytes for 0: store_unavailable")
 		r.store.full.Store(false)
 
+		settle(time.Second) // the channel looks after what may be in the Store
+		here.take()
+
 		// What is refused at once, and a packet that is no message.
 		_, err = r.hubs[0].Publish(context.Background(), "c", msg("", "1"))
 		require.Error(t, err)

@@ -296,8 +296,9 @@ func (r *soakRoom) parse(text []byte) (number uint64, p channels.Position, ok bo
 	number = soakNumber(publisher, n)
 	rest, ok = bytes.CutPrefix(rest, []byte(r.body(number)))
 	if ok && string(rest) != "}" {
-		_, err := fmt.Sscanf(string(rest)+"\n", `,"offset":%d,"epoch":%q}`+"\n", &p.Offset, &p.Epoch)
-		ok = err == nil
+		var at int64
+		_, err := fmt.Sscanf(string(rest)+"\n", `,"offset":%d,"epoch":%q,"time":%d}`+"\n", &p.Offset, &p.Epoch, &at)
+		ok = err == nil && at > 0
 	}
 	return number, p, ok
 }
@@ -489,7 +490,7 @@ func (s *soakStream) next(deadline time.Time) ([]byte, error) {
 		if data == nil {
 			continue
 		}
-		if p, err := channels.ParsePosition(string(id)); len(id) > 0 && (err != nil || !bytes.HasSuffix(data, []byte(fmt.Sprintf(`,"offset":%d,"epoch":%q}`, p.Offset, p.Epoch)))) {
+		if p, err := channels.ParsePosition(string(id)); len(id) > 0 && (err != nil || !bytes.Contains(data, []byte(fmt.Sprintf(`,"offset":%d,"epoch":%q`, p.Offset, p.Epoch)))) {
 			return nil, &soakClosed{reason: fmt.Sprintf("the id %s of %s", id, data)}
 		}
 		return data, nil
@@ -541,7 +542,7 @@ func (c *soakClient) subscribe() (soakConn, error) {
 			case m.Position.Epoch == "":
 				text = fmt.Sprintf(`{"header":%q,"body":%s}`, m.Header, m.Body)
 			default:
-				text = fmt.Sprintf(`{"header":%q,"body":%s,"offset":%d,"epoch":%q}`, m.Header, m.Body, m.Position.Offset, m.Position.Epoch)
+				text = fmt.Sprintf(`{"header":%q,"body":%s,"offset":%d,"epoch":%q,"time":%d}`, m.Header, m.Body, m.Position.Offset, m.Position.Epoch, m.Time.UnixMilli())
 			}
 			select {
 			case s.texts <- []byte(text):
