@@ -3,11 +3,11 @@ package channels_test
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -159,13 +159,15 @@ func TestUserChannelEndsWithTheIdentity(t *testing.T) {
 	c.send(`{"id":3,"refresh":{"token":"bob"}}`)
 	c.wantEnd(3500, "forbidden")
 
-	s := serve(t, channels.Options{}, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			id := channels.Identity{ID: "ann", Expires: time.Now().Add(time.Second)}
-			next.ServeHTTP(w, r.WithContext(channels.WithIdentity(r.Context(), id)))
-		})
+	synctest.Test(t, func(t *testing.T) {
+		hub := newHub(t, channels.Options{PingPeriod: 10 * time.Minute})
+		c := comes(t, hub, &channels.Identity{ID: "ann", Expires: time.Now().Add(10 * time.Second)})
+		c.send(`{"id":1,"connect":{}}`)
+		c.want(`{"id":1,"connect":{`)
+		c.subscribe(2, channels.UserChannel("ann"))
+		time.Sleep(40 * time.Second)
+		c.wantEnd(3005, "expired")
 	})
-	s.join(channels.UserChannel("ann"), "").wantClose(3000)
 }
 
 // With PublishersIdentified, clients publish to users if Authorize says so.
