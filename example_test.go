@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"log"
 	"net"
 	"net/http"
@@ -91,6 +92,53 @@ func ExampleHub_Publish() {
 	// offset 1 duplicate false
 	// offset 1 duplicate true
 	// true
+}
+
+// A page gets HTML that the server has rendered, as the event that the header names.
+func ExampleHTML() {
+	hub, err := channels.New(channels.Options{
+		Channel: func(name string) channels.ChannelOptions {
+			return channels.ChannelOptions{HistorySize: 100, Publishers: channels.PublishersServer}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := httptest.NewServer(hub.Handler())
+	defer server.Close()
+	defer hub.Shutdown(context.Background()) // before the server: it ends the streams
+
+	var item strings.Builder
+	list := template.Must(template.New("item").Parse("<li>{{.}}</li>"))
+	if err := list.Execute(&item, "milk & eggs"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := hub.Publish(context.Background(), "todo", channels.Message{Header: "item", Body: channels.HTML(item.String())}); err != nil {
+		log.Fatal(err)
+	}
+
+	req, err := http.NewRequest("GET", server.URL+"/channel/todo/?format=event&last=10", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	resp, err := server.Client().Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		line := lines.Text()
+		if strings.HasPrefix(line, "event:") || strings.HasPrefix(line, "data:") {
+			fmt.Println(line)
+		}
+		if strings.HasPrefix(line, "data:") {
+			break
+		}
+	}
+	// Output:
+	// event: item
+	// data: <li>milk &amp; eggs</li>
 }
 
 // What feeds a channel runs while somebody is subscribed, on one of the replicas.
