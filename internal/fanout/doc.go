@@ -22,6 +22,8 @@
 // which takes all that waits, joins the frames (outbox.go, joined.go; frame.go encodes
 // each of them once, page.go those for pages) and writes them at once (writer.go).
 //
+// A socket's reader needs no goroutine while nothing comes (rest.go).
+//
 // No two locks of this package are held at the same time, and no method of an
 // [Owner] is called with one of them held.
 package fanout

@@ -2,11 +2,13 @@ package fanout
 
 import (
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/channels-go/channels/internal/gate"
 	"github.com/channels-go/channels/internal/latency"
+	"github.com/channels-go/channels/internal/poll"
 )
 
 // A Config configures an Engine.
@@ -16,6 +18,7 @@ type Config struct {
 	WriteTimeout  time.Duration // how long a client may take nothing of what is written
 	Slow          Farewell      // for a receiver whose queue is full
 	Stopped       error         // why a socket ends that begins to write after Conns is shut
+	Poll          bool          // sockets may rest: see Socket.Rest
 }
 
 // A Farewell is what a receiver is sent before its outbox ends, and why it ends.
@@ -28,13 +31,15 @@ type Farewell struct {
 // receivers. Its methods may be called concurrently.
 type Engine struct {
 	Counters
-	// Conns counts the goroutines that belong to a connection. Shut it before
-	// Stop: after that no socket may begin to write.
+	// Conns counts the connections that are read, and the goroutines that belong to one.
+	// Shut it before Stop: after that no socket may begin to write.
 	Conns gate.Gate
 
 	config  Config
 	started time.Time // the clock of sockets' deadlines
 	writers []*writer
+	polls   sync.Once
+	poller  *poll.Poller  // set by polls: see polling
 	eager   atomic.Int32  // how many of the next messages are sampled in any case: see Sample
 	running gate.Gate     // the writers
 	dealt   atomic.Uint32 // counters
@@ -83,12 +88,35 @@ func (e *Engine) Start() {
 }
 
 // Stop stops the writers once they have written what is queued, and waits for them.
+// Sockets that still rest are woken.
 func (e *Engine) Stop() {
+	e.polls.Do(func() {})
+	if e.poller != nil {
+		e.poller.Close()
+	}
 	for _, w := range e.writers {
 		w.stop()
 	}
 	e.running.Shut()
 	e.running.Wait(noContext)
+}
+
+// polling starts the poller when the first socket rests: many hubs never have one. It
+// returns nil if there is none, so that each connection that is read has a goroutine.
+func (e *Engine) polling() *poll.Poller {
+	e.polls.Do(func() {
+		if !e.config.Poll {
+			return
+		}
+		switch p, err := poll.New(); {
+		case err != nil:
+		case e.running.Run(p.Run):
+			e.poller = p
+		default: // it is stopped
+			p.Close()
+		}
+	})
+	return e.poller
 }
 
 // Queued returns how many bytes wait in all outboxes. A frame in many of them

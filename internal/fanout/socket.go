@@ -8,18 +8,20 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/channels-go/channels/internal/poll"
 	"github.com/channels-go/channels/internal/steady"
 )
 
 // A Socket is the writing half of a WebSocket's connection: an Outbox and how it
-// is drained. One goroutine reads the connection. It calls Open and Start, and at
-// its end Finish, which closes the connection once the last frame is written. The
-// other methods may be called concurrently.
+// is drained. One goroutine at a time reads the connection. It calls Open and Start,
+// may call Rest, and at its end Finish, which closes the connection once the last frame
+// is written. The other methods may be called concurrently.
 type Socket struct {
 	Outbox
 	conn   net.Conn        // nil until Open; set with Outbox.mu held
 	raw    syscall.RawConn // nil if only a goroutine may write: TLS
 	writer *writer
+	watch  poll.Watch // of the reader, while it rests (rest.go)
 
 	// The drainer's own, over TLS.
 	deadline time.Duration // of writes, since Engine.started
@@ -28,6 +30,8 @@ type Socket struct {
 	// Guarded by Outbox.mu. The connection is closed when nothing more is read
 	// and nothing more is to be written.
 	readDone, writeDone bool
+	// lingers is set while the reader is in Linger, and hushed if it was told to leave.
+	lingers, hushed bool
 }
 
 var noContext = context.Background()
@@ -195,6 +199,7 @@ func (s *Socket) wroteLast() {
 		return
 	}
 	s.conn.SetReadDeadline(time.Now().Add(CloseTimeout))
+	s.watch.Wake() // so that somebody waits until then
 }
 
 // Kill cuts a connection that cannot be written or read any more. That ends the
@@ -207,6 +212,7 @@ func (s *Socket) Kill(err error) {
 	s.mu.Unlock()
 	if conn != nil { // otherwise Start cuts it
 		cut(conn)
+		s.watch.Wake()
 	}
 }
 
@@ -235,6 +241,7 @@ func (s *Socket) AwaitClose() {
 // either, because of err; otherwise the connection stays until the last frame is
 // out.
 func (s *Socket) Finish(err error, abandon bool) {
+	s.watch.Remove()
 	s.mu.Lock()
 	s.readDone = true
 	if abandon {
