@@ -6,7 +6,7 @@
 // memory are read from the system, and every delivery is counted. The printed
 // numbers are the median of several runs, in which all servers take turns.
 //
-//	go run . [-rows REGEXP] [-runs N] [-scale F] [-out FILE]
+//	go run . [-rows REGEXP] [-runs N] [-scale F] [-settle TIME] [-out FILE]
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -33,6 +34,7 @@ func main() {
 	runs := flag.Int("runs", 3, "how often each row runs; the median counts")
 	scale := flag.Float64("scale", 1, "the part of the full load: 0.01 to 1")
 	out := flag.String("out", "", "a file to write the table to, besides standard output")
+	settle := flag.Duration("settle", 10*time.Second, "how long connections are idle before their memory is measured")
 	profile := flag.String("profile", "", "a folder for the CPU profiles of the hub's servers")
 	flag.Parse()
 	want, err := regexp.Compile(*rowsFlag)
@@ -41,7 +43,7 @@ func main() {
 		os.Exit(2)
 	}
 	pinSelf()
-	b := &bench{runs: *runs, scale: *scale, profile: *profile, log: os.Stderr}
+	b := &bench{runs: *runs, scale: *scale, settle: *settle, profile: *profile, log: os.Stderr}
 	table, err := b.run(want)
 	if err != nil {
 		log.Fatal(err)
@@ -83,7 +85,8 @@ func pinned() bool { return os.Getenv(pinMark) != "" }
 // bench is one run of the program.
 type bench struct {
 	runs    int
-	scale   float64 // of the full load
+	scale   float64       // of the full load
+	settle  time.Duration // see idle
 	profile string
 	log     io.Writer
 }

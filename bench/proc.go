@@ -151,12 +151,17 @@ func (c *child) cpu() (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// rss returns the server's resident memory in bytes after a garbage collection,
-// without the C library and the program's file.
-func (c *child) rss() (int, error) {
+// collected is rss after a garbage collection.
+func (c *child) collected() (int, error) {
 	if _, err := c.do("gc"); err != nil {
 		return 0, err
 	}
+	return c.rss()
+}
+
+// rss returns the server's resident memory in bytes, without the C library and the
+// program's file.
+func (c *child) rss() (int, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	if err != nil {
 		return 0, err

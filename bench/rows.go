@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -246,61 +247,73 @@ func burst(b *bench) (line, error) {
 func idle(b *bench) (line, error) {
 	n := b.n(9_500, 100) // on many machines a process may open 20,000 files
 	names := []string{"channels", "raw", "gws", "gorilla", "melody", "coder"}
-	all := make([][]float64, len(names))
+	all := make([][]memory, len(names))
 	for range b.runs {
 		for i, name := range names {
-			kib, err := b.idle(name, n, oneChannel(dialOptions{}))
+			m, err := b.idle(name, n, oneChannel(dialOptions{}))
 			if err != nil {
 				return line{}, err
 			}
-			b.say("   %-12s %.1f KiB", name, kib)
-			all[i] = append(all[i], kib)
+			b.say("   %-12s %.1f KiB, %.1f KiB after a collection", name, m.resident, m.collected)
+			all[i] = append(all[i], m)
 		}
 	}
-	kib := make([]float64, len(names))
-	var others []string
-	for i, vs := range all {
-		kib[i] = median(vs, func(v float64) float64 { return v })
-		if i > 1 {
-			others = append(others, fmt.Sprintf("%s %.1f", names[i], kib[i]))
+	var said []string
+	var ours memory
+	for i, ms := range all {
+		m := memory{
+			median(ms, func(m memory) float64 { return m.resident }),
+			median(ms, func(m memory) float64 { return m.collected }),
 		}
+		if i == 0 {
+			ours = m
+		}
+		said = append(said, fmt.Sprintf("%s %.1f (%.1f)", names[i], m.resident, m.collected))
 	}
 	return line{
-		work:    fmt.Sprintf("%d idle connections: KiB of resident memory each", n),
-		ours:    fmt.Sprintf("**%.1f**", kib[0]),
-		limit:   fmt.Sprintf("raw %.1f", kib[1]),
-		peers:   strings.Join(others, ", "),
-		target:  "≤ 8.0",
-		verdict: verdict(kib[0] <= 8),
+		work:    fmt.Sprintf("%d idle connections: KiB of resident memory each (after a garbage collection)", n),
+		ours:    fmt.Sprintf("**%.1f** (%.1f)", ours.resident, ours.collected),
+		limit:   said[1],
+		peers:   strings.Join(said[2:], ", "),
+		target:  "≤ 4.0",
+		verdict: verdict(ours.resident <= 4),
 	}, nil
 }
 
-// idle returns the KiB of resident memory for each of n connections.
-func (b *bench) idle(server string, n int, of func(int) dialOptions) (kib float64, err error) {
+// memory is what one of many connections takes, in KiB: as the system sees it, and after
+// a garbage collection.
+type memory struct{ resident, collected float64 }
+
+// idle returns the memory of each of n connections that have been idle for a while.
+func (b *bench) idle(server string, n int, of func(int) dialOptions) (m memory, err error) {
 	c, err := b.start(server)
 	if err != nil {
-		return 0, err
+		return m, err
 	}
 	defer c.stop()
-	before, err := c.rss()
+	before, err := c.collected()
 	if err != nil {
-		return 0, err
+		return m, err
 	}
 	l, err := subscribe(c.addr, n, of)
 	if err != nil {
-		return 0, err
+		return m, err
 	}
 	defer l.close()
 	if _, err := c.do("await %d", n); err != nil {
-		return 0, err
+		return m, err
 	}
-	after, err := c.rss()
-	if err == nil {
-		if e := l.failed.Load(); e != nil {
-			err = *e
-		}
+	time.Sleep(b.settle)
+	each := func(bytes int, e error) float64 {
+		err = errors.Join(err, e)
+		return float64(bytes-before) / float64(n) / 1024
 	}
-	return float64(after-before) / float64(n) / 1024, err
+	m.resident = each(c.rss())
+	m.collected = each(c.collected())
+	if e := l.failed.Load(); e != nil {
+		err = *e
+	}
+	return m, err
 }
 
 func queue(b *bench) (line, error) {
@@ -565,8 +578,8 @@ func connect(b *bench) (line, error) {
 		ours:    fmt.Sprintf("%s = **%s**", us(ds[0].cpu), ratio(ds[0].cpu, ds[1].cpu)),
 		limit:   "gws " + us(ds[1].cpu),
 		peers:   peers(names[2:], ds[2:], ds[1].cpu),
-		target:  "≤ 1.2 × gws",
-		verdict: verdict(float64(ds[0].cpu) <= 1.2*float64(ds[1].cpu)),
+		target:  "≤ 1.0 × gws",
+		verdict: verdict(ds[0].cpu <= ds[1].cpu),
 	}, nil
 }
 

@@ -100,19 +100,19 @@ func clientIdle(b *bench) (line, error) {
 	for range b.runs {
 		for s, server := range servers {
 			for i, of := range loads {
-				kib, err := b.idle(server, n, of)
+				m, err := b.idle(server, n, of)
 				if err != nil {
 					return line{}, err
 				}
-				b.say("   %-12s %2d subscriptions %.1f KiB", server, len(of(0).subscribes), kib)
-				all[s][i] = append(all[s][i], kib)
+				b.say("   %-12s %2d subscriptions %.1f KiB, %.1f after a collection", server, len(of(0).subscribes), m.resident, m.collected)
+				all[s][i] = append(all[s][i], m.collected)
 			}
 		}
 	}
 	of := func(s, i int) float64 { return median(all[s][i], func(v float64) float64 { return v }) }
 	further := (of(0, 1) - of(0, 0)) * 1024 / (most - 1)
 	return line{
-		work:    fmt.Sprintf("%d idle connections with 1 and with %d subscriptions: KiB of resident memory each", n, most),
+		work:    fmt.Sprintf("%d idle connections with 1 and with %d subscriptions: KiB of resident memory each, after a garbage collection", n, most),
 		ours:    fmt.Sprintf("%.1f = **%s**, %.1f = **%s**; each further subscription **%.0f B**", of(0, 0), ratio(of(0, 0), of(1, 0)), of(0, 1), ratio(of(0, 1), of(1, 1)), further),
 		peers:   fmt.Sprintf("centrifuge %.1f, %.1f", of(1, 0), of(1, 1)),
 		target:  "≤ 0.35 × centrifuge; ≤ 300 B",
