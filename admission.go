@@ -37,13 +37,13 @@ type admission struct {
 // admit counts one more connection, or says which limit is reached. After nil,
 // dismiss must follow.
 func (a *admission) admit(remote string) error {
-	from := address.Network(remote)
+	from := a.network(remote)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.total >= a.most {
 		return errTooManyConnections.saying("this replica has reached its limit of connections; try again later")
 	}
-	if a.mostPerAddress > 0 && from.IsValid() {
+	if from.IsValid() {
 		if a.byAddress[from] >= a.mostPerAddress {
 			return errTooManyConnections.saying("this address has reached its limit of %d connections; close one, or try again later", a.mostPerAddress)
 		}
@@ -55,7 +55,7 @@ func (a *admission) admit(remote string) error {
 
 // dismiss makes room for another connection.
 func (a *admission) dismiss(remote string) {
-	from := address.Network(remote)
+	from := a.network(remote)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.total--
@@ -65,4 +65,13 @@ func (a *admission) dismiss(remote string) {
 	case n == 1:
 		delete(a.byAddress, from)
 	}
+}
+
+// network is the address that a connection counts for; it is not valid if there is no
+// limit for each.
+func (a *admission) network(remote string) netip.Prefix {
+	if a.mostPerAddress == 0 {
+		return netip.Prefix{}
+	}
+	return address.Network(remote)
 }

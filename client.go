@@ -190,7 +190,7 @@ func (c *client) letIn(ctx context.Context, from start) error {
 	}
 	if err != nil {
 		err = c.turnAway(err)
-		h.disconnected(c.info, err)
+		c.disconnected(err)
 	}
 	return err
 }
@@ -352,15 +352,18 @@ func (c *client) gone(cause error) {
 	case c.session != nil && !c.session.connected: // OnConnect has not let it in
 		c.hub.admission.dismiss(c.info.RemoteAddr)
 	default:
-		c.hub.disconnected(c.totals(), cause)
+		c.disconnected(cause)
 	}
 }
 
-// disconnected calls the app's hook, and makes room for another connection.
-func (h *Hub) disconnected(info Client, cause error) {
-	h.admission.dismiss(info.RemoteAddr)
-	h.log.LogAttrs(context.Background(), slog.LevelDebug, "disconnected", slog.String("client", info.ID), slog.Any("cause", cause))
+// disconnected makes room for another connection, and calls the app's hook.
+func (c *client) disconnected(cause error) {
+	h := c.hub
+	h.admission.dismiss(c.info.RemoteAddr)
+	if h.log.Enabled(context.Background(), slog.LevelDebug) {
+		h.log.Debug("disconnected", "client", c.info.ID, "cause", cause)
+	}
 	if h.opts.OnDisconnect != nil {
-		h.guard("OnDisconnect", func() error { h.opts.OnDisconnect(info, cause); return nil })
+		h.guard("OnDisconnect", func() error { h.opts.OnDisconnect(c.totals(), cause); return nil })
 	}
 }

@@ -70,7 +70,7 @@ func (s *stream) letInSeveral(ctx context.Context, q eventsQuery) error {
 	if err != nil {
 		c.leave()
 		err = c.turnAway(err)
-		h.disconnected(c.info, err)
+		c.disconnected(err)
 	}
 	return err
 }

@@ -80,9 +80,19 @@ func accepts(accept []string, mediaType string) bool {
 	})
 }
 
-// headerHas reports whether a comma-separated header has a token.
+// headerHas reports whether a comma-separated header, whose name is in its canonical
+// form, has a token. Every handshake asks, so it leaves no garbage.
 func headerHas(h http.Header, key, token string) bool {
-	return slices.ContainsFunc(listed(h.Values(key)), func(part string) bool { return strings.EqualFold(part, token) })
+	for _, list := range h[key] {
+		for more := true; more; {
+			var part string
+			part, list, more = strings.Cut(list, ",")
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // listed returns the elements of a header that is a list. Several headers of one name

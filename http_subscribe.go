@@ -12,14 +12,14 @@ import (
 
 // serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.
 func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, _ url.Values) error {
-	stream := wantsStream(r)
 	upgrade := isUpgrade(r)
+	stream := !upgrade && wantsStream(r)
 	if upgrade {
 		if err := checkHandshake(w, r); err != nil {
 			return err // before presence shows a member that comes and goes
 		}
 	}
-	q, err := channelQueryOf(r, stream && !upgrade)
+	q, err := channelQueryOf(r, stream)
 	if err != nil {
 		return err
 	}
