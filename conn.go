@@ -1,36 +1,26 @@
 package channels
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"unicode/utf8"
+	"sync/atomic"
 
 	"github.com/coder/websocket"
 
 	"github.com/channels-go/channels/internal/fanout"
 )
 
-// A conn is one WebSocket connection. The library does the handshake and the
-// reading, in the connection's only goroutine. All writing goes through the
+// A conn is one WebSocket connection. While its client sends nothing, this is all that
+// it takes: it rests, and nobody waits for it. When there is something to read, a
+// goroutine has it read by the library (conn_read.go). All writing goes through the
 // Socket's outbox, that of the library's own control frames too (conn_wire.go).
 type conn struct {
 	client
 	fanout.Socket
-	ws *websocket.Conn
-
-	// early is what has been read and not yet taken by the library: what
-	// net/http had behind the handshake, or a chunk of await's. readErr comes
-	// after it.
-	early   []byte
-	chunk   *chunk
-	readErr error
-	message *inboundBuffer // what the library is reading, or nil
-	br      *bufio.Reader  // the library's
+	talked atomic.Bool // since talkers.hush last looked
 }
 
 var errSilent = errors.New("channels: no sign of life from the client")
@@ -54,9 +44,11 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 		return err
 	}
 	// A middleware's Hijack may panic, as gin's does if the writer below has none.
-	err := h.guard("the upgrade", func() error {
+	var early []byte
+	err := h.guard("the upgrade", func() (err error) {
 		c.admit()
-		return h.upgrade(w, r, c)
+		early, err = h.upgrade(w, r, c)
+		return err
 	})
 	if err != nil {
 		c.leave()
@@ -65,125 +57,29 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 		return err
 	}
 	c.welcome(r.Context(), c.subs.first)
-	c.start()
+	c.start(early)
 	return nil
 }
 
-// start lets the connection write what was sent since it was subscribed, and
-// begins to read. The goroutine is one of the fan-out's Conns, and ends with the
-// socket.
-func (c *conn) start() {
+// start lets the connection write what was sent since it was subscribed, and begins to
+// read. early is what the client has sent with the handshake. From here on, the connection
+// is one of the fan-out's Conns, until its end.
+func (c *conn) start(early []byte) {
 	c.Start()
-	if !c.hub.fan.Conns.Run(c.serve) { // shut down during the handshake
+	if !c.hub.fan.Conns.Enter() { // shut down during the handshake
 		c.Kill(ErrClosed)
 		c.finish(ErrClosed)
+		return
+	}
+	// The client of a session has something to say at once.
+	if talks := c.session != nil; talks || len(early) > 0 || !c.Rest(c) {
+		go c.serve(early, talks)
 	}
 }
 
-// serve reads until the connection ends, and then takes it out of the hub.
-func (c *conn) serve() {
-	err := c.hub.guard("a connection", c.read)
-	if errors.As(err, new(*panicked)) {
-		c.End(farewell(ErrInternal, closeInternal), err, true)
-	}
-	c.finish(err)
-}
-
-// read handles what the client sends until the connection ends.
-func (c *conn) read() error {
-	h := c.hub
-	// The library reads one byte more than its limit allows. The text around
-	// the body has to fit as well, so that the parser can say what was too long.
-	limit := h.opts.MaxMessageBytes + envelopeBytes
-	if c.session != nil { // several commands
-		limit = h.opts.batchBytes()
-	}
-	c.ws.SetReadLimit(int64(limit))
-	tryRead := c.tryRead
-	for {
-		if err := c.await(tryRead); err != nil {
-			return err
-		}
-		typ, r, err := c.ws.Reader(context.Background()) // never cancelled: a context would cost a timer for each read
-		if err != nil {
-			return err
-		}
-		text := typ == websocket.MessageText
-		wanted := text != (c.Format == fanout.ClientProtobuf)
-		buf := newInbound(claim{budget: &h.unfinished, nc: c.Conn(), wait: h.unfinished.timeFor(limit)})
-		err = c.readMessage(buf, r, limit, wanted)
-		if err == nil && text && !utf8.Valid(buf.b) {
-			err = errText
-		}
-		if ended, _ := c.Ended(); err == nil && !ended { // a client that was told to go publishes no more
-			err = c.handle(buf.b, wanted)
-		}
-		buf.done()
-		if err != nil {
-			return err
-		}
-	}
-}
-
-const (
-	// A message may inflate to freeInflation bytes, and beyond that to
-	// maxInflation times the bytes that were sent.
-	freeInflation = 64 << 10
-	maxInflation  = 100
-)
-
-// readMessage reads the rest of a message into buf; without keep it is only
-// counted. The connection ends at a message that takes too long, or too much memory.
-func (c *conn) readMessage(buf *inboundBuffer, r io.Reader, limit int, keep bool) (err error) {
-	buf.came = c.br.Buffered()
-	if c.Format.Deflates() {
-		buf.extra = inflaterBytes
-	}
-	c.message = buf
-	size := 0
-	for err == nil {
-		buf.grow(limit)
-		before := len(buf.b)
-		err = buf.read(r)
-		if size += len(buf.b) - before; !keep {
-			buf.b = buf.b[:0]
-		}
-		if size > freeInflation+maxInflation*buf.came {
-			err = errInflates
-		}
-	}
-	c.message = nil
-	if over := buf.claim.release(); over != nil {
-		err = over
-	}
-	switch err {
-	case io.EOF:
-		return nil
-	case errInflates:
-		c.End(farewell(errInflates, closeTooBig), err, false)
-	case errUnfinished:
-		c.End(farewell(errUnfinished, closeTryAgain), err, false)
-	case errTooSlow:
-		c.End(farewell(errTooSlow, closePolicy), err, false)
-	}
-	return err
-}
-
-// await waits until the client sends something, or has gone. The library could
-// wait as well, but its calls take twice the memory on the stack, and a buffer.
-// Most connections are idle most of the time.
-func (c *conn) await(tryRead func(fd uintptr) bool) error {
-	if c.RawConn() == nil || len(c.early) > 0 || c.br.Buffered() > 0 {
-		return nil
-	}
-	if c.readErr == nil {
-		c.RawConn().Read(tryRead) // if it fails, the library gets the same error
-	}
-	if len(c.early) == 0 {
-		return c.readErr
-	}
-	return nil
-}
+// Readable starts a goroutine that reads: see Socket.Rest. It ends with the next rest, or
+// with the connection.
+func (c *conn) Readable() { go c.serve(nil, false) }
 
 var errText = errors.New("channels: a text message that is not UTF-8")
 
@@ -274,7 +170,6 @@ func (c *conn) finish(err error) {
 		}
 		c.session.entering.Wait() // no hook comes after OnDisconnect
 	}
-	c.ws.CloseNow() // frees the library's part; the socket is ours (conn_wire.go)
 
 	var ne net.Error
 	if ended && websocket.CloseStatus(err) == -1 && !(errors.As(err, &ne) && ne.Timeout()) {
@@ -290,7 +185,6 @@ func (c *conn) finish(err error) {
 // isProtocolError tells what a client did wrong from what the network did.
 func isProtocolError(err error) bool {
 	var ne net.Error // a *net.OpError is one, too
-	return err != nil && websocket.CloseStatus(err) == -1 && !errors.As(err, &ne) &&
-		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) &&
-		!errors.Is(err, errCutOff) && !errors.Is(err, ErrInternal)
+	return err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) &&
+		!errors.Is(err, errCutOff) && !errors.Is(err, ErrInternal) && websocket.CloseStatus(err) == -1 && !errors.As(err, &ne)
 }

@@ -3,81 +3,24 @@ package channels
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha1"
 	"encoding/base64"
 	"errors"
-	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
-
-	"github.com/coder/websocket"
 )
 
-// The library's buffers are small, because each idle connection has them. The
-// write buffer holds the longest control frame (RFC 6455 section 5.5). The read
-// buffer holds hardly more than a frame's header, since the payload goes past it.
-const (
-	readBufferBytes  = 16
-	writeBufferBytes = 128
-)
-
-// upgradeWriter is the ResponseWriter that the WebSocket library gets.
-type upgradeWriter struct {
+// A hijacker finds the http.Hijacker of a request.
+type hijacker struct {
 	http.ResponseWriter
-	conn     *conn
-	hijacked bool
-	failed   http.ResponseWriter // the last one whose Hijack failed
-	status   int                 // what the library refused with, or 0
-	said     []byte              // and why, as plain text
-}
-
-// WriteHeader keeps the status back: a refusal is sent as JSON later, and the 101
-// in Hijack.
-func (u *upgradeWriter) WriteHeader(status int) {
-	if status >= 400 {
-		u.status = status
-	}
-}
-
-func (u *upgradeWriter) Write(b []byte) (int, error) {
-	u.said = append(u.said, b...)
-	return len(b), nil
-}
-
-// Hijack takes the socket over from net/http, with small buffers in place of
-// net/http's, which are freed, and answers the handshake.
-//
-// The answer is written to the socket and not through the ResponseWriters of
-// middleware. Some hold it back until the handler returns (gin's, gzip), and if
-// Hijack failed after it, nobody could be told.
-func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	nc, rw, err := u.hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	u.hijacked = true
-	c := u.conn
-	var head bytes.Buffer
-	head.Grow(256)
-	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	u.Header().Write(&head)
-	head.WriteString("\r\n")
-	if err := c.Open(nc, head.Bytes()); err != nil {
-		return nil, nil, err
-	}
-	if n := rw.Reader.Buffered(); n > 0 {
-		b, _ := rw.Reader.Peek(n) // it is buffered
-		c.early = append([]byte(nil), b...)
-		c.received.bytes.Add(int64(n))
-	}
-	w := (*wire)(c)
-	c.br = bufio.NewReaderSize(w, readBufferBytes)
-	return w, bufio.NewReadWriter(c.br, bufio.NewWriterSize(w, writeBufferBytes)), nil
+	failed http.ResponseWriter // the last one whose Hijack failed
 }
 
 // hijack asks the writers from the outermost to the innermost, since a wrapper may
 // have a Hijack that has nothing to call.
-func (u *upgradeWriter) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) {
+func (u *hijacker) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) {
 	err = http.ErrNotSupported
 	for w := u.ResponseWriter; w != nil; w = unwrap(w) {
 		if hj, ok := w.(http.Hijacker); ok {
@@ -90,89 +33,162 @@ func (u *upgradeWriter) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) 
 	return nil, nil, err
 }
 
-// upgrade makes a WebSocket of the request. If it fails, nothing has been written
-// yet. After errGone nothing can be.
-func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) error {
-	u := &upgradeWriter{ResponseWriter: w, conn: c}
-	mode, protocols := websocket.CompressionNoContextTakeover, channelProtocols
+// upgrade makes a WebSocket of the request: it takes the socket over from net/http, whose
+// buffers are freed, and answers the handshake. If it fails, nothing has been written yet.
+// After errGone nothing can be. early is what the client has sent already.
+//
+// The answer is written to the socket and not through the ResponseWriters of
+// middleware. Some hold it back until the handler returns (gin's, gzip), and if
+// Hijack failed after it, nobody could be told.
+func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) (early []byte, err error) {
+	protocols := channelProtocols
 	if c.session != nil {
-		mode, protocols = websocket.CompressionDisabled, sessionProtocols
-	}
-	if h.opts.CompressBytes < 0 {
-		mode = websocket.CompressionDisabled
-	}
-	ws, err := websocket.Accept(u, withoutOtherProtocols(r, protocols), &websocket.AcceptOptions{
-		InsecureSkipVerify: true, // the handler has checked the origin
-		CompressionMode:    mode,
-		Subprotocols:       protocols,
-		OnPingReceived:     c.pong,
-	})
-	switch {
-	case err != nil && u.status != 0 && u.status < 500:
-		return errBadHandshake.saying("%s", strings.TrimSpace(string(u.said)))
-	case err != nil && u.hijacked:
-		if nc := c.Conn(); nc != nil {
-			nc.Close()
-		}
-		return errGone
-	case err != nil:
-		for _, k := range []string{"Upgrade", "Connection", "Sec-Websocket-Accept", "Sec-Websocket-Extensions"} {
-			w.Header().Del(k) // it is an ordinary answer again
-		}
-		if inner := innermost(w); u.failed != inner {
-			return errNotHijackable.saying(wrapped, inner, "Hijack", "WebSocket").because(err)
-		}
-		return errNotHijackable.saying("the http.ResponseWriter of this server, a %T, has a Hijack method that fails, so no WebSocket can be opened; "+
-			"give that type a method Unwrap() http.ResponseWriter in place of its Hijack, or mount the hub outside of that middleware", u.failed).because(err)
-	}
-	c.ws = ws
-	if strings.Contains(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate") {
+		protocols = sessionProtocols
+	} else if h.opts.CompressBytes >= 0 && offersDeflate(r) {
 		c.Format = c.Format.Deflated()
 	}
-	return nil
+	u := hijacker{ResponseWriter: w}
+	nc, rw, err := u.hijack()
+	if err != nil {
+		if inner := innermost(w); u.failed != inner {
+			return nil, errNotHijackable.saying(wrapped, inner, "Hijack", "WebSocket").because(err)
+		}
+		return nil, errNotHijackable.saying("the http.ResponseWriter of this server, a %T, has a Hijack method that fails, so no WebSocket can be opened; "+
+			"give that type a method Unwrap() http.ResponseWriter in place of its Hijack, or mount the hub outside of that middleware", u.failed).because(err)
+	}
+	b := appendSwitch(make([]byte, 0, 256), r, chosen(r, protocols), c.Format.Deflates())
+	if err := c.Open(nc, appendOthers(b, w.Header())); err != nil {
+		return nil, errGone
+	}
+	if n := rw.Reader.Buffered(); n > 0 {
+		b, _ := rw.Reader.Peek(n) // it is buffered
+		early = bytes.Clone(b)
+		c.received.bytes.Add(int64(n))
+	}
+	return early, nil
+}
+
+// appendSwitch appends the answer to a handshake that checkHandshake has checked (RFC
+// 6455 section 4.2.2), up to the hub's own headers.
+func appendSwitch(b []byte, r *http.Request, protocol string, deflate bool) []byte {
+	const magic = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+	var key [64]byte
+	accept := sha1.Sum(append(append(key[:0], strings.TrimSpace(first(r.Header["Sec-Websocket-Key"]))...), magic...))
+	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "...)
+	b = base64.StdEncoding.AppendEncode(b, accept[:])
+	if protocol != "" {
+		b = append(append(b, "\r\nSec-WebSocket-Protocol: "...), protocol...)
+	}
+	if deflate {
+		b = append(b, "\r\nSec-WebSocket-Extensions: "+deflateWithout...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// appendOthers appends the headers that middleware has set, and the end of the answer.
+func appendOthers(b []byte, head http.Header) []byte {
+	if len(head) > 0 {
+		var others bytes.Buffer
+		head.WriteSubset(&others, ofHandshake)
+		b = append(b, others.Bytes()...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// ofHandshake are the headers that belong to the handshake alone.
+var ofHandshake = map[string]bool{
+	"Connection": true, "Upgrade": true, "Sec-Websocket-Accept": true, "Sec-Websocket-Protocol": true, "Sec-Websocket-Extensions": true,
+}
+
+// deflateWithout is permessage-deflate as the hub speaks it: each message is compressed
+// by itself (RFC 7692 section 7.1.1), so that one compressed message serves all
+// subscribers, and none of them keeps a window.
+const deflateWithout = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
+
+// offersDeflate reports whether a client offers permessage-deflate in a way that the hub
+// can accept.
+func offersDeflate(r *http.Request) bool {
+	offers := r.Header["Sec-Websocket-Extensions"]
+	return offers != nil && slices.ContainsFunc(listed(offers), acceptableDeflate)
+}
+
+// acceptableDeflate judges one offer (RFC 7692 section 7.1). The hub may leave out what
+// the client asks of itself, but not what it asks of the hub: a smaller window.
+func acceptableDeflate(offer string) bool {
+	name, params, more := strings.Cut(offer, ";")
+	if strings.TrimSpace(name) != "permessage-deflate" {
+		return false
+	}
+	for more {
+		var param string
+		param, params, more = strings.Cut(params, ";")
+		switch param = strings.TrimSpace(param); {
+		case param == "client_no_context_takeover", param == "server_no_context_takeover",
+			param == "client_max_window_bits", param == "server_max_window_bits=15",
+			strings.HasPrefix(param, "client_max_window_bits="):
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // errGone says that the connection is lost, so that no answer can be sent.
 var errGone = errors.New("channels: the connection is lost")
 
-// withoutOtherProtocols returns a request that offers only the subprotocol that
-// will be chosen, as a copy. The library keeps the chosen one as long as the
-// connection, and with it the header that it is a part of, which may be a megabyte.
-func withoutOtherProtocols(r *http.Request, ours []string) *http.Request {
-	const key = "Sec-Websocket-Protocol"
-	if r.Header[key] == nil {
-		return r
+// chosen returns the first of our subprotocols that the client offers, as the client
+// spells it, which browsers compare; or nothing.
+func chosen(r *http.Request, ours []string) string {
+	header := r.Header["Sec-Websocket-Protocol"]
+	if header == nil {
+		return ""
 	}
-	c := *r
-	c.Header = maps.Clone(r.Header)
-	delete(c.Header, key)
-	offered := listed(r.Header[key])
+	offered := listed(header)
 	for _, own := range ours {
 		for _, part := range offered {
 			if strings.EqualFold(part, own) {
-				c.Header[key] = []string{strings.Clone(part)} // as the client spells it, which browsers compare
-				return &c
+				return part
 			}
 		}
 	}
-	return &c
+	return ""
 }
 
-// checkHandshake checks what the library would also refuse, but later (RFC 6455
-// section 4.2.1).
+// checkHandshake checks a request for a WebSocket (RFC 6455 section 4.2.1).
 func checkHandshake(w http.ResponseWriter, r *http.Request) error {
-	if v := r.Header.Get("Sec-WebSocket-Version"); v != "13" {
+	if !r.ProtoAtLeast(1, 1) {
+		return errBadHandshake.saying("a WebSocket needs HTTP/1.1; this request is %.20q", r.Proto)
+	}
+	if v := first(r.Header["Sec-Websocket-Version"]); v != "13" {
 		w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455 section 4.4
 		return errBadHandshake.saying("Sec-WebSocket-Version is %.20q; it must be 13", v)
 	}
-	keys := r.Header.Values("Sec-WebSocket-Key")
+	keys := r.Header["Sec-Websocket-Key"]
 	if len(keys) != 1 {
 		return errBadHandshake.saying("there are %d Sec-WebSocket-Key headers; there must be one", len(keys))
 	}
-	if k, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0])); err != nil || len(k) != 16 {
-		return errBadHandshake.saying("Sec-WebSocket-Key is %.40q; it must be 16 bytes in base64", keys[0])
+	if k := strings.TrimSpace(keys[0]); !isKey(k) {
+		return errBadHandshake.saying("Sec-WebSocket-Key is %.40q; it must be 16 bytes in base64", k)
 	}
 	return nil
+}
+
+// isKey reports whether a Sec-WebSocket-Key is 16 bytes in base64.
+func isKey(key string) bool {
+	var encoded, k [24]byte
+	if len(key) != len(encoded) {
+		return false
+	}
+	copy(encoded[:], key)
+	n, err := base64.StdEncoding.Decode(k[:], encoded[:])
+	return err == nil && n == 16
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
 }
 
 // subprotocol is what the server chooses if a client offers it. A browser's

@@ -2,11 +2,16 @@
 
 package channels
 
-import "sync"
+import (
+	"sync"
+	"syscall"
+)
 
 type chunk struct{}
 
 var chunks sync.Pool
 
-// tryRead is not used on this system: the library waits for what comes.
-func (*conn) tryRead(uintptr) bool { return true }
+// try is not used on this system: the library waits for what comes.
+func (*wire) try(syscall.RawConn, bool) (bool, error) { return true, nil }
+
+func (*wire) readOnce(uintptr) bool { return true }

@@ -21,19 +21,48 @@ import (
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
-func TestAnIdleConnectionHasOneGoroutine(t *testing.T) {
-	s := serve(t, channels.Options{})
-	s.get("/healthz")
-	s.upgrade("/channel/c/") // what the first one starts
-	before := runtime.NumGoroutine()
-	const n = 200
-	for range n {
-		s.upgrade("/channel/c/")
+// An idle connection has no goroutine where there is a poller, and one elsewhere.
+func TestAnIdleConnectionHasNoGoroutine(t *testing.T) {
+	for poller, each := range map[string]int{"on": 0, "off": 1} {
+		t.Run(poller, func(t *testing.T) {
+			if runtime.GOOS != "linux" {
+				each = 1
+			}
+			t.Setenv("CHANNELS_POLLER", poller)
+			s := serve(t, channels.Options{})
+			s.get("/healthz")
+			s.upgrade("/channel/c/") // what the first one starts
+			before := runtime.NumGoroutine()
+			const n = 200
+			rs := make([]rawClient, n)
+			for i := range rs {
+				rs[i] = s.upgrade("/channel/c/")
+			}
+			// Goroutines from before may end meanwhile, so there may be fewer, but never
+			// more once the handlers have returned.
+			few := func() bool { return runtime.NumGoroutine() <= before+each*n }
+			until(t, "they are few", few)
+			for _, r := range rs {
+				r.Send(wsFrame(rawPing, "are you there"))
+			}
+			for _, r := range rs {
+				for r.read().First != rawPong {
+				}
+			}
+			until(t, "they are as few as before", few)
+			for range 2 { // a client that talks has a goroutine, until it is silent for a moment
+				for _, r := range rs[:20] {
+					r.Send(wsFrame(rawText, `{"header":"ping","body":1}`))
+				}
+				for _, r := range rs[:20] {
+					for !strings.Contains(string(r.read().Payload), "exchange") {
+					}
+				}
+				until(t, "they are as few as before", few)
+			}
+			require.EqualValues(t, n+1, s.hub.Stats().Connections)
+		})
 	}
-	// Goroutines from before may end meanwhile, so there may be fewer, but never more
-	// than one for each connection once the handlers have returned.
-	until(t, "one goroutine a connection", func() bool { return runtime.NumGoroutine() <= before+n })
-	require.EqualValues(t, n+1, s.hub.Stats().Connections)
 }
 
 func TestPings(t *testing.T) {

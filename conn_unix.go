@@ -16,9 +16,24 @@ type chunk [4 << 10]byte
 
 var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
-// tryRead makes one non-blocking read into c.early. It returns false if nothing
-// has come yet. The error, which the system tells only once, is kept.
-func (c *conn) tryRead(fd uintptr) bool {
+// try reads once. If nothing has come, it waits if wait is set, and otherwise returns
+// false. It also does for a talker that was hushed.
+func (w *wire) try(raw syscall.RawConn, wait bool) (came bool, err error) {
+	w.wait = wait
+	if wait && w.talks {
+		_, err = w.Linger(w.tryRead)
+	} else {
+		err = raw.Read(w.tryRead)
+	}
+	if err == nil {
+		err = w.readErr
+	}
+	return len(w.early) > 0, err
+}
+
+// readOnce makes one non-blocking read. It returns false to be called again when
+// something has come.
+func (w *wire) readOnce(fd uintptr) bool {
 	b := chunks.Get().(*chunk)
 	for {
 		n, err := syscall.Read(int(fd), b[:])
@@ -26,16 +41,15 @@ func (c *conn) tryRead(fd uintptr) bool {
 		case err == syscall.EINTR:
 			continue
 		case n > 0:
-			c.early, c.chunk = b[:n], b
-			c.received.bytes.Add(int64(n))
-			c.alive.Store(true)
+			w.early, w.chunk = b[:n], b
+			w.heard(n)
 			return true
 		case err == nil:
-			c.readErr = io.EOF
+			w.readErr = io.EOF
 		case err != syscall.EAGAIN:
-			c.readErr = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
+			w.readErr = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
 		}
 		chunks.Put(b)
-		return c.readErr != nil
+		return w.readErr != nil || !w.wait
 	}
 }

@@ -379,7 +379,12 @@ func TestStreamsCloseASlowReader(t *testing.T) {
 		require.Equal(t, pad, string(healthy.next().Push.Pub.Data))
 	}
 	stalled.Close()
-	until(t, "it has left", func() bool { return s.hub.Stats().Connections == 1 })
+	until(t, "it has left, and the app knows", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(causes) > 0
+	})
+	require.EqualValues(t, 1, s.hub.Stats().Connections)
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, []string{"slow_subscriber"}, causes)

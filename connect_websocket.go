@@ -48,12 +48,13 @@ func (h *Hub) serveConnect(w http.ResponseWriter, r *http.Request, _ string, _ u
 	h.clients.expect(&c.client) // from here on the hub may end it
 	h.clients.await(&c.client)
 	c.endIfClosing()
-	if err := h.guard("the upgrade", func() error { return h.upgrade(w, r, c) }); err != nil {
+	var early []byte
+	if err := h.guard("the upgrade", func() (err error) { early, err = h.upgrade(w, r, c); return err }); err != nil {
 		c.Abandon(err)
 		c.gone(err)
 		return err
 	}
-	c.start()
+	c.start(early)
 	return nil
 }
 

@@ -270,3 +270,11 @@ func Waits(h *Hub) (graces, holds int) {
 	defer h.holds.mu.Unlock()
 	return len(h.graces.heap), len(h.holds.all)
 }
+
+// Switch is the hub's answer to a handshake, up to the headers of others.
+func Switch(r *http.Request, protocols ...string) string {
+	return string(appendSwitch(nil, r, chosen(r, protocols), offersDeflate(r)))
+}
+
+// CheckHandshake checks the request of one.
+func CheckHandshake(w http.ResponseWriter, r *http.Request) error { return checkHandshake(w, r) }

@@ -1,9 +1,6 @@
 package channels
 
 import (
-	"crypto/sha1"
-	"encoding/base64"
-	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -121,7 +118,7 @@ func refuseWebSocket(w http.ResponseWriter, r *http.Request, e *Error) bool {
 	if refusals.Add(1) > maxRefusals {
 		return false
 	}
-	u := &upgradeWriter{ResponseWriter: w}
+	u := hijacker{ResponseWriter: w}
 	nc, _, err := u.hijack()
 	if err != nil {
 		return false
@@ -144,12 +141,7 @@ const maxAfterRefusal = 64 << 10
 
 // appendRefusal appends the answer to the handshake, the error, and a close frame.
 func appendRefusal(b []byte, r *http.Request, e *Error) []byte {
-	accept := sha1.Sum([]byte(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key")) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 section 4.2.2
-	b = fmt.Appendf(b, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n",
-		base64.StdEncoding.EncodeToString(accept[:]))
-	if p := withoutOtherProtocols(r, channelProtocols).Header.Get("Sec-WebSocket-Protocol"); p != "" {
-		b = fmt.Appendf(b, "Sec-WebSocket-Protocol: %s\r\n", p)
-	}
+	b = appendSwitch(b, r, chosen(r, channelProtocols), false)
 	b = append(b, "\r\n"...)
 	b = append(b, newErrorFrame(e, nil).Bytes(fanout.WebSocket)...)
 	return append(b, newCloseFrame(e.closeCode(), e.Code).Bytes(fanout.WebSocket)...)

@@ -119,6 +119,11 @@ type Hub struct {
 // to rawmessage.go and message.go. conn_handshake.go upgrades a WebSocket.
 // http_answer.go and http_refuse.go are the way out.
 //
+// What a WebSocket's client sends: an idle connection rests (Socket.Rest), and nobody
+// waits for it. When something comes, internal/poll calls Readable (conn.go), which starts
+// a goroutine. It lends the connection to the WebSocket library (conn_wire.go), and hands
+// each message on (conn_read.go), until the client is silent (conn_talk.go).
+//
 // Observers: observer.go says what traces are told of. They hear of the steps of a
 // message in publish.go and receive.go, and of the Store's in store_calls.go.
 //
@@ -164,6 +169,7 @@ type Hub struct {
 //	feed.mu → those of package fanout
 //	feeds.mu or taps.mu → prefixes.mu
 //	vitals.mu → clientTable.mu
+//	talkers.mu → those of package fanout
 //	any lock → that of a gate.Gate
 //
 // Nothing waits with a lock held, and no code of the app, the Store or the Mesh
@@ -171,8 +177,8 @@ type Hub struct {
 //
 //   - The mesh is told what is wanted (channel.telling, prefixes.mu). If that fails, the
 //     app's log handler is called, too.
-//   - Deadlines are set (unfinished.mu, stream.cut, and patience.mu in package
-//     fanout).
+//   - Deadlines are set (unfinished.mu, stream.cut, and patience.mu and Outbox.mu in
+//     package fanout).
 //   - A context is cancelled by the function that WhenOver was given (Outbox.mu).
 
 // New starts a hub. It refuses options that contradict each other. Shutdown

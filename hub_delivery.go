@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"os"
 	"sync/atomic"
 
 	"github.com/channels-go/channels/internal/bell"
@@ -15,6 +16,7 @@ type delivery struct {
 	channels channelTable
 	env      *channelEnv // what channels know of this replica
 	clients  clientTable
+	talkers  talkers
 	streamed streamTable    // the sessions whose commands come beside a stream
 	fan      *fanout.Engine // queues and writes what goes to clients
 
@@ -41,5 +43,6 @@ func (d *delivery) init(o *Options) {
 		WriteTimeout:  o.WriteTimeout,
 		Slow:          fanout.Farewell{Last: farewell(ErrSlowSubscriber, closeTryAgain), Cause: ErrSlowSubscriber},
 		Stopped:       ErrClosed,
+		Poll:          os.Getenv("CHANNELS_POLLER") != "off",
 	})
 }

@@ -15,7 +15,7 @@ var discovered = regexp.MustCompile(`^CHANNELS_([A-Z0-9_]+_)?(SERVICE_HOST=|SERV
 // misspelt refuses an unknown variable that begins with CHANNELS_. Otherwise
 // its value would be ignored silently.
 func misspelt(environ []string) error {
-	var known []string
+	known := []string{"CHANNELS_POLLER"} // the hub reads it itself
 	for _, s := range secrets {
 		known = append(known, variable(s.name))
 	}

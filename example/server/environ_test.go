@@ -7,7 +7,7 @@ import (
 )
 
 func TestMisspeltVariables(t *testing.T) {
-	require.NoError(t, misspelt([]string{"CHANNELS_ADDR=:1", "CHANNELS_HISTORY=", "CHANNELS_JWT_SECRET=x", "CHANNELS_API_KEYS=[]", "CHANNELS_MESH_KEY=x", "CHANNELS_ZMQ_TOKEN=x", "CHANNELS_DRAIN_DELAY=1s",
+	require.NoError(t, misspelt([]string{"CHANNELS_ADDR=:1", "CHANNELS_HISTORY=", "CHANNELS_JWT_SECRET=x", "CHANNELS_API_KEYS=[]", "CHANNELS_MESH_KEY=x", "CHANNELS_ZMQ_TOKEN=x", "CHANNELS_DRAIN_DELAY=1s", "CHANNELS_POLLER=off",
 		"PATH=/bin", "channels_addr=:1", "OTHER_CHANNELS_ADDR=",
 		// Kubernetes sets these for Services named channels and channels-mesh.
 		"CHANNELS_SERVICE_HOST=10.0.0.1", "CHANNELS_SERVICE_PORT=80", "CHANNELS_SERVICE_PORT_HTTP=80", "CHANNELS_PORT=tcp://10.0.0.1:80", "CHANNELS_PORT_80_TCP=tcp://10.0.0.1:80",
