@@ -69,10 +69,11 @@ test("comes back at once, and then later and later", async (t) => {
   const tried = hub.sockets.slice(1).map((s) => s.at);
   const waits = tried.slice(1).map((at, i) => (at - tried[i]) / 1000);
   assert.deepEqual(waits, [1, 2, 4, 8, 16, 20, 20, 20]);
-  luck.value = 0;
   hub.mode = "well";
-  await clock.advance(20_000);
-  assert.equal(c.state, "live");
+  await clock.advance(35_000);
+  hub.last.drop(1006);
+  await clock.advance(0);
+  assert.equal(c.state, "live", "at once, after a connection that has lasted");
 });
 
 test("goes on where it was, and resets where it cannot", async (t) => {
@@ -696,6 +697,40 @@ test("whatever happens, each message comes once and in order", async () => {
       throw new Error(`the story of SEED=${seed}`, { cause: e });
     }
   }
+});
+
+test("close ends what is only being tried", async (t) => {
+  const hub = new Hub(), c = open(t, hub), room = c.channel("h1");
+  heard(room);
+  hub.mode = "refuses";
+  await clock.advance(100);
+  hub.mode = "silent";
+  hub.answer = (cmd) => cmd.rpc && { error: { code: 100, message: "later", temporary: true } };
+  await clock.advance(60_000);
+  assert.equal(hub.last.state, "open", "a WebSocket beside the stream");
+  const waits = fails(c.publish("h1", "x"), "closed");
+  await settled();
+  hub.posts[0].drop();
+  await settled();
+  assert.deepEqual([hub.last.state, c.state, room.state], ["closed", "offline", "subscribing"]);
+  c.close();
+  await waits;
+});
+
+test("what is refused for a moment does not come back at once", async (t) => {
+  const hub = new Hub(), c = open(t, hub);
+  hub.answer = (cmd) => (cmd.subscribe || cmd.rpc) && { error: { code: 100, message: "later", temporary: true } };
+  heard(c.channel("plain"));
+  const keyed = fails(c.publish("h1", "x"), "closed");
+  await clock.advance(10);
+  assert.deepEqual([hub.asked("subscribe").length, hub.asked("rpc").length], [1, 1]);
+  hub.answer = () => {};
+  await clock.advance(100);
+  await c.publish("plain", "x", 1); // finds out that there is no history
+  hub.answer = (cmd) => cmd.rpc && { error: { code: 100, message: "later", temporary: true } };
+  await fails(c.publish("plain", "x", 2), 100);
+  c.close();
+  await keyed;
 });
 
 test("needs a url outside of a page", () => {
