@@ -702,6 +702,7 @@ test("whatever happens, each message comes once and in order", async () => {
 test("close ends what is only being tried", async (t) => {
   const hub = new Hub(), c = open(t, hub), room = c.channel("h1");
   heard(room);
+  hub.ping = 1000;
   hub.mode = "refuses";
   await clock.advance(100);
   hub.mode = "silent";
