@@ -97,7 +97,7 @@ func (a *Admin) CloseWithin(d time.Duration) { a.wait = d }
 // Guesses are wrong tokens by address.
 type Guesses struct{ g guesses }
 
-func (g *Guesses) Wrong(from netip.Prefix, now time.Time)              { g.g.guess(from, false, now) }
+func (g *Guesses) Wrong(from netip.Prefix, now time.Time)              { g.g.wrong(from, now) }
 func (g *Guesses) Wait(from netip.Prefix, now time.Time) time.Duration { return g.g.wait(from, now) }
 func (g *Guesses) Len() int                                            { return len(g.g.from) }
 

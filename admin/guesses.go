@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// guessesAtOnce is how many wrong tokens an address may try, and guessEvery is
-	// how long it waits for each one after these.
+	// guessesAtOnce is how many wrong tokens of an address are logged and answered as
+	// such, and guessEvery is how long it takes for each one after these.
 	guessesAtOnce = 5
 	guessEvery    = 10 * time.Second
 	// maxGuessers bounds the addresses that are remembered. Beyond it, the one whose
@@ -17,7 +17,7 @@ const (
 	maxGuessers = 1024
 )
 
-// guesses counts wrong tokens by address, so that nobody can try many.
+// guesses counts wrong tokens by address, so that nobody fills the log with them.
 type guesses struct {
 	mu   sync.Mutex // guards the fields below
 	from map[netip.Prefix]*list.Element
@@ -29,7 +29,8 @@ type guesser struct {
 	full time.Time // when all guesses are free again
 }
 
-// wait returns how long an address has to wait before its next guess is looked at.
+// wait returns how long an address has to wait before its next wrong token counts as a
+// first one.
 func (g *guesses) wait(from netip.Prefix, now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -44,12 +45,12 @@ func (g *guesses) waitLocked(from netip.Prefix, now time.Time) time.Duration {
 	return max(0, e.Value.(*guesser).full.Sub(now)-(guessesAtOnce-1)*guessEvery)
 }
 
-// guess notes a guess that is wrong, unless the address has to wait: then it returns for
-// how long. It does both at once, since many guesses may come at the same moment.
-func (g *guesses) guess(from netip.Prefix, right bool, now time.Time) (wait time.Duration) {
+// wrong notes a wrong token, unless the address has to wait: then it returns for how
+// long. It does both at once, since many may come at the same moment.
+func (g *guesses) wrong(from netip.Prefix, now time.Time) (wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if wait = g.waitLocked(from, now); wait == 0 && !right {
+	if wait = g.waitLocked(from, now); wait == 0 {
 		g.wrongLocked(from, now)
 	}
 	return wait

@@ -12,9 +12,10 @@ import (
 // page.
 type Options struct {
 	// Token lets in whoever types it into the form, or sends it as "Authorization:
-	// Bearer". It has 16 bytes or more; all replicas should have the same one, so that
-	// a session at one counts at the others. Make it at random (openssl rand -hex 32):
-	// sessions are signed with it. A new token ends all sessions.
+	// Bearer". It has 16 bytes or more, and 8 different ones; all replicas should have
+	// the same one, so that a session at one counts at the others. Make it at random
+	// (openssl rand -hex 32): sessions are signed with it, and nothing else keeps
+	// guessers out. A new token ends all sessions.
 	Token string
 
 	// Authorize says who makes a request, if the app knows its operators itself. The
@@ -37,8 +38,21 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// minToken is the length of the shortest token, in bytes.
-const minToken = 16
+// minToken is the length of the shortest token, in bytes, and minVariety how many of
+// these differ at least: what was made at random has more.
+const (
+	minToken   = 16
+	minVariety = 8
+)
+
+// variety is how many different bytes s has.
+func variety(s string) int {
+	seen := map[byte]bool{}
+	for i := range len(s) {
+		seen[s[i]] = true
+	}
+	return len(seen)
+}
 
 func (o *Options) setDefaults() {
 	if o.SessionTime == 0 {
@@ -63,6 +77,8 @@ func (o *Options) check() error {
 		return errors.New("admin: Options has a Token and an Authorize; set one of them")
 	case o.Token != "" && len(o.Token) < minToken:
 		return fmt.Errorf("admin: Options.Token has %d bytes; it must have %d or more, e.g. from: openssl rand -hex 32", len(o.Token), minToken)
+	case o.Token != "" && variety(o.Token) < minVariety:
+		return fmt.Errorf("admin: Options.Token has only %d different characters; it must be made at random, e.g. by: openssl rand -hex 32", variety(o.Token))
 	case o.SessionTime < time.Minute || o.SessionTime > 30*24*time.Hour:
 		return fmt.Errorf("admin: Options.SessionTime is %v; it must be 1m to 720h", o.SessionTime)
 	case o.ScaleMin < 1 || o.ScaleMax > 1000 || o.ScaleMin > o.ScaleMax:
