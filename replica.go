@@ -24,14 +24,15 @@ type Replica struct {
 	//
 	// Yellow:
 	//   - "heartbeat late", "report late: store": by 7 s
-	//   - "canary late: store", "canary late: mesh": by more than 1 s
+	//   - "canary late: store", "canary late: mesh": by more than 1 s; for the Store,
+	//     a report also counts
 	//   - "link down": to a peer that lives, for more than 9 s
 	//   - "another store": the mesh hears it, but the Store does not know it.
 	//     Beside store.Memory, where each replica has its own, only within a
 	//     minute of a message in a channel with history
 	//   - "same name": another living replica has the same id
 	//   - "lagging": messages were missing within the last 10 s that the mesh
-	//     had not reported as lost
+	//     had not reported as lost, while neither a replica nor the Store was silent
 	//   - "dropping": messages were dropped within the last 10 s, for slow
 	//     peers or slow subscribers (SlowKeepLatest does not count)
 	//   - "draining"
@@ -56,6 +57,7 @@ type Replica struct {
 	LatencyP50     time.Duration // see Metrics.Latency; over the last second, 0 if nothing was sampled in it
 	LatencyP99     time.Duration
 	StoreTime      time.Duration // how long the Store took for its last canary
+	StoreSeen      time.Duration // how long ago the Store last took something of it
 }
 
 // ReplicaStatus is a replica's health.
@@ -162,6 +164,7 @@ type replicaUsageJSON struct {
 	LatencyP50     float64 `json:"latency_p50_ms,omitempty"`
 	LatencyP99     float64 `json:"latency_p99_ms,omitempty"`
 	StoreTime      float64 `json:"store_ms,omitempty"`
+	StoreSeen      float64 `json:"store_seen_ms,omitempty"`
 }
 
 type replicaMeshJSON struct {
@@ -182,7 +185,7 @@ type replicaPeerJSON struct {
 // json returns the replica as it is sent.
 func (r Replica) json() replicaJSON {
 	j := replicaJSON{ID: r.ID, Status: r.Status, Reasons: r.Reasons, Started: r.Started, Stats: r.Stats, Draining: r.Draining}
-	j.replicaUsageJSON = replicaUsageJSON{inMS(r.Uptime), r.Version, r.GoVersion, r.Memory, r.CPU, r.Processors, r.MaxConnections, inMS(r.LatencyP50), inMS(r.LatencyP99), inMS(r.StoreTime)}
+	j.replicaUsageJSON = replicaUsageJSON{inMS(r.Uptime), r.Version, r.GoVersion, r.Memory, r.CPU, r.Processors, r.MaxConnections, inMS(r.LatencyP50), inMS(r.LatencyP99), inMS(r.StoreTime), inMS(r.StoreSeen)}
 	if m := r.Mesh; m != nil {
 		j.Mesh = &replicaMeshJSON{m.Up, m.Down, make([]replicaPeerJSON, len(m.Peers)), m.Dropped, m.Lost, m.Refused}
 		for i, p := range m.Peers {
@@ -200,7 +203,7 @@ func (j replicaJSON) replica() Replica {
 	}
 	r := Replica{ID: j.ID, Status: j.Status, Reasons: j.Reasons, Started: j.Started, Stats: j.Stats, Draining: j.Draining,
 		Uptime: ofMS(j.Uptime), Version: j.Version, GoVersion: j.GoVersion, Memory: max(0, j.Memory), CPU: min(max(0, j.CPU), maxProcessors), Processors: max(0, j.Processors), MaxConnections: max(0, j.MaxConnections),
-		LatencyP50: ofMS(j.LatencyP50), LatencyP99: ofMS(j.LatencyP99), StoreTime: ofMS(j.StoreTime)}
+		LatencyP50: ofMS(j.LatencyP50), LatencyP99: ofMS(j.LatencyP99), StoreTime: ofMS(j.StoreTime), StoreSeen: ofMS(j.StoreSeen)}
 	if m := j.Mesh; m != nil {
 		peers := m.Peers[:min(len(m.Peers), maxReplicaPeers)]
 		r.Mesh = &ReplicaMesh{m.Up, m.Down, make([]ReplicaPeer, len(peers)), m.Dropped, m.Lost, m.Refused}

@@ -26,6 +26,7 @@ const (
 type canary struct {
 	missed int           // how many in a row have not come back
 	took   time.Duration // how long the last one took
+	at     time.Time     // when the last one came back
 	canaryCounts
 }
 
@@ -37,7 +38,7 @@ type canaryCounts struct {
 
 // back notes that one has come back.
 func (c *canary) back(took time.Duration) {
-	c.missed, c.took, c.last = 0, took, took
+	c.missed, c.took, c.last, c.at = 0, took, took, time.Now()
 }
 
 // miss notes that one has not come back in time.
@@ -46,12 +47,15 @@ func (c *canary) miss() {
 	c.lost++
 }
 
+// isLate reports whether the last one came late, or not at all.
+func (c *canary) isLate() bool { return c.missed > 0 || c.took > canaryLate }
+
 // judge adds to a verdict what the canaries say of the Store or the Mesh.
 func (c canary) judge(v *Replica, way string) {
 	switch {
 	case c.missed >= canaryMissed:
 		v.say(ReplicaRed, reasonLost+way)
-	case c.missed > 0 || c.took > canaryLate:
+	case c.isLate():
 		v.say(ReplicaYellow, reasonSlow+way)
 	}
 }

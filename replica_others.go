@@ -40,6 +40,30 @@ type otherReplica struct {
 // lives reports whether the replica was heard of lately.
 func (n otherReplica) lives() bool { return !n.left && time.Since(n.at) < lateAfter }
 
+// quietAfter is how long after its last heartbeat a replica may have stopped: there is
+// one each second, and the Store is asked every two. After stoppedLong, nothing
+// that it left behind can still be found missing.
+const (
+	quietAfter  = 3500 * time.Millisecond
+	stoppedLong = 15 * time.Second
+)
+
+// someoneIsSilent reports whether another replica has just stopped, or died.
+func (a *otherReplicas) someoneIsSilent() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, n := range a.stored {
+		last := n.at
+		if heard := a.heard[id]; heard.at.After(last) {
+			last = heard.at
+		}
+		if age := time.Since(last); age > quietAfter && age < stoppedLong {
+			return true
+		}
+	}
+	return false
+}
+
 // maxHeard bounds heard.
 const maxHeard = 1024
 

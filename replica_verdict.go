@@ -12,6 +12,9 @@ const (
 	// is yellow, and red.
 	lateAfter = 7 * time.Second
 	deadAfter = store.DeadAfter
+	// reportLate is how long after the last one a report that comes each second is
+	// late by more than a canary may be.
+	reportLate = time.Second + canaryLate
 	// unlinkedLong is for how many canaries the link to a living peer may be
 	// down: 9 s. A killed replica counts as living for lateAfter only, which is
 	// shorter, so its link is never reported.
@@ -78,7 +81,7 @@ func (h *Hub) verdict() (Replica, error) {
 	l := &h.vitals
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	v.StoreTime = l.store.took
+	v.StoreTime, v.StoreSeen = l.store.took, l.storeSeenLocked()
 	l.mesh.judge(&v, wayMesh)
 	if v.Status == ReplicaRed {
 		unready = ErrMeshUnavailable
@@ -90,6 +93,9 @@ func (h *Hub) verdict() (Replica, error) {
 		v.say(ReplicaYellow, reasonUnsure)
 	}
 	l.store.judge(&v, wayStore)
+	if time.Since(l.reported) > reportLate && !l.store.isLate() { // the next canary waits behind the report
+		v.say(ReplicaYellow, reasonSlow+wayStore)
+	}
 	if v.Status == ReplicaRed && unready == nil {
 		unready = ErrStoreUnavailable
 	}
@@ -100,7 +106,7 @@ func (h *Hub) verdict() (Replica, error) {
 	}
 	warn(l.unlinked > unlinkedLong, "link down")
 	warn(time.Since(l.twin) < remembered, reasonTwin)
-	warn(time.Since(l.lagged) < remembered, "lagging")
+	warn(l.isLaggingLocked(), "lagging")
 	warn(time.Since(l.drops) < remembered, "dropping")
 	warn(h.draining.Load(), "draining")
 	warn(h.clients.connections() > h.opts.MaxConnections/5*4 || h.fan.Queued() > int64(h.opts.MaxQueuedBytes)/5*4, "loaded")

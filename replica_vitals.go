@@ -13,6 +13,8 @@ type vitals struct {
 	dropped  int64      // messages that slow subscribers and slow peers did not get
 	drops    time.Time  // when dropped last rose
 	lagged   time.Time  // when messages were last found missing that the mesh had not reported as lost
+	lags     time.Time  // when that was after a while in which there was nothing of the kind
+	paused   time.Time  // when another replica or the Store was last seen to pause, which explains that
 	twin     time.Time  // when another living replica with this one's id was last seen
 
 	store, mesh canary
@@ -69,7 +71,35 @@ func (h *Hub) meetTwin() {
 func (l *vitals) lag() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lagged = time.Now()
+	now := time.Now()
+	if now.Sub(l.lagged) > remembered {
+		l.lags = now
+	}
+	l.lagged = now
+}
+
+// isLaggingLocked reports whether messages were missing and it may be this replica's
+// fault. If another one stops between the Store and the mesh, its messages are missing
+// everywhere, and after a Store has paused, so are many. Whether that is the reason is
+// known a while later.
+func (l *vitals) isLaggingLocked() bool {
+	return time.Since(l.lagged) < remembered && time.Since(l.lags) > quietAfter+time.Second && l.lagged.Sub(l.paused) > remembered
+}
+
+// storeSeenLocked is how long ago the Store has taken anything of this replica.
+func (l *vitals) storeSeenLocked() time.Duration {
+	return min(time.Since(l.reported), time.Since(l.store.at))
+}
+
+// notePauses notes whether another replica or the Store pauses.
+func (h *Hub) notePauses() {
+	silent := h.others.someoneIsSilent()
+	l := &h.vitals
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if silent || time.Since(l.reported) > reportLate {
+		l.paused = time.Now()
+	}
 }
 
 // echoed notes that another replica has answered a canary.

@@ -58,6 +58,7 @@ func inBubble(t *testing.T, n int, options func(string) channels.ChannelOptions,
 		defer func() {
 			r.store.down.Store(false)
 			r.store.full.Store(false)
+			r.store.hang.Store(false)
 			r.store.mute.Store("")
 			for _, h := range r.hubs {
 				if err := h.Shutdown(context.Background()); err != nil {
@@ -102,6 +103,7 @@ type faultyStore struct {
 	down   atomic.Bool
 	full   atomic.Bool  // appends fail
 	hangs  atomic.Bool  // Append and Replicas, as where one of several servers does
+	hang   atomic.Bool  // all of it
 	mute   atomic.Value // the id of a replica whose reports are lost
 	ranges atomic.Int64
 	hidden atomic.Int64 // how many of the last messages it has lost
@@ -130,7 +132,7 @@ func (s *faultyStore) fails(ctx context.Context, hangs bool) error {
 	if s.down.Load() {
 		return fmt.Errorf("test: %w", store.ErrUnavailable)
 	}
-	if hangs {
+	if hangs || s.hang.Load() {
 		<-ctx.Done()
 		return ctx.Err()
 	}

@@ -12,6 +12,7 @@ func (h *Hub) tick() {
 	h.forwarded.Store(0)
 	h.cool()
 	h.countDrops()
+	h.notePauses()
 	h.usage.measure(histogramOf(&h.fan.Latency))
 	h.unfinished.expire()
 	h.warn.cutShort(&h.unfinished.cut)
