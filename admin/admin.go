@@ -50,7 +50,7 @@ func New(hub *channels.Hub, o Options) (*Admin, error) {
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.token = sha256.Sum256([]byte(o.Token))
 	a.key = sha256.Sum256([]byte("channels admin session: " + o.Token))
-	a.watch.init(hub, time.Now)
+	a.watch.init(hub, a.scaling.wants, time.Now)
 	a.lists.init(hub)
 	a.rooms.init(hub)
 	a.scaling.scaler, a.scaling.missing.born = o.Scaler, time.Now()

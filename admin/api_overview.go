@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ type overview struct {
 	Time     int64         `json:"time_ms"` // Unix time
 	Replicas []replicaInfo `json:"replicas"`
 	Totals   totalsInfo    `json:"totals"`
+	Departed []deadInfo    `json:"departed"` // that have died in the last minutes, and are listed no more
 	Store    storeInfo     `json:"store"`
 	Scaling  *scalingInfo  `json:"scaling"`  // null if there is no Scaler
 	Again    int64         `json:"again_ms"` // when to ask again, since a light may turn then
@@ -40,7 +42,10 @@ type replicaInfo struct {
 	Status      string    `json:"status"`
 	Reasons     []reason  `json:"reasons"`
 	Seen        int64     `json:"seen_ms"`
-	Silent      bool      `json:"silent"` // nothing is heard of it, so the numbers are old and not in the totals
+	Silent      bool      `json:"silent"`      // nothing is heard of it
+	Old         bool      `json:"old"`         // the numbers are of the time before, and not in the totals
+	Replaced    bool      `json:"replaced"`    // it is dead, and as many run as before or as are wanted
+	ReplacedBy  string    `json:"replaced_by"` // the replica in its place, or "" if it is not known
 	Started     time.Time `json:"started"`
 	Uptime      int64     `json:"uptime_s"`
 	Version     string    `json:"version"`
@@ -58,6 +63,14 @@ type replicaInfo struct {
 	LatencyP50  *float64  `json:"latency_p50_ms"` // null if nothing was delivered
 	LatencyP99  *float64  `json:"latency_p99_ms"`
 	Mesh        *meshInfo `json:"mesh"` // null if it has none, or does not say
+}
+
+// deadInfo is a replica that has died.
+type deadInfo struct {
+	ID         string `json:"id"`
+	Seen       int64  `json:"seen_ms"` // how long ago its last heartbeat came
+	Replaced   bool   `json:"replaced"`
+	ReplacedBy string `json:"replaced_by"`
 }
 
 // reason is why a replica is not green, in a few words and in a sentence, and what to do.
@@ -85,9 +98,11 @@ type peerInfo struct {
 // storeInfo is how the Store does, as the worst of the replicas says that can tell.
 type storeInfo struct {
 	Status string  `json:"status"`
+	Brief  string  `json:"brief"` // what it does wrong, as a sentence goes on; "" if nothing
 	Words  string  `json:"words"`
-	Took   float64 `json:"ms"`  // for the canary of the replica that answers; 0 if none came back
-	Own    bool    `json:"own"` // other replicas do not share it
+	Took   float64 `json:"ms"`      // for the canary of the replica that answers; 0 if none came back
+	Seen   int64   `json:"seen_ms"` // how long ago it last took something of the replica that answers
+	Own    bool    `json:"own"`     // other replicas do not share it
 }
 
 // serveOverview is GET /api/overview.
@@ -102,6 +117,10 @@ func (a *Admin) serveOverview(_ http.ResponseWriter, r *http.Request, _ operator
 	o := overview{Time: v.at.UnixMilli(), Replicas: make([]replicaInfo, len(v.replicas)), Again: max(50, v.again().Milliseconds())}
 	for i, one := range v.replicas {
 		o.Replicas[i] = one.info(v.at)
+	}
+	o.Departed = make([]deadInfo, len(v.departed))
+	for i, d := range v.departed {
+		o.Departed[i] = deadInfo{d.id, v.at.Sub(d.at).Milliseconds(), d.fate.filled, d.fate.by}
 	}
 	o.Totals = v.point().totals()
 	o.Replica = a.hub.ReplicaID()
@@ -130,7 +149,7 @@ func (r watched) info(now time.Time) replicaInfo {
 		now = now.Add(-r.Seen) // nobody knows whether it has lived longer
 	}
 	i := replicaInfo{
-		ID: r.ID, Status: string(r.Status), Reasons: make([]reason, len(r.Reasons)), Seen: r.Seen.Milliseconds(), Silent: r.silent,
+		ID: r.ID, Status: string(r.Status), Reasons: make([]reason, len(r.Reasons)), Seen: r.Seen.Milliseconds(), Silent: r.silent, Old: r.old, Replaced: r.fate.filled, ReplacedBy: r.fate.by,
 		Started: r.Started, Uptime: max(0, int64(now.Sub(r.Started)/time.Second)), Version: r.Version, Go: r.GoVersion, Draining: r.Draining,
 		Connections: r.Connections, Channels: r.Channels, Queued: r.Queued, Memory: r.Memory, CPU: round(r.CPU, 1000), Processors: r.Processors,
 	}
@@ -165,28 +184,45 @@ func (a *Admin) alone(v *view) bool { return len(v.replicas) > 1 && a.hub.OwnSto
 
 func round(x, parts float64) float64 { return math.Round(x*parts) / parts }
 
+// pause is for how long the Store may take nothing of a replica, which reports each
+// second, before it does not count as slow, but as taking nothing.
+const pause = 2500 * time.Millisecond
+
 // store sums up what the replicas say of the Store. self answers.
 func (v *view) store(self string) storeInfo {
-	worst := storeInfo{Status: string(channels.ReplicaGreen), Words: "It takes what it is given."}
-	var bad, late []string // replicas
+	s := storeInfo{Status: string(channels.ReplicaGreen), Words: "It takes what it is given."}
+	var nothing, refused, late []string // replicas
+	longest := time.Duration(0)
 	for _, r := range v.replicas {
-		switch {
-		case slices.Contains(r.Reasons, "canary lost: store"), slices.Contains(r.Reasons, "reports lost: store"):
-			bad = append(bad, r.ID)
+		lost := slices.Contains(r.Reasons, "canary lost: store") || slices.Contains(r.Reasons, "reports lost: store")
+		if lost {
+			s.Status = string(channels.ReplicaRed)
+		}
+		switch age := r.StoreSeen + r.Seen; {
+		case !r.silent && r.StoreSeen > pause: // what is silent says nothing of it
+			nothing = append(nothing, r.ID)
+			longest = max(longest, age)
+		case lost:
+			refused = append(refused, r.ID)
 		case slices.ContainsFunc(r.Reasons, func(s string) bool { return strings.HasSuffix(s, "late: store") }):
 			late = append(late, r.ID)
 		}
 		if r.ID == self {
-			worst.Took = milliseconds(r.StoreTime)
+			s.Took, s.Seen = milliseconds(r.StoreTime), (r.StoreSeen + r.Seen).Milliseconds()
 		}
 	}
 	switch {
-	case len(bad) > 0:
-		worst.Status, worst.Words = string(channels.ReplicaRed), "It takes nothing from "+names(bad)+"."
+	case len(nothing) > 0:
+		s.Brief, s.Words = "takes nothing", "It has taken nothing from "+names(nothing)+" for "+strconv.Itoa(int(longest/time.Second))+" s."
+	case len(refused) > 0:
+		s.Brief, s.Words = "takes no messages", "It takes no messages from "+names(refused)+"."
 	case len(late) > 0:
-		worst.Status, worst.Words = string(channels.ReplicaYellow), "It is slow for "+names(late)+"."
+		s.Brief, s.Words = "is slow", "It is slow for "+names(late)+"."
 	}
-	return worst
+	if s.Brief != "" && s.Status == string(channels.ReplicaGreen) {
+		s.Status = string(channels.ReplicaYellow)
+	}
+	return s
 }
 
 // names lists some replicas.

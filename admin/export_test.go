@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"time"
@@ -22,7 +23,7 @@ func Reasons() map[string][2]string {
 type Watch struct{ w watch }
 
 func NewWatch(now func() time.Time, replicas func() ([]channels.Replica, error)) *Watch {
-	w := &Watch{watch{now: now, self: "a", tallies: map[string]tally{}}}
+	w := &Watch{watch{now: now, self: "a", wanted: func() int { return 0 }, tallies: map[string]tally{}}}
 	w.w.replicas = func(context.Context) ([]channels.Replica, error) { return replicas() }
 	return w
 }
@@ -44,6 +45,34 @@ func (w *Watch) Silent() map[string][]string {
 		}
 	}
 	return all
+}
+
+// Want has so many replicas be wanted.
+func (w *Watch) Want(n int) { w.w.wanted = func() int { return n } }
+
+// Fates says of each dead replica, with those that are listed no more, whether its place
+// is filled: "no", "yes", or by which one.
+func (w *Watch) Fates() map[string]string {
+	all := map[string]string{}
+	note := func(id string, f fate) {
+		all[id] = cmp.Or(f.by, map[bool]string{true: "yes", false: "no"}[f.filled])
+	}
+	v := w.w.look()
+	for _, d := range v.departed {
+		note(d.id+" (gone)", d.fate)
+	}
+	for _, r := range v.replicas {
+		if r.isDead() {
+			note(r.ID, r.fate)
+		}
+	}
+	return all
+}
+
+// Store is what is said of the Store.
+func (w *Watch) Store() string {
+	s := w.w.look().store(w.w.self)
+	return s.Status + ": " + s.Words
 }
 
 // Again is after how long the page asks again.

@@ -63,6 +63,16 @@ func (a *Admin) scalingInfo(v *view) *scalingInfo {
 	return i
 }
 
+// wants is how many replicas should run, or 0 if that is not known.
+func (s *scaling) wants() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at.IsZero() || s.err != nil {
+		return 0
+	}
+	return s.wanted
+}
+
 // askScaler ends by itself, or with Close.
 func (a *Admin) askScaler() {
 	ctx, cancel := context.WithTimeout(a.ctx, scalerTimeout)

@@ -36,7 +36,8 @@ const (
 // watch knows the replicas as this one sees them, and how much each does a second.
 type watch struct {
 	replicas func(context.Context) ([]channels.Replica, error)
-	self     string // the id of this replica
+	wanted   func() int // how many replicas should run; 0 if nobody knows
+	self     string     // the id of this replica
 	now      func() time.Time
 
 	mu      sync.Mutex // guards the fields below
@@ -44,7 +45,8 @@ type watch struct {
 	looking *look // nil if nobody looks
 	points  ring
 
-	tallies map[string]tally // by replica; only whoever looks uses it
+	tallies  map[string]tally // by replica; only whoever looks uses it
+	departed []departed       // the same
 }
 
 // A look is under way, or has ended.
@@ -57,6 +59,7 @@ type look struct {
 type view struct {
 	at       time.Time
 	replicas []watched
+	departed []departed // that are in the list no more; the latest first
 	err      error
 }
 
@@ -67,6 +70,7 @@ type watched struct {
 	known     bool    // perSecond is
 	old       bool    // its numbers are of the time before it was silent or cut off
 	silent    bool    // nothing is heard of it
+	fate      fate    // of its place, if it is dead
 	cpu       float64 // processors in use, over half a minute: for the hint
 }
 
@@ -83,10 +87,11 @@ type tally struct {
 	known                          bool
 	cpu                            float64
 	cut                            time.Time // since when the link to it has been seen down; zero if it is not
+	silent, draining               bool
 }
 
-func (w *watch) init(hub *channels.Hub, now func() time.Time) {
-	w.replicas, w.self, w.now = hub.Replicas, hub.ReplicaID(), now
+func (w *watch) init(hub *channels.Hub, wanted func() int, now func() time.Time) {
+	w.replicas, w.wanted, w.self, w.now = hub.Replicas, wanted, hub.ReplicaID(), now
 	w.tallies = map[string]tally{}
 }
 
@@ -136,10 +141,14 @@ func (w *watch) ask() *view {
 		} else if t.cut.IsZero() {
 			t.cut = v.at
 		}
-		w.tallies[r.ID] = t
 		v.replicas[i] = watched{Replica: r, perSecond: t.perSecond, cpu: t.cpu}
 		v.replicas[i].judge(t.known, heard.Before(t.cut))
+		t.silent, t.draining = v.replicas[i].silent, r.Draining
+		w.tallies[r.ID] = t
 	}
+	w.departed = bury(w.departed, before, v)
+	v.departed = slices.Clone(w.departed)
+	settle(v, w.wanted())
 	return v
 }
 
@@ -166,18 +175,14 @@ func (r *watched) judge(rated, cut bool) {
 	r.silent = r.Seen > quiet || cut && r.Seen > cutOff
 	r.old = cut || r.silent
 	r.known = rated && !r.old
-	if !r.silent || r.Status == channels.ReplicaRed || slices.ContainsFunc(r.Reasons, saysLate) {
+	if !r.silent || r.Status == channels.ReplicaRed || slices.Contains(r.Reasons, "report late: store") {
 		return
 	}
 	if r.Status == channels.ReplicaGreen {
 		r.Status = channels.ReplicaYellow
 	}
-	r.Reasons = append(slices.Clip(r.Reasons), reasonSilent)
-}
-
-// saysLate reports whether a reason says already that nothing is heard.
-func saysLate(reason string) bool {
-	return reason == "heartbeat late" || reason == "report late: store"
+	r.Reasons = slices.DeleteFunc(slices.Clone(r.Reasons), func(reason string) bool { return reason == "heartbeat late" })
+	r.Reasons = append(r.Reasons, reasonSilent) // one thing has one name here
 }
 
 // next is the tally after another look. at is when the replica's numbers were true: its

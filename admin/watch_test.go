@@ -120,10 +120,105 @@ func TestSilence(t *testing.T) {
 	require.Equal(t, map[string][]string{"b": {"draining", "silent"}}, w.Silent())
 	c.all[1].Reasons = []string{"heartbeat late"}
 	see(7.4, 7, 1)
-	require.Equal(t, map[string][]string{"b": {"heartbeat late"}}, w.Silent())
+	require.Equal(t, map[string][]string{"b": {"silent"}}, w.Silent(), "it is still the same")
 	c.all[1].Status, c.all[1].Reasons = channels.ReplicaRed, []string{"heartbeats missed"}
 	see(10.4, 7, 1)
 	require.Equal(t, map[string][]string{"b": {"heartbeats missed"}}, w.Silent())
+}
+
+// The page tells of a replica that has died for a while after the hub has forgotten it,
+// and whether another one is in its place.
+func TestTheDead(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a"), replica("b"), replica("c"), replica("d")}}
+	w := c.watch()
+	up := func(id string, d time.Duration) channels.Replica {
+		r := replica(id)
+		r.Uptime = d
+		return r
+	}
+	see := func(want map[string]string) {
+		t.Helper()
+		c.second(w, 1)
+		require.Equal(t, want, w.Fates())
+	}
+	see(map[string]string{})
+	c.all[2].Draining = true
+	see(map[string]string{})
+	c.all = c.all[:2] // c was drained, and d said goodbye
+	see(map[string]string{})
+	c.all[0].Uptime = time.Hour
+	c.all[1].Status, c.all[1].Reasons, c.all[1].Seen = channels.ReplicaRed, []string{"heartbeats missed"}, 20*time.Second
+	see(map[string]string{"b": "no"})
+	c.all = append(c.all, up("e", 30*time.Second)) // it had started before b died
+	see(map[string]string{"b": "no"})
+	c.all = append(c.all, up("f", 10*time.Second))
+	see(map[string]string{"b": "f"})
+	w.Want(3) // a, e and f run
+	c.all = c.all[:3]
+	see(map[string]string{"b": "no"})
+	w.Want(2)
+	see(map[string]string{"b": "yes"})
+	w.Want(0)
+	c.all = c.all[:1]
+	see(map[string]string{"b (gone)": "no"})
+	c.all = append(c.all, up("g", time.Second))
+	see(map[string]string{"b (gone)": "g"})
+	c.all[1].Draining = true
+	see(map[string]string{"b (gone)": "no"})
+
+	c.now = c.now.Add(14 * time.Minute)
+	see(map[string]string{"b (gone)": "no"})
+	c.now = c.now.Add(time.Minute)
+	see(map[string]string{})
+}
+
+// One that is there again has not died, and of many that have died, the page tells of the
+// latest 20.
+func TestTheDeadAreBounded(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a")}}
+	w := c.watch()
+	for n := range 30 {
+		dead := replica(string(rune('b' + n)))
+		dead.Status, dead.Seen = channels.ReplicaRed, 11*time.Second
+		c.all = append(c.all[:1], dead)
+		c.second(w, 1)
+	}
+	fates := w.Fates()
+	require.Len(t, fates, 21, "with the one that is still listed")
+	require.Contains(t, fates, string(rune('b'+28))+" (gone)")
+	require.NotContains(t, fates, "b (gone)")
+	c.all = append(c.all[:1], replica(string(rune('b'+28))))
+	c.second(w, 1)
+	require.NotContains(t, w.Fates(), string(rune('b'+28))+" (gone)")
+}
+
+// A Store that takes nothing is not slow, and the page says for how long.
+func TestTheStoresWords(t *testing.T) {
+	c := &cluster{all: []channels.Replica{replica("a"), replica("b")}}
+	w := c.watch()
+	is := func(want string, change func(a, b *channels.Replica)) {
+		t.Helper()
+		for i := range c.all {
+			c.all[i] = replica(c.all[i].ID)
+		}
+		change(&c.all[0], &c.all[1])
+		c.second(w, 1)
+		require.Equal(t, want, w.Store())
+	}
+	late := []string{"canary late: store"}
+	is("green: It takes what it is given.", func(a, b *channels.Replica) { b.StoreSeen, a.Seen = 2*time.Second, 2*time.Second })
+	is("yellow: It is slow for b.", func(_, b *channels.Replica) { b.Status, b.Reasons = channels.ReplicaYellow, late })
+	is("yellow: It has taken nothing from a, b for 5 s.", func(a, b *channels.Replica) {
+		a.Status, a.Reasons, a.StoreSeen = channels.ReplicaYellow, late, 3*time.Second
+		b.Status, b.Reasons, b.StoreSeen, b.Seen = channels.ReplicaYellow, late, 4*time.Second, time.Second
+	})
+	is("red: It has taken nothing from a for 11 s.", func(a, b *channels.Replica) {
+		a.Status, a.Reasons, a.StoreSeen = channels.ReplicaRed, []string{"reports lost: store"}, 11*time.Second
+		b.StoreSeen, b.Seen = 20*time.Second, 20*time.Second // nothing is heard of it, for another reason
+	})
+	is("red: It takes no messages from b.", func(_, b *channels.Replica) {
+		b.Status, b.Reasons = channels.ReplicaRed, []string{"canary lost: store"}
+	})
 }
 
 // While the Store fails, replicas are red, but their clients are still there.
@@ -295,7 +390,8 @@ func TestEveryReasonHasWords(t *testing.T) {
 		}
 	}
 	require.Len(t, want, 16)
-	want["silent"] = true // the page's own
+	want["silent"] = true // the page's own, which it also says for this one:
+	delete(want, "heartbeat late")
 	for reason, advice := range admin.Reasons() {
 		require.True(t, want[reason], reason)
 		require.Greater(t, len(advice[0]), 30, reason)

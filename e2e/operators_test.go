@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,6 +50,26 @@ func newCluster(t testing.TB, n int, o admin.Options) *cluster {
 		c.start(fmt.Sprintf("replica-%d", i+1), o)
 	}
 	return c
+}
+
+// pretend has the Store hear of another replica, again and again until the test ends.
+func (c *cluster) pretend(id, info string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var reports sync.WaitGroup
+	reports.Go(func() {
+		for t := time.NewTicker(300 * time.Millisecond); ctx.Err() == nil; {
+			c.store.Report(ctx, store.Report{Replica: store.Replica{ID: id, Info: json.RawMessage(info)}})
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				t.Stop()
+			}
+		}
+	})
+	c.t.Cleanup(func() {
+		cancel()
+		reports.Wait()
+	})
 }
 
 func (c *cluster) start(id string, o admin.Options) {

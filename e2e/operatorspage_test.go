@@ -65,16 +65,15 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	assert.Equal(t, 6, eval[int](p, `document.querySelectorAll("#charts figure").length`))
 	assert.True(t, eval[bool](p, `document.getElementById("scaling").hidden`), "without a Scaler, there are no buttons")
 
-	// A replica that drains says so, and what that means; the change is read out.
+	// A replica that drains says so. That is no warning, and nothing has to be done; the
+	// change is read out.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go c.hubs[1].Drain(ctx) // ends at once: it has no clients
-	p.lit("replica-2 yellow", "replica-1 green", "replica-3 green")
-	p.has("#summary", "replica-2 is yellow; 2 of 3 green")
-	p.has("#news", "replica-2 is yellow")
-	p.until(`document.title === "yellow! channels"`)
-	p.has("#replicas .why", "draining")
-	p.has("#replicas .why", "What to do: Nothing; it ends by itself.")
+	p.lit("replica-1 green", "replica-3 green", "replica-2 draining")
+	p.has("#summary", "2 of 3 stay, 1 drains")
+	p.has("#news", "2 of 3 stay, 1 drains")
+	assert.Equal(t, "channels, green, 0", eval[string](p, `document.title + ", " + document.getElementById("summary-light").dataset.light + ", " + document.querySelectorAll("#replicas .why").length`))
 
 	// One that dies turns red, and the page says what to look at.
 	info := `{"node":"replica-4","status":"green","reasons":[],"started":"2026-01-01T00:00:00Z","connections":7}`
@@ -83,7 +82,9 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 		require.NoError(t, err)
 		return slices.Contains(eval[[]string](p, lightsOfReplicas), "replica-4 green")
 	})
-	p.lit("replica-4 red", "replica-2 yellow", "replica-1 green", "replica-3 green")
+	p.lit("replica-4 red", "replica-1 green", "replica-3 green", "replica-2 draining")
+	p.has("#summary", "replica-4 is red, 1 drains; 2 of 4 green")
+	p.until(`document.title === "red! channels"`)
 	p.has("#replicas .why[data-status=red]", "heartbeats missed")
 	p.has("#replicas .why[data-status=red]", "read the end of its log")
 	p.has("#replicas .why[data-status=red]", "and not in the sums")
@@ -92,7 +93,7 @@ func TestOperatorsSeeTheReplicas(t *testing.T) {
 	assert.Contains(t, eval[string](p, `document.getElementById("totals").textContent`), "0\u00a0connections", "its 7 are at the others, if they are")
 
 	// Logging out closes it, also in another tab.
-	eval[bool](p, `fetch("logout", { method: "POST" }).then(() => true)`, chromedp.EvalAwaitPromise)
+	eval[bool](p, `(fetch("logout", { method: "POST" }), true)`) // its next look is refused, and leads to the form
 	p.becomes(`document.querySelector("#token")`)
 }
 
@@ -167,14 +168,33 @@ func TestOperatorsSeeWhatIsOldAndWhatIsNew(t *testing.T) {
 		"replica-3 has few clients yet: those that are connected stay where they are, until their replica drains or dies.")
 	shows(`two.connections = three.connections = 1; two.uptime_s = three.uptime_s = 5; `+has+`return has("#emptier").slice(0, 44)`,
 		"replica-2 and replica-3 have few clients yet")
-	const dies = `Object.assign(two, { status: "yellow", silent: true, seen_ms: 4200, reasons: [{ reason: "silent", words: "It is.", do: "Look." }] });`
+	const dies = `Object.assign(two, { status: "yellow", silent: true, old: true, seen_ms: 4200, reasons: [{ reason: "silent", words: "It is.", do: "Look." }] });`
 	shows(dies+has+`return has("#summary")`, "replica-2 is silent; 2 of 3 green")
 	shows(dies+has+`return has("[data-replica=replica-2].gone .word") + ", " + has("[data-replica=replica-2] [data-label='Up for']")`,
 		"yellow, silent for 4 s, was 1 min 40 s")
 	shows(dies+has+`return has("[data-replica=replica-2] + .why")`,
 		"silent It is.\n\nWhat to do: Look.\n\nIts numbers are from 4 s ago, and not in the sums.")
-	shows(`two.status = "red"; two.silent = true; two.reasons = [{ reason: "dead", words: "", do: "Look." }]; o.scaling = { known: true, ready: 2, wanted: 3, min: 1, max: 9 }; `+has+`return has("[data-replica=replica-2] + .why li p")`,
+	shows(`two.status = "red"; two.silent = two.old = true; two.reasons = [{ reason: "dead", words: "", do: "Look." }]; o.scaling = { known: true, ready: 2, wanted: 3, min: 1, max: 9 }; `+has+`return has("[data-replica=replica-2] + .why li p")`,
 		"What to do: Look. Or ask for 3 again under Scaling.")
+	// Who is at fault comes first, and what all suffer from is in the headline.
+	shows(dies+`Object.assign(o.replicas[0], { status: "yellow", reasons: [{ reason: "lagging", words: "", do: "" }] }); `+has+`return has("#summary") + ": " + [...document.querySelectorAll("#replicas [data-replica]")].map((e) => e.dataset.replica)`,
+		"replica-2 is silent, replica-1 is yellow; 1 of 3 green: replica-2,replica-1,replica-3")
+	const store = `o.store = { status: "red", words: "It has taken nothing from all for 12 s.", brief: "takes nothing", ms: 1.24, seen_ms: 12300 }; `
+	shows(store+`for (const r of o.replicas) Object.assign(r, { status: "red", reasons: [{ reason: "reports lost: store", words: "", do: "" }] }); `+has+`return has("#summary") + ". " + has("#store-took")`,
+		"All 3 replicas are red: the Store takes nothing. It took a test message of replica-1 in 1.2\u00a0ms, but it has taken nothing from there for 12 s.")
+	shows(store+`two.status = "red"; two.reasons = [{ reason: "canary lost: store", words: "", do: "" }]; `+has+`return has("#summary")`, "replica-2 is red; 2 of 3 green")
+	shows(`o.store.ms = 1.24; o.store.seen_ms = 2100; `+has+`return has("#store-took")`, "The Store took the last test message of replica-1 in 1.2\u00a0ms, and something of it 2 s ago.")
+
+	// A killed one is grey at once, as its numbers are.
+	shows(`two.old = true; two.seen_ms = 900; o.scaling = { known: true, ready: 3, wanted: 3, min: 1, max: 9 }; `+has+`return has("[data-replica=replica-2].gone .word") + "; " + has("#scale-state")`,
+		"green, its link is down; 3 replicas run, as wanted, as far as the Scaler knows; nothing is heard of replica-2.")
+
+	// One in whose place another one runs leaves nothing to do, and what has left the list
+	// is not forgotten at once.
+	shows(`Object.assign(two, { status: "red", silent: true, old: true, seen_ms: 30000, replaced: true, replaced_by: "replica-3", reasons: [{ reason: "heartbeats missed", words: "It has died.", do: "Start it." }] }); `+has+`return has("#summary") + "; " + document.getElementById("summary-light").dataset.light + "; " + has("[data-replica=replica-2] .word") + "; " + has("[data-replica=replica-2] + .why li p")`,
+		"Both replicas are green; green; dead for 30 s, replaced; What to do: replica-3 has taken its place: nothing to do.")
+	shows(`o.time_ms = new Date(2026, 0, 1, 14, 1, 30).getTime(); o.replicas.pop(); o.departed = [{ id: "replica-9", seen_ms: 90000, replaced: false, replaced_by: "" }, { id: "replica-8", seen_ms: 150000, replaced: true, replaced_by: "" }]; `+has+`return has("#summary") + ". " + has("#departed")`,
+		"Both replicas are green; replica-9 died at 14:00:00. replica-9 died: nothing was heard of it since 14:00:00, and it had not said goodbye. Nothing has taken its place yet; see why it ended.\nreplica-8 died: nothing was heard of it since 13:59:00, and it had not said goodbye. As many run as are wanted: nothing to do.")
 	const version = `return [...document.querySelectorAll("#replicas .version")].map((e) => e.checkVisibility() ? e.innerText : "hidden").join(", ")`
 	shows(has+version, "hidden, hidden, hidden, hidden")
 	shows(`three.version = "v1.2.3"; `+has+version, "Version, –, –, v1.2.3")
@@ -257,7 +277,7 @@ func TestOperatorsLookIntoAChannel(t *testing.T) {
 	p.clicks(`#presence [data-user="ann"]`)
 	p.has("#ask-title", "Disconnect all connections of the user ann?")
 	p.clicks("#ask-yes")
-	p.has("#presence-answer", "1 at this replica")
+	p.has("#presence-answer", "Closed 1 connection at this replica, and told the other replicas to close all connections of the user ann there.")
 	assert.Equal(t, websocket.StatusCode(3003), closed(t, ann))
 	p.has("#presence-state", "1 connection")
 	assert.Contains(t, c.log.Line("admin: disconnected a user"), "user=ann")
@@ -543,10 +563,10 @@ func TestOperatorsOnAPhone(t *testing.T) {
 	name := "room." + strings.Repeat("W", 190)
 	c.join(name, strings.Repeat("ü", 200))
 	c.publish(name, strings.Repeat("h", 300), `"`+strings.Repeat("x", 3000)+`"`)
-	go c.hubs[1].Drain(t.Context()) // for words in yellow
+	c.pretend("replica-4", `{"node":"replica-4","status":"yellow","reasons":["loaded"],"started":"2026-01-01T00:00:00Z"}`) // for words in yellow
 	p := c.operate(b, 390, 844)
-	p.has("#replicas .why", "draining")
-	p.has("#replicas [data-status=yellow] .brief", "draining") // before the numbers
+	p.has("#replicas .why", "loaded")
+	p.has("#replicas [data-status=yellow] .brief", "loaded") // before the numbers
 	assert.True(t, eval[bool](p, `document.querySelector("#replicas [data-status=yellow] .brief").checkVisibility()`))
 	for _, scheme := range []string{"light", "dark"} {
 		p.prefers("color-scheme", scheme)

@@ -166,7 +166,7 @@ func BenchmarkPageLightTurns(b *testing.B) {
 			c := newCluster(b, 2, admin.Options{})
 			p := c.operate(newBrowser(b), 1280, 1000)
 			p.lit("replica-1 green", "replica-2 green")
-			p.noteWhen("replica-2", "yellow")
+			p.noteWhen("replica-2", "draining")
 			time.Sleep(time.Duration(i) * 100 * time.Millisecond)
 			ctx, cancel := context.WithCancel(b.Context())
 			began := time.Now()

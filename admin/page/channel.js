@@ -160,15 +160,22 @@ $("presence").addEventListener("click", async (e) => {
   const { user, client } = e.target.closest("button")?.dataset ?? {};
   if (!user && !client) return;
   const whom = user ? `all connections of the user ${user}` : `the connection ${client}`;
-  const text1 = user ? "They are closed on every replica, in all channels, and clients of the client protocol do not come back by themselves." : "It leaves all its channels. A client of the client protocol does not come back by itself.";
-  if (!(await ask(`Disconnect ${whom}?`, text1, "Disconnect"))) return;
+  const back = "A client of the client protocol does not come back by itself. Others, such as an EventSource, may be back within a second: to keep somebody out, have the app refuse them.";
+  if (!(await ask(`Disconnect ${whom}?`, (user ? "They are closed on every replica, in all channels. " : "It leaves all its channels. ") + back, "Disconnect"))) return;
   try {
     const a = await post("disconnect", user ? { user } : { client });
-    text($("presence-answer"), `Disconnected ${whom}: ${number(a.here)} at this replica; the others were told.`);
+    text($("presence-answer"), disconnected(whom, Boolean(user), a.here));
   } catch (err) {
     text($("presence-answer"), `Not disconnected: ${err.message}`);
   }
 });
+
+// disconnected says what was done. The other replicas are told, and do not answer.
+function disconnected(whom, user, here) {
+  if (!user && here) return `Closed ${whom}.`;
+  if (!user) return `Told the replica that has ${whom} to close it.`;
+  return `${here ? `Closed ${count(here, "connection")} at this replica, and told` : "Told"} the other replicas to close ${whom} there.`;
+}
 
 // ask returns whether the operator says yes.
 function ask(title, words, yes) {

@@ -28,7 +28,9 @@ export function lacks(s) {
   return late !== null;
 }
 
-export function drawScaling(s) {
+// drawScaling shows the buttons. unheard are the replicas of which nothing is heard, which
+// the Scaler may not know yet.
+export function drawScaling(s, unheard = []) {
   $("scaling").hidden = !s;
   if (!s) return;
   now = s;
@@ -38,7 +40,7 @@ export function drawScaling(s) {
   if (s.known && s.ready === ordered && s.wanted === ordered) answer("");
   input.min = s.min;
   input.max = s.max;
-  text($("scale-state"), s.error ? `The number of replicas is not known: ${s.error}` : !s.known ? "Asking…" : s.ready === s.wanted ? `${count(s.ready, "replica")} run${s.ready === 1 ? "s" : ""}, as wanted.` : `${s.ready} of ${s.wanted} wanted replicas ${are(s.ready)} ready.`);
+  text($("scale-state"), s.error ? `The number of replicas is not known: ${s.error}` : !s.known ? "Asking…" : s.ready === s.wanted ? `${count(s.ready, "replica")} run${s.ready === 1 ? "s" : ""}, as wanted${unheard.length ? `, as far as the Scaler knows; nothing is heard of ${unheard.join(", ")}` : ""}.` : `${s.ready} of ${s.wanted} wanted replicas ${are(s.ready)} ready.`);
   text($("scale-hint"), s.hint ? s.hint[0].toUpperCase() + s.hint.slice(1) + (s.hint.endsWith(".") ? "" : ".") : "");
   drawButtons();
 }
