@@ -115,8 +115,8 @@ func serveReplica(ctx context.Context, cfg replicaConfig, m mesh.Mesh, listener 
 		DrainDelay: web.DrainDelay,
 		Channel: func(name string) channels.ChannelOptions {
 			o := channels.ChannelOptions{Presence: channels.PresenceEvents, HistorySize: 200, HistoryTTL: 24 * time.Hour}
-			if strings.HasPrefix(name, loadPrefix) { // nobody looks who is there, and much is said
-				o = channels.ChannelOptions{HistorySize: 2000, HistoryTTL: 10 * time.Minute}
+			if strings.HasPrefix(name, loadPrefix) { // much is said; only the operators' page looks who is there
+				o = channels.ChannelOptions{Presence: channels.PresenceList, HistorySize: 2000, HistoryTTL: 10 * time.Minute}
 			}
 			if cfg.Redis == "" { // the same history on all replicas, or none
 				o.HistorySize, o.HistoryTTL = 0, 0

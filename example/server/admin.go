@@ -29,7 +29,7 @@ func withAdmin(hub *channels.Hub, cfg *config, o *channels.Options, clients http
 	if err != nil {
 		return nil, nil, err
 	}
-	operators := middleware.Recover(log)(http.StripPrefix(adminPath, page))
+	operators := middleware.Recover(log)(atRoot(http.StripPrefix(adminPath, page)))
 	if len(o.Hosts) > 0 {
 		hosts, err := middleware.Hosts(o.Hosts...)
 		if err != nil {
@@ -46,10 +46,21 @@ func withAdmin(hub *channels.Hub, cfg *config, o *channels.Options, clients http
 	}
 	log.Info("serves the operators' page", "path", adminPath+"/")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == adminPath || strings.HasPrefix(r.URL.Path, adminPath+"/") {
+		if r.URL.Path == "/" || r.URL.Path == adminPath || strings.HasPrefix(r.URL.Path, adminPath+"/") {
 			operators.ServeHTTP(w, r)
 			return
 		}
 		clients.ServeHTTP(w, r)
 	}), page.Close, nil
+}
+
+// atRoot tells who knows only the host where the operators' page is.
+func atRoot(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			channels.WriteError(w, r, &channels.Error{Code: "not_found", Status: http.StatusNotFound, Message: "there is nothing at /; clients are served at /channel/NAME/, /connection/websocket and what else docs/protocol.md lists, operators at " + adminPath + "/"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

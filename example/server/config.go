@@ -83,6 +83,7 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (confi
 		cfg.redis.check(given["redis"] == "-redis"),
 		cfg.mesh.check(cfg.redis.url != "", len(cfg.history) > 0),
 		cfg.gateway.check(&cfg.security),
+		cfg.metrics.check(),
 		cfg.checkScale())
 	return cfg, err
 }

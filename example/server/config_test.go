@@ -132,6 +132,7 @@ func TestConfigErrors(t *testing.T) {
 		"metrics without a port":     {"-metrics", "127.0.0.1", "HOST:PORT"},
 		"metrics of too many":        {"-metrics-channels", strings.Repeat("a ", 33), "up to 32 patterns"},
 		"metrics of a bad pattern":   {"-metrics-channels", "a[", `"a["`},
+		"metrics of nowhere":         {"-metrics-channels", "chat.*", "needs -metrics HOST:PORT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refuses(t, c.flag, c.value, c.allowed)

@@ -89,7 +89,7 @@ func TestEverythingHasAFlag(t *testing.T) {
 			"Headers": {not: "what a preflight asks for is allowed"}, "Exposed": {not: "the answers have no other headers"}, "MaxAge": {not: "the default is 10 minutes, which is cheap"},
 		}},
 		{metrics.Options{}, func(_ *testing.T, cfg config) any { return cfg.metrics.options }, map[string]told{
-			"Channels": {flags: "-metrics-channels a"},
+			"Channels": {flags: "-metrics 127.0.0.1:9090 -metrics-channels a"},
 		}},
 		{admin.Options{}, func(_ *testing.T, cfg config) any { return cfg.admin }, map[string]told{
 			"Token": {flags: adminToken(t)}, "Authorize": {not: "it is Go code that only an app has"},

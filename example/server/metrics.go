@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -46,6 +47,14 @@ func (c *metricsConfig) flags(fs *flag.FlagSet) {
 		c.options.Channels = append(c.options.Channels, s)
 		return nil
 	})
+}
+
+// check refuses patterns that would show nowhere.
+func (c *metricsConfig) check() error {
+	if c.addr == "" && len(c.options.Channels) > 0 {
+		return errors.New("-metrics-channels (or CHANNELS_METRICS_CHANNELS) needs -metrics HOST:PORT, e.g. 127.0.0.1:9090: without it, no metrics are served")
+	}
+	return nil
 }
 
 // open serves metrics until stop is called.
@@ -118,6 +127,10 @@ func fromNoWebsite(next http.Handler) http.Handler {
 // operatorsTools has paths of its own, and not those of http.DefaultServeMux.
 func operatorsTools(registry *prometheus.Registry) *http.ServeMux {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		io.WriteString(w, `<!doctype html><title>channels</title><p>For operators: <a href="metrics">metrics</a> for Prometheus, and <a href="debug/pprof/">profiles</a> for Go's tools.`)
+	})
 	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

@@ -20,7 +20,8 @@ func TestMetrics(t *testing.T) {
 	require.Contains(t, get(t, operators, "/debug/pprof/goroutine?debug=1"), "goroutine profile: total")
 	require.Contains(t, get(t, operators, "/debug/pprof/"), "heap")
 
-	for path, at := range map[string]string{"/metrics": addr, "/debug/pprof/": addr, "/v1/channel": operators, "/": operators} {
+	require.Contains(t, get(t, operators, "/"), `<a href="metrics">`)
+	for path, at := range map[string]string{"/metrics": addr, "/debug/pprof/": addr, "/v1/channel": operators, "/x": operators} {
 		code, _ := call(t, "GET", "http://"+at+path, "")
 		require.Equal(t, http.StatusNotFound, code, "%s%s", at, path)
 	}
