@@ -120,9 +120,19 @@ func (l *list) routes() http.Handler {
 }
 
 // show serves the page.
-func (l *list) show(w http.ResponseWriter, _ *http.Request) {
+func (l *list) show(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// After two days without a change, the channel has forgotten where it was. A page that
+	// wants to go on from there would be told to load again, and again.
+	kept, err := l.hub.History(r.Context(), "todo", channels.HistoryQuery{Limit: 1})
+	if err == nil && kept.Position != l.at {
+		err = l.publish(r.Context())
+	}
+	if err != nil {
+		channels.WriteError(w, r, err)
+		return
+	}
 	l.html.Execute(w, map[string]any{"HTMX": l.htmx != "", "Items": l.items, "At": l.at})
 }
 

@@ -81,6 +81,21 @@ func TestChangesArePublished(t *testing.T) {
 	}
 }
 
+// A page can go on from the position that it comes with, even if the channel has forgotten
+// that of the last change. Otherwise it would be reset and load again without end.
+func TestAPageOfAForgottenList(t *testing.T) {
+	s, l := serve(t, true)
+	l.at = channels.Position{Epoch: "forgotten", Offset: 7}
+	_, since, _ := strings.Cut(get(t, s, "/"), `data-since="`)
+	since, _, _ = strings.Cut(since, `"`)
+	at, err := channels.ParsePosition(since)
+	require.NoError(t, err)
+	after, err := l.hub.History(t.Context(), "todo", channels.HistoryQuery{Since: &at})
+	require.NoError(t, err)
+	require.False(t, after.Missed)
+	require.Empty(t, after.Messages)
+}
+
 // A page without htmx submits the forms itself, and follows the list by a script.
 func TestWithoutHTMX(t *testing.T) {
 	s, _ := serve(t, false)
