@@ -278,3 +278,10 @@ func Switch(r *http.Request, protocols ...string) string {
 
 // CheckHandshake checks the request of one.
 func CheckHandshake(w http.ResponseWriter, r *http.Request) error { return checkHandshake(w, r) }
+
+// Untold returns how many entries wait for the next calls of the Store's Hold.
+func Untold(h *Hub) int {
+	h.holds.mu.Lock()
+	defer h.holds.mu.Unlock()
+	return len(h.holds.queue)
+}

@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -187,6 +188,9 @@ func (hs *holds) batch() (b store.Holding, about []*hold) {
 	}
 	if hs.full {
 		hs.full, b.Full = false, true
+		// While the Store is down, each call is such a one, and those who come and go
+		// must not pile up.
+		hs.queue = slices.DeleteFunc(hs.queue, func(h *hold) bool { return hs.all[h.name] != h })
 		for _, h := range hs.all {
 			if h.wanted {
 				add(h)

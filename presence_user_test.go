@@ -267,6 +267,26 @@ func TestUsersWhoComeAndGoWhileTheStoreIsDown(t *testing.T) {
 	})
 }
 
+// However many users come and go while the Store is down, no more is kept than of those
+// who are there.
+func TestUsersDoNotPileUpWhileTheStoreIsDown(t *testing.T) {
+	inBubble(t, 1, people(0), func(r *replicas) {
+		settle(time.Second)
+		r.store.down.Store(true)
+		for i := range 50 {
+			leave := r.member(0, "c", fmt.Sprint("user", i))
+			settle(time.Second)
+			leave()
+			settle(time.Second)
+		}
+		_, holds := channels.Waits(r.hubs[0])
+		require.Zero(t, holds)
+		require.Less(t, channels.Untold(r.hubs[0]), 5)
+		r.store.down.Store(false)
+		settle(3 * time.Second)
+	})
+}
+
 // If the Store's answers are lost, an event may be lost with them, but none comes twice,
 // and then all is as it was.
 func TestLostAnswersDoubleNoEvent(t *testing.T) {
