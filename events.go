@@ -78,7 +78,7 @@ func (s *stream) letInSeveral(ctx context.Context, q eventsQuery) error {
 // wishFor asks the app for a channel or a pattern.
 func (s *stream) wishFor(ctx context.Context, name string, q *eventsQuery) *wish {
 	h, c := s.hub, &s.client
-	w := &wish{name: name}
+	w := &wish{name: name, from: start{since: q.cameFrom(name)}}
 	if w.sub, w.err = c.subs.reserve(c, name, h.opts.MaxSubscriptions); w.err != nil {
 		return w
 	}
@@ -96,14 +96,21 @@ func (s *stream) wishFor(ctx context.Context, name string, q *eventsQuery) *wish
 	if w.ch, w.until, w.err = c.ask(ctx, w.sub, ""); w.err != nil {
 		return w
 	}
-	w.from.since = q.since[name]
-	if w.ch.opts.HistorySize > 0 {
+	switch {
+	case w.ch.opts.HistorySize > 0 && w.from.since == nil:
 		w.from.last = q.last
-		if q.lost {
-			w.from.since = &Position{Epoch: "?"} // an epoch that no log has
-		}
+	case w.ch.opts.HistorySize == 0 && q.lost:
+		w.from.since = nil // nobody knows whether it has ever had a position
 	}
 	return w
+}
+
+// cameFrom returns where the client was in a channel, or nil.
+func (q *eventsQuery) cameFrom(name string) *Position {
+	if q.lost {
+		return &Position{Epoch: "?"} // an epoch that no log has
+	}
+	return q.since[name]
 }
 
 // release undoes wishFor.
@@ -215,10 +222,16 @@ func (v *several) begin(wishes []*wish) error {
 		}
 		e := visible(w.err, ErrInternal)
 		v.refused = append(v.refused, refusal{w.name, e})
-		v.again = v.again || e.passes()
+		if !e.passes() {
+			continue
+		}
+		v.again = true
+		if w.from.since != nil { // it goes on from there when it asks again
+			v.positions.set(w.name, *w.from.since)
+		}
 	}
-	if n := len(v.positions.append(nil)); n > maxPositions {
-		return ErrBadQuery.saying("the positions of %d channels take %d bytes, and a Last-Event-ID has room for %d; open several streams", len(v.positions.channels), n, maxPositions)
+	if n := v.positions.room(); n > maxPositions {
+		return ErrBadQuery.saying("the positions of %d channels may take %d bytes, and a Last-Event-ID has room for %d; open several streams", len(v.positions.channels), n, maxPositions)
 	}
 	return nil
 }

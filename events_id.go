@@ -67,6 +67,22 @@ func (p *positions) append(b []byte) []byte {
 	return b
 }
 
+// positionRoom is what a position may come to in the life of a stream: an epoch of the
+// shipped Stores, a billion messages, and the marks between. A log that has not begun is
+// far shorter.
+const positionRoom = len("I72ODULW75:1000000000,")
+
+// room is how long the text may become.
+func (p *positions) room() int {
+	n := len(p.head)
+	for _, text := range p.texts {
+		if n++; text != "" {
+			n += max(len(text), positionRoom-1)
+		}
+	}
+	return n
+}
+
 // parse reads the text of positions in the same channels. It takes nothing but what append
 // makes, and returns where to go on in each channel that has a position.
 func (p *positions) parse(text string) (map[string]*Position, error) {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,6 +232,44 @@ func TestEventsAskAgain(t *testing.T) {
 	})
 }
 
+// A channel that is refused for a while keeps its place in the stream's id: with the
+// streams after that, the client misses nothing of it.
+func TestEventsGoOnInAChannelThatWasRefused(t *testing.T) {
+	var down atomic.Bool
+	s := serve(t, channels.Options{Channel: keeps, Authorize: func(_ context.Context, r channels.Request) error {
+		if down.Load() && r.Action == channels.ActionSubscribe && r.Channel == "h2" {
+			return channels.ErrStoreUnavailable
+		}
+		return nil
+	}})
+	begins := func(query string, header ...string) string {
+		e := s.events("?channel=h1&channel=h2"+query, header...)
+		defer e.close()
+		begin, err := e.read()
+		require.NoError(t, err)
+		if down.Load() {
+			require.Equal(t, "error", e.next().header())
+		}
+		return begin.id
+	}
+	goesOn := func(id string) sseEvent {
+		e := s.events("?channel=h1&channel=h2&last=1", "Last-Event-ID", id)
+		defer e.close()
+		return e.next()
+	}
+	id := begins("")
+	s.publish("h2", "x", `1`)
+	s.publish("h2", "x", `2`)
+	down.Store(true)
+	been := begins("", "Last-Event-ID", begins("", "Last-Event-ID", id))
+	lost := begins("", "Last-Event-ID", "x")
+	never := begins("&last=1")
+	down.Store(false)
+	require.Equal(t, "1", string(goesOn(been).message().Body))
+	require.Equal(t, "2", string(goesOn(never).message().Body), "the newest, since the client has not been there")
+	require.Equal(t, "reset", goesOn(lost).header())
+}
+
 func TestEventsQuery(t *testing.T) {
 	s := serve(t, channels.Options{MaxSubscriptions: 3})
 	for query, code := range map[string]string{
@@ -258,6 +297,13 @@ func TestEventsQuery(t *testing.T) {
 		s.getStream("/v1/events"+query).wantFail(t, 400, code)
 	}
 	require.Zero(t, s.hub.Stats().Connects)
+	many := serve(t, channels.Options{MaxSubscriptions: 1000, Channel: keeps})
+	query := "?channel=h"
+	for i := range 400 { // nothing was published there yet, but the ids become longer
+		query += fmt.Sprintf("&channel=h%d", i)
+	}
+	many.getStream("/v1/events"+query).wantFail(t, 400, "bad_query")
+	many.events(query[:strings.Index(query, "&channel=h300")]).close()
 	s.events("?channel=a&channel=b&pattern=*&_=1&datastar=%7B%7D&last=5&heartbeat=event").close()
 	for _, accept := range []string{"", "*/*", "text/html", "text/event-stream"} { // it is nothing but a stream
 		s.events("?channel=a", "Accept", accept).close()

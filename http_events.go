@@ -102,6 +102,9 @@ func (h *Hub) eventsQueryOf(r *http.Request) (q eventsQuery, err error) {
 		if q.since, err = at.parse(id); err != nil {
 			q.lost = true
 		}
+		if q.last, err = lastOf(v); err != nil { // of channels in which the client has not been yet
+			q.last = 0
+		}
 		return q, nil
 	}
 	if since := v.Get("since"); since != "" {
