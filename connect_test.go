@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -184,7 +185,7 @@ func TestConnectManyCommandsInOneFrame(t *testing.T) {
 // A client that asks for it gets what waits in messages of several lines.
 func TestConnectManyLines(t *testing.T) {
 	const n = 10_000
-	s := serve(t, channels.Options{QueueBytes: 64 << 20})
+	s := serve(t, channels.Options{QueueBytes: 64 << 20, PingPeriod: 10 * time.Minute}) // who does not read yet sends no pongs
 	many := &sessionClient{s.upgrade(connectPath + "?lines=many"), clientproto.JSON}
 	one := s.session()
 	for _, c := range []*sessionClient{many, one} {
@@ -194,7 +195,8 @@ func TestConnectManyLines(t *testing.T) {
 		c.want(`{"id":2,"subscribe":{`)
 	}
 	for i := range n {
-		s.publish("a", "message", strconv.Itoa(i))
+		_, err := s.hub.Publish(t.Context(), "a", msg("message", strconv.Itoa(i)))
+		require.NoError(t, err)
 	}
 	for _, c := range []*sessionClient{many, one} {
 		got, frames := 0, 0
