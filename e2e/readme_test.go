@@ -20,8 +20,11 @@ func readme(t *testing.T, page string) *hubtest.Server {
 	t.Helper()
 	return hubtest.Serve(t, channels.Options{
 		Channel: func(name string) (o channels.ChannelOptions) {
-			if strings.HasPrefix(name, "chat.") {
+			switch {
+			case strings.HasPrefix(name, "chat."):
 				o.HistorySize, o.Presence = 100, channels.PresenceEvents
+			case name == "todo":
+				o.HistorySize, o.Publishers = 50, channels.PublishersServer
 			}
 			return o
 		},
@@ -80,11 +83,20 @@ func TestTheReadmesPage(t *testing.T) {
 	p.until(`document.querySelector("pre").textContent.endsWith('note: "ready"\nnote: "still there?"\n')`)
 }
 
-// The README's list is filled by htmx.
+// The README's list is filled by htmx, and has what was published before.
 func TestTheReadmesList(t *testing.T) {
 	s := readme(t, string(libraries["htmx4"].head)+snippets(t, "README.md", "", "html", 3)[2])
+	add := func(html string) {
+		t.Helper()
+		_, err := s.Hub.Publish(t.Context(), "todo", channels.Message{Header: "message", Body: channels.HTML(html)})
+		require.NoError(t, err)
+	}
+	add("<li>Bread</li>")
 	p := newBrowser(t).visit(s.HTTP.URL, "reader", 800, 600)
-	publish(t, s, "todo", channels.Message{Header: "message", Body: channels.HTML("<li>Bread</li>")}, p, `document.querySelector("ul > li")?.textContent === "Bread"`)
+	const shown = `[...document.querySelectorAll("ul > li")].map((li) => li.textContent).join()`
+	p.until(shown + ` === "Bread"`)
+	add("<li>Milk</li>")
+	p.until(shown + ` === "Bread,Milk"`)
 }
 
 // The README's page of many channels hears them all, and says something.
