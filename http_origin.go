@@ -22,11 +22,10 @@ func (h *Hub) admits(w http.ResponseWriter, r *http.Request, e *endpoint) error 
 	h.answerCORS(w, r, e, origin, ok)
 	switch {
 	case !answers:
-		return h.outsider(r, &h.warn.host, origin,
+		return h.outsider(r, &h.warn.host, r.Host, origin,
 			errBadHost.saying("this server does not answer to the host %.200q; Options.Hosts (in example/server: -host) names those that it answers to", r.Host))
-	case !ok && e != nil:
-		return h.outsider(r, &h.warn.origin, origin,
-			errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it; a proxy has to pass the Host on", origin, r.Host))
+	case !ok && e != nil && !e.public:
+		return h.foreign(r, origin)
 	case tokenDue(r.Context()) && (h.opts.Authenticate == nil || !doors.Open(r.URL.EscapedPath())):
 		return errNoToken
 	}
@@ -72,7 +71,7 @@ func (h *Hub) checkReferer(r *http.Request) error {
 	as := *r
 	as.Header = http.Header{"Origin": {u.Scheme + "://" + u.Host}}
 	if _, ok := h.originAllowed(&as, nil, true); !ok {
-		return errBadOrigin.saying("a page at %.200q asked for this stream, which is not allowed; Options.AllowedOrigins lists the origins, besides the server's own, whose pages may", r.Referer())
+		return h.foreign(r, as.Header.Get("Origin"))
 	}
 	return nil
 }
@@ -118,10 +117,17 @@ func (h *Hub) answerCORS(w http.ResponseWriter, r *http.Request, e *endpoint, or
 	head.Set("Access-Control-Allow-Headers", allow)
 }
 
-// outsider returns why a request is refused for its host or its origin. Browsers do
-// not show the reason, so it is logged for the operator, at most once a minute.
-func (h *Hub) outsider(r *http.Request, warned *sparingly.Turn, origin string, err *Error) error {
-	if warned.Now(time.Minute) {
+// foreign returns why a page of an origin is refused.
+func (h *Hub) foreign(r *http.Request, origin string) error {
+	return h.outsider(r, &h.warn.origin, origin, origin,
+		errBadOrigin.saying("the origin %.200q is not allowed here: it is not that of the host %.200q, and Options.AllowedOrigins (in example/server: -origin) does not list it; a proxy has to pass the Host on", origin, r.Host))
+}
+
+// outsider returns why a request is refused for its host or its origin, which is whose.
+// Browsers do not show the reason, so it is logged for the operator, at most once a
+// minute for each.
+func (h *Hub) outsider(r *http.Request, warned *sparingly.Turns, whose, origin string, err *Error) error {
+	if warned.Now(clip(whose), time.Minute) {
 		h.log.Warn("refused a browser's request: "+err.Message, "code", err.Code, "host", clip(r.Host), "origin", clip(origin), "path", clip(r.URL.Path), "remote", r.RemoteAddr)
 	}
 	return err

@@ -113,6 +113,7 @@ func (h *Hub) call(w http.ResponseWriter, r *http.Request, route string, end end
 type endpoint struct {
 	method string   // one, or two as in the header Allow
 	plain  bool     // a GET without side effects or streams, so HEAD works too
+	public bool     // for pages of any origin: it holds nothing of the app's
 	query  []string // the parameters that it takes; nil: serve sees to them
 	action Action   // what Authorize is asked; empty: serve sees to that
 	serve  func(h *Hub, w http.ResponseWriter, r *http.Request, name string, q url.Values) error
@@ -124,27 +125,27 @@ var endpoints map[string]endpoint
 
 func init() { // not a literal, which would refer to itself through the handlers
 	endpoints = map[string]endpoint{
-		"channel/{name}":       {http.MethodGet, false, nil, "", (*Hub).serveChannel},
-		"connection/websocket": {http.MethodGet, false, nil, "", (*Hub).serveConnect},
+		"channel/{name}":       {http.MethodGet, false, false, nil, "", (*Hub).serveChannel},
+		"connection/websocket": {http.MethodGet, false, false, nil, "", (*Hub).serveConnect},
 
-		"connection/sse":         {http.MethodGet + ", " + http.MethodPost, false, nil, "", (*Hub).serveConnectEvents},
-		"connection/http_stream": {http.MethodPost, false, nil, "", (*Hub).serveConnectStream},
-		"emulation":              {http.MethodPost, false, nil, "", (*Hub).serveEmulation},
+		"connection/sse":         {http.MethodGet + ", " + http.MethodPost, false, false, nil, "", (*Hub).serveConnectEvents},
+		"connection/http_stream": {http.MethodPost, false, false, nil, "", (*Hub).serveConnectStream},
+		"emulation":              {http.MethodPost, false, false, nil, "", (*Hub).serveEmulation},
 
-		"v1/events":  {http.MethodGet, false, nil, "", (*Hub).serveEvents},
-		"v1/publish": {http.MethodPost, false, noQuery, "", (*Hub).servePublishMany},
-		"v1/channel": {http.MethodGet, true, []string{"prefix", "limit", "cursor"}, ActionList,
+		"v1/events":  {http.MethodGet, false, false, nil, "", (*Hub).serveEvents},
+		"v1/publish": {http.MethodPost, false, false, noQuery, "", (*Hub).servePublishMany},
+		"v1/channel": {http.MethodGet, true, false, []string{"prefix", "limit", "cursor"}, ActionList,
 			(*Hub).serveList},
-		"v1/channel/{name}":         {http.MethodGet, true, noQuery, ActionList, (*Hub).serveOne},
-		"v1/channel/{name}/publish": {http.MethodPost, false, noQuery, "", (*Hub).servePublish},
-		"v1/channel/{name}/history": {http.MethodGet, true, []string{"limit", "since", "before"}, ActionHistory,
+		"v1/channel/{name}":         {http.MethodGet, true, false, noQuery, ActionList, (*Hub).serveOne},
+		"v1/channel/{name}/publish": {http.MethodPost, false, false, noQuery, "", (*Hub).servePublish},
+		"v1/channel/{name}/history": {http.MethodGet, true, false, []string{"limit", "since", "before"}, ActionHistory,
 			(*Hub).serveHistory},
-		"v1/channel/{name}/presence": {http.MethodGet, true, []string{"limit"}, ActionPresence, (*Hub).servePresence},
-		"v1/nodes":                   {http.MethodGet, true, noQuery, ActionList, (*Hub).serveReplicas},
-		"channels.js":                {http.MethodGet, true, []string{"v"}, "", (*Hub).serveModule},
-		"channels.d.ts":              {http.MethodGet, true, noQuery, "", (*Hub).serveTypes},
-		"healthz":                    {http.MethodGet, true, nil, "", (*Hub).serveHealth},
-		"readyz":                     {http.MethodGet, true, nil, "", (*Hub).serveReady},
+		"v1/channel/{name}/presence": {http.MethodGet, true, false, []string{"limit"}, ActionPresence, (*Hub).servePresence},
+		"v1/nodes":                   {http.MethodGet, true, false, noQuery, ActionList, (*Hub).serveReplicas},
+		"channels.js":                {http.MethodGet, true, true, []string{"v"}, "", (*Hub).serveModule},
+		"channels.d.ts":              {http.MethodGet, true, true, noQuery, "", (*Hub).serveTypes},
+		"healthz":                    {http.MethodGet, true, false, nil, "", (*Hub).serveHealth},
+		"readyz":                     {http.MethodGet, true, false, nil, "", (*Hub).serveReady},
 	}
 }
 

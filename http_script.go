@@ -44,6 +44,7 @@ func newScript(kind, content string) *script {
 func ScriptPath() string { return "/channels.js?v=" + module().version }
 
 // serveModule is GET /channels.js. Anybody may have it: it holds nothing of the app's.
+// A page that may not connect learns from it why.
 func (h *Hub) serveModule(w http.ResponseWriter, r *http.Request, _ string, q url.Values) error {
 	h.serveScript(w, r, module(), q.Get("v"))
 	return nil
@@ -59,6 +60,9 @@ func (h *Hub) serveScript(w http.ResponseWriter, r *http.Request, s *script, ver
 	head := w.Header()
 	head.Set("Content-Type", s.kind)
 	head["X-Content-Type-Options"] = noSniff
+	if head.Get("Access-Control-Allow-Origin") == "" {
+		head.Set("Access-Control-Allow-Origin", "*")
+	}
 	// A replica of another version may be asked for this one's. What it has does not
 	// belong under that name for a year.
 	if head.Set("Cache-Control", "no-cache"); version == s.version {

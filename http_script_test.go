@@ -61,14 +61,27 @@ func TestScript(t *testing.T) {
 	s.post("/channels.js", "").wantFail(t, 405, "method_not_allowed")
 }
 
-// A page of another origin loads it if it is allowed.
+// Pages of all origins load it. What they may do with it is decided when they connect.
 func TestScriptForAnotherOrigin(t *testing.T) {
 	s := serve(t, channels.Options{AllowedOrigins: []string{"https://app.example.com"}})
 	a := s.get("/channels.js", "Origin", "https://app.example.com", "Sec-Fetch-Site", "cross-site")
 	require.Equal(t, 200, a.status)
 	require.Equal(t, "https://app.example.com", a.header.Get("Access-Control-Allow-Origin"))
 	require.Equal(t, []string{"Origin", "Accept-Encoding"}, a.header.Values("Vary"))
-	s.get("/channels.js", "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site").wantFail(t, 403, "bad_origin")
+	for _, path := range []string{"/channels.js", channels.ScriptPath(), "/channels.d.ts"} {
+		for _, header := range [][]string{
+			{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"},
+			{"Sec-Fetch-Site", "cross-site"}, {"Referer", "https://evil.example/"},
+		} {
+			a := s.get(path, header...)
+			require.Equal(t, 200, a.status, "%s %s", path, header)
+			require.Empty(t, a.header.Get("Access-Control-Allow-Credentials"))
+			if header[0] == "Origin" {
+				require.Equal(t, "*", a.header.Get("Access-Control-Allow-Origin"))
+			}
+		}
+	}
+	require.Empty(t, s.log.String())
 	// What a cache keeps of an answer without an Origin is not for pages that have one.
 	require.Contains(t, s.get("/channels.js").header.Values("Vary"), "Origin")
 }

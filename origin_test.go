@@ -189,6 +189,37 @@ func TestRefusedOriginsAndHostsAreLogged(t *testing.T) {
 	}
 }
 
+// Each origin and each host is logged, up to a bound: one does not hide another.
+func TestEachRefusedOriginIsLogged(t *testing.T) {
+	s := serve(t, channels.Options{})
+	for i := range 40 {
+		s.get("/v1/nodes", "Origin", fmt.Sprintf("https://%d.example", i)).wantFail(t, 403, "bad_origin")
+	}
+	log := s.log.String()
+	require.Contains(t, log, "origin=https://0.example")
+	require.Contains(t, log, "origin=https://1.example")
+	require.Equal(t, 16, strings.Count(log, "code=bad_origin"), log)
+}
+
+// Over plain HTTP only the Referer says which page asks for a stream. It is refused and
+// logged like any other: behind a proxy that hides the Host, that is the app's own page.
+func TestARefusedStreamIsLogged(t *testing.T) {
+	for _, path := range []string{"/channel/todo/?format=event", "/v1/events?channel=todo", "/connection/sse"} {
+		s := serve(t, channels.Options{})
+		for range 3 {
+			a := s.getStream(path, "Host", "127.0.0.1:8080", "Referer", "http://shop.test/hx")
+			a.wantFail(t, 403, "bad_origin")
+			for _, says := range []string{`"http://shop.test"`, `"127.0.0.1:8080"`, "Options.AllowedOrigins", "a proxy has to pass the Host on"} {
+				require.Contains(t, a.message(), says, path)
+			}
+		}
+		log := s.log.String()
+		require.Equal(t, 1, strings.Count(log, "code=bad_origin"), log)
+		require.Contains(t, log, "origin=http://shop.test")
+		require.Contains(t, log, "a proxy has to pass the Host on")
+	}
+}
+
 // A hub below a path, without the prefix taken off, says what is missing.
 func TestNotFoundHintsAtMounting(t *testing.T) {
 	hub := newHub(t, channels.Options{})

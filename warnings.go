@@ -18,7 +18,9 @@ import (
 type warnings struct {
 	log *slog.Logger
 
-	store, mesh, twin, packet, entry, publisher, host, origin, unfinished, subscribe sparingly.Turn
+	store, mesh, twin, packet, entry, publisher, unfinished, subscribe sparingly.Turn
+
+	host, origin sparingly.Turns // each one's own, so that a scanner's does not hide the app's
 
 	apart   atomic.Bool // the warning about two Stores was logged
 	foreign sync.Map    // the types of ResponseWriters that were logged

@@ -1,6 +1,7 @@
 package sparingly_test
 
 import (
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,4 +32,25 @@ func TestReset(t *testing.T) {
 	require.False(t, turn.Now(time.Minute))
 	require.True(t, turn.Reset())
 	require.True(t, turn.Now(time.Minute))
+}
+
+// TestTurns: each thing has its own turn, and not too many of them.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var turns sparingly.Turns
+		require.True(t, turns.Now("first", time.Minute))
+		time.Sleep(time.Second)
+		for i := range 15 {
+			require.True(t, turns.Now(strconv.Itoa(i), time.Minute))
+			require.False(t, turns.Now(strconv.Itoa(i), time.Minute))
+		}
+		require.False(t, turns.Now("one more", time.Minute))
+		time.Sleep(time.Minute - time.Second - time.Nanosecond)
+		require.False(t, turns.Now("first", time.Minute))
+		time.Sleep(time.Nanosecond)
+		require.True(t, turns.Now("one more", time.Minute), "in the first one's place")
+		require.False(t, turns.Now("first", time.Minute))
+		time.Sleep(time.Second)
+		require.True(t, turns.Now("first", time.Minute))
+	})
 }
