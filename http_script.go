@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -76,6 +77,9 @@ func (h *Hub) serveScript(w http.ResponseWriter, r *http.Request, s *script, ver
 	if takesGzip(r.Header) {
 		content, tag = s.zipped, s.version+"-gzip"
 		head.Set("Content-Encoding", "gzip")
+		// ServeContent leaves it out here. Then a proxy that speaks HTTP/1.0 would take a
+		// file that was cut off for a whole one, and caches keep it for a year.
+		head.Set("Content-Length", strconv.Itoa(len(content)))
 	}
 	head.Set("ETag", `"`+tag+`"`)
 	boundAnswer(w, h.opts.WriteTimeout+time.Duration(len(content)/steadyBytes)*time.Second)

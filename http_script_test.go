@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"context"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,7 +46,11 @@ func TestScript(t *testing.T) {
 		require.Equal(t, 200, s.get(path, "Accept-Encoding", "gzip", "If-None-Match", tag).status)
 		zipped := s.get(path, "Accept-Encoding", "br;q=1, gzip;q=0.5")
 		require.Equal(t, "gzip", zipped.header.Get("Content-Encoding"))
+		require.Equal(t, strconv.Itoa(len(zipped.body)), zipped.header.Get("Content-Length"))
 		require.Contains(t, strings.Join(zipped.header.Values("Vary"), ","), "Accept-Encoding")
+		part := s.get(path, "Accept-Encoding", "gzip", "Range", "bytes=10-19")
+		require.Equal(t, 206, part.status)
+		require.Equal(t, zipped.body[10:20], part.body)
 		r, err := gzip.NewReader(strings.NewReader(zipped.body))
 		require.NoError(t, err)
 		plain, err := io.ReadAll(r)
