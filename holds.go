@@ -320,21 +320,24 @@ func (hs *holds) settled(b store.Holding, held store.Held) (again bool) {
 	return len(hs.queue) > 0 || len(held.News) > 0
 }
 
-// keepHolds tells the Store what this replica holds, and what has changed. It ends with
-// the hub.
+// keepHolds tells the Store what this replica holds, and what has changed. It sleeps
+// until begin is called, and ends with the hub.
 func (h *Hub) keepHolds() {
+	select {
+	case <-h.ctx.Done():
+		return
+	case <-h.holds.wake:
+	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
+		h.tellHolds(h.ctx)
+		backoff.Pause(h.ctx, holdPause)
 		select {
 		case <-h.ctx.Done():
 			return
 		case <-h.holds.wake:
 		case <-tick.C:
-		}
-		if h.holds.used.Load() {
-			h.tellHolds(h.ctx)
-			backoff.Pause(h.ctx, holdPause)
 		}
 	}
 }
