@@ -148,7 +148,8 @@ func (l *list) change(how func(value string)) http.HandlerFunc {
 		defer l.mu.Unlock()
 		how(value)
 		l.items = l.items[max(0, len(l.items)-20):] // the newest: nobody has to log in
-		if err := l.publish(r.Context()); err != nil {
+		// The list has changed, so the others hear of it even if this client goes now.
+		if err := l.publish(context.WithoutCancel(r.Context())); err != nil {
 			channels.WriteError(w, r, err)
 			return
 		}
