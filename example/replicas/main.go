@@ -39,6 +39,7 @@ func main() {
 		}
 		return
 	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil))) // as the replicas log
 	addr := flag.String("addr", "127.0.0.1:8080", "`HOST:PORT` to listen on")
 	n := flag.Int("n", 3, "`N` replicas at first: 1 to 9")
 	loaded := flag.Bool("load", false, "begin with traffic, which the page can also start and stop")

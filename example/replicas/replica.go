@@ -253,7 +253,8 @@ type say struct {
 func check(p *channels.Publication, node string) error {
 	var s say
 	err := json.Unmarshal(p.Message.Body, &s)
-	if p.Message.Header != "say" || err != nil || len(s.Key) > 100 {
+	header := p.Message.Header
+	if header != "say" && header != "test" || err != nil || len(s.Key) > 100 { // test: from the operators' page
 		return web.Refusal(`a message has to be like {"header":"say","body":{"text":"hello"}}`)
 	}
 	if s.Text, err = web.Said(s.Text); err != nil {
