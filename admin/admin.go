@@ -29,6 +29,7 @@ type Admin struct {
 	rooms   rooms
 	scaling scaling
 	tails   chan struct{} // holds one for each live tail
+	views   views
 	tasks   tasks
 	ctx     context.Context
 	stop    context.CancelFunc // ends ctx
@@ -51,8 +52,8 @@ func New(hub *channels.Hub, o Options) (*Admin, error) {
 	a.token = sha256.Sum256([]byte(o.Token))
 	a.key = sha256.Sum256([]byte("channels admin session: " + o.Token))
 	a.watch.init(hub, a.scaling.wants, time.Now)
-	a.lists.init(hub)
-	a.rooms.init(hub)
+	a.lists.init(hub, &a.views)
+	a.rooms.init(hub, &a.views)
 	a.scaling.scaler, a.scaling.missing.born = o.Scaler, time.Now()
 	a.mux = a.routes()
 	a.tasks.run("the look at the replicas", a.sample)

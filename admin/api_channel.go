@@ -96,13 +96,16 @@ const (
 	roomTimeout = 10 * time.Second
 )
 
-func (s *rooms) init(hub *channels.Hub) {
+func (s *rooms) init(hub *channels.Hub, v *views) {
 	s.most = maxRooms
 	s.read = func(of room, _ *channelInfo) (*channelInfo, time.Time, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), roomTimeout)
 		defer cancel()
 		good := time.Now().Add(roomFresh) // from now, or a slow Store would make the page late
 		info, err := readRoom(ctx, hub, of)
+		if err == nil {
+			info.Subscribers = v.without(of.name, info.Subscribers)
+		}
 		return info, good, err
 	}
 }

@@ -37,7 +37,8 @@ func (a *Admin) serveDisconnect(w http.ResponseWriter, r *http.Request, who oper
 func (a *Admin) audit(who operator, what string, err error, values ...any) {
 	values = append([]any{"operator", who.name}, values...)
 	if err != nil {
-		values = append(values, "err", err)
+		a.opts.Logger.Warn("admin: not "+what, append(values, "err", err)...)
+		return
 	}
 	a.opts.Logger.Info("admin: "+what, values...)
 }

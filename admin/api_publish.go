@@ -23,10 +23,10 @@ func (a *Admin) servePublish(w http.ResponseWriter, r *http.Request, who operato
 		return nil, err
 	}
 	answer := struct {
-		Receivers int    `json:"receivers"` // on this replica
+		Receivers int    `json:"receivers"` // on this replica, without live views
 		Offset    string `json:"offset,omitempty"`
 		Epoch     string `json:"epoch,omitempty"`
-	}{Receivers: result.Receivers}
+	}{Receivers: a.views.without(m.Channel, result.Receivers)}
 	if result.Stored {
 		answer.Offset, answer.Epoch = offset(result.Position.Offset), result.Position.Epoch
 	}

@@ -53,6 +53,8 @@ func (a *Admin) serveTail(w http.ResponseWriter, r *http.Request, who operator) 
 	if err != nil {
 		return nil, err
 	}
+	a.views.add(q.Get("name"), +1)
+	defer a.views.add(q.Get("name"), -1)
 	t := &tail{}
 	var reading sync.WaitGroup
 	reading.Go(func() { // ends with the subscription

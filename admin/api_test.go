@@ -352,6 +352,11 @@ func TestPublish(t *testing.T) {
 	sub, err := s.Hub.Subscribe(t.Context(), "h.a", nil)
 	require.NoError(t, err)
 	defer sub.Close()
+	_, stop := b.tail("h.a") // whoever only looks is no subscriber to an operator
+	defer stop()
+	require.Equal(t, 1, get[channel](b, "api/channel?name=h.a").Subscribers)
+	_, list := b.do("GET", "api/channels", "")
+	require.Contains(t, list, `"name":"h.a","subscribers":1,`)
 	resp, text := b.do("POST", "api/publish", `{"channel":"h.a","header":"test","body":{"a":[1,"ü"]}}`)
 	require.Equal(t, 200, resp.StatusCode, text)
 	require.Contains(t, text, `"receivers":1,"offset":"1"`)
@@ -371,6 +376,7 @@ func TestPublish(t *testing.T) {
 	} {
 		b.wantRefused(400, code, "POST", "api/publish", body)
 	}
+	require.Contains(t, s.log.Line("admin: not published a message"), "level=WARN")
 	b.wantRefused(413, "too_large", "POST", "api/publish", `{"channel":"`+strings.Repeat("x", 1<<20)+`"}`)
 	b.header.Set("Content-Type", "text/plain")
 	b.wantRefused(400, "bad_request", "POST", "api/publish", `{"channel":"a","header":"h","body":1}`)

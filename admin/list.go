@@ -59,14 +59,21 @@ type search struct {
 	by   string // "name", "subscribers" or "publishes"
 }
 
-func (l *lists) init(hub lister) {
+func (l *lists) init(hub lister, v *views) {
 	l.most = maxLists
 	l.read = func(prefix string, before *listing) (*listing, time.Time, error) {
 		size := 0 // it will be about as long as the one before
 		if before != nil {
 			size = len(before.all) + len(before.all)/64
 		}
-		return makeList(hub, prefix, size)
+		made, until, err := makeList(hub, prefix, size)
+		if err == nil {
+			for i := range made.all {
+				c := &made.all[i]
+				c.Subscribers = v.without(c.Name, c.Subscribers)
+			}
+		}
+		return made, until, err
 	}
 }
 

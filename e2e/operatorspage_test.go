@@ -374,8 +374,14 @@ func TestOperatorsPageWithoutAReplica(t *testing.T) {
 	p.until(`/^replica-1 has not answered since \d\d:\d\d:\d\d \([1-9]\d* s\)/.test(document.getElementById("unreached").textContent)`)
 	assert.Less(t, eval[float64](p, `Number(getComputedStyle(document.querySelector("main")).opacity)`), 1.0)
 	p.has("#summary", "The only replica is green") // from then
+	p.until(`document.title === "no answer! channels"`)
+	assert.Zero(t, eval[int](p, `document.querySelectorAll(".acts button:enabled, .acts input:enabled").length`))
+	p.goes("#/channels")
+	p.has("#cluster", "not known now")
 	network.Lead(strings.TrimPrefix(c.servers[0].URL, "http://"))
 	p.until(`document.getElementById("unreached").hidden && document.body.dataset.reach === "yes"`)
+	p.has("#cluster", "The only replica is green")
+	p.until(`document.title === "Channels – channels" && !document.querySelector(".acts:disabled")`)
 }
 
 // A page follows a channel only while it is seen, and again after it was refused.
@@ -461,11 +467,22 @@ func TestOperatorsScale(t *testing.T) {
 	assert.True(t, eval[bool](p, `document.getElementById("scale-more").disabled`), "3 is the most")
 	p.clicks("#scale-keep")
 	p.until(`document.getElementById("scale-confirm").hidden && document.getElementById("scale-to").value === "2"`)
+
+	// A number that is not allowed is called so, and a step goes on from what runs.
+	eval[bool](p, `(() => {
+		const field = document.getElementById("scale-to");
+		field.value = 99;
+		return field.dispatchEvent(new Event("input"));
+	})()`)
+	p.has("#scale-wrong", "1 to 3 replicas are allowed")
+	p.until(`document.getElementById("scale-to").getAttribute("aria-invalid") === "true" && document.getElementById("scale-confirm").hidden`)
 	p.clicks("#scale-fewer")
-	p.has("#scale-question", "What ends drains first")
+	p.has("#scale-question", "Scale in from 2 to 1? The one that ends drains first")
+	p.until(`document.getElementById("scale-wrong").textContent === "" && !document.getElementById("scale-to").hasAttribute("aria-invalid")`)
 	p.clicks("#scale-go")
 	assert.Equal(t, 1, <-s.orders)
 	p.has("#scale-answer", "1 replica will run")
+	p.until(`document.activeElement.closest(".stepper")`) // whoever goes by keyboard is still there
 	basetest.Eventually(t, "the audit line", func() bool { return c.log.Has("admin: scaled") })
 	assert.Contains(t, c.log.Line("admin: scaled"), "to=1")
 	assert.Contains(t, c.log.Line("admin: scaled"), `operator="session `)

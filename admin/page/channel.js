@@ -1,6 +1,6 @@
 // One channel: its numbers, its history, who is there, and what is published now.
 
-import { $, el, keyed, text } from "./dom.js";
+import { $, el, keyed, refused, said, text } from "./dom.js";
 import { bytes, count, number, time } from "./format.js";
 import { get, post } from "./api.js";
 
@@ -23,7 +23,7 @@ export function openChannel(to) {
   text($("channel-name"), name);
   for (const id of ["tail", "history", "channel-numbers"]) $(id).replaceChildren();
   $("presence").tBodies[0].replaceChildren();
-  for (const id of ["publish-answer", "presence-answer", "presence-state"]) text($(id), "");
+  for (const id of ["publish-answer", "presence-answer", "presence-state"]) said($(id), "");
   pause(false);
   follow();
 }
@@ -77,7 +77,7 @@ function drawTail() {
 }
 
 function drawTailState() {
-  const states = ["connecting…", "following, as one more subscriber", "not followed; trying again…"];
+  const states = ["connecting…", "following", "not followed; trying again…"];
   const words = paused ? `paused, ${count(waiting.length + missed, "new message")}` : states[stream?.readyState ?? 2];
   text($("tail-state"), words);
 }
@@ -150,7 +150,7 @@ $("history-newest").addEventListener("click", () => page(""));
 
 function makeMember(m) {
   const buttons = [el("button", { "data-client": m.client, "aria-label": `Disconnect the connection ${m.client}` }, "Disconnect")];
-  if (m.user) buttons.push(el("button", { "data-user": m.user, "aria-label": `Disconnect all connections of ${m.user}` }, "… all of the user"));
+  if (m.user) buttons.push(el("button", { "data-user": m.user, "aria-label": `Disconnect all connections of ${m.user}` }, "Disconnect user"));
   return el("tr", {},
     el("td", {}, el("div", {}, m.user ? el("strong", {}, m.user) : null, el("code", {}, m.client), m.info ? el("span", { class: "info" }, m.info) : null)),
     el("td", { class: "buttons" }, ...buttons));
@@ -164,9 +164,9 @@ $("presence").addEventListener("click", async (e) => {
   if (!(await ask(`Disconnect ${whom}?`, (user ? "They are closed on every replica, in all channels. " : "It leaves all its channels. ") + back, "Disconnect"))) return;
   try {
     const a = await post("disconnect", user ? { user } : { client });
-    text($("presence-answer"), disconnected(whom, Boolean(user), a.here));
+    said($("presence-answer"), disconnected(whom, Boolean(user), a.here));
   } catch (err) {
-    text($("presence-answer"), `Not disconnected: ${err.message}`);
+    refused($("presence-answer"), `Not disconnected: ${err.message}`);
   }
 });
 
@@ -194,15 +194,15 @@ $("publish").addEventListener("submit", async (e) => {
   try {
     JSON.parse(body);
   } catch (err) {
-    text(answer, `The body is not JSON: ${err.message}. Even a text needs quotes.`);
+    refused(answer, `The body is not JSON: ${err.message}. Even a text needs quotes.`);
     $("publish-body").focus();
     return;
   }
-  text(answer, "Publishing…");
+  said(answer, "Publishing…");
   try { // the body as it was typed: JavaScript would round large numbers
     const a = await post("publish", `{"channel":${JSON.stringify(name)},"header":${JSON.stringify($("publish-header").value)},"body":${body}}`);
-    text(answer, `Published${a.offset ? ` as #${a.offset}` : ""}: ${count(a.receivers, "subscriber")} at this replica.`);
+    said(answer, `Published${a.offset ? ` as #${a.offset}` : ""}: ${count(a.receivers, "subscriber")} at this replica, besides this page.`);
   } catch (err) {
-    text(answer, `Not published: ${err.message}`);
+    refused(answer, `Not published: ${err.message}`);
   }
 });

@@ -54,6 +54,7 @@ export async function drawList() {
   }
   total = answer.total;
   $("list-own").hidden = !answer.own;
+  text($("list-caption"), answer.own ? "Channels of this replica" : "Channels of all replicas");
   keyed($("list").tBodies[0], answer.channels, (c) => c.name, () => el("tr", {}, el("th", { scope: "row" }, el("a")), el("td", { class: "n" }), el("td", { class: "n" })), (tr, c) => {
     const a = tr.querySelector("a");
     text(a, c.name);

@@ -23,10 +23,11 @@ export class Chart {
       el("span", { class: several ? "values several" : "values" }, ...what.series.map((s, i) => el("span", {}, several ? sample(i) : null, several ? s.label : null, this.values[i]))));
     this.svg = svg("svg", { height, class: "chart", tabindex: 0, role: "slider", "aria-roledescription": "chart", "aria-orientation": "horizontal" });
     this.grid = svg("g", { class: "grid" });
+    this.spots = what.series.map((_, i) => svg("path", { class: `line line${i} spot` }));
     this.paths = what.series.map((_, i) => svg("path", { class: `line line${i}` }));
     this.area = svg("path", { class: "area" });
     this.cursor = svg("g", { class: "cursor", visibility: "hidden" }, svg("line", { y1: top, y2: height - bottom }), ...what.series.map((_, i) => svg("circle", { r: 3.5, class: `dot${i}` })));
-    this.svg.append(this.grid, this.area, ...this.paths, this.cursor);
+    this.svg.append(this.grid, this.area, ...this.paths.toReversed(), ...this.spots, this.cursor);
     this.element = el("figure", { class: "card figure" }, head, this.svg);
     new ResizeObserver(() => this.resize()).observe(this.element);
     this.svg.addEventListener("pointermove", (e) => this.look(this.second(e)));
@@ -85,6 +86,7 @@ export class Chart {
       this.most = ceiling(most, this.what.whole);
       this.drawGrid();
       this.paths.forEach((path, i) => path.setAttribute("d", this.line(shown[i])));
+      this.spots.forEach((path, i) => path.setAttribute("d", this.alone(shown[i])));
       this.area.setAttribute("d", this.fill(shown[0]));
     }
     this.mark();
@@ -121,6 +123,11 @@ export class Chart {
     return d;
   }
 
+  // alone is the path of the points that no line joins, which would hardly be seen.
+  alone(column) {
+    return (this.line(column).match(/M[^M]*/g) ?? []).filter((part) => part.endsWith("h.01")).join("");
+  }
+
   fill(column) {
     const floor = this.y(0).toFixed(1);
     return this.line(column)
@@ -143,7 +150,7 @@ export class Chart {
     const values = this.what.series.map((s) => (looking || !p.now ? p.columns[s.column][i] : p.now[s.column]) ?? null);
     const words = values.map((v) => (v === null ? "–" : this.what.format(v)));
     words.forEach((w, k) => text(this.values[k], w));
-    text(this.read, looking ? time(p.seconds[i] * 1000) : "");
+    text(this.read, looking ? time(p.seconds[i] * 1000) : this.what.note ?? "");
     this.cursor.setAttribute("visibility", looking && this.width ? "visible" : "hidden");
     if (looking && this.width) {
       const x = this.x(p.seconds[i]);

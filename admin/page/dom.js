@@ -34,6 +34,17 @@ export function text(e, value) {
   if (e.textContent !== value) e.textContent = value;
 }
 
+// said shows what became of what somebody has done, and refused why it was not done.
+export function said(e, words) {
+  e.classList.remove("wrong");
+  text(e, words);
+}
+
+export function refused(e, words) {
+  e.classList.add("wrong");
+  text(e, words);
+}
+
 // keyed makes the children of parent those of items, and keeps the ones that were there:
 // key names an item, make makes its element, update fills it.
 export function keyed(parent, items, key, make, update) {

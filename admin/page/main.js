@@ -1,6 +1,6 @@
 // The page asks the replica that serves it once a second, and shows the answers.
 
-import { $, attribute, text } from "./dom.js";
+import { $, attribute, light, text } from "./dom.js";
 import { lasting, time } from "./format.js";
 import { Refusal, Unreached, get } from "./api.js";
 import { Points } from "./points.js";
@@ -24,6 +24,7 @@ function route() {
   for (const id of ["overview", "channels", "channel"]) $(id).hidden = id !== view;
   attribute($("to-overview"), { "aria-current": view === "overview" ? "page" : null });
   attribute($("to-channels"), { "aria-current": view === "overview" ? null : "page" });
+  $("cluster").hidden = view === "overview"; // it says so itself
   if (view === "overview") drawCharts(points);
   $("channel-back").href = listAddress();
   title = { overview: "channels", channels: "Channels – channels" }[view] ?? decode(rest) + " – channels";
@@ -35,8 +36,15 @@ function route() {
 let title = "channels", worstLight = "green";
 
 function drawTitle() {
-  const words = worstLight === "green" ? title : `${worstLight}! ${title}`;
+  const wrong = failing ? "no answer" : worstLight === "green" ? "" : worstLight;
+  const words = wrong ? `${wrong}! ${title}` : title;
   if (document.title !== words) document.title = words;
+}
+
+// drawCluster says on every page how the replicas are.
+function drawCluster(status, words) {
+  light($("cluster-light"), status);
+  text($("cluster-words"), words);
 }
 
 function decode(s) {
@@ -84,6 +92,7 @@ async function look() {
     worstLight = worst(o);
     drawTitle();
     const now = summary(o);
+    drawCluster(worstLight, now);
     if (said && now !== said) text($("news"), now);
     said = now;
     wait = o.again_ms;
@@ -102,14 +111,23 @@ function reached(replica) {
   failing = false;
   $("unreached").hidden = true;
   document.body.dataset.reach = "yes";
+  allow(true);
   text($("link-text"), `Live from ${replica}`);
 }
 
 function unreached(e) {
   failing = true;
   document.body.dataset.reach = "no";
+  allow(false);
+  drawTitle();
+  drawCluster("unknown", "How the replicas are is not known now");
   text($("link-text"), "No answer");
   sayUnreached(e instanceof Refusal ? e.message : "");
+}
+
+// allow lets operators act: scale, publish, disconnect. On numbers of then they should not.
+function allow(on) {
+  for (const e of document.querySelectorAll(".acts")) e.disabled = !on;
 }
 
 // unlessNoAnswer reports what is a mistake of this page.
@@ -139,9 +157,14 @@ const detail = every(async () => {
   return 2000;
 });
 
-if (location.hash.startsWith("#token=")) history.replaceState(null, "", "./"); // a link to log in, when that is done already
+// dropToken takes the token of a link to log in out of the address, when that is done already.
+function dropToken() {
+  if (location.hash.startsWith("#token=")) history.replaceState(null, "", "./");
+}
 
+dropToken();
 addEventListener("hashchange", () => {
+  dropToken();
   route();
   if (location.hash.startsWith("#/")) $("main").focus({ preventScroll: true });
 });

@@ -12,7 +12,7 @@ const axis = (v) => compact.format(v);
 const charts = [
   { title: "Replicas", format: number, axis, whole: true, series: [{ column: "replicas", label: "all" }, { column: "green", label: "green" }] },
   { title: "Connections", format: number, axis, whole: true, series: [{ column: "connections", label: "connections" }] },
-  { title: "Requests/s", format: number, axis, series: [{ column: "requests_s", label: "requests a second" }] },
+  { title: "Requests/s", note: "with health checks", format: number, axis, series: [{ column: "requests_s", label: "requests a second" }] },
   { title: "Publishes/s", format: number, axis, series: [{ column: "publishes_s", label: "publishes a second" }] },
   { title: "Deliveries/s", format: number, axis, series: [{ column: "deliveries_s", label: "deliveries a second" }] },
   { title: "Delivery latency", format: milliseconds, axis: (v) => (v >= 1000 ? axis(v / 1000) + " s" : v ? milliseconds(v) : "0"), series: [{ column: "latency_p50_ms", label: "p50" }, { column: "latency_p99_ms", label: "p99" }] },

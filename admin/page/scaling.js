@@ -1,6 +1,6 @@
 // The buttons that change how many replicas run.
 
-import { $, text } from "./dom.js";
+import { $, attribute, refused, said, text } from "./dom.js";
 import { are, count } from "./format.js";
 import { post } from "./api.js";
 
@@ -12,12 +12,17 @@ let late = null; // the number that is wanted, if fewer have been ready for long
 
 const input = $("scale-to");
 
+// chosen is the number in the field, or null if it is none that is allowed.
+function chosen() {
+  const n = Number(input.value);
+  return input.value === "" || !Number.isInteger(n) || n < now.min || n > now.max ? null : n;
+}
+
 // target is the number in the field, if it is allowed and would change something:
 // another one, or the same after a replica has died that nothing starts again.
 function target() {
-  const n = Number(input.value);
-  if (!now?.known || input.value === "" || !Number.isInteger(n) || n < now.min || n > now.max) return null;
-  return n !== now.wanted || late === n ? n : null;
+  const n = now?.known ? chosen() : null;
+  return n !== now?.wanted || late === n ? n : null;
 }
 
 // lacks reports whether replicas have been missing for so long that they do not just
@@ -31,7 +36,7 @@ export function lacks(s) {
 // drawScaling shows the buttons. unheard are the replicas of which nothing is heard, which
 // the Scaler may not know yet.
 export function drawScaling(s, unheard = []) {
-  $("scaling").hidden = !s;
+  $("scaling").hidden = $("to-scaling").hidden = !s;
   if (!s) return;
   now = s;
   lacks(s);
@@ -46,30 +51,43 @@ export function drawScaling(s, unheard = []) {
 }
 
 function drawButtons() {
-  const n = Number(input.value || now?.wanted);
-  const known = Boolean(now?.known);
+  const n = chosen() ?? now.wanted;
+  const { known } = now;
+  const wrong = known && chosen() === null && (input.value !== "" || input.validity.badInput);
+  const focused = $("scale-confirm").contains(document.activeElement);
+  attribute(input, { "aria-invalid": wrong && "true" });
+  text($("scale-wrong"), wrong ? `Not possible here: ${now.min} to ${count(now.max, "replica")} are allowed.` : "");
   input.disabled = !known || busy;
   $("scale-fewer").disabled = !known || busy || n <= now.min;
   $("scale-more").disabled = !known || busy || n >= now.max;
   const to = target();
   $("scale-confirm").hidden = to === null || busy;
+  if (focused && $("scale-confirm").hidden) busy ? $("scale-answer").focus() : focusStepper();
   if (to === null) return;
-  text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}? New replicas get new clients; those that are connected stay where they are.`
-    : to < now.wanted ? `Scale in from ${now.wanted} to ${to}? What ends drains first: its clients go to the other replicas.`
+  const by = Math.abs(to - now.wanted);
+  text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}? ${by === 1 ? "The new replica gets" : `The ${by} new replicas get`} new clients; those that are connected stay where they are.`
+    : to < now.wanted ? `Scale in from ${now.wanted} to ${to}? ${by === 1 ? "The one that ends drains first: its" : `The ${by} that end drain first: their`} clients go to the other replicas.`
       : `Only ${now.ready} of ${to} ${are(now.ready)} ready. If nothing starts the rest, ask for ${to} again; if they start and end, read their logs.`);
   text($("scale-go"), to === now.wanted ? `Ask for ${to} again` : `Scale to ${to}`);
   $("scale-keep").hidden = to === now.wanted;
   text($("scale-keep"), `Keep ${now.wanted}`);
 }
 
+// focusStepper takes the focus to a button that stays, and brings up no keyboard.
+function focusStepper() {
+  $($("scale-more").disabled ? "scale-fewer" : "scale-more").focus();
+}
+
 // answer says what became of an order, of which the number is kept until it is reached.
 function answer(words, number = null) {
-  text($("scale-answer"), words);
+  said($("scale-answer"), words);
   ordered = number;
 }
 
+// step goes on from the number in the field. From one that is not allowed it would end
+// at a limit, far from what runs.
 function step(by) {
-  input.value = Math.min(Math.max(Number(input.value || now.wanted) + by, now.min), now.max);
+  input.value = Math.min(Math.max((chosen() ?? now.wanted) + by, now.min), now.max);
   dirty = true;
   answer("");
   drawButtons();
@@ -88,14 +106,13 @@ $("scale-keep").addEventListener("click", () => {
   input.value = now.wanted;
   dirty = false;
   drawButtons();
-  $("scale-more").focus();
 });
 $("scale-go").addEventListener("click", async () => {
   const n = target();
   if (n === null) return;
   busy = true;
-  drawButtons();
   answer(`Scaling to ${n}…`);
+  drawButtons();
   try {
     await post("scale", { replicas: n });
     now.wanted = n;
@@ -103,8 +120,10 @@ $("scale-go").addEventListener("click", async () => {
     late = null;
     answer(`${count(n, "replica")} will run. The list shows how they come and go.`, n);
   } catch (e) {
-    answer(`Not scaled: ${e.message}`);
+    ordered = null;
+    refused($("scale-answer"), `Not scaled: ${e.message}`);
   }
   busy = false;
   drawButtons();
+  if (document.activeElement === $("scale-answer")) target() === null ? focusStepper() : $("scale-go").focus();
 });
