@@ -243,8 +243,9 @@ type ChannelOptions struct {
 	// PresenceGrace is how long a user whose last connection has gone may come back, on
 	// any replica, without a leave and a join: a reload is neither, and a drain or
 	// shutdown of a replica is not, either. Meanwhile the list goes on to show the
-	// user. Longer than that, up to a second and a report, a leave comes late. It does
-	// not matter why the connection has gone. It is for PresenceByUser only, since a
+	// user, except for up to 2 s while another replica takes over from one that ends.
+	// The leave comes up to 2 s after the grace. It does not matter why the connection
+	// has gone. It is for PresenceByUser only, since a
 	// connection never comes back; those without a user leave at once. Up to 100,000
 	// users are waited for on a replica; further ones leave at once. Default 0: nobody
 	// is waited for; up to 1 h.
