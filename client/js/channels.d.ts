@@ -140,7 +140,7 @@ export interface Channel<Body = any> extends AsyncIterable<Message<Body>> {
   on(event: "reset", listener: (reset: Reset) => void): () => void;
   /** Somebody joins or leaves, if the channel has `PresenceEvents`. */
   on(event: "presence", listener: (event: PresenceEvent) => void): () => void;
-  /** "closed" has why: the server's refusal, or nothing after close. */
+  /** "closed" has why: the server's refusal, or nothing after close. A refusal that neither this nor an iteration would tell of is logged. */
   on(event: "state", listener: (state: "subscribing" | "live" | "closed", why?: Begun | ChannelsError) => void): () => void;
 
   /** As Client.publish. */

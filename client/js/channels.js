@@ -60,10 +60,16 @@ const late = () => new ChannelsError("timeout", "there was no answer in time", p
 
 export const connect = (options) => new Client(options);
 
+// check throws at what is none of the names: a typo would do nothing, and say nothing.
+const check = (name, names) => {
+  if (!names.includes(name)) throw new TypeError(`${name} is none of ${names}`);
+};
+
 class Emitter {
   #all = {};
 
   on(event, f) {
+    check(event, ["message", "reset", "presence", "state", "error", "subscription"]);
     const one = { f };
     (this.#all[event] ??= new Set()).add(one);
     return () => { this.#all[event].delete(one); };
@@ -562,6 +568,7 @@ class Channel extends Emitter {
 
   constructor(name, options, client) {
     super();
+    for (const option in options) check(option, ["last", "since", "token"]);
     Object.assign(this, { name, options: { ...options, since: placeOf(options.since) } });
     this.#client = client;
   }
@@ -607,10 +614,13 @@ class Channel extends Emitter {
     this.#sub.join(this);
   }
 
-  // _over ends the channel. Without a why, or after close, iterations simply end.
+  // _over ends the channel. Without a why, or after close, iterations simply end. A
+  // refusal that nobody would hear of is logged.
   _over(why) {
+    const refused = why?.code !== "closed" && why;
+    if (refused && !this.#feeds.size && !this._hears("state")) console.warn(this.name, refused);
     this._set("closed", why);
-    for (const f of [...this.#feeds]) f.end(why?.code === "closed" ? undefined : why);
+    for (const f of [...this.#feeds]) f.end(refused);
   }
 
   // _wants is whether somebody takes the messages.

@@ -17,8 +17,8 @@ var source string
 //go:embed channels.d.ts
 var Types string
 
-// Module returns the module as pages get it: without comments and spaces that mean
-// nothing, on one line for each member of a class, and with short names for what is
+// Module returns the module as pages get it: without comments, and without spaces and
+// semicolons that mean nothing, on one line for each member of a class, and with short names for what is
 // private. So the source can be written to be read.
 func Module() string {
 	var b strings.Builder
@@ -35,16 +35,21 @@ func Module() string {
 	}
 	b.WriteByte('\n')
 	short := map[string]string{}
-	return private.ReplaceAllStringFunc(b.String(), func(name string) string {
+	return private.ReplaceAllStringFunc(strings.ReplaceAll(b.String(), ";}", "}"), func(name string) string {
 		if n := len(short); short[name] == "" {
-			short[name] = fmt.Sprintf("#%c%s", 'a'+n%26, strings.Repeat("_", n/26))
+			first := name[:1]
+			if first != "#" && first != "_" {
+				first = "$"
+			}
+			short[name] = fmt.Sprintf("%s%c%s", first, 'a'+n%26, strings.Repeat("_", n/26))
 		}
 		return short[name]
 	})
 }
 
-// private matches the names of private members. No text in the source has a # in it.
-var private = regexp.MustCompile(`#\w+`)
+// private matches the names of private members, of those that begin with _, and of
+// constants. No text in the source has such a name in it.
+var private = regexp.MustCompile(`#\w+|\b_[a-z]\w*|\b(?:[A-Z]+_[A-Z_]+|STEADY|SLICE|PROBE|LATE|UNKNOWN|LONGEST)\b`)
 
 // dense drops the spaces of a line that do not stand between two words or in a text.
 func dense(line string) string {

@@ -459,6 +459,26 @@ test("a refusal that passes is tried again, and another ends the channel", async
   assert.equal(hub.asked("subscribe").filter((s) => s.channel === "h2").length, 2);
 });
 
+test("a refusal that nobody would hear of is logged", async (t) => {
+  const warned = t.mock.method(console, "warn", () => {}), hub = new Hub(), c = open(t, hub);
+  hub.answer = (cmd) => cmd.subscribe && cmd.subscribe.channel !== "h1" ? { error: { code: 103, message: "it is not yours" } } : undefined;
+  for (const name of ["mine", "told", "h1"]) c.channel(name).on("message", () => {});
+  c.channel("told").on("state", () => {});
+  const told = c.channel("told too");
+  told.on("message", () => {});
+  told.on("state", () => {});
+  await fails((async () => { for await (const m of c.channel("loop")); })(), 103);
+  await settled();
+  c.close();
+  assert.deepEqual(warned.mock.calls.map(({ arguments: [name, why] }) => `${name}: ${why.message}`), ["mine: it is not yours", "told: it is not yours"]);
+});
+
+test("a typo is an error at once", async (t) => {
+  const c = open(t, new Hub());
+  for (const wrong of [() => c.on("msg", () => {}), () => c.channel("h1").on("msg", () => {}), () => c.channel("h1", { history: 20 })]) assert.throws(wrong, TypeError);
+  assert.throws(() => c.channel("h1", { history: 20 }), /history is none of last,since,token/);
+});
+
 test("a channel has tokens of its own", async (t) => {
   const hub = new Hub(), c = open(t, hub), asked = [];
   hub.answer = (cmd) => {
