@@ -162,6 +162,9 @@ func (p *Publication) check(o *PublishOptions) error {
 	if err := CheckName(p.Channel); err != nil {
 		return err
 	}
+	if p.Channel == UserPrefix { // the app has put an empty ID behind it
+		return errNobody
+	}
 	if err := checkHeader(p.Message.Header); err != nil {
 		return err
 	}

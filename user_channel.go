@@ -62,10 +62,12 @@ const hexDigits = "0123456789ABCDEF"
 // empty user.
 func (h *Hub) Send(ctx context.Context, user string, m Message) (Result, error) {
 	if user == "" {
-		return Result{}, ErrBadChannel.saying("the empty user is nobody, and has no channel; give Send an Identity.ID")
+		return Result{}, errNobody
 	}
 	return h.Publish(ctx, UserChannel(user), m)
 }
+
+var errNobody = ErrBadChannel.saying("the empty user is nobody, and has no channel; publish for an Identity.ID")
 
 func isUserChannel(name string) bool { return strings.HasPrefix(name, UserPrefix) }
 

@@ -99,6 +99,9 @@ func TestSendReachesTheUserOnly(t *testing.T) {
 	_, err = s.hub.Send(t.Context(), "", msg("mail", "1"))
 	require.ErrorIs(t, err, channels.ErrBadChannel)
 	require.ErrorContains(t, err, "the empty user is nobody")
+	_, err = s.hub.Publish(t.Context(), channels.UserPrefix, msg("mail", "1"))
+	require.ErrorIs(t, err, channels.ErrBadChannel)
+	require.ErrorContains(t, err, "the empty user is nobody")
 	_, err = s.hub.Send(t.Context(), "ann", msg("reset", "1"))
 	require.ErrorIs(t, err, channels.ErrReservedHeader)
 }
@@ -243,7 +246,7 @@ func pageNames(page channels.ChannelsPage) (names []string) {
 func TestListsForClientsLeaveUsersOut(t *testing.T) {
 	s := serve(t, channels.Options{})
 	var want, all []string
-	for _, name := range []string{"!", "@", "@use", "@user", "@user:", "@user:ann", "@user:bob", "@user:한", "@user;", "@users", "a"} {
+	for _, name := range []string{"!", "@", "@use", "@user", "@user:al", "@user:ann", "@user:bob", "@user:한", "@user;", "@users", "a"} {
 		publish(t, s.hub, name, "m", "1")
 		all = append(all, name)
 		if !strings.HasPrefix(name, channels.UserPrefix) {
