@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os/exec"
 	"testing"
 
@@ -108,4 +110,23 @@ func TestScriptTypes(t *testing.T) {
 	out, err := exec.Command("node", "js/node_modules/typescript/bin/tsc", "--noEmit", "--strict", "--skipDefaultLibCheck",
 		"--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom", "js/types.ts").CombinedOutput()
 	require.NoError(t, err, string(out))
+}
+
+// Behind a proxy that does not pass the Host on, the hub takes a page of the site's own
+// for a foreign one. The page learns why, and its console says it.
+func TestAPageThatIsRefusedLearnsWhy(t *testing.T) {
+	s := readme(t, `<script>const warned = []; console.warn = (name, why) => warned.push(name + ": " + why.message)</script>
+		<script type="module">
+			import { connect } from "/rt/channels.js"
+			connect().channel("orders").on("message", () => {})
+		</script>`)
+	hub, err := url.Parse(s.HTTP.URL)
+	require.NoError(t, err)
+	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(hub)
+		r.Out.Header.Del("Sec-Fetch-Site") // which browsers send to safe addresses only
+	}})
+	t.Cleanup(proxy.Close)
+	p := newBrowser(t).visit(proxy.URL, "reader", 800, 600)
+	p.until(`warned.length === 1 && warned[0].startsWith("orders: the origin") && warned[0].endsWith("a proxy has to pass the Host on")`)
 }
