@@ -294,14 +294,21 @@ func (p *run) said(test string) string {
 	return strings.Join(words, " ")
 }
 
+// raceEdge is the line before and after a report of the race detector.
+const raceEdge = "==================\n"
+
 // add adds a package's result.
 func (r *report) add(name string, p *run, result string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	race := false // in a report of the race detector, which may stand in the output of a test that passed
 	for _, l := range p.lines {
 		one := p.results[l.test]
+		edge := l.text == raceEdge
+		reported := race || edge
+		race = race != edge
 		switch {
-		case l.test == "" && result == "fail", strings.HasPrefix(l.text, "ok  \t"): // go test prints some lines itself
+		case result == "fail" && reported, l.test == "" && result == "fail", strings.HasPrefix(l.text, "ok  \t"): // go test prints some lines itself
 			io.WriteString(r.out, l.text)
 		case l.test != "" && one != "pass" && one != "skip" && !strings.HasPrefix(l.text, "=== "):
 			io.WriteString(r.out, l.text)
