@@ -14,7 +14,7 @@ type onCentrifuge struct {
 	node *centrifuge.Node
 }
 
-func newCentrifuge() (app, error) {
+func newCentrifuge(config centrifuge.WebsocketConfig) (app, error) {
 	node, err := centrifuge.New(centrifuge.Config{})
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func newCentrifuge() (app, error) {
 	if err := node.Run(); err != nil {
 		return nil, err
 	}
-	return onCentrifuge{centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{}), node}, nil
+	return onCentrifuge{centrifuge.NewWebsocketHandler(node, config), node}, nil
 }
 
 func (a onCentrifuge) publish(channel string, body []byte) error {

@@ -3,7 +3,10 @@ package main
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -33,6 +36,33 @@ func TestRows(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Log(table.markdown())
+			charts := t.TempDir()
+			if err := table.draw(charts); err != nil {
+				t.Fatal(err)
+			}
+			file := "bench-" + r.name + ".svg"
+			if _, err := os.Stat(filepath.Join("../docs/img", file)); err != nil {
+				return
+			}
+			svg, err := os.ReadFile(filepath.Join(charts, file))
+			if err != nil {
+				t.Fatalf("the docs have a chart that the row does not draw: %v", err)
+			}
+			parse(t, string(svg))
 		})
+	}
+}
+
+// A row that has been renamed leaves no chart behind.
+func TestEachChartOfTheDocsHasARow(t *testing.T) {
+	files, err := filepath.Glob("../docs/img/bench-*.svg")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no charts in the docs: %v", err)
+	}
+	for _, path := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "bench-"), ".svg")
+		if !slices.ContainsFunc(rows, func(r row) bool { return r.name == name }) {
+			t.Errorf("%s is of no row", path)
+		}
 	}
 }

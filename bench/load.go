@@ -3,17 +3,23 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A load is many subscribers of one server.
@@ -35,6 +41,7 @@ type sub struct {
 
 type dialOptions struct {
 	path    string
+	from    string // the address of the client; "" leaves it to the system
 	tls     bool
 	deflate bool
 
@@ -45,7 +52,7 @@ type dialOptions struct {
 
 // dial opens one connection, with the handshake of RFC 6455.
 func dial(addr string, o dialOptions) (nc net.Conn, early []byte, err error) {
-	nc, err = net.Dial("tcp", addr)
+	nc, err = dialFrom(o.from, addr)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -78,6 +85,22 @@ func dial(addr string, o dialOptions) (nc net.Conn, early []byte, err error) {
 	}
 	nc.Close()
 	return nil, nil, err
+}
+
+// dialFrom opens a TCP connection from an address.
+func dialFrom(from, addr string) (net.Conn, error) {
+	if from == "" {
+		return net.Dial("tcp", addr)
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	d.Control = func(_, _ string, c syscall.RawConn) (err error) {
+		// The port is chosen while connecting: those of servers that have ended don't count.
+		err2 := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		})
+		return errors.Join(err, err2)
+	}
+	return d.Dial("tcp", addr)
 }
 
 // subscribe opens n connections. The i-th has the options of(i).
@@ -225,6 +248,11 @@ func (s *sub) frames(b []byte) (used int, err error) {
 			stamps := 0
 			if f[0]&0x40 == 0 {
 				stamps = s.stamps(payload)
+			} else if s.many {
+				if payload, err = inflated(payload); err != nil {
+					return used, err
+				}
+				stamps = s.stamps(payload)
 			}
 			switch {
 			case !s.many:
@@ -266,4 +294,18 @@ func (s *sub) stamps(b []byte) (n int) {
 			}
 		}
 	}
+}
+
+var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
+
+// inflated returns what a compressed frame says. The end of RFC 7692 section 7.2.2, and
+// an empty last block, make a whole stream of it.
+func inflated(b []byte) ([]byte, error) {
+	r := inflaters.Get().(io.ReadCloser)
+	defer inflaters.Put(r)
+	end := strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff")
+	if err := r.(flate.Resetter).Reset(io.MultiReader(bytes.NewReader(b), end), nil); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
 }

@@ -6,7 +6,10 @@
 // memory are read from the system, and every delivery is counted. The printed
 // numbers are the median of several runs, in which all servers take turns.
 //
-//	go run . [-rows REGEXP] [-runs N] [-scale F] [-settle TIME] [-out FILE]
+// It also draws the rows that compare with something as bar charts for docs/benchmarks.md,
+// unless only a part of the load ran.
+//
+//	go run . [-rows REGEXP] [-runs N] [-scale F] [-settle TIME] [-out FILE] [-charts FOLDER]
 package main
 
 import (
@@ -34,6 +37,7 @@ func main() {
 	runs := flag.Int("runs", 3, "how often each row runs; the median counts")
 	scale := flag.Float64("scale", 1, "the part of the full load: 0.01 to 1")
 	out := flag.String("out", "", "a file to write the table to, besides standard output")
+	charts := flag.String("charts", "../docs/img", "the folder for the charts, which need the full load; empty for none")
 	settle := flag.Duration("settle", 10*time.Second, "how long connections are idle before their memory is measured")
 	profile := flag.String("profile", "", "a folder for the CPU profiles of the hub's servers")
 	flag.Parse()
@@ -50,6 +54,11 @@ func main() {
 	}
 	text := table.markdown()
 	fmt.Print(text)
+	if *charts != "" && *scale == 1 {
+		if err := table.draw(*charts); err != nil {
+			log.Fatal(err)
+		}
+	}
 	if *out != "" {
 		if err := os.WriteFile(*out, []byte(text), 0o644); err != nil {
 			log.Fatal(err)
@@ -98,7 +107,9 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n"
 
 // A line is one row of the table.
 type line struct {
+	name                                      string // of the row
 	work, ours, limit, peers, target, verdict string
+	chart                                     chart
 }
 
 type table struct{ lines []line }
@@ -125,6 +136,7 @@ func (b *bench) run(want *regexp.Regexp) (*table, error) {
 			return nil, fmt.Errorf("%s: %w", r.name, err)
 		}
 		b.say("   %s | %s | %s | %s | %s %s", l.work, l.ours, l.limit, l.peers, l.target, l.verdict)
+		l.name = r.name
 		t.lines = append(t.lines, l)
 		debug.FreeOSMemory() // so that the next row's load generator starts small
 	}

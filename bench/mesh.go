@@ -267,6 +267,8 @@ func meshRate(b *bench) (line, error) {
 		peers:   fmt.Sprintf("one PUBLISH a message, with this hub too: %.0f (%s); CPU %s", plain, ratio(zmq, plain), us(median(all[2], cpu))),
 		target:  "≥ 250,000, ≥ 2 × redismesh",
 		verdict: verdict(zmq >= 250_000 && zmq >= 2*redis),
+		chart: chart{"/s", bars(1, []string{"zmqmesh", "redismesh", "PUBLISH per message"}, []float64{zmq, redis, plain}),
+			max(250_000, 2*redis)},
 	}, nil
 }
 

@@ -3,11 +3,11 @@ package main
 import (
 	"bufio"
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +26,10 @@ type row struct {
 var rows = []row{
 	{"fanout", fanout},
 	{"burst", burst},
+	{"room", room},
+	{"large", large},
 	{"idle", idle},
+	{"idle-100000", idleMany},
 	{"queue", queue},
 	{"many-channels", manyChannels},
 	{"deflate", deflate},
@@ -81,6 +84,17 @@ type job struct {
 type result struct {
 	cpu time.Duration // of the server, for each delivery
 	p99 time.Duration // from publishing to arrival
+}
+
+// own returns the options of a connection to one channel in the protocol that a server
+// speaks: centrifuge has one of its own.
+func own(server string, o dialOptions) dialOptions {
+	if !strings.HasPrefix(server, "centrifuge") || o.subscribes != nil {
+		return o
+	}
+	s := session(path.Base(o.path))
+	s.from, s.tls, s.deflate = o.from, o.tls, o.deflate
+	return s
 }
 
 func oneChannel(o dialOptions) func(int) dialOptions {
@@ -169,6 +183,7 @@ func (j job) on(servers ...string) []job {
 	for i, s := range servers {
 		jobs[i] = j
 		jobs[i].server = s
+		jobs[i].of = func(k int) dialOptions { return own(s, j.of(k)) }
 	}
 	return jobs
 }
@@ -205,8 +220,16 @@ func (b *bench) paced() job {
 }
 
 func fanout(b *bench) (line, error) {
-	names := []string{"gws", "gorilla", "melody", "coder"}
-	rs, err := b.turns(b.paced().on(append([]string{"channels", "raw"}, names...)...)...)
+	l, err := b.beside(b.paced())
+	l.work = "1 channel, 1,000 subscribers, 20 msg/s of 128 B: CPU per delivery"
+	return l, err
+}
+
+// beside does a paced job with the hub, the raw loop and the peers. Its goal is that of
+// the first row.
+func (b *bench) beside(j job) (line, error) {
+	names := []string{"gws", "gorilla", "melody", "coder", "centrifuge"}
+	rs, err := b.turns(j.on(append([]string{"channels", "raw"}, names...)...)...)
 	if err != nil {
 		return line{}, err
 	}
@@ -216,19 +239,19 @@ func fanout(b *bench) (line, error) {
 		best = min(best, r.p99)
 	}
 	return line{
-		work:    "1 channel, 1,000 subscribers, 20 msg/s of 128 B: CPU per delivery",
 		ours:    fmt.Sprintf("%s = **%s**; p99 %s", us(ours.cpu), ratio(ours.cpu, raw.cpu), ms(ours.p99)),
 		limit:   fmt.Sprintf("raw write(2) loop %s; p99 %s", us(raw.cpu), ms(raw.p99)),
 		peers:   peers(names, others, raw.cpu) + "; best p99 " + ms(best),
 		target:  "≤ 1.10 ×, p99 ≤ the best peer's (± 5 %)",
 		verdict: verdict(float64(ours.cpu) <= 1.10*float64(raw.cpu) && float64(ours.p99) <= 1.05*float64(best)),
+		chart:   cpuChart(1, append([]string{"channels", "raw write(2) loop"}, names...), rs, 1.10*float64(raw.cpu)),
 	}, nil
 }
 
 func burst(b *bench) (line, error) {
 	n := b.n(500, 20)
 	j := job{subs: n, of: oneChannel(dialOptions{}), channels: 1, batch: 16, count: b.n(1600, 32) / 16 * 16, size: 128, each: n}
-	names := []string{"gws", "gorilla", "melody", "coder"}
+	names := []string{"gws", "gorilla", "melody", "coder", "centrifuge"}
 	rs, err := b.turns(j.on(append([]string{"channels", "raw16"}, names...)...)...)
 	if err != nil {
 		return line{}, err
@@ -241,118 +264,57 @@ func burst(b *bench) (line, error) {
 		peers:   peers(names, rs[2:], raw.cpu),
 		target:  "≤ 1.0 ×",
 		verdict: verdict(ours.cpu <= raw.cpu),
+		chart:   cpuChart(1, append([]string{"channels", "raw, 16 at once"}, names...), rs, float64(raw.cpu)),
 	}, nil
-}
-
-func idle(b *bench) (line, error) {
-	n := b.n(9_500, 100) // on many machines a process may open 20,000 files
-	names := []string{"channels", "raw", "gws", "gorilla", "melody", "coder"}
-	all := make([][]memory, len(names))
-	for range b.runs {
-		for i, name := range names {
-			m, err := b.idle(name, n, oneChannel(dialOptions{}))
-			if err != nil {
-				return line{}, err
-			}
-			b.say("   %-12s %.1f KiB, %.1f KiB after a collection", name, m.resident, m.collected)
-			all[i] = append(all[i], m)
-		}
-	}
-	var said []string
-	var ours memory
-	for i, ms := range all {
-		m := memory{
-			median(ms, func(m memory) float64 { return m.resident }),
-			median(ms, func(m memory) float64 { return m.collected }),
-		}
-		if i == 0 {
-			ours = m
-		}
-		said = append(said, fmt.Sprintf("%s %.1f (%.1f)", names[i], m.resident, m.collected))
-	}
-	return line{
-		work:    fmt.Sprintf("%d idle connections: KiB of resident memory each (after a garbage collection)", n),
-		ours:    fmt.Sprintf("**%.1f** (%.1f)", ours.resident, ours.collected),
-		limit:   said[1],
-		peers:   strings.Join(said[2:], ", "),
-		target:  "≤ 4.0",
-		verdict: verdict(ours.resident <= 4),
-	}, nil
-}
-
-// memory is what one of many connections takes, in KiB: as the system sees it, and after
-// a garbage collection.
-type memory struct{ resident, collected float64 }
-
-// idle returns the memory of each of n connections that have been idle for a while.
-func (b *bench) idle(server string, n int, of func(int) dialOptions) (m memory, err error) {
-	c, err := b.start(server)
-	if err != nil {
-		return m, err
-	}
-	defer c.stop()
-	before, err := c.collected()
-	if err != nil {
-		return m, err
-	}
-	l, err := subscribe(c.addr, n, of)
-	if err != nil {
-		return m, err
-	}
-	defer l.close()
-	if _, err := c.do("await %d", n); err != nil {
-		return m, err
-	}
-	time.Sleep(b.settle)
-	each := func(bytes int, e error) float64 {
-		err = errors.Join(err, e)
-		return float64(bytes-before) / float64(n) / 1024
-	}
-	m.resident = each(c.rss())
-	m.collected = each(c.collected())
-	if e := l.failed.Load(); e != nil {
-		err = *e
-	}
-	return m, err
 }
 
 func queue(b *bench) (line, error) {
 	n := b.n(9_500, 100)
-	var times, allocs []float64
+	names := []string{"channels", "centrifuge"}
+	times, allocs := make([][]float64, len(names)), make([][]float64, len(names))
 	for range b.runs {
-		s, err := b.queue(n, b.n(100, 5))
-		if err != nil {
-			return line{}, err
+		for i, name := range names {
+			s, err := b.queue(name, n, b.n(100, 5))
+			if err != nil {
+				return line{}, err
+			}
+			var ns, a float64
+			if _, err := fmt.Sscanf(s, "%f %f", &ns, &a); err != nil {
+				return line{}, err
+			}
+			b.say("   %-12s %s", name, s)
+			times[i], allocs[i] = append(times[i], ns), append(allocs[i], a)
 		}
-		var ns, a float64
-		if _, err := fmt.Sscanf(s, "%f %f", &ns, &a); err != nil {
-			return line{}, err
-		}
-		b.say("   %s", s)
-		times, allocs = append(times, ns), append(allocs, a)
 	}
 	self := func(v float64) float64 { return v }
-	ns, a := median(times, self), median(allocs, self)
+	ns, peer := median(times[0], self), median(times[1], self)
+	a, peerAllocs := median(allocs[0], self), median(allocs[1], self)
 	return line{
 		work:    fmt.Sprintf("queueing one message for %d WebSockets: each", n),
 		ours:    fmt.Sprintf("**%.0f ns**, %.3f allocations", ns, a),
+		peers:   fmt.Sprintf("centrifuge %.0f ns, %.3f allocations", peer, peerAllocs),
 		target:  "≤ 100 ns, 0 allocations",
 		verdict: verdict(ns <= 100 && a < 0.01),
+		chart:   chart{"ns", bars(0, names, []float64{ns, peer}), 100},
 	}, nil
 }
 
 // queue queues messages for n connections.
-func (b *bench) queue(n, messages int) (string, error) {
-	c, err := b.start("channels")
+func (b *bench) queue(server string, n, messages int) (string, error) {
+	c, err := b.start(server)
 	if err != nil {
 		return "", err
 	}
 	defer c.stop()
-	l, err := subscribe(c.addr, n, oneChannel(dialOptions{}))
+	o := own(server, dialOptions{path: "/channel/c0/"})
+	l, err := subscribe(c.addr, n, func(int) dialOptions { return o })
 	if err != nil {
 		return "", err
 	}
 	defer l.close()
+	if _, err := c.do("await %d", n); err != nil {
+		return "", err
+	}
 	return c.do("queue %d", messages)
 }
 
@@ -360,11 +322,9 @@ func manyChannels(b *bench) (line, error) {
 	n := b.n(9_500, 100)
 	first := b.paced()
 	first.server = "channels"
-	many := job{server: "channels", subs: n, channels: n, batch: b.n(1000, 20), count: b.n(100_000, 200), size: 128, interval: 50 * time.Millisecond, each: 1,
+	many := job{subs: n, channels: n, batch: b.n(1000, 20), count: b.n(100_000, 200), size: 128, interval: 50 * time.Millisecond, each: 1,
 		of: func(i int) dialOptions { return dialOptions{path: "/channel/c" + strconv.Itoa(i) + "/"} }}
-	raw, gws := many, many
-	raw.server, gws.server = "raw", "gws"
-	rs, err := b.turns(first, many, raw, gws)
+	rs, err := b.turns(append([]job{first}, many.on("channels", "raw", "gws", "centrifuge")...)...)
 	if err != nil {
 		return line{}, err
 	}
@@ -372,9 +332,11 @@ func manyChannels(b *bench) (line, error) {
 		work:    fmt.Sprintf("%d channels with 1 subscriber each, published in turn: CPU per delivery", n),
 		ours:    fmt.Sprintf("%s = **%s**", us(rs[1].cpu), ratio(rs[1].cpu, rs[0].cpu)),
 		limit:   fmt.Sprintf("the first row's %s; the raw loop with these sockets %s", us(rs[0].cpu), ratio(rs[2].cpu, rs[0].cpu)),
-		peers:   "gws " + ratio(rs[3].cpu, rs[0].cpu),
+		peers:   peers([]string{"gws", "centrifuge"}, rs[3:], rs[0].cpu),
 		target:  "≤ 1.3 ×",
 		verdict: verdict(float64(rs[1].cpu) <= 1.3*float64(rs[0].cpu)),
+		chart: cpuChart(2, []string{"channels", "the first row", "raw write(2) loop", "gws", "centrifuge"},
+			[]result{rs[1], rs[0], rs[2], rs[3], rs[4]}, 1.3*float64(rs[0].cpu)),
 	}, nil
 }
 
@@ -384,7 +346,8 @@ func deflate(b *bench) (line, error) {
 	plain.server = "channels"
 	small := plain
 	small.of = oneChannel(dialOptions{deflate: true})
-	peer := small.on("gws", "gorilla", "coder")
+	peer := small.on("gws", "gorilla", "coder", "centrifuge-deflate")
+	names := []string{"gws", "gorilla", "coder", "centrifuge"}
 	rs, err := b.turns(append([]job{plain, small}, peer...)...)
 	if err != nil {
 		return line{}, err
@@ -393,17 +356,18 @@ func deflate(b *bench) (line, error) {
 		work:    "1 KiB messages with permessage-deflate, 1,000 subscribers: CPU per delivery",
 		ours:    fmt.Sprintf("%s = **%s**", us(rs[1].cpu), ratio(rs[1].cpu, rs[0].cpu)),
 		limit:   "uncompressed " + us(rs[0].cpu),
-		peers:   peers([]string{"gws", "gorilla", "coder"}, rs[2:], rs[0].cpu),
+		peers:   peers(names, rs[2:], rs[0].cpu),
 		target:  "≤ 1.3 ×",
 		verdict: verdict(float64(rs[1].cpu) <= 1.3*float64(rs[0].cpu)),
+		chart:   cpuChart(1, append([]string{"channels", "uncompressed"}, names...), append([]result{rs[1], rs[0]}, rs[2:]...), 1.3*float64(rs[0].cpu)),
 	}, nil
 }
 
 func overTLS(b *bench) (line, error) {
 	j := b.paced()
 	j.of = oneChannel(dialOptions{tls: true})
-	names := []string{"gws", "gorilla", "coder"}
-	rs, err := b.turns(j.on("channels+tls", "raw+tls", "gws+tls", "gorilla+tls", "coder+tls")...)
+	names := []string{"gws", "gorilla", "coder", "centrifuge"}
+	rs, err := b.turns(j.on("channels+tls", "raw+tls", "gws+tls", "gorilla+tls", "coder+tls", "centrifuge+tls")...)
 	if err != nil {
 		return line{}, err
 	}
@@ -414,6 +378,7 @@ func overTLS(b *bench) (line, error) {
 		peers:   peers(names, rs[2:], rs[1].cpu),
 		target:  "≤ 1.15 ×",
 		verdict: verdict(float64(rs[0].cpu) <= 1.15*float64(rs[1].cpu)),
+		chart:   cpuChart(1, append([]string{"channels", "raw loop over TLS"}, names...), rs, 1.15*float64(rs[1].cpu)),
 	}, nil
 }
 
@@ -446,6 +411,7 @@ func httpPublish(b *bench) (line, error) {
 		limit:   fmt.Sprintf("bare net/http handler that decodes the same JSON %.0f; CPU %s", bare, us(median(all[1], cpu))),
 		target:  "≥ 80 %",
 		verdict: verdict(ours >= 0.8*bare),
+		chart:   chart{"/s", bars(1, []string{"channels", "bare net/http"}, []float64{ours, bare}), 0.8 * bare},
 	}, nil
 }
 
@@ -557,11 +523,11 @@ func firstPage(addr string) (int, error) {
 }
 
 func connect(b *bench) (line, error) {
-	names := []string{"channels", "gws", "gorilla", "coder"}
+	names := []string{"channels", "gws", "gorilla", "coder", "centrifuge"}
 	all := make([][]result, len(names))
 	for range b.runs {
 		for i, name := range names {
-			cpu, err := b.connects(name, b.n(12_000, 100), dialOptions{path: "/channel/c0/"})
+			cpu, err := b.connects(name, b.n(12_000, 100), own(name, dialOptions{path: "/channel/c0/"}))
 			if err != nil {
 				return line{}, err
 			}
@@ -580,6 +546,7 @@ func connect(b *bench) (line, error) {
 		peers:   peers(names[2:], ds[2:], ds[1].cpu),
 		target:  "≤ 1.0 × gws",
 		verdict: verdict(ds[0].cpu <= ds[1].cpu),
+		chart:   cpuChart(0, names, ds, float64(ds[1].cpu)),
 	}, nil
 }
 

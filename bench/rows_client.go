@@ -34,6 +34,8 @@ func clientFanout(b *bench) (line, error) {
 		peers:   fmt.Sprintf("centrifuge %s; p99 %s", us(rs[2].cpu), ms(rs[2].p99)),
 		target:  "≤ 1.05 × the simple door, ≤ 0.75 × centrifuge",
 		verdict: verdict(float64(rs[1].cpu) <= 1.05*float64(rs[0].cpu) && float64(rs[1].cpu) <= 0.75*float64(rs[2].cpu)),
+		chart: cpuChart(1, []string{"channels", "the simple door", "centrifuge"}, []result{rs[1], rs[0], rs[2]},
+			min(1.05*float64(rs[0].cpu), 0.75*float64(rs[2].cpu))),
 	}, nil
 }
 
@@ -50,6 +52,7 @@ func clientBurst(b *bench) (line, error) {
 		peers:   "centrifuge " + us(rs[1].cpu),
 		target:  "≤ 0.25 × centrifuge",
 		verdict: verdict(float64(rs[0].cpu) <= 0.25*float64(rs[1].cpu)),
+		chart:   cpuChart(0, []string{"channels", "centrifuge"}, rs, 0.25*float64(rs[1].cpu)),
 	}, nil
 }
 
@@ -84,6 +87,8 @@ func clientChannels(b *bench) (line, error) {
 		peers:   "centrifuge " + ratio(rs[2].cpu, rs[0].cpu),
 		target:  "≤ 1.15 × the simple door",
 		verdict: verdict(float64(rs[1].cpu) <= 1.15*float64(rs[0].cpu)),
+		chart: cpuChart(1, []string{"channels", "the simple door", "centrifuge"}, []result{rs[1], rs[0], rs[2]},
+			1.15*float64(rs[0].cpu)),
 	}, nil
 }
 
@@ -117,6 +122,10 @@ func clientIdle(b *bench) (line, error) {
 		peers:   fmt.Sprintf("centrifuge %.1f, %.1f", of(1, 0), of(1, 1)),
 		target:  "≤ 0.35 × centrifuge; ≤ 300 B",
 		verdict: verdict(of(0, 0) <= 0.35*of(1, 0) && of(0, 1) <= 0.35*of(1, 1) && further <= 300),
+		chart: chart{"KiB", []bar{
+			{"channels, 1", "ours", of(0, 0)}, {"centrifuge, 1", "peer", of(1, 0)},
+			{fmt.Sprintf("channels, %d", most), "ours", of(0, 1)}, {fmt.Sprintf("centrifuge, %d", most), "peer", of(1, 1)},
+		}, 0},
 	}, nil
 }
 
@@ -141,6 +150,8 @@ func clientConnect(b *bench) (line, error) {
 		peers:   "centrifuge " + us(peer),
 		target:  "≤ 0.7 × centrifuge",
 		verdict: verdict(float64(ours) <= 0.7*float64(peer)),
+		chart: cpuChart(1, []string{"channels", "fixed replies", "centrifuge"}, []result{{cpu: ours}, {cpu: limit}, {cpu: peer}},
+			0.7*float64(peer)),
 	}, nil
 }
 

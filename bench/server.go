@@ -14,9 +14,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/centrifugal/centrifuge"
 
 	"github.com/channels-go/channels/internal/certtest"
 )
@@ -44,7 +47,11 @@ var apps = map[string]func(args []string) (app, error){
 	"replica":          newReplica,
 	"mesh":             newOnMesh,
 
-	"centrifuge":       func([]string) (app, error) { return newCentrifuge() },
+	"centrifuge": func([]string) (app, error) { return newCentrifuge(centrifuge.WebsocketConfig{}) },
+	"centrifuge-deflate": func([]string) (app, error) {
+		// As the hub compresses: what is large enough, and once for all.
+		return newCentrifuge(centrifuge.WebsocketConfig{Compression: true, CompressionMinSize: 512, CompressionPreparedMessageCacheSize: 1 << 20})
+	},
 	"channels-history": newHistory,
 	"storm":            newStorm,
 }
@@ -163,7 +170,7 @@ func obey(a app, args []string) (string, error) {
 	case args[0] == "ranges" && len(n) == 0:
 		return strconv.FormatInt(a.(onHistory).trips.ranges.Load(), 10), nil
 	case args[0] == "queue" && len(n) == 1:
-		return a.(onChannels).queue(n[0])
+		return queueing(a, n[0])
 	}
 	return "", fmt.Errorf("unknown command %q", args)
 }
@@ -189,6 +196,29 @@ func publish(a app, channels, batch, count, size int, interval time.Duration) er
 		}
 	}
 	return nil
+}
+
+// queueing publishes n messages. It returns the medians, for each subscriber, of the
+// nanoseconds and allocations that publishing takes. With one processor, the writers run
+// only after it.
+func queueing(a app, n int) (string, error) {
+	subscribers := float64(a.subscribers())
+	var took, allocs []float64
+	for range n {
+		time.Sleep(100 * time.Millisecond) // the writers have finished the message before
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		begin := time.Now()
+		if err := a.publish("c0", []byte(`{"t":1,"n":1}`)); err != nil {
+			return "", err
+		}
+		took = append(took, float64(time.Since(begin).Nanoseconds())/subscribers)
+		runtime.ReadMemStats(&after)
+		allocs = append(allocs, float64(after.Mallocs-before.Mallocs)/subscribers)
+	}
+	slices.Sort(took)
+	slices.Sort(allocs)
+	return fmt.Sprintf("%.1f %.4f", took[n/2], allocs[n/2]), nil
 }
 
 // message returns the text that a peer's app sends, in the hub's form.
