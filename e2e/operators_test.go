@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
@@ -136,6 +135,7 @@ func (c *cluster) operate(b *browser, width, height int64) *page {
 
 func (p *page) login() {
 	p.t.Helper()
-	p.do(chromedp.SendKeys(chromedp.CSS("#token"), operatorsToken), chromedp.Click(chromedp.CSS("form button")))
+	// In one step: behind a wrong token, the browser may still be exchanging the page.
+	p.until(fmt.Sprintf(`(() => { const f = document.getElementById("token"); f.value = %q; setTimeout(() => f.form.requestSubmit()); return true })()`, operatorsToken))
 	p.becomes(`document.querySelector("#summary-light svg") && document.body.dataset.reach === "yes"`)
 }
