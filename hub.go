@@ -46,17 +46,17 @@ type Hub struct {
 // packet_info.go has what a packet says about a message besides the message itself.
 //
 // A subscriber: http_subscribe.go takes the request and hands it to conn.go for a
-// WebSocket, or stream.go for an event stream. Before they answer, client.go asks the
-// app and subscribes the client, which may begin to catch up. Then presence.go shows
-// it (presence_user.go, where a user counts once; holds.go has the replicas agree on
-// that; occupancy.go calls OnOccupied and OnVacated by the same). What is sent to a WebSocket before Socket.Start waits. subscribe.go is for Go
-// code. client_subscriptions.go has the channels of one client. channel_attach.go makes
-// the client a subscriber: it asks the mesh for the channel's messages (listen in
-// channel.go), then the Store where the channel is (sync in channel_order.go), and only
-// then adds the client, so that nothing is missed in between. opening.go reads the
-// first messages where they come in one piece: for last, for a reply of the client
-// protocol, and for /v1/events. A since at /channel/ does not use it: resume.go (below)
-// does that.
+// WebSocket, or stream.go for an event stream. Before they answer, client.go asks the app
+// and subscribes the client, which may begin to catch up. Then presence.go shows it
+// (presence_user.go, where a user counts once; holds.go has the replicas agree on that;
+// occupancy.go calls OnOccupied and OnVacated by the same). What is sent to a WebSocket
+// before Socket.Start waits. subscribe.go is for Go code. client_subscriptions.go has the
+// channels of one client. channel_attach.go makes the client a subscriber: it asks the
+// mesh for the channel's messages (listen in channel.go), then the Store where the
+// channel is (sync in channel_order.go), and only then adds the client, so that nothing
+// is missed in between. opening.go reads the first messages where they come in one piece:
+// for last, for a reply of the client protocol, and for /v1/events. A since at /channel/
+// does not use it: resume.go (below) does that.
 // client_table.go has all clients, as channel_table.go has the channels.
 //
 // user_channel.go has users' own channels, and mayReach, which authorize asks before it

@@ -246,7 +246,9 @@ func TestTheNewestMessageStays(t *testing.T) {
 			}
 			until(t, "all have left", func() bool { return s.hub.Stats().Connections == 1 })
 			require.Zero(t, s.hub.Stats().SlowClosed)
-			require.LessOrEqual(t, s.hub.Stats().Queued, int64(64<<10))
+			until(t, "no more waits than may", func() bool { // a connection that has left may still have an event
+				return s.hub.Stats().Queued <= 64<<10
+			})
 			disconnect(s.hub, sub.ID()) // which is said after what waits
 			var got []string
 			for m, err := range sub.Messages() {
