@@ -121,11 +121,19 @@ func (b *browser) join(url, name string) *page {
 	return b.open(url, name, 1280, 800)
 }
 
+// do has the browser do something. The page may draw an element anew between the moment
+// that it is found and the moment that it is clicked on: then it is found again.
 func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, deadline)
 	defer cancel()
-	require.NoError(p.t, chromedp.Do(ctx, actions...))
+	for _, a := range actions {
+		err := chromedp.Do(ctx, a)
+		for err != nil && strings.Contains(err.Error(), "Could not find node") {
+			err = chromedp.Do(ctx, a)
+		}
+		require.NoError(p.t, err)
+	}
 }
 
 // eval returns the value of a JavaScript expression.
