@@ -75,17 +75,17 @@ type storeCall struct {
 	of    *callCounts
 	began time.Time // zero if the call is not timed
 	step  observed
-	err   *error // what the call returns
 }
 
 // errStorePanics is what a call has failed with that does not return.
 var errStorePanics = errors.New("channels: the store panics")
 
 // begin counts a call. Who calls it defers end, and then returns what the Store does: so
-// a call also ends if the Store panics. err is the caller's result.
+// a call also ends if the Store panics. err is the caller's result, which is not kept:
+// that would be an allocation for each call.
 func (s *storeCalls) begin(ctx context.Context, m storeMethod, channel string, err *error) storeCall {
 	*err = errStorePanics
-	c := storeCall{ctx: ctx, of: &s.calls[m], err: err}
+	c := storeCall{ctx: ctx, of: &s.calls[m]}
 	if n := c.of.n.Add(1); !s.memory || n%memorySample == 1 {
 		c.began = time.Now()
 	}
@@ -95,11 +95,10 @@ func (s *storeCalls) begin(ctx context.Context, m storeMethod, channel string, e
 	return c
 }
 
-func (c *storeCall) end() {
+func (c *storeCall) end(err error) {
 	if !c.began.IsZero() {
 		c.of.took.Add(time.Since(c.began))
 	}
-	err := *c.err
 	c.step.end(c.ctx, err)
 	if err != nil && !errors.Is(err, store.ErrKeyReused) && !errors.Is(err, store.ErrClosed) && !errors.Is(err, context.Canceled) {
 		c.of.failed.Add(1)
@@ -108,72 +107,72 @@ func (c *storeCall) end() {
 
 func (s *storeCalls) Append(ctx context.Context, channel string, e store.Entry, o store.AppendOptions) (_ store.Appended, err error) {
 	c := s.begin(ctx, callAppend, channel, &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Append(c.ctx, channel, e, o)
 }
 
 func (s *storeCalls) Begin(ctx context.Context, channel string) (_ store.Position, err error) {
 	c := s.begin(ctx, callBegin, channel, &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Begin(c.ctx, channel)
 }
 
 func (s *storeCalls) Range(ctx context.Context, channel string, q store.Query) (_ store.Page, err error) {
 	c := s.begin(ctx, callRange, channel, &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Range(c.ctx, channel, q)
 }
 
 func (s *storeCalls) Tops(ctx context.Context, channels []string) (_ []store.Position, err error) {
 	c := s.begin(ctx, callTops, "", &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Tops(c.ctx, channels)
 }
 
 func (s *storeCalls) Report(ctx context.Context, r store.Report) (known bool, err error) {
 	c := s.begin(ctx, callReport, "", &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Report(c.ctx, r)
 }
 
 func (s *storeCalls) Forget(ctx context.Context, replica string) (err error) {
 	c := s.begin(ctx, callForget, "", &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Forget(c.ctx, replica)
 }
 
 func (s *storeCalls) Replicas(ctx context.Context) (_ []store.Replica, err error) {
 	c := s.begin(ctx, callReplicas, "", &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Replicas(c.ctx)
 }
 
 func (s *storeCalls) Channels(ctx context.Context, prefix, after string, limit int) (_ []store.Count, err error) {
 	c := s.begin(ctx, callChannels, "", &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Channels(c.ctx, prefix, after, limit)
 }
 
 func (s *storeCalls) Channel(ctx context.Context, name string) (_ store.Count, err error) {
 	c := s.begin(ctx, callChannel, name, &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Channel(c.ctx, name)
 }
 
 func (s *storeCalls) UpdatePresence(ctx context.Context, replica string, changes []store.PresenceChange) (err error) {
 	c := s.begin(ctx, callPresence, "", &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.UpdatePresence(c.ctx, replica, changes)
 }
 
 func (s *storeCalls) Members(ctx context.Context, channel string, limit int) (_ []store.Member, total int, err error) {
 	c := s.begin(ctx, callMembers, channel, &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.Store.Members(c.ctx, channel, limit)
 }
 
 func (s *storeCalls) Hold(ctx context.Context, replica string, h store.Holding) (_ store.Held, err error) {
 	c := s.begin(ctx, callHold, "", &err)
-	defer c.end()
+	defer func() { c.end(err) }()
 	return s.holder.Hold(c.ctx, replica, h)
 }
