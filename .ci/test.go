@@ -53,6 +53,13 @@ const gorace = "clear_shadow_mmap_threshold=1073741824 atexit_sleep_ms=10"
 // pollerOff turns the hub's poller off. It ends the names of runs that do without.
 const pollerOff = "CHANNELS_POLLER=off"
 
+// foreign keeps the race detector out of the SDK for Go that e2e/connect uses. Its
+// Client.send reads the transport without the lock under which a disconnect takes it
+// away, and that was reported once in thousands of scenarios, as if it were the hub's.
+// v0.12.1 lacks the fix, github.com/centrifugal/centrifuge-go/pull/144. Locks and
+// channels of the SDK still count, so its callbacks are watched.
+const foreign = "-gcflags=github.com/centrifugal/centrifuge-go=-race=false"
+
 // timeout is the limit for one package: more than any needs on a busy machine.
 const timeout = "40m"
 
@@ -77,9 +84,9 @@ func main() {
 	// vet needs nothing but the processors, and takes what the tests leave, which
 	// mostly wait.
 	wait.Go(func() { r.step("vet", exec.Command("nice", "-n", "5", "make", "--no-print-directory", "vet")) })
-	wait.Go(func() { r.test("module e2e", "e2e", r.packages("e2e"), "-p", "1", "-parallel", "4") })
+	wait.Go(func() { r.test("module e2e", "e2e", r.packages("e2e"), "-p", "1", "-parallel", "4", foreign) })
 	wait.Go(func() { // each connection has a goroutine, as on systems without a poller
-		r.test("module e2e, "+pollerOff, "e2e", []string{"./protocol", "./hostile"}, "-p", "1", "-parallel", "4")
+		r.test("module e2e, "+pollerOff, "e2e", []string{"./faults", "./hostile", "./protocol", "./soak"}, "-p", "1", "-parallel", "4")
 	})
 	wait.Go(r.root)
 	wait.Go(func() {

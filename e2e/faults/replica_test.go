@@ -38,7 +38,8 @@ type replica struct {
 	addr string
 	mesh string // host:port of its mesh
 	argv []string
-	up   int // how many links of its mesh are up if all is well
+	env  []string // nil: that of the test
+	up   int      // how many links of its mesh are up if all is well
 	log  *basetest.Log
 }
 
@@ -98,6 +99,7 @@ func (r *replica) start() {
 func (r *replica) launch() {
 	r.t.Helper()
 	cmd := exec.Command(r.argv[0], r.argv[1:]...)
+	cmd.Env = r.env
 	r.log = &basetest.Log{}
 	cmd.Stdout, cmd.Stderr = r.log, r.log
 	r.Process = proctest.Run(r.t, cmd)

@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -50,6 +52,15 @@ func buildEarlier(t *testing.T) string {
 	return server
 }
 
+// runs makes the replica one of a build. An earlier one refuses a variable that it does
+// not know.
+func (r *replica) runs(build string) {
+	r.argv[0], r.env = build, nil
+	if build != binary {
+		r.env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CHANNELS_POLLER=") })
+	}
+}
+
 // Replicas are upgraded one after the other under load, and one is taken back.
 // Builds side by side understand each other: what is published on one arrives at
 // the other, nothing is lost where there is a history, and clients resume on
@@ -65,7 +76,7 @@ func TestUpgrade(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			all := three(t, redistest.Start(t), quiet, func(r *replica) {
-				r.argv[0] = old
+				r.runs(old)
 				if kind == "redis" {
 					r.overRedis()
 				}
@@ -75,7 +86,7 @@ func TestUpgrade(t *testing.T) {
 				t.Helper()
 				c.more(50)
 				r.terminate()
-				r.argv[0] = by
+				r.runs(by)
 				r.start()
 				linked(t, all...)
 				c.more(50)
@@ -179,7 +190,7 @@ func readTraced(t *testing.T, kind, old string) {
 	redis := redistest.Start(t)
 	r := newReplica(t, "a", "127.0.0.1", nil, "-redis", "redis://"+redis.Addr+"/0")
 	quiet(r)
-	r.argv[0] = old
+	r.runs(old)
 	client := redistest.NewClient(t, redis.Addr)
 	var m mesh.Mesh
 	var err error
