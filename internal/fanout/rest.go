@@ -63,11 +63,12 @@ func (s *Socket) Linger(read func(fd uintptr) bool) (hushed bool, err error) {
 	return true, err
 }
 
-// Hush ends Linger, if the reader is in it.
+// Hush ends Linger, if the reader is in it. It does nothing once the last frame is out:
+// the client's time for its answer runs, and would begin again.
 func (s *Socket) Hush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lingers && !s.hushed {
+	if s.lingers && !s.hushed && !s.writeDone {
 		s.hushed = true
 		s.conn.SetReadDeadline(time.Unix(1, 0)) // with the lock, or it might come after the reader has gone on
 	}

@@ -201,3 +201,28 @@ func TestLingerAtTheEnd(t *testing.T) {
 		s.Finish(nil, true)
 	}
 }
+
+// Once the last frame is out, the client's time for its answer runs. To be hushed does
+// not give it another.
+func TestHushAtTheEnd(t *testing.T) {
+	s, _, client := newSleeper(t, true)
+	left := make(chan bool)
+	go func() {
+		hushed, _ := s.Linger(func(fd uintptr) bool {
+			n, err := syscall.Read(int(fd), make([]byte, 100))
+			return n == 0 || err != nil && err != syscall.EAGAIN
+		})
+		left <- hushed
+	}()
+	basetest.Eventually(t, "it lingers", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.lingers
+	})
+	s.End([]*Frame{NewClose(1000, "bye")}, nil, false)
+	basetest.Eventually(t, "the last frame is noted as written", s.isOver)
+	s.Hush()
+	require.NoError(t, client.Close())
+	require.False(t, <-left)
+	s.Finish(nil, true)
+}

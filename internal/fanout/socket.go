@@ -234,6 +234,9 @@ func cut(conn net.Conn) {
 // would have the system throw away what is unread, and the close frame with it.
 func (s *Socket) AwaitClose() {
 	s.conn.SetReadDeadline(time.Now().Add(s.rest))
+	if s.isOver() { // wroteLast's deadline is gone
+		s.conn.SetReadDeadline(time.Now().Add(CloseTimeout))
+	}
 	io.Copy(io.Discard, s.conn)
 }
 

@@ -173,3 +173,27 @@ func TestSocketIsWrittenByItsReader(t *testing.T) {
 		})
 	}
 }
+
+// Who is waited for has CloseTimeout from the last frame on, and not the hour that it
+// could have taken to be written.
+func TestAwaitCloseAfterTheLastFrame(t *testing.T) {
+	e := newEngine(t, Config{WriteTimeout: time.Hour})
+	s, server, _ := newSocket(t, e)
+	require.NoError(t, s.Open(server, nil))
+	s.Start()
+	s.End([]*Frame{NewClose(1002, "bye")}, errCut, false)
+	basetest.Eventually(t, "the last frame is noted as written", s.isOver)
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		s.AwaitClose()
+	}()
+	select {
+	case <-waited:
+	case <-time.After(basetest.Patience):
+		t.Error("it waits for longer")
+		server.Close()
+		<-waited
+	}
+	s.Finish(nil, false)
+}
