@@ -12,25 +12,9 @@ import (
 func idle(b *bench) (line, error) {
 	n := b.n(9_500, 100) // on many machines a process may open 20,000 files
 	names := []string{"channels", "raw", "gws", "gorilla", "melody", "coder", "centrifuge"}
-	all, err := b.idles(names, n, 1)
-	if err != nil {
-		return line{}, err
-	}
-	var said []string
-	var resident []float64
-	for i, m := range all {
-		resident = append(resident, m.resident)
-		said = append(said, fmt.Sprintf("%s %.1f (%.1f)", names[i], m.resident, m.collected))
-	}
-	return line{
-		work:    fmt.Sprintf("%d idle connections: KiB of resident memory each (after a garbage collection)", n),
-		ours:    fmt.Sprintf("**%.1f** (%.1f)", all[0].resident, all[0].collected),
-		limit:   said[1],
-		peers:   strings.Join(said[2:], ", "),
-		target:  "≤ 4.0",
-		verdict: verdict(all[0].resident <= 4),
-		chart:   chart{"KiB", bars(1, names, resident), 4},
-	}, nil
+	l, err := b.idles(names, n, 1, func(m memory) string { return fmt.Sprintf(" (%.1f)", m.collected) })
+	l.work = fmt.Sprintf("%d idle connections: KiB of resident memory each (after a garbage collection)", n)
+	return l, err
 }
 
 // idleMany has more connections than one address has ports for.
@@ -41,30 +25,14 @@ func idleMany(b *bench) (line, error) {
 	if why := tooFewFiles(n); why != "" {
 		return skipped(work, why), nil
 	}
-	names := []string{"channels", "raw", "gws"}
-	all, err := b.idles(names, n, addresses)
-	if err != nil {
-		return line{}, err
-	}
-	var said []string
-	var resident []float64
-	for i, m := range all {
-		resident = append(resident, m.resident)
-		said = append(said, fmt.Sprintf("%s %.1f; %.1f", names[i], m.resident, m.kernel))
-	}
-	return line{
-		work:    work,
-		ours:    fmt.Sprintf("**%.1f**; %.1f", all[0].resident, all[0].kernel),
-		limit:   said[1],
-		peers:   said[2],
-		target:  "≤ 4.0",
-		verdict: verdict(all[0].resident <= 4),
-		chart:   chart{"KiB", bars(1, names, resident), 4},
-	}, nil
+	l, err := b.idles([]string{"channels", "raw", "gws"}, n, addresses, func(m memory) string { return fmt.Sprintf("; %.1f", m.kernel) })
+	l.work = work
+	return l, err
 }
 
-// idles returns the medians of several runs of idle, in which servers take turns.
-func (b *bench) idles(servers []string, n, addresses int) ([]memory, error) {
+// idles compares the medians of several runs of idle, in which servers take turns: ours,
+// the limit, and the peers. also says what the line has besides the resident memory.
+func (b *bench) idles(servers []string, n, addresses int, also func(memory) string) (line, error) {
 	all := make([][]memory, len(servers))
 	for range b.runs {
 		for i, server := range servers {
@@ -76,21 +44,33 @@ func (b *bench) idles(servers []string, n, addresses int) ([]memory, error) {
 				return own(server, o)
 			})
 			if err != nil {
-				return nil, err
+				return line{}, err
 			}
 			b.say("   %-12s %.1f KiB, %.1f after a collection, the kernel's %.1f", server, m.resident, m.collected, m.kernel)
 			all[i] = append(all[i], m)
 		}
 	}
-	medians := make([]memory, len(servers))
+	said, resident := make([]string, len(servers)), make([]float64, len(servers))
 	for i, ms := range all {
-		medians[i] = memory{
+		m := memory{
 			median(ms, func(m memory) float64 { return m.resident }),
 			median(ms, func(m memory) float64 { return m.collected }),
 			median(ms, func(m memory) float64 { return m.kernel }),
 		}
+		resident[i] = m.resident
+		said[i] = fmt.Sprintf("%s %.1f%s", servers[i], m.resident, also(m))
+		if i == 0 {
+			said[i] = fmt.Sprintf("**%.1f**%s", m.resident, also(m))
+		}
 	}
-	return medians, nil
+	return line{
+		ours:    said[0],
+		limit:   said[1],
+		peers:   strings.Join(said[2:], ", "),
+		target:  "≤ 4.0",
+		verdict: verdict(resident[0] <= 4),
+		chart:   chart{"KiB", bars(1, servers, resident), 4},
+	}, nil
 }
 
 // memory is what one of many connections takes, in KiB: as the system sees it, after a
