@@ -34,12 +34,19 @@ type replica struct {
 	said    Replica       // of itself
 	seen    time.Duration // see Memory.now
 	dead    bool          // only said is left
-	counts  map[string]*numbers
+	counts  map[string]*share
 	members map[memberKey]struct{}
 }
 
 // numbers are those of a Count.
 type numbers struct{ subscribers, publishes int }
+
+// share is what one replica has of a sum, which stays in sums as long as it has a share.
+// So a report looks each channel up once, and not in the tree.
+type share struct {
+	own numbers
+	sum *numbers
+}
 
 func newRegistry() registry {
 	return registry{
@@ -85,7 +92,7 @@ func (m *Memory) Report(ctx context.Context, rep Report) (known bool, err error)
 	known = ok && !r.dead
 	if !ok {
 		r = &replica{
-			counts:  make(map[string]*numbers),
+			counts:  make(map[string]*share),
 			members: make(map[memberKey]struct{}),
 		}
 		r.said.ID = strings.Clone(rep.Replica.ID)
@@ -192,30 +199,30 @@ func (m *Memory) countLocked(r *replica, channel string, n numbers) {
 		// The rows are pointers because setting a map's value also sets its
 		// key, which would keep the caller's memory.
 		channel = strings.Clone(channel)
-		row = new(numbers)
+		row = &share{sum: m.sumLocked(channel)}
 		r.counts[channel] = row
 		m.pin(int64(len(channel)) + countOverhead)
 	}
-	m.sumLocked(channel, n.subscribers-row.subscribers, n.publishes-row.publishes)
-	*row = n
+	row.sum.subscribers += n.subscribers - row.own.subscribers
+	row.sum.publishes += n.publishes - row.own.publishes
+	row.own = n
 	if n == (numbers{}) {
 		delete(r.counts, channel)
 		m.pin(-int64(len(channel)) - countOverhead)
+		if *row.sum == n {
+			m.reg.sums.Delete(channel)
+		}
 	}
 }
 
-func (m *Memory) sumLocked(channel string, subscribers, publishes int) {
+// sumLocked returns a channel's sum over all replicas, new if there is none.
+func (m *Memory) sumLocked(channel string) *numbers {
 	sum, ok := m.reg.sums.Get(channel)
 	if !ok {
 		sum = new(numbers)
-	}
-	sum.subscribers += subscribers
-	sum.publishes += publishes
-	if *sum == (numbers{}) {
-		m.reg.sums.Delete(channel)
-	} else if !ok {
 		m.reg.sums.Set(channel, sum)
 	}
+	return sum
 }
 
 // removeLocked forgets a replica.
