@@ -100,6 +100,14 @@ func (a onMesh) publish(channel string, body []byte) error {
 
 func (a onMesh) subscribers() int { return 0 }
 
+// newCounter makes that file.
+func newCounter(file string) (*atomic.Int64, error) {
+	if err := os.WriteFile(file, make([]byte, os.Getpagesize()), 0o600); err != nil {
+		return nil, err
+	}
+	return openCounter(file)
+}
+
 // openCounter maps the file that tells this process how much has arrived at
 // another one, so that a publisher does not outrun its subscribers.
 func openCounter(file string) (*atomic.Int64, error) {
@@ -130,29 +138,31 @@ func flood(a app, channels, goroutines, count, size, window int) error {
 		}
 	}
 	begin := taken.Load()
-	body := []byte(`{"p":"` + strings.Repeat("x", max(0, size-len(`{"p":""}`))) + `"}`)
+	body := []byte(`{"t":0,"p":"` + strings.Repeat("x", max(0, size-len(`{"t":0,"p":""}`))) + `"}`)
 	names := make([]string, channels)
 	for i := range names {
 		names[i] = "c" + strconv.Itoa(i)
 	}
 	var next, room atomic.Int64 // the number of messages that may be published by now
 	var turn sync.Mutex         // held by the goroutine that waits for more room
-	await := func(i int64) error {
+	var failed atomic.Pointer[error]
+	await := func(i int64) (ok bool) {
 		turn.Lock()
 		defer turn.Unlock()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(20 * time.Second); failed.Load() == nil; time.Sleep(time.Millisecond) {
 			now := taken.Load() - begin
 			if i < now+int64(window) {
 				room.Store(now + int64(window))
-				return nil
+				return true
 			}
 			if time.Now().After(end) {
-				return fmt.Errorf("%d of %d messages arrived", now, i)
+				err := fmt.Errorf("%d of %d messages arrived", now, i)
+				failed.CompareAndSwap(nil, &err)
 			}
 		}
+		return false
 	}
 	var wg sync.WaitGroup
-	var failed atomic.Pointer[error]
 	for range goroutines {
 		wg.Go(func() {
 			for failed.Load() == nil {
@@ -160,11 +170,8 @@ func flood(a app, channels, goroutines, count, size, window int) error {
 				if i >= int64(count) {
 					return
 				}
-				if window > 0 && i >= room.Load() {
-					if err := await(i); err != nil {
-						failed.CompareAndSwap(nil, &err)
-						return
-					}
+				if window > 0 && i >= room.Load() && !await(i) {
+					return
 				}
 				if err := a.publish(names[i%int64(channels)], body); err != nil {
 					failed.CompareAndSwap(nil, &err)

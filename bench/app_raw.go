@@ -20,19 +20,21 @@ import (
 // raw is the limit: no library, no reading, no goroutine for a connection. It
 // writes a message to one socket after the other.
 type raw struct {
-	every int // number of messages written at once
+	every int // number of a channel's messages written at once
 
-	mu     sync.Mutex
-	fds    map[string][]int      // by channel
-	conns  map[string][]net.Conn // used for writing with TLS
-	count  int
+	mu    sync.Mutex
+	rooms map[string]*rawRoom // by channel
+	count int
+}
+
+type rawRoom struct {
+	fds    []int
+	conns  []net.Conn // used for writing with TLS
 	queued []byte
 	n      int
 }
 
-func newRaw(every int) *raw {
-	return &raw{every: every, fds: make(map[string][]int), conns: make(map[string][]net.Conn)}
-}
+func newRaw(every int) *raw { return &raw{every: every, rooms: make(map[string]*rawRoom)} }
 
 func (a *raw) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	nc, in, err := w.(http.Hijacker).Hijack()
@@ -48,15 +50,19 @@ func (a *raw) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	channel := channelOf(r)
+	room := a.rooms[channelOf(r)]
+	if room == nil {
+		room = &rawRoom{}
+		a.rooms[channelOf(r)] = room
+	}
 	a.count++
-	a.conns[channel] = append(a.conns[channel], nc)
+	room.conns = append(room.conns, nc)
 	if sc, ok := nc.(syscall.Conn); ok {
 		rc, err := sc.SyscallConn()
 		if err != nil {
 			return
 		}
-		rc.Control(func(fd uintptr) { a.fds[channel] = append(a.fds[channel], int(fd)) })
+		rc.Control(func(fd uintptr) { room.fds = append(room.fds, int(fd)) })
 	}
 }
 
@@ -90,27 +96,31 @@ func skipFrame(r *bufio.Reader) error {
 func (a *raw) publish(channel string, body []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	text := message(body)
-	a.queued = append(a.queued, 0x81)
-	if len(text) < 126 {
-		a.queued = append(a.queued, byte(len(text)))
-	} else {
-		a.queued = binary.BigEndian.AppendUint16(append(a.queued, 126), uint16(len(text)))
-	}
-	a.queued = append(a.queued, text...)
-	if a.n++; a.n%a.every != 0 {
+	room := a.rooms[channel]
+	if room == nil {
 		return nil
 	}
-	defer func() { a.queued = a.queued[:0] }()
-	if len(a.fds) == 0 {
-		for _, nc := range a.conns[channel] {
-			if _, err := nc.Write(a.queued); err != nil {
+	text := message(body)
+	room.queued = append(room.queued, 0x81)
+	if len(text) < 126 {
+		room.queued = append(room.queued, byte(len(text)))
+	} else {
+		room.queued = binary.BigEndian.AppendUint16(append(room.queued, 126), uint16(len(text)))
+	}
+	room.queued = append(room.queued, text...)
+	if room.n++; room.n%a.every != 0 {
+		return nil
+	}
+	defer func() { room.queued = room.queued[:0] }()
+	if len(room.fds) == 0 {
+		for _, nc := range room.conns {
+			if _, err := nc.Write(room.queued); err != nil {
 				return err
 			}
 		}
 	}
-	for _, fd := range a.fds[channel] {
-		if err := writeAll(fd, a.queued); err != nil {
+	for _, fd := range room.fds {
+		if err := writeAll(fd, room.queued); err != nil {
 			return err
 		}
 	}

@@ -168,6 +168,25 @@ func (l *load) await(n int64) error {
 	return nil
 }
 
+// tell keeps a counter at the number of messages that all their receivers have got, of
+// which there are so many, until stop.
+func (l *load) tell(taken *atomic.Int64, receivers int64) (stop func()) {
+	done := make(chan struct{})
+	go func() { // ends with stop
+		t := time.NewTicker(200 * time.Microsecond)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				taken.Store(l.delivered.Load() / receivers)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
 // waited returns the p-quantile of the time that messages took.
 func (l *load) waited(p float64) time.Duration {
 	var all []int64
@@ -279,7 +298,7 @@ func (s *sub) frames(b []byte) (used int, err error) {
 }
 
 // stamps returns how many messages say when they were published, and notes how long
-// they took.
+// they took. Those of a flood say 0: they are only counted.
 func (s *sub) stamps(b []byte) (n int) {
 	for {
 		i := bytes.Index(b, stamp)
@@ -289,8 +308,10 @@ func (s *sub) stamps(b []byte) (n int) {
 		b = b[i+len(stamp):]
 		if end := bytes.IndexByte(b, ','); end > 0 {
 			if t, err := strconv.ParseInt(string(b[:end]), 10, 64); err == nil {
-				s.waited = append(s.waited, time.Now().UnixNano()-t)
 				n++
+				if t > 0 {
+					s.waited = append(s.waited, time.Now().UnixNano()-t)
+				}
 			}
 		}
 	}

@@ -23,13 +23,13 @@ type group struct {
 	dir      string
 	taken    *atomic.Int64 // how many messages have arrived, for the publisher
 	load     *load         // WebSockets on b
-	stop     chan struct{} // ends the counting goroutine
+	stop     func()        // ends the counting
 	base     int64         // deliveries before the measurement
 }
 
 func (g *group) close() {
 	if g.stop != nil {
-		close(g.stop)
+		g.stop()
 	}
 	if g.load != nil {
 		g.load.close()
@@ -55,10 +55,7 @@ func (b *bench) replicas(app, kind string, n int) (g *group, err error) {
 		return nil, err
 	}
 	counter := filepath.Join(g.dir, "taken")
-	if err = os.WriteFile(counter, make([]byte, os.Getpagesize()), 0o600); err != nil {
-		return nil, err
-	}
-	if g.taken, err = openCounter(counter); err != nil {
+	if g.taken, err = newCounter(counter); err != nil {
 		return nil, err
 	}
 	var addresses []string
@@ -110,19 +107,7 @@ func (g *group) listen() (err error) {
 	if err != nil {
 		return err
 	}
-	g.stop = make(chan struct{})
-	go func() { // ends with close
-		t := time.NewTicker(200 * time.Microsecond)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				g.taken.Store(g.load.delivered.Load())
-			case <-g.stop:
-				return
-			}
-		}
-	}()
+	g.stop = g.load.tell(g.taken, 1)
 	// A message that is published before its subscription is active does not
 	// arrive, so rounds are published until one arrives completely.
 	for end := time.Now().Add(time.Minute); ; {

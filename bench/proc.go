@@ -40,6 +40,11 @@ type child struct {
 // start starts a server alone on its processor.
 func (b *bench) start(name string) (*child, error) { return b.startOn(name, nil, serverCPU) }
 
+// startCounting is start with a counter of what has arrived.
+func (b *bench) startCounting(name, counter string) (*child, error) {
+	return b.startOn(name, []string{counterFile + "=" + counter}, serverCPU)
+}
+
 // startFree starts a server that the kernel may move between the processors,
 // since the rows of the mesh have more processes than there are processors. It
 // may have a counter.

@@ -39,6 +39,7 @@ var apps = map[string]func(args []string) (app, error){
 	"channels-metrics": func([]string) (app, error) { return newScraped() },
 	"raw":              func([]string) (app, error) { return newRaw(1), nil },
 	"raw16":            func([]string) (app, error) { return newRaw(16), nil },
+	"raw64":            func([]string) (app, error) { return newRaw(64), nil },
 	"http":             func([]string) (app, error) { return bareHTTP{}, nil },
 	"coder":            func([]string) (app, error) { return newCoder(), nil },
 	"gorilla":          func([]string) (app, error) { return newGorilla(), nil },
