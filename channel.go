@@ -165,7 +165,8 @@ func (ch *channel) take(f *frame) int {
 func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 	n := 0
 	cast := ch.group.Cast(&f.Frame, len(ch.subs))
-	for _, s := range ch.subs {
+	for i, s := range ch.subs {
+		fetchSome(ch.subs, i)
 		sender := f.isFrom(s)
 		if !sender {
 			n++
@@ -185,6 +186,17 @@ func (ch *channel) fanOutLocked(f *frame, paced bool, before Position) int {
 		ch.watchersLocked(func(c *watchedChannels) { c.delivered.Add(int64(n)) })
 	}
 	return n
+}
+
+// fetchSome brings the outboxes of the next subscribers near, each time that the loop over
+// them has come to their first.
+func fetchSome(subs []*subscription, i int) {
+	const some = 16
+	if i%some == 0 {
+		for _, s := range subs[i:min(i+some, len(subs))] {
+			s.out.Fetch()
+		}
+	}
 }
 
 // receiversLocked returns how many subscribers get a frame.

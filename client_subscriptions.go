@@ -10,23 +10,25 @@ import (
 
 // A subscription is one client's place in one channel, or in the feed of one pattern.
 type subscription struct {
-	client  *client
-	out     *fanout.Outbox // the client's
-	id      string         // the client's, for PublishOptions.Except
-	channel string         // the channel's name, or the pattern: names have no * and ?
+	// What fanOutLocked looks at comes first: it is near at the cost of one cache line.
 
-	ch    *channel // set by attach
-	feed  *feed    // set by feed.attach; then ch is nil
-	slot  int32    // in their subs, guarded by their mu; -1 if it is not in it
-	stage stage    // guarded by client.subs.mu
-	again bool     // the app has asked for it while it was not live, guarded by client.subs.mu
-	// These two are set before attach.
-	quiet bool // it does not want the channel's events
-	ofApp bool // the app has asked for it itself (connect_serverside.go)
+	out *fanout.Outbox // the client's
 	// own is where the subscriber is, guarded by ch.mu. It is nil if the
 	// subscriber is in step: it has what the channel has passed on, and gets
 	// what comes.
-	own *place
+	own   *place
+	slot  int32 // in the subs of ch or feed, guarded by their mu; -1 if it is not in it
+	stage stage // guarded by client.subs.mu
+	again bool  // the app has asked for it while it was not live, guarded by client.subs.mu
+	// These two are set before attach.
+	quiet bool // it does not want the channel's events
+	ofApp bool // the app has asked for it itself (connect_serverside.go)
+
+	client  *client
+	id      string   // the client's, for PublishOptions.Except
+	channel string   // the channel's name, or the pattern: names have no * and ?
+	ch      *channel // set by attach
+	feed    *feed    // set by feed.attach; then ch is nil
 
 	// right is what it depends on, besides who the client is: nil for most. It is set
 	// in order with the session's commands, and with client.subs.mu held.

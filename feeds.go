@@ -78,7 +78,8 @@ func (fd *feed) take(f *feedFrame) (receivers int) {
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
 	cast := fd.group.Cast(&f.Frame, len(fd.subs))
-	for _, s := range fd.subs {
+	for i, s := range fd.subs {
+		fetchSome(fd.subs, i)
 		if !f.isFrom(s) && (!inGoOnly || s.client.inGo()) {
 			receivers++
 			cast.To(s.out, fd.policy)

@@ -13,32 +13,89 @@ func (e *Engine) Group() Group { return Group{e} }
 // them, since processors would contend for the counter (BenchmarkFanOut). A Cast
 // belongs to one goroutine.
 type Cast struct {
+	engine    *Engine
 	f         *Frame
-	sum       *atomic.Int64
 	n, queued int
+	ready     *lanes // the sockets that are to be woken; nil until there is one
 }
 
 // Cast begins to send one of the Group's frames to up to n outboxes. Done must
 // follow.
 func (g *Group) Cast(f *Frame, n int) Cast {
-	sum := g.engine.counter(0)
-	f.hold(n, sum)
-	return Cast{f: f, sum: sum, n: n}
+	f.hold(n, g.engine.counter(0))
+	return Cast{engine: g.engine, f: f, n: n}
 }
+
+// Fetch brings the outbox's first cache line near. Memory is far: to fetch some outboxes
+// at a time, before a frame is sent to each of them, takes hardly longer than to fetch
+// one, whereas the lock of each would wait for what is on its way (BenchmarkFanOut).
+func (o *Outbox) Fetch() { atomic.LoadInt32(&o.head) }
 
 // To sends the frame to one outbox.
 func (c *Cast) To(o *Outbox, policy Policy) {
-	if o.put(c.f, policy, true, true) {
+	o.mu.Lock()
+	if o.state != open {
+		o.mu.Unlock()
+		return
+	}
+	if o.putLocked(c.f, policy, true) {
 		c.queued++
+	}
+	if o.scheduled {
+		o.mu.Unlock()
+		return
+	}
+	o.scheduled = true
+	s, lane := o.socket, o.lane
+	o.mu.Unlock()
+	if s == nil {
+		o.owner.Wake()
+		return
+	}
+	c.wake(s, lane)
+}
+
+// A lanes has sockets that are to be woken, for each writer of the Engine.
+type lanes struct{ of [][]*Socket }
+
+// laneBatch is how many sockets a writer gets at a time. It begins with the first ones
+// while others are still queued for.
+const laneBatch = 64
+
+// wake has a writer drain a socket, at the latest by Done.
+func (c *Cast) wake(s *Socket, lane uint16) {
+	e := c.engine
+	if c.n == 1 {
+		e.writers[lane].add(s)
+		return
+	}
+	if c.ready == nil {
+		c.ready = e.lanes.Get().(*lanes)
+	}
+	l := &c.ready.of[lane]
+	if *l = append(*l, s); len(*l) == laneBatch {
+		e.writers[lane].addAll(*l)
+		*l = (*l)[:0]
 	}
 }
 
 // Done ends the Cast.
 func (c *Cast) Done() {
-	if c.queued > 0 && c.f.Kind == Message {
-		c.f.Group.engine.Delivered.Add(int64(c.queued))
+	e := c.engine
+	if c.ready != nil {
+		for i, l := range c.ready.of {
+			if len(l) > 0 {
+				e.writers[i].addAll(l)
+			}
+			clear(l[:cap(l)])
+			c.ready.of[i] = l[:0]
+		}
+		e.lanes.Put(c.ready)
 	}
-	if c.f.letGo(c.n-c.queued, c.sum) && c.queued > 0 { // the writers were faster
+	if c.queued > 0 && c.f.Kind == Message {
+		e.Delivered.Add(int64(c.queued))
+	}
+	if c.f.letGo(c.n-c.queued, e.counter(0)) && c.queued > 0 { // the writers were faster
 		c.f.taken()
 	}
 }

@@ -19,8 +19,9 @@
 // The way of a frame: a [Cast] puts it into the outboxes (cast.go, outbox.go). If
 // one is full, its Policy makes room or ends it (policy.go). An outbox that was
 // empty wakes its [Owner]; for a socket this queues it for a writer (socket.go),
-// which takes all that waits, joins the frames (outbox.go, joined.go; frame.go encodes
-// each of them once, page.go those for pages) and writes them at once (writer.go).
+// to which a Cast hands some at a time. The writer takes all that waits, joins the
+// frames (outbox.go, joined.go; frame.go encodes each of them once, page.go those
+// for pages) and writes them at once (writer.go).
 //
 // A socket's reader needs no goroutine while nothing comes (rest.go).
 //

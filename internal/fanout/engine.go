@@ -38,6 +38,7 @@ type Engine struct {
 	config  Config
 	started time.Time // the clock of sockets' deadlines
 	writers []*writer
+	lanes   sync.Pool // of *lanes, for Casts
 	polls   sync.Once
 	poller  *poll.Poller  // set by polls: see polling
 	eager   atomic.Int32  // how many of the next messages are sampled in any case: see Sample
@@ -77,6 +78,7 @@ func New(c Config) *Engine {
 	for i := range e.writers {
 		e.writers[i] = newWriter(e)
 	}
+	e.lanes.New = func() any { return &lanes{make([][]*Socket, len(e.writers))} }
 	return e
 }
 

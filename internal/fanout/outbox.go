@@ -15,29 +15,37 @@ import (
 // sets scheduled calls the owner's Wake, and the drainer clears it when it finds
 // nothing more to take.
 type Outbox struct {
-	Format Format // set before the first frame is taken
-	Joined bool   // whether a WebSocket frame may have several texts: see appendJoined; the same
-	Sent   struct{ Messages, Bytes atomic.Int64 }
+	// To queue a frame touches only the first fields. They fill a cache line: a channel's
+	// message goes to thousands of outboxes, and to fetch them is most of the work. A
+	// drainer also touches the second line.
+
+	mu        sync.Mutex // guards the fields below, up to cutoff, except those that say otherwise
+	q         []*Frame   // q[head:] waits
+	one       [1]*Frame  // what q is while no more than one frame waits
+	bytes     int        // of what waits in q
+	socket    *Socket    // the owner, if a writer of the Engine drains it
+	head      int32
+	lane      uint16 // that writer's
+	state     state  // open until End or Abandon
+	scheduled bool   // somebody drains it
+
+	pong     *Frame        // the newest one that waits; it goes first, and is not counted
+	room     chan struct{} // not nil while somebody waits for room
+	told     int           // bytes of q's slots that queued counts, besides its frames
+	queued   *atomic.Int64 // what waits in this outbox and some others: see Frame.hold; set by Init
+	limit    int           // in bytes, overhead included; set by Init
+	Sent     struct{ Messages, Bytes atomic.Int64 }
+	Format   Format // set before the first frame is taken
+	Joined   bool   // whether a WebSocket frame may have several texts: see appendJoined; the same
+	disowned bool   // queued no longer counts this outbox
+
+	cause  error       // why it left the open state
+	over   func()      // see WhenOver
+	cutoff *time.Timer // of rest
 
 	engine *Engine
 	owner  Owner
-	limit  int           // in bytes, overhead included
-	queued *atomic.Int64 // what waits in this outbox and some others: see Frame.hold
 	rest   time.Duration // how long the receiver has for what waits once the outbox has ended; 0 is for ever
-
-	mu        sync.Mutex // guards the fields below
-	q         []*Frame   // q[head:] waits
-	head      int
-	bytes     int           // of what waits in q
-	told      int           // bytes of q's slots that queued counts, besides its frames
-	disowned  bool          // queued no longer counts this outbox
-	scheduled bool          // somebody drains it
-	state     state         // open until End or Abandon
-	pong      *Frame        // the newest one that waits; it goes first, and is not counted
-	cause     error         // why it left the open state
-	room      chan struct{} // not nil while somebody waits for room
-	over      func()        // see WhenOver
-	cutoff    *time.Timer   // of rest
 }
 
 type state uint8
@@ -65,7 +73,7 @@ const CloseTimeout = 3 * time.Second
 // CloseTimeout for what waits once the outbox has ended. A receiver of Values has
 // for ever, as it is in the same process.
 func (o *Outbox) Init(e *Engine, owner Owner, as Format) {
-	o.engine, o.owner, o.Format = e, owner, as
+	o.engine, o.owner, o.Format, o.q = e, owner, as, o.one[:0]
 	o.limit, o.queued = e.config.QueueBytes, e.Counter()
 	if as != Values {
 		o.rest = e.config.WriteTimeout + CloseTimeout
@@ -76,11 +84,11 @@ func (o *Outbox) Init(e *Engine, owner Owner, as Format) {
 func (o *Outbox) Cut(err error) { o.owner.Kill(err) }
 
 // Send queues a frame. If there is no room, the policy decides.
-func (o *Outbox) Send(f *Frame, policy Policy) { o.put(f, policy, false, true) }
+func (o *Outbox) Send(f *Frame, policy Policy) { o.put(f, policy, true) }
 
 // Queue is Send for a goroutine that calls Flush soon: until then, nobody is woken for
 // the frame.
-func (o *Outbox) Queue(f *Frame, policy Policy) { o.put(f, policy, false, false) }
+func (o *Outbox) Queue(f *Frame, policy Policy) { o.put(f, policy, false) }
 
 // Flush gets a drainer to work if something waits.
 func (o *Outbox) Flush() {
@@ -93,16 +101,26 @@ func (o *Outbox) Flush() {
 }
 
 // waitsLocked reports whether something waits.
-func (o *Outbox) waitsLocked() bool { return o.head < len(o.q) || o.pong != nil }
+func (o *Outbox) waitsLocked() bool { return int(o.head) < len(o.q) || o.pong != nil }
 
-// put is Send, and reports whether the frame waits now. With held, the caller has
-// already counted f, and uncounts it if put returns false.
-func (o *Outbox) put(f *Frame, policy Policy, held, wake bool) (queued bool) {
+// put is Send, or Queue without wake.
+func (o *Outbox) put(f *Frame, policy Policy, wake bool) {
 	o.mu.Lock()
 	if o.state != open {
 		o.mu.Unlock()
-		return false
+		return
 	}
+	o.putLocked(f, policy, false)
+	if !wake {
+		o.mu.Unlock()
+		return
+	}
+	o.scheduleAndUnlock()
+}
+
+// putLocked is Send for an outbox that is open, and reports whether the frame waits now.
+// With held, the caller has already counted f, and uncounts it if that is false.
+func (o *Outbox) putLocked(f *Frame, policy Policy, held bool) (queued bool) {
 	switch {
 	case f.Kind == Pong:
 		// It replaces one that waits: a flood of pings is answered once
@@ -114,7 +132,7 @@ func (o *Outbox) put(f *Frame, policy Policy, held, wake bool) (queued bool) {
 			f.hold(1, o.queued)
 		}
 		o.pushLocked(f)
-		queued = true
+		return true
 	case policy != Close && f.Kind == Event:
 		o.engine.droppedBy(policy).Add(1)
 	default:
@@ -122,12 +140,7 @@ func (o *Outbox) put(f *Frame, policy Policy, held, wake bool) (queued bool) {
 		slow := &o.engine.config.Slow
 		o.endLocked(slow.Last, slow.Cause, true)
 	}
-	if !wake {
-		o.mu.Unlock()
-		return queued
-	}
-	o.scheduleAndUnlock()
-	return queued
+	return false
 }
 
 // SendIfIdle queues a frame if nothing else waits, and reports whether it did.
@@ -180,7 +193,7 @@ func (o *Outbox) scheduleAndUnlock() {
 
 // pushLocked queues a frame that is counted.
 func (o *Outbox) pushLocked(f *Frame) {
-	if o.bytes > o.limit/2 && !o.engine.pressed.Load() {
+	if o.bytes > 0 && o.bytes > o.limit/2 && !o.engine.pressed.Load() {
 		o.engine.pressed.Store(true)
 	}
 	if o.head > 0 && len(o.q) == cap(o.q) { // reuse the room at the front before growing
@@ -190,7 +203,9 @@ func (o *Outbox) pushLocked(f *Frame) {
 	}
 	o.q = append(o.q, f)
 	o.bytes += f.Size()
-	o.tellLocked()
+	if len(o.q) >= countStep/slotBytes {
+		o.tellLocked()
+	}
 }
 
 // releaseLocked uncounts a frame that waits no longer.
@@ -228,7 +243,7 @@ func (r *released) flush(sum *atomic.Int64) {
 // tellLocked counts the queue itself, which frames do not share, in steps of some
 // kilobytes, so one message each for many receivers does not touch the shared counter.
 func (o *Outbox) tellLocked() {
-	n := (len(o.q) - o.head) * slotBytes
+	n := (len(o.q) - int(o.head)) * slotBytes
 	if d := n - o.told; (d >= countStep || d <= -countStep || n == 0 && d != 0) && !o.disowned {
 		o.told = n
 		o.queued.Add(int64(d))
@@ -347,7 +362,7 @@ func (o *Outbox) Disown() {
 func (o *Outbox) Next() (f *Frame, over bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.head == len(o.q) {
+	if int(o.head) == len(o.q) {
 		o.scheduled = false
 		return nil, o.state != open
 	}
@@ -380,7 +395,7 @@ func (o *Outbox) take(to []*Frame, r *released) []*Frame {
 		o.pong = nil
 	}
 	taken := 0
-	for o.head < len(o.q) {
+	for int(o.head) < len(o.q) {
 		f := o.q[o.head]
 		n := f.Size()
 		if taken > 0 && taken+n > writeBytes {
@@ -405,10 +420,10 @@ func (o *Outbox) take(to []*Frame, r *released) []*Frame {
 // tookLocked follows each taking.
 func (o *Outbox) tookLocked() {
 	o.tellLocked()
-	if o.head == len(o.q) {
+	if int(o.head) == len(o.q) {
 		o.q, o.head = o.q[:0], 0
 		if cap(o.q) > 16 { // an idle connection keeps little
-			o.q = nil
+			o.q = o.one[:0]
 		}
 	}
 	if o.bytes <= o.limit/2 {

@@ -115,8 +115,8 @@ func (o *Outbox) dropLocked(target int, count *atomic.Int64, drop func(*Frame) b
 			kept = append(kept, g)
 		}
 	}
-	clear(o.q[o.head+len(kept):])
-	o.q = o.q[:o.head+len(kept)]
+	clear(o.q[int(o.head)+len(kept):])
+	o.q = o.q[:int(o.head)+len(kept)]
 	o.tellLocked()
 	count.Add(int64(dropped))
 }

@@ -18,8 +18,8 @@ import (
 // is written. The other methods may be called concurrently.
 type Socket struct {
 	Outbox
-	conn   net.Conn        // nil until Open; set with Outbox.mu held
 	raw    syscall.RawConn // nil if only a goroutine may write: TLS
+	conn   net.Conn        // nil until Open; set with Outbox.mu held
 	writer *writer
 	watch  poll.Watch // of the reader, while it rests (rest.go)
 
@@ -60,9 +60,13 @@ func (s *Socket) Open(conn net.Conn, answer []byte) (err error) {
 		conn.Close()
 		return err
 	}
-	s.writer = s.engine.writers[s.engine.turn.Add(1)%uint32(len(s.engine.writers))]
+	lane := s.engine.turn.Add(1) % uint32(len(s.engine.writers))
+	s.writer = s.engine.writers[lane]
 	s.mu.Lock()
 	s.conn = conn
+	if s.raw != nil {
+		s.socket, s.lane = s, uint16(lane)
+	}
 	s.mu.Unlock()
 	return nil
 }

@@ -63,6 +63,17 @@ func (w *writer) add(s *Socket) {
 	}
 }
 
+// addAll is add for several.
+func (w *writer) addAll(s []*Socket) {
+	w.mu.Lock()
+	first := len(w.ready) == 0
+	w.ready = append(w.ready, s...)
+	w.mu.Unlock()
+	if first {
+		w.work.Signal()
+	}
+}
+
 func (w *writer) stop() {
 	w.mu.Lock()
 	w.stopped = true
