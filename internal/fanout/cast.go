@@ -1,7 +1,5 @@
 package fanout
 
-import "sync/atomic"
-
 // Frames of one Group, which is a channel, make room for each other in a full
 // queue. A Group may not be copied once it is used.
 type Group struct{ engine *Engine }
@@ -29,7 +27,7 @@ func (g *Group) Cast(f *Frame, n int) Cast {
 // Fetch brings the outbox's first cache line near. Memory is far: to fetch some outboxes
 // at a time, before a frame is sent to each of them, takes hardly longer than to fetch
 // one, whereas the lock of each would wait for what is on its way (BenchmarkFanOut).
-func (o *Outbox) Fetch() { atomic.LoadInt32(&o.head) }
+func (o *Outbox) Fetch() { o.head.Load() }
 
 // To sends the frame to one outbox.
 func (c *Cast) To(o *Outbox, policy Policy) {

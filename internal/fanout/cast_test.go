@@ -3,6 +3,7 @@ package fanout
 import (
 	"io"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -57,4 +58,22 @@ func TestOutboxIsNear(t *testing.T) {
 	var o Outbox
 	require.LessOrEqual(t, unsafe.Offsetof(o.scheduled), uintptr(line-1))
 	require.LessOrEqual(t, unsafe.Offsetof(o.disowned), uintptr(2*line-1))
+}
+
+// To fetch an outbox takes no lock, so it may come at any time.
+func TestFetchWhileAFrameIsTaken(t *testing.T) {
+	r := newReceiver(t, newEngine(t, Config{QueueBytes: 1 << 20}), Values)
+	var fetcher sync.WaitGroup
+	fetcher.Go(func() {
+		for range 1000 {
+			r.Fetch()
+		}
+	})
+	for range 1000 {
+		r.Send(text(nil, Said, "one"), Close)
+		r.Send(text(nil, Said, "two"), Close)
+		for f, _ := r.Next(); f != nil; f, _ = r.Next() {
+		}
+	}
+	fetcher.Wait()
 }
