@@ -50,8 +50,12 @@ func late(pkg string) uint {
 // another. GORACE in the environment has the last word.
 const gorace = "clear_shadow_mmap_threshold=1073741824 atexit_sleep_ms=10"
 
-// pollerOff turns the hub's poller off. It ends the names of runs that do without.
-const pollerOff = "CHANNELS_POLLER=off"
+// pollerOff turns the hub's poller off, and portable is the build tag that leaves out
+// what is not for every system. They end the names of runs that do without.
+const (
+	pollerOff = "CHANNELS_POLLER=off"
+	portable  = "portable"
+)
 
 // foreign keeps the race detector out of the SDK for Go that e2e/connect uses. Its
 // Client.send reads the transport without the lock under which a disconnect takes it
@@ -87,6 +91,9 @@ func main() {
 	wait.Go(func() { r.test("module e2e", "e2e", r.packages("e2e"), "-p", "1", "-parallel", "4", foreign) })
 	wait.Go(func() { // each connection has a goroutine, as on systems without a poller
 		r.test("module e2e, "+pollerOff, "e2e", []string{"./faults", "./hostile", "./protocol", "./soak"}, "-p", "1", "-parallel", "4")
+		// As on Windows, the library reads, and goroutines write.
+		r.test("module e2e, "+portable, "e2e", []string{"./protocol"}, "-tags", portable)
+		r.test("internal/fanout, "+portable, ".", []string{"./internal/fanout"}, "-tags", portable)
 	})
 	wait.Go(r.root)
 	wait.Go(func() {
@@ -244,8 +251,10 @@ func (r *report) read(what string, cmd *exec.Cmd) {
 		if e.Test == "" && (e.Action == "pass" || e.Action == "fail" || e.Action == "skip") {
 			found = found || e.Action == "fail"
 			name := e.Package
-			if strings.HasSuffix(what, pollerOff) {
-				name += " (" + pollerOff + ")"
+			for _, without := range []string{pollerOff, portable} {
+				if strings.HasSuffix(what, without) {
+					name += " (" + without + ")"
+				}
 			}
 			r.add(name, p, e.Action)
 		}

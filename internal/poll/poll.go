@@ -6,6 +6,9 @@
 // system itself, beside the runtime, and starts no goroutine until bytes are there.
 //
 // There is one for Linux (poll_linux.go). [New] says where there is none.
+//
+// The build tag portable leaves out the Poller, and whatever else is not for every
+// system, so that the tests can run on Linux what Windows runs.
 package poll
 
 import (
