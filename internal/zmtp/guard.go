@@ -39,6 +39,7 @@ type Guard struct {
 	skipped     int  // unknown commands, since the time below
 	since       time.Time
 	pass        int       // bytes of the present frame that have not been read yet
+	lent        int       // bytes at the front of r that Message has returned
 	more        bool      // the present message goes on after that frame
 	frames, sum int       // of the present message; its frames and bytes
 	begun       time.Time // when the guard first waited for more of it

@@ -177,7 +177,7 @@ func (m *Mesh) connect(t *target) (ended, other *link, err error) {
 		defer close(wrote)
 		l.write()
 	}()
-	err = readAll(l.conn, l.in, l.hear)
+	err = readAll(l.guard, l.in, l.hear)
 	l.close(err)
 	<-wrote
 	m.removeLink(t, l)

@@ -87,7 +87,7 @@
 //	how a packet leaves            publish.go encodes it (mesh/internal/packet) and finds who wants
 //	                               it (index.go), queue.go queues, seals (seal.go) and sends it
 //	how a packet arrives           dial.go runs the reader; link.go reads, through internal/zmtp
-//	                               (guard.go, timed.go), opens the seal and takes it, topics.go says whether it is wanted,
+//	                               (message.go, guard.go, timed.go), opens the seal and takes it, topics.go says whether it is wanted,
 //	                               mesh/internal/inbox delivers it
 //	how channels are asked for     topics.go on this side, heartbeat.go on the way, peer.go on the
 //	                               other; protocol.go has what the two sides say

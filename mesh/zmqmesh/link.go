@@ -72,14 +72,14 @@ var (
 )
 
 // readAll hands each message to take until one of them fails or the connection
-// ends.
-func readAll(c *zmq4.Conn, in *seal, take func([]byte) error) error {
+// ends. The next one overwrites it.
+func readAll(g *zmtp.Guard, in *seal, take func([]byte) error) error {
 	for {
-		msg, err := c.RecvMsg()
+		b, err := g.Message()
 		if err != nil {
 			return err
 		}
-		b, err := in.open(msg.Frames[0])
+		b, err = in.open(b)
 		if err == nil {
 			err = take(b)
 		}

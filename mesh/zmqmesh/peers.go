@@ -52,7 +52,7 @@ func (m *Mesh) serve(c net.Conn, shaken func()) error {
 		return nil
 	}
 	go p.write() // ends with the connection; this goroutine waits for it
-	err = readAll(p.conn, p.in, p.ask)
+	err = readAll(p.guard, p.in, p.ask)
 	p.close(err)
 	<-p.wrote
 	m.removePeer(p)
