@@ -26,9 +26,19 @@ type topic struct {
 type topics [shards]topicShard
 
 type topicShard struct {
-	mu  sync.RWMutex // guards the field below
-	all map[topic]*subscribed
-	_   [24]byte // so that two of them share no cache line
+	mu       sync.RWMutex // guards the fields below
+	channels map[string]*subscribed
+	prefixes map[string]*subscribed
+	_        [24]byte // so that two of them share no cache line
+}
+
+// of returns the topics of t's kind. They are apart, since a string is found faster than
+// a topic.
+func (s *topicShard) of(t topic) map[string]*subscribed {
+	if t.prefix {
+		return s.prefixes
+	}
+	return s.channels
 }
 
 // subscribed is a topic that is subscribed to.
@@ -45,8 +55,8 @@ func (t *topics) find(channel []byte) (string, bool) {
 	s := &t[maphash.Bytes(seed, channel)%shards] // the same as shardOf
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	found, ok := s.all[topic{name: string(channel)}]
-	if !ok {
+	found := s.channels[string(channel)] // does not allocate a string
+	if found == nil {
 		return "", false
 	}
 	return found.name, true
@@ -57,13 +67,13 @@ func (m *Mesh) subscribe(t topic) {
 	s := &m.topics[shardOf(t.name)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.all[t]
+	w := s.of(t)[t.name]
 	if w == nil {
-		if s.all == nil {
-			s.all = make(map[topic]*subscribed)
+		if s.channels == nil {
+			s.channels, s.prefixes = make(map[string]*subscribed), make(map[string]*subscribed)
 		}
 		w = &subscribed{topic: t}
-		s.all[t] = w
+		s.of(t)[t.name] = w
 		if t.prefix {
 			m.begins.Add(t.name, t)
 		}
@@ -79,7 +89,7 @@ func (m *Mesh) unsubscribe(t topic) {
 	s := &m.topics[shardOf(t.name)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.all[t]
+	w := s.of(t)[t.name]
 	if w == nil || !w.still {
 		return
 	}
@@ -108,7 +118,7 @@ func (m *Mesh) sweep() {
 		case time.Since(w.left) < lingering:
 			kept = append(kept, w)
 		default:
-			delete(s.all, w.topic)
+			delete(s.of(w.topic), w.name)
 			if w.prefix {
 				m.begins.Remove(w.name, w.topic)
 			}
@@ -128,8 +138,10 @@ func (m *Mesh) wantAll(l *link) {
 	for i := range m.topics {
 		s := &m.topics[i]
 		s.mu.RLock()
-		for t := range s.all {
-			l.want(t, true)
+		for _, all := range []map[string]*subscribed{s.channels, s.prefixes} {
+			for _, w := range all {
+				l.want(w.topic, true)
+			}
 		}
 		s.mu.RUnlock()
 	}
