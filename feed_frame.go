@@ -18,7 +18,7 @@ type feedFrame struct {
 func newFeedFrame(fd *feed, channel string, m *Message, except string) *feedFrame {
 	f := &feedFrame{frame: frame{except: except}, feed: fd, from: channel}
 	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &fd.group, f, uint32(m.Publisher.size())
-	f.encode(channel, m)
+	f.encode(make([]byte, textRoom(channel, m)), channel, m)
 	return f
 }
 

@@ -56,38 +56,56 @@ func millisOf(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
+// A shortFrame has room for a short text. So most messages make one object instead of
+// two.
+type shortFrame struct {
+	frame
+	room [200]byte
+}
+
 // newMessageFrame encodes m. The frame does not keep m.Body. The text does not have the
 // publisher.
 func newMessageFrame(ch *channel, m Message) *frame {
-	f := &frame{channel: ch}
+	var f *frame
+	var room []byte
+	if size := textRoom("", &m); size <= len(shortFrame{}.room) {
+		short := new(shortFrame)
+		f, room = &short.frame, short.room[:]
+	} else {
+		f, room = new(frame), make([]byte, size)
+	}
+	f.channel = ch
 	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &ch.group, f, uint32(m.Publisher.size())
 	if m.Header == headerPresence {
 		f.Kind = fanout.Event
 	}
-	f.encode("", &m)
+	f.encode(room, "", &m)
 	return f
 }
 
-// encode makes the text. It says either the channel, if that is given, or the message's
-// position, if it has one.
-func (f *frame) encode(channel string, m *Message) {
+// textRoom returns how much room encode needs at most.
+func textRoom(channel string, m *Message) int {
+	size := fanout.HeaderRoom + len(`{"header":"","body":}`) + len(m.Header) + len(m.Body)
+	if channel != "" {
+		size += len(`"channel":"",`) + len(channel)
+	} else if m.Position != (Position{}) {
+		size += len(`,"offset":18446744073709551615,"epoch":""`) + len(m.Position.Epoch)
+	}
+	if !m.Time.IsZero() {
+		size += len(`,"time":1000000000000`)
+	}
+	return size
+}
+
+// encode makes the text in room. It says either the channel, if that is given, or the
+// message's position, if it has one.
+func (f *frame) encode(room []byte, channel string, m *Message) {
 	f.message = liveMessage{Header: m.Header, Position: m.Position, Publisher: m.Publisher, time: millisOf(m.Time)}
 	var at *Position
 	if channel == "" {
 		at = f.at()
 	}
-	size := fanout.HeaderRoom + len(`{"header":"","body":}`) + len(m.Header) + len(m.Body)
-	if at != nil {
-		size += len(`,"offset":18446744073709551615,"epoch":""`) + len(at.Epoch)
-	}
-	if f.message.time != 0 {
-		size += len(`,"time":1000000000000`)
-	}
-	if channel != "" {
-		size += len(`"channel":"",`) + len(channel)
-	}
-	b := make([]byte, fanout.HeaderRoom, size)
-	b = appendHead(b, channel, m.Header)
+	b := appendHead(room[:fanout.HeaderRoom], channel, m.Header)
 	f.message.from = uint32(len(b) - fanout.HeaderRoom)
 	b = append(b, m.Body...)
 	f.message.to = uint32(len(b) - fanout.HeaderRoom)
