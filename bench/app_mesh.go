@@ -32,12 +32,16 @@ import (
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // openMesh opens a mesh from the arguments of a server's name: KIND ID ADDRESS
-// and, for "zmq", the other replicas' addresses. ADDRESS is where "zmq"
-// listens, or where Redis is.
+// and, for "zmq" and "unsealed", which is zmqmesh without a key, the other replicas'
+// addresses. ADDRESS is where these listen, or where Redis is.
 func openMesh(args []string) (mesh.Mesh, error) {
 	switch {
-	case len(args) >= 3 && args[0] == "zmq":
-		return zmqmesh.New(zmqmesh.Options{ReplicaID: args[1], Listen: args[2], Peers: args[3:], Logger: quiet})
+	case len(args) >= 3 && !brokered(args[0]):
+		o := zmqmesh.Options{ReplicaID: args[1], Listen: args[2], Peers: args[3:], Logger: quiet}
+		if args[0] == "zmq" {
+			o.Key = []byte("the key of a benchmark")
+		}
+		return zmqmesh.New(o)
 	case len(args) == 3 && args[0] == "redis":
 		return redismesh.New(redis.NewClient(&redis.Options{Addr: args[2]}), redismesh.Options{ReplicaID: args[1], Logger: quiet})
 	case len(args) == 3 && args[0] == "plain":
@@ -46,9 +50,14 @@ func openMesh(args []string) (mesh.Mesh, error) {
 	return nil, fmt.Errorf("no mesh %q", args)
 }
 
-// newReplica returns a hub on a mesh. Its Store is its own memory, since no
+func brokered(kind string) bool { return kind == "redis" || kind == "plain" }
+
+// newReplica returns a hub on a mesh, or a relay in place of both. The hub's Store is its own memory, since no
 // channel of the benchmark keeps history.
 func newReplica(args []string) (app, error) {
+	if args[0] == "bare" {
+		return newRelay(args)
+	}
 	m, err := openMesh(args)
 	if err != nil {
 		return nil, err
