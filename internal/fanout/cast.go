@@ -27,7 +27,7 @@ func (g *Group) Cast(f *Frame, n int) Cast {
 // Fetch brings the outbox's first cache line near. Memory is far: to fetch some outboxes
 // at a time, before a frame is sent to each of them, takes hardly longer than to fetch
 // one, whereas the lock of each would wait for what is on its way (BenchmarkFanOut).
-func (o *Outbox) Fetch() { o.head.Load() }
+func (o *Outbox) Fetch() { o.socket.Load() }
 
 // To sends the frame to one outbox.
 func (c *Cast) To(o *Outbox, policy Policy) {
@@ -44,7 +44,7 @@ func (c *Cast) To(o *Outbox, policy Policy) {
 		return
 	}
 	o.scheduled = true
-	s, lane := o.socket, o.lane
+	s, lane := o.socket.Load(), o.lane
 	o.mu.Unlock()
 	if s == nil {
 		o.owner.Wake()

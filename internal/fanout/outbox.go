@@ -19,15 +19,15 @@ type Outbox struct {
 	// message goes to thousands of outboxes, and to fetch them is most of the work. A
 	// drainer also touches the second line.
 
-	mu        sync.Mutex   // guards the fields below, up to cutoff, except those that say otherwise
-	q         []*Frame     // q[head:] waits
-	one       [1]*Frame    // what q is while no more than one frame waits
-	bytes     int          // of what waits in q
-	socket    *Socket      // the owner, if a writer of the Engine drains it
-	head      atomic.Int32 // only Fetch loads it without mu
-	lane      uint16       // that writer's
-	state     state        // open until End or Abandon
-	scheduled bool         // somebody drains it
+	mu        sync.Mutex // guards the fields below, up to cutoff, except those that say otherwise
+	q         []*Frame   // q[head:] waits
+	one       [1]*Frame  // what q is while no more than one frame waits
+	bytes     int        // of what waits in q
+	head      int32
+	lane      uint16                 // the writer that drains socket
+	state     state                  // open until End or Abandon
+	scheduled bool                   // somebody drains it
+	socket    atomic.Pointer[Socket] // the owner, if a writer of the Engine drains it; atomic for Fetch alone
 
 	pong     *Frame        // the newest one that waits; it goes first, and is not counted
 	room     chan struct{} // not nil while somebody waits for room
@@ -101,17 +101,7 @@ func (o *Outbox) Flush() {
 }
 
 // waitsLocked reports whether something waits.
-func (o *Outbox) waitsLocked() bool { return len(o.waitingLocked()) > 0 || o.pong != nil }
-
-// waitingLocked returns the queue.
-func (o *Outbox) waitingLocked() []*Frame { return o.q[o.head.Load():] }
-
-// setHeadLocked changes head, mostly not: a store that others may load takes longer.
-func (o *Outbox) setHeadLocked(n int) {
-	if head := int32(n); head != o.head.Load() {
-		o.head.Store(head)
-	}
-}
+func (o *Outbox) waitsLocked() bool { return int(o.head) < len(o.q) || o.pong != nil }
 
 // put is Send, or Queue without wake.
 func (o *Outbox) put(f *Frame, policy Policy, wake bool) {
@@ -206,11 +196,10 @@ func (o *Outbox) pushLocked(f *Frame) {
 	if o.bytes > 0 && o.bytes > o.limit/2 && !o.engine.pressed.Load() {
 		o.engine.pressed.Store(true)
 	}
-	if len(o.q) == cap(o.q) && o.head.Load() > 0 { // reuse the room at the front before growing
-		n := copy(o.q, o.waitingLocked())
+	if o.head > 0 && len(o.q) == cap(o.q) { // reuse the room at the front before growing
+		n := copy(o.q, o.q[o.head:])
 		clear(o.q[n:])
-		o.q = o.q[:n]
-		o.setHeadLocked(0)
+		o.q, o.head = o.q[:n], 0
 	}
 	o.q = append(o.q, f)
 	o.bytes += f.Size()
@@ -254,7 +243,7 @@ func (r *released) flush(sum *atomic.Int64) {
 // tellLocked counts the queue itself, which frames do not share, in steps of some
 // kilobytes, so one message each for many receivers does not touch the shared counter.
 func (o *Outbox) tellLocked() {
-	n := len(o.waitingLocked()) * slotBytes
+	n := (len(o.q) - int(o.head)) * slotBytes
 	if d := n - o.told; (d >= countStep || d <= -countStep || n == 0 && d != 0) && !o.disowned {
 		o.told = n
 		o.queued.Add(int64(d))
@@ -280,7 +269,7 @@ func (o *Outbox) End(last []*Frame, cause error, drop bool) {
 
 func (o *Outbox) endLocked(last []*Frame, cause error, drop bool) {
 	if drop {
-		kept, waiting := o.q[:0], o.waitingLocked()
+		kept, waiting := o.q[:0], o.q[o.head:]
 		if len(waiting) > 0 && waiting[0].Kind == Place {
 			kept = append(kept, waiting[0]) // without it, a browser would come back to what is then the present
 			waiting = waiting[1:]
@@ -289,8 +278,7 @@ func (o *Outbox) endLocked(last []*Frame, cause error, drop bool) {
 			o.releaseLocked(f)
 		}
 		clear(o.q[len(kept):])
-		o.q, o.pong = kept, nil
-		o.setHeadLocked(0)
+		o.q, o.head, o.pong = kept, 0, nil
 		o.tellLocked()
 	}
 	for _, f := range last {
@@ -317,11 +305,10 @@ func (o *Outbox) abandonLocked(cause error) {
 	if o.cause == nil {
 		o.cause = cause
 	}
-	for _, f := range o.waitingLocked() {
+	for _, f := range o.q[o.head:] {
 		o.releaseLocked(f)
 	}
-	o.q, o.pong = nil, nil
-	o.setHeadLocked(0)
+	o.q, o.head, o.pong = nil, 0, nil
 	o.tellLocked()
 	o.state = closed
 	if o.cutoff != nil {
@@ -362,7 +349,7 @@ func (o *Outbox) Disown() {
 	if o.disowned {
 		return
 	}
-	for _, f := range o.waitingLocked() {
+	for _, f := range o.q[o.head:] {
 		f.letGo(1, o.queued)
 	}
 	o.queued.Add(-int64(o.told))
@@ -375,18 +362,18 @@ func (o *Outbox) Disown() {
 func (o *Outbox) Next() (f *Frame, over bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	head := int(o.head.Load())
-	if head == len(o.q) {
+	if int(o.head) == len(o.q) {
 		o.scheduled = false
 		return nil, o.state != open
 	}
-	f = o.q[head]
-	o.q[head] = nil
+	f = o.q[o.head]
+	o.q[o.head] = nil
+	o.head++
 	o.bytes -= f.Size()
 	if !o.disowned && f.letGo(1, o.queued) {
 		f.taken()
 	}
-	o.tookLocked(head + 1)
+	o.tookLocked()
 	return f, false
 }
 
@@ -407,39 +394,38 @@ func (o *Outbox) take(to []*Frame, r *released) []*Frame {
 		to = append(to, o.pong)
 		o.pong = nil
 	}
-	head, taken := int(o.head.Load()), 0
-	for head < len(o.q) {
-		f := o.q[head]
+	taken := 0
+	for int(o.head) < len(o.q) {
+		f := o.q[o.head]
 		n := f.Size()
 		if taken > 0 && taken+n > writeBytes {
 			break
 		}
 		taken += n
 		to = append(to, f)
-		o.q[head] = nil
-		head++
+		o.q[o.head] = nil
+		o.head++
 		o.bytes -= n
 		if !o.disowned {
 			r.add(f, o.queued)
 		}
 	}
-	o.tookLocked(head)
+	o.tookLocked()
 	if len(to) == 0 {
 		o.scheduled = false
 	}
 	return to
 }
 
-// tookLocked follows each taking, after which the queue begins at head.
-func (o *Outbox) tookLocked(head int) {
-	if head == len(o.q) {
-		o.q, head = o.q[:0], 0
+// tookLocked follows each taking.
+func (o *Outbox) tookLocked() {
+	o.tellLocked()
+	if int(o.head) == len(o.q) {
+		o.q, o.head = o.q[:0], 0
 		if cap(o.q) > 16 { // an idle connection keeps little
 			o.q = o.one[:0]
 		}
 	}
-	o.setHeadLocked(head)
-	o.tellLocked()
 	if o.bytes <= o.limit/2 {
 		o.roomLocked()
 	}

@@ -81,7 +81,7 @@ func (o *Outbox) makeRoomLocked(f *Frame, policy Policy) bool {
 // makeRoomForOthersLocked is makeRoomLocked for what is no message.
 func (o *Outbox) makeRoomForOthersLocked(f *Frame, target int, count *atomic.Int64) {
 	newest := make(map[*Group]*Frame)
-	for _, g := range o.waitingLocked() {
+	for _, g := range o.q[o.head:] {
 		if g.Kind == Message {
 			newest[g.Group] = g
 		}
@@ -105,9 +105,9 @@ func (o *Outbox) dropLocked(target int, count *atomic.Int64, drop func(*Frame) b
 	if o.bytes <= target {
 		return
 	}
-	kept := o.waitingLocked()[:0]
+	kept := o.q[o.head:o.head]
 	dropped := 0
-	for _, g := range o.waitingLocked() {
+	for _, g := range o.q[o.head:] {
 		if o.bytes > target && drop(g) {
 			o.releaseLocked(g)
 			dropped++
@@ -115,8 +115,8 @@ func (o *Outbox) dropLocked(target int, count *atomic.Int64, drop func(*Frame) b
 			kept = append(kept, g)
 		}
 	}
-	clear(o.waitingLocked()[len(kept):])
-	o.q = o.q[:int(o.head.Load())+len(kept)]
+	clear(o.q[int(o.head)+len(kept):])
+	o.q = o.q[:int(o.head)+len(kept)]
 	o.tellLocked()
 	count.Add(int64(dropped))
 }

@@ -65,7 +65,8 @@ func (s *Socket) Open(conn net.Conn, answer []byte) (err error) {
 	s.mu.Lock()
 	s.conn = conn
 	if s.raw != nil {
-		s.socket, s.lane = s, uint16(lane)
+		s.lane = uint16(lane)
+		s.socket.Store(s)
 	}
 	s.mu.Unlock()
 	return nil
