@@ -252,13 +252,28 @@ func (s *Socket) Finish(err error, abandon bool) {
 	s.watch.Remove()
 	s.mu.Lock()
 	s.readDone = true
+	left := abandon && err == io.EOF && !s.scheduled // by the client, and nobody writes
 	if abandon {
 		s.abandonLocked(err)
 		s.writeDone = true
 	}
 	done := s.writeDone
 	s.mu.Unlock()
-	if done {
+	if left {
+		s.hangUp()
+	} else if done {
 		s.conn.Close()
 	}
+}
+
+// hangUp closes a connection that its client has left without a close frame. If all that
+// was written has arrived, it resets the connection: that takes one packet and not two
+// with their answers, a tenth of what a client costs that comes and goes (bench's row
+// connect). A client that has closed only its own direction can read what has arrived
+// all the same: only Linux says that it has, and keeps it after a reset.
+func (s *Socket) hangUp() {
+	if c, ok := s.conn.(*net.TCPConn); ok && s.raw != nil && unacknowledged(s.raw) == 0 {
+		c.SetLinger(0)
+	}
+	s.conn.Close()
 }

@@ -197,3 +197,51 @@ func TestAwaitCloseAfterTheLastFrame(t *testing.T) {
 	}
 	s.Finish(nil, false)
 }
+
+// A client that closes its own direction without a close frame reads all that was written
+// before, whether or not it has arrived by then.
+func TestSocketOfAClientThatClosesItsDirection(t *testing.T) {
+	long := strings.Repeat("x", 10_000)
+	for name, c := range map[string]struct {
+		messages         int
+		written, arrived bool
+	}{
+		"all has arrived":          {3, true, true},
+		"some of it is on its way": {25, true, false},    // more than the client's socket holds
+		"not all is written":       {2000, false, false}, // more than both sockets hold
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, Config{QueueBytes: 64 << 20, WriteTimeout: time.Minute})
+			s, server, client := newSocket(t, e)
+			require.NoError(t, server.SetWriteBuffer(1<<20))
+			require.NoError(t, s.Open(server, []byte("hello\r\n")))
+			s.Start()
+			for range c.messages {
+				s.Send(text(nil, Said, long), Close)
+			}
+			basetest.Eventually(t, "the sockets have what they take", func() bool {
+				s.mu.Lock()
+				written := !s.scheduled
+				s.mu.Unlock()
+				switch left := unacknowledged(s.raw); { // -1 if the system does not tell
+				case c.arrived:
+					return written && left <= 0
+				case c.written:
+					return written && left != 0
+				}
+				return e.Written.Load() > 1<<20
+			})
+			require.NoError(t, client.CloseWrite())
+			_, err := server.Read(make([]byte, 1))
+			require.Equal(t, io.EOF, err)
+			s.Finish(io.EOF, true)
+			got, err := io.ReadAll(client)
+			if !c.arrived {
+				require.NoError(t, err, "it is no reset")
+			}
+			if want := len("hello\r\n") + c.messages*len(text(nil, Said, long).Bytes(WebSocket)); c.written {
+				require.Len(t, got, want)
+			}
+		})
+	}
+}
