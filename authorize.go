@@ -50,7 +50,11 @@ type Request struct {
 
 // authorize asks the app whether a client may do something. What another user's channel
 // keeps to its user, it refuses without asking.
-func (h *Hub) authorize(ctx context.Context, r Request) error {
+func (h *Hub) authorize(ctx context.Context, r Request) error { return h.decide(ctx, &r) }
+
+// decide is authorize. Request is too large to be copied from call to call, on the stack
+// of each connection's goroutine.
+func (h *Hub) decide(ctx context.Context, r *Request) error {
 	if r.Identity.expired() {
 		return ErrExpired
 	}
@@ -60,7 +64,11 @@ func (h *Hub) authorize(ctx context.Context, r Request) error {
 	if h.opts.Authorize == nil {
 		return nil
 	}
-	err := h.guard("Authorize", func() error { return h.opts.Authorize(ctx, r) })
+	return h.askApp(ctx, r)
+}
+
+func (h *Hub) askApp(ctx context.Context, r *Request) error {
+	err := h.guard("Authorize", func() error { return h.opts.Authorize(ctx, *r) })
 	if err == nil {
 		return nil
 	}
@@ -69,9 +77,9 @@ func (h *Hub) authorize(ctx context.Context, r Request) error {
 
 // authorizeUntil is authorize for a subscription. It also returns when the right to
 // it ends; the zero time is never.
-func (h *Hub) authorizeUntil(ctx context.Context, r Request) (time.Time, error) {
+func (h *Hub) authorizeUntil(ctx context.Context, r *Request) (time.Time, error) {
 	if h.opts.Authorize == nil { // nothing is allocated
-		return time.Time{}, h.authorize(ctx, r)
+		return time.Time{}, h.decide(ctx, r)
 	}
 	var until time.Time
 	r.Until = func(t time.Time) {
@@ -79,7 +87,7 @@ func (h *Hub) authorizeUntil(ctx context.Context, r Request) (time.Time, error) 
 			until = t
 		}
 	}
-	if err := h.authorize(ctx, r); err != nil {
+	if err := h.decide(ctx, r); err != nil {
 		return time.Time{}, err
 	}
 	if !until.IsZero() && !time.Now().Before(until) {

@@ -12,18 +12,26 @@ import (
 // since can resume: where it begins.
 func (ch *channel) attach(ctx context.Context, s *subscription, from start) (began Position, err error) {
 	if from.last != 0 {
-		o, err := ch.open(ctx, s, from)
-		if err == nil {
-			o.send(s)
-			s.follow(&o)
-		}
-		return o.from, err
+		return ch.attachLast(ctx, s, from)
 	}
 	err = ch.enter(ctx, s, from.named, func(pos Position) {
 		began = pos
 		ch.beginAtLocked(s, from.since)
 	})
 	return began, err
+}
+
+// attachLast is attach for a start with the newest messages. It is not inlined, since an
+// opening is large, and most have none.
+//
+//go:noinline
+func (ch *channel) attachLast(ctx context.Context, s *subscription, from start) (began Position, err error) {
+	o, err := ch.open(ctx, s, from)
+	if err == nil {
+		o.send(s)
+		s.follow(&o)
+	}
+	return o.from, err
 }
 
 // enter makes s a subscriber of a channel in use. It calls begin before s gets

@@ -39,7 +39,9 @@ func CheckName(name string) error {
 
 // isPattern reports whether what a client gives as a channel's name is a pattern: it
 // has a character that no name has.
-func isPattern(name string) bool { return strings.ContainsAny(name, "*?") }
+func isPattern(name string) bool {
+	return strings.IndexByte(name, '*') >= 0 || strings.IndexByte(name, '?') >= 0
+}
 
 // compilePattern parses a pattern: 1 to [MaxNameBytes] bytes of UTF-8, with what may
 // stand in names and what package pattern gives a meaning. It keeps no memory of text.

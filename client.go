@@ -68,7 +68,13 @@ type client struct {
 // initClient prepares a client. If channel is not empty, it is the one that the client
 // wants to subscribe to.
 func (h *Hub) initClient(c *client, out *fanout.Outbox, channel string, info Client) {
-	c.hub, c.out, c.info = h, out, info
+	c.info = info
+	c.init(h, out, channel)
+}
+
+// init is initClient for a client whose info is set already.
+func (c *client) init(h *Hub, out *fanout.Outbox, channel string) {
+	c.hub, c.out = h, out
 	if channel != "" {
 		c.subs.start(newSubscription(c, channel))
 	}
@@ -100,16 +106,16 @@ func (c *client) policy() fanout.Policy { return fanout.Policy(c.subs.policy.Loa
 // is not let in.
 func (c *client) enter(ctx context.Context) (in context.Context, done func()) {
 	h := c.hub
-	in, cancel := context.WithCancel(ctx)
+	coming := &coming{Context: ctx}
 	if e := c.info.Identity.Expires; !e.IsZero() {
 		c.expiry = c.endAt(e)
 	}
-	c.out.WhenOver(cancel)
+	c.out.WhenOver(coming.end)
 	h.clients.expect(c) // from here on the hub may end it
 	c.endIfClosing()
-	return in, func() {
+	return coming, func() {
 		c.out.WhenOver(nil)
-		cancel()
+		coming.end()
 	}
 }
 
@@ -216,20 +222,22 @@ func (c *client) mayCome(ctx context.Context, s *subscription, token string) (un
 
 // mayHave asks the app whether the client may have a subscription, and until when.
 func (c *client) mayHave(ctx context.Context, s *subscription, token string) (until time.Time, err error) {
-	r := c.request(s, token)
-	if until, err = c.hub.authorizeUntil(ctx, r); err == nil {
+	var r Request
+	c.fill(&r, s, token)
+	if until, err = c.hub.authorizeUntil(ctx, &r); err == nil {
 		err = c.hub.checkInfo(&r.Identity)
 	}
 	return until, err
 }
 
-// request is what Authorize is asked about a subscription.
-func (c *client) request(s *subscription, token string) Request {
-	r := Request{Action: ActionSubscribe, Channel: s.channel, Pattern: isPattern(s.channel), Identity: c.identity(), Token: token}
-	if c.session != nil { // other connections are none yet
-		r.Client = c.info.ID
+// fill sets what Authorize is asked about a subscription.
+func (c *client) fill(r *Request, s *subscription, token string) {
+	r.Action, r.Channel, r.Pattern, r.Token = ActionSubscribe, s.channel, isPattern(s.channel), token
+	if c.session == nil {
+		r.Identity = c.info.Identity
+		return
 	}
-	return r
+	c.session.fill(r)
 }
 
 // identity is who the client is. For a session it may change.

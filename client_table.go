@@ -66,7 +66,8 @@ func (t *clientTable) newID() string {
 	t.next++
 	n := t.next
 	t.mu.Unlock()
-	return t.prefix + strconv.FormatUint(n, 36)
+	var id [64]byte
+	return string(strconv.AppendUint(append(id[:0], t.prefix...), n, 36))
 }
 
 // expect makes a client findable that is being let in. add or remove follows.

@@ -30,10 +30,25 @@ const closeTimeout = fanout.CloseTimeout
 // serveWebSocket subscribes, upgrades, and returns. The connection goes on
 // without the handler, whose goroutine and buffers are freed. After an error
 // there is no connection.
-func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string, info Client, q channelQuery) error {
+func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string) error {
+	if err := checkHandshake(w, r); err != nil {
+		return err // before presence shows a member that comes and goes
+	}
+	q, err := channelQueryOf(r, false)
+	if err != nil {
+		return err
+	}
+	if q.as == fanout.Named {
+		return ErrBadQuery.saying("format=event is for an event stream (Accept: text/event-stream); a WebSocket has no names for its messages")
+	}
 	c := &conn{}
+	c.info.Transport = transportWebSocket
+	if _, err := h.arrives(r, &c.info); err != nil {
+		return err
+	}
+	defer h.fan.Conns.Leave()
 	c.Socket.Init(h.fan)
-	h.initClient(&c.client, &c.Socket.Outbox, name, info)
+	c.init(h, &c.Socket.Outbox, name)
 	c.heartbeat, c.placed = q.heartbeat, q.position
 	if q.as == fanout.BodyEvents {
 		c.Format = fanout.Bodies
@@ -43,13 +58,8 @@ func (h *Hub) serveWebSocket(w http.ResponseWriter, r *http.Request, name string
 	if err := c.letIn(r.Context(), q.start); err != nil {
 		return err
 	}
-	// A middleware's Hijack may panic, as gin's does if the writer below has none.
-	var early []byte
-	err := h.guard("the upgrade", func() (err error) {
-		c.admit()
-		early, err = h.upgrade(w, r, c)
-		return err
-	})
+	c.admit()
+	early, err := h.upgrade(w, r, c)
 	if err != nil {
 		c.leave()
 		c.Abandon(err)
@@ -79,7 +89,7 @@ func (c *conn) start(early []byte) {
 
 // Readable starts a goroutine that reads: see Socket.Rest. It ends with the next rest, or
 // with the connection.
-func (c *conn) Readable() { go c.serve(nil, false) }
+func (c *conn) Readable() { go c.resume() }
 
 var errText = errors.New("channels: a text message that is not UTF-8")
 
@@ -155,6 +165,7 @@ func (c *conn) refused(err error, id json.RawMessage) error {
 // finish takes the connection out of the hub. err is why the reading ended.
 func (c *conn) finish(err error) {
 	switch {
+	case err == io.EOF: // as for most, so that nothing is allocated to find out
 	case errors.Is(err, errText):
 		// RFC 6455 section 8.1: such a connection fails.
 		c.End([]*fanout.Frame{newCloseFrame(closeBadText, reasonBadText)}, err, false)
@@ -171,15 +182,19 @@ func (c *conn) finish(err error) {
 		c.session.entering.Wait() // no hook comes after OnDisconnect
 	}
 
-	var ne net.Error
-	if ended && websocket.CloseStatus(err) == -1 && !(errors.As(err, &ne) && ne.Timeout()) {
+	if ended && websocket.CloseStatus(err) == -1 && !isTimeout(err) {
 		c.AwaitClose() // the client has not answered the close frame
 	}
 	c.Finish(err, !ended)
-	if cause == nil && websocket.CloseStatus(err) == -1 && !errors.Is(err, io.EOF) {
+	if cause == nil && err != io.EOF && websocket.CloseStatus(err) == -1 && !errors.Is(err, io.EOF) {
 		cause = err
 	}
 	c.gone(cause)
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }
 
 // isProtocolError tells what a client did wrong from what the network did.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A hijacker finds the http.Hijacker of a request.
@@ -33,6 +34,15 @@ func (u *hijacker) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) {
 	return nil, nil, err
 }
 
+// whyNot says whose fault it is that err came of hijack.
+func (u *hijacker) whyNot(err error) error {
+	if inner := innermost(u.ResponseWriter); u.failed != inner {
+		return errNotHijackable.saying(wrapped, inner, "Hijack", "WebSocket").because(err)
+	}
+	return errNotHijackable.saying("the http.ResponseWriter of this server, a %T, has a Hijack method that fails, so no WebSocket can be opened; "+
+		"give that type a method Unwrap() http.ResponseWriter in place of its Hijack, or mount the hub outside of that middleware", u.failed).because(err)
+}
+
 // upgrade makes a WebSocket of the request: it takes the socket over from net/http, whose
 // buffers are freed, and answers the handshake. If it fails, nothing has been written yet.
 // After errGone nothing can be. early is what the client has sent already.
@@ -41,6 +51,8 @@ func (u *hijacker) hijack() (nc net.Conn, rw *bufio.ReadWriter, err error) {
 // middleware. Some hold it back until the handler returns (gin's, gzip), and if
 // Hijack failed after it, nobody could be told.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) (early []byte, err error) {
+	// A middleware's Hijack may panic, as gin's does if the writer below has none.
+	defer caught(h.log, "the upgrade", "", &err)
 	protocols := channelProtocols
 	if c.session != nil {
 		protocols = sessionProtocols
@@ -50,14 +62,9 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) (early []
 	u := hijacker{ResponseWriter: w}
 	nc, rw, err := u.hijack()
 	if err != nil {
-		if inner := innermost(w); u.failed != inner {
-			return nil, errNotHijackable.saying(wrapped, inner, "Hijack", "WebSocket").because(err)
-		}
-		return nil, errNotHijackable.saying("the http.ResponseWriter of this server, a %T, has a Hijack method that fails, so no WebSocket can be opened; "+
-			"give that type a method Unwrap() http.ResponseWriter in place of its Hijack, or mount the hub outside of that middleware", u.failed).because(err)
+		return nil, u.whyNot(err)
 	}
-	b := appendSwitch(make([]byte, 0, 256), r, chosen(r, protocols), c.Format.Deflates())
-	if err := c.Open(nc, appendOthers(b, w.Header())); err != nil {
+	if err := c.open(nc, w, r, chosen(r, protocols)); err != nil {
 		return nil, errGone
 	}
 	if n := rw.Reader.Buffered(); n > 0 {
@@ -66,6 +73,16 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, c *conn) (early []
 		c.received.bytes.Add(int64(n))
 	}
 	return early, nil
+}
+
+// answers are buffers for the answers to handshakes.
+var answers = sync.Pool{New: func() any { return new([512]byte) }}
+
+// open answers the handshake.
+func (c *conn) open(nc net.Conn, w http.ResponseWriter, r *http.Request, protocol string) error {
+	room := answers.Get().(*[512]byte)
+	defer answers.Put(room)
+	return c.Open(nc, appendOthers(appendSwitch(room[:0], r, protocol, c.Format.Deflates()), w.Header()))
 }
 
 // appendSwitch appends the answer to a handshake that checkHandshake has checked (RFC

@@ -15,19 +15,40 @@ import (
 // connection ends, and then takes it out of the hub. With talks, the client is expected
 // to say something soon.
 func (c *conn) serve(early []byte, talks bool) {
-	w := newWire(c, early)
+	w := &wire{conn: c, early: early}
 	if talks {
 		w.talk()
 	}
-	err := c.hub.guard("a connection", w.read)
+	w.serve()
+}
+
+// resume is serve for a connection that rested. Most rest until their clients leave, and
+// then nothing is made ready to read more.
+func (c *conn) resume() {
+	early, chunk, err := c.tryRead(c.RawConn(), false, false)
+	if err != nil {
+		c.over(err)
+		return
+	}
+	w := &wire{conn: c, early: early, chunk: chunk}
+	w.serve()
+}
+
+func (w *wire) serve() {
+	err := w.hub.guard("a connection", w.read)
 	if err == errRests { // it may be another goroutine's already
 		return
 	}
-	if errors.As(err, new(*panicked)) {
-		c.End(farewell(ErrInternal, closeInternal), err, true)
+	if isPanic(err) {
+		w.End(farewell(ErrInternal, closeInternal), err, true)
 	}
 	w.hush()
 	w.giveUp()
+	w.over(err)
+}
+
+// over takes the connection out of the hub. err is why the reading ended.
+func (c *conn) over(err error) {
 	c.finish(err)
 	c.hub.fan.Conns.Leave()
 }

@@ -19,21 +19,49 @@ var chunks = sync.Pool{New: func() any { return new(chunk) }}
 // try reads once. If nothing has come, it waits if wait is set, and otherwise returns
 // false. It also does for a talker that was hushed.
 func (w *wire) try(raw syscall.RawConn, wait bool) (came bool, err error) {
-	w.wait = wait
-	if wait && w.talks {
-		_, err = w.Linger(w.tryRead)
-	} else {
-		err = raw.Read(w.tryRead)
-	}
-	if err == nil {
-		err = w.readErr
-	}
+	w.early, w.chunk, err = w.tryRead(raw, wait, wait && w.talks)
 	return len(w.early) > 0, err
 }
 
+// tryRead is try: it returns what has come, and the chunk that this is a part of. With
+// linger, the reader can be hushed.
+func (c *conn) tryRead(raw syscall.RawConn, wait, linger bool) (came []byte, of *chunk, err error) {
+	r := readers.Get().(*reader)
+	r.wait = wait
+	if linger {
+		_, err = c.Linger(r.once)
+	} else {
+		err = raw.Read(r.once)
+	}
+	if came, of = r.came, r.chunk; err == nil {
+		err = r.err
+	}
+	r.came, r.chunk, r.err = nil, nil, nil
+	readers.Put(r)
+	if len(came) > 0 {
+		c.heard(len(came))
+	}
+	return came, of, err
+}
+
+// A reader makes one read. It is kept, since a function for each would be allocated.
+type reader struct {
+	once  func(fd uintptr) bool // readOnce
+	wait  bool
+	came  []byte
+	chunk *chunk
+	err   error
+}
+
+var readers = sync.Pool{New: func() any {
+	r := &reader{}
+	r.once = r.readOnce
+	return r
+}}
+
 // readOnce makes one non-blocking read. It returns false to be called again when
 // something has come.
-func (w *wire) readOnce(fd uintptr) bool {
+func (r *reader) readOnce(fd uintptr) bool {
 	b := chunks.Get().(*chunk)
 	for {
 		n, err := syscall.Read(int(fd), b[:])
@@ -41,15 +69,14 @@ func (w *wire) readOnce(fd uintptr) bool {
 		case err == syscall.EINTR:
 			continue
 		case n > 0:
-			w.early, w.chunk = b[:n], b
-			w.heard(n)
+			r.came, r.chunk = b[:n], b
 			return true
 		case err == nil:
-			w.readErr = io.EOF
+			r.err = io.EOF
 		case err != syscall.EAGAIN:
-			w.readErr = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
+			r.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
 		}
 		chunks.Put(b)
-		return w.readErr != nil || !w.wait
+		return r.err != nil || !r.wait
 	}
 }

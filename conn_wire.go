@@ -33,17 +33,6 @@ type wire struct {
 	between bool
 	given   atomic.Bool // the library's connection was given up
 	talks   bool        // the connection is one of the talkers
-
-	// These are try's.
-	tryRead func(fd uintptr) bool
-	wait    bool
-	readErr error
-}
-
-func newWire(c *conn, early []byte) *wire {
-	w := &wire{conn: c, early: early}
-	w.tryRead = w.readOnce
-	return w
 }
 
 // The library's buffers are small, since the connections whose library waits for more

@@ -57,6 +57,12 @@ func (c *client) beginSession() {
 	c.session = &session{client: c, format: formatOf(c.out.Format.Protobuf())}
 }
 
+// fill sets what Authorize is told of a session's client, and not of other connections,
+// which are none yet when it is asked. It is not inlined into their way (Hub.route).
+//
+//go:noinline
+func (s *session) fill(r *Request) { r.Identity, r.Client = s.identity(), s.client.info.ID }
+
 func (s *session) identity() Identity {
 	s.mu.Lock()
 	defer s.mu.Unlock()

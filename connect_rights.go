@@ -83,7 +83,7 @@ func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *c
 	if err := checkSubscriptionToken(r.Token); err != nil {
 		return err
 	}
-	until, err := c.hub.authorizeUntil(s.ctx, c.request(sub, r.Token))
+	until, err := s.askFor(sub, r.Token)
 	if err != nil {
 		return refreshError(err)
 	}
@@ -92,6 +92,13 @@ func (s *session) refreshSubscription(r *clientproto.SubRefreshRequest, reply *c
 	result.Expires, result.TTL = ttl(until)
 	reply.SubRefresh = &result
 	return nil
+}
+
+// askFor asks the app whether the client may have a subscription, and until when.
+func (s *session) askFor(sub *subscription, token string) (until time.Time, err error) {
+	var r Request
+	s.client.fill(&r, sub, token)
+	return s.client.hub.authorizeUntil(s.ctx, &r)
 }
 
 // askAgain asks the app again whether the client may have its subscriptions, after its
@@ -113,7 +120,7 @@ func (s *session) askAgain() {
 			}
 			token = r.token
 		}
-		until, err := c.hub.authorizeUntil(s.ctx, c.request(sub, token))
+		until, err := s.askFor(sub, token)
 		if err == nil {
 			s.holds(sub, token, until)
 			continue

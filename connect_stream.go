@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"github.com/channels-go/channels/internal/clientproto"
 	"github.com/channels-go/channels/internal/fanout"
@@ -84,10 +85,12 @@ func sendsProtobuf(r *http.Request) bool {
 // serveSession serves a session over a stream, until either side ends. first is its
 // first frame, or nil if the body has it. An error means that nothing was written.
 func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, transport string, as fanout.Format, first []byte) error {
-	info, known, leave, err := h.arrives(r)
+	info := Client{Transport: transport}
+	known, err := h.arrives(r, &info)
 	if err != nil {
 		return err
 	}
+	leave := sync.OnceFunc(h.fan.Conns.Leave)
 	defer leave()
 	if first == nil {
 		err = h.body(w, r, h.opts.batchBytes(), func(b []byte) error {
@@ -99,7 +102,6 @@ func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, transport str
 			return err
 		}
 	}
-	info.Transport = transport
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := newStream(w, cancel)

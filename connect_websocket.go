@@ -29,27 +29,27 @@ func (h *Hub) serveConnect(w http.ResponseWriter, r *http.Request, _ string, _ u
 	if err := checkHandshake(w, r); err != nil {
 		return err
 	}
-	info, known, leave, err := h.arrives(r)
+	c := &conn{}
+	c.info.Transport = transportWebSocket
+	known, err := h.arrives(r, &c.info)
 	if err != nil {
 		return err
 	}
-	defer leave()
-	info.Transport = transportWebSocket
-	c := &conn{}
+	defer h.fan.Conns.Leave()
 	c.Socket.Init(h.fan)
 	c.Format = fanout.ClientJSON
 	if wantsProtobuf(r) {
 		c.Format = fanout.ClientProtobuf
 	}
-	c.Joined = r.URL.RawQuery != "" && r.URL.Query().Get(paramLines) == "many"
-	h.initClient(&c.client, &c.Socket.Outbox, "", info)
+	c.Joined = r.URL.RawQuery != "" && wantsLines(r)
+	c.init(h, &c.Socket.Outbox, "")
 	c.beginSession()
 	c.session.known = known
 	h.clients.expect(&c.client) // from here on the hub may end it
 	h.clients.await(&c.client)
 	c.endIfClosing()
-	var early []byte
-	if err := h.guard("the upgrade", func() (err error) { early, err = h.upgrade(w, r, c); return err }); err != nil {
+	early, err := h.upgrade(w, r, c)
+	if err != nil {
 		c.Abandon(err)
 		c.gone(err)
 		return err
@@ -57,6 +57,11 @@ func (h *Hub) serveConnect(w http.ResponseWriter, r *http.Request, _ string, _ u
 	c.start(early)
 	return nil
 }
+
+// wantsLines is not inlined: see readChannelQuery.
+//
+//go:noinline
+func wantsLines(r *http.Request) bool { return r.URL.Query().Get(paramLines) == "many" }
 
 // wantsProtobuf reports whether the client asks for Protobuf, by a subprotocol or in
 // the query.

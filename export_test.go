@@ -258,6 +258,12 @@ func Observed(ctx context.Context, h *Hub) {
 	step.end(ctx, nil)
 }
 
+// ComingContext is the context of a client that is being let in, and what ends it.
+func ComingContext(request context.Context) (ctx context.Context, end func()) {
+	c := &coming{Context: request}
+	return c, c.end
+}
+
 // Routes are the hub's endpoints.
 func Routes() []string { return slices.Sorted(maps.Keys(endpoints)) }
 

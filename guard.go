@@ -12,13 +12,17 @@ import (
 func (h *Hub) guard(name string, f func() error) error { return guard(h.log, name, f) }
 
 func guard(log *slog.Logger, name string, f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			log.Error("panic in "+name, "panic", r, "stack", string(debug.Stack()))
-			err = &panicked{ErrInternal.because(fmt.Errorf("panic in %s: %v", name, r))}
-		}
-	}()
+	defer caught(log, name, "", &err)
 	return f()
+}
+
+// caught is deferred by what is guarded itself: to call it by guard takes more stack. It
+// puts the two parts of the name together only for a panic.
+func caught(log *slog.Logger, kind, name string, err *error) {
+	if r := recover(); r != nil {
+		log.Error("panic in "+kind+name, "panic", r, "stack", string(debug.Stack()))
+		*err = &panicked{ErrInternal.because(fmt.Errorf("panic in %s%s: %v", kind, name, r))}
+	}
 }
 
 // panicked is an ErrInternal that also ends the connection that it happened on.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/channels-go/channels/internal/fanout"
@@ -32,12 +33,12 @@ func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, _ string, _ ur
 	if err := h.checkReferer(r); err != nil {
 		return err
 	}
-	info, _, leave, err := h.arrives(r)
-	if err != nil {
+	info := Client{Transport: transportSSE}
+	if _, err := h.arrives(r, &info); err != nil {
 		return err
 	}
+	leave := sync.OnceFunc(h.fan.Conns.Leave)
 	defer leave()
-	info.Transport = transportSSE
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := newStream(w, cancel)

@@ -8,8 +8,12 @@ import (
 	"github.com/channels-go/channels/internal/unread"
 )
 
-// serve answers a request.
-func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
+// A handler is what Hub.Handler returns.
+type handler Hub
+
+// ServeHTTP answers a request.
+func (a *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := (*Hub)(a)
 	if tokenDue(r.Context()) {
 		r = withoutIdentity(r)
 	}
@@ -19,19 +23,32 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// route calls the endpoint that a request names. It does not use an http.ServeMux, so
-// that each error is JSON with a code and each 405 has its Allow.
+// route calls the endpoint that a request names. The goroutine of each connection grows
+// its stack to the deepest call that it makes, and to copy the stack costs as much as
+// the rest of the hub's part in a handshake. So what finds the way has returned before
+// the endpoint is called, and calls on the way to a WebSocket keep little on the stack:
+// 4 KiB are enough (bench's row connect).
+func (h *Hub) route(w http.ResponseWriter, r *http.Request) error {
+	end, route, name, err := h.find(w, r)
+	if end == nil {
+		return err
+	}
+	return h.call(w, r, route, end, name)
+}
+
+// find returns the endpoint that a request names, or nil if there is nothing to call, or
+// nothing any more. It does not use an http.ServeMux, so that each error is JSON with a
+// code and each 405 has its Allow.
 //
 // The path is split before it is unescaped: a name with %2F in it is one
 // invalid name, not two parts of the path. A slash at the end makes no
 // difference.
-func (h *Hub) route(w http.ResponseWriter, r *http.Request) error {
+func (h *Hub) find(w http.ResponseWriter, r *http.Request) (end *endpoint, route, name string, err error) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	if n := len(parts) - 1; n > 0 && parts[n] == "" {
 		parts = parts[:n]
 	}
-	name := ""
-	route := parts[0]
+	route = parts[0]
 	switch {
 	case len(parts) == 2 && parts[0] == "channel":
 		name, route = parts[1], "channel/{name}"
@@ -48,45 +65,44 @@ func (h *Hub) route(w http.ResponseWriter, r *http.Request) error {
 	case len(parts) > 1:
 		route = ""
 	}
-	end, ok := endpoints[route]
-	if !ok {
+	if end = endpoints[route]; end == nil {
 		if err := h.admits(w, r, nil); err != nil {
-			return err
+			return nil, "", "", err
 		}
-		return notFound(r.URL.Path)
+		return nil, "", "", notFound(r.URL.Path)
 	}
 	if r.Method == http.MethodGet && end.takes(r.Method) && !end.plain && r.ContentLength != 0 {
 		// The hub would read the body as a WebSocket's frames, while a proxy in
 		// front takes it for a body: a way to smuggle messages past the proxy.
-		return errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or an event stream must not have one")
+		return nil, "", "", errBadHandshake.saying("this request has a body; a GET that opens a WebSocket or an event stream must not have one")
 	}
 	if r.Method != http.MethodPost { // the body of no other method is read
 		unread.Leave(w, r)
 	}
-	if err := h.admits(w, r, &end); err != nil {
-		return err
+	if err := h.admits(w, r, end); err != nil {
+		return nil, "", "", err
 	}
 	switch {
 	case r.Method == http.MethodOptions:
 		w.Header().Set("Allow", end.allow())
 		boundAnswer(w, refusalTimeout)
 		w.WriteHeader(http.StatusNoContent)
-		return nil
+		return nil, "", "", nil
 	case r.Method == http.MethodHead && end.method == http.MethodGet && end.plain:
 	case r.Method == http.MethodConnect && route == "channel/{name}":
-		return errUpgrade.saying("WebSocket over HTTP/2 is not served; open it over HTTP/1.1")
+		return nil, "", "", errUpgrade.saying("WebSocket over HTTP/2 is not served; open it over HTTP/1.1")
 	case !end.takes(r.Method):
 		w.Header().Set("Allow", end.allow())
-		return wrongMethod(r.Method, route, end)
+		return nil, "", "", wrongMethod(r.Method, route, end)
 	}
-	return h.guard("the handler of "+route, func() error { return h.call(w, r, route, end, name) })
+	return end, route, name, nil
 }
 
 // call calls an endpoint, once the name and the query are valid and the client is
 // known to be allowed to, as far as the table says what to check.
-func (h *Hub) call(w http.ResponseWriter, r *http.Request, route string, end endpoint, name string) error {
-	name, err := url.PathUnescape(name)
-	if err != nil {
+func (h *Hub) call(w http.ResponseWriter, r *http.Request, route string, end *endpoint, name string) (err error) {
+	defer caught(h.log, "the handler of ", route, &err)
+	if name, err = url.PathUnescape(name); err != nil {
 		return ErrBadChannel.saying("the channel name in the path is not percent-encoded correctly")
 	}
 	if strings.Contains(route, "{name}") {
@@ -121,10 +137,10 @@ type endpoint struct {
 
 var noQuery = []string{}
 
-var endpoints map[string]endpoint
+var endpoints map[string]*endpoint
 
 func init() { // not a literal, which would refer to itself through the handlers
-	endpoints = map[string]endpoint{
+	endpoints = map[string]*endpoint{
 		"channel/{name}":       {http.MethodGet, false, false, nil, "", (*Hub).serveChannel},
 		"connection/websocket": {http.MethodGet, false, false, nil, "", (*Hub).serveConnect},
 
@@ -150,12 +166,12 @@ func init() { // not a literal, which would refer to itself through the handlers
 }
 
 // takes reports whether the endpoint has a method.
-func (e endpoint) takes(method string) bool {
+func (e *endpoint) takes(method string) bool {
 	one, other, _ := strings.Cut(e.method, ", ")
 	return method == one || method == other
 }
 
-func (e endpoint) allow() string {
+func (e *endpoint) allow() string {
 	if e.plain {
 		return "GET, HEAD, OPTIONS"
 	}
@@ -164,7 +180,7 @@ func (e endpoint) allow() string {
 
 // wrongMethod says which methods an endpoint has. To a client that posts to the
 // channel itself, it says where to publish.
-func wrongMethod(method, route string, end endpoint) *Error {
+func wrongMethod(method, route string, end *endpoint) *Error {
 	allowed := strings.Replace(end.allow(), ", OPTIONS", " and OPTIONS", 1)
 	hint := ""
 	if method == http.MethodPost && (route == "channel/{name}" || route == "v1/channel/{name}") {

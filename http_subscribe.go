@@ -12,53 +12,48 @@ import (
 
 // serveChannel is GET /channel/{name}/: a WebSocket, or server-sent events.
 func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, name string, _ url.Values) error {
-	upgrade := isUpgrade(r)
-	stream := !upgrade && wantsStream(r)
-	if upgrade {
-		if err := checkHandshake(w, r); err != nil {
-			return err // before presence shows a member that comes and goes
-		}
+	if isUpgrade(r) {
+		return h.serveWebSocket(w, r, name)
 	}
+	return h.serveWithout(w, r, name)
+}
+
+// serveWithout answers a request for a channel that is no WebSocket's. It is not inlined:
+// the goroutine of each WebSocket would have its variables on the stack.
+//
+//go:noinline
+func (h *Hub) serveWithout(w http.ResponseWriter, r *http.Request, name string) error {
+	stream := wantsStream(r)
 	q, err := channelQueryOf(r, stream)
 	if err != nil {
 		return err
 	}
-	if !upgrade && !stream {
+	if !stream {
 		// A script whose WebSocket was refused learns the reason this way.
 		if err := h.authorizeHTTP(r, ActionSubscribe, name); err != nil {
 			return err
 		}
 		return plainGet(w, r)
 	}
-	if upgrade && q.as == fanout.Named {
-		return ErrBadQuery.saying("format=event is for an event stream (Accept: text/event-stream); a WebSocket has no names for its messages")
-	}
-	if !upgrade {
-		if err := h.checkReferer(r); err != nil {
-			return err
-		}
-	}
-	info, _, leave, err := h.arrives(r)
-	if err != nil {
+	if err := h.checkReferer(r); err != nil {
 		return err
 	}
-	defer leave()
-	if upgrade {
-		info.Transport = transportWebSocket
-		return h.serveWebSocket(w, r, name, info, q)
+	info := Client{Transport: transportSSE}
+	if _, err := h.arrives(r, &info); err != nil {
+		return err
 	}
-	info.Transport = transportSSE
+	leave := sync.OnceFunc(h.fan.Conns.Leave)
+	defer leave()
 	return h.serveStream(w, r, name, info, q, leave)
 }
 
-// arrives counts one more connection, and says what is known of it. Refused here, a
-// connection costs the app's code nothing. After nil, leave has to be called once the
-// connection has a goroutine of its own, or is over. It may be repeated.
-func (h *Hub) arrives(r *http.Request) (info Client, known bool, leave func(), err error) {
+// arrives counts one more connection, and sets what is known of it. Refused here, a
+// connection costs the app's code nothing. After nil, the caller leaves Engine.Conns once
+// the connection has a goroutine of its own, or is over.
+func (h *Hub) arrives(r *http.Request, info *Client) (known bool, err error) {
 	if !h.fan.Conns.Enter() {
-		return info, false, nil, ErrClosed
+		return false, ErrClosed
 	}
-	leave = sync.OnceFunc(h.fan.Conns.Leave)
 	switch {
 	case h.refusing.Load():
 		err = ErrDraining
@@ -68,11 +63,12 @@ func (h *Hub) arrives(r *http.Request) (info Client, known bool, leave func(), e
 		err = h.admission.admit(r.RemoteAddr)
 	}
 	if err != nil {
-		leave()
-		return info, false, nil, err
+		h.fan.Conns.Leave()
+		return false, err
 	}
-	id, known := IdentityFrom(r.Context())
-	return Client{ID: h.clients.newID(), Identity: id, RemoteAddr: r.RemoteAddr, Connected: time.Now()}, known, leave, nil
+	info.Identity, known = IdentityFrom(r.Context())
+	info.ID, info.RemoteAddr, info.Connected = h.clients.newID(), r.RemoteAddr, time.Now()
+	return known, nil
 }
 
 // plainGet answers a client that asks for a channel as if it were a page.

@@ -226,4 +226,4 @@ func (h *Hub) ownsStore() bool { return h.opts.Store == nil }
 
 // Handler serves the endpoints that the package's documentation lists. It may
 // be mounted at "/" or, with http.StripPrefix, below any path.
-func (h *Hub) Handler() http.Handler { return http.HandlerFunc(h.serve) }
+func (h *Hub) Handler() http.Handler { return (*handler)(h) }

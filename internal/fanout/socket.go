@@ -76,9 +76,9 @@ func (s *Socket) Open(conn net.Conn, answer []byte) (err error) {
 // the write's own bookkeeping.
 func (s *Socket) writeAnswer(conn net.Conn, b []byte) error {
 	if s.raw != nil {
-		var try tryWrite
-		try.init()
-		n, err := try.write(s.raw, b)
+		d := drainers.Get().(*drainer)
+		n, err := d.try.write(s.raw, b)
+		drainers.Put(d)
 		if err != nil && !errors.Is(err, errWouldBlock) {
 			return err
 		}
