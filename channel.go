@@ -16,28 +16,30 @@ import (
 //
 // hub.go has the order of its locks.
 type channel struct {
-	env   *channelEnv
-	name  string
-	opts  ChannelOptions
-	group fanout.Group
-
+	// What a publish touches stands together: in a hub with many channels, each of its
+	// cache lines has to be fetched from memory.
+	env     *channelEnv
+	name    string
+	group   fanout.Group
 	users   atomic.Int32 // callers at work on the channel, which keep it in the table
 	telling sync.Mutex   // held while the mesh is told whether the channel is wanted
+	opts    ChannelOptions
 
 	mu        sync.Mutex // guards the fields below
 	subs      []*subscription
-	clients   int // how many of subs are connections; counted only for env.occupancy
+	rate      *rate  // nil while nothing was published
+	published int64  // when a message was published last, by the hub's uptime
+	watched   uint32 // which of the hub's watched patterns count the channel: see channel_watch.go
+	freed     bool   // no longer in the table
+	hot       bool   // on the hub's list of channels whose rate decays
+	dirty     bool   // on the hub's list of channels to report
 	order     order
-	members   map[string]Member  // by connection id, if opts.Presence is on
-	people    map[string]*person // by user, if opts.PresenceBy is PresenceByUser
-	rate      *rate              // nil while nothing was published
-	freed     bool               // no longer in the table
-	hot       bool               // on the hub's list of channels whose rate decays
-	dirty     bool               // on the hub's list of channels to report
-	watched   uint32             // which of the hub's watched patterns count the channel: see channel_watch.go
-	reads     *sharedRead        // those that are under way, or wait for one: see readShared
-	reported  store.Count        // what the Store knows
-	published int64              // when a message was published last, by the hub's uptime
+
+	clients  int                // how many of subs are connections; counted only for env.occupancy
+	members  map[string]Member  // by connection id, if opts.Presence is on
+	people   map[string]*person // by user, if opts.PresenceBy is PresenceByUser
+	reads    *sharedRead        // those that are under way, or wait for one: see readShared
+	reported store.Count        // what the Store knows
 
 	// Guarded by idleChannels.mu.
 	place int   // its place in idleHeap, from 1; 0: it is not in it

@@ -15,10 +15,10 @@ import (
 // Store (channel_fill.go). It works while the channel has subscribers. channel.mu
 // guards it. docs/positions.md has the model.
 type order struct {
+	waiting int      // subscribers that are about to attach
 	pos     Position // of the last message that was passed on
 	synced  bool     // pos is known
 	syncing *syncing // the question for it that is under way
-	waiting int      // subscribers that are about to attach
 	past    []string // epochs that are over: a late message of one is dropped without a read
 
 	early      map[Position]*frame // messages after a gap

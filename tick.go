@@ -32,12 +32,13 @@ func (h *Hub) cool() {
 			ch.dirty = true
 			r.touch(ch, true, false)
 		}
-		stays := !ch.freed && (ch.rate != nil || ch.dirty || len(ch.subs) == 0)
+		falls := ch.rate != nil
+		stays := !ch.freed && (falls || ch.dirty || len(ch.subs) == 0)
 		if !stays {
 			ch.hot = false
 		}
 		ch.mu.Unlock()
-		if stays && !h.channels.free(ch) {
+		if stays && (falls || !h.channels.free(ch)) {
 			kept = append(kept, ch)
 		}
 	}
