@@ -22,7 +22,7 @@ func FuzzFrame(f *testing.F) {
 		}
 		require.Equal(t, s, string(appendFrame(nil, fr))+packets)
 		for b := []byte(packets); len(b) > 0; {
-			_, rest, err := packet.Next(b, new(packet.Kept))
+			rest, err := packet.Next(new(mesh.Packet), b, new(packet.Kept))
 			if err != nil {
 				return
 			}

@@ -384,8 +384,9 @@ func (l *link) pass(name, channel string, isChannel bool, f frame, from, packets
 	}
 	turn, deliver := l.mesh.inbox.Begin(channel)
 	defer turn.Unlock()
+	var p mesh.Packet // one for all, since it is large
 	for b := []byte(packets); len(b) > 0 && deliver != nil; {
-		p, rest, err := packet.Next(b, &l.texts)
+		rest, err := packet.Next(&p, b, &l.texts)
 		if err != nil {
 			l.mesh.refuse(name, err)
 			return

@@ -107,8 +107,9 @@ func (l *link) hear(b []byte) error {
 
 // packets delivers the packets of a message.
 func (l *link) packets(b []byte) error {
+	var p mesh.Packet // one for all, since it is large
 	for len(b) > 0 {
-		p, rest, err := packet.Next(b, l)
+		rest, err := packet.Next(&p, b, l)
 		if err != nil || len(p.Channel) > maxTopic {
 			return errMalformed
 		}
@@ -141,7 +142,7 @@ func (l *link) take(p *mesh.Packet) {
 	case p.To != "", p.Channel != "" && !l.wanted:
 		return
 	}
-	l.mesh.inbox.Deliver(*p)
+	l.mesh.inbox.Deliver(p)
 }
 
 // close ends the connection.

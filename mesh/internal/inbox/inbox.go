@@ -80,11 +80,11 @@ func (i *Inbox) Begin(channel string) (turn *Turn, deliver func(mesh.Packet)) {
 }
 
 // Deliver delivers one packet.
-func (i *Inbox) Deliver(p mesh.Packet) {
+func (i *Inbox) Deliver(p *mesh.Packet) {
 	turn, deliver := i.Begin(p.Channel)
 	defer turn.Unlock()
 	if deliver != nil {
-		deliver(p)
+		deliver(*p)
 	}
 }
 

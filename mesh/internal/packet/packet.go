@@ -107,25 +107,26 @@ func (k *Kept) Text(b []byte) string {
 	return s
 }
 
-// Next decodes the first packet of src and returns what follows it. The body, the
+// Next decodes the first packet of src into p and returns what follows it. The body, the
 // info and the trace are parts of src with their capacity cut off, so appending to
 // them does not overwrite what follows. No field is larger than src.
-func Next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
-	if p, rest, err = next(src, texts); err != nil || !bytes.HasPrefix(rest, trailer) {
-		return p, rest, err
+func Next(p *mesh.Packet, src []byte, texts Texts) (rest []byte, err error) {
+	if rest, err = next(p, src, texts); err != nil || !bytes.HasPrefix(rest, trailer) {
+		return rest, err
 	}
 	d := decoder{rest: rest[len(trailer):]}
 	if trace := d.bytes(); len(trace) > 0 && len(trace) <= mesh.MaxTraceBytes {
 		p.Trace = trace
 	}
 	if d.bad {
-		return mesh.Packet{}, nil, ErrMalformed
+		return nil, ErrMalformed
 	}
-	return p, d.rest, nil
+	return d.rest, nil
 }
 
 // next decodes a packet without its trailer.
-func next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
+func next(p *mesh.Packet, src []byte, texts Texts) (rest []byte, err error) {
+	*p = mesh.Packet{}
 	d := decoder{rest: src}
 	p.Kind = mesh.Kind(d.byte())
 	has := d.byte()
@@ -155,9 +156,9 @@ func next(src []byte, texts Texts) (p mesh.Packet, rest []byte, err error) {
 		p.Info = d.bytes()
 	}
 	if d.bad || p.Kind >= mesh.KindLost { // only the receiving mesh makes a KindLost
-		return mesh.Packet{}, nil, ErrMalformed
+		return nil, ErrMalformed
 	}
-	return p, d.rest, nil
+	return d.rest, nil
 }
 
 // decoder reads from the front of rest. After an error, it returns zeros.

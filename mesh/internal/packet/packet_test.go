@@ -36,7 +36,7 @@ func TestPacketsComeBackAsTheyWere(t *testing.T) {
 			before := rest
 			var p mesh.Packet
 			var err error
-			p, rest, err = packet.Next(rest, &texts)
+			rest, err = packet.Next(&p, rest, &texts)
 			require.NoError(t, err)
 			require.Equal(t, want, p)
 			_ = append(p.Body, "overwritten"...)
@@ -63,10 +63,11 @@ func TestTheInfoIsWhereOtherVersionsReadOver(t *testing.T) {
 	b[1] |= 1 << 7
 	b = append(b, "\x07\x00 info\xff"...)
 	require.Equal(t, packet.Append(nil, &with), b)
-	p, rest, err := packet.Next(append(b, packet.Append(nil, &samples[1])...), new(packet.Kept))
+	var p mesh.Packet
+	rest, err := packet.Next(&p, append(b, packet.Append(nil, &samples[1])...), new(packet.Kept))
 	require.NoError(t, err)
 	require.Equal(t, with, p)
-	p, rest, err = packet.Next(rest, new(packet.Kept))
+	rest, err = packet.Next(&p, rest, new(packet.Kept))
 	require.NoError(t, err)
 	require.Equal(t, samples[1], p)
 	require.Empty(t, rest)
@@ -90,7 +91,7 @@ func TestPacketsOfOlderVersions(t *testing.T) {
 	for _, want := range recorded {
 		var p mesh.Packet
 		var err error
-		p, rest, err = packet.Next(rest, new(packet.Kept))
+		rest, err = packet.Next(&p, rest, new(packet.Kept))
 		require.NoError(t, err)
 		require.Equal(t, want, p)
 		again = packet.Append(again, &p)
@@ -108,7 +109,7 @@ func TestOlderVersionsReadOverATrace(t *testing.T) {
 	for _, want := range []mesh.Packet{recorded[0], {Kind: mesh.KindControl, To: "\x00", Info: traced.Trace}, recorded[1]} {
 		var p mesh.Packet
 		var err error
-		p, rest, err = packet.Older(rest, new(packet.Kept))
+		rest, err = packet.Older(&p, rest, new(packet.Kept))
 		require.NoError(t, err)
 		require.Equal(t, want, p)
 	}
@@ -138,7 +139,8 @@ func TestTracesThatAreTooLong(t *testing.T) {
 		if n == 0 {
 			b = append(bytes.Clone(bare), "\x02\x82\x00\x01\x00\x00"...) // which this version does not make
 		}
-		got, rest, err := packet.Next(append(b, bare...), new(packet.Kept))
+		var got mesh.Packet
+		rest, err := packet.Next(&got, append(b, bare...), new(packet.Kept))
 		require.NoError(t, err)
 		require.Len(t, got.Trace, want)
 		require.Equal(t, bare, rest, n)
@@ -146,7 +148,7 @@ func TestTracesThatAreTooLong(t *testing.T) {
 		require.Equal(t, p, got)
 	}
 	cut := trailer(10)
-	_, _, err := packet.Next(cut[:len(cut)-1], new(packet.Kept))
+	_, err := packet.Next(new(mesh.Packet), cut[:len(cut)-1], new(packet.Kept))
 	require.ErrorIs(t, err, packet.ErrMalformed)
 }
 
@@ -163,7 +165,7 @@ func TestKeptIsBounded(t *testing.T) {
 func TestMalformedPacketsAreRefused(t *testing.T) {
 	whole := packet.Append(nil, &samples[2])
 	for n := range whole {
-		_, _, err := packet.Next(whole[:n], new(packet.Kept))
+		_, err := packet.Next(new(mesh.Packet), whole[:n], new(packet.Kept))
 		require.ErrorIs(t, err, packet.ErrMalformed, "cut after %d bytes", n)
 	}
 	for name, src := range map[string]string{
@@ -172,7 +174,7 @@ func TestMalformedPacketsAreRefused(t *testing.T) {
 		"an endless number":            "\x00\x00" + strings.Repeat("\xff", 100),
 		"a length beyond the end":      "\x00\x08\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01abc",
 	} {
-		_, _, err := packet.Next([]byte(src), new(packet.Kept))
+		_, err := packet.Next(new(mesh.Packet), []byte(src), new(packet.Kept))
 		require.ErrorIs(t, err, packet.ErrMalformed, name)
 	}
 }
@@ -183,11 +185,12 @@ func FuzzPacket(f *testing.F) {
 	}
 	f.Add([]byte("\x02\x82\x00\x01\x00\x01t\x02\x82\x00\x01\x00\x01t")) // a trailer behind nothing
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, rest, err := packet.Next(b, new(packet.Kept))
+		var p, again mesh.Packet
+		rest, err := packet.Next(&p, b, new(packet.Kept))
 		if err != nil {
 			return
 		}
-		again, left, err := packet.Next(packet.Append(nil, &p), new(packet.Kept))
+		left, err := packet.Next(&again, packet.Append(nil, &p), new(packet.Kept))
 		require.NoError(t, err)
 		require.Empty(t, left)
 		require.Less(t, len(rest), len(b))
