@@ -204,6 +204,9 @@ func TestConnectManyLines(t *testing.T) {
 			text := c.reply()
 			require.LessOrEqual(t, len(text), 16<<10)
 			for line := range strings.SplitSeq(text, "\n") {
+				if line == "{}" { // a ping
+					continue
+				}
 				require.Contains(t, line, fmt.Sprintf(`"data":%d}`, got))
 				got++
 			}
