@@ -47,7 +47,8 @@ type Hub struct {
 //
 // A subscriber: http_subscribe.go takes the request and hands it to conn.go for a
 // WebSocket, or stream.go for an event stream. Before they answer, client.go asks the app
-// and subscribes the client, which may begin to catch up. Then presence.go shows it
+// (with the context of client_coming.go) and subscribes the client, which may begin to
+// catch up. Then presence.go shows it
 // (presence_user.go, where a user counts once; holds.go has the replicas agree on that;
 // occupancy.go calls OnOccupied and OnVacated by the same). What is sent to a WebSocket
 // before Socket.Start waits. subscribe.go is for Go code. client_subscriptions.go has the
