@@ -22,16 +22,30 @@ func (c *conn) serve(early []byte, talks bool) {
 	w.serve()
 }
 
-// resume is serve for a connection that rested. Most rest until their clients leave, and
-// then nothing is made ready to read more.
+// resume is serve for a connection that rested. Most wake to answer a ping or to leave,
+// and for that nothing is made ready to read more.
 func (c *conn) resume() {
 	early, chunk, err := c.tryRead(c.RawConn(), false, false)
+	if err == nil && isPong(early) {
+		chunks.Put(chunk)
+		if c.Rest(c) {
+			return
+		}
+		early, chunk = nil, nil
+	}
 	if err != nil {
 		c.over(err)
 		return
 	}
 	w := &wire{conn: c, early: early, chunk: chunk}
 	w.serve()
+}
+
+// isPong reports whether b, which begins with a frame, is one pong that the library
+// would take without a word: masked, and of up to 125 bytes (RFC 6455 section 5.5).
+func isPong(b []byte) bool {
+	const header, masked = 6, 0x80
+	return len(b) >= header && b[0] == fanout.OpPong && b[1] >= masked && int(b[1]-masked) == len(b)-header && len(b) <= header+125
 }
 
 func (w *wire) serve() {

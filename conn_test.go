@@ -95,6 +95,33 @@ func TestPings(t *testing.T) {
 		require.Equal(t, byte(rawPing), s.upgrade("/channel/c/").read().First)
 		require.ErrorContains(t, <-gone, "no sign of life")
 	})
+	t.Run("only a whole pong is taken without the library", func(t *testing.T) {
+		s := serve(t, channels.Options{})
+		whole, text := wsFrame(rawPong, "pong"), wsFrame(rawText, `{"header":"x","body":1}`)
+		unmasked := string(frameHeader(rawPong, 0, 0))
+		for sent, code := range map[string]int{
+			whole:                            0,
+			wsFrame(rawPong, ""):             0,
+			whole + whole:                    0,
+			wsFrame(rawPong, long(125)):      0,
+			wsFrame(rawPong, long(126)):      1002,
+			unmasked:                         1002,
+			wsFrame(rsv1Bit|rawPong, ""):     1002,
+			wsFrame(rawPong&^finBit, "pong"): 1002,
+		} {
+			for at := range min(len(sent), 8) { // after which it goes on to rest
+				r := s.upgrade("/channel/c/")
+				r.Send(sent[:at])
+				r.Send(sent[at:])
+				if code != 0 {
+					r.WantClosed(code)
+					continue
+				}
+				r.Send(text)
+				r.wantText("x")
+			}
+		}
+	})
 	t.Run("one that answers stays", func(t *testing.T) {
 		s := serve(t, channels.Options{PingPeriod: time.Second})
 		r := s.upgrade("/channel/c/")

@@ -107,7 +107,7 @@ const (
 	opBinary = 0x80 | 0x2
 	OpClose  = 0x80 | 0x8
 	opPing   = 0x80 | 0x9
-	opPong   = 0x80 | 0xA
+	OpPong   = 0x80 | 0xA
 	rsv1     = 0x40 // RFC 7692: the message is deflated
 )
 
@@ -168,7 +168,7 @@ var Ping = newControl(opPing, nil)
 
 // NewPong answers a client's ping.
 func NewPong(payload []byte) *Frame {
-	f := newControl(opPong, payload)
+	f := newControl(OpPong, payload)
 	f.Kind = Pong
 	return f
 }
