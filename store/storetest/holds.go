@@ -60,28 +60,33 @@ func (r *holding) hold(full bool, changes ...store.HoldChange) store.Held {
 	require.NoError(r.t, err)
 	require.Len(r.t, held.Changes, len(changes))
 	r.news = nil
-	var ends []store.HoldChange
+	for ends := r.hear(held); len(ends) > 0; {
+		more, err := r.s.Hold(r.t.Context(), r.id, store.Holding{Changes: ends})
+		require.NoError(r.t, err)
+		ends = r.hear(more)
+	}
+	return held
+}
+
+// hear notes the news of a call, and returns the changes that release what is inherited.
+func (r *holding) hear(held store.Held) (ends []store.HoldChange) {
 	heirs.Lock()
 	defer heirs.Unlock()
 	if heirs.byName == nil {
 		heirs.byName, heirs.data = map[string][]string{}, map[string]string{}
 	}
 	for _, n := range held.News {
-		if n.Inherited {
-			heirs.byName[n.Name] = append(heirs.byName[n.Name], r.id)
-			heirs.data[n.Name] = string(n.Data)
-			if n.Name != r.own {
-				ends = append(ends, releases(n.Name))
-			}
-		} else {
+		if !n.Inherited {
 			r.news = append(r.news, n)
+			continue
+		}
+		heirs.byName[n.Name] = append(heirs.byName[n.Name], r.id)
+		heirs.data[n.Name] = string(n.Data)
+		if n.Name != r.own {
+			ends = append(ends, releases(n.Name))
 		}
 	}
-	if len(ends) > 0 {
-		_, err := r.s.Hold(r.t.Context(), r.id, store.Holding{Changes: ends})
-		require.NoError(r.t, err)
-	}
-	return held
+	return ends
 }
 
 // one makes one change, and returns what became of it.
