@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -196,16 +197,26 @@ func (o *Outbox) pushLocked(f *Frame) {
 	if o.bytes > 0 && o.bytes > o.limit/2 && !o.engine.pressed.Load() {
 		o.engine.pressed.Store(true)
 	}
-	if o.head > 0 && len(o.q) == cap(o.q) { // reuse the room at the front before growing
-		n := copy(o.q, o.q[o.head:])
-		clear(o.q[n:])
-		o.q, o.head = o.q[:n], 0
+	if len(o.q) == cap(o.q) {
+		o.growLocked()
 	}
 	o.q = append(o.q, f)
 	o.bytes += f.Size()
 	if len(o.q) >= countStep/slotBytes {
 		o.tellLocked()
 	}
+}
+
+// growLocked makes room for one more frame.
+func (o *Outbox) growLocked() {
+	if o.head > 0 { // reuse the room at the front first
+		n := copy(o.q, o.q[o.head:])
+		clear(o.q[n:])
+		o.q, o.head = o.q[:n], 0
+		return
+	}
+	o.q = slices.Grow(o.q, 1)
+	o.one[0] = nil // it would keep the frame as long as the outbox lives
 }
 
 // releaseLocked uncounts a frame that waits no longer.
@@ -308,7 +319,7 @@ func (o *Outbox) abandonLocked(cause error) {
 	for _, f := range o.q[o.head:] {
 		o.releaseLocked(f)
 	}
-	o.q, o.head, o.pong = nil, 0, nil
+	o.q, o.head, o.pong, o.one[0] = nil, 0, nil, nil
 	o.tellLocked()
 	o.state = closed
 	if o.cutoff != nil {

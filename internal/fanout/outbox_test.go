@@ -3,11 +3,14 @@ package fanout
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 )
@@ -254,6 +257,35 @@ func TestOutboxOfValues(t *testing.T) {
 		_, over = r.Next()
 		require.True(t, over)
 	})
+}
+
+// An outbox in which nothing waits keeps no frame: most connections are idle, and each
+// would keep one of its own.
+func TestOutboxKeepsNoFrame(t *testing.T) {
+	for name, empty := range map[string]func(*receiver){
+		"taken":     func(r *receiver) { r.Take(nil) },
+		"ended":     func(r *receiver) { r.End(nil, errCut, true) },
+		"abandoned": func(r *receiver) { r.Abandon(errCut) },
+	} {
+		for n := range 4 {
+			t.Run(fmt.Sprint(n+1, " ", name), func(t *testing.T) {
+				e := newEngine(t, Config{QueueBytes: 1 << 20})
+				r := newReceiver(t, e, WebSocket)
+				var sent []weak.Pointer[Frame]
+				for range n + 1 {
+					f := text(nil, Said, "word")
+					sent = append(sent, weak.Make(f))
+					r.Send(f, Close)
+				}
+				empty(r)
+				runtime.GC()
+				for i, f := range sent {
+					require.Nil(t, f.Value(), i)
+				}
+				runtime.KeepAlive(r)
+			})
+		}
+	}
 }
 
 func TestQueuedCountsAFrameOnce(t *testing.T) {
