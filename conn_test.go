@@ -21,6 +21,14 @@ import (
 	"github.com/channels-go/channels/internal/hubtest"
 )
 
+// What queueing touches fits into one cache line of the outbox (TestOutboxIsNear), and is
+// not spread over two. Go's heap has 8 bytes before each object of more than 512.
+func TestOutboxBeginsACacheLine(t *testing.T) {
+	for range 100 {
+		require.Zero(t, channels.OutboxAddress()%64)
+	}
+}
+
 // An idle connection has no goroutine where there is a poller, and one elsewhere.
 func TestAnIdleConnectionHasNoGoroutine(t *testing.T) {
 	for poller, each := range map[string]int{"on": 0, "off": 1} {

@@ -29,6 +29,16 @@ func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p, false) 
 // FrameSize is what a message takes beside its text.
 const FrameSize = unsafe.Sizeof(frame{})
 
+// OutboxAddress is where the outbox of a new connection begins.
+func OutboxAddress() uintptr {
+	c := &conn{}
+	at := uintptr(unsafe.Pointer(&c.Outbox))
+	outboxes = append(outboxes, c) // so that each is on the heap
+	return at
+}
+
+var outboxes []*conn
+
 // MaxPublisher bounds a Publisher, encoded.
 const MaxPublisher = maxPublisher
 

@@ -17,15 +17,19 @@ import (
 // may call Rest, and at its end Finish, which closes the connection once the last frame
 // is written. The other methods may be called concurrently.
 type Socket struct {
-	Outbox
 	raw    syscall.RawConn // nil if only a goroutine may write: TLS
 	conn   net.Conn        // nil until Open; set with Outbox.mu held
 	writer *writer
-	watch  poll.Watch // of the reader, while it rests (rest.go)
 
 	// The drainer's own, over TLS.
 	deadline time.Duration // of writes, since Engine.started
 	patience *patience     // from the first write on
+
+	// In the hub's connections it begins a cache line, because it stands here
+	// (TestOutboxBeginsACacheLine in package channels).
+	Outbox
+
+	watch poll.Watch // of the reader, while it rests (rest.go)
 
 	// Guarded by Outbox.mu. The connection is closed when nothing more is read
 	// and nothing more is to be written.
