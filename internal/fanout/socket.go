@@ -273,8 +273,9 @@ func (s *Socket) Finish(err error, abandon bool) {
 // hangUp closes a connection that its client has left without a close frame. If all that
 // was written has arrived, it resets the connection: that takes one packet and not two
 // with their answers, a tenth of what a client costs that comes and goes (bench's row
-// connect). A client that has closed only its own direction can read what has arrived
-// all the same: only Linux says that it has, and keeps it after a reset.
+// connect). Linux alone says what has arrived. A client that has closed only its own
+// direction can still read that, unless its system throws it away with a reset (RFC 9112
+// section 9.6): Linux does not. Browsers never close one direction.
 func (s *Socket) hangUp() {
 	if c, ok := s.conn.(*net.TCPConn); ok && s.raw != nil && unacknowledged(s.raw) == 0 {
 		c.SetLinger(0)
