@@ -36,9 +36,9 @@ func (h *Hub) route(w http.ResponseWriter, r *http.Request) error {
 	return h.call(w, r, route, end, name)
 }
 
-// find returns the endpoint that a request names, or nil if there is nothing to call, or
-// nothing any more. It does not use an http.ServeMux, so that each error is JSON with a
-// code and each 405 has its Allow.
+// find returns the endpoint that a request names, or nil if the request is refused or has
+// been answered. It does not use an http.ServeMux, so that each error is JSON with a code
+// and each 405 has its Allow.
 //
 // The path is split before it is unescaped: a name with %2F in it is one
 // invalid name, not two parts of the path. A slash at the end makes no

@@ -52,8 +52,8 @@ func openMesh(args []string) (mesh.Mesh, error) {
 
 func brokered(kind string) bool { return kind == "redis" || kind == "plain" }
 
-// newReplica returns a hub on a mesh, or a relay in place of both. The hub's Store is its own memory, since no
-// channel of the benchmark keeps history.
+// newReplica returns a hub on a mesh, or a relay in place of both. The hub's Store is its
+// own memory, since no channel of the benchmark keeps history.
 func newReplica(args []string) (app, error) {
 	if args[0] == "bare" {
 		return newRelay(args)

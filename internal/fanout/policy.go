@@ -13,8 +13,8 @@ import (
 //   - its constant, above `policies`, placed by how much it drops; a case in
 //     makeRoomLocked, which panics without one; and, unless Dropped is the right counter,
 //     a case in droppedBy, which says Dropped for whatever it does not know. If it drops
-//     the new message itself, also a case in put (outbox.go), which otherwise ends the
-//     receiver
+//     the new message itself, also a case in putLocked (outbox.go), which otherwise ends
+//     the receiver
 //   - if it counts by itself: its counter in Counters (engine.go) and, in package
 //     channels, in Stats (stats.go) and Metrics (metrics.go); its test in
 //     metrics/moves_test.go; replica_vitals.go adds up what makes a replica yellow, and
@@ -50,7 +50,7 @@ const Policies = int(policies)
 func (p Policy) Known() bool { return p < policies }
 
 // makeRoomLocked drops what the policy allows to be dropped for f, and reports whether
-// f now fits. If not, put drops f itself if it is an Event, and otherwise ends the
+// f now fits. If not, putLocked drops f itself if it is an Event, and otherwise ends the
 // receiver.
 //
 // A message pushes out older ones of its group. Anything else (an event, or an answer

@@ -243,7 +243,7 @@ func cut(conn net.Conn) {
 // would have the system throw away what is unread, and the close frame with it.
 func (s *Socket) AwaitClose() {
 	s.conn.SetReadDeadline(time.Now().Add(s.rest))
-	if s.isOver() { // wroteLast's deadline is gone
+	if s.isOver() { // wroteLast's deadline came before the one above, which has replaced it
 		s.conn.SetReadDeadline(time.Now().Add(CloseTimeout))
 	}
 	io.Copy(io.Discard, s.conn)
