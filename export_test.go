@@ -29,6 +29,9 @@ func CheckPacket(h *Hub, p mesh.Packet) error { return h.checkPacket(&p, false) 
 // FrameSize is what a message takes beside its text.
 const FrameSize = unsafe.Sizeof(frame{})
 
+// TinyFrameSize and ShortFrameSize are what a message takes with a text that fits.
+const TinyFrameSize, ShortFrameSize = unsafe.Sizeof(tinyFrame{}), unsafe.Sizeof(shortFrame{})
+
 // OutboxAddress is where the outbox of a new connection begins.
 func OutboxAddress() uintptr {
 	c := &conn{}

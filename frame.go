@@ -56,24 +56,36 @@ func millisOf(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// A shortFrame has room for a short text. So most messages make one object instead of
-// two.
-type shortFrame struct {
-	frame
-	room [200]byte
+// A shortFrame and a tinyFrame have room for a short text. So most messages make one
+// object instead of two. There are two of them, since a queue counts a frame by its text.
+type (
+	shortFrame struct {
+		frame
+		room [200]byte
+	}
+	tinyFrame struct {
+		frame
+		room [72]byte
+	}
+)
+
+// newFrame returns a frame and room for its text.
+func newFrame(size int) (*frame, []byte) {
+	switch {
+	case size <= len(tinyFrame{}.room):
+		f := new(tinyFrame)
+		return &f.frame, f.room[:]
+	case size <= len(shortFrame{}.room):
+		f := new(shortFrame)
+		return &f.frame, f.room[:]
+	}
+	return new(frame), make([]byte, size)
 }
 
 // newMessageFrame encodes m. The frame does not keep m.Body. The text does not have the
 // publisher.
 func newMessageFrame(ch *channel, m Message) *frame {
-	var f *frame
-	var room []byte
-	if size := textRoom("", &m); size <= len(shortFrame{}.room) {
-		short := new(shortFrame)
-		f, room = &short.frame, short.room[:]
-	} else {
-		f, room = new(frame), make([]byte, size)
-	}
+	f, room := newFrame(textRoom("", &m))
 	f.channel = ch
 	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &ch.group, f, uint32(m.Publisher.size())
 	if m.Header == headerPresence {

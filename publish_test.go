@@ -191,4 +191,6 @@ func TestPublishOptions(t *testing.T) {
 // Each message makes a frame: one byte more would take 16 more, on every channel.
 func TestFrameFitsIntoItsSizeClass(t *testing.T) {
 	require.LessOrEqual(t, channels.FrameSize, uintptr(192))
+	require.LessOrEqual(t, channels.TinyFrameSize, uintptr(256), "Go allocates in such sizes")
+	require.LessOrEqual(t, channels.ShortFrameSize, uintptr(384))
 }
