@@ -5,12 +5,13 @@ import (
 	"sync"
 )
 
-// A coming is the context of a client that is being let in. It ends with the request that
-// it is made of, or when the client is ended. To watch a request takes more memory than a
-// connection, and most of the app's code does not ask for it. So a coming begins to when
-// somebody calls Done or Err. Its methods may be called concurrently.
+// A coming is the context of a client that is being let in, or of a session while the app
+// is asked about it. It ends with the context that it is made of, or when the client is
+// ended. To watch a request takes more memory than a connection, and most of the app's
+// code does not ask for it. So a coming begins to when somebody calls Done or Err. Its
+// methods may be called concurrently.
 type coming struct {
-	context.Context // the request's
+	context.Context // what it is made of
 
 	mu     sync.Mutex // guards the fields below
 	over   bool

@@ -114,11 +114,11 @@ const serverVersion = "channels 2"
 // whileOpen returns a context that ends with the connection, for one call of the app's
 // code. The caller calls done.
 func (s *session) whileOpen(ctx context.Context) (_ context.Context, done func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	s.client.out.WhenOver(cancel)
-	return ctx, func() {
+	open := &coming{Context: ctx}
+	s.client.out.WhenOver(open.end)
+	return open, func() {
 		s.client.out.WhenOver(nil)
-		cancel()
+		open.end()
 	}
 }
 

@@ -270,6 +270,37 @@ func TestConnectIsEndedWhileTheAppIsAsked(t *testing.T) {
 	}
 }
 
+// The same of a client that is let in already, and subscribes.
+func TestConnectIsEndedWhileItSubscribes(t *testing.T) {
+	for _, channel := range []string{"a", "a*"} {
+		for name, end := range map[string]func(h *channels.Hub){
+			"by user": func(h *channels.Hub) { disconnect(h, "ann") },
+			"drain":   func(h *channels.Hub) { go h.Drain(context.Background()) },
+		} {
+			t.Run(name+" "+channel, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					asked := make(chan context.Context, 1)
+					hub := newHub(t, channels.Options{
+						DrainTime:    -1,
+						Authenticate: tokens,
+						Authorize:    func(ctx context.Context, _ channels.Request) error { asked <- ctx; <-ctx.Done(); return nil },
+					})
+					c := comes(t, hub, nil)
+					require.NoError(t, c.Send(`{"id":1,"connect":{"token":"ann"}}`))
+					sent := background(func() error { return c.Send(`{"id":2,"subscribe":{"channel":"` + channel + `"}}`) })
+					ctx := <-asked
+					end(hub)
+					synctest.Wait()
+					require.ErrorIs(t, ctx.Err(), context.Canceled)
+					require.NoError(t, <-sent)
+					c.readToEnd()
+					require.Zero(t, hub.Stats().Connections)
+				})
+			})
+		}
+	}
+}
+
 func TestConnectExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := newHub(t, channels.Options{Authenticate: tokens, PingPeriod: 10 * time.Minute})

@@ -21,8 +21,10 @@ func (s *session) subscribePattern(id uint32, r *clientproto.SubscribeRequest) e
 	if err != nil {
 		return err
 	}
+	ctx, done := s.whileOpen(s.ctx)
+	until, err := c.mayCome(ctx, sub, r.Token)
+	done()
 	var fd *feed
-	until, err := c.mayCome(s.ctx, sub, r.Token)
 	if err == nil {
 		fd, err = h.useFeed(p)
 	}

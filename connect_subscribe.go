@@ -53,7 +53,9 @@ func (s *session) subscribe(id uint32, r *clientproto.SubscribeRequest) error {
 	}
 	sub.quiet = !r.JoinLeave
 	j := &joining{id: id, sub: sub, from: from, token: r.Token}
-	j.ch, j.until, err = c.ask(s.ctx, sub, r.Token)
+	ctx, done := s.whileOpen(s.ctx)
+	j.ch, j.until, err = c.ask(ctx, sub, r.Token)
+	done()
 	if err != nil {
 		s.skip(sub)
 		return err
