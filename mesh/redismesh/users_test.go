@@ -145,12 +145,12 @@ func TestHubsShareUsersAndFeeds(t *testing.T) {
 	toldAll(all, "join ann")
 	feeding(a)
 	tab := b.come("ann")
-	bob := c.come("bob")
+	bob := b.come("bob") // once he has joined, the Store has said to b that ann is there
 	defer bob.Close()
 	toldAll(all, "join ann", "join bob")
 
 	shared.Kill()
-	carl := b.come("carl")
+	carl := c.come("carl")
 	defer carl.Close()
 	shared.Start() // without its data
 	toldAll(all, "join ann", "join bob", "join carl")
