@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"math/bits"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -11,13 +13,13 @@ import (
 )
 
 // channelTable holds the channels of this replica. Its shards keep callers
-// of different channels apart. They are few, so that the heads of their maps stay in a
-// processor's cache while publishes go round many channels.
+// of different channels apart. There are no more than the processors call for, so that
+// the heads of their maps stay in a cache while publishes go round many channels.
 type channelTable struct {
 	n       atomic.Int64 // channels
 	idle    idleChannels
 	watched watched
-	shards  [16]shard
+	shards  []shard // a power of two of them
 }
 
 type shard struct {
@@ -26,10 +28,15 @@ type shard struct {
 	_  [32]byte // keeps neighbours off one cache line
 }
 
+func (t *channelTable) init() {
+	n := min(max(16, 8*runtime.GOMAXPROCS(0)), 256)
+	t.shards = make([]shard, 1<<bits.Len(uint(n-1)))
+}
+
 var shardSeed = maphash.MakeSeed()
 
 func (t *channelTable) shard(name string) *shard {
-	return &t.shards[maphash.String(shardSeed, name)%uint64(len(t.shards))]
+	return &t.shards[maphash.String(shardSeed, name)&uint64(len(t.shards)-1)]
 }
 
 // use returns the channel and keeps it until release. It returns nil if there is

@@ -32,6 +32,7 @@ type delivery struct {
 
 func (d *delivery) init(o *Options) {
 	d.clients.init(o.ReplicaID, o.PingPeriod)
+	d.channels.init()
 	d.streamed.byKey = make(map[string]*stream)
 	d.taps.all.Store(new([]*tap))
 	d.prefixes.init(o)

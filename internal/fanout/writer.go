@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -26,6 +27,7 @@ type drainer struct {
 	frames   []*Frame // what is being written, reused
 	released released
 	written  int64 // bytes that Counters.Written lacks
+	joined   bool  // a write had several frames since this was set to false
 	buf      []byte
 	try      tryWrite
 }
@@ -84,6 +86,13 @@ func (w *writer) stop() {
 func (w *writer) run() {
 	var spare []*Socket
 	for {
+		if w.joined {
+			// More comes than is written. Senders that can run have a turn first: what they
+			// queue is joined to what waits, and a write of many frames takes hardly longer
+			// than one of few.
+			w.joined = false
+			runtime.Gosched()
+		}
 		w.mu.Lock()
 		for len(w.ready) == 0 && !w.stopped {
 			w.work.Wait()
@@ -115,6 +124,7 @@ func (d *drainer) drain(s *Socket) (done bool) {
 		if len(d.frames) == 0 {
 			return true
 		}
+		d.joined = d.joined || len(d.frames) > 1
 		b, last := s.join(&d.buf, d.frames)
 		d.written += int64(len(b))
 		if len(b) == 0 { // nothing to say in its format
