@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -486,6 +487,45 @@ func TestOperatorsScale(t *testing.T) {
 	basetest.Eventually(t, "the audit line", func() bool { return c.log.Has("admin: scaled") })
 	assert.Contains(t, c.log.Line("admin: scaled"), "to=1")
 	assert.Contains(t, c.log.Line("admin: scaled"), `operator="session `)
+}
+
+// waitingScaler does not know how many run once it is asked to scale, and answers when a
+// test says so.
+type waitingScaler struct {
+	asked  atomic.Bool
+	answer chan struct{}
+}
+
+func (s *waitingScaler) Replicas(context.Context) (ready, wanted int, err error) {
+	if s.asked.Load() {
+		return 0, 0, errors.New("busy")
+	}
+	return 2, 2, nil
+}
+
+func (s *waitingScaler) Scale(ctx context.Context, _ int) error {
+	s.asked.Store(true)
+	select {
+	case <-s.answer:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// The focus comes back to the buttons, even if they cannot be used when the answer comes.
+func TestOperatorsScaleWhileTheNumberIsUnknown(t *testing.T) {
+	t.Parallel()
+	s := &waitingScaler{answer: make(chan struct{})}
+	p := newCluster(t, 1, admin.Options{Scaler: s, ScaleMin: 1, ScaleMax: 3}).operate(newBrowser(t), 1280, 800)
+	p.has("#scale-state", "2 replicas run, as wanted")
+	p.clicks("#scale-more")
+	p.clicks("#scale-go")
+	p.has("#scale-state", "busy")
+	close(s.answer)
+	p.has("#scale-answer", "3 replicas will run")
+	s.asked.Store(false)
+	p.has("#scale-state", "2 replicas run, as wanted")
+	p.until(`document.activeElement.closest(".stepper")`)
 }
 
 // changingScaler says what a test sets.

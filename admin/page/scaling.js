@@ -6,6 +6,7 @@ import { post } from "./api.js";
 
 let now = null; // what the API said last
 let busy = false;
+let returns = false; // the focus waits in the answer until a button can have it again
 let ordered = null; // the number that was asked for here, until so many run
 let dirty = false; // the field has what somebody put in here, not what is wanted
 let late = null; // the number that is wanted, if fewer have been ready for long
@@ -63,6 +64,10 @@ function drawButtons() {
   const to = target();
   $("scale-confirm").hidden = to === null || busy;
   if (focused && $("scale-confirm").hidden) busy ? $("scale-answer").focus() : focusStepper();
+  if (returns && known && !busy) {
+    returns = false;
+    if (document.activeElement === $("scale-answer")) to === null ? focusStepper() : $("scale-go").focus();
+  }
   if (to === null) return;
   const by = Math.abs(to - now.wanted);
   text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}? ${by === 1 ? "The new replica gets" : `The ${by} new replicas get`} new clients; those that are connected stay where they are.`
@@ -124,6 +129,6 @@ $("scale-go").addEventListener("click", async () => {
     refused($("scale-answer"), `Not scaled: ${e.message}`);
   }
   busy = false;
+  returns = true;
   drawButtons();
-  if (document.activeElement === $("scale-answer")) target() === null ? focusStepper() : $("scale-go").focus();
 });
