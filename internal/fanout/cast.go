@@ -72,7 +72,7 @@ func (c *Cast) wake(s *Socket, lane uint16) {
 	}
 	l := &c.ready.of[lane]
 	if *l = append(*l, s); len(*l) == laneBatch {
-		e.writers[lane].addAll(*l)
+		e.writers[lane].add(*l...)
 		*l = (*l)[:0]
 	}
 }
@@ -83,7 +83,7 @@ func (c *Cast) Done() {
 	if c.ready != nil {
 		for i, l := range c.ready.of {
 			if len(l) > 0 {
-				e.writers[i].addAll(l)
+				e.writers[i].add(l...)
 			}
 			clear(l[:cap(l)])
 			c.ready.of[i] = l[:0]

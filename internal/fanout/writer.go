@@ -54,19 +54,8 @@ func newWriter(e *Engine) *writer {
 	return w
 }
 
-// add queues a socket whose outbox has just been scheduled.
-func (w *writer) add(s *Socket) {
-	w.mu.Lock()
-	w.ready = append(w.ready, s)
-	first := len(w.ready) == 1
-	w.mu.Unlock()
-	if first {
-		w.work.Signal()
-	}
-}
-
-// addAll is add for several.
-func (w *writer) addAll(s []*Socket) {
+// add queues sockets whose outboxes have just been scheduled.
+func (w *writer) add(s ...*Socket) {
 	w.mu.Lock()
 	first := len(w.ready) == 0
 	w.ready = append(w.ready, s...)
