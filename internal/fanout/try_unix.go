@@ -18,7 +18,7 @@ type tryWrite struct {
 func (t *tryWrite) init() {
 	t.f = func(fd uintptr) bool {
 		for {
-			t.n, t.err = syscall.Write(int(fd), t.b)
+			t.n, t.err = send(int(fd), t.b)
 			if t.err != syscall.EINTR {
 				return true // true says that we are done: never wait in here
 			}
