@@ -11,14 +11,13 @@ import (
 	"github.com/channels-go/channels/internal/replica"
 )
 
-// clientTable holds all clients of this replica, by id and user, and spread over one
-// slot for each second of the ping period: each second, one slot is asked for a sign of
-// life, so that no timer per connection is needed.
+// clientTable holds all clients of this replica, by id and user, and spread over slots of
+// the ping period. One slot after the other is asked for a sign of life, so that no timer
+// per connection is needed.
 //
 // A client is found by its id and user. Its slot is -1 while it is being let in, and
 // below -1 while it is a session that has not yet said connect: then it is in fresh.
 type clientTable struct {
-	period    int           // in seconds
 	prefix    string        // of all ids
 	heartbeat *fanout.Frame // for clients that want to see a ping
 
@@ -39,6 +38,10 @@ type clientTable struct {
 	second int
 }
 
+// slotsPerSecond is how often some clients are pinged. All pings of a second at once, and
+// then their answers, would hold up messages.
+const slotsPerSecond = 10
+
 // A ban is a user whose connections were all ended. The bans are a linked list. A session
 // notes the list's end before it is authenticated, since its user is not known yet, and
 // looks at the bans that have followed when it is. Older ones are garbage-collected.
@@ -51,12 +54,11 @@ type ban struct {
 // fixed Options.ReplicaID, an id kept from before a restart could otherwise be a
 // stranger's.
 func (t *clientTable) init(id string, period time.Duration) {
-	t.period = int(period / time.Second)
 	t.prefix = id + "-" + replica.NewID()[:6] + "-"
 	t.heartbeat = newHeartbeatFrame(period)
 	t.byID = make(map[string]*client)
 	t.byUser = make(map[string]map[*client]struct{})
-	t.slots = make([][]*client, t.period)
+	t.slots = make([][]*client, slotsPerSecond*int(period/time.Second))
 	t.bans = &ban{}
 }
 
@@ -186,7 +188,7 @@ func (t *clientTable) add(c *client) {
 	}
 	t.unplaceLocked(c)
 	t.entering--
-	c.slot = int32(len(t.byID) % len(t.slots))
+	c.slot = int32(t.next % uint64(len(t.slots)))
 	c.at = int32(len(t.slots[c.slot]))
 	t.slots[c.slot] = append(t.slots[c.slot], c)
 	t.through[c.door()]++

@@ -130,6 +130,20 @@ func TestPings(t *testing.T) {
 			}
 		}
 	})
+	t.Run("of many, each is asked", func(t *testing.T) {
+		gone := make(departures, 150)
+		s := serve(t, channels.Options{PingPeriod: 2 * time.Second, OnDisconnect: gone.hook})
+		var rs []rawClient
+		for range cap(gone) {
+			rs = append(rs, s.upgrade("/channel/c/"))
+		}
+		for _, r := range rs {
+			require.Equal(t, byte(rawPing), r.read().First)
+		}
+		for range rs {
+			require.ErrorContains(t, <-gone, "no sign of life")
+		}
+	})
 	t.Run("one that answers stays", func(t *testing.T) {
 		s := serve(t, channels.Options{PingPeriod: time.Second})
 		r := s.upgrade("/channel/c/")

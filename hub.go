@@ -87,7 +87,7 @@ type Hub struct {
 // The end of a client: one that is told to go gets its last frame by Outbox.End
 // (internal/fanout/outbox.go). Socket.wroteLast then gives it CloseTimeout to answer
 // the close frame. A WebSocket that is silent is cut by Outbox.Cut (pingSome in
-// client_table.go, called by tick.go); a session that is silent is closed with a code
+// client_table.go); a session that is silent is closed with a code
 // that says so (ping in connect.go). If a write fails, the Socket cuts itself (Kill).
 // Then finish (conn.go, stream.go, subscribe.go) takes it out of the hub by leave and
 // gone of client.go. These end its presence, too, and with the last subscriber of a
@@ -212,6 +212,7 @@ func New(o Options) (*Hub, error) {
 
 	h.fan.Start()
 	h.loops.Run(func() { h.every(time.Second, h.tick) })
+	h.loops.Run(func() { h.every(time.Second/slotsPerSecond, h.clients.pingSome) })
 	h.loops.Run(h.reportEachSecond)
 	h.loops.Run(h.watchTops)
 	h.loops.Run(h.keepHolds)

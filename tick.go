@@ -1,10 +1,9 @@
 package channels
 
-// tick does what the hub does once a second: it pings some connections, lets
-// rates fall, has silent clients' readers rest, and ends what takes too long. It never waits.
+// tick does what the hub does once a second, besides pings: it lets rates fall, has silent
+// clients' readers rest, and ends what takes too long. It never waits.
 func (h *Hub) tick() {
 	h.fan.Tick()
-	h.clients.pingSome()
 	h.talkers.hush()
 	for _, c := range h.clients.stale() {
 		c.session.end(endStale, errSilent)
