@@ -32,7 +32,7 @@ type channel struct {
 	watched   uint32 // which of the hub's watched patterns count the channel: see channel_watch.go
 	freed     bool   // no longer in the table
 	hot       bool   // on the hub's list of channels whose rate decays
-	dirty     bool   // on the hub's list of channels to report
+	due       due    // which report has the numbers
 	order     order
 
 	clients  int                // how many of subs are connections; counted only for env.occupancy
@@ -52,7 +52,7 @@ func (ch *channel) attachLocked(s *subscription) {
 	ch.subs = append(ch.subs, s)
 	ch.countSubscriptionLocked(1)
 	ch.occupyLocked(s, 1)
-	ch.touchLocked()
+	ch.touchLocked(dueNext)
 }
 
 // occupyLocked counts connections for OnOccupied and OnVacated. Go subscribers do not
@@ -98,7 +98,7 @@ func (ch *channel) removed(s *subscription) (last bool) {
 	if len(ch.subs) == 0 {
 		ch.subs = nil
 	}
-	ch.touchLocked()
+	ch.touchLocked(dueNext)
 	return ch.restLocked()
 }
 
@@ -215,23 +215,25 @@ func (ch *channel) receiversLocked(f *frame) int {
 func (ch *channel) countPublish() (wanted bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	when := dueInTurn
 	if ch.rate == nil {
 		ch.rate = new(rate)
+		when = dueNext // it may not be in the list yet
 	}
 	ch.published = ch.env.clock.uptime()
 	ch.rate.add(ch.published, 1)
 	ch.watchersLocked(func(c *watchedChannels) { c.published.Add(1) })
-	ch.touchLocked()
+	ch.touchLocked(when)
 	return len(ch.subs) > 0 || ch.order.waiting > 0
 }
 
 // touchLocked notes that the channel's numbers have changed.
-func (ch *channel) touchLocked() {
-	if ch.dirty && ch.hot {
+func (ch *channel) touchLocked(when due) {
+	if ch.due >= when && ch.hot {
 		return
 	}
-	ch.env.report.touch(ch, !ch.dirty, !ch.hot)
-	ch.dirty, ch.hot = true, true
+	ch.env.report.touch(ch, when, !ch.hot)
+	ch.hot = true
 }
 
 func (ch *channel) countLocked() store.Count {

@@ -103,7 +103,7 @@ func (t *channelTable) evict(ch *channel, at, now int64) bool {
 	t.forgetLocked(ch, s.m)
 	ch.rate = nil
 	if ch.reported.Publishes > 0 || ch.reported.Subscribers > 0 {
-		ch.touchLocked() // so that the Store forgets its numbers
+		ch.touchLocked(dueNext) // so that the Store forgets its numbers
 	}
 	return true
 }

@@ -70,7 +70,7 @@ func (t *channelTable) put(ch *channel) *channel {
 	ch.mu.Lock()
 	ch.published = ch.env.clock.uptime()
 	t.idle.add(ch, ch.published)
-	ch.touchLocked() // so that it is freed if nothing comes of it
+	ch.touchLocked(dueNext) // so that it is freed if nothing comes of it
 	ch.watchLocked(t.watched.read())
 	ch.mu.Unlock()
 	return ch
@@ -83,7 +83,7 @@ func (t *channelTable) free(ch *channel) bool {
 	defer s.mu.Unlock()
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if ch.freed || ch.users.Load() > 0 || len(ch.subs) > 0 || ch.rate != nil || ch.dirty || ch.order.waiting > 0 {
+	if ch.freed || ch.users.Load() > 0 || len(ch.subs) > 0 || ch.rate != nil || ch.due != notDue || ch.order.waiting > 0 {
 		return false
 	}
 	t.forgetLocked(ch, s.m)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/channels-go/channels"
+	"github.com/channels-go/channels/store"
 )
 
 func TestHTTPList(t *testing.T) {
@@ -306,6 +307,64 @@ func TestHTTPPresenceWithInfoThatIsNoJSON(t *testing.T) {
 	}
 	require.Equal(t, 4, strings.Count(s.log.String(), "Identity.Info is not JSON in UTF-8"))
 	require.Equal(t, 1.0, s.get("/v1/channel/p/presence").json["cnt"])
+}
+
+// Of more than a thousand channels that are busy, a second's report has a part. Who reads
+// the list here gets all.
+func TestBusyChannelsTakeTurns(t *testing.T) {
+	const n, part = 6000, 1200
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		hub := newHub(t, channels.Options{Logger: quiet, Store: m})
+		begin := time.Now()
+		round := func() {
+			for i := range n {
+				publish(t, hub, fmt.Sprintf("c%04d", i), "x", "1")
+			}
+		}
+		at := func(seconds int) {
+			settle(time.Until(begin.Add(time.Duration(seconds)*time.Second + 500*time.Millisecond)))
+		}
+		reported := func(publishes int) (channels int) { // in the Store, as others see it
+			for after := "c"; ; {
+				page, err := m.Channels(t.Context(), "c", after, 1000)
+				require.NoError(t, err)
+				for _, c := range page {
+					require.LessOrEqual(t, c.Publishes, publishes)
+					if after = c.Channel; c.Publishes == publishes {
+						channels++
+					}
+				}
+				if len(page) == 0 {
+					return channels
+				}
+			}
+		}
+		round()
+		at(1)
+		require.Equal(t, n, reported(1), "channels that are new in the list do not wait")
+		round()
+		for turn := range n / part {
+			at(2 + turn)
+			require.Equal(t, (turn+1)*part, reported(2))
+		}
+		round()
+		require.Zero(t, reported(3))
+		_, err := hub.Channels(t.Context(), channels.ChannelsQuery{})
+		require.NoError(t, err)
+		require.Equal(t, n, reported(3))
+		round()
+		sub := subscription(t, hub, "c5999", nil)
+		at(7)
+		c, err := m.Channel(t.Context(), "c5999")
+		require.NoError(t, err)
+		require.Equal(t, store.Count{Channel: "c5999", Subscribers: 1, Publishes: 4}, c, "nor does a subscriber")
+		require.Equal(t, part+1, reported(4))
+		sub.Close()
+		at(80)
+		require.Zero(t, reported(0), "all have left the list")
+		require.Zero(t, hub.Stats().Channels, "nothing needs them any more")
+	})
 }
 
 // The list shows how many messages the last 60 seconds had.

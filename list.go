@@ -14,7 +14,10 @@ import (
 type ChannelInfo struct {
 	Name        string
 	Subscribers int
-	Publishes   int // in the last 60 seconds
+	// Publishes is how many messages were published in the last 60 seconds. Where more
+	// than 1,000 channels of a replica are busy, it may fall 5 s late, and rise 5 s late
+	// in the lists of other replicas.
+	Publishes int
 	// Position is the last position of the history, First the offset of the
 	// oldest message kept. Hub.Channel fills them in, Hub.Channels does not.
 	Position Position

@@ -18,15 +18,32 @@ type reporter struct {
 	mu       sync.Mutex // guards the fields below
 	running  bool       // sendAll is at work
 	next     *flight    // the next report, if a caller waits for it
-	dirty    []*channel // whose numbers have changed since the last report
-	hot      []*channel // that had publishes within the last 60 s, or may be freed
+	changed  []*channel // dueNext
+	busy     []*channel // dueInTurn; those that are not any more stay until their turn
+	pace     int        // how many of busy have their turn in a report
+	hot      []*channel // had publishes within the last 60 s, or may be freed
 	presence []store.PresenceChange
 	lost     bool // too many changes waited: the next report has all members
 }
 
-// A flight is a report that callers wait for.
+// due says which report has a channel's numbers. It is ordered by urgency.
+type due uint8
+
+const (
+	notDue    due = iota // they have not changed since the last one
+	dueInTurn            // publishes on a channel that is in the list already
+	dueNext
+)
+
+// share is how many of n channels have their turn in a second: a fifth, or 1,000 if that
+// is more. Each is some cache misses, and together they would hold up the publishes.
+func share(n int) int { return min(n, max(1000, (n+4)/5)) }
+
+// A flight is a report that callers wait for. Until it is under way, always and all are
+// guarded by reporter.mu.
 type flight struct {
-	always bool          // guarded by reporter.mu
+	always bool          // even if nothing has changed
+	all    bool          // with the numbers of all busy channels
 	err    error         // valid when done is closed
 	done   chan struct{} // closed when the report was made
 }
@@ -68,15 +85,21 @@ const lookEvery = 2
 // maxPresenceChanges bounds the changes that wait while the Store is down.
 const maxPresenceChanges = 10_000
 
-func (r *reporter) touch(ch *channel, dirty, hot bool) {
+// touch puts a channel, which is locked, on the lists that it is missing from.
+func (r *reporter) touch(ch *channel, when due, hot bool) {
 	r.mu.Lock()
-	if dirty {
-		r.dirty = append(r.dirty, ch)
+	defer r.mu.Unlock()
+	if when > ch.due {
+		ch.due = when
+		if when == dueNext {
+			r.changed = append(r.changed, ch)
+		} else {
+			r.busy = append(r.busy, ch)
+		}
 	}
 	if hot {
 		r.hot = append(r.hot, ch)
 	}
-	r.mu.Unlock()
 }
 
 func (r *reporter) changePresence(c store.PresenceChange) {
@@ -90,13 +113,13 @@ func (r *reporter) changePresence(c store.PresenceChange) {
 	}
 }
 
-// flush reports to the Store what has changed. With always, it reports even if
-// nothing has, which is a heartbeat. What cannot be sent is sent later. Callers
-// that come while a report is under way share the next one.
+// flush reports to the Store what has changed, for a caller who reads it then. With
+// heartbeat, it reports even if nothing has, and busy channels take turns. What cannot be
+// sent is sent later. Callers that come while a report is under way share the next one.
 //
 // ctx bounds the wait, but not the report: after a report that was cancelled,
 // the next one would have to be a full one.
-func (h *Hub) flush(ctx context.Context, always bool) error {
+func (h *Hub) flush(ctx context.Context, heartbeat bool) error {
 	ctx, cancel := h.storeContext(ctx)
 	defer cancel()
 	r := &h.report
@@ -105,7 +128,7 @@ func (h *Hub) flush(ctx context.Context, always bool) error {
 		r.next = &flight{done: make(chan struct{})}
 	}
 	f := r.next
-	f.always = f.always || always
+	f.always, f.all = f.always || heartbeat, f.all || !heartbeat
 	start := !r.running
 	r.running = true
 	r.mu.Unlock()
@@ -134,7 +157,7 @@ func (h *Hub) sendAll() {
 		if f == nil {
 			return
 		}
-		f.err = h.guard("the store", func() error { return h.send(f.always) })
+		f.err = h.guard("the store", func() error { return h.send(f.always, f.all) })
 		if f.err != nil {
 			r.full = true // part of it may have arrived, so the next report has everything
 		}
@@ -143,21 +166,32 @@ func (h *Hub) sendAll() {
 }
 
 // send makes one report. Only sendAll calls it.
-func (h *Hub) send(always bool) error {
+func (h *Hub) send(always, all bool) error {
 	r := &h.report
 	ctx, cancel := h.storeContext(h.ctx)
 	defer cancel()
 	r.mu.Lock()
-	dirty, presence := r.dirty, r.presence
-	r.dirty, r.presence = nil, nil
+	changed, presence := r.changed, r.presence
+	r.changed, r.presence = nil, nil
+	n := len(r.busy)
+	r.pace = max(r.pace, share(n)) // not less as they become fewer, or the last would wait long
+	if !all {
+		n = min(n, r.pace)
+	}
+	busy := r.busy[:n:n]
+	if r.busy = r.busy[n:]; len(r.busy) == 0 {
+		r.busy, r.pace = nil, 0
+	}
 	r.full = r.full || r.lost
 	r.lost = false
 	r.mu.Unlock()
-	if !always && !r.full && len(dirty) == 0 && len(presence) == 0 {
+	changed = append(changed, busy...)
+	clear(busy)
+	if !always && !r.full && len(changed) == 0 && len(presence) == 0 {
 		return nil
 	}
 	for {
-		report := store.Report{Replica: h.heartbeatRecord(), Full: r.full, Channels: h.counts(dirty)}
+		report := store.Report{Replica: h.heartbeatRecord(), Full: r.full, Channels: h.counts(changed)}
 		if r.full {
 			report.Channels, report.Members = h.everything()
 			presence = nil
@@ -185,8 +219,12 @@ func (h *Hub) counts(chs []*channel) []store.Count {
 	counts := make([]store.Count, 0, len(chs))
 	for _, ch := range chs {
 		ch.mu.Lock()
+		if ch.due == notDue { // it was on both lists, and has been reported
+			ch.mu.Unlock()
+			continue
+		}
 		c := ch.countLocked()
-		ch.dirty, ch.reported = false, c
+		ch.due, ch.reported = notDue, c
 		freed := ch.freed
 		ch.mu.Unlock()
 		if freed { // the channel made way for another

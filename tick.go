@@ -17,22 +17,22 @@ func (h *Hub) tick() {
 	h.warn.cutShort(&h.unfinished.cut)
 }
 
-// cool lets rates fall, and frees the channels that are not needed any more.
+// cool lets the rates of some channels fall, and frees those that are not needed any more.
 func (h *Hub) cool() {
 	r := &h.report
 	r.mu.Lock()
-	hot := r.hot
-	r.hot = nil
+	n := share(len(r.hot))
+	var hot []*channel
+	hot, r.hot = r.hot[:n:n], r.hot[n:]
 	r.mu.Unlock()
 	kept := hot[:0]
 	for _, ch := range hot {
 		ch.mu.Lock()
-		if c := ch.countLocked(); c != ch.reported && !ch.dirty {
-			ch.dirty = true
-			r.touch(ch, true, false)
+		if ch.due == notDue && ch.countLocked() != ch.reported {
+			r.touch(ch, dueNext, false)
 		}
 		falls := ch.rate != nil
-		stays := !ch.freed && (falls || ch.dirty || len(ch.subs) == 0)
+		stays := !ch.freed && (falls || ch.due != notDue || len(ch.subs) == 0)
 		if !stays {
 			ch.hot = false
 		}
@@ -44,4 +44,5 @@ func (h *Hub) cool() {
 	r.mu.Lock()
 	r.hot = append(r.hot, kept...)
 	r.mu.Unlock()
+	clear(hot)
 }
