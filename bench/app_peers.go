@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,6 +154,56 @@ type onGWS struct {
 	gws.BuiltinEventHandler
 	up    *gws.Upgrader
 	rooms rooms[*gws.Conn]
+	slots *pingSlots // nil: it does not ping
+}
+
+// pingSlots are an app's connections, over the 250 tenths of a second of a period of 25 s.
+type pingSlots struct {
+	mu    sync.Mutex // guards the fields below
+	next  int
+	conns [250]map[*gws.Conn]struct{}
+}
+
+// newPingingGWS is newGWS with what the hub does by itself, and an app on gws has to add:
+// it pings each connection every 25 s, and some of them ten times a second.
+func newPingingGWS() *onGWS {
+	a := newGWS()
+	a.slots = &pingSlots{}
+	go func() {
+		for now := range time.Tick(time.Second / 10) {
+			a.slots.ping(int(now.UnixMilli()/100) % len(a.slots.conns))
+		}
+	}()
+	return a
+}
+
+func (s *pingSlots) ping(slot int) {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns[slot]))
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.WritePing(nil)
+	}
+}
+
+func (s *pingSlots) join(c *gws.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot := s.next % len(s.conns)
+	s.next++
+	if s.conns[slot] == nil {
+		s.conns[slot] = make(map[*gws.Conn]struct{})
+	}
+	s.conns[slot][c] = struct{}{}
+	c.Session().Store("slot", slot)
+}
+
+func (s *pingSlots) leave(c *gws.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slot, ok := c.Session().Load("slot"); ok {
+		delete(s.conns[slot.(int)], c)
+	}
 }
 
 func newGWS() *onGWS {
@@ -164,6 +216,9 @@ func (a *onGWS) OnClose(c *gws.Conn, _ error) {
 	if v, ok := c.Session().Load("channel"); ok {
 		a.rooms.leave(v.(string), c)
 	}
+	if a.slots != nil {
+		a.slots.leave(c)
+	}
 }
 
 func (a *onGWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -174,6 +229,9 @@ func (a *onGWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	channel := channelOf(r)
 	c.Session().Store("channel", channel)
 	a.rooms.join(channel, c)
+	if a.slots != nil {
+		a.slots.join(c)
+	}
 	go c.ReadLoop() // in a goroutine of its own, to free net/http's, as its README recommends
 }
 

@@ -44,6 +44,7 @@ var apps = map[string]func(args []string) (app, error){
 	"coder":            func([]string) (app, error) { return newCoder(), nil },
 	"gorilla":          func([]string) (app, error) { return newGorilla(), nil },
 	"gws":              func([]string) (app, error) { return newGWS(), nil },
+	"gws-pings":        func([]string) (app, error) { return newPingingGWS(), nil },
 	"melody":           func([]string) (app, error) { return newMelody(), nil },
 	"replica":          newReplica,
 	"mesh":             newOnMesh,
