@@ -188,7 +188,10 @@ func (t *clientTable) add(c *client) {
 	}
 	t.unplaceLocked(c)
 	t.entering--
-	c.slot = int32(t.next % uint64(len(t.slots)))
+	// One for each second, and then again: so the first ping to a client of a hub that has
+	// just begun does not come before anything else.
+	period := uint64(len(t.slots) / slotsPerSecond)
+	c.slot = int32(slotsPerSecond*(t.next%period) + t.next/period%slotsPerSecond)
 	c.at = int32(len(t.slots[c.slot]))
 	t.slots[c.slot] = append(t.slots[c.slot], c)
 	t.through[c.door()]++
