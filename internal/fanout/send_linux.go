@@ -10,8 +10,8 @@ import (
 // send is write(2) for a socket that does not block. Go's scheduler is not told of the
 // call: if one takes longer than 20 µs, it may give the processor to another thread,
 // which takes longer than the rest of the call. A fan-out to 1,000 sockets takes a sixth
-// less of the processor without that. A long text is worth it, and would make a garbage
-// collection that begins wait.
+// less of the processor without that. A long text goes the usual way: a garbage collection
+// that begins would have to wait for it.
 func send(fd int, b []byte) (int, error) {
 	const short = 16 << 10
 	if len(b) > short {
