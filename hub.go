@@ -29,7 +29,7 @@ type Hub struct {
 
 // Where to read on. A published message goes through four places:
 //
-//	publish.go       check, authorise, append to the history, deliver, relay
+//	publish.go       check, authorise, append to the history, relay, deliver
 //	channel.go       one channel here, with its subscribers; channel_order.go and
 //	                 channel_fill.go put its messages in order and fetch what is
 //	                 missing

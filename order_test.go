@@ -1,6 +1,7 @@
 package channels_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -159,4 +160,35 @@ func TestAFillClosesNobodyWhoReads(t *testing.T) {
 		require.Less(t, time.Since(began), 10*time.Second)
 		require.Zero(t, r.hubs[1].Stats().Queued, "more has come")
 	})
+}
+
+// slowToQueue is a mesh that takes a second to take a question.
+type slowToQueue struct{ mesh.Mesh }
+
+func (m slowToQueue) Publish(ctx context.Context, p mesh.Packet) error {
+	if p.Header == "question" {
+		time.Sleep(time.Second)
+	}
+	return m.Mesh.Publish(ctx, p)
+}
+
+// Whoever answers a message through the replica that it came from answers behind it, for
+// the subscribers of the other replicas too, without history.
+func TestAnAnswerComesBehindItsQuestion(t *testing.T) {
+	inBubble(t, 2, every(channels.ChannelOptions{}), func(r *replicas) {
+		here, there := subscription(r.t, r.hubs[0], "c", nil), r.subscribe(1, "c", nil)
+		synctest.Wait()
+		go func() {
+			for m := range here.Messages() {
+				if m.Header == "question" {
+					publish(r.t, r.hubs[0], "c", "answer", "1")
+				}
+			}
+		}()
+		publish(r.t, r.hubs[0], "c", "question", "1")
+		settle(2 * time.Second)
+		got := there.close()
+		require.Len(t, got, 2)
+		require.Equal(t, []string{"question", "answer"}, []string{got[0].Header, got[1].Header})
+	}, func(_ int, o *channels.Options) { o.Mesh = slowToQueue{o.Mesh} })
 }

@@ -148,8 +148,10 @@ func (h *Hub) publish(ctx context.Context, p Publication, o PublishOptions) (res
 		h.passAgain(ctx, ch, res.Position)
 		return res, nil
 	}
-	res.Receivers = h.deliver(ch, listed, &m, &o, start)
+	// The mesh first: what a subscriber here publishes in answer comes behind it at the
+	// other replicas, too, and they need not wait for a long fan-out.
 	err = h.relay(ctx, mesh.KindMessage, p.Channel, &m, info, &o)
+	res.Receivers = h.deliver(ch, listed, &m, &o, start)
 	if h.fan.Pressed() { // a busy publisher would keep the writers from a machine with few processors
 		runtime.Gosched()
 	}
