@@ -170,11 +170,6 @@ func (s *Socket) writeRest(b []byte, last bool) {
 			s.wroteLast()
 			return
 		}
-		if s.raw != nil {
-			// A writer may write next, and a deadline that has passed would
-			// stop it.
-			s.conn.SetWriteDeadline(time.Time{})
-		}
 		frames = s.Take(frames[:0])
 		if len(frames) == 0 {
 			return

@@ -12,15 +12,15 @@ type tryWrite struct {
 	b   []byte
 	n   int
 	err error
-	f   func(fd uintptr) bool
+	f   func(fd uintptr)
 }
 
 func (t *tryWrite) init() {
-	t.f = func(fd uintptr) bool {
+	t.f = func(fd uintptr) {
 		for {
 			t.n, t.err = send(int(fd), t.b)
 			if t.err != syscall.EINTR {
-				return true // true says that we are done: never wait in here
+				return
 			}
 		}
 	}
@@ -29,7 +29,7 @@ func (t *tryWrite) init() {
 // write returns how much of b the socket took; errWouldBlock if it is full.
 func (t *tryWrite) write(raw syscall.RawConn, b []byte) (int, error) {
 	t.b, t.n, t.err = b, 0, nil
-	err := raw.Write(t.f)
+	err := raw.Control(t.f) // Write would prepare to wait, in memory that is cold
 	t.b = nil
 	if err == nil {
 		err = t.err
