@@ -30,6 +30,7 @@ type clientTable struct {
 	through  [numDoors]int // how many of those that were let in have come by each door
 	slots    [][]*client
 	turn     int
+	rides    int  // how many slots later a ping goes alone; set by init
 	bans     *ban // the end of the list: its user is the next one
 
 	// fresh are the sessions that have not said connect, by the second in which they
@@ -59,6 +60,7 @@ func (t *clientTable) init(id string, period time.Duration) {
 	t.byID = make(map[string]*client)
 	t.byUser = make(map[string]map[*client]struct{})
 	t.slots = make([][]*client, slotsPerSecond*int(period/time.Second))
+	t.rides = min(2*slotsPerSecond, len(t.slots)/10)
 	t.bans = &ban{}
 }
 
@@ -299,28 +301,41 @@ func (t *clientTable) connected(user string) (cs []*client) {
 }
 
 // pingSome asks the clients of one slot for a sign of life, and cuts those
-// that have given none since they were asked a period ago.
+// that have given none since they were asked a period ago. A WebSocket's ping waits for a
+// message to go with, and until the turn of a later slot at most: a ping of its own costs as
+// much as a message.
 func (t *clientTable) pingSome() {
 	t.mu.Lock()
 	t.turn = (t.turn + 1) % len(t.slots)
 	cs := slices.Clone(t.slots[t.turn])
+	waited := slices.Clone(t.slots[(t.turn+len(t.slots)-t.rides)%len(t.slots)])
 	t.mu.Unlock()
+	for _, c := range waited {
+		if c.asked {
+			c.out.Flush()
+		}
+	}
 	for _, c := range cs {
 		switch {
 		case c.inGo():
 		case c.session != nil:
 			c.session.ping()
-		case c.info.Transport == transportWebSocket && c.asked && !c.alive.Load():
+		case c.info.Transport != transportWebSocket:
+			c.out.SendIfIdle(t.pingOf(c))
+		case c.asked && !c.alive.Load():
 			c.out.Cut(errSilent)
 		default:
 			// Behind messages that wait, a ping would reach a slow reader too
 			// late. There, the writes' own deadline finds a client that is gone.
 			c.alive.Store(false)
-			ping := fanout.Ping
-			if c.heartbeat {
-				ping = t.heartbeat
-			}
-			c.asked = c.out.SendIfIdle(ping)
+			c.asked = c.out.Ride(t.pingOf(c))
 		}
 	}
+}
+
+func (t *clientTable) pingOf(c *client) *fanout.Frame {
+	if c.heartbeat {
+		return t.heartbeat
+	}
+	return fanout.Ping
 }

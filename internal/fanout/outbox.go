@@ -30,7 +30,7 @@ type Outbox struct {
 	scheduled bool                   // somebody drains it
 	socket    atomic.Pointer[Socket] // the owner, if a writer of the Engine drains it; atomic for Fetch alone
 
-	pong     *Frame        // the newest one that waits; it goes first, and is not counted
+	pong     *Frame        // the newest one that waits, or a frame that rides; it goes first, and is not counted
 	room     chan struct{} // not nil while somebody waits for room
 	told     int           // bytes of q's slots that queued counts, besides its frames
 	queued   *atomic.Int64 // what waits in this outbox and some others: see Frame.hold; set by Init
@@ -152,6 +152,19 @@ func (o *Outbox) SendIfIdle(f *Frame) bool {
 		return false
 	}
 	o.pushAndUnlock(f)
+	return true
+}
+
+// Ride has a frame go with what is written next, and reports whether it will: not if
+// something waits already. To write both at once hardly costs more than one. Nobody is woken
+// for it, so Flush has to follow.
+func (o *Outbox) Ride(f *Frame) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state != open || o.bytes > 0 || o.pong != nil {
+		return false
+	}
+	o.pong = f
 	return true
 }
 

@@ -101,6 +101,23 @@ func TestOutboxQueuesWithoutWaking(t *testing.T) {
 	require.EqualValues(t, 2, r.woken.Load())
 }
 
+func TestOutboxRide(t *testing.T) {
+	r := newReceiver(t, newEngine(t, slowConfig(3)), SSE)
+	require.True(t, r.Ride(Ping))
+	require.False(t, r.Ride(Ping), "one waits")
+	require.Zero(t, r.woken.Load())
+	r.send(&r.group, Message, Close, "a")
+	require.EqualValues(t, 1, r.woken.Load())
+	require.False(t, r.Ride(Ping), "it would come too late")
+	require.Equal(t, []string{"", "a"}, r.rest())
+	require.True(t, r.Ride(Ping))
+	r.Flush()
+	require.EqualValues(t, 2, r.woken.Load(), "it goes alone")
+	require.Equal(t, []string{""}, r.rest())
+	r.End(nil, nil, false)
+	require.False(t, r.Ride(Ping))
+}
+
 func TestOutboxCloses(t *testing.T) {
 	r := newReceiver(t, newEngine(t, slowConfig(3)), SSE)
 	r.Send(&Frame{Kind: Place, Value: place("e:1")}, Close)
