@@ -27,12 +27,13 @@ type channel struct {
 
 	mu        sync.Mutex // guards the fields below
 	subs      []*subscription
-	rate      *rate  // nil while nothing was published
-	published int64  // when a message was published last, by the hub's uptime
-	watched   uint32 // which of the hub's watched patterns count the channel: see channel_watch.go
-	freed     bool   // no longer in the table
-	hot       bool   // on the hub's list of channels whose rate decays
-	due       due    // which report has the numbers
+	one       [1]*subscription // what subs is while there is no more than one
+	rate      rate             // of publishes
+	published int64            // when a message was published last, by the hub's uptime
+	watched   uint32           // which of the hub's watched patterns count the channel: see channel_watch.go
+	freed     bool             // no longer in the table
+	hot       bool             // on the hub's list of channels whose rate decays
+	due       due              // which report has the numbers
 	order     order
 
 	clients  int                // how many of subs are connections; counted only for env.occupancy
@@ -49,7 +50,12 @@ type channel struct {
 // attachLocked makes s a subscriber of all that comes from now on.
 func (ch *channel) attachLocked(s *subscription) {
 	s.slot = int32(len(ch.subs))
-	ch.subs = append(ch.subs, s)
+	if s.slot == 0 {
+		ch.subs = ch.one[:0]
+	}
+	if ch.subs = append(ch.subs, s); s.slot == 1 {
+		ch.one[0] = nil // it would keep the subscription as long as the channel lives
+	}
 	ch.countSubscriptionLocked(1)
 	ch.occupyLocked(s, 1)
 	ch.touchLocked(dueNext)
@@ -216,12 +222,11 @@ func (ch *channel) countPublish() (wanted bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	when := dueInTurn
-	if ch.rate == nil {
-		ch.rate = new(rate)
+	if ch.rate.total == 0 {
 		when = dueNext // it may not be in the list yet
 	}
 	ch.published = ch.env.clock.uptime()
-	ch.rate.add(ch.published, 1)
+	ch.rate.add(ch.published)
 	ch.watchersLocked(func(c *watchedChannels) { c.published.Add(1) })
 	ch.touchLocked(when)
 	return len(ch.subs) > 0 || ch.order.waiting > 0
@@ -237,14 +242,7 @@ func (ch *channel) touchLocked(when due) {
 }
 
 func (ch *channel) countLocked() store.Count {
-	c := store.Count{Channel: ch.name, Subscribers: len(ch.subs)}
-	if ch.rate != nil {
-		c.Publishes = ch.rate.sum(ch.env.clock.uptime())
-		if c.Publishes == 0 {
-			ch.rate = nil
-		}
-	}
-	return c
+	return store.Count{Channel: ch.name, Subscribers: len(ch.subs), Publishes: ch.rate.sum(ch.env.clock.uptime())}
 }
 
 // release ends a caller's work on the channel.

@@ -101,7 +101,7 @@ func (t *channelTable) evict(ch *channel, at, now int64) bool {
 		return false
 	}
 	t.forgetLocked(ch, s.m)
-	ch.rate = nil
+	ch.rate = rate{}
 	if ch.reported.Publishes > 0 || ch.reported.Subscribers > 0 {
 		ch.touchLocked(dueNext) // so that the Store forgets its numbers
 	}

@@ -83,7 +83,7 @@ func (t *channelTable) free(ch *channel) bool {
 	defer s.mu.Unlock()
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if ch.freed || ch.users.Load() > 0 || len(ch.subs) > 0 || ch.rate != nil || ch.due != notDue || ch.order.waiting > 0 {
+	if ch.freed || ch.users.Load() > 0 || len(ch.subs) > 0 || ch.rate.total > 0 || ch.due != notDue || ch.order.waiting > 0 {
 		return false
 	}
 	t.forgetLocked(ch, s.m)

@@ -25,7 +25,6 @@ type subscription struct {
 	ofApp bool // the app has asked for it itself (connect_serverside.go)
 
 	client  *client
-	id      string   // the client's, for PublishOptions.Except
 	channel string   // the channel's name, or the pattern: names have no * and ?
 	ch      *channel // set by attach
 	feed    *feed    // set by feed.attach; then ch is nil
@@ -44,8 +43,14 @@ const (
 	ended                 // quit has returned
 )
 
+// newSubscription is for one caller at a time.
 func newSubscription(c *client, channel string) *subscription {
-	return &subscription{client: c, out: c.out, id: c.info.ID, channel: channel, slot: -1}
+	s := &c.subs.one
+	if s.client != nil { // it was used already
+		s = new(subscription)
+	}
+	*s = subscription{client: c, out: c.out, channel: channel, slot: -1}
+	return s
 }
 
 // attach is channel.attach, and releases the channel if that fails.
@@ -82,6 +87,7 @@ type subscriptions struct {
 	// first is the one with which a client of one channel comes. Otherwise it is any,
 	// since most clients have one: its stage says whether it is still there.
 	first *subscription
+	one   subscription             // the client's first one, which so makes no object of its own
 	more  map[string]*subscription // the others by channel, or nil
 	n     int32                    // those that nobody has taken
 	live  [fanout.Policies]int32   // of these, the attached ones, by policy

@@ -137,7 +137,7 @@ func (f *frame) offset() uint64 { return f.message.Position.Offset }
 
 // isFrom reports whether a subscriber does not get the frame because it has
 // sent the message.
-func (f *frame) isFrom(s *subscription) bool { return f.except != "" && f.except == s.id }
+func (f *frame) isFrom(s *subscription) bool { return f.except != "" && f.except == s.client.info.ID }
 
 // AppendID is for the event stream, from whose last id a browser resumes.
 func (f *frame) AppendID(b []byte) []byte { return f.at().appendID(b) }

@@ -388,5 +388,20 @@ func TestPublishesSlideOutOfTheMinute(t *testing.T) {
 		at(87, 2)
 		at(91, 0)
 		require.Zero(t, hub.Stats().Channels, "nothing needs it any more")
+
+		// Many in one second are counted, too.
+		begin = begin.Add(100 * time.Second)
+		settle(time.Until(begin))
+		publish(t, hub, "c", "x", "1")
+		at(10, 1)
+		for range 300 {
+			publish(t, hub, "c", "x", "1")
+		}
+		at(11, 301)
+		publish(t, hub, "c", "x", "1")
+		at(61, 301)
+		at(69, 301)
+		at(70, 1)
+		at(72, 0)
 	})
 }

@@ -31,7 +31,7 @@ func (h *Hub) cool() {
 		if ch.due == notDue && ch.countLocked() != ch.reported {
 			r.touch(ch, dueNext, false)
 		}
-		falls := ch.rate != nil
+		falls := ch.rate.total > 0
 		stays := !ch.freed && (falls || ch.due != notDue || len(ch.subs) == 0)
 		if !stays {
 			ch.hot = false

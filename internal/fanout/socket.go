@@ -21,13 +21,13 @@ type Socket struct {
 	conn   net.Conn        // nil until Open; set with Outbox.mu held
 	writer *writer
 
-	// The drainer's own, over TLS.
-	deadline time.Duration // of writes, since Engine.started
-	patience *patience     // from the first write on
+	deadline time.Duration // of writes over TLS, since Engine.started; the drainer's own
 
 	// In the hub's connections it begins a cache line, because it stands here
 	// (TestOutboxBeginsACacheLine in package channels).
 	Outbox
+
+	patience *patience // over TLS, from the first write on; the drainer's own
 
 	watch poll.Watch // of the reader, while it rests (rest.go)
 
