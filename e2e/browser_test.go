@@ -273,6 +273,51 @@ var enter = chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 	return nil
 })
 
+// focuses moves the focus to an element, as somebody does who goes by keyboard.
+func (p *page) focuses(selector string) {
+	p.t.Helper()
+	p.until(`(() => { const e = document.querySelector(` + quoted(selector) + `); e.focus({ focusVisible: true }); return document.activeElement === e })()`)
+}
+
+// keeps requires that an element has the focus once the page is drawn again: only then
+// does a browser take it from what cannot have it any more.
+func (p *page) keeps(selector string) {
+	p.t.Helper()
+	const id = `document.activeElement.id || document.activeElement.outerHTML.slice(0, 60)`
+	has := `[document.activeElement.matches(` + quoted(selector) + `) ? "" : ` + id + `]`
+	focus := eval[[]string](p, `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(`+has+`))))`, chromedp.EvalAwaitPromise)
+	require.Equal(p.t, []string{""}, focus, "%s has lost the focus", selector)
+}
+
+// presses Enter on what has the focus.
+func (p *page) presses() {
+	p.t.Helper()
+	p.do(chromedp.KeyEvent("\r"))
+}
+
+// holds has what the page posts wait. The returned function lets it go on, or fail.
+func (p *page) holds() (release func(fail bool)) {
+	p.t.Helper()
+	eval[bool](p, `(() => {
+		const real = window.fetch;
+		window.posts = 0;
+		window.fetch = async (path, options) => {
+			if (options?.method !== "POST") return real(path, options);
+			posts++;
+			const fail = await new Promise((go) => (window.release = go));
+			window.fetch = real;
+			if (fail) throw new TypeError("lost");
+			return real(path, options);
+		};
+		return true;
+	})()`)
+	return func(fail bool) {
+		p.t.Helper()
+		require.Equal(p.t, 1, eval[int](p, `posts`), "it was pressed twice, and posts once")
+		eval[bool](p, fmt.Sprintf(`(release(%t), true)`, fail))
+	}
+}
+
 // quoted returns a value as JavaScript.
 func quoted(v any) string {
 	var b strings.Builder

@@ -30,7 +30,7 @@ func (p *page) goes(address string) {
 // clicks a button, once it can be clicked.
 func (p *page) clicks(selector string) {
 	p.t.Helper()
-	p.until(`document.querySelector(` + quoted(selector) + `).checkVisibility() && !document.querySelector(` + quoted(selector) + `).disabled`)
+	p.until(`document.querySelector(` + quoted(selector) + `).checkVisibility() && !document.querySelector(` + quoted(selector) + `).closest('[aria-disabled="true"]')`)
 	p.do(chromedp.Click(chromedp.CSS(selector)))
 }
 
@@ -252,7 +252,10 @@ func TestOperatorsLookIntoAChannel(t *testing.T) {
 	p.has("#history-state", "#11 to #60")
 	p.clicks("#history-older")
 	p.has("#history-state", "#1 to #10")
+	p.keeps("#history-older[aria-disabled=true]") // there is nothing older
 	p.clicks("#history-newest")
+	p.has("#history-state", "#11 to #60")
+	p.keeps("#history-newest[aria-disabled=true]")
 	p.has("#presence-state", "2 connections")
 
 	p.has("#tail-state", "following")
@@ -349,6 +352,13 @@ func TestOperatorsFindAChannel(t *testing.T) {
 	p.has("#list-where", "51–100 of 121")
 	p.clicks("#list-last")
 	p.has("#list-where", "101–121 of 121")
+	p.keeps("#list-last[aria-disabled=true]")
+	p.focuses("#list-next")
+	p.presses()
+	assert.Equal(t, "#/channels?offset=100", eval[string](p, `location.hash`), "there is no next page")
+	p.focuses("#list-before")
+	p.presses()
+	p.has("#list-where", "51–100 of 121")
 	p.clicks(`#list [data-sort="name"]`)
 	p.has("#list-where", "1–50 of 121")
 	p.until(names + `[0] === "news.000"`)
@@ -376,13 +386,59 @@ func TestOperatorsPageWithoutAReplica(t *testing.T) {
 	assert.Less(t, eval[float64](p, `Number(getComputedStyle(document.querySelector("main")).opacity)`), 1.0)
 	p.has("#summary", "The only replica is green") // from then
 	p.until(`document.title === "no answer! channels"`)
-	assert.Zero(t, eval[int](p, `document.querySelectorAll(".acts button:enabled, .acts input:enabled").length`))
+	assert.Equal(t, 3, eval[int](p, `document.querySelectorAll('.acts[aria-disabled="true"]').length`))
 	p.goes("#/channels")
 	p.has("#cluster", "not known now")
 	network.Lead(strings.TrimPrefix(c.servers[0].URL, "http://"))
 	p.until(`document.getElementById("unreached").hidden && document.body.dataset.reach === "yes"`)
 	p.has("#cluster", "The only replica is green")
-	p.until(`document.title === "Channels – channels" && !document.querySelector(".acts:disabled")`)
+	p.until(`document.title === "Channels – channels" && !document.querySelector('.acts[aria-disabled="true"]')`)
+}
+
+// Without a replica, nothing acts on numbers of then. Whoever goes by keyboard stays where
+// they are, and goes on from there.
+func TestOperatorsActOnNothingStale(t *testing.T) {
+	t.Parallel()
+	s := newScaler()
+	b, c := newBrowser(t), newCluster(t, 1, admin.Options{Scaler: s, ScaleMin: 1, ScaleMax: 4})
+	replica := strings.TrimPrefix(c.servers[0].URL, "http://")
+	network := basetest.NewRelay(t, replica)
+	p := b.visit("http://"+network.Addr+"/admin/", "an operator", 1280, 800)
+	p.login()
+	reached := func(yes bool) {
+		t.Helper()
+		p.until(`document.body.dataset.reach === ` + quoted(map[bool]string{true: "yes", false: "no"}[yes]))
+	}
+	p.clicks("#scale-more")
+	p.focuses("#scale-go")
+	network.Part()
+	reached(false)
+	p.keeps("#scale-go")
+	p.presses()
+	p.do(chromedp.Click(chromedp.CSS("#scale-go")))
+	require.Empty(t, eval[string](p, `document.getElementById("scale-answer").textContent`), "nothing is ordered")
+	p.focuses("#scale-fewer")
+	p.presses()
+	p.do(chromedp.SendKeys(chromedp.CSS("#scale-to"), "1"))
+	require.Equal(t, "3", eval[string](p, `document.getElementById("scale-to").value`))
+	p.keeps("#scale-to")
+
+	p.goes("#/channel/room.1")
+	p.until(`document.activeElement.id === "main"`)
+	p.focuses("#publish-header")
+	p.presses()
+	require.Empty(t, eval[string](p, `document.getElementById("publish-answer").textContent`), "nothing is published")
+	network.Lead(replica)
+	reached(true)
+	p.keeps("#publish-header")
+	p.presses()
+	p.has("#publish-answer", "Published as #1")
+
+	p.goes("#/")
+	p.until(`document.activeElement.id === "main"`)
+	p.focuses("#scale-go")
+	p.presses()
+	require.Equal(t, 3, <-s.orders)
 }
 
 // A page follows a channel only while it is seen, and again after it was refused.
@@ -446,28 +502,45 @@ func TestOperatorsChartsGoByTheClockOfTheReplica(t *testing.T) {
 	p.until(fmt.Sprintf(`%[1]s > %[2]d && %[1]s < %[3]d`, last, was, was+5000))
 }
 
-// scalerOfTests only remembers.
-type scalerOfTests struct{ orders chan int }
+// A scalerOfTests takes an order when a test reads it. From then on it does not know how
+// many run, until the test says so.
+type scalerOfTests struct {
+	orders chan int
+	busy   atomic.Bool
+}
 
-func (s *scalerOfTests) Replicas(context.Context) (ready, wanted int, err error) { return 2, 2, nil }
+func newScaler() *scalerOfTests { return &scalerOfTests{orders: make(chan int)} }
 
-func (s *scalerOfTests) Scale(_ context.Context, n int) error {
-	s.orders <- n
-	return nil
+func (s *scalerOfTests) Replicas(context.Context) (ready, wanted int, err error) {
+	if s.busy.Load() {
+		return 0, 0, errors.New("busy")
+	}
+	return 2, 2, nil
+}
+
+func (s *scalerOfTests) Scale(ctx context.Context, n int) error {
+	s.busy.Store(true)
+	select {
+	case s.orders <- n:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // It takes two clicks to scale, the second one after the page has said what it will do.
 func TestOperatorsScale(t *testing.T) {
 	t.Parallel()
-	s := &scalerOfTests{make(chan int, 1)}
+	s := newScaler()
 	b, c := newBrowser(t), newCluster(t, 1, admin.Options{Scaler: s, ScaleMin: 1, ScaleMax: 3})
 	p := c.operate(b, 1280, 800)
 	p.has("#scale-state", "2 replicas run, as wanted")
 	p.clicks("#scale-more")
 	p.has("#scale-question", "Scale out from 2 to 3?")
-	assert.True(t, eval[bool](p, `document.getElementById("scale-more").disabled`), "3 is the most")
+	p.keeps("#scale-more[aria-disabled=true]") // 3 is the most
 	p.clicks("#scale-keep")
 	p.until(`document.getElementById("scale-confirm").hidden && document.getElementById("scale-to").value === "2"`)
+	p.keeps("#scale-more")
 
 	// A number that is not allowed is called so, and a step goes on from what runs.
 	eval[bool](p, `(() => {
@@ -480,52 +553,40 @@ func TestOperatorsScale(t *testing.T) {
 	p.clicks("#scale-fewer")
 	p.has("#scale-question", "Scale in from 2 to 1? The one that ends drains first")
 	p.until(`document.getElementById("scale-wrong").textContent === "" && !document.getElementById("scale-to").hasAttribute("aria-invalid")`)
+	p.keeps("#scale-fewer[aria-disabled=true]")
 	p.clicks("#scale-go")
 	assert.Equal(t, 1, <-s.orders)
 	p.has("#scale-answer", "1 replica will run")
-	p.until(`document.activeElement.closest(".stepper")`) // whoever goes by keyboard is still there
 	basetest.Eventually(t, "the audit line", func() bool { return c.log.Has("admin: scaled") })
 	assert.Contains(t, c.log.Line("admin: scaled"), "to=1")
 	assert.Contains(t, c.log.Line("admin: scaled"), `operator="session `)
-}
 
-// waitingScaler does not know how many run once it is asked to scale, and answers when a
-// test says so.
-type waitingScaler struct {
-	asked  atomic.Bool
-	answer chan struct{}
-}
-
-func (s *waitingScaler) Replicas(context.Context) (ready, wanted int, err error) {
-	if s.asked.Load() {
-		return 0, 0, errors.New("busy")
-	}
-	return 2, 2, nil
-}
-
-func (s *waitingScaler) Scale(ctx context.Context, _ int) error {
-	s.asked.Store(true)
-	select {
-	case <-s.answer:
-	case <-ctx.Done():
-	}
-	return nil
+	// Whoever goes by keyboard is at the buttons, also while they cannot be used, and after.
+	p.has("#scale-state", "busy")
+	p.keeps("#scale-more[aria-disabled=true]")
+	s.busy.Store(false)
+	p.has("#scale-state", "2 replicas run, as wanted")
+	p.keeps("#scale-more:not([aria-disabled])")
+	p.presses()
+	p.has("#scale-question", "Scale out from 2 to 3?")
 }
 
 // The focus comes back to the buttons, even if they cannot be used when the answer comes.
 func TestOperatorsScaleWhileTheNumberIsUnknown(t *testing.T) {
 	t.Parallel()
-	s := &waitingScaler{answer: make(chan struct{})}
+	s := newScaler()
 	p := newCluster(t, 1, admin.Options{Scaler: s, ScaleMin: 1, ScaleMax: 3}).operate(newBrowser(t), 1280, 800)
 	p.has("#scale-state", "2 replicas run, as wanted")
 	p.clicks("#scale-more")
 	p.clicks("#scale-go")
 	p.has("#scale-state", "busy")
-	close(s.answer)
+	p.keeps("#scale-answer")
+	<-s.orders
 	p.has("#scale-answer", "3 replicas will run")
-	s.asked.Store(false)
+	p.keeps("#scale-more[aria-disabled=true]")
+	s.busy.Store(false)
 	p.has("#scale-state", "2 replicas run, as wanted")
-	p.until(`document.activeElement.closest(".stepper")`)
+	p.keeps("#scale-more:not([aria-disabled])")
 }
 
 // changingScaler says what a test sets.

@@ -1,6 +1,6 @@
 // One channel: its numbers, its history, who is there, and what is published now.
 
-import { $, el, keyed, refused, said, text } from "./dom.js";
+import { $, el, keyed, refused, said, text, usable } from "./dom.js";
 import { bytes, count, number, time } from "./format.js";
 import { get, post } from "./api.js";
 
@@ -135,8 +135,8 @@ function drawHistory(h) {
   const newest = h.messages.toReversed();
   keyed($("history"), newest, (m) => h.epoch + " " + m.offset, message, () => {});
   text($("history-state"), !newest.length ? "nothing is kept" : `#${newest.at(-1).offset} to #${newest[0].offset}`);
-  $("history-newest").disabled = before === "";
-  $("history-older").disabled = !newest.length || BigInt(newest.at(-1).offset) <= BigInt(h.first);
+  usable($("history-newest"), before !== "");
+  usable($("history-older"), newest.length > 0 && BigInt(newest.at(-1).offset) > BigInt(h.first));
   $("history-older").dataset.before = newest.at(-1)?.offset ?? "";
 }
 

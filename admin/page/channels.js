@@ -1,6 +1,6 @@
 // The list of channels: searched, sorted, page by page.
 
-import { $, el, keyed, text, attribute } from "./dom.js";
+import { $, el, keyed, text, attribute, usable } from "./dom.js";
 import { number, lasting } from "./format.js";
 import { get } from "./api.js";
 
@@ -66,8 +66,8 @@ export async function drawList() {
   say(total ? "" : state.text ? `No channel’s name ${state.how === "prefix" ? "begins with" : "contains"} this.` : "No channel has subscribers, or was published on in the last 60 s.");
   const last = Math.min(state.offset + size, total);
   text($("list-where"), total ? `${number(state.offset + 1)}–${number(last)} of ${number(total)}${answer.more ? ", and there are more: give the beginning of a name" : ""}${answer.age_ms > 2500 ? `, as of ${lasting(answer.age_ms / 1000)} ago` : ""}` : "");
-  $("list-first").disabled = $("list-before").disabled = state.offset === 0;
-  $("list-next").disabled = $("list-last").disabled = last >= total;
+  for (const id of ["list-first", "list-before"]) usable($(id), state.offset > 0);
+  for (const id of ["list-next", "list-last"]) usable($(id), last < total);
 }
 
 function say(words) {

@@ -27,6 +27,23 @@ export function attribute(e, attributes) {
   }
 }
 
+const unusable = '[aria-disabled="true"]';
+
+// usable says whether a control can be used, or all that are in a fieldset. What cannot be
+// used is not disabled: browsers take the focus from that, and whoever goes by keyboard
+// would have to begin at the top.
+export function usable(e, yes) {
+  attribute(e, { "aria-disabled": !yes && "true" });
+  for (const field of e.matches("input") ? [e] : e.querySelectorAll("input")) field.readOnly = Boolean(field.closest(unusable));
+}
+
+// Enter clicks too: the button that has the focus, or that of the form.
+addEventListener("click", (e) => {
+  if (!e.target.closest(unusable)) return;
+  e.preventDefault();
+  e.stopImmediatePropagation();
+}, true);
+
 // text changes an element's text, if it is another one: what has not changed is not read
 // out again, and stays selected.
 export function text(e, value) {

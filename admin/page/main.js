@@ -1,6 +1,6 @@
 // The page asks the replica that serves it once a second, and shows the answers.
 
-import { $, attribute, light, text } from "./dom.js";
+import { $, attribute, light, text, usable } from "./dom.js";
 import { lasting, time } from "./format.js";
 import { Refusal, Unreached, get } from "./api.js";
 import { Points } from "./points.js";
@@ -127,7 +127,7 @@ function unreached(e) {
 
 // allow lets operators act: scale, publish, disconnect. On numbers of then they should not.
 function allow(on) {
-  for (const e of document.querySelectorAll(".acts")) e.disabled = !on;
+  for (const e of document.querySelectorAll(".acts")) usable(e, on);
 }
 
 // unlessNoAnswer reports what is a mistake of this page.

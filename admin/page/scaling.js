@@ -1,12 +1,11 @@
 // The buttons that change how many replicas run.
 
-import { $, attribute, refused, said, text } from "./dom.js";
+import { $, attribute, refused, said, text, usable } from "./dom.js";
 import { are, count } from "./format.js";
 import { post } from "./api.js";
 
 let now = null; // what the API said last
 let busy = false;
-let returns = false; // the focus waits in the answer until a button can have it again
 let ordered = null; // the number that was asked for here, until so many run
 let dirty = false; // the field has what somebody put in here, not what is wanted
 let late = null; // the number that is wanted, if fewer have been ready for long
@@ -58,16 +57,12 @@ function drawButtons() {
   const focused = $("scale-confirm").contains(document.activeElement);
   attribute(input, { "aria-invalid": wrong && "true" });
   text($("scale-wrong"), wrong ? `Not possible here: ${now.min} to ${count(now.max, "replica")} are allowed.` : "");
-  input.disabled = !known || busy;
-  $("scale-fewer").disabled = !known || busy || n <= now.min;
-  $("scale-more").disabled = !known || busy || n >= now.max;
+  usable(input, known && !busy);
+  usable($("scale-fewer"), known && !busy && n > now.min);
+  usable($("scale-more"), known && !busy && n < now.max);
   const to = target();
   $("scale-confirm").hidden = to === null || busy;
-  if (focused && $("scale-confirm").hidden) busy ? $("scale-answer").focus() : focusStepper();
-  if (returns && known && !busy) {
-    returns = false;
-    if (document.activeElement === $("scale-answer")) to === null ? focusStepper() : $("scale-go").focus();
-  }
+  if (focused && $("scale-confirm").hidden) $(busy ? "scale-answer" : "scale-more").focus();
   if (to === null) return;
   const by = Math.abs(to - now.wanted);
   text($("scale-question"), to > now.wanted ? `Scale out from ${now.wanted} to ${to}? ${by === 1 ? "The new replica gets" : `The ${by} new replicas get`} new clients; those that are connected stay where they are.`
@@ -76,11 +71,6 @@ function drawButtons() {
   text($("scale-go"), to === now.wanted ? `Ask for ${to} again` : `Scale to ${to}`);
   $("scale-keep").hidden = to === now.wanted;
   text($("scale-keep"), `Keep ${now.wanted}`);
-}
-
-// focusStepper takes the focus to a button that stays, and brings up no keyboard.
-function focusStepper() {
-  $($("scale-more").disabled ? "scale-fewer" : "scale-more").focus();
 }
 
 // answer says what became of an order, of which the number is kept until it is reached.
@@ -129,6 +119,6 @@ $("scale-go").addEventListener("click", async () => {
     refused($("scale-answer"), `Not scaled: ${e.message}`);
   }
   busy = false;
-  returns = true;
   drawButtons();
+  if (document.activeElement === $("scale-answer")) $($("scale-confirm").hidden ? "scale-more" : "scale-go").focus();
 });
