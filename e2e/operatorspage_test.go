@@ -284,6 +284,7 @@ func TestOperatorsLookIntoAChannel(t *testing.T) {
 	p.has("#presence-answer", "Closed 1 connection at this replica, and told the other replicas to close all connections of the user ann there.")
 	assert.Equal(t, websocket.StatusCode(3003), closed(t, ann))
 	p.has("#presence-state", "1 connection")
+	p.keeps(".people") // where the button was
 	assert.Contains(t, c.log.Line("admin: disconnected a user"), "user=ann")
 	assert.Equal(t, 1, c.log.Count("admin: disconnected"))
 	require.NoError(t, ben.Write(t.Context(), websocket.MessageText, []byte(`{"header":"still","body":"here"}`)))
@@ -348,6 +349,11 @@ func TestOperatorsFindAChannel(t *testing.T) {
 	p.goes("#/channels")
 	p.has("#list-where", "1–50 of 121")
 	assert.Equal(t, "room.7", eval[[]string](p, names)[0], "it alone has a subscriber")
+	p.focuses(`#list a[href$="news.007"]`)
+	c.join("news.007", "ben")
+	c.join("news.007", "cid")
+	p.until(names + `[0] === "news.007"`)
+	p.keeps(`#list a[href$="news.007"]`) // it has moved
 	p.clicks("#list-next")
 	p.has("#list-where", "51–100 of 121")
 	p.clicks("#list-last")

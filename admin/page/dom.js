@@ -63,8 +63,10 @@ export function refused(e, words) {
 }
 
 // keyed makes the children of parent those of items, and keeps the ones that were there:
-// key names an item, make makes its element, update fills it.
+// key names an item, make makes its element, update fills it. An element that is moved
+// keeps the focus, and one that goes leaves it to what is around.
 export function keyed(parent, items, key, make, update) {
+  const focused = parent.contains(document.activeElement) && document.activeElement;
   const old = new Map([...parent.children].map((e) => [e.dataset.key, e]));
   let before = null;
   for (const item of items) {
@@ -81,6 +83,7 @@ export function keyed(parent, items, key, make, update) {
     before = e;
   }
   for (const e of old.values()) e.remove();
+  if (focused && focused !== document.activeElement) (parent.contains(focused) ? focused : parent.closest("[tabindex]"))?.focus({ preventScroll: true });
 }
 
 // The lights differ in shape, not only in colour.
