@@ -343,6 +343,7 @@ func TestReaderWhoScrolledUpStaysThere(t *testing.T) {
 	ann.do(chromedp.Click(chromedp.CSS("#newer")))
 	ann.until(atBottom)
 	ann.until(`document.getElementById("newer").hidden`)
+	ann.keeps("#scroll")
 }
 
 // On a small screen, the panels slide over the room, or jump there if reduced motion

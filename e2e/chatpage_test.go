@@ -7,6 +7,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // A person who has joined can write at once.
@@ -58,8 +59,14 @@ func TestEarlierMessagesAreThere(t *testing.T) {
 		if from == 0 {
 			before = -1 // it is far below now
 		}
-		ann.do(chromedp.Click(chromedp.CSS("#older")))
+		ann.focuses("#older")
+		asked := ann.holdsHistory()
+		ann.presses()
+		ann.keeps("#older[aria-disabled=true]")
+		ann.presses()
+		asked()
 		ann.shows(all[from:]...)
+		ann.keeps(map[bool]string{true: "#older:not([aria-disabled])", false: "#scroll"}[from > 0])
 		if before >= 0 {
 			assert.InDelta(t, before, eval[int](ann, place), 60, "the reader did not stay in place")
 		}
@@ -80,6 +87,30 @@ func TestEarlierMessagesAreThere(t *testing.T) {
 	ann.until(`document.getElementById("older").hidden`)
 }
 
+// holdsHistory has what the page asks of the history wait. The returned function lets it
+// go on.
+func (p *page) holdsHistory() (asked func()) {
+	p.t.Helper()
+	eval[bool](p, `(() => {
+		const { send } = WebSocket.prototype;
+		window.asked = [];
+		WebSocket.prototype.send = function (data) {
+			if (data.includes('"history"')) asked.push(() => send.call(this, data));
+			else send.call(this, data);
+		};
+		window.answer = () => {
+			WebSocket.prototype.send = send;
+			asked.forEach((ask) => ask());
+			return asked.length;
+		};
+		return true;
+	})()`)
+	return func() {
+		p.t.Helper()
+		require.Equal(p.t, 1, eval[int](p, `answer()`), "it was pressed twice, and asks once")
+	}
+}
+
 // A room that cannot be joined tells why. The page does not promise that what
 // is written there will be sent.
 func TestRoomThatCannotBeJoinedSaysSo(t *testing.T) {
@@ -89,12 +120,22 @@ func TestRoomThatCannotBeJoinedSaysSo(t *testing.T) {
 		t.Helper()
 		ann.state("refused")
 		ann.until(`document.getElementById("why").innerText.includes(` + quoted(why) + `)`)
-		ann.until(`document.getElementById("message-input").disabled`)
+		ann.until(`document.getElementById("message-input").readOnly`)
 		hint := eval[string](ann, `document.getElementById("hint").textContent`)
 		assert.NotContains(t, hint, "sent as soon")
 	}
 	ann.visit(strings.Repeat("x", 201))
 	refused("too long")
+	ann.keeps("#message-input")
+	ann.fill("to nobody")
+	ann.presses()
+	ann.focuses("#send[aria-disabled]")
+	ann.presses()
+	assert.Equal(t, "to nobody", eval[string](ann, `document.getElementById("message-input").value`), "it is not sent")
+	ann.focuses("#retry")
+	ann.presses()
+	refused("too long")
+	ann.keeps("#scroll")
 	assert.LessOrEqual(t, eval[int](ann, `Math.round(document.querySelector("#state").getBoundingClientRect().height)`), 24, "the state fits on one line")
 	ann.do(chromedp.Click(chromedp.CSS("#refused a")))
 	ann.state("online")

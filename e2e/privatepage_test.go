@@ -268,6 +268,29 @@ func TestPrivateMessagesSignOut(t *testing.T) {
 	assert.False(t, eval[bool](ann.page, `Object.keys(localStorage).concat(Object.keys(sessionStorage)).some((key) => key.startsWith("outbox ") && sessionStorage[key].includes("hello"))`))
 }
 
+// A button that is at work keeps the focus, and does nothing more.
+func TestPrivateMessagesButtonsKeepTheFocus(t *testing.T) {
+	s, b := start(t, "private-messaging")
+	ann := b.visit(s.home(), "Ann", 1000, 700)
+	ann.do(chromedp.SendKeys(chromedp.CSS("#name"), "Ann"))
+	fails := func(button string) {
+		t.Helper()
+		ann.focuses(button)
+		release := ann.holds()
+		ann.presses()
+		ann.keeps(button + "[aria-disabled]")
+		ann.presses()
+		release(true)
+		ann.keeps(button + ":not([aria-disabled])")
+	}
+	fails("#login button")
+	ann.until(`document.getElementById("login-trouble").textContent.includes("cannot be reached")`)
+	ann.presses()
+	ann.until(`document.getElementById("me").textContent === "Ann"`)
+	fails("#logout")
+	ann.until(`document.getElementById("state").dataset.state === "offline"`)
+}
+
 // A phone shows either the list or a conversation, in full width.
 func TestPrivateMessagesOnAPhone(t *testing.T) {
 	s, b := start(t, "private-messaging")

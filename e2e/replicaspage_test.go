@@ -12,7 +12,7 @@ import (
 // press kills or starts the nth replica.
 func (p *page) press(does string, n int) {
 	p.t.Helper()
-	button := fmt.Sprintf(`#replicas li:nth-child(%d) button[data-does=%s]`, n, does)
+	button := fmt.Sprintf(`#replicas li:nth-child(%d) button[data-does=%s]:not([aria-disabled])`, n, does)
 	p.until(`document.querySelector(` + quoted(button) + `)`)
 	p.do(chromedp.Click(chromedp.CSS(button)))
 }
@@ -89,6 +89,22 @@ func TestReplicasAnswerThatIsLost(t *testing.T) {
 	ann.until(`document.querySelector("#outbox [data-state=failed] .fate").textContent.includes("make it shorter")`)
 	ann.do(chromedp.Click(chromedp.CSS("#outbox .fate button:first-of-type"))) // "Edit"
 	ann.until(`document.getElementById("text").value.length === 2001 && !document.querySelector("#outbox li")`)
+}
+
+// A button that is at work keeps the focus, and does nothing more.
+func TestReplicasButtonKeepsTheFocus(t *testing.T) {
+	s, b := start(t, "replicas", "-n", "1")
+	ann := b.enter(s, "Ann")
+	ann.focuses("#replicas button")
+	release := ann.holds()
+	ann.presses()
+	ann.keeps("#replicas button[aria-disabled]")
+	ann.presses()
+	release(false)
+	ann.until(`document.querySelector("#replicas button[data-does=start]:not([aria-disabled])")`)
+	ann.keeps("#replicas button")
+	ann.presses()
+	ann.until(`document.querySelector("#replicas button[data-does=kill]")`)
 }
 
 func TestReplicasOnAPhone(t *testing.T) {

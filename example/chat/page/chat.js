@@ -104,11 +104,12 @@ function trim(r) {
   $("older").hidden = false;
 }
 
-// Older messages are added above; those on the screen stay where they are.
+// Older messages are added above; those on the screen stay where they are. The button is
+// not disabled meanwhile: browsers take the focus from what is.
 $("older").onclick = async () => {
   const r = here, oldest = r.messages[0];
-  if (!oldest) return;
-  $("older").disabled = true;
+  if (!oldest || $("older").ariaDisabled) return;
+  $("older").ariaDisabled = "true";
   try {
     const { messages, more } = await r.room.older(oldest);
     if (oldest !== r.messages[0]) return; // it has begun anew
@@ -117,13 +118,14 @@ $("older").onclick = async () => {
     if (r !== here) return;
     const below = scroll.scrollHeight - scroll.scrollTop;
     following = false;
+    if (!more && document.activeElement === $("older")) scroll.focus(); // the button goes
     showAll();
     scroll.scrollTop = scroll.scrollHeight - below;
     look();
   } catch {
     // the button is still there to try again
   } finally {
-    $("older").disabled = false;
+    $("older").ariaDisabled = null;
   }
 };
 
@@ -206,7 +208,10 @@ function lookUp() {
   if (scroll.scrollTop < lastTop) look();
 }
 
-$("newer").onclick = () => toBottom();
+$("newer").onclick = () => {
+  scroll.focus(); // the button goes
+  toBottom();
+};
 
 function toBottom() {
   following = true;
@@ -421,12 +426,16 @@ function showState() {
   }[state] ?? "What you write now is sent as soon as the connection is back";
   $("refused").hidden = state !== "refused";
   $("why").textContent = reason ?? "";
-  input.disabled = state === "refused";
+  input.readOnly = state === "refused"; // and keeps the focus
+  typed();
   showOutbox();
   showPeople();
 }
 
-$("retry").onclick = () => (client.state === "closed" ? signIn() : here.room.open());
+$("retry").onclick = () => {
+  scroll.focus(); // the button goes
+  client.state === "closed" ? signIn() : here.room.open();
+};
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || !here) return;
   here.unread = 0;
@@ -442,7 +451,7 @@ setInterval(() => document.hidden || here?.room.refreshPeople(), 15_000);
 const input = $("message-input");
 
 function typed() {
-  $("send").disabled = !input.value.trim();
+  $("send").ariaDisabled = input.value.trim() && !input.readOnly ? null : "true";
   input.style.height = "auto";
   input.style.height = `${input.scrollHeight}px`;
 }
@@ -457,7 +466,7 @@ input.addEventListener("keydown", (e) => {
 $("composer").onsubmit = (e) => {
   e.preventDefault();
   const text = input.value.trim();
-  if (!text || !here) return;
+  if (!text || !here || input.readOnly) return;
   input.value = "";
   typed();
   following = true;

@@ -43,14 +43,22 @@ function signedOut() {
 
 $("login").onsubmit = async (e) => {
   e.preventDefault();
-  const button = $("login").querySelector("button");
-  button.disabled = true;
-  const trouble = await signIn().catch(() => "The app cannot be reached. Try again in a moment.");
-  button.disabled = false;
-  $("login-trouble").hidden = !trouble;
-  $("login-trouble").textContent = trouble;
-  if (!trouble) start();
+  await once($("login").querySelector("button"), async () => {
+    const trouble = await signIn().catch(() => "The app cannot be reached. Try again in a moment.");
+    $("login-trouble").hidden = !trouble;
+    $("login-trouble").textContent = trouble;
+    if (!trouble) start();
+  });
 };
+
+// once has a button do nothing while it is at work. It is not disabled: browsers take the
+// focus from what is.
+async function once(button, work) {
+  if (button.ariaDisabled) return;
+  button.ariaDisabled = "true";
+  await work();
+  button.ariaDisabled = null;
+}
 
 // signIn returns why it was refused, or "".
 async function signIn() {
@@ -61,15 +69,13 @@ async function signIn() {
   return (await res.text()).trim();
 }
 
-$("logout").onclick = async () => {
-  $("logout").disabled = true;
+$("logout").onclick = () => once($("logout"), async () => {
   const res = await fetch("logout", { method: "POST" }).catch(() => null);
-  $("logout").disabled = false;
   if (!res?.ok) return showState("offline"); // still signed in
   outbox.forget();
   localStorage.removeItem(`read ${me.id}`);
   signedOut();
-};
+});
 
 // --- receiving
 

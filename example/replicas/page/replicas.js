@@ -300,9 +300,11 @@ function unknown() {
   }
 }
 
-// act presses a switch of the program.
+// act presses a switch of the program. The button is not disabled meanwhile: browsers
+// take the focus from what is.
 async function act(button, path) {
-  button.disabled = true;
+  if (button.ariaDisabled) return;
+  button.ariaDisabled = "true";
   try {
     const res = await fetch(path, { method: "POST" });
     if (!res.ok) news(await res.text());
@@ -310,7 +312,7 @@ async function act(button, path) {
   } catch {
     unknown();
   }
-  button.disabled = false;
+  button.ariaDisabled = null;
 }
 
 // On this machine, the program lets whoever presses the link in.
