@@ -88,8 +88,14 @@ func (c *conn) start(early []byte) {
 }
 
 // Readable starts a goroutine that reads: see Socket.Rest. It ends with the next rest, or
-// with the connection.
-func (c *conn) Readable() { go c.resume() }
+// with the connection. A client that was pinged mostly brings its pong, and needs none.
+func (c *conn) Readable() {
+	if c.alive.Load() {
+		go c.resume()
+	} else if g := c.glance(); !g.rests {
+		go c.goOn(g)
+	}
+}
 
 var errText = errors.New("channels: a text message that is not UTF-8")
 

@@ -25,19 +25,36 @@ func (c *conn) serve(early []byte, talks bool) {
 // resume is serve for a connection that rested. Most wake to answer a ping or to leave,
 // and for that nothing is made ready to read more.
 func (c *conn) resume() {
-	early, chunk, err := c.tryRead(c.RawConn(), false, false)
-	if err == nil && isPong(early) {
-		chunks.Put(chunk)
-		if c.Rest(c) {
-			return
-		}
-		early, chunk = nil, nil
+	if g := c.glance(); !g.rests {
+		c.goOn(g)
 	}
-	if err != nil {
-		c.over(err)
+}
+
+// A glance is what was there to be read when a connection's rest ended.
+type glance struct {
+	rests bool // it was a pong, and the connection may be another goroutine's already
+	early []byte
+	chunk *chunk // of early
+	err   error
+}
+
+// glance reads once, without waiting. After a pong it lets the connection rest again.
+func (c *conn) glance() (g glance) {
+	g.early, g.chunk, g.err = c.tryRead(c.RawConn(), false, false)
+	if g.err == nil && isPong(g.early) {
+		chunks.Put(g.chunk)
+		g = glance{rests: c.Rest(c)}
+	}
+	return g
+}
+
+// goOn serves a connection that does not rest after a glance.
+func (c *conn) goOn(g glance) {
+	if g.err != nil {
+		c.over(g.err)
 		return
 	}
-	w := &wire{conn: c, early: early, chunk: chunk}
+	w := &wire{conn: c, early: g.early, chunk: g.chunk}
 	w.serve()
 }
 

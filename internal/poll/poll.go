@@ -52,7 +52,7 @@ type Watch struct {
 
 // A Reader reads a connection. Readable is called once after each Rest that returned
 // true: when something can be read, when the connection is over, or by Wake. It must not
-// wait, so it starts a goroutine, which is the one that reads from then on.
+// wait: it may read at once, and Rest again, or starts the goroutine that reads from then on.
 type Reader interface{ Readable() }
 
 // New returns a Poller. Its error is errors.ErrUnsupported on systems that have none.
