@@ -26,6 +26,8 @@ import (
 func TestOutboxBeginsACacheLine(t *testing.T) {
 	for range 100 {
 		require.Zero(t, channels.OutboxAddress()%64)
+		at, size := channels.FanOutTouches()
+		require.LessOrEqual(t, at%64+size, uintptr(64))
 	}
 }
 
@@ -155,6 +157,47 @@ func TestPings(t *testing.T) {
 		s.publish("c", "still", "1")
 		r.wantText("still")
 	})
+}
+
+// A ping goes with a message that comes in the next two seconds, or else alone. Only a
+// client that was pinged is cut.
+func TestPingsGoWithMessages(t *testing.T) {
+	const period = 30 * 10 // turns
+	p := channels.NewPings(30 * time.Second)
+	turn := 0
+	until := func(end int) (story string) {
+		t.Helper()
+		for turn < end {
+			turn++
+			written, cut := p.Turn()
+			if len(written) > 0 {
+				story += fmt.Sprintf("%x at %d", written, turn%period)
+			}
+			if cut {
+				return story + "cut"
+			}
+		}
+		return story
+	}
+	require.Equal(t, "89 at 20", until(period+100), "alone")
+	p.Message()
+	require.Equal(t, "81 at 101", until(2*period-1))
+	p.Answers()
+	require.Empty(t, until(2*period+10))
+	p.Message()
+	require.Equal(t, "8981 at 11", until(2*period+100), "with a message")
+	p.Answers()
+	require.Empty(t, until(3*period+10))
+	p.Pinged()
+	require.Equal(t, "8a89 at 11", until(3*period+100), "with a pong")
+	p.Answers()
+	p.Stuck = true
+	p.Message()
+	require.Empty(t, until(5*period-1), "behind what waits, it would come too late")
+	p.Stuck = false
+	require.Equal(t, "81 at 0", until(6*period-1), "so it is not cut")
+	require.Equal(t, "89 at 20", until(7*period-1))
+	require.Equal(t, "cut", until(7*period))
 }
 
 // TestNothingLandsInsideOfAFrame has receivers that read in fits and starts,

@@ -36,11 +36,11 @@ const TinyFrameSize, ShortFrameSize = unsafe.Sizeof(tinyFrame{}), unsafe.Sizeof(
 func OutboxAddress() uintptr {
 	c := &conn{}
 	at := uintptr(unsafe.Pointer(&c.Outbox))
-	outboxes = append(outboxes, c) // so that each is on the heap
+	connections = append(connections, c) // so that each is on the heap
 	return at
 }
 
-var outboxes []*conn
+var connections []*conn
 
 // MaxPublisher bounds a Publisher, encoded.
 const MaxPublisher = maxPublisher
@@ -303,4 +303,65 @@ func Untold(h *Hub) int {
 	h.holds.mu.Lock()
 	defer h.holds.mu.Unlock()
 	return len(h.holds.queue)
+}
+
+// Pings has the turns in which one WebSocket is pinged.
+type Pings struct {
+	Stuck bool // nothing is written
+
+	out    fanout.Outbox
+	table  clientTable
+	client client
+	on     channel
+	woken  bool
+	cut    bool
+}
+
+// NewPings returns those of a client whose turn comes at the end of each period.
+func NewPings(period time.Duration) *Pings {
+	p := &Pings{}
+	e := fanout.New(fanout.Config{QueueBytes: 1 << 20})
+	p.on.group = e.Group()
+	p.out.Init(e, p, fanout.WebSocket)
+	p.client.init(nil, &p.out, "")
+	p.client.info = Client{ID: "c", Transport: transportWebSocket}
+	p.table.init("r", period)
+	p.table.expect(&p.client)
+	p.table.add(&p.client)
+	return p
+}
+
+// Wake and Kill are the outbox's.
+func (p *Pings) Wake()      { p.woken = true }
+func (p *Pings) Kill(error) { p.cut = true }
+
+// Message sends the client a message, Pinged answers a ping of its own, and Answers is a
+// sign of life.
+func (p *Pings) Message() {
+	p.out.Send(&newMessageFrame(&p.on, Message{Header: "m", Body: []byte("1")}).Frame, fanout.Close)
+}
+func (p *Pings) Pinged()  { p.out.Send(fanout.NewPong(nil), fanout.Close) }
+func (p *Pings) Answers() { p.client.alive.Store(true) }
+
+// Turn is a tenth of a second. It returns what is written then, each time as its first
+// byte, and whether the client is cut.
+func (p *Pings) Turn() (written []byte, cut bool) {
+	p.table.pingSome()
+	for p.woken && !p.Stuck {
+		frames := p.out.Take(nil)
+		p.woken = len(frames) > 0
+		for _, f := range frames {
+			written = append(written, f.Bytes(fanout.WebSocket)[0])
+		}
+	}
+	return written, p.cut
+}
+
+// FanOutTouches is where the part of a connection's own subscription is that each message
+// looks at, and how long that is.
+func FanOutTouches() (at, size uintptr) {
+	c := &conn{}
+	connections = append(connections, c)
+	s := &c.subs.one
+	return uintptr(unsafe.Pointer(s)), unsafe.Offsetof(s.client) + unsafe.Sizeof(s.client)
 }

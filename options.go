@@ -195,8 +195,8 @@ type Options struct {
 	// Default 1024; negative: never.
 	CompressBytes int
 	// PingPeriod is how often connections are pinged. One that is silent for
-	// twice as long is closed. A ping of a WebSocket waits up to 2 s, or a tenth of the
-	// period, for a message to go with. Default 25 s (proxies cut at 60 s); 1 s to
+	// twice as long is closed. A WebSocket's ping waits up to 2 s, or a tenth of the
+	// period if that is less, for a message to go with. Default 25 s (proxies cut at 60 s); 1 s to
 	// 10 min, in whole seconds.
 	PingPeriod time.Duration
 	// WriteTimeout is how long a connection may take nothing of what is written

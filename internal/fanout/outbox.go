@@ -30,7 +30,7 @@ type Outbox struct {
 	scheduled bool                   // somebody drains it
 	socket    atomic.Pointer[Socket] // the owner, if a writer of the Engine drains it; atomic for Fetch alone
 
-	pong     *Frame        // the newest one that waits, or a frame that rides; it goes first, and is not counted
+	first    *Frame        // goes before what waits in q, and is not counted: the newest pong, or a frame that rides
 	room     chan struct{} // not nil while somebody waits for room
 	told     int           // bytes of q's slots that queued counts, besides its frames
 	queued   *atomic.Int64 // what waits in this outbox and some others: see Frame.hold; set by Init
@@ -102,7 +102,7 @@ func (o *Outbox) Flush() {
 }
 
 // waitsLocked reports whether something waits.
-func (o *Outbox) waitsLocked() bool { return int(o.head) < len(o.q) || o.pong != nil }
+func (o *Outbox) waitsLocked() bool { return int(o.head) < len(o.q) || o.first != nil }
 
 // put is Send, or Queue without wake.
 func (o *Outbox) put(f *Frame, policy Policy, wake bool) {
@@ -127,7 +127,11 @@ func (o *Outbox) putLocked(f *Frame, policy Policy, held bool) (queued bool) {
 		// It replaces one that waits: a flood of pings is answered once
 		// (RFC 6455 section 5.5.3). It is no part of the queue, in which it
 		// would have to be looked for, and pushes nothing out of it.
-		o.pong = f
+		if rides := o.first; rides != nil && rides.Kind != Pong {
+			rides.hold(1, o.queued)
+			o.pushLocked(rides)
+		}
+		o.first = f
 	case o.bytes == 0 || o.bytes+f.Size() <= o.limit || o.makeRoomLocked(f, policy):
 		if !held {
 			f.hold(1, o.queued)
@@ -161,10 +165,10 @@ func (o *Outbox) SendIfIdle(f *Frame) bool {
 func (o *Outbox) Ride(f *Frame) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.state != open || o.bytes > 0 || o.pong != nil {
+	if o.state != open || o.bytes > 0 || o.first != nil {
 		return false
 	}
-	o.pong = f
+	o.first = f
 	return true
 }
 
@@ -302,7 +306,7 @@ func (o *Outbox) endLocked(last []*Frame, cause error, drop bool) {
 			o.releaseLocked(f)
 		}
 		clear(o.q[len(kept):])
-		o.q, o.head, o.pong = kept, 0, nil
+		o.q, o.head, o.first = kept, 0, nil
 		o.tellLocked()
 	}
 	for _, f := range last {
@@ -332,7 +336,7 @@ func (o *Outbox) abandonLocked(cause error) {
 	for _, f := range o.q[o.head:] {
 		o.releaseLocked(f)
 	}
-	o.q, o.head, o.pong, o.one[0] = nil, 0, nil, nil
+	o.q, o.head, o.first, o.one[0] = nil, 0, nil, nil
 	o.tellLocked()
 	o.state = closed
 	if o.cutoff != nil {
@@ -414,9 +418,12 @@ func (o *Outbox) Take(to []*Frame) []*Frame {
 func (o *Outbox) take(to []*Frame, r *released) []*Frame {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.pong != nil {
-		to = append(to, o.pong)
-		o.pong = nil
+	if o.first != nil {
+		to = append(to, o.first)
+		o.first = nil
+		if int(o.head) < len(o.q) && o.q[o.head].Size() > maxRidden {
+			return to
+		}
 	}
 	taken := 0
 	for int(o.head) < len(o.q) {
@@ -454,6 +461,9 @@ func (o *Outbox) tookLocked() {
 		o.roomLocked()
 	}
 }
+
+// maxRidden bounds what a frame rides with: both are copied into one piece.
+const maxRidden = 4 << 10
 
 // writeBytes is how much is written at once, unless a single frame is longer.
 const writeBytes = 64 << 10

@@ -102,7 +102,7 @@ func TestOutboxQueuesWithoutWaking(t *testing.T) {
 }
 
 func TestOutboxRide(t *testing.T) {
-	r := newReceiver(t, newEngine(t, slowConfig(3)), SSE)
+	r := newReceiver(t, newEngine(t, Config{QueueBytes: 1 << 20}), SSE)
 	require.True(t, r.Ride(Ping))
 	require.False(t, r.Ride(Ping), "one waits")
 	require.Zero(t, r.woken.Load())
@@ -114,6 +114,19 @@ func TestOutboxRide(t *testing.T) {
 	r.Flush()
 	require.EqualValues(t, 2, r.woken.Load(), "it goes alone")
 	require.Equal(t, []string{""}, r.rest())
+	require.True(t, r.Ride(Ping))
+	r.Send(NewPong([]byte("mine")), Close)
+	r.Send(NewPong([]byte("newest")), Close)
+	frames := r.Take(nil)
+	require.Len(t, frames, 2, "a client's own ping does not take its place")
+	require.Equal(t, "newest", string(frames[0].Bytes(WebSocket)[2:]))
+	require.Equal(t, Ping, frames[1])
+	require.Empty(t, r.Take(nil))
+	require.True(t, r.Ride(Ping))
+	r.Send(text(&r.group, Message, strings.Repeat("x", maxRidden)), Close)
+	require.Equal(t, []*Frame{Ping}, r.Take(nil), "it has no long message copied")
+	require.Len(t, r.Take(nil), 1)
+	require.Empty(t, r.Take(nil))
 	r.End(nil, nil, false)
 	require.False(t, r.Ride(Ping))
 }

@@ -13,8 +13,8 @@ import (
 // have its reader rest in between: it lingers, which takes a goroutine.
 
 // Rest lets the reader's goroutine go until the client sends something. After true, the
-// caller must return without touching the connection: Readable of r, which starts the
-// next goroutine, may have been called already. After false, the reader has to wait by
+// caller must return without touching the connection: Readable of r, with which the
+// reading goes on, may have been called already. After false, the reader has to wait by
 // itself: over TLS, on systems without a poller, and once the last frame is out, when
 // the client has CloseTimeout.
 func (s *Socket) Rest(r poll.Reader) bool {

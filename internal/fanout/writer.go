@@ -113,7 +113,7 @@ func (d *drainer) drain(s *Socket) (done bool) {
 		if len(d.frames) == 0 {
 			return true
 		}
-		d.joined = d.joined || len(d.frames) > 1
+		d.joined = d.joined || len(d.frames) > 1 && d.frames[0].Kind == Message // and no ping that rides
 		b, last := s.join(&d.buf, d.frames)
 		d.written += int64(len(b))
 		if len(b) == 0 { // nothing to say in its format
