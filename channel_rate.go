@@ -7,8 +7,8 @@ import "math"
 // safe for concurrent use.
 type rate struct {
 	few   [60]uint8   // the events of each second, near the channel's other numbers
-	many  *[60]uint32 // instead of few, since a second had more than few can tell
 	last  uint32      // the newest second
+	many  *[60]uint32 // instead of few, since a second had more than few can tell
 	total int
 }
 
@@ -51,5 +51,8 @@ func (r *rate) forward(now int64) {
 			r.total -= int(r.few[i])
 			r.few[i] = 0
 		}
+	}
+	if r.total == 0 {
+		r.many = nil
 	}
 }

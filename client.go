@@ -75,6 +75,7 @@ func (h *Hub) initClient(c *client, out *fanout.Outbox, channel string, info Cli
 // init is initClient for a client whose info is set already.
 func (c *client) init(h *Hub, out *fanout.Outbox, channel string) {
 	c.hub, c.out = h, out
+	c.alive.Store(true) // nobody has asked yet
 	if channel != "" {
 		c.subs.start(newSubscription(c, channel))
 	}

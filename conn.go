@@ -87,8 +87,9 @@ func (c *conn) start(early []byte) {
 	}
 }
 
-// Readable starts a goroutine that reads: see Socket.Rest. It ends with the next rest, or
-// with the connection. A client that was pinged mostly brings its pong, and needs none.
+// Readable reads: see Socket.Rest. It starts a goroutine for that, which ends with the next
+// rest, or with the connection. But first it looks itself whether a client that was pinged
+// brings nothing but its pong.
 func (c *conn) Readable() {
 	if c.alive.Load() {
 		go c.resume()
