@@ -56,8 +56,11 @@ $("login").onsubmit = async (e) => {
 async function once(button, work) {
   if (button.ariaDisabled) return;
   button.ariaDisabled = "true";
-  await work();
-  button.ariaDisabled = null;
+  try {
+    await work();
+  } finally {
+    button.ariaDisabled = null;
+  }
 }
 
 // signIn returns why it was refused, or "".
