@@ -209,7 +209,7 @@ func fetchSome(subs []*subscription, i int) {
 
 // receiversLocked returns how many subscribers get a frame.
 func (ch *channel) receiversLocked(f *frame) int {
-	if f.except != "" && slices.ContainsFunc(ch.subs, f.isFrom) {
+	if f.except != nil && slices.ContainsFunc(ch.subs, f.isFrom) {
 		return len(ch.subs) - 1
 	}
 	return len(ch.subs)

@@ -30,7 +30,7 @@ type clientTable struct {
 	through  [numDoors]int // how many of those that were let in have come by each door
 	slots    [][]*client
 	turn     int
-	rides    int  // how many slots later a ping goes alone; set by init
+	rides    int  // how many slots later a ping goes that no message has taken along; set by init
 	bans     *ban // the end of the list: its user is the next one
 
 	// fresh are the sessions that have not said connect, by the second in which they
@@ -197,6 +197,16 @@ func (t *clientTable) add(c *client) {
 	c.at = int32(len(t.slots[c.slot]))
 	t.slots[c.slot] = append(t.slots[c.slot], c)
 	t.through[c.door()]++
+}
+
+// withID returns the client with an id, or nil.
+func (t *clientTable) withID(id string) *client {
+	if id == "" {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byID[id]
 }
 
 func (t *clientTable) remove(c *client) {

@@ -15,7 +15,7 @@ type feedFrame struct {
 }
 
 // newFeedFrame encodes m. The frame does not keep m.Body.
-func newFeedFrame(fd *feed, channel string, m *Message, except string) *feedFrame {
+func newFeedFrame(fd *feed, channel string, m *Message, except *client) *feedFrame {
 	f := &feedFrame{frame: frame{except: except}, feed: fd, from: channel}
 	f.Kind, f.Group, f.Value, f.Beside = fanout.Message, &fd.group, f, uint32(m.Publisher.size())
 	f.encode(make([]byte, textRoom(channel, m)), channel, m)

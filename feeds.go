@@ -41,7 +41,7 @@ type feeds struct {
 // pass hands a message to the subscribers of all patterns that match its channel, and
 // returns how many get it. Without patterns, it costs one atomic load; with patterns
 // that begin differently, a look into an index (BenchmarkPublishBesidePatterns).
-func (fs *feeds) pass(channel string, m *Message, except string, start fanout.Start) (receivers int) {
+func (fs *feeds) pass(channel string, m *Message, except *client, start fanout.Start) (receivers int) {
 	if fs.index.Empty() {
 		return 0
 	}
@@ -58,7 +58,7 @@ func (fs *feeds) pass(channel string, m *Message, except string, start fanout.St
 }
 
 // receive is pass for a packet from another replica. ch is its channel here, or nil.
-func (fs *feeds) receive(p *mesh.Packet, at time.Time, ch *channel, start fanout.Start) (receivers int) {
+func (fs *feeds) receive(p *mesh.Packet, at time.Time, ch *channel, except *client, start fanout.Start) (receivers int) {
 	if !fs.index.Has(p.Channel) {
 		return 0
 	}
@@ -68,7 +68,7 @@ func (fs *feeds) receive(p *mesh.Packet, at time.Time, ch *channel, start fanout
 	} else { // if the channel hides it, the publisher's replica has left it out
 		m.Publisher = decodePublisher(p.Info)
 	}
-	return fs.pass(p.Channel, &m, p.Sender, start)
+	return fs.pass(p.Channel, &m, except, start)
 }
 
 // take queues a message for the feed's subscribers. One of a user's channel is for the

@@ -15,7 +15,7 @@ type frame struct {
 	fanout.Frame
 	message liveMessage
 	channel *channel // sessions get its name with each frame
-	except  string   // the id of the connection that does not get it, or ""
+	except  *client  // who does not get it, or nil
 }
 
 // A liveMessage is a Message as its frame keeps it: in less room, since each message
@@ -137,7 +137,7 @@ func (f *frame) offset() uint64 { return f.message.Position.Offset }
 
 // isFrom reports whether a subscriber does not get the frame because it has
 // sent the message.
-func (f *frame) isFrom(s *subscription) bool { return f.except != "" && f.except == s.client.info.ID }
+func (f *frame) isFrom(s *subscription) bool { return f.except != nil && f.except == s.client }
 
 // AppendID is for the event stream, from whose last id a browser resumes.
 func (f *frame) AppendID(b []byte) []byte { return f.at().appendID(b) }

@@ -286,14 +286,15 @@ func (h *Hub) passAgain(ctx context.Context, ch *channel, at Position) {
 // own.
 func (h *Hub) deliver(ch *channel, listed bool, m *Message, o *PublishOptions, start fanout.Start) (receivers int) {
 	h.stats.published.Add(1)
+	except := h.clients.withID(o.Except)
 	if listed && ch.countPublish() {
 		f := newMessageFrame(ch, *m)
-		f.except = o.Except
+		f.except = except
 		f.Begin(start)
 		receivers = ch.take(f)
 	}
 	h.taps.pass(ch.name, m.Header, m.Body)
-	return receivers + h.feeds.pass(ch.name, m, o.Except, start)
+	return receivers + h.feeds.pass(ch.name, m, except, start)
 }
 
 // relay hands a message, with its encoded publisher, to the mesh, for the other

@@ -67,7 +67,7 @@ func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 		start = h.fan.Sample(h.stats.received.Load())
 		h.stats.received.Add(1)
 		h.taps.pass(p.Channel, header, p.Body)
-		receivers = h.feeds.receive(p, at, ch, start)
+		receivers = h.feeds.receive(p, at, ch, h.clients.withID(p.Sender), start)
 	}
 	if ch == nil {
 		return receivers, nil // nobody here is subscribed to the channel itself, or any more
@@ -77,7 +77,7 @@ func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 		m.Position, m.Time = Position{}, time.Time{} // this replica knows of no history: replicas may be getting new options in turn
 	}
 	f := newMessageFrame(ch, m)
-	f.except = p.Sender
+	f.except = h.clients.withID(p.Sender)
 	f.Begin(start)
 	if m.Position.Offset > 0 {
 		h.noteAnotherStore(p.Channel, p.Origin)
