@@ -43,6 +43,10 @@ type clientTable struct {
 // then their answers, would hold up messages.
 const slotsPerSecond = 10
 
+// answerTime is how many turns after its ping a client is heard. Most are near enough to
+// have answered.
+const answerTime = 3
+
 // A ban is a user whose connections were all ended. The bans are a linked list. A session
 // notes the list's end before it is authenticated, since its user is not known yet, and
 // looks at the bans that have followed when it is. Older ones are garbage-collected.
@@ -313,16 +317,23 @@ func (t *clientTable) connected(user string) (cs []*client) {
 // pingSome asks the clients of one slot for a sign of life, and cuts those
 // that have given none since they were asked a period ago. A WebSocket's ping waits for a
 // message to go with, and until the turn of a later slot at most: a ping of its own costs as
-// much as a message.
+// much as a message. Soon after that, those that have answered are heard: see
+// internal/fanout/muffle.go.
 func (t *clientTable) pingSome() {
 	t.mu.Lock()
 	t.turn = (t.turn + 1) % len(t.slots)
-	cs := slices.Clone(t.slots[t.turn])
-	waited := slices.Clone(t.slots[(t.turn+len(t.slots)-t.rides)%len(t.slots)])
+	cs := t.slotLocked(0)
+	waited := t.slotLocked(t.rides)
+	answer := t.slotLocked(t.rides + answerTime)
 	t.mu.Unlock()
 	for _, c := range waited {
 		if c.asked {
 			c.out.Flush()
+		}
+	}
+	for _, c := range answer {
+		if c.asked {
+			c.out.Hear()
 		}
 	}
 	for _, c := range cs {
@@ -332,7 +343,7 @@ func (t *clientTable) pingSome() {
 			c.session.ping()
 		case c.info.Transport != transportWebSocket:
 			c.out.SendIfIdle(t.pingOf(c))
-		case c.asked && !c.alive.Load():
+		case c.asked && !c.lives():
 			c.out.Cut(errSilent)
 		default:
 			// Behind messages that wait, a ping would reach a slow reader too
@@ -341,6 +352,19 @@ func (t *clientTable) pingSome() {
 			c.asked = c.out.Ride(t.pingOf(c))
 		}
 	}
+}
+
+// lives reports whether a client has given a sign of life, of which a late pong may be one.
+func (c *client) lives() bool {
+	if !c.alive.Load() {
+		c.out.Hear()
+	}
+	return c.alive.Load()
+}
+
+// slotLocked returns the clients whose turn was so many turns ago.
+func (t *clientTable) slotLocked(ago int) []*client {
+	return slices.Clone(t.slots[(t.turn+len(t.slots)-ago)%len(t.slots)])
 }
 
 func (t *clientTable) pingOf(c *client) *fanout.Frame {

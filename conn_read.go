@@ -32,16 +32,22 @@ func (c *conn) resume() {
 
 // A glance is what was there to be read when a connection's rest ended.
 type glance struct {
-	rests bool // it was a pong, and the connection may be another goroutine's already
+	rests bool // it is over, and the connection may be another goroutine's already
 	early []byte
 	chunk *chunk // of early
 	err   error
 }
 
-// glance reads once, without waiting. After a pong it lets the connection rest again.
+// glance reads once, without waiting. After a pong, or if nothing has come, it lets the
+// connection rest again.
 func (c *conn) glance() (g glance) {
+	c.Unmuffle()
 	g.early, g.chunk, g.err = c.tryRead(c.RawConn(), false, false)
-	if g.err == nil && isPong(g.early) {
+	switch {
+	case g.err != nil:
+	case len(g.early) == 0:
+		g.rests = c.Rest(c)
+	case isPong(g.early):
 		chunks.Put(g.chunk)
 		g = glance{rests: c.Rest(c)}
 	}

@@ -357,6 +357,45 @@ func (p *Pings) Turn() (written []byte, cut bool) {
 	return written, p.cut
 }
 
+// PingAll pings all WebSockets. Their turns do not come for it.
+func PingAll(h *Hub) {
+	for _, c := range conns(h) {
+		c.alive.Store(false)
+		c.Send(fanout.Ping, fanout.Close)
+	}
+}
+
+// Live asks as the next turn does whether all WebSockets have given a sign of life.
+func Live(h *Hub) bool {
+	return !slices.ContainsFunc(conns(h), func(c *conn) bool { return !c.lives() })
+}
+
+// Received is how many bytes all WebSockets have sent.
+func Received(h *Hub) (bytes int64) {
+	for _, c := range conns(h) {
+		bytes += c.received.bytes.Load()
+	}
+	return bytes
+}
+
+// Descriptors calls f with the descriptor of each WebSocket.
+func Descriptors(h *Hub, f func(fd uintptr)) {
+	for _, c := range conns(h) {
+		c.RawConn().Control(f)
+	}
+}
+
+func conns(h *Hub) (all []*conn) {
+	h.clients.mu.Lock()
+	defer h.clients.mu.Unlock()
+	for _, c := range h.clients.byID {
+		if c.info.Transport == transportWebSocket {
+			all = append(all, (*conn)(unsafe.Pointer(c))) // the client is its first field
+		}
+	}
+	return all
+}
+
 // FanOutTouches is where the part of a connection's own subscription is that each message
 // looks at, and how long that is.
 func FanOutTouches() (at, size uintptr) {

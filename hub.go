@@ -122,8 +122,10 @@ type Hub struct {
 //
 // What a WebSocket's client sends: an idle connection rests (Socket.Rest), and nobody
 // waits for it. When something comes, internal/poll calls Readable (conn.go), which starts
-// a goroutine, unless it is a pong. That lends the connection to the WebSocket library (conn_wire.go), and hands
-// each message on (conn_read.go), until the client is silent (conn_talk.go).
+// a goroutine, unless it is a pong; those wait until many can be read at a time
+// (internal/fanout/muffle.go). The goroutine lends the connection to the WebSocket library
+// (conn_wire.go), and hands each message on (conn_read.go), until the client is silent
+// (conn_talk.go).
 //
 // Observers: observer.go says what traces are told of. They hear of the steps of a
 // message in publish.go and receive.go, and of the Store's in store_calls.go.

@@ -23,7 +23,8 @@
 // frames (outbox.go, joined.go; frame.go encodes each of them once, page.go those
 // for pages) and writes them at once (writer.go).
 //
-// A socket's reader needs no goroutine while nothing comes (rest.go).
+// A socket's reader needs no goroutine while nothing comes (rest.go), and is not woken for
+// a pong alone (muffle.go).
 //
 // No two locks of this package are held at the same time, and no method of an
 // [Owner] is called with one of them held.

@@ -22,13 +22,16 @@ import (
 type sleeper struct {
 	*Socket
 	woken atomic.Int32
+	bytes atomic.Int32
 	read  chan error // what each of its reads has come to
 }
 
 func (s *sleeper) Readable() {
+	s.Unmuffle()
 	s.woken.Add(1)
 	go func() {
-		_, err := s.Conn().Read(make([]byte, 100))
+		n, err := s.Conn().Read(make([]byte, 100))
+		s.bytes.Add(int32(n))
 		s.read <- err
 	}()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,7 +30,8 @@ type Socket struct {
 
 	patience *patience // over TLS, from the first write on; the drainer's own
 
-	watch poll.Watch // of the reader, while it rests (rest.go)
+	watch   poll.Watch  // of the reader, while it rests (rest.go)
+	muffled atomic.Bool // see muffle.go
 
 	// Guarded by Outbox.mu. The connection is closed when nothing more is read
 	// and nothing more is to be written.

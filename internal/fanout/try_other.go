@@ -11,7 +11,7 @@ var errWouldBlock = errors.New("would block")
 
 // tryWrite is not used on this system: a connection has a goroutine for as long
 // as something waits for it.
-type tryWrite struct{}
+type tryWrite struct{ muffle bool }
 
 func (*tryWrite) init() {}
 

@@ -120,7 +120,12 @@ func (d *drainer) drain(s *Socket) (done bool) {
 			clear(d.frames)
 			continue
 		}
+		muffles := s.muffles(b)
+		d.try.muffle = muffles
 		n, err := d.try.write(s.raw, b)
+		if muffles {
+			s.wasMuffled()
+		}
 		clear(d.frames)
 		switch {
 		case err != nil && !errors.Is(err, errWouldBlock):

@@ -111,6 +111,9 @@ func (w *Watch) Wake() {
 	}
 }
 
+// Resting reports whether the connection rests.
+func (w *Watch) Resting() bool { return w.resting.Load() }
+
 // Remove takes a connection out of its Poller. It may be repeated.
 func (w *Watch) Remove() {
 	p := w.poller
