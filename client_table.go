@@ -43,8 +43,8 @@ type clientTable struct {
 // then their answers, would hold up messages.
 const slotsPerSecond = 10
 
-// answerTime is how many turns after its ping a client is heard. Most are near enough to
-// have answered.
+// answerTime is how many turns after the last in which its ping goes a client is heard. Most
+// are near enough to have answered.
 const answerTime = 3
 
 // A ban is a user whose connections were all ended. The bans are a linked list. A session
@@ -356,9 +356,7 @@ func (t *clientTable) pingSome() {
 
 // lives reports whether a client has given a sign of life, of which a late pong may be one.
 func (c *client) lives() bool {
-	if !c.alive.Load() {
-		c.out.Hear()
-	}
+	c.out.Hear()
 	return c.alive.Load()
 }
 

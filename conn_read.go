@@ -32,7 +32,7 @@ func (c *conn) resume() {
 
 // A glance is what was there to be read when a connection's rest ended.
 type glance struct {
-	rests bool // it is over, and the connection may be another goroutine's already
+	rests bool // the connection does, again, and may be another goroutine's already
 	early []byte
 	chunk *chunk // of early
 	err   error
@@ -41,8 +41,8 @@ type glance struct {
 // glance reads once, without waiting. After a pong, or if nothing has come, it lets the
 // connection rest again.
 func (c *conn) glance() (g glance) {
-	c.Unmuffle()
 	g.early, g.chunk, g.err = c.tryRead(c.RawConn(), false, false)
+	c.Unmuffle()
 	switch {
 	case g.err != nil:
 	case len(g.early) == 0:

@@ -3,30 +3,33 @@ package fanout
 // A client answers a ping with a pong, which is of no interest before the next ping. To be
 // woken for it takes longer than to send the ping and to read the pong together. So a socket
 // that rests is muffled when it is pinged: a pong alone, which has six bytes, does not wake
-// its reader. What does is a seventh byte, of any frame that says something or of one behind
-// the pong, and the end of the connection. A little later Hear looks what has come, for all
-// that were pinged at a time.
+// its reader. A seventh byte does, and so does the end of the connection. Hear looks what has
+// come, for all that were pinged at a time: the hub's pingSome calls it, up to 2.3 s after
+// the ping.
 //
-// An empty close frame, or an empty ping, of a client that was pinged and has not answered
-// yet is as short, and waits for Hear too.
+// All frames with a payload have seven bytes, and a frame behind the pong makes more of
+// them. Only an empty close frame or ping waits for Hear, too, of a client that was pinged
+// and has not answered yet.
 
 const (
 	lonePong  = 6            // bytes: a masked frame without a payload (RFC 6455 section 5.2)
 	muffledAt = lonePong + 1 // as many bytes wake the reader of a socket that is muffled
 )
 
-// muffles reports whether a socket is to be muffled with what a drainer writes now.
-func (s *Socket) muffles(b []byte) bool { return b[0] == opPing && s.watch.Resting() }
-
-// wasMuffled follows when that is done.
-func (s *Socket) wasMuffled() {
+// muffle muffles the socket if it rests. The drainer calls it before it writes a ping.
+func (s *Socket) muffle() {
+	if !s.watch.Resting() {
+		return
+	}
+	s.raw.Control(wakeAtSeven)
 	s.muffled.Store(true)
 	if !s.watch.Resting() { // since then: the reader may have asked already, and would wait for a whole frame
 		s.Unmuffle()
 	}
 }
 
-// Unmuffle has each byte wake the reader again. The reader calls it before it reads.
+// Unmuffle has each byte wake the reader again. The reader calls it before it waits or
+// rests, but after it has read what was there: otherwise the system would wake it for that.
 func (s *Socket) Unmuffle() {
 	if s.muffled.Load() {
 		s.muffled.Store(false)
@@ -34,7 +37,8 @@ func (s *Socket) Unmuffle() {
 	}
 }
 
-func wakeAtOne(fd uintptr) { wakeAt(fd, 1) }
+func wakeAtSeven(fd uintptr) { wakeAt(fd, muffledAt) }
+func wakeAtOne(fd uintptr)   { wakeAt(fd, 1) }
 
 // Hear has the reader look what has come while the socket was muffled: Readable is called
 // before Hear returns.

@@ -5,8 +5,10 @@ package fanout
 import (
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -92,21 +94,55 @@ func TestSocketIsMuffled(t *testing.T) {
 	})
 }
 
-// A socket that is pinged in the moment in which its reader is woken is not muffled in the
-// end, or its reader would wait for the last bytes of a frame.
-func TestSocketIsMuffledWhileItIsWoken(t *testing.T) {
-	s, _, client := newSleeper(t, true)
-	require.True(t, s.Rest(s))
-	require.True(t, s.muffles([]byte{opPing}))
-	s.watch.Wake()
-	s.raw.Control(func(fd uintptr) { wakeAt(fd, muffledAt) })
-	s.wasMuffled()
-	s.raw.Control(func(fd uintptr) {
-		n, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT)
+// wakesAt returns how many bytes wake the reader.
+func (s *sleeper) wakesAt(t *testing.T) (n int) {
+	t.Helper()
+	require.NoError(t, s.raw.Control(func(fd uintptr) {
+		var err error
+		n, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT)
 		require.NoError(t, err)
-		require.Equal(t, 1, n)
+	}))
+	return n
+}
+
+// wakesInBetween is a descriptor that somebody uses the moment after.
+type wakesInBetween struct {
+	syscall.RawConn
+	then func()
+}
+
+func (c wakesInBetween) Control(f func(fd uintptr)) error {
+	err := c.RawConn.Control(f)
+	c.then()
+	return err
+}
+
+// A socket that is pinged in the moment in which its reader is woken, or cannot rest after
+// all, is not muffled in the end: its reader would wait for the last bytes of a frame.
+func TestSocketIsMuffledWhileItIsWoken(t *testing.T) {
+	t.Run("woken", func(t *testing.T) {
+		s, _, client := newSleeper(t, true)
+		require.True(t, s.Rest(s))
+		raw := s.raw
+		s.raw = wakesInBetween{raw, func() { s.raw = raw; s.watch.Wake() }}
+		s.muffle()
+		require.EqualValues(t, 1, s.woken.Load())
+		require.Equal(t, 1, s.wakesAt(t))
+		client.Close()
+		require.ErrorIs(t, <-s.read, io.EOF)
+		s.Finish(io.EOF, true)
 	})
-	client.Close()
-	require.ErrorIs(t, <-s.read, io.EOF)
-	s.Finish(io.EOF, true)
+	t.Run("not at rest", func(t *testing.T) {
+		s, server, _ := newSleeper(t, true)
+		require.True(t, s.Rest(s))
+		s.watch.Wake()
+		require.NoError(t, server.SetReadDeadline(time.Unix(1, 0)))
+		require.ErrorIs(t, <-s.read, os.ErrDeadlineExceeded)
+		raw := s.raw
+		s.raw = wakesInBetween{raw, func() { s.raw = raw; s.muffle() }} // Rest has said that it rests
+		s.engine.poller.Close()
+		require.False(t, s.Rest(s))
+		require.Equal(t, 1, s.wakesAt(t))
+		s.Finish(nil, true)
+	})
 }

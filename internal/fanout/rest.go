@@ -23,6 +23,7 @@ func (s *Socket) Rest(r poll.Reader) bool {
 	}
 	p := s.engine.polling()
 	if p == nil || !p.Rest(&s.watch, s.raw, r) {
+		s.Unmuffle() // a ping may have found it at rest in between
 		return false
 	}
 	if s.isOver() { // since then, and nobody rested who could have been woken

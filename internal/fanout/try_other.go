@@ -11,7 +11,7 @@ var errWouldBlock = errors.New("would block")
 
 // tryWrite is not used on this system: a connection has a goroutine for as long
 // as something waits for it.
-type tryWrite struct{ muffle bool }
+type tryWrite struct{}
 
 func (*tryWrite) init() {}
 

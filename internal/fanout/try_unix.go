@@ -13,15 +13,10 @@ type tryWrite struct {
 	n   int
 	err error
 	f   func(fd uintptr)
-
-	muffle bool // the socket, before the next write
 }
 
 func (t *tryWrite) init() {
 	t.f = func(fd uintptr) {
-		if t.muffle {
-			wakeAt(fd, muffledAt)
-		}
 		for {
 			t.n, t.err = send(int(fd), t.b)
 			if t.err != syscall.EINTR {
@@ -35,7 +30,7 @@ func (t *tryWrite) init() {
 func (t *tryWrite) write(raw syscall.RawConn, b []byte) (int, error) {
 	t.b, t.n, t.err = b, 0, nil
 	err := raw.Control(t.f) // Write would prepare to wait, in memory that is cold
-	t.b, t.muffle = nil, false
+	t.b = nil
 	if err == nil {
 		err = t.err
 	}

@@ -120,12 +120,10 @@ func (d *drainer) drain(s *Socket) (done bool) {
 			clear(d.frames)
 			continue
 		}
-		muffles := s.muffles(b)
-		d.try.muffle = muffles
-		n, err := d.try.write(s.raw, b)
-		if muffles {
-			s.wasMuffled()
+		if b[0] == opPing {
+			s.muffle()
 		}
+		n, err := d.try.write(s.raw, b)
 		clear(d.frames)
 		switch {
 		case err != nil && !errors.Is(err, errWouldBlock):
