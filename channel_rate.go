@@ -53,6 +53,6 @@ func (r *rate) forward(now int64) {
 		}
 	}
 	if r.total == 0 {
-		r.many = nil
+		*r = rate{last: r.last} // few may have what it counted before many
 	}
 }

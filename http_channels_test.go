@@ -389,7 +389,8 @@ func TestPublishesSlideOutOfTheMinute(t *testing.T) {
 		at(91, 0)
 		require.Zero(t, hub.Stats().Channels, "nothing needs it any more")
 
-		// Many in one second are counted, too.
+		// Many in one second are counted, too, and then few again, in a channel that stays.
+		defer subscription(t, hub, "c", nil).Close()
 		begin = begin.Add(100 * time.Second)
 		settle(time.Until(begin))
 		publish(t, hub, "c", "x", "1")
@@ -403,5 +404,10 @@ func TestPublishesSlideOutOfTheMinute(t *testing.T) {
 		at(69, 301)
 		at(70, 1)
 		at(72, 0)
+		publish(t, hub, "c", "x", "1")
+		for second := 73; second < 132; second++ {
+			at(second, 1)
+		}
+		at(133, 0)
 	})
 }
