@@ -58,7 +58,7 @@ func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 		h.warn.badPacket(p, err)
 		return 0, err
 	}
-	header := p.Header
+	header, except := p.Header, h.clients.withID(p.Sender)
 	var start fanout.Start
 	switch p.Kind {
 	case mesh.KindPresence:
@@ -67,7 +67,7 @@ func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 		start = h.fan.Sample(h.stats.received.Load())
 		h.stats.received.Add(1)
 		h.taps.pass(p.Channel, header, p.Body)
-		receivers = h.feeds.receive(p, at, ch, h.clients.withID(p.Sender), start)
+		receivers = h.feeds.receive(p, at, ch, except, start)
 	}
 	if ch == nil {
 		return receivers, nil // nobody here is subscribed to the channel itself, or any more
@@ -77,7 +77,7 @@ func (h *Hub) handOver(p *mesh.Packet) (receivers int, err error) {
 		m.Position, m.Time = Position{}, time.Time{} // this replica knows of no history: replicas may be getting new options in turn
 	}
 	f := newMessageFrame(ch, m)
-	f.except = h.clients.withID(p.Sender)
+	f.except = except
 	f.Begin(start)
 	if m.Position.Offset > 0 {
 		h.noteAnotherStore(p.Channel, p.Origin)
