@@ -26,6 +26,7 @@ func (r *rate) add(now int64) {
 		for j, n := range r.few {
 			r.many[j] = uint32(n)
 		}
+		r.few = [60]uint8{}
 	}
 	r.many[i]++
 }
@@ -53,6 +54,6 @@ func (r *rate) forward(now int64) {
 		}
 	}
 	if r.total == 0 {
-		*r = rate{last: r.last} // few may have what it counted before many
+		r.many = nil
 	}
 }
