@@ -81,6 +81,14 @@ func TestSocketIsMuffled(t *testing.T) {
 		require.NoError(t, <-s.read, "it waits for no more than one byte")
 		s.Finish(nil, true)
 	})
+	t.Run("something has come since it was read", func(t *testing.T) { // the system says so, and need not be asked again
+		s, client := pinged(t)
+		s.says(t, client, lone, lonePong)
+		s.Unmuffle()
+		require.NoError(t, <-s.read)
+		require.EqualValues(t, lonePong, s.bytes.Load())
+		s.Finish(nil, true)
+	})
 	t.Run("while it is read", func(t *testing.T) {
 		s, _, client := newSleeper(t, true)
 		s.Send(Ping, Close)

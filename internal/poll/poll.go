@@ -45,7 +45,8 @@ type Watch struct {
 	poller  *Poller // nil if it is in none
 	reader  Reader
 	resting atomic.Bool
-	known   bool // the system was told of the connection
+	armed   atomic.Bool // the system will tell of the next event, or is being asked to
+	known   bool        // the system was told of the connection
 	place   int32
 	used    uint32
 }
@@ -80,6 +81,7 @@ func (p *Poller) Close() {
 	p.mu.Unlock()
 	p.system.close()
 	for _, w := range watches {
+		w.armed.Store(false) // or it could rest again
 		w.Wake()
 	}
 }
@@ -98,9 +100,13 @@ func (p *Poller) Rest(w *Watch, conn syscall.RawConn, r Reader) bool {
 	w.known = true
 	number, used := w.place, w.used
 	w.resting.Store(true) // from here on, w may be another goroutine's
-	if p.system.arm(conn, first, number, used) {
+	// After Wake, the event that was asked for is still to come. Whoever sets armed asks for
+	// another one after that, and event clears it before it wakes: while it is set, there
+	// is always one to come.
+	if !w.armed.CompareAndSwap(false, true) || p.system.arm(conn, first, number, used) {
 		return true
 	}
+	w.armed.Store(false)
 	return !w.resting.CompareAndSwap(true, false) // or somebody has woken it
 }
 
@@ -125,6 +131,7 @@ func (w *Watch) Remove() {
 	p.places[w.place] = place{used: w.used + 1, next: p.free}
 	p.free = w.place
 	w.poller, w.reader, w.known = nil, nil, false
+	w.armed.Store(false)
 }
 
 // add gives a Watch a place.
@@ -151,6 +158,7 @@ func (p *Poller) event(number int32, used uint32) {
 	at := p.places[number]
 	p.mu.Unlock()
 	if at.watch != nil && at.used == used {
+		at.watch.armed.Store(false)
 		at.watch.Wake()
 	}
 }

@@ -38,6 +38,7 @@ type echo struct {
 	conn   *net.TCPConn
 	raw    syscall.RawConn
 	poller *Poller
+	inline bool // it reads in Readable
 
 	wakes atomic.Int32  // how often Readable was called
 	reads atomic.Int32  // goroutines that read now
@@ -64,7 +65,11 @@ func newEcho(t *testing.T, p *Poller, server *net.TCPConn) *echo {
 
 func (e *echo) Readable() {
 	e.wakes.Add(1)
-	go e.read()
+	if e.inline {
+		e.read()
+	} else {
+		go e.read()
+	}
 }
 
 // read reads until nothing is there, and rests.
@@ -331,4 +336,33 @@ func TestClose(t *testing.T) {
 	<-e.ended // it was woken, and could not rest again
 	late, _ := dial(t, l)
 	require.False(t, newEcho(t, p, late).rest())
+}
+
+// Who was woken by Wake rests again without another call of the system: the event that was
+// asked for is still to come, whenever it does.
+func TestRestAfterWake(t *testing.T) {
+	for name, inline := range map[string]bool{"in Readable": true, "in a goroutine": false} {
+		t.Run(name, func(t *testing.T) {
+			p := newPoller(t)
+			server, client := dial(t, basetest.Listen(t))
+			e := newEcho(t, p, server)
+			e.inline = inline
+			require.True(t, e.rest())
+			for i := range 300 {
+				e.Wake()
+				if i%3 == 0 { // the event comes while it reads, or rests again, or after that
+					ask(t, client, "hello")
+					ask(t, client, "again")
+				}
+				basetest.Eventually(t, "it rests", e.rests)
+			}
+			before := e.wakes.Load()
+			e.Wake()
+			basetest.Eventually(t, "it rests", e.rests)
+			require.Equal(t, before+1, e.wakes.Load())
+			require.True(t, e.armed.Load())
+			require.NoError(t, client.Close())
+			<-e.ended
+		})
+	}
 }
