@@ -18,12 +18,12 @@ import (
 type channel struct {
 	// What a publish touches stands together: in a hub with many channels, each of its
 	// cache lines has to be fetched from memory.
-	env     *channelEnv
-	name    string
-	group   fanout.Group
-	users   atomic.Int32 // callers at work on the channel, which keep it in the table
-	telling sync.Mutex   // held while the mesh is told whether the channel is wanted
-	opts    ChannelOptions
+	key   [32]byte // see keyLocked
+	env   *channelEnv
+	name  string
+	users atomic.Int32 // callers at work on the channel, which keep it in the table
+	opts  ChannelOptions
+	group fanout.Group
 
 	mu        sync.Mutex // guards the fields below
 	subs      []*subscription
@@ -40,7 +40,8 @@ type channel struct {
 	members  map[string]Member  // by connection id, if opts.Presence is on
 	people   map[string]*person // by user, if opts.PresenceBy is PresenceByUser
 	reads    *sharedRead        // those that are under way, or wait for one: see readShared
-	reported store.Count        // what the Store knows
+	reported numbers            // what the Store knows
+	telling  sync.Mutex         // held while the mesh is told whether the channel is wanted
 
 	// Guarded by idleChannels.mu.
 	place int   // its place in idleHeap, from 1; 0: it is not in it
@@ -241,8 +242,16 @@ func (ch *channel) touchLocked(when due) {
 	ch.hot = true
 }
 
-func (ch *channel) countLocked() store.Count {
-	return store.Count{Channel: ch.name, Subscribers: len(ch.subs), Publishes: ch.rate.sum(ch.env.clock.uptime())}
+// numbers are what is told of a channel.
+type numbers struct{ subscribers, publishes int }
+
+func (ch *channel) countLocked() numbers {
+	return numbers{len(ch.subs), ch.rate.sum(ch.env.clock.uptime())}
+}
+
+// count is what the Store is told.
+func (ch *channel) count(n numbers) store.Count {
+	return store.Count{Channel: ch.name, Subscribers: n.subscribers, Publishes: n.publishes}
 }
 
 // release ends a caller's work on the channel.

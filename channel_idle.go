@@ -102,7 +102,7 @@ func (t *channelTable) evict(ch *channel, at, now int64) bool {
 	}
 	t.forgetLocked(ch, s.m)
 	ch.rate = rate{}
-	if ch.reported.Publishes > 0 || ch.reported.Subscribers > 0 {
+	if ch.reported != (numbers{}) {
 		ch.touchLocked(dueNext) // so that the Store forgets its numbers
 	}
 	return true

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // channelTable holds the channels of this replica. Its shards keep callers
@@ -29,7 +30,7 @@ type shard struct {
 }
 
 func (t *channelTable) init() {
-	n := min(max(16, 8*runtime.GOMAXPROCS(0)), 256)
+	n := min(8*runtime.GOMAXPROCS(0), 256)
 	t.shards = make([]shard, 1<<bits.Len(uint(n-1)))
 }
 
@@ -65,7 +66,7 @@ func (t *channelTable) put(ch *channel) *channel {
 		s.m = make(map[string]*channel)
 	}
 	ch.users.Store(1)
-	s.m[ch.name] = ch
+	s.m[ch.keyLocked()] = ch
 	t.n.Add(1)
 	ch.mu.Lock()
 	ch.published = ch.env.clock.uptime()
@@ -74,6 +75,17 @@ func (t *channelTable) put(ch *channel) *channel {
 	ch.watchLocked(t.watched.read())
 	ch.mu.Unlock()
 	return ch
+}
+
+// keyLocked returns the channel's name for the map of its shard, which is locked. A name of
+// up to 32 bytes, as most are, stands in the channel itself: whoever looks for it has then
+// fetched the channel as well. The map alone may keep that one, or it would keep the whole
+// channel in memory.
+func (ch *channel) keyLocked() string {
+	if len(ch.name) > len(ch.key) {
+		return ch.name
+	}
+	return unsafe.String(&ch.key[0], copy(ch.key[:], ch.name))
 }
 
 // free removes the channel if nothing needs it, and reports whether it did.

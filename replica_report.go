@@ -233,7 +233,7 @@ func (h *Hub) counts(chs []*channel) []store.Count {
 				continue // it is there again, and reports its own numbers
 			}
 		}
-		counts = append(counts, c)
+		counts = append(counts, ch.count(c))
 	}
 	return counts
 }
@@ -247,8 +247,8 @@ func (h *Hub) everything() ([]store.Count, []store.PresenceChange) {
 		defer ch.mu.Unlock()
 		c := ch.countLocked()
 		ch.reported = c
-		if c.Subscribers > 0 || c.Publishes > 0 {
-			counts = append(counts, c)
+		if c != (numbers{}) {
+			counts = append(counts, ch.count(c))
 		}
 		for _, m := range ch.members {
 			presence = append(presence, store.PresenceChange{Channel: ch.name, Member: store.Member(m)})
