@@ -167,7 +167,7 @@ type pingSlots struct {
 // newPingingGWS is newGWS with what the hub does by itself, and an app on gws has to add:
 // it pings each connection every 25 s, and some of them ten times a second.
 func newPingingGWS() *onGWS {
-	a := newGWS()
+	a := newGWS(false)
 	a.slots = &pingSlots{}
 	go func() {
 		for now := range time.Tick(time.Second / 10) {
@@ -206,9 +206,11 @@ func (s *pingSlots) leave(c *gws.Conn) {
 	}
 }
 
-func newGWS() *onGWS {
+// newGWS makes the app with or without compression, for which gws keeps 17 MB ready from
+// the start. With a heap as large as that, the garbage collector hardly runs in any row.
+func newGWS(deflate bool) *onGWS {
 	a := &onGWS{}
-	a.up = gws.NewUpgrader(a, &gws.ServerOption{PermessageDeflate: gws.PermessageDeflate{Enabled: true}})
+	a.up = gws.NewUpgrader(a, &gws.ServerOption{PermessageDeflate: gws.PermessageDeflate{Enabled: deflate}})
 	return a
 }
 

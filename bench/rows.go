@@ -347,7 +347,7 @@ func deflate(b *bench) (line, error) {
 	plain.server = "channels"
 	small := plain
 	small.of = oneChannel(dialOptions{deflate: true})
-	peer := small.on("gws", "gorilla", "coder", "centrifuge-deflate")
+	peer := small.on("gws-deflate", "gorilla", "coder", "centrifuge-deflate")
 	names := []string{"gws", "gorilla", "coder", "centrifuge"}
 	rs, err := b.turns(append([]job{plain, small}, peer...)...)
 	if err != nil {
@@ -524,11 +524,11 @@ func firstPage(addr string) (int, error) {
 }
 
 func connect(b *bench) (line, error) {
-	names := []string{"channels", "gws", "gorilla", "coder", "centrifuge"}
+	names := []string{"channels", "gws", "gws-deflate", "gorilla", "coder", "centrifuge"}
 	all := make([][]result, len(names))
 	for range b.runs {
 		for i, name := range names {
-			cpu, err := b.connects(name, b.n(12_000, 100), own(name, dialOptions{path: "/channel/c0/"}))
+			cpu, err := b.connects(name, b.n(36_000, 100), own(name, dialOptions{path: "/channel/c0/"}))
 			if err != nil {
 				return line{}, err
 			}
