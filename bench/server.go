@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/centrifugal/centrifuge"
@@ -87,7 +88,7 @@ func serve(name string) {
 	profile(name)
 	defer pprof.StopCPUProfile()
 	fmt.Println(l.Addr())
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+	for in := bufio.NewScanner(commands()); in.Scan(); {
 		if strings.HasPrefix(in.Text(), "publish") || strings.HasPrefix(in.Text(), "flood") {
 			profile(name)
 		}
@@ -97,6 +98,16 @@ func serve(name string) {
 		}
 		fmt.Println(s)
 	}
+}
+
+// commands is standard input, which the runtime watches. To wait in a read(2) for the next
+// command would keep the only processor for up to 20 ms, until the runtime finds out: the last
+// message's subscribers had to wait for that, which was one in a hundred.
+func commands() *os.File {
+	if err := syscall.SetNonblock(syscall.Stdin, true); err != nil {
+		log.Fatal(err)
+	}
+	return os.NewFile(uintptr(syscall.Stdin), "commands")
 }
 
 // profile starts a CPU profile in place of the previous one, so that it covers
