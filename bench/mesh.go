@@ -266,8 +266,8 @@ func meshLatency(b *bench) (line, error) {
 	kinds := []string{"zmq", "unsealed", "redis", "bare"}
 	all := make([][]waits, len(kinds))
 	warm := func(g *group, _ int) error { _, _, err := g.pace(b.n(1000, 20)); return err }
-	err := b.inTurns(kinds, b.runs, warm, func(g *group, i int) error {
-		p50, p99, err := g.pace(b.n(3000, 50))
+	err := b.inTurns(kinds, 3*b.runs, warm, func(g *group, i int) error {
+		p50, p99, err := g.pace(b.n(2000, 50))
 		b.say("   %-8s p50 %s, p99 %s", kinds[i], p50, p99)
 		all[i] = append(all[i], waits{p50, p99})
 		return err
