@@ -77,10 +77,10 @@ func (t *channelTable) put(ch *channel) *channel {
 	return ch
 }
 
-// keyLocked returns the channel's name for the map of its shard, which is locked. A name of
-// up to 32 bytes, as most are, stands in the channel itself: whoever looks for it has then
-// fetched the channel as well. The map alone may keep that one, or it would keep the whole
-// channel in memory.
+// keyLocked returns the channel's name for the map of its shard, which is locked: once,
+// before the channel is in it. A name of up to 32 bytes, as most are, stands in the channel
+// itself: whoever looks for it has then fetched the channel as well. Only the map may keep
+// this string, since it keeps the whole channel in memory.
 func (ch *channel) keyLocked() string {
 	if len(ch.name) > len(ch.key) {
 		return ch.name

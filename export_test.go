@@ -32,6 +32,13 @@ const FrameSize = unsafe.Sizeof(frame{})
 // TinyFrameSize and ShortFrameSize are what a message takes with a text that fits.
 const TinyFrameSize, ShortFrameSize = unsafe.Sizeof(tinyFrame{}), unsafe.Sizeof(shortFrame{})
 
+// ChannelSize is what a channel takes, and ChannelHead how far what a publish needs first
+// reaches into it.
+const (
+	ChannelSize = unsafe.Sizeof(channel{})
+	ChannelHead = unsafe.Offsetof(channel{}.users) + unsafe.Sizeof(channel{}.users)
+)
+
 // OutboxAddress is where the outbox of a new connection begins.
 func OutboxAddress() uintptr {
 	c := &conn{}

@@ -194,3 +194,10 @@ func TestFrameFitsIntoItsSizeClass(t *testing.T) {
 	require.LessOrEqual(t, channels.TinyFrameSize, uintptr(256), "Go allocates in such sizes")
 	require.LessOrEqual(t, channels.ShortFrameSize, uintptr(384))
 }
+
+// One field more, and each channel would take 64 bytes more, and begin in the middle of a
+// cache line.
+func TestChannelFitsIntoItsSizeClass(t *testing.T) {
+	require.LessOrEqual(t, channels.ChannelSize, uintptr(512))
+	require.LessOrEqual(t, channels.ChannelHead, uintptr(64), "what a publish needs first")
+}

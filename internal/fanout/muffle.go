@@ -18,7 +18,7 @@ const (
 
 // muffle muffles the socket if it rests. The drainer calls it before it writes a ping.
 func (s *Socket) muffle() {
-	if !s.watch.Resting() {
+	if !s.watch.Resting() || !muffles() {
 		return
 	}
 	s.raw.Control(wakeAtSeven)
@@ -30,6 +30,7 @@ func (s *Socket) muffle() {
 
 // Unmuffle has each byte wake the reader again. The reader calls it before it waits or
 // rests, but after it has read what was there: otherwise the system would wake it for that.
+// It wakes it, too, for what has come since: that is why muffles asks for Linux 4.18.
 func (s *Socket) Unmuffle() {
 	if s.muffled.Load() {
 		s.muffled.Store(false)

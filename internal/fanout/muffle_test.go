@@ -154,3 +154,13 @@ func TestSocketIsMuffledWhileItIsWoken(t *testing.T) {
 		s.Finish(nil, true)
 	})
 }
+
+// Older kernels would not tell of what came before the socket was unmuffled.
+func TestSocketsAreMuffledSince418(t *testing.T) {
+	for release, is := range map[string]bool{
+		"6.18.44-fc\n": true, "4.18.0-553.el8": true, "10.0": true, "4.20": true,
+		"4.17.19": false, "4.14.355-amzn2": false, "3.18": false, "": false, "linux": false, "5": false,
+	} {
+		require.Equal(t, is, since418(release), release)
+	}
+}

@@ -45,7 +45,7 @@ type Watch struct {
 	poller  *Poller // nil if it is in none
 	reader  Reader
 	resting atomic.Bool
-	armed   atomic.Bool // the system will tell of the next event, or is being asked to
+	armed   atomic.Bool // the system tells of the next event, or is being asked to
 	known   bool        // the system was told of the connection
 	place   int32
 	used    uint32
@@ -81,7 +81,7 @@ func (p *Poller) Close() {
 	p.mu.Unlock()
 	p.system.close()
 	for _, w := range watches {
-		w.armed.Store(false) // or it could rest again
+		w.armed.Store(false) // or Rest would still return true
 		w.Wake()
 	}
 }
@@ -100,15 +100,22 @@ func (p *Poller) Rest(w *Watch, conn syscall.RawConn, r Reader) bool {
 	w.known = true
 	number, used := w.place, w.used
 	w.resting.Store(true) // from here on, w may be another goroutine's
-	// After Wake, the event that was asked for is still to come. Whoever sets armed asks for
-	// another one after that, and event clears it before it wakes: while it is set, there
-	// is always one to come.
-	if !w.armed.CompareAndSwap(false, true) || p.system.arm(conn, first, number, used) {
+	// After Wake, the event that was asked for is still to come, unless the connection has
+	// been closed: event clears armed before it wakes, and whoever sets it asks for another
+	// one, or goes on reading himself.
+	if w.armed.CompareAndSwap(false, true) {
+		if p.system.arm(conn, first, number, used) {
+			return true
+		}
+		w.armed.Store(false)
+	} else if conn.Control(whileOpen) == nil {
 		return true
 	}
-	w.armed.Store(false)
 	return !w.resting.CompareAndSwap(true, false) // or somebody has woken it
 }
+
+// whileOpen is not called if the descriptor is closed.
+func whileOpen(uintptr) {}
 
 // Wake ends a rest. It does nothing if the connection does not rest.
 func (w *Watch) Wake() {

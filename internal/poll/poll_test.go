@@ -23,13 +23,18 @@ func newPoller(t *testing.T) *Poller {
 	t.Helper()
 	p, err := New()
 	require.NoError(t, err)
+	runUntilCleanup(t, p)
+	return p
+}
+
+func runUntilCleanup(t *testing.T, p *Poller) {
+	t.Helper()
 	var running sync.WaitGroup
 	running.Go(p.Run)
 	t.Cleanup(func() {
 		p.Close()
 		running.Wait()
 	})
-	return p
 }
 
 // An echo is the server's side of a connection: it rests, and what it reads it sends back.
@@ -356,13 +361,112 @@ func TestRestAfterWake(t *testing.T) {
 				}
 				basetest.Eventually(t, "it rests", e.rests)
 			}
-			before := e.wakes.Load()
-			e.Wake()
-			basetest.Eventually(t, "it rests", e.rests)
-			require.Equal(t, before+1, e.wakes.Load())
-			require.True(t, e.armed.Load())
 			require.NoError(t, client.Close())
 			<-e.ended
 		})
 	}
+}
+
+// A still counts how often it was to be read, and is read by the test alone.
+type still struct {
+	Watch
+	wakes atomic.Int32
+	woken chan struct{}
+}
+
+func (s *still) Readable() {
+	s.wakes.Add(1)
+	s.woken <- struct{}{}
+}
+
+// A meddler is a descriptor of a connection in whose use somebody meddles.
+type meddler struct {
+	syscall.RawConn
+	meddle func()
+	err    error
+}
+
+func (m *meddler) Control(f func(fd uintptr)) error {
+	if m.meddle != nil {
+		m.meddle()
+	}
+	if m.err != nil {
+		return m.err
+	}
+	return m.RawConn.Control(f)
+}
+
+// counted counts the uses of the epoll's descriptor to ask for an event.
+type counted struct {
+	syscall.RawConn
+	n atomic.Int32
+}
+
+func (c *counted) Control(f func(fd uintptr)) error {
+	c.n.Add(1)
+	return c.RawConn.Control(f)
+}
+
+// Whoever rests while another goroutine is still asking for the event relies on that one,
+// which reads on if it asks in vain.
+func TestRestWhileTheSystemIsAsked(t *testing.T) {
+	p, err := New()
+	require.NoError(t, err)
+	asked := &counted{RawConn: p.conn}
+	p.conn = asked
+	runUntilCleanup(t, p)
+	l := basetest.Listen(t)
+	begin := func() (s *still, raw syscall.RawConn, server, client *net.TCPConn) {
+		server, client = dial(t, l)
+		raw, err := server.SyscallConn()
+		require.NoError(t, err)
+		s = &still{woken: make(chan struct{}, 1)}
+		t.Cleanup(s.Remove)
+		return s, raw, server, client
+	}
+	meddle := func(s *still, raw syscall.RawConn) func() { // another reader comes, and rests again
+		return func() {
+			s.Wake()
+			<-s.woken
+			require.True(t, p.Rest(&s.Watch, raw, s))
+		}
+	}
+	t.Run("it is asked once", func(t *testing.T) {
+		s, raw, _, client := begin()
+		require.True(t, p.Rest(&s.Watch, raw, s))
+		for range 10 {
+			s.Wake()
+			<-s.woken
+			require.True(t, p.Rest(&s.Watch, raw, s))
+		}
+		require.EqualValues(t, 1, asked.n.Load())
+		_, err := io.WriteString(client, "x")
+		require.NoError(t, err)
+		<-s.woken
+		require.EqualValues(t, 11, s.wakes.Load())
+		require.False(t, s.armed.Load())
+	})
+	t.Run("it answers", func(t *testing.T) {
+		s, raw, _, client := begin()
+		require.True(t, p.Rest(&s.Watch, &meddler{RawConn: raw, meddle: meddle(s, raw)}, s))
+		_, err := io.WriteString(client, "x")
+		require.NoError(t, err)
+		<-s.woken
+		require.EqualValues(t, 2, s.wakes.Load())
+	})
+	t.Run("in vain", func(t *testing.T) {
+		s, raw, _, _ := begin()
+		require.False(t, p.Rest(&s.Watch, &meddler{RawConn: raw, meddle: meddle(s, raw), err: syscall.ENOMEM}, s))
+		require.False(t, s.Resting(), "it reads on for both")
+		s.Wake()
+		require.EqualValues(t, 1, s.wakes.Load())
+	})
+	t.Run("closed since it was woken", func(t *testing.T) {
+		s, raw, server, _ := begin()
+		require.True(t, p.Rest(&s.Watch, raw, s))
+		s.Wake()
+		<-s.woken
+		require.NoError(t, server.Close())
+		require.False(t, p.Rest(&s.Watch, raw, s))
+	})
 }
