@@ -101,8 +101,8 @@ func TestAMeshThatRefusesIsLoggedOnce(t *testing.T) {
 func TestTwoReplicasWithOneNameAreNoticed(t *testing.T) {
 	log := &logBuffer{}
 	inBubble(t, 1, nil, func(r *replicas) {
-		// Twins notice each other as each reports between two looks of the other. In
-		// step to the nanosecond, which only a bubble can be, that is chance.
+		// Twins notice each other as each reports between two looks of the other. If both
+		// tick in the same nanosecond, as only in a bubble, that is left to chance.
 		time.Sleep(5300 * time.Millisecond)
 		twin := newHub(r.t, channels.Options{ReplicaID: "r0", Store: r.store, Mesh: meshtest.NewNetwork(1).Join("r0")})
 		time.Sleep(30 * time.Second)

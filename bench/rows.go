@@ -322,7 +322,7 @@ func (b *bench) queue(server string, n, messages int) (string, error) {
 func manyChannels(b *bench) (line, error) {
 	n := b.n(9_500, 100)
 	names := []string{"channels", "raw", "gws", "gws-pings", "centrifuge"}
-	// 15 s, so that all collect their garbage meanwhile, those with a large heap too.
+	// 15 s, so that all collect their garbage meanwhile.
 	many := job{subs: n, channels: n, batch: 5, count: b.n(75_000, 200), size: 128, interval: time.Millisecond, each: 1,
 		of: func(i int) dialOptions { return dialOptions{path: "/channel/c" + strconv.Itoa(i) + "/"} }}
 	rs, err := b.turns(many.on(names...)...)

@@ -102,8 +102,11 @@ func serve(name string) {
 
 // commands is standard input, which the runtime watches. To wait in a read(2) for the next
 // command would keep the only processor for up to 20 ms, until the runtime finds out: the last
-// message's subscribers had to wait for that, which was one in a hundred.
+// of a hundred messages waited for that, and was the p99.
 func commands() *os.File {
+	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return os.Stdin // a terminal, of which the shell's side would not block either
+	}
 	if err := syscall.SetNonblock(syscall.Stdin, true); err != nil {
 		log.Fatal(err)
 	}
