@@ -307,7 +307,7 @@ func TestTLS(t *testing.T) {
 func TestNoDataFollowsACloseFrame(t *testing.T) {
 	s := serve(t, channels.Options{})
 	for range 2 {
-		defer repeatedly(func(int) { s.hub.Publish(context.Background(), "c", msg("m", "1")) })()
+		defer repeatedlyTo(s.hub, func(int) { s.hub.Publish(context.Background(), "c", msg("m", "1")) })()
 	}
 	for n := range 50 {
 		r := s.upgrade("/channel/c/")

@@ -348,7 +348,7 @@ func TestServerSideSubscriptionDuringARefresh(t *testing.T) {
 	c := comes(t, hub, nil)
 	c.send(`{"id":1,"connect":{"token":"ann"}}`)
 	c.want(`"connect":{`)
-	stop := repeatedly(func(int) {
+	stop := repeatedlyTo(hub, func(int) {
 		hub.SubscribeUser(context.Background(), "ann", "a")
 		hub.UnsubscribeUser(context.Background(), "ann", "a")
 	})

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -309,11 +310,27 @@ func background(f func() error) <-chan error {
 
 // repeatedly calls f with 0, 1, 2 and so on, in a goroutine that stop ends.
 func repeatedly(f func(n int)) (stop func()) {
+	return repeatedlyIf(func() bool { return true }, f)
+}
+
+// repeatedlyTo is repeatedly for what brings a hub's clients something each time. It lets
+// them keep up: on a busy machine they would be too slow for their queues.
+func repeatedlyTo(h *channels.Hub, f func(n int)) (stop func()) {
+	return repeatedlyIf(func() bool { return h.Stats().Queued < 100<<10 }, f)
+}
+
+// repeatedlyIf is repeatedly with calls only while may returns true.
+func repeatedlyIf(may func() bool, f func(n int)) (stop func()) {
 	var stopped atomic.Bool
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for n := 0; !stopped.Load(); n++ {
+		for n := 0; !stopped.Load(); {
+			if !may() {
+				runtime.Gosched()
+				continue
+			}
 			f(n)
+			n++
 		}
 	})
 	return func() {

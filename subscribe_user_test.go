@@ -129,8 +129,8 @@ func TestSubscribeUserWhileTheAppAndTheClientUnsubscribe(t *testing.T) {
 	ctx := context.Background()
 	m := newMany(t)
 	c := hello(t, m.Hub, "ann")
-	stop1 := repeatedly(func(int) { m.UnsubscribeUser(ctx, "ann", "h") })
-	stop2 := repeatedly(func(int) { m.SubscribeUser(ctx, "ann", "h") })
+	stop1 := repeatedlyTo(m.Hub, func(int) { m.UnsubscribeUser(ctx, "ann", "h") })
+	stop2 := repeatedlyTo(m.Hub, func(int) { m.SubscribeUser(ctx, "ann", "h") })
 	for range 200 {
 		c.send(`{"id":2,"unsubscribe":{"channel":"h"}}` + "\n" + `{"id":3,"subscribe":{"channel":"h"}}`)
 		for line := ""; !strings.HasPrefix(line, `{"id":3,`); {
