@@ -34,7 +34,7 @@ func main() {
 		return
 	}
 	rowsFlag := flag.String("rows", ".", "the rows to run: a regular expression")
-	runs := flag.Int("runs", 3, "how often each row runs, or a third of it where the turns are short; the median counts")
+	runs := flag.Int("runs", 3, "how often each row runs, three times as often where its turns are short; the median counts")
 	scale := flag.Float64("scale", 1, "the part of the full load: 0.01 to 1")
 	out := flag.String("out", "", "a file to write the table to, besides standard output")
 	charts := flag.String("charts", "../docs/img", "the folder for the charts, which need the full load; empty for none")

@@ -102,7 +102,7 @@ func (p *Poller) Rest(w *Watch, conn syscall.RawConn, r Reader) bool {
 	w.resting.Store(true) // from here on, w may be another goroutine's
 	// After Wake, the event that was asked for is still to come, unless the connection has
 	// been closed: event clears armed before it wakes, and whoever sets it asks for another
-	// one, or goes on reading himself.
+	// one, or reads on.
 	if w.armed.CompareAndSwap(false, true) {
 		if p.system.arm(conn, first, number, used) {
 			return true
