@@ -46,6 +46,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench: -rows takes a regular expression, -runs at least 1, -scale 0.01 to 1")
 		os.Exit(2)
 	}
+	if *profile != "" {
+		if err := os.MkdirAll(*profile, 0o755); err != nil {
+			log.Fatal(err)
+		}
+	}
 	pinSelf()
 	b := &bench{runs: *runs, scale: *scale, settle: *settle, profile: *profile, log: os.Stderr}
 	table, err := b.run(want)

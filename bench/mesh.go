@@ -44,8 +44,8 @@ func (g *group) close() {
 }
 
 // replicas starts n servers of an app on a mesh of the given kind.
-func (b *bench) replicas(app, kind string, n int) (g *group, err error) {
-	g = &group{}
+func (b *bench) replicas(app, kind string, n int) (_ *group, err error) {
+	g := &group{}
 	defer func() {
 		if err != nil {
 			g.close()
