@@ -108,6 +108,10 @@ type bench struct {
 // n scales a count, to at least low.
 func (b *bench) n(full, low int) int { return max(low, int(float64(full)*b.scale)) }
 
+// shortTurns is how many turns of a few seconds a row takes. There are more of them than
+// of long ones, so that what the host does meanwhile is the same for all.
+func (b *bench) shortTurns() int { return 3 * b.runs }
+
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n", args...) }
 
 // A line is one row of the table.

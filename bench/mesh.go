@@ -200,9 +200,9 @@ func (b *bench) onReplicas(kind string, n int, f func(g *group) error) error {
 	return nil
 }
 
-// inTurns measures kinds of mesh in turns of a few seconds. All groups run all
+// inTurns measures kinds of mesh in short turns. All groups run all
 // the time, so that other load on the machine affects them equally.
-func (b *bench) inTurns(kinds []string, turns int, warm, measure func(g *group, i int) error) error {
+func (b *bench) inTurns(kinds []string, warm, measure func(g *group, i int) error) error {
 	groups := make([]*group, len(kinds))
 	for i, kind := range kinds {
 		g, err := b.replicas("replica", kind, 2)
@@ -218,7 +218,7 @@ func (b *bench) inTurns(kinds []string, turns int, warm, measure func(g *group, 
 			return fmt.Errorf("%s: %w", kind, err)
 		}
 	}
-	for range turns {
+	for range b.shortTurns() {
 		for i, g := range groups {
 			if err := measure(g, i); err != nil {
 				return fmt.Errorf("%s: %w", kinds[i], err)
@@ -232,7 +232,7 @@ func meshRate(b *bench) (line, error) {
 	kinds := []string{"zmq", "unsealed", "redis", "plain"}
 	all := make([][]rate, len(kinds))
 	warm := func(g *group, _ int) error { _, err := g.flood(b.n(200_000, 500)); return err } // so that buffers have grown
-	err := b.inTurns(kinds, 3*b.runs, warm, func(g *group, i int) error {
+	err := b.inTurns(kinds, warm, func(g *group, i int) error {
 		n := b.n(1_000_000, 500) // at the end of less, the publisher's processor has nothing to do
 		if kinds[i] == "plain" {
 			n = b.n(100_000, 500)
@@ -266,7 +266,7 @@ func meshLatency(b *bench) (line, error) {
 	kinds := []string{"zmq", "unsealed", "redis", "bare"}
 	all := make([][]waits, len(kinds))
 	warm := func(g *group, _ int) error { _, _, err := g.pace(b.n(1000, 20)); return err }
-	err := b.inTurns(kinds, 3*b.runs, warm, func(g *group, i int) error {
+	err := b.inTurns(kinds, warm, func(g *group, i int) error {
 		p50, p99, err := g.pace(b.n(2000, 50))
 		b.say("   %-8s p50 %s, p99 %s", kinds[i], p50, p99)
 		all[i] = append(all[i], waits{p50, p99})

@@ -526,7 +526,7 @@ func firstPage(addr string) (int, error) {
 func connect(b *bench) (line, error) {
 	names := []string{"channels", "gws", "gws-deflate", "gorilla", "coder", "centrifuge"}
 	all := make([][]result, len(names))
-	for range 3 * b.runs { // short turns, so that what the host does beside them is the same for all
+	for range b.shortTurns() {
 		for i, name := range names {
 			cpu, err := b.connects(name, b.n(12_000, 100), own(name, dialOptions{path: "/channel/c0/"}))
 			if err != nil {
