@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/channels-go/channels/internal/poll"
+	"github.com/channels-go/channels/internal/rawio"
 	"github.com/channels-go/channels/internal/steady"
 )
 
@@ -51,14 +52,7 @@ func (s *Socket) Init(e *Engine) {
 // Open takes over a connection, and writes the answer to its handshake. After an
 // error the connection is closed.
 func (s *Socket) Open(conn net.Conn, answer []byte) (err error) {
-	if canTry {
-		switch c := conn.(type) { // and not what an app may have wrapped around them
-		case *net.TCPConn:
-			s.raw, err = c.SyscallConn() // here and not at each write, where it would allocate
-		case *net.UnixConn:
-			s.raw, err = c.SyscallConn()
-		}
-	}
+	s.raw, err = rawio.Conn(conn) // here and not at each write, where it would allocate
 	if err == nil {
 		err = s.writeAnswer(conn, answer)
 	}

@@ -16,5 +16,3 @@ type tryWrite struct{}
 func (*tryWrite) init() {}
 
 func (*tryWrite) write(syscall.RawConn, []byte) (int, error) { return 0, errWouldBlock }
-
-const canTry = false

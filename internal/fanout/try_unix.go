@@ -2,7 +2,11 @@
 
 package fanout
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/channels-go/channels/internal/rawio"
+)
 
 var errWouldBlock error = syscall.EAGAIN
 
@@ -16,14 +20,7 @@ type tryWrite struct {
 }
 
 func (t *tryWrite) init() {
-	t.f = func(fd uintptr) {
-		for {
-			t.n, t.err = send(int(fd), t.b)
-			if t.err != syscall.EINTR {
-				return
-			}
-		}
-	}
+	t.f = func(fd uintptr) { t.n, t.err = rawio.Write(fd, t.b) }
 }
 
 // write returns how much of b the socket took; errWouldBlock if it is full.
@@ -34,8 +31,5 @@ func (t *tryWrite) write(raw syscall.RawConn, b []byte) (int, error) {
 	if err == nil {
 		err = t.err
 	}
-	return max(t.n, 0), err
+	return t.n, err
 }
-
-// canTry says that a writer may write connections that have a file descriptor.
-const canTry = true

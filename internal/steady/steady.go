@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -67,27 +66,4 @@ func writePieces(c net.Conn, b []byte, stall time.Duration) (n int, err error) {
 		}
 	}
 	return n, nil
-}
-
-// A Conn is a connection whose Write is this package's after SetStall. It is for
-// use beneath TLS, which then sees no deadline if the peer was only slow. Its
-// methods may be called like those of the connection in it. After SetStall,
-// SetDeadline and SetWriteDeadline do not affect writes.
-type Conn struct {
-	net.Conn
-	stall atomic.Int64
-}
-
-// NewConn returns a Conn without a stall: it writes as c does.
-func NewConn(c net.Conn) *Conn { return &Conn{Conn: c} }
-
-// SetStall sets how long the peer may take nothing, from the next Write on.
-func (c *Conn) SetStall(stall time.Duration) { c.stall.Store(int64(stall)) }
-
-// Write is [Write] if there is a stall.
-func (c *Conn) Write(b []byte) (int, error) {
-	if stall := c.stall.Load(); stall > 0 {
-		return Write(c.Conn, b, time.Duration(stall))
-	}
-	return c.Conn.Write(b)
 }

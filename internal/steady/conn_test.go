@@ -1,0 +1,138 @@
+package steady_test
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/channels-go/channels/internal/basetest"
+	"github.com/channels-go/channels/internal/steady"
+)
+
+// A Conn on a socket reads as the socket does: what has come, what comes, the end, errors,
+// deadlines.
+func TestConnReadsAsItsSocket(t *testing.T) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"the socket": func(c net.Conn) net.Conn { return c },
+		"a Conn":     func(c net.Conn) net.Conn { return steady.NewConn(c) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, below := pair(t)
+			in := wrap(below)
+			room := make([]byte, 10)
+
+			_, err := out.Write([]byte("abc"))
+			require.NoError(t, err)
+			n, err := io.ReadAtLeast(in, room, 3)
+			require.NoError(t, err)
+			require.Equal(t, "abc", string(room[:n]))
+
+			n, err = in.Read(nil)
+			require.NoError(t, err)
+			require.Zero(t, n)
+
+			require.NoError(t, in.SetReadDeadline(time.Now().Add(time.Millisecond)))
+			n, err = in.Read(room)
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.Zero(t, n)
+			n, err = in.Read(room)
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "a deadline that is over")
+			require.Zero(t, n)
+			require.NoError(t, in.SetReadDeadline(time.Time{}))
+
+			var echo sync.WaitGroup
+			echo.Go(func() { _, _ = io.CopyN(out, out, 1000) }) // each read begins before its byte comes, or after
+			for i := range 1000 {
+				_, err := in.Write([]byte{byte(i)})
+				require.NoError(t, err)
+				n, err := in.Read(room)
+				require.NoError(t, err)
+				require.Equal(t, []byte{byte(i)}, room[:n])
+			}
+			echo.Wait()
+
+			require.NoError(t, out.(*net.TCPConn).CloseWrite())
+			n, err = in.Read(room)
+			require.Equal(t, io.EOF, err)
+			require.Zero(t, n)
+			_, err = in.Write([]byte("f"))
+			require.NoError(t, err, "the other direction stays open")
+			require.NoError(t, in.Close())
+			_, err = in.Read(room)
+			require.ErrorIs(t, err, net.ErrClosed)
+
+			out, below = pair(t)
+			in = wrap(below)
+			var closing sync.WaitGroup
+			closing.Go(func() { in.Close() })
+			_, err = in.Read(room)
+			require.ErrorIs(t, err, net.ErrClosed)
+			closing.Wait()
+
+			out, below = pair(t)
+			in = wrap(below)
+			require.NoError(t, out.(*net.TCPConn).SetLinger(0))
+			require.NoError(t, out.Close())
+			_, err = in.Read(room)
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+			var op *net.OpError
+			require.ErrorAs(t, err, &op)
+			require.Equal(t, below.RemoteAddr(), op.Addr)
+			require.EqualError(t, err, "read tcp "+below.LocalAddr().String()+"->"+below.RemoteAddr().String()+": read: connection reset by peer")
+		})
+	}
+}
+
+// Writes say what the socket's would say: that the peer is gone, that the connection was
+// closed here.
+func TestConnWritesTellErrors(t *testing.T) {
+	out, below := pair(t)
+	c := steady.NewConn(below)
+	c.SetStall(time.Second)
+	require.NoError(t, c.SetWriteDeadline(time.Unix(1, 0)))
+	n, err := c.Write([]byte("abc"))
+	require.NoError(t, err, "a deadline does not affect it")
+	require.Equal(t, 3, n)
+	require.NoError(t, out.(*net.TCPConn).SetLinger(0))
+	require.NoError(t, out.Close())
+	_, err = io.ReadAll(c)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	n, err = c.Write([]byte("abc"))
+	require.EqualError(t, err, "write tcp "+below.LocalAddr().String()+"->"+below.RemoteAddr().String()+": write: broken pipe")
+	require.Zero(t, n)
+	require.NoError(t, c.Close())
+	_, err = c.Write([]byte("abc"))
+	require.ErrorIs(t, err, net.ErrClosed)
+}
+
+// Writes of several goroutines do not land inside of each other, even if the socket takes
+// each in several parts.
+func TestConnWritesOneAfterAnother(t *testing.T) {
+	const size, count = 4 << 20, 3
+	out, in := pair(t)
+	c := steady.NewConn(out)
+	c.SetStall(basetest.Patience)
+	var writing sync.WaitGroup
+	for i := range count {
+		writing.Go(func() {
+			n, err := c.Write(bytes.Repeat([]byte{byte(i)}, size))
+			assert.NoError(t, err)
+			assert.Equal(t, size, n)
+		})
+	}
+	all := make([]byte, count*size)
+	_, err := io.ReadFull(in, all)
+	require.NoError(t, err)
+	for b := all; len(b) > 0; b = b[size:] {
+		require.Equal(t, size, bytes.Count(b[:size], b[:1]))
+	}
+	writing.Wait()
+}
