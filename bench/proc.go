@@ -45,11 +45,11 @@ func (b *bench) startCounting(name, counter string) (*child, error) {
 	return b.startOn(name, []string{counterFile + "=" + counter}, serverCPU)
 }
 
-// startFree starts a server that the kernel may move between the processors,
-// since the rows of the mesh have more processes than there are processors. It
-// may have a counter.
-func (b *bench) startFree(name string, counter string) (*child, error) {
-	return b.startOn(name, []string{counterFile + "=" + counter}, serverCPU, clientCPU)
+// startReplica starts a server that the kernel may move between the given processors.
+// Mostly these are both, since the rows of the mesh have more processes than there are
+// processors. It has a counter.
+func (b *bench) startReplica(name, counter string, cpus ...int) (*child, error) {
+	return b.startOn(name, []string{counterFile + "=" + counter}, cpus...)
 }
 
 // startLast starts clients that run on the processor of those that measure, which must

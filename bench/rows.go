@@ -53,6 +53,7 @@ var rows = []row{
 	{"redis-costs", redisCosts},
 	{"mesh-rate", meshRate},
 	{"mesh-latency", meshLatency},
+	{"mesh-latency-one", meshLatencyOnOne},
 	{"mesh-alone", meshAlone},
 	{"mesh-stopped", meshStopped},
 	{"mesh-join", meshJoin},
