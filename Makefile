@@ -26,7 +26,7 @@ vet:
 	@rc=0; try() { echo "$$*"; "$$@" || { echo "FAIL: $$* (in $$PWD)"; rc=1; }; }; \
 	bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "FAIL: not formatted: $$bad"; rc=1; fi; \
 	for m in $(MODULES); do pushd $$m >/dev/null; try go vet ./...; try go run $(STATICCHECK) ./...; popd >/dev/null; done; \
-	try go vet .ci/test.go; try env GOOS=windows go vet ./...; try env GOOS=darwin go vet ./...; try env GOARCH=386 go vet ./internal/fanout; exit $$rc
+	try go vet .ci/test.go; try env GOOS=windows go vet ./...; try env GOOS=darwin go vet ./...; try env GOARCH=386 go vet ./internal/fanout ./internal/poll ./internal/rawio ./internal/steady; exit $$rc
 
 ## lint: vet, and a check for known vulnerabilities (it asks a server on the internet)
 lint: vet

@@ -8,8 +8,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-
-	"github.com/channels-go/channels/internal/rawio"
 )
 
 // A chunk is what is read at once. A connection holds one only while it has
@@ -65,16 +63,20 @@ var readers = sync.Pool{New: func() any {
 // something has come.
 func (r *reader) readOnce(fd uintptr) bool {
 	b := chunks.Get().(*chunk)
-	n, err := rawio.Read(fd, b[:])
-	switch {
-	case n > 0:
-		r.came, r.chunk = b[:n], b
-		return true
-	case err == nil:
-		r.err = io.EOF
-	case err != syscall.EAGAIN:
-		r.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
+	for {
+		n, err := syscall.Read(int(fd), b[:])
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case n > 0:
+			r.came, r.chunk = b[:n], b
+			return true
+		case err == nil:
+			r.err = io.EOF
+		case err != syscall.EAGAIN:
+			r.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
+		}
+		chunks.Put(b)
+		return r.err != nil || !r.wait
 	}
-	chunks.Put(b)
-	return r.err != nil || !r.wait
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/channels-go/channels/internal/bell"
 	"github.com/channels-go/channels/internal/fanout"
+	"github.com/channels-go/channels/internal/rawio"
 )
 
 // A Subscription is a channel's messages, or those of all channels that match a
@@ -144,6 +145,7 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] {
 				case <-s.signal:
 				case <-s.done:
 				}
+				rawio.Tell() // the loop is the app's, and may compute for long
 				continue
 			case f.Last:
 				s.finish() // it has read the end, so it no longer counts

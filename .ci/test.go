@@ -93,7 +93,10 @@ func main() {
 		r.test("module e2e, "+pollerOff, "e2e", []string{"./faults", "./hostile", "./protocol", "./soak"}, "-p", "1", "-parallel", "4")
 		// As on Windows, the library reads, and goroutines write.
 		r.test("module e2e, "+portable, "e2e", []string{"./protocol"}, "-tags", portable)
-		r.test("internal/fanout, "+portable, ".", []string{"./internal/fanout"}, "-tags", portable)
+		r.test("sockets, "+portable, ".", []string{"./internal/fanout", "./internal/steady", "./internal/zmtp"}, "-tags", portable)
+	})
+	wait.Go(func() { // with the race detector, sockets are read and written by other system calls
+		r.run("sockets, without the race detector", ".", "-parallel", "4", "./internal/rawio", "./internal/steady", "./internal/fanout", "./internal/zmtp", "./mesh/zmqmesh")
 	})
 	wait.Go(r.root)
 	wait.Go(func() {
@@ -108,8 +111,6 @@ func main() {
 		// The race detector does not support so many timers:
 		// go.dev/issue/78156.
 		r.run("without the race detector", ".", "-run", "^(TestModel|TestADayOfSilence)$", ".")
-		// With it, sockets are read and written by other system calls.
-		r.run("sockets, without the race detector", ".", "./internal/rawio", "./internal/steady", "./internal/fanout", "./internal/poll", "./internal/zmtp")
 		for _, f := range files {
 			if module := filepath.Dir(f); module != "e2e" {
 				r.test("module "+module, module, r.packages(module))

@@ -79,7 +79,7 @@ func (s *Socket) writeAnswer(conn net.Conn, b []byte) error {
 		d := drainers.Get().(*drainer)
 		n, err := d.try.write(s.raw, b)
 		drainers.Put(d)
-		if err != nil && !errors.Is(err, errWouldBlock) {
+		if err != nil && !errors.Is(err, rawio.ErrWouldBlock) {
 			return err
 		}
 		if b = b[n:]; len(b) == 0 {

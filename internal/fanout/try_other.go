@@ -3,11 +3,10 @@
 package fanout
 
 import (
-	"errors"
 	"syscall"
-)
 
-var errWouldBlock = errors.New("would block")
+	"github.com/channels-go/channels/internal/rawio"
+)
 
 // tryWrite is not used on this system: a connection has a goroutine for as long
 // as something waits for it.
@@ -15,4 +14,4 @@ type tryWrite struct{}
 
 func (*tryWrite) init() {}
 
-func (*tryWrite) write(syscall.RawConn, []byte) (int, error) { return 0, errWouldBlock }
+func (*tryWrite) write(syscall.RawConn, []byte) (int, error) { return 0, rawio.ErrWouldBlock }

@@ -8,8 +8,6 @@ import (
 	"github.com/channels-go/channels/internal/rawio"
 )
 
-var errWouldBlock error = syscall.EAGAIN
-
 // tryWrite makes one non-blocking write. A writer keeps and reuses it, since a
 // closure for each write would be an allocation for each write.
 type tryWrite struct {
@@ -23,7 +21,7 @@ func (t *tryWrite) init() {
 	t.f = func(fd uintptr) { t.n, t.err = rawio.Write(fd, t.b) }
 }
 
-// write returns how much of b the socket took; errWouldBlock if it is full.
+// write returns how much of b the socket took; rawio.ErrWouldBlock if it is full.
 func (t *tryWrite) write(raw syscall.RawConn, b []byte) (int, error) {
 	t.b, t.n, t.err = b, 0, nil
 	err := raw.Control(t.f) // Write would prepare to wait, in memory that is cold

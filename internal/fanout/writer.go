@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"errors"
+	"github.com/channels-go/channels/internal/rawio"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -126,7 +127,7 @@ func (d *drainer) drain(s *Socket) (done bool) {
 		n, err := d.try.write(s.raw, b)
 		clear(d.frames)
 		switch {
-		case err != nil && !errors.Is(err, errWouldBlock):
+		case err != nil && !errors.Is(err, rawio.ErrWouldBlock):
 			s.Kill(err)
 			return true
 		case n < len(b):

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // system is an epoll of our own. The runtime has the connections in its epoll, too, and
@@ -52,15 +51,11 @@ func (s *system) run(happened func(number int32, used uint32)) {
 	events := make([]syscall.EpollEvent, 128)
 	s.conn.Read(func(fd uintptr) bool {
 		for {
-			// It does not wait, so Go's scheduler is not told: see package rawio.
-			n, _, no := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-			if no == syscall.EINTR {
-				continue
-			}
-			if no != 0 || n == 0 {
+			n, err := syscall.EpollWait(int(fd), events, 0)
+			if err != nil && err != syscall.EINTR || err == nil && n == 0 {
 				return false // it is called again when there are more
 			}
-			for i := range n {
+			for i := range max(n, 0) {
 				happened(events[i].Fd, uint32(events[i].Pad))
 			}
 		}

@@ -14,7 +14,7 @@ const (
 	longRead  = 64 << 10 // bytes; mostly there are fewer than there is room for
 )
 
-// Write is write(2) for a socket: it does not wait, but returns [syscall.EAGAIN].
+// Write is write(2) for a socket, and returns [ErrWouldBlock] in place of waiting.
 func Write(fd uintptr, b []byte) (int, error) {
 	if len(b) > longWrite {
 		return usualWrite(fd, b)
@@ -22,7 +22,7 @@ func Write(fd uintptr, b []byte) (int, error) {
 	return call(syscall.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
 
-// Read is read(2) for a socket: it does not wait, but returns [syscall.EAGAIN]. 0 without
+// Read is read(2) for a socket, and returns [ErrWouldBlock] in place of waiting. 0 without
 // an error is the end, if b has room.
 func Read(fd uintptr, b []byte) (int, error) {
 	if len(b) > longRead {
@@ -30,6 +30,10 @@ func Read(fd uintptr, b []byte) (int, error) {
 	}
 	return call(syscall.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
 }
+
+// Tell wakes the monitor thread if it sleeps, by a system call that does nothing but that
+// the scheduler is told of.
+func Tell() { syscall.Syscall(syscall.SYS_GETPID, 0, 0, 0) }
 
 func call(number, fd uintptr, b []byte, flags uintptr) (int, error) {
 	for {

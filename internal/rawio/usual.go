@@ -6,6 +6,8 @@ import "syscall"
 
 const available = true
 
+var wouldBlock error = syscall.EAGAIN
+
 // usualWrite and usualRead are the calls that the scheduler is told of.
 func usualWrite(fd uintptr, b []byte) (n int, err error) {
 	for {

@@ -17,18 +17,19 @@ import (
 // methods may be called like those of the connection in it. After SetStall,
 // SetDeadline and SetWriteDeadline do not affect writes.
 //
-// Sockets are read and written by package rawio.
+// Sockets are read by package rawio, and so is what fits at once written after SetStall.
 type Conn struct {
 	net.Conn
 	stall   atomic.Int64
 	raw     syscall.RawConn // nil if rawio cannot use the connection
+	network string          // of a socket, as package net calls it in errors
 	in, out half
 }
 
 // A half is one direction of a socket. Its functions are kept, since one for each call
 // would be allocated.
 type half struct {
-	mu    sync.Mutex // held until all is read or written
+	mu    sync.Mutex // held until something is read, or all is written
 	b     []byte
 	n     int
 	err   error
@@ -39,11 +40,16 @@ type half struct {
 // NewConn returns a Conn without a stall: it writes as c does.
 func NewConn(c net.Conn) *Conn {
 	n := &Conn{Conn: c}
-	n.raw, _ = rawio.Conn(c) // it fails for a closed connection, as all else does
+	n.raw, _ = rawio.Conn(c) // it fails only for a connection that is none
+	if n.network = "tcp"; n.raw != nil {
+		if _, unix := c.(*net.UnixConn); unix {
+			n.network = "unix"
+		}
+	}
 	in, out := &n.in, &n.out
 	in.read = func(fd uintptr) bool {
 		in.n, in.err = rawio.Read(fd, in.b)
-		return in.err != syscall.EAGAIN
+		return in.err != rawio.ErrWouldBlock
 	}
 	out.write = func(fd uintptr) { out.n, out.err = rawio.Write(fd, out.b) }
 	return n
@@ -63,11 +69,12 @@ func (c *Conn) Read(b []byte) (int, error) {
 	in.b = b
 	err := c.raw.Read(in.read)
 	in.b = nil
+	if err == nil {
+		err = in.err
+	}
 	switch {
 	case err != nil:
-		return 0, err
-	case in.err != nil:
-		return 0, c.failed("read", in.err)
+		return 0, c.failed("read", err)
 	case in.n == 0:
 		return 0, io.EOF
 	}
@@ -76,16 +83,18 @@ func (c *Conn) Read(b []byte) (int, error) {
 
 // Write is [Write] if there is a stall.
 func (c *Conn) Write(b []byte) (n int, err error) {
+	if c.raw == nil {
+		if stall := c.stall.Load(); stall > 0 {
+			return Write(c.Conn, b, time.Duration(stall))
+		}
+		return c.Conn.Write(b)
+	}
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
 	stall := time.Duration(c.stall.Load())
 	if stall <= 0 {
 		return c.Conn.Write(b)
 	}
-	if c.raw == nil {
-		return Write(c.Conn, b, stall)
-	}
-	out := &c.out
-	out.mu.Lock()
-	defer out.mu.Unlock()
 	if n, err = c.try(b); err != nil || n == len(b) {
 		return n, err
 	}
@@ -100,16 +109,22 @@ func (c *Conn) try(b []byte) (int, error) {
 	out.b = b
 	err := c.raw.Control(out.write)
 	out.b = nil
-	if err == nil && out.err != nil && out.err != syscall.EAGAIN {
-		err = c.failed("write", out.err)
+	if err == nil && out.err != rawio.ErrWouldBlock {
+		err = out.err
 	}
 	if err != nil {
-		return 0, err
+		return 0, c.failed("write", err)
 	}
 	return out.n, nil
 }
 
-// failed is a connection's error as package net has it.
+// failed is an error of a call, or of what calls it, as package net has those of a
+// connection.
 func (c *Conn) failed(op string, err error) error {
-	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, err)}
+	if raw, ok := err.(*net.OpError); ok { // of the same connection, but of "raw-read"
+		err = raw.Err
+	} else {
+		err = os.NewSyscallError(op, err)
+	}
+	return &net.OpError{Op: op, Net: c.network, Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
