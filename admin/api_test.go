@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -188,7 +189,7 @@ func TestChannels(t *testing.T) {
 // 100,000 channels of another replica are sorted, searched and paged through.
 func TestManyChannels(t *testing.T) {
 	st := hubtest.NewMemory(t)
-	s := serve(t, channels.Options{Store: st}, admin.Options{})
+	s := serve(t, channels.Options{Store: st, StoreTimeout: time.Minute}, admin.Options{}) // a busy machine, with the race detector, may need many seconds
 	b := s.browser().login()
 	report := store.Report{Replica: store.Replica{ID: "other", Info: []byte(`{}`)}}
 	for i := range 100_000 {

@@ -140,7 +140,7 @@ func tight(t *testing.T, o channels.Options) *hubtest.Server {
 func TestHostileEndlessFragments(t *testing.T) {
 	const n, limit = 10, 16 << 10
 	var gone departures
-	s := hubtest.Serve(t, channels.Options{MaxMessageBytes: limit, OnDisconnect: gone.hook})
+	s := hubtest.Serve(t, channels.Options{MaxMessageBytes: limit, WriteTimeout: time.Minute, OnDisconnect: gone.hook}) // the clients read only at the end
 	before := hubtest.Used()
 	t.Run("of one byte", func(t *testing.T) {
 		together(s.DialMany(n, "c"), func(c *hubtest.Conn) {
