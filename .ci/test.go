@@ -95,9 +95,6 @@ func main() {
 		r.test("module e2e, "+portable, "e2e", []string{"./protocol"}, "-tags", portable)
 		r.test("sockets, "+portable, ".", []string{"./internal/fanout", "./internal/steady", "./internal/zmtp"}, "-tags", portable)
 	})
-	wait.Go(func() { // with the race detector, sockets are read and written by other system calls
-		r.run("sockets, without the race detector", ".", "-parallel", "4", "./internal/rawio", "./internal/steady", "./internal/fanout", "./internal/zmtp", "./mesh/zmqmesh")
-	})
 	wait.Go(r.root)
 	wait.Go(func() {
 		below := r.packages(".")
@@ -111,6 +108,8 @@ func main() {
 		// The race detector does not support so many timers:
 		// go.dev/issue/78156.
 		r.run("without the race detector", ".", "-run", "^(TestModel|TestADayOfSilence)$", ".")
+		// With it, sockets are read and written by other system calls.
+		r.run("sockets, without the race detector", ".", "-p", "1", "-parallel", "4", "./internal/rawio", "./internal/steady", "./internal/fanout", "./internal/zmtp", "./mesh/zmqmesh")
 		for _, f := range files {
 			if module := filepath.Dir(f); module != "e2e" {
 				r.test("module "+module, module, r.packages(module))
