@@ -14,25 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/rawio"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// pair is a connection over loopback.
-func pair(t *testing.T) (a, b net.Conn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	a, err = net.Dial("tcp", ln.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { a.Close() })
-	b, err = ln.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { b.Close() })
-	return a, b
-}
 
 func raw(t *testing.T, c net.Conn) syscall.RawConn {
 	t.Helper()
@@ -59,7 +45,7 @@ func read(t *testing.T, r syscall.RawConn, b []byte) (n int, err error) {
 func TestCalls(t *testing.T) {
 	for _, size := range []int{1000, 16 << 10, 16<<10 + 1, 64 << 10, 64<<10 + 1} {
 		t.Run(strconv.Itoa(size), func(t *testing.T) {
-			a, b := pair(t)
+			a, b := basetest.Pair(t)
 			out, in := raw(t, a), raw(t, b)
 			text := bytes.Repeat([]byte("x"), size)
 			room := make([]byte, size)
@@ -105,7 +91,7 @@ func TestCalls(t *testing.T) {
 
 // Reading and writing allocate nothing.
 func TestCallsAllocateNothing(t *testing.T) {
-	a, b := pair(t)
+	a, b := basetest.Pair(t)
 	out, in := raw(t, a), raw(t, b)
 	text, room := []byte("x"), make([]byte, 10)
 	to := func(fd uintptr) { rawio.Write(fd, text) }
@@ -119,7 +105,7 @@ func TestCallsAllocateNothing(t *testing.T) {
 // Only what is a socket itself has a descriptor: to write beneath TLS, or beneath what an
 // app has wrapped around a connection, would go around it.
 func TestConnOfSocketsAlone(t *testing.T) {
-	a, _ := pair(t)
+	a, _ := basetest.Pair(t)
 	for name, c := range map[string]net.Conn{
 		"TLS":     tls.Client(a, &tls.Config{InsecureSkipVerify: true}),
 		"wrapped": struct{ net.Conn }{a},

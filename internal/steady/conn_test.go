@@ -27,7 +27,7 @@ func TestConnReadsAsItsSocket(t *testing.T) {
 		"a Conn":     func(c net.Conn) net.Conn { return steady.NewConn(c) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, below := pair(t)
+			out, below := basetest.Pair(t)
 			in := wrap(below)
 			room := make([]byte, 10)
 			says := func(err error, op, what string) {
@@ -79,7 +79,7 @@ func TestConnReadsAsItsSocket(t *testing.T) {
 			_, err = in.Write(room)
 			says(err, "write", "use of closed network connection")
 
-			out, below = pair(t)
+			out, below = basetest.Pair(t)
 			in = wrap(below)
 			var closing sync.WaitGroup
 			closing.Go(func() { in.Close() })
@@ -87,7 +87,7 @@ func TestConnReadsAsItsSocket(t *testing.T) {
 			require.ErrorIs(t, err, net.ErrClosed)
 			closing.Wait()
 
-			out, below = pair(t)
+			out, below = basetest.Pair(t)
 			in = wrap(below)
 			require.NoError(t, out.(*net.TCPConn).SetLinger(0))
 			require.NoError(t, out.Close())
@@ -101,7 +101,7 @@ func TestConnReadsAsItsSocket(t *testing.T) {
 // Writes say what the socket's would say: that the peer is gone, that the connection was
 // closed here.
 func TestConnWritesTellErrors(t *testing.T) {
-	out, below := pair(t)
+	out, below := basetest.Pair(t)
 	c := steady.NewConn(below)
 	c.SetStall(time.Second)
 	require.NoError(t, c.SetWriteDeadline(time.Unix(1, 0)))
@@ -125,7 +125,7 @@ func TestConnWritesTellErrors(t *testing.T) {
 func TestConnWritesOneAfterAnother(t *testing.T) {
 	const size, count = 16 << 20, 3
 	first := make([]byte, 1)
-	out, in := pair(t)
+	out, in := basetest.Pair(t)
 	c := steady.NewConn(out)
 	var writing sync.WaitGroup
 	for i := range count {
@@ -151,7 +151,7 @@ func TestConnWritesOneAfterAnother(t *testing.T) {
 
 // Neither way allocates anything.
 func TestConnAllocatesNothing(t *testing.T) {
-	out, in := pair(t)
+	out, in := basetest.Pair(t)
 	to, from := steady.NewConn(out), steady.NewConn(in)
 	to.SetStall(time.Hour)
 	text, room := []byte("x"), make([]byte, 1)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/channels-go/channels/internal/basetest"
 	"github.com/channels-go/channels/internal/certtest"
 	"github.com/channels-go/channels/internal/steady"
 )
@@ -157,21 +158,6 @@ func TestConnWithoutStall(t *testing.T) {
 	})
 }
 
-// pair is a connection over loopback.
-func pair(t *testing.T) (a, b net.Conn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	a, err = net.Dial("tcp", ln.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { a.Close() })
-	b, err = ln.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { b.Close() })
-	return a, b
-}
-
 // Over real sockets, plain and beneath TLS: a reader that takes 4 MB a second
 // for several times the stall gets everything. Then it stops, and is given up.
 func TestOverTCP(t *testing.T) {
@@ -183,7 +169,7 @@ func TestOverTCP(t *testing.T) {
 	for name, secure := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			below, in := pair(t)
+			below, in := basetest.Pair(t)
 			conn := steady.NewConn(below)
 			var out net.Conn = conn
 			if secure {
@@ -222,7 +208,7 @@ func TestOverTCP(t *testing.T) {
 // Close ends a write that waits.
 func TestClose(t *testing.T) {
 	t.Parallel()
-	out, _ := pair(t)
+	out, _ := basetest.Pair(t)
 	ended := make(chan error, 1)
 	go func() { // ends with the connection
 		for {
